@@ -92,7 +92,7 @@ class Backend(Protocol):
         all at one epoch."""
 
     def recurrence(self, fused: FusedTrials) -> str | None:
-        """The implementation of the recurrence and its share of a step, in words, or None. Changes nothing."""
+        """The implementation of the recurrence after the first epoch, in words, or None."""
 
     def outcome(self, config: StudyConfig, fused: FusedTrials, number: int) -> Outcome:
         """The results of a trial that has ended."""
@@ -166,7 +166,7 @@ class TorchBackend:
         return start_training(config, settings, saved, corpus, self.device)
 
     def recurrence(self, fused) -> str:
-        return str(fused.profile())
+        return fused.kernel
 
     def outcome(self, config: StudyConfig, fused, number: int) -> Outcome:
         from rhn.training.evaluation import constant_output_nll

@@ -38,10 +38,10 @@ class Claimed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Begun(Event):
-    """A worker has begun its first fused trials of a study."""
+    """A worker has trained its first fused trials of a study for one epoch."""
 
     recurrence: str
-    """The implementation of the recurrence, and its share of a step's time."""
+    """The implementation of the recurrence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,12 +169,12 @@ class _Batch:
             {n: self.states[n] for n in numbers if self.states[n]},
         )
         self._settle(fused, numbers, save=False)
-        if fused.live() and not self.begun:
-            self.begun, recurrence = True, self.backend.recurrence(fused)
-            if recurrence:
-                self._emit(Begun, recurrence=recurrence)
         while fused.live() and fused.epoch != until:
             fused.run_epoch()
+            if not self.begun:
+                self.begun, recurrence = True, self.backend.recurrence(fused)
+                if recurrence:
+                    self._emit(Begun, recurrence=recurrence)
             self._emit(EpochDone, epoch=fused.epoch, live=tuple(fused.live()))
             stop = self.interrupt.pending
             by_epochs = self.options.save_epochs and fused.epoch % self.options.save_epochs == 0

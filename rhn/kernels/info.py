@@ -19,7 +19,7 @@ from rhn.kernels.recompute import RECOMPUTE_LOOP
 from rhn.kernels.softmax import SOFTMAX
 from rhn.kernels.transition import DEEP_TRANSITION
 
-OPERATIONS = (
+RECURRENCES = (
     HIGHWAY,
     DEEP_TRANSITION,
     LSTM,
@@ -29,11 +29,8 @@ OPERATIONS = (
     COMPLEX_DIAGONAL_SCAN,
     RECOMPUTE_LOOP,
     NEWTON_STATES,
-    SOFTMAX,
-    OUTPUT,
-    NORM,
-    STEP,
 )
+OPERATIONS = (*RECURRENCES, SOFTMAX, OUTPUT, NORM, STEP)
 LIMITS = {
     C: f"; float32, recurrences of up to {SMALL} units, {LARGE} in full batches of 32 rows",
     TRITON: "; precision mixed, tanh, weights and states above 2e-5",
@@ -76,7 +73,7 @@ def kernel_states() -> list[KernelState]:
 
 
 def recurrence_words(choices: Sequence[Choice], device: torch.device, precision: str) -> str:
-    """Name the implementation that computed a recurrence, with the reason against a faster one.
+    """Name the implementation that computed a recurrence, with the reason against a faster one; other operations do not count.
 
     >>> cpu = torch.device("cpu")
     >>> recurrence_words([Choice("highway", "C", None)], cpu, "float32")
@@ -89,7 +86,11 @@ def recurrence_words(choices: Sequence[Choice], device: torch.device, precision:
     "in C, not by Newton's method: it is slower"
     >>> recurrence_words([Choice("highway", "C", None), Choice("newton", "Newton", None)], cpu, "float32")
     "by Newton's method"
+    >>> recurrence_words([Choice("softmax", "C", None)], cpu, "float32")
+    'step by step, without a kernel'
     """
+    names = [operation.name for operation in RECURRENCES]
+    choices = [choice for choice in choices if choice.operation in names]
     reasons = [choice.reason for choice in choices if choice.implementation == NEWTON]
     if None in reasons:
         left = next(filter(None, reasons), None)

@@ -21,7 +21,6 @@ from rhn.training.evaluation import evaluate
 from rhn.training.graphs import captured
 from rhn.training.losses import mean_loss, mean_nll
 from rhn.training.optimizers import Optimizer
-from rhn.training.profile import Profile, measure_profile
 from rhn.training.seeds import batch_order
 from rhn.training.trainer import Trials
 
@@ -103,11 +102,6 @@ class ChoraleTask:
 
     def weights(self, trials: Trials) -> Weights:
         return trials.ensemble.weights
-
-    def profile(self, trials: Trials, inputs: tuple[int]) -> Profile:
-        batch = self._batches[inputs[0]]
-        gradients = partial(trials.ensemble.gradients, mean_loss, batch.frames, batch.mask, batch.count)
-        return measure_profile(trials.ensemble, gradients, batch.frames[:-1], own=False)
 
     def size(self, batch: int) -> int:
         return self._batches[batch].count

@@ -35,7 +35,6 @@ from rhn.training.ensemble import Ensemble, Weights
 from rhn.training.evaluation import ensemble_nll, zero_states
 from rhn.training.losses import measure, measure_name, window_loss
 from rhn.training.optimizers import Optimizer
-from rhn.training.profile import Profile, measure_profile
 from rhn.training.seeds import seeded
 from rhn.training.trainer import CHECK_EVERY, Trials
 
@@ -161,16 +160,6 @@ class LanguageTask:
 
     def weights(self, trials: Trials) -> Weights:
         return self._measured(trials).weights
-
-    def profile(self, trials: Trials, inputs: tuple) -> Profile:
-        ensemble, (tokens, masks, _) = trials.ensemble, inputs
-        own = _states(trials), masks
-        x = torch.full((len(trials), *tokens[1:].shape, ensemble.skeleton.embedding_size), 0.5, dtype=ensemble.dtype)
-
-        def gradients():
-            return ensemble.gradients(window_loss, tokens, self.config, own=own, has_aux=True)
-
-        return measure_profile(ensemble, gradients, x.to(self._device), own=True, masks=masks.cells)
 
     def size(self, batch: tuple[int, int]) -> int:
         return batch[1] * self.config.batch_size

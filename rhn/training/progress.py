@@ -36,14 +36,14 @@ def training_progress() -> Iterator["Progress"]:
 class Progress:
     """Lines and, with `bars`, a bar.
 
-    At the start: the kernel of the recurrence. After the first units: the speed and the time left. One line for each epoch, and now and
-    then one within a long epoch. With a bar these lines are its text.
+    After the first step: the kernel of the recurrence. After the first units: the speed and the time left. One line for each epoch, and
+    now and then one within a long epoch. With a bar these lines are its text.
     """
 
     def __init__(self, say: Callable[[str], None], bars: Any = None, clock: Callable[[], float] = time.monotonic):
         self._say_line, self._bars, self._clock = say, bars, clock
         self._bar = None if bars is None else bars.add_task("", total=None)
-        self._speed, self._told = Speed(clock), False
+        self._speed, self._told, self._kernel = Speed(clock), False, ""
         self._begun, self._said, self._looked, self._read = None, clock(), clock(), 0
         self._trainer, self._losses = None, ""
 
@@ -53,9 +53,9 @@ class Progress:
         if not trainer.live():
             return
         if self._begun is None:
-            self._say(f"recurrence: {trainer.profile()}")
             self._begun = self._looked = self._clock()
             return
+        self._say_kernel(trainer)
         self._speed.add()
         self._say_speed(trainer)
         done, steps = trainer.position
@@ -75,6 +75,7 @@ class Progress:
     def epoch(self, seed: int, line: dict) -> None:
         """Show the line of an epoch."""
         trainer = self._trainer
+        self._say_kernel(trainer)
         losses = "  ".join(f"{split} {_loss(line, split):.4g}" for split in ("train", "valid"))
         self._losses = f"  {losses} {trainer.task.measure_name}"
         more = f"  rate {line['learning_rate']:.4g}" if "learning_rate" in line else ""
@@ -82,6 +83,12 @@ class Progress:
         if self._bars is None:
             of = f"seed {seed}  " if len(trainer.numbers) > 1 else ""
             self._say(f"{of}epoch {line['epoch']}/{trainer.config.epochs}{self._losses}{more}{self._left(trainer)}")
+
+    def _say_kernel(self, trainer: Trainer) -> None:
+        """Print, once, what computes the recurrence."""
+        if trainer.kernel and not self._kernel:
+            self._kernel = trainer.kernel
+            self._say(f"recurrence: {self._kernel}")
 
     def _say_speed(self, trainer: Trainer) -> None:
         """Print, once, the speed and the time left."""

@@ -26,12 +26,13 @@ import torch
 from torch import Tensor, nn
 
 from rhn.errors import DivergedError, InvalidInputError
+from rhn.kernels.dispatch import recorded_choices
+from rhn.kernels.info import recurrence_words
 from rhn.training.curves import best_epoch, diverged, has_ended
 from rhn.training.ensemble import Ensemble, Weights
 from rhn.training.graphs import captured
 from rhn.training.numerics import deterministic
 from rhn.training.optimizers import Optimizer, make_optimizer
-from rhn.training.profile import Profile
 from rhn.training.state import TrialState
 
 CHECK_EVERY = 100  # steps between two looks at the losses: on a GPU each look waits for all work before it
@@ -149,9 +150,6 @@ class Task(Protocol):
     def weights(self, trials: Trials) -> Weights:
         """The weights that are measured."""
 
-    def profile(self, trials: Trials, inputs: tuple) -> Profile:
-        """The cost of a step on these inputs."""
-
     def size(self, batch: Any) -> int:
         """Number of predicted frames or tokens of a batch."""
 
@@ -190,6 +188,7 @@ class Trainer:
         self._curves = {n: np.empty((0, len(task.columns))) for n in models}
         self.diverged: dict[int, str] = {}
         self.samples_read = 0  # predicted frames or tokens of each trial since this object was made
+        self.kernel = ""  # the implementation of the recurrence, known after the first step
         self._log = torch.empty(0)
         task.start(next(iter(models.values())), self.device)
         if saved is not None:
@@ -266,7 +265,7 @@ class Trainer:
         if self._done == 0:
             self._drop_ended()
         batch = self._batches[self._done]
-        logged = self._step(*self.task.inputs(self._trials, batch, self.epoch + 1, self._done))
+        logged = self._take_step(*self.task.inputs(self._trials, batch, self.epoch + 1, self._done))
         if logged is not None:
             self._log[self._done] = logged
         self._done += 1
@@ -290,13 +289,6 @@ class Trainer:
             where = f"step {step} of {len(self._batches)} of epoch {self.epoch + 1}"
             why[place] = f"the loss or its gradient is not finite at {where}"
         self._leave(why)
-
-    def profile(self) -> Profile:
-        """The cost of a step of the models that go through it together, measured on one batch; changes nothing."""
-        step = len(self._batches) // 2 if self.task.unit == "epoch" else self._done
-        inputs = self.task.inputs(self._trials, self._batches[step], self.epoch + 1, step)
-        with self._threads():
-            return self.task.profile(self._parts[0], inputs)
 
     # ---- results and states --------------------------------------------------------------------------
 
@@ -346,6 +338,15 @@ class Trainer:
             self._done = done
 
     # ---- within --------------------------------------------------------------------------------------
+
+    def _take_step(self, *inputs) -> Tensor | None:
+        if self.kernel:
+            return self._step(*inputs)
+        with recorded_choices() as choices:
+            logged = self._step(*inputs)
+        precision = getattr(self._trials.ensemble.skeleton.cells[0], "precision", "float32")
+        self.kernel = recurrence_words(choices, self.device, precision)
+        return logged
 
     def _new_trials(self, numbers: list[int]) -> Trials:
         ensemble = Ensemble.of([self._models[n] for n in numbers], self.device)

@@ -6,7 +6,22 @@ import time
 import pytest
 
 from rhn.utils import progress
-from rhn.utils.progress import Lines, progress_bars, status_line
+from rhn.utils.progress import Lines, Speed, lines_of, progress_bars, status_line
+
+
+def test_the_speed_counts_from_the_first_unit_on():
+    now = [100.0]
+    speed = Speed(clock=lambda: now[0])
+    for _ in range(3):
+        speed.add()
+        now[0] += 2.0
+        assert speed.rate is None and speed.left(10) is None
+    speed.add()
+    assert speed.rate == 0.5 and speed.left(10) == 20
+
+
+def test_lines_have_80_characters():
+    assert max(map(len, lines_of("word " * 40).splitlines())) <= 80
 
 
 def test_lines_tell_of_the_task_at_work_its_share_and_the_time_left():

@@ -291,16 +291,6 @@ def test_a_gpu_training_resumes_to_the_same_bits(corpus):
         np.testing.assert_array_equal(again.curve(n), whole.curve(n))
 
 
-def test_asking_for_the_pace_changes_nothing(corpus):
-    asked = start([0, 1], corpus)
-    seed = torch.get_rng_state()
-    for _ in range(2):
-        assert 0 < asked.profile().share <= 1
-        asked.run_epoch()
-    assert torch.equal(seed, torch.get_rng_state())
-    assert_same(asked, run(start([0, 1], corpus), until=2), [0, 1])
-
-
 # ---- how pieces are grouped where losses are measured ----------------------------------------------
 
 

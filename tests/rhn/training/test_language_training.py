@@ -51,7 +51,6 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(config, windows):
     whole, broken = run(config), text_trainer(config, CORPUS)
     for _ in range(windows):
         broken.run_step()
-    assert 0 < broken.profile().share <= 1, "asking changes nothing"
     resumed = text_trainer(config, CORPUS, saved={0: broken.state(0)})
     assert (finish(resumed).curve(0) == whole.curve(0)).all()
     assert all(torch.equal(t, weights(whole, 0)[name]) for name, t in weights(resumed, 0).items())
