@@ -63,15 +63,18 @@ class Codes:
         return replace(self, texts=[text[:train], text[train : train + valid], text[train + valid :]])
 
 
+def byte_codes(groups: Sequence[Sequence[np.ndarray]]) -> Codes:
+    """The bytes of texts as codes; the files of one text, (N,) uint8 each, are joined."""
+    return Codes([_join(list(files)) for files in groups], 256, int)
+
+
 def read_codes(groups: Sequence[Sequence[Path]], unit: Unit) -> Codes:
-    """Read texts as codes; the files of one text are joined.
+    """Read texts of words or characters as codes; the files of one text are joined.
 
     Raises DataError, with the place, for words or characters that are not UTF-8, and for a word without end.
     """
     if unit == "words":
         return _words(groups)
-    if unit == "bytes":
-        return Codes([_join([np.memmap(file, np.uint8, mode="r") for file in files]) for files in groups], 256, int)
     texts = [_join([_characters(file) for file in files]) for files in groups]
     return Codes(texts, 256 if all(text.dtype == np.uint8 for text in texts) else CODE_POINTS, chr)
 

@@ -3,13 +3,13 @@
     from rhn.data.text import read_text
 
     corpus = read_text("ptb", Path("data/ptb"))          # words; corpus.vocabulary has 10,000
-    corpus = read_text("enwik8", Path("enwik8.zip"))     # bytes, memory-mapped
+    corpus = read_text("enwik8", Path("enwik8.zip"))     # bytes
     corpus = read_text("text", Path("novel.txt"), unit="characters")
     rows = corpus.train.rows(20)                         # (20, N // 20), no copy
     window = rows[:, 0:36]                               # (20, 36) int64 ids
 
-`read_text` finds the files of a text, unpacks an archive once into the user's cache folder (so that it can be memory-mapped), reads
-them as codes (`rhn.data.encoding`), and numbers the codes by a vocabulary. In a text of words a newline is the word `<eos>`.
+`read_text` finds the files of a text, reads them as codes (`rhn.data.encoding`), and numbers the codes by a vocabulary. Plain files are
+memory-mapped, archives unpacked into memory. In a text of words a newline is the word `<eos>`.
 
 Shape legend: N tokens of a split, B rows of a minibatch, V symbols of the vocabulary.
 """
@@ -20,26 +20,23 @@ import json
 import logging
 import re
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, get_args
 
 import numpy as np
-from platformdirs import user_cache_path
 
 from rhn.data.corpus import SPLITS
 from rhn.data.datasets import TEXT_SETS, TextSet, data_folder
-from rhn.data.encoding import Codes, build_vocabulary, id_table, read_codes, require_equal
+from rhn.data.encoding import Codes, build_vocabulary, byte_codes, id_table, read_codes, require_equal
 from rhn.data.vocabulary import Unit, Vocabulary
-from rhn.errors import DataError, InvalidInputError, OutputError
-from rhn.utils.io import atomic_path, require_file
+from rhn.errors import DataError, InvalidInputError
+from rhn.utils.io import require_file
 from rhn.utils.wording import counted
 
 FOREIGN = 0.2  # share of unknown words above which a warning says that the vocabulary does not suit the text
 ARCHIVES = (".zip", ".gz")  # of a set of one file
-MAX_BYTES = 2 * 10**9  # unpacked; enwik8 and text8 have 10^8. A small archive can claim any size
-BLOCK = 2**20
+MAX_BYTES = 5 * 10**8  # unpacked; enwik8 and text8 have 10^8. A small archive can claim any size
 
 logger = logging.getLogger(__name__)
 
@@ -141,9 +138,9 @@ def read_text(
     _check_sizes(unit, max_tokens, vocabulary_size)
     try:
         groups = find_files(name, path)
-        plain = [[plain_file(file, name) for file in group] for group in groups]
-        codes = read_codes(plain, unit)
-        digests = [file_digest(file) for group in plain for file in group]
+        contents = [[content(file, name) for file in group] for group in groups]
+        codes = byte_codes(contents) if unit == "bytes" else read_codes(groups, unit)
+        digests = [hashlib.sha256(found).hexdigest() for group in contents for found in group]
     except OSError as error:
         raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}") from error
     first, *others = (file for group in groups for file in group)
@@ -165,13 +162,13 @@ def read_text(
     else:
         require_equal(build_vocabulary(codes, counts, unit, vocabulary_size or len(vocabulary)), vocabulary)
     table = id_table(codes, counts, vocabulary)
-    content = {"files": digests, "vocabulary": vocabulary.to_json(), "max_tokens": max_tokens}
+    described = {"files": digests, "vocabulary": vocabulary.to_json(), "max_tokens": max_tokens}
     return TextCorpus(
         *(Tokens(text, table).head(max_tokens) for text in codes.texts),
         vocabulary=vocabulary,
         name=name,
         source=f"{name}, {unit}, from {f'{len(digests)} files in ' if others else ''}{place.absolute()}",
-        checksum=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
+        checksum=hashlib.sha256(json.dumps(described).encode()).hexdigest(),
     )
 
 
@@ -251,12 +248,13 @@ def find_files(name: str, path: str | Path | None) -> list[list[Path]]:
     return [files[:1]]
 
 
-def plain_file(file: Path, name: str) -> Path:
-    """A file of a set, unpacked if it is an archive; raises DataError for an empty text."""
-    plain = unpacked(file, name) if name != "text" and file.suffix in ARCHIVES else file
-    if plain.stat().st_size == 0:
+def content(file: Path, name: str) -> np.ndarray:
+    """The bytes (N,) of a file of a set: a memory map, or those in an archive. Raises DataError for an empty text."""
+    if name != "text" and file.suffix in ARCHIVES:
+        return unpacked(file, name)
+    if file.stat().st_size == 0:
         raise DataError(f"{file} is empty, expected a text")
-    return plain
+    return np.memmap(file, np.uint8, mode="r")
 
 
 def belongs_to(name: str, place: Path) -> bool:
@@ -296,57 +294,24 @@ def _plain_text(place: Path) -> list[list[Path]]:
     return list(groups.values())
 
 
-def unpacked(path: Path, name: str) -> Path:
-    """Unpack a .gz, or the file `name` of a .zip, into the cache folder, and return the plain file.
+def unpacked(path: Path, name: str) -> np.ndarray:
+    """The bytes (N,) in a .gz, or of the file `name` in a .zip.
 
-    Its name holds the start of two SHA-256: of the archive, to find it again, and of its own content, to notice damage.
-    Raises DataError for an archive that is damaged, holds no such file, nothing or more than 2 GB; OutputError if
-    the cache folder cannot be written.
+    Raises DataError for an archive that is damaged, holds no such file, nothing, or more than MAX_BYTES.
     """
-    folder = user_cache_path("rhn", appauthor=False)
-    prefix = f"{name}-{file_digest(path)[:12]}"
-    for kept in folder.glob(f"{prefix}-*"):
-        if kept.name == f"{prefix}-{file_digest(kept)[:12]}":
-            return kept
-        logger.warning("The unpacked text is damaged and will be unpacked again: %s", kept)
-    digest, size = hashlib.sha256(), 0
-    for block in _blocks(path, name):  # first without writing: a damaged archive or a bomb leaves no file
-        digest.update(block)
-        size += len(block)
-    if size == 0:
-        raise DataError(f"{path} unpacks to nothing, expected a text; fetch it again")
-    target = folder / f"{prefix}-{digest.hexdigest()[:12]}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot unpack {path} into {folder} ({error.strerror}); unpack it by hand") from error
-    with atomic_path(target) as temporary, temporary.open("wb") as file:
-        for block in _blocks(path, name):
-            file.write(block)
-    return target
-
-
-def file_digest(path: Path) -> str:
-    """The SHA-256 (hex) of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _blocks(path: Path, name: str) -> Iterator[bytes]:
-    """The content of an archive, block by block; raises DataError for a damaged or too large one."""
-    size = 0
     try:
         with _opened(path, name) as file:
-            while block := file.read(BLOCK):
-                size += len(block)
-                if size > MAX_BYTES:
-                    raise DataError(f"{path} unpacks to more than {MAX_BYTES} bytes; check the file")
-                yield block
+            found = file.read(MAX_BYTES + 1)
     except DataError:
         raise
     except Exception as error:  # zipfile, zlib, bz2 and lzma raise many kinds
         reason = str(error) or type(error).__name__
         raise DataError(f"{path} is damaged or not a {path.suffix} file ({reason}); fetch it again") from error
+    if len(found) > MAX_BYTES:
+        raise DataError(f"{path} unpacks to more than {MAX_BYTES} bytes; check the file")
+    if not found:
+        raise DataError(f"{path} unpacks to nothing, expected a text; fetch it again")
+    return np.frombuffer(found, np.uint8)
 
 
 def _opened(path: Path, name: str) -> BinaryIO:
