@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from rhn.data import Corpus
 from rhn.training.batches import Minibatch, evaluation_batches, training_batches
 from rhn.training.build import build_model, part_size
-from rhn.training.ensemble import Ensemble, Weights
+from rhn.training.ensemble import Ensemble
 from rhn.training.evaluation import evaluate
 from rhn.training.graphs import captured
 from rhn.training.losses import mean_loss, mean_nll
 from rhn.training.optimizers import Optimizer
 from rhn.training.seeds import batch_order
-from rhn.training.trainer import Trials
+from rhn.training.trainer import Task, Trials
 
 
-class ChoraleTask:
-    """Predict the next frame of chorales; implements `rhn.training.trainer.Task`.
+class ChoraleTask(Task):
+    """Predict the next frame of chorales.
 
     Args:
         config: a `ChoraleConfig`, or whatever has its epochs, patience, objective, batch_size, seed and optimizer.
@@ -34,7 +34,7 @@ class ChoraleTask:
     """
 
     unit, measure_name, first_epoch = "epoch", "nats/frame", 0
-    columns, logged = ("train_nll", "valid_nll"), ()
+    columns = ("train_nll", "valid_nll")
     rate_unit = "epochs"
 
     def __init__(self, config: Any, corpus: Corpus):
@@ -71,12 +71,6 @@ class ChoraleTask:
     def batches(self, epoch: int) -> list[int]:
         return batch_order(self.config.seed, *self._network, epoch, len(self._batches))
 
-    def decay(self, epoch: int) -> float:
-        return 1.0
-
-    def begin_epoch(self, trials: Trials) -> None:
-        """Nothing: no state is carried from batch to batch."""
-
     def inputs(self, trials: Trials, batch: int, epoch: int, step: int) -> tuple[int]:
         return (batch,)
 
@@ -85,23 +79,14 @@ class ChoraleTask:
         gradients = trials.ensemble.gradients(mean_loss, batch.frames, batch.mask, batch.count)
         optimizer.step(trials.ensemble.weights, gradients, trials.state, trials.rate)
 
-    def bad_steps(self, log: Tensor, batches: int) -> Tensor:
-        raise NotImplementedError  # nothing is logged
-
     def measure(self, log: Tensor, epoch: int) -> list[list[float]]:
         losses = torch.stack([self._losses(split).clone() for split in range(len(self._splits))], 1)
         losses[~torch.cat([part.ensemble.finite() for part in self._parts])] = torch.nan
         return losses.tolist()
 
-    def refusal(self, row: Sequence[float], epoch: int) -> None:
-        return None
-
     def end_epoch(self, trials: Trials, curves: Mapping[int, np.ndarray], improved: Sequence[int]) -> None:
         for name, w in trials.ensemble.weights.items():
             trials.extra[f"best.{name}"][improved] = w[improved]
-
-    def weights(self, trials: Trials) -> Weights:
-        return trials.ensemble.weights
 
     def size(self, batch: int) -> int:
         return self._batches[batch].count

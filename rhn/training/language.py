@@ -36,14 +36,14 @@ from rhn.training.evaluation import ensemble_nll, zero_states
 from rhn.training.losses import measure, measure_name, window_loss
 from rhn.training.optimizers import Optimizer
 from rhn.training.seeds import seeded
-from rhn.training.trainer import CHECK_EVERY, Trials
+from rhn.training.trainer import CHECK_EVERY, Task, Trials
 
 MASKS = crc32(b"masks")
 BEYOND = 700.0  # nats a token: exp of more overflows
 
 
-class LanguageTask:
-    """Predict the next token of a text; implements `rhn.training.trainer.Task`.
+class LanguageTask(Task):
+    """Predict the next token of a text.
 
     Losses of a curve are in nats a token. The training loss is the mean over the epoch, with dropout and with the weights of each
     window. The validation loss is that of the weights after the epoch, or of their average, without dropout, in rows as in training.
@@ -53,7 +53,7 @@ class LanguageTask:
         DataError: the text is shorter than one window, or the validation text than two tokens a row.
     """
 
-    unit, first_epoch, objective = "step", 1, "valid"
+    unit, first_epoch = "step", 1
     columns, logged = ("train_nll", "valid_nll", "learning_rate", "gradient_norm"), ("nll", "norm")
     rate_unit = "windows"
 
@@ -87,9 +87,6 @@ class LanguageTask:
     def extra(self, ensemble: Ensemble) -> dict[str, Tensor]:
         extra = {f"states.{k}": s for k, s in enumerate(zero_states(ensemble, self.config.batch_size))}
         return extra | (start_average(ensemble) if self.config.averaging else {})
-
-    def part_size(self) -> None:
-        return None
 
     def use(self, parts: Sequence[Trials]) -> None:
         (self._trials,) = parts

@@ -19,7 +19,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,8 +87,8 @@ class Trials:
         return trials
 
 
-class Task(Protocol):
-    """Batches, step, measurements and wording of a training. A task object serves one trainer.
+class Task:
+    """Base of tasks: batches, step, measurements and wording of a training. A task object serves one trainer.
 
     config: a `TrainingConfig`, or another configuration with its epochs and patience.
     """
@@ -100,58 +100,72 @@ class Task(Protocol):
     """Of a curve: the training loss, the validation loss, and others."""
     first_epoch: int
     """0 if the losses before training are measured, otherwise 1."""
-    logged: tuple[str, ...]
+    logged: tuple[str, ...] = ()
     """Numbers that every step returns."""
-    objective: str
+    objective: str = "valid"
     """Loss that decides which epoch is best: "train" or "valid"."""
 
     def start(self, model: nn.Module, device: torch.device) -> None:
         """Prepare the data for models like this one on a device."""
+        raise NotImplementedError
 
     def extra(self, ensemble: Ensemble) -> dict[str, Tensor]:
         """Tensors (K, ...) to keep for each trial beside weights and optimizer."""
+        return {}
 
     def part_size(self) -> int | None:
         """Number of models in one pass of a step; None: all of them."""
+        return None
 
     def use(self, parts: Sequence[Trials]) -> None:
         """Measure these trials from now on."""
+        raise NotImplementedError
 
     def batch_count(self, epoch: int) -> int:
         """Number of batches of an epoch, counted from 1."""
+        raise NotImplementedError
 
     def batches(self, epoch: int) -> Sequence[Any]:
         """The batches of an epoch in their order."""
+        raise NotImplementedError
 
     def decay(self, epoch: int) -> float:
         """The divisor of the learning rates in an epoch."""
+        return 1.0
 
     def begin_epoch(self, trials: Trials) -> None:
         """Reset what is carried from batch to batch."""
 
     def inputs(self, trials: Trials, batch: Any, epoch: int, step: int) -> tuple:
         """Arguments of `step` for a batch: tensors, or numbers of which each is one CUDA graph."""
+        raise NotImplementedError
 
     def step(self, trials: Trials, optimizer: Optimizer, *inputs) -> Tensor | None:
         """Change the weights in place; returns the logged numbers (K, n) or None."""
+        raise NotImplementedError
 
     def bad_steps(self, log: Tensor, batches: int) -> Tensor:
         """(steps, K) bool: steps that a trial must not go on from, of the log (steps, K, n) so far."""
+        raise NotImplementedError
 
     def measure(self, log: Tensor, epoch: int) -> list[list[float]]:
         """The new row of each trial's curve."""
+        raise NotImplementedError
 
     def refusal(self, row: Sequence[float], epoch: int) -> str | None:
         """Why a trial with this row leaves at once without it; None if it does not."""
+        return None
 
     def end_epoch(self, trials: Trials, curves: Mapping[int, np.ndarray], improved: Sequence[int]) -> None:
         """Keep what the task keeps; `improved`: the places of trials with a new best epoch."""
 
     def weights(self, trials: Trials) -> Weights:
         """The weights that are measured."""
+        return trials.ensemble.weights
 
     def size(self, batch: Any) -> int:
         """Number of predicted frames or tokens of a batch."""
+        raise NotImplementedError
 
 
 class Trainer:
