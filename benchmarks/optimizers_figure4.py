@@ -2,13 +2,15 @@
 
     python -m benchmarks.optimizers_figure4 trials.csv
 
-Shares have exact intervals of 95 % (Clopper and Pearson). p: Fisher's exact test of both deep transitions
-against the RHN, of the same depths and optimizer, in brackets with Holm's correction over all tests of a table.
+Prints the tables of the note as Markdown, then all shares with exact intervals of 95 % (Clopper and Pearson), the deep transitions
+that left, and the learning rates at which each architecture left. p: Fisher's exact test of both deep transitions against the RHN,
+of the same depths and optimizer, in brackets with Holm's correction over all tests of a table.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from statistics import median
 
 from optim_study.results import Row, optimizers_of, read_csv, table
 from optim_study.shares import BELOW, fisher, holm
@@ -16,29 +18,66 @@ from rhn.utils.binomial import exact_interval
 
 DEPTHS = ((1,), (2,), (4,), (6,), (4, 6))
 ARCHITECTURES = (("rhn",), ("dt-rnn",), ("dts-rnn",), ("dt-rnn", "dts-rnn"))
+HEADER = ("optimizer", "depth", "rhn", "dt-rnn", "dts-rnn", "dt-rnn and dts-rnn", "p (Holm)")
+COUNTS = {"left": lambda row: row.left_epoch is not None, "learned": lambda row: row.best_train_nll < BELOW}
 
 
-def counted(rows: Sequence[Row], counts: Callable[[Row], bool]) -> str:
-    """A line for each optimizer and depth, a column for each architecture and for both deep transitions together."""
+def selected(rows: Sequence[Row], optimizer: str, depths: Sequence[int], archs: Sequence[str]) -> list[Row]:
+    """The rows of one optimizer, some depths and some architectures."""
+    return [row for row in rows if row.optimizer == optimizer and row.depth in depths and row.arch in archs]
+
+
+def share(count: int, total: int) -> str:
+    """A share with its exact interval."""
+    low, high = exact_interval(count, total)
+    return f"{count} of {total} ({100 * low:.0f} to {100 * high:.0f} %)"
+
+
+def counted(rows: Sequence[Row], counts: Callable[[Row], bool]) -> list[tuple[str, ...]]:
+    """A row for each optimizer and depth, a column for each architecture and for both deep transitions together."""
     shares, tests = {}, []
     for optimizer in optimizers_of(row.network for row in rows):
         for depths in DEPTHS:
-            groups = [
-                [
-                    counts(row)
-                    for row in rows
-                    if row.optimizer == optimizer and row.depth in depths and row.arch in archs
-                ]
-                for archs in ARCHITECTURES
-            ]
+            groups = [selected(rows, optimizer, depths, archs) for archs in ARCHITECTURES]
             if all(groups):
-                found = shares[optimizer, depths] = [(sum(group), len(group)) for group in groups]
+                found = shares[optimizer, depths] = [(sum(map(counts, group)), len(group)) for group in groups]
                 tests.append(fisher(found[0], found[-1]))
+    return [
+        (optimizer, " and ".join(map(str, depths)), *(share(*f) for f in found), f"{p:.1g} ({corrected:.1g})")
+        for ((optimizer, depths), found), p, corrected in zip(shares.items(), tests, holm(tests), strict=True)
+    ]
+
+
+def main_table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Depths 4 and 6 together: RHNs, both deep transitions, and the test, of those that left and of those that learned."""
+    return [
+        (optimizer, name, rhn, both, p)
+        for name, counts in COUNTS.items()
+        for optimizer, depth, rhn, _, _, both, p in counted(rows, counts)
+        if depth == "4 and 6"
+    ]
+
+
+def by_depth(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Settings that left and learned, and the best and median loss, of each optimizer and depth."""
     lines = []
-    for ((optimizer, depths), found), p, corrected in zip(shares.items(), tests, holm(tests), strict=True):
-        cells = ["{} of {} ({:.0f} to {:.0f} %)".format(*f, *(100 * end for end in exact_interval(*f))) for f in found]
-        lines.append((optimizer, " and ".join(map(str, depths)), *cells, f"{p:.1g} ({corrected:.1g})"))
-    return table(("optimizer", "depth", "rhn", "dt-rnn", "dts-rnn", "dt-rnn and dts-rnn", "p (Holm)"), lines)
+    for optimizer in optimizers_of(row.network for row in rows):
+        for depth in (1, 2, 4, 6):
+            cells = []
+            for arch in ("rhn", "dt-rnn", "dts-rnn"):
+                losses = [row.best_train_nll for row in selected(rows, optimizer, (depth,), (arch,))]
+                left, learned = (
+                    sum(map(counts, selected(rows, optimizer, (depth,), (arch,)))) for counts in COUNTS.values()
+                )
+                cells.append(f"{left}, {learned}; {min(losses):.2f}, {median(losses):.2f}" if losses else "not run")
+            if set(cells) != {"not run"}:
+                lines.append((optimizer, str(depth), *cells))
+    return lines
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *rows))
 
 
 def learners(rows: Sequence[Row]) -> str:
@@ -75,7 +114,9 @@ def rates(rows: Sequence[Row]) -> str:
 
 if __name__ == "__main__":
     trials = read_csv(Path(sys.argv[1]))
-    print("left the plateau", counted(trials, lambda row: row.left_epoch is not None), sep="\n")
-    print(f"\nbelow {BELOW:g} nats a frame", counted(trials, lambda row: row.best_train_nll < BELOW), sep="\n")
+    print(markdown(("optimizer", "depths 4 and 6", "RHN", "deep transitions", "p (Holm)"), main_table(trials)))
+    print("", markdown(("optimizer", "depth", "RHN", "DT-RNN", "DT(S)-RNN"), by_depth(trials)), sep="\n")
+    for name, counts in COUNTS.items():
+        print(f"\n{name}", table(HEADER, counted(trials, counts)), sep="\n")
     print("\ndeep transitions that left", learners(trials), sep="\n")
     print("\nlearning rates of those that left", rates(trials), sep="\n")

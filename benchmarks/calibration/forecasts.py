@@ -4,9 +4,10 @@
     python -m benchmarks.calibration.calls CALLS.csv --calls 60
     python -m benchmarks.calibration.forecasts --recordings RECORDINGS --calls CALLS.csv ... --out docs/results
 
-Writes a table of all trainings, the tables of the note as Markdown, and the figure. "Left out": the exponents of the optimisers, the
-only fitted constants, are fitted without that part. The baselines have a logistic regression each, fitted without the part too: the
-loss after 20 or 100 steps relative to the best constant output's, and the learning rate relative to the largest of its optimiser.
+Writes a table of all trainings, one of the measures of each group (-tables.csv), and the figure. "Left out": the exponents of the
+optimisers, the only fitted constants, are fitted without that part. The baselines have a logistic regression each, fitted without the
+part too: the loss after 20 or 100 steps relative to the best constant output's, and the learning rate relative to the largest of its
+optimiser.
 """
 
 import argparse
@@ -228,79 +229,59 @@ def baselines(rows: Sequence[Row], part: Callable[[Row], str]) -> dict[str, dict
     return found
 
 
-def tables(recordings: Sequence[Recording], rows: Sequence[Row], others: Sequence[Row]) -> str:
-    """All tables, as Markdown."""
-    parts = [("Recorded trainings, as shipped", _by_kind(rows))]
+def tables(recordings: Sequence[Recording], rows: Sequence[Row], others: Sequence[Row]) -> list[dict]:
+    """The rows of all tables: the table's name, the group, its measures."""
+    found = _named("recorded", _by_kind(rows))
     for name in ("task", "optimizer"):
         out = left_out(recordings, lambda r, name=name: getattr(r, name))
-        parts.append((f"Recorded trainings, each {name} left out", _by_kind(out)))
-        parts.append(
-            (
-                f"By {name}, left out",
-                _table([({name: v}, scores([r for r in out if getattr(r, name) == v])) for v in _values(out, name)]),
-            )
-        )
+        found += _named(f"recorded, {name} left out", _by_kind(out))
+        groups = {v: [r for r in out if getattr(r, name) == v] for v in sorted({getattr(r, name) for r in out})}
+        found += _named(f"by {name}, left out", {v: scores(group) for v, group in groups.items()})
     for kind in ("SGD", "adaptive"):
-        group = [r for r in rows if r.kind == kind]
-        lines = [({"baseline": k}, v) for k, v in baselines(group, lambda r: r.task).items()]
-        parts.append((f"Baselines, each task left out, {kind}", _table(lines)))
-    parts.append(("Reliability, recorded", _reliability(rows)))
+        found += _named(f"baselines, {kind}", baselines([r for r in rows if r.kind == kind], lambda r: r.task))
+    found += _named("reliability, recorded", _reliability(rows))
     if others:
-        parts += [("Fresh trainings", _by_kind(others)), ("Reliability, fresh", _reliability(others))]
-        parts.append(
-            (
-                "Fresh trainings, without those of which the time limit ended the trials",
-                _by_kind([r for r in others if not r.cut]),
-            )
-        )
         new = [r for r in others if r.task in ("copy_memory", "parity", "long_adding") or r.network.startswith("nn.")]
-        parts.append(("Fresh trainings of tasks or cells that were not recorded", _by_kind(new)))
-        for score in BASELINES:
-            y, p = [r.leaves for r in others], _Logistic(rows, score)(others)
-            parts.append(
-                (
-                    f"Fresh trainings, {score}",
-                    f"AUC {area_under(p, y):.3f}, accuracy {np.mean((p > 0.5) == np.array(y)):.3f}",
-                )
-            )
-    return "\n\n".join(f"### {title}\n\n{text}" for title, text in parts) + "\n"
+        found += _named("fresh", _by_kind(others)) + _named("reliability, fresh", _reliability(others))
+        found += _named("fresh, not cut by the time limit", _by_kind([r for r in others if not r.cut]))
+        found += _named("fresh, other tasks or cells", _by_kind(new))
+        y = np.array([r.leaves for r in others])
+        predictions = {score: _Logistic(rows, score)(others) for score in BASELINES}
+        found += _named(
+            "baselines, fresh",
+            {
+                k: {"AUC": f"{area_under(p, y):.3f}", "accuracy": f"{np.mean((p > 0.5) == y):.3f}"}
+                for k, p in predictions.items()
+            },
+        )
+    return found
 
 
-def _by_kind(rows: Sequence[Row]) -> str:
-    groups = [
-        ("SGD", [r for r in rows if r.kind == "SGD"]),
-        ("adaptive", [r for r in rows if r.kind != "SGD"]),
-        ("all", rows),
-    ]
-    return _table([({"optimiser": name}, scores(group)) for name, group in groups if group])
+def _named(table: str, groups: dict[str, dict]) -> list[dict]:
+    return [{"table": table, "group": group, **measures} for group, measures in groups.items()]
 
 
-def _values(rows: Sequence[Row], name: str) -> list[str]:
-    return sorted({getattr(r, name) for r in rows})
+def _by_kind(rows: Sequence[Row]) -> dict[str, dict]:
+    groups = {
+        "SGD": [r for r in rows if r.kind == "SGD"],
+        "adaptive": [r for r in rows if r.kind != "SGD"],
+        "all": rows,
+    }
+    return {name: scores(group) for name, group in groups.items() if group}
 
 
-def _reliability(rows: Sequence[Row]) -> str:
-    lines = []
+def _reliability(rows: Sequence[Row]) -> dict[str, dict]:
+    found = {}
     for low, high in pairwise(EDGES):
         group = [r for r in rows if low <= r.probability < high]
         if group:
-            said, came = np.mean([r.probability for r in group]), np.mean([r.leaves for r in group])
-            lines.append(
-                (
-                    {"probability": f"{low:g} to {min(high, 1):g}"},
-                    {"trainings": str(len(group)), "mean": f"{said:.3f}", "left": f"{came:.3f}"},
-                )
-            )
-    return _table(lines)
+            mean, left = np.mean([r.probability for r in group]), np.mean([r.leaves for r in group])
+            name = f"{low:g} to {min(high, 1):g}"
+            found[name] = {"trainings": str(len(group)), "mean probability": f"{mean:.3f}", "left": f"{left:.3f}"}
+    return found
 
 
 EDGES = (0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97, 1.01)
-
-
-def _table(lines: Sequence[tuple[dict, dict]]) -> str:
-    rows = [first | rest for first, rest in lines]
-    cells = [list(rows[0]), ["---"] * len(rows[0]), *[list(row.values()) for row in rows]]
-    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
 
 
 def draw(rows: Sequence[Row], others: Sequence[Row]):
@@ -357,10 +338,12 @@ def main() -> None:
         columns,
         ([f"{v:.5g}" if isinstance(v, float) else v for v in asdict(row).values()] for row in (*rows, *others)),
     )
-    text = tables(recordings, rows, others)
-    (asked.out / f"{NAME}-tables.md").write_text(text, encoding="utf-8")
+    found = tables(recordings, rows, others)
+    columns = list(dict.fromkeys(name for row in found for name in row))
+    write_csv(asked.out / f"{NAME}-tables.csv", columns, ([row.get(c, "") for c in columns] for row in found))
     save_figure(asked.out / f"{NAME}.png", lambda: draw(rows, others))
-    print(text)
+    for row in found:
+        print(*row.values(), sep="  ")
 
 
 if __name__ == "__main__":
