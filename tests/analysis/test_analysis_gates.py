@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from networks import GATED, SUBJECTS, language_network, name, network, rolls
+from tables import for_each
 
 from analysis import gate_activity
 from analysis.sequences import bars_of, chosen, sequences_of
@@ -12,8 +13,8 @@ from rhn.data import batches, chorale, chorales
 from rhn.errors import InvalidInputError
 
 
-@pytest.mark.parametrize(("bias", "wanted"), [(-20.0, 0.0), (20.0, 1.0)])
-@pytest.mark.parametrize("options", [{}, {"coupled": False}], ids=str)
+@for_each(("bias", "wanted"), [(-20.0, 0.0), (20.0, 1.0)])
+@for_each("options", [{}, {"coupled": False}])
 def test_the_transform_bias_holds_the_gates(bias, wanted, options):
     activity = gate_activity(RHN(88, 8, 3, transform_bias=bias, init="gaussian:0.1", **options), rolls(5, 11))
     for sequence in activity.sequences:
@@ -22,8 +23,9 @@ def test_the_transform_bias_holds_the_gates(bias, wanted, options):
     assert (activity.saturation == [1 - wanted, 0, wanted]).all()
 
 
-@pytest.mark.parametrize("case", GATED, ids=name)
-@pytest.mark.parametrize("kind", ["chorales", "texts", "tied texts"])
+@pytest.mark.parametrize(
+    ("kind", "case"), [*(("chorales", case) for case in GATED), ("texts", GATED[0]), ("tied texts", GATED[2])], ids=name
+)
 def test_gates_are_those_of_a_plain_loop_over_the_equation(kind, case):
     build, data, _ = SUBJECTS[kind.removeprefix("tied ")]
     model = language_network(*case, layers=2, tied=True) if kind == "tied texts" else build(*case, layers=2)
@@ -73,7 +75,7 @@ def test_ungated_cells_are_refused_with_what_works_instead():
         gate_activity(network("dt-rnn"), rolls(4))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "starts"),
     [
         ("bwv60.5", [0, 4, 8, 12]),  # 4/4 from the first beat

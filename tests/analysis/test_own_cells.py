@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from networks import drawn, network, rolls, tokens
+from tables import for_each
 
 import rhn.cli.main
 from analysis import Lesion, gate_activity, lesion, lesioned
@@ -145,7 +146,7 @@ def test_a_deep_cell_needs_to_say_what_one_layer_does():
     assert (frozen(torch.ones(4, 1, 88)) == model.output.bias).all()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("layers", "words"),
     [
         ([Layer()], "describes 1 layers: expected 2, the depth"),
@@ -157,7 +158,6 @@ def test_a_deep_cell_needs_to_say_what_one_layer_does():
         ([Layer(output="swish")] * 2, "the output 'swish' is unknown, expected one of tanh, relu"),
         ([Layer(bias=Part("bias", [0]))] * 2, "is a copy: expected an index of whole numbers and slices"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_description_that_does_not_fit_the_weights_is_refused(layers, words):
     class Wrong(RHN):
@@ -198,7 +198,7 @@ def test_means_are_of_what_the_layers_are_said_to_have(folder):
         lesion(PolyphonicModel(Described, hidden_size=7, depth=2), PIECES, "mean")
 
 
-@pytest.mark.parametrize("key", CELLS)
+@for_each("key", [*CELLS])
 def test_every_cell_of_ours_describes_itself(key):
     cell = CELLS[key](3, 4)
     (layer,) = described_layers(cell)

@@ -175,7 +175,7 @@ def test_the_outcome_is_drawn(capsys, targets):
     assert code == 0 and Path("outcome.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("words", "says"),
     [
         (["--loss", "hinge"], "'hinge' names no loss"),
@@ -236,7 +236,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(capsys, words, says):
     assert code == 2 and out == "" and says in err and err.count("\n") == 1 and "Traceback" not in err
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("array", "says"),
     [
         (np.full((9, 3), np.nan), "NaN"),

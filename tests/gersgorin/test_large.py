@@ -120,7 +120,7 @@ def test_no_radius_is_lost_near_closed_gates():
     assert torch.equal(discs_by_blocks(*linear(A)).radii, gersgorin_discs(A).radii)
 
 
-@pytest.mark.parametrize(("n", "T", "gain"), [(1, 5, 2.0), (2, 200, 1e4), (23, 40, 0.7), (40, 15, 1e-6)])
+@for_each(("n", "T", "gain"), [(1, 5, 2.0), (2, 200, 1e4), (23, 40, 0.7), (40, 15, 1e-6)])
 def test_norms_of_products_are_those_of_whole_jacobians(n, T, gain):
     A = torch.stack([gain * of(n, seed) for seed in range(T)])
     steps = [(lambda v, M=M: M @ v, lambda u, M=M: M.T @ u) for M in A]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tables import for_each
 from torch import nn
 from torch.func import jacrev
 
@@ -336,7 +337,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "SharedStart"])
+@for_each("kind", [kind for kind in KINDS if kind != "SharedStart"])
 def test_every_number_is_that_of_the_hand_written_step(kind):
     x = frames(T, 1)
     A = truth(kind, x[:, 0])
@@ -391,7 +392,7 @@ def test_calls_are_counted_by_the_frames_that_they_read(kind, read, frames_read)
     torch.testing.assert_close(loop.sequence(0).jacobians(), A)
 
 
-@pytest.mark.parametrize("kind", ["Plain", "PlainLSTM", "PlainInPlace", "Teacher"])
+@for_each("kind", ["Plain", "PlainLSTM", "PlainInPlace", "Teacher"])
 def test_a_plain_loop_stays_its_cell_to_the_bit(kind):
     model, x = network(kind), frames(T, 2)
     cell, inputs = extract_cell(model, x)

@@ -72,7 +72,7 @@ def train(model, steps, recorder_of=None, *, momentum=0.9):
     return [*losses, torch.rand(1).item(), model.training], recorder and recorder.recording
 
 
-@pytest.mark.parametrize("case", [c for c in SHALLOW_CASES if c.options == {}], ids=str)
+@for_each("case", SHALLOW_CASES)
 def test_every_number_is_that_of_a_direct_call(case):
     cell, x = case.build(m, n), frames(T, 2).double()
     with Recorder(cell, x, positions=4) as recorder:

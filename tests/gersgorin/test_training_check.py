@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from tables import for_each
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
@@ -203,7 +204,7 @@ def test_without_an_optimizer_it_is_the_check_of_sgd():
         assert isinstance(found, Check)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("change", "message"),
     [
         ({"optimizer": None}, "optimizer is missing"),

@@ -6,6 +6,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from tables import for_each
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -46,8 +47,7 @@ OPTIMIZERS = [
 
 
 @pytest.mark.parametrize("ways", [_Copies, _Fused])
-@pytest.mark.parametrize("optimizer_of", OPTIMIZERS)
-@pytest.mark.parametrize("clip_norm", [None, 0.05])
+@for_each(("optimizer_of", "clip_norm"), [*zip(OPTIMIZERS, (None, 0.05, None, 0.05, None), strict=True)])
 def test_copies_step_as_the_loop_does_at_each_learning_rate(ways, optimizer_of, clip_norm):
     model, x, y = made()
     loop = TrainingLoop(model, x, y, "mse", optimizer_of(model.parameters()), clip_norm=clip_norm)
@@ -147,9 +147,9 @@ def test_model_optimizer_scheduler_loader_and_random_numbers_stay_as_they_were()
     torch.testing.assert_close(after, before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("last", [True, False])
-@pytest.mark.parametrize("scale", [1.0, 1e-8])
-@pytest.mark.parametrize("batch_first", [True, False])
+@for_each("last", [True, False])
+@for_each("scale", [1.0, 1e-8])
+@for_each("batch_first", [True, False])
 def test_the_axis_of_the_examples_is_found(batch_first, scale, last):
     model, x, _ = made(batch_first=batch_first, last=last)
     with torch.no_grad():
@@ -180,7 +180,7 @@ def test_time_ends_trials():
     assert len(trials.losses) < 10**5
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("change", "message"),
     [
         ({"y": torch.rand(23, 1)}, "expected as many targets"),

@@ -9,6 +9,7 @@ import sys
 from dataclasses import fields
 
 import pytest
+from tables import for_each
 
 from gersgorin.recording import Recording
 from optim_study.cli import COMMANDS, main
@@ -168,7 +169,7 @@ def test_plot_draws_from_the_run_and_from_its_csv(finished, words, tmp_path, cap
     assert printed[0] == printed[1] and "below 9.5" in printed[0]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("words", "message"),
     [
         (["run", "--arch", "dt-rn"], "did you mean 'dt-rnn'"),

@@ -15,6 +15,7 @@ from helpers import config as numpy_config
 from helpers import stock_storage, wait_for
 from numpy_backend import NumpyBackend
 from optuna.trial import TrialState
+from tables import for_each
 from test_trial_results import row
 
 import optim_study
@@ -132,7 +133,7 @@ def test_the_shortcuts_of_dts_rnn_are_a_part_of_its_protocol_and_of_nobody_elses
         paper(arch=("rhn", "gru"), skip="last").studies("x")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("wrong", "message"),
     [
         ({"arch": ()}, "at least one"),
@@ -349,6 +350,7 @@ def test_workers_import_nothing_of_the_current_folder(tiny, tmp_path, monkeypatc
     assert not Path("ran").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_workers_whose_parent_is_killed_save_and_leave(tiny):
     configuration = tiny(
         RunConfig, **(LONG | {"trials": 2, "epochs": 100_000, "patience": 100_000}), jobs=2, save_seconds=1e6

@@ -7,6 +7,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
+from tables import for_each
 
 from optim_study import locks
 from optim_study.cli import main
@@ -27,8 +28,13 @@ def names_by_stock_backend(path):
     return [study.study_name for study in JournalStorage(JournalFileBackend(str(path))).get_all_studies()]
 
 
-@pytest.mark.parametrize("before", [[], ["one"]])
-@pytest.mark.parametrize("torn", [b"", b'{"op_code": 0, "wor', b"\0" * 5000, b'{"op_code": 0}'])
+@pytest.mark.parametrize(
+    ("before", "torn"),
+    [
+        ([], b'{"op_code": 0, "wor'),
+        *((["one"], torn) for torn in (b"", b'{"op_code": 0, "wor', b"\0" * 5000, b'{"op_code": 0}')),
+    ],
+)
 def test_a_torn_last_line_is_cut_off_before_anything_is_appended(path, torn, before):
     storage = open_journal(path)
     for name in before:
@@ -124,7 +130,7 @@ def study(tmp_path_factory) -> str:
     return (out / "journal.log").read_text()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("damage", "said"),
     [
         ({"protocol": 5}, "protocol"),
@@ -138,7 +144,6 @@ def study(tmp_path_factory) -> str:
         ({"value": None}, "value is None"),
         ({"learning_rate": [1]}, "learning_rate is"),
     ],
-    ids=str,
 )
 def test_values_that_no_study_writes_are_told(damage, said, study, tmp_path, capsys):
     records = [json.loads(line) for line in study.splitlines()]

@@ -45,13 +45,14 @@ def run_killed_at(step: int, monkeypatch, *arguments, **options) -> None:
     assert os.WIFSIGNALED(status), "the child was to be killed"
 
 
-def test_killed_before_each_write_in_turn(tmp_path, monkeypatch):
+@pytest.mark.parametrize("apart", [3, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_before_each_write_in_turn(tmp_path, monkeypatch, apart):
     tiny = config(trials=2, epochs=4)
     with monkeypatch.context() as patch:
         counter = CrashPoint(patch)
         run_here(tiny, tmp_path / "whole", fuse=2, save_epochs=2)
     assert counter.steps > 40
-    for step in range(counter.steps):
+    for step in range(0, counter.steps, apart):
         out = tmp_path / str(step)
         run_killed_at(step, monkeypatch, tiny, out, fuse=2, save_epochs=2)
         run_here(tiny, out, fuse=2, save_epochs=2)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers import config
+from tables import for_each
 
 from optim_study.protocol import StudyConfig, config_from_protocol, require_same_protocol
 from rhn.errors import DataError, InvalidInputError
@@ -36,7 +37,7 @@ def test_a_configuration_survives_json_and_its_number_of_trials_is_no_part_of_th
     assert config(budget_scale=1).fingerprint == config(budget_scale=1.0).fingerprint
 
 
-@pytest.mark.parametrize(
+@for_each(
     "change",
     [
         {"seed": 1},
@@ -65,13 +66,13 @@ def test_the_refusal_names_each_difference_here_and_there():
     assert said in str(refusal.value)
 
 
-@pytest.mark.parametrize("changed", [{"optimiser": "adam"}, {"optimizer": "adagrad"}, {"momentum": "much"}])
+@for_each("changed", [{"optimiser": "adam"}, {"optimizer": "adagrad"}, {"momentum": "much"}])
 def test_a_protocol_of_another_version_is_refused_not_guessed(changed):
     with pytest.raises(DataError, match="another version"):
         config_from_protocol(config().protocol() | changed, trials=8)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("names", "values"),
     [
         ("arch", ["../rhn", ""]),
@@ -115,7 +116,7 @@ def test_a_study_from_before_there_were_schemes_goes_on_as_it_was():
         require_same_protocol(StudyConfig(arch="dt-rnn", depth=6, data="checksum", init_schemes=("identity",)), OLD)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])
+@for_each("optimizer", ["adam", "adamw", "rmsprop"])
 def test_other_optimizers_have_their_own_range_and_no_momentum(optimizer):
     study = config(optimizer=optimizer)
     assert study.learning_rate == (1e-5, 0.1) and config(optimizer=optimizer, learning_rate=(1, 2)).learning_rate == (

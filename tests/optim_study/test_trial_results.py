@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
+from tables import for_each
 
 from optim_study.protocol import OPTIMIZERS, SCHEMES
 from optim_study.results import COLUMNS, Row, by_network, check_settings, csv_text, read_csv, write_csv
@@ -91,7 +92,7 @@ def test_a_table_comes_back_to_the_bit(tmp_path_factory, rows):
     assert read_csv(path) == rows
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("content", "message"),
     [
         ("", "lacks the column.*arch, depth"),
@@ -113,7 +114,7 @@ def test_a_malformed_table_is_refused_with_its_place(tmp_path, content, message)
         read_csv(path)
 
 
-@pytest.mark.parametrize("setting", [{"learning_rate": 1e-320}, {"learning_rate": 0.0}, {"init_std": 1e30}])
+@for_each("setting", [{"learning_rate": 1e-320}, {"learning_rate": 0.0}, {"init_std": 1e30}])
 def test_settings_that_no_axis_can_show_are_named(setting):
     ((name, value),) = setting.items()
     check_settings([row()])
@@ -156,7 +157,7 @@ def test_shares_are_counted_below_the_threshold_and_their_intervals_are_exact():
         training_shares([row()], below=float("nan"))
 
 
-@pytest.mark.parametrize(("losses", "interval"), [([PLATEAU] * 60, (0.0, 0.0596)), ([7.0] * 60, (0.9404, 1.0))])
+@for_each(("losses", "interval"), [([PLATEAU] * 60, (0.0, 0.0596)), ([7.0] * 60, (0.9404, 1.0))])
 def test_none_of_sixty_is_no_certainty(losses, interval):
     assert training_shares(network("rhn", 1, losses))[0].interval == pytest.approx(interval, abs=1e-4)
 

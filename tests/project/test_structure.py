@@ -10,7 +10,6 @@ import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-import pytest
 from setuptools import find_packages
 from tables import for_each
 
@@ -73,7 +72,7 @@ def is_private(name: str) -> bool:
     return any(part.startswith("_") and not part.startswith("__") for part in name.split(".")[2:])
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@for_each("package", PACKAGES)
 def test_a_module_imports_its_own_room_and_lower_ones(package):
     wrong = []
     for module, path in sources():
@@ -114,7 +113,7 @@ ACYCLIC = [f"rhn.{name}" for name in ("cells", "cli", "data", "models", "plottin
 ]
 
 
-@pytest.mark.parametrize("package", ACYCLIC)
+@for_each("package", ACYCLIC)
 def test_no_modules_of_a_package_import_each_other_in_a_circle(package):
     modules = dict(sources())
     uses = {
@@ -139,7 +138,7 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize("module", ["rhn", "rhn.cells", "rhn.data", "rhn.checkpoints", "gersgorin", *COMMANDS])
+@for_each("module", ["rhn", "rhn.cells", "rhn.data", "rhn.checkpoints", "gersgorin", *COMMANDS])
 def test_imports_are_light(module):
     code = f"import sys, {module}; print(*sorted(m for m in {HEAVY} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -182,7 +181,7 @@ def test_the_facts_in_the_rows_of_cells_are_those_of_the_classes():
         assert lacking(name) == {setting for setting, there in has.items() if not there}
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@for_each("package", PACKAGES)
 def test_every_package_has_its_types_and_the_version(package):
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert config["dynamic"]["version"] == {"attr": "rhn.version.__version__"}

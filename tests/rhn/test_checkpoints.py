@@ -10,6 +10,7 @@ import torch
 from cases import SHALLOW_CASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tables import for_each
 from torch import nn
 
 from rhn.cells import RHN, RNN
@@ -24,10 +25,9 @@ def names(folder):
 DTYPES = (torch.float64, torch.bfloat16, torch.float16)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("case", "dtype"),
     [*((case, torch.float32) for case in SHALLOW_CASES), *((SHALLOW_CASES[0], dtype) for dtype in DTYPES)],
-    ids=str,
 )
 def test_a_round_trip_is_bit_exact(case, dtype, tmp_path):
     cell = case.build(dtype=dtype, batch_first=True, init="gaussian:0.1")

@@ -76,7 +76,7 @@ def test_a_configuration_that_lies(good, name, value):
     assert len(message) < 600
 
 
-@pytest.mark.parametrize("key", ["input_size", "hidden_size", "depth"])
+@for_each("key", ["input_size", "hidden_size", "depth"])
 def test_a_configuration_that_leaves_something_out(good, key):
     refused(forge(good, drop=(key,)))
 
@@ -124,9 +124,7 @@ def test_missing_extra_and_misshapen_tensors(good):
         refused(forge(good, tensors=wrong), match="weight_hh has shape .*, its header promises \\(2, 8, 4\\)")
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.int64, torch.uint8, torch.bool, torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2], ids=str
-)
+@for_each("dtype", [torch.int64, torch.uint8, torch.bool, torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2])
 def test_dtypes_that_are_no_weights(good, dtype):
     weights = load_file(good)
     refused(forge(good, tensors={name: t.to(dtype) for name, t in weights.items()}), match="expected weights of one")
@@ -134,7 +132,7 @@ def test_dtypes_that_are_no_weights(good, dtype):
     refused(forge(good, tensors=mixed), match="one floating-point type .*found torch.float32, torch.float64")
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@for_each("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_diverged_training_is_named(good, value):
     weights = load_file(good)
     weights["weight_hh"][1, 2, 3] = value
@@ -165,7 +163,7 @@ def test_one_changed_byte_is_refused_or_harmless(tmp_path_factory, where, value)
     assert all(torch.isfinite(p).all() for p in cell.parameters())
 
 
-@pytest.mark.parametrize("declared", [2**63, 2**40, 10**9, 5])
+@for_each("declared", [2**63, 2**40, 10**9, 5])
 def test_a_header_length_that_lies(good, declared):
     good.write_bytes(struct.pack("<Q", declared) + good.read_bytes()[8:])
     refused(good, match=r"is not a whole \.safetensors file")

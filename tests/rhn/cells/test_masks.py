@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases import CELL_CASES, SHALLOW_CASES, assert_close, dropout_mask, inputs, randomize
+from cases import CELL_CASES, SHALLOW_CASES, CellCase, assert_close, dropout_mask, inputs, randomize
 from tables import for_each
 from torch import nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
@@ -15,9 +15,7 @@ CASES = [(case, "shared") for case in CELL_CASES] + [
     (case, "apart") for case in CELL_CASES if case.key == "rhn" and "activation" not in case.options
 ]
 every_case = for_each(("case", "kind"), CASES)
-gated = pytest.mark.parametrize(
-    "case", [c for c, J in CASES if "candidate" in c.plain().masks and J == "shared"], ids=str
-)
+gated = for_each("case", [c for c, J in CASES if "candidate" in c.plain().masks and J == "shared"])
 
 
 def masks_for(cell, B, kind="shared", *, seed=0, candidate=True, **keywords):
@@ -162,11 +160,15 @@ def test_values_and_every_gradient_equal_the_reference(case, kind, T, B, saturat
         assert_close(got[2][name], wanted[2][name], 1e-11, f"gradient of {name}", floor=floor)
 
 
-@pytest.mark.parametrize(
-    ("case", "kind", "m", "n"),
-    [*((case, kind, 5, 7) for case, kind in CASES), *((case, "shared", 20, 150) for case in SHALLOW_CASES)],
-    ids=str,
-)
+ALONE = [  # every cell; masks apart, and what runs in Python; and, of each family of kernels, packed weights
+    *((case, "shared", 5, 7) for case in SHALLOW_CASES),
+    *((CellCase("rhn", 3, options), "apart", 5, 7) for options in ({}, {"coupled": False})),
+    (CellCase("rhn", 3, {"activation": "sigmoid"}), "shared", 5, 7),
+    *((case, "shared", 20, 150) for case in SHALLOW_CASES if case.key in ("rhn", "dts-rnn", "lstm", "gru", "cornn")),
+]
+
+
+@pytest.mark.parametrize(("case", "kind", "m", "n"), ALONE, ids=str)
 def test_a_model_in_a_stack_equals_itself_alone_to_the_bit(case, kind, m, n):
     """float32, 32 rows, masks of their own: outputs and, of their weighted sum, every gradient."""
     cells = [case.build(m, n, seed=k, dtype=torch.float32) for k in range(3)]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tables import for_each
 
 from gersgorin.cli.check import CheckOptions
 from gersgorin.cli.plot import PlotOptions
@@ -86,7 +87,7 @@ def test_numbers_are_read_as_python_writes_them(rate, seed, numbers):
     assert (found.rate, found.seed, found.several_numbers) == (rate, seed, tuple(numbers))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("words", "values"),
     [
         ([], {}),
@@ -107,7 +108,7 @@ def test_words_are_read_as_the_types_of_the_fields(words, values):
     assert read("plot", *words) == Plot(**values)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("words", "sentence"),
     [
         ("", "a command is missing, expected one of plot, fit, more (see tool --help)"),
@@ -161,7 +162,7 @@ def test_help_shows_the_commands_the_options_and_their_real_defaults(capsys):
     assert "--units N Units of a layer. None (default): as many as fit. --file PATH A file (default: data.csv)." in none
 
 
-@pytest.mark.parametrize("kind", [ChoraleConfig, LanguageConfig, RunConfig, PlotOptions, CheckOptions])
+@for_each("kind", [ChoraleConfig, LanguageConfig, RunConfig, PlotOptions, CheckOptions])
 def test_help_names_every_cell_of_the_registry(kind):
     docs = field_docs(kind)
     assert docs["arch" if kind is RunConfig else "cell"].startswith(", ".join(CELLS))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from readable import readable
+from tables import for_each
 
 from rhn.cells.registry import lacking
 from rhn.cli import main as cli
@@ -55,7 +56,7 @@ def test_a_line_that_is_being_written_is_left_out(run):
     assert read_curves(folder)[0].epochs.tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("content", ["", "nonsense\n", "3\n", '{"epoch": 1}\n', '{"epoch": 1, "train_nll": 1}\n'])
+@for_each("content", ["", "nonsense\n", "3\n", '{"epoch": 1}\n', '{"epoch": 1, "train_nll": 1}\n'])
 def test_a_file_that_is_no_training_s_is_refused(content, tmp_path):
     (tmp_path / "metrics.jsonl").write_text(content)
     with pytest.raises(DataError, match=r"metrics\.jsonl"):
@@ -207,8 +208,9 @@ TRAININGS = {
 }
 
 
-@pytest.mark.parametrize("name", TRAININGS)
-@pytest.mark.parametrize("rate", [0.2, None])
+@pytest.mark.parametrize(
+    ("name", "rate"), [*((name, 0.2) for name in TRAININGS), ("one epoch", None), ("many seeds", None)]
+)
 def test_curves_can_be_read(name, rate, run):
     curves = read_curves(run(*TRAININGS[name], rate=rate, measure="nll", data="d387295bfe1434ed47e88f4", init_std=0.05))
     with our_style():

@@ -8,6 +8,7 @@ import sys
 from dataclasses import asdict, replace
 
 import pytest
+from tables import for_each
 
 from rhn.cli import main as cli
 from rhn.presets import PRESETS, preset
@@ -45,7 +46,7 @@ def test_every_setting_that_a_training_has_is_an_option_with_its_value(words, wi
     assert found == without
 
 
-@pytest.mark.parametrize("command", ["train", "train ptb-sota", "evaluate", "generate", "resume"])
+@for_each("command", ["train", "train ptb-sota", "evaluate", "generate", "resume"])
 def test_help_shows_one_default_an_option(command, capsys):
     text = shown(capsys, *command.split())
     assert "(default: " in text and not re.search(r"\(default: [^()]*\)\.? \(default", text)
@@ -78,12 +79,12 @@ def test_what_differs_from_the_preset_is_said_beside_the_configuration(small_tex
     assert said(*own, "--data", small_text)[-1] == f"parameters: {words}"
 
 
-@pytest.mark.parametrize(("flag", "tied"), [("--tied", True), ("--no-tied", False)])
+@for_each(("flag", "tied"), [("--tied", True), ("--no-tied", False)])
 def test_a_flag_can_be_given_whatever_the_preset_says(flag, tied, configuration):
     assert [configuration(name, flag)["tied"] for name in ("ptb-sota", "ptb-depth-10")] == [tied, tied]
 
 
-@pytest.mark.parametrize("words", [["--words"], ["--no-tied"], ["--tied", "--window=9"], ["--out", "ptb-sota"]])
+@for_each("words", [["--words"], ["--no-tied"], ["--tied", "--window=9"], ["--out", "ptb-sota"]])
 def test_the_preset_may_stand_after_options(words, configuration):
     found = configuration(*words, "ptb-depth-3", "--hidden_size", 8)
     assert (found["depth"], found["hidden_size"]) == (3, 8)
@@ -114,7 +115,7 @@ def test_a_configuration_file_stands_for_a_preset_or_on_top_of_one(task, trained
     assert configuration("--config", trained(task) / "config.json").items() <= kept.items()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("content", "message"),
     [
         ("{", "is not JSON"),

@@ -49,7 +49,19 @@ def test_loss_and_gradients_are_the_probe_s(music, tmp_path):
     assert found.gradient_norm[-1, place] == pytest.approx(model.cells[0].weight_hh.grad[1].norm().item())
 
 
-@pytest.mark.parametrize("task", ["music", pytest.param("prose", marks=pytest.mark.slow)], indirect=True)
+def test_a_training_that_was_stopped_goes_on_in_its_record_without_gaps_or_double_entries(task, tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    words = ("--epochs", 2, "--record", EVERY[task.name])
+    assert task.train(whole, *words) == 0
+    assert task.train(stopped, *words, "--max-minutes", 0) == 0
+    for _ in range(2):
+        assert cli.main(["resume", str(stopped), "--max-minutes", "0"]) == 0
+    assert cli.main(["resume", str(stopped)]) == 0
+    assert_same_run(stopped, whole)
+    assert_same_record(record(stopped), record(whole))
+
+
+@pytest.mark.slow
 def test_a_killed_training_s_record_goes_on_without_gaps_or_double_entries(task, until, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     epochs, lines = (40, 5) if task.name == "chorales" else (12, 3)

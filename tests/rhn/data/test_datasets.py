@@ -12,6 +12,7 @@ from collections import Counter
 from types import MappingProxyType
 
 import pytest
+from tables import for_each
 
 from rhn.cli import main as cli
 from rhn.data import datasets
@@ -168,7 +169,7 @@ class Hostile(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize("path", [path[1:] for path in Hostile.answer])
+@for_each("path", [path[1:] for path in Hostile.answer])
 def test_a_hostile_answer_is_one_printable_sentence_and_leaves_nothing(path, server, publish, tmp_path):
     server.RequestHandlerClass = Hostile
     publish("ptb", {"one": CONTENT}, server.address(path), served={})

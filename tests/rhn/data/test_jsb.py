@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tables import for_each
 
 import rhn.data
 from rhn.data import jsb
@@ -58,9 +59,7 @@ def test_two_processes_at_once_leave_one_whole_cache(rebuilt, cache_home):
     assert jsb.load_cached(path).checksum == rebuilt.checksum
 
 
-@pytest.mark.parametrize(
-    "name", ["bwv269", "BWV 66.6", "train-14", "test-0", "bwv281", "bwv69.6", "bwv429", "bwv36.8-2"]
-)
+@for_each("name", ["bwv269", "BWV 66.6", "train-14", "test-0", "bwv281", "bwv69.6", "bwv429", "bwv36.8-2"])
 def test_one_chorale_is_the_one_of_the_set(rebuilt, builds, cache_home, name):
     piece = rhn.data.chorale(name)
     other = rebuilt.find(name)

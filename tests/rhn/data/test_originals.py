@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tables import for_each
 
 import rhn.data
 from rhn.data import originals
@@ -63,7 +64,7 @@ def test_any_set_of_pitches_is_read_with_labels_for_names(tmp_path_factory, suff
         assert [[(21 + np.flatnonzero(frame)).tolist() for frame in piece] for piece in pieces] == content[split]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("content", "words"),
     [
         ([], "no 'train'"),
@@ -89,7 +90,7 @@ def test_content_that_is_no_music_is_told_with_its_place(tmp_path, content, word
         rhn.data.chorales(path)
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"train": [[[60', "[" * 100_000, "9" * 5000, "\xff\xfe"])
+@for_each("text", ["", "{", '{"train": [[[60', "[" * 100_000, "9" * 5000, "\xff\xfe"])
 def test_damaged_json_is_refused(tmp_path, text):
     path = tmp_path / "damaged.json"
     path.write_bytes(text.encode("latin-1"))
@@ -142,7 +143,7 @@ def test_a_file_too_large_is_not_read(tmp_path, monkeypatch):
         rhn.data.chorales(write(tmp_path / "large.json", SMALL))
 
 
-@pytest.mark.parametrize(("name", "remedy"), [("x.txt", ""), ("x", ""), ("x.npz", ""), ("x.mat", "rhn data get jsb")])
+@for_each(("name", "remedy"), [("x.txt", ""), ("x", ""), ("x.npz", ""), ("x.mat", "rhn data get jsb")])
 def test_another_suffix_is_refused(tmp_path, name, remedy):
     with pytest.raises(InvalidInputError, match=f"{name}: chorales are read from a .json or .pickle file.*{remedy}"):
         rhn.data.chorales(tmp_path / name)
@@ -189,7 +190,7 @@ def test_a_call_in_a_pickle_is_refused_and_not_made(tmp_path, protocol):
     assert (tmp_path / "executed").exists(), "the proof that this test can fail"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "program",
     {
         "global": b"cos\nsystem\n(S'true'\ntR.",

@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tables import for_each
 
 from rhn.data.rebuild import rows
 from rhn.data.scores import TICKS, _kern_token, corpus_folder, read_score
@@ -80,7 +81,7 @@ def test_kern_tokens_count_octaves_in_letters(letter, octaves, low, accidental, 
     assert duration == 4 * TICKS / number * (1.5 if dots else 1)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "content", "words"),
     [
         ("chord.xml", XML.format("<note><chord/><duration>4</duration></note>"), "<chord> in part P1"),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from splits import decoded, write
+from tables import for_each
 
 from rhn.data.corpus import SPLITS
 from rhn.data.text import Tokens, Vocabulary, belongs_to, read_text
@@ -28,8 +29,8 @@ def test_rows_read_one_after_the_other_are_the_text_without_its_remainder(length
     assert np.shares_memory(rows.raw, tokens.raw)
 
 
-@pytest.mark.parametrize("table", [None, np.arange(256)[::-1].copy()])
-@pytest.mark.parametrize("count", [0, 2, 9, None])
+@for_each("table", [None, np.arange(256)[::-1].copy()])
+@for_each("count", [0, 2, 9, None])
 def test_tokens_are_64_bit_ids_and_their_head_is_a_view(table, count):
     tokens = Tokens(np.arange(5, dtype=np.uint8), table)
     wanted = list(range(5)) if table is None else list(range(255, 250, -1))
@@ -58,7 +59,7 @@ def test_a_smaller_vocabulary_keeps_the_most_frequent_words_and_always_unk_and_e
     assert decoded(corpus)["train"] == "a a a b b b <unk> <unk> <unk>\n"
 
 
-@pytest.mark.parametrize("size", [2, 3, 5, 6, 100])
+@for_each("size", [2, 3, 5, 6, 100])
 def test_a_vocabulary_is_never_larger_than_asked_and_is_recognised(folder, size):
     built = read_text("text", folder, vocabulary_size=size)
     assert len(built.vocabulary) == min(size, 5)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from splits import decoded
+from tables import for_each
 
 from rhn.data import encoding
 from rhn.data.text import Vocabulary, read_text
@@ -25,7 +26,7 @@ def test_words_are_the_same_however_a_file_is_cut_into_blocks(text, block, tmp_p
     assert [found.symbol(code) for code in found.texts[0]] == expected
 
 
-@pytest.mark.parametrize("space", ["\t", "\r\n", "\v", "\x1c", "\x85", "\u2003"])
+@for_each("space", ["\t", "\r\n", "\v", "\x1c", "\x85", "\u2003"])
 def test_a_text_is_read_block_by_block_whatever_space_parts_its_words(space, tmp_path, monkeypatch):
     lengths = []
     monkeypatch.setattr(encoding, "BLOCK", 100)
@@ -49,14 +50,14 @@ def test_characters_are_code_points_however_a_file_is_cut_into_blocks(text, bloc
     assert "".join(decoded(corpus).values()) == expected
 
 
-@pytest.mark.parametrize("unit", ["words", "characters"])
-@pytest.mark.parametrize("letters", ["ab \n", "aé \n"], ids=["ascii", "others"])
-@pytest.mark.parametrize("block", [1, 3, 2**20])
+@for_each("unit", ["words", "characters"])
+@for_each("letters", ["ab \n", "aé \n"])
+@for_each("block", [1, 3, 2**20])
 def test_a_byte_order_mark_is_no_part_of_a_text(unit, letters, block, tmp_path, monkeypatch):
     monkeypatch.setattr(encoding, "BLOCK", block)
     for name, mark in (("plain", ""), ("marked", "\ufeff")):
         folder = tmp_path / name
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         for part in "12":
             (folder / f"{part}.txt").write_text(mark + letters * 20, encoding="utf-8")
     plain, marked = (read_text("text", tmp_path / name, unit=unit) for name in ("plain", "marked"))

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tables import for_each
 
 from rhn.data.text import Vocabulary
 from rhn.errors import InvalidInputError
@@ -59,7 +60,7 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+@for_each("content", HOSTILE.values())
 def test_json_that_is_no_vocabulary_is_refused(content):
     with pytest.raises(InvalidInputError, match="a vocabulary"):
         Vocabulary.from_json(content)

@@ -33,17 +33,30 @@ def compiler():
         pytest.skip(str(error))
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """A library that the compiler has made."""
+    path = tmp_path_factory.mktemp("compiled") / "kernels.so"
+    try:
+        build._run(build._compiler(), "-O0", *build._FLAGS[1:], str(build._SOURCES / "kernels.c"), "-o", str(path))
+    except build.CompileError as error:
+        pytest.skip(str(error))
+    return path
+
+
 @pytest.fixture
-def compilations(monkeypatch):
-    """How often the compiler has made a library."""
+def compilations(monkeypatch, compiled):
+    """How often a library was to be compiled; each time it is a copy of one that the compiler has made before."""
     made, run = [], build._run
 
-    def counted(name, *arguments):
-        if "-o" in arguments:
-            made.append(arguments)
-        return run(name, *arguments)
+    def copied(name, *arguments):
+        if "-o" not in arguments:
+            return run(name, *arguments)
+        made.append(arguments)
+        shutil.copyfile(compiled, arguments[-1])
+        return b""
 
-    monkeypatch.setattr(build, "_run", counted)
+    monkeypatch.setattr(build, "_run", copied)
     return made
 
 
@@ -51,10 +64,10 @@ def kept(home):
     return sorted(home.iterdir())
 
 
-def test_it_is_compiled_once_and_belongs_to_the_user_alone(home, compiler, compilations):
-    for _ in range(2):
-        assert build._load(compiler).rhn_lanes() == 32
-    assert len(compilations) == 1
+def test_it_is_compiled_once_and_belongs_to_the_user_alone(home, compiler, monkeypatch):
+    assert build._load(compiler).rhn_lanes() == 32
+    monkeypatch.setattr(build, "_compiled", None)
+    assert build._load(compiler).rhn_lanes() == 32
     assert [path.suffix for path in kept(home)] == [".so"]
     assert home.stat().st_mode & 0o077 == 0
 
@@ -136,7 +149,7 @@ def prepared(home, compiler):
 
 @pytest.mark.parametrize("parent", ["belongs to another user", "other users can write to"])
 def test_below_a_folder_that_others_can_change_nothing_is_kept_or_loaded(
-    tmp_path, compiler, monkeypatch, caplog, parent
+    tmp_path, compiler, compilations, monkeypatch, caplog, parent
 ):
     shared = tmp_path / "shared"
     home = shared / "cache" / "rhn" / "compiled"
@@ -187,17 +200,35 @@ def test_what_is_no_library_of_this_user_is_not_loaded(home, compiler, compilati
     assert path.is_dir() or (path.stat().st_uid == os.geteuid() and path.lstat().st_mode & 0o777 == 0o600)
 
 
-@pytest.mark.parametrize("size", [None, 8192, 0], ids=["lacks functions", "truncated", "empty"])
-def test_a_library_that_cannot_be_used_is_refused_and_never_kept(home, tmp_path, compiler, monkeypatch, size):
+@pytest.fixture
+def fake_compiler(tmp_path, compiler, monkeypatch):
+    """fake_compiler(size): let the compiler be one that makes a library without our functions, cut after so many bytes."""
+
+    def fake(size=None):
+        source, library, command = (tmp_path / name for name in ("empty.c", "empty.so", "fake-cc"))
+        source.write_text("int rhn_lanes(void) { return 32; } char filling[100000] = {1};")
+        subprocess.run([compiler, "-shared", "-fPIC", source, "-o", library], check=True)
+        if size is not None:
+            os.truncate(library, size)
+        command.write_text(f'#!/bin/sh\ncase "$*" in *-E*) echo;; *) for OUT; do :; done; cp {library} "$OUT";; esac\n')
+        command.chmod(0o755)
+        monkeypatch.setenv("CC", str(command))
+
+    return fake
+
+
+@pytest.mark.parametrize("size", [None, 0], ids=["lacks functions", "empty"])
+def test_a_library_that_cannot_be_used_is_refused_and_never_kept(home, fake_compiler, caplog, size):
     """The compiler is content with itself."""
-    source, library, fake = (tmp_path / name for name in ("empty.c", "empty.so", "fake-cc"))
-    source.write_text("int rhn_lanes(void) { return 32; } char filling[100000] = {1};")
-    subprocess.run([compiler, "-shared", "-fPIC", source, "-o", library], check=True)
-    if size is not None:
-        os.truncate(library, size)
-    fake.write_text(f'#!/bin/sh\ncase "$*" in *-E*) echo;; *) for OUT; do :; done; cp {library} "$OUT";; esac\n')
-    fake.chmod(0o755)
-    monkeypatch.setenv("CC", str(fake))
+    fake_compiler(size)
+    with caplog.at_level(logging.INFO):
+        assert build.library.__wrapped__() is None
+    assert "made a library that cannot be used" in caplog.text and len(caplog.records) == 1
+    assert kept(home) == []
+
+
+def test_a_truncated_library_which_kills_the_process_that_loads_it_is_refused_and_never_kept(home, fake_compiler):
+    fake_compiler(8192)
     code = PROBE.replace("from", "import logging; logging.basicConfig(level='INFO'); from", 1)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]
@@ -218,7 +249,7 @@ def test_a_kept_library_that_lacks_functions_is_compiled_again(home, compiler, c
     assert len(compilations) == 2
 
 
-def test_a_full_disk_of_the_cache_is_told_once_and_the_temporary_folder_used(home, compiler, monkeypatch, caplog):
+def test_a_full_disk_of_the_cache_is_told_once_and_the_temporary_folder_used(home, compilations, monkeypatch, caplog):
     def full(*arguments):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -228,7 +259,7 @@ def test_a_full_disk_of_the_cache_is_told_once_and_the_temporary_folder_used(hom
     assert record.levelname == "WARNING" and "No space left on device" in record.message
 
 
-def test_what_killed_compilers_left_is_removed_an_hour_later(home, tmp_path, compiler, monkeypatch):
+def test_what_killed_compilers_left_is_removed_an_hour_later(home, tmp_path, compiler, compilations, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     home.mkdir(parents=True)
     home.chmod(0o700)

@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+from tables import for_each
 from torch.func import grad, jacrev, vmap
 
 from rhn.kernels.autograd import batched_function
@@ -32,8 +33,8 @@ def short(x, *, least):
 OPERATION = Operation("product", times(2.0, lambda x, least: short(x, least=2 * least)), times(3.0, short), times(1.0))
 
 
-@pytest.mark.parametrize(("length", "factor"), [(1, 1.0), (2, 3.0), (3, 3.0), (4, 2.0)])
-@pytest.mark.parametrize("stack", [None, 3])
+@for_each(("length", "factor"), [(1, 1.0), (2, 3.0), (3, 3.0), (4, 2.0)])
+@for_each("stack", [None, 3])
 def test_the_first_that_supports_a_call_computes_both_directions(length, factor, stack):
     def total(x):
         y = batched_function(OPERATION, x, least=2)

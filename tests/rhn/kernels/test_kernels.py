@@ -135,9 +135,7 @@ def _counted(operator, calls):
     return call
 
 
-@pytest.mark.parametrize(
-    ("case", "dtype"), [*((case, torch.bfloat16) for case in FAMILIES), (FAMILIES[0], torch.float16)], ids=str
-)
+@for_each(("case", "dtype"), [*((case, torch.bfloat16) for case in FAMILIES), (FAMILIES[0], torch.float16)])
 def test_half_precision_runs_and_stays_near_float32(case, dtype):
     arguments = case.arguments(4, 3, 4, 7, 2, dtype=dtype)
     states, gradients = value_and_gradients(case.manual, arguments, **case.options)

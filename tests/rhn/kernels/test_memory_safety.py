@@ -154,7 +154,7 @@ def test_the_compiled_update_keeps_within_its_tensors(numbers, guarded):
 
 
 @compiled
-@pytest.mark.parametrize(
+@for_each(
     ("change", "message"),
     [
         ({"gradients": torch.zeros(1, 4, dtype=torch.float64)}, "expected contiguous float32"),
@@ -179,7 +179,7 @@ def test_every_function_of_the_library_is_declared():
     assert all(hasattr(build.library(), name) for name in functions())
 
 
-@pytest.mark.parametrize("name", ["highway", "lstm", "linear-carry", "gated-scan"])
+@for_each("name", ["highway", "lstm", "linear-carry", "gated-scan"])
 def test_one_initial_state_stands_for_all_rows_and_has_a_gradient_of_its_own_shape(name):
     case, given = CASES[name], arguments(name)
     for s0 in (given["s0"][:1].clone(), given["s0"][0].clone()):
@@ -196,7 +196,7 @@ def test_a_refusal_names_the_tensor_and_the_shape_that_was_expected():
     assert str(error.value) == "W of the highway kernel has shape (7, 4): expected (G*n, m) = (14, 4)"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("run", "options"),
     [
         (kernels.highway, {"activation": "softmax"}),
@@ -233,14 +233,14 @@ def test_where_operations_are_recorded_the_record_has_the_result_for_other_input
     torch.testing.assert_close(make_fx(total)(*given.values())(*others), truth(*others), rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", TRACED)
+@for_each("name", TRACED)
 def test_sizes_may_be_symbols_while_operations_are_recorded(name):
     case, given = CASES[name], [*arguments(name).values()]
     record = make_fx(lambda *tensors: case.manual(*tensors, **case.options), tracing_mode="symbolic")(*given)
     torch.testing.assert_close(record(*given), case.reference(*given, **case.options), rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", TRACED)
+@for_each("name", TRACED)
 def test_pretended_tensors_have_pretended_results(name):
     case = CASES[name]
     with FakeTensorMode() as mode:
@@ -261,7 +261,7 @@ def test_a_backward_pass_alone_cannot_be_recorded():
 
 
 @compiled
-@pytest.mark.parametrize("view", [*VIEWS, "without memory"])
+@for_each("view", [*VIEWS, "without memory"])
 def test_a_gradient_may_be_any_view(view):
     name = "highway"
     given = arguments(name)
@@ -300,7 +300,7 @@ def test_weights_of_another_cell_are_refused_however_they_come(other, kernel):
         cell.states(x, s0)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("key", "kernel", "dtype"),
     [
         ("rhn", "manual", torch.float64),

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tables import for_each
 from torch.func import grad, vmap
 
 from rhn.kernels import softmax, softmax_nll, softmax_nll_reference
@@ -10,7 +11,7 @@ from rhn.kernels.bernoulli import output_nll, output_nll_reference
 NAMES = ("loss", "y", "W", "b")
 FLOOR = 1.5e-3  # of the largest entry; float16 has 2^-11 = 5e-4, and small sums have few numbers to average over
 every_loss = pytest.mark.parametrize("loss", ["softmax", "keys"])
-every_size = pytest.mark.parametrize("size", [(1, 1, 1, 2), (3, 2, 5, 7), (4, 5, 33, 129), (35, 20, 64, 1000)], ids=str)
+every_size = for_each("size", [(1, 1, 1, 2), (3, 2, 5, 7), (4, 5, 33, 129), (35, 20, 64, 1000)])
 
 
 def arguments(loss, T, B, n, V, K=None):
@@ -51,8 +52,8 @@ def errors(found, exact):
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-@every_size
 @pytest.mark.parametrize("loss", ["softmax", "dropped", "keys"])
+@every_size
 def test_errors_are_at_most_twice_those_of_the_equation_under_float16_autocast(loss, size, device):
     def autocast(*tensors):
         with torch.autocast(device, dtype=torch.float16):
@@ -67,8 +68,8 @@ def test_errors_are_at_most_twice_those_of_the_equation_under_float16_autocast(l
     assert not torch.equal(found[1], results(total(loss, reference=True), tensors, rest)[1]), "nothing was rounded"
 
 
-@every_size
 @every_loss
+@every_size
 def test_stacked_models_equal_single_ones_to_the_bit(loss, size):
     tensors, rest = arguments(loss, *size, K=3)
     run = grad(total(loss), argnums=(0, 1, 2))

@@ -6,6 +6,7 @@ With float32 operands the products of the interpreter are exact but for the orde
 import pytest
 import torch
 from cases import KERNELS, assert_close, dropout_mask
+from tables import for_each
 from torch.func import grad_and_value, vmap
 
 from rhn.kernels import highway, highway_reference
@@ -24,9 +25,9 @@ ERROR = {"float32": 1e-5, "mixed": 4e-3}  # of the largest entry; measured up to
 CASES = [  # K, n, B, T, L, kernel, masks of the state (J), a mask of the candidate
     (1, 7, 1, 1, 1, "highway", 0, False),
     (3, 33, 5, 1, 3, "highway", 1, True),
-    (1, 33, 5, 4, 3, "highway-uncoupled", 3, True),
-    (1, 7, 33, 4, 1, "highway", 2, False),
-    (3, 7, 1, 4, 1, "highway-uncoupled", 1, False),
+    (1, 33, 5, 2, 2, "highway-uncoupled", 3, True),
+    (1, 7, 33, 3, 1, "highway", 2, False),
+    (3, 7, 1, 3, 1, "highway-uncoupled", 1, False),
 ]
 
 
@@ -76,7 +77,7 @@ def test_values_and_every_gradient_equal_the_reference(case):
 
 
 @interpreted
-@pytest.mark.parametrize("case", [CASES[1], CASES[2], CASES[4]], ids=str)
+@pytest.mark.parametrize("case", [CASES[1], CASES[4]], ids=str)
 def test_float16_operands_stay_near(case):
     assert_equals_the_reference(*case, precision="mixed")
 
@@ -149,8 +150,8 @@ def test_a_kernel_that_fails_its_check_is_not_used_and_says_so_once(monkeypatch)
     assert device.missing(torch.device("cuda")) == "turned off by RHN_PERSISTENT=0"
 
 
-@pytest.mark.parametrize("direction", ["forward", "backward"])
-@pytest.mark.parametrize("operand", [2, 4])
+@for_each("direction", ["forward", "backward"])
+@for_each("operand", [2, 4])
 def test_a_pass_never_asks_for_more_than_a_device_has(direction, operand):
     for n in (1, 16, 215, 262, 830, 1000, 1500):
         for models, batch, gates in ((1, 1, 2), (1, 20, 2), (1, 128, 3), (60, 32, 2), (500, 64, 3)):
@@ -184,12 +185,11 @@ def test_on_a_gpu_values_and_every_gradient_are_near_the_reference(case, precisi
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(("K", "n", "B"), [(1, 830, 20), (20, 262, 32)])
-def test_on_a_gpu_200_repetitions_in_a_graph_give_the_same_bits(seed, K, n, B):
+def test_on_a_gpu_200_repetitions_in_a_graph_give_the_same_bits(K, n, B):
     """A block that read before another had written would now and then give other numbers."""
     T, L = 12, 5
-    tensors = [t.float().cuda() for t in ROWS["highway"].arguments(T, B, 9, n, L, stack=K, seed=seed).values()] + [
+    tensors = [t.float().cuda() for t in ROWS["highway"].arguments(T, B, 9, n, L, stack=K).values()] + [
         None,
         None,
     ]

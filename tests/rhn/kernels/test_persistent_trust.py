@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 import torch
+from tables import for_each
 from torch.func import grad_and_value, vmap
 
 from rhn.kernels import highway
@@ -62,8 +63,8 @@ def damaged(kernel: Implementation, which: int, damage) -> Implementation:
     return Implementation("damaged", forward, backward)
 
 
-@pytest.mark.parametrize("size", [1.0, 1e-4])
-@pytest.mark.parametrize("damage", DAMAGES)
+@for_each("size", [1.0, 1e-4])
+@for_each("damage", DAMAGES)
 def test_the_comparison_finds_a_wrong_result_in_any_one_tensor(damage, size):
     tensors, options = persistent.example(SMALL, CPU, size), OPTIONS | {"precision": "float32"}
     assert device.compare(FUSED, FUSED, tensors, **options) == 0

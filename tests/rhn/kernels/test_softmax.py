@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tables import for_each
 from torch.func import grad, vmap
 
 from rhn.errors import InvalidInputError
@@ -40,7 +41,7 @@ def weighted(function):
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize(("spread", "rate"), [(1.0, 0), (30.0, 0), (1.0, 0.5), (1.0, 1)])
+@for_each(("spread", "rate"), [(1.0, 0), (30.0, 0), (1.0, 0.5), (1.0, 1)])
 def test_values_and_gradients_are_the_equation_s(size, spread, rate):
     inputs = [*arguments(*size, spread=spread)]
     inputs.append(mask_of(inputs[0], rate))
@@ -101,7 +102,7 @@ def nll_and_gradients(function, *inputs):
 
 @in_c
 @pytest.mark.parametrize("size", [(1, 1, 1, 1), *SIZES, (5, 13, 64, 65), (70, 1, 7, 64), (35, 20, 200, 70)], ids=str)
-@pytest.mark.parametrize(("spread", "rate"), [(1e-8, 0), (1.0, 0), (30.0, 0), (1e-8, 0.5), (1.0, 0.75), (1.0, 1)])
+@for_each(("spread", "rate"), [(1e-8, 0), (1.0, 0), (30.0, 0), (1e-8, 0.5), (1.0, 0.75), (1.0, 1)])
 def test_in_c_values_and_gradients_are_as_exact_as_the_reference_in_float32(size, spread, rate):
     *inputs, targets = arguments(*size, spread=spread, dtype=torch.float32)
     mask = mask_of(inputs[0], rate)

@@ -8,6 +8,7 @@ compared with the largest one of their time step, layer and gate, as long as tha
 import pytest
 import torch
 from cases import KERNELS
+from tables import for_each
 
 from rhn.cells import RHN
 from rhn.errors import InvalidInputError
@@ -87,10 +88,10 @@ every_network = pytest.mark.parametrize("name", NETWORKS)
 every_size = pytest.mark.parametrize(
     ("depth", "std"),
     [
-        *((2, 1e-8), (6, 1e-4)),
+        *((2, 1e-8), (4, 1e-6)),
         *(
             pytest.param(*size, marks=pytest.mark.chaos)
-            for size in ((2, 1e-4), (2, 1e-6), (4, 1e-4), (4, 1e-6), (4, 1e-8), (6, 1e-6), (6, 1e-8))
+            for size in ((2, 1e-4), (2, 1e-6), (4, 1e-4), (4, 1e-8), (6, 1e-4), (6, 1e-6), (6, 1e-8))
         ),
     ],
 )
@@ -106,10 +107,8 @@ def test_tiny_states_and_their_gradients_survive_in_float32(name, depth, std):
         judged(name, std, depth, "float32", persistent=True)
 
 
-@pytest.mark.parametrize(
-    "name", ["highway-masked", "highway-uncoupled-masked-apart", "deep-transition-skip-all-masked"]
-)
-@pytest.mark.parametrize(("depth", "std"), [(2, 1e-4), (2, 1e-8), (4, 1e-6)])
+@for_each("name", ["highway-masked", "highway-uncoupled-masked-apart", "deep-transition-skip-all-masked"])
+@for_each(("depth", "std"), [(2, 1e-4), (2, 1e-8), (4, 1e-6)])
 def test_tiny_states_survive_in_c_with_masks(name, depth, std):
     family = name.partition("-masked")[0]
     tensors, case = arguments(family, std, depth), ROWS[name]
@@ -126,7 +125,8 @@ WAYS = [(name, persistent) for name in NETWORKS for persistent in (False, True) 
 @pytest.mark.parametrize(
     ("depth", "std"),
     [
-        *((2, UNIT_GAIN), (4, 1e-3), (2, 1e-8)),
+        *((2, UNIT_GAIN), (2, 1e-8)),
+        pytest.param(4, 1e-3, marks=pytest.mark.chaos),
         *(
             pytest.param(depth, std, marks=pytest.mark.chaos)
             for depth in (4, 6)

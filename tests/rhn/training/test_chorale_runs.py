@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from tables import for_each
 
 from rhn.checkpoints import load_checkpoint, read_metadata
 from rhn.errors import InvalidInputError
@@ -91,7 +92,7 @@ OUT_OF_RANGE = {
 OUT_OF_RANGE |= {"epochs": 0, "patience": 0, "depth": 0, "hidden_size": 0, "batch_size": 0, "seed": -1}
 
 
-@pytest.mark.parametrize(("name", "value"), [*OUT_OF_RANGE.items(), ("learning_rate", 0.0)])
+@for_each(("name", "value"), [*OUT_OF_RANGE.items(), ("learning_rate", 0.0)])
 def test_values_out_of_range_are_refused_by_name(name, value):
     with pytest.raises(InvalidInputError, match=f"{name} is "):
         dataclasses.replace(CONFIG, **{name: value})

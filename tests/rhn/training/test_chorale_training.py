@@ -66,7 +66,9 @@ def assert_same(a, b, numbers):
 # ---- the same bits -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(
+    "cell", ["rhn", "dts-rnn", "lstm", "gru", "mgu", "lru", "cornn"]
+)  # one of each family of kernels
 def test_a_trial_is_the_same_alone_and_in_any_company(cell, corpus):
     together = run(start(range(6), corpus, cell))
     for company in ([0], [4, 0], [3, 1, 0, 4, 5]):

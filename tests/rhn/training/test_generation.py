@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from cases import randomize
+from tables import for_each
 
 from rhn.data.text import Vocabulary
 from rhn.errors import InvalidInputError
@@ -108,7 +109,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), REFUSED)
+@for_each(("options", "message"), REFUSED)
 def test_arguments_out_of_range_are_refused(options, message):
     with pytest.raises(InvalidInputError, match=message):
         generate(random_model(LETTERS), LETTERS, **options)

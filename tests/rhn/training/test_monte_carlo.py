@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cases import randomize
+from tables import for_each
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -37,7 +38,7 @@ both_ways = pytest.mark.parametrize(
 
 
 @both_ways
-@pytest.mark.parametrize("samples", [1, 3])
+@for_each("samples", [1, 3])
 def test_without_dropout_it_is_the_ordinary_score(evaluate, samples):
     model, text = random_model(depth=2), random_text()
     wanted = score(model, text, temperature=1.3)
@@ -132,7 +133,7 @@ def test_samples_that_are_all_rejected_are_an_error():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @both_ways
-@pytest.mark.parametrize(("options", "dropout"), CASES.values(), ids=CASES)
+@pytest.mark.parametrize(("options", "dropout"), [CASES[name] for name in ("rhn", "lstm")], ids=["rhn", "lstm"])
 def test_a_gpu_scores_alike_with_its_graphs(options, dropout, evaluate):
     model, text = random_model(**options), random_text(200)
     wanted, found = (evaluate(model, text, dropout, samples=5, rows=2, device=device).nll for device in ("cpu", "cuda"))
@@ -148,7 +149,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@for_each("name", REFUSED)
 def test_arguments_out_of_range_are_refused(name):
     value, message = REFUSED[name]
     for evaluate in (monte_carlo_score, official_monte_carlo_score)[: 1 if name == "window" else 2]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tables import for_each
 
 from rhn.errors import DataError
 from rhn.training.state import read_state, read_state_metadata, write_state
@@ -53,7 +54,7 @@ def test_any_flipped_bit_is_found(content, tmp_path_factory, data):
         read_state(path)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "damage",
     [
         lambda content: b"",

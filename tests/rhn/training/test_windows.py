@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tables import for_each
 
 from rhn.errors import InvalidInputError
 from rhn.training.batches import epoch_windows
@@ -43,9 +44,7 @@ WRONG |= {"batch_size": 0, "learning_rate": float("nan"), "lr_decay": 0.5, "drop
 WRONG |= {"transform_bias": 10**400, "averaging": 0, "max_tokens": 1, "epochs": True}
 
 
-@pytest.mark.parametrize(
-    "wrong", [*({name: value} for name, value in WRONG.items()), {"tied": True, "embedding_size": 3}], ids=str
-)
+@for_each("wrong", [*({name: value} for name, value in WRONG.items()), {"tied": True, "embedding_size": 3}])
 def test_a_value_that_a_configuration_cannot_have_is_refused(wrong):
     with pytest.raises(InvalidInputError):
         replace(SMALL, **wrong)
@@ -69,9 +68,7 @@ MOST = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "end", "step"), [(n, v, -1) for n, v in LEAST.items()] + [(n, v, 1) for n, v in MOST.items()]
-)
+@for_each(("name", "end", "step"), [(n, v, -1) for n, v in LEAST.items()] + [(n, v, 1) for n, v in MOST.items()])
 def test_the_ends_of_a_range_are_in_it_and_nothing_beyond(name, end, step):
     untied = replace(SMALL, tied=False)
     assert getattr(replace(untied, **{name: end}), name) == end
