@@ -10,7 +10,6 @@ of the same depths and optimizer, in brackets with Holm's correction over all te
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from statistics import median
 
 from optim_study.results import Row, optimizers_of, read_csv, table
 from optim_study.shares import BELOW, fisher, holm
@@ -59,19 +58,18 @@ def main_table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 
 
 def by_depth(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Settings that left and learned, and the best and median loss, of each optimizer and depth."""
+    """Settings that left, settings that learned, and the best loss: RHN/DT-RNN/DT(S)-RNN, a column for each depth."""
     lines = []
     for optimizer in optimizers_of(row.network for row in rows):
-        for depth in (1, 2, 4, 6):
-            cells = []
-            for arch in ("rhn", "dt-rnn", "dts-rnn"):
-                losses = [row.best_train_nll for row in selected(rows, optimizer, (depth,), (arch,))]
-                left, learned = (
-                    sum(map(counts, selected(rows, optimizer, (depth,), (arch,)))) for counts in COUNTS.values()
-                )
-                cells.append(f"{left}, {learned}; {min(losses):.2f}, {median(losses):.2f}" if losses else "not run")
-            if set(cells) != {"not run"}:
-                lines.append((optimizer, str(depth), *cells))
+        groups = {
+            depth: [selected(rows, optimizer, (depth,), (arch,)) for arch in ("rhn", "dt-rnn", "dts-rnn")]
+            for depth in (1, 2, 4, 6)
+        }
+        measures = {name: lambda group, counts=counts: sum(map(counts, group)) for name, counts in COUNTS.items()}
+        measures["best loss"] = lambda group: f"{min(row.best_train_nll for row in group):.2f}"
+        for name, measure in measures.items():
+            cells = ["/".join(str(measure(group)) if group else "-" for group in three) for three in groups.values()]
+            lines.append((f"{optimizer}, {name}", *cells))
     return lines
 
 
@@ -115,7 +113,7 @@ def rates(rows: Sequence[Row]) -> str:
 if __name__ == "__main__":
     trials = read_csv(Path(sys.argv[1]))
     print(markdown(("optimizer", "depths 4 and 6", "RHN", "deep transitions", "p (Holm)"), main_table(trials)))
-    print("", markdown(("optimizer", "depth", "RHN", "DT-RNN", "DT(S)-RNN"), by_depth(trials)), sep="\n")
+    print("", markdown(("RHN/DT-RNN/DT(S)-RNN", "depth 1", "2", "4", "6"), by_depth(trials)), sep="\n")
     for name, counts in COUNTS.items():
         print(f"\n{name}", table(HEADER, counted(trials, counts)), sep="\n")
     print("\ndeep transitions that left", learners(trials), sep="\n")
