@@ -10,9 +10,10 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from optim_study.results import Row, read_csv, table
+from optim_study.results import Row, read_csv
 from optim_study.shares import BELOW, REGIONS, WHOLE, fisher, holm, region
 from rhn.utils.binomial import exact_interval
+from rhn.utils.wording import table
 
 USUAL = ("scaled", "orthogonal")
 ARCHITECTURES = ("rhn", "dt-rnn", "dts-rnn")

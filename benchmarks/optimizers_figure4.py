@@ -11,9 +11,10 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from optim_study.results import Row, optimizers_of, read_csv, table
+from optim_study.results import Row, optimizers_of, read_csv
 from optim_study.shares import BELOW, fisher, holm
 from rhn.utils.binomial import exact_interval
+from rhn.utils.wording import table
 
 DEPTHS = ((1,), (2,), (4,), (6,), (4, 6))
 ARCHITECTURES = (("rhn",), ("dt-rnn",), ("dts-rnn",), ("dt-rnn", "dts-rnn"))

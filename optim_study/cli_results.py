@@ -19,7 +19,6 @@ from optim_study.results import (
     protocol_words,
     read_csv,
     stored_rows,
-    table,
 )
 from optim_study.shares import BELOW, area_table, check_threshold, learnable_area, share_table, summary, training_shares
 from rhn.cli.common import print_json, progress_bars
@@ -28,6 +27,7 @@ from rhn.plotting.figures import SUFFIXES, figure_name, place, save_figure
 from rhn.training.curves import Objective
 from rhn.utils.io import check_output
 from rhn.utils.options import Arg, File, Writing, check_least, given_flags
+from rhn.utils.wording import table
 
 if TYPE_CHECKING:
     from optim_study.storage import Storage
@@ -119,7 +119,7 @@ class Best(Stored):
         for r in rows:
             numbers = [_number(r[name], form) for name, form in BEST_COLUMNS.values()]
             lines.append([r["study"], r["trial"], *numbers, r["checkpoint"] or "missing"])
-        print(table(("study", "trial", *BEST_COLUMNS, "checkpoint"), lines))
+        print(table(("study", "trial", *BEST_COLUMNS, "checkpoint"), lines, left=("checkpoint",)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from optim_study.backend import hidden_size, load_corpus, make_optimizer
 from optim_study.presets import WorkSettings
 from optim_study.protocol import StudyConfig
-from optim_study.results import counts, table
+from optim_study.results import counts
 from optim_study.storage import Storage, open_storage
 from rhn.cells.registry import lacking
 from rhn.cli.common import resolve_device
 from rhn.errors import InvalidInputError
 from rhn.training.build import part_size, step_bytes, weight_bytes
 from rhn.utils.memory import free_memory, in_words
+from rhn.utils.wording import table
 
 _logger = logging.getLogger(__name__)
 
@@ -126,15 +127,13 @@ def plan_table(rows: Sequence[dict], columns: float = math.inf) -> str:
         "units": "hidden_size",
         "parameters": "parameters",
         "budget": "budget",
+        "trials": "trials",
+        "complete": "complete",
+        "fused": "fuse",
+        "memory/worker": "memory_bytes",
     }
-    names |= {"trials": "trials", "complete": "complete", "fused": "fuse", "memory/worker": "memory_bytes"}
-    left = ["budget", "complete", "fused", "parameters"]
-    while True:
-        lines = [[_cell(name, r[name]) for name in names.values()] for r in rows]
-        text = table(tuple(names), lines)
-        if not left or max(map(len, text.splitlines())) <= columns:
-            return text
-        del names[left.pop(0)]
+    lines = [[_cell(name, row[name]) for name in names.values()] for row in rows]
+    return table(tuple(names), lines, drop=("budget", "complete", "fused", "parameters"), width=columns)
 
 
 def _cell(name: str, value) -> str:

@@ -196,22 +196,6 @@ def check_settings(rows: Iterable[Row]) -> None:
                 raise DataError(f"{where} has {name} {value}, expected {LOWEST:g} to {highest:g}")
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence]) -> str:
-    """A table in plain text, with the first column and checkpoints aligned left, the others right.
-
-    >>> print(table(("study", "best"), [("rhn-depth1", 8.4)]))
-    study       best
-    rhn-depth1   8.4
-    """
-    cells = [list(map(str, line)) for line in (header, *rows)]
-    columns = []
-    for name, *column in zip(*cells, strict=True):
-        width = max(map(len, (name, *column)))
-        left = not columns or name == "checkpoint"
-        columns.append([cell.ljust(width) if left else cell.rjust(width) for cell in (name, *column)])
-    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
-
-
 def _stored_row(config: StudyConfig, trial: "StoredTrial") -> Row:
     values = {**trial.parameters, **trial.results}
     try:

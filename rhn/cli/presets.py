@@ -4,11 +4,11 @@ import inspect
 import itertools
 import shutil
 import textwrap
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rhn.cli.common import print_json
 from rhn.utils.progress import duration
+from rhn.utils.wording import table
 
 WIDTH = 100  # of lines, at most
 HEADS = {
@@ -23,6 +23,7 @@ HEADS = {
     "seconds_here": "here",
 }
 OF_THE_TABLE = ("cell", "layers")
+LEAST = ("tied", "layers", "cell", "depth", "units")  # columns that narrow terminals do without, in this order
 NOTE = (
     "size: parameters. paper: the published test result, perplexity of words or bits a character. here: about how long all epochs take "
     "on this CPU with torch's threads, from a matrix product measured now (its order of magnitude; a GPU is much faster)."
@@ -60,30 +61,13 @@ class Presets:
         if self.json:
             print_json([{name: value for name, value in row.items() if name not in OF_THE_TABLE} for row in rows])
             return
-        for line in _table(rows, columns):
-            print(line)
+        lines = [[_shown(name, row[name]) for name in HEADS] for row in rows]
+        print(table([*HEADS.values()], lines, left=("cell",), drop=LEAST, width=columns, gap=" "))
         print(f"\n{textwrap.fill(NOTE, columns)}\n")
         for what, group in itertools.groupby(PRESETS, key=lambda name: _what(PRESETS[name])):
             first, *others = group
             names = f"{first} to {others[-1]}" if others else first
             print(textwrap.fill(f"{names}: {what}", columns, subsequent_indent="  "))
-
-
-def _table(rows: list[dict], columns: int) -> Iterator[str]:
-    """The presets in lines of at most `columns` characters; on narrow terminals the least informative columns are dropped first."""
-    cells = [[_shown(name, row[name]) for name in HEADS] for row in rows]
-    widths = {
-        name: max(map(len, (head, *column)))
-        for (name, head), column in zip(HEADS.items(), zip(*cells, strict=True), strict=True)
-    }
-    left = ["tied", "layers", "cell", "depth", "hidden_size"]
-    while left and sum(widths.values()) + len(widths) - 1 > columns:
-        del widths[left.pop(0)]
-    for line in (HEADS, *(dict(zip(HEADS, row, strict=True)) for row in cells)):
-        words = [
-            f"{line[name]:<{w}}" if name in ("name", "cell") else f"{line[name]:>{w}}" for name, w in widths.items()
-        ]
-        yield " ".join(words).rstrip()
 
 
 def _shown(name: str, value) -> str:

@@ -1,6 +1,8 @@
-"""Texts for messages: plurals, the first line of an error, addresses without passwords."""
+"""Texts for messages: plurals, tables, the first line of an error, addresses without passwords."""
 
+import math
 import re
+from collections.abc import Collection, Iterable, Sequence
 
 # user:password@host, whatever the password holds: up to the last @ before a question mark, else up to the first one
 PASSWORD = re.compile(r"(?<=://)([^:/@?\s]*):(?:[^?\s]*|[^@\s]*)@")
@@ -14,6 +16,35 @@ def counted(count: int, what: str, several: str | None = None) -> str:
     ('1 step', '0 steps', '2 batches')
     """
     return f"{count} {what if count == 1 else several or f'{what}s'}"
+
+
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence],
+    *,
+    left: Collection[str] = (),
+    drop: Sequence[str] = (),
+    width: float = math.inf,
+    gap: str = "  ",
+) -> str:
+    """A table in plain text, the first column aligned left, the others right.
+
+    left: further columns that are aligned left.
+    drop: columns that are dropped, one after the other, until the lines fit `width` characters.
+
+    >>> print(table(("study", "best"), [("rhn-depth1", 8.4)]))
+    study       best
+    rhn-depth1   8.4
+    """
+    columns, drop = [], list(drop)
+    for name, *column in zip(*[list(map(str, line)) for line in (header, *rows)], strict=True):
+        size = max(map(len, (name, *column)))
+        to_left = not columns or name in left
+        columns.append([cell.ljust(size) if to_left else cell.rjust(size) for cell in (name, *column)])
+    while drop and sum(len(column[0]) for column in columns) + len(gap) * (len(columns) - 1) > width:
+        name = drop.pop(0)
+        columns = [column for column in columns if column[0].strip() != name]
+    return "\n".join(gap.join(line).rstrip() for line in zip(*columns, strict=True))
 
 
 def first_line(error: BaseException) -> str:
