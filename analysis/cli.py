@@ -1,13 +1,5 @@
 """`rhn-analyze`: transform gates and lesions of a trained network."""
 
-if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports too
-    import sys
-
-    from rhn.cli.entry import enter
-
-    sys.exit(enter("analysis.cli"))
-
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal

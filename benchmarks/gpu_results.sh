@@ -113,8 +113,8 @@ print(next(row["checkpoint"] for row in best if row["arch"] == "rhn" and row["de
 PY
     )
     cp "$best" "$results/study-rhn-depth6.safetensors"
-    "$python" -m analysis.cli gates "$best" --output "$results/study-gates.png" --save-data "$results/study-gates.csv"
-    "$python" -m analysis.cli lesion "$best" --output "$results/study-lesion.png" --save-data "$results/study-lesion.csv"
+    "$python" -m analysis gates "$best" --output "$results/study-gates.png" --save-data "$results/study-gates.csv"
+    "$python" -m analysis lesion "$best" --output "$results/study-lesion.png" --save-data "$results/study-lesion.csv"
 fi
 
 if [ -n "$ptb" ]; then

@@ -1,12 +1,5 @@
 """`optim-study`: run a study, join one from another machine, and look at its results."""
 
-if __name__ == "__main__":  # before the other imports, so that Ctrl-C during them ends in one word
-    import sys
-
-    from rhn.cli.entry import enter
-
-    sys.exit(enter("optim_study.cli"))
-
 import sys
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal

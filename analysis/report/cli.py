@@ -1,12 +1,5 @@
 """`gersgorin report` and `gersgorin-report`: write one page about a network, its training or a study."""
 
-if __name__ == "__main__":  # before the other imports, so that Ctrl-C during them ends in one word
-    import sys
-
-    from rhn.cli.entry import enter
-
-    sys.exit(enter("analysis.report.cli"))
-
 import datetime
 import sys
 from dataclasses import dataclass, fields

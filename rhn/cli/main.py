@@ -1,13 +1,5 @@
 """`rhn`: train a model of chorales or of text, evaluate it, let it compose or write."""
 
-if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports too
-    import sys
-
-    from rhn.cli.entry import enter
-
-    sys.exit(enter("rhn.cli.main"))
-import sys
-
 from rhn.cli.common import own_cell, run_command
 from rhn.cli.data import Get, Show
 from rhn.cli.evaluate import Evaluate
