@@ -43,8 +43,7 @@ class ChoraleTask(Task):
 
     # ---- the training --------------------------------------------------------------------------------
 
-    def models(self, seeds: Sequence[int], device: str = "cpu") -> dict[int, nn.Module]:
-        """The first models of these seeds."""
+    def models(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> dict[int, nn.Module]:
         return {seed: build_model(self.config, seed=seed) for seed in seeds}
 
     def start(self, model: nn.Module, device: torch.device) -> None:
@@ -94,15 +93,12 @@ class ChoraleTask(Task):
     # ---- what a run folder needs ---------------------------------------------------------------------
 
     def about(self, seed: int) -> dict:
-        """Metadata of checkpoints beside configuration and metrics."""
         return {"data": {"source": self.corpus.source, "checksum": self.corpus.checksum}}
 
     def fixed(self, seeds: Sequence[int]) -> dict:
-        """Entries of config.json that must not change."""
         return {"data": self.corpus.checksum}
 
     def line(self, epoch: int, row: Sequence[float]) -> dict:
-        """The line of an epoch in metrics.jsonl."""
         return {"epoch": epoch, "train_nll": row[0], "valid_nll": row[1]}
 
     def test_nll(self, model: nn.Module, device: torch.device | str = "cpu") -> float:

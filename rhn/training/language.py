@@ -171,17 +171,14 @@ class LanguageTask(Task):
     # ---- what a run folder needs ---------------------------------------------------------------------
 
     def about(self, seed: int) -> dict:
-        """Metadata of checkpoints beside configuration and metrics."""
         corpus = self.corpus
         data = {"name": corpus.name, "source": corpus.source, "checksum": corpus.checksum}
         return {"data": data, "vocabulary": corpus.vocabulary.to_json()}
 
     def fixed(self, seeds: Sequence[int]) -> dict:
-        """Entries of config.json that must not change."""
         return {"seeds": list(seeds), "text": self.corpus.checksum}
 
     def line(self, epoch: int, row: Sequence[float]) -> dict:
-        """The line of an epoch in metrics.jsonl."""
         name = self._measure
         losses = {f"train_{name}": measure(row[0], name), f"valid_{name}": measure(row[1], name)}
         return {"epoch": epoch, **losses, "learning_rate": row[2], "gradient_norm": row[3]}

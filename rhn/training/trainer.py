@@ -104,6 +104,14 @@ class Task:
     """Numbers that every step returns."""
     objective: str = "valid"
     """Loss that decides which epoch is best: "train" or "valid"."""
+    measure_name: str
+    """Of the losses that are shown, such as "nats/frame"."""
+    rate_unit: str
+    """The plural of the unit that the speed counts, such as "epochs"."""
+
+    def models(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> dict[int, nn.Module]:
+        """The first models of these seeds, on the CPU, for a training on a device. Raises InvalidInputError."""
+        raise NotImplementedError
 
     def start(self, model: nn.Module, device: torch.device) -> None:
         """Prepare the data for models like this one on a device."""
@@ -165,6 +173,20 @@ class Task:
 
     def size(self, batch: Any) -> int:
         """Number of predicted frames or tokens of a batch."""
+        raise NotImplementedError
+
+    # ---- what a run folder needs ---------------------------------------------------------------------
+
+    def about(self, seed: int) -> dict:
+        """Metadata of checkpoints beside configuration and metrics."""
+        raise NotImplementedError
+
+    def fixed(self, seeds: Sequence[int]) -> dict:
+        """Entries of config.json that must not change."""
+        raise NotImplementedError
+
+    def line(self, epoch: int, row: Sequence[float]) -> dict:
+        """The line of an epoch in metrics.jsonl."""
         raise NotImplementedError
 
 

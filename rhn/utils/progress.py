@@ -31,7 +31,7 @@ class Speed:
     _reports: int = field(default=-1, init=False)
 
     def add(self, units: float = 1) -> None:
-        """Report that so many more units are done now."""
+        """Count further units, which are done now."""
         self._now, self._reports = self.clock(), self._reports + 1
         if self._reports:
             self._units += units
