@@ -69,7 +69,7 @@ def run_or_skip(*words: str | Path, **options) -> None:
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory) -> tuple[Path, Path]:
     """A wheel and a source archive, built from a copy of the files in git."""
-    pytest.importorskip("build", reason="build is in the extra dev")
+    pytest.importorskip("build.env", reason="build is in the extra dev")
     folder = tmp_path_factory.mktemp("build")
     for name in tracked():
         (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def empty(archives, tmp_path_factory):
     run_or_skip(
         *(scripts / "python", "-m", "pip", "install", "-c", ROOT / "constraints.txt", archives[0]),
         cwd=folder,
-        env=clean,
+        env=clean(),
     )
     (folder / "own.py").write_text(MODEL)
     x = np.random.default_rng(0).normal(size=(32, 8, 3)).astype("float32")
