@@ -16,7 +16,7 @@ from matplotlib import pyplot as plt
 from torch import nn
 
 import gersgorin
-from gersgorin.plotting.figure import line_style
+from gersgorin.plotting.figure import MARKERS, line_style
 from rhn.cells import resolve_cell
 from rhn.errors import InvalidInputError
 from rhn.plotting.figures import our_style
@@ -129,9 +129,10 @@ def draw(path: str, memories: dict) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
     for k, (name, found) in enumerate(memories.items()):
         by_lag = np.median([each.by_lag for each in found], 0)
-        left.plot(np.where(by_lag > 0, by_lag, np.nan), label=name, **line_style(k))
+        style = line_style(k) | {"marker": MARKERS[k % len(MARKERS)], "markersize": 4, "markevery": (k, len(memories))}
+        left.plot(np.where(by_lag > 0, by_lag, np.nan), label=name, **style)
         shares = np.median([[each.share_beyond(lag) for lag in range(STEPS)] for each in found], 0)
-        right.plot(shares, **line_style(k))
+        right.plot(shares, **style)
     left.set(yscale="log", ylim=(1e-8, 20), xlim=(0, STEPS - 1), xlabel="lag (steps)", ylabel="influence of an input")
     right.set(xlim=(0, STEPS - 1), ylim=(0, 1), xlabel="lag (steps)", ylabel="share of squared influence from beyond")
     figure.legend(loc="outside lower center", ncols=len(memories), handlelength=2.5)

@@ -295,9 +295,13 @@ def draw(rows: Sequence[Row], others: Sequence[Row]):
     titled(
         figure,
         "Forecasts of trainings from short trials",
-        f"{len(rows)} recorded trainings of 1,000 steps (blue) and {len(others)} fresh ones (orange); grey: predicted = observed",
+        "error bars: one standard error; grey: observed as predicted; dotted: by a factor of 2",
     )
-    for group, colour, marker in ((rows, BLUE, "o"), (others, ORANGE, "s")):
+    kinds = (
+        (rows, f"{len(rows):,} recorded trainings of 1,000 steps", {"color": BLUE, "marker": "o"}),
+        (others, f"{len(others):,} new trainings", {"color": ORANGE, "marker": "s"}),
+    )
+    for group, label, style in kinds:
         points = [
             (np.mean([r.probability for r in some]), np.mean([r.leaves for r in some]), len(some))
             for low, high in pairwise(EDGES)
@@ -305,16 +309,18 @@ def draw(rows: Sequence[Row], others: Sequence[Row]):
         ]
         if points:
             p, q, n = map(np.array, zip(*points, strict=True))
-            left.errorbar(p, q, np.sqrt(np.maximum(q * (1 - q), 0.25 / n) / n), fmt=marker, color=colour, capsize=2)
+            left.errorbar(
+                p, q, np.sqrt(np.maximum(q * (1 - q), 0.25 / n) / n), capsize=2, linestyle="", label=label, **style
+            )
         seen = [r for r in group if r.seen and math.isfinite(r.escape_steps)]
-        right.scatter(
-            [r.left for r in seen], [r.escape_steps for r in seen], s=8, color=colour, marker=marker, linewidths=0
-        )
+        observed, predicted = [r.left for r in seen], [r.escape_steps for r in seen]
+        right.scatter(observed, predicted, s=10, linewidths=0.3, edgecolors="white", **style)
     left.plot([0, 1], [0, 1], color=GREY, lw=1)
     left.set(xlabel="probability of leaving", ylabel="share that left")
     right.plot([30, 3000], [30, 3000], color=GREY, lw=1)
     for factor in (0.5, 2):
         right.plot([30, 3000], [30 * factor, 3000 * factor], color=GREY, lw=0.6, ls=":")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     right.set(xscale="log", yscale="log", xlabel="observed escape (steps)", ylabel="predicted escape (steps)")
     return figure
 

@@ -102,9 +102,12 @@ def draw(networks: Sequence[Network]):
         figure,
         "What the delay on the plateau says about learning",
         f"{len(networks)} networks, {len(study)} of them of the small study (seed 0), on the rebuilt chorales; learned: best training "
-        "loss below 0.9 of the best constant output's; orange: no delay, as told",
+        "loss below 0.9 of the best constant output's; orange: no delay, observed as predicted",
     )
-    for axes, group, title in ((left, study, "study (made from)"), (middle, others, "new networks (judged by)")):
+    for axes, group, title in (
+        (left, study, "study, which set the probabilities"),
+        (middle, others, "new networks, which test them"),
+    ):
         for learned, colour, label in ((False, GREY, "did not learn"), (True, BLUE, "learned")):
             chosen = [n for n in group if n.learned is learned]
             axes.scatter(
@@ -122,14 +125,15 @@ def draw(networks: Sequence[Network]):
     left.set_ylabel("learning rate")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     bins = fit(study)
-    for group, colour, label in ((study, GREY, "study"), (others, BLUE, "new")):
+    for group, colour, marker, shift, label in ((study, GREY, "o", -0.01, "study"), (others, BLUE, "s", 0.01, "new")):
         for expected, share, low, high, _ in _shares(bins, group):
             right.errorbar(
-                expected, share, [[share - low], [high - share]], fmt="o", ms=4, color=colour, label=label, capsize=2
+                *(expected + shift, share, [[share - low], [high - share]]),
+                **{"fmt": marker, "ms": 4, "color": colour, "label": label, "capsize": 2},
             )
             label = None
     right.plot([0, 1], [0, 1], color=ORANGE, lw=1)
-    right.set(xlabel="probability told", ylabel="share that learned", title="calibration, exact 95 % intervals")
+    right.set(xlabel="predicted probability", ylabel="share that learned", title="calibration, exact 95 % intervals")
     right.legend(loc="upper left")
     return figure
 

@@ -14,6 +14,7 @@ from gersgorin.data import chorales_origin
 from rhn.plotting.figures import BLUE, GREEN, GREY, ORANGE, titled
 
 COLORS = dict(zip(MOMENTS, (ORANGE, GREEN, BLUE), strict=True))
+MARKERS = dict(zip(MOMENTS, "D^o", strict=True))
 SHIFTS = dict(zip(MOMENTS, (-0.25, 0.0, 0.25), strict=True))
 PANELS = {  # measure: (title, scale, options of the scale)
     "radius": ("spectral radius, mean", "linear", {}),
@@ -49,13 +50,14 @@ def draw(studies: Mapping[str, Study], networks: Mapping[str, Sequence[Network]]
         )
         ax.tick_params(axis="y", length=0)
     points = {
-        "a random setting of the study": ("0.6", 3),
-        "a seed of the best setting, before training": (ORANGE, 5),
-        "a seed of the usual start (1 / sqrt(inputs)), untrained": (GREEN, 5),
-        "a seed of the best setting, trained": (BLUE, 5),
+        "a random setting of the study": ("0.6", "o", 3),
+        "a seed of the best setting, before training": (ORANGE, MARKERS["initial"], 5),
+        "a seed of the usual start (1 / sqrt(inputs)), untrained": (GREEN, MARKERS["usual"], 5),
+        "a seed of the best setting, trained": (BLUE, MARKERS["trained"], 5),
     }
     handles = [
-        Line2D([], [], color=c, marker="o", linestyle="", markersize=size, label=w) for w, (c, size) in points.items()
+        Line2D([], [], color=c, marker=marker, linestyle="", markersize=size, label=w)
+        for w, (c, marker, size) in points.items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     titled(figure, title, f"random search of 60 settings a cell, at most 120 epochs, seed 0; {chorales_origin()}")
@@ -100,7 +102,7 @@ def plot_measure(networks: Sequence[Sequence[Network]], name: str, ax: Axes) -> 
         ]
         x, y = np.array(points).T
         shown = np.maximum(x, VANISHED) if name == "exponent" else x
-        ax.plot(shown, y, "o", color=COLORS[moment], markersize=4, markeredgewidth=0, alpha=0.7)
+        ax.plot(shown, y, MARKERS[moment], color=COLORS[moment], markersize=4, markeredgewidth=0, alpha=0.7)
     ax.set_xscale(scale, **options)
     if name == "exponent":
         ax.set_xticks([VANISHED, -10, -1, -0.1, 0.1], ["-∞", "-10", "-1", "-0.1", "0.1"])

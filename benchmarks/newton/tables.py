@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.newton.judge import in_markdown, left_out, predictors
 from rhn.kernels.newton import MAX_ITERATIONS
-from rhn.plotting.figures import BLUE, ORANGE, our_style
+from rhn.plotting.figures import RED, SKY, our_style, titled
 
 MANY = f"over {MAX_ITERATIONS}"
 
@@ -51,15 +51,18 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
     shift = np.exp(np.random.default_rng(0).normal(0, 0.02, len(rows)))
     figure = Figure(figsize=(6, 4.6), layout="constrained")
     ax = figure.add_subplot()
-    for chosen, colour, marker, label in ((~rows.trained, BLUE, ".", "new"), (rows.trained, ORANGE, "x", "trained")):
-        ax.plot(forecast[chosen], (seen * shift)[chosen], marker, color=colour, markersize=4, alpha=0.5, label=label)
+    kinds = ((~rows.trained, SKY, ".", 0.6, "new networks"), (rows.trained, RED, "x", 1, "trained networks"))
+    for chosen, colour, marker, alpha, label in kinds:
+        style = {"color": colour, "markersize": 4, "alpha": alpha, "label": label}
+        ax.plot(forecast[chosen], (seen * shift)[chosen], marker, **style)
     line = np.array([1, MAX_ITERATIONS])
     ax.plot(line, line, color="black", linewidth=0.8)
     ax.fill_between(line, line / 1.5, line * 1.5, color="black", alpha=0.08, label="within a factor of 1.5")
-    ax.set(
-        xscale="log", yscale="log", xlabel="forecast, from the other cells", ylabel="iterations (top: more than 100)"
-    )
+    ax.set(xscale="log", yscale="log", xlabel="predicted iterations", ylabel="counted iterations (top: more than 100)")
     ax.legend()
+    titled(
+        figure, "Iterations of Newton's method: predicted and counted", "each cell's prediction is from the other cells"
+    )
     figure.savefig(path, dpi=130)
 
 

@@ -93,7 +93,7 @@ def draw_moving_spectra() -> Figure:
         bulk, radius = claims.mean_eigenvalue(record), record.spectral_radius
         lower.plot(radius, color=RED, label="spectral radius")
         lower.plot(bulk, color=BLUE, linestyle="--", label="trace / n, the mean eigenvalue")
-        lower.set_title(f"the radius moves by {np.ptp(radius):.3f}, the mean by {np.ptp(bulk):.3f}")
+        lower.set_title(f"the radius moves by {np.ptp(radius):.3f},\nthe mean by {np.ptp(bulk):.3f}")
         lower.set(xlabel=record.time_label, ylim=(-0.1, 1.2))
     grid[0, 0].set_ylabel("imaginary part")
     grid[1, 0].set_ylabel("value at one step")

@@ -72,8 +72,9 @@ def plot_spectrum(
         for k, polygon in enumerate(discs_outline(centers, radii, 65)):
             label = f"union of the {axis} discs" if k == 0 else None
             ax.plot(polygon.real, polygon.imag, linewidth=1.2, label=label, **style)
-        label = None if drawn else "disc centres"  # equal for rows and columns
-        ax.plot(centers, np.zeros_like(centers), "|", color=style["color"], markersize=5, alpha=0.6, label=label)
+        _draw_centres(
+            centers, ax, color=style["color"], label=None if drawn else "disc centres"
+        )  # equal for rows and columns
         if show_discs:
             _draw_discs(centers, radii, style, f"each {axis} disc", ax)
         drawn.append((centers, radii))
@@ -82,6 +83,11 @@ def plot_spectrum(
     complex_plane(ax, limit or spectrum_limit([record]))
     ax.set_title(f"step {step}" if alone else f"{drawable(record.title)}, step {step}")
     return complete(ax, record.heading, record.about) if alone else ax
+
+
+def _draw_centres(centers: np.ndarray, ax: Axes, **style) -> None:
+    """Mark the centres of discs, which are real."""
+    ax.plot(centers, np.zeros_like(centers), "|", markersize=9, markeredgewidth=1.2, alpha=0.6, **style)
 
 
 def _draw_points(record: Result, step: int, ax: Axes, *, range_label: str | None = None, **style) -> None:
@@ -115,7 +121,7 @@ def _draw_discs(centers: np.ndarray, radii: np.ndarray, style: dict, label: str,
 
 
 def plot_crowd(record: Result, step: int, beside: Axes, ax: Axes, around: tuple[float, float] | None = None) -> Axes:
-    """Draw the eigenvalues of a step enlarged if they are crowded in the axes beside; otherwise hide the axes.
+    """Draw the eigenvalues and disc centres of a step enlarged if they are crowded in the axes beside; otherwise hide the axes.
 
     around: the window, see `crowd`; None: that of this step.
     """
@@ -124,8 +130,11 @@ def plot_crowd(record: Result, step: int, beside: Axes, ax: Axes, around: tuple[
     if around is None:
         ax.set_axis_off()
         return ax
-    _draw_points(record, step, ax)
     middle, half = around
+    for axis, (centers, _) in record.disc_sets.items():
+        within = np.abs(centers[step] - middle) < half
+        _draw_centres(centers[step][within], ax, color=DISC_STYLES[axis]["color"])
+    _draw_points(record, step, ax)
     arc = np.exp(1j * np.arcsin(min(1, half)) * np.linspace(-1, 1, 201))  # of the unit circle, as high as the window
     for side in (arc, -arc):
         ax.plot(side.real, side.imag, **DASHED | {"color": ink(ax)}, linewidth=1, zorder=5)

@@ -41,12 +41,12 @@ PUBLISHED = {"rhn": "valid", "rhn, tied": "valid_tied"}  # the paper's series, a
 
 
 def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
-    """Training (dashed) and validation (solid) over epochs on a logarithmic axis, a colour a training; a symbol at the best epoch.
+    """Training (dashed) and validation (solid) over epochs on a logarithmic axis, a symbol a training, large at its best epoch.
 
     A loss before training, at epoch 0, that would take most of the axis is printed in the legend instead.
     """
     ax = ax or Figure(figsize=(8, _height(curves)), layout="constrained").subplots()
-    handles = [Line2D([], [], color=GREY, linewidth=1.4, label="validation; symbol: its best epoch")]
+    handles = [Line2D([], [], color=GREY, linewidth=1.4, label="validation; large symbol: its best epoch")]
     handles.append(Line2D([], [], color=GREY, linewidth=1, linestyle="--", label=_training_words(curves)))
     untrained, networks = _far_above(curves), {c.title.network for c in curves}
     for k, c in enumerate(curves):
@@ -55,8 +55,9 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
         dot = "." if drawn.sum() == 1 else ""  # a line needs two epochs
         ax.plot(c.epochs[drawn], c.train[drawn], linestyle="--", linewidth=1, color=colour, alpha=0.7, marker=dot,
                 label=f"{c.name}, training")  # fmt: skip
-        ax.plot(c.epochs[drawn], c.valid[drawn], linewidth=1.4, color=colour, label=f"{c.name}, validation")
-        ax.plot(*c.best, marker, color=colour, markersize=5)
+        few = {"marker": marker, "markersize": 3, "markevery": max(1, int(drawn.sum()) // 8)}
+        ax.plot(c.epochs[drawn], c.valid[drawn], linewidth=1.4, color=colour, label=f"{c.name}, validation", **few)
+        ax.plot(*c.best, marker, color=colour, markersize=7)
         epoch, best = c.best
         names = [c.name, c.title.network] if len(networks) > 1 and c.title.network else [c.name]
         label = "\n".join([*(in_inches(name, NAME_INCHES, 8) for name in names), f"{best:.4g} at epoch {epoch}"])

@@ -23,6 +23,7 @@ BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"  # Okabe a
 PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
 SUFFIXES = (".png", ".svg", ".pdf")
 TITLE_SIZE, CHARACTERS_AN_INCH = 10, 13  # of titles, at that size
+NO_BREAK = "\u00a0"  # a space within a line
 LONGEST_NAME = 100  # characters of a figure's default name
 STYLE = {
     "font.size": 9,
@@ -101,9 +102,11 @@ def titled(figure: "Figure | SubFigure", title: str, about: str = "", **options)
     options: those of `Figure.suptitle`.
     """
     width = figure.bbox.width / figure.figure.dpi * CHARACTERS_AN_INCH
-    texts = (title, "; ".join(filter(None, (about, made_with()))))
+    ours = made_with().replace(" ", NO_BREAK)
+    texts = (title, "; ".join(filter(None, (about, ours))))
     lines = [line for words in texts for line in wrap(words, int(width), break_on_hyphens=False)]
-    figure.suptitle("\n".join(map(drawable, lines)), **{"fontsize": TITLE_SIZE} | options)
+    shown = "\n".join(drawable(line.replace(NO_BREAK, " ")) for line in lines)
+    figure.suptitle(shown, **{"fontsize": TITLE_SIZE} | options)
 
 
 def metadata(figure: "Figure", suffix: str) -> dict[str, str | None]:

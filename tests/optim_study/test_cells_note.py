@@ -96,7 +96,7 @@ def test_the_figure_shows_every_setting_and_every_network():
     assert drawn.get_suptitle().startswith("title\nrandom search") and made_with() in drawn.get_suptitle()
     axes = drawn.axes
     assert [label.get_text() for label in axes[0].get_yticklabels()] == ["lru, 11 units", "rnn, 11 units"]
-    dots = [[line.get_xdata() for line in ax.get_lines() if line.get_marker() == "o"] for ax in axes]
+    dots = [[line.get_xdata() for line in ax.get_lines() if line.get_marker() in "oD^"] for ax in axes]
     assert sum(map(len, dots[0])) == 2 * (2 + 5), "two settings and five seeds of each cell"
     assert all(sum(map(len, each)) == 30 for each in dots[2:])
     assert min(map(min, dots[4])) == figure.VANISHED
