@@ -20,6 +20,7 @@ from rhn.plotting.figures import (
     GREY,
     ORANGE,
     RED,
+    SUFFIXES,
     drawable,
     every_label,
     in_inches,
@@ -182,9 +183,11 @@ class GateActivity(Result):
         return write_csv(path, COLUMNS, rows)
 
     def save(self, path: str | Path) -> Path:
-        """Write to .npz, single units and bar lines included (`load` reads it), or to .csv (`to_csv`)."""
+        """Write to .npz, single units and bar lines included (`load` reads it), to .csv (`to_csv`), or draw to .png, .svg or .pdf."""
         if Path(path).suffix.lower() == ".csv":
             return self.to_csv(path)
+        if Path(path).suffix.lower() in SUFFIXES:
+            return super().save(path)
         arrays = {name: np.array(getattr(self, name)) for name in ("labels", "about", "gate_name")}
         arrays |= {name: getattr(self, name) for name in ("unit_mean", "unit_switching")}
         for i, s in enumerate(self.sequences):

@@ -24,6 +24,7 @@ from rhn.plotting.figures import (
     RED,
     SKY,
     STEPS,
+    SUFFIXES,
     drawable,
     enclosing,
     every_label,
@@ -168,9 +169,11 @@ class LesionTable(Result):
         return write_csv(path, COLUMNS, rows)
 
     def save(self, path: str | Path) -> Path:
-        """Write to .csv (`to_csv`), or the same columns as arrays to .npz (`load` reads it)."""
+        """Write to .csv (`to_csv`), the same columns as arrays to .npz (`load` reads it), or draw to .png, .svg or .pdf."""
         if Path(path).suffix.lower() == ".csv":
             return self.to_csv(path)
+        if Path(path).suffix.lower() in SUFFIXES:
+            return super().save(path)
         arrays = {name: np.array(getattr(self, name)) for name in ABOUT}
         for kind in KINDS:
             for f in ROW:

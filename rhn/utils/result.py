@@ -99,8 +99,16 @@ class Result(OneScreen):
         return {name: _plain(value) for name, value in self._saved().items()}
 
     def save(self, path: str | Path) -> Path:
-        """Write to .npz (arrays, no pickle), or to .json, in which NaN and infinity become null; atomic. Raises OutputError."""
+        """Write to .npz (arrays, no pickle), to .json, in which NaN and infinity become null, or draw to .png, .svg or .pdf.
+
+        Atomic. Only .npz and .json can be read again. Raises OutputError.
+        """
+        from rhn.plotting.figures import SUFFIXES, save_figure
+
         path = Path(path)
+        if path.suffix.lower() in SUFFIXES:
+            save_figure(path, lambda: self.plot().figure.figure)
+            return path
         if path.suffix.lower() == ".json":
             saved = {name: _plain(value) for name, value in self._saved().items()}
             write_record(path, {KIND: self.kind} | saved | self.derived())

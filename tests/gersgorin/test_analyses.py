@@ -115,6 +115,10 @@ def test_a_result_is_drawn_into_given_axes_or_its_own(result):
     plt.close("all")
 
 
+def test_a_result_is_saved_as_a_figure(result, tmp_path):
+    assert result.save(tmp_path / "result.png").read_bytes().startswith(b"\x89PNG")
+
+
 def has_infinite_numbers(result) -> bool:
     values = (getattr(result, field.name) for field in fields(result))
     return any(np.isinf(value).any() for value in values if isinstance(value, np.ndarray) and value.dtype.kind in "fc")
