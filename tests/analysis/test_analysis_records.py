@@ -70,6 +70,11 @@ def test_lesions_as_npz_are_drawn_again_without_the_network(table, tmp_path):
     draw_lesions(again)
 
 
+def test_save_draws_a_figure(gates, table, tmp_path):
+    for record in (gates, table):
+        assert b"<svg" in record.save(tmp_path / "figure.svg").read_bytes()
+
+
 @pytest.mark.parametrize("record", [GateActivity, LesionTable])
 def test_another_file_is_no_record(record, tmp_path):
     (tmp_path / "other.npz").write_bytes(b"something else")
