@@ -164,8 +164,10 @@ class Watched:
         except RhnError:
             raise
         except USERS_FAULT as error:  # whatever a user's module raises
+            layout = "(B, T, m)" if getattr(self._cell, "batch_first", False) else "(T, B, m)"
             raise InvalidInputError(
-                f"{type(self.module).__name__} does not run on the probe {tuple(probe.shape)}: {first_line(error)}"
+                f"{type(self.module).__name__} does not run on the probe {tuple(probe.shape)}, expected the shape that it takes, "
+                f"such as {layout} of B sequences, T steps and m numbers: {first_line(error)}"
             ) from error
 
     def _checked(self, probe: Tensor | np.ndarray) -> Tensor:

@@ -46,6 +46,7 @@ MOST_BYTES = 2**29  # of the batches of a DataLoader in memory
 MOST_BATCHES = 4_000  # of a DataLoader
 SEARCH_STEPS = 200  # of the search for the best constant output
 ENOUGH = 1e-6  # of the loss of a zero output: the search ends with a smaller change
+BROADCAST = "Using a target size"  # beginning of torch's warning for shapes that differ
 NOTHING = 1e-5  # of the loss of a zero output: a constant output with less is right already
 
 
@@ -190,13 +191,7 @@ class TrainingLoop:
         x, y = self.data.minibatches(1)[0]
         start = time.perf_counter()
         output = _call(copy.deepcopy(self.model), x)
-        try:
-            loss = self.loss_fn(output, y)
-        except USERS_FAULT as error:
-            raise InvalidInputError(
-                f"loss_fn(output, y) raised {type(error).__name__} for an output of shape {tuple(output.shape)} and y of shape "
-                f"{tuple(y.shape)}: {first_line(error)}"
-            ) from error
+        loss = self._first_loss(output, y)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise InvalidInputError(f"loss_fn(output, y) returned {what}, expected a scalar: take its mean")
@@ -213,6 +208,35 @@ class TrainingLoop:
         self.step_seconds = time.perf_counter() - start
         if not math.isfinite(self.first_loss):
             raise InvalidInputError(f"the loss of the first minibatch is {self.first_loss}, expected a finite number")
+        if self.first_loss == 0 and not self._first_loss(torch.rand_like(output), y).any():
+            raise InvalidInputError(
+                f"the loss is 0 for any output of shape {tuple(output.shape)}: a cross-entropy of one class is, because this class "
+                "always has probability 1; give the model one output for each class, or use nn.BCEWithLogitsLoss()"
+            )
+
+    def _first_loss(self, output: Tensor, y: Tensor) -> Any:
+        """The loss of an output. Raises InvalidInputError with what the loss raised, or if it warns that it broadcasts y."""
+        shapes = tuple(output.shape), tuple(y.shape)
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", BROADCAST)
+                return self.loss_fn(output, y)
+        except UserWarning as warning:
+            advice = "give y the shape of the output"
+            if output.numel() == y.numel():
+                advice = f"give y the shape {shapes[0]}"
+            try:
+                together = f" to {tuple(torch.broadcast_shapes(*shapes))}"
+            except RuntimeError:  # shapes that cannot be broadcast
+                together = ""
+            raise InvalidInputError(
+                f"in a minibatch, output {shapes[0]} and y {shapes[1]} are broadcast{together} by the loss: {advice}"
+            ) from warning
+        except USERS_FAULT as error:
+            raise InvalidInputError(
+                f"loss_fn(output, y) raised {type(error).__name__} for an output of shape {shapes[0]} and y of shape "
+                f"{shapes[1]}: {first_line(error)}"
+            ) from error
 
 
 class Examples:
@@ -421,6 +445,8 @@ def _call(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def _loss(loss_fn: Any) -> Callable[[Any, Tensor], Tensor]:
+    if isinstance(loss_fn, type) and issubclass(loss_fn, nn.Module):
+        raise InvalidInputError(f"loss_fn is the class {loss_fn.__name__}: did you mean nn.{loss_fn.__name__}()?")
     if callable(loss_fn):
         return loss_fn
     if loss_fn not in LOSSES:
@@ -458,8 +484,14 @@ def _optimizer(model: nn.Module, optimizer: Any, learning_rate: float | None, sc
                 f"optimizer is {optimizer!r}, expected one of {', '.join(OPTIMIZERS)}, or an instance"
             )
         if learning_rate is None:
-            raise InvalidInputError(f"optimizer is {optimizer!r} without a learning_rate: expected a number above 0")
+            kind = OPTIMIZERS[optimizer.lower()].__name__
+            raise InvalidInputError(f"{kind} by its name has no learning rate: add learning_rate=1e-3, or a better one")
         return OPTIMIZERS[optimizer.lower()](model.parameters(), lr=positive("learning_rate", learning_rate))
+    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
+        raise InvalidInputError(
+            f"optimizer is the class {optimizer.__name__}, expected an instance: "
+            f"torch.optim.{optimizer.__name__}(model.parameters(), lr=1e-3)"
+        )
     if not isinstance(optimizer, Optimizer):
         raise InvalidInputError(f"optimizer is {type(optimizer).__name__}, expected a torch.optim.Optimizer or a name")
     if learning_rate is not None:

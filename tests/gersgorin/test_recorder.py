@@ -332,7 +332,12 @@ def test_scalars_are_written_where_tensorboard_is_and_otherwise_its_absence_said
         (nn.LSTM(m, n, proj_size=2), frames(T), {}, "no projection"),
         (nn.Linear(m, n), frames(T), {}, "has no recurrent cell"),
         (lambda x, s: s, frames(T), {}, "a bare function"),
-        (Tagger(), torch.rand(3, T, m + 1), {}, "does not run on the probe"),
+        (
+            Tagger(),
+            torch.rand(3, T, m + 1),
+            {},
+            r"does not run on the probe \(3, .*, such as \(B, T, m\) of B sequences",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(module, probe, options, words):

@@ -218,6 +218,20 @@ def test_without_an_optimizer_it_is_the_check_of_sgd():
         ({"y": torch.ones(300, 1)}, "the targets are all the same"),
         ({"loss_fn": lambda output, y: -(output - y).square().mean().exp()}, "the loss can fall below 0"),
         ({"model": lambda seed: made()[0], "optimizer": "adam", "learning_rate": 0.1}, "the model is a function"),
+        (
+            {"y": torch.rand(300)},
+            r"output \(32, 1\) and y \(32,\) are broadcast to \(32, 32\) by the loss: give y the shape \(32, 1\)",
+        ),
+        ({"y": torch.rand(300), "loss_fn": nn.functional.l1_loss}, "are broadcast"),
+        ({"loss_fn": nn.MSELoss}, r"did you mean nn.MSELoss\(\)\?"),
+        ({"loss_fn": nn.CrossEntropyLoss()}, "one class is, because this class always has probability 1"),
+        ({"loss_fn": "cross-entropy", "y": torch.zeros(300).long()}, "always has probability 1"),
+        (
+            {"optimizer": torch.optim.Adam},
+            r"the class Adam, expected an instance: torch.optim.Adam\(model.parameters\(\)",
+        ),
+        ({"optimizer": "adamV"}, "'adamV', expected one of sgd, adam, adamw, rmsprop"),
+        ({"optimizer": "adamW"}, "AdamW by its name has no learning rate: add learning_rate="),
     ],
 )
 def test_bad_input_is_refused_in_a_sentence(change, message):

@@ -188,7 +188,7 @@ def test_time_ends_trials():
         ({"loss_fn": lambda output, y: (output - y).square()}, "expected a scalar"),
         ({"loss_fn": lambda output, y: 1 / 0}, "raised ZeroDivisionError"),
         ({"loss_fn": lambda output, y: output.mean() * torch.nan}, "expected a finite number"),
-        ({"optimizer": "adam"}, "without a learning_rate"),
+        ({"optimizer": "adam"}, "has no learning rate"),
         ({"optimizer": torch.optim.Adam(nn.Linear(1, 1).parameters())}, "not the model's"),
         ({"optimizer": lambda model: torch.optim.LBFGS(model.parameters())}, "several times a step"),
         ({"clip_norm": 0.0}, "above 0"),
