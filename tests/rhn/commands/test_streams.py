@@ -68,6 +68,9 @@ UNREADABLE = {
 }
 
 
+MORE = ("run", "curves", "figure to write")  # read and write as others do
+
+
 @pytest.fixture(scope="module")
 def ordinary() -> str:
     """What makes a command line an ordinary user's: nothing, or for root, who may read everything, another user."""
@@ -81,7 +84,11 @@ def ordinary() -> str:
     return become
 
 
-@pytest.mark.parametrize("words", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize(
+    "words",
+    [pytest.param(words, marks=[pytest.mark.slow] * (name in MORE)) for name, words in UNREADABLE.items()],
+    ids=UNREADABLE,
+)
 def test_a_file_without_permission_is_one_sentence(words, ordinary):
     with tempfile.TemporaryDirectory() as home:  # tmp_path lies in a folder that is the tester's alone
         locked = Path(home) / "locked"

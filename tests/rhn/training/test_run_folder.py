@@ -1,8 +1,7 @@
 """A training's folder: cleaned of what killed writers left, of one configuration, and a full disk is told."""
 
 import json
-import subprocess
-import sys
+import resource
 from dataclasses import dataclass, field
 
 import pytest
@@ -110,23 +109,17 @@ def test_lines_are_added_to_those_given(tmp_path):
     assert path.read_text() == '{"epoch": 1}\n{"epoch": 2, "nll": null}\n'
 
 
-@pytest.mark.parametrize(
-    "room", [0, 20, 40], ids=["none for the lines given", "a part of a line", "a part of the next line"]
-)
+@for_each("room", [0, 20, 40])  # none for the lines given, a part of a line, a part of the next line
 def test_a_full_disk_is_an_output_error_with_the_reason(tmp_path, room):
     """A limit on the file's size stands for the full disk."""
-    script = f"""
-import resource
-from pathlib import Path
-from rhn.errors import OutputError
-from rhn.training.run_folder import add_line, write_lines
-resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
-try:
-    write_lines(path := Path({str(tmp_path / "metrics.jsonl")!r}), [{{"epoch": 0}}])
-    for epoch in range(1, 9):
-        add_line(path, {{"epoch": epoch}})
-except OutputError as error:
-    print(error)
-"""
-    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert out == f"cannot write {tmp_path}/metrics.jsonl: File too large\n"
+    path, before, error = tmp_path / "metrics.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE), None
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        write_lines(path, [{"epoch": 0}])
+        for epoch in range(1, 9):
+            add_line(path, {"epoch": epoch})
+    except OutputError as caught:
+        error = str(caught)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert error == f"cannot write {path}: File too large"
