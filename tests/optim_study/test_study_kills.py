@@ -45,14 +45,13 @@ def run_killed_at(step: int, monkeypatch, *arguments, **options) -> None:
     assert os.WIFSIGNALED(status), "the child was to be killed"
 
 
-@pytest.mark.parametrize("apart", [3, pytest.param(1, marks=pytest.mark.slow)])
-def test_killed_before_each_write_in_turn(tmp_path, monkeypatch, apart):
+def test_killed_before_each_write_in_turn(tmp_path, monkeypatch):
     tiny = config(trials=2, epochs=4)
     with monkeypatch.context() as patch:
         counter = CrashPoint(patch)
         run_here(tiny, tmp_path / "whole", fuse=2, save_epochs=2)
     assert counter.steps > 40
-    for step in range(0, counter.steps, apart):
+    for step in range(counter.steps):
         out = tmp_path / str(step)
         run_killed_at(step, monkeypatch, tiny, out, fuse=2, save_epochs=2)
         run_here(tiny, out, fuse=2, save_epochs=2)
@@ -73,6 +72,7 @@ def test_killed_before_statements_to_the_database_all_along(tmp_path, monkeypatc
         assert_exact(tiny, out, database)
 
 
+@pytest.mark.parametrize("storage", ["journal", pytest.param("postgres", marks=pytest.mark.slow)], indirect=True)
 @pytest.mark.parametrize(
     ("changes", "workers", "kills"),
     [(LONG, 2, 3), *(pytest.param(CHAOS | {"seed": k}, 4, 20, marks=CHAOTIC) for k in range(3))],
