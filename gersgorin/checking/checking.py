@@ -26,7 +26,7 @@ from gersgorin.checking.calibration import delay_of, load_calibration, unlike, w
 from gersgorin.checking.explanation import explain
 from gersgorin.checking.forecast import forecast
 from gersgorin.checking.gains import measure_gains
-from gersgorin.checking.loop import BATCH_SIZE, Batches, TrainingLoop, check_steps, positive, random_numbers_kept
+from gersgorin.checking.loop import TrainingLoop, check_limits, random_numbers_kept
 from gersgorin.checking.prediction import TrainingCheck
 from gersgorin.checking.verdict import Check, Outlook, Suggestion, Training, changes
 from gersgorin.linalg.spectrum import one_thread
@@ -78,14 +78,10 @@ def check_training(
     *,
     steps: int = 3000,
     seconds: float = 20.0,
-    learning_rate: float | None = None,
-    clip_norm: float | None = None,
-    scheduler: Any = None,
-    batch_size: int = BATCH_SIZE,
-    batch_axis: int | None = None,
     name: str | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda doing: None,
+    **training: Any,
 ) -> TrainingCheck:
     """Predict from real steps of copies whether and when a training leaves the loss of a constant output, and whether it explodes.
 
@@ -97,28 +93,24 @@ def check_training(
             `torch.optim` or "sgd", "adam", "adamw", "rmsprop".
         steps: length of the training.
         seconds: most time of the check.
-        learning_rate: of an optimiser given by name.
-        clip_norm, scheduler, batch_size, batch_axis: see `TrainingLoop`.
         name: title of the network; None: derived from the model.
         seed: of the order of the minibatches.
         progress: called with a description of each part.
+        training: `learning_rate`, `clip_norm`, `scheduler`, `batch_size` and `batch_axis`, see `TrainingLoop`.
 
     Raises:
         InvalidInputError or DataError: these parts do not make a training; the message says which.
     """
-    end = time.monotonic() + positive("seconds", seconds)
-    check_steps(steps)
+    check_limits(steps, seconds, seed)
+    end = time.monotonic() + seconds
     progress("the training")
-    parts = {"learning_rate": learning_rate, "clip_norm": clip_norm, "scheduler": scheduler, "batch_size": batch_size}
-    loop = TrainingLoop(model, x, y, loss_fn, optimizer, **parts, batch_axis=batch_axis, loading_seconds=seconds / 4)
+    loop = TrainingLoop(model, x, y, loss_fn, optimizer, **training, loading_seconds=seconds / 4)
     with random_numbers_kept(loop.model):
         progress("the plateau")
         explanation = explain(loop, EXPLAINING * seconds)
         time_left = max(end - time.monotonic(), 0.0)
         found = forecast(loop, steps, time_left, progress=progress, seed=seed)
     left_out = [*[found.cut] * bool(found.cut), *explanation.left_out]
-    if isinstance(loop.data, Batches) and loop.data.left_out:
-        left_out.append(f"{counted(loop.data.left_out, 'batch', 'batches')} of another shape than the first")
     return TrainingCheck(
         name=name or name_of(loop.model),
         optimizer=loop.optimizer_name,

@@ -27,6 +27,7 @@ from torch.optim import Optimizer
 
 from gersgorin._validate import check_weights, with_gradients
 from rhn.errors import USERS_FAULT, DataError, InvalidInputError
+from rhn.utils.validation import check_seed
 from rhn.utils.wording import first_line
 
 OPTIMIZERS = {
@@ -281,7 +282,7 @@ class Examples:
 
 
 class Batches:
-    """Pairs of batches from a DataLoader, one for each step; those of another shape than the first are left out."""
+    """Pairs of batches from a DataLoader, one for each step."""
 
     per_step = 1
 
@@ -289,15 +290,12 @@ class Batches:
         if isinstance(loader, Tensor | np.ndarray) or not isinstance(loader, Iterable):
             raise InvalidInputError("y is missing: expected targets beside x, or as x a DataLoader of pairs (x, y)")
         kept: list[tuple[Tensor, Tensor]] = []
-        size, self.left_out, end = 0, 0, time.monotonic() + seconds
+        size, end = 0, time.monotonic() + seconds
         with _generators_kept(loader):
             for pair in islice(_read(loader), MOST_BATCHES):
                 if not isinstance(pair, tuple | list) or len(pair) != 2:
                     raise InvalidInputError("the DataLoader gives no pairs: expected (x, y) of each batch")
                 x, y = _numbers("x", pair[0], like), _numbers("y", pair[1], like)
-                if kept and (x.shape, y.shape) != (kept[0][0].shape, kept[0][1].shape):
-                    self.left_out += 1
-                    continue
                 kept.append((x, y))
                 size += x.nbytes + y.nbytes
                 if size > MOST_BYTES or time.monotonic() > end:
@@ -463,8 +461,10 @@ def positive(name: str, value: Any) -> float:
     return value
 
 
-def check_steps(steps: Any) -> None:
-    """Raise InvalidInputError unless it is a length of a training."""
+def check_limits(steps: Any, seconds: Any, seed: Any) -> None:
+    """Raise InvalidInputError unless these are a length of a training, a time limit and a seed."""
+    positive("seconds", seconds)
+    check_seed(seed)
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MOST_STEPS:
         raise InvalidInputError(f"steps is {steps!r}, expected a whole number of at least 1")
 

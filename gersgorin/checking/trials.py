@@ -8,7 +8,7 @@ Both losses are means over a window of `WINDOW` steps, or of all steps of a shor
 difficulty of the minibatches cancels. A loss that falls
 below for a moment has not left: it must stay below for `WINDOW` steps, or fall clearly below.
 
-Many copies run as one program by `torch.func.vmap` if the model allows it and it is faster, else one after another.
+Copies run one after another: as one program by `torch.func.vmap`, nine copies of recurrent networks took as long.
 
 Legend: K trials, W steps of a window, N units of the data (examples, or batches of a DataLoader), S steps.
 """
@@ -22,10 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
 
 from gersgorin.checking.loop import Examples, TrainingLoop, output_of, random_numbers_kept
-from rhn.errors import USERS_FAULT
 from rhn.training.curves import LEFT
 
 CLEARLY = 0.05  # below `LEFT`: a loss that needs no confirmation
@@ -35,9 +33,7 @@ CONSTANT_BATCHES = 16  # minibatches for which the best constant output is searc
 CONSTANT_SIZE = 2**19  # most numbers in their outputs
 CONSTANT_WORK = 5 * 10**8  # most multiplications for these outputs, if they are computed as one large batch
 BACKWARD = 3.0  # time of a step / time of a forward pass
-PROBED = 2  # steps by which the ways to run the copies are timed
 HEADROOM = 1.5  # times the last step's time that must be left for another
-FUSED_FROM = 6  # copies; vmap costs 2 to 3 times a plain step, and gains with their number
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,7 @@ def run_trials(
     last = count * constant.step_seconds
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        copies, step_seconds = _fastest(loop, factors, order)
+        copies, step_seconds = _Copies(loop, factors), math.inf
         while active and used < budget and time.monotonic() + HEADROOM * last < end:
             if schedule is not None:
                 copies.scale(schedule[step])
@@ -126,7 +122,7 @@ def run_trials(
             costs = {id(y): constant.loss_of(x, y) for x, y in zip(xs, ys, strict=True)}
             constants[step, active] = [costs[id(y)] for y in ys]
             last = time.monotonic() - began
-            step_seconds = min(last / len(active), step_seconds or math.inf)
+            step_seconds = min(step_seconds, last / len(active))
             used += len(active)
             step += 1
             last_rows = slice(max(0, step - WINDOW), step)
@@ -255,11 +251,8 @@ class _Copies:
         self.loop = loop
         self.models = [copy.deepcopy(loop.model) for _ in factors]
         self.parameters = [dict(model.named_parameters()) for model in self.models]
-        self._optimizers(factors)
-
-    def _optimizers(self, factors: Sequence[float]) -> None:
         self.optimizers = [
-            self.loop.copied(self.loop.model, parameters, factor)
+            loop.copied(loop.model, parameters, factor)
             for parameters, factor in zip(self.parameters, factors, strict=True)
         ]
         self.rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
@@ -289,77 +282,3 @@ class _Copies:
         """Go on with some of the copies, by position."""
         for name in ("models", "parameters", "optimizers", "rates"):
             setattr(self, name, [getattr(self, name)[j] for j in few])
-
-
-class _Fused(_Copies):
-    """Copies of a model as one program: parameters (K, ...), of which each optimiser has its slices."""
-
-    def __init__(self, loop: TrainingLoop, factors: Sequence[float]):
-        self.loop = loop
-        self.model = copy.deepcopy(loop.model)
-        loop.loss(self.model, *loop.data.minibatches(1)[0]).backward()
-        used = {name for name, p in self.model.named_parameters() if p.grad is not None}
-        self.fixed = {name: p.detach() for name, p in self.model.named_parameters() if name not in used}
-
-        def stacked(values) -> dict[str, Tensor]:
-            return {name: value.detach().expand(len(factors), *value.shape).clone() for name, value in values}
-
-        self.stacked = stacked((name, p) for name, p in loop.model.named_parameters() if name in used)
-        self.buffers = stacked(loop.model.named_buffers())
-        self.parameters = [
-            {name: values[k].requires_grad_() for name, values in self.stacked.items()} for k in range(len(factors))
-        ]
-        self.gradients = vmap(grad_and_value(self._loss), randomness="different")
-        self._optimizers(factors)
-
-    def _loss(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        def model(x: Tensor):
-            return functional_call(self.model, (self.fixed | parameters, buffers), (x,))
-
-        return self.loop.loss(model, x, y).reshape(())
-
-    def step(self, xs: list[Tensor], ys: list[Tensor]) -> np.ndarray:
-        gradients, losses = self.gradients(self.stacked, self.buffers, torch.stack(xs), torch.stack(ys))
-        if self.loop.clip_norm is not None:
-            norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients.values()]).norm(dim=0)
-            scales = (self.loop.clip_norm / (norms + 1e-6)).clamp(max=1.0)  # as clip_grad_norm_
-            gradients = {name: g * scales.view(-1, *[1] * (g.dim() - 1)) for name, g in gradients.items()}
-        for k, (parameters, optimizer) in enumerate(zip(self.parameters, self.optimizers, strict=True)):
-            for name, parameter in parameters.items():
-                parameter.grad = gradients[name][k]
-            optimizer.step()
-        return losses.double().numpy(force=True)
-
-    def keep(self, few: Sequence[int]) -> None:
-        for name in ("parameters", "optimizers", "rates"):
-            setattr(self, name, [getattr(self, name)[j] for j in few])
-        self.stacked = {name: values[list(few)] for name, values in self.stacked.items()}
-        self.buffers = {name: values[list(few)] for name, values in self.buffers.items()}
-        for k, parameters in enumerate(self.parameters):
-            for name, parameter in parameters.items():
-                parameter.data = self.stacked[name][k]
-
-
-def _fastest(loop: TrainingLoop, factors: Sequence[float], order: _Order) -> tuple[_Copies, float]:
-    """Untrained copies in the faster of the two ways, and the seconds of a step of one copy (0: not known)."""
-    if len(factors) < FUSED_FROM:
-        return _Copies(loop, factors), 0.0
-
-    def timed(kind: type[_Copies], some: Sequence[float]) -> float:
-        copies = kind(loop, some)
-        best = math.inf
-        for _ in range(PROBED):
-            xs, ys = order.batches(range(len(some)))
-            start = time.monotonic()
-            copies.step(xs, ys)
-            best = min(best, time.monotonic() - start)
-        return best
-
-    alone = timed(_Copies, factors[:1])
-    kind = _Copies
-    try:
-        if timed(_Fused, factors) < alone * len(factors):
-            kind = _Fused
-    except USERS_FAULT:  # what vmap does not follow: data-dependent branches, in-place operations, .item()
-        pass
-    return kind(loop, factors), alone

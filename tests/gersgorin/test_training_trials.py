@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from gersgorin.checking.loop import TrainingLoop, batch_axis
-from gersgorin.checking.trials import _Copies, _Fused, run_trials
+from gersgorin.checking.trials import _Copies, run_trials
 from rhn.errors import DataError, InvalidInputError
 
 
@@ -46,13 +46,12 @@ OPTIMIZERS = [
 ]
 
 
-@pytest.mark.parametrize("ways", [_Copies, _Fused])
 @for_each(("optimizer_of", "clip_norm"), [*zip(OPTIMIZERS, (None, 0.05, None, 0.05, None), strict=True)])
-def test_copies_step_as_the_loop_does_at_each_learning_rate(ways, optimizer_of, clip_norm):
+def test_copies_step_as_the_loop_does_at_each_learning_rate(optimizer_of, clip_norm):
     model, x, y = made()
     loop = TrainingLoop(model, x, y, "mse", optimizer_of(model.parameters()), clip_norm=clip_norm)
     factors = [1.0, 3.0, 0.1]
-    copies = ways(loop, factors)
+    copies = _Copies(loop, factors)
     found = np.array([copies.step([x[k::6]] * 3, [y[k::6]] * 3) for k in range(6)])
     for k, factor in enumerate(factors):
         own = copy.deepcopy(model)
@@ -68,8 +67,7 @@ def test_copies_step_as_the_loop_does_at_each_learning_rate(ways, optimizer_of, 
             optimizer.step()
 
 
-@pytest.mark.parametrize("ways", [_Copies, _Fused])
-def test_groups_schedules_and_parameters_left_out_are_kept(ways):
+def test_groups_schedules_and_parameters_left_out_are_kept():
     model, x, y = made()
     model.rnn.bias_hh_l0.requires_grad_(False)
     groups = [{"params": model.rnn.weight_hh_l0, "lr": 0.0}, {"params": [model.out.weight], "lr": 0.1}]
@@ -80,7 +78,7 @@ def test_groups_schedules_and_parameters_left_out_are_kept(ways):
     optimizer.param_groups[0]["lr"] = scheduler.base_lrs[0] = 0.2
     loop = TrainingLoop(model, x, y, "mse", optimizer, scheduler=scheduler)
     assert np.allclose(loop.schedule(5), [[1, 1], [1, 1], [0.5, 0.5], [0.5, 0.5], [0.25, 0.25]])
-    copies = ways(loop, [1.0])
+    copies = _Copies(loop, [1.0])
     before = {name: p.clone() for name, p in copies.parameters[0].items()}
     copies.step([x], [y])
     changed = {name for name, p in copies.parameters[0].items() if not torch.equal(p, before[name])}
@@ -90,7 +88,7 @@ def test_groups_schedules_and_parameters_left_out_are_kept(ways):
 def test_dropping_a_trial_leaves_the_others_as_they_are():
     model, x, y = made()
     loop = TrainingLoop(model, x, y, "mse", torch.optim.Adam(model.parameters(), lr=1e-2))
-    every, few = _Fused(loop, [1.0, 2.0, 5.0]), _Fused(loop, [1.0, 2.0, 5.0])
+    every, few = _Copies(loop, [1.0, 2.0, 5.0]), _Copies(loop, [1.0, 2.0, 5.0])
     for step in range(6):
         a = every.step([x] * 3, [y] * 3)[[0, 2]]
         b = few.step([x] * (3 if step < 3 else 2), [y] * (3 if step < 3 else 2))[[0, -1]]
@@ -283,7 +281,9 @@ def test_a_loss_that_reads_the_weights_of_the_given_model_is_refused():
 def test_batches_of_two_processes_and_of_other_shapes_are_read():
     model, x, y = made()
     loader = DataLoader(TensorDataset(x[:20], y[:20]), 8, num_workers=2)
-    data = TrainingLoop(model, loader, None, "mse", "sgd", learning_rate=0.1).data
-    assert (data.count, data.left_out) == (2, 1)
+    loop = TrainingLoop(model, loader, None, "mse", "sgd", learning_rate=0.1)
+    assert [len(a) for a, _ in loop.data.kept] == [8, 8, 4]
+    trials = run_trials(loop, [1.0, 2.0], [None, None], steps=6, seconds=600)
+    assert np.isfinite(trials.losses).all() and trials.steps.tolist() == [6, 6]
     (only,) = TrainingLoop(model, ((a, y) for a in [x]), None, "mse", "sgd", learning_rate=0.1).data.kept
     assert torch.equal(only[0], x)
