@@ -85,10 +85,10 @@ class Replay:
     def __init__(self, recording: Recording, rate: int):
         self.recording, self.rate, self.used = recording, rate, 0
 
-    def __call__(self, doing, factors, parts, *, steps, budget=math.inf, until_first=False) -> Trials:
+    def __call__(self, doing, factors, parts, *, steps, budget=math.inf, until_first=False, after=1.0) -> Trials:
         most = np.broadcast_to(np.asarray(steps), (len(factors),))
         columns = [self.rate - round(2 * math.log10(f)) for f in factors]
-        ends = np.array([self._end(c, m) for c, m in zip(columns, most, strict=True)])
+        ends = np.array([self._end(c, m, after) for c, m in zip(columns, most, strict=True)])
         if until_first:
             ends = np.minimum(ends, ends[0])
         while ends.sum() > budget:  # the longest trials end together
@@ -119,12 +119,13 @@ class Replay:
             False,
         )
 
-    def _end(self, column: int, most: int) -> int:
-        """Last step of a trial that ends when it is known to have left, or to have diverged."""
+    def _end(self, column: int, most: int, after: float) -> int:
+        """Last step of a trial that ends so many times its escape, when this is known, or when it has diverged."""
         if not 0 <= column < self.recording.losses.shape[1]:
             return 1
         outcome = self.recording.outcomes[column]
-        return int(min(most, outcome.known, outcome.diverged, len(self.recording.losses)))
+        ended = max(outcome.known, after * outcome.left)
+        return int(min(most, ended, outcome.diverged, len(self.recording.losses)))
 
 
 def forecast_recorded(

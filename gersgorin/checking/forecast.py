@@ -14,13 +14,13 @@ earlier. With T the escape time at the learning rate asked, the escape time at f
     ln T_f = ln T - p ln f + error                     p about 0.9 for SGD (time x rate is nearly constant), 0.75 for Adam and others
 
 T and p are estimated together by Bayes' rule on a grid: ln T has a flat prior, with a share `NEVER` that never leaves; p and the error
-are normal. If the result is not clear, two more trials follow: about three times the learning rate, and a longer one of the training.
-For a training of at least `LONG` steps most of it is run instead, if the time allows: some escapes cannot be seen earlier.
-What a trial contributes:
+are normal. If the result is not clear, or the halves disagree, the training is run on all of the data, until all trials together have
+taken as many steps as the training has: some escapes cannot be seen earlier. If there is no time for so many, the first two trials are
+longer, and one at about three times the learning rate comes before. What a trial contributes:
 
     it left                                  a normal density of ln T_f
     it stays                                 the probability that T_f is larger than its steps
-    it stays far above the constant's loss   the same with `RELAXES` times its steps: it must first come down
+    it comes down to the constant's loss     the same with the step at which it is there, if it goes on as it does
     it is a little below the constant's      a density around the time at which an exponential growth would leave
     its rate is too high                     nothing: it diverged, or its loss is above that of the training itself
 
@@ -49,22 +49,18 @@ HIGHEST = 1e5  # steps; the prior of ln T is flat up to here
 BROKEN, OWN_BROKEN = 0.15, 1e-3
 EARLY = 1.25 * WINDOW  # steps; a trial that leaves so early may have left at any time before
 JITTER = 0.02  # of the constant's loss, by which a trial may be above another by chance
-RELAXING, RELAXES = (
-    1.1,
-    3.0,
-)  # ratio to the constant's loss from which a trial must come down first, for so many times its steps
-NEAR, NEAR_ERROR = (
-    0.003,
-    0.35,
-)  # below the constant's loss, relative, from which a trial is about to leave; error of ln T_f then
-BUDGET = 280  # steps of the first two trials together, for a training of 1,000
+RELAXING = 1.1  # ratio to the constant's loss from which a trial must first come down
+RELAXES = 3.0  # times its steps that it comes down for, at most
+NEAR = 0.003  # of the constant's loss, by which a trial is below it that is about to leave
+NEAR_ERROR = 0.35  # of ln T_f then
+BUDGET = 160, 280  # steps of the first two trials for a training of 1,000; if there is no time for all of it
 FASTER = 10.0  # factor of the second trial; the third has its square root
-THIRD, FOURTH = 1.3, 2.0  # steps of these trials, relative to the budget
-UNCLEAR = 0.06, 0.1  # of the probability and its complement, from which a third and a fourth trial run
+THIRD = 1.3  # steps of the third trial, relative to the budget
+SLOWEST = 1e-6  # factor of the least learning rate that is tried after a divergence
+UNDECIDED = 0.08  # probability, and its complement, from which the training is run
 SAFE = 0.98  # probability of a training that was seen to leave
-LONG, LONGER = 2000, 0.8  # steps of a training from which most of it is run if nothing else decides, and this share
-UNDECIDED = 0.03  # probability, and its complement, from which this is done
-HALF = 0.7  # the same, if the other half of the data stays; its complement, if the other half diverges
+HALF = 0.7  # the same, if the other half of the data diverges, or stays and there is no time for all of the data
+AFTERWARDS = 1.5  # times its escape that the other half is followed for: a loss may explode then
 SPREAD = 0.2  # least half-width of ln T that two halves of the data give
 
 
@@ -108,7 +104,8 @@ def forecast(
         return run_trials(loop, factors, parts, seconds=left, constant=constant, seed=seed, **options)
 
     halves = (0, 1) if loop.data.count >= 2 * loop.data.per_step else (None, None)
-    return decide(run, halves, steps, exponent_of(loop), loop.learning_rate, end - time.monotonic())
+    slow = steps * constant.step_seconds > end - time.monotonic()
+    return decide(run, halves, steps, exponent_of(loop), loop.learning_rate, slow)
 
 
 def decide(
@@ -117,7 +114,7 @@ def decide(
     steps: int,
     law: tuple[float, float],
     learning_rate: float,
-    seconds: float = math.inf,
+    slow: bool = False,
 ) -> Forecast:
     """Choose the trials, one after another, and read them.
 
@@ -127,91 +124,116 @@ def decide(
         steps: of the training.
         law: mean and standard deviation of the exponent p.
         learning_rate: of the training.
-        seconds: for all trials; `run` keeps to them.
+        slow: there is no time for as many steps as the training has.
     """
-    budget = int(BUDGET * math.sqrt(max(1.0, steps / 1000)))
-    done: list[Trials] = []
-
-    def more(doing: str, factors: Sequence[float], parts: Sequence[int | None], most, **options) -> Trials:
-        found = run(doing, factors, parts, steps=most, **options)
-        done.append(found)
-        return found
-
-    first = more(
-        "the training, and ten times its learning rate",
-        [1.0, FASTER],
-        halves,
-        steps,
-        budget=budget,
-        until_first=True,
-    )
-    left, diverged, agree = float(first.left[0]), float(first.diverged[0]), True
-    if diverged < math.inf:
-        for factor in (FASTER**-0.5, 1 / FASTER, FASTER**-2):
-            slower = more("smaller learning rates", [factor], halves[:1], min(steps, budget // 2))
-            if slower.diverged[0] == math.inf:
-                break
-        spread, probability, escape = (left, left), 1 - SAFE, left
-    elif left < math.inf:
-        most = min(steps, max(int(2 * left) + WINDOW, budget))
-        other = more("the other half of the data", [1.0], halves[1:], most)
-        again = float(other.left[0])
-        agree = other.timed_out or max(left, again) <= 2 * min(left, again)
-        diverged = float(other.diverged[0])
-        both = [t for t in (left, again) if t < math.inf]
-        escape = min(math.exp(np.mean(np.log(both))), max(both))  # no rounding beyond the last step
-        wide = max(SPREAD, abs(math.log(both[0] / both[-1])))
-        spread = escape * math.exp(-wide), escape * math.exp(wide)
-        probability = SAFE if len(both) == 2 or other.timed_out else HALF
-        if diverged < math.inf:
-            probability = 1 - HALF
+    course = _Course(run, halves, steps, law, slow)
+    doing = "the training, and ten times its learning rate"
+    first = course.more(doing, [1.0, FASTER], halves, steps, budget=course.budget, until_first=True)
+    if first.diverged[0] < math.inf:
+        answer = _after_divergence(course, float(first.diverged[0]), float(first.left[0]))
+    elif first.left[0] < math.inf:
+        answer = _after_escape(course, float(first.left[0]))
     elif first.steps[0] >= steps:
-        escape, spread, probability = math.inf, (math.inf, math.inf), 1 - SAFE
+        answer = _Answer(math.inf, (math.inf, math.inf), 1 - SAFE)
     else:
-        belief = _after_more_trials(more, done, halves, steps, law, budget, seconds)
-        own = [found for found in done[1:] if found.factors[0] == 1]
-        diverged = min((float(found.diverged[0]) for found in own), default=math.inf)
-        left = min((float(found.left[0]) for found in own if found.parts[0] is None), default=math.inf)
-        if diverged < math.inf:
-            escape, spread, probability = left, (left, left), 1 - SAFE
-        elif left < math.inf:
-            escape, spread, probability = left, (left * math.exp(-SPREAD), left * math.exp(SPREAD)), SAFE
-        else:
-            (escape, spread), probability = belief.escape(steps), belief.probability(steps)
-    joined = joined_trials(done)
+        answer = _undecided(course)
+    joined = joined_trials(course.done)
     return Forecast(
-        escape_steps=escape if escape <= steps else math.inf,
-        interval=spread,
-        diverges_at=diverged,
-        window=window_of(learning_rate, joined, escape, law[0], steps),
-        probability=probability,
-        halves_agree=agree,
-        cut="the time was up before the trials ended" if any(t.timed_out for t in done) else None,
+        escape_steps=answer.escape if answer.escape <= steps else math.inf,
+        interval=answer.interval,
+        diverges_at=answer.diverged,
+        window=window_of(learning_rate, joined, answer.escape, law[0], steps),
+        probability=answer.probability,
+        halves_agree=answer.halves_agree,
+        cut="the time was up before the trials ended" if any(t.timed_out for t in course.done) else None,
         trials=joined,
     )
 
 
-def _after_more_trials(
-    more: Callable[..., Trials],
-    done: list[Trials],
-    halves: tuple[int | None, int | None],
-    steps: int,
-    law: tuple[float, float],
-    budget: int,
-    seconds: float,
-) -> "Belief":
-    """Run further trials, which `more` appends to `done`, until leaving or staying is probable; arguments as in `decide`."""
-    (first,), belief = done, Belief(law, evidence(done))
-    if steps >= LONG and (LONGER * steps + first.steps.sum()) * first.step_seconds <= seconds:
-        if belief.unclear(steps, UNDECIDED):
-            more("most of the training", [1.0], (None,), int(LONGER * steps))
-        return Belief(law, evidence(done))
-    if belief.unclear(steps, UNCLEAR[0]):
-        more("three times its learning rate", [FASTER**0.5], halves[:1], min(steps, int(THIRD * budget)))
-        belief = Belief(law, evidence(done))
-    if belief.unclear(steps, UNCLEAR[1]):
-        more("the other half of the data, for longer", [1.0], halves[1:], min(steps, int(FOURTH * budget)))
-    return Belief(law, evidence(done))
+class _Course:
+    """The trials of a forecast, one after another; arguments as in `decide`."""
+
+    def __init__(self, run, halves, steps, law, slow):
+        self.run, self.halves, self.steps, self.law, self.slow = run, halves, steps, law, slow
+        self.budget = int(BUDGET[slow] * math.sqrt(max(1.0, steps / 1000)))
+        self.done: list[Trials] = []
+
+    def more(self, doing: str, factors: Sequence[float], parts: Sequence[int | None], most: int, **options) -> Trials:
+        """Run further trials of at most so many steps, and of the training's."""
+        self.done.append(self.run(doing, factors, parts, steps=min(most, self.steps), **options))
+        return self.done[-1]
+
+    def whole(self) -> Trials | None:
+        """The training on all of the data, in the steps that are left of its own number; None if these are few."""
+        most = self.steps - sum(int(trials.steps.sum()) for trials in self.done)
+        if most < WINDOW:
+            return None
+        return self.more("the training on all of the data", [1.0], (None,), most, after=AFTERWARDS)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The parts of a forecast that are read from its trials."""
+
+    escape: float
+    interval: tuple[float, float]
+    probability: float
+    diverged: float = math.inf
+    halves_agree: bool = True
+
+
+def _after_divergence(course: _Course, diverged: float, left: float) -> _Answer:
+    """The training diverges: look for a smaller learning rate that does not."""
+    factor, slower = FASTER**-0.5, course.done[0]
+    while slower.diverged[0] < math.inf and factor >= SLOWEST:
+        slower = course.more("smaller learning rates", [factor], course.halves[:1], course.budget)
+        factor /= FASTER
+    return _Answer(left, (left, left), 1 - SAFE, diverged)
+
+
+def _after_escape(course: _Course, left: float) -> _Answer:
+    """The training leaves on one half of the data: repeat it on the other, and on all of it if they disagree."""
+    most = max(int(AFTERWARDS * left) + WINDOW, course.budget)
+    other = course.more("the other half of the data", [1.0], course.halves[1:], most, after=AFTERWARDS)
+    again, diverged = float(other.left[0]), float(other.diverged[0])
+    agree = other.timed_out or max(left, again) <= 2 * min(left, again)
+    both = [t for t in (left, again) if t < math.inf]
+    escape = min(math.exp(np.mean(np.log(both))), max(both))  # no rounding beyond the last step
+    wide = max(SPREAD, abs(math.log(both[0] / both[-1])))
+    interval = escape * math.exp(-wide), escape * math.exp(wide)
+    if diverged < math.inf:
+        return _Answer(escape, interval, 1 - HALF, diverged, agree)
+    if len(both) == 2 or other.timed_out:
+        return _Answer(escape, interval, SAFE, halves_agree=agree)
+    if (whole := course.whole()) is None:
+        return _Answer(escape, interval, HALF, halves_agree=False)
+    return _read(course, [other, whole], halves_agree=False)
+
+
+def _undecided(course: _Course) -> _Answer:
+    """The first trials do not leave: run more until leaving or staying is probable."""
+
+    def unclear() -> bool:
+        return Belief(course.law, evidence(course.done)).unclear(course.steps, UNDECIDED)
+
+    if course.slow and unclear():
+        most = int(THIRD * course.budget)
+        course.more("three times its learning rate", [FASTER**0.5], course.halves[:1], most)
+    if unclear():
+        course.whole()
+    return _read(course, course.done)
+
+
+def _read(course: _Course, trials: Sequence[Trials], halves_agree: bool = True) -> _Answer:
+    """What the last trial saw if it is the training on all of the data, else what all trials make probable."""
+    last = trials[-1]
+    left, diverged = (float(last.left[0]), float(last.diverged[0])) if last.parts == (None,) else (math.inf, math.inf)
+    if diverged < math.inf:
+        return _Answer(left, (left, left), 1 - SAFE, diverged, halves_agree)
+    if left < math.inf:
+        return _Answer(left, (left * math.exp(-SPREAD), left * math.exp(SPREAD)), SAFE, diverged, halves_agree)
+    belief = Belief(course.law, evidence(trials))
+    return _Answer(*belief.escape(course.steps), belief.probability(course.steps), diverged, halves_agree)
 
 
 def exponent_of(loop: TrainingLoop) -> tuple[float, float]:
@@ -226,6 +248,7 @@ class Evidence:
     factor: float
     """On the learning rate."""
     steps: float
+    """By which it has not left, if it has not; the step to which it will come down if it is still far above."""
     left: float
     """inf: not seen."""
     ratio: float = 1.0
@@ -248,8 +271,22 @@ def evidence(trials: Sequence[Trials]) -> list[Evidence]:
             worse = group.ratios[same - 1, k] > own.ratios[same - 1, 0] + JITTER
             if group.left[k] == math.inf and factor > 1 and worse:
                 continue
-            found.append(Evidence(factor, steps, float(group.left[k]), float(group.ratios[steps - 1, k])))
+            ratios = group.ratios[:steps, k]
+            found.append(Evidence(factor, _still_there(ratios), float(group.left[k]), float(ratios[-1])))
     return found
+
+
+def _still_there(ratios: np.ndarray) -> float:
+    """Step at which a loss that comes down is as low as one that leaves, by its present slope; its last one if it does not come down.
+
+    A loss that decays to the constant's is there later, as it slows down.
+    """
+    steps = len(ratios)
+    before = steps - min(WINDOW, steps // 2)
+    slope = (ratios[before - 1] - ratios[-1]) / (steps - before)
+    if ratios[-1] <= RELAXING or slope <= 0:
+        return steps
+    return min(steps + (ratios[-1] - LEFT) / slope, RELAXES * steps)
 
 
 class Belief:
@@ -277,8 +314,7 @@ class Belief:
         expected = self.times - self.exponents * distance
         near = 1 - trial.ratio >= NEAR
         if trial.left == math.inf and not near:
-            later = RELAXES if trial.ratio > RELAXING else 1.0
-            fits, anything, never = log_ndtr((expected - math.log(later * trial.steps)) / error), 0.0, 0.0
+            fits, anything, never = log_ndtr((expected - math.log(trial.steps)) / error), 0.0, 0.0
         else:
             time = trial.left
             if time == math.inf:

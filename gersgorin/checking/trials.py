@@ -56,7 +56,7 @@ class Trials:
     constant: float
     """Mean loss of the best constant output."""
     step_seconds: float
-    """Of one copy."""
+    """Of one copy, a mean."""
     timed_out: bool
     """True if the time ended trials that had neither left nor diverged nor made all steps."""
 
@@ -109,10 +109,11 @@ def run_trials(
     runs = [_Run(after, min(WINDOW, int(most.max()))) for _ in factors]
     active = list(range(count))
     step = used = 0
+    stepping = 0.0  # seconds
     last = count * constant.step_seconds
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        copies, step_seconds = _Copies(loop, factors), math.inf
+        copies = _Copies(loop, factors)
         while active and used < budget and time.monotonic() + HEADROOM * last < end:
             if schedule is not None:
                 copies.scale(schedule[step])
@@ -122,7 +123,7 @@ def run_trials(
             costs = {id(y): constant.loss_of(x, y) for x, y in zip(xs, ys, strict=True)}
             constants[step, active] = [costs[id(y)] for y in ys]
             last = time.monotonic() - began
-            step_seconds = min(step_seconds, last / len(active))
+            stepping += last
             used += len(active)
             step += 1
             last_rows = slice(max(0, step - WINDOW), step)
@@ -143,7 +144,7 @@ def run_trials(
         left=np.array([min(run.left, run.below) for run in runs]),
         diverged=np.array([run.diverged for run in runs]),
         constant=constant.loss,
-        step_seconds=step_seconds,
+        step_seconds=stepping / used if used else math.inf,
         timed_out=bool(active) and used < budget and any(runs[k].left == math.inf for k in active),
     )
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from gersgorin.checking import forecast as module
 from gersgorin.checking import trials as trials_module
-from gersgorin.checking.forecast import EXPONENT, Belief, Evidence, forecast
+from gersgorin.checking.forecast import EXPONENT, Belief, Evidence, _still_there, forecast
 from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.trials import run_trials
 
@@ -83,7 +83,7 @@ class Late(nn.Linear):
 
 
 @pytest.mark.parametrize("seconds", [60, 4])
-def test_most_of_a_long_training_is_run_if_nothing_else_decides_and_the_time_allows(monkeypatch, seconds):
+def test_the_training_is_run_if_nothing_else_decides_and_the_time_allows(monkeypatch, seconds):
     Late.clock = clock = Clock(monkeypatch, 0.003)
     monkeypatch.setattr(module, "UNDECIDED", 0.0)
     x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
@@ -105,8 +105,9 @@ def test_a_late_explosion_is_found(monkeypatch):
     assert found.probability < 0.1
 
 
-def test_a_rate_that_is_too_high_diverges_and_smaller_ones_are_in_the_window():
-    found = forecast(saddle(size=0.3, learning_rate=8.0), steps=400, seconds=60)
+@pytest.mark.parametrize("rate", [8.0, 8e4])
+def test_a_rate_that_is_too_high_diverges_and_smaller_ones_are_in_the_window(rate):
+    found = forecast(saddle(size=0.3, learning_rate=rate), steps=400, seconds=60)
     assert found.diverges_at < 400
     assert found.probability < 0.1
     assert found.window[1] < 8.0
@@ -132,13 +133,15 @@ def test_a_slow_model_is_cut_at_the_time_limit(monkeypatch, step):
     assert (found.cut is None) == (step == 0.01)
 
 
-def test_halves_that_disagree_are_reported():
+def test_halves_that_disagree_are_reported_and_all_of_the_data_decides():
     x = torch.randn(256, 1, generator=torch.Generator().manual_seed(0))
     second = torch.randperm(256, generator=torch.Generator().manual_seed(0)).tensor_split(2)[1]
     y = x.clone()
     y[second] *= torch.tensor([1.0, -1.0]).repeat(64)[:, None]  # nothing to learn from this half
     loop = TrainingLoop(Product(0.1), x, y, "mse", "sgd", learning_rate=0.05, batch_axis=0)
-    assert not forecast(loop, steps=1000, seconds=60).halves_agree
+    found = forecast(loop, steps=1000, seconds=60)
+    assert not found.halves_agree
+    assert found.probability > 0.9 and found.trials.parts[-1] is None
 
 
 @pytest.mark.parametrize("kind", EXPONENT)
@@ -149,6 +152,13 @@ def test_a_trial_at_ten_times_the_rate_forecasts_by_the_law_of_the_optimizer(kin
     assert middle == pytest.approx(100 * 10 ** law[0], rel=0.15)
     assert low < middle < high
     assert belief.probability(10**6) > belief.probability(300)
+
+
+def test_a_loss_that_comes_down_has_not_left_until_it_is_there():
+    falling, level = np.linspace(6, 3, 101), np.full(101, 3.0)
+    assert _still_there(falling) == pytest.approx(100 + (3 - 0.98) / 0.03, abs=2)
+    assert _still_there(level) == 101
+    assert _still_there(np.linspace(6, 5.999, 101)) == 303
 
 
 def test_trials_that_stay_at_larger_rates_make_an_escape_unlikely():
