@@ -54,11 +54,14 @@ def check(
 ) -> Check | TrainingCheck:
     """Predict whether a network will train.
 
-    With an optimiser it is `check_training(model, x, y, loss_fn, optimizer, steps=..., seconds=..., ...)`, else
-    `check_sgd(model, x, learning_rate=..., epochs=..., ...)` on the next frames of sequences x or of the chorales; see there.
+    With an optimiser it is `check_training(model, x, y, loss_fn, optimizer, steps=..., seconds=..., ...)`, on the next frames of the
+    chorales without x, y and loss_fn; else `check_sgd(model, x, learning_rate=..., epochs=..., ...)` on the next frames of sequences x
+    or of the chorales; see there.
     """
     if y is None and loss_fn is None and optimizer is None:
         return check_sgd(model, *([] if x is None else [x]), **options)
+    if x is None and y is None and loss_fn is None and isinstance(model, nn.Module):
+        return check_training(model, *chorale_targets(), optimizer, **{"batch_axis": 1} | options)
     given = {"x": x, "loss_fn": loss_fn, "optimizer": optimizer}
     if missing := [name for name, value in given.items() if value is None]:
         raise InvalidInputError(
@@ -274,6 +277,24 @@ def chorale_probe(model: nn.Module, corpus=None) -> torch.Tensor:
     starts = [(5 * k) % (len(piece) - T + 1) for k, piece in enumerate(chosen)]
     cut = [piece[start : start + T] for start, piece in zip(starts, chosen, strict=True)]
     return torch.from_numpy(np.stack(cut, 1)).double()
+
+
+def chorale_targets(
+    corpus=None,
+) -> tuple[torch.Tensor, torch.Tensor, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]:
+    """(Frames (T, N, 88), next frames, mean loss of a frame) of all training chorales; next frames are -1 after the end of a piece."""
+    from rhn.data import chorales
+
+    pieces = [torch.from_numpy(np.asarray(piece, np.float32)) for piece in (corpus or chorales(progress=False)).train]
+    frames = nn.utils.rnn.pad_sequence(pieces, padding_value=-1.0)
+    return frames[:-1].clamp(min=0), frames[1:], _frame_loss
+
+
+def _frame_loss(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Mean over the frames of -log P(y), in nats; frames of -1 are padding."""
+    real = y >= 0
+    costs = nn.functional.binary_cross_entropy_with_logits(output, y.clamp(min=0).to(output.dtype), reduction="none")
+    return (costs * real).sum() / real[..., 0].sum()
 
 
 def _is_large(model: nn.Module) -> bool:

@@ -1,6 +1,6 @@
 """Build the network, data and training of `gersgorin check` from its options: a preset, a checkpoint, a module or a new cell.
 
-`subject_of` is for a training by SGD, `training_of` for one of a module with targets, any loss and any optimiser.
+`subject_of` is for the check of SGD, `training_of` for one of any optimiser, of a module with targets or on the chorales.
 
 Legend: T frames or tokens, B rows, m numbers of a frame.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gersgorin.checking.checking import ROWS, chorale_batches, chorale_probe
+from gersgorin.checking.checking import ROWS, chorale_batches, chorale_probe, chorale_targets
 from gersgorin.checking.loop import LOSSES, OPTIMIZERS
 from gersgorin.data import read_array, read_numbers
 from gersgorin.extract import part_of
@@ -59,34 +59,51 @@ def subject_of(options: Any) -> Subject:
 
 
 def training_of(options: Any) -> dict[str, Any]:
-    """The arguments of `gersgorin.check` for a module with targets. Raises RhnError."""
-    needed = ("module", "input", "target", "loss", "optimizer", "learning_rate")
-    if missing := [flag(name) for name in needed if getattr(options, name) is None]:
-        raise InvalidInputError(f"a training with --target, --loss and --optimizer needs {' and '.join(missing)} too")
-    if options.learning_rate <= 0:
-        raise InvalidInputError(f"--learning-rate is {options.learning_rate}, expected a number above 0")
-    x, y = (torch.from_numpy(read_array(path)) for path in (options.input, options.target))
-    width = x.shape[-1] if x.is_floating_point() else None
-    model = _built(options, width, options.seed)
+    """The arguments of `gersgorin.check` for a training by any optimiser, with targets or on the chorales. Raises RhnError."""
+    parts = _with_targets(options) if options.target or options.loss else _on_chorales(options)
+    model, rate = parts["model"], options.learning_rate
     kind = next(model.parameters(), torch.zeros(0)).dtype
-    own = {} if options.momentum is None else {"momentum": options.momentum}
-    if own and options.optimizer not in WITH_MOMENTUM:
+    parts |= {name: parts[name].to(kind) for name in ("x", "y") if parts[name].is_floating_point()}
+    if rate is not None and rate <= 0:
+        raise InvalidInputError(f"--learning-rate is {rate}, expected a number above 0")
+    given = {"lr": rate, "momentum": options.momentum}
+    if options.momentum is not None and options.optimizer not in WITH_MOMENTUM:
         raise InvalidInputError(f"--momentum is for {' and '.join(WITH_MOMENTUM)}, not for {options.optimizer}")
     try:
-        optimizer = OPTIMIZERS[options.optimizer](model.parameters(), lr=options.learning_rate, **own)
+        own = {name: value for name, value in given.items() if value is not None}
+        optimizer = OPTIMIZERS[options.optimizer](model.parameters(), **own)
     except ValueError as error:  # of torch, for a model without parameters and a momentum below 0
         raise InvalidInputError(f"cannot make {options.optimizer}: {first_line(error)}") from error
+    return parts | {
+        "optimizer": optimizer,
+        "batch_size": ROWS if options.batch_size is None else options.batch_size,
+        **{name: getattr(options, name) for name in ("seed", "steps", "seconds", "clip_norm")},
+    }
+
+
+def _with_targets(options: Any) -> dict[str, Any]:
+    needed = ("module", "input", "target", "loss", "optimizer")
+    if missing := [flag(name) for name in needed if getattr(options, name) is None]:
+        raise InvalidInputError(f"a training with --target, --loss and --optimizer needs {' and '.join(missing)} too")
+    x, y = (torch.from_numpy(read_array(path)) for path in (options.input, options.target))
+    model = _built(options, x.shape[-1] if x.is_floating_point() else None, options.seed)
+    loss_fn = options.loss if options.loss in LOSSES else import_named(options.loss, "loss")
     return {
         "model": model,
-        "x": x.to(kind) if x.is_floating_point() else x,
-        "y": y.to(kind) if y.is_floating_point() else y,
-        "loss_fn": options.loss if options.loss in LOSSES else import_named(options.loss, "loss"),
-        "optimizer": optimizer,
+        "x": x,
+        "y": y,
+        "loss_fn": loss_fn,
         "name": options.module,
-        "batch_size": ROWS if options.batch_size is None else options.batch_size,
-        "seed": options.seed,
-        **{name: getattr(options, name) for name in ("steps", "seconds", "clip_norm", "batch_axis")},
+        "batch_axis": options.batch_axis,
     }
+
+
+def _on_chorales(options: Any) -> dict[str, Any]:
+    from rhn.data import chorales
+
+    subject = subject_of(options)
+    x, y, loss_fn = chorale_targets(chorales(options.data, progress=False))
+    return {"model": subject.build(0), "x": x, "y": y, "loss_fn": loss_fn, "name": subject.name, "batch_axis": 1}
 
 
 def _new(options: Any) -> Subject:

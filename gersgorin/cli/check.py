@@ -29,9 +29,10 @@ OF_NEW_NETWORKS = ("depth", "hidden_size", "init", "transform_bias", "cell_optio
 MOST_SEEDS = 100
 VALUES = 15  # characters before a summary's values
 LONGER = 3  # times the seconds of a check, for a cure
-OF_SGD = ("preset", "cell", "text", "data", "epochs", "batches", "seeds")
-OF_ANY_TRAINING = ("target", "loss", "optimizer")  # each asks for a check of a training with targets
-OF_TARGETS = (*OF_ANY_TRAINING, "steps", "seconds", "clip_norm", "batch_axis", "output", "cure")
+OF_SGD = ("text", "epochs", "batches", "seeds")
+OF_CHORALES = ("preset", "cell", "data", *(name for name in OF_NEW_NETWORKS if name != "hidden_size"))
+OF_TARGETS = ("target", "loss", "batch_axis")
+OF_REAL_STEPS = ("steps", "seconds", "clip_norm", "output", "cure")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ class Training:
     group = "training"
 
     learning_rate: float | None = None
-    """Default: the preset's or the file's, else 0.1."""
+    """Default: the preset's or the file's, else 0.1; with --optimizer torch's."""
     momentum: float | None = None
     """Default: likewise, else 0.9."""
     epochs: int | None = None
@@ -65,10 +66,10 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingWithTargets:
-    """A training of --module on --input by any loss and optimiser, at --learning-rate."""
+class AnyTraining:
+    """A training by any optimiser: on the chorales, or of --module on --input by any loss."""
 
-    group = "training with targets"
+    group = "training by any optimiser"
 
     target: File = None
     """Targets beside --input, both .npy as your loop has them: one a sequence, or one a frame."""
@@ -105,8 +106,8 @@ class CheckedData:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckOptions(CheckedData, TrainingWithTargets, Training, CheckedNetwork):
-    """Predict whether a network will train: when it leaves the plateau of a constant output. With targets: under any optimiser, and
+class CheckOptions(CheckedData, AnyTraining, Training, CheckedNetwork):
+    """Predict whether a network will train: when it leaves the plateau of a constant output. With --optimizer: by real steps of it, and
     at which learning rates. Without: under SGD, how often networks like it learned, and which changes help.
 
     examples:
@@ -115,6 +116,7 @@ class CheckOptions(CheckedData, TrainingWithTargets, Training, CheckedNetwork):
       gersgorin-check ptb-sota --text ptb.train.txt
       gersgorin-check --module my_package.models:make --checkpoint weights.pt --input x.csv
       gersgorin-check --checkpoint runs/mine --json
+      gersgorin-check --cell rhn --depth 4 --optimizer adam --steps 1000
       gersgorin-check --module my_package.models:make --input x.npy --target y.npy --loss mse --optimizer adam --learning-rate 1e-3
     """
 
@@ -133,9 +135,11 @@ def main(args: list[str] | None = None) -> int:
 
 def run(options: CheckOptions) -> None:
     """Check the options, then the network, and print what was found."""
-    if given_flags(options, OF_ANY_TRAINING):
+    if given_flags(options, (*OF_TARGETS[:2], "optimizer")):
         _run_training(options)
         return
+    if given := given_flags(options, (*OF_TARGETS, *OF_REAL_STEPS)):
+        raise InvalidInputError(f"{given[0]} is for a training with --optimizer: add it")
     _check(options)
     from gersgorin.checking.checking import check
     from gersgorin.checking.subject import subject_of
@@ -164,11 +168,14 @@ def run(options: CheckOptions) -> None:
 
 
 def _run_training(options: CheckOptions) -> None:
-    """Check a training with targets and print what was found."""
-    if given := given_flags(options, (*OF_SGD, *(name for name in OF_NEW_NETWORKS if name != "hidden_size"))):
-        raise InvalidInputError(
-            f"{given[0]} does not go with {given_flags(options, OF_ANY_TRAINING)[0]}: leave one out"
-        )
+    """Check a training by any optimiser and print what was found."""
+    if with_targets := given_flags(options, OF_TARGETS):
+        refused = (*OF_SGD, *OF_CHORALES)
+    else:
+        refused = (*OF_SGD, "input")
+        _check(options)
+    if given := given_flags(options, refused):
+        raise InvalidInputError(f"{given[0]} does not go with {(with_targets or ['--optimizer'])[0]}: leave one out")
     check_seed(options.seed)
     for path, suffixes in ((options.output, SUFFIXES), (options.cure, (".safetensors",))):
         if path is not None:
@@ -180,7 +187,7 @@ def _run_training(options: CheckOptions) -> None:
 
     with (
         status_line() as say,
-        own_cell(options.module),
+        own_cell(options.module or (options.cell if options.cell and ":" in options.cell else None)),
         Path(os.devnull).open("w") as nowhere,
         redirect_stdout(nowhere),
     ):
@@ -204,8 +211,6 @@ def _run_training(options: CheckOptions) -> None:
 
 
 def _check(options: CheckOptions) -> None:
-    if given := given_flags(options, OF_TARGETS):
-        raise InvalidInputError(f"{given[0]} is for a training with --target, --loss and --optimizer: add them")
     if options.submodule and not options.module:
         raise InvalidInputError("--submodule names a part of --module package.module:factory: add that")
     if options.module and (

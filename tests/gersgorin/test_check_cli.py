@@ -198,11 +198,31 @@ def test_a_bad_training_with_targets_is_one_sentence_and_exit_code_2(capsys, tar
     assert code == 2 and out == "" and says in err.splitlines()[-1] and "Traceback" not in err
 
 
+@pytest.mark.parametrize("network", [["--cell", "rhn", "--depth", "2", "--hidden-size", "4"], ["jsb-depth-1"]])
+def test_a_training_on_the_chorales_is_checked_under_any_optimizer(capsys, network):
+    found = answer(capsys, *network, "--optimizer", "adam", "--learning-rate", "0.01", "--steps", "3")
+    assert (found["optimizer"], found["steps"], found["steps_per_epoch"]) == ("Adam", 3, 7)
+    assert 9 < found["constant_loss"] < 12  # nats a frame
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--epochs", "3"], "--epochs does not go with --optimizer"),
+        (["--input", "x.npy"], "--input does not go with --optimizer"),
+        (["jsb-depth-1", "--depth", "2"], "--depth cannot be given with a preset"),
+    ],
+)
+def test_a_bad_training_on_the_chorales_is_one_sentence(capsys, words, says):
+    code, _, err = run(capsys, *words, "--optimizer", "adam")
+    assert code == 2 and says in err.splitlines()[-1]
+
+
 def test_a_training_with_targets_needs_all_its_parts(capsys, targets):
     for words, says in (
         ([*targets, "--cure", "cured.png"], "expected a name ending in .safetensors"),
-        (targets[:6], "needs --loss and --optimizer and --learning-rate too"),
-        ([*targets[:4], "--steps", "40"], "--steps is for a training with --target"),
+        (targets[:6], "needs --loss and --optimizer too"),
+        ([*targets[:4], "--steps", "40"], "--steps is for a training with --optimizer"),
     ):
         code, _, err = run(capsys, *words)
         assert code == 2 and says in err

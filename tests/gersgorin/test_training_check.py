@@ -15,6 +15,7 @@ import gersgorin
 from gersgorin.checking.prediction import TrainingCheck
 from gersgorin.checking.verdict import Check
 from rhn.errors import DataError, InvalidInputError
+from rhn.models import PolyphonicModel
 
 ENOUGH = 600.0  # seconds on any machine
 
@@ -214,6 +215,7 @@ def test_without_an_optimizer_it_is_the_check_of_sgd():
         ({"steps": 1.5}, "steps is 1.5"),
         ({"seconds": 0}, "seconds is 0"),
         ({"seconds": math.nan}, "seconds is nan"),
+        ({"seed": "a"}, "the seed is 'a'"),
         ({"x": torch.full((300, 5, 2), math.nan)}, "x: 3000 of 3000 numbers are NaN"),
         ({"y": torch.ones(300, 1)}, "the targets are all the same"),
         ({"loss_fn": lambda output, y: -(output - y).square().mean().exp()}, "the loss can fall below 0"),
@@ -258,6 +260,14 @@ def test_trainings_shorter_than_a_mean_of_losses_have_their_outcome(learning_rat
         optimizer.step()
     again = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=0.9)
     assert gersgorin.check(model, x, y, nn.MSELoss(), again, steps=10, seconds=ENOUGH).outcome == outcome
+
+
+def test_without_data_the_chorales_are_read():
+    model = PolyphonicModel("gru", hidden_size=3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    found = gersgorin.check(model, optimizer=optimizer, steps=2, seconds=ENOUGH)
+    assert (found.optimizer, found.steps_per_epoch) == ("Adam", 7)
+    assert 9 < found.constant_loss < 12  # nats a frame
 
 
 def test_without_time_no_learning_rate_is_ruled_out():
