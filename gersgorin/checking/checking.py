@@ -23,7 +23,7 @@ from torch import nn
 from gersgorin._validate import with_gradients
 from gersgorin.analyses.plateau import Plateau, plateau
 from gersgorin.checking.calibration import delay_of, load_calibration, unlike, weight_scale
-from gersgorin.checking.explanation import explain
+from gersgorin.checking.explanation import explain, frames_of
 from gersgorin.checking.forecast import forecast
 from gersgorin.checking.gains import measure_gains
 from gersgorin.checking.loop import TrainingLoop, check_limits, random_numbers_kept
@@ -112,7 +112,10 @@ def check_training(
         progress("the plateau")
         explanation = explain(loop, EXPLAINING * seconds)
         time_left = max(end - time.monotonic(), 0.0)
+        begun = time.monotonic()
         found = forecast(loop, steps, time_left, progress=progress, seed=seed)
+        taken = int(found.trials.steps.sum())
+        step_seconds = (time.monotonic() - begun) / taken if taken else loop.step_seconds
     left_out = [*[found.cut] * bool(found.cut), *explanation.left_out]
     return TrainingCheck(
         name=name or name_of(loop.model),
@@ -127,6 +130,8 @@ def check_training(
         rates=explanation.rates,
         cells=explanation.cells,
         left_out=tuple(left_out),
+        frames=frames_of(loop),
+        step_seconds=step_seconds,
     )
 
 

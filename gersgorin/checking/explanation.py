@@ -3,13 +3,16 @@
     explanation = explain(loop, seconds=4)
     explanation.order, explanation.rates, explanation.cells
 
-They explain the forecast and do not enter it.
+They explain the forecast and do not enter it. `reason` puts them into words.
 """
 
 import copy
+import math
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,9 +24,15 @@ from gersgorin.objective import output_bias_of
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import first_line
 
+if TYPE_CHECKING:
+    from gersgorin.checking.prediction import TrainingCheck
+
 PASSES = 20  # steps of the training that take as long as the rates, in double precision
 GAINS = 8  # largest time of gains and exponents relative to that of the rates
 LARGE = 500_000  # parameters, from which on gains take longer
+STRONG = 100.0  # times that a gradient fades or grows along a sequence, at least, to be a reason
+FLAT = 0.5  # order of a plateau, at least, likewise
+NO_TIME = "for lack of time"
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class Explanation:
 def explain(loop: TrainingLoop, seconds: float) -> Explanation:
     """Rates, order and gains of the untrained model, as far as there is time."""
     if PASSES * loop.step_seconds > seconds:
-        return Explanation(left_out=("rates and gains, for lack of time",))
+        return Explanation(left_out=(f"rates and gains, {NO_TIME}",))
     start, order, rates = time.monotonic(), None, {}
     try:
         probe = _Probe(loop)
@@ -50,10 +59,77 @@ def explain(loop: TrainingLoop, seconds: float) -> Explanation:
             order = slopes[max(rates, key=lambda name: rates[name])]
         spent = time.monotonic() - start
         if GAINS * spent > seconds - spent or sum(p.numel() for p in probe.model.parameters()) > LARGE:
-            return Explanation(order, rates, left_out=("gains, for lack of time",))
+            return Explanation(order, rates, left_out=(f"gains, {NO_TIME}",))
         return Explanation(order, rates, tuple(measure_gains(probe)))
     except USERS_FAULT as error:  # whatever a module raises in double precision, or a cell without such measures
         return Explanation(order, rates, left_out=(f"{'gains' if rates else 'rates and gains'}: {first_line(error)}",))
+
+
+def frames_of(loop: TrainingLoop) -> int | None:
+    """Steps of a sequence of the first minibatch; None if the layout of a DataLoader is not known."""
+    x = loop.data.probe()[0]
+    stated = {m.batch_first for m in loop.model.modules() if isinstance(getattr(m, "batch_first", None), bool)}
+    axis = getattr(loop.data, "axis", None if len(stated) != 1 else 1 - stated.pop())
+    return None if axis is None or x.dim() < 2 else x.shape[1 - axis]
+
+
+def reason(check: "TrainingCheck") -> str:
+    """Why a training does not leave, as far as its trials, order and exponents show."""
+    found = [words for words in (_rate(check), _exponent(check), _order(check)) if words]
+    if found:
+        return " ".join(found)
+    if not (check.rates or check.cells):
+        lacks_time = any(NO_TIME in words for words in check.left_out)
+        return f"Not known: rates and gains were not measured{f', {NO_TIME}' * lacks_time}."
+    return "Not known: neither the trials nor order, rates and gains show a cause."
+
+
+def _rate(check: "TrainingCheck") -> str:
+    """What other learning rates do better."""
+    trials, own = [row for row in check.table() if row["steps"]], check.learning_rate
+    if check.outcome in ("explodes", "leaves, then explodes"):
+        calm = [r for r in trials if r["learning_rate"] < own and r["diverged"] == math.inf]
+        return f"At {calm[-1]['learning_rate']:.3g} it does not explode in {calm[-1]['steps']:,} steps." if calm else ""
+    window = check.window or (math.inf, 0.0)
+    left = [r for r in trials if own < r["learning_rate"] <= window[1] * (1 + 1e-9) and r["left"] < math.inf]
+    if not left:
+        return ""
+    first = min(left, key=lambda row: row["left"])
+    words = f"at {first['learning_rate']:.3g} a trial leaves at step {first['left']:,.0f}."
+    return (
+        f"The learning rate is too low: {words}"
+        if check.outcome == "stays"
+        else f"A higher learning rate is faster: {words}"
+    )
+
+
+def _exponent(check: "TrainingCheck") -> str:
+    """How much a gradient fades or grows from the last step of a sequence to the first, in the cell in which this is strongest."""
+    means = [(float(np.mean(g.exponents)), g) for g in check.cells if ", apart from" not in g.cell and len(g.exponents)]
+    if not means:
+        return ""
+    exponent, gains = max(means, key=lambda pair: abs(pair[0]))
+    frames = max(check.frames or 0, gains.exponent_steps)
+    of = f"from the last of {frames} steps to the first"
+    if exponent == -math.inf:
+        return f"In {gains.cell} no gradient comes {of}."
+    if not abs(exponent * frames) >= math.log(STRONG):
+        return ""
+    size = f"10^{round(abs(exponent) * frames / math.log(10))}"
+    longer = f", if it goes on as in {gains.exponent_steps}" * (frames > gains.exponent_steps)
+    return (
+        f"In {gains.cell} a gradient {'fades' if exponent < 0 else 'grows'} by a factor of about {size} {of}{longer}."
+    )
+
+
+def _order(check: "TrainingCheck") -> str:
+    """How flat the plateau is."""
+    if check.order is None or not check.order >= FLAT:
+        return ""
+    return (
+        f"The plateau is flat: weights of half the size learn {2**check.order:.2g} times as slowly at first (order "
+        f"{check.order:.1f})."
+    )
 
 
 class _Probe:

@@ -9,22 +9,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullLocator
 
+from gersgorin.checking.explanation import reason
 from gersgorin.checking.verdict import lines_of_gains
 from gersgorin.plotting.figure import ink, panel
 from rhn.plotting.figures import BLUE, GREEN, GREY, RED
 from rhn.utils.io import finite_json
 from rhn.utils.result import Result, rows_of
+from rhn.utils.wording import rounded_up
 
 if TYPE_CHECKING:
     from gersgorin.checking.forecast import Forecast
     from gersgorin.checking.gains import Gains
 
 EDGE = 1.1  # ratio of a learning rate that fails to the end of the window beside it
-DOUBT = (
-    0.1  # probability of leaving, and its complement, from which a check that ran out of time leaves the outcome open
-)
+DOUBT = 0.1  # probability of leaving, and its complement, from which a check without time leaves the outcome open
+DECIDES = 2.0  # times the seconds of a whole training that a check takes at most, about
 HUGE = 1e7  # steps; from here on written as a power of ten
+VALUES = 15  # characters before the values of the summary
+MARGIN = 1.6  # ratio of the ends of the figure to the learning rates that it shows
+TICKS_APART = 0.12  # of the width of the figure, at least
 CONSTANT = "the loss of a constant output"
 
 
@@ -51,11 +56,18 @@ class TrainingCheck(Result):
     """||dL/dW|| / ||W|| at the constant output, by matrix; empty if not measured."""
     cells: "tuple[Gains, ...]" = ()
     """Gains, exponents and saturation, one for each cell that can be measured."""
+    frames: int | None = None
+    """Steps of a sequence."""
+    step_seconds: float = math.nan
+    """Seconds for a step of one trial, everything included."""
     left_out: tuple[str, ...] = ()
     """Parts of the check and of the data that were left out, in words."""
 
     def __post_init__(self):
         given = self.forecast
+        if not self.tried:  # such a forecast holds only what was assumed
+            nothing = {"escape_steps": math.inf, "interval": (math.inf, math.inf), "diverges_at": math.inf}
+            given = replace(given, **nothing, probability=math.nan, window=None)
         interval = (min(given.interval[0], given.escape_steps), max(given.interval[1], given.escape_steps))
         object.__setattr__(self, "forecast", replace(given, interval=interval))
         object.__setattr__(self, "forecast", replace(self.forecast, window=self._window()))
@@ -86,6 +98,12 @@ class TrainingCheck(Result):
         return self.forecast.probability
 
     @property
+    def tried(self) -> int:
+        """Steps of the longest trial at the learning rate of the training."""
+        trials = self.forecast.trials
+        return int(trials.steps[np.isclose(trials.factors, 1.0)].max(initial=0))
+
+    @property
     def escape_epochs(self) -> float:
         return self.escape_steps / self.steps_per_epoch
 
@@ -95,6 +113,8 @@ class TrainingCheck(Result):
 
         It may leave if time and probability differ, or if the time was up too early.
         """
+        if not self.tried:
+            return "may leave"
         leaves, explodes = self.escape_steps <= self.steps, self.diverges_at <= self.steps
         if explodes and self.probability < 0.5:
             return "leaves, then explodes" if self.escape_steps <= self.diverges_at else "explodes"
@@ -124,11 +144,25 @@ class TrainingCheck(Result):
         return " ".join(self.sentences)
 
     @property
+    def why(self) -> str | None:
+        """Why the training does not leave, as far as it was measured, in a sentence or two; None if it leaves."""
+        return None if self.outcome == "leaves" else reason(self)
+
+    @property
     def _steps(self) -> str:
         return f"{self.steps:,} step{'s' * (self.steps > 1)}"
 
+    @property
+    def _enough(self) -> str:
+        """The seconds that decide."""
+        whole = DECIDES * self.steps * self.step_seconds
+        return f"give seconds={rounded_up(whole)}" if math.isfinite(whole) else "give more seconds"
+
     def _what(self) -> str:
         n, p = self._steps, _probability(self.probability)
+        start = f"Under {self.optimizer} at a learning rate of {self.learning_rate:.4g},"
+        if not self.tried:
+            return f"{start} it is not known if {self.name} leaves {CONSTANT} within its {n}: the time was up before the first."
         words = {
             "leaves": f"leaves {CONSTANT} within its {n} (probability {p})",
             "stays": f"stays at {CONSTANT} for all of its {n} (probability of leaving {p})",
@@ -136,11 +170,11 @@ class TrainingCheck(Result):
             "leaves, then explodes": f"leaves {CONSTANT}, then explodes within its {n} (probability of no explosion {p})",
             "may leave": f"may leave {CONSTANT} within its {n}, or not (probability of leaving {p})",
         }
-        return (
-            f"Under {self.optimizer} at a learning rate of {self.learning_rate:.4g}, {self.name} {words[self.outcome]}."
-        )
+        return f"{start} {self.name} {words[self.outcome]}."
 
     def _when(self) -> str:
+        if not self.tried:
+            return f"To decide, {self._enough}."
         first = self.diverges_at < self.escape_steps  # what comes later is of no interest
         escape = "" if first else self._escape()
         explodes = f"explodes at about step {self._in_steps(self.diverges_at)}"
@@ -151,7 +185,9 @@ class TrainingCheck(Result):
         )
         words = ", and ".join(parts)
         disagree = "" if self.forecast.halves_agree else "; the two halves of the data disagree"
-        early = "; the time was up, more seconds decide" if self.forecast.cut and self.outcome == "may leave" else ""
+        early = ""
+        if self.forecast.cut and self.outcome == "may leave":
+            early = f"; the time was up after {_counted(self.tried)}: to decide, {self._enough}"
         return f"{words[0].upper()}{words[1:]}{disagree}{early}."
 
     def _escape(self) -> str:
@@ -159,62 +195,98 @@ class TrainingCheck(Result):
         low, high = map(self._in_steps, self.interval)
         if math.isinf(self.escape_steps):
             return "no escape is in sight" + f" (at the earliest after about {low} steps)" * (low != high)
-        between = "" if low == high else f" ({low} {'or' if high == 'never' else 'to'} {high})"
+        between = "" if low == high else f" ({self._interval()})"
         verb = "leaves" if self.outcome.startswith("leaves") else "would leave"
         return f"it {verb} after about {self._in_steps(self.escape_steps)} steps{between}"
 
-    def _where(self) -> str:
-        n, tried = self._steps, self.table()
-        above = self.learning_rate if self.window is None else self.window[1]
-        exploded = [row for row in tried if row["diverged"] < math.inf and row["learning_rate"] > above]
-        then = "no higher one was seen to explode"
-        if exploded:
-            then = f"at {exploded[0]['learning_rate']:.3g} the loss explodes at step {exploded[0]['diverged']:,.0f}"
-        if self.window is None:
-            low, high = tried[0]["learning_rate"], tried[-1]["learning_rate"]
-            seen = "was seen" if self.outcome == "may leave" else "is forecast"
-            return f"No learning rate from {low:.3g} to {high:.3g} {seen} to leave within {n}{f'; {then}' * bool(exploded)}."
-        low, high = (f"{rate:.3g}" for rate in self.window)
-        rates = (
-            f"Learning rates from {low} to {high} leave" if low != high else f"Of the learning rates only {low} leaves"
+    def _interval(self) -> str:
+        """The interval without its unit: "787 to 1,900", or "787 to more than 1,500" if it has no end."""
+        low, high = self.interval
+        if math.isfinite(high):
+            return f"{self._in_steps(low)} to {self._in_steps(high)}"
+        return (
+            f"{self._in_steps(low)} to more than {self.steps:,}"
+            if low <= self.steps
+            else f"{self._in_steps(low)} or more"
         )
-        return f"{rates} within {n}; {then}."
+
+    def _where(self) -> str:
+        tried = [row for row in self.table() if row["steps"]]
+        rates = sorted({row["learning_rate"] for row in tried})
+        highest = self.learning_rate if self.window is None else self.window[1]
+        above = [row for row in tried if row["learning_rate"] > highest * (1 + 1e-9)]
+        exploded = next((row for row in above if row["diverged"] < math.inf), None)
+        if exploded is not None:
+            then = f"at {exploded['learning_rate']:.3g} the loss explodes at step {exploded['diverged']:,.0f}"
+        elif above:
+            then = f"higher ones, to {rates[-1]:.3g}, did not explode in {_span(above)}"
+        else:
+            then = "higher ones were not tried"
+        if self.window is not None:
+            low, high = (f"{rate:.3g}" for rate in self.window)
+            several = f"Learning rates from {low} to {high} are forecast to leave"
+            one = f"Of the learning rates only {low} is forecast to leave"
+            return f"{several if low != high else one} within {self._steps}; {then}."
+        if len(rates) < 2:
+            return f"No {'other ' * len(rates)}learning rate was tried."
+        left = [row for row in tried if row["left"] < math.inf]
+        if good := [row for row in left if row["diverged"] == math.inf]:
+            seen = f"At {good[0]['learning_rate']:.3g} a trial left, which is too little for a window of learning rates"
+        else:
+            without = " without an explosion" * bool(left)
+            seen = (
+                f"No learning rate from {rates[0]:.3g} to {rates[-1]:.3g} left{without} in its trial of {_span(tried)}"
+            )
+        return f"{seen}{f'; {then}' * (exploded is not None)}."
 
     def summary(self) -> str:
         """The three sentences, then the numbers behind them."""
         epochs = f"{self._steps} of minibatches, {self.steps / self.steps_per_epoch:.3g} epochs"
         rows = {
             "training": f"{self.optimizer}, learning rate {self.learning_rate:.4g}, {epochs}",
-            "plateau": f"{self.constant_loss:.4g}, the loss of the best constant output; it starts at {self.first_loss:.4g}",
+            "plateau": f"{self.constant_loss:.4g}, the loss of the best constant output; {self._start()}",
             "outcome": self.outcome,
-            "leaves after": self._in_steps(self.escape_steps),
-            "interval": " to ".join(map(self._in_steps, self.interval)),
-            "explodes at": self._in_steps(self.diverges_at),
-            "window": "none" if self.window is None else f"{self.window[0]:.3g} to {self.window[1]:.3g}",
+            **self._times(),
+            "window": "none was found" if self.window is None else f"{self.window[0]:.3g} to {self.window[1]:.3g}",
             "probability": _probability(self.probability),
         }
-        if self.order is not None and math.isfinite(self.order):
-            rows["order"] = f"{round(self.order, 1) + 0:g}"
-        if self.rates:
-            rows["rates"] = ", ".join(f"{name} {rate:.1e}" for name, rate in self.rates.items())
+        if self.why is not None:
+            rows["why"] = self.why
+        rows["trials"] = f"\n{' ' * VALUES}".join(map(_trial, self.table()))
         if self.left_out:
             rows["left out"] = "; ".join(self.left_out)
-        lines = [
-            *self.sentences,
-            "",
-            *(f"{name:<15}{words}" for name, words in rows.items()),
-            *lines_of_gains(self.cells),
-        ]
-        lines += ["", "trials"]
-        for row in self.table():
-            ends = [
-                f"{verb} at step {row[key]:,.0f}"
-                for key, verb in (("left", "leaves"), ("diverged", "explodes"))
-                if row[key] < math.inf
-            ]
-            end = ", ".join(ends) or f"neither in {row['steps']:,} step{'s' * (row['steps'] != 1)}"
-            lines.append(f"  learning rate {row['learning_rate']:<10.3g} {end}")
-        return "\n".join(lines)
+        if self.order is not None and math.isfinite(self.order):
+            rows["order"] = (
+                f"{round(self.order, 1) + 0:g}: gradients fall as the weights' scale to this power; 0 leaves fastest"
+            )
+        if self.rates:
+            rows["rates"] = ", ".join(f"{name} {rate:.1e}" for name, rate in self.rates.items())
+        table = [f"{name:<{VALUES}}{words}" for name, words in rows.items()]
+        return "\n".join([*self.sentences, "", *table, *lines_of_gains(self.cells)])
+
+    def _start(self) -> str:
+        """The loss before training, beside that of the constant output on the same minibatch."""
+        trials = self.forecast.trials
+        for k in np.flatnonzero(np.isclose(trials.factors, 1.0) & (trials.steps > 0))[:1]:
+            loss, constant = trials.losses[0, k], trials.constants[0, k]
+            return f"on the first minibatch {constant:.4g}, where the training starts at {loss:.4g}"
+        return f"the training starts at {self.first_loss:.4g} on its first minibatch"
+
+    def _times(self) -> dict[str, str]:
+        """Rows of the escape, its interval, and the explosion."""
+        if not self.tried:
+            return dict.fromkeys(("leaves after", "interval", "explodes at"), "not known")
+        never = f"not within its {self._steps}"
+        probably = "" if self.outcome != "may leave" else "probably " if self.probability < 0.5 else "perhaps "
+        unseen = never if self.tried >= self.steps else f"not in the {_counted(self.tried)} that were tried"
+        finite = math.isfinite
+        return {
+            "leaves after": f"{self._in_steps(self.escape_steps)} steps"
+            if finite(self.escape_steps)
+            else probably + never,
+            "interval": f"{self._interval()} steps" if finite(self.interval[0]) else probably + never,
+            "explodes at": f"step {self._in_steps(self.diverges_at)}" if finite(self.diverges_at) else unseen,
+        }
 
     def table(self) -> list[dict]:
         """One row for each trial, by learning rate: its steps, and those at which it left and diverged; infinity: not seen."""
@@ -232,6 +304,7 @@ class TrainingCheck(Result):
         """All numbers for JSON; None if not finite. `interval` is that of `escape_steps`."""
         names = (
             "verdict",
+            "why",
             "outcome",
             "probability",
             "interval",
@@ -273,10 +346,33 @@ class TrainingCheck(Result):
 
 def _probability(p: float) -> str:
     """
-    >>> _probability(0.999), _probability(0.42)
-    ('over 0.99', '0.42')
+    >>> _probability(0.999), _probability(0.42), _probability(math.nan)
+    ('over 0.99', '0.42', 'not known')
     """
+    if math.isnan(p):
+        return "not known"
     return "over 0.99" if p > 0.99 else "below 0.01" if p < 0.01 else f"{p:.2f}"
+
+
+def _counted(steps: int) -> str:
+    return f"{steps:,} step{'s' * (steps != 1)}"
+
+
+def _span(trials: list[dict]) -> str:
+    """The steps of some trials: "78 steps", "78 to 1,500 steps"."""
+    steps = [row["steps"] for row in trials]
+    return _counted(steps[0]) if len(set(steps)) == 1 else f"{min(steps):,} to {max(steps):,} steps"
+
+
+def _trial(row: dict) -> str:
+    """A trial and its end: "learning rate 0.001     leaves at step 36"."""
+    ends = [
+        f"{verb} at step {row[key]:,.0f}"
+        for key, verb in (("left", "leaves"), ("diverged", "explodes"))
+        if row[key] < math.inf
+    ]
+    end = ", ".join(ends) or f"neither in {_counted(row['steps'])}"
+    return f"learning rate {row['learning_rate']:<10.3g} {end if row['steps'] else 'not tried'}"
 
 
 @panel(6.4, 4.2, lambda check: f"{check.name} under {check.optimizer}: {check.outcome}")
@@ -288,11 +384,12 @@ def plot_training_check(check: TrainingCheck, ax: Axes | None = None) -> Axes:
         "explodes": (RED, "X", "diverged"),
         "neither yet": (GREY, "^", "steps"),
     }
-    if check.window is not None:
-        ax.axvspan(check.window[0] / EDGE, check.window[1] * EDGE, color=GREEN, alpha=0.12, lw=0, label="window")
+    tried = [row for row in check.table() if row["steps"]]
+    rates = [check.learning_rate, *(row["learning_rate"] for row in tried), *(check.window or ())]
+    ax.set_xlim(min(rates) / MARGIN, max(rates) * MARGIN)
     for name, (colour, marker, key) in kinds.items():
         points = []
-        for row in check.table():
+        for row in tried:
             ended = min(row["left"], row["diverged"]) < math.inf
             if (key == "steps") != ended and row[key] < math.inf:
                 points.append((row["learning_rate"], max(row[key], 1)))
@@ -314,6 +411,31 @@ def plot_training_check(check: TrainingCheck, ax: Axes | None = None) -> Axes:
             ms=9,
             label="forecast of leaving",
         )
-    ax.margins(x=0.12)
+    _show_window(ax, check, max((row["learning_rate"] for row in tried), default=0.0))
     ax.set_ylim(1, None)
     return ax
+
+
+def _show_window(ax: Axes, check: TrainingCheck, highest: float) -> None:
+    """Shade the window and label the learning rates, its ends first; it fades if no higher rate than its own was tried.
+
+    highest: learning rate that was tried. A label near another one is left out.
+    """
+    low, high = ax.get_xlim()
+    ticks: list[float] = []
+    if check.window is not None:
+        left, right = check.window
+        ax.axvspan(left, right, color=GREEN, alpha=0.15, lw=0, label=f"window, {left:.3g} to {right:.3g}")
+        ax.axvline(left, color=GREEN, lw=1)
+        if highest > right * (1 + 1e-9):
+            ax.axvline(right, color=GREEN, lw=1)
+        else:
+            ax.axvspan(right, high, color=GREEN, alpha=0.06, lw=0, label="higher ones were not tried")
+        ticks = [left, right]
+    ticks += [check.learning_rate, *LogLocator(subs=(1, 3)).tick_values(low, high)]
+    apart, kept = TICKS_APART * math.log(high / low), []
+    for rate in ticks:
+        if low <= rate <= high and all(abs(math.log(rate / other)) > apart for other in kept):
+            kept.append(rate)
+    ax.set_xticks(sorted(kept), [f"{rate:.3g}" for rate in sorted(kept)])
+    ax.xaxis.set_minor_locator(NullLocator())

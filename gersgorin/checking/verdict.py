@@ -243,7 +243,7 @@ def lines_of_gains(cells: "tuple[Gains, ...]") -> list[str]:
         rows = {
             "input gain": _row(gains.input_gain),
             "state gain": _row(gains.state_gain),
-            "exponent": f"{_spread(gains.exponents)}, {counted(gains.exponent_steps, 'step')}",
+            "exponent": f"{_spread(gains.exponents)}, {counted(gains.exponent_steps, 'step')}{_a_step(gains.exponents)}",
             "saturated": f"outputs {gains.saturated_outputs:.0%}{gates}",
         }
         lines += [gains.cell, *(f"  {name:<13}{words}" for name, words in rows.items())]
@@ -252,6 +252,12 @@ def lines_of_gains(cells: "tuple[Gains, ...]") -> list[str]:
 
 def _row(values) -> str:
     return " ".join(f"{value:.2g}" for value in values) or "the cell does not say what one of its layers does"
+
+
+def _a_step(exponents) -> str:
+    """An exponent in words."""
+    factor = math.exp(statistics.fmean(map(float, exponents)))
+    return f"; each step multiplies a gradient by {factor:.2g}" if 0 < factor < math.inf else ""
 
 
 def _spread(exponents) -> str:

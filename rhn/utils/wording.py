@@ -18,6 +18,16 @@ def counted(count: int, what: str, several: str | None = None) -> str:
     return f"{count} {what if count == 1 else several or f'{what}s'}"
 
 
+def rounded_up(value: float) -> str:
+    """A number above 0, rounded up to two digits.
+
+    >>> rounded_up(0.52), rounded_up(7.1), rounded_up(1201)
+    ('1', '8', '1300')
+    """
+    unit = 10 ** max(0, math.floor(math.log10(value)) - 1)
+    return f"{unit * math.ceil(value / unit)}"
+
+
 def table(
     header: Sequence[str],
     rows: Iterable[Sequence],

@@ -1,5 +1,6 @@
 """What a check of a training says agrees with its numbers, whatever these are: verdict, table and JSON of 500 forecasts."""
 
+import itertools
 import json
 import math
 import random
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from gersgorin.checking.forecast import Forecast
+from gersgorin.checking.gains import Gains
 from gersgorin.checking.prediction import DOUBT, TrainingCheck
 from gersgorin.checking.trials import Trials
 
@@ -19,14 +21,20 @@ OUTCOMES = ("leaves", "stays", "explodes", "leaves, then explodes", "may leave")
 def trials_of(draw: random.Random, rate: float, window: tuple[float, float] | None, steps: int) -> Trials:
     """Trials at some learning rates, of which those in the window leave and no other."""
     factors = sorted({1.0, *(10.0 ** draw.uniform(-2, 2) for _ in range(draw.randint(0, 5)))})
-    taken = [draw.randint(1, steps) for _ in factors]
+    taken = [draw.choice([0] * (factor != 1) + [draw.randint(1, steps)] * 2 + [steps]) for factor in factors]
+    if draw.random() < 0.1:
+        taken = [0] * len(factors)
     left, diverged = np.full(len(factors), np.inf), np.full(len(factors), np.inf)
     for k, factor in enumerate(factors):
+        if not taken[k]:
+            continue
         if window and window[0] <= factor * rate <= window[1]:
             left[k] = draw.choice([taken[k], math.inf])
         elif draw.random() < 0.5:
             diverged[k] = taken[k]
-    losses = np.array([[1.0 if step < n else np.nan for n in taken] for step in range(max(taken))])
+    losses = np.array([[1.0 if step < n else np.nan for n in taken] for step in range(max(taken))]).reshape(
+        -1, len(taken)
+    )
     return Trials(
         factors=np.array(factors),
         parts=(0,) * len(factors),
@@ -50,16 +58,19 @@ def made(seed: int) -> TrainingCheck:
         return max(1.0, near * steps)
 
     window = draw.choice([None, tuple(sorted(rate * 10.0 ** draw.uniform(-3, 3) for _ in range(2))), (rate, rate)])
+    trials = trials_of(draw, rate, window, min(steps, 300))
+    tried = trials.steps[trials.factors == 1].any()
     forecast = Forecast(
         escape_steps=step(),
         interval=tuple(sorted((step(), step()))),
         diverges_at=draw.choice([math.inf, math.inf, step()]),
         window=window,
         probability=draw.choice([0.0, 0.004, 0.3, 0.499, 0.5, 0.7, 0.996, 1.0]),
-        halves_agree=draw.random() < 0.7,
-        cut=draw.choice([None, "trials at 2 learning rates"]),
-        trials=trials_of(draw, rate, window, min(steps, 300)),
+        halves_agree=draw.random() < 0.7 or not tried,
+        cut=draw.choice([None, "the time was up"]) if tried else "the time was up",
+        trials=trials,
     )
+    cells, lacking = draw.choice([((), ("rates and gains, for lack of time",)), ((gains(draw),), ())])
     return TrainingCheck(
         name="GRU",
         optimizer=draw.choice(["Adam", "SGD"]),
@@ -70,8 +81,23 @@ def made(seed: int) -> TrainingCheck:
         first_loss=0.9,
         forecast=forecast,
         order=draw.choice([None, math.nan, 0.0, 2.4]),
-        rates=draw.choice([{}, {"rnn.weight_hh": 0.01}]),
-        left_out=(forecast.cut,) if forecast.cut else (),
+        rates={} if lacking else draw.choice([{}, {"rnn.weight_hh": 0.01}]),
+        cells=cells,
+        left_out=((forecast.cut,) if forecast.cut else ()) + lacking,
+        frames=draw.choice([None, 50]),
+        step_seconds=draw.choice([math.nan, 0.25]),
+    )
+
+
+def gains(draw: random.Random) -> Gains:
+    return Gains(
+        cell="rnn",
+        input_gain=np.array([0.5]),
+        state_gain=np.array([0.8]),
+        exponents=np.full(3, draw.choice([-math.inf, -0.3, -0.001, 0.0, 0.2])),
+        exponent_steps=16,
+        saturated_outputs=0.0,
+        saturated_gates=None,
     )
 
 
@@ -79,14 +105,26 @@ CHECKS = [made(seed) for seed in range(500)]
 
 
 def number(words: str) -> float:
-    power = re.fullmatch(r"10\^(\d+)", words)
-    return math.inf if words == "never" else 10.0 ** int(power[1]) if power else float(words.replace(",", ""))
+    """The first number of some words; infinity if the words deny it."""
+    if words.startswith(("not ", "probably not", "perhaps not")):
+        return math.inf
+    found = re.search(r"10\^(\d+)|[\d,.]*\d", words)
+    return 10.0 ** int(found[1]) if found[1] else float(found[0].replace(",", ""))
+
+
+def ends(words: str) -> tuple[float, float]:
+    """The interval in a row."""
+    low, _, high = words.partition(" to ")
+    return number(low), math.inf if not high or high.startswith("more than") else number(high)
 
 
 def rows(check: TrainingCheck) -> dict[str, str]:
-    """The rows of the summary between its sentences and its trials, by name."""
-    middle = check.summary().split("\n\n")[1]
-    return {line[:15].strip(): line[15:] for line in middle.splitlines()}
+    """The rows of the summary below its sentences, by name; trials in one."""
+    table = check.summary().split("\n\n")[1]
+    return {row[:15].strip(): row[15:] for row in re.split(r"\n(?! {15})", table)}
+
+
+TRIED = [check for check in CHECKS if check.tried]
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
@@ -98,19 +136,19 @@ def test_the_first_three_lines_are_the_verdict_and_name_the_optimizer():
     for check in CHECKS:
         lines = check.summary().splitlines()
         assert " ".join(lines[:3]) == check.verdict and lines[3] == ""
-        assert lines[0].startswith(f"Under {check.optimizer} at a learning rate of {check.learning_rate:.4g}, GRU ")
+        assert lines[0].startswith(f"Under {check.optimizer} at a learning rate of {check.learning_rate:.4g}, ")
 
 
 def test_no_text_has_dangling_punctuation_or_bare_nan():
     for check in CHECKS:
-        for sentence in check.sentences:
+        for sentence in [*check.sentences, *([check.why] if check.why else [])]:
             assert not DANGLING.search(sentence), sentence
             assert sentence[0].isupper() and sentence.endswith("."), sentence
         assert not re.search(r",[),.;]|,$|\(\)|\bnan\b|\binf\b", check.summary()), check.summary()
 
 
 def test_the_outcome_is_that_of_the_numbers():
-    for check in CHECKS:
+    for check in TRIED:
         leaves, explodes = check.escape_steps <= check.steps, check.diverges_at <= check.steps
         fails = explodes and check.probability < 0.5
         is_open = check.forecast.cut is not None and DOUBT <= check.probability <= 1 - DOUBT and not fails
@@ -132,28 +170,36 @@ def test_one_outcome_is_said_and_the_same_in_verdict_table_and_json():
         "leaves, then explodes": "GRU leaves the loss of a constant output, then explodes within",
         "may leave": "GRU may leave the loss of a constant output",
     }
-    for check in CHECKS:
+    for check in TRIED:
         assert [name for name, phrase in phrases.items() if phrase in check.verdict] == [check.outcome], check.verdict
         assert rows(check)["outcome"] == check.to_json()["outcome"] == check.outcome
 
 
 def test_the_time_of_the_escape_agrees_with_outcome_interval_and_table():
-    for check in CHECKS:
+    for check in TRIED:
         when, told = check.sentences[1], rows(check)
         assert (number(told["leaves after"]) <= check.steps) == (check.escape_steps <= check.steps), told
-        low, high = map(number, told["interval"].split(" to "))
+        low, high = ends(told["interval"])
         assert low <= number(told["leaves after"]) <= high, told
         found = re.search(r"t (leaves|would leave) after about (\S+) steps", when)
         assert bool(found) == (math.isfinite(check.escape_steps) and not check.diverges_at < check.escape_steps), when
         if found:
-            assert found[2] == told["leaves after"]
+            assert f"{found[2]} steps" == told["leaves after"]
             assert (found[1] == "leaves") == check.outcome.startswith("leaves"), check.verdict
         if check.outcome == "leaves":
             assert "No escape" not in when and "would" not in when, when
 
 
+def test_a_training_that_may_leave_is_not_said_to_stay():
+    for check in TRIED:
+        told = rows(check)["leaves after"]
+        if math.isinf(check.escape_steps):
+            assert told.startswith(("probably", "perhaps")) == (check.outcome == "may leave"), told
+            assert told.endswith(f"not within its {check.steps:,} step{'s' * (check.steps > 1)}"), told
+
+
 def test_explosions_agree_with_outcome_and_table():
-    for check in CHECKS:
+    for check in TRIED:
         when, told = check.sentences[1], number(rows(check)["explodes at"])
         found = re.search(r"(may explode|explodes) at about step (\S+?)[.;](?: |$)", when)
         assert bool(found) == math.isfinite(check.diverges_at), when
@@ -165,8 +211,16 @@ def test_explosions_agree_with_outcome_and_table():
             assert number(rows(check)["leaves after"]) <= told, check.summary()
 
 
+def test_no_explosion_is_claimed_for_the_steps_that_were_tried_only():
+    for check in TRIED:
+        told = rows(check)["explodes at"]
+        if math.isinf(check.diverges_at):
+            whole = f"not within its {check.steps:,} step"
+            assert told.startswith(whole if check.tried >= check.steps else f"not in the {check.tried:,} step"), told
+
+
 def test_the_probability_is_the_same_everywhere_and_on_the_side_of_the_outcome():
-    for check in CHECKS:
+    for check in TRIED:
         (said,) = re.findall(r"\(probability[^()0-9]*(?:over |below )?(\d\.\d\d)\)", check.verdict)
         assert said in rows(check)["probability"] and check.to_json()["probability"] == check.probability
         assert float(said) == pytest.approx(check.probability, abs=0.0101)
@@ -174,16 +228,79 @@ def test_the_probability_is_the_same_everywhere_and_on_the_side_of_the_outcome()
             assert (check.probability >= 0.5) == (check.outcome == "leaves"), check.verdict
 
 
+def test_without_a_step_at_its_learning_rate_nothing_is_known():
+    untried = [check for check in CHECKS if not check.tried]
+    assert len(untried) > 30
+    for check in untried:
+        assert check.outcome == "may leave" and "it is not known if GRU leaves" in check.verdict
+        assert not re.search("probab|escape|explodes at about", check.verdict), check.verdict
+        told = rows(check)
+        assert {told[name] for name in ("leaves after", "interval", "explodes at", "probability")} == {"not known"}
+        content = check.to_json()
+        assert [content[name] for name in ("probability", "escape_steps", "window")] == [None] * 3
+
+
+def test_seconds_are_asked_for_if_the_time_was_up_before_a_decision():
+    for check in CHECKS:
+        needed = bool(check.forecast.cut) and check.outcome == "may leave"
+        found = re.search(r"to decide, give (more seconds|seconds=\d+)\.", check.verdict, re.IGNORECASE)
+        assert bool(found) == needed, check.verdict
+        if needed:
+            assert ("more" in found[1]) == math.isnan(check.step_seconds)
+            assert not check.tried or f"was up after {check.tried:,} step" in check.verdict
+
+
 def test_the_window_holds_the_learning_rate_that_leaves_and_no_other_outcome():
     for check in CHECKS:
         where, window = check.sentences[2], check.window
-        assert ("No learning rate from" in where) == (window is None) == (rows(check)["window"] == "none"), where
+        assert ("forecast to leave" in where) == (window is not None) == (rows(check)["window"] != "none was found"), (
+            where
+        )
         assert check.to_json()["window"] == (window if window is None else [*window])
         if check.outcome != "may leave":
             inside = window is not None and window[0] <= check.learning_rate <= window[1]
             assert inside == (check.outcome == "leaves"), check.summary()
         for rate in re.findall(r"at (\S+) the loss explodes at step", where):
             assert float(rate) >= float(f"{(window or (0, check.learning_rate))[1]:.3g}"), where
+
+
+def test_the_third_sentence_holds_for_the_steps_of_the_trials():
+    for check in CHECKS:
+        where, trials = check.sentences[2], [row for row in check.table() if row["steps"]]
+        above = [r for r in trials if check.window and r["learning_rate"] > check.window[1] * (1 + 1e-9)]
+        if check.window is not None:
+            assert ("not tried" in where) == (not above), where
+            assert ("did not explode" in where) == bool(above and all(r["diverged"] == math.inf for r in above)), where
+        else:
+            rates = {row["learning_rate"] for row in trials}
+            assert ("learning rate was tried" in where) == (len(rates) < 2), where
+            left = any(r["left"] < math.inf and r["diverged"] == math.inf for r in trials)
+            assert ("At " in where) == (left and len(rates) > 1), where
+        for low, high in re.findall(r"(?:in|of) (?:(\S+) to )?(\S+) steps?", where.split("within")[-1]):
+            steps = [row["steps"] for row in (above if check.window else trials)]
+            assert number(high) == max(steps) and (not low or number(low) == min(steps)), where
+
+
+def test_trials_without_steps_are_not_told_as_trials():
+    for check in CHECKS:
+        lines = rows(check)["trials"].splitlines()
+        assert [("not tried" in line) for line in lines] == [row["steps"] == 0 for row in check.table()], lines
+        assert " in 0 steps" not in check.summary()
+
+
+def test_why_is_said_unless_it_leaves_and_agrees_with_the_trials():
+    for check in CHECKS:
+        why = check.why
+        assert (why is None) == (check.outcome == "leaves") == ("why" not in rows(check))
+        if why is None:
+            continue
+        assert rows(check)["why"] == why == check.to_json()["why"]
+        if "too low" in why:
+            assert check.outcome == "stays" and check.window[1] > check.learning_rate, check.summary()
+        if "for lack of time" in why:
+            assert not (check.rates or check.cells)
+        growing = [float(np.mean(cell.exponents)) > 0 for cell in check.cells]
+        assert not ("fades" in why and True in growing) and not ("grows" in why and False in growing), why
 
 
 def test_halves_that_disagree_are_said():
@@ -212,4 +329,24 @@ def test_a_figure_has_a_line_for_each_trial_and_the_outcome_in_its_title(outcome
     ax = check.plot()
     assert ax.figure.get_suptitle().startswith(f"GRU under {check.optimizer}: {outcome}\n")
     points = sum(len(line.get_xdata()) for line in ax.lines if str(line.get_label()).startswith("trial"))
-    assert points == sum(1 + (r["left"] < math.inf) * (r["diverged"] < math.inf) for r in check.table())
+    tried = [row for row in check.table() if row["steps"]]
+    assert points == sum(1 + (r["left"] < math.inf) * (r["diverged"] < math.inf) for r in tried)
+
+
+def test_the_band_of_a_figure_is_the_window_and_open_above_if_nothing_was_tried_there():
+    for check in [check for check in TRIED if check.window and check.window[0] < check.window[1]][:8]:
+        ax = check.plot()
+        bands = {patch.get_label(): patch.get_extents().transformed(ax.transData.inverted()) for patch in ax.patches}
+        low, high = check.window
+        band = bands.pop(f"window, {low:.3g} to {high:.3g}")
+        assert (band.x0, band.x1) == pytest.approx((low, high))
+        assert list(bands) == ["higher ones were not tried"] * ("not tried" in check.sentences[2])
+
+
+def test_tick_labels_of_a_figure_do_not_touch():
+    for check in TRIED[:8]:
+        figure = check.plot().figure.figure
+        figure.draw_without_rendering()
+        labels = sorted((t.get_window_extent() for t in figure.axes[0].get_xticklabels()), key=lambda box: box.x0)
+        assert labels and not figure.axes[0].get_xminorticklabels()
+        assert all(a.x1 < b.x0 for a, b in itertools.pairwise(labels))
