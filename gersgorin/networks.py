@@ -23,14 +23,14 @@ from torch import Tensor, nn
 from gersgorin.extract import Watched, seen_by
 from gersgorin.jacobian import state_size_of
 from gersgorin.run import Run
+from rhn.cells import accepts, is_known, name_of_cell, read_options, resolve_cell
 from rhn.cells import cell_options as options_of_cell
-from rhn.cells import is_known, name_of_cell, read_options, resolve_cell
 from rhn.cells.base import not_dense_real, require_possible
 from rhn.cells.convert import OURS
 from rhn.cells.registry import import_named
 from rhn.checkpoints import load_model, weights_file
 from rhn.errors import USERS_FAULT, CheckpointError, InvalidInputError, RhnError
-from rhn.models import LanguageModel, PolyphonicModel, accepts
+from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
 from rhn.training.trained import initial_model
 from rhn.utils.io import atomic_path

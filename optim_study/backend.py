@@ -19,7 +19,7 @@ import numpy as np
 
 from optim_study.protocol import Settings, StudyConfig
 from rhn.errors import DataError
-from rhn.training.curves import LEFT, Objective, kept
+from rhn.training.curves import LEFT, Objective, best_epoch
 from rhn.training.state import TrialState
 
 SILENT_NLL = 88 * math.log(2)  # nats a frame of an output of zeros, for which every key is as likely to sound as not
@@ -114,14 +114,15 @@ def outcome_of(
         curve = finite = np.full((1, 2), SILENT_NLL)
         test_nll = SILENT_NLL
     least_train, least_valid = finite.min(axis=0).tolist()
-    weights = kept(curve, objective)
+    best = best_epoch(curve, objective)
+    train_nll, valid_nll = curve[best].tolist()  # of the weights that are kept
     return Outcome(
         hidden_size=hidden_size,
         best_train_nll=least_train,
         best_valid_nll=least_valid,
-        best_epoch=weights.epoch,
-        train_nll=weights.train_nll,
-        valid_nll=weights.valid_nll,
+        best_epoch=best,
+        train_nll=train_nll,
+        valid_nll=valid_nll,
         test_nll=test_nll if math.isfinite(test_nll) else sys.float_info.max,  # only longer pieces may overflow
         constant_nll=constant_nll,
         epochs=len(curve) - 1,
@@ -211,8 +212,8 @@ def make_optimizer(config: StudyConfig):
 
 def build_models(config: StudyConfig, settings: Mapping[int, Settings]) -> dict:
     """The models of these trials, before training, by number."""
-    from rhn.cells import resolve_cell
-    from rhn.models import PolyphonicModel, accepts
+    from rhn.cells import accepts, resolve_cell
+    from rhn.models import PolyphonicModel
     from rhn.training.seeds import weights_generator
 
     units, gated = hidden_size(config), accepts(resolve_cell(config.arch), "transform_bias")

@@ -82,8 +82,7 @@ def border_points(
     report: called with (lines done, lines in all).
     """
     from optim_study.backend import build_models, hidden_size
-    from rhn.cells import resolve_cell
-    from rhn.models import accepts
+    from rhn.cells import accepts, resolve_cell
 
     gated = accepts(resolve_cell(config.arch), "transform_bias")
     biases = sorted({min(config.transform_bias), max(config.transform_bias)}) if gated else [None]

@@ -63,8 +63,7 @@ def jsb_depth(depth: int, cell: str = "rhn", cell_options: Mapping | None = None
     >>> jsb_depth(6).hidden_size, jsb_depth(6, "dt-rnn").hidden_size
     (262, 372)
     """
-    from rhn.cells import hidden_size_for_budget, learning_rate, read_options, resolve_cell
-    from rhn.models import accepts
+    from rhn.cells import accepts, hidden_size_for_budget, learning_rate, read_options, resolve_cell
 
     factory, options = resolve_cell(cell), read_options(cell, cell_options or {})
     layers = depth if getattr(factory, "deep", True) else 1

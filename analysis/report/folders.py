@@ -18,6 +18,7 @@ from analysis.report.network import (
 )
 from analysis.report.page import Page, Section, Table, picture, section_of
 from gersgorin.options import DataOptions, NetworkOptions
+from gersgorin.recording import Recording
 from optim_study.cli_results import Stored
 from optim_study.map_plot import plot_map
 from optim_study.protocol import SharedSettings, StudyConfig
@@ -31,7 +32,6 @@ from rhn.plotting.curves import LABELS, draw_curves
 from rhn.plotting.runs import Curves, read_curves, require_one_measure
 from rhn.training.curves import Objective
 from rhn.utils.io import read_json
-from rhn.utils.lazy import plugin
 from rhn.utils.options import flag
 from rhn.utils.wording import counted, first_line
 
@@ -131,7 +131,7 @@ def _curves(curves: Sequence[Curves]) -> Section:
 def _recorded(run: Path) -> list[Section]:
     """One section for each recording of `rhn train --record`."""
     files = sorted(run.glob("record.npz")) + sorted(run.glob("seed-*/record.npz"))
-    return [section_of(plugin("recording").load(f), f"Recorded during the training: {f.parent.name}") for f in files]
+    return [section_of(Recording.load(f), f"Recorded during the training: {f.parent.name}") for f in files]
 
 
 def best_seed(run: Path, curves: Sequence[Curves]) -> Path:

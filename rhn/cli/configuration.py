@@ -94,8 +94,7 @@ def _own_start(cell: str, kind: type) -> dict:
 
 def _without_options(cell: str, kind: type) -> dict:
     """The options that a cell does not have, as if they had not been given."""
-    from rhn.cells import resolve_cell
-    from rhn.models import accepts
+    from rhn.cells import accepts, resolve_cell
 
     usual = {field.name: field.default for field in fields(kind) if field.name in CELL_OPTIONS} | {
         "transform_bias": None

@@ -3,7 +3,7 @@
 The counters of early stopping follow from the curve, so a state has only the curve.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -29,24 +29,6 @@ def best_epoch(curve: np.ndarray, objective: Objective) -> int:
     """
     losses = curve[:, 0 if objective == "train" else 1]
     return int(np.where(np.isfinite(curve[:, :2]).all(axis=1), losses, np.inf).argmin())
-
-
-class BestEpoch(NamedTuple):
-    """The best epoch, of which the weights are kept, and its losses."""
-
-    epoch: int
-    train_nll: float
-    valid_nll: float
-
-
-def kept(curve: np.ndarray, objective: Objective) -> BestEpoch:
-    """The best epoch and its losses.
-
-    >>> kept(np.array([[9.0, 8.0], [7.0, 8.5], [7.0, 8.2]]), "train")
-    BestEpoch(epoch=1, train_nll=7.0, valid_nll=8.5)
-    """
-    epoch = best_epoch(curve, objective)
-    return BestEpoch(epoch, *curve[epoch, :2].tolist())
 
 
 def has_ended(
