@@ -15,7 +15,7 @@ DOCS = Path(__file__).resolve().parent
 PAGE, NOTEBOOK = DOCS / "tutorial.md", DOCS / "tutorial.ipynb"
 BLOCK = re.compile(r"^```(sh|python|text)[^\n]*\n(.*?)^```$|^!\[([^\]]*)\]\(pictures/tutorial-([^)]*)\)$", re.DOTALL | re.MULTILINE)
 FIRST = "This notebook is made from [the tutorial](tutorial.md). Run it in an environment with the toolkit."
-PIXELS, COLOURS, LINES = 900, 64, 40  # width and palette of embedded pictures; longest printed output
+PIXELS, COLOURS, LINES = 900, 255, 40  # width and palette of embedded pictures; longest printed output
 
 
 def cells(text: str) -> list[tuple[str, str]]:
@@ -65,7 +65,8 @@ def smaller(output):
     if "image/png" in output.get("data", {}):
         picture = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).convert("RGB")
         picture.thumbnail((PIXELS, 10 * PIXELS))
-        picture.quantize(COLOURS).save(stored := io.BytesIO(), "PNG", optimize=True)
+        few = picture.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)  # thin lines keep their colours
+        few.save(stored := io.BytesIO(), "PNG", optimize=True)
         output.data = {"image/png": base64.b64encode(stored.getvalue()).decode()}
     return output
 
