@@ -382,7 +382,8 @@ class Objective:
             got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
             expected = f"({inputs.shape[0]}, {inputs.shape[1]}, K), or (outputs, state)"
             raise InvalidInputError(
-                f"the model gives {got} for inputs {tuple(inputs.shape)}: expected outputs {expected}"
+                f"the model gives {got} for inputs {tuple(inputs.shape)}: expected outputs {expected}; a check with targets "
+                "takes any"
             )
         return result
 

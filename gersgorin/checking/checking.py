@@ -14,6 +14,8 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from difflib import get_close_matches
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,7 @@ from gersgorin.checking.calibration import delay_of, load_calibration, unlike, w
 from gersgorin.checking.explanation import explain, frames_of
 from gersgorin.checking.forecast import forecast
 from gersgorin.checking.gains import measure_gains
-from gersgorin.checking.loop import TrainingLoop, check_limits, random_numbers_kept
+from gersgorin.checking.loop import BATCH_SIZE, TrainingLoop, check_limits, random_numbers_kept
 from gersgorin.checking.prediction import TrainingCheck
 from gersgorin.checking.verdict import Check, Outlook, Suggestion, Training, changes
 from gersgorin.linalg.spectrum import one_thread
@@ -50,64 +52,102 @@ def check(
     y: Any = None,
     loss_fn: Any = None,
     optimizer: Any = None,
-    **options: Any,
-) -> Check | TrainingCheck:
-    """Predict whether a network will train.
-
-    With an optimiser it is `check_training(model, x, y, loss_fn, optimizer, steps=..., seconds=..., ...)`, on the next frames of the
-    chorales without x, y and loss_fn; else `check_sgd(model, x, learning_rate=..., epochs=..., ...)` on the next frames of sequences x
-    or of the chorales; see there.
-    """
-    if y is None and loss_fn is None and optimizer is None:
-        return check_sgd(model, *([] if x is None else [x]), **options)
-    if x is None and y is None and loss_fn is None and isinstance(model, nn.Module):
-        return check_training(model, *chorale_targets(), optimizer, **{"batch_axis": 1} | options)
-    given = {"x": x, "loss_fn": loss_fn, "optimizer": optimizer}
-    if missing := [name for name, value in given.items() if value is None]:
-        raise InvalidInputError(
-            f"{missing[0]} is missing: expected check(model, x, y, loss_fn, optimizer), or without y, loss_fn and optimizer the "
-            "learning_rate of SGD"
-        )
-    return check_training(model, x, y, loss_fn, optimizer, **options)
-
-
-@with_gradients()
-def check_training(
-    model: nn.Module,
-    x: Any,
-    y: Any,
-    loss_fn: Any,
-    optimizer: Any,
     *,
     steps: int = 3000,
     seconds: float = 20.0,
+    learning_rate: float | None = None,
+    clip_norm: float | None = None,
+    scheduler: Any = None,
+    batch_size: int = BATCH_SIZE,
+    batch_axis: int | None = None,
     name: str | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda doing: None,
-    **training: Any,
-) -> TrainingCheck:
-    """Predict from real steps of copies whether and when a training leaves the loss of a constant output, and whether it explodes.
+    **of_sgd: Any,
+) -> TrainingCheck | Check:
+    """Predict whether a training leaves the loss of a constant output, when, and at which learning rates.
 
-    Model, optimiser, scheduler, data and random states stay as they were.
+    With an optimiser, copies of the model take real steps of it; what was given stays as it was, random states too.
 
     Args:
-        model, x, y, loss_fn, optimizer: as in the loop of the training, see `gersgorin.checking.loop.TrainingLoop`: any module, tensors
-            or a DataLoader (then y is None), loss_fn(output, y) -> a scalar or "mse", "cross-entropy", "bernoulli", an instance of
-            `torch.optim` or "sgd", "adam", "adamw", "rmsprop".
+        model: any module, called as model(x); its output is a tensor, or a tuple that begins with one.
+        x, y: inputs and targets, tensors of all examples; or as x a DataLoader of pairs, and no y. With an optimiser alone: frames of
+            the chorales, and those that follow.
+        loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli".
+        optimizer: of `torch.optim`, on parameters of the model; or "sgd", "adam", "adamw", "rmsprop" with a learning_rate.
         steps: length of the training.
         seconds: most time of the check.
+        learning_rate: of an optimiser given by name.
+        clip_norm: largest gradient norm, as in `torch.nn.utils.clip_grad_norm_`; None: no clipping.
+        scheduler: a learning-rate scheduler of the optimiser that is stepped after each step; None: a constant learning rate.
+        batch_size: of the minibatches drawn from tensors.
+        batch_axis: axis of the examples in x and y, 0 with batch_first=True; None: found by changing one example.
         name: title of the network; None: derived from the model.
         seed: of the order of the minibatches.
         progress: called with a description of each part.
-        training: `learning_rate`, `clip_norm`, `scheduler`, `batch_size` and `batch_axis`, see `TrainingLoop`.
+        of_sgd: without y, loss_fn and optimizer: the other arguments of `gersgorin.checking.checking.check_sgd`, which predicts a
+            training on the next frames of sequences x, or of the chorales, from the plateau and from similar networks.
 
     Raises:
         InvalidInputError or DataError: these parts do not make a training; the message says which.
     """
+    _check_names(of_sgd)
+    real = {
+        "steps": steps,
+        "seconds": seconds,
+        "clip_norm": clip_norm,
+        "scheduler": scheduler,
+        "batch_size": batch_size,
+    }
+    real |= {"batch_axis": batch_axis, "seed": seed}
+    if y is None and loss_fn is None and optimizer is None:
+        defaults = signature(check).parameters
+        if given := [key for key, value in real.items() if value != defaults[key].default]:
+            raise InvalidInputError(f"{given[0]} is for a training by real steps: give y, loss_fn and optimizer too")
+        of_sgd = {"sequences": x} | of_sgd
+        return check_sgd(model, learning_rate=learning_rate, name=name, progress=progress, **of_sgd)
+    if of_sgd:
+        raise InvalidInputError(
+            f"{next(iter(of_sgd))} is for a check of SGD without y, loss_fn and optimizer: leave it out"
+        )
+    if x is None and y is None and loss_fn is None and isinstance(model, nn.Module):
+        x, y, loss_fn = chorale_targets()
+        real["batch_axis"] = 1
+    needed = {"x": x, "loss_fn": loss_fn, "optimizer": optimizer}
+    if missing := [key for key, value in needed.items() if value is None]:
+        raise InvalidInputError(
+            f"{missing[0]} is missing: expected check(model, x, y, loss_fn, optimizer), or without y, loss_fn and optimizer the "
+            "learning_rate of SGD"
+        )
+    real |= {"learning_rate": learning_rate, "name": name, "progress": progress}
+    return _check_training(model, x, y, loss_fn, optimizer, **real)
+
+
+def _check_names(of_sgd: dict[str, Any]) -> None:
+    """Raise InvalidInputError, with the nearest name, for keyword arguments that neither kind of check has."""
+    known = [name for kind in (check, check_sgd) for name in signature(kind).parameters]
+    for name in [name for name in of_sgd if name not in known]:
+        near = get_close_matches(name, known, 1)
+        hint = f"; did you mean {near[0]}?" if near else " (help(gersgorin.check) lists them)"
+        raise InvalidInputError(f"check has no argument {name!r}{hint}")
+
+
+@with_gradients()
+def _check_training(
+    model: nn.Module,
+    *parts: Any,
+    steps: int,
+    seconds: float,
+    name: str | None,
+    seed: int,
+    progress: Callable[[str], None],
+    **training: Any,
+) -> TrainingCheck:
+    """Check a training by real steps; parts and training are the arguments of `TrainingLoop`."""
     check_limits(steps, seconds, seed)
     end = time.monotonic() + seconds
     progress("the training")
-    loop = TrainingLoop(model, x, y, loss_fn, optimizer, **training, loading_seconds=seconds / 4)
+    loop = TrainingLoop(model, *parts, **training, loading_seconds=seconds / 4)
     with random_numbers_kept(loop.model):
         progress("the plateau")
         explanation = explain(loop, EXPLAINING * seconds)
@@ -140,7 +180,7 @@ def check_sgd(
     model: nn.Module | Callable[[int], nn.Module],
     sequences: Any = None,
     *,
-    learning_rate: float,
+    learning_rate: float | None = None,
     momentum: float = 0.9,
     epochs: int = 300,
     batches: int | None = None,
@@ -172,6 +212,8 @@ def check_sgd(
     if seeds != 1 and (build is None or seeds < 1):
         expected = "1: a single network was given, several need build(seed)" if build is None else "1 or more"
         raise InvalidInputError(f"seeds is {seeds}, expected {expected}")
+    if learning_rate is None:
+        raise InvalidInputError("learning_rate is missing: expected that of SGD")
     training = Training(learning_rate=learning_rate, momentum=momentum, epochs=epochs)
     if build is not None:
         model = build(0)

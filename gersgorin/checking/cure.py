@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gersgorin._validate import with_gradients
-from gersgorin.checking.loop import TrainingLoop, check_limits, random_numbers_kept
+from gersgorin.checking.loop import BATCH_SIZE, TrainingLoop, check_limits, random_numbers_kept
 from gersgorin.checking.starts import Start, starts
 from gersgorin.checking.trials import WINDOW, Constant, Trials, run_trials
 from gersgorin.linalg.spectrum import one_thread
@@ -189,21 +189,22 @@ def cure(
     *,
     steps: int = STEPS,
     seconds: float = SECONDS,
-    seed: int = 0,
+    learning_rate: float | None = None,
+    clip_norm: float | None = None,
+    scheduler: Any = None,
+    batch_size: int = BATCH_SIZE,
+    batch_axis: int | None = None,
     name: str | None = None,
+    seed: int = 0,
     progress: Callable[[str], None] = lambda doing: None,
-    **training: Any,
 ) -> Cure:
     """Find a start, a learning rate and clipping with which a network leaves the loss of a constant output.
 
     Args:
-        model, x, y, loss_fn, optimizer: as for `gersgorin.check`.
+        model, x, y, loss_fn, optimizer, learning_rate, clip_norm, scheduler, batch_size, batch_axis, name, seed, progress: as for
+            `gersgorin.check`.
         steps: length of the training.
         seconds: most time of the search; it usually takes about ten trainings, or less.
-        seed: of the order of the minibatches.
-        name: title of the network; None: derived from the model.
-        progress: called with a description of each part.
-        training: `learning_rate`, `clip_norm`, `scheduler`, `batch_size` and `batch_axis`, see `gersgorin.checking.loop.TrainingLoop`.
 
     Returns:
         `model`, `learning_rate`, `clip_norm`, `optimizer(parameters)`, `code`, `table()`, `summary()`. What was given is not changed.
@@ -213,7 +214,13 @@ def cure(
     """
     begun = monotonic()
     check_limits(steps, seconds, seed)
-    loop = TrainingLoop(model, x, y, loss_fn, optimizer, **training)
+    training = {
+        "learning_rate": learning_rate,
+        "clip_norm": clip_norm,
+        "scheduler": scheduler,
+        "batch_size": batch_size,
+    }
+    loop = TrainingLoop(model, x, y, loss_fn, optimizer, **training, batch_axis=batch_axis)
     search = _Search(loop, steps, begun + seconds, seed, progress)
     with random_numbers_kept(loop.model), with_gradients():
         chosen, outcome = search.run()

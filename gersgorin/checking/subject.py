@@ -84,7 +84,10 @@ def training_of(options: Any) -> dict[str, Any]:
 def _with_targets(options: Any) -> dict[str, Any]:
     needed = ("module", "input", "target", "loss", "optimizer")
     if missing := [flag(name) for name in needed if getattr(options, name) is None]:
-        raise InvalidInputError(f"a training with --target, --loss and --optimizer needs {' and '.join(missing)} too")
+        raise InvalidInputError(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: a training on your targets needs "
+            "--module, --input, --target, --loss and --optimizer"
+        )
     x, y = (torch.from_numpy(read_array(path)) for path in (options.input, options.target))
     model = _built(options, x.shape[-1] if x.is_floating_point() else None, options.seed)
     loss_fn = options.loss if options.loss in LOSSES else import_named(options.loss, "loss")

@@ -221,7 +221,7 @@ def test_a_bad_training_on_the_chorales_is_one_sentence(capsys, words, says):
 def test_a_training_with_targets_needs_all_its_parts(capsys, targets):
     for words, says in (
         ([*targets, "--cure", "cured.png"], "expected a name ending in .safetensors"),
-        (targets[:6], "needs --loss and --optimizer too"),
+        (targets[:6], "--loss and --optimizer are missing"),
         ([*targets[:4], "--steps", "40"], "--steps is for a training with --optimizer"),
     ):
         code, _, err = run(capsys, *words)
