@@ -29,6 +29,7 @@ from rhn.training.curves import LEFT
 CLEARLY = 0.05  # below `LEFT`: a loss that needs no confirmation
 DIVERGED = 10.0  # times the larger of the first loss and the constant's
 WINDOW = 32  # steps of a mean
+ROWS = 1024  # steps for which the curves have room at first
 CONSTANT_BATCHES = 16  # minibatches for which the best constant output is searched
 CONSTANT_SIZE = 2**19  # most numbers in their outputs
 CONSTANT_WORK = 5 * 10**8  # most multiplications for these outputs, if they are computed as one large batch
@@ -105,7 +106,7 @@ def run_trials(
     most = np.minimum(np.broadcast_to(np.asarray(steps), (count,)), budget)
     order = _Order(loop, parts, seed)
     schedule = loop.schedule(int(most.max()))
-    losses, constants = np.full((2, int(most.max()), count), np.nan)
+    curves = np.full((2, min(int(most.max()), ROWS), count), np.nan)  # grows: the time may be up long before
     runs = [_Run(after, min(WINDOW, int(most.max()))) for _ in factors]
     active = list(range(count))
     step = used = 0
@@ -117,6 +118,9 @@ def run_trials(
         while active and used < budget and time.monotonic() + HEADROOM * last < end:
             if schedule is not None:
                 copies.scale(schedule[step])
+            if step == curves.shape[1]:
+                curves = np.concatenate([curves, np.full_like(curves, np.nan)], 1)
+            losses, constants = curves
             xs, ys = order.batches(active)
             began = time.monotonic()
             losses[step, active] = copies.step(xs, ys)
@@ -139,8 +143,8 @@ def run_trials(
     return Trials(
         factors=np.asarray(factors, float),
         parts=tuple(parts),
-        losses=losses[:step],
-        constants=constants[:step],
+        losses=curves[0, :step],
+        constants=curves[1, :step],
         left=np.array([min(run.left, run.below) for run in runs]),
         diverged=np.array([run.diverged for run in runs]),
         constant=constant.loss,

@@ -170,6 +170,16 @@ def test_a_rate_that_is_too_high_diverges_and_a_good_one_leaves():
     assert not trials.timed_out
 
 
+def test_curves_grow_with_the_steps(monkeypatch):
+    loop = TrainingLoop(*made(), "mse", "adam", learning_rate=1e-3)
+    whole = run_trials(loop, [1.0, 2.0], [None, None], steps=[9, 30], seconds=60, after=np.inf)
+    monkeypatch.setattr("gersgorin.checking.trials.ROWS", 4)
+    grown = run_trials(loop, [1.0, 2.0], [None, None], steps=[9, 30], seconds=60, after=np.inf)
+    assert grown.steps.tolist() == [9, 30]
+    assert np.array_equal(grown.losses, whole.losses, equal_nan=True)
+    assert np.array_equal(grown.constants, whole.constants, equal_nan=True)
+
+
 def test_time_ends_trials():
     model, x, y = made()
     loop = TrainingLoop(model, x, y, "mse", "adam", learning_rate=1e-9)
