@@ -10,7 +10,6 @@ import copy
 import math
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,9 +22,6 @@ from gersgorin.checking.loop import TrainingLoop, output_of
 from gersgorin.objective import output_bias_of
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import first_line
-
-if TYPE_CHECKING:
-    from gersgorin.checking.prediction import TrainingCheck
 
 PASSES = 20  # steps of the training that take as long as the rates, in double precision
 GAINS = 8  # largest time of gains and exponents relative to that of the rates
@@ -73,63 +69,62 @@ def frames_of(loop: TrainingLoop) -> int | None:
     return None if axis is None or x.dim() < 2 else x.shape[1 - axis]
 
 
-def reason(check: "TrainingCheck") -> str:
-    """Why a training does not leave, as far as its trials, order and exponents show."""
-    found = [words for words in (_rate(check), _exponent(check), _order(check)) if words]
-    if found:
-        return " ".join(found)
-    if not (check.rates or check.cells):
-        lacks_time = any(NO_TIME in words for words in check.left_out)
+def reason(
+    outcome: str,
+    trials: list[dict],
+    learning_rate: float,
+    window: tuple[float, float] | None,
+    explanation: Explanation,
+    frames: int | None,
+) -> str:
+    """Why a training does not leave, as far as its trials, order and exponents show; arguments as in `TrainingCheck`."""
+    rate = _rate(outcome, [row for row in trials if row["steps"]], learning_rate, window or (math.inf, 0.0))
+    found = [rate, _exponent(explanation.cells, frames or 0), _order(explanation.order)]
+    if any(found):
+        return " ".join(filter(None, found))
+    if not (explanation.rates or explanation.cells):
+        lacks_time = any(NO_TIME in words for words in explanation.left_out)
         return f"Not known: rates and gains were not measured{f', {NO_TIME}' * lacks_time}."
     return "Not known: neither the trials nor order, rates and gains show a cause."
 
 
-def _rate(check: "TrainingCheck") -> str:
+def _rate(outcome: str, trials: list[dict], own: float, window: tuple[float, float]) -> str:
     """What other learning rates do better."""
-    trials, own = [row for row in check.table() if row["steps"]], check.learning_rate
-    if check.outcome in ("explodes", "leaves, then explodes"):
+    if "explodes" in outcome:
         calm = [r for r in trials if r["learning_rate"] < own and r["diverged"] == math.inf]
         return f"At {calm[-1]['learning_rate']:.3g} it does not explode in {calm[-1]['steps']:,} steps." if calm else ""
-    window = check.window or (math.inf, 0.0)
     left = [r for r in trials if own < r["learning_rate"] <= window[1] * (1 + 1e-9) and r["left"] < math.inf]
     if not left:
         return ""
     first = min(left, key=lambda row: row["left"])
-    words = f"at {first['learning_rate']:.3g} a trial leaves at step {first['left']:,.0f}."
-    return (
-        f"The learning rate is too low: {words}"
-        if check.outcome == "stays"
-        else f"A higher learning rate is faster: {words}"
-    )
+    start = "The learning rate is too low" if outcome == "stays" else "A higher learning rate is faster"
+    return f"{start}: at {first['learning_rate']:.3g} a trial leaves at step {first['left']:,.0f}."
 
 
-def _exponent(check: "TrainingCheck") -> str:
-    """How much a gradient fades or grows from the last step of a sequence to the first, in the cell in which this is strongest."""
-    means = [(float(np.mean(g.exponents)), g) for g in check.cells if ", apart from" not in g.cell and len(g.exponents)]
+def _exponent(cells: tuple[Gains, ...], frames: int) -> str:
+    """How much a gradient fades or grows from the last step of a sequence to the first, in the cell with the strongest change."""
+    means = [(float(np.mean(g.exponents)), g) for g in cells if ", apart from" not in g.cell and len(g.exponents)]
     if not means:
         return ""
     exponent, gains = max(means, key=lambda pair: abs(pair[0]))
-    frames = max(check.frames or 0, gains.exponent_steps)
-    of = f"from the last of {frames} steps to the first"
+    frames = max(frames, gains.exponent_steps)
+    way = f"from the last of {frames} steps to the first"
     if exponent == -math.inf:
-        return f"In {gains.cell} no gradient comes {of}."
+        return f"In {gains.cell} no gradient comes {way}."
     if not abs(exponent * frames) >= math.log(STRONG):
         return ""
     size = f"10^{round(abs(exponent) * frames / math.log(10))}"
     longer = f", if it goes on as in {gains.exponent_steps}" * (frames > gains.exponent_steps)
     return (
-        f"In {gains.cell} a gradient {'fades' if exponent < 0 else 'grows'} by a factor of about {size} {of}{longer}."
+        f"In {gains.cell} a gradient {'fades' if exponent < 0 else 'grows'} by a factor of about {size} {way}{longer}."
     )
 
 
-def _order(check: "TrainingCheck") -> str:
+def _order(order: float | None) -> str:
     """How flat the plateau is."""
-    if check.order is None or not check.order >= FLAT:
+    if order is None or not order >= FLAT:
         return ""
-    return (
-        f"The plateau is flat: weights of half the size learn {2**check.order:.2g} times as slowly at first (order "
-        f"{check.order:.1f})."
-    )
+    return f"The plateau is flat: weights of half the size learn {2**order:.2g} times as slowly at first (order {order:.1f})."
 
 
 class _Probe:

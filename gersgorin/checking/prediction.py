@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator
 
-from gersgorin.checking.explanation import reason
+from gersgorin.checking.explanation import Explanation, reason
 from gersgorin.checking.verdict import lines_of_gains
 from gersgorin.plotting.figure import ink, panel
 from rhn.plotting.figures import BLUE, GREEN, GREY, RED
@@ -146,7 +146,10 @@ class TrainingCheck(Result):
     @property
     def why(self) -> str | None:
         """Why the training does not leave, as far as it was measured, in a sentence or two; None if it leaves."""
-        return None if self.outcome == "leaves" else reason(self)
+        if self.outcome == "leaves":
+            return None
+        measured = Explanation(self.order, self.rates, self.cells, self.left_out)
+        return reason(self.outcome, self.table(), self.learning_rate, self.window, measured, self.frames)
 
     @property
     def _steps(self) -> str:
