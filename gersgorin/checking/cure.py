@@ -2,15 +2,21 @@
 
     found = cure(model, x, y, loss_fn, optimizer, steps=3000)
     print(found.summary())                 what helps and how much
-    print(found.code)                      lines to paste: the same start on your own copy
+    print(found.code)                      lines to paste: the optimiser, clipping, and the same start on your own copy
     model, optimizer = found.model, found.optimizer(found.model.parameters())
 
 Candidates are the starts of `gersgorin.checking.starts`, learning rates of several decades, and clipping. All trials see the same
 minibatches; the better ones go on for longer (successive halving; Jamieson and Talwalkar 2016). A network that learns stays as it is.
 A change is a cure only if a trial left the loss of the best constant output, and another with other minibatches too if there is time.
+
+The given weights at other learning rates come first, and in a search without time for more they are all that is tried. The choice
+prefers them too: the fastest change gives way to the simplest one (learning rate and clipping before the output bias, and this before
+new weights) that leaves after at most `SLOWER` times as many steps and leaves at the learning rates beside its own too. If there is
+time to repeat both, it must also come down by `AS_GOOD` of what the fastest does below the loss of the constant.
 """
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -24,13 +30,13 @@ from torch.optim import Optimizer
 
 from gersgorin._validate import with_gradients
 from gersgorin.checking.loop import BATCH_SIZE, TrainingLoop, check_limits, random_numbers_kept
-from gersgorin.checking.starts import Start, starts
+from gersgorin.checking.starts import IMPORTS, MEANINGS, OUTPUT_BIAS, Start, starts
 from gersgorin.checking.trials import WINDOW, Constant, Trials, run_trials
 from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
 from rhn.utils.io import finite_json
 from rhn.utils.result import Result, rows_of
-from rhn.utils.wording import counted
+from rhn.utils.wording import counted, rounded_up
 
 STEPS, SECONDS = 3000, 60.0
 TRAINS = 0.9  # of the loss of the best constant output: a training that reaches less works
@@ -47,7 +53,10 @@ SIMPLER = 1.3  # factor on the steps that one change less may cost
 UNTRIED = 1.5  # factor on the steps if the next larger learning rate was not tried
 AT_THE_EDGE = 3.0  # likewise, if it does not leave
 CLIP = 1.0  # norm
-SHOWN = 12  # attempts in the summary
+SHORT = 0.1  # of the steps, below which a search has no time for new weights
+SLOWER = 3.0  # times the steps of the fastest change after which a simpler one may leave
+AS_GOOD = 0.9  # of the way down that the fastest change comes below the constant, for a simpler one
+SHOWN = 7  # attempts in the summary
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,13 @@ class Attempt:
         return self.left < math.inf and self.diverged == math.inf and self.loss < TRAINS
 
     @property
+    def outcome(self) -> str:
+        """ "leaves", "diverges", "stays" or "not tried"."""
+        if not self.steps:
+            return "not tried"
+        return "leaves" if self.leaves else "diverges" if self.diverged < math.inf else "stays"
+
+    @property
     def plan(self) -> tuple:
         return self.start.words, self.factor, self.clip_norm
 
@@ -88,17 +104,23 @@ class Cure(Result):
     clip_norm: float | None
     """Largest gradient norm, as in `torch.nn.utils.clip_grad_norm_`; None: no clipping."""
     code: str
-    """Lines that change `model` as `self.model` was changed; empty if it was not."""
+    """Lines that make the optimiser and change `model` as `self.model` was changed; empty if nothing is changed."""
     outcome: str
     """ "healthy", "cured" or "none helped"."""
     attempts: tuple[Attempt, ...]
     """The longest trial of each start and training, the best first."""
     given: Attempt
     chosen: Attempt
+    fastest: Attempt
+    """The change that leaves first; the chosen one may be simpler."""
     confirmed: bool
     """True if a second trial, with other minibatches, left too."""
+    steps: int
+    """Length of the training."""
     seconds: float
     """That the search took."""
+    needed_seconds: float | None
+    """Of a search that decides; None if this one had enough time."""
     loop: TrainingLoop = field(repr=False)
 
     @property
@@ -120,36 +142,69 @@ class Cure(Result):
 
     @property
     def verdict(self) -> str:
-        """One sentence."""
+        """One sentence, or two."""
         of = f"of the loss of a constant output after {counted(self.chosen.steps, 'step')}"
         if self.outcome == "healthy":
             return f"It learns as it is: {self.given.loss:.3g} {of}; nothing is changed."
-        if not self.given.steps:
-            return "The time was up before the first step of a trial: more seconds are needed."
+        changes = [a for a in self.attempts if a.plan != self.given.plan]
         if self.outcome == "none helped":
-            tried = counted(len(self.attempts) - 1, "change")
-            return f"None of {tried} helped; it stays at {self.given.loss:.3g} {of}."
+            return self._undecided(changes) if self.needed_seconds else self._none_helped(changes, of)
         again = "" if self.confirmed else ", seen once only for lack of time"
-        return f"{_sentence(self.changes)}: {self.chosen.loss:.3g} {of}, {_before(self.given)} before{again}."
+        if not self.chosen.start.code and self.chosen.clip_norm == self.given.clip_norm:
+            rate = f"{self.learning_rate:.2g} in place of {self.loop.learning_rate:.2g}"
+            best = f"The learning rate alone is enough: {rate} gives "
+        else:
+            best = f"{_sentence(self.changes)}: "
+        best += f"{self.chosen.loss:.3g} {of}, {_before(self.given)} before{again}."
+        if self.fastest.plan == self.chosen.plan or self.fastest.left >= self.chosen.left:
+            return best
+        return (
+            f"{best} Fastest: {', '.join(self._words(self.fastest))}, which leaves at step {self.fastest.left:.0f} in place of "
+            f"{self.chosen.left:.0f}."
+        )
+
+    def _undecided(self, changes: list[Attempt]) -> str:
+        """The verdict of a search without time."""
+        enough = f"nothing is decided: give seconds={rounded_up(self.needed_seconds)}"
+        if not self.given.steps:
+            return f"The time was up before the first step of a trial; {enough}."
+        tried = [a for a in changes if a.steps]
+        if not tried:
+            return f"The time was up after {_share(self.given.steps, self.steps)} of the training as it is; {enough}."
+        longest = _share(max(a.steps for a in tried), self.steps)
+        return f"The time was up: {len(tried)} of {counted(len(changes), 'change')} were tried, for at most {longest}; {enough}."
+
+    def _none_helped(self, changes: list[Attempt], of: str) -> str:
+        """The verdict of a search that was long enough."""
+        longest = max((a.steps for a in changes), default=0)
+        return (
+            f"None of {counted(len(changes), 'change')} helped, in trials of up to {counted(longest, 'step')}; it stays at "
+            f"{self.given.loss:.3g} {of}."
+        )
 
     @property
     def changes(self) -> list[str]:
         """The changes in words."""
-        words = [self.chosen.start.words] if self.chosen.start.code else []
-        if self.chosen.factor != 1:
-            words.append(f"a learning rate of {self.learning_rate:.3g}")
-        if self.chosen.clip_norm != self.given.clip_norm:
-            words.append(f"gradients clipped at {self.chosen.clip_norm:g}")
+        return self._words(self.chosen)
+
+    def _words(self, a: Attempt) -> list[str]:
+        words = [a.start.words] if a.start.code else []
+        if a.factor != 1:
+            words.append(f"a learning rate of {self.loop.learning_rate * a.factor:.3g}")
+        if a.clip_norm != self.given.clip_norm:
+            words.append(f"gradients clipped at {a.clip_norm:g}")
         return words
 
     def table(self) -> list[dict]:
-        """One row an attempt: start, learning rate, clipping, steps of its trial, relative loss, step of leaving and of divergence."""
+        """One row an attempt: start, learning rate, clipping, steps of its trial, outcome, relative loss, step of leaving and of
+        divergence."""
         rate, every = self.loop.learning_rate, self.attempts
         return rows_of(
             start=[a.start.words for a in every],
             learning_rate=[a.factor * rate for a in every],
             clip_norm=[a.clip_norm for a in every],
             steps=[a.steps for a in every],
+            outcome=[a.outcome for a in every],
             loss=[a.loss for a in every],
             left=[a.left for a in every],
             diverged=[a.diverged for a in every],
@@ -157,26 +212,72 @@ class Cure(Result):
 
     def to_json(self) -> dict:
         """All numbers for JSON; None if not finite."""
-        names = ("verdict", "outcome", "changes", "learning_rate", "clip_norm", "code", "confirmed", "seconds")
+        names = (
+            "verdict",
+            "outcome",
+            "changes",
+            "learning_rate",
+            "clip_norm",
+            "code",
+            "confirmed",
+            "seconds",
+            "needed_seconds",
+        )
         return finite_json({name: getattr(self, name) for name in names} | {"attempts": self.table()})
 
     def summary(self) -> str:
-        """The verdict, what each change does by itself, and the lines to paste."""
+        """The verdict, what each change does by itself, the meaning of the starts, and the lines to paste."""
         lines = [self.verdict, "", f"{'start':<44}{'rate':>9}{'clip':>6}{'steps':>7}{'loss':>10}  leaves"]
-        shown = [self.given, *(a for a in self.attempts if a.plan != self.given.plan)][:SHOWN]
-        for a in shown:
+        every = [self.given, *(a for a in self.attempts if a.plan != self.given.plan)]
+        every.sort(key=lambda a: not a.steps)
+        for a in every[:SHOWN]:
             clip = "-" if a.clip_norm is None else f"{a.clip_norm:g}"
+            start = f"{a.start.words:<44}{a.factor * self.loop.learning_rate:>9.2g}{clip:>6}"
+            if not a.steps:
+                lines.append(f"{start}{'-':>7}{'-':>10}  not tried")
+                continue
             ends = f"diverges at {a.diverged:.0f}" if a.diverged < math.inf else "no"
-            ends = f"at {a.left:.0f}" if a.leaves else ends
-            rate = a.factor * self.loop.learning_rate
-            lines.append(f"{a.start.words:<44}{rate:>9.2g}{clip:>6}{a.steps:>7}{a.loss:>10.3g}  {ends}")
+            lines.append(f"{start}{a.steps:>7}{a.loss:>10.3g}  {f'at {a.left:.0f}' if a.leaves else ends}")
+        if more := every[SHOWN:]:
+            untried = sum(not a.steps for a in more)
+            lines.append(f"and {len(more)} more" + f", of which {untried} were not tried" * bool(untried))
+        shown = ", ".join(a.start.words for a in every[:SHOWN])
+        lines += [f"{name}: {meaning}" for name, meaning in MEANINGS.items() if name in shown]
         if self.code:
             lines += ["", *self.code.splitlines()]
-        if self.chosen.factor != 1:
-            lines.append(f"# learning rate {self.learning_rate:.3g}, not {self.loop.learning_rate:.3g}")
-        if self.chosen.clip_norm != self.given.clip_norm:
-            lines.append(f"# before each step: nn.utils.clip_grad_norm_(model.parameters(), {self.chosen.clip_norm:g})")
         return "\n".join(lines)
+
+
+def code_of(loop: TrainingLoop, attempt: Attempt) -> str:
+    """Lines to paste before a training: the start of an attempt, its optimiser, and the norm for clipping."""
+    lines = [line for line in attempt.start.code.splitlines() if line not in IMPORTS]
+    code = [*IMPORTS, *lines] if lines else [IMPORTS[0]]
+    setting = _optimizer_lines(loop, attempt.factor)
+    if attempt.clip_norm is not None:
+        setting.append(
+            f"clip_norm = {attempt.clip_norm:g}  # before each optimizer.step(): "
+            "torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)"
+        )
+    at = 1 if lines else len(code)  # at the top, where a long start does not hide them
+    return "\n".join([*code[:at], *setting, *code[at:]]) + "\n"
+
+
+def _optimizer_lines(loop: TrainingLoop, factor: float) -> list[str]:
+    """Lines that make the optimiser of an attempt, or that change the user's own, if it has several groups or parts of the model."""
+    optimizer, trained = loop.optimizer, sum(len(group["params"]) for group in loop.optimizer.param_groups)
+    simple = len(optimizer.param_groups) == 1 and trained == len(list(loop.model.parameters()))
+    if not simple or getattr(torch.optim, type(optimizer).__name__, None) is not type(optimizer):
+        return [
+            "for group in optimizer.param_groups:  # of your own optimiser",
+            f'    group["lr"] *= {factor:.6g}',
+        ]
+    usual = {name: p.default for name, p in inspect.signature(type(optimizer)).parameters.items()}
+    group = optimizer.param_groups[0]
+    others = {name: value for name, value in group.items() if name in usual and name not in ("params", "lr")}
+    options = {"lr": float(f"{loop.rates[0] * factor:.6g}")} | {n: v for n, v in others.items() if v != usual[n]}
+    scheduled = "" if loop.scheduler is None else "  # then make the scheduler again, with this optimiser"
+    given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    return [f"optimizer = torch.optim.{type(optimizer).__name__}(model.parameters(), {given}){scheduled}"]
 
 
 @one_thread()
@@ -230,13 +331,21 @@ def cure(
         model=changed,
         learning_rate=loop.learning_rate * chosen.factor,
         clip_norm=chosen.clip_norm,
-        code=chosen.start.code,
+        code=code_of(loop, chosen) if chosen.plan != search.given.plan else "",
         outcome=outcome,
-        attempts=tuple(sorted(search.attempts.values(), key=lambda a: (a.plan != chosen.plan, not a.leaves, a.loss))),
+        attempts=tuple(
+            sorted(
+                search.attempts.values(),
+                key=lambda a: (a.plan != chosen.plan, not a.leaves, a.loss if a.steps else math.inf),
+            )
+        ),
         given=search.attempts[search.given.plan],
         chosen=chosen,
+        fastest=search.fastest or chosen,
         confirmed=search.confirmed,
+        steps=steps,
         seconds=monotonic() - begun,
+        needed_seconds=(COST + 2) * steps * search.step_seconds if search.cut and outcome == "none helped" else None,
         loop=loop,
     )
 
@@ -249,7 +358,9 @@ class _Search:
         self.constant = Constant(loop)
         self.given = Attempt(Start("given weights"), 1.0, loop.clip_norm)
         self.attempts = {self.given.plan: self.given}
-        self.confirmed = False
+        self.confirmed = self.cut = False
+        self.fastest: Attempt | None = None
+        self.step_seconds = loop.step_seconds
 
     def run(self) -> tuple[Attempt, str]:
         """(The choice, the outcome)."""
@@ -260,24 +371,58 @@ class _Search:
         if given.leaves and given.left <= IN_TIME * self.steps:
             return given, "healthy"
         if not given.steps:
+            self.cut = True
             return given, "none helped"
-        of_a_step = (monotonic() - begun) / given.steps
-        steps = max(FEWEST, min(self.steps, int((self.end - monotonic()) / (COST * of_a_step))))
-        self._halve(steps)
+        self.step_seconds = (monotonic() - begun) / given.steps
+        affordable = int((self.end - monotonic()) / (COST * self.step_seconds))
+        self.cut |= affordable < self.steps
+        steps = max(FEWEST, min(self.steps, affordable))
+        if affordable < SHORT * self.steps:
+            self._try_rates()
+        else:
+            self._halve(steps)
         if leaving := self._leaving():
             self._vary(leaving[0], steps)
+            self._vary_rate(min(leaving, key=_simplicity), steps)
         helpful = [
             a for a in self._leaving() if not given.leaves or (a.left <= BETTER * given.left and a.loss < given.loss)
         ]
-        for chosen in helpful[:CONFIRMED]:
+        if not helpful:
+            return given, "healthy" if given.leaves else "none helped"
+        return self._choice(given, helpful, steps)
+
+    def _choice(self, given: Attempt, helpful: list[Attempt], steps: int) -> tuple[Attempt, str]:
+        """(The simplest of the changes that help about as well as the fastest, the outcome); the choice is tried once more."""
+        self.fastest = helpful[0]
+        near = [a for a in helpful if a.left <= SLOWER * self.fastest.left and self._is_safe(a)]
+        simplest = min([self.fastest, *near], key=lambda a: (_simplicity(a), a.clip_norm != given.clip_norm))
+        repeated: list[Attempt] = []
+        for tried in dict.fromkeys([simplest, *helpful[:CONFIRMED]]):
+            if repeated and tried != self.fastest:
+                break
             self.progress("the best once more, with other minibatches")
-            again = self._try([chosen], steps, after=math.inf, seed=self.seed + 1)
-            if not again:
-                return chosen, "cured"
+            again = self._try([tried], steps, after=math.inf, seed=self.seed + 1)
+            if not again or (again[0].steps < tried.left and again[0].diverged == math.inf):  # no time
+                return (repeated or [tried])[0], "cured"
             if again[0].leaves and again[0].loss < given.loss:
+                repeated.append(again[0])
                 self.confirmed = True
-                return again[0], "cured"
-        return given, "healthy" if given.leaves else "none helped"
+        if not repeated:
+            return given, "healthy" if given.leaves else "none helped"
+        *simpler, last = repeated
+        as_good = [a for a in simpler if 1 - a.loss >= AS_GOOD * (1 - last.loss)]
+        return (as_good or [last])[0], "cured"
+
+    def _try_rates(self) -> None:
+        """The given weights at other learning rates, one after another, each for half of the time left, the last for all of it."""
+        self.progress("other learning rates")
+        explodes = self.attempts[self.given.plan].diverged < math.inf
+        factors = (0.1, 0.01) if explodes else (10.0, 100.0, 0.1)
+        usable = [f for f in factors if f in self._factors()]
+        for factor in usable:
+            seconds = (self.end - monotonic()) / (1 if factor == usable[-1] else 2)
+            if any(a.leaves for a in self._try([self._plan(self.given.start, factor)], self.steps, seconds=seconds)):
+                return
 
     def _halve(self, steps: int) -> None:
         """Successive halving of all changes, until some leave."""
@@ -308,13 +453,20 @@ class _Search:
         plans = {a.plan: a for a in plans if a.plan not in known}
         self._try(list(plans.values()), min(steps, int(AFTER * best.left)))
 
+    def _vary_rate(self, a: Attempt, steps: int) -> None:
+        """Try the learning rates beside that of a change."""
+        plans = [replace(a, factor=_moved(a.factor, by)) for by in (1, -1)]
+        plans = [b for b in plans if b.plan not in self.attempts or not self.attempts[b.plan].leaves]
+        self._try([b for b in plans if b.plan != self.given.plan], min(steps, int(AFTER * a.left)))
+
     def _screened(self, steps: int) -> list[Attempt]:
-        """Short trials: two starts at all learning rates, then the others at the learning rates that suited these."""
+        """Short trials: given weights and two starts at all learning rates, then the others at those that suited these two."""
         self.progress(f"learning rates, {counted(steps, 'step')} each")
         every = list(starts(self.loop))
-        first = [every[min(1, len(every) - 1)], *(s for s in every if s.words == "orthogonal matrices")]
-        found = [self._try([self._plan(s, f) for f in self._factors()], steps) for s in first]
-        factors = {_moved(some[0].factor, by) for some in found if some for by in (0, -1)}
+        first = [*every[:2], *(s for s in every if s.words == "orthogonal matrices")]
+        plans = [[self._plan(s, f) for f in self._factors()] for s in first]
+        found = [self._try([a for a in some if a.plan != self.given.plan], steps) for some in plans]
+        factors = {_moved(some[0].factor, by) for some in found[1:] or found if some for by in (0, -1)}
         self.progress(f"starts, {counted(steps, 'step')} each")
         others = self._try([self._plan(s, f) for s in every if s not in first for f in sorted(factors)], steps)
         return _best([*(a for some in found for a in some), *others])
@@ -349,7 +501,10 @@ class _Search:
             groups.setdefault((plan.start, plan.clip_norm), []).append(plan)
         for (start, clip_norm), group in groups.items():
             if (time_left := self.end - monotonic()) <= 0:
-                break
+                self.cut = True
+                if seed is None:
+                    self.attempts = {a.plan: a for a in group} | self.attempts
+                continue
             steps = min(steps, self.steps)
             loop = copy.copy(self.loop)
             loop.model, loop.clip_norm = self.model_of(start), clip_norm
@@ -364,6 +519,7 @@ class _Search:
                 after=after,
                 seed=self.seed if seed is None else seed,
             )
+            self.cut |= trials.timed_out
             done += [_outcome(plan, trials, k) for k, plan in enumerate(group)]
         if seed is None:
             self.attempts |= {a.plan: a for a in done if a.steps >= self.attempts.get(a.plan, a).steps}
@@ -378,17 +534,34 @@ class _Search:
         leaving = [a for a in self.attempts.values() if a.leaves and a.plan != self.given.plan]
         return sorted(leaving, key=lambda a: (self._cost(a), a.loss))
 
+    def _is_safe(self, a: Attempt) -> bool:
+        """True if both learning rates beside its own leave too, so that it does not stand on an edge."""
+        same = [b for b in self.attempts.values() if (b.start, b.clip_norm) == (a.start, a.clip_norm) and b.leaves]
+        return all(any(1 < (b.factor / a.factor) ** sign < 4 for b in same) for sign in (1, -1))
+
     def _cost(self, a: Attempt) -> float:
         """Steps after which it leaves, more for each change, and more if the next larger learning rate does not leave."""
         changes = (a.start.code != "") + (a.factor != 1) + (a.clip_norm != self.given.clip_norm)
+        return a.left * SIMPLER**changes * self._risk(a)
+
+    def _risk(self, a: Attempt) -> float:
+        """Above 1 if the next larger learning rate does not leave, or was not tried."""
         same = [b for b in self.attempts.values() if (b.start, b.clip_norm) == (a.start, a.clip_norm)]
         larger = [b.leaves for b in same if 1 < b.factor / a.factor < 4]
-        risk = UNTRIED if not larger else 1.0 if all(larger) else AT_THE_EDGE
-        return a.left * SIMPLER**changes * risk
+        return UNTRIED if not larger else 1.0 if all(larger) else AT_THE_EDGE
 
 
 def _best(attempts: list[Attempt]) -> list[Attempt]:
     return sorted(attempts, key=lambda a: a.loss)
+
+
+def _simplicity(a: Attempt) -> int:
+    """0: learning rate and clipping only, 1: the output bias too, 2: other weights."""
+    return 0 if not a.start.code else 1 if a.start.words == OUTPUT_BIAS else 2
+
+
+def _share(steps: int, whole: int) -> str:
+    return f"{steps:,} of {whole:,} step{'s' * (whole != 1)}"
 
 
 def _moved(factor: float, halves: int) -> float:

@@ -34,6 +34,7 @@ from rhn.cells import Cell
 from rhn.cells.layers import GateBlocks, Layer, Part
 from rhn.errors import InvalidInputError
 
+IMPORTS = ("import torch", "from torch import nn")
 HEAD = """\
 import torch
 from torch import nn
@@ -46,6 +47,17 @@ MOST_STD = 3.0  # of a matrix that reads the data
 ROUNDS, MOST_FACTOR = 3, 3.0  # of equalising rates; largest factor
 MINIBATCHES = 4  # for gradients, mean outputs and the best constant output
 FLOSSED = 1  # sequences
+OUTPUT_BIAS = "output bias at the best constant"
+MEANINGS = {  # of the words of starts, in one line
+    OUTPUT_BIAS: "so that the mean output has the least loss of a constant one",
+    "gate biases for memory": "1 for forget gates, -1 for transform gates: states last longer",
+    "1/sqrt(n)": "matrices drawn again, with standard deviation 1/sqrt(n) for n inputs",
+    "equal rates": "matrices scaled until gradient/weight, ||dL/dM||/||M||, agrees for all",
+    "orthogonal matrices": "recurrent matrices are rotations: states neither fade nor grow",
+    "identity matrices": "recurrent matrices are the identity: states are kept",
+    "chrono gates": "memories of all lengths up to a sequence (Tallec and Ollivier 2018)",
+    "flossed": "Lyapunov exponents trained to be near 0 (Engelken 2023)",
+}
 
 
 @dataclass(frozen=True)
@@ -99,7 +111,7 @@ def starts(loop: TrainingLoop) -> Iterator[Start]:
     of = _Starts(loop)
     yield Start("given weights")
     if of.output_bias:
-        yield of.start("output bias at the best constant", "")
+        yield of.start(OUTPUT_BIAS, "")
     if not any(b.kind != "bias" for b in of.blocks):
         return
     has_gates = any(b.memory for b in of.blocks)

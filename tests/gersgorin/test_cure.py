@@ -1,6 +1,9 @@
 """A cure trains what was stuck, leaves alone what learns, and prints the lines that give the same network."""
 
 import copy
+import math
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from gersgorin.analyses.lyapunov import exponents_with_gradients
 from gersgorin.checking import cure as cure_module
 from gersgorin.checking.cure import cure
 from gersgorin.checking.loop import TrainingLoop
-from gersgorin.checking.starts import starts
+from gersgorin.checking.starts import MEANINGS, Start, starts
 from rhn.cells import LSTM, from_torch
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
@@ -271,7 +274,7 @@ def test_no_cure_is_claimed_where_nothing_can_be_learned():
     found = cure(model, torch.zeros_like(x), y, "cross-entropy", "adam", learning_rate=1e-3, steps=60, batch_axis=0)
     assert found.outcome == "none helped"
     assert not found.changed
-    assert found.verdict.startswith("None of")
+    assert found.verdict.startswith("None of") and ", in trials of up to 60 steps; it stays at" in found.verdict
     torch.testing.assert_close(found.model.state_dict(), model.state_dict(), rtol=0, atol=0)
 
 
@@ -295,8 +298,46 @@ def test_the_search_ends_when_its_time_is_up(monkeypatch):
     monkeypatch.setattr(cure_module, "run_trials", run_trials)
     model, (x, y) = made(lambda: Reader(nn.RNN)), recall()
     found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-5, steps=500, seconds=9)
-    assert trials == [3.0, 8.0]
+    assert trials == [3.0, 4.0, 4.0]
     assert found.outcome == "none helped"
+
+
+def test_without_time_for_new_weights_the_learning_rate_is_tried_first(monkeypatch):
+    tried = []
+
+    def run_trials(loop, factors, parts, *, steps, seconds, **options):
+        tried.append((factors, [p.sum().item() for p in loop.model.parameters()]))
+        return real(loop, factors, parts, steps=2, seconds=100, **options)
+
+    real = cure_module.run_trials
+    monkeypatch.setattr(cure_module, "run_trials", run_trials)
+    monkeypatch.setattr(cure_module, "SHORT", math.inf)
+    model, (x, y) = made(lambda: Reader(nn.RNN)), recall()
+    found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-5, steps=500, seconds=100)
+    assert [factors for factors, _ in tried] == [[1.0], [10.0], [100.0]]  # 0.1 of this learning rate is too low
+    assert all(weights == tried[0][1] for _, weights in tried)
+    assert {row["start"] for row in found.table()} == {"given weights"}
+
+
+def test_a_search_without_time_decides_nothing_and_says_how_many_seconds_would(monkeypatch):
+    def run_trials(loop, factors, parts, *, steps, seconds, **options):
+        calls.append(factors)
+        most = 2 if len(calls) < 4 else 0
+        return replace(real(loop, factors, parts, steps=max(most, 1), seconds=100 * most, **options), timed_out=True)
+
+    calls, real = [], cure_module.run_trials
+    monkeypatch.setattr(cure_module, "run_trials", run_trials)
+    monkeypatch.setattr(cure_module, "SHORT", 0.0)
+    model, (x, y) = made(lambda: Reader(nn.RNN)), recall()
+    found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-5, steps=1500, seconds=100)
+    rows = found.table()[1:]
+    tried = [row for row in rows if row["steps"]]
+    assert 0 < len(tried) < len(rows)
+    assert [row["outcome"] == "not tried" for row in rows] == [row["steps"] == 0 for row in rows]
+    start = f"The time was up: {len(tried)} of {len(rows)} changes were tried, for at most 2 of 1,500 steps; nothing is decided: "
+    assert found.verdict.startswith(start), found.verdict
+    assert int(found.verdict.removeprefix(start).removeprefix("give seconds=")[:-1]) >= found.needed_seconds > 0
+    assert f"of which {len(rows) - len(tried)} were not tried" in found.summary() or "  not tried" in found.summary()
 
 
 def test_no_trial_is_longer_than_the_training():
@@ -310,7 +351,60 @@ def test_without_time_it_asks_for_more():
     x, y = recall()
     model = made(Reader)
     found = cure(model, x, y, "cross-entropy", torch.optim.Adam(model.parameters()), seconds=1e-6)
-    assert found.verdict == "The time was up before the first step of a trial: more seconds are needed."
+    assert re.fullmatch(
+        r"The time was up before the first step of a trial; nothing is decided: give seconds=\d+\.", found.verdict
+    )
+
+
+@pytest.fixture(scope="module")
+def slow_rate():
+    """The cure of a network whose learning rate alone is too low."""
+    model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.02)
+    return model, cure(model, x, y, "cross-entropy", optimizer, steps=200, seconds=300, clip_norm=1.5)
+
+
+def test_the_learning_rate_alone_is_the_cure_where_it_is_enough(slow_rate):
+    model, found = slow_rate
+    assert found.outcome == "cured" and found.chosen.start.words == "given weights" and found.chosen.clip_norm == 1.5
+    start = f"The learning rate alone is enough: {found.learning_rate:.2g} in place of 1e-05 gives "
+    assert found.verdict.startswith(start), found.verdict
+    torch.testing.assert_close(found.model.state_dict(), model.state_dict(), rtol=0, atol=0)
+    faster = found.fastest.left < found.chosen.left
+    assert (" Fastest: " in found.verdict) == (faster and found.fastest.plan != found.chosen.plan)
+
+
+def test_the_code_makes_the_optimizer_and_gives_the_norm_of_clipping(slow_rate):
+    model, found = slow_rate
+    names = {"model": copy.deepcopy(model)}
+    exec(found.code, names)
+    (group,) = names["optimizer"].param_groups
+    assert type(names["optimizer"]) is torch.optim.AdamW and group["weight_decay"] == 0.02
+    assert group["lr"] == pytest.approx(found.learning_rate, rel=1e-5) and names["clip_norm"] == 1.5
+    assert "clip_grad_norm_(model.parameters(), clip_norm)" in found.code
+
+
+def test_an_optimizer_of_several_groups_keeps_them():
+    model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
+    groups = [{"params": model.rnn.parameters(), "lr": 1e-5}, {"params": model.out.parameters(), "lr": 1e-4}]
+    optimizer = torch.optim.Adam(groups)
+    loop = TrainingLoop(model, x, y, "cross-entropy", optimizer)
+    names = {"model": model, "optimizer": optimizer}
+    exec(cure_module.code_of(loop, cure_module.Attempt(Start("given weights"), 10.0, None)), names)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-4, 1e-3])
+
+
+def test_the_names_of_starts_are_explained(slow_rate):
+    x, y = recall()
+    loops = [
+        TrainingLoop(m, x, y, "cross-entropy", "adam", learning_rate=1e-3)
+        for m in (made(Reader), made(lambda: Reader(nn.RNN)))
+    ]
+    words = {start.words for loop in loops for start in starts(loop)} - {"given weights"}
+    assert all(any(name in word for name in MEANINGS) for word in words), words
+    shown = slow_rate[1].summary()
+    lines = [line.split(": ")[0] for line in shown.splitlines() if line.split(": ")[0] in MEANINGS]
+    assert lines and all(shown.count(name) > 1 for name in lines)
 
 
 def test_weights_that_are_nan_are_refused():
