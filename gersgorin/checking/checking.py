@@ -208,15 +208,10 @@ def check_sgd(
         InvalidInputError: weights or sequences are not finite, empty or constant, their width does not fit, the model has no
             recurrent cell, its loss is not finite, or a number of the training is out of range.
     """
-    build = model if callable(model) and not isinstance(model, nn.Module) else None
-    if seeds != 1 and (build is None or seeds < 1):
-        expected = "1: a single network was given, several need build(seed)" if build is None else "1 or more"
-        raise InvalidInputError(f"seeds is {seeds}, expected {expected}")
+    model, build = _network_of(model, seeds)
     if learning_rate is None:
         raise InvalidInputError("learning_rate is missing: expected that of SGD")
     training = Training(learning_rate=learning_rate, momentum=momentum, epochs=epochs)
-    if build is not None:
-        model = build(0)
     chorales = sequences is None
     if chorales:
         sequences = chorale_probe(model)
@@ -239,6 +234,15 @@ def check_sgd(
     if suggest and _worrying(found):
         found = replace(found, suggestions=_suggestions(model, own, found, sequences, loss, progress))
     return found
+
+
+def _network_of(model: Any, seeds: int) -> tuple[nn.Module, Callable[[int], nn.Module] | None]:
+    """(The network, build(seed) if this was given). Raises InvalidInputError for several seeds of a single network."""
+    build = model if callable(model) and not isinstance(model, nn.Module) else None
+    if seeds != 1 and (build is None or seeds < 1):
+        expected = "1: a single network was given, several need build(seed)" if build is None else "1 or more"
+        raise InvalidInputError(f"seeds is {seeds}, expected {expected}")
+    return (model, None) if build is None else (build(0), build)
 
 
 def measure(found: Plateau, training: Training, looks: int | None = None) -> Check:

@@ -15,13 +15,13 @@ earlier. With T the escape time at the learning rate asked, the escape time at f
 
 T and p are estimated together by Bayes' rule on a grid: ln T has a flat prior, with a share `NEVER` that never leaves; p and the error
 are normal. If the result is not clear, or the halves disagree, the training is run on all of the data, until all trials together have
-taken as many steps as the training has: some escapes cannot be seen earlier. If there is no time for so many, the first two trials are
-longer, and one at about three times the learning rate comes before. What a trial contributes:
+taken as many steps as the training has: some escapes cannot be seen earlier. If there is no time for so many, a trial at about
+three times the learning rate comes before. What a trial contributes:
 
     it left                                  a normal density of ln T_f
     it stays                                 the probability that T_f is larger than its steps
     it comes down to the constant's loss     the same with the step at which it is there, if it goes on as it does
-    it is a little below the constant's      a density around the time at which an exponential growth would leave
+    it is a little below the constant's      the same times a density around the time at which a quadratic growth would leave
     its rate is too high                     nothing: it diverged, or its loss is above that of the training itself
 
 A share `BROKEN` of the trials means nothing in any case. No constant depends on the task or the network. They were chosen by hand on
@@ -53,11 +53,11 @@ RELAXING = 1.1  # ratio to the constant's loss from which a trial must first com
 RELAXES = 3.0  # times its steps that it comes down for, at most
 NEAR = 0.003  # of the constant's loss, by which a trial is below it that is about to leave
 NEAR_ERROR = 0.35  # of ln T_f then
-BUDGET = 160, 280  # steps of the first two trials for a training of 1,000; if there is no time for all of it
+BUDGET = 280  # steps of the first two trials together, for a training of 1,000
 FASTER = 10.0  # factor of the second trial; the third has its square root
 THIRD = 1.3  # steps of the third trial, relative to the budget
 SLOWEST = 1e-6  # factor of the least learning rate that is tried after a divergence
-UNDECIDED = 0.08  # probability, and its complement, from which the training is run
+UNDECIDED = 0.06  # probability, and its complement, from which the training is run
 SAFE = 0.98  # probability of a training that was seen to leave
 HALF = 0.7  # the same, if the other half of the data diverges, or stays and there is no time for all of the data
 AFTERWARDS = 1.5  # times its escape that the other half is followed for: a loss may explode then
@@ -155,7 +155,7 @@ class _Course:
 
     def __init__(self, run, halves, steps, law, slow):
         self.run, self.halves, self.steps, self.law, self.slow = run, halves, steps, law, slow
-        self.budget = int(BUDGET[slow] * math.sqrt(max(1.0, steps / 1000)))
+        self.budget = int(BUDGET * math.sqrt(max(0.4, steps / 1000)))
         self.done: list[Trials] = []
 
     def more(self, doing: str, factors: Sequence[float], parts: Sequence[int | None], most: int, **options) -> Trials:
@@ -312,9 +312,9 @@ class Belief:
         error = OWN_ERROR if own else ERROR[0] + ERROR[1] * abs(distance)
         broken = OWN_BROKEN if own else BROKEN
         expected = self.times - self.exponents * distance
-        near = 1 - trial.ratio >= NEAR
-        if trial.left == math.inf and not near:
-            fits, anything, never = log_ndtr((expected - math.log(trial.steps)) / error), 0.0, 0.0
+        stays = 0.0 if trial.left < math.inf else log_ndtr((expected - math.log(trial.steps)) / error)
+        if trial.left == math.inf and 1 - trial.ratio < NEAR:
+            fits, anything, never = stays, 0.0, 0.0
         else:
             time = trial.left
             if time == math.inf:
@@ -324,7 +324,7 @@ class Belief:
                 fits = log_ndtr((math.log(time) - expected) / error)
             else:
                 fits = -0.5 * ((math.log(time) - expected) / error) ** 2 - math.log(error * math.sqrt(2 * math.pi))
-            anything = -math.log(math.log(HIGHEST / WINDOW))
+            fits, anything = fits + stays, stays - math.log(math.log(HIGHEST / WINDOW))
             never = math.log(0.3 * broken)
         fits = np.logaddexp(fits + math.log(1 - broken), math.log(broken) + anything)
         return np.append(fits, np.full((len(self.exponents), 1), never), axis=1)
