@@ -20,9 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.calibration.calls import OTHER_OPTIMIZERS, UNSEEN
 from benchmarks.calibration.judge import area_under
 from benchmarks.calibration.replay import Recording, forecast_recorded
-from benchmarks.calibration.trainings import OPTIMIZERS
+from benchmarks.calibration.trainings import OPTIMIZERS, TASKS
 from gersgorin.checking.forecast import EXPONENT
 from gersgorin.checking.trials import WINDOW
 
@@ -63,7 +64,7 @@ class Row:
 
     @property
     def kind(self) -> str:
-        return "SGD" if self.optimizer in ("sgd", "momentum") else "adaptive"
+        return "SGD" if self.optimizer in ("sgd", "momentum", "nesterov") else "adaptive"
 
     @property
     def leaves(self) -> bool:
@@ -124,7 +125,7 @@ def fresh(path: Path) -> Iterable[Row]:
 
 
 def _relative(optimizer: str, rate: float) -> float:
-    return math.log10(rate / OPTIMIZERS[optimizer][2])
+    return math.log10(rate / (OPTIMIZERS | OTHER_OPTIMIZERS)[optimizer][2])
 
 
 def fitted_laws(recordings: Sequence[Recording]) -> dict[str, tuple[float, float]]:
@@ -241,10 +242,12 @@ def tables(recordings: Sequence[Recording], rows: Sequence[Row], others: Sequenc
         found += _named(f"baselines, {kind}", baselines([r for r in rows if r.kind == kind], lambda r: r.task))
     found += _named("reliability, recorded", _reliability(rows))
     if others:
-        new = [r for r in others if r.task in ("copy_memory", "parity", "long_adding") or r.network.startswith("nn.")]
+        new = [r for r in others if r.task not in {task.__name__ for task in TASKS} or r.network.startswith("nn.")]
         found += _named("fresh", _by_kind(others)) + _named("reliability, fresh", _reliability(others))
         found += _named("fresh, not cut by the time limit", _by_kind([r for r in others if not r.cut]))
         found += _named("fresh, other tasks or cells", _by_kind(new))
+        unseen = [r for r in others if r.task in {task.__name__ for task in UNSEEN}]
+        found += _named("fresh, unseen tasks and optimizers", _by_kind(unseen)) if unseen else []
         y = np.array([r.leaves for r in others])
         predictions = {score: _Logistic(rows, score)(others) for score in BASELINES}
         found += _named(
