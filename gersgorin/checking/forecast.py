@@ -15,8 +15,8 @@ earlier. With T the escape time at the learning rate asked, the escape time at f
 
 T and p are estimated together by Bayes' rule on a grid: ln T has a flat prior, with a share `NEVER` that never leaves; p and the error
 are normal. If the result is not clear, or the halves disagree, the training is run on all of the data, until all trials together have
-taken as many steps as the training has: some escapes cannot be seen earlier. If there is no time for so many, a trial at about
-three times the learning rate comes before. What a trial contributes:
+taken as many steps as the training has: some escapes cannot be seen earlier. If there is no time for so many, the first two trials are
+longer, and one at about three times the learning rate comes before. What a trial contributes:
 
     it left                                  a normal density of ln T_f
     it stays                                 the probability that T_f is larger than its steps
@@ -53,11 +53,11 @@ RELAXING = 1.1  # ratio to the constant's loss from which a trial must first com
 RELAXES = 3.0  # times its steps that it comes down for, at most
 NEAR = 0.003  # of the constant's loss, by which a trial is below it that is about to leave
 NEAR_ERROR = 0.35  # of ln T_f then
-BUDGET = 280  # steps of the first two trials together, for a training of 1,000
+BUDGET = 160, 280  # steps of the first two trials for a training of 1,000; if there is no time for all of it
 FASTER = 10.0  # factor of the second trial; the third has its square root
 THIRD = 1.3  # steps of the third trial, relative to the budget
 SLOWEST = 1e-6  # factor of the least learning rate that is tried after a divergence
-UNDECIDED = 0.06  # probability, and its complement, from which the training is run
+UNDECIDED = 0.08  # probability, and its complement, from which the training is run
 SAFE = 0.98  # probability of a training that was seen to leave
 HALF = 0.7  # the same, if the other half of the data diverges, or stays and there is no time for all of the data
 AFTERWARDS = 1.5  # times its escape that the other half is followed for: a loss may explode then
@@ -155,7 +155,7 @@ class _Course:
 
     def __init__(self, run, halves, steps, law, slow):
         self.run, self.halves, self.steps, self.law, self.slow = run, halves, steps, law, slow
-        self.budget = int(BUDGET * math.sqrt(max(0.4, steps / 1000)))
+        self.budget = int(BUDGET[slow] * math.sqrt(max(1.0, steps / 1000)))
         self.done: list[Trials] = []
 
     def more(self, doing: str, factors: Sequence[float], parts: Sequence[int | None], most: int, **options) -> Trials:

@@ -161,6 +161,11 @@ def test_a_loss_that_comes_down_has_not_left_until_it_is_there():
     assert _still_there(np.linspace(6, 5.999, 101)) == 303
 
 
+def test_a_trial_that_is_about_to_leave_has_not_left_before():
+    belief = Belief(EXPONENT["sgd"], [Evidence(1, 800, math.inf, 0.979)])
+    assert belief.probability(760) < 0.01 < belief.probability(1000)
+
+
 def test_trials_that_stay_at_larger_rates_make_an_escape_unlikely():
     own = Evidence(1, 150, math.inf)
     chances = [Belief(EXPONENT["sgd"], [own, Evidence(f, 150, math.inf)]).probability(1000) for f in (1, 3, 10)]
