@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from gersgorin.checking.gains import Gains
 
 EDGE = 1.1  # ratio of a learning rate that fails to the end of the window beside it
-DOUBT = 0.1  # probability of leaving, and its complement, from which a check without time leaves the outcome open
+DOUBT = 0.2  # probability of leaving, and its complement, from which the outcome is open
+DOUBT_CUT = 0.1  # the same of a check whose time was up
 DECIDES = 2.0  # times the seconds of a whole training that a check takes at most, about
 HUGE = 1e7  # steps; from here on written as a power of ten
 VALUES = 15  # characters before the values of the summary
@@ -111,14 +112,15 @@ class TrainingCheck(Result):
     def outcome(self) -> str:
         """One of "leaves", "stays", "explodes", "leaves, then explodes" and "may leave".
 
-        It may leave if time and probability differ, or if the time was up too early.
+        It may leave if the probability is neither low nor high, or if escape time and probability differ.
         """
         if not self.tried:
             return "may leave"
         leaves, explodes = self.escape_steps <= self.steps, self.diverges_at <= self.steps
         if explodes and self.probability < 0.5:
             return "leaves, then explodes" if self.escape_steps <= self.diverges_at else "explodes"
-        if self.forecast.cut is not None and DOUBT <= self.probability <= 1 - DOUBT:
+        doubt = DOUBT if self.forecast.cut is None else DOUBT_CUT
+        if doubt <= self.probability <= 1 - doubt:
             return "may leave"
         if leaves and not explodes and self.probability >= 0.5:
             return "leaves"
