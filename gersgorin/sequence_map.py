@@ -31,12 +31,12 @@ class SequenceMap:
     Args:
         module: a torch module, or a function of x; of several outputs (a tuple, a dictionary) the first one counts.
         x: one sequence: (T, m), (T, 1, m) or (1, T, m), or int64 ids of tokens (T,), (T, 1) or (1, T). A batch of one is added if the
-            module does not take (T, m), or if its outputs depend on no earlier input in that layout; first of all if a part of it is
-            batch_first.
+            module does not take (T, m), or if each of its outputs depends on one input only in that layout; first of all if a part of
+            it is batch_first. The axes of (T, 1, m) and (1, T, m) are exchanged for the same reason.
 
     Raises:
-        InvalidInputError: fewer than two steps, several sequences, NaN; a module that does not run on x, has no output for each step,
-            or is not differentiable.
+        InvalidInputError: fewer than two steps, several sequences, NaN; a module that does not run on x, has no output for each step
+            (one for a whole sequence, also if it takes x as T sequences of one step), or is not differentiable.
     """
 
     @with_gradients()
@@ -60,13 +60,14 @@ class SequenceMap:
                 except (RhnError, *USERS_FAULT) as error:  # whatever a user's module raises
                     errors.append((error, layout))
                     continue
-                found.append((self.outputs, self._leaf, self.module, self.given))
-                if self._looks_back():
+                if self._mixes_steps():
                     return
+                if layout.dim() > x.dim() or layout.shape == x.shape:
+                    found.append((self.outputs, self._leaf, self.module, self.given))
             if found:
                 break
-        if not found:
-            self._refuse(module, *errors[0])
+        if wrong := [pair for pair in errors if isinstance(pair[0], OneOutputError)] or (not found and errors):
+            self._refuse(module, *wrong[0])
         self.outputs, self._leaf, self.module, self.given = found[0]
 
     @property
@@ -115,7 +116,8 @@ class SequenceMap:
         batched = x.dim() == 2 + x.is_floating_point()
         if o is None or o.dim() <= axis or o.shape[axis] != T or (batched and o.dim() > 2 and o.shape[1 - axis] != 1):
             got = "no tensor of numbers" if o is None else f"outputs of shape {tuple(o.shape)}"
-            raise InvalidInputError(f"{self.name} returns {got} for {T} steps: expected one output for each step")
+            kind = OneOutputError if o is not None and self._reads_several(o, T) else InvalidInputError
+            raise kind(f"{self.name} returns {got} for {T} steps: expected one output for each step")
         if not torch.isfinite(o).all():
             raise InvalidInputError(f"{self.name} returns NaN or infinite outputs: expected finite ones")
         if self._leaf is None or not o.requires_grad:
@@ -132,10 +134,18 @@ class SequenceMap:
         self._leaf = output.detach().clone().requires_grad_()
         return self._leaf.clone()
 
-    def _looks_back(self) -> bool:
-        """True if the last output depends on any other input."""
-        w = torch.rand(1, self.output_size, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.5
-        return bool(self.pulled(-1, w.to(self.outputs))[0, :-1].any())
+    def _mixes_steps(self) -> bool:
+        """True if the last output depends on any other input, or the first one does."""
+        w = _weights(self.output_size).to(self.outputs)[None]
+        return bool(self.pulled(-1, w)[0, :-1].any() or self.pulled(0, w)[0, 1:].any())
+
+    def _reads_several(self, o: Tensor, T: int) -> bool:
+        """True if the first row of an output that has no axis of T steps depends on several of them."""
+        if self._leaf is None or not o.requires_grad or not o.numel():
+            return False
+        row = o.flatten(0, -2)[0] if o.dim() > 1 else o.flatten()
+        (slope,) = torch.autograd.grad(row @ _weights(len(row)).to(row), self._leaf, materialize_grads=True)
+        return int(slope.reshape(T, -1).any(1).sum()) > 1
 
     def _refuse(self, module, error: BaseException, x: Tensor) -> None:
         if isinstance(error, RhnError):
@@ -144,6 +154,15 @@ class SequenceMap:
         if "cuda" in said.lower() or "triton" in said.lower():
             hint = "; if it runs on a GPU only, move module and x there"
         raise UsersCodeError(f"{self.name} does not run on x {tuple(x.shape)} on {x.device}: {said}{hint}") from error
+
+
+class OneOutputError(InvalidInputError):
+    """The module gives one output for several steps."""
+
+
+def _weights(count: int) -> Tensor:
+    """Positive random weights (count,) of outputs, so that no derivatives cancel by symmetry."""
+    return torch.rand(count, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.5
 
 
 def _checked(x: Tensor | np.ndarray) -> Tensor:
@@ -165,7 +184,8 @@ def _checked(x: Tensor | np.ndarray) -> Tensor:
 def _layouts(module, x: Tensor) -> list[tuple[Tensor, int]]:
     """x as it may be passed to a module, with its axis of time."""
     if x.dim() == 2 + x.is_floating_point():
-        return [(x, 0 if x.shape[1] == 1 else 1)]
+        axis = 0 if x.shape[1] == 1 else 1
+        return [(x, axis), (x.transpose(0, 1), 1 - axis)]
     parts = module.modules() if isinstance(module, nn.Module) else ()
     batches = [(x[:, None], 0), (x[None], 1)]
     if any(getattr(part, "batch_first", False) for part in parts):

@@ -284,7 +284,7 @@ def test_the_map_tries_the_modules_own_precision():
     assert SequenceMap(Single(), torch.randn(T, M)).outputs.dtype == torch.float32
 
 
-class OwnLoop(nn.Module):
+class SecondAxis(nn.Module):
     """A loop over the second axis of (B, T, m)."""
 
     def __init__(self, size: int):
@@ -300,8 +300,40 @@ class OwnLoop(nn.Module):
 
 
 def test_as_many_steps_as_inputs_are_read_along_the_axis_of_time():
-    module, x = OwnLoop(4), torch.randn(4, 4)
+    module, x = SecondAxis(4), torch.randn(4, 4)
     assert np.array_equal(gersgorin.memory(module, x).influence, gersgorin.memory(module, x[None]).influence)
+
+
+class LastOutput(nn.Module):
+    """A loop over the frames of (B, T, m) with one output for each sequence."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.head = nn.LSTMCell(M, 5), nn.Linear(5, 1)
+
+    def forward(self, x):
+        h = c = x.new_zeros(len(x), 5)
+        for t in range(x.shape[1]):
+            h, c = self.cell(x[:, t], (h, c))
+        return self.head(h)
+
+
+@pytest.mark.parametrize("shape", [(T, M), (1, T, M), (T, 1, M)])
+def test_one_output_of_a_sequence_is_no_output_of_each_step(shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(InvalidInputError, match=r"returns outputs of shape \(1, 1\) for 7 steps: expected one output"):
+        SequenceMap(LastOutput(), x)
+
+
+@pytest.mark.parametrize(("module", "shape"), [(OwnLoop(), (1, T, M)), (Attention(), (T, 1, M))])
+def test_the_axes_are_exchanged_if_no_output_reads_another_step(module, shape):
+    x = torch.randn(T, M, generator=torch.Generator().manual_seed(0))
+    assert np.array_equal(gersgorin.memory(module, x.reshape(shape)).influence, gersgorin.memory(module, x).influence)
+
+
+def test_a_module_without_memory_keeps_its_layout():
+    found = gersgorin.memory(nn.Linear(M, 2), torch.randn(1, T, M))
+    assert found.half_life == 0
 
 
 def test_a_single_step_is_refused():
