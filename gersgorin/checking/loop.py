@@ -8,6 +8,7 @@ Nothing that was given is changed: model, optimiser and scheduler are copied, an
 Legend: N examples; a unit of the data is an example of tensors, or a batch of a DataLoader.
 """
 
+import contextlib
 import copy
 import math
 import random
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gersgorin._validate import check_weights, with_gradients
-from rhn.errors import USERS_FAULT, DataError, InvalidInputError
+from rhn.errors import USERS_FAULT, DataError, InvalidInputError, RhnError
 from rhn.utils.validation import check_seed
 from rhn.utils.wording import first_line
 
@@ -37,10 +38,13 @@ OPTIMIZERS = {
     "rmsprop": torch.optim.RMSprop,
 }
 LOSSES = {
-    "mse": lambda output, y: F.mse_loss(output, y.to(output.dtype).reshape(output.shape)),
-    "cross-entropy": lambda output, y: F.cross_entropy(output.flatten(0, -2), y.long().flatten()),
-    "bernoulli": lambda output, y: F.binary_cross_entropy_with_logits(output, y.to(output.dtype).reshape(output.shape)),
+    "mse": lambda output, y: F.mse_loss(output, _as(y, output.shape).to(output.dtype)),
+    "cross-entropy": lambda output, y: F.cross_entropy(
+        output.flatten(0, -2), _as(y, output.shape[:-1]).flatten().long()
+    ),
+    "bernoulli": lambda output, y: F.binary_cross_entropy_with_logits(output, _as(y, output.shape).to(output.dtype)),
 }
+TORCHS = {"mse": "MSELoss", "cross-entropy": "CrossEntropyLoss", "bernoulli": "BCEWithLogitsLoss"}
 BATCH_SIZE = 32
 MOST_STEPS = 10**9  # of a training
 MOST_BYTES = 2**29  # of the batches of a DataLoader in memory
@@ -48,6 +52,10 @@ MOST_BATCHES = 4_000  # of a DataLoader
 SEARCH_STEPS = 200  # of the search for the best constant output
 ENOUGH = 1e-6  # of the loss of a zero output: the search ends with a smaller change
 BROADCAST = "Using a target size"  # beginning of torch's warning for shapes that differ
+NO_EXAMPLES = (
+    "x has shape {}, without an axis of examples: expected (examples, frames, numbers) with batch_first=True, else (frames, examples, "
+    "numbers)"
+)
 NOTHING = 1e-5  # of the loss of a zero output: a constant output with less is right already
 
 
@@ -57,7 +65,8 @@ class TrainingLoop:
     Args:
         model: called as model(x); its output is a tensor, or a tuple that begins with one.
         x, y: inputs and targets, tensors of N examples each; or as x a DataLoader (any iterable of pairs of batches), and no y.
-        loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli".
+        loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli", which read y in the shape of the output if it
+            differs only in axes of length 1 (`reshaped` then says so).
         optimizer: of `torch.optim`, on parameters of the model; or "sgd", "adam", "adamw", "rmsprop".
         learning_rate: of an optimiser given by name.
         batch_size: of the minibatches drawn from tensors.
@@ -200,6 +209,7 @@ class TrainingLoop:
             raise InvalidInputError(f"loss_fn(output, y) returned {loss.dtype}, expected a real number")
         if not loss.requires_grad:
             raise InvalidInputError("the loss does not depend on any parameter of the model that requires a gradient")
+        self.reshaped = _reshaped(self.loss_fn, output.shape, y)
         self.first_loss = loss.item()
         if any(g is not None for g in torch.autograd.grad(loss, originals, allow_unused=True)):
             raise InvalidInputError(
@@ -233,6 +243,8 @@ class TrainingLoop:
             raise InvalidInputError(
                 f"in a minibatch, output {shapes[0]} and y {shapes[1]} are broadcast{together} by the loss: {advice}"
             ) from warning
+        except RhnError:
+            raise
         except USERS_FAULT as error:
             raise InvalidInputError(
                 f"loss_fn(output, y) raised {type(error).__name__} for an output of shape {shapes[0]} and y of shape "
@@ -260,6 +272,8 @@ class Examples:
         if self.y.shape[self.y_axis] != self.count:  # one target a sequence, examples along the first axis
             self.y_axis = 0
         if self.y.shape[self.y_axis] != self.count or not self.count:
+            if without_examples(self.x, self.y):
+                raise InvalidInputError(NO_EXAMPLES.format(tuple(self.x.shape)))
             raise InvalidInputError(
                 f"x of shape {tuple(self.x.shape)} has {self.count} examples along axis {axis}, and y has shape "
                 f"{tuple(self.y.shape)}: expected as many targets; batch_axis=0 or 1 says where the examples are"
@@ -395,6 +409,11 @@ def _numbers(name: str, given: Any, like: Tensor) -> Tensor:
     return values.to(like.device, None if keeps_type else like.dtype)
 
 
+def without_examples(x: Tensor, y: Tensor | None) -> bool:
+    """True if x seems to be one sequence (T, m): numbers with two axes, of which none has as many places as there are targets."""
+    return x.dim() == 2 and x.is_floating_point() and (y is None or not y.dim() or y.shape[0] not in x.shape)
+
+
 @torch.no_grad()
 def batch_axis(model: nn.Module, x: Tensor, y: Tensor | None = None) -> int:
     """Axis of the examples, 0 or 1: along it the output of one does not change with its neighbours.
@@ -411,6 +430,8 @@ def batch_axis(model: nn.Module, x: Tensor, y: Tensor | None = None) -> int:
         axes = [axis for axis in range(min(2, x.dim())) if x.shape[axis] == y.shape[0]]
     if len(axes) == 1:
         return axes[0]
+    if without_examples(x, y):
+        raise InvalidInputError(NO_EXAMPLES.format(tuple(x.shape)))
     raise InvalidInputError(
         f"the axis of the examples in x of shape {tuple(x.shape)} is not clear: add batch_axis=0 (batch_first=True) or batch_axis=1"
     )
@@ -440,6 +461,30 @@ def _call(model: nn.Module, x: Tensor) -> Tensor:
             f"model(x) raised {type(error).__name__} for x of shape {tuple(x.shape)}: {first_line(error)}"
         ) from error
     return output_of(output)
+
+
+def _as(y: Tensor, shape: torch.Size) -> Tensor:
+    """Targets of a named loss in another shape that differs only in axes of length 1. Raises InvalidInputError for other shapes."""
+    if [n for n in y.shape if n != 1] != [n for n in shape if n != 1]:
+        raise InvalidInputError(
+            f"in a minibatch, the loss needs y of shape {tuple(shape)}, and y has {tuple(y.shape)}: give one target for each output "
+            "of the model, so that both are one a sequence or both one a frame"
+        )
+    return y.reshape(shape)
+
+
+def _reshaped(loss_fn: Any, output: torch.Size, y: Tensor) -> str | None:
+    """How a named loss reads targets of another shape than torch's loss wants, in words; None: as they are."""
+    name = next((name for name, loss in LOSSES.items() if loss is loss_fn), None)
+    shape = output[:-1] if name == "cross-entropy" else output
+    if name is None or y.shape == shape:
+        return None
+    torchs = f"torch.nn.{TORCHS[name]}()"
+    does = f"{torchs} refuses these shapes"
+    if name == "mse":
+        with contextlib.suppress(RuntimeError):  # shapes that cannot be broadcast
+            does = f"{torchs} broadcasts output and y to {tuple(torch.broadcast_shapes(output, y.shape))}"
+    return f"y {tuple(y.shape)} of a minibatch is read as {tuple(shape)}, one target for each output; {does}"
 
 
 def _loss(loss_fn: Any) -> Callable[[Any, Tensor], Tensor]:

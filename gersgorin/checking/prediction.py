@@ -12,9 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator
 
 from gersgorin.checking.explanation import Explanation, reason
+from gersgorin.checking.trials import WINDOW
 from gersgorin.checking.verdict import lines_of_gains
 from gersgorin.plotting.figure import ink, panel
 from rhn.plotting.figures import BLUE, GREEN, GREY, RED
+from rhn.training.curves import LEFT
 from rhn.utils.io import finite_json
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import rounded_up
@@ -61,6 +63,8 @@ class TrainingCheck(Result):
     """Steps of a sequence."""
     step_seconds: float = math.nan
     """Seconds for a step of one trial, everything included."""
+    reshaped: str | None = None
+    """How a named loss reads targets of another shape, in words; None: as they are."""
     left_out: tuple[str, ...] = ()
     """Parts of the check and of the data that were left out, in words."""
 
@@ -249,7 +253,9 @@ class TrainingCheck(Result):
         epochs = f"{self._steps} of minibatches, {self.steps / self.steps_per_epoch:.3g} epochs"
         rows = {
             "training": f"{self.optimizer}, learning rate {self.learning_rate:.4g}, {epochs}",
+            **({} if self.reshaped is None else {"targets": self.reshaped}),
             "plateau": f"{self.constant_loss:.4g}, the loss of the best constant output; {self._start()}",
+            "leaving": self._leaving(),
             "outcome": self.outcome,
             **self._times(),
             "window": "none was found" if self.window is None else f"{self.window[0]:.3g} to {self.window[1]:.3g}",
@@ -268,6 +274,15 @@ class TrainingCheck(Result):
             rows["rates"] = ", ".join(f"{name} {rate:.1e}" for name, rate in self.rates.items())
         table = [f"{name:<{VALUES}}{words}" for name, words in rows.items()]
         return "\n".join([*self.sentences, "", *table, *lines_of_gains(self.cells)])
+
+    def _leaving(self) -> str:
+        """The rule of `gersgorin.checking.trials`."""
+        window = min(WINDOW, self.steps)
+        mean = f"the mean loss of {window} steps" if window > 1 else "the loss"
+        return (
+            f"{mean} is below {LEFT:g} of the best constant output's on the same minibatches, and stays there; the interval is from "
+            "disjoint halves of the data, another order of minibatches may differ more"
+        )
 
     def _start(self) -> str:
         """The loss before training, beside that of the constant output on the same minibatch."""
@@ -329,6 +344,7 @@ class TrainingCheck(Result):
             "order",
             "rates",
             "left_out",
+            "reshaped",
         )
         content = {name: getattr(self, name) for name in names}
         content |= {

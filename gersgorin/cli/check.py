@@ -8,6 +8,7 @@ if __name__ == "__main__":  # before the other imports, so that Ctrl-C during th
     sys.exit(enter("gersgorin.cli.check"))
 
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -22,7 +23,7 @@ from rhn.cli.parsing import parse
 from rhn.errors import InvalidInputError
 from rhn.plotting.figures import SUFFIXES, save_figure
 from rhn.utils.io import check_output
-from rhn.utils.options import Arg, File, check_least, given_flags
+from rhn.utils.options import Arg, File, check_least, flag, given_flags
 from rhn.utils.validation import check_seed
 
 OF_NEW_NETWORKS = ("depth", "hidden_size", "init", "transform_bias", "cell_options")
@@ -32,6 +33,7 @@ LONGER = 3  # times the seconds of a check, for a cure
 OF_SGD = ("text", "epochs", "batches", "seeds")
 OF_CHORALES = ("preset", "cell", "data", *(name for name in OF_NEW_NETWORKS if name != "hidden_size"))
 OF_TARGETS = ("target", "loss", "batch_axis")
+IN_PYTHON = ("steps", "seconds", "clip_norm", "learning_rate", "batch_size", "batch_axis")
 OF_REAL_STEPS = ("steps", "seconds", "clip_norm", "output", "cure")
 
 
@@ -74,7 +76,8 @@ class AnyTraining:
     target: File = None
     """Targets beside --input, both .npy as your loop has them: one a sequence, or one a frame."""
     loss: str | None = None
-    """mse, cross-entropy, bernoulli, or your function of (output, target), package.module:function."""
+    """mse, cross-entropy, bernoulli, or your function of (output, target), package.module:function. The three read
+    targets (S,) as (S, 1) for outputs (S, 1), and say so."""
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] | None = None
     """The optimiser, with torch's defaults."""
     steps: int = 3000
@@ -109,6 +112,9 @@ class CheckedData:
 class CheckOptions(CheckedData, AnyTraining, Training, CheckedNetwork):
     """Predict whether a network will train: when it leaves the plateau of a constant output. With --optimizer: by real steps of it, and
     at which learning rates. Without: under SGD, how often networks like it learned, and which changes help.
+
+    It leaves when the mean loss of 32 steps is below 0.98 of the best constant output's on the same minibatches and stays there. The
+    interval of that step is from disjoint halves of the data; another order of minibatches may differ more.
 
     examples:
       gersgorin-check --cell dt-rnn --depth 6 --init gaussian:1e-4 --learning-rate 0.1
@@ -168,7 +174,25 @@ def run(options: CheckOptions) -> None:
 
 
 def _run_training(options: CheckOptions) -> None:
-    """Check a training by any optimiser and print what was found."""
+    """Check a training by any optimiser and print what was found; errors name the options of the command."""
+    try:
+        _check_training(options)
+    except InvalidInputError as error:
+        raise InvalidInputError(_in_flags(str(error))) from error
+
+
+def _in_flags(text: str) -> str:
+    """Arguments of `gersgorin.check` as options of this command.
+
+    >>> _in_flags("give seconds=40"), _in_flags("batch_size is 0")
+    ('give --seconds 40', '--batch-size is 0')
+    """
+    names = "|".join(IN_PYTHON)
+    text = re.sub(rf"\b({names})=(?=\d)", lambda found: f"{flag(found[1])} ", text)
+    return re.sub(rf"(^|: )({names})(?= is )", lambda found: found[1] + flag(found[2]), text)
+
+
+def _check_training(options: CheckOptions) -> None:
     if with_targets := given_flags(options, OF_TARGETS):
         refused = (*OF_SGD, *OF_CHORALES)
     else:
@@ -203,7 +227,7 @@ def _run_training(options: CheckOptions) -> None:
     if options.json:
         print_json(found.to_json() | ({} if cured is None else {"cure": cured.to_json()}))
     else:
-        print(_fitted(found.summary()))
+        print(_fitted(_in_flags(found.summary())))
         print(
             "" if cured is None else f"\ncure, written to {options.cure}\n{cured.summary()}",
             end="\n" * (cured is not None),

@@ -163,6 +163,9 @@ def import_named(name: str, what: str) -> Any:
     module, _, attribute = name.partition(":")
     if not module or not attribute or module.startswith("."):
         raise InvalidInputError(f"{name!r} names no {what}: expected package.module:factory")
+    if module.endswith(".py"):
+        importable = module.removesuffix(".py").strip("/").replace("/", ".")
+        raise InvalidInputError(f"{name!r} names a file: write {importable}:{attribute}, without .py")
     here = str(Path.cwd())
     added = here not in sys.path
     if added:

@@ -146,7 +146,8 @@ def _unknown(words: list[str], declared: list[Option], every: list[tuple[str, ty
         return f"{words[0]!r} is one word too many"
     if homes := [prog for prog, kind in every if flag in _flags(options_of(kind))]:
         return f"{flag} is no option here, but of {' and '.join(homes)}"
-    near = difflib.get_close_matches(flag, _flags(declared), 1)
+    initials = [each for each in _flags(declared) if "".join(re.findall(r"-(\w)", each)) == flag.lstrip("-")]
+    near = initials or difflib.get_close_matches(flag, _flags(declared), 1)
     return f"{flag} is no option" + (f"; perhaps you meant {near[0]}" if near else "")
 
 

@@ -272,6 +272,37 @@ def test_mean_squared_error_of_targets_without_an_axis_of_outputs_is_that_of_eac
     assert TrainingLoop(model, x, y[:, 0], "mse", "sgd", learning_rate=0.1).loss(model, x, y[:, 0]) == loss
 
 
+@for_each(
+    ("loss", "shape", "says"),
+    [
+        (
+            "mse",
+            (24,),
+            r"y (24,) of a minibatch is read as (24, 1), one target for each output; torch.nn.MSELoss() broadcasts",
+        ),
+        ("bernoulli", (24,), "torch.nn.BCEWithLogitsLoss() refuses these shapes"),
+        ("mse", (24, 1), None),
+    ],
+)
+def test_a_named_loss_says_that_it_reshapes_targets(loss, shape, says):
+    model, x, y = made()
+    found = TrainingLoop(model, x, y.reshape(shape), loss, "sgd", learning_rate=0.1).reshaped
+    assert found is None if says is None else says in found
+
+
+def test_a_named_loss_does_not_mix_targets_of_another_layout():
+    model, x, y = made(last=False)
+    for targets in (y[:, 0], torch.rand(24, 1, 5, 2)):
+        with pytest.raises(InvalidInputError, match=r"needs y of shape \(24, 5, 1\), and y has .*: give one target"):
+            TrainingLoop(model, x, targets, "mse", "sgd", learning_rate=0.1)
+
+
+def test_one_sequence_without_an_axis_of_examples_is_refused_by_this_name():
+    model, x, y = made()
+    with pytest.raises(InvalidInputError, match=r"x has shape \(5, 2\), without an axis of examples"):
+        TrainingLoop(model, x[0], y[0], "mse", "sgd", learning_rate=0.1)
+
+
 @pytest.mark.parametrize("y", [torch.ones(24, 1), torch.zeros(24, 1)])
 def test_targets_that_are_all_the_same_are_refused(y):
     model, x, _ = made()
