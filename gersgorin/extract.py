@@ -51,9 +51,15 @@ class Watched:
         hand_written = bool(submodule and is_hand_written(part))
         cells = recurrent_cells(part) or [part] * hand_written or state_layers(part)
         if not cells:
+            if unsized := [each for each in part.modules() if callable(getattr(each, "step", None))]:
+                raise InvalidInputError(
+                    f"{type(unsized[0]).__name__} has step and no state_size: add the whole number n of entries of its state, with "
+                    "step(x (B, m), s (B, n)) -> the next s (B, n)"
+                )
             raise InvalidInputError(
-                f"{type(part).__name__} has no recurrent cell: expected one of rhn.cells, torch.nn's RNN, LSTM or GRU, "
-                "a module with step(x, s) and state_size, or with scan_elements(x), or a layer of transformers with a cache"
+                f"{type(part).__name__} has no recurrent cell: expected one of rhn.cells, torch.nn's RNN, LSTM or GRU or their "
+                "cells such as nn.LSTMCell, a module with step(x (B, m), s (B, n)) -> s and the whole number state_size = n, "
+                "one with scan_elements(x), or a layer of transformers with a cache"
                 f"{_hand_written_parts(part)}"
             )
         places = [(place, k) for place, cell in enumerate(cells) for k in range(layers_of(cell))]

@@ -312,7 +312,15 @@ def new_cell(
         raise
     except USERS_FAULT as error:  # any error of a user's cell; torch's own for sizes beyond any storage
         said = first_line(error) if is_known(name) else f"{type(error).__name__}: {first_line(error)}"
-        raise InvalidInputError(f"cannot build {name} with {hidden_size} units, depth {depth}: {said}") from error
+        expected = ""
+        if isinstance(error, TypeError) and not is_known(name):
+            expected = (
+                "; expected a factory of cells (input_size, hidden_size, depth, *, generator, device, dtype); a factory of a whole "
+                f"module is --module {name}, beside which cells and files are compared"
+            )
+        raise InvalidInputError(
+            f"cannot build {name} with {hidden_size} units, depth {depth}: {said}{expected}"
+        ) from error
 
 
 def new_model(

@@ -418,7 +418,10 @@ def plot_training_check(check: TrainingCheck, ax: Axes | None = None) -> Axes:
             x, y = np.array(points).T
             ax.vlines(x, 1, y, color=colour, lw=0.8, alpha=0.5)
             ax.plot(x, y, marker, color=colour, label=f"trial: {name}", ms=6)
-    ax.axvline(check.learning_rate, color=BLUE, lw=0.9, ls=(0, (1, 2)), label="its learning rate")
+        for rate, step in points:
+            if sum(row["learning_rate"] == rate for row in tried) > 1:  # several trials on one line
+                ax.annotate(f"{step:,.0f}", (rate, step), (6, 0), "data", "offset points", va="center", fontsize=7)
+    ax.axvline(check.learning_rate, color=BLUE, lw=1.6, ls=(0, (1, 2)), zorder=2.1, label="its learning rate")
     ax.axhline(check.steps, color=ink(ax), lw=0.9, ls=(0, (4, 3)), label="length of the training")
     if math.isfinite(check.escape_steps):
         low, high = (min(max(step, 1), 10 * check.steps) for step in check.interval)

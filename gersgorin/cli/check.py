@@ -134,9 +134,9 @@ class CheckOptions(CheckedData, AnyTraining, Training, CheckedNetwork):
     """Print one JSON object."""
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
-    return run_command(lambda: run(parse(CheckOptions, args, prog="gersgorin-check")))
+def main(args: list[str] | None = None, prog: str = "gersgorin-check") -> int:
+    """Run the command; returns its exit code. prog: as it was typed."""
+    return run_command(lambda: run(parse(CheckOptions, args, prog=prog)))
 
 
 def run(options: CheckOptions) -> None:

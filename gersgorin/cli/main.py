@@ -9,6 +9,7 @@ if __name__ == "__main__":  # before the other imports, so that Ctrl-C during th
 
 import importlib
 import sys
+from difflib import get_close_matches
 
 from gersgorin.analyses import ANALYSES
 from rhn.cli.common import run_command
@@ -23,6 +24,8 @@ COMMANDS = {  # name: (module with main(args), one line)
     "recording": ("gersgorin.cli.recording", "Draw what was recorded during a training"),
     "report": ("", "Write one HTML page about a network, a training or a study"),
 }
+ALSO_ALONE = ("plot", "check")  # commands that are gersgorin-plot and gersgorin-check, too
+SYNONYMS = {"analyze": "plot", "analyse": "plot", "train": "check", "predict": "check"}
 REPORTS = "gersgorin.report"  # entry points of packages above this one
 
 
@@ -33,7 +36,8 @@ def main(args: list[str] | None = None) -> int:
     if name == "report":
         return plugin("report")(rest)
     if name in COMMANDS:
-        return importlib.import_module(COMMANDS[name][0]).main(rest)
+        typed = {"prog": f"gersgorin {name}"} if name in ALSO_ALONE else {}
+        return importlib.import_module(COMMANDS[name][0]).main(rest, **typed)
     row = next((row for row in ANALYSES.values() if row.command == name), None)
     if row is not None and name != "spectra":  # which `plot` shows
         from gersgorin.cli.analysis import main_of
@@ -54,5 +58,7 @@ def _help(name: str | None) -> None:
         print("\n`gersgorin COMMAND --help` shows the options and examples of a command.")
     else:
         said = "a command is missing" if name is None else f"{name!r} is no command"
+        if name is not None and (near := [*filter(None, [SYNONYMS.get(name)]), *get_close_matches(name, lines, 1)]):
+            raise InvalidInputError(f"{said}; did you mean {near[0]}? (see gersgorin --help)")
         raise InvalidInputError(f"{said}, expected one of {', '.join(lines)} (see gersgorin --help)")
     raise EarlyExit(0)

@@ -37,9 +37,9 @@ class PlotOptions(OutputOptions, DataOptions, NetworkOptions):
     """Only the K eigenvalues of largest modulus, for large states (default: all that fit the memory)."""
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
-    return run_command(lambda: plot(parse(PlotOptions, args, prog="gersgorin-plot", once=True)))
+def main(args: list[str] | None = None, prog: str = "gersgorin-plot") -> int:
+    """Run the command; returns its exit code. prog: as it was typed."""
+    return run_command(lambda: plot(parse(PlotOptions, args, prog=prog, once=True)))
 
 
 def plot(options: PlotOptions) -> None:

@@ -157,6 +157,8 @@ def _shared(parts: list[tuple], most: int) -> int:
 def panels(options: NewOrTrained, variants: Variants | None, input_size: int | None, seeds: int = 1) -> list[Panel]:
     """The networks to compare: that of the options first, unless it is a variant; each with `seeds` seeds from options.seed on.
 
+    Several cells without --cell are compared alone.
+
     input_size: numbers of a step of the data; None for ids of tokens. Raises InvalidInputError or CheckpointError.
     """
     check_network_options(options)
@@ -211,7 +213,8 @@ def _networks(
         yield from _trained(options, variants, input_size)
     base = options.cell or "rhn"
     names = variants.values if variants is not None and variants.kind == CELL else ()
-    for name in names if trained or base in names else (base, *names):
+    alone = options.cell is None and len(names) > 1  # several cells and no --cell: only these
+    for name in names if trained or alone or base in names else (base, *names):
         subject = new_cell(name, compared=trained or name != base, **given)
         yield subject.title, subject
 

@@ -83,6 +83,7 @@ def test_kinds_and_their_synonyms():
         (["--depth", "2", "depth=1,3"], [2, 1, 3]),
         (["rnn,irnn", "--cell", "irnn"], ["rnn", "irnn"]),
         (["rnn"], ["rhn", "rnn"]),
+        (["rnn,lstm"], ["rnn", "lstm"]),
     ],
 )
 def test_the_network_of_the_options_is_first_unless_it_is_among_the_others(results, args, shown):

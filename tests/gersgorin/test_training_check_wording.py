@@ -5,6 +5,7 @@ import json
 import math
 import random
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -332,6 +333,16 @@ def test_a_figure_has_a_line_for_each_trial_and_the_outcome_in_its_title(outcome
     points = sum(len(line.get_xdata()) for line in ax.lines if str(line.get_label()).startswith("trial"))
     tried = [row for row in check.table() if row["steps"]]
     assert points == sum(1 + (r["left"] < math.inf) * (r["diverged"] < math.inf) for r in tried)
+
+
+def test_a_figure_tells_several_trials_at_one_learning_rate_apart_by_their_steps():
+    check = next(check for check in CHECKS if sum(check.forecast.trials.steps > 0) > 2)
+    trials = replace(check.forecast.trials, factors=np.ones_like(check.forecast.trials.factors))
+    check = replace(check, forecast=replace(check.forecast, trials=trials))
+    tried = [row for row in check.table() if row["steps"]]
+    assert len(tried) > 1
+    ends = [min(row["left"], row["diverged"], row["steps"]) for row in tried]
+    assert {f"{step:,.0f}" for step in ends} <= {text.get_text() for text in check.plot().texts}
 
 
 def test_the_band_of_a_figure_is_the_window_and_open_above_if_nothing_was_tried_there():

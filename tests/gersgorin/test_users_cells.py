@@ -7,8 +7,11 @@ import pytest
 import torch
 from tables import for_each
 
+from gersgorin.cli.main import main as gersgorin
 from gersgorin.cli.plot import main
+from gersgorin.extract import Watched
 from rhn.cells import Cell
+from rhn.errors import InvalidInputError
 
 
 class Own(Cell):
@@ -86,3 +89,16 @@ def test_the_users_own_frames_follow_the_sentence(tmp_path, monkeypatch, capsys)
     assert sentence.startswith("error: failing_cells:Raising: Raising takes no step ")
     file = tmp_path / "failing_cells.py"
     assert frames == [f'  File "{file}", line {n}, in {name}' for n, name in ((4, "step"), (6, "deeper"))]
+
+
+def test_a_module_with_step_and_without_state_size_is_told_what_is_missing():
+    model = torch.nn.Linear(2, 2)
+    model.step = lambda x, s: s
+    with pytest.raises(InvalidInputError, match="Linear has step and no state_size: add the whole number n"):
+        Watched(model)
+
+
+@for_each(("word", "meant"), [("analyze", "plot"), ("lyapunow", "lyapunov")])
+def test_a_word_that_is_no_command_has_a_near_one(word, meant, capsys):
+    assert gersgorin([word]) == 2
+    assert f"did you mean {meant}?" in capsys.readouterr().err
