@@ -240,6 +240,11 @@ class Source:
         return self.label if self.count == 1 else f"{self.label}, the first of {self.count}"
 
     @property
+    def first_about(self) -> str:
+        """Origin of `sequence()`."""
+        return self.about if self.count == 1 else f"{self.about}; the first is read".removeprefix("; ")
+
+    @property
     def count(self) -> int:
         """S."""
         return len(self.values) if self.values.ndim == 3 else 1
@@ -287,7 +292,9 @@ def read_source(data: DataOptions, *, text_of: Path | None = None, cell: str | N
     if data.input is not None:
         numbers = read_numbers(data.input)
         name = numbers.name or data.input.name
-        about = f"{data.input.name}, {' x '.join(map(str, numbers.values.shape))} numbers"
+        *several, T, m = numbers.values.shape
+        size = f"{several[0]} sequences of {T} steps, {m} numbers each" if several else f"{T} x {m} numbers"
+        about = f"{data.input.name}, {size}"
         unit = numbers.unit or "steps"
         source = Source(name=name, kind="sequence", values=numbers.values, unit=unit, names=numbers.names, about=about)
         return source.cut(data.steps)

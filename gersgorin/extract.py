@@ -199,6 +199,12 @@ class Watched:
         m = getattr(self._cell, "input_size", x.shape[-1])
         if x.dim() not in (2, 3) or x.shape[-1] != m:
             raise InvalidInputError(f"{self.title} reads {tuple(x.shape)}: expected (T, {m}) or (T, B, {m})")
+        if x.dim() == 3 and len(x) == 1 < x.shape[1]:
+            one = "x[0] of shape (T, m), or " if self.alone and not self.batch_first else ""
+            raise InvalidInputError(
+                f"x is read as (T=1, B={x.shape[1]}, m={x.shape[2]}), one step of {x.shape[1]} sequences: for one sequence give "
+                f"{one}x.transpose(0, 1)"
+            )
         return x.unsqueeze(1) if x.dim() == 2 else x
 
 

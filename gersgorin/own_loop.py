@@ -593,7 +593,7 @@ def _differentiated(
         if lag is None:
             steps = range(first, first + len(nodes) - 1)
             inputs = [_Node(_once(read[0][t * a_frame : (t + 1) * a_frame])) for t in steps]
-            return OwnLoop(cells[0], nodes, inputs, _description(len(nodes) - 1, frames, a_frame, names[1]))
+            return OwnLoop(cells[0], nodes, inputs, _description(len(nodes) - 1, first, frames, a_frame, names[1]))
         lags.append(lag)
     raise InvalidInputError(
         f"{names[0]} has a path around the state of its {names[1]}: the state {counted(lags[0], 'frame')} before acts on it directly; "
@@ -601,10 +601,12 @@ def _differentiated(
     )
 
 
-def _description(steps: int, frames: int, a_frame: int, cell: str) -> str:
-    """Description of a loop in figures."""
+def _description(steps: int, first: int, frames: int, a_frame: int, cell: str) -> str:
+    """Description of a loop in figures; first: frames left out at its beginning."""
     calls = f", {a_frame} calls of {cell} each" if a_frame > 1 else ""
-    return f"own loop: {counted(steps, 'step')} between {counted(frames, 'frame')}{calls}"
+    cut = f" of {frames}" if frames > steps + 1 else ""
+    why = f" ({counted(first, 'frame')} left out at the start: two parts of the state are one tensor)" if first else ""
+    return f"own loop: {counted(steps, 'step')} between {counted(steps + 1, 'frame')}{cut}{calls}{why}"
 
 
 def _one_sequence(nodes: list[_Node], names: tuple[str, str]) -> list[_Node]:

@@ -43,6 +43,7 @@ from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_ne
 from rhn.utils.memory import free_memory, in_words
 from rhn.utils.options import check_least, given_flags
 from rhn.utils.validation import check_seed, fits
+from rhn.utils.wording import counted
 
 NEW_CELL = ("depth", "hidden_size", "init", "transform_bias", "cell_options")  # options of cells by name
 KEPT = 8  # numbers in a result for each entry of the state at each step
@@ -164,7 +165,7 @@ def run_along(
         sequence=source.first_label,
         reads=source.kind,
         unit=source.unit,
-        about="; ".join(filter(None, (own, subject.made, source.about))),
+        about="; ".join(filter(None, (own, subject.made, source.first_about))),
     )
     return run_of(cell, x, label)
 
@@ -274,8 +275,8 @@ def map_of_options(options, *, device: str = "cpu") -> SequenceMap:
         module = (
             load_model(options.checkpoint, options.cell) if options.checkpoint else subject.build("cpu", torch.float64)
         )
-    about = "; ".join(filter(None, (label.about, source.about)))
-    label = replace(label, about=about, sequence=source.label, reads=source.kind, unit=source.unit)
+    about = "; ".join(filter(None, (label.about, source.first_about)))
+    label = replace(label, about=about, sequence=source.first_label, reads=source.kind, unit=source.unit)
     return SequenceMap(module.to(device), ids_or_numbers(module, torch.as_tensor(source.sequence())), label=label)
 
 
@@ -357,10 +358,16 @@ def _in_module(watched: Watched, x, data: DataOptions) -> tuple[Subject, Source]
     if not isinstance(x, Tensor | np.ndarray) or isinstance(x, Piece):
         return subject, _source(x, data)
     cell, seen = watched.along(x, 0)
-    source = replace(_source(seen.detach().cpu().numpy(), data), name=_shape(x))
+    source = replace(_source(seen.detach().cpu().numpy(), data), name=_shape(x), about=_reading(watched, x))
     if not isinstance(cell, Run):
         return replace(subject, inputs=lambda sequence: sequence), source
     return replace(subject, inputs=lambda sequence: watched.along(x, 0)[0].until(len(sequence))), source
+
+
+def _reading(watched: Watched, x: Tensor | np.ndarray) -> str:
+    """Axes of an array of several sequences, as a module reads it; "" for one sequence."""
+    T, B = watched.inputs(x).shape[:2] if x.ndim == 3 and 1 not in x.shape[:2] else (0, 1)
+    return f"x is read as {B} sequences of {counted(T, 'step')}; the first is shown" if B > 1 else ""
 
 
 def _source(x, data: DataOptions, text: Path | None = None) -> Source:

@@ -64,7 +64,7 @@ class Overview(Result, kind="overview"):
         rows = self.table()
         wide = max(len(row["quantity"]) for row in rows)
         shown = rows if len(rows) <= MOST_ROWS else rows[: MOST_ROWS - 1]
-        lines = [self.title, " " * wide + "".join(f"{name:>11}" for name in COLUMNS)]
+        lines = [self.title, *[self.about] * bool(self.about), " " * wide + "".join(f"{name:>11}" for name in COLUMNS)]
         for row in shown:
             lines.append(f"{row['quantity']:<{wide}}" + "".join(f"{row[name]:>11.4g}" for name in COLUMNS))
         lines += [f"and {counted(len(rows) - len(shown), 'row')} more, see table()"] * (len(rows) > len(shown))

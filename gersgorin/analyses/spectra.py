@@ -223,6 +223,7 @@ def summary_table(record: Spectra) -> str:
     """A few steps of the run and the mean over all of them, quantity by quantity, in plain text."""
     T, steps = len(record.norm), shown_steps(len(record.norm))
     lines = [f"{record.title}, {record.along}, {counted(T, 'step')}, {DISC_WORDS[record.discs]}"]
+    lines += [record.about] * bool(record.about)
     if record.leading:
         lines[0] += f"; {record.which_eigenvalues} of {record.row_centers.shape[1]}"
     lines.append(f"{'':<26}" + "".join(f"{f'step {t}':>11}" for t in steps) + f"{'mean':>11}")

@@ -103,7 +103,7 @@ def _rate(outcome: str, trials: list[dict], own: float, window: tuple[float, flo
 
 def _exponent(cells: tuple[Gains, ...], frames: int) -> str:
     """How much a gradient fades or grows from the last step of a sequence to the first, in the cell with the strongest change."""
-    means = [(float(np.mean(g.exponents)), g) for g in cells if ", apart from" not in g.cell and len(g.exponents)]
+    means = [(float(np.mean(g.exponents)), g) for g in cells if not g.own_loop and len(g.exponents)]
     if not means:
         return ""
     exponent, gains = max(means, key=lambda pair: abs(pair[0]))

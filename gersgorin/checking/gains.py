@@ -53,6 +53,8 @@ class Gains(Result):
     """Share of outputs of the cell beyond +-0.99."""
     saturated_gates: float | None
     """Share of gates outside 0.01 to 0.99; None for a cell without gates."""
+    own_loop: bool = False
+    """True if the network changes the cell's state between two calls: the numbers are those of the cell without that loop."""
 
 
 @torch.no_grad()
@@ -86,8 +88,8 @@ def _by_rows(step: Step, x: Tensor, s: Tensor) -> Tensor:
     return torch.autograd.grad(rows.diagonal(dim1=-2, dim2=-1).sum(), copies)[0]
 
 
-def _cells(objective: Objective) -> Iterator[tuple[str, nn.Module, Tensor]]:
-    """Yield (name, cell in our form, its inputs (T, B, m)) of each recurrent cell of the network."""
+def _cells(objective: Objective) -> Iterator[tuple[str, nn.Module, Tensor, bool]]:
+    """Yield (name, cell in our form, its inputs (T, B, m), whether the module changes its states) of each recurrent cell."""
     model = objective.model
     names = {module: name for name, module in model.named_modules()}
     for cell in recurrent_cells(model):
@@ -98,11 +100,10 @@ def _cells(objective: Objective) -> Iterator[tuple[str, nn.Module, Tensor]]:
         except InvalidInputError:  # a cell that the network does not call
             continue
         (calls,) = watched_calls([cell], model, objective.inputs)
-        apart = "" if passes_its_state_on(calls) else ", apart from the loop around it, which check does not follow"
-        yield f"{names[cell] or type(cell).__name__}{apart}", converted(cell), x
+        yield names[cell] or type(cell).__name__, converted(cell), x, not passes_its_state_on(calls)
 
 
-def _gains(name: str, cell: nn.Module, x: Tensor) -> Gains:
+def _gains(name: str, cell: nn.Module, x: Tensor, own_loop: bool) -> Gains:
     states = trajectory(cell, x)
     s = states[:-1]
     steps, sequences = affordable(cell, x)
@@ -117,6 +118,7 @@ def _gains(name: str, cell: nn.Module, x: Tensor) -> Gains:
         exponent_steps=steps,
         saturated_outputs=(outputs > NEAR_ONE).double().mean().item(),
         saturated_gates=_saturated_gates(cell, x, s),
+        own_loop=own_loop,
     )
 
 

@@ -236,9 +236,14 @@ def _probability(o: Outlook) -> str:
 
 
 def lines_of_gains(cells: "tuple[Gains, ...]") -> list[str]:
-    """A line with the name of each cell, then its gains, exponents and saturation."""
+    """A line with the name of each cell, then its gains, exponents and saturation; those in a loop of the network are left out."""
     lines = []
     for gains in cells:
+        if gains.own_loop:
+            lines.append(
+                f"{gains.cell}: called in a loop of your own, which check does not measure; gersgorin plot follows it"
+            )
+            continue
         gates = "" if gains.saturated_gates is None else f", gates {gains.saturated_gates:.0%}"
         rows = {
             "input gain": _row(gains.input_gain),

@@ -50,4 +50,6 @@ def run_analysis(row: Analysis, options) -> None:
             {"title": result.title, "about": result.about, "figure": str(outputs.figure), row.name: result.to_dict()}
         )
     else:
-        print(result.title, result.summary(), f"figure: {outputs.figure}", sep="\n")
+        print(
+            result.title, *[result.about] * bool(result.about), result.summary(), f"figure: {outputs.figure}", sep="\n"
+        )

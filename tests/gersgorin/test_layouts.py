@@ -1,0 +1,98 @@
+"""Results and messages say how a module read the axes of its input."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import gersgorin
+from gersgorin.cli.main import main
+from gersgorin.data import read_source
+from gersgorin.options import DataOptions
+from rhn.errors import InvalidInputError
+
+B, T, M, N = 4, 7, 3, 5
+
+
+class Minimal(nn.Module):
+    """A cell with a step, whose own forward reads (B, T, m)."""
+
+    state_size = N
+
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Linear(M + N, N)
+
+    def step(self, x, s):
+        return torch.tanh(self.gate(torch.cat([x, s], -1)))
+
+
+class Normed(nn.Module):
+    """A loop over the frames of (B, T, m) with a norm between two calls; its first state is one tensor twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.norm = nn.LSTMCell(M, N), nn.LayerNorm(N)
+
+    def forward(self, x):
+        h = c = x.new_zeros(len(x), N)
+        for t in range(x.shape[1]):
+            h, c = self.cell(x[:, t], (h, c))
+            h = self.norm(h)
+        return h
+
+
+@pytest.fixture
+def x():
+    return torch.randn(B, T, M, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("module", "layout", "instead"),
+    [
+        (Minimal(), lambda x: x[:1], r"x\[0\] of shape \(T, m\), or x.transpose"),
+        (Normed(), lambda x: x[:1].transpose(0, 1), "give x.transpose"),
+        (nn.LSTM(M, N, batch_first=True), lambda x: x[:1].transpose(0, 1), "give x.transpose"),
+    ],
+    ids=["step", "own loop", "torch.nn"],
+)
+def test_one_step_of_several_sequences_is_refused(x, module, layout, instead):
+    with pytest.raises(
+        InvalidInputError, match=rf"x is read as \(T=1, B=7, m=3\), one step of 7 sequences: .*{instead}"
+    ):
+        gersgorin.analyze(module, layout(x))
+
+
+def test_a_single_step_of_one_sequence_is_analysed(x):
+    assert len(gersgorin.analyze(Minimal(), x[0, :1]).gains.input) == 1
+
+
+def test_the_summary_says_how_an_array_was_read(x):
+    assert "x is read as 4 sequences of 7 steps; the first is shown" in gersgorin.analyze(Normed(), x).summary()
+
+
+def test_the_axes_of_a_file_are_named(x, tmp_path):
+    np.save(tmp_path / "x.npy", x.numpy())
+    source = read_source(DataOptions(input=tmp_path / "x.npy"))
+    assert source.first_about == "x.npy, 4 sequences of 7 steps, 3 numbers each; the first is read"
+
+
+def test_the_summary_gives_the_reason_for_frames_left_out(x):
+    why = "5 steps between 6 frames of 7 (1 frame left out at the start: two parts of the state are one tensor)"
+    assert why in gersgorin.analyze(Normed(), x[:1]).summary()
+
+
+def test_gates_of_an_own_loop_are_not_measured(x):
+    found = gersgorin.analyze(Normed(), x[:1]).gates
+    assert found.summary() == "Gates are not measured in a loop of your own."
+    assert "not measured" in found._repr_html_()
+
+
+def test_no_figure_of_gates_is_drawn_without_gates(x, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "normed.py").write_text(f"import sys\nmake = sys.modules[{__name__!r}].Normed\n")
+    np.save("x.npy", x.numpy())
+    assert main(["gates", "--module", "normed:make", "--input", "x.npy"]) == 2
+    assert "Gates are not measured in a loop of your own: there is nothing to draw" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.png"))
