@@ -105,7 +105,8 @@ def forecast(
 
     halves = (0, 1) if loop.data.count >= 2 * loop.data.per_step else (None, None)
     slow = steps * constant.step_seconds > end - time.monotonic()
-    return decide(run, halves, steps, exponent_of(loop), loop.learning_rate, slow)
+    epoch = loop.data.count / loop.data.per_step
+    return decide(run, halves, steps, exponent_of(loop), loop.learning_rate, slow, epoch)
 
 
 def decide(
@@ -115,6 +116,7 @@ def decide(
     law: tuple[float, float],
     learning_rate: float,
     slow: bool = False,
+    epoch: float = math.inf,
 ) -> Forecast:
     """Choose the trials, one after another, and read them.
 
@@ -125,8 +127,9 @@ def decide(
         law: mean and standard deviation of the exponent p.
         learning_rate: of the training.
         slow: there is no time for as many steps as the training has.
+        epoch: steps of one pass through all of the data.
     """
-    course = _Course(run, halves, steps, law, slow)
+    course = _Course(run, halves, steps, law, slow, epoch)
     doing = "the training, and ten times its learning rate"
     first = course.more(doing, [1.0, FASTER], halves, steps, budget=course.budget, until_first=True)
     if first.diverged[0] < math.inf:
@@ -153,10 +156,14 @@ def decide(
 class _Course:
     """The trials of a forecast, one after another; arguments as in `decide`."""
 
-    def __init__(self, run, halves, steps, law, slow):
-        self.run, self.halves, self.steps, self.law, self.slow = run, halves, steps, law, slow
+    def __init__(self, run, halves, steps, law, slow, epoch):
+        self.run, self.halves, self.steps, self.law, self.slow, self.epoch = run, halves, steps, law, slow, epoch
         self.budget = int(BUDGET[slow] * math.sqrt(max(1.0, steps / 1000)))
         self.done: list[Trials] = []
+
+    def by_heart(self, left: np.ndarray | float) -> np.ndarray | bool:
+        """True if a trial left after two passes through its half of the data, which is learned by heart sooner than all of it."""
+        return (left > self.epoch) & (left < math.inf)
 
     def more(self, doing: str, factors: Sequence[float], parts: Sequence[int | None], most: int, **options) -> Trials:
         """Run further trials of at most so many steps, and of the training's."""
@@ -193,6 +200,8 @@ def _after_divergence(course: _Course, diverged: float, left: float) -> _Answer:
 
 def _after_escape(course: _Course, left: float) -> _Answer:
     """The training leaves on one half of the data: repeat it on the other, and on all of it if they disagree."""
+    if course.by_heart(left):
+        return _after_repeats(course, left)
     most = max(int(AFTERWARDS * left) + WINDOW, course.budget)
     other = course.more("the other half of the data", [1.0], course.halves[1:], most, after=AFTERWARDS)
     again, diverged = float(other.left[0]), float(other.diverged[0])
@@ -210,6 +219,14 @@ def _after_escape(course: _Course, left: float) -> _Answer:
     return _read(course, [other, whole], halves_agree=False)
 
 
+def _after_repeats(course: _Course, left: float) -> _Answer:
+    """The training leaves after two passes through a half of the data: repeat it on all of it."""
+    whole = course.more("the training on all of the data", [1.0], (None,), course.steps, after=AFTERWARDS)
+    if whole.timed_out and whole.steps[0] < AFTERWARDS * left:
+        return _Answer(left, (left * math.exp(-SPREAD), left * math.exp(SPREAD)), SAFE)
+    return _read(course, [whole])
+
+
 def _undecided(course: _Course) -> _Answer:
     """The first trials do not leave: run more until leaving or staying is probable."""
 
@@ -219,7 +236,7 @@ def _undecided(course: _Course) -> _Answer:
     if course.slow and unclear():
         most = int(THIRD * course.budget)
         course.more("three times its learning rate", [FASTER**0.5], course.halves[:1], most)
-    if unclear():
+    if unclear() or any(course.by_heart(trials.left).any() for trials in course.done):
         course.whole()
     return _read(course, course.done)
 

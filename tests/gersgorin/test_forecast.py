@@ -134,14 +134,25 @@ def test_a_slow_model_is_cut_at_the_time_limit(monkeypatch, step):
 
 
 def test_halves_that_disagree_are_reported_and_all_of_the_data_decides():
-    x = torch.randn(256, 1, generator=torch.Generator().manual_seed(0))
-    second = torch.randperm(256, generator=torch.Generator().manual_seed(0)).tensor_split(2)[1]
+    x = torch.randn(2048, 1, generator=torch.Generator().manual_seed(0))
+    second = torch.randperm(2048, generator=torch.Generator().manual_seed(0)).tensor_split(2)[1]
     y = x.clone()
-    y[second] *= torch.tensor([1.0, -1.0]).repeat(64)[:, None]  # nothing to learn from this half
+    y[second] *= torch.tensor([1.0, -1.0]).repeat(512)[:, None]  # nothing to learn from this half
     loop = TrainingLoop(Product(0.1), x, y, "mse", "sgd", learning_rate=0.05, batch_axis=0)
     found = forecast(loop, steps=1000, seconds=60)
     assert not found.halves_agree
     assert found.probability > 0.9 and found.trials.parts[-1] is None
+
+
+def test_an_escape_by_heart_is_read_from_all_of_the_data():
+    x = torch.randn(128, 8, 3, generator=torch.Generator().manual_seed(0))
+    y = torch.randint(0, 2, (128,), generator=torch.Generator().manual_seed(1))  # nothing but the examples can be learned
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(24, 32), nn.Tanh(), nn.Linear(32, 2))
+    loop = TrainingLoop(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
+    found = forecast(loop, steps=1000, seconds=60)
+    assert found.trials.parts[-1] is None and found.trials.left[-1] > 1.2 * found.trials.left[0] > 1.2 * 4
+    assert found.escape_steps == found.trials.left[-1] and found.probability > 0.9
 
 
 @pytest.mark.parametrize("kind", EXPONENT)
