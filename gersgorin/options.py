@@ -54,7 +54,7 @@ class DataOptions:
     chorale: str = "bwv269"
     """A chorale by name (bwv66.6) or place in the split (test-0)."""
     input: File = None
-    """Your data instead: .npy, .npz or .csv (T, m), or (S, T, m) of S sequences; a text for a language model."""
+    """Your data instead: .npy, .npz or .csv, (T, m) or S sequences (S, T, m); a text for a language model."""
     steps: int | None = None
     """Read the first N steps (default: all, of a text 100)."""
     data: File = None
