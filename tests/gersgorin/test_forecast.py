@@ -146,7 +146,9 @@ def test_halves_that_disagree_are_reported_and_all_of_the_data_decides():
 
 def test_an_escape_by_heart_is_read_from_all_of_the_data():
     x = torch.randn(128, 8, 3, generator=torch.Generator().manual_seed(0))
-    y = torch.randint(0, 2, (128,), generator=torch.Generator().manual_seed(1))  # nothing but the examples can be learned
+    y = torch.randint(
+        0, 2, (128,), generator=torch.Generator().manual_seed(1)
+    )  # nothing but the examples can be learned
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(24, 32), nn.Tanh(), nn.Linear(32, 2))
     loop = TrainingLoop(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
