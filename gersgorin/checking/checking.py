@@ -71,7 +71,8 @@ def check(
     more (at once if it is below 0.93). The interval of that step is from disjoint halves of the data; another order of minibatches may
     differ more.
 
-    With an optimiser, copies of the model take real steps of it; what was given stays as it was, random states too.
+    With an optimiser, copies of the model take real steps of it; what was given stays as it was, random states too. Only losses of the
+    training count, so examples that are learned by heart are learned.
 
     Args:
         model: any module, called as model(x); its output is a tensor, or a tuple that begins with one.

@@ -48,6 +48,10 @@ CONFIRMED = 2  # most changes that are tried once more
 COST = 9  # times the steps of a whole training that a search takes at most, about
 FEWEST = 20  # steps of a trial
 IN_TIME = 0.8  # of the steps, by which a network that stays as it is has left
+LEGEND = (
+    f"loss: of the training's last minibatches, relative to a constant output's; leaves: below {TRAINS}; data kept out of the training "
+    "are not looked at"
+)
 BETTER = 0.5  # of the steps after which it left: a change of one that leaves late must be so much faster
 SIMPLER = 1.3  # factor on the steps that one change less may cost
 UNTRIED = 1.5  # factor on the steps if the next larger learning rate was not tried
@@ -241,6 +245,7 @@ class Cure(Result):
         if more := every[SHOWN:]:
             untried = sum(not a.steps for a in more)
             lines.append(f"and {len(more)} more" + f", of which {untried} were not tried" * bool(untried))
+        lines.append(LEGEND)
         shown = ", ".join(a.start.words for a in every[:SHOWN])
         lines += [f"{name}: {meaning}" for name, meaning in MEANINGS.items() if name in shown]
         if self.code:
@@ -299,7 +304,9 @@ def cure(
     seed: int = 0,
     progress: Callable[[str], None] = lambda doing: None,
 ) -> Cure:
-    """Find a start, a learning rate and clipping with which a network leaves the loss of a constant output.
+    """Find a start, a learning rate and clipping with which the training loss comes below 0.9 of that of a constant output.
+
+    Only losses of the training count: whether a network learns more than its examples by heart, held-out data show.
 
     Args:
         model, x, y, loss_fn, optimizer, learning_rate, clip_norm, scheduler, batch_size, batch_axis, name, seed, progress: as for
