@@ -25,7 +25,7 @@ from rhn.utils.wording import counted
 
 
 def environment(device: str) -> str:
-    """Where and with what this run was made."""
+    """Device and versions of this run."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     where = (
         torch.cuda.get_device_name()

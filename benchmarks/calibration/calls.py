@@ -73,7 +73,7 @@ LAYERS = {"nn.RNN": nn.RNN, "nn.LSTM": nn.LSTM, "nn.GRU": nn.GRU}
 
 
 def order(g):
-    """Which of two symbols came first, among noise of 40 frames."""
+    """The first of two symbols, among noise of 40 frames."""
     x = torch.zeros(40, EXAMPLES, 6)
     x.scatter_(2, torch.randint(2, 6, (40, EXAMPLES, 1), generator=g), 1.0)
     symbols = torch.randint(0, 2, (2, EXAMPLES), generator=g)
@@ -114,7 +114,7 @@ def logistic_map(g):
 
 
 def majority(g):
-    """Whether more than half of 51 bits are 1."""
+    """The majority of 51 bits."""
     x = torch.randint(0, 2, (51, EXAMPLES, 1), generator=g).float()
     return 2 * x - 1, (x.mean((0, 2)) > 0.5).long(), "cross-entropy", True
 

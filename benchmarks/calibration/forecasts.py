@@ -72,7 +72,7 @@ class Row:
 
     @property
     def seen(self) -> bool:
-        """Whether it left, and was said to leave."""
+        """True if it left, also if it diverged later."""
         return self.left <= self.steps
 
 

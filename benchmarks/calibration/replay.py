@@ -22,7 +22,7 @@ SGD = ("sgd", "momentum")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training came to; inf: never."""
+    """End of a training, in steps; inf: never."""
 
     left: float
     known: float
@@ -74,7 +74,7 @@ class Recording:
         return float(self.losses[rows, rate].sum() / self.constants[rows].sum())
 
     def leaves(self, rate: int, steps: int) -> bool:
-        """Whether a training of so many steps leaves and does not diverge."""
+        """True if a training of so many steps leaves and does not diverge."""
         found = self.outcomes[rate]
         return found.left <= steps < found.diverged
 

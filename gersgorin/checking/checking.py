@@ -68,8 +68,8 @@ def check(
     """Predict whether a training leaves the loss of a constant output, when, and at which learning rates.
 
     It leaves when the mean loss of 32 steps is below 0.98 of the best constant output's on the same minibatches and stays there for 32
-    more (at once if it is below 0.93). The interval of that step is from disjoint halves of the data; another order of minibatches may
-    differ more.
+    more (at once if it is below 0.93). The interval of that step is from one or two orders of minibatches; others
+    may differ more.
 
     With an optimiser, copies of the model take real steps of it; what was given stays as it was, random states too. Only losses of the
     training count, so examples that are learned by heart are learned.

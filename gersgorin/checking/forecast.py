@@ -8,8 +8,9 @@ Trials are real steps of the real optimiser (`trials.py`), for every optimiser: 
 simulation of `gersgorin.plateau(...).escape`, which takes a quarter of the time (docs/results/2026-11-21-forecast.md).
 
 The first two trials run together: the training itself on one half of the data, and ten times its learning rate on the other half. If
-the training leaves, it is repeated on the other half. If it does not, its escape is forecast from the larger rates, which leave
-earlier. With T the escape time at the learning rate asked, the escape time at f times this rate is
+the training leaves, it is repeated on the other half; on all of the data if it left after two passes through its half, which is
+learned by heart sooner. If it does not leave, its escape is forecast from the larger rates, which leave earlier. With T the escape time
+at the learning rate asked, the escape time at f times this rate is
 
     ln T_f = ln T - p ln f + error                     p about 0.9 for SGD (time x rate is nearly constant), 0.75 for Adam and others
 
@@ -61,7 +62,7 @@ UNDECIDED = 0.08  # probability, and its complement, from which the training is 
 SAFE = 0.98  # probability of a training that was seen to leave
 HALF = 0.7  # the same, if the other half of the data diverges, or stays and there is no time for all of the data
 AFTERWARDS = 1.5  # times its escape that the other half is followed for: a loss may explode then
-SPREAD = 0.2  # least half-width of ln T that two halves of the data give
+SPREAD = 0.2  # least half-width of ln T
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Forecast:
     escape_steps: float
     """From the first step; inf: does not leave within S steps."""
     interval: tuple[float, float]
-    """Of the escape; from trials on disjoint halves of the data."""
+    """Of the escape; from trials on disjoint halves of the data, or on all of it."""
     diverges_at: float
     """Step at which the loss explodes, before or after leaving; inf: not seen."""
     window: tuple[float, float] | None

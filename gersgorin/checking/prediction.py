@@ -84,7 +84,7 @@ class TrainingCheck(Result):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of `escape_steps`, from disjoint halves of the data."""
+        """Of `escape_steps`, see `Forecast`."""
         return self.forecast.interval
 
     @property
@@ -281,7 +281,7 @@ class TrainingCheck(Result):
         mean = f"the mean loss of {window} steps" if window > 1 else "the loss"
         return (
             f"{mean} is below {LEFT:g} of the best constant output's on the same minibatches, and stays there; the interval is from "
-            "disjoint halves of the data, another order of minibatches may differ more"
+            "one or two orders of minibatches, others may differ more"
         )
 
     def _start(self) -> str:

@@ -114,7 +114,7 @@ class CheckOptions(CheckedData, AnyTraining, Training, CheckedNetwork):
     at which learning rates. Without: under SGD, how often networks like it learned, and which changes help.
 
     It leaves when the mean loss of 32 steps is below 0.98 of the best constant output's on the same minibatches and stays there. The
-    interval of that step is from disjoint halves of the data; another order of minibatches may differ more.
+    interval of that step is from one or two orders of minibatches; others may differ more.
 
     examples:
       gersgorin-check --cell dt-rnn --depth 6 --init gaussian:1e-4 --learning-rate 0.1
