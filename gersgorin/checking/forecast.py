@@ -60,7 +60,7 @@ THIRD = 1.3  # steps of the third trial, relative to the budget
 SLOWEST = 1e-6  # factor of the least learning rate that is tried after a divergence
 UNDECIDED = 0.08  # probability, and its complement, from which the training is run
 SAFE = 0.98  # probability of a training that was seen to leave
-HALF = 0.7  # the same, if the other half of the data diverges, or stays and there is no time for all of the data
+HALF = 0.7  # the same, if one half leaves and there is no time to see that all of the data does, or if the other half diverges
 AFTERWARDS = 1.5  # times its escape that the other half is followed for: a loss may explode then
 SPREAD = 0.2  # least half-width of ln T
 
@@ -224,7 +224,7 @@ def _after_repeats(course: _Course, left: float) -> _Answer:
     """The training leaves after two passes through a half of the data: repeat it on all of it."""
     whole = course.more("the training on all of the data", [1.0], (None,), course.steps, after=AFTERWARDS)
     if whole.timed_out and whole.steps[0] < AFTERWARDS * left:
-        return _Answer(left, (left * math.exp(-SPREAD), left * math.exp(SPREAD)), SAFE)
+        return _Answer(left, (left * math.exp(-SPREAD), math.inf), HALF)
     return _read(course, [whole])
 
 

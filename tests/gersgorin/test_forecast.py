@@ -9,9 +9,9 @@ from torch import nn
 
 from gersgorin.checking import forecast as module
 from gersgorin.checking import trials as trials_module
-from gersgorin.checking.forecast import EXPONENT, Belief, Evidence, _still_there, forecast
+from gersgorin.checking.forecast import EXPONENT, Belief, Evidence, _still_there, decide, forecast
 from gersgorin.checking.loop import TrainingLoop
-from gersgorin.checking.trials import run_trials
+from gersgorin.checking.trials import Trials, run_trials
 
 
 class Clock:
@@ -183,3 +183,17 @@ def test_trials_that_stay_at_larger_rates_make_an_escape_unlikely():
     own = Evidence(1, 150, math.inf)
     chances = [Belief(EXPONENT["sgd"], [own, Evidence(f, 150, math.inf)]).probability(1000) for f in (1, 3, 10)]
     assert chances[0] > chances[1] > chances[2]
+
+
+def test_an_escape_by_heart_without_time_for_all_of_the_data_is_open():
+    def run(doing, factors, parts, steps, **options):
+        whole = parts == (None,)
+        curves = np.ones((20 if whole else 50, len(factors)))
+        left = np.full(len(factors), np.inf if whole else 50.0)
+        return Trials(
+            np.array(factors), tuple(parts), curves, curves, left, np.full(len(factors), np.inf), 1.0, 1.0, whole
+        )
+
+    found = decide(run, (0, 1), 1000, EXPONENT["adaptive"], 1e-3, epoch=10)
+    assert found.cut and found.probability < 0.9 and found.interval[1] == math.inf
+    assert decide(run, (0, 1), 1000, EXPONENT["adaptive"], 1e-3, epoch=100).probability > 0.9
