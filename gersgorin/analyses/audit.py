@@ -177,7 +177,7 @@ def of_map(map_: SequenceMap, *, seed: int = 0, progress: Progress = silent) -> 
         **{key: np.array([row[key] for row in rows]) for key in rows[0]},
         rates=rates,
         findings=np.array([*findings, *_slow(rates)], dtype=str),
-        title=map_.label.title,
+        title=map_.label.heading,
         about=map_.label.about,
         unit=map_.label.time_unit,
     )

@@ -292,7 +292,7 @@ def of_objective(objective: Objective, *, progress: Progress = silent) -> Credit
         path_lengths=path_lengths([*run.cells.values()], T),
         unit=objective.label.time_unit,
         loss_unit=objective.loss.unit,
-        title=objective.label.title,
+        title=objective.label.heading,
         about=objective.label.about,
     )
 

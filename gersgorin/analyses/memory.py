@@ -102,12 +102,14 @@ class Memory(Result, kind="memory"):
         if not self.influence.any():
             return "No output depends on any input."
         half = (
-            f"halves within {self.half_life:.3g}" if np.isfinite(self.half_life) else f"does not halve within {T - 1}"
+            f"halves within {_steps(self.half_life)}"
+            if np.isfinite(self.half_life)
+            else f"does not halve within {_steps(T - 1)}"
         )
         beyond = min(10, T - 2)
         said = (
-            f"The influence of an input {half} steps; its effective length is {self.effective_length:.3g} of {T} steps; "
-            f"{100 * self.share_beyond(beyond):.3g} % of it, in squares, is from more than {beyond} steps back."
+            f"The influence of an input {half}; its effective length is {self.effective_length:.3g} of {T} steps; "
+            f"{100 * self.share_beyond(beyond):.3g} % of it, in squares, is from more than {_steps(beyond)} back."
         )
         if self.probes:
             relative = np.divide(self.by_lag_error, self.by_lag, out=np.zeros(T), where=self.by_lag > 0).max()
@@ -134,6 +136,15 @@ class Memory(Result, kind="memory"):
     def plot(self, ax: Axes | None = None) -> Axes:
         """Influence by lag; without axes a figure with the heat map of all pairs beside it, its first axes."""
         return draw_memory(self).axes[0] if ax is None else plot_by_lag(self, ax)
+
+
+def _steps(lag: float) -> str:
+    """
+    >>> _steps(0.9996), _steps(2.5)
+    ('1 step', '2.5 steps')
+    """
+    words = f"{lag:.3g}"
+    return f"{words} step{'s' * (words != '1')}"
 
 
 @panel(5.2, 4, TITLE)
@@ -253,7 +264,7 @@ def of_map(map_: SequenceMap, *, probes: int | None = None, seed: int = 0, progr
         influence=influence,
         error=error,
         probes=probes,
-        title=map_.label.title,
+        title=map_.label.heading,
         about=map_.label.about,
         unit=map_.label.time_unit,
     )

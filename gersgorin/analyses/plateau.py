@@ -297,7 +297,7 @@ def of_objective(objective: Objective, *, progress: Progress = silent) -> Platea
         sequences=objective.mask.shape[1],
         output_bias=objective.output_bias is not None,
         objective=objective,
-        title=objective.label.title,
+        title=objective.label.heading,
         about=objective.label.about,
     )
 

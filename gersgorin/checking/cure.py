@@ -188,7 +188,7 @@ class Cure(Result):
 
     @property
     def changes(self) -> list[str]:
-        """The changes in words."""
+        """The changes in words; `summary` says what each start is."""
         return self._words(self.chosen)
 
     def _words(self, a: Attempt) -> list[str]:
@@ -200,8 +200,8 @@ class Cure(Result):
         return words
 
     def table(self) -> list[dict]:
-        """One row an attempt: start, learning rate, clipping, steps of its trial, outcome, relative loss, step of leaving and of
-        divergence."""
+        """One row an attempt, for `pandas.DataFrame`: start, learning rate, clipping, steps of its trial, outcome, relative loss, step
+        of leaving and of divergence; `summary` prints the best of them."""
         rate, every = self.loop.learning_rate, self.attempts
         return rows_of(
             start=[a.start.words for a in every],

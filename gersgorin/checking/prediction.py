@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from gersgorin.checking.explanation import Explanation, reason
 from gersgorin.checking.trials import WINDOW
-from gersgorin.checking.verdict import lines_of_gains
+from gersgorin.checking.verdict import RATES_ARE, lines_of_gains
 from gersgorin.plotting.figure import ink, panel
 from rhn.plotting.figures import BLUE, GREEN, GREY, RED
 from rhn.training.curves import LEFT
@@ -268,10 +268,10 @@ class TrainingCheck(Result):
             rows["left out"] = "; ".join(self.left_out)
         if self.order is not None and math.isfinite(self.order):
             rows["order"] = (
-                f"{round(self.order, 1) + 0:g}: gradients fall as the weights' scale to this power; 0 leaves fastest"
+                f"{round(self.order, 1) + 0:g}: from weights of half the size it learns {2**self.order:.2g} times as slowly at first"
             )
         if self.rates:
-            rows["rates"] = ", ".join(f"{name} {rate:.1e}" for name, rate in self.rates.items())
+            rows["rates"] = f"{RATES_ARE}: {', '.join(f'{name} {rate:.1e}' for name, rate in self.rates.items())}"
         table = [f"{name:<{VALUES}}{words}" for name, words in rows.items()]
         return "\n".join([*self.sentences, "", *table, *lines_of_gains(self.cells)])
 
@@ -386,13 +386,14 @@ def _span(trials: list[dict]) -> str:
 
 
 def _trial(row: dict) -> str:
-    """A trial and its end: "learning rate 0.001     leaves at step 36"."""
+    """A trial and its end: "learning rate 0.001     leaves at step 36 of 90"."""
     ends = [
         f"{verb} at step {row[key]:,.0f}"
         for key, verb in (("left", "leaves"), ("diverged", "explodes"))
         if row[key] < math.inf
     ]
     end = ", ".join(ends) or f"neither in {_counted(row['steps'])}"
+    end += f" of {row['steps']:,}" * (len(ends) == 1 and row["diverged"] == math.inf)
     return f"learning rate {row['learning_rate']:<10.3g} {end if row['steps'] else 'not tried'}"
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gersgorin.checking.gains import Gains
 
 MOST = 10**9  # batches or epochs
+RATES_ARE = "gradient / weights on the plateau"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +154,7 @@ class Check(Result):
             "order": _order(self.order) + (f", recurrent weights of {scale:.3g}" if scale else ""),
             "leaves after": leaves(o).removeprefix("leaves after "),
             "probability": "not known" if o.probability is None else _probability(o),
-            "rates": ", ".join(f"{name} {rate:.1e}" for name, rate in self.rates.items()),
+            "rates": f"{RATES_ARE}: {', '.join(f'{name} {rate:.1e}' for name, rate in self.rates.items())}",
         }
         lines = [self.verdict, "", *(f"{name:<15}{words}" for name, words in rows.items()), *lines_of_gains(self.cells)]
         if self.suggestions:
