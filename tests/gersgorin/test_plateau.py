@@ -197,7 +197,9 @@ def test_the_command_takes_a_new_cell_a_checkpoint_and_a_module_with_their_loss(
     found = answer(capsys, "plateau", "--checkpoint", "model.safetensors", "--input", "x.npy")
     assert found["rates"] == pytest.approx(plateau(new, piece).rates) and found["sequences"] == 2
     fresh = answer(capsys, "plateau", "--cell", "rhn", "--depth", "2", "--hidden-size", "8", "--input", "x.npy")
-    assert fresh["loss_unit"].startswith("squared error") and fresh["title"] == "rhn, depth 2, 8 units on sequence x.npy"
+    assert (
+        fresh["loss_unit"].startswith("squared error") and fresh["title"] == "rhn, depth 2, 8 units on sequence x.npy"
+    )
     assert fresh["about"] == "uniform:0.04, transform bias -2, seed 0; x.npy, 2 sequences of 12 steps, 5 numbers each"
     credits = answer(capsys, "credit", "--checkpoint", "model.safetensors", "--input", "x.npy")
     assert credits["lag_share"] == pytest.approx(credit(new, piece[:-1], piece[1:]).lag_share.tolist())
