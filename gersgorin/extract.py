@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gersgorin._validate import check_weights, real_tensor
 from gersgorin.cache import from_cache, has_cache
 from gersgorin.own_loop import OwnLoop, followed, watched_calls
-from gersgorin.parts import TORCH_CELLS, is_scan, recurrent_cells, state_layers
+from gersgorin.parts import TORCH_CELLS, compute_in_full, is_scan, recurrent_cells, state_layers
 from gersgorin.run import Run
 from gersgorin.scan_run import ScanCell, ScanRun
 from rhn.cells import Cell, layer_from_torch, name_of_cell, stack_from_torch
@@ -73,9 +73,7 @@ class Watched:
                 self.module = copy.deepcopy(self._original).double().eval()
         except Exception as error:  # from torch or a user's module
             raise InvalidInputError(f"{type(module).__name__} cannot be copied: {error}") from error
-        for part in self.module.modules():
-            if getattr(part, "precision", "float32") != "float32":
-                part.precision = "float32"
+        compute_in_full(self.module)
         place, self._layer = (0, None) if layer is None else places[layer - 1]
         part = part_of(self.module, submodule)
         self._cell = (recurrent_cells(part) or ([_with_step(part)] if hand_written else state_layers(part)))[place]

@@ -46,6 +46,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import check_weights, real_tensor, with_gradients
 from gersgorin.extract import cell_title, recurrent_cells
+from gersgorin.parts import compute_in_full
 from gersgorin.run import Label
 from rhn.errors import USERS_FAULT, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
@@ -445,11 +446,7 @@ def _prepared(model: nn.Module, second_derivatives: bool) -> nn.Module:
     except Exception as error:  # any error of torch or of a user's module, such as one that keeps a tensor with a graph
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InvalidInputError(f"{type(model).__name__} cannot be copied: {reason}") from error
-    for module in copied.modules():
-        if getattr(module, "precision", "float32") != "float32":
-            module.precision = "float32"
-        if second_derivatives and hasattr(module, "kernel"):
-            module.kernel = "reference"
+    compute_in_full(copied, reference=second_derivatives)
     return copied.double().eval()
 
 

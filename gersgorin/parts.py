@@ -4,6 +4,7 @@ from torch import nn
 
 from gersgorin.cache import has_cache
 from rhn.cells import Cell
+from rhn.models import LanguageModel, PolyphonicModel
 
 TORCH_CELLS = (nn.RNNBase, nn.RNNCellBase)
 
@@ -27,3 +28,15 @@ def state_layers(module: nn.Module) -> list[nn.Module]:
     """The scans and the layers with a known decoding cache in a module, in the order of `modules()`; the innermost of nested ones."""
     found = [part for part in module.modules() if is_scan(part) or has_cache(part)]
     return [part for part in found if not any(inner in found for inner in part.modules() if inner is not part)]
+
+
+def compute_in_full(module: nn.Module, *, reference: bool = False) -> None:
+    """Take reduced precision from our own cells and models in a module, a copy.
+
+    reference: run our cells by their equations, not by kernels, so that derivatives can be batched and have derivatives themselves.
+    """
+    for part in module.modules():
+        if isinstance(part, Cell | LanguageModel | PolyphonicModel):
+            part.precision = "float32"
+        if reference and isinstance(part, Cell):
+            part.kernel = "reference"

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import check_weights, real_tensor, with_gradients
 from gersgorin.jacobian import name_of
+from gersgorin.parts import compute_in_full
 from gersgorin.run import Label
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 from rhn.utils.wording import first_line
@@ -203,9 +204,7 @@ def _copy(module, dtype: torch.dtype | None):
     except Exception as error:  # from torch or a user's module
         raise InvalidInputError(f"{type(module).__name__} cannot be copied: {first_line(error)}") from error
     module.requires_grad_(False)
-    for part in module.modules():
-        if getattr(part, "precision", "float32") != "float32":
-            part.precision = "float32"
+    compute_in_full(module, reference=True)  # three times as fast for many derivatives
     return module.to(dtype) if dtype else module
 
 

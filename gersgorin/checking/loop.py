@@ -101,7 +101,7 @@ class TrainingLoop:
             raise InvalidInputError(f"{type(model).__name__} has weights of no size yet: run it once before")
         check_weights(model)
         self.loss_fn = _loss(loss_fn)
-        self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
+        self.clip_norm = None if clip_norm is None else above_zero("clip_norm", clip_norm)
         optimizer = _optimizer(model, optimizer, learning_rate, scheduler is not None)
         self.rates = _rates(optimizer, scheduler is not None)
         self.model, self.optimizer, self.scheduler = _copied(model, optimizer, _scheduler(scheduler, optimizer))
@@ -499,7 +499,7 @@ def _loss(loss_fn: Any) -> Callable[[Any, Tensor], Tensor]:
     return LOSSES[loss_fn]
 
 
-def positive(name: str, value: Any) -> float:
+def above_zero(name: str, value: Any) -> float:
     """A finite number above 0. Raises InvalidInputError."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise InvalidInputError(f"{name} is {value!r}, expected a number above 0")
@@ -508,7 +508,7 @@ def positive(name: str, value: Any) -> float:
 
 def check_limits(steps: Any, seconds: Any, seed: Any) -> None:
     """Raise InvalidInputError unless these are a length of a training, a time limit and a seed."""
-    positive("seconds", seconds)
+    above_zero("seconds", seconds)
     check_seed(seed)
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MOST_STEPS:
         raise InvalidInputError(f"steps is {steps!r}, expected a whole number of at least 1")
@@ -531,7 +531,7 @@ def _optimizer(model: nn.Module, optimizer: Any, learning_rate: float | None, sc
         if learning_rate is None:
             kind = OPTIMIZERS[optimizer.lower()].__name__
             raise InvalidInputError(f"{kind} by its name has no learning rate: add learning_rate=1e-3, or a better one")
-        return OPTIMIZERS[optimizer.lower()](model.parameters(), lr=positive("learning_rate", learning_rate))
+        return OPTIMIZERS[optimizer.lower()](model.parameters(), lr=above_zero("learning_rate", learning_rate))
     if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
         raise InvalidInputError(
             f"optimizer is the class {optimizer.__name__}, expected an instance: "

@@ -8,7 +8,9 @@ from scipy.optimize import minimize
 from tables import for_each
 from torch import nn
 
+from gersgorin.extract import Watched
 from gersgorin.objective import CLIP, Objective
+from gersgorin.sequence_map import SequenceMap
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 
@@ -202,3 +204,23 @@ def test_a_model_that_keeps_a_graph_is_refused_in_a_sentence():
     model.kept = model(frames)
     with pytest.raises(InvalidInputError, match="PolyphonicModel cannot be copied"):
         Objective(model, frames)
+
+
+class Named(Own):
+    """A user's network whose attributes have the names of ours."""
+
+    def __init__(self):
+        super().__init__()
+        self.precision, self.kernel = 16, 3
+
+    def forward(self, x):
+        return super().forward(x.round(decimals=self.precision).roll(self.kernel, 0))
+
+
+def test_attributes_of_a_users_module_that_are_named_like_ours_stay():
+    torch.manual_seed(0)
+    model, x = Named(), frames(6, 2, 3)
+    objective = Objective(model, x, "bernoulli")
+    torch.testing.assert_close(objective.with_second_derivatives().mean_loss(), objective.mean_loss())
+    for found in (SequenceMap(model, x[:, :1]), Watched(model)):
+        assert (found.module.precision, found.module.kernel) == (16, 3)

@@ -76,7 +76,7 @@ def test_figures_say_what_the_model_was_built_with_and_what_it_reads():
     for figure in (found.plot().get_figure(root=True), draw_credit({"now": found.credit})):
         assert built in " ".join(figure.get_suptitle().split())
     title = plot_credit(found.credit).figure.get_suptitle()
-    assert title.startswith("2 x rhn, depth 3, 6 units, credit") and built in title
+    assert title.startswith("2 x rhn, depth 3, 6 units on chorale bwv269, credit") and built in title
     assert analyze(from_torch(nn.LSTM(m, 5)), frames(T)).spectra.about == ""  # its weights are torch's
 
 
