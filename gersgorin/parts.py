@@ -33,10 +33,11 @@ def state_layers(module: nn.Module) -> list[nn.Module]:
 def compute_in_full(module: nn.Module, *, reference: bool = False) -> None:
     """Take reduced precision from our own cells and models in a module, a copy.
 
-    reference: run our cells by their equations, not by kernels, so that derivatives can be batched and have derivatives themselves.
+    reference: run our cells by their equations, not by kernels, so that derivatives can be batched and have derivatives themselves;
+    those of a subclass with another `forward` stay.
     """
     for part in module.modules():
         if isinstance(part, Cell | LanguageModel | PolyphonicModel):
             part.precision = "float32"
-        if reference and isinstance(part, Cell):
+        if reference and isinstance(part, Cell) and type(part).forward is Cell.forward:
             part.kernel = "reference"

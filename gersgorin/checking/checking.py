@@ -168,7 +168,7 @@ def _check_training(
         optimizer=loop.optimizer_name,
         learning_rate=loop.learning_rate,
         steps=steps,
-        steps_per_epoch=-(-loop.data.count // loop.data.per_step),
+        steps_per_epoch=math.ceil(loop.data.epoch),
         constant_loss=found.trials.constant,
         first_loss=loop.first_loss,
         forecast=found,

@@ -142,7 +142,10 @@ class Cure(Result):
             raise InvalidInputError(
                 "these are not the parameters of a copy of the model: expected found.model.parameters()"
             )
-        return self.loop.copied(self.loop.model, dict(zip(own, theirs, strict=True)), self.chosen.factor)
+        optimizer = self.loop.copied(self.loop.model, dict(zip(own, theirs, strict=True)), self.chosen.factor)
+        for group, rate in zip(optimizer.param_groups, self.loop.rates, strict=True):
+            group["lr"] = _times(rate, self.chosen.factor)
+        return optimizer
 
     @property
     def verdict(self) -> str:
@@ -273,13 +276,14 @@ def _optimizer_lines(loop: TrainingLoop, factor: float) -> list[str]:
     simple = len(optimizer.param_groups) == 1 and trained == len(list(loop.model.parameters()))
     if not simple or getattr(torch.optim, type(optimizer).__name__, None) is not type(optimizer):
         return [
-            "for group in optimizer.param_groups:  # of your own optimiser",
-            f'    group["lr"] *= {factor:.6g}',
+            f"rates = {[_times(rate, factor) for rate in loop.rates]}  # of the groups of your own optimiser",
+            "for group, rate in zip(optimizer.param_groups, rates):",
+            '    group["lr"] = rate',
         ]
     usual = {name: p.default for name, p in inspect.signature(type(optimizer)).parameters.items()}
     group = optimizer.param_groups[0]
     others = {name: value for name, value in group.items() if name in usual and name not in ("params", "lr")}
-    options = {"lr": float(f"{loop.rates[0] * factor:.6g}")} | {n: v for n, v in others.items() if v != usual[n]}
+    options = {"lr": _times(loop.rates[0], factor)} | {n: v for n, v in others.items() if v != usual[n]}
     scheduled = "" if loop.scheduler is None else "  # then make the scheduler again, with this optimiser"
     given = ", ".join(f"{name}={value!r}" for name, value in options.items())
     return [f"optimizer = torch.optim.{type(optimizer).__name__}(model.parameters(), {given}){scheduled}"]
@@ -333,20 +337,21 @@ def cure(
     with random_numbers_kept(loop.model), with_gradients():
         chosen, outcome = search.run()
         changed = search.model_of(chosen.start)
+    attempts = search.attempts | {chosen.plan: max(chosen, search.attempts[chosen.plan], key=lambda a: a.steps)}
     return Cure(
         title=name or type(model).__name__,
         model=changed,
-        learning_rate=loop.learning_rate * chosen.factor,
+        learning_rate=_times(loop.learning_rate, chosen.factor),
         clip_norm=chosen.clip_norm,
         code=code_of(loop, chosen) if chosen.plan != search.given.plan else "",
         outcome=outcome,
         attempts=tuple(
             sorted(
-                search.attempts.values(),
+                attempts.values(),
                 key=lambda a: (a.plan != chosen.plan, not a.leaves, a.loss if a.steps else math.inf),
             )
         ),
-        given=search.attempts[search.given.plan],
+        given=attempts[search.given.plan],
         chosen=chosen,
         fastest=search.fastest or chosen,
         confirmed=search.confirmed,
@@ -565,6 +570,11 @@ def _best(attempts: list[Attempt]) -> list[Attempt]:
 def _simplicity(a: Attempt) -> int:
     """0: learning rate and clipping only, 1: the output bias too, 2: other weights."""
     return 0 if not a.start.code else 1 if a.start.words == OUTPUT_BIAS else 2
+
+
+def _times(rate: float, factor: float) -> float:
+    """A learning rate multiplied by a factor, to six digits."""
+    return rate if factor == 1 else float(f"{rate * factor:.6g}")
 
 
 def _share(steps: int, whole: int) -> str:

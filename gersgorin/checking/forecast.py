@@ -17,7 +17,8 @@ at the learning rate asked, the escape time at f times this rate is
 T and p are estimated together by Bayes' rule on a grid: ln T has a flat prior, with a share `NEVER` that never leaves; p and the error
 are normal. If the result is not clear, or the halves disagree, the training is run on all of the data, until all trials together have
 taken as many steps as the training has: some escapes cannot be seen earlier. If there is no time for so many, the first two trials are
-longer, and one at about three times the learning rate comes before. What a trial contributes:
+longer, and one at about three times the learning rate comes before. A training whose learning rate changes is followed to its end.
+What a trial contributes:
 
     it left                                  a normal density of ln T_f
     it stays                                 the probability that T_f is larger than its steps
@@ -61,6 +62,7 @@ SLOWEST = 1e-6  # factor of the least learning rate that is tried after a diverg
 UNDECIDED = 0.08  # probability, and its complement, from which the training is run
 SAFE = 0.98  # probability of a training that was seen to leave
 HALF = 0.7  # the same, if one half leaves and there is no time to see that all of the data does, or if the other half diverges
+OPEN = 0.5  # probability of a training that was not seen to its end, where nothing else tells
 AFTERWARDS = 1.5  # times its escape that the other half is followed for: a loss may explode then
 SPREAD = 0.2  # least half-width of ln T
 
@@ -106,8 +108,16 @@ def forecast(
 
     halves = (0, 1) if loop.data.count >= 2 * loop.data.per_step else (None, None)
     slow = steps * constant.step_seconds > end - time.monotonic()
-    epoch = loop.data.count / loop.data.per_step
-    return decide(run, halves, steps, exponent_of(loop), loop.learning_rate, slow, epoch)
+    return decide(
+        run,
+        halves,
+        steps,
+        exponent_of(loop),
+        loop.learning_rate,
+        slow=slow,
+        epoch=loop.data.epoch,
+        scheduled=loop.scheduler is not None,
+    )
 
 
 def decide(
@@ -116,8 +126,10 @@ def decide(
     steps: int,
     law: tuple[float, float],
     learning_rate: float,
+    *,
     slow: bool = False,
     epoch: float = math.inf,
+    scheduled: bool = False,
 ) -> Forecast:
     """Choose the trials, one after another, and read them.
 
@@ -129,8 +141,9 @@ def decide(
         learning_rate: of the training.
         slow: there is no time for as many steps as the training has.
         epoch: steps of one pass through all of the data.
+        scheduled: the learning rate changes.
     """
-    course = _Course(run, halves, steps, law, slow, epoch)
+    course = _Course(run, halves, steps, law, slow, epoch, scheduled)
     doing = "the training, and ten times its learning rate"
     first = course.more(doing, [1.0, FASTER], halves, steps, budget=course.budget, until_first=True)
     if first.diverged[0] < math.inf:
@@ -146,7 +159,7 @@ def decide(
         escape_steps=answer.escape if answer.escape <= steps else math.inf,
         interval=answer.interval,
         diverges_at=answer.diverged,
-        window=window_of(learning_rate, joined, answer.escape, law[0], steps),
+        window=window_of(learning_rate, joined, answer.escape, None if scheduled else law[0], steps),
         probability=answer.probability,
         halves_agree=answer.halves_agree,
         cut="the time was up before the trials ended" if any(t.timed_out for t in course.done) else None,
@@ -157,8 +170,9 @@ def decide(
 class _Course:
     """The trials of a forecast, one after another; arguments as in `decide`."""
 
-    def __init__(self, run, halves, steps, law, slow, epoch):
-        self.run, self.halves, self.steps, self.law, self.slow, self.epoch = run, halves, steps, law, slow, epoch
+    def __init__(self, run, halves, steps, law, slow, epoch, scheduled):
+        self.run, self.halves, self.steps, self.law = run, halves, steps, law
+        self.slow, self.epoch, self.scheduled = slow, epoch, scheduled
         self.budget = int(BUDGET[slow] * math.sqrt(max(1.0, steps / 1000)))
         self.done: list[Trials] = []
 
@@ -174,8 +188,14 @@ class _Course:
     def whole(self) -> Trials | None:
         """The training on all of the data, in the steps that are left of its own number; None if these are few."""
         most = self.steps - sum(int(trials.steps.sum()) for trials in self.done)
+        if self.scheduled:  # an early part of it does not tell
+            most = self.steps
         if most < WINDOW:
             return None
+        return self.all_data(most)
+
+    def all_data(self, most: int) -> Trials:
+        """The training on all of the data, at most so many steps of it."""
         return self.more("the training on all of the data", [1.0], (None,), most, after=AFTERWARDS)
 
 
@@ -201,6 +221,11 @@ def _after_divergence(course: _Course, diverged: float, left: float) -> _Answer:
 
 def _after_escape(course: _Course, left: float) -> _Answer:
     """The training leaves on one half of the data: repeat it on the other, and on all of it if they disagree."""
+    if course.halves[0] is None:  # it left on all of the data: only what comes later is open
+        later = course.all_data(course.steps)
+        interval = left * math.exp(-SPREAD), left * math.exp(SPREAD)
+        exploded = float(later.diverged[0])
+        return _Answer(left, interval, SAFE if exploded == math.inf else 1 - SAFE, exploded)
     if course.by_heart(left):
         return _after_repeats(course, left)
     most = max(int(AFTERWARDS * left) + WINDOW, course.budget)
@@ -222,8 +247,8 @@ def _after_escape(course: _Course, left: float) -> _Answer:
 
 def _after_repeats(course: _Course, left: float) -> _Answer:
     """The training leaves after two passes through a half of the data: repeat it on all of it."""
-    whole = course.more("the training on all of the data", [1.0], (None,), course.steps, after=AFTERWARDS)
-    if whole.timed_out and whole.steps[0] < AFTERWARDS * left:
+    whole = course.all_data(course.steps)
+    if whole.timed_out and whole.left[0] == math.inf and whole.steps[0] < AFTERWARDS * left:
         return _Answer(left, (left * math.exp(-SPREAD), math.inf), HALF)
     return _read(course, [whole])
 
@@ -234,6 +259,8 @@ def _undecided(course: _Course) -> _Answer:
     def unclear() -> bool:
         return Belief(course.law, evidence(course.done)).unclear(course.steps, UNDECIDED)
 
+    if course.scheduled:
+        return _read(course, [course.all_data(course.steps)])
     if course.slow and unclear():
         most = int(THIRD * course.budget)
         course.more("three times its learning rate", [FASTER**0.5], course.halves[:1], most)
@@ -245,11 +272,17 @@ def _undecided(course: _Course) -> _Answer:
 def _read(course: _Course, trials: Sequence[Trials], halves_agree: bool = True) -> _Answer:
     """What the last trial saw if it is the training on all of the data, else what all trials make probable."""
     last = trials[-1]
-    left, diverged = (float(last.left[0]), float(last.diverged[0])) if last.parts == (None,) else (math.inf, math.inf)
+    whole = last.parts == (None,) and last.factors[0] == 1
+    left, diverged = (float(last.left[0]), float(last.diverged[0])) if whole else (math.inf, math.inf)
     if diverged < math.inf:
         return _Answer(left, (left, left), 1 - SAFE, diverged, halves_agree)
     if left < math.inf:
         return _Answer(left, (left * math.exp(-SPREAD), left * math.exp(SPREAD)), SAFE, diverged, halves_agree)
+    if course.scheduled:  # trials at other learning rates, or shorter ones, do not tell
+        if whole and last.steps[0] >= course.steps:
+            return _Answer(math.inf, (math.inf, math.inf), 1 - SAFE, halves_agree=halves_agree)
+        made = max(int(trials.steps[0]) for trials in course.done if trials.factors[0] == 1)
+        return _Answer(math.inf, (made, math.inf), OPEN, halves_agree=halves_agree)
     belief = Belief(course.law, evidence(trials))
     return _Answer(*belief.escape(course.steps), belief.probability(course.steps), diverged, halves_agree)
 
@@ -368,9 +401,12 @@ class Belief:
 
 
 def window_of(
-    learning_rate: float, trials: Trials, escape: float, exponent: float, steps: int
+    learning_rate: float, trials: Trials, escape: float, exponent: float | None, steps: int
 ) -> tuple[float, float] | None:
-    """Learning rates from the least that leaves within the steps to the largest that was seen to leave, below all that diverge."""
+    """Learning rates from the least that leaves within the steps to the largest that was seen to leave, below all that diverge.
+
+    exponent: p; None: unknown, so that the least one is the least that was seen to leave.
+    """
     bad = trials.factors[np.isfinite(trials.diverged)].min(initial=math.inf)
     good = [f for f, left in zip(trials.factors, trials.left, strict=True) if left < math.inf and f < bad]
     if escape <= steps and bad > 1:
@@ -378,7 +414,7 @@ def window_of(
     if not good:
         return None
     low = min(good)
-    if escape < math.inf and bad > 1:
+    if exponent is not None and escape < math.inf and bad > 1:
         low = min(low, (escape / steps) ** (1 / exponent))
     return learning_rate * float(low), learning_rate * float(max(good))
 

@@ -47,6 +47,8 @@ LOSSES = {
 TORCHS = {"mse": "MSELoss", "cross-entropy": "CrossEntropyLoss", "bernoulli": "BCEWithLogitsLoss"}
 BATCH_SIZE = 32
 MOST_STEPS = 10**9  # of a training
+CYCLED = ("momentum", "betas")  # of a group, which a scheduler may change beside the learning rate
+FEW_BATCHES, SEVERAL = 8, 32  # of a DataLoader: if an epoch has fewer, those of several epochs are read, if they differ
 MOST_BYTES = 2**29  # of the batches of a DataLoader in memory
 MOST_BATCHES = 4_000  # of a DataLoader
 SEARCH_STEPS = 200  # of the search for the best constant output
@@ -105,6 +107,7 @@ class TrainingLoop:
         optimizer = _optimizer(model, optimizer, learning_rate, scheduler is not None)
         self.rates = _rates(optimizer, scheduler is not None)
         self.model, self.optimizer, self.scheduler = _copied(model, optimizer, _scheduler(scheduler, optimizer))
+        self._stepped, self._scheduled = copy.deepcopy(self.scheduler), []
         with random_numbers_kept(model), with_gradients():
             like = next(self.model.parameters())
             given = (
@@ -134,23 +137,26 @@ class TrainingLoop:
             group["lr"] = rate * factor
         return fresh
 
-    def schedule(self, steps: int) -> list[list[float]] | None:
-        """Learning rates of the groups before each step, relative to those of the trials; None for constant ones."""
-        if self.scheduler is None:
-            return None
-        scheduler = copy.deepcopy(self.scheduler)
-        optimizer = scheduler.optimizer
-        rows = []
+    def schedule(self, steps: int) -> list[list[dict[str, Any]]]:
+        """What the scheduler sets in each group before each of so many steps; learning rates are relative to those of the trials.
+
+        Raises InvalidInputError if the scheduler fails.
+        """
+        optimizer, rows = self._stepped.optimizer, self._scheduled
         with warnings.catch_warnings(action="ignore"):  # the scheduler is stepped without its optimiser
-            for step in range(steps):
-                rows.append(
-                    [float(group["lr"]) / lr for group, lr in zip(optimizer.param_groups, self.rates, strict=True)]
-                )
-                try:
-                    scheduler.step()
-                except USERS_FAULT as error:
-                    raise InvalidInputError(f"the scheduler fails at step {step + 1}: {first_line(error)}") from error
-        return rows
+            while len(rows) < steps:
+                if rows:
+                    try:
+                        self._stepped.step()
+                    except USERS_FAULT as error:
+                        raise InvalidInputError(
+                            f"the scheduler fails at step {len(rows)}: {first_line(error)}"
+                        ) from error
+                rows.append([])
+                for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
+                    cycled = {name: group[name] for name in CYCLED if name in group}
+                    rows[-1].append({"lr": float(group["lr"]) / rate} | cycled)
+        return rows[:steps]
 
     @with_gradients()
     def constant_output(self, batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, float]:
@@ -280,19 +286,30 @@ class Examples:
             )
         self.per_step = min(batch_size, self.count)
 
+    @property
+    def epoch(self) -> float:
+        """Steps of one pass through the data."""
+        return self.count / self.per_step
+
     def take(self, units: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and targets of some examples (B,)."""
         units = units.to(self.x.device)
         return self.x.index_select(self.axis, units), self.y.index_select(self.y_axis, units)
 
     def probe(self) -> tuple[Tensor, Tensor]:
-        """The first examples, as many as a usual minibatch has."""
-        return self.take(torch.arange(min(BATCH_SIZE, self.count)))
+        """Examples drawn at random, as many as a usual minibatch has."""
+        return self.take(_drawn(self.count, 1)[:BATCH_SIZE])
 
     def minibatches(self, most: int) -> list[tuple[Tensor, Tensor]]:
-        """The first minibatches, in order."""
-        starts = range(0, self.count - self.per_step + 1, self.per_step)
-        return [self.take(torch.arange(k, k + self.per_step)) for k in starts[:most]]
+        """Minibatches drawn at random, at most so many; together they hold each example as often as any other, or nearly so."""
+        passes = self.per_step // math.gcd(self.count, self.per_step)  # until both end together
+        number = min(most, self.count * passes // self.per_step)
+        order = _drawn(self.count, -(-number * self.per_step // self.count))
+        return [self.take(some) for some in order.split(self.per_step)[:number]]
+
+    def everything(self) -> tuple[Tensor, Tensor]:
+        """All examples, in their own order."""
+        return self.take(torch.arange(self.count))
 
 
 class Batches:
@@ -303,20 +320,18 @@ class Batches:
     def __init__(self, loader: Iterable, like: Tensor, seconds: float):
         if isinstance(loader, Tensor | np.ndarray) or not isinstance(loader, Iterable):
             raise InvalidInputError("y is missing: expected targets beside x, or as x a DataLoader of pairs (x, y)")
-        kept: list[tuple[Tensor, Tensor]] = []
-        size, end = 0, time.monotonic() + seconds
+        end = time.monotonic() + seconds
         with _generators_kept(loader):
-            for pair in islice(_read(loader), MOST_BATCHES):
-                if not isinstance(pair, tuple | list) or len(pair) != 2:
-                    raise InvalidInputError("the DataLoader gives no pairs: expected (x, y) of each batch")
-                x, y = _numbers("x", pair[0], like), _numbers("y", pair[1], like)
-                kept.append((x, y))
-                size += x.nbytes + y.nbytes
-                if size > MOST_BYTES or time.monotonic() > end:
+            self.kept = list(_pairs(loader, like, end))
+            self.epoch = len(self.kept)
+            if not self.kept:
+                raise DataError("the DataLoader is empty: expected at least one batch")
+            while self.epoch < FEW_BATCHES and len(self.kept) < SEVERAL and time.monotonic() < end:
+                again = list(_pairs(loader, like, end))
+                if len(again) < self.epoch or all(map(_same, again, self.kept)):
                     break
-        if not kept:
-            raise DataError("the DataLoader is empty: expected at least one batch")
-        self.kept, self.count = kept, len(kept)
+                self.kept += again
+        self.count = len(self.kept)
 
     def take(self, units: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and targets of one batch."""
@@ -327,8 +342,31 @@ class Batches:
         return self.kept[0]
 
     def minibatches(self, most: int) -> list[tuple[Tensor, Tensor]]:
-        """The first batches."""
-        return self.kept[:most]
+        """Batches drawn at random, at most so many."""
+        return [self.kept[k] for k in _drawn(self.count, 1)[:most].tolist()]
+
+
+def _drawn(count: int, times: int) -> Tensor:
+    """All numbers below `count` in random order, so many times; the same at each call."""
+    g = torch.Generator().manual_seed(0)
+    return torch.cat([torch.randperm(count, generator=g) for _ in range(times)])
+
+
+def _pairs(loader: Iterable, like: Tensor, end: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of one epoch, as far as there are time and memory. Raises InvalidInputError for what are no pairs."""
+    size = 0
+    for pair in islice(_read(loader), MOST_BATCHES):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise InvalidInputError("the DataLoader gives no pairs: expected (x, y) of each batch")
+        x, y = _numbers("x", pair[0], like), _numbers("y", pair[1], like)
+        yield x, y
+        size += x.nbytes + y.nbytes
+        if size > MOST_BYTES or time.monotonic() > end:
+            return
+
+
+def _same(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
+    return all(map(torch.equal, a, b))
 
 
 def output_of(output: Any) -> Tensor:

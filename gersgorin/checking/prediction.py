@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from gersgorin.checking.explanation import Explanation, reason
 from gersgorin.checking.trials import WINDOW
-from gersgorin.checking.verdict import RATES_ARE, lines_of_gains
+from gersgorin.checking.verdict import lines_of_gains, rates_in_words
 from gersgorin.plotting.figure import ink, panel
 from rhn.plotting.figures import BLUE, GREEN, GREY, RED
 from rhn.training.curves import LEFT
@@ -154,6 +154,8 @@ class TrainingCheck(Result):
         """Why the training does not leave, as far as it was measured, in a sentence or two; None if it leaves."""
         if self.outcome == "leaves":
             return None
+        if self.steps < WINDOW and self.outcome == "stays":
+            return f"The training is too short to say: {self._steps}."
         measured = Explanation(self.order, self.rates, self.cells, self.left_out)
         return reason(self.outcome, self.table(), self.learning_rate, self.window, measured, self.frames)
 
@@ -172,9 +174,10 @@ class TrainingCheck(Result):
         start = f"Under {self.optimizer} at a learning rate of {self.learning_rate:.4g},"
         if not self.tried:
             return f"{start} it is not known if {self.name} leaves {CONSTANT} within its {n}: the time was up before the first."
+        whole = f"for all of its {n}" if self.steps > 1 else "in its only step"
         words = {
             "leaves": f"leaves {CONSTANT} within its {n} (probability {p})",
-            "stays": f"stays at {CONSTANT} for all of its {n} (probability of leaving {p})",
+            "stays": f"stays at {CONSTANT} {whole} (probability of leaving {p})",
             "explodes": f"explodes before it leaves {CONSTANT}, within its {n} (probability of leaving {p})",
             "leaves, then explodes": f"leaves {CONSTANT}, then explodes within its {n} (probability of no explosion {p})",
             "may leave": f"may leave {CONSTANT} within its {n}, or not (probability of leaving {p})",
@@ -203,7 +206,8 @@ class TrainingCheck(Result):
         """The time of the escape with its interval."""
         low, high = map(self._in_steps, self.interval)
         if math.isinf(self.escape_steps):
-            return "no escape is in sight" + f" (at the earliest after about {low} steps)" * (low != high)
+            later = self.interval[0] > self.steps or self.outcome == "may leave"
+            return "no escape is in sight" + f" (at the earliest after about {low} steps)" * (low != high and later)
         between = "" if low == high else f" ({self._interval()})"
         verb = "leaves" if self.outcome.startswith("leaves") else "would leave"
         return f"it {verb} after about {self._in_steps(self.escape_steps)} steps{between}"
@@ -233,8 +237,9 @@ class TrainingCheck(Result):
             then = "higher ones were not tried"
         if self.window is not None:
             low, high = (f"{rate:.3g}" for rate in self.window)
-            several = f"Learning rates from {low} to {high} are forecast to leave"
-            one = f"Of the learning rates only {low} is forecast to leave"
+            sure = self.outcome != "may leave"
+            several = f"Learning rates from {low} to {high} {'are forecast to' if sure else 'may'} leave"
+            one = f"A learning rate of {low} {'is forecast to' if sure else 'may'} leave"
             return f"{several if low != high else one} within {self._steps}; {then}."
         if len(rates) < 2:
             return f"No {'other ' * len(rates)}learning rate was tried."
@@ -271,7 +276,7 @@ class TrainingCheck(Result):
                 f"{round(self.order, 1) + 0:g}: from weights of half the size it learns {2**self.order:.2g} times as slowly at first"
             )
         if self.rates:
-            rows["rates"] = f"{RATES_ARE}: {', '.join(f'{name} {rate:.1e}' for name, rate in self.rates.items())}"
+            rows["rates"] = rates_in_words(self.rates)
         table = [f"{name:<{VALUES}}{words}" for name, words in rows.items()]
         return "\n".join([*self.sentences, "", *table, *lines_of_gains(self.cells)])
 

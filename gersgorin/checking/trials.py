@@ -18,6 +18,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,8 @@ CLEARLY = 0.05  # below `LEFT`: a loss that needs no confirmation
 DIVERGED = 10.0  # times the larger of the first loss and the constant's
 WINDOW = 32  # steps of a mean
 ROWS = 1024  # steps for which the curves have room at first
-CONSTANT_BATCHES = 16  # minibatches for which the best constant output is searched
+SCHEDULED = 10_000  # steps for which a scheduler is asked at first
+CONSTANT_BATCHES = 64  # minibatches for which the best constant output is searched, if not for all of the data
 CONSTANT_SIZE = 2**19  # most numbers in their outputs
 CONSTANT_WORK = 5 * 10**8  # most multiplications for these outputs, if they are computed as one large batch
 BACKWARD = 3.0  # time of a step / time of a forward pass
@@ -105,9 +107,10 @@ def run_trials(
     count = len(factors)
     most = np.minimum(np.broadcast_to(np.asarray(steps), (count,)), budget)
     order = _Order(loop, parts, seed)
-    schedule = loop.schedule(int(most.max()))
-    curves = np.full((2, min(int(most.max()), ROWS), count), np.nan)  # grows: the time may be up long before
-    runs = [_Run(after, min(WINDOW, int(most.max()))) for _ in factors]
+    longest = int(most.max())
+    schedule = [] if loop.scheduler is None else loop.schedule(min(longest, SCHEDULED))
+    curves = np.full((2, min(longest, ROWS), count), np.nan)  # grows: the time may be up long before
+    runs = [_Run(after, min(WINDOW, longest)) for _ in factors]
     active = list(range(count))
     step = used = 0
     stepping = 0.0  # seconds
@@ -116,8 +119,10 @@ def run_trials(
         torch.manual_seed(seed)
         copies = _Copies(loop, factors)
         while active and used < budget and time.monotonic() + HEADROOM * last < end:
-            if schedule is not None:
-                copies.scale(schedule[step])
+            if loop.scheduler is not None:
+                if step == len(schedule):
+                    schedule = loop.schedule(min(longest, 2 * step))
+                copies.set(schedule[step])
             if step == curves.shape[1]:
                 curves = np.concatenate([curves, np.full_like(curves, np.nan)], 1)
             losses, constants = curves
@@ -168,9 +173,8 @@ class Constant:
         pairs = pairs[: max(1, CONSTANT_SIZE // size)]
         if isinstance(loop.data, Examples):  # one large batch is faster than many, if its outputs cost little
             work = sum(p.numel() for p in loop.model.parameters()) * math.prod(x.shape[:2])
-            count = loop.data.per_step * int(min(CONSTANT_SIZE // size, CONSTANT_WORK // work))
-            if count > CONSTANT_BATCHES * loop.data.per_step:
-                pairs = [loop.data.take(torch.arange(min(count, loop.data.count)))]
+            if loop.data.count <= loop.data.per_step * min(CONSTANT_SIZE // size, CONSTANT_WORK // work):
+                pairs = [loop.data.everything()]
         self.output, self.loss = loop.constant_output(pairs)
 
     @torch.no_grad()
@@ -262,11 +266,11 @@ class _Copies:
         ]
         self.rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
 
-    def scale(self, relative: Sequence[float]) -> None:
-        """Set the learning rates of all groups relative to those of the trials."""
+    def set(self, scheduled: Sequence[dict[str, Any]]) -> None:
+        """Set what a scheduler changes in each group; its learning rates are relative to those of the trials."""
         for optimizer, rates in zip(self.optimizers, self.rates, strict=True):
-            for group, rate, factor in zip(optimizer.param_groups, rates, relative, strict=True):
-                group["lr"] = rate * factor
+            for group, rate, values in zip(optimizer.param_groups, rates, scheduled, strict=True):
+                group.update(values | {"lr": rate * values["lr"]})
 
     def step(self, xs: list[Tensor], ys: list[Tensor]) -> np.ndarray:
         """One step of every copy; returns the losses before it."""

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from gersgorin.checking.gains import Gains
 
 MOST = 10**9  # batches or epochs
-RATES_ARE = "gradient / weights on the plateau"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +153,7 @@ class Check(Result):
             "order": _order(self.order) + (f", recurrent weights of {scale:.3g}" if scale else ""),
             "leaves after": leaves(o).removeprefix("leaves after "),
             "probability": "not known" if o.probability is None else _probability(o),
-            "rates": f"{RATES_ARE}: {', '.join(f'{name} {rate:.1e}' for name, rate in self.rates.items())}",
+            "rates": rates_in_words(self.rates),
         }
         lines = [self.verdict, "", *(f"{name:<15}{words}" for name, words in rows.items()), *lines_of_gains(self.cells)]
         if self.suggestions:
@@ -254,6 +253,15 @@ def lines_of_gains(cells: "tuple[Gains, ...]") -> list[str]:
         }
         lines += [gains.cell, *(f"  {name:<13}{words}" for name, words in rows.items())]
     return lines
+
+
+def rates_in_words(rates: dict[str, float]) -> str:
+    """
+    >>> rates_in_words({"a": 0.012, "b": math.inf})
+    'gradient / weights on the plateau: a 1.2e-02, b infinite (its weights are 0)'
+    """
+    each = [f"{n} {r:.1e}" if r < math.inf else f"{n} infinite (its weights are 0)" for n, r in rates.items()]
+    return f"gradient / weights on the plateau: {', '.join(each)}"
 
 
 def _row(values) -> str:
