@@ -370,6 +370,8 @@ def test_the_learning_rate_alone_is_the_cure_where_it_is_enough(slow_rate):
     start = f"The learning rate alone is enough: {found.learning_rate:.2g} in place of 1e-05 gives "
     assert found.verdict.startswith(start), found.verdict
     torch.testing.assert_close(found.model.state_dict(), model.state_dict(), rtol=0, atol=0)
+    row = found.table()[0]
+    assert (row["steps"], row["loss"]) == (found.chosen.steps, found.chosen.loss)
     faster = found.fastest.left < found.chosen.left
     assert (" Fastest: " in found.verdict) == (faster and found.fastest.plan != found.chosen.plan)
 
@@ -380,7 +382,8 @@ def test_the_code_makes_the_optimizer_and_gives_the_norm_of_clipping(slow_rate):
     exec(found.code, names)
     (group,) = names["optimizer"].param_groups
     assert type(names["optimizer"]) is torch.optim.AdamW and group["weight_decay"] == 0.02
-    assert group["lr"] == pytest.approx(found.learning_rate, rel=1e-5) and names["clip_norm"] == 1.5
+    (own,) = found.optimizer(found.model.parameters()).param_groups
+    assert group["lr"] == found.learning_rate == own["lr"] and names["clip_norm"] == 1.5
     assert "clip_grad_norm_(model.parameters(), clip_norm)" in found.code
 
 
@@ -391,7 +394,7 @@ def test_an_optimizer_of_several_groups_keeps_them():
     loop = TrainingLoop(model, x, y, "cross-entropy", optimizer)
     names = {"model": model, "optimizer": optimizer}
     exec(cure_module.code_of(loop, cure_module.Attempt(Start("given weights"), 10.0, None)), names)
-    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-4, 1e-3])
+    assert [group["lr"] for group in optimizer.param_groups] == [1e-4, 1e-3]
 
 
 def test_the_names_of_starts_are_explained(slow_rate):

@@ -197,3 +197,75 @@ def test_an_escape_by_heart_without_time_for_all_of_the_data_is_open():
     found = decide(run, (0, 1), 1000, EXPONENT["adaptive"], 1e-3, epoch=10)
     assert found.cut and found.probability < 0.9 and found.interval[1] == math.inf
     assert decide(run, (0, 1), 1000, EXPONENT["adaptive"], 1e-3, epoch=100).probability > 0.9
+
+
+def warmed_up(learning_rate, over, **options):
+    """The saddle with a learning rate that changes, in proportion to `over(step)`."""
+    loop = saddle(learning_rate=learning_rate)
+    model = loop.model
+    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, over)
+    return TrainingLoop(model, loop.data.x, loop.data.y, "mse", optimizer, scheduler=scheduler, batch_axis=0)
+
+
+@pytest.mark.parametrize("over", [lambda step: 0.99**step, lambda step: min(1.0, step / 1000)])
+def test_a_training_whose_rate_changes_is_followed_to_its_end(over):
+    loop = warmed_up(0.01, over)
+    own = escape_from_saddle(loop, steps=2000)
+    found = forecast(loop, steps=2000, seconds=600)
+    assert (own < math.inf) == (over(0) == 0)  # the warm-up leaves, the decay does not
+    assert found.escape_steps == pytest.approx(own, rel=0.1)
+    assert (found.probability > 0.9) == (own < math.inf)
+
+
+def test_without_time_a_training_whose_rate_changes_is_open(monkeypatch):
+    clock = Clock(monkeypatch, 0.01)
+    monkeypatch.setattr(Slow, "clock", clock)
+    x = torch.randn(400, 1, generator=torch.Generator().manual_seed(0))
+    model = Slow(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1000)
+    loop = TrainingLoop(model, x, x, "mse", optimizer, scheduler=scheduler)
+    begun = clock.now
+    found = forecast(loop, steps=3000, seconds=10)
+    assert clock.now - begun <= 10 and found.cut
+    assert (found.probability, found.escape_steps, found.interval[1]) == (0.5, math.inf, math.inf)
+
+
+def answered(rate_of_leaving, seconds=600.0, **options):
+    """A forecast of 305 steps from invented trials on all of the data; rate_of_leaving: factor -> the step at which it leaves."""
+    asked = []
+
+    def run(doing, factors, parts, *, steps, budget=math.inf, until_first=False, after=1.0):
+        asked.append((tuple(factors), tuple(parts)))
+        left = np.array([rate_of_leaving(f) for f in factors])
+        ends = np.minimum(left[1:], min(steps, seconds))
+        ends = np.append(min(steps, seconds, budget - ends.sum()), ends)
+        left[left > ends] = math.inf
+        at = np.arange(int(ends.max()))[:, None]
+        curve = np.where(at < ends, np.where(at < left - 16, 1.0, 0.5), math.nan)
+        return Trials(
+            factors=np.asarray(factors, float),
+            parts=tuple(parts),
+            losses=curve,
+            constants=curve / curve,
+            left=left,
+            diverged=np.full(len(factors), math.inf),
+            constant=1.0,
+            step_seconds=1.0,
+            timed_out=left[0] == math.inf and ends[0] == seconds,
+        )
+
+    return decide(run, (None, None), 305, EXPONENT["sgd"], 0.1, **options), asked
+
+
+def test_a_trial_at_another_rate_is_not_read_as_the_training():
+    found, asked = answered(lambda factor: {1.0: math.inf, 10.0: 45.0}.get(factor, 106.0), slow=True)
+    assert ((10.0**0.5,), (None,)) in asked
+    assert found.escape_steps > 280 and found.probability < 0.95
+
+
+def test_an_escape_on_all_of_the_data_needs_no_second_one():
+    found, asked = answered(lambda factor: 50.0)
+    assert (found.escape_steps, found.probability) == (50, module.SAFE)
+    assert len(asked) == 2  # the second looks for an explosion

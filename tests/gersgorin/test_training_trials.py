@@ -1,6 +1,7 @@
 """Trials of a training are the training itself, at several learning rates, and leave what they were given alone."""
 
 import copy
+import functools
 import random
 
 import numpy as np
@@ -10,8 +11,9 @@ from tables import for_each
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from gersgorin.checking import trials as trials_module
 from gersgorin.checking.loop import TrainingLoop, batch_axis
-from gersgorin.checking.trials import _Copies, run_trials
+from gersgorin.checking.trials import _Copies, _Order, run_trials
 from rhn.errors import DataError, InvalidInputError
 
 
@@ -26,6 +28,15 @@ class Reader(nn.Module):
     def forward(self, x):
         states, _ = self.rnn(x)
         return self.out(states.select(self.axis, -1) if self.last else states)
+
+
+class Always:
+    """A constant output whose loss is never reached."""
+
+    step_seconds, loss = 0.0, 1e-9
+
+    def loss_of(self, x, y):
+        return self.loss
 
 
 def made(seed=0, **options):
@@ -77,7 +88,8 @@ def test_groups_schedules_and_parameters_left_out_are_kept():
         TrainingLoop(model, x, y, "mse", optimizer, scheduler=scheduler)
     optimizer.param_groups[0]["lr"] = scheduler.base_lrs[0] = 0.2
     loop = TrainingLoop(model, x, y, "mse", optimizer, scheduler=scheduler)
-    assert np.allclose(loop.schedule(5), [[1, 1], [1, 1], [0.5, 0.5], [0.5, 0.5], [0.25, 0.25]])
+    rates = [[group["lr"] for group in row] for row in loop.schedule(5)]
+    assert np.allclose(rates, [[1, 1], [1, 1], [0.5, 0.5], [0.5, 0.5], [0.25, 0.25]])
     copies = _Copies(loop, [1.0])
     before = {name: p.clone() for name, p in copies.parameters[0].items()}
     copies.step([x], [y])
@@ -240,7 +252,33 @@ def test_a_warm_up_may_begin_at_a_learning_rate_of_zero():
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / 4))
     loop = TrainingLoop(model, x, y, "mse", optimizer, scheduler=scheduler)
     assert loop.learning_rate == 0.1
-    assert np.allclose(np.ravel(loop.schedule(6)), [0, 0.25, 0.5, 0.75, 1, 1])
+    assert np.allclose([group["lr"] for (group,) in loop.schedule(6)], [0, 0.25, 0.5, 0.75, 1, 1])
+
+
+def test_a_scheduler_may_change_momentum_and_moments_too(monkeypatch):
+    monkeypatch.setattr(trials_module, "SCHEDULED", 4)  # is asked for more steps on the way
+    for kind, options in ((torch.optim.SGD, {"momentum": 0.9}), (torch.optim.AdamW, {})):
+        model, x, y = made()
+        optimizer = kind(model.parameters(), lr=0.1, **options)
+        one_cycle = functools.partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.2, total_steps=21)
+        found = run_trials(
+            TrainingLoop(model, x, y, "mse", optimizer, scheduler=one_cycle(optimizer)),
+            [1.0],
+            [None],
+            steps=20,
+            seconds=600,
+            constant=Always(),
+            seed=5,
+        )
+        own, order = one_cycle(optimizer), _Order(TrainingLoop(model, x, y, "mse", optimizer), [None], 5)
+        for loss in found.losses[:, 0]:
+            ((a,), (b,)) = order.batches([0])
+            mine = nn.functional.mse_loss(model(a), b)
+            assert loss == pytest.approx(mine.item(), rel=1e-4)
+            optimizer.zero_grad()
+            mine.backward()
+            optimizer.step()
+            own.step()
 
 
 def test_a_scheduler_that_ends_before_the_training_is_refused():
@@ -328,3 +366,32 @@ def test_batches_of_two_processes_and_of_other_shapes_are_read():
     assert np.isfinite(trials.losses).all() and trials.steps.tolist() == [6, 6]
     (only,) = TrainingLoop(model, ((a, y) for a in [x]), None, "mse", "sgd", learning_rate=0.1).data.kept
     assert torch.equal(only[0], x)
+
+
+def test_the_best_constant_output_is_that_of_all_of_sorted_data():
+    model = nn.Sequential(
+        nn.Linear(4, 300), nn.Linear(300, 300), nn.Linear(300, 1)
+    )  # too large for one batch of all examples
+    x, y = torch.randn(2000, 4), torch.linspace(-1, 1, 2000)[:, None]
+    for data in ((x, y), (DataLoader(TensorDataset(x, y), 32), None)):
+        loop = TrainingLoop(model, *data, "mse", "sgd", learning_rate=1e-6)
+        constant = trials_module.Constant(loop)
+        assert constant.output.item() == pytest.approx(0, abs=0.06)
+        assert constant.loss == pytest.approx(y.square().mean().item(), rel=0.06)
+
+
+def test_each_example_comes_as_often_as_any_other():
+    model = nn.Linear(1, 1)
+    for count, size in ((40, 32), (7, 7), (9, 4), (64, 16)):
+        x = torch.arange(count)[:, None].float()
+        drawn = TrainingLoop(model, x, x, "mse", "sgd", learning_rate=1.0, batch_size=size, batch_axis=0).data
+        times = torch.cat([a for a, _ in drawn.minibatches(100)]).flatten().long().bincount()
+        assert len(times) == count and len(set(times.tolist())) == 1
+
+
+def test_several_epochs_of_a_loader_with_few_batches_are_read_if_they_differ():
+    model, x, y = made()
+    for shuffle, count in ((True, 32), (False, 2)):
+        loader = DataLoader(TensorDataset(x, y), 11, shuffle=shuffle, drop_last=True)
+        data = TrainingLoop(model, loader, None, "mse", "sgd", learning_rate=0.1).data
+        assert (data.count, data.epoch) == (count, 2)

@@ -124,6 +124,7 @@ def test_the_torch7_gates_are_shut_by_a_constant_that_no_weight_decay_shrinks():
 @pytest.mark.parametrize(
     ("name", "values"),
     [
+        ("ptb-modern", {"weight_decay": 2.8e-5, "learning_rate": 20 / 35, "gradient_norm": 8.75, "averaging": 5}),
         ("ptb-theano", {"weight_decay": 1e-7, "epochs": 300, "init": "uniform:0.04", "transform_bias": -2.0}),
         ("ptb-torch7", {"weight_decay": 1e-7, "epochs": 1000, "batch_size": 20, "window": 35, "lr_decay": 1.02}),
         ("enwik8-torch7", {"weight_decay": 0.0, "epochs": 1000, "batch_size": 100, "window": 50, "drop_hidden": 0.05}),
