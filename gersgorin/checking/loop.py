@@ -48,6 +48,7 @@ TORCHS = {"mse": "MSELoss", "cross-entropy": "CrossEntropyLoss", "bernoulli": "B
 BATCH_SIZE = 32
 MOST_STEPS = 10**9  # of a training
 CYCLED = ("momentum", "betas")  # of a group, which a scheduler may change beside the learning rate
+MOST_PASSES = 4  # through the examples, for minibatches with the same number of each
 FEW_BATCHES, SEVERAL = 8, 32  # of a DataLoader: if an epoch has fewer, those of several epochs are read, if they differ
 MOST_BYTES = 2**29  # of the batches of a DataLoader in memory
 MOST_BATCHES = 4_000  # of a DataLoader
@@ -302,7 +303,7 @@ class Examples:
 
     def minibatches(self, most: int) -> list[tuple[Tensor, Tensor]]:
         """Minibatches drawn at random, at most so many; together they hold each example as often as any other, or nearly so."""
-        passes = self.per_step // math.gcd(self.count, self.per_step)  # until both end together
+        passes = min(self.per_step // math.gcd(self.count, self.per_step), MOST_PASSES)  # both end together
         number = min(most, self.count * passes // self.per_step)
         order = _drawn(self.count, -(-number * self.per_step // self.count))
         return [self.take(some) for some in order.split(self.per_step)[:number]]
@@ -326,7 +327,8 @@ class Batches:
             self.epoch = len(self.kept)
             if not self.kept:
                 raise DataError("the DataLoader is empty: expected at least one batch")
-            while self.epoch < FEW_BATCHES and len(self.kept) < SEVERAL and time.monotonic() < end:
+            few = self.epoch < FEW_BATCHES and sum(x.nbytes + y.nbytes for x, y in self.kept) < MOST_BYTES / SEVERAL
+            while few and len(self.kept) < SEVERAL and time.monotonic() < end:
                 again = list(_pairs(loader, like, end))
                 if len(again) < self.epoch or all(map(_same, again, self.kept)):
                     break
