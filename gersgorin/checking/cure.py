@@ -145,6 +145,7 @@ class Cure(Result):
         optimizer = self.loop.copied(self.loop.model, dict(zip(own, theirs, strict=True)), self.chosen.factor)
         for group, rate in zip(optimizer.param_groups, self.loop.rates, strict=True):
             group["lr"] = _times(rate, self.chosen.factor)
+            group.pop("initial_lr", None)  # which a new scheduler would take
         return optimizer
 
     @property
@@ -274,19 +275,22 @@ def _optimizer_lines(loop: TrainingLoop, factor: float) -> list[str]:
     """Lines that make the optimiser of an attempt, or that change the user's own, if it has several groups or parts of the model."""
     optimizer, trained = loop.optimizer, sum(len(group["params"]) for group in loop.optimizer.param_groups)
     simple = len(optimizer.param_groups) == 1 and trained == len(list(loop.model.parameters()))
+    again = ""
+    if loop.scheduler is not None:
+        own_rates = isinstance(loop.scheduler, torch.optim.lr_scheduler.OneCycleLR | torch.optim.lr_scheduler.CyclicLR)
+        again = f"  # then make the scheduler again, with {f'its rates times {factor:.6g}' if own_rates else 'this optimiser'}"
     if not simple or getattr(torch.optim, type(optimizer).__name__, None) is not type(optimizer):
         return [
             f"rates = {[_times(rate, factor) for rate in loop.rates]}  # of the groups of your own optimiser",
             "for group, rate in zip(optimizer.param_groups, rates):",
-            '    group["lr"] = rate',
+            f'    group["lr"] = group["initial_lr"] = rate{again}' if again else '    group["lr"] = rate',
         ]
     usual = {name: p.default for name, p in inspect.signature(type(optimizer)).parameters.items()}
     group = optimizer.param_groups[0]
     others = {name: value for name, value in group.items() if name in usual and name not in ("params", "lr")}
     options = {"lr": _times(loop.rates[0], factor)} | {n: v for n, v in others.items() if v != usual[n]}
-    scheduled = "" if loop.scheduler is None else "  # then make the scheduler again, with this optimiser"
     given = ", ".join(f"{name}={value!r}" for name, value in options.items())
-    return [f"optimizer = torch.optim.{type(optimizer).__name__}(model.parameters(), {given}){scheduled}"]
+    return [f"optimizer = torch.optim.{type(optimizer).__name__}(model.parameters(), {given}){again}"]
 
 
 @one_thread()
@@ -332,7 +336,7 @@ def cure(
         "scheduler": scheduler,
         "batch_size": batch_size,
     }
-    loop = TrainingLoop(model, x, y, loss_fn, optimizer, **training, batch_axis=batch_axis)
+    loop = TrainingLoop(model, x, y, loss_fn, optimizer, **training, batch_axis=batch_axis, loading_seconds=seconds / 4)
     search = _Search(loop, steps, begun + seconds, seed, progress)
     with random_numbers_kept(loop.model), with_gradients():
         chosen, outcome = search.run()

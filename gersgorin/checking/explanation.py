@@ -62,7 +62,7 @@ def explain(loop: TrainingLoop, seconds: float) -> Explanation:
 
 
 def frames_of(loop: TrainingLoop) -> int | None:
-    """Steps of a sequence of the first minibatch; None if the layout of a DataLoader is not known."""
+    """Steps of a sequence of one minibatch; None if the layout of a DataLoader is not known."""
     x = loop.data.probe()[0]
     stated = {m.batch_first for m in loop.model.modules() if isinstance(getattr(m, "batch_first", None), bool)}
     axis = getattr(loop.data, "axis", None if len(stated) != 1 else 1 - stated.pop())

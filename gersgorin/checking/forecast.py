@@ -106,7 +106,7 @@ def forecast(
         left = end - time.monotonic()
         return run_trials(loop, factors, parts, seconds=left, constant=constant, seed=seed, **options)
 
-    halves = (0, 1) if loop.data.count >= 2 * loop.data.per_step else (None, None)
+    halves = (0, 1) if loop.data.divisible else (None, None)
     slow = steps * constant.step_seconds > end - time.monotonic()
     return decide(
         run,
@@ -173,6 +173,7 @@ class _Course:
     def __init__(self, run, halves, steps, law, slow, epoch, scheduled):
         self.run, self.halves, self.steps, self.law = run, halves, steps, law
         self.slow, self.epoch, self.scheduled = slow, epoch, scheduled
+        self.afterwards = math.inf if scheduled else AFTERWARDS
         self.budget = int(BUDGET[slow] * math.sqrt(max(1.0, steps / 1000)))
         self.done: list[Trials] = []
 
@@ -196,7 +197,7 @@ class _Course:
 
     def all_data(self, most: int) -> Trials:
         """The training on all of the data, at most so many steps of it."""
-        return self.more("the training on all of the data", [1.0], (None,), most, after=AFTERWARDS)
+        return self.more("the training on all of the data", [1.0], (None,), most, after=self.afterwards)
 
 
 @dataclass(frozen=True)
@@ -221,15 +222,10 @@ def _after_divergence(course: _Course, diverged: float, left: float) -> _Answer:
 
 def _after_escape(course: _Course, left: float) -> _Answer:
     """The training leaves on one half of the data: repeat it on the other, and on all of it if they disagree."""
-    if course.halves[0] is None:  # it left on all of the data: only what comes later is open
-        later = course.all_data(course.steps)
-        interval = left * math.exp(-SPREAD), left * math.exp(SPREAD)
-        exploded = float(later.diverged[0])
-        return _Answer(left, interval, SAFE if exploded == math.inf else 1 - SAFE, exploded)
-    if course.by_heart(left):
+    if course.halves[0] is None or course.by_heart(left):
         return _after_repeats(course, left)
-    most = max(int(AFTERWARDS * left) + WINDOW, course.budget)
-    other = course.more("the other half of the data", [1.0], course.halves[1:], most, after=AFTERWARDS)
+    most = course.steps if course.scheduled else max(int(AFTERWARDS * left) + WINDOW, course.budget)
+    other = course.more("the other half of the data", [1.0], course.halves[1:], most, after=course.afterwards)
     again, diverged = float(other.left[0]), float(other.diverged[0])
     agree = other.timed_out or max(left, again) <= 2 * min(left, again)
     both = [t for t in (left, again) if t < math.inf]
@@ -246,11 +242,14 @@ def _after_escape(course: _Course, left: float) -> _Answer:
 
 
 def _after_repeats(course: _Course, left: float) -> _Answer:
-    """The training leaves after two passes through a half of the data: repeat it on all of it."""
+    """The training leaves, after two passes through a half of the data or on all of it: repeat it on all of it."""
     whole = course.all_data(course.steps)
-    if whole.timed_out and whole.left[0] == math.inf and whole.steps[0] < AFTERWARDS * left:
-        return _Answer(left, (left * math.exp(-SPREAD), math.inf), HALF)
-    return _read(course, [whole])
+    if not (whole.timed_out and whole.steps[0] < AFTERWARDS * left):
+        return _read(course, [whole])
+    low, high = left * math.exp(-SPREAD), left * math.exp(SPREAD)
+    if course.halves[0] is None and course.done[0].confirmed[0]:
+        return _Answer(left, (low, high), SAFE)
+    return _Answer(left, (low, math.inf), HALF)
 
 
 def _undecided(course: _Course) -> _Answer:
@@ -281,8 +280,11 @@ def _read(course: _Course, trials: Sequence[Trials], halves_agree: bool = True) 
     if course.scheduled:  # trials at other learning rates, or shorter ones, do not tell
         if whole and last.steps[0] >= course.steps:
             return _Answer(math.inf, (math.inf, math.inf), 1 - SAFE, halves_agree=halves_agree)
-        made = max(int(trials.steps[0]) for trials in course.done if trials.factors[0] == 1)
-        return _Answer(math.inf, (made, math.inf), OPEN, halves_agree=halves_agree)
+        own = [(trials.steps[0], trials.left[0]) for trials in course.done if trials.factors[0] == 1]
+        low = last.steps[0] if whole else max(steps for steps, _ in own)
+        return _Answer(
+            math.inf, (float(min(low, *(left for _, left in own))), math.inf), OPEN, halves_agree=halves_agree
+        )
     belief = Belief(course.law, evidence(trials))
     return _Answer(*belief.escape(course.steps), belief.probability(course.steps), diverged, halves_agree)
 

@@ -108,7 +108,8 @@ class TrainingLoop:
         optimizer = _optimizer(model, optimizer, learning_rate, scheduler is not None)
         self.rates = _rates(optimizer, scheduler is not None)
         self.model, self.optimizer, self.scheduler = _copied(model, optimizer, _scheduler(scheduler, optimizer))
-        self._stepped, self._scheduled = copy.deepcopy(self.scheduler), []
+        self._ahead = copy.deepcopy(self.scheduler, {id(p): p for p in self.model.parameters()})
+        self._scheduled: list[list[dict[str, Any]]] = []
         with random_numbers_kept(model), with_gradients():
             like = next(self.model.parameters())
             given = (
@@ -143,12 +144,12 @@ class TrainingLoop:
 
         Raises InvalidInputError if the scheduler fails.
         """
-        optimizer, rows = self._stepped.optimizer, self._scheduled
+        optimizer, rows = self._ahead.optimizer, self._scheduled
         with warnings.catch_warnings(action="ignore"):  # the scheduler is stepped without its optimiser
             while len(rows) < steps:
                 if rows:
                     try:
-                        self._stepped.step()
+                        self._ahead.step()
                     except USERS_FAULT as error:
                         raise InvalidInputError(
                             f"the scheduler fails at step {len(rows)}: {first_line(error)}"
@@ -292,6 +293,11 @@ class Examples:
         """Steps of one pass through the data."""
         return self.count / self.per_step
 
+    @property
+    def divisible(self) -> bool:
+        """True if there are two disjoint halves, each with a minibatch."""
+        return self.count >= 2 * self.per_step
+
     def take(self, units: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and targets of some examples (B,)."""
         units = units.to(self.x.device)
@@ -317,6 +323,8 @@ class Batches:
     """Pairs of batches from a DataLoader, one for each step."""
 
     per_step = 1
+    cut = False
+    """True if not all batches of an epoch were read."""
 
     def __init__(self, loader: Iterable, like: Tensor, seconds: float):
         if isinstance(loader, Tensor | np.ndarray) or not isinstance(loader, Iterable):
@@ -325,23 +333,35 @@ class Batches:
         with _generators_kept(loader):
             self.kept = list(_pairs(loader, like, end))
             self.epoch = len(self.kept)
+            self.cut = self.epoch == MOST_BATCHES or self._bytes() > MOST_BYTES or time.monotonic() > end
             if not self.kept:
                 raise DataError("the DataLoader is empty: expected at least one batch")
-            few = self.epoch < FEW_BATCHES and sum(x.nbytes + y.nbytes for x, y in self.kept) < MOST_BYTES / SEVERAL
+            few = self.epoch < FEW_BATCHES and self._bytes() < MOST_BYTES / SEVERAL
             while few and len(self.kept) < SEVERAL and time.monotonic() < end:
-                again = list(_pairs(loader, like, end))
+                try:
+                    again = list(_pairs(loader, like, end))
+                except InvalidInputError:  # it can be read once only
+                    break
                 if len(again) < self.epoch or all(map(_same, again, self.kept)):
                     break
                 self.kept += again
         self.count = len(self.kept)
+
+    @property
+    def divisible(self) -> bool:
+        """True if there are two disjoint halves; batches of several epochs share their examples."""
+        return 2 <= self.count == self.epoch
+
+    def _bytes(self) -> int:
+        return sum(x.nbytes + y.nbytes for x, y in self.kept)
 
     def take(self, units: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and targets of one batch."""
         return self.kept[int(units)]
 
     def probe(self) -> tuple[Tensor, Tensor]:
-        """The first batch."""
-        return self.kept[0]
+        """A batch drawn at random."""
+        return self.minibatches(1)[0]
 
     def minibatches(self, most: int) -> list[tuple[Tensor, Tensor]]:
         """Batches drawn at random, at most so many."""
@@ -410,9 +430,10 @@ def _generators_kept(loader: Any) -> Iterator[None]:
 
 def _read(loader: Iterable) -> Iterator[Any]:
     """The batches of a loader. Raises InvalidInputError with what it raised."""
-    batches = iter(loader)
+    batches = None
     while True:
         try:
+            batches = iter(loader) if batches is None else batches
             batch = next(batches)
         except StopIteration:
             return

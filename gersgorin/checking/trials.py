@@ -69,6 +69,12 @@ class Trials:
         return (~np.isnan(self.constants)).sum(0)
 
     @property
+    def confirmed(self) -> np.ndarray:
+        """(K,) True for a trial that left and stayed below for `WINDOW` steps, or fell clearly below at its end."""
+        last = self.ratios[np.maximum(self.steps - 1, 0), range(len(self.factors))]
+        return (self.left < math.inf) & ((self.steps - self.left >= WINDOW) | (last < LEFT - CLEARLY))
+
+    @property
     def ratios(self) -> np.ndarray:
         """(S, K) mean losses relative to the constant's, over the last `WINDOW` steps or as many as there are."""
         return _means(self.losses) / _means(self.constants)
@@ -122,7 +128,7 @@ def run_trials(
             if loop.scheduler is not None:
                 if step == len(schedule):
                     schedule = loop.schedule(min(longest, 2 * step))
-                copies.set(schedule[step])
+                copies.set_groups(schedule[step])
             if step == curves.shape[1]:
                 curves = np.concatenate([curves, np.full_like(curves, np.nan)], 1)
             losses, constants = curves
@@ -163,19 +169,20 @@ class Constant:
 
     def __init__(self, loop: TrainingLoop):
         self.loop, self.shapes = loop, {}
-        pairs = loop.data.minibatches(CONSTANT_BATCHES)
-        x = pairs[0][0]
+        minibatches = loop.data.minibatches(CONSTANT_BATCHES)
+        x = minibatches[0][0]
         size = self._shape(x).numel()  # the first call may be slow
         self.shapes.clear()
         start = time.monotonic()
         self._shape(x)
         self.step_seconds = BACKWARD * (time.monotonic() - start)
-        pairs = pairs[: max(1, CONSTANT_SIZE // size)]
+        minibatches = pairs = minibatches[: max(1, CONSTANT_SIZE // size)]
         if isinstance(loop.data, Examples):  # one large batch is faster than many, if its outputs cost little
             work = sum(p.numel() for p in loop.model.parameters()) * math.prod(x.shape[:2])
             if loop.data.count <= loop.data.per_step * min(CONSTANT_SIZE // size, CONSTANT_WORK // work):
                 pairs = [loop.data.everything()]
-        self.output, self.loss = loop.constant_output(pairs)
+        self.output = loop.constant_output(pairs)[0]
+        self.loss = float(np.mean([self.loss_of(x, y) for x, y in minibatches]))
 
     @torch.no_grad()
     def loss_of(self, x: Tensor, y: Tensor) -> float:
@@ -266,7 +273,7 @@ class _Copies:
         ]
         self.rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
 
-    def set(self, scheduled: Sequence[dict[str, Any]]) -> None:
+    def set_groups(self, scheduled: Sequence[dict[str, Any]]) -> None:
         """Set what a scheduler changes in each group; its learning rates are relative to those of the trials."""
         for optimizer, rates in zip(self.optimizers, self.rates, strict=True):
             for group, rate, values in zip(optimizer.param_groups, rates, scheduled, strict=True):

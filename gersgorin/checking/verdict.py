@@ -260,7 +260,7 @@ def rates_in_words(rates: dict[str, float]) -> str:
     >>> rates_in_words({"a": 0.012, "b": math.inf})
     'gradient / weights on the plateau: a 1.2e-02, b infinite (its weights are 0)'
     """
-    each = [f"{n} {r:.1e}" if r < math.inf else f"{n} infinite (its weights are 0)" for n, r in rates.items()]
+    each = [f"{n} infinite (its weights are 0)" if r == math.inf else f"{n} {r:.1e}" for n, r in rates.items()]
     return f"gradient / weights on the plateau: {', '.join(each)}"
 
 

@@ -457,3 +457,18 @@ def test_gradients_of_exponents_agree_with_differences():
 def test_what_cannot_be_flossed_is_refused():
     with pytest.raises(InvalidInputError, match="no recurrent cell"):
         floss(nn.Linear(2, 2), torch.zeros(1, 2))
+
+
+def test_a_new_scheduler_starts_at_the_rate_of_the_cure():
+    model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
+    groups = [{"params": model.rnn.parameters()}, {"params": model.out.parameters()}]
+    for parameters in (model.parameters(), groups):
+        optimizer = torch.optim.SGD(parameters, lr=0.1)
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 10)
+        loop = TrainingLoop(model, x, y, "cross-entropy", optimizer, scheduler=scheduler)
+        names = {"model": model, "optimizer": optimizer}
+        code = cure_module.code_of(loop, cure_module.Attempt(Start("given weights"), 10.0, None))
+        exec(code, names)
+        assert "make the scheduler again" in code
+        torch.optim.lr_scheduler.StepLR(names["optimizer"], 10)
+        assert [group["lr"] for group in names["optimizer"].param_groups] == [1.0] * len(optimizer.param_groups)

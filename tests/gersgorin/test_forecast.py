@@ -269,3 +269,26 @@ def test_an_escape_on_all_of_the_data_needs_no_second_one():
     found, asked = answered(lambda factor: 50.0)
     assert (found.escape_steps, found.probability) == (50, module.SAFE)
     assert len(asked) == 2  # the second looks for an explosion
+
+
+def test_an_escape_that_a_repeat_does_not_confirm_is_none():
+    def run(doing, factors, parts, *, steps, **options):
+        first = len(factors) == 2
+        most = 60 if first else steps
+        left = np.array([50.0, math.inf] if first else [math.inf])
+        curve = np.ones((most, len(factors)))
+        return Trials(
+            np.asarray(factors), tuple(parts), curve, curve, left, np.full(len(factors), math.inf), 1.0, 1.0, False
+        )
+
+    found = decide(run, (None, None), 300, EXPONENT["sgd"], 0.1)
+    assert found.probability < 0.1 and found.escape_steps == math.inf
+
+
+def test_a_late_explosion_of_a_training_whose_rate_grows_is_found():
+    loop = saddle(size=0.3, learning_rate=1.0)
+    optimizer = torch.optim.SGD(loop.model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.02 if step < 400 else 20.0)
+    data = loop.data.x, loop.data.y
+    found = forecast(TrainingLoop(loop.model, *data, "mse", optimizer, scheduler=scheduler, batch_axis=0), 600, 600)
+    assert 400 <= found.diverges_at < 500 and found.probability < 0.5

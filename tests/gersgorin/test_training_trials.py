@@ -395,3 +395,34 @@ def test_several_epochs_of_a_loader_with_few_batches_are_read_if_they_differ():
         loader = DataLoader(TensorDataset(x, y), 11, shuffle=shuffle, drop_last=True)
         data = TrainingLoop(model, loader, None, "mse", "sgd", learning_rate=0.1).data
         assert (data.count, data.epoch) == (count, 2)
+
+
+class Once:
+    """A loader that can be read once only."""
+
+    def __init__(self, *batches):
+        self.batches, self.read = batches, False
+
+    def __iter__(self):
+        if self.read:
+            raise RuntimeError("a second time")
+        self.read = True
+        return iter(self.batches)
+
+
+def test_a_loader_that_raises_when_it_is_read_again_is_read_once():
+    model, x, y = made()
+    data = TrainingLoop(model, Once((x, y), (y, y)), None, "mse", "sgd", learning_rate=0.1).data
+    assert data.count == data.epoch == 2 and data.divisible and not data.cut
+
+
+def test_batches_of_several_epochs_are_not_taken_for_halves_of_the_data():
+    model, x, y = made()
+    loader = DataLoader(TensorDataset(x, y), 24, shuffle=True)
+    assert not TrainingLoop(model, loader, None, "mse", "sgd", learning_rate=0.1).data.divisible
+
+
+def test_the_constant_of_a_summed_loss_is_that_of_a_minibatch():
+    model, x, y = made()
+    loop = TrainingLoop(model, x, y, nn.MSELoss(reduction="sum"), "sgd", learning_rate=0.1, batch_size=8)
+    assert trials_module.Constant(loop).loss == pytest.approx(8 * y.var(correction=0).item(), rel=1e-3)
