@@ -369,6 +369,7 @@ def test_the_command_of_a_study_makes_the_same_studies():
     assert found.studies("checksum") == configs and found.folder == Path("runs/again")
 
 
+@pytest.mark.slow
 def test_a_training_of_two_seeds_on_a_text(tmp_path):
     text = tmp_path / "novel.txt"
     text.write_text("the cat sees the dog\nthe dog hears the dog\n" * 150)

@@ -30,6 +30,7 @@ def answer(capsys, *words: str) -> dict:
     return json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
 
 
+@pytest.mark.slow
 def test_a_network_that_will_not_train_is_no_failure(capsys):
     found = answer(capsys, "--cell", "dt-rnn", "--depth", "6", *SMALL, "--epochs", "400")
     assert {"probability", "interval", "escape_epochs", "order", "rates", "verdict"} <= set(found)

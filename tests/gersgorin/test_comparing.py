@@ -123,6 +123,7 @@ def test_init_is_the_checkpoint_before_its_training(results):
     assert exponents(before) == pytest.approx(exponents(fresh), rel=1e-5)  # in float32
 
 
+@pytest.mark.slow
 def test_a_module_is_compared_with_other_weights_with_cells_and_with_its_start(results):
     Path("own_module_to_compare.py").write_text(
         "import torch\ndef make(input_size, hidden_size):\n    return torch.nn.GRU(input_size, hidden_size)\n"

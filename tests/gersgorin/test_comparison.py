@@ -112,6 +112,7 @@ def test_the_record_is_written_and_read(tmp_path):
     assert told["norm"][0][3] is None and told["steps"][4]["runs"] == 2
 
 
+@pytest.mark.slow
 def test_no_more_than_a_block_of_jacobians_is_alive_at_once(monkeypatch):
     made = []
 
@@ -149,6 +150,7 @@ def test_the_command_takes_the_test_split_and_seeds(results, plotted):
     assert Path(result["figure"]).exists()
 
 
+@pytest.mark.slow
 def test_bands_of_each_if_networks_are_compared(results, plotted):
     result = results("depth=1,2", "--seeds", 3, "--steps", 5)
     both = [result, *result.pop("compare")]

@@ -29,7 +29,9 @@ def exact_product(integers: np.ndarray) -> tuple[np.ndarray, int]:
     return np.array(entries).reshape(P.shape), bits
 
 
-@pytest.mark.parametrize("shift", [0, -15], ids=["entries_to_30", "entries_to_1e-3"])
+@pytest.mark.parametrize(
+    "shift", [0, pytest.param(-15, marks=pytest.mark.slow)], ids=["entries_to_30", "entries_to_1e-3"]
+)
 def test_five_thousand_steps_against_exact_integers(shift):
     integers = np.random.default_rng(1).integers(-30, 31, (5000, 3, 3))
     A = torch.from_numpy(np.ldexp(integers.astype(float), shift))

@@ -178,7 +178,7 @@ def test_known_areas(key):
     assert INCLUSION_SETS[key](A).area() == pytest.approx(expected.get(key, np.pi), rel=1e-3)
 
 
-@pytest.mark.parametrize("key", SETS)
+@pytest.mark.parametrize("key", [pytest.param(key, marks=[pytest.mark.slow] * (key == "block-halves")) for key in SETS])
 @for_each("name", SMALL)
 def test_the_outline_separates_inside_from_outside(name, key):
     A = MATRICES[name]

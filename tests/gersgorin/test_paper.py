@@ -40,7 +40,8 @@ def test_radii_grow_with_the_matrix_at_a_fixed_standard_deviation():
 moving_spectra = functools.cache(statements.moving_spectra)
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
 def test_gates_hold_the_radius_and_move_the_bulk_and_a_tanh_rnn_the_other_way_round(seed):
     rnn, irnn, rhn = moving_spectra(seed)
     bulk = {r.title.partition(",")[0]: np.ptp(statements.mean_eigenvalue(r)) for r in (rnn, irnn, rhn)}

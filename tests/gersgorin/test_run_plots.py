@@ -128,6 +128,7 @@ def test_in_a_notebook_axes_show_their_figure(records):
         assert shown._repr_png_().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_of_a_long_run_an_animation_has_240_moments(records, tmp_path):
     frames = []
     record = records["one unit"]

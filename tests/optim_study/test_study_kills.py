@@ -45,6 +45,7 @@ def run_killed_at(step: int, monkeypatch, *arguments, **options) -> None:
     assert os.WIFSIGNALED(status), "the child was to be killed"
 
 
+@pytest.mark.slow
 def test_killed_before_each_write_in_turn(tmp_path, monkeypatch):
     tiny = config(trials=2, epochs=4)
     with monkeypatch.context() as patch:

@@ -156,6 +156,7 @@ def test_a_figure_of_this_toolkit_is_drawn_anew_and_any_other_is_refused(tmp_pat
         check_writable(other, force=False)
 
 
+@pytest.mark.slow
 def test_the_main_command_works_twice_with_everything_it_writes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", np.ones((4, 2)))

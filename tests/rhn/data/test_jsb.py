@@ -48,6 +48,7 @@ def test_other_notes_of_another_music21_are_used_with_a_warning(builds, rebuilt,
     assert all(word in message for word in ("99.0", jsb.EXPECTED_MUSIC21, rebuilt.checksum[:12], "ffffffffffff"))
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_leave_one_whole_cache(rebuilt, cache_home):
     """They really rebuild, without music21's own code, and write nothing else to stdout."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache_home)}

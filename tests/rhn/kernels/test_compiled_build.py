@@ -102,6 +102,7 @@ def test_where_nothing_can_be_kept_a_process_compiles_for_itself(home, compiler,
     assert obstacle == "a file" or kept(home) == []
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_both_have_it(home, compiler):
     children = [subprocess.Popen([sys.executable, "-c", PROBE], stdout=subprocess.PIPE) for _ in range(2)]
     assert [child.communicate()[0].split() for child in children] == [[b"True"]] * 2
