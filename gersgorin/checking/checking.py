@@ -163,7 +163,7 @@ def _check_training(
         taken = int(found.trials.steps.sum())
         step_seconds = (time.monotonic() - begun) / taken if taken else loop.step_seconds
     left_out = [*[found.cut] * bool(found.cut), *explanation.left_out]
-    if getattr(loop.data, "cut", False):
+    if loop.data.cut:
         left_out.append(
             f"batches of the DataLoader after the first {loop.data.count:,}, so that the epochs are not known"
         )

@@ -221,7 +221,10 @@ def _after_divergence(course: _Course, diverged: float, left: float) -> _Answer:
 
 
 def _after_escape(course: _Course, left: float) -> _Answer:
-    """The training leaves on one half of the data: repeat it on the other, and on all of it if they disagree."""
+    """The training leaves on one half of the data: repeat it on the other, and on all of it if they disagree.
+
+    On all of it at once if there are no halves, or if the half was learned by heart.
+    """
     if course.halves[0] is None or course.by_heart(left):
         return _after_repeats(course, left)
     most = course.steps if course.scheduled else max(int(AFTERWARDS * left) + WINDOW, course.budget)

@@ -263,6 +263,8 @@ class TrainingLoop:
 class Examples:
     """Tensors x and y of N examples each, from which minibatches are drawn."""
 
+    cut = False
+
     def __init__(self, model: nn.Module, x: Any, y: Any, batch_size: int, axis: int | None):
         if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
             raise InvalidInputError(f"batch_size is {batch_size!r}, expected a whole number of at least 1")
@@ -323,8 +325,6 @@ class Batches:
     """Pairs of batches from a DataLoader, one for each step."""
 
     per_step = 1
-    cut = False
-    """True if not all batches of an epoch were read."""
 
     def __init__(self, loader: Iterable, like: Tensor, seconds: float):
         if isinstance(loader, Tensor | np.ndarray) or not isinstance(loader, Iterable):
@@ -333,6 +333,7 @@ class Batches:
         with _generators_kept(loader):
             self.kept = list(_pairs(loader, like, end))
             self.epoch = len(self.kept)
+            # not all batches of an epoch were read
             self.cut = self.epoch == MOST_BATCHES or self._bytes() > MOST_BYTES or time.monotonic() > end
             if not self.kept:
                 raise DataError("the DataLoader is empty: expected at least one batch")

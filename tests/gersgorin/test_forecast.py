@@ -265,10 +265,18 @@ def test_a_trial_at_another_rate_is_not_read_as_the_training():
     assert found.escape_steps > 280 and found.probability < 0.95
 
 
-def test_an_escape_on_all_of_the_data_needs_no_second_one():
-    found, asked = answered(lambda factor: 50.0)
-    assert (found.escape_steps, found.probability) == (50, module.SAFE)
-    assert len(asked) == 2  # the second looks for an explosion
+@pytest.mark.parametrize(("last", "probability"), [(0.5, module.SAFE), (0.97, module.HALF)])
+def test_without_time_for_a_repeat_only_a_confirmed_escape_on_all_of_the_data_counts(last, probability):
+    def run(doing, factors, parts, *, steps, **options):
+        first = len(factors) == 2
+        curve = np.ones((60 if first else 20, len(factors)))
+        left = [50.0, math.inf] if first else [math.inf]
+        losses = np.where(np.arange(len(curve))[:, None] < 20, 1.0, last) * curve if first else curve
+        never = np.full(len(factors), math.inf)
+        return Trials(np.asarray(factors), tuple(parts), losses, curve, np.array(left), never, 1.0, 1.0, not first)
+
+    found = decide(run, (None, None), 300, EXPONENT["sgd"], 0.1)
+    assert (found.escape_steps, found.probability) == (50, probability)
 
 
 def test_an_escape_that_a_repeat_does_not_confirm_is_none():
