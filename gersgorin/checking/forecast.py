@@ -14,10 +14,11 @@ at the learning rate asked, the escape time at f times this rate is
 
     ln T_f = ln T - p ln f + error                     p about 0.9 for SGD (time x rate is nearly constant), 0.75 for Adam and others
 
-T and p are estimated together by Bayes' rule on a grid: ln T has a flat prior, with a share `NEVER` that never leaves; p and the error
-are normal. If the result is not clear, or the halves disagree, the training is run on all of the data, until all trials together have
-taken as many steps as the training has: some escapes cannot be seen earlier. If there is no time for so many, the first two trials are
-longer, and one at about three times the learning rate comes before. A training whose learning rate changes is followed to its end.
+T and p are estimated together by Bayes' rule on a grid. The prior of ln T is flat up to `FLAT` steps and falls as 1/sqrt(T) from there
+to the longest training; the other networks never leave. p and the error are normal. If the result is not clear, or the halves disagree,
+the training is run on all of the data, until all trials together have taken as many steps as the training has: some escapes cannot be
+seen earlier. If there is no time for so many, the first two trials are longer, and one at about three times the learning rate comes
+before. A training whose learning rate changes is followed to its end.
 What a trial contributes:
 
     it left                                  a normal density of ln T_f
@@ -40,15 +41,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from gersgorin.checking.loop import TrainingLoop
+from gersgorin.checking.loop import MOST_STEPS, TrainingLoop
 from gersgorin.checking.trials import LEFT, WINDOW, Constant, Trials, run_trials
 
 EXPONENT = {"sgd": (0.9, 0.1), "adaptive": (0.75, 0.25)}  # mean and standard deviation of p
 ERROR = 0.15, 0.1  # standard deviation of ln T_f, and more for each unit of |ln f|
 OWN_ERROR = 0.03  # at the learning rate asked
-NEVER = 0.3
-HIGHEST = 1e5  # steps; the prior of ln T is flat up to here
+FLAT, FLAT_TIMES = 1e5, 300  # steps up to which the prior of ln T is flat, and points of the grid
+LATER = 0.3  # share that leaves after `FLAT` steps, or never
 BROKEN, OWN_BROKEN = 0.15, 1e-3
+ANY_LATER = 0.3  # density of an escape that is seen in a trial that means nothing, if the network leaves after `FLAT` steps or never
 EARLY = 1.25 * WINDOW  # steps; a trial that leaves so early may have left at any time before
 JITTER = 0.02  # of the constant's loss, by which a trial may be above another by chance
 RELAXING = 1.1  # ratio to the constant's loss from which a trial must first come down
@@ -350,9 +352,11 @@ class Belief:
 
     def __init__(self, law: tuple[float, float], evidence: Sequence[Evidence]):
         units = np.linspace(-2.5, 2.5, 15)
-        self.times = np.linspace(math.log(WINDOW), math.log(HIGHEST), 300)
+        apart = math.log(FLAT / WINDOW) / (FLAT_TIMES - 1)
+        self.times = np.arange(math.log(WINDOW), math.log(MOST_STEPS), apart)
         self.exponents = (law[0] + law[1] * units)[:, None]
-        prior = np.append(np.full(len(self.times), math.log((1 - NEVER) / len(self.times))), math.log(NEVER))
+        shares = (1 - LATER) / FLAT_TIMES * np.exp(np.minimum(0.0, math.log(FLAT) - self.times) / 2)
+        prior = np.log(np.append(shares, 1 - shares.sum()))
         total = prior - 0.5 * units[:, None] ** 2
         for trial in evidence:
             total = total + self._log_likelihood(trial)
@@ -380,8 +384,9 @@ class Belief:
                 fits = log_ndtr((math.log(time) - expected) / error)
             else:
                 fits = -0.5 * ((math.log(time) - expected) / error) ** 2 - math.log(error * math.sqrt(2 * math.pi))
-            fits, anything = fits + stays, stays - math.log(math.log(HIGHEST / WINDOW))
-            never = math.log(0.3 * broken)
+            early = self.times < math.log(FLAT)
+            fits, anything = fits + stays, stays + np.log(np.where(early, 1 / math.log(FLAT / WINDOW), ANY_LATER))
+            never = math.log(ANY_LATER * broken)
         fits = np.logaddexp(fits + math.log(1 - broken), math.log(broken) + anything)
         return np.append(fits, np.full((len(self.exponents), 1), never), axis=1)
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
 
 from gersgorin.checking.loop import Examples, TrainingLoop, output_of, random_numbers_kept
@@ -229,10 +230,8 @@ class _Run:
 
 def _means(values: np.ndarray) -> np.ndarray:
     """(S, K) means over the last `WINDOW` rows, of the first rows over as many as there are."""
-    sums = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, 0)])
-    ends = np.arange(1, len(sums))
-    starts = np.maximum(ends - WINDOW, 0)
-    return (sums[ends] - sums[starts]) / (ends - starts)[:, None]
+    windows = sliding_window_view(np.pad(values, ((WINDOW - 1, 0), (0, 0))), WINDOW, axis=0)
+    return windows.sum(-1) / np.minimum(np.arange(1, len(values) + 1), WINDOW)[:, None]
 
 
 class _Order:

@@ -10,8 +10,8 @@ from torch import nn
 from gersgorin.checking import forecast as module
 from gersgorin.checking import trials as trials_module
 from gersgorin.checking.forecast import EXPONENT, Belief, Evidence, _still_there, decide, forecast
-from gersgorin.checking.loop import TrainingLoop
-from gersgorin.checking.trials import Trials, run_trials
+from gersgorin.checking.loop import MOST_STEPS, TrainingLoop
+from gersgorin.checking.trials import Trials, _means, run_trials
 
 
 class Clock:
@@ -161,10 +161,10 @@ def test_an_escape_by_heart_is_read_from_all_of_the_data():
 def test_a_trial_at_ten_times_the_rate_forecasts_by_the_law_of_the_optimizer(kind):
     law = EXPONENT[kind]
     belief = Belief(law, [Evidence(1, 150, math.inf), Evidence(10, 100, 100)])
-    middle, (low, high) = belief.escape(10**6)
+    middle, (low, high) = belief.escape(10**5)
     assert middle == pytest.approx(100 * 10 ** law[0], rel=0.15)
     assert low < middle < high
-    assert belief.probability(10**6) > belief.probability(300)
+    assert belief.probability(10**5) > belief.probability(300)
 
 
 def test_a_loss_that_comes_down_has_not_left_until_it_is_there():
@@ -183,6 +183,30 @@ def test_trials_that_stay_at_larger_rates_make_an_escape_unlikely():
     own = Evidence(1, 150, math.inf)
     chances = [Belief(EXPONENT["sgd"], [own, Evidence(f, 150, math.inf)]).probability(1000) for f in (1, 3, 10)]
     assert chances[0] > chances[1] > chances[2]
+
+
+def test_a_longer_training_is_more_likely_to_leave_up_to_the_longest_one():
+    belief = Belief(EXPONENT["sgd"], [Evidence(1, 2e5, math.inf)])
+    chances = [belief.probability(steps) for steps in (1e5, 1e6, 1e7, MOST_STEPS)]
+    assert chances == sorted(set(chances)) and chances[0] < 0.01 and 0.3 < chances[-1] < 0.7
+
+
+def test_an_escape_of_a_long_training_is_read_where_it_was_seen():
+    middle, _ = Belief(EXPONENT["adaptive"], [Evidence(1, 10**7, 10**7)]).escape(MOST_STEPS)
+    assert middle == pytest.approx(10**7, rel=0.05)
+
+
+def test_short_trainings_have_the_same_prior_as_without_long_ones():
+    belief = Belief(EXPONENT["sgd"], [])
+    assert [belief.probability(steps) for steps in (1e3, 1e4, 1e5)] == pytest.approx([0.2987, 0.4993, 0.7], abs=1e-4)
+
+
+def test_a_huge_loss_does_not_change_later_means():
+    losses = np.ones((600, 1))
+    losses[200] = 1e18
+    losses[500:] = np.nan
+    means = _means(losses)
+    assert (means[300:500] == 1).all() and (means[:200] == 1).all() and np.isnan(means[500:]).all()
 
 
 def test_an_escape_by_heart_without_time_for_all_of_the_data_is_open():
