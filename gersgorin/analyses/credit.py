@@ -82,8 +82,8 @@ class Credit(Result, kind="credit"):
 
     @property
     def half(self) -> int:
-        """The lag up to which the shares add up to half of the gradient."""
-        return min(len(self.lost) - 1, int(np.searchsorted(np.cumsum(self.lag_share), 0.5)))
+        """The least lag up to which the shares add up to half of the gradient."""
+        return int((np.cumsum(self.lag_share) >= 0.5).argmax())
 
     def summary(self) -> str:
         """One sentence: how far back the gradient comes from, and the loss by truncation."""

@@ -50,7 +50,7 @@ FLAT = 1e-7  # |J' r| / |r| at a minimum of the speed
 BLOCK = 1 << 18  # entries of Jacobians held at once: about what a core's cache holds
 SLOW = 0.01  # of the median speed at the starts
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
-APART = 1e-4  # relative distance in an entry from which two points are two
+APART = 1e-4  # distance in an entry from which two points are two, of the largest side of the starts' box
 ITERATIONS = 200
 LISTED = 8  # points in the summary and in the figure of spectra
 SLOWLY = "slow, "  # before the kind of a slow point
@@ -199,7 +199,7 @@ def search(
     high: Tensor,
     tolerance: float,
 ) -> Ends:
-    """Follow every start until |F(s) - s|_2 <= tolerance or to a minimum of q.
+    """Follow every start to a minimum of q, or until |F(s) - s|_2 is within the tolerance and has lost half of its digits.
 
     Args:
         step: F, (b, N) -> (b, N). jacobian: dF/ds, (b, N) -> (b, N, N). s: the starts (B, N), finite.
@@ -207,10 +207,11 @@ def search(
     """
     s, r = s.clone(), step(s) - s
     speed, damping = _norm(r), s.new_full((len(s),), FIRST_DAMPING)
+    enough = (torch.finfo(s.dtype).eps ** 0.5 * speed).clamp(max=tolerance)
     flat = torch.zeros(len(s), dtype=torch.bool, device=s.device)
     identity = torch.eye(s.shape[1], dtype=s.dtype, device=s.device)
     for _ in range(ITERATIONS):
-        rows = torch.nonzero((speed > tolerance) & ~flat & (damping < MOST_DAMPING)).squeeze(1)
+        rows = torch.nonzero((speed > enough) & ~flat & (damping < MOST_DAMPING)).squeeze(1)
         if len(rows) == 0:
             break
         J, residual = jacobian(s[rows]) - identity, r[rows]
@@ -223,22 +224,24 @@ def search(
         after = step(trial) - trial
         inside = ((trial >= low) & (trial <= high)).all(-1)  # False for NaN
         better = (_norm(after) < speed[rows]) & inside & (failed == 0)
+        flat[rows] |= (speed[rows] <= tolerance) & ~(better & (_norm(after) < speed[rows] / 2))  # only rounding is left
         taken = rows[better]
         s[taken], r[taken], speed[taken] = trial[better], after[better], _norm(after[better])
         damping[rows] *= torch.where(better, 1 / 8, 4.0)
     return Ends(s, speed, flat)
 
 
-def distinct(states: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+def distinct(states: Tensor, order: Tensor, apart: Tensor | float) -> tuple[Tensor, Tensor]:
     """(rows (P,) of distinct states, index of the one (B,) that equals each state).
 
-    In the given order, a state is new if some entry differs by more than APART (1 + its largest entry) from all earlier ones.
+    In the given order, a state is new if some entry differs by more than `apart` and half of its digits from all earlier ones.
     """
     which, kept = torch.full((len(states),), -1, device=states.device), []
     for row in order.tolist():
         if which[row] < 0:
             distance = (states - states[row]).abs().amax(-1)
-            near = (distance <= APART * (1 + states[row].abs().max())) & (which < 0)
+            rounding = torch.finfo(states.dtype).eps ** 0.5 * states[row].abs().max()
+            near = ((distance <= apart) | (distance <= rounding)) & (which < 0)
             which[near] = len(kept)
             kept.append(row)
     return torch.tensor(kept, dtype=torch.int64, device=states.device), which
@@ -366,7 +369,8 @@ def _found(
         raise InvalidInputError(
             "the step gives NaN or infinity at a start: expected finite states; use smaller weights"
         )
-    size, wider = max(1, BLOCK // starts.shape[1] ** 2), margin * (starts.amax(0) - starts.amin(0)).max().clamp(min=1)
+    side = (starts.amax(0) - starts.amin(0)).max()
+    size, wider = max(1, BLOCK // starts.shape[1] ** 2), margin * side.clamp(min=1)
     box, parts = {"low": starts.amin(0) - wider, "high": starts.amax(0) + wider}, []
     for part in starts.split(size):
         parts.append(search(step, jacobian, part, **box, tolerance=tolerance))
@@ -380,7 +384,7 @@ def _found(
             f"the least |F(s) - s| that {counted(len(starts), 'start')} led to in {ITERATIONS} iterations is "
             f"{float(ends.speeds.min()):.3g}, expected {tolerance:g}; give other starts, a larger margin or a larger tolerance"
         )
-    states, speeds, counts = zip(*(_points(ends, group) for group in (fixed, slow)), strict=True)
+    states, speeds, counts = zip(*(_points(ends, group, APART * side) for group in (fixed, slow)), strict=True)
     points = torch.cat(states)
     spectra = (
         [eigenvalues(jacobian(part)) for part in points.split(size)] if len(points) else [points.to(torch.complex64)]
@@ -399,10 +403,10 @@ def _found(
     )
 
 
-def _points(ends: Ends, group: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _points(ends: Ends, group: Tensor, apart: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(states (P, N), speeds (P,), starts that led there (P,)) of a group (B,) bool of ends, those of the most starts first."""
     s, speeds = ends.states[group], ends.speeds[group]
-    kept, which = distinct(s, speeds.argsort(stable=True))
+    kept, which = distinct(s, speeds.argsort(stable=True), apart)
     _, earliest, counts = np.unique(which.cpu(), return_index=True, return_counts=True)
     order = np.lexsort((earliest, -counts))
     return s[kept[order]], speeds[kept[order]], torch.from_numpy(counts[order])

@@ -39,6 +39,10 @@ def test_a_record_is_written_and_read(record, tmp_path):
         Credit.load(tmp_path / "other.json")
 
 
+def test_half_of_the_gradient_is_the_first_crossing_of_shares_that_may_be_negative(record):
+    assert replace(record, lag_share=np.array([0.125, 0.376, -0.059, 0.558])).half == 1
+
+
 def test_the_heat_map_is_the_logarithm_of_the_norms_with_nothing_above_the_diagonal(record):
     ax = plot_credit(record)
     (image,) = ax.images

@@ -144,9 +144,20 @@ def test_a_sequence_gives_the_mean_input_and_the_starts():
         fixed_points(cell, x, 0)
 
 
+@for_each("tolerance", [None, 1e-6])
+def test_three_points_within_a_hundred_thousandth_are_three_of_their_kinds(tolerance):
+    def step(s):
+        return s - 0.5e10 * s * (s - 1e-5) * (s - 2e-5)
+
+    starts = torch.linspace(-3e-5, 5e-5, 60, dtype=d)[:, None]
+    found = fixed_points(step, starts=starts, tolerance=tolerance)
+    near = dict(zip((1e5 * found.states.ravel()).round().astype(int).tolist(), found.kinds, strict=True))
+    assert near == {0: "stable", 1: "unstable", 2: "stable"}
+
+
 def test_distinct_states_are_taken_in_their_order():
     states = torch.tensor([[0.0], [1.0], [1.00005], [-0.00005], [5.0]])
-    kept, which = distinct(states, torch.tensor([3, 2, 1, 0, 4]))
+    kept, which = distinct(states, torch.tensor([3, 2, 1, 0, 4]), 1e-4)
     assert kept.tolist() == [3, 2, 4] and which.tolist() == [0, 1, 1, 0, 2]
 
 
