@@ -8,8 +8,9 @@
     speed.jsonl          language models: a line for each epoch ended: tokens read since the previous line, and seconds
 
 With several seeds each has its own metrics.jsonl and checkpoints in seed-N/. The state decides: lines of epochs after it are removed
-and written again, with the same numbers (on a CPU, the same bits). Checkpoints are written before the state, so after a kill between
-them they are written again. One process writes to a folder, and it holds one configuration.
+and written again, with the same numbers (on a CPU, the same bits). Checkpoints are written after the line and the state of their
+epoch, and again by a resume: after a kill they are of an epoch that has a line. One process writes to a folder, and it holds one
+configuration.
 """
 
 import contextlib
@@ -114,8 +115,9 @@ def train(
     ):
         deadline, next_save = time.monotonic() + 60 * max_minutes, 0.0
         if run.begin(task.fixed(seeds), {"device": device, **about}):
-            run.save(False, on_save)
+            run.save(on_save)
         run.write_lines()
+        run.write_checkpoints()
         trainer = run.trainer
         on_unit(trainer)
         while trainer.live():
@@ -126,7 +128,8 @@ def train(
             now, finished = time.monotonic(), not trainer.live()
             stop = interrupt.pending or now > deadline
             if stop or now > next_save or finished or (ended and not run.keeps_best):
-                run.save(ended, on_save)
+                run.save(on_save)
+                run.write_checkpoints()
                 next_save = time.monotonic() + (time.monotonic() - now) / SAVE_SHARE
             if stop and not finished:
                 run.save_unvalidated()
@@ -192,23 +195,24 @@ class _Run:
         if different := _differences(self._task.config, self._training, training, {"epochs"}):
             raise ValueError(different)
 
-    def save(self, ended: bool, on_save: Callable[[], None]) -> None:
-        """Write checkpoints and state; `ended`: an epoch has just ended."""
+    def save(self, on_save: Callable[[], None]) -> None:
+        """Write the state."""
         self.trainer.check()
         states = {seed: self.trainer.state(seed) for seed in self._homes}
         on_save()
+        metadata = {"epochs": str(self.trainer.epoch), "training": json.dumps(self._training)}
+        write_state(self.folder / "state.safetensors", _flat(states), metadata)
+
+    def write_checkpoints(self) -> None:
+        """Write the checkpoints that follow from the state; those of texts if it is the end of an epoch."""
         for seed in self.trainer.numbers:
             lines = self._lines(seed)
             if self.keeps_best:
                 self._checkpoint(seed, "best.safetensors", self.trainer.best_model(seed), lines[self._best(seed)])
-            elif ended and seed in self._trained():
+            elif lines and self.trainer.position[0] == 0 and seed in self._trained():
                 model, best = self.trainer.model(seed), self._best(seed) == len(lines) - 1
                 for name in ("last.safetensors", *["best.safetensors"] * best):
                     self._checkpoint(seed, name, model, lines[-1])
-        if ended and not self.keeps_best:
-            self._write_speed()
-        metadata = {"epochs": str(self.trainer.epoch), "training": json.dumps(self._training)}
-        write_state(self.folder / "state.safetensors", _flat(states), metadata)
 
     def save_unvalidated(self) -> None:
         """Before the first epoch of a language model ends the checkpoint has the present weights, which nobody has validated."""
@@ -230,6 +234,8 @@ class _Run:
             line = self._lines(seed)[-1]
             add_line(self._homes[seed] / "metrics.jsonl", line)
             on_epoch(seed, line)
+        if not self.keeps_best:
+            self._write_speed()
 
     def result(self, seed: int) -> TrainingResult:
         curve, first, trainer = self.trainer.curve(seed), self._task.first_epoch, self.trainer

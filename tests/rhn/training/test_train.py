@@ -1,11 +1,13 @@
 """A training in a folder ends the same whatever happened on the way, and is never mixed with another: of chorales and of texts."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 
 from rhn.checkpoints import read_metadata
 from rhn.errors import DataError, InvalidInputError, OutputError
+from rhn.training import run_folder
 from rhn.training.config import ChoraleConfig
 from rhn.training.run_folder import SAVE_SHARE, locked, train
 from rhn.training.state import write_state
@@ -110,6 +113,34 @@ def test_out_of_time_again_and_again_it_ends_alike_and_at_every_stop_the_files_t
         if result.finished:
             break
     assert result.finished and contents(tmp_path) == contents(whole)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("written", range(1, 8))
+def test_after_a_kill_between_two_files_the_best_weights_are_of_an_epoch_with_a_line(
+    written, task, whole, tmp_path, monkeypatch
+):
+    """A resume that is killed at once leaves the lines of the state."""
+
+    def killed(*args, **options):
+        raise Killed
+
+    with monkeypatch.context() as patch, contextlib.suppress(Killed):
+        files = count(1)
+        for name in ("write_state", "save_checkpoint"):
+            write = getattr(run_folder, name)
+            patch.setattr(run_folder, name, lambda *a, w=write, **o: killed() if next(files) > written else w(*a, **o))
+        task.train(tmp_path)
+    with contextlib.suppress(Killed):
+        task.train(tmp_path, on_unit=killed)
+    if (tmp_path / "best.safetensors").exists():
+        kept = read_metadata(tmp_path / "best.safetensors")["metadata"]["metrics"]
+        assert kept["epoch"] in [line["epoch"] for line in lines(tmp_path)]
+    task.train(tmp_path)
+    assert contents(tmp_path) == contents(whole)
 
 
 def test_lines_and_halves_of_files_after_the_last_save_are_written_again(task, whole, begun):
