@@ -84,7 +84,7 @@ def _segments(
     for tokens in text_windows(rows, segment, parameters[0].device):
         nll, states = read_window(model, states, tokens)
         states = tuple(s.detach() for s in states)
-        yield nll.detach(), torch.autograd.grad(nll.mean(), parameters)
+        yield nll.detach(), torch.autograd.grad(nll.mean(), parameters, materialize_grads=True)
 
 
 def _rates(

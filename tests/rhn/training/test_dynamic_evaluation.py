@@ -50,6 +50,13 @@ def test_it_learns_a_text_that_the_model_has_never_seen():
     assert adapted.nll < score(model, text).nll - math.log(2)
 
 
+def test_a_parameter_that_the_loss_does_not_reach_changes_nothing():
+    model, text, train = random_model(), random_text(50), random_text(1000)
+    expected = dynamic_score(model, text, train, decay=0)
+    model.unused = torch.nn.Parameter(torch.ones(3))
+    assert dynamic_score(model, text, train, decay=0) == expected
+
+
 def test_the_model_given_is_not_changed():
     model = random_model()
     before = {name: t.clone() for name, t in model.state_dict().items()}
