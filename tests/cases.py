@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from rounding import assert_within, largest
 
 from rhn import kernels
 from rhn.cells import CELLS, SLSTM, Cell
@@ -296,6 +297,5 @@ def assert_close(got, wanted, tolerance, name, floor=0.0):
     assert got.dtype == wanted.dtype, f"{name}: {got.dtype}, expected {wanted.dtype}"
     if wanted.numel() == 0:
         return
-    scale = max(wanted.detach().abs().max().item(), floor, 1e-30)
-    error = (got.detach() - wanted.detach()).abs().max().item() / scale
-    assert error <= tolerance, f"{name}: relative error {error:.2e}, allowed {tolerance:.1e}"
+    scale = max(largest(wanted), floor, 1e-30)
+    assert_within(largest(got - wanted) / scale, tolerance, f"{name}, relative")

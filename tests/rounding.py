@@ -1,0 +1,73 @@
+"""How far rounding moves a result: the scale of a tolerance in float32, whatever the processor and its libraries.
+
+Monte Carlo arithmetic (Parker 1997): a function runs in float64 while each of its operations, forward and backward, is as inexact as in
+float32, at random. How far this moves the result, in a few draws, is the function's condition times the precision. The error of one
+run in float32 is one draw of that: as a tolerance it would be one machine's luck.
+"""
+
+import functools
+import random
+from collections.abc import Callable
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+EPSILON = torch.finfo(torch.float32).eps
+DRAWS = 4
+SAFETY = 10  # times the largest of the draws; errors of right results reach two
+COPIES = ("cat", "clone", "index", "select_backward", "slice_backward", "stack", "_to_copy")
+SUMS = ("addmm", "baddbmm", "bmm", "cumsum", "dot", "mean", "mm", "mv", "sum")
+
+
+class Roundings(TorchDispatchMode):
+    """Within it, operations on floating-point numbers have random errors of at most one unit in the last place of float32."""
+
+    def __init__(self, draw: int) -> None:
+        super().__init__()
+        self.random = random.Random(draw)
+        noise = torch.rand(1 << 20, generator=torch.Generator().manual_seed(draw), dtype=torch.float64)
+        self.factors = 1 + EPSILON * (2 * noise - 1)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kind = _kind(function)
+        if kind == "sum":  # in whatever order it is taken: as if each of its terms were inexact
+            args = tree_map(self._moved, args)
+        result = function(*args, **(kwargs or {}))
+        return result if kind == "exact" else tree_map(self._moved, result)
+
+    def _moved(self, value):
+        if not (isinstance(value, torch.Tensor) and value.is_floating_point()):
+            return value
+        start = self.random.randrange(len(self.factors) - value.numel())
+        return value * self.factors[start : start + value.numel()].view(value.shape)
+
+
+@functools.cache
+def _kind(function) -> str:
+    """Of an operation: views, copies and writes in place are exact."""
+    name = function._schema.name.removeprefix("aten::")
+    if name in COPIES or any(returned.alias_info for returned in function._schema.returns):
+        return "exact"
+    return "sum" if name in SUMS else "other"
+
+
+def assert_as_exact(found: dict[str, torch.Tensor], reference: Callable[[], dict[str, torch.Tensor]]) -> None:
+    """Each tensor is as near to the reference, which computes in float64, as rounding in float32 lets it be."""
+    exact, moved = reference(), []
+    for draw in range(DRAWS):
+        with Roundings(draw):
+            moved.append(reference())
+    for name, wanted in exact.items():
+        rounding = EPSILON * max(largest(wanted), 1e-6)
+        spread = max(rounding, *(largest(m[name] - wanted) for m in moved))
+        assert_within(largest(found[name].double() - wanted), SAFETY * spread, name)
+
+
+def assert_within(error: float, allowed: float, name: str) -> None:
+    """`make test-hosts` notes how near every error comes to what is allowed."""
+    assert error <= allowed, f"{name}: error {error:.2e}, allowed {allowed:.1e}"
+
+
+def largest(t: torch.Tensor) -> float:
+    return t.detach().abs().max().item() if t.numel() else 0.0
