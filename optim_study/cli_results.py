@@ -157,9 +157,9 @@ class Plot(Stored, Writing):
     by: By = "arch"
     """Grouping of the columns of the swarm plot: arch (architecture) or depth."""
     log: bool = False
-    """Log axis for the losses of the swarm plot."""
+    """Log axis for the losses of the swarm plot (default: if one is far above the best constant output)."""
     up_to: Annotated[float | None, Arg("NLL")] = None
-    """End of the axis of the swarm plot, which counts the trials above (default: a little above the constant output; inf: no end)."""
+    """End of the axis of the swarm plot, which counts the trials above (default: all are drawn)."""
     below: float = BELOW
     """A trial counts as trained below so many nats a frame."""
     constant: Annotated[float | None, Arg("NLL")] = None
@@ -213,7 +213,7 @@ class Plot(Stored, Writing):
             from optim_study.swarm_plot import draw_swarm, swarm
 
             options = {name: getattr(self, name) for name in ("by", "constant", "below", "up_to")}
-            save_figure(output, lambda: draw_swarm(rows, log=self.log, **about, **options))
+            save_figure(output, lambda: draw_swarm(rows, log=self.log or None, **about, **options))
             return swarm(rows, loss=self.loss, constant=self.constant).without_constant
         from optim_study.map_plot import plot_area, plot_map
 

@@ -1,7 +1,7 @@
 """The swarm plot (figure 4 of Zilly et al. 2017), first as numbers (`swarm`), then drawn. No torch, no optuna.
 
-Most trials of a study stay near the loss of the best constant output or far above it, and architectures differ below. So the axis
-ends a little above that loss, and trials above it are counted instead of drawn.
+Every trial is drawn, on a log axis if one lies far above the loss of the best constant output. With `up_to` the axis ends there, and
+trials above it are counted instead of drawn.
 
 Every `plot_*` draws into given axes and returns them; every `draw_*` makes a whole figure.
 """
@@ -43,7 +43,7 @@ from rhn.training.curves import Objective
 
 LEARNED = 0.9
 """A network with a loss of this part of the best constant output's has begun to learn (`gersgorin.checking.calibration`)."""
-HEADROOM = 1.25  # end of the axis, times the constant output's loss
+LOG_FROM = 3  # times the constant output's loss: a linear axis would leave little room to what is below
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,7 @@ def swarm(
     """The columns of these trials.
 
     constant: loss of the best constant output; None: that of the rows, if all have the same.
-    up_to: end of the axis; None: a little above the constant output, or above the median if that is unknown.
+    up_to: end of the axis; None: all trials are drawn.
 
     Raises InvalidInputError without trials, or if the axis would end below all of them.
     """
@@ -141,7 +141,10 @@ def swarm(
         raise InvalidInputError(f"the axis ends at {up_to}, expected a loss above 0, or inf to draw all")
     constants = {row.constant_nll for row in rows}
     known = constants.pop() if len(constants) == 1 else None
-    ceiling = _ceiling(np.array([row.loss(loss) for row in rows]), constant or known, up_to)
+    losses = [row.loss(loss) for row in rows]
+    if up_to is not None and min(losses) > up_to:
+        raise InvalidInputError(f"every loss is above {up_to:g}: the least is {min(losses):.4g}")
+    ceiling = up_to if up_to is not None and max(losses) > up_to else None
     columns = [_column(network, trials, loss, ceiling) for network, trials in by_network(rows).items()]
     optimizers = optimizers_of(column.network for column in columns)
     if by == "depth":  # stable: architectures keep their order
@@ -151,16 +154,6 @@ def swarm(
     )
     constant = known if constant is None and loss == "train" else constant
     return Swarm(loss=loss, by=by, groups=groups, constant=constant, below=below, ceiling=ceiling)
-
-
-def _ceiling(values: np.ndarray, constant: float | None, up_to: float | None) -> float | None:
-    """The end of the axis; None if no loss lies above."""
-    end = up_to or float(f"{HEADROOM * (constant or float(np.median(values))):.2g}")
-    if values.min() > end:
-        if up_to is not None:
-            raise InvalidInputError(f"every loss is above {up_to:g}: the least is {values.min():.4g}")
-        return None
-    return end if values.max() > end else None
 
 
 def _column(network: Network, trials: list[Row], loss: Objective, ceiling: float | None) -> Column:
@@ -208,12 +201,13 @@ def plot_swarm(rows: Sequence[Row], *, log: bool = False, ax: Axes | None = None
 def draw_swarm(rows: Sequence[Row], *, log: bool | None = None, about: str = "", **options) -> Figure:
     """Draw the default figure: groups of columns in rows of at most 12 columns, and a title.
 
-    log: a log axis; None: if the worst loss in the figure is more than ten times the best.
+    log: a log axis; None: if a loss in the figure is more than `LOG_FROM` times that of the best constant output, or the median.
     about: settings of the study and origin of the rows.
     options: as in `plot_swarm`.
     """
     found = swarm(rows, **options)
-    log = bool(found.values.max() > 10 * found.values.min()) if log is None else log
+    middle = found.constant or np.median(found.values)
+    log = bool(found.values.max() > LOG_FROM * middle) if log is None else log
     words = "every trial's loss, by " + {"arch": "architecture", "depth": "recurrence depth"}[found.by]
     about = "; ".join(filter(None, (about, found.without_constant)))
     return _roomy(_rows(found.groups), found, log, (study_title(rows, words), study_about(rows, about)))

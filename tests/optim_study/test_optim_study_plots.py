@@ -39,7 +39,7 @@ def rows():
 @pytest.fixture(scope="module")
 def swarm(rows):
     """The plot of them on a linear axis, for tests that only look at it."""
-    return plot_swarm(rows)
+    return plot_swarm(rows, up_to=14)
 
 
 def drawn(ax, columns) -> list[np.ndarray]:
@@ -51,7 +51,7 @@ def drawn(ax, columns) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("log", [False, True])
 def test_every_trial_below_the_ceiling_is_a_point_at_its_loss_and_the_others_are_counted(rows, swarm, log):
-    ax = plot_swarm(rows, log=True) if log else swarm
+    ax = plot_swarm(rows, log=True, up_to=14) if log else swarm
     groups, columns = by_network(rows), drawn(ax, 12)
     to_pixels = ax.transData.transform
     for k, (trials, points) in enumerate(zip(groups.values(), columns, strict=True)):
@@ -72,11 +72,17 @@ def test_every_trial_below_the_ceiling_is_a_point_at_its_loss_and_the_others_are
     assert best == [f"{min(r.best_train_nll for r in trials):.2f}" for trials in groups.values()]
 
 
-def test_where_the_axis_ends(rows):
-    assert columns_of(rows).ceiling == 14.0, "a quarter above the constant output"
+def test_all_trials_are_drawn_unless_the_axis_is_ended(rows):
+    assert sum(len(column.shown) for column in columns_of(rows).columns) == len(rows) == len(columns_of(rows).values)
     assert columns_of(rows, up_to=20).ceiling == 20 and columns_of(rows, up_to=np.inf).ceiling is None
-    assert columns_of(network("rhn", 1, [60.5] * 3)).ceiling is None, "where all are above, all are drawn"
-    assert columns_of(network("rhn", 1, [8.0, 9.0, 30.0], constant_nll=None)).ceiling == 11.0
+
+
+def test_a_loss_far_above_the_constant_output_makes_the_axis_logarithmic(rows):
+    scales = [draw_swarm(rows, up_to=up_to).axes[0].get_yscale() for up_to in (None, 14)]
+    assert scales == ["log", "linear"]
+
+
+def test_an_axis_that_ends_nowhere_or_below_all_trials_is_refused(rows):
     for options, why in (
         ({"up_to": 5}, "every loss is above 5"),
         ({"up_to": -1}, "inf to draw all"),
@@ -175,7 +181,7 @@ def test_the_constant_output_is_drawn_where_it_is_known():
 
 def test_the_legend_names_the_median_where_one_is_drawn():
     for losses, there in (([8.0, 9.0, 20.0], True), ([8.0, 20.0, 30.0], False)):
-        ax = plot_swarm(network("rhn", 1, losses))
+        ax = plot_swarm(network("rhn", 1, losses), up_to=14)
         assert ("median" in [text.get_text() for text in ax.get_legend().get_texts()]) == there
         assert any(line.get_gid() == "median" for line in ax.lines) == there
 
