@@ -30,12 +30,12 @@ from torch.optim import Optimizer
 
 from gersgorin._validate import with_gradients
 from gersgorin.checking.loop import BATCH_SIZE, TrainingLoop, check_limits, random_numbers_kept
-from gersgorin.checking.starts import IMPORTS, MEANINGS, OUTPUT_BIAS, Start, starts
+from gersgorin.checking.starts import IMPORTS, MEANINGS, OUTPUT_BIAS, Start, filled, starts
 from gersgorin.checking.trials import WINDOW, Constant, Trials, run_trials
 from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
 from rhn.utils.io import finite_json
-from rhn.utils.result import Result, rows_of
+from rhn.utils.result import Result, fitted, rows_of
 from rhn.utils.wording import counted, rounded_up
 
 STEPS, SECONDS = 3000, 60.0
@@ -61,6 +61,11 @@ SHORT = 0.1  # of the steps, below which a search has no time for new weights
 SLOWER = 3.0  # times the steps of the fastest change after which a simpler one may leave
 AS_GOOD = 0.9  # of the way down that the fastest change comes below the constant, for a simpler one
 SHOWN = 7  # attempts in the summary
+NEEDS_X = "# needs x: a minibatch of inputs that begins as those given to cure"
+CLIPPING = (
+    "# before each optimizer.step():",
+    "# torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)",
+)
 
 
 @dataclass(frozen=True)
@@ -233,6 +238,11 @@ class Cure(Result):
         )
         return finite_json({name: getattr(self, name) for name in names} | {"attempts": self.table()})
 
+    def __repr__(self) -> str:
+        """The whole summary, so that its code can be pasted."""
+        code = self.code.rstrip()
+        return f"{self.title}\n{fitted(self.summary().removesuffix(code))}{code}"
+
     def summary(self) -> str:
         """The verdict, what each change does by itself, the meaning of the starts, and the lines to paste."""
         lines = [self.verdict, "", f"{'start':<44}{'rate':>9}{'clip':>6}{'steps':>7}{'loss':>10}  leaves"]
@@ -252,45 +262,44 @@ class Cure(Result):
         lines.append(LEGEND)
         shown = ", ".join(a.start.words for a in every[:SHOWN])
         lines += [f"{name}: {meaning}" for name, meaning in MEANINGS.items() if name in shown]
-        if self.code:
-            lines += ["", *self.code.splitlines()]
-        return "\n".join(lines)
+        return "\n".join(lines) + f"\n\n{self.code}".rstrip()
 
 
 def code_of(loop: TrainingLoop, attempt: Attempt) -> str:
     """Lines to paste before a training: the start of an attempt, its optimiser, and the norm for clipping."""
-    lines = [line for line in attempt.start.code.splitlines() if line not in IMPORTS]
-    code = [*IMPORTS, *lines] if lines else [IMPORTS[0]]
-    setting = _optimizer_lines(loop, attempt.factor)
+    code = attempt.start.code
+    lines = [NEEDS_X] if "x" in compile(code, attempt.start.words, "exec").co_names else []
+    lines += [*(IMPORTS if code else IMPORTS[:1]), *_optimizer_lines(loop, attempt.factor)]
     if attempt.clip_norm is not None:
-        setting.append(
-            f"clip_norm = {attempt.clip_norm:g}  # before each optimizer.step(): "
-            "torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)"
-        )
-    at = 1 if lines else len(code)  # at the top, where a long start does not hide them
-    return "\n".join([*code[:at], *setting, *code[at:]]) + "\n"
+        lines += [f"clip_norm = {attempt.clip_norm:g}", *CLIPPING]
+    lines += [line for line in code.splitlines() if line not in IMPORTS]  # last: they may be many
+    return "\n".join(lines) + "\n"
 
 
 def _optimizer_lines(loop: TrainingLoop, factor: float) -> list[str]:
     """Lines that make the optimiser of an attempt, or that change the user's own, if it has several groups or parts of the model."""
     optimizer, trained = loop.optimizer, sum(len(group["params"]) for group in loop.optimizer.param_groups)
     simple = len(optimizer.param_groups) == 1 and trained == len(list(loop.model.parameters()))
-    again = ""
+    again = []
     if loop.scheduler is not None:
         own_rates = isinstance(loop.scheduler, torch.optim.lr_scheduler.OneCycleLR | torch.optim.lr_scheduler.CyclicLR)
-        again = f"  # then make the scheduler again, with {f'its rates times {factor:.6g}' if own_rates else 'this optimiser'}"
+        again = [
+            f"# then make the scheduler again, with {f'its rates times {factor:.6g}' if own_rates else 'this optimiser'}"
+        ]
     if not simple or getattr(torch.optim, type(optimizer).__name__, None) is not type(optimizer):
         return [
-            f"rates = {[_times(rate, factor) for rate in loop.rates]}  # of the groups of your own optimiser",
+            "# learning rates of the groups of your own optimiser",
+            filled(f"rates = {[_times(rate, factor) for rate in loop.rates]}"),
             "for group, rate in zip(optimizer.param_groups, rates):",
-            f'    group["lr"] = group["initial_lr"] = rate{again}' if again else '    group["lr"] = rate',
+            '    group["lr"] = group["initial_lr"] = rate' if again else '    group["lr"] = rate',
+            *again,
         ]
     usual = {name: p.default for name, p in inspect.signature(type(optimizer)).parameters.items()}
     group = optimizer.param_groups[0]
     others = {name: value for name, value in group.items() if name in usual and name not in ("params", "lr")}
     options = {"lr": _times(loop.rates[0], factor)} | {n: v for n, v in others.items() if v != usual[n]}
     given = ", ".join(f"{name}={value!r}" for name, value in options.items())
-    return [f"optimizer = torch.optim.{type(optimizer).__name__}(model.parameters(), {given}){again}"]
+    return [filled(f"optimizer = torch.optim.{type(optimizer).__name__}(model.parameters(), {given})"), *again]
 
 
 @one_thread()

@@ -20,6 +20,7 @@ Legend: n units, G blocks of n rows in a weight, T frames.
 import contextlib
 import copy
 import math
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import EllipsisType
@@ -47,6 +48,7 @@ MOST_STD = 3.0  # of a matrix that reads the data
 ROUNDS, MOST_FACTOR = 3, 3.0  # of equalising rates; largest factor
 MINIBATCHES = 4  # for gradients, mean outputs and the best constant output
 FLOSSED = 1  # sequences
+WIDTH = 79  # of lines with many values
 OUTPUT_BIAS = "output bias at the best constant"
 MEANINGS = {  # of the words of starts, in one line
     OUTPUT_BIAS: "so that the mean output has the least loss of a constant one",
@@ -216,7 +218,8 @@ class _Starts:
         bias = model.get_parameter(self.output_bias) + self.constant - torch.stack(means).mean(0)
         if not torch.isfinite(bias).all():
             return ""
-        return f"p[{self.output_bias!r}].copy_(torch.tensor([{', '.join(f'{v:.5g}' for v in bias.tolist())}]))\n"
+        values = ", ".join(f"{v:.5g}" for v in bias.tolist())
+        return filled(f"p[{self.output_bias!r}].copy_(torch.tensor([{values}]))") + "\n"
 
 
 def _blocks(model: nn.Module, x: Tensor) -> Iterator[_Block]:
@@ -335,6 +338,11 @@ def _output_bias(model: nn.Module, trained: dict[str, Tensor], x: Tensor) -> str
 
 def _scalings(blocks: list[_Block], factors: list[float]) -> str:
     return _joined(f"{b.code}.mul_({factor:.4g})" for b, factor in zip(blocks, factors, strict=True))
+
+
+def filled(line: str) -> str:
+    """A statement with many values in brackets, in lines that fit a screen."""
+    return textwrap.fill(line, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
 def _joined(lines) -> str:

@@ -387,6 +387,42 @@ def test_the_code_makes_the_optimizer_and_gives_the_norm_of_clipping(slow_rate):
     assert "clip_grad_norm_(model.parameters(), clip_norm)" in found.code
 
 
+def printed(found, code):
+    """The lines of code in what `print` shows of a result."""
+    lines = str(replace(found, code=code)).splitlines()
+    return lines[next(k for k, line in enumerate(lines) if line.startswith(("import", "# needs"))) :]
+
+
+@pytest.mark.parametrize("outputs", [2, 88])
+def test_the_printed_code_of_every_start_can_be_pasted(slow_rate, outputs):
+    model, (x, y) = made(lambda: Reader(num_layers=2, outputs=outputs)), recall()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.8, 0.9), eps=1e-7, weight_decay=0.02)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, 300)
+    loop = TrainingLoop(model, x, y, "cross-entropy", optimizer, scheduler=scheduler)
+    for start in starts(loop):
+        code = cure_module.code_of(loop, cure_module.Attempt(start, 0.1**0.5, 1.0))
+        lines = printed(slow_rate[1], code)
+        assert compile("\n".join(lines), "", "exec") == compile(code, "", "exec")
+        assert max(map(len, lines)) < 80
+
+
+def test_the_printed_code_for_an_optimizer_of_many_groups_can_be_pasted(slow_rate):
+    model, (x, y) = made(lambda: Reader(num_layers=2)), recall()
+    optimizer = torch.optim.Adam([{"params": [p], "lr": 1.1e-5} for p in model.parameters()])
+    loop = TrainingLoop(model, x, y, "cross-entropy", optimizer)
+    lines = printed(slow_rate[1], cure_module.code_of(loop, cure_module.Attempt(Start("given weights"), 10.0, None)))
+    exec("\n".join(lines), {"optimizer": optimizer})
+    assert {group["lr"] for group in optimizer.param_groups} == {1.1e-4} and max(map(len, lines)) < 80
+
+
+def test_code_that_reads_inputs_says_so_in_its_first_line():
+    x, y = recall()
+    loop = TrainingLoop(made(Reader), x, y, "cross-entropy", "adam", learning_rate=1e-3)
+    by_words = {s.words: cure_module.code_of(loop, cure_module.Attempt(s, 1.0, None)) for s in starts(loop)}
+    needs = {words for words, code in by_words.items() if code.startswith("# needs x: ")}
+    assert needs == {words for words in by_words if "flossed" in words} != set()
+
+
 def test_an_optimizer_of_several_groups_keeps_them():
     model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
     groups = [{"params": model.rnn.parameters(), "lr": 1e-5}, {"params": model.out.parameters(), "lr": 1e-4}]
