@@ -230,7 +230,7 @@ class _Run:
 
 def _means(values: np.ndarray) -> np.ndarray:
     """(S, K) means over the last `WINDOW` rows, of the first rows over as many as there are."""
-    windows = sliding_window_view(np.pad(values, ((WINDOW - 1, 0), (0, 0))), WINDOW, axis=0)
+    windows = sliding_window_view(np.pad(values, ((WINDOW, 0), (0, 0))), WINDOW, axis=0)[1:]
     return windows.sum(-1) / np.minimum(np.arange(1, len(values) + 1), WINDOW)[:, None]
 
 

@@ -201,6 +201,10 @@ def test_short_trainings_have_the_same_prior_as_without_long_ones():
     assert [belief.probability(steps) for steps in (1e3, 1e4, 1e5)] == pytest.approx([0.2987, 0.4993, 0.7], abs=1e-4)
 
 
+def test_a_trial_without_a_step_has_no_means():
+    assert _means(np.ones((0, 2))).shape == (0, 2)
+
+
 def test_a_huge_loss_does_not_change_later_means():
     losses = np.ones((600, 1))
     losses[200] = 1e18
