@@ -9,6 +9,7 @@ optimiser trains.
 | weights                     | in all starts that draw them again                                                  |
 |-----------------------------|-------------------------------------------------------------------------------------|
 | matrices that read the data | normal; W x has entries of variance 1 on the data, so that the input gain is near 1 |
+| embeddings                  | normal with standard deviation 1; padding as it was; as other matrices if shared    |
 | recurrent blocks (n, n)     | normal with standard deviation 1/sqrt(n), orthogonal, or the identity               |
 | other matrices              | normal with standard deviation 1/sqrt(fan_in)                                       |
 | biases                      | 0; forget gates 1, transform gates -1, or chrono (Tallec and Ollivier 2018)         |
@@ -21,6 +22,7 @@ import contextlib
 import copy
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import EllipsisType
@@ -44,6 +46,7 @@ g = torch.Generator({device!r}).manual_seed(0)
 """
 FLOSS = "from gersgorin.analyses.flossing import floss\nfloss(model, {sequences})\n"
 TORCH_GATES = {"LSTM": GateBlocks(0, carry=1), "GRU": GateBlocks(1, opens=False)}
+TABLES = nn.Embedding | nn.EmbeddingBag
 MOST_STD = 3.0  # of a matrix that reads the data
 ROUNDS, MOST_FACTOR = 3, 3.0  # of equalising rates; largest factor
 MINIBATCHES = 4  # for gradients, mean outputs and the best constant output
@@ -53,10 +56,10 @@ OUTPUT_BIAS = "output bias at the best constant"
 MEANINGS = {  # of the words of starts, in one line
     OUTPUT_BIAS: "so that the mean output has the least loss of a constant one",
     "gate biases for memory": "1 for forget gates, -1 for transform gates: states last longer",
-    "1/sqrt(n)": "matrices drawn again, with standard deviation 1/sqrt(n) for n inputs",
+    "1/sqrt(n)": "matrices drawn with standard deviation 1/sqrt(n) for n inputs, 1/|x| for data x, 1 for embeddings",
     "equal rates": "matrices scaled until gradient/weight, ||dL/dM||/||M||, agrees for all",
-    "orthogonal matrices": "recurrent matrices are rotations: states neither fade nor grow",
-    "identity matrices": "recurrent matrices are the identity: states are kept",
+    "orthogonal matrices": "recurrent matrices are rotations: states neither fade nor grow; others drawn as 1/sqrt(n)",
+    "identity matrices": "recurrent matrices are the identity: states are kept; others drawn as 1/sqrt(n)",
     "chrono gates": "memories of all lengths up to a sequence (Tallec and Ollivier 2018)",
     "flossed": "Lyapunov exponents trained to be near 0 (Engelken 2023)",
 }
@@ -198,7 +201,7 @@ class _Starts:
             losses = [self.loop.loss(model, x, y) for x, y in self.batches]
             weights = {name: q for name, q in model.named_parameters() if name in self.trained}
             slopes = torch.autograd.grad(sum(losses), list(weights.values()), allow_unused=True, materialize_grads=True)
-            slopes = dict(zip(weights, slopes, strict=True))
+            slopes = {name: slope.to_dense() for name, slope in zip(weights, slopes, strict=True)}
             rates = [(b.of(slopes).norm() / b.of(weights).norm()).item() for b in matrices]
             usable = [math.log(rate) for rate in rates if 0 < rate < math.inf]
             if not usable:
@@ -225,9 +228,12 @@ class _Starts:
 def _blocks(model: nn.Module, x: Tensor) -> Iterator[_Block]:
     """Yield the blocks of cells, linear layers and parameters of a user's own modules."""
     sizes = _data_sizes(model, x)
+    uses = Counter(id(q) for _, q in model.named_parameters(remove_duplicate=False))
     for path, module in model.named_modules():
         prefix, own = f"{path}." * bool(path), dict(module.named_parameters(recurse=False))
         described = set()
+        if isinstance(module, TABLES) and uses[id(module.weight)] == 1:
+            sizes[module] = 1.0  # of the input as a one-hot vector
         for layer in _layers(module, own):
             for part in (layer.input, layer.recurrent, layer.skip, layer.bias):
                 if part is not None and part.parameter in own:
@@ -273,7 +279,7 @@ def _of_part(prefix: str, module: nn.Module, weight: Tensor, part: Part, layer: 
 
 
 def _layers(module: nn.Module, own: dict[str, Tensor]) -> tuple[Layer, ...]:
-    """The weights of a module, described as those of our cells; none for normalisations, embeddings and convolutions."""
+    """The weights of a module, described as those of our cells; none for normalisations and convolutions."""
     if isinstance(module, Cell):
         return module.layers()
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
@@ -294,6 +300,10 @@ def _layers(module: nn.Module, own: dict[str, Tensor]) -> tuple[Layer, ...]:
     if isinstance(module, nn.Linear):
         square = module.in_features == module.out_features
         return (Layer(**{"recurrent" if square else "input": Part("weight")}, bias=Part("bias")),)
+    if isinstance(module, TABLES):
+        k = module.padding_idx  # whose row is not trained
+        rows = [...] if k is None else [r for r in (slice(k), slice(k + 1, None)) if len(module.weight[r])]
+        return tuple(Layer(input=Part("weight", r)) for r in rows)
     if type(module).__module__.startswith("torch."):
         return ()
     return tuple(
@@ -310,8 +320,9 @@ def _data_sizes(model: nn.Module, x: Tensor) -> dict[nn.Module, float]:
     sizes: dict[nn.Module, float] = {}
 
     def look(module: nn.Module, given: tuple) -> None:
-        value = getattr(given[0], "data", None) if given else None  # of a packed sequence: its frames
-        if isinstance(value, Tensor) and value.is_floating_point() and not getattr(given[0], "requires_grad", False):
+        value = given[0] if given else None
+        value = value.data if isinstance(value, nn.utils.rnn.PackedSequence) else value
+        if isinstance(value, Tensor) and value.is_floating_point() and not value.requires_grad:
             sizes.setdefault(module, float(value.detach().square().sum(-1).mean().sqrt()))
 
     hooks = [module.register_forward_pre_hook(look) for module in model.modules()]

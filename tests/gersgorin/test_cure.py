@@ -82,6 +82,22 @@ class Polyphonic(nn.Module):
         return self.model(x.transpose(0, 1))[-1]
 
 
+class Words(nn.Module):
+    """An embedding of symbols, then an LSTM that reads it packed."""
+
+    def __init__(self, std=1e-4):
+        super().__init__()
+        self.table = nn.Embedding(3, 5, padding_idx=2, sparse=True)
+        self.rnn, self.out = nn.LSTM(5, UNITS, batch_first=True), nn.Linear(UNITS, 2)
+        with torch.no_grad():
+            self.table.weight.mul_(std)
+
+    def forward(self, x):
+        lengths = torch.full((len(x),), x.shape[1])
+        packed = nn.utils.rnn.pack_padded_sequence(self.table(x.argmax(-1)), lengths, batch_first=True)
+        return self.out(self.rnn(packed)[1][0][-1])
+
+
 def recall(frames=6, examples=128, seed=0):
     """Remember which of two symbols was read first."""
     g = torch.Generator().manual_seed(seed)
@@ -138,6 +154,7 @@ MODELS = {
     "IndRNN": lambda: Polyphonic("indrnn"),
     "a normalisation": lambda: nn.Sequential(Reader(), nn.BatchNorm1d(2), nn.Linear(2, 2)),
     "a parametrisation": lambda: _parametrised(),
+    "an embedding": Words,
     "no recurrence": lambda: nn.Sequential(nn.Flatten(), nn.Linear(18, 7), nn.Tanh(), nn.Linear(7, 2)),
 }
 
@@ -192,6 +209,24 @@ def test_gates_follow_the_layouts_of_torch():
         assert (long <= np.log(8) + 1e-6).all()
         if kind is nn.LSTM:
             assert torch.equal(chrono.bias_ih_l0[:UNITS], -long)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_embeddings_are_drawn_again_without_their_padding(shared):
+    model, (x, y) = made(Words), recall()
+    if shared:
+        model.out = nn.Linear(5, 3)
+        model.out.weight, model.rnn = model.table.weight, nn.LSTM(5, 5, batch_first=True)
+    loop = TrainingLoop(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
+    table = {start.words: start for start in starts(loop)}["matrices of 1/sqrt(n)"].applied(model, x).table.weight
+    assert 0.5 < table[:2].std() / (5**-0.5 if shared else 1) < 1.5 and not table[2].any()
+
+
+def test_a_matrix_behind_an_embedding_does_not_read_data():
+    model, (x, y) = made(Words), recall()
+    loop = TrainingLoop(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
+    drawn = {start.words: start for start in starts(loop)}["matrices of 1/sqrt(n)"].applied(model, x)
+    assert drawn.rnn.weight_ih_l0.std().item() == pytest.approx(5**-0.5, rel=0.1)
 
 
 def test_closed_transform_gates_keep_memories():
