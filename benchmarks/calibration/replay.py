@@ -85,7 +85,9 @@ class Replay:
     def __init__(self, recording: Recording, rate: int):
         self.recording, self.rate, self.used = recording, rate, 0
 
-    def __call__(self, doing, factors, parts, *, steps, budget=math.inf, until_first=False, after=1.0) -> Trials:
+    def __call__(
+        self, doing, factors, parts, *, steps, budget=math.inf, until_first=False, after=1.0, order=0
+    ) -> Trials:
         most = np.broadcast_to(np.asarray(steps), (len(factors),))
         columns = [self.rate - round(2 * math.log10(f)) for f in factors]
         ends = np.array([self._end(c, m, after) for c, m in zip(columns, most, strict=True)])

@@ -164,15 +164,14 @@ def _check_training(
         step_seconds = (time.monotonic() - begun) / taken if taken else loop.step_seconds
     left_out = [*[found.cut] * bool(found.cut), *explanation.left_out]
     if loop.data.cut:
-        left_out.append(
-            f"batches of the DataLoader after the first {loop.data.count:,}, so that the epochs are not known"
-        )
+        left_out.append(f"batches of the DataLoader after the first {loop.data.cut:,}, for the best constant output")
     return TrainingCheck(
         name=name or name_of(loop.model),
         optimizer=loop.optimizer_name,
         learning_rate=loop.learning_rate,
         steps=steps,
-        steps_per_epoch=math.ceil(loop.data.epoch),
+        scheduler=None if loop.scheduler is None else type(loop.scheduler).__name__,
+        steps_per_epoch=math.ceil(loop.data.epoch) if loop.data.epoch < math.inf else math.inf,
         constant_loss=found.trials.constant,
         first_loss=loop.first_loss,
         forecast=found,
@@ -182,6 +181,7 @@ def _check_training(
         left_out=tuple(left_out),
         frames=frames_of(loop),
         reshaped=loop.reshaped,
+        slowed=loop.slowed,
         step_seconds=step_seconds,
     )
 

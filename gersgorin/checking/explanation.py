@@ -135,8 +135,8 @@ class _Probe:
         probe = loop.data.probe()
         self.inputs, self.targets = map(_double, probe)
         self.loss_fn = loop.loss_fn
-        self._constant = loop.constant_output([probe])[0].double()
-        outputs = self.outputs()
+        constant, outputs = loop.constant_output([probe])[0].double(), self.outputs()
+        self._constant = constant.reshape(-1, constant.shape[-1]).mean(0)
         self.mask = torch.ones(outputs.shape[:-1], dtype=torch.bool, device=outputs.device)
         self.output_bias = output_bias_of(self.parameters, outputs)
 

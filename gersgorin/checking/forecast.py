@@ -103,10 +103,10 @@ def forecast(
     progress("the best constant output")
     constant = Constant(loop)
 
-    def run(doing: str, factors: Sequence[float], parts: Sequence[int | None], **options) -> Trials:
+    def run(doing: str, factors: Sequence[float], parts: Sequence[int | None], order: int = 0, **options) -> Trials:
         progress(doing)
         left = end - time.monotonic()
-        return run_trials(loop, factors, parts, seconds=left, constant=constant, seed=seed, **options)
+        return run_trials(loop, factors, parts, seconds=left, constant=constant, seed=seed + order, **options)
 
     halves = (0, 1) if loop.data.divisible else (None, None)
     slow = steps * constant.step_seconds > end - time.monotonic()
@@ -197,9 +197,9 @@ class _Course:
             return None
         return self.all_data(most)
 
-    def all_data(self, most: int) -> Trials:
-        """The training on all of the data, at most so many steps of it."""
-        return self.more("the training on all of the data", [1.0], (None,), most, after=self.afterwards)
+    def all_data(self, most: int, order: int = 0) -> Trials:
+        """The training on all of the data, at most so many steps of it; another order of the minibatches for each number."""
+        return self.more("the training on all of the data", [1.0], (None,), most, after=self.afterwards, order=order)
 
 
 @dataclass(frozen=True)
@@ -247,12 +247,21 @@ def _after_escape(course: _Course, left: float) -> _Answer:
 
 
 def _after_repeats(course: _Course, left: float) -> _Answer:
-    """The training leaves, after two passes through a half of the data or on all of it: repeat it on all of it."""
-    whole = course.all_data(course.steps)
+    """The training leaves, after two passes through a half of the data or on all of it: repeat it on all of it, in another order."""
+    itself = course.halves[0] is None
+    whole = course.all_data(course.steps, order=int(itself))
+    again = float(whole.left[0])
+    low, high = min(left, again) * math.exp(-SPREAD), max(left, again) * math.exp(SPREAD)
     if not (whole.timed_out and whole.steps[0] < AFTERWARDS * left):
-        return _read(course, [whole])
+        if not itself or whole.diverged[0] < math.inf:
+            return _read(course, [whole])
+        if again == math.inf:
+            return _read(course, [course.done[0], whole], halves_agree=False)
+        return _Answer(
+            math.sqrt(left * again), (low, high), SAFE, halves_agree=max(left, again) <= 2 * min(left, again)
+        )
     low, high = left * math.exp(-SPREAD), left * math.exp(SPREAD)
-    if course.halves[0] is None and course.done[0].confirmed[0]:
+    if itself and course.done[0].confirmed[0]:
         return _Answer(left, (low, high), SAFE)
     return _Answer(left, (low, math.inf), HALF)
 

@@ -17,7 +17,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import count as count_from
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ from torch.optim import Optimizer
 
 from gersgorin._validate import check_weights, with_gradients
 from rhn.errors import USERS_FAULT, DataError, InvalidInputError, RhnError
+from rhn.training.curves import LEFT
+from rhn.training.numerics import flushed
 from rhn.utils.validation import check_seed
 from rhn.utils.wording import first_line
 
@@ -49,11 +51,12 @@ BATCH_SIZE = 32
 MOST_STEPS = 10**9  # of a training
 CYCLED = ("momentum", "betas")  # of a group, which a scheduler may change beside the learning rate
 MOST_PASSES = 4  # through the examples, for minibatches with the same number of each
-FEW_BATCHES, SEVERAL = 8, 32  # of a DataLoader: if an epoch has fewer, those of several epochs are read, if they differ
-MOST_BYTES = 2**29  # of the batches of a DataLoader in memory
-MOST_BATCHES = 4_000  # of a DataLoader
+SAMPLE = 64  # batches of a DataLoader for the best constant output
+SEVERAL, MOST_BATCHES = 32, 4_000  # of which they are drawn: those of an epoch, but not fewer or more
 SEARCH_STEPS = 200  # of the search for the best constant output
 ENOUGH = 1e-6  # of the loss of a zero output: the search ends with a smaller change
+FREE_STEPS = 30  # of the search for the least loss of any output
+SLOW = 2.0  # times that subnormal numbers lengthen a step, at least, to be reported
 BROADCAST = "Using a target size"  # beginning of torch's warning for shapes that differ
 NO_EXAMPLES = (
     "x has shape {}, without an axis of examples: expected (examples, frames, numbers) with batch_first=True, else (frames, examples, "
@@ -116,12 +119,14 @@ class TrainingLoop:
                 Batches(x, like, loading_seconds) if y is None else Examples(self.model, x, y, batch_size, batch_axis)
             )
             self.data: Batches | Examples = given
-            self._try([p for p in model.parameters() if p.requires_grad])
+            self._shapes: dict[torch.Size, torch.Size] = {}
+            self.units = unit_axes(self.model, *self.data.minibatches(1)[0])
+            self._try(model)
 
     @property
     def learning_rate(self) -> float:
-        """Of the first group of parameters; the one that a scheduler multiplies."""
-        return self.rates[0]
+        """Of the first group of parameters that moves; the one that a scheduler multiplies."""
+        return next(filter(None, self.rates))
 
     @property
     def optimizer_name(self) -> str:
@@ -157,30 +162,38 @@ class TrainingLoop:
                 rows.append([])
                 for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
                     cycled = {name: group[name] for name in CYCLED if name in group}
-                    rows[-1].append({"lr": float(group["lr"]) / rate} | cycled)
+                    rows[-1].append({"lr": float(group["lr"]) / (rate or 1.0)} | cycled)
         return rows[:steps]
 
     @with_gradients()
     def constant_output(self, batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, float]:
-        """(The constant output (K,) of the least mean loss on some minibatches, that loss), reached without the input.
+        """(The constant output of the least mean loss on some minibatches, that loss), reached without the input.
 
-        Raises InvalidInputError if that output is right already, or the loss has no least value above 0.
+        The constant has one number for each output unit, and length 1 along the axes of examples and frames.
+
+        Raises InvalidInputError if that output is right already, no output is 2 % better, or the loss has no least value above 0.
         """
-        shapes: dict[tuple, torch.Size] = {}
-        model = copy.deepcopy(self.model)  # normalisations count their calls
-        with torch.no_grad(), random_numbers_kept(model):
-            for x, _ in batches:
-                if x.shape not in shapes:
-                    shapes[x.shape] = output_of(model(x)).shape
-        first = next(self.model.parameters())
-        shape = next(iter(shapes.values()))
-        K = shape[-1] if len(shape) > 1 else 1  # without an axis of outputs, one number for each example
-        constant = torch.zeros(K, dtype=first.dtype, device=first.device, requires_grad=True)
+        constant, zero, loss = self._least(self.units, batches, SEARCH_STEPS)
+        if not loss > NOTHING * abs(zero):
+            raise InvalidInputError(
+                f"the loss of the best constant output is {loss:.3g}, expected a number above 0: the targets are all the same, or the "
+                "loss can fall below 0"
+            )
+        first = batches[:1]
+        _, before, least = self._least(constant.expand(self.output_shape(first[0][0])), first, FREE_STEPS)
+        if least > LEFT * before:
+            raise InvalidInputError(
+                f"no output has a loss below {LEFT:g} of the best constant output's: {least:.6g} and {before:.6g} on a minibatch; "
+                "subtract from the loss what does not depend on the output, and give y the shape that it needs without broadcasting"
+            )
+        return constant, loss
+
+    def _least(self, start: Tensor, batches: list[tuple[Tensor, Tensor]], steps: int) -> tuple[Tensor, float, float]:
+        """(The output of the least mean loss, the loss of the start, the least loss); outputs are expanded to those of the model."""
+        output = start.clone().requires_grad_()
 
         def mean_loss() -> Tensor:
-            return torch.stack(
-                [self.loss_fn(constant.expand(shapes[x.shape]), y).reshape(()) for x, y in batches]
-            ).mean()
+            return torch.stack([self.constant_loss(output, x, y) for x, y in batches]).mean()
 
         def closure() -> Tensor:
             search.zero_grad()
@@ -188,27 +201,34 @@ class TrainingLoop:
             loss.backward()
             return loss
 
-        zero = mean_loss().item()
+        before = mean_loss().item()
         search = torch.optim.LBFGS(
-            [constant], max_iter=SEARCH_STEPS, tolerance_change=ENOUGH * abs(zero), line_search_fn="strong_wolfe"
+            [output], max_iter=steps, tolerance_change=ENOUGH * abs(before), line_search_fn="strong_wolfe"
         )
         search.step(closure)
-        loss = mean_loss().item()
-        if not loss > NOTHING * abs(zero):
-            raise InvalidInputError(
-                f"the loss of the best constant output is {loss:.3g}, expected a number above 0: the targets are all the same, or the "
-                "loss can fall below 0"
-            )
-        return constant.detach(), loss
+        return output.detach(), before, mean_loss().item()
 
-    def _try(self, originals: list[nn.Parameter]) -> None:
-        """One forward and backward pass. Raises InvalidInputError with what the model or the loss raised.
+    def constant_loss(self, constant: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Loss of a constant output on one minibatch."""
+        return self.loss_fn(constant.expand(self.output_shape(x)), y).reshape(())
 
-        originals: the trained parameters of the model that was given, which the loss of a copy must not use.
+    @torch.no_grad()
+    def output_shape(self, x: Tensor) -> torch.Size:
+        """Of the output for inputs of this shape."""
+        if x.shape not in self._shapes:
+            with random_numbers_kept(self.model):
+                self._shapes[x.shape] = _call(copy.deepcopy(self.model), x).shape  # normalisations count their calls
+        return self._shapes[x.shape]
+
+    def _try(self, given: nn.Module) -> None:
+        """Take steps with a copy, with and without subnormal numbers. Raises InvalidInputError with what the parts of the loop raised.
+
+        given: the original model, which the loss of a copy must not use.
         """
         x, y = self.data.minibatches(1)[0]
-        start = time.perf_counter()
-        output = _call(copy.deepcopy(self.model), x)
+        model = copy.deepcopy(self.model)
+        held = [dict(vars(module)) for module in model.modules()]
+        output = _call(model, x)
         loss = self._first_loss(output, y)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
@@ -219,19 +239,65 @@ class TrainingLoop:
             raise InvalidInputError("the loss does not depend on any parameter of the model that requires a gradient")
         self.reshaped = _reshaped(self.loss_fn, output.shape, y)
         self.first_loss = loss.item()
-        if any(g is not None for g in torch.autograd.grad(loss, originals, allow_unused=True)):
+        if not math.isfinite(self.first_loss):
+            raise InvalidInputError(f"the loss of the first minibatch is {self.first_loss}, expected a finite number")
+        originals = [p for p in given.parameters() if p.requires_grad]
+        if any(g is not None for g in torch.autograd.grad(loss, originals, allow_unused=True, retain_graph=True)):
             raise InvalidInputError(
                 "the loss reads the parameters of the model beside its output, which a copy of it does not have: use weight_decay of "
                 "the optimiser instead of a penalty"
             )
-        self.step_seconds = time.perf_counter() - start
-        if not math.isfinite(self.first_loss):
-            raise InvalidInputError(f"the loss of the first minibatch is {self.first_loss}, expected a finite number")
+        for theirs, own, before in zip(given.modules(), model.modules(), held, strict=True):
+            for name, value in vars(own).items():
+                if (
+                    value is not before.get(name)
+                    and name in vars(theirs)
+                    and self._reads(theirs, name, value, output, y)
+                ):
+                    raise InvalidInputError(
+                        f"the loss reads {name!r} of {type(own).__name__}, which only a call of the original model sets: expected a "
+                        "loss of the output alone"
+                    )
         if self.first_loss == 0 and not self._first_loss(torch.rand_like(output), y).any():
             raise InvalidInputError(
                 f"the loss is 0 for any output of shape {tuple(output.shape)}: a cross-entropy of one class is, because this class "
                 "always has probability 1; give the model one output for each class, or use nn.BCEWithLogitsLoss()"
             )
+        self._time_steps(model, x, y)
+
+    def _reads(self, module: nn.Module, name: str, value: Any, output: Tensor, y: Tensor) -> bool:
+        """True if the loss of an output is another one if an attribute of a module has another value."""
+        before = vars(module)[name]
+        try:
+            vars(module)[name] = value
+            return self.loss_fn(output, y).item() != self.first_loss
+        except USERS_FAULT:
+            return True
+        finally:
+            vars(module)[name] = before
+
+    def _time_steps(self, model: nn.Module, x: Tensor, y: Tensor) -> None:
+        """Measure the seconds of a step, and how many times as long it takes with subnormal numbers as the caller has set them."""
+        optimizer = self.copied(self.model, dict(model.named_parameters()))
+        seconds: dict[bool, list[float]] = {False: [], True: []}
+        for flush in (True, True, False, True, False):  # the first one is slow for other reasons
+            with flushed() if flush else contextlib.nullcontext():
+                start = time.thread_time(), time.perf_counter()
+                try:
+                    optimizer.zero_grad()
+                    self.loss(model, x, y).backward()
+                    optimizer.step()
+                except USERS_FAULT as error:
+                    raise InvalidInputError(
+                        f"a step of {type(optimizer).__name__} raised {type(error).__name__}: {first_line(error)}; expected one "
+                        "without a closure"
+                    ) from error
+                seconds[flush].append(time.thread_time() - start[0])
+            if flush:
+                self.step_seconds = time.perf_counter() - start[1]
+            elif (ratio := min(seconds[False]) / max(min(seconds[True]), 1e-9)) < SLOW:
+                break
+        self.slowed = ratio if ratio >= SLOW else None
 
     def _first_loss(self, output: Tensor, y: Tensor) -> Any:
         """The loss of an output. Raises InvalidInputError with what the loss raised, or if it warns that it broadcasts y."""
@@ -263,7 +329,7 @@ class TrainingLoop:
 class Examples:
     """Tensors x and y of N examples each, from which minibatches are drawn."""
 
-    cut = False
+    cut: int | None = None
 
     def __init__(self, model: nn.Module, x: Any, y: Any, batch_size: int, axis: int | None):
         if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
@@ -305,6 +371,19 @@ class Examples:
         units = units.to(self.x.device)
         return self.x.index_select(self.axis, units), self.y.index_select(self.y_axis, units)
 
+    def stream(self, part: int | None, parts: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield minibatches of one of some disjoint parts of the examples, or of all: a permutation for each epoch."""
+        units = torch.randperm(self.count, generator=torch.Generator().manual_seed(seed))
+        if part is not None:
+            pieces = [piece for piece in units.tensor_split(parts) if len(piece)]
+            units = pieces[part % len(pieces)]
+        size = min(self.per_step, max(1, self.count // parts))
+        g = torch.Generator().manual_seed(seed + 1)
+        while True:
+            order = units[torch.randperm(len(units), generator=g)]
+            for some in order[: len(order) // size * size].split(size):
+                yield self.take(some)
+
     def probe(self) -> tuple[Tensor, Tensor]:
         """Examples drawn at random, as many as a usual minibatch has."""
         return self.take(_drawn(self.count, 1)[:BATCH_SIZE])
@@ -322,43 +401,57 @@ class Examples:
 
 
 class Batches:
-    """Pairs of batches from a DataLoader, one for each step."""
+    """Pairs of batches from a DataLoader, in its own order; each run of trials reads it anew."""
 
-    per_step = 1
+    divisible = False  # its examples may be new ones in each epoch
 
-    def __init__(self, loader: Iterable, like: Tensor, seconds: float):
+    def __init__(self, loader: Any, like: Tensor, seconds: float):
         if isinstance(loader, Tensor | np.ndarray) or not isinstance(loader, Iterable):
             raise InvalidInputError("y is missing: expected targets beside x, or as x a DataLoader of pairs (x, y)")
-        end = time.monotonic() + seconds
-        with _generators_kept(loader):
-            self.kept = list(_pairs(loader, like, end))
-            self.epoch = len(self.kept)
-            # not all batches of an epoch were read
-            self.cut = self.epoch == MOST_BATCHES or self._bytes() > MOST_BYTES or time.monotonic() > end
-            if not self.kept:
-                raise DataError("the DataLoader is empty: expected at least one batch")
-            few = self.epoch < FEW_BATCHES and self._bytes() < MOST_BYTES / SEVERAL
-            while few and len(self.kept) < SEVERAL and time.monotonic() < end:
-                try:
-                    again = list(_pairs(loader, like, end))
-                except InvalidInputError:  # it can be read once only
-                    break
-                if len(again) < self.epoch or all(map(_same, again, self.kept)):
-                    break
-                self.kept += again
-        self.count = len(self.kept)
+        self.loader, self.like = _Kept(loader) if isinstance(loader, Iterator) else loader, like
+        self.epoch = math.inf
+        with contextlib.suppress(TypeError):  # of data without a length
+            self.epoch = len(loader)  # type: ignore[arg-type]
+        self.kept, self.cut = self._sample(time.monotonic() + seconds)
 
-    @property
-    def divisible(self) -> bool:
-        """True if there are two disjoint halves; batches of several epochs share their examples."""
-        return 2 <= self.count == self.epoch
+    def _sample(self, end: float) -> tuple[list[tuple[Tensor, Tensor]], int | None]:
+        """(Batches drawn at random from at least one epoch, the number that was read if there was no time for an epoch)."""
+        draw, kept = random.Random(0), []
+        for count, pair in enumerate(self.stream(None, 1, 0), 1):
+            if count <= SAMPLE:
+                kept.append(pair)
+            elif (k := draw.randrange(count)) < SAMPLE:
+                kept[k] = pair
+            if count >= max(SEVERAL, self.epoch):
+                return kept, None
+            most = MOST_BATCHES if self.epoch < math.inf else SAMPLE
+            if count >= most or time.monotonic() > end:
+                return kept, None if count >= self.epoch else count
+        raise AssertionError("a stream has no end")
 
-    def _bytes(self) -> int:
-        return sum(x.nbytes + y.nbytes for x, y in self.kept)
-
-    def take(self, units: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of one batch."""
-        return self.kept[int(units)]
+    def stream(self, part: int | None, parts: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of one epoch after another, in the order that the loader draws from a seed; it sets torch's own."""
+        batches = getattr(self.loader, "batch_sampler", None)
+        places = (self.loader, getattr(self.loader, "sampler", None), batches, getattr(batches, "sampler", None))
+        generators = {g for place in places if isinstance(g := getattr(place, "generator", None), torch.Generator)}
+        states = [(g, g.get_state()) for g in generators]
+        for g in (torch, *generators):
+            g.manual_seed(seed)
+        try:
+            for epoch in count_from(0):
+                number = 0
+                for pair in _read(self.loader):
+                    number += 1
+                    if not isinstance(pair, tuple | list) or len(pair) != 2:
+                        raise InvalidInputError("the DataLoader gives no pairs: expected (x, y) of each batch")
+                    yield _numbers("x", pair[0], self.like), _numbers("y", pair[1], self.like)
+                if not number:
+                    again = "in its second epoch: give a list of its batches" * bool(epoch)
+                    raise DataError(f"the DataLoader is empty {again or ': expected at least one batch'}")
+                self.epoch = number
+        finally:
+            for g, state in states:
+                g.set_state(state)
 
     def probe(self) -> tuple[Tensor, Tensor]:
         """A batch drawn at random."""
@@ -366,7 +459,7 @@ class Batches:
 
     def minibatches(self, most: int) -> list[tuple[Tensor, Tensor]]:
         """Batches drawn at random, at most so many."""
-        return [self.kept[k] for k in _drawn(self.count, 1)[:most].tolist()]
+        return [self.kept[k] for k in _drawn(len(self.kept), 1)[:most].tolist()]
 
 
 def _drawn(count: int, times: int) -> Tensor:
@@ -375,21 +468,17 @@ def _drawn(count: int, times: int) -> Tensor:
     return torch.cat([torch.randperm(count, generator=g) for _ in range(times)])
 
 
-def _pairs(loader: Iterable, like: Tensor, end: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of one epoch, as far as there are time and memory. Raises InvalidInputError for what are no pairs."""
-    size = 0
-    for pair in islice(_read(loader), MOST_BATCHES):
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise InvalidInputError("the DataLoader gives no pairs: expected (x, y) of each batch")
-        x, y = _numbers("x", pair[0], like), _numbers("y", pair[1], like)
-        yield x, y
-        size += x.nbytes + y.nbytes
-        if size > MOST_BYTES or time.monotonic() > end:
-            return
+class _Kept:
+    """The batches of an iterator, kept so that they can be read again."""
 
+    def __init__(self, batches: Iterator[Any]):
+        self.batches, self.kept = batches, []
 
-def _same(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
-    return all(map(torch.equal, a, b))
+    def __iter__(self) -> Iterator[Any]:
+        yield from self.kept
+        for batch in self.batches:
+            self.kept.append(batch)
+            yield batch
 
 
 def output_of(output: Any) -> Tensor:
@@ -413,20 +502,6 @@ def random_numbers_kept(model: nn.Module) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002
-
-
-@contextmanager
-def _generators_kept(loader: Any) -> Iterator[None]:
-    """Restore the generators of a DataLoader and of its samplers."""
-    batches = getattr(loader, "batch_sampler", None)
-    places = (loader, getattr(loader, "sampler", None), batches, getattr(batches, "sampler", None))
-    generators = [g for place in places if isinstance(g := getattr(place, "generator", None), torch.Generator)]
-    states = [g.get_state() for g in generators]
-    try:
-        yield
-    finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
 
 
 def _read(loader: Iterable) -> Iterator[Any]:
@@ -512,6 +587,38 @@ def _independent(model: nn.Module, x: Tensor, axis: int) -> bool:
         return False
     where = [a for a in (axis, 0) if a < before.dim() and before.shape[a] == 3]
     return bool(where) and torch.equal(before.select(where[0], 1), after.select(where[0], 1))
+
+
+def unit_axes(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Zeros in the shape of an output, with length 1 along the axes of examples and frames: those that are as long as x is.
+
+    They are found by calls with other lengths of x. If the model takes only one, torch's layouts decide: the targets are classes
+    without the axis of units, or have the units last. Raises InvalidInputError if neither does.
+    """
+    model = copy.deepcopy(model)
+    with torch.no_grad(), random_numbers_kept(model):
+        zeros = torch.zeros_like(_call(model, x))
+        shape, units, fixed = zeros.shape, list(zeros.shape), []
+        for axis, length in enumerate(x.shape):
+            for other in (torch.cat([x, x], axis), x.narrow(axis, 0, max(1, length // 2))):
+                with contextlib.suppress(InvalidInputError):
+                    changed = _call(model, other).shape
+                    if len(changed) == len(shape):
+                        units = [1 if a != b else n for n, a, b in zip(units, shape, changed, strict=True)]
+                        break
+            else:
+                fixed.append(length)
+    if len(fixed) > x.is_floating_point() and any(n > 1 and n in fixed for n in units):
+        axes = [a for a, n in enumerate(units) if n > 1]
+        classes = [a for a in axes if shape[:a] + shape[a + 1 :] == y.shape]
+        last = [len(shape) - 1] * (shape == y.shape and len(shape) > 2)
+        if len(classes or last) != 1:
+            raise InvalidInputError(
+                f"the axes of examples, frames and units in outputs of shape {tuple(shape)} are not clear, because the model takes no "
+                f"other number of frames than those of x {tuple(x.shape)}: return (..., units), with an axis of length 1 for one unit"
+            )
+        units = [n if a in (classes or last) else 1 for a, n in enumerate(units)]
+    return zeros.new_zeros(units)
 
 
 def _call(model: nn.Module, x: Tensor) -> Tensor:
@@ -603,9 +710,12 @@ def _optimizer(model: nn.Module, optimizer: Any, learning_rate: float | None, sc
         raise InvalidInputError(f"optimizer is {type(optimizer).__name__}, expected a torch.optim.Optimizer or a name")
     if learning_rate is not None:
         raise InvalidInputError("learning_rate is for an optimiser given by its name; an instance has its own")
-    if isinstance(optimizer, torch.optim.LBFGS):
+    parameters = list(model.named_parameters())
+    hooked = [name for name, p in parameters if p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None)]
+    if hooked or optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
         raise InvalidInputError(
-            "LBFGS evaluates the loss several times a step, which a check does not follow: use another optimiser"
+            f"{hooked[0] if hooked else type(optimizer).__name__} has a hook, which the copies that are trained do not have: expected "
+            "none; clip gradients by clip_norm, and freeze parameters by requires_grad_(False)"
         )
     own = {id(p) for p in model.parameters()}
     others = sum(id(p) not in own for group in optimizer.param_groups for p in group["params"])
@@ -614,8 +724,11 @@ def _optimizer(model: nn.Module, optimizer: Any, learning_rate: float | None, sc
             f"{others} of the optimiser's parameters are not the model's: expected an optimiser on model.parameters(), made after "
             "the model was moved or converted"
         )
-    if any(not 0 < rate < math.inf for rate in _rates(optimizer, scheduled)):
-        raise InvalidInputError("a learning rate of the optimiser is not above 0")
+    rates = _rates(optimizer, scheduled)
+    if not any(rates) or any(not 0 <= rate < math.inf for rate in rates):
+        raise InvalidInputError(
+            f"the learning rates of the optimiser are {rates}, expected finite numbers, one above 0"
+        )
     return optimizer
 
 

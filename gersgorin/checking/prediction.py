@@ -47,7 +47,8 @@ class TrainingCheck(Result):
     """Of its first group of parameters."""
     steps: int
     """Length of the training."""
-    steps_per_epoch: int
+    steps_per_epoch: float
+    """inf for a DataLoader without an end."""
     constant_loss: float
     """Mean loss of the best constant output."""
     first_loss: float
@@ -59,8 +60,12 @@ class TrainingCheck(Result):
     """||dL/dW|| / ||W|| at the constant output, by matrix; empty if not measured."""
     cells: "tuple[Gains, ...]" = ()
     """Gains, exponents and saturation, one for each cell that can be measured."""
+    scheduler: str | None = None
+    """Class of the scheduler, which begins with `learning_rate` or multiplies it: "OneCycleLR"."""
     frames: int | None = None
     """Steps of a sequence."""
+    slowed: float | None = None
+    """Times as long that a step takes with subnormal numbers, which the trials set to zero; None: less than twice, or they are zero."""
     step_seconds: float = math.nan
     """Seconds for a step of one trial, everything included."""
     reshaped: str | None = None
@@ -171,7 +176,8 @@ class TrainingCheck(Result):
 
     def _what(self) -> str:
         n, p = self._steps, _probability(self.probability)
-        start = f"Under {self.optimizer} at a learning rate of {self.learning_rate:.4g},"
+        rate = "a learning rate" if self.scheduler is None else f"an initial_lr (of {self.scheduler})"
+        start = f"Under {self.optimizer} at {rate} of {self.learning_rate:.4g},"
         if not self.tried:
             return f"{start} it is not known if {self.name} leaves {CONSTANT} within its {n}: the time was up before the first."
         whole = f"for all of its {n}" if self.steps > 1 else "in its only step"
@@ -196,7 +202,10 @@ class TrainingCheck(Result):
             [f"its loss {explodes}"] if first else [escape] + [f"its loss {explodes}"] * math.isfinite(self.diverges_at)
         )
         words = ", and ".join(parts)
-        disagree = "" if self.forecast.halves_agree else "; the two halves of the data disagree"
+        two = (
+            "halves of the data" if any(p is not None for p in self.forecast.trials.parts) else "orders of minibatches"
+        )
+        disagree = "" if self.forecast.halves_agree else f"; the two {two} disagree"
         early = ""
         if self.forecast.cut and self.outcome == "may leave":
             early = f"; the time was up after {_counted(self.tried)}: to decide, {self._enough}"
@@ -238,8 +247,9 @@ class TrainingCheck(Result):
         if self.window is not None:
             low, high = (f"{rate:.3g}" for rate in self.window)
             sure = self.outcome != "may leave"
-            several = f"Learning rates from {low} to {high} {'are forecast to' if sure else 'may'} leave"
-            one = f"A learning rate of {low} {'is forecast to' if sure else 'may'} leave"
+            name = "learning rate" if self.scheduler is None else "initial_lr"
+            several = f"{name.capitalize()}s from {low} to {high} {'are forecast to' if sure else 'may'} leave"
+            one = f"One {name} of {low} {'is forecast to' if sure else 'may'} leave"
             return f"{several if low != high else one} within {self._steps}; {then}."
         if len(rates) < 2:
             return f"No {'other ' * len(rates)}learning rate was tried."
@@ -255,7 +265,9 @@ class TrainingCheck(Result):
 
     def summary(self) -> str:
         """The three sentences, then the numbers behind them."""
-        epochs = f"{self._steps} of minibatches, {self.steps / self.steps_per_epoch:.3g} epochs"
+        epochs = f"{self._steps} of minibatches"
+        if self.steps_per_epoch < math.inf:
+            epochs += f", {self.steps / self.steps_per_epoch:.3g} epochs"
         rows = {
             "training": f"{self.optimizer}, learning rate {self.learning_rate:.4g}, {epochs}",
             **({} if self.reshaped is None else {"targets": self.reshaped}),
@@ -268,6 +280,10 @@ class TrainingCheck(Result):
         }
         if self.why is not None:
             rows["why"] = self.why
+        if self.slowed is not None:
+            rows["subnormals"] = (
+                f"a step takes {self.slowed:.2g} times as long as with torch.set_flush_denormal(True), which the trials use"
+            )
         rows["trials"] = f"\n{' ' * VALUES}".join(map(_trial, self.table()))
         if self.left_out:
             rows["left out"] = "; ".join(self.left_out)
@@ -350,6 +366,8 @@ class TrainingCheck(Result):
             "rates",
             "left_out",
             "reshaped",
+            "scheduler",
+            "slowed",
         )
         content = {name: getattr(self, name) for name in names}
         content |= {

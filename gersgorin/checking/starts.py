@@ -147,12 +147,15 @@ class _Starts:
         first = self.batches[0][0]
         self.frames = first.shape[1 - axis] if first.dim() > 1 else 1
         self.sequences = None if self.x is None else f"x[{':, ' * axis}:{FLOSSED}]"
-        trained = {id(q) for group in loop.optimizer.param_groups for q in group["params"] if q.requires_grad}
+        groups = [g["params"] for g, rate in zip(loop.optimizer.param_groups, loop.rates, strict=True) if rate]
+        trained = {id(q) for group in groups for q in group if q.requires_grad}
         names = {name for name, q in loop.model.named_parameters() if id(q) in trained}
         self.trained = {name: q for name, q in called.named_parameters() if name in names}
         self.head = HEAD.format(device=first.device.type)
         self.output_bias = _output_bias(called, self.trained, first)
-        self.constant = loop.constant_output(self.batches)[0] if self.output_bias else None
+        if self.output_bias:
+            constant = loop.constant_output(self.batches)[0]
+            self.constant = constant.reshape(-1, constant.shape[-1]).mean(0)
         blocks = _blocks(called, first)
         self.blocks = [b for b in blocks if b.name in self.trained and b.name != self.output_bias]
 

@@ -25,8 +25,9 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
 
-from gersgorin.checking.loop import Examples, TrainingLoop, output_of, random_numbers_kept
+from gersgorin.checking.loop import Examples, TrainingLoop, random_numbers_kept
 from rhn.training.curves import LEFT
+from rhn.training.numerics import flushed
 
 CLEARLY = 0.05  # below `LEFT`: a loss that needs no confirmation
 DIVERGED = 10.0  # times the larger of the first loss and the constant's
@@ -36,7 +37,6 @@ SCHEDULED = 10_000  # steps for which a scheduler is asked at first
 CONSTANT_BATCHES = 64  # minibatches for which the best constant output is searched, if not for all of the data
 CONSTANT_SIZE = 2**21  # most numbers in their outputs
 CONSTANT_WORK = 5 * 10**8  # most multiplications for these outputs, if they are computed as one large batch
-BACKWARD = 3.0  # time of a step / time of a forward pass
 HEADROOM = 1.5  # times the last step's time that must be left for another
 
 
@@ -113,7 +113,8 @@ def run_trials(
     constant = Constant(loop) if constant is None else constant
     count = len(factors)
     most = np.minimum(np.broadcast_to(np.asarray(steps), (count,)), budget)
-    order = _Order(loop, parts, seed)
+    disjoint = max((part + 1 for part in parts if part is not None), default=1)
+    streams = {part: loop.data.stream(part, disjoint, seed) for part in set(parts)}
     longest = int(most.max())
     schedule = [] if loop.scheduler is None else loop.schedule(min(longest, SCHEDULED))
     curves = np.full((2, min(longest, ROWS), count), np.nan)  # grows: the time may be up long before
@@ -122,7 +123,7 @@ def run_trials(
     step = used = 0
     stepping = 0.0  # seconds
     last = count * constant.step_seconds
-    with torch.random.fork_rng(devices=[]):
+    with flushed(), random_numbers_kept(loop.model):
         torch.manual_seed(seed)
         copies = _Copies(loop, factors)
         while active and used < budget and time.monotonic() + HEADROOM * last < end:
@@ -133,7 +134,8 @@ def run_trials(
             if step == curves.shape[1]:
                 curves = np.concatenate([curves, np.full_like(curves, np.nan)], 1)
             losses, constants = curves
-            xs, ys = order.batches(active)
+            taken = {part: next(streams[part]) for part in {parts[k] for k in active}}
+            xs, ys = ([taken[parts[k]][j] for k in active] for j in (0, 1))
             began = time.monotonic()
             losses[step, active] = copies.step(xs, ys)
             costs = {id(y): constant.loss_of(x, y) for x, y in zip(xs, ys, strict=True)}
@@ -166,17 +168,13 @@ def run_trials(
 
 
 class Constant:
-    """The best constant output of a training, and its loss on any minibatch; `step_seconds` estimates the time of a step."""
+    """The best constant output of a training, and its loss on any minibatch; `step_seconds` is the time of a step."""
 
     def __init__(self, loop: TrainingLoop):
-        self.loop, self.shapes = loop, {}
+        self.loop, self.step_seconds = loop, loop.step_seconds
         minibatches = loop.data.minibatches(CONSTANT_BATCHES)
         x = minibatches[0][0]
-        size = self._shape(x).numel()  # the first call may be slow
-        self.shapes.clear()
-        start = time.monotonic()
-        self._shape(x)
-        self.step_seconds = BACKWARD * (time.monotonic() - start)
+        size = loop.output_shape(x).numel()
         minibatches = pairs = minibatches[: max(1, CONSTANT_SIZE // size)]
         if isinstance(loop.data, Examples):  # one large batch is faster than many, if its outputs cost little
             work = sum(p.numel() for p in loop.model.parameters()) * math.prod(x.shape[:2])
@@ -188,16 +186,7 @@ class Constant:
     @torch.no_grad()
     def loss_of(self, x: Tensor, y: Tensor) -> float:
         """Of the constant output on one minibatch."""
-        return self.loop.loss_fn(self.output.expand(self._shape(x)), y).item()
-
-    @torch.no_grad()
-    def _shape(self, x: Tensor) -> torch.Size:
-        """Of the output for inputs of this shape."""
-        if x.shape not in self.shapes:
-            model = copy.deepcopy(self.loop.model)  # normalisations count their calls
-            with random_numbers_kept(model):
-                self.shapes[x.shape] = output_of(model(x)).shape
-        return self.shapes[x.shape]
+        return self.loop.constant_loss(self.output, x, y).item()
 
 
 class _Run:
@@ -232,31 +221,6 @@ def _means(values: np.ndarray) -> np.ndarray:
     """(S, K) means over the last `WINDOW` rows, of the first rows over as many as there are."""
     windows = sliding_window_view(np.pad(values, ((WINDOW, 0), (0, 0))), WINDOW, axis=0)[1:]
     return windows.sum(-1) / np.minimum(np.arange(1, len(values) + 1), WINDOW)[:, None]
-
-
-class _Order:
-    """Minibatches of every trial: a permutation of its part of the data for each epoch."""
-
-    def __init__(self, loop: TrainingLoop, parts: Sequence[int | None], seed: int):
-        self.data, self.parts = loop.data, parts
-        whole = torch.randperm(self.data.count, generator=torch.Generator().manual_seed(seed))
-        disjoint = max((part + 1 for part in parts if part is not None), default=1)
-        pieces = [piece for piece in whole.tensor_split(disjoint) if len(piece)]
-        self.units = {part: whole if part is None else pieces[part % len(pieces)] for part in set(parts)}
-        self.per_step = min([self.data.per_step, *map(len, self.units.values())])
-        self.random = {part: torch.Generator().manual_seed(seed + 1) for part in self.units}
-        self.waiting = {part: units[:0] for part, units in self.units.items()}
-
-    def batches(self, active: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
-        """Inputs and targets of the next step of each active trial."""
-        taken = {}
-        for part in {self.parts[k] for k in active}:
-            if len(self.waiting[part]) < self.per_step:
-                units = self.units[part]
-                self.waiting[part] = units[torch.randperm(len(units), generator=self.random[part])]
-            taken[part] = self.data.take(self.waiting[part][: self.per_step])
-            self.waiting[part] = self.waiting[part][self.per_step :]
-        return [taken[self.parts[k]][0] for k in active], [taken[self.parts[k]][1] for k in active]
 
 
 class _Copies:

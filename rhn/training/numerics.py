@@ -26,17 +26,24 @@ def deterministic(threads: int = 1) -> Iterator[None]:
     most = os.cpu_count() or 1
     if not 1 <= threads <= most:
         raise InvalidInputError(f"the number of threads is {threads}, expected 1 to {most}, the CPUs of this machine")
-    before, flushed = (
-        torch.get_num_threads(),
-        torch.tensor([1e-40], dtype=torch.float32, device="cpu").mul(1).item() == 0,
-    )
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
+    try:
+        with flushed():
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def flushed() -> Iterator[None]:
+    """Context in which subnormal numbers count as zero on the CPU; the former setting is restored at its end."""
+    before = torch.tensor([1e-40], dtype=torch.float32, device="cpu").mul(1).item() == 0
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_flush_denormal(flushed)
-        torch.set_num_threads(before)
+        torch.set_flush_denormal(before)
 
 
 def tune_malloc() -> None:

@@ -157,7 +157,11 @@ def test_a_training_with_targets_is_checked_under_its_optimizer(capsys, targets)
     names |= {"escape_steps", "diverges_at", "window", "optimizer"}
     assert names <= set(found)
     assert (found["optimizer"], found["steps"], found["steps_per_epoch"]) == ("Adam", 40, 3)
-    code, out, _ = run(capsys, *targets, "--loss", "own_reader:absolute", "--optimizer", "sgd", "--momentum", "0.9")
+    others = [*targets, "--loss", "own_reader:absolute", "--optimizer", "sgd", "--momentum", "0.9"]
+    code, _, err = run(capsys, *others)
+    assert code == 2 and "broadcasting" in err  # of outputs (32, 1) and targets (32,)
+    np.save("y.npy", np.load("y.npy")[:, None])
+    code, out, _ = run(capsys, *others)
     assert code == 0 and out.startswith("Under SGD at a learning rate of 0.01, own_reader:Reader ")
 
 

@@ -3,6 +3,7 @@
 import copy
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -296,3 +297,15 @@ def test_seconds_that_decide_follow_from_the_seconds_of_a_step():
     found = gersgorin.check(model, x, y, "mse", "adam", learning_rate=1e-5, steps=10**6, seconds=0.3)
     assert 0 < found.step_seconds < 0.3
     assert int(found.verdict.split("give seconds=")[1].split(".")[0]) >= 10**6 * found.step_seconds
+
+
+def test_a_rate_that_a_scheduler_changes_is_called_initial():
+    model, x, y = made()
+    optimizer = torch.optim.Adam(model.parameters())
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=30)
+    found = gersgorin.check(model, x, y, "mse", optimizer, scheduler=scheduler, steps=20, seconds=ENOUGH)
+    assert "an initial_lr (of OneCycleLR) of 0.004" in found.verdict
+
+
+def test_the_time_that_subnormal_numbers_cost_is_said(good):
+    assert "8 times as long as with torch.set_flush_denormal(True)" in replace(good, slowed=8.0).summary()

@@ -1,5 +1,6 @@
 """Trials of a training are the training itself, at several learning rates, and leave what they were given alone."""
 
+import contextlib
 import copy
 import functools
 import random
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gersgorin.checking import trials as trials_module
 from gersgorin.checking.loop import TrainingLoop, batch_axis
-from gersgorin.checking.trials import _Copies, _Order, run_trials
+from gersgorin.checking.trials import _Copies, run_trials
 from rhn.errors import DataError, InvalidInputError
 
 
@@ -84,17 +85,14 @@ def test_groups_schedules_and_parameters_left_out_are_kept():
     groups = [{"params": model.rnn.weight_hh_l0, "lr": 0.0}, {"params": [model.out.weight], "lr": 0.1}]
     optimizer = torch.optim.SGD(groups, lr=1.0)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
-    with pytest.raises(InvalidInputError, match="learning rate of the optimiser is not above 0"):
-        TrainingLoop(model, x, y, "mse", optimizer, scheduler=scheduler)
-    optimizer.param_groups[0]["lr"] = scheduler.base_lrs[0] = 0.2
     loop = TrainingLoop(model, x, y, "mse", optimizer, scheduler=scheduler)
     rates = [[group["lr"] for group in row] for row in loop.schedule(5)]
-    assert np.allclose(rates, [[1, 1], [1, 1], [0.5, 0.5], [0.5, 0.5], [0.25, 0.25]])
+    assert np.allclose(rates, [[0, 1], [0, 1], [0, 0.5], [0, 0.5], [0, 0.25]]) and loop.learning_rate == 0.1
     copies = _Copies(loop, [1.0])
     before = {name: p.clone() for name, p in copies.parameters[0].items()}
     copies.step([x], [y])
     changed = {name for name, p in copies.parameters[0].items() if not torch.equal(p, before[name])}
-    assert changed == {"rnn.weight_hh_l0", "out.weight"}
+    assert changed == {"out.weight"}
 
 
 def test_dropping_a_trial_leaves_the_others_as_they_are():
@@ -128,11 +126,8 @@ def test_model_optimizer_scheduler_loader_and_random_numbers_stay_as_they_were()
     model.norm.weight.requires_grad_(False)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
-    called = []
-    optimizer.register_step_post_hook(lambda *_: called.append(1))
     model(x).sum().backward()
     optimizer.step()
-    called.clear()
     before = copy.deepcopy((model.state_dict(), optimizer.state_dict(), scheduler.state_dict()))
     gradients = [p.grad if p.grad is None else p.grad.clone() for p in model.parameters()]
     generator = torch.Generator().manual_seed(3)
@@ -147,9 +142,8 @@ def test_model_optimizer_scheduler_loader_and_random_numbers_stay_as_they_were()
     after = (model.state_dict(), optimizer.state_dict(), scheduler.state_dict())
     assert all(np.array_equal(a, b) for a, b in zip(drawn[:2], states()[:2], strict=True))
     assert str(drawn[2:]) == str(states()[2:])
-    run_trials(loop, [1.0, 10.0], [0, 1], steps=7, seconds=60)
+    run_trials(loop, [1.0, 10.0], [None, None], steps=7, seconds=60)
     assert torch.equal(drawn[0], torch.random.get_rng_state())
-    assert called == []
     assert model.training and not model.norm.weight.requires_grad
     assert all(
         a is b or torch.equal(a, b) for a, b in zip(gradients, [p.grad for p in model.parameters()], strict=True)
@@ -210,7 +204,7 @@ def test_time_ends_trials():
         ({"loss_fn": lambda output, y: output.mean() * torch.nan}, "expected a finite number"),
         ({"optimizer": "adam"}, "has no learning rate"),
         ({"optimizer": torch.optim.Adam(nn.Linear(1, 1).parameters())}, "not the model's"),
-        ({"optimizer": lambda model: torch.optim.LBFGS(model.parameters())}, "several times a step"),
+        ({"optimizer": lambda model: torch.optim.LBFGS(model.parameters())}, "without a closure"),
         ({"clip_norm": 0.0}, "above 0"),
         ({"x": torch.rand(24, 5, 3)}, "raised RuntimeError for x"),
         ({"x": torch.full((24, 5, 2), torch.nan)}, "240 of 240 numbers are NaN or infinite"),
@@ -270,9 +264,9 @@ def test_a_scheduler_may_change_momentum_and_moments_too(monkeypatch):
             constant=Always(),
             seed=5,
         )
-        own, order = one_cycle(optimizer), _Order(TrainingLoop(model, x, y, "mse", optimizer), [None], 5)
+        own, stream = one_cycle(optimizer), TrainingLoop(model, x, y, "mse", optimizer).data.stream(None, 1, 5)
         for loss in found.losses[:, 0]:
-            ((a,), (b,)) = order.batches([0])
+            a, b = next(stream)
             mine = nn.functional.mse_loss(model(a), b)
             assert loss == pytest.approx(mine.item(), rel=1e-4)
             optimizer.zero_grad()
@@ -361,11 +355,9 @@ def test_batches_of_two_processes_and_of_other_shapes_are_read():
     model, x, y = made()
     loader = DataLoader(TensorDataset(x[:20], y[:20]), 8, num_workers=2)
     loop = TrainingLoop(model, loader, None, "mse", "sgd", learning_rate=0.1)
-    assert [len(a) for a, _ in loop.data.kept] == [8, 8, 4]
+    assert {len(a) for a, _ in loop.data.kept} == {8, 4} and loop.data.epoch == 3
     trials = run_trials(loop, [1.0, 2.0], [None, None], steps=6, seconds=600)
     assert np.isfinite(trials.losses).all() and trials.steps.tolist() == [6, 6]
-    (only,) = TrainingLoop(model, ((a, y) for a in [x]), None, "mse", "sgd", learning_rate=0.1).data.kept
-    assert torch.equal(only[0], x)
 
 
 def test_the_best_constant_output_is_that_of_all_of_sorted_data():
@@ -389,40 +381,173 @@ def test_each_example_comes_as_often_as_any_other():
         assert len(times) == count and len(set(times.tolist())) == 1
 
 
-def test_several_epochs_of_a_loader_with_few_batches_are_read_if_they_differ():
+def drawn_labels(loader, steps=6):
+    """Numbers of the examples that trials take from a loader, a row a step; two runs."""
+    loop = TrainingLoop(nn.Linear(1, 1), loader, None, "mse", "sgd", learning_rate=0.1)
+    streams = (loop.data.stream(None, 1, seed) for seed in (0, 1))
+    return [[next(stream)[0].flatten().tolist() for _ in range(steps)] for stream in streams]
+
+
+def test_batches_come_in_the_order_of_the_loader():
+    x = torch.arange(6.0)[:, None]
+    first, second = drawn_labels(DataLoader(TensorDataset(x, 3 * x), 2))
+    assert first == second == 2 * [[0, 1], [2, 3], [4, 5]]
+    first, second = drawn_labels(DataLoader(TensorDataset(x, 3 * x), 6, shuffle=True))
+    assert first != second and len({tuple(row) for row in first}) > 2
+
+
+def test_a_loader_of_fresh_examples_gives_new_ones_in_each_epoch():
+    class Fresh(torch.utils.data.Dataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, k):
+            return torch.rand(1), torch.rand(1)
+
+    rows = drawn_labels(DataLoader(Fresh(), 2))[0]
+    assert len({value for row in rows for value in row}) == 12
+
+
+def test_an_iterator_is_read_as_far_as_trials_need_and_again_from_its_beginning():
+    numbers = ((torch.full((2, 1), float(k)), torch.randn(2, 1)) for k in range(200))
+    first, second = drawn_labels(numbers)
+    assert first == second == [[k, k] for k in range(6)]
+
+
+def test_a_loader_that_gives_nothing_when_it_is_read_again_is_refused():
+    class Once:
+        def __init__(self, *batches):
+            self.batches = iter(batches)
+
+        def __iter__(self):
+            return self.batches
+
     model, x, y = made()
-    for shuffle, count in ((True, 32), (False, 2)):
-        loader = DataLoader(TensorDataset(x, y), 11, shuffle=shuffle, drop_last=True)
-        data = TrainingLoop(model, loader, None, "mse", "sgd", learning_rate=0.1).data
-        assert (data.count, data.epoch) == (count, 2)
-
-
-class Once:
-    """A loader that can be read once only."""
-
-    def __init__(self, *batches):
-        self.batches, self.read = batches, False
-
-    def __iter__(self):
-        if self.read:
-            raise RuntimeError("a second time")
-        self.read = True
-        return iter(self.batches)
-
-
-def test_a_loader_that_raises_when_it_is_read_again_is_read_once():
-    model, x, y = made()
-    data = TrainingLoop(model, Once((x, y), (y, y)), None, "mse", "sgd", learning_rate=0.1).data
-    assert data.count == data.epoch == 2 and data.divisible and not data.cut
-
-
-def test_batches_of_several_epochs_are_not_taken_for_halves_of_the_data():
-    model, x, y = made()
-    loader = DataLoader(TensorDataset(x, y), 24, shuffle=True)
-    assert not TrainingLoop(model, loader, None, "mse", "sgd", learning_rate=0.1).data.divisible
+    with pytest.raises(DataError, match="in its second epoch"):
+        TrainingLoop(model, Once((x, y), (y, y)), None, "mse", "sgd", learning_rate=0.1)
 
 
 def test_the_constant_of_a_summed_loss_is_that_of_a_minibatch():
     model, x, y = made()
     loop = TrainingLoop(model, x, y, nn.MSELoss(reduction="sum"), "sgd", learning_rate=0.1, batch_size=8)
     assert trials_module.Constant(loop).loss == pytest.approx(8 * y.var(correction=0).item(), rel=1e-3)
+
+
+class Classes(nn.Module):
+    """Outputs of every frame, in several layouts; with `frames` of one number of frames only."""
+
+    def __init__(self, units, layout, frames=None, batch_first=True):
+        super().__init__()
+        self.rnn, self.out = nn.GRU(2, 8, batch_first=batch_first), nn.Linear(8, units)
+        self.layout, self.frames = layout, None if frames is None else nn.Parameter(torch.zeros(frames, units))
+
+    def forward(self, x):
+        output = self.out(self.rnn(x)[0])
+        return self.layout(output if self.frames is None else output + self.frames)
+
+
+@for_each(
+    ("units", "layout", "batch_first", "frames", "shape"),
+    [
+        (4, lambda output: output, True, None, (1, 1, 4)),
+        (4, lambda output: output.transpose(1, 2), True, None, (1, 4, 1)),
+        (10, lambda output: output.transpose(1, 2), True, None, (1, 10, 1)),  # as many units as frames
+        (1, lambda output: output.squeeze(-1), True, None, (1, 1)),
+        (1, lambda output: output.squeeze(-1), False, None, (1, 1)),
+        (4, lambda output: output[:, -1], True, None, (1, 4)),
+        (4, lambda output: output.transpose(1, 2), True, 10, (1, 4, 1)),
+    ],
+)
+def test_the_constant_output_has_one_number_for_each_unit(units, layout, batch_first, frames, shape):
+    model = Classes(units, layout, frames, batch_first)
+    x = torch.rand(64, 10, 2) if batch_first else torch.rand(10, 64, 2)
+    output = model(x)
+    y = torch.rand(output.shape) if units == 1 else torch.randint(units, output.sum(shape.index(units), True).shape)
+    y = y if units == 1 else y.squeeze(shape.index(units))
+    loss = nn.MSELoss() if units == 1 else nn.CrossEntropyLoss()
+    if units > 1 and shape[-1] == units and len(shape) == 3:
+        loss = lambda output, y: nn.functional.cross_entropy(output.flatten(0, 1), y.flatten())  # noqa: E731
+    constant, value = TrainingLoop(model, x, y, loss, "sgd", learning_rate=0.1).constant_output([(x, y)])
+    shares = y.flatten().bincount() / y.numel() if units > 1 else None
+    assert constant.shape == shape
+    assert value == pytest.approx(y.var(correction=0).item() if units == 1 else -(shares * shares.log()).sum().item())
+
+
+def test_axes_of_outputs_that_are_not_clear_are_asked_for():
+    model, x = Classes(1, lambda output: output.squeeze(-1), frames=10), torch.rand(64, 10, 2)
+    with pytest.raises(InvalidInputError, match="are not clear"):
+        TrainingLoop(model, x, torch.rand(64, 10), nn.MSELoss(), "sgd", learning_rate=0.1)
+
+
+def test_hooks_are_refused_because_copies_lose_them():
+    model, x, y = made()
+    optimizer = torch.optim.Adam(model.parameters())
+    handles = [
+        lambda: optimizer.register_step_pre_hook(lambda *_: None),
+        lambda: optimizer.register_step_post_hook(lambda *_: None),
+        lambda: model.out.weight.register_hook(lambda g: 0 * g),
+        lambda: model.out.bias.register_post_accumulate_grad_hook(lambda p: None),
+    ]
+    for hook in handles:
+        handle = hook()
+        with pytest.raises(InvalidInputError, match="has a hook"):
+            TrainingLoop(model, x, y, "mse", optimizer)
+        handle.remove()
+    TrainingLoop(model, x, y, "mse", optimizer)
+
+
+def test_a_loss_that_reads_what_only_the_original_model_sets_is_refused():
+    class Remembers(Reader):
+        def forward(self, x):
+            output = super().forward(x)
+            self.seen = output.detach()
+            return output
+
+    _, x, y = made()
+    model = Remembers()
+    model(x[:8])
+    TrainingLoop(model, x, y, nn.MSELoss(), "sgd", learning_rate=0.1)
+    with pytest.raises(InvalidInputError, match="reads 'seen'"):
+        TrainingLoop(model, x, y, lambda o, y: (o - y).square().mean() + model.seen.mean(), "sgd", learning_rate=0.1)
+
+
+def test_a_loss_of_which_no_output_takes_off_two_percent_is_refused():
+    model, x, y = made()
+    for offset, refused in ((0.0, False), (100.0, True)):
+        loop = TrainingLoop(model, x, y, lambda o, y, c=offset: (o - y).square().mean() + c, "sgd", learning_rate=0.1)
+        with pytest.raises(InvalidInputError, match="no output") if refused else contextlib.nullcontext():
+            loop.constant_output(loop.data.minibatches(4))
+
+
+def test_complex_parameters_are_trained():
+    class Rotations(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.turn = nn.Parameter(torch.exp(1j * torch.rand(4)))
+
+        def forward(self, x):
+            state = torch.zeros(len(x), 4, dtype=torch.cfloat)
+            for frame in x.unbind(1):
+                state = self.turn * state + frame.sum(-1, keepdim=True)
+            return state.sum(-1, keepdim=True).real
+
+    _, x, y = made()
+    loop = TrainingLoop(Rotations(), x, y, "mse", "adam", learning_rate=1e-2)
+    assert np.isfinite(run_trials(loop, [1.0], [None], steps=5, seconds=600).losses).all()
+
+
+def test_trials_flush_subnormal_numbers_and_restore_the_setting():
+    class Watched(nn.Linear):
+        seen = ()
+
+        def forward(self, x):
+            if torch.is_grad_enabled():
+                Watched.seen += ((torch.full((1,), 1e-40) * 1).item() == 0,)
+            return super().forward(x)
+
+    x = torch.randn(64, 2)
+    loop = TrainingLoop(Watched(2, 1), x, x[:, :1], "mse", "sgd", learning_rate=0.1)
+    Watched.seen = ()
+    run_trials(loop, [1.0], [None], steps=3, seconds=600, constant=Always())
+    assert Watched.seen == (True,) * 3
+    assert (torch.full((1,), 1e-40) * 1).item() > 0
