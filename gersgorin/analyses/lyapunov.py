@@ -14,10 +14,13 @@ as of b / s independent blocks: exact for an autoregression. The estimate of r i
 (M. Kendall, Biometrika 41, 1954). Student's quantile for b / s - 1 degrees of freedom corrects for the estimate of d. Large blocks
 capture long memory, small blocks are more numerous: a short run takes the larger error of two numbers of blocks.
 
+Directions that have not yet turned to those of the exponents grow too slowly, and more so at the start of the run. This bias is no
+scatter: the error is at least half of the difference between the two halves of the run, the change by leaving out the first half.
+
 Measured on runs of 20 to 400 steps: two standard errors cover the exponent in at least 93 % of the runs for products of random
 matrices, a driven tanh network and Henon's map. If growth has a correlation of 0.9 a step: in 88 % of the runs of 20 steps, 93 % of
 those of 40 and more. For a leaky network that forgets 20 % a step: in 77 to 89 % of those of 20 and 40. Errors of independent steps
-are 1.2 times too large, of short runs 1.7 times.
+are 1.4 times too large, of short runs 1.7 times.
 
 Legend: T counted steps; N entries of a state; k exponents, descending; C pieces of the run, the points of the convergence curve;
 b blocks. Exponents are natural logarithms per step.
@@ -334,12 +337,15 @@ def _checked(name: str, value, least: int, most: int, why: str) -> int:
 def standard_errors(lengths: np.ndarray, sums: np.ndarray) -> np.ndarray:
     """(k,), twice which are 95 % intervals, from the steps (C,) and the growth (C, k) of consecutive pieces of the run.
 
-    NaN for fewer than 20 steps or 10 pieces.
+    At least half of the difference between the two halves of the run. NaN for fewer than 20 steps or 10 pieces.
     """
     if lengths.sum() < LEAST_STEPS or len(lengths) < min(BLOCKS):
         return np.full(sums.shape[1], np.nan)
     blocks = BLOCKS if lengths.sum() < LONG else BLOCKS[:1]
-    return np.max([_of_blocks(_means(lengths, sums, b)) for b in blocks if b <= len(lengths)], axis=0)
+    scatter = [_of_blocks(_means(lengths, sums, b)) for b in blocks if b <= len(lengths)]
+    first, second = _means(lengths, sums, 2)
+    with np.errstate(invalid="ignore"):
+        return np.max([*scatter, np.abs(second - first) / 2], axis=0)
 
 
 def _means(lengths: np.ndarray, sums: np.ndarray, blocks: int) -> np.ndarray:

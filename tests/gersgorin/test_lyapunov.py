@@ -186,6 +186,13 @@ def test_standard_errors_count_what_has_not_settled():
     assert np.all(np.abs(np.diff(values)) < 4 * errors[1:]), (values, errors)
 
 
+def test_two_standard_errors_cover_the_exponent_while_directions_still_turn_to_it():
+    rates = (torch.logspace(-3, -1, 16, dtype=d)[:, None] * torch.arange(1, 17)).flatten()  # as of Mamba's start
+    x = torch.randn(60, 1, dtype=d, generator=torch.Generator().manual_seed(3)).exp().repeat(10, 1)
+    found = lyapunov(lambda x, s: (-x * rates).exp() * s, x, 1, s0=torch.zeros(256, dtype=d), warmup=60)
+    assert abs(found.exponents[0] + 1e-3 * float(x.mean())) < 2 * found.standard_errors[0]
+
+
 def test_a_lost_direction_and_a_single_step():
     found = lyapunov(lambda s: s * torch.tensor([2.0, 0.0], dtype=d), None, s0=ZERO, steps=1)
     assert found.exponents[0] > -1 and found.exponents[1] == -math.inf and np.isnan(found.standard_errors).all()
