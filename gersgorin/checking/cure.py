@@ -19,7 +19,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
@@ -62,10 +62,7 @@ SLOWER = 3.0  # times the steps of the fastest change after which a simpler one 
 AS_GOOD = 0.9  # of the way down that the fastest change comes below the constant, for a simpler one
 SHOWN = 7  # attempts in the summary
 NEEDS_X = "# needs x: a minibatch of inputs that begins as those given to cure"
-CLIPPING = (
-    "# before each optimizer.step():",
-    "# torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)",
-)
+CLIPPING = "# torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)"
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ class Attempt:
 class Cure(Result):
     """Result of `cure`."""
 
-    model: nn.Module = field(repr=False)
+    model: nn.Module
     """A copy of the model that was given, with the start that helps."""
     learning_rate: float
     """Of the first group of parameters."""
@@ -130,7 +127,7 @@ class Cure(Result):
     """That the search took."""
     needed_seconds: float | None
     """Of a search that decides; None if this one had enough time."""
-    loop: TrainingLoop = field(repr=False)
+    loop: TrainingLoop
 
     @property
     def changed(self) -> bool:
@@ -270,36 +267,32 @@ def code_of(loop: TrainingLoop, attempt: Attempt) -> str:
     code = attempt.start.code
     lines = [NEEDS_X] if "x" in compile(code, attempt.start.words, "exec").co_names else []
     lines += [*(IMPORTS if code else IMPORTS[:1]), *_optimizer_lines(loop, attempt.factor)]
+    if loop.scheduler is not None:
+        own_rates = isinstance(loop.scheduler, torch.optim.lr_scheduler.OneCycleLR | torch.optim.lr_scheduler.CyclicLR)
+        with_what = f"its rates times {attempt.factor:.6g}" if own_rates else "this optimiser"
+        lines.append(f"# then make the scheduler again, with {with_what}")
     if attempt.clip_norm is not None:
-        lines += [f"clip_norm = {attempt.clip_norm:g}", *CLIPPING]
-    lines += [line for line in code.splitlines() if line not in IMPORTS]  # last: they may be many
-    return "\n".join(lines) + "\n"
+        lines += [f"clip_norm = {attempt.clip_norm:g}  # after each loss.backward():", CLIPPING]
+    return "\n".join([*lines, code])  # last: its lines may be many
 
 
 def _optimizer_lines(loop: TrainingLoop, factor: float) -> list[str]:
     """Lines that make the optimiser of an attempt, or that change the user's own, if it has several groups or parts of the model."""
     optimizer, trained = loop.optimizer, sum(len(group["params"]) for group in loop.optimizer.param_groups)
     simple = len(optimizer.param_groups) == 1 and trained == len(list(loop.model.parameters()))
-    again = []
-    if loop.scheduler is not None:
-        own_rates = isinstance(loop.scheduler, torch.optim.lr_scheduler.OneCycleLR | torch.optim.lr_scheduler.CyclicLR)
-        again = [
-            f"# then make the scheduler again, with {f'its rates times {factor:.6g}' if own_rates else 'this optimiser'}"
-        ]
     if not simple or getattr(torch.optim, type(optimizer).__name__, None) is not type(optimizer):
         return [
             "# learning rates of the groups of your own optimiser",
             filled(f"rates = {[_times(rate, factor) for rate in loop.rates]}"),
             "for group, rate in zip(optimizer.param_groups, rates):",
-            '    group["lr"] = group["initial_lr"] = rate' if again else '    group["lr"] = rate',
-            *again,
+            '    group["lr"] = group["initial_lr"] = rate',
         ]
     usual = {name: p.default for name, p in inspect.signature(type(optimizer)).parameters.items()}
     group = optimizer.param_groups[0]
     others = {name: value for name, value in group.items() if name in usual and name not in ("params", "lr")}
     options = {"lr": _times(loop.rates[0], factor)} | {n: v for n, v in others.items() if v != usual[n]}
     given = ", ".join(f"{name}={value!r}" for name, value in options.items())
-    return [filled(f"optimizer = torch.optim.{type(optimizer).__name__}(model.parameters(), {given})"), *again]
+    return [filled(f"optimizer = torch.optim.{type(optimizer).__name__}(model.parameters(), {given})")]
 
 
 @one_thread()
@@ -407,8 +400,8 @@ class _Search:
         else:
             self._halve(steps)
         if leaving := self._leaving():
-            self._vary(leaving[0], steps)
-            self._vary_rate(min(leaving, key=_simplicity), steps)
+            self._vary(leaving[0], steps, alone=True)
+            self._vary(min(leaving, key=_simplicity), steps, alone=False)
         helpful = [
             a for a in self._leaving() if not given.leaves or (a.left <= BETTER * given.left and a.loss < given.loss)
         ]
@@ -464,25 +457,16 @@ class _Search:
             if any(a.leaves for a in best):
                 return
 
-    def _vary(self, best: Attempt, steps: int) -> None:
-        """Try each change of the best by itself, and the learning rates beside its own."""
-        self.progress("each change by itself, and other learning rates")
-        plans = [
-            replace(best, factor=_moved(best.factor, 1)),
-            replace(best, factor=_moved(best.factor, -1)),
-            replace(best, factor=1.0),
-            replace(best, start=self.given.start),
-            replace(best, clip_norm=self.given.clip_norm),
-        ]
-        known = {self.given.plan, *(a.plan for a in self._leaving())}
-        plans = {a.plan: a for a in plans if a.plan not in known}
-        self._try(list(plans.values()), min(steps, int(AFTER * best.left)))
-
-    def _vary_rate(self, a: Attempt, steps: int) -> None:
-        """Try the learning rates beside that of a change."""
+    def _vary(self, a: Attempt, steps: int, *, alone: bool) -> None:
+        """Try the learning rates beside that of a change; alone: and each part of the change by itself."""
         plans = [replace(a, factor=_moved(a.factor, by)) for by in (1, -1)]
-        plans = [b for b in plans if b.plan not in self.attempts or not self.attempts[b.plan].leaves]
-        self._try([b for b in plans if b.plan != self.given.plan], min(steps, int(AFTER * a.left)))
+        if alone:
+            self.progress("each change by itself, and other learning rates")
+            given = self.given
+            plans += [replace(a, factor=1.0), replace(a, start=given.start), replace(a, clip_norm=given.clip_norm)]
+        known = {self.given.plan, *(b.plan for b in self._leaving())}
+        plans = {b.plan: b for b in plans if b.plan not in known}
+        self._try(list(plans.values()), min(steps, int(AFTER * a.left)))
 
     def _screened(self, steps: int) -> list[Attempt]:
         """Short trials: given weights and two starts at all learning rates, then the others at those that suited these two."""

@@ -362,18 +362,19 @@ class Belief:
     def __init__(self, law: tuple[float, float], evidence: Sequence[Evidence]):
         units = np.linspace(-2.5, 2.5, 15)
         apart = math.log(FLAT / WINDOW) / (FLAT_TIMES - 1)
-        self.times = np.arange(math.log(WINDOW), math.log(MOST_STEPS), apart)
+        self.times = np.append(np.arange(math.log(WINDOW), math.log(MOST_STEPS), apart), math.inf)
+        """(T,) logarithms; the last is of a network that never leaves."""
         self.exponents = (law[0] + law[1] * units)[:, None]
-        shares = (1 - LATER) / FLAT_TIMES * np.exp(np.minimum(0.0, math.log(FLAT) - self.times) / 2)
-        prior = np.log(np.append(shares, 1 - shares.sum()))
-        total = prior - 0.5 * units[:, None] ** 2
+        prior = (1 - LATER) / FLAT_TIMES * np.exp(np.minimum(0.0, math.log(FLAT) - self.times) / 2)
+        prior[-1] = 1 - prior.sum()
+        total = np.log(prior) - 0.5 * units[:, None] ** 2
         for trial in evidence:
             total = total + self._log_likelihood(trial)
         weights = np.exp(total - total.max()).sum(0)
         self.weights = weights / weights.sum()
 
     def _log_likelihood(self, trial: Evidence) -> np.ndarray:
-        """(P, T + 1) of a trial for each exponent and escape time, the last for one that never leaves."""
+        """(P, T) of a trial for each exponent and escape time."""
         from scipy.special import log_ndtr
 
         distance = math.log(trial.factor)
@@ -383,7 +384,7 @@ class Belief:
         expected = self.times - self.exponents * distance
         stays = 0.0 if trial.left < math.inf else log_ndtr((expected - math.log(trial.steps)) / error)
         if trial.left == math.inf and 1 - trial.ratio < NEAR:
-            fits, anything, never = stays, 0.0, 0.0
+            fits, anything = stays, 0.0
         else:
             time = trial.left
             if time == math.inf:
@@ -395,13 +396,11 @@ class Belief:
                 fits = -0.5 * ((math.log(time) - expected) / error) ** 2 - math.log(error * math.sqrt(2 * math.pi))
             early = self.times < math.log(FLAT)
             fits, anything = fits + stays, stays + np.log(np.where(early, 1 / math.log(FLAT / WINDOW), ANY_LATER))
-            never = math.log(ANY_LATER * broken)
-        fits = np.logaddexp(fits + math.log(1 - broken), math.log(broken) + anything)
-        return np.append(fits, np.full((len(self.exponents), 1), never), axis=1)
+        return np.logaddexp(fits + math.log(1 - broken), math.log(broken) + anything)
 
     def probability(self, steps: float) -> float:
         """Of leaving within so many steps."""
-        return float(self.weights[:-1][self.times <= math.log(steps)].sum())
+        return float(self.weights[self.times <= math.log(steps)].sum())
 
     def unclear(self, steps: float, least: float) -> bool:
         """Whether both leaving and staying have at least this probability."""
@@ -411,12 +410,10 @@ class Belief:
         """Median of T, and its quantiles of 10 and 90 %; of those that leave within the steps, if this is probable."""
         weights = self.weights
         if self.probability(steps) >= 0.5:
-            weights = np.where(np.append(self.times, math.inf) <= math.log(steps), weights, 0.0)
+            weights = np.where(self.times <= math.log(steps), weights, 0.0)
         summed = np.cumsum(weights / weights.sum())
-        low, middle, high = (
-            np.append(np.exp(self.times), math.inf)[np.searchsorted(summed, q)] for q in (0.1, 0.5, 0.9)
-        )
-        return float(middle), (float(low), float(high))
+        low, middle, high = (float(np.exp(self.times[np.searchsorted(summed, q)])) for q in (0.1, 0.5, 0.9))
+        return middle, (low, high)
 
 
 def window_of(

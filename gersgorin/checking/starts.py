@@ -39,19 +39,15 @@ from rhn.errors import InvalidInputError
 
 IMPORTS = ("import torch", "from torch import nn")
 HEAD = """\
-import torch
-from torch import nn
 p = {{name: q.data for name, q in model.named_parameters()}}
 g = torch.Generator({device!r}).manual_seed(0)
 """
 FLOSS = "from gersgorin.analyses.flossing import floss\nfloss(model, {sequences})\n"
 TORCH_GATES = {"LSTM": GateBlocks(0, carry=1), "GRU": GateBlocks(1, opens=False)}
-TABLES = nn.Embedding | nn.EmbeddingBag
 MOST_STD = 3.0  # of a matrix that reads the data
 ROUNDS, MOST_FACTOR = 3, 3.0  # of equalising rates; largest factor
 MINIBATCHES = 4  # for gradients, mean outputs and the best constant output
 FLOSSED = 1  # sequences
-WIDTH = 79  # of lines with many values
 OUTPUT_BIAS = "output bias at the best constant"
 MEANINGS = {  # of the words of starts, in one line
     OUTPUT_BIAS: "so that the mean output has the least loss of a constant one",
@@ -72,12 +68,12 @@ class Start:
     words: str
     """ "orthogonal matrices, chrono gates"."""
     code: str = ""
-    """Lines that change `model` in place and may read `x`; empty for the weights that were given."""
+    """Lines after `IMPORTS` that change `model` in place and may read `x`; empty for the weights that were given."""
 
     def applied(self, model: nn.Module, x: Tensor | None = None) -> nn.Module:
         """A copy of a model on which the lines have run."""
         changed = copy.deepcopy(model)
-        exec(self.code, {"model": changed, "x": x})
+        exec("\n".join([*IMPORTS, self.code]), {"model": changed, "x": x})
         return changed
 
 
@@ -229,14 +225,18 @@ class _Starts:
 
 
 def _blocks(model: nn.Module, x: Tensor) -> Iterator[_Block]:
-    """Yield the blocks of cells, linear layers and parameters of a user's own modules."""
+    """Yield the blocks of cells, linear layers, embeddings and parameters of a user's own modules."""
     sizes = _data_sizes(model, x)
     uses = Counter(id(q) for _, q in model.named_parameters(remove_duplicate=False))
     for path, module in model.named_modules():
         prefix, own = f"{path}." * bool(path), dict(module.named_parameters(recurse=False))
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            std = 1.0 if uses[id(module.weight)] == 1 else module.embedding_dim**-0.5
+            k = module.padding_idx  # whose row is not trained
+            rows = [()] if k is None else [(r,) for r in (slice(k), slice(k + 1, None)) if len(module.weight[r])]
+            yield from (_Block(f"{prefix}weight", r, "matrix", std=std) for r in rows)
+            continue
         described = set()
-        if isinstance(module, TABLES) and uses[id(module.weight)] == 1:
-            sizes[module] = 1.0  # of the input as a one-hot vector
         for layer in _layers(module, own):
             for part in (layer.input, layer.recurrent, layer.skip, layer.bias):
                 if part is not None and part.parameter in own:
@@ -282,7 +282,7 @@ def _of_part(prefix: str, module: nn.Module, weight: Tensor, part: Part, layer: 
 
 
 def _layers(module: nn.Module, own: dict[str, Tensor]) -> tuple[Layer, ...]:
-    """The weights of a module, described as those of our cells; none for normalisations and convolutions."""
+    """The weights of a module, described as those of our cells; none for normalisations, embeddings and convolutions."""
     if isinstance(module, Cell):
         return module.layers()
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
@@ -303,10 +303,6 @@ def _layers(module: nn.Module, own: dict[str, Tensor]) -> tuple[Layer, ...]:
     if isinstance(module, nn.Linear):
         square = module.in_features == module.out_features
         return (Layer(**{"recurrent" if square else "input": Part("weight")}, bias=Part("bias")),)
-    if isinstance(module, TABLES):
-        k = module.padding_idx  # whose row is not trained
-        rows = [...] if k is None else [r for r in (slice(k), slice(k + 1, None)) if len(module.weight[r])]
-        return tuple(Layer(input=Part("weight", r)) for r in rows)
     if type(module).__module__.startswith("torch."):
         return ()
     return tuple(
@@ -356,7 +352,7 @@ def _scalings(blocks: list[_Block], factors: list[float]) -> str:
 
 def filled(line: str) -> str:
     """A statement with many values in brackets, in lines that fit a screen."""
-    return textwrap.fill(line, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(line, 79, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
 def _joined(lines) -> str:

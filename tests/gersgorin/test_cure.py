@@ -182,7 +182,7 @@ def test_the_lines_of_every_start_give_the_network_that_is_tried(build):
     assert len(every) >= 4
     for start in every[1:]:
         tried, fresh = start.applied(loop.model, x), copy.deepcopy(model)
-        exec(start.code, {"model": fresh, "x": x})
+        exec(start.code, {"model": fresh, "x": x, "torch": torch, "nn": nn})
         torch.testing.assert_close(fresh.state_dict(), tried.state_dict(), rtol=0, atol=0)
         assert not all(torch.equal(p, q) for p, q in zip(fresh.parameters(), model.parameters(), strict=True))
         constant = loop.constant_output(loop.data.minibatches(4))[0].flatten()
