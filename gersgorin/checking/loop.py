@@ -247,17 +247,17 @@ class TrainingLoop:
                 "the loss reads the parameters of the model beside its output, which a copy of it does not have: use weight_decay of "
                 "the optimiser instead of a penalty"
             )
-        for theirs, own, before in zip(given.modules(), model.modules(), held, strict=True):
-            for name, value in vars(own).items():
-                if (
-                    value is not before.get(name)
-                    and name in vars(theirs)
-                    and self._reads(theirs, name, value, output, y)
-                ):
-                    raise InvalidInputError(
-                        f"the loss reads {name!r} of {type(own).__name__}, which only a call of the original model sets: expected a "
-                        "loss of the output alone"
-                    )
+        changed = [
+            (vars(theirs), name, vars(own)[name])
+            for theirs, own, before in zip(given.modules(), model.modules(), held, strict=True)
+            for name in vars(own).keys() & vars(theirs).keys()
+            if vars(own)[name] is not before.get(name)
+        ]
+        if changed and self._loss_with(changed, output, y) != self.first_loss:
+            raise InvalidInputError(
+                f"the loss reads {' or '.join(name for _, name, _ in changed)} of the model, which is set by its calls, and copies are "
+                "called: expected a loss of the output alone"
+            )
         if self.first_loss == 0 and not self._first_loss(torch.rand_like(output), y).any():
             raise InvalidInputError(
                 f"the loss is 0 for any output of shape {tuple(output.shape)}: a cross-entropy of one class is, because this class "
@@ -265,16 +265,16 @@ class TrainingLoop:
             )
         self._time_steps(model, x, y)
 
-    def _reads(self, module: nn.Module, name: str, value: Any, output: Tensor, y: Tensor) -> bool:
-        """True if the loss of an output is another one if an attribute of a module has another value."""
-        before = vars(module)[name]
+    def _loss_with(self, changed: list[tuple[dict[str, Any], str, Any]], output: Tensor, y: Tensor) -> float:
+        """The loss of an output while some attributes, by their dictionaries and names, have other values."""
+        before = [place[name] for place, name, _ in changed]
         try:
-            vars(module)[name] = value
-            return self.loss_fn(output, y).item() != self.first_loss
-        except USERS_FAULT:
-            return True
+            for place, name, value in changed:
+                place[name] = value
+            return self.loss_fn(output, y).item()
         finally:
-            vars(module)[name] = before
+            for (place, name, _), value in zip(changed, before, strict=True):
+                place[name] = value
 
     def _time_steps(self, model: nn.Module, x: Tensor, y: Tensor) -> None:
         """Measure the seconds of a step, and how many times as long it takes with subnormal numbers as the caller has set them."""
@@ -289,8 +289,7 @@ class TrainingLoop:
                     optimizer.step()
                 except USERS_FAULT as error:
                     raise InvalidInputError(
-                        f"a step of {type(optimizer).__name__} raised {type(error).__name__}: {first_line(error)}; expected one "
-                        "without a closure"
+                        f"{type(optimizer).__name__} raised {type(error).__name__} in a step without a closure: {first_line(error)}"
                     ) from error
                 seconds[flush].append(time.thread_time() - start[0])
             if flush:

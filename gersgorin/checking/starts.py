@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from gersgorin.analyses.flossing import can_floss
 from gersgorin.checking.loop import TrainingLoop, output_of
+from gersgorin.objective import output_bias_of
 from rhn.cells import Cell
 from rhn.cells.layers import GateBlocks, Layer, Part
 from rhn.errors import InvalidInputError
@@ -148,7 +149,7 @@ class _Starts:
         names = {name for name, q in loop.model.named_parameters() if id(q) in trained}
         self.trained = {name: q for name, q in called.named_parameters() if name in names}
         self.head = HEAD.format(device=first.device.type)
-        self.output_bias = _output_bias(called, self.trained, first)
+        self.output_bias = output_bias_of(self.trained, output_of(called(first)))
         if self.output_bias:
             constant = loop.constant_output(self.batches)[0]
             self.constant = constant.reshape(-1, constant.shape[-1]).mean(0)
@@ -331,19 +332,6 @@ def _data_sizes(model: nn.Module, x: Tensor) -> dict[nn.Module, float]:
         for hook in hooks:
             hook.remove()
     return sizes
-
-
-def _output_bias(model: nn.Module, trained: dict[str, Tensor], x: Tensor) -> str | None:
-    """The parameter that is added to every output: its gradient is the sum of the outputs' own."""
-    output = output_of(model(x))
-    likely = {name: q for name, q in trained.items() if q.shape == output.shape[-1:]}
-    if not likely or output.dim() < 2 or not output.requires_grad:
-        return None
-    slope = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
-    found = torch.autograd.grad((output * slope).sum(), list(likely.values()), allow_unused=True)
-    total = slope.flatten(0, -2).sum(0)
-    agrees = (g is not None and torch.allclose(g, total, rtol=1e-3, atol=1e-4) for g in found)
-    return next((name for name, same in zip(likely, agrees, strict=True) if same), None)
 
 
 def _scalings(blocks: list[_Block], factors: list[float]) -> str:

@@ -507,7 +507,7 @@ def test_a_loss_that_reads_what_only_the_original_model_sets_is_refused():
     model = Remembers()
     model(x[:8])
     TrainingLoop(model, x, y, nn.MSELoss(), "sgd", learning_rate=0.1)
-    with pytest.raises(InvalidInputError, match="reads 'seen'"):
+    with pytest.raises(InvalidInputError, match="reads seen of the model"):
         TrainingLoop(model, x, y, lambda o, y: (o - y).square().mean() + model.seen.mean(), "sgd", learning_rate=0.1)
 
 
