@@ -76,8 +76,8 @@ def check(
 
     Args:
         model: any module, called as model(x); its output is a tensor, or a tuple that begins with one.
-        x, y: inputs and targets, tensors of all examples; or as x a DataLoader of pairs, and no y. With an optimiser alone: frames of
-            the chorales, and those that follow.
+        x, y: inputs and targets, tensors of all examples; or as x a DataLoader of pairs, read in its own order, and no y. With an
+            optimiser alone: frames of the chorales, and those that follow.
         loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli", which read y (N,) as (N, 1) for outputs (N, 1)
             and say so.
         optimizer: of `torch.optim`, on parameters of the model; or "sgd", "adam", "adamw", "rmsprop" with a learning_rate.

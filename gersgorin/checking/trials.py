@@ -10,7 +10,7 @@ below for a moment has not left: it must stay below for `WINDOW` steps, or fall 
 
 Copies run one after another: as one program by `torch.func.vmap`, nine copies of recurrent networks took as long.
 
-Legend: K trials, W steps of a window, N units of the data (examples, or batches of a DataLoader), S steps.
+Legend: K trials, W steps of a window, S steps.
 """
 
 import copy
