@@ -120,7 +120,8 @@ class Watched:
         """Inputs of the cell, (T, B, m) in float64, while the module reads `probe` in the layout that the module expects.
 
         A bare cell reads (T, m), (T, B, m), or (B, T, m) if it is `batch_first`. int64 numbers are ids of tokens; they may be (T,) for
-        a module that takes (T, B). Hidden states that the module passes to its cell are ignored. The state of torch's random
+        a module that takes (T, B). Hidden states that the module passes to its cell are ignored. Of packed sequences of unequal
+        lengths only the steps that all of them have are read. The state of torch's random
         generator does not change.
 
         Raises InvalidInputError for a probe that is not finite or does not fit.
@@ -132,23 +133,30 @@ class Watched:
             x = below.outputs_of(below.states(x, x.new_zeros(x.shape[1], below.state_size)))
         return x
 
-    def along(self, probe: Tensor | np.ndarray, sequence: int | None = None) -> tuple[nn.Module | Run, Tensor]:
+    def along(self, probe: Tensor | np.ndarray, *, one: bool = False) -> tuple[nn.Module | Run, Tensor]:
         """(The cell, its `inputs`) while the module reads a probe, or (the module's own loop or scan, its inputs).
 
-        sequence: one of the B sequences, None for all. Raises InvalidInputError also for a loop that cannot be followed.
+        one: whether the probe is one sequence; its inputs are then (T, m). Raises InvalidInputError also for several sequences
+        instead of one, and for a loop that cannot be followed.
         """
         inputs = self.inputs(probe)
+        T, B, _ = inputs.shape
+        if one and B > 1:
+            raise InvalidInputError(
+                f"x is read as {B} sequences of {counted(T, 'step')}: expected one, {'x[:1]' if len(probe) == B else 'x[:, :1]'}"
+            )
+        inputs = inputs[:, 0] if one else inputs
         if is_scan(self._cell):
-            run = ScanRun(self._cell, inputs if sequence is None else inputs[:, sequence])
+            run = ScanRun(self._cell, inputs)
             return run, run.inputs
         loop = None if self.alone or has_cache(self._cell) else self._followed(probe)
         if loop is None:
-            return self.cell, inputs if sequence is None else inputs[:, sequence]
+            return self.cell, inputs
         if self._layer is not None and layers_of(self._cell) > 1:
             raise InvalidInputError(
                 f"all layers of {self.title.split(',')[0]} are one state of its module's own loop: leave layer out"
             )
-        loop = loop if sequence is None else loop.sequence(sequence)
+        loop = loop.sequence(0) if one else loop
         return loop, loop.inputs
 
     def _followed(self, probe: Tensor | np.ndarray) -> OwnLoop | None:
@@ -329,4 +337,8 @@ def _with_step(cell: nn.Module) -> nn.Module:
 
 
 def _unpacked(x, batch_first: bool):
-    return nn.utils.rnn.pad_packed_sequence(x, batch_first)[0] if isinstance(x, nn.utils.rnn.PackedSequence) else x
+    """The steps that all packed sequences have, without padding; anything else as it is."""
+    if not isinstance(x, nn.utils.rnn.PackedSequence):
+        return x
+    padded, lengths = nn.utils.rnn.pad_packed_sequence(x, batch_first)
+    return padded.narrow(int(batch_first), 0, int(lengths.min()))

@@ -419,7 +419,7 @@ def watched_cell(watched: Watched, name: str, label: str = "") -> Subject:
 
 def _given_in(watched: Watched, sequence: Tensor) -> Tensor | Run:
     """Inputs (T, m) of a cell while its module reads a sequence, or the run of the module's own loop or scan."""
-    cell, inputs = watched.along(laid_out(watched, sequence), 0)
+    cell, inputs = watched.along(laid_out(watched, sequence), one=True)
     return cell if isinstance(cell, Run) else inputs
 
 

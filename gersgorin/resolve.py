@@ -43,7 +43,6 @@ from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_ne
 from rhn.utils.memory import free_memory, in_words
 from rhn.utils.options import check_least, given_flags
 from rhn.utils.validation import check_seed, fits
-from rhn.utils.wording import counted
 
 NEW_CELL = ("depth", "hidden_size", "init", "transform_bias", "cell_options")  # options of cells by name
 KEPT = 8  # numbers in a result for each entry of the state at each step
@@ -74,7 +73,7 @@ def open_run(
         network: a cell by name ("rhn", "torch.nn:LSTM", "my_package.cells:MyCell"), a checkpoint (a file or the folder of a training),
             or a torch module with a recurrent cell, which is copied.
         x: a chorale by name ("bwv66.6", "test-0"), a file of numbers (.npy, .npz, .csv), for a language model a text, or an
-            input of the network: (T, m), ids of tokens (T,); of several sequences the first is read. None: the chorale bwv269.
+            input of the network: (T, m), ids of tokens (T,), or a batch of one sequence. None: the chorale bwv269.
         depth, hidden_size, init, transform_bias, seed: of a cell by name.
         cell_options: of a cell by name, its further options, such as {"leak": 0.5}.
         layer, submodule: select a recurrent cell of a module or checkpoint; see `gersgorin.extract_cell`.
@@ -87,6 +86,10 @@ def open_run(
         InvalidInputError, DataError, CheckpointError: network or data do not exist, cannot be read, or do not fit each other.
     """
     if isinstance(network, Run):
+        if network.states.dim() != 2:
+            raise InvalidInputError(
+                f"the run has {network.states.shape[1]} sequences: expected that of one, x[:, :1]; an OwnLoop has sequence(0)"
+            )
         return network
     if not fits(steps, int | None):
         raise InvalidInputError(f"steps is {steps!r:.40}: expected a whole number of at least 1")
@@ -124,7 +127,7 @@ def run_of_network(network, x=None, s0: Tensor | None = None, **options) -> Run:
         return run if s0 is None else run.starting_at(s0.to(run.states))
     x = real_tensor("x", x)
     if x.dim() != 2:
-        raise InvalidInputError(f"x: expected a tensor (T, m) of one sequence, got {tuple(x.shape)}")
+        raise InvalidInputError(f"x: expected a tensor (T, m) of one sequence, got {tuple(x.shape)}; give x[:, 0]")
     if bad := int((~torch.isfinite(x)).sum()):
         raise InvalidInputError(f"x: {bad} of {x.numel()} numbers are NaN or infinite, expected finite ones")
     return CellRun(network, x, s0, label_of_cell(network))
@@ -357,17 +360,11 @@ def _in_module(watched: Watched, x, data: DataOptions) -> tuple[Subject, Source]
     subject = watched_cell(watched, type(watched.cell).__name__)
     if not isinstance(x, Tensor | np.ndarray) or isinstance(x, Piece):
         return subject, _source(x, data)
-    cell, seen = watched.along(x, 0)
-    source = replace(_source(seen.detach().cpu().numpy(), data), name=_shape(x), about=_reading(watched, x))
+    cell, seen = watched.along(x, one=True)
+    source = replace(_source(seen.detach().cpu().numpy(), data), name=_shape(x))
     if not isinstance(cell, Run):
         return replace(subject, inputs=lambda sequence: sequence), source
-    return replace(subject, inputs=lambda sequence: watched.along(x, 0)[0].until(len(sequence))), source
-
-
-def _reading(watched: Watched, x: Tensor | np.ndarray) -> str:
-    """Axes of an array of several sequences, as a module reads it; "" for one sequence."""
-    T, B = watched.inputs(x).shape[:2] if x.ndim == 3 and 1 not in x.shape[:2] else (0, 1)
-    return f"x is read as {B} sequences of {counted(T, 'step')}; the first is shown" if B > 1 else ""
+    return replace(subject, inputs=lambda sequence: watched.along(x, one=True)[0].until(len(sequence))), source
 
 
 def _source(x, data: DataOptions, text: Path | None = None) -> Source:

@@ -69,7 +69,8 @@ class Run:
     inputs: Tensor
     states: Tensor
     label: Label = Label()
-    _kept: Tensor | None = None
+    _kept: tuple[Tensor, Tensor] | None = None
+    """States with their Jacobians; a copy of the run may have others."""
 
     def __len__(self) -> int:
         return len(self.states) - 1
@@ -116,8 +117,8 @@ class Run:
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield (steps, their Jacobians (steps, N, N)) of one sequence; stored for the next call if all of them are small enough."""
-        if self._kept is not None:
-            yield from ((now, self._kept[now]) for now in self.slices())
+        if self._kept is not None and self._kept[0] is self.states:
+            yield from ((now, self._kept[1][now]) for now in self.slices())
             return
         keep, parts = len(self) * self.state_size**2 <= KEPT, []
         for now in self.slices():
@@ -126,7 +127,7 @@ class Run:
                 parts.append(A)
             yield now, A
         if keep:
-            self._kept = torch.cat(parts)
+            self._kept = self.states, torch.cat(parts)
 
     def jacobians(self, at=slice(None)) -> Tensor:
         """d s[t+1] / d s[t], (..., N, N)."""

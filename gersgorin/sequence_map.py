@@ -172,7 +172,7 @@ def _checked(x: Tensor | np.ndarray) -> Tensor:
     batch = x.dim() - 1 - x.is_floating_point()  # dimensions beside time and numbers
     if batch not in (0, 1) or x.numel() == 0 or (batch and 1 not in x.shape[:2]):
         wanted = "(T, m), (T, 1, m) or (1, T, m)" if x.is_floating_point() else "ids (T,), (T, 1) or (1, T)"
-        raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected one sequence, {wanted}")
+        raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected one sequence, {wanted}; of a batch, x[:, :1]")
     if max(x.shape[: 1 + batch]) < 2:
         raise InvalidInputError("x has one step: expected at least two, because memory is about earlier inputs")
     if not torch.isfinite(x).all():

@@ -153,7 +153,8 @@ def of_map(map_: SequenceMap, *, seed: int = 0, progress: Progress = silent) -> 
     for done, (part, k) in enumerate(places):
         name = names[part] or type(part).__name__
         name += f", layer {k + 1}" if layers_of(part) > 1 else ""
-        run = run_of(*Watched(map_.module, k + 1 if layers_of(part) > 1 else None, names[part]).along(map_.given, 0))
+        watched = Watched(map_.module, k + 1 if layers_of(part) > 1 else None, names[part])
+        run = run_of(*watched.along(map_.given, one=True))
         run.require_finite()
         moduli = _moduli(part, run)
         decays = moduli[(moduli > 1e-3) & (moduli < 1)]

@@ -240,17 +240,13 @@ def of_run(
     need, have = 8 * (repeat * T * (N + run.inputs.shape[-1]) + FRAMES * N * count), free_memory(run.states.device.type)
     check_room(need, have, f"a run of {repeat * T:,} steps", "read the sequence fewer times (--repeat)")
     found = _measured(run.repeated(repeat), count, warmup=T if repeat > 1 else 0, every=1, seed=seed, progress=progress)
-    return replace(found, title=f"{run.label.heading}{f', read {repeat} times' if repeat > 1 else ''}")
+    return replace(found, title=f"{found.title}{f', read {repeat} times' if repeat > 1 else ''}")
 
 
 @torch.no_grad()
 @one_thread()
 def _measured(run: Run, count: int | None, *, warmup: int, every: int, seed: int, progress) -> LyapunovSpectrum:
     """The exponents of one pass over a run."""
-    if run.states.dim() != 2:
-        raise InvalidInputError(
-            f"the run has {run.states.shape[1]} sequences: expected one; an OwnLoop has sequence(row)"
-        )
     if run.states.dtype not in (torch.float32, torch.float64):
         raise InvalidInputError(f"the state is {run.states.dtype}: expected torch.float32 or torch.float64")
     T, N = len(run), run.state_size
@@ -286,7 +282,7 @@ def _measured(run: Run, count: int | None, *, warmup: int, every: int, seed: int
         state_size=N,
         warmup=warmup,
         every=every,
-        **run.labels,
+        **run.labels | {"title": run.label.heading},
     )
 
 

@@ -122,8 +122,8 @@ def analyze(
 
     Args:
         network, x, options: as for `gersgorin.open_run`: depth, hidden_size, init, transform_bias, seed of a cell by name; layer,
-            submodule; steps, unit; device. Spectra, gains and gates are those of the first sequence, from the zero state; 30 to 100
-            steps are enough. A `PolyphonicModel`, a `LanguageModel`, and any module with a `loss`, get plateau and credit too.
+            submodule; steps, unit; device. x is one sequence; 30 to 100 steps are enough. A `PolyphonicModel`, a `LanguageModel`, and
+            any module with a `loss`, get plateau and credit too; these read all sequences of x (T, B, m), the others the first.
         targets: targets of a model with a loss at each frame; None: the next frame.
         loss: see `gersgorin.Objective`.
         analyses: more analyses by name, such as "lyapunov"; see `gersgorin.analyses.ANALYSES`.
@@ -140,10 +140,12 @@ def analyze(
     """
     if unknown := [name for name in analyses if name not in ANALYSES]:
         raise InvalidInputError(f"there is no analysis {unknown[0]!r}: expected one of {', '.join(ANALYSES)}")
-    run = open_run(network, x, **options)
-    objective = None
-    if isinstance(network, PolyphonicModel | LanguageModel) or (isinstance(network, nn.Module) and loss is not None):
-        objective = open_objective(network, x, targets, loss, label=run.label)
+    has_loss = isinstance(network, nn.Module) and (
+        loss is not None or isinstance(network, PolyphonicModel | LanguageModel)
+    )
+    several = has_loss and np.ndim(x) == 3 and x.shape[1] > 1
+    run = open_run(network, x[:, :1] if several else x, **options)
+    objective = open_objective(network, x, targets, loss, label=run.label) if has_loss else None
     module, sequence = (network, x) if isinstance(network, nn.Module) and x is not None else (run.cell, run.inputs)
     wants_map = any(ANALYSES[name].needs == "map" for name in analyses)
     map_ = SequenceMap(module, sequence, label=run.label) if wants_map else None
@@ -153,7 +155,8 @@ def analyze(
         for name, row in ANALYSES.items()
         if (row.default or name in analyses) and subjects[row.needs] is not None
     }
-    title = f"{results['spectra'].title}, {counted(len(run), 'step')}"
+    of_first = f" of the first of {x.shape[1]} sequences" if several else ""
+    title = f"{results['spectra'].title}, {counted(len(run), 'step')}{of_first}"
     return Overview(results=results, title=title, about=run.label.about)
 
 

@@ -249,7 +249,7 @@ def compare(
             if k == 0:
                 fields.update(_sizes(watched.cell), cell=name, title=title or watched.title)
             for j, (sequence, label) in enumerate(zip(sequences, labels, strict=True)):
-                cell, x = watched.along(sequence, 0)
+                cell, x = watched.along(sequence, one=True)
                 check_memory(watched.cell, 0, str(x.device), x.dtype)
                 run = run_of(cell, x, Label(name=name, sequence=label))
                 yield label, k, measure_run(run, discs)

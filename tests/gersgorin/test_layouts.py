@@ -67,8 +67,44 @@ def test_a_single_step_of_one_sequence_is_analysed(x):
     assert len(gersgorin.analyze(Minimal(), x[0, :1]).gains.input) == 1
 
 
-def test_the_summary_says_how_an_array_was_read(x):
-    assert "x is read as 4 sequences of 7 steps; the first is shown" in gersgorin.analyze(Normed(), x).summary()
+@pytest.mark.parametrize("measure", [gersgorin.spectra, gersgorin.lyapunov, gersgorin.fixed_points, gersgorin.analyze])
+def test_several_sequences_are_refused_as_they_are_read(measure, x):
+    with pytest.raises(InvalidInputError, match=r"x is read as 4 sequences of 7 steps: expected one, x\[:1\]"):
+        measure(Normed(), x)
+
+
+@pytest.mark.parametrize("measure", [gersgorin.memory, gersgorin.audit])
+def test_several_sequences_of_any_module_are_refused(measure, x):
+    with pytest.raises(InvalidInputError, match=r"expected one sequence.*x\[:, :1\]"):
+        measure(Normed(), x)
+
+
+@pytest.mark.parametrize("measure", [gersgorin.spectra, gersgorin.lyapunov, gersgorin.bounds])
+def test_a_run_of_several_sequences_is_refused(measure, x):
+    loop, _ = gersgorin.extract_cell(Normed(), x)
+    with pytest.raises(InvalidInputError, match="the run has 4 sequences: expected that of one"):
+        measure(loop)
+
+
+def test_jacobians_of_one_sequence_are_not_those_kept_of_all(x):
+    loop, _ = gersgorin.extract_cell(Normed(), x)
+    whole = [A for _, A in loop.blocks()]
+    one = [A for _, A in loop.sequence(1).blocks()]
+    assert torch.equal(torch.cat(whole)[:, 1], torch.cat(one))
+
+
+def test_packed_sequences_are_read_without_their_padding():
+    class Packs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.GRU(3, 4)
+
+        def forward(self, x):
+            packed = nn.utils.rnn.pack_padded_sequence(x, [3, 6], enforce_sorted=False)
+            return nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0])[0]
+
+    cell, inputs = gersgorin.extract_cell(Packs(), torch.randn(6, 2, 3))
+    assert len(gersgorin.spectra(cell, inputs[:, 0]).spectral_radius) == 3
 
 
 def test_the_axes_of_a_file_are_named(x, tmp_path):

@@ -52,12 +52,12 @@ def test_a_checkpoint_is_what_the_command_measures(capsys):
 
 def test_a_module_reads_as_in_analyze_and_is_left_as_it_was():
     model = nn.Sequential(nn.Linear(3, 4), nn.LSTM(4, 5, num_layers=2))
-    x = torch.rand(7, 2, 3)
+    x = torch.rand(7, 1, 3)
     found = gersgorin.spectra(model, x, discs="column")
     as_analyzed = numbers(gersgorin.analyze(model, x).spectra)
     assert numbers(found) != as_analyzed  # of other discs
     assert numbers(gersgorin.spectra(model, x)) == as_analyzed
-    assert found.heading == "LSTM, 2 layers, 5 units on sequence of 7 x 2 x 3" and found.discs == "column"
+    assert found.heading == "LSTM, 2 layers, 5 units on sequence of 7 x 1 x 3" and found.discs == "column"
     assert model[0].weight.dtype == torch.float32
 
 
