@@ -10,7 +10,7 @@ from rhn.data import chorales
 PARAMETERS, SEEDS, STEPS = 20_000, 3, 40
 pieces = [piece[:STEPS] for piece in chorales().test[:3]]
 
-print(f"{'cell':<10}{'units':>6}{'exponent':>10}{'10 %':>8}{'90 %':>8}   half-life")
+print(f"{'cell':<10}{'units':>6}{'exponent':>10}{'10 %':>8}{'90 %':>8}   gradient's half-life")
 for name in ("rnn", "irnn", "gru", "lstm", "rhn"):
     units = hidden_size_for_budget(name, PARAMETERS)
     cells = [CELLS[name](88, units, generator=torch.Generator().manual_seed(seed)) for seed in range(SEEDS)]

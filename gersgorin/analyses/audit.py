@@ -3,7 +3,7 @@
     found = audit(model, x)
     found.findings            sentences about whatever is out of line; empty if nothing is
 
-A decay is an eigenvalue modulus r of the temporal Jacobian, with the half-life log 2 / -log r. The rates of learning are relative
+A mode with an eigenvalue of modulus r of the temporal Jacobian has the half-life log 2 / -log r. The rates of learning are relative
 gradients ||dL/dW|| / ||W|| of a loss that pulls every output in a random direction with the same strength, so no targets are needed.
 
 A layer may declare how it should start: `documented_start = {"A_log": (least, greatest)}`, for its parameters by name. The starts of
@@ -50,7 +50,7 @@ class Audit(Result, kind="audit"):
     layers: np.ndarray
     """Names in the model, (L,)."""
     half_lives: dict[str, np.ndarray]
-    """Of every decay of a layer, in steps, ascending; inf without decay. Modes that are gone in one step are left out."""
+    """Of every mode of a layer, in steps, ascending; inf without decay. Modes that are gone in one step are left out."""
     growth: np.ndarray
     """The largest modulus of an eigenvalue, (L,)."""
     input_rms: np.ndarray
@@ -73,7 +73,7 @@ class Audit(Result, kind="audit"):
     def summary(self) -> str:
         """A line for each layer, and the findings."""
         wide = max(map(len, self.layers))
-        head = f"{'':<{wide}}  half-lives (10, 50, 90 %)   RMS in, state, out    saturated  dead"
+        head = f"{'':<{wide}}  mode half-lives (10, 50, 90 %)   RMS in, state, out    saturated  dead"
         lines = [head, *(self._line(k, wide) for k in range(len(self.layers)))]
         return "\n".join(lines + (list(self.findings) if len(self.findings) else ["Nothing is out of line."]))
 
@@ -81,10 +81,10 @@ class Audit(Result, kind="audit"):
         quantiles = ", ".join(f"{q:.3g}" for q in self.quantiles(k))
         sizes = ", ".join(f"{rms[k]:.2g}" for rms in (self.input_rms, self.state_rms, self.output_rms))
         gates = "-" if np.isnan(self.saturated[k]) else f"{100 * self.saturated[k]:.0f} %"
-        return f"{self.layers[k]:<{wide}}  {quantiles:<25}   {sizes:<20}  {gates:>9}  {100 * self.dead[k]:.0f} %"
+        return f"{self.layers[k]:<{wide}}  {quantiles:<30}   {sizes:<20}  {gates:>9}  {100 * self.dead[k]:.0f} %"
 
     def quantiles(self, k: int) -> np.ndarray:
-        """10, 50 and 90 % quantile of the half-lives of a layer; NaN if it has none."""
+        """10, 50 and 90 % quantile of the mode half-lives of a layer; NaN if it has none."""
         values = self.half_lives[self.layers[k]]
         return np.quantile(values, (0.1, 0.5, 0.9), method="nearest") if len(values) else np.full(3, np.nan)
 
@@ -92,9 +92,8 @@ class Audit(Result, kind="audit"):
         """One row a parameter or a layer's quantity: {"of", "quantity", "value"}."""
         rows = []
         for k, layer in enumerate(self.layers):
-            values = dict(
-                zip(("half-life, 10 %", "half-life, median", "half-life, 90 %"), self.quantiles(k), strict=True)
-            )
+            names = (f"mode half-life, {which}" for which in ("10 %", "median", "90 %"))
+            values = dict(zip(names, self.quantiles(k), strict=True))
             values |= {
                 "largest modulus": self.growth[k],
                 "input RMS": self.input_rms[k],
@@ -104,16 +103,16 @@ class Audit(Result, kind="audit"):
             rows += [{"of": str(layer), "quantity": name, "value": float(value)} for name, value in values.items()]
         return rows + [{"of": name, "quantity": "rate of learning", "value": rate} for name, rate in self.rates.items()]
 
-    @panel(7, 4, "half-lives at the start")
+    @panel(7, 4, "mode half-lives at the start")
     def plot(self, ax: Axes | None = None) -> Axes:
-        """The distribution of half-lives of each layer."""
+        """The distribution of mode half-lives of each layer."""
         for k, layer in enumerate(self.layers):
             values = np.clip(self.half_lives[layer], 1e-2, LONGEST)
             shares = np.arange(1, len(values) + 1) / max(1, len(values))
             ax.step(
                 values, shares, where="post", marker="." if len(values) < 40 else None, label=layer, **line_style(k)
             )
-        ax.set(xscale="log", xlabel=f"half-life ({self.unit})", ylabel="share of decays up to it", ylim=(0, 1.02))
+        ax.set(xscale="log", xlabel=f"mode half-life ({self.unit})", ylabel="share of modes", ylim=(0, 1.02))
         plain_numbers(ax)
         return ax
 
@@ -255,9 +254,9 @@ def _out_of_line(half_lives, growth, input_rms, state_rms, output_rms, saturated
     """Sentences, without a name and a full stop, about one layer."""
     finite = half_lives[half_lives < LONGEST]
     if len(half_lives) and half_lives.max() < SHORT:
-        yield f"its longest half-life is {half_lives.max():.2g} steps, so inputs are forgotten at once; expected {SHORT:.0f} or more"
+        yield f"its longest mode half-life is {half_lives.max():.2g} steps: inputs are forgotten at once; expected {SHORT:.0f} or more"
     if len(finite) >= 8 and finite.max() < 1.01 * finite.min():
-        yield f"all its decays have the same half-life, {finite.max():.3g} steps; expected a spread of time scales"
+        yield f"all its modes have the same half-life, {finite.max():.3g} steps; expected a spread of time scales"
     if growth > GROWTH:
         yield f"a state grows by {growth:.3g} in a step; expected at most {GROWTH}"
     if output_rms < input_rms / FACTOR or output_rms > FACTOR * input_rms:

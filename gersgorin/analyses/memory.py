@@ -162,7 +162,8 @@ def plot_by_lag(found: Memory, ax: Axes | None = None) -> Axes:
         ax.axhline(by_lag.max() / 2, color=GREY, linestyle=":", linewidth=1, label="half of the largest")
         if np.isfinite(found.half_life):
             where = int(by_lag.argmax()) + found.half_life
-            ax.axvline(where, color=ORANGE, linestyle="--", linewidth=1, label=f"half-life {found.half_life:.3g}")
+            style = {"color": ORANGE, "linestyle": "--", "linewidth": 1}
+            ax.axvline(where, label=f"influence half-life {found.half_life:.3g}", **style)
         ax.set_yscale("log")
         top = 10 ** np.ceil(np.log10(by_lag.max()))
         ax.set_ylim(max(top / 10**DECADES, np.nanmin(shown) / 2), 2 * by_lag.max())

@@ -160,6 +160,17 @@ def test_the_analysis_of_contributing_is_complete(monkeypatch, capsys, tmp_path)
     assert load(tmp_path / "v.npz").log_det.shape == (4,)
 
 
+def test_the_half_lives_of_the_guide_are_printed_by_these_names():
+    import gersgorin
+
+    x, model = torch.randn(9, 3, generator=torch.Generator().manual_seed(0)), torch.nn.LSTM(3, 4)
+    memory = [line.get_label() for line in gersgorin.memory(model, x).plot().lines]
+    printed = [gersgorin.spectra(model, x).summary(), str(gersgorin.audit(model, x).table()), " ".join(memory)]
+    page = (ROOT / "docs/guides/half-lives.md").read_text()
+    names = re.findall(r"^\| \*\*(.* half-life)\*\*", page, re.MULTILINE)
+    assert [[name in text for text in printed] for name in names] == torch.eye(3).bool().tolist()
+
+
 def environment() -> dict:
     scripts = str(Path(sys.executable).parent)
     return os.environ | {
