@@ -106,7 +106,7 @@ class Cure(Result):
     model: nn.Module
     """A copy of the model that was given, with the start that helps."""
     learning_rate: float
-    """Of the first group of parameters."""
+    """Of the first group of parameters; with a scheduler its initial_lr."""
     clip_norm: float | None
     """Largest gradient norm, as in `torch.nn.utils.clip_grad_norm_`; None: no clipping."""
     code: str
@@ -162,7 +162,7 @@ class Cure(Result):
         again = "" if self.confirmed else ", seen once only for lack of time"
         if not self.chosen.start.code and self.chosen.clip_norm == self.given.clip_norm:
             rate = f"{self.learning_rate:.2g} in place of {self.loop.learning_rate:.2g}"
-            best = f"The learning rate alone is enough: {rate} gives "
+            best = f"The {self._rate.split(' ', 1)[1]} alone is enough: {rate} gives "
         else:
             best = f"{_sentence(self.changes)}: "
         best += f"{self.chosen.loss:.3g} {of}, {_before(self.given)} before{again}."
@@ -197,10 +197,15 @@ class Cure(Result):
         """The changes in words; `summary` says what each start is."""
         return self._words(self.chosen)
 
+    @property
+    def _rate(self) -> str:
+        scheduler = self.loop.scheduler
+        return "a learning rate" if scheduler is None else f"an initial_lr (of {type(scheduler).__name__})"
+
     def _words(self, a: Attempt) -> list[str]:
         words = [a.start.words] if a.start.code else []
         if a.factor != 1:
-            words.append(f"a learning rate of {self.loop.learning_rate * a.factor:.3g}")
+            words.append(f"{self._rate} of {self.loop.learning_rate * a.factor:.3g}")
         if a.clip_norm != self.given.clip_norm:
             words.append(f"gradients clipped at {a.clip_norm:g}")
         return words

@@ -422,6 +422,14 @@ def test_the_code_makes_the_optimizer_and_gives_the_norm_of_clipping(slow_rate):
     assert "clip_grad_norm_(model.parameters(), clip_norm)" in found.code
 
 
+def test_the_rate_of_a_scheduler_is_called_its_initial_lr(slow_rate):
+    model, (x, y) = made(Reader), recall()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, 300)
+    found = replace(slow_rate[1], loop=TrainingLoop(model, x, y, "cross-entropy", optimizer, scheduler=scheduler))
+    assert "initial_lr (of OneCycleLR)" in found.verdict and "initial_lr (of OneCycleLR)" in found.changes[0]
+
+
 def printed(found, code):
     """The lines of code in what `print` shows of a result."""
     lines = str(replace(found, code=code)).splitlines()
