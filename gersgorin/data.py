@@ -2,7 +2,7 @@
 
     .npy   (T,) one input, (T, m), or several sequences (S, T, m)
     .npz   such an array called `x`, or the first one; beside it, as text, `unit` of a step, `names` of the inputs, `name` of the data
-    .csv   a row a step, a column an input; a first row of words names them. A first column called time or t, as in "time (s)", is no
+    .csv   a row a step, a column an input; a first row of words names them. A first column called time, as in "time (s)", is no
            input: it gives the length of a step
 
 Legend: S sequences, T steps, m inputs of a step.
@@ -29,7 +29,7 @@ from rhn.utils.wording import first_line
 
 SUFFIXES = (".npy", ".npz", ".csv")
 EXPECTED = "expected numbers of shape (T,), (T, m) or (S, T, m), real ones"
-TIME = re.compile(r"(?:time|t)\s*(?:[\[(]\s*(.*?)\s*[\])])?", re.IGNORECASE)
+TIME = re.compile(r"time\s*(?:[\[(]\s*(.*?)\s*[\])])?", re.IGNORECASE)
 EVEN = 1e-4  # relative difference of step lengths that count as equal
 ABOUT = ("unit", "names", "name")  # arrays of an .npz file that describe the others
 
@@ -48,6 +48,8 @@ class Numbers:
     """Of the data, if the file has one."""
     whole: bool = False
     """True if the file holds integers."""
+    times: str = ""
+    """Name of a column of times, which is no input."""
 
 
 def read_numbers(path: Path) -> Numbers:
@@ -149,7 +151,7 @@ def _csv(path: Path) -> Numbers:
     if timed is None:
         return Numbers(values=_sequences(path, table), names=header)
     unit = _unit(path, table[:, 0], timed[1])
-    return Numbers(values=_sequences(path, table[:, 1:]), unit=unit, names=header[1:])
+    return Numbers(values=_sequences(path, table[:, 1:]), unit=unit, names=header[1:], times=header[0])
 
 
 def _delimiter(line: str) -> str | None:
@@ -269,7 +271,9 @@ class Source:
             return self
         if steps > self.steps:
             counted = COUNTED[self.kind]
-            raise InvalidInputError(f"--steps {steps} is beyond the end of {self.name}: it has {self.steps} {counted}")
+            raise InvalidInputError(
+                f"--steps {steps} is beyond the end of the {self.kind} {self.name}: it has {self.steps} {counted}"
+            )
         values = self.values[..., :steps, :] if self.values.ndim > 1 else self.values[:steps]
         return replace(self, values=values, about=_cut(self, steps))
 
@@ -294,7 +298,7 @@ def read_source(data: DataOptions, *, text_of: Path | None = None, cell: str | N
         name = numbers.name or data.input.name
         *several, T, m = numbers.values.shape
         size = f"{several[0]} sequences of {T} steps, {m} numbers each" if several else f"{T} x {m} numbers"
-        about = f"{data.input.name}, {size}"
+        about = f"{data.input.name}, {size}" + f" beside its times, {numbers.times}" * bool(numbers.times)
         unit = numbers.unit or "steps"
         source = Source(name=name, kind="sequence", values=numbers.values, unit=unit, names=numbers.names, about=about)
         return source.cut(data.steps)

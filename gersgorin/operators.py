@@ -25,7 +25,7 @@ from gersgorin.jacobian import Step, check_sizes, converted, name_of, step_of, t
 from gersgorin.linalg.discs import Discs
 from gersgorin.linalg.spectrum import eigenvalues, largest_first
 from rhn.errors import InvalidInputError, NotConvergedError
-from rhn.utils.memory import free_memory, in_words
+from rhn.utils.memory import in_words
 from rhn.utils.validation import check_seed
 
 Product = Callable[[Tensor], Tensor]
@@ -37,6 +37,7 @@ SMALL = 32  # entries of a state, up to which a norm is that of the matrix
 TOLERANCE = 1e-10  # of a norm, relative
 ROW_COPIES = 16  # vectors of N that a reverse pass and the sums hold for each row of a block, about
 BLOCK_BYTES = 256 << 20  # larger blocks are no faster
+LIMIT = 4 << 30  # bytes for Jacobians, unless another is given
 
 
 class StepJacobian:
@@ -159,7 +160,7 @@ def leading_eigenvalues(
         tol: of a residual, relative to the eigenvalue; 0: rounding.
         seed: of the first vector. The same seed gives the same numbers.
         restarts: of the method, at most.
-        memory_limit: bytes beside the weights; half of the free memory if None.
+        memory_limit: bytes beside the weights; 4 GiB if None.
 
     Returns:
         (k,) complex, in the order of `gersgorin.eigenvalues`; if k separates two conjugates, the upper one.
@@ -174,7 +175,7 @@ def leading_eigenvalues(
     """
     check_seed(seed)
     A = StepJacobian(cell, x, s)
-    bound = memory_bound(memory_limit, A.like.device.type)
+    bound = memory_bound(memory_limit)
     return leading_of(A, k, bound, tol=tol, seed=seed, restarts=restarts)
 
 
@@ -352,7 +353,7 @@ def discs_by_blocks(
     Args:
         cell, x, s: as for `leading_eigenvalues`, one input (m,) and one state (N,).
         axis: "row" or "column".
-        memory_limit: bytes, about, beside the weights and the step itself; half of the free memory if None.
+        memory_limit: bytes, about, beside the weights and the step itself; 4 GiB if None.
 
     Raises:
         InvalidInputError: as `leading_eigenvalues`; axis is neither word; not even one row is within the limit.
@@ -364,7 +365,7 @@ def discs_by_blocks(
     if axis not in ("row", "column"):
         raise InvalidInputError(f"axis: expected 'row' or 'column', got {axis!r}")
     A = StepJacobian(cell, x, s)
-    return both_discs(A, memory_bound(memory_limit, A.like.device.type))[axis == "column"]
+    return both_discs(A, memory_bound(memory_limit))[axis == "column"]
 
 
 def both_discs(A: StepJacobian, bound: int) -> tuple[Discs, Discs]:
@@ -385,10 +386,10 @@ def both_discs(A: StepJacobian, bound: int) -> tuple[Discs, Discs]:
     return Discs(centers, by_row), Discs(centers, by_column)
 
 
-def memory_bound(limit: float | None, device: str = "cpu") -> int:
-    """Bytes: the limit, or half of the free memory; raises InvalidInputError for a limit that is no number above 0."""
+def memory_bound(limit: float | None) -> int:
+    """Bytes: the limit, or 4 GiB, the same on every machine; raises InvalidInputError for a limit that is no number above 0."""
     if limit is None:
-        return free_memory(device) // 2
+        return LIMIT
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
         raise InvalidInputError(f"memory_limit is {limit!r}: expected a number of bytes above 0")
     return int(limit)

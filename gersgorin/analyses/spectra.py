@@ -431,8 +431,13 @@ def described(run: Run, circles: Iterable[np.ndarray], discs: str) -> dict:
     } | dict(zip(("row_centers", "row_radii", "column_centers", "column_radii"), circles, strict=True))
 
 
-COUNT = 32  # eigenvalues if whole Jacobians do not fit
+WHOLE, COUNT = 4096, 32  # entries of a state up to which commands compute all eigenvalues, and how many of a larger one
 WRITTEN = 17  # matrices held at once if Jacobians are computed as matrices: A, the product, their decompositions
+
+
+def usual_leading(state_size: int) -> int | None:
+    """Number of leading eigenvalues that commands compute, None for all: by size only, so that a command repeats its bits."""
+    return None if state_size <= WHOLE else COUNT
 
 
 @with_gradients()
@@ -454,7 +459,7 @@ def measure_leading(
     current one is kept, or an operator if that does not fit the memory.
 
     Args:
-        memory_limit: bytes, about, for Jacobians and work space; half of the free memory if None.
+        memory_limit: bytes, about, for Jacobians and work space; 4 GiB if None.
         seed: of the first vectors of ARPACK.
 
     Raises:
@@ -466,7 +471,7 @@ def measure_leading(
             f"{run.label.name} is followed through its own loop, by whole Jacobians: leave --leading out, or give it more memory"
         )
     cell, x, s = run.cell, run.inputs, run.require_finite().states[:-1]
-    (T, N), bound = s.shape, memory_bound(memory_limit, x.device.type)
+    (T, N), bound = s.shape, memory_bound(memory_limit)
     as_matrix = WRITTEN * N * s[0].nbytes <= bound
     total, measured, logs = T if as_matrix else 2 * T, [], []
 

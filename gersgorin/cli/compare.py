@@ -130,19 +130,16 @@ def _numbered(path: Path, k: int, force: bool) -> Path:
 
 
 def _result(row: Analysis, panel, source, device: str, report):
-    """The analysis of one network along a sequence; of spectra the leading part if whole ones do not fit the memory."""
-    from gersgorin.analyses.spectra import COUNT
+    """The analysis of one network along a sequence; of spectra the leading part for a large state."""
+    from gersgorin.analyses.spectra import usual_leading
     from gersgorin.resolve import check_memory, run_along
 
-    subject, own = panel.subject, {}
-    try:
-        check_memory(subject.cell, source.steps, device)
-    except InvalidInputError:
-        if row.name != "spectra":
-            raise
-        own = {"leading": min(COUNT, subject.cell.state_size)}
+    subject = panel.subject
+    own = {"leading": usual_leading(subject.cell.state_size)} if row.name == "spectra" else {}
+    whole = own.get("leading") is None
+    check_memory(subject.cell, source.steps, device, whole=whole)
     with own_cell(subject.name if subject.own else None):
-        run = run_along(subject, source, device=device, title=panel.title)
+        run = run_along(subject, source, device=device, title=panel.title, whole=whole)
         return row(run, **own, progress=report(f"{row.command} of {panel.title}"))
 
 

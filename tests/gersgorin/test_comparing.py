@@ -275,7 +275,12 @@ def test_language_models_of_one_vocabulary_are_compared_along_a_text(results, ca
     for args, said in {
         ("one.safetensors,other.safetensors",): "expected networks that read numbers, or language models of one",
         ("rnn", "--checkpoint", "one.safetensors"): "new cells cannot read the text",
-        ("--checkpoint", "one.safetensors", "--sequences", "40"): "--steps 4000 is beyond the end of novel.txt",
+        (
+            "--checkpoint",
+            "one.safetensors",
+            "--sequences",
+            "40",
+        ): "--steps 4000 is beyond the end of the text novel.txt",
     }.items():
         assert main([*args, *text]) == 2
         assert said in capsys.readouterr().err

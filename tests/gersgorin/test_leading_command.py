@@ -70,11 +70,18 @@ def test_the_command_tells_the_leading_part_of_what_it_tells_without(tmp_path, m
     assert record.leading == 1 and "the 1 leading eigenvalue of 40" in draw_run(record).get_suptitle()
 
 
-def test_a_state_whose_jacobians_do_not_fit_the_memory_has_leading_eigenvalues(tmp_path, monkeypatch, capsys):
+def test_a_large_state_has_leading_eigenvalues(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gersgorin.resolve.free_memory", lambda device: 10 << 20)
+    monkeypatch.setattr("gersgorin.analyses.spectra.WHOLE", 79)
     assert plot("--cell", "lstm") == 0
     assert "the 32 leading eigenvalues of 80\n" in capsys.readouterr().out
+
+
+def test_the_free_memory_decides_only_whether_a_command_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gersgorin.resolve.free_memory", lambda device: 10 << 20)
+    assert plot("--cell", "lstm") == 2
+    assert "are available: use a smaller --hidden-size" in capsys.readouterr().err
 
 
 def test_eigenvalues_that_were_not_found_are_spoken_of_and_left_out_of_the_figure(monkeypatch):

@@ -16,7 +16,7 @@ from gersgorin.data import Source, read_numbers
 from gersgorin.plotting.spectra import draw_run
 from rhn.cells import LSTM, RHN
 from rhn.checkpoints import save_checkpoint
-from rhn.errors import DataError, RhnError
+from rhn.errors import DataError, InvalidInputError, RhnError
 
 SINE = np.sin(np.arange(12) / 3)
 
@@ -59,6 +59,11 @@ def test_a_table_names_its_inputs_and_its_times_say_how_long_a_step_is(capsys):
     assert spectra("rhn", "fall.csv", hidden_size=4, unit="days").unit == "days"
 
 
+def test_too_many_steps_are_one_sentence():
+    with pytest.raises(InvalidInputError, match="beyond the end of the sequence of 12 x 1: it has 12 steps"):
+        spectra(RHN(1, 4), SINE[:, None], steps=99)
+
+
 def test_a_figure_says_what_the_steps_are():
     figures = [draw_run(spectra(RHN(1, 4), SINE[:, None], **unit)) for unit in ({}, {"unit": "days"})]
     assert "time step" in labels(figures[0]) and "time step (days)" in labels(figures[1])
@@ -99,9 +104,10 @@ def test_records_of_before_the_numerical_range_have_nan_for_it_and_older_ones_sa
         ('"a","b"\r\n1.0, 2\r\n"3","4"\r\n5, 6', None, ("a", "b")),
         ("1,0;2,0\n3;4\n5;6", None, ()),
         ("1 2\n3 4\n5 6", None, ()),
-        ("t,a,b\n0,1,2\n1,3,4\n2,5,6", None, ("a", "b")),
+        ("time,a,b\n0,1,2\n1,3,4\n2,5,6", None, ("a", "b")),
         ("Time [hours],a,b\n3,1,2\n4,3,4\n5,5,6", "hours", ("a", "b")),
-        ("t,a,b\n0,1,2\n.5,3,4\n1,5,6", "0.5 time units", ("a", "b")),
+        ("time,a,b\n0,1,2\n.5,3,4\n1,5,6", "0.5 time units", ("a", "b")),
+        ("T,humidity\n1,2\n3,4\n5,6", None, ("T", "humidity")),
         ("time (s),a,b\n0,1,2\n.5,3,4\n2,5,6", None, ("a", "b")),  # of no one length
     ],
 )
@@ -158,7 +164,7 @@ def spoiled():
         "word": "a,b\n1,2\n3,no\n",
         "hole": "1,2\n3,\n",
     }
-    tables |= {"wide": "a,b,c\n1,2\n3,4", "back": "t,a\n1,1\n0,2\n", "inf": "1\ninf\n", "times": "t\n1\n2\n"}
+    tables |= {"wide": "a,b,c\n1,2\n3,4", "back": "time,a\n1,1\n0,2\n", "inf": "1\ninf\n", "times": "time\n1\n2\n"}
     for name, table in tables.items():
         Path(f"{name}.csv").write_text(table)
     np.save("sine.npy", SINE)
