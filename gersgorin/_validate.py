@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn.cells.base import not_dense_real
-from rhn.errors import InvalidInputError
+from rhn.errors import InvalidInputError, NotFiniteError
 from rhn.utils.wording import counted
 
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
@@ -62,7 +62,7 @@ def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None) -> T
         raise InvalidInputError(f"A: expected {layout} with {least}, got shape {shape}")
     # the sum is a quick test (a seventh of the time), but finite entries may overflow too
     if not torch.isfinite(A.sum()) and (bad := int((~torch.isfinite(A)).sum())):
-        raise InvalidInputError(f"A: expected finite entries, got {bad} of {A.numel()} NaN or infinite")
+        raise NotFiniteError(f"A: expected finite entries, got {bad} of {A.numel()} NaN or infinite")
     return A
 
 

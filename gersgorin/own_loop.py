@@ -35,7 +35,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from gersgorin._validate import with_gradients
 from gersgorin.run import Label, Run
 from rhn.cells import Gates
-from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
+from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
 from rhn.utils.wording import counted
 
 
@@ -652,7 +652,7 @@ def _check_same(module: nn.Module, cell: nn.Module, calls: list[Call], nodes: li
     for k, (call, node) in enumerate(zip(calls[1:], nodes[1:], strict=False)):
         known = _Node([(part, by_rows(cell)) for part in call.before]).value
         if not torch.isfinite(known).all():
-            raise InvalidInputError(
+            raise NotFiniteError(
                 f"{type(module).__name__}: a state of its {type(cell).__name__} is NaN or infinite: use smaller weights"
             )
         if k < COMPARED and not torch.allclose(known, node.value, rtol=1e-3, atol=1e-5):

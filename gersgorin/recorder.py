@@ -36,7 +36,7 @@ from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.own_loop import OwnLoop
 from gersgorin.recording import MEASURES, MOMENTS, Recording
 from rhn.cells import Cell
-from rhn.errors import DataError, InvalidInputError
+from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output
 
 EXPONENT_STEPS = 32  # of the probe, at most, that are multiplied
@@ -62,7 +62,7 @@ def snapshot(cell: nn.Module | OwnLoop, x: Tensor, positions: int) -> dict[str, 
     """
     run = run_of(cell, x)
     if not torch.isfinite(run.states).all():
-        raise InvalidInputError(
+        raise NotFiniteError(
             "a state is NaN or infinite along the probe: the weights are too large to run, or the cell's step computes something "
             "that is not finite"
         )
@@ -229,7 +229,7 @@ class Recorder:
             self.measure(self._steps, loss)
 
     def measure(self, step: int, loss: Tensor | float | None = None) -> None:
-        """Measure now, after this number of steps, independently of `every`; states that are not finite give NaN."""
+        """Measure now, after this number of steps, independently of `every`; weights or states that are not finite give NaN."""
         loss = _number(loss)
         if next((p.is_cuda for p in self._module.parameters()), False):
             torch.cuda.synchronize()  # else the training's own work would count as measuring
@@ -237,9 +237,10 @@ class Recorder:
         self._watched.refresh()
         try:
             found = self._look()
-        except InvalidInputError:
-            if not self._shapes:
-                raise
+        except InvalidInputError as error:
+            finite = all(torch.isfinite(p).all() for p in self._module.parameters())
+            if not self._shapes or (finite and not isinstance(error, NotFiniteError)):
+                raise  # the step is broken, not the training
             found = {name: np.full(shape, np.nan) for name, shape in self._shapes.items()}
         norms, rates = gradient_norms(self._module)
         if not has_gradients(self._module):

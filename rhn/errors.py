@@ -16,6 +16,10 @@ class UsersCodeError(InvalidInputError):
     """Code of the user's own fails: a cell, a module, a factory of theirs."""
 
 
+class NotFiniteError(InvalidInputError):
+    """States or derivatives are NaN or infinite."""
+
+
 class DataError(RhnError):
     """A data set is missing, empty, damaged or not what its name says."""
 

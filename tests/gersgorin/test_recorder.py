@@ -200,6 +200,23 @@ def test_a_training_that_diverges_is_recorded_as_nan():
     assert "nan" in recorder.recording.summary()
 
 
+def test_a_step_that_breaks_during_the_training_is_an_error():
+    class Breaks(nn.Module):
+        state_size, broken = n, False
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(n))
+
+        def step(self, x, s):
+            return (self.weight * s)[..., 1:] if Breaks.broken else self.weight * s
+
+    recorder = Recorder(Breaks(), frames(T), every=1)
+    Breaks.broken = True
+    with pytest.raises(InvalidInputError, match="must return one state"):
+        recorder.step()
+
+
 def test_the_file_is_whole_while_the_training_runs_and_when_a_write_is_killed(tmp_path, monkeypatch):
     path, model = tmp_path / "run.npz", nn.GRU(m, n)
     recorder = Recorder(model, frames(T), every=1, path=path)
