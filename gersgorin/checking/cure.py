@@ -548,21 +548,21 @@ class _Search:
         leaving = [a for a in self.attempts.values() if a.leaves and a.plan != self.given.plan]
         return sorted(leaving, key=lambda a: (self._cost(a), a.loss))
 
+    def _beside(self, a: Attempt, sign: int) -> list[bool]:
+        """Whether the trials at the next larger (sign 1) or smaller (-1) learning rate leave."""
+        same = [b for b in self.attempts.values() if (b.start, b.clip_norm) == (a.start, a.clip_norm)]
+        return [b.leaves for b in same if 1 < (b.factor / a.factor) ** sign < 4]
+
     def _is_safe(self, a: Attempt) -> bool:
         """True if both learning rates beside its own leave too, so that it does not stand on an edge."""
-        same = [b for b in self.attempts.values() if (b.start, b.clip_norm) == (a.start, a.clip_norm) and b.leaves]
-        return all(any(1 < (b.factor / a.factor) ** sign < 4 for b in same) for sign in (1, -1))
+        return all(any(self._beside(a, sign)) for sign in (1, -1))
 
     def _cost(self, a: Attempt) -> float:
-        """Steps after which it leaves, more for each change, and more if the next larger learning rate does not leave."""
+        """Steps after which it leaves, more for each change, and more unless the next larger learning rate leaves."""
         changes = (a.start.code != "") + (a.factor != 1) + (a.clip_norm != self.given.clip_norm)
-        return a.left * SIMPLER**changes * self._risk(a)
-
-    def _risk(self, a: Attempt) -> float:
-        """Above 1 if the next larger learning rate does not leave, or was not tried."""
-        same = [b for b in self.attempts.values() if (b.start, b.clip_norm) == (a.start, a.clip_norm)]
-        larger = [b.leaves for b in same if 1 < b.factor / a.factor < 4]
-        return UNTRIED if not larger else 1.0 if all(larger) else AT_THE_EDGE
+        larger = self._beside(a, 1)
+        risk = UNTRIED if not larger else 1.0 if all(larger) else AT_THE_EDGE
+        return a.left * SIMPLER**changes * risk
 
 
 def _best(attempts: list[Attempt]) -> list[Attempt]:
