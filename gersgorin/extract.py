@@ -51,17 +51,7 @@ class Watched:
         hand_written = bool(submodule and is_hand_written(part))
         cells = recurrent_cells(part) or [part] * hand_written or state_layers(part)
         if not cells:
-            if unsized := [each for each in part.modules() if callable(getattr(each, "step", None))]:
-                raise InvalidInputError(
-                    f"{type(unsized[0]).__name__} has step and no state_size: add the whole number n of entries of its state, with "
-                    "step(x (B, m), s (B, n)) -> the next s (B, n)"
-                )
-            raise InvalidInputError(
-                f"{type(part).__name__} has no recurrent cell: expected one of rhn.cells, torch.nn's RNN, LSTM or GRU or their "
-                "cells such as nn.LSTMCell, a module with step(x (B, m), s (B, n)) -> s and the whole number state_size = n, "
-                "one with scan_elements(x), or a layer of transformers with a cache"
-                f"{_hand_written_parts(part)}"
-            )
+            raise no_cell(part)
         places = [(place, k) for place, cell in enumerate(cells) for k in range(layers_of(cell))]
         if layer is not None and (not isinstance(layer, int) or not 1 <= layer <= len(places)):
             raise InvalidInputError(
@@ -304,6 +294,20 @@ def is_hand_written(part: nn.Module) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def no_cell(module: nn.Module) -> InvalidInputError:
+    """The error for a module without a recurrent cell."""
+    if unsized := [part for part in module.modules() if callable(getattr(part, "step", None))]:
+        return InvalidInputError(
+            f"{type(unsized[0]).__name__} has step and no state_size: add the whole number n of entries of its state, with "
+            "step(x (B, m), s (B, n)) -> the next s (B, n)"
+        )
+    return InvalidInputError(
+        f"{type(module).__name__} has no recurrent cell: expected one of rhn.cells, torch.nn's RNN, LSTM or GRU or their cells "
+        "such as nn.LSTMCell, a module with step(x (B, m), s (B, n)) -> s and the whole number state_size = n, one with "
+        f"scan_elements(x), or a layer of transformers with a cache{_hand_written_parts(module)}"
+    )
 
 
 def _hand_written_parts(module: nn.Module) -> str:

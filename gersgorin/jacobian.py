@@ -12,7 +12,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch.func import jacfwd, jacrev, vmap
 
 from gersgorin._validate import check_gradients, real_tensor, with_gradients
 from gersgorin.own_loop import OwnLoop
-from gersgorin.parts import recurrent_cells
+from gersgorin.parts import TORCH_CELLS, recurrent_cells
 from rhn.cells import Cell, stack_from_torch
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 
@@ -54,6 +54,15 @@ def step_of(cell) -> Step:
     return step
 
 
+def is_step(network) -> bool:
+    """True for a cell or a function, which is called step by step; False for a module that reads whole sequences."""
+    if not isinstance(network, nn.Module) or isinstance(network, TORCH_CELLS):
+        return callable(network)
+    with suppress(InvalidInputError):
+        return bool(step_of(network)) and not in_a_module(network)
+    return False
+
+
 def in_a_module(cell) -> str:
     """Hint at `extract_cell` for a network with a recurrent cell inside, as the end of a sentence; else ""."""
     if not isinstance(cell, nn.Module) or hasattr(cell, "step") or not recurrent_cells(cell):
@@ -71,10 +80,10 @@ def state_size_of(cell) -> int:
     size = getattr(cell, "state_size", None)
     if isinstance(size, int) and not isinstance(size, bool) and size > 0:
         return size
-    said = "has no state_size" if size is None else f"has the state_size {size!r:.40}"
+    said = "has no state_size, and no first state is given" if size is None else f"has the state_size {size!r:.40}"
     raise InvalidInputError(
         f"{name_of(cell)} {said}: expected a whole number, the length of one state tensor; join several parts of a state, "
-        "such as an LSTM's, by torch.cat((h, c), -1)"
+        f"such as an LSTM's, by torch.cat((h, c), -1){in_a_module(cell)}"
     )
 
 
@@ -266,8 +275,6 @@ def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> T
     if s0 is None:
         if not hasattr(cell, "state_size"):
             step_of(cell)  # raises for a whole network
-            said = f"{name_of(cell)} has no state_size: pass s0, (B, state_size)"
-            raise InvalidInputError(said + in_a_module(cell))
         s0 = x.new_zeros(x.shape[1], state_size_of(cell))
         if hasattr(cell, "initial_state"):
             s0 = s0 + cell.initial_state().to(s0)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from gersgorin._validate import real_tensor
 from gersgorin.cell_run import CellRun, run_of
 from gersgorin.data import SUFFIXES, Source, chorale_source, read_source, read_sources
-from gersgorin.extract import TORCH_CELLS, Watched, cell_title, part_of
-from gersgorin.jacobian import in_a_module, name_of
+from gersgorin.extract import Watched, cell_title, part_of
+from gersgorin.jacobian import is_step, name_of
 from gersgorin.networks import (
     KEYS,
     Subject,
@@ -121,8 +121,7 @@ def run_of_network(network, x=None, s0: Tensor | None = None, **options) -> Run:
     """
     s0 = None if s0 is None else check_state(s0)
     options = {name: value for name, value in options.items() if value is not None}
-    is_cell = callable(network) and (isinstance(network, TORCH_CELLS) or not in_a_module(network))
-    if isinstance(network, Run) or not is_cell or not isinstance(x, Tensor | np.ndarray) or options:
+    if isinstance(network, Run) or not is_step(network) or not isinstance(x, Tensor | np.ndarray) or options:
         run = open_run(network, x, **options)
         return run if s0 is None else run.starting_at(s0.to(run.states))
     x = real_tensor("x", x)
@@ -267,7 +266,7 @@ def map_of_options(options, *, device: str = "cpu") -> SequenceMap:
     source = source_of_options(options, options)
     if options.module:
         check_network_options(options)
-        module = module_of_options(options, source.input_size)
+        module = module_of_options(replace(options, submodule=None), source.input_size)
         title = ": ".join(filter(None, (options.submodule, type(module).__name__)))
         label = Label(
             name=options.module, title=title, about=named_file(options.checkpoint) if options.checkpoint else ""
@@ -280,7 +279,8 @@ def map_of_options(options, *, device: str = "cpu") -> SequenceMap:
         )
     about = "; ".join(filter(None, (label.about, source.first_about)))
     label = replace(label, about=about, sequence=source.first_label, reads=source.kind, unit=source.unit)
-    return SequenceMap(module.to(device), ids_or_numbers(module, torch.as_tensor(source.sequence())), label=label)
+    x = ids_or_numbers(module, torch.as_tensor(source.sequence()))
+    return SequenceMap(module.to(device), x, label=label, submodule=options.submodule)
 
 
 def module_of_options(options, input_size: int | None) -> nn.Module:

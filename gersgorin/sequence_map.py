@@ -1,9 +1,9 @@
 """A module as a function of one sequence: from its inputs x[0..T-1] to its outputs o[0..T-1], differentiable.
 
-Any module with one output a step fits: a recurrence, a scan, a convolution, attention. Of a module that reads ids of tokens, the inputs
-are the vectors that its first `nn.Embedding` returns.
+Any module fits: a recurrence, a scan, a convolution, attention, with one output a step or one of the sequence. Of a module that reads
+ids of tokens, the inputs are the vectors that its first `nn.Embedding` returns.
 
-Legend: T steps, m numbers of an input, k numbers of an output.
+Legend: T steps, m numbers of an input, S outputs (T, or 1 of the sequence), k numbers of an output.
 """
 
 import copy
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import check_weights, real_tensor, with_gradients
+from gersgorin.extract import is_hand_written, part_of
 from gersgorin.jacobian import name_of
 from gersgorin.parts import compute_in_full
 from gersgorin.run import Label
@@ -25,35 +26,43 @@ BLOCK = 1 << 22  # numbers of gradients computed at once
 
 
 class SequenceMap:
-    """The `outputs` (T, k) of a module along x, and products with their derivatives.
+    """The `outputs` (S, k) of a module along x, and products with their derivatives.
 
-    `module` is a float64 copy in evaluation mode, `given` is x in the layout that it takes.
+    `module` is a float64 copy in evaluation mode, `given` is x in the layout that it takes, `part` the submodule whose outputs count.
 
     Args:
         module: a torch module, or a function of x; of several outputs (a tuple, a dictionary) the first one counts.
         x: one sequence: (T, m), (T, 1, m) or (1, T, m), or int64 ids of tokens (T,), (T, 1) or (1, T). A batch of one is added if the
             module does not take (T, m), or if each of its outputs depends on one input only in that layout; first of all if a part of
             it is batch_first. The axes of (T, 1, m) and (1, T, m) are exchanged for the same reason.
+        submodule: the part of the module whose outputs count, by its name in `named_modules`; None: the module.
 
     Raises:
-        InvalidInputError: fewer than two steps, several sequences, NaN; a module that does not run on x, has no output for each step
-            (one for a whole sequence, also if it takes x as T sequences of one step), or is not differentiable.
+        InvalidInputError: fewer than two steps, several sequences, NaN; a module that does not run on x, has neither an output for
+            each step nor one for the sequence, or is not differentiable.
     """
 
     @with_gradients()
-    def __init__(self, module: nn.Module | Callable, x: Tensor | np.ndarray, *, label: Label | None = None):
+    def __init__(
+        self,
+        module: nn.Module | Callable,
+        x: Tensor | np.ndarray,
+        *,
+        label: Label | None = None,
+        submodule: str | None = None,
+    ):
         if not callable(module):
             raise InvalidInputError(f"expected a torch module or a function of x, got {type(module).__name__}")
-        self.name = name_of(module)
+        self.name, self._submodule = name_of(module), submodule
         self.label = label or Label(name=self.name, title=self.name)
         x = _checked(x)
-        if isinstance(module, nn.RNNCellBase):
+        if isinstance(module, nn.RNNCellBase) or (isinstance(module, nn.Module) and is_hand_written(module)):
             raise InvalidInputError(
                 f"{self.name} is one step of a recurrence: expected a module that reads a sequence, such as a loop over it"
             )
         if isinstance(module, nn.Module):
             check_weights(module)
-        errors, found = [], []
+        errors, found, of_sequence = [], [], []
         for dtype in (torch.float64, None):  # some modules only run in their own precision
             for layout, axis in _layouts(module, x):
                 try:
@@ -61,20 +70,18 @@ class SequenceMap:
                 except (RhnError, *USERS_FAULT) as error:  # whatever a user's module raises
                     errors.append((error, layout))
                     continue
-                if self._mixes_steps():
+                as_read = self.outputs, self._leaf, self.module, self.given, self.part
+                if len(self.outputs) == 1:
+                    of_sequence.append(as_read)
+                elif self._mixes_steps():
                     return
-                if layout.dim() > x.dim() or layout.shape == x.shape:
-                    found.append((self.outputs, self._leaf, self.module, self.given))
-            if found:
+                elif layout.dim() > x.dim() or layout.shape == x.shape:
+                    found.append(as_read)
+            if found := of_sequence + found:
                 break
-        if wrong := [pair for pair in errors if isinstance(pair[0], OneOutputError)] or (not found and errors):
-            self._refuse(module, *wrong[0])
-        self.outputs, self._leaf, self.module, self.given = found[0]
-
-    @property
-    def steps(self) -> int:
-        """T."""
-        return len(self.outputs)
+        if not found:
+            self._refuse(module, *errors[0])
+        self.outputs, self._leaf, self.module, self.given, self.part = found[0]
 
     @property
     def output_size(self) -> int:
@@ -89,7 +96,7 @@ class SequenceMap:
         return torch.cat([self._gradients(part) for part in whole.split(size)])
 
     def _gradients(self, w: Tensor) -> Tensor:
-        """w[j] d o / d x for weights w (b, T, k): in one pass, or one by one if an operation of the module cannot be batched."""
+        """w[j] d o / d x for weights w (b, S, k): in one pass, or one by one if an operation of the module cannot be batched."""
         how = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
         try:
             (found,) = torch.autograd.grad(self.outputs, self._leaf, w, is_grads_batched=True, **how)
@@ -99,6 +106,7 @@ class SequenceMap:
 
     def _read(self, module: Callable, x: Tensor, axis: int, dtype: torch.dtype | None) -> None:
         """Set the outputs and the inputs that they are derivatives of."""
+        part, calls = part_of(module, self._submodule) if self._submodule else module, []
         like = next(module.parameters(), x) if isinstance(module, nn.Module) else x
         self._leaf, hooks = None, []
         if x.is_floating_point():
@@ -106,25 +114,40 @@ class SequenceMap:
         else:
             x = x.to(like.device)
             hook = functools.partial(self._embedded, x)
-            hooks = [part.register_forward_hook(hook) for part in _embeddings(module)]
+            hooks = [embedding.register_forward_hook(hook) for embedding in _embeddings(module)]
+        if self._submodule:
+            hooks.append(part.register_forward_hook(lambda part, args, output: calls.append(first_tensor(output))))
         try:
             with torch.random.fork_rng(devices=[like.device] if like.is_cuda else []):
                 o = first_tensor(module(x.clone()))  # a module may change its input in place
         finally:
             for hook in hooks:
                 hook.remove()
-        T = x.shape[axis]
+        self.steps = T = x.shape[axis]
+        if calls:
+            o = torch.stack(calls) if len(calls) > 1 else calls[0]  # of a cell, step by step
+            axis = next(
+                (a for a in (axis, 1 - axis) if o.shape[a : a + 1] == (T,)), axis
+            )  # a part may have its own layout
+        elif self._submodule:
+            raise InvalidInputError(f"{self.name} does not call its {self._submodule} when it reads a sequence")
         batched = x.dim() == 2 + x.is_floating_point()
-        if o is None or o.dim() <= axis or o.shape[axis] != T or (batched and o.dim() > 2 and o.shape[1 - axis] != 1):
+        of_sequence = o is not None and o.dim() > 0 and o.numel() == o.shape[-1] and self._reads_several(o, T)
+        a_step = o is not None and o.dim() > axis and o.shape[axis] == T
+        if not of_sequence and (not a_step or (batched and o.dim() > 2 and o.shape[1 - axis] != 1)):
             got = "no tensor of numbers" if o is None else f"outputs of shape {tuple(o.shape)}"
-            kind = OneOutputError if o is not None and self._reads_several(o, T) else InvalidInputError
-            raise kind(f"{self.name} returns {got} for {T} steps: expected one output for each step")
+            raise InvalidInputError(
+                f"{self.name} returns {got} for {T} steps: expected one output for each step, or one for the sequence"
+            )
         if not torch.isfinite(o).all():
             raise InvalidInputError(f"{self.name} returns NaN or infinite outputs: expected finite ones")
         if self._leaf is None or not o.requires_grad:
             raise InvalidInputError(f"the outputs of {self.name} have no gradient in its inputs: expected some")
-        self.module, self.given = module, x.detach()
-        self.outputs = o.movedim(axis, 0).flatten(1) if o.dim() > 1 else o[:, None]
+        self.module, self.given, self.part = module, x.detach(), part
+        if of_sequence and not a_step:
+            self.outputs = o.reshape(1, -1)
+        else:
+            self.outputs = o.movedim(axis, 0).flatten(1) if o.dim() > 1 else o[:, None]
 
     def _embedded(self, x: Tensor, module, args, output: Tensor) -> Tensor | None:
         """Replace the vectors of the ids by a leaf; an embedding of positions 0, 1, 2, ... is none of the ids."""
@@ -141,11 +164,13 @@ class SequenceMap:
         return bool(self.pulled(-1, w)[0, :-1].any() or self.pulled(0, w)[0, 1:].any())
 
     def _reads_several(self, o: Tensor, T: int) -> bool:
-        """True if the first row of an output that has no axis of T steps depends on several of them."""
+        """True if the first row of an output depends on several of T steps."""
         if self._leaf is None or not o.requires_grad or not o.numel():
             return False
         row = o.flatten(0, -2)[0] if o.dim() > 1 else o.flatten()
-        (slope,) = torch.autograd.grad(row @ _weights(len(row)).to(row), self._leaf, materialize_grads=True)
+        (slope,) = torch.autograd.grad(
+            row @ _weights(len(row)).to(row), self._leaf, materialize_grads=True, retain_graph=True
+        )
         return int(slope.reshape(T, -1).any(1).sum()) > 1
 
     def _refuse(self, module, error: BaseException, x: Tensor) -> None:
@@ -155,10 +180,6 @@ class SequenceMap:
         if "cuda" in said.lower() or "triton" in said.lower():
             hint = "; if it runs on a GPU only, move module and x there"
         raise UsersCodeError(f"{self.name} does not run on x {tuple(x.shape)} on {x.device}: {said}{hint}") from error
-
-
-class OneOutputError(InvalidInputError):
-    """The module gives one output for several steps."""
 
 
 def _weights(count: int) -> Tensor:

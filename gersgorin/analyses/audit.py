@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
 from gersgorin.cell_run import run_of
-from gersgorin.extract import Watched, layers_of
+from gersgorin.extract import Watched, is_hand_written, layers_of, no_cell
 from gersgorin.parts import recurrent_cells, state_layers
 from gersgorin.plotting.figure import line_style, panel, plain_numbers
 from gersgorin.run import Progress, Run, shown_steps, silent
@@ -117,18 +117,26 @@ class Audit(Result, kind="audit"):
         return ax
 
 
-def audit(module: nn.Module, x: Tensor | np.ndarray, *, seed: int = 0, progress: Progress = silent) -> Audit:
+def audit(
+    module: nn.Module,
+    x: Tensor | np.ndarray,
+    *,
+    submodule: str | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Audit:
     """Audit the initialisation of every recurrent layer of a model, in float64; the model is left as it was.
 
     Args:
         module: a torch module with recurrent cells, scans (`scan_elements`) or layers of transformers with a cache.
         x: one sequence, see `gersgorin.memory`; some 20 to 100 steps of real data are enough.
+        submodule: the part to audit while the module reads x, by its name in `named_modules`; None: the module.
         seed: see `of_map`.
 
     Raises:
         InvalidInputError: no such layer, or the errors of `SequenceMap`.
     """
-    return of_map(SequenceMap(module, x), seed=seed, progress=progress)
+    return of_map(SequenceMap(module, x, submodule=submodule), seed=seed, progress=progress)
 
 
 @with_gradients()
@@ -140,11 +148,11 @@ def of_map(map_: SequenceMap, *, seed: int = 0, progress: Progress = silent) -> 
     """
     if not isinstance(map_.module, nn.Module):
         raise InvalidInputError(f"{map_.name} is a function: expected a torch module with recurrent layers")
-    parts = recurrent_cells(map_.module)
+    parts = recurrent_cells(map_.part) or [map_.part] * is_hand_written(map_.part)
     inside = {inner for part in parts for inner in part.modules()}
-    parts += [part for part in state_layers(map_.module) if part not in inside]
+    parts += [part for part in state_layers(map_.part) if part not in inside]
     if not parts:
-        raise InvalidInputError(f"{map_.name} has no recurrent layer: expected a cell, a scan, or a layer with a cache")
+        raise no_cell(map_.part)
     names = {part: name for name, part in map_.module.named_modules()}
     sizes, rates = _sizes(map_, parts), _rates(map_, seed)
     rows, half_lives, findings = [], {}, []
@@ -228,7 +236,8 @@ def _sizes(map_: SequenceMap, parts: list[nn.Module]) -> dict[nn.Module, tuple[f
 
 def _rates(map_: SequenceMap, seed: int) -> dict[str, float]:
     """||dL/dW|| / ||W|| of every parameter for L = mean of o v, v random signs."""
-    weights = {name: p for name, p in map_.module.named_parameters() if p.is_floating_point()}
+    inside = set(map(id, map_.part.parameters()))
+    weights = {name: p for name, p in map_.module.named_parameters() if p.is_floating_point() and id(p) in inside}
     for p in weights.values():
         p.requires_grad_()
     o = first_tensor(map_.module(map_.given.clone()))

@@ -40,9 +40,9 @@ class Memory(Result, kind="memory"):
     """The influence of each input on each output of one sequence."""
 
     influence: np.ndarray
-    """influence[t2, t1] = ||d o[t2] / d x[t1]||_F, (T, T)."""
+    """influence[t2, t1] = ||d o[t2] / d x[t1]||_F, (T, T); (1, T) for one output of the sequence, which is that of its last step."""
     error: np.ndarray
-    """Standard error of each influence, (T, T); 0 if it is exact."""
+    """Standard error of each influence, of the same shape; 0 if it is exact."""
     probes: int = 0
     """Random vectors for each output; 0: exact."""
     unit: str = "steps"
@@ -51,14 +51,14 @@ class Memory(Result, kind="memory"):
     @property
     def by_lag(self) -> np.ndarray:
         """Root mean square of the influence over all pairs with t2 - t1 = 0..T-1, (T,)."""
-        return np.sqrt([np.mean(np.square(np.diag(self.influence, -k))) for k in range(len(self.influence))])
+        return np.sqrt([np.mean(np.square(pairs)) for pairs in _by_lag(self.influence)])
 
     @property
     def by_lag_error(self) -> np.ndarray:
         """Standard error of `by_lag`, (T,), if the errors of different outputs are independent, as they are."""
-        T, by_lag = len(self.influence), self.by_lag
-        of_sums = [np.linalg.norm(np.diag(self.influence * self.error, -k)) / (T - k) for k in range(T)]
-        return np.divide(of_sums, by_lag, out=np.zeros(T), where=by_lag > 0)
+        by_lag = self.by_lag
+        of_sums = [np.linalg.norm(pairs) / len(pairs) for pairs in _by_lag(self.influence * self.error)]
+        return np.divide(of_sums, by_lag, out=np.zeros(len(by_lag)), where=by_lag > 0)
 
     @property
     def half_life(self) -> float:
@@ -94,11 +94,13 @@ class Memory(Result, kind="memory"):
     def ahead(self) -> float:
         """Share of the squared influence from later inputs: 0 for a causal module."""
         squares = np.square(self.influence)
-        return float(np.triu(squares, 1).sum() / squares.sum()) if squares.any() else 0.0
+        return (
+            float(np.triu(squares, 1 + squares.shape[1] - len(squares)).sum() / squares.sum()) if squares.any() else 0.0
+        )
 
     def summary(self) -> str:
         """One or two sentences: half-life, effective length, share of long lags."""
-        T = len(self.influence)
+        T = self.influence.shape[1]
         if not self.influence.any():
             return "No output depends on any input."
         half = (
@@ -120,7 +122,7 @@ class Memory(Result, kind="memory"):
 
     def table(self) -> list[dict]:
         """One row a lag: its influence, the standard error, and the share of squared influence from longer lags."""
-        T = len(self.influence)
+        T = self.influence.shape[1]
         shares = [self.share_beyond(k) for k in range(T)]
         return rows_of(lag=range(T), influence=self.by_lag, error=self.by_lag_error, share_beyond=shares)
 
@@ -138,6 +140,12 @@ class Memory(Result, kind="memory"):
         return draw_memory(self).axes[0] if ax is None else plot_by_lag(self, ax)
 
 
+def _by_lag(of_pairs: np.ndarray) -> list[np.ndarray]:
+    """The numbers of all pairs with t2 - t1 = 0..T-1, of the last S outputs (S, T)."""
+    S, T = of_pairs.shape
+    return [np.diag(of_pairs, T - S - k) for k in range(T)]
+
+
 def _steps(lag: float) -> str:
     """
     >>> _steps(0.9996), _steps(2.5)
@@ -150,7 +158,7 @@ def _steps(lag: float) -> str:
 @panel(5.2, 4, TITLE)
 def plot_by_lag(found: Memory, ax: Axes | None = None) -> Axes:
     """The influence by lag on a log scale, with two standard errors, and its half-life."""
-    by_lag, lags = found.by_lag, np.arange(len(found.influence))
+    by_lag, lags = found.by_lag, np.arange(found.influence.shape[1])
     shown = np.where(by_lag > 0, by_lag, np.nan)
     ax.plot(lags, shown, color=BLUE, marker="." if len(lags) < 4 else None, label="influence")
     if found.probes:
@@ -195,6 +203,7 @@ def memory(
     module: nn.Module | Callable,
     x: Tensor | np.ndarray,
     *,
+    submodule: str | None = None,
     probes: int | None = None,
     seed: int = 0,
     unit: str = "steps",
@@ -203,9 +212,10 @@ def memory(
     """Measure the influence of each input on each output of a module, in float64; the module is left as it was.
 
     Args:
-        module: any torch module, or function, with one output a step: recurrent, convolutional, a scan, attention. See
-            `gersgorin.sequence_map.SequenceMap` for the layouts of x and for ids of tokens.
+        module: any torch module, or function, with one output a step, or one of the sequence: recurrent, convolutional, a scan,
+            attention. See `gersgorin.sequence_map.SequenceMap` for the layouts of x and for ids of tokens.
         x: one sequence.
+        submodule: the part whose outputs count while the module reads x, by its name in `named_modules`; None: the module.
         probes, seed: see `of_map`.
         unit: of one step, for the axes of time.
         progress: called with (outputs done, outputs in all).
@@ -219,7 +229,7 @@ def memory(
     >>> found.influence[3].tolist(), found.influence[0].tolist()
     ([1.0, 0.5, 0.25, 0.125], [1.0, 0.0, 0.0, 0.0])
     """
-    map_ = SequenceMap(module, x)
+    map_ = SequenceMap(module, x, submodule=submodule)
     map_.label = replace(map_.label, unit=unit)
     return of_map(map_, probes=probes, seed=seed, progress=progress)
 
@@ -232,9 +242,9 @@ def of_map(map_: SequenceMap, *, probes: int | None = None, seed: int = 0, progr
         probes: random vectors for each output, at least 2; 0: exact (default: exact up to 16384 outputs in all, else 16).
         seed: of the random vectors.
     """
-    T, k = map_.outputs.shape
+    S, k = map_.outputs.shape
     if probes is None:
-        probes = 0 if T * k <= EXACT or k <= PROBES else PROBES
+        probes = 0 if S * k <= EXACT or k <= PROBES else PROBES
     if type(probes) is not int or probes < 0 or probes == 1:
         raise InvalidInputError(
             f"probes is {probes!r}: expected a whole number of at least 2, or 0 for the exact influence"
@@ -242,7 +252,7 @@ def of_map(map_: SequenceMap, *, probes: int | None = None, seed: int = 0, progr
     check_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     rows, errors = [], []
-    for t in range(T):
+    for t in range(S):
         if probes:
             w = torch.randint(2, (probes, k), generator=generator).mul(2).sub(1)
         else:
@@ -257,7 +267,7 @@ def of_map(map_: SequenceMap, *, probes: int | None = None, seed: int = 0, progr
             row = torch.linalg.vector_norm(norms, dim=0)
             errors.append(torch.zeros_like(row))
         rows.append(row)
-        progress(t + 1, T)
+        progress(t + 1, S)
     influence, error = (torch.stack(parts).cpu().numpy() for parts in (rows, errors))
     if not np.isfinite(influence).all():
         raise InvalidInputError(f"{map_.name} has NaN or infinite derivatives along x: expected finite ones")

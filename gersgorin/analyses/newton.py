@@ -19,7 +19,7 @@ from torch.func import vmap
 
 from gersgorin._validate import real_tensor
 from gersgorin.cell_run import CellRun
-from gersgorin.jacobian import Step, converted, step_of, temporal_jacobian, trajectory, transformed
+from gersgorin.jacobian import Step, converted, is_step, step_of, temporal_jacobian, trajectory, transformed
 from gersgorin.plotting.figure import DASHED, panel
 from gersgorin.resolve import label_of_cell, run_of_network
 from gersgorin.run import Progress, Run, silent
@@ -164,7 +164,7 @@ def newton(
     (True, 3, None)
     """
     several = isinstance(x, Tensor | np.ndarray) and x.ndim == 3
-    if several and callable(network) and not isinstance(network, Run):
+    if several and is_step(network):
         if unused := [name for name, value in options.items() if value is not None]:
             raise InvalidInputError(
                 f"{unused[0]} is not for inputs of several sequences, x {tuple(x.shape)}: leave it out"

@@ -140,7 +140,7 @@ def test_the_command_prints_the_findings(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("module", "said"), [(nn.Linear(M, 2), "has no recurrent layer"), (torch.tanh, "is a function")]
+    ("module", "said"), [(nn.Linear(M, 2), "has no recurrent cell"), (torch.tanh, "is a function")]
 )
 def test_a_module_without_recurrent_layers_is_refused(module, said):
     with pytest.raises(InvalidInputError, match=said):

@@ -319,10 +319,35 @@ class LastOutput(nn.Module):
 
 
 @pytest.mark.parametrize("shape", [(T, M), (1, T, M), (T, 1, M)])
-def test_one_output_of_a_sequence_is_no_output_of_each_step(shape):
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(InvalidInputError, match=r"returns outputs of shape \(1, 1\) for 7 steps: expected one output"):
-        SequenceMap(LastOutput(), x)
+def test_one_output_of_a_sequence_is_that_of_its_last_step(shape):
+    module, x = LastOutput().double(), torch.randn(shape, generator=torch.Generator().manual_seed(0)).double()
+    found = gersgorin.memory(module, x)
+    slopes = torch.autograd.functional.jacobian(module, x.reshape(1, T, M)).reshape(T, M).norm(dim=1)
+    np.testing.assert_allclose(found.influence, slopes[None], rtol=1e-12)
+    np.testing.assert_allclose(found.by_lag, slopes.flip(0), rtol=1e-12)
+    assert found.ahead == 0 and found.plot() and f"of {T} steps" in found.summary()
+
+
+@for_each("name", ["rnn", "cell"])
+def test_the_outputs_of_a_part_count_while_the_module_reads_x(name):
+    class Classifier(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.cell, self.head = nn.GRU(M, 4, batch_first=True), nn.GRUCell(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):  # (T, B, m)
+            h = None
+            for e in self.rnn(x.transpose(0, 1))[0].transpose(0, 1):
+                h = self.cell(e, h)
+            return self.head(h)
+
+    model, x = Classifier(), torch.randn(T, 1, M)
+    found = gersgorin.memory(model, x, submodule=name)
+    assert found.influence.shape == (T, T) and not np.triu(found.influence, 1).any() and found.by_lag.all()
+    if name == "rnn":
+        np.testing.assert_allclose(found.influence, gersgorin.memory(model.rnn, x[:, 0]).influence, rtol=1e-12)
+    audited = gersgorin.audit(model, x, submodule=name)
+    assert audited.layers.tolist() == [name] and all(k.startswith(f"{name}.") for k in audited.rates)
 
 
 @pytest.mark.parametrize(("module", "shape"), [(OwnLoop(), (1, T, M)), (Attention(), (T, 1, M))])

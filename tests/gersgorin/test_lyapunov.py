@@ -221,7 +221,7 @@ X = torch.zeros(5, 3, dtype=d)
         ({"x": X * torch.nan}, "15 of 15 numbers are NaN"),
         ({"x": None, "network": lambda s: s}, r"expected a callable f\(s\) and s0"),
         ({"x": None, "s0": ZERO}, "steps is None"),
-        ({"network": lambda x, s: s}, "pass s0"),
+        ({"network": lambda x, s: s}, "no first state is given"),
         ({"network": lambda x, s: s, "s0": [0.0]}, "s0 is list"),
         ({"network": lambda x, s: (s, s), "s0": ZERO}, "must return one state of 2 entries"),
         ({"network": lambda x, s: s[:1], "s0": ZERO}, "must return one state of 2 entries"),

@@ -10,6 +10,7 @@ from tables import for_each
 from torch import nn
 from torch.func import jacrev
 
+import gersgorin
 from gersgorin import (
     Recorder,
     analyze,
@@ -535,6 +536,21 @@ def test_a_loop_that_cannot_be_followed_is_one_sentence(kind, words, folder, cap
     assert "Traceback" not in capsys.readouterr().err
 
 
+UNNAMED = {
+    "lyapunov": lambda model, x: gersgorin.lyapunov(model, x),
+    "fixed_points": lambda model, x: gersgorin.fixed_points(model, x[0, 0], torch.zeros(2, N, dtype=x.dtype)),
+    "bounds": lambda model, x: gersgorin.bounds(model, x),
+    "newton": lambda model, x: gersgorin.newton(model, x),
+    "audit": lambda model, x: gersgorin.audit(model, x),
+}
+
+
+@for_each("name", UNNAMED)
+def test_a_cell_written_by_hand_that_is_not_named_is_one_sentence(name):
+    with pytest.raises(InvalidInputError, match=r"no recurrent cell: .* by submodule='cell'"):
+        UNNAMED[name](network("HandWritten"), frames(T, 1))
+
+
 def test_a_cell_written_by_hand_is_taken_where_it_is_named(folder, capsys):
     x, model = frames(T, 1), network("HandWritten")
     with pytest.raises(InvalidInputError, match=r"cell has forward\(x, h\) .* by submodule='cell'"):
@@ -543,6 +559,7 @@ def test_a_cell_written_by_hand_is_taken_where_it_is_named(folder, capsys):
     states = trajectory(step, x, x.new_zeros(1, N))[:-1, 0]
     A = temporal_jacobian(step, x[:, 0], states).detach()
     assert spectra(model, x, submodule="cell").spectral_radius == radius(A)
+    assert gersgorin.audit(model, x, submodule="cell").growth == pytest.approx(radius(A[[0, 3, 5, 8]]).expected.max())
     assert Recorder(model, x, submodule="cell").recording.radius[0] == radius(A[[0, 3, 5, 8]])
     KINDS["NormedHandWritten"] = by_step
     normed = truth("NormedHandWritten", x[:, 0])
