@@ -124,30 +124,23 @@ class SequenceMap:
             for hook in hooks:
                 hook.remove()
         self.steps = T = x.shape[axis]
-        if calls:
-            o = torch.stack(calls) if len(calls) > 1 else calls[0]  # of a cell, step by step
-            axis = next(
-                (a for a in (axis, 1 - axis) if o.shape[a : a + 1] == (T,)), axis
-            )  # a part may have its own layout
-        elif self._submodule:
-            raise InvalidInputError(f"{self.name} does not call its {self._submodule} when it reads a sequence")
+        if self._submodule:
+            o = torch.stack(calls) if len(calls) > 1 else next(iter(calls), None)  # of a cell, step by step
+            axis = 1 if o is not None and o.dim() == 3 and o.shape[1] == T != o.shape[0] else 0
         batched = x.dim() == 2 + x.is_floating_point()
-        of_sequence = o is not None and o.dim() > 0 and o.numel() == o.shape[-1] and self._reads_several(o, T)
-        a_step = o is not None and o.dim() > axis and o.shape[axis] == T
-        if not of_sequence and (not a_step or (batched and o.dim() > 2 and o.shape[1 - axis] != 1)):
-            got = "no tensor of numbers" if o is None else f"outputs of shape {tuple(o.shape)}"
-            raise InvalidInputError(
-                f"{self.name} returns {got} for {T} steps: expected one output for each step, or one for the sequence"
-            )
+        if o is None or o.dim() <= axis or o.shape[axis] != T or (batched and o.dim() > 2 and o.shape[1 - axis] != 1):
+            if o is None or not o.dim() or o.numel() != o.shape[-1]:
+                got = "no tensor of numbers" if o is None else f"outputs of shape {tuple(o.shape)}"
+                raise InvalidInputError(
+                    f"{self.name} returns {got} for {T} steps: expected one output for each step, or one for the sequence"
+                )
+            o, axis = o.reshape(1, -1), 0
         if not torch.isfinite(o).all():
             raise InvalidInputError(f"{self.name} returns NaN or infinite outputs: expected finite ones")
         if self._leaf is None or not o.requires_grad:
             raise InvalidInputError(f"the outputs of {self.name} have no gradient in its inputs: expected some")
         self.module, self.given, self.part = module, x.detach(), part
-        if of_sequence and not a_step:
-            self.outputs = o.reshape(1, -1)
-        else:
-            self.outputs = o.movedim(axis, 0).flatten(1) if o.dim() > 1 else o[:, None]
+        self.outputs = o.movedim(axis, 0).flatten(1) if o.dim() > 1 else o[:, None]
 
     def _embedded(self, x: Tensor, module, args, output: Tensor) -> Tensor | None:
         """Replace the vectors of the ids by a leaf; an embedding of positions 0, 1, 2, ... is none of the ids."""
@@ -162,16 +155,6 @@ class SequenceMap:
         """True if the last output depends on any other input, or the first one does."""
         w = _weights(self.output_size).to(self.outputs)[None]
         return bool(self.pulled(-1, w)[0, :-1].any() or self.pulled(0, w)[0, 1:].any())
-
-    def _reads_several(self, o: Tensor, T: int) -> bool:
-        """True if the first row of an output depends on several of T steps."""
-        if self._leaf is None or not o.requires_grad or not o.numel():
-            return False
-        row = o.flatten(0, -2)[0] if o.dim() > 1 else o.flatten()
-        (slope,) = torch.autograd.grad(
-            row @ _weights(len(row)).to(row), self._leaf, materialize_grads=True, retain_graph=True
-        )
-        return int(slope.reshape(T, -1).any(1).sum()) > 1
 
     def _refuse(self, module, error: BaseException, x: Tensor) -> None:
         if isinstance(error, RhnError):

@@ -153,6 +153,11 @@ def of_map(map_: SequenceMap, *, seed: int = 0, progress: Progress = silent) -> 
     parts += [part for part in state_layers(map_.part) if part not in inside]
     if not parts:
         raise no_cell(map_.part)
+    if next(map_.module.parameters()).dtype != torch.float64:
+        raise InvalidInputError(
+            f"{map_.name} does not run in float64, in which layers are measured: audit its {type(parts[0]).__name__} alone, on the "
+            "numbers that it reads"
+        )
     names = {part: name for name, part in map_.module.named_modules()}
     sizes, rates = _sizes(map_, parts), _rates(map_, seed)
     rows, half_lives, findings = [], {}, []
@@ -201,8 +206,7 @@ def _moduli(part: nn.Module, run: Run) -> np.ndarray:
         return np.empty(0)
     if hasattr(part, "time_decay"):
         return torch.exp(-part.time_decay.detach().exp()).double().cpu().numpy()
-    steps = shown_steps(len(run), 4 if run.state_size <= 256 else 1)
-    return np.concatenate([_eigenvalue_moduli(run.jacobians(t).detach().cpu().numpy()) for t in steps])
+    return np.concatenate([_eigenvalue_moduli(run.jacobians(t).detach().cpu().numpy()) for t in shown_steps(len(run))])
 
 
 def _eigenvalue_moduli(A: np.ndarray) -> np.ndarray:
@@ -262,8 +266,9 @@ def _saturated(gates: list[Tensor]) -> float:
 def _out_of_line(half_lives, growth, input_rms, state_rms, output_rms, saturated, dead) -> Iterator[str]:
     """Sentences, without a name and a full stop, about one layer."""
     finite = half_lives[half_lives < LONGEST]
-    if len(half_lives) and half_lives.max() < SHORT:
-        yield f"its longest mode half-life is {half_lives.max():.2g} steps: inputs are forgotten at once; expected {SHORT:.0f} or more"
+    longest = half_lives.max(initial=0.0)
+    if growth and longest < SHORT:
+        yield f"its longest mode half-life is {longest:.2g} steps: inputs are forgotten at once; expected {SHORT:.0f} or more"
     if len(finite) >= 8 and finite.max() < 1.01 * finite.min():
         yield f"all its modes have the same half-life, {finite.max():.3g} steps; expected a spread of time scales"
     if growth > GROWTH:
@@ -319,13 +324,18 @@ def _documented(part: nn.Module, layer: int) -> dict[str, tuple]:
 def _start_of_mamba(part: nn.Module, layer: int) -> dict[str, tuple]:
     """Mamba (Gu and Dao 2023): A = -1..-n in each channel, D = 1, dt between its limits; Mamba2: A = -1..-heads."""
     A, bias = part.A_log, part.dt_bias if hasattr(part, "dt_bias") else part.dt_proj.bias
-    config = part if hasattr(part, "time_step_min") else part.config
+    config = _limits_of_mamba(part)
     logs = torch.arange(1, A.shape[-1] + 1, dtype=torch.float64, device=A.device).log()
     return {
         "A_log": (A, logs, logs, "S4D-real: the logarithms of 1, 2, 3, ..."),
         "dt, softplus of its bias,": (F.softplus(bias), config.time_step_min, config.time_step_max, "log-uniform"),
         "D": (part.D, 1.0, 1.0, "Mamba"),
     }
+
+
+def _limits_of_mamba(part: nn.Module):
+    """The layer or its configuration; other layers with `A_log`, such as gated delta nets, have no limits of dt."""
+    return part if hasattr(part, "time_step_min") else getattr(part, "config", None)
 
 
 def _start_of_rwkv(part: nn.Module, layer: int) -> dict[str, tuple]:
@@ -341,7 +351,7 @@ def _start_of_lstm(part: nn.Module, layer: int) -> dict[str, tuple]:
 
 
 STARTS: list[tuple[Callable[[nn.Module], bool], Callable[[nn.Module, int], dict[str, tuple]]]] = [
-    (lambda part: hasattr(part, "A_log") and (hasattr(part, "dt_bias") or hasattr(part, "dt_proj")), _start_of_mamba),
+    (lambda part: hasattr(part, "A_log") and hasattr(_limits_of_mamba(part), "time_step_min"), _start_of_mamba),
     (lambda part: hasattr(part, "time_decay") and hasattr(part, "time_first"), _start_of_rwkv),
     (lambda part: isinstance(part, nn.LSTM | nn.LSTMCell), _start_of_lstm),
 ]

@@ -145,3 +145,35 @@ def test_the_command_prints_the_findings(tmp_path, monkeypatch, capsys):
 def test_a_module_without_recurrent_layers_is_refused(module, said):
     with pytest.raises(InvalidInputError, match=said):
         gersgorin.audit(module, torch.randn(T, M))
+
+
+def test_a_large_state_is_measured_at_the_steps_of_a_small_one():
+    x, found = 20 * torch.randn(20, 3, generator=torch.Generator().manual_seed(0)), []
+    x[0] = 0
+    for units in (128, 129):
+        torch.manual_seed(0)
+        found.append(gersgorin.audit(nn.LSTM(3, units), x).quantiles(0))
+    np.testing.assert_allclose(*found, rtol=0.3)
+
+
+def test_a_layer_with_decays_and_without_limits_of_its_steps_has_no_documented_start():
+    layer = SelectiveSSM(M, 4)
+    layer.dt_bias = nn.Parameter(torch.ones(2))
+    assert gersgorin.audit(layer, torch.randn(T, M)).layers.tolist() == ["SelectiveSSM"]
+
+
+def test_modes_that_are_gone_in_one_step_are_out_of_line():
+    layer = SelectiveSSM(M, 4)
+    nn.init.constant_(layer.A_log, 5.0)
+    assert "its longest mode half-life is 0 steps" in said(gersgorin.audit(layer, torch.randn(T, M)))
+
+
+def test_a_model_that_does_not_run_in_float64_is_one_sentence():
+    class Single(nn.Linear):
+        def forward(self, x):
+            if x.dtype != torch.float32:
+                raise RuntimeError("expected Float")
+            return super().forward(x)
+
+    with pytest.raises(InvalidInputError, match="does not run in float64, in which layers are measured: audit its GRU"):
+        gersgorin.audit(nn.Sequential(Single(M, 3), nn.GRU(3, 4)), torch.randn(T, M))
