@@ -1,0 +1,374 @@
+"""Judge `gersgorin.check` and `gersgorin.cure` on fixed trainings that nothing is fitted to.
+
+    python -m benchmarks.judge forecasts OUT.csv --minutes 60     # 253 trainings: what check says beside what happens
+    python -m benchmarks.judge cures OUT.csv --minutes 60         # 198 trainings: which work after cure
+    python -m benchmarks.judge report OUT.csv ...                 # the tables
+
+The first two go on where they stopped; `--of K N` takes a share of the rows. judge_forecasts.csv and judge_cures.csv describe the
+trainings; `left`, `diverged` and `given` there say how they went without check and cure. Times are of the processor.
+
+Leaves: the mean loss of 32 steps is below 0.98 of the best constant output's on the same minibatches and stays there for 32 steps, or
+falls below 0.93. Works: the mean of the last 50 of 1,000 losses is below 0.9 of the constant's.
+"""
+
+import argparse
+import csv
+import math
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import gersgorin
+from rhn.models import PolyphonicModel
+
+HERE = Path(__file__).parent
+EXAMPLES, BATCH, WINDOW, LAST, WORKS = 1000, 32, 32, 50, 0.9
+OPTIMIZERS = {
+    "sgd": (torch.optim.SGD, {}),
+    "momentum": (torch.optim.SGD, {"momentum": 0.9}),
+    "nesterov": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+    "adam": (torch.optim.Adam, {}),
+    "adamw": (torch.optim.AdamW, {}),
+    "nadam": (torch.optim.NAdam, {}),
+    "radam": (torch.optim.RAdam, {}),
+    "adagrad": (torch.optim.Adagrad, {}),
+    "rmsprop": (torch.optim.RMSprop, {}),
+}
+SGD = ("sgd", "momentum", "nesterov")
+LOSSES = {
+    "mse": F.mse_loss,
+    "cross-entropy": lambda output, y: F.cross_entropy(output.flatten(0, -2), y.flatten()),
+    "bernoulli": F.binary_cross_entropy_with_logits,
+}
+
+
+# Tasks: a generator -> inputs (T, B, m), targets (T, B, ...) or (B, ...), loss, whether the last frame alone has an output
+
+
+def _marked_sum(g, frames):
+    x = torch.rand(frames, EXAMPLES, 2, generator=g)
+    x[..., 1] = 0
+    half = frames // 2
+    first, second = (torch.randint(low, low + half, (EXAMPLES,), generator=g) for low in (0, half))
+    x[first, range(EXAMPLES), 1] = x[second, range(EXAMPLES), 1] = 1
+    return x, first, second
+
+
+def adding(g):
+    """The sum of two marked numbers of 30."""
+    x = _marked_sum(g, 30)[0]
+    return x, x.prod(-1).sum(0)[:, None], "mse", True
+
+
+def long_adding(g):
+    """The adding problem over 100 frames."""
+    x = _marked_sum(g, 100)[0]
+    return x, x.prod(-1).sum(0)[:, None], "mse", True
+
+
+def multiplication(g):
+    """The product of two marked numbers of 40."""
+    x, first, second = _marked_sum(g, 40)
+    return x, (x[first, range(EXAMPLES), 0] * x[second, range(EXAMPLES), 0])[:, None], "mse", True
+
+
+def recall(g):
+    """One of four symbols after 20 frames."""
+    symbols = torch.randint(0, 4, (EXAMPLES,), generator=g)
+    x = torch.zeros(20, EXAMPLES, 5)
+    x[0, range(EXAMPLES), symbols] = 1
+    x[1:, :, 4] = 1
+    return x, symbols, "cross-entropy", True
+
+
+def order(g):
+    """Two symbols and their order, among noise of 40 frames."""
+    x = torch.zeros(40, EXAMPLES, 6)
+    x.scatter_(2, torch.randint(2, 6, (40, EXAMPLES, 1), generator=g), 1.0)
+    symbols = torch.randint(0, 2, (2, EXAMPLES), generator=g)
+    for k in (0, 1):
+        at = torch.randint(3 + 16 * k, 12 + 16 * k, (EXAMPLES,), generator=g)
+        x[at, range(EXAMPLES)] = F.one_hot(symbols[k], 6).float()
+    return x, 2 * symbols[0] + symbols[1], "cross-entropy", True
+
+
+def copy_memory(g):
+    """Repeat three symbols after a delay of 20 frames."""
+    symbols = torch.randint(0, 4, (3, EXAMPLES), generator=g)
+    x = torch.zeros(26, EXAMPLES, 6)
+    x[:3].scatter_(2, symbols[..., None], 1.0)
+    x[3:23, :, 4] = x[23:, :, 5] = 1
+    y = torch.full((26, EXAMPLES), 4)
+    y[23:] = symbols
+    return x, y, "cross-entropy", False
+
+
+def parity(g):
+    """The parity of all bits so far, at each of 12 frames."""
+    x = torch.randint(0, 2, (12, EXAMPLES, 1), generator=g).float()
+    return x, x[..., 0].cumsum(0).long() % 2, "cross-entropy", False
+
+
+def majority(g):
+    """The majority of 51 bits."""
+    x = torch.randint(0, 2, (51, EXAMPLES, 1), generator=g).float()
+    return 2 * x - 1, (x.mean((0, 2)) > 0.5).long(), "cross-entropy", True
+
+
+def flip_flops(g):
+    """The last pulse of each of three channels, at each of 25 frames."""
+    x = (torch.rand(25, EXAMPLES, 3, generator=g) < 0.15) * torch.randn(25, EXAMPLES, 3, generator=g).sign()
+    y, state = torch.zeros_like(x), torch.zeros(EXAMPLES, 3)
+    for t in range(25):
+        state = torch.where(x[t] != 0, x[t], state)
+        y[t] = state
+    return x, y, "mse", False
+
+
+def logistic_map(g):
+    """The next number of a chaotic map, seen through noise."""
+    z, frames = torch.rand(EXAMPLES, generator=g), []
+    for _ in range(31):
+        z = 3.9 * z * (1 - z)
+        frames.append(z)
+    z = torch.stack(frames)[..., None]
+    return z[:-1] + 0.1 * torch.randn(30, EXAMPLES, 1, generator=g), z[1:], "mse", False
+
+
+def sines(g):
+    """The next number of a sine wave."""
+    rate, phase = 0.2 + 0.6 * torch.rand(EXAMPLES, generator=g), 6.3 * torch.rand(EXAMPLES, generator=g)
+    waves = torch.sin(rate * torch.arange(26)[:, None] + phase)[..., None]
+    return waves[:-1], waves[1:], "mse", False
+
+
+def characters(g):
+    """The next letter of a text: the descriptions of scikit-learn's data sets."""
+    import sklearn.datasets
+
+    files = sorted((Path(sklearn.datasets.__file__).parent / "descr").glob("*.rst"))
+    text = "\n".join(path.read_text() for path in files).lower()
+    ids = torch.tensor([ord(c) - 96 if "a" <= c <= "z" else 0 for c in text])
+    starts = torch.randint(0, len(ids) - 26, (EXAMPLES,), generator=g)
+    pieces = torch.stack([ids[s : s + 26] for s in starts], 1)
+    return F.one_hot(pieces[:-1], 27).float(), pieces[1:], "cross-entropy", False
+
+
+def chorales(g):
+    """The next frame of twelve of a chorale."""
+    from rhn.data import chorales
+
+    pieces, cut = [torch.as_tensor(p) for p in chorales(progress=False).train if len(p) >= 13], []
+    for _ in range(EXAMPLES):
+        piece = pieces[int(torch.randint(len(pieces), (), generator=g))]
+        start = int(torch.randint(len(piece) - 12, (), generator=g))
+        cut.append(piece[start : start + 13].float())
+    x = torch.stack(cut, 1)
+    return x[:-1], x[1:], "bernoulli", False
+
+
+def digits(g):
+    """Handwritten digits, pixel by pixel."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    chosen = torch.randperm(len(data.target), generator=g)[:EXAMPLES]
+    x = torch.tensor(data.images / 16).float().reshape(-1, 64)[chosen]
+    return x.T[..., None].contiguous(), torch.tensor(data.target)[chosen], "cross-entropy", True
+
+
+class Ours(nn.Module):
+    """One of our cells with an output of every frame, or of the last one."""
+
+    def __init__(self, row: dict, inputs: int, outputs: int, last: bool):
+        super().__init__()
+        self.model = PolyphonicModel(
+            row["network"],
+            hidden_size=int(row["units"]),
+            depth=int(row["layers"]),
+            input_size=inputs,
+            output_size=outputs,
+            init=row["start"],
+            generator=torch.Generator().manual_seed(int(row["seed"])),
+        )
+        self.last = last
+
+    def forward(self, x):
+        output = self.model(x)
+        return output[-1] if self.last else output
+
+
+class Torchs(nn.Module):
+    """Layers of `torch.nn` as torch starts them, likewise; with batch_first=True if the row says so."""
+
+    def __init__(self, row: dict, inputs: int, outputs: int, last: bool):
+        super().__init__()
+        kind, self.batch_first = getattr(nn, row["network"].removeprefix("nn.")), row["batch_first"] == "True"
+        self.rnn = kind(inputs, int(row["units"]), num_layers=int(row["layers"]), batch_first=self.batch_first)
+        self.out, self.last = nn.Linear(int(row["units"]), outputs), last
+
+    def forward(self, x):
+        states, _ = self.rnn(x)
+        return self.out(states.select(1 if self.batch_first else 0, -1) if self.last else states)
+
+
+def built(row: dict):
+    """(Network, x, y, name of the loss, optimiser, axis of the examples) of a row."""
+    x, y, loss, last = globals()[row["task"]](torch.Generator().manual_seed(int(row["seed"])))
+    outputs = int(y.max()) + 1 if loss == "cross-entropy" else y.shape[-1]
+    torch.manual_seed(int(row["seed"]))
+    model = (Torchs if row["network"].startswith("nn.") else Ours)(row, x.shape[-1], outputs, last)
+    axis = 1
+    if row.get("batch_first") == "True":
+        x, y, axis = x.transpose(0, 1), y if last else y.transpose(0, 1), 0
+    kind, options = OPTIMIZERS[row["optimizer"]]
+    optimizer = kind(model.parameters(), lr=float(row["learning_rate"]), **options)
+    return model, x, y, loss, optimizer, axis
+
+
+def trained(model, x, y, loss, optimizer, axis, steps, clip_norm=None, seed=1000) -> tuple[np.ndarray, np.ndarray]:
+    """Losses of a plain loop, and those of the best constant output on the same minibatches, (steps,) each."""
+    constant = {
+        "mse": lambda: y.flatten(0, -2).mean(0),
+        "cross-entropy": lambda: (y.flatten().bincount() / y.numel()).log(),
+        "bernoulli": lambda: torch.logit(y.flatten(0, -2).mean(0), 1e-6),
+    }[loss]()
+    y_axis = axis if y.shape[:2] == x.shape[:2] else 0
+    g, curves = torch.Generator().manual_seed(seed), []
+    while len(curves) < steps:
+        for rows in torch.randperm(EXAMPLES, generator=g).split(BATCH)[: EXAMPLES // BATCH]:
+            target = y.index_select(y_axis, rows)
+            output = model(x.index_select(axis, rows))
+            value = LOSSES[loss](output, target)
+            optimizer.zero_grad()
+            value.backward()
+            if clip_norm is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+            optimizer.step()
+            curves.append((value.item(), LOSSES[loss](constant.expand_as(output), target).item()))
+            if not math.isfinite(curves[-1][0]):
+                return tuple(np.array(curves).T)
+    return tuple(np.array(curves[:steps]).T)
+
+
+def left(losses: np.ndarray, constants: np.ndarray) -> float:
+    """Step at which a training leaves; inf: it does not."""
+    sums = [np.convolve(v, np.ones(WINDOW), "valid") for v in (losses, constants)]
+    ratios = sums[0] / sums[1]
+    below = ratios < 0.98
+    for k in np.flatnonzero(below & ~np.append(False, below[:-1])):
+        stays = ratios[k : k + WINDOW + 1]
+        end = np.flatnonzero(stays >= 0.98)
+        stays = stays[: end[0]] if len(end) else stays
+        if (stays < 0.93).any() or (not len(end) and len(stays) > WINDOW):
+            return float(k + WINDOW)
+    return math.inf
+
+
+def forecast(row: dict, seconds: float) -> dict:
+    """What check says of a training."""
+    model, x, y, loss, optimizer, axis = built(row)
+    began = time.process_time()
+    found = gersgorin.check(model, x, y, loss, optimizer, steps=int(row["steps"]), seconds=seconds, batch_axis=axis)
+    took = time.process_time() - began
+    began = time.process_time()
+    trained(model, x, y, loss, optimizer, axis, 50)
+    step = (time.process_time() - began) / 50
+    low, high = found.interval
+    said = {"escape_steps": found.escape_steps, "low": low, "high": high, "probability": found.probability}
+    return said | {"outcome": found.outcome, "cost": took / step / int(row["steps"])}
+
+
+def cured(row: dict, seconds: float) -> dict:
+    """How a training ends as it is, and after cure, relative to the best constant output."""
+    model, x, y, loss, optimizer, axis = built(row)
+    began = time.process_time()
+    found = gersgorin.cure(model, x, y, loss, optimizer, steps=1000, seconds=seconds, batch_axis=axis)
+    said = {"outcome": found.outcome, "changes": "; ".join(found.changes), "cpu": time.process_time() - began}
+    if not found.changed:
+        return said | {"cured": row["given"]}
+    again = found.optimizer(found.model.parameters())
+    losses, constants = trained(found.model, x, y, loss, again, axis, 1000, found.clip_norm)
+    ended = losses[-LAST:].mean() / constants[-LAST:].mean() if len(losses) == 1000 else math.inf
+    return said | {"cured": ended}
+
+
+def report(rows: list[dict]) -> str:
+    """The table of one file."""
+    if "cured" in rows[0]:
+        return report_of_cures(rows)
+    from sklearn.metrics import roc_auc_score
+
+    lines = [
+        f"{'':<10}{'trainings':>10}{'AUC':>8}{'accuracy':>10}{'within 2x':>11}{'in interval':>13}{'open':>7}{'cost':>7}"
+    ]
+    for name, chosen in (
+        ("SGD", lambda r: r["optimizer"] in SGD),
+        ("adaptive", lambda r: r["optimizer"] not in SGD),
+        ("all", bool),
+    ):
+        some = [r for r in rows if chosen(r)]
+        truth = np.array([float(r["left"]) <= float(r["steps"]) < float(r["diverged"]) for r in some])
+        p = np.array([float(r["probability"]) for r in some])
+        both = [r for r in some if float(r["left"]) <= float(r["steps"]) >= float(r["escape_steps"])]
+        twice = [0.5 <= float(r["escape_steps"]) / float(r["left"]) <= 2 for r in both]
+        inside = [float(r["low"]) <= float(r["left"]) <= float(r["high"]) for r in both]
+        cost = statistics.median(float(r["cost"]) for r in some)
+        lines.append(
+            f"{name:<10}{len(some):>10}{roc_auc_score(truth, p):>8.3f}{np.mean((p > 0.5) == truth):>10.3f}{np.mean(twice):>11.2f}"
+            f"{np.mean(inside):>13.2f}{np.mean((p > 0.2) & (p < 0.8)):>7.2f}{cost:>7.2f}"
+        )
+    return "\n".join(lines)
+
+
+def report_of_cures(rows: list[dict]) -> str:
+    """Stuck networks that train, healthy ones that became worse, claims that hold."""
+    given, after = (np.array([float(r[name] or "inf") for r in rows]) for name in ("given", "cured"))
+    stuck, claims = given >= WORKS, np.array([r["outcome"] == "cured" for r in rows])
+    changed, cpu = np.array([bool(r["changes"]) for r in rows]), np.array([float(r["cpu"]) for r in rows])
+    return "\n".join(
+        [
+            f"stuck: {stuck.sum()}, {(after[stuck] < WORKS).sum()} train after the cure",
+            f"healthy: {(~stuck).sum()}, {changed[~stuck].sum()} changed, {(after > 1.05 * given)[~stuck].sum()} more than 5 % worse",
+            f"claims of a cure: {claims.sum()}, {(after[claims] < WORKS).sum()} train with other minibatches",
+            f"processor seconds of a search of a stuck network, median: {np.median(cpu[stuck]):.0f}",
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("forecasts", "cures", "report"))
+    parser.add_argument("out", type=Path, nargs="+")
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--seconds", type=float, default=120, help="of a check, or twice of a search")
+    parser.add_argument("--of", type=int, nargs=2, default=(0, 1), metavar=("K", "N"))
+    asked = parser.parse_args()
+    if asked.what == "report":
+        print(report([row for path in asked.out for row in csv.DictReader(path.open())]))
+        return
+    torch.set_num_threads(1)
+    (out,), end = asked.out, time.monotonic() + 60 * asked.minutes
+    done = {r["number"] for r in csv.DictReader(out.open())} if out.exists() else set()
+    with (HERE / f"judge_{asked.what}.csv").open() as cases, out.open("a", newline="") as file:
+        for number, row in enumerate(csv.DictReader(cases)):
+            mine = number % asked.of[1] == asked.of[0] and str(number) not in done
+            if not mine or time.monotonic() > end:
+                continue
+            row = {"number": number} | row
+            row |= forecast(row, asked.seconds) if asked.what == "forecasts" else cured(row, 2 * asked.seconds)
+            table = csv.DictWriter(file, row)
+            if not file.tell():
+                table.writeheader()
+            table.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
+            file.flush()
+            print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
