@@ -1,6 +1,6 @@
 """Empirical calibration of the check: how the share of networks that learned depends on the predicted time on the plateau.
 
-`python -m benchmarks.calibration` writes `calibration.json` from the trials of the small study; their initial networks are rebuilt and
+`calibration.json` is from the trials of the small study (docs/results/2026-11-20-calibration.md), whose initial networks are rebuilt and
 measured as in a check. Trials are ordered by one number,
 
     delay = log10(predicted epochs on the plateau / epochs of the training)
@@ -119,7 +119,7 @@ def load_calibration(path: Path = FILE) -> Calibration:
         judged, kinds = stored["judged"], tuple(stored["kinds"])
         return Calibration(bins=bins, kinds=kinds, limits=limits, judged=judged, made_by=stored["made_by"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is no calibration ({error}): make one with python -m benchmarks.calibration") from None
+        raise DataError(f"{path} is no calibration ({error}): see docs/results/2026-11-20-calibration.md") from None
 
 
 def _share(block: Sequence[float]) -> float:

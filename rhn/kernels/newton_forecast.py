@@ -3,7 +3,8 @@
 The loop computes the first 64 steps. On them are measured: the largest Lyapunov exponent; the growth of finite products, as the
 response to a unit error at every step; the curvature of the step, as the rest of its Taylor series between the first guess and the
 states; and a rehearsal, the iterations on the first 16 and 32 steps. The logarithm of the number of iterations over T steps is linear
-in these measures, and in their products with log T. `benchmarks.newton` fits the coefficients and judges them on cells left out.
+in these measures, and in their products with log T (coefficients and their judgement on cells left out:
+docs/results/2026-11-21-newton.md).
 """
 
 import math
