@@ -11,7 +11,7 @@ from rhn.utils.options import Arg, Device, Trained, check_least, check_most, giv
 from rhn.utils.validation import check_seed
 
 MOST_SAMPLES = 100_000  # of --mc: each reads the whole text
-TEXT_OPTIONS = ("batch_size", "temperature", "mc", "mc_official", "dynamic", "max_tokens", "seed")
+TEXT_OPTIONS = ("batch_size", "temperature", "mc", "mc_official", "max_tokens", "seed")
 
 if TYPE_CHECKING:
     from rhn.training.trained import TrainedText
@@ -38,8 +38,6 @@ class Evaluate(Trained):
     """Text: average the probabilities of so many samples with dropout on, new masks for each window (Gal and Ghahramani 2016)."""
     mc_official: int | None = None
     """Text: like --mc, with one set of masks a sample for the whole text, as the official code does it."""
-    dynamic: bool = False
-    """Text: let the weights follow the text that was already predicted, with the learning rate for words of Krause et al. (2018)."""
     seed: int = 0
     """Text: seed of the masks of --mc."""
     device: Device = "auto"
@@ -98,10 +96,8 @@ class Evaluate(Trained):
             print(f"{self.split}: {name.replace('_', ' ')} {value:.4f} over {found.predicted} predicted tokens{how}")
 
     def _check_methods(self) -> None:
-        if len(methods := given_flags(self, ("mc", "mc_official", "dynamic", "batch_size"))) > 1:
+        if len(methods := given_flags(self, ("mc", "mc_official", "batch_size"))) > 1:
             raise InvalidInputError(f"{' and '.join(methods)} exclude one another; give one of them")
-        if self.dynamic and self.temperature is not None:
-            raise InvalidInputError("--dynamic has no temperature: leave --temperature out")
         if self.temperature == "auto" and (self.mc or self.mc_official):
             raise InvalidInputError(
                 "--temperature auto is fitted to the network without dropout and does not suit its mean over masks: "
@@ -126,11 +122,6 @@ class Evaluate(Trained):
                 return official_monte_carlo_score(*given, **shared), how
             except InvalidInputError as error:  # where all samples are rejected
                 raise InvalidInputError(f"{error}, with --mc {samples}") from None
-        if self.dynamic:
-            from rhn.training.dynamic_evaluation import dynamic_score
-
-            read = corpus.train.head(trained.config.max_tokens)  # what the model was trained on, not more of its text
-            return dynamic_score(trained.model, text, read, **shared), {"method": "dynamic"}
         from rhn.training.evaluation import score
 
         return score(trained.model, text, batch_size=self.batch_size or 1, temperature=temperature, **shared), {}

@@ -67,8 +67,7 @@ REFUSED = [
     ("evaluate PROSE --data missing", "missing: no such file or folder"),
     ("evaluate PROSE --temperature 1e-320", "1e-320 takes the logits beyond any number"),
     ("evaluate PROSE --temperature auto --mc 2", "--temperature auto is fitted to the network without dropout"),
-    ("evaluate PROSE --dynamic --temperature 1.1", "--dynamic has no temperature"),
-    ("evaluate PROSE --mc 2 --dynamic", "--mc and --dynamic exclude one another"),
+    ("evaluate PROSE --mc 2 --batch-size 4", "--mc and --batch-size exclude one another"),
     ("evaluate PROSE --mc 0", "--mc is 0, expected 1 or more"),
     ("evaluate PROSE --max-tokens 1", "--max-tokens is 1, expected 2 or more"),
     ("evaluate PROSE --seed -1", "the seed is -1, expected a whole number from 0"),
@@ -128,7 +127,7 @@ def test_a_checkpoint_never_decides_what_is_imported(prose, trained, hostile):
     about["train"]["cell"] = "evil:cell"  # beside a model of an RHN
     save_checkpoint("lie.safetensors", load_checkpoint(trained(prose)), **about)
     evaluate = f"evaluate lie.safetensors --data {prose.data}"
-    for words in (evaluate, f"{evaluate} --mc 1", f"{evaluate} --dynamic", "generate lie.safetensors"):
+    for words in (evaluate, f"{evaluate} --mc 1", "generate lie.safetensors"):
         cli.main(words.split())
         assert not hostile.exists(), words
 

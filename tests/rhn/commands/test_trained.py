@@ -8,10 +8,7 @@ from test_trainings import metrics
 from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.cli import main as cli
 from rhn.data import chorales
-from rhn.data.text import read_text
 from rhn.training import monte_carlo
-from rhn.training.dynamic_evaluation import dynamic_score
-from rhn.training.trained import load_text_model
 
 
 def test_a_folder_means_its_best_weights_and_its_data_is_known(task, trained, answer, refused, tmp_path):
@@ -55,23 +52,12 @@ def test_each_way_of_evaluating_says_which_it_was(prose, trained, answer):
     def found(*options):
         return answer("evaluate", trained(prose), "--json", "--max-tokens", 60, *options)
 
-    plain, mc, official, dynamic = (found(*o) for o in ((), ("--mc", 3), ("--mc-official", 3), ("--dynamic",)))
+    plain, mc, official = (found(*o) for o in ((), ("--mc", 3), ("--mc-official", 3)))
     assert plain["tokens"] == 59
     assert (mc["method"], mc["samples"], mc["tokens"]) == ("mc", 3, 59)
     assert mc == found("--mc", 3, "--seed", 0) != found("--mc", 3, "--seed", 2)
     assert (official["method"], official["samples"]) == ("mc-official", 3)
-    assert dynamic["method"] == "dynamic"
-    assert len({result["nll"] for result in (plain, mc, official, dynamic)}) == 4
-
-
-def test_dynamic_evaluation_learns_its_rates_from_what_was_trained_on(prose, tmp_path, answer):
-    assert prose.train(tmp_path, "--max-tokens", 200, "--epochs", 1) == 0
-    trained, corpus = load_text_model(tmp_path), read_text("text", prose.data, max_tokens=200)
-    wanted = dynamic_score(trained.model, corpus.test.head(60), corpus.train)
-    found = answer("evaluate", tmp_path, "--dynamic", "--max-tokens", 60, "--json")
-    assert found["nll"] == pytest.approx(wanted.nll, rel=1e-6)
-    whole = dynamic_score(trained.model, corpus.test.head(60), read_text("text", prose.data).train)
-    assert found["nll"] != pytest.approx(whole.nll, rel=1e-6)
+    assert len({result["nll"] for result in (plain, mc, official)}) == 3
 
 
 def test_official_samples_that_are_all_rejected_name_the_option_to_use(prose, trained, monkeypatch, refused):

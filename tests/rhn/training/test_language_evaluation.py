@@ -15,7 +15,6 @@ from rhn.data.text import Tokens, read_text
 from rhn.errors import DataError, InvalidInputError
 from rhn.models.dropout import Dropout
 from rhn.models.language import LanguageModel
-from rhn.training.dynamic_evaluation import dynamic_score
 from rhn.training.ensemble import Ensemble
 from rhn.training.evaluation import best_temperature, ensemble_nll, read_window, score, scores_at, text_windows
 from rhn.training.losses import perplexity
@@ -31,7 +30,6 @@ MODELS = {
     "lstm-stacked": {"cell": "lstm", "layers": 3},
 }
 every_model = pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
-TRAINED_ON = Tokens(np.arange(60) % 3)  # of which dynamic evaluation takes the scale of its gradients
 METHODS = {
     "score": score,
     "temperature": functools.partial(score, temperature=0.7),
@@ -42,7 +40,6 @@ METHODS = {
     "monte-carlo-official": functools.partial(
         official_monte_carlo_score, dropout=Dropout(input=0.4, hidden=0.5, output=0.2), samples=3
     ),
-    "dynamic": lambda model, text, **how: dynamic_score(model, text, TRAINED_ON, segment=2, learning_rate=1e-3, **how),
 }
 
 
