@@ -151,7 +151,6 @@ class Recorder:
         probe: what the module takes: (T, m) or (T, B, m) frames ((B, T, m) where it is batch_first), or ids of tokens.
         every: steps from one measurement to the next, at least 1.
         path: an .npz file that is kept up to date while the training runs, whole at every moment; None: nothing is written.
-        tensorboard: a folder for scalars; needs the package tensorboard.
         log: called with (name, value, step) for every mean of a measurement, such as "recorder/radius": `mlflow.log_metric`, the
             `add_scalar` of TensorBoard's writer, or lambda name, value, step: run.log({name: value}, step=step) for Weights & Biases.
         start: steps done before, of a training that goes on: what the file at `path` holds up to there is kept and continued.
@@ -165,7 +164,7 @@ class Recorder:
 
     Raises:
         InvalidInputError: the module has no such cell, or the probe does not fit, is not finite, or leads to states that are not;
-            `every` or another number is out of range; tensorboard is missing.
+            `every` or another number is out of range.
         DataError: the file that is to be continued is damaged, or of another network, probe or `every`.
         OutputError: the file cannot be written.
     """
@@ -177,7 +176,6 @@ class Recorder:
         every: int = 100,
         *,
         path: str | Path | None = None,
-        tensorboard: str | Path | None = None,
         log: Callable[[str, float, int], object] | None = None,
         start: int = 0,
         loss: Tensor | float | None = None,
@@ -196,7 +194,7 @@ class Recorder:
         self._read = self._watched.digest(probe)
         if log is not None and not callable(log):
             raise InvalidInputError(f"log is {log!r:.40}: expected a function of (name, value, step)")
-        self._logs = [write for write in (_tensorboard_writer(tensorboard), log) if write is not None]
+        self._log = log
         self._rows: list[dict] = []
         self._own = ""  # remark on a module's own loop in figures
         self._steps, self._measuring, self._next_save = start, 0.0, 0.0
@@ -249,10 +247,10 @@ class Recorder:
         self._rows.append(
             {"step": np.array(step), "loss": loss, **found} | {"gradient_norm": norms, "relative_rate": rates}
         )
-        for name in MEASURES if self._logs else ():
+        for name in MEASURES if self._log else ():
             known = self._rows[-1][name][np.isfinite(self._rows[-1][name])]
-            for log in self._logs if known.size else ():
-                log(f"recorder/{name}", float(known.mean()), step)
+            if known.size:
+                self._log(f"recorder/{name}", float(known.mean()), step)
         self._measuring += now - begun
         if self._path is not None and now >= self._next_save:
             self.save()
@@ -333,22 +331,3 @@ def _number(loss: Tensor | np.ndarray | float | None) -> np.ndarray:
     except (TypeError, ValueError, RuntimeError, OverflowError):
         got = f"of shape {tuple(loss.shape)}" if hasattr(loss, "shape") else repr(loss)
         raise InvalidInputError(f"the loss is {got}: expected one number, a mean or a sum") from None
-
-
-def _tensorboard_writer(folder: str | Path | None) -> Callable[[str, float, int], None] | None:
-    """A function of (name, value, step) that writes a scalar for TensorBoard; None without a folder."""
-    if folder is None:
-        return None
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise InvalidInputError(
-            "tensorboard= needs the package tensorboard: pip install 'rhn-toolkit[tensorboard]'"
-        ) from error
-    writer = SummaryWriter(str(folder))
-
-    def write(name: str, value: float, step: int) -> None:
-        writer.add_scalar(name, value, step)
-        writer.flush()
-
-    return write

@@ -1,6 +1,6 @@
 """Empirical calibration of the check: how the share of networks that learned depends on the predicted time on the plateau.
 
-`calibration.json` is from the trials of the small study (docs/results/2026-11-20-calibration.md), whose initial networks are rebuilt and
+`calibration.json` is from trials of the small study (docs/results/2026-11-20-calibration.md), whose initial networks are rebuilt and
 measured as in a check. Trials are ordered by one number,
 
     delay = log10(predicted epochs on the plateau / epochs of the training)

@@ -36,8 +36,6 @@ def recorders(
     folder: Path,
     corpus: "Corpus | TextCorpus",
     seeds: Sequence[int],
-    *,
-    tensorboard: bool,
 ) -> Iterator["Recorders | None"]:
     """The recorders of a training, one for each seed; None if `every` is None."""
     if every is None:
@@ -49,12 +47,11 @@ def recorders(
     probe, loss = _text_probe(config, corpus) if isinstance(config, LanguageConfig) else _chorale_probe(corpus)
     text = f"{corpus.name}, its validation text as the probe" if isinstance(config, LanguageConfig) else probed(corpus)
     paths = {seed: home / NAME for seed, home in homes(folder, seeds).items()}
-    board = folder / "tensorboard" if tensorboard else None
 
     def about(seed: int, model: "nn.Module") -> str:
         return f"{words_of_new(model.cells[0], seed)}; {text}"
 
-    with contextlib.closing(Recorders(every, probe, paths.get, loss=loss, about=about, tensorboard=board)) as found:
+    with contextlib.closing(Recorders(every, probe, paths.get, loss=loss, about=about)) as found:
         yield found
 
 
@@ -88,7 +85,6 @@ class Recorders:
         path: the file of a seed.
         loss: of a network on the probe.
         about: origin of the network of a seed, for figures.
-        tensorboard: a folder for scalars, or None.
     """
 
     def __init__(
@@ -99,10 +95,9 @@ class Recorders:
         *,
         loss: Callable[["nn.Module"], "Tensor"],
         about: Callable[[int, "nn.Module"], str],
-        tensorboard: Path | None = None,
     ):
         self._every, self._probe, self._path = every, probe, path
-        self._loss, self._about, self._tensorboard = loss, about, tensorboard
+        self._loss, self._about = loss, about
         self._recorders: dict[int, Any] = {}
         self._models, self._steps = {}, 0
 
@@ -130,8 +125,7 @@ class Recorders:
 
     def _begin(self, seed: int, network: "nn.Module") -> None:
         self._models[seed] = copy.deepcopy(network)
-        loss, board = self._load(seed, network), self._tensorboard and self._tensorboard / f"record-{seed}"
-        options = {"path": self._path(seed), "start": self._steps, "loss": loss, "tensorboard": board}
+        options = {"path": self._path(seed), "start": self._steps, "loss": self._load(seed, network)}
         options["about"] = self._about(seed, network)
         self._recorders[seed] = plugin("recorder")(self._models[seed], self._probe, self._every, **options)
 

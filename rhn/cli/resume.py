@@ -54,7 +54,6 @@ class Resume:
             out=self.out,
             data=data_path(self.out) if self.data is None else self.data,
             record=recorded_every(self.out),
-            tensorboard=(self.out / "tensorboard").is_dir(),
             **{name: getattr(self, name) for name in ("max_minutes", "threads", "device", "json")},
         )
         run_training(config, seeds or [config.seed], options)

@@ -33,14 +33,13 @@ class RunOptions:
     device: str
     json: bool
     record: int | None
-    tensorboard: bool
 
 
 def run_training(config: LanguageConfig | ChoraleConfig, seeds: Sequence[int], options: RunOptions) -> None:
     """Train or go on, print the result."""
     from rhn.cli.recording import recorders
     from rhn.training.numerics import tune_malloc
-    from rhn.training.progress import tensorboard_writer, training_progress
+    from rhn.training.progress import training_progress
     from rhn.training.run_folder import train
 
     check_least(options, max_minutes=0)
@@ -51,8 +50,7 @@ def run_training(config: LanguageConfig | ChoraleConfig, seeds: Sequence[int], o
         threads = _threads(config, options)
         out, begun = options.out, False
         with (
-            recorders(options.record, config, out, corpus, seeds, tensorboard=options.tensorboard) as record,
-            tensorboard_writer(out if options.tensorboard else None) as write,
+            recorders(options.record, config, out, corpus, seeds) as record,
             training_progress() as show,
         ):
 
@@ -65,10 +63,6 @@ def run_training(config: LanguageConfig | ChoraleConfig, seeds: Sequence[int], o
                     record.unit(trainer)
                 show.unit(trainer)
 
-            def on_epoch(seed: int, line: dict) -> None:
-                write(seed, line)
-                show.epoch(seed, line)
-
             results = train(
                 config,
                 corpus,
@@ -79,7 +73,7 @@ def run_training(config: LanguageConfig | ChoraleConfig, seeds: Sequence[int], o
                 max_minutes=math.inf if options.max_minutes is None else options.max_minutes,
                 about={"path": None if options.data is None else str(options.data.absolute())},
                 on_unit=on_unit,
-                on_epoch=on_epoch,
+                on_epoch=show.epoch,
                 on_save=record.save if record else lambda: None,
             )
     _print_results(config, results, corpus, options)

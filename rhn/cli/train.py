@@ -15,7 +15,7 @@ from rhn.utils.options import Arg, Device, Fields, File, Folder, check_least, fl
 from rhn.utils.validation import check_seed
 
 Config = LanguageConfig | ChoraleConfig
-TEXT_OPTIONS = ("words", "characters", "seeds", "threads", "tensorboard")
+TEXT_OPTIONS = ("words", "characters", "seeds", "threads")
 
 
 def _start(given: dict) -> Config | None:
@@ -60,8 +60,6 @@ class Train:
     """Stop after X minutes with everything saved."""
     threads: int | None = None
     """Text: CPU threads (default: 1 below 500 hidden units, otherwise all). With 1 the results have the same bits every time."""
-    tensorboard: bool = False
-    """Text: write the curves to DIR/tensorboard too."""
     record: int | None = None
     """Also measure spectra, gains and gates every N steps of the optimizer, into DIR/record.npz, which `gersgorin recording` draws.
     Chorales: at the end of the epoch of that step; an epoch has 7 steps (223 pieces in batches of 32)."""

@@ -4,10 +4,8 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-from rhn.errors import InvalidInputError
 from rhn.training.losses import measure
 from rhn.training.trainer import Trainer
 from rhn.utils.progress import LINE_SECONDS, Speed, duration, lines_of, rate_words
@@ -115,35 +113,6 @@ class Progress:
     def _say(self, text: str) -> None:
         self._say_line(lines_of(text))
         self._said = self._clock()
-
-
-@contextlib.contextmanager
-def tensorboard_writer(folder: Path | None) -> Iterator[Callable[[int, dict], None]]:
-    """A function of (seed, line of metrics.jsonl) that writes events to folder/tensorboard/seed-N, or nothing if `folder` is None.
-
-    Raises InvalidInputError if the package is missing.
-    """
-    if folder is None:
-        yield lambda seed, line: None
-        return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise InvalidInputError(
-            "--tensorboard needs the package tensorboard: pip install 'rhn-toolkit[tensorboard]'"
-        ) from error
-    with contextlib.ExitStack() as files:
-        writers = {}
-
-        def write(seed: int, line: dict) -> None:
-            if seed not in writers:
-                home = str(folder / "tensorboard" / f"seed-{seed}")
-                writers[seed] = files.enter_context(SummaryWriter(home, purge_step=line["epoch"]))
-            for name, value in line.items():
-                if name != "epoch":
-                    writers[seed].add_scalar(name, value, line["epoch"])
-
-        yield write
 
 
 def _epoch(trainer: Trainer, more: int) -> str:

@@ -310,28 +310,6 @@ def test_what_measuring_cost_is_said_at_the_end(capsys, tmp_path):
     assert Recording.load(tmp_path / "r.npz").measuring_seconds > 0
 
 
-def test_scalars_are_written_where_tensorboard_is_and_otherwise_its_absence_said(tmp_path, monkeypatch):
-    scalars = []
-
-    class Writer:
-        def __init__(self, folder):
-            assert folder == str(tmp_path)
-
-        def add_scalar(self, name, value, step):
-            scalars.append((name, step, float(value)))
-
-        def flush(self):
-            pass
-
-    stand_in = type("module", (), {"SummaryWriter": Writer})
-    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", stand_in)
-    recording = Recorder(nn.RNN(m, n), frames(T), tensorboard=tmp_path).recording
-    assert ("recorder/radius", 0, pytest.approx(recording.radius.mean())) in scalars
-    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
-    with pytest.raises(InvalidInputError, match="needs the package tensorboard"):
-        Recorder(nn.RNN(m, n), frames(T), tensorboard=tmp_path)
-
-
 @for_each(
     ("module", "probe", "options", "words"),
     [

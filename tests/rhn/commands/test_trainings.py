@@ -215,16 +215,6 @@ def test_a_terminal_shows_speed_loss_and_time_left(prose, tmp_path, monkeypatch,
     assert "nan" not in said
 
 
-def test_tensorboard_events_are_written_or_the_package_is_named(prose, tmp_path, refused):
-    try:
-        import tensorboard  # noqa: F401
-    except ImportError:
-        refused(prose.command(tmp_path / "out", "--tensorboard"), "pip install 'rhn-toolkit[tensorboard]'")
-    else:
-        assert prose.train(tmp_path / "out", "--tensorboard") == 0
-        assert list((tmp_path / "out" / "tensorboard").rglob("events.*"))
-
-
 def test_penn_treebank_is_trained_and_evaluated(tmp_path, answer):
     if not PTB.exists():
         pytest.skip(f"Penn Treebank is not at {PTB}")
