@@ -55,7 +55,8 @@ SAMPLE = 64  # batches of a DataLoader for the best constant output
 SEVERAL, MOST_BATCHES = 32, 4_000  # of which they are drawn: those of an epoch, but not fewer or more
 SEARCH_STEPS = 200  # of the search for the best constant output
 ENOUGH = 1e-6  # of the loss of a zero output: the search ends with a smaller change
-FREE_ROUNDS, FREE_STEPS = 8, 4  # of the search for an output whose loss is lower
+FREE_ROUNDS = 4  # of the search for an output whose loss is lower
+STEPS = [10.0**k for k in range(-6, 4)]  # of a round, along the gradient divided by its largest entry
 SLOW = 2.0  # times that subnormal numbers lengthen a step, at least, to be reported
 BROADCAST = "Using a target size"  # beginning of torch's warning for shapes that differ
 NO_EXAMPLES = (
@@ -173,16 +174,20 @@ class TrainingLoop:
 
         Raises InvalidInputError if that output is right already, no output is 2 % better, or the loss has no least value above 0.
         """
-        constant, zero, loss = self._least(self.units, batches, SEARCH_STEPS)
+        constant, zero, loss = self._least_constant(batches)
         if not loss > NOTHING * abs(zero):
             raise InvalidInputError(
                 f"the loss of the best constant output is {loss:.3g}, expected a number above 0: the targets are all the same, or the "
                 "loss can fall below 0"
             )
-        output, goal = constant.expand(self.output_shape(batches[0][0])), None
+        x, y = self.data.minibatches(1)[0]
+        output, least = constant.expand(self.output_shape(x)), math.inf
+        goal = LEFT * self.constant_loss(constant, x, y).item()
         for _ in range(FREE_ROUNDS):
-            output, before, least = self._least(output, batches[:1], FREE_STEPS)
-            goal = LEFT * before if goal is None else goal
+            output = output.detach().clone().requires_grad_()
+            (slope,) = torch.autograd.grad(self.constant_loss(output, x, y), output)
+            others = [output.detach() - step * slope / slope.abs().max() for step in STEPS]
+            least, output = min(((self.constant_loss(o, x, y).item(), o) for o in others), key=lambda pair: pair[0])
             if least <= goal:
                 return constant, loss
         raise InvalidInputError(
@@ -190,9 +195,9 @@ class TrainingLoop:
             "what does not depend on the output, and give y the shape that it needs without broadcasting"
         )
 
-    def _least(self, start: Tensor, batches: list[tuple[Tensor, Tensor]], steps: int) -> tuple[Tensor, float, float]:
-        """(The output of the least mean loss, the loss of the start, the least loss); outputs are expanded to those of the model."""
-        output = start.clone().requires_grad_()
+    def _least_constant(self, batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, float, float]:
+        """(The constant output of the least mean loss, the loss of zeros, the least loss)."""
+        output = self.units.clone().requires_grad_()
 
         def mean_loss() -> Tensor:
             return torch.stack([self.constant_loss(output, x, y) for x, y in batches]).mean()
@@ -203,16 +208,13 @@ class TrainingLoop:
             loss.backward()
             return loss
 
-        before = mean_loss().item()
+        zero = mean_loss().item()
         search = torch.optim.LBFGS(
-            [output],
-            max_iter=steps,
-            tolerance_change=ENOUGH * abs(before),
-            history_size=min(steps, 100),
-            line_search_fn="strong_wolfe",
+            [output], max_iter=SEARCH_STEPS, tolerance_change=ENOUGH * abs(zero), line_search_fn="strong_wolfe"
         )
-        search.step(closure)
-        return output.detach(), before, mean_loss().item()
+        with contextlib.suppress(RuntimeError):  # an overflow, if the loss has no least value
+            search.step(closure)
+        return output.detach(), zero, mean_loss().item()
 
     def constant_loss(self, constant: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Loss of a constant output on one minibatch."""

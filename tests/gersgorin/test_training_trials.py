@@ -517,6 +517,15 @@ def test_a_loss_of_which_no_output_takes_off_two_percent_is_refused():
         loop = TrainingLoop(model, x, y, lambda o, y, c=offset: (o - y).square().mean() + c, "sgd", learning_rate=0.1)
         with pytest.raises(InvalidInputError, match="no output") if refused else contextlib.nullcontext():
             loop.constant_output(loop.data.minibatches(4))
+    large = TrainingLoop(
+        nn.Linear(2, 88),
+        torch.rand(12, 1000, 2),
+        torch.rand(12, 1000, 88).round(),
+        "bernoulli",
+        "sgd",
+        learning_rate=1.0,
+    )
+    trials_module.Constant(large)  # a mean over 10^6 outputs, each with a small gradient
 
 
 def test_complex_parameters_are_trained():
