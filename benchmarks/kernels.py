@@ -7,7 +7,7 @@ from rhn.cells import RHN, CellMasks
 
 SIZES = (  # n, depth, T, B, m, the promised ratio to the loop, the aim
     (20, 4, 60, 32, 88, 5.0, None),
-    (262, 6, 60, 32, 88, 2.0, None),
+    (262, 6, 60, 32, 88, 1.5, None),
     (215, 1, 60, 32, 88, 1.0, None),
     (830, 10, 35, 20, 830, 8.0, None),
 )

@@ -13,7 +13,7 @@ class Benchmark:
     against: str
     """What the others are, in words; the fastest of them counts."""
     floor: float
-    """The ratio the project promises."""
+    """The ratio the project promises: at most 0.8 of the least that any machine gave, so that no machine decides it."""
     aim: float | None = None
     pairs: int = 7
     full: bool = False
