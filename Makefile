@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-chaos lint bench figures gpu-check docs docs-pictures notebook test-docs clean
+.PHONY: help demo test test-all test-chaos test-hosts lint bench figures gpu-check docs docs-pictures notebook test-docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ test-all: $(VENV)/.dev ## run everything: also the slow tests, test-chaos and te
 
 test-chaos: $(VENV)/.dev ## long tests: kills, database outages, full and vanished disks, C code under sanitizers
 	$(BIN)/python -m pytest -q -m chaos
+
+test-hosts: $(VENV)/.dev ## the numerical tests as on other processors and with other seeds, half an hour
+	CI=1 $(BIN)/python tests/hosts.py
 
 lint: $(VENV)/.dev ## ruff: check and format
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch and NumPy load the
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest
+import seeds
 import torch
 
 try:
@@ -26,8 +27,10 @@ if (
 torch.set_num_threads(1)
 if not torch.cuda.is_available():  # before Triton is imported, which asks once: its kernels run in NumPy
     os.environ.setdefault("TRITON_INTERPRET", "1")
+if seeds.SHIFT:
+    seeds.shift()
 hypothesis.settings.register_profile("default", deadline=None)
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=not seeds.SHIFT, database=None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

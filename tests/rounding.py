@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
 
 EPSILON = torch.finfo(torch.float32).eps
 DRAWS = 4
@@ -25,22 +24,29 @@ class Roundings(TorchDispatchMode):
 
     def __init__(self, draw: int) -> None:
         super().__init__()
-        self.random = random.Random(draw)
-        noise = torch.rand(1 << 20, generator=torch.Generator().manual_seed(draw), dtype=torch.float64)
-        self.factors = 1 + EPSILON * (2 * noise - 1)
+        self.random, self.factors = random.Random(draw), _factors()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kind = _kind(function)
         if kind == "sum":  # in whatever order it is taken: as if each of its terms were inexact
-            args = tree_map(self._moved, args)
+            args = [self._moved(a) for a in args]
         result = function(*args, **(kwargs or {}))
-        return result if kind == "exact" else tree_map(self._moved, result)
+        return result if kind == "exact" else self._moved(result)
 
     def _moved(self, value):
+        if isinstance(value, tuple | list):
+            return type(value)(map(self._moved, value))
         if not (isinstance(value, torch.Tensor) and value.is_floating_point()):
             return value
         start = self.random.randrange(len(self.factors) - value.numel())
         return value * self.factors[start : start + value.numel()].view(value.shape)
+
+
+@functools.cache
+def _factors() -> torch.Tensor:
+    """Random numbers within one unit in the last place of 1, of which operations take windows."""
+    noise = torch.rand(1 << 22, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return 1 + EPSILON * (2 * noise - 1)
 
 
 @functools.cache
@@ -52,14 +58,21 @@ def _kind(function) -> str:
     return "sum" if name in SUMS else "other"
 
 
-def assert_as_exact(found: dict[str, torch.Tensor], reference: Callable[[], dict[str, torch.Tensor]]) -> None:
-    """Each tensor is as near to the reference, which computes in float64, as rounding in float32 lets it be."""
+def assert_as_exact(
+    found: dict[str, torch.Tensor],
+    reference: Callable[[], dict[str, torch.Tensor]],
+    sizes: dict[str, float] | None = None,
+) -> None:
+    """Each tensor is as near to the reference, which computes in float64, as rounding in float32 lets it be.
+
+    `sizes` has the least sizes of numbers that are rounded within one operation of the reference, where nothing sees them.
+    """
     exact, moved = reference(), []
     for draw in range(DRAWS):
         with Roundings(draw):
             moved.append(reference())
     for name, wanted in exact.items():
-        rounding = EPSILON * max(largest(wanted), 1e-6)
+        rounding = EPSILON * max(largest(wanted), (sizes or {}).get(name, torch.finfo(torch.float32).tiny))
         spread = max(rounding, *(largest(m[name] - wanted) for m in moved))
         assert_within(largest(found[name].double() - wanted), SAFETY * spread, name)
 

@@ -5,6 +5,7 @@ import torch
 from cases import CELL_CASES, SHALLOW_CASES, assert_close, inputs, randomize
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rounding import assert_within
 from tables import for_each
 from torch import nn
 
@@ -30,7 +31,7 @@ def assert_jacobian(got, wanted, tolerance, name):
     assert got.shape == wanted.shape, name
     scale = torch.linalg.matrix_norm(wanted).clamp(min=1e-3)
     error = ((got - wanted).abs().amax((-1, -2)) / scale).max().item()
-    assert error <= tolerance, f"{name}: relative error {error:.1e}"
+    assert_within(error, tolerance, f"{name}, relative")
 
 
 @every_case

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from cases import assert_close
 from torch import nn
 
 from rhn.kernels.compiled.build import library
@@ -40,7 +41,7 @@ def test_one_pass_is_the_equation(where, K, decay, shrink):
     sgd_step(weights, gradients, rate, scale, taken, decay=decay, shrink=shrink)
     sgd_step_reference(wanted, exact, rate.double(), scale.double(), taken, decay=decay, shrink=shrink)
     for name, w in weights.items():
-        torch.testing.assert_close(w.double(), wanted[name], rtol=1e-6, atol=1e-7, msg=name)
+        assert_close(w.double(), wanted[name], 1e-6, name)  # of the largest: terms of its size may cancel
 
 
 @ways

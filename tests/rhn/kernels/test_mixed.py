@@ -1,4 +1,4 @@
-"""Mixed precision: float16 operands, everything else float32. Tolerances are measured, at n = 64, L = 5, T = 35 and a batch of 20."""
+"""Mixed precision: float16 operands, everything else float32; at n = 64, L = 5, T = 35 and a batch of 20."""
 
 import copy
 
@@ -13,7 +13,7 @@ from rhn.errors import InvalidInputError
 from rhn.kernels import highway, highway_reference
 
 NAMES = ("states", "x", "s0", "W", "R", "b")
-ERROR = 4e-3  # of the largest entry; measured up to 2.0e-3, and 1e-6 in float32
+ERROR = 2**-10 * (35 * 5) ** 0.5  # of the largest entry: a rounding of every product, at random
 VARIANTS = [(True, 0), (True, 1), (True, 2), (False, 3)]
 every_variant = pytest.mark.parametrize(("coupled", "J"), VARIANTS)
 
@@ -74,7 +74,7 @@ def test_one_layer_rounds_the_operands_of_its_products_and_nothing_else():
     z_h, z_t = (half(x[0]) @ half(W).T + half(s0) @ half(R[0]).T + b[0].double()).chunk(2, -1)
     t = z_t.sigmoid()
     wanted = t * z_h.tanh() + (1 - t) * s0.double()
-    assert_close(highway(x, s0, W, R, b, precision="mixed")[0].double(), wanted, 1e-6, "states")
+    assert_close(highway(x, s0, W, R, b, precision="mixed")[0].double(), wanted, 4e-6, "states")  # sums of 128 terms
 
 
 def test_the_carried_state_keeps_every_bit():

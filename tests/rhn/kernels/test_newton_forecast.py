@@ -32,7 +32,7 @@ def test_the_forecast_is_between_one_and_all_steps():
     with torch.no_grad():
         wild = measure(recurrence_of(cell_of("rnn", n=8, scale=8), drawn(64, 3)))
         tame = measure(recurrence_of(cell_of("rnn", n=8, scale=0.1), drawn(64, 3)))
-    assert 1 <= tame.iterations(4096) < 8 and 200 < wild.iterations(4096) <= 4096
+    assert 1 <= tame.iterations(4096) < 8 and 40 < wild.iterations(4096) <= 4096
     assert wild.iterations(1) == 1
 
 
