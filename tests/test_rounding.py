@@ -1,0 +1,13 @@
+"""The scale of tolerances is itself tested: what rounding explains is allowed, and nothing else."""
+
+import pytest
+import torch
+from rounding import assert_as_exact
+
+
+def test_errors_are_allowed_where_digits_cancel_and_only_there():
+    x = torch.linspace(1, 2, 50, dtype=torch.float64)
+    single = {"x": (x.float() + 1e4) - 1e4}
+    assert_as_exact(single, lambda: {"x": (x + 1e4) - 1e4})
+    with pytest.raises(AssertionError, match="x: error"):
+        assert_as_exact(single, lambda: {"x": x + 0})
