@@ -12,6 +12,7 @@ import codecs
 import csv
 import re
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -61,17 +62,9 @@ def read_numbers(path: Path) -> Numbers:
     reader = {".npy": _npy, ".npz": _npz, ".csv": _csv}.get(path.suffix.lower())
     if reader is None:
         raise InvalidInputError(f"{path} is no file of numbers: expected a name ending in {', '.join(SUFFIXES)}")
-    try:
-        if (size := require_file(path).stat().st_size) > free_memory():
-            raise DataError(
-                f"{path} has {in_words(size)}, more than the memory that is free: cut it into smaller files"
-            )
-        found = reader(path)
-    except DataError:
-        raise
-    except Exception as error:  # any error of NumPy at a damaged or hostile file
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DataError(f"{path} cannot be read as numbers: {reason}") from error
+    if (size := require_file(path).stat().st_size) > free_memory():
+        raise DataError(f"{path} has {in_words(size)}, more than the memory that is free: cut it into smaller files")
+    found = _read(path, reader)
     if found.names and len(found.names) != found.values.shape[-1]:
         names, m = ", ".join(found.names), found.values.shape[-1]
         raise DataError(f"{path} names {len(found.names)} inputs ({names}), its sequences have {m}: expected as many")
@@ -82,16 +75,21 @@ def read_array(path: Path) -> np.ndarray:
     """The real numbers of a .npy file in their own shape and type. Raises DataError or InvalidInputError."""
     if path.suffix.lower() != ".npy":
         raise InvalidInputError(f"{path} is no array: expected a .npy file, which numpy.save writes")
+    array = _read(path, _load)
+    if array.dtype.kind not in "biuf" or not array.size:
+        raise DataError(f"{path} holds {array.dtype} of shape {array.shape}: expected real numbers")
+    return array
+
+
+def _read(path: Path, reader: Callable):
+    """What a reader makes of a file. Raises DataError for any error of it."""
     try:
-        array = _load(require_file(path))
+        return reader(require_file(path))
     except DataError:
         raise
     except Exception as error:  # any error of NumPy at a damaged or hostile file
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DataError(f"{path} cannot be read as numbers: {reason}") from error
-    if array.dtype.kind not in "biuf" or not array.size:
-        raise DataError(f"{path} holds {array.dtype} of shape {array.shape}: expected real numbers")
-    return array
 
 
 def _load(path: Path) -> np.ndarray:

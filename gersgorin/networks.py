@@ -243,9 +243,6 @@ class Subject:
     """Origin of its weights, in words."""
 
     def __post_init__(self):
-        if not hasattr(self.cell, "state_size"):
-            kind = type(self.cell).__name__
-            raise InvalidInputError(f"{self.name} builds a {kind} without state_size: see rhn.cells.Cell")
         state_size_of(self.cell)
 
     def along(self, cell: nn.Module, sequence: Tensor) -> tuple[nn.Module | Run, Tensor]:

@@ -266,7 +266,7 @@ class OwnLoop(Run):
     depth = 1  # the loop is one layer, whatever the cell has
 
     def __init__(self, cell: nn.Module, nodes: list["_Node"], inputs: list["_Node"], about: str):
-        self.cell, self.label = cell, Label(about=about)
+        self.cell, self.label, self.about = cell, Label(about=about), about
         self.states = torch.stack([node.value for node in nodes])
         """(T + 1, B, N); of one sequence (T + 1, N)."""
         self.inputs = torch.stack([node.value for node in inputs[: len(nodes) - 1]])
@@ -275,11 +275,6 @@ class OwnLoop(Run):
         self._places = torch.arange(len(self) * self.states.shape[1]).reshape(len(self), -1)
         self._again: Callable[[int, int], OwnLoop] | None = None
         """(times, frames left out at the end of the sequence) -> the loop over its repetitions."""
-
-    @property
-    def about(self) -> str:
-        """Description of the loop: steps, frames, calls."""
-        return self.label.about
 
     def sequence(self, row: int) -> "OwnLoop":
         """One of the B sequences."""

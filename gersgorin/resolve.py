@@ -30,6 +30,7 @@ from gersgorin.networks import (
     watched_cell,
 )
 from gersgorin.objective import Loss, Objective
+from gersgorin.operators import check_room
 from gersgorin.options import DataOptions, NetworkOptions, NewOrTrained
 from gersgorin.own_loop import OwnLoop
 from gersgorin.run import BLOCK, Label, Run
@@ -40,7 +41,7 @@ from rhn.data import Piece
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
-from rhn.utils.memory import free_memory, in_words
+from rhn.utils.memory import free_memory
 from rhn.utils.options import check_least, given_flags
 from rhn.utils.validation import check_seed, fits
 
@@ -325,12 +326,8 @@ def check_memory(
     kept = sum(p.numel() for p in cell.parameters()) + KEPT * steps * cell.state_size
     work = 12 * max(BLOCK, cell.state_size**2) if whole else VECTORS * cell.state_size
     need = dtype.itemsize * (kept + work)
-    have = free_memory(device)
-    if need > have:
-        raise InvalidInputError(
-            f"a state of {cell.state_size} over {steps} steps needs about {in_words(need)} of memory, {in_words(have)} are available: "
-            "use a smaller --hidden-size or fewer --steps"
-        )
+    what = f"a state of {cell.state_size} over {steps} steps"
+    check_room(need, free_memory(device), what, "use a smaller --hidden-size or fewer --steps")
 
 
 def _check_place(device: str, dtype: torch.dtype) -> None:

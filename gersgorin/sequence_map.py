@@ -83,11 +83,6 @@ class SequenceMap:
             self._refuse(module, *errors[0])
         self.outputs, self._leaf, self.module, self.given, self.part = found[0]
 
-    @property
-    def output_size(self) -> int:
-        """k."""
-        return self.outputs.shape[1]
-
     def pulled(self, step: int, w: Tensor) -> Tensor:
         """w[j] d o[step] / d x for weights w (b, k): (b, T, m)."""
         size = max(1, BLOCK // self._leaf.numel())
@@ -153,7 +148,9 @@ class SequenceMap:
 
     def _mixes_steps(self) -> bool:
         """True if the last output depends on any other input, or the first one does."""
-        w = _weights(self.output_size).to(self.outputs)[None]
+        # positive random weights of the outputs, so that no derivatives cancel by symmetry
+        w = torch.rand(1, self.outputs.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.5
+        w = w.to(self.outputs)
         return bool(self.pulled(-1, w)[0, :-1].any() or self.pulled(0, w)[0, 1:].any())
 
     def _refuse(self, module, error: BaseException, x: Tensor) -> None:
@@ -163,11 +160,6 @@ class SequenceMap:
         if "cuda" in said.lower() or "triton" in said.lower():
             hint = "; if it runs on a GPU only, move module and x there"
         raise UsersCodeError(f"{self.name} does not run on x {tuple(x.shape)} on {x.device}: {said}{hint}") from error
-
-
-def _weights(count: int) -> Tensor:
-    """Positive random weights (count,) of outputs, so that no derivatives cancel by symmetry."""
-    return torch.rand(count, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.5
 
 
 def _checked(x: Tensor | np.ndarray) -> Tensor:

@@ -81,7 +81,7 @@ def test_the_free_memory_decides_only_whether_a_command_runs(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("gersgorin.resolve.free_memory", lambda device: 10 << 20)
     assert plot("--cell", "lstm") == 2
-    assert "are available: use a smaller --hidden-size" in capsys.readouterr().err
+    assert "the bound is 10 MiB: use a smaller --hidden-size" in capsys.readouterr().err
 
 
 def test_eigenvalues_that_were_not_found_are_spoken_of_and_left_out_of_the_figure(monkeypatch):
