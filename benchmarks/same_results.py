@@ -1,4 +1,4 @@
-"""Record what the commands and functions of gersgorin give, and compare two recordings: a refactor leaves results equal.
+"""Record what the commands and functions of the toolkit give, and compare two recordings: a refactor leaves results equal.
 
     python benchmarks/same_results.py record BEFORE            # with PYTHONPATH=the old checkout
     python benchmarks/same_results.py record AFTER             # with PYTHONPATH=the new checkout
@@ -6,7 +6,8 @@
     python benchmarks/same_results.py fixtures tests/fixtures/results-0.2
 
 A recording holds one .npz a case, of arrays by name: the numbers of each line of the printed table, of the JSON output, of the
-files written, and of everything drawn (lines, collections, patches, images, limits), and their texts. After a change of names, edit
+files written, and of everything drawn (lines, collections, patches, images, limits), and their texts. The cases `run-*` hold weights,
+curves, trials, samples, gates and lesions of trainings and studies, and must be equal to the last bit. After a change of names, edit
 `same_results_cases.py` and record again: `compare` finds an array that has another name by its values. Texts that differ are
 printed, but only numbers decide. Without PYTHONPATH the packages beside this folder are recorded.
 """
@@ -29,14 +30,19 @@ from importlib import import_module
 from pathlib import Path
 from unittest import mock
 
-os.environ |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "TRITON_INTERPRET": "1"}
+os.environ |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "TRITON_INTERPRET": "1", "COLUMNS": "80"}
 folder = Path(sys.path.pop(0)).resolve()
 sys.path += [str(folder.parent), str(folder)]  # last, because this folder has a gersgorin.py
 
 import matplotlib.figure
 import numpy as np
+import optuna
 import torch
 from matplotlib.collections import PathCollection
+from music21 import converter
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from safetensors.numpy import load_file
 from same_results_cases import CALLS, COMMAND_LINES, COMMANDS, TRAINING, fixtures, write_inputs
 
 import gersgorin
@@ -44,6 +50,7 @@ import gersgorin
 CLOSE = 1e-10  # relative to the largest number of an array
 ROUNDING = 1e-15  # absolute: residuals of a search are rounding alone
 TIMES = {"measuring_seconds", "training_seconds", "share", "seconds"}  # differ from run to run
+KEPT = {"best.safetensors", "last.safetensors", "metrics.jsonl", "journal.log", "chorale.mid"}  # of whole commands
 VERSION = re.compile(r"\b\d+\.\d+\.\d+\S*")
 NUMBER = re.compile(
     r"(?<![\w.])[-+−]?(?:\d[\d,]*\.?\d*(?:e[-+]?\d+)?|inf|nan)\b(?!-[a-z])", re.IGNORECASE
@@ -53,8 +60,10 @@ NOISE = re.compile("charting library|measuring took")  # lines whose numbers are
 
 def run_case(name: str, words: str) -> dict:
     """Run the commands of a case, with a "+" between them, for their texts, files, figures and JSON."""
+    if name == "run":
+        return run_commands(words.split(" + "))
     if "run" in words.split():
-        _run(_main("train"), TRAINING.split())
+        _run(_main("rhn"), TRAINING.split())
     before, texts, figures, objects = set(Path.cwd().rglob("*")), [], [], []
     for k, part in enumerate(words.split(" + ")):
         command, rest = name, part.split()
@@ -76,6 +85,21 @@ def run_case(name: str, words: str) -> dict:
     written = sorted(set(Path.cwd().rglob("*")) - before)
     found = {"text": Lines("\n".join(texts)), "figure": figures, "json": objects[0] if len(objects) == 1 else objects}
     return found | {path.name: read_file(path) for path in written if path.suffix in (".npz", ".html")}
+
+
+def run_commands(lines: list[str]) -> dict:
+    """Run commands for their JSON, or the letters of a text, and the files of their runs; a resumed run must equal the whole one."""
+    printed = []
+    for name, *words in map(str.split, lines):
+        text, _ = _run(_main(name), words)
+        if "--json" in words or words[0] == "generate":
+            printed.append(json.loads(text) if "--json" in words else [*map(ord, text)])
+    files = [path for folder in ("run", "whole") for path in sorted(Path(folder).rglob("*")) if path.name in KEPT]
+    found = arrays_of({str(path): read_file(path) for path in files}, "", {})
+    for name in (name for name in found if name.startswith("whole/")):
+        if distance(found[name], found[name.replace("whole", "run", 1)]):
+            raise RuntimeError(f"{name}: not the same after a resume")
+    return {"printed": printed, "files": found}
 
 
 def _main(name: str):
@@ -112,10 +136,19 @@ class Lines(str):
 
 
 def read_file(path: Path):
-    """The arrays of an .npz, or of a page the numbers of its text and of its charts."""
+    """The arrays of a file, trials of a study, notes of a chorale, or of a page the numbers of its text and of its charts."""
     if path.suffix == ".npz":
         with np.load(path) as arrays:
             return dict(arrays)
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    if path.suffix == ".mid":
+        notes = converter.parse(path).flatten().notes
+        return sorted([float(n.offset), float(n.quarterLength), p.midi] for n in notes for p in n.pitches)
+    if path.suffix == ".log":
+        return read_trials(path)
     page = path.read_text()
     kept = ("x", "y", "z", "error_y", "customdata", "text", "name")
     charts = re.search(r'id="charts">(.*?)</script>', page, re.DOTALL)
@@ -124,6 +157,16 @@ def read_file(path: Path):
     traces = [trace for chart in json.loads(charts[1]) for trace in chart["data"]] if charts else []
     traces = {k: {key: trace[key] for key in kept if key in trace} for k, trace in enumerate(traces)}
     return {"text": Lines(shown), "charts": traces}
+
+
+def read_trials(journal: Path) -> dict[str, list[dict]]:
+    """Settings, values and curves of the trials of each study, whatever order they ended in."""
+    storage, found = JournalStorage(JournalFileBackend(str(journal))), {}
+    for name in optuna.get_all_study_names(storage):
+        trials = optuna.load_study(study_name=name, storage=storage).trials
+        rows = [t.params | t.user_attrs | {"curve": [t.value, *t.intermediate_values.values()]} for t in trials]
+        found[name] = sorted(rows, key=lambda row: row["learning_rate"])
+    return found
 
 
 def arrays_of(value, name: str, into: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -255,14 +298,14 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
     return min(relative, CLOSE) if apart < ROUNDING else relative
 
 
-def matched(before: dict, after: dict) -> tuple[dict[str, tuple[str, float]], list[str]]:
+def matched(before: dict, after: dict, close: float) -> tuple[dict[str, tuple[str, float]], list[str]]:
     """({name: (name after, distance)}, names after without a partner): by name, and where the values differ by the values."""
     pairs = {name: (name, distance(before[name], after[name])) for name in before if name in after}
-    pairs = {name: pair for name, pair in pairs.items() if pair[1] <= CLOSE}
+    pairs = {name: pair for name, pair in pairs.items() if pair[1] <= close}
     free = [name for name in after if name not in pairs]
     for name in (name for name in before if name not in pairs):
         distances = [distance(before[name], after[other]) for other in free]
-        if distances and min(distances) <= CLOSE:
+        if distances and min(distances) <= close:
             other = free[int(np.argmin(distances))]
             pairs[name] = other, min(distances)
             free.remove(other)
@@ -285,7 +328,7 @@ def compare(before: Path, after: Path) -> int:
 
 def _compare_case(name: str, old: dict, new: dict) -> bool:
     """Print how two recordings of a case differ; returns whether numbers do."""
-    pairs, free = matched(old, new)
+    pairs, free = matched(old, new, 0.0 if name.startswith("run-") else CLOSE)
     lost = [key for key in old if key not in pairs]
     numbers = [key for key in lost if old[key].dtype.kind not in "US"]
     apart = max([d for _, d in pairs.values()], default=0.0)

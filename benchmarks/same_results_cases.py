@@ -28,8 +28,9 @@ COMMANDS = {
     "compare": "gersgorin.cli.compare:main",
     "check": "gersgorin.cli.check:main",
     "report": "analysis.report.cli:main",
-    "train": "rhn.cli.main:main",
     "analyze": "analysis.cli:main",
+    "rhn": "rhn.cli.main:main",
+    "optim-study": "optim_study.cli:main",
 }
 
 OWN_NETWORKS = '''
@@ -133,6 +134,10 @@ def write_inputs(folder: Path) -> None:
     model = PolyphonicModel("rhn", hidden_size=6, depth=2, generator=weights_generator(3, "rhn", 2))
     _write_pair(folder, "trained", model, {"seed": 3, "cell": "rhn", "depth": 2, "init": "uniform:0.04"})
     recording(folder / "record.npz")
+    (folder / "ptb").mkdir()
+    for split, lines in {"train": 300, "valid": 60, "test": 61}.items():
+        words = 9 * noise(lines, 10, seed=lines).abs().exp()  # whole numbers as words, the smaller the more frequent
+        np.savetxt(folder / "ptb" / f"ptb.{split}.txt", words.numpy(), fmt="%d")
 
 
 def _write_pair(folder: Path, name: str, model: nn.Module, train: dict, vocabulary=None) -> None:
@@ -207,7 +212,27 @@ ANALYSES = """
 gates: gates trained.safetensors --chorales bwv269 bwv66.6
 lesion: lesion trained.safetensors --split test --pairs
 """
-SHORT = {"SMALL": "--hidden-size 6 --steps 5", "TINY": "--hidden-size 8 --init gaussian:1e-4 --learning-rate 0.1"}
+RUNS = """
+study-smoke: optim-study run --preset smoke --out run --jobs 1 JSON
+study-small: optim-study run --preset small --arch dt-rnn rhn --depth 1 4 --trials 4 --epochs 8 --patience 4 --out run --jobs 1 JSON
+study-cells: optim-study run --preset smoke --arch rnn irnn lstm gru indrnn mgu mingru lru slstm antisymmetric orthogonal cornn leaky --trials 2 --epochs 2 --out run --jobs 1 JSON
+chorales: rhn train jsb-depth-5 --hidden-size 12 --epochs 3 --out whole JSON + rhn train jsb-depth-5 --hidden-size 12 --epochs 1 --out run JSON + rhn resume run --epochs 3 JSON + rhn evaluate run JSON + rhn sample run --output run/chorale.mid --bars 6 + analyze gates run --chorales bwv269 JSON + analyze lesion run --split test --pairs JSON
+chorales-wide: rhn train jsb-depth-2 --epochs 2 --out run JSON
+chorales-adam: rhn train jsb-depth-1 --hidden-size 12 --epochs 2 --optimizer adam --learning-rate 0.001 --out run JSON
+words: rhn train ptb-sota --epochs 3 WORDS --out whole JSON + rhn train ptb-sota --epochs 1 WORDS --out run JSON + rhn resume run --epochs 3 JSON + rhn evaluate run --mc 2 JSON + rhn generate run --length 40 + analyze gates run JSON + analyze lesion run --max-tokens 300 JSON
+words-torch7: rhn train ptb-torch7 --epochs 2 --seeds 2 WORDS --out run JSON
+words-wide: rhn train ptb-depth-3 --data ptb --hidden-size 200 --epochs 3 --out run JSON
+words-lstm: rhn train ptb-variational-lstm-tied --epochs 2 WORDS --out run JSON
+words-modern: rhn train ptb-modern --epochs 2 --averaging 1 WORDS --out run JSON
+characters: rhn train enwik8-10x1000 --epochs 2 LETTERS --out whole JSON + rhn train enwik8-10x1000 --epochs 1 LETTERS --out run JSON + rhn resume run --epochs 2 JSON + rhn generate run --length 40 --top-k 9
+"""
+SHORT = {
+    "SMALL": "--hidden-size 6 --steps 5",
+    "TINY": "--hidden-size 8 --init gaussian:1e-4 --learning-rate 0.1",
+    "JSON": "--json --device cpu",
+    "WORDS": "--data ptb --hidden-size 16 --window 10 --batch-size 5",
+    "LETTERS": "--data ptb/ptb.train.txt --characters --tied --hidden-size 20 --depth 3 --window 20 --batch-size 8",
+}
 TRAINING = "train jsb-depth-2 --hidden-size 6 --epochs 2 --device cpu --out run --record 5"  # where a case reads run
 
 
@@ -218,12 +243,12 @@ def command_lines() -> dict[str, tuple[str, str]]:
     for kind in ("dt-rnn", "dts-rnn", "rhn"):
         lines |= {f"plot-cell-{kind}-depth{k}": ("plot", f"--cell {kind} --depth {k} SMALL") for k in (2, 5)}
     tables = {"plot": PLOTS, "compare": COMPARISONS, "check": CHECKS, "report": REPORTS, "analyze": ANALYSES}
-    for command, table in tables.items():
+    for command, table in (tables | {"run": RUNS}).items():
         rows = [line.split(": ", 1) for line in table.strip().splitlines()]
         before = "plot" if command == "compare" else command  # the command that had these options
         lines |= {f"{before}-{name}": (command, words) for name, words in rows}
-    whole = {name: " ".join(SHORT.get(word, word) for word in words.split()) for name, (_, words) in lines.items()}
-    return {name: (command, whole[name]) for name, (command, _) in lines.items()}
+    full = {word: SHORT.get(word, word) for _, words in lines.values() for word in words.split()}
+    return {name: (command, " ".join(full[word] for word in words.split())) for name, (command, words) in lines.items()}
 
 
 COMMAND_LINES = command_lines()
