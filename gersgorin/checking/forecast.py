@@ -248,22 +248,19 @@ def _after_escape(course: _Course, left: float) -> _Answer:
 
 def _after_repeats(course: _Course, left: float) -> _Answer:
     """The training leaves, after two passes through a half of the data or on all of it: repeat it on all of it, in another order."""
-    itself = course.halves[0] is None
+    itself = course.halves[0] is None and bool(course.done[0].confirmed[0])
     whole = course.all_data(course.steps, order=int(itself))
     again = float(whole.left[0])
-    low, high = min(left, again) * math.exp(-SPREAD), max(left, again) * math.exp(SPREAD)
-    if not (whole.timed_out and whole.steps[0] < AFTERWARDS * left):
-        if not itself or whole.diverged[0] < math.inf:
-            return _read(course, [whole])
-        if again == math.inf:
-            return _read(course, [course.done[0], whole], halves_agree=False)
-        return _Answer(
-            math.sqrt(left * again), (low, high), SAFE, halves_agree=max(left, again) <= 2 * min(left, again)
-        )
-    low, high = left * math.exp(-SPREAD), left * math.exp(SPREAD)
-    if itself and course.done[0].confirmed[0]:
-        return _Answer(left, (low, high), SAFE)
-    return _Answer(left, (low, math.inf), HALF)
+    if whole.timed_out and whole.steps[0] < AFTERWARDS * left:
+        high = left * math.exp(SPREAD) if itself else math.inf
+        return _Answer(left, (left * math.exp(-SPREAD), high), SAFE if itself else HALF)
+    if not itself or whole.diverged[0] < math.inf:
+        return _read(course, [whole])
+    if again == math.inf:
+        return _read(course, [course.done[0], whole], halves_agree=False)
+    low, high = sorted((left, again))
+    interval = low * math.exp(-SPREAD), high * math.exp(SPREAD)
+    return _Answer(math.sqrt(low * high), interval, SAFE, halves_agree=high <= 2 * low)
 
 
 def _undecided(course: _Course) -> _Answer:

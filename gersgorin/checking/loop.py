@@ -180,15 +180,15 @@ class TrainingLoop:
                 f"the loss of the best constant output is {loss:.3g}, expected a number above 0: the targets are all the same, or the "
                 "loss can fall below 0"
             )
-        x, y = self.data.minibatches(1)[0]
-        output, least = constant.expand(self.output_shape(x)), math.inf
-        goal = LEFT * self.constant_loss(constant, x, y).item()
+        x, y = batches[0]
+        output, _, own = self._least_constant(batches[:1])
+        output = output.expand(self.output_shape(x))
         for _ in range(FREE_ROUNDS):
             output = output.detach().clone().requires_grad_()
             (slope,) = torch.autograd.grad(self.constant_loss(output, x, y), output)
             others = [output.detach() - step * slope / slope.abs().max() for step in STEPS]
             least, output = min(((self.constant_loss(o, x, y).item(), o) for o in others), key=lambda pair: pair[0])
-            if least <= goal:
+            if least <= LEFT * own:
                 return constant, loss
         raise InvalidInputError(
             f"no output has a loss below {LEFT:g} of the best constant output's ({least:.6g} on a minibatch): subtract from it "
@@ -235,7 +235,6 @@ class TrainingLoop:
         """
         x, y = self.data.minibatches(1)[0]
         model = copy.deepcopy(self.model)
-        held = [dict(vars(module)) for module in model.modules()]
         output = _call(model, x)
         loss = self._first_loss(output, y)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
@@ -255,16 +254,9 @@ class TrainingLoop:
                 "the loss reads the parameters of the model beside its output, which a copy of it does not have: use weight_decay of "
                 "the optimiser instead of a penalty"
             )
-        changed = [
-            (vars(theirs), name, vars(own)[name])
-            for theirs, own, before in zip(given.modules(), model.modules(), held, strict=True)
-            for name in vars(own).keys() & vars(theirs).keys()
-            if vars(own)[name] is not before.get(name)
-        ]
-        if changed and self._loss_with(changed, output, y) != self.first_loss:
+        if self._loss_after_call(given, model, output, y) != self.first_loss:
             raise InvalidInputError(
-                f"the loss reads {' or '.join(name for _, name, _ in changed)} of the model, which is set by its calls, and copies are "
-                "called: expected a loss of the output alone"
+                "the loss reads what a call of the model sets beside its output, and copies are called: expected a loss of the output"
             )
         if self.first_loss == 0 and not self._first_loss(torch.rand_like(output), y).any():
             raise InvalidInputError(
@@ -273,16 +265,18 @@ class TrainingLoop:
             )
         self._time_steps(model, x, y)
 
-    def _loss_with(self, changed: list[tuple[dict[str, Any], str, Any]], output: Tensor, y: Tensor) -> float:
-        """The loss of an output while some attributes, by their dictionaries and names, have other values."""
-        before = [place[name] for place, name, _ in changed]
+    def _loss_after_call(self, given: nn.Module, model: nn.Module, output: Tensor, y: Tensor) -> float:
+        """The loss of an output of a copy while the original holds what the copy does."""
+        places = [(vars(theirs), vars(own)) for theirs, own in zip(given.modules(), model.modules(), strict=True)]
+        before = [dict(theirs) for theirs, _ in places]
         try:
-            for place, name, value in changed:
-                place[name] = value
-            return self.loss_fn(output, y).item()
+            for theirs, own in places:
+                theirs.update(own)
+            return self._first_loss(output, y).item()
         finally:
-            for (place, name, _), value in zip(changed, before, strict=True):
-                place[name] = value
+            for (theirs, _), values in zip(places, before, strict=True):
+                theirs.clear()
+                theirs.update(values)
 
     def _time_steps(self, model: nn.Module, x: Tensor, y: Tensor) -> None:
         """Measure the seconds of a step, and how many times as long it takes with subnormal numbers as the caller has set them."""
@@ -429,7 +423,7 @@ class Batches:
                 kept.append(pair)
             elif (k := draw.randrange(count)) < SAMPLE:
                 kept[k] = pair
-            if count >= max(SEVERAL, self.epoch):
+            if count >= SEVERAL and count % self.epoch == 0:
                 return kept, None
             most = MOST_BATCHES if self.epoch < math.inf else SAMPLE
             if count >= most or time.monotonic() > end:
@@ -605,24 +599,26 @@ def unit_axes(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     model = copy.deepcopy(model)
     with torch.no_grad(), random_numbers_kept(model):
         zeros = torch.zeros_like(_call(model, x))
-        shape, units, fixed = zeros.shape, list(zeros.shape), []
+        shape, units, fixed, follows = zeros.shape, list(zeros.shape), [], [1] * zeros.dim()
         for axis, length in enumerate(x.shape):
             for other in (torch.cat([x, x], axis), x.narrow(axis, 0, max(1, length // 2))):
                 with contextlib.suppress(InvalidInputError):
                     changed = _call(model, other).shape
                     if len(changed) == len(shape):
-                        units = [1 if a != b else n for n, a, b in zip(units, shape, changed, strict=True)]
+                        follows = [f * length if a != b else f for f, a, b in zip(follows, shape, changed, strict=True)]
                         break
             else:
                 fixed.append(length)
-    if len(fixed) > x.is_floating_point() and any(n > 1 and n in fixed for n in units):
+    units = [1 if f > 1 else n for f, n in zip(follows, shape, strict=True)]
+    mixed = any(1 < f < n for f, n in zip(follows, shape, strict=True))  # an axis of frames and units
+    if mixed or (len(fixed) > x.is_floating_point() and any(n > 1 and n in fixed for n in units)):
         axes = [a for a, n in enumerate(units) if n > 1]
         classes = [a for a in axes if shape[:a] + shape[a + 1 :] == y.shape]
         last = [len(shape) - 1] * (shape == y.shape and len(shape) > 2)
-        if len(classes or last) != 1:
+        if mixed or len(classes or last) != 1:
             raise InvalidInputError(
-                f"the axes of examples, frames and units in outputs of shape {tuple(shape)} are not clear, because the model takes no "
-                f"other number of frames than those of x {tuple(x.shape)}: return (..., units), with an axis of length 1 for one unit"
+                f"the axes of examples, frames and units in outputs of shape {tuple(shape)} are not clear: return (..., units), with "
+                "an axis of length 1 for one unit"
             )
         units = [n if a in (classes or last) else 1 for a, n in enumerate(units)]
     return zeros.new_zeros(units)
@@ -719,10 +715,13 @@ def _optimizer(model: nn.Module, optimizer: Any, learning_rate: float | None, sc
         raise InvalidInputError("learning_rate is for an optimiser given by its name; an instance has its own")
     parameters = list(model.named_parameters())
     hooked = [name for name, p in parameters if p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None)]
-    if hooked or optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+    replaced = [
+        f for f in map(vars(optimizer).get, ("step", "zero_grad")) if f and not hasattr(f, "_wrapped_by_lr_sched")
+    ]
+    if hooked or replaced or optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
         raise InvalidInputError(
-            f"{hooked[0] if hooked else type(optimizer).__name__} has a hook, which the copies that are trained do not have: expected "
-            "none; clip gradients by clip_norm, and freeze parameters by requires_grad_(False)"
+            f"{hooked[0] if hooked else type(optimizer).__name__} has a hook or a replaced method, which the copies that are "
+            "trained do not have: expected none; clip gradients by clip_norm, and freeze parameters by requires_grad_(False)"
         )
     own = {id(p) for p in model.parameters()}
     others = sum(id(p) not in own for group in optimizer.param_groups for p in group["params"])

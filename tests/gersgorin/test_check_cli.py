@@ -93,7 +93,7 @@ def wrapped(input_size):
 def test_a_module_of_the_user_s_with_its_weights(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("own_to_check.py").write_text(OWN)
-    Path("x.csv").write_text("t,a,b\n" + "\n".join(f"{k},{np.sin(k)},{np.cos(k)}" for k in range(30)))
+    Path("x.csv").write_text("time,a,b\n" + "\n".join(f"{k},{np.sin(k)},{np.cos(k)}" for k in range(30)))
     run_on = ["--module", "own_to_check:Next", "--input", "x.csv"]
     new = answer(capsys, *run_on, "--seed", "3")
     assert new["name"] == "own_to_check:Next" and [g["cell"] for g in new["cells"]] == ["rnn"]
