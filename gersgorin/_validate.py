@@ -1,5 +1,6 @@
 """Validate arrays, matrices and modules at public functions; enable gradients for callers that have turned them off."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from rhn.cells.base import not_dense_real
 from rhn.errors import InvalidInputError, NotFiniteError
-from rhn.utils.wording import counted
+from rhn.utils.wording import counted, first_line
 
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
@@ -98,6 +99,15 @@ def check_gradients(cell) -> None:
         raise InvalidInputError(
             f"{type(cell).__name__} was made in torch.inference_mode(), so its weights have no gradients: make it outside"
         )
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A copy of a user's module that can have gradients. Raises InvalidInputError if it cannot be copied."""
+    try:
+        with torch.inference_mode(False):
+            return copy.deepcopy(module)
+    except Exception as error:  # from torch or the module, such as one that keeps a tensor with a graph
+        raise InvalidInputError(f"{type(module).__name__} cannot be copied: {first_line(error)}") from error
 
 
 @contextmanager

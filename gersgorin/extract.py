@@ -5,7 +5,6 @@ Legend: T steps, B sequences, m inputs of the cell. A module is a cell of ours, 
 transformers with a decoding cache (see `gersgorin.cache`), or anything that has one of them inside.
 """
 
-import copy
 import difflib
 import hashlib
 import inspect
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import check_weights, real_tensor
+from gersgorin._validate import check_weights, copied, real_tensor
 from gersgorin.cache import from_cache, has_cache
 from gersgorin.own_loop import OwnLoop, followed, watched_calls
 from gersgorin.parts import TORCH_CELLS, compute_in_full, is_scan, recurrent_cells, state_layers
@@ -58,11 +57,7 @@ class Watched:
                 f"layer is {layer}: the module has {counted(len(places), 'recurrent cell')}, counted from 1"
             )
         check_weights(part)
-        try:
-            with torch.inference_mode(False):  # so that the copy can be differentiated
-                self.module = copy.deepcopy(self._original).double().eval()
-        except Exception as error:  # from torch or a user's module
-            raise InvalidInputError(f"{type(module).__name__} cannot be copied: {error}") from error
+        self.module = copied(self._original).double().eval()
         compute_in_full(self.module)
         place, self._layer = (0, None) if layer is None else places[layer - 1]
         part = part_of(self.module, submodule)

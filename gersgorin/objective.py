@@ -44,7 +44,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gersgorin._validate import check_weights, real_tensor, with_gradients
+from gersgorin._validate import check_weights, copied, real_tensor, with_gradients
 from gersgorin.extract import cell_title, recurrent_cells
 from gersgorin.parts import compute_in_full
 from gersgorin.run import Label
@@ -441,13 +441,9 @@ def label_of(model: nn.Module) -> Label:
 def _prepared(model: nn.Module, second_derivatives: bool) -> nn.Module:
     """A copy in float64 and evaluation mode."""
     _require_finite(model)
-    try:
-        copied = copy.deepcopy(model)
-    except Exception as error:  # any error of torch or of a user's module, such as one that keeps a tensor with a graph
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InvalidInputError(f"{type(model).__name__} cannot be copied: {reason}") from error
-    compute_in_full(copied, reference=second_derivatives)
-    return copied.double().eval()
+    prepared = copied(model)
+    compute_in_full(prepared, reference=second_derivatives)
+    return prepared.double().eval()
 
 
 def _require_finite(model: nn.Module) -> None:

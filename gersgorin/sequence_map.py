@@ -6,7 +6,6 @@ ids of tokens, the inputs are the vectors that its first `nn.Embedding` returns.
 Legend: T steps, m numbers of an input, S outputs (T, or 1 of the sequence), k numbers of an output.
 """
 
-import copy
 import functools
 from collections.abc import Callable, Mapping
 
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import check_weights, real_tensor, with_gradients
+from gersgorin._validate import check_weights, copied, real_tensor, with_gradients
 from gersgorin.extract import is_hand_written, part_of
 from gersgorin.jacobian import name_of
 from gersgorin.parts import compute_in_full
@@ -195,10 +194,7 @@ def _layouts(module, x: Tensor) -> list[tuple[Tensor, int]]:
 def _copy(module, dtype: torch.dtype | None):
     if not isinstance(module, nn.Module):
         return module
-    try:
-        module = copy.deepcopy(getattr(module, "_orig_mod", module)).eval()  # what torch.compile wraps
-    except Exception as error:  # from torch or a user's module
-        raise InvalidInputError(f"{type(module).__name__} cannot be copied: {first_line(error)}") from error
+    module = copied(getattr(module, "_orig_mod", module)).eval()  # what torch.compile wraps
     module.requires_grad_(False)
     compute_in_full(module, reference=True)  # three times as fast for many derivatives
     return module.to(dtype) if dtype else module
