@@ -53,7 +53,7 @@ CASES = {
     "complex": (with_method("step", lambda self, x, s: s + 1j), "must return a floating state"),
     "NaN": (with_method("step", lambda self, x, s: s * torch.nan), "or its step.* not finite"),
     "exits at once": (with_method("__init__", leave), "cannot build .*SystemExit: 0"),
-    "no cell": (lambda *a, **k: 5, "builds a int"),
+    "no cell": (lambda *a, **k: 5, "5 has no state_size"),
 }
 
 
