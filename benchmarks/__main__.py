@@ -15,7 +15,6 @@ from benchmarks import (  # noqa: F401 - they enrol themselves
     language,
     large,
     parallel,
-    persistent,
     step,
     study,
 )

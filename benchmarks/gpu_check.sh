@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The checks that need a GPU, in 8 minutes at most: the self-checks of the kernels, tests marked `gpu` (those of the kernels first), then as many benchmarks as fit,
+# The checks that need a GPU, in 8 minutes at most: the list of kernels, tests marked `gpu` (those of the kernels first), then as many benchmarks as fit,
 # all output into one folder. Runs from the source tree with any Python that has torch; wheels for what that Python lacks may lie in .carry/wheels (pip download -d .carry/wheels ...).
 set -u
 out=${1:-gpu-results}

@@ -30,7 +30,7 @@ from importlib import import_module
 from pathlib import Path
 from unittest import mock
 
-os.environ |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "TRITON_INTERPRET": "1", "COLUMNS": "80"}
+os.environ |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "COLUMNS": "80"}
 folder = Path(sys.path.pop(0)).resolve()
 sys.path += [str(folder.parent), str(folder)]  # last, because this folder has a gersgorin.py
 

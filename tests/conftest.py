@@ -25,8 +25,6 @@ if (
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)
-if not torch.cuda.is_available():  # before Triton is imported, which asks once: its kernels run in NumPy
-    os.environ.setdefault("TRITON_INTERPRET", "1")
 if seeds.SHIFT:
     seeds.shift()
 hypothesis.settings.register_profile("default", deadline=None)

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import platform
 import shutil
-import sys
 import textwrap
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -13,7 +12,7 @@ from pathlib import Path
 from rhn.cli.common import print_json
 from rhn.utils.wording import counted
 
-PACKAGES = ("rhn-toolkit", "torch", "numpy", "triton")
+PACKAGES = ("rhn-toolkit", "torch", "numpy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +21,7 @@ class Info:
 
     examples:
       rhn info
-      RHN_PERSISTENT=0 rhn info --json
+      RHN_COMPILED=0 rhn info --json
     """
 
     json: bool = False
@@ -32,8 +31,6 @@ class Info:
         from rhn.kernels.info import kernel_states
 
         versions, found = {name: version(name) for name in PACKAGES}, devices()
-        if any(device["name"] != "cpu" for device in found):
-            print("checking the kernels on each GPU, a few minutes the first time ...", file=sys.stderr)
         kernels = kernel_states()
         if self.json:
             python = {"python": platform.python_version()}

@@ -9,9 +9,9 @@ Legend, here and in every file below:
 
 Both versions have the same signature and the same values. The fused one hoists the input product out of the time loop, has a
 hand-derived backward that ends in one weight-gradient product over all time steps, and a `vmap` rule that turns K stacked models
-into one call. `dispatch` replaces it by the whole loop in C (`compiled`, on a CPU) or in Triton (`persistent`, on a GPU) if they
-support the call. `validation` compares the tensors with each operation's shapes, once for all implementations. Second derivatives and
-forward mode need the reference (`kernel="reference"` in the cells).
+into one call. On a CPU `dispatch` replaces it by the whole loop in C (`compiled`) if that supports the call. `validation` compares
+the tensors with each operation's shapes, once for all implementations. Second derivatives and forward mode need the reference
+(`kernel="reference"` in the cells).
 """
 
 from rhn.kernels.gated import gru, gru_reference, lstm, lstm_reference

@@ -40,7 +40,7 @@ def output_nll(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor, *,
     tensors = validation.OUTPUT.validate(y, W, b, frames, mask)
     validation.validate_precision(precision, y)
     options = {"precision": precision, "keep": torch.is_grad_enabled()}
-    if validation.is_traced(*tensors) or choose(OUTPUT, y.device, *tensors, **options) is None:
+    if validation.is_traced(*tensors) or choose(OUTPUT, *tensors, **options) is None:
         return output_nll_reference(*tensors)
     return batched_function(OUTPUT, *tensors, **options)
 

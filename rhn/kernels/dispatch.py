@@ -1,24 +1,20 @@
 """Choose how an operation is computed: the first implementation that supports the call; backward uses the same one.
 
-    HIGHWAY = Operation("highway", C, TRITON, FUSED)
+    HIGHWAY = Operation("highway", C, FUSED)
     C.supports(*tensors, **options)         None, or why not: "70 units in batches of 5 are too many for it"
 
 `supports` gets the tensors and options that `forward` would get. It decides by shapes, types, devices and what the machine has, never
 by values, so that a call under `vmap` or in a CUDA graph is decided like any other.
-
-An implementation that raises `LaunchError` is not used again in this process; the next one computes the call, after one warning.
 """
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-C, TRITON, MIXED, FUSED, RECOMPUTE, NEWTON = "C", "Triton", "mixed", "fused", "recompute", "Newton"
+C, MIXED, FUSED, RECOMPUTE, NEWTON = "C", "mixed", "fused", "recompute", "Newton"
 
 
 def _always(*tensors, **options) -> None:
@@ -31,15 +27,15 @@ class Implementation:
 
     name: also for messages
     supports: the reason against a call, None if there is none
-    available: the reason against all calls on a device, for tables
-    device_type: "cpu" or "cuda"; None: both
+    available: the reason against all calls on this machine, for tables
+    device_type: the only type of device that it runs on; None: all
     """
 
     name: str
     forward: Callable
     backward: Callable | None = None
     supports: Callable[..., str | None] = _always
-    available: Callable[[torch.device], str | None] = _always
+    available: Callable[[], str | None] = _always
     device_type: str | None = None
 
 
@@ -59,12 +55,7 @@ class Choice:
     reason: str | None
 
 
-class LaunchError(RuntimeError):
-    """A kernel did not start and has changed nothing: another implementation can compute the same."""
-
-
 _CHOICES: ContextVar[list[Choice] | None] = ContextVar("choices", default=None)
-_DISABLED: dict[tuple[Implementation, torch.device], str] = {}
 
 
 @contextmanager
@@ -78,10 +69,10 @@ def recorded_choices() -> Iterator[list[Choice]]:
         _CHOICES.reset(token)
 
 
-def choose(operation: Operation, device: torch.device, *arguments, **options) -> Implementation | None:
+def choose(operation: Operation, *arguments, **options) -> Implementation | None:
     """The first implementation that supports a call; None if none does: then the caller computes the reference."""
     for implementation in operation.implementations:
-        reason = _DISABLED.get((implementation, device)) or implementation.supports(*arguments, **options)
+        reason = implementation.supports(*arguments, **options)
         record(operation, implementation, reason)
         if reason is None:
             return implementation
@@ -97,28 +88,12 @@ class Call:
 
     def forward(self, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         """(result, *residuals) of K models."""
-        while True:
-            device = tensors[0].device
-            self._chosen = choose(self.operation, device, *tensors, **self.options)
-            try:
-                return self._chosen.forward(*tensors, **self.options)
-            except LaunchError as problem:
-                self._disable(device, problem)
+        self._chosen = choose(self.operation, *tensors, **self.options)
+        return self._chosen.forward(*tensors, **self.options)
 
     def backward(self, grad: Tensor, needs, inputs, residuals) -> tuple[Tensor | None, ...]:
         """One gradient for each tensor."""
-        try:
-            return self._chosen.backward(grad, needs, inputs, residuals, **self.options)
-        except LaunchError as problem:
-            self._disable(grad.device, problem)
-        _, *residuals = self.forward(*inputs)
-        residuals = [r.expand(len(grad), *r.shape[1:]) for r in residuals]
-        return self.backward(grad, needs, inputs, residuals)
-
-    def _disable(self, device: torch.device, problem: LaunchError) -> None:
-        name = f"{self.operation.name} kernel in {self._chosen.name}"
-        warnings.warn(f"the {name} is not used any more: {problem}", stacklevel=4)
-        _DISABLED[self._chosen, device] = str(problem)
+        return self._chosen.backward(grad, needs, inputs, residuals, **self.options)
 
 
 def record(operation: Operation, implementation: Implementation, reason: str | None) -> None:

@@ -26,7 +26,7 @@ Weights = Mapping[str, Tensor]
 def gradient_norm(weights: Weights, gradients: Weights, decay: float = 0.0) -> Tensor:
     """(K,) float64; same arguments and values as `gradient_norm_reference`."""
     validate_update(weights, gradients)
-    chosen = choose(NORM, next(iter(weights.values())).device, weights, gradients)
+    chosen = choose(NORM, weights, gradients)
     return (chosen.forward if chosen else gradient_norm_reference)(weights, gradients, decay)
 
 
@@ -48,7 +48,7 @@ def sgd_step(
 ) -> None:
     """Change the weights in place; same arguments as `sgd_step_reference`."""
     validate_update(weights, gradients, rate=rate, scale=scale, taken=taken)
-    chosen = choose(STEP, rate.device, weights, gradients)
+    chosen = choose(STEP, weights, gradients)
     step = chosen.forward if chosen else sgd_step_reference
     step(weights, gradients, rate, scale, taken, decay=decay, shrink=shrink)
 

@@ -33,7 +33,6 @@ from rhn.kernels.dispatch import Implementation, Operation
 from rhn.kernels.dropout import Mask, masked, masked_linear, state_gradients, state_products, state_weight_gradient
 from rhn.kernels.matmul import input_gradient, input_product, stages, weight_gradient, workspace
 from rhn.kernels.mixed_precision import GRADIENT_SCALE, require_gradients, require_operands, rescaled
-from rhn.kernels.persistent import highway as persistent
 
 BLOCK = 1 << 17  # states for which local derivatives are computed at once: their temporaries stay in the cache
 
@@ -90,8 +89,7 @@ def highway(
 ) -> Tensor:
     """States y[1..T] (T, B, n); same arguments and values as `highway_reference`. Masks have no gradient.
 
-    With precision "mixed" (float32 tensors) the operands of every matrix product are float16, see `rhn.kernels.mixed_precision`; on a
-    GPU that fits, one persistent kernel computes each pass, see `rhn.kernels.persistent`.
+    With precision "mixed" (float32 tensors) the operands of every matrix product are float16, see `rhn.kernels.mixed_precision`.
     """
     tensors = validation.HIGHWAY.validate(x, s0, W, R, b, state_mask, candidate_mask, G=2 if coupled else 3)
     validation.validate_choice("activation", activation, ACTIVATIONS)
@@ -186,5 +184,4 @@ def _local_derivatives(S, A, candidate_mask, coupled: bool, activation: str, out
 
 FUSED = Implementation(dispatch.FUSED, highway_forward, highway_backward)
 C = in_c(compiled.highway_forward, compiled.highway_backward, compiled.supports_highway)
-TRITON = persistent.implementation(FUSED)
-HIGHWAY = Operation("highway", C, TRITON, FUSED)
+HIGHWAY = Operation("highway", C, FUSED)

@@ -8,7 +8,7 @@ import torch
 from rhn.kernels import onednn
 from rhn.kernels.bernoulli import OUTPUT
 from rhn.kernels.compiled.call import LARGE, SMALL
-from rhn.kernels.dispatch import MIXED, NEWTON, RECOMPUTE, TRITON, C, Choice
+from rhn.kernels.dispatch import MIXED, NEWTON, RECOMPUTE, C, Choice
 from rhn.kernels.fused_sgd import NORM, STEP
 from rhn.kernels.gated import GRU, LSTM
 from rhn.kernels.highway import HIGHWAY
@@ -33,7 +33,6 @@ RECURRENCES = (
 OPERATIONS = (*RECURRENCES, SOFTMAX, OUTPUT, NORM, STEP)
 LIMITS = {
     C: f"; float32, recurrences of up to {SMALL} units, {LARGE} in full batches of 32 rows",
-    TRITON: "; precision mixed, tanh, weights and states above 2e-5",
     MIXED: "; precision mixed, weights and states above 2e-5",
     NEWTON: ": all states of a cell at once, with kernel='newton' or 'auto'",
     RECOMPUTE: " of a cell's step function; all other cells",
@@ -56,14 +55,14 @@ class KernelState:
 
 
 def kernel_states() -> list[KernelState]:
-    """All implementations on every device. On a GPU the Triton kernels are compiled and checked first, for minutes."""
+    """All implementations on every device."""
     gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
     operations: dict[tuple[str, torch.device, str | None], list[str]] = {}
     for operation in OPERATIONS:
         for implementation in operation.implementations:
-            devices = [d for d in (CPU, *gpus) if implementation.device_type in (None, d.type)] or [CPU]
+            devices = [d for d in (CPU, *gpus) if implementation.device_type in (None, d.type)]
             for device in devices:
-                key = implementation.name, device, implementation.available(device)
+                key = implementation.name, device, implementation.available()
                 operations.setdefault(key, []).append(operation.name)
     states = [
         KernelState(name, str(device), ", ".join(names) + LIMITS.get(name, ""), reason)
@@ -72,21 +71,20 @@ def kernel_states() -> list[KernelState]:
     return [*states, KernelState("oneDNN", "cpu", "products of 128 x 128 and more in float32", onednn.missing())]
 
 
-def recurrence_words(choices: Sequence[Choice], device: torch.device, precision: str) -> str:
-    """Name the implementation that computed a recurrence, with the reason against a faster one; other operations do not count.
+def recurrence_words(choices: Sequence[Choice]) -> str:
+    """Name the implementation that computed a recurrence, with the reason against C; other operations do not count.
 
-    >>> cpu = torch.device("cpu")
-    >>> recurrence_words([Choice("highway", "C", None)], cpu, "float32")
+    >>> recurrence_words([Choice("highway", "C", None)])
     'in C'
-    >>> recurrence_words([Choice("highway", "C", "it has no activation relu"), Choice("highway", "fused", None)], cpu, "float32")
+    >>> recurrence_words([Choice("highway", "C", "it has no activation relu"), Choice("highway", "fused", None)])
     'fused, not in C: it has no activation relu'
-    >>> recurrence_words([Choice("recompute", "recompute", None)], cpu, "float32")
+    >>> recurrence_words([Choice("recompute", "recompute", None)])
     'the step function in a loop, all models at once'
-    >>> recurrence_words([Choice("newton", "Newton", "it is slower"), Choice("highway", "C", None)], cpu, "float32")
+    >>> recurrence_words([Choice("newton", "Newton", "it is slower"), Choice("highway", "C", None)])
     "in C, not by Newton's method: it is slower"
-    >>> recurrence_words([Choice("highway", "C", None), Choice("newton", "Newton", None)], cpu, "float32")
+    >>> recurrence_words([Choice("highway", "C", None), Choice("newton", "Newton", None)])
     "by Newton's method"
-    >>> recurrence_words([Choice("softmax", "C", None)], cpu, "float32")
+    >>> recurrence_words([Choice("softmax", "C", None)])
     'step by step, without a kernel'
     """
     names = [operation.name for operation in RECURRENCES]
@@ -97,14 +95,13 @@ def recurrence_words(choices: Sequence[Choice], device: torch.device, precision:
         return "by Newton's method" + (f"; {left}" if left else "")
     if reasons:
         others = [choice for choice in choices if choice.implementation != NEWTON]
-        return f"{recurrence_words(others, device, precision)}, not by Newton's method: {reasons[0]}"
+        return f"{recurrence_words(others)}, not by Newton's method: {reasons[0]}"
     chosen = next((choice for choice in choices if choice.reason is None), None)
     if chosen is None:
         return "step by step, without a kernel"
     if chosen.implementation == RECOMPUTE:
         return "the step function in a loop, all models at once"
-    if chosen.implementation in (C, TRITON):
-        return f"in {chosen.implementation}" + (f", precision {precision}" if chosen.implementation == TRITON else "")
-    faster = C if device.type == "cpu" else TRITON
-    of_same = (c for c in choices if (c.operation, c.implementation) == (chosen.operation, faster) and c.reason)
-    return chosen.implementation + next((f", not in {faster}: {c.reason}" for c in of_same), "")
+    if chosen.implementation == C:
+        return "in C"
+    of_same = (c for c in choices if (c.operation, c.implementation) == (chosen.operation, C) and c.reason)
+    return chosen.implementation + next((f", not in C: {c.reason}" for c in of_same), "")

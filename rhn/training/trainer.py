@@ -380,8 +380,7 @@ class Trainer:
             return self._step(*inputs)
         with recorded_choices() as choices:
             logged = self._step(*inputs)
-        precision = getattr(self._trials.ensemble.skeleton.cells[0], "precision", "float32")
-        self.kernel = recurrence_words(choices, self.device, precision)
+        self.kernel = recurrence_words(choices)
         return logged
 
     def _new_trials(self, numbers: list[int]) -> Trials:

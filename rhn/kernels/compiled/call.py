@@ -48,7 +48,7 @@ def supports(x: Tensor, units: int, layers: int = 1, *, unusual: str | None = No
 
 def in_c(forward: Callable, backward: Callable | None, supports: Callable[..., str | None]) -> Implementation:
     """An implementation in C."""
-    available = lambda device: missing() if library() is None else None  # noqa: E731
+    available = lambda: missing() if library() is None else None  # noqa: E731
     return Implementation(dispatch.C, forward, backward, supports, available, device_type="cpu")
 
 

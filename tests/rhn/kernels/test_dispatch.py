@@ -1,17 +1,14 @@
-"""The first implementation that supports a call computes it, and its backward pass; after a failed launch the next one does."""
+"""The first implementation that supports a call computes it, and its backward pass."""
 
-import warnings
-
-import pytest
 import torch
 from tables import for_each
-from torch.func import grad, jacrev, vmap
+from torch.func import grad, vmap
 
 from rhn.kernels.autograd import batched_function
-from rhn.kernels.dispatch import Choice, Implementation, LaunchError, Operation, choose, recorded_choices
+from rhn.kernels.dispatch import Choice, Implementation, Operation, choose, recorded_choices
 
 
-def times(factor, supports=lambda x, least: None, **failing):
+def times(factor, supports=lambda x, least: None):
     """Multiply by a factor, forward and, with the opposite sign, backward."""
 
     def forward(x, *, least):
@@ -21,9 +18,7 @@ def times(factor, supports=lambda x, least: None, **failing):
         assert torch.equal(residuals[0], inputs[0].expand_as(residuals[0]))
         return (-factor * dy,)
 
-    return Implementation(
-        f"times {factor}", **({"forward": forward, "backward": backward} | failing), supports=supports
-    )
+    return Implementation(f"times {factor}", forward, backward, supports)
 
 
 def short(x, *, least):
@@ -65,39 +60,4 @@ def test_choices_are_recorded_with_reasons():
 
 def test_without_a_supporting_implementation_nothing_is_chosen():
     operation, x = Operation("product", times(3.0, short)), torch.rand(1, 1)
-    assert choose(operation, x.device, x, least=2) is None
-
-
-def failing(direction):
-    """An implementation that multiplies by 2 and whose launches fail in one direction."""
-
-    def fail(*arguments, **options):
-        raise LaunchError("no shared memory")
-
-    return times(2.0, **{direction: fail})
-
-
-@pytest.mark.parametrize("direction", ["forward", "backward"])
-@pytest.mark.parametrize("stack", [None, 3])
-def test_after_a_failed_launch_the_next_one_is_used_for_the_whole_process_with_one_warning(direction, stack):
-    operation = Operation("product", failing(direction), times(1.0))
-    run = jacrev(lambda x: batched_function(operation, x, least=1))
-    run, x = run if stack is None else vmap(run), torch.rand(*([] if stack is None else [stack]), 2)
-    message = r"the product kernel in times 2.0 is not used any more: no shared memory"
-    with pytest.warns(UserWarning, match=message) as caught:
-        jacobian = run(x)
-    assert len(caught) == 1
-    assert torch.equal(jacobian, -torch.eye(2).expand_as(jacobian)), "the backward pass of the next one"
-    with warnings.catch_warnings(), recorded_choices() as choices:
-        warnings.simplefilter("error")
-        assert torch.equal(batched_function(operation, torch.ones(2), least=1), torch.ones(2))
-    assert choices == [Choice("product", "times 2.0", "no shared memory"), Choice("product", "times 1.0", None)]
-
-
-def test_other_errors_are_not_hidden():
-    def fail(*arguments, **options):
-        raise ValueError("a bug")
-
-    operation = Operation("product", times(2.0, forward=fail), times(1.0))
-    with pytest.raises(ValueError, match="a bug"):
-        batched_function(operation, torch.ones(2), least=1)
+    assert choose(operation, x, least=2) is None

@@ -16,13 +16,11 @@ from rhn.errors import InvalidInputError
 from rhn.kernels import softmax_nll
 from rhn.kernels.autograd import batched_function
 from rhn.kernels.bernoulli import output_nll
-from rhn.kernels.dispatch import Implementation, Operation
+from rhn.kernels.dispatch import Operation
 from rhn.kernels.highway import FUSED as FUSED_HIGHWAY
-from rhn.kernels.highway import TRITON
 from rhn.kernels.transition import FUSED as FUSED_TRANSITION
 
 T, B, M, N = 3, 4, 5, 16
-PERSISTENT = Implementation("Triton", TRITON.forward, TRITON.backward)  # unchecked
 ROWS = {case.name: case for case in KERNELS}
 NETWORKS = ("highway", "highway-uncoupled", "deep-transition", "deep-transition-skip-all", "deep-transition-relu")
 SMALLEST_NORMAL = torch.finfo(torch.float32).tiny
@@ -64,9 +62,9 @@ def error(name: str, found: torch.Tensor, exact: torch.Tensor) -> float:
     return ((found - exact).abs().amax(1) / largest)[known].nan_to_num(torch.inf).max().item() if known.any() else 0.0
 
 
-def kernel(name: str, persistent: bool):
+def kernel(name: str):
     if "highway" in name:
-        operation, options = Operation("highway", PERSISTENT if persistent else FUSED_HIGHWAY), ROWS[name].options
+        operation, options = Operation("highway", FUSED_HIGHWAY), ROWS[name].options
         return lambda *tensors, **more: batched_function(
             operation, *tensors, None, None, **options, activation="tanh", **more
         )
@@ -77,10 +75,10 @@ def kernel(name: str, persistent: bool):
     return lambda *tensors, **more: batched_function(operation, *tensors, None, **options, **more)
 
 
-def judged(name: str, std: float, depth: int, precision: str, persistent: bool) -> None:
+def judged(name: str, std: float, depth: int, precision: str) -> None:
     tensors, case = arguments(name, std, depth), ROWS[name]
     exact = results(case.reference, tensors, torch.float64, **case.options)
-    found = results(kernel(name, persistent), tensors, torch.float32, precision=precision)
+    found = results(kernel(name), tensors, torch.float32, precision=precision)
     errors = {key: error(key, found[key], exact[key]) for key in exact}
     assert_within(max(errors.values()), LARGEST_ERROR[precision], str(errors))
 
@@ -102,10 +100,7 @@ UNIT_GAIN = N**-0.5
 @every_size
 @every_network
 def test_tiny_states_and_their_gradients_survive_in_float32(name, depth, std):
-    judged(name, std, depth, "float32", persistent=False)
-    if "highway" in name and not torch.cuda.is_available():
-        pytest.importorskip("triton", reason="Triton is not installed")
-        judged(name, std, depth, "float32", persistent=True)
+    judged(name, std, depth, "float32")
 
 
 @for_each("name", ["highway-masked", "highway-uncoupled-masked-apart", "deep-transition-skip-all-masked"])
@@ -119,10 +114,7 @@ def test_tiny_states_survive_in_c_with_masks(name, depth, std):
     assert_within(max(errors.values()), LARGEST_ERROR["float32"], str(errors))
 
 
-WAYS = [(name, persistent) for name in NETWORKS for persistent in (False, True) if "highway" in name or not persistent]
-
-
-@pytest.mark.parametrize(("name", "persistent"), WAYS, ids=lambda value: {True: "persistent"}.get(value, str(value)))
+@every_network
 @pytest.mark.parametrize(
     ("depth", "std"),
     [
@@ -135,14 +127,10 @@ WAYS = [(name, persistent) for name in NETWORKS for persistent in (False, True) 
         ),
     ],
 )
-def test_mixed_precision_is_right_or_refuses(name, depth, std, persistent):
-    if persistent:
-        pytest.importorskip("triton", reason="Triton is not installed")
-    if persistent and torch.cuda.is_available():
-        pytest.skip("there is a GPU: the kernel needs it")
+def test_mixed_precision_is_right_or_refuses(name, depth, std):
     refusal = ""
     try:
-        judged(name, std, depth, "mixed", persistent)
+        judged(name, std, depth, "mixed")
     except InvalidInputError as error:
         refusal = str(error)
     assert ("float16" in refusal) or std > 1e-8
