@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Language models on a GPU: speed and first epochs of the paper's best model and of the modern recipe, in float32 and mixed precision.
+# Language models on a GPU: speed and first epochs of the paper's best model and of the modern recipe.
 #   bash benchmarks/gpu_language.sh PTB_FOLDER OUT MINUTES_EACH
 # Run again with the same OUT to go on. Each run's config.json, metrics.jsonl and speed.jsonl are the record.
 set -eu
@@ -7,9 +7,7 @@ data=$1 out=$2 minutes=$3
 python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}:$PWD/.carry/site"
 for name in ptb-sota ptb-modern; do
-    for precision in float32 mixed; do
-        run=$out/$name-$precision
-        "$python" -m rhn train "$name" --precision "$precision" --device cuda --data "$data" --out "$run" --max-minutes "$minutes" --json
-        tail -n 1 "$run/metrics.jsonl" "$run/speed.jsonl" || true
-    done
+    run=$out/$name
+    "$python" -m rhn train "$name" --device cuda --data "$data" --out "$run" --max-minutes "$minutes" --json
+    tail -n 1 "$run/metrics.jsonl" "$run/speed.jsonl" || true
 done

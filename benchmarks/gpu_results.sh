@@ -6,7 +6,7 @@
 #   d  ptb-modern: 12 draws of its dropout rates for 40 epochs each, then the best of them on validation to its end
 #   e  enwik8-10x1000 for an hour, bits a character against time
 #
-#   bash benchmarks/gpu_results.sh MINUTES OUT [--ptb FOLDER] [--enwik8 PATH] [--precision float32|mixed] [--part-mb N]
+#   bash benchmarks/gpu_results.sh MINUTES OUT [--ptb FOLDER] [--enwik8 PATH] [--part-mb N]
 #
 # The same command goes on where the last one stopped. OUT/runs holds the trainings, OUT/results what is worth keeping: tables, figures,
 # environment.txt. With --part-mb everything is also in OUT/parts, in pieces of N megabytes and a list of their checksums, for machines
@@ -14,7 +14,7 @@
 set -euo pipefail
 usage() { sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
 [ $# -ge 2 ] || usage
-minutes=$1 out=$2 ptb="" enwik8="" precision=mixed part_mb=""
+minutes=$1 out=$2 ptb="" enwik8="" part_mb=""
 shift 2
 [[ $minutes =~ ^[0-9]+$ ]] || usage
 while [ $# -gt 0 ]; do
@@ -22,7 +22,6 @@ while [ $# -gt 0 ]; do
     case $1 in
         --ptb) ptb=$2 ;;
         --enwik8) enwik8=$2 ;;
-        --precision) precision=$2 ;;
         --part-mb) part_mb=$2 ;;
         *) usage ;;
     esac
@@ -74,7 +73,7 @@ training() { # NAME PRESET [OPTIONS]: whether it is finished; stops the script w
     [ -e "$runs/$name/finished" ] && return 0
     [ "$(left)" -gt 0 ] || stop
     say "$name"
-    told=$("$python" -m rhn train "$preset" "${text[@]}" "$@" --precision "$precision" --device "$device" --out "$runs/$name" \
+    told=$("$python" -m rhn train "$preset" "${text[@]}" "$@" --device "$device" --out "$runs/$name" \
         --max-minutes "$(awk "BEGIN { print $(left) / 60 }")" --json)
     echo "$told"
     [[ $told == *'"finished": true'* ]] && touch "$runs/$name/finished"
@@ -171,7 +170,7 @@ if [ -n "$enwik8" ]; then
     [ -z "$smoke" ] || hour=0.05
     if [ ! -e "$runs/enwik8/hour" ]; then
         [ "$(left)" -gt 0 ] || stop
-        "$python" -m rhn train enwik8-10x1000 "${characters[@]}" --precision "$precision" --device "$device" --data "$enwik8" --out "$runs/enwik8" \
+        "$python" -m rhn train enwik8-10x1000 "${characters[@]}" --device "$device" --data "$enwik8" --out "$runs/enwik8" \
             --max-minutes "$(awk "BEGIN { left = $(left) / 60; print left < $hour ? left : $hour }")" --json
         for curve in metrics speed; do # of whole epochs
             [ ! -e "$runs/enwik8/$curve.jsonl" ] || cp "$runs/enwik8/$curve.jsonl" "$results/enwik8-$curve.jsonl"

@@ -64,10 +64,3 @@ def _(device, n=200, depth=5, T=35, B=20):
     masks = CellMasks(draw(1, B, n), draw(1, B, n))
     ours, loop = RHN(n, n, depth, device=device), RHN(n, n, depth, kernel="reference", device=device)
     return training(ours, x, dropout=masks), training(loop, x, dropout=masks)
-
-
-@benchmark("RHN kernel in mixed precision n=1000 depth=10 T=50 B=128", "itself in float32", 1.0, devices=("cuda",))
-def _(device, n=1000, depth=10, T=50, B=128):
-    x = torch.rand(T, B, n, device=device)
-    ours, float32 = (RHN(n, n, depth, device=device, precision=p) for p in ("mixed", "float32"))
-    return training(ours, x), training(float32, x)

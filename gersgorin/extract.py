@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gersgorin._validate import check_weights, copied, real_tensor
 from gersgorin.cache import from_cache, has_cache
 from gersgorin.own_loop import OwnLoop, followed, watched_calls
-from gersgorin.parts import TORCH_CELLS, compute_in_full, is_scan, recurrent_cells, state_layers
+from gersgorin.parts import TORCH_CELLS, is_scan, recurrent_cells, state_layers
 from gersgorin.run import Run
 from gersgorin.scan_run import ScanCell, ScanRun
 from rhn.cells import Cell, layer_from_torch, name_of_cell, stack_from_torch
@@ -58,7 +58,6 @@ class Watched:
             )
         check_weights(part)
         self.module = copied(self._original).double().eval()
-        compute_in_full(self.module)
         place, self._layer = (0, None) if layer is None else places[layer - 1]
         part = part_of(self.module, submodule)
         self._cell = (recurrent_cells(part) or ([_with_step(part)] if hand_written else state_layers(part)))[place]

@@ -46,7 +46,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import check_weights, copied, real_tensor, with_gradients
 from gersgorin.extract import cell_title, recurrent_cells
-from gersgorin.parts import compute_in_full
+from gersgorin.parts import run_by_equations
 from gersgorin.run import Label
 from rhn.errors import USERS_FAULT, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
@@ -442,7 +442,8 @@ def _prepared(model: nn.Module, second_derivatives: bool) -> nn.Module:
     """A copy in float64 and evaluation mode."""
     _require_finite(model)
     prepared = copied(model)
-    compute_in_full(prepared, reference=second_derivatives)
+    if second_derivatives:
+        run_by_equations(prepared)
     return prepared.double().eval()
 
 

@@ -4,7 +4,6 @@ from torch import nn
 
 from gersgorin.cache import has_cache
 from rhn.cells import Cell
-from rhn.models import LanguageModel, PolyphonicModel
 
 TORCH_CELLS = (nn.RNNBase, nn.RNNCellBase)
 
@@ -30,14 +29,11 @@ def state_layers(module: nn.Module) -> list[nn.Module]:
     return [part for part in found if not any(inner in found for inner in part.modules() if inner is not part)]
 
 
-def compute_in_full(module: nn.Module, *, reference: bool = False) -> None:
-    """Take reduced precision from our own cells and models in a module, a copy.
+def run_by_equations(module: nn.Module) -> None:
+    """Run our own cells in a module, a copy, by their equations, not by kernels: derivatives can be batched and have derivatives.
 
-    reference: run our cells by their equations, not by kernels, so that derivatives can be batched and have derivatives themselves;
-    those of a subclass with another `forward` stay.
+    Cells of a subclass with another `forward` stay.
     """
     for part in module.modules():
-        if isinstance(part, Cell | LanguageModel | PolyphonicModel):
-            part.precision = "float32"
-        if reference and isinstance(part, Cell) and type(part).forward is Cell.forward:
+        if isinstance(part, Cell) and type(part).forward is Cell.forward:
             part.kernel = "reference"

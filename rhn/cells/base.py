@@ -68,8 +68,6 @@ class Cell(nn.Module):
         kernel: "manual" (hand-derived, fast), "reference" (the equation as a loop; has second derivatives and forward mode), "newton"
             (all steps at once, to a tolerance), or "auto" ("newton" where it is expected to be faster). The last two are for `forward`,
             without dropout of states; `states` is always a loop. See `rhn.kernels.newton_kernel`.
-        precision: of matrix products; "mixed", for float32 weights, see `rhn.kernels.mixed_precision` (RHN, tanh cells).
-            Like the device, it can change at any time and is not part of `config`.
         generator: CPU generator that the initial weights are drawn from (None: torch's default generator).
 
     Raises:
@@ -82,7 +80,6 @@ class Cell(nn.Module):
     gate_name = "transform gate"  # the term in its literature for the t of its `gates`
     masks: tuple[str, ...] = ()  # dropout masks that `states` takes besides that of the input: "state", "candidate"
     separate_masks = False  # True if each gate block may have separate input and state masks
-    precisions: tuple[str, ...] = ("float32",)  # of its hand-derived kernel
     starts_at_identity = (
         False  # True if the candidate's recurrent matrices start near the identity under any scheme of small noise
     )
@@ -102,7 +99,6 @@ class Cell(nn.Module):
         init: str | Initialization = OWN,
         batch_first: bool = False,
         kernel: str = "manual",
-        precision: str = "float32",
     ):
         super().__init__()
         self._weight_shapes: dict[str, torch.Size] = {}
@@ -122,27 +118,11 @@ class Cell(nn.Module):
         self.init = Initialization.parse(init)
         self.batch_first = bool(batch_first)
         self.kernel = kernel
-        self.precision = precision
 
     @property
     def state_size(self) -> int:
         """Length of the state vector; by default n."""
         return self.hidden_size
-
-    @property
-    def precision(self) -> str:
-        """Precision of matrix products; raises InvalidInputError when set to one that the cell or its kernel lacks."""
-        return self._precision
-
-    @precision.setter
-    def precision(self, precision: str) -> None:
-        offered = self.precisions if self.kernel == "manual" else ("float32",)
-        if precision not in offered:
-            raise InvalidInputError(
-                f"{type(self).__name__} with kernel={self.kernel!r} has no precision {precision!r}: "
-                f"expected {' or '.join(map(repr, offered))}"
-            )
-        self._precision = precision
 
     def outputs_of(self, s: Tensor) -> Tensor:
         """The outputs (..., n) in states (..., state_size)."""
@@ -269,10 +249,6 @@ class Cell(nn.Module):
             raise InvalidInputError(
                 f"{' or '.join(given)} was made in torch.inference_mode() and has no gradients: give x.clone()"
             )
-        if self.precision != "float32" and x.dtype != torch.float32:
-            raise InvalidInputError(
-                f"precision {self.precision!r} runs in torch.float32, x and the weights are {x.dtype}: convert them"
-            )
         if s0 is not None and (s0.shape != (*rows, self.state_size) or s0.dtype != x.dtype):
             raise InvalidInputError(
                 f"s0 is {s0.dtype} of shape {tuple(s0.shape)}: expected {x.dtype} of shape {(*rows, self.state_size)}"
@@ -361,7 +337,7 @@ class Cell(nn.Module):
 
     def extra_repr(self) -> str:
         words = [f"{self.input_size}, {self.hidden_size}, depth={self.depth}, init={str(self.init)!r}"]
-        usual = {"batch_first": False, "kernel": "manual", "precision": "float32"}
+        usual = {"batch_first": False, "kernel": "manual"}
         unusual = [name for name, value in usual.items() if getattr(self, name) != value]
         return ", ".join(words + [f"{name}={getattr(self, name)!r}" for name in (*self.options, *unusual)])
 

@@ -35,7 +35,6 @@ from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.errors import InvalidInputError
 from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
 from rhn.kernels.highway import highway_layer
-from rhn.kernels.mixed_precision import PRECISIONS
 from rhn.utils.validation import LARGEST_FLOAT
 
 
@@ -54,7 +53,6 @@ class RHN(Cell):
     options = ("coupled", "transform_bias", "activation", "gate_constant")
     masks = ("state", "candidate")
     separate_masks = True
-    precisions = PRECISIONS
 
     def __init__(
         self,
@@ -137,10 +135,8 @@ class RHN(Cell):
         if separate is not None:  # all W_j (x * m_j) in one product
             x, W = torch.cat([x * mask for mask in separate], -1), torch.block_diag(*W.chunk(self.blocks))
         arguments = x, s0, W, self.weight_hh, self.biases(), state, candidate
-        if self.kernel == "reference":
-            return kernels.highway_reference(*arguments, coupled=self.coupled, activation=self.activation)
-        options = {"coupled": self.coupled, "activation": self.activation, "precision": self.precision}
-        return kernels.highway(*arguments, **options)
+        run = kernels.highway_reference if self.kernel == "reference" else kernels.highway
+        return run(*arguments, coupled=self.coupled, activation=self.activation)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """dy'/dy (..., n, n), see above."""

@@ -15,7 +15,7 @@ from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.utils.options import Option, option_of
 from rhn.utils.validation import expected, fits, positive
 
-COMMON = {"init", "batch_first", "kernel", "precision", "generator", "device", "dtype"}  # keywords of every cell
+COMMON = {"init", "batch_first", "kernel", "generator", "device", "dtype"}  # keywords of every cell
 LARGEST_BUDGET = 10**12
 
 

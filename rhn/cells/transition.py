@@ -28,7 +28,6 @@ from rhn.cells.base import Cell, CellMasks, apply_input_mask, spectral_norm
 from rhn.cells.layers import Layer, Part
 from rhn.errors import InvalidInputError
 from rhn.kernels.activations import ACTIVATIONS
-from rhn.kernels.mixed_precision import PRECISIONS
 from rhn.kernels.transition import NONLINEARITIES
 
 
@@ -37,7 +36,6 @@ class DTRNN(Cell):
 
     options = ("nonlinearity",)
     masks = ("state",)
-    precisions = PRECISIONS
 
     def __init__(
         self,
@@ -118,9 +116,8 @@ class DTRNN(Cell):
         x, masks = apply_input_mask(x, dropout)
         weights = (self.weight_ih, self.weight_hh, self.bias, *((self.weight_skip,) if self._shortcuts else ()))
         options = {"state_mask": masks.state, "nonlinearity": self.nonlinearity}
-        if self.kernel == "reference":
-            return kernels.deep_transition_reference(x, s0, *weights, **options)
-        return kernels.deep_transition(x, s0, *weights, **options, precision=self.precision)
+        run = kernels.deep_transition_reference if self.kernel == "reference" else kernels.deep_transition
+        return run(x, s0, *weights, **options)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """dy'/dy (..., n, n), see above."""

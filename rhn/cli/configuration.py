@@ -9,6 +9,7 @@ from typing import get_type_hints
 
 from rhn.errors import DataError, InvalidInputError
 from rhn.presets import ChoraleConfig, LanguageConfig, preset
+from rhn.training.config import without_precision
 from rhn.utils.io import read_json
 from rhn.utils.validation import expected, fits
 
@@ -70,7 +71,7 @@ def read_config(file: Path) -> tuple[str | None, dict]:
     if not isinstance(content, dict) or not isinstance(content.get("preset", ""), str):
         raise InvalidInputError(f'{file} is no configuration, expected an object such as {{"preset": "ptb-sota"}}')
     name = content.pop("preset", None)
-    return name, {key: value for key, value in content.items() if key not in RUN_ENTRIES}
+    return name, {key: value for key, value in without_precision(content, file).items() if key not in RUN_ENTRIES}
 
 
 def _check(given: dict, kind: type, file: Path | None) -> None:

@@ -6,8 +6,6 @@ In nats a frame. Written as one Function, because next to small networks 88 keys
 softplus(z) = max(z, 0) - log sigmoid(|z|) the 88 logarithms of a frame become one, of a product. Each factor is at least 1/2, so in
 float32 a product of 126 cannot underflow; frames of more keys take a logarithm for each 126. The derivative sigmoid(z) - x needs no
 intermediate result. It works on stacked models (vmap), and its derivative, of ordinary operations, has derivatives too.
-
-In mixed precision the output layer and the loss are one kernel, whose products take float16 operands (`rhn.kernels.mixed_precision`).
 """
 
 import math
@@ -16,11 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels import dispatch, mixed_precision, validation
+from rhn.kernels import validation
 from rhn.kernels.autograd import batched_function, stack_size
 from rhn.kernels.compiled.call import call, in_c, lanes, padded, rows, supports
-from rhn.kernels.dispatch import Implementation, Operation, choose
-from rhn.kernels.matmul import input_gradient, input_product, weight_gradient
+from rhn.kernels.dispatch import Operation, choose
 
 
 def frame_nll(logits: Tensor, frames: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -33,16 +30,15 @@ def frame_nll(logits: Tensor, frames: Tensor, mask: Tensor | None = None) -> Ten
     return nll if mask is None else nll * mask
 
 
-def output_nll(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor, *, precision: str = "float32") -> Tensor:
+def output_nll(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
     """The sum over all frames of an output layer's losses, in nats, float64: y (T, B, n), W (keys, n), b (keys,), frames (T, B, keys),
-    mask (T, B) in y's dtype. Where compiled kernels are used, and with precision "mixed", it has first derivatives alone.
+    mask (T, B) in y's dtype. Where compiled kernels are used, it has first derivatives alone.
     """
     tensors = validation.OUTPUT.validate(y, W, b, frames, mask)
-    validation.validate_precision(precision, y)
-    options = {"precision": precision, "keep": torch.is_grad_enabled()}
-    if validation.is_traced(*tensors) or choose(OUTPUT, *tensors, **options) is None:
+    keep = torch.is_grad_enabled()
+    if validation.is_traced(*tensors) or choose(OUTPUT, *tensors, keep=keep) is None:
         return output_nll_reference(*tensors)
-    return batched_function(OUTPUT, *tensors, **options)
+    return batched_function(OUTPUT, *tensors, keep=keep)
 
 
 def output_nll_reference(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
@@ -51,23 +47,7 @@ def output_nll_reference(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: 
     return frame_nll(F.linear(y, W, b), frames, mask).sum(dtype=torch.float64)
 
 
-def mixed_forward(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor, *, precision: str, keep: bool):
-    """(totals (K,) float64, logits (K, T, B, keys))."""
-    for what, operand in (("the states", y), ("the weights", W)):
-        mixed_precision.require_representable(what, operand, 1)
-    z = input_product(y, W, b, stack_size(y, W, b, frames, mask), "mixed")
-    return (_nll(z, frames) * mask).flatten(1).sum(1, dtype=torch.float64), z
-
-
-def mixed_backward(grad, needs, inputs, residuals, *, precision: str, keep: bool):
-    """Gradients of (y, W, b), each with a leading axis of K."""
-    (y, W, _, frames, mask), (z,) = inputs, residuals
-    dz = torch.sigmoid(z).sub_(frames).mul_(mask.unsqueeze(-1) * grad.to(z.dtype).view(-1, 1, 1, 1)).flatten(1, 2)
-    dy = input_gradient(dz, W, y, "mixed") if needs[0] else None
-    return dy, weight_gradient(dz, y.flatten(1, 2), "mixed"), dz.sum(1)
-
-
-def forward_in_c(y, W, b, frames, mask, *, precision: str, keep: bool):
+def forward_in_c(y, W, b, frames, mask, *, keep: bool):
     """(totals (K,) float64, and with `keep` their gradients by y (K, T, n, rows), W and b).
 
     A loss is one number, so its gradients are known but for a factor: they are computed with it, and no logits are kept.
@@ -82,7 +62,7 @@ def forward_in_c(y, W, b, frames, mask, *, precision: str, keep: bool):
     return (totals, *out) if keep else (totals,)
 
 
-def backward_in_c(grad: Tensor, needs, inputs, residuals, *, precision: str, keep: bool):
+def backward_in_c(grad: Tensor, needs, inputs, residuals, *, keep: bool):
     """Gradients of (y, W, b), each with a leading axis of K."""
     factor = grad.to(inputs[0].dtype)
     dy, dW, db = (
@@ -91,14 +71,13 @@ def backward_in_c(grad: Tensor, needs, inputs, residuals, *, precision: str, kee
     return None if dy is None else rows(dy, inputs[0].shape[2]), dW, db
 
 
-def supports_c(y: Tensor, *tensors: Tensor, precision: str, keep: bool) -> str | None:
+def supports_c(y: Tensor, *tensors: Tensor, keep: bool) -> str | None:
     """Why the C version does not compute a call; None if it does."""
-    return supports(y, y.shape[-1], unusual=None if precision == "float32" else f"precision {precision}")
+    return supports(y, y.shape[-1])
 
 
-MIXED = Implementation(dispatch.MIXED, mixed_forward, mixed_backward, mixed_precision.supports)
 C = in_c(forward_in_c, backward_in_c, supports_c)
-OUTPUT = Operation("output and loss", MIXED, C)
+OUTPUT = Operation("output and loss", C)
 
 
 def _nll(logits: Tensor, frames: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-C, MIXED, FUSED, RECOMPUTE, NEWTON = "C", "mixed", "fused", "recompute", "Newton"
+C, FUSED, RECOMPUTE, NEWTON = "C", "fused", "recompute", "Newton"
 
 
 def _always(*tensors, **options) -> None:

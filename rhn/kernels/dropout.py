@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.kernels.matmul import Products, weight_gradient
-from rhn.kernels.mixed_precision import GRADIENT_SCALE
 
 Mask = Tensor | None
 """Entries 0 or 1 / (1 - rate); None drops nothing."""
@@ -29,37 +28,37 @@ def masked_linear(s: Tensor, R: Tensor, b: Tensor | None, mask: Mask) -> Tensor:
     return z if b is None else z + b
 
 
-def state_products(R: Tensor, K: int, B: int, mask: Mask, precision: str = "float32"):
+def state_products(R: Tensor, K: int, B: int, mask: Mask):
     """`into(out, layer, s, addend)` writes z (K, B, g) for the layers' matrices R (K or 1, L, g, n)."""
     M = R.transpose(2, 3)
     if mask is None or mask.shape[1] == 1:
-        return Products(M, K, B, None if mask is None else mask.squeeze(1), precision)
-    return _Apart(M, K, B, mask, precision)
+        return Products(M, K, B, None if mask is None else mask.squeeze(1))
+    return _Apart(M, K, B, mask)
 
 
-def state_gradients(R: Tensor, K: int, B: int, mask: Mask, precision: str = "float32"):
+def state_gradients(R: Tensor, K: int, B: int, mask: Mask):
     """`into(out, layer, dz, carried)` writes ds (K, B, n) for the layers' matrices R (K or 1, L, g, n)."""
     if mask is None:
-        return Products(R, K, B, precision=precision, scale=GRADIENT_SCALE)
-    return _MaskedGradients(R, K, B, mask, precision)
+        return Products(R, K, B)
+    return _MaskedGradients(R, K, B, mask)
 
 
-def state_weight_gradient(dz: Tensor, S: Tensor, mask: Mask, precision: str = "float32") -> Tensor:
+def state_weight_gradient(dz: Tensor, S: Tensor, mask: Mask) -> Tensor:
     """dR (K, L, g, n) of all rows at once: dz (K, L, T B, g), states S (K, L or 1, T, B, n)."""
     if mask is None:
-        return weight_gradient(dz, S.flatten(2, 3), precision)
+        return weight_gradient(dz, S.flatten(2, 3))
     masks = mask[:, :, None, None].unbind(1)
     blocks = zip(dz.chunk(len(masks), -1), masks, strict=True)
-    return torch.cat([weight_gradient(block, (S * m).flatten(2, 3), precision) for block, m in blocks], -2)
+    return torch.cat([weight_gradient(block, (S * m).flatten(2, 3)) for block, m in blocks], -2)
 
 
 class _Apart:
     """One product for each mask: mask j belongs to block j of the columns of M (K or 1, L, n, g)."""
 
-    def __init__(self, M: Tensor, K: int, B: int, mask: Tensor, precision: str):
+    def __init__(self, M: Tensor, K: int, B: int, mask: Tensor):
         masks = mask.unbind(1)
         blocks = M.chunk(len(masks), -1)
-        self.blocks = [Products(M_j, K, B, m, precision) for M_j, m in zip(blocks, masks, strict=True)]
+        self.blocks = [Products(M_j, K, B, m) for M_j, m in zip(blocks, masks, strict=True)]
 
     def into(self, out: Tensor, layer: int, s: Tensor, addend: Tensor) -> Tensor:
         parts = (t.chunk(len(self.blocks), -1) for t in (out, addend))
@@ -69,10 +68,10 @@ class _Apart:
 
 
 class _MaskedGradients:
-    def __init__(self, R: Tensor, K: int, B: int, mask: Tensor, precision: str):
+    def __init__(self, R: Tensor, K: int, B: int, mask: Tensor):
         self.masks = mask.unbind(1)
         blocks = R.chunk(len(self.masks), -2)
-        self.blocks = [Products(R_j, K, B, precision=precision, scale=GRADIENT_SCALE) for R_j in blocks]
+        self.blocks = [Products(R_j, K, B) for R_j in blocks]
         self.product = R.new_empty(K, B, R.shape[-1])
 
     def into(self, out: Tensor, layer: int, dz: Tensor, carried: Tensor) -> Tensor:

@@ -3,8 +3,7 @@
     |g + decay p|  over all parameters p of a model
     p  <-  (1 - shrink) (p - rate scale (g + decay p))
 
-Legend: weights and gradients are tensors (K, ...) by name; rate, scale (K,) in their dtype; taken (K,) bool, False: the model's weights
-stay as they are.
+Legend: weights and gradients are tensors (K, ...) by name; rate, scale (K,) in their dtype.
 
 In torch every operation reads and writes all weights, ten times in a step. The C version, for float32 on a CPU, is 1.2 times as fast as
 `clip_grad_norm_` and `SGD` of torch with foreach for 23 million weights. The bits of a model do not depend on the size of the stack.
@@ -41,16 +40,15 @@ def sgd_step(
     gradients: Weights,
     rate: Tensor,
     scale: Tensor,
-    taken: Tensor,
     *,
     decay: float = 0.0,
     shrink: float = 0.0,
 ) -> None:
     """Change the weights in place; same arguments as `sgd_step_reference`."""
-    validate_update(weights, gradients, rate=rate, scale=scale, taken=taken)
+    validate_update(weights, gradients, rate=rate, scale=scale)
     chosen = choose(STEP, weights, gradients)
     step = chosen.forward if chosen else sgd_step_reference
-    step(weights, gradients, rate, scale, taken, decay=decay, shrink=shrink)
+    step(weights, gradients, rate, scale, decay=decay, shrink=shrink)
 
 
 def sgd_step_reference(
@@ -58,7 +56,6 @@ def sgd_step_reference(
     gradients: Weights,
     rate: Tensor,
     scale: Tensor,
-    taken: Tensor,
     *,
     decay: float = 0.0,
     shrink: float = 0.0,
@@ -66,10 +63,9 @@ def sgd_step_reference(
     """Change the weights in place."""
     for name, w in weights.items():
         one_each = (-1, *[1] * (w.dim() - 1))
-        step = _decayed(w, gradients[name], decay) * scale.view(one_each) * rate.view(one_each)
-        w.sub_(torch.where(taken.view(one_each), step, 0))
+        w.sub_(_decayed(w, gradients[name], decay) * scale.view(one_each) * rate.view(one_each))
         if shrink:
-            w.mul_(torch.where(taken, 1 - shrink, 1).to(w.dtype).view(one_each))
+            w.mul_(1 - shrink)
 
 
 def sums(stacked: Tensor) -> Tensor:
@@ -101,8 +97,8 @@ def _squares(w: Tensor, g: Tensor, decay: float) -> Tensor:
     return totals
 
 
-def _step_in_c(weights, gradients, rate, scale, taken, *, decay: float, shrink: float) -> None:
-    factors = torch.stack([torch.where(taken, rate * scale, 0), torch.where(taken, 1 - shrink, 1).to(rate)], 1).float()
+def _step_in_c(weights, gradients, rate, scale, *, decay: float, shrink: float) -> None:
+    factors = torch.stack([rate * scale, torch.full_like(rate, 1 - shrink)], 1).float()
     for name, w in weights.items():
         tensors = {"weights": _flat(w), "gradients": _flat(gradients[name].contiguous()), "factors": factors}
         call("rhn_descend", len(w), numbers=w[0].numel(), decay=decay, **tensors)

@@ -32,7 +32,6 @@ from rhn.kernels.compiled.call import in_c
 from rhn.kernels.dispatch import Implementation, Operation
 from rhn.kernels.dropout import Mask, masked, masked_linear, state_gradients, state_products, state_weight_gradient
 from rhn.kernels.matmul import input_gradient, input_product, stages, weight_gradient, workspace
-from rhn.kernels.mixed_precision import GRADIENT_SCALE, require_gradients, require_operands, rescaled
 
 BLOCK = 1 << 17  # states for which local derivatives are computed at once: their temporaries stay in the cache
 
@@ -85,32 +84,25 @@ def highway(
     *,
     coupled: bool = True,
     activation: str = "tanh",
-    precision: str = "float32",
 ) -> Tensor:
-    """States y[1..T] (T, B, n); same arguments and values as `highway_reference`. Masks have no gradient.
-
-    With precision "mixed" (float32 tensors) the operands of every matrix product are float16, see `rhn.kernels.mixed_precision`.
-    """
+    """States y[1..T] (T, B, n); same arguments and values as `highway_reference`. Masks have no gradient."""
     tensors = validation.HIGHWAY.validate(x, s0, W, R, b, state_mask, candidate_mask, G=2 if coupled else 3)
     validation.validate_choice("activation", activation, ACTIVATIONS)
-    validation.validate_precision(precision, x)
     if validation.is_traced(*tensors):
         return highway_reference(*tensors, coupled=coupled, activation=activation)
-    options = {"coupled": coupled, "activation": activation, "precision": precision}
+    options = {"coupled": coupled, "activation": activation}
     return batched_function(HIGHWAY, *tensors, **options, keep=torch.is_grad_enabled())
 
 
-def highway_forward(
-    x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activation: str, precision: str, keep: bool = True
-):
+def highway_forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activation: str, keep: bool = True):
     """(states (K, T, B, n), S (K, L, T + 1, B, n), gates A (K, L, T, B, G n))."""
     K = stack_size(x, s0, W, R, b, state_mask, candidate_mask)
     (T, B), (L, gn, n) = x.shape[1:3], R.shape[1:]
     S, A = workspace(R, K, L, T + 1, B, n), workspace(R, K, L, T, B, gn)
     S[:, 0, 0] = s0
-    addends = [input_product(x, W, b[:, 0], K, precision).unbind(1)]
+    addends = [input_product(x, W, b[:, 0], K).unbind(1)]
     addends += [[bias.unsqueeze(1)] * T for bias in b.expand(K, -1, -1).unbind(1)[1:]]
-    recur = state_products(R, K, B, state_mask, precision)
+    recur = state_products(R, K, B, state_mask)
     Ss, As = stages(S), stages(A)
     Hs, Ts = stages(A[..., :n]), stages(A[..., n:])
     Cs, activate = stages(A[..., 2 * n :]), ACTIVATIONS[activation].in_place
@@ -126,19 +118,16 @@ def highway_forward(
             else:
                 torch.mul(h, gate[..., :n], out=out)
                 out.addcmul_(s, Cs[layer][t])
-    if precision == "mixed":
-        require_operands(x, W, R, S)
     return S[:, 0, 1:].clone(), S, A
 
 
-@rescaled
-def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, activation: str, precision: str, keep=True):
+def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, activation: str, keep=True):
     """Gradients of (x, s0, W, R, b), each with a leading axis of K."""
     (x, _, W, R, _, state_mask, candidate_mask), (S, A) = inputs, residuals
     (K, L, T, B, gn), n = A.shape, R.shape[-1]
     block = min(T, max(1, BLOCK // max(1, K * L * B * n)))
     D, C = torch.empty_like(A), workspace(A, K, L, block, B, n)
-    back = state_gradients(R, K, B, state_mask, precision)
+    back = state_gradients(R, K, B, state_mask)
     Ds, Dg, Cs, grads = stages(D), stages(D.unflatten(-1, (gn // n, n))), stages(C), grad.unbind(1)
     ds, start = grad.new_zeros(K, B, n), T
     for t in range(T - 1, -1, -1):
@@ -153,13 +142,11 @@ def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, activatio
             carried = Cs[layer][t - start].mul_(ds)
             ds = back.into(carried, layer, Ds[layer][t], carried)
     dz = D.flatten(2, 3)
-    if precision == "mixed":
-        require_gradients(D.unflatten(-1, (gn // n, n)).movedim(4, 2), GRADIENT_SCALE)
     return (
-        input_gradient(dz[:, 0], W, x, precision) if needs[0] else None,
+        input_gradient(dz[:, 0], W, x) if needs[0] else None,
         ds,
-        weight_gradient(dz[:, 0], x.flatten(1, 2), precision),
-        state_weight_gradient(dz, S[:, :, :T], state_mask, precision),
+        weight_gradient(dz[:, 0], x.flatten(1, 2)),
+        state_weight_gradient(dz, S[:, :, :T], state_mask),
         dz.sum(2),
     )
 

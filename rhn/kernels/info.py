@@ -8,7 +8,7 @@ import torch
 from rhn.kernels import onednn
 from rhn.kernels.bernoulli import OUTPUT
 from rhn.kernels.compiled.call import LARGE, SMALL
-from rhn.kernels.dispatch import MIXED, NEWTON, RECOMPUTE, C, Choice
+from rhn.kernels.dispatch import NEWTON, RECOMPUTE, C, Choice
 from rhn.kernels.fused_sgd import NORM, STEP
 from rhn.kernels.gated import GRU, LSTM
 from rhn.kernels.highway import HIGHWAY
@@ -33,7 +33,6 @@ RECURRENCES = (
 OPERATIONS = (*RECURRENCES, SOFTMAX, OUTPUT, NORM, STEP)
 LIMITS = {
     C: f"; float32, recurrences of up to {SMALL} units, {LARGE} in full batches of 32 rows",
-    MIXED: "; precision mixed, weights and states above 2e-5",
     NEWTON: ": all states of a cell at once, with kernel='newton' or 'auto'",
     RECOMPUTE: " of a cell's step function; all other cells",
 }

@@ -2,14 +2,14 @@
 
 Which routine computes a product is decided by its shape, dtype and device, never by K, and no slice depends on another: a model's
 numbers are the same bits alone or in a stack. Large float32 products on a CPU go to oneDNN with prepacked weights, slice by slice
-(`rhn.kernels.onednn`); everything else is one batched product. With precision "mixed" all go to `rhn.kernels.mixed_precision`.
+(`rhn.kernels.onednn`); everything else is one batched product.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rhn.kernels import mixed_precision, onednn
+from rhn.kernels import onednn
 
 ALIGNMENT = 16  # numbers: MKL's small products give other bits where a result does not start on a boundary of 64 bytes
 
@@ -28,28 +28,22 @@ def stages(buffer: Tensor) -> list[tuple[Tensor, ...]]:
     return [layer.unbind(1) for layer in buffer.unbind(1)]
 
 
-def input_product(x: Tensor, W: Tensor, b: Tensor, K: int, precision: str = "float32") -> Tensor:
+def input_product(x: Tensor, W: Tensor, b: Tensor, K: int) -> Tensor:
     """x W' + b for all time steps in one product: x (K or 1, T, B, m), W (K or 1, g, m), b (K or 1, g) -> (K, T, B, g)."""
-    return _linear(x.flatten(1, 2), W, b.unsqueeze(1), K, precision).unflatten(1, x.shape[1:3])
+    return _linear(x.flatten(1, 2), W, b.unsqueeze(1), K).unflatten(1, x.shape[1:3])
 
 
-def input_gradient(dz: Tensor, W: Tensor, like: Tensor, precision: str = "float32") -> Tensor:
+def input_gradient(dz: Tensor, W: Tensor, like: Tensor) -> Tensor:
     """dz W for all time steps: dz (K, T B, g), W (K or 1, g, m) -> (K, T, B, m), T and B as in `like` (., T, B, m)."""
-    product = _linear(dz, W.transpose(1, 2), None, len(dz), precision, mixed_precision.GRADIENT_SCALE)
-    return product.unflatten(1, like.shape[1:3])
+    return _linear(dz, W.transpose(1, 2), None, len(dz)).unflatten(1, like.shape[1:3])
 
 
-def weight_gradient(dz: Tensor, inputs: Tensor, precision: str = "float32") -> Tensor:
+def weight_gradient(dz: Tensor, inputs: Tensor) -> Tensor:
     """dz' inputs, summed over all rows N: (..., N, g), (..., N, k) -> (..., g, k); leading axes broadcast."""
     (N, g), k = dz.shape[-2:], inputs.shape[-1]
     batch = np.broadcast_shapes(dz.shape[:-2], inputs.shape[:-2])  # torch's own imports its compiler, half a second
-    if precision == "mixed":
-        dz, inputs = mixed_precision.half(dz, mixed_precision.GRADIENT_SCALE), mixed_precision.half(inputs)
     dz, inputs = (t.expand(*batch, *t.shape[-2:]).flatten(0, -3) for t in (dz, inputs))
-    if precision == "mixed":
-        out = dz.new_empty(len(dz), g, k, dtype=torch.float32)
-        mixed_precision.multiply(out, dz.transpose(1, 2), inputs, scale=mixed_precision.GRADIENT_SCALE)
-    elif not onednn.pays(dz, rows=N, inner=g, outer=k):
+    if not onednn.pays(dz, rows=N, inner=g, outer=k):
         slots = dz.new_empty(len(dz), g * k + -g * k % ALIGNMENT)[:, : g * k]
         out = torch.bmm(dz.transpose(1, 2), inputs, out=slots.unflatten(1, (g, k)))
     else:
@@ -62,28 +56,23 @@ def weight_gradient(dz: Tensor, inputs: Tensor, precision: str = "float32") -> T
 class Products:
     """(s * mask) M_l + addend for the layers' matrices M (K or 1, L, k, g) and rows s (K, B, k), for many time steps.
 
-    mask (K or 1, B, k) or None; `scale`: what mixed precision multiplies rows s by while they are float16 (gradients; no mask then).
+    mask (K or 1, B, k) or None.
     """
 
-    def __init__(
-        self, M: Tensor, K: int, B: int, mask: Tensor | None = None, precision: str = "float32", scale: float = 1.0
-    ):
+    def __init__(self, M: Tensor, K: int, B: int, mask: Tensor | None = None):
         k, g = M.shape[-2:]
-        self.mixed, self.scale, self.packed = precision == "mixed", scale, None
-        self.factor = scale if self.mixed and mask is None else mask
-        if self.factor is not None:
-            self.rows = M.new_empty(K, B, k, dtype=torch.float16 if self.mixed else M.dtype)
-        self.layers = (mixed_precision.half(M) if self.mixed else M).expand(K, *M.shape[1:]).unbind(1)
-        if not self.mixed and onednn.pays(M, rows=B, inner=k, outer=g):
+        self.mask, self.packed = mask, None
+        if mask is not None:
+            self.rows = M.new_empty(K, B, k)
+        self.layers = M.expand(K, *M.shape[1:]).unbind(1)
+        if onednn.pays(M, rows=B, inner=k, outer=g):
             models = [[onednn.pack(m.t(), B) for m in layers] for layers in M]
             self.packed = [[models[i % len(models)][layer] for i in range(K)] for layer in range(M.shape[1])]
 
     def into(self, out: Tensor, layer: int, s: Tensor, addend: Tensor | None = None) -> Tensor:
         """Write (s * mask) M_l + addend to out (K, B, g); the addend (K, B or 1, g) may be out itself."""
-        if self.factor is not None:
-            s = torch.mul(s, self.factor, out=self.rows)
-        if self.mixed:
-            return mixed_precision.multiply(out, s, self.layers[layer], addend, self.scale)
+        if self.mask is not None:
+            s = torch.mul(s, self.mask, out=self.rows)
         if self.packed is None:
             M = self.layers[layer]
             return torch.bmm(s, M, out=out) if addend is None else torch.baddbmm(addend, s, M, out=out)
@@ -93,14 +82,9 @@ class Products:
         return out
 
 
-def _linear(rows: Tensor, M: Tensor, addend: Tensor | None, K: int, precision: str, scale: float = 1.0) -> Tensor:
-    """rows M' + addend: rows (K or 1, N, k), M (K or 1, g, k), addend (K or 1, 1, g) -> (K, N, g); scale as in `Products`."""
+def _linear(rows: Tensor, M: Tensor, addend: Tensor | None, K: int) -> Tensor:
+    """rows M' + addend: rows (K or 1, N, k), M (K or 1, g, k), addend (K or 1, 1, g) -> (K, N, g)."""
     N, (g, k) = rows.shape[1], M.shape[1:]
-    if precision == "mixed":
-        rows, columns = (
-            t.expand(K, -1, -1) for t in (mixed_precision.half(rows, scale), mixed_precision.half(M.transpose(1, 2)))
-        )
-        return mixed_precision.multiply(M.new_empty(K, N, g), rows, columns, addend, scale)
     if onednn.pays(M, rows=N, inner=k, outer=g):
         weights = [onednn.pack(m, N) for m in M]
         every = [(t.expand(K, *t.shape[1:]) if t is not None else [None] * K) for t in (rows, addend)]

@@ -1,4 +1,4 @@
-"""Softmax cross-entropy of a linear layer: the reference, the fused version for K models, and that in mixed precision.
+"""Softmax cross-entropy of a linear layer: the reference, and the fused version for K models.
 
     nll = log sum_v exp z_v - z_target,      z = U (y mask) + b
 
@@ -8,11 +8,6 @@ With a large vocabulary the rest of a model is small: the fused version overwrit
 the backward pass needs:  d nll / dz = p - [v = target].
 
 All steps share the mask, so in C the units that it drops in a row of the batch are left out of all products of that row.
-
-In mixed precision operands are float16, and nothing of the size of all logits is float32. The rows go through the output layer a few at
-a time: their logits (rows, V) stay in a GPU's second-level cache. The gradient by the logits without the factor of the loss's own
-gradient, p - [v = target], is kept in float16 and multiplied by `GRADIENT_SCALE`: numbers down to 6e-11 survive, and a sure
-prediction's p - 1 has all of its 11 bits.
 """
 
 import torch
@@ -20,15 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.errors import InvalidInputError
-from rhn.kernels import dispatch, mixed_precision, validation
+from rhn.kernels import dispatch, validation
 from rhn.kernels.autograd import batched_function, stack_size
 from rhn.kernels.compiled.call import LANES, call, in_c, padded, supports
 from rhn.kernels.dispatch import Implementation, Operation
 from rhn.kernels.matmul import input_gradient, input_product, weight_gradient
-from rhn.kernels.mixed_precision import GRADIENT_SCALE, half
 
 LARGEST_VOCABULARY = 1 << 24  # places of targets are float32 in C
-CHUNK = 1 << 22  # logits of a model at once: 16 MiB of float32
 
 
 def softmax_nll_reference(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -38,18 +31,15 @@ def softmax_nll_reference(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, mask
     return -F.linear(y, U, b).log_softmax(-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
 
 
-def softmax_nll(
-    y: Tensor, U: Tensor, b: Tensor, targets: Tensor, mask: Tensor | None = None, *, precision: str = "float32"
-) -> Tensor:
+def softmax_nll(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
     """-log P(target), (T, B); same arguments and values as `softmax_nll_reference`."""
     tensors = validation.SOFTMAX.validate(y, U, b, targets, mask)
-    validation.validate_precision(precision, y)
     if validation.is_traced(*tensors):
         return softmax_nll_reference(*tensors)
-    return batched_function(SOFTMAX, *tensors, precision=precision, keep=torch.is_grad_enabled())
+    return batched_function(SOFTMAX, *tensors, keep=torch.is_grad_enabled())
 
 
-def softmax_nll_forward(y, U, b, targets, mask, *, precision: str, keep: bool = True):
+def softmax_nll_forward(y, U, b, targets, mask, *, keep: bool = True):
     """(nll (K, T, B), probabilities (K, T, B, V))."""
     K = stack_size(y, U, b, targets, mask)
     z = input_product(_masked(y, mask), U, b, K)
@@ -60,7 +50,7 @@ def softmax_nll_forward(y, U, b, targets, mask, *, precision: str, keep: bool = 
     return total.log_().sub_(picked), z
 
 
-def softmax_nll_backward(grad, needs, inputs, residuals, *, precision: str, keep: bool = True):
+def softmax_nll_backward(grad, needs, inputs, residuals, *, keep: bool = True):
     """Gradients of (y, U, b), each with a leading axis of K."""
     (y, U, _, targets, mask), (p,) = inputs, residuals
     dz = p * grad.unsqueeze(-1)
@@ -71,58 +61,15 @@ def softmax_nll_backward(grad, needs, inputs, residuals, *, precision: str, keep
     return dy, weight_gradient(dz, y.flatten(1, 2)), dz.sum(1)
 
 
-def mixed_forward(y, U, b, targets, mask, *, precision: str, keep: bool = True):
-    """(nll (K, T, B), gradient in the logits (K, T B, V) in float16)."""
-    y = _masked(y, mask)
-    K, (T, B), V = stack_size(y, U, b, targets), y.shape[1:3], U.shape[1]
-    for what, operand in (("the states", y), ("the weights", U)):
-        mixed_precision.require_representable(what, operand, 1)
-    rows, columns = half(y.flatten(1, 2)).expand(K, -1, -1), half(U).transpose(1, 2).expand(K, -1, -1)
-    places, bias = targets.flatten(1, 2).unsqueeze(-1).expand(K, -1, -1), b.unsqueeze(1)
-    nll, dz = y.new_empty(K, T * B), y.new_empty(K, T * B, V, dtype=torch.float16)
-    step = max(1, CHUNK // V)
-    for start in range(0, T * B, step):
-        now = slice(start, start + step)
-        z = mixed_precision.multiply(y.new_empty(K, rows[:, now].shape[1], V), rows[:, now], columns, bias)
-        log_p, place = z.log_softmax(-1), places[:, now]
-        nll[:, now] = log_p.gather(-1, place).squeeze(-1).neg_()
-        p = log_p.exp_().scatter_add_(-1, place, log_p.new_full((1, 1, 1), -1.0).expand(place.shape))
-        torch.mul(p, GRADIENT_SCALE, out=dz[:, now])
-    return nll.unflatten(1, (T, B)), dz
-
-
-def mixed_backward(grad, needs, inputs, residuals, *, precision: str, keep: bool = True):
-    """Gradients of (y, U, b), each with a leading axis of K."""
-    (y, U, _, _, mask), (d,) = inputs, residuals
-    y, (K, N, V) = _masked(y, mask), d.shape
-    grad = grad.reshape(K, N, 1)
-    large = (
-        grad.abs().amax((1, 2), keepdim=True).clamp(min=1.0)
-    )  # float16 ends at 65504: what exceeds 1 waits for float32
-    dz = torch.mul(d, grad / large, out=torch.empty_like(d))
-    rows, columns = (half(t).expand(K, -1, -1) for t in (y.flatten(1, 2), U))
-    dy = (
-        mixed_precision.multiply(y.new_empty(K, N, y.shape[-1]), dz, columns, scale=GRADIENT_SCALE)
-        if needs[0]
-        else None
-    )
-    dU = mixed_precision.multiply(y.new_empty(K, V, y.shape[-1]), dz.transpose(1, 2), rows, scale=GRADIENT_SCALE)
-    db = dz.sum(1, dtype=torch.float32) / GRADIENT_SCALE
-    dy = None if dy is None else _masked(dy.mul_(large).unflatten(1, y.shape[1:3]), mask)
-    return dy, dU.mul_(large), db.mul_(large[..., 0])
-
-
-def supports_c(y, U, b, targets, mask, *, precision: str, keep: bool) -> str | None:
+def supports_c(y, U, b, targets, mask, *, keep: bool) -> str | None:
     """Why the C version does not compute a call; None if it does."""
     n, V = y.shape[-1], U.shape[1]
     if V >= LARGEST_VOCABULARY:
         return f"a vocabulary of {V} is too large for it"
-    return supports(
-        y.flatten(1, 2).unsqueeze(1), n, unusual=None if precision == "float32" else f"precision {precision}"
-    )
+    return supports(y.flatten(1, 2).unsqueeze(1), n)
 
 
-def forward_in_c(y, U, b, targets, mask, *, precision: str, keep: bool):
+def forward_in_c(y, U, b, targets, mask, *, keep: bool):
     """(nll (K, T, B); scale and e of `softmax.h`); the last two only with `keep`."""
     K, V = stack_size(y, U, b, targets, mask), U.shape[1]
     if targets.numel() and not (targets.min() >= 0 and targets.max() < V):
@@ -136,7 +83,7 @@ def forward_in_c(y, U, b, targets, mask, *, precision: str, keep: bool):
     return (nll, scale, e) if keep else (nll,)
 
 
-def backward_in_c(grad, needs, inputs, residuals, *, precision: str, keep: bool):
+def backward_in_c(grad, needs, inputs, residuals, *, keep: bool):
     """Gradients of (y, U, b), each with a leading axis of K."""
     (y, U, _, targets, mask), (scale, e), K = inputs, (r.contiguous() for r in residuals), len(grad)
     inputs, sizes = _in_groups(y, U, targets, mask)
@@ -182,6 +129,5 @@ def _masked(t: Tensor, mask: Tensor | None) -> Tensor:
 
 
 FUSED = Implementation(dispatch.FUSED, softmax_nll_forward, softmax_nll_backward)
-MIXED = Implementation(dispatch.MIXED, mixed_forward, mixed_backward, mixed_precision.supports)
 C = in_c(forward_in_c, backward_in_c, supports_c)
-SOFTMAX = Operation("softmax", MIXED, C, FUSED)
+SOFTMAX = Operation("softmax", C, FUSED)

@@ -25,7 +25,6 @@ from rhn.kernels.compiled.call import in_c
 from rhn.kernels.dispatch import Implementation, Operation
 from rhn.kernels.dropout import masked_linear, state_gradients, state_products, state_weight_gradient
 from rhn.kernels.matmul import input_gradient, input_product, stages, weight_gradient, workspace
-from rhn.kernels.mixed_precision import GRADIENT_SCALE, require_gradients, require_operands, rescaled
 
 NONLINEARITIES = {name: ACTIVATIONS[name].function for name in ("tanh", "relu")}
 
@@ -69,32 +68,26 @@ def deep_transition(
     state_mask: Tensor | None = None,
     *,
     nonlinearity: str = "tanh",
-    precision: str = "float32",
 ) -> Tensor:
-    """States y[1..T] (T, B, n); same arguments and values as `deep_transition_reference`. The mask has no gradient.
-
-    `precision` as for the highway: with "mixed" the operands of every matrix product are float16.
-    """
+    """States y[1..T] (T, B, n); same arguments and values as `deep_transition_reference`. The mask has no gradient."""
     tensors = validation.DEEP_TRANSITION.validate(x, s0, W, R, b, S, state_mask)
     validation.validate_choice("nonlinearity", nonlinearity, NONLINEARITIES)
-    validation.validate_precision(precision, x)
     if validation.is_traced(*tensors):
         return deep_transition_reference(*tensors, nonlinearity=nonlinearity)
-    options = {"nonlinearity": nonlinearity, "precision": precision}
-    return batched_function(DEEP_TRANSITION, *tensors, **options, keep=torch.is_grad_enabled())
+    return batched_function(DEEP_TRANSITION, *tensors, nonlinearity=nonlinearity, keep=torch.is_grad_enabled())
 
 
-def deep_transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, precision: str, keep: bool = True):
+def deep_transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, keep: bool = True):
     """(states (K, T, B, n), Y (K, L, T + 1, B, n))."""
     K, (T, B), (L, n) = stack_size(x, s0, W, R, b, S, state_mask), x.shape[1:3], R.shape[1:3]
     first_skip = L - (0 if S is None else S.shape[1])
     apply_ = ACTIVATIONS[nonlinearity].in_place
     Y = workspace(R, K, L, T + 1, B, n)
     Y[:, 0, 0] = s0
-    addends = [input_product(x, W, b[:, 0], K, precision).unbind(1)]
+    addends = [input_product(x, W, b[:, 0], K).unbind(1)]
     addends += [[bias.unsqueeze(1)] * T for bias in b.expand(K, -1, -1).unbind(1)[1:]]
-    recur = state_products(R, K, B, state_mask, precision)
-    skip = None if S is None else state_products(S, K, B, state_mask, precision)
+    recur = state_products(R, K, B, state_mask)
+    skip = None if S is None else state_products(S, K, B, state_mask)
     Ys, outs = stages(Y), [given.unbind(1) for given in _given(Y)]
     for t in range(T):
         y = Ys[0][t]
@@ -103,13 +96,10 @@ def deep_transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str,
             if layer >= first_skip:
                 skip.into(z, layer - first_skip, y, z)
             apply_(z)
-    if precision == "mixed":
-        require_operands(x, W, R, Y, S)
     return Y[:, 0, 1:].clone(), Y
 
 
-@rescaled
-def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: str, precision: str, keep=True):
+def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: str, keep=True):
     """Gradients of (x, s0, W, R, b) and of S where there is one, each with a leading axis of K."""
     (x, _, W, R, _, S, state_mask), (Y,) = inputs, residuals
     K, L, (T, B), n = Y.shape[0], Y.shape[1], x.shape[1:3], R.shape[-1]
@@ -117,8 +107,8 @@ def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: st
     D = workspace(Y, K, L, T, B, n)
     for out, s in zip(D.unbind(1), _given(Y), strict=True):
         out.copy_(ACTIVATIONS[nonlinearity].slope(s))
-    back = state_gradients(R, K, B, state_mask, precision)
-    skip = None if S is None else state_gradients(S, K, B, state_mask, precision)
+    back = state_gradients(R, K, B, state_mask)
+    skip = None if S is None else state_gradients(S, K, B, state_mask)
     Ds, grads = stages(D), grad.unbind(1)
     dy = grad.new_zeros(K, B, n)
     for t in range(T - 1, -1, -1):
@@ -129,15 +119,13 @@ def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: st
                 skip.into(dy, layer - first_skip, stage, dy)
             ds = back.into(torch.empty_like(ds) if layer else dy, layer, stage, torch.zeros_like(dy) if layer else dy)
     dz = D.flatten(2, 3)
-    if precision == "mixed":
-        require_gradients(D.unsqueeze(2), GRADIENT_SCALE)
     return (
-        input_gradient(dz[:, 0], W, x, precision) if needs[0] else None,
+        input_gradient(dz[:, 0], W, x) if needs[0] else None,
         dy,
-        weight_gradient(dz[:, 0], x.flatten(1, 2), precision),
-        state_weight_gradient(dz, Y[:, :, :T], state_mask, precision),
+        weight_gradient(dz[:, 0], x.flatten(1, 2)),
+        state_weight_gradient(dz, Y[:, :, :T], state_mask),
         dz.sum(2),
-        None if S is None else state_weight_gradient(dz[:, first_skip:], Y[:, :1, :T], state_mask, precision),
+        None if S is None else state_weight_gradient(dz[:, first_skip:], Y[:, :1, :T], state_mask),
     )
 
 

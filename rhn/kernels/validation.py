@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
-from rhn.kernels.mixed_precision import PRECISIONS
 
 Dimension = tuple[int | str, ...]
 """The factors of one dimension: numbers, and names of sizes."""
@@ -256,13 +255,6 @@ def validate_choice(what: str, name: str, offered: Collection[str]) -> None:
         raise InvalidInputError(f"unknown {what} {name!r}: expected {' or '.join(map(repr, offered))}")
 
 
-def validate_precision(precision: str, like: Tensor) -> None:
-    """Raises InvalidInputError for an unknown precision, and for one that does not run in the tensors' type."""
-    validate_choice("precision", precision, PRECISIONS)
-    if precision != "float32" and like.dtype is not torch.float32:
-        raise InvalidInputError(f"precision {precision!r} runs in torch.float32, the tensors are {like.dtype}")
-
-
 def validate_weights(kernel: str, like: Tensor, weights: Collection[Tensor]) -> None:
     """Raises InvalidInputError unless weights of any shape are dense vectors or matrices of the type and on the device of `like`."""
     for t in weights:
@@ -293,9 +285,8 @@ def validate_update(weights: Mapping[str, Tensor], gradients: Mapping[str, Tenso
     for name, t in of_models.items():
         if not isinstance(t, Tensor) or t.shape != (K,) or t.device != device or t.layout is not torch.strided:
             raise InvalidInputError(f"{name} is {_described(t)}: expected a tensor of shape ({K},) on {device}")
-        wanted = (torch.bool,) if name == "taken" else (torch.float32, torch.float64)
-        if t.dtype not in wanted:
-            raise InvalidInputError(f"{name} is {t.dtype}: expected {' or '.join(map(str, wanted))}")
+        if t.dtype not in (torch.float32, torch.float64):
+            raise InvalidInputError(f"{name} is {t.dtype}: expected torch.float32 or torch.float64")
 
 
 def _described(t) -> str:

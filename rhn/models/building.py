@@ -43,7 +43,7 @@ class RecurrentModel(nn.Module):
             named = cell if hasattr(cell, "__qualname__") else type(cell)  # a functools.partial has no __qualname__
             cell = next(ours, None) or f"{named.__module__}:{named.__qualname__}"
         self.cell = cell
-        self.hidden_size, self.depth, self.layers, self.precision = hidden_size, depth, layers, "float32"
+        self.hidden_size, self.depth, self.layers = hidden_size, depth, layers
         own = init is None
         self.init = Initialization.parse(own_init(factory, hidden_size) if own else init)
         self.options, self._own_start = options, own and not _draws(factory)
@@ -51,18 +51,6 @@ class RecurrentModel(nn.Module):
             _build(self.cell, factory, m, hidden_size, depth, self.init, generator, options | where, own=own)
             for m in [input_size] + [hidden_size] * (layers - 1)
         )
-
-    def use_precision(self, precision: str) -> None:
-        """Compute matrix products in "float32" or "mixed" precision from now on (see `rhn.kernels.mixed_precision`).
-
-        Raises InvalidInputError for a cell that has no such precision.
-        """
-        for cell in self.cells:
-            if hasattr(cell, "precision"):
-                cell.precision = precision
-            elif precision != "float32":
-                raise InvalidInputError(f"the cell {self.cell!r} has no {precision} precision: expected float32")
-        self.precision = precision
 
     def config(self) -> dict:
         """Constructor arguments that rebuild this model, JSON-ready (device and dtype apart).

@@ -112,7 +112,7 @@ class LanguageModel(RecurrentModel):
             last.append(s)
         layer = self.embedding if self.tied else self.output_weight, self.output_bias
         if targets is not None:
-            nll = softmax_nll(x, *layer, targets, masks.output, precision=self.precision)
+            nll = softmax_nll(x, *layer, targets, masks.output)
             return Reading(None, tuple(last), x, nll)
         y = x if masks.output is None else x * masks.output
         return Reading(F.linear(y, *layer), tuple(last), x, None)

@@ -91,7 +91,7 @@ class PolyphonicModel(RecurrentModel):
             if given.shape != shape:
                 raise InvalidInputError(f"{name} of shape {tuple(given.shape)}: expected {tuple(shape)}, as frames")
         targets, mask = targets.to(x.dtype), mask.to(x.dtype)
-        return output_nll(x, self.output.weight, self.output.bias, targets, mask, precision=self.precision)
+        return output_nll(x, self.output.weight, self.output.bias, targets, mask)
 
     def nll(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """Negative log-likelihoods (T - 1, B) in nats of frames 1..T-1 of (T, B, keys), T >= 2; 0 at frames with mask (T, B) False."""

@@ -41,9 +41,7 @@ def build_model(
         options |= {name: getattr(config, name) for name in ("layers", "embedding_size", "tied")}
         options["vocabulary_size"] = vocabulary_size
     options |= config.options
-    built = _build_if_it_fits(lambda where: model(config.cell, device=where, **options), config.cell, device)
-    built.use_precision(config.precision)
-    return built
+    return _build_if_it_fits(lambda where: model(config.cell, device=where, **options), config.cell, device)
 
 
 def build_models(config: LanguageConfig, vocabulary_size: int, seeds: Sequence[int], device) -> dict[int, nn.Module]:

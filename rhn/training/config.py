@@ -2,16 +2,17 @@
 
 import math
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rhn.data.datasets import TEXT_SETS
+from rhn.errors import InvalidInputError
 from rhn.utils.options import CellOptions
 from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, check_fields, require
 
 if TYPE_CHECKING:
     from rhn.models.dropout import Dropout
 
-SMALLEST_MIXED = 1e-4  # float16 has its 11 bits from 6e-5 on
 SMALLEST_EPSILON = 1e-37  # float32 has its 24 bits from 1.2e-38 on
 
 
@@ -66,8 +67,6 @@ class TrainingConfig:
     """Maximum number of epochs."""
     patience: int | None = None
     """Stop after N epochs without a better loss. None: never."""
-    precision: Literal["float32", "mixed"] = "float32"
-    """mixed: products with fp16 operands, sums and weights in float32."""
     seed: int = 0
     """Seed of the initial weights and of all else that is random."""
 
@@ -130,10 +129,6 @@ class ChoraleConfig(TrainingConfig):
         super().__post_init__()
         std = self.init_std
         require(self, "init_std", std is None or 0 < std <= LARGEST_INIT, f"a number above 0, at most {LARGEST_INIT:g}")
-        enough = self.precision != "mixed" or std is None or std >= SMALLEST_MIXED
-        require(
-            self, "init_std", enough, f"{SMALLEST_MIXED:g} or more with precision mixed, whose float16 ends at 6e-8"
-        )
 
     @property
     def init(self) -> str | None:
@@ -248,11 +243,6 @@ class LanguageConfig(TrainingConfig):
         names = ("embedding", "input", "hidden", "output", "candidate")
         return Dropout(**{name: getattr(self, f"drop_{name}") for name in names}, gate_masks=self.gate_masks)
 
-    @property
-    def skips_overflow(self) -> bool:
-        """Whether to skip steps with a gradient that is not finite: float16 ends at 65504."""
-        return self.precision == "mixed"
-
     def decay(self, epoch: int) -> float:
         """The divisor of the learning rate in an epoch, counted from 1 (the official code counts from 0).
 
@@ -264,3 +254,16 @@ class LanguageConfig(TrainingConfig):
             return self.lr_decay ** max(epoch - self.decay_after, 0)
         except OverflowError:
             return math.inf
+
+
+def without_precision(given: dict, source: Path) -> dict:
+    """The entries of a configuration without its precision: version 0.3 had "mixed" beside "float32".
+
+    Raises InvalidInputError for "mixed", naming the file.
+    """
+    if given.get("precision", "float32") != "float32":
+        raise InvalidInputError(
+            f"{source} is of a training with precision {given['precision']!r}, which version 0.3 was the last to have: "
+            "use that version, or train again"
+        )
+    return {name: value for name, value in given.items() if name != "precision"}

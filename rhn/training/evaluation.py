@@ -1,7 +1,6 @@
 """Evaluate models: nats a predicted frame of chorales, nats a predicted token of a text, and the best softmax temperature.
 
-Chorales: the batches are those of a training's own measurements, so `rhn evaluate` repeats its losses. The computation is in float32
-whatever the precision of the training was: the losses of a training in "mixed" come out the same to about 1e-6.
+Chorales: the batches are those of a training's own measurements, so `rhn evaluate` repeats its losses.
 
 Texts: the state is carried through the whole text, from zero; the first token is not predicted. The length of windows does not change
 the result. Cut into B rows, which is faster, each row begins from zero.

@@ -36,7 +36,7 @@ from rhn.training.evaluation import ensemble_nll, zero_states
 from rhn.training.losses import measure, measure_name, window_loss
 from rhn.training.optimizers import Optimizer
 from rhn.training.seeds import seeded
-from rhn.training.trainer import CHECK_EVERY, Task, Trials
+from rhn.training.trainer import Task, Trials
 
 MASKS = crc32(b"masks")
 BEYOND = 700.0  # nats a token: exp of more overflows
@@ -127,15 +127,6 @@ class LanguageTask(Task):
             update_average(trials.extra, trials.ensemble)
         return torch.stack([taken.nll, taken.norm], 1)
 
-    def bad_steps(self, log: Tensor, batches: int) -> Tensor:
-        """A step whose loss or gradient is not finite; in mixed precision, which skips such gradients, CHECK_EVERY of them in a row."""
-        nll, norm = log.isfinite().unbind(2)
-        bad = ~norm
-        if self.config.skips_overflow:
-            enough = len(log) >= min(CHECK_EVERY, batches)
-            bad = bad & enough & bad[-CHECK_EVERY:].all(0)
-        return bad | ~nll
-
     def measure(self, log: Tensor, epoch: int) -> list[list[float]]:
         valid = ensemble_nll(self._measured(self._trials), self._valid).tolist()
         steps = sum(length for _, length in self.batches(epoch))
@@ -209,10 +200,8 @@ def training_step(
     coupled = 0.0 if optimizer.decoupled else optimizer.weight_decay
     norm = gradient_norm(ensemble.weights, gradients, coupled)
     scale = (config.gradient_norm / norm.clamp(min=config.gradient_norm)).to(ensemble.dtype)
-    finite = norm.isfinite()
-    scale = torch.where(finite, scale, torch.nan)  # an overflow must not become a step of length 0
-    taken = finite if config.skips_overflow else None
-    optimizer.step(ensemble.weights, gradients, trials.state, trials.rate, scale, taken)
+    scale = torch.where(norm.isfinite(), scale, torch.nan)  # an overflow must not become a step of length 0
+    optimizer.step(ensemble.weights, gradients, trials.state, trials.rate, scale)
     return Taken(sums(nll) / tokens.shape[1], norm, states)
 
 

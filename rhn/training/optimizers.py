@@ -53,15 +53,11 @@ class Optimizer:
         state: dict[str, Tensor],
         rate: Tensor,
         scale: Tensor | None = None,
-        taken: Tensor | None = None,
     ) -> None:
-        """Change weights and state in place.
-
-        taken: (K,) bool, False for models that stay as they are. None: all change.
-        """
+        """Change weights and state in place."""
         steps = state.get("steps")
         if steps is not None:
-            steps.add_(1 if taken is None else taken)
+            steps.add_(1)
         for name, w in weights.items():
             g = gradients[name]
             if self.weight_decay and not self.decoupled:
@@ -69,12 +65,9 @@ class Optimizer:
             if scale is not None:
                 g = g * _each(scale, g)
             kept = [state[f"{kept}.{name}"] for kept in self.kept]
-            before = [] if taken is None else [t.clone() for t in (w, *kept)]
             self.update(w, g, *kept, rate=rate, steps=steps)
             if self.shrink:
                 w.mul_(1 - self.shrink)
-            for t, old in zip((w, *kept), before, strict=False):
-                t.copy_(torch.where(_each(taken, t, torch.bool), t, old))
 
     def update(self, w: Tensor, g: Tensor, *kept: Tensor, rate: Tensor, steps: Tensor | None) -> None:
         """Change one weight (K, ...) and its state in place."""
@@ -91,13 +84,11 @@ class SGD(Optimizer):
     def kept(self) -> tuple[str, ...]:
         return ("velocity",) if self.momentum else ()
 
-    def step(self, weights, gradients, state, rate, scale=None, taken=None) -> None:
+    def step(self, weights, gradients, state, rate, scale=None) -> None:
         if scale is None or self.momentum:
-            super().step(weights, gradients, state, rate, scale, taken)
+            super().step(weights, gradients, state, rate, scale)
             return
-        taken = torch.ones_like(scale, dtype=torch.bool) if taken is None else taken
-        rate = rate.to(scale)
-        sgd_step(weights, gradients, rate, scale, taken, decay=self.weight_decay, shrink=self.shrink)
+        sgd_step(weights, gradients, rate.to(scale), scale, decay=self.weight_decay, shrink=self.shrink)
 
     def update(self, w, g, v=None, *, rate, steps) -> None:
         step = g if v is None else v.mul_(self.momentum).add_(g)
@@ -170,6 +161,6 @@ def make_optimizer(config: TrainingConfig) -> Optimizer:
     )
 
 
-def _each(values: Tensor, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+def _each(values: Tensor, like: Tensor) -> Tensor:
     """Values (K,) as (K, 1, ...), to be multiplied with a tensor (K, ...)."""
-    return values.to(dtype or like.dtype).view(-1, *[1] * (like.dim() - 1))
+    return values.to(like.dtype).view(-1, *[1] * (like.dim() - 1))

@@ -32,7 +32,7 @@ from rhn.data import Corpus
 from rhn.data.text import TextCorpus
 from rhn.errors import DataError, DivergedError, InvalidInputError, OutputError, RhnError
 from rhn.training.chorales import ChoraleTask
-from rhn.training.config import ChoraleConfig, LanguageConfig
+from rhn.training.config import ChoraleConfig, LanguageConfig, without_precision
 from rhn.training.curves import best_epoch, diverged
 from rhn.training.language import LanguageTask
 from rhn.training.numerics import deterministic
@@ -416,7 +416,7 @@ def _line(values: dict) -> str:
 
 
 def read_run_config(path: Path) -> dict | None:
-    """The entries of a config.json; None if there is no file. Raises DataError."""
+    """The entries of a config.json; None if there is no file. Raises DataError, or InvalidInputError as `without_precision`."""
     try:
         content = read_json(path)
     except FileNotFoundError:
@@ -425,4 +425,4 @@ def read_run_config(path: Path) -> dict | None:
         raise DataError(f"{path} cannot be read ({first_line(error)}): give another --out") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} is damaged (expected an object, found {content!r:.60}): give another --out")
-    return content
+    return without_precision(content, path)

@@ -11,7 +11,7 @@ from rhn.data import Corpus, chorales
 from rhn.data.text import TextCorpus, Vocabulary, belongs_to, read_text
 from rhn.errors import CheckpointError, DataError, InvalidInputError, RhnError
 from rhn.models import LanguageModel
-from rhn.training.config import LanguageConfig
+from rhn.training.config import LanguageConfig, without_precision
 from rhn.training.run_folder import read_run_config
 from rhn.training.seeds import weights_generator
 
@@ -101,9 +101,11 @@ def load_text_model(path: Path, cell: str | None = None) -> TrainedText:
     Raises CheckpointError for a file without a configuration of its training, or InvalidInputError for another kind of model.
     """
     path = weights_file(path)
-    model, about = load_model(path, cell, LanguageModel), read_metadata(path).get("metadata")
+    model, about = load_model(path, cell, LanguageModel), read_metadata(path)["metadata"]
+    train = about.get("train")
+    fields = without_precision(train, path) if isinstance(train, dict) else None
     try:
-        config = LanguageConfig(**about["train"])
+        config = LanguageConfig(**fields)
         vocabulary = Vocabulary.from_json(about["vocabulary"])
     except (KeyError, TypeError, ValueError, RhnError) as error:
         raise CheckpointError(

@@ -152,10 +152,6 @@ class Task:
         """Change the weights in place; returns the logged numbers (K, n) or None."""
         raise NotImplementedError
 
-    def bad_steps(self, log: Tensor, batches: int) -> Tensor:
-        """(steps, K) bool: steps that a trial must not go on from, of the log (steps, K, n) so far."""
-        raise NotImplementedError
-
     def measure(self, log: Tensor, epoch: int) -> list[list[float]]:
         """The new row of each trial's curve."""
         raise NotImplementedError
@@ -318,7 +314,7 @@ class Trainer:
         """Let trials leave whose steps or weights are not finite; raises DivergedError if no live one is left."""
         if not self.task.logged or not self.live():
             return  # curves show it, or all have ended
-        bad = self.task.bad_steps(self._log[: self._done], len(self._batches))
+        bad = ~self._log[: self._done].isfinite().all(2)
         why = {}
         for place in (bad.any(0) | ~self._trials.ensemble.finite()).nonzero().flatten().tolist():
             step = min([*bad[:, place].tolist(), True].index(True) + 1, self._done)  # the last one if no loss shows it

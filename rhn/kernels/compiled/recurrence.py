@@ -9,25 +9,17 @@ from rhn.kernels.autograd import stack_size
 from rhn.kernels.compiled.call import LANES, call, lanes, padded, rows, supports
 
 
-def supports_highway(x, s0, W, R, b, state_mask, candidate_mask, *, coupled, activation, precision, keep) -> str | None:
+def supports_highway(x, s0, W, R, b, state_mask, candidate_mask, *, coupled, activation, keep) -> str | None:
     """Why the C version does not compute a call; None if it does."""
-    return supports(x, *R.shape[:-4:-2], unusual=_unusual(activation, precision))
+    return supports(x, *R.shape[:-4:-2], unusual=None if activation == "tanh" else f"activation {activation}")
 
 
-def supports_transition(x, s0, W, R, b, S, state_mask, *, nonlinearity, precision, keep) -> str | None:
+def supports_transition(x, s0, W, R, b, S, state_mask, *, nonlinearity, keep) -> str | None:
     """Why the C version does not compute a call; None if it does."""
-    return supports(x, *R.shape[:-4:-2], unusual=_unusual("tanh", precision))
+    return supports(x, *R.shape[:-4:-2])
 
 
-def _unusual(activation: str, precision: str) -> str | None:
-    if activation != "tanh":
-        return f"activation {activation}"
-    return None if precision == "float32" else f"precision {precision}"
-
-
-def highway_forward(
-    x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activation: str, precision: str, keep: bool
-):
+def highway_forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activation: str, keep: bool):
     """(states (K, T, B, n), the same side by side, gates); the last two only with `keep`."""
     y, gates = _outputs(stack_size(x, s0, W, R, b, state_mask, candidate_mask), x, R, keep)
     inputs, sizes = _contiguous(x=x, W=W, R=R, b=b), _sizes(x, R) | _gates(R, state_mask)
@@ -46,7 +38,7 @@ def highway_backward(grad, needs, inputs, residuals, **options):
     return _as_usual(x.shape[2], **results)
 
 
-def transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, precision: str, keep: bool):
+def transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, keep: bool):
     """(states (K, T, B, n), the same side by side, the outputs of all layers); the last two only with `keep`."""
     y, outputs = _outputs(stack_size(x, s0, W, R, b, S, state_mask), x, R, keep)
     inputs, sizes = _contiguous(x=x, W=W, R=R, b=b, S=S), _sizes(x, R) | _forms(nonlinearity, S)
@@ -55,7 +47,7 @@ def transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, prec
     return _kept(y, outputs, x.shape[2])
 
 
-def transition_backward(grad, needs, inputs, residuals, *, nonlinearity: str, precision: str, keep: bool):
+def transition_backward(grad, needs, inputs, residuals, *, nonlinearity: str, keep: bool):
     """Gradients of (x, s0, W, R, b) and of S if there is one, each with a leading axis of K."""
     (x, s0, W, R, b, S, state_mask), (y, outputs) = inputs, residuals
     inputs, sizes = _contiguous(x=x, W=W, R=R, S=S, y=y, outputs=outputs), _sizes(x, R) | _forms(nonlinearity, S)

@@ -26,8 +26,6 @@ REFUSED = [
     ("train jsb-depth-1 --out OUT --cell gru --transform-bias -1", "transform_bias"),
     ("train jsb-depth-2 --out OUT --cell lstm --depth 2 --data NOTES", "no recurrence depth"),
     ("train ptb-depth-1 --out OUT --cell rnn --drop-candidate 0.1 --data TEXT --words", "set drop_candidate to 0"),
-    ("train jsb-depth-2 --out OUT --cell lstm --depth 1 --precision mixed --data NOTES", "has no precision 'mixed'"),
-    ("train jsb-depth-2 --out OUT --init-std 1e-6 --precision mixed --data NOTES", "expected 0.0001 or more with"),
     (
         "train jsb-depth-1 --out OUT --optimizer adam --momentum 0.9",
         "--momentum is for sgd and rmsprop, and the optimizer is adam",

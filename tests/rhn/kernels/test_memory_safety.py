@@ -149,7 +149,7 @@ def test_the_compiled_softmax_keeps_within_its_tensors(T, B, n, V, masked, guard
 def test_the_compiled_update_keeps_within_its_tensors(numbers, guarded):
     w, g, one = torch.randn(2, numbers), torch.randn(2, numbers), torch.ones(2)
     assert gradient_norm({"p": w}, {"p": g}, 0.1).isfinite().all()
-    sgd_step({"p": w}, {"p": g}, one, one, one.bool(), decay=0.1)
+    sgd_step({"p": w}, {"p": g}, one, one, decay=0.1)
     assert w.isfinite().all() and guarded == ["rhn_squares", "rhn_descend"]
 
 
@@ -200,10 +200,8 @@ def test_a_refusal_names_the_tensor_and_the_shape_that_was_expected():
     ("run", "options"),
     [
         (kernels.highway, {"activation": "softmax"}),
-        (kernels.highway, {"precision": "float8"}),
         (kernels.highway_reference, {"activation": "softmax"}),
         (kernels.deep_transition, {"nonlinearity": "sigmoid"}),
-        (kernels.deep_transition, {"precision": "fp16"}),
         (kernels.deep_transition_reference, {"nonlinearity": "sigmoid"}),
     ],
 )
@@ -211,12 +209,6 @@ def test_an_unknown_name_is_refused(run, options):
     given = arguments("highway" if "highway" in run.__name__ else "deep-transition")
     with pytest.raises(InvalidInputError, match="unknown"):
         run(*given.values(), **options)
-
-
-def test_a_precision_that_needs_float32_is_refused_for_others():
-    given = {name: t.double() for name, t in arguments().items()}
-    with pytest.raises(InvalidInputError, match=r"runs in torch\.float32"):
-        kernels.highway(*given.values(), precision="mixed")
 
 
 @pytest.mark.parametrize("name", TRACED)

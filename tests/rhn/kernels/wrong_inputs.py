@@ -93,14 +93,14 @@ def _recurrences() -> Iterator[Row]:
 
     def steps():
         one = {key: torch.tensor(numbers) for key, numbers in (("rate", [0.1, 0.2, 0.3]), ("scale", [1.0, 0.5, 2.0]))}
-        return weights() | one | {"taken": torch.tensor([True, False, True])}
+        return weights() | one
 
     def norm(function):
         return torch.no_grad()(lambda w, g: function({"p": w}, {"p": g}, 0.1))
 
     def changed(function):
-        def run(w, g, rate, scale, taken):
-            function({"p": w}, {"p": g}, rate, scale, taken, decay=0.1, shrink=0.1)
+        def run(w, g, rate, scale):
+            function({"p": w}, {"p": g}, rate, scale, decay=0.1, shrink=0.1)
             return w
 
         return torch.no_grad()(run)

@@ -81,20 +81,6 @@ def test_so_it_is_where_large_products_take_another_way(cell, hidden_size, corpu
     assert_same(run(start([2], corpus, cell, hidden_size=hidden_size, epochs=1)), together, [2])
 
 
-def test_so_it_is_in_mixed_precision_which_follows_float32(corpus):
-    def trained(numbers, precision):
-        models = {n: model(n) for n in numbers}
-        for made in models.values():
-            made.use_precision(precision)
-        return run(Trainer(ChoraleTask(CONFIG, corpus), models, dict.fromkeys(numbers, 0.3)))
-
-    together = trained(range(3), "mixed")
-    assert_same(trained([2], "mixed"), together, [2])
-    exact = trained([2], "float32").curve(2)
-    assert not np.array_equal(together.curve(2), exact), "nothing was rounded"
-    np.testing.assert_allclose(together.curve(2), exact, rtol=2e-3)  # measured 2e-5
-
-
 def test_a_stack_larger_than_the_cache_is_cut_without_a_trace(corpus, monkeypatch):
     whole = run(start(range(5), corpus))
     for limit, least in (("CACHE_BYTES", weight_bytes(model())), ("PART_BYTES", 1)):
