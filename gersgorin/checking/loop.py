@@ -254,7 +254,7 @@ class TrainingLoop:
                 "the loss reads the parameters of the model beside its output, which a copy of it does not have: use weight_decay of "
                 "the optimiser instead of a penalty"
             )
-        if self._loss_after_call(given, model, output, y) != self.first_loss:
+        if self._reads_calls(given, model, output, y):
             raise InvalidInputError(
                 "the loss reads what a call of the model sets beside its output, and copies are called: expected a loss of the output"
             )
@@ -265,14 +265,17 @@ class TrainingLoop:
             )
         self._time_steps(model, x, y)
 
-    def _loss_after_call(self, given: nn.Module, model: nn.Module, output: Tensor, y: Tensor) -> float:
-        """The loss of an output of a copy while the original holds what the copy does."""
+    def _reads_calls(self, given: nn.Module, model: nn.Module, output: Tensor, y: Tensor) -> bool:
+        """True if the loss of an output is another one while the original holds what the called copy does."""
         places = [(vars(theirs), vars(own)) for theirs, own in zip(given.modules(), model.modules(), strict=True)]
         before = [dict(theirs) for theirs, _ in places]
+        with random_numbers_kept(model):  # so that both draw the same
+            loss = self._first_loss(output, y).item()
         try:
             for theirs, own in places:
                 theirs.update(own)
-            return self._first_loss(output, y).item()
+            with random_numbers_kept(model):
+                return self._first_loss(output, y).item() != loss
         finally:
             for (theirs, _), values in zip(places, before, strict=True):
                 theirs.clear()
@@ -447,8 +450,10 @@ class Batches:
                         raise InvalidInputError("the DataLoader gives no pairs: expected (x, y) of each batch")
                     yield _numbers("x", pair[0], self.like), _numbers("y", pair[1], self.like)
                 if not number:
-                    again = "in its second epoch: give a list of its batches" * bool(epoch)
-                    raise DataError(f"the DataLoader is empty {again or ': expected at least one batch'}")
+                    advice = (
+                        " in its second epoch: give a list of its batches" if epoch else ": expected at least one batch"
+                    )
+                    raise DataError(f"the DataLoader is empty{advice}")
                 self.epoch = number
         finally:
             for g, state in states:
