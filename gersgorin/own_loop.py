@@ -34,7 +34,6 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from gersgorin._validate import with_gradients
 from gersgorin.run import Label, Run
-from rhn.cells import Gates
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
 from rhn.utils.wording import counted
 
@@ -259,7 +258,8 @@ NEW_TENSORS = {
 class OwnLoop(Run):
     """One run of a module's own loop; analyses read states and Jacobians from it, as from the run of a cell.
 
-    The loop is recorded along this run only, so there is no step from another state.
+    The loop is recorded along this run only, so there is no step from another state. Gates and the norm bound of its cell do not
+    describe the loop, so it has none.
     """
 
     no_step = "follows a module through its own loop, which takes no step from another state: write the loop as a rhn.cells.Cell"
@@ -315,14 +315,6 @@ class OwnLoop(Run):
     def state_gains(self, at=slice(None)) -> Tensor:
         """||A||_2 (..., 1): the loop is one layer."""
         return torch.linalg.matrix_norm(self.jacobians(at), 2).unsqueeze(-1)
-
-    def gates(self, at=slice(None)) -> Gates:
-        """Empty: the gates of the cell do not describe the loop."""
-        return Gates()
-
-    def norm_bound(self) -> Tensor:
-        """NaN: a cell's bound does not hold for the loop around it."""
-        return torch.tensor(torch.nan)
 
     def starting_at(self, s0: Tensor) -> Run:
         """Raise InvalidInputError: only the module itself sets its first state."""

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
 from gersgorin.objective import Loss, Objective
+from gersgorin.parts import TORCH_CELLS
 from gersgorin.plotting.figure import (
     Shown,
     as_list,
@@ -103,9 +104,6 @@ class Credit(Result, kind="credit"):
         return draw_credit(self).axes[0] if ax is None else plot_credit(self, ax)
 
 
-TORCHS = nn.RNNBase | nn.RNNCellBase
-
-
 class Unrolled:
     """One run of an objective's model over its probe, step by step. It changes the objective's model, which is a copy of the user's.
 
@@ -117,7 +115,7 @@ class Unrolled:
 
     def __init__(self, objective: Objective):
         for name, module in [*objective.model.named_modules()]:
-            if isinstance(module, TORCHS) and name:
+            if isinstance(module, TORCH_CELLS) and name:
                 objective.model.set_submodule(name, _StandIn(module))
         cells = {k: m for k, m in objective.model.named_modules() if hasattr(m, "step") and hasattr(m, "state_size")}
         runs = {name: _watch(cell) for name, cell in cells.items()}

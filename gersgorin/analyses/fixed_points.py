@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import real_tensor
 from gersgorin.extract import recurrent_cells
-from gersgorin.jacobian import Step, converted, is_step, temporal_jacobian, trajectory
+from gersgorin.jacobian import Step, converted, in_a_module, is_step, temporal_jacobian, trajectory
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.operators import check_room
 from gersgorin.plotting.figure import Shown, complex_plane, draw_rows, legend_below, panel, plain_numbers
@@ -316,7 +316,7 @@ def _is_one_step(network, x) -> bool:
         return False
     if x is None:
         return not isinstance(network, nn.Module) or not recurrent_cells(network)
-    return not isinstance(x, str | Path) and np.ndim(x) < 2 and is_step(network)
+    return not isinstance(x, str | Path) and np.ndim(x) < 2 and (is_step(network) or in_a_module(network) != "")
 
 
 def _along(run: Run, starts: Tensor | int, seed: int, **search) -> FixedPoints:

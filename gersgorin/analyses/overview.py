@@ -155,8 +155,8 @@ def analyze(
         for name, row in ANALYSES.items()
         if (row.default or name in analyses) and subjects[row.needs] is not None
     }
-    of_first = f" of the first of {x.shape[1]} sequences" if several else ""
-    title = f"{results['spectra'].title}, {counted(len(run), 'step')}{of_first}"
+    title = f"{results['spectra'].title}, {counted(len(run), 'step')}"
+    title += f" of the first of {x.shape[1]} sequences" if several else ""
     return Overview(results=results, title=title, about=run.label.about)
 
 
