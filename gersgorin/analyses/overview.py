@@ -123,7 +123,7 @@ def analyze(
     Args:
         network, x, options: as for `gersgorin.open_run`: depth, hidden_size, init, transform_bias, seed of a cell by name; layer,
             submodule; steps, unit; device. x is one sequence; 30 to 100 steps are enough. A `PolyphonicModel`, a `LanguageModel`, and
-            any module with a `loss`, get plateau and credit too; these read all sequences of x (T, B, m), the others the first.
+            any module with a `loss`, get plateau and credit too; these read all sequences of x (T, B, m), or tokens (T, B), the others the first.
         targets: targets of a model with a loss at each frame; None: the next frame.
         loss: see `gersgorin.Objective`.
         analyses: more analyses by name, such as "lyapunov"; see `gersgorin.analyses.ANALYSES`.
@@ -143,7 +143,8 @@ def analyze(
     has_loss = isinstance(network, nn.Module) and (
         loss is not None or isinstance(network, PolyphonicModel | LanguageModel)
     )
-    several = has_loss and np.ndim(x) == 3 and x.shape[1] > 1
+    axes = 2 if isinstance(network, LanguageModel) else 3  # of several sequences, of tokens or of frames
+    several = has_loss and np.ndim(x) == axes and x.shape[1] > 1
     run = open_run(network, x[:, :1] if several else x, **options)
     objective = open_objective(network, x, targets, loss, label=run.label) if has_loss else None
     module, sequence = (network, x) if isinstance(network, nn.Module) and x is not None else (run.cell, run.inputs)
