@@ -123,7 +123,8 @@ def analyze(
     Args:
         network, x, options: as for `gersgorin.open_run`: depth, hidden_size, init, transform_bias, seed of a cell by name; layer,
             submodule; steps, unit; device. x is one sequence; 30 to 100 steps are enough. A `PolyphonicModel`, a `LanguageModel`, and
-            any module with a `loss`, get plateau and credit too; these read all sequences of x (T, B, m), or tokens (T, B), the others the first.
+            any module with a `loss`, get plateau and credit too; these read all sequences of x (T, B, m), or tokens (T, B), the others
+            the first.
         targets: targets of a model with a loss at each frame; None: the next frame.
         loss: see `gersgorin.Objective`.
         analyses: more analyses by name, such as "lyapunov"; see `gersgorin.analyses.ANALYSES`.
