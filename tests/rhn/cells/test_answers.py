@@ -166,6 +166,15 @@ def test_the_rotation_is_that_of_torchs_own_parametrization(n):
         assert_close(gradient, entries(wanted), 1e-11, "gradient")
 
 
+@pytest.mark.parametrize(("dtype", "angle"), [(torch.float32, 0.57), (torch.float64, 0.049)])
+@pytest.mark.parametrize("rotate", [rotation, stacked_rotation])
+def test_a_rotation_by_a_small_angle_is_as_exact_as_any(rotate, dtype, angle):
+    a = torch.tensor([angle], dtype=dtype)
+    cos, sin = a.double().cos(), a.double().sin()
+    wanted = torch.stack((torch.cat((cos, -sin)), torch.cat((sin, cos))))
+    assert_close(rotate(a, 2).double(), wanted, 16 * torch.finfo(dtype).eps, "Q")
+
+
 def test_one_rotation_has_several_gradients_at_once():
     w, G = built("orthogonal", 3, 5).weight_hh.detach(), torch.randn(4, 5, 5, dtype=torch.float64)
     pulled = [torch.func.vmap(torch.func.vjp(lambda w, f=f: f(w, 5), w)[1])(G)[0] for f in (stacked_rotation, rotation)]
