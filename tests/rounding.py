@@ -24,29 +24,34 @@ class Roundings(TorchDispatchMode):
 
     def __init__(self, draw: int) -> None:
         super().__init__()
-        self.random, self.factors = random.Random(draw), _factors()
+        self.random, self.noise = random.Random(draw), _noise()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kind = _kind(function)
-        if kind == "sum":  # in whatever order it is taken: as if each of its terms were inexact
-            args = [self._moved(a) for a in args]
-        result = function(*args, **(kwargs or {}))
-        return result if kind == "exact" else self._moved(result)
+        if kind != "sum":
+            result = function(*args, **(kwargs or {}))
+            return result if kind == "exact" else self._moved(result)
+        result = function(
+            *map(self._moved, args), **(kwargs or {})
+        )  # each term is inexact, and each sum of some of them
+        *_, last = tensors = [a for a in args if isinstance(a, torch.Tensor)]
+        terms = tensors[-2].shape[-1] if len(tensors) > 1 else last.numel() / max(1, result.numel())
+        return self._moved(result, max(1, terms) ** 0.5)
 
-    def _moved(self, value):
+    def _moved(self, value, roundings: float = 1.0):
         if isinstance(value, tuple | list):
             return type(value)(map(self._moved, value))
         if not (isinstance(value, torch.Tensor) and value.is_floating_point()):
             return value
-        start = self.random.randrange(len(self.factors) - value.numel())
-        return value * self.factors[start : start + value.numel()].view(value.shape)
+        start = self.random.randrange(len(self.noise) - value.numel())
+        noise = self.noise[start : start + value.numel()].view(value.shape)
+        return torch.addcmul(value, value, noise, value=roundings * EPSILON)
 
 
 @functools.cache
-def _factors() -> torch.Tensor:
-    """Random numbers within one unit in the last place of 1, of which operations take windows."""
-    noise = torch.rand(1 << 22, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return 1 + EPSILON * (2 * noise - 1)
+def _noise() -> torch.Tensor:
+    """Random numbers between -1 and 1, of which operations take windows."""
+    return 2 * torch.rand(1 << 22, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 1
 
 
 @functools.cache
@@ -63,18 +68,19 @@ def assert_as_exact(
     reference: Callable[[], dict[str, torch.Tensor]],
     sizes: dict[str, float] | None = None,
 ) -> None:
-    """Each tensor is as near to the reference, which computes in float64, as rounding in float32 lets it be.
+    """Each tensor is as near to the reference, which computes in float64, as rounding in their precision lets it be.
 
     `sizes` has the least sizes of numbers that are rounded within one operation of the reference, where nothing sees them.
     """
     exact, moved = reference(), []
+    unit = max(torch.finfo(t.dtype).eps for t in found.values()) / EPSILON
     for draw in range(DRAWS):
         with Roundings(draw):
             moved.append(reference())
     for name, wanted in exact.items():
         rounding = EPSILON * max(largest(wanted), (sizes or {}).get(name, torch.finfo(torch.float32).tiny))
         spread = max(rounding, *(largest(m[name] - wanted) for m in moved))
-        assert_within(largest(found[name].double() - wanted), SAFETY * spread, name)
+        assert_within(largest(found[name].double() - wanted), SAFETY * spread * unit, name)
 
 
 def assert_within(error: float, allowed: float, name: str) -> None:

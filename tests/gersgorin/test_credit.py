@@ -112,6 +112,7 @@ def probe(model, *lead, seed=0):
     shape = (lead[0] + 1, *lead[1:])
     words = isinstance(model, LanguageModel)
     frames = torch.randint(5, shape, generator=g) if words else (torch.rand(*shape, 3, generator=g) < 0.4).double()
+    frames[-1] = (4 if words else 1) - frames[-2]  # something changes, whatever is drawn
     return frames[:-1], frames[1:]
 
 
@@ -273,6 +274,10 @@ class Silent(nn.Module):
 
 
 class Twice(Wrapped):
+    def __init__(self):
+        super().__init__()
+        self.inner = RNN(3, 4)  # whose next state depends on the last one, whatever its weights
+
     def step(self, x, s):
         return super().step(x, s)
 

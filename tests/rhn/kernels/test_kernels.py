@@ -17,7 +17,6 @@ from rhn.kernels.compiled import call
 HIGHWAY_MODULE = sys.modules["rhn.kernels.highway"]  # in the package, the function has its name
 
 SIZES = [((1, 1, 1, 1, 1), False), ((1, 3, 2, 5, 2), False), ((5, 1, 4, 7, 5), True)]  # (T, B, m, n, L), saturated
-FLOOR = {False: 1e-6, True: 1e-3}  # 1 - h^2 of a saturated h is rounded absolutely, in whatever order it is taken
 
 every_kernel = pytest.mark.parametrize("case", KERNELS, ids=str)
 every_family = for_each("case", FAMILIES)
@@ -34,6 +33,12 @@ def value_and_gradients(function, arguments, needs=None, **options):
     return states.detach(), dict(zip((n for n, t in leaves.items() if t.requires_grad), gradients, strict=True))
 
 
+def results(function, arguments, options):
+    """States and gradients by name."""
+    states, gradients = value_and_gradients(function, arguments, **options)
+    return {"states": states} | gradients
+
+
 def assert_same(case, arguments, tolerance=1e-11, needs=None, floor=1e-6):
     states, gradients = value_and_gradients(case.manual, arguments, needs, **case.options)
     states_wanted, wanted = value_and_gradients(case.reference, arguments, needs, **case.options)
@@ -45,7 +50,10 @@ def assert_same(case, arguments, tolerance=1e-11, needs=None, floor=1e-6):
 @every_kernel
 @for_each(("size", "saturated"), SIZES)
 def test_values_and_every_gradient_equal_the_reference(case, size, saturated):
-    assert_same(case, case.arguments(*size, saturated=saturated), floor=FLOOR[saturated])
+    arguments = case.arguments(*size, saturated=saturated)
+    assert_as_exact(
+        results(case.manual, arguments, case.options), lambda: results(case.reference, arguments, case.options)
+    )
 
 
 @settings(max_examples=60)
@@ -56,7 +64,10 @@ def test_values_and_every_gradient_equal_the_reference(case, size, saturated):
     saturated=st.booleans(),
 )
 def test_any_size_equals_the_reference(case, size, seed, saturated):
-    assert_same(case, case.arguments(*size, seed=seed, saturated=saturated), floor=FLOOR[saturated])
+    arguments = case.arguments(*size, seed=seed, saturated=saturated)
+    assert_as_exact(
+        results(case.manual, arguments, case.options), lambda: results(case.reference, arguments, case.options)
+    )
 
 
 @every_family
@@ -108,19 +119,14 @@ def test_float32_is_as_exact_as_rounding_lets_it_be(case, route, monkeypatch):
     exact, calls = case.arguments(*size), []
     single = {name: t.float() for name, t in exact.items()}
     exact = {name: t.double() for name, t in single.items()}
-
-    def results(function, arguments):
-        states, gradients = value_and_gradients(function, arguments, **case.options)
-        return {"states": states} | gradients
-
     with monkeypatch.context() as patch:
         if "in Python" in route:
             patch.setattr(call, "library", lambda: None)
         packed = None if route == "packed off" else onednn._OPERATORS
         patch.setattr(onednn, "_OPERATORS", packed and tuple(_counted(o, calls) for o in packed))
-        ours = results(case.manual, single)
+        ours = results(case.manual, single, case.options)
     assert bool(calls) == (case.packs and route == "packed" and packed is not None)
-    assert_as_exact(ours, lambda: results(case.reference, exact))
+    assert_as_exact(ours, lambda: results(case.reference, exact, case.options))
 
 
 def _counted(operator, calls):
@@ -133,14 +139,11 @@ def _counted(operator, calls):
 
 
 @for_each(("case", "dtype"), [*((case, torch.bfloat16) for case in FAMILIES), (FAMILIES[0], torch.float16)])
-def test_half_precision_runs_and_stays_near_float32(case, dtype):
+def test_half_precision_is_as_exact_as_rounding_lets_it_be(case, dtype):
     arguments = case.arguments(4, 3, 4, 7, 2, dtype=dtype)
-    states, gradients = value_and_gradients(case.manual, arguments, **case.options)
-    wide = {name: t.float() for name, t in arguments.items()}
-    states_wanted, wanted = value_and_gradients(case.reference, wide, **case.options)
-    assert_close(states.float(), states_wanted, 0.05, "states")
-    for name in wanted:
-        assert_close(gradients[name].float(), wanted[name], 0.1, name)
+    wide = {name: t.double() for name, t in arguments.items()}
+    ours = results(case.manual, arguments, case.options)
+    assert_as_exact(ours, lambda: results(case.reference, wide, case.options))
 
 
 @every_family

@@ -53,7 +53,7 @@ def test_the_share_of_zeros_is_the_rate():
     _, masks = draw(Dropout(input=0.75, hidden=0.25, output=0.6, candidate=0.1), rows=400, of=big)
     for m, rate in zip((*masks.cells[0], masks.output), (0.75, 0.25, 0.1, 0.6), strict=True):
         error = (rate * (1 - rate) / m.numel()) ** 0.5
-        assert (m == 0).double().mean().item() == pytest.approx(rate, abs=12 * error)
+        assert (m == 0).double().mean().item() == pytest.approx(rate, abs=20 * error)
 
 
 def test_gates_share_masks_or_have_their_own():

@@ -18,7 +18,7 @@ from rhn.models.dropout import Dropout, Masks
 from rhn.models.language import LanguageModel
 from rhn.training import monte_carlo
 from rhn.training.evaluation import score
-from rhn.training.monte_carlo import monte_carlo_score, official_monte_carlo_score, sample_masks
+from rhn.training.monte_carlo import ACCEPTED, monte_carlo_score, official_monte_carlo_score, sample_masks
 
 V, N = 5, 24
 ALL = Dropout(embedding=0.3, input=0.4, hidden=0.3, output=0.4)
@@ -191,9 +191,9 @@ def model_that_needs_its_embedding():
 
 def naive_samples(model, text, dropout, samples, *, window=None, seed=0, temperature=1.0):
     """P(token) of each sample, lists of numbers, read step by step; masks of one step for all of them where there is no window."""
-    probabilities = []
-    for sample in range(samples):
-        states, found = None, []
+    probabilities, sample = [], -1
+    while len(probabilities) < samples:
+        sample, states, found = sample + 1, None, []
         for t in range(len(text) - 1):
             part = t // window if window else 0
             words = text[part * window : (part + 1) * window] if window else text[:1]
@@ -208,7 +208,8 @@ def naive_samples(model, text, dropout, samples, *, window=None, seed=0, tempera
             states = reading.states
             odds = [math.exp(z / temperature) for z in reading.logits.flatten().tolist()]
             found.append(odds[text[t + 1]] / sum(odds))
-        probabilities.append(found)
+        if window or math.exp(-statistics.mean(map(math.log, found))) < ACCEPTED:
+            probabilities.append(found)
     return probabilities
 
 

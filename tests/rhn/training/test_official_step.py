@@ -49,7 +49,7 @@ def test_the_references_backward_is_the_derivative_of_its_cost(tied, depth, laye
 
 @every_network
 @for_each(
-    ("kernel", "gradient_norm", "clips"), [("manual", 0.5, True), ("manual", 100.0, False), ("reference", 0.5, True)]
+    ("kernel", "gradient_norm", "clips"), [("manual", 0.5, True), ("manual", 1e4, False), ("reference", 0.5, True)]
 )
 def test_two_windows_of_training_are_the_official_ones(tied, depth, layers, kernel, gradient_norm, clips):
     """Two stacked models, each with weights, dropout, states and a learning rate of its own, read the same text."""
@@ -110,19 +110,19 @@ def draw_window(parameters, seed, text=None):
     """Random states and noise with zeros, and random text (B, T + 1) unless given; a word has one draw of noise_x a row."""
     g = np.random.default_rng(seed)
     layers = sum(name.endswith("weight_hh") for name in parameters)
-    text = g.integers(V, size=(B, T + 1)) if text is None else text
+    words = g.integers(V, size=(B, T + 1)) if text is None else text
     window = Window(
-        tokens=text[:, :-1],
-        targets=text[:, 1:],
+        tokens=words[:, :-1],
+        targets=words[:, 1:],
         states=[g.uniform(-0.8, 0.8, (B, N)) for _ in range(layers)],
-        noise_x=np.take_along_axis(draw_noise(g, 0.6, B, V), text[:, :-1], axis=1)[..., None],
+        noise_x=np.take_along_axis(draw_noise(g, 0.6, B, V), words[:, :-1], axis=1)[..., None],
         noise_i=[draw_noise(g, 0.5, B, parameters[f"cells.{k}.weight_ih"].shape[1]) for k in range(layers)],
         noise_h=[draw_noise(g, 0.6, B, N) for _ in range(layers)],
         noise_o=draw_noise(g, 0.5, B, 1, N),
     )
     noises = (window.noise_x, *window.noise_i, *window.noise_h, window.noise_o)
-    assert all(noise.min() == 0 and noise.max() > 1 for noise in noises)
-    return window
+    mixed = all(noise.min() == 0 and noise.max() > 1 for noise in noises)
+    return window if mixed else draw_window(parameters, seed + 100, text)
 
 
 def draw_noise(g, keep, *shape):
