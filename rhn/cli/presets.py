@@ -7,7 +7,6 @@ import textwrap
 from dataclasses import dataclass
 
 from rhn.cli.common import print_json
-from rhn.utils.progress import duration
 from rhn.utils.wording import table
 
 WIDTH = 100  # of lines, at most
@@ -20,14 +19,10 @@ HEADS = {
     "hidden_size": "units",
     "tied": "tied",
     "published_test": "paper",
-    "seconds_here": "here",
 }
 OF_THE_TABLE = ("cell", "layers")
 LEAST = ("tied", "layers", "cell", "depth", "units")  # columns that narrow terminals do without, in this order
-NOTE = (
-    "size: parameters. paper: the published test result, perplexity of words or bits a character. here: about how long all epochs take "
-    "on this CPU with torch's threads, from a matrix product measured now (its order of magnitude; a GPU is much faster)."
-)
+NOTE = "size: parameters. paper: the published test result, perplexity of words or bits a character."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +30,13 @@ class Presets:
     """List the presets of `rhn train`."""
 
     json: bool = False
-    """Print a JSON list: name, parameters, depth, hidden_size, tied, published_test, seconds_here."""
+    """Print a JSON list: name, parameters, depth, hidden_size, tied, published_test."""
 
     def run(self) -> None:
-        from rhn.cli.estimate import measured_rate, seconds_here
         from rhn.presets import PRESETS, parameters, preset
         from rhn.published import published_test
 
-        rate, columns = measured_rate(), min(WIDTH, shutil.get_terminal_size((80, 24)).columns)
+        columns = min(WIDTH, shutil.get_terminal_size((80, 24)).columns)
         configs = {name: preset(name) for name in PRESETS}
         rows = [
             {
@@ -54,7 +48,6 @@ class Presets:
                 "hidden_size": config.hidden_size,
                 "tied": getattr(config, "tied", False),
                 "published_test": published_test(name),
-                "seconds_here": seconds_here(config, rate),
             }
             for name, config in configs.items()
         ]
@@ -80,8 +73,6 @@ def _shown(name: str, value) -> str:
             return "yes" if value else "no"
         case "published_test":
             return f"{value:.1f}" if value > 10 else f"{value:.2f}"
-        case "seconds_here":
-            return duration(value)
     return str(value)
 
 

@@ -2,7 +2,6 @@
 
 import math
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from rhn.data.text import TextCorpus
     from rhn.training.run_folder import TrainingResult
 
-LONG = 60.0  # seconds: a shorter training needs no estimate from its size
 ONE_THREAD = 500  # hidden units below which a second thread costs more than it saves
 
 
@@ -48,17 +46,13 @@ def run_training(config: LanguageConfig | ChoraleConfig, seeds: Sequence[int], o
     with own_cell(config.cell):
         corpus = load_corpus(config, options.data)
         threads = _threads(config, options)
-        out, begun = options.out, False
+        out = options.out
         with (
             recorders(options.record, config, out, corpus, seeds) as record,
             training_progress() as show,
         ):
 
             def on_unit(trainer) -> None:
-                nonlocal begun
-                if not begun and device == "cpu" and not trainer.steps:
-                    _print_estimate(config, threads, len(seeds), corpus)
-                begun = True
                 if record:
                     record.unit(trainer)
                 show.unit(trainer)
@@ -98,20 +92,6 @@ def _threads(config: LanguageConfig | ChoraleConfig, options: RunOptions) -> int
     if options.threads is not None:
         return options.threads
     return 1 if isinstance(config, ChoraleConfig) or config.hidden_size < ONE_THREAD else torch.get_num_threads()
-
-
-def _print_estimate(config: LanguageConfig | ChoraleConfig, threads: int, seeds: int, corpus) -> None:
-    """Before the first step on a CPU, which may itself take minutes, print about how long a long training takes."""
-    from rhn.cli.estimate import measured_rate, seconds_here
-    from rhn.training.numerics import deterministic
-    from rhn.utils.progress import duration, lines_of
-
-    text = corpus if isinstance(config, LanguageConfig) else None
-    with deterministic(threads):
-        seconds = seeds * seconds_here(config, measured_rate(), text)
-    if seconds >= LONG:
-        words = f"all {config.epochs} epochs take about {duration(seconds)} on this CPU, judged by their size"
-        print(lines_of(words), file=sys.stderr, flush=True)
 
 
 def _print_results(config, results: "Sequence[TrainingResult]", corpus, options: RunOptions) -> None:

@@ -10,7 +10,6 @@ import torch
 from tables import for_each
 
 from rhn.cli import main as cli
-from rhn.cli.estimate import seconds_here
 from rhn.errors import InvalidInputError
 from rhn.presets import PRESETS, ChoraleConfig, LanguageConfig, preset
 from rhn.published import PTB_BY_DEPTH, TABLES
@@ -31,7 +30,7 @@ def test_every_preset_is_complete_and_listed(listed):
     for name, row in listed.items():
         config = preset(name)
         assert isinstance(config, ChoraleConfig if name.startswith("jsb") else LanguageConfig)
-        assert list(row) == ["name", "parameters", "depth", "hidden_size", "tied", "published_test", "seconds_here"]
+        assert list(row) == ["name", "parameters", "depth", "hidden_size", "tied", "published_test"]
         assert (row["depth"], row["hidden_size"]) == (config.depth, config.hidden_size)
         assert row["tied"] is getattr(config, "tied", False)
 
@@ -45,7 +44,7 @@ def test_the_table_has_a_line_for_each_preset(capsys):
     assert cli.main(["presets"]) == 0
     header, *rows = capsys.readouterr().out.partition("\n\n")[0].splitlines()
     assert [row.split()[0] for row in rows] == list(PRESETS)
-    assert header.split() == ["preset", "cell", "size", "depth", "layers", "units", "tied", "paper", "here"]
+    assert header.split() == ["preset", "cell", "size", "depth", "layers", "units", "tied", "paper"]
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])
@@ -53,16 +52,7 @@ def test_the_list_fits_the_terminal(columns, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
     assert cli.main(["presets"]) == 0 and cli.main(["info"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert max(map(len, said)) <= min(columns, 100) and " here" in said[0]
-
-
-def test_time_here_follows_epochs_weights_and_tokens():
-    small, rate = preset("ptb-depth-5-tied"), 1e11
-    assert seconds_here(replace(small, epochs=2), rate) == pytest.approx(2 * 6 * 22.02e6 * 929_589 / 5e10, rel=1e-3)
-    assert seconds_here(small, rate / 2) == 2 * seconds_here(small, rate)
-    looked_up = seconds_here(replace(small, tied=False), rate) / seconds_here(small, rate)
-    assert looked_up == pytest.approx(1, rel=1e-3), "an embedding that is only looked up costs nothing"
-    assert 60 < seconds_here(preset("jsb-depth-6"), rate) < 3600
+    assert max(map(len, said)) <= min(columns, 100)
 
 
 @for_each(

@@ -1,7 +1,6 @@
 """`rhn train` and `rhn resume`, of chorales and of texts alike: killed, stopped, prolonged, and what they print."""
 
 import json
-import re
 import shutil
 import signal
 import sys
@@ -12,7 +11,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from rhn.checkpoints import read_metadata
-from rhn.cli import estimate as cost
 from rhn.cli import main as cli
 from rhn.training import progress
 from rhn.training.state import read_state, write_state
@@ -95,14 +93,6 @@ def test_what_is_stopped_in_its_first_epoch_has_a_checkpoint_that_says_so(prose,
     assert answer("evaluate", tmp_path, "--json")["tokens"] > 0
     assert prose.train(tmp_path) == 0
     assert_same_run(tmp_path, trained(prose))
-
-
-def test_a_long_training_says_how_long_before_its_first_step(task, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cost, "measured_rate", lambda: 1.0)
-    assert task.train(tmp_path, "--max-minutes", 0) == 0
-    assert re.match(r"all 3 epochs take about [\d.]+ \w+ on this CPU, judged by their size\n", capsys.readouterr().err)
-    assert task.train(tmp_path, "--max-minutes", 0) == 0
-    assert "judged by their size" not in capsys.readouterr().err, "less is left, and the speed is soon known"
 
 
 def test_one_epoch_is_one(music, tmp_path, capsys):
