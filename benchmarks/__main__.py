@@ -14,7 +14,6 @@ from benchmarks import (  # noqa: F401 - they enrol themselves
     kernels,
     language,
     large,
-    parallel,
     step,
     study,
 )

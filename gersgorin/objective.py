@@ -496,7 +496,9 @@ def _require_recurrence(model: nn.Module, run: Callable[[Tensor], Tensor], input
         with torch.no_grad():
             for p in model.parameters():
                 draw = 2 * torch.rand(p.shape, generator=generator, dtype=torch.float64, device="cpu") - 1
-                draw += draw.sign() / 2  # 0.5 to 1.5 in size: a scale that is drawn near 0 would hide what the cell does
+                draw += (
+                    draw.sign() / 2
+                )  # 0.5 to 1.5 in size: a scale that is drawn near 0 would hide what the cell does
                 p.copy_(draw / math.sqrt(p.shape[-1] if p.dim() > 1 else 1))
             plain, changed_first, changed_last = run(x), run(first), run(last)
     finally:

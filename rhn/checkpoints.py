@@ -35,6 +35,7 @@ WITHOUT_NETWORK = (
     "which does not say what network it is of: give --module package.module:factory (gersgorin-plot, gersgorin-check, "
     "gersgorin-report), or keep the network with rhn.checkpoints.save_checkpoint"
 )
+FORMER_KERNELS = "newton", "auto"  # of cells of 0.3: they computed the same states as the ordinary kernel
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -200,6 +201,8 @@ def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tenso
     found = header.get("format")
     if found is not FORMAT:
         raise CheckpointError(f"{path} has format {found!r}, this version reads {FORMAT}: update the toolkit")
+    if header["config"].get("kernel") in FORMER_KERNELS:
+        header["config"]["kernel"] = "manual"
     return header, tensors
 
 

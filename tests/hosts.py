@@ -27,11 +27,11 @@ LARGEST = 0.3
 TESTS = Path(__file__).parent
 SEEDS = range(1, 21)
 NUMERICAL = {
-    "rhn/kernels": "compiled fused_sgd kernels kernels_mapped newton_forecast newton_kernel softmax tiny_states",
+    "rhn/kernels": "compiled fused_sgd kernels kernels_mapped softmax tiny_states",
     "rhn/cells": "answers cells convert newer_cells stacked",
     "rhn/models": "dropout language_model models",
     "rhn/training": "monte_carlo official_step optimizers",
-    "gersgorin": "credit discs influence jacobian large objective pseudospectra scans spectrum",
+    "gersgorin": "credit discs influence jacobian large objective parallel pseudospectra scans spectrum",
 }
 FILES = [f"tests/{folder}/test_{name}.py" for folder, names in NUMERICAL.items() for name in names.split()]
 

@@ -1,7 +1,7 @@
 """Parallel computation of a run: all states at once by Newton's method, and how many iterations that takes.
 
 A loop computes one state after the other. Newton's method corrects all states at once, each iteration by a scan of log T levels
-(`rhn.kernels.newton` has the equations and the methods). It pays where a few iterations are enough: where the network forgets. Near
+(`gersgorin.parallel` has the equations and the methods). It pays where a few iterations are enough: where the network forgets. Near
 chaos the iterations grow with T, and every run that amplifies rounding belongs to the loop.
 
 Legend: T steps, B sequences, N entries of a state, K iterations.
@@ -20,13 +20,12 @@ from torch.func import vmap
 from gersgorin._validate import real_tensor
 from gersgorin.cell_run import CellRun
 from gersgorin.jacobian import Step, converted, is_step, step_of, temporal_jacobian, trajectory, transformed
+from gersgorin.parallel import MAX_ITERATIONS, METHODS, SHORT, TOLERANCES, Recurrence, StepFunction, measure, solve
 from gersgorin.plotting.figure import DASHED, panel
 from gersgorin.resolve import label_of_cell, run_of_network
 from gersgorin.run import Progress, Run, silent
 from rhn.cells import Cell
 from rhn.errors import InvalidInputError
-from rhn.kernels.newton import MAX_ITERATIONS, METHODS, TOLERANCES, Recurrence, StepFunction, solve
-from rhn.kernels.newton_forecast import SHORT, measure
 from rhn.plotting.figures import time_label
 from rhn.utils.memory import free_memory, in_words
 from rhn.utils.result import Result, rows_of
@@ -58,7 +57,7 @@ class Newton(Result, kind="newton"):
     forecast: float
     """Iterations expected before the run, from its first 64 steps; up to T."""
     measures: dict[str, float]
-    """Of those steps, on which the forecast rests: see `rhn.kernels.newton_forecast.ShortRun`."""
+    """Of those steps, on which the forecast rests: see `gersgorin.parallel.ShortRun`."""
     fallback_from: int | None = None
     """The first step that was computed in a loop; None: all converged, or there was no guard."""
     unit: str = "steps"

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from rhn.cells.init import BY_FAN_IN, OWN, Initialization, draw
 from rhn.cells.layers import Gates, Layer, recurrent_parts
 from rhn.errors import InvalidInputError
-from rhn.kernels.newton_kernel import newton_states
 from rhn.utils.validation import LARGEST, positive
 
-KERNELS = "manual", "reference", "newton", "auto"
+KERNELS = "manual", "reference"
 MAX_DEPTH = 10_000  # each layer costs time before its sizes can be compared with the memory
 
 
@@ -65,9 +64,7 @@ class Cell(nn.Module):
         depth: L, nonlinear layers within a step; cells without depth accept only 1.
         init: initialisation scheme, see `rhn.cells.init`.
         batch_first: x and outputs are (B, T, .) instead of (T, B, .).
-        kernel: "manual" (hand-derived, fast), "reference" (the equation as a loop; has second derivatives and forward mode), "newton"
-            (all steps at once, to a tolerance), or "auto" ("newton" where it is expected to be faster). The last two are for `forward`,
-            without dropout of states; `states` is always a loop. See `rhn.kernels.newton_kernel`.
+        kernel: "manual" (hand-derived, fast), or "reference" (the equation as a loop; has second derivatives and forward mode).
         generator: CPU generator that the initial weights are drawn from (None: torch's default generator).
 
     Raises:
@@ -202,7 +199,7 @@ class Cell(nn.Module):
         if dropout is not None:
             self.check_masks(dropout, x.shape[1], x.dtype)
         x, rest = apply_input_mask(x, dropout)
-        states = self._run_states(x, s0, rest)
+        states = self.states(x, s0, rest) if rest.given else self.states(x, s0)
         outputs, last = self.outputs_of(states), states[-1]
         if mask is not None:
             lengths = lengths_of(mask)
@@ -212,17 +209,6 @@ class Cell(nn.Module):
         if unbatched:
             return outputs.squeeze(1), last.squeeze(0)
         return (outputs.transpose(0, 1) if self.batch_first else outputs), last
-
-    def _run_states(self, x: Tensor, s0: Tensor, masks: CellMasks) -> Tensor:
-        """All states by Newton's method, if the cell has that kernel and it is chosen, otherwise by the loop."""
-        if masks.given:
-            return self.states(x, s0, masks)
-        if self.kernel in ("newton", "auto"):
-            self.check_call(x, s0)
-            found = newton_states(self, x, s0, asked=self.kernel == "newton")
-            if found is not None:
-                return found
-        return self.states(x, s0)
 
     def check(self, x: Tensor, s0: Tensor | None, batch_first: bool = False) -> None:
         """Raise InvalidInputError for shapes, types or an empty time axis, in the layout of the caller."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-C, FUSED, RECOMPUTE, NEWTON = "C", "fused", "recompute", "Newton"
+C, FUSED, RECOMPUTE = "C", "fused", "recompute"
 
 
 def _always(*tensors, **options) -> None:

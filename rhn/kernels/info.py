@@ -8,13 +8,12 @@ import torch
 from rhn.kernels import onednn
 from rhn.kernels.bernoulli import OUTPUT
 from rhn.kernels.compiled.call import LARGE, SMALL
-from rhn.kernels.dispatch import NEWTON, RECOMPUTE, C, Choice
+from rhn.kernels.dispatch import RECOMPUTE, C, Choice
 from rhn.kernels.fused_sgd import NORM, STEP
 from rhn.kernels.gated import GRU, LSTM
 from rhn.kernels.highway import HIGHWAY
 from rhn.kernels.linear_carry import LINEAR_CARRY
 from rhn.kernels.linear_scans import COMPLEX_DIAGONAL_SCAN, GATED_SCAN
-from rhn.kernels.newton_kernel import NEWTON as NEWTON_STATES
 from rhn.kernels.recompute import RECOMPUTE_LOOP
 from rhn.kernels.softmax import SOFTMAX
 from rhn.kernels.transition import DEEP_TRANSITION
@@ -28,12 +27,10 @@ RECURRENCES = (
     GATED_SCAN,
     COMPLEX_DIAGONAL_SCAN,
     RECOMPUTE_LOOP,
-    NEWTON_STATES,
 )
 OPERATIONS = (*RECURRENCES, SOFTMAX, OUTPUT, NORM, STEP)
 LIMITS = {
     C: f"; float32, recurrences of up to {SMALL} units, {LARGE} in full batches of 32 rows",
-    NEWTON: ": all states of a cell at once, with kernel='newton' or 'auto'",
     RECOMPUTE: " of a cell's step function; all other cells",
 }
 CPU = torch.device("cpu")
@@ -79,22 +76,11 @@ def recurrence_words(choices: Sequence[Choice]) -> str:
     'fused, not in C: it has no activation relu'
     >>> recurrence_words([Choice("recompute", "recompute", None)])
     'the step function in a loop, all models at once'
-    >>> recurrence_words([Choice("newton", "Newton", "it is slower"), Choice("highway", "C", None)])
-    "in C, not by Newton's method: it is slower"
-    >>> recurrence_words([Choice("highway", "C", None), Choice("newton", "Newton", None)])
-    "by Newton's method"
     >>> recurrence_words([Choice("softmax", "C", None)])
     'step by step, without a kernel'
     """
     names = [operation.name for operation in RECURRENCES]
     choices = [choice for choice in choices if choice.operation in names]
-    reasons = [choice.reason for choice in choices if choice.implementation == NEWTON]
-    if None in reasons:
-        left = next(filter(None, reasons), None)
-        return "by Newton's method" + (f"; {left}" if left else "")
-    if reasons:
-        others = [choice for choice in choices if choice.implementation != NEWTON]
-        return f"{recurrence_words(others)}, not by Newton's method: {reasons[0]}"
     chosen = next((choice for choice in choices if choice.reason is None), None)
     if chosen is None:
         return "step by step, without a kernel"

@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
     "rhn gersgorin optim_study analysis": (47_746, 372_005),
-    "rhn": (19_406, 143_380),
-    "gersgorin": (20_503, 171_229),
+    "rhn": (19_074, 140_097),
+    "gersgorin": (20_835, 174_512),
     "optim_study": (5_336, 40_310),
     "analysis": (2_951, 28_135),
     "tests": None,  # printed only

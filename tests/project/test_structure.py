@@ -27,7 +27,7 @@ LEVELS_TEXT = """
     rhn.cells rhn.models rhn.checkpoints rhn.plotting.provenance
     rhn.published rhn.training rhn.api rhn.presets
     rhn.cli rhn.plotting rhn.__main__
-    gersgorin._validate gersgorin.linalg
+    gersgorin._validate gersgorin.linalg gersgorin.parallel
     gersgorin.cache gersgorin.cell_run gersgorin.data gersgorin.extract gersgorin.jacobian gersgorin.networks gersgorin.objective \
         gersgorin.operators gersgorin.options gersgorin.own_loop gersgorin.parts gersgorin.resolve gersgorin.run gersgorin.scan_run \
         gersgorin.sequence_map

@@ -43,6 +43,13 @@ def test_a_round_trip_is_bit_exact(case, dtype, tmp_path):
     assert torch.equal(again(x)[0], cell(x)[0])
 
 
+def test_a_kernel_that_only_0_3_had_becomes_the_ordinary_one(tmp_path):
+    cell = RNN(3, 4)
+    cell.kernel = "newton"
+    again = load_checkpoint(save_checkpoint(tmp_path / "cell.safetensors", cell))
+    assert again.kernel == "manual" and torch.equal(again.weight_hh, cell.weight_hh)
+
+
 @settings(max_examples=20)
 @given(seed=st.integers(0, 2**32), depth=st.integers(1, 3), n=st.integers(1, 9), coupled=st.booleans())
 def test_any_configuration_comes_back(tmp_path_factory, seed, depth, n, coupled):

@@ -15,16 +15,19 @@ has one, too. The guard computes the steps from the first one that has not conve
 the tolerance, the whole run is the loop's, because all later steps depend on the last digits of the earlier ones.
 
 Shapes: x (T, ..., m), s0 (..., N), states (T, ..., N), J (T, ..., N, N) or its diagonal (T, ..., N).
+
+`measure` forecasts the number of iterations from the first 64 steps, which the loop computes. It measures the largest Lyapunov
+exponent; the growth of finite products, as the response to a unit error at every step; the curvature of the step, as the rest of its
+Taylor series between the first guess and the states; and the iterations on the first 16 and 32 steps. The logarithm of the number of
+iterations over T steps is linear in these measures, and in their products with log T (docs/results/2026-11-21-newton.md).
 """
 
-import itertools
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
-
-from rhn.errors import InvalidInputError
 
 METHODS = ("full", "diagonal", "trust")
 TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-10}
@@ -32,6 +35,13 @@ MAX_ITERATIONS = 100
 BLOCKS = {"cpu": 1 << 18, "cuda": 1 << 24}  # numbers of Jacobians computed at once; those of a CPU stay in its cache
 ROUNDING = 4  # units in the last place that one step may lose
 DAMPINGS = 1e-8, 1e8  # of "trust", least and largest
+SHORT = 64  # steps of the short run of the forecast
+REHEARSED = 16, 32  # steps of its rehearsals
+COEFFICIENTS = (
+    *(-0.1035, -0.0824, 1.137, -0.06349, 0.2676, -0.1896, -0.176),
+    *(0.08913, -0.07838, 0.04392, 0.07863, 0.03851, -0.1036, 0.1314),
+)
+"""Of `ShortRun.predictors`: of the measures, and of their products with log T."""
 
 StepFunction = Callable[[Tensor, Tensor], Tensor]
 """f(x (..., m), s (..., N)) -> (..., N), or its Jacobian (..., N, N)."""
@@ -69,12 +79,6 @@ def linear_scan(J: Tensor, b: Tensor) -> Tensor:
     d[1::2] = linear_scan(compose(J[second], J[first]), _times(J[second], b[first]) + b[second])
     d[2::2] = _times(J[2::2], d[1 : T - 1 : 2]) + b[2::2]
     return d
-
-
-def transposed_scan(J: Tensor, b: Tensor) -> Tensor:
-    """All D[t] = J[t+1]' D[t+1] + b[t] (T, ..., N), the adjoint of `linear_scan`; J[0] is not used."""
-    transposed = J if J.dim() == b.dim() else J.mT
-    return linear_scan(transposed.roll(-1, 0).flip(0), b.flip(0)).flip(0)
 
 
 def damped_correction(J: Tensor, r: Tensor, damping: Tensor) -> Tensor:
@@ -116,8 +120,8 @@ class Recurrence:
     jacobian: StepFunction
     x: Tensor
     s0: Tensor
-    run: StepFunction | None = None
-    """The loop: states (T, ..., N) from x and s0; None: repeat `step`."""
+    run: StepFunction
+    """The loop: states (T, ..., N) from x and s0."""
 
     def __len__(self) -> int:
         return len(self.x)
@@ -134,11 +138,10 @@ class Recurrence:
         """One step from s0 with each input."""
         return self.step(self.x, self.s0.expand(len(self), *self.s0.shape))
 
-    def blocks(self, backwards: bool = False) -> Iterator[slice]:
+    def blocks(self) -> Iterator[slice]:
         """Consecutive steps, as many as Jacobians fit into memory."""
         size = max(1, BLOCKS.get(self.x.device.type, BLOCKS["cuda"]) // (self.s0.numel() * self.s0.shape[-1]))
-        starts = range(0, len(self), size)
-        for start in reversed(starts) if backwards else starts:
+        for start in range(0, len(self), size):
             yield slice(start, start + size)
 
     def jacobians(self, states: Tensor, now: slice = slice(None), *, diagonal: bool = False) -> Tensor:
@@ -156,24 +159,9 @@ class Recurrence:
             last = parts[-1][-1]
         return torch.cat(parts)
 
-    def adjoint(self, states: Tensor, grad: Tensor) -> Tensor:
-        """The solution D of D[t] = J[t+1]' D[t+1] + grad[t], block after block from the last one."""
-        parts, last = [], torch.zeros_like(self.s0)
-        for now in self.blocks(backwards=True):
-            J, given = self.jacobians(states, now), grad[now]
-            given = torch.cat((given[:-1], given[-1:] + last))
-            parts.append(transposed_scan(J, given))
-            last = _times(J[0].mT, parts[-1][0])
-        return torch.cat(parts[::-1])
-
     def continued(self, states: Tensor, start: int) -> Tensor:
         """The states with those from `start` on computed by the loop."""
-        x, s, run = self.x[start:], self.before(states)[start], self.run or self._repeat
-        return torch.cat((states[:start], run(x, s)))
-
-    def _repeat(self, x: Tensor, s: Tensor) -> Tensor:
-        states = itertools.accumulate(x, lambda s, x_t: self.step(x_t, s), initial=s)
-        return torch.stack([*states][1:])
+        return torch.cat((states[:start], self.run(self.x[start:], self.before(states)[start])))
 
     def rounding(self, states: Tensor) -> Tensor:
         """Estimated effect (T, ...) of rounding at all steps up to each, relative."""
@@ -186,9 +174,9 @@ class Recurrence:
 def solve(
     recurrence: Recurrence,
     *,
-    guess: Tensor | None = None,
+    tolerance: float,
     method: str = "full",
-    tolerance: float | None = None,
+    guess: Tensor | None = None,
     max_iterations: int = MAX_ITERATIONS,
     guard: bool = True,
     watch: Watch | None = None,
@@ -196,16 +184,13 @@ def solve(
     """All states of a recurrence by Newton's method.
 
     Args:
-        guess: the first iterate (T, ..., N); None: one step from s0 with each input.
+        tolerance: of each step, relative to max(1, |s|).
         method: "full", "diagonal" or "trust".
-        tolerance: of each step, relative to max(1, |s|); None: 1e-10 in float64, 1e-4 in float32.
+        guess: the first iterate (T, ..., N); None: one step from s0 with each input.
         max_iterations: corrections at most.
         guard: compute steps that have not converged in a loop.
     """
-    if method not in METHODS:
-        raise InvalidInputError(f"method is {method!r:.40}: expected one of {', '.join(METHODS)}")
     states = recurrence.guess() if guess is None else guess
-    tolerance = tolerance or TOLERANCES.get(states.dtype, TOLERANCES[torch.float32])
     diagonal, damping = method == "diagonal", _Damping(states) if method == "trust" else None
     r = recurrence.next(states) - states
     for iteration in range(max_iterations + 1):
@@ -270,3 +255,78 @@ def _relative(d: Tensor, states: Tensor) -> Tensor:
     """The largest |d| relative to max(1, |s|) of each step, (T, ...); inf for NaN."""
     size = (d.abs() / states.abs().clamp(min=1)).amax(-1)
     return torch.where(size.isnan(), torch.inf, size)
+
+
+@dataclass(frozen=True)
+class ShortRun:
+    """Measures of the first steps of a run, the worst of several sequences. Logarithms are of base 10."""
+
+    exponent: float
+    """Largest Lyapunov exponent a step (natural logarithm)."""
+    log_response: float
+    """Of the largest response to errors of size 1 at every step, by the products of Jacobians along the run."""
+    log_remainder: float
+    """Of the largest difference between a step from the guess and its linearisation at the run."""
+    rehearsals: tuple[int, int]
+    """Iterations on the first 16 and 32 steps."""
+
+    def numbers(self) -> dict[str, float]:
+        """The measures by name."""
+        given = asdict(self)
+        first, second = given.pop("rehearsals")
+        return given | {f"rehearsal_{REHEARSED[0]}": float(first), f"rehearsal_{REHEARSED[1]}": float(second)}
+
+    def iterations(self, T: int) -> float:
+        """Iterations expected over T steps; at most T are needed."""
+        log = sum(c * p for c, p in zip(COEFFICIENTS, self.predictors(T), strict=True))
+        return min(max(math.exp(min(log, 50)), 1.0), float(T))
+
+    def predictors(self, T: int) -> list[float]:
+        """Measures that the logarithm of the number of iterations is linear in, and their products with log T.
+
+        The response to the remainder is the error that the first iteration leaves: below 1 it shrinks quadratically.
+        """
+        error = min(max(self.log_response, -2), 12) + min(max(self.log_remainder, -18), 6)
+        base = [1.0, *(math.log(max(k, 1)) for k in self.rehearsals)]
+        base += [max(error + 2, 0), max(error, 0), max(error - 1.5, 0), min(max(self.exponent, -1), 0.5)]
+        return base + [b * math.log(T / REHEARSED[1]) for b in base]
+
+
+def measure(recurrence: Recurrence, **options) -> ShortRun:
+    """Measure the first steps of a run; options: of `solve` for the rehearsals."""
+    short = replace(recurrence, x=recurrence.x[:SHORT])
+    states, guess = short.continued(torch.empty_like(short.guess()), 0), short.guess()
+    J = short.jacobians(states)
+    difference = short.before(guess) - short.before(states)
+    linear = states + (J @ difference.unsqueeze(-1)).squeeze(-1)
+    rehearsals = tuple(
+        solve(replace(short, x=short.x[:steps]), max_iterations=steps, guard=False, **options).iterations
+        for steps in REHEARSED
+    )
+    return ShortRun(
+        exponent=_exponent(J),
+        log_response=_log(linear_scan(J, _signs(J[..., 0]))),
+        log_remainder=_log(short.next(guess) - linear),
+        rehearsals=rehearsals,
+    )
+
+
+def _signs(like: Tensor) -> Tensor:
+    return torch.randint(2, like.shape, generator=torch.Generator().manual_seed(0)).to(like) * 2 - 1
+
+
+def _exponent(J: Tensor) -> float:
+    """Mean growth a step of a small change, the first quarter not counted."""
+    v, logs = _signs(J[0, ..., :1]), []
+    for A in J:
+        v = A @ v
+        norm = v.norm(dim=-2, keepdim=True)
+        logs.append(norm.log())
+        v = v / norm.clamp(min=torch.finfo(v.dtype).tiny)
+    growth = torch.stack(logs)[len(J) // 4 :].mean(0)
+    return float(growth.nan_to_num(-50.0, 50.0, -50.0).clamp(-50, 50).amax())
+
+
+def _log(numbers: Tensor) -> float:
+    """log10 of the largest modulus, within the range of float64."""
+    return math.log10(min(max(float(numbers.abs().nan_to_num(1e300, 1e300).max()), 1e-18), 1e300))
