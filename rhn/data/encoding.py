@@ -1,16 +1,15 @@
-"""Encode files as arrays of codes, and map the codes to the ids of a vocabulary.
+"""Encode texts as arrays of codes, and map the codes to the ids of a vocabulary.
 
-Codes are bytes, Unicode code points, or words numbered in order of appearance. Bytes (and the characters of an ASCII file) are memory
-maps, other characters are 32-bit code points, and words are read a block at a time. A byte-order mark at the start of a UTF-8 file is
-no part of its words or characters. N: tokens of one or several files.
+Codes are bytes, Unicode code points, or words numbered in order of appearance. A byte-order mark at the start of a UTF-8 file is no
+part of its words or characters. N: tokens of one or several files.
 
 A vocabulary numbers words by descending frequency in the training text (ties in alphabetical order), characters and bytes by their
 code over the whole text.
 """
 
-import codecs
+import io
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
@@ -20,8 +19,7 @@ import numpy as np
 from rhn.data.vocabulary import EOS, UNKNOWN, Symbol, Unit, Vocabulary, split_words
 from rhn.errors import DataError
 
-BLOCK = 2**20
-MOST_WORD = 2**20  # characters; a text without spaces would be joined again with every block
+BLOCK = 2**20  # codes that are counted at once: bincount copies them as 64-bit integers
 CODE_POINTS = 0x110000
 
 
@@ -42,19 +40,9 @@ class Codes:
         """Occurrences of each code, (number of texts, size)."""
         total = np.zeros((len(self.texts), self.size), np.int64)
         for row, text in zip(total, self.texts, strict=True):
-            for block in _blocks(text):  # bincount copies its input as 64-bit integers
-                row += np.bincount(block, minlength=self.size)
+            for start in range(0, len(text), BLOCK):
+                row += np.bincount(text[start : start + BLOCK], minlength=self.size)
         return total
-
-    def first(self, wanted: np.ndarray) -> tuple[int, int]:
-        """The first of these codes that occurs: its place, counted through all texts, and the code."""
-        start = 0
-        for block in chain.from_iterable(map(_blocks, self.texts)):
-            places = np.flatnonzero(np.isin(block, wanted))
-            if len(places):
-                return start + int(places[0]), int(block[places[0]])
-            start += len(block)
-        raise LookupError("none of these codes occurs")
 
     def cut(self) -> "Codes":
         """The one text cut into three: 90, 5 and 5 %."""
@@ -63,82 +51,38 @@ class Codes:
         return replace(self, texts=[text[:train], text[train : train + valid], text[train + valid :]])
 
 
-def byte_codes(groups: Sequence[Sequence[np.ndarray]]) -> Codes:
-    """The bytes of texts as codes; the files of one text, (N,) uint8 each, are joined."""
-    return Codes([_join(list(files)) for files in groups], 256, int)
+def read_codes(groups: Sequence[Sequence[Path]], contents: dict[Path, np.ndarray], unit: Unit) -> Codes:
+    """Read texts as codes; the files of one text are joined.
 
-
-def read_codes(groups: Sequence[Sequence[Path]], unit: Unit) -> Codes:
-    """Read texts of words or characters as codes; the files of one text are joined.
-
-    Raises DataError, with the place, for words or characters that are not UTF-8, and for a word without end.
+    contents: the bytes (N,) of each file; those of ASCII characters are not copied
+    Raises DataError, with the place, for words or characters that are not UTF-8.
     """
-    if unit == "words":
-        return _words(groups)
-    texts = [_join([_characters(file) for file in files]) for files in groups]
-    return Codes(texts, 256 if all(text.dtype == np.uint8 for text in texts) else CODE_POINTS, chr)
-
-
-def _words(groups: Sequence[Sequence[Path]]) -> Codes:
     index = defaultdict(count().__next__)  # a word not seen before gets the next code
 
-    def codes(words: list[str]) -> np.ndarray:
-        return np.fromiter(map(index.__getitem__, words), np.int32, len(words))
+    def codes(file: Path) -> np.ndarray:
+        content = contents[file]
+        if unit == "bytes" or (unit == "characters" and content.max(initial=0) < 128):
+            return content
+        text = _decoded(content, file)
+        if unit == "characters":
+            return np.frombuffer(text.encode("utf-32-le"), "<u4")
+        words = chain.from_iterable(
+            map(split_words, io.StringIO(text, newline="\n"))
+        )  # by line: a long list of words is large
+        return np.fromiter(map(index.__getitem__, words), np.int32)
 
-    texts = [_join([codes(words) for file in files for words in _word_blocks(file)]) for files in groups]
-    return Codes(texts, len(index), list(index).__getitem__)
-
-
-def _word_blocks(path: Path) -> Iterator[list[str]]:
-    rest = ""
-    for block in _utf8_blocks(path):
-        block = rest + block
-        words = split_words(block)
-        rest = words.pop() if words and not block[-1].isspace() else ""  # the next block may continue this word
-        if len(rest) > MOST_WORD:
-            raise DataError(
-                f"{path} has a word of more than {MOST_WORD} characters, expected a text of words: read it as characters"
-            )
-        yield words
-    yield split_words(rest)
+    texts = [codes(files[0]) if len(files) == 1 else np.concatenate([*map(codes, files)]) for files in groups]
+    if unit == "words":
+        return Codes(texts, len(index), [*index].__getitem__)
+    plain = all(text.dtype == np.uint8 for text in texts)
+    return Codes(texts, 256 if plain else CODE_POINTS, int if unit == "bytes" else chr)
 
 
-def _characters(path: Path) -> np.ndarray:
-    mapped = np.memmap(path, np.uint8, mode="r")[_text_start(path) :]
-    if all(block.max() < 128 for block in _blocks(mapped)):
-        return mapped
-    return _join([np.frombuffer(block.encode("utf-32-le"), "<u4") for block in _utf8_blocks(path)])
-
-
-def _utf8_blocks(path: Path) -> Iterator[str]:
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    with path.open("rb") as file:
-        start = file.seek(_text_start(path))
-        while True:
-            block = file.read(BLOCK)
-            held = len(decoder.getstate()[0])  # of the block before, the start of a character
-            try:
-                yield decoder.decode(block, final=not block)
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{path} is not UTF-8 text: {error.reason} at byte {start - held + error.start}; convert the file"
-                ) from error
-            if not block:
-                return
-            start += len(block)
-
-
-def _text_start(path: Path) -> int:
-    with path.open("rb") as file:
-        return len(codecs.BOM_UTF8) if file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8 else 0
-
-
-def _join(arrays: list[np.ndarray]) -> np.ndarray:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-
-def _blocks(codes: np.ndarray) -> Iterator[np.ndarray]:
-    return (codes[start : start + BLOCK] for start in range(0, len(codes), BLOCK))
+def _decoded(content: np.ndarray, file: Path) -> str:
+    try:
+        return str(content, "utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}; convert the file") from error
 
 
 def build_vocabulary(codes: Codes, counts: np.ndarray, unit: Unit, size: int | None = None) -> Vocabulary:
@@ -158,33 +102,18 @@ def build_vocabulary(codes: Codes, counts: np.ndarray, unit: Unit, size: int | N
     return Vocabulary(unit, tuple(word for word in words if word in kept))
 
 
-def require_equal(built: Vocabulary, expected: Vocabulary) -> None:
-    """Raise DataError, with the first difference, unless a text has a checkpoint's vocabulary."""
-    if built == expected:
-        return
-    found, wanted = f"makes a vocabulary of {len(built)} {built.unit}", f"{len(expected)} {expected.unit}"
-    if (built.unit, len(built)) == (expected.unit, len(expected)):
-        id_ = next(i for i, symbol in enumerate(built.symbols) if symbol != expected.symbols[i])
-        found, wanted = f"has {built.symbols[id_]!r} as symbol {id_} of its {built.unit}", repr(expected.symbols[id_])
-    raise DataError(
-        f"the text differs from that of the checkpoint's training: it {found}, expected {wanted}; give the files "
-        "of the training"
-    )
-
-
 def id_table(codes: Codes, counts: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
     """The ids by code, (number of codes,) int64; a word outside the vocabulary has the id of `<unk>`.
 
-    Raises DataError with its first place, for a symbol outside a vocabulary without `<unk>`.
+    Raises DataError for a symbol outside a vocabulary without `<unk>`.
     """
     table = np.full(codes.size, -1, np.int64)
-    used = np.flatnonzero(counts.sum(axis=0))
+    used = np.flatnonzero(counts.sum(axis=0)).tolist()
     unknown = -1 if vocabulary.unknown is None else vocabulary.unknown
-    table[used] = [vocabulary.index.get(codes.symbol(code), unknown) for code in used.tolist()]
-    if (table[used] < 0).any():
-        place, code = codes.first(used[table[used] < 0])
+    table[used] = [vocabulary.index.get(codes.symbol(code), unknown) for code in used]
+    if missing := [codes.symbol(code) for code in used if table[code] < 0]:
         raise DataError(
-            f"{codes.symbol(code)!r:.60}, number {place} of the text's {vocabulary.unit}, is not in the vocabulary of "
-            f"{len(vocabulary)} {vocabulary.unit}, which has no `<unk>`; take it out or give another text"
+            f"{missing[0]!r:.60} is not in the vocabulary of {len(vocabulary)} {vocabulary.unit}, which has no `<unk>`; "
+            "take it out of the text or give another one"
         )
     return table

@@ -21,7 +21,7 @@ from rhn.data.originals import read_original
 from rhn.data.rebuild import TABLE, rebuild, rebuild_piece, rows
 from rhn.data.scores import music21_version
 from rhn.errors import DataError, OutputError
-from rhn.utils.io import atomic_path, require_file
+from rhn.utils.io import atomic_path
 
 EXPECTED_MUSIC21 = "10.5.1"
 EXPECTED_CHECKSUM = "d387295bfe1434ed47e88f40f4542dc305883326d088418afaf46be059effedf"  # of the set rebuilt with it
@@ -87,14 +87,14 @@ def cache_path(music21_version: str, expected_checksum: str) -> Path:
 def load_cached(path: Path) -> Corpus | None:
     """Read the corpus in a cache file; None for a missing file and, with a warning, for a damaged one. Nothing is unpickled."""
     try:
-        with require_file(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             corpus = _from_arrays(arrays)
             if corpus.checksum == str(arrays["checksum"]):
                 return corpus
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     except Exception:  # zipfile, zlib and NumPy raise many kinds for a damaged file
-        logger.debug("cannot read %s", path, exc_info=True)
+        pass
     logger.warning("The kept chorales are damaged and will be rebuilt: %s", path)
     return None
 

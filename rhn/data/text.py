@@ -8,8 +8,8 @@
     rows = corpus.train.rows(20)                         # (20, N // 20), no copy
     window = rows[:, 0:36]                               # (20, 36) int64 ids
 
-`read_text` finds the files of a text, reads them as codes (`rhn.data.encoding`), and numbers the codes by a vocabulary. Plain files are
-memory-mapped, archives unpacked into memory. In a text of words a newline is the word `<eos>`.
+`read_text` finds the files of a text, reads them as codes (`rhn.data.encoding`), and numbers the codes by a vocabulary. Bytes and ASCII
+characters of plain files stay on disk as memory maps. In a text of words a newline is the word `<eos>`.
 
 Shape legend: N tokens of a split, B rows of a minibatch, V symbols of the vocabulary.
 """
@@ -22,21 +22,18 @@ import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, get_args
+from typing import get_args
 
 import numpy as np
 
 from rhn.data.corpus import SPLITS
-from rhn.data.datasets import TEXT_SETS, TextSet, data_folder
-from rhn.data.encoding import Codes, build_vocabulary, byte_codes, id_table, read_codes, require_equal
+from rhn.data.datasets import TEXT_SETS, data_folder
+from rhn.data.encoding import Codes, build_vocabulary, id_table, read_codes
 from rhn.data.vocabulary import Unit, Vocabulary
 from rhn.errors import DataError, InvalidInputError
-from rhn.utils.io import require_file
-from rhn.utils.wording import counted
 
 FOREIGN = 0.2  # share of unknown words above which a warning says that the vocabulary does not suit the text
 ARCHIVES = (".zip", ".gz")  # of a set of one file
-MAX_BYTES = 5 * 10**8  # unpacked; enwik8 and text8 have 10^8. A small archive can claim any size
 
 logger = logging.getLogger(__name__)
 
@@ -138,13 +135,11 @@ def read_text(
     _check_sizes(unit, max_tokens, vocabulary_size)
     try:
         groups = find_files(name, path)
-        contents = [[content(file, name) for file in group] for group in groups]
-        codes = byte_codes(contents) if unit == "bytes" else read_codes(groups, unit)
-        digests = [hashlib.sha256(found).hexdigest() for group in contents for found in group]
+        contents = {file: _content(file, name) for group in groups for file in group}
     except OSError as error:
         raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}") from error
-    first, *others = (file for group in groups for file in group)
-    place = first.parent if others else first
+    place = groups[0][0] if len(contents) == 1 else groups[0][0].parent
+    codes = read_codes(groups, contents, unit)
     if len(groups) == 1:
         if name != "text":
             _warn_of_length(name, codes, place)
@@ -152,22 +147,27 @@ def read_text(
     for split, text in zip(SPLITS, codes.texts, strict=True):
         if len(text) < 2:
             raise DataError(
-                f"{place}: its {split} split has {counted(len(text), 'token')}, expected at least 2; take a longer text"
+                f"{place}: its {split} split has {len(text)} tokens, expected at least 2; take a longer text"
             )
     counts = codes.counts()
-    if vocabulary is None:
-        vocabulary = build_vocabulary(codes, counts, unit, vocabulary_size)
-    elif name == "text":
-        _warn_of_words(codes, counts, vocabulary, place)
+    if vocabulary is None or name != "text":
+        own = build_vocabulary(codes, counts, unit, vocabulary_size or (vocabulary and len(vocabulary)))
+        if vocabulary not in (None, own):
+            raise DataError(
+                f"{place} makes another vocabulary, of {len(own)} {own.unit}, than that of the checkpoint's training, of "
+                f"{len(vocabulary)} {vocabulary.unit}; give the files of the training"
+            )
+        vocabulary = own
     else:
-        require_equal(build_vocabulary(codes, counts, unit, vocabulary_size or len(vocabulary)), vocabulary)
+        _warn_of_words(codes, counts, vocabulary, place)
     table = id_table(codes, counts, vocabulary)
+    digests = [hashlib.sha256(content).hexdigest() for content in contents.values()]
     described = {"files": digests, "vocabulary": vocabulary.to_json(), "max_tokens": max_tokens}
     return TextCorpus(
         *(Tokens(text, table).head(max_tokens) for text in codes.texts),
         vocabulary=vocabulary,
         name=name,
-        source=f"{name}, {unit}, from {f'{len(digests)} files in ' if others else ''}{place.absolute()}",
+        source=f"{name}, {unit}, from {f'{len(digests)} files in ' if len(digests) > 1 else ''}{place.absolute()}",
         checksum=hashlib.sha256(json.dumps(described).encode()).hexdigest(),
     )
 
@@ -229,96 +229,63 @@ def find_files(name: str, path: str | Path | None) -> list[list[Path]]:
     if not place.exists():
         expected = "plain text" if name == "text" else f"{name}; {remedy}"
         raise DataError(f"{place}: no such file or folder, expected {expected}")
-    if not place.is_dir():
-        require_file(place)
     if name == "text":
         return _plain_text(place)
-    names = _file_names(TEXT_SETS[name])
-    if place.is_file() and not belongs_to(name, place):
+    names, folder = _file_names(name), place if place.is_dir() else place.parent
+    if not place.is_dir() and not belongs_to(name, place):
         raise DataError(f"{place} is none of {', '.join(names)}; {remedy}")
-    if splits := TEXT_SETS[name].splits:
-        folder = place.parent if place.is_file() else place
-        for file in names:
-            if not (folder / file).is_file():
-                raise DataError(f"{folder} holds no file {file}; {remedy}")
-        return [[folder / splits[split]] for split in SPLITS]
-    files = [place] if place.is_file() else [place / file for file in names if (place / file).is_file()]
-    if not files:
-        raise DataError(f"{place} holds no file {' or '.join(names)}; {remedy}")
-    return [files[:1]]
-
-
-def content(file: Path, name: str) -> np.ndarray:
-    """The bytes (N,) of a file of a set: a memory map, or those in an archive. Raises DataError for an empty text."""
-    if name != "text" and file.suffix in ARCHIVES:
-        return unpacked(file, name)
-    if file.stat().st_size == 0:
-        raise DataError(f"{file} is empty, expected a text")
-    return np.memmap(file, np.uint8, mode="r")
+    found = [folder / file for file in names if (folder / file).is_file()]
+    if len(TEXT_SETS[name].files) == 1:
+        found = found[:1] if place.is_dir() else [place]
+    if len(found) < len(TEXT_SETS[name].files):
+        lacking = [file for file in names if folder / file not in found]
+        raise DataError(f"{folder} holds no file {' or '.join(lacking)}; {remedy}")
+    return [[file] for file in found]
 
 
 def belongs_to(name: str, place: Path) -> bool:
     """True for a file with a name of the set's files and for a folder with one of them; raises OSError."""
     if name == "text":
         return False
-    names = _file_names(TEXT_SETS[name])
     if place.is_dir():
-        return any((place / file).is_file() for file in names)
-    if TEXT_SETS[name].splits:
-        return place.name in names
+        return any((place / file).is_file() for file in _file_names(name))
+    if len(TEXT_SETS[name].files) > 1:
+        return place.name in _file_names(name)
     return place.name.startswith(name) or place.suffix in ARCHIVES
 
 
-def _file_names(text_set: TextSet) -> list[str]:
-    return list(text_set.splits.values()) if text_set.splits else [text_set.name + end for end in ("", *ARCHIVES)]
+def _file_names(name: str) -> list[str]:
+    files = TEXT_SETS[name].files
+    return [file.name for file in files] if len(files) > 1 else [name + end for end in ("", *ARCHIVES)]
 
 
 def _plain_text(place: Path) -> list[list[Path]]:
-    if place.is_file():
+    if not place.is_dir():
         return [[place]]
     files = sorted(file for file in place.iterdir() if file.is_file() and not file.name.startswith("."))
     # by whole words: "latest.txt" is no test split, "wiki.test.tokens" is one
     groups = {split: [file for file in files if split in re.split("[^a-z]+", file.name.lower())] for split in SPLITS}
-    found = [split for split in SPLITS if groups[split]]
-    if not found:
-        texts = [file for file in files if file.suffix == ".txt"]
-        if not texts:
-            raise DataError(f"{place} holds no text: neither files named train, valid and test nor any *.txt")
-        return [texts]
-    for split in SPLITS:
-        if len(groups[split]) != 1:
-            names = " and ".join(file.name for file in groups[split][:2]) or "none"
+    if not any(groups.values()):
+        groups = {"*.txt": [file for file in files if file.suffix == ".txt"]}
+    for split, found in groups.items():
+        if not found or (split in SPLITS and len(found) > 1):
+            names = " and ".join(file.name for file in found[:2]) or "none"
             raise DataError(
-                f"{place} has files for {' and '.join(found)}, so it needs one file with {split} in its name: found {names}"
+                f"{place} needs one file for each of train, valid and test, with that word in its name, or else *.txt: "
+                f"found {names} for {split}"
             )
     return list(groups.values())
 
 
-def unpacked(path: Path, name: str) -> np.ndarray:
-    """The bytes (N,) in a .gz, or of the file `name` in a .zip.
-
-    Raises DataError for an archive that is damaged, holds no such file, nothing, or more than MAX_BYTES.
-    """
+def _content(file: Path, name: str) -> np.ndarray:
+    """The bytes (N,) of a file: a memory map, or unpacked from the archive of a set; raises DataError for a damaged archive."""
+    if name == "text" or file.suffix not in ARCHIVES:
+        return np.memmap(file, np.uint8, mode="r") if file.stat().st_size else np.empty(0, np.uint8)
     try:
-        with _opened(path, name) as file:
-            found = file.read(MAX_BYTES + 1)
-    except DataError:
-        raise
+        if file.suffix == ".gz":
+            return np.frombuffer(gzip.decompress(file.read_bytes()), np.uint8)
+        with zipfile.ZipFile(file) as archive:
+            return np.frombuffer(archive.read(name), np.uint8)
     except Exception as error:  # zipfile, zlib, bz2 and lzma raise many kinds
         reason = str(error) or type(error).__name__
-        raise DataError(f"{path} is damaged or not a {path.suffix} file ({reason}); fetch it again") from error
-    if len(found) > MAX_BYTES:
-        raise DataError(f"{path} unpacks to more than {MAX_BYTES} bytes; check the file")
-    if not found:
-        raise DataError(f"{path} unpacks to nothing, expected a text; fetch it again")
-    return np.frombuffer(found, np.uint8)
-
-
-def _opened(path: Path, name: str) -> BinaryIO:
-    if path.suffix == ".gz":
-        return gzip.open(path)
-    with zipfile.ZipFile(path) as archive:  # it stays open as long as its member
-        if name not in archive.namelist():
-            held = ", ".join(archive.namelist()[:5]) or "nothing"
-            raise DataError(f"{path} holds no file {name}, but {held}; expected the published archive of {name}")
-        return archive.open(name)
+        raise DataError(f"{file} is no whole {file.suffix} file of {name} ({reason}); fetch it again") from error

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -36,18 +36,14 @@ class Vocabulary:
     symbols: tuple[Symbol, ...]
 
     def __post_init__(self):
-        if self.unit not in get_args(Unit):
+        if self.unit not in _EXPECTED:
             raise InvalidInputError(f"a vocabulary is of words, characters or bytes, not of {self.unit!r:.60}")
-        if not isinstance(self.symbols, tuple) or not self.symbols:
-            raise InvalidInputError(f"a vocabulary of {self.unit} needs a tuple of at least one symbol")
-        for id_, symbol in enumerate(self.symbols):
-            if not _is_symbol(symbol, self.unit):
-                raise InvalidInputError(
-                    f"a vocabulary of {self.unit} has {symbol!r:.60} as symbol {id_}, expected {_EXPECTED[self.unit]}"
-                )
-        if len(self.index) != len(self.symbols):
-            twice = next(symbol for id_, symbol in enumerate(self.symbols) if self.index[symbol] != id_)
-            raise InvalidInputError(f"a vocabulary of {self.unit} has {twice!r:.60} twice, expected distinct symbols")
+        wrong = [symbol for symbol in self.symbols if not _is_symbol(symbol, self.unit)]
+        if wrong or not 0 < len(self.index) == len(self.symbols):
+            found = f"{wrong[0]!r:.60} among them" if wrong else "none, or one twice"
+            raise InvalidInputError(
+                f"a vocabulary of {self.unit} needs distinct symbols, each {_EXPECTED[self.unit]}: it has {found}"
+            )
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -67,7 +63,7 @@ class Vocabulary:
 
         Raises InvalidInputError for a symbol outside a vocabulary without `<unk>`.
         """
-        symbols = _split(text, self.unit) if isinstance(text, str) else text
+        symbols = _SPLIT[self.unit](text) if isinstance(text, str) else text
         ids = np.fromiter((self.index.get(symbol, -1) for symbol in symbols), np.int64)
         if self.unknown is not None:
             ids[ids < 0] = self.unknown
@@ -101,9 +97,10 @@ class Vocabulary:
     @classmethod
     def from_json(cls, content) -> "Vocabulary":
         """The vocabulary in the values of `to_json`, from any file; raises InvalidInputError."""
-        if not isinstance(content, dict) or set(content) != {"unit", "symbols"} or type(content["symbols"]) is not list:
-            raise InvalidInputError("a vocabulary is read from an object with the keys unit and symbols, a list")
-        return cls(content["unit"], tuple(content["symbols"]))
+        match content:
+            case {"unit": str(unit), "symbols": list(symbols), **more} if not more:
+                return cls(unit, tuple(symbols))
+        raise InvalidInputError("a vocabulary is read from an object with the keys unit and symbols, a list")
 
 
 def split_words(text: str) -> list[str]:
@@ -111,6 +108,7 @@ def split_words(text: str) -> list[str]:
     return text.replace("\n", f" {EOS} ").split()
 
 
+_SPLIT = {"words": split_words, "characters": str, "bytes": lambda text: text.encode("utf-8", errors="replace")}
 _EXPECTED = {
     "words": "a word without whitespace",
     "characters": "a single character",
@@ -124,9 +122,3 @@ def _is_symbol(symbol, unit: Unit) -> bool:
     if type(symbol) is not str or (len(symbol) != 1 if unit == "characters" else symbol.split() != [symbol]):
         return False
     return not any("\ud800" <= character <= "\udfff" for character in symbol)  # halves of a pair: no text can hold them
-
-
-def _split(text: str, unit: Unit) -> Sequence[Symbol]:
-    if unit == "words":
-        return split_words(text)
-    return text.encode("utf-8", errors="replace") if unit == "bytes" else text

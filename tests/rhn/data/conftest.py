@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from splits import write
 
 from rhn.data.corpus import Corpus, Piece
 from rhn.data.rebuild import rebuild
@@ -33,12 +32,6 @@ def treebank() -> Path:
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
-    """A text in three splits: b thrice, a and c twice, in train; d in valid alone."""
-    return write(tmp_path / "three", train="b a c\nb c a b\n", valid="a d\n", test="c b\n")
-
-
-@pytest.fixture
 def small_corpus() -> Corpus:
     """Two, one and one pieces of random frames, with a gap in the indices."""
     rng = np.random.default_rng(0)
@@ -60,12 +53,3 @@ def fake_music21(tmp_path, monkeypatch):
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: Spec)
     return folder
-
-
-@pytest.fixture
-def enwik(tmp_path):
-    """A file called enwik8, of 400 bytes."""
-    path = tmp_path / "wiki" / "enwik8"
-    path.parent.mkdir()
-    path.write_bytes(bytes(range(60, 80)) * 20)
-    return path

@@ -36,10 +36,3 @@ def test_the_rebuilt_chorales_agree_as_measured(original_chorales, rebuilt, monk
     assert [line.split()[0] for line in lines] == ["split", "train", "valid", "test", "all"]
     assert lines[-1].split() == ["all", "374", "of", "382", "94", "22641", "of", "23134", "21500", "94.96"]
     assert len(set(map(len, lines))) == 1, "they are aligned"
-
-
-def test_a_bad_file_ends_the_command_with_one_sentence_and_2(tmp_path, capsys):
-    (tmp_path / "empty.json").touch()
-    assert main(["--data", str(tmp_path / "empty.json")]) == 2
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.startswith("error: ") and said.err.count("\n") == 1

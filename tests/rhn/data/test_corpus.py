@@ -41,11 +41,6 @@ def test_copies_keep_frames_and_origin(piece, again):
     assert again is np.copy or origin(twin) == origin(piece) == ("bwv269", "train", 3, "train-3")
 
 
-def test_a_pickled_slice_of_other_type_stays_as_it_is(piece):
-    half = pickle.loads(pickle.dumps(piece[1:].astype(np.float32) + 0.5))
-    assert (half.dtype, half[0, 0]) == (np.float32, 0.5)
-
-
 def test_the_checksum_is_of_notes_order_and_names_and_not_of_the_source(small_corpus):
     checksum = small_corpus.checksum
     assert replace(small_corpus, source="elsewhere").checksum == checksum
@@ -64,13 +59,14 @@ def test_find_takes_names_and_addresses_in_any_spelling_and_returns_the_first_of
     assert rebuilt.find("bwv414").label == "train-14"
 
 
-@pytest.mark.parametrize(("wrong", "near"), [("bwv269x", "bwv269"), ("bwv1", "bwv1.6"), ("test-77", "test-7")])
-def test_find_suggests_the_nearest_names(rebuilt, wrong, near):
-    with pytest.raises(InvalidInputError, match=rf"{wrong}.*did you mean.*{near}\b"):
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ("bwv269x", "did you mean bwv269,"),
+        ("bwv1", "did you mean bwv1.6,"),
+        ("Beethoven's ninth", r"names are like 'bwv66\.6' or 'train-14'$"),
+    ],
+)
+def test_find_suggests_the_nearest_names(rebuilt, wrong, hint):
+    with pytest.raises(InvalidInputError, match=f"{wrong}.*{hint}"):
         rebuilt.find(wrong)
-
-
-@pytest.mark.parametrize("wrong", ["", "?", "Beethoven's ninth"])
-def test_find_suggests_nothing_where_nothing_is_near(small_corpus, wrong):
-    with pytest.raises(InvalidInputError, match=r"names are like 'bwv66\.6' or 'train-14'$"):
-        small_corpus.find(wrong)

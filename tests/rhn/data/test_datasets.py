@@ -1,6 +1,5 @@
 """Published data sets: complete records, and downloads from a local server that are verified, kept, and never half there."""
 
-import contextlib
 import functools
 import hashlib
 import http.server
@@ -9,14 +8,13 @@ import socket
 import stat
 import threading
 from collections import Counter
-from types import MappingProxyType
 
 import pytest
 from tables import for_each
 
 from rhn.cli import main as cli
 from rhn.data import datasets
-from rhn.data.datasets import CHORALES, TEXT_SETS, DataSet, PublishedFile, TextSet, compare, data_folder, get
+from rhn.data.datasets import CHORALES, TEXT_SETS, DataSet, PublishedFile, data_folder, get
 from rhn.errors import DataError, InvalidInputError, OutputError
 
 CONTENT = bytes(range(256)) * 700  # more than one block of the download
@@ -55,16 +53,14 @@ def publish(server, monkeypatch):
         for file, data in (content if served is None else served).items():
             (server.folder / file).write_bytes(data)
         files = tuple(
-            PublishedFile(
-                name=file, addresses=addresses or (server.address(file),), checksum=f"sha256:{sha256(data)}", most=2**20
-            )
+            PublishedFile(name=file, addresses=addresses or (server.address(file),), checksum=f"sha256:{sha256(data)}")
             for file, data in content.items()
         )
         if name == "jsb":
             monkeypatch.setattr(datasets, "CHORALES", DataSet(name=name, files=files, counts={}))
         else:
             record = {"counts": {}, "unit": "words"} | record
-            monkeypatch.setitem(TEXT_SETS, name, TextSet(name=name, files=files, **record))
+            monkeypatch.setitem(TEXT_SETS, name, DataSet(name=name, files=files, **record))
 
     return publish
 
@@ -85,9 +81,11 @@ def test_a_data_set_is_downloaded_whole_and_can_be_read_by_every_user(publish, t
     assert stat.S_IMODE((folder / "one").stat().st_mode) == 0o644
 
 
-def test_the_default_folder_is_the_users_data_folder_and_the_chorales_are_a_file(publish, tmp_path, monkeypatch):
+def test_the_chorales_are_a_file_in_the_users_data_folder_from_the_second_address_if_the_first_does_not_answer(
+    server, publish, tmp_path, monkeypatch
+):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
-    publish("jsb", {"JSB-Chorales.pickle": CONTENT})
+    publish("jsb", {"JSB-Chorales.pickle": CONTENT}, server.address("gone"), server.address("JSB-Chorales.pickle"))
     path = get("jsb")
     assert path == data_folder("jsb") / "JSB-Chorales.pickle" == tmp_path / "share/rhn/jsb/JSB-Chorales.pickle"
     assert path.read_bytes() == CONTENT
@@ -113,11 +111,6 @@ def test_another_checksum_is_refused_with_both_and_the_old_file_stays(publish, t
     assert names(tmp_path / "data") == ["one"] and (tmp_path / "data" / "one").read_bytes() == b"mine"
 
 
-def test_the_second_address_is_taken_if_the_first_does_not_answer(server, publish, tmp_path):
-    publish("ptb", {"one": CONTENT}, server.address("gone"), server.address("one"))
-    assert (get("ptb", tmp_path / "data") / "one").read_bytes() == CONTENT
-
-
 def test_without_a_network_a_whole_file_is_found_and_a_missing_one_named_with_address_and_place(
     server, publish, tmp_path
 ):
@@ -132,59 +125,31 @@ def test_without_a_network_a_whole_file_is_found_and_a_missing_one_named_with_ad
     assert get("ptb", tmp_path) == tmp_path
 
 
-class Hostile(http.server.BaseHTTPRequestHandler):
-    """Answers by the table of each address: status, headers, and number of blocks."""
+@for_each(
+    "answer", [(500, {}, b"x"), (302, {"Location": "file:///etc/passwd"}, b""), (200, {"Content-Length": "9000"}, b"x")]
+)
+def test_a_wrong_answer_is_one_sentence_and_leaves_nothing(answer, server, publish, tmp_path):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            status, headers, body = answer
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
 
-    answer = MappingProxyType(
-        {
-            "/endless": (200, {}, 10**9),
-            "/claims": (200, {"Content-Length": "9" * 15}, 1),
-            "/words": (200, {"Content-Length": "many"}, 1),
-            "/digits": (200, {"Content-Length": "9" * 5000}, 1),
-            "/short": (200, {"Content-Length": "70000"}, 1),
-            "/empty": (204, {}, 0),
-            "/loop": (302, {"Location": "/loop"}, 0),
-            "/file": (302, {"Location": "file:///etc/passwd"}, 0),
-            "/ftp": (302, {"Location": "ftp://127.0.0.1/x"}, 0),
-            "/brackets": (302, {"Location": "http://["}, 0),
-            "/port": (302, {"Location": "http://127.0.0.1:99999999/"}, 0),
-            "/nowhere": (302, {}, 0),
-            "/error": (500, {}, 1),
-            "/status": (99, {}, 0),
-            "/escape": (200, {"Content-Length": "\x1b[2J" + "x" * 5000}, 0),
-        }
-    )
+        def log_message(self, *args):
+            pass
 
-    def do_GET(self):
-        status, headers, blocks = self.answer[self.path]
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        with contextlib.suppress(OSError):  # the other side has closed
-            for _ in range(blocks):
-                self.wfile.write(bytes(2**16))
-
-    def log_message(self, *args):
-        pass
-
-
-@for_each("path", [path[1:] for path in Hostile.answer])
-def test_a_hostile_answer_is_one_printable_sentence_and_leaves_nothing(path, server, publish, tmp_path):
-    server.RequestHandlerClass = Hostile
-    publish("ptb", {"one": CONTENT}, server.address(path), served={})
-    reason = "more than 1048576 bytes" if path in ("endless", "claims") else ""
-    with pytest.raises(DataError, match=f"/{path} .*{reason}.*; fetch it by hand") as error:
+    server.RequestHandlerClass = Handler
+    publish("ptb", {"one": CONTENT}, served={})
+    with pytest.raises(DataError, match=r"cannot be fetched \(.*\); fetch it by hand") as error:
         get("ptb", tmp_path / "data")
-    assert str(error.value).isprintable() and len(str(error.value)) < 1000
+    assert str(error.value).isprintable()
     assert names(tmp_path / "data") == []
 
 
-def test_a_server_that_is_silent_or_never_done_is_given_up(publish, tmp_path, monkeypatch):
-    publish("ptb", {"one": CONTENT})
-    monkeypatch.setattr(datasets, "LONGEST", -1)
-    with pytest.raises(DataError, match="took longer than"):
-        get("ptb", tmp_path / "data")
+def test_a_silent_server_is_given_up(publish, tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts a connection and sends nothing
         monkeypatch.setattr(datasets, "TIMEOUT", 0.05)
         publish("ptb", {"one": CONTENT}, f"http://127.0.0.1:{silent.getsockname()[1]}/")
@@ -202,8 +167,6 @@ def test_progress_ends_at_the_files_size(publish, tmp_path):
 
 def test_a_folder_that_cannot_be_made_and_an_unknown_set_are_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match=f"cannot write {tmp_path}/file: File exists"):
-        get("ptb", tmp_path / "file")
     with pytest.raises(OutputError, match=f"cannot write {tmp_path}/file/deeper: Not a directory"):
         get("ptb", tmp_path / "file" / "deeper")
     with pytest.raises(InvalidInputError, match="expected one of ptb, enwik8, text8, jsb"):
@@ -218,8 +181,7 @@ def test_penn_treebank_has_the_checksums_of_its_record(treebank):
 def in_three_files():
     lines = {"train": 200, "valid": 40, "test": 40}
     counts = {split: 6 * n for split, n in lines.items()} | {"vocabulary": 5}
-    content = {f"tiny-{split}.txt": (LINE * n).encode() for split, n in lines.items()}
-    return content, {"counts": counts, "splits": {split: f"tiny-{split}.txt" for split in SPLITS}}
+    return {f"tiny-{split}.txt": (LINE * n).encode() for split, n in lines.items()}, {"counts": counts}
 
 
 def in_one_file():
@@ -252,18 +214,8 @@ def test_a_new_text_with_a_record_is_downloaded_shown_trained_on_and_evaluated(
 
 def test_every_record_is_complete():
     for name, record in TEXT_SETS.items():
-        assert record.name == name and record.unit in ("words", "characters", "bytes")
+        assert record.name == name and record.unit in ("words", "characters", "bytes") and len(record.files) in (1, 3)
         assert set(record.counts) == {*SPLITS, "vocabulary"}
-        assert record.splits is None or set(record.splits.values()) == {file.name for file in record.files}
     for file in (file for record in (*TEXT_SETS.values(), CHORALES) for file in record.files):
         algorithm, _, digest = file.checksum.partition(":")
         assert file.addresses and len(digest) == 2 * hashlib.new(algorithm).digest_size
-
-
-def test_counts_are_compared_with_the_published_ones():
-    rows = compare({"train": 360, "test": 21, "vocabulary": 4}, {"train": 360, "test": 20})
-    assert [(row["what"], row["published"], row["same"]) for row in rows] == [
-        ("train", 360, True),
-        ("test", 20, False),
-        ("vocabulary", None, True),
-    ]

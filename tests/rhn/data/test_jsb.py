@@ -1,9 +1,5 @@
 """All chorales, cached to the bit after the first time, and one chorale by its name."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -48,19 +44,7 @@ def test_other_notes_of_another_music21_are_used_with_a_warning(builds, rebuilt,
     assert all(word in message for word in ("99.0", jsb.EXPECTED_MUSIC21, rebuilt.checksum[:12], "ffffffffffff"))
 
 
-@pytest.mark.slow
-def test_two_processes_at_once_leave_one_whole_cache(rebuilt, cache_home):
-    """They really rebuild, without music21's own code, and write nothing else to stdout."""
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cache_home)}
-    racer = 'import sys, rhn.data; print(rhn.data.chorales().checksum, "music21" in sys.modules)'
-    command = [sys.executable, "-c", racer]
-    racers = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [racer.communicate(timeout=120)[0] for racer in racers] == [f"{rebuilt.checksum} False\n"] * 2
-    (path,) = (cache_home / "rhn").iterdir()
-    assert jsb.load_cached(path).checksum == rebuilt.checksum
-
-
-@for_each("name", ["bwv269", "BWV 66.6", "train-14", "test-0", "bwv281", "bwv69.6", "bwv429", "bwv36.8-2"])
+@for_each("name", ["BWV 66.6", "train-14", "bwv281", "bwv69.6"])
 def test_one_chorale_is_the_one_of_the_set(rebuilt, builds, cache_home, name):
     piece = rhn.data.chorale(name)
     other = rebuilt.find(name)
@@ -89,56 +73,33 @@ def test_without_scores_both_doors_say_how_to_get_them(fake_music21, cache_home)
             door()
 
 
-@pytest.fixture(scope="session")
-def kept(rebuilt, tmp_path_factory):
-    """The rebuilt chorales in a file."""
-    path = tmp_path_factory.mktemp("kept") / "chorales.npz"
-    jsb.save_cached(rebuilt, path)
-    return path
-
-
-def test_what_was_kept_comes_back_and_nothing_kept_is_no_accident(kept, rebuilt, tmp_path, caplog):
-    assert jsb.load_cached(tmp_path / "absent.npz") is None
-    again = jsb.load_cached(kept)
-    assert again.checksum == rebuilt.checksum
-    assert again.source == rebuilt.source
-    assert [piece.label for piece in again.valid] == [piece.label for piece in rebuilt.valid]
-    assert caplog.messages == []
-
-
 @given(data=st.data())
-def test_a_damaged_file_never_gives_other_notes(kept, rebuilt, data):
-    content = bytearray(kept.read_bytes())
+def test_kept_chorales_come_back_and_damaged_ones_never_with_other_notes(rebuilt, tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "chorales.npz"
+    jsb.save_cached(rebuilt, path)
+    again = jsb.load_cached(path)
+    assert (again.checksum, again.source) == (rebuilt.checksum, rebuilt.source)
+    content = bytearray(path.read_bytes())
     place, flip = data.draw(st.integers(0, len(content) - 1)), data.draw(st.none() | st.integers(1, 255))
     content[place:] = b"" if flip is None else bytes([content[place] ^ flip]) + content[place + 1 :]
-    damaged = kept.with_name("damaged.npz")
-    damaged.write_bytes(content)
-    again = jsb.load_cached(damaged)
+    path.write_bytes(content)
+    again = jsb.load_cached(path)
     assert again is None or again.checksum == rebuilt.checksum
 
 
-def test_damage_and_another_checksum_are_told_in_one_line(kept, small_corpus, tmp_path, caplog):
-    path = tmp_path / "chorales.npz"
-    path.write_bytes(kept.read_bytes()[:1000])
-    assert jsb.load_cached(path) is None
-    np.savez(path, **{**jsb._to_arrays(small_corpus), "checksum": np.array("0" * 64)})
-    assert jsb.load_cached(path) is None
-    assert len(caplog.messages) == 2
-    assert all("damaged and will be rebuilt" in message and "\n" not in message for message in caplog.messages)
-
-
-def test_pickled_objects_in_the_cache_are_not_loaded(small_corpus, tmp_path):
-    marker = tmp_path / "executed"
-
+def test_another_checksum_is_damage_and_pickled_objects_are_not_loaded(small_corpus, tmp_path, caplog):
     class Hostile:
         def __reduce__(self):
-            return marker.touch, ()
+            return (tmp_path / "executed").touch, ()
 
-    path = tmp_path / "chorales.npz"
-    names = np.array([Hostile()] * 4, dtype=object)
-    np.savez(path, **{**jsb._to_arrays(small_corpus), "names": names})
-    assert jsb.load_cached(path) is None
-    assert not marker.exists()
+    arrays, path = jsb._to_arrays(small_corpus), tmp_path / "chorales.npz"
+    for change in ({"checksum": "0" * 64}, {"names": np.array([Hostile()] * 4, dtype=object)}):
+        np.savez(path, **arrays | change)
+        assert jsb.load_cached(path) is None
+    assert [message.partition(":")[0] for message in caplog.messages] == [
+        "The kept chorales are damaged and will be rebuilt"
+    ] * 2
+    assert not (tmp_path / "executed").exists() and jsb.load_cached(tmp_path / "absent.npz") is None
 
 
 def test_the_name_changes_with_the_version_and_the_rule(cache_home):

@@ -1,18 +1,47 @@
-"""Texts as tokens: splits, vocabularies, memory maps, and what a checkpoint's vocabulary demands."""
+"""Texts as tokens: splits, vocabularies, archives, and the refusal of what is no text."""
 
-import logging
+import contextlib
+import gzip
+import zipfile
 from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from splits import decoded, write
 from tables import for_each
 
 from rhn.data.corpus import SPLITS
 from rhn.data.text import Tokens, Vocabulary, belongs_to, read_text
 from rhn.errors import DataError, InvalidInputError
+
+
+def write(folder, name="my", **splits):
+    """The files my.train.txt, my.valid.txt and my.test.txt in a new folder."""
+    folder.mkdir()
+    for split, text in splits.items():
+        (folder / f"{name}.{split}.txt").write_bytes(text.encode())
+    return folder
+
+
+def decoded(corpus):
+    """The text of each split."""
+    return {split: corpus.vocabulary.decode(getattr(corpus, split)[:]) for split in SPLITS}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A text in three splits: b thrice, a and c twice, in train; d only in valid."""
+    return write(tmp_path / "three", train="b a c\nb c a b\n", valid="a d\n", test="c b\n")
+
+
+@pytest.fixture
+def enwik(tmp_path):
+    """A file called enwik8, of 400 bytes."""
+    path = tmp_path / "wiki" / "enwik8"
+    path.parent.mkdir()
+    path.write_bytes(bytes(range(60, 80)) * 20)
+    return path
 
 
 @given(st.integers(2, 60), st.integers(1, 9))
@@ -24,21 +53,9 @@ def test_rows_read_one_after_the_other_are_the_text_without_its_remainder(length
         return
     rows = tokens.rows(batch_size)
     kept = length - length % batch_size
-    assert rows.shape == (batch_size, length // batch_size)
+    assert rows.shape == (batch_size, length // batch_size) and rows[:].dtype == np.int64
     np.testing.assert_array_equal(rows[:].ravel(), 255 - np.arange(kept))
-    assert np.shares_memory(rows.raw, tokens.raw)
-
-
-@for_each("table", [None, np.arange(256)[::-1].copy()])
-@for_each("count", [0, 2, 9, None])
-def test_tokens_are_64_bit_ids_and_their_head_is_a_view(table, count):
-    tokens = Tokens(np.arange(5, dtype=np.uint8), table)
-    wanted = list(range(5)) if table is None else list(range(255, 250, -1))
-    assert tokens[:].dtype == np.int64 and tokens[:].tolist() == wanted
-    assert tokens.head(count)[:].tolist() == wanted[:count]
-    assert np.shares_memory(tokens.head(3).raw, tokens.raw)
-    with pytest.raises(InvalidInputError, match="expected at least 1"):
-        tokens.rows(0)
+    assert np.shares_memory(rows.raw, tokens.raw) and np.shares_memory(tokens.head(3).raw, tokens.raw)
 
 
 def test_words_are_numbered_by_frequency_then_alphabet_and_newlines_are_words(folder):
@@ -47,24 +64,20 @@ def test_words_are_numbered_by_frequency_then_alphabet_and_newlines_are_words(fo
     assert decoded(corpus) == {"train": "b a c\nb c a b\n", "valid": "a <unk>\n", "test": "c b\n"}
 
 
-def test_unk_is_added_only_where_a_word_needs_it(tmp_path):
+def test_unk_is_added_only_if_a_word_needs_it(tmp_path):
     corpus = read_text("text", write(tmp_path / "t", train="a b\n", valid="b a", test="a a"))
     assert corpus.vocabulary.symbols == ("<eos>", "a", "b") and corpus.vocabulary.unknown is None
 
 
-def test_a_smaller_vocabulary_keeps_the_most_frequent_words_and_always_unk_and_eos(tmp_path):
-    folder = write(tmp_path / "t", train="a a a b b b c c <unk>\n", valid="c b\n", test="a d\n")
-    corpus = read_text("text", folder, vocabulary_size=4)
+def test_a_smaller_vocabulary_keeps_the_most_frequent_words_and_always_unk_and_eos(tmp_path, folder):
+    small = write(tmp_path / "t", train="a a a b b b c c <unk>\n", valid="c b\n", test="a d\n")
+    corpus = read_text("text", small, vocabulary_size=4)
     assert corpus.vocabulary.symbols == ("a", "b", "<eos>", "<unk>")
     assert decoded(corpus)["train"] == "a a a b b b <unk> <unk> <unk>\n"
-
-
-@for_each("size", [2, 3, 5, 6, 100])
-def test_a_vocabulary_is_never_larger_than_asked_and_is_recognised(folder, size):
-    built = read_text("text", folder, vocabulary_size=size)
-    assert len(built.vocabulary) == min(size, 5)
-    given = read_text("text", folder, vocabulary=built.vocabulary)
-    assert given.checksum == built.checksum and decoded(given) == decoded(built)
+    for size in (2, 3, 5, 100):
+        built = read_text("text", folder, vocabulary_size=size)
+        given = read_text("text", folder, vocabulary=built.vocabulary)
+        assert len(built.vocabulary) == min(size, 5) and given.checksum == built.checksum
 
 
 def test_a_maximum_shortens_each_split_and_leaves_the_vocabulary(folder):
@@ -74,13 +87,29 @@ def test_a_maximum_shortens_each_split_and_leaves_the_vocabulary(folder):
     np.testing.assert_array_equal(short.train[:], whole.train[:2])
 
 
-def test_one_file_is_cut_90_5_5(tmp_path):
-    path = tmp_path / "novel.txt"
-    path.write_text("".join(map(str, range(10))) * 10)
-    corpus = read_text("text", path, unit="characters")
-    assert [len(getattr(corpus, split)) for split in SPLITS] == [90, 5, 5]
-    assert "".join(decoded(corpus).values()) == path.read_text()
-    assert all(isinstance(getattr(corpus, split).raw, np.memmap) for split in SPLITS), "ASCII stays on disk"
+@given(
+    text=st.text(
+        st.characters(exclude_categories=["Cs"]) | st.sampled_from("ab \n\r\t\x1c\x85é\u2003\ufeff"), min_size=41
+    )
+)
+def test_one_file_is_cut_90_5_5_into_its_words_or_characters(text, tmp_path_factory):
+    path = tmp_path_factory.mktemp("one") / "novel.txt"
+    path.write_bytes(text.encode())
+    wanted = text.removeprefix("\ufeff")
+    characters = read_text("text", path, unit="characters")
+    N = len(wanted)
+    assert "".join(decoded(characters).values()) == wanted
+    assert [len(getattr(characters, s)) for s in SPLITS] == [
+        N * 90 // 100,
+        N * 5 // 100,
+        N - N * 90 // 100 - N * 5 // 100,
+    ]
+    assert characters.vocabulary.symbols == tuple(sorted(set(wanted)))
+    path.write_bytes(("\ufeff" + "a b\n" * 20 + wanted).encode())
+    words = Vocabulary("words", tuple(dict.fromkeys([*wanted.split(), "a", "b", "<eos>"])))
+    read = read_text("text", path, vocabulary=words)
+    ids = np.concatenate([getattr(read, split)[:] for split in SPLITS])
+    np.testing.assert_array_equal(ids, words.encode("a b\n" * 20 + wanted))
 
 
 def test_a_folder_of_texts_is_joined_in_the_order_of_names(tmp_path):
@@ -90,51 +119,33 @@ def test_a_folder_of_texts_is_joined_in_the_order_of_names(tmp_path):
     assert "".join(decoded(corpus).values()) == "A" * 30 + "B" * 30 + "Z" * 30
 
 
-def test_bytes_are_read_from_the_file_when_they_are_asked_for(enwik):
-    corpus = read_text("enwik8", enwik)
-    rows = corpus.train.rows(4)
-    assert isinstance(rows.raw, np.memmap) and np.shares_memory(rows.raw, corpus.train.raw)
-    before = rows[0, :2].tolist()
-    with enwik.open("r+b") as file:
-        file.write(bytes([79]))
-    assert (before, rows[0, :2].tolist()) == ([0, 1], [19, 1])
-
-
-def test_bytes_are_numbered_in_order_over_all_splits(tmp_path):
-    (tmp_path / "text8").write_bytes(b"ba" * 45 + b"ccccc" + b"ddddd")
+def test_bytes_stay_in_their_file_and_are_numbered_in_order_over_all_splits(tmp_path):
+    (tmp_path / "text8").write_bytes(b"\xef\xbb\xbf" + b"ba" * 45 + b"ccccc" + b"ddddd")
     corpus = read_text("text8", tmp_path)
-    assert corpus.vocabulary == Vocabulary("bytes", tuple(b"abcd"))
-    assert corpus.train[:4].tolist() == [1, 0, 1, 0] and set(corpus.test[:]) == {3}
+    assert corpus.vocabulary == Vocabulary("bytes", tuple(b"abcd\xbb\xbf\xef"))
+    assert corpus.train[3:7].tolist() == [1, 0, 1, 0] and corpus.test[-5:].tolist() == [3] * 5
+    assert isinstance(corpus.train.rows(4).raw, np.memmap)
 
 
-def test_an_enwik8_of_another_length_is_named_in_a_warning(enwik, caplog):
-    with caplog.at_level(logging.WARNING):
-        read_text("enwik8", enwik)
-    assert "has 400 bytes, enwik8 as published has 100000000" in caplog.text
-
-
-def test_a_published_set_with_other_words_than_the_checkpoints_is_refused(tmp_path, enwik):
+def test_a_published_set_with_another_vocabulary_than_the_checkpoints_is_refused(tmp_path, enwik):
     folder = write(tmp_path / "t", "ptb", train="b a c\nb c a b\n", valid="a d\n", test="c b\n")
-    with pytest.raises(DataError, match="checkpoint's training: it has 'c' as symbol 3 of its words, expected 'x'"):
-        read_text("ptb", folder, vocabulary=Vocabulary("words", ("b", "<eos>", "a", "x", "<unk>")))
-    with pytest.raises(DataError, match="it makes a vocabulary of 5 words, expected 6 words"):
-        read_text("ptb", folder, vocabulary=Vocabulary("words", tuple("abcdef")))
-    with pytest.raises(DataError, match="a vocabulary of 20 bytes, expected 2 words"):
+    for symbols in (("b", "<eos>", "a", "x", "<unk>"), tuple("abcdef")):
+        with pytest.raises(DataError, match="checkpoint's training"):
+            read_text("ptb", folder, vocabulary=Vocabulary("words", symbols))
+    with pytest.raises(DataError, match="of 20 bytes"):
         read_text("enwik8", enwik, vocabulary=Vocabulary("words", ("a", "b")))
 
 
-def test_another_text_is_encoded_with_the_vocabulary_given(folder, tmp_path):
-    other = write(tmp_path / "other", train="b a x\nb x a b\n", valid="a d\n", test="x b\n")
-    corpus = read_text("text", other, vocabulary=read_text("text", folder).vocabulary)
-    assert decoded(corpus) == {"train": "b a <unk>\nb <unk> a b\n", "valid": "a <unk>\n", "test": "<unk> b\n"}
-
-
 @pytest.mark.parametrize(("strange", "warned"), [(0, ""), (20, ""), (40, "33 % of the words")])
-def test_a_text_of_mostly_unknown_words_gets_a_warning(strange, warned, tmp_path, caplog):
+def test_another_text_is_read_with_the_vocabulary_given_and_a_warning_if_most_words_are_unknown(
+    strange, warned, tmp_path, caplog
+):
     (tmp_path / "t.txt").write_text("cat <unk> " * 40 + "qwerty " * strange)
     corpus = read_text("text", tmp_path / "t.txt", vocabulary=Vocabulary("words", ("<unk>", "cat")))
     assert corpus.train[:4].tolist() == [1, 0, 1, 0]
     assert warned in caplog.text and bool(warned) == bool(caplog.text)
+    with pytest.raises(DataError, match="is not in the vocabulary of 6 characters"):
+        read_text("text", tmp_path / "t.txt", vocabulary=Vocabulary("characters", tuple("cat<unk>")[:6]))
 
 
 def test_the_checksum_is_of_the_content_wherever_it_lies(folder, tmp_path):
@@ -164,7 +175,6 @@ def test_penn_treebank_has_its_published_counts_and_is_numbered_as_the_official_
     [
         ("ptb", "ptb.test.txt", True),
         ("ptb", "novel.txt", False),
-        ("ptb", "ptb.zip", False),
         ("enwik8", "enwik8", True),
         ("enwik8", "enwik8.txt", True),
         ("enwik8", "mine.zip", True),
@@ -177,3 +187,86 @@ def test_a_file_belongs_to_a_set_by_its_name_and_a_folder_by_its_files(name, fil
     (tmp_path / file).touch()
     assert belongs_to(name, tmp_path / file) == belongs
     assert belongs_to(name, tmp_path) == (belongs and file in ("ptb.test.txt", "enwik8"))
+
+
+def zipped(enwik, member="enwik8"):
+    with zipfile.ZipFile(enwik.with_name("enwik8.zip"), "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(enwik, member)
+    return enwik.with_name("enwik8.zip")
+
+
+def gzipped(enwik):
+    enwik.with_name("enwik8.gz").write_bytes(gzip.compress(enwik.read_bytes()))
+    return enwik.with_name("enwik8.gz")
+
+
+@pytest.mark.parametrize("compress", [zipped, gzipped])
+def test_an_archive_holds_the_same_text_and_a_damaged_one_is_refused(enwik, compress, caplog):
+    plain, archive = read_text("enwik8", enwik), compress(enwik)
+    assert "has 400 bytes, enwik8 as published has 100000000" in caplog.text
+    enwik.unlink()
+    corpus = read_text("enwik8", archive.parent)
+    assert corpus.checksum == plain.checksum and (corpus.test[:] == plain.test[:]).all()
+    content = archive.read_bytes()
+    for place in range(0, len(content), 7):
+        archive.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        with contextlib.suppress(DataError):
+            assert read_text("enwik8", archive).checksum == plain.checksum
+    archive.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=f"is no whole {archive.suffix} file"):
+        read_text("enwik8", archive)
+
+
+def refused(match, *arguments, error=DataError, **options):
+    with pytest.raises(error, match=match):
+        read_text(*arguments, **options)
+
+
+def test_a_zip_without_the_text_is_refused(enwik):
+    refused("no item named 'enwik8'", "enwik8", zipped(enwik, "letters"))
+
+
+@for_each("name", ["ptb", "enwik8"])
+def test_a_missing_data_set_is_named_with_its_place_and_how_to_get_it(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    refused(rf"{tmp_path}/share/rhn/{name}: no such file or folder.*`rhn data get {name}`", name)
+    refused(f"{tmp_path} holds no file {name}.*`rhn data get {name}`", name, tmp_path)
+    (tmp_path / "novel.txt").write_text("it was a dark and stormy night")
+    refused(rf"novel\.txt is none of {name}.*add --words or --characters", name, tmp_path / "novel.txt")
+
+
+@for_each(("content", "words"), [(b"", "0 tokens"), (b"a", "1 tokens"), (b"\xef\xbb\xbf", "0 tokens")])
+def test_a_split_of_fewer_than_two_tokens_is_refused(folder, content, words):
+    (folder / "my.valid.txt").write_bytes(content)
+    refused(f"valid split has {words}", "text", folder)
+
+
+@for_each("unit", ["words", "characters"])
+def test_a_byte_that_is_not_utf8_is_named_with_its_place(tmp_path, unit):
+    (tmp_path / "latin.txt").write_bytes(("\ufeff" + "né " * 20).encode() + "é".encode("latin-1") + b" n" * 9)
+    refused(r"latin\.txt is not UTF-8 text: .* at byte 83;", "text", tmp_path / "latin.txt", unit=unit)
+
+
+def test_splits_that_are_missing_or_ambiguous_are_named(folder, tmp_path):
+    (folder / "other.test.txt").write_text("a b")
+    refused(r"found my\.test\.txt and other\.test\.txt for test", "text", folder)
+    (folder / "my.valid.txt").unlink()
+    refused("found none for valid", "text", folder)
+    refused("needs one file .* or else", "text", tmp_path)
+    refused("no such file or folder", "text", tmp_path / "nothing")
+
+
+@for_each(
+    ("name", "options", "sentence"),
+    [
+        ("wiki", {}, "expected one of ptb, enwik8, text8, text"),
+        ("text", {"unit": "letters"}, "not as 'letters'"),
+        ("ptb", {"unit": "characters"}, "ptb is read as words"),
+        ("text", {"max_tokens": 1}, "expected at least 2"),
+        ("text", {"vocabulary_size": 1}, "expected at least 2"),
+        ("enwik8", {"vocabulary_size": 9}, "is for words"),
+        ("text", {"path": None}, "needs its path"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(name, options, sentence, tmp_path):
+    refused(sentence, name, error=InvalidInputError, **{"path": tmp_path} | options)
