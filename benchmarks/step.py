@@ -8,7 +8,6 @@ from torch import nn
 from benchmarks.registry import benchmark
 from rhn.data import chorales
 from rhn.data.text import Tokens
-from rhn.kernels.fused_sgd import gradient_norm, sgd_step
 from rhn.models import PolyphonicModel
 from rhn.presets import preset
 from rhn.training import batches, monte_carlo
@@ -16,6 +15,7 @@ from rhn.training.build import build_model
 from rhn.training.ensemble import Ensemble
 from rhn.training.losses import mean_nll
 from rhn.training.numerics import tune_malloc
+from rhn.training.optimizers import SGD, gradient_norm
 
 WORDS = 10_000
 both = ("cpu", "cuda")
@@ -50,7 +50,7 @@ def update(device: str):
 
     def ours():
         norm = gradient_norm(stack.weights, gradients)
-        sgd_step(stack.weights, gradients, rate, (10 / norm.clamp(min=10)).float())
+        SGD().step(stack.weights, gradients, {}, rate, (10 / norm.clamp(min=10)).float())
 
     theirs = [nn.Parameter(w[0].clone()) for w in stack.weights.values()]
     for p, g in zip(theirs, gradients.values(), strict=True):

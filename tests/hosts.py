@@ -27,7 +27,7 @@ LARGEST = 0.3
 TESTS = Path(__file__).parent
 SEEDS = range(1, 21)
 NUMERICAL = {
-    "rhn/kernels": "compiled fused_sgd kernels kernels_mapped softmax tiny_states",
+    "rhn/kernels": "compiled kernels kernels_mapped softmax tiny_states",
     "rhn/cells": "answers cells convert newer_cells stacked",
     "rhn/models": "dropout language_model models",
     "rhn/training": "monte_carlo official_step optimizers",

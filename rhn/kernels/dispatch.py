@@ -23,7 +23,7 @@ def _always(*tensors, **options) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Implementation:
-    """One way to compute an operation. Forward and backward have the signatures of `rhn.kernels.autograd`, except for updates.
+    """One way to compute an operation. Forward and backward have the signatures of `rhn.kernels.autograd`.
 
     name: also for messages
     supports: the reason against a call, None if there is none

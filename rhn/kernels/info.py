@@ -9,7 +9,6 @@ from rhn.kernels import onednn
 from rhn.kernels.bernoulli import OUTPUT
 from rhn.kernels.compiled.call import LARGE, SMALL
 from rhn.kernels.dispatch import RECOMPUTE, C, Choice
-from rhn.kernels.fused_sgd import NORM, STEP
 from rhn.kernels.gated import GRU, LSTM
 from rhn.kernels.highway import HIGHWAY
 from rhn.kernels.linear_carry import LINEAR_CARRY
@@ -28,7 +27,7 @@ RECURRENCES = (
     COMPLEX_DIAGONAL_SCAN,
     RECOMPUTE_LOOP,
 )
-OPERATIONS = (*RECURRENCES, SOFTMAX, OUTPUT, NORM, STEP)
+OPERATIONS = (*RECURRENCES, SOFTMAX, OUTPUT)
 LIMITS = {
     C: f"; float32, recurrences of up to {SMALL} units, {LARGE} in full batches of 32 rows",
     RECOMPUTE: " of a cell's step function; all other cells",

@@ -266,33 +266,6 @@ def validate_weights(kernel: str, like: Tensor, weights: Collection[Tensor]) -> 
             )
 
 
-def validate_update(weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor], **of_models: Tensor) -> None:
-    """Raises InvalidInputError unless each weight (K, ...) has a gradient of its shape, type and device, and `of_models` are (K,)."""
-    if weights.keys() != gradients.keys() or not weights:
-        raise InvalidInputError(f"the gradients are of {[*gradients]}: expected one of each weight, {[*weights]}")
-    K, device = None, None
-    for group, tensors in (("weight", weights), ("gradient", gradients)):
-        for name, t in tensors.items():
-            if not isinstance(t, Tensor) or t.layout is not torch.strided or not t.is_floating_point():
-                raise InvalidInputError(f"the {group} {name} is not a dense tensor of floating-point numbers")
-            K, device = (len(t) if t.dim() else 0, t.device) if K is None else (K, device)
-            w = weights[name]
-            if (t.shape, t.dtype, t.device) != (w.shape, w.dtype, device) or t.dim() == 0 or len(t) != K:
-                raise InvalidInputError(
-                    f"the {group} {name} is {t.dtype} of shape {tuple(t.shape)} on {t.device}: "
-                    f"expected {w.dtype} of shape {(K, *w.shape[1:])} on {device}"
-                )
-    for name, t in of_models.items():
-        if not isinstance(t, Tensor) or t.shape != (K,) or t.device != device or t.layout is not torch.strided:
-            raise InvalidInputError(f"{name} is {_described(t)}: expected a tensor of shape ({K},) on {device}")
-        if t.dtype not in (torch.float32, torch.float64):
-            raise InvalidInputError(f"{name} is {t.dtype}: expected torch.float32 or torch.float64")
-
-
-def _described(t) -> str:
-    return f"of shape {tuple(t.shape)} on {t.device}" if isinstance(t, Tensor) else type(t).__name__
-
-
 def is_traced(*tensors: Tensor | None) -> bool:
     """Check if operations on the tensors are only recorded or simulated: then a compiled kernel has no memory to read.
 

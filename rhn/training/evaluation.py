@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from rhn.data import Corpus
 from rhn.data.text import Tokens
 from rhn.errors import InvalidInputError
-from rhn.kernels.fused_sgd import sums
 from rhn.models.dropout import Masks
 from rhn.models.language import States
 from rhn.training.batches import evaluation_batches, predicted_frames, window_of
 from rhn.training.ensemble import Ensemble
 from rhn.training.graphs import captured
-from rhn.training.losses import mean_nll, token_nll
+from rhn.training.losses import mean_nll, sums, token_nll
 from rhn.training.numerics import deterministic
 from rhn.utils.progress import Advance
 

@@ -25,7 +25,6 @@ from torch.utils._pytree import tree_map
 
 from rhn.data.text import TextCorpus
 from rhn.errors import DataError, InvalidInputError
-from rhn.kernels.fused_sgd import gradient_norm, sums
 from rhn.models.dropout import Masks, draw_masks, require_masks
 from rhn.models.language import States
 from rhn.training.batches import SHORTEST, epoch_windows, training_rows, window_count, window_of
@@ -33,8 +32,8 @@ from rhn.training.build import build_models
 from rhn.training.config import LanguageConfig
 from rhn.training.ensemble import Ensemble, Weights
 from rhn.training.evaluation import ensemble_nll, zero_states
-from rhn.training.losses import measure, measure_name, window_loss
-from rhn.training.optimizers import Optimizer
+from rhn.training.losses import measure, measure_name, sums, window_loss
+from rhn.training.optimizers import Optimizer, gradient_norm
 from rhn.training.seeds import seeded
 from rhn.training.trainer import Task, Trials
 

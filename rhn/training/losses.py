@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -51,6 +52,11 @@ def window_loss(
         change = reading.outputs.diff(dim=0).square().mean()
         loss = loss + config.temporal_activation_regularization * change * len(reading.outputs)
     return loss, (reading.nll, reading.states)
+
+
+def sums(stacked: Tensor) -> Tensor:
+    """The sum of each model's numbers, (K, ...) -> (K,) in float64; one after another, so that no bit depends on the others."""
+    return torch.stack([t.sum(dtype=torch.float64) for t in stacked])
 
 
 def perplexity(nll: float) -> float:

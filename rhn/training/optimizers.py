@@ -9,8 +9,8 @@
 g is the gradient plus weight_decay w (not for adamw), times `scale`, which clips it. With `shrink` w <- (1 - shrink) w after each step.
 
 Weights, gradients and the state are tensors (K, ...) by name; rate and scale are (K,). An optimizer has no memory of its own: the state
-is pruned and saved with the models. Only elementary operations are used: torch's lerp and addcmul round differently at the end of a
-vectorised loop, so their bits would depend on the number of models.
+is pruned and saved with the models. A stack is updated by elementary operations: torch's lerp and addcmul round differently at the end
+of a vectorised loop, so their bits would depend on the number of models. They are called for one model after another.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rhn.kernels.fused_sgd import sgd_step
 from rhn.training.config import HYPERPARAMETERS, TrainingConfig
 from rhn.training.ensemble import Weights
 
@@ -85,14 +84,16 @@ class SGD(Optimizer):
         return ("velocity",) if self.momentum else ()
 
     def step(self, weights, gradients, state, rate, scale=None) -> None:
-        if scale is None or self.momentum:
-            super().step(weights, gradients, state, rate, scale)
-            return
-        sgd_step(weights, gradients, rate.to(scale), scale, decay=self.weight_decay, shrink=self.shrink)
+        if scale is not None and not self.momentum:
+            rate, scale = rate * scale, None  # one product less
+        super().step(weights, gradients, state, rate, scale)
 
     def update(self, w, g, v=None, *, rate, steps) -> None:
-        step = g if v is None else v.mul_(self.momentum).add_(g)
-        w.sub_(step * _each(rate, w))
+        if v is None:
+            for w_k, g_k, rate_k in zip(w, g, rate.to(w.dtype), strict=True):
+                w_k.addcmul_(g_k, rate_k, value=-1)
+        else:
+            w.sub_(v.mul_(self.momentum).add_(g) * _each(rate, w))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +160,16 @@ def make_optimizer(config: TrainingConfig) -> Optimizer:
         **{"weight_decay": 0.0, form: config.weight_decay},
         **{name: getattr(config, name) for name in HYPERPARAMETERS[config.optimizer]},
     )
+
+
+def gradient_norm(weights: Weights, gradients: Weights, decay: float = 0.0) -> Tensor:
+    """|g + decay w| over all weights of each model, (K,) float64; one after another, so that no bit depends on the others."""
+    squares = []
+    for name, g in gradients.items():
+        g = g + decay * weights[name] if decay else g
+        rows = [torch.linalg.vector_norm(g_k, dim=-1) for g_k in g]
+        squares.append(torch.stack([norms.double().square().sum() for norms in rows]))
+    return sum(squares).sqrt()
 
 
 def _each(values: Tensor, like: Tensor) -> Tensor:

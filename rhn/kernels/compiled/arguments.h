@@ -120,19 +120,3 @@ struct rhn_softmax_weights {
     Tensor dU; /* V n, written */
     Tensor db; /* V, written */
 };
-
-struct rhn_squares {
-    long numbers;
-    float decay;
-    Tensor gradients; /* numbers */
-    Tensor weights; /* numbers, or NULL where decay is 0 */
-    double *totals; /* one number a model, written */
-};
-
-struct rhn_descend {
-    long numbers;
-    float decay;
-    Tensor weights; /* numbers, written */
-    Tensor gradients; /* numbers */
-    Tensor factors; /* 2 */
-};

@@ -25,7 +25,7 @@ class _Tensor(ctypes.Structure):
     _fields_ = (("data", ctypes.c_void_p), ("stride", ctypes.c_long))
 
 
-_TYPES = {"long": ctypes.c_long, "float": ctypes.c_float, "Tensor": _Tensor, "double *": ctypes.c_void_p}
+_TYPES = {"long": ctypes.c_long, "Tensor": _Tensor, "double *": ctypes.c_void_p}
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Function:
     struct: type[ctypes.Structure]
     tensors: dict[str, Argument]
 
-    def pack(self, K: int, numbers: dict[str, float], tensors: dict[str, Tensor | None]) -> ctypes.Structure:
+    def pack(self, K: int, numbers: dict[str, int], tensors: dict[str, Tensor | None]) -> ctypes.Structure:
         """The struct for K models. Raises TypeError or ValueError for a tensor that is not as declared."""
         sizes = numbers | {"K": K}
         if "B" in numbers:
@@ -94,9 +94,7 @@ def functions() -> dict[str, Function]:
 def _function(name: str, body: str) -> Function:
     fields, tensors = [], {}
     for line in body.splitlines():
-        kind, names, comment = re.fullmatch(
-            r"    (long |float |Tensor |double \*)([\w, ]+);(?: /\* (.*) \*/)?", line
-        ).groups()
+        kind, names, comment = re.fullmatch(r"    (long |Tensor |double \*)([\w, ]+);(?: /\* (.*) \*/)?", line).groups()
         kind = kind.strip()
         fields += [(field, _TYPES[kind]) for field in names.split(", ")]
         if kind == "Tensor":

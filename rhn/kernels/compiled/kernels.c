@@ -13,7 +13,6 @@
 #include "transition.h"
 #include "bernoulli.h"
 #include "softmax.h"
-#include "update.h"
 
 int rhn_lanes(void) { return LANES; }
 

@@ -22,7 +22,6 @@ from rhn import kernels
 from rhn.cells import CELLS
 from rhn.errors import RhnError
 from rhn.kernels.bernoulli import output_nll, output_nll_reference
-from rhn.kernels.fused_sgd import gradient_norm, gradient_norm_reference, sgd_step, sgd_step_reference
 from rhn.kernels.linear_carry import linear_carry, linear_carry_reference
 
 SIZES = {"T": 5, "B": 40, "m": 6, "n": 8, "L": 2}
@@ -87,29 +86,9 @@ def _recurrences() -> Iterator[Row]:
     def dropped_words():
         return words() | {"mask": dropout_mask(B, n, dtype=torch.float32)}
 
-    def weights():
-        g = torch.Generator().manual_seed(0)
-        return {key: torch.randn(3, 5, 7, generator=g) for key in ("w", "g")}
-
-    def steps():
-        one = {key: torch.tensor(numbers) for key, numbers in (("rate", [0.1, 0.2, 0.3]), ("scale", [1.0, 0.5, 2.0]))}
-        return weights() | one
-
-    def norm(function):
-        return torch.no_grad()(lambda w, g: function({"p": w}, {"p": g}, 0.1))
-
-    def changed(function):
-        def run(w, g, rate, scale):
-            function({"p": w}, {"p": g}, rate, scale, decay=0.1, shrink=0.1)
-            return w
-
-        return torch.no_grad()(run)
-
     yield Row("output and loss", output_nll, output_nll_reference, outputs)
     yield Row("softmax", kernels.softmax_nll, kernels.softmax_nll_reference, words)
     yield Row("softmax masked", kernels.softmax_nll, kernels.softmax_nll_reference, dropped_words)
-    yield Row("gradient norm", norm(gradient_norm), norm(gradient_norm_reference), weights)
-    yield Row("sgd_step", changed(sgd_step), changed(sgd_step_reference), steps)
 
 
 VIEWS = {  # the same values in other memory: valid
@@ -150,8 +129,7 @@ def outcome(function: Callable, arguments: dict, options: dict) -> list[Tensor] 
     """The value and every gradient, or what was raised."""
     try:
         leaves = [t for name, t in arguments.items() if _has_gradient(name, t)]
-        if not {"w", "g"} <= arguments.keys():  # the update changes its weights in place
-            leaves = [t.requires_grad_() for t in leaves]
+        leaves = [t.requires_grad_() for t in leaves]
         value = function(*arguments.values(), **options)
         if not value.requires_grad:
             return [value]

@@ -11,7 +11,7 @@ from rhn.errors import InvalidInputError
 from rhn.training.chorales import ChoraleTask
 from rhn.training.config import HYPERPARAMETERS, ChoraleConfig, LanguageConfig
 from rhn.training.losses import mean_loss
-from rhn.training.optimizers import OPTIMIZERS, AdamW, make_optimizer
+from rhn.training.optimizers import OPTIMIZERS, SGD, AdamW, gradient_norm, make_optimizer
 from rhn.training.trainer import Trainer
 from tests.rhn.pieces import shortest_chorales
 from tests.rhn.texts import SMALL, finish, small_corpus, text_trainer
@@ -69,6 +69,31 @@ def test_each_model_takes_torch_s_steps_also_after_pruning_and_a_resume(case, dt
             theirs.step()
         for name_, p in own.items():
             torch.testing.assert_close(weights[name_][place], p.detach(), rtol=tolerance, atol=tolerance)
+
+
+@for_each(("dtype", "decay"), [(torch.float32, 0.0), (torch.float32, 0.1), (torch.float64, 0.1)])
+def test_a_clipped_step_is_torch_s_and_a_model_has_the_same_bits_alone(dtype, decay):
+    together, g = ({name: t.to(dtype) for name, t in gradients(step).items()} for step in (0, 1))
+    before, ours = taken(together, [0, 1, 2]), SGD(weight_decay=decay)
+
+    def step(weights, g, rate):
+        norm = gradient_norm(weights, g, decay)
+        ours.step(weights, g, {}, rate, (5.0 / norm.clamp(min=5.0)).to(dtype))
+        return norm
+
+    norm = step(together, g, torch.tensor(RATES, dtype=torch.float64))
+    for k, rate in enumerate(RATES):
+        theirs = [torch.nn.Parameter(t[k].clone()) for t in before.values()]
+        for p, each in zip(theirs, g.values(), strict=True):
+            p.grad = each[k] + decay * p.detach()
+        assert norm[k].item() == pytest.approx(torch.nn.utils.clip_grad_norm_(theirs, 5.0).item(), rel=1e-6)
+        torch.optim.SGD(theirs, lr=rate).step()
+        alone = taken(before, [k])
+        assert torch.equal(step(alone, taken(g, [k]), torch.tensor([rate], dtype=torch.float64)), norm[k : k + 1])
+        for (name, w), p in zip(together.items(), theirs, strict=True):
+            torch.testing.assert_close(w[k], p.detach(), rtol=1e-5, atol=1e-6)
+            assert torch.equal(alone[name][0], w[k])
+    assert norm.min() < 5.0 < norm.max(), "one is clipped, one is not"
 
 
 def test_the_configuration_names_the_optimizer_and_its_parameters():
