@@ -9,7 +9,7 @@ from rhn.cli.parsing import Commands, parse
 from rhn.errors import InvalidInputError
 from rhn.plotting.figures import SUFFIXES, figure_name, place, save_figure
 from rhn.utils.io import check_output
-from rhn.utils.options import Device, File, Trained, Writing, check_least, given_flags
+from rhn.utils.options import Device, Trained, Writing, check_least, given_flags, option
 from rhn.utils.wording import counted
 
 DESCRIPTION = """Measure trained networks: the activity of their transform gates, and the damage of lesions.
@@ -28,21 +28,24 @@ GATES_LENGTH, LESION_LENGTH, LESION_TOKENS = 60, 200, 20_000
 class Common(Trained, Writing):
     """The options of both commands."""
 
-    data: File = None
-    """The original chorales (.json or .pickle) instead of those rebuilt from music21's scores. For a language model: a text, as a
-    file (cut 90/5/5 %) or the folder of its training text (default: where `rhn data get` puts it)."""
-    output: File = None
-    """Figure to write, .png, .svg or .pdf (default: a telling name in the current folder)."""
-    save_data: File = None
-    """Also write the numbers, .csv or .npz."""
-    json: bool = False
-    """Print one JSON object instead of the table."""
-    device: Device = "auto"
-    """Where to compute."""
-    chorales: tuple[str, ...] = ()
-    """Only these: by place in the split (0 5) or by name (bwv269, valid-3)."""
-    split: Literal["train", "valid", "test"] | None = None
-    """Which chorales, or which part of a text (default: of a text valid; of the chorales test for gates, train for lesions)."""
+    data: Path | None = option(
+        None,
+        "The original chorales (.json or .pickle) instead of those rebuilt from music21's "
+        "scores. For a language model: a text, as a file (cut 90/5/5 %) or the folder of "
+        "its training text (default: where `rhn data get` puts it).",
+        metavar="FILE",
+    )
+    output: Path | None = option(
+        None, "Figure to write, .png, .svg or .pdf (default: a telling name in the current folder).", metavar="FILE"
+    )
+    save_data: Path | None = option(None, "Also write the numbers, .csv or .npz.", metavar="FILE")
+    json: bool = option(False, "Print one JSON object instead of the table.")
+    device: Device = option("auto", "Where to compute.")
+    chorales: tuple[str, ...] = option((), "Only these: by place in the split (0 5) or by name (bwv269, valid-3).")
+    split: Literal["train", "valid", "test"] | None = option(
+        None,
+        "Which chorales, or which part of a text (default: of a text valid; of the chorales test for gates, train for lesions).",
+    )
 
     def run(self) -> None:
         from rhn.plotting.provenance import words_of_checkpoint
@@ -74,12 +77,14 @@ class Common(Trained, Writing):
 class Gates(Common):
     """Transform gates over time: layers x time, white to red, a panel a chorale or excerpt (figure 5b of the paper)."""
 
-    full_scale: bool = False
-    """White is 0 and red is 1; default: the least and the greatest mean gate in the figure, at least 0.1 apart."""
-    excerpts: tuple[int, ...] = ()
-    """Of a text: the first tokens of excerpts, counted from 0; default: four, evenly spread over the split."""
-    length: int | None = None
-    """Of a text: tokens of an excerpt (default 60)."""
+    full_scale: bool = option(
+        False,
+        "White is 0 and red is 1; default: the least and the greatest mean gate in the figure, at least 0.1 apart.",
+    )
+    excerpts: tuple[int, ...] = option(
+        (), "Of a text: the first tokens of excerpts, counted from 0; default: four, evenly spread over the split."
+    )
+    length: int | None = option(None, "Of a text: tokens of an excerpt (default 60).")
 
     name, splits, most = "gates", ("test", "valid"), SHOWN
 
@@ -118,21 +123,22 @@ class LesionCommand(Common):
     always measured, and the first layer's damage beyond it reported.
     """
 
-    mode: str | None = None
-    """bias (gates shut, the paper's), carry (layer skipped exactly), mean (gates fixed at their means), open (gates forced open), blind
-    (input removed), skip (shortcuts of a DT(S)-RNN removed). Default: bias, or carry for cells without gates."""
-    length: int | None = None
-    """Of a text: tokens that each sequence predicts (default 200), read from a state of zeros."""
-    max_tokens: int | None = None
-    """Of a text: tokens in all, from its beginning (default 20000)."""
-    pairs: bool = False
-    """Also every two layers together."""
-    together: tuple[int, ...] = ()
-    """Also these layers, all at once: --together 1 6. Counted from 1, through all stacked cells."""
-    units: bool = False
-    """Also every single unit: as many networks as there are units."""
-    seed: int = 0
-    """Seed of the bootstrap that draws the intervals, over chorales or parts of a text."""
+    mode: str | None = option(
+        None,
+        "bias (gates shut, the paper's), carry (layer skipped exactly), mean (gates fixed at "
+        "their means), open (gates forced open), blind (input removed), skip (shortcuts of a "
+        "DT(S)-RNN removed). Default: bias, or carry for cells without gates.",
+    )
+    length: int | None = option(
+        None, "Of a text: tokens that each sequence predicts (default 200), read from a state of zeros."
+    )
+    max_tokens: int | None = option(None, "Of a text: tokens in all, from its beginning (default 20000).")
+    pairs: bool = option(False, "Also every two layers together.")
+    together: tuple[int, ...] = option(
+        (), "Also these layers, all at once: --together 1 6. Counted from 1, through all stacked cells."
+    )
+    units: bool = option(False, "Also every single unit: as many networks as there are units.")
+    seed: int = option(0, "Seed of the bootstrap that draws the intervals, over chorales or parts of a text.")
 
     name, splits, most = "lesion", ("train", "valid"), None
 

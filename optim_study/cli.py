@@ -1,8 +1,8 @@
 """`optim-study`: run a study, join one from another machine, and look at its results."""
 
 import sys
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from optim_study.cli_results import Best, Export, Plot, Record, Status, print_shares
 from optim_study.presets import PRESETS, RunConfig, WorkSettings
@@ -11,7 +11,7 @@ from optim_study.slurm import Resources, slurm_script
 from rhn.cli.common import print_json, run_command
 from rhn.cli.parsing import Commands, parse
 from rhn.errors import InvalidInputError
-from rhn.utils.options import Arg, Fields
+from rhn.utils.options import configuration, option
 from rhn.utils.wording import without_password
 
 DESCRIPTION = """Are deep recurrences optimisable? Random settings for each architecture and depth, trained as one program.
@@ -26,7 +26,7 @@ examples:
   optim-study plot --csv runs/all/trials.csv --kind map --output map.png"""
 
 Preset = Literal["paper", "small", "smoke"]
-Configuration = Annotated[dict, Fields((RunConfig,), lambda given: PRESETS[given.get("preset", "paper")]())]
+SETTINGS = (RunConfig,), lambda given: PRESETS[given.get("preset", "paper")]()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +36,17 @@ class Run:
     `optim-study run --preset small --help` shows that preset's values.
     """
 
-    preset: Preset = "paper"
-    """paper: the full protocol; small: the whole study in about ten minutes with --jobs 2; smoke: a few seconds."""
-    std_max: Annotated[float | None, Arg("S")] = None
-    """The highest initial standard deviation, instead of the second value of --init-std."""
-    dry_run: bool = False
-    """Only print the plan, and our reading of the paper where it leaves a choice."""
-    create: bool = False
-    """Only create the studies, for workers to join."""
-    json: bool = False
-    """Print the trials (with --dry-run: the plan) as one JSON list."""
-    settings: Configuration = field(default_factory=dict)
-    """With the preset's values."""
+    preset: Preset = option(
+        "paper",
+        "paper: the full protocol; small: the whole study in about ten minutes with --jobs 2; smoke: a few seconds.",
+    )
+    std_max: float | None = option(
+        None, "The highest initial standard deviation, instead of the second value of --init-std.", metavar="S"
+    )
+    dry_run: bool = option(False, "Only print the plan, and our reading of the paper where it leaves a choice.")
+    create: bool = option(False, "Only create the studies, for workers to join.")
+    json: bool = option(False, "Print the trials (with --dry-run: the plan) as one JSON list.")
+    settings: dict = configuration(*SETTINGS, "With the preset's values.")
 
     def run(self) -> None:
         config = self.config()
@@ -90,10 +89,10 @@ class Slurm(Resources):
       bash study.sh
     """
 
-    preset: Preset = "paper"
-    """As in `optim-study run`."""
-    settings: Configuration = field(default_factory=dict)
-    """With the preset's values; --jobs and --device follow from --gpus and --cpus."""
+    preset: Preset = option("paper", "As in `optim-study run`.")
+    settings: dict = configuration(
+        *SETTINGS, "With the preset's values; --jobs and --device follow from --gpus and --cpus."
+    )
 
     def run(self) -> None:
         if given := {"jobs", "device"} & self.settings.keys():
@@ -108,10 +107,12 @@ class Slurm(Resources):
 class Worker:
     """Join every study of a run, from another process or machine, until all are complete."""
 
-    arch: tuple[str, ...] | None = None
-    """Only these architectures; required for a cell of your own."""
-    settings: Annotated[dict, Fields((WorkSettings,), lambda given: WorkSettings())] = field(default_factory=dict)
-    """--out is the folder of the run: shared between machines, or a separate one on each machine."""
+    arch: tuple[str, ...] | None = option(None, "Only these architectures; required for a cell of your own.")
+    settings: dict = configuration(
+        (WorkSettings,),
+        lambda given: WorkSettings(),
+        "--out is the folder of the run: shared between machines, or a separate one on each machine.",
+    )
 
     def run(self) -> None:
         from optim_study import runner

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from optim_study.protocol import StudyConfig
 from optim_study.results import (
@@ -26,7 +26,7 @@ from rhn.errors import InvalidInputError, OutputError
 from rhn.plotting.figures import SUFFIXES, figure_name, place, save_figure
 from rhn.training.curves import Objective
 from rhn.utils.io import check_output
-from rhn.utils.options import Arg, File, Writing, check_least, given_flags
+from rhn.utils.options import Writing, check_least, given_flags, option
 from rhn.utils.wording import table
 
 if TYPE_CHECKING:
@@ -50,10 +50,8 @@ BEST_COLUMNS = {
 class Stored:
     """The storage of an existing run."""
 
-    out: Annotated[Path, Arg("DIR")] = Path("runs/all")
-    """Folder of the run."""
-    storage: Annotated[str | None, Arg("URL")] = None
-    """The run's database (default: the journal file OUT/journal.log)."""
+    out: Path = option(Path("runs/all"), "Folder of the run.", metavar="DIR")
+    storage: str | None = option(None, "The run's database (default: the journal file OUT/journal.log).", metavar="URL")
 
     def rows(self) -> list[Row]:
         """All complete trials."""
@@ -72,8 +70,7 @@ class Stored:
 class Status(Stored):
     """Show the progress of each study: complete, running, interrupted and diverged trials."""
 
-    json: bool = False
-    """Print one JSON list."""
+    json: bool = option(False, "Print one JSON list.")
 
     def run(self) -> None:
         rows = []
@@ -103,8 +100,7 @@ class Status(Stored):
 class Best(Stored):
     """Show the best trial of each study, its settings, the losses of its best weights and its checkpoint."""
 
-    json: bool = False
-    """Print one JSON list."""
+    json: bool = option(False, "Print one JSON list.")
 
     def run(self) -> None:
         rows = []
@@ -126,8 +122,7 @@ class Best(Stored):
 class Export(Stored):
     """Print all complete trials."""
 
-    format: Literal["csv", "json"] = "csv"
-    """csv, with a header, or json, one list."""
+    format: Literal["csv", "json"] = option("csv", "csv, with a header, or json, one list.")
 
     def run(self) -> None:
         rows = self.rows()
@@ -144,31 +139,45 @@ class Plot(Stored, Writing):
       optim-study plot --csv trials.csv --kind area --json
     """
 
-    csv: File = None
-    """A table of trials (trials.csv, or the output of export) instead of a run's folder."""
-    kind: Literal["swarm", "map", "area"] = "swarm"
-    """swarm: a column a network; map: learning rate against initial standard deviation, a panel a network, the colour the loss; area:
-    the same, the shape the scheme, full if a trial trained, with the paper's box; it counts by box and by scheme."""
-    border: Annotated[Path | None, Arg("FILE")] = None
-    """Draw over the area the predicted border at which networks leave the plateau in their last epoch, from this CSV. Missing networks
-    of a run are computed first, in minutes each, and added to it."""
-    loss: Objective = "train"
-    """Which loss, the least of all epochs: train or valid."""
-    by: By = "arch"
-    """Grouping of the columns of the swarm plot: arch (architecture) or depth."""
-    log: bool = False
-    """Log axis for the losses of the swarm plot (default: if one is far above the best constant output)."""
-    up_to: Annotated[float | None, Arg("NLL")] = None
-    """End of the axis of the swarm plot, which counts the trials above (default: all are drawn)."""
-    below: float = BELOW
-    """A trial counts as trained below so many nats a frame."""
-    constant: Annotated[float | None, Arg("NLL")] = None
-    """Loss of the best constant output, a line in the swarm plot, and one 10 % below it (default: the training loss in the trials,
-    11.163 for the rebuilt chorales; tables of early versions lack it, and trials have none for validation)."""
-    output: File = None
-    """Figure to write, .png, .svg or .pdf (default: a telling name in the current folder, such as swarm-small-by-depth.png)."""
-    json: bool = False
-    """Print the counts as one JSON list."""
+    csv: Path | None = option(
+        None, "A table of trials (trials.csv, or the output of export) instead of a run's folder.", metavar="FILE"
+    )
+    kind: Literal["swarm", "map", "area"] = option(
+        "swarm",
+        "swarm: a column a network; map: learning rate against initial standard deviation, a "
+        "panel a network, the colour the loss; area: the same, the shape the scheme, full if a "
+        "trial trained, with the paper's box; it counts by box and by scheme.",
+    )
+    border: Path | None = option(
+        None,
+        "Draw over the area the predicted border at which networks leave the plateau in their last epoch, from "
+        "this CSV. Missing networks of a run are computed first, in minutes each, and added to it.",
+        metavar="FILE",
+    )
+    loss: Objective = option("train", "Which loss, the least of all epochs: train or valid.")
+    by: By = option("arch", "Grouping of the columns of the swarm plot: arch (architecture) or depth.")
+    log: bool = option(
+        False, "Log axis for the losses of the swarm plot (default: if one is far above the best constant output)."
+    )
+    up_to: float | None = option(
+        None,
+        "End of the axis of the swarm plot, which counts the trials above (default: all are drawn).",
+        metavar="NLL",
+    )
+    below: float = option(BELOW, "A trial counts as trained below so many nats a frame.")
+    constant: float | None = option(
+        None,
+        "Loss of the best constant output, a line in the swarm plot, and one 10 % below it "
+        "(default: the training loss in the trials, 11.163 for the rebuilt chorales; tables "
+        "of early versions lack it, and trials have none for validation).",
+        metavar="NLL",
+    )
+    output: Path | None = option(
+        None,
+        "Figure to write, .png, .svg or .pdf (default: a telling name in the current folder, such as swarm-small-by-depth.png).",
+        metavar="FILE",
+    )
+    json: bool = option(False, "Print the counts as one JSON list.")
 
     def run(self) -> None:
         self._check()
@@ -253,14 +262,12 @@ class Record(Stored):
       gersgorin recording runs/small/rhn-depth6
     """
 
-    arch: tuple[str, ...] | None = None
-    """Only these architectures."""
-    depth: Annotated[tuple[int, ...] | None, Arg("L")] = None
-    """Only these recurrence depths."""
-    every: int = 50
-    """Steps of the optimizer from one measurement to the next, each at the end of its epoch."""
-    data: File = None
-    """The original chorales (.json or .pickle), if the study was trained on them."""
+    arch: tuple[str, ...] | None = option(None, "Only these architectures.")
+    depth: tuple[int, ...] | None = option(None, "Only these recurrence depths.", metavar="L")
+    every: int = option(50, "Steps of the optimizer from one measurement to the next, each at the end of its epoch.")
+    data: Path | None = option(
+        None, "The original chorales (.json or .pickle), if the study was trained on them.", metavar="FILE"
+    )
 
     def run(self) -> None:
         check_least(self, every=1)

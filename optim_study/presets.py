@@ -6,13 +6,14 @@ A preset is a function that returns a whole configuration; its arguments replace
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from optim_study.protocol import SharedSettings, StudyConfig
+from rhn.cells.registry import CELLS
 from rhn.errors import InvalidInputError
-from rhn.utils.options import Arg, CellOptions, Device, File, Folder
+from rhn.utils.options import Device, option
 
 PAPER_ARCHITECTURES = ("rhn", "dt-rnn", "dts-rnn")
 MOST_JOBS = 1024  # worker processes: no machine has cores for more
@@ -22,26 +23,40 @@ MOST_JOBS = 1024  # worker processes: no machine has cores for more
 class WorkSettings:
     """Options of the work that change no result. Raises InvalidInputError for values out of range."""
 
-    data: File = None
-    """The original chorales (.json or .pickle) instead of those rebuilt from music21's scores."""
-    out: Folder = None
-    """Folder of the run, created if necessary (default of `run`: runs/ARCH)."""
-    storage: Annotated[str | None, Arg("URL")] = field(default=None, repr=False)
-    """postgresql://user:password@host:port/database for workers on many machines (default: the journal file OUT/journal.log)."""
-    wait_storage: Annotated[float, Arg("SECONDS")] = 300.0
-    """Time to wait for a database that does not answer, each time; 0: no waiting."""
-    fuse: Annotated[int | Literal["auto"], Arg("K")] = "auto"
-    """Trials trained as one program; auto: as many as suit the device."""
-    jobs: Annotated[int | Literal["auto"], Arg("N")] = "auto"
-    """Workers; auto: one on each GPU, or one on the CPU (with Ray: on each CPU of the cluster). A single one works in this process."""
-    engine: Literal["processes", "ray"] = "processes"
-    """Workers are processes of this machine, or tasks on a Ray cluster, whose nodes share OUT (or have --storage) and the data."""
-    address: Annotated[str | None, Arg("HOST:PORT")] = None
-    """Of the Ray cluster (default: RAY_ADDRESS, or a cluster on this machine, or a new one for the run)."""
-    device: Device = "auto"
-    """Device of the training."""
-    save_seconds: float = 60.0
-    """Interval between saves of running trials: the most time that a kill costs."""
+    data: Path | None = option(
+        None, "The original chorales (.json or .pickle) instead of those rebuilt from music21's scores.", metavar="FILE"
+    )
+    out: Path | None = option(
+        None, "Folder of the run, created if necessary (default of `run`: runs/ARCH).", metavar="DIR"
+    )
+    storage: str | None = option(
+        None,
+        "postgresql://user:password@host:port/database for workers on many machines (default: the journal file OUT/journal.log).",
+        metavar="URL",
+        repr=False,
+    )
+    wait_storage: float = option(
+        300.0, "Time to wait for a database that does not answer, each time; 0: no waiting.", metavar="SECONDS"
+    )
+    fuse: int | Literal["auto"] = option(
+        "auto", "Trials trained as one program; auto: as many as suit the device.", metavar="K"
+    )
+    jobs: int | Literal["auto"] = option(
+        "auto",
+        "Workers; auto: one on each GPU, or one on the CPU (with Ray: on each CPU of the cluster). A single one works in this process.",
+        metavar="N",
+    )
+    engine: Literal["processes", "ray"] = option(
+        "processes",
+        "Workers are processes of this machine, or tasks on a Ray cluster, whose nodes share OUT (or have --storage) and the data.",
+    )
+    address: str | None = option(
+        None,
+        "Of the Ray cluster (default: RAY_ADDRESS, or a cluster on this machine, or a new one for the run).",
+        metavar="HOST:PORT",
+    )
+    device: Device = option("auto", "Device of the training.")
+    save_seconds: float = option(60.0, "Interval between saves of running trials: the most time that a kill costs.")
 
     def __post_init__(self):
         for name in ("fuse", "jobs"):
@@ -70,14 +85,18 @@ class WorkSettings:
 class RunConfig(WorkSettings, SharedSettings):
     """A run: a study for each architecture and depth, and options of the work. The defaults are the paper's protocol."""
 
-    arch: tuple[str, ...] = ("all",)
-    """{cells}, or your own as package.module:factory; all: the paper's rhn, dt-rnn, dts-rnn."""
-    depth: Annotated[tuple[int, ...], Arg("L")] = (1, 2, 4, 6)
-    """Recurrence depths; cells without depth run only at 1."""
-    skip: Literal["all", "last"] = "all"
-    """The shortcuts of dts-rnn: to every layer from the second, or only to the last (separate studies)."""
-    cell_options: CellOptions = field(default_factory=dict)
-    """An option of the cells, such as leak=0.5; repeatable. It holds for the architectures that have it (separate studies)."""
+    arch: tuple[str, ...] = option(
+        ("all",), f"{', '.join(CELLS)}, or your own as package.module:factory; all: the paper's rhn, dt-rnn, dts-rnn."
+    )
+    depth: tuple[int, ...] = option((1, 2, 4, 6), "Recurrence depths; cells without depth run only at 1.", metavar="L")
+    skip: Literal["all", "last"] = option(
+        "all", "The shortcuts of dts-rnn: to every layer from the second, or only to the last (separate studies)."
+    )
+    cell_options: dict = option(
+        {},
+        "An option of the cells, such as leak=0.5; repeatable. It holds for the architectures that have it (separate studies).",
+        flag="--cell-option",
+    )
 
     def __post_init__(self):
         WorkSettings.__post_init__(self)

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 from zlib import crc32
 
 import numpy as np
@@ -20,7 +20,7 @@ import numpy as np
 from rhn.errors import DataError, InvalidInputError
 from rhn.presets import PARAMETERS_PER_LAYER
 from rhn.training.curves import Objective
-from rhn.utils.options import Arg
+from rhn.utils.options import option
 from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, require
 
 READINGS = """\
@@ -89,28 +89,36 @@ class Settings:
 class SharedSettings:
     """The settings that the studies of a run share; the defaults are the paper's. Raises InvalidInputError for values out of range."""
 
-    trials: int = 60
-    """Trials of each study: a total. A larger one extends a study, also one that others work on: they go on to it."""
-    epochs: int = 1000
-    """At most so many epochs of training a trial."""
-    patience: int = 100
-    """A trial stops after so many epochs without a better loss."""
-    budget_scale: float = 1.0
-    """Factor on the paper's parameter budgets of 150,000 a layer."""
-    objective: Objective = "train"
-    """The loss whose least value is the value of a trial and selects its best weights."""
-    optimizer: OptimizerName = "sgd"
-    """sgd: the paper's, with momentum 0.9; adam, adamw, rmsprop: as in torch.optim, with its values."""
-    learning_rate: Annotated[tuple[float, float], Arg("LOW HIGH")] = ()
-    """Lowest and highest learning rate, drawn log-uniform. Without it: 1e-4 1 for sgd, the paper's; 1e-5 0.1 for the others."""
-    init_std: Annotated[tuple[float, float], Arg("LOW HIGH")] = (1e-8, 1e-2)
-    """Lowest and highest initial standard deviation, drawn log-uniform."""
-    init_schemes: Annotated[tuple[str, ...], Arg("SCHEME")] = ("gaussian",)
-    """How weights start, equally likely: gaussian, identity (both at the drawn deviation), scaled, orthogonal (at 1/sqrt(n))."""
-    transform_bias: Annotated[tuple[float, ...], Arg("B")] = (0.0, -1.0, -2.0, -3.0)
-    """The transform biases to choose from, equally likely."""
-    seed: int = 0
-    """Seed of settings, initial weights and the order of batches."""
+    trials: int = option(
+        60,
+        "Trials of each study: a total. A larger one extends a study, also one that others work on: they go on to it.",
+    )
+    epochs: int = option(1000, "At most so many epochs of training a trial.")
+    patience: int = option(100, "A trial stops after so many epochs without a better loss.")
+    budget_scale: float = option(1.0, "Factor on the paper's parameter budgets of 150,000 a layer.")
+    objective: Objective = option(
+        "train", "The loss whose least value is the value of a trial and selects its best weights."
+    )
+    optimizer: OptimizerName = option(
+        "sgd", "sgd: the paper's, with momentum 0.9; adam, adamw, rmsprop: as in torch.optim, with its values."
+    )
+    learning_rate: tuple[float, float] = option(
+        (),
+        "Lowest and highest learning rate, drawn log-uniform. Without it: 1e-4 1 for sgd, the paper's; 1e-5 0.1 for the others.",
+        metavar="LOW HIGH",
+    )
+    init_std: tuple[float, float] = option(
+        (1e-8, 1e-2), "Lowest and highest initial standard deviation, drawn log-uniform.", metavar="LOW HIGH"
+    )
+    init_schemes: tuple[str, ...] = option(
+        ("gaussian",),
+        "How weights start, equally likely: gaussian, identity (both at the drawn deviation), scaled, orthogonal (at 1/sqrt(n)).",
+        metavar="SCHEME",
+    )
+    transform_bias: tuple[float, ...] = option(
+        (0.0, -1.0, -2.0, -3.0), "The transform biases to choose from, equally likely.", metavar="B"
+    )
+    seed: int = option(0, "Seed of settings, initial weights and the order of batches.")
 
     def __post_init__(self):
         for name, least in {"seed": 0, "trials": 1, "epochs": 1, "patience": 1}.items():

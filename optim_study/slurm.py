@@ -17,7 +17,7 @@ from typing import Any
 
 from optim_study.presets import RunConfig, WorkSettings
 from rhn.errors import InvalidInputError
-from rhn.utils.options import flag
+from rhn.utils.options import flag, option
 from rhn.utils.wording import without_password
 
 TIME = re.compile(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}")  # minutes, minutes:seconds, ... days-hours:minutes:seconds
@@ -64,20 +64,13 @@ PASSWORD_NOTE = """\
 class Resources:
     """The resources of a worker, which is a task of the job array."""
 
-    workers: int = 4
-    """Tasks of the job array."""
-    gpus: int = 0
-    """GPUs of a worker, which runs a process on each."""
-    cpus: int = 1
-    """CPUs of a worker; without GPUs it runs a process on each."""
-    time: str = "04:00:00"
-    """Time limit of a worker in Slurm's notation: MINUTES, HH:MM:SS, DAYS-HH."""
-    memory: str | None = None
-    """Memory of a worker, as in 8G (default: the cluster's)."""
-    partition: str | None = None
-    """Partition of all jobs (default: the cluster's)."""
-    account: str | None = None
-    """Account that pays for them (default: yours)."""
+    workers: int = option(4, "Tasks of the job array.")
+    gpus: int = option(0, "GPUs of a worker, which runs a process on each.")
+    cpus: int = option(1, "CPUs of a worker; without GPUs it runs a process on each.")
+    time: str = option("04:00:00", "Time limit of a worker in Slurm's notation: MINUTES, HH:MM:SS, DAYS-HH.")
+    memory: str | None = option(None, "Memory of a worker, as in 8G (default: the cluster's).")
+    partition: str | None = option(None, "Partition of all jobs (default: the cluster's).")
+    account: str | None = option(None, "Account that pays for them (default: yours).")
 
     def __post_init__(self):
         for name, least in (("workers", 1), ("gpus", 0), ("cpus", 1)):

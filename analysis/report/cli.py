@@ -4,7 +4,6 @@ import datetime
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
 
 from gersgorin.options import DataOptions, NetworkOptions
 from rhn.cli.common import own_cell, progress_bars, run_command
@@ -13,7 +12,7 @@ from rhn.errors import InvalidInputError
 from rhn.plotting.figures import figure_name, place
 from rhn.utils.file_marks import command, made_with
 from rhn.utils.io import check_output
-from rhn.utils.options import Arg, Writing, check_least, given_flags
+from rhn.utils.options import Writing, check_least, given_flags, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,16 +21,15 @@ class ReportedNetwork:
 
     group = "network"
 
-    about: Annotated[Path, Arg("CHECKPOINT|RUN|STUDY", positional=True)]
-    """A file of weights, or the folder of a training or of a study."""
-    cell: str | None = None
-    """The cell of a checkpoint with a cell of your own, package.module:factory."""
-    module: str | None = None
-    """Your torch module, package.module:factory; the file holds its state_dict."""
-    submodule: str | None = None
-    """Part of --module that holds the cell, such as encoder.rnn."""
-    storage: Annotated[str | None, Arg("URL")] = None
-    """Database of a study (default: the journal file in its folder)."""
+    about: Path = option(
+        help="A file of weights, or the folder of a training or of a study.",
+        metavar="CHECKPOINT|RUN|STUDY",
+        positional=True,
+    )
+    cell: str | None = option(None, "The cell of a checkpoint with a cell of your own, package.module:factory.")
+    module: str | None = option(None, "Your torch module, package.module:factory; the file holds its state_dict.")
+    submodule: str | None = option(None, "Part of --module that holds the cell, such as encoder.rnn.")
+    storage: str | None = option(None, "Database of a study (default: the journal file in its folder).", metavar="URL")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +38,11 @@ class Contents:
 
     group = "contents"
 
-    lesions: bool = False
-    """Lesions on all chorales of training or on 20,000 tokens, which take minutes (default: on 20 chorales, small networks only)."""
-    also: tuple[str, ...] = ()
-    """Further analyses, such as lyapunov or bounds."""
+    lesions: bool = option(
+        False,
+        "Lesions on all chorales of training or on 20,000 tokens, which take minutes (default: on 20 chorales, small networks only).",
+    )
+    also: tuple[str, ...] = option((), "Further analyses, such as lyapunov or bounds.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +60,9 @@ class Options(Writing, Contents, DataOptions, ReportedNetwork):
 
     group = "output"
 
-    output: Annotated[Path | None, Arg("FILE", short="-o")] = None
-    """The page, .html (default: report-NAME.html in the current folder)."""
+    output: Path | None = option(
+        None, "The page, .html (default: report-NAME.html in the current folder).", metavar="FILE", short="-o"
+    )
 
 
 def main(args: list[str] | None = None) -> int:

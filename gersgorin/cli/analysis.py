@@ -1,6 +1,6 @@
 """`gersgorin lyapunov`, `gersgorin bounds`, ...: the subcommand that every row of `ANALYSES` has."""
 
-from dataclasses import field, make_dataclass
+from dataclasses import make_dataclass
 from functools import lru_cache
 
 from gersgorin.analyses import Analysis
@@ -8,17 +8,18 @@ from gersgorin.cli.output import Outputs
 from gersgorin.options import DataOptions, NetworkOptions, OutputOptions
 from rhn.cli.common import own_cell, print_json, progress_bars, resolve_device
 from rhn.cli.parsing import parse
+from rhn.utils.options import option
 
 
 def main_of(row: Analysis, words: list[str]) -> None:
     """Run the subcommand of an analysis."""
-    run_analysis(row, parse(options_of(row), words, prog=f"gersgorin {row.command}", once=True))
+    run_analysis(row, parse(options_of(row), words, prog=f"gersgorin {row.command}"))
 
 
 @lru_cache
 def options_of(row: Analysis) -> type:
     """The dataclass of a subcommand's options: those that all share, and the keyword arguments of its function."""
-    own = [(name, kind, field(default=default, metadata={"help": text})) for name, kind, default, text in row.options()]
+    own = [(name, kind, option(default, text)) for name, kind, default, text in row.options()]
     example = f"examples:\n  gersgorin {row.command} --cell rhn --depth 5\n  gersgorin {row.command} --checkpoint runs/mine --json"
     bases = (OutputOptions, DataOptions, NetworkOptions)
     space = {"__doc__": f"{row.about}.\n\n{example}", "group": row.command}

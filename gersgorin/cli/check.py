@@ -15,7 +15,7 @@ import textwrap
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from gersgorin.options import NewOrTrained
 from rhn.cli.common import own_cell, print_json, run_command, status_line
@@ -23,7 +23,7 @@ from rhn.cli.parsing import parse
 from rhn.errors import InvalidInputError
 from rhn.plotting.figures import SUFFIXES, save_figure
 from rhn.utils.io import check_output
-from rhn.utils.options import Arg, File, check_least, flag, given_flags
+from rhn.utils.options import check_least, flag, given_flags, option
 from rhn.utils.validation import check_seed
 
 OF_NEW_NETWORKS = ("depth", "hidden_size", "init", "transform_bias", "cell_options")
@@ -43,10 +43,13 @@ class CheckedNetwork(NewOrTrained):
 
     group = "network"
 
-    preset: Annotated[str | None, Arg("PRESET", positional=True)] = None
-    """A preset of `rhn train`: its network and its training."""
-    module: str | None = None
-    """Your module, package.module:factory: outputs (T, B, m) for inputs (T, B, m); with --target as your loop calls it."""
+    preset: str | None = option(
+        None, "A preset of `rhn train`: its network and its training.", metavar="PRESET", positional=True
+    )
+    module: str | None = option(
+        None,
+        "Your module, package.module:factory: outputs (T, B, m) for inputs (T, B, m); with --target as your loop calls it.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +58,13 @@ class Training:
 
     group = "training"
 
-    learning_rate: float | None = None
-    """Default: the preset's or the file's, else 0.1; with --optimizer torch's."""
-    momentum: float | None = None
-    """Default: likewise, else 0.9."""
-    epochs: int | None = None
-    """Default: likewise, else 300."""
-    batch_size: int | None = None
-    """Sequences in a batch (default 32; rows of a text: 20)."""
-    batches: int | None = None
-    """Steps in an epoch (default: from the data and the batch size)."""
+    learning_rate: float | None = option(
+        None, "Default: the preset's or the file's, else 0.1; with --optimizer torch's."
+    )
+    momentum: float | None = option(None, "Default: likewise, else 0.9.")
+    epochs: int | None = option(None, "Default: likewise, else 300.")
+    batch_size: int | None = option(None, "Sequences in a batch (default 32; rows of a text: 20).")
+    batches: int | None = option(None, "Steps in an epoch (default: from the data and the batch size).")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,25 +73,28 @@ class AnyTraining:
 
     group = "training by any optimiser"
 
-    target: File = None
-    """Targets beside --input, both .npy as your loop has them: one a sequence, or one a frame."""
-    loss: str | None = None
-    """mse, cross-entropy, bernoulli, or your function of (output, target), package.module:function. The three read
-    targets (S,) as (S, 1) for outputs (S, 1), and say so."""
-    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] | None = None
-    """The optimiser, with torch's defaults."""
-    steps: int = 3000
-    """Length of the training."""
-    seconds: float = 20.0
-    """Most time of the check."""
-    clip_norm: float | None = None
-    """Largest gradient norm."""
-    batch_axis: int | None = None
-    """Axis of the sequences in --input: 0 or 1 (default: found)."""
-    output: Annotated[Path | None, Arg("FILE")] = None
-    """Figure of the outcome over learning rate and steps: .png, .svg, .pdf."""
-    cure: Annotated[Path | None, Arg("FILE")] = None
-    """Search also for a start and a learning rate that work, for three times --seconds, and write the weights: .safetensors."""
+    target: Path | None = option(
+        None, "Targets beside --input, both .npy as your loop has them: one a sequence, or one a frame.", metavar="FILE"
+    )
+    loss: str | None = option(
+        None,
+        "mse, cross-entropy, bernoulli, or your function of (output, target), "
+        "package.module:function. The three read targets (S,) as (S, 1) for outputs (S, 1), and "
+        "say so.",
+    )
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] | None = option(None, "The optimiser, with torch's defaults.")
+    steps: int = option(3000, "Length of the training.")
+    seconds: float = option(20.0, "Most time of the check.")
+    clip_norm: float | None = option(None, "Largest gradient norm.")
+    batch_axis: int | None = option(None, "Axis of the sequences in --input: 0 or 1 (default: found).")
+    output: Path | None = option(
+        None, "Figure of the outcome over learning rate and steps: .png, .svg, .pdf.", metavar="FILE"
+    )
+    cure: Path | None = option(
+        None,
+        "Search also for a start and a learning rate that work, for three times --seconds, and write the weights: .safetensors.",
+        metavar="FILE",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,12 +103,13 @@ class CheckedData:
 
     group = "data"
 
-    text: File = None
-    """A text for a language model of words."""
-    input: File = None
-    """Your data: .npy, .npz or .csv, (T,), (T, m) or (S, T, m); the next frames are predicted."""
-    data: File = None
-    """Original chorales (.json, .pickle) instead of those rebuilt from music21."""
+    text: Path | None = option(None, "A text for a language model of words.", metavar="FILE")
+    input: Path | None = option(
+        None, "Your data: .npy, .npz or .csv, (T,), (T, m) or (S, T, m); the next frames are predicted.", metavar="FILE"
+    )
+    data: Path | None = option(
+        None, "Original chorales (.json, .pickle) instead of those rebuilt from music21.", metavar="FILE"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +132,8 @@ class CheckOptions(CheckedData, AnyTraining, Training, CheckedNetwork):
 
     group = "output"
 
-    seeds: int = 1
-    """Measure gains and exponents of so many seeds, from --seed on."""
-    json: bool = False
-    """Print one JSON object."""
+    seeds: int = option(1, "Measure gains and exponents of so many seeds, from --seed on.")
+    json: bool = option(False, "Print one JSON object.")
 
 
 def main(args: list[str] | None = None, prog: str = "gersgorin-check") -> int:

@@ -10,7 +10,6 @@ if __name__ == "__main__":  # before the other imports, so that Ctrl-C during th
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
 
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.cli.output import Outputs
@@ -20,7 +19,7 @@ from rhn.cli.parsing import parse
 from rhn.errors import InvalidInputError
 from rhn.plotting.figures import save_figure
 from rhn.utils.io import check_writable
-from rhn.utils.options import Arg, check_least, check_most, given_flags
+from rhn.utils.options import check_least, check_most, given_flags, option
 
 MOST_RUNS = 1000
 
@@ -39,15 +38,16 @@ class CompareOptions(OutputOptions, DataOptions, NewOrTrained):
 
     group = "comparison"
 
-    variants: Annotated[str | None, Arg("VARIANTS", positional=True)] = None
-    """Cells (rnn,lstm), values of an option (depth=1,2, hidden-size=, init=, bias=, seed=), files (runs/a,runs/b), or
-    init: before training."""
-    analysis: str = "spectra"
-    """An analysis of gersgorin --help."""
-    sequences: int | None = None
-    """Medians over N chorales or sequences of --input."""
-    seeds: int | None = None
-    """Medians over K draws of the weights, from --seed."""
+    variants: str | None = option(
+        None,
+        "Cells (rnn,lstm), values of an option (depth=1,2, hidden-size=, init=, "
+        "bias=, seed=), files (runs/a,runs/b), or init: before training.",
+        metavar="VARIANTS",
+        positional=True,
+    )
+    analysis: str = option("spectra", "An analysis of gersgorin --help.")
+    sequences: int | None = option(None, "Medians over N chorales or sequences of --input.")
+    seeds: int | None = option(None, "Medians over K draws of the weights, from --seed.")
 
     @property
     def many(self) -> bool:
@@ -57,7 +57,7 @@ class CompareOptions(OutputOptions, DataOptions, NewOrTrained):
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_command(lambda: compare(parse(CompareOptions, args, prog="gersgorin compare", once=True)))
+    return run_command(lambda: compare(parse(CompareOptions, args, prog="gersgorin compare")))
 
 
 def compare(options: CompareOptions) -> None:

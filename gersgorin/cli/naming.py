@@ -6,10 +6,11 @@ gersgorin-rhn-vs-depth-1-2-5-test.png
 """
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 from rhn.plotting.figures import figure_name, place
-from rhn.utils.options import options_of
+from rhn.utils.options import default_of
 
 NETWORK, DATA = ("cell", "module", "checkpoint"), ("chorale", "input", "data")
 SILENT = {"output", "json", "force", "device", "analysis"}  # they change no numbers, or name the command
@@ -23,9 +24,8 @@ def default_figure(command: str, options) -> str:
     command: the last word of the name, "" for none. A name with characters that files cannot have, or with too many, ends in a
     checksum; so does one of a file outside the current folder.
     """
-    declared = [option for option in options_of(type(options)) if option.name not in SILENT]
-    values = {option.name: getattr(options, option.name) for option in declared}
-    given = {option.name: values[option.name] for option in declared if values[option.name] != option.default}
+    values = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in SILENT}
+    given = {f.name: values[f.name] for f in fields(options) if f.name in values and values[f.name] != default_of(f)}
     network = [_word("", given.pop(name)) for name in NETWORK if name in given] or ["rhn"]
     data = [_word("", given.pop(name)) for name in DATA if name in given]
     data = data or ["test" if "sequences" in given else options.chorale]

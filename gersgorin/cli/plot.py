@@ -15,6 +15,7 @@ from gersgorin.cli.output import Outputs
 from gersgorin.options import DataOptions, NetworkOptions, OutputOptions
 from rhn.cli.common import own_cell, print_json, progress_bars, resolve_device, run_command
 from rhn.cli.parsing import parse
+from rhn.utils.options import option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +31,17 @@ class PlotOptions(OutputOptions, DataOptions, NetworkOptions):
 
     group = "spectra"
 
-    discs: Literal["row", "column", "both"] = "row"
-    """Discs of rows, of columns (the paper's rows), or where both unions overlap."""
-    leading: int | None = None
-    """Only the K eigenvalues of largest modulus, for large states (default: all; 32 of more than 4,096)."""
+    discs: Literal["row", "column", "both"] = option(
+        "row", "Discs of rows, of columns (the paper's rows), or where both unions overlap."
+    )
+    leading: int | None = option(
+        None, "Only the K eigenvalues of largest modulus, for large states (default: all; 32 of more than 4,096)."
+    )
 
 
 def main(args: list[str] | None = None, prog: str = "gersgorin-plot") -> int:
     """Run the command; returns its exit code. prog: as it was typed."""
-    return run_command(lambda: plot(parse(PlotOptions, args, prog=prog, once=True)))
+    return run_command(lambda: plot(parse(PlotOptions, args, prog=prog)))
 
 
 def plot(options: PlotOptions) -> None:

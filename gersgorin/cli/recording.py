@@ -3,14 +3,13 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from gersgorin.cli.output import Outputs
 from rhn.cli.common import print_json, progress_bars, run_command
 from rhn.cli.parsing import parse
 from rhn.errors import InvalidInputError
 from rhn.plotting.figures import figure_name, place
-from rhn.utils.options import Arg, Writing
+from rhn.utils.options import Writing, option
 
 FILE = "record.npz"  # of a training with `rhn train --record N`, in its folder
 
@@ -24,17 +23,20 @@ class RecordingOptions(Writing):
       gersgorin recording run.npz --output training.pdf training.gif
     """
 
-    path: Annotated[Path, Arg("PATH", positional=True)]
-    """The file of the recording, or the folder of the training."""
-    output: Annotated[tuple[Path, ...], Arg("FILE")] = ()
-    """Files to write: a figure (.png, .svg, .pdf), numbers (.npz, .json), an animation (.gif, .mp4)."""
-    json: bool = False
-    """Print one JSON object instead of text."""
+    path: Path = option(
+        help="The file of the recording, or the folder of the training.", metavar="PATH", positional=True
+    )
+    output: tuple[Path, ...] = option(
+        (),
+        "Files to write: a figure (.png, .svg, .pdf), numbers (.npz, .json), an animation (.gif, .mp4).",
+        metavar="FILE",
+    )
+    json: bool = option(False, "Print one JSON object instead of text.")
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_command(lambda: run(parse(RecordingOptions, args, prog="gersgorin recording", once=True)))
+    return run_command(lambda: run(parse(RecordingOptions, args, prog="gersgorin recording")))
 
 
 def run(options: RecordingOptions) -> None:

@@ -7,12 +7,11 @@ a.safetensors,runs/depth6            trained weights: files, or folders of runs
 init                                 the network of a checkpoint before its training
 """
 
-import argparse
 import math
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from gersgorin.networks import Subject, checkpoint_cells, module_cells, new_cell
@@ -22,8 +21,7 @@ from rhn.cells import CELLS, is_known, resolve_cell
 from rhn.cells.init import Initialization
 from rhn.checkpoints import BEST, read_metadata, weights_file
 from rhn.errors import InvalidInputError
-from rhn.utils.options import options_of
-from rhn.utils.validation import check_seed
+from rhn.utils.validation import check_seed, convert
 
 MOST = 24  # variants that one figure can tell apart
 STATES = (".pt", ".pth", ".bin", ".ckpt")  # usual suffixes of a state_dict
@@ -101,12 +99,12 @@ def _value(kind: str, word: str):
     """A value of an option as the command line reads it; an initialisation as its cell writes it."""
     if not word:
         return ""
-    option = next(o for o in options_of(NewOrTrained) if o.name == OPTIONS[kind])
+    option = next(f for f in fields(NewOrTrained) if f.name == OPTIONS[kind])
     if option.name == "init":
         return str(Initialization.parse(word))
     try:
-        value = option.read(word)
-    except argparse.ArgumentTypeError as error:
+        value = convert(word, option.type)
+    except ValueError as error:
         raise InvalidInputError(f"{kind}={word}: {error}") from None
     if value is None or not math.isfinite(value):
         raise InvalidInputError(f"{kind}={word}: expected finite numbers")

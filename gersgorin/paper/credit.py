@@ -13,7 +13,6 @@ if __name__ == "__main__":  # before the imports, so that Ctrl-C prints one word
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
@@ -31,7 +30,7 @@ from rhn.training.config import ChoraleConfig
 from rhn.training.evaluation import constant_output_nll
 from rhn.training.progress import training_progress
 from rhn.training.trainer import Trainer
-from rhn.utils.options import Arg, check_least
+from rhn.utils.options import check_least, option
 
 LEFT = 1.0
 FRAMES, PIECES = 65, 24  # of the chorales for credit
@@ -46,12 +45,9 @@ class Options:
       python -m gersgorin.paper.credit --out docs/figures
     """
 
-    out: Annotated[Path, Arg("DIR")]
-    """Folder of the picture; it must exist."""
-    epochs: int = 100
-    """Epochs of training."""
-    seed: int = 0
-    """Seed of the initial weights and of the order of batches."""
+    out: Path = option(help="Folder of the picture; it must exist.", metavar="DIR")
+    epochs: int = option(100, "Epochs of training.")
+    seed: int = option(0, "Seed of the initial weights and of the order of batches.")
 
 
 def configuration(epochs: int, seed: int) -> ChoraleConfig:

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -42,7 +41,7 @@ from rhn.cli.parsing import parse
 from rhn.data import chorale
 from rhn.errors import OutputError
 from rhn.plotting.figures import BLUE, GREEN, RED, save_figure, titled
-from rhn.utils.options import Arg
+from rhn.utils.options import option
 
 
 def draw_initialisations() -> Figure:
@@ -205,8 +204,7 @@ class Options:
       python -m gersgorin.paper.figures --out docs/figures
     """
 
-    out: Annotated[Path, Arg("DIR")]
-    """Folder of the pictures; it must exist."""
+    out: Path = option(help="Folder of the pictures; it must exist.", metavar="DIR")
 
 
 def draw_gallery(options: Options) -> None:

@@ -1,10 +1,11 @@
 """Make a cell by its name: sizes, options as words or values, and as many units as a budget of parameters buys."""
 
-import argparse
 import bisect
+import contextlib
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import NoneType
 from typing import Any, get_type_hints
 
@@ -12,8 +13,7 @@ from torch import nn
 
 from rhn.cells.registry import resolve_cell
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
-from rhn.utils.options import Option, option_of
-from rhn.utils.validation import expected, fits, positive
+from rhn.utils.validation import convert, expected, fits, positive
 
 COMMON = {"init", "batch_first", "kernel", "generator", "device", "dtype"}  # keywords of every cell
 LARGEST_BUDGET = 10**12
@@ -34,7 +34,17 @@ def make_cell(name: str, input_size: int, hidden_size: int, depth: int = 1, **op
     return resolve_cell(name)(input_size, hidden_size, depth, **read_options(name, own), **rest)
 
 
-def cell_options(cell: str | Callable) -> list[Option]:
+@dataclass(frozen=True)
+class CellOption:
+    """A keyword argument of a cell."""
+
+    name: str
+    kind: Any
+    """Its type."""
+    default: Any
+
+
+def cell_options(cell: str | Callable) -> list[CellOption]:
     """The options of a cell: its keyword arguments that other cells do not have, with types and defaults.
 
     >>> [(option.name, option.default) for option in cell_options("leaky")]
@@ -43,7 +53,7 @@ def cell_options(cell: str | Callable) -> list[Option]:
     factory = resolve_cell(cell) if isinstance(cell, str) else cell
     factory = getattr(factory, "cell", factory)  # of a cell of torch.nn, our form
     constructors = [base.__init__ for base in reversed(factory.__mro__)] if isinstance(factory, type) else [factory]
-    found: dict[str, Option] = {}
+    found: dict[str, CellOption] = {}
     for constructor in constructors:
         try:
             parameters, hints = inspect.signature(constructor).parameters, get_type_hints(constructor)
@@ -51,7 +61,7 @@ def cell_options(cell: str | Callable) -> list[Option]:
             continue
         for name, parameter in parameters.items():
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in COMMON:
-                found[name] = option_of(name, hints.get(name, _kind_of(parameter.default)), parameter.default)
+                found[name] = CellOption(name, hints.get(name, _kind_of(parameter.default)), parameter.default)
     return list(found.values())
 
 
@@ -67,24 +77,18 @@ def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _read(cell, name, value, options) for name, value in given.items()}
 
 
-def _read(cell: str, name: str, value, options: dict[str, Option]):
+def _read(cell: str, name: str, value, options: dict[str, CellOption]):
     known = ", ".join(f"{option.name} ({option.default})" for option in options.values())
     listed = f"options of {cell}, with defaults: {known}" if known else f"{cell} has no options"
     if name not in options:
         raise InvalidInputError(f"the cell {cell} has no option {name!r} ({listed})")
-    option = options[name]
-    if isinstance(value, str):
-        try:
-            value = option.read(value)
-        except argparse.ArgumentTypeError as error:
-            raise InvalidInputError(f"the option {name} of {cell} {error} ({listed})") from None
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidInputError(f"the option {name} of {cell} is {value}: expected a finite number ({listed})")
-    if any(fits(value, kind) for kind in option.kinds) or (value is None and option.optional):
-        return value
-    raise InvalidInputError(
-        f"the option {name} of {cell} expects {' or '.join(map(expected, option.kinds))}, got {value!r:.60} ({listed})"
-    )
+    kind = options[name].kind
+    with contextlib.suppress(ValueError):
+        value = convert(value, kind) if isinstance(value, str) else value
+    if not fits(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
+        said = f"the option {name} of {cell} is {value!r:.60}, expected {expected(kind)} ({listed})"
+        raise InvalidInputError(said)
+    return value
 
 
 def _kind_of(default) -> Any:

@@ -101,15 +101,3 @@ def _without_options(cell: str, kind: type) -> dict:
         "transform_bias": None
     }
     return {name: value for name, value in usual.items() if not accepts(resolve_cell(cell), name)}
-
-
-def lacking(config: ChoraleConfig | LanguageConfig) -> set[str]:
-    """The fields that say nothing of a training with its cell: options and a depth that the cell does not have, the unit of a
-    published text."""
-    from rhn.cells import resolve_cell
-
-    if ":" in config.cell:  # the user's own: who asks for help imports none
-        return set()
-    found = set(_without_options(config.cell, type(config)))
-    found |= set() if getattr(resolve_cell(config.cell), "deep", True) else {"depth"}
-    return found | ({"unit"} if getattr(config, "corpus", "text") != "text" else set())

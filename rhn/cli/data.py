@@ -3,12 +3,11 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from rhn.cli.common import print_json, progress_bars
 from rhn.data.datasets import CHORALES, TEXT_SETS, compare
 from rhn.errors import InvalidInputError
-from rhn.utils.options import Arg, Folder
+from rhn.utils.options import option
 
 BEGINNING = {"words": 16, "characters": 72, "bytes": 72}  # tokens in the line with the beginning
 
@@ -17,10 +16,14 @@ BEGINNING = {"words": 16, "characters": 72, "bytes": 72}  # tokens in the line w
 class Get:
     """Download a published data set and verify its checksums; complete files are kept."""
 
-    name: Annotated[str, Arg(f"{{{','.join((*TEXT_SETS, 'jsb'))}}}", positional=True)]
-    """A published text, or jsb, the chorales."""
-    out: Folder = None
-    """The folder for it, instead of the user's data folder, in which the other commands find it."""
+    name: str = option(
+        help="A published text, or jsb, the chorales.", metavar=f"{{{','.join((*TEXT_SETS, 'jsb'))}}}", positional=True
+    )
+    out: Path | None = option(
+        None,
+        "The folder for it, instead of the user's data folder, in which the other commands find it.",
+        metavar="DIR",
+    )
 
     def run(self) -> None:
         from rhn.data.datasets import get
@@ -35,16 +38,18 @@ class Get:
 class Show:
     """Count the splits and the vocabulary of a data set beside the published counts, and print its beginning."""
 
-    name: Annotated[str, Arg(f"{{{','.join((*TEXT_SETS, 'text', 'jsb'))}}}", positional=True)]
-    """A published text; text, for any text of your own; or jsb, the chorales."""
-    data: Path | None = None
-    """The file or folder, instead of the folder of `rhn data get` (jsb: instead of the chorales rebuilt from music21)."""
-    words: bool = False
-    """Read a text of your own as words (the default)."""
-    characters: bool = False
-    """Read a text of your own as characters."""
-    json: bool = False
-    """Print one JSON object: name, source, checksum, counts, beginning."""
+    name: str = option(
+        help="A published text; text, for any text of your own; or jsb, the chorales.",
+        metavar=f"{{{','.join((*TEXT_SETS, 'text', 'jsb'))}}}",
+        positional=True,
+    )
+    data: Path | None = option(
+        None,
+        "The file or folder, instead of the folder of `rhn data get` (jsb: instead of the chorales rebuilt from music21).",
+    )
+    words: bool = option(False, "Read a text of your own as words (the default).")
+    characters: bool = option(False, "Read a text of your own as characters.")
+    json: bool = option(False, "Print one JSON object: name, source, checksum, counts, beginning.")
 
     def run(self) -> None:
         if self.words and self.characters:

@@ -3,11 +3,11 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from rhn.cli.common import print_json, progress_bars, resolve_device
 from rhn.errors import InvalidInputError
-from rhn.utils.options import Arg, Device, Trained, check_least, check_most, given_flags
+from rhn.utils.options import Device, Trained, check_least, check_most, given_flags, option
 from rhn.utils.validation import check_seed
 
 MOST_SAMPLES = 100_000  # of --mc: each reads the whole text
@@ -24,26 +24,26 @@ class Evaluate(Trained):
     Every token but the first counts, and every frame but each chorale's first.
     """
 
-    split: Literal["train", "valid", "test"] = "test"
-    """Which part of the data."""
-    data: Path | None = None
-    """Where the data is, instead of where it was in the training."""
-    max_tokens: int | None = None
-    """Text: only the first so many tokens of the split."""
-    batch_size: int | None = None
-    """Text: read so many rows at once, each from the zero state. Faster, and a little worse than in one piece (the default)."""
-    temperature: Annotated[float | Literal["auto"] | None, Arg("X|auto")] = None
-    """Text: divides the logits; auto: the best between 0.8 and 1.2 on the validation text."""
-    mc: int | None = None
-    """Text: average the probabilities of so many samples with dropout on, new masks for each window (Gal and Ghahramani 2016)."""
-    mc_official: int | None = None
-    """Text: like --mc, with one set of masks a sample for the whole text, as the official code does it."""
-    seed: int = 0
-    """Text: seed of the masks of --mc."""
-    device: Device = "auto"
-    """Where to compute."""
-    json: bool = False
-    """Print one JSON object."""
+    split: Literal["train", "valid", "test"] = option("test", "Which part of the data.")
+    data: Path | None = option(None, "Where the data is, instead of where it was in the training.")
+    max_tokens: int | None = option(None, "Text: only the first so many tokens of the split.")
+    batch_size: int | None = option(
+        None,
+        "Text: read so many rows at once, each from the zero state. Faster, and a little worse than in one piece (the default).",
+    )
+    temperature: float | Literal["auto"] | None = option(
+        None, "Text: divides the logits; auto: the best between 0.8 and 1.2 on the validation text.", metavar="X|auto"
+    )
+    mc: int | None = option(
+        None,
+        "Text: average the probabilities of so many samples with dropout on, new masks for each window (Gal and Ghahramani 2016).",
+    )
+    mc_official: int | None = option(
+        None, "Text: like --mc, with one set of masks a sample for the whole text, as the official code does it."
+    )
+    seed: int = option(0, "Text: seed of the masks of --mc.")
+    device: Device = option("auto", "Where to compute.")
+    json: bool = option(False, "Print one JSON object.")
 
     def run(self) -> None:
         from rhn.checkpoints import read_metadata

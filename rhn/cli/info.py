@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from rhn.cli.common import print_json
+from rhn.utils.options import option
 from rhn.utils.wording import counted
 
 PACKAGES = ("rhn-toolkit", "torch", "numpy")
@@ -24,8 +25,7 @@ class Info:
       RHN_COMPILED=0 rhn info --json
     """
 
-    json: bool = False
-    """Print JSON: versions, devices, kernels (name, device, purpose, used, reason)."""
+    json: bool = option(False, "Print JSON: versions, devices, kernels (name, device, purpose, used, reason).")
 
     def run(self) -> None:
         from rhn.kernels.info import kernel_states

@@ -7,6 +7,7 @@ import textwrap
 from dataclasses import dataclass
 
 from rhn.cli.common import print_json
+from rhn.utils.options import option
 from rhn.utils.wording import table
 
 WIDTH = 100  # of lines, at most
@@ -29,8 +30,7 @@ NOTE = "size: parameters. paper: the published test result, perplexity of words 
 class Presets:
     """List the presets of `rhn train`."""
 
-    json: bool = False
-    """Print a JSON list: name, parameters, depth, hidden_size, tied, published_test."""
+    json: bool = option(False, "Print a JSON list: name, parameters, depth, hidden_size, tied, published_test.")
 
     def run(self) -> None:
         from rhn.presets import PRESETS, parameters, preset

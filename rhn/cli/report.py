@@ -2,25 +2,31 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from rhn.plotting.figures import SUFFIXES, figure_name, place, save_figure
 from rhn.utils.io import atomic_path, check_output, check_writable
-from rhn.utils.options import Arg, File, Writing
+from rhn.utils.options import Writing, option
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Writing):
     """Draw training and validation over epochs, all seeds together; with --depth the paper's figure 5(a) of these trainings."""
 
-    runs: Annotated[tuple[Path, ...], Arg("DIR", positional=True)]
-    """Folders of trainings, of language models or of chorales; with --depth also tables that --csv wrote."""
-    depth: bool = False
-    """Draw trainings on Penn Treebank: best validation perplexity by recurrence depth, beside the paper's numbers."""
-    output: File = None
-    """Figure to write, .png, .svg or .pdf (default: in the current folder, such as curves-RUN.png)."""
-    csv: File = None
-    """Also write the numbers."""
+    runs: tuple[Path, ...] = option(
+        help="Folders of trainings, of language models or of chorales; with --depth also tables that --csv wrote.",
+        metavar="DIR",
+        positional=True,
+    )
+    depth: bool = option(
+        False,
+        "Draw trainings on Penn Treebank: best validation perplexity by recurrence depth, beside the paper's numbers.",
+    )
+    output: Path | None = option(
+        None,
+        "Figure to write, .png, .svg or .pdf (default: in the current folder, such as curves-RUN.png).",
+        metavar="FILE",
+    )
+    csv: Path | None = option(None, "Also write the numbers.", metavar="FILE")
 
     def run(self) -> None:
         named = [word for run in self.runs for word in (_called(run), place(run))]

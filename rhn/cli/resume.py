@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
 
 from rhn.cli.configuration import starting_point
 from rhn.cli.recording import recorded_every
@@ -10,29 +9,21 @@ from rhn.cli.run_training import RunOptions, run_training
 from rhn.errors import InvalidInputError
 from rhn.presets import LanguageConfig
 from rhn.utils.io import read_json
-from rhn.utils.options import Arg, Device
+from rhn.utils.options import Device, option
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resume:
     """Go on with a training from its last save. The results are those of an uninterrupted training."""
 
-    out: Annotated[Path, Arg("DIR", positional=True)]
-    """Folder of the run."""
-    max_minutes: float | None = None
-    """Stop after X minutes with everything saved."""
-    epochs: int | None = None
-    """Total number of epochs, instead of that of the configuration."""
-    data: Path | None = None
-    """Path of the data, if it was moved."""
-    cell: str | None = None
-    """The cell of a training with a cell of your own, as package.module:factory."""
-    threads: int | None = None
-    """Text: CPU threads."""
-    device: Device = "auto"
-    """Device of the training."""
-    json: bool = False
-    """Print the result as one JSON object."""
+    out: Path = option(help="Folder of the run.", metavar="DIR", positional=True)
+    max_minutes: float | None = option(None, "Stop after X minutes with everything saved.")
+    epochs: int | None = option(None, "Total number of epochs, instead of that of the configuration.")
+    data: Path | None = option(None, "Path of the data, if it was moved.")
+    cell: str | None = option(None, "The cell of a training with a cell of your own, as package.module:factory.")
+    threads: int | None = option(None, "Text: CPU threads.")
+    device: Device = option("auto", "Device of the training.")
+    json: bool = option(False, "Print the result as one JSON object.")
 
     def run(self) -> None:
         path = self.out / "config.json"

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from rhn.utils.io import check_output
-from rhn.utils.options import Arg, Trained, Writing, check_most
+from rhn.utils.options import Trained, Writing, check_most, option
 from rhn.utils.validation import check_seed
 
 MOST_TOKENS = 1_000_000
@@ -16,14 +15,10 @@ MOST_BARS = 10_000  # hours of music, minutes to write
 class Sample(Trained, Writing):
     """Write a chorale that a trained model makes up."""
 
-    output: Annotated[Path, Arg("FILE")]
-    """What to write, .mid or .musicxml."""
-    temperature: float = 1.0
-    """Below 1 more predictable, above 1 wilder."""
-    bars: int = 16
-    """Length in bars of four quarter notes."""
-    seed: int = 0
-    """Seed of the notes."""
+    output: Path = option(help="What to write, .mid or .musicxml.", metavar="FILE")
+    temperature: float = option(1.0, "Below 1 more predictable, above 1 wilder.")
+    bars: int = option(16, "Length in bars of four quarter notes.")
+    seed: int = option(0, "Seed of the notes.")
 
     def run(self) -> None:
         from rhn.checkpoints import load_model
@@ -42,16 +37,11 @@ class Sample(Trained, Writing):
 class Generate(Trained):
     """Print a text that a trained language model makes up."""
 
-    prompt: Annotated[str, Arg("TEXT")] = ""
-    """The text to go on from."""
-    length: int = 200
-    """How many words or characters."""
-    temperature: float = 1.0
-    """Below 1 more predictable, above 1 wilder."""
-    top_k: int | None = None
-    """Choose among the N most probable ones only."""
-    seed: int = 0
-    """Seed of the choices."""
+    prompt: str = option("", "The text to go on from.", metavar="TEXT")
+    length: int = option(200, "How many words or characters.")
+    temperature: float = option(1.0, "Below 1 more predictable, above 1 wilder.")
+    top_k: int | None = option(None, "Choose among the N most probable ones only.")
+    seed: int = option(0, "Seed of the choices.")
 
     def run(self) -> None:
         check_most(self, length=MOST_TOKENS)

@@ -2,16 +2,15 @@
 
 import json
 import sys
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated
 
-from rhn.cli.configuration import lacking, read_config, starting_point
+from rhn.cli.configuration import read_config, starting_point
 from rhn.cli.run_training import RunOptions, load_corpus, run_training
 from rhn.errors import InvalidInputError
 from rhn.presets import ChoraleConfig, LanguageConfig, parameters, preset
 from rhn.training.config import HYPERPARAMETERS
-from rhn.utils.options import Arg, Device, Fields, File, Folder, check_least, flag, given_flags, options_of
+from rhn.utils.options import Device, check_least, configuration, flag, given_flags, option
 from rhn.utils.validation import check_seed
 
 Config = LanguageConfig | ChoraleConfig
@@ -21,8 +20,7 @@ TEXT_OPTIONS = ("words", "characters", "seeds", "threads")
 def _start(given: dict) -> Config | None:
     """The configuration of a preset or --config with --cell; None without the first two."""
     name, file = given.get("preset"), given.get("config")
-    settings = given.get("settings", {})
-    return starting_point(name, file, settings.get("cell"), settings.get("cell_options")) if name or file else None
+    return starting_point(name, file, given.get("cell"), given.get("cell_options")) if name or file else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,37 +38,48 @@ class Train:
       rhn train jsb-depth-6 --record 50 --out runs/depth6
     """
 
-    preset: Annotated[str | None, Arg("PRESET", positional=True)] = None
-    """Name of a complete training; `rhn presets` describes them."""
-    config: File = None
-    """JSON file of fields: the output of --print-config, config.json of a run, or your own. Its entry "preset" may name a preset to
-    start from."""
-    out: Folder = None
-    """Folder of the run: config.json, metrics.jsonl, best.safetensors, state.safetensors; texts: last.safetensors, speed.jsonl;
-    record.npz with --record."""
-    data: Path | None = None
-    """Path of the data. Default: that of `rhn data get`; chorales: rebuilt from music21's scores."""
-    words: bool = False
-    """Text: --data is a text of your own, read as words."""
-    characters: bool = False
-    """Text: --data is a text of your own, read as characters."""
-    seeds: int = 1
-    """Text: train N seeds side by side as one program, from the seed of the configuration on."""
-    max_minutes: float | None = None
-    """Stop after X minutes with everything saved."""
-    threads: int | None = None
-    """Text: CPU threads (default: 1 below 500 hidden units, otherwise all). With 1 the results have the same bits every time."""
-    record: int | None = None
-    """Also measure spectra, gains and gates every N steps of the optimizer, into DIR/record.npz, which `gersgorin recording` draws.
-    Chorales: at the end of the epoch of that step; an epoch has 7 steps (223 pieces in batches of 32)."""
-    device: Device = "auto"
-    """Device of the training."""
-    print_config: bool = False
-    """Print the whole configuration as JSON, which --config reads, and its differences from the preset on stderr; do not train."""
-    json: bool = False
-    """Print the result as one JSON object."""
-    settings: Annotated[dict, Fields((LanguageConfig, ChoraleConfig), _start, lacking)] = field(default_factory=dict)
-    """The fields of the preset's configuration, with its values."""
+    preset: str | None = option(
+        None, "Name of a complete training; `rhn presets` describes them.", metavar="PRESET", positional=True
+    )
+    config: Path | None = option(
+        None,
+        "JSON file of fields: the output of --print-config, config.json of a run, or "
+        'your own. Its entry "preset" may name a preset to start from.',
+        metavar="FILE",
+    )
+    out: Path | None = option(
+        None,
+        "Folder of the run: config.json, metrics.jsonl, best.safetensors, "
+        "state.safetensors; texts: last.safetensors, speed.jsonl; record.npz with "
+        "--record.",
+        metavar="DIR",
+    )
+    data: Path | None = option(
+        None, "Path of the data. Default: that of `rhn data get`; chorales: rebuilt from music21's scores."
+    )
+    words: bool = option(False, "Text: --data is a text of your own, read as words.")
+    characters: bool = option(False, "Text: --data is a text of your own, read as characters.")
+    seeds: int = option(1, "Text: train N seeds side by side as one program, from the seed of the configuration on.")
+    max_minutes: float | None = option(None, "Stop after X minutes with everything saved.")
+    threads: int | None = option(
+        None,
+        "Text: CPU threads (default: 1 below 500 hidden units, otherwise all). With 1 the results have the same bits every time.",
+    )
+    record: int | None = option(
+        None,
+        "Also measure spectra, gains and gates every N steps of the optimizer, into "
+        "DIR/record.npz, which `gersgorin recording` draws. Chorales: at the end of the "
+        "epoch of that step; an epoch has 7 steps (223 pieces in batches of 32).",
+    )
+    device: Device = option("auto", "Device of the training.")
+    print_config: bool = option(
+        False,
+        "Print the whole configuration as JSON, which --config reads, and its differences from the preset on stderr; do not train.",
+    )
+    json: bool = option(False, "Print the result as one JSON object.")
+    settings: dict = configuration(
+        (LanguageConfig, ChoraleConfig), _start, "The fields of the preset's configuration, with its values."
+    )
 
     def run(self) -> None:
         config = self.configuration()
@@ -89,7 +98,7 @@ class Train:
 
     def configuration(self) -> Config:
         """The configuration with all options; raises InvalidInputError."""
-        config = _start(vars(self))
+        config = _start(vars(self) | self.settings)
         if config is None:
             raise InvalidInputError(
                 "rhn train begins with a preset or --config FILE, as in: rhn train ptb-sota --out runs/sota"
@@ -101,7 +110,7 @@ class Train:
 
     def _require_own_options(self, config: Config, text: bool) -> None:
         """Refuse options of language models for chorales, and vice versa, and those of another optimizer."""
-        own = {option.name for option in options_of(type(config))}
+        own = {f.name for f in fields(config)}
         others = [flag(name) for name in self.settings if name not in own]
         others += [] if text else given_flags(self, TEXT_OPTIONS)
         kinds = ("chorales", "a language model") if text else ("language models", "a model of chorales")

@@ -1,13 +1,14 @@
 """Configurations of trainings: on chorales, and of language models on texts. Complete ones by name are in `rhn.presets`."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from rhn.cells.registry import CELLS
 from rhn.data.datasets import TEXT_SETS
 from rhn.errors import InvalidInputError
-from rhn.utils.options import CellOptions
+from rhn.utils.options import option
 from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, check_fields, require
 
 if TYPE_CHECKING:
@@ -33,42 +34,34 @@ class TrainingConfig:
         InvalidInputError: a value is out of range; the message says which and what was expected.
     """
 
-    cell: str
-    """{cells}, or your own as package.module:factory."""
-    depth: int
-    """Recurrence depth, layers within a step."""
-    hidden_size: int
-    """Hidden units of each cell."""
-    transform_bias: float | None
-    """Initial bias of the transform gates. None: as `init` or the cell says, or the cell has no such gates."""
-    skip: Literal["all", "last"] = "all"
-    """Which layers have a shortcut from the last state: all from the second on, or only the last one (dts-rnn)."""
-    cell_options: CellOptions = field(default_factory=dict)
-    """A further option of the cell, such as leak=0.5; repeatable."""
-    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
-    """Optimizer, as in torch.optim. The learning rates of the presets are for SGD; Adam needs about 0.001."""
-    learning_rate: float
-    """Step size of the optimizer."""
-    momentum: float = 0.0
-    """Momentum of sgd and rmsprop."""
-    beta1: float = 0.9
-    """Decay of the mean of gradients (adam, adamw)."""
-    beta2: float = 0.999
-    """Decay of the mean of squared gradients (adam, adamw)."""
-    alpha: float = 0.99
-    """Decay of the mean of squared gradients (rmsprop)."""
-    epsilon: float = 1e-8
-    """Added to the root of the mean of squared gradients (adam, adamw, rmsprop)."""
-    weight_decay: float = 0.0
-    """Factor of half the sum of all squared parameters in the loss; adamw: share of the weights that a step at rate 1 takes away."""
-    batch_size: int
-    """Rows of a batch."""
-    epochs: int
-    """Maximum number of epochs."""
-    patience: int | None = None
-    """Stop after N epochs without a better loss. None: never."""
-    seed: int = 0
-    """Seed of the initial weights and of all else that is random."""
+    cell: str = option(help=f"{', '.join(CELLS)}, or your own as package.module:factory.")
+    depth: int = option(help="Recurrence depth, layers within a step.")
+    hidden_size: int = option(help="Hidden units of each cell.")
+    transform_bias: float | None = option(
+        help="Initial bias of the transform gates. None: as `init` or the cell says, or the cell has no such gates."
+    )
+    skip: Literal["all", "last"] = option(
+        "all",
+        "Which layers have a shortcut from the last state: all from the second on, or only the last one (dts-rnn).",
+    )
+    cell_options: dict = option({}, "A further option of the cell, such as leak=0.5; repeatable.", flag="--cell-option")
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = option(
+        "sgd", "Optimizer, as in torch.optim. The learning rates of the presets are for SGD; Adam needs about 0.001."
+    )
+    learning_rate: float = option(help="Step size of the optimizer.")
+    momentum: float = option(0.0, "Momentum of sgd and rmsprop.")
+    beta1: float = option(0.9, "Decay of the mean of gradients (adam, adamw).")
+    beta2: float = option(0.999, "Decay of the mean of squared gradients (adam, adamw).")
+    alpha: float = option(0.99, "Decay of the mean of squared gradients (rmsprop).")
+    epsilon: float = option(1e-8, "Added to the root of the mean of squared gradients (adam, adamw, rmsprop).")
+    weight_decay: float = option(
+        0.0,
+        "Factor of half the sum of all squared parameters in the loss; adamw: share of the weights that a step at rate 1 takes away.",
+    )
+    batch_size: int = option(help="Rows of a batch.")
+    epochs: int = option(help="Maximum number of epochs.")
+    patience: int | None = option(None, "Stop after N epochs without a better loss. None: never.")
+    seed: int = option(0, "Seed of the initial weights and of all else that is random.")
 
     def __post_init__(self):
         check_fields(self)
@@ -113,17 +106,15 @@ class TrainingConfig:
 class ChoraleConfig(TrainingConfig):
     """A training of the polyphonic model on the chorales; errors as for `TrainingConfig`."""
 
-    learning_rate: float
-    """Step size of the optimizer, for a loss in nats a frame."""
-    init_std: float | None
-    """Standard deviation of the Gaussian initial weights. None: as the cell starts by itself (the presets with torch.nn's cells)."""
+    learning_rate: float = option(help="Step size of the optimizer, for a loss in nats a frame.")
+    init_std: float | None = option(
+        help="Standard deviation of the Gaussian initial weights. None: as the cell starts by itself (presets with torch.nn's cells)."
+    )
     momentum: float = 0.9
-    batch_size: int = 32
-    """Chorales a batch."""
+    batch_size: int = option(32, "Chorales a batch.")
     epochs: int = 300
     patience: int | None = 50
-    objective: Literal["train", "valid"] = "valid"
-    """Loss that decides which weights are best: train or valid."""
+    objective: Literal["train", "valid"] = option("valid", "Loss that decides which weights are best: train or valid.")
 
     def __post_init__(self):
         super().__post_init__()
@@ -140,69 +131,67 @@ class ChoraleConfig(TrainingConfig):
 class LanguageConfig(TrainingConfig):
     """A training of a language model on a text; errors as for `TrainingConfig`."""
 
-    corpus: str
-    """A published text by its name in `rhn data`, or text: a file or folder of your own."""
-    unit: Literal["words", "characters"] = "words"
-    """Tokens of a text of your own: words or characters."""
-    vocabulary_size: int | None = None
-    """Keep the N most frequent words; the others become <unk>. None: all."""
-    max_tokens: int | None = None
-    """Use at most N tokens of each split. None: all."""
+    corpus: str = option(help="A published text by its name in `rhn data`, or text: a file or folder of your own.")
+    unit: Literal["words", "characters"] = option("words", "Tokens of a text of your own: words or characters.")
+    vocabulary_size: int | None = option(None, "Keep the N most frequent words; the others become <unk>. None: all.")
+    max_tokens: int | None = option(None, "Use at most N tokens of each split. None: all.")
     cell: str = "rhn"
     depth: int = 1
     hidden_size: int = 200
-    layers: int = 1
-    """Cells stacked on each other."""
-    tied: bool = False
-    """The output layer uses the embedding's weights."""
-    embedding_size: int | None = None
-    """Size of a token's embedding. None: the hidden size, or the size of a smaller vocabulary if the weights are not tied."""
-    coupled: bool = True
-    """Carry gates are 1 minus the transform gates (rhn)."""
-    init: str | None = "uniform:0.04"
-    """How weights and biases start: uniform:A, gaussian:STD, identity[:STD], scaled[:GAIN] or orthogonal[:GAIN]; ,bias:B after it
-    starts all biases at B. None: as the cell starts by itself (the default for torch.nn's cells)."""
+    layers: int = option(1, "Cells stacked on each other.")
+    tied: bool = option(False, "The output layer uses the embedding's weights.")
+    embedding_size: int | None = option(
+        None,
+        "Size of a token's embedding. None: the hidden size, or the size of a smaller vocabulary if the weights are not tied.",
+    )
+    coupled: bool = option(True, "Carry gates are 1 minus the transform gates (rhn).")
+    init: str | None = option(
+        "uniform:0.04",
+        "How weights and biases start: uniform:A, gaussian:STD, identity[:STD], "
+        "scaled[:GAIN] or orthogonal[:GAIN]; ,bias:B after it starts all biases at B. "
+        "None: as the cell starts by itself (the default for torch.nn's cells).",
+    )
     transform_bias: float | None = -2.0
-    gate_constant: float = 0.0
-    """Constant added to the input of the transform gates; no parameter, so weight decay does not shrink it (rhn)."""
-    activation: Literal["tanh", "relu", "sigmoid", "linear"] = "tanh"
-    """Nonlinearity of the candidate state (rhn)."""
-    drop_embedding: float = 0.0
-    """Share of word types dropped in a window."""
-    drop_input: float = 0.0
-    """Dropout of a cell's input."""
-    drop_hidden: float = 0.0
-    """Dropout of the state before the recurrent matrices."""
-    drop_output: float = 0.0
-    """Dropout before the softmax."""
-    drop_candidate: float = 0.0
-    """Recurrent dropout: of the candidate before its gate."""
-    gate_masks: Literal["shared", "separate"] = "shared"
-    """Whether the gates of a cell share their masks (the TensorFlow code) or have their own (the Torch7 code)."""
-    batch_size: int = 20
-    """Rows of the text side by side."""
-    window: int = 35
-    """Steps of truncated backpropagation."""
-    vary_window: bool = False
-    """Windows of random length around `window`, the same ones for every seed (Merity et al. 2017)."""
-    learning_rate: float = 0.2
-    """Step size of the optimizer, for a loss in nats summed over a window."""
-    lr_decay: float = 1.02
-    """Divisor of the learning rate, applied each epoch after the first `decay_after`."""
-    decay_after: int = 20
-    """Epochs at the full learning rate."""
-    weight_decay_form: Literal["loss", "shrink"] = "loss"
-    """loss: weight decay is part of the loss; shrink: weights shrink by it after each step (the Torch7 code)."""
-    gradient_norm: float = 10.0
-    """Longer gradients are scaled down to this norm."""
-    averaging: int | None = None
-    """NT-ASGD (Merity et al. 2017): average the weights after N epochs without a better validation loss. None: never."""
-    activation_regularization: float = 0.0
-    """Factor of the mean square of the outputs after dropout, in nats a token."""
-    temporal_activation_regularization: float = 0.0
-    """Factor of the mean square of the change of the outputs between steps, in nats a token."""
-    reset_probability: float = 0.0
-    """Probability that a row starts a window from the zero state."""
+    gate_constant: float = option(
+        0.0,
+        "Constant added to the input of the transform gates; no parameter, so weight decay does not shrink it (rhn).",
+    )
+    activation: Literal["tanh", "relu", "sigmoid", "linear"] = option(
+        "tanh", "Nonlinearity of the candidate state (rhn)."
+    )
+    drop_embedding: float = option(0.0, "Share of word types dropped in a window.")
+    drop_input: float = option(0.0, "Dropout of a cell's input.")
+    drop_hidden: float = option(0.0, "Dropout of the state before the recurrent matrices.")
+    drop_output: float = option(0.0, "Dropout before the softmax.")
+    drop_candidate: float = option(0.0, "Recurrent dropout: of the candidate before its gate.")
+    gate_masks: Literal["shared", "separate"] = option(
+        "shared",
+        "Whether the gates of a cell share their masks (the TensorFlow code) or have their own (the Torch7 code).",
+    )
+    batch_size: int = option(20, "Rows of the text side by side.")
+    window: int = option(35, "Steps of truncated backpropagation.")
+    vary_window: bool = option(
+        False, "Windows of random length around `window`, the same ones for every seed (Merity et al. 2017)."
+    )
+    learning_rate: float = option(0.2, "Step size of the optimizer, for a loss in nats summed over a window.")
+    lr_decay: float = option(1.02, "Divisor of the learning rate, applied each epoch after the first `decay_after`.")
+    decay_after: int = option(20, "Epochs at the full learning rate.")
+    weight_decay_form: Literal["loss", "shrink"] = option(
+        "loss",
+        "loss: weight decay is part of the loss; shrink: weights shrink by it after each step (the Torch7 code).",
+    )
+    gradient_norm: float = option(10.0, "Longer gradients are scaled down to this norm.")
+    averaging: int | None = option(
+        None,
+        "NT-ASGD (Merity et al. 2017): average the weights after N epochs without a better validation loss. None: never.",
+    )
+    activation_regularization: float = option(
+        0.0, "Factor of the mean square of the outputs after dropout, in nats a token."
+    )
+    temporal_activation_regularization: float = option(
+        0.0, "Factor of the mean square of the change of the outputs between steps, in nats a token."
+    )
+    reset_probability: float = option(0.0, "Probability that a row starts a window from the zero state.")
     epochs: int = 500
 
     def __post_init__(self):

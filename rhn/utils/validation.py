@@ -1,12 +1,13 @@
-"""Validate numbers, and the fields of configurations by their types."""
+"""Validate numbers, and values and words by types."""
 
+import contextlib
 import operator
 from dataclasses import fields
 from functools import cache
 from numbers import Integral
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from rhn.errors import InvalidInputError
 
@@ -56,13 +57,48 @@ def fits(value, hint) -> bool:
     """
     if get_origin(hint) is Literal:
         return isinstance(value, str) and value in get_args(hint)
-    if isinstance(hint, UnionType):
-        return any(fits(value, part) for part in get_args(hint))
+    if len(kinds := kinds_of(hint)) > 1:
+        return any(fits(value, kind) for kind in kinds)
     if hint is float:
         return type(value) is float or fits(value, int)
     if hint is int:
         return type(value) is int and abs(value) <= LARGEST
     return type(value) is hint
+
+
+def convert(word: str, hint) -> Any:
+    """A word as a value of a type; None only if it is no text and no path. Raises ValueError with the expected type.
+
+    >>> convert("3", int | None), convert("None", int | None), convert("auto", int | Literal["auto"])
+    (3, None, 'auto')
+    """
+    for kind in sorted(kinds_of(hint), key=lambda kind: kind is NoneType):
+        with contextlib.suppress(ValueError, KeyError):
+            value = (
+                CONVERTERS[kind](word) if kind in CONVERTERS else word if get_origin(kind) is Literal else kind(word)
+            )
+            if kind is Path or fits(value, kind):  # a path has the type of its system
+                return value
+    raise ValueError(f"expected {expected(hint)}, got {word!r:.60}")
+
+
+def _path(word: str) -> Path:
+    """A path; an empty one is commonly an unset shell variable."""
+    if not word.strip():
+        raise ValueError
+    return Path(word)
+
+
+CONVERTERS = {
+    Path: _path,
+    bool: lambda word: {"true": True, "yes": True, "false": False, "no": False}[word.lower()],
+    NoneType: {"None": None}.__getitem__,
+}
+
+
+def kinds_of(hint) -> tuple:
+    """The types of a union, or the type."""
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
 def expected(hint) -> str:
@@ -74,8 +110,6 @@ def expected(hint) -> str:
     if get_origin(hint) is Literal:
         names = list(map(repr, get_args(hint)))
         return " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
-    if isinstance(hint, UnionType):
-        return " or ".join(map(expected, get_args(hint)))
     words = {
         int: "a whole number",
         float: "a number",
@@ -83,5 +117,7 @@ def expected(hint) -> str:
         str: "a text",
         NoneType: "None",
         dict: "an object",
+        Path: "a path",
     }
-    return words.get(hint, "a path" if hint is Path else str(hint))
+    kinds = kinds_of(hint)
+    return " or ".join(map(expected, kinds)) if len(kinds) > 1 else words.get(hint, str(hint))

@@ -163,7 +163,7 @@ def test_every_point_has_its_own_tooltip_and_no_two_figures_share_an_id():
     ("words", "said"),
     [
         (["missing.safetensors"], "there is no checkpoint"),
-        ([], "needs CHECKPOINT|RUN|STUDY"),
+        ([], "required: CHECKPOINT|RUN|STUDY"),
         (["."], "expected one of them"),
         (["x", "-o", "page.pdf"], "expected a name ending in .html"),
         (["x", "-o", "no/page.html"], "does not exist"),

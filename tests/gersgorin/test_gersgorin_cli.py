@@ -250,7 +250,7 @@ def spoiled():
         (["--steps", "100000"], "it has 85 frames"),
         (["--steps", "0"], "--steps is 0, expected 1 or more"),
         (["--init", "normal"], "expected gaussian:STD"),
-        (["--seed", "99999999999999999999"], "--seed expects a whole number of at most"),
+        (["--seed", "99999999999999999999"], "--seed: expected a whole number"),
         (["--output", "figure.bmp"], "expected a name ending in .png"),
         (["--output", "numbers.pkl"], ", .npz, .json, .gif or .mp4"),
         (["--output", "an.png", "an.gif"], "it is a folder"),

@@ -16,7 +16,7 @@ from rhn.cli.main import main as rhn
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import preset
 from rhn.training.build import build_model
-from rhn.utils.options import field_docs
+from rhn.utils.options import about
 
 UNITS = 16
 LIMIT = UNITS**-0.5  # within which torch draws
@@ -74,7 +74,7 @@ def test_a_language_model_of_torch_s_cell_starts_so_too_unless_told(capsys):
 def test_check_and_plot_draw_the_same_cell_where_nothing_is_said(x, cell):
     given, default = checked(cell=cell, init="uniform:0.04"), checked(cell=cell)
     assert all(torch.equal(p, q) for p, q in zip(given.parameters(), default.parameters(), strict=True))
-    said = [field_docs(options)["init"] for options in (CheckOptions, PlotOptions)]
+    said = [about(options, "init")["help"] for options in (CheckOptions, PlotOptions)]
     assert said[0] == said[1] and "uniform:0.04" in said[0]
 
 

@@ -79,11 +79,11 @@ def test_words_become_values_of_the_type_that_an_option_has(cell, given, read):
         ),
         (
             {"leak": "much"},
-            "the option leak of leaky expects a number, got 'much' .options of leaky, with defaults: le",
+            "the option leak of leaky is 'much', expected a number .options of leaky, with defaults: leak",
         ),
-        ({"spectral_radius": "inf"}, "the option spectral_radius of leaky is inf: expected a finite number"),
-        ({"leak": True}, "the option leak of leaky expects a number, got True"),
-        ({"leak": None}, "the option leak of leaky expects a number, got None"),
+        ({"spectral_radius": "inf"}, "the option spectral_radius of leaky is inf, expected a number"),
+        ({"leak": True}, "the option leak of leaky is True, expected a number"),
+        ({"leak": None}, "the option leak of leaky is None, expected a number"),
     ],
     ids=str,
 )

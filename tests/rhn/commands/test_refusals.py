@@ -36,7 +36,7 @@ REFUSED = [
     ("train ptb-sota --out FILE --data TEXT --words", "train.txt is no folder"),
     ("train jsb-depth-1 --out OUT --config missing.json", "missing.json cannot be read"),
     ("train jsb-depth-2 --words --out OUT", "--words is for language models, and this trains a model of chorales"),
-    ("train ptb-sota --out OUT --bars 3", "--bars is no option here, but of rhn sample"),
+    ("train ptb-sota --out OUT --bars 3", "--bars is no option"),
     ("train ptb-sota --out OUT --data TEXT", "for a text of your own add --words or --characters"),
     ("train ptb-sota --out OUT --corpus enwik8 --words", "--words is for a text of your own, and --corpus enwik8"),
     ("train ptb-sota --out OUT --unit characters --words", "--words and --unit characters contradict one another"),
@@ -47,10 +47,6 @@ REFUSED = [
     ("train ptb-sota --out OUT --data TEXT --words --hidden-size 8 --seeds 100000000", "100000000 networks' weights"),
     ("train ptb-sota --out OUT --config DIGITS", "digits.json is not JSON"),
     ("train ptb-sota --out OUT --data TEXT --words --max-minutes -1", "--max-minutes is -1.0, expected 0 or more"),
-    (
-        "train ptb-depth-1 --cell-option leak=0.1 --cell-option leak=0.2",
-        "--cell-option gives leak more than once: give it once",
-    ),
     ("train ptb-depth-1 --out RUN --data TEXT --words --hidden-size 9", "holds another training"),
     # resume
     ("resume OUT", "holds no training"),
@@ -74,7 +70,7 @@ REFUSED = [
     ("sample MUSIC --output OUT/missing/c.mid", "does not exist"),
     ("sample PROSE --output OUT.mid", "holds a language model (rhn generate), expected a model of chorales"),
     ("generate MUSIC", "holds a model of chorales (rhn sample), expected a language model"),
-    ("generate PROSE --seed 99999999999999999999", "--seed expects a whole number of at most"),
+    ("generate PROSE --seed 99999999999999999999", "--seed: expected a whole number"),
 ]
 
 
@@ -157,8 +153,8 @@ def test_python_m_of_the_other_commands_imports_nothing_of_the_current_folder(mo
         ("rhn train jsb-depth-1 --out run --hidden-size 10000000000000", "beyond any memory"),
         ("rhn train jsb-depth-1 --out run --depth 10000000", "at most 10000"),
         ("gersgorin plot --depth 10000000 --hidden-size 4", "at most 10000"),
-        (f"gersgorin plot --steps {'9' * 400}", "expects a whole number of at most"),
-        (f"gersgorin plot --steps {'9' * 5000}", "expects a whole number"),
+        (f"gersgorin plot --steps {'9' * 400}", "expected a whole number"),
+        (f"gersgorin plot --steps {'9' * 5000}", "expected a whole number"),
         ("optim_study run --preset smoke --out run --jobs 100000000", "expected at most 1024"),
         ("optim_study run --preset smoke --out run --trials 100000000", "100000 or fewer"),
         ("optim_study run --preset smoke --out run --budget-scale 1e308", "at most 1e+06"),
