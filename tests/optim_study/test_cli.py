@@ -182,7 +182,7 @@ def test_plot_draws_from_the_run_and_from_its_csv(finished, words, tmp_path, cap
         ),
         (["run", "--std-max", "1", "--init-std", "1e-8", "1"], "--std-max cannot be given with --init-std"),
         (["run", "--std-max", "1e-9"], "range of init_std is 1e-08 to 1e-09"),
-        (["run", "--data", "missing.json"], "no such file"),
+        (["run", "--data", "missing.json"], "cannot be read"),
         (["run", "--out", "/dev/null/x", "--device", "cpu"], "cannot write"),
         (["status", "--out", "nowhere"], "there is no study in nowhere: nowhere/journal.log is missing"),
         (["best", "--storage", "mysql://x"], "'mysql' is not supported"),

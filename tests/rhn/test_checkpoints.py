@@ -31,23 +31,17 @@ DTYPES = (torch.float64, torch.bfloat16, torch.float16)
 )
 def test_a_round_trip_is_bit_exact(case, dtype, tmp_path):
     cell = case.build(dtype=dtype, batch_first=True, init="gaussian:0.1")
-    path = save_checkpoint(tmp_path / "cell.safetensors", cell, seed=7)
+    with torch.no_grad():
+        next(cell.parameters()).view(-1)[:2] = torch.tensor([-0.0, 1e-40]).to(dtype)  # signed zeros and subnormals too
+    path, before = save_checkpoint(tmp_path / "cell.safetensors", cell, seed=7), torch.get_rng_state()
     again = load_checkpoint(path)
-    assert type(again) is type(cell)
-    assert again.config() == cell.config()
-    assert [(n, p.dtype) for n, p in again.named_parameters()] == [(n, dtype) for n, _ in cell.named_parameters()]
-    for (name, p), (_, q) in zip(cell.named_parameters(), again.named_parameters(), strict=True):
+    assert torch.equal(torch.get_rng_state(), before), "the caller's random numbers"
+    assert type(again) is type(cell) and again.config() == cell.config()
+    for (name, p), (other, q) in zip(cell.named_parameters(), again.named_parameters(), strict=True):
+        assert name == other and p.dtype == q.dtype and q.requires_grad
         assert p.detach().view(torch.uint8).equal(q.detach().view(torch.uint8)), name
-        assert q.requires_grad
     x = torch.randn(3, 4, 5).to(dtype)
     assert torch.equal(again(x)[0], cell(x)[0])
-
-
-def test_a_kernel_that_only_0_3_had_becomes_the_ordinary_one(tmp_path):
-    cell = RNN(3, 4)
-    cell.kernel = "newton"
-    again = load_checkpoint(save_checkpoint(tmp_path / "cell.safetensors", cell))
-    assert again.kernel == "manual" and torch.equal(again.weight_hh, cell.weight_hh)
 
 
 @settings(max_examples=20)
@@ -60,22 +54,12 @@ def test_any_configuration_comes_back(tmp_path_factory, seed, depth, n, coupled)
     assert all(torch.equal(p, q) for p, q in zip(cell.parameters(), again.parameters(), strict=True))
 
 
-@pytest.mark.parametrize(
-    "name", ["plain", "with blank.safetensors", "Geršgorin-ř.safetensors", "a.b.c.safetensors", "-x", "new\nline"]
-)
+@pytest.mark.parametrize("name", ["plain", "Geršgorin ř.a.b", "-x\n"])
 def test_awkward_names(tmp_path, name):
     path = save_checkpoint(tmp_path / name, RNN(2, 3))
     assert path == tmp_path / name
     assert isinstance(load_checkpoint(str(path)), RNN)
     assert names(tmp_path) == [name]
-
-
-def test_signed_zeros_and_denormals_survive(tmp_path):
-    cell = RNN(2, 3)
-    with torch.no_grad():
-        cell.weight_ih.copy_(torch.tensor([[-0.0, 1e-45], [3e38, -1e-40], [0.1, 2**-149]]))
-    again = load_checkpoint(save_checkpoint(tmp_path / "z", cell))
-    assert torch.equal(cell.weight_ih.view(torch.int32), again.weight_ih.view(torch.int32))
 
 
 def test_strided_and_shared_weights(tmp_path):
@@ -152,9 +136,3 @@ save_checkpoint({str(path)!r}, RNN(2, 3), epoch=2)
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
     assert read_metadata(path)["metadata"] == {"epoch": 1}
     load_checkpoint(path)
-
-
-def test_a_name_that_no_reader_takes_is_told(tmp_path):
-    path = save_checkpoint(tmp_path / os.fsdecode(b"\xff.safetensors"), RHN(2, 3))
-    with pytest.raises(CheckpointError, match=r"a name that is not UTF-8.*rename it"):
-        load_checkpoint(path)
