@@ -64,7 +64,7 @@ int rhn_bernoulli(const struct rhn_bernoulli *args, long begin, long end)
                 }
                 if (gradients) outer(keys, n, steps, Z, LANES, keys * LANES, y, rows, n * rows, of(args->dW, k), n);
             }
-        args->totals[k] = total;
+        ((double *)args->totals.data)[k] = total;
         if (gradients)
             for (long i = 0; i < keys; i++) of(args->db, k)[i] = sum_of(load(sums + i * VL));
     }

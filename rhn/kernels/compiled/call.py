@@ -20,8 +20,8 @@ from torch import Tensor
 
 from rhn.errors import InvalidInputError
 from rhn.kernels import dispatch
-from rhn.kernels.compiled.arguments import LANES, functions
 from rhn.kernels.compiled.build import library, missing
+from rhn.kernels.compiled.signatures import LANES, STRUCTS, pack
 from rhn.kernels.dispatch import Implementation
 
 SMALL, LARGE = 64, 700
@@ -43,47 +43,43 @@ def supports(x: Tensor, units: int, layers: int = 1, *, unusual: str | None = No
         return f"{units} units in batches of {B} are too many for it"
     if m > max(128, 4 * layers * units):
         return f"{m} inputs are too many for it"
-    return missing() if library() is None else None
+    return missing()
 
 
 def in_c(forward: Callable, backward: Callable | None, supports: Callable[..., str | None]) -> Implementation:
     """An implementation in C."""
-    available = lambda: missing() if library() is None else None  # noqa: E731
-    return Implementation(dispatch.C, forward, backward, supports, available, device_type="cpu")
+    return Implementation(dispatch.C, forward, backward, supports, missing, device_type="cpu")
 
 
-def call(name: str, K: int, *, items: int = 1, **arguments: Tensor | float | None) -> None:
-    """Run a function of the library for K models; the arguments are those of the struct of its name in `arguments.h`.
+def call(name: str, K: int, *, items: int = 1, **arguments: Tensor | int | None) -> None:
+    """Run a function of the library for K models; the arguments are those of its row in `signatures`.
 
     items: for each model; threads share the items of all models.
-    Tensors are contiguous float32 on the CPU, (K, ...), or (1, ...) where the models share one they only read. Raises TypeError or
-    ValueError for others, whose memory would be read or written beyond its end, and InvalidInputError where operations are recorded:
-    what is written here would be missing from the record.
+    Tensors are contiguous float32 on the CPU, (K, ...), or (1, ...) if the models share one that is only read. Raises
+    InvalidInputError if operations are recorded: what is written here would be missing from the record.
     """
-    tensors = {name: t for name, t in arguments.items() if t is None or isinstance(t, Tensor)}
     if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None:
         raise InvalidInputError(
             f"the compiled kernel {name} cannot be recorded: trace the forward pass too, or build the cell with kernel='reference'"
         )
-    tensors = {name: t if t is None else _settled(t) for name, t in tensors.items()}
-    struct = functions()[name].pack(K, {name: n for name, n in arguments.items() if name not in tensors}, tensors)
+    tensors = {key: _settled(t) for key, t in arguments.items() if t is None or isinstance(t, Tensor)}
+    struct = pack(name, K, {key: size for key, size in arguments.items() if key not in tensors}, tensors)
     if _call_all(name, K * items, struct):
         raise MemoryError(f"there is not enough memory for {name.removeprefix('rhn_')} of {K} models")
 
 
-def _settled(t: Tensor) -> Tensor:
+def _settled(t: Tensor | None) -> Tensor | None:
     """A tensor whose numbers are in its memory: gradients may be views that stand for their negative, or zeros without memory."""
-    if t.is_neg():
-        return t.resolve_neg()
-    return torch.zeros(t.shape, dtype=t.dtype, device=t.device) if t._is_zerotensor() else t
+    if t is None or not t._is_zerotensor():
+        return t if t is None else t.resolve_neg()
+    return torch.zeros(t.shape, dtype=t.dtype)
 
 
 @functools.cache
 def _function(loaded: ctypes.CDLL, name: str) -> Callable[..., int]:
     """A function of a library, with the types of its arguments."""
     function = getattr(loaded, name)
-    function.argtypes = (ctypes.POINTER(functions()[name].struct), ctypes.c_long, ctypes.c_long)
-    function.restype = ctypes.c_int
+    function.argtypes = (ctypes.POINTER(STRUCTS[name]), ctypes.c_long, ctypes.c_long)
     return function
 
 

@@ -1,8 +1,7 @@
-/* The small recurrences and their loss, compiled by the machine's own compiler; loaded and described in rhn/kernels/compiled. */
+/* The small recurrences and their loss, compiled by the machine's own compiler. The structs of the arguments come from signatures.py,
+   whose declarations `build.py` compiles before this file. */
 
 #include "lanes.h"
-
-#include "arguments.h"
 
 #define CHUNK_BYTES (512 << 10)
 #include "recurrence.h"

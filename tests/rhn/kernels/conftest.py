@@ -2,11 +2,11 @@
 
 import pytest
 
-from rhn.kernels.compiled import call
+from rhn.kernels.compiled import build
 
 
 @pytest.fixture(params=["compiled", "in Python"])
 def code(request, monkeypatch):
     """Both ways to run a small float32 recurrence on a CPU; where nothing can be compiled they are one."""
     if request.param == "in Python":
-        monkeypatch.setattr(call, "library", lambda: None)
+        monkeypatch.setattr(build, "library", lambda: None)

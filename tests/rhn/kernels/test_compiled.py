@@ -11,7 +11,7 @@ from test_kernels import value_and_gradients
 from torch.func import grad_and_value, vmap
 
 from rhn.kernels import bernoulli
-from rhn.kernels.compiled import call
+from rhn.kernels.compiled import build, call
 from rhn.kernels.compiled.build import library
 from rhn.models import PolyphonicModel
 
@@ -167,7 +167,7 @@ def test_what_the_compiled_kernels_do_not_have_runs_in_python(change, calls, mon
     n = 70 if change == "large" else 5  # three rows, filled up with 29
     arguments = case.arguments(2, 3, 4, n, 2, dtype=torch.float64 if change == "float64" else torch.float32)
     if change == "switched off":
-        monkeypatch.setattr(call, "library", lambda: None)
+        monkeypatch.setattr(build, "library", lambda: None)
     states = case.manual(*arguments.values(), **case.options)
     wanted = case.reference(*arguments.values(), **case.options)
     assert bool(calls) == (change == "none")

@@ -12,7 +12,7 @@ from tables import for_each
 from torch.func import hessian, jacfwd, jacrev
 
 from rhn.kernels import highway, onednn
-from rhn.kernels.compiled import call
+from rhn.kernels.compiled import build
 
 HIGHWAY_MODULE = sys.modules["rhn.kernels.highway"]  # in the package, the function has its name
 
@@ -121,7 +121,7 @@ def test_float32_is_as_exact_as_rounding_lets_it_be(case, route, monkeypatch):
     exact = {name: t.double() for name, t in single.items()}
     with monkeypatch.context() as patch:
         if "in Python" in route:
-            patch.setattr(call, "library", lambda: None)
+            patch.setattr(build, "library", lambda: None)
         packed = None if route == "packed off" else onednn._OPERATORS
         patch.setattr(onednn, "_OPERATORS", packed and tuple(_counted(o, calls) for o in packed))
         ours = results(case.manual, single, case.options)

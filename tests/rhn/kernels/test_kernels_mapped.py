@@ -7,7 +7,7 @@ from tables import for_each
 from torch.func import functional_call, grad, grad_and_value, jacrev, stack_module_state, vmap
 
 from rhn.kernels.autograd import stack_size
-from rhn.kernels.compiled import call
+from rhn.kernels.compiled import build
 from rhn.kernels.dispatch import Implementation, Operation
 
 every_family = for_each("case", FAMILIES)
@@ -145,7 +145,7 @@ def test_a_model_trained_in_a_stack_equals_itself_alone_to_the_bit(case, m, n, T
     """float32, one thread, 32 rows (of which a last batch masks 27): loss and every gradient, for K = 1, 2, 5."""
     assert torch.get_num_threads() == 1
     if route == "in Python":
-        monkeypatch.setattr(call, "library", lambda: None)
+        monkeypatch.setattr(build, "library", lambda: None)
     cells = [case.build(m, n, seed=k, dtype=torch.float32) for k in range(5)]
     x = (torch.rand(T, 32, m) < 0.05).float() if m == 88 else torch.randn(T, 32, m)
     w = torch.randn(T, 32, n)

@@ -23,7 +23,7 @@ from rhn.cells import CELLS, RHN
 from rhn.errors import InvalidInputError
 from rhn.kernels import bernoulli, softmax
 from rhn.kernels.compiled import build, call, recurrence
-from rhn.kernels.compiled.arguments import functions
+from rhn.kernels.compiled.signatures import FUNCTIONS
 from rhn.kernels.validation import HIGHWAY
 
 SWEEP = Path(__file__).with_name("wrong_inputs.py")
@@ -83,7 +83,7 @@ def guarded(monkeypatch):
         original(name, K, **given | {key: inner for key, (_, inner) in tensors.items()})
         for key, (buffer, inner) in tensors.items():
             assert buffer[:64].isnan().all() and buffer[-64:].isnan().all(), f"{name} wrote beyond {key}"
-            written = key == "totals" or functions()[name].tensors[key].written
+            written = key in FUNCTIONS[name].outputs
             assert written or torch.equal(inner, given[key]), f"{name} wrote to {key}"
             given[key].copy_(inner)
 
@@ -145,29 +145,22 @@ def test_the_compiled_softmax_keeps_within_its_tensors(T, B, n, V, masked, guard
 
 @compiled
 @for_each(
-    ("change", "message"),
+    "change",
     [
-        ({"W": torch.zeros(1, 3, 2, dtype=torch.float64)}, "expected contiguous float32"),
-        ({"W": torch.zeros(1, 2, 3).mT}, "expected contiguous float32"),
-        ({"b": torch.zeros(1, 4)}, r"has shape \(1, 4\): expected \(1, 3\)"),
-        ({"y": None}, "y of rhn_bernoulli is missing"),
-        ({"totals": torch.zeros(2, dtype=torch.float64)}, "expected float64"),
-        ({"keys": 4}, "expected \\(1, 4, 2\\)"),
+        {"W": torch.zeros(1, 3, 2, dtype=torch.float64)},
+        {"W": torch.zeros(1, 2, 3).mT},
+        {"b": torch.zeros(1, 4)},
+        {"totals": torch.zeros(2, dtype=torch.float64)},
+        {"keys": 4},
     ],
 )
-def test_a_function_of_the_library_gets_the_tensors_that_its_header_declares(change, message):
+def test_a_function_of_the_library_gets_the_tensors_of_its_signature(change):
     usual = {"T": 1, "B": 1, "n": 2, "keys": 3, "y": torch.zeros(1, 1, 2, 32), "W": torch.zeros(1, 3, 2)}
     usual |= {"b": torch.zeros(1, 3), "frames": torch.zeros(1, 1, 3, 32), "mask": torch.zeros(1, 1, 32)}
     usual |= {"dy": None, "dW": None, "db": None, "totals": torch.zeros(1, dtype=torch.float64)}
     call.call("rhn_bernoulli", 1, **usual)
-    with pytest.raises((TypeError, ValueError), match=message):
+    with pytest.raises(ValueError, match="expected contiguous"):
         call.call("rhn_bernoulli", 1, **usual | change)
-
-
-@compiled
-def test_every_function_of_the_library_is_declared():
-    assert len(functions()) == 8
-    assert all(hasattr(build.library(), name) for name in functions())
 
 
 @for_each("name", ["highway", "lstm", "linear-carry", "gated-scan"])
