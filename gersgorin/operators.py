@@ -33,6 +33,7 @@ Product = Callable[[Tensor], Tensor]
 RESTARTS = 300  # of ARPACK, at most
 LEAST_BASIS = 80  # vectors, for eigenvalues
 NORM_BASIS = 16  # vectors, for a norm
+BY_LAPACK = 2048  # entries of a state, up to which all eigenvalues of a matrix take less time than the leading ones
 SMALL = 32  # entries of a state, up to which a norm is that of the matrix
 TOLERANCE = 1e-10  # of a norm, relative
 ROW_COPIES = 16  # vectors of N that a reverse pass and the sums hold for each row of a block, about
@@ -152,7 +153,8 @@ def leading_eigenvalues(
     """The k eigenvalues of ds'/ds of largest modulus, by some hundreds or thousands of products with vectors.
 
     Each product is a pass through the step. If k > N - 3, too many for Arnoldi's method, or if the cell has a closed form and its
-    Jacobian fits the memory limit, the Jacobian is computed once as a matrix instead.
+    Jacobian fits the memory limit, the Jacobian is computed once as a matrix instead; of up to 2,048 state entries LAPACK gives all
+    eigenvalues of a matrix in less time.
 
     Args:
         cell: as for `temporal_jacobian`. x: an input (m,). s: a state (N,).
@@ -190,7 +192,7 @@ def leading_of(A: StepJacobian, k: int, bound: int, M: Tensor | None = None, **h
         check_room(5 * N * row, bound, f"LAPACK for {k} of {N} eigenvalues", f"ask for at most {N - 3}")
     if M is None and (dense or (A.dense and 2 * N * row <= bound)):
         M = A.matrix(bound // 2)
-    if dense:
+    if dense or (M is not None and N <= BY_LAPACK):
         return eigenvalues(M)[:k]
     return arnoldi(A.forward if M is None else lambda v: M @ v, A.like, k, **how)
 

@@ -23,6 +23,8 @@ from gersgorin.linalg.outlines import discs_outline, polygon_area
 from rhn.errors import InvalidInputError
 from rhn.utils.result import Result
 
+IN_CACHE = 1 << 16  # entries of matrices whose moduli are taken at once
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Discs(Result):
@@ -145,8 +147,15 @@ def off_diagonal_sums(A: Tensor, axis: str) -> Tensor:
 
     The diagonal is left out, not subtracted: near closed gates (A = I + 1e-20) a difference would lose the radius.
     """
-    off_diagonal = ~torch.eye(A.shape[-1], dtype=torch.bool, device=A.device)
-    return (A.abs() * off_diagonal).sum(-1 if axis == "row" else -2)
+
+    def sums(part: Tensor) -> Tensor:
+        moduli = part.abs()
+        moduli.diagonal(dim1=-2, dim2=-1).zero_()
+        return moduli.sum(-1 if axis == "row" else -2)
+
+    n = A.shape[-1]
+    parts = A.reshape(-1, n, n).split(max(1, IN_CACHE // (n * n)))
+    return torch.cat([sums(part) for part in parts]).reshape(A.shape[:-1])
 
 
 def points_and_tolerance(z: Tensor, tol: float | Tensor | None, centers: Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:

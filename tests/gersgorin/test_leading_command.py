@@ -30,6 +30,11 @@ from rhn.errors import InvalidInputError
 d = torch.float64
 
 
+def by_arnoldi(monkeypatch, restarts):
+    monkeypatch.setattr(operators, "BY_LAPACK", 0)
+    monkeypatch.setattr(operators, "arnoldi", functools.partial(operators.arnoldi, restarts=restarts))
+
+
 def of(n):
     return torch.randn(n, n, dtype=d, generator=torch.Generator().manual_seed(0)) / n**0.5
 
@@ -85,7 +90,7 @@ def test_the_free_memory_decides_only_whether_a_command_runs(tmp_path, monkeypat
 
 
 def test_eigenvalues_that_were_not_found_are_spoken_of_and_left_out_of_the_figure(monkeypatch):
-    monkeypatch.setattr(operators, "arnoldi", functools.partial(operators.arnoldi, restarts=1))
+    by_arnoldi(monkeypatch, restarts=1)
     A = torch.block_diag(torch.linspace(1.5, 1.2, 5, dtype=d).diag(), of(400))
     cell = torch.nn.Module()
     cell.step, cell.state_size = (lambda x, s: A @ s + x[0]), len(A)
@@ -98,7 +103,7 @@ def test_eigenvalues_that_were_not_found_are_spoken_of_and_left_out_of_the_figur
 
 @pytest.mark.parametrize("dtype", [torch.float32, d], ids=str)
 def test_a_step_at_which_no_eigenvalue_is_found_does_not_end_the_run(dtype, monkeypatch, tmp_path):
-    monkeypatch.setattr(operators, "arnoldi", functools.partial(operators.arnoldi, restarts=1))
+    by_arnoldi(monkeypatch, restarts=1)
     A = torch.block_diag(torch.linspace(1.5, 1.2, 5, dtype=d).diag(), of(400)).to(dtype)
     cell = torch.nn.Module()
     cell.state_size = len(A)
