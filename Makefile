@@ -47,7 +47,11 @@ lint: $(VENV)/.dev ## ruff: check and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: $(VENV)/.dev ## ratios against what you would otherwise use (FULL=1 for more)
+$(VENV)/.bench: $(VENV)/.dev
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
+	@touch $@
+
+bench: $(VENV)/.bench ## ratios against what you would otherwise use; fails below 1 (FULL=1 for more)
 	$(BIN)/python -m benchmarks $(if $(FULL),--full)
 
 figures: $(VENV)/.base ## draw the gallery and the pictures of README and docs

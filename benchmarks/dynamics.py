@@ -34,7 +34,7 @@ def has_original() -> bool:
 ORIGINAL = " and its own code" if has_original() else ""
 
 
-for n, floor in ((15, 3.0), (63, 0.9)):
+for n, floor in ((15, 3.0), (63, 1.0)):
 
     @benchmark(
         f"27 fixed points of a tanh RNN n={n} from {STARTS} starts",
@@ -53,7 +53,6 @@ for n, T in ((64, 200), (256, 50)):
     @benchmark(
         f"all Lyapunov exponents of a tanh RNN n={n} T={T}",
         "lyapunov-hyperopt: its published procedure (closed form or autograd, QR each step)",
-        0.9,
         pairs=5,
     )
     def _(device, n=n, T=T):
@@ -64,7 +63,6 @@ for n, T in ((64, 200), (256, 50)):
     @benchmark(
         f"10 Lyapunov exponents of a GRU n={n} T={T}",
         "lyapunov-hyperopt: its published procedure (autograd, QR each step)",
-        1.0,
         pairs=3,
     )
     def _(device, n=n, T=T):
@@ -78,19 +76,20 @@ def _(device):
     return (lambda: gersgorin_discs(A)), (lambda: discs_by_loops(A.numpy()))
 
 
-@benchmark("row discs of (64, 64, 64) float64", "NumPy without loops", 0.0, pairs=9)
+@benchmark("row discs of (64, 64, 64) float64", "NumPy without loops")
 def _(device):
     A = torch.randn(64, 64, 64, dtype=torch.float64)
     array = A.numpy()
 
     def by_numpy():
-        centers = array.diagonal(axis1=1, axis2=2)
-        return centers, np.abs(array).sum(2) - np.abs(centers)
+        moduli = np.abs(array)
+        moduli[:, range(64), range(64)] = 0  # not subtracted, which loses small radii
+        return array.diagonal(axis1=1, axis2=2), moduli.sum(2)
 
     return (lambda: gersgorin_discs(A)), by_numpy
 
 
-@benchmark("eigenvalues of (64, 64, 64) float64", "a loop of numpy.linalg.eigvals", 0.9, pairs=9)
+@benchmark("eigenvalues of (64, 64, 64) float64", "a loop of numpy.linalg.eigvals")
 def _(device):
     A = torch.randn(64, 64, 64, dtype=torch.float64)
     return (lambda: eigenvalues(A)), (lambda: [np.linalg.eigvals(M) for M in A.numpy()])

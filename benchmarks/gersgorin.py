@@ -30,14 +30,12 @@ def _jacobians(n: int, depth: int, batch: int, device: str):
 
 for n, depth, batch in ((64, 5, 256), (215, 1, 64)):
 
-    @benchmark(
-        f"analytic Jacobian, RHN n={n} depth={depth} batch={batch}", "vmap(jacrev)", 2, aim=5, devices=("cpu", "cuda")
-    )
+    @benchmark(f"analytic Jacobian, RHN n={n} depth={depth} batch={batch}", "vmap(jacrev)", 2, devices=("cpu", "cuda"))
     def _(device, n=n, depth=depth, batch=batch):
         return _jacobians(n, depth, batch, device)
 
 
-@benchmark("eigenvalues of (256, 64, 64) float32", "one torch.linalg.eigvals call, one thread", 0.9, aim=1.7)
+@benchmark("eigenvalues of (256, 64, 64) float32", "one torch.linalg.eigvals call, one thread")
 def _(device):
     A = torch.randn(256, 64, 64)
     return (lambda: eigenvalues(A)), (lambda: torch.linalg.eigvals(A))
@@ -51,8 +49,11 @@ for n, batch, full in (
     (830, 2, True),
     (830, 1, True),
 ):
+    floor = (
+        0.95 if n > 64 else 0.85
+    )  # the same call; the check of A and the order of its eigenvalues are a tenth of a small problem
 
-    @benchmark(f"eigenvalues of ({batch}, {n}, {n}) float64", "NumPy, torch", 0.6, full=full, pairs=5 if n > 500 else 9)
+    @benchmark(f"eigenvalues of ({batch}, {n}, {n}) float64", "NumPy, torch", floor, full=full)
     def _(device, n=n, batch=batch):
         A = torch.randn(batch, n, n, dtype=torch.float64)
         array = A.numpy()
@@ -68,17 +69,16 @@ for n, batch, full in (
         )
 
 
-for kind, n, floor, aim, full in (
-    ("real", 128, 12, 20, False),
-    ("complex", 128, 8, None, True),
-    ("real", 64, 1.5, None, True),
+for kind, n, floor, full in (
+    ("real", 128, 12, False),
+    ("complex", 128, 8, True),
+    ("real", 64, 1.5, True),
 ):
 
     @benchmark(
         f"pseudospectrum of a {kind} {n} x {n} matrix, 100 x 100 points",
         "NumPy's SVD a point",
         floor,
-        aim=aim,
         full=full,
         pairs=3,
     )
@@ -119,9 +119,7 @@ def _training_steps(cell: str, depth: int, every: int | None):
 
 for cell, depth in (("rhn", 5), ("lstm", 1), ("rnn", 1)):
 
-    @benchmark(
-        f"{STEPS} steps of training with a Recorder, {cell} n=64 depth={depth}", "without", 0.7, aim=0.95, pairs=3
-    )
+    @benchmark(f"{STEPS} steps of training with a Recorder, {cell} n=64 depth={depth}", "without", 0.7, pairs=3)
     def _(device, cell=cell, depth=depth):
         return _training_steps(cell, depth, 100), _training_steps(cell, depth, None)
 
@@ -130,7 +128,6 @@ for cell, depth in (("rhn", 5), ("lstm", 1), ("rnn", 1)):
     "gersgorin-plot --cell rhn --depth 5, warm cache",
     "python: import torch and matplotlib.pyplot, read a cached chorale",
     0.3,
-    aim=0.66,
     pairs=5,
 )
 def _(device):

@@ -3,13 +3,17 @@
 import torch
 
 from benchmarks.registry import benchmark
-from rhn.cells import RHN, CellMasks
+from rhn.cells import GRU, LSTM, RHN, CellMasks
 
-SIZES = (  # n, depth, T, B, m, the promised ratio to the loop, the aim
-    (20, 4, 60, 32, 88, 5.0, None),
-    (262, 6, 60, 32, 88, 1.5, None),
-    (215, 1, 60, 32, 88, 1.0, None),
-    (830, 10, 35, 20, 830, 8.0, None),
+SIZES = (  # n, depth, T, B, m, the promised ratio to the loop
+    (20, 4, 60, 32, 88, 5.0),
+    (64, 2, 35, 20, 64, 1.0),  # the last and the first one on both sides of each limit of the code in C
+    (65, 2, 35, 20, 65, 1.0),
+    (700, 2, 35, 32, 88, 1.0),
+    (701, 2, 35, 32, 88, 1.0),
+    (262, 6, 60, 32, 88, 1.5),
+    (215, 1, 60, 32, 88, 1.0),
+    (830, 10, 35, 20, 830, 8.0),
 )
 
 
@@ -23,13 +27,12 @@ def training(module, x, **options):
     return run
 
 
-for n, depth, T, B, m, floor, aim in SIZES:
+for n, depth, T, B, m, floor in SIZES:
 
     @benchmark(
         f"RHN kernel n={n} depth={depth} T={T} B={B}",
         "the plain autograd loop",
         floor,
-        aim=aim,
         pairs=3 if n > 500 else 7,
         devices=("cpu", "cuda"),
     )
@@ -38,18 +41,27 @@ for n, depth, T, B, m, floor, aim in SIZES:
         ours, loop = RHN(m, n, depth, device=device), RHN(m, n, depth, kernel="reference", device=device)
         return training(ours, x), training(loop, x)
 
+
+for n, depth, T, B, m, _ in (size for size in SIZES if size[:2] in ((20, 4), (262, 6), (215, 1))):
+
     @benchmark(
         f"RHN kernel n={n} depth={depth} T={T} B={B}",
         "nn.LSTM of equal recurrent parameters",
-        0.8 if n < 500 else 0.0,
-        aim=1.0 if n < 500 else None,
-        pairs=3 if n > 500 else 7,
         devices=("cpu", "cuda"),
     )
     def _(device, n=n, depth=depth, T=T, B=B, m=m):
         units = round((depth * 2 * n * n / 4) ** 0.5)
         x = torch.rand(T, B, m, device=device)
         return training(RHN(m, n, depth, device=device), x), training(torch.nn.LSTM(m, units, device=device), x)
+
+
+for T, B, m, n in ((200, 32, 2, 64), (60, 32, 88, 128), (35, 20, 200, 200), (100, 32, 64, 256)):
+    for ours, theirs in ((LSTM, torch.nn.LSTM), (GRU, torch.nn.GRU)):
+
+        @benchmark(f"{ours.__name__} m={m} n={n} T={T} B={B}", f"nn.{theirs.__name__}", 0.95)
+        def _(device, ours=ours, theirs=theirs, T=T, B=B, m=m, n=n):
+            x = torch.rand(T, B, m)
+            return training(ours(m, n), x), training(theirs(m, n), x)
 
 
 @benchmark(
