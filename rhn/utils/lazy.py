@@ -1,18 +1,14 @@
-"""Load modules on first use: the modules behind the names of a package, and plugins of packages above this one."""
+"""Load modules on first use: the modules behind the names of a package, and plugins of other packages."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
+from typing import Any
 
 from rhn.errors import InvalidInputError
 
 GROUP = "rhn_toolkit.plugins"
-PLUGINS = {  # without installed metadata, as in a source tree
-    "recorder": "gersgorin.recorder:Recorder",
-    "recording": "gersgorin.recording:Recording",
-    "report": "analysis.report.cli:main",
-}
 
 
 def lazy_names(
@@ -34,13 +30,12 @@ def lazy_names(
     return sorted(homes), load, lambda: sorted({*vars(sys.modules[package]), *homes, *submodules})
 
 
-def plugin(name: str):
-    """Load the class or function of this name: the recorder of `rhn train --record`, the report.
+def plugin(name: str) -> Any:
+    """Load the class or function that an installed package offers by this name, an entry point of the group `GROUP`.
 
-    Raises InvalidInputError if its package is not installed.
+    Raises InvalidInputError if there is none.
     """
-    found = [*entry_points(group=GROUP, name=name), EntryPoint(name, PLUGINS[name], GROUP)]
-    try:
-        return found[0].load()
-    except ModuleNotFoundError as error:
-        raise InvalidInputError(f"{found[0].value} cannot be imported ({error}): install the whole toolkit") from error
+    found = [*entry_points(group=GROUP, name=name)]
+    if not found:
+        raise InvalidInputError(f"no installed package offers {name!r}: install the whole toolkit")
+    return found[0].load()

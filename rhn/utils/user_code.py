@@ -1,6 +1,7 @@
 """Report errors in a user's code (a cell, a module, a loss) with its name, method and line."""
 
 import contextlib
+import functools
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -9,7 +10,6 @@ from pathlib import Path
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = tuple(ROOT / name for name in ("rhn", "gersgorin", "analysis", "optim_study"))
 PYTHONS = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 LIBRARIES = {"site-packages", "dist-packages"}
 SHOWN = 10  # frames of a traceback; an endless recursion has a thousand
@@ -56,8 +56,14 @@ def frames_of(error: BaseException) -> list[traceback.FrameSummary]:
     return [frame for frame in found if _is_users(frame.filename)]
 
 
+@functools.cache
+def _ours() -> tuple[Path, ...]:
+    """The folders of the packages that are installed beside this one; in site-packages all are libraries anyway."""
+    return tuple(marker.parent for marker in ROOT.glob("*/py.typed"))
+
+
 def _is_users(file: str) -> bool:
     if file.startswith("<"):  # without a file, as <frozen importlib._bootstrap>
         return False
     path = Path(file).resolve()
-    return not (LIBRARIES & set(path.parts) or any(path.is_relative_to(folder) for folder in (*OURS, *PYTHONS)))
+    return not (LIBRARIES & set(path.parts) or any(path.is_relative_to(folder) for folder in (*_ours(), *PYTHONS)))

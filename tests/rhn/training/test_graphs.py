@@ -15,7 +15,7 @@ from rhn.data.corpus import Corpus, Piece
 from rhn.data.text import Tokens
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.models.dropout import Dropout
-from rhn.presets import jsb_depth
+from rhn.presets import preset
 from rhn.training import evaluation, graphs, monte_carlo
 from rhn.training.chorales import ChoraleTask
 from rhn.training.ensemble import Ensemble
@@ -161,7 +161,7 @@ def chorale_training(device="cpu", hidden_size=4, trials=2):
     rng = np.random.default_rng(0)
     pieces = [Piece(rng.random((20, 88)) < 0.05, name=f"p{i}", split="train", index=i) for i in range(8)]
     models = {n: PolyphonicModel("rhn", hidden_size=hidden_size, depth=2) for n in range(trials)}
-    corpus, config = Corpus(pieces, pieces[:2], pieces[:2], "noise"), jsb_depth(2)
+    corpus, config = Corpus(pieces, pieces[:2], pieces[:2], "noise"), preset("jsb-depth-2")
     trainer = Trainer(ChoraleTask(config, corpus), models, dict.fromkeys(models, 0.1), device=device)
     trainer.run_epoch()
     return trainer, trainer._trials.ensemble.weights["output.weight"]
