@@ -29,9 +29,9 @@ from analysis.lesion_modes import Lesion, blinds, changes, check_mode, lesioned_
 from analysis.sequences import Music, Text, task_of
 from rhn.data import Batch
 from rhn.errors import DataError, InvalidInputError
-from rhn.training.batches import Minibatch
+from rhn.training.chorales import Minibatch
 from rhn.training.ensemble import Ensemble
-from rhn.training.numerics import deterministic
+from rhn.training.reproducibility import deterministic
 from rhn.utils.memory import free_memory
 
 CPU_BYTES = 384 << 20  # of the states and gates of networks that run together; more is not faster (measured)

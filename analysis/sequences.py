@@ -34,7 +34,7 @@ from rhn.data.vocabulary import EOS
 from rhn.errors import InvalidInputError
 from rhn.kernels.bernoulli import frame_nll
 from rhn.models import LanguageModel
-from rhn.training.batches import Minibatch, evaluation_batches
+from rhn.training.chorales import Minibatch, evaluation_batches
 
 TEXT_BATCH_BYTES = 256 << 20  # of the probabilities of a batch, most of the memory with a large vocabulary
 TEXT_ROWS = 64

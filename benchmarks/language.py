@@ -16,7 +16,7 @@ from rhn.presets import preset
 from rhn.training.build import build_model
 from rhn.training.config import LanguageConfig
 from rhn.training.language import LanguageTask
-from rhn.training.numerics import tune_malloc
+from rhn.training.reproducibility import tune_malloc
 from rhn.training.trainer import Trainer
 
 WINDOWS = 3  # steps a measurement
@@ -32,8 +32,8 @@ def text(config: LanguageConfig, words: int) -> TextCorpus:
 
 def ours(config: LanguageConfig, words: int, device: str, seeds: tuple[int, ...] = (0,)):
     """So many steps of our own training."""
-    task = LanguageTask(config, text(config, words))
-    trainer = Trainer(task, task.models(seeds, device), device=device)
+    task = LanguageTask(config, text(config, words), device)
+    trainer = Trainer(task, {seed: task.model(seed) for seed in seeds})
 
     def run():
         for _ in range(WINDOWS):

@@ -21,7 +21,7 @@ from rhn.data.text import Vocabulary
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.training.build import build_model
 from rhn.training.config import LanguageConfig
-from rhn.training.seeds import weights_generator
+from rhn.training.reproducibility import weights_generator
 
 COMMANDS = {
     "plot": "gersgorin.cli.plot:main",

@@ -10,12 +10,12 @@ from rhn.data import chorales
 from rhn.data.text import Tokens
 from rhn.models import PolyphonicModel
 from rhn.presets import preset
-from rhn.training import batches, monte_carlo
+from rhn.training import monte_carlo
 from rhn.training.build import build_model
+from rhn.training.chorales import evaluation_batches, mean_nll, training_batches
 from rhn.training.ensemble import Ensemble
-from rhn.training.losses import mean_nll
-from rhn.training.numerics import tune_malloc
 from rhn.training.optimizers import SGD, gradient_norm
+from rhn.training.reproducibility import tune_malloc
 
 WORDS = 10_000
 both = ("cpu", "cuda")
@@ -70,8 +70,8 @@ def losses(device: str):
     corpus = chorales(progress=False)
     stack = Ensemble.of([PolyphonicModel("rhn", hidden_size=34, depth=6) for _ in range(15)], device)
     where = {"device": device, "dtype": torch.float32}
-    ours = [batches.evaluation_batches(pieces, **where) for pieces in (corpus.train, corpus.valid)]
-    plain = [batches.training_batches(pieces, 64, **where) for pieces in (corpus.train, corpus.valid)]
+    ours = [evaluation_batches(pieces, **where) for pieces in (corpus.train, corpus.valid)]
+    plain = [training_batches(pieces, 64, **where) for pieces in (corpus.train, corpus.valid)]
     return lambda: [mean_nll(stack, split) for split in ours], lambda: [mean_nll(stack, split) for split in plain]
 
 

@@ -16,8 +16,8 @@ from rhn.data import chorales
 from rhn.data.corpus import Corpus
 from rhn.kernels.bernoulli import frame_nll
 from rhn.models import PolyphonicModel
-from rhn.training.batches import training_batches
-from rhn.training.numerics import tune_malloc
+from rhn.training.chorales import training_batches
+from rhn.training.reproducibility import tune_malloc
 
 FUSED = {"cpu": {"small": 15, "paper": 4}, "cuda": {"small": 60, "paper": 60}}
 PIECES = {"small": 64, "paper": 32}
@@ -57,7 +57,7 @@ def plain_epoch(config: StudyConfig, numbers: range, data: Corpus, device: str):
         trainings.append((model, torch.optim.SGD(model.parameters(), lr=rate, momentum=config.momentum)))
 
     def loss(model, batch):
-        return (frame_nll(model(batch.frames[:-1]), batch.frames[1:]) * batch.mask[1:]).sum() / batch.count
+        return (frame_nll(model(batch.frames[:-1]), batch.frames[1:]) * batch.mask[1:]).sum() / batch.size
 
     def run():
         for model, optimizer in trainings:

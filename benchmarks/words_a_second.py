@@ -14,7 +14,7 @@ from benchmarks.language import text
 from rhn.presets import preset
 from rhn.training.config import LanguageConfig
 from rhn.training.language import LanguageTask
-from rhn.training.numerics import tune_malloc
+from rhn.training.reproducibility import tune_malloc
 from rhn.training.trainer import Trainer
 
 WORDS, TEXT = 10_000, 929_589  # of Penn Treebank: different ones, and those to train on
@@ -28,7 +28,7 @@ SYSTEMS = {
 def measure(config: LanguageConfig, seconds: float) -> tuple[int, float]:
     """(Parameters, words a second) of a training of at least so many seconds, after a first step that is not counted."""
     task = LanguageTask(config, text(config, WORDS))
-    trainer = Trainer(task, task.models([0]))
+    trainer = Trainer(task, {0: task.model(0)})
     trainer.run_step()
     began, words = time.perf_counter(), 0
     while (taken := time.perf_counter() - began) < seconds:

@@ -19,8 +19,7 @@ import numpy as np
 
 from optim_study.protocol import Settings, StudyConfig
 from rhn.errors import DataError
-from rhn.training.curves import LEFT, Objective, best_epoch
-from rhn.training.state import TrialState
+from rhn.training.state import LEFT, Objective, TrialState, best_epoch
 
 SILENT_NLL = 88 * math.log(2)  # nats a frame of an output of zeros, for which every key is as likely to sound as not
 
@@ -153,7 +152,7 @@ class TorchBackend:
     def start(self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]):
         import torch
 
-        from rhn.training.numerics import tune_malloc
+        from rhn.training.reproducibility import tune_malloc
 
         tune_malloc()
         if self.device != "cpu":
@@ -170,14 +169,14 @@ class TorchBackend:
         return fused.kernel
 
     def outcome(self, config: StudyConfig, fused, number: int) -> Outcome:
-        from rhn.training.evaluation import constant_output_nll
+        from rhn.training.chorales import constant_output_nll, evaluate
 
-        corpus = load_corpus(self.data)
+        corpus, model = load_corpus(self.data), fused.best_model(number)
         return outcome_of(
             fused.curve(number),
             config.objective,
-            hidden_size=fused.best_model(number).hidden_size,
-            test_nll=fused.task.test_nll(fused.best_model(number), self.device),
+            hidden_size=model.hidden_size,
+            test_nll=evaluate(model, corpus.test, device=self.device).nll,
             constant_nll=constant_output_nll(corpus),
         )
 
@@ -192,13 +191,14 @@ def start_training(config: StudyConfig, settings: Mapping[int, Settings], saved,
     from rhn.training.chorales import ChoraleTask
     from rhn.training.trainer import Trainer
 
+    task, models = ChoraleTask(config, corpus, device), build_models(config, settings)
     return Trainer(
-        ChoraleTask(config, corpus),
-        build_models(config, settings),
+        task,
+        models,
         {number: s.learning_rate for number, s in settings.items()},
         optimizer=make_optimizer(config),
-        device=device,
         saved=saved or None,
+        part_size=task.part_size(next(iter(models.values()))),
         refuse_overflow=False,
     )
 
@@ -214,7 +214,7 @@ def build_models(config: StudyConfig, settings: Mapping[int, Settings]) -> dict:
     """The models of these trials, before training, by number."""
     from rhn.cells import accepts, resolve_cell
     from rhn.models import PolyphonicModel
-    from rhn.training.seeds import weights_generator
+    from rhn.training.reproducibility import weights_generator
 
     units, gated = hidden_size(config), accepts(resolve_cell(config.arch), "transform_bias")
     return {

@@ -24,7 +24,7 @@ from optim_study.shares import BELOW, area_table, check_threshold, learnable_are
 from rhn.cli.common import print_json, progress_bars
 from rhn.errors import InvalidInputError, OutputError
 from rhn.plotting.figures import SUFFIXES, figure_name, place, save_figure
-from rhn.training.curves import Objective
+from rhn.training.state import Objective
 from rhn.utils.io import check_output
 from rhn.utils.options import Writing, check_least, given_flags, option
 from rhn.utils.wording import table
@@ -314,10 +314,10 @@ def record_trial(
         about=lambda trial, model: "; ".join((words_of_built(model.cells[0]), study, probed(corpus))),
     )
     with closing(recorders):
-        recorders.unit(training)
+        recorders.step(training)
         while training.live():
             training.run_epoch()
-            recorders.unit(training)
+            recorders.step(training)
             progress(training.epoch, row.epochs)
     curve = training.curve(number)[:, 0 if config.objective == "train" else 1]
     return float(curve[np.isfinite(curve)].min())

@@ -20,7 +20,7 @@ from optim_study.shares import BELOW, DEVIATIONS
 from optim_study.swarm_plot import LABELS, colors_of
 from rhn.errors import InvalidInputError
 from rhn.plotting.figures import in_inches, legend_columns, set_tooltips, titled
-from rhn.training.curves import Objective
+from rhn.training.state import Objective
 
 MARKERS = "os^Dv"
 NO_GATES = "P"  # symbol of cells without transform gates

@@ -93,7 +93,7 @@ def plan(
     Raises InvalidInputError if a cell cannot be built or does not fit the memory.
     """
     from rhn.cells.make import num_parameters
-    from rhn.training.batches import ROWS
+    from rhn.training.chorales import ROWS
 
     if storage is None and (config.storage or (config.folder / "journal.log").is_file()):
         storage = open_storage(config.storage, config.folder, config.wait_storage)

@@ -19,7 +19,7 @@ import numpy as np
 
 from rhn.errors import DataError, InvalidInputError
 from rhn.presets import PARAMETERS_PER_LAYER
-from rhn.training.curves import Objective
+from rhn.training.state import Objective
 from rhn.utils.options import option
 from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, require
 
@@ -183,6 +183,11 @@ class StudyConfig(SharedSettings):
                 raise InvalidInputError(f"the option {name} is {value!r}: expected letters, digits and . _ + -")
         require(self, "momentum", 0 <= self.momentum < 1, "0 or more and less than 1")
         object.__setattr__(self, "momentum", float(self.momentum))
+
+    @property
+    def cell(self) -> str:
+        """The architecture, by the name that other configurations have for it."""
+        return self.arch
 
     @property
     def label(self) -> str:

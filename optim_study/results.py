@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args, get_type_hints
 from optim_study.protocol import HIGHEST, LOWEST, OF_ONE_SIZE, OPTIMIZERS, SCHEMES, StudyConfig
 from rhn.cells.registry import lacking, with_depth
 from rhn.errors import DataError
-from rhn.training.curves import Objective
+from rhn.training.state import Objective
 from rhn.utils.io import MOST_TEXT, atomic_path, require_file
 
 if TYPE_CHECKING:

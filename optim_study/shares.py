@@ -25,7 +25,7 @@ import numpy as np
 from optim_study.protocol import LEARNING_RATES, SCHEMES, SharedSettings
 from optim_study.results import Row, by_network
 from rhn.errors import InvalidInputError
-from rhn.training.curves import Objective
+from rhn.training.state import Objective
 from rhn.utils.binomial import exact_interval
 from rhn.utils.wording import table
 

@@ -39,7 +39,7 @@ from rhn.plotting.figures import (
     set_tooltips,
     titled,
 )
-from rhn.training.curves import Objective
+from rhn.training.state import Objective
 
 LEARNED = 0.9
 """A network with a loss of this part of the best constant output's has begun to learn (`gersgorin.checking.calibration`)."""

@@ -9,11 +9,12 @@ from rhn.checkpoints import load_model, save_checkpoint
 from rhn.data import Corpus, TextCorpus, Vocabulary, chorales, read_text
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import preset
+from rhn.training.chorales import evaluate as evaluate_chorales
 from rhn.training.config import ChoraleConfig, LanguageConfig
-from rhn.training.evaluation import Score, score
-from rhn.training.evaluation import evaluate as evaluate_chorales
-from rhn.training.run_folder import TrainingResult
-from rhn.training.run_folder import train as train_in_folder
+from rhn.training.evaluation import score
+from rhn.training.losses import Score
+from rhn.training.run import TrainingResult
+from rhn.training.run import train as train_in_folder
 from rhn.training.sampling import generate, sample_chorale
 
 save, load = save_checkpoint, load_model

@@ -14,7 +14,8 @@ from rhn.cells import CELLS
 from rhn.data.text import Tokens, Vocabulary
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.models.dropout import Dropout
-from rhn.training.evaluation import evaluate, score
+from rhn.training.chorales import evaluate
+from rhn.training.evaluation import score
 from rhn.training.monte_carlo import monte_carlo_score
 from rhn.training.sampling import generate, sample_chorale
 

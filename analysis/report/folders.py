@@ -30,7 +30,7 @@ from rhn.checkpoints import BEST
 from rhn.errors import CheckpointError, DataError, InvalidInputError
 from rhn.plotting.curves import LABELS, draw_curves
 from rhn.plotting.runs import Curves, read_curves, require_one_measure
-from rhn.training.curves import Objective
+from rhn.training.state import Objective
 from rhn.utils.io import read_json
 from rhn.utils.options import flag
 from rhn.utils.wording import counted, first_line

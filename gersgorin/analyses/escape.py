@@ -51,7 +51,7 @@ import torch
 from torch import Tensor
 
 from gersgorin.objective import Objective
-from rhn.training.curves import LEFT
+from rhn.training.state import LEFT
 from rhn.utils.result import OneScreen
 
 MOST_STEPS = 10**60  # far beyond any training, and within float64

@@ -26,7 +26,7 @@ from gersgorin.objective import Objective
 from rhn.cells import CELLS, Cell, is_ours
 from rhn.errors import DataError
 from rhn.models import PolyphonicModel
-from rhn.training.curves import LEFT
+from rhn.training.state import LEFT
 from rhn.utils.binomial import exact_interval
 
 FILE = Path(__file__).with_name("calibration.json")

@@ -34,7 +34,7 @@ from gersgorin.checking.verdict import Check, Outlook, Suggestion, Training, cha
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.objective import Loss, Objective
 from rhn.errors import DataError, InvalidInputError
-from rhn.training.curves import LEFT
+from rhn.training.state import LEFT
 from rhn.utils.wording import counted
 
 PIECES, FRAMES = 32, 13  # of the probe from the chorales

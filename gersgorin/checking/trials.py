@@ -26,8 +26,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
 
 from gersgorin.checking.loop import Examples, TrainingLoop, random_numbers_kept
-from rhn.training.curves import LEFT
-from rhn.training.numerics import flushed
+from rhn.training.reproducibility import flushed
+from rhn.training.state import LEFT
 
 CLEARLY = 0.05  # below `LEFT`: a loss that needs no confirmation
 DIVERGED = 10.0  # times the larger of the first loss and the constant's

@@ -25,9 +25,8 @@ from rhn.cli.parsing import parse
 from rhn.data import Corpus, chorales
 from rhn.errors import InvalidInputError, OutputError
 from rhn.training.build import build_model
-from rhn.training.chorales import ChoraleTask
+from rhn.training.chorales import ChoraleTask, constant_output_nll
 from rhn.training.config import ChoraleConfig
-from rhn.training.evaluation import constant_output_nll
 from rhn.training.progress import training_progress
 from rhn.training.trainer import Trainer
 from rhn.utils.options import check_least, option
@@ -79,11 +78,11 @@ def snapshots(config: ChoraleConfig, corpus: Corpus) -> tuple[list[nn.Module], n
     trainer = Trainer(ChoraleTask(config, corpus), {0: build_model(config)})
     models = [trainer.best_model(0)]
     with training_progress() as progress:
-        progress.unit(trainer)
+        progress.step(trainer)
         while trainer.live():
             trainer.run_epoch()
             models.append(trainer.best_model(0))
-            progress.unit(trainer)
+            progress.step(trainer)
     return models, trainer.curve(0)[:, 0]
 
 

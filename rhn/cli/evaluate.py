@@ -31,9 +31,7 @@ class Evaluate(Trained):
         None,
         "Text: read so many rows at once, each from the zero state. Faster, and a little worse than in one piece (the default).",
     )
-    temperature: float | Literal["auto"] | None = option(
-        None, "Text: divides the logits; auto: the best between 0.8 and 1.2 on the validation text.", metavar="X|auto"
-    )
+    temperature: float | None = option(None, "Text: divides the logits.")
     mc: int | None = option(
         None,
         "Text: average the probabilities of so many samples with dropout on, new masks for each window (Gal and Ghahramani 2016).",
@@ -58,7 +56,7 @@ class Evaluate(Trained):
             raise InvalidInputError(f"{flag} is for language models, and this is one of chorales")
         from rhn.checkpoints import load_model
         from rhn.models import PolyphonicModel
-        from rhn.training.evaluation import evaluate
+        from rhn.training.chorales import evaluate
         from rhn.training.trained import corpus_of
 
         model, device = load_model(self.checkpoint, self.cell, PolyphonicModel), resolve_device(self.device)
@@ -70,24 +68,19 @@ class Evaluate(Trained):
 
     def _text(self) -> None:
         self._check_methods()
-        from rhn.training.evaluation import best_temperature
         from rhn.training.losses import measure, measure_name
         from rhn.training.trained import load_text_model
 
         trained, device = load_text_model(self.checkpoint, self.cell), resolve_device(self.device)
-        corpus, used = trained.corpus(self.data), {}
         with progress_bars() as report:
-            if self.temperature == "auto":
-                shown = report("temperature")
-                used["temperature"] = best_temperature(trained.model, corpus.valid, device=device, progress=shown)
-            elif self.temperature is not None:
-                used["temperature"] = self.temperature
-            found, method = self._score(trained, corpus, device, used.get("temperature", 1.0), report(self.split))
+            found, method = self._score(trained, trained.corpus(self.data), device, report(self.split))
         if self.temperature is not None and math.isnan(found.nll):
             raise InvalidInputError(
                 f"--temperature {self.temperature} takes the logits beyond any number: expected one nearer to 1"
             )
-        name, used = measure_name(trained.vocabulary), used | method
+        name = measure_name(trained.vocabulary)
+        used = {} if self.temperature is None else {"temperature": self.temperature}
+        used |= method
         value = measure(found.nll, name)
         if self.json:
             print_json({"nll": found.nll, name: value, "split": self.split, "tokens": found.predicted} | used)
@@ -98,23 +91,20 @@ class Evaluate(Trained):
     def _check_methods(self) -> None:
         if len(methods := given_flags(self, ("mc", "mc_official", "batch_size"))) > 1:
             raise InvalidInputError(f"{' and '.join(methods)} exclude one another; give one of them")
-        if self.temperature == "auto" and (self.mc or self.mc_official):
-            raise InvalidInputError(
-                "--temperature auto is fitted to the network without dropout and does not suit its mean over masks: "
-                "give a number, or leave it out"
-            )
         check_least(self, mc=1, mc_official=1, batch_size=1, max_tokens=2)
         check_most(self, mc=MOST_SAMPLES, mc_official=MOST_SAMPLES)
         check_seed(self.seed)
 
-    def _score(self, trained: "TrainedText", corpus, device: str, temperature: float, progress):
+    def _score(self, trained: "TrainedText", corpus, device: str, progress):
         """(score, what to say of how it was found)."""
-        text, shared = getattr(corpus, self.split).head(self.max_tokens), {"device": device, "progress": progress}
+        text = getattr(corpus, self.split).head(self.max_tokens)
+        temperature = 1.0 if self.temperature is None else self.temperature
+        shared = {"device": device, "progress": progress, "temperature": temperature}
         if samples := self.mc or self.mc_official:
             from rhn.training.monte_carlo import monte_carlo_score, official_monte_carlo_score
 
             how = {"samples": samples, "method": "mc" if self.mc else "mc-official"}
-            shared |= {"samples": samples, "seed": self.seed, "temperature": temperature}
+            shared |= {"samples": samples, "seed": self.seed}
             given = trained.model, text, trained.config.dropout
             if self.mc:
                 return monte_carlo_score(*given, window=trained.config.window, **shared), how
@@ -124,4 +114,4 @@ class Evaluate(Trained):
                 raise InvalidInputError(f"{error}, with --mc {samples}") from None
         from rhn.training.evaluation import score
 
-        return score(trained.model, text, batch_size=self.batch_size or 1, temperature=temperature, **shared), {}
+        return score(trained.model, text, batch_size=self.batch_size or 1, **shared), {}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rhn.presets import ChoraleConfig, LanguageConfig
+from rhn.training.run import Callback, homes
 from rhn.utils.lazy import plugin
 
 if TYPE_CHECKING:
@@ -31,27 +32,24 @@ def recorded_every(folder: Path) -> int | None:
 
 @contextlib.contextmanager
 def recorders(
-    every: int | None,
+    every: int,
     config: ChoraleConfig | LanguageConfig,
     folder: Path,
     corpus: "Corpus | TextCorpus",
     seeds: Sequence[int],
-) -> Iterator["Recorders | None"]:
-    """The recorders of a training, one for each seed; None if `every` is None."""
-    if every is None:
-        yield None
-        return
+) -> Iterator["Recorders"]:
+    """The recorders of a training as a callback, one for each seed."""
     from rhn.plotting.provenance import words_of_new
-    from rhn.training.run_folder import homes
 
-    probe, loss = _text_probe(config, corpus) if isinstance(config, LanguageConfig) else _chorale_probe(corpus)
-    text = f"{corpus.name}, its validation text as the probe" if isinstance(config, LanguageConfig) else probed(corpus)
+    text = isinstance(config, LanguageConfig)
+    probe, loss = _text_probe(config, corpus) if text else _chorale_probe(corpus)
+    words = f"{corpus.name}, its validation text as the probe" if text else probed(corpus)
     paths = {seed: home / NAME for seed, home in homes(folder, seeds).items()}
 
     def about(seed: int, model: "nn.Module") -> str:
-        return f"{words_of_new(model.cells[0], seed)}; {text}"
+        return f"{words_of_new(model.cells[0], seed)}; {words}"
 
-    with contextlib.closing(Recorders(every, probe, paths.get, loss=loss, about=about)) as found:
+    with contextlib.closing(Recorders(every, probe, paths.get, loss=loss, about=about, within=text)) as found:
         yield found
 
 
@@ -75,16 +73,16 @@ def _text_probe(config: LanguageConfig, corpus: "TextCorpus") -> tuple["Tensor",
     return ids[:-1], lambda model: model(ids[:-1], targets=ids[1:]).nll.mean()
 
 
-class Recorders:
+class Recorders(Callback):
     """A recorder for each seed of a training, made when the training begins.
 
     Args:
-        every: steps of the optimizer between two measurements. A training whose unit is an epoch is measured at the end of the epoch in
-            which the step falls.
+        every: steps of the optimizer between two measurements.
         probe: input of the networks.
         path: the file of a seed.
         loss: of a network on the probe.
         about: origin of the network of a seed, for figures.
+        within: measure within epochs; otherwise at the end of the epoch in which the step falls.
     """
 
     def __init__(
@@ -95,14 +93,18 @@ class Recorders:
         *,
         loss: Callable[["nn.Module"], "Tensor"],
         about: Callable[[int, "nn.Module"], str],
+        within: bool = False,
     ):
+        self._within = within
         self._every, self._probe, self._path = every, probe, path
         self._loss, self._about = loss, about
         self._recorders: dict[int, Any] = {}
         self._models, self._steps = {}, 0
 
-    def unit(self, trainer: "Trainer") -> None:
-        """Measure if a measurement is due; call it at the start of a training and after every unit."""
+    def step(self, trainer: "Trainer") -> None:
+        """Measure if a measurement is due; call it at the start of a training and after every step."""
+        if self._recorders and trainer.position[0] and not self._within:
+            return
         before, self._steps = self._steps, trainer.steps
         if self._recorders and self._steps // self._every == before // self._every:
             return

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rhn.cli.configuration import starting_point
-from rhn.cli.recording import recorded_every
 from rhn.cli.run_training import RunOptions, run_training
 from rhn.errors import InvalidInputError
 from rhn.presets import LanguageConfig
@@ -39,6 +38,7 @@ class Resume:
             raise InvalidInputError("--threads is for language models, and this trains on chorales: leave it out")
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs)
+        from rhn.cli.recording import recorded_every
         from rhn.training.trained import data_path
 
         options = RunOptions(

@@ -1,7 +1,9 @@
 """Train as a configuration says, for `rhn train` and `rhn resume`, and print the result."""
 
+import contextlib
 import math
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from rhn.utils.wording import counted
 if TYPE_CHECKING:
     from rhn.data import Corpus
     from rhn.data.text import TextCorpus
-    from rhn.training.run_folder import TrainingResult
+    from rhn.training.run import TrainingResult
 
 ONE_THREAD = 500  # hidden units below which a second thread costs more than it saves
 
@@ -35,10 +37,9 @@ class RunOptions:
 
 def run_training(config: LanguageConfig | ChoraleConfig, seeds: Sequence[int], options: RunOptions) -> None:
     """Train or go on, print the result."""
-    from rhn.cli.recording import recorders
-    from rhn.training.numerics import tune_malloc
     from rhn.training.progress import training_progress
-    from rhn.training.run_folder import train
+    from rhn.training.reproducibility import tune_malloc
+    from rhn.training.run import train
 
     check_least(options, max_minutes=0)
     device = resolve_device(options.device)
@@ -46,29 +47,23 @@ def run_training(config: LanguageConfig | ChoraleConfig, seeds: Sequence[int], o
     with own_cell(config.cell):
         corpus = load_corpus(config, options.data)
         threads = _threads(config, options)
-        out = options.out
-        with (
-            recorders(options.record, config, out, corpus, seeds) as record,
-            training_progress() as show,
-        ):
+        with contextlib.ExitStack() as stack:
+            callbacks = [stack.enter_context(training_progress())]
+            if options.record is not None:
+                from rhn.cli.recording import recorders
 
-            def on_unit(trainer) -> None:
-                if record:
-                    record.unit(trainer)
-                show.unit(trainer)
-
+                recorder = stack.enter_context(recorders(options.record, config, options.out, corpus, seeds))
+                callbacks.insert(0, recorder)
             results = train(
                 config,
                 corpus,
-                out,
+                options.out,
                 seeds=seeds,
                 device=device,
                 threads=threads,
                 max_minutes=math.inf if options.max_minutes is None else options.max_minutes,
                 about={"path": None if options.data is None else str(options.data.absolute())},
-                on_unit=on_unit,
-                on_epoch=show.epoch,
-                on_save=record.save if record else lambda: None,
+                callbacks=callbacks,
             )
     _print_results(config, results, corpus, options)
 
@@ -111,10 +106,22 @@ def _print_results(config, results: "Sequence[TrainingResult]", corpus, options:
         _print_texts(rows)
     if not finished:
         print(f"time ran out; rhn resume {shlex.quote(str(options.out))} goes on")
+    elif all(_exploded(result, corpus) for result in results):
+        sentence = (
+            f"the losses have exploded at a learning rate of {config.learning_rate:g}: try a lower one in another --out"
+        )
+        print(sentence, file=sys.stderr)
+
+
+def _exploded(result: "TrainingResult", corpus) -> bool:
+    """Whether training has led nowhere: to no better chorales than the first weights, or to texts far below a guess of each token."""
+    if result.test_nll is not None:
+        return result.best_epoch == 0 < result.epochs
+    return result.valid_nll > 2 * math.log(len(corpus.vocabulary))
 
 
 def _print_chorales(row: dict) -> None:
-    state = "diverged" if row["diverged"] else "done" if row["finished"] else "stopped"
+    state = "done" if row["finished"] else "stopped"
     print(f"{state} after {counted(row['epochs'], 'epoch')}; the best is epoch {row['best_epoch']}, in nats a frame:")
     print(f"train {row['train_nll']:.4f}   valid {row['valid_nll']:.4f}   test {row['test_nll']:.4f}")
     print(f"checkpoint: {row['checkpoint']}")
@@ -145,7 +152,9 @@ def _print_texts(rows: list[dict]) -> None:
     for row in rows:
         reason = f"   diverged: {row['diverged']}" if row["diverged"] else ""
         if row["best_epoch"]:
-            losses = f"{row[f'train_{name}']:>10.4f} {row[f'valid_{name}']:>10.4f}"
+            losses = " ".join(
+                f"{x:>10.4f}" if x < 1e5 else f"{x:>10.4g}" for x in (row[f"train_{name}"], row[f"valid_{name}"])
+            )
             print(f"{row['seed']:>4} {row['epochs']:>7} {row['best_epoch']:>5} {losses}{reason}")
         else:
             done, steps = row["steps"]

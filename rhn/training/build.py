@@ -13,7 +13,7 @@ from rhn.cells import is_ours
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.training.config import LanguageConfig, TrainingConfig
-from rhn.training.seeds import weights_generator
+from rhn.training.reproducibility import weights_generator
 from rhn.utils.memory import free_memory, in_words
 
 COPIES = 5  # measured on our cells: 2.4 to 5.6; compiled kernels need less
@@ -41,34 +41,24 @@ def build_model(
         options |= {name: getattr(config, name) for name in ("layers", "embedding_size", "tied")}
         options["vocabulary_size"] = vocabulary_size
     options |= config.options
-    return _build_if_it_fits(lambda where: model(config.cell, device=where, **options), config.cell, device)
+    if is_ours(config.cell):  # a user's cell may not work without memory
+        try:
+            require_memory(model(config.cell, device="meta", **options), device=device)
+        except RuntimeError as error:  # torch's, for sizes whose number of bytes overflows
+            raise InvalidInputError("the network is beyond any memory: use a smaller hidden size or depth") from error
+    return model(config.cell, device=device, **options)
 
 
-def build_models(config: LanguageConfig, vocabulary_size: int, seeds: Sequence[int], device) -> dict[int, nn.Module]:
-    """The language models of several seeds, on the CPU, to be trained together on a device.
+def build_models(build: Callable[[int], nn.Module], seeds: Sequence[int], device) -> dict[int, nn.Module]:
+    """The models of several seeds, on the CPU, to be trained together on a device.
 
-    Raises InvalidInputError as `build_model`, if the free memory of the device does not hold them all, or if a seed occurs twice.
+    Raises InvalidInputError if the free memory of the device does not hold them all, or if a seed occurs twice.
     """
-    own = build_model(config, vocabulary_size)
-    require_memory(own, len(seeds), device)  # before the seeds are compared one by one
+    first = build(seeds[0])
+    require_memory(first, len(seeds), device)  # before the seeds are compared one by one
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise InvalidInputError(f"the seeds are {', '.join(map(str, seeds))}, expected distinct ones of 0 or more")
-    return {seed: own if seed == config.seed else build_model(config, vocabulary_size, seed=seed) for seed in seeds}
-
-
-def _build_if_it_fits(build: Callable[[str | torch.device | None], nn.Module], cell: str, device=None) -> nn.Module:
-    """build(device), a model to be trained; raises InvalidInputError if the free memory does not hold it.
-
-    build: called on the "meta" device first, where weights take no memory; not for a user's cell, which may not work there.
-    """
-    if not is_ours(cell):
-        return build(device)
-    try:
-        model = build("meta")
-    except RuntimeError as error:  # torch's, for sizes whose number of bytes overflows
-        raise InvalidInputError("the network is beyond any memory: use a smaller hidden size or depth") from error
-    require_memory(model, device=device)
-    return build(device)
+    return {seeds[0]: first} | {seed: build(seed) for seed in seeds[1:]}
 
 
 def require_memory(model: nn.Module, models: int = 1, device=None) -> None:

@@ -1,11 +1,16 @@
-"""Train on chorales: the task that gives minibatches, the mean loss of a frame, and its measurements.
+"""Train and evaluate on chorales: minibatches, the task, and the losses of a split in nats a predicted frame.
+
+Chorales are sorted by length and cut into batches from the longest down: there is little padding, and only the shortest batch is not
+full. The batches are the same in every epoch, their order changes. They are made once and stay on the device; a CUDA graph belongs to
+each. Empty rows fill every batch up to a multiple of 32: then no vectorised loop has a remainder that depends on the number of models.
 
 Losses are measured after every epoch, over whole splits, with the weights of that moment (epoch 0: before training). So the best
 training loss is the loss of the weights that are kept, and `rhn evaluate` repeats it in float32. The cost is one forward pass over the
 data.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,109 +18,158 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rhn.data import Corpus
-from rhn.training.batches import Minibatch, evaluation_batches, training_batches
+from rhn.data import Corpus, batches
+from rhn.errors import DataError
 from rhn.training.build import build_model, part_size
-from rhn.training.ensemble import Ensemble
-from rhn.training.evaluation import evaluate
-from rhn.training.graphs import captured
-from rhn.training.losses import mean_loss, mean_nll
-from rhn.training.optimizers import Optimizer
-from rhn.training.seeds import batch_order
-from rhn.training.trainer import Task, Trials
+from rhn.training.ensemble import Ensemble, captured
+from rhn.training.losses import Score
+from rhn.training.reproducibility import batch_order, deterministic
+from rhn.training.trainer import Task
+
+ROWS = 32
+MOST = 2  # times ROWS in a batch for evaluation, which needs no memory for gradients
+STEP_ROWS = {"cpu": 4.0}
+"""Cost of a step beside its rows, in rows, by device: small for compiled recurrences (measured at 1 to 15 models of 9 to 262 units:
+epochs take 2 to 8 % less than with batches of 64). On other devices kernel launches dominate, and the fewest steps are the fastest.
+A constant, because losses depend on it in their last bits."""
+
+
+@dataclass(frozen=True, eq=False)
+class Minibatch:
+    """frames (T, B, keys), mask (T, B), 1 at real frames and 0 elsewhere, in the dtype of the weights; size: predicted frames."""
+
+    frames: Tensor
+    mask: Tensor
+    size: int
+    rows = 1
+
+    def inputs(self, numbers: Sequence[int]) -> tuple:
+        """The arguments of a step: this batch, which is one CUDA graph, for all trials."""
+        return (self,), None
 
 
 class ChoraleTask(Task):
     """Predict the next frame of chorales.
 
     Args:
-        config: a `ChoraleConfig`, or whatever has its epochs, patience, objective, batch_size, seed and optimizer.
-        corpus: training and validation pieces; the test pieces are for `test_nll`.
+        config: a `ChoraleConfig`, or whatever has its epochs, patience, objective, batch_size, seed and optimizer, and for `model` all.
+        corpus: training and validation pieces.
     """
 
-    unit, measure_name, first_epoch = "epoch", "nats/frame", 0
     columns = ("train_nll", "valid_nll")
-    rate_unit = "epochs"
 
-    def __init__(self, config: Any, corpus: Corpus):
-        self.config, self.corpus, self.objective = config, corpus, config.objective
-        self._graph = None
+    def __init__(self, config: Any, corpus: Corpus, device: torch.device | str = "cpu", dtype=torch.float32):
+        super().__init__(config, device)
+        where = {"device": self.device, "dtype": dtype}
+        self._batches = training_batches(corpus.train, config.batch_size, **where)
+        self._splits = [evaluation_batches(pieces, **where) for pieces in (corpus.train, corpus.valid)]
+        self._evaluate = None, None  # an ensemble, and its losses as one CUDA graph
 
-    # ---- the training --------------------------------------------------------------------------------
+    def model(self, seed: int) -> nn.Module:
+        return build_model(self.config, seed=seed)
 
-    def models(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> dict[int, nn.Module]:
-        return {seed: build_model(self.config, seed=seed) for seed in seeds}
+    def batches(self, epoch: int) -> list[Minibatch]:
+        name = self.config.cell, self.config.depth
+        return [self._batches[i] for i in batch_order(self.config.seed, *name, epoch, len(self._batches))]
 
-    def start(self, model: nn.Module, device: torch.device) -> None:
-        where = {"device": device, "dtype": next(model.parameters()).dtype}
-        self._device, self._network, self._graph = device, (model.cell, model.depth), None
-        self._batches = training_batches(self.corpus.train, self.config.batch_size, **where)
-        self._splits = [evaluation_batches(pieces, **where) for pieces in (self.corpus.train, self.corpus.valid)]
-        positions = max(batch.mask.numel() for batch in self._batches)
-        self._part_size = part_size(model, positions, device)
+    def loss(self, model, own, batch: Minibatch) -> tuple[Tensor, tuple]:
+        total = _total_nll(model, batch)
+        return total / batch.size, (total, ())
 
-    def extra(self, ensemble: Ensemble) -> dict[str, Tensor]:
-        return {f"best.{name}": t.clone() for name, t in ensemble.weights.items()}
+    def evaluate(self, ensemble: Ensemble) -> Tensor:
+        if self._evaluate[0] is not ensemble:
+            self._evaluate = ensemble, captured(partial(_losses, ensemble, self._splits), self.device)
+        return self._evaluate[1]()
 
-    def part_size(self) -> int | None:
-        return self._part_size
-
-    def use(self, parts: Sequence[Trials]) -> None:
-        self._parts = parts
-        self._losses = captured(partial(_losses, [part.ensemble for part in parts], self._splits), self._device)
-
-    def batch_count(self, epoch: int) -> int:
-        return len(self._batches)
-
-    def batches(self, epoch: int) -> list[int]:
-        return batch_order(self.config.seed, *self._network, epoch, len(self._batches))
-
-    def inputs(self, trials: Trials, batch: int, epoch: int, step: int) -> tuple[int]:
-        return (batch,)
-
-    def step(self, trials: Trials, optimizer: Optimizer, number: int) -> None:
-        batch = self._batches[number]
-        gradients = trials.ensemble.gradients(mean_loss, batch.frames, batch.mask, batch.count)
-        optimizer.step(trials.ensemble.weights, gradients, trials.state, trials.rate)
-
-    def measure(self, log: Tensor, epoch: int) -> list[list[float]]:
-        losses = torch.stack([self._losses(split).clone() for split in range(len(self._splits))], 1)
-        losses[~torch.cat([part.ensemble.finite() for part in self._parts])] = torch.nan
-        return losses.tolist()
-
-    def end_epoch(self, trials: Trials, curves: Mapping[int, np.ndarray], improved: Sequence[int]) -> None:
-        for name, w in trials.ensemble.weights.items():
-            trials.extra[f"best.{name}"][improved] = w[improved]
-
-    def size(self, batch: int) -> int:
-        return self._batches[batch].count
-
-    # ---- what a run folder needs ---------------------------------------------------------------------
-
-    def about(self, seed: int) -> dict:
-        return {"data": {"source": self.corpus.source, "checksum": self.corpus.checksum}}
-
-    def fixed(self, seeds: Sequence[int]) -> dict:
-        return {"data": self.corpus.checksum}
-
-    def line(self, epoch: int, row: Sequence[float]) -> dict:
-        return {"epoch": epoch, "train_nll": row[0], "valid_nll": row[1]}
-
-    def test_nll(self, model: nn.Module, device: torch.device | str = "cpu") -> float:
-        """Nats a frame of the test pieces; on a GPU one CUDA graph serves all models of a training."""
-        if torch.device(device).type != "cuda":
-            return evaluate(model, self.corpus.test, device=device).nll
-        if self._graph is None:
-            ensemble = Ensemble.in_evaluation(model, device)
-            batches = evaluation_batches(self.corpus.test, device=device, dtype=ensemble.dtype)
-            self._graph = ensemble, captured(partial(_losses, [ensemble], [batches]), torch.device(device))
-        ensemble, losses = self._graph
-        values = model.state_dict()
-        for name, t in (ensemble.weights | ensemble.constants).items():
-            t[0].copy_(values[name])
-        return losses(0).item()
+    def part_size(self, model: nn.Module) -> int | None:
+        """Number of models like this one in one pass of a step; None: all of them."""
+        return part_size(model, max(batch.mask.numel() for batch in self._batches), self.device)
 
 
-def _losses(parts: Sequence[Ensemble], splits: Sequence[Sequence[Minibatch]], split: int) -> Tensor:
-    """The loss of every model on a split, (K,)."""
-    return torch.cat([mean_nll(part, splits[split]) for part in parts])
+def training_batches(pieces: Sequence[np.ndarray], batch_size: int, **where) -> list[Minibatch]:
+    """Cut pieces into ceil(N / batch_size) batches, longest first, with rows filled up to a multiple of 32.
+
+    where: device and dtype. Raises DataError if no piece has two frames: there is nothing to predict.
+    """
+    usable = _longest_first(pieces)
+    return [_minibatch(usable[i : i + batch_size], **where) for i in range(0, len(usable), batch_size)]
+
+
+def evaluation_batches(pieces: Sequence[np.ndarray], *, device: torch.device | str, dtype) -> list[Minibatch]:
+    """Cut pieces into batches for evaluation, longest first, with the least predicted time on the device; see `STEP_ROWS`."""
+    usable, start, found = _longest_first(pieces), 0, []
+    for blocks in grouped([len(piece) for piece in usable[::ROWS]], STEP_ROWS.get(torch.device(device).type, 1e6)):
+        found.append(_minibatch(usable[start : start + blocks * ROWS], device=device, dtype=dtype))
+        start += blocks * ROWS
+    return found
+
+
+def grouped(longest: Sequence[int], step_rows: float) -> list[int]:
+    """Group neighbouring blocks of 32 rows so that the sum of longest x (rows + step_rows) is least, by dynamic programming.
+
+    longest: frames of the longest piece of each block, falling. Returns the number of blocks in each batch.
+
+    >>> grouped([144, 57, 40], 4.0), grouped([129, 76, 65, 61], 4.0), grouped([144, 57, 40], 1e6)
+    ([1, 1, 1], [1, 1, 2], [2, 1])
+    """
+    best: list[tuple[float, list[int]]] = [(0.0, [])]  # of the last blocks, by their number
+    for start in range(len(longest) - 1, -1, -1):
+        sizes = range(1, min(MOST, len(best)) + 1)
+        costs = [(longest[start] * (n * ROWS + step_rows) + best[-n][0], [n, *best[-n][1]]) for n in sizes]
+        best.append(min(costs))
+    return best[-1][1]
+
+
+def evaluate(model: nn.Module, pieces: Sequence[np.ndarray], *, device: torch.device | str = "cpu") -> Score:
+    """The loss of one model on pieces (T_i, keys); each frame but the first of a piece is predicted from those before it.
+
+    Raises DataError if no piece has two frames.
+    """
+    ensemble = Ensemble.in_evaluation(model, device)
+    batches = evaluation_batches(pieces, device=device, dtype=ensemble.dtype)
+    with deterministic():
+        return Score(mean_nll(ensemble, batches).item(), predicted_frames(batches))
+
+
+def mean_nll(ensemble: Ensemble, batches: Sequence[Minibatch]) -> Tensor:
+    """Nats a predicted frame of each model, (K,) in float64."""
+    return sum(ensemble.map(_total_nll, batch) for batch in batches) / predicted_frames(batches)
+
+
+def predicted_frames(batches: Sequence[Minibatch]) -> int:
+    """Number of frames that the batches predict: all but the first of each piece."""
+    return sum(batch.size for batch in batches)
+
+
+def constant_output_nll(corpus: Corpus) -> float:
+    """The least training loss of a constant output, in nats a frame.
+
+    A network that ignores its input and its state can reach it with its output biases. It is the sum over keys of the entropy
+    -p log p - (1 - p) log(1 - p), p the share of a key in all training frames but the first of each piece.
+    """
+    frames = np.concatenate([np.asarray(piece)[1:] for piece in corpus.train])
+    p = frames.mean(axis=0)
+    p = p[(p > 0) & (p < 1)]  # a key that never sounds, or always, costs nothing
+    return float(-(p * np.log(p) + (1 - p) * np.log1p(-p)).sum())
+
+
+def _total_nll(model, batch: Minibatch) -> Tensor:
+    return model(batch.frames[:-1], batch.frames[1:], batch.mask[1:])
+
+
+def _losses(ensemble: Ensemble, splits: Sequence[Sequence[Minibatch]]) -> Tensor:
+    """The loss of every model on each split, (K, splits)."""
+    return torch.stack([mean_nll(ensemble, batches) for batches in splits], 1)
+
+
+def _longest_first(pieces: Sequence[np.ndarray]) -> list[np.ndarray]:
+    usable = sorted((piece for piece in pieces if len(piece) > 1), key=len, reverse=True)
+    if not usable:
+        raise DataError("there is nothing to predict: expected pieces of at least 2 frames")
+    return usable
+
+
+def _minibatch(pieces: Sequence[np.ndarray], *, device, dtype) -> Minibatch:
+    (batch,) = batches(pieces, -(-len(pieces) // ROWS) * ROWS, pad_rows=True)
+    size = sum(len(piece) - 1 for piece in pieces)
+    return Minibatch(batch.frames.to(device, dtype), batch.mask.to(device, dtype), size)

@@ -1,57 +1,27 @@
 """Losses in nats a frame of chorales and a token of texts. Perplexity is exp(nats), bits are nats / log 2."""
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.data.text import Vocabulary
-from rhn.models.dropout import Masks
-from rhn.models.language import States
-from rhn.training.batches import Minibatch, predicted_frames
-from rhn.training.config import LanguageConfig
-from rhn.training.ensemble import Ensemble
 
 
-def mean_loss(model, frames: Tensor, mask: Tensor, count: int) -> Tensor:
-    """Loss of a training step on chorales: nats a predicted frame of one batch (T, B, keys) with its mask (T, B)."""
-    return model(frames[:-1], frames[1:], mask[1:]) / count
+@dataclass(frozen=True)
+class Score:
+    """Mean negative log-likelihood in nats a predicted frame of chorales or token of a text, and the number of these."""
 
-
-def mean_nll(ensemble: Ensemble, batches: Sequence[Minibatch]) -> Tensor:
-    """Nats a predicted frame of each model, (K,) in float64."""
-    return sum(ensemble.map(_total_nll, b.frames, b.mask) for b in batches) / predicted_frames(batches)
-
-
-def _total_nll(model, frames: Tensor, mask: Tensor) -> Tensor:
-    return model(frames[:-1], frames[1:], mask[1:])
+    nll: float
+    predicted: int
 
 
 def token_nll(logits: Tensor, targets: Tensor) -> Tensor:
     """-log P(target) in nats: (..., V), (...) -> (...)."""
     flat = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
     return flat.view(targets.shape)
-
-
-def window_loss(
-    model, own: tuple[States, Masks], tokens: Tensor, config: LanguageConfig
-) -> tuple[Tensor, tuple[Tensor, States]]:
-    """Loss of a training step on a window of tokens (T + 1, B), and (nll (T, B), states after the window).
-
-    own: (states, masks) of the model.
-    """
-    states, masks = own
-    reading = model(tokens[:-1], states, masks, tokens[1:])
-    loss = reading.nll.sum() / tokens.shape[1]
-    if config.activation_regularization:
-        y = reading.outputs if masks.output is None else reading.outputs * masks.output
-        loss = loss + config.activation_regularization * y.square().mean() * len(y)
-    if config.temporal_activation_regularization and len(tokens) > 2:
-        change = reading.outputs.diff(dim=0).square().mean()
-        loss = loss + config.temporal_activation_regularization * change * len(reading.outputs)
-    return loss, (reading.nll, reading.states)
 
 
 def sums(stacked: Tensor) -> Tensor:
@@ -70,5 +40,7 @@ def measure_name(vocabulary: Vocabulary) -> str:
 
 
 def measure(nll: float, name: str) -> float:
-    """Convert nats a token to perplexity or bits."""
+    """Convert nats to perplexity or bits; name "nll": leave them."""
+    if name == "nll":
+        return nll
     return perplexity(nll) if name == "perplexity" else nll / math.log(2)

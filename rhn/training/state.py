@@ -1,13 +1,17 @@
-"""The state of a training between epochs: what a trial has become, and the file that keeps it for a resume.
+"""The state of a trial: its curve, the tensors that it goes on from, and the file that keeps them for a resume.
 
-A state file is one .safetensors file with a checksum in its header. A state that is not what was written, be it by one bit, is refused:
-it would change the results without a word.
+A curve has the losses after each epoch, (epochs, 2 or more) float64: training loss first, then validation loss. The counters of early
+stopping follow from it.
+
+A state file is one .safetensors file with a checksum in its header. A file that differs by one bit from what was written is refused: it
+would change the results silently.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from zlib import crc32
 
 import numpy as np
@@ -18,6 +22,9 @@ from rhn.errors import DamagedError, DataError
 from rhn.utils.io import atomic_path, require_file
 
 ENTRY = "rhn_state"  # of the header, the only one, as safetensors writes several in any order: JSON of checksum and metadata
+Objective = Literal["train", "valid"]
+LEFT = 0.98
+"""A training has left its plateau if its loss is below this factor times that of the best constant output."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,38 @@ class TrialState:
     def epoch(self) -> int:
         """Epochs of training done."""
         return len(self.curve) - 1
+
+
+def diverged(curve: np.ndarray) -> bool:
+    """Whether the last losses are not finite.
+
+    >>> diverged(np.array([[11.2, 11.3], [np.inf, 11.0]]))
+    True
+    """
+    return len(curve) > 0 and not np.isfinite(curve[-1, :2]).all()
+
+
+def best_epoch(curve: np.ndarray, objective: Objective) -> int:
+    """The first row with the least loss, among rows with finite losses.
+
+    >>> best_epoch(np.array([[9.0, 8.0], [7.0, 8.5], [7.0, 8.2]]), "train")
+    1
+    """
+    losses = curve[:, 0 if objective == "train" else 1]
+    return int(np.where(np.isfinite(curve[:, :2]).all(axis=1), losses, np.inf).argmin())
+
+
+def has_ended(
+    curve: np.ndarray, objective: Objective, *, epochs: int, patience: int | None, first_epoch: int = 0
+) -> bool:
+    """Whether a trial is over: all epochs done, `patience` epochs without a better loss, or diverged.
+
+    first_epoch: of the first row.
+    """
+    last = len(curve) - 1
+    if last + first_epoch >= epochs or diverged(curve):
+        return True
+    return patience is not None and last >= 0 and last - best_epoch(curve, objective) >= patience
 
 
 def write_state(path: str | Path, arrays: Mapping[str, object], metadata: Mapping[str, str] | None = None) -> None:

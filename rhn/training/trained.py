@@ -12,8 +12,8 @@ from rhn.data.text import TextCorpus, Vocabulary, belongs_to, read_text
 from rhn.errors import CheckpointError, DataError, InvalidInputError, RhnError
 from rhn.models import LanguageModel
 from rhn.training.config import LanguageConfig, without_precision
-from rhn.training.run_folder import read_run_config
-from rhn.training.seeds import weights_generator
+from rhn.training.reproducibility import weights_generator
+from rhn.training.run import read_run_config
 
 CHORALES = (".json", ".pickle", ".mat")  # files of chorales
 

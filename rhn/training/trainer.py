@@ -1,41 +1,95 @@
 """The trainer: K trials of one task as one program; a single training is K = 1.
 
     task = ChoraleTask(config, corpus)
-    trainer = Trainer(task, task.models([0]))
+    trainer = Trainer(task, {0: task.model(0)})
     while trainer.live():
-        trainer.run_epoch()
+        trainer.run_step()
     model = trainer.best_model(0)
 
 Each trial has its own weights, learning rate, curve and end: it stops after `patience` epochs without a better loss, or if a loss or a
-weight is no longer finite. Nothing is summed over trials, and all random numbers depend only on (seed, epoch, step). So on a CPU a
-trial has the same bits alone or in company, whole or resumed from its state.
+weight is no longer finite; then its curve ends with a row that is not finite. Nothing is summed over trials, and all random numbers
+depend only on (seed, epoch, step). So on a CPU a trial has the same bits alone or in company, whole or resumed from its state.
 
 Ended trials leave the ensemble. On a CPU they leave before the next epoch. On a GPU the ensemble halves (60, 30, 15, ...) if half of
 its trials have ended, so that CUDA graphs are captured only a few times; until then ended trials keep their places and are ignored.
+
+NT-ASGD (Merity et al. 2017): once validation stops improving, the weights that count are the mean of all later ones. It begins with the
+first epoch whose loss is above the best of those more than n epochs before it, for each model on its own.
 """
 
-import contextlib
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from rhn.errors import DivergedError, InvalidInputError
+from rhn.errors import InvalidInputError
 from rhn.kernels.dispatch import recorded_choices
 from rhn.kernels.info import recurrence_words
-from rhn.training.curves import best_epoch, diverged, has_ended
-from rhn.training.ensemble import Ensemble, Weights
-from rhn.training.graphs import captured
-from rhn.training.numerics import deterministic
-from rhn.training.optimizers import Optimizer, make_optimizer
-from rhn.training.state import TrialState
+from rhn.training.ensemble import Ensemble, Weights, captured
+from rhn.training.losses import sums
+from rhn.training.optimizers import Optimizer, gradient_norm, make_optimizer
+from rhn.training.reproducibility import deterministic
+from rhn.training.state import TrialState, best_epoch, diverged, has_ended
 
-CHECK_EVERY = 100  # steps between two looks at the losses: on a GPU each look waits for all work before it
+CHECK_EVERY = 100  # steps between two looks at the weights: on a GPU each look waits for all work before it
+
+
+class Batch(Protocol):
+    """The data of one step."""
+
+    size: int
+    """Number of predicted frames or tokens."""
+    rows: int
+    """The loss is summed over steps and averaged over rows."""
+
+    def inputs(self, numbers: Sequence[int]) -> tuple[tuple, Any]:
+        """(What all trials share, a tree of tensors (K, ...) of the trials with these numbers): tensors are copied into a CUDA graph,
+        each other value has its own graph."""
+
+
+class Task:
+    """Base of tasks: the model, the data, the loss and the measurements of a training.
+
+    config: its epochs, patience, learning rate and optimizer are those of the trainer; others if it has them: the objective ("train" or
+        "valid", the default), `gradient_norm` (longer gradients are scaled down) and `averaging` (of NT-ASGD).
+    """
+
+    columns: tuple[str, ...]
+    """What `evaluate` measures, the validation loss last. With the training loss the measurements begin before training, with epoch 0;
+    without it the training loss is the mean over the steps of an epoch."""
+
+    def __init__(self, config: Any, device: torch.device | str = "cpu"):
+        self.config, self.device = config, torch.device(device)
+
+    def model(self, seed: int) -> nn.Module:
+        """The model of a seed with its first weights, on the CPU. Raises InvalidInputError."""
+        raise NotImplementedError
+
+    def batches(self, epoch: int) -> Sequence[Batch]:
+        """The batches of an epoch, counted from 1, in their order."""
+        raise NotImplementedError
+
+    def loss(self, model, own: tuple, *shared) -> tuple[Tensor, tuple[Tensor, Any]]:
+        """(The number to be minimised, (losses in nats, what the next step carries on)) of one model.
+
+        own: (what the last step carried on, None in the first step of an epoch; the model's part of the inputs).
+        """
+        raise NotImplementedError
+
+    def evaluate(self, ensemble: Ensemble) -> Tensor:
+        """The measurements of each model, (K, columns)."""
+        raise NotImplementedError
+
+    def schedule(self, epoch: int) -> float:
+        """The divisor of the learning rates in an epoch."""
+        return 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +103,7 @@ class Trials:
     state: dict[str, Tensor]
     """Of the optimizer."""
     extra: dict[str, Tensor]
-    """Other tensors that the task keeps for each trial."""
+    """The best weights so far, as best.NAME, and the averages of NT-ASGD, as average.NAME."""
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -62,17 +116,19 @@ class Trials:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors that a resume needs, by name, not copied."""
+        """All tensors that change, by name, not copied."""
         return {f"weights.{name}": t for name, t in self.ensemble.weights.items()} | self.state | self.extra
 
-    def arrays(self, number: int) -> dict[str, np.ndarray]:
-        """The tensors of one trial, copied to the CPU."""
-        k = self.numbers.index(number)
-        size = {"stack_size": np.array(len(self))} if self.rate.is_cuda else {}
-        return size | {name: t[k].cpu().numpy().copy() for name, t in self.tensors.items()}
+    @property
+    def measured(self) -> Ensemble:
+        """The models with the weights that count: their averages, if there are any."""
+        if "average_count" not in self.extra:
+            return self.ensemble
+        average = {name: self.extra[f"average.{name}"] for name in self.ensemble.weights}
+        return Ensemble(self.ensemble.skeleton, average, self.ensemble.constants)
 
     def resumed(self, saved: Mapping[int, Mapping[str, np.ndarray]]) -> "Trials":
-        """These trials with the tensors of `arrays`; on a GPU in an ensemble of the same size as then, so that the same bits follow.
+        """These trials with the saved tensors; on a GPU in an ensemble of the same size as then, so that the same bits follow.
 
         Raises KeyError or ValueError if the arrays belong to another training.
         """
@@ -80,110 +136,8 @@ class Trials:
         trials = self[[*range(len(self)), *[0] * (size - len(self))]]
         for k, number in enumerate(trials.numbers):
             for name, t in trials.tensors.items():
-                array = torch.from_numpy(np.array(saved[number][name]))
-                if (array.shape, array.dtype) != (t[k].shape, t.dtype):
-                    raise ValueError(f"{name} has shape {tuple(array.shape)}, expected {tuple(t[k].shape)}")
-                t[k] = array
+                t[k] = _like(t[k], saved[number], name)
         return trials
-
-
-class Task:
-    """Base of tasks: batches, step, measurements and wording of a training. A task object serves one trainer.
-
-    config: a `TrainingConfig`, or another configuration with its epochs and patience.
-    """
-
-    config: Any
-    unit: str
-    """After which a training can be stopped: "epoch" or "step"."""
-    columns: tuple[str, ...]
-    """Of a curve: the training loss, the validation loss, and others."""
-    first_epoch: int
-    """0 if the losses before training are measured, otherwise 1."""
-    logged: tuple[str, ...] = ()
-    """Numbers that every step returns."""
-    objective: str = "valid"
-    """Loss that decides which epoch is best: "train" or "valid"."""
-    measure_name: str
-    """Of the losses that are shown, such as "nats/frame"."""
-    rate_unit: str
-    """The plural of the unit that the speed counts, such as "epochs"."""
-
-    def models(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> dict[int, nn.Module]:
-        """The first models of these seeds, on the CPU, for a training on a device. Raises InvalidInputError."""
-        raise NotImplementedError
-
-    def start(self, model: nn.Module, device: torch.device) -> None:
-        """Prepare the data for models like this one on a device."""
-        raise NotImplementedError
-
-    def extra(self, ensemble: Ensemble) -> dict[str, Tensor]:
-        """Tensors (K, ...) to keep for each trial beside weights and optimizer."""
-        return {}
-
-    def part_size(self) -> int | None:
-        """Number of models in one pass of a step; None: all of them."""
-        return None
-
-    def use(self, parts: Sequence[Trials]) -> None:
-        """Measure these trials from now on."""
-        raise NotImplementedError
-
-    def batch_count(self, epoch: int) -> int:
-        """Number of batches of an epoch, counted from 1."""
-        raise NotImplementedError
-
-    def batches(self, epoch: int) -> Sequence[Any]:
-        """The batches of an epoch in their order."""
-        raise NotImplementedError
-
-    def decay(self, epoch: int) -> float:
-        """The divisor of the learning rates in an epoch."""
-        return 1.0
-
-    def begin_epoch(self, trials: Trials) -> None:
-        """Reset what is carried from batch to batch."""
-
-    def inputs(self, trials: Trials, batch: Any, epoch: int, step: int) -> tuple:
-        """Arguments of `step` for a batch: tensors, or numbers of which each is one CUDA graph."""
-        raise NotImplementedError
-
-    def step(self, trials: Trials, optimizer: Optimizer, *inputs) -> Tensor | None:
-        """Change the weights in place; returns the logged numbers (K, n) or None."""
-        raise NotImplementedError
-
-    def measure(self, log: Tensor, epoch: int) -> list[list[float]]:
-        """The new row of each trial's curve."""
-        raise NotImplementedError
-
-    def refusal(self, row: Sequence[float], epoch: int) -> str | None:
-        """Why a trial with this row leaves at once without it; None if it does not."""
-        return None
-
-    def end_epoch(self, trials: Trials, curves: Mapping[int, np.ndarray], improved: Sequence[int]) -> None:
-        """Keep what the task keeps; `improved`: the places of trials with a new best epoch."""
-
-    def weights(self, trials: Trials) -> Weights:
-        """The weights that are measured."""
-        return trials.ensemble.weights
-
-    def size(self, batch: Any) -> int:
-        """Number of predicted frames or tokens of a batch."""
-        raise NotImplementedError
-
-    # ---- what a run folder needs ---------------------------------------------------------------------
-
-    def about(self, seed: int) -> dict:
-        """Metadata of checkpoints beside configuration and metrics."""
-        raise NotImplementedError
-
-    def fixed(self, seeds: Sequence[int]) -> dict:
-        """Entries of config.json that must not change."""
-        raise NotImplementedError
-
-    def line(self, epoch: int, row: Sequence[float]) -> dict:
-        """The line of an epoch in metrics.jsonl."""
-        raise NotImplementedError
 
 
 class Trainer:
@@ -194,10 +148,10 @@ class Trainer:
         learning_rates: by trial number; default: that of the configuration.
         optimizer: default: that of the configuration.
         saved: a state for each trial, all at the same step; None to begin. A state without arrays is that of a trial that has left.
+        part_size: number of models in one pass of a step; None: all of them.
         refuse_overflow: raise if a loss is not finite before training; otherwise that trial has ended, diverged, at epoch 0.
 
     Raises:
-        DataError: a split has nothing to predict.
         InvalidInputError: a loss is not finite before training.
         KeyError, TypeError, ValueError: the states are of another training.
     """
@@ -209,40 +163,44 @@ class Trainer:
         learning_rates: Mapping[int, float] | None = None,
         *,
         optimizer: Optimizer | None = None,
-        device: torch.device | str = "cpu",
         saved: Mapping[int, TrialState] | None = None,
+        part_size: int | None = None,
         refuse_overflow: bool = True,
     ):
-        self.task, self.config, self.device = task, task.config, torch.device(device)
-        self._models, self._best = dict(models), {}
+        self.task, self.config = task, task.config
+        self.first_epoch = 0 if task.columns[0].startswith("train") else 1
+        own = (f"train{task.columns[-1].removeprefix('valid')}",), ("learning_rate", "gradient_norm")
+        self.columns = (*own[0], *task.columns, *own[1]) if self.first_epoch else task.columns
+        self._objective = getattr(self.config, "objective", "valid")
+        self._clip, self._averaging = (getattr(self.config, name, None) for name in ("gradient_norm", "averaging"))
+        self._models, self._best, self._where = dict(models), {}, {}
         self._rates = dict(learning_rates or dict.fromkeys(models, self.config.learning_rate))
-        self._optimizer = optimizer or make_optimizer(self.config)
-        self._curves = {n: np.empty((0, len(task.columns))) for n in models}
-        self.diverged: dict[int, str] = {}
+        self._optimizer, self._part_size = optimizer or make_optimizer(self.config), part_size
+        self._curves = {n: np.empty((0, len(self.columns))) for n in models}
+        self._before = 0  # steps of the epochs before the present one
         self.samples_read = 0  # predicted frames or tokens of each trial since this object was made
         self.kernel = ""  # the implementation of the recurrence, known after the first step
-        self._log = torch.empty(0)
-        task.start(next(iter(models.values())), self.device)
         if saved is not None:
             self._resume(saved)
             return
         self._use(self._new_trials(list(models)))
-        if task.first_epoch == 0:
-            self._measure()
+        self._begin_epoch(1)
+        if self.first_epoch == 0:
+            with deterministic():
+                self._measure(self._measurements())
         for number, curve in self._curves.items():
             if refuse_overflow and diverged(curve):
                 raise InvalidInputError(
                     f"the loss of trial {number} is not finite before training: draw smaller initial weights than "
                     f"{getattr(models[number], 'init', 'these')}"
                 )
-        self._begin_epoch()
 
     # ---- where it is ---------------------------------------------------------------------------------
 
     @property
     def epoch(self) -> int:
-        """Number of epochs done by the trials that have done most."""
-        return max(map(len, self._curves.values())) - 1 + self.task.first_epoch
+        """Number of epochs done."""
+        return self._epoch - 1
 
     @property
     def position(self) -> tuple[int, int]:
@@ -251,8 +209,8 @@ class Trainer:
 
     @property
     def steps(self) -> int:
-        """Number of steps of the optimizer taken by the trials that have taken most."""
-        return self._done + sum(map(self.task.batch_count, range(1, self.epoch + 1)))
+        """Number of steps of the optimizer taken."""
+        return self._before + self._done
 
     @property
     def numbers(self) -> list[int]:
@@ -261,216 +219,280 @@ class Trainer:
 
     def live(self) -> list[int]:
         """The trials still training."""
-        return [n for n, curve in self._curves.items() if n not in self.diverged and not self._has_ended(curve)]
+        epochs, patience = self.config.epochs, self.config.patience
+        ends = {"epochs": epochs, "patience": patience, "first_epoch": self.first_epoch}
+        return [n for n, curve in self._curves.items() if not has_ended(curve, self._objective, **ends)]
 
     def curve(self, number: int) -> np.ndarray:
-        """(epochs, columns of the task) float64; the losses of a diverged trial may end in inf or NaN."""
+        """(epochs, columns) float64; the last row of a diverged trial is not finite."""
         return self._curves[number]
 
+    def diverged(self, number: int) -> str | None:
+        """Where the loss of a trial was no longer finite, and its learning rate, in words; None if it is finite."""
+        curve = self._curves[number]
+        if not diverged(curve):
+            return None
+        epoch = len(curve) - 1 + self.first_epoch
+        rate = self._rates[number] / self.task.schedule(epoch)
+        where = self._where.get(number, f"in epoch {epoch}")
+        return f"the loss or its gradient is not finite {where}, at a learning rate of {rate:g}"
+
     def running(self) -> list[float]:
-        """The logged numbers of the last steps of this epoch, means over trials; the first one is the loss of a sample."""
+        """Means over the last steps of this epoch and over trials: nats a frame or token, and the gradient norm if it is limited."""
         recent = slice(max(0, self._done - CHECK_EVERY), self._done)
-        samples = sum(map(self.task.size, self._batches[recent]))
+        samples = sum(batch.size for batch in self._batches[recent])
         first, *others = self._log[recent].mean(1).unbind(1)  # the loss is a mean over rows and a sum over steps
-        return [first.sum().item() * self.config.batch_size / max(1, samples), *(t.mean().item() for t in others)]
+        return [first.sum().item() * self._batches[0].rows / max(1, samples), *(t.mean().item() for t in others)]
 
     # ---- training ------------------------------------------------------------------------------------
 
-    def run_unit(self) -> bool:
-        """Train an epoch or a step, the unit of the task; returns whether that ended an epoch."""
-        if self.task.unit == "epoch":
-            self.run_epoch()
-            return True
-        return self.run_step()
-
     def run_epoch(self) -> None:
-        """Train to the end of the epoch, of which there must be a live trial."""
-        with self._threads():
+        """Train to the end of the epoch, of which there must be a live trial, on one thread."""
+        with deterministic():
             while not self.run_step():
                 pass
 
     def run_step(self) -> bool:
-        """One step of every live trial; returns whether that ended an epoch, which is then measured.
-
-        Raises DivergedError if the last live trials diverge; the message names the step.
-        """
+        """One step of every live trial; returns whether that ended an epoch, which is then measured, or the training."""
         if self._done == 0:
             self._drop_ended()
         batch = self._batches[self._done]
-        logged = self._take_step(*self.task.inputs(self._trials, batch, self.epoch + 1, self._done))
-        if logged is not None:
-            self._log[self._done] = logged
+        self._log[self._done], self._carry = self._take_step(*batch.inputs(self._trials.numbers), self._carry)
         self._done += 1
-        self.samples_read += self.task.size(batch)
+        self.samples_read += batch.size
         ended = self._done == len(self._batches)
-        if ended or self._done % CHECK_EVERY == 0:
-            self.check()
         if ended:
-            self._measure()
-            self._begin_epoch()
+            self._measure(self._measurements())
+        elif self._done % CHECK_EVERY == 0:
+            self._measure(self._overflown())
+            ended = not self.live()
+        if ended:
+            self._before += self._done
+            self._begin_epoch(self._epoch + 1)
         return ended
-
-    def check(self) -> None:
-        """Let trials leave whose steps or weights are not finite; raises DivergedError if no live one is left."""
-        if not self.task.logged or not self.live():
-            return  # curves show it, or all have ended
-        bad = ~self._log[: self._done].isfinite().all(2)
-        why = {}
-        for place in (bad.any(0) | ~self._trials.ensemble.finite()).nonzero().flatten().tolist():
-            step = min([*bad[:, place].tolist(), True].index(True) + 1, self._done)  # the last one if no loss shows it
-            where = f"step {step} of {len(self._batches)} of epoch {self.epoch + 1}"
-            why[place] = f"the loss or its gradient is not finite at {where}"
-        self._leave(why)
 
     # ---- results and states --------------------------------------------------------------------------
 
     def model(self, number: int) -> nn.Module:
         """The model of a trial in the ensemble with its present weights, or their average, on the CPU."""
-        k = self._trials.numbers.index(number)
-        return self._with_weights(number, {name: t[k].cpu() for name, t in self.task.weights(self._trials).items()})
+        return self._with_weights(number, self._of(number, self._trials.measured.weights))
 
     def best_model(self, number: int) -> nn.Module:
-        """The model of a trial with its best weights so far, on the CPU; only if the task keeps them."""
+        """The model of a trial with its best weights so far, on the CPU."""
         return self._with_weights(number, self._best[number] if number in self._best else self._best_of(number))
 
     def state(self, number: int) -> TrialState:
         """The data that a trial needs to go on; a trial that has left needs only its curve."""
         if number not in self._trials.numbers:
             return TrialState(self._curves[number], {})
-        arrays = self._trials.arrays(number)
-        if self.task.unit == "step":
-            k = self._trials.numbers.index(number)
+        within = {f"states.{i}": t for i, t in enumerate(self._carry or ())}
+        arrays = {name: t.numpy() for name, t in self._of(number, self._trials.tensors | within).items()}
+        if self._log.is_cuda:
+            arrays["stack_size"] = np.array(len(self._trials))
+        if self._done:
             arrays["step"] = np.array(self._done)
-            arrays |= {name: self._log[:, k, i].cpu().numpy() for i, name in enumerate(self.task.logged)}
+            place = self._trials.numbers.index(number)
+            arrays |= {name: t.cpu().numpy() for name, t in zip(self._logged, self._log[:, place].T, strict=True)}
         return TrialState(self._curves[number], arrays)
 
     def _resume(self, saved: Mapping[int, TrialState]) -> None:
         live = [n for n in self._models if saved[n].arrays]
         if not live:
             raise ValueError("every trial in it has ended")
-        for number in self._models:
-            curve = np.asarray(saved[number].curve)
-            if curve.ndim != 2 or curve.shape[1] != len(self.task.columns):
-                raise ValueError(f"the curve has shape {curve.shape}")
-            self._curves[number] = curve
-        unfinished = [n for n in self._models if n not in live and not self._has_ended(self._curves[n])]
-        self.diverged = dict.fromkeys(unfinished, "its loss was no longer finite before the last save")
-        self._use(self._new_trials(live).resumed({n: saved[n].arrays for n in live}))
-        self._begin_epoch(reset=False)
-        if self.task.unit == "step":
-            done = int(saved[live[0]].arrays["step"])
-            if not 0 <= done < len(self._batches):
-                raise ValueError(f"it is at step {done} of {len(self._batches)}")
+        self._curves = {n: _curve(saved[n].curve, len(self.columns)) for n in self._models}
+        gone = set(self.live()) - set(live)  # version 0.3 has no last row of a diverged trial
+        for number in gone:
+            self._curves[number] = np.vstack([self._curves[number], np.full(len(self.columns), np.nan)])
+        arrays = {n: saved[n].arrays for n in live}
+        self._use(self._new_trials(live).resumed(arrays))
+        going = [n for n in self.live() if n in live] or live
+        self._begin_epoch(max(len(self._curves[n]) for n in going) + self.first_epoch)
+        self._before = sum(len(self.task.batches(epoch)) for epoch in range(1, self._epoch))
+        self._done = int(arrays[live[0]].get("step", 0))
+        if not 0 <= self._done < len(self._batches):
+            raise ValueError(f"it is at step {self._done} of {len(self._batches)}")
+        if self._done:
             for k, number in enumerate(self._trials.numbers):
-                for i, name in enumerate(self.task.logged):
-                    column = np.asarray(saved[number].arrays[name])
-                    if column.shape != (len(self._batches),):
-                        raise ValueError(f"{name} has shape {column.shape}")
-                    self._log[:, k, i] = torch.from_numpy(column)
-            self._done = done
+                for i, name in enumerate(self._logged):
+                    self._log[:, k, i] = _like(self._log[:, k, i], arrays[number], name)
+            names = [name for name in arrays[live[0]] if name.startswith("states.")]
+            of_all = (np.stack([arrays[n][name] for n in self._trials.numbers]) for name in names)
+            self._carry = tuple(torch.from_numpy(array).to(self._log.device) for array in of_all)
 
     # ---- within --------------------------------------------------------------------------------------
 
-    def _take_step(self, *inputs) -> Tensor | None:
+    @property
+    def _logged(self) -> tuple[str, ...]:
+        """Names of the numbers that each step logs."""
+        return ("nll", "norm") if self._clip else ("nll",)
+
+    def _take_step(self, shared: tuple, drawn: Any, carry: Any) -> tuple[Tensor, Any]:
         if self.kernel:
-            return self._step(*inputs)
+            return self._step(shared, drawn, carry)
         with recorded_choices() as choices:
-            logged = self._step(*inputs)
+            taken = self._step(shared, drawn, carry)
         self.kernel = recurrence_words(choices)
-        return logged
+        return taken
 
     def _new_trials(self, numbers: list[int]) -> Trials:
-        ensemble = Ensemble.of([self._models[n] for n in numbers], self.device)
-        rate = torch.tensor([self._rates[n] for n in numbers], device=self.device, dtype=torch.float64)
-        state, extra = self._optimizer.start(ensemble.weights), self.task.extra(ensemble)
-        return Trials(numbers, ensemble, rate, state, extra)
+        ensemble = Ensemble.of([self._models[n] for n in numbers], self.task.device)
+        rate = torch.tensor([self._rates[n] for n in numbers], device=ensemble.device, dtype=torch.float64)
+        extra = {f"best.{name}": t.clone() for name, t in ensemble.weights.items()}
+        extra |= start_average(ensemble) if self._averaging else {}
+        return Trials(numbers, ensemble, rate, self._optimizer.start(ensemble.weights), extra)
 
     def _use(self, trials: Trials) -> None:
         """Train these from now on."""
-        size = self.task.part_size() or len(trials)
+        size = self._part_size or len(trials)
         self._trials = trials
         self._parts = [trials[start : start + size] for start in range(0, len(trials), size)]
-        step = partial(_step, self.task, self._optimizer, self._parts)  # without the trainer, see `captured`
-        self._step = captured(step, self.device, list(trials.tensors.values()))
-        self.task.use(self._parts)
+        self._measured = [part.measured for part in self._parts]
+        step = partial(
+            _step_of_parts, self.task, self._optimizer, self._parts, self._clip
+        )  # without self, see `captured`
+        self._step = captured(step, self.task.device, list(trials.tensors.values()))
 
-    def _begin_epoch(self, reset: bool = True) -> None:
-        epoch = self.epoch + 1
-        self._batches, self._done = self.task.batches(epoch), 0
-        shape = len(self._batches), len(self._trials), len(self.task.logged)
-        self._log = torch.zeros(shape, device=self.device, dtype=torch.float64)
-        decay = self.task.decay(epoch)
+    def _begin_epoch(self, epoch: int) -> None:
+        self._epoch, self._batches, self._done, self._carry = epoch, self.task.batches(epoch), 0, None
+        shape = len(self._batches), len(self._trials), len(self._logged)
+        self._log = torch.zeros(shape, device=self.task.device, dtype=torch.float64)
+        divisor = self.task.schedule(epoch)
         for k, number in enumerate(self._trials.numbers):
-            self._trials.rate[k] = self._rates[number] / decay
-        if reset:
-            self.task.begin_epoch(self._trials)
+            self._trials.rate[k] = self._rates[number] / divisor
 
-    def _measure(self) -> None:
-        """Add the measurements of now to the curves of the live trials."""
-        live, epoch = self.live(), self.epoch + 1
-        with self._threads():
-            rows = self.task.measure(self._log, epoch)
-        why = {place: reason for place, row in enumerate(rows) if (reason := self.task.refusal(row, epoch))}
-        self._leave(why)
-        rows, improved = [row for place, row in enumerate(rows) if place not in why], []
-        for place, number in enumerate(self._trials.numbers):
+    def _overflown(self) -> dict[int, list[float]]:
+        """The last rows of the curves of trials whose weights are not finite, by place."""
+        bad = (~self._trials.ensemble.finite()).nonzero().flatten().tolist()
+        for place in bad:
+            steps = (~self._log[: self._done, place].isfinite().all(1)).tolist()
+            step = steps.index(True) + 1 if True in steps else self._done  # the last one if no loss shows it
+            where = f"at step {step} of {len(self._batches)} of epoch {self._epoch}"
+            self._where.setdefault(self._trials.numbers[place], where)
+        return dict.fromkeys(bad, [math.nan] * len(self.columns))
+
+    def _measurements(self) -> dict[int, list[float]]:
+        """The new rows of the curves, by place."""
+        rows = torch.cat([self.task.evaluate(ensemble) for ensemble in self._measured]).tolist()
+        if self.first_epoch:
+            steps = sum(batch.size // batch.rows for batch in self._batches)
+            logs, rates = self._log.permute(1, 2, 0).tolist(), self._trials.rate.tolist()
+            rows = [
+                [math.fsum(nll) / steps, *row, rate, _finite_mean(norm)]  # exact sums: no trial's depends on the others
+                for (nll, norm), row, rate in zip(logs, rows, rates, strict=True)
+            ]
+        return dict(enumerate(rows)) | self._overflown()
+
+    def _measure(self, rows: Mapping[int, list[float]]) -> None:
+        """Add these rows, by place, to the curves of the live trials."""
+        live, improved = self.live(), []
+        for place, row in rows.items():
+            number = self._trials.numbers[place]
             if number not in live or self._trials.numbers.index(number) != place:
                 continue
-            curve = self._curves[number] = np.vstack([self._curves[number], rows[place]])
-            if not diverged(curve) and best_epoch(curve, self.task.objective) == len(curve) - 1:
+            curve = self._curves[number] = np.vstack([self._curves[number], row])
+            if not diverged(curve) and best_epoch(curve, self._objective) == len(curve) - 1:
                 improved.append(place)
-        self.task.end_epoch(self._trials, self._curves, improved)
+            if self._averaging and has_stalled(curve[:, 1].tolist(), self._averaging):
+                self._trials.extra["average_active"][place] = 1
+        for name, w in self._trials.measured.weights.items():
+            self._trials.extra[f"best.{name}"][improved] = w[improved]
 
     def _drop_ended(self) -> None:
         """Let ended trials leave as far as that saves time."""
         live, numbers = self.live(), self._trials.numbers
-        places = places_to_keep([n in live and numbers.index(n) == k for k, n in enumerate(numbers)], self.device)
+        places = places_to_keep([n in live and numbers.index(n) == k for k, n in enumerate(numbers)], self.task.device)
         if len(places) < len(numbers):
             staying = {numbers[k] for k in places}
             self._best |= {n: self._best_of(n) for n in set(numbers) - staying}
-            self._keep(places)
+            self._log = self._log[:, places]
+            self._use(self._trials[places])
 
-    def _leave(self, why: Mapping[int, str]) -> None:
-        """Go on without these places; the reasons by place. Raises DivergedError if no live trial is left."""
-        numbers, decay, live = self._trials.numbers, self.task.decay(self.epoch + 1), self.live()
-        for place, reason in why.items():
-            if numbers[place] in live:
-                rate = self._rates[numbers[place]] / decay
-                self.diverged[numbers[place]] = f"{reason}, at a learning rate of {rate:g}"
-        if why and not self.live():
-            raise DivergedError(self.diverged[live[0]])
-        if why:
-            self._keep([place for place in range(len(numbers)) if place not in why])
-
-    def _keep(self, places: list[int]) -> None:
-        """Go on with these places of the ensemble."""
-        self._log = self._log[:, places]
-        self._use(self._trials[places])
-
-    def _has_ended(self, curve: np.ndarray) -> bool:
-        epochs, patience = self.config.epochs, self.config.patience
-        first = self.task.first_epoch
-        return has_ended(curve, self.task.objective, epochs=epochs, patience=patience, first_epoch=first)
+    def _of(self, number: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Copies on the CPU of the part of a trial."""
+        k = self._trials.numbers.index(number)
+        return {name: t[k].cpu().clone() for name, t in tensors.items()}
 
     def _best_of(self, number: int) -> Weights:
-        k = self._trials.numbers.index(number)
-        best = {name: t for name, t in self._trials.extra.items() if name.startswith("best.")}
-        return {name.removeprefix("best."): t[k].cpu().clone() for name, t in best.items()}
+        best = {name: self._trials.extra[f"best.{name}"] for name in self._trials.ensemble.weights}
+        return self._of(number, best)
 
     def _with_weights(self, number: int, weights: Weights) -> nn.Module:
         model = copy.deepcopy(self._models[number])
         model.load_state_dict(weights, strict=False)
         return model
 
-    def _threads(self):
-        """One thread for tasks whose bits depend on it; otherwise those of the caller."""
-        return deterministic() if self.task.unit == "epoch" else contextlib.nullcontext()
+
+def _step_of_parts(
+    task: Task, optimizer: Optimizer, parts: Sequence[Trials], clip: float | None, shared: tuple, drawn: Any, carry: Any
+) -> tuple[Tensor, Any]:
+    """One step of every part, each with its trials of `drawn` and `carry`; see `training_step`."""
+    sizes = [len(part) for part in parts]
+    own = zip(*map(partial(_split, sizes=sizes), (carry, drawn)), strict=True)
+    taken = [
+        training_step(task.loss, optimizer, part, mine, shared, clip) for part, mine in zip(parts, own, strict=True)
+    ]
+    logs, carried = zip(*taken, strict=True)
+    return torch.cat(logs), tree_map(lambda *ts: torch.cat(ts), *carried) if len(parts) > 1 else carried[0]
 
 
-def _step(task: Task, optimizer: Optimizer, parts: Sequence[Trials], *inputs) -> Tensor | None:
-    """One step of every part; returns the logged numbers (K, n) or None."""
-    logged = [task.step(part, optimizer, *inputs) for part in parts]
-    return None if logged[0] is None else torch.cat(logged)
+def _split(tree: Any, sizes: Sequence[int]) -> list:
+    """Cut a tree of tensors (K, ...) or None into trees of so many trials."""
+    leaves, structure = tree_flatten(tree)
+    parts = [[None] * len(sizes) if t is None else t.split(sizes) for t in leaves]
+    return [tree_unflatten([part[k] for part in parts], structure) for k in range(len(sizes))]
+
+
+def training_step(
+    loss, optimizer: Optimizer, trials: Trials, own: tuple, shared: tuple, clip: float | None
+) -> tuple[Tensor, Any]:
+    """Change the weights of all trials in place.
+
+    Args:
+        loss: that of a `Task`.
+        clip: longer gradients are scaled down to this norm over all parameters of a model.
+
+    Returns (nats summed over steps and averaged over rows, and with `clip` the norm of the gradient before it was scaled down, (K, n)
+    float64; what the next step carries on).
+    """
+    ensemble = trials.ensemble
+    gradients, (losses, carry) = ensemble.gradients(loss, *shared, own=own, has_aux=True)
+    log = [losses if losses.dim() == 1 else sums(losses) / losses.shape[-1]]
+    scale = None
+    if clip:
+        coupled = 0.0 if optimizer.decoupled else optimizer.weight_decay
+        norm = gradient_norm(ensemble.weights, gradients, coupled)
+        scale = (clip / norm.clamp(min=clip)).to(ensemble.dtype)
+        scale = torch.where(norm.isfinite(), scale, torch.nan)  # an overflow must not become a step of length 0
+        log.append(norm)
+    optimizer.step(ensemble.weights, gradients, trials.state, trials.rate, scale)
+    if "average_count" in trials.extra:
+        update_average(trials.extra, ensemble)
+    return torch.stack(log, 1), carry
+
+
+def start_average(ensemble: Ensemble) -> dict[str, Tensor]:
+    """Averaged weights by name, the number of weights in each mean, and whether a model's averaging has begun, (K, ...)."""
+    ones = torch.ones(len(ensemble), device=ensemble.device, dtype=ensemble.dtype)
+    average = {f"average.{name}": t.clone() for name, t in ensemble.weights.items()}
+    return average | {"average_count": ones, "average_active": torch.zeros_like(ones)}
+
+
+def update_average(average: Mapping[str, Tensor], ensemble: Ensemble) -> None:
+    """Take the weights after a step into the means; before averaging begins the mean is the weights themselves."""
+    average["average_count"].add_(average["average_active"])
+    share = 1 / average["average_count"]
+    for name, w in ensemble.weights.items():
+        average[f"average.{name}"].lerp_(w, share.view(-1, *[1] * (w.dim() - 1)))
+
+
+def has_stalled(losses: Sequence[float], patience: int) -> bool:
+    """Whether the last loss is above the least of those more than `patience` epochs before it.
+
+    >>> has_stalled([5.0, 4.0, 4.1, 4.2, 4.3], patience=2), has_stalled([5.0, 4.0, 4.1, 4.2], patience=2)
+    (True, False)
+    """
+    earlier = losses[: -patience - 1]
+    return len(earlier) > 0 and losses[-1] > min(earlier)
 
 
 def places_to_keep(live: Sequence[bool], device: torch.device) -> list[int]:
@@ -488,3 +510,24 @@ def places_to_keep(live: Sequence[bool], device: torch.device) -> list[int]:
             size = -(-size // 2)
     living_first = sorted(range(len(live)), key=lambda k: not live[k])  # ended ones fill what is left
     return sorted(living_first[:size])
+
+
+def _like(t: Tensor, arrays: Mapping[str, np.ndarray], name: str) -> Tensor:
+    """An array as a tensor; raises KeyError or ValueError unless it has the shape and the type of `t`."""
+    array = torch.from_numpy(np.array(arrays[name]))
+    if (array.shape, array.dtype) != (t.shape, t.dtype):
+        raise ValueError(f"{name} has shape {tuple(array.shape)}, expected {tuple(t.shape)}")
+    return array
+
+
+def _curve(saved: np.ndarray, columns: int) -> np.ndarray:
+    curve = np.asarray(saved)
+    if curve.ndim != 2 or curve.shape[1] != columns:
+        raise ValueError(f"the curve has shape {curve.shape}")
+    return curve
+
+
+def _finite_mean(numbers: Sequence[float]) -> float:
+    """The mean of the finite numbers; NaN if there are none."""
+    finite = [x for x in numbers if math.isfinite(x)]
+    return math.fsum(finite) / len(finite) if finite else math.nan

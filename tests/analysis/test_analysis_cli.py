@@ -19,7 +19,7 @@ from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale, chorales
 from rhn.data.text import Vocabulary, read_text
 from rhn.models import PolyphonicModel
-from rhn.training.evaluation import evaluate
+from rhn.training.chorales import evaluate
 
 PTB = Path(__file__).resolve().parents[3] / "shared" / "data" / "ptb"
 

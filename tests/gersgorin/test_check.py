@@ -19,7 +19,7 @@ from rhn.cells import CELLS, DTRNN, RHN
 from rhn.data import chorales
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.training.batches import training_batches
+from rhn.training.chorales import training_batches
 
 STUCK = {"cell": "dt-rnn", "hidden_size": 12, "depth": 6, "init": "gaussian:1e-4"}
 QUICK = {"cell": "rhn", "hidden_size": 13, "depth": 2, "init": "gaussian:1e-4"}

@@ -26,7 +26,7 @@ from rhn.errors import DataError
 from rhn.models import PolyphonicModel
 from rhn.training.build import build_model
 from rhn.training.config import LanguageConfig
-from rhn.training.seeds import weights_generator
+from rhn.training.reproducibility import weights_generator
 
 SMALL = ["--hidden-size", "6", "--steps", "5"]
 WORDS = Vocabulary("words", ("the", "<eos>", "cat", "dog", "sees", "<unk>"))

@@ -13,8 +13,7 @@ from safetensors.numpy import save
 
 from optim_study.backend import Outcome, outcome_of
 from optim_study.protocol import Settings, StudyConfig
-from rhn.training.curves import has_ended
-from rhn.training.state import TrialState
+from rhn.training.state import TrialState, has_ended
 from rhn.utils.io import atomic_path
 
 CURVATURE = np.linspace(0.1, 40, 8, dtype=np.float32)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from rhn.data.text import TextCorpus, Tokens, Vocabulary
+from rhn.training.build import build_models
 from rhn.training.config import LanguageConfig
 from rhn.training.language import LanguageTask
 from rhn.training.trainer import Trainer
@@ -47,10 +48,10 @@ def small_corpus(train: int = 120, others: int = 30) -> TextCorpus:
     return TextCorpus(*splits, vocabulary=vocabulary, name="text", source="made up", checksum="0" * 64)
 
 
-def text_trainer(config, corpus, seeds=(0,), **more) -> Trainer:
+def text_trainer(config, corpus, seeds=(0,), device="cpu", **more) -> Trainer:
     """A trainer of these seeds of a language model."""
-    task = LanguageTask(config, corpus)
-    return Trainer(task, task.models(seeds, more.get("device", "cpu")), **more)
+    task = LanguageTask(config, corpus, device)
+    return Trainer(task, build_models(task.model, seeds, device), **more)
 
 
 def finish(trainer):

@@ -60,7 +60,6 @@ REFUSED = [
     ("evaluate PROSE --data NOTES", "short.json is for chorales"),
     ("evaluate PROSE --data missing", "missing: no such file or folder"),
     ("evaluate PROSE --temperature 1e-320", "1e-320 takes the logits beyond any number"),
-    ("evaluate PROSE --temperature auto --mc 2", "--temperature auto is fitted to the network without dropout"),
     ("evaluate PROSE --mc 2 --batch-size 4", "--batch-size and --mc exclude one another"),
     ("evaluate PROSE --mc 0", "--mc is 0, expected 1 or more"),
     ("evaluate PROSE --max-tokens 1", "--max-tokens is 1, expected 2 or more"),

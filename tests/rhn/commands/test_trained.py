@@ -65,14 +65,6 @@ def test_official_samples_that_are_all_rejected_name_the_option_to_use(prose, tr
     refused(["evaluate", trained(prose), "--max-tokens", 9, "--mc-official", 120], "with --mc 120")
 
 
-def test_the_best_temperature_is_no_worse_than_1_on_the_validation_text(prose, trained, answer):
-    command = ("evaluate", trained(prose), "--split", "valid", "--json")
-    found = answer(*command, "--temperature", "auto")
-    assert 0.8 <= found["temperature"] <= 1.2
-    assert found["nll"] <= answer(*command)["nll"]
-    assert answer(*command, "--temperature", found["temperature"]) == found
-
-
 @pytest.mark.parametrize("suffix", ["mid", "musicxml"])
 def test_a_chorale_is_sampled_into_a_file(suffix, music, trained, tmp_path, capsys):
     output = tmp_path / f"chorale.{suffix}"

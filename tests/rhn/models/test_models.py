@@ -18,7 +18,7 @@ from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.kernels.bernoulli import frame_nll
 from rhn.models import MAX_LAYERS, PolyphonicModel, with_cell
-from rhn.training.numerics import deterministic
+from rhn.training.reproducibility import deterministic
 
 
 def frames(T=7, B=3, keys=88, dtype=torch.float64):

@@ -8,10 +8,10 @@ import pytest
 from tables import for_each
 
 from rhn.checkpoints import load_checkpoint, read_metadata
-from rhn.errors import InvalidInputError
+from rhn.errors import DivergedError, InvalidInputError
+from rhn.training.chorales import evaluate
 from rhn.training.config import ChoraleConfig
-from rhn.training.evaluation import evaluate
-from rhn.training.run_folder import train
+from rhn.training.run import train
 from rhn.training.trained import initial_model
 from tests.rhn.pieces import shortest_chorales
 
@@ -76,9 +76,10 @@ def test_a_training_that_patience_ended_ends_at_the_same_epoch_where_more_are_al
 
 
 def test_a_diverged_run_says_so_and_keeps_a_finite_model(corpus, tmp_path):
-    (result,) = train(dataclasses.replace(CONFIG, learning_rate=3e38), corpus, tmp_path)
-    assert result.diverged
-    assert np.isfinite([result.train_nll, result.valid_nll, result.test_nll]).all()
+    with pytest.raises(DivergedError, match=r"epoch 1, at a learning rate of 3e\+38; the last good weights are in "):
+        train(dataclasses.replace(CONFIG, learning_rate=3e38), corpus, tmp_path)
+    metrics = read_metadata(tmp_path / "best.safetensors")["metadata"]["metrics"]
+    assert metrics.items() > lines(tmp_path)[0].items() and np.isfinite(metrics["test_nll"])
     assert lines(tmp_path)[-1]["train_nll"] is None
     assert load_checkpoint(tmp_path / "best.safetensors").hidden_size == 5
 

@@ -13,12 +13,19 @@ from safetensors.numpy import load, save
 from rhn.cells import CELLS
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import PolyphonicModel
-from rhn.training.batches import ROWS, STEP_ROWS, evaluation_batches, grouped, predicted_frames, training_batches
 from rhn.training.build import build_model, weight_bytes
-from rhn.training.chorales import ChoraleTask
+from rhn.training.chorales import (
+    ROWS,
+    STEP_ROWS,
+    ChoraleTask,
+    evaluate,
+    evaluation_batches,
+    grouped,
+    predicted_frames,
+    training_batches,
+)
 from rhn.training.config import ChoraleConfig
-from rhn.training.evaluation import evaluate
-from rhn.training.seeds import batch_order, weights_generator
+from rhn.training.reproducibility import batch_order, weights_generator
 from rhn.training.state import TrialState
 from rhn.training.trainer import Trainer, places_to_keep
 from tests.rhn.pieces import shortest_chorales
@@ -46,7 +53,13 @@ def start(numbers, corpus, cell="rhn", *, rates=None, saved=None, dtype=torch.fl
     """The trials of these numbers; the learning rate is 1 where nothing else is said."""
     models = {n: model(n, cell, hidden_size=hidden_size, dtype=dtype) for n in numbers}
     rates = dict.fromkeys(numbers, 1.0) if rates is None else {n: rates[n] for n in numbers}
-    return Trainer(ChoraleTask(replace(CONFIG, **plan), corpus), models, rates, saved=saved)
+    return trainer(models, rates, corpus, saved=saved, dtype=dtype, **plan)
+
+
+def trainer(models, rates, corpus, saved=None, device="cpu", dtype=torch.float32, **plan):
+    first = next(iter(models.values()))
+    task = ChoraleTask(replace(CONFIG, cell=first.cell, depth=first.depth, **plan), corpus, device, dtype)
+    return Trainer(task, models, rates, saved=saved, part_size=task.part_size(first))
 
 
 def run(training, until=None):
@@ -168,7 +181,7 @@ def test_a_loss_that_is_not_finite_before_training_is_refused(corpus):
     with torch.no_grad():
         m.output.bias.fill_(1e38)
     with pytest.raises(InvalidInputError, match="trial 5 is not finite before training"):
-        Trainer(ChoraleTask(CONFIG, corpus), {5: m}, {5: 1.0})
+        trainer({5: m}, {5: 1.0}, corpus)
 
 
 # ---- it is plain SGD -----------------------------------------------------------------------------
@@ -261,20 +274,18 @@ def test_on_a_gpu_the_stack_halves():
 def test_a_gpu_trains_as_the_cpu_does(cell, corpus):
     models = {n: model(n, cell) for n in range(5)}
     rates = dict.fromkeys(models, 0.1)
-    cpu, gpu = (run(Trainer(ChoraleTask(CONFIG, corpus), models, rates, device=device)) for device in ("cpu", "cuda"))
+    cpu, gpu = (run(trainer(models, rates, corpus, device=device)) for device in ("cpu", "cuda"))
     for n in models:
         np.testing.assert_allclose(gpu.curve(n), cpu.curve(n), rtol=1e-4)
 
 
 @pytest.mark.gpu
 def test_a_gpu_training_resumes_to_the_same_bits(corpus):
-    models, config = {n: model(n) for n in RATES}, replace(CONFIG, epochs=8, patience=2)
-    whole = run(Trainer(ChoraleTask(config, corpus), models, RATES, device="cuda"))
-    first = run(Trainer(ChoraleTask(config, corpus), models, RATES, device="cuda"), until=5)
+    models, plan = {n: model(n) for n in RATES}, {"epochs": 8, "patience": 2, "device": "cuda"}
+    whole, first = run(trainer(models, RATES, corpus, **plan)), run(trainer(models, RATES, corpus, **plan), until=5)
     live = first.live()
     saved = {n: first.state(n) for n in live}
-    task, left = ChoraleTask(config, corpus), {n: models[n] for n in live}
-    again = run(Trainer(task, left, RATES, device="cuda", saved=saved))
+    again = run(trainer({n: models[n] for n in live}, RATES, corpus, saved, **plan))
     for n in live:
         np.testing.assert_array_equal(again.curve(n), whole.curve(n))
 

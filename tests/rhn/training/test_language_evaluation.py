@@ -16,7 +16,7 @@ from rhn.errors import DataError, InvalidInputError
 from rhn.models.dropout import Dropout
 from rhn.models.language import LanguageModel
 from rhn.training.ensemble import Ensemble
-from rhn.training.evaluation import best_temperature, ensemble_nll, read_window, score, scores_at, text_windows
+from rhn.training.evaluation import ensemble_nll, read_window, score, text_windows
 from rhn.training.losses import perplexity
 from rhn.training.monte_carlo import monte_carlo_score, official_monte_carlo_score
 
@@ -33,7 +33,6 @@ every_model = pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
 METHODS = {
     "score": score,
     "temperature": functools.partial(score, temperature=0.7),
-    "scores-at": lambda model, text, **how: scores_at(model, text, [1.3], **how)[0],
     "monte-carlo": functools.partial(
         monte_carlo_score, dropout=Dropout(embedding=0.3, input=0.4, hidden=0.5, output=0.2), samples=3, window=2
     ),
@@ -131,32 +130,6 @@ def test_a_temperature_divides_the_logits():
     assert hot == pytest.approx(score(model, text).nll, rel=1e-12)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_one_pass_at_many_temperatures_is_a_pass_at_each(batch_size):
-    model, text, temperatures = random_model(layers=2), random_text(200), [0.5, 1.0, 2.0]
-    apart = [score(model, text, batch_size=batch_size, temperature=t) for t in temperatures]
-    together = scores_at(model, text, temperatures, batch_size=batch_size)
-    assert [result.predicted for result in together] == [result.predicted for result in apart]
-    assert [result.nll for result in together] == pytest.approx([result.nll for result in apart], rel=1e-12)
-
-
-def test_the_loss_is_convex_in_the_inverse_temperature():
-    inverses = np.linspace(0.2, 3, 30)
-    results = scores_at(random_model(depth=2), random_text(200), list(1 / inverses))
-    assert (np.diff([result.nll for result in results], 2) > 0).all()
-
-
-@for_each("scale", [0.5, 0.81, 0.95, 1.0, 1.04, 1.19, 2.0])
-def test_the_best_temperature_undoes_a_scale_of_the_logits(scale):
-    """Log-frequencies of the text itself are the best logits there are; times a scale, they are that again at temperature `scale`.
-
-    Outside the interval it is the end.
-    """
-    text = random_text(400)
-    model = unigram_model(np.bincount(text[1:]), scale=scale)
-    assert best_temperature(model, text) == pytest.approx(np.clip(scale, 0.8, 1.2), rel=1e-3)
-
-
 def test_a_perplexity_is_the_exponential_of_a_loss_and_infinite_beyond_numbers():
     assert perplexity(math.log(8)) == pytest.approx(8)
     assert perplexity(1e6) == math.inf and math.isnan(perplexity(math.nan))
@@ -179,15 +152,8 @@ def test_a_text_of_one_token_is_refused(method):
 @for_each("temperature", [0, -1, math.inf, math.nan])
 def test_a_temperature_that_is_not_positive_is_refused(temperature):
     model, text = zero_model(V), random_text(20)
-    for evaluate, options in (
-        (score, {"temperature": temperature}),
-        (scores_at, {"temperatures": [1.0, temperature]}),
-        (best_temperature, {"low": temperature}),
-    ):
-        with pytest.raises(InvalidInputError, match="temperature is"):
-            evaluate(model, text, **options)
-    with pytest.raises(InvalidInputError, match="expected the first to be below the second"):
-        best_temperature(model, text, low=1.2, high=0.8)
+    with pytest.raises(InvalidInputError, match="temperature is"):
+        score(model, text, temperature=temperature)
 
 
 def random_text(length, symbols=V):
@@ -209,9 +175,9 @@ def zero_model(symbols, dtype=torch.float64):
     return model
 
 
-def unigram_model(counts, *, scale=1.0, dtype=torch.float64):
-    """Predicts each symbol with its frequency, its logits times `scale`."""
+def unigram_model(counts, *, dtype=torch.float64):
+    """Predicts each symbol with its frequency."""
     model = zero_model(len(counts), dtype)
     with torch.no_grad():
-        model.output_bias.copy_(scale * torch.from_numpy(np.log(counts)))
+        model.output_bias.copy_(torch.from_numpy(np.log(counts)))
     return model

@@ -9,7 +9,7 @@ import pytest
 
 from rhn.checkpoints import load_checkpoint
 from rhn.errors import DataError, DivergedError
-from rhn.training.run_folder import train
+from rhn.training.run import Callback, train
 from rhn.training.state import read_state, write_state
 from tests.rhn.texts import SMALL, small_corpus, text_trainer
 
@@ -24,20 +24,22 @@ def test_a_loss_that_is_not_finite_stops_names_the_step_and_keeps_the_best_weigh
     def damage(trainer):
         trainer._trials.ensemble.weights["output_bias"].fill_(math.nan)
 
+    callback = Callback()
+    callback.step = damage
     with pytest.raises(DivergedError, match=rf"not finite at step 1 of .* weights are in {tmp_path}/best\.safetensors"):
-        train(SMALL, CORPUS, tmp_path, on_unit=damage)
+        train(SMALL, CORPUS, tmp_path, callbacks=[callback])
     assert load_checkpoint(tmp_path).output_bias.tolist() == best
 
 
 @pytest.mark.parametrize("rate", [1e12, 1e30])
 def test_a_training_that_explodes_is_no_success(rate, tmp_path):
-    with pytest.raises(DivergedError, match=r"(not finite|nats a token).* learning rate .* no epoch was finished"):
+    with pytest.raises(DivergedError, match=r"not finite .* learning rate .* no epoch was finished"):
         train(replace(SMALL, learning_rate=rate), CORPUS, tmp_path)
     assert not (tmp_path / "best.safetensors").exists()
 
 
 def test_a_state_of_the_right_names_that_does_not_fit_is_refused(tmp_path):
-    train(replace(SMALL, epochs=1), CORPUS, tmp_path)
+    train(SMALL, CORPUS, tmp_path, max_minutes=0)
     path = tmp_path / "state.safetensors"
     good, metadata = read_state(path)
     for damage in (
@@ -98,12 +100,11 @@ def test_an_ended_seed_that_keeps_its_place_cannot_diverge(monkeypatch):
     trainer = text_trainer(PATIENT, CORPUS, seeds=(0, 1, 2))
     while trainer.live() == [0, 1, 2]:
         trainer.run_step()
-    assert trainer.live()
     ended = min({0, 1, 2} - set(trainer.live()))
+    curve = trainer.curve(ended)
     trainer._trials.ensemble.weights["output_bias"][ended] = math.nan
-    trainer.check()
-    assert not trainer.diverged
-    assert ended not in trainer.numbers
+    trainer.run_epoch()
+    assert trainer.curve(ended) is curve and not trainer.diverged(ended)
 
 
 def test_the_speed_of_every_epoch_is_written(tmp_path):

@@ -11,7 +11,7 @@ from rhn.errors import DataError, InvalidInputError
 from rhn.models import LanguageModel
 from rhn.training.ensemble import Ensemble
 from rhn.training.evaluation import score
-from rhn.training.language import start_average, update_average
+from rhn.training.trainer import start_average, update_average
 from tests.rhn.texts import SMALL, finish, small_corpus, text_trainer
 
 CORPUS = small_corpus()
@@ -74,16 +74,15 @@ def test_rows_start_a_window_from_zero_with_the_reset_probability_and_others_fro
     trainer = text_trainer(replace(SMALL, **dropless, reset_probability=0.3, batch_size=8), CORPUS)
     for _ in range(3):
         trainer.run_step()
-    model, trials = trainer.model(0), trainer._trials
-    batch = trainer._batches[3]
-    tokens, _, keep = trainer.task.inputs(trials, batch, 1, 3)
+    model, batch = trainer.model(0), trainer._batches[3]
+    (tokens,), (_, keep) = batch.inputs([0])
     assert 0 < keep.sum() < 8, "the test needs rows of both kinds"
-    last = trials.extra["states.0"][0].clone()
+    last = trainer._carry[0][0].clone()
     states = torch.where(keep[0] == 1, last, torch.zeros_like(last))
     expected = model(tokens[:-1], (states,), targets=tokens[1:]).nll.detach().double().mean(1).sum()
     trainer.run_step()
     assert trainer._log[3, 0, 0].item() == pytest.approx(expected.item(), rel=1e-6)
-    drawn = torch.cat([trainer.task.inputs(trials, batch, 1, step)[2].flatten() for step in range(250)])
+    drawn = torch.cat([replace(batch, step=step).inputs([0])[1][1].flatten() for step in range(250)])
     assert drawn.eq(0).double().mean().item() == pytest.approx(0.3, abs=0.04), "four standard deviations of 2000 draws"
 
 
@@ -127,8 +126,7 @@ def test_what_diverges_leaves_and_the_others_do_not_notice():
         training.run_step()
     training._trials.ensemble.weights["output_bias"][1, 0] = torch.nan
     finish(training)
-    assert training.numbers == [0, 2]
-    assert "step 4 of" in training.diverged[1]
+    assert training.numbers == [0, 2] and "step 4 of" in training.diverged(1)
     assert [(training.curve(seed) == untouched.curve(seed)).all() for seed in (0, 2)] == [True, True]
 
 

@@ -8,7 +8,7 @@ import pytest
 from rhn.cells import RHN
 from rhn.errors import InvalidInputError
 from rhn.training import build
-from rhn.training.build import build_models
+from rhn.training.build import build_model, build_models
 from rhn.utils import memory
 from tests.rhn.texts import SMALL
 
@@ -37,8 +37,12 @@ class Own(RHN):
 
 def test_a_users_cell_is_built_once_and_refused_if_its_training_is_beyond_memory(monkeypatch):
     config = replace(SMALL, cell=f"{__name__}:Own")
-    (model,) = build_models(config, 10, [0], "cpu").values()
+
+    def first(seed):
+        return build_model(config, 10, seed=seed)
+
+    model = first(0)
     monkeypatch.setattr(build, "free_memory", lambda device: 2 * build.TRAINED * build.weight_bytes(model))
-    assert len(build_models(config, 10, [0, 1], "cpu")) == 2
+    assert len(build_models(first, [0, 1], "cpu")) == 2
     with pytest.raises(InvalidInputError, match=r"^3 networks' weights, gradients and optimizer need .* fewer of them"):
-        build_models(config, 10, [0, 1, 2], "cpu")
+        build_models(first, [0, 1, 2], "cpu")

@@ -11,14 +11,16 @@ from rhn.models.dropout import Masks
 from rhn.models.language import LanguageModel
 from rhn.training.config import LanguageConfig
 from rhn.training.ensemble import Ensemble
-from rhn.training.language import training_step
+from rhn.training.language import LanguageTask
 from rhn.training.optimizers import SGD
-from rhn.training.trainer import Trials
+from rhn.training.trainer import Trials, training_step
+from tests.rhn.texts import SMALL, small_corpus
 from tests.rhn.training.numpy_language_model import Window, backward, cost, learning_rate, official, ours
 from tests.rhn.training.numpy_language_model import training_step as official_step
 
 V, N, B, T = 5, 7, 3, 6  # more steps than words: every row repeats a word, whose occurrences share noise_x
 WEIGHT_DECAY = 1e-3
+TASK = LanguageTask(SMALL, small_corpus(20))
 RATES = [0.3, 0.05]  # of the two stacked models
 TOLERANCE = 1e-10
 
@@ -67,21 +69,20 @@ def test_two_windows_of_training_are_the_official_ones(tied, depth, layers, kern
 
         read, rates = torch.from_numpy(tokens.T.copy()), torch.tensor(RATES, dtype=torch.float64)
         before = {name: t.clone() for name, t in stack.weights.items()}
-        trials, config = Trials([0, 1], stack, rates, {}, {}), LanguageConfig(corpus="text", **how)
-        optimizer = SGD(weight_decay=WEIGHT_DECAY)
-        taken = training_step(trials, optimizer, read, our_states, stacked_masks(windows), config)
+        trials, optimizer = Trials([0, 1], stack, rates, {}, {}), SGD(weight_decay=WEIGHT_DECAY)
+        own = our_states, (stacked_masks(windows), None)
+        log, our_states = training_step(TASK.loss, optimizer, trials, own, (read,), gradient_norm)
         for k, each in enumerate(wanted):
-            assert_same(taken.nll[k], each.loss, "loss")
-            assert_same(taken.norm[k], each.norm, "gradient norm")
+            assert_same(log[k, 0], each.loss, "loss")
+            assert_same(log[k, 1], each.norm, "gradient norm")
             applied = {
                 name: (before[name] - t) / rates.view(-1, *[1] * (t.dim() - 1)) for name, t in stack.weights.items()
             }
             assert_all_same(applied, k, each.gradients, "gradient of")
             assert_all_same(stack.weights, k, each.parameters, "updated")
             for layer, state in enumerate(each.states):
-                assert_same(taken.states[layer][k], state, f"last state of layer {layer}")
+                assert_same(our_states[layer][k], state, f"last state of layer {layer}")
         theirs, states = [each.parameters for each in wanted], [each.states for each in wanted]
-        our_states = taken.states
 
 
 def test_the_learning_rate_of_every_epoch_is_the_official_one():

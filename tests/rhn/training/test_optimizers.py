@@ -10,7 +10,6 @@ from tables import for_each
 from rhn.errors import InvalidInputError
 from rhn.training.chorales import ChoraleTask
 from rhn.training.config import HYPERPARAMETERS, ChoraleConfig, LanguageConfig
-from rhn.training.losses import mean_loss
 from rhn.training.optimizers import OPTIMIZERS, SGD, AdamW, gradient_norm, make_optimizer
 from rhn.training.trainer import Trainer
 from tests.rhn.pieces import shortest_chorales
@@ -133,7 +132,7 @@ def test_a_training_with_it_goes_on_to_the_same_bits_beside_others_and_resumed(o
         config, seeds = CHORALES, (0, 1, 2)
         made = ChoraleTask(replace(config, optimizer=optimizer, learning_rate=0.01, epochs=3), shortest_chorales(3))
         new = lambda numbers, saved=None: Trainer(  # noqa: E731
-            ChoraleTask(made.config, made.corpus), made.models(numbers), {0: 0.01, 1: 0.02, 2: 1e-3}, saved=saved
+            made, {n: made.model(n) for n in numbers}, {0: 0.01, 1: 0.02, 2: 1e-3}, saved=saved
         )
     else:
         config = replace(SMALL, optimizer=optimizer, learning_rate=0.01, epochs=2, weight_decay=1e-3)
@@ -141,7 +140,7 @@ def test_a_training_with_it_goes_on_to_the_same_bits_beside_others_and_resumed(o
         new = lambda numbers, saved=None: text_trainer(config, corpus, numbers, saved=saved)  # noqa: E731
     whole, broken = finish(new(seeds)), new(seeds)
     for _ in range(2):
-        broken.run_unit()
+        broken.run_step()
     two = seeds[1:]
     resumed = finish(new(two, {n: broken.state(n) for n in two}))
     for n in two:
@@ -154,7 +153,7 @@ def test_a_training_takes_torch_s_steps(name):
     corpus = shortest_chorales(3)
     config = replace(CHORALES, optimizer=name, learning_rate=0.01, epochs=4)
     task = ChoraleTask(config, corpus)
-    models = task.models([0, 1])
+    models = {n: task.model(n) for n in (0, 1)}
     plain = copy.deepcopy(models[1])
     trainer = Trainer(task, models, {0: 0.5, 1: 0.01})
     finish(trainer)
@@ -163,7 +162,7 @@ def test_a_training_takes_torch_s_steps(name):
     (batch,) = task._batches
     for _ in range(4):
         optimizer.zero_grad()
-        mean_loss(plain, batch.frames, batch.mask, batch.count).backward()
+        task.loss(plain, None, batch)[0].backward()
         optimizer.step()
     for ours, theirs in zip(trainer.model(1).parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-6)

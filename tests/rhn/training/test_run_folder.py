@@ -8,7 +8,7 @@ import pytest
 from tables import for_each
 
 from rhn.errors import DataError, InvalidInputError, OutputError
-from rhn.training.run_folder import add_line, locked, require_same_training, write_lines
+from rhn.training.run import add_line, locked, require_same_training, write_lines
 
 
 @pytest.fixture

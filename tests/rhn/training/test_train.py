@@ -16,9 +16,9 @@ import pytest
 
 from rhn.checkpoints import read_metadata
 from rhn.errors import DataError, InvalidInputError, OutputError
-from rhn.training import run_folder
+from rhn.training import run as run_folder
 from rhn.training.config import ChoraleConfig
-from rhn.training.run_folder import SAVE_SHARE, locked, train
+from rhn.training.run import SAVE_SHARE, Callback, locked, train
 from rhn.training.state import write_state
 from rhn.utils.interrupts import Interrupted
 from tests.rhn.pieces import shortest_chorales
@@ -35,9 +35,11 @@ class Task:
     others: tuple
     """Another corpus, and a configuration that cannot be built."""
 
-    def train(self, folder: Path, corpus=None, on_unit=lambda training: None, **more):
+    def train(self, folder: Path, corpus=None, step=None, epoch=None, save=None, **more):
         names = {name: more.pop(name) for name in list(more) if hasattr(self.config, name)}
-        return train(replace(self.config, **names), corpus or self.corpus, folder, on_unit=on_unit, **more)[0]
+        callback = Callback()
+        vars(callback).update({k: f for k, f in {"step": step, "epoch": epoch, "save": save}.items() if f})
+        return train(replace(self.config, **names), corpus or self.corpus, folder, callbacks=[callback], **more)[0]
 
 
 @pytest.fixture(scope="module", params=["chorales", "text"])
@@ -63,22 +65,22 @@ def whole(task, tmp_path_factory):
 
 @pytest.fixture
 def begun(task, tmp_path):
-    """A folder whose training was stopped after 3 units, an epoch of chorales or a window of a text each."""
+    """A folder whose training was stopped after 3 steps, in the first or the second epoch."""
     with pytest.raises(Interrupted, match=r"rhn resume .* goes on"):
-        task.train(tmp_path, on_unit=interrupt_after(3))
+        task.train(tmp_path, step=interrupt_after(3))
     return tmp_path
 
 
-def interrupt_after(units: int) -> Callable:
-    """Ctrl-C before the first unit (0) or after some."""
+def interrupt_after(steps: int) -> Callable:
+    """Ctrl-C before the first step (0) or after some."""
     calls = []
 
-    def on_unit(training):
-        calls.append(training)
-        if len(calls) == units + 1:
+    def step(trainer):
+        calls.append(trainer)
+        if len(calls) == steps + 1:
             os.kill(os.getpid(), signal.SIGINT)
 
-    return on_unit
+    return step
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -93,10 +95,10 @@ def lines(folder: Path) -> list[dict]:
 # ---- it goes on ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("units", [0, 1, 4])
-def test_an_interrupted_training_goes_on_to_the_same_bits(units, task, whole, tmp_path):
+@pytest.mark.parametrize("steps", [0, 1, 4])
+def test_an_interrupted_training_goes_on_to_the_same_bits(steps, task, whole, tmp_path):
     with pytest.raises(Interrupted):
-        task.train(tmp_path, on_unit=interrupt_after(units))
+        task.train(tmp_path, step=interrupt_after(steps))
     task.train(tmp_path)
     assert contents(tmp_path) == contents(whole)
 
@@ -135,7 +137,7 @@ def test_after_a_kill_between_two_files_the_best_weights_are_of_an_epoch_with_a_
             patch.setattr(run_folder, name, lambda *a, w=write, **o: killed() if next(files) > written else w(*a, **o))
         task.train(tmp_path)
     with contextlib.suppress(Killed):
-        task.train(tmp_path, on_unit=killed)
+        task.train(tmp_path, step=killed)
     if (tmp_path / "best.safetensors").exists():
         kept = read_metadata(tmp_path / "best.safetensors")["metadata"]["metrics"]
         assert kept["epoch"] in [line["epoch"] for line in lines(tmp_path)]
@@ -153,7 +155,7 @@ def test_lines_and_halves_of_files_after_the_last_save_are_written_again(task, w
 
 def test_a_finished_training_is_not_trained_again(task, whole):
     before, seen = contents(whole), []
-    task.train(whole, on_unit=seen.append)
+    task.train(whole, step=seen.append)
     assert len(seen) == 1 and contents(whole) == before
 
 
@@ -166,11 +168,13 @@ def test_a_finished_training_may_go_on_for_more_epochs(task, whole, tmp_path):
     assert contents(tmp_path) == contents(whole)
 
 
-def test_every_unit_and_every_line_is_told(task, tmp_path):
-    units, told = [], []
-    task.train(tmp_path, on_unit=units.append, on_epoch=lambda seed, line: told.append((seed, line)))
+def test_callbacks_see_every_step_and_every_line(task, tmp_path):
+    steps, told = [], []
+    task.train(
+        tmp_path, step=lambda trainer: steps.append(trainer.steps), epoch=lambda seed, line: told.append((seed, line))
+    )
     assert [(0, line) for line in lines(tmp_path) if line["epoch"] > 0] == told
-    assert len(units) > len(told)
+    assert steps == list(range(len(steps))) and len(steps) > 1 + len(told)
 
 
 # ---- the folder is its own -----------------------------------------------------------------------
@@ -266,18 +270,18 @@ def test_the_state_of_another_training_with_equal_shapes_is_refused(task, begun,
 
 
 def test_saving_takes_a_small_share_of_the_time(task, tmp_path, monkeypatch):
-    """By a clock on which a unit takes 20 seconds and a save one."""
+    """By a clock on which a step takes 20 seconds and a save one."""
     clock, saves = [0.0], []
-    monkeypatch.setattr("rhn.training.run_folder.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("rhn.training.run.time.monotonic", lambda: clock[0])
 
-    def on_unit(trainer):
+    def step(trainer):
         clock[0] += 20.0
 
-    def on_save():
+    def save():
         saves.append(clock[0])
         clock[0] += 1.0
 
-    task.train(tmp_path, epochs=12, patience=None, on_unit=on_unit, on_save=on_save)
+    task.train(tmp_path, epochs=12, patience=None, step=step, save=save)
     apart = 20 * -(-1 / SAVE_SHARE // 20) + 1
     if task.name == "chorales":
         assert np.diff(saves[1:-1]).tolist() == [apart] * (len(saves) - 3)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tables import for_each
 
 from rhn.errors import InvalidInputError
-from rhn.training.batches import epoch_windows
+from rhn.training.language import epoch_windows
 from tests.rhn.texts import SMALL
 
 

@@ -1,7 +1,8 @@
-"""Settings of a process for trainings on a CPU that are fast and repeat their bits.
+"""Trainings that repeat their bits, fast, on a CPU: one thread, no subnormal numbers, and seeds by name.
 
-Same bits: one thread; with several, the order of a sum depends on the number of models. Fast: tiny weights (the study starts at a
-standard deviation of 1e-8) produce numbers below 1e-38, which a CPU multiplies a hundred times slower than zero; they are set to zero.
+Threads: with several, the order of a sum depends on the number of models. Subnormals: tiny weights (the study starts at a standard
+deviation of 1e-8) produce numbers below 1e-38, which a CPU multiplies a hundred times slower than zero; they are set to zero. Seeds
+depend only on (seed, architecture, depth, trial or epoch), never on scheduling.
 """
 
 import contextlib
@@ -9,7 +10,9 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
+from zlib import crc32
 
+import numpy as np
 import torch
 
 from rhn.errors import InvalidInputError
@@ -56,3 +59,28 @@ def tune_malloc() -> None:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
         mallopt(_M_MMAP_THRESHOLD, _GIGABYTE)
         mallopt(_M_TRIM_THRESHOLD, 2 * _GIGABYTE - 1)
+
+
+def weights_generator(seed: int, arch: str, depth: int, trial: int = 0) -> torch.Generator:
+    """The CPU generator of the initial weights of one trial, for every device."""
+    (word,) = _sequence("weights", seed, arch, depth, trial).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(word))
+
+
+def batch_order(seed: int, arch: str, depth: int, epoch: int, batches: int) -> list[int]:
+    """The order of the batches of an epoch: the same for every trial of (architecture, depth).
+
+    >>> batch_order(0, "rhn", 4, 1, 7)
+    [2, 0, 6, 1, 3, 5, 4]
+    """
+    return np.random.default_rng(_sequence("batches", seed, arch, depth, epoch)).permutation(batches).tolist()
+
+
+def seeded(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator on a device that is a function of these numbers."""
+    (word,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(word >> np.uint64(1)))
+
+
+def _sequence(purpose: str, seed: int, arch: str, depth: int, number: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence([seed, crc32(arch.encode()), depth, number, crc32(purpose.encode())])

@@ -3,7 +3,7 @@
     config.json          configuration and data
     metrics.jsonl        a line an epoch
     best.safetensors     the checkpoint of the best epoch so far
-    state.safetensors    all that a resume needs, saved now and then and at the end
+    state.safetensors    all that a resume needs, the best weights too, saved now and then and at the end
     last.safetensors     language models: the checkpoint of the last epoch
     speed.jsonl          language models: a line for each epoch ended: tokens read since the previous line, and seconds
 
@@ -20,23 +20,26 @@ import logging
 import math
 import shlex
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from rhn.checkpoints import save_checkpoint
 from rhn.data import Corpus
 from rhn.data.text import TextCorpus
 from rhn.errors import DataError, DivergedError, InvalidInputError, OutputError, RhnError
-from rhn.training.chorales import ChoraleTask
+from rhn.training.build import build_models
+from rhn.training.chorales import ChoraleTask, evaluate
 from rhn.training.config import ChoraleConfig, LanguageConfig, without_precision
-from rhn.training.curves import best_epoch, diverged
 from rhn.training.language import LanguageTask
-from rhn.training.numerics import deterministic
-from rhn.training.state import TrialState, read_state, write_state
+from rhn.training.losses import measure
+from rhn.training.reproducibility import deterministic
+from rhn.training.state import TrialState, best_epoch, read_state, write_state
 from rhn.training.trainer import Trainer
 from rhn.utils.interrupts import Interrupted, deferred_interrupt
 from rhn.utils.io import atomic_path, finite_json, read_json, remove_leftovers, write_json, writing
@@ -70,6 +73,19 @@ class TrainingResult:
     """The reason, if a loss or a weight was no longer finite."""
 
 
+class Callback:
+    """Base of those that follow a training: progress, recorders."""
+
+    def step(self, trainer: Trainer) -> None:
+        """Called at the start of a training, and after every step."""
+
+    def epoch(self, seed: int, line: dict) -> None:
+        """Called with each new line of metrics.jsonl."""
+
+    def save(self) -> None:
+        """Called before the state is saved, so that no file is behind it."""
+
+
 def train(
     config: ChoraleConfig | LanguageConfig,
     corpus: Corpus | TextCorpus,
@@ -80,9 +96,7 @@ def train(
     threads: int = 1,
     max_minutes: float = math.inf,
     about: Mapping[str, str | None] = MappingProxyType({}),
-    on_unit: Callable[[Trainer], None] = lambda trainer: None,
-    on_epoch: Callable[[int, dict], None] = lambda seed, line: None,
-    on_save: Callable[[], None] = lambda: None,
+    callbacks: Sequence[Callback] = (),
 ) -> list[TrainingResult]:
     """Train, or go on with the training in the folder; returns one result for each seed.
 
@@ -92,69 +106,62 @@ def train(
         threads: of a CPU; language models have the same bits with one thread, and nearly so with more. Chorales use one.
         max_minutes: stop after so many minutes; the same call goes on.
         about: more entries of config.json, which may change.
-        on_unit: called with the trainer at the start and after every unit (an epoch of chorales, a window of a text).
-        on_epoch: called with (seed, line of metrics.jsonl) after every epoch.
-        on_save: called before every save, so that its files are never behind the state.
 
     Raises:
         InvalidInputError: the folder holds something else; the message names the difference.
         DataError: the saved state is damaged, missing or cannot be read.
-        DivergedError: no language model is left to train, since the last ones have diverged; the best checkpoints so far stay.
+        DivergedError: every seed has diverged; the best checkpoints so far stay.
         OutputError: the folder cannot be written to, or another process trains in it.
         Interrupted: Ctrl-C; everything is saved.
     """
     seeds = seeds or [config.seed]
-    task = LanguageTask(config, corpus) if isinstance(config, LanguageConfig) else ChoraleTask(config, corpus)
-    run = _Run(task, Path(out), seeds, device)  # a model that cannot be built leaves no folder behind
+    run = _Run(config, corpus, Path(out), seeds, device)  # a model that cannot be built leaves no folder behind
     require_own_folder(run.folder)
-    with (
-        deterministic(threads),
-        locked(run.folder),
-        deferred_interrupt(task.unit) as interrupt,
-        _with_advice(run.folder),
-    ):
+    with deterministic(threads if run.text else 1), locked(run.folder), deferred_interrupt("step") as interrupt:
         deadline, next_save = time.monotonic() + 60 * max_minutes, 0.0
-        if run.begin(task.fixed(seeds), {"device": device, **about}):
-            run.save(on_save)
-        run.write_lines()
-        run.write_checkpoints()
+        run.begin({"device": device, **about}, callbacks)
         trainer = run.trainer
-        on_unit(trainer)
+        for callback in callbacks:
+            callback.step(trainer)
         while trainer.live():
-            ended = trainer.run_unit()
+            ended = trainer.run_step()
             if ended:
-                run.end_epoch(on_epoch)
-            on_unit(trainer)
-            now, finished = time.monotonic(), not trainer.live()
-            stop = interrupt.pending or now > deadline
-            if stop or now > next_save or finished or (ended and not run.keeps_best):
-                run.save(on_save)
-                run.write_checkpoints()
+                run.end_epoch(callbacks)
+            for callback in callbacks:
+                callback.step(trainer)
+            now = time.monotonic()
+            stop = trainer.live() and (interrupt.pending or now > deadline)
+            if stop or now > next_save or not trainer.live() or (ended and run.text):
+                run.save(callbacks)
                 next_save = time.monotonic() + (time.monotonic() - now) / SAVE_SHARE
-            if stop and not finished:
-                run.save_unvalidated()
-            if interrupt.pending:
-                folder = shlex.quote(str(run.folder))
-                raise Interrupted(f"stopped after epoch {trainer.epoch}, saved; rhn resume {folder} goes on")
             if stop:
+                run.save_unvalidated()
                 break
-        return [run.result(seed) for seed in seeds]
+        if interrupt.pending:
+            folder = shlex.quote(str(run.folder))
+            raise Interrupted(f"stopped after epoch {trainer.epoch}, saved; rhn resume {folder} goes on")
+        results = [run.result(seed) for seed in seeds]
+        if all(result.diverged for result in results):
+            raise run.divergence(results[0])
+        return results
 
 
 class _Run:
     """The files of a training."""
 
-    def __init__(self, task: ChoraleTask | LanguageTask, folder: Path, seeds: Sequence[int], device: str):
-        self.folder, self._task, self._device = folder, task, device
-        self._models = task.models(seeds, device)  # refuses more seeds than the memory holds
+    def __init__(self, config, corpus, folder: Path, seeds: Sequence[int], device: str):
+        self.folder, self._config, self._corpus, self._device = folder, config, corpus, device
+        self.text = isinstance(config, LanguageConfig)
+        self._task = (LanguageTask if self.text else ChoraleTask)(config, corpus, device)
+        self._models = build_models(self._task.model, seeds, device)
         self._homes = homes(folder, seeds)
-        self.keeps_best = task.unit == "epoch"
-        """Whether the best weights are in the state; otherwise their checkpoint is written when the epoch ends."""
         self._since, self._read = time.monotonic(), 0
 
-    def begin(self, fixed: Mapping[str, object], free: Mapping[str, object]) -> bool:
-        """Check that the folder is of this training and make its trainer; returns whether there was no state."""
-        path, config = self.folder / "state.safetensors", self._task.config
+    # ---- the begin -----------------------------------------------------------------------------------
+
+    def begin(self, free: Mapping[str, object], callbacks: Sequence[Callback]) -> None:
+        """Check that the folder is of this training, make its trainer, and write the files as the state says."""
+        path, config = self.folder / "state.safetensors", self._config
         saved = read_state(path)
         metrics = [*self.folder.glob("metrics.jsonl"), *self.folder.glob("seed-*/metrics.jsonl")]
         if saved is None and any(file.stat().st_size for file in metrics):
@@ -164,128 +171,153 @@ class _Run:
             raise InvalidInputError(
                 f"{self.folder} has done {done} epochs already, expected --epochs of {done} or more"
             )
-        wanted = asdict(config) | {**fixed, **free}
-        before = require_same_training(self.folder / "config.json", config, wanted, {"epochs", *free})
-        self._training = {name: value for name, value in wanted.items() if name not in free}
+        checksum = self._corpus.checksum
+        fixed = {"seeds": list(self._homes), "text": checksum} if self.text else {"data": checksum}
+        self._training = asdict(config) | fixed
+        before = require_same_training(
+            self.folder / "config.json", config, self._training | dict(free), {"epochs", *free}
+        )
         device, now = (before or {}).get("device"), free.get("device")
         if device != now and device and now:
             _logger.warning("this training was begun on %s: random masks differ on %s", device, now)
+        if saved is None:
+            self.trainer = Trainer(self._task, self._models)
+        else:
+            self.trainer = self._resumed(path, *saved)
+        if before is not None and not self.trainer.epoch:
+            how = "it begins again" if saved is None else "it goes on from its last save"
+            _logger.warning("the training in %s was stopped before its first epoch ended: %s", self.folder, how)
+        for seed, home in self._homes.items():
+            home.mkdir(exist_ok=True)
+            write_lines(home / "metrics.jsonl", self._lines(seed))
+        if saved is None:
+            self.save(callbacks)
+        else:
+            self._write_checkpoints()
+
+    def _resumed(self, path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Trainer:
+        """The trainer of a state; raises DataError for that of another training."""
         try:
-            if saved is not None and "training" in saved[1]:  # older versions did not write it
-                self._require_own_state(json.loads(saved[1]["training"]))
-            states = None if saved is None else _trial_states(saved[0], list(self._homes))
-            self.trainer = Trainer(self._task, self._models, device=self._device, saved=states)
+            if different := _differences(self._config, self._training, json.loads(metadata["training"]), {"epochs"}):
+                raise ValueError(different)
+            states = _trial_states(arrays, self._homes)
+            return Trainer(self._task, self._models, saved=states)
         except RhnError:
             raise
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            if saved is None:
-                raise
+        except (KeyError, TypeError, ValueError, IndexError, OSError, SafetensorError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else error
             raise DataError(
                 f"{path} is of another training ({reason}): put its own back, or give another --out"
             ) from error
-        if before is not None and not self.trainer.epoch:
-            how = "it begins again" if saved is None else "it goes on from its last save"
-            _logger.warning("the training in %s was stopped before its first epoch ended: %s", self.folder, how)
-        self._since = time.monotonic()
-        return saved is None
 
-    def _require_own_state(self, training: Mapping[str, object]) -> None:
-        """Raise ValueError unless these are the configuration and data of this training."""
-        if different := _differences(self._task.config, self._training, training, {"epochs"}):
-            raise ValueError(different)
+    # ---- on the way ----------------------------------------------------------------------------------
 
-    def save(self, on_save: Callable[[], None]) -> None:
-        """Write the state."""
-        self.trainer.check()
+    def end_epoch(self, callbacks: Sequence[Callback]) -> None:
+        """Add the line of the epoch that has just ended, of each seed trained in it."""
+        trained = self._trained()
+        for seed in trained:
+            line = self._lines(seed)[-1]
+            add_line(self._homes[seed] / "metrics.jsonl", line)
+            for callback in callbacks:
+                callback.epoch(seed, line)
+        if self.text:  # the speed since the last such line, validation and saving included
+            seconds, tokens = time.monotonic() - self._since, self.trainer.samples_read - self._read
+            self._since, self._read = time.monotonic(), self.trainer.samples_read
+            line = {"epoch": self.trainer.epoch, "tokens": tokens, "seconds": seconds}
+            line |= {"tokens_per_second": tokens * len(trained) / seconds, "device": str(self._device)}
+            add_line(self.folder / "speed.jsonl", line)
+
+    def save(self, callbacks: Sequence[Callback]) -> None:
+        """Write the state, then the checkpoints."""
+        for callback in callbacks:
+            callback.save()
         states = {seed: self.trainer.state(seed) for seed in self._homes}
-        on_save()
         metadata = {"epochs": str(self.trainer.epoch), "training": json.dumps(self._training)}
         write_state(self.folder / "state.safetensors", _flat(states), metadata)
-
-    def write_checkpoints(self) -> None:
-        """Write the checkpoints that follow from the state; those of texts if it is the end of an epoch."""
-        for seed in self.trainer.numbers:
-            lines = self._lines(seed)
-            if self.keeps_best:
-                self._checkpoint(seed, "best.safetensors", self.trainer.best_model(seed), lines[self._best(seed)])
-            elif lines and self.trainer.position[0] == 0 and seed in self._trained():
-                model, best = self.trainer.model(seed), self._best(seed) == len(lines) - 1
-                for name in ("last.safetensors", *["best.safetensors"] * best):
-                    self._checkpoint(seed, name, model, lines[-1])
+        self._write_checkpoints()
 
     def save_unvalidated(self) -> None:
         """Before the first epoch of a language model ends the checkpoint has the present weights, which nobody has validated."""
         done, steps = self.trainer.position
-        for seed in self.trainer.numbers if done else ():
+        for seed in self.trainer.numbers:
             if not len(self.trainer.curve(seed)):
                 metrics = {"epoch": 0, "step": done, "steps_an_epoch": steps}
                 self._checkpoint(seed, "best.safetensors", self.trainer.model(seed), metrics)
 
-    def write_lines(self) -> None:
-        """Write metrics.jsonl of each seed as the state says."""
-        for seed, home in self._homes.items():
-            home.mkdir(exist_ok=True)
-            write_lines(home / "metrics.jsonl", self._lines(seed))
+    def _write_checkpoints(self) -> None:
+        """Write the checkpoints that follow from the state."""
+        trainer = self.trainer
+        for seed in trainer.numbers:
+            lines, best = self._lines(seed), self._best(seed)
+            if lines and np.isfinite(trainer.curve(seed)[best, :2]).all():
+                metrics = lines[best]
+                if not trainer.live() and not self.text:
+                    metrics = metrics | {"test_nll": self._test_nll(seed)}
+                self._checkpoint(seed, "best.safetensors", trainer.best_model(seed), metrics)
+            ended = trainer.position[0] == 0 and seed in self._trained() and not trainer.diverged(seed)
+            if self.text and lines and ended:
+                self._checkpoint(seed, "last.safetensors", trainer.model(seed), lines[-1])
 
-    def end_epoch(self, on_epoch: Callable[[int, dict], None]) -> None:
-        """Add the line of the epoch that has just ended, of each seed trained in it."""
-        for seed in self._trained():
-            line = self._lines(seed)[-1]
-            add_line(self._homes[seed] / "metrics.jsonl", line)
-            on_epoch(seed, line)
-        if not self.keeps_best:
-            self._write_speed()
+    def _checkpoint(self, seed: int, name: str, model, metrics: dict) -> None:
+        corpus = self._corpus
+        about = {"data": {"source": corpus.source, "checksum": corpus.checksum}}
+        if self.text:
+            about = {"data": {"name": corpus.name, **about["data"]}, "vocabulary": corpus.vocabulary.to_json()}
+        train = asdict(self._config) | {"seed": seed}
+        save_checkpoint(self._homes[seed] / name, model, train=train, **about, metrics=finite_json(metrics))
+
+    # ---- the end -------------------------------------------------------------------------------------
 
     def result(self, seed: int) -> TrainingResult:
-        curve, first, trainer = self.trainer.curve(seed), self._task.first_epoch, self.trainer
+        curve, first, trainer = self.trainer.curve(seed), self.trainer.first_epoch, self.trainer
         best = self._best(seed)
         losses = curve[best, :2].tolist() if len(curve) else (math.nan, math.nan)
-        why = trainer.diverged.get(seed) or ("a loss is not finite" if diverged(curve) else None)
         return TrainingResult(
             seed=seed,
             checkpoint=str(self._homes[seed] / "best.safetensors"),
             best_epoch=best + first if len(curve) else 0,
             train_nll=losses[0],
             valid_nll=losses[1],
-            test_nll=self._test_nll(seed),
+            test_nll=None if self.text else self._test_nll(seed),
             epochs=max(0, len(curve) - 1 + first),
             steps=trainer.position,
             finished=not trainer.live(),
-            diverged=why,
+            diverged=trainer.diverged(seed),
         )
+
+    def divergence(self, result: TrainingResult) -> DivergedError:
+        """The reason of a result, the good checkpoints and some advice as one error."""
+        kept = sorted(str(path) for path in self.folder.rglob("best.safetensors"))
+        left = f"the last good weights are in {', '.join(kept)}" if kept else "no epoch was finished before"
+        return DivergedError(f"{result.diverged}; {left}; try a lower learning rate in another --out")
+
+    # ---- what follows from curves ----------------------------------------------------------------------
 
     def _trained(self) -> list[int]:
         """The seeds with a row for the last epoch; the others had ended before it."""
-        first = self._task.first_epoch
-        return [seed for seed in self._homes if len(self.trainer.curve(seed)) - 1 + first == self.trainer.epoch]
+        rows = self.trainer.epoch + 1 - self.trainer.first_epoch
+        return [seed for seed in self._homes if len(self.trainer.curve(seed)) == rows]
 
     def _best(self, seed: int) -> int:
         """The row of the best epoch."""
         curve = self.trainer.curve(seed)
-        return best_epoch(curve, self._task.objective) if len(curve) else 0
+        return best_epoch(curve, getattr(self._config, "objective", "valid")) if len(curve) else 0
 
     def _lines(self, seed: int) -> list[dict]:
-        rows = self.trainer.curve(seed).tolist()
-        return [self._task.line(epoch, row) for epoch, row in enumerate(rows, start=self._task.first_epoch)]
+        """The lines of metrics.jsonl."""
+        lines, names = [], self.trainer.columns
+        for epoch, row in enumerate(self.trainer.curve(seed).tolist(), start=self.trainer.first_epoch):
+            lines.append({"epoch": epoch, **{name: _shown(name, x) for name, x in zip(names, row, strict=True)}})
+        return lines
 
-    def _test_nll(self, seed: int) -> float | None:
-        return self._task.test_nll(self.trainer.best_model(seed), self._device) if self.keeps_best else None
+    def _test_nll(self, seed: int) -> float:
+        return evaluate(self.trainer.best_model(seed), self._corpus.test, device=self._device).nll
 
-    def _checkpoint(self, seed: int, name: str, model, metrics: dict) -> None:
-        if self.keeps_best and not self.trainer.live():
-            metrics = metrics | {"test_nll": self._test_nll(seed)}
-        config = asdict(self._task.config) | {"seed": seed}
-        about = self._task.about(seed)
-        save_checkpoint(self._homes[seed] / name, model, train=config, **about, metrics=finite_json(metrics))
 
-    def _write_speed(self) -> None:
-        """Add the speed since the last such line, validation and saving included."""
-        seconds, tokens = time.monotonic() - self._since, self.trainer.samples_read - self._read
-        self._since, self._read = time.monotonic(), self.trainer.samples_read
-        line = {"epoch": self.trainer.epoch, "tokens": tokens, "seconds": seconds}
-        line |= {"tokens_per_second": tokens * len(self._trained()) / seconds, "device": str(self._device)}
-        add_line(self.folder / "speed.jsonl", line)
+def _shown(column: str, value: float) -> float:
+    """A number of a curve as metrics.jsonl has it: losses in the unit that the column names."""
+    kind, _, unit = column.partition("_")
+    return measure(value, unit) if kind in ("train", "valid") else value
 
 
 def _flat(states: Mapping[int, TrialState]) -> dict[str, np.ndarray]:
@@ -297,38 +329,27 @@ def _flat(states: Mapping[int, TrialState]) -> dict[str, np.ndarray]:
     return found
 
 
-def _trial_states(arrays: Mapping[str, np.ndarray], seeds: Sequence[int]) -> dict[int, TrialState]:
-    """The inverse of `_flat`; raises KeyError for arrays of something else."""
-    if "live" in arrays:
-        return _states_of_version_0_2(arrays, seeds)
+def _trial_states(arrays: Mapping[str, np.ndarray], homes: Mapping[int, Path]) -> dict[int, TrialState]:
+    """The inverse of `_flat`, for the seeds with these folders; raises KeyError for arrays of something else."""
     states = {}
-    for seed in seeds:
-        prefix = f"{seed}/" if len(seeds) > 1 else ""
+    for seed, home in homes.items():
+        prefix = f"{seed}/" if len(homes) > 1 else ""
         own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-        states[seed] = TrialState(own.pop("curve"), own)
+        curve = own.pop("curve")
+        states[seed] = TrialState(curve, own and _with_best(own, curve, home))
     return states
 
 
-def _states_of_version_0_2(arrays: Mapping[str, np.ndarray], seeds: Sequence[int]) -> dict[int, TrialState]:
-    """The states in a language model's file of version 0.2, which had one array (K, ...) for all live seeds."""
-    live = arrays["live"].tolist()
-    states = {seed: TrialState(arrays[f"curve.{seed}"], {}) for seed in seeds}
-    for k, seed in enumerate(live):
-        own = {name: a[k] for name, a in arrays.items() if name.startswith(("weights.", "states.", "average"))}
-        own |= {"nll": arrays["nll"][:, k], "norm": arrays["norm"][:, k], "step": arrays["position"][1]}
-        states[seed] = TrialState(arrays[f"curve.{seed}"], own)
-    return states
-
-
-@contextlib.contextmanager
-def _with_advice(folder: Path) -> Iterator[None]:
-    """Add to a DivergedError the good checkpoints and some advice."""
-    try:
-        yield
-    except DivergedError as error:
-        kept = sorted(str(path) for path in folder.rglob("best.safetensors"))
-        left = f"the last good weights are in {', '.join(kept)}" if kept else "no epoch was finished before"
-        raise DivergedError(f"{error}; {left}; try a lower learning rate in another --out") from None
+def _with_best(arrays: dict[str, np.ndarray], curve: np.ndarray, home: Path) -> dict[str, np.ndarray]:
+    """The arrays of a state with the best weights, which version 0.3 kept only in the checkpoint of a language model."""
+    names = [name.removeprefix("weights.") for name in arrays if name.startswith("weights.")]
+    if f"best.{names[0]}" in arrays:
+        return arrays
+    present = "average" if "average_count" in arrays else "weights"
+    best = {name: arrays[f"{present}.{name}"] for name in names}
+    if len(curve) and (arrays.get("step", 0) or best_epoch(curve, "valid") < len(curve) - 1):
+        best = load_file(home / "best.safetensors")
+    return arrays | {f"best.{name}": best[name] for name in names}
 
 
 @contextlib.contextmanager
