@@ -54,7 +54,7 @@ def build_models(build: Callable[[int], nn.Module], seeds: Sequence[int], device
 
     Raises InvalidInputError if the free memory of the device does not hold them all, or if a seed occurs twice.
     """
-    first = build(seeds[0])
+    first = build(abs(seeds[0]))  # a negative seed is refused below
     require_memory(first, len(seeds), device)  # before the seeds are compared one by one
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise InvalidInputError(f"the seeds are {', '.join(map(str, seeds))}, expected distinct ones of 0 or more")

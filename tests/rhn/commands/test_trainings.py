@@ -127,7 +127,7 @@ def test_a_text_s_training_says_what_it_came_to_and_what_to_do_next(prose, tmp_p
     recurrence, *lines = said.err.splitlines()
     assert recurrence.startswith("recurrence: ") and len(recurrence) <= 80
     assert [line.split()[1] for line in lines if line.startswith("epoch")] == [f"{k}/3" for k in (1, 2, 3)]
-    assert sum("3 epochs: " in line and " windows/s, about" in line for line in lines) == 1
+    assert sum("3 epochs: " in line and " steps/s, about" in line for line in lines) == 1
     found = answer(*prose.command(tmp_path, "--json"))
     best = min(metrics(tmp_path), key=lambda line: line["valid_perplexity"])
     names = ("valid_perplexity", "train_perplexity")

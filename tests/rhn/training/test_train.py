@@ -205,8 +205,9 @@ def test_what_is_no_trainings_is_not_overwritten(name, task, tmp_path):
 def test_what_cannot_be_built_leaves_no_folder(task, tmp_path):
     with pytest.raises(InvalidInputError, match=r"beyond any memory|transform_bias"):
         task.train(tmp_path / "run", **task.others[1])
-    with pytest.raises(InvalidInputError, match="the number of threads is 100000"):
-        task.train(tmp_path / "run", threads=100_000)
+    if task.name == "text":
+        with pytest.raises(InvalidInputError, match="the number of threads is 100000"):
+            task.train(tmp_path / "run", threads=100_000)
     assert not (tmp_path / "run").exists()
 
 
