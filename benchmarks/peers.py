@@ -13,8 +13,8 @@ from gersgorin import temporal_jacobian
 from optim_study.backend import hidden_size
 from optim_study.presets import small
 from rhn.cells import RHN
-from rhn.training.batches import training_batches
-from rhn.training.numerics import tune_malloc
+from rhn.training.chorales import training_batches
+from rhn.training.reproducibility import tune_malloc
 
 TRIALS, MOMENTUM = 15, 0.9
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")

@@ -105,7 +105,7 @@ class Recorders(Callback):
         """Measure if a measurement is due; call it at the start of a training and after every step."""
         if self._recorders and trainer.position[0] and not self._within:
             return
-        before, self._steps = self._steps, trainer.steps
+        before, self._steps = self._steps, trainer.steps - (0 if self._within else trainer.position[0])
         if self._recorders and self._steps // self._every == before // self._every:
             return
         for seed in trainer.numbers:
@@ -113,7 +113,7 @@ class Recorders(Callback):
             if seed in self._recorders:
                 self._recorders[seed].measure(self._steps, self._load(seed, network))
             else:
-                self._begin(seed, network)
+                self._begin(seed, network, trainer.steps)
 
     def save(self) -> None:
         """Write the records; call it before a training saves its state, so that they are never behind it."""
@@ -125,9 +125,9 @@ class Recorders(Callback):
         for recorder in self._recorders.values():
             recorder.close()
 
-    def _begin(self, seed: int, network: "nn.Module") -> None:
+    def _begin(self, seed: int, network: "nn.Module", start: int) -> None:
         self._models[seed] = copy.deepcopy(network)
-        options = {"path": self._path(seed), "start": self._steps, "loss": self._load(seed, network)}
+        options = {"path": self._path(seed), "start": start, "loss": self._load(seed, network)}
         options["about"] = self._about(seed, network)
         self._recorders[seed] = plugin("recorder")(self._models[seed], self._probe, self._every, **options)
 

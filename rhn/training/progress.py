@@ -56,9 +56,9 @@ class Progress(Callback):
         done, steps = trainer.position
         if trainer.live() and done and now - self._shown >= (LINE_SECONDS if self._bar is None else PAUSE):
             samples = (trainer.samples_read - self._read) * len(trainer.numbers) / max(now - self._shown, 1e-9)
-            speed = f"{samples:,.0f} {_units(trainer)[1]}/s"
-            running = f"{self._running(trainer)}{self._left()}"
-            self._show(f"epoch {trainer.epoch + 1}/{trainer.config.epochs}  step {done}/{steps}  {speed}  {running}")
+            speed = "" if self._bar is None else f"  {samples:,.0f} {_units(trainer)[1]}/s"
+            where = f"epoch {trainer.epoch + 1}/{trainer.config.epochs}  step {done}/{steps}"
+            self._show(f"{where}{speed}  {self._running(trainer)}{self._left()}")
 
     def epoch(self, seed: int, line: dict) -> None:
         """Print the line of an epoch."""

@@ -80,7 +80,7 @@ class Callback:
         """Called at the start of a training, and after every step."""
 
     def epoch(self, seed: int, line: dict) -> None:
-        """Called with each new line of metrics.jsonl."""
+        """Called with each new line of metrics.jsonl, except for that of an epoch in which the seed diverged."""
 
     def save(self) -> None:
         """Called before the state is saved, so that no file is behind it."""
@@ -218,7 +218,7 @@ class _Run:
         for seed in trained:
             line = self._lines(seed)[-1]
             add_line(self._homes[seed] / "metrics.jsonl", line)
-            for callback in callbacks:
+            for callback in () if self.trainer.diverged(seed) else callbacks:
                 callback.epoch(seed, line)
         if self.text:  # the speed since the last such line, validation and saving included
             seconds, tokens = time.monotonic() - self._since, self.trainer.samples_read - self._read

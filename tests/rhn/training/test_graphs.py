@@ -15,14 +15,9 @@ from rhn.data.corpus import Corpus, Piece
 from rhn.data.text import Tokens
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.models.dropout import Dropout
-<<<<<<< HEAD
 from rhn.presets import preset
-from rhn.training import evaluation, graphs, monte_carlo
-=======
-from rhn.presets import jsb_depth
 from rhn.training import ensemble as graphs
 from rhn.training import evaluation, monte_carlo
->>>>>>> 59922a3 (Make the step the only unit of training: one loop, a task of six members, the best weights in every state)
 from rhn.training.chorales import ChoraleTask
 from rhn.training.ensemble import Ensemble, captured
 from rhn.training.evaluation import ensemble_nll, read_window
@@ -155,13 +150,8 @@ def chorale_training(device="cpu", hidden_size=4, trials=2):
     rng = np.random.default_rng(0)
     pieces = [Piece(rng.random((20, 88)) < 0.05, name=f"p{i}", split="train", index=i) for i in range(8)]
     models = {n: PolyphonicModel("rhn", hidden_size=hidden_size, depth=2) for n in range(trials)}
-<<<<<<< HEAD
     corpus, config = Corpus(pieces, pieces[:2], pieces[:2], "noise"), preset("jsb-depth-2")
-    trainer = Trainer(ChoraleTask(config, corpus), models, dict.fromkeys(models, 0.1), device=device)
-=======
-    corpus, config = Corpus(pieces, pieces[:2], pieces[:2], "noise"), jsb_depth(2)
     trainer = Trainer(ChoraleTask(config, corpus, device), models, dict.fromkeys(models, 0.1))
->>>>>>> 59922a3 (Make the step the only unit of training: one loop, a task of six members, the best weights in every state)
     trainer.run_epoch()
     return trainer, trainer._trials.ensemble.weights["output.weight"]
 

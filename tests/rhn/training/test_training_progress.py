@@ -47,7 +47,9 @@ def test_the_kernel_then_the_time_that_is_left_then_lines_within_epochs_and_of_e
     assert "train 1235  valid 2.3e+43 perplexity  rate 0.007812  gradient 0.123" in " ".join(epochs[0].split("\n"))
     within = [line for line in said if "  step " in line]
     assert len(within) == len(said) - 4 > 4
-    assert all("gradient norm" in " ".join(line.split()) and "learning rate 0.2" in " ".join(line.split()) for line in within)
+    assert all(
+        "gradient norm" in " ".join(line.split()) and "learning rate 0.2" in " ".join(line.split()) for line in within
+    )
     assert max(len(line) for text in said for line in text.splitlines()) <= 80
 
 
