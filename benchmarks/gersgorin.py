@@ -11,7 +11,6 @@ import torch
 
 from benchmarks.registry import benchmark
 from gersgorin import Recorder, eigenvalues, temporal_jacobian
-from gersgorin.linalg.enclosures import has_flint, verified_eigenvalues
 from gersgorin.linalg.pseudospectra import pseudospectrum
 from rhn.cells import RHN
 from rhn.models import PolyphonicModel
@@ -144,19 +143,3 @@ def _(device):
         process("-m", "gersgorin", "plot", "--cell", "rhn", "--depth", "5"),
         process("-c", "import torch, matplotlib.pyplot; from rhn.data import chorale; chorale('bwv269')"),
     )
-
-
-if has_flint():
-
-    @benchmark(
-        "verified eigenvalues of an RHN's Jacobian, n=64 float64",
-        "the same by python-flint, whose discs are smaller",
-        20,
-        pairs=3,
-    )
-    def _(device):
-        cell = RHN(88, 64, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        A = temporal_jacobian(cell, torch.zeros(88, dtype=torch.float64), torch.zeros(64, dtype=torch.float64))
-        return tuple(
-            lambda method=method: verified_eigenvalues(A.detach(), method=method) for method in ("float64", "flint")
-        )

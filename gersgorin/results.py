@@ -11,7 +11,6 @@ HOMES = {
     "analyses.audit": ("Audit",),
     "analyses.bounds": ("NormBounds",),
     "analyses.credit": ("Credit",),
-    "analyses.enclosures": ("Enclosures",),
     "analyses.fixed_points": ("FixedPoints",),
     "analyses.gains": ("Gains",),
     "analyses.gates": ("GateActivity",),

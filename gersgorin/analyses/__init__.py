@@ -121,9 +121,6 @@ ANALYSES: dict[str, Analysis] = _rows(
     ),
     Analysis(name="bounds", function=_of("bounds"), about="Bounds on the norm of the gradient along the run"),
     Analysis(
-        name="enclosures", function=_of("enclosures"), about="Discs that hold each eigenvalue in spite of rounding"
-    ),
-    Analysis(
         name="newton",
         function=_of("newton"),
         about="All states at once by Newton's method",

@@ -14,11 +14,11 @@ diagonal    S of powers of two that balances the mean of |A_t| (E. Osborne, 1960
 quadratic   S^T S = P solves P = I + M^T P M (Lyapunov's equation), M the mean Jacobian divided by slightly more than its
             spectral radius: in this norm M is hardly larger than that radius, and steps near the mean are not either.
 
-The bounds are theorems about the Jacobians as computed, in float64 or float32; all rounding of the products is counted. The rounding of
-the states and of the entries of the Jacobians is not covered: `python -m benchmarks.bounds_in_digits` measures it in 60 digits.
-
-Rounding of S: S and an approximate inverse R are float64 matrices, read as exact, with ||R S - I|| and ||S R - I|| <= defect.
-Then ||S M S^-1|| <= ||S M R|| / (1 - defect), and cond(S) <= ||S|| ||R|| / (1 - defect).
+The bounds hold for the Jacobians as computed, in float64 or float32. A product a b of float64 matrices is rounded by at most
+n u ||a||_F ||b||_F, u = 2^-53 (N. Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 3.5). Each window carries the
+sum of its factors' roundings, which is added to its norm, so that no bound falls below what rounding leaves. The last digits of a
+bound are not certain. The rounding of the states and of the entries of the Jacobians is not covered: `python -m
+benchmarks.bounds_in_digits` measures it in 60 digits.
 
 A product that is exactly zero counts as one rounding unit, 2^-53 or 2^-24, because a Jacobian may be zero only by rounding or by
 underflow. No upper bound is minus infinity.
@@ -30,7 +30,7 @@ Legend: T steps; W window lengths, the shortest first. Logarithms are natural.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from itertools import accumulate
 from pathlib import Path
@@ -43,22 +43,6 @@ from matplotlib.figure import SubFigure
 from torch import Tensor, nn
 
 from gersgorin.jacobian import Step, layer_jacobians
-from gersgorin.linalg.balls import (
-    UNIT,
-    Enclosed,
-    above,
-    exactly,
-    identity_distance,
-    log_above,
-    log_below,
-    norm_above,
-    norm_below,
-    scaled,
-    smallest_singular_value_below,
-    sum_of_logs_above,
-    times,
-    window_levels,
-)
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.operators import check_room
 from gersgorin.own_loop import OwnLoop
@@ -83,8 +67,79 @@ from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 KINDS = ("norm", "diagonal norm", "quadratic norm")
+UNIT = 2.0**-53  # the rounding of a float64 operation
 SAMPLES = 16  # steps on which the quadratic norms are compared
 OVER_THE_RADIUS = (1.01, 1.05, 1.2, 1.5)  # trials: M is the mean Jacobian over its spectral radius times this
+
+
+@dataclass(frozen=True)
+class Window:
+    """The product of the Jacobians of a window, (matrix + E) 2^exponent, without overflow."""
+
+    matrix: np.ndarray
+    """(m, n), its largest entry in [1/2, 1), or zero."""
+    rounding: float
+    """About the largest ||E||_F; 0 of one Jacobian, which is read as exact."""
+    exponent: int = 0
+
+    @property
+    def is_zero(self) -> bool:
+        """True for the zero matrix, without rounding."""
+        return self.rounding == 0 and not self.matrix.any()
+
+    @cached_property
+    def norm(self) -> float:
+        """||matrix||_2 and the rounding."""
+        return float(np.linalg.norm(self.matrix, 2)) + self.rounding
+
+    @property
+    def log_norm(self) -> float:
+        """Natural logarithm of the norm of the product; -inf of zero."""
+        return _log(self.norm, self.exponent)
+
+    def log_below(self, *, first: bool) -> float:
+        """Log of the least norm of a run's first window, or of the smallest singular value of a later one; -inf if it may be zero."""
+        values = np.linalg.svd(self.matrix, compute_uv=False)
+        size = values[0] if first else values[-1] if self.matrix.shape[0] == self.matrix.shape[1] else 0.0
+        return _log(max(0.0, size - len(values) * UNIT * values[0] - self.rounding), self.exponent)
+
+
+def window_of(A: np.ndarray, rounding: float = 0.0) -> Window:
+    """A float64 matrix as a window."""
+    exponent = int(np.frexp(np.abs(A).max(initial=0.0))[1])
+    return Window(np.ldexp(A, -exponent), math.ldexp(rounding, -exponent), exponent)
+
+
+def times(A: Window, P: Window) -> Window:
+    """The product A P: its rounding, and those of A and P times the other's norm."""
+    n, norm = A.matrix.shape[1], np.linalg.norm
+    rounding = 0.0
+    if not (A.is_zero or P.is_zero):
+        of_product = n * UNIT * norm(A.matrix) * norm(P.matrix)
+        rounding = float(of_product + A.rounding * norm(P.matrix) + (A.norm * P.rounding if P.rounding else 0.0))
+    found = window_of(A.matrix @ P.matrix, rounding)
+    return replace(found, exponent=found.exponent + A.exponent + P.exponent)
+
+
+def window_levels(factors: list[Window]) -> Iterator[list[Window]]:
+    """The windows of 1, 2, 4, ... factors, up to the product of all; the first factor is the rightmost.
+
+    Those of 2^k factors begin at multiples of 2^k; the last one may be shorter. Each is the product of two of the level below.
+
+    >>> *_, (whole,) = window_levels([window_of(np.array([[0.0, 2.0], [0.0, 0.0]])), window_of(np.array([[0.0, 0.0], [2.0, 0.0]]))])
+    >>> whole.matrix * 2.0**whole.exponent
+    array([[0., 0.],
+           [0., 4.]])
+    """
+    yield factors
+    while len(factors) > 1:
+        pairs = [factors[start : start + 2] for start in range(0, len(factors), 2)]
+        factors = [times(pair[1], pair[0]) if len(pair) > 1 else pair[0] for pair in pairs]
+        yield factors
+
+
+def _log(value: float, exponent: int = 0) -> float:
+    return math.log(value) + exponent * math.log(2) if value else -math.inf
 
 
 @dataclass(frozen=True)
@@ -95,22 +150,21 @@ class Weighted:
     R: np.ndarray
     """About S^-1."""
     defect: float
-    """At least ||R S - I||_2 and ||S R - I||_2; less than 1."""
+    """About the largest ||R S - I||_2; less than 1. Then ||S M S^-1|| <= ||S M R|| / (1 - defect)."""
 
     @property
     def log_condition(self) -> float:
-        """At least log cond(S)."""
-        return log_above(above(above(norm_above(self.S) * norm_above(self.R)) / (1 - self.defect), 2))
+        """log cond(S)."""
+        return _log(float(np.linalg.norm(self.S, 2) * np.linalg.norm(self.R, 2))) - math.log1p(-self.defect)
 
     @cached_property
-    def _exact(self) -> tuple[Enclosed, Enclosed]:
-        return exactly(self.S), exactly(self.R)
+    def _windows(self) -> tuple[Window, Window]:
+        return window_of(self.S), window_of(self.R)
 
-    def log_norm(self, M: Enclosed) -> float:
-        """At least log ||S M S^-1||_2."""
-        S, R = self._exact
-        inside = times(times(S, M), R)
-        return log_above(above(inside.norm / (1 - self.defect), 2), inside.exponent)
+    def log_norm(self, M: Window) -> float:
+        """log ||S M S^-1||_2."""
+        S, R = self._windows
+        return times(times(S, M), R).log_norm - math.log1p(-self.defect)
 
 
 def diagonal_norm(mean_modulus: np.ndarray) -> Weighted | None:
@@ -139,8 +193,8 @@ def _lyapunov_norm(M: np.ndarray) -> Weighted | None:
         R = scipy.linalg.solve_triangular(S, np.eye(len(S)))
     except (np.linalg.LinAlgError, ValueError):
         return None
-    defect = max(identity_distance(R, S), identity_distance(S, R))
-    return Weighted(S, R, float(defect)) if defect < 0.5 else None
+    defect = float(np.linalg.norm(R @ S - np.eye(len(S))) + len(S) * UNIT * np.linalg.norm(R) * np.linalg.norm(S))
+    return Weighted(S, R, defect) if defect < 0.5 else None
 
 
 def _mean_log_norm(norm: Weighted, steps: np.ndarray) -> float:
@@ -149,22 +203,16 @@ def _mean_log_norm(norm: Weighted, steps: np.ndarray) -> float:
     return math.inf if not np.isfinite(sizes).all() else float(np.log(sizes + 1e-300).mean())
 
 
-def log_bounds(M: Enclosed, norms: tuple[Weighted | None, Weighted | None], unit: float) -> np.ndarray:
-    """At least the log of a window's norm in each of the KINDS, (3,); inf for a kind that bounds nothing here.
+def log_bounds(M: Window, norms: tuple[Weighted | None, Weighted | None], unit: float) -> np.ndarray:
+    """Upper bounds on the log of a window's norm in each of the KINDS, (3,); inf for a kind that bounds nothing here.
 
     norms: the diagonal and the quadratic one, or None; their condition numbers are added once a run. unit: the value of a zero product.
     """
     if M.is_zero:
-        return np.array([log_above(unit), *(math.inf if norm is None else log_above(unit) for norm in norms)])
-    fits = [norm is not None and norm.S.shape == M.middle.shape for norm in norms]
+        return np.array([_log(unit), *(math.inf if norm is None else _log(unit) for norm in norms)])
+    fits = [norm is not None and norm.S.shape == M.matrix.shape for norm in norms]
     others = [norm.log_norm(M) if fit else math.inf for norm, fit in zip(norms, fits, strict=True)]
-    return np.array([log_above(M.norm, M.exponent), *others])
-
-
-def log_below_of(M: Enclosed, *, first: bool) -> float:
-    """At most the log of the norm of a run's first window, or of the smallest singular value of a later one; -inf for 0."""
-    size = norm_below(M.middle) if first else smallest_singular_value_below(M.middle)
-    return log_below(max(0.0, (size - M.error) * (1 - 4 * UNIT)), M.exponent)
+    return np.array([M.log_norm, *others])
 
 
 Bounds = tuple[np.ndarray, float]
@@ -176,7 +224,7 @@ class WindowBounds:
 
     def __init__(
         self,
-        factors: list[Enclosed],
+        factors: list[Window],
         norms: tuple[Weighted | None, Weighted | None],
         unit: float,
         *,
@@ -213,13 +261,13 @@ class WindowBounds:
             found.append(total)
         return [*found, self.sums[level]]  # its last window may be a shorter one
 
-    def _bounds(self, product: Enclosed, k: int) -> Bounds:
+    def _bounds(self, product: Window, k: int) -> Bounds:
         """The bounds of the k-th window of the next level, or the sums of those of its halves if rounding makes them sharper."""
         halves = self.levels[-1][2 * k : 2 * k + 2] if self.levels else []
         if len(halves) == 1:
             return halves[0]  # the same window as on the level below
         upper = log_bounds(product, self.norms, self.unit)
-        lower = log_below_of(product, first=self.first and k == 0)
+        lower = product.log_below(first=self.first and k == 0)
         if halves:
             total = added(*halves)
             upper, lower = np.minimum(upper, total[0]), max(lower, total[1])
@@ -227,15 +275,15 @@ class WindowBounds:
 
 
 def added(first: Bounds, second: Bounds) -> Bounds:
-    """The sum of two logs of bounds, rounded outwards."""
-    return sum_of_logs_above(first[0], second[0]), math.nextafter(first[1] + second[1], -math.inf)
+    """The sum of two logs of bounds."""
+    return first[0] + second[0], first[1] + second[1]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class NormBounds(Result, kind="bounds"):
     """Bounds on log ||dy[t]/dy[0]||_2, t = 1..T, of the products of the Jacobians as computed.
 
-    The rounding of these products is counted, that of the Jacobians themselves is not covered.
+    The rounding of these products is counted up to the last digits, that of the Jacobians themselves is not covered.
     """
 
     lengths: tuple[str, ...]
@@ -439,16 +487,13 @@ def bounds_of(
     Raises InvalidInputError for entries that are NaN or infinite.
     """
     norms, zero = _fixed_norms(steps, T), float(torch.finfo(getattr(torch, dtype)).eps) / 2
-    within, products, log_norm, product, exponent = [], [], np.empty(T), None, 0
+    within, products, log_norm, product = [], [], np.empty(T), None
     for t, layers in enumerate(steps()):
-        inside = WindowBounds([exactly(J) for J in layers], norms, zero, first=t == 0)
+        inside = WindowBounds([window_of(J) for J in layers], norms, zero, first=t == 0)
         within.append(inside.sums)
         products.append(inside.product)
-        step = inside.product
-        product, shift = scaled(step.middle if product is None else step.middle @ product)
-        exponent += shift + step.exponent
-        with np.errstate(divide="ignore"):
-            log_norm[t] = np.log(np.linalg.norm(product, 2)) + exponent * math.log(2)
+        product = inside.product if product is None else times(inside.product, product)
+        log_norm[t] = _log(float(np.linalg.norm(product.matrix, 2)), product.exponent)
         progress(t + 1, T)
     along = WindowBounds(products, norms, zero, known=[sums[-1] for sums in within])
     lengths, upper, lower = _over_time(within, along)
@@ -456,7 +501,7 @@ def bounds_of(
     return NormBounds(
         lengths=tuple(counted(n, of) for n, of in lengths),
         window_steps=np.array([n if of == "step" else 0 for n, of in lengths]),
-        upper=sum_of_logs_above(upper, np.array(constants)[:, None, None]),
+        upper=upper + np.array(constants)[:, None, None],
         lower=lower,
         log_norm=log_norm,
         dtype=dtype,

@@ -1,4 +1,4 @@
-"""Functions of matrices: spectra, inclusion sets, verified enclosures, normality, pseudospectra, and products along a run."""
+"""Functions of matrices: spectra, inclusion sets, normality, pseudospectra, and products along a run."""
 
 from rhn.utils.lazy import lazy_names
 
@@ -6,7 +6,6 @@ __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "discs": ("Discs", "gersgorin_discs"),
-        "enclosures": ("VerifiedEigenvalues", "verified_discs", "verified_eigenvalues"),
         "inclusion": (
             "INCLUSION_SETS",
             "BlockGersgorin",

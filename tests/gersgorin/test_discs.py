@@ -9,7 +9,6 @@ from matrices import MATRICES, grcar, jordan, shuffled, square_matrices
 from tables import for_each
 
 from gersgorin.linalg.discs import Discs, default_tolerance, gersgorin_discs
-from gersgorin.linalg.enclosures import verified_eigenvalues
 from gersgorin.linalg.pseudospectra import pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalue_conditions, eigenvalues
 from rhn.errors import InvalidInputError
@@ -168,7 +167,4 @@ def test_a_conjugate_transpose_which_torch_does_not_write_down_is_a_matrix_as_an
     A = torch.tensor([[1, 2j], [0.5, 3 + 1j]], dtype=torch.complex128)
     written = A.mH.resolve_conj()
     assert gersgorin_discs(A.mH).components() == gersgorin_discs(written).components()
-    found, wanted = verified_eigenvalues(A.mH), verified_eigenvalues(written)
-    assert np.array_equal(found.centers, wanted.centers)
-    assert np.array_equal(found.radii, wanted.radii)
     assert torch.equal(pseudospectrum(A.mH, A[0].conj()), pseudospectrum(written, A[0].conj().resolve_conj()))

@@ -1,4 +1,4 @@
-"""`gersgorin bounds` and `gersgorin enclosures`: text, JSON, figures and saved numbers."""
+"""`gersgorin bounds`: text, JSON, figures and saved numbers."""
 
 import json
 from dataclasses import replace
@@ -9,7 +9,6 @@ import torch
 
 import gersgorin
 from gersgorin.analyses.bounds import NormBounds, plot_bounds_by_window, plot_bounds_over_time
-from gersgorin.analyses.enclosures import Enclosures
 from gersgorin.analyses.spectra import spectra
 from gersgorin.cli.main import main
 from gersgorin.resolve import open_run
@@ -66,30 +65,9 @@ def test_a_network_by_name_and_a_cell_have_the_same_bounds(tmp_path):
     assert again.summary() == by_run.summary()
 
 
-def test_enclosures_along_a_run(capsys):
-    assert main(["enclosures", "--cell", "rnn", *SMALL, "--json", "--output", "f.png", "f.npz"]) == 0
-    result = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["enclosures"]
-    assert result["none_outside"] == 9 and result["some_outside"] == 0
-    found = Enclosures.load("f.npz")
-    assert found.table()[-1] == {"step": 8, "outside": 0, "none_outside": True} | {
-        "radius": found.radius[-1],
-        "cluster": 1,
-    }
-    assert main(["enclosures", "--cell", "rnn", *SMALL]) == 0
-    assert "Verified: no eigenvalue outside the unit circle at all 9 steps" in capsys.readouterr().out
-
-
-def test_the_figure_of_enclosures_marks_the_open_steps():
-    counts, none = np.array([0, 2, 0]), np.array([True, False, False])
-    found = Enclosures(outside=counts, none_outside=none, radius=np.ones(3), cluster=np.ones(3, int))
-    drawn = {line.get_label(): line.get_xydata().tolist() for line in found.plot().lines}
-    assert drawn == {"outside for certain": [[0, 0], [1, 2], [2, 0]], "left open by rounding": [[2, 0]]}
-
-
-@pytest.mark.parametrize("command", ["bounds", "enclosures"])
-def test_a_figure_that_cannot_be_written_is_refused_before_the_work(command, tmp_path, capsys):
+def test_a_figure_that_cannot_be_written_is_refused_before_the_work(tmp_path, capsys):
     (tmp_path / "f.png").mkdir()
-    assert main([command, *SMALL, "--output", "f.png"]) == 2
+    assert main(["bounds", *SMALL, "--output", "f.png"]) == 2
     assert "f.png" in capsys.readouterr().err
 
 

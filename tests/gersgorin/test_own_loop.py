@@ -483,7 +483,7 @@ def test_the_commands_follow_the_loop(folder, capsys):
     assert np.array([step["spectral_radius"] for step in found("plot")["steps"]]) == radius(A)
     exponents = found("lyapunov", "--count", "2")["lyapunov"]["exponents"]
     assert exponents == pytest.approx(lyapunov_exponents(A)[:2].tolist(), rel=0.5)
-    for words in (["lyapunov", "--repeat", "3"], ["bounds"], ["enclosures"], ["pseudospectra"], ["gains"]):
+    for words in (["lyapunov", "--repeat", "3"], ["bounds"], ["pseudospectra"], ["gains"]):
         found(*words)
     assert main(["fixed-points", *run]) == 2
     assert "its own loop, which takes no step from another state" in capsys.readouterr().err
