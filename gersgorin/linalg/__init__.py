@@ -8,7 +8,6 @@ __all__, __getattr__, __dir__ = lazy_names(
         "discs": ("Discs", "gersgorin_discs"),
         "inclusion": (
             "INCLUSION_SETS",
-            "BlockGersgorin",
             "Brauer",
             "InclusionSet",
             "MinimalGersgorin",

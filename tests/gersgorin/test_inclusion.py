@@ -1,27 +1,22 @@
 """The discs and every registered inclusion set on every matrix: the spectrum inside, sets inside one another, outlines, areas."""
 
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 import pytest
-import scipy.linalg
 import torch
 from hypothesis import given
-from hypothesis import strategies as st
 from matrices import MATRICES, REAL_MATRICES, outside_by, square_matrices
 from tables import for_each
 
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import (
     INCLUSION_SETS,
-    BlockGersgorin,
     Brauer,
     MinimalGersgorin,
     NumericalRange,
     Ostrowski,
 )
-from gersgorin.linalg.pseudospectra import pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues
 from rhn.errors import InvalidInputError
 
@@ -111,81 +106,22 @@ def test_the_numerical_range_of_normal_matrices_is_the_hull_of_the_spectrum():
         NumericalRange(square, angles=5)
 
 
-@for_each("name", MATRICES)
-def test_blocks_of_one_row_are_the_discs_and_one_block_is_the_pseudospectrum(name):
-    A = MATRICES[name]
-    z, unit = plane(A), gersgorin_row(A).norm.item() or 1.0
-    for tol in (0.1 * unit, 0.5 * unit):
-        rows = BlockGersgorin(A, [1] * len(A)).contains(z, tol)
-        least, most = (gersgorin_row(A).contains(z, tol + rounding * unit) for rounding in (-1e-12, 1e-12))
-        assert not (least & ~rows).any() and not (rows & ~most).any()
-        least = pseudospectrum(A, z)
-        sure = (least / tol - 1).abs() > 1e-5
-        assert torch.equal(BlockGersgorin(A, [len(A)]).contains(z, tol)[sure], (least <= tol)[sure])
-
-
-@given(A=square_matrices(6), seed=st.integers(0, 99))
-def test_any_partition_holds_the_spectrum(A, seed):
-    n = len(A)
-    ends = [0, *sorted(np.random.default_rng(seed).choice(np.arange(1, n), n // 2, replace=False).tolist()), n]
-    assert BlockGersgorin(A, [b - a for a, b in pairwise(ends)]).contains(eigenvalues(A)).all()
-
-
-def test_blocks_are_feingold_and_vargas_definition():
-    rng = np.random.default_rng(2)
-    A = torch.from_numpy(
-        rng.standard_normal((7, 7)) + 4 * scipy.linalg.block_diag(*map(rng.standard_normal, [(3, 3), (2, 2), (2, 2)]))
-    )
-    z, parts = plane(A), (slice(0, 3), slice(3, 5), slice(5, 7))
-    expected = torch.zeros(len(z), dtype=torch.bool)
-    for i in parts:
-        coupling = sum(scipy.linalg.norm(A[i, j], 2) for j in parts if j != i)
-        resolvents = [np.linalg.inv(A[i, i].numpy() - point * np.eye(len(A[i, i]))) for point in z[:625].numpy()]
-        expected[:625] |= torch.tensor([1 / np.linalg.norm(inverse, 2) <= coupling for inverse in resolvents])
-    found = BlockGersgorin(A, (3, 2, 2)).contains(z, tol=0)
-    assert torch.equal(found[:625], expected[:625]) and 50 < int(expected.sum()) < 600
-    for sizes in ([3, 3], [7, 0], [3.5, 3.5], [-1, 8]):
-        with pytest.raises(InvalidInputError, match="sum up to 7"):
-            BlockGersgorin(A, sizes)
-
-
-def test_sizes_of_blocks_may_be_numpys_and_the_area_of_a_point_is_zero():
-    assert BlockGersgorin(torch.eye(8), np.array([3, 5])).sizes == (3, 5)
-    with pytest.raises(InvalidInputError, match=r"^sizes: expected a list of whole numbers that sum up to 8, got 8$"):
-        BlockGersgorin(torch.eye(8), 8)
-    assert str(BlockGersgorin(torch.eye(1)).area()) == "0.0"
-
-
-def test_rings_points_and_discs_of_blocks():
-    around = torch.from_numpy(scipy.linalg.circulant([0, 1.0] + [0] * 10))  # eigenvalues on the unit circle, and normal
-    coupled = torch.zeros(13, 13, dtype=torch.float64)
-    coupled[:12, :12], coupled[0, 12], coupled[12, 12] = around, 0.4, 3
-    ring = BlockGersgorin(coupled, [12, 1])
-    outer, inner, point = sorted(ring.outline(), key=lambda curve: -np.ptp(curve.real))
-    assert 1.3 < np.abs(outer).max() <= 1.4 + 1e-3 and 0.6 - 1e-3 <= np.abs(inner).min() < 0.7 and np.ptp(point) == 0
-    share = ring.contains(plane(coupled, 301)[: 301**2], tol=0).double().mean() * (2.2 * float(ring.norm)) ** 2
-    assert ring.area() == pytest.approx(float(share), rel=0.03)
-    assert BlockGersgorin(1j * coupled, [12, 1]).area() == pytest.approx(ring.area(), rel=1e-2)
-
-
 @for_each("key", INCLUSION_SETS)
 def test_known_areas(key):
     A = torch.tensor([[0.0, 2.0], [0.5, 0.0]], dtype=torch.float64)
     ellipse = np.pi * 1.25 * 0.75  # foci +-1, minor axis sqrt(|A|_F^2 - 2)
-    expected = dict.fromkeys(("gersgorin-row", "gersgorin-column", "block-halves"), 4 * np.pi) | {
-        "numerical-range": ellipse
-    }
+    expected = dict.fromkeys(("gersgorin-row", "gersgorin-column"), 4 * np.pi) | {"numerical-range": ellipse}
     assert INCLUSION_SETS[key](A).area() == pytest.approx(expected.get(key, np.pi), rel=1e-3)
 
 
-@pytest.mark.parametrize("key", [pytest.param(key, marks=[pytest.mark.slow] * (key == "block-halves")) for key in SETS])
+@pytest.mark.parametrize("key", SETS)
 @for_each("name", SMALL)
 def test_the_outline_separates_inside_from_outside(name, key):
     A = MATRICES[name]
     region, scale = SETS[key](A), float(gersgorin_row(A).norm) or 1.0
     outline = [curve / scale for curve in region.outline(129)]
     assert all(curve[0] == curve[-1] for curve in outline)
-    assert key == "block-halves" or outside_by(A.diagonal().numpy() / scale + 0j, outline).max() <= 1e-3
+    assert outside_by(A.diagonal().numpy() / scale + 0j, outline).max() <= 1e-3
     z = plane(A)[: 25 * 25]
     inside, outside = region.contains(z, tol=0).numpy(), ~region.contains(z, tol=1e-3 * scale).numpy()
     assert (outside_by(z[inside].numpy() / scale, outline) <= 1e-3).all()
@@ -224,7 +160,7 @@ def test_refused_with_a_sentence(key):
         r"batch \(4,": lambda kind: kind(torch.zeros(4, 2, 2)).outline(),
         "points: expected at least 3": lambda kind: kind(torch.eye(2)).outline(points=2),
     }
-    if key not in ("numerical-range", "block-halves"):
+    if key != "numerical-range":
         calls["would not mirror"] = lambda kind: kind(MATRICES["complex"]).outline()
     for message, call in calls.items():
         with pytest.raises(InvalidInputError, match=message):
