@@ -16,8 +16,7 @@ from rounding import assert_within, largest
 from rhn import kernels
 from rhn.cells import CELLS, SLSTM, Cell
 from rhn.errors import InvalidInputError
-from rhn.kernels.linear_carry import linear_carry, linear_carry_reference
-from rhn.kernels.recompute import product, recompute_loop, recompute_loop_reference, times
+from rhn.kernels.loop import loop, loop_reference, product
 
 VARIANTS = {  # options that change a cell's equation
     "rhn": (
@@ -171,10 +170,6 @@ def _gated(blocks, state, **extra):
     )
 
 
-def _scanned(blocks, weights):
-    return lambda T, B, m, n, L: {"x": (T, B, m), "s0": (B, n), "W": (blocks * n, m)} | weights(n)
-
-
 def dropout_mask(*shape, seed=5, keep=0.6, dtype=torch.float64) -> torch.Tensor:
     """Entries 0 or 1/keep, drawn by NumPy because vmap has rules of its own for torch's random numbers."""
     return torch.from_numpy((np.random.default_rng(seed).random(shape) < keep) / keep).to(dtype)
@@ -198,40 +193,20 @@ def _masked(row: tuple, J: int, *, candidate: bool = True) -> tuple:
     return bind(manual), bind(reference), home
 
 
-def _in_order(function):
-    """A kernel whose recurrent matrix comes after the bias, with its arguments in the order of the others."""
-    return lambda x, s0, W, R, b, **options: function(x, s0, W, b, R, **options)
-
-
-def _pairs(T, B, m, n, L):
-    return {"x": (T, B, m), "s0": (B, 2 * n), "W": (n, m), "R": (n, 2 * n), "b": (n,)}
-
-
 def _with_update(function):
-    """The loop with recomputation, with an update of one product, one vector and a state that is carried."""
+    """The loop with an update of one product, one vector and a state that is carried."""
 
     def update(u, s, R, v):
-        return times(s, v) + torch.tanh(u + product(s, R))
+        return s * v + torch.tanh(u + product(s, R))
 
-    return lambda x, s0, W, R, b, v, **mask: function(x, s0, W, b, R, v, update=update, **mask)
+    return lambda x, s0, W, R, b, v, state_mask=None: function(update, x, s0, W, b, R, v, mask=state_mask)
 
 
 _HIGHWAY = (kernels.highway, kernels.highway_reference, "rhn.kernels.highway:HIGHWAY")
 _DEEP = (kernels.deep_transition, kernels.deep_transition_reference, "rhn.kernels.transition:DEEP_TRANSITION")
 _LSTM = (kernels.lstm, kernels.lstm_reference, "rhn.kernels.gated:LSTM")
 _GRU = (kernels.gru, kernels.gru_reference, "rhn.kernels.gated:GRU")
-_LINEAR_CARRY = (_in_order(linear_carry), _in_order(linear_carry_reference), "rhn.kernels.linear_carry:LINEAR_CARRY")
-_RECOMPUTE = (
-    _with_update(recompute_loop),
-    _with_update(recompute_loop_reference),
-    "rhn.kernels.recompute:RECOMPUTE_LOOP",
-)
-_GATED_SCAN = (kernels.gated_scan, kernels.gated_scan_reference, "rhn.kernels.linear_scans:GATED_SCAN")
-_COMPLEX_DIAGONAL_SCAN = (
-    kernels.complex_diagonal_scan,
-    kernels.complex_diagonal_scan_reference,
-    "rhn.kernels.linear_scans:COMPLEX_DIAGONAL_SCAN",
-)
+_LOOP = (_with_update(loop), _with_update(loop_reference), "rhn.kernels.loop:LOOP")
 
 KERNELS = [
     KernelCase("highway", *_HIGHWAY, _highway(2), {"coupled": True}),
@@ -244,26 +219,7 @@ KERNELS = [
     KernelCase("deep-transition-skip-last", *_DEEP, _transition(lambda L: min(1, L - 1))),
     KernelCase("lstm", *_LSTM, _gated(4, 2), deep=False),
     KernelCase("gru", *_GRU, _gated(3, 1, q=1), deep=False),
-    KernelCase("linear-carry", *_LINEAR_CARRY, _gated(1, 1), {"C": ((0.7,),), "D": (0.3,)}, deep=False),
-    KernelCase(
-        "linear-carry-masked",
-        *_masked(_LINEAR_CARRY, 1, candidate=False),
-        _gated(1, 1),
-        {"C": ((1.0,),), "D": (0.1,)},
-        deep=False,
-    ),
-    KernelCase(
-        "linear-carry-in-pairs", *_LINEAR_CARRY, _pairs, {"C": ((0.9, 0.1), (-0.2, 0.8)), "D": (0.01, 0.1)}, deep=False
-    ),
-    KernelCase("recompute", *_RECOMPUTE, _gated(1, 1, v=1), deep=False, packs=False),
-    KernelCase("gated-scan", *_GATED_SCAN, _scanned(2, lambda n: {"b": (2 * n,)}), deep=False, packs=False),
-    KernelCase(
-        "complex-diagonal-scan",
-        *_COMPLEX_DIAGONAL_SCAN,
-        _scanned(1, lambda n: {"a": (n - n // 2,), "turn": (n // 2,)}),
-        deep=False,
-        packs=False,
-    ),
+    KernelCase("loop", *_LOOP, _gated(1, 1, v=1), deep=False, packs=False),
     KernelCase("highway-masked", *_masked(_HIGHWAY, 1), _highway(2), {"coupled": True}),
     KernelCase("highway-masked-apart", *_masked(_HIGHWAY, 2), _highway(2), {"coupled": True}),
     KernelCase(
@@ -273,9 +229,7 @@ KERNELS = [
     KernelCase("highway-uncoupled-masked-apart", *_masked(_HIGHWAY, 3), _highway(3), {"coupled": False}),
     KernelCase("deep-transition-masked", *_masked(_DEEP, 1, candidate=False), _transition(lambda L: 0)),
     KernelCase("deep-transition-skip-all-masked", *_masked(_DEEP, 1, candidate=False), _transition(lambda L: L - 1)),
-    KernelCase(
-        "recompute-masked", *_masked(_RECOMPUTE, 1, candidate=False), _gated(1, 1, v=1), deep=False, packs=False
-    ),
+    KernelCase("loop-masked", *_masked(_LOOP, 1, candidate=False), _gated(1, 1, v=1), deep=False, packs=False),
     KernelCase("lstm-masked", *_masked(_LSTM, 1), _gated(4, 2), deep=False),
     KernelCase("gru-masked", *_masked(_GRU, 1), _gated(3, 1, q=1), deep=False),
 ]
@@ -284,11 +238,8 @@ FAMILIES = [
     case
     for case in KERNELS
     if case.name
-    in (
-        "highway", "highway-uncoupled-masked-apart", "deep-transition-skip-all", "lstm-masked", "gru", "linear-carry-in-pairs",
-        "recompute-masked", "gated-scan", "complex-diagonal-scan",
-    )
-]  # fmt: skip
+    in ("highway", "highway-uncoupled-masked-apart", "deep-transition-skip-all", "lstm-masked", "gru", "loop-masked")
+]
 
 
 def assert_close(got, wanted, tolerance, name, floor=0.0):

@@ -26,7 +26,7 @@ from rhn.cells.looped import LoopedCell
 from rhn.cells.skew import skew
 from rhn.errors import InvalidInputError
 from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
-from rhn.kernels.recompute import product
+from rhn.kernels.loop import product
 
 
 class AntisymmetricRNN(LoopedCell):
@@ -64,10 +64,6 @@ class AntisymmetricRNN(LoopedCell):
     @property
     def recurrent_shape(self) -> tuple[int]:
         return (self.hidden_size * (self.hidden_size - 1) // 2,)
-
-    @property
-    def carried_form(self) -> tuple[tuple, tuple] | None:
-        return None if self.gated else (((1.0,),), (self.step_size,))
 
     def recurrent_matrix(self) -> Tensor:
         """M - gamma I (n, n)."""

@@ -27,7 +27,7 @@ from rhn.cells.base import spectral_norm
 from rhn.cells.looped import LoopedCell
 from rhn.errors import InvalidInputError
 from rhn.kernels.activations import tanh_derivative
-from rhn.kernels.recompute import product
+from rhn.kernels.loop import product
 
 
 class CoRNN(LoopedCell):
@@ -63,15 +63,11 @@ class CoRNN(LoopedCell):
     def recurrent_shape(self) -> tuple[int, int]:
         return self.hidden_size, 2 * self.hidden_size
 
-    @property
-    def carried_form(self) -> tuple[tuple, tuple]:
-        dt, kept = self.dt, 1 - self.dt * self.epsilon
-        return ((1 - dt * dt * self.gamma, dt * kept), (-dt * self.gamma, kept)), (dt * dt, dt)
-
     def update(self, u: Tensor, s: Tensor, R: Tensor) -> Tensor:
         y, z = s.chunk(2, -1)
-        z = z + self.dt * (torch.tanh(u + product(s, R)) - self.gamma * y - self.epsilon * z)
-        return torch.cat((y + self.dt * z, z), -1)
+        force = torch.sub(torch.tanh(u + product(s, R)), y, alpha=self.gamma)
+        z = torch.add((1 - self.dt * self.epsilon) * z, force, alpha=self.dt)
+        return torch.cat((torch.add(y, z, alpha=self.dt), z), -1)
 
     def _drive(self, x: Tensor, s: Tensor) -> Tensor:
         """dt (1 - h^2) (..., n, 1)."""

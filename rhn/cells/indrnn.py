@@ -20,7 +20,6 @@ from rhn.cells.layers import Layer, Part
 from rhn.cells.looped import LoopedCell
 from rhn.errors import InvalidInputError
 from rhn.kernels.activations import ACTIVATIONS
-from rhn.kernels.recompute import times
 
 NONLINEARITIES = ("relu", "tanh")
 
@@ -42,14 +41,14 @@ class IndRNN(LoopedCell):
         return (self.hidden_size,)
 
     def update(self, u: Tensor, s: Tensor, weight_hh: Tensor) -> Tensor:
-        return ACTIVATIONS[self.nonlinearity].function(u + times(s, weight_hh))
+        return ACTIVATIONS[self.nonlinearity].function(u + s * weight_hh)
 
     def layers(self) -> tuple[Layer]:
         parts = {"input": Part("weight_ih"), "recurrent": Part("weight_hh"), "bias": Part("bias")}
         return (Layer(**parts, output=self.nonlinearity),)
 
     def _slope(self, x: Tensor, s: Tensor) -> Tensor:
-        z = F.linear(x, self.weight_ih, self.bias) + times(s, self.weight_hh)
+        z = F.linear(x, self.weight_ih, self.bias) + s * self.weight_hh
         return ACTIVATIONS[self.nonlinearity].derivative(z)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from rhn.cells.base import spectral_norm
 from rhn.cells.looped import LoopedCell
 from rhn.errors import InvalidInputError
 from rhn.kernels.activations import tanh_derivative
-from rhn.kernels.recompute import product
+from rhn.kernels.loop import product
 
 
 class LeakyRNN(LoopedCell):
@@ -47,12 +47,8 @@ class LeakyRNN(LoopedCell):
     def carries(self) -> bool:
         return self.leak < 1
 
-    @property
-    def carried_form(self) -> tuple[tuple, tuple]:
-        return ((1 - self.leak,),), (self.leak,)
-
     def update(self, u: Tensor, s: Tensor, R: Tensor) -> Tensor:
-        return (1 - self.leak) * s + self.leak * torch.tanh(u + product(s, R))
+        return torch.lerp(s, torch.tanh(u + product(s, R)), self.leak)
 
     def _slope(self, x: Tensor, s: Tensor) -> Tensor:
         """a (1 - h^2) (..., n, 1)."""

@@ -1,6 +1,6 @@
 """Base class of cells of one layer whose step is a function of W x + b, the state and the weights: s' = update(W x + b, s, *weights).
 
-A subclass defines `update`, and `recurrent_weights` if they are not only `weight_hh`; `rhn.kernels.recompute` runs it. If all its
+A subclass defines `update`, and `recurrent_weights` if they are not only `weight_hh`; `rhn.kernels.loop` runs it. If all its
 matrices multiply the state of n entries, gated or not, it may name "state" in its `masks`.
 """
 
@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from rhn.cells.base import Cell, CellMasks, apply_input_mask, forget_derived
 from rhn.cells.layers import Layer, Part
-from rhn.kernels.linear_carry import linear_carry
-from rhn.kernels.recompute import recompute_loop, recompute_loop_reference
+from rhn.kernels.loop import loop, loop_reference
 
 
 class LoopedCell(Cell):
@@ -44,11 +43,6 @@ class LoopedCell(Cell):
         """Shape of weight_hh, by default (G n, n); None for a cell without recurrent matrix."""
         return self.blocks * self.hidden_size, self.hidden_size
 
-    @property
-    def carried_form(self) -> tuple[tuple, tuple] | None:
-        """C and D, if `update` is s' = C s + D tanh(u + R s) with R the one recurrent weight (see `rhn.kernels.linear_carry`)."""
-        return None
-
     def _add_parameters(self, where: dict) -> None:
         """Add parameters beyond these three; `where`: device and dtype."""
 
@@ -67,7 +61,7 @@ class LoopedCell(Cell):
     def update(self, u: Tensor, s: Tensor, *weights: Tensor) -> Tensor:
         """The next state from u = W x + b (..., G n), s (..., state_size) and the recurrent weights.
 
-        It must read no other parameter of the cell: the arguments may be those of K models, see `rhn.kernels.recompute`.
+        It must read no other parameter of the cell: the arguments may be those of K models, see `rhn.kernels.loop`.
         """
         raise NotImplementedError(f"{type(self).__name__} needs its equation: define update(u, s, *weights) -> s'")
 
@@ -78,13 +72,12 @@ class LoopedCell(Cell):
         self.check_call(x, s0)
         x, rest = apply_input_mask(x, dropout)
         self.check_masks(rest, x.shape[1], x.dtype)
-        options = {"update": self.update, "state_mask": rest.state}
+        s0 = s0.expand(x.shape[1], -1)
         if self.kernel == "reference":
-            return recompute_loop_reference(x, s0, *self.input_weights(), *self.recurrent_weights(), **options)
-        if self.carried_form is not None:
-            C, D = self.carried_form
-            return linear_carry(x, s0, *self.input_weights(), *self.stacked_weights(), rest.state, C=C, D=D)
-        return recompute_loop(x, s0, *self.input_weights(), *self.stacked_weights(), **options)
+            weights = *self.input_weights(), *self.recurrent_weights()
+            return loop_reference(self.update, x, s0, *weights, mask=rest.state)
+        weights = *self.input_weights(), *self.stacked_weights()
+        return loop(self.update, x, s0, *weights, mask=rest.state)
 
     def layers(self) -> tuple[Layer]:
         return (Layer(input=Part("weight_ih"), recurrent=Part("weight_hh"), bias=Part("bias"), carries=self.carries),)

@@ -26,12 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rhn import kernels
-from rhn.cells.base import CellMasks, apply_input_mask
 from rhn.cells.layers import Layer, Part
 from rhn.cells.looped import LoopedCell
 from rhn.errors import InvalidInputError
-from rhn.kernels.linear_scans import complex_diagonal_step
 
 LARGEST_NU = 10.0
 """From 6.7 on exp(-exp(nu)) is 0 in float64; a larger nu would have the gradient infinity times 0."""
@@ -101,17 +98,19 @@ class LRU(LoopedCell):
         gamma = torch.exp(self.gamma_log)
         return torch.cat((gamma, gamma[: len(self.theta)])).unsqueeze(-1) * self.weight_ih
 
-    def step(self, x: Tensor, s: Tensor) -> Tensor:
-        return complex_diagonal_step(F.linear(x, self.driven_weight()), s, *self.eigenvalues())
+    def input_weights(self) -> tuple[Tensor, Tensor]:
+        return self.driven_weight(), self.weight_ih.new_zeros(self.hidden_size)
 
-    def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
-        self.check_call(x, s0)
-        x, rest = apply_input_mask(x, dropout)
-        self.check_masks(rest, x.shape[1], x.dtype)
-        run = kernels.complex_diagonal_scan_reference if self.kernel == "reference" else kernels.complex_diagonal_scan
-        return run(x, s0, self.driven_weight(), *self.eigenvalues())
+    def recurrent_weights(self) -> tuple[Tensor, Tensor]:
+        """The n numbers by which an entry is multiplied, and those by which its partner is: 0 for a real number."""
+        a, b = self.eigenvalues()
+        return torch.cat((a, a[: len(b)])), torch.cat((-b, b.new_zeros(len(a) - len(b)), b))
 
-    layer_jacobians = LoopedCell.layer_jacobians
+    def update(self, u: Tensor, s: Tensor, scale: Tensor, turn: Tensor) -> Tensor:
+        q = self.hidden_size // 2
+        real, odd, imaginary = s.split((q, self.hidden_size - 2 * q, q), -1)
+        partner = torch.cat((imaginary, odd, real), -1)
+        return torch.addcmul(torch.addcmul(u, scale, s), turn, partner)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """ds'/ds (..., n, n), see above."""

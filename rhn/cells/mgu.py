@@ -20,7 +20,7 @@ from rhn.cells.base import spectral_norm
 from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.cells.looped import LoopedCell
 from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
-from rhn.kernels.recompute import product
+from rhn.kernels.loop import product
 
 
 class MGU(LoopedCell):

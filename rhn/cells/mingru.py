@@ -16,12 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn import kernels
-from rhn.cells.base import CellMasks, apply_input_mask
 from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.cells.looped import LoopedCell
 from rhn.kernels.activations import sigmoid_derivative
-from rhn.kernels.linear_scans import gated_step
 
 
 class MinGRU(LoopedCell):
@@ -37,18 +34,15 @@ class MinGRU(LoopedCell):
         self.update_bias = None if update_bias is None else float(update_bias)
         super().__init__(input_size, hidden_size, depth, **keywords)
 
+    def recurrent_weights(self) -> tuple[()]:
+        return ()
+
     def layers(self) -> tuple[Layer]:
         return (Layer(input=Part("weight_ih"), bias=Part("bias"), gate=GateBlocks(0)),)
 
-    def step(self, x: Tensor, s: Tensor) -> Tensor:
-        return gated_step(F.linear(x, self.weight_ih, self.bias), s)
-
-    def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
-        self.check_call(x, s0)
-        x, rest = apply_input_mask(x, dropout)
-        self.check_masks(rest, x.shape[1], x.dtype)
-        run = kernels.gated_scan_reference if self.kernel == "reference" else kernels.gated_scan
-        return run(x, s0, self.weight_ih, self.bias)
+    def update(self, u: Tensor, s: Tensor) -> Tensor:
+        z, g = u.chunk(2, -1)
+        return torch.lerp(s, g, torch.sigmoid(z))
 
     def _driven_by(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(W_z x + b_z, g), each (..., n)."""
@@ -58,8 +52,6 @@ class MinGRU(LoopedCell):
         u_z, g = self._driven_by(x)
         z = torch.sigmoid(u_z)
         return Gates((g,), (z,), (1 - z,), (self.step(x, s),))
-
-    layer_jacobians = LoopedCell.layer_jacobians
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """ds'/ds (..., n, n), see above."""

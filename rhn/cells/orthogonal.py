@@ -24,7 +24,7 @@ from rhn.cells.looped import LoopedCell
 from rhn.cells.skew import random_rotation, rotation, stacked_rotation
 from rhn.errors import InvalidInputError
 from rhn.kernels.activations import tanh_derivative
-from rhn.kernels.recompute import plus, product
+from rhn.kernels.loop import product
 
 NONLINEARITIES = ("modrelu", "tanh")
 
@@ -63,13 +63,9 @@ class OrthogonalRNN(LoopedCell):
         """Q, and the bias where it is not that of W x + b."""
         return (Q,) if self.nonlinearity == "tanh" else (Q, self.bias)
 
-    @property
-    def carried_form(self) -> tuple[tuple, tuple] | None:
-        return (((0.0,),), (1.0,)) if self.nonlinearity == "tanh" else None
-
     def update(self, u: Tensor, s: Tensor, Q: Tensor, bias: Tensor | None = None) -> Tensor:
         z = u + product(s, Q)
-        return torch.tanh(z) if bias is None else z.sign() * torch.relu(plus(z.abs(), bias))
+        return torch.tanh(z) if bias is None else z.sign() * torch.relu(z.abs() + bias)
 
     def layers(self) -> tuple[Layer]:
         output = "tanh" if self.nonlinearity == "tanh" else None

@@ -36,7 +36,7 @@ from torch import Tensor
 from rhn.cells.layers import Gates
 from rhn.cells.looped import LoopedCell
 from rhn.kernels.activations import tanh_derivative
-from rhn.kernels.recompute import product
+from rhn.kernels.loop import product
 
 
 class _Step(NamedTuple):

@@ -9,29 +9,19 @@ Legend, here and in every file below:
 
 Both versions have the same signature and the same values. The fused one hoists the input product out of the time loop, has a
 hand-derived backward that ends in one weight-gradient product over all time steps, and a `vmap` rule that turns K stacked models
-into one call. On a CPU `dispatch` replaces it by the whole loop in C (`compiled`) if that supports the call. `validation` compares
-the tensors with each operation's shapes, once for all implementations. Second derivatives and forward mode need the reference
-(`kernel="reference"` in the cells).
+into one call. On a CPU `dispatch` replaces it by the whole loop in C (`compiled`) if that supports the call. All other recurrences
+are one `loop` over a function, which autograd differentiates. `validation` compares the tensors with each operation's shapes, once
+for all implementations. Second derivatives and forward mode need the reference (`kernel="reference"` in the cells).
 """
 
 from rhn.kernels.gated import gru, gru_reference, lstm, lstm_reference
 from rhn.kernels.highway import highway, highway_reference
-from rhn.kernels.linear_scans import (
-    complex_diagonal_scan,
-    complex_diagonal_scan_reference,
-    gated_scan,
-    gated_scan_reference,
-)
 from rhn.kernels.softmax import softmax_nll, softmax_nll_reference
 from rhn.kernels.transition import deep_transition, deep_transition_reference
 
 __all__ = [
-    "complex_diagonal_scan",
-    "complex_diagonal_scan_reference",
     "deep_transition",
     "deep_transition_reference",
-    "gated_scan",
-    "gated_scan_reference",
     "gru",
     "gru_reference",
     "highway",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-C, FUSED, RECOMPUTE = "C", "fused", "recompute"
+C, FUSED, LOOP = "C", "fused", "loop"
 
 
 def _always(*tensors, **options) -> None:

@@ -8,12 +8,10 @@ import torch
 from rhn.kernels import onednn
 from rhn.kernels.bernoulli import OUTPUT
 from rhn.kernels.compiled.call import LARGE, SMALL
-from rhn.kernels.dispatch import RECOMPUTE, C, Choice
+from rhn.kernels.dispatch import LOOP, C, Choice
 from rhn.kernels.gated import GRU, LSTM
 from rhn.kernels.highway import HIGHWAY
-from rhn.kernels.linear_carry import LINEAR_CARRY
-from rhn.kernels.linear_scans import COMPLEX_DIAGONAL_SCAN, GATED_SCAN
-from rhn.kernels.recompute import RECOMPUTE_LOOP
+from rhn.kernels.loop import LOOP as LOOP_OPERATION
 from rhn.kernels.softmax import SOFTMAX
 from rhn.kernels.transition import DEEP_TRANSITION
 
@@ -22,15 +20,12 @@ RECURRENCES = (
     DEEP_TRANSITION,
     LSTM,
     GRU,
-    LINEAR_CARRY,
-    GATED_SCAN,
-    COMPLEX_DIAGONAL_SCAN,
-    RECOMPUTE_LOOP,
+    LOOP_OPERATION,
 )
 OPERATIONS = (*RECURRENCES, SOFTMAX, OUTPUT)
 LIMITS = {
     C: f"; float32, recurrences of up to {SMALL} units, {LARGE} in full batches of 32 rows",
-    RECOMPUTE: " of a cell's step function; all other cells",
+    LOOP: " of a cell's step function; all other cells",
 }
 CPU = torch.device("cpu")
 
@@ -73,7 +68,7 @@ def recurrence_words(choices: Sequence[Choice]) -> str:
     'in C'
     >>> recurrence_words([Choice("highway", "C", "it has no activation relu"), Choice("highway", "fused", None)])
     'fused, not in C: it has no activation relu'
-    >>> recurrence_words([Choice("recompute", "recompute", None)])
+    >>> recurrence_words([Choice("loop", "loop", None)])
     'the step function in a loop, all models at once'
     >>> recurrence_words([Choice("softmax", "C", None)])
     'step by step, without a kernel'
@@ -83,7 +78,7 @@ def recurrence_words(choices: Sequence[Choice]) -> str:
     chosen = next((choice for choice in choices if choice.reason is None), None)
     if chosen is None:
         return "step by step, without a kernel"
-    if chosen.implementation == RECOMPUTE:
+    if chosen.implementation == LOOP:
         return "the step function in a loop, all models at once"
     if chosen.implementation == C:
         return "in C"

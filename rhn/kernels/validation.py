@@ -165,13 +165,6 @@ def _shortcuts(sizes: Sizes) -> str | None:
     return None
 
 
-def _complex_numbers(sizes: Sizes) -> str | None:
-    n, p, q = sizes["n"], sizes["p"], sizes["q"]
-    if (p, q) != (n - n // 2, n // 2):
-        return f"a and b of {p} and {q} numbers for {n} units: expected {n - n // 2} and {n // 2}"
-    return None
-
-
 _RECURRENCE = {"x": "T B m", "s0": "B n"}
 _MASKS = ("state_mask", "candidate_mask")
 HIGHWAY = Signature(
@@ -212,28 +205,11 @@ GRU = Signature(
     optional=_MASKS,
     row="s0",
 )
-LINEAR_CARRY = Signature(
-    "linear carry",
-    {"x": "T B m", "s0": "B p*n", "W": "n m", "b": "n", "R": "n p*n", "state_mask": "1 B p*n"},
-    sizes_from=("x", "W"),
-    optional=_MASKS,
-    row="s0",
-)
-RECOMPUTE_LOOP = Signature(
-    "recompute",
+LOOP = Signature(
+    "loop",
     {"x": "T B m", "s0": "B k", "W": "g m", "b": "g", "state_mask": "1 B j"},
     sizes_from=("x", "s0", "W", "state_mask"),
     optional=_MASKS,
-)
-GATED_SCAN = Signature(
-    "gated scan", _RECURRENCE | {"W": "2*n m", "b": "2*n"}, sizes_from=("x", "W"), row="s0"
-)  # fmt: skip
-COMPLEX_DIAGONAL_SCAN = Signature(
-    "complex diagonal scan",
-    _RECURRENCE | {"W": "n m", "a": "p", "b": "q"},
-    sizes_from=("x", "W", "a", "b"),
-    row="s0",
-    refuses=_complex_numbers,
 )
 SOFTMAX = Signature(
     "softmax",

@@ -34,10 +34,7 @@ TRACED = (
     "deep-transition-skip-all",
     "lstm",
     "gru",
-    "linear-carry",
-    "recompute",
-    "gated-scan",
-    "complex-diagonal-scan",
+    "loop",
 )
 compiled = pytest.mark.skipif(build.library() is None, reason="no compiled kernels: no C compiler, or RHN_COMPILED=0")
 
@@ -163,7 +160,7 @@ def test_a_function_of_the_library_gets_the_tensors_of_its_signature(change):
         call.call("rhn_bernoulli", 1, **usual | change)
 
 
-@for_each("name", ["highway", "lstm", "linear-carry", "gated-scan"])
+@for_each("name", ["highway", "lstm"])
 def test_one_initial_state_stands_for_all_rows_and_has_a_gradient_of_its_own_shape(name):
     case, given = CASES[name], arguments(name)
     for s0 in (given["s0"][:1].clone(), given["s0"][0].clone()):
@@ -209,7 +206,7 @@ def test_where_operations_are_recorded_the_record_has_the_result_for_other_input
     torch.testing.assert_close(make_fx(total)(*given.values())(*others), truth(*others), rtol=1e-3, atol=1e-5)
 
 
-@for_each("name", ["highway", "deep-transition-skip-all", "linear-carry", "gated-scan"])
+@for_each("name", ["highway", "deep-transition-skip-all", "loop"])
 def test_sizes_may_be_symbols_while_operations_are_recorded(name):
     case, given = CASES[name], [*arguments(name).values()]
     record = make_fx(lambda *tensors: case.manual(*tensors, **case.options), tracing_mode="symbolic")(*given)

@@ -22,7 +22,6 @@ from rhn import kernels
 from rhn.cells import CELLS
 from rhn.errors import RhnError
 from rhn.kernels.bernoulli import output_nll, output_nll_reference
-from rhn.kernels.linear_carry import linear_carry, linear_carry_reference
 
 SIZES = {"T": 5, "B": 40, "m": 6, "n": 8, "L": 2}
 
@@ -45,10 +44,9 @@ def _recurrences() -> Iterator[Row]:
     T, B, n = SIZES["T"], SIZES["B"], SIZES["n"]
     for name in (
         "highway", "highway-uncoupled", "highway-relu", "deep-transition", "deep-transition-relu",
-        "deep-transition-skip-all", "lstm", "gru", "linear-carry", "linear-carry-in-pairs", "recompute",
-        "gated-scan", "complex-diagonal-scan",
+        "deep-transition-skip-all", "lstm", "gru", "loop",
     ):  # fmt: skip
-        free = ("s0", "R", "v") if name == "recompute" else ()
+        free = ("s0", "R", "v") if name == "loop" else ()
         yield Row(name, cases[name].manual, cases[name].reference, make(name), cases[name].options, free)
 
     def masked(name, J, *, candidate=True):
@@ -65,13 +63,6 @@ def _recurrences() -> Iterator[Row]:
               masked("deep-transition-skip-all", 1, candidate=False))  # fmt: skip
     yield Row("lstm masked", kernels.lstm, kernels.lstm_reference, masked("lstm", 1))
     yield Row("gru masked", kernels.gru, kernels.gru_reference, masked("gru", 1))
-    yield Row(
-        "linear-carry masked",
-        linear_carry,
-        linear_carry_reference,
-        masked("linear-carry", 1, candidate=False),
-        cases["linear-carry"].options,
-    )
 
     def outputs():
         g = torch.Generator().manual_seed(0)

@@ -1,0 +1,142 @@
+"""Any recurrence s[t] = update(W x[t] + b, s[t-1], *weights) as a loop, for K stacked models at once, differentiated by autograd.
+
+A cell whose equation is one function writes it once: the same function is the step of one model and that of a stack. The product with
+the inputs is made for all time steps together, forward and backward.
+
+`update(u, s, *weights)` takes u (..., B, G n) and s (..., B, state_size). Its matrices, (g, k) or (K, g, k), are multiplied by
+`product`; its vectors, (k,) or (K, B, k), broadcast. With a dropout mask the matrices are `Masked`: `product` masks what enters them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rhn.kernels import dispatch, validation
+from rhn.kernels.autograd import batched_function, stack_size
+from rhn.kernels.dispatch import Implementation, Operation
+from rhn.kernels.matmul import ALIGNMENT
+
+Update = Callable[..., Tensor]
+
+
+class Masked(NamedTuple):
+    """A recurrent matrix (g, k), and the dropout mask (B, k) of what it is multiplied with; or both with a leading axis of K."""
+
+    matrix: Tensor
+    mask: Tensor
+
+    def chunk(self, chunks: int, dim: int) -> list["Masked"]:
+        """As of a tensor: the gates' blocks of rows, which share the mask."""
+        return [Masked(block, self.mask) for block in self.matrix.chunk(chunks, dim)]
+
+
+def loop(
+    update: Update, x: Tensor, s0: Tensor, W: Tensor, b: Tensor, *weights: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """States s[1..T] (T, B, state_size); same arguments and values as `loop_reference`, without second derivatives."""
+    x, s0, W, b, mask = validation.LOOP.validate(x, s0, W, b, mask)
+    validation.validate_weights(LOOP.name, x, weights)
+    if validation.is_traced(x, s0, W, b, *weights, mask):
+        return loop_reference(update, x, s0, W, b, *weights, mask=mask)
+    graph = [] if torch.is_grad_enabled() else None
+    return batched_function(LOOP, x, s0, W, b, *weights, mask, update=update, graph=graph)
+
+
+def loop_reference(
+    update: Update, x: Tensor, s0: Tensor, W: Tensor, b: Tensor, *weights: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """States s[1..T] (T, B, state_size) of one model, for x (T, B, m), s0 (B, state_size), W (G n, m) and b (G n,).
+
+    weights: the vectors (k,) and matrices (g, k) that `update` takes.
+    mask: (1, B, k), of what enters the matrices; without gradient.
+    """
+    x, s0, W, b, mask = validation.LOOP.validate(x, s0, W, b, mask)
+    if mask is not None:
+        weights = [Masked(w, mask.squeeze(0)) if w.dim() == 2 else w for w in weights]
+    return _states(update, F.linear(x, W, b), s0, weights)
+
+
+def product(s: Tensor, R: Tensor | Masked) -> Tensor:
+    """R s: s (..., k) and R (g, k), or s (K, B, k) and R (K, g, k); a model's numbers are the same bits alone or in a stack."""
+    if isinstance(R, Masked):
+        return product(s * R.mask, R.matrix)
+    if R.dim() == 2:
+        return F.linear(s, R)
+    aligned = len(R) == 1 or not any(size % ALIGNMENT for size in (s[0].numel(), R[0].numel(), s.shape[1] * R.shape[1]))
+    return torch.bmm(s, R.mT) if aligned else _Product.apply(s, R)
+
+
+def _states(update: Update, u: Tensor, s: Tensor, weights: Sequence[Tensor | Masked]) -> Tensor:
+    """All states after s, for u (..., T, B, G n)."""
+    states = []
+    for u_t in u.unbind(-3):
+        s = update(u_t, s, *weights)
+        states.append(s)
+    return torch.stack(states, -3)
+
+
+def _graph(tensors: Sequence[Tensor | None], K: int, update: Update) -> tuple[list[Tensor], Tensor]:
+    """The leaves of K models (W x + b for all time steps, s0, weights), and the states (K, T, B, state_size) from them."""
+    x, s0, W, b, *weights, mask = tensors
+    own = [w.expand(K, -1, -1) if w.dim() == 3 else w.unsqueeze(1).expand(K, x.shape[2], -1) for w in weights]
+    driven = _each(F.linear, K, x, W, b)
+    leaves = [t.detach().requires_grad_(torch.is_grad_enabled()) for t in (driven, s0.expand(K, -1, -1), *own)]
+    u, s, *own = leaves
+    if mask is not None:
+        own = [Masked(t, mask.squeeze(1)) if w.dim() == 3 else t for t, w in zip(own, weights, strict=True)]
+    return leaves, _states(update, u, s, own)
+
+
+def _forward(*tensors, update: Update, graph: list | None) -> tuple[Tensor]:
+    """(states (K, T, B, state_size),); `graph` keeps what leads to them for `_backward`."""
+    with torch.set_grad_enabled(graph is not None):
+        leaves, states = _graph(tensors, stack_size(*tensors), update)
+    if graph is not None:
+        graph.append((leaves, states))
+    return (states.detach(),)
+
+
+def _backward(grad, needs, inputs, residuals, *, update: Update, graph: list) -> tuple[Tensor | None, ...]:
+    """Gradients of (x, s0, W, b, *weights), each with a leading axis of K."""
+    x, _, W, _, *weights, _ = inputs
+    leaves, states = graph.pop() if graph else ([], [])
+    if len(states) != len(grad):  # a second backward pass, or several gradients of one forward pass, as jacrev takes
+        with torch.enable_grad():
+            leaves, states = _graph(inputs, len(grad), update)
+    du, ds0, *own = torch.autograd.grad(states, leaves, grad, materialize_grads=True)
+    dx = _each(torch.matmul, len(du), du, W) if needs[0] else None
+    dW = _each(lambda dz, x: dz.flatten(0, 1).T @ x.flatten(0, 1), len(du), du, x)
+    own = [(g if w.dim() == 3 else g.sum(1)).contiguous() for g, w in zip(own, weights, strict=True)]
+    return dx, ds0, dW, du.sum((1, 2)), *own
+
+
+class _Product(torch.autograd.Function):
+    """A batched product whose results all start where a vector register does: others have other bits, see `rhn.kernels.matmul`."""
+
+    @staticmethod
+    def forward(ctx, s, R):
+        ctx.save_for_backward(s, R)
+        return _aligned_bmm(s, R.mT)
+
+    @staticmethod
+    def backward(ctx, grad):
+        s, R = ctx.saved_tensors
+        return _aligned_bmm(grad, R), _aligned_bmm(s.mT, grad).mT
+
+
+def _aligned_bmm(a: Tensor, b: Tensor) -> Tensor:
+    (K, g, _), k = a.shape, b.shape[-1]
+    slots = a.new_empty(K, g * k + -g * k % ALIGNMENT)[:, : g * k].unflatten(1, (g, k))
+    return torch.bmm(a, b, out=slots)
+
+
+def _each(function: Callable[..., Tensor], K: int, *tensors: Tensor) -> Tensor:
+    """The function of each of K models by itself, stacked; tensors (K or 1, ...)."""
+    found = [function(*one) for one in zip(*(t.expand(K, *t.shape[1:]) for t in tensors), strict=True)]
+    return torch.stack(found) if K > 1 else found[0].unsqueeze(0)
+
+
+LOOP = Operation("loop", Implementation(dispatch.LOOP, _forward, _backward))
