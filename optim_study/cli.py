@@ -26,27 +26,44 @@ examples:
   optim-study plot --csv runs/all/trials.csv --kind map --output map.png"""
 
 Preset = Literal["paper", "small", "smoke"]
-SETTINGS = (RunConfig,), lambda given: PRESETS[given.get("preset", "paper")]()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """Run a study for each architecture and depth, or go on with one; finished trials never run again.
-
-    `optim-study run --preset small --help` shows that preset's values.
-    """
+class Configured:
+    """The configuration of a run."""
 
     preset: Preset = option(
         "paper",
         "paper: the full protocol; small: the whole study in about ten minutes with --jobs 2; smoke: a few seconds.",
     )
+    skip: Literal["all", "last"] = option(
+        "all",
+        "The shortcuts of dts-rnn: to every layer from the second, or only to the last, as --cell-option skip=last.",
+    )
+    settings: dict = configuration(
+        (RunConfig,), lambda given: PRESETS[given.get("preset", "paper")](), "With the preset's values."
+    )
+
+    @property
+    def given(self) -> dict:
+        """The settings that differ from the preset."""
+        options = ({} if self.skip == "all" else {"skip": self.skip}) | self.settings.get("cell_options", {})
+        return self.settings | ({"cell_options": options} if options else {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Configured):
+    """Run a study for each architecture and depth, or go on with one; finished trials never run again.
+
+    `optim-study run --preset small --help` shows that preset's values.
+    """
+
     std_max: float | None = option(
         None, "The highest initial standard deviation, instead of the second value of --init-std.", metavar="S"
     )
     dry_run: bool = option(False, "Only print the plan, and our reading of the paper where it leaves a choice.")
     create: bool = option(False, "Only create the studies, for workers to join.")
     json: bool = option(False, "Print the trials (with --dry-run: the plan) as one JSON list.")
-    settings: dict = configuration(*SETTINGS, "With the preset's values.")
 
     def run(self) -> None:
         config = self.config()
@@ -71,7 +88,7 @@ class Run:
 
     def config(self) -> RunConfig:
         """The preset with the given settings."""
-        config = PRESETS[self.preset](**self.settings)
+        config = PRESETS[self.preset](**self.given)
         if self.std_max is None:
             return config
         if "init_std" in self.settings:
@@ -80,8 +97,10 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Slurm(Resources):
+class Slurm(Resources, Configured):
     """Print a shell script that runs a study on a Slurm cluster: a job that creates it, a job array of workers, a job for the results.
+
+    --jobs and --device follow from --gpus and --cpus.
 
     examples:
       optim-study slurm --arch all --workers 8 --gpus 1 --time 12:00:00 --partition gpu --out /shared/study > study.sh
@@ -89,16 +108,11 @@ class Slurm(Resources):
       bash study.sh
     """
 
-    preset: Preset = option("paper", "As in `optim-study run`.")
-    settings: dict = configuration(
-        *SETTINGS, "With the preset's values; --jobs and --device follow from --gpus and --cpus."
-    )
-
     def run(self) -> None:
         if given := {"jobs", "device"} & self.settings.keys():
             raise InvalidInputError(f"--{min(given)} follows from --gpus and --cpus here: leave it out")
-        config = PRESETS[self.preset](**self.settings)
-        print(slurm_script(config, self.settings, self, preset=self.preset), end="")
+        config = PRESETS[self.preset](**self.given)
+        print(slurm_script(config, self.given, self, preset=self.preset), end="")
         if config.storage and config.storage != without_password(config.storage):
             print("the script is without the password; its comments show where to store it", file=sys.stderr)
 

@@ -89,9 +89,6 @@ class RunConfig(WorkSettings, SharedSettings):
         ("all",), f"{', '.join(CELLS)}, or your own as package.module:factory; all: the paper's rhn, dt-rnn, dts-rnn."
     )
     depth: tuple[int, ...] = option((1, 2, 4, 6), "Recurrence depths; cells without depth run only at 1.", metavar="L")
-    skip: Literal["all", "last"] = option(
-        "all", "The shortcuts of dts-rnn: to every layer from the second, or only to the last (separate studies)."
-    )
     cell_options: dict = option(
         {},
         "An option of the cells, such as leak=0.5; repeatable. It holds for the architectures that have it (separate studies).",
@@ -128,16 +125,14 @@ class RunConfig(WorkSettings, SharedSettings):
     def studies(self, data: str) -> list[StudyConfig]:
         """The configuration of every study, in the order of work; `data` is the checksum of the data set.
 
-        Raises InvalidInputError for an unknown architecture, a depth that it lacks, or --skip if no architecture has shortcuts.
+        Raises InvalidInputError for an unknown architecture, a depth that it lacks, or an option that no cell has.
         """
         from rhn.cells import cell_options, read_options, resolve_cell
 
         shared = {field.name: getattr(self, field.name) for field in fields(SharedSettings)}
         factories = {arch: resolve_cell(arch) for arch in self.architectures}
-        wanted = self.cell_options | ({} if self.skip == "all" else {"skip": self.skip})
+        wanted = self.cell_options
         known = {arch: {option.name for option in cell_options(arch)} for arch in factories if wanted}
-        if self.skip != "all" and not any("skip" in names for names in known.values()):
-            raise InvalidInputError(f"--skip {self.skip} is for dts-rnn, which is not among {', '.join(factories)}")
         for name in wanted:
             if not any(name in names for names in known.values()):
                 read_options(next(iter(factories)), {name: wanted[name]})  # which raises

@@ -65,7 +65,7 @@ TORCH7 = {
     "gate_masks": "separate",
     "weight_decay_form": "shrink",
     "transform_bias": None,
-    "gate_constant": -4.0,
+    "cell_options": {"gate_constant": -4.0},
     "epochs": 1000,
 }
 # A learning rate of 20, a gradient norm of 0.25 and a weight decay of 8e-7 for a mean loss over 35 steps are 0.57, 8.75 and 2.8e-5 for

@@ -9,47 +9,40 @@ from typing import get_type_hints
 
 from rhn.errors import DataError, InvalidInputError
 from rhn.presets import ChoraleConfig, LanguageConfig, preset
-from rhn.training.config import without_precision
+from rhn.training.config import upgraded
 from rhn.utils.io import read_json
 from rhn.utils.validation import expected, fits
 
-CELL_OPTIONS = ("activation", "coupled", "gate_constant", "skip", "transform_bias")
 RUN_ENTRIES = ("seeds", "text", "device", "data", "path")  # of a run's config.json, beside the configuration
 
 
 def starting_point(
     name: str | None, file: Path | None, cell: str | None, options: Mapping | None = None
 ) -> ChoraleConfig | LanguageConfig:
-    """The configuration of a preset, what a file says over it, for another cell where one is named.
+    """The configuration of a preset, with the entries of a file instead of its own, for another cell if one is named.
 
-    options: of the cell, as words or values; they are added to those of the file.
+    options: of the cell, as words or values, instead of those of the file and of the preset.
 
-    A chorale preset gets the hidden size that its budget buys with that cell, and options that the cell does not have go.
-    A cell of the user's own is imported only where `cell` names it, never because a file does. Raises InvalidInputError.
+    A chorale preset gets the hidden size that its budget buys with that cell. Another cell starts without the options of the first.
+    A cell of the user's own is imported only if `cell` names it, never because a file does. Raises InvalidInputError.
     """
     from rhn.cells import is_known, read_options
 
     told, given = (None, {}) if file is None else read_config(file)
     name, own = name or told, given.get("cell")
-    if cell is None and isinstance(own, str) and ":" in own and not is_known(own):
-        raise InvalidInputError(f"{file} names a cell of the user's own: add --cell {own} to import it")
-    if name is None:
-        kind = LanguageConfig if "corpus" in given else ChoraleConfig
-    else:
-        kind = type(preset(name))
+    start = preset(name) if name else None
+    kind = type(start) if start else LanguageConfig if "corpus" in given else ChoraleConfig
     _check(given, kind, file)
-    if cell is not None and cell != own:
-        given.pop("cell_options", None)
-    words = given.pop("cell_options", {}) | (options or {})
-    given |= (
-        {"cell_options": read_options(cell or own or (preset(name).cell if name else "rhn"), words)} if words else {}
-    )
-    if cell is not None:
-        given = _own_start(cell, kind) | given | {"cell": cell, **_without_options(cell, kind)}
-    elif "cell" in given:
-        given = _without_options(own, kind) | given
+    if cell is None and own and ":" in own and not is_known(own):
+        raise InvalidInputError(f"{file} names a cell of the user's own: add --cell {own} to import it")
+    first = start.cell if start else "rhn"
+    chosen = cell or own or first
+    if chosen != (own or first):
+        given = {entry: value for entry, value in given.items() if entry not in ("cell_options", "transform_bias")}
+    words = (start.cell_options if start and chosen == first else {}) | given.get("cell_options", {}) | (options or {})
+    given = _start_of(chosen, kind) | given | {"cell": chosen, "cell_options": read_options(chosen, words)}
     if name is not None:
-        return replace(preset(name, cell or own, given.get("cell_options")), **given)
+        return replace(preset(name, chosen, given["cell_options"]), **given)
     try:
         return kind(**given)
     except TypeError as error:
@@ -70,8 +63,8 @@ def read_config(file: Path) -> tuple[str | None, dict]:
         raise InvalidInputError(f"{file} is not JSON ({error})") from error
     if not isinstance(content, dict) or not isinstance(content.get("preset", ""), str):
         raise InvalidInputError(f'{file} is no configuration, expected an object such as {{"preset": "ptb-sota"}}')
-    name = content.pop("preset", None)
-    return name, {key: value for key, value in without_precision(content, file).items() if key not in RUN_ENTRIES}
+    given = upgraded(content, file)
+    return given.pop("preset", None), {key: value for key, value in given.items() if key not in RUN_ENTRIES}
 
 
 def _check(given: dict, kind: type, file: Path | None) -> None:
@@ -86,18 +79,10 @@ def _check(given: dict, kind: type, file: Path | None) -> None:
             raise InvalidInputError(f"{file}: {name} is {json.dumps(value)}, expected {expected(hints[name])}")
 
 
-def _own_start(cell: str, kind: type) -> dict:
-    """torch.nn's cells start as torch does in a language model too, unless a file says otherwise."""
-    from rhn.cells import resolve_cell
-
-    return {"init": None} if kind is LanguageConfig and hasattr(resolve_cell(cell), "own_init") else {}
-
-
-def _without_options(cell: str, kind: type) -> dict:
-    """The options that a cell does not have, as if they had not been given."""
+def _start_of(cell: str, kind: type) -> dict:
+    """The fields that follow from a cell: no transform bias without transform gates, torch's own start of its cells."""
     from rhn.cells import accepts, resolve_cell
 
-    usual = {field.name: field.default for field in fields(kind) if field.name in CELL_OPTIONS} | {
-        "transform_bias": None
-    }
-    return {name: value for name, value in usual.items() if not accepts(resolve_cell(cell), name)}
+    factory = resolve_cell(cell)
+    bias = {} if accepts(factory, "transform_bias") else {"transform_bias": None}
+    return bias | ({"init": None} if kind is LanguageConfig and hasattr(factory, "own_init") else {})

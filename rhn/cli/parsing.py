@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from rhn.errors import EarlyExit, InvalidInputError
 from rhn.utils.file_marks import remember_command
 from rhn.utils.options import about, default_of, flag, item_of, metavar_of
-from rhn.utils.validation import convert
+from rhn.utils.validation import convert, kinds_of
 from rhn.version import __version__
 
 T = TypeVar("T")
@@ -142,8 +142,8 @@ def _add(parser, kind: type, f: Field, default: Any = None, *, hidden: bool = Fa
     shown = None if default is False and not pair else default
     text = argparse.SUPPRESS if hidden else _with_default(facts.get("help", ""), shown).replace("%", "%%")
     names = [*filter(None, [facts.get("short")]), facts.get("flag", flag(f.name))]
-    if item is bool:
-        action = argparse.BooleanOptionalAction if pair or default is True else "store_true"
+    if bool in kinds_of(item):
+        action = argparse.BooleanOptionalAction if pair or default is not False else "store_true"
         parser.add_argument(*names, dest=f.name, action=action, help=text)
         return
     metavar = facts.get("metavar") or metavar_of(item)

@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Literal
 
 from rhn.cli.configuration import read_config, starting_point
 from rhn.cli.run_training import RunOptions, load_corpus, run_training
@@ -15,12 +16,18 @@ from rhn.utils.validation import check_seed
 
 Config = LanguageConfig | ChoraleConfig
 TEXT_OPTIONS = ("words", "characters", "seeds", "threads")
+CELL_FLAGS = ("skip", "coupled", "gate_constant", "activation")  # options of cells that change no size of a preset
 
 
 def _start(given: dict) -> Config | None:
     """The configuration of a preset or --config with --cell; None without the first two."""
     name, file = given.get("preset"), given.get("config")
-    return starting_point(name, file, given.get("cell"), given.get("cell_options")) if name or file else None
+    if not (name or file):
+        return None
+    options = given.get("cell_options", {})
+    config = starting_point(name, file, given.get("cell"), options)
+    short = {name: given[name] for name in CELL_FLAGS if given.get(name) is not None and name not in options}
+    return replace(config, cell_options=config.cell_options | short)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +84,17 @@ class Train:
         "Print the whole configuration as JSON, which --config reads, and its differences from the preset on stderr; do not train.",
     )
     json: bool = option(False, "Print the result as one JSON object.")
+    skip: Literal["all", "last"] | None = option(
+        None, "--cell-option skip=...: which layers have a shortcut from the last state, from the second on (dts-rnn)."
+    )
+    coupled: bool | None = option(None, "--cell-option coupled=...: carry gates are 1 minus the transform gates (rhn).")
+    gate_constant: float | None = option(
+        None,
+        "--cell-option gate_constant=X: added to the input of the transform gates; weight decay does not shrink it (rhn).",
+    )
+    activation: Literal["tanh", "relu", "sigmoid", "linear"] | None = option(
+        None, "--cell-option activation=...: nonlinearity of the candidate state (rhn)."
+    )
     settings: dict = configuration(
         (LanguageConfig, ChoraleConfig), _start, "The fields of the preset's configuration, with its values."
     )

@@ -1,7 +1,7 @@
 """Configurations of trainings: on chorales, and of language models on texts. Complete ones by name are in `rhn.presets`."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -25,6 +25,9 @@ HYPERPARAMETERS = {
 }
 """The fields of a configuration that each optimizer reads, beside the learning rate and the weight decay."""
 
+OF_0_3 = {"skip": "all", "coupled": True, "gate_constant": 0.0, "activation": "tanh"}
+"""Options of cells that were fields of configurations in version 0.3, with their defaults."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
@@ -39,10 +42,6 @@ class TrainingConfig:
     hidden_size: int = option(help="Hidden units of each cell.")
     transform_bias: float | None = option(
         help="Initial bias of the transform gates. None: as `init` or the cell says, or the cell has no such gates."
-    )
-    skip: Literal["all", "last"] = option(
-        "all",
-        "Which layers have a shortcut from the last state: all from the second on, or only the last one (dts-rnn).",
     )
     cell_options: dict = option({}, "A further option of the cell, such as leak=0.5; repeatable.", flag="--cell-option")
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = option(
@@ -84,14 +83,11 @@ class TrainingConfig:
 
     @property
     def options(self) -> dict:
-        """Options of the cell beside its sizes; `cell_options` overrides the fields of the same name."""
+        """Options of the cell beside its sizes."""
         from rhn.cells import read_options
         from rhn.models.building import bias_option  # here, because it loads torch, for which `--help` should not wait
 
-        names = ("coupled", "gate_constant", "activation", "skip")
-        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-        options = {name: value for name, value in given.items() if name in names}
-        return options | bias_option(self.cell, self.transform_bias) | read_options(self.cell, self.cell_options)
+        return bias_option(self.cell, self.transform_bias) | read_options(self.cell, self.cell_options)
 
     def decay(self, epoch: int) -> float:
         """The divisor of the learning rate in an epoch, counted from 1."""
@@ -144,7 +140,6 @@ class LanguageConfig(TrainingConfig):
         None,
         "Size of a token's embedding. None: the hidden size, or the size of a smaller vocabulary if the weights are not tied.",
     )
-    coupled: bool = option(True, "Carry gates are 1 minus the transform gates (rhn).")
     init: str | None = option(
         "uniform:0.04",
         "How weights and biases start: uniform:A, gaussian:STD, identity[:STD], "
@@ -152,13 +147,6 @@ class LanguageConfig(TrainingConfig):
         "None: as the cell starts by itself (the default for torch.nn's cells).",
     )
     transform_bias: float | None = -2.0
-    gate_constant: float = option(
-        0.0,
-        "Constant added to the input of the transform gates; no parameter, so weight decay does not shrink it (rhn).",
-    )
-    activation: Literal["tanh", "relu", "sigmoid", "linear"] = option(
-        "tanh", "Nonlinearity of the candidate state (rhn)."
-    )
     drop_embedding: float = option(0.0, "Share of word types dropped in a window.")
     drop_input: float = option(0.0, "Dropout of a cell's input.")
     drop_hidden: float = option(0.0, "Dropout of the state before the recurrent matrices.")
@@ -216,8 +204,6 @@ class LanguageConfig(TrainingConfig):
         require(self, "lr_decay", 1 <= self.lr_decay < math.inf, "1 or more: the learning rate is divided by it")
         require(self, "decay_after", self.decay_after >= 0, "0 or more")
         require(self, "reset_probability", 0 <= self.reset_probability <= 1, "a probability")
-        finite = abs(self.gate_constant) <= LARGEST_FLOAT
-        require(self, "gate_constant", finite, f"a number of at most {LARGEST_FLOAT:g}")
         fits = not self.tied or self.embedding_size in (None, self.hidden_size)
         require(self, "embedding_size", fits, f"{self.hidden_size}, the hidden size, if the weights are tied")
         _ = self.dropout  # raises if a rate is out of range
@@ -245,14 +231,17 @@ class LanguageConfig(TrainingConfig):
             return math.inf
 
 
-def without_precision(given: dict, source: Path) -> dict:
-    """The entries of a configuration without its precision: version 0.3 had "mixed" beside "float32".
+def upgraded(given: dict, source: Path) -> dict:
+    """The entries of a configuration that version 0.3 wrote, as this version has them.
 
-    Raises InvalidInputError for "mixed", naming the file.
+    Options of the cell are in `cell_options`; there is no precision. Raises InvalidInputError for "mixed", naming the file.
     """
     if given.get("precision", "float32") != "float32":
         raise InvalidInputError(
             f"{source} is of a training with precision {given['precision']!r}, which version 0.3 was the last to have: "
             "use that version, or train again"
         )
-    return {name: value for name, value in given.items() if name != "precision"}
+    told = given.keys() if "preset" in given else {name for name in OF_0_3 if given.get(name) != OF_0_3[name]}
+    options = {name: given[name] for name in OF_0_3 if name in given and name in told}
+    kept = {name: value for name, value in given.items() if name not in {"precision", *OF_0_3}}
+    return kept | ({"cell_options": options | kept.get("cell_options", {})} if options else {})

@@ -35,7 +35,7 @@ from rhn.data.text import TextCorpus
 from rhn.errors import DataError, DivergedError, InvalidInputError, OutputError, RhnError
 from rhn.training.build import build_models
 from rhn.training.chorales import ChoraleTask, evaluate
-from rhn.training.config import ChoraleConfig, LanguageConfig, without_precision
+from rhn.training.config import ChoraleConfig, LanguageConfig, upgraded
 from rhn.training.language import LanguageTask
 from rhn.training.losses import measure
 from rhn.training.reproducibility import deterministic
@@ -198,7 +198,9 @@ class _Run:
     def _resumed(self, path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Trainer:
         """The trainer of a state; raises DataError for that of another training."""
         try:
-            if different := _differences(self._config, self._training, json.loads(metadata["training"]), {"epochs"}):
+            if different := _differences(
+                self._config, self._training, upgraded(json.loads(metadata["training"]), path), {"epochs"}
+            ):
                 raise ValueError(different)
             states = _trial_states(arrays, self._homes)
             return Trainer(self._task, self._models, saved=states)
@@ -437,7 +439,7 @@ def _line(values: dict) -> str:
 
 
 def read_run_config(path: Path) -> dict | None:
-    """The entries of a config.json; None if there is no file. Raises DataError, or InvalidInputError as `without_precision`."""
+    """The entries of a config.json; None if there is no file. Raises DataError, or InvalidInputError as `upgraded`."""
     try:
         content = read_json(path)
     except FileNotFoundError:
@@ -446,4 +448,4 @@ def read_run_config(path: Path) -> dict | None:
         raise DataError(f"{path} cannot be read ({first_line(error)}): give another --out") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} is damaged (expected an object, found {content!r:.60}): give another --out")
-    return without_precision(content, path)
+    return upgraded(content, path)

@@ -11,7 +11,7 @@ from rhn.data import Corpus, chorales
 from rhn.data.text import TextCorpus, Vocabulary, belongs_to, read_text
 from rhn.errors import CheckpointError, DataError, InvalidInputError, RhnError
 from rhn.models import LanguageModel
-from rhn.training.config import LanguageConfig, without_precision
+from rhn.training.config import LanguageConfig, upgraded
 from rhn.training.reproducibility import weights_generator
 from rhn.training.run import read_run_config
 
@@ -103,7 +103,7 @@ def load_text_model(path: Path, cell: str | None = None) -> TrainedText:
     path = weights_file(path)
     model, about = load_model(path, cell, LanguageModel), read_metadata(path)["metadata"]
     train = about.get("train")
-    fields = without_precision(train, path) if isinstance(train, dict) else None
+    fields = upgraded(train, path) if isinstance(train, dict) else None
     try:
         config = LanguageConfig(**fields)
         vocabulary = Vocabulary.from_json(about["vocabulary"])

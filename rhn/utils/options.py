@@ -2,7 +2,7 @@
 
 | type of the field            | on the command line                                                          |
 |------------------------------|------------------------------------------------------------------------------|
-| bool                         | --name; of a configuration, or with the default True, also --no-name         |
+| bool                         | --name; of a configuration, or with another default, also --no-name          |
 | int, float, str, Path        | --name VALUE                                                                 |
 | Literal                      | --name VALUE, one of its words                                               |
 | tuple[X, ...], tuple[X, X]   | --name VALUE VALUE                                                           |

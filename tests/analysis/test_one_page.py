@@ -354,7 +354,7 @@ def test_the_command_of_a_study_makes_the_same_studies():
     asked = small(
         arch=("dts-rnn",),
         depth=(2, 4),
-        skip="last",
+        cell_options={"skip": "last"},
         init_std=(1e-6, 0.3),
         init_schemes=("identity",),
         seed=3,

@@ -126,11 +126,11 @@ def test_cells_without_recurrence_depth_are_run_at_depth_1_unless_asked():
 
 
 def test_the_shortcuts_of_dts_rnn_are_a_part_of_its_protocol_and_of_nobody_elses():
-    studies = paper(arch=("all",), depth=(4,), skip="last").studies("x")
+    studies = paper(arch=("all",), depth=(4,), cell_options={"skip": "last"}).studies("x")
     assert [s.name for s in studies] == ["rhn-depth4", "dt-rnn-depth4", "dts-rnn-skip-last-depth4"]
     assert [s.options for s in studies] == [{}, {}, {"skip": "last"}]
-    with pytest.raises(InvalidInputError, match="--skip last is for dts-rnn, which is not among rhn, gru"):
-        paper(arch=("rhn", "gru"), skip="last").studies("x")
+    with pytest.raises(InvalidInputError, match="the cell rhn has no option 'skip'"):
+        paper(arch=("rhn", "gru"), cell_options={"skip": "last"}).studies("x")
 
 
 @for_each(

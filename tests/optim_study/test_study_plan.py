@@ -132,7 +132,7 @@ def test_a_worker_each_on_a_gpu_of_its_own_and_more_are_warned_of(gpus, jobs, ex
 
 def test_the_papers_study_has_the_papers_networks():
     units = {}
-    for config in (paper(device="cpu"), paper(device="cpu", arch=("dts-rnn",), skip="last")):
+    for config in (paper(device="cpu"), paper(device="cpu", arch=("dts-rnn",), cell_options={"skip": "last"})):
         for p in plan(config.studies("x"), config, ["cpu"]):
             units.setdefault(p.config.label, []).append(p.hidden_size)
             assert p.parameters <= p.config.budget == 150_000 * p.config.depth

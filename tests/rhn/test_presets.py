@@ -133,11 +133,11 @@ def test_an_option_of_the_cell_reaches_the_cell_of_a_model():
         config = replace(preset("ptb-brainstorm"), hidden_size=4, **{"depth": 3} | changes)
         return build_model(config, 11).cells[0]
 
-    assert cell(activation="relu").activation == "relu" and cell().activation == "tanh"
+    assert cell(cell_options={"activation": "relu"}).activation == "relu" and cell().activation == "tanh"
     assert cell(transform_bias=None).transform_bias is None
-    assert len(cell(cell="dts-rnn", transform_bias=None, skip="last", tied=False).weight_skip) == 1
-    with pytest.raises(InvalidInputError, match=r"cannot be built: .*gate_constant"):
-        cell(cell="lstm", depth=1, transform_bias=None, gate_constant=-1.0)
+    assert len(cell(cell="dts-rnn", transform_bias=None, cell_options={"skip": "last"}, tied=False).weight_skip) == 1
+    with pytest.raises(InvalidInputError, match="has no option 'gate_constant'"):
+        cell(cell="lstm", depth=1, transform_bias=None, cell_options={"gate_constant": -1.0})
 
 
 def test_no_transform_bias_is_told_to_cells_with_gates_and_to_no_others():
@@ -151,7 +151,7 @@ def test_the_shortcuts_of_a_chorale_network_are_an_option_too(capsys):
         words = ("--cell", "dts-rnn", "--skip", skip, "--print-config", "--json")
         assert cli.main(["train", "jsb-depth-4", *words]) == 0
         said = capsys.readouterr()
-        assert json.loads(said.out)["skip"] == skip
+        assert json.loads(said.out)["cell_options"] == {"skip": skip}
         counts.append(said.err.splitlines()[-1])
     assert counts == ["parameters: 599288", "parameters: 442488"], "one shortcut matrix instead of three"
 

@@ -85,7 +85,7 @@ def test_another_cell_gets_the_preset_s_budget_and_the_options_that_it_has(confi
         assert configuration(name, "--cell", "lstm")["transform_bias"] is None
         assert configuration(name, "--cell", "rhn") == asdict(preset(name))
     assert configuration("jsb-depth-2", "--cell", "dt-rnn") == asdict(preset("jsb-depth-2", "dt-rnn"))
-    assert configuration("ptb-torch7", "--cell", "lstm", "--depth", "1")["gate_constant"] == 0
+    assert configuration("ptb-torch7", "--cell", "lstm", "--depth", "1")["cell_options"] == {}
 
 
 def test_a_cell_without_recurrence_depth_gets_the_whole_budget_at_depth_1(configuration):

@@ -81,7 +81,7 @@ class Own(nn.Module):
     ("cell", "options", "words"),
     [
         ("rhn", {}, "in C" if library() else "fused, not in C: "),
-        ("rhn", {"activation": "relu"}, "fused, not in C: it has no activation relu"),
+        ("rhn", {"cell_options": {"activation": "relu"}}, "fused, not in C: it has no activation relu"),
         ("gru", {"transform_bias": None}, "fused"),
         ("orthogonal", {"transform_bias": None}, "the step function in a loop"),
         (f"{__name__}:Own", {"transform_bias": None}, "step by step, without a kernel"),

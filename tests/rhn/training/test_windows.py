@@ -62,7 +62,6 @@ LEAST = {
 LEAST |= {"lr_decay": 1.0, "reset_probability": 0.0, "activation_regularization": 0.0}
 MOST = {
     "reset_probability": 1.0,
-    "gate_constant": 3e38,
     "gradient_norm": 3e38,
     "temporal_activation_regularization": 3e38,
 }
