@@ -4,7 +4,6 @@
 def test_...(case): cell = case.build(input_size=5, hidden_size=7)
 """
 
-import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from rounding import assert_within, largest
 from rhn import kernels
 from rhn.cells import CELLS, SLSTM, Cell
 from rhn.errors import InvalidInputError
-from rhn.kernels.loop import loop, loop_reference, product
+from rhn.kernels.loop import product
 
 VARIANTS = {  # options that change a cell's equation
     "rhn": (
@@ -110,7 +109,6 @@ class KernelCase:
     name: str
     manual: Callable
     reference: Callable
-    home: str  # where its Operation is, "module:ATTRIBUTE", for tests that count its calls
     shapes: Callable[..., dict[str, tuple[int, ...]]]
     options: dict = field(default_factory=dict)
     deep: bool = True
@@ -131,11 +129,6 @@ class KernelCase:
                 draw = draw * (0.9 / math.sqrt(max(1, shape[-1])))
             out[name] = draw.to(dtype)
         return out
-
-    def find_kernel(self):
-        """(module, attribute) of its Operation."""
-        module, _, attribute = self.home.partition(":")
-        return importlib.import_module(module), attribute
 
 
 def _highway(G):
@@ -180,8 +173,7 @@ def _masked(row: tuple, J: int, *, candidate: bool = True) -> tuple:
 
     def bind(function):
         def run(x, s0, *weights, **options):
-            (B, n), W = s0.shape, weights[0]
-            n = n // 2 if function in (kernels.lstm, kernels.lstm_reference) else n
+            B, n, W = len(s0), s0.shape[-1] // (2 if row is _LSTM else 1), weights[0]
             masks = {"state_mask": dropout_mask(J, B, n, dtype=W.dtype)}
             if candidate:
                 masks["candidate_mask"] = dropout_mask(B, n, seed=6, dtype=W.dtype)
@@ -189,24 +181,26 @@ def _masked(row: tuple, J: int, *, candidate: bool = True) -> tuple:
 
         return run
 
-    manual, reference, home = row
-    return bind(manual), bind(reference), home
+    return tuple(map(bind, row))
 
 
-def _with_update(function):
+def _with_update(reference: bool):
     """The loop with an update of one product, one vector and a state that is carried."""
 
     def update(u, s, R, v):
         return s * v + torch.tanh(u + product(s, R))
 
-    return lambda x, s0, W, R, b, v, state_mask=None: function(update, x, s0, W, b, R, v, mask=state_mask)
+    def run(x, s0, W, R, b, v, state_mask=None):
+        return kernels.LOOP(x, s0, W, b, R, v, state_mask, update=update, graph=[], reference=reference)
+
+    return run
 
 
-_HIGHWAY = (kernels.highway, kernels.highway_reference, "rhn.kernels.highway:HIGHWAY")
-_DEEP = (kernels.deep_transition, kernels.deep_transition_reference, "rhn.kernels.transition:DEEP_TRANSITION")
-_LSTM = (kernels.lstm, kernels.lstm_reference, "rhn.kernels.gated:LSTM")
-_GRU = (kernels.gru, kernels.gru_reference, "rhn.kernels.gated:GRU")
-_LOOP = (_with_update(loop), _with_update(loop_reference), "rhn.kernels.loop:LOOP")
+_HIGHWAY = kernels.HIGHWAY, kernels.HIGHWAY.reference
+_DEEP = kernels.DEEP_TRANSITION, kernels.DEEP_TRANSITION.reference
+_LSTM = kernels.LSTM, kernels.LSTM.reference
+_GRU = kernels.GRU, kernels.GRU.reference
+_LOOP = _with_update(False), _with_update(True)
 
 KERNELS = [
     KernelCase("highway", *_HIGHWAY, _highway(2), {"coupled": True}),

@@ -87,8 +87,8 @@ class LSTM(_Gated):
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         self.check_call(x, s0)
         x, (_, state, candidate) = apply_input_mask(x, dropout)
-        run = kernels.lstm_reference if self.kernel == "reference" else kernels.lstm
-        return run(x, s0, self.weight_ih, self.weight_hh, self.bias, state, candidate)
+        arguments = x, s0, self.weight_ih, self.weight_hh, self.bias, state, candidate
+        return kernels.LSTM(*arguments, reference=self.kernel == "reference")
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
         h, c, (i, f, g, _) = self._step(x, s)
@@ -156,8 +156,8 @@ class GRU(_Gated):
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         self.check_call(x, s0)
         x, (_, state, candidate) = apply_input_mask(x, dropout)
-        run = kernels.gru_reference if self.kernel == "reference" else kernels.gru
-        return run(x, s0, self.weight_ih, self.weight_hh, self.bias, self.bias_hn, state, candidate)
+        arguments = x, s0, self.weight_ih, self.weight_hh, self.bias, self.bias_hn, state, candidate
+        return kernels.GRU(*arguments, reference=self.kernel == "reference")
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
         h, (_, z, n) = gru_step(*self._products(x, s), s)

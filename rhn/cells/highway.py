@@ -135,8 +135,8 @@ class RHN(Cell):
         if separate is not None:  # all W_j (x * m_j) in one product
             x, W = torch.cat([x * mask for mask in separate], -1), torch.block_diag(*W.chunk(self.blocks))
         arguments = x, s0, W, self.weight_hh, self.biases(), state, candidate
-        run = kernels.highway_reference if self.kernel == "reference" else kernels.highway
-        return run(*arguments, coupled=self.coupled, activation=self.activation)
+        options = {"coupled": self.coupled, "activation": self.activation}
+        return kernels.HIGHWAY(*arguments, **options, reference=self.kernel == "reference")
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """dy'/dy (..., n, n), see above."""

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rhn import kernels
 from rhn.cells.base import Cell, CellMasks, apply_input_mask, forget_derived
 from rhn.cells.layers import Layer, Part
-from rhn.kernels.loop import loop, loop_reference
 
 
 class LoopedCell(Cell):
@@ -72,12 +72,10 @@ class LoopedCell(Cell):
         self.check_call(x, s0)
         x, rest = apply_input_mask(x, dropout)
         self.check_masks(rest, x.shape[1], x.dtype)
-        s0 = s0.expand(x.shape[1], -1)
-        if self.kernel == "reference":
-            weights = *self.input_weights(), *self.recurrent_weights()
-            return loop_reference(self.update, x, s0, *weights, mask=rest.state)
-        weights = *self.input_weights(), *self.stacked_weights()
-        return loop(self.update, x, s0, *weights, mask=rest.state)
+        reference = self.kernel == "reference"
+        weights = self.recurrent_weights() if reference else self.stacked_weights()
+        arguments = x, s0, *self.input_weights(), *weights, rest.state
+        return kernels.LOOP(*arguments, update=self.update, graph=[], reference=reference)
 
     def layers(self) -> tuple[Layer]:
         return (Layer(input=Part("weight_ih"), recurrent=Part("weight_hh"), bias=Part("bias"), carries=self.carries),)

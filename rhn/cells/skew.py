@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from rhn.cells.init import haar
-from rhn.kernels.autograd import batched_function
-from rhn.kernels.dispatch import FUSED, Implementation, Operation
+from rhn.kernels.dispatch import Kernel
 
 
 def skew(w: Tensor, n: int) -> Tensor:
@@ -44,7 +43,7 @@ def rotation(w: Tensor, n: int) -> Tensor:
 
 def stacked_rotation(w: Tensor, n: int) -> Tensor:
     """As `rotation`, but a model's matrix and gradient are the same bits alone or under `vmap`; without second derivatives."""
-    return batched_function(_EXPONENTIAL, _wide(skew(w, n))).to(w.dtype)
+    return _EXPONENTIAL(_wide(skew(w, n))).to(w.dtype)
 
 
 def random_rotation(n: int, generator: torch.Generator | None) -> Tensor:
@@ -65,7 +64,7 @@ def _exp(M: Tensor) -> Tensor:
     return torch.matrix_exp(torch.stack((M, torch.zeros_like(M))))[0]
 
 
-def _forward(M: Tensor) -> tuple[Tensor]:
+def _forward(M: Tensor, *, keep: bool) -> tuple[Tensor]:
     """exp(M), (K, n, n), one after another."""
     return (torch.stack([_exp(m) for m in M]),)
 
@@ -80,4 +79,6 @@ def _backward(grad, needs, inputs, residuals) -> tuple[Tensor]:
     return (torch.stack(blocks),)
 
 
-_EXPONENTIAL = Operation("matrix exponential", Implementation(FUSED, _forward, _backward))
+_EXPONENTIAL = Kernel(
+    name="matrix exponential", arguments={"M": "n n"}, reference=_exp, forward=_forward, backward=_backward
+)

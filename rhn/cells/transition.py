@@ -116,8 +116,7 @@ class DTRNN(Cell):
         x, masks = apply_input_mask(x, dropout)
         weights = (self.weight_ih, self.weight_hh, self.bias, *((self.weight_skip,) if self._shortcuts else ()))
         options = {"state_mask": masks.state, "nonlinearity": self.nonlinearity}
-        run = kernels.deep_transition_reference if self.kernel == "reference" else kernels.deep_transition
-        return run(x, s0, *weights, **options)
+        return kernels.DEEP_TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """dy'/dy (..., n, n), see above."""

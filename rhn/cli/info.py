@@ -28,7 +28,7 @@ class Info:
     json: bool = option(False, "Print JSON: versions, devices, kernels (name, device, purpose, used, reason).")
 
     def run(self) -> None:
-        from rhn.kernels.info import kernel_states
+        from rhn.kernels.table import kernel_states
 
         versions, found = {name: version(name) for name in PACKAGES}, devices()
         kernels = kernel_states()

@@ -1,4 +1,4 @@
-"""The recurrences as pure functions over time, each twice: `*_reference` (the equation as a loop), and the fused version.
+"""The recurrences and losses as pure functions over time.
 
 Legend, here and in every file below:
 
@@ -7,27 +7,13 @@ Legend, here and in every file below:
     W  (G n, m)       R  (L, G n, n)          b  (L, G n)
     state_mask  (J, B, n), J = 1 or G, and candidate_mask  (B, n): dropout masks or None; see `rhn.cells.CellMasks`
 
-Both versions have the same signature and the same values. The fused one hoists the input product out of the time loop, has a
-hand-derived backward that ends in one weight-gradient product over all time steps, and a `vmap` rule that turns K stacked models
-into one call. On a CPU `dispatch` replaces it by the whole loop in C (`compiled`) if that supports the call. All other recurrences
-are one `loop` over a function, which autograd differentiates. `validation` compares the tensors with each operation's shapes, once
-for all implementations. Second derivatives and forward mode need the reference (`kernel="reference"` in the cells).
+Every recurrence is a row of `rhn.kernels.table`, a `Kernel`: its arguments, its equation as a loop (the reference), and fused code with
+the same values. That code hoists the input product out of the time loop, has a hand-derived backward that ends in one weight-gradient
+product over all time steps, and a `vmap` rule that turns K stacked models into one call. On a CPU the whole loop runs in C (`compiled`)
+if the limit of the row allows it. Tensors are compared with the row once, where a call enters. Second derivatives and forward mode need
+the reference (`kernel="reference"` in the cells).
 """
 
-from rhn.kernels.gated import gru, gru_reference, lstm, lstm_reference
-from rhn.kernels.highway import highway, highway_reference
-from rhn.kernels.softmax import softmax_nll, softmax_nll_reference
-from rhn.kernels.transition import deep_transition, deep_transition_reference
+from rhn.kernels.table import DEEP_TRANSITION, GRU, HIGHWAY, KERNELS, LOOP, LSTM, OUTPUT, SOFTMAX
 
-__all__ = [
-    "deep_transition",
-    "deep_transition_reference",
-    "gru",
-    "gru_reference",
-    "highway",
-    "highway_reference",
-    "lstm",
-    "lstm_reference",
-    "softmax_nll",
-    "softmax_nll_reference",
-]
+__all__ = ["DEEP_TRANSITION", "GRU", "HIGHWAY", "KERNELS", "LOOP", "LSTM", "OUTPUT", "SOFTMAX"]

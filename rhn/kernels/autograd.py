@@ -2,31 +2,41 @@
 
 The passes of an implementation are written once, for tensors with a leading model axis K:
 
-    forward(*tensors, **options)                          -> (result, *residuals)
+    forward(*tensors, keep, **options)                    -> (result, *residuals), residuals only with `keep`
     backward(grad, needs, tensors, residuals, **options)  -> one gradient a tensor, (K, ...); None is allowed if `needs` is False
 
 A tensor may be None (a dropout mask). Tensors without a gradient (masks, targets) come last, and `backward` returns nothing for them.
 
-`batched_function(operation, ...)` calls them for a single model (K = 1). Under `torch.func.vmap` the mapped axis is folded into K, so
+`batched_function(code, ...)` calls them for a single model (K = 1). Under `torch.func.vmap` the mapped axis is folded into K, so
 that `vmap(grad_and_value(loss))` over stacked models makes one forward and one backward call for all of them. A tensor that the models
 share (the minibatch) keeps a leading axis of 1 and is broadcast by the kernel, never copied K times.
 """
 
 import itertools
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rhn.kernels.dispatch import Call, Operation
+
+class Code(NamedTuple):
+    """The two passes of a kernel; `name`: of the kernel, for messages."""
+
+    name: str
+    forward: Callable
+    backward: Callable
 
 
-def batched_function(operation: Operation, *tensors: Tensor | None, **options) -> Tensor:
+def batched_function(code: Code, *tensors: Tensor | None, keep: bool, **options) -> Tensor:
     """The result for one model, differentiable in every tensor but the last ones without a gradient.
 
-    options: the static arguments of the implementations.
+    keep: whether to keep what the backward pass needs.
+    options: the static arguments of both passes.
     """
-    call = Call(operation, options)
+    call = Code(code.name, partial(code.forward, keep=keep, **options), partial(code.backward, **options))
     result, *_ = _Forward.apply(call, *(None if t is None else t.unsqueeze(0) for t in tensors))
     return result.squeeze(0)
 
@@ -119,9 +129,9 @@ class _Backward(torch.autograd.Function):
         return tuple(unfolded), (0,) * len(unfolded)
 
 
-def _no_such_derivative(call: Call, what: str) -> RuntimeError:
+def _no_such_derivative(call: Code, what: str) -> RuntimeError:
     return RuntimeError(
-        f"the fused {call.operation.name} kernel has no {what}: "
+        f"the fused {call.name} kernel has no {what}: "
         'build the cell with kernel="reference", or differentiate cell.step'
     )
 

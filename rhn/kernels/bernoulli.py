@@ -14,10 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels import validation
-from rhn.kernels.autograd import batched_function, stack_size
-from rhn.kernels.compiled.call import call, in_c, lanes, padded, rows, supports
-from rhn.kernels.dispatch import Operation, choose
+from rhn.kernels.autograd import stack_size
+from rhn.kernels.compiled import call
+from rhn.kernels.compiled.call import lanes, padded, rows
 
 
 def frame_nll(logits: Tensor, frames: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -30,20 +29,10 @@ def frame_nll(logits: Tensor, frames: Tensor, mask: Tensor | None = None) -> Ten
     return nll if mask is None else nll * mask
 
 
-def output_nll(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
-    """The sum over all frames of an output layer's losses, in nats, float64: y (T, B, n), W (keys, n), b (keys,), frames (T, B, keys),
-    mask (T, B) in y's dtype. Where compiled kernels are used, it has first derivatives alone.
-    """
-    tensors = validation.OUTPUT.validate(y, W, b, frames, mask)
-    keep = torch.is_grad_enabled()
-    if validation.is_traced(*tensors) or choose(OUTPUT, *tensors, keep=keep) is None:
-        return output_nll_reference(*tensors)
-    return batched_function(OUTPUT, *tensors, keep=keep)
-
-
 def output_nll_reference(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
-    """The same by the book."""
-    y, W, b, frames, mask = validation.OUTPUT.validate(y, W, b, frames, mask)
+    """The sum over all frames of an output layer's losses, in nats, float64: y (T, B, n), W (keys, n), b (keys,), frames (T, B, keys),
+    mask (T, B) in y's dtype.
+    """
     return frame_nll(F.linear(y, W, b), frames, mask).sum(dtype=torch.float64)
 
 
@@ -58,11 +47,11 @@ def forward_in_c(y, W, b, frames, mask, *, keep: bool):
     inputs = {"y": lanes(y), "W": W.contiguous(), "b": b.contiguous(), "frames": lanes(frames)}
     inputs["mask"] = F.pad(mask, (0, filled - B)).contiguous()
     dy, dW, db = out
-    call("rhn_bernoulli", K, T=T, B=B, n=n, keys=keys, **inputs, dy=dy, dW=dW, db=db, totals=totals)
+    call.call("rhn_bernoulli", K, T=T, B=B, n=n, keys=keys, **inputs, dy=dy, dW=dW, db=db, totals=totals)
     return (totals, *out) if keep else (totals,)
 
 
-def backward_in_c(grad: Tensor, needs, inputs, residuals, *, keep: bool):
+def backward_in_c(grad: Tensor, needs, inputs, residuals):
     """Gradients of (y, W, b), each with a leading axis of K."""
     factor = grad.to(inputs[0].dtype)
     dy, dW, db = (
@@ -71,13 +60,9 @@ def backward_in_c(grad: Tensor, needs, inputs, residuals, *, keep: bool):
     return None if dy is None else rows(dy, inputs[0].shape[2]), dW, db
 
 
-def supports_c(y: Tensor, *tensors: Tensor, keep: bool) -> str | None:
-    """Why the C version does not compute a call; None if it does."""
-    return supports(y, y.shape[-1])
-
-
-C = in_c(forward_in_c, backward_in_c, supports_c)
-OUTPUT = Operation("output and loss", C)
+def limit(y: Tensor, *tensors: Tensor) -> str | None:
+    """Why C does not compute a call; None if it does."""
+    return call.limit(y, units=y.shape[-1])
 
 
 def _nll(logits: Tensor, frames: Tensor) -> Tensor:

@@ -1,56 +1,98 @@
-"""Choose how an operation is computed: the first implementation that supports the call; backward uses the same one.
+"""A kernel is a row: the tensors it takes, its equation, and the code that computes it for K stacked models.
 
-    HIGHWAY = Operation("highway", C, FUSED)
-    C.supports(*tensors, **options)         None, or why not: "70 units in batches of 5 are too many for it"
+    HIGHWAY = Kernel(name="highway", arguments={"x": "T B m", ...}, reference=..., forward=..., backward=..., compiled=..., limit=...)
+    HIGHWAY(x, s0, W, R, b, coupled=True)                   in C if its limit allows, else by `forward`; backward uses the same code
+    HIGHWAY(x, s0, W, R, b, coupled=True, reference=True)   the equation itself
 
-`supports` gets the tensors and options that `forward` would get. It decides by shapes, types, devices and what the machine has, never
-by values, so that a call under `vmap` or in a CUDA graph is decided like any other.
+All rows: `rhn.kernels.table`. A call is decided by shapes, types, devices and what the machine has, never by values, so that a call
+under `vmap` or in a CUDA graph is decided like any other.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
-C, FUSED, LOOP = "C", "fused", "loop"
+from rhn.kernels.autograd import Code, batched_function
+from rhn.kernels.validation import Sizes, is_traced, validate
+
+C, FUSED, LOOPED = "C", "fused", "loop"
 
 
-def _always(*tensors, **options) -> None:
-    return None
+def _no_sizes(*tensors, **options) -> Sizes:
+    return {}
 
 
-@dataclass(frozen=True, eq=False)
-class Implementation:
-    """One way to compute an operation. Forward and backward have the signatures of `rhn.kernels.autograd`.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Kernel:
+    """One recurrence or loss.
 
     name: also for messages
-    supports: the reason against a call, None if there is none
-    available: the reason against all calls on this machine, for tables
-    device_type: the only type of device that it runs on; None: all
+    arguments: the shape of each tensor by its name, see `rhn.kernels.validation`; "*" is any number of tensors, without gradient last
+    options: the default of every option
+    sizes: (*tensors, **options) -> sizes that no shape says; raises InvalidInputError for what the shapes do not refuse
+    reference: (*tensors, **options) -> the result of one model, in plain differentiable operations
+    forward, backward: for K stacked models, see `rhn.kernels.autograd`; without them the reference takes their place
+    way: what these are called
+    compiled: the same two in C
+    limit: (*tensors, **options) -> why C does not compute a call, or None
     """
 
     name: str
-    forward: Callable
+    arguments: Mapping[str, str]
+    options: Mapping = field(default_factory=dict)
+    sizes: Callable[..., Sizes] = _no_sizes
+    reference: Callable[..., Tensor]
+    forward: Callable | None = None
     backward: Callable | None = None
-    supports: Callable[..., str | None] = _always
-    available: Callable[[], str | None] = _always
-    device_type: str | None = None
+    way: str = FUSED
+    compiled: tuple[Callable, Callable] | None = None
+    limit: Callable[..., str | None] = _no_sizes
+
+    def __call__(self, *tensors: Tensor | None, reference: bool = False, **options) -> Tensor:
+        """Compute the result of one model; under `vmap` of all models at once.
+
+        Tensors may be given by name. Raises InvalidInputError if one does not fit.
+        """
+        arguments = _repeated(self.arguments, len(tensors))
+        tensors += tuple(options.pop(name.removesuffix("?"), None) for name in [*arguments][len(tensors) :])
+        options = {**self.options, **options}
+        tensors = validate(self.name, arguments, tensors, self.sizes(*tensors, **options))
+        code = None if reference or is_traced(*tensors) else self._choose(*tensors, **options)
+        if code is None:
+            return self.reference(*tensors, **options)
+        return batched_function(code, *tensors, keep=torch.is_grad_enabled(), **options)
+
+    def _choose(self, *tensors: Tensor | None, **options) -> Code | None:
+        """The code for a call; None if only the reference computes it."""
+        if self.compiled is not None:
+            reason = self.limit(*tensors, **options)
+            _record(Choice(self.name, C, reason))
+            if reason is None:
+                return Code(self.name, *self.compiled)
+        if self.forward is None:
+            return None
+        _record(Choice(self.name, self.way, None))
+        return Code(self.name, self.forward, self.backward)
 
 
-class Operation:
-    """An operation and its implementations, the preferred one first."""
-
-    def __init__(self, name: str, *implementations: Implementation) -> None:
-        self.name, self.implementations = name, implementations
+def _repeated(arguments: Mapping[str, str], count: int) -> Mapping[str, str]:
+    """The arguments of a call with so many tensors, with a name for each of those that "*" stands for."""
+    if "*" not in arguments:
+        return arguments
+    own = {f"weight {k}": arguments["*"] for k in range(count - len(arguments) + 1)}
+    rows = (own if name == "*" else {name: shape} for name, shape in arguments.items())
+    return {name: shape for row in rows for name, shape in row.items()}
 
 
 @dataclass(frozen=True)
 class Choice:
     """An implementation that was considered for a call; `reason`: why it was not used, None if it was."""
 
-    operation: str
+    kernel: str
     implementation: str
     reason: str | None
 
@@ -69,34 +111,6 @@ def recorded_choices() -> Iterator[list[Choice]]:
         _CHOICES.reset(token)
 
 
-def choose(operation: Operation, *arguments, **options) -> Implementation | None:
-    """The first implementation that supports a call; None if none does: then the caller computes the reference."""
-    for implementation in operation.implementations:
-        reason = implementation.supports(*arguments, **options)
-        record(operation, implementation, reason)
-        if reason is None:
-            return implementation
-    return None
-
-
-class Call:
-    """One call of an operation. The implementation that its forward pass chose also computes its backward pass."""
-
-    def __init__(self, operation: Operation, options: dict) -> None:
-        self.operation, self.options = operation, options
-        self._chosen: Implementation | None = None
-
-    def forward(self, *tensors: Tensor | None) -> tuple[Tensor, ...]:
-        """(result, *residuals) of K models."""
-        self._chosen = choose(self.operation, *tensors, **self.options)
-        return self._chosen.forward(*tensors, **self.options)
-
-    def backward(self, grad: Tensor, needs, inputs, residuals) -> tuple[Tensor | None, ...]:
-        """One gradient for each tensor."""
-        return self._chosen.backward(grad, needs, inputs, residuals, **self.options)
-
-
-def record(operation: Operation, implementation: Implementation, reason: str | None) -> None:
-    """Add a choice to those of `recorded_choices`."""
+def _record(choice: Choice) -> None:
     if (choices := _CHOICES.get()) is not None:
-        choices.append(Choice(operation.name, implementation.name, reason))
+        choices.append(choice)

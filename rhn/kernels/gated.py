@@ -19,9 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels import dispatch, validation
-from rhn.kernels.autograd import batched_function, stack_size
-from rhn.kernels.dispatch import Implementation, Operation
+from rhn.kernels.autograd import stack_size
 from rhn.kernels.dropout import Mask, masked, masked_linear
 from rhn.kernels.matmul import input_gradient, input_product, weight_gradient, workspace
 
@@ -51,7 +49,6 @@ def lstm_reference(
     x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, state_mask: Mask = None, candidate_mask: Mask = None
 ) -> Tensor:
     """States cat(h, c) (T, B, 2n) from x (T, B, m) and s0 (B, 2n), with masks of h and g or none."""
-    x, s0, W, R, b, state_mask, candidate_mask = validation.LSTM.validate(x, s0, W, R, b, state_mask, candidate_mask)
     (h, c), states = s0.chunk(2, -1), []
     for x_t in x:
         h, c, _ = lstm_step(F.linear(x_t, W, b) + masked_linear(h, R, None, state_mask), c, candidate_mask)
@@ -70,10 +67,7 @@ def gru_reference(
     candidate_mask: Mask = None,
 ) -> Tensor:
     """States (T, B, n) from x (T, B, m) and s0 (B, n), with masks of h and n or none."""
-    x, h, W, R, b, q, state_mask, candidate_mask = validation.GRU.validate(
-        x, s0, W, R, b, q, state_mask, candidate_mask
-    )
-    states = []
+    h, states = s0, []
     for x_t in x:
         v = masked_linear(h, R, gru_recurrent_bias(q), state_mask)
         h, _ = gru_step(F.linear(x_t, W, b), v, h, candidate_mask)
@@ -81,30 +75,7 @@ def gru_reference(
     return torch.stack(states)
 
 
-def lstm(
-    x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, state_mask: Mask = None, candidate_mask: Mask = None
-) -> Tensor:
-    """States cat(h, c) (T, B, 2n); same arguments and values as `lstm_reference`. Masks have no gradient."""
-    tensors = validation.LSTM.validate(x, s0, W, R, b, state_mask, candidate_mask)
-    return lstm_reference(*tensors) if validation.is_traced(*tensors) else batched_function(LSTM, *tensors)
-
-
-def gru(
-    x: Tensor,
-    s0: Tensor,
-    W: Tensor,
-    R: Tensor,
-    b: Tensor,
-    q: Tensor,
-    state_mask: Mask = None,
-    candidate_mask: Mask = None,
-) -> Tensor:
-    """States (T, B, n); same arguments and values as `gru_reference`. Masks have no gradient."""
-    tensors = validation.GRU.validate(x, s0, W, R, b, q, state_mask, candidate_mask)
-    return gru_reference(*tensors) if validation.is_traced(*tensors) else batched_function(GRU, *tensors)
-
-
-def lstm_forward(x, s0, W, R, b, state_mask, candidate_mask):
+def lstm_forward(x, s0, W, R, b, state_mask, candidate_mask, *, keep: bool):
     """(states (K, T, B, 2n), all states S (K, T + 1, B, 2n), gates A (K, T, B, 4n) in the order i, f, g, o)."""
     K = stack_size(x, s0, W, R, b, state_mask, candidate_mask)
     (T, B), n, m = x.shape[1:3], R.shape[-1], _only(state_mask)
@@ -158,7 +129,7 @@ def lstm_backward(grad, needs, inputs, residuals):
     )
 
 
-def gru_forward(x, s0, W, R, b, q, state_mask, candidate_mask):
+def gru_forward(x, s0, W, R, b, q, state_mask, candidate_mask, *, keep: bool):
     """(states (K, T, B, n), all states S (K, T + 1, B, n), gates A (K, T, B, 3n) in the order r, z, n, inner product V_n)."""
     K = stack_size(x, s0, W, R, b, q, state_mask, candidate_mask)
     (T, B), n, m = x.shape[1:3], R.shape[-1], _only(state_mask)
@@ -222,7 +193,3 @@ def _only(state_mask: Mask) -> Mask:
 def _each_step(mask: Mask) -> Mask:
     """A mask (K or 1, B, n) for states (K, T, B, n)."""
     return None if mask is None else mask.unsqueeze(1)
-
-
-LSTM = Operation("LSTM", Implementation(dispatch.FUSED, lstm_forward, lstm_backward))
-GRU = Operation("GRU", Implementation(dispatch.FUSED, gru_forward, gru_backward))

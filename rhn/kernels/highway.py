@@ -24,12 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels import dispatch, validation
 from rhn.kernels.activations import ACTIVATIONS
-from rhn.kernels.autograd import batched_function, stack_size
-from rhn.kernels.compiled import recurrence as compiled
-from rhn.kernels.compiled.call import in_c
-from rhn.kernels.dispatch import Implementation, Operation
+from rhn.kernels.autograd import stack_size
 from rhn.kernels.dropout import Mask, masked, masked_linear, state_gradients, state_products, state_weight_gradient
 from rhn.kernels.matmul import input_gradient, input_product, stages, weight_gradient, workspace
 
@@ -59,10 +55,7 @@ def highway_reference(
     activation: str = "tanh",
 ) -> Tensor:
     """States y[1..T] (T, B, n) from x (T, B, m) and s0 (B, n), with masks m (J, B, n) of the state and m' (B, n) of h, or none."""
-    validation.validate_choice("activation", activation, ACTIVATIONS)
-    tensors = validation.HIGHWAY.validate(x, s0, W, R, b, state_mask, candidate_mask, G=2 if coupled else 3)
-    x, s, W, R, b, state_mask, candidate_mask = tensors
-    states = []
+    s, states = s0, []
     for x_t in x:
         for layer in range(R.shape[0]):
             z = masked_linear(s, R[layer], b[layer], state_mask)
@@ -73,28 +66,7 @@ def highway_reference(
     return torch.stack(states)
 
 
-def highway(
-    x: Tensor,
-    s0: Tensor,
-    W: Tensor,
-    R: Tensor,
-    b: Tensor,
-    state_mask: Mask = None,
-    candidate_mask: Mask = None,
-    *,
-    coupled: bool = True,
-    activation: str = "tanh",
-) -> Tensor:
-    """States y[1..T] (T, B, n); same arguments and values as `highway_reference`. Masks have no gradient."""
-    tensors = validation.HIGHWAY.validate(x, s0, W, R, b, state_mask, candidate_mask, G=2 if coupled else 3)
-    validation.validate_choice("activation", activation, ACTIVATIONS)
-    if validation.is_traced(*tensors):
-        return highway_reference(*tensors, coupled=coupled, activation=activation)
-    options = {"coupled": coupled, "activation": activation}
-    return batched_function(HIGHWAY, *tensors, **options, keep=torch.is_grad_enabled())
-
-
-def highway_forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activation: str, keep: bool = True):
+def highway_forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activation: str, keep: bool):
     """(states (K, T, B, n), S (K, L, T + 1, B, n), gates A (K, L, T, B, G n))."""
     K = stack_size(x, s0, W, R, b, state_mask, candidate_mask)
     (T, B), (L, gn, n) = x.shape[1:3], R.shape[1:]
@@ -121,7 +93,7 @@ def highway_forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool
     return S[:, 0, 1:].clone(), S, A
 
 
-def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, activation: str, keep=True):
+def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, activation: str):
     """Gradients of (x, s0, W, R, b), each with a leading axis of K."""
     (x, _, W, R, _, state_mask, candidate_mask), (S, A) = inputs, residuals
     (K, L, T, B, gn), n = A.shape, R.shape[-1]
@@ -167,8 +139,3 @@ def _local_derivatives(S, A, candidate_mask, coupled: bool, activation: str, out
         C.copy_(A[..., 2 * n :])
         torch.mul(h, t * (1 - t), out=D[..., n : 2 * n])
         torch.mul(S, C * (1 - C), out=D[..., 2 * n :])
-
-
-FUSED = Implementation(dispatch.FUSED, highway_forward, highway_backward)
-C = in_c(compiled.highway_forward, compiled.highway_backward, compiled.supports_highway)
-HIGHWAY = Operation("highway", C, FUSED)

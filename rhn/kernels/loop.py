@@ -14,9 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels import dispatch, validation
-from rhn.kernels.autograd import batched_function, stack_size
-from rhn.kernels.dispatch import Implementation, Operation
+from rhn.kernels.autograd import stack_size
 from rhn.kernels.matmul import ALIGNMENT
 
 Update = Callable[..., Tensor]
@@ -33,27 +31,22 @@ class Masked(NamedTuple):
         return [Masked(block, self.mask) for block in self.matrix.chunk(chunks, dim)]
 
 
-def loop(
-    update: Update, x: Tensor, s0: Tensor, W: Tensor, b: Tensor, *weights: Tensor, mask: Tensor | None = None
-) -> Tensor:
-    """States s[1..T] (T, B, state_size); same arguments and values as `loop_reference`, without second derivatives."""
-    x, s0, W, b, mask = validation.LOOP.validate(x, s0, W, b, mask)
-    validation.validate_weights(LOOP.name, x, weights)
-    if validation.is_traced(x, s0, W, b, *weights, mask):
-        return loop_reference(update, x, s0, W, b, *weights, mask=mask)
-    graph = [] if torch.is_grad_enabled() else None
-    return batched_function(LOOP, x, s0, W, b, *weights, mask, update=update, graph=graph)
-
-
 def loop_reference(
-    update: Update, x: Tensor, s0: Tensor, W: Tensor, b: Tensor, *weights: Tensor, mask: Tensor | None = None
+    x: Tensor,
+    s0: Tensor,
+    W: Tensor,
+    b: Tensor,
+    *weights_and_mask: Tensor | None,
+    update: Update,
+    graph: list | None = None,
 ) -> Tensor:
     """States s[1..T] (T, B, state_size) of one model, for x (T, B, m), s0 (B, state_size), W (G n, m) and b (G n,).
 
-    weights: the vectors (k,) and matrices (g, k) that `update` takes.
-    mask: (1, B, k), of what enters the matrices; without gradient.
+    weights_and_mask: the vectors (k,) and matrices (g, k) that `update` takes, and a mask (1, B, k), or None, of what enters the
+        matrices; without gradient.
+    graph: an empty list, in which `loop_forward` keeps what the backward pass needs.
     """
-    x, s0, W, b, mask = validation.LOOP.validate(x, s0, W, b, mask)
+    *weights, mask = weights_and_mask
     if mask is not None:
         weights = [Masked(w, mask.squeeze(0)) if w.dim() == 2 else w for w in weights]
     return _states(update, F.linear(x, W, b), s0, weights)
@@ -90,16 +83,16 @@ def _graph(tensors: Sequence[Tensor | None], K: int, update: Update) -> tuple[li
     return leaves, _states(update, u, s, own)
 
 
-def _forward(*tensors, update: Update, graph: list | None) -> tuple[Tensor]:
-    """(states (K, T, B, state_size),); `graph` keeps what leads to them for `_backward`."""
-    with torch.set_grad_enabled(graph is not None):
+def loop_forward(*tensors, update: Update, graph: list, keep: bool) -> tuple[Tensor]:
+    """(states (K, T, B, state_size),); `graph` keeps what leads to them for the backward pass."""
+    with torch.set_grad_enabled(keep):
         leaves, states = _graph(tensors, stack_size(*tensors), update)
-    if graph is not None:
+    if keep:
         graph.append((leaves, states))
     return (states.detach(),)
 
 
-def _backward(grad, needs, inputs, residuals, *, update: Update, graph: list) -> tuple[Tensor | None, ...]:
+def loop_backward(grad, needs, inputs, residuals, *, update: Update, graph: list) -> tuple[Tensor | None, ...]:
     """Gradients of (x, s0, W, b, *weights), each with a leading axis of K."""
     x, _, W, _, *weights, _ = inputs
     leaves, states = graph.pop() if graph else ([], [])
@@ -137,6 +130,3 @@ def _each(function: Callable[..., Tensor], K: int, *tensors: Tensor) -> Tensor:
     """The function of each of K models by itself, stacked; tensors (K or 1, ...)."""
     found = [function(*one) for one in zip(*(t.expand(K, *t.shape[1:]) for t in tensors), strict=True)]
     return torch.stack(found) if K > 1 else found[0].unsqueeze(0)
-
-
-LOOP = Operation("loop", Implementation(dispatch.LOOP, _forward, _backward))

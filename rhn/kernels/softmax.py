@@ -10,15 +10,13 @@ the backward pass needs:  d nll / dz = p - [v = target].
 All steps share the mask, so in C the units that it drops in a row of the batch are left out of all products of that row.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.errors import InvalidInputError
-from rhn.kernels import dispatch, validation
-from rhn.kernels.autograd import batched_function, stack_size
-from rhn.kernels.compiled.call import LANES, call, in_c, padded, supports
-from rhn.kernels.dispatch import Implementation, Operation
+from rhn.kernels.autograd import stack_size
+from rhn.kernels.compiled import call
+from rhn.kernels.compiled.call import LANES, padded
 from rhn.kernels.matmul import input_gradient, input_product, weight_gradient
 
 LARGEST_VOCABULARY = 1 << 24  # places of targets are float32 in C
@@ -26,20 +24,11 @@ LARGEST_VOCABULARY = 1 << 24  # places of targets are float32 in C
 
 def softmax_nll_reference(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
     """-log P(target), (T, B)."""
-    y, U, b, targets, mask = validation.SOFTMAX.validate(y, U, b, targets, mask)
     y = y if mask is None else y * mask
     return -F.linear(y, U, b).log_softmax(-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
 
 
-def softmax_nll(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
-    """-log P(target), (T, B); same arguments and values as `softmax_nll_reference`."""
-    tensors = validation.SOFTMAX.validate(y, U, b, targets, mask)
-    if validation.is_traced(*tensors):
-        return softmax_nll_reference(*tensors)
-    return batched_function(SOFTMAX, *tensors, keep=torch.is_grad_enabled())
-
-
-def softmax_nll_forward(y, U, b, targets, mask, *, keep: bool = True):
+def softmax_nll_forward(y, U, b, targets, mask, *, keep: bool):
     """(nll (K, T, B), probabilities (K, T, B, V))."""
     K = stack_size(y, U, b, targets, mask)
     z = input_product(_masked(y, mask), U, b, K)
@@ -50,7 +39,7 @@ def softmax_nll_forward(y, U, b, targets, mask, *, keep: bool = True):
     return total.log_().sub_(picked), z
 
 
-def softmax_nll_backward(grad, needs, inputs, residuals, *, keep: bool = True):
+def softmax_nll_backward(grad, needs, inputs, residuals):
     """Gradients of (y, U, b), each with a leading axis of K."""
     (y, U, _, targets, mask), (p,) = inputs, residuals
     dz = p * grad.unsqueeze(-1)
@@ -61,12 +50,12 @@ def softmax_nll_backward(grad, needs, inputs, residuals, *, keep: bool = True):
     return dy, weight_gradient(dz, y.flatten(1, 2)), dz.sum(1)
 
 
-def supports_c(y, U, b, targets, mask, *, keep: bool) -> str | None:
+def limit(y, U, b, targets, mask) -> str | None:
     """Why the C version does not compute a call; None if it does."""
-    n, V = y.shape[-1], U.shape[1]
+    V = len(U)
     if V >= LARGEST_VOCABULARY:
         return f"a vocabulary of {V} is too large for it"
-    return supports(y.flatten(1, 2).unsqueeze(1), n)
+    return call.limit(y.flatten(0, 1).unsqueeze(0), units=y.shape[-1])
 
 
 def forward_in_c(y, U, b, targets, mask, *, keep: bool):
@@ -78,12 +67,12 @@ def forward_in_c(y, U, b, targets, mask, *, keep: bool):
     groups, rows, tiles = sizes["groups"], padded(sizes["B"]), sizes["tiles"]
     nll = y.new_empty(K, groups, rows)
     scale, e = (y.new_empty(K, groups, tiles, *s) if keep else None for s in ((rows,), (sizes["B"], LANES)))
-    call("rhn_softmax_forward", K, items=groups, **sizes, **inputs, b=b.contiguous(), nll=nll, scale=scale, e=e)
+    call.call("rhn_softmax_forward", K, items=groups, **sizes, **inputs, b=b.contiguous(), nll=nll, scale=scale, e=e)
     nll = _from_groups(nll[..., : sizes["B"]], y, mask)
     return (nll, scale, e) if keep else (nll,)
 
 
-def backward_in_c(grad, needs, inputs, residuals, *, keep: bool):
+def backward_in_c(grad, needs, inputs, residuals):
     """Gradients of (y, U, b), each with a leading axis of K."""
     (y, U, _, targets, mask), (scale, e), K = inputs, (r.contiguous() for r in residuals), len(grad)
     inputs, sizes = _in_groups(y, U, targets, mask)
@@ -91,10 +80,10 @@ def backward_in_c(grad, needs, inputs, residuals, *, keep: bool):
     y_grouped, dy = inputs["y"], None
     if needs[0]:
         dy = y.new_empty(K, *y_grouped.shape[1:])
-        call("rhn_softmax_states", K, items=sizes["groups"], **sizes, **shared, U=inputs["U"], dy=dy)
+        call.call("rhn_softmax_states", K, items=sizes["groups"], **sizes, **shared, U=inputs["U"], dy=dy)
         dy = _from_groups(dy, y, mask)
     dU, db = y.new_empty(K, *U.shape[1:]), y.new_empty(K, U.shape[1])
-    call("rhn_softmax_weights", K, items=sizes["tiles"], **sizes, **shared, y=y_grouped, dU=dU, db=db)
+    call.call("rhn_softmax_weights", K, items=sizes["tiles"], **sizes, **shared, y=y_grouped, dU=dU, db=db)
     return dy, dU, db
 
 
@@ -126,8 +115,3 @@ def _from_groups(t: Tensor, like: Tensor, mask: Tensor | None) -> Tensor:
 def _masked(t: Tensor, mask: Tensor | None) -> Tensor:
     """Tensors (K, T, B, n) times masks (K, B, n)."""
     return t if mask is None else t * mask.unsqueeze(1)
-
-
-FUSED = Implementation(dispatch.FUSED, softmax_nll_forward, softmax_nll_backward)
-C = in_c(forward_in_c, backward_in_c, supports_c)
-SOFTMAX = Operation("softmax", C, FUSED)

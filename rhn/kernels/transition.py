@@ -17,12 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels import dispatch, validation
 from rhn.kernels.activations import ACTIVATIONS
-from rhn.kernels.autograd import batched_function, stack_size
-from rhn.kernels.compiled import recurrence as compiled
-from rhn.kernels.compiled.call import in_c
-from rhn.kernels.dispatch import Implementation, Operation
+from rhn.kernels.autograd import stack_size
 from rhn.kernels.dropout import masked_linear, state_gradients, state_products, state_weight_gradient
 from rhn.kernels.matmul import input_gradient, input_product, stages, weight_gradient, workspace
 
@@ -41,11 +37,9 @@ def deep_transition_reference(
     nonlinearity: str = "tanh",
 ) -> Tensor:
     """States y[1..T] (T, B, n) from x (T, B, m) and s0 (B, n), with a mask (1, B, n) of the state or none."""
-    validation.validate_choice("nonlinearity", nonlinearity, NONLINEARITIES)
-    x, y, W, R, b, S, state_mask = validation.DEEP_TRANSITION.validate(x, s0, W, R, b, S, state_mask)
     f, L = NONLINEARITIES[nonlinearity], R.shape[0]
     first_skip = L - (0 if S is None else S.shape[0])
-    states = []
+    y, states = s0, []
     for x_t in x:
         s = f(F.linear(x_t, W) + masked_linear(y, R[0], b[0], state_mask))
         for layer in range(1, L):
@@ -58,26 +52,7 @@ def deep_transition_reference(
     return torch.stack(states)
 
 
-def deep_transition(
-    x: Tensor,
-    s0: Tensor,
-    W: Tensor,
-    R: Tensor,
-    b: Tensor,
-    S: Tensor | None = None,
-    state_mask: Tensor | None = None,
-    *,
-    nonlinearity: str = "tanh",
-) -> Tensor:
-    """States y[1..T] (T, B, n); same arguments and values as `deep_transition_reference`. The mask has no gradient."""
-    tensors = validation.DEEP_TRANSITION.validate(x, s0, W, R, b, S, state_mask)
-    validation.validate_choice("nonlinearity", nonlinearity, NONLINEARITIES)
-    if validation.is_traced(*tensors):
-        return deep_transition_reference(*tensors, nonlinearity=nonlinearity)
-    return batched_function(DEEP_TRANSITION, *tensors, nonlinearity=nonlinearity, keep=torch.is_grad_enabled())
-
-
-def deep_transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, keep: bool = True):
+def deep_transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, keep: bool):
     """(states (K, T, B, n), Y (K, L, T + 1, B, n))."""
     K, (T, B), (L, n) = stack_size(x, s0, W, R, b, S, state_mask), x.shape[1:3], R.shape[1:3]
     first_skip = L - (0 if S is None else S.shape[1])
@@ -99,7 +74,7 @@ def deep_transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str,
     return Y[:, 0, 1:].clone(), Y
 
 
-def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: str, keep=True):
+def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: str):
     """Gradients of (x, s0, W, R, b) and of S where there is one, each with a leading axis of K."""
     (x, _, W, R, _, S, state_mask), (Y,) = inputs, residuals
     K, L, (T, B), n = Y.shape[0], Y.shape[1], x.shape[1:3], R.shape[-1]
@@ -132,8 +107,3 @@ def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: st
 def _given(Y: Tensor) -> list[Tensor]:
     """The outputs of each layer, views (K, T, B, n) of the states Y."""
     return [*(Y[:, layer, :-1] for layer in range(1, Y.shape[1])), Y[:, 0, 1:]]
-
-
-FUSED = Implementation(dispatch.FUSED, deep_transition_forward, deep_transition_backward)
-C = in_c(compiled.transition_forward, compiled.transition_backward, compiled.supports_transition)
-DEEP_TRANSITION = Operation("deep transition", C, FUSED)

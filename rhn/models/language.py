@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from rhn.cells import Initialization
 from rhn.errors import InvalidInputError
-from rhn.kernels import softmax_nll
+from rhn.kernels import SOFTMAX
 from rhn.models.building import RecurrentModel, draw
 from rhn.models.dropout import Masks
 from rhn.utils.validation import positive
@@ -112,7 +112,7 @@ class LanguageModel(RecurrentModel):
             last.append(s)
         layer = self.embedding if self.tied else self.output_weight, self.output_bias
         if targets is not None:
-            nll = softmax_nll(x, *layer, targets, masks.output)
+            nll = SOFTMAX(x, *layer, targets, masks.output)
             return Reading(None, tuple(last), x, nll)
         y = x if masks.output is None else x * masks.output
         return Reading(F.linear(y, *layer), tuple(last), x, None)

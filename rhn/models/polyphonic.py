@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from rhn.cells import Initialization
 from rhn.errors import InvalidInputError
-from rhn.kernels.bernoulli import frame_nll, output_nll
+from rhn.kernels import OUTPUT
+from rhn.kernels.bernoulli import frame_nll
 from rhn.models.building import RecurrentModel, draw
 from rhn.utils.validation import positive
 
@@ -91,7 +92,7 @@ class PolyphonicModel(RecurrentModel):
             if given.shape != shape:
                 raise InvalidInputError(f"{name} of shape {tuple(given.shape)}: expected {tuple(shape)}, as frames")
         targets, mask = targets.to(x.dtype), mask.to(x.dtype)
-        return output_nll(x, self.output.weight, self.output.bias, targets, mask)
+        return OUTPUT(x, self.output.weight, self.output.bias, targets, mask)
 
     def nll(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """Negative log-likelihoods (T - 1, B) in nats of frames 1..T-1 of (T, B, keys), T >= 2; 0 at frames with mask (T, B) False."""

@@ -31,7 +31,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from rhn.errors import InvalidInputError
 from rhn.kernels.dispatch import recorded_choices
-from rhn.kernels.info import recurrence_words
+from rhn.kernels.table import recurrence_words
 from rhn.training.ensemble import Ensemble, Weights, captured
 from rhn.training.losses import sums
 from rhn.training.optimizers import Optimizer, gradient_norm, make_optimizer

@@ -19,18 +19,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.errors import InvalidInputError
-from rhn.kernels import dispatch
 from rhn.kernels.compiled.build import library, missing
 from rhn.kernels.compiled.signatures import LANES, STRUCTS, pack
-from rhn.kernels.dispatch import Implementation
 
 SMALL, LARGE = 64, 700
 
 
-def supports(x: Tensor, units: int, layers: int = 1, *, unusual: str | None = None) -> str | None:
-    """The reason against the C version for inputs (..., T, B, m), units and layers; None if it computes the call.
+def limit(x: Tensor, *, units: int, layers: int = 1, unusual: str | None = None) -> str | None:
+    """Why C does not compute a call with inputs (T, B, m); None if it does. `unusual`: a request that it has no code for.
 
-    unusual: a request that it has no code for. It needs float32 on a CPU and a machine with a compiler. Measured against the versions
+    It needs float32 on a CPU and a machine with a compiler. Measured against the versions
     in Python, it wins with up to 64 units for any batch, with up to 700 in batches of full lanes, and in proportion in between; and
     unless the input is much the widest.
     """
@@ -44,11 +42,6 @@ def supports(x: Tensor, units: int, layers: int = 1, *, unusual: str | None = No
     if m > max(128, 4 * layers * units):
         return f"{m} inputs are too many for it"
     return missing()
-
-
-def in_c(forward: Callable, backward: Callable | None, supports: Callable[..., str | None]) -> Implementation:
-    """An implementation in C."""
-    return Implementation(dispatch.C, forward, backward, supports, missing, device_type="cpu")
 
 
 def call(name: str, K: int, *, items: int = 1, **arguments: Tensor | int | None) -> None:

@@ -6,17 +6,18 @@
 from torch import Tensor
 
 from rhn.kernels.autograd import stack_size
-from rhn.kernels.compiled.call import LANES, call, lanes, padded, rows, supports
+from rhn.kernels.compiled.call import LANES, call, lanes, limit, padded, rows
 
 
-def supports_highway(x, s0, W, R, b, state_mask, candidate_mask, *, coupled, activation, keep) -> str | None:
+def limit_of_highway(x, s0, W, R, b, state_mask, candidate_mask, *, coupled, activation) -> str | None:
     """Why the C version does not compute a call; None if it does."""
-    return supports(x, *R.shape[:-4:-2], unusual=None if activation == "tanh" else f"activation {activation}")
+    unusual = None if activation == "tanh" else f"activation {activation}"
+    return limit(x, units=R.shape[2], layers=len(R), unusual=unusual)
 
 
-def supports_transition(x, s0, W, R, b, S, state_mask, *, nonlinearity, keep) -> str | None:
+def limit_of_transition(x, s0, W, R, b, S, state_mask, *, nonlinearity) -> str | None:
     """Why the C version does not compute a call; None if it does."""
-    return supports(x, *R.shape[:-4:-2])
+    return limit(x, units=R.shape[2], layers=len(R))
 
 
 def highway_forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activation: str, keep: bool):
@@ -47,7 +48,7 @@ def transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, keep
     return _kept(y, outputs, x.shape[2])
 
 
-def transition_backward(grad, needs, inputs, residuals, *, nonlinearity: str, keep: bool):
+def transition_backward(grad, needs, inputs, residuals, *, nonlinearity: str):
     """Gradients of (x, s0, W, R, b) and of S if there is one, each with a leading axis of K."""
     (x, s0, W, R, b, S, state_mask), (y, outputs) = inputs, residuals
     inputs, sizes = _contiguous(x=x, W=W, R=R, S=S, y=y, outputs=outputs), _sizes(x, R) | _forms(nonlinearity, S)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rhn.kernels.validation import parse_shape, size_of
+from rhn.kernels.validation import shape_of
 
 LANES = 32
 
@@ -98,7 +98,7 @@ def pack(name: str, K: int, sizes: Mapping[str, int], tensors: Mapping[str, Tens
     known, function = {**sizes, "blocks": blocks, "rows": blocks * LANES}, FUNCTIONS[name]
     packed = {}
     for tensor, shape in (function.inputs | function.outputs).items():
-        t, wanted = tensors[tensor], [size_of(dimension, known) for dimension in parse_shape(shape)]
+        t, wanted = tensors[tensor], shape_of(shape, known)
         shared = t is not None and t.shape[0] == 1 and tensor in function.inputs
         dtype = torch.float64 if tensor == "totals" else torch.float32
         if t is not None and not (

@@ -10,7 +10,7 @@ from tables import for_each
 from test_kernels import value_and_gradients
 from torch.func import grad_and_value, vmap
 
-from rhn.kernels import bernoulli
+from rhn.kernels import OUTPUT
 from rhn.kernels.compiled import build, call
 from rhn.kernels.compiled.build import library
 from rhn.models import PolyphonicModel
@@ -143,18 +143,18 @@ def test_the_output_with_its_loss_is_as_exact_as_the_reference(size, scale, call
         gradients = torch.autograd.grad(1.7 * total, leaves)
         return dict(zip(("total", "y", "W", "b"), (total.detach(), *gradients), strict=True))
 
-    ours = results(bernoulli.output_nll, torch.float32)
-    assert_as_exact(ours, lambda: results(bernoulli.output_nll_reference, torch.float64))
+    ours = results(OUTPUT, torch.float32)
+    assert_as_exact(ours, lambda: results(OUTPUT.reference, torch.float64))
     assert calls == ["rhn_bernoulli"]
     with torch.no_grad():
-        assert bernoulli.output_nll(y, W, b, frames, mask).item() == pytest.approx(ours["total"].item(), rel=1e-6)
+        assert OUTPUT(y, W, b, frames, mask).item() == pytest.approx(ours["total"].item(), rel=1e-6)
 
 
 def test_a_stack_of_outputs_has_the_bits_of_each_and_bad_ones_keep_to_themselves():
     y, W, b = torch.randn(3, 4, 32, 7), torch.randn(3, 88, 7), torch.randn(3, 88)
     frames, mask = (torch.rand(4, 32, 88) < 0.1).float(), torch.ones(4, 32)
     W[1, 5, 3] = math.nan
-    f = grad_and_value(bernoulli.output_nll, argnums=(0, 1, 2))
+    f = grad_and_value(OUTPUT, argnums=(0, 1, 2))
     stacked = flat(vmap(f, in_dims=(0, 0, 0, None, None))(y, W, b, frames, mask))
     for k in (0, 2):
         assert all(map(torch.equal, (t[k] for t in stacked), flat(f(y[k], W[k], b[k], frames, mask))))

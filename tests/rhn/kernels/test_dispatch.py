@@ -1,38 +1,41 @@
-"""The first implementation that supports a call computes it, and its backward pass."""
+"""C computes a call that its limit allows, and its backward pass; the other code of the row the rest."""
 
+import pytest
 import torch
 from tables import for_each
 from torch.func import grad, vmap
 
-from rhn.kernels.autograd import batched_function
-from rhn.kernels.dispatch import Choice, Implementation, Operation, choose, recorded_choices
+from rhn.errors import InvalidInputError
+from rhn.kernels.dispatch import Choice, Kernel, recorded_choices
 
 
-def times(factor, supports=lambda x, least: None):
+def times(factor):
     """Multiply by a factor, forward and, with the opposite sign, backward."""
 
-    def forward(x, *, least):
+    def forward(x, *, least, keep):
         return factor * x, x.clone()
 
     def backward(dy, needs, inputs, residuals, *, least):
         assert torch.equal(residuals[0], inputs[0].expand_as(residuals[0]))
         return (-factor * dy,)
 
-    return Implementation(f"times {factor}", forward, backward, supports)
+    return forward, backward
 
 
 def short(x, *, least):
-    return f"it has fewer than {least} entries" if x.shape[1] < least else None
+    return f"it has fewer than {least} entries" if len(x) < least else None
 
 
-OPERATION = Operation("product", times(2.0, lambda x, least: short(x, least=2 * least)), times(3.0, short), times(1.0))
+ROW = {"name": "product", "arguments": {"x": "entries"}, "reference": lambda x, least: 1.0 * x, "limit": short}
+PRODUCT = Kernel(**ROW, options={"least": 3}, forward=times(3.0)[0], backward=times(3.0)[1], compiled=times(2.0))
+ONLY_C = Kernel(**ROW, compiled=times(2.0))
 
 
-@for_each(("length", "factor"), [(1, 1.0), (2, 3.0), (3, 3.0), (4, 2.0)])
+@for_each(("length", "factor"), [(2, 3.0), (3, 2.0)])
 @for_each("stack", [None, 3])
-def test_the_first_that_supports_a_call_computes_both_directions(length, factor, stack):
+def test_what_computes_a_call_also_computes_its_backward_pass(length, factor, stack):
     def total(x):
-        y = batched_function(OPERATION, x, least=2)
+        y = PRODUCT(x)
         return y.sum(), y
 
     run, x = grad(total, has_aux=True), torch.rand(*([] if stack is None else [stack]), length)
@@ -42,22 +45,23 @@ def test_the_first_that_supports_a_call_computes_both_directions(length, factor,
 
 
 def test_choices_are_recorded_with_reasons():
-    def recorded(length):
+    def recorded(kernel, length):
         with recorded_choices() as choices:
-            batched_function(OPERATION, torch.rand(length), least=2)
+            kernel(torch.rand(length), least=3)
         return choices
 
-    assert recorded(4) == [Choice("product", "times 2.0", None)]
-    assert recorded(3) == [
-        Choice("product", "times 2.0", "it has fewer than 4 entries"),
-        Choice("product", "times 3.0", None),
-    ]
+    against = Choice("product", "C", "it has fewer than 3 entries")
+    assert recorded(PRODUCT, 3) == [Choice("product", "C", None)]
+    assert recorded(PRODUCT, 2) == [against, Choice("product", "fused", None)]
+    assert recorded(ONLY_C, 2) == [against], "the reference computes it"
     with recorded_choices() as outer:
-        recorded(4)
-    batched_function(OPERATION, torch.rand(4), least=2)
+        recorded(PRODUCT, 4)
+    PRODUCT(torch.rand(4))
     assert outer == [], "an inner context has its own list"
 
 
-def test_without_a_supporting_implementation_nothing_is_chosen():
-    operation, x = Operation("product", times(3.0, short)), torch.rand(1, 1)
-    assert choose(operation, x, least=2) is None
+def test_the_reference_is_plain_and_checked_too():
+    x = torch.rand(4, requires_grad=True)
+    assert torch.equal(torch.autograd.grad(PRODUCT(x, reference=True).sum(), x)[0], torch.ones(4))
+    with pytest.raises(InvalidInputError, match="x of the product kernel"):
+        PRODUCT(torch.rand(4, 4), reference=True)

@@ -1,7 +1,5 @@
 """The fused recurrences are the equations: values, every gradient, any size, to the bit where promised."""
 
-import sys
-
 import pytest
 import torch
 from cases import FAMILIES, KERNELS, SHALLOW_CASES, assert_close, inputs
@@ -11,10 +9,8 @@ from rounding import assert_as_exact
 from tables import for_each
 from torch.func import hessian, jacfwd, jacrev
 
-from rhn.kernels import highway, onednn
+from rhn.kernels import HIGHWAY, highway, onednn
 from rhn.kernels.compiled import build
-
-HIGHWAY_MODULE = sys.modules["rhn.kernels.highway"]  # in the package, the function has its name
 
 SIZES = [((1, 1, 1, 1, 1), False), ((1, 3, 2, 5, 2), False), ((5, 1, 4, 7, 5), True)]  # (T, B, m, n, L), saturated
 
@@ -90,7 +86,7 @@ def test_the_highway_backward_in_blocks_of_time_changes_no_bit(monkeypatch, coup
     T, B, m, n, L = 7, 3, 4, 5, 2
     arguments = case.arguments(T, B, m, n, L)
     _, whole = value_and_gradients(case.manual, arguments, **case.options)
-    monkeypatch.setattr(HIGHWAY_MODULE, "BLOCK", steps * L * B * n)
+    monkeypatch.setattr(highway, "BLOCK", steps * L * B * n)
     _, blocked = value_and_gradients(case.manual, arguments, **case.options)
     for name in whole:
         assert torch.equal(whole[name], blocked[name]), name
@@ -101,7 +97,7 @@ def test_a_real_size_equals_the_reference(code):
     """As the study runs it (n = 215, batch 32), long enough for several blocks of the backward."""
     case = KERNELS[0]
     arguments = case.arguments(60, 32, 88, 215, 1, dtype=torch.float32)
-    assert 2 * HIGHWAY_MODULE.BLOCK < 60 * 32 * 215
+    assert 2 * highway.BLOCK < 60 * 32 * 215
     assert_same(case, arguments, tolerance=1e-4)
 
 
@@ -218,4 +214,4 @@ def test_a_product_outside_the_functions_never_uses_the_packed_operators(monkeyp
         cell.step(x, s)
         cell(x.unsqueeze(0), s)
     with pytest.raises(AssertionError, match="packed product"):
-        highway(*map(torch.zeros, ((1, 4, 5), (4, 150), (300, 5), (1, 300, 150), (1, 300))))
+        HIGHWAY(*map(torch.zeros, ((1, 4, 5), (4, 150), (300, 5), (1, 300, 150), (1, 300))))

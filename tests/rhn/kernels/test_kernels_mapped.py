@@ -6,9 +6,9 @@ from cases import FAMILIES, KERNELS, SHALLOW_CASES, assert_close
 from tables import for_each
 from torch.func import functional_call, grad, grad_and_value, jacrev, stack_module_state, vmap
 
-from rhn.kernels.autograd import stack_size
+from rhn.kernels import dispatch
+from rhn.kernels.autograd import Code, batched_function, stack_size
 from rhn.kernels.compiled import build
-from rhn.kernels.dispatch import Implementation, Operation
 
 every_family = for_each("case", FAMILIES)
 
@@ -112,19 +112,20 @@ def test_jacrev_through_time(case):
 
 @pytest.mark.parametrize("case", FAMILIES, ids=str)
 def test_a_stack_is_one_kernel_call_forward_and_one_backward(case, monkeypatch):
-    module, attribute = case.find_kernel()
-    operation, calls = getattr(module, attribute), []
-    kernel = operation.implementations[-1]
+    calls = []
 
-    def forward(*tensors, **options):
-        calls.append(("forward", stack_size(*tensors)))
-        return kernel.forward(*tensors, **options)
+    def counted(code, *tensors, **options):
+        def forward(*tensors, **options):
+            calls.append(("forward", stack_size(*tensors)))
+            return code.forward(*tensors, **options)
 
-    def backward(gradient, *rest, **options):
-        calls.append(("backward", gradient.shape[0]))
-        return kernel.backward(gradient, *rest, **options)
+        def backward(gradient, *rest, **options):
+            calls.append(("backward", gradient.shape[0]))
+            return code.backward(gradient, *rest, **options)
 
-    monkeypatch.setattr(module, attribute, Operation(operation.name, Implementation("counted", forward, backward)))
+        return batched_function(Code(code.name, forward, backward), *tensors, **options)
+
+    monkeypatch.setattr(dispatch, "batched_function", counted)
     names, arguments, w = stacked(case, K=6)
     f = grad(lambda *a: (case.manual(*a, **case.options) * w).square().sum(), argnums=2)
     vmap(f, in_dims=(None, *[0] * (len(names) - 1)))(arguments[0][0], *arguments[1:])

@@ -7,7 +7,7 @@ from tables import for_each
 from torch.func import grad, vmap
 
 from rhn.errors import InvalidInputError
-from rhn.kernels import softmax_nll, softmax_nll_reference
+from rhn.kernels import SOFTMAX
 from rhn.kernels.compiled.build import library
 from rhn.kernels.dispatch import recorded_choices
 from tests.cases import assert_close
@@ -46,9 +46,9 @@ def weighted(function):
 def test_values_and_gradients_are_the_equation_s(size, spread, rate):
     inputs = [*arguments(*size, spread=spread)]
     inputs.append(mask_of(inputs[0], rate))
-    assert_close(softmax_nll(*inputs), softmax_nll_reference(*inputs), 1e-12, "nll")
-    found = grad(weighted(softmax_nll), argnums=(0, 1, 2))(*inputs)
-    wanted = grad(weighted(softmax_nll_reference), argnums=(0, 1, 2))(*inputs)
+    assert_close(SOFTMAX(*inputs), SOFTMAX.reference(*inputs), 1e-12, "nll")
+    found = grad(weighted(SOFTMAX), argnums=(0, 1, 2))(*inputs)
+    wanted = grad(weighted(SOFTMAX.reference), argnums=(0, 1, 2))(*inputs)
     for name, a, b in zip(("y", "U", "b"), found, wanted, strict=True):
         assert_close(a, b, 1e-11, name, floor=1e-10)
 
@@ -56,15 +56,15 @@ def test_values_and_gradients_are_the_equation_s(size, spread, rate):
 def test_gradcheck():
     y, U, b, targets = arguments(2, 3, 4, 5)
     inputs = [t.requires_grad_() for t in (y, U, b)]
-    assert torch.autograd.gradcheck(lambda *args: softmax_nll(*args, targets), inputs)
+    assert torch.autograd.gradcheck(lambda *args: SOFTMAX(*args, targets), inputs)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_stacked_models_share_their_targets(size):
     *inputs, targets = arguments(*size, K=3)
-    found = vmap(grad(weighted(softmax_nll), argnums=(0, 1, 2)), in_dims=(0, 0, 0, None))(*inputs, targets)
+    found = vmap(grad(weighted(SOFTMAX), argnums=(0, 1, 2)), in_dims=(0, 0, 0, None))(*inputs, targets)
     for k in range(3):
-        one = grad(weighted(softmax_nll), argnums=(0, 1, 2))(*(t[k] for t in inputs), targets)
+        one = grad(weighted(SOFTMAX), argnums=(0, 1, 2))(*(t[k] for t in inputs), targets)
         for name, a, b in zip(("y", "U", "b"), found, one, strict=True):
             assert_close(a[k], b, 1e-12, name, floor=1e-12)
 
@@ -75,19 +75,19 @@ def test_an_embedding_that_is_also_the_output_layer_gets_both_gradients():
     def loss(function):
         return grad(lambda U: function(y * U[targets], U, b, targets).sum())(U)
 
-    assert_close(loss(softmax_nll), loss(softmax_nll_reference), 1e-12, "embedding")
+    assert_close(loss(SOFTMAX), loss(SOFTMAX.reference), 1e-12, "embedding")
 
 
 def test_it_neither_overflows_nor_loses_a_sure_prediction():
     y, U, b = torch.ones(1, 1, 1), torch.tensor([[1e4], [-1e4]]), torch.zeros(2)
-    assert softmax_nll(y, U, b, torch.tensor([[0]])).item() == 0
-    assert softmax_nll(y, U, b, torch.tensor([[1]])).item() == 2e4
+    assert SOFTMAX(y, U, b, torch.tensor([[0]])).item() == 0
+    assert SOFTMAX(y, U, b, torch.tensor([[1]])).item() == 2e4
 
 
 def test_large_float32_layers_are_as_exact_as_rounding_lets_them_be():
     y, U, b, targets = arguments(35, 20, 200, 2000, spread=0.2, dtype=torch.float32)
-    exact = lambda: {"nll": softmax_nll_reference(y.double(), U.double(), b.double(), targets)}  # noqa: E731
-    assert_as_exact({"nll": softmax_nll(y, U, b, targets)}, exact)
+    exact = lambda: {"nll": SOFTMAX.reference(y.double(), U.double(), b.double(), targets)}  # noqa: E731
+    assert_as_exact({"nll": SOFTMAX(y, U, b, targets)}, exact)
 
 
 # ---- in C ----------------------------------------------------------------------------------------------
@@ -107,10 +107,10 @@ def test_in_c_values_and_gradients_are_as_exact_as_rounding_lets_them_be(size, s
     *inputs, targets = arguments(*size, spread=spread, dtype=torch.float32)
     mask = mask_of(inputs[0], rate)
     with recorded_choices() as choices:
-        ours = nll_and_gradients(softmax_nll, *inputs, targets, mask)
+        ours = nll_and_gradients(SOFTMAX, *inputs, targets, mask)
     assert {choice.implementation for choice in choices if choice.reason is None} == {"C"}
     doubles = [None if t is None else t.double() for t in (*inputs, mask)]
-    exact = lambda: nll_and_gradients(softmax_nll_reference, *doubles[:3], targets, doubles[3])  # noqa: E731
+    exact = lambda: nll_and_gradients(SOFTMAX.reference, *doubles[:3], targets, doubles[3])  # noqa: E731
     (y, U, _), count = (
         inputs,
         targets.numel(),
@@ -122,7 +122,7 @@ def test_in_c_values_and_gradients_are_as_exact_as_rounding_lets_them_be(size, s
 @pytest.mark.parametrize("rate", [0, 0.5])
 def test_in_c_a_model_has_the_same_bits_alone_in_a_stack_and_on_threads(rate):
     *inputs, targets = arguments(7, 11, 33, 300, K=3, dtype=torch.float32)
-    f, masks = grad(weighted(softmax_nll), argnums=(0, 1, 2)), mask_of(inputs[0], rate, own=True)
+    f, masks = grad(weighted(SOFTMAX), argnums=(0, 1, 2)), mask_of(inputs[0], rate, own=True)
     given = [(*(t[k] for t in inputs), targets, None if masks is None else masks[k]) for k in range(3)]
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -142,7 +142,7 @@ def test_in_c_a_model_has_the_same_bits_alone_in_a_stack_and_on_threads(rate):
 def test_in_c_what_is_not_finite_keeps_to_its_row():
     *inputs, targets = arguments(2, 3, 4, 100, dtype=torch.float32)
     inputs[0][0, 1, 2], inputs[0][1, 0, 0] = torch.nan, torch.inf
-    finite = softmax_nll(*inputs, targets).isfinite()
+    finite = SOFTMAX(*inputs, targets).isfinite()
     assert finite.tolist() == [[True, False, True], [False, True, True]]
 
 
@@ -151,7 +151,7 @@ def test_in_c_a_dropped_unit_takes_no_part():
     y, U, b, targets = arguments(2, 3, 4, 100, dtype=torch.float32)
     mask, other = mask_of(y, 0.5), y.clone()
     other[:, mask == 0] = 1e30
-    one, same = (nll_and_gradients(softmax_nll, t, U, b, targets, mask) for t in (y, other))
+    one, same = (nll_and_gradients(SOFTMAX, t, U, b, targets, mask) for t in (y, other))
     assert all(torch.equal(one[name], same[name]) for name in one)
 
 
@@ -160,7 +160,7 @@ def test_in_c_words_that_cannot_occur_are_left_out():
     y, U, b, targets = arguments(2, 3, 4, 130, dtype=torch.float32)
     b[:70] = -torch.inf
     targets = 70 + targets % 60
-    torch.testing.assert_close(softmax_nll(y, U, b, targets), softmax_nll_reference(y, U, b, targets))
+    torch.testing.assert_close(SOFTMAX(y, U, b, targets), SOFTMAX.reference(y, U, b, targets))
 
 
 @in_c
@@ -169,4 +169,4 @@ def test_a_target_outside_the_vocabulary_is_refused(wrong):
     y, U, b, targets = arguments(2, 3, 4, 7, dtype=torch.float32)
     targets[1, 2] = wrong
     with pytest.raises(InvalidInputError, match=r"targets are from .* expected 0 to 6"):
-        softmax_nll(y, U, b, targets)
+        SOFTMAX(y, U, b, targets)

@@ -11,10 +11,8 @@ from cases import KERNELS
 from rounding import assert_within
 from tables import for_each
 
-from rhn.kernels.autograd import batched_function
-from rhn.kernels.dispatch import Operation
-from rhn.kernels.highway import FUSED as FUSED_HIGHWAY
-from rhn.kernels.transition import FUSED as FUSED_TRANSITION
+from rhn import kernels
+from rhn.kernels.autograd import Code, batched_function
 
 T, B, M, N = 3, 4, 5, 16
 ROWS = {case.name: case for case in KERNELS}
@@ -58,15 +56,12 @@ def error(name: str, found: torch.Tensor, exact: torch.Tensor) -> float:
     return ((found - exact).abs().amax(1) / largest)[known].nan_to_num(torch.inf).max().item() if known.any() else 0.0
 
 
-def kernel(name: str):
-    if "highway" in name:
-        operation, options = Operation("highway", FUSED_HIGHWAY), ROWS[name].options
-        return lambda *tensors: batched_function(operation, *tensors, None, None, **options, activation="tanh")
-    operation, options = (
-        Operation("transition", FUSED_TRANSITION),
-        {"nonlinearity": "relu" if "relu" in name else "tanh"},
-    )
-    return lambda *tensors: batched_function(operation, *tensors, None, **options)
+def fused(name: str):
+    """The fused code in Python."""
+    kernel = kernels.HIGHWAY if "highway" in name else kernels.DEEP_TRANSITION
+    code, masks = Code(name, kernel.forward, kernel.backward), (None,) * (2 if "highway" in name else 1)
+    options = {**kernel.options, **ROWS[name].options}
+    return lambda *tensors: batched_function(code, *tensors, *masks, keep=True, **options)
 
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
@@ -87,7 +82,7 @@ every_size = pytest.mark.parametrize(
 def test_tiny_states_and_their_gradients_survive_in_float32(name, depth, std):
     tensors, case = arguments(name, std, depth), ROWS[name]
     exact = results(case.reference, tensors, torch.float64, **case.options)
-    found = results(kernel(name), tensors, torch.float32)
+    found = results(fused(name), tensors, torch.float32)
     errors = {key: error(key, found[key], exact[key]) for key in exact}
     assert_within(max(errors.values()), LARGEST_ERROR, str(errors))
 
