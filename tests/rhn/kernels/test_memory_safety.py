@@ -84,7 +84,7 @@ def test_a_wrong_tensor_is_refused_and_a_view_is_as_good_as_its_values(name, sub
                 kernel(*(given | {argument: value}).values(), **options)
         for view in VIEWS.values() if t.is_floating_point() else ():
             found, same = (kernel(*(given | {argument: t}).values(), **options) for t in (view(t), view(t).clone()))
-            assert torch.equal(found, same), argument
+            torch.testing.assert_close(found, same, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture
