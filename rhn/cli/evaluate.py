@@ -101,17 +101,22 @@ class Evaluate(Trained):
         temperature = 1.0 if self.temperature is None else self.temperature
         shared = {"device": device, "progress": progress, "temperature": temperature}
         if samples := self.mc or self.mc_official:
-            from rhn.training.monte_carlo import monte_carlo_score, official_monte_carlo_score
+            from rhn.training.monte_carlo import monte_carlo_score
 
-            how = {"samples": samples, "method": "mc" if self.mc else "mc-official"}
-            shared |= {"samples": samples, "seed": self.seed}
-            given = trained.model, text, trained.config.dropout
-            if self.mc:
-                return monte_carlo_score(*given, window=trained.config.window, **shared), how
+            window = trained.config.window if self.mc else None
             try:
-                return official_monte_carlo_score(*given, **shared), how
+                found = monte_carlo_score(
+                    trained.model,
+                    text,
+                    trained.config.dropout,
+                    samples=samples,
+                    window=window,
+                    seed=self.seed,
+                    **shared,
+                )
             except InvalidInputError as error:  # where all samples are rejected
                 raise InvalidInputError(f"{error}, with --mc {samples}") from None
+            return found, {"samples": samples, "method": "mc" if self.mc else "mc-official"}
         from rhn.training.evaluation import score
 
         return score(trained.model, text, batch_size=self.batch_size or 1, **shared), {}

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from rhn.errors import InvalidInputError
 from rhn.utils.io import check_output
 from rhn.utils.options import Trained, Writing, check_most, option
 from rhn.utils.validation import check_seed
@@ -15,7 +16,7 @@ MOST_BARS = 10_000  # hours of music, minutes to write
 class Sample(Trained, Writing):
     """Write a chorale that a trained model makes up."""
 
-    output: Path = option(help="What to write, .mid or .musicxml.", metavar="FILE")
+    output: Path | None = option(None, "What to write, .mid or .musicxml (required).", metavar="FILE")
     temperature: float = option(1.0, "Below 1 more predictable, above 1 wilder.")
     bars: int = option(16, "Length in bars of four quarter notes.")
     seed: int = option(0, "Seed of the notes.")
@@ -27,8 +28,10 @@ class Sample(Trained, Writing):
 
         check_seed(self.seed)
         check_most(self, bars=MOST_BARS)
+        model = load_model(self.checkpoint, self.cell, PolyphonicModel)  # first: of a text it names `rhn generate`
+        if self.output is None:
+            raise InvalidInputError("--output FILE is missing: the .mid or .musicxml file to write")
         check_output(self.output, SUFFIXES, force=self.force)
-        model = load_model(self.checkpoint, self.cell, PolyphonicModel)
         frames = sample_chorale(model, bars=self.bars, temperature=self.temperature, seed=self.seed)
         print(f"chorale: {write_chorale(frames, self.output)}")
 

@@ -95,7 +95,7 @@ class Progress(Callback):
     def _left(self) -> str:
         done, steps = self._trainer.position
         left = self._speed.left((self._trainer.config.epochs - self._trainer.epoch) * steps - done)
-        return "" if left is None else f"  {duration(left)} left"
+        return f"  {duration(left)} left" if left else ""
 
     def _running(self, trainer: Trainer) -> str:
         """Loss and gradient norm of the last steps, and the learning rate."""

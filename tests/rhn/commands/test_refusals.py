@@ -67,7 +67,8 @@ REFUSED = [
     # sample, generate
     ("sample MUSIC --output chorale.wav", ".mid or .musicxml"),
     ("sample MUSIC --output OUT/missing/c.mid", "does not exist"),
-    ("sample PROSE --output OUT.mid", "holds a language model (rhn generate), expected a model of chorales"),
+    ("sample MUSIC", "--output FILE is missing"),
+    ("sample PROSE", "holds a language model (rhn generate), expected a model of chorales"),
     ("generate MUSIC", "holds a model of chorales (rhn sample), expected a language model"),
     ("generate PROSE --seed 99999999999999999999", "--seed: expected a whole number"),
 ]

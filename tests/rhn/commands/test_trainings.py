@@ -194,6 +194,13 @@ def test_a_diverged_training_names_the_step_and_the_last_good_checkpoint(prose, 
     refused(["resume", good, "--epochs", 2], f"the last good weights are in {good / 'best.safetensors'}", begun=True)
 
 
+def test_losses_that_explode_are_told_in_one_sentence_that_names_the_learning_rate(task, tmp_path, capsys):
+    assert task.train(tmp_path, "--learning-rate", 50) == 0
+    said = capsys.readouterr()
+    assert "exploded at a learning rate of 50: try a lower one" in said.err.splitlines()[-1]
+    assert max(len(word) for word in said.out.split() if word[0].isdigit()) <= 10
+
+
 def test_a_terminal_shows_speed_loss_and_time_left(prose, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(progress, "PAUSE", 0)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)

@@ -19,9 +19,7 @@ def test_the_first_ctrl_c_is_noted_and_says_what_is_finished_before(given, word,
         assert not interrupt.pending
         press_ctrl_c()
         assert interrupt.pending
-        assert caplog.messages == [
-            f"stopping at the end of this {word}, with everything saved; Ctrl-C again stops at once"
-        ]
+        assert f"at the end of this {word}" in caplog.text
         with pytest.raises(KeyboardInterrupt):
             press_ctrl_c()
     assert signal.getsignal(signal.SIGINT) is before

@@ -16,9 +16,9 @@ from rhn.errors import DataError, InvalidInputError
 from rhn.models.dropout import Dropout
 from rhn.models.language import LanguageModel
 from rhn.training.ensemble import Ensemble
-from rhn.training.evaluation import ensemble_nll, read_window, score, text_windows
+from rhn.training.evaluation import ensemble_nll, read_window, score
 from rhn.training.losses import perplexity
-from rhn.training.monte_carlo import monte_carlo_score, official_monte_carlo_score
+from rhn.training.monte_carlo import monte_carlo_score
 
 V = 6
 PTB = Path(__file__).resolve().parents[4] / "shared" / "data" / "ptb"
@@ -37,7 +37,7 @@ METHODS = {
         monte_carlo_score, dropout=Dropout(embedding=0.3, input=0.4, hidden=0.5, output=0.2), samples=3, window=2
     ),
     "monte-carlo-official": functools.partial(
-        official_monte_carlo_score, dropout=Dropout(input=0.4, hidden=0.5, output=0.2), samples=3
+        monte_carlo_score, dropout=Dropout(input=0.4, hidden=0.5, output=0.2), samples=3, window=None
     ),
 }
 
@@ -83,12 +83,6 @@ def test_the_probabilities_of_all_texts_of_a_length_add_up_to_one(method):
     scores = [method(model, Tokens(np.array([0, *rest]))) for rest in itertools.product(range(3), repeat=4)]
     assert {result.predicted for result in scores} == {4}
     assert sum(math.exp(-4 * result.nll) for result in scores) == pytest.approx(1, rel=1e-12)
-
-
-def test_windows_go_to_the_very_end_of_a_text_and_overlap_in_one_token():
-    windows = text_windows(Tokens(np.arange(20)).rows(2), 4)
-    columns = [[0, 10], [1, 11], [2, 12], [3, 13], [4, 14], [5, 15], [6, 16], [7, 17], [8, 18], [9, 19]]
-    assert [w.tolist() for w in windows] == [columns[:5], columns[4:9], columns[8:]]
 
 
 @pytest.mark.gpu

@@ -247,24 +247,14 @@ def test_a_state_that_is_gone_is_not_begun_anew_over_what_was_done(task, tmp_pat
     refused(task, tmp_path, r"state\.safetensors is missing, though epochs were done")
 
 
-def test_the_state_of_another_training_is_refused(task, begun, tmp_path_factory):
-    other = tmp_path_factory.mktemp("other")
-    task.train(other, hidden_size=7, epochs=1)
+@pytest.mark.parametrize("change", [{"hidden_size": 7}, {"learning_rate": 0.01}], ids=["shapes", "equal shapes"])
+def test_the_state_of_another_training_is_refused(change, task, begun, tmp_path_factory):
+    other, (name, value) = tmp_path_factory.mktemp("other"), *change.items()
+    task.train(other, epochs=1, **change)
     shutil.copy(other / "state.safetensors", begun / "state.safetensors")
-    refused(
-        task,
-        begun,
-        r"state\.safetensors is of another training \(hidden_size is \d+ here and 7 there\): put its own back",
-    )
+    refused(task, begun, rf"state\.safetensors is of another training \({name} is .* here and {value} there\)")
     write_state(begun / "state.safetensors", {"unknown": np.zeros(3)})
     refused(task, begun, r"state\.safetensors is of another training")
-
-
-def test_the_state_of_another_training_with_equal_shapes_is_refused(task, begun, tmp_path_factory):
-    other = tmp_path_factory.mktemp("other")
-    task.train(other, learning_rate=0.01, epochs=1)
-    shutil.copy(other / "state.safetensors", begun / "state.safetensors")
-    refused(task, begun, r"state\.safetensors is of another training \(learning_rate is 0\.\d here and 0\.01 there\)")
 
 
 # ---- how often it is saved -----------------------------------------------------------------------

@@ -39,41 +39,22 @@ def test_varying_windows_differ_from_epoch_to_epoch_around_their_mean():
     assert np.mean(lengths) == pytest.approx(0.95 * 35 + 0.05 * 17.5, abs=0.7)
 
 
-WRONG = {"weight_decay_form": "Shrink", "gate_masks": "Separate", "corpus": "foo", "init": "foo", "window": 10.5}
-WRONG |= {"batch_size": 0, "learning_rate": float("nan"), "lr_decay": 0.5, "drop_input": 1.0, "seed": 10**30}
-WRONG |= {"transform_bias": 10**400, "averaging": 0, "max_tokens": 1, "epochs": True}
-
-
-@for_each("wrong", [*({name: value} for name, value in WRONG.items()), {"tied": True, "embedding_size": 3}])
+@for_each(
+    "wrong",
+    [
+        {"gate_masks": "Separate"},
+        {"corpus": "foo"},
+        {"window": 10.5},
+        {"learning_rate": float("nan")},
+        {"reset_probability": 1.1},
+        {"seed": 10**30},
+        {"epochs": True},
+        {"tied": True, "embedding_size": 3},
+    ],
+)
 def test_a_value_that_a_configuration_cannot_have_is_refused(wrong):
-    with pytest.raises(InvalidInputError):
+    with pytest.raises(InvalidInputError, match=next(reversed(wrong))):
         replace(SMALL, **wrong)
-
-
-LEAST = {
-    "layers": 1,
-    "window": 1,
-    "vocabulary_size": 1,
-    "max_tokens": 2,
-    "embedding_size": 1,
-    "averaging": 1,
-    "decay_after": 0,
-}
-LEAST |= {"lr_decay": 1.0, "reset_probability": 0.0, "activation_regularization": 0.0}
-MOST = {
-    "reset_probability": 1.0,
-    "gradient_norm": 3e38,
-    "temporal_activation_regularization": 3e38,
-}
-
-
-@for_each(("name", "end", "step"), [(n, v, -1) for n, v in LEAST.items()] + [(n, v, 1) for n, v in MOST.items()])
-def test_the_ends_of_a_range_are_in_it_and_nothing_beyond(name, end, step):
-    untied = replace(SMALL, tied=False)
-    assert getattr(replace(untied, **{name: end}), name) == end
-    beyond = end + step if isinstance(end, int) else end + step * max(1e-9, 0.2 * end)
-    with pytest.raises(InvalidInputError, match=f"{name} is "):
-        replace(untied, **{name: beyond})
 
 
 def test_a_learning_rate_that_has_decayed_to_nothing_is_zero():
