@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rhn.cli.entry import quick_imports
 from rhn.errors import EarlyExit, InvalidInputError, RhnError
 from rhn.utils.io import finite_json
 from rhn.utils.progress import progress_bars as progress_bars
@@ -33,10 +32,8 @@ def run_command(main: Callable[[], None]) -> int:
     except EarlyExit:
         raise
     except SystemExit as leaving:  # raised by a user's code: the work is not done
-        called = f"sys.exit({leaving.code!r:.80})"
-        return _refused(
-            f"{called} was called in the middle of the work: expected code that returns", users_frames(leaving)
-        )
+        said = f"sys.exit({leaving.code!r:.80}) was called in the middle of the work: expected code that returns"
+        return _refused(said, users_frames(leaving))
     except KeyboardInterrupt as interrupt:
         _print_error(str(interrupt) or "interrupted")
         return 130
@@ -78,8 +75,7 @@ def _drop_output() -> None:
 
 def resolve_device(name: str) -> str:
     """ "cpu" or "cuda" for --device auto|cpu|cuda; raises InvalidInputError for a device that is not there."""
-    with quick_imports():
-        import torch
+    import torch
 
     if name == "cuda" and not torch.cuda.is_available():
         raise InvalidInputError("--device cuda: torch sees no CUDA device here; use --device cpu")

@@ -5,12 +5,10 @@ for the end of an import. This module imports very little, because imports befor
 """
 
 import contextlib
-import gc
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 from types import FrameType
 
 INTERRUPTED = 130
@@ -19,15 +17,14 @@ AGAIN = 0.05  # seconds until a Ctrl-C during an import is repeated
 
 def enter(module: str) -> int:
     """Import a module, run its `main`, and return the exit code."""
-    interrupt = Interrupt()
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under `nohup ... &`
-        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGINT, _interrupt)
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         from importlib import import_module
 
         main = import_module(module).main
-        if interrupt.pending:
-            raise KeyboardInterrupt
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         code = main()
     except KeyboardInterrupt:  # before the command handles it, or while it does
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # print the word only once
@@ -40,6 +37,22 @@ def enter(module: str) -> int:
     return code
 
 
+def rhn() -> int:
+    """`rhn`."""
+    return enter("rhn.cli.main")
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt; during an import, send the signal again a little later."""
+    while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    if frame is None:
+        raise KeyboardInterrupt
+    again = threading.Timer(AGAIN, os.kill, (os.getpid(), signal.SIGINT))
+    again.daemon = True
+    again.start()
+
+
 def _leave(code: int) -> None:
     """End the process after its exit functions, but without finalising the interpreter: interrupted threads of libraries may still run,
     and abort the process when their interpreter is gone."""
@@ -50,50 +63,3 @@ def _leave(code: int) -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or without a reader
             stream.flush()
     os._exit(code)
-
-
-@contextlib.contextmanager
-def quick_imports() -> Iterator[None]:
-    """Import torch without garbage collection, a seventh faster: the objects of imported modules stay anyway.
-
-    Nothing changes in a process that has imported torch already, whose garbage would stay too.
-    """
-    if "torch" in sys.modules:
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-def rhn() -> int:
-    """`rhn`."""
-    return enter("rhn.cli.main")
-
-
-class Interrupt:
-    """A handler of Ctrl-C that raises KeyboardInterrupt after the end of an import."""
-
-    def __init__(self) -> None:
-        self.pending = False
-
-    def __call__(self, signum: int, frame: FrameType | None) -> None:
-        self.pending = _imports(frame)
-        if self.pending:
-            again = threading.Timer(AGAIN, os.kill, (os.getpid(), signal.SIGINT))
-            again.daemon = True
-            again.start()
-        else:
-            raise KeyboardInterrupt
-
-
-def _imports(frame: FrameType | None) -> bool:
-    """True if the import system is a caller of this frame."""
-    while frame:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return True
-        frame = frame.f_back
-    return False
