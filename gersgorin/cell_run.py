@@ -63,7 +63,7 @@ class CellRun(Run):
 
     def norm_bound(self) -> Tensor:
         """A bound on the norm of every Jacobian at states as large as those of the run; NaN for a cell without one."""
-        if not hasattr(converted(self.cell), "norm_bound"):
+        if getattr(converted(self.cell), "norm_bound", None) is None:
             return torch.tensor(torch.nan)
         return norm_bound(self.cell, state_bound=float(self.states[:-1].abs().max()))
 
@@ -87,7 +87,7 @@ class CellRun(Run):
         if hasattr(cell, "push"):
             yield from (functools.partial(cell.push, x, s) for x, s in zip(*self._at(slice(None)), strict=True))
             return
-        closed_form = hasattr(cell, "jacobian")
+        closed_form = getattr(cell, "jacobian", None) is not None
         if N > SMALL and not closed_form:
             step = getattr(cell, "step", cell)
             yield from (functools.partial(_pushed, step, x, s) for x, s in zip(*self._at(slice(None)), strict=True))
@@ -95,7 +95,7 @@ class CellRun(Run):
         size = min(LONGEST, max(1, BLOCK // (N * N * getattr(cell, "depth", 1))))
         for start in range(0, len(self), size):
             x, s = self._at(slice(start, start + size))
-            if hasattr(cell, "layer_jacobians"):
+            if getattr(cell, "layer_jacobians", None) is not None:
                 layers = layer_jacobians(cell, x, s)
             else:
                 layers = [temporal_jacobian(cell, x, s, method=None if closed_form else "jacfwd")]

@@ -308,7 +308,7 @@ def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
     (Pascanu et al. 2013; Zilly et al. 2017, section 3). Raises InvalidInputError for a cell without one.
     """
     cell = converted(cell)
-    if not hasattr(cell, "norm_bound"):
+    if getattr(cell, "norm_bound", None) is None:
         said = f"{name_of(cell)} has no norm_bound(state_bound): add that method to the cell"
         raise InvalidInputError(said + in_a_module(cell))
     if isinstance(state_bound, Tensor) and state_bound.numel() == 1:

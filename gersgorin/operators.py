@@ -62,7 +62,7 @@ class StepJacobian:
         check_sizes(cell, step, x, s)
         try_step(cell, step, x, s)
         self.name, self.size, self.like = name_of(cell), len(s), s.detach()
-        self.dense = hasattr(cell, "jacobian")  # a step without a closed form may be sparse
+        self.dense = getattr(cell, "jacobian", None) is not None  # a step without a closed form may be sparse
         with torch.enable_grad():
             self._s = s.detach().clone().requires_grad_()  # clones, because tensors of inference mode have no gradient
             self._after = step(x.detach().clone(), self._s)

@@ -24,8 +24,8 @@ _MODULES = {
         "resolve_cell",
     ),
 }
-for _row in CELLS.rows.values():
-    _module, _, _class = _row.place.partition(":")
+for _place in CELLS.rows.values():
+    _module, _, _class = _place.partition(":")
     _MODULES[_module] = (*_MODULES.get(_module, ()), _class)
 
 __all__, __getattr__, __dir__ = lazy_names(__name__, _MODULES)

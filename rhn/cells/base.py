@@ -44,14 +44,6 @@ class CellMasks(NamedTuple):
         return tuple(name for name, mask in self._asdict().items() if mask is not None)
 
 
-def apply_input_mask(x: Tensor, masks: CellMasks | None) -> tuple[Tensor, CellMasks]:
-    """x (T, B, m) times an input mask that all gate blocks share, and the masks still to be applied."""
-    masks = CellMasks() if masks is None else masks
-    if masks.input is None or len(masks.input) > 1:
-        return x, masks
-    return x * masks.input[0], masks._replace(input=None)
-
-
 class Cell(nn.Module):
     """A recurrent cell run over time as a module.
 
@@ -81,11 +73,12 @@ class Cell(nn.Module):
         False  # True if the candidate's recurrent matrices start near the identity under any scheme of small noise
     )
     diagonal = False  # True if each unit sees only its own state: n recurrent weights, not n x n
+    jacobian = input_jacobian = layer_jacobians = norm_bound = None  # closed forms, for cells that have them
 
     def __init_subclass__(cls, **keywords) -> None:
         super().__init_subclass__(**keywords)
         if "step" in cls.__dict__:
-            forget_derived(cls, Cell)
+            reset_derived(cls, Cell)
 
     def __init__(
         self,
@@ -98,7 +91,6 @@ class Cell(nn.Module):
         kernel: str = "manual",
     ):
         super().__init__()
-        self._weight_shapes: dict[str, torch.Size] = {}
         self.input_size = positive("input_size", input_size)
         self.hidden_size = positive("hidden_size", hidden_size)
         self.depth = positive("depth", depth)
@@ -134,9 +126,8 @@ class Cell(nn.Module):
 
         A subclass without `masks` may omit `dropout`.
         """
-        self.check_call(x, s0)
-        x, rest = apply_input_mask(x, dropout)
-        self.check_masks(rest, x.shape[1], x.dtype)
+        self.check(x, s0)
+        x, _ = self.mask_input(x, dropout)
         states = itertools.accumulate(x, lambda s, x_t: self.step(x_t, s), initial=s0)
         return torch.stack([*states][1:])
 
@@ -196,9 +187,7 @@ class Cell(nn.Module):
         s0 = x.new_zeros(x.shape[1], self.state_size) if s0 is None else s0
         if not isinstance(dropout, CellMasks | None):
             raise InvalidInputError(f"dropout is a {type(dropout).__name__}: expected rhn.cells.CellMasks")
-        if dropout is not None:
-            self.check_masks(dropout, x.shape[1], x.dtype)
-        x, rest = apply_input_mask(x, dropout)
+        x, rest = self.mask_input(x, dropout)
         states = self.states(x, s0, rest) if rest.given else self.states(x, s0)
         outputs, last = self.outputs_of(states), states[-1]
         if mask is not None:
@@ -231,47 +220,27 @@ class Cell(nn.Module):
         if any(t.device != weight.device for t in given.values()):
             places = ", ".join(f"{name} is on {t.device}" for name, t in given.items())
             raise InvalidInputError(f"{places}, the weights are on {weight.device}: move them to one device")
-        if torch.is_grad_enabled() and weight.requires_grad and any(t.is_inference() for t in given.values()):
+        made = [name for name, t in {"the cell": weight, **given}.items() if t.is_inference()]
+        if made and torch.is_grad_enabled() and weight.requires_grad:
             raise InvalidInputError(
-                f"{' or '.join(given)} was made in torch.inference_mode() and has no gradients: give x.clone()"
+                f"{' and '.join(made)} was made in torch.inference_mode() and has no gradients: make it outside of it, such as by "
+                "x.clone(), or call the cell in torch.no_grad()"
             )
         if s0 is not None and (s0.shape != (*rows, self.state_size) or s0.dtype != x.dtype):
             raise InvalidInputError(
-                f"s0 is {s0.dtype} of shape {tuple(s0.shape)}: expected {x.dtype} of shape {(*rows, self.state_size)}"
+                f"s0 has shape {tuple(s0.shape)} and is {s0.dtype}: expected {(*rows, self.state_size)} and {x.dtype}"
             )
 
-    def check_call(self, x: Tensor, s0: Tensor) -> None:
-        """Raise InvalidInputError unless x (T, B, m) and s0 (B, state_size) fit the cell, and its weights too.
+    def mask_input(self, x: Tensor, masks: CellMasks | None) -> tuple[Tensor, CellMasks]:
+        """x (T, B, m) times an input mask that all gate blocks share, and the masks still to be applied.
 
-        `states` begins with it. A weight may have been replaced, also by `torch.func.functional_call`, by one of another type, or of
-        another shape than those that `reset_parameters` was called with. One row of s0 may stand for all.
+        Raises InvalidInputError as `check_masks`.
         """
-        for name, shape in self._weight_shapes.items():
-            weight = self._parameters.get(name)
-            if weight is not None and weight.shape != shape:
-                raise InvalidInputError(
-                    f"{name} of the {type(self).__name__} has shape {tuple(weight.shape)}: expected {tuple(shape)} for "
-                    f"input_size={self.input_size}, hidden_size={self.hidden_size}, depth={self.depth}"
-                )
-            if weight is not None and torch.is_grad_enabled() and weight.is_inference():
-                raise InvalidInputError(
-                    f"{name} of the {type(self).__name__} was made in torch.inference_mode() and has no gradients: make the cell "
-                    "outside of it, or call it in torch.no_grad()"
-                )
-        for name, t in (("x", x), ("s0", s0)):
-            if not isinstance(t, Tensor):
-                raise InvalidInputError(f"{name} is {type(t).__name__}: expected a tensor")
-        if x.dim() != 3 or x.shape[-1] != self.input_size or len(x) == 0:
-            raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected (T, B, {self.input_size})")
-        B, size = x.shape[1], self.state_size
-        if tuple(s0.shape) not in ((B, size), (1, size), (size,)):
-            raise InvalidInputError(f"s0 has shape {tuple(s0.shape)}: expected {(B, size)}")
-        for name in self._weight_shapes:
-            weight = self._parameters.get(name)
-            if weight is not None and weight.dtype != x.dtype:
-                raise InvalidInputError(
-                    f"{name} of the {type(self).__name__} is {weight.dtype}, x is {x.dtype}: convert one of them"
-                )
+        masks = CellMasks() if masks is None else masks
+        self.check_masks(masks, x.shape[1], x.dtype)
+        if masks.input is None or len(masks.input) > 1:
+            return x, masks
+        return x * masks.input[0], masks._replace(input=None)
 
     def check_masks(self, masks: CellMasks, batch: int, dtype: torch.dtype) -> None:
         """Raise InvalidInputError if a mask has another shape or dtype than the cell needs, or the cell cannot take it."""
@@ -293,7 +262,6 @@ class Cell(nn.Module):
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw new weights by the cell's initialisation scheme, in the order of `named_parameters`."""
-        self._weight_shapes = {name: p.shape for name, p in self._parameters.items() if p is not None}
         if any(p.is_meta for p in self.parameters()):
             return
         scheme = self.init.scheme
@@ -332,19 +300,11 @@ DERIVED = ("jacobian", "input_jacobian", "layer_jacobians", "norm_bound", "state
 """Closed forms and kernel, which a cell derives from the equation of its step."""
 
 
-class _Gone:
-    """Stands in for a method that no longer holds: the class has none."""
-
-    def __get__(self, cell, owner):
-        raise AttributeError
-
-
-def forget_derived(cls: type, root: type) -> None:
-    """Remove from a class with a new equation the methods that classes between it and `root` derived from the old one."""
+def reset_derived(cls: type, root: type) -> None:
+    """Give a class with a new equation the methods of `root` in place of those derived from the equation that it inherits."""
     for name in DERIVED:
-        home = next((each for each in cls.__mro__ if name in each.__dict__), root)
-        if home not in (cls, root) and issubclass(home, root):
-            setattr(cls, name, root.__dict__.get(name, getattr(root, name, _Gone())))
+        if name not in cls.__dict__:
+            setattr(cls, name, getattr(root, name))
 
 
 def not_dense_real(t: Tensor) -> str | None:

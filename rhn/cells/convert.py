@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from rhn.cells.base import Cell
 from rhn.cells.gated import GRU, LSTM
 from rhn.cells.layers import Gates
-from rhn.cells.registry import CELLS
+from rhn.cells.registry import CELLS, TORCH_CELLS
 from rhn.cells.transition import RNN
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import positive
 
-OURS = {getattr(nn, theirs): CELLS[name] for name, row in CELLS.rows.items() for theirs in row.torch}
+OURS = {getattr(nn, name.partition(":")[2]): CELLS[ours] for name, ours in TORCH_CELLS.items()}
 
 
 def from_torch(module: nn.Module) -> Cell:
@@ -169,7 +169,6 @@ class StackedCell(Cell):
 
     def states(self, x: Tensor, s0: Tensor, dropout=None) -> Tensor:
         """All states (T, B, N) after s0 (B, N), for x (T, B, m), layer by layer; N entries in the joint state."""
-        self.check_call(x, s0)
         found = []
         for cell, start in zip(self.cells, s0.expand(x.shape[1], -1).split(self.sizes, -1), strict=True):
             found.append(cell.states(x, start.contiguous()))

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn import kernels
-from rhn.cells.base import Cell, CellMasks, apply_input_mask, spectral_norm
+from rhn.cells.base import Cell, CellMasks, spectral_norm
 from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
 from rhn.kernels.gated import gru_recurrent_bias, gru_step, lstm_step
@@ -47,10 +47,6 @@ class _Gated(Cell):
 
     def layers(self) -> tuple[Layer]:
         return (Layer(input=Part("weight_ih"), recurrent=Part("weight_hh"), bias=Part("bias"), gate=self.gate),)
-
-    def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
-        """The Jacobian of the step, which is the only layer (..., state_size, state_size)."""
-        return [self.jacobian(x, s)]
 
     def _candidate_matrices(self) -> tuple[Tensor]:
         return (self.weight_hh[2 * self.hidden_size : 3 * self.hidden_size],)
@@ -85,8 +81,7 @@ class LSTM(_Gated):
         return torch.cat((h, c), -1)
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
-        self.check_call(x, s0)
-        x, (_, state, candidate) = apply_input_mask(x, dropout)
+        x, (_, state, candidate) = self.mask_input(x, dropout)
         arguments = x, s0, self.weight_ih, self.weight_hh, self.bias, state, candidate
         return kernels.LSTM(*arguments, reference=self.kernel == "reference")
 
@@ -154,8 +149,7 @@ class GRU(_Gated):
         return gru_step(*self._products(x, s), s)[0]
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
-        self.check_call(x, s0)
-        x, (_, state, candidate) = apply_input_mask(x, dropout)
+        x, (_, state, candidate) = self.mask_input(x, dropout)
         arguments = x, s0, self.weight_ih, self.weight_hh, self.bias, self.bias_hn, state, candidate
         return kernels.GRU(*arguments, reference=self.kernel == "reference")
 

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn import kernels
-from rhn.cells.base import Cell, CellMasks, apply_input_mask, spectral_norm
+from rhn.cells.base import Cell, CellMasks, spectral_norm
 from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.errors import InvalidInputError
 from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
@@ -129,8 +129,7 @@ class RHN(Cell):
         return self.gates(x, s).states[-1]
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
-        self.check_call(x, s0)
-        x, (separate, state, candidate) = apply_input_mask(x, dropout)
+        x, (separate, state, candidate) = self.mask_input(x, dropout)
         W = self.weight_ih
         if separate is not None:  # all W_j (x * m_j) in one product
             x, W = torch.cat([x * mask for mask in separate], -1), torch.block_diag(*W.chunk(self.blocks))

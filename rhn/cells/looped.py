@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn import kernels
-from rhn.cells.base import Cell, CellMasks, apply_input_mask, forget_derived
+from rhn.cells.base import Cell, CellMasks, reset_derived
 from rhn.cells.layers import Layer, Part
 
 
@@ -25,7 +25,7 @@ class LoopedCell(Cell):
     def __init_subclass__(cls, **keywords) -> None:
         super().__init_subclass__(**keywords)
         if "update" in cls.__dict__:
-            forget_derived(cls, LoopedCell)
+            reset_derived(cls, LoopedCell)
 
     def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
         super().__init__(input_size, hidden_size, depth, **common)
@@ -69,9 +69,8 @@ class LoopedCell(Cell):
         return self.update(F.linear(x, *self.input_weights()), s, *self.recurrent_weights())
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
-        self.check_call(x, s0)
-        x, rest = apply_input_mask(x, dropout)
-        self.check_masks(rest, x.shape[1], x.dtype)
+        self.check(x, s0)
+        x, rest = self.mask_input(x, dropout)
         reference = self.kernel == "reference"
         weights = self.recurrent_weights() if reference else self.stacked_weights()
         arguments = x, s0, *self.input_weights(), *weights, rest.state
@@ -81,7 +80,7 @@ class LoopedCell(Cell):
         return (Layer(input=Part("weight_ih"), recurrent=Part("weight_hh"), bias=Part("bias"), carries=self.carries),)
 
     @property
-    def layer_jacobians(self) -> Callable[[Tensor, Tensor], list[Tensor]]:
+    def layer_jacobians(self) -> Callable[[Tensor, Tensor], list[Tensor]] | None:
         """The Jacobian of the step, which is the only layer (..., state_size, state_size), if the cell has its closed form."""
         jacobian = self.jacobian
-        return lambda x, s: [jacobian(x, s)]
+        return None if jacobian is None else lambda x, s: [jacobian(x, s)]

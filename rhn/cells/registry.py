@@ -1,7 +1,8 @@
-"""The table of cells: one row registers a cell, and every list of names, command and figure reads the row.
+"""The table of cells by name: every list of names, command and figure reads it.
 
-A row holds the facts that must not wait for torch; the cell itself is imported at first use. A user registers a cell with the decorator
-`register_cell`, or names it as `package.module:Class` without registration.
+The table holds places, so that a list of names need not wait for torch; a cell is imported at first use, and its facts are
+attributes of its class. A user registers a cell with the decorator `register_cell`, or names it as `package.module:Class` without
+registration.
 """
 
 import difflib
@@ -10,7 +11,6 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,35 +20,22 @@ if TYPE_CHECKING:
     from torch import nn
 
 Factory = TypeVar("Factory", bound=Callable)
-
-
-@dataclass(frozen=True)
-class CellRow:
-    """The facts of one cell."""
-
-    place: str
-    """module:Class within `rhn.cells`, or package.module:Class of a user."""
-    factory: Callable | None = None
-    """The class or function of a user; the cells of the toolkit are imported from their place."""
-    deep: bool = False
-    """True for a recurrence depth: several layers within one step."""
-    transform_bias: bool = False
-    """True for the option transform_bias: transform gates with an initial bias."""
-    learning_rate: float = 0.2
-    """A learning rate at which the cell trains on the chorales, for the presets."""
-    torch: tuple[str, ...] = ()
-    """The classes of torch.nn with the same equation."""
+LEARNING_RATE = 0.2
+"""One at which a cell trains on the chorales, unless its class has another `learning_rate`."""
 
 
 class Cells(Mapping[str, Callable]):
-    """Cells by name, in the order of listings: `CELLS["rhn"]` is a class, imported at first use; `rows` holds the facts."""
+    """Cells by name, in the order of listings: `CELLS["rhn"]` is a class, imported at first use.
 
-    def __init__(self, rows: dict[str, CellRow]):
+    rows: the place of each cell, module:Class within `rhn.cells`, or the class or function of a user.
+    """
+
+    def __init__(self, rows: dict[str, str | Callable]):
         self.rows = rows
 
     def __getitem__(self, name: str) -> Callable:
         row = self.rows[name]
-        return _load(row.place) if row.factory is None else row.factory
+        return _load(row) if isinstance(row, str) else row
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.rows)
@@ -63,38 +50,37 @@ def _load(place: str) -> Callable:
     return getattr(importlib.import_module(f"rhn.cells.{module}"), attribute)
 
 
-WITHOUT_GATES = {"learning_rate": 0.05}  # found by trial: tanh cells diverge at 0.2
-
 CELLS = Cells(
     {
-        "rnn": CellRow("transition:RNN", **WITHOUT_GATES, torch=("RNN", "RNNCell")),
-        "irnn": CellRow("transition:IRNN", **WITHOUT_GATES),
-        "dt-rnn": CellRow("transition:DTRNN", **WITHOUT_GATES, deep=True),
-        "dts-rnn": CellRow("transition:DTSRNN", **WITHOUT_GATES, deep=True),
-        "rhn": CellRow("highway:RHN", deep=True, transform_bias=True),
-        "lstm": CellRow("gated:LSTM", torch=("LSTM", "LSTMCell")),
-        "gru": CellRow("gated:GRU", torch=("GRU", "GRUCell")),
-        "indrnn": CellRow("indrnn:IndRNN"),
-        "mgu": CellRow("mgu:MGU"),
-        "mingru": CellRow("mingru:MinGRU"),
-        "lru": CellRow("lru:LRU"),
-        "slstm": CellRow("slstm:SLSTM"),
-        "antisymmetric": CellRow("antisymmetric:AntisymmetricRNN"),
-        "orthogonal": CellRow("orthogonal:OrthogonalRNN"),
-        "cornn": CellRow("cornn:CoRNN"),
-        "leaky": CellRow("leaky:LeakyRNN"),
+        "rnn": "transition:RNN",
+        "irnn": "transition:IRNN",
+        "dt-rnn": "transition:DTRNN",
+        "dts-rnn": "transition:DTSRNN",
+        "rhn": "highway:RHN",
+        "lstm": "gated:LSTM",
+        "gru": "gated:GRU",
+        "indrnn": "indrnn:IndRNN",
+        "mgu": "mgu:MGU",
+        "mingru": "mingru:MinGRU",
+        "lru": "lru:LRU",
+        "slstm": "slstm:SLSTM",
+        "antisymmetric": "antisymmetric:AntisymmetricRNN",
+        "orthogonal": "orthogonal:OrthogonalRNN",
+        "cornn": "cornn:CoRNN",
+        "leaky": "leaky:LeakyRNN",
     }
 )
 OURS = tuple(CELLS)
 """The cells of the toolkit; users register theirs later."""
-TORCH_CELLS = {f"torch.nn:{theirs}": name for name, row in CELLS.rows.items() for theirs in row.torch}
+TORCH_CELLS = {f"torch.nn:{kind}{form}": kind.lower() for kind in ("RNN", "LSTM", "GRU") for form in ("", "Cell")}
 """The cells of torch.nn by the name that commands take, and the name of our form of each."""
 
 
-def register_cell(name: str, *, learning_rate: float = CellRow.learning_rate) -> Callable[[Factory], Factory]:
+def register_cell(name: str, *, learning_rate: float | None = None) -> Callable[[Factory], Factory]:
     """Decorator that registers a cell of your own, a class or a function, under a name that functions and commands take.
 
-    learning_rate: one at which the cell trains on the chorales, for `rhn train jsb-depth-1 --cell NAME`.
+    learning_rate: one at which the cell trains on the chorales, for `rhn train jsb-depth-1 --cell NAME` (default: its attribute
+        `learning_rate`, else 0.2).
 
     Raises InvalidInputError for a name that is taken or holds other characters than a-z, 0-9, - and _.
     """
@@ -102,15 +88,22 @@ def register_cell(name: str, *, learning_rate: float = CellRow.learning_rate) ->
         raise InvalidInputError(f"the name of the cell is {name!r}: expected small letters, digits, - and _")
 
     def register(factory: Factory) -> Factory:
-        place = f"{factory.__module__}:{factory.__qualname__}"
-        taken = CELLS.rows.get(name)
-        if taken is not None and taken.place != place:  # the same class again: a notebook ran its cell twice
-            raise InvalidInputError(f"a cell {name!r} is registered already, {taken.place}: choose another name")
-        facts = {"deep": getattr(factory, "deep", True), "transform_bias": accepts(factory, "transform_bias")}
-        CELLS.rows[name] = CellRow(place, factory, **facts, learning_rate=learning_rate)
+        if name in CELLS and _place(CELLS[name]) != _place(
+            factory
+        ):  # the same class again: a notebook ran its cell twice
+            raise InvalidInputError(
+                f"a cell {name!r} is registered already, {_place(CELLS[name])}: choose another name"
+            )
+        if learning_rate is not None:
+            factory.learning_rate = learning_rate
+        CELLS.rows[name] = factory
         return factory
 
     return register
+
+
+def _place(factory: Callable) -> str:
+    return f"{factory.__module__}:{factory.__qualname__}"
 
 
 def accepts(factory: Callable, keyword: str) -> bool:
@@ -196,8 +189,7 @@ def is_ours(cell: str | Callable) -> bool:
 
 def learning_rate(cell: str) -> float:
     """A learning rate at which a cell, registered or named as package.module:factory, trains on the chorales."""
-    factory = resolve_cell(cell)
-    return next((CELLS.rows[name].learning_rate for name in CELLS if CELLS[name] is factory), CellRow.learning_rate)
+    return getattr(resolve_cell(cell), "learning_rate", LEARNING_RATE)
 
 
 def with_depth(name: str, depth: int) -> str:
@@ -220,5 +212,6 @@ def lacking(name: str) -> set[str]:
     cell = max((cell for cell in CELLS if f"{name}-".startswith(f"{cell}-")), key=len, default=None)
     if cell is None:
         return set()
-    row = CELLS.rows[cell]
-    return {setting for setting, there in (("depth", row.deep), ("transform_bias", row.transform_bias)) if not there}
+    factory = CELLS[cell]
+    there = {"depth": getattr(factory, "deep", True), "transform_bias": accepts(factory, "transform_bias")}
+    return {setting for setting in there if not there[setting]}

@@ -28,7 +28,7 @@ def drawn(*shape, seed: int = 0, dtype=DOUBLE):
 def cell_of(name: str, m: int = 3, n: int = 4, *, scale: float = 1.0, seed: int = 0, depth: int = 1, dtype=DOUBLE):
     """A cell with recurrent weights of the order 1/sqrt(n), times a factor."""
     generator = torch.Generator().manual_seed(seed)
-    depth = depth if CELLS.rows[name].deep else 1
+    depth = depth if CELLS[name].deep else 1
     cell = make_cell(name, m, n, depth, init="scaled", generator=generator, dtype=dtype)
     for key, p in cell.named_parameters():
         if "ih" not in key and "bias" not in key:

@@ -13,7 +13,6 @@ from pathlib import Path
 from setuptools import find_packages
 from tables import for_each
 
-from rhn.cells.registry import lacking
 from rhn.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -164,14 +163,6 @@ def test_only_the_four_packages_are_installed():
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     found = find_packages(str(ROOT), include=config["packages"]["find"]["include"])
     assert {name.partition(".")[0] for name in found} == set(PACKAGES)
-
-
-def test_the_facts_in_the_rows_of_cells_are_those_of_the_classes():
-    from rhn.cells import CELLS, accepts
-
-    for name, cell in CELLS.items():
-        has = {"depth": getattr(cell, "deep", True), "transform_bias": accepts(cell, "transform_bias")}
-        assert lacking(name) == {setting for setting, there in has.items() if not there}
 
 
 @for_each("package", PACKAGES)

@@ -1,7 +1,6 @@
 """Making, copying and describing cells; sizes, names and inputs that do not fit are refused in a sentence."""
 
 import copy
-import math
 import pickle
 
 import numpy as np
@@ -74,12 +73,9 @@ def test_extra_repr_tells_the_configuration():
 @for_each(
     ("sizes", "message"),
     [
-        ((0, 4), "input_size must be a whole number of at least 1, got 0"),
-        ((3, 0), "hidden_size must be .* got 0"),
+        ((0, 4), "input_size must be .* got 0"),
         ((3, -4), "hidden_size must be .* got -4"),
         ((3, 4.0), "hidden_size must be .* got 4.0"),
-        ((3, "4"), "hidden_size must be .* got '4'"),
-        ((True, 4), "input_size must be .* got True"),
         ((3, 4, 0), "depth must be .* got 0"),
     ],
 )
@@ -105,17 +101,11 @@ def test_cells_without_recurrence_depth_say_so():
     [
         (lambda: RHN(3, 4, kernel="fast"), "unknown kernel 'fast'"),
         (lambda: RHN(3, 4, init="xavier"), "unknown initialisation 'xavier'"),
-        (lambda: RHN(3, 4, init="uniform:0.04,0.5"), "constant biases ,bias:B"),
         (lambda: RHN(3, 4, activation="gelu"), "unknown activation 'gelu': expected 'tanh' or 'relu' or"),
-        (
-            lambda: RHN(3, 4, gate_constant=float("inf")),
-            "gate_constant must be a finite number of at most 3e.38, got inf",
-        ),
+        (lambda: RHN(3, 4, gate_constant=float("inf")), "gate_constant must be a finite number"),
         (lambda: DTRNN(3, 4, nonlinearity="gelu"), "unknown nonlinearity 'gelu'"),
         (lambda: DTSRNN(3, 4, 2, skip="first"), "unknown skip 'first'"),
         (lambda: resolve_cell("rnh"), "unknown cell 'rnh'; did you mean"),
-        (lambda: resolve_cell("DT_RNN "), "did you mean 'dt-rnn'"),
-        (lambda: resolve_cell("no.such.module:Cell"), "cannot load the cell 'no.such.module:Cell'"),
         (lambda: resolve_cell("math:nothing"), "cannot load the cell"),
         (lambda: resolve_cell("math:pi"), "is not callable"),
     ],
@@ -125,42 +115,29 @@ def test_unknown_names_are_refused_with_the_known_ones(build, message):
         build()
 
 
-def test_resolve_cell_finds_ours_and_a_users():
-    assert resolve_cell("rhn") is RHN
-    assert resolve_cell("math:pow") is math.pow
-
-
 @for_each(
     ("call", "message"),
     [
         (lambda c: c(torch.zeros(3)), r"x has shape \(3,\): expected \(T, B, 3\) or \(T, 3\)"),
         (lambda c: c(torch.zeros(5, 2, 4)), r"x has shape \(5, 2, 4\): expected \(T, B, 3\)"),
         (lambda c: c(torch.zeros(0, 2, 3)), "no time steps"),
-        (lambda c: c(torch.zeros(5, 2, 3).double()), r"x is torch.float64, the weights are torch.float32: convert one"),
-        (lambda c: c(torch.zeros(5, 2, 3), torch.zeros(3, 4)), r"of shape \(3, 4\): expected .* of shape \(2, 4\)"),
-        (lambda c: c(torch.zeros(5, 3), torch.zeros(1, 4)), r"of shape \(1, 4\): expected .* of shape \(4,\)"),
-        (lambda c: c(torch.zeros(5, 2, 3), torch.zeros(2, 4).double()), "s0 is torch.float64"),
+        (lambda c: c(torch.zeros(5, 2, 3).double()), "convert one"),
+        (lambda c: c(torch.zeros(5, 2, 3), torch.zeros(3, 4)), r"s0 has shape \(3, 4\).*: expected \(2, 4\)"),
+        (lambda c: c(torch.zeros(5, 3), torch.zeros(1, 4)), r"s0 has shape \(1, 4\).*: expected \(4,\)"),
+        (lambda c: c(torch.zeros(5, 2, 3), torch.zeros(2, 4).double()), "s0 .* is torch.float64"),
         (lambda c: c(torch.zeros(5, 2, 3), mask=torch.ones(2, 5) > 0), r"mask has shape \(2, 5\): expected \(5, 2\)"),
-        (lambda c: c(torch.zeros(5, 3), mask=torch.ones(5, 1) > 0), r"mask has shape \(5, 1\): expected \(5,\)"),
-        (lambda c: c(torch.zeros(5, 2, 3), mask=torch.ones(5, 2)), "mask is torch.float32.*expected torch.bool"),
+        (lambda c: c(torch.zeros(5, 2, 3), mask=torch.ones(5, 2)), "expected torch.bool"),
     ],
 )
 def test_what_does_not_fit_is_said_in_the_callers_layout(call, message):
-    for kernel in ("manual", "reference"):
-        with pytest.raises(InvalidInputError, match=message):
-            call(RHN(3, 4, 2, kernel=kernel))
-
-
-@for_each(
-    ("call", "message"),
-    [
-        (lambda c: c(torch.zeros(3)), r"x has shape \(3,\): expected \(B, T, 3\)"),
-        (lambda c: c(torch.zeros(2, 5, 7)), r"x has shape \(2, 5, 7\): expected \(B, T, 3\)"),
-        (lambda c: c(torch.zeros(2, 0, 3)), "no time steps"),
-        (lambda c: c(torch.zeros(2, 5, 3), torch.zeros(5, 4)), r"expected .* of shape \(2, 4\)"),
-        (lambda c: c(torch.zeros(2, 5, 3), mask=torch.ones(2) > 0), r"mask has shape \(2,\): expected \(2, 5\)"),
-    ],
-)
-def test_what_does_not_fit_is_said_with_batch_first_too(call, message):
     with pytest.raises(InvalidInputError, match=message):
-        call(LSTM(3, 2, batch_first=True))
+        call(RHN(3, 4, 2))
+
+
+def test_what_does_not_fit_is_said_with_batch_first_too():
+    cell = LSTM(3, 2, batch_first=True)
+    for x, message in ((torch.zeros(2, 5, 7), r"expected \(B, T, 3\)"), (torch.zeros(2, 0, 3), "no time steps")):
+        with pytest.raises(InvalidInputError, match=message):
+            cell(x)
+    with pytest.raises(InvalidInputError, match=r"expected \(2, 4\)"):
+        cell(torch.zeros(2, 5, 3), torch.zeros(5, 4))

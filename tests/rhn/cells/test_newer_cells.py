@@ -220,11 +220,10 @@ def test_an_lrus_input_weights_have_the_papers_size():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"r_min": 0.5, "r_max": 0.5}, "the ring is 0.5 to 0.5: expected 0 <= r_min < r_max < 1"),
+        ({"r_min": 0.5, "r_max": 0.5}, "the ring is 0.5 to 0.5"),
         ({"r_max": 1.0}, "the ring is 0.0 to 1.0"),
-        ({"r_min": -0.1}, "the ring is -0.1 to 0.99"),
         ({"r_min": math.nan}, "the ring is nan"),
-        ({"max_phase": 0}, "max_phase is 0: expected above 0 and at most 2 pi"),
+        ({"max_phase": 0}, "max_phase is 0"),
         ({"max_phase": 7}, "max_phase is 7"),
     ],
 )

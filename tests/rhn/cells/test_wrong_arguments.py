@@ -39,7 +39,7 @@ def test_inputs_made_in_inference_mode_are_refused_where_gradients_are_taken():
     with torch.inference_mode():
         x = X.clone()
         inside = cell(x)[0]
-    with pytest.raises(InvalidInputError, match=r"give x\.clone\(\)"):
+    with pytest.raises(InvalidInputError, match="x was made in torch"):
         cell(x)
     with torch.no_grad():
         assert torch.equal(cell(x)[0], inside)
@@ -50,7 +50,7 @@ def test_a_cell_made_in_inference_mode_is_refused_where_gradients_are_taken(key)
     with torch.inference_mode():
         cell = CELLS[key](3, 4)
         inside = cell(X)[0]
-    with pytest.raises(InvalidInputError, match=r"made in torch\.inference_mode"):
+    with pytest.raises(InvalidInputError, match="the cell was made in torch"):
         cell(X)
     with torch.no_grad():
         assert torch.equal(cell(X)[0], inside)
