@@ -14,7 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rhn.plotting.figures import (
+from rhn.utils.figures import (
     BLUE,
     GREEN,
     GREY,

@@ -7,7 +7,7 @@ from typing import Literal
 from rhn.cli.common import own_cell, print_json, progress_bars, resolve_device, run_command, status_line
 from rhn.cli.parsing import Commands, parse
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import SUFFIXES, figure_name, place, save_figure
+from rhn.utils.figures import SUFFIXES, figure_name, place, save_figure
 from rhn.utils.io import check_output
 from rhn.utils.options import Device, Trained, Writing, check_least, given_flags, option
 from rhn.utils.wording import counted

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, SymmetricalLogLocator
 
-from rhn.plotting.figures import (
+from rhn.utils.figures import (
     BLUE,
     GREEN,
     GREY,

@@ -3,7 +3,6 @@
     python benchmarks/same_results.py record BEFORE            # with PYTHONPATH=the old checkout
     python benchmarks/same_results.py record AFTER             # with PYTHONPATH=the new checkout
     python benchmarks/same_results.py compare BEFORE AFTER     # exit code 1 where numbers differ or are missing
-    python benchmarks/same_results.py fixtures tests/fixtures/results-0.2
 
 A recording holds one .npz a case, of arrays by name: the numbers of each line of the printed table, of the JSON output, of the
 files written, and of everything drawn (lines, collections, patches, images, limits), and their texts. The cases `run-*` hold weights,
@@ -43,7 +42,7 @@ from music21 import converter
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from safetensors.numpy import load_file
-from same_results_cases import CALLS, COMMAND_LINES, COMMANDS, TRAINING, fixtures, write_inputs
+from same_results_cases import CALLS, COMMAND_LINES, COMMANDS, TRAINING, write_inputs
 
 import gersgorin
 
@@ -356,12 +355,10 @@ def main() -> int:
     comparer = commands.add_parser("compare", help="compare two recordings")
     comparer.add_argument("before", type=Path)
     comparer.add_argument("after", type=Path)
-    writer = commands.add_parser("fixtures", help="write a small file of each kind of result")
-    writer.add_argument("folder", type=Path, metavar="DIR")
     options = parser.parse_args()
     if options.command == "record":
         return record(options.folder, options.only)
-    return compare(options.before, options.after) if options.command == "compare" else fixtures(options.folder)
+    return compare(options.before, options.after)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 After a change of names edit this file: a case keeps its name, and what it runs must stay the same.
 """
 
-import contextlib
-import tempfile
 from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
@@ -397,25 +395,3 @@ CALLS = {
     "recorder": lambda: drawn(recording(), "draw_recording"),
     "extract": extract,
 }
-
-
-def fixtures(folder: Path) -> int:
-    """Write a small file of each kind that this version can save, for tests/gersgorin/test_old_files.py."""
-    folder, x = folder.absolute(), noise(6, 3)
-    folder.mkdir(parents=True, exist_ok=True)
-    spectra = g.spectra("rhn", x, depth=2, hidden_size=4, init="gaussian:0.4")
-    many = g.compare([cell_of(RNN, 3, 4), cell_of(RNN, 3, 4, scale=20.0)], [x, x[:4]])
-    given = g.credit(model_of(depth=2), rolls(7)[:-1], rolls(7)[1:])
-    for name, result in {"spectra": spectra, "ensemble": many, "credit": given}.items():
-        for suffix in (".npz", ".json"):
-            result.save(folder / f"{name}{suffix}")
-    g.spectra("gru", x, hidden_size=4, leading=2).save(folder / "spectra-leading.npz")
-    recording(folder / "recording.npz")
-    with tempfile.TemporaryDirectory() as work, contextlib.chdir(work):
-        write_inputs(Path("inputs"))
-        for words in (
-            "gates inputs/trained.safetensors --chorales bwv269",
-            "lesion inputs/trained.safetensors --split test",
-        ):
-            import_module("analysis.cli").main([*words.split(), "--save-data", str(folder / f"{words.split()[0]}.npz")])
-    return 0

@@ -24,7 +24,6 @@ from rhn.data.scores import music21_version
 from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import split_words
 from rhn.errors import DataError, InvalidInputError
-from rhn.utils.io import require_file
 from rhn.utils.memory import free_memory, in_words
 from rhn.utils.wording import first_line
 
@@ -62,7 +61,7 @@ def read_numbers(path: Path) -> Numbers:
     reader = {".npy": _npy, ".npz": _npz, ".csv": _csv}.get(path.suffix.lower())
     if reader is None:
         raise InvalidInputError(f"{path} is no file of numbers: expected a name ending in {', '.join(SUFFIXES)}")
-    if (size := require_file(path).stat().st_size) > free_memory():
+    if path.is_file() and (size := path.stat().st_size) > free_memory():
         raise DataError(f"{path} has {in_words(size)}, more than the memory that is free: cut it into smaller files")
     found = _read(path, reader)
     if found.names and len(found.names) != found.values.shape[-1]:
@@ -84,7 +83,7 @@ def read_array(path: Path) -> np.ndarray:
 def _read(path: Path, reader: Callable):
     """What a reader makes of a file. Raises DataError for any error of it."""
     try:
-        return reader(require_file(path))
+        return reader(path)
     except DataError:
         raise
     except Exception as error:  # any error of NumPy at a damaged or hostile file
@@ -360,7 +359,7 @@ def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
     Raises DataError for a file that is empty, cannot be read or is not UTF-8, InvalidInputError for a symbol outside the vocabulary.
     """
     try:
-        with require_file(path).open("rb") as file:
+        with path.open("rb") as file:
             symbols = file.read(READ)
         if vocabulary.unit != "bytes":
             symbols = codecs.getincrementaldecoder("utf-8")().decode(symbols, final=len(symbols) < READ)

@@ -29,7 +29,7 @@ from gersgorin.plotting.figure import (
     shade_style,
 )
 from rhn.errors import DataError
-from rhn.plotting.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, our_style, titled
+from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, our_style, titled
 from rhn.utils.result import Result
 from rhn.utils.wording import counted
 

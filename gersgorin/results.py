@@ -32,7 +32,7 @@ __all__, __getattr__, __dir__ = lazy_names("gersgorin", HOMES)
 
 
 def load(path: str | Path) -> Result:
-    """Read a result of any kind from .npz or .json, also of version 0.2. Raises DataError for other files."""
+    """Read a result of any kind from .npz or .json. Raises DataError for other files."""
     for home in HOMES:
         import_module(f"gersgorin.{home}")
     return result.load(path)

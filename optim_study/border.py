@@ -16,7 +16,7 @@ import numpy as np
 
 from optim_study.protocol import OF_ONE_SIZE, Settings, StudyConfig
 from rhn.errors import DataError, InvalidInputError
-from rhn.utils.io import MOST_TEXT, atomic_path, require_file
+from rhn.utils.io import atomic_path
 
 POINTS = 9  # most standard deviations of a line
 PROBES, FRAMES = 64, 16  # of chorales for the plateau: many and short, because a few are too easy to tell apart
@@ -142,7 +142,7 @@ def read_border(path: Path) -> list[BorderPoint]:
     """Read a file of `write_border`. Raises DataError for any other file."""
     hints = get_type_hints(BorderPoint)
     try:
-        with require_file(path, MOST_TEXT).open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             rows = list(reader)
         if missing := [name for name in hints if name not in (reader.fieldnames or ())]:

@@ -19,8 +19,8 @@ from optim_study.results import Network, Row, by_network, optimizers_of, study_a
 from optim_study.shares import BELOW, DEVIATIONS
 from optim_study.swarm_plot import LABELS, colors_of
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import in_inches, legend_columns, set_tooltips, titled
 from rhn.training.state import Objective
+from rhn.utils.figures import in_inches, legend_columns, set_tooltips, titled
 
 MARKERS = "os^Dv"
 NO_GATES = "P"  # symbol of cells without transform gates

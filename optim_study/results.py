@@ -13,7 +13,7 @@ from optim_study.protocol import HIGHEST, LOWEST, OF_ONE_SIZE, OPTIMIZERS, SCHEM
 from rhn.cells.registry import lacking, with_depth
 from rhn.errors import DataError
 from rhn.training.state import Objective
-from rhn.utils.io import MOST_TEXT, atomic_path, require_file
+from rhn.utils.io import atomic_path
 
 if TYPE_CHECKING:
     from optim_study.storage import Storage, StoredTrial
@@ -173,7 +173,7 @@ def read_csv(path: Path) -> list[Row]:
     Raises DataError, with the line, for a file that is missing or no such table.
     """
     try:
-        with require_file(path, MOST_TEXT).open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             missing = [name for name in COLUMNS if name not in {*(reader.fieldnames or ()), *_LATER}]
             if missing:

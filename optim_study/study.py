@@ -29,7 +29,7 @@ from optim_study.protocol import Settings, StudyConfig, config_from_protocol, re
 from optim_study.storage import Storage, StoredTrial
 from rhn.errors import DamagedError, DataError, InvalidInputError
 from rhn.training.state import TrialState, read_state, read_state_metadata, write_state
-from rhn.utils.io import read_json, remove_leftovers, require_file, write_json
+from rhn.utils.io import read_json, remove_leftovers, write_json
 from rhn.utils.validation import check_fields
 
 _logger = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class StudyFolder:
         """Value and trial of the best model so far."""
         path = self.folder / "best.safetensors"
         try:
-            require_file(path).open("rb").close()
+            path.open("rb").close()
             with safe_open(path, framework="numpy") as file:
                 mark = json.loads(file.metadata()["rhn"])["metadata"]["kept"]
             return (mark["value"], mark["trial"]) if mark["fingerprint"] == self._fingerprint else None

@@ -23,7 +23,8 @@ from matplotlib.patches import Patch
 from optim_study.results import By, Network, Row, by_network, optimizers_of, study_about, study_title, trial_words
 from optim_study.shares import BELOW, check_threshold
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import (
+from rhn.training.state import Objective
+from rhn.utils.figures import (
     BLUE,
     GREEN,
     GREY,
@@ -39,7 +40,6 @@ from rhn.plotting.figures import (
     set_tooltips,
     titled,
 )
-from rhn.training.state import Objective
 
 LEARNED = 0.9
 """A network with a loss of this part of the best constant output's has begun to learn (`gersgorin.checking.calibration`)."""

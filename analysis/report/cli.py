@@ -9,7 +9,7 @@ from gersgorin.options import DataOptions, NetworkOptions
 from rhn.cli.common import own_cell, progress_bars, run_command
 from rhn.cli.parsing import parse
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import figure_name, place
+from rhn.utils.figures import figure_name, place
 from rhn.utils.file_marks import command, made_with
 from rhn.utils.io import check_output
 from rhn.utils.options import Writing, check_least, given_flags, option

@@ -102,11 +102,11 @@ def section_of(result: "Result", title: str = "") -> Section:
 
 
 def picture(draw: Callable[[], "Figure"], caption: str = "") -> Picture:
-    """Draw a figure as SVG, with tooltips: labels of lines, and the texts of `rhn.plotting.figures.set_tooltips`."""
+    """Draw a figure as SVG, with tooltips: labels of lines, and the texts of `rhn.utils.figures.set_tooltips`."""
     from matplotlib.legend import Legend
     from matplotlib.lines import Line2D
 
-    from rhn.plotting.figures import svg_text
+    from rhn.utils.figures import svg_text
 
     tips: dict[str, list[str]] = {}
 

@@ -61,7 +61,7 @@ from gersgorin.plotting.figure import (
 from gersgorin.resolve import run_of_network
 from gersgorin.run import BLOCK, Progress, Run, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import BLUE, GREEN, GREY, ORANGE, our_style
+from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, our_style
 from rhn.utils.memory import free_memory
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted

@@ -45,7 +45,7 @@ from gersgorin.plotting.figure import (
 from gersgorin.run import Progress, silent
 from rhn.cells import Cell, layer_from_torch, weights_of_torch
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import BLUE, GREY, ORANGE, our_style
+from rhn.utils.figures import BLUE, GREY, ORANGE, our_style
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 

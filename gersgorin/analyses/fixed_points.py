@@ -36,7 +36,7 @@ from gersgorin.plotting.figure import Shown, complex_plane, draw_rows, legend_be
 from gersgorin.resolve import run_of_network
 from gersgorin.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import BLUE, GREEN, GREY, ORANGE, RED, our_style
+from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, RED, our_style
 from rhn.utils.memory import free_memory
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_seed

@@ -13,7 +13,7 @@ from gersgorin.linalg.spectrum import one_thread
 from gersgorin.plotting.figure import panel
 from gersgorin.plotting.spectra import draw_layers
 from gersgorin.run import Progress, Run, silent
-from rhn.plotting.figures import GREEN
+from rhn.utils.figures import GREEN
 from rhn.utils.result import Result, rows_of
 
 

@@ -58,7 +58,7 @@ from gersgorin.plotting.figure import (
 from gersgorin.resolve import check_state, run_of_network
 from gersgorin.run import Label, Progress, Run, Tangent, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import drawable, our_style
+from rhn.utils.figures import drawable, our_style
 from rhn.utils.memory import free_memory
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_seed

@@ -25,7 +25,7 @@ from gersgorin.plotting.figure import Shown, label_axes, panel, title_of
 from gersgorin.run import Progress, silent
 from gersgorin.sequence_map import SequenceMap
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import BLUE, GREY, ORANGE, drawable, our_style, time_label, titled
+from rhn.utils.figures import BLUE, GREY, ORANGE, drawable, our_style, time_label, titled
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_seed
 

@@ -26,7 +26,7 @@ from gersgorin.resolve import label_of_cell, run_of_network
 from gersgorin.run import Progress, Run, silent
 from rhn.cells import Cell
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import time_label
+from rhn.utils.figures import time_label
 from rhn.utils.memory import free_memory, in_words
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted

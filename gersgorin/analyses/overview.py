@@ -34,7 +34,7 @@ from gersgorin.run import Run
 from gersgorin.sequence_map import SequenceMap
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.plotting.figures import drawable, our_style, titled
+from rhn.utils.figures import drawable, our_style, titled
 from rhn.utils.result import KIND, Result
 from rhn.utils.wording import counted
 

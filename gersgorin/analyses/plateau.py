@@ -36,7 +36,7 @@ from gersgorin.objective import Loss, Objective
 from gersgorin.plotting.figure import panel, wrapped
 from gersgorin.run import Progress, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import BLUE
+from rhn.utils.figures import BLUE
 from rhn.utils.result import OneScreen, Result
 
 TENTH = 0.1

@@ -38,7 +38,7 @@ from gersgorin.plotting.figure import (
 from gersgorin.resolve import run_of_network
 from gersgorin.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import RED, our_style
+from rhn.utils.figures import RED, our_style
 from rhn.utils.result import Result, rows_of
 
 SIDE = 101  # points along a side of the grid

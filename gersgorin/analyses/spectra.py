@@ -10,7 +10,7 @@ Legend: T steps, counted from 0; m inputs; N entries of a state; k eigenvalues; 
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -44,7 +44,7 @@ from gersgorin.plotting.spectra import plot_spectrum
 from gersgorin.resolve import open_run
 from gersgorin.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError, NotConvergedError
-from rhn.plotting.figures import time_label
+from rhn.utils.figures import time_label
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
@@ -210,13 +210,6 @@ class Spectra(Result, kind="spectra"):
     def derived(self) -> dict:
         """The rows of `table`."""
         return {"steps": self.table()}
-
-    @classmethod
-    def updated(cls, values: Mapping) -> Mapping:
-        """The fields in a file; NaN for the numerical range and what came with it if the file is older."""
-        nan = np.full((len(values.get("norm", ())), 1), np.nan)
-        since = {"support": nan, "departure_from_normality": nan[:, 0], "kreiss_constant": nan[:, 0]}
-        return since | dict(super().updated(values))
 
 
 def summary_table(record: Spectra) -> str:

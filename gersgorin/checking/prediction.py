@@ -15,8 +15,8 @@ from gersgorin.checking.explanation import Explanation, reason
 from gersgorin.checking.trials import WINDOW
 from gersgorin.checking.verdict import lines_of_gains, rates_in_words
 from gersgorin.plotting.figure import ink, panel
-from rhn.plotting.figures import BLUE, GREEN, GREY, RED
 from rhn.training.state import LEFT
+from rhn.utils.figures import BLUE, GREEN, GREY, RED
 from rhn.utils.io import finite_json
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import rounded_up

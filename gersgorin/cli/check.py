@@ -21,7 +21,7 @@ from gersgorin.options import NewOrTrained
 from rhn.cli.common import own_cell, print_json, run_command, status_line
 from rhn.cli.parsing import parse
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import SUFFIXES, save_figure
+from rhn.utils.figures import SUFFIXES, save_figure
 from rhn.utils.io import check_output
 from rhn.utils.options import check_least, flag, given_flags, option
 from rhn.utils.validation import check_seed

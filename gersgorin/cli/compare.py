@@ -17,7 +17,7 @@ from gersgorin.options import DataOptions, NewOrTrained, OutputOptions
 from rhn.cli.common import own_cell, print_json, progress_bars, resolve_device, run_command
 from rhn.cli.parsing import parse
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import save_figure
+from rhn.utils.figures import save_figure
 from rhn.utils.io import check_writable
 from rhn.utils.options import check_least, check_most, given_flags, option
 

@@ -9,7 +9,7 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from rhn.plotting.figures import figure_name, place
+from rhn.utils.figures import figure_name, place
 from rhn.utils.options import default_of
 
 NETWORK, DATA = ("cell", "module", "checkpoint"), ("chorale", "input", "data")

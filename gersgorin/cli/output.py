@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import SUFFIXES, save_figure
+from rhn.utils.figures import SUFFIXES, save_figure
 from rhn.utils.io import check_output
 
 NUMBERS, ANIMATIONS = (".npz", ".json"), (".gif", ".mp4")

@@ -71,7 +71,7 @@ def plot(options: PlotOptions) -> None:
 def _draw(found, outputs: Outputs, report) -> None:
     from gersgorin.plotting.animation import save_animation
     from gersgorin.plotting.spectra import draw_run
-    from rhn.plotting.figures import save_figure
+    from rhn.utils.figures import save_figure
 
     save_figure(outputs.figure, lambda: draw_run(found))
     outputs.write_numbers(found)

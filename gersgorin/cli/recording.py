@@ -8,7 +8,7 @@ from gersgorin.cli.output import Outputs
 from rhn.cli.common import print_json, progress_bars, run_command
 from rhn.cli.parsing import parse
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import figure_name, place
+from rhn.utils.figures import figure_name, place
 from rhn.utils.options import Writing, option
 
 FILE = "record.npz"  # of a training with `rhn train --record N`, in its folder

@@ -16,7 +16,7 @@ from gersgorin.analyses.spectra import Spectra
 from gersgorin.comparison.runs import BANDS, PANELS, Comparison, plot_bands
 from gersgorin.plotting.figure import Shown, as_list, entitle, folded, legend_below, names_of, told_apart, wrapped
 from gersgorin.plotting.spectra import crowd, plot_crowd, plot_spectrum, spectrum_limit
-from rhn.plotting.figures import GREY, drawable, our_style, time_label
+from rhn.utils.figures import GREY, drawable, our_style, time_label
 from rhn.utils.result import Result
 
 IN_A_ROW = 4  # panels of spectra, at most

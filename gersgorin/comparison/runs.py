@@ -28,7 +28,7 @@ from gersgorin.resolve import check_memory, run_along
 from gersgorin.run import Label, Run
 from rhn.cli.common import own_cell
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import drawable, our_style, time_label
+from rhn.utils.figures import drawable, our_style, time_label
 from rhn.utils.result import Result
 from rhn.utils.wording import counted
 

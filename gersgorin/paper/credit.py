@@ -101,7 +101,7 @@ def measured(corpus: Corpus, config: ChoraleConfig) -> dict[str, Credit]:
 def draw(options: Options) -> None:
     """Train, measure, draw credit.png into the folder, and print what truncation loses."""
     from gersgorin.analyses.credit import draw_credit
-    from rhn.plotting.figures import save_figure
+    from rhn.utils.figures import save_figure
 
     check_least(options, epochs=1, seed=0)
     if not options.out.is_dir():

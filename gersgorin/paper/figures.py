@@ -40,7 +40,7 @@ from rhn.cli.common import run_command
 from rhn.cli.parsing import parse
 from rhn.data import chorale
 from rhn.errors import OutputError
-from rhn.plotting.figures import BLUE, GREEN, RED, save_figure, titled
+from rhn.utils.figures import BLUE, GREEN, RED, save_figure, titled
 from rhn.utils.options import option
 
 

@@ -22,7 +22,7 @@ from gersgorin.analyses.plateau import TENTH, Plateau, plateau
 from gersgorin.plotting.figure import DASHES, MARKERS, Shown, laid_out, legend_beside, panel
 from rhn.data import chorales
 from rhn.models import PolyphonicModel
-from rhn.plotting.figures import BLUE, GREEN, GREY, ORANGE, RED, our_style, titled
+from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, RED, our_style, titled
 from rhn.utils.result import Result
 
 UNITS, PIECES, FRAMES = 32, 16, 24

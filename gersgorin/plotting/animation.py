@@ -20,7 +20,7 @@ from gersgorin.plotting.spectra import (
     title_at_left,
 )
 from rhn.errors import OutputError
-from rhn.plotting.figures import drawable, our_style, titled
+from rhn.utils.figures import drawable, our_style, titled
 from rhn.utils.file_marks import made_with
 from rhn.utils.io import atomic_path, check_output
 from rhn.utils.result import Result

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import (
+from rhn.utils.figures import (
     BLUE,
     GREEN,
     ORANGE,

@@ -27,7 +27,7 @@ from gersgorin.plotting.figure import (
 )
 from gersgorin.run import shown_steps
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, our_style, titled
+from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, our_style, titled
 from rhn.utils.result import Result
 
 RANGE_STYLE = {"color": PURPLE, "linestyle": (0, (1, 1)), "linewidth": 1.4}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from rhn.plotting.figures import SUFFIXES, figure_name, place, save_figure
+from rhn.utils.figures import SUFFIXES, figure_name, place, save_figure
 from rhn.utils.io import atomic_path, check_output, check_writable
 from rhn.utils.options import Writing, option
 

@@ -13,7 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from rhn.cells.registry import lacking
-from rhn.plotting.figures import (
+from rhn.plotting.provenance import shared
+from rhn.plotting.runs import Curves, sizes
+from rhn.published import PTB_BY_DEPTH, PTB_WORDS
+from rhn.utils.figures import (
     BLUE,
     GREEN,
     GREY,
@@ -27,9 +30,6 @@ from rhn.plotting.figures import (
     plain_log_ticks,
     titled,
 )
-from rhn.plotting.provenance import shared
-from rhn.plotting.runs import Curves, sizes
-from rhn.published import PTB_BY_DEPTH, PTB_WORDS
 from rhn.utils.wording import counted
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)

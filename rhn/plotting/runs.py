@@ -15,7 +15,7 @@ from rhn.errors import DataError, InvalidInputError
 from rhn.plotting.provenance import RunTitle, read_title
 from rhn.published import PTB_BY_DEPTH, PTB_WORDS
 from rhn.training.config import LanguageConfig
-from rhn.utils.io import MOST_TEXT, read_json, read_text_file, require_file
+from rhn.utils.io import read_json
 from rhn.utils.validation import fits
 from rhn.utils.wording import first_line
 
@@ -144,7 +144,7 @@ def _lines(file: Path) -> list[dict]:
     """The whole lines of a file of JSON objects: a running training may be writing the last one."""
     lines = []
     try:
-        whole, _, _ = read_text_file(file).rpartition("\n")
+        whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")
         for line in whole.splitlines():
             if not isinstance(value := json.loads(line), dict):
                 raise ValueError("expected a JSON object")
@@ -183,7 +183,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     """A table of `rhn report --depth --csv`; its path stands for the checksum of the text."""
     numbers = dict.fromkeys(("vocabulary_size", "max_tokens"), "Int64")
     try:
-        with require_file(path, MOST_TEXT).open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             table = pd.read_csv(
                 file,
                 dtype={"run": str, "cell": str} | numbers,

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from rhn.errors import DamagedError, DataError
-from rhn.utils.io import atomic_path, require_file
+from rhn.utils.io import atomic_path
 
 ENTRY = "rhn_state"  # of the header, the only one, as safetensors writes several in any order: JSON of checksum and metadata
 Objective = Literal["train", "valid"]
@@ -101,7 +101,7 @@ def read_state_metadata(path: str | Path) -> dict[str, str] | None:
 
 def _read(path: Path, *, whole: bool) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
     try:
-        require_file(path).open("rb").close()
+        path.open("rb").close()
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {})[ENTRY])
             arrays = {name: file.get_tensor(name) for name in file.keys()} if whole else {}  # noqa: SIM118 (a file, not a dict)

@@ -10,24 +10,19 @@ from rhn.version import __version__
 
 _command: list[str] = []
 _NAME = b"rhn-toolkit "
-_SEARCHED = 2**16  # bytes at each end of a file
-_MARKS = {  # bytes near the beginning or the end of our files
+_MARKS = dict.fromkeys((".gif", ".mp4", ".npz", ".mid"), _NAME) | {  # a comment
     ".png": b"tEXtSoftware\0" + _NAME,
     ".svg": b"<dc:title>" + _NAME,
     ".pdf": b"/Creator (" + _NAME,
-    ".gif": _NAME,  # a comment
-    ".mp4": _NAME,  # a comment
     ".html": b'<meta name="generator" content="' + _NAME,
     ".htm": b'<meta name="generator" content="' + _NAME,
     ".json": b'{"made_with": "' + _NAME,
-    ".npz": _NAME,  # the comment of the archive
-    ".mid": _NAME,  # a text event
     ".musicxml": b"<software>" + _NAME,
 }
 
 
 def remember_command(prog: str, words: Sequence[str]) -> None:
-    """Remember that this process runs `prog words...`; called by `rhn.cli.parsing.parse`."""
+    """Remember that this process runs `prog words...`; called before a command runs."""
     _command[:] = [*prog.split(), *words]
 
 
@@ -48,14 +43,11 @@ def made_by_us(path: Path, columns: Sequence[str] = ()) -> bool:
     columns: the header of our table, for a .csv file, which has no metadata.
     """
     try:
-        with path.open("rb") as file:
-            head = file.read(_SEARCHED)
-            file.seek(max(0, path.stat().st_size - _SEARCHED))
-            tail = file.read(_SEARCHED)
+        content = path.read_bytes()
     except OSError:
         return False
     if path.suffix.lower() == ".csv":
-        first = head.split(b"\n", 1)[0].decode(errors="replace").strip()
+        first = content.split(b"\n", 1)[0].decode(errors="replace").strip()
         return bool(columns) and next(csv.reader([first]), []) == list(columns)
     mark = _MARKS.get(path.suffix.lower())
-    return mark is not None and (mark in head or mark in tail)
+    return mark is not None and mark in content

@@ -11,10 +11,10 @@ A result is a frozen dataclass of NumPy arrays, numbers, texts, dictionaries of 
 """
 
 import base64
-import contextlib
 import html
 import io
 import json
+import math
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
@@ -26,13 +26,15 @@ from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, ge
 import numpy as np
 
 from rhn.errors import DataError
-from rhn.utils.io import arrays_of, read_json, write_arrays, write_record
+from rhn.utils.figures import SUFFIXES, our_style, save_figure
+from rhn.utils.file_marks import made_with
+from rhn.utils.io import arrays_of, read_json, write_arrays, write_json
 
 LINES, COLUMNS = 24, 100  # of a screen
 KIND = "kind"  # key of a file that names the class
 
 _short = reprlib.Repr()
-_short.maxdict, _short.maxlist, _short.maxtuple, _short.maxstring, _short.maxother = 3, 4, 4, 90, 90
+_short.maxstring = _short.maxother = 90
 
 
 class OneScreen:
@@ -50,13 +52,9 @@ class OneScreen:
 
     def __repr__(self) -> str:
         shown = [f.name for f in fields(self) if f.repr]
-        left_out = shown[LINES - 2 :] if len(shown) > LINES - 1 else []
-        shown = shown[: len(shown) - len(left_out)]
         width = max(map(len, shown))
         lines = [f"  {name:<{width}}  {in_short(getattr(self, name))}" for name in shown]
-        lines = [line if len(line) <= COLUMNS else line[: COLUMNS - 3] + "..." for line in lines]
-        lines += [f"  and {len(left_out)} more: {', '.join(left_out)}"[:COLUMNS]] * bool(left_out)
-        return "\n".join([type(self).__name__, *lines])
+        return _one_screen([type(self).__name__, *(line[:COLUMNS] for line in lines)])
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -66,8 +64,6 @@ class Result(OneScreen):
     kinds: ClassVar[dict[str, type["Result"]]] = {}
     kind: ClassVar[str] = ""
     """Name of the class in files."""
-    renamed: ClassVar[Mapping[str, str]] = {}
-    """Fields with another name in files of earlier versions: {name now: name then}."""
     writer: ClassVar[str] = "the save() of a result"
     """The writer of such files, for messages."""
 
@@ -96,30 +92,27 @@ class Result(OneScreen):
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers, ready for JSON; complex numbers as [real, imaginary]."""
-        return {name: _plain(value) for name, value in self._saved().items()}
+        return _plain(self._saved())
 
     def save(self, path: str | Path) -> Path:
         """Write to .npz (arrays, no pickle), to .json, in which NaN and infinity become null, or draw to .png, .svg or .pdf.
 
         Atomic. Only .npz and .json can be read again. Raises OutputError.
         """
-        from rhn.plotting.figures import SUFFIXES, save_figure
-
         path = Path(path)
         if path.suffix.lower() in SUFFIXES:
             save_figure(path, lambda: self.plot().figure.figure)
-            return path
-        if path.suffix.lower() == ".json":
-            saved = {name: _plain(value) for name, value in self._saved().items()}
-            write_record(path, {KIND: self.kind} | saved | self.derived())
-            return path
-        saved = {name: _as_array(value) for name, value in self._saved().items() if value is not None}
-        return write_arrays(path, {KIND: np.array(self.kind)} | saved)
+        elif path.suffix.lower() == ".json":
+            write_json(path, {"made_with": made_with(), KIND: self.kind} | _plain(self._saved()) | self.derived())
+        else:
+            saved = {name: _as_array(value) for name, value in self._saved().items() if value is not None}
+            write_arrays(path, {KIND: np.array(self.kind)} | saved)
+        return path
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a file that `save` wrote. Raises DataError for any other file."""
-        found = load(path, kinds=[k for k in Result.kinds.values() if issubclass(k, cls)] or None)
+        found = load(path, cls.writer)
         if not isinstance(found, cls):
             raise DataError(
                 f"{path} holds the result {found.kind!r}: expected {cls.kind or 'another'!r}; see gersgorin.load"
@@ -133,19 +126,16 @@ class Result(OneScreen):
     def validate(self) -> None:
         """Raise ValueError for fields that do not fit each other; called after reading a file."""
 
-    @classmethod
-    def updated(cls, values: Mapping) -> Mapping:
-        """The fields in a file by their present names, with those that earlier versions left out."""
-        return dict(values) | {new: values[old] for new, old in cls.renamed.items() if old in values}
-
     def _saved(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("saved", True)}
+        return {f.name: getattr(self, f.name) for f in _saved_fields(self)}
 
     @classmethod
     def _of_file(cls, values: Mapping, read: Callable) -> Self:
         """Make a result from the fields in a file; read(value, field, hint) converts one of them."""
-        values, hints, needed = cls.updated(values), get_type_hints(cls), _needed(cls)
-        given = [f for f in fields(cls) if f.metadata.get("saved", True) and (f.name in values or f.name in needed)]
+        hints, given = get_type_hints(cls), [f for f in _saved_fields(cls) if f.name in values]
+        lacking = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING} - {*values}
+        if lacking:
+            raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
         result = cls(**{f.name: read(values[f.name], f, hints[f.name]) for f in given})
         result.validate()
         return result
@@ -155,13 +145,12 @@ class Result(OneScreen):
         if type(self).summary is Result.summary:
             return super().__repr__()
         summary = self.summary()
-        lines = fitted(summary if summary.startswith(self.title) else f"{self.title}\n{summary}").split("\n")
-        return "\n".join(lines if len(lines) <= LINES else [*lines[: LINES - 1], "..."])
+        return _one_screen(
+            fitted(summary if summary.startswith(self.title) else f"{self.title}\n{summary}").split("\n")
+        )
 
     def _repr_html_(self) -> str:
         """The summary and the figure, for a notebook; refers to nothing outside."""
-        from rhn.plotting.figures import our_style
-
         picture = io.BytesIO()
         with our_style():
             self.plot().figure.figure.savefig(picture, format="png", dpi=90)
@@ -169,72 +158,57 @@ class Result(OneScreen):
         return f'<pre>{html.escape(repr(self))}</pre><img alt="figure" src="data:image/png;base64,{encoded}">'
 
 
-def load(path: str | Path, kinds: Iterable[type[Result]] | None = None) -> Result:
-    """Read a result from .npz or .json; its kind is in the file, for version 0.2 its arrays decide.
-
-    kinds: the possible classes; None: all that are imported. Raises DataError for a file that holds none of them.
-    """
-    path, kinds = Path(path), list(Result.kinds.values() if kinds is None else kinds)
-    writer = kinds[0].writer if len(kinds) == 1 else Result.writer
-    if path.suffix.lower() == ".json":
+def load(path: str | Path, writer: str = Result.writer) -> Result:
+    """Read a result of any imported class from .npz or .json. Raises DataError, with the `writer`, for other files."""
+    if Path(path).suffix.lower() != ".json":
+        with arrays_of(path, writer) as arrays:
+            return _kind_of(arrays)._of_file(arrays, _from_array)
+    try:
         values = read_json(path)
-        try:
-            return _kind_of(values, kinds)._of_file(values, _from_json)
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
-            raise DataError(f"{path} is not a record written by {writer}: {reason}") from error
-    with arrays_of(path, writer) as arrays:
-        return _kind_of(arrays, kinds)._of_file(arrays, _from_array)
+        return _kind_of(values)._of_file(values, _from_json)
+    except (OSError, AttributeError, OverflowError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is not a record written by {writer}: {error}") from error
 
 
-def _kind_of(values: Mapping, kinds: list[type[Result]]) -> type[Result]:
-    """The class named in a file, or else the one with most fields in the file."""
-    if KIND in values:
-        name = str(values[KIND])
-        if name not in Result.kinds:
-            raise ValueError(f"it holds {name!r:.40}, expected one of {', '.join(sorted(Result.kinds))}")
-        return Result.kinds[name]
-    lacking = {kind: sorted(_needed(kind) - kind.updated(values).keys()) for kind in kinds if _needed(kind)}
-    fitting = [kind for kind, names in lacking.items() if not names]
-    if not fitting:
-        raise KeyError(min(lacking.values(), key=len, default=[KIND])[0])
-    return max(fitting, key=lambda kind: len(_needed(kind)))
+def _kind_of(values: Mapping) -> type[Result]:
+    """The class named in a file."""
+    name = str(values.get(KIND))
+    if name not in Result.kinds:
+        raise ValueError(f"it holds {name!r:.40}, expected one of {', '.join(sorted(Result.kinds))}")
+    return Result.kinds[name]
 
 
-def _needed(kind: type[Result]) -> set[str]:
-    """The fields in every file of a class: those without a default."""
-    return {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+def _saved_fields(result: Result | type[Result]) -> list[Field]:
+    return [f for f in fields(result) if f.metadata.get("saved", True)]
 
 
 def _from_array(array: np.ndarray, field: Field, hint: Any) -> Any:
-    """A field's value from its array in an .npz file."""
+    """A field's value from its array in an .npz file, in which dictionaries, lists and tuples are JSON."""
     kinds = _kinds(hint)
-    if np.ndarray in kinds and array.dtype.kind != "U":
+    if np.ndarray in kinds and (array.ndim or array.dtype.kind != "U"):
         return array
-    if array.ndim == 0 and array.dtype.kind == "U" and str not in kinds:
-        with contextlib.suppress(json.JSONDecodeError):
-            return _from_json(json.loads(array.item()), field, hint)
-    return array if np.ndarray in kinds else _checked(array.item(), kinds, field.name)
+    value = array.item()
+    structured = isinstance(value, str) and {dict, list, tuple}.intersection(kinds)
+    return _from_json(json.loads(value) if structured else value, field, hint)
 
 
 def _from_json(value: Any, field: Field, hint: Any) -> Any:
     """A field's value from JSON, where null is NaN in arrays."""
     kinds = _kinds(hint)
-    if value is None and type(None) in kinds:
-        return None
-    if np.ndarray in kinds:
+    if np.ndarray in kinds and value is not None:
         array = np.array(value)
         array = array.astype(float) if array.dtype == object else array
         if field.metadata.get("complex"):
             return array[..., 0] + 1j * array[..., 1] if array.size else array.astype(complex)
         return array
-    if value is None and float in kinds:
-        return float("nan")
-    if get_origin(hint) is dict and isinstance(value, dict):
+    if get_origin(hint) is dict:
         return {key: _from_json(part, field, get_args(hint)[1]) for key, part in value.items()}
-    if tuple in kinds and isinstance(value, list):
-        return tuple(value)
-    return _checked(value, kinds, field.name)
+    if value is None and float in kinds:
+        return value if type(None) in kinds else math.nan
+    value = tuple(value) if tuple in kinds and isinstance(value, list) else value
+    if Any not in kinds and not isinstance(value, kinds + (int,) * (float in kinds)):
+        raise ValueError(f"{field.name} is {value!r:.60}, expected {' or '.join(kind.__name__ for kind in kinds)}")
+    return value
 
 
 def _kinds(hint: Any) -> tuple[type, ...]:
@@ -245,15 +219,7 @@ def _kinds(hint: Any) -> tuple[type, ...]:
     """
     if get_origin(hint) in (Union, UnionType):
         return tuple(kind for part in get_args(hint) for kind in _kinds(part))
-    if get_origin(hint) is Literal:
-        return tuple({type(value): None for value in get_args(hint)})
-    return (get_origin(hint) or hint,)
-
-
-def _checked(value: Any, kinds: tuple[type, ...], name: str) -> Any:
-    if Any not in kinds and not isinstance(value, kinds + (int,) * (float in kinds)):
-        raise ValueError(f"{name} is {value!r:.60}, expected {' or '.join(kind.__name__ for kind in kinds)}")
-    return value
+    return (str,) if get_origin(hint) is Literal else (get_origin(hint) or hint,)
 
 
 def _as_array(value: Any) -> np.ndarray:
@@ -263,10 +229,8 @@ def _as_array(value: Any) -> np.ndarray:
 
 def _plain(value: Any) -> Any:
     """A field's value for JSON."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | np.generic):
         return (np.stack((value.real, value.imag), -1) if np.iscomplexobj(value) else value).tolist()
-    if isinstance(value, np.generic):
-        return value.item()
     if isinstance(value, dict):
         return {str(key): _plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
@@ -298,38 +262,31 @@ def fitted(text: str) -> str:
     )
 
 
-def in_short(value) -> str:
-    """A value in one line: an array by its shape and range, another result by its name, several by their number.
+def _one_screen(lines: list[str]) -> str:
+    return "\n".join(lines if len(lines) <= LINES else [*lines[: LINES - 1], "..."])
 
-    >>> in_short(np.array([[1, 2], [3, 4]])), in_short(np.array(0.25)), in_short((1, 2)), in_short([])
+
+def in_short(value) -> str:
+    """A value in one line: an array by its shape and range (of complex numbers the moduli), another result by its name.
+
+    >>> in_short(np.array([[1, 2], [3, 4]])), in_short(0.25), in_short((1, 2)), in_short([])
     ('int64 (2, 2), 1 to 4', '0.25', '(1, 2)', '[]')
     """
     if hasattr(value, "detach"):  # a tensor
         value = value.detach().cpu().resolve_conj()
         value = (value if value.dtype.itemsize > 2 else value.float()).numpy()
-    if isinstance(value, np.ndarray | np.generic):
-        return _array(np.asarray(value))
-    if isinstance(value, float):
+    if isinstance(value, np.ndarray) and value.ndim:
+        about = f"{value.dtype} {value.shape}"
+        if not value.size or value.dtype.kind not in "fciu":
+            return about
+        known = np.abs(value) if value.dtype.kind == "c" else value
+        known = known[np.isfinite(known)]
+        span = [f"{known.min():.4g} to {known.max():.4g}"] if known.size else []
+        return ", ".join([about, *span, *[f"{value.size - known.size} not finite"] * (known.size < value.size)])
+    if isinstance(value, float | np.floating):
         return f"{value:.6g}"
     if is_dataclass(value):
         return type(value).__name__
     if isinstance(value, list | tuple) and value and (is_dataclass(value[0]) or isinstance(value[0], np.ndarray)):
         return f"{len(value)} of {type(value[0]).__name__}"
-    if isinstance(value, dict) and value and all(isinstance(v, float) for v in value.values()):
-        value = {key: float(f"{v:.4g}") for key, v in value.items()}
     return " ".join(_short.repr(value).split())
-
-
-def _array(array: np.ndarray) -> str:
-    """ "float64 (85, 64), 0.5 to 2, 3 not finite"; of complex numbers the moduli."""
-    if array.ndim == 0:
-        return _short.repr(array.item()) if array.dtype.kind not in "fc" else f"{array.item():.6g}"
-    about = f"{array.dtype} {array.shape}" if array.dtype.kind in "fciub" else f"{array.shape} {array.dtype.kind}"
-    if array.dtype.kind not in "fciu" or not array.size:
-        return about if array.dtype.kind in "fciub" else f"texts {array.shape}"
-    sizes = np.abs(array) if array.dtype.kind == "c" else array
-    known = sizes[np.isfinite(sizes)]
-    moduli = "moduli " * (array.dtype.kind == "c")
-    span = [f"{moduli}{known.min():.4g} to {known.max():.4g}"] if known.size else []
-    span += [f"{sizes.size - known.size} not finite"] if known.size < sizes.size else []
-    return ", ".join([about, *span])

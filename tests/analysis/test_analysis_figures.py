@@ -11,7 +11,7 @@ from test_analysis_records import activity_of
 from analysis import gate_activity, lesion
 from analysis.activity import draw_gates
 from analysis.damage import draw_lesions
-from rhn.plotting.figures import our_style
+from rhn.utils.figures import our_style
 
 LONG = "a name of forty characters, $signs$ and 字"
 TITLE = "RHN, 2 cells, depth 10, 830 units (a-run-with-a-long-name, seed-12)"

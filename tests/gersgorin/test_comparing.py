@@ -23,9 +23,9 @@ from gersgorin.run import Label
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.data.text import Vocabulary
-from rhn.plotting.figures import STYLE
 from rhn.training.build import build_model
 from rhn.training.config import LanguageConfig
+from rhn.utils.figures import STYLE
 from tests.readable import readable
 
 SMALL = ["--hidden-size", "4", "--steps", "4"]

@@ -25,7 +25,7 @@ from rhn.checkpoints import save_checkpoint
 from rhn.data import chorales
 from rhn.data.scores import music21_version
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import STYLE
+from rhn.utils.figures import STYLE
 from tests.readable import readable
 
 SMALL = ["--hidden-size", "4"]

@@ -333,7 +333,7 @@ def radius(A):
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("rhn.plotting.figures.save_figure", lambda path, draw: None)
+    monkeypatch.setattr("rhn.utils.figures.save_figure", lambda path, draw: None)
     monkeypatch.setattr("gersgorin.cli.output.save_figure", lambda path, draw: None)
     return tmp_path
 

@@ -22,7 +22,7 @@ from gersgorin.recording import moving_recording
 from gersgorin.run import Label
 from rhn.cells import LSTM, RHN, RNN
 from rhn.models import PolyphonicModel
-from rhn.plotting.figures import drawable, our_style
+from rhn.utils.figures import drawable, our_style
 from rhn.utils.file_marks import made_with
 from tests.gersgorin.test_training_check_wording import made
 from tests.readable import readable

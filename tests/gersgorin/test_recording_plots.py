@@ -21,7 +21,7 @@ from gersgorin.recording import (
     plot_weights,
 )
 from rhn.models import PolyphonicModel
-from rhn.plotting.figures import our_style
+from rhn.utils.figures import our_style
 from tests.readable import readable
 
 

@@ -25,7 +25,7 @@ from gersgorin.plotting.spectra import (
 from gersgorin.run import Label
 from rhn.cells import LSTM, RHN, RNN
 from rhn.errors import RhnError
-from rhn.plotting.figures import our_style
+from rhn.utils.figures import our_style
 from tests.readable import drawn_texts, readable
 
 LABEL = Label(name="cell", sequence="a-file-with-a-name-of-forty-characters.csv", reads="sequence", unit="0.1 s")

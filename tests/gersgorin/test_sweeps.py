@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from gersgorin.paper.plateau_sweeps import draw_rate_sweeps, plot_gate_sweep, predicted_slope, sweep_gates, sweep_rates
-from rhn.plotting.figures import BLUE, GREEN
+from rhn.utils.figures import BLUE, GREEN
 
 
 def test_rates_of_deep_transitions_fall_with_the_scale_and_those_of_rhns_do_not():

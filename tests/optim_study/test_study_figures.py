@@ -10,7 +10,7 @@ from test_trial_results import PLATEAU, network, row
 from optim_study.border import BorderPoint
 from optim_study.map_plot import plot_area, plot_map
 from optim_study.swarm_plot import draw_swarm, plot_swarm
-from rhn.plotting.figures import our_style
+from rhn.utils.figures import our_style
 
 LONG = "my_cells.of_a_very_long_name:TheCellOfMine"  # 42 characters
 

@@ -15,9 +15,9 @@ from PIL import Image
 
 from gersgorin.cli import plot as gersgorin_plot
 from rhn.errors import OutputError
-from rhn.plotting import figures
-from rhn.plotting.figures import our_style
+from rhn.utils import figures
 from rhn.utils import file_marks as made
+from rhn.utils.figures import our_style
 from rhn.utils.io import check_writable, write_csv
 from tests.readable import drawn_texts, readable
 
@@ -68,11 +68,6 @@ def test_no_password_and_no_broken_character_stands_in_a_file(monkeypatch):
         made, "_command", ["optim-study", "plot", "--storage", "postgresql://me:secret@host/s", "\udcff"]
     )
     assert made.command() == r"optim-study plot --storage postgresql://me@host/s '\udcff'"
-
-
-def test_without_a_command_a_figure_was_drawn_by_the_library(monkeypatch):
-    monkeypatch.setattr(made, "_command", [])
-    assert figures.metadata(simple(), ".png")["Description"] == "drawn by the library"
 
 
 def test_a_long_title_is_wrapped_to_the_figure():
@@ -127,24 +122,6 @@ def test_dollars_of_a_user_are_no_mathematics(tmp_path):
     assert "text a$b$.txt" in str(Image.open(tmp_path / "figure.png").text)
 
 
-def test_a_drawable_name_stays_as_it_is():
-    for name in ("a$b$.txt", "naïve 字", r"\$", "\udcff"):
-        assert figures.drawable(figures.drawable(name)) == figures.drawable(name)
-
-
-SMALL = ["--cell", "rnn", "--hidden-size", "3", "--input", "x.npy"]
-
-
-def made_by_hand(path: Path) -> None:
-    """A file of a user's own, as other programs write it."""
-    if path.suffix in (".png", ".gif"):
-        Image.new("RGB", (8, 8)).save(path)
-    elif path.suffix == ".npz":
-        np.savez(path, x=np.ones(2))
-    else:
-        path.write_text("rhn-toolkit")
-
-
 @pytest.mark.parametrize("suffix", figures.SUFFIXES)
 def test_a_figure_of_this_toolkit_is_drawn_anew_and_any_other_is_refused(tmp_path, monkeypatch, suffix):
     ours, other = tmp_path / f"ours{suffix}", tmp_path / f"other{suffix}"
@@ -154,20 +131,6 @@ def test_a_figure_of_this_toolkit_is_drawn_anew_and_any_other_is_refused(tmp_pat
     assert check_writable(ours, force=False) == ours
     with pytest.raises(OutputError, match="was not made by this toolkit"):
         check_writable(other, force=False)
-
-
-@pytest.mark.slow
-def test_the_main_command_works_twice_with_everything_it_writes(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    np.save("x.npy", np.ones((4, 2)))
-    words = [*SMALL, "--output", *(files := ["a.png", "a.gif", "numbers.npz", "numbers.json"])]
-    for _ in range(2):
-        assert gersgorin_plot.main(words) == 0, capsys.readouterr().err
-    for name in files:
-        made_by_hand(Path(name))
-        assert gersgorin_plot.main(words) == 2
-        assert f"{name} exists already" in capsys.readouterr().err
-        Path(name).unlink()
 
 
 @given(

@@ -1,4 +1,4 @@
-"""Half a file is never met: not after a crash, a full disk, or two writers at once."""
+"""Files are written whole or not at all, over our own files only; what is read and damaged ends in a sentence."""
 
 import json
 import multiprocessing
@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,25 +14,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rhn.errors import DataError, OutputError
-from rhn.utils.io import arrays_of, atomic_path, check_writable, remove_leftovers, write_arrays, write_json
+from rhn.utils.io import (
+    arrays_of,
+    atomic_path,
+    check_writable,
+    read_json,
+    remove_leftovers,
+    write_arrays,
+    write_json,
+)
 
 
 def names(folder):
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_what_is_written_appears_under_its_name_alone(tmp_path):
-    target = tmp_path / "figure.svg"
-    with atomic_path(target) as temporary:
-        assert temporary.parent == tmp_path
-        assert temporary.suffix == ".svg", "writers choose a format by the suffix"
-        temporary.write_text("new")
-        assert not target.exists()
-    assert target.read_text() == "new"
-    assert names(tmp_path) == ["figure.svg"]
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit], ids=lambda e: e.__name__)
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt], ids=lambda e: e.__name__)
 def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path, error):
     target = tmp_path / "record.json"
     target.write_text("old")
@@ -48,58 +44,31 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path, e
 def test_what_is_not_a_file_is_never_replaced(tmp_path, write):
     """As root a rename over /dev/null would succeed, and break the machine."""
     os.mkfifo(tmp_path / "pipe")
-    for path, kind in [
-        (tmp_path, "folder"),
-        ("/", "folder"),
-        ("", "folder"),
-        (os.devnull, "device"),
-        (tmp_path / "pipe", "device"),
-    ]:
-        with pytest.raises(OutputError, match=f"it is a {kind}, expected a file"):
+    for path in (tmp_path, "", os.devnull, tmp_path / "pipe"):
+        with pytest.raises(OutputError, match="it is a folder or a device, expected a file"):
             write(path)
     assert Path(os.devnull).is_char_device()
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [("nowhere/a.txt", "the folder .*nowhere does not exist; create it first"), ("file/a.txt", ""), ("a" * 300, "")],
-    ids=["folder", "under a file", "long"],
-)
-def test_impossible_places_are_output_errors(tmp_path, name, reason):
+@pytest.mark.parametrize("name", ["nowhere/a.txt", "file/a.txt", "a" * 300], ids=["folder", "under a file", "long"])
+def test_impossible_places_are_output_errors(tmp_path, name):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=f"cannot write.*{reason}"):
+    with pytest.raises(OutputError, match="cannot write"):
         check_writable(tmp_path / name)
     with pytest.raises(OutputError, match="cannot write"), atomic_path(tmp_path / name) as temporary:
         temporary.write_text("x")
     assert names(tmp_path) == ["file"]
 
 
-def test_checking_leaves_no_trace(tmp_path):
+def test_checking_leaves_no_trace_and_finds_what_may_not_be_written(tmp_path, monkeypatch):
     old = tmp_path / "old.png"
     old.write_bytes(b"picture")
     before = old.stat().st_mtime_ns
     assert check_writable(old) == old and check_writable(str(tmp_path / "new.png")) == tmp_path / "new.png"
     assert (old.read_bytes(), old.stat().st_mtime_ns, names(tmp_path)) == (b"picture", before, ["old.png"])
-
-
-def test_any_number_may_check_one_path_at_once(tmp_path):
-    with ThreadPoolExecutor(8) as pool:  # with names by process two of them met within a hundred
-        assert set(pool.map(check_writable, [tmp_path / "a.png"] * 2000)) == {tmp_path / "a.png"}
-    assert names(tmp_path) == []
-
-
-def test_a_read_only_file_is_found_by_opening_it(tmp_path, monkeypatch):
-    (tmp_path / "a.png").write_text("")
-    real = type(tmp_path).open
-
-    def refuse(self, mode="r", *rest, **more):
-        if mode == "ab":
-            raise PermissionError(13, "Permission denied")
-        return real(self, mode, *rest, **more)
-
-    monkeypatch.setattr(type(tmp_path), "open", refuse)
+    monkeypatch.setattr(os, "access", lambda place, mode: place != old)
     with pytest.raises(OutputError, match="Permission denied"):
-        check_writable(tmp_path / "a.png")
+        check_writable(old)
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path):
@@ -139,23 +108,19 @@ def test_what_a_killed_writer_left_is_removed_whatever_its_name_was(name, tmp_pa
 
 
 def test_nothing_but_what_killed_writers_left_is_removed(tmp_path):
-    """`rhn train --out .` in a folder of the user's: names with eight hex digits are common, our mark is not."""
-    kept = [".env.20251101", ".notes.20251120.md", ".lock", ".a.0123abcd.json", "a.rhn-partial-0123abcd.json"]
-    kept += [".a.rhn-partial-0123ABCD.json", ".a.rhn-partial-0123abcd.tar.gz", ".rhn-partial-0123abcd.json"]
-    for name in [*kept, ".a.rhn-partial-0123abcd.json", ".a.rhn-partial-0123abcd"]:
-        (tmp_path / name).write_text("")
-    (tmp_path / ".folder.rhn-partial-0123abcd.d").mkdir()
-    remove_leftovers(tmp_path)
-    assert names(tmp_path) == sorted([*kept, ".folder.rhn-partial-0123abcd.d"])
-
-
-def test_what_is_left_of_one_file_can_be_removed_alone(tmp_path):
-    for name in (left := [".0007.rhn-partial-0123abcd.safetensors", ".0007.rhn-partial-89abcdef.json"]):
-        (tmp_path / name).write_text("")
-    for name in (kept := [".00070.rhn-partial-0123abcd.json", ".0008.rhn-partial-0123abcd.json", "0007.json"]):
+    kept = [
+        ".env.20251101",
+        ".lock",
+        ".a.0123abcd.json",
+        "a.rhn-partial-0123abcd.json",
+        ".00070.rhn-partial-0123abcd.json",
+    ]
+    for name in [*kept, ".0007.rhn-partial-0123abcd.safetensors", ".0007.rhn-partial-89abcdef"]:
         (tmp_path / name).write_text("")
     remove_leftovers(tmp_path, "0007")
-    assert left and names(tmp_path) == sorted(kept)
+    assert names(tmp_path) == sorted(kept)
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == sorted(kept[:-1])
 
 
 def test_json_is_strict_and_whole(tmp_path):
@@ -164,7 +129,11 @@ def test_json_is_strict_and_whole(tmp_path):
     assert json.loads(path.read_text(), parse_constant=pytest.fail) == {"nll": [None, 1.5, [None]], "name": "é"}
     with pytest.raises(TypeError):
         write_json(path, {"not": "JSON", "for": object()})
-    assert json.loads(path.read_text())["nll"][1] == 1.5 and names(tmp_path) == ["a.json"]
+    assert read_json(path)["nll"][1] == 1.5 and names(tmp_path) == ["a.json"]
+    for text, reason in (("[" * 100_000, "nested too deeply"), ("{", "Expecting")):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=reason):
+            read_json(path)
 
 
 def _write_often(path, letter, times):
@@ -195,11 +164,11 @@ def test_arrays_come_back_by_name_and_what_is_no_such_file_is_refused(tmp_path):
     path = write_arrays(tmp_path / "record.npz", {"loss": np.array([1.5, np.nan])})
     with arrays_of(path, "the writer") as arrays:
         assert np.array_equal(arrays["loss"], [1.5, np.nan], equal_nan=True)
-    whole = path.read_bytes()
+    whole, refused = path.read_bytes(), pytest.raises(DataError, match=r"is not a record written by the writer")
     for content in (b"", b"no archive", whole[: len(whole) // 2], whole[:60] + b"?" * 40 + whole[100:]):
         path.write_bytes(content)
-        with (
-            pytest.raises(DataError, match=r"is not a record written by the writer"),
-            arrays_of(path, "the writer") as a,
-        ):
-            a["loss"]
+        with refused, arrays_of(path, "the writer") as arrays:
+            arrays["loss"]
+    path.write_bytes(whole)
+    with refused, arrays_of(path, "the writer") as arrays:
+        arrays["support"]

@@ -12,9 +12,9 @@ from rhn.cells.registry import lacking
 from rhn.cli import main as cli
 from rhn.errors import DataError, InvalidInputError
 from rhn.plotting import curves as plots
-from rhn.plotting.figures import our_style
 from rhn.plotting.provenance import read_title
 from rhn.plotting.runs import read_curves, read_depth, require_one_measure, sizes
+from rhn.utils.figures import our_style
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import matplotlib
 import pytest
 
 from rhn.cli.common import run_command
-from rhn.plotting.figures import STYLE, our_style
+from rhn.utils.figures import STYLE, our_style
 
 ROOT = Path(__file__).resolve().parents[3]
 LIGHT = (
