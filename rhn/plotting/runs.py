@@ -16,12 +16,10 @@ from rhn.plotting.provenance import RunTitle, read_title
 from rhn.published import PTB_BY_DEPTH, PTB_WORDS
 from rhn.training.config import LanguageConfig
 from rhn.utils.io import read_json
-from rhn.utils.validation import fits
 from rhn.utils.wording import first_line
 
 NO_EPOCH = "has not ended its first epoch, so there are no losses yet: if it was stopped, `rhn resume` continues it"
 MEASURES = ("perplexity", "bits_per_character", "nll")
-SPLITS = ("train", "valid")
 SHAPE = ("cell", "tied", "depth", "layers", "hidden_size", "vocabulary_size", "max_tokens")
 DEPTH_COLUMNS = ("run", *SHAPE, "epochs", "valid_perplexity", "published_valid_perplexity")
 
@@ -53,7 +51,9 @@ class Curves:
 
 def read_curves(run: Path) -> list[Curves]:
     """The curves of every seed of a training; raises DataError for a folder without any."""
-    files = [run / "metrics.jsonl"] if (run / "metrics.jsonl").is_file() else sorted(run.glob("seed-*/metrics.jsonl"))
+    files = (
+        [run / "metrics.jsonl"] if (run / "metrics.jsonl").is_file() else sorted(run.glob("seed-[0-9]*/metrics.jsonl"))
+    )
     if not files:
         if (run / "config.json").is_file():
             raise DataError(f"the training in {run} {NO_EPOCH}")
@@ -61,7 +61,11 @@ def read_curves(run: Path) -> list[Curves]:
     name = run.resolve().name
     if files[0].parent == run:
         return [_curves(files[0], name, read_title(run))]
-    return [_curves(file, f"{name}, {file.parent.name}", read_title(run, _seed(file.parent))) for file in files]
+    seeds = [file.parent.name for file in files]
+    return [
+        _curves(file, f"{name}, {seed}", read_title(run, int(seed.removeprefix("seed-"))))
+        for file, seed in zip(files, seeds, strict=True)
+    ]
 
 
 def require_one_measure(curves: Sequence[Curves]) -> str:
@@ -113,46 +117,29 @@ def sizes(table: pd.DataFrame) -> str:
 
 def _curves(file: Path, name: str, title: RunTitle) -> Curves:
     lines = _lines(file)
-    measure = next((m for m in MEASURES if all(f"{split}_{m}" in line for line in lines for split in SPLITS)), None)
-    if measure is None or not all("epoch" in line for line in lines):
-        raise DataError(f"{file} is not a training's: expected an epoch, a train_... and a valid_... in every line")
-    names = ["epoch", *(f"{split}_{measure}" for split in SPLITS)] + ["learning_rate"] * ("learning_rate" in lines[0])
-    epochs, train, valid, *rates = (_column(lines, name, file) for name in names)
+    try:
+        measure = next(m for m in MEASURES if f"valid_{m}" in lines[0])
+        names = [f"train_{measure}", f"valid_{measure}"] + ["learning_rate"] * ("learning_rate" in lines[0])
+        train, valid, *rates = np.array([[line[key] for key in names] for line in lines], dtype=float).T
+        epochs = np.array([line["epoch"] for line in lines], dtype=int)
+    except (KeyError, StopIteration, TypeError, ValueError) as error:
+        raise DataError(
+            f"{file} is not a training's: expected an epoch, a train_... and a valid_..., numbers, in every line ({error})"
+        ) from error
     if not np.isfinite(valid).any():
         raise DataError(f"{file} has no finite validation loss: that training diverged in its first epoch")
-    return Curves(name, measure, epochs.astype(int), train, valid, *(rates or [None]), title)
-
-
-def _column(lines: list[dict], name: str, file: Path) -> np.ndarray:
-    """The values of one key, NaN for null; raises DataError for anything but numbers, or whole numbers for epochs."""
-    for k, line in enumerate(lines, 1):
-        value = line.get(name)
-        if name == "epoch" and not (fits(value, int) and value >= 0):
-            raise DataError(f"{file}, line {k}: epoch is {value!r:.60}, expected a whole number")
-        if not fits(value, float | None):
-            raise DataError(f"{file}, line {k}: {name} is {value!r:.60}, expected a number or null")
-    return np.array([line.get(name) for line in lines], dtype=float)
-
-
-def _seed(home: Path) -> int | None:
-    """The 3 of seed-3."""
-    number = home.name.rpartition("-")[2]
-    return int(number) if number.isdecimal() and len(number) < 20 else None
+    return Curves(name, measure, epochs, train, valid, *(rates or [None]), title)
 
 
 def _lines(file: Path) -> list[dict]:
     """The whole lines of a file of JSON objects: a running training may be writing the last one."""
-    lines = []
     try:
         whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")
-        for line in whole.splitlines():
-            if not isinstance(value := json.loads(line), dict):
-                raise ValueError("expected a JSON object")
-            lines.append(value)
+        lines = [json.loads(line) for line in whole.splitlines()]
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
     except (RecursionError, ValueError) as error:
-        raise DataError(f"{file}, line {len(lines) + 1} is damaged: {error}") from error
+        raise DataError(f"{file} is damaged: {error}") from error
     if not lines:
         raise DataError(f"{file} is empty: the training {NO_EPOCH}")
     return lines
@@ -168,7 +155,7 @@ def _best(run: Path) -> pd.DataFrame:
         shape = {name: config[name] for name in SHAPE}
         LanguageConfig(corpus=config["corpus"], **shape)
         about = {"run": run.resolve().name, "text": str(config["text"])} | shape
-    except (OSError, ValueError, KeyError, TypeError, InvalidInputError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{run / 'config.json'} does not describe a training ({first_line(error)})") from error
     if config["corpus"] != "ptb":
         raise DataError(
@@ -183,21 +170,19 @@ def _read_table(path: Path) -> pd.DataFrame:
     """A table of `rhn report --depth --csv`; its path stands for the checksum of the text."""
     numbers = dict.fromkeys(("vocabulary_size", "max_tokens"), "Int64")
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            table = pd.read_csv(
-                file,
-                dtype={"run": str, "cell": str} | numbers,
-                keep_default_na=False,
-                na_values={name: [""] for name in numbers},
-                converters={"valid_perplexity": float},  # pandas' own reader may differ in the last digit
-            )[[*DEPTH_COLUMNS]]
-        if table.empty or not np.isfinite(table.valid_perplexity).all():
-            raise ValueError("expected a finite valid_perplexity in each row, and at least one row")
-        shapes = table[[*SHAPE]].astype(object)
-        for shape in shapes.where(shapes.notna(), None).to_dict("records"):
-            LanguageConfig(corpus="ptb", **shape)
-    except (OSError, ValueError, KeyError, TypeError, InvalidInputError) as error:
+        table = pd.read_csv(
+            path,
+            dtype={"run": str, "cell": str} | numbers,
+            keep_default_na=False,
+            na_values={name: [""] for name in numbers},
+            converters={"valid_perplexity": float},  # pandas' own reader may differ in the last digit
+        )[[*DEPTH_COLUMNS]]
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} is no table of `rhn report --depth --csv` ({first_line(error)})") from error
+    if table.empty or not np.isfinite(table.valid_perplexity).all():
+        raise DataError(
+            f"{path} is no table of `rhn report --depth --csv`: expected a finite valid_perplexity in each row"
+        )
     return table.assign(text=str(path))
 
 

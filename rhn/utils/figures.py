@@ -115,11 +115,12 @@ def metadata(figure: "Figure", suffix: str) -> dict[str, str | None]:
     There is no date: the same command draws the same bytes.
     """
     title, drawn_by = " ".join(figure.get_suptitle().split()).replace(r"\$", "$"), command() or "drawn by the library"
-    if suffix == ".svg":
-        return {"Title": title, "Description": drawn_by, "Creator": made_with(), "Date": None}
-    if suffix == ".pdf":
-        return {"Title": title, "Subject": drawn_by, "Creator": made_with(), "CreationDate": None}
-    return {"Title": title, "Description": drawn_by, "Software": made_with()}
+    names = {
+        ".svg": ("Title", "Description", "Creator", "Date"),
+        ".pdf": ("Title", "Subject", "Creator", "CreationDate"),
+    }
+    values = (title, drawn_by, made_with(), None)
+    return dict(zip(names.get(suffix, ("Title", "Description", "Software")), values, strict=False))
 
 
 def drawable(text: str) -> str:
