@@ -104,8 +104,6 @@ def from_file(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
                 f"its cell {cell!r} is none of ours, and a file does not decide which code runs: name it with --cell, "
                 "or in Python load_checkpoint(path, factory=rhn.models.with_cell(...))"
             )
-        if cell == "irnn":
-            config.setdefault("nonlinearity", "tanh")  # files without the entry are older than the ReLU
         return model(cell, **config)
 
     return build
@@ -117,16 +115,11 @@ def _build(name, factory, input_size, hidden_size, depth, init, generator, keywo
     try:
         with _seeded(generator if own and not draws else None):
             cell = factory(input_size, hidden_size, depth, **keywords)
-    except RhnError:
-        raise
-    except USERS_FAULT as error:  # any error of a user's cell
-        if isinstance(error, TypeError):
-            raise InvalidInputError(f"the cell {name!r} cannot be built: {first_line(error)}") from error
-        if is_ours(factory):
+    except USERS_FAULT as error:
+        if isinstance(error, RhnError) or (is_ours(factory) and not isinstance(error, TypeError)):
             raise
-        raise UsersCodeError(
-            f"the cell {name!r} cannot be built: {type(error).__name__}: {first_line(error)}"
-        ) from error
+        kind = InvalidInputError if isinstance(error, TypeError) else UsersCodeError
+        raise kind(f"the cell {name!r} cannot be built: {type(error).__name__}: {first_line(error)}") from error
     if isinstance(cell, nn.RNNBase | nn.RNNCellBase):
         cell = from_torch(cell)
     if getattr(cell, "batch_first", False):
@@ -148,11 +141,9 @@ def _draws(factory: Callable) -> bool:
 @contextlib.contextmanager
 def _seeded(generator: torch.Generator | None) -> Iterator[None]:
     """Context in which torch's own random numbers follow from the generator; None changes nothing."""
-    if generator is None:
-        yield
-        return
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
+    with torch.random.fork_rng(devices=[], enabled=generator is not None):
+        if generator is not None:
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
         yield
 
 
@@ -168,8 +159,8 @@ def _try(name: str, cell: nn.Module, input_size: int, hidden_size: int) -> None:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             outputs, _ = cell(like.new_zeros(2, 1, input_size))
             shape = tuple(outputs.shape)
-    except USERS_FAULT as error:  # any error of a user's cell
-        said = f"{type(error).__name__}: {error}"
-        raise UsersCodeError(f"the cell {name!r} does not run, expected {expected}: {said}") from error
+    except USERS_FAULT as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UsersCodeError(f"the cell {name!r} does not run, expected {expected}: {reason}") from error
     if shape != (2, 1, hidden_size):
         raise InvalidInputError(f"the cell {name!r} gives outputs {shape} for T = 2, B = 1: expected {expected}")

@@ -35,9 +35,9 @@ class Dropout:
     """Whether a cell's gates share their input and state masks (the TensorFlow code) or have their own (the Torch7 code)."""
 
     def __post_init__(self):
-        for name in ("embedding", "input", "hidden", "output", "candidate"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InvalidInputError(f"the {name} dropout is {getattr(self, name)}, expected 0 or more and below 1")
+        for name, rate in vars(self).items():
+            if name != "gate_masks" and not 0 <= rate < 1:
+                raise InvalidInputError(f"the {name} dropout is {rate}, expected 0 or more and below 1")
 
     @property
     def of_cells(self) -> bool:
@@ -70,14 +70,11 @@ def draw_masks(model: nn.Module, tokens: Tensor, dropout: Dropout, generator: to
 
     words = draw(dropout.embedding, B, model.vocabulary_size)
     embedding = None if words is None else words.gather(1, tokens.t().to(words.device)).t()
-    cells = []
-    for cell in model.cells:
-        if not dropout.of_cells:  # a module that is no Cell has no blocks
-            cells.append(CellMasks())
-            continue
+    cells = [CellMasks()] * len(model.cells)
+    for k, cell in enumerate(model.cells if dropout.of_cells else ()):  # a module that is no Cell has no blocks
         J = cell.blocks if dropout.gate_masks == "separate" else 1
         inputs, states = draw(dropout.input, J, B, cell.input_size), draw(dropout.hidden, J, B, n)
-        cells.append(CellMasks(inputs, states, draw(dropout.candidate, B, n)))
+        cells[k] = CellMasks(inputs, states, draw(dropout.candidate, B, n))
     return Masks(embedding, tuple(cells), draw(dropout.output, B, n))
 
 
