@@ -40,18 +40,22 @@ def test_all_occurrences_of_a_word_in_a_row_share_one_draw(seed, rate):
             assert len(masks.embedding[tokens[:, row] == word, row].unique()) == 1
 
 
-@given(rate=st.floats(0.01, 0.99))
+@given(rate=st.floats(0.01, 0.99), seed=st.integers(0, 99))
 @settings(deadline=None, max_examples=25, derandomize=True)
-def test_every_entry_is_zero_or_one_over_keep(rate):
-    _, masks = draw(Dropout(embedding=rate, input=rate, hidden=rate, output=rate, candidate=rate))
-    leaves = [masks.embedding, masks.output, *(m for cell in masks.cells for m in cell)]
-    for mask in leaves:
+def test_every_entry_is_zero_or_one_over_keep_and_follows_from_the_generator(rate, seed):
+    dropout = Dropout(embedding=rate, input=rate, hidden=rate, output=rate, candidate=rate)
+    drawn = [draw(dropout, seed=seed)[1] for _ in range(2)]
+    leaves = [[masks.embedding, masks.output, *(m for cell in masks.cells for m in cell)] for masks in drawn]
+    for mask in leaves[0]:
         assert ((mask == 0) | ((mask * (1 - rate) - 1).abs() < 1e-12)).all()
+    assert all(map(torch.equal, *leaves))
 
 
 def test_the_share_of_zeros_is_the_rate():
     big = LanguageModel("rhn", vocabulary_size=3, hidden_size=500, depth=1)
-    _, masks = draw(Dropout(input=0.75, hidden=0.25, output=0.6, candidate=0.1), rows=400, of=big)
+    dropout = Dropout(input=0.75, hidden=0.25, output=0.6, candidate=0.1)
+    _, masks = draw(dropout, rows=400, of=big)
+    assert not torch.equal(draw(dropout, rows=400, of=big, seed=1)[1].output, masks.output)
     for m, rate in zip((*masks.cells[0], masks.output), (0.75, 0.25, 0.1, 0.6), strict=True):
         error = (rate * (1 - rate) / m.numel()) ** 0.5
         assert (m == 0).double().mean().item() == pytest.approx(rate, abs=20 * error)
@@ -67,12 +71,6 @@ def test_gates_share_masks_or_have_their_own():
     _, masks = draw(Dropout(hidden=0.5, gate_masks="separate"), of=uncoupled)
     assert masks.cells[0].state.shape == (3, 5, 6)
     assert masks.cells[0].input is None
-
-
-def test_the_generator_decides():
-    same, other = draw(Dropout(output=0.5), seed=1)[1], draw(Dropout(output=0.5), seed=2)[1]
-    assert torch.equal(draw(Dropout(output=0.5), seed=1)[1].output, same.output)
-    assert not torch.equal(same.output, other.output)
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])

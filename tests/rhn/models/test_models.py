@@ -61,7 +61,7 @@ def test_the_nll_is_that_of_an_independent_computation():
     np.testing.assert_allclose(m.nll(x).detach().numpy(), expected[1:], rtol=1e-12)
 
 
-@for_each("keys", [1, 88, 126, 127, 128, 500, 2000])
+@for_each("keys", [1, 88, 128, 2000])
 @for_each("dtype", [torch.float32, torch.float64])
 def test_the_loss_is_torch_s_cross_entropy_at_any_scale_and_for_any_number_of_keys(keys, dtype):
     """A product of 128 probabilities of 1/2 is below every normal number of float32."""
@@ -99,23 +99,17 @@ def test_a_frame_is_predicted_from_the_frames_before_it(key):
     assert (before[3] != after[3]).all() and (before[4:] != after[4:]).any()  # a unit of ReLU may be dead
 
 
-def test_padding_costs_nothing_and_changes_nothing():
-    m, x = model(), frames()
-    mask = torch.arange(7).unsqueeze(1) < torch.tensor([7, 4, 2])
-    nll = m.nll(x * mask.unsqueeze(-1), mask)
-    assert nll.shape == (6, 3)
-    assert (nll[~mask[1:]] == 0).all()
-    torch.testing.assert_close(nll[:3, 1], m.nll(x[:4, 1:2])[:, 0])
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_a_whole_loss_is_the_sum_over_real_frames_whatever_says_which_these_are(dtype):
+def test_padding_costs_nothing_and_a_whole_loss_is_the_sum_over_real_frames(dtype):
     m, x = model(dtype=dtype), frames(dtype=dtype)
-    real = torch.arange(6).unsqueeze(1) < torch.tensor([6, 4, 2])
-    nll = frame_nll(m(x[:-1]), x[1:]).double()
-    for mask, wanted in ((None, nll), (real, nll[real]), (real.to(dtype), nll[real])):
-        assert m(x[:-1], x[1:], mask).item() == pytest.approx(wanted.sum().item(), rel=1e-6)
-        assert m(x[:-1], x[1:].bool(), mask).item() == pytest.approx(wanted.sum().item(), rel=1e-6)
+    mask = torch.arange(7).unsqueeze(1) < torch.tensor([7, 5, 3])
+    nll = m.nll(x * mask.unsqueeze(-1), mask)
+    assert nll.shape == (6, 3) and (nll[~mask[1:]] == 0).all()
+    torch.testing.assert_close(nll[:4, 1], m.nll(x[:5, 1:2])[:, 0])
+    real, nll = mask[1:], frame_nll(m(x[:-1]), x[1:]).double()
+    for given, wanted in ((None, nll), (real, nll[real]), (real.to(dtype), nll[real])):
+        assert m(x[:-1], x[1:], given).item() == pytest.approx(wanted.sum().item(), rel=1e-6)
+        assert m(x[:-1], x[1:].bool(), given).item() == pytest.approx(wanted.sum().item(), rel=1e-6)
 
 
 @pytest.mark.parametrize(("name", "wrong"), [("targets", torch.ones(5, 3, 88)), ("mask", torch.ones(5, 3))])
@@ -123,13 +117,6 @@ def test_targets_and_masks_that_do_not_fit_are_refused(name, wrong):
     x = frames()
     with pytest.raises(InvalidInputError, match=f"{name} of shape"):
         model()(x[:-1], **{"targets": x[1:], name: wrong})
-
-
-def test_a_second_layer_runs_on_the_outputs_of_the_first():
-    m, x = model("gru", layers=2), frames()
-    y, _ = m.cells[0](x)
-    y, _ = m.cells[1](y)
-    torch.testing.assert_close(m(x), m.output(y))
 
 
 def test_a_factory_without_a_name_of_its_own_builds_the_same_model():
