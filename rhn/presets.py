@@ -31,6 +31,8 @@ class Preset:
     """A line for `rhn presets`."""
     values: Mapping[str, Any]
     """Fields of `LanguageConfig` with other values than its defaults; of the chorales only the depth."""
+    test: float | None = None
+    """The test result that the paper prints, tables 1 to 3 and figure 5(a): perplexity of words, or bits a character."""
     budget: int | None = None
     """Parameters: as many units as they buy."""
 
@@ -93,9 +95,12 @@ SMALLER = "enwik8 with the paper's settings for the smaller networks."
 RECIPE = "A plain RHN of 23 million parameters with the recipe of later years: AWD-LSTM's (Merity et al. 2017) as DARTS used it."
 
 LANGUAGE_PRESETS = {
-    "ptb-sota": Preset("The paper's best word model.", PTB_SOTA),
-    **{f"ptb-depth-{depth}": Preset(BY_DEPTH, values) for depth, values in PTB_DEPTHS.items()},
-    **{f"ptb-depth-{depth}-tied": Preset(BY_DEPTH, values | {"tied": True}) for depth, values in PTB_DEPTHS.items()},
+    "ptb-sota": Preset("The paper's best word model.", PTB_SOTA, 65.4),
+    **{f"ptb-depth-{row.depth}": Preset(BY_DEPTH, PTB_DEPTHS[row.depth], row.test) for row in PTB_BY_DEPTH},
+    **{
+        f"ptb-depth-{row.depth}-tied": Preset(BY_DEPTH, PTB_DEPTHS[row.depth] | {"tied": True}, row.test_tied)
+        for row in PTB_BY_DEPTH
+    },
     "ptb-torch7": Preset(
         "The Torch7 code's system: masks for each gate, weights that shrink after the step, a constant -4 within the gates.",
         PTB_DEPTHS[10] | TORCH7 | {"hidden_size": 1000, "decay_after": 21},
@@ -110,19 +115,20 @@ LANGUAGE_PRESETS = {
         "`ptb-sota` as in the Brainstorm code: without dropout. As there, `activation` chooses the candidate's nonlinearity.",
         PTB_SOTA | _dropout(0, 0, 0, 0),
     ),
-    "ptb-variational-lstm": Preset(OTHER_CELL, PTB_BASELINE | {"cell": "lstm", "layers": 2}, PTB_BUDGET),
+    "ptb-variational-lstm": Preset(OTHER_CELL, PTB_BASELINE | {"cell": "lstm", "layers": 2}, budget=PTB_BUDGET),
     # The sizes are those of Zaremba's large LSTM, which Gal and then Press & Wolf kept: 66 million parameters, 51 million with tied
     # weights. Rates and dropout are those of the RHN, so only the cell differs; nobody tuned them for the LSTM.
     "ptb-variational-lstm-tied": Preset(
         "Two LSTM layers of 1500 units with tied weights: the paper's directly comparable baseline (Press & Wolf 2016).",
         PTB_BASELINE | {"cell": "lstm", "layers": 2, "hidden_size": 1500, "tied": True},
+        73.2,
     ),
-    "ptb-lstm": Preset(OTHER_CELL, PTB_BASELINE | PLAIN | {"cell": "lstm", "layers": 2}, PTB_BUDGET),
-    "ptb-gru": Preset(OTHER_CELL, PTB_BASELINE | PLAIN | {"cell": "gru", "layers": 2}, PTB_BUDGET),
-    "ptb-dt-rnn": Preset(OTHER_CELL, PTB_BASELINE | {"cell": "dt-rnn", "depth": 5}, PTB_BUDGET),
-    "enwik8-5x1500": Preset(SMALLER, ENWIK8 | {"depth": 5, "hidden_size": 1500, "weight_decay": 0.0}),
-    "enwik8-10x1000": Preset(SMALLER, ENWIK8 | {"depth": 10, "hidden_size": 1000}),
-    "enwik8-sota": Preset("The paper's best on enwik8.", ENWIK8_SOTA),
+    "ptb-lstm": Preset(OTHER_CELL, PTB_BASELINE | PLAIN | {"cell": "lstm", "layers": 2}, budget=PTB_BUDGET),
+    "ptb-gru": Preset(OTHER_CELL, PTB_BASELINE | PLAIN | {"cell": "gru", "layers": 2}, budget=PTB_BUDGET),
+    "ptb-dt-rnn": Preset(OTHER_CELL, PTB_BASELINE | {"cell": "dt-rnn", "depth": 5}, budget=PTB_BUDGET),
+    "enwik8-5x1500": Preset(SMALLER, ENWIK8 | {"depth": 5, "hidden_size": 1500, "weight_decay": 0.0}, 1.31),
+    "enwik8-10x1000": Preset(SMALLER, ENWIK8 | {"depth": 10, "hidden_size": 1000}, 1.30),
+    "enwik8-sota": Preset("The paper's best on enwik8.", ENWIK8_SOTA, 1.27),
     "enwik8-theano": Preset(
         "The Theano code's system for enwik8: the paper's best with an embedding as wide as the hidden state.",
         ENWIK8_SOTA | {"embedding_size": 1500},
@@ -143,10 +149,11 @@ LANGUAGE_PRESETS = {
     "text8-10x1000": Preset(
         "text8 with the paper's settings for the smaller network.",
         ENWIK8 | {"corpus": "text8", "depth": 10, "hidden_size": 1000, "window": 100, "drop_embedding": 0.05},
+        1.29,
     ),
-    "text8-sota": Preset("The paper's best on text8.", ENWIK8_SOTA | {"corpus": "text8"}),
-    "ptb-modern": Preset(RECIPE, MODERN | {"depth": 5}, MODERN_BUDGET),
-    "ptb-modern-depth-10": Preset(RECIPE, MODERN, MODERN_BUDGET),
+    "text8-sota": Preset("The paper's best on text8.", ENWIK8_SOTA | {"corpus": "text8"}, 1.27),
+    "ptb-modern": Preset(RECIPE, MODERN | {"depth": 5}, budget=MODERN_BUDGET),
+    "ptb-modern-depth-10": Preset(RECIPE, MODERN, budget=MODERN_BUDGET),
 }
 CHORALES = "JSB Chorales with 150,000 parameters a layer, the networks of the paper's optimisation study."
 CHORALE_PRESETS = {f"jsb-depth-{depth}": Preset(CHORALES, {"depth": depth}) for depth in range(1, 11)}

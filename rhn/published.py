@@ -1,21 +1,10 @@
-"""Published results of our presets: tables 1 to 3 and figure 5(a) of Zilly et al. (2017).
-
-Word models are measured in perplexity, character models in bits a character.
-"""
+"""Published perplexities by recurrence depth: figure 5(a) of Zilly et al. (2017). Those of tables 1 to 3 are in `rhn.presets`."""
 
 from typing import NamedTuple
 
 from rhn.data.datasets import TEXT_SETS
 
 PTB_WORDS = TEXT_SETS["ptb"].counts["vocabulary"]
-
-
-class TableRow(NamedTuple):
-    """A network of the tables that we have a preset of: the preset, millions of parameters, and the test result."""
-
-    preset: str
-    millions: float
-    test: float
 
 
 class DepthRow(NamedTuple):
@@ -29,16 +18,6 @@ class DepthRow(NamedTuple):
     test_tied: float
 
 
-TABLES = (
-    TableRow("ptb-variational-lstm-tied", 51, 73.2),  # table 1, Penn Treebank
-    TableRow("ptb-depth-8", 32, 68.5),
-    TableRow("ptb-sota", 23, 65.4),
-    TableRow("enwik8-5x1500", 23, 1.31),  # table 2
-    TableRow("enwik8-10x1000", 21, 1.30),
-    TableRow("enwik8-sota", 46, 1.27),
-    TableRow("text8-10x1000", 20, 1.29),  # table 3
-    TableRow("text8-sota", 45, 1.27),
-)
 PTB_BY_DEPTH = (  # figure 5(a): untied of 32 million parameters each, tied growing from 19 to 23 million
     DepthRow(1, 1275, 92.4, 89.2, 93.2, 90.6),
     DepthRow(2, 1180, 79.0, 76.3, 76.9, 75.1),
@@ -51,14 +30,3 @@ PTB_BY_DEPTH = (  # figure 5(a): untied of 32 million parameters each, tied grow
     DepthRow(9, 860, 71.3, 68.5, 68.1, 66.0),
     DepthRow(10, 830, 71.3, 68.3, 68.3, 66.0),
 )
-
-
-def published_test(preset: str) -> float | None:
-    """The test result that the paper prints for the network of a preset, or None.
-
-    >>> published_test("ptb-sota"), published_test("ptb-depth-1-tied"), published_test("jsb-depth-1")
-    (65.4, 90.6, None)
-    """
-    by_depth = {f"ptb-depth-{row.depth}": row.test for row in PTB_BY_DEPTH}
-    by_depth |= {f"ptb-depth-{row.depth}-tied": row.test_tied for row in PTB_BY_DEPTH}
-    return (by_depth | {row.preset: row.test for row in TABLES}).get(preset)

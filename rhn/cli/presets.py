@@ -39,8 +39,7 @@ class Presets:
 
 def facts(name: str) -> dict[str, Any]:
     """The JSON of a preset."""
-    from rhn.presets import parameters, preset
-    from rhn.published import published_test
+    from rhn.presets import PRESETS, parameters, preset
 
     config = preset(name)
     return {
@@ -49,7 +48,7 @@ def facts(name: str) -> dict[str, Any]:
         "depth": config.depth,
         "hidden_size": config.hidden_size,
         "tied": getattr(config, "tied", False),
-        "published_test": published_test(name),
+        "published_test": PRESETS[name].test,
     }
 
 

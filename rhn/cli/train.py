@@ -143,24 +143,21 @@ class Train:
                 )
 
     def _own_text(self, usual: str) -> dict[str, str]:
-        """The fields that --words and --characters set; refuses --corpus and --unit that contradict them or have no effect."""
-        corpus, unit = self.settings.get("corpus"), self.settings.get("unit")
+        """The fields that --words and --characters set; refuses other values of them, and a unit without effect."""
         if self.words and self.characters:
             raise InvalidInputError("--words and --characters exclude one another; give one of them")
         if not (self.words or self.characters):
-            if unit and (corpus or usual) != "text":
-                raise InvalidInputError(
-                    f"--unit is for a text of your own, and {corpus or usual} is none: leave it out"
-                )
+            corpus = self.settings.get("corpus", usual)
+            if "unit" in self.settings and corpus != "text":
+                raise InvalidInputError(f"--unit is for a text of your own, and {corpus} is none: leave it out")
             return {}
-        asked = "words" if self.words else "characters"
-        if corpus not in (None, "text"):
-            raise InvalidInputError(
-                f"--{asked} is for a text of your own, and --corpus {corpus} is none: leave one out"
-            )
-        if unit not in (None, asked):
-            raise InvalidInputError(f"--{asked} and --unit {unit} contradict one another; give one of them")
-        return {"corpus": "text", "unit": asked}
+        own = {"corpus": "text", "unit": "words" if self.words else "characters"}
+        for name, value in own.items():
+            if self.settings.get(name, value) != value:
+                raise InvalidInputError(
+                    f"--{own['unit']} and {flag(name)} {self.settings[name]} contradict one another"
+                )
+        return own
 
     def _print(self, config: Config) -> None:
         name = self.preset or (self.config and read_config(self.config)[0])

@@ -1,7 +1,5 @@
 """`rhn train --record N`: the training does not notice, and the record goes on with it."""
 
-import signal
-
 import numpy as np
 import pytest
 import torch
@@ -59,21 +57,6 @@ def test_a_training_that_was_stopped_goes_on_in_its_record_without_gaps_or_doubl
     assert cli.main(["resume", str(stopped)]) == 0
     assert_same_run(stopped, whole)
     assert_same_record(record(stopped), record(whole))
-
-
-@pytest.mark.slow
-def test_a_killed_training_s_record_goes_on_without_gaps_or_double_entries(task, until, tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    epochs, lines = (40, 5) if task.name == "chorales" else (12, 3)
-    words = ("--epochs", epochs, "--record", EVERY[task.name])
-    assert task.train(whole, *words) == 0
-    process = until(task.command(killed, *words), killed / "metrics.jsonl", lines)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert cli.main(["resume", str(killed)]) == 0
-    assert_same_run(killed, whole)
-    assert_same_record(record(killed), record(whole))
 
 
 def test_a_record_says_how_the_training_came_to_be(task, tmp_path):

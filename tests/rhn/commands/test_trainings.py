@@ -95,11 +95,6 @@ def test_what_is_stopped_in_its_first_epoch_has_a_checkpoint_that_says_so(prose,
     assert_same_run(tmp_path, trained(prose))
 
 
-def test_one_epoch_is_one(music, tmp_path, capsys):
-    assert music.train(tmp_path, "--epochs", 1) == 0
-    assert "done after 1 epoch; the best" in capsys.readouterr().out
-
-
 def test_a_checkpoint_names_its_data_alike_from_any_folder(task, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(task.data.parent)
     assert cli.main(["train", *task.words, "--data", task.data.name, "--epochs", "1", "--out", str(tmp_path)]) == 0
