@@ -74,7 +74,7 @@ if importlib.util.find_spec("jax"):
         """An epoch of all trials: SGD with momentum, then the losses, as `fused_epoch` does it."""
         where = {"device": "cpu", "dtype": torch.float32}
         train, valid = (
-            [(jnp.asarray(b.frames.numpy()), jnp.asarray(b.mask.numpy()), float(b.count)) for b in batches]
+            [(jnp.asarray(b.frames.numpy()), jnp.asarray(b.mask.numpy()), float(b.size)) for b in batches]
             for batches in (
                 training_batches(data.train, batch_size, **where),
                 training_batches(data.valid, 64, **where),
