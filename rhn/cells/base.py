@@ -79,6 +79,8 @@ class Cell(nn.Module):
         super().__init_subclass__(**keywords)
         if "step" in cls.__dict__:
             reset_derived(cls, Cell)
+        elif "states" in cls.__dict__ and "_run" not in cls.__dict__:
+            cls._run = Cell._run
 
     def __init__(
         self,
@@ -188,8 +190,11 @@ class Cell(nn.Module):
         if not isinstance(dropout, CellMasks | None):
             raise InvalidInputError(f"dropout is a {type(dropout).__name__}: expected rhn.cells.CellMasks")
         x, rest = self.mask_input(x, dropout)
-        states = self.states(x, s0, rest) if rest.given else self.states(x, s0)
-        outputs, last = self.outputs_of(states), states[-1]
+        if mask is None and not rest.given:
+            outputs, last = self._run(x, s0)
+        else:
+            states = self.states(x, s0, rest) if rest.given else self.states(x, s0)
+            outputs, last = self.outputs_of(states), states[-1]
         if mask is not None:
             lengths = lengths_of(mask)
             outputs = outputs.masked_fill(~mask.unsqueeze(-1), 0)
@@ -198,6 +203,11 @@ class Cell(nn.Module):
         if unbatched:
             return outputs.squeeze(1), last.squeeze(0)
         return (outputs.transpose(0, 1) if self.batch_first else outputs), last
+
+    def _run(self, x: Tensor, s0: Tensor) -> tuple[Tensor, Tensor]:
+        """The outputs (T, B, n) and the last state (B, state_size), without padding and masks."""
+        states = self.states(x, s0)
+        return self.outputs_of(states), states[-1]
 
     def check(self, x: Tensor, s0: Tensor | None, batch_first: bool = False) -> None:
         """Raise InvalidInputError for shapes, types or an empty time axis, in the layout of the caller."""
@@ -296,7 +306,7 @@ class Cell(nn.Module):
         return ", ".join(words + [f"{name}={getattr(self, name)!r}" for name in (*self.options, *unusual)])
 
 
-DERIVED = ("jacobian", "input_jacobian", "layer_jacobians", "norm_bound", "states")
+DERIVED = ("jacobian", "input_jacobian", "layer_jacobians", "norm_bound", "states", "_run")
 """Closed forms and kernel, which a cell derives from the equation of its step."""
 
 

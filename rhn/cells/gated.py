@@ -24,6 +24,7 @@ from rhn.cells.base import Cell, CellMasks, spectral_norm
 from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
 from rhn.kernels.gated import gru_recurrent_bias, gru_step, lstm_step
+from rhn.kernels.validation import is_alone
 
 
 class _Gated(Cell):
@@ -44,6 +45,12 @@ class _Gated(Cell):
 
     def _add_parameters(self, where: dict) -> None:
         """Add parameters that only one of them has."""
+
+    def _suits_torch(self, x: Tensor, s0: Tensor) -> bool:
+        """Whether torch's own kernels compute a call: they are faster, but have no `vmap` rule and keep only the last state."""
+        usual = self.kernel == "manual" and x.is_cpu and x.dtype in (torch.float32, torch.float64) and x.numel() > 0
+        own = vars(self).keys() & {"step", "states"}  # replaced in this object
+        return usual and not own and is_alone(x, s0, *self.parameters()) and not torch.is_autocast_enabled("cpu")
 
     def layers(self) -> tuple[Layer]:
         return (Layer(input=Part("weight_ih"), recurrent=Part("weight_hh"), bias=Part("bias"), gate=self.gate),)
@@ -84,6 +91,16 @@ class LSTM(_Gated):
         x, (_, state, candidate) = self.mask_input(x, dropout)
         arguments = x, s0, self.weight_ih, self.weight_hh, self.bias, state, candidate
         return kernels.LSTM(*arguments, reference=self.kernel == "reference")
+
+    def _run(self, x: Tensor, s0: Tensor) -> tuple[Tensor, Tensor]:
+        if not self._suits_torch(x, s0):
+            return super()._run(x, s0)
+        (x, s0, *weights, _, _), _ = kernels.LSTM.check(x, s0, self.weight_ih, self.weight_hh, self.bias)
+        state = tuple(t.contiguous() for t in s0.unsqueeze(0).chunk(2, -1))
+        outputs, *last = torch.lstm(
+            x, state, [*weights, torch.zeros_like(self.bias)], True, 1, 0.0, self.training, False, False
+        )
+        return outputs, torch.cat(last, -1).squeeze(0)
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
         h, c, (i, f, g, _) = self._step(x, s)
@@ -152,6 +169,17 @@ class GRU(_Gated):
         x, (_, state, candidate) = self.mask_input(x, dropout)
         arguments = x, s0, self.weight_ih, self.weight_hh, self.bias, self.bias_hn, state, candidate
         return kernels.GRU(*arguments, reference=self.kernel == "reference")
+
+    def _run(self, x: Tensor, s0: Tensor) -> tuple[Tensor, Tensor]:
+        if not self._suits_torch(x, s0):
+            return super()._run(x, s0)
+        given = x, s0, self.weight_ih, self.weight_hh, self.bias, self.bias_hn
+        (x, s0, *weights, q, _, _), _ = kernels.GRU.check(*given)
+        state = s0.unsqueeze(0).contiguous()
+        outputs, last = torch.gru(
+            x, state, [*weights, gru_recurrent_bias(q)], True, 1, 0.0, self.training, False, False
+        )
+        return outputs, last.squeeze(0)
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
         h, (_, z, n) = gru_step(*self._products(x, s), s)

@@ -57,14 +57,18 @@ class Kernel:
 
         Tensors may be given by name. Raises InvalidInputError if one does not fit.
         """
-        arguments = _repeated(self.arguments, len(tensors))
-        tensors += tuple(options.pop(name.removesuffix("?"), None) for name in [*arguments][len(tensors) :])
-        options = {**self.options, **options}
-        tensors = validate(self.name, arguments, tensors, self.sizes(*tensors, **options))
+        tensors, options = self.check(*tensors, **options)
         code = None if reference or is_traced(*tensors) else self._choose(*tensors, **options)
         if code is None:
             return self.reference(*tensors, **options)
         return batched_function(code, *tensors, keep=torch.is_grad_enabled(), **options)
+
+    def check(self, *tensors: Tensor | None, **options) -> tuple[list[Tensor | None], dict]:
+        """All tensors and all options of a call; raises InvalidInputError if one does not fit."""
+        arguments = _repeated(self.arguments, len(tensors))
+        tensors += tuple(options.pop(name.removesuffix("?"), None) for name in [*arguments][len(tensors) :])
+        options = {**self.options, **options}
+        return validate(self.name, arguments, tensors, self.sizes(*tensors, **options)), options
 
     def _choose(self, *tensors: Tensor | None, **options) -> Code | None:
         """The code for a call; None if only the reference computes it."""

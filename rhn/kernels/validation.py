@@ -104,6 +104,11 @@ def validate_choice(what: str, name: str, offered: Collection[str]) -> None:
         raise InvalidInputError(f"unknown {what} {name!r}: expected {' or '.join(map(repr, offered))}")
 
 
+def is_alone(*tensors: Tensor) -> bool:
+    """Check if a call is one model's, outside of `torch.func`, whose transformations not every kernel of torch has."""
+    return not is_traced(*tensors) and not any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors))
+
+
 def is_traced(*tensors: Tensor | None) -> bool:
     """Check if operations on the tensors are only recorded or simulated: then a compiled kernel has no memory to read.
 

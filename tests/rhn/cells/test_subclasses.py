@@ -6,9 +6,10 @@ from tables import for_each
 
 from gersgorin import layer_jacobians, temporal_jacobian
 from gersgorin.jacobian import norm_bound
-from rhn.cells import CELLS
+from rhn.cells import CELLS, GRU, LSTM
 from rhn.cells.base import DERIVED, Cell
 from rhn.errors import InvalidInputError
+from rhn.kernels.dispatch import recorded_choices
 
 
 def changed(key: str) -> type:
@@ -47,3 +48,20 @@ def test_what_a_subclass_defines_itself_and_what_keeps_the_equation_stays():
     mine, kept = type("Mine", (parent,), own), type("Kept", (parent,), {})
     assert mine.jacobian is parent.jacobian and mine.states is Cell.states
     assert all(getattr(kept, name) is getattr(parent, name) for name in DERIVED)
+
+
+@for_each("base", [LSTM, GRU])
+def test_torch_s_kernels_run_a_cell_alone_but_no_subclass_with_states_of_its_own(base):
+    class Still(base):
+        def states(self, x, s0, dropout=None):
+            return s0.expand(len(x), *s0.shape)
+
+    x, cell = torch.randn(4, 3, 5), base(5, 7)
+    with recorded_choices() as choices:
+        outputs, last = cell(x, s0 := torch.randn(3, cell.state_size))
+    assert choices == []
+    with recorded_choices() as choices:
+        stacked, stacked_last = torch.func.vmap(cell)(x[None], s0[None])
+    assert [choice.implementation for choice in choices] == ["fused"]
+    torch.testing.assert_close((stacked[0], stacked_last[0]), (outputs, last), rtol=1e-5, atol=1e-6)
+    assert torch.equal(Still(5, 7)(x, s0)[1], s0)
