@@ -199,7 +199,6 @@ def start_training(config: StudyConfig, settings: Mapping[int, Settings], saved,
         optimizer=make_optimizer(config),
         saved=saved or None,
         part_size=task.part_size(next(iter(models.values()))),
-        refuse_overflow=False,
     )
 
 

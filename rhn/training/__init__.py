@@ -4,7 +4,7 @@ from rhn.training.chorales import ChoraleTask
 from rhn.training.trainer import Trainer
 
 task = ChoraleTask(config, corpus)
-trainer = Trainer(task, task.models([0]))
+trainer = Trainer(task, {0: task.model(0)})
 while trainer.live():
     trainer.run_epoch()
 model = trainer.best_model(0)

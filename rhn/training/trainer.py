@@ -29,7 +29,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from rhn.errors import InvalidInputError
 from rhn.kernels.dispatch import recorded_choices
 from rhn.kernels.table import recurrence_words
 from rhn.training.ensemble import Ensemble, Weights, captured
@@ -149,10 +148,8 @@ class Trainer:
         optimizer: default: that of the configuration.
         saved: a state for each trial, all at the same step; None to begin. A state without arrays is that of a trial that has left.
         part_size: number of models in one pass of a step; None: all of them.
-        refuse_overflow: raise if a loss is not finite before training; otherwise that trial has ended, diverged, at epoch 0.
 
     Raises:
-        InvalidInputError: a loss is not finite before training.
         KeyError, TypeError, ValueError: the states are of another training.
     """
 
@@ -165,12 +162,13 @@ class Trainer:
         optimizer: Optimizer | None = None,
         saved: Mapping[int, TrialState] | None = None,
         part_size: int | None = None,
-        refuse_overflow: bool = True,
     ):
         self.task, self.config = task, task.config
         self.first_epoch = 0 if task.columns[0].startswith("train") else 1
-        own = (f"train{task.columns[-1].removeprefix('valid')}",), ("learning_rate", "gradient_norm")
-        self.columns = (*own[0], *task.columns, *own[1]) if self.first_epoch else task.columns
+        self.columns = task.columns
+        if self.first_epoch:
+            train = f"train{task.columns[-1].removeprefix('valid')}"
+            self.columns = (train, *task.columns, "learning_rate", "gradient_norm")
         self._objective = getattr(self.config, "objective", "valid")
         self._clip, self._averaging = (getattr(self.config, name, None) for name in ("gradient_norm", "averaging"))
         self._models, self._best, self._where = dict(models), {}, {}
@@ -188,12 +186,6 @@ class Trainer:
         if self.first_epoch == 0:
             with deterministic():
                 self._measure(self._measurements())
-        for number, curve in self._curves.items():
-            if refuse_overflow and diverged(curve):
-                raise InvalidInputError(
-                    f"the loss of trial {number} is not finite before training: draw smaller initial weights than "
-                    f"{getattr(models[number], 'init', 'these')}"
-                )
 
     # ---- where it is ---------------------------------------------------------------------------------
 
