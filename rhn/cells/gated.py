@@ -20,40 +20,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn import kernels
-from rhn.cells.base import Cell, CellMasks, spectral_norm
-from rhn.cells.layers import GateBlocks, Gates, Layer, Part
+from rhn.cells.base import CellMasks, spectral_norm
+from rhn.cells.layers import GateBlocks, Gates
+from rhn.cells.looped import SingleLayerCell
 from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
 from rhn.kernels.gated import gru_recurrent_bias, gru_step, lstm_step
 from rhn.kernels.validation import is_alone
 
 
-class _Gated(Cell):
+class _Gated(SingleLayerCell):
     """Base of LSTM and GRU: weight_ih (G n, m), weight_hh (G n, n), bias (G n,)."""
 
-    deep = False
     masks = ("state", "candidate")
-    gate: GateBlocks
-
-    def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
-        super().__init__(input_size, hidden_size, depth, **common)
-        n, where = self.hidden_size, {"device": device, "dtype": dtype}
-        self.weight_ih = nn.Parameter(torch.empty(self.blocks * n, self.input_size, **where))
-        self.weight_hh = nn.Parameter(torch.empty(self.blocks * n, n, **where))
-        self.bias = nn.Parameter(torch.empty(self.blocks * n, **where))
-        self._add_parameters(where)
-        self.reset_parameters(generator)
-
-    def _add_parameters(self, where: dict) -> None:
-        """Add parameters that only one of them has."""
 
     def _suits_torch(self, x: Tensor, s0: Tensor) -> bool:
         """Whether torch's own kernels compute a call: they are faster, but have no `vmap` rule and keep only the last state."""
         usual = self.kernel == "manual" and x.is_cpu and x.dtype in (torch.float32, torch.float64) and x.numel() > 0
         own = vars(self).keys() & {"step", "states"}  # replaced in this object
         return usual and not own and is_alone(x, s0, *self.parameters()) and not torch.is_autocast_enabled("cpu")
-
-    def layers(self) -> tuple[Layer]:
-        return (Layer(input=Part("weight_ih"), recurrent=Part("weight_hh"), bias=Part("bias"), gate=self.gate),)
 
     def _candidate_matrices(self) -> tuple[Tensor]:
         return (self.weight_hh[2 * self.hidden_size : 3 * self.hidden_size],)

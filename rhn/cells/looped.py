@@ -1,7 +1,9 @@
-"""Base class of cells of one layer whose step is a function of W x + b, the state and the weights: s' = update(W x + b, s, *weights).
+"""Base classes of cells of one layer, and of those that a function of W x + b, the state and the weights defines:
 
-A subclass defines `update`, and `recurrent_weights` if they are not only `weight_hh`; `rhn.kernels.loop` runs it. If all its
-matrices multiply the state of n entries, gated or not, it may name "state" in its `masks`.
+    s' = update(W x + b, s, *weights)
+
+A subclass of `LoopedCell` defines `update`, and `recurrent_weights` if they are not only `weight_hh`; `rhn.kernels.loop` runs it. If
+all its matrices multiply the state of n entries, gated or not, it may name "state" in its `masks`.
 """
 
 from collections.abc import Callable
@@ -12,20 +14,16 @@ from torch import Tensor, nn
 
 from rhn import kernels
 from rhn.cells.base import Cell, CellMasks, reset_derived
-from rhn.cells.layers import Layer, Part
+from rhn.cells.layers import GateBlocks, Layer, Part
 
 
-class LoopedCell(Cell):
+class SingleLayerCell(Cell):
     """A cell of one layer. Weights: weight_ih (G n, m), weight_hh of the shape `recurrent_shape`, bias (G n,) if `biased`."""
 
     deep = False
     biased = True
     carries = False  # see `Layer`
-
-    def __init_subclass__(cls, **keywords) -> None:
-        super().__init_subclass__(**keywords)
-        if "update" in cls.__dict__:
-            reset_derived(cls, LoopedCell)
+    gate: GateBlocks | None = None
 
     def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
         super().__init__(input_size, hidden_size, depth, **common)
@@ -45,6 +43,21 @@ class LoopedCell(Cell):
 
     def _add_parameters(self, where: dict) -> None:
         """Add parameters beyond these three; `where`: device and dtype."""
+
+    def layers(self) -> tuple[Layer]:
+        recurrent = None if self.recurrent_shape is None else Part("weight_hh")
+        bias = Part("bias") if self.biased else None
+        parts = {"input": Part("weight_ih"), "recurrent": recurrent, "bias": bias}
+        return (Layer(**parts, gate=self.gate, carries=self.carries),)
+
+
+class LoopedCell(SingleLayerCell):
+    """A cell of one layer that is its `update`, repeated."""
+
+    def __init_subclass__(cls, **keywords) -> None:
+        super().__init_subclass__(**keywords)
+        if "update" in cls.__dict__:
+            reset_derived(cls, LoopedCell)
 
     def input_weights(self) -> tuple[Tensor, Tensor]:
         """W (G n, m) and b (G n,)."""
@@ -75,9 +88,6 @@ class LoopedCell(Cell):
         weights = self.recurrent_weights() if reference else self.stacked_weights()
         arguments = x, s0, *self.input_weights(), *weights, rest.state
         return kernels.LOOP(*arguments, update=self.update, graph=[], reference=reference)
-
-    def layers(self) -> tuple[Layer]:
-        return (Layer(input=Part("weight_ih"), recurrent=Part("weight_hh"), bias=Part("bias"), carries=self.carries),)
 
     @property
     def layer_jacobians(self) -> Callable[[Tensor, Tensor], list[Tensor]] | None:

@@ -26,7 +26,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rhn.cells.layers import Layer, Part
 from rhn.cells.looped import LoopedCell
 from rhn.errors import InvalidInputError
 
@@ -45,6 +44,7 @@ class LRU(LoopedCell):
     """
 
     biased = False
+    carries = True
     recurrent_shape = None
     diagonal = True
     options = ("r_min", "r_max", "max_phase")
@@ -83,9 +83,6 @@ class LRU(LoopedCell):
         self.nu.copy_(torch.log(-torch.log(squared) / 2))
         self.theta.copy_(torch.log(self.max_phase * phase)[: len(self.theta)])
         self.gamma_log.copy_(torch.log1p(-squared) / 2)
-
-    def layers(self) -> tuple[Layer]:
-        return (Layer(input=Part("weight_ih"), carries=True),)
 
     def eigenvalues(self) -> tuple[Tensor, Tensor]:
         """Real parts a (p,) of lambda and imaginary parts b (q,)."""

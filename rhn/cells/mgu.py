@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.cells.base import spectral_norm
-from rhn.cells.layers import GateBlocks, Gates, Layer, Part
+from rhn.cells.layers import GateBlocks, Gates
 from rhn.cells.looped import LoopedCell
 from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
 from rhn.kernels.loop import product
@@ -28,16 +28,13 @@ class MGU(LoopedCell):
 
     blocks = 2
     options = ("forget_bias",)
+    gate = GateBlocks(0)
     gate_name = "forget gate"
     masks = ("state",)
 
     def __init__(self, input_size, hidden_size, depth=1, *, forget_bias: float | None = None, **keywords):
         self.forget_bias = None if forget_bias is None else float(forget_bias)
         super().__init__(input_size, hidden_size, depth, **keywords)
-
-    def layers(self) -> tuple[Layer]:
-        parts = {"input": Part("weight_ih"), "recurrent": Part("weight_hh"), "bias": Part("bias")}
-        return (Layer(**parts, gate=GateBlocks(0)),)
 
     def update(self, u: Tensor, s: Tensor, weight_hh: Tensor) -> Tensor:
         return _update(u, s, weight_hh)[0]

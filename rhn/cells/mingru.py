@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.cells.layers import GateBlocks, Gates, Layer, Part
+from rhn.cells.layers import GateBlocks, Gates
 from rhn.cells.looped import LoopedCell
 from rhn.kernels.activations import sigmoid_derivative
 
@@ -26,6 +26,7 @@ class MinGRU(LoopedCell):
 
     blocks = 2
     options = ("update_bias",)
+    gate = GateBlocks(0)
     gate_name = "update gate"
     recurrent_shape = None
     diagonal = True
@@ -36,9 +37,6 @@ class MinGRU(LoopedCell):
 
     def recurrent_weights(self) -> tuple[()]:
         return ()
-
-    def layers(self) -> tuple[Layer]:
-        return (Layer(input=Part("weight_ih"), bias=Part("bias"), gate=GateBlocks(0)),)
 
     def update(self, u: Tensor, s: Tensor) -> Tensor:
         z, g = u.chunk(2, -1)
