@@ -48,6 +48,7 @@ class LSTM(_Gated):
 
     blocks = 4
     options = ("forget_bias",)
+    gate_bias = "forget_bias", 1
     gate = GateBlocks(0, carry=1)
     gate_name = "input gate"
 
@@ -122,16 +123,13 @@ class LSTM(_Gated):
         a = state_bound * f / 4 + i / 4 + g
         return torch.sqrt(2 * (1 + a * a)) + o / 4
 
-    def _set_gate_biases(self) -> None:
-        if self.forget_bias is not None:
-            self.bias[self.hidden_size : 2 * self.hidden_size] = self.forget_bias
-
 
 class GRU(_Gated):
     """Gated recurrent unit; adds bias_hn (n,), the bias q inside the reset product. `update_bias` sets that of z at the start."""
 
     blocks = 3
     options = ("update_bias",)
+    gate_bias = "update_bias", 1
     gate = GateBlocks(1, opens=False)
     gate_name = "1 - update gate"
 
@@ -194,7 +192,3 @@ class GRU(_Gated):
         w = (state_bound * R_n.abs().sum(-1) + self.bias_hn.abs()).max()
         e = spectral_norm(R_n) + w * spectral_norm(R_r) / 4
         return torch.sqrt(1 + e * e) + (1 + state_bound) * spectral_norm(R_z) / 4
-
-    def _set_gate_biases(self) -> None:
-        if self.update_bias is not None:
-            self.bias[self.hidden_size : 2 * self.hidden_size] = self.update_bias

@@ -24,6 +24,7 @@ class SingleLayerCell(Cell):
     biased = True
     carries = False  # see `Layer`
     gate: GateBlocks | None = None
+    gate_bias: tuple[str, int] | None = None  # the option with the first bias of a gate, or None, and the gate's block
 
     def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
         super().__init__(input_size, hidden_size, depth, **common)
@@ -43,6 +44,11 @@ class SingleLayerCell(Cell):
 
     def _add_parameters(self, where: dict) -> None:
         """Add parameters beyond these three; `where`: device and dtype."""
+
+    def _set_gate_biases(self) -> None:
+        option, block = self.gate_bias or (None, 0)
+        if option is not None and getattr(self, option) is not None:
+            self.bias.chunk(self.blocks)[block].fill_(getattr(self, option))
 
     def layers(self) -> tuple[Layer]:
         recurrent = None if self.recurrent_shape is None else Part("weight_hh")

@@ -28,6 +28,7 @@ class MGU(LoopedCell):
 
     blocks = 2
     options = ("forget_bias",)
+    gate_bias = "forget_bias", 0
     gate = GateBlocks(0)
     gate_name = "forget gate"
     masks = ("state",)
@@ -71,10 +72,6 @@ class MGU(LoopedCell):
 
     def _candidate_matrices(self) -> tuple[Tensor]:
         return (self.weight_hh[self.hidden_size :],)
-
-    def _set_gate_biases(self) -> None:
-        if self.forget_bias is not None:
-            self.bias[: self.hidden_size] = self.forget_bias
 
 
 def _update(u: Tensor, s: Tensor, R: Tensor) -> tuple[Tensor, Tensor, Tensor]:

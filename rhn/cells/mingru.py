@@ -26,6 +26,7 @@ class MinGRU(LoopedCell):
 
     blocks = 2
     options = ("update_bias",)
+    gate_bias = "update_bias", 0
     gate = GateBlocks(0)
     gate_name = "update gate"
     recurrent_shape = None
@@ -64,7 +65,3 @@ class MinGRU(LoopedCell):
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         """A bound on ||ds'/ds||_2 over all inputs and states: 1, whatever the weights."""
         return self.bias.new_ones(())
-
-    def _set_gate_biases(self) -> None:
-        if self.update_bias is not None:
-            self.bias[: self.hidden_size] = self.update_bias

@@ -61,6 +61,7 @@ class SLSTM(LoopedCell):
 
     blocks = 4
     options = ("forget_bias",)
+    gate_bias = "forget_bias", 1
     gate_name = "normalised input gate"
     masks = ("state",)
     carries = True
@@ -125,10 +126,6 @@ class SLSTM(LoopedCell):
 
     def _candidate_matrices(self) -> tuple[Tensor]:
         return (self.weight_hh.chunk(4)[2],)
-
-    def _set_gate_biases(self) -> None:
-        if self.forget_bias is not None:
-            self.bias[self.hidden_size : 2 * self.hidden_size] = self.forget_bias
 
 
 def _update(u: Tensor, s: Tensor, R: Tensor) -> _Step:

@@ -190,7 +190,7 @@ def test_a_users_closed_form_is_used():
         (lambda c, x, s: temporal_jacobian(lambda x, s: s[:2], x, s), "must return one state of 4 entries"),
         (lambda c, x, s: trajectory(c, x[0]), r"x has shape \(3,\): expected \(T, B, m\) or \(T, m\)"),
         (lambda c, x, s: trajectory(c, x[:, :2]), r"x has shape .*: expected \(T, B, 3\)"),
-        (lambda c, x, s: trajectory(c, x.unsqueeze(1), s), r"s0 is .* of shape \(6, 4\): expected .* \(1, 4\)"),
+        (lambda c, x, s: trajectory(c, x.unsqueeze(1), s), r"s0 has shape \(6, 4\) .*: expected \(1, 4\)"),
         (lambda c, x, s: trajectory(lambda x, s: s, x.unsqueeze(1)), "has no state_size, and no first state is given"),
         (lambda c, x, s: trajectory(lambda x, s: s, x.unsqueeze(1), s), r"s0 has shape \(6, 4\): expected \(1, state_"),
     ],
