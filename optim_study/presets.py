@@ -83,7 +83,10 @@ class WorkSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(WorkSettings, SharedSettings):
-    """A run: a study for each architecture and depth, and options of the work. The defaults are the paper's protocol."""
+    """A run: a study for each architecture and depth, and options of the work. The defaults are the paper's protocol.
+
+    `optim-study run --help` describes the fields.
+    """
 
     arch: tuple[str, ...] = option(
         ("all",), f"{', '.join(CELLS)}, or your own as package.module:factory; all: the paper's rhn, dt-rnn, dts-rnn."

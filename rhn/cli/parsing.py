@@ -51,7 +51,9 @@ def parse(options: "type[T] | Commands", args: Sequence[str] | None, *, prog: st
     if unknown:
         parser.error(_reason(unknown, parser))
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(found).items()}
-    settings = {name: given.pop(name) for name in given.keys() - {f.name for f in fields(options)}}
+    own = {f.name for f in fields(options)}
+    settings = {name: value for name, value in given.items() if name not in own}
+    given = {name: value for name, value in given.items() if name in own}
     return options(**given, **({"settings": settings} if settings else {}))
 
 

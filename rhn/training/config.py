@@ -31,7 +31,7 @@ OF_0_3 = {"skip": "all", "coupled": True, "gate_constant": 0.0, "activation": "t
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """The fields that all trainings share.
+    """The fields that all trainings share; `rhn train PRESET --help` describes them.
 
     Raises:
         InvalidInputError: a value is out of range; the message says which and what was expected.
