@@ -82,8 +82,6 @@ SOFTMAX = Kernel(
     name="softmax",
     arguments={"y": "T B n", "U": "V n", "b": "V", "targets": "T B", "mask?": "B n"},
     reference=softmax.softmax_nll_reference,
-    forward=softmax.softmax_nll_forward,
-    backward=softmax.softmax_nll_backward,
     compiled=(softmax.forward_in_c, softmax.backward_in_c),
     limit=softmax.limit,
 )

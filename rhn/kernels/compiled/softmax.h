@@ -22,11 +22,11 @@ static void pack_group(Group *group, long B, long n, const float *y, const float
 {
     group->count = 0;
     for (long i = 0; i < n; i++)
-        if (!mask || mask[i] != 0.0f) group->units[group->count++] = (int)i;
+        if (mask[i] != 0.0f) group->units[group->count++] = (int)i;
     for (long r = 0; r < B; r++)
         for (long i = 0; i < group->count; i++) {
             int unit = group->units[i];
-            group->y[r * group->count + i] = mask ? y[r * n + unit] * mask[unit] : y[r * n + unit];
+            group->y[r * group->count + i] = y[r * n + unit] * mask[unit];
         }
 }
 
@@ -130,7 +130,7 @@ int rhn_softmax_forward(const struct rhn_softmax_forward *args, long begin, long
         const float *mask = of(args->mask, k), *targets = of(args->targets, k) + first * B;
         float *e = of(args->e, k), *scale = of(args->scale, k);
         for (long i = 0; i < count; i++)
-            pack_group(group + i, B, n, of(args->y, k) + (first + i) * B * n, mask ? mask + (first + i) * n : NULL);
+            pack_group(group + i, B, n, of(args->y, k) + (first + i) * B * n, mask + (first + i) * n);
         for (long t = 0; t < tiles; t++) {
             tile_of(of(args->U, k), V, n, t, tile);
             for (long l = 0; l < LANES; l++) bias[l] = t * LANES + l < V ? of(args->b, k)[t * LANES + l] : -FLT_MAX;
@@ -186,7 +186,7 @@ int rhn_softmax_states(const struct rhn_softmax_states *args, long begin, long e
         count = count < together ? count : together;
         const float *mask = of(args->mask, k);
         for (long i = 0; i < count; i++) { /* dy takes the place of the states */
-            pack_group(group + i, 0, n, NULL, mask ? mask + (first + i) * n : NULL);
+            pack_group(group + i, 0, n, NULL, mask + (first + i) * n);
             memset(group[i].y, 0, B * group[i].count * sizeof(float));
         }
         for (long t = 0; t < tiles; t += STEPS) {
@@ -210,7 +210,7 @@ int rhn_softmax_states(const struct rhn_softmax_states *args, long begin, long e
             for (long r = 0; r < B; r++)
                 for (long j = 0; j < group[i].count; j++) {
                     int unit = group[i].units[j];
-                    dy[r * n + unit] = group[i].y[r * group[i].count + j] * (mask ? mask[(first + i) * n + unit] : 1.0f);
+                    dy[r * n + unit] = group[i].y[r * group[i].count + j] * mask[(first + i) * n + unit];
                 }
         }
     }
@@ -234,7 +234,7 @@ int rhn_softmax_weights(const struct rhn_softmax_weights *args, long begin, long
         long k = item / tiles, t = item % tiles, word = t * LANES, words = V - word < LANES ? V - word : LANES;
         const float *mask = of(args->mask, k);
         for (long g = 0; g < groups && k != model; g++)
-            pack_group(group + g, B, n, of(args->y, k) + g * B * n, mask ? mask + g * n : NULL);
+            pack_group(group + g, B, n, of(args->y, k) + g * B * n, mask + g * n);
         model = k;
         memset(tile, 0, n * LANES * sizeof(float)), memset(bias, 0, LANES * sizeof(float));
         for (long g = 0; g < groups; g++) {
