@@ -29,8 +29,8 @@ BEST = "best.safetensors"
 KINDS = {"LanguageModel": "a language model (rhn generate)", "PolyphonicModel": "a model of chorales (rhn sample)"}
 TORCH_SAVE = (b"PK\3\4", b"\x80\2\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19")  # its files begin with one of these
 WITHOUT_NETWORK = (
-    "which does not say what network it is of: give --module package.module:factory (gersgorin-plot, gersgorin-check, "
-    "gersgorin-report), or keep the network with rhn.checkpoints.save_checkpoint"
+    "which does not say what network it is of: give --module package.module:factory, or keep the network with "
+    "rhn.checkpoints.save_checkpoint"
 )
 DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 

@@ -114,9 +114,7 @@ class Result(OneScreen):
         """Read a file that `save` wrote. Raises DataError for any other file."""
         found = load(path, cls.writer)
         if not isinstance(found, cls):
-            raise DataError(
-                f"{path} holds the result {found.kind!r}: expected {cls.kind or 'another'!r}; see gersgorin.load"
-            )
+            raise DataError(f"{path} holds the result {found.kind!r}: expected {cls.kind or 'another'!r}")
         return found
 
     def derived(self) -> dict[str, Any]:
