@@ -263,7 +263,7 @@ def test_a_training_with_targets_needs_all_its_parts(capsys, targets):
         (["ptb-sota"], "add --text FILE"),
         (["jsb-depth-1", "--text", "t.txt"], "reads chorales"),
         (["--input", "x.npy", "--text", "t.txt"], "several things to read"),
-        (["--input", "missing.npy"], "missing.npy: No such file"),
+        (["--input", "missing.npy"], "missing.npy cannot be read"),
         (["--seeds", "0"], "--seeds is 0"),
         (["--seed", "-1"], "seed is -1"),
         (["--checkpoint", "missing.safetensors"], "missing.safetensors"),
