@@ -7,7 +7,7 @@ from tables import for_each
 from torch import nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from rhn.cells import GRU, LSTM, RHN, RNN, Cell, CellMasks
+from rhn.cells import LSTM, RHN, RNN, Cell, CellMasks
 from rhn.errors import InvalidInputError
 from rhn.kernels import HIGHWAY
 
@@ -91,55 +91,6 @@ def layer_gates(cell, layer, x, s):
         alone.weight_hh.copy_(cell.weight_hh[layer : layer + 1])
         alone.bias.copy_(cell.bias[layer : layer + 1])
     return alone.gates(x * (layer == 0), s)
-
-
-@pytest.mark.parametrize(
-    ("coupled", "kind", "kernel"),
-    [(True, "apart", "manual"), (False, "shared", "manual"), (False, "apart", "reference")],
-)
-def test_behind_closed_highway_gates_the_state_stays_itself_under_any_mask(coupled, kind, kernel):
-    cell = RHN(3, 7, 4, coupled=coupled, transform_bias=-1e4, kernel=kernel)
-    x, s0 = run(cell)
-    outputs, last = cell(x, s0, dropout=masks_for(cell, 3, kind))
-    assert torch.equal(outputs, s0.expand_as(outputs))
-    assert torch.equal(last, s0)
-
-
-@pytest.mark.parametrize("kernel", ["manual", "reference"])
-def test_a_kept_lstm_cell_and_gru_state_stay_themselves_under_any_mask(kernel):
-    lstm, gru = LSTM(3, 7, forget_bias=1e4, kernel=kernel), GRU(3, 7, update_bias=1e4, kernel=kernel)
-    with torch.no_grad():
-        lstm.bias[:7] = -1e4  # the input gate
-    for cell in (lstm, gru):
-        x, s0 = run(cell)
-        _, last = cell(x, s0, dropout=masks_for(cell, 3))
-        assert torch.equal(last[:, -7:], s0[:, -7:])
-
-
-@pytest.mark.parametrize("coupled", [True, False])
-@pytest.mark.parametrize("kernel", ["manual", "reference"])
-def test_separate_masks_with_equal_blocks_are_a_shared_one(coupled, kernel):
-    cell = RHN(5, 7, 3, coupled=coupled, kernel=kernel, dtype=torch.float64)
-    randomize(cell)
-    x, s0 = run(cell)
-    shared = masks_for(cell, 3)
-    apart = CellMasks(*(mask.expand(cell.blocks, -1, -1) for mask in shared[:2]), shared.candidate)
-    got, wanted = value_and_gradients(cell, x, s0, apart), value_and_gradients(cell, x, s0, shared)
-    assert_close(got[0], wanted[0], 1e-13, "outputs")
-    for name in wanted[2]:
-        assert_close(got[2][name], wanted[2][name], 1e-12, f"gradient of {name}")
-
-
-@every_case
-def test_a_window_in_two_halves_under_one_draw_is_the_window(case, kind):
-    cell = case.build()
-    x, s0 = run(cell)
-    masks = masks_for(cell, 3, kind)
-    outputs, last = cell(x, s0, dropout=masks)
-    first, state = cell(x[:2], s0, dropout=masks)
-    second, end = cell(x[2:], state, dropout=masks)
-    assert_close(torch.cat((first, second)), outputs, 1e-13, "outputs")
-    assert_close(end, last, 1e-13, "last state")
 
 
 # ---- the fused kernels --------------------------------------------------------------------

@@ -12,16 +12,16 @@ from rhn.errors import InvalidInputError
 from rhn.kernels.dispatch import recorded_choices
 
 
-def changed(key: str) -> type:
-    """A subclass whose step is half of its parent's."""
-    parent = CELLS[key]
-    return type("Mine", (parent,), {"step": lambda self, x, s: 0.5 * parent.step(self, x, s)})
+def changed(key: str, method: str) -> type:
+    """A subclass whose step, or the update that is its part, is half of its parent's."""
+    inherited = getattr(CELLS[key], method)
+    return type("Mine", (CELLS[key],), {method: lambda self, *given: 0.5 * inherited(self, *given)})
 
 
-@for_each("key", CELLS)
-def test_a_new_step_is_measured_and_run_as_it_is(key):
+@for_each(("key", "method"), [*((key, "step") for key in CELLS), ("indrnn", "update")])
+def test_a_new_equation_is_measured_and_run_as_it_is(key, method):
     generator = torch.Generator().manual_seed(0)
-    cell = changed(key)(3, 4, generator=generator, dtype=torch.float64)
+    cell = changed(key, method)(3, 4, generator=generator, dtype=torch.float64)
     x, s = (torch.rand(2, n, generator=generator, dtype=torch.float64) for n in (3, cell.state_size))
     expected = torch.func.vmap(torch.func.jacrev(cell.step, argnums=1))(x, s)
     torch.testing.assert_close(temporal_jacobian(cell, x, s), expected)
@@ -29,17 +29,6 @@ def test_a_new_step_is_measured_and_run_as_it_is(key):
     torch.testing.assert_close(cell.states(x[None], s)[0], cell.step(x, s))
     with pytest.raises(InvalidInputError, match="has no norm_bound"):
         norm_bound(cell, 1.0)
-
-
-def test_a_new_update_of_a_looped_cell_is_run_by_its_kernel():
-    parent = CELLS["indrnn"]
-    mine = type("Mine", (parent,), {"update": lambda self, *a: 0.5 * parent.update(self, *a)})
-    cell = mine(3, 4, dtype=torch.float64)
-    x, s = torch.rand(2, 3, dtype=torch.float64), torch.rand(2, 4, dtype=torch.float64)
-    expected = torch.func.vmap(torch.func.jacrev(cell.step, argnums=1))(x, s)
-    torch.testing.assert_close(temporal_jacobian(cell, x, s), expected)
-    torch.testing.assert_close(layer_jacobians(cell, x, s)[0], expected)
-    torch.testing.assert_close(cell.states(x[None], s)[0], cell.step(x, s))
 
 
 def test_what_a_subclass_defines_itself_and_what_keeps_the_equation_stays():
