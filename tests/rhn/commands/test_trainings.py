@@ -150,14 +150,6 @@ def test_data_that_was_moved_is_said_once(prose, tmp_path, refused):
     refused(["resume", run], "does not say where the data is: give --data")
 
 
-def test_what_a_study_made_is_not_overwritten(music, trained, tmp_path, refused):
-    best = Path(shutil.copy(trained(music) / "best.safetensors", tmp_path))
-    refused(music.command(tmp_path), "best.safetensors but no config.json of a training")
-    assert best.read_bytes() == (trained(music) / "best.safetensors").read_bytes() and list(tmp_path.iterdir()) == [
-        best
-    ]
-
-
 @pytest.mark.parametrize("file", ["journal.log", "rhn-depth2/trials/0001.json"])
 def test_no_training_works_in_the_folder_of_a_study(file, music, tmp_path, refused):
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)

@@ -21,8 +21,6 @@ from rhn.training.chorales import (
     evaluate,
     evaluation_batches,
     grouped,
-    predicted_frames,
-    training_batches,
 )
 from rhn.training.config import ChoraleConfig
 from rhn.training.reproducibility import batch_order, weights_generator
@@ -124,13 +122,6 @@ def test_a_saved_trial_goes_on_as_if_nothing_had_happened(cut, corpus):
     assert_same(run(start(live, corpus, saved=saved, **plan)), whole, live)
 
 
-def test_the_state_of_an_ended_training_says_that_it_has_ended(corpus):
-    ended = run(start([0], corpus, epochs=2))
-    again = start([0], corpus, epochs=2, saved={0: ended.state(0)})
-    assert again.live() == []
-    assert_same(again, ended, [0])
-
-
 # ---- ends ----------------------------------------------------------------------------------------
 
 
@@ -165,15 +156,6 @@ def test_a_trial_stops_after_patience_epochs_without_a_better_loss(objective, pa
             if epoch == 15 or epoch - losses.index(min(losses[: epoch + 1])) == patience
         ]
         assert len(losses) - 1 == ends[0]
-
-
-def test_the_kept_model_is_that_of_the_best_epoch(corpus):
-    training = start(RATES, corpus, rates=RATES, epochs=6)
-    run(training)
-    for n in RATES:
-        curve, model = training.curve(n), training.best_model(n)
-        found = [evaluate(model, pieces).nll for pieces in (corpus.train, corpus.valid)]
-        assert found == curve[curve[:, 0].argmin()].tolist()
 
 
 def test_a_trial_whose_loss_is_not_finite_before_training_has_ended(corpus):
@@ -212,26 +194,7 @@ def plain_nll(model, pieces):
     return total / sum(len(piece) - 1 for piece in pieces)
 
 
-def test_evaluation_is_the_mean_over_predicted_frames(corpus):
-    m = model(dtype=torch.float64)
-    found = evaluate(m, corpus.train)
-    assert found.predicted == sum(map(len, corpus.train)) - len(corpus.train)
-    assert found.nll == pytest.approx(plain_nll(m, corpus.train).item(), rel=1e-12)
-
-
 # ---- batches and seeds ---------------------------------------------------------------------------
-
-
-def test_every_frame_is_in_one_batch_and_only_the_shortest_is_not_full(corpus):
-    where = {"device": "cpu", "dtype": torch.float32}
-    batches = training_batches(corpus.train, 32, **where)
-    assert [b.frames.shape[1] for b in batches] == [32, 32]
-    assert [int(b.mask[0].sum()) for b in batches] == [32, 5]
-    lengths = [len(b.frames) for b in batches]
-    assert lengths == sorted(lengths, reverse=True)
-    assert sum(b.mask.sum().item() for b in batches) == sum(map(len, corpus.train))
-    assert sum(b.frames.sum().item() for b in batches) == sum(piece.sum() for piece in corpus.train)
-    assert predicted_frames(batches) == predicted_frames(evaluation_batches(corpus.train, **where))
 
 
 def test_pieces_of_one_frame_predict_nothing(corpus):
@@ -318,6 +281,7 @@ def test_a_loss_is_that_of_every_piece_alone_however_pieces_are_grouped(monkeypa
     for rows in (0.0, 1e6):
         monkeypatch.setitem(STEP_ROWS, "cpu", rows)
         found = evaluate(network, corpus.valid)
+        assert found.predicted == sum(map(len, corpus.valid)) - len(corpus.valid)
         assert found.nll * found.predicted == pytest.approx(total.item(), rel=1e-5)
         split = evaluation_batches(corpus.valid, device="cpu", dtype=torch.float32)
         shapes.append([batch.mask.shape[1] for batch in split])

@@ -148,7 +148,6 @@ def test_a_validation_text_too_short_is_named():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("config", [SMALL, EVERYTHING], ids=["paper", "everything"])
 def test_a_gpu_trains_alike_with_its_graphs(config):
     """Without dropout and resets, whose draws are the device's own."""

@@ -113,7 +113,6 @@ def test_samples_that_are_all_rejected_are_an_error():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @both_ways
 @pytest.mark.parametrize(("options", "dropout"), [CASES[name] for name in ("rhn", "lstm")], ids=["rhn", "lstm"])
 def test_a_gpu_scores_alike_with_its_graphs(options, dropout, evaluate):

@@ -60,9 +60,6 @@ def test_any_flipped_bit_is_found(content, tmp_path_factory, data):
         lambda content: b"",
         lambda content: content[:-1],
         lambda content: content + b"x",
-        lambda content: b"\xff" * 8 + content[8:],
-        lambda content: content.replace(b'"steps"', b'"stops"'),
-        lambda content: content.replace(rb"\"3\"", rb"\"9\""),
         lambda content: content.replace(b"checksum", b"checksun"),
     ],
 )

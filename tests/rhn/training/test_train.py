@@ -211,9 +211,13 @@ def test_what_cannot_be_built_leaves_no_folder(task, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_two_processes_do_not_train_in_one_folder(task, tmp_path):
-    with locked(tmp_path), pytest.raises(OutputError, match="another process is training"):
-        task.train(tmp_path)
+def test_two_processes_do_not_train_in_one_folder_nor_clean_it_under_its_writer(task, tmp_path):
+    half = tmp_path / ".state.rhn-partial-0123abcd.safetensors"
+    with locked(tmp_path):
+        half.write_text("half")
+        with pytest.raises(OutputError, match="another process is training"):
+            task.train(tmp_path)
+        assert half.exists()
 
 
 def test_config_json_keeps_what_it_is_told_beside_the_configuration(task, begun):

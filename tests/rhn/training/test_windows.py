@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tables import for_each
 
 from rhn.errors import InvalidInputError
+from rhn.presets import preset
 from rhn.training.language import epoch_windows
 from tests.rhn.texts import SMALL
 
@@ -45,16 +46,23 @@ def test_varying_windows_differ_from_epoch_to_epoch_around_their_mean():
         {"gate_masks": "Separate"},
         {"corpus": "foo"},
         {"window": 10.5},
+        {"depth": 0},
         {"learning_rate": float("nan")},
+        {"learning_rate": 0.0},
+        {"momentum": 1.0},
+        {"epsilon": 1e-50},  # zero in float32
+        {"weight_decay": -0.1},
         {"reset_probability": 1.1},
         {"seed": 10**30},
+        {"seed": -1},
         {"epochs": True},
         {"tied": True, "embedding_size": 3},
+        {"init_std": float("inf")},
     ],
 )
 def test_a_value_that_a_configuration_cannot_have_is_refused(wrong):
     with pytest.raises(InvalidInputError, match=next(reversed(wrong))):
-        replace(SMALL, **wrong)
+        replace(preset("jsb-depth-1") if "init_std" in wrong else SMALL, **wrong)
 
 
 def test_a_learning_rate_that_has_decayed_to_nothing_is_zero():
