@@ -65,13 +65,12 @@ def test_official_samples_that_are_all_rejected_name_the_option_to_use(prose, tr
     refused(["evaluate", trained(prose), "--max-tokens", 9, "--mc-official", 120], "with --mc 120")
 
 
-@pytest.mark.parametrize("suffix", ["mid", "musicxml"])
-def test_a_chorale_is_sampled_into_a_file(suffix, music, trained, tmp_path, capsys):
-    output = tmp_path / f"chorale.{suffix}"
+def test_a_chorale_is_sampled_into_a_file(music, trained, tmp_path, capsys):
+    output = tmp_path / "chorale.mid"
     command = ["sample", str(trained(music)), "--output", str(output), "--bars", "2"]
     assert cli.main([*command, "--temperature", "0.8", "--seed", "3"]) == 0
     assert str(output) in capsys.readouterr().out
-    assert output.read_bytes()[:5] in (b"MThd\0", b"<?xml")
+    assert output.read_bytes().startswith(b"MThd")
 
 
 def test_generated_text_is_a_function_of_the_seed(prose, trained, capsys):
