@@ -94,6 +94,13 @@ def test_progress_goes_up_to_all_tokens(method):
     assert calls[-1][0] == calls[-1][1] and calls[-1][1] % 299 == 0
 
 
+def test_stacked_models_are_scored_each_on_its_own():
+    models, text = [random_model(seed, depth=2) for seed in range(3)], random_text(100)
+    together = ensemble_nll(Ensemble.of(models), text.rows(2)).tolist()
+    assert together == pytest.approx([score(model, text, batch_size=2).nll for model in models], rel=1e-12)
+    assert len(set(together)) == 3
+
+
 @for_each("method", METHODS.values())
 def test_a_text_of_one_token_is_refused(method):
     with pytest.raises(DataError, match="1 tokens do not make 1 rows"):
