@@ -10,6 +10,7 @@ from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 from rhn.cells import LSTM, RHN, RNN, Cell, CellMasks
 from rhn.errors import InvalidInputError
 from rhn.kernels import HIGHWAY
+from rhn.kernels.compiled import build
 
 CASES = [(case, "shared") for case in CELL_CASES] + [
     (case, "apart") for case in CELL_CASES if case.key == "rhn" and "activation" not in case.options
@@ -111,36 +112,48 @@ def test_values_and_every_gradient_equal_the_reference(case, kind, T, B, saturat
         assert_close(got[2][name], wanted[2][name], 1e-11, f"gradient of {name}", floor=floor)
 
 
-ALONE = [  # every cell; masks apart, and what runs in Python; and, of each family of kernels, packed weights
-    *((case, "shared", 5, 7) for case in SHALLOW_CASES),
-    *((CellCase("rhn", 3, options), "apart", 5, 7) for options in ({}, {"coupled": False})),
-    (CellCase("rhn", 3, {"activation": "sigmoid"}), "shared", 5, 7),
-    *((case, "shared", 20, 150) for case in SHALLOW_CASES if case.key in ("rhn", "dts-rnn", "lstm", "gru", "cornn")),
+PACKED = ("rhn", "dts-rnn", "lstm", "gru", "cornn")
+ALONE = [  # in C (and what has no code there), in Python, and with packed weights: a cell of each family of kernels
+    *((case, kind, 88, 37, "compiled") for case in SHALLOW_CASES for kind in ("none", "shared")),
+    *((CellCase("rhn", 3, options), "apart", 5, 7, "compiled") for options in ({}, {"coupled": False})),
+    (CellCase("rhn", 3, {"activation": "sigmoid"}), "shared", 5, 7, "compiled"),
+    *((case, "none", 5, 7, "in Python") for case in SHALLOW_CASES if case.depth == 2),
+    *((case, kind, 88, 150, "packed") for case in SHALLOW_CASES if case.key in PACKED for kind in ("none", "shared")),
 ]
 
 
-@pytest.mark.parametrize(("case", "kind", "m", "n"), ALONE, ids=str)
-def test_a_model_in_a_stack_equals_itself_alone_to_the_bit(case, kind, m, n):
-    """float32, 32 rows, masks of their own: outputs and, of their weighted sum, every gradient."""
+@for_each(("case", "kind", "m", "n", "route"), ALONE)
+def test_a_model_in_a_stack_equals_itself_alone_to_the_bit(case, kind, m, n, route):
+    """float32, one thread, 32 rows of which padding hides some: outputs and every gradient, for K = 1, 2 and 3."""
+    assert torch.get_num_threads() == 1
     cells = [case.build(m, n, seed=k, dtype=torch.float32) for k in range(3)]
-    masks = [masks_for(cell, 32, kind, seed=k) for k, cell in enumerate(cells)]
+    masks = [CellMasks() if kind == "none" else masks_for(cell, 32, kind, seed=k) for k, cell in enumerate(cells)]
     x, s0 = run(cells[0], B=32)
-    w = torch.randn(6, 32, n)
+    x, w = x * (torch.rand_like(x) < 0.05) if m == 88 else x, torch.randn(6, 32, n)
+    real = torch.arange(6)[:, None] < (torch.arange(32) % 7 if n == 37 else torch.full((32,), 6))
 
     def loss(parameters, dropout):
-        outputs, _ = functional_call(cells[0], parameters, (x, s0), {"dropout": dropout})
-        return (outputs * w).sum(), outputs
+        given = {"dropout": dropout, "mask": real}
+        outputs, _ = functional_call(cells[0], parameters, (x, s0), given)
+        return (outputs * w).square().sum(), outputs
 
-    stack = {name: p.detach() for name, p in stack_module_state(cells)[0].items()}
-    stacked = CellMasks(*(None if some[0] is None else torch.stack(some) for some in zip(*masks, strict=True)))
-    dims = CellMasks(*(None if mask is None else 0 for mask in masks[0]))
-    gradients, (_, outputs) = vmap(grad_and_value(loss, has_aux=True), in_dims=(0, dims))(stack, stacked)
-    for k, cell in enumerate(cells):
-        names, parameters = zip(*cell.named_parameters(), strict=True)
-        alone, _ = cell(x, s0, dropout=masks[k])
-        assert torch.equal(outputs[k], alone), f"outputs of model {k}"
-        for name, g in zip(names, torch.autograd.grad((alone * w).sum(), parameters), strict=True):
-            assert torch.equal(gradients[name][k], g), f"gradient of {name}, model {k}"
+    def assert_each_alone(K):
+        stack = {name: p.detach() for name, p in stack_module_state(cells[:K])[0].items()}
+        stacked = CellMasks(*(None if some[0] is None else torch.stack(some) for some in zip(*masks[:K], strict=True)))
+        dims = CellMasks(*(None if mask is None else 0 for mask in masks[0]))
+        gradients, (_, outputs) = vmap(grad_and_value(loss, has_aux=True), in_dims=(0, dims))(stack, stacked)
+        for k, cell in enumerate(cells[:K]):
+            names, parameters = zip(*cell.named_parameters(), strict=True)
+            value, alone = loss(dict(zip(names, parameters, strict=True)), masks[k])
+            assert torch.equal(outputs[k], alone), f"outputs of model {k} of {K}"
+            for name, g in zip(names, torch.autograd.grad(value, parameters), strict=True):
+                assert torch.equal(gradients[name][k], g), f"gradient of {name}, model {k} of {K}"
+
+    with pytest.MonkeyPatch.context() as patch:
+        if route == "in Python":
+            patch.setattr(build, "library", lambda: None)
+        for K in (1, 2, 3):
+            assert_each_alone(K)
 
 
 def test_only_the_equation_has_a_gradient_of_its_masks():

@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from cases import FAMILIES, KERNELS, SHALLOW_CASES, assert_close
+from cases import FAMILIES, KERNELS, assert_close
 from tables import for_each
-from torch.func import functional_call, grad, grad_and_value, jacrev, stack_module_state, vmap
+from torch.func import grad, grad_and_value, jacrev, vmap
 
 from rhn.kernels import dispatch
 from rhn.kernels.autograd import Code, batched_function, stack_size
-from rhn.kernels.compiled import build
 
 every_family = for_each("case", FAMILIES)
 
@@ -34,35 +33,29 @@ def assert_each(names, got, wanted_of, K):
             assert_close(g[k], w, 1e-11, f"gradient of {name}, model {k}")
 
 
-STACKS = [  # (kernel, arguments that the models share)
-    *((case, ("x",)) for case in KERNELS),
-    *((case, shared) for case in FAMILIES for shared in ((), ("x", "s0"), ("R", "W"))),
+STACKS = [  # (kernel, arguments that the models share, the mapped axis)
+    *((case, ("x",), 0) for case in KERNELS),
+    *(
+        (case, shared, dim)
+        for case in FAMILIES
+        for shared, dim in (((), 1), ((), -1), (("x", "s0"), 0), (("R", "W"), 0))
+    ),
 ]
 
 
-@for_each(("case", "shared"), STACKS)
-def test_stacked_models_under_vmap_equal_single_ones(case, shared):
+@for_each(("case", "shared", "dim"), STACKS)
+def test_stacked_models_under_vmap_equal_single_ones(case, shared, dim):
     names, arguments, w = stacked(case)
     arguments = [t[0] if n in shared else t for n, t in zip(names, arguments, strict=True)]
-    dims = tuple(None if n in shared else 0 for n in names)
-    every = tuple(range(len(names)))
-    got = vmap(grad_and_value(loss_of(case.manual, w, case.options), argnums=every), in_dims=dims)(*arguments)
+    moved = [t if n in shared else t.movedim(0, dim) for n, t in zip(names, arguments, strict=True)]
+    dims, every = tuple(None if n in shared else dim for n in names), tuple(range(len(names)))
+    got = vmap(grad_and_value(loss_of(case.manual, w, case.options), argnums=every), in_dims=dims)(*moved)
 
     def alone(k):
         mine = [t if n in shared else t[k] for n, t in zip(names, arguments, strict=True)]
         return grad_and_value(loss_of(case.reference, w, case.options), argnums=every)(*mine)
 
     assert_each(names, got, alone, 3)
-
-
-@every_family
-def test_the_mapped_axis_may_be_anywhere(case):
-    names, arguments, w = stacked(case)
-    every = tuple(range(len(names)))
-    f = grad_and_value(loss_of(case.manual, w, case.options), argnums=every)
-    for dim in (1, -1):
-        moved = [t.movedim(0, dim) for t in arguments]
-        assert_each(names, vmap(f, in_dims=dim)(*moved), lambda k: f(*(t[k] for t in arguments)), 3)
 
 
 @every_family
@@ -130,41 +123,3 @@ def test_a_stack_is_one_kernel_call_forward_and_one_backward(case, monkeypatch):
     f = grad(lambda *a: (case.manual(*a, **case.options) * w).square().sum(), argnums=2)
     vmap(f, in_dims=(None, *[0] * (len(names) - 1)))(arguments[0][0], *arguments[1:])
     assert calls == [("forward", 6), ("backward", 6)]
-
-
-# Sizes of the C kernels (and of what has none), of the same in Python, and of packed weights: a cell of each family of kernels.
-PACKED = ("rhn", "dts-rnn", "lstm", "gru", "cornn")
-BIT_CASES = [
-    *((case, 88, 37, 20, "compiled") for case in SHALLOW_CASES if case.key in (*PACKED, "rnn", "mgu", "mingru", "lru")),
-    *((case, 5, 7, 9, "in Python") for case in SHALLOW_CASES if case.depth == 2),
-    *((case, 88, 150, 9, "packed") for case in SHALLOW_CASES if case.key in PACKED),
-]
-
-
-@pytest.mark.parametrize(("case", "m", "n", "T", "route"), BIT_CASES, ids=str)
-def test_a_model_trained_in_a_stack_equals_itself_alone_to_the_bit(case, m, n, T, route, monkeypatch):
-    """float32, one thread, 32 rows (of which a last batch masks 27): loss and every gradient, for K = 1, 2, 5."""
-    assert torch.get_num_threads() == 1
-    if route == "in Python":
-        monkeypatch.setattr(build, "library", lambda: None)
-    cells = [case.build(m, n, seed=k, dtype=torch.float32) for k in range(5)]
-    x = (torch.rand(T, 32, m) < 0.05).float() if m == 88 else torch.randn(T, 32, m)
-    w = torch.randn(T, 32, n)
-    rows = 5 if n == 37 else 32
-    mask = torch.arange(T)[:, None] < torch.where(torch.arange(32) < rows, torch.randint(1, T + 1, (32,)), 0)
-
-    def loss(parameters):
-        return (functional_call(cells[0], parameters, (x,), {"mask": mask})[0] * w).square().sum()
-
-    alone = []
-    for cell in cells:
-        value = (cell(x, mask=mask)[0] * w).square().sum()
-        names, parameters = zip(*cell.named_parameters(), strict=True)
-        alone.append((value, dict(zip(names, torch.autograd.grad(value, parameters), strict=True))))
-    for K in (1, 2, 5):
-        stack = {name: p.detach() for name, p in stack_module_state(cells[:K])[0].items()}
-        gradients, values = vmap(grad_and_value(loss))(stack)
-        for k in range(K):
-            assert torch.equal(values[k], alone[k][0]), f"loss of model {k} of {K}"
-            for name in gradients:
-                assert torch.equal(gradients[name][k], alone[k][1][name]), f"gradient of {name}, model {k} of {K}"

@@ -1,6 +1,7 @@
 """No kernel reads or writes beyond its tensors, whatever it is given: a wrong input is refused, or has the reference's result."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import KERNELS, dropout_mask
+from cases import KERNELS
 from tables import for_each
 from test_kernels import value_and_gradients
 from torch import nn
@@ -24,7 +25,7 @@ from rhn.kernels import softmax
 from rhn.kernels.compiled import build, call, recurrence
 from rhn.kernels.compiled.signatures import FUNCTIONS
 from rhn.kernels.dispatch import Kernel
-from rhn.kernels.validation import validate
+from rhn.kernels.validation import shape_of
 
 SIZES = {"T": 3, "B": 5, "m": 4, "n": 7, "L": 3}
 CASES = {case.name: case for case in KERNELS}
@@ -39,7 +40,7 @@ def arguments(name: str = "highway", **changes) -> dict:
 WRONG = {
     "float64": torch.Tensor.double, "whole numbers": torch.Tensor.long, "complex": torch.Tensor.cfloat,
     "sparse": torch.Tensor.to_sparse, "a list": torch.Tensor.tolist, "nothing": lambda t: None, "meta": lambda t: t.to("meta"),
-    "one dimension more": lambda t: t.unsqueeze(0), "flat": lambda t: t.flatten() if t.dim() > 1 else t.sum(),
+    "one dimension more": lambda t: t.unsqueeze(0), "flat": torch.Tensor.flatten,
 }  # fmt: skip
 VIEWS = {  # the same values in other memory: valid
     "strided": lambda t: torch.stack((t, t + 1), -1)[..., 0],
@@ -49,43 +50,54 @@ VIEWS = {  # the same values in other memory: valid
 }
 
 
-def wrong_sizes(t: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The tensor with one entry less and one more in each dimension."""
-    sizes = [(dim, size) for dim in range(t.dim()) for size in (t.shape[dim] - 1, t.shape[dim] + 1)]
-    return {f"{size} in dimension {dim}": t.index_select(dim, torch.arange(size) % t.shape[dim]) for dim, size in sizes}
+def of_the_row(kernel: Kernel, **changes) -> dict[str, torch.Tensor]:
+    """Random tensors for all arguments of a row of the table, by name."""
+    numbers = SIZES | {"G": 2, "shortcuts": 2, "V": 11, "keys": 11, "g": 6, "k": 8, "j": 8} | changes
+    shapes = {name: shape_of(text.replace("1|", ""), numbers) for name, text in kernel.arguments.items() if name != "*"}
+    words = {"targets": torch.randint(numbers["V"], (numbers["T"], numbers["B"]))}
+    return {name: words.get(name, torch.randn(shape)) for name, shape in shapes.items()}
 
 
-def rows() -> dict[str, tuple[Kernel, dict, dict]]:
-    """Every kernel with arguments and options."""
-    named = {name: (CASES[name].manual, arguments(name), CASES[name].options) for name in TRACED}
-    T, B, n = SIZES["T"], SIZES["B"], SIZES["n"]
-    masks = {"state_mask": (2, B, n), "candidate_mask": (B, n)}
-    masks = {name: dropout_mask(*shape, dtype=torch.float32) for name, shape in masks.items()}
-    shapes = {"y": (T, B, n), "W": (11, n), "b": (11,), "frames": (T, B, 11), "mask": (T, B)}
-    outputs = {name: torch.randn(shape) for name, shape in shapes.items()}
-    words = {"y": outputs["y"], "U": outputs["W"], "b": outputs["b"], "targets": torch.randint(11, (T, B))}
-    named["highway masked"] = kernels.HIGHWAY, arguments() | masks, {}
-    return named | {"output": (kernels.OUTPUT, outputs, {}), "softmax": (kernels.SOFTMAX, words, {})}
+@for_each("kernel", kernels.KERNELS)
+def test_a_tensor_longer_than_its_row_says_is_refused_in_every_dimension(kernel):
+    given = of_the_row(kernel)
+    same, _ = kernel.check(*given.values())
+    assert all(t is valid for t, valid in zip(same, given.values(), strict=True))
+    said = re.findall("[A-Za-z]+", " ".join(kernel.arguments[name] for name in given))
+    for name, t in given.items():
+        for dim, size in enumerate(kernel.arguments[name].split()):
+            if said.count(size) == 1 and size != "shortcuts":
+                continue  # the only word about this size
+            longer = torch.cat((t, t.narrow(dim, 0, 1)), dim)
+            with pytest.raises(InvalidInputError, match=f"{name.removesuffix('?')} |has shape|layers"):
+                kernel.check(*(given | {name: longer}).values())
 
 
-@for_each("name", rows())
-def test_a_wrong_tensor_is_refused_and_a_view_is_as_good_as_its_values(name, subtests):
-    kernel, given, options = rows()[name]
-    loose = {"s0", "R", "v"} if name == "loop" else set()  # their sizes are those that the update takes
-    for argument, t in given.items():
-        wrong = {change: f(t) for change, f in WRONG.items()} | wrong_sizes(t)
-        if argument in loose:
-            wrong = {change: wrong[change] for change in ("float64", "sparse", "a list", "nothing")}
-        valid = {"targets": ["whole numbers"], "S": ["nothing", "1 in dimension 0"], "candidate_mask": ["nothing"]}
-        valid |= {"x": ["2 in dimension 0", "4 in dimension 0"], "state_mask": ["nothing", "1 in dimension 0"]}
-        for change in valid.get(argument, ()):
-            del wrong[change]
-        for change, value in wrong.items():
-            with subtests.test(argument=argument, change=change), pytest.raises(InvalidInputError, match="expected"):
-                kernel(*(given | {argument: value}).values(), **options)
-        for view in VIEWS.values() if t.is_floating_point() else ():
-            found, same = (kernel(*(given | {argument: t}).values(), **options) for t in (view(t), view(t).clone()))
+@for_each("kernel", [kernels.HIGHWAY, kernels.SOFTMAX])
+@for_each("kind", WRONG)
+def test_what_is_no_tensor_beside_the_others_is_refused(kernel, kind):
+    given = of_the_row(kernel)
+    for name, t in given.items():
+        if kind in {"targets": ["whole numbers"], "b": ["flat"]}.get(name, ()) or (kind == "nothing" and "?" in name):
+            continue
+        with pytest.raises(InvalidInputError, match="expected"):
+            kernel(*(given | {name: WRONG[kind](t)}).values())
+
+
+@for_each("name", TRACED)
+def test_a_view_is_as_good_as_its_values(name):
+    for argument, t in arguments(name).items():
+        for view in VIEWS.values():
+            every = (arguments(name) | {argument: t} for t in (view(t), view(t).clone()))
+            found, same = (CASES[name].manual(*given.values(), **CASES[name].options) for given in every)
             torch.testing.assert_close(found, same, rtol=1e-4, atol=1e-5)
+
+
+@for_each("view", VIEWS)
+def test_a_view_is_as_good_as_its_values_in_the_output_too(view):
+    given = [*of_the_row(kernels.OUTPUT).values()]
+    found = kernels.OUTPUT(*map(VIEWS[view], given))
+    torch.testing.assert_close(found, kernels.OUTPUT(*(VIEWS[view](t).clone() for t in given)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture
@@ -139,31 +151,24 @@ def test_compiled_recurrences_keep_within_their_tensors(name, size, sparse, guar
     torch.testing.assert_close(ours, truth, rtol=1e-3, atol=1e-4)
 
 
-@compiled
-@pytest.mark.parametrize(("T", "B", "n", "keys"), [(1, 1, 1, 1), (3, 33, 7, 88), (2, 31, 3, 127), (70, 32, 17, 300)])
-def test_the_compiled_output_keeps_within_its_tensors(T, B, n, keys, guarded):
-    given = {"y": (T, B, n), "W": (keys, n), "b": (keys,), "frames": (T, B, keys), "mask": (T, B)}
-    given = {name: torch.randn(shape) for name, shape in given.items()}
-    results = []
-    for function in (kernels.OUTPUT, kernels.OUTPUT.reference):
-        leaves = [given[name].clone().requires_grad_() for name in ("y", "W", "b")]
-        total = function(*leaves, given["frames"], given["mask"])
-        results.append([total, *torch.autograd.grad(total, leaves)])
-    assert guarded == ["rhn_bernoulli"]
-    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-3)
+OUTPUT_SIZES = [(1, 1, 1, 1), (3, 33, 7, 88), (2, 31, 33, 65), (70, 32, 17, 300)]  # T, B, n, keys or words
 
 
 @compiled
-@pytest.mark.parametrize(("T", "B", "n", "V"), [(1, 1, 1, 1), (3, 33, 7, 88), (2, 31, 33, 65), (5, 32, 64, 128)])
-def test_the_compiled_softmax_keeps_within_its_tensors(T, B, n, V, guarded, monkeypatch):
+@for_each(("kernel", "calls"), [(kernels.OUTPUT, 1), (kernels.SOFTMAX, 3)])
+@for_each("size", OUTPUT_SIZES)
+def test_compiled_losses_keep_within_their_tensors(kernel, calls, size, guarded, monkeypatch):
+    guarded.clear()
     monkeypatch.setattr(softmax, "VOCABULARIES", range(1, 1000))
-    given, targets = [torch.randn(shape) for shape in ((T, B, n), (V, n), (V,))], torch.randint(V, (T, B))
-    mask, found = (torch.rand(B, n) > 0.5).float(), []
-    for function in (kernels.SOFTMAX, kernels.SOFTMAX.reference):
-        leaves = [t.clone().requires_grad_() for t in given]
-        nll = function(*leaves, targets, mask)
-        found.append([nll, *torch.autograd.grad((nll * nll.detach()).sum(), leaves)])
-    assert guarded == ["rhn_softmax_forward", "rhn_softmax_states", "rhn_softmax_weights"]
+    (T, B, n, V), found = size, []
+    y, W, b, *rest = of_the_row(kernel, T=T, B=B, n=n, V=V, keys=V).values()
+    for function in (kernel, kernel.reference):
+        leaves = [t.clone().requires_grad_() for t in (y, W, b)]
+        loss = function(*leaves, *rest)
+        found.append(
+            [loss, *torch.autograd.grad((loss * torch.linspace(1, 2, loss.numel()).view(loss.shape)).sum(), leaves)]
+        )
+    assert len(guarded) == calls
     torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3)
 
 
@@ -213,25 +218,17 @@ def test_an_unknown_name_is_refused(name, options):
             CASES[name].manual(*arguments(name).values(), **options, reference=reference)
 
 
-@pytest.mark.parametrize("name", TRACED)
-def test_where_operations_are_recorded_the_record_has_the_result_for_other_inputs(name):
+@for_each(("name", "mode"), [*((name, "real") for name in TRACED), ("highway", "symbolic"), ("loop", "symbolic")])
+def test_where_operations_are_recorded_the_record_has_the_result_for_other_inputs(name, mode):
     case, given = CASES[name], arguments(name)
     others = [t * 0.5 for t in given.values()]
 
-    def total(*tensors):
-        return torch.func.grad(lambda *a: case.manual(*a, **case.options).square().sum())(*tensors)
+    def total(function):
+        loss = lambda *tensors: function(*tensors, **case.options).square().sum()  # noqa: E731
+        return torch.func.grad(loss) if mode == "real" else loss
 
-    def truth(*tensors):
-        return torch.func.grad(lambda *a: case.reference(*a, **case.options).square().sum())(*tensors)
-
-    torch.testing.assert_close(make_fx(total)(*given.values())(*others), truth(*others), rtol=1e-3, atol=1e-5)
-
-
-@for_each("name", ["highway", "deep-transition-skip-all", "loop"])
-def test_sizes_may_be_symbols_while_operations_are_recorded(name):
-    case, given = CASES[name], [*arguments(name).values()]
-    record = make_fx(lambda *tensors: case.manual(*tensors, **case.options), tracing_mode="symbolic")(*given)
-    torch.testing.assert_close(record(*given), case.reference(*given, **case.options), rtol=1e-3, atol=1e-5)
+    record = make_fx(total(case.manual), tracing_mode=mode)(*given.values())
+    torch.testing.assert_close(record(*others), total(case.reference)(*others), rtol=1e-3, atol=1e-5)
 
 
 @for_each("name", TRACED)
@@ -319,12 +316,6 @@ def test_states_of_a_cell_refuse_inputs_of_another_size(key):
     ):  # fmt: skip
         with pytest.raises(InvalidInputError, match=r"has (shape|no time steps)"):
             cell.states(bad_x, bad_s0)
-
-
-def test_validation_returns_valid_tensors_as_they_are():
-    given = [*arguments().values(), None, None]
-    found = validate("highway", kernels.HIGHWAY.arguments, given, {"G": 2})
-    assert all(a is b for a, b in zip(found, given, strict=True))
 
 
 @pytest.fixture
