@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import importlib.util
 import os
 import platform
 import sys
@@ -15,13 +16,15 @@ from benchmarks import (  # noqa: F401 - they enrol themselves
     kernels,
     language,
     large,
-    peers,
     step,
     study,
 )
 from benchmarks.registry import BENCHMARKS
 from benchmarks.timing import paired
 from rhn.utils.wording import counted
+
+if importlib.util.find_spec("jax"):
+    from benchmarks import peers  # noqa: F401
 
 ATTEMPTS = 3  # of a row that is below its floor: a busy machine is not a defect
 

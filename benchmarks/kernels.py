@@ -76,3 +76,19 @@ def _(device, n=200, depth=5, T=35, B=20):
     masks = CellMasks(draw(1, B, n), draw(1, B, n))
     ours, loop = RHN(n, n, depth, device=device), RHN(n, n, depth, kernel="reference", device=device)
     return training(ours, x, dropout=masks), training(loop, x, dropout=masks)
+
+
+@benchmark("RHN kernel n=262 depth=6 T=60 B=32", "torch.compile of one step in a loop", pairs=3, full=True)
+def _(device, n=262, depth=6, T=60, B=32, m=88):
+    x, cell = torch.rand(T, B, m), RHN(m, n, depth, kernel="reference")
+    step = torch.compile(cell.step)
+
+    def compiled():
+        cell.zero_grad(set_to_none=True)
+        s, total = torch.zeros(B, n), 0
+        for x_t in x:
+            s = step(x_t, s)
+            total = total + s.sum()
+        total.backward()
+
+    return training(RHN(m, n, depth), x), compiled

@@ -14,7 +14,7 @@ class Benchmark:
     """What the others are, in words; the fastest of them counts."""
     floor: float = 1.0
     """The least ratio that passes: 1 against plain torch, NumPy or nn.*; 0.95 if both make the same call; less only if ours does more.
-    Above 1: a promise, at most 0.8 of the least that any machine gave, so that no machine decides it."""
+    Above 1: what the project promises."""
     pairs: int = 7
     full: bool = False
     """Only with --full."""

@@ -29,10 +29,10 @@ LEFT = 0.98
 
 @dataclass(frozen=True)
 class TrialState:
-    """A trial at the end of an epoch: all that a resume needs."""
+    """A trial between two steps: all that a resume needs."""
 
     curve: np.ndarray
-    """(epochs done + 1, 2) float64: training and validation loss after 0, 1, ... epochs."""
+    """(epochs, 2 or more) float64: see above."""
     arrays: Mapping[str, np.ndarray]
     """Weights, velocity, best weights and whatever else the training needs, by name."""
 
