@@ -48,9 +48,8 @@ for n, batch, full in (
     (830, 2, True),
     (830, 1, True),
 ):
-    floor = (
-        0.95 if n > 64 else 0.85
-    )  # the same call; the check of A and the order of its eigenvalues are a tenth of a small problem
+    # the same call; of a small problem the check of A and the order of its eigenvalues are a tenth, and the faster of two counts
+    floor = 0.95 if n > 64 else 0.75
 
     @benchmark(f"eigenvalues of ({batch}, {n}, {n}) float64", "NumPy, torch", floor, full=full)
     def _(device, n=n, batch=batch):
