@@ -4,12 +4,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from rhn.cli.common import own_cell, print_json, progress_bars, resolve_device, run_command, status_line
-from rhn.cli.parsing import Commands, parse
+from rhn.cli.entry import print_json, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import SUFFIXES, figure_name, place, save_figure
 from rhn.utils.io import check_output
-from rhn.utils.options import Device, Trained, Writing, check_least, given_flags, option
+from rhn.utils.options import Commands, Device, Trained, Writing, check_least, given_flags, option, parse
+from rhn.utils.progress import progress_bars, status_line
+from rhn.utils.user_code import own_cell
 from rhn.utils.wording import counted
 
 DESCRIPTION = """Measure trained networks: the activity of their transform gates, and the damage of lesions.

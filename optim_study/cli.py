@@ -8,10 +8,9 @@ from optim_study.cli_results import Best, Export, Plot, Record, Status, print_sh
 from optim_study.presets import PRESETS, RunConfig, WorkSettings
 from optim_study.protocol import READINGS
 from optim_study.slurm import Resources, slurm_script
-from rhn.cli.common import print_json, run_command
-from rhn.cli.parsing import Commands, parse
+from rhn.cli.entry import print_json, run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.options import configuration, option
+from rhn.utils.options import Commands, configuration, option, parse
 from rhn.utils.wording import without_password
 
 DESCRIPTION = """Are deep recurrences optimisable? Random settings for each architecture and depth, trained as one program.

@@ -21,12 +21,13 @@ from optim_study.results import (
     stored_rows,
 )
 from optim_study.shares import BELOW, area_table, check_threshold, learnable_area, share_table, summary, training_shares
-from rhn.cli.common import print_json, progress_bars
+from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError, OutputError
 from rhn.training.state import Objective
 from rhn.utils.figures import SUFFIXES, figure_name, place, save_figure
 from rhn.utils.io import check_output
 from rhn.utils.options import Writing, check_least, given_flags, option
+from rhn.utils.progress import progress_bars
 from rhn.utils.wording import table
 
 if TYPE_CHECKING:

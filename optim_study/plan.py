@@ -23,7 +23,7 @@ from optim_study.protocol import StudyConfig
 from optim_study.results import counts
 from optim_study.storage import Storage, open_storage
 from rhn.cells.registry import lacking
-from rhn.cli.common import resolve_device
+from rhn.cli.entry import resolve_device
 from rhn.errors import InvalidInputError
 from rhn.training.build import part_size, step_bytes, weight_bytes
 from rhn.utils.memory import free_memory, in_words

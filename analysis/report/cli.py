@@ -6,13 +6,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from gersgorin.options import DataOptions, NetworkOptions
-from rhn.cli.common import own_cell, progress_bars, run_command
-from rhn.cli.parsing import parse
+from rhn.cli.entry import run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import figure_name, place
 from rhn.utils.file_marks import command, made_with
 from rhn.utils.io import check_output
-from rhn.utils.options import Writing, check_least, given_flags, option
+from rhn.utils.options import Writing, check_least, given_flags, option, parse
+from rhn.utils.progress import progress_bars
+from rhn.utils.user_code import own_cell
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,10 @@ from functools import lru_cache
 from gersgorin.analyses import Analysis
 from gersgorin.cli.output import Outputs
 from gersgorin.options import DataOptions, NetworkOptions, OutputOptions
-from rhn.cli.common import own_cell, print_json, progress_bars, resolve_device
-from rhn.cli.parsing import parse
-from rhn.utils.options import option
+from rhn.cli.entry import print_json, resolve_device
+from rhn.utils.options import option, parse
+from rhn.utils.progress import progress_bars
+from rhn.utils.user_code import own_cell
 
 
 def main_of(row: Analysis, words: list[str]) -> None:

@@ -12,7 +12,7 @@ import sys
 from difflib import get_close_matches
 
 from gersgorin.analyses import ANALYSES
-from rhn.cli.common import run_command
+from rhn.cli.entry import run_command
 from rhn.errors import EarlyExit, InvalidInputError
 from rhn.utils.lazy import plugin
 from rhn.version import __version__

@@ -13,9 +13,10 @@ from typing import Literal
 
 from gersgorin.cli.output import Outputs
 from gersgorin.options import DataOptions, NetworkOptions, OutputOptions
-from rhn.cli.common import own_cell, print_json, progress_bars, resolve_device, run_command
-from rhn.cli.parsing import parse
-from rhn.utils.options import option
+from rhn.cli.entry import print_json, resolve_device, run_command
+from rhn.utils.options import option, parse
+from rhn.utils.progress import progress_bars
+from rhn.utils.user_code import own_cell
 
 
 @dataclass(frozen=True, kw_only=True)

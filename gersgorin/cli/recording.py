@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gersgorin.cli.output import Outputs
-from rhn.cli.common import print_json, progress_bars, run_command
-from rhn.cli.parsing import parse
+from rhn.cli.entry import print_json, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import figure_name, place
-from rhn.utils.options import Writing, option
+from rhn.utils.options import Writing, option, parse
+from rhn.utils.progress import progress_bars
 
 FILE = "record.npz"  # of a training with `rhn train --record N`, in its folder
 

@@ -26,10 +26,10 @@ from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
 from gersgorin.plotting.figure import DASHED, as_list, complete, line_style, names_of, own_axes, plain_numbers
 from gersgorin.resolve import check_memory, run_along
 from gersgorin.run import Label, Run
-from rhn.cli.common import own_cell
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import drawable, our_style, time_label
 from rhn.utils.result import Result
+from rhn.utils.user_code import own_cell
 from rhn.utils.wording import counted
 
 KEPT = ("spectral_radius", "norm", "reach", "log_norm_product")  # of each step, named as in `Spectra`

@@ -20,8 +20,7 @@ from torch import nn
 
 from gersgorin.analyses.credit import Credit, credit
 from gersgorin.data import chorales_origin
-from rhn.cli.common import run_command
-from rhn.cli.parsing import parse
+from rhn.cli.entry import run_command
 from rhn.data import Corpus, chorales
 from rhn.errors import InvalidInputError, OutputError
 from rhn.training.build import build_model
@@ -29,7 +28,7 @@ from rhn.training.chorales import ChoraleTask, constant_output_nll
 from rhn.training.config import ChoraleConfig
 from rhn.training.progress import training_progress
 from rhn.training.trainer import Trainer
-from rhn.utils.options import check_least, option
+from rhn.utils.options import check_least, option, parse
 
 LEFT = 1.0
 FRAMES, PIECES = 65, 24  # of the chorales for credit

@@ -36,12 +36,11 @@ from gersgorin.plotting.figure import (
     names_of,
 )
 from gersgorin.plotting.spectra import draw_run, plot_products, plot_spectrum, spectrum_limit
-from rhn.cli.common import run_command
-from rhn.cli.parsing import parse
+from rhn.cli.entry import run_command
 from rhn.data import chorale
 from rhn.errors import OutputError
 from rhn.utils.figures import BLUE, GREEN, RED, save_figure, titled
-from rhn.utils.options import option
+from rhn.utils.options import option, parse
 
 
 def draw_initialisations() -> Figure:

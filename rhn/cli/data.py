@@ -4,10 +4,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from rhn.cli.common import print_json, progress_bars
+from rhn.cli.entry import print_json
 from rhn.data.datasets import CHORALES, TEXT_SETS, compare
 from rhn.errors import InvalidInputError
 from rhn.utils.options import option
+from rhn.utils.progress import progress_bars
 
 BEGINNING = {"words": 16, "characters": 72, "bytes": 72}  # tokens in the line with the beginning
 

@@ -1,15 +1,24 @@
-"""Start a command so that Ctrl-C ends it with one word and exit code 130, also during its imports.
+"""Run a command: its errors as one sentence, its exit code, and Ctrl-C at any moment.
+
+Exit codes: 0 done, 2 bad input (one sentence on stderr), 130 interrupted. Results go to stdout, progress and notices to stderr.
 
 An exception during an import may end as another one (NumPy reports a broken installation) or be lost in a callback, so Ctrl-C waits
-for the end of an import. This module imports very little, because imports before it are not guarded.
+for the end of an import. This module imports little, because imports before it are not guarded.
 """
 
 import contextlib
+import json
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
+
+from rhn.errors import EarlyExit, InvalidInputError, RhnError
+from rhn.utils.io import finite_json
+from rhn.utils.user_code import users_frames
 
 INTERRUPTED = 130
 AGAIN = 0.05  # seconds until a Ctrl-C during an import is repeated
@@ -63,3 +72,72 @@ def _leave(code: int) -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or without a reader
             stream.flush()
     os._exit(code)
+
+
+def run_command(main: Callable[[], None]) -> int:
+    """Run a command's body and turn its errors into an exit code and, for bad input, one sentence on stderr.
+
+    Errors of the machine (no permission, a full disk, too long a name) count as bad input.
+    """
+    _prepare_streams()
+    try:
+        main()
+        sys.stdout.flush()
+    except RhnError as error:
+        return _refused(str(error), users_frames(error))
+    except EarlyExit:
+        raise
+    except SystemExit as leaving:  # raised by a user's code: the work is not done
+        said = f"sys.exit({leaving.code!r:.80}) was called in the middle of the work: expected code that returns"
+        return _refused(said, users_frames(leaving))
+    except KeyboardInterrupt as interrupt:
+        _print_error(str(interrupt) or "interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output ended, as in `... | head`
+        _drop_output()
+        return 0
+    except OSError as error:
+        if error.filename is None:  # Python would write the rest again at its end, and fail again
+            _drop_output()
+        where = "the output" if error.filename is None else os.fsdecode(error.filename)
+        return _refused(f"{where}: {error.strerror or error}")
+    return 0
+
+
+def _prepare_streams() -> None:
+    """Replace streams that the caller has closed; print characters that a terminal lacks as question marks."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open as long as the process
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _refused(sentence: str, frames: Sequence[str] = ()) -> int:
+    _print_error("\n".join((f"error: {' '.join(sentence.split())}", *frames)))
+    return 2
+
+
+def _print_error(line: str) -> None:
+    with contextlib.suppress(OSError):  # a broken stderr: the exit code remains
+        print(line, file=sys.stderr, flush=True)
+
+
+def _drop_output() -> None:
+    with contextlib.suppress(OSError, ValueError):  # a stream without a number, as in a notebook
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def resolve_device(name: str) -> str:
+    """ "cpu" or "cuda" for --device auto|cpu|cuda; raises InvalidInputError for a device that is not there."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InvalidInputError("--device cuda: torch sees no CUDA device here; use --device cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def print_json(value) -> None:
+    """Print a value as JSON at full precision; NaN and infinity become null."""
+    print(json.dumps(finite_json(value), allow_nan=False))

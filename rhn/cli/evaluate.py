@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rhn.cli.common import print_json, progress_bars, resolve_device
+from rhn.cli.entry import print_json, resolve_device
 from rhn.errors import InvalidInputError
 from rhn.utils.options import Device, Trained, check_least, check_most, given_flags, option
+from rhn.utils.progress import progress_bars
 from rhn.utils.validation import check_seed
 
 MOST_SAMPLES = 100_000  # of --mc: each reads the whole text

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-from rhn.cli.common import print_json
+from rhn.cli.entry import print_json
 from rhn.utils.options import option
 from rhn.utils.wording import counted
 

@@ -1,15 +1,16 @@
 """`rhn`: train a model of chorales or of text, evaluate it, let it compose or write."""
 
-from rhn.cli.common import own_cell, run_command
 from rhn.cli.data import Get, Show
+from rhn.cli.entry import run_command
 from rhn.cli.evaluate import Evaluate
 from rhn.cli.info import Info
-from rhn.cli.parsing import Commands, parse
 from rhn.cli.presets import Presets
 from rhn.cli.report import Report
 from rhn.cli.resume import Resume
 from rhn.cli.sample import Generate, Sample
 from rhn.cli.train import Train
+from rhn.utils.options import Commands, parse
+from rhn.utils.user_code import own_cell
 
 COMMANDS = Commands(
     """Train recurrent models of text and of chorales, evaluate them, and let them write and compose.

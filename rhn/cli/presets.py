@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any
 
-from rhn.cli.common import print_json
+from rhn.cli.entry import print_json
 from rhn.utils.options import option
 from rhn.utils.wording import table
 

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rhn.cli.common import own_cell, print_json, resolve_device
+from rhn.cli.entry import print_json, resolve_device
 from rhn.presets import ChoraleConfig, LanguageConfig
 from rhn.utils.options import check_least
+from rhn.utils.user_code import own_cell
 from rhn.utils.wording import counted
 
 if TYPE_CHECKING:

@@ -116,7 +116,7 @@ def get(name: str, folder: Path | None = None, *, progress: Progress | None = No
     """Download a data set's files into a folder (None: `data_folder(name)`), and return the value for `--data`.
 
     That is the folder of a text, and the file of the chorales. Files that are there and whole are kept.
-    progress: report(title) -> callback(bytes done, bytes in all), as in `rhn.cli.common.progress_bars`.
+    progress: report(title) -> callback(bytes done, bytes in all), as in `rhn.utils.progress.progress_bars`.
     Raises DataError if no address answers or the checksum differs, OutputError if the folder cannot be written,
     InvalidInputError for an unknown name.
     """

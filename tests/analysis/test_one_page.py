@@ -34,10 +34,10 @@ from optim_study.swarm_plot import draw_swarm
 from rhn.cells import RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.cli.main import main as rhn
-from rhn.cli.parsing import parse
 from rhn.models import PolyphonicModel
 from rhn.utils.binomial import exact_interval
 from rhn.utils.figures import set_tooltips
+from rhn.utils.options import parse
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)>&{{7*7}}"

@@ -15,7 +15,7 @@ from gersgorin.recording import Recording
 from optim_study.cli import COMMANDS, main
 from optim_study.presets import RunConfig, paper, small
 from optim_study.results import COLUMNS
-from rhn.cli.parsing import parse
+from rhn.utils.options import parse
 
 
 @pytest.fixture(autouse=True)

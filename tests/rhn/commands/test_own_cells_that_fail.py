@@ -6,7 +6,7 @@ import pytest
 
 from rhn import cells
 from rhn.checkpoints import save_checkpoint
-from rhn.cli.common import run_command
+from rhn.cli.entry import run_command
 from rhn.cli.main import main
 from rhn.models import PolyphonicModel
 

@@ -13,10 +13,9 @@ from gersgorin.cli.check import CheckOptions
 from gersgorin.cli.plot import PlotOptions
 from optim_study.presets import RunConfig
 from rhn.cells import CELLS
-from rhn.cli.parsing import Commands, parse
 from rhn.errors import InvalidInputError
 from rhn.training.config import ChoraleConfig, LanguageConfig
-from rhn.utils.options import about, configuration, option
+from rhn.utils.options import Commands, about, configuration, option, parse
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from rhn.cli.common import run_command
+from rhn.cli.entry import run_command
 from rhn.utils.figures import STYLE, our_style
 
 ROOT = Path(__file__).resolve().parents[3]
 LIGHT = (
-    f"{sys.executable} -c 'import sys; from rhn.cli.common import run_command; sys.exit(run_command(lambda: print(1)))'"
+    f"{sys.executable} -c 'import sys; from rhn.cli.entry import run_command; sys.exit(run_command(lambda: print(1)))'"
 )
 
 
