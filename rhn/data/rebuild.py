@@ -15,6 +15,7 @@ import functools
 import itertools
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,13 @@ def rebuild(*, progress: bool = True) -> Corpus:
     folder, matched = corpus_folder(), [row for row in rows() if row.matched]
     if progress:
         print(f"Rebuilding {len(matched)} chorales from music21's scores, once ...", file=sys.stderr)
-    pieces = [rebuild_piece(row, folder) for row in matched]
+    return corpus_of([rebuild_piece(row, folder) for row in matched])
+
+
+def corpus_of(rolls: Sequence[np.ndarray]) -> Corpus:
+    """The corpus of the piano rolls of all matched rows, in their order."""
+    matched = [row for row in rows() if row.matched]
+    pieces = [_piece(row, roll) for row, roll in zip(matched, rolls, strict=True)]
     source = f"{len(pieces)} of {len(rows())} chorales, rebuilt from the Bach scores of music21 {music21_version()}"
     return Corpus.of(pieces, source)
 
@@ -96,6 +103,10 @@ def rebuild_piece(row: ChoraleRow, folder: Path | None = None) -> Piece:
         raise DataError(
             f"{path} of music21 {music21_version()} does not fit row {row.label} of our table: {error}"
         ) from error
+    return _piece(row, frames)
+
+
+def _piece(row: ChoraleRow, frames: np.ndarray) -> Piece:
     return Piece(frames, name=row.name, split=row.split, index=row.index)
 
 

@@ -1,4 +1,4 @@
-"""Texts for language models: Penn Treebank, enwik8, text8, or any text, as three splits of tokens and a vocabulary.
+"""Texts for language models: Penn Treebank, enwik8, text8, or any text, as three splits of ids and a vocabulary.
 
     from rhn.data.text import read_text
 
@@ -8,19 +8,24 @@
     rows = corpus.train.rows(20)                         # (20, N // 20), no copy
     window = rows[:, 0:36]                               # (20, 36) int64 ids
 
-`read_text` finds the files of a text, reads them as codes (`rhn.data.encoding`), and numbers the codes by a vocabulary. Bytes and ASCII
-characters of plain files stay on disk as memory maps. In a text of words a newline is the word `<eos>`.
+In a text of words a newline is the word `<eos>`. A byte-order mark at the start of a UTF-8 file is no part of its words or characters.
+A vocabulary numbers words by descending frequency in the training text (ties in alphabetical order), characters and bytes by their
+code over the whole text.
 
-Shape legend: N tokens of a split, B rows of a minibatch, V symbols of the vocabulary.
+Shape legend: N tokens of a split, B rows of a minibatch, V symbols of the vocabulary, S symbols of a text.
 """
 
 import gzip
 import hashlib
+import io
 import json
 import logging
 import re
 import zipfile
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import get_args
 
@@ -28,51 +33,42 @@ import numpy as np
 
 from rhn.data.corpus import SPLITS
 from rhn.data.datasets import TEXT_SETS, data_folder
-from rhn.data.encoding import Codes, build_vocabulary, id_table, read_codes
-from rhn.data.vocabulary import Unit, Vocabulary
+from rhn.data.vocabulary import EOS, UNKNOWN, Symbol, Unit, Vocabulary, split_words
 from rhn.errors import DataError, InvalidInputError
 
 FOREIGN = 0.2  # share of unknown words above which a warning says that the vocabulary does not suit the text
 ARCHIVES = (".zip", ".gz")  # of a set of one file
+BLOCK = 2**20  # tokens that are counted at once: bincount copies them as 64-bit integers
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """A split: codes as in the file, and a table of their ids.
+    """Ids of any shape, (N,) for a split, in the smallest type that holds them. Indexing is NumPy's and gives int64 ids.
 
-    raw:    codes of any shape, (N,) for a split; may be a memory map of a file, which is never copied as a whole
-    table:  ids by code, int64; None where `raw` holds ids
-
-    Indexing is NumPy's and gives int64 ids; only the indexed part is mapped.
-
-    >>> tokens = Tokens(np.frombuffer(b"abcabc", np.uint8), table=np.arange(256) - ord("a"))
-    >>> tokens[1:4]
-    array([1, 2, 0])
+    >>> tokens = Tokens(np.array([0, 1, 2, 0, 1, 2], np.uint8))
     >>> tokens.rows(2)[:, 0:2]
     array([[0, 1],
            [0, 1]])
     """
 
-    raw: np.ndarray
-    table: np.ndarray | None = None
+    ids: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.raw)
+        return len(self.ids)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of the codes, and of all ids."""
-        return self.raw.shape
+        """The shape of all ids."""
+        return self.ids.shape
 
     def __getitem__(self, index) -> np.ndarray:
-        codes = np.asarray(self.raw[index])
-        return codes.astype(np.int64) if self.table is None else self.table[codes]
+        return np.asarray(self.ids[index]).astype(np.int64)
 
     def head(self, count: int | None) -> "Tokens":
-        """The first `count` codes (None: all), a view."""
-        return Tokens(self.raw[:count], self.table)
+        """The first `count` ids (None: all), a view."""
+        return Tokens(self.ids[:count])
 
     def rows(self, batch_size: int) -> "Tokens":
         """The text cut into `batch_size` equal rows, a view (B, N // B); the remainder is dropped, as in the official code.
@@ -87,7 +83,7 @@ class Tokens:
                 f"{len(self)} tokens do not make {batch_size} rows of at least 2 tokens; "
                 f"take a longer text or a batch size of at most {len(self) // 2}"
             )
-        return Tokens(self.raw[: batch_size * columns].reshape(batch_size, columns), self.table)
+        return Tokens(self.ids[: batch_size * columns].reshape(batch_size, columns))
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,33 +135,31 @@ def read_text(
     except OSError as error:
         raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}") from error
     place = groups[0][0] if len(contents) == 1 else groups[0][0].parent
-    codes = read_codes(groups, contents, unit)
-    if len(groups) == 1:
-        if name != "text":
-            _warn_of_length(name, codes, place)
-        codes = codes.cut()
-    for split, text in zip(SPLITS, codes.texts, strict=True):
+    texts, symbols = _codes([{file: contents[file] for file in group} for group in groups], unit)
+    if len(texts) == 1:
+        _warn_of_length(name, len(texts[0]), place)
+        texts = np.split(texts[0], (len(texts[0]) * 90 // 100, len(texts[0]) * 90 // 100 + len(texts[0]) * 5 // 100))
+    for split, text in zip(SPLITS, texts, strict=True):
         if len(text) < 2:
             raise DataError(
                 f"{place}: its {split} split has {len(text)} tokens, expected at least 2; take a longer text"
             )
-    counts = codes.counts()
+    counts = np.array([_counts(text, len(symbols)) for text in texts])
     if vocabulary is None or name != "text":
-        own = build_vocabulary(codes, counts, unit, vocabulary_size or (vocabulary and len(vocabulary)))
+        own = _vocabulary(symbols, counts, unit, vocabulary_size or (vocabulary and len(vocabulary)))
         if vocabulary not in (None, own):
             raise DataError(
                 f"{place} makes another vocabulary, of {len(own)} {own.unit}, than that of the checkpoint's training, of "
                 f"{len(vocabulary)} {vocabulary.unit}; give the files of the training"
             )
-        vocabulary = own
+        table = _id_table(symbols, counts, own)
     else:
-        _warn_of_words(codes, counts, vocabulary, place)
-    table = id_table(codes, counts, vocabulary)
+        table, own = _id_table(symbols, counts, vocabulary, place), vocabulary
     digests = [hashlib.sha256(content).hexdigest() for content in contents.values()]
-    described = {"files": digests, "vocabulary": vocabulary.to_json(), "max_tokens": max_tokens}
+    described = {"files": digests, "vocabulary": own.to_json(), "max_tokens": max_tokens}
     return TextCorpus(
-        *(Tokens(text, table).head(max_tokens) for text in codes.texts),
-        vocabulary=vocabulary,
+        *(Tokens(table[text[:max_tokens]]) for text in texts),
+        vocabulary=own,
         name=name,
         source=f"{name}, {unit}, from {f'{len(digests)} files in ' if len(digests) > 1 else ''}{place.absolute()}",
         checksum=hashlib.sha256(json.dumps(described).encode()).hexdigest(),
@@ -197,20 +191,87 @@ def _check_sizes(unit: Unit, max_tokens: int | None, vocabulary_size: int | None
         raise InvalidInputError(f"vocabulary_size={vocabulary_size}, expected at least 2: `<unk>` and `<eos>`")
 
 
-def _warn_of_length(name: str, codes: Codes, file: Path) -> None:
-    found, published = len(codes.texts[0]), sum(TEXT_SETS[name].counts[split] for split in SPLITS)
-    if found != published:
-        words = "%s has %d %s, %s as published has %d; it is cut 90 / 5 / 5 %%"
-        logger.warning(words, file, found, TEXT_SETS[name].unit, name, published)
+def _codes(groups: list[dict[Path, bytes]], unit: Unit) -> tuple[list[np.ndarray], list[Symbol]]:
+    """Encode texts, each of one or several files, as places (N,) in the list of all S symbols."""
+    index = defaultdict(count().__next__)  # a word not seen before gets the next place
+
+    def codes(file: Path, content: bytes) -> np.ndarray:
+        if unit == "bytes":
+            return np.frombuffer(content, np.uint8)
+        if unit == "characters":
+            return np.frombuffer(_decoded(file, content).encode("utf-32-le"), "<u4")
+        return np.fromiter(map(index.__getitem__, _words(_decoded(file, content))), np.int32)
+
+    texts = [np.concatenate([codes(*file) for file in files.items()]) for files in groups]
+    if unit == "words":
+        return texts, list(index)
+    return texts, list(range(256)) if unit == "bytes" else [
+        *map(chr, range(1 + max(text.max(initial=0) for text in texts)))
+    ]
 
 
-def _warn_of_words(codes: Codes, counts: np.ndarray, vocabulary: Vocabulary, place: Path) -> None:
-    occurrences = counts.sum(axis=0)
-    unknown = [code for code in np.flatnonzero(occurrences).tolist() if codes.symbol(code) not in vocabulary.index]
-    share = occurrences[unknown].sum() / occurrences.sum()
-    if vocabulary.unknown is not None and share > FOREIGN:
+def _words(text: str) -> Iterator[str]:
+    """The words of a text, line by line: a long list of words is large."""
+    return chain.from_iterable(map(split_words, io.StringIO(text, newline="\n")))
+
+
+def _decoded(file: Path, content: bytes) -> str:
+    try:
+        return str(content, "utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}; convert the file") from error
+
+
+def _counts(text: np.ndarray, size: int) -> np.ndarray:
+    """Occurrences (S,) of each symbol."""
+    return sum(np.bincount(text[start : start + BLOCK], minlength=size) for start in range(0, len(text), BLOCK))
+
+
+def _vocabulary(symbols: list[Symbol], counts: np.ndarray, unit: Unit, size: int | None) -> Vocabulary:
+    """Make the vocabulary of a text.
+
+    counts: (3, S), occurrences in the training, validation and test text
+    size:   keep only the most frequent words, and always `<unk>` and `<eos>`; None, all of the training text
+    `<unk>` is added as the last word if the text has none and a word needs it.
+    """
+    if unit != "words":
+        return Vocabulary(unit, tuple(sorted(symbols[place] for place in np.flatnonzero(counts.sum(axis=0)))))
+    seen = sorted((-n, word) for word, n in zip(symbols, counts[0].tolist(), strict=True) if n)
+    words = [word for _, word in seen]
+    if UNKNOWN not in words and (len(words) < len(symbols) or (size is not None and len(words) > size)):
+        words.append(UNKNOWN)
+    kept = set(sorted(words, key=lambda word: word not in (UNKNOWN, EOS))[:size])  # a stable sort: by frequency
+    return Vocabulary(unit, tuple(word for word in words if word in kept))
+
+
+def _id_table(
+    symbols: list[Symbol], counts: np.ndarray, vocabulary: Vocabulary, place: Path | None = None
+) -> np.ndarray:
+    """The ids (S,) of the symbols; a word outside the vocabulary has the id of `<unk>`.
+
+    place: warn, with this path, if most words of a text are outside.
+    Raises DataError for a symbol outside a vocabulary without `<unk>`.
+    """
+    table, used = np.array([vocabulary.index.get(symbol, -1) for symbol in symbols]), counts.sum(axis=0)
+    outside = (table < 0) & (used > 0)
+    if outside.any() and vocabulary.unknown is None:
+        raise DataError(
+            f"{symbols[np.argmax(outside)]!r:.60} is not in the vocabulary of {len(vocabulary)} {vocabulary.unit}, which has no "
+            "`<unk>`; take it out of the text or give another one"
+        )
+    share = used[outside].sum() / used.sum()
+    if place is not None and share > FOREIGN:
         words = "%s: %.0f %% of the words are not in the checkpoint's vocabulary and are read as `<unk>`"
         logger.warning(words, place, 100 * share)
+    table[table < 0] = vocabulary.unknown or 0
+    return table.astype(np.min_scalar_type(len(vocabulary)))
+
+
+def _warn_of_length(name: str, found: int, file: Path) -> None:
+    """Warn of one file of a published set that is not whole."""
+    if name != "text" and found != (published := sum(TEXT_SETS[name].counts[split] for split in SPLITS)):
+        words = "%s has %d %s, %s as published has %d; it is cut 90 / 5 / 5 %%"
+        logger.warning(words, file, found, TEXT_SETS[name].unit, name, published)
 
 
 def find_files(name: str, path: str | Path | None) -> list[list[Path]]:
@@ -231,16 +292,17 @@ def find_files(name: str, path: str | Path | None) -> list[list[Path]]:
         raise DataError(f"{place}: no such file or folder, expected {expected}")
     if name == "text":
         return _plain_text(place)
-    names, folder = _file_names(name), place if place.is_dir() else place.parent
-    if not place.is_dir() and not belongs_to(name, place):
+    names, several = _file_names(name), len(TEXT_SETS[name].files) > 1
+    if place.is_file() and not belongs_to(name, place):
         raise DataError(f"{place} is none of {', '.join(names)}; {remedy}")
-    found = [folder / file for file in names if (folder / file).is_file()]
-    if len(TEXT_SETS[name].files) == 1:
-        found = found[:1] if place.is_dir() else [place]
-    if len(found) < len(TEXT_SETS[name].files):
-        lacking = [file for file in names if folder / file not in found]
-        raise DataError(f"{folder} holds no file {' or '.join(lacking)}; {remedy}")
-    return [[file] for file in found]
+    if place.is_file() and not several:
+        return [[place]]
+    folder = place if place.is_dir() else place.parent
+    missing = [file for file in names if not (folder / file).is_file()]
+    if missing and (several or missing == names):
+        raise DataError(f"{folder} holds no file {' or '.join(missing)}; {remedy}")
+    found = [[folder / file] for file in names if file not in missing]
+    return found if several else found[:1]
 
 
 def belongs_to(name: str, place: Path) -> bool:
@@ -277,15 +339,15 @@ def _plain_text(place: Path) -> list[list[Path]]:
     return list(groups.values())
 
 
-def _content(file: Path, name: str) -> np.ndarray:
-    """The bytes (N,) of a file: a memory map, or unpacked from the archive of a set; raises DataError for a damaged archive."""
+def _content(file: Path, name: str) -> bytes:
+    """The bytes of a file, unpacked from the archive of a set; raises DataError for a damaged archive."""
     if name == "text" or file.suffix not in ARCHIVES:
-        return np.memmap(file, np.uint8, mode="r") if file.stat().st_size else np.empty(0, np.uint8)
+        return file.read_bytes()
     try:
         if file.suffix == ".gz":
-            return np.frombuffer(gzip.decompress(file.read_bytes()), np.uint8)
+            return gzip.decompress(file.read_bytes())
         with zipfile.ZipFile(file) as archive:
-            return np.frombuffer(archive.read(name), np.uint8)
+            return archive.read(name)
     except Exception as error:  # zipfile, zlib, bz2 and lzma raise many kinds
         reason = str(error) or type(error).__name__
         raise DataError(f"{file} is no whole {file.suffix} file of {name} ({reason}); fetch it again") from error

@@ -87,21 +87,6 @@ def test_kept_chorales_come_back_and_damaged_ones_never_with_other_notes(rebuilt
     assert again is None or again.checksum == rebuilt.checksum
 
 
-def test_another_checksum_is_damage_and_pickled_objects_are_not_loaded(small_corpus, tmp_path, caplog):
-    class Hostile:
-        def __reduce__(self):
-            return (tmp_path / "executed").touch, ()
-
-    arrays, path = jsb._to_arrays(small_corpus), tmp_path / "chorales.npz"
-    for change in ({"checksum": "0" * 64}, {"names": np.array([Hostile()] * 4, dtype=object)}):
-        np.savez(path, **arrays | change)
-        assert jsb.load_cached(path) is None
-    assert [message.partition(":")[0] for message in caplog.messages] == [
-        "The kept chorales are damaged and will be rebuilt"
-    ] * 2
-    assert not (tmp_path / "executed").exists() and jsb.load_cached(tmp_path / "absent.npz") is None
-
-
 def test_the_name_changes_with_the_version_and_the_rule(cache_home):
     path = jsb.cache_path("10.5.1", "a")
     assert path.parent == cache_home / "rhn"

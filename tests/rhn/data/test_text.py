@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import hashlib
 import zipfile
 from collections import Counter
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from tables import for_each
 
 from rhn.data.corpus import SPLITS
+from rhn.data.datasets import TEXT_SETS
 from rhn.data.text import Tokens, Vocabulary, belongs_to, read_text
 from rhn.errors import DataError, InvalidInputError
 
@@ -46,7 +48,7 @@ def enwik(tmp_path):
 
 @given(st.integers(2, 60), st.integers(1, 9))
 def test_rows_read_one_after_the_other_are_the_text_without_its_remainder(length, batch_size):
-    tokens = Tokens(np.arange(length, dtype=np.uint8), table=np.arange(256)[::-1].copy())
+    tokens = Tokens(np.arange(length, dtype=np.uint8))
     if length // batch_size < 2:
         with pytest.raises(DataError, match=f"batch size of at most {length // 2}"):
             tokens.rows(batch_size)
@@ -54,8 +56,8 @@ def test_rows_read_one_after_the_other_are_the_text_without_its_remainder(length
     rows = tokens.rows(batch_size)
     kept = length - length % batch_size
     assert rows.shape == (batch_size, length // batch_size) and rows[:].dtype == np.int64
-    np.testing.assert_array_equal(rows[:].ravel(), 255 - np.arange(kept))
-    assert np.shares_memory(rows.raw, tokens.raw) and np.shares_memory(tokens.head(3).raw, tokens.raw)
+    np.testing.assert_array_equal(rows[:].ravel(), np.arange(kept))
+    assert np.shares_memory(rows.ids, tokens.ids)
 
 
 def test_words_are_numbered_by_frequency_then_alphabet_and_newlines_are_words(folder):
@@ -119,12 +121,12 @@ def test_a_folder_of_texts_is_joined_in_the_order_of_names(tmp_path):
     assert "".join(decoded(corpus).values()) == "A" * 30 + "B" * 30 + "Z" * 30
 
 
-def test_bytes_stay_in_their_file_and_are_numbered_in_order_over_all_splits(tmp_path):
+def test_bytes_take_one_byte_each_and_are_numbered_in_order_over_all_splits(tmp_path):
     (tmp_path / "text8").write_bytes(b"\xef\xbb\xbf" + b"ba" * 45 + b"ccccc" + b"ddddd")
     corpus = read_text("text8", tmp_path)
     assert corpus.vocabulary == Vocabulary("bytes", tuple(b"abcd\xbb\xbf\xef"))
     assert corpus.train[3:7].tolist() == [1, 0, 1, 0] and corpus.test[-5:].tolist() == [3] * 5
-    assert isinstance(corpus.train.rows(4).raw, np.memmap)
+    assert corpus.train.ids.dtype == np.uint8
 
 
 def test_a_published_set_with_another_vocabulary_than_the_checkpoints_is_refused(tmp_path, enwik):
@@ -158,6 +160,8 @@ def test_the_checksum_is_of_the_content_wherever_it_lies(folder, tmp_path):
 
 
 def test_penn_treebank_has_its_published_counts_and_is_numbered_as_the_official_code_numbers_it(treebank):
+    for file in TEXT_SETS["ptb"].files:
+        assert f"md5:{hashlib.md5((treebank / file.name).read_bytes()).hexdigest()}" == file.checksum
     ptb = read_text("ptb", treebank)
     assert [len(getattr(ptb, split)) for split in SPLITS] == [929_589, 73_760, 82_430]
     assert len(ptb.vocabulary) == 10_000 and ptb.vocabulary.unknown == 1 and ptb.vocabulary.index["<eos>"] == 2
