@@ -32,7 +32,7 @@ from rhn.data.scores import corpus_folder, musicxml
 from rhn.data.text import Tokens, Vocabulary
 from rhn.data.vocabulary import EOS
 from rhn.errors import InvalidInputError
-from rhn.kernels.bernoulli import frame_nll
+from rhn.kernels.losses import frame_nll
 from rhn.models import LanguageModel
 from rhn.training.chorales import Minibatch, evaluation_batches
 

@@ -14,7 +14,7 @@ from optim_study.presets import RunConfig, paper, small
 from optim_study.protocol import StudyConfig
 from rhn.data import chorales
 from rhn.data.corpus import Corpus
-from rhn.kernels.bernoulli import frame_nll
+from rhn.kernels.losses import frame_nll
 from rhn.models import PolyphonicModel
 from rhn.training.chorales import training_batches
 from rhn.training.reproducibility import tune_malloc

@@ -24,8 +24,8 @@ from rhn.cells.base import CellMasks, spectral_norm
 from rhn.cells.layers import GateBlocks, Gates
 from rhn.cells.looped import SingleLayerCell
 from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
+from rhn.kernels.function import is_alone
 from rhn.kernels.gated import gru_recurrent_bias, gru_step, lstm_step
-from rhn.kernels.validation import is_alone
 
 
 class _Gated(SingleLayerCell):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rhn.cells.init import haar
-from rhn.kernels.dispatch import Kernel
+from rhn.kernels.table import Kernel
 
 
 def skew(w: Tensor, n: int) -> Tensor:
@@ -79,6 +79,4 @@ def _backward(grad, needs, inputs, residuals) -> tuple[Tensor]:
     return (torch.stack(blocks),)
 
 
-_EXPONENTIAL = Kernel(
-    name="matrix exponential", arguments={"M": "n n"}, reference=_exp, forward=_forward, backward=_backward
-)
+_EXPONENTIAL = Kernel(name="matrix exponential", arguments={"M": "n n"}, reference=_exp, fused=(_forward, _backward))

@@ -9,9 +9,9 @@ Legend, here and in every file below:
 
 Every recurrence is a row of `rhn.kernels.table`, a `Kernel`: its arguments, its equation as a loop (the reference), and fused code with
 the same values. That code hoists the input product out of the time loop, has a hand-derived backward that ends in one weight-gradient
-product over all time steps, and a `vmap` rule that turns K stacked models into one call. On a CPU the whole loop runs in C (`compiled`)
-if the limit of the row allows it. Tensors are compared with the row once, where a call enters. Second derivatives and forward mode need
-the reference (`kernel="reference"` in the cells).
+product over all time steps, and a `vmap` rule that turns K stacked models into one call. On a CPU the whole loop runs in C (`compiled`,
+`csrc`) if the limit of the row allows it. Tensors are compared with the row once, where a call enters. Second derivatives and forward
+mode need the reference (`kernel="reference"` in the cells).
 """
 
 from rhn.kernels.table import DEEP_TRANSITION, GRU, HIGHWAY, KERNELS, LOOP, LSTM, OUTPUT, SOFTMAX

@@ -19,9 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels.autograd import stack_size
-from rhn.kernels.dropout import Mask, masked, masked_linear
-from rhn.kernels.matmul import input_gradient, input_product, weight_gradient, workspace
+from rhn.kernels.function import stack_size
+from rhn.kernels.matmul import Mask, input_gradient, input_product, masked, masked_linear, weight_gradient, workspace
 
 
 def lstm_step(z: Tensor, c: Tensor, candidate_mask: Mask = None) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:

@@ -13,7 +13,7 @@ Backward, for each stage (time t, layer l), with the local derivatives of s_l = 
     ds/dz_H = t f'(z_H)          ds/dz_T = (h - s) t (1 - t)  coupled,  h t (1 - t)  uncoupled
     ds/ds   = c + R' dz          ds/dz_C = s c (1 - c)        uncoupled only
 
-With dropout masks, h is h * m' above, ds/dz_H is multiplied by m', and for products with R see `rhn.kernels.dropout`.
+With dropout masks, h is h * m' above, ds/dz_H is multiplied by m', and for products with R see `rhn.kernels.matmul`.
 
 In the fused version the input product is one call before the loop and the weight gradients are one call after it; between them a stage
 is one product and a few elementwise operations in place. Buffers are (K, L, T, B, .), see `matmul.workspace`:
@@ -24,10 +24,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rhn.kernels import compiled
 from rhn.kernels.activations import ACTIVATIONS
-from rhn.kernels.autograd import stack_size
-from rhn.kernels.dropout import Mask, masked, masked_linear, state_gradients, state_products, state_weight_gradient
-from rhn.kernels.matmul import input_gradient, input_product, stages, weight_gradient, workspace
+from rhn.kernels.function import stack_size
+from rhn.kernels.matmul import (
+    Mask,
+    input_gradient,
+    input_product,
+    masked,
+    masked_linear,
+    stages,
+    state_gradients,
+    state_products,
+    state_weight_gradient,
+    weight_gradient,
+    workspace,
+)
 
 BLOCK = 1 << 17  # states for which local derivatives are computed at once: their temporaries stay in the cache
 
@@ -42,7 +54,7 @@ def highway_layer(
     return h * t + s * c, h, t, c
 
 
-def highway_reference(
+def reference(
     x: Tensor,
     s0: Tensor,
     W: Tensor,
@@ -66,7 +78,7 @@ def highway_reference(
     return torch.stack(states)
 
 
-def highway_forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activation: str, keep: bool):
+def forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activation: str, keep: bool):
     """(states (K, T, B, n), S (K, L, T + 1, B, n), gates A (K, L, T, B, G n))."""
     K = stack_size(x, s0, W, R, b, state_mask, candidate_mask)
     (T, B), (L, gn, n) = x.shape[1:3], R.shape[1:]
@@ -93,7 +105,7 @@ def highway_forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool
     return S[:, 0, 1:].clone(), S, A
 
 
-def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, activation: str):
+def backward(grad, needs, inputs, residuals, *, coupled: bool, activation: str):
     """Gradients of (x, s0, W, R, b), each with a leading axis of K."""
     (x, _, W, R, _, state_mask, candidate_mask), (S, A) = inputs, residuals
     (K, L, T, B, gn), n = A.shape, R.shape[-1]
@@ -139,3 +151,30 @@ def _local_derivatives(S, A, candidate_mask, coupled: bool, activation: str, out
         C.copy_(A[..., 2 * n :])
         torch.mul(h, t * (1 - t), out=D[..., n : 2 * n])
         torch.mul(S, C * (1 - C), out=D[..., 2 * n :])
+
+
+def limit(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activation: str) -> str | None:
+    """Why C does not compute a call; None if it does."""
+    if activation != "tanh":
+        return f"it has no activation {activation}"
+    return compiled.limit(x, units=R.shape[2], layers=len(R))
+
+
+def forward_in_c(*tensors, coupled: bool, activation: str, keep: bool):
+    """As `compiled.recurrence_forward`."""
+    return compiled.recurrence_forward("highway", _by_name(tensors), keep, **_forms(tensors))
+
+
+def backward_in_c(grad, needs, inputs, residuals, **options):
+    """As `compiled.recurrence_backward`."""
+    return compiled.recurrence_backward("highway", grad, needs, _by_name(inputs), residuals, **_forms(inputs))
+
+
+def _by_name(tensors) -> dict[str, Tensor | None]:
+    return dict(zip(("x", "s0", "W", "R", "b", "state_mask", "candidate_mask"), tensors, strict=True))
+
+
+def _forms(tensors) -> dict[str, int]:
+    """G, and J masks of the state."""
+    R, state_mask = tensors[3], tensors[5]
+    return {"G": R.shape[2] // R.shape[3], "J": 0 if state_mask is None else state_mask.shape[1]}

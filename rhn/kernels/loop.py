@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels.autograd import stack_size
+from rhn.kernels.function import stack_size
 from rhn.kernels.matmul import ALIGNMENT
 
 Update = Callable[..., Tensor]
@@ -31,7 +31,7 @@ class Masked(NamedTuple):
         return [Masked(block, self.mask) for block in self.matrix.chunk(chunks, dim)]
 
 
-def loop_reference(
+def reference(
     x: Tensor,
     s0: Tensor,
     W: Tensor,
@@ -44,7 +44,7 @@ def loop_reference(
 
     weights_and_mask: the vectors (k,) and matrices (g, k) that `update` takes, and a mask (1, B, k), or None, of what enters the
         matrices; without gradient.
-    graph: an empty list, in which `loop_forward` keeps what the backward pass needs.
+    graph: an empty list, in which `forward` keeps what the backward pass needs.
     """
     *weights, mask = weights_and_mask
     if mask is not None:
@@ -83,7 +83,7 @@ def _graph(tensors: Sequence[Tensor | None], K: int, update: Update) -> tuple[li
     return leaves, _states(update, u, s, own)
 
 
-def loop_forward(*tensors, update: Update, graph: list, keep: bool) -> tuple[Tensor]:
+def forward(*tensors, update: Update, graph: list, keep: bool) -> tuple[Tensor]:
     """(states (K, T, B, state_size),); `graph` keeps what leads to them for the backward pass."""
     with torch.set_grad_enabled(keep):
         leaves, states = _graph(tensors, stack_size(*tensors), update)
@@ -92,7 +92,7 @@ def loop_forward(*tensors, update: Update, graph: list, keep: bool) -> tuple[Ten
     return (states.detach(),)
 
 
-def loop_backward(grad, needs, inputs, residuals, *, update: Update, graph: list) -> tuple[Tensor | None, ...]:
+def backward(grad, needs, inputs, residuals, *, update: Update, graph: list) -> tuple[Tensor | None, ...]:
     """Gradients of (x, s0, W, b, *weights), each with a leading axis of K."""
     x, _, W, _, *weights, _ = inputs
     leaves, states = graph.pop() if graph else ([], [])

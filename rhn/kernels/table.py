@@ -1,25 +1,174 @@
-"""The table of kernels, where they run on this machine, and which code computed a recurrence.
+"""The table of kernels: a row holds the tensors of a recurrence or loss, its equation, and its code for K stacked models.
 
-Shapes are those of one model, in the legend of `rhn.kernels`; S of the deep transition are the shortcuts of the last layers.
+    HIGHWAY(x, s0, W, R, b, coupled=True)                   in C if its limit allows, else fused; backward uses the same code
+    HIGHWAY(x, s0, W, R, b, coupled=True, reference=True)   the equation itself
+
+A call is checked once, where it enters, and decided by shapes, types, devices and what the machine has, never by values: a call under
+`vmap` (where a tensor has the shape of one model's) or in a CUDA graph is treated like any other.
+
+Shapes are those of one model, in the legend of `rhn.kernels`: dimensions apart by spaces, "G*n" a product, "1|G" one or the other,
+"..." any shape. A tensor with "?" may be None. S of the deep transition are the shortcuts of the last layers.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import functools
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from rhn.errors import InvalidInputError
-from rhn.kernels import bernoulli, gated, highway, loop, onednn, softmax, transition
+from rhn.kernels import compiled, gated, highway, loop, losses, onednn, transition
 from rhn.kernels.activations import ACTIVATIONS
-from rhn.kernels.compiled import recurrence
-from rhn.kernels.compiled.build import missing
-from rhn.kernels.compiled.call import LARGE, SMALL
-from rhn.kernels.dispatch import FUSED, LOOPED, C, Choice, Kernel
-from rhn.kernels.validation import Sizes, validate_choice
+from rhn.kernels.function import Code, batched_function, is_traced
 
-_INPUT = {"x": "T B m", "s0": "B n"}
-_MASKS = {"state_mask?": "1 B n", "candidate_mask?": "B n"}
+Sizes = dict[str, int]
+NEVER_EMPTY = ("T", "L", "n")
+C, FUSED, LOOPED, REFERENCE = "C", "fused", "loop", "reference"
+
+
+def _nothing(*tensors, **options) -> None:
+    return None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Kernel:
+    """One recurrence or loss.
+
+    name: also for messages
+    arguments: the shape of each tensor by its name; "*" is any number of tensors, tensors without gradient come last
+    options: the default of every option
+    sizes: (*tensors, **options) -> sizes that no shape says; raises InvalidInputError for what the shapes do not refuse
+    reference: (*tensors, **options) -> the result of one model, in plain differentiable operations
+    fused: forward and backward for K stacked models, see `rhn.kernels.function`; without them the reference takes their place
+    way: what these are called
+    compiled: the same two in C
+    limit: (*tensors, **options) -> why C does not compute a call, or None
+    """
+
+    name: str
+    arguments: Mapping[str, str]
+    options: Mapping = field(default_factory=dict)
+    sizes: Callable[..., Sizes | None] = _nothing
+    reference: Callable[..., Tensor]
+    fused: tuple[Callable, Callable] | None = None
+    way: str = FUSED
+    compiled: tuple[Callable, Callable] | None = None
+    limit: Callable[..., str | None] = _nothing
+
+    def __call__(self, *tensors: Tensor | None, reference: bool = False, **options) -> Tensor:
+        """Compute the result of one model; under `vmap` of all models at once.
+
+        Tensors may be given by name. Raises InvalidInputError if one does not fit.
+        """
+        tensors, options = self.check(*tensors, **options)
+        code = None if reference or is_traced(*tensors) else self._choose(*tensors, **options)
+        if code is None:
+            return self.reference(*tensors, **options)
+        return batched_function(Code(self.name, *code), *tensors, keep=torch.is_grad_enabled(), **options)
+
+    def check(self, *tensors: Tensor | None, **options) -> tuple[list[Tensor | None], dict]:
+        """All tensors and all options of a call, one initial state s0 repeated for all rows.
+
+        Raises InvalidInputError, which names a tensor, what it is, and what was expected.
+        """
+        arguments = _repeated(self.arguments, len(tensors))
+        tensors += tuple(options.pop(name.removesuffix("?"), None) for name in [*arguments][len(tensors) :])
+        options = {**self.options, **options}
+        first, checked, sizes = tensors[0], [], self.sizes(*tensors, **options) or {}
+        for (argument, shape), t in zip(arguments.items(), tensors, strict=True):
+            name = argument.removesuffix("?")
+            if t is None and name != argument:
+                checked.append(None)
+                continue
+            why = _unusual(t, first, torch.int64 if name == "targets" else None)
+            if why is None:
+                t = t.expand(first.shape[1], -1) if name == "s0" and t.shape[:-1] in ((), (1,)) else t
+                why = _misshapen(t.shape, shape, sizes)
+            if why is not None:
+                raise InvalidInputError(f"{name} of the {self.name} kernel {why}")
+            checked.append(t)
+        return checked, options
+
+    def _choose(self, *tensors: Tensor | None, **options) -> tuple[Callable, Callable] | None:
+        """The code for a call; None if only the reference computes it."""
+        against_c = None if self.compiled is None else self.limit(*tensors, **options)
+        in_c = self.compiled is not None and against_c is None
+        way = C if in_c else REFERENCE if self.fused is None else self.way
+        if (choices := _CHOICES.get()) is not None:
+            choices.append(Choice(self.name, way, against_c))
+        return self.compiled if in_c else self.fused
+
+
+# ---- the check of a call ----
+
+
+def validate_choice(what: str, name: str, offered: Collection[str]) -> None:
+    """Raises InvalidInputError for a name that is not offered."""
+    if name not in offered:
+        raise InvalidInputError(f"unknown {what} {name!r}: expected {' or '.join(map(repr, offered))}")
+
+
+def _repeated(arguments: Mapping[str, str], count: int) -> Mapping[str, str]:
+    """The arguments of a call with so many tensors, with a name for each of those that "*" stands for."""
+    if "*" not in arguments:
+        return arguments
+    own = {f"weight {k}": arguments["*"] for k in range(count - len(arguments) + 1)}
+    rows = (own if name == "*" else {name: shape} for name, shape in arguments.items())
+    return {name: shape for row in rows for name, shape in row.items()}
+
+
+def _unusual(t, like: Tensor, dtype: torch.dtype | None) -> str | None:
+    """Why no kernel computes with a tensor beside the first one, whatever their shapes; `dtype`: its own, None for the first one's."""
+    if not isinstance(t, Tensor):
+        return f"is {type(t).__name__}: expected a tensor"
+    dtype = dtype or like.dtype
+    if t.layout is not torch.strided or not like.is_floating_point():
+        return f"is {t.dtype} with the layout {t.layout}: expected a dense tensor of floating-point numbers"
+    if (t.dtype, t.device) != (dtype, like.device):
+        return f"is {t.dtype} on {t.device}: expected {dtype} on {like.device}; convert one of them"
+    return None
+
+
+def _misshapen(found: torch.Size, shape: str, sizes: Sizes) -> str | None:
+    """Why a shape is not the expected one; None if it is: then sizes that were unknown are added."""
+    if shape == "...":
+        return None
+    dimensions = _dimensions(shape)
+    if len(found) == len(dimensions) and all(_is_size(*each, sizes) for each in zip(found, dimensions, strict=True)):
+        return None
+    known = ", ".join(f"{size} = {number}" for size, number in sizes.items() if size in shape)
+    return f"has shape {tuple(found)}: expected ({shape.replace(' ', ', ')})" + f" with {known}" * bool(known)
+
+
+def _is_size(number: int, alternatives: Sequence[Sequence[str]], sizes: Sizes) -> bool:
+    unknown = next((f for f in alternatives[0] if not f.isdigit() and f not in sizes), None)
+    if unknown is not None:
+        known = _product([f for f in alternatives[0] if f != unknown], sizes)
+        if unknown in NEVER_EMPTY and number < known:
+            return False
+        sizes[unknown] = number // known
+    return any(_product(factors, sizes) == number for factors in alternatives)
+
+
+def _product(factors: Sequence[str], sizes: Sizes) -> int:
+    return math.prod([int(f) if f.isdigit() else sizes[f] for f in factors])
+
+
+@functools.cache
+def _dimensions(shape: str) -> list[list[list[str]]]:
+    """The dimensions of a shape, each with its alternatives, which are products.
+
+    >>> _dimensions("1|G G*n 2")
+    [[['1'], ['G']], [['G', 'n']], [['2']]]
+    """
+    return [[word.split("*") for word in dimension.split("|")] for dimension in shape.split()]
+
+
+# ---- the rows ----
 
 
 def _gates_of_highway(*tensors, coupled: bool, activation: str) -> Sizes:
@@ -27,73 +176,116 @@ def _gates_of_highway(*tensors, coupled: bool, activation: str) -> Sizes:
     return {"G": 2 if coupled else 3}
 
 
-def _shortcuts(x, s0, W, R, b, S, state_mask, *, nonlinearity: str) -> Sizes:
+def _shortcuts(x, s0, W, R, b, S, state_mask, *, nonlinearity: str) -> None:
     validate_choice("nonlinearity", nonlinearity, transition.NONLINEARITIES)
     if isinstance(S, Tensor) and isinstance(R, Tensor) and len(S) >= len(R):
         raise InvalidInputError(f"S has {len(S)} layers: expected at most {len(R) - 1}, all layers but the first")
-    return {}
 
 
+_INPUT = {"x": "T B m", "s0": "B n"}
+_MASKS = {"state_mask?": "1 B n", "candidate_mask?": "B n"}
 HIGHWAY = Kernel(
     name="highway",
     arguments=_INPUT | {"W": "G*n m", "R": "L G*n n", "b": "L G*n"} | _MASKS | {"state_mask?": "1|G B n"},
     options={"coupled": True, "activation": "tanh"},
     sizes=_gates_of_highway,
-    reference=highway.highway_reference,
-    forward=highway.highway_forward,
-    backward=highway.highway_backward,
-    compiled=(recurrence.highway_forward, recurrence.highway_backward),
-    limit=recurrence.limit_of_highway,
+    reference=highway.reference,
+    fused=(highway.forward, highway.backward),
+    compiled=(highway.forward_in_c, highway.backward_in_c),
+    limit=highway.limit,
 )
 DEEP_TRANSITION = Kernel(
     name="deep transition",
     arguments=_INPUT | {"W": "n m", "R": "L n n", "b": "L n", "S?": "shortcuts n n", "state_mask?": "1 B n"},
     options={"nonlinearity": "tanh"},
     sizes=_shortcuts,
-    reference=transition.deep_transition_reference,
-    forward=transition.deep_transition_forward,
-    backward=transition.deep_transition_backward,
-    compiled=(recurrence.transition_forward, recurrence.transition_backward),
-    limit=recurrence.limit_of_transition,
+    reference=transition.reference,
+    fused=(transition.forward, transition.backward),
+    compiled=(transition.forward_in_c, transition.backward_in_c),
+    limit=transition.limit,
 )
 LSTM = Kernel(
     name="LSTM",
     arguments={"x": "T B m", "s0": "B 2*n", "W": "4*n m", "R": "4*n n", "b": "4*n"} | _MASKS,
     reference=gated.lstm_reference,
-    forward=gated.lstm_forward,
-    backward=gated.lstm_backward,
+    fused=(gated.lstm_forward, gated.lstm_backward),
 )
 GRU = Kernel(
     name="GRU",
     arguments=_INPUT | {"W": "3*n m", "R": "3*n n", "b": "3*n", "q": "n"} | _MASKS,
     reference=gated.gru_reference,
-    forward=gated.gru_forward,
-    backward=gated.gru_backward,
+    fused=(gated.gru_forward, gated.gru_backward),
 )
 LOOP = Kernel(
     name="loop",
     arguments={"x": "T B m", "s0": "B k", "W": "g m", "b": "g", "*": "...", "state_mask?": "1 B j"},
-    reference=loop.loop_reference,
-    forward=loop.loop_forward,
-    backward=loop.loop_backward,
+    reference=loop.reference,
+    fused=(loop.forward, loop.backward),
     way=LOOPED,
 )
 SOFTMAX = Kernel(
     name="softmax",
     arguments={"y": "T B n", "U": "V n", "b": "V", "targets": "T B", "mask?": "B n"},
-    reference=softmax.softmax_nll_reference,
-    compiled=(softmax.forward_in_c, softmax.backward_in_c),
-    limit=softmax.limit,
+    reference=losses.softmax_reference,
+    compiled=(losses.softmax_forward_in_c, losses.softmax_backward_in_c),
+    limit=losses.softmax_limit,
 )
 OUTPUT = Kernel(
     name="output and loss",
     arguments={"y": "T B n", "W": "keys n", "b": "keys", "frames": "T B keys", "mask": "T B"},
-    reference=bernoulli.output_nll_reference,
-    compiled=(bernoulli.forward_in_c, bernoulli.backward_in_c),
-    limit=bernoulli.limit,
+    reference=losses.output_reference,
+    compiled=(losses.output_forward_in_c, losses.output_backward_in_c),
+    limit=losses.output_limit,
 )
 RECURRENCES = (HIGHWAY, DEEP_TRANSITION, LSTM, GRU, LOOP)
 KERNELS = (*RECURRENCES, SOFTMAX, OUTPUT)
+
+
+# ---- which code computes, and why ----
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The implementation that computed a call. `reason`: why C did not, None if it did or the kernel has no code in C."""
+
+    kernel: str
+    implementation: str
+    reason: str | None
+
+
+_CHOICES: ContextVar[list[Choice] | None] = ContextVar("choices", default=None)
+
+
+@contextmanager
+def recorded_choices() -> Iterator[list[Choice]]:
+    """The choices made within the context, in order; an inner context has its own."""
+    choices: list[Choice] = []
+    token = _CHOICES.set(choices)
+    try:
+        yield choices
+    finally:
+        _CHOICES.reset(token)
+
+
+def recurrence_words(choices: Sequence[Choice]) -> str:
+    """Name the implementation that computed a recurrence, with the reason against C; other kernels do not count.
+
+    >>> recurrence_words([Choice("highway", "C", None)])
+    'in C'
+    >>> recurrence_words([Choice("highway", "fused", "it has no activation relu")])
+    'fused, not in C: it has no activation relu'
+    >>> recurrence_words([Choice("loop", "loop", None)])
+    'the step function in a loop, all models at once'
+    >>> recurrence_words([Choice("softmax", "C", None)])
+    'step by step, without a kernel'
+    """
+    names = [kernel.name for kernel in RECURRENCES]
+    chosen = next((choice for choice in choices if choice.kernel in names), None)
+    if chosen is None:
+        return "step by step, without a kernel"
+    words = {C: "in C", LOOPED: "the step function in a loop, all models at once"}
+    against = f", not in C: {chosen.reason}" if chosen.reason else ""
+    return words.get(chosen.implementation, chosen.implementation) + against
 
 
 @dataclass(frozen=True)
@@ -113,39 +305,12 @@ class KernelState:
 def kernel_states() -> list[KernelState]:
     """All implementations on every device."""
     devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    compiled, fused = (
-        ", ".join(kernel.name for kernel in KERNELS if has(kernel))
-        for has in (lambda kernel: kernel.compiled, lambda kernel: kernel.forward and kernel.way == FUSED)
-    )
-    limit = f"; float32, recurrences of up to {SMALL} units, {LARGE} in full batches of 32 rows"
+    in_c = ", ".join(kernel.name for kernel in KERNELS if kernel.compiled)
+    fused = ", ".join(kernel.name for kernel in KERNELS if kernel.fused and kernel.way == FUSED)
+    limit = f"; float32, recurrences of up to {compiled.SMALL} units, {compiled.LARGE} in full batches of 32 rows"
     return [
-        KernelState(C, "cpu", compiled + limit, missing()),
+        KernelState(C, "cpu", in_c + limit, compiled.missing()),
         *(KernelState(FUSED, device, fused, None) for device in devices),
         *(KernelState(LOOPED, device, "the step functions of all other cells", None) for device in devices),
         KernelState("oneDNN", "cpu", "products of 128 x 128 and more in float32", onednn.missing()),
     ]
-
-
-def recurrence_words(choices: Sequence[Choice]) -> str:
-    """Name the implementation that computed a recurrence, with the reason against C; other kernels do not count.
-
-    >>> recurrence_words([Choice("highway", "C", None)])
-    'in C'
-    >>> recurrence_words([Choice("highway", "C", "it has no activation relu"), Choice("highway", "fused", None)])
-    'fused, not in C: it has no activation relu'
-    >>> recurrence_words([Choice("loop", "loop", None)])
-    'the step function in a loop, all models at once'
-    >>> recurrence_words([Choice("softmax", "C", None)])
-    'step by step, without a kernel'
-    """
-    names = [kernel.name for kernel in RECURRENCES]
-    choices = [choice for choice in choices if choice.kernel in names]
-    chosen = next((choice for choice in choices if choice.reason is None), None)
-    if chosen is None:
-        return "step by step, without a kernel"
-    if chosen.implementation == LOOPED:
-        return "the step function in a loop, all models at once"
-    if chosen.implementation == C:
-        return "in C"
-    against = (c for c in choices if (c.kernel, c.implementation) == (chosen.kernel, C) and c.reason)
-    return chosen.implementation + next((f", not in C: {c.reason}" for c in against), "")

@@ -10,22 +10,32 @@ S (L', n, n) holds the shortcut matrices of the last L' <= L - 1 layers, in orde
 In the fused version Y (K, L, T + 1, B, n) holds the states: Y[:, l, t] enters layer l at time t, so that Y[:, l + 1, t] (Y[:, 0, t + 1]
 for the last layer) is its output. Each stage writes its pre-activation where its state will be and applies f in place. Backward, with
 f' = 1 - s^2 (tanh) or [s > 0] (relu):  dz = f' ds,  ds_{l-1} = R_l' dz,  dy[t-1] += S_l' dz.
-With a dropout mask both are multiplied by it, see `rhn.kernels.dropout`.
+With a dropout mask both are multiplied by it, see `rhn.kernels.matmul`.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rhn.kernels import compiled
 from rhn.kernels.activations import ACTIVATIONS
-from rhn.kernels.autograd import stack_size
-from rhn.kernels.dropout import masked_linear, state_gradients, state_products, state_weight_gradient
-from rhn.kernels.matmul import input_gradient, input_product, stages, weight_gradient, workspace
+from rhn.kernels.function import stack_size
+from rhn.kernels.matmul import (
+    input_gradient,
+    input_product,
+    masked_linear,
+    stages,
+    state_gradients,
+    state_products,
+    state_weight_gradient,
+    weight_gradient,
+    workspace,
+)
 
 NONLINEARITIES = {name: ACTIVATIONS[name].function for name in ("tanh", "relu")}
 
 
-def deep_transition_reference(
+def reference(
     x: Tensor,
     s0: Tensor,
     W: Tensor,
@@ -52,7 +62,7 @@ def deep_transition_reference(
     return torch.stack(states)
 
 
-def deep_transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, keep: bool):
+def forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, keep: bool):
     """(states (K, T, B, n), Y (K, L, T + 1, B, n))."""
     K, (T, B), (L, n) = stack_size(x, s0, W, R, b, S, state_mask), x.shape[1:3], R.shape[1:3]
     first_skip = L - (0 if S is None else S.shape[1])
@@ -74,7 +84,7 @@ def deep_transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str,
     return Y[:, 0, 1:].clone(), Y
 
 
-def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: str):
+def backward(grad, needs, inputs, residuals, *, nonlinearity: str):
     """Gradients of (x, s0, W, R, b) and of S where there is one, each with a leading axis of K."""
     (x, _, W, R, _, S, state_mask), (Y,) = inputs, residuals
     K, L, (T, B), n = Y.shape[0], Y.shape[1], x.shape[1:3], R.shape[-1]
@@ -107,3 +117,28 @@ def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: st
 def _given(Y: Tensor) -> list[Tensor]:
     """The outputs of each layer, views (K, T, B, n) of the states Y."""
     return [*(Y[:, layer, :-1] for layer in range(1, Y.shape[1])), Y[:, 0, 1:]]
+
+
+def limit(x, s0, W, R, *rest, nonlinearity: str) -> str | None:
+    """Why C does not compute a call; None if it does."""
+    return compiled.limit(x, units=R.shape[2], layers=len(R))
+
+
+def forward_in_c(*tensors, nonlinearity: str, keep: bool):
+    """As `compiled.recurrence_forward`."""
+    return compiled.recurrence_forward("transition", _by_name(tensors), keep, **_forms(tensors, nonlinearity))
+
+
+def backward_in_c(grad, needs, inputs, residuals, *, nonlinearity: str):
+    """As `compiled.recurrence_backward`."""
+    forms = _forms(inputs, nonlinearity)
+    return compiled.recurrence_backward("transition", grad, needs, _by_name(inputs), residuals, **forms)
+
+
+def _by_name(tensors) -> dict[str, Tensor | None]:
+    return dict(zip(("x", "s0", "W", "R", "b", "S", "state_mask"), tensors, strict=True))
+
+
+def _forms(tensors, nonlinearity: str) -> dict[str, int]:
+    """Whether f is relu, and the number of shortcuts."""
+    return {"relu": int(nonlinearity == "relu"), "shortcuts": 0 if tensors[5] is None else tensors[5].shape[1]}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rhn.cells import Initialization
 from rhn.errors import InvalidInputError
 from rhn.kernels import OUTPUT
-from rhn.kernels.bernoulli import frame_nll
+from rhn.kernels.losses import frame_nll
 from rhn.models.building import RecurrentModel, draw
 from rhn.utils.validation import positive
 

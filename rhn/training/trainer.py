@@ -29,8 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from rhn.kernels.dispatch import recorded_choices
-from rhn.kernels.table import recurrence_words
+from rhn.kernels.table import recorded_choices, recurrence_words
 from rhn.training.ensemble import Ensemble, Weights, captured
 from rhn.training.losses import sums
 from rhn.training.optimizers import Optimizer, gradient_norm, make_optimizer

@@ -36,7 +36,7 @@ class Model(torch.nn.Module):
         return self.head(self.rnn(x)[0][:, -1])
 """
 ANALYZE = "import torch, gersgorin; print(gersgorin.analyze(torch.nn.LSTM(3, 8), torch.randn(20, 1, 3)))"
-LIBRARY = "from rhn.kernels.compiled.build import library; print(library())"
+LIBRARY = "from rhn.kernels.compiled import library; print(library())"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

@@ -9,8 +9,7 @@ from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from rhn.cells import LSTM, RHN, RNN, Cell, CellMasks
 from rhn.errors import InvalidInputError
-from rhn.kernels import HIGHWAY
-from rhn.kernels.compiled import build
+from rhn.kernels import HIGHWAY, compiled
 
 CASES = [(case, "shared") for case in CELL_CASES] + [
     (case, "apart") for case in CELL_CASES if case.key == "rhn" and "activation" not in case.options
@@ -151,7 +150,7 @@ def test_a_model_in_a_stack_equals_itself_alone_to_the_bit(case, kind, m, n, rou
 
     with pytest.MonkeyPatch.context() as patch:
         if route == "in Python":
-            patch.setattr(build, "library", lambda: None)
+            patch.setattr(compiled, "library", lambda: None)
         for K in (1, 2, 3):
             assert_each_alone(K)
 

@@ -9,7 +9,7 @@ from gersgorin.jacobian import norm_bound
 from rhn.cells import CELLS, GRU, LSTM
 from rhn.cells.base import DERIVED, Cell
 from rhn.errors import InvalidInputError
-from rhn.kernels.dispatch import recorded_choices
+from rhn.kernels.table import recorded_choices
 
 
 def changed(key: str, method: str) -> type:

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from rhn.cli.main import main
-from rhn.kernels import onednn, table
-from rhn.kernels.compiled import build
+from rhn.kernels import compiled, onednn, table
 
 
 def told(capsys, *words) -> str:
@@ -31,7 +30,7 @@ def test_versions_devices_and_kernels_as_json(capsys, no_gpu):
 def test_what_torch_lacks_is_named(capsys, no_gpu, monkeypatch):
     monkeypatch.setattr(onednn, "_OPERATORS", None)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    monkeypatch.setattr(build, "library", lambda: None)
+    monkeypatch.setattr(compiled, "library", lambda: None)
     said = told(capsys)
     assert "no: this torch has no such operators" in said
     assert said.count("no: it needs a C compiler") == 1
@@ -40,7 +39,7 @@ def test_what_torch_lacks_is_named(capsys, no_gpu, monkeypatch):
 
 
 def test_the_purposes_of_all_implementations_are_printed(capsys, no_gpu, monkeypatch):
-    monkeypatch.setattr(build, "library", lambda: "a library")
+    monkeypatch.setattr(compiled, "library", lambda: "a library")
     states = {state.name: state for state in table.kernel_states()}
     assert states["C"].used and "output and loss" in states["C"].purpose
     said = told(capsys)

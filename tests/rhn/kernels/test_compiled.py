@@ -10,9 +10,8 @@ from tables import for_each
 from test_kernels import assert_exact
 from torch.func import grad_and_value, vmap
 
-from rhn.kernels import OUTPUT
-from rhn.kernels.compiled import build, call
-from rhn.kernels.compiled.build import library
+from rhn.kernels import OUTPUT, compiled
+from rhn.kernels.compiled import library
 from rhn.models import PolyphonicModel
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no compiled kernels: no C compiler, or RHN_COMPILED=0")
@@ -34,13 +33,13 @@ every_kernel = pytest.mark.parametrize("case", COMPILED, ids=str)
 @pytest.fixture
 def calls(monkeypatch):
     """The names of the compiled functions that are called."""
-    names, original = [], call._call_all
+    names, original = [], compiled._call_all
 
     def counted(name, *rest):
         names.append(name)
         return original(name, *rest)
 
-    monkeypatch.setattr(call, "_call_all", counted)
+    monkeypatch.setattr(compiled, "_call_all", counted)
     return names
 
 
@@ -158,7 +157,7 @@ def test_what_the_compiled_kernels_do_not_have_runs_in_python(change, calls, mon
     n = 70 if change == "large" else 5  # three rows, filled up with 29
     arguments = case.arguments(2, 3, 4, n, 2, dtype=torch.float64 if change == "float64" else torch.float32)
     if change == "switched off":
-        monkeypatch.setattr(build, "library", lambda: None)
+        monkeypatch.setattr(compiled, "library", lambda: None)
     states = case.manual(*arguments.values(), **case.options)
     wanted = case.reference(*arguments.values(), **case.options)
     assert bool(calls) == (change == "none")

@@ -2,30 +2,32 @@
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from rhn.kernels.compiled import build
+from rhn.kernels import compiled
 
-PROBE = "from rhn.kernels.compiled.build import library; print(library() is not None)"
+PROBE = "from rhn.kernels.compiled import library; print(library() is not None)"
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """A cache folder of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv(build.SWITCH, raising=False)
-    monkeypatch.setattr(build, "_FLAGS", ("-O0", *build._FLAGS[1:]))  # compiles in a fifth of the time
+    monkeypatch.delenv(compiled.SWITCH, raising=False)
+    monkeypatch.setattr(compiled, "_FLAGS", ("-O0", *compiled._FLAGS[1:]))  # compiles in a fifth of the time
     return tmp_path / "rhn" / "compiled"
 
 
 @pytest.fixture
 def compiler():
     try:
-        return build._compiler()
-    except build.CompileError as error:
+        return compiled._compiler()
+    except compiled.CompileError as error:
         pytest.skip(str(error))
 
 
@@ -34,22 +36,22 @@ def kept(home):
 
 
 def test_it_is_compiled_once_and_belongs_to_the_user_alone(home, compiler, monkeypatch):
-    assert build._load(compiler).rhn_lanes() == 32
+    assert compiled._load(compiler).rhn_lanes() == 32
     (path,) = kept(home)
     made = path.stat().st_mtime_ns
-    assert build._load(compiler).rhn_lanes() == 32
+    assert compiled._load(compiler).rhn_lanes() == 32
     assert [each.stat().st_mtime_ns for each in kept(home)] == [made]
     assert home.stat().st_mode & 0o077 == 0
-    monkeypatch.setattr(build, "_FLAGS", ("-O1", *build._FLAGS))
-    build._load(compiler)
+    monkeypatch.setattr(compiled, "_FLAGS", ("-O1", *compiled._FLAGS))
+    compiled._load(compiler)
     assert len(kept(home)) == 2, "other flags, another file"
 
 
 def test_a_damaged_file_is_compiled_again(home, compiler):
     home.mkdir(parents=True, mode=0o700)
-    path = home / f"kernels-{build._hash(compiler)}.so"
+    path = home / f"kernels-{compiled._hash(compiler)}.so"
     path.write_bytes(b"no library")
-    assert build._load(compiler).rhn_lanes() == 32
+    assert compiled._load(compiler).rhn_lanes() == 32
     assert path.stat().st_size > 1000
 
 
@@ -65,7 +67,7 @@ def test_without_a_private_folder_a_process_compiles_for_itself(home, compiler, 
     else:
         home.mkdir(mode=0o700)
         home.chmod(0o777) if obstacle == "open to others" else os.chown(home, 65534, 65534)
-    assert build._load(compiler).rhn_lanes() == 32
+    assert compiled._load(compiler).rhn_lanes() == 32
     assert obstacle == "a file" or kept(home) == []
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
@@ -87,11 +89,47 @@ def test_without_a_working_compiler_there_is_no_library_and_one_line_says_why(
     monkeypatch.setenv("PATH", "" if compiler == "none" else os.environ["PATH"])
     monkeypatch.setenv("CC", "" if compiler == "none" else str(broken))
     with caplog.at_level(logging.INFO):
-        assert build.library.__wrapped__() is None
+        assert compiled.library.__wrapped__() is None
     (record,) = caplog.records
     assert ("no C compiler" if compiler == "none" else "it hurts") in record.message
 
 
 def test_the_environment_can_switch_it_off(monkeypatch):
-    monkeypatch.setenv(build.SWITCH, "0")
-    assert build.library.__wrapped__() is None
+    monkeypatch.setenv(compiled.SWITCH, "0")
+    assert compiled.library.__wrapped__() is None
+
+
+@pytest.fixture
+def sanitizing(tmp_path) -> dict[str, str]:
+    """An environment in which the library is built with the address and undefined-behaviour sanitizers."""
+    gcc = shutil.which(os.environ.get("CC", "gcc"))
+    if gcc is None:
+        pytest.skip("no gcc")
+    found = subprocess.run(
+        [gcc, "-print-file-name=libasan.so"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    if "/" not in found:
+        pytest.skip(f"{gcc} has no address sanitizer")
+    compiler = tmp_path / "cc"
+    compiler.write_text(
+        f'#!/bin/sh\nexec {gcc} "$@" -O2 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all\n'
+    )
+    compiler.chmod(0o755)
+    options = "detect_leaks=0:allocator_may_return_null=1:abort_on_error=0:exitcode=99"
+    return os.environ | {
+        "CC": str(compiler),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "LD_PRELOAD": f"{found}:libstdc++.so.6",  # whose exceptions the sanitizer intercepts
+        "ASAN_OPTIONS": options,
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
+
+
+@pytest.mark.chaos
+def test_the_sanitizers_find_nothing_in_the_kernels(sanitizing):
+    done = subprocess.run([sys.executable, "-c", PROBE], env=sanitizing, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["True"], done.stderr
+    files = [Path(__file__).parent / name for name in ("test_compiled.py", "test_softmax.py")]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not chaos", "-p", "no:cacheprovider", *files]
+    done = subprocess.run(command, env=sanitizing, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]

@@ -9,8 +9,7 @@ from rounding import assert_as_exact
 from tables import for_each
 from torch.func import hessian, jacfwd, jacrev
 
-from rhn.kernels import HIGHWAY, highway, onednn
-from rhn.kernels.compiled import build
+from rhn.kernels import HIGHWAY, compiled, highway, onednn
 
 SIZES = [((1, 1, 1, 1, 1), False), ((1, 3, 2, 5, 2), False), ((5, 1, 4, 7, 5), True)]  # (T, B, m, n, L), saturated
 
@@ -102,7 +101,7 @@ def test_float32_is_as_exact_as_rounding_lets_it_be(case, route, monkeypatch):
     size, calls = (9, 4, 5, 7, 2) if "small" in route else (6, 4, 5, 130, 2), []
     with monkeypatch.context() as patch:
         if "in Python" in route:
-            patch.setattr(build, "library", lambda: None)
+            patch.setattr(compiled, "library", lambda: None)
         packed = None if route == "packed off" else onednn._OPERATORS
         patch.setattr(onednn, "_OPERATORS", packed and tuple(_counted(o, calls) for o in packed))
         assert_exact(case, case.arguments(*size, dtype=torch.float32))

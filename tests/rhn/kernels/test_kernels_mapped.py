@@ -6,8 +6,8 @@ from cases import FAMILIES, KERNELS, assert_close
 from tables import for_each
 from torch.func import grad, grad_and_value, jacrev, vmap
 
-from rhn.kernels import dispatch
-from rhn.kernels.autograd import Code, batched_function, stack_size
+from rhn.kernels import table
+from rhn.kernels.function import Code, batched_function, stack_size
 
 every_family = for_each("case", FAMILIES)
 
@@ -118,7 +118,7 @@ def test_a_stack_is_one_kernel_call_forward_and_one_backward(case, monkeypatch):
 
         return batched_function(Code(code.name, forward, backward), *tensors, **options)
 
-    monkeypatch.setattr(dispatch, "batched_function", counted)
+    monkeypatch.setattr(table, "batched_function", counted)
     names, arguments, w = stacked(case, K=6)
     f = grad(lambda *a: (case.manual(*a, **case.options) * w).square().sum(), argnums=2)
     vmap(f, in_dims=(None, *[0] * (len(names) - 1)))(arguments[0][0], *arguments[1:])

@@ -8,9 +8,9 @@ from tables import for_each
 from torch.func import grad, vmap
 
 from rhn.errors import InvalidInputError
-from rhn.kernels import SOFTMAX, softmax
-from rhn.kernels.compiled.build import library
-from rhn.kernels.dispatch import recorded_choices
+from rhn.kernels import SOFTMAX, losses
+from rhn.kernels.compiled import library
+from rhn.kernels.table import recorded_choices
 
 SIZES = [(1, 1, 1, 1), (3, 2, 5, 7), (35, 4, 33, 129), (2, 20, 7, 1000), (5, 13, 64, 65), (70, 1, 7, 64)]  # T, B, n, V
 in_c = pytest.mark.skipif(library() is None, reason="no compiled kernels: no C compiler, or RHN_COMPILED=0")
@@ -19,7 +19,7 @@ in_c = pytest.mark.skipif(library() is None, reason="no compiled kernels: no C c
 @pytest.fixture
 def any_vocabulary(monkeypatch):
     """C computes small vocabularies too."""
-    monkeypatch.setattr(softmax, "VOCABULARIES", range(1, 1 << 24))
+    monkeypatch.setattr(losses, "VOCABULARIES", range(1, 1 << 24))
 
 
 def book(y, U, b, targets, mask):

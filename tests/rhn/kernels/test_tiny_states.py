@@ -12,7 +12,7 @@ from rounding import assert_within
 from tables import for_each
 
 from rhn import kernels
-from rhn.kernels.autograd import Code, batched_function
+from rhn.kernels.function import Code, batched_function
 
 T, B, M, N = 3, 4, 5, 16
 ROWS = {case.name: case for case in KERNELS}
@@ -59,7 +59,7 @@ def error(name: str, found: torch.Tensor, exact: torch.Tensor) -> float:
 def fused(name: str):
     """The fused code in Python."""
     kernel = kernels.HIGHWAY if "highway" in name else kernels.DEEP_TRANSITION
-    code, masks = Code(name, kernel.forward, kernel.backward), (None,) * (2 if "highway" in name else 1)
+    code, masks = Code(name, *kernel.fused), (None,) * (2 if "highway" in name else 1)
     options = {**kernel.options, **ROWS[name].options}
     return lambda *tensors: batched_function(code, *tensors, *masks, keep=True, **options)
 

@@ -16,7 +16,7 @@ from torch.func import vmap
 from rhn.cells import CELLS
 from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.errors import CheckpointError, InvalidInputError
-from rhn.kernels.bernoulli import frame_nll
+from rhn.kernels.losses import frame_nll
 from rhn.models import MAX_LAYERS, PolyphonicModel, with_cell
 from rhn.training.reproducibility import deterministic
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from rhn.kernels.compiled.build import library
+from rhn.kernels.compiled import library
 from rhn.training.config import LanguageConfig
 from rhn.training.language import epoch_windows
 from rhn.training.progress import Progress

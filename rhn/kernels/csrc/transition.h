@@ -14,7 +14,7 @@ INLINE void activate(long n, int relu, float *z, float *copy, long ldc)
 int rhn_transition_forward(const struct rhn_transition_forward *args, long begin, long end)
 {
     long T = args->T, B = args->B, m = args->m, n = args->n, L = args->L, rows = padded_rows(B);
-    long width = PADDED(n), stage = n * LANES, keep = args->outputs.data != NULL, first_skip = L - args->shortcuts;
+    long width = PADDED(n), stage = n * LANES, keep = args->layers.data != NULL, first_skip = L - args->shortcuts;
     Inputs inputs = open_inputs(&args->x, T, B, m);
     Memory memory;
     if (!reserve(&memory, (m + 1 + LANES) * width + 4 * stage + 160)) return 1;
@@ -29,7 +29,7 @@ int rhn_transition_forward(const struct rhn_transition_forward *args, long begin
         memcpy(b, bias, n * sizeof(float));
         for (long row = 0; row < B; row += LANES) {
             const float *before = of(args->s0, k) + row, *mask = at_row(args->state_mask, k, row);
-            float *kept = keep ? of(args->outputs, k) + row * T * L * n : NULL, *y = of(args->y, k) + row;
+            float *kept = keep ? of(args->layers, k) + row * T * L * n : NULL, *y = of(args->y, k) + row;
             for (long t = 0; t < T; t++, before = y, y += n * rows) {
                 const float *y_before = masked_rows(n, before, rows, mask, rows, masked_before), *s = y_before;
                 long ld_before = mask ? LANES : rows, lds = ld_before;
@@ -91,7 +91,7 @@ int rhn_transition_backward(const struct rhn_transition_backward *args, long beg
     float *Y = take(&memory, chunk * stage), *M = take(&memory, chunk * masks * L * stage); /* masked outputs of layers */
     float *back = take(&memory, stage);
     for (long k = begin; k < end; k++) {
-        const float *R = of(args->R, k), *states = of(args->outputs, k);
+        const float *R = of(args->R, k), *states = of(args->layers, k);
         float *dR = of(args->dR, k), *db = of(args->db, k), *dS = skips ? of(args->dS, k) : NULL;
         const Input *in = input_of(&inputs, k, of(args->W, k), n);
         if (!in) break;

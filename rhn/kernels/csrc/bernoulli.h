@@ -1,4 +1,4 @@
-/* An output layer and the loss of its logits together; see rhn/kernels/bernoulli.py.
+/* An output layer and the loss of its logits together; see rhn/kernels/losses.py.
 
    nll = sum over keys of max(z, 0) - x z + log(1 + exp(-|z|)), the logarithms of a frame as one, of the product of at most 126 factors
    below 2. The gradients come with the value: they are those of the sum over all frames, to be multiplied by the gradient of that. */

@@ -19,7 +19,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Code(NamedTuple):
@@ -152,3 +152,19 @@ def _fold(size: int, dims, tensors) -> tuple[list[Tensor], int]:
             t = t.expand(size, *(t.shape if d is None else (inner, *t.shape[2:]))).flatten(0, 1)
         folded.append(t)
     return folded, inner
+
+
+def is_alone(*tensors: Tensor) -> bool:
+    """Check if a call is one model's, outside of `torch.func`, whose transformations not every kernel of torch has."""
+    return not is_traced(*tensors) and not any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors))
+
+
+def is_traced(*tensors: Tensor | None) -> bool:
+    """Check if operations on the tensors are only recorded or simulated: then a compiled kernel has no memory to read.
+
+    So under `make_fx`, `FakeTensorMode`, `torch.jit.trace`, on the meta device, and for tensor classes with their own operations.
+    """
+    if torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None or tensors[0].is_meta:
+        return True
+    kinds = {type(t) for t in tensors if t is not None} - {Tensor, nn.Parameter}
+    return any(kind.__torch_dispatch__ is not Tensor.__torch_dispatch__ for kind in kinds)

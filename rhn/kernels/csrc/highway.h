@@ -24,7 +24,7 @@ INLINE void highway_gates(
 int rhn_highway_forward(const struct rhn_highway_forward *args, long begin, long end)
 {
     long T = args->T, B = args->B, m = args->m, n = args->n, L = args->L, rows = padded_rows(B);
-    long g = args->G * n, coupled = args->G == 2, width = PADDED(g), stage = g * LANES, keep = args->gates.data != NULL;
+    long g = args->G * n, coupled = args->G == 2, width = PADDED(g), stage = g * LANES, keep = args->layers.data != NULL;
     Inputs inputs = open_inputs(&args->x, T, B, m);
     Memory memory;
     if (!reserve(&memory, (m + 1 + LANES) * width + stage + 3 * n * LANES + 160)) return 1;
@@ -41,7 +41,7 @@ int rhn_highway_forward(const struct rhn_highway_forward *args, long begin, long
         for (long row = 0; row < B; row += LANES) {
             const float *s = of(args->s0, k) + row;
             const float *state_mask = at_row(args->state_mask, k, row), *mask = at_row(args->candidate_mask, k, row);
-            float *a = keep ? of(args->gates, k) + row * T * L * g : own, *y = of(args->y, k) + row;
+            float *a = keep ? of(args->layers, k) + row * T * L * g : own, *y = of(args->y, k) + row;
             long lds = rows;
             for (long t = 0; t < T; t++, y += n * rows)
                 for (long l = 0; l < L; l++, a += keep ? stage : 0) {
@@ -141,7 +141,7 @@ int rhn_highway_backward(const struct rhn_highway_backward *args, long begin, lo
             for (long stop = T; stop > 0; stop -= chunk) {
                 long start = stop > chunk ? stop - chunk : 0;
                 for (long t = stop - 1; t >= start; t--) {
-                    const float *a = of(args->gates, k) + (row * T + t * LANES) * L * g, *dy = of(args->dy, k) + t * n * rows + row;
+                    const float *a = of(args->layers, k) + (row * T + t * LANES) * L * g, *dy = of(args->dy, k) + t * n * rows + row;
                     const float *before = t ? of(args->y, k) + (t - 1) * n * rows + row : of(args->s0, k) + row;
                     float *s = S + (t - start) * L * layer_states, *d = D + (t - start) * L * stage;
                     add_rows(n, dy, rows, ds);

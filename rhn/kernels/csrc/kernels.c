@@ -1,5 +1,5 @@
-/* The small recurrences and their loss, compiled by the machine's own compiler. The structs of the arguments come from signatures.py,
-   whose declarations `build.py` compiles before this file. */
+/* The small recurrences and their loss, compiled by the machine's own compiler. compiled.py puts the structs of the
+   arguments before it. */
 
 #include "lanes.h"
 

@@ -1,4 +1,4 @@
-/* An output layer with dropout and softmax cross-entropy; see rhn/kernels/softmax.py.
+/* An output layer with dropout and softmax cross-entropy; see rhn/kernels/losses.py.
 
    nll = log sum_v exp(z_v - z_max) + z_max - z_target,      z = U (y mask) + b
 

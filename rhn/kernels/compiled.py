@@ -1,0 +1,308 @@
+"""The compiled library: small recurrences and their losses in C on a CPU, the whole loop over time in one call.
+
+`csrc` is compiled by the machine's own C compiler, once for each user. The name of the library carries a hash of the sources, the
+flags, and what the compiler says of itself and of this CPU: a stale one is never loaded. It is kept in a folder of the user's cache
+that is closed to others. Without such a folder each process compiles its own; without a compiler the kernels in Python are used.
+
+Rows of a batch lie side by side, (..., units, rows), filled up to a multiple of 32: `lanes` copies a tensor into this layout, `rows`
+returns a view in the usual one, (..., rows, units).
+
+Threads share the items of a call: models; in the softmax also rows of the batch, or tiles of words, of one model. An item is computed
+in one fixed order, so that the bits do not depend on the number of threads. The rows of one recurrence are not shared: with two threads
+its forward pass gained nothing (docs/speed.md).
+"""
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from platformdirs import user_cache_path
+from torch import Tensor
+
+from rhn.errors import InvalidInputError
+from rhn.kernels.function import stack_size
+
+LANES = 32
+SMALL, LARGE = 64, 700
+SWITCH = "RHN_COMPILED"
+_SOURCES = Path(__file__).parent / "csrc"
+_FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-std=gnu11", "-shared", "-fPIC")
+
+_logger = logging.getLogger(__name__)
+
+
+class Function(NamedTuple):
+    """The names of the sizes of a function, and of the tensors that it reads and writes."""
+
+    sizes: str
+    inputs: str
+    outputs: str
+
+
+# Sizes, beside the legend of `rhn.kernels`: J masks of the state (0, 1 or G), relu whether f is relu, shortcuts the last layers that
+# have one; of the softmax see `softmax.h`. A tensor has the models' axis first, or 1 there if they share it; it may be NULL if C asks
+# for that. y (T, n, rows) are the states, layers (rows / 32, T, L, G n, 32) the gates or outputs of all layers.
+FUNCTIONS = {
+    "rhn_highway_forward": Function("T B m n L G J", "x s0 W R b state_mask candidate_mask", "y layers"),
+    "rhn_highway_backward": Function(
+        "T B m n L G J", "x s0 W R state_mask candidate_mask y layers dy", "dx ds0 dW dR db"
+    ),
+    "rhn_transition_forward": Function("T B m n L relu shortcuts", "x s0 W R b S state_mask", "y layers"),
+    "rhn_transition_backward": Function(
+        "T B m n L relu shortcuts", "x s0 W R S state_mask y layers dy", "dx ds0 dW dR db dS"
+    ),
+    "rhn_bernoulli": Function("T B n keys", "y W b frames mask", "dy dW db totals"),
+    "rhn_softmax_forward": Function("groups B n V tiles", "y U b targets mask", "nll scale e"),
+    "rhn_softmax_states": Function("groups B n V tiles", "U targets mask scale e grad", "dy"),
+    "rhn_softmax_weights": Function("groups B n V tiles", "y targets mask scale e grad", "dU db"),
+}
+
+
+# ---- compile ----
+
+
+class CompileError(Exception):
+    """Why there is no compiled library, in words."""
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The library; None without one, with the reason in the log. RHN_COMPILED=0 in the environment turns it off."""
+    if os.environ.get(SWITCH) == "0":
+        return None
+    try:
+        return _load(_compiler())
+    except (OSError, CompileError) as error:
+        _logger.info("The recurrences run without compiled code: %s", error)
+        return None
+
+
+def missing() -> str | None:
+    """Why there is no library, in words; None if there is one."""
+    if library() is not None:
+        return None
+    if os.environ.get(SWITCH) == "0":
+        return f"turned off by {SWITCH}=0"
+    return "it needs a C compiler (cc, gcc or clang) that makes code for this machine"
+
+
+def _compiler() -> str:
+    for name in filter(None, (os.environ.get("CC"), "cc", "gcc", "clang")):
+        if found := shutil.which(name):
+            return found
+    raise CompileError("no C compiler was found (cc, gcc or clang)")
+
+
+def _load(compiler: str) -> ctypes.CDLL:
+    """The library kept for this user, or a new one if there is none that can be loaded."""
+    path = user_cache_path("rhn", appauthor=False) / "compiled"
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = _private_folder(path)
+        except OSError as error:
+            _logger.warning("Compiled code cannot be kept in %s (%s): every process compiles its own", path, error)
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rhn-compile-")))
+        kept = folder / f"kernels-{_hash(compiler)}.so"
+        with contextlib.suppress(OSError):
+            return ctypes.CDLL(str(kept))
+        with tempfile.TemporaryDirectory(dir=folder) as room:
+            new = Path(room) / "kernels.so"
+            program = _declarations() + '#include "kernels.c"\n'
+            _run(compiler, *_FLAGS, "-I", str(_SOURCES), "-x", "c", "-", "-o", str(new), program=program.encode())
+            new.replace(kept)
+        return ctypes.CDLL(str(kept))
+
+
+def _private_folder(path: Path) -> Path:
+    """The folder, made if it is missing; raises OSError unless only this user can enter and change it."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise PermissionError(f"{path} is open to other users")
+    return path
+
+
+def _hash(compiler: str) -> str:
+    """Of all that decides what is compiled. The macros of a compiler say which it is, and what `native` means here."""
+    macros = _run(compiler, *_FLAGS, "-dM", "-E", "-x", "c", os.devnull)
+    sources = [path.read_bytes() for path in sorted(_SOURCES.glob("*.[ch]"))]
+    every = [macros, repr(_FLAGS).encode(), _declarations().encode(), *sources]
+    return hashlib.sha256(b"\0".join(every)).hexdigest()[:16]
+
+
+def _run(compiler: str, *arguments: str, program: bytes = b"") -> bytes:
+    try:
+        done = subprocess.run([compiler, *arguments], input=program, capture_output=True, timeout=120, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise CompileError(f"{compiler} cannot be run ({error})") from error
+    if done.returncode:
+        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise CompileError(f"{compiler} failed: {last}")
+    return done.stdout
+
+
+def _declarations() -> str:
+    """The structs of the functions' arguments in C."""
+    lines = ["typedef struct { float *data; long stride; } Tensor; /* stride: to the next model, 0 if they share it */"]
+    for name, (sizes, inputs, outputs) in FUNCTIONS.items():
+        tensors = ", ".join(f"{inputs} {outputs}".split())
+        lines.append(f"struct {name} {{ long {', '.join(sizes.split())}; Tensor {tensors}; }};")
+    return "\n".join(lines) + "\n"
+
+
+# ---- call ----
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = (("data", ctypes.c_void_p), ("stride", ctypes.c_long))
+
+
+def _struct(name: str) -> type[ctypes.Structure]:
+    """The same struct in Python."""
+    sizes, inputs, outputs = (words.split() for words in FUNCTIONS[name])
+    fields = [*((size, ctypes.c_long) for size in sizes), *((tensor, _Tensor) for tensor in (*inputs, *outputs))]
+    return type(name, (ctypes.Structure,), {"_fields_": fields})
+
+
+_STRUCTS = {name: _struct(name) for name in FUNCTIONS}
+
+
+def call(name: str, K: int, *, items: int = 1, **arguments: Tensor | int | None) -> None:
+    """Run a function of the library for K models; the arguments are those of its row in `FUNCTIONS`, others are left out.
+
+    items: for each model; threads share the items of all models.
+    Tensors are float32 on the CPU of the shapes that C expects. Raises InvalidInputError if operations are recorded: what is written
+    here would be missing from the record.
+    """
+    if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None:
+        raise InvalidInputError(
+            f"the compiled kernel {name} cannot be recorded: trace the forward pass too, or build the cell with kernel='reference'"
+        )
+    sizes, inputs, outputs = (words.split() for words in FUNCTIONS[name])
+    tensors = [None if (t := arguments[key]) is None else _in_memory(t) for key in (*inputs, *outputs)]
+    packed = [_Tensor() if t is None else _Tensor(t.data_ptr(), 0 if len(t) == 1 else t.stride(0)) for t in tensors]
+    if _call_all(name, K * items, _STRUCTS[name](*(arguments[size] for size in sizes), *packed)):
+        raise MemoryError(f"there is not enough memory for {name.removeprefix('rhn_')} of {K} models")
+
+
+def _in_memory(t: Tensor) -> Tensor:
+    """A contiguous tensor with its numbers: gradients may be views that stand for their negative, or zeros without memory."""
+    return torch.zeros(t.shape, dtype=t.dtype) if t._is_zerotensor() else t.resolve_neg().contiguous()
+
+
+@functools.cache
+def _function(loaded: ctypes.CDLL, name: str) -> Callable[..., int]:
+    """A function of a library, with the types of its arguments."""
+    function = getattr(loaded, name)
+    function.argtypes = (ctypes.POINTER(_STRUCTS[name]), ctypes.c_long, ctypes.c_long)
+    return function
+
+
+def _call_all(name: str, items: int, struct: ctypes.Structure) -> int:
+    """Share the items of work among threads; 0 unless memory was short."""
+    loaded = library()
+    function, parts = _function(loaded, name), min(torch.get_num_threads(), items)
+    bounds = [items * i // parts for i in range(parts + 1)]
+    if parts <= 1:
+        return function(struct, 0, items)
+    mode = ctypes.c_ulong(loaded.rhn_float_mode())
+
+    def run(part: int) -> int:
+        loaded.rhn_set_float_mode(mode)
+        return function(struct, *bounds[part : part + 2])
+
+    others = [_pool(os.getpid()).submit(run, part) for part in range(1, parts)]
+    return max(function(struct, *bounds[:2]), *(other.result() for other in others))
+
+
+@functools.cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    """The threads of this process; a fork has none of its parent's."""
+    return ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), thread_name_prefix="rhn-kernels")
+
+
+def padded(rows: int) -> int:
+    """Rows filled up."""
+    return -(-rows // LANES) * LANES
+
+
+def lanes(t: Tensor) -> Tensor:
+    """(..., B, n) -> (..., n, rows), contiguous, zeros in the rows that fill up; a view of t if t came from `rows`."""
+    B = t.shape[-2]
+    return F.pad(t.transpose(-1, -2), (0, padded(B) - B)).contiguous()
+
+
+def rows(t: Tensor, B: int) -> Tensor:
+    """(..., n, rows) -> (..., B, n), a view."""
+    return t[..., :B].transpose(-1, -2)
+
+
+# ---- recurrences ----
+
+
+def limit(x: Tensor, *, units: int, layers: int = 1) -> str | None:
+    """Why C does not compute a call with inputs (T, B, m); None if it does.
+
+    It needs float32 on a CPU and a machine with a compiler. Measured against the versions in Python, it wins with up to 64 units for
+    any batch, with up to 700 in batches of full lanes, and in proportion in between; and unless the input is much the widest.
+    """
+    B, m = x.shape[-2:]
+    if x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() == 0:
+        return "it takes float32 on a CPU"
+    if units > SMALL and units * padded(B) > LARGE * B:
+        return f"{units} units in batches of {B} are too many for it"
+    if m > max(128, 4 * layers * units):
+        return f"{m} inputs are too many for it"
+    return missing()
+
+
+def recurrence_forward(name: str, tensors: dict[str, Tensor | None], keep: bool, **sizes: int) -> tuple[Tensor, ...]:
+    """(states (K, T, B, n), the same side by side, the gates or outputs of all layers); the last two only with `keep`.
+
+    Without them a forward pass needs next to no memory.
+    """
+    x, R = tensors["x"], tensors["R"]
+    K, (T, B), (L, g, n) = stack_size(*tensors.values()), x.shape[1:3], R.shape[1:]
+    filled = padded(B)
+    y, layers = x.new_empty(K, T, n, filled), x.new_empty(K, filled // LANES, T, L, g, LANES) if keep else None
+    call(f"rhn_{name}_forward", K, **_sizes(x, R), **sizes, **_side_by_side(tensors), y=y, layers=layers)
+    return (rows(y, B).clone(), y, layers) if keep else (rows(y, B),)
+
+
+def recurrence_backward(
+    name: str, grad: Tensor, needs, tensors: dict[str, Tensor | None], residuals, **sizes: int
+) -> tuple[Tensor | None, ...]:
+    """Gradients of (x, s0, W, R, b) and of S if there is one, each with a leading axis of K."""
+    x, (y, layers), K = tensors["x"], residuals, len(residuals[0])
+    (T, B, m), n = x.shape[1:], y.shape[2]
+    weights = {
+        f"d{w}": None if (t := tensors[w]) is None else t.new_empty(K, *t.shape[1:]) for w in "WRbS" if w in tensors
+    }
+    dx, ds0 = x.new_empty(K, T, m, padded(B)) if needs[0] else None, x.new_empty(K, n, padded(B))
+    given = _side_by_side(tensors) | {"y": y, "layers": layers, "dy": lanes(grad)}
+    call(f"rhn_{name}_backward", K, **_sizes(x, tensors["R"]), **sizes, **given, dx=dx, ds0=ds0, **weights)
+    return None if dx is None else rows(dx, B).contiguous(), rows(ds0, B).contiguous(), *weights.values()
+
+
+def _sizes(x: Tensor, R: Tensor) -> dict[str, int]:
+    (T, B, m), (L, _, n) = x.shape[1:], R.shape[1:]
+    return {"T": T, "B": B, "m": m, "n": n, "L": L}
+
+
+def _side_by_side(tensors: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
+    """The tensors with the rows of the state and of its masks side by side."""
+    of_state = ("s0", "state_mask", "candidate_mask")
+    return {name: lanes(t) if name in of_state and t is not None else t for name, t in tensors.items()}

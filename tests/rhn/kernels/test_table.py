@@ -1,0 +1,226 @@
+"""A call is checked once by its row; C computes it if the limit allows, and its backward pass; the other code of the row the rest."""
+
+import pytest
+import torch
+from cases import KERNELS
+from tables import for_each
+from test_kernels import value_and_gradients
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call, grad, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from rhn import kernels
+from rhn.cells import CELLS, RHN
+from rhn.errors import InvalidInputError
+from rhn.kernels.compiled import library
+from rhn.kernels.table import Choice, Kernel, recorded_choices
+
+CASES = {case.name: case for case in KERNELS}
+TRACED = ("highway", "gru", "loop")
+needs_c = pytest.mark.skipif(library() is None, reason="no compiled kernels: no C compiler, or RHN_COMPILED=0")
+
+
+def arguments(name: str = "highway") -> dict:
+    return CASES[name].arguments(3, 5, 4, 7, 3, dtype=torch.float32)
+
+
+# ---- which code computes ----
+
+
+def times(factor):
+    """Multiply by a factor, forward and, with the opposite sign, backward."""
+
+    def forward(x, *, least, keep):
+        return factor * x, x.clone()
+
+    def backward(dy, needs, inputs, residuals, *, least):
+        assert torch.equal(residuals[0], inputs[0].expand_as(residuals[0]))
+        return (-factor * dy,)
+
+    return forward, backward
+
+
+def short(x, *, least):
+    return f"it has fewer than {least} entries" if len(x) < least else None
+
+
+ROW = {"name": "product", "arguments": {"x": "entries"}, "reference": lambda x, least: 1.0 * x, "limit": short}
+PRODUCT = Kernel(**ROW, options={"least": 3}, fused=times(3.0), compiled=times(2.0))
+ONLY_C = Kernel(**ROW, compiled=times(2.0))
+
+
+@for_each(("length", "factor"), [(2, 3.0), (3, 2.0)])
+@for_each("stack", [None, 3])
+def test_what_computes_a_call_also_computes_its_backward_pass(length, factor, stack):
+    def total(x):
+        y = PRODUCT(x)
+        return y.sum(), y
+
+    run, x = grad(total, has_aux=True), torch.rand(*([] if stack is None else [stack]), length)
+    gradient, y = run(x) if stack is None else vmap(run)(x)
+    assert torch.equal(y, factor * x)
+    assert torch.equal(gradient, torch.full_like(x, -factor))
+
+
+def test_choices_are_recorded_with_the_reason_against_c():
+    def recorded(kernel, length):
+        with recorded_choices() as choices:
+            kernel(torch.rand(length), least=3)
+        return choices
+
+    against = "it has fewer than 3 entries"
+    assert recorded(PRODUCT, 3) == [Choice("product", "C", None)]
+    assert recorded(PRODUCT, 2) == [Choice("product", "fused", against)]
+    assert recorded(ONLY_C, 2) == [Choice("product", "reference", against)]
+    with recorded_choices() as outer:
+        recorded(PRODUCT, 4)
+    PRODUCT(torch.rand(4))
+    assert outer == [], "an inner context has its own list"
+
+
+def test_the_reference_is_plain_and_checked_too():
+    x = torch.rand(4, requires_grad=True)
+    assert torch.equal(torch.autograd.grad(PRODUCT(x, reference=True).sum(), x)[0], torch.ones(4))
+    with pytest.raises(InvalidInputError, match="x of the product kernel"):
+        PRODUCT(torch.rand(4, 4), reference=True)
+
+
+# ---- the check ----
+
+
+@for_each(
+    ("name", "change", "match"),
+    [
+        ("W", lambda t: t[:7], r"\(7, 4\): expected \(G\*n, m\) with G = 2, m = 4, n = 7"),
+        ("R", lambda t: t[..., :6], "expected"),
+        ("s0", lambda t: t[:3], "expected"),
+        ("b", lambda t: t[:2], "expected"),
+        ("x", lambda t: t[:0], "expected"),
+        ("W", torch.Tensor.double, "float64"),
+        ("b", torch.Tensor.to_sparse, "dense"),
+        ("R", lambda t: t.to("meta"), "meta"),
+        ("s0", torch.Tensor.tolist, "list"),
+        ("b", lambda t: None, "NoneType"),
+    ],
+)
+def test_a_tensor_that_does_not_fit_is_named_with_what_was_expected(name, change, match):
+    given = arguments()
+    for reference in (False, True):
+        with pytest.raises(InvalidInputError, match=f"{name} of the highway kernel .*{match}"):
+            kernels.HIGHWAY(*(given | {name: change(given[name])}).values(), reference=reference)
+
+
+@for_each(
+    ("name", "change"),
+    [
+        ("highway", {"activation": "softmax"}),
+        ("deep-transition", {"nonlinearity": "sigmoid"}),
+        ("deep-transition", {"S": torch.zeros(3, 7, 7)}),
+        ("highway", {"candidate_mask": torch.ones(4, 7)}),
+    ],
+)
+def test_options_and_optional_tensors_are_checked_too(name, change):
+    with pytest.raises(InvalidInputError, match=r"unknown|expected"):
+        CASES[name].manual(*arguments(name).values(), **change)
+
+
+def test_the_targets_of_a_softmax_are_whole_numbers():
+    y, U, b = torch.zeros(2, 3, 4), torch.zeros(5, 4), torch.zeros(5)
+    assert kernels.SOFTMAX(y, U, b, torch.zeros(2, 3, dtype=torch.int64)).shape == (2, 3)
+    with pytest.raises(InvalidInputError, match="targets of the softmax kernel is torch"):
+        kernels.SOFTMAX(y, U, b, torch.zeros(2, 3))
+
+
+@for_each("name", ["highway", "lstm"])
+def test_one_initial_state_stands_for_all_rows_and_has_a_gradient_of_its_own_shape(name):
+    case, given = CASES[name], arguments(name)
+    for s0 in (given["s0"][:1].clone(), given["s0"][0].clone()):
+        given["s0"] = s0
+        ours, truth = (value_and_gradients(f, given, **case.options) for f in (case.manual, case.reference))
+        assert ours[1]["s0"].shape == s0.shape
+        torch.testing.assert_close(ours, truth, rtol=1e-3, atol=1e-5)
+
+
+@for_each("other", [{"hidden_size": 70}, {"input_size": 40}, {"coupled": False}])
+@for_each("kernel", ["manual", "reference"])
+def test_weights_of_another_cell_are_refused_also_under_vmap(other, kernel):
+    cell = RHN(4, 7, depth=5, kernel=kernel)
+    weights = dict(RHN(**{"input_size": 4, "hidden_size": 7} | other, depth=5).named_parameters())
+    x = torch.randn(3, 5, 4)
+    with pytest.raises(InvalidInputError, match="expected"):
+        functional_call(cell, weights, (x,))
+    with pytest.raises(InvalidInputError, match="expected"):
+        vmap(lambda w: functional_call(cell, w, (x,)))({k: p.expand(2, *p.shape) for k, p in weights.items()})
+
+
+@for_each("key", CELLS)
+def test_states_of_a_cell_refuse_inputs_of_another_size(key):
+    cell = CELLS[key](4, 7)
+    x, s0 = torch.randn(3, 5, 4), torch.ones(5, cell.state_size)
+    assert cell.states(x, s0).shape == (3, 5, cell.state_size)
+    for bad_x, bad_s0 in ((x[..., :3], s0), (x, s0[:, :3]), (x, torch.cat((s0, s0))), (x[:0], s0), (x[0], s0)):
+        with pytest.raises(InvalidInputError, match=r"has (shape|no time steps)"):
+            cell.states(bad_x, bad_s0)
+
+
+# ---- tensors in other memory, and without any ----
+
+VIEWS = {
+    "strided": lambda t: torch.stack((t, t + 1), -1)[..., 0],
+    "expanded": lambda t: t[:1].expand_as(t),
+    "negated": lambda t: torch.complex(torch.zeros_like(t), -t).conj().imag,
+}
+
+
+@for_each("view", VIEWS)
+@for_each("name", TRACED)
+def test_a_view_is_as_good_as_its_values(name, view):
+    case, given = CASES[name], {key: VIEWS[view](t) for key, t in arguments(name).items()}
+    found = case.manual(*given.values(), **case.options)
+    same = case.manual(*(t.clone() for t in given.values()), **case.options)
+    torch.testing.assert_close(found, same, rtol=1e-4, atol=1e-5)
+
+
+@needs_c
+@for_each("view", [*VIEWS, "without memory"])
+def test_a_gradient_may_be_any_view(view):
+    grad, case = torch.randn(3, 5, 7), CASES["highway"]
+    grad = torch._efficientzerotensor(grad.shape) if view == "without memory" else VIEWS[view](grad)
+    results = []
+    for function, given in ((case.manual, grad), (case.reference, grad + 0)):
+        leaves = [t.clone().requires_grad_() for t in arguments().values()]
+        results.append(torch.autograd.grad(function(*leaves, **case.options), leaves, given))
+    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-5)
+
+
+@for_each(("name", "mode"), [*((name, "real") for name in TRACED), ("highway", "symbolic"), ("loop", "symbolic")])
+def test_where_operations_are_recorded_the_record_has_the_result_for_other_inputs(name, mode):
+    case, given = CASES[name], arguments(name)
+    others = [t * 0.5 for t in given.values()]
+
+    def total(function):
+        loss = lambda *tensors: function(*tensors, **case.options).square().sum()  # noqa: E731
+        return torch.func.grad(loss) if mode == "real" else loss
+
+    record = make_fx(total(case.manual), tracing_mode=mode)(*given.values())
+    torch.testing.assert_close(record(*others), total(case.reference)(*others), rtol=1e-3, atol=1e-5)
+
+
+@needs_c
+def test_a_backward_pass_alone_cannot_be_recorded():
+    x, *others = arguments().values()
+    x.requires_grad_()
+    states = kernels.HIGHWAY(x, *others)
+    with pytest.raises(InvalidInputError, match="trace the forward pass too"):
+        make_fx(lambda g: torch.autograd.grad(states, x, g))(torch.ones_like(states))
+
+
+@for_each("name", TRACED)
+def test_pretended_tensors_have_pretended_results(name):
+    case = CASES[name]
+    with FakeTensorMode() as mode:
+        fake = [mode.from_tensor(t) for t in arguments(name).values()]
+    states = case.manual(*fake, **case.options)
+    assert states.shape == case.reference(*arguments(name).values(), **case.options).shape
+    meta = [t.to("meta") for t in arguments(name).values()]
+    assert case.manual(*meta, **case.options).is_meta
