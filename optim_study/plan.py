@@ -92,7 +92,7 @@ def plan(
 
     Raises InvalidInputError if a cell cannot be built or does not fit the memory.
     """
-    from rhn.cells.make import num_parameters
+    from rhn.cells.registry import num_parameters
     from rhn.training.chorales import ROWS
 
     if storage is None and (config.storage or (config.folder / "journal.log").is_file()):

@@ -186,7 +186,7 @@ def parameters(config: ChoraleConfig | LanguageConfig, vocabulary_size: int | No
     """
     import torch
 
-    from rhn.cells.make import num_parameters
+    from rhn.cells.registry import num_parameters
     from rhn.training.build import build_model
 
     size = None
@@ -215,6 +215,6 @@ def _chorales(depth: int, cell: str, cell_options: Mapping) -> ChoraleConfig:
 
 def _with_parameters(config: LanguageConfig, budget: int) -> LanguageConfig:
     """The configuration with the most units within a budget of parameters, at the published vocabulary of its corpus."""
-    from rhn.cells.make import largest_within
+    from rhn.cells.registry import largest_within
 
     return replace(config, hidden_size=largest_within(lambda n: parameters(replace(config, hidden_size=n)), budget))

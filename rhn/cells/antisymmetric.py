@@ -24,9 +24,9 @@ from rhn.cells.init import BY_FAN_IN
 from rhn.cells.layers import Layer, Part
 from rhn.cells.looped import LoopedCell
 from rhn.cells.skew import skew
-from rhn.errors import InvalidInputError
 from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
 from rhn.kernels.loop import product
+from rhn.utils.validation import require
 
 
 class AntisymmetricRNN(LoopedCell):
@@ -50,10 +50,8 @@ class AntisymmetricRNN(LoopedCell):
         **keywords,
     ):
         self.step_size, self.diffusion, self.gated = float(step_size), float(diffusion), bool(gated)
-        if not 0 < self.step_size < math.inf:
-            raise InvalidInputError(f"step_size must be a finite number above 0, got {step_size}")
-        if not 0 <= self.diffusion < math.inf:
-            raise InvalidInputError(f"diffusion must be a finite number of at least 0, got {diffusion}")
+        require(self, "step_size", 0 < self.step_size < math.inf, "a finite number above 0")
+        require(self, "diffusion", 0 <= self.diffusion < math.inf, "a finite number of at least 0")
         super().__init__(input_size, hidden_size, depth, **keywords)
 
     @property

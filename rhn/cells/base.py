@@ -69,9 +69,7 @@ class Cell(nn.Module):
     gate_name = "transform gate"  # the term in its literature for the t of its `gates`
     masks: tuple[str, ...] = ()  # dropout masks that `states` takes besides that of the input: "state", "candidate"
     separate_masks = False  # True if each gate block may have separate input and state masks
-    starts_at_identity = (
-        False  # True if the candidate's recurrent matrices start near the identity under any scheme of small noise
-    )
+    starts_at_identity = False  # True if candidate matrices start near the identity under any scheme of small noise
     diagonal = False  # True if each unit sees only its own state: n recurrent weights, not n x n
     jacobian = input_jacobian = layer_jacobians = norm_bound = None  # closed forms, for cells that have them
 
@@ -79,8 +77,6 @@ class Cell(nn.Module):
         super().__init_subclass__(**keywords)
         if "step" in cls.__dict__:
             reset_derived(cls, Cell)
-        elif "states" in cls.__dict__ and "_run" not in cls.__dict__:
-            cls._run = Cell._run
 
     def __init__(
         self,
@@ -174,10 +170,9 @@ class Cell(nn.Module):
             InvalidInputError: a shape or dtype does not fit, a mask has a gap, or the cell cannot take a dropout mask.
         """
         self.check(x, s0, self.batch_first)
-        if mask is not None and (not isinstance(mask, Tensor) or not_dense_real(mask)):
-            raise InvalidInputError(f"mask is {type(mask).__name__}: expected a dense torch.bool tensor")
-        if mask is not None and mask.shape != x.shape[:-1]:
-            raise InvalidInputError(f"mask has shape {tuple(mask.shape)}: expected {tuple(x.shape[:-1])}, as x")
+        if mask is not None and (getattr(mask, "dtype", None) != torch.bool or mask.shape != x.shape[:-1]):
+            found = f"{mask.dtype} of shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+            raise InvalidInputError(f"mask is {found}: expected torch.bool of shape {tuple(x.shape[:-1])}, as x")
         unbatched = x.dim() == 2
         if unbatched:
             x = x.unsqueeze(1)
@@ -187,8 +182,6 @@ class Cell(nn.Module):
             x = x.transpose(0, 1)
             mask = None if mask is None else mask.transpose(0, 1)
         s0 = x.new_zeros(x.shape[1], self.state_size) if s0 is None else s0
-        if not isinstance(dropout, CellMasks | None):
-            raise InvalidInputError(f"dropout is a {type(dropout).__name__}: expected rhn.cells.CellMasks")
         x, rest = self.mask_input(x, dropout)
         if mask is None and not rest.given:
             outputs, last = self._run(x, s0)
@@ -223,23 +216,12 @@ class Cell(nn.Module):
         if steps == 0:
             raise InvalidInputError("x has no time steps: expected at least 1")
         weight = next(self.parameters(), x)
-        if x.dtype != weight.dtype:
-            raise InvalidInputError(
-                f"x is {x.dtype}, the weights are {weight.dtype}: convert one, for example x.to({weight.dtype})"
-            )
-        if any(t.device != weight.device for t in given.values()):
-            places = ", ".join(f"{name} is on {t.device}" for name, t in given.items())
-            raise InvalidInputError(f"{places}, the weights are on {weight.device}: move them to one device")
-        made = [name for name, t in {"the cell": weight, **given}.items() if t.is_inference()]
-        if made and torch.is_grad_enabled() and weight.requires_grad:
-            raise InvalidInputError(
-                f"{' and '.join(made)} was made in torch.inference_mode() and has no gradients: make it outside of it, such as by "
-                "x.clone(), or call the cell in torch.no_grad()"
-            )
-        if s0 is not None and (s0.shape != (*rows, self.state_size) or s0.dtype != x.dtype):
-            raise InvalidInputError(
-                f"s0 has shape {tuple(s0.shape)} and is {s0.dtype}: expected {(*rows, self.state_size)} and {x.dtype}"
-            )
+        for name, t in given.items():
+            if (t.dtype, t.device) != (weight.dtype, weight.device):
+                wanted = f"{weight.dtype} on {weight.device}, as the weights"
+                raise InvalidInputError(f"{name} is {t.dtype} on {t.device}: expected {wanted}; convert one of them")
+        if s0 is not None and s0.shape != (*rows, self.state_size):
+            raise InvalidInputError(f"s0 has shape {tuple(s0.shape)}: expected {(*rows, self.state_size)}")
 
     def mask_input(self, x: Tensor, masks: CellMasks | None) -> tuple[Tensor, CellMasks]:
         """x (T, B, m) times an input mask that all gate blocks share, and the masks still to be applied.
@@ -256,19 +238,17 @@ class Cell(nn.Module):
         """Raise InvalidInputError if a mask has another shape or dtype than the cell needs, or the cell cannot take it."""
         blocks = sorted({1, self.blocks}) if self.separate_masks else [1]
         for name in masks.given:
-            mask, row = getattr(masks, name), (batch, self.input_size if name == "input" else self.hidden_size)
-            if name != "input" and name not in self.masks:
+            if name not in ("input", *self.masks):
                 raise InvalidInputError(
                     f"{type(self).__name__} takes no {name} mask: expected masks for {' and '.join(('input', *self.masks))} only; "
                     f"set {'drop_hidden' if name == 'state' else 'drop_candidate'} to 0, or write a cell whose `masks` names it and "
                     "whose states(x, s0, dropout) applies it"
                 )
+            mask, row = getattr(masks, name), (batch, self.input_size if name == "input" else self.hidden_size)
             wanted = [row] if name == "candidate" else [(J, *row) for J in blocks]
-            if tuple(mask.shape) not in wanted or mask.dtype != dtype:
-                raise InvalidInputError(
-                    f"the {name} mask is {mask.dtype} of shape {tuple(mask.shape)}: "
-                    f"expected {dtype} of shape {' or '.join(map(str, wanted))}"
-                )
+            if mask.shape not in wanted or mask.dtype != dtype:
+                found, shapes = f"{mask.dtype} of shape {tuple(mask.shape)}", " or ".join(map(str, wanted))
+                raise InvalidInputError(f"the {name} mask is {found}: expected {dtype} of shape {shapes}")
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw new weights by the cell's initialisation scheme, in the order of `named_parameters`."""
@@ -300,13 +280,16 @@ class Cell(nn.Module):
         return common | {name: getattr(self, name) for name in self.options}
 
     def extra_repr(self) -> str:
-        words = [f"{self.input_size}, {self.hidden_size}, depth={self.depth}, init={str(self.init)!r}"]
-        usual = {"batch_first": False, "kernel": "manual"}
-        unusual = [name for name, value in usual.items() if getattr(self, name) != value]
-        return ", ".join(words + [f"{name}={getattr(self, name)!r}" for name in (*self.options, *unusual)])
+        unusual = [
+            name for name, value in {"batch_first": False, "kernel": "manual"}.items() if getattr(self, name) != value
+        ]
+        options = [f"{name}={getattr(self, name)!r}" for name in (*self.options, *unusual)]
+        return ", ".join(
+            [f"{self.input_size}, {self.hidden_size}, depth={self.depth}, init={str(self.init)!r}", *options]
+        )
 
 
-DERIVED = ("jacobian", "input_jacobian", "layer_jacobians", "norm_bound", "states", "_run")
+DERIVED = ("jacobian", "input_jacobian", "layer_jacobians", "norm_bound", "states")
 """Closed forms and kernel, which a cell derives from the equation of its step."""
 
 
@@ -337,8 +320,6 @@ def require_possible(input_size: int, hidden_size: int, depth: int = 1, *, diago
 
 def lengths_of(mask: Tensor) -> Tensor:
     """Lengths (B,) of the sequences of a mask (T, B); raises InvalidInputError unless the real frames come first."""
-    if mask.dtype != torch.bool:
-        raise InvalidInputError(f"mask is {mask.dtype}: expected torch.bool")
     if (mask[1:] & ~mask[:-1]).any():
         raise InvalidInputError("mask has a gap: real frames must come first in each sequence, padding after them")
     return mask.sum(0)

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from rhn.cells.base import spectral_norm
 from rhn.cells.looped import LoopedCell
-from rhn.errors import InvalidInputError
 from rhn.kernels.activations import tanh_derivative
 from rhn.kernels.loop import product
+from rhn.utils.validation import require
 
 
 class CoRNN(LoopedCell):
@@ -48,11 +48,9 @@ class CoRNN(LoopedCell):
         **keywords,
     ):
         self.dt, self.gamma, self.epsilon = float(dt), float(gamma), float(epsilon)
-        if not 0 < self.dt < math.inf:
-            raise InvalidInputError(f"dt must be a finite number above 0, got {dt}")
+        require(self, "dt", 0 < self.dt < math.inf, "a finite number above 0")
         for name in ("gamma", "epsilon"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InvalidInputError(f"{name} must be a finite number of at least 0, got {getattr(self, name)}")
+            require(self, name, 0 <= getattr(self, name) < math.inf, "a finite number of at least 0")
         super().__init__(input_size, hidden_size, depth, **keywords)
 
     @property

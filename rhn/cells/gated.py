@@ -36,8 +36,8 @@ class _Gated(SingleLayerCell):
     def _suits_torch(self, x: Tensor, s0: Tensor) -> bool:
         """Whether torch's own kernels compute a call: they are faster, but have no `vmap` rule and keep only the last state."""
         usual = self.kernel == "manual" and x.is_cpu and x.dtype in (torch.float32, torch.float64) and x.numel() > 0
-        own = vars(self).keys() & {"step", "states"}  # replaced in this object
-        return usual and not own and is_alone(x, s0, *self.parameters()) and not torch.is_autocast_enabled("cpu")
+        same = all(getattr(getattr(self, name), "__func__", None) in _OF_TORCH for name in ("step", "states"))
+        return usual and same and is_alone(x, s0, *self.parameters()) and not torch.is_autocast_enabled("cpu")
 
     def _candidate_matrices(self) -> tuple[Tensor]:
         return (self.weight_hh[2 * self.hidden_size : 3 * self.hidden_size],)
@@ -192,3 +192,7 @@ class GRU(_Gated):
         w = (state_bound * R_n.abs().sum(-1) + self.bias_hn.abs()).max()
         e = spectral_norm(R_n) + w * spectral_norm(R_r) / 4
         return torch.sqrt(1 + e * e) + (1 + state_bound) * spectral_norm(R_z) / 4
+
+
+_OF_TORCH = (LSTM.step, LSTM.states, GRU.step, GRU.states)
+"""Methods that torch's kernels compute, if no subclass or object has its own."""

@@ -32,10 +32,9 @@ from torch import Tensor, nn
 from rhn import kernels
 from rhn.cells.base import Cell, CellMasks, spectral_norm
 from rhn.cells.layers import GateBlocks, Gates, Layer, Part
-from rhn.errors import InvalidInputError
 from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
 from rhn.kernels.highway import highway_layer
-from rhn.utils.validation import LARGEST_FLOAT
+from rhn.utils.validation import LARGEST_FLOAT, require
 
 
 class RHN(Cell):
@@ -73,15 +72,10 @@ class RHN(Cell):
         self.coupled, self.gate_constant = bool(coupled), float(gate_constant)
         self.transform_bias = None if transform_bias is None else float(transform_bias)
         for name in ("transform_bias", "gate_constant"):
-            if not abs(getattr(self, name) or 0) <= LARGEST_FLOAT:
-                raise InvalidInputError(
-                    f"{name} must be a finite number of at most {LARGEST_FLOAT:g}, got {getattr(self, name)}"
-                )
-        if activation not in ACTIVATIONS:
-            raise InvalidInputError(
-                f"unknown activation {activation!r}: expected {' or '.join(map(repr, ACTIVATIONS))}"
-            )
+            in_range = abs(getattr(self, name) or 0) <= LARGEST_FLOAT
+            require(self, name, in_range, f"a finite number of at most {LARGEST_FLOAT:g}")
         self.activation = activation
+        require(self, "activation", activation in ACTIVATIONS, " or ".join(map(repr, ACTIVATIONS)))
         n, L, where = self.hidden_size, self.depth, {"device": device, "dtype": dtype}
         rows = self.blocks * n
         self.weight_ih = nn.Parameter(torch.empty(rows, self.input_size, **where))

@@ -18,10 +18,8 @@ from torch import Tensor
 
 from rhn.cells.layers import Layer, Part
 from rhn.cells.looped import LoopedCell
-from rhn.errors import InvalidInputError
 from rhn.kernels.activations import ACTIVATIONS
-
-NONLINEARITIES = ("relu", "tanh")
+from rhn.utils.validation import require
 
 
 class IndRNN(LoopedCell):
@@ -31,9 +29,8 @@ class IndRNN(LoopedCell):
     diagonal = True
 
     def __init__(self, input_size, hidden_size, depth=1, *, nonlinearity: Literal["relu", "tanh"] = "relu", **keywords):
-        if nonlinearity not in NONLINEARITIES:
-            raise InvalidInputError(f"unknown nonlinearity {nonlinearity!r}: expected 'relu' or 'tanh'")
         self.nonlinearity = nonlinearity
+        require(self, "nonlinearity", nonlinearity in ("relu", "tanh"), "'relu' or 'tanh'")
         super().__init__(input_size, hidden_size, depth, **keywords)
 
     @property

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from rhn.cells.base import spectral_norm
 from rhn.cells.looped import LoopedCell
-from rhn.errors import InvalidInputError
 from rhn.kernels.activations import tanh_derivative
 from rhn.kernels.loop import product
+from rhn.utils.validation import require
 
 
 class LeakyRNN(LoopedCell):
@@ -36,11 +36,9 @@ class LeakyRNN(LoopedCell):
         self, input_size, hidden_size, depth=1, *, leak: float = 0.3, spectral_radius: float | None = None, **keywords
     ):
         self.leak = float(leak)
-        if not 0 < self.leak <= 1:
-            raise InvalidInputError(f"leak must be a number above 0 and at most 1, got {leak}")
+        require(self, "leak", 0 < self.leak <= 1, "a number above 0 and at most 1")
         self.spectral_radius = None if spectral_radius is None else float(spectral_radius)
-        if not 0 <= (self.spectral_radius or 0) < math.inf:
-            raise InvalidInputError(f"spectral_radius must be a finite number of at least 0, got {spectral_radius}")
+        require(self, "spectral_radius", 0 <= (self.spectral_radius or 0) < math.inf, "a finite number of at least 0")
         super().__init__(input_size, hidden_size, depth, **keywords)
 
     @property

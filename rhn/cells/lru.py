@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn.cells.looped import LoopedCell
-from rhn.errors import InvalidInputError
+from rhn.utils.validation import require
 
 LARGEST_NU = 10.0
 """From 6.7 on exp(-exp(nu)) is 0 in float64; a larger nu would have the gradient infinity times 0."""
@@ -62,10 +62,8 @@ class LRU(LoopedCell):
         **keywords,
     ):
         self.r_min, self.r_max, self.max_phase = float(r_min), float(r_max), float(max_phase)
-        if not 0 <= self.r_min < self.r_max < 1:
-            raise InvalidInputError(f"the ring is {r_min} to {r_max}: expected 0 <= r_min < r_max < 1")
-        if not 0 < self.max_phase <= 2 * math.pi:
-            raise InvalidInputError(f"max_phase is {max_phase}: expected above 0 and at most 2 pi")
+        require(self, "r_min", 0 <= self.r_min < self.r_max < 1, f"from 0 to below r_max, {r_max}, which is below 1")
+        require(self, "max_phase", 0 < self.max_phase <= 2 * math.pi, "above 0 and at most 2 pi")
         super().__init__(input_size, hidden_size, depth, init=init, **keywords)
 
     def _add_parameters(self, where: dict) -> None:

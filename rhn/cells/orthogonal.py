@@ -22,11 +22,9 @@ from torch import Tensor
 from rhn.cells.layers import Layer, Part
 from rhn.cells.looped import LoopedCell
 from rhn.cells.skew import random_rotation, rotation, stacked_rotation
-from rhn.errors import InvalidInputError
 from rhn.kernels.activations import tanh_derivative
 from rhn.kernels.loop import product
-
-NONLINEARITIES = ("modrelu", "tanh")
+from rhn.utils.validation import require
 
 
 class OrthogonalRNN(LoopedCell):
@@ -37,9 +35,8 @@ class OrthogonalRNN(LoopedCell):
     def __init__(
         self, input_size, hidden_size, depth=1, *, nonlinearity: Literal["modrelu", "tanh"] = "modrelu", **keywords
     ):
-        if nonlinearity not in NONLINEARITIES:
-            raise InvalidInputError(f"unknown nonlinearity {nonlinearity!r}: expected 'modrelu' or 'tanh'")
         self.nonlinearity = nonlinearity
+        require(self, "nonlinearity", nonlinearity in ("modrelu", "tanh"), "'modrelu' or 'tanh'")
         super().__init__(input_size, hidden_size, depth, **keywords)
 
     @property

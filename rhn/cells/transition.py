@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from rhn import kernels
 from rhn.cells.base import Cell, CellMasks, spectral_norm
 from rhn.cells.layers import Layer, Part
-from rhn.errors import InvalidInputError
 from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.transition import NONLINEARITIES
+from rhn.utils.validation import require
 
 
 class DTRNN(Cell):
@@ -51,9 +51,8 @@ class DTRNN(Cell):
         **common,
     ):
         super().__init__(input_size, hidden_size, depth, **common)
-        if nonlinearity not in NONLINEARITIES:
-            raise InvalidInputError(f"unknown nonlinearity {nonlinearity!r}: expected 'tanh' or 'relu'")
         self.nonlinearity = nonlinearity
+        require(self, "nonlinearity", nonlinearity in NONLINEARITIES, "'tanh' or 'relu'")
         n, L, where = self.hidden_size, self.depth, {"device": device, "dtype": dtype}
         self.weight_ih = nn.Parameter(torch.empty(n, self.input_size, **where))
         self.weight_hh = nn.Parameter(torch.empty(L, n, n, **where))
@@ -166,9 +165,8 @@ class DTSRNN(DTRNN):
     options = ("nonlinearity", "skip")
 
     def __init__(self, input_size, hidden_size, depth=1, *, skip: Literal["all", "last"] = "all", **keywords):
-        if skip not in ("all", "last"):
-            raise InvalidInputError(f"unknown skip {skip!r}: expected 'all' (every layer from the second) or 'last'")
         self.skip = skip
+        require(self, "skip", skip in ("all", "last"), "'all' (every layer from the second) or 'last'")
         super().__init__(input_size, hidden_size, depth, **keywords)
 
     @property

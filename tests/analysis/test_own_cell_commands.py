@@ -20,11 +20,12 @@ from torch import nn
 from rhn.cells import Cell, GateBlocks, Gates, Layer, Part, register_cell
 
 
-@register_cell("mine", learning_rate=0.1)
+@register_cell("mine")
 class Mine(Cell):
     deep = False
     blocks = 2
     options = ("gain",)
+    learning_rate = 0.1
 
     def __init__(
         self, input_size, hidden_size, depth=1, *, gain: float = 1.0, generator=None, device=None, dtype=None, **common

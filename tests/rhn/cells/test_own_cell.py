@@ -21,6 +21,7 @@ def rows(monkeypatch):
 
 class Mine(LeakyRNN):
     options = (*LeakyRNN.options, "gain", "kind")
+    learning_rate = 0.01
 
     def __init__(self, *sizes, gain: float = 2.0, kind="soft", **keywords):
         super().__init__(*sizes, **keywords)
@@ -28,7 +29,7 @@ class Mine(LeakyRNN):
 
 
 def test_a_registered_cell_has_its_name_everywhere(tmp_path):
-    assert register_cell("mine", learning_rate=0.01)(Mine) is Mine
+    assert register_cell("mine")(Mine) is Mine
     assert resolve_cell("mine") is Mine and [*CELLS][-1] == "mine"
     assert lacking("mine") == {"depth", "transform_bias"}
     assert learning_rate("mine") == learning_rate(f"{__name__}:Mine") == 0.01

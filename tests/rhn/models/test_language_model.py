@@ -6,7 +6,7 @@ import pytest
 import torch
 from tables import for_each
 
-from rhn.cells.make import num_parameters
+from rhn.cells.registry import num_parameters
 from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel
