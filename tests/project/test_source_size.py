@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (43_140, 331_800),
-    "rhn": (15_010, 103_800),
+    "rhn gersgorin optim_study analysis": (43_080, 331_500),
+    "rhn": (14_960, 103_500),
     "gersgorin": (20_100, 167_100),
     "optim_study": (5_230, 36_600),
     "analysis": (2_810, 24_500),
