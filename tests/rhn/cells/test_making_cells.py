@@ -129,7 +129,10 @@ def test_unknown_names_are_refused_with_the_known_ones(build, message):
         (lambda c: c(torch.zeros(5, 3).to_sparse()), "x is sparse"),
         (lambda c: c(torch.zeros(5, 3), torch.zeros(4) * 1j), "s0 is complex"),
         (lambda c: c(torch.zeros(5, 3), mask=[True] * 5), "mask is list"),
-        (lambda c: c(torch.zeros(5, 2, 3), mask=torch.ones(2, 5) > 0), r"of shape \(2, 5\): expected torch.bool of shape \(5, 2\)"),
+        (
+            lambda c: c(torch.zeros(5, 2, 3), mask=torch.ones(2, 5) > 0),
+            r"of shape \(2, 5\): expected torch.bool of shape \(5, 2\)",
+        ),
         (lambda c: c(torch.zeros(5, 2, 3), mask=torch.ones(5, 2)), "expected torch.bool"),
     ],
 )
