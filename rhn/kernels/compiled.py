@@ -36,7 +36,7 @@ from rhn.errors import InvalidInputError
 from rhn.kernels.function import stack_size
 
 LANES = 32
-SMALL, LARGE = 64, 700
+SMALL, LARGE = 64, 1000
 SWITCH = "RHN_COMPILED"
 _SOURCES = Path(__file__).parent / "csrc"
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-std=gnu11", "-shared", "-fPIC")
@@ -257,7 +257,7 @@ def limit(x: Tensor, *, units: int, layers: int = 1) -> str | None:
     """Why C does not compute a call with inputs (T, B, m); None if it does.
 
     It needs float32 on a CPU and a machine with a compiler. Measured against the versions in Python, it wins with up to 64 units for
-    any batch, with up to 700 in batches of full lanes, and in proportion in between; and unless the input is much the widest.
+    any batch, with up to 1000 in batches of full lanes, and in proportion in between; and unless the input is much the widest.
     """
     B, m = x.shape[-2:]
     if x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() == 0:
