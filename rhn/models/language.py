@@ -102,7 +102,7 @@ class LanguageModel(RecurrentModel):
         Raises InvalidInputError if a shape, or the number of states or masks, does not fit.
         """
         masks = Masks.none(self.layers) if masks is None else masks
-        self._check(tokens, states, masks, targets)
+        self._check(tokens, states, masks)
         x = F.embedding(tokens, self.embedding)
         if masks.embedding is not None:
             x = x * masks.embedding.unsqueeze(-1)
@@ -117,13 +117,9 @@ class LanguageModel(RecurrentModel):
         y = x if masks.output is None else x * masks.output
         return Reading(F.linear(y, *layer), tuple(last), x, None)
 
-    def _check(self, tokens: Tensor, states, masks: Masks, targets: Tensor | None) -> None:
+    def _check(self, tokens: Tensor, states, masks: Masks) -> None:
         if tokens.dim() != 2 or tokens.dtype != torch.int64:
             raise InvalidInputError(f"tokens are {tokens.dtype} of shape {tuple(tokens.shape)}: expected int64, (T, B)")
-        if targets is not None and targets.shape != tokens.shape:
-            raise InvalidInputError(
-                f"targets have shape {tuple(targets.shape)}: expected {tuple(tokens.shape)}, as tokens"
-            )
         for name, given in (("states", states), ("masks", masks.cells)):
             if given is not None and (isinstance(given, Tensor) or len(given) != self.layers):
                 raise InvalidInputError(f"{name} are to be a tuple of {self.layers}: one for each cell of the stack")

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from rhn.cells import Initialization
-from rhn.errors import InvalidInputError
 from rhn.kernels import OUTPUT
 from rhn.kernels.losses import frame_nll
 from rhn.models.building import RecurrentModel, draw
@@ -84,15 +83,8 @@ class PolyphonicModel(RecurrentModel):
             x, _ = cell(x)
         if targets is None:
             return self.output(x)
-        mask = x.new_ones(x.shape[:-1]) if mask is None else mask
-        for name, given, shape in (
-            ("targets", targets, (*x.shape[:-1], self.output_size)),
-            ("mask", mask, x.shape[:-1]),
-        ):
-            if given.shape != shape:
-                raise InvalidInputError(f"{name} of shape {tuple(given.shape)}: expected {tuple(shape)}, as frames")
-        targets, mask = targets.to(x.dtype), mask.to(x.dtype)
-        return OUTPUT(x, self.output.weight, self.output.bias, targets, mask)
+        mask = x.new_ones(x.shape[:-1]) if mask is None else mask.to(x.dtype)
+        return OUTPUT(x, self.output.weight, self.output.bias, targets.to(x.dtype), mask)
 
     def nll(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """Negative log-likelihoods (T - 1, B) in nats of frames 1..T-1 of (T, B, keys), T >= 2; 0 at frames with mask (T, B) False."""

@@ -69,15 +69,6 @@ def test_every_dtype_starts_alike_up_to_rounding(case):
 
 
 @shallow
-def test_uniform_covers_its_interval(case):
-    w = weights(case.plain(40, 50, init="uniform:0.5", generator=seeded()), own_weights(case))
-    assert w.abs().max() <= 0.5
-    assert w.abs().max() > 0.49
-    assert abs(w.mean()) < 0.02
-    assert abs(w.std() - 0.5 / 3**0.5) < 0.01
-
-
-@shallow
 def test_gaussian_has_its_standard_deviation_and_zero_biases(case):
     cell = case.plain(40, 50, init="gaussian:0.3", generator=seeded())
     w = weights(cell, own_weights(case))

@@ -150,14 +150,6 @@ def test_backward_twice_and_a_changed_output(case):
 
 
 @every_family
-def test_strided_arguments(case):
-    arguments = case.arguments(3, 4, 5, 6, 2)
-    strided = {n: t.transpose(0, 1).contiguous().transpose(0, 1) if t.dim() > 1 else t for n, t in arguments.items()}
-    assert not strided["x"].is_contiguous()
-    assert_same(case, strided)
-
-
-@every_family
 def test_an_empty_batch(case):
     states, gradients = value_and_gradients(case.manual, case.arguments(3, 0, 3, 4, 2), **case.options)
     assert states.shape[1] == 0

@@ -115,7 +115,7 @@ def test_a_new_model_is_nearly_uniform():
         ((TOKENS, torch.zeros(3, 6)), "states are to be a tuple of 2"),
         ((TOKENS, (torch.zeros(3, 6),)), "states are to be a tuple of 2"),
         ((TOKENS, None, Masks.none(1)), "masks are to be a tuple of 2"),
-        ((TOKENS, None, None, TOKENS[1:]), "targets have shape"),
+        ((TOKENS, None, None, TOKENS[1:]), "targets of the softmax kernel has shape"),
     ],
 )
 def test_what_does_not_fit_is_refused(arguments, message):
