@@ -6,7 +6,6 @@ output is its first n entries. A new cell needs its parameters and `step`; `gate
 """
 
 import itertools
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -65,7 +64,9 @@ class Cell(nn.Module):
 
     deep = True
     options: tuple[str, ...] = ()  # constructor keywords beyond the common ones, kept in checkpoints
+    parts = 1  # vectors of n numbers in a state
     blocks = 1  # G, gate blocks stacked in the weights
+    candidate: int | None = None  # the block of weight_hh whose matrices may start near the identity
     gate_name = "transform gate"  # the term in its literature for the t of its `gates`
     masks: tuple[str, ...] = ()  # dropout masks that `states` takes besides that of the input: "state", "candidate"
     separate_masks = False  # True if each gate block may have separate input and state masks
@@ -108,8 +109,8 @@ class Cell(nn.Module):
 
     @property
     def state_size(self) -> int:
-        """Length of the state vector; by default n."""
-        return self.hidden_size
+        """Length of the state vector."""
+        return self.parts * self.hidden_size
 
     def outputs_of(self, s: Tensor) -> Tensor:
         """The outputs (..., n) in states (..., state_size)."""
@@ -257,15 +258,12 @@ class Cell(nn.Module):
         scheme = self.init.scheme
         draw(self, self.init, generator, recurrent=recurrent_parts(self) if scheme == "orthogonal" else ())
         with torch.no_grad():
-            if scheme == "identity" or (self.starts_at_identity and scheme not in BY_FAN_IN):
-                for R in self._candidate_matrices():
-                    R.diagonal(dim1=-2, dim2=-1).add_(1)
+            near = scheme == "identity" or (self.starts_at_identity and scheme not in BY_FAN_IN)
+            if near and self.candidate is not None:
+                R = self.weight_hh.unflatten(-2, (-1, self.hidden_size))[..., self.candidate, :, :]
+                R.diagonal(dim1=-2, dim2=-1).add_(1)
             self._set_gate_biases()
             self._start(generator)
-
-    def _candidate_matrices(self) -> Iterable[Tensor]:
-        """Views of the candidate's recurrent matrices (n, n), which start near the identity under `identity`."""
-        return ()
 
     def _set_gate_biases(self) -> None:
         """Overwrite gate biases that start at a constant."""

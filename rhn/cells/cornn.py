@@ -35,6 +35,7 @@ class CoRNN(LoopedCell):
 
     options = ("dt", "gamma", "epsilon")
     carries = True
+    parts = 2
 
     def __init__(
         self,
@@ -52,10 +53,6 @@ class CoRNN(LoopedCell):
         for name in ("gamma", "epsilon"):
             require(self, name, 0 <= getattr(self, name) < math.inf, "a finite number of at least 0")
         super().__init__(input_size, hidden_size, depth, **keywords)
-
-    @property
-    def state_size(self) -> int:
-        return 2 * self.hidden_size
 
     @property
     def recurrent_shape(self) -> tuple[int, int]:

@@ -32,6 +32,7 @@ class _Gated(SingleLayerCell):
     """Base of LSTM and GRU: weight_ih (G n, m), weight_hh (G n, n), bias (G n,)."""
 
     masks = ("state", "candidate")
+    candidate = 2
 
     def _suits_torch(self, x: Tensor, s0: Tensor) -> bool:
         """Whether torch's own kernels compute a call: they are faster, but have no `vmap` rule and keep only the last state."""
@@ -39,14 +40,12 @@ class _Gated(SingleLayerCell):
         same = all(getattr(getattr(self, name), "__func__", None) in _OF_TORCH for name in ("step", "states"))
         return usual and same and is_alone(x, s0, *self.parameters()) and not torch.is_autocast_enabled("cpu")
 
-    def _candidate_matrices(self) -> tuple[Tensor]:
-        return (self.weight_hh[2 * self.hidden_size : 3 * self.hidden_size],)
-
 
 class LSTM(_Gated):
     """Long short-term memory; the state is cat(h, c), 2n. `forget_bias` sets the forget gates' bias at the start (None: as others)."""
 
     blocks = 4
+    parts = 2
     options = ("forget_bias",)
     gate_bias = "forget_bias", 1
     gate = GateBlocks(0, carry=1)
@@ -55,10 +54,6 @@ class LSTM(_Gated):
     def __init__(self, input_size, hidden_size, depth=1, *, forget_bias: float | None = None, **keywords):
         self.forget_bias = None if forget_bias is None else float(forget_bias)
         super().__init__(input_size, hidden_size, depth, **keywords)
-
-    @property
-    def state_size(self) -> int:
-        return 2 * self.hidden_size
 
     def _pre_activations(self, x: Tensor, h: Tensor) -> Tensor:
         """Pre-activations of the blocks i, f, g, o (..., 4n)."""

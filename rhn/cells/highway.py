@@ -51,6 +51,7 @@ class RHN(Cell):
 
     options = ("coupled", "transform_bias", "activation", "gate_constant")
     masks = ("state", "candidate")
+    candidate = 0
     separate_masks = True
 
     def __init__(
@@ -179,9 +180,6 @@ class RHN(Cell):
             else:
                 bound, beta = bound * (1 + H + T / 4 + beta * C[0] / 4), beta + 1
         return bound
-
-    def _candidate_matrices(self) -> Tensor:
-        return self.weight_hh[:, : self.hidden_size]
 
     def _set_gate_biases(self) -> None:
         n = self.hidden_size

@@ -24,6 +24,7 @@ Some cells initialise some weights in their own way under any scheme (`Cell._sta
 """
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -55,19 +56,14 @@ class Initialization:
         """
         if isinstance(text, Initialization):
             return text
-        weights, comma, biases = str(text).partition(",")
-        scheme, _, scale = weights.partition(":")
+        found = re.fullmatch(r"([a-z]+)(?::([^,]*))?(?:,bias:(.+))?", str(text))
         try:
-            if scheme not in DEFAULT_SCALE:
-                raise ValueError
+            scheme, scale, bias = found.groups()
             value = float(scale) if scale else DEFAULT_SCALE[scheme]
-            word, _, bias = biases.partition(":")
-            if comma and word != "bias":
+            constant = float(bias) if bias else None
+            if scheme not in DEFAULT_SCALE or not 0 <= value < math.inf or not math.isfinite(constant or 0):
                 raise ValueError
-            constant = float(bias) if comma else None
-            if not 0 <= value < math.inf or not math.isfinite(constant or 0):
-                raise ValueError
-        except ValueError:
+        except (AttributeError, KeyError, ValueError):
             raise InvalidInputError(
                 f"unknown initialisation {text!r}: expected gaussian:STD, uniform:A, identity[:STD], scaled[:GAIN] or "
                 "orthogonal[:GAIN], for example gaussian:0.01, and for constant biases ,bias:B"

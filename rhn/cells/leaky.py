@@ -31,6 +31,7 @@ class LeakyRNN(LoopedCell):
 
     options = ("leak", "spectral_radius")
     masks = ("state",)
+    candidate = 0
 
     def __init__(
         self, input_size, hidden_size, depth=1, *, leak: float = 0.3, spectral_radius: float | None = None, **keywords
@@ -65,9 +66,6 @@ class LeakyRNN(LoopedCell):
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         """A bound on ||ds'/ds||_2 over all inputs and states, see above."""
         return 1 - self.leak + self.leak * spectral_norm(self.weight_hh)
-
-    def _candidate_matrices(self) -> tuple[Tensor]:
-        return (self.weight_hh,)
 
     def _start(self, generator: torch.Generator | None) -> None:
         if self.spectral_radius is None:

@@ -32,6 +32,7 @@ class MGU(LoopedCell):
     gate = GateBlocks(0)
     gate_name = "forget gate"
     masks = ("state",)
+    candidate = 1
 
     def __init__(self, input_size, hidden_size, depth=1, *, forget_bias: float | None = None, **keywords):
         self.forget_bias = None if forget_bias is None else float(forget_bias)
@@ -69,9 +70,6 @@ class MGU(LoopedCell):
         """A bound on ||ds'/ds||_2 over all inputs and all states with entries within state_bound, see above."""
         f, g = (spectral_norm(block) for block in self.weight_hh.chunk(2))
         return torch.sqrt(1 + g * g) + (1 + state_bound + state_bound * g) * f / 4
-
-    def _candidate_matrices(self) -> tuple[Tensor]:
-        return (self.weight_hh[self.hidden_size :],)
 
 
 def _update(u: Tensor, s: Tensor, R: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -64,15 +64,13 @@ class SLSTM(LoopedCell):
     gate_bias = "forget_bias", 1
     gate_name = "normalised input gate"
     masks = ("state",)
+    candidate = 2
+    parts = 4
     carries = True
 
     def __init__(self, input_size, hidden_size, depth=1, *, forget_bias: float | None = None, **keywords):
         self.forget_bias = None if forget_bias is None else float(forget_bias)
         super().__init__(input_size, hidden_size, depth, **keywords)
-
-    @property
-    def state_size(self) -> int:
-        return 4 * self.hidden_size
 
     def update(self, u: Tensor, s: Tensor, weight_hh: Tensor) -> Tensor:
         return torch.cat(_update(u, s, weight_hh)[:4], -1)
@@ -123,9 +121,6 @@ class SLSTM(LoopedCell):
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         """Infinite, see above."""
         return self.weight_hh.new_tensor(math.inf)
-
-    def _candidate_matrices(self) -> tuple[Tensor]:
-        return (self.weight_hh.chunk(4)[2],)
 
 
 def _update(u: Tensor, s: Tensor, R: Tensor) -> _Step:
