@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (43_080, 331_500),
-    "rhn": (14_960, 103_500),
+    "rhn gersgorin optim_study analysis": (43_040, 331_200),
+    "rhn": (14_920, 103_200),
     "gersgorin": (20_100, 167_100),
     "optim_study": (5_230, 36_600),
     "analysis": (2_810, 24_500),
