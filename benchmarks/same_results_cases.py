@@ -191,14 +191,14 @@ before-training: init --checkpoint trained.safetensors --steps 8 + fixed-points 
 language-before-training: init --checkpoint language.safetensors --input novel.txt --steps 9
 """
 CHECKS = """
-dt-rnn: --cell dt-rnn --depth 6 TINY --epochs 400
-rhn: --cell rhn --depth 2 TINY --seeds 2 --transform-bias -1
-lstm: --cell lstm --hidden-size 6 --init gaussian:0.1 --learning-rate 0.1 --epochs 20
-preset: jsb-depth-1 --cell gru --epochs 7 --batches 3
-text: --cell rhn --depth 2 --hidden-size 6 --init uniform:0.1 --text text.txt --epochs 3
-input: --cell rnn --hidden-size 5 --input sequences.npy --init gaussian:0.1 --epochs 50 --seeds 2
-module: --module own_networks:Loop --input sequences.npy --epochs 30
-checkpoint: --checkpoint trained.safetensors --epochs 10
+dt-rnn: --cell dt-rnn --depth 6 TINY --epochs 10 --seconds 300
+rhn: --cell rhn --depth 2 TINY --transform-bias -1 --epochs 10 --seconds 300
+lstm: --cell lstm --hidden-size 6 --init gaussian:0.1 --learning-rate 0.1 --epochs 10 --seconds 300
+preset: jsb-depth-1 --cell gru --epochs 7 --batches 3 --seconds 300
+text: --cell rhn --depth 2 --hidden-size 6 --init uniform:0.1 --text text.txt --epochs 3 --seconds 300
+input: --cell rnn --hidden-size 5 --input sequences.npy --init gaussian:0.1 --epochs 50 --seconds 300
+module: --module own_networks:Loop --input sequences.npy --epochs 30 --seconds 300
+checkpoint: --checkpoint trained.safetensors --epochs 10 --seconds 300
 """
 REPORTS = """
 checkpoint: trained.safetensors --steps 8
@@ -275,7 +275,7 @@ def analysis(*arguments, **options) -> dict:
 
 
 def checked(model, **options) -> dict:
-    found = g.check(model, rolls(), learning_rate=0.1, **options)
+    found = g.check(model, rolls(), learning_rate=0.1, steps=60, seconds=300.0, **options)
     return {"json": found.to_json(), "words": found.summary()}
 
 
@@ -328,7 +328,7 @@ def plateau() -> dict:
     """A plateau with what takes longer."""
     found = g.plateau(model_of("dt-rnn", depth=3, init="gaussian:1e-2"), rolls())
     lowest = {"curvature": found.curvature, "overlap": found.lowest.overlap}
-    return {"plateau": found, "order": found.order, **lowest, "escape": found.escape(0.5, until=200.0)}
+    return {"plateau": found, "order": found.order, **lowest, "escape": found.escape(0.5)}
 
 
 def objective() -> dict:
@@ -390,8 +390,8 @@ CALLS = {
     "credit-own": lambda: g.credit(own("Loop"), rolls(), rolls(), loss="squared"),
     "plateau": plateau,
     "objective": objective,
-    "check": lambda: checked(model_of("dt-rnn", depth=3), epochs=50),
-    "check-own": lambda: checked(own("Loop"), loss="squared"),
+    "check": lambda: checked(model_of("dt-rnn", depth=3)),
+    "check-own": lambda: checked(own("Loop"), loss_fn="squared"),
     "recorder": lambda: drawn(recording(), "draw_recording"),
     "extract": extract,
 }

@@ -276,6 +276,29 @@ def _numbers(given: Any, name: str, ids: bool, dims: tuple[int, ...], layout: st
     return values.to(torch.int64 if ids else torch.float64)
 
 
+PADDING = float(torch.finfo(torch.float32).min), -100  # in place of targets after the end of a sequence: numbers, ids
+
+
+def next_frames(model: nn.Module, sequences: Any, loss: str | Loss | None) -> tuple[Tensor, Tensor, OutputLoss]:
+    """(Inputs, targets with `PADDING` after the ends, loss) of what a user gave for a model. Raises InvalidInputError."""
+    loss = resolve_loss(_own_loss(model) if loss is None else loss)
+    ids, target_ids = _kinds(model, sequences, loss)
+    inputs, targets, mask = read_probe(sequences, ids=ids, target_ids=target_ids)
+    targets[~mask] = PADDING[target_ids]
+    return inputs, targets, loss
+
+
+def frame_loss(loss: OutputLoss) -> Callable[[Tensor, Tensor], Tensor]:
+    """The mean of a loss over the frames that are no padding."""
+
+    def mean(outputs: Tensor, targets: Tensor) -> Tensor:
+        padding = targets == PADDING[not targets.is_floating_point()]
+        real = ~(padding[..., 0] if targets.dim() == outputs.dim() else padding)
+        return loss.costs(outputs, targets.masked_fill(padding, 0))[real].mean()
+
+    return mean
+
+
 ROUNDING = 1e-9  # of the outputs' size: two outputs that differ by less are the same
 OWN_LOSS = {PolyphonicModel: "bernoulli", LanguageModel: "categorical"}
 

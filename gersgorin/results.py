@@ -23,7 +23,6 @@ HOMES = {
     "analyses.pseudospectra": ("Pseudospectra",),
     "analyses.spectra": ("Spectra",),
     "checking.prediction": ("TrainingCheck",),
-    "checking.verdict": ("Check",),
     "comparison.runs": ("Comparison",),
     "recording": ("Recording",),
 }

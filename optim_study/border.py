@@ -127,7 +127,7 @@ def predicted_escape(model, config: StudyConfig) -> Escape:
     pieces = [piece[:FRAMES].astype(float) for piece in corpus.train[:: len(corpus.train) // PROBES]]
     measured = gersgorin.plateau(model, pieces, "bernoulli")
     batches = -(-len(corpus.train) // config.batch_size)
-    return lambda rate: measured.escape_epochs(rate, config.momentum, batches)
+    return lambda rate: measured.escape(rate, config.momentum) / batches
 
 
 def write_border(points: Iterable[BorderPoint], path: Path) -> None:

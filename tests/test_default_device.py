@@ -33,7 +33,7 @@ SEEN, S = (CELL, X), torch.zeros(5, dtype=torch.float64)
 
 def of_a_plateau():
     found = gersgorin.plateau(SMALL, FRAMES.numpy())
-    return found.curvature, found.escape_epochs(0.1)
+    return found.curvature, found.escape(0.1)
 
 
 MEASURES = {
@@ -46,7 +46,7 @@ MEASURES = {
     "leading": lambda: leading_eigenvalues(CELL, X[0], S, 2),
     "plateau": of_a_plateau,
     "credit": lambda: gersgorin.credit(SMALL, FRAMES[:-1], FRAMES[1:]),
-    "pieces": lambda: gersgorin.check(SMALL, [FRAMES[:, 0], FRAMES[:5, 1]], learning_rate=0.1),
+    "pieces": lambda: gersgorin.plateau(SMALL, [FRAMES[:, 0], FRAMES[:5, 1]]).escape(0.1),
     "analyze": lambda: gersgorin.analyze(SMALL, FRAMES.float()),
     "recorder": lambda: gersgorin.Recorder(SMALL, FRAMES.float()),
     "gates": lambda: gate_activity(COMPOSER, PIECES),

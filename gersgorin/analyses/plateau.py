@@ -17,12 +17,18 @@ slope near no integer means that the network is not near the saddle, and then no
 output bias, which is at its optimum. Lanczos' method (ARPACK) only needs Hessian-vector products, each a derivative of a derivative
 (Pearlmutter 1994). Near a saddle of order P - 2 the eigenvalue is as small as the rates. ARPACK takes values below 1e-11 for zero, so
 it gets the Hessian in units of its own size.
+
+**Matrices and scale.** A parameter of three dimensions is a stack of matrices, one a layer: `weight_hh[2]` is the third. The gates
+in one matrix stay together, which changes a relative rate by at most the square root of their number. Biases are not matrices and are
+not scaled, nor is a weight of one dimension such as the recurrent weight of an IndRNN. Matrices are scaled about zero. Square blocks
+nearer to the identity, ||M - I|| < ||M|| (the mean of the diagonal is above 1/2), are scaled about the identity.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -31,11 +37,11 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
-from gersgorin.analyses.escape import MOST_STEPS, Trajectory, follow, identities, matrices, restored
 from gersgorin.objective import Loss, Objective
 from gersgorin.plotting.figure import panel, wrapped
 from gersgorin.run import Progress, silent
 from rhn.errors import InvalidInputError
+from rhn.training.state import LEFT
 from rhn.utils.figures import BLUE
 from rhn.utils.result import OneScreen, Result
 
@@ -43,6 +49,9 @@ TENTH = 0.1
 TOLERANCE = 1e-4  # relative, of the lowest eigenvalue
 NEAR = 0.05  # largest distance of a slope from the integer that is reported for it
 RATES = "rates of learning at the constant output"
+SINGLE = 128  # steps of SGD that are taken one by one before the flow
+ACCURACY = 0.1  # relative, of a step of the flow
+MOST_SLOPES, LONGEST = 1000, 1e60  # gradients and time of the flow, at most
 
 
 def measure_rates(objective: Objective) -> tuple[dict[str, float], dict[str, float]]:
@@ -80,6 +89,48 @@ def put_at_constant(objective: Objective) -> None:
     with torch.no_grad():
         mean = objective.outputs()[objective.mask].mean(0)
         objective.parameters[objective.output_bias].add_(objective.best_constant()[0] - mean)
+
+
+def matrices(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Views of the matrices among these parameters, by name, the layers of a stack apart.
+
+    >>> list(matrices({"R": torch.zeros(2, 3, 3), "b": torch.zeros(3)}))
+    ['R[0]', 'R[1]']
+    """
+    found = {}
+    for name, p in parameters.items():
+        if is_weight(name, p):
+            M = p.detach()
+            found |= {name: M} if p.dim() == 2 else {f"{name}[{k}]": layer.flatten(1) for k, layer in enumerate(M)}
+    return found
+
+
+@contextmanager
+def restored(parameters: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Context manager: the values of parameters at its beginning, which they have again at its end."""
+    before = {name: p.detach().clone() for name, p in parameters.items()}
+    try:
+        yield before
+    finally:
+        with torch.no_grad():
+            for name, p in parameters.items():
+                p.copy_(before[name])
+
+
+def identities(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The centre of scaling of each parameter that has matrices: the identity for square blocks near to it, zero elsewhere."""
+    centres = {name: torch.zeros_like(p) for name, p in parameters.items() if is_weight(name, p)}
+    for name, M in matrices(centres).items():
+        values, (rows, columns) = matrices(parameters)[name], M.shape
+        for start in range(0, rows - columns + 1, columns):
+            if values[start : start + columns].diagonal().mean() > 0.5:
+                M[start : start + columns].fill_diagonal_(1)
+    return centres
+
+
+def is_weight(name: str, p: Tensor) -> bool:
+    """True for a parameter of two or more dimensions whose name is not that of a bias (some cells stack a bias a layer)."""
+    return p.dim() >= 2 and "bias" not in name
 
 
 def nearest_integer(order: float) -> int | None:
@@ -148,6 +199,59 @@ def _split(vector: np.ndarray, weights: dict[str, Tensor]) -> list[Tensor]:
     """One long vector as tensors of the shapes of the weights."""
     whole = torch.as_tensor(vector, device="cpu").split([p.numel() for p in weights.values()])
     return [part.view_as(p).to(p) for part, p in zip(whole, weights.values(), strict=True)]
+
+
+def steps_to_leave(objective: Objective, learning_rate: float, momentum: float) -> float:
+    """Steps of SGD on the whole probe until the loss is below 0.98 of the constant output's; infinity: never, or it diverges.
+
+    The first steps are taken one by one. Then the weights follow the gradient flow, a time t of which is t (1 - momentum) /
+    learning_rate steps. The objective is left as it was.
+    """
+    best = objective.best_constant()[1]
+    goal, parameters = min(LEFT * best, (2 - LEFT) * best), list(objective.parameters.values())
+    velocity = [torch.zeros_like(p) for p in parameters]
+    with restored(objective.parameters):
+        for step in range(SINGLE):
+            loss, slopes = objective.gradients()
+            if not loss >= goal:
+                return step if loss < goal else math.inf
+            with torch.no_grad():
+                torch._foreach_mul_(velocity, momentum)
+                torch._foreach_add_(velocity, list(slopes.values()))
+                torch._foreach_sub_(parameters, torch._foreach_mul(velocity, learning_rate))
+        return SINGLE + _flow_time(objective, goal) * (1 - momentum) / learning_rate
+
+
+def _flow_time(objective: Objective, goal: float) -> float:
+    """Time in which the gradient flow from the present weights, with the output bias at its best, brings the loss below a goal."""
+    from scipy.integrate import RK23
+
+    weights = {name: p for name, p in objective.parameters.items() if name != objective.output_bias}
+    losses = {}
+
+    def slope(t: float, values: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            for p, part in zip(weights.values(), _split(values, weights), strict=True):
+                p.copy_(part)
+        put_at_constant(objective)
+        losses[t], slopes = objective.gradients()
+        return -torch.cat([slopes[name].flatten() for name in weights]).cpu().numpy()
+
+    start = torch.cat([p.detach().flatten() for p in weights.values()]).cpu().numpy()
+    sizes = [float(p.detach().square().mean().sqrt()) for p in weights.values()]
+    least = min(filter(None, sizes), default=1.0)
+    size = np.repeat([size or least for size in sizes], [p.numel() for p in weights.values()])
+    flow = RK23(slope, 0.0, start, math.inf, rtol=ACCURACY, atol=ACCURACY * size)
+    before = 0.0
+    while losses[flow.t] >= goal:
+        if not flow.f.any() or flow.nfev > MOST_SLOPES or flow.t > LONGEST:
+            return math.inf
+        before = flow.t
+        with np.errstate(over="ignore", invalid="ignore"):  # of a step that is then shortened
+            flow.step()
+        if flow.status == "failed":  # the next step is shorter than the rounding of the time
+            return before
+    return np.interp(-goal, [-losses[before], -losses[flow.t]], [before, flow.t])
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -225,33 +329,19 @@ class Plateau(Result, kind="plateau"):
         return lowest_curvature(self._network.with_second_derivatives())
 
     @with_gradients()
-    def escape(
-        self, learning_rate: float, momentum: float = 0.9, *, until: float = math.inf, most: int = 800
-    ) -> Trajectory:
-        """Follow SGD from the present weights, output bias included, until it has left the plateau.
+    def escape(self, learning_rate: float, momentum: float = 0.9) -> float:
+        """Steps of SGD on the whole probe, from the present weights, until the loss is below 0.98 of the constant output's.
 
-        At most `until` steps, each on the whole probe, without the noise of minibatches. 100 to 400 gradients are usual, at most `most`
-        are computed.
+        Infinity: it never is, or it diverges. The noise of minibatches is left out. After 128 steps the weights follow the gradient
+        flow, to which rates only give its unit of time. Rounding decides beyond about 10^15 steps.
 
-        Raises InvalidInputError for a learning rate outside [1e-12, 1e12], where rounding decides, a momentum outside [0, 1), or steps
-        that are no number above 0.
+        Raises InvalidInputError for a learning rate that is not above 0, or a momentum outside [0, 1).
         """
-        if not (_is_number(learning_rate) and 1e-12 <= learning_rate <= 1e12):
-            raise InvalidInputError(f"the learning rate is {learning_rate!r}, expected a number above 0, 1e-12 to 1e12")
-        if not (_is_number(momentum) and 0 <= momentum < 1):
-            raise InvalidInputError(f"the momentum is {momentum!r}, expected 0 or more and less than 1")
-        if not (_is_number(until) and until > 0):
-            raise InvalidInputError(f"`until` is {until!r}, expected a number of steps above 0, or infinity")
-        return follow(self._network, float(learning_rate), float(momentum), until=min(until, MOST_STEPS), most=most)
-
-    def escape_epochs(self, learning_rate: float, momentum: float = 0.9, batches: int = 1) -> float:
-        """Epochs of `batches` steps until the loss is below 0.98 of the one of the constant output; infinity if it never is.
-
-        Raises InvalidInputError as `escape`, and for fewer than one batch.
-        """
-        if not (_is_number(batches) and 1 <= batches < math.inf):
-            raise InvalidInputError(f"there are {batches!r} batches an epoch, expected 1 or more")
-        return self.escape(learning_rate, momentum).leaves_after / batches
+        if not 0 < learning_rate < math.inf or not 0 <= momentum < 1:
+            raise InvalidInputError(
+                f"learning rate {learning_rate} and momentum {momentum}: expected one above 0, and 0 or more and less than 1"
+            )
+        return float(steps_to_leave(self._network, learning_rate, momentum))
 
 
 @panel(6, 4, RATES)
@@ -274,8 +364,8 @@ def plateau(model: nn.Module, sequences: Any, loss: str | Loss | None = None) ->
         model, sequences, loss: as for `gersgorin.Objective`: a model with an output, its sequences and its loss.
 
     Returns:
-        `loss`, `rates`, `slopes`, `order`, and what is computed at the first access because it takes longer: `curvature` and
-        `escape_epochs(learning_rate, momentum, batches)`. The model is left as it was; later changes of it have no effect.
+        `loss`, `rates`, `slopes`, `order`, and what is computed when it is asked for because it takes longer: `curvature` and
+        `escape(learning_rate, momentum)`. The model is left as it was; later changes of it have no effect.
 
     Raises:
         InvalidInputError: as for `gersgorin.Objective`, and for a model without a trained matrix.
@@ -300,7 +390,3 @@ def of_objective(objective: Objective, *, progress: Progress = silent) -> Platea
         title=objective.label.heading,
         about=objective.label.about,
     )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)

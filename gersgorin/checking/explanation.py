@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
-from gersgorin.analyses.plateau import measure_rates
+from gersgorin.analyses.plateau import measure_rates, steps_to_leave
 from gersgorin.checking.gains import Gains, measure_gains
 from gersgorin.checking.loop import TrainingLoop, output_of
 from gersgorin.objective import output_bias_of
@@ -24,6 +24,7 @@ from rhn.errors import USERS_FAULT
 from rhn.utils.wording import first_line
 
 PASSES = 20  # steps of the training that take as long as the rates, in double precision
+FLOW = 100  # time of `steps_to_leave` relative to that of the rates
 GAINS = 8  # largest time of gains and exponents relative to that of the rates
 LARGE = 500_000  # parameters, from which on gains take longer
 STRONG = 100.0  # times that a gradient fades or grows along a sequence, at least, to be a reason
@@ -38,6 +39,8 @@ class Explanation:
     order: float | None = None
     rates: dict[str, float] = field(default_factory=dict)
     cells: tuple[Gains, ...] = ()
+    flow_steps: float | None = None
+    """Steps of SGD on this minibatch alone to leave the plateau, see `Plateau.escape`; None: another optimiser, or no time."""
     left_out: tuple[str, ...] = ()
     """Measures without time, and measures that failed, in words."""
 
@@ -56,7 +59,11 @@ def explain(loop: TrainingLoop, seconds: float) -> Explanation:
         spent = time.monotonic() - start
         if GAINS * spent > seconds - spent or sum(p.numel() for p in probe.model.parameters()) > LARGE:
             return Explanation(order, rates, left_out=(f"gains, {NO_TIME}",))
-        return Explanation(order, rates, tuple(measure_gains(probe)))
+        cells = tuple(measure_gains(probe))
+        flow_steps = None
+        if loop.is_plain_sgd and rates and FLOW * spent < seconds - (time.monotonic() - start):
+            flow_steps = steps_to_leave(probe, loop.learning_rate, loop.optimizer.param_groups[0]["momentum"])
+        return Explanation(order, rates, cells, flow_steps)
     except USERS_FAULT as error:  # whatever a module raises in double precision, or a cell without such measures
         return Explanation(order, rates, left_out=(f"{'gains' if rates else 'rates and gains'}: {first_line(error)}",))
 
@@ -128,15 +135,15 @@ def _order(order: float | None) -> str:
 
 
 class _Probe:
-    """One minibatch with a copy of the model in float64 and evaluation mode, as far as `measure_rates` reads an `Objective`."""
+    """One minibatch with a copy of the model in float64 and evaluation mode, as far as `analyses.plateau` reads an `Objective`."""
 
     def __init__(self, loop: TrainingLoop):
         self.model = copy.deepcopy(loop.model).double().eval()
         probe = loop.data.probe()
         self.inputs, self.targets = map(_double, probe)
         self.loss_fn = loop.loss_fn
-        constant, outputs = loop.constant_output([probe])[0].double(), self.outputs()
-        self._constant = constant.reshape(-1, constant.shape[-1]).mean(0)
+        constant, self._constant_loss = loop.constant_output([probe])
+        self._constant, outputs = constant.double().reshape(-1, constant.shape[-1]).mean(0), self.outputs()
         self.mask = torch.ones(outputs.shape[:-1], dtype=torch.bool, device=outputs.device)
         self.output_bias = output_bias_of(self.parameters, outputs)
 
@@ -149,7 +156,7 @@ class _Probe:
             return output_of(self.model(self.inputs))
 
     def best_constant(self) -> tuple[Tensor, float]:
-        return self._constant, float("nan")
+        return self._constant, self._constant_loss
 
     def gradients(self) -> tuple[float, dict[str, Tensor]]:
         parameters = self.parameters

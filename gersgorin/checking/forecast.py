@@ -4,8 +4,7 @@
     found.escape_steps, found.interval          # 1240.0, (870.0, 1800.0)
     found.window                                # (6e-4, 1e-2): learning rates that leave in 3,000 steps
 
-Trials are real steps of the real optimiser (`trials.py`), for every optimiser: for SGD, too, they were right more often than the
-simulation of `gersgorin.plateau(...).escape`, which takes a quarter of the time (docs/results/2026-11-21-forecast.md).
+Trials are real steps of the real optimiser (`trials.py`), for every optimiser.
 
 The first two trials run together: the training itself on one half of the data, and ten times its learning rate on the other half. If
 the training leaves, it is repeated on the other half; on all of the data if it left after two passes through its half, which is

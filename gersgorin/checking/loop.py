@@ -133,6 +133,13 @@ class TrainingLoop:
     def optimizer_name(self) -> str:
         return type(self.optimizer).__name__
 
+    @property
+    def is_plain_sgd(self) -> bool:
+        """True for SGD with one learning rate, without decay, clipping and schedule: the gradient flow in steps."""
+        groups = self.optimizer.param_groups
+        plain = isinstance(self.optimizer, torch.optim.SGD) and len(groups) == 1 and not groups[0]["weight_decay"]
+        return plain and self.scheduler is None and self.clip_norm is None
+
     def loss(self, model: Callable[[Tensor], Any], x: Tensor, y: Tensor) -> Tensor:
         """Loss of one minibatch, a scalar with its graph."""
         return self.loss_fn(output_of(model(x)), y)

@@ -4,6 +4,7 @@ Legend: K trials.
 """
 
 import math
+import statistics
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,12 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from gersgorin.checking.explanation import Explanation, reason
 from gersgorin.checking.trials import WINDOW
-from gersgorin.checking.verdict import lines_of_gains, rates_in_words
 from gersgorin.plotting.figure import ink, panel
 from rhn.training.state import LEFT
 from rhn.utils.figures import BLUE, GREEN, GREY, RED
 from rhn.utils.io import finite_json
 from rhn.utils.result import Result, rows_of
-from rhn.utils.wording import rounded_up
+from rhn.utils.wording import counted, rounded_up
 
 if TYPE_CHECKING:
     from gersgorin.checking.forecast import Forecast
@@ -60,6 +60,8 @@ class TrainingCheck(Result):
     """||dL/dW|| / ||W|| at the constant output, by matrix; empty if not measured."""
     cells: "tuple[Gains, ...]" = ()
     """Gains, exponents and saturation, one for each cell that can be measured."""
+    flow_steps: float | None = None
+    """Steps of SGD on one minibatch alone to leave the plateau, see `Plateau.escape`; infinity: never; None: not measured."""
     scheduler: str | None = None
     """Class of the scheduler, which begins with `learning_rate` or multiplies it: "OneCycleLR"."""
     frames: int | None = None
@@ -112,10 +114,6 @@ class TrainingCheck(Result):
         """Steps of the longest trial at the learning rate of the training."""
         trials = self.forecast.trials
         return int(trials.steps[np.isclose(trials.factors, 1.0)].max(initial=0))
-
-    @property
-    def escape_epochs(self) -> float:
-        return self.escape_steps / self.steps_per_epoch
 
     @property
     def outcome(self) -> str:
@@ -291,6 +289,10 @@ class TrainingCheck(Result):
             rows["order"] = (
                 f"{round(self.order, 1) + 0:g}: from weights of half the size it learns {2**self.order:.2g} times as slowly at first"
             )
+        if self.flow_steps is not None:
+            never = math.isinf(self.flow_steps)
+            when = "does not leave" if never else f"leaves after about {self._in_steps(self.flow_steps)} steps"
+            rows["one minibatch"] = f"SGD on it alone {when}, by the gradient flow"
         if self.rates:
             rows["rates"] = rates_in_words(self.rates)
         table = [f"{name:<{VALUES}}{words}" for name, words in rows.items()]
@@ -350,7 +352,6 @@ class TrainingCheck(Result):
             "probability",
             "interval",
             "escape_steps",
-            "escape_epochs",
             "diverges_at",
             "window",
             "optimizer",
@@ -363,6 +364,7 @@ class TrainingCheck(Result):
             "constant_loss",
             "first_loss",
             "order",
+            "flow_steps",
             "rates",
             "left_out",
             "reshaped",
@@ -418,6 +420,54 @@ def _trial(row: dict) -> str:
     end = ", ".join(ends) or f"neither in {_counted(row['steps'])}"
     end += f" of {row['steps']:,}" * (len(ends) == 1 and row["diverged"] == math.inf)
     return f"learning rate {row['learning_rate']:<10.3g} {end if row['steps'] else 'not tried'}"
+
+
+def lines_of_gains(cells: "tuple[Gains, ...]") -> list[str]:
+    """A line with the name of each cell, then its gains, exponents and saturation; those in a loop of the network are left out."""
+    lines = []
+    for gains in cells:
+        if gains.own_loop:
+            lines.append(
+                f"{gains.cell}: called in a loop of your own, which check does not measure; gersgorin plot follows it"
+            )
+            continue
+        gates = "" if gains.saturated_gates is None else f", gates {gains.saturated_gates:.0%}"
+        rows = {
+            "input gain": _row(gains.input_gain),
+            "state gain": _row(gains.state_gain),
+            "exponent": f"{_spread(gains.exponents)}, {counted(gains.exponent_steps, 'step')}{_a_step(gains.exponents)}",
+            "saturated": f"outputs {gains.saturated_outputs:.0%}{gates}",
+        }
+        lines += [gains.cell, *(f"  {name:<13}{words}" for name, words in rows.items())]
+    return lines
+
+
+def rates_in_words(rates: dict[str, float]) -> str:
+    """
+    >>> rates_in_words({"a": 0.012, "b": math.inf})
+    'gradient / weights on the plateau: a 1.2e-02, b infinite (its weights are 0)'
+    """
+    each = [f"{n} infinite (its weights are 0)" if r == math.inf else f"{n} {r:.1e}" for n, r in rates.items()]
+    return f"gradient / weights on the plateau: {', '.join(each)}"
+
+
+def _row(values) -> str:
+    return " ".join(f"{value:.2g}" for value in values) or "the cell does not say what one of its layers does"
+
+
+def _a_step(exponents) -> str:
+    """An exponent in words."""
+    factor = math.exp(statistics.fmean(map(float, exponents)))
+    return f"; each step multiplies a gradient by {factor:.2g}" if 0 < factor < math.inf else ""
+
+
+def _spread(exponents) -> str:
+    """Mean and standard deviation over sequences."""
+    finite = [float(e) for e in exponents if math.isfinite(e)]
+    if len(finite) < len(exponents):
+        return f"not finite in {len(exponents) - len(finite)} of {counted(len(exponents), 'sequence')}"
+    spread = f" +- {statistics.pstdev(finite):.1g}" if len(finite) > 1 else ""
+    return f"{statistics.fmean(finite):.3g}{spread} over {counted(len(finite), 'sequence')}"
 
 
 @panel(6.4, 4.2, lambda check: f"{check.name} under {check.optimizer}: {check.outcome}")

@@ -28,14 +28,12 @@ from rhn.utils.user_code import own_cell
 from rhn.utils.validation import check_seed
 
 OF_NEW_NETWORKS = ("depth", "hidden_size", "init", "transform_bias", "cell_options")
-MOST_SEEDS = 100
 VALUES = 15  # characters before a summary's values
 LONGER = 3  # times the seconds of a check, for a cure
-OF_SGD = ("text", "epochs", "batches", "seeds")
+OF_NEXT_FRAMES = ("text", "epochs", "batches")
 OF_CHORALES = ("preset", "cell", "data", *(name for name in OF_NEW_NETWORKS if name != "hidden_size"))
 OF_TARGETS = ("target", "loss", "batch_axis")
 IN_PYTHON = ("steps", "seconds", "clip_norm", "learning_rate", "batch_size", "batch_axis")
-OF_REAL_STEPS = ("steps", "seconds", "clip_norm", "output", "cure")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,39 +53,39 @@ class CheckedNetwork(NewOrTrained):
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How it is trained: SGD with momentum, on a mean loss a frame."""
+    """How it is trained: with --optimizer by that, else by SGD with momentum on the next frames or tokens."""
 
     group = "training"
 
     learning_rate: float | None = option(
         None, "Default: the preset's or the file's, else 0.1; with --optimizer torch's."
     )
-    momentum: float | None = option(None, "Default: likewise, else 0.9.")
+    momentum: float | None = option(None, "Default: likewise, else 0.9; with --optimizer torch's.")
     epochs: int | None = option(None, "Default: likewise, else 300.")
-    batch_size: int | None = option(None, "Sequences in a batch (default 32; rows of a text: 20).")
+    batch_size: int | None = option(None, "Sequences in a batch (default 32; windows of a text: 20).")
     batches: int | None = option(None, "Steps in an epoch (default: from the data and the batch size).")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnyTraining:
-    """A training by any optimiser: on the chorales, or of --module on --input by any loss."""
-
-    group = "training by any optimiser"
-
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] | None = option(None, "The optimiser, with torch's defaults.")
+    steps: int | None = option(None, "Length of the training (default: of all epochs; with --optimizer 3000).")
+    clip_norm: float | None = option(None, "Largest gradient norm.")
     target: Path | None = option(
         None, "Targets beside --input, both .npy as your loop has them: one a sequence, or one a frame.", metavar="FILE"
     )
     loss: str | None = option(
         None,
-        "mse, cross-entropy, bernoulli, or your function of (output, target), "
+        "With --target: mse, cross-entropy, bernoulli, or your function of (output, target), "
         "package.module:function. The three read targets (S,) as (S, 1) for outputs (S, 1), and "
         "say so.",
     )
-    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] | None = option(None, "The optimiser, with torch's defaults.")
-    steps: int = option(3000, "Length of the training.")
-    seconds: float = option(20.0, "Most time of the check.")
-    clip_norm: float | None = option(None, "Largest gradient norm.")
     batch_axis: int | None = option(None, "Axis of the sequences in --input: 0 or 1 (default: found).")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What is answered, and in which time."""
+
+    group = "answer"
+
+    seconds: float = option(20.0, "Most time of the check.")
     output: Path | None = option(
         None, "Figure of the outcome over learning rate and steps: .png, .svg, .pdf.", metavar="FILE"
     )
@@ -114,9 +112,9 @@ class CheckedData:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckOptions(CheckedData, AnyTraining, Training, CheckedNetwork):
-    """Predict whether a network will train: when it leaves the plateau of a constant output. With --optimizer: by real steps of it, and
-    at which learning rates. Without: under SGD, how often networks like it learned, and which changes help.
+class CheckOptions(CheckedData, Answer, Training, CheckedNetwork):
+    """Predict whether a network will train: when it leaves the plateau of a constant output, and at which learning rates. Copies take
+    real steps of the optimiser.
 
     It leaves when the mean loss of 32 steps is below 0.98 of the best constant output's on the same minibatches and stays there. The
     interval of that step is from one or two orders of minibatches; others may differ more.
@@ -133,7 +131,6 @@ class CheckOptions(CheckedData, AnyTraining, Training, CheckedNetwork):
 
     group = "output"
 
-    seeds: int = option(1, "Measure gains and exponents of so many seeds, from --seed on.")
     json: bool = option(False, "Print one JSON object.")
 
 
@@ -143,41 +140,7 @@ def main(args: list[str] | None = None, prog: str = "gersgorin-check") -> int:
 
 
 def run(options: CheckOptions) -> None:
-    """Check the options, then the network, and print what was found."""
-    if given_flags(options, (*OF_TARGETS[:2], "optimizer")):
-        _run_training(options)
-        return
-    if given := given_flags(options, (*OF_TARGETS, *OF_REAL_STEPS)):
-        raise InvalidInputError(f"{given[0]} is for a training with --optimizer: add it")
-    _check(options)
-    from gersgorin.checking.checking import check
-    from gersgorin.checking.subject import subject_of
-
-    own = options.module or (options.cell if options.cell and ":" in options.cell else None)
-    with status_line() as say, own_cell(own):
-        say("data and network")
-        subject = subject_of(options)
-        if options.seeds > 1 and not subject.many:
-            raise InvalidInputError("--seeds is for new networks: a checkpoint holds one")
-        training = subject.training | {
-            name: value
-            for name in ("learning_rate", "momentum", "epochs", "batches")
-            if (value := getattr(options, name)) is not None
-        }
-        found = check(
-            subject.build,
-            subject.sequences,
-            **training,
-            seeds=options.seeds,
-            loss=subject.loss,
-            name=subject.name,
-            progress=say,
-        )
-    print_json(found.to_json()) if options.json else print(_fitted(found.summary()))
-
-
-def _run_training(options: CheckOptions) -> None:
-    """Check a training by any optimiser and print what was found; errors name the options of the command."""
+    """Check the options, then the training, and print the result; errors name the options of the command."""
     try:
         _check_training(options)
     except InvalidInputError as error:
@@ -197,12 +160,10 @@ def _in_flags(text: str) -> str:
 
 def _check_training(options: CheckOptions) -> None:
     if with_targets := given_flags(options, OF_TARGETS):
-        refused = (*OF_SGD, *OF_CHORALES)
+        if given := given_flags(options, (*OF_NEXT_FRAMES, *OF_CHORALES)):
+            raise InvalidInputError(f"{given[0]} does not go with {with_targets[0]}: leave one out")
     else:
-        refused = (*OF_SGD, "input")
         _check(options)
-    if given := given_flags(options, refused):
-        raise InvalidInputError(f"{given[0]} does not go with {(with_targets or ['--optimizer'])[0]}: leave one out")
     check_seed(options.seed)
     for path, suffixes in ((options.output, SUFFIXES), (options.cure, (".safetensors",))):
         if path is not None:
@@ -255,9 +216,7 @@ def _check(options: CheckOptions) -> None:
     if options.preset and options.input:
         raise InvalidInputError("--input is for a new network or --checkpoint: a preset has its own data")
     check_seed(options.seed)
-    check_least(options, depth=1, hidden_size=1, batch_size=1, seeds=1)
-    if options.seeds > MOST_SEEDS:
-        raise InvalidInputError(f"--seeds is {options.seeds}, expected at most {MOST_SEEDS}")
+    check_least(options, depth=1, hidden_size=1, batch_size=1, epochs=1, batches=1)
 
 
 def _fitted(text: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gersgorin.checking.subject import subject_of
+from gersgorin.checking.subject import training_of
 from gersgorin.cli.check import CheckOptions
 from gersgorin.cli.plot import PlotOptions
 from gersgorin.cli.plot import main as plot
@@ -43,7 +43,7 @@ def x(tmp_path, monkeypatch):
 
 def checked(*, init: str | None = None, cell: str = "torch.nn:LSTM") -> nn.Module:
     options = CheckOptions(cell=cell, hidden_size=UNITS, input=Path("x.npy"), init=init)
-    return subject_of(options).build(0)
+    return training_of(options)["model"]
 
 
 def test_torch_s_cells_start_as_torch_does_in_plot_check_and_train(x, capsys):

@@ -173,7 +173,7 @@ def test_a_plateau_from_a_file_has_its_rates_and_order_but_no_network(suffix, tm
     again = Plateau.load(found.save(tmp_path / f"plateau{suffix}"))
     assert (again.rates, again.slopes, again.loss) == (found.rates, found.slopes, found.loss)
     assert again.integer_order == 2 and again.fastest == found.fastest and again.summary() == found.summary()
-    for ask in (lambda: again.curvature, lambda: again.escape(0.1), lambda: again.escape_epochs(0.1)):
+    for ask in (lambda: again.curvature, lambda: again.escape(0.1)):
         with pytest.raises(InvalidInputError, match=r"holds no network: compute it anew with gersgorin.plateau"):
             ask()
 

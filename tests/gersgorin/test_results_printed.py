@@ -35,13 +35,12 @@ def found() -> dict:
         "analyze a model": gersgorin.analyze(model, frames),
         "ensemble": gersgorin.compare(cell, x),
         "plateau": plateau,
-        "escape": plateau.escape(0.1, 0.9, until=20),
         "credit": gersgorin.credit(model, frames[:-1], frames[1:]),
         "lyapunov": gersgorin.lyapunov(cell, x, 2),
         "fixed_points": gersgorin.fixed_points(cell, x[0], torch.zeros(4, 5, dtype=torch.float64)),
         "norm_bounds": gersgorin.bounds(cell, x),
         "recording": recorded(),
-        "check": gersgorin.check(model, frames, learning_rate=0.1, epochs=3),
+        "check": gersgorin.check(model, frames, learning_rate=0.1, steps=3),
         "gersgorin_discs": gersgorin.gersgorin_discs(A),
     }
 
@@ -52,7 +51,6 @@ NAMES = [
     "analyze a model",
     "ensemble",
     "plateau",
-    "escape",
     "credit",
     "lyapunov",
     "fixed_points",

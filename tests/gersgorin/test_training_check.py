@@ -14,7 +14,6 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorData
 
 import gersgorin
 from gersgorin.checking.prediction import TrainingCheck
-from gersgorin.checking.verdict import Check
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import PolyphonicModel
 
@@ -196,27 +195,13 @@ def test_the_same_check_gives_the_same_answer(good):
     assert again.verdict == good.verdict
 
 
-def test_without_an_optimizer_it_is_the_check_of_sgd():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.GRU(2, 2))
-    frames = torch.rand(9, 3, 2)
-    for found in (
-        gersgorin.check(model, frames, learning_rate=0.1, loss="squared", suggest=False, epochs=3),
-        gersgorin.check(model, sequences=frames, learning_rate=0.1, loss="squared", suggest=False, epochs=3),
-    ):
-        assert isinstance(found, Check)
-
-
 @for_each(
     ("change", "message"),
     [
         ({"optimizer": None}, "optimizer is missing"),
         ({"loss_fn": None}, "loss_fn is missing"),
         ({"x": None}, "x is missing"),
-        ({"step": 20}, "no argument 'step'; did you mean steps?"),
-        ({"epochs": 20}, "epochs is for a check of SGD"),
         ({"y": None, "loss_fn": None, "optimizer": None}, "learning_rate is missing"),
-        ({"y": None, "loss_fn": None, "optimizer": None, "steps": 20}, "steps is for a training by real steps"),
         ({"steps": 0}, "steps is 0"),
         ({"steps": 1.5}, "steps is 1.5"),
         ({"seconds": 0}, "seconds is 0"),

@@ -316,7 +316,7 @@ def test_parts_that_were_left_out_are_said():
 
 def test_json_is_finite_and_has_the_names_that_stay():
     names = {"escape_steps", "interval", "diverges_at", "window", "probability", "verdict", "optimizer"}
-    names |= {"escape_epochs", "order", "rates"}
+    names |= {"order", "rates"}
     for check in CHECKS:
         content = json.loads(json.dumps(check.to_json(), allow_nan=False))
         assert names <= set(content)
