@@ -64,7 +64,7 @@ class OutputOptions(Writing):
 
     output: tuple[Path, ...] = option(
         (),
-        "Files to write: a figure (.png, .svg, .pdf), numbers (.npz, .json), an animation (.gif, .mp4).",
+        "Files to write: a figure (.png, .svg, .pdf), numbers (.npz, .json), an animation (.gif).",
         metavar="FILE",
     )
     json: bool = option(False, "Print one JSON object instead of text.")

@@ -85,22 +85,22 @@ def snapshot(cell: nn.Module | OwnLoop, x: Tensor, positions: int) -> dict[str, 
     return {name: t.cpu().numpy() for name, t in found.items()}
 
 
-def weights_of(module: nn.Module) -> dict[str, tuple[nn.Parameter, int | None]]:
-    """The parameters of a module by name, those that a cell of ours stacks over its layers one by one.
-
-    "cells.0.weight_hh[1]" is (weight_hh, 1), the second layer's part; others are (parameter, None).
-    """
+@torch.no_grad()
+def weights_of(module: nn.Module) -> dict[str, tuple[Tensor, Tensor | None]]:
+    """(Weight, its gradient) by name; those that a cell of ours stacks over its layers one by one, as "cells.0.weight_hh[1]"."""
     stacked = set()
     for prefix, part in module.named_modules():
         for layer in part.layers() if isinstance(part, Cell) else ():
             parts = filter(None, (layer.input, layer.recurrent, layer.skip, layer.bias))
             stacked |= {".".join(filter(None, (prefix, p.parameter))) for p in parts if isinstance(p.index, int)}
     found = {}
-    for name, parameter in module.named_parameters():
+    for name, weight in module.named_parameters():
+        gradient = None if weight.grad is None else weight.grad.to_dense()
         if name in stacked:
-            found |= {f"{name}[{k}]": (parameter, k) for k in range(len(parameter))}
+            gradients = [None] * len(weight) if gradient is None else gradient
+            found |= {f"{name}[{k}]": pair for k, pair in enumerate(zip(weight, gradients, strict=True))}
         else:
-            found[name] = parameter, None
+            found[name] = weight, gradient
     return found
 
 
@@ -114,18 +114,14 @@ def has_gradients(module: nn.Module) -> bool:
 @torch.no_grad()
 def gradient_norms(module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     """(||dL/dW||, ||dL/dW|| / ||W||) of every weight of `weights_of`, (K,) each: NaN without a gradient, or where W is zero."""
-    weights, norms = [], []
-    for parameter, index in weights_of(module).values():
-        gradient = parameter.grad
-        if gradient is not None and gradient.is_sparse:
-            gradient = gradient.to_dense()
-        weight = parameter if index is None else parameter[index]
-        gradient = gradient if gradient is None or index is None else gradient[index]
-        weights.append(_norm(weight))
-        norms.append(torch.full_like(weights[-1], torch.nan) if gradient is None else _norm(gradient))
-    if not weights:
+    pairs = weights_of(module).values()
+    if not pairs:
         return np.empty(0), np.empty(0)
-    size, slope = torch.stack(weights).cpu().numpy(), torch.stack(norms).cpu().numpy()
+    sizes = [_norm(weight) for weight, _ in pairs]
+    slopes = [s.new_tensor(torch.nan) if g is None else _norm(g) for s, (_, g) in zip(sizes, pairs, strict=True)]
+    size, slope = torch.stack(sizes).cpu().numpy(), torch.stack(slopes).cpu().numpy()
+    if not has_gradients(module):
+        slope = np.full_like(slope, np.nan)
     return slope, np.divide(slope, size, out=np.full_like(slope, np.nan), where=size > 0)
 
 
@@ -153,19 +149,19 @@ class Recorder:
         path: an .npz file that is kept up to date while the training runs, whole at every moment; None: nothing is written.
         log: called with (name, value, step) for every mean of a measurement, such as "recorder/radius": `mlflow.log_metric`, the
             `add_scalar` of TensorBoard's writer, or lambda name, value, step: run.log({name: value}, step=step) for Weights & Biases.
-        start: steps done before, of a training that goes on: what the file at `path` holds up to there is kept and continued.
+        start: steps done before, of a resumed training; measurements of these steps in the file at `path` are kept.
         loss: the loss before the first step, where it is known.
         positions: at how many places of the probe single steps are measured.
         layer: which recurrent cell, counted from 1, where the module has several; each layer of torch.nn's counts. None: the first,
             of torch.nn's with the joint state of all its layers.
         submodule: the part of the module in which to look, by its name in `named_modules`: "encoder.rnn".
-        about: how the training came to be, for figures: "orthogonal:1, seed 0; sums of two numbers". None: what the file that is
-            continued says, or what the cell was built with, where it is one of ours.
+        about: the origin of the training, for figures: "orthogonal:1, seed 0; sums of two numbers". None: the one in the resumed
+            file, or that of a cell of ours.
 
     Raises:
         InvalidInputError: the module has no such cell, or the probe does not fit, is not finite, or leads to states that are not;
             `every` or another number is out of range.
-        DataError: the file that is to be continued is damaged, or of another network, probe or `every`.
+        DataError: the resumed file is damaged, or of another network, probe or `every`.
         OutputError: the file cannot be written.
     """
 
@@ -187,26 +183,21 @@ class Recorder:
         for name, value, least in (("every", every, 1), ("positions", positions, 1), ("start", start, 0)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InvalidInputError(f"{name} is {value!r}, expected a whole number of {least} or more")
-        self._module, self._probe, self._every, self._positions = module, probe, every, positions
+        if log is not None and not callable(log):
+            raise InvalidInputError(f"log is {log!r:.40}: expected a function of (name, value, step)")
+        self._module, self._probe, self._every, self._positions, self._log = module, probe, every, positions, log
         self._path = None if path is None else check_output(path, (".npz",))
         loss = _number(loss)
         self._watched = Watched(module, layer, submodule)
         self._read = self._watched.digest(probe)
-        if log is not None and not callable(log):
-            raise InvalidInputError(f"log is {log!r:.40}: expected a function of (name, value, step)")
-        self._log = log
+        self._about = self._watched.made if about is None else str(about)
         self._rows: list[dict] = []
-        self._own = ""  # remark on a module's own loop in figures
         self._steps, self._measuring, self._next_save = start, 0.0, 0.0
         self._begun, self._warned = time.perf_counter(), False
-        self._shapes: dict[str, tuple[int, ...]] = {}  # of the arrays of a measurement, from the first one
-        self._before = self._continued(start)
-        said = self._before.about if self._before else ""
-        self._about = (said or self._watched.made) if about is None else str(about)
-        if self._before is None:
+        if start and self._path is not None and self._path.exists():
+            self._resume(Recording.load(self._path), about)
+        if not self._rows:
             self.measure(start, loss)
-        else:
-            self._rows = self._before.moments()
 
     def __enter__(self) -> "Recorder":
         return self
@@ -232,25 +223,21 @@ class Recorder:
         if next((p.is_cuda for p in self._module.parameters()), False):
             torch.cuda.synchronize()  # else the training's own work would count as measuring
         begun = time.perf_counter()
-        self._watched.refresh()
         try:
             found = self._look()
         except InvalidInputError as error:
             finite = all(torch.isfinite(p).all() for p in self._module.parameters())
-            if not self._shapes or (finite and not isinstance(error, NotFiniteError)):
+            if not self._rows or (finite and not isinstance(error, NotFiniteError)):
                 raise  # the step is broken, not the training
-            found = {name: np.full(shape, np.nan) for name, shape in self._shapes.items()}
+            found = {name: np.full_like(self._rows[0][name], np.nan) for name in MOMENTS if name != "step"}
         norms, rates = gradient_norms(self._module)
-        if not has_gradients(self._module):
-            norms, rates = np.full_like(norms, np.nan), np.full_like(rates, np.nan)
-        now = time.perf_counter()
-        self._rows.append(
-            {"step": np.array(step), "loss": loss, **found} | {"gradient_norm": norms, "relative_rate": rates}
-        )
+        row = found | {"step": np.array(step), "loss": loss, "gradient_norm": norms, "relative_rate": rates}
+        self._rows.append(row)
         for name in MEASURES if self._log else ():
-            known = self._rows[-1][name][np.isfinite(self._rows[-1][name])]
+            known = row[name][np.isfinite(row[name])]
             if known.size:
                 self._log(f"recorder/{name}", float(known.mean()), step)
+        now = time.perf_counter()
         self._measuring += now - begun
         if self._path is not None and now >= self._next_save:
             self.save()
@@ -279,50 +266,41 @@ class Recorder:
     @property
     def recording(self) -> Recording:
         """The measurements so far."""
-        seconds, before = time.perf_counter() - self._begun, self._before
         return Recording(
             title=self._watched.title,
             every=self._every,
             probe=self._read,
-            about=self._about if self._own in self._about else "; ".join(filter(None, (self._own, self._about))),
+            about=self._about,
             gate_name=getattr(self._watched.cell, "gate_name", "transform gate"),
             parameters=np.array(list(weights_of(self._module))),
-            measuring_seconds=self._measuring + (before.measuring_seconds if before else 0.0),
-            training_seconds=seconds - self._measuring + (before.training_seconds if before else 0.0),
+            measuring_seconds=self._measuring,
+            training_seconds=time.perf_counter() - self._begun - self._measuring,
             **{name: np.stack([row[name] for row in self._rows]) for name in MOMENTS},
         )
 
     def _look(self) -> dict[str, np.ndarray]:
         """Measure the copy of the cell. Raises InvalidInputError for numbers that are not finite."""
+        self._watched.refresh()
         cell, inputs = self._watched.along(self._probe)
-        self._own = cell.about if isinstance(cell, OwnLoop) else ""
-        found = snapshot(cell, inputs, self._positions)
-        self._shapes = {name: value.shape for name, value in found.items()}
-        return found
+        if isinstance(cell, OwnLoop) and cell.about not in self._about:
+            self._about = "; ".join(filter(None, (cell.about, self._about)))
+        return snapshot(cell, inputs, self._positions)
 
-    def _continued(self, start: int) -> Recording | None:
-        """The file's measurements of the steps done before; None for a new file."""
-        if not start or self._path is None or not self._path.exists():
-            return None
-        found = Recording.load(self._path)
-        if _plain(found.title) != _plain(self._watched.title) or found.parameters.tolist() != list(
-            weights_of(self._module)
-        ):
-            raise DataError(f"{self._path} was recorded of another network ({found.title}): give another path")
-        shapes = {name: getattr(found, name).shape[1:] for name in self._look()}
-        if shapes != self._shapes or found.probe not in ("", self._read):
-            raise DataError(f"{self._path} was recorded at other positions or on another probe: give another path")
-        if found.every != self._every:
+    def _resume(self, found: Recording, about: str | None) -> None:
+        """Keep the measurements of the steps done before. Raises DataError for those of something else."""
+        shapes = {name: value.shape for name, value in self._look().items()}
+        same = found.parameters.tolist() == list(weights_of(self._module)) and found.probe == self._read
+        if not same or found.every != self._every or shapes != {k: getattr(found, k).shape[1:] for k in shapes}:
             raise DataError(
-                f"{self._path} was recorded every {found.every} steps, not {self._every}: give every={found.every} or another path"
+                f"{self._path} is a record of another network ({found.title}), of another probe, or not of every {self._every} steps: "
+                "give another path"
             )
-        found = found.until(start)
-        return found if len(found) else None
-
-
-def _plain(title: str) -> str:
-    """A title without the differences between files of earlier versions, which name the class, and commands."""
-    return title.lower().replace("-", "")
+        kept = found.step <= self._steps
+        self._rows = [{name: getattr(found, name)[k] for name in MOMENTS} for k in np.flatnonzero(kept)]
+        if self._rows:
+            self._about = self._about if about is not None else found.about or self._about
+            self._measuring = found.measuring_seconds
+            self._begun -= found.measuring_seconds + found.training_seconds
 
 
 def _number(loss: Tensor | np.ndarray | float | None) -> np.ndarray:

@@ -1,36 +1,37 @@
-"""Hold and draw the spectra, gains, gates and gradients of a cell through its training, as `Recorder` measures them. Without torch.
+"""Hold and draw the spectra, gains, gates and gradients of a cell through its training, as `Recorder` measures them.
 
 Every `plot_*` draws into the axes it is given and returns them. Bands show the spread over the positions of the probe.
 
 Legend: M measurements, P positions of the probe sequence, N state entries, L layers of a step, K weights (a layer's apart).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from gersgorin.linalg.outlines import discs_outline
-from gersgorin.plotting.animation import write_animation
+from gersgorin.plotting.animation import Film
 from gersgorin.plotting.figure import (
-    CIRCLE,
     DASHED,
     DASHES,
     Shown,
-    complete,
+    complex_plane,
+    label_axes,
     laid_out,
     legend_below,
     legend_beside,
-    own_axes,
+    panel,
     plain_numbers,
     shade_style,
 )
+from gersgorin.run import shown_steps
 from rhn.errors import DataError
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, our_style, titled
-from rhn.utils.result import Result
+from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 MEASURES = {  # one number a measurement: the mean over positions, layers or weights; and what a table calls it
@@ -112,26 +113,13 @@ class Recording(Result, kind="recording"):
         total, count = np.where(known, values, 0).sum(1), known.sum(1)
         return np.divide(total, count, out=np.full(len(self), np.nan), where=count > 0)
 
-    def until(self, step: int) -> "Recording":
-        """The measurements up to this step of training."""
-        kept = self.step <= step
-        return replace(self, **{name: getattr(self, name)[kept] for name in MOMENTS})
-
-    def moments(self) -> list[dict[str, np.ndarray]]:
-        """The arrays of each measurement by name."""
-        return [{name: getattr(self, name)[k] for name in MOMENTS} for k in range(len(self))]
-
     def table(self) -> list[dict]:
         """One row of means a measurement, in the order of `MEASURES`."""
-        columns = {name: self.mean(name).tolist() for name in MEASURES}
-        return [
-            {"step": int(step)} | {name: values[k] for name, values in columns.items()}
-            for k, step in enumerate(self.step)
-        ]
+        return rows_of(step=self.step, **{name: self.mean(name) for name in MEASURES})
 
     def summary(self) -> str:
         """The first and the last measurement and two between, quantity by quantity, and the time that measuring took."""
-        shown = sorted({round(k * (len(self) - 1) / 3) for k in range(4)})
+        shown = shown_steps(len(self))
         measured = f"{counted(len(self), 'measurement')} over {counted(self.step[-1], 'step')} of training"
         lines = [f"{self.title}, {measured}", f"{'':<22}" + "".join(f"{f'step {self.step[k]}':>13}" for k in shown)]
         for name, label in (MEASURES | {"gate": f"{self.gate_name}s"}).items():
@@ -147,65 +135,53 @@ class Recording(Result, kind="recording"):
 
     def plot(self, ax=None):
         """Spectral radius and bulk over the training; without axes a figure of all measurements."""
-        return draw_recording(self).axes[0] if ax is None else plot_measures(self, {"radius": RED, "bulk": ORANGE}, ax)
+        return draw_recording(self).axes[0] if ax is None else plot_measures(self, ax)
 
     def validate(self) -> None:
-        """Raise ValueError unless all arrays are numbers that can be drawn, of the same measurements."""
-        if not _fit(vars(self)):
-            raise ValueError(f"its arrays do not fit one another or exceed {LARGEST:g}")
+        """Raise ValueError unless all arrays are numbers of the same measurements, at least one."""
+        arrays = [getattr(self, name) for name in MOMENTS]
+        if any(a.dtype.kind not in "fciu" for a in arrays) or {len(a) for a in arrays} != {max(1, len(self))}:
+            raise ValueError("its arrays do not fit one another")
 
 
 MOMENTS = [f.name for f in fields(Recording) if f.type is np.ndarray and f.name != "parameters"]
-LARGEST = 1e100  # beyond any measurement in float32; the axes of a figure end at 1e308
-AXES = {"step": 1, "loss": 1, "exponent": 1, "state_gain": 3, "gate": 3}  # dimensions of the others: 2
-
-
-def _fit(values: dict) -> bool:
-    """True for arrays of a recording: numbers that can be drawn, of the same measurements, at least one."""
-    arrays = [values[name] for name in MOMENTS]
-    return (
-        all(values[name].ndim == AXES.get(name, 2) and values[name].dtype.kind in "fciu" for name in MOMENTS)
-        and {len(array) for array in arrays} == {max(1, len(arrays[0]))}
-        and len({values[name].shape for name in ("eigenvalues", "centers", "radii")}) == 1
-        and all(np.abs(values[name][np.isfinite(values[name])]).max(initial=0) <= LARGEST for name in MOMENTS)
-        and {values[name].shape[1:] for name in ("gradient_norm", "relative_rate")} == {values["parameters"].shape}
-    )
-
-
-MOST_FRAMES = 240  # of an animation
 MOST_LINES = 8  # of a panel
 STEPS = "steps of training"
+COLOURS = {"loss": "black", "radius": RED, "bulk": ORANGE, "reach": BLUE, "exponent": PURPLE, "input_gain": GREEN}
+LEVELS = {"radius": 1, "exponent": 0}  # between growth and decay
 
 
-@our_style()
-def plot_measures(recording: Recording, names: dict[str, str], ax: Axes | None = None) -> Axes:
-    """Measures by name (see `MEASURES`) in these colours: their means over the probe's positions, and their spread as bands."""
-    alone, ax = ax is None, own_axes(6, 4) if ax is None else ax
-    for k, (name, color) in enumerate(names.items()):
-        values, style = getattr(recording, name), {"color": color, "linestyle": DASHES[k % len(DASHES)]}
+def _heading(recording: Recording) -> str:
+    return f"{recording.title}, through training"
+
+
+@panel(6, 4, _heading)
+def plot_measures(recording: Recording, ax: Axes, *, names: Sequence[str] = ("radius", "bulk")) -> Axes:
+    """Draw measures of `MEASURES`: their means over the positions of the probe, and their spread as bands."""
+    for k, name in enumerate(names):
+        values, style = getattr(recording, name), {"color": COLOURS[name], "linestyle": DASHES[k % len(DASHES)]}
         ax.plot(recording.step, recording.mean(name), label=MEASURES[name], **style, **_dots(recording))
         if values.ndim > 1:
-            label = f"{MEASURES[name]}, min to max over the probe"
-            ax.fill_between(
-                recording.step, values.min(1), values.max(1), color=color, alpha=0.2, linewidth=0, label=label
-            )
-    return _finished(recording, ax, alone)
+            band = {"alpha": 0.2, "linewidth": 0, "label": f"{MEASURES[name]}, min to max over the probe"}
+            ax.fill_between(recording.step, values.min(1), values.max(1), color=COLOURS[name], **band)
+    known = recording.loss[np.isfinite(recording.loss)]
+    if "loss" in names and 0 < 3 * known.min(initial=np.inf) < known.max(initial=0):
+        _log_axis(ax)
+    return _over_training(ax)
 
 
-@our_style()
-def plot_layers(recording: Recording, name: str, ax: Axes | None = None) -> Axes:
-    """A line a layer of "state_gain" or "gate", means over the probe's positions."""
-    alone, ax = ax is None, own_axes(6, 4) if ax is None else ax
+@panel(6, 4, _heading)
+def plot_layers(recording: Recording, ax: Axes, *, name: str = "state_gain") -> Axes:
+    """Draw a line a layer of "state_gain" or "gate", means over the positions of the probe."""
     values = getattr(recording, name).mean(1)
     for k, layer in enumerate(values.T):
         ax.plot(recording.step, layer, label=f"layer {k + 1}", **shade_style(k, values.shape[1]), **_dots(recording))
-    return _finished(recording, ax, alone)
+    return _over_training(ax)
 
 
-@our_style()
-def plot_weights(recording: Recording, name: str, ax: Axes | None = None) -> Axes:
-    """A line a weight of "gradient_norm" or "relative_rate", on a log scale: of matrices, and of many those with the largest values."""
-    alone, ax = ax is None, own_axes(6, 4) if ax is None else ax
+@panel(6, 4, _heading)
+def plot_weights(recording: Recording, ax: Axes, *, name: str = "gradient_norm") -> Axes:
+    """Draw a line a matrix of "gradient_norm" or "relative_rate" on a log scale, of many those with the largest values."""
     values, labels = getattr(recording, name), _short_names(recording.parameters.tolist())
     values = np.where((values > 0) & ["bias" not in label for label in labels], values, np.nan)
     largest = np.nan_to_num(values).max(0)
@@ -215,41 +191,34 @@ def plot_weights(recording: Recording, name: str, ax: Axes | None = None) -> Axe
         ax.plot(recording.step, values[:, k], label=drawable(labels[k]), **style, **_dots(recording))
     if len(shown):
         _log_axis(ax)
-    return _finished(recording, ax, alone)
+    return _over_training(ax)
 
 
-@our_style()
-def plot_moment(recording: Recording, k: int, ax: Axes | None = None, *, limit: float | None = None) -> Axes:
-    """Spectrum and row discs in the middle of the probe at the k-th measurement, and the unit circle."""
-    alone, ax = ax is None, own_axes(4.6, 5.2) if ax is None else ax
-    values, limit = recording.eigenvalues[k], limit or moment_limit(recording)
+@panel(4.6, 5.2, lambda recording: f"{recording.title}: one step in the middle of the probe")
+def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
+    """Draw spectrum and row discs in the middle of the probe at one measurement, and the unit circle."""
+    radius = max(1.0, float(np.nan_to_num(np.abs(recording.eigenvalues)).max()))
+    reaches = np.abs(recording.centers) + recording.radii
+    limit = 1.08 * max(
+        radius, min(float(np.nan_to_num(reaches).max()), 2 * radius)
+    )  # of all moments, and discs not much larger
+    values, reach = recording.eigenvalues[moment], float(reaches[moment].max())
     if np.isfinite(values).all():
-        for j, polygon in enumerate(discs_outline(recording.centers[k], recording.radii[k], 65)):
+        for j, polygon in enumerate(discs_outline(recording.centers[moment], recording.radii[moment], 65)):
             label = "union of the row discs" if j == 0 else None
             ax.plot(polygon.real, polygon.imag, color=BLUE, linewidth=1.2, label=label)
             ax.fill(polygon.real, polygon.imag, color=BLUE, alpha=0.1, linewidth=0)
         ax.plot(values.real, values.imag, ".", color=RED, markersize=4, zorder=4, label="eigenvalues")
-    ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=0.8, zorder=5, label="unit circle")
-    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
-    ax.set(xlabel="real part", ylabel="imaginary part")
-    reach = float((np.abs(recording.centers[k]) + recording.radii[k]).max())
-    ax.set_title(f"step {recording.step[k]}" + f", discs reach {reach:.3g}" * (limit < reach < np.inf))
-    plain_numbers(ax)
-    return complete(ax, f"{recording.title}: one step in the middle of the probe", _about(recording)) if alone else ax
-
-
-def moment_limit(recording: Recording) -> float:
-    """Half the width of panels that show the unit circle, every spectrum of the recording, and discs that are not much larger."""
-    radius = max(1.0, float(np.nan_to_num(np.abs(recording.eigenvalues)).max()))
-    reach = float(np.nan_to_num(np.abs(recording.centers) + recording.radii).max())
-    return 1.08 * max(radius, min(reach, 2 * radius))
+    complex_plane(ax, limit)
+    ax.set_title(f"step {recording.step[moment]}" + f", discs reach {reach:.3g}" * (limit < reach < np.inf))
+    return ax
 
 
 @our_style()
 def draw_recording(recording: Recording) -> Shown:
-    """The spectrum at four moments, and under it a panel a quantity over the steps of training, those that were measured.
+    """Draw the spectrum at four moments, and below a panel for each measured quantity over the steps of training.
 
-    Raises DataError where nothing was.
+    Raises DataError if nothing finite was measured.
     """
     panels = _panels(recording)
     if not panels:
@@ -257,12 +226,12 @@ def draw_recording(recording: Recording) -> Shown:
     rows = -(-len(panels) // 2)
     heights = (4.2, 2 * rows)
     figure = Shown(figsize=(12, sum(heights)), layout="constrained")
-    titled(figure, drawable(f"{recording.title}, through training"), _about(recording))
+    titled(figure, drawable(_heading(recording)), _about(recording))
     top, bottom = figure.subfigures(2, 1, height_ratios=heights)
-    moments = sorted({round(k * (len(recording) - 1) / 3) for k in range(4)})
+    moments = shown_steps(len(recording))
     places = top.subplots(1, len(moments), sharex=True, sharey=True, squeeze=False)[0]
-    for ax, k in zip(places, moments, strict=True):
-        plot_moment(recording, k, ax).label_outer()
+    for ax, moment in zip(places, moments, strict=True):
+        plot_moment(recording, ax, moment=moment)
     legend_below(top, places)
     top.suptitle("Eigenvalues and discs of one step, in the middle of the probe", fontsize=9)
     grid = bottom.subplots(rows, 2, sharex=True, squeeze=False)
@@ -270,72 +239,55 @@ def draw_recording(recording: Recording) -> Shown:
         draw(ax)
         ax.set_title(title, loc="left")
         legend_beside(ax, fontsize=7)
-    for ax in grid.flat[len(panels) :]:
-        ax.set_axis_off()
-    for column in range(min(2, len(panels))):
-        last = grid[(len(panels) - 1 - column) // 2, column]
-        last.set_xlabel(STEPS)
-        last.tick_params(labelbottom=True)
+    if len(panels) % 2:  # an empty place, below the last panel of its column
+        grid[-1, 1].set_axis_off()
+        grid[-2, 1].set_xlabel(STEPS)
+        grid[-2, 1].tick_params(labelbottom=True)
     return laid_out(figure)
 
 
-@our_style()
-def save_recording_animation(recording: Recording, path: Path, *, progress=lambda done, total: None) -> Path:
-    """The spectrum moving through the training, beside its radius and bulk, into a .gif or .mp4; atomic. Raises OutputError."""
-    figure, draw, frames = moving_recording(recording)
-    return write_animation(figure, draw, frames, path, progress=progress)
-
-
-def moving_recording(recording: Recording) -> tuple[Shown, Callable[[int], None], int]:
-    """(A figure, draw(frame), which changes it, how many frames there are): spectra of the measurements, beside radius and bulk."""
+def moving_recording(recording: Recording) -> Film:
+    """The spectra of the measurements as a film, beside spectral radius and bulk."""
     figure = Shown(figsize=(10.5, 5), layout="constrained")
-    titled(figure, drawable(f"{recording.title}, through training"), _about(recording))
+    titled(figure, drawable(_heading(recording)), _about(recording))
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))
     ax, beside = left.subplots(), right.subplots()
-    plot_measures(recording, {"radius": RED, "bulk": ORANGE}, beside)
-    beside.set(xlabel=STEPS, ylabel="value of one step")
+    plot_measures(recording, beside).set_ylabel("value of one step")
     now = beside.axvline(recording.step[0], color=GREY, linewidth=1)
-    moments = np.unique(np.linspace(0, len(recording) - 1, min(len(recording), MOST_FRAMES)).round().astype(int))
-    known = np.isfinite(recording.eigenvalues).all(1)
 
-    def draw(frame: int) -> None:
+    def draw(moment: int) -> None:
         ax.clear()
-        k = int(moments[frame])
-        plot_moment(recording, k, ax)
-        now.set_xdata([recording.step[k]] * 2)
+        plot_moment(recording, ax, moment=moment)
+        now.set_xdata([recording.step[moment]] * 2)
 
-    draw(int(np.argmax(known[moments])))  # for the legend: a measurement with everything
+    draw(int(np.argmax(np.isfinite(recording.eigenvalues).all(1))))  # a measurement with everything, for the legend
     legend_below(left, [ax], columns=3)
     legend_below(right, [beside], columns=2)
-    draw(0)
-    return laid_out(figure), draw, len(moments)
+    return Film(figure, draw, len(recording))
 
 
-def _panels(recording: Recording) -> dict:
+def _panels(recording: Recording) -> dict[str, Callable[[Axes], Axes]]:
     """A function that draws by title, for every quantity with finite values."""
 
-    def radius(ax: Axes) -> None:
-        plot_measures(recording, {"radius": RED, "bulk": ORANGE}, ax).axhline(1, **DASHED, linewidth=0.8)
+    def measures(*names: str) -> Callable[[Axes], Axes]:
+        def draw(ax: Axes) -> Axes:
+            plot_measures(recording, ax, names=names)
+            if names[0] in LEVELS:
+                ax.axhline(LEVELS[names[0]], **DASHED, linewidth=0.8)
+            return ax
 
-    def exponent(ax: Axes) -> None:
-        plot_measures(recording, {"exponent": PURPLE}, ax).axhline(0, **DASHED, linewidth=0.8)
-
-    def loss(ax: Axes) -> None:
-        plot_measures(recording, {"loss": "black"}, ax)
-        known = recording.loss[np.isfinite(recording.loss)]
-        if 0 < 3 * known.min() < known.max():
-            _log_axis(ax)
+        return draw
 
     panels = {
-        "loss": ("Loss", loss),
-        "radius": ("Spectral radius, and the bulk of the spectrum", radius),
-        "reach": ("Reach of the row discs", lambda ax: plot_measures(recording, {"reach": BLUE}, ax)),
-        "exponent": ("Finite-time exponent (1/step)", exponent),
-        "input_gain": ("Input gain ||ds'/dx||", lambda ax: plot_measures(recording, {"input_gain": GREEN}, ax)),
-        "state_gain": ("State gain of each layer", lambda ax: plot_layers(recording, "state_gain", ax)),
-        "gate": (f"Mean {recording.gate_name} of each layer", lambda ax: plot_layers(recording, "gate", ax)),
-        "gradient_norm": ("Gradient norms", lambda ax: plot_weights(recording, "gradient_norm", ax)),
-        "relative_rate": ("Relative rates ||dL/dW|| / ||W||", lambda ax: plot_weights(recording, "relative_rate", ax)),
+        "loss": ("Loss", measures("loss")),
+        "radius": ("Spectral radius, and the bulk of the spectrum", measures("radius", "bulk")),
+        "reach": ("Reach of the row discs", measures("reach")),
+        "exponent": ("Finite-time exponent (1/step)", measures("exponent")),
+        "input_gain": ("Input gain ||ds'/dx||", measures("input_gain")),
+        "state_gain": ("State gain of each layer", partial(plot_layers, recording)),
+        "gate": (f"Mean {recording.gate_name} of each layer", partial(plot_layers, recording, name="gate")),
+        "gradient_norm": ("Gradient norms", partial(plot_weights, recording)),
+        "relative_rate": ("Relative rates ||dL/dW|| / ||W||", partial(plot_weights, recording, name="relative_rate")),
     }
     return {title: draw for name, (title, draw) in panels.items() if np.isfinite(recording.mean(name)).any()}
 
@@ -354,25 +306,22 @@ def _log_axis(ax: Axes) -> None:
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _finished(recording: Recording, ax: Axes, alone: bool) -> Axes:
-    """Set ticks to whole steps and plain numbers; for a separate figure also title, labels and legend."""
+def _over_training(ax: Axes) -> Axes:
+    """Set ticks to whole steps and plain numbers, and label the steps."""
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if ax.get_yscale() == "linear":
         plain_numbers(ax)
-    if not alone:
-        return ax
-    ax.set(xlabel=STEPS, ylabel="mean over the probe")
-    return complete(ax, f"{recording.title}, through training", _about(recording))
+    label_axes(ax, STEPS, "")
+    return ax
 
 
 def _about(recording: Recording) -> str:
     """The origin of the training, and the interval of measuring."""
-    positions = recording.radius.shape[1]
     exact = not (
         recording.step[:-1] % max(1, recording.every)
     ).any()  # the last is often that at the end of the training
-    every = f"every {recording.every} steps" if exact else f"about every {recording.every} steps"  # where epochs end
-    how = f"measured {every} of training, at {counted(positions, 'position')} of the probe"
+    every = f"{'' if exact else 'about '}every {recording.every} steps"  # where epochs end
+    how = f"measured {every} of training, at {counted(recording.radius.shape[1], 'position')} of the probe"
     return drawable("; ".join(filter(None, (recording.about, how))))
 
 

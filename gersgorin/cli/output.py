@@ -7,7 +7,7 @@ from rhn.errors import InvalidInputError
 from rhn.utils.figures import SUFFIXES, save_figure
 from rhn.utils.io import check_output
 
-NUMBERS, ANIMATIONS = (".npz", ".json"), (".gif", ".mp4")
+NUMBERS, ANIMATIONS = (".npz", ".json"), (".gif",)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class RecordingOptions(Writing):
     )
     output: tuple[Path, ...] = option(
         (),
-        "Files to write: a figure (.png, .svg, .pdf), numbers (.npz, .json), an animation (.gif, .mp4).",
+        "Files to write: a figure (.png, .svg, .pdf), numbers (.npz, .json), an animation (.gif).",
         metavar="FILE",
     )
     json: bool = option(False, "Print one JSON object instead of text.")
@@ -48,13 +48,13 @@ def run(options: RecordingOptions) -> None:
         )
     outputs = Outputs.of(options, default_figure(options.path), animated=True)
 
-    from gersgorin.recording import Recording, save_recording_animation
+    from gersgorin.recording import Recording, moving_recording
 
     recording = Recording.load(path)
     outputs.write(recording)
     if outputs.animation:
         with progress_bars() as report:
-            save_recording_animation(recording, outputs.animation, progress=report("animation"))
+            moving_recording(recording).save(outputs.animation, progress=report("animation"))
         print(f"animation: {outputs.animation}", file=sys.stderr)
     if options.json:
         print_json(recording.to_dict() | {"figure": str(outputs.figure)})

@@ -252,7 +252,7 @@ def spoiled():
         (["--init", "normal"], "expected gaussian:STD"),
         (["--seed", "99999999999999999999"], "--seed: expected a whole number"),
         (["--output", "figure.bmp"], "expected a name ending in .png"),
-        (["--output", "numbers.pkl"], ", .npz, .json, .gif or .mp4"),
+        (["--output", "numbers.pkl"], ", .npz, .json or .gif"),
         (["--output", "an.png", "an.gif"], "it is a folder"),
         (["--output", "d.npz"], "it is a folder"),
         (["--output", "one.png", "two.svg"], "--output names 2 figures"),

@@ -186,10 +186,10 @@ FIGURES = {  # what each is drawn from
     "plotting.spectra.plot_spectrum": lambda draw, runs, training, size: draw(runs["spectra"][0]),
     "plotting.spectra.plot_suggested": lambda draw, runs, training, size: draw(runs["spectra"][0]),
     "recording.draw_recording": lambda draw, runs, training, size: draw(training[0]),
-    "recording.plot_layers": lambda draw, runs, training, size: draw(training[0], "state_gain"),
-    "recording.plot_measures": lambda draw, runs, training, size: draw(training[0], {"radius": "red", "bulk": "blue"}),
-    "recording.plot_moment": lambda draw, runs, training, size: draw(training[0], 0),
-    "recording.plot_weights": lambda draw, runs, training, size: draw(training[0], "relative_rate"),
+    "recording.plot_layers": lambda draw, runs, training, size: draw(training[0]),
+    "recording.plot_measures": lambda draw, runs, training, size: draw(training[0]),
+    "recording.plot_moment": lambda draw, runs, training, size: draw(training[0]),
+    "recording.plot_weights": lambda draw, runs, training, size: draw(training[0]),
     "plotting.spectra.draw_run": lambda draw, runs, training, size: draw(runs["spectra"][0]),
     "paper.plateau_sweeps.draw_rate_sweeps": lambda draw, runs, training, size: draw([sweeps(size)[0]] * 2),
     "paper.plateau_sweeps.plot_gate_sweep": lambda draw, runs, training, size: draw(sweeps(size)[1]),
@@ -230,10 +230,10 @@ def test_the_plot_of_a_result_can_be_read(name, training):
 
 
 def test_a_moment_of_a_training_can_be_read(training):
-    figure, draw, frames = moving_recording(training[0])
-    draw(frames - 1)
+    film = moving_recording(training[0])
+    film.draw(film.count - 1)
     with our_style():
-        readable(figure)
+        readable(film.figure)
 
 
 @pytest.mark.slow

@@ -45,22 +45,22 @@ def lines(ax) -> dict[str, np.ndarray]:
 
 
 def test_panels_show_the_recording(recording):
-    drawn = plot_measures(recording, {"radius": "red", "loss": "black"})
+    drawn = plot_measures(recording, names=("radius", "loss"))
     assert np.array_equal(lines(drawn)["spectral radius"], recording.radius.mean(1))
     assert np.array_equal(drawn.lines[0].get_xdata(), [0, 2, 4, 6, 8, 10])
     band = drawn.collections[0].get_datalim(drawn.transData)
     assert (band.ymin, band.ymax) == pytest.approx((recording.radius.min(), recording.radius.max()))
-    assert np.array_equal(lines(plot_layers(recording, "gate"))["layer 2"], recording.gate[:, :, 1].mean(1))
-    shown = lines(plot_weights(recording, "gradient_norm"))
+    assert np.array_equal(lines(plot_layers(recording, name="gate"))["layer 2"], recording.gate[:, :, 1].mean(1))
+    shown = lines(plot_weights(recording))
     place = recording.parameters.tolist().index("cells.0.weight_hh[1]")
     assert np.array_equal(shown["weight_hh[1]"], recording.gradient_norm[:, place], equal_nan=True)
     assert not any("bias" in name for name in shown)
-    values = plot_moment(recording, 3).lines[1]
+    values = plot_moment(recording, moment=3).lines[1]
     assert np.array_equal(values.get_xdata() + 1j * values.get_ydata(), recording.eigenvalues[3])
 
 
 def test_titles_say_how_the_training_came_to_be(recording, tmp_path):
-    moving = moving_recording(replace(recording, about="seed 7; my data"))[0]
+    moving = moving_recording(replace(recording, about="seed 7; my data")).figure
     for figure in (draw_recording(replace(recording, about="seed 7; my data")), moving):
         assert "\nseed 7; my data; measured every 2 steps" in figure.get_suptitle()
     assert recording.about == "built with gaussian:0.01, transform bias -2"
@@ -84,12 +84,12 @@ def test_what_was_not_measured_has_no_panel(recording):
         "Loss",
         "Mean transform gate of each layer",
     }
-    draw_recording(recording.until(0))
+    draw_recording(replace(recording, **{name: getattr(recording, name)[:1] for name in MOMENTS}))
 
 
 def test_a_spectrum_that_is_not_finite_is_left_out(recording):
     lost = replace(recording, eigenvalues=recording.eigenvalues * np.nan)
-    assert len(plot_moment(lost, 2).lines) == 1
+    assert len(plot_moment(lost, moment=2).lines) == 1
 
 
 def test_the_command_draws_animates_and_prints(recording, tmp_path, capsys, monkeypatch):
@@ -154,9 +154,9 @@ def test_a_recording_is_read_from_json_too(recording, tmp_path):
 
 
 def test_how_far_discs_reach_stands_above_the_panel(recording):
-    far = plot_moment(replace(recording, radii=recording.radii + 9), 0)
+    far = plot_moment(replace(recording, radii=recording.radii + 9), moment=0)
     assert far.get_title().startswith("step 0, discs reach 9.") and not far.texts
-    assert plot_moment(recording, 0).get_title() == "step 0"
+    assert plot_moment(recording, moment=0).get_title() == "step 0"
 
 
 def test_the_words_say_how_often_it_was_measured_and_what_the_commands_call_the_cell(recording):
