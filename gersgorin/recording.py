@@ -239,8 +239,9 @@ def draw_recording(recording: Recording) -> Shown:
         draw(ax)
         ax.set_title(title, loc="left")
         legend_beside(ax, fontsize=7)
-    if len(panels) % 2:  # an empty place, below the last panel of its column
-        grid[-1, 1].set_axis_off()
+    for ax in grid.flat[len(panels) :]:
+        ax.set_axis_off()
+    if rows > 1 and len(panels) % 2:  # an empty place, below the last panel of its column
         grid[-2, 1].set_xlabel(STEPS)
         grid[-2, 1].tick_params(labelbottom=True)
     return laid_out(figure)
