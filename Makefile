@@ -55,8 +55,11 @@ bench: $(VENV)/.bench ## ratios against what you would otherwise use; fails belo
 	$(BIN)/python -m benchmarks $(if $(FULL),--full)
 
 figures: $(VENV)/.base ## draw the gallery and the pictures of README and docs
-	$(BIN)/python -m gersgorin.paper.figures --out docs/figures
-	$(BIN)/python -m gersgorin.paper.credit --out docs/figures
+	$(BIN)/python -m examples.paper.figures docs/figures
+	$(BIN)/python -m examples.paper.credit docs/figures/credit.png
+	$(BIN)/gersgorin plot --cell rhn --depth 5 --output docs/figures/rhn-depth5.png
+	$(BIN)/gersgorin compare init=identity:0.005 --cell rnn --init gaussian:0.02 --output docs/figures/initialisations.png
+	$(BIN)/gersgorin compare bias=40 --cell rhn --transform-bias -40 --init gaussian:0.05 --output docs/figures/gate-limits.png
 
 $(VENV)/.docs: $(VENV)/.base
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'

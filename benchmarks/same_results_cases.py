@@ -301,14 +301,6 @@ def inclusion() -> dict:
     return {name: {"holds": build(A).contains(z), "outline": build(A).outline(17)} for name, build in sets.items()}
 
 
-def paper() -> dict:
-    """The figures of the paper's claims."""
-    gallery, sweeps = import_module("gersgorin.paper.figures"), import_module("gersgorin.paper.plateau_sweeps")
-    figures = {name: draw() for name, draw in gallery.GALLERY.items() if not name.startswith("plateau")}
-    figures["rates"] = sweeps.sweep_rates("dt-rnn", (1, 4), (1e-6, 1e-3))
-    return figures | {"gates": sweeps.sweep_gates((1, 4), (-8.0, 6.0))}
-
-
 def steps_of(cell) -> dict:
     """What is computed of single steps, with and without their matrices."""
     x = frames()
@@ -377,7 +369,6 @@ CALLS = {
     "steps-callable": lambda: g.temporal_jacobian(lambda x, s: torch.tanh(s.flip(-1) + x), frames(4), noise(4, 3)),
     "matrices": matrices,
     "inclusion": inclusion,
-    "paper": paper,
     "lyapunov": lambda: drawn(g.lyapunov(cell_of(RNN, 3, 5), frames(300), **RATES), "draw_lyapunov"),
     "lyapunov-map": lambda: g.lyapunov(henon, None, s0=noise(2) / 10, steps=200),
     "fixed-points": lambda: drawn(g.fixed_points(cell_of(RNN, 3, 4), frames()[0], noise(12, 4)), "draw_fixed_points"),

@@ -1,6 +1,6 @@
-"""Record a training in the loop of another package: Lightning, transformers' Trainer, or a plain loop with a logger.
+"""Record a training in the loop of another package: Lightning, or transformers' Trainer. Runs those that are installed.
 
-Runs those that are installed (the extra `loops`).
+`record_training.py` records a plain loop.
 """
 
 import warnings
@@ -8,7 +8,6 @@ import warnings
 import torch
 from torch import nn
 
-from gersgorin import Recorder
 from rhn.errors import InvalidInputError
 
 warnings.simplefilter("ignore")
@@ -28,20 +27,6 @@ class Model(nn.Module):
         return y if labels is None else (nn.functional.mse_loss(y, labels), y)
 
 
-def plain():
-    """A loop with `log=`: mlflow.log_metric, a TensorBoard writer's add_scalar, or a function of yours."""
-    model, logged = Model(), []
-    optimizer = torch.optim.Adam(model.parameters(), 0.01)
-    with Recorder(model, x[:1], every=8, log=lambda name, value, step: logged.append((name, value, step))) as recorder:
-        for batch in x.split(4):
-            optimizer.zero_grad()
-            loss, _ = model(batch, batch.cumsum(1))
-            loss.backward()
-            optimizer.step()
-            recorder.step(loss)
-    return recorder.recording
-
-
 def lightning():
     """Lightning: a callback; its loggers get the means."""
     from lightning.pytorch import LightningModule, Trainer
@@ -56,12 +41,7 @@ def lightning():
             return torch.optim.Adam(self.parameters(), 0.01)
 
     recorder = LightningRecorder(x[:1], every=8)
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     Trainer(max_epochs=1, accelerator="cpu", callbacks=[recorder], **quiet).fit(
         Task(), torch.utils.data.DataLoader(x, batch_size=4)
     )
@@ -84,7 +64,7 @@ def transformers():
     return recorder.recording
 
 
-for loop in (plain, lightning, transformers):
+for loop in (lightning, transformers):
     torch.manual_seed(0)
     try:
         recording = loop()

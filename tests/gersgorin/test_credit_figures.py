@@ -1,21 +1,15 @@
 """Figures of credit show the record; the command trains, measures and says what truncation loses."""
 
 import json
-import re
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
+from examples.paper import credit as gallery
 from gersgorin.analyses.credit import DECADES, Credit, draw_credit, plot_credit, plot_lags
-from gersgorin.paper import credit as gallery
 from rhn.errors import DataError
 from tests.rhn.pieces import shortest_chorales
-
-
-@pytest.fixture(scope="module")
-def corpus():
-    return shortest_chorales(33)
 
 
 @pytest.fixture
@@ -64,43 +58,8 @@ def test_moments_share_one_scale_and_show_their_own_lags(record):
         assert [*map(list, (line.get_ydata() for line in ax.lines))] == [list(record.lag_norm), list(record.lost)]
 
 
-def test_the_command_says_what_is_lost_and_where_the_picture_is(tmp_path, capsys, monkeypatch, record):
-    monkeypatch.setattr(gallery, "measured", lambda corpus, config: {f"moment, epoch {config.epochs}": record})
-    assert gallery.main(["--out", str(tmp_path), "--epochs", "7"]) == 0
-    heading, row, path = capsys.readouterr().out.splitlines()
-    assert heading.split()[-7:-1] == ["0", "1", "5", "10", "20", "35"] and row.split()[3:] == [
-        "0.5",
-        "0.2",
-        "0",
-        "0",
-        "0",
-        "0",
-    ]
-    assert path == str(tmp_path / "credit.png") and (tmp_path / "credit.png").stat().st_size > 10_000
-
-
-def test_the_network_at_each_moment_is_the_one_of_that_epoch(monkeypatch, corpus):
+def test_the_gallery_measures_the_network_of_each_epoch(monkeypatch):
     monkeypatch.setattr(gallery, "FRAMES", 5)
-    monkeypatch.setattr(gallery, "moments", lambda losses, constant: {"first": 0, "last": len(losses) - 1})
-    config = gallery.configuration(3, seed=1)
-    models, losses = gallery.snapshots(config, corpus)
-    assert len(models) == len(losses) == 4 and (np.diff(losses) < 0).all()
-    first, last = gallery.measured(corpus, config).items()
-    assert (first[0], last[0]) == ("first, epoch 0", "last, epoch 3") and first[1].loss > last[1].loss
+    first, last = gallery.measure(shortest_chorales(33), {1: "first", 3: "last"}).items()
+    assert (first[0], last[0]) == ("first, epoch 1", "last, epoch 3") and first[1].loss > last[1].loss
     assert first[1].norms.shape == (4, 4)
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["--out", "nowhere"], "nowhere: it is not a folder; create it first"),
-        (["--out", ".", "--epochs", "0"], "--epochs"),
-        (["--out", ".", "--seed", "-1"], "--seed"),
-        (["--out", ".", "--epochs", "2"], "after 2 epochs the training loss is .* has not left the plateau"),
-    ],
-)
-def test_bad_options_are_one_sentence(args, message, capsys, monkeypatch, corpus):
-    monkeypatch.setattr(gallery, "chorales", lambda: corpus)
-    assert gallery.main(args) == 2
-    *_, line = capsys.readouterr().err.splitlines()  # before it, a training says what computes it
-    assert line.startswith("error: ") and re.search(message, line)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from examples.paper.claims import of_matrices
 from gersgorin.analyses.spectra import measure_spectra
 from gersgorin.cell_run import CellRun
-from gersgorin.paper.claims import of_matrices
 from gersgorin.plotting.animation import save_animation
 from gersgorin.plotting.spectra import plot_products, plot_spectrum, plot_suggested, spectrum_limit
 from gersgorin.run import Label, shown_steps

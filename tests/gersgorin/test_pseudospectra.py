@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from examples.paper.claims import Linear
 from gersgorin import eigenvalues, temporal_jacobian, trajectory
 from gersgorin.analyses.pseudospectra import (
     CIRCLE_POINTS,
@@ -13,7 +14,6 @@ from gersgorin.analyses.pseudospectra import (
     pseudospectra,
 )
 from gersgorin.linalg import numerical_radius, pseudospectrum
-from gersgorin.paper.claims import Linear
 from rhn.cells import RNN
 from rhn.errors import InvalidInputError
 

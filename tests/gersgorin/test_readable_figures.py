@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from examples.paper import figures as gallery
 from gersgorin import Recorder, analyze, bounds, compare, fixed_points, lyapunov, memory
 from gersgorin.analyses import spectra as measuring
 from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.analyses.spectra import measure_spectra
 from gersgorin.cell_run import CellRun
 from gersgorin.comparison.runs import PANELS
-from gersgorin.paper import figures as gallery
-from gersgorin.paper.plateau_sweeps import GateSweep, RateSweep
 from gersgorin.plotting.figure import told_apart, wrapped
 from gersgorin.recording import moving_recording
 from gersgorin.run import Label
@@ -142,14 +141,6 @@ def training(size):
     return recording, found
 
 
-def sweeps(size: str) -> tuple[RateSweep, GateSweep]:
-    depths, values = ((1,), np.array([1e-3])) if size == "one" else ((1, 2, 4, 6), np.logspace(-8, -1, 5))
-    table = np.array([[1e-3 * v ** (d - 1) for v in values] for d in depths]) * (np.nan if size == "NaN" else 1)
-    return RateSweep("dt-rnn", depths, values, table, table), GateSweep(
-        depths, np.log(values), 1e-3, table, table, table
-    )
-
-
 FIGURES = {  # what each is drawn from
     "analyses.credit.draw_credit": lambda draw, runs, training, size: draw(
         {f"{k}, {LONG}": training[1].credit for k in range(3)}
@@ -191,12 +182,8 @@ FIGURES = {  # what each is drawn from
     "recording.plot_moment": lambda draw, runs, training, size: draw(training[0]),
     "recording.plot_weights": lambda draw, runs, training, size: draw(training[0]),
     "plotting.spectra.draw_run": lambda draw, runs, training, size: draw(runs["spectra"][0]),
-    "paper.plateau_sweeps.draw_rate_sweeps": lambda draw, runs, training, size: draw([sweeps(size)[0]] * 2),
-    "paper.plateau_sweeps.plot_gate_sweep": lambda draw, runs, training, size: draw(sweeps(size)[1]),
-    "paper.plateau_sweeps.plot_rate_sweep": lambda draw, runs, training, size: draw(sweeps(size)[0]),
 }
 INSIDE = {  # drawn only as part of others
-    "paper.figures.plot_eigenvalues",
     "plotting.figure.draw_rows",
     "plotting.spectra.draw_growth",
     "plotting.spectra.draw_layers",
@@ -205,10 +192,7 @@ INSIDE = {  # drawn only as part of others
 
 
 def test_every_public_figure_is_in_the_list():
-    rest = public_figures() - set(FIGURES) - INSIDE
-    assert {name for name in rest if not name.startswith("paper.figures.draw_")} == set() and set(
-        FIGURES
-    ) <= public_figures()
+    assert public_figures() - INSIDE == set(FIGURES)
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given
 from matrices import grcar, square_matrices
 
+from examples.paper.claims import of_matrices
 from gersgorin import eigenvalues, temporal_jacobian, trajectory
 from gersgorin.analyses.spectra import Spectra, measure_spectra, reading, spectra
 from gersgorin.cell_run import CellRun
 from gersgorin.linalg import departure_from_normality, kreiss_constant, numerical_radius
-from gersgorin.paper.claims import of_matrices
 from gersgorin.plotting.spectra import plot_suggested
 from gersgorin.run import Label
 from rhn.cells import RHN

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from examples.paper.claims import of_matrices
 from gersgorin.analyses.spectra import measure_spectra
 from gersgorin.cell_run import CellRun
-from gersgorin.paper.claims import of_matrices
 from gersgorin.plotting.animation import moving_run, save_animation
 from gersgorin.plotting.spectra import (
     apart,

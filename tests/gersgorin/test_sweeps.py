@@ -2,28 +2,21 @@
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_hex
 
-from gersgorin.paper.plateau_sweeps import draw_rate_sweeps, plot_gate_sweep, predicted_slope, sweep_gates, sweep_rates
-from rhn.utils.figures import BLUE, GREEN
+from examples.paper.plateau import BORDER, STD, draw_gates, draw_rates, predicted_slope
 
 
 def test_rates_of_deep_transitions_fall_with_the_scale_and_those_of_rhns_do_not():
-    deep, highway = (sweep_rates(cell, (1, 4), (1e-6, 1e-3)) for cell in ("dt-rnn", "rhn"))
-    np.testing.assert_allclose(deep.orders, [[0, 0], [3, 3]], atol=0.05)
-    np.testing.assert_allclose(highway.orders, 0, atol=0.05)
-    assert deep.rates[1, 1] / deep.rates[1, 0] == pytest.approx(1e9, rel=0.1)
-    figure = draw_rate_sweeps([deep, highway])
-    lines = figure.axes[0].get_lines()
-    assert [to_hex(line.get_color()).upper() for line in lines] == [BLUE, GREEN]
-    assert list(lines[1].get_ydata()) == list(deep.rates[1]) and lines[1].get_label() == "depth 4: slope 3"
+    deep, highway = draw_rates((1, 4), (1e-6, 1e-3)).axes
+    assert [line.get_label() for line in deep.lines] == ["depth 1: slope 0", "depth 4: slope 3"]
+    assert [line.get_label() for line in highway.lines] == ["depth 1: slope 0", "depth 4: slope 0"]
+    small, large = deep.lines[1].get_ydata()
+    assert large / small == pytest.approx(1e9, rel=0.1)
 
 
-def test_an_rhn_whose_gates_open_becomes_a_deep_transition_where_it_is_predicted_to():
-    sweep = sweep_gates((1, 4), (-8.0, 0.0, 6.0, 12.0))
-    np.testing.assert_allclose(sweep.slopes, sweep.predicted, atol=0.2)
-    np.testing.assert_allclose(sweep.slopes[:, [0, -1]], [[0, 0], [0, 3]], atol=0.05)
-    assert predicted_slope(4, sweep.border, sweep.std / 1e3) == pytest.approx(0, abs=1e-3)
-    ax = plot_gate_sweep(sweep)
-    points = [line for line in ax.get_lines() if line.get_linestyle() == "None"]
-    assert [list(line.get_ydata()) for line in points] == sweep.slopes.tolist()
+def test_an_rhn_whose_gates_open_becomes_a_deep_transition_at_the_predicted_bias():
+    slopes = [line.get_ydata() for line in draw_gates((1, 4), (-8, 0, 6, 12)).axes[0].lines[:4]]
+    for predicted, measured, ends in zip(slopes[::2], slopes[1::2], ([0, 0], [0, 3]), strict=True):
+        np.testing.assert_allclose(measured, predicted, atol=0.2)
+        np.testing.assert_allclose([measured[0], measured[-1]], ends, atol=0.05)
+    assert predicted_slope(4, BORDER, STD / 1e3) == pytest.approx(0, abs=1e-3)

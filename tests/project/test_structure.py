@@ -32,7 +32,7 @@ LEVELS_TEXT = """
         gersgorin.sequence_map
     gersgorin.analyses gersgorin.checking gersgorin.comparison gersgorin.integrations gersgorin.plotting gersgorin.recorder \
         gersgorin.recording gersgorin.results
-    gersgorin.paper gersgorin.cli gersgorin.__main__
+    gersgorin.cli gersgorin.__main__
     optim_study
     analysis
 """

@@ -1,94 +1,38 @@
-"""Draw the gallery of the paper's statements: `python -m gersgorin.paper.figures --out docs/figures` (or `make figures`).
+"""Draw the gallery of the paper's statements: `python -m examples.paper.figures docs/figures` (or `make figures`).
 
-Every picture is a function without arguments; its numbers come from `gersgorin.paper.claims`.
+Every picture is a function without arguments; its numbers come from `claims` and `plateau`.
 """
 
-if __name__ == "__main__":  # before the imports, so that Ctrl-C prints one word
-    import sys
-
-    from rhn.cli.entry import enter
-
-    sys.exit(enter("gersgorin.paper.figures"))
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from examples.paper import claims, plateau
 from gersgorin.comparison.plots import draw_comparison
-from gersgorin.data import chorale_source
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import INCLUSION_SETS
 from gersgorin.linalg.spectrum import eigenvalues, spectral_radius
-from gersgorin.paper import claims
-from gersgorin.paper.plateau_sweeps import draw_rate_sweeps, plot_gate_sweep, sweep_gates, sweep_rates
-from gersgorin.plotting.figure import (
-    CIRCLE,
-    DASHED,
-    Shown,
-    laid_out,
-    legend_below,
-    legend_beside,
-    line_style,
-    names_of,
-)
-from gersgorin.plotting.spectra import draw_run, plot_products, plot_spectrum, spectrum_limit
-from rhn.cli.entry import run_command
-from rhn.data import chorale
-from rhn.errors import OutputError
-from rhn.utils.figures import BLUE, GREEN, RED, save_figure, titled
-from rhn.utils.options import option, parse
-
-
-def draw_initialisations() -> Figure:
-    """Draw the discs of two initialisations, one disc highlighted, as in the paper's figure 2."""
-    records = claims.initialisations()
-    figure, axes = _panels(records, (9, 5.2), [2.2] * 2)
-    for ax, record in zip(axes, records, strict=True):
-        circle = record.row_centers[0, 0] + record.row_radii[0, 0] * CIRCLE
-        ax.plot(circle.real, circle.imag, color=GREEN, linestyle="-.", linewidth=1.5, label="one disc")
-    legend_below(figure, axes, columns=5)
-    title = (
-        f"Identity initialisation moves the discs to 1: an RNN of {claims.UNITS} units, step 0 of {records[0].along}"
-    )
-    return _finished(figure, title, names_of(records).about)
-
-
-def draw_gate_limits() -> Figure:
-    """Draw closed and open gates at the first step."""
-    records = claims.gate_limits()
-    figure, axes = _panels(records, (9, 5.4), [max(1.4, spectrum_limit([record])) for record in records])
-    legend_below(figure, axes, columns=5)
-    title = f"Closed gates carry the state, open ones transform it: an RHN of {claims.UNITS} units, step 0 of {records[0].along}"
-    return _finished(figure, title, names_of(records).about)
-
-
-def _panels(records: list, size: tuple[float, float], limits: list[float]) -> tuple[Shown, np.ndarray]:
-    """A figure with the first step of each record side by side, and its axes."""
-    figure = Shown(figsize=size, layout="constrained")
-    alike = len(set(limits)) == 1
-    axes = figure.subplots(1, len(records), sharex=alike, sharey=alike)
-    for ax, record, limit, name in zip(axes, records, limits, names_of(records).names, strict=True):
-        plot_spectrum(record, 0, limit=limit, ax=ax).set_title(name)
-    return figure, axes
+from gersgorin.plotting.figure import CIRCLE, DASHED, Shown, laid_out, legend_below, legend_beside, line_style
+from gersgorin.plotting.spectra import plot_products, plot_spectrum
+from rhn.utils.figures import BLUE, RED, save_figure, titled
 
 
 def draw_moving_spectra() -> Figure:
     """Draw the eigenvalues of all steps, coloured by time; below, mean and radius over time at one scale."""
     figure = Shown(figsize=(11, 7.6), layout="constrained")
     records = claims.moving_spectra()
-    named = names_of(records)
+    T, N = records[0].eigenvalues.shape
     grid = figure.subplots(2, len(records), sharex="row", sharey="row", height_ratios=(1.5, 1))
-    for (upper, lower), record, name in zip(grid.T, records, named.names, strict=True):
-        T, N = record.eigenvalues.shape
+    for (upper, lower), record in zip(grid.T, records, strict=True):
         values, time = record.eigenvalues.ravel(), np.repeat(np.arange(T), N)
         dots = upper.scatter(values.real, values.imag, c=time, s=3, cmap="viridis", linewidths=0, rasterized=True)
         upper.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1)
-        upper.set(title=name, aspect="equal", xlabel="real part", xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
-        bulk, radius = claims.mean_eigenvalue(record), record.spectral_radius
+        upper.set(title=record.title, aspect="equal", xlabel="real part", xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
+        bulk, radius = record.row_centers.mean(1), record.spectral_radius
         lower.plot(radius, color=RED, label="spectral radius")
         lower.plot(bulk, color=BLUE, linestyle="--", label="trace / n, the mean eigenvalue")
         lower.set_title(f"the radius moves by {np.ptp(radius):.3f},\nthe mean by {np.ptp(bulk):.3f}")
@@ -97,8 +41,8 @@ def draw_moving_spectra() -> Figure:
     grid[1, 0].set_ylabel("value at one step")
     figure.colorbar(dots, ax=grid[0], label=records[0].time_label)
     legend_below(figure, grid[1])
-    title = f"What moves from step to step: the spectra of all {T} steps of {records[0].along}, {named.common}"
-    return _finished(figure, title, named.about)
+    title = f"What moves from step to step: the spectra of all {T} steps of chorale {claims.CHORALE}"
+    return _finished(figure, title, "seed 0, input weights ten times as large")
 
 
 def draw_radii() -> Figure:
@@ -142,7 +86,7 @@ def draw_equation_14() -> Figure:
         for k, curve in enumerate(gersgorin_discs(matrices[first]).outline()):
             style = {"facecolor": f"{BLUE}26", "edgecolor": BLUE, "linewidth": 1.2}
             ax.fill(curve.real, curve.imag, label=None if k else "union of the discs", **style)
-        plot_eigenvalues(ax, spectra[first])
+        _plot_eigenvalues(ax, spectra[first])
         ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1, label="unit circle")
         ax.set_title(title)
         ax.label_outer()
@@ -161,12 +105,10 @@ def draw_inclusion_sets() -> Figure:
         for k, polygon in enumerate(region.outline()):
             label = f"{name} (area {region.area():.2f})" if k == 0 else None
             ax.plot(polygon.real, polygon.imag, linewidth=1.4, label=label, **line_style(i))
-    plot_eigenvalues(ax, eigenvalues(A))
+    _plot_eigenvalues(ax, eigenvalues(A))
     legend_beside(ax)
     title = f"Sets that hold every eigenvalue: an RHN, depth 2, 24 units, step 0 of chorale {claims.CHORALE}"
-    return _finished(
-        figure, title, f"gaussian:0.25, transform bias 0, seed 0; {chorale_source(chorale(claims.CHORALE)).about}"
-    )
+    return _finished(figure, title, "gaussian:0.25, transform bias 0, seed 0")
 
 
 def _finished(figure: Shown, title: str, about: str) -> Shown:
@@ -174,48 +116,23 @@ def _finished(figure: Shown, title: str, about: str) -> Shown:
     return laid_out(figure)
 
 
-def plot_eigenvalues(ax: Axes, values) -> None:
+def _plot_eigenvalues(ax: Axes, values) -> None:
     """Draw points of the complex plane, at one scale for both axes."""
     ax.plot(values.real, values.imag, ".", color=RED, label="eigenvalues")
     ax.set(aspect="equal", xlabel="real part", ylabel="imaginary part")
 
 
 GALLERY: dict[str, Callable[[], Figure]] = {
-    "rhn-depth5": lambda: draw_run(claims.depth_5()),
-    "initialisations": draw_initialisations,
-    "gate-limits": draw_gate_limits,
     "radii-grow": draw_radii,
     "moving-spectra": draw_moving_spectra,
     "moving-spectra-over-time": lambda: draw_comparison(claims.moving_spectra()),
     "counterexamples": draw_counterexamples,
     "equation-14": draw_equation_14,
     "inclusion-sets": draw_inclusion_sets,
-    "plateau-rates": lambda: draw_rate_sweeps([sweep_rates("dt-rnn"), sweep_rates("rhn")]),
-    "plateau-gates": lambda: plot_gate_sweep(sweep_gates()).figure,
+    "plateau-rates": plateau.draw_rates,
+    "plateau-gates": plateau.draw_gates,
 }
 
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Draw the paper's statements.
-
-    example:
-      python -m gersgorin.paper.figures --out docs/figures
-    """
-
-    out: Path = option(help="Folder of the pictures; it must exist.", metavar="DIR")
-
-
-def draw_gallery(options: Options) -> None:
-    """Draw every picture into the folder and print its path."""
-    if not options.out.is_dir():
-        raise OutputError(f"cannot write to {options.out}: it is not a folder; create it first")
+if __name__ == "__main__":
     for name, draw in GALLERY.items():
-        path = options.out / f"{name}.png"
-        save_figure(path, draw, dpi=110)
-        print(path)
-
-
-def main(args: list[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
-    return run_command(lambda: draw_gallery(parse(Options, args, prog="python -m gersgorin.paper.figures")))
+        save_figure(Path(sys.argv[1]) / f"{name}.png", draw, dpi=110)

@@ -1,9 +1,5 @@
-"""The paper's statements (Zilly et al. 2017, arXiv 1607.03474) as numbers, for the gallery and its tests.
+"""The paper's statements (Zilly et al. 2017, arXiv 1607.03474) as numbers, for the gallery and its tests."""
 
-Seeds and data are fixed inside each function.
-"""
-
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +10,6 @@ from gersgorin.jacobian import temporal_jacobian
 from gersgorin.run import Label
 from rhn.cells import IRNN, RHN, RNN
 from rhn.data import chorale
-from rhn.plotting.provenance import words_of_new
 
 CHORALE = "bwv269"
 KEYS, UNITS = 88, 64
@@ -42,32 +37,11 @@ def of_matrices(matrices: Tensor, title: str, **options) -> Spectra:
     return measure_spectra(CellRun(Linear(matrices.shape[-1]), matrices.flatten(1), label=label), **options)
 
 
-def on_chorale(cell: torch.nn.Module, title: str, seed: int = 0, more: str = "") -> Spectra:
-    """The spectra of a float64 cell, drawn from the seed, on the gallery's chorale; more: other changes to the cell."""
+def on_chorale(cell: torch.nn.Module, title: str) -> Spectra:
+    """The spectra of a float64 cell on the gallery's chorale."""
     source = chorale_source(chorale(CHORALE))
-    about = "; ".join(filter(None, (words_of_new(cell, seed), more, source.about)))
-    label = Label(name=title, title=title, sequence=CHORALE, reads="chorale", about=about)
+    label = Label(name=title, title=title, sequence=CHORALE, reads="chorale", about=source.about)
     return measure_spectra(CellRun(cell, torch.as_tensor(source.values).double(), label=label))
-
-
-def depth_5() -> Spectra:
-    """The spectra of `gersgorin plot --cell rhn --depth 5`."""
-    return on_chorale(RHN(KEYS, UNITS, 5, **seeded()), "rhn, depth 5, 64 units")
-
-
-def initialisations() -> list[Spectra]:
-    """Figure 2: an RNN with small random weights (discs centred near 0) and one with identity initialisation (near 1)."""
-    names = {"small random weights": "gaussian:0.02", "identity initialisation": "identity:0.005"}
-    return [on_chorale(RNN(KEYS, UNITS, init=init, **seeded()), name) for name, init in names.items()]
-
-
-def gate_limits() -> list[Spectra]:
-    """The two limits of section 4: gates closed (A = I, every radius 0) and open (the spectrum of H')."""
-    names = {"closed gates: c = 1, t = 0": -40.0, "open gates: c = 0, t = 1": 40.0}
-    return [
-        on_chorale(RHN(KEYS, UNITS, transform_bias=bias, init="gaussian:0.05", **seeded()), name)
-        for name, bias in names.items()
-    ]
 
 
 def moving_spectra(seed: int = 0) -> list[Spectra]:
@@ -80,15 +54,7 @@ def moving_spectra(seed: int = 0) -> list[Spectra]:
     with torch.no_grad():
         for cell in cells.values():
             cell.weight_ih *= 10
-    return [
-        on_chorale(cell, f"{name}, {UNITS} units", seed, "input weights ten times as large")
-        for name, cell in cells.items()
-    ]
-
-
-def mean_eigenvalue(record: Spectra) -> np.ndarray:
-    """Trace / N of each step's Jacobian, (T,): the centre of the spectrum."""
-    return record.row_centers.mean(1)
+    return [on_chorale(cell, name) for name, cell in cells.items()]
 
 
 def gaussian_matrix(n: int, std: float = 0.05) -> Tensor:

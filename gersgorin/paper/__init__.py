@@ -1,1 +1,0 @@
-"""Claims and figures of Zilly et al. (2017)."""
