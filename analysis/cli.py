@@ -50,7 +50,7 @@ class Common(Trained, Writing):
 
     def run(self) -> None:
         from rhn.plotting.provenance import words_of_checkpoint
-        from rhn.training.reproducibility import tune_malloc
+        from rhn.training.build import tune_malloc
 
         text = _reads_text(self)
         split = self.split or self.splits[text]

@@ -15,7 +15,7 @@ from analysis.sequences import Music, Text, name_of, task_of
 from rhn.cells import Cell
 from rhn.data import Batch
 from rhn.errors import InvalidInputError
-from rhn.training.reproducibility import deterministic
+from rhn.training.ensemble import deterministic
 
 OPEN, CLOSED = 0.9, 0.1
 ROWS = 16  # sequences at once: every gate of every step is held

@@ -30,8 +30,7 @@ from analysis.sequences import Music, Text, task_of
 from rhn.data import Batch
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.chorales import Minibatch
-from rhn.training.ensemble import Ensemble
-from rhn.training.reproducibility import deterministic
+from rhn.training.ensemble import Ensemble, deterministic
 from rhn.utils.memory import free_memory
 
 CPU_BYTES = 384 << 20  # of the states and gates of networks that run together; more is not faster (measured)

@@ -13,10 +13,9 @@ from benchmarks.registry import benchmark
 from rhn.data.text import TextCorpus, Tokens, Vocabulary
 from rhn.models.dropout import draw_masks
 from rhn.presets import preset
-from rhn.training.build import build_model
+from rhn.training.build import build_model, tune_malloc
 from rhn.training.config import LanguageConfig
 from rhn.training.language import LanguageTask
-from rhn.training.reproducibility import tune_malloc
 from rhn.training.trainer import Trainer
 
 WINDOWS = 3  # steps a measurement

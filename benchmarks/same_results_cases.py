@@ -17,9 +17,8 @@ from rhn.cells import CELLS, GRU, LSTM, RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.data.text import Vocabulary
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.training.build import build_model
+from rhn.training.build import build_model, weights_generator
 from rhn.training.config import LanguageConfig
-from rhn.training.reproducibility import weights_generator
 
 COMMANDS = {
     "plot": "gersgorin.cli.plot:main",

@@ -12,9 +12,9 @@ import torch
 from benchmarks.__main__ import environment
 from benchmarks.language import text
 from rhn.presets import preset
+from rhn.training.build import tune_malloc
 from rhn.training.config import LanguageConfig
 from rhn.training.language import LanguageTask
-from rhn.training.reproducibility import tune_malloc
 from rhn.training.trainer import Trainer
 
 WORDS, TEXT = 10_000, 929_589  # of Penn Treebank: different ones, and those to train on

@@ -8,11 +8,10 @@ import numpy as np
 from rhn.checkpoints import load_model, save_checkpoint
 from rhn.data import Corpus, TextCorpus, Vocabulary, chorales, read_text
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.presets import preset
+from rhn.presets import load_corpus, preset
 from rhn.training.chorales import evaluate as evaluate_chorales
 from rhn.training.config import ChoraleConfig, LanguageConfig
-from rhn.training.evaluation import score
-from rhn.training.losses import Score
+from rhn.training.evaluation import Score, score
 from rhn.training.run import TrainingResult
 from rhn.training.run import train as train_in_folder
 from rhn.training.sampling import generate, sample_chorale
@@ -51,9 +50,7 @@ def train(
     if isinstance(config, str):
         config = preset(config, changes.get("cell"), changes.get("cell_options"))
     config = replace(config, **changes)
-    if data is None:
-        text = isinstance(config, LanguageConfig)
-        data = load_data(config.corpus, max_tokens=config.max_tokens) if text else load_data()
+    data = load_corpus(config) if data is None else data
     return train_in_folder(config, data, out, device=device, max_minutes=max_minutes)
 
 

@@ -1,4 +1,4 @@
-"""Complete trainings by name: `rhn train ptb-sota` trains with the configuration `preset("ptb-sota")`.
+"""Complete trainings by name, or from a file: `rhn train ptb-sota` trains with the configuration `preset("ptb-sota")`.
 
 A preset is a row of overrides of `LanguageConfig`, or a depth for the chorales. The chorales' are the networks of the optimisation
 study; the language models' are those of the paper (Zilly et al. 2017, section 5.2, with the values of the official code), and more
@@ -9,17 +9,26 @@ published the system; sota: the best of the paper. `ptb-modern` uses later metho
 """
 
 import difflib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from rhn.data.datasets import data_set
 from rhn.errors import InvalidInputError
 from rhn.published import PTB_BY_DEPTH
-from rhn.training.config import ChoraleConfig, LanguageConfig
+from rhn.training.config import ChoraleConfig as ChoraleConfig
+from rhn.training.config import LanguageConfig as LanguageConfig
+from rhn.training.config import upgraded
+from rhn.utils.io import read_json
+from rhn.utils.validation import expected, fits
 
-__all__ = ["PARAMETERS_PER_LAYER", "PRESETS", "ChoraleConfig", "LanguageConfig", "parameters", "preset"]
+if TYPE_CHECKING:
+    from rhn.data import Corpus
+    from rhn.data.text import TextCorpus
 
+RUN_ENTRIES = ("seeds", "text", "device", "data", "path")  # of a run's config.json, beside the configuration
 PARAMETERS_PER_LAYER = 150_000  # the budgets of the paper: 150,000 at depth 1, 900,000 at depth 6
 
 
@@ -198,7 +207,7 @@ def parameters(config: ChoraleConfig | LanguageConfig, vocabulary_size: int | No
 
 def _chorales(depth: int, cell: str, cell_options: Mapping) -> ChoraleConfig:
     """The network of a budget; a cell without recurrence depth gets all parameters at depth 1."""
-    from rhn.cells import accepts, hidden_size_for_budget, learning_rate, read_options, resolve_cell
+    from rhn.cells.registry import accepts, hidden_size_for_budget, learning_rate, read_options, resolve_cell
 
     factory, options = resolve_cell(cell), read_options(cell, cell_options)
     layers = depth if getattr(factory, "deep", True) else 1
@@ -218,3 +227,86 @@ def _with_parameters(config: LanguageConfig, budget: int) -> LanguageConfig:
     from rhn.cells.registry import largest_within
 
     return replace(config, hidden_size=largest_within(lambda n: parameters(replace(config, hidden_size=n)), budget))
+
+
+def starting_point(
+    name: str | None, file: Path | None, cell: str | None, options: Mapping | None = None
+) -> ChoraleConfig | LanguageConfig:
+    """The configuration of a preset, with the entries of a file instead of its own, for another cell if one is named.
+
+    options: of the cell, as words or values, instead of those of the file and of the preset.
+
+    A chorale preset gets the hidden size that its budget buys with that cell. Another cell starts without the options of the first.
+    A cell of the user's own is imported only if `cell` names it, never because a file does. Raises InvalidInputError.
+    """
+    from rhn.cells.registry import is_known, read_options
+
+    told, given = (None, {}) if file is None else read_config(file)
+    name, own = name or told, given.get("cell")
+    start = preset(name) if name else None
+    kind = type(start) if start else LanguageConfig if "corpus" in given else ChoraleConfig
+    _check(given, kind, file)
+    if cell is None and own and ":" in own and not is_known(own):
+        raise InvalidInputError(f"{file} names a cell of the user's own: add --cell {own} to import it")
+    first = start.cell if start else "rhn"
+    chosen = cell or own or first
+    if chosen != (own or first):
+        given = {entry: value for entry, value in given.items() if entry not in ("cell_options", "transform_bias")}
+    words = (start.cell_options if start and chosen == first else {}) | given.get("cell_options", {}) | (options or {})
+    given = _start_of(chosen, kind) | given | {"cell": chosen, "cell_options": read_options(chosen, words)}
+    if name is not None:
+        return replace(preset(name, chosen, given["cell_options"]), **given)
+    try:
+        return kind(**given)
+    except TypeError as error:
+        raise InvalidInputError(
+            f'{file} is not a whole configuration ({error}): add "preset" with the name to start from'
+        ) from error
+
+
+def load_corpus(config: ChoraleConfig | LanguageConfig, data: Path | None = None) -> "Corpus | TextCorpus":
+    """The data of a configuration, in a file or folder; None: where `rhn data get` puts it, or rebuilt. Raises DataError."""
+    if isinstance(config, ChoraleConfig):
+        from rhn.data.jsb import chorales
+
+        return chorales(data)
+    from rhn.data.text import read_text
+
+    unit = {"unit": config.unit} if config.corpus == "text" else {}  # published texts have their own
+    sizes = {"max_tokens": config.max_tokens, "vocabulary_size": config.vocabulary_size}
+    return read_text(config.corpus, data, **unit, **sizes)
+
+
+def read_config(file: Path) -> tuple[str | None, dict]:
+    """(preset to start from, fields) of a JSON file; raises InvalidInputError."""
+    try:
+        content = read_json(file)
+    except OSError as error:
+        raise InvalidInputError(f"{file} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InvalidInputError(f"{file} is not JSON ({error})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("preset", ""), str):
+        raise InvalidInputError(f'{file} is no configuration, expected an object such as {{"preset": "ptb-sota"}}')
+    given = upgraded(content, file)
+    return given.pop("preset", None), {key: value for key, value in given.items() if key not in RUN_ENTRIES}
+
+
+def _check(given: dict, kind: type, file: Path | None) -> None:
+    """See that every entry is a field of the configuration, with a value of its type."""
+    hints = get_type_hints(kind)
+    for name, value in given.items():
+        if name not in hints:
+            near = difflib.get_close_matches(name, [f.name for f in fields(kind)], 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InvalidInputError(f"{file}: a {kind.__name__} has no field {name!r}{hint}")
+        if not fits(value, hints[name]):
+            raise InvalidInputError(f"{file}: {name} is {json.dumps(value)}, expected {expected(hints[name])}")
+
+
+def _start_of(cell: str, kind: type) -> dict:
+    """The fields that follow from a cell: no transform bias without transform gates, torch's own start of its cells."""
+    from rhn.cells.registry import accepts, resolve_cell
+
+    factory = resolve_cell(cell)
+    bias = {} if accepts(factory, "transform_bias") else {"transform_bias": None}
+    return bias | ({"init": None} if kind is LanguageConfig and hasattr(factory, "own_init") else {})

@@ -28,7 +28,7 @@ from torch.optim import Optimizer
 
 from gersgorin._validate import check_weights, with_gradients
 from rhn.errors import USERS_FAULT, DataError, InvalidInputError, RhnError
-from rhn.training.reproducibility import flushed
+from rhn.training.ensemble import flushed
 from rhn.training.state import LEFT
 from rhn.utils.validation import check_seed
 from rhn.utils.wording import first_line

@@ -26,7 +26,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
 
 from gersgorin.checking.loop import Examples, TrainingLoop, random_numbers_kept
-from rhn.training.reproducibility import flushed
+from rhn.training.ensemble import flushed
 from rhn.training.state import LEFT
 
 CLEARLY = 0.05  # below `LEFT`: a loss that needs no confirmation

@@ -69,7 +69,7 @@ class Evaluate(Trained):
 
     def _text(self) -> None:
         self._check_methods()
-        from rhn.training.losses import measure, measure_name
+        from rhn.training.evaluation import measure, measure_name
         from rhn.training.trained import load_text_model
 
         trained, device = load_text_model(self.checkpoint, self.cell), resolve_device(self.device)

@@ -3,12 +3,10 @@
 from rhn.cli.data import Get, Show
 from rhn.cli.entry import run_command
 from rhn.cli.evaluate import Evaluate
-from rhn.cli.info import Info
-from rhn.cli.presets import Presets
+from rhn.cli.info import Info, Presets
 from rhn.cli.report import Report
-from rhn.cli.resume import Resume
 from rhn.cli.sample import Generate, Sample
-from rhn.cli.train import Train
+from rhn.cli.train import Resume, Train
 from rhn.utils.options import Commands, parse
 from rhn.utils.user_code import own_cell
 
@@ -43,7 +41,5 @@ def main(args: list[str] | None = None) -> int:
 
 def _run(args: list[str] | None) -> None:
     command = parse(COMMANDS, args, prog="rhn")
-    with own_cell(
-        getattr(command, "cell", None)
-    ):  # of a trained network; a training itself guards the cell of its configuration
+    with own_cell(getattr(command, "cell", None)):  # of a trained network; a training guards its own
         command.run()

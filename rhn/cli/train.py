@@ -1,22 +1,37 @@
-"""`rhn train`: start from a preset or a configuration file; options replace single fields."""
+"""`rhn train` and `rhn resume`: start from a preset or a configuration file, train in a folder, print the result."""
 
+import contextlib
 import json
+import math
+import shlex
 import sys
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from rhn.cli.configuration import read_config, starting_point
-from rhn.cli.run_training import RunOptions, load_corpus, run_training
+from rhn.cli.entry import print_json, resolve_device
 from rhn.errors import InvalidInputError
-from rhn.presets import ChoraleConfig, LanguageConfig, parameters, preset
+from rhn.presets import ChoraleConfig, LanguageConfig, load_corpus, parameters, preset, read_config, starting_point
 from rhn.training.config import HYPERPARAMETERS
+from rhn.utils.io import read_json
 from rhn.utils.options import Device, check_least, configuration, flag, given_flags, option
+from rhn.utils.progress import Advance, progress_bars
+from rhn.utils.user_code import own_cell
 from rhn.utils.validation import check_seed
+
+if TYPE_CHECKING:
+    from rhn.data import Corpus
+    from rhn.data.text import TextCorpus
+    from rhn.training.run import TrainingResult
+    from rhn.training.trainer import Trainer
 
 Config = LanguageConfig | ChoraleConfig
 TEXT_OPTIONS = ("words", "characters", "seeds", "threads")
 CELL_FLAGS = ("skip", "coupled", "gate_constant", "activation")  # options of cells that change no size of a preset
+ONE_THREAD = 500  # hidden units below which a second thread costs more than it saves
+PAUSE = 0.5  # seconds between two looks at the losses: on a GPU each waits for all work before it
 
 
 def _start(given: dict) -> Config | None:
@@ -31,7 +46,23 @@ def _start(given: dict) -> Config | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train:
+class Running:
+    """The options that both commands share."""
+
+    data: Path | None = option(
+        None, "Path of the data. Default: that of `rhn data get`; chorales: rebuilt from music21's scores."
+    )
+    max_minutes: float | None = option(None, "Stop after X minutes with everything saved.")
+    threads: int | None = option(
+        None,
+        "Text: CPU threads (default: 1 below 500 hidden units, otherwise all). With 1 the results have the same bits every time.",
+    )
+    device: Device = option("auto", "Device of the training.")
+    json: bool = option(False, "Print the result as one JSON object.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Running):
     """Train a model. A training that was stopped or killed goes on by the same command, or by `rhn resume DIR`.
 
     `rhn presets` lists the presets. Each field of a preset's configuration is an option too: `rhn train PRESET --help` shows
@@ -61,29 +92,19 @@ class Train:
         "--record.",
         metavar="DIR",
     )
-    data: Path | None = option(
-        None, "Path of the data. Default: that of `rhn data get`; chorales: rebuilt from music21's scores."
-    )
     words: bool = option(False, "Text: --data is a text of your own, read as words.")
     characters: bool = option(False, "Text: --data is a text of your own, read as characters.")
     seeds: int = option(1, "Text: train N seeds side by side as one program, from the seed of the configuration on.")
-    max_minutes: float | None = option(None, "Stop after X minutes with everything saved.")
-    threads: int | None = option(
-        None,
-        "Text: CPU threads (default: 1 below 500 hidden units, otherwise all). With 1 the results have the same bits every time.",
-    )
     record: int | None = option(
         None,
         "Also measure spectra, gains and gates every N steps of the optimizer, into "
         "DIR/record.npz, which `gersgorin recording` draws. Chorales: at the end of the "
         "epoch of that step; an epoch has 7 steps (223 pieces in batches of 32).",
     )
-    device: Device = option("auto", "Device of the training.")
     print_config: bool = option(
         False,
         "Print the whole configuration as JSON, which --config reads, and its differences from the preset on stderr; do not train.",
     )
-    json: bool = option(False, "Print the result as one JSON object.")
     skip: Literal["all", "last"] | None = option(
         None, "--cell-option skip=...: which layers have a shortcut from the last state, from the second on (dts-rnn)."
     )
@@ -111,8 +132,7 @@ class Train:
             check_least(self, seeds=1, record=1)
             seeds = range(config.seed, config.seed + self.seeds)
             check_seed(seeds[-1])
-            shared = {f.name: getattr(self, f.name) for f in fields(RunOptions)}
-            run_training(config, seeds, RunOptions(**shared))
+            train(config, seeds, self.out, self, self.record)
 
     def configuration(self) -> Config:
         """The configuration with all options; raises InvalidInputError."""
@@ -171,3 +191,179 @@ class Train:
         else:  # the size of the vocabulary is that of the text
             count = self.data and parameters(config, len(load_corpus(config, self.data).vocabulary))
         print(f"parameters: {count or 'as many as the text of --data makes'}", file=sys.stderr)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume(Running):
+    """Go on with a training from its last save. The results are those of an uninterrupted training."""
+
+    out: Path = option(help="Folder of the run.", metavar="DIR", positional=True)
+    data: Path | None = option(None, "Path of the data, if it was moved.")
+    epochs: int | None = option(None, "Total number of epochs, instead of that of the configuration.")
+    cell: str | None = option(None, "The cell of a training with a cell of your own, as package.module:factory.")
+
+    def run(self) -> None:
+        path = self.out / "config.json"
+        if not path.is_file():
+            raise InvalidInputError(
+                f"{self.out} holds no training: there is no config.json in it; `rhn train` begins one"
+            )
+        config, seeds = starting_point(None, path, self.cell), read_json(path).get("seeds")
+        if isinstance(config, LanguageConfig):
+            if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
+                raise InvalidInputError(f"{path} does not say which seeds were trained: it is no run's config.json")
+        elif self.threads is not None:
+            raise InvalidInputError("--threads is for language models, and this trains on chorales: leave it out")
+        if self.epochs is not None:
+            config = replace(config, epochs=self.epochs)
+        from rhn.cli.recording import recorded_every
+        from rhn.training.trained import data_path
+
+        options = self if self.data is not None else replace(self, data=data_path(self.out))
+        train(config, seeds or [config.seed], self.out, options, recorded_every(self.out))
+
+
+def train(config: Config, seeds: Sequence[int], out: Path, options: Running, record: int | None) -> None:
+    """Train or go on, and print the result."""
+    check_least(options, max_minutes=0)
+    from rhn.training import run
+    from rhn.training.build import tune_malloc
+
+    device = resolve_device(options.device)
+    tune_malloc()
+    with own_cell(config.cell), contextlib.ExitStack() as stack:
+        corpus = load_corpus(config, options.data)
+        callbacks = [stack.enter_context(_progress())]
+        if record is not None:
+            from rhn.cli.recording import recorders
+
+            callbacks.insert(0, stack.enter_context(recorders(record, config, out, corpus, seeds)))
+        results = run.train(
+            config,
+            corpus,
+            out,
+            seeds=seeds,
+            device=device,
+            threads=_threads(config, options),
+            max_minutes=math.inf if options.max_minutes is None else options.max_minutes,
+            about={"path": None if options.data is None else str(options.data.absolute())},
+            callbacks=callbacks,
+        )
+    _print_results(results, corpus, options.json)
+    if not all(result.finished for result in results):
+        if not options.json:
+            print(f"time ran out; rhn resume {shlex.quote(str(out))} goes on")
+    elif not options.json and all(_exploded(result, corpus) for result in results):
+        rate = f"the losses have exploded at a learning rate of {config.learning_rate:g}"
+        print(f"{rate}: try a lower one in another --out", file=sys.stderr)
+
+
+def _threads(config: Config, options: Running) -> int:
+    import torch
+
+    if options.threads is not None:
+        return options.threads
+    return 1 if isinstance(config, ChoraleConfig) or config.hidden_size < ONE_THREAD else torch.get_num_threads()
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator["Progress"]:
+    with progress_bars() as report:
+        yield Progress(report("training"))
+
+
+class Progress:
+    """Show the epoch, its losses so far, those of the last epoch, and the time left."""
+
+    def __init__(self, advance: Advance):
+        self._advance, self._losses, self._first, self._next = advance, "", None, 0.0
+
+    def step(self, trainer: "Trainer") -> None:
+        """Called at the start of a training, and after every step."""
+        if self._first is None:
+            self._first = trainer.steps
+        now, (done, steps), epochs = time.monotonic(), trainer.position, trainer.config.epochs
+        if now < self._next:
+            return
+        self._next = now + PAUSE
+        left = (epochs - trainer.epoch) * steps - done
+        running = f", loss {trainer.running():.4g} nats" if done else ""
+        title = f"epoch {min(trainer.epoch + 1, epochs)}/{epochs}{running}{self._losses}"
+        self._advance(trainer.steps - self._first, trainer.steps - self._first + left, title)
+
+    def epoch(self, seed: int, line: dict) -> None:
+        """Note the losses of an epoch."""
+        self._losses = "".join(
+            f", {name.replace('_', ' ')} {value:.4g}" for name, value in line.items() if name.startswith("valid")
+        )
+
+    def save(self) -> None:
+        """There is nothing to save."""
+
+
+def _print_results(results: "Sequence[TrainingResult]", corpus: "Corpus | TextCorpus", as_json: bool) -> None:
+    chorales = results[0].test_nll is not None
+    rows = [_chorales_row(result) if chorales else _text_row(result, corpus) for result in results]
+    if as_json:
+        print_json(rows[0] if len(rows) == 1 or chorales else {"seeds": rows})
+    elif chorales:
+        _print_chorales(rows[0])
+    else:
+        _print_texts(rows)
+
+
+def _exploded(result: "TrainingResult", corpus) -> bool:
+    """Whether training has led nowhere: to no better chorales than the first weights, or to texts far below a guess of each token."""
+    if result.test_nll is not None:
+        return result.best_epoch == 0 < result.epochs
+    return result.valid_nll > 2 * math.log(len(corpus.vocabulary))
+
+
+def _chorales_row(result: "TrainingResult") -> dict:
+    return {name: value for name, value in asdict(result).items() if name not in ("seed", "steps")}
+
+
+def _print_chorales(row: dict) -> None:
+    state = "done" if row["finished"] else "stopped"
+    print(f"{state} after epoch {row['epochs']}; the best is epoch {row['best_epoch']}, in nats a frame:")
+    print(f"train {row['train_nll']:.4f}   valid {row['valid_nll']:.4f}   test {row['test_nll']:.4f}")
+    print(f"checkpoint: {row['checkpoint']}")
+
+
+def _text_row(result: "TrainingResult", corpus: "TextCorpus") -> dict:
+    from rhn.training.evaluation import measure, measure_name
+
+    name = measure_name(corpus.vocabulary)
+    return {
+        "seed": result.seed,
+        "checkpoint": result.checkpoint if Path(result.checkpoint).exists() else None,
+        "best_epoch": result.best_epoch,
+        f"train_{name}": measure(result.train_nll, name),
+        f"valid_{name}": measure(result.valid_nll, name),
+        "epochs": result.epochs,
+        "steps": list(result.steps),
+        "finished": result.finished,
+        "diverged": result.diverged,
+    }
+
+
+def _print_texts(rows: list[dict]) -> None:
+    name = next(key for key in rows[0] if key.startswith("train_")).removeprefix("train_")
+    words = name.replace("_", " ").replace("bits per", "bits a")
+    if any(row["best_epoch"] for row in rows):
+        print(f"{'seed':>4} {'epochs':>7} {'best':>5} {'train':>10} {'valid':>10}   {words} at the best epoch")
+    for row in rows:
+        reason = f"   diverged: {row['diverged']}" if row["diverged"] else ""
+        if row["best_epoch"]:
+            losses = (row[f"train_{name}"], row[f"valid_{name}"])
+            shown = " ".join(f"{x:>10.4f}" if x < 1e5 else f"{x:>10.4g}" for x in losses)
+            print(f"{row['seed']:>4} {row['epochs']:>7} {row['best_epoch']:>5} {shown}{reason}")
+            continue
+        kept = "there is no checkpoint"
+        if row["checkpoint"]:
+            kept = f"{row['checkpoint']} holds the present weights, not validated"
+        done, steps = row["steps"]
+        print(f"seed {row['seed']}: no epoch has ended, {done} of {steps} steps of the first are done; {kept}{reason}")
+    for row in rows:
+        if row["checkpoint"]:
+            print(f"next: rhn evaluate {shlex.quote(str(Path(row['checkpoint']).parent))} --split test")

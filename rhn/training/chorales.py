@@ -20,10 +20,9 @@ from torch import Tensor, nn
 
 from rhn.data import Corpus, batches
 from rhn.errors import DataError
-from rhn.training.build import build_model, part_size
-from rhn.training.ensemble import Ensemble, captured
-from rhn.training.losses import Score
-from rhn.training.reproducibility import batch_order, deterministic
+from rhn.training.build import batch_order, build_model, part_size
+from rhn.training.ensemble import Ensemble, captured, deterministic
+from rhn.training.evaluation import Score
 from rhn.training.trainer import Task
 
 ROWS = 32
@@ -43,7 +42,7 @@ class Minibatch:
     size: int
     rows = 1
 
-    def inputs(self, numbers: Sequence[int]) -> tuple:
+    def inputs(self, model: nn.Module, numbers: Sequence[int]) -> tuple:
         """The arguments of a step: this batch, which is one CUDA graph, for all trials."""
         return (self,), None
 
@@ -60,6 +59,7 @@ class ChoraleTask(Task):
 
     def __init__(self, config: Any, corpus: Corpus, device: torch.device | str = "cpu", dtype=torch.float32):
         super().__init__(config, device)
+        self.objective = config.objective
         where = {"device": self.device, "dtype": dtype}
         self._batches = training_batches(corpus.train, config.batch_size, **where)
         self._splits = [evaluation_batches(pieces, **where) for pieces in (corpus.train, corpus.valid)]

@@ -84,18 +84,10 @@ class TrainingConfig:
     @property
     def options(self) -> dict:
         """Options of the cell beside its sizes."""
-        from rhn.cells import read_options
+        from rhn.cells.registry import read_options
         from rhn.models.building import bias_option  # here, because it loads torch, for which `--help` should not wait
 
         return bias_option(self.cell, self.transform_bias) | read_options(self.cell, self.cell_options)
-
-    def decay(self, epoch: int) -> float:
-        """The divisor of the learning rate in an epoch, counted from 1."""
-        return 1.0
-
-    def rate(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 1."""
-        return self.learning_rate / self.decay(epoch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +221,10 @@ class LanguageConfig(TrainingConfig):
             return self.lr_decay ** max(epoch - self.decay_after, 0)
         except OverflowError:
             return math.inf
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 1."""
+        return self.learning_rate / self.decay(epoch)
 
 
 def upgraded(given: dict, source: Path) -> dict:

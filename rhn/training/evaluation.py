@@ -1,4 +1,4 @@
-"""Evaluate language models: nats a predicted token of a text.
+"""Evaluate language models: nats a predicted token of a text. Perplexity is exp(nats), bits are nats / log 2.
 
 The state is carried through the whole text, from zero; the first token is not predicted. The length of windows does not change the
 result. Cut into B rows, which is faster, each row begins from zero.
@@ -7,20 +7,29 @@ result. Cut into B rows, which is faster, each row begins from zero.
 import functools
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rhn.data.text import Tokens
+from rhn.data.text import Tokens, Vocabulary
 from rhn.errors import InvalidInputError
 from rhn.models.dropout import Masks
 from rhn.models.language import States
-from rhn.training.ensemble import Ensemble, captured
-from rhn.training.losses import Score, sums, token_nll
+from rhn.training.ensemble import Ensemble, captured, sums
 from rhn.utils.progress import Advance
 
 WINDOW = 64  # steps read at once; no result depends on it
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean negative log-likelihood in nats a predicted frame of chorales or token of a text, and the number of these."""
+
+    nll: float
+    predicted: int
 
 
 def score(
@@ -96,3 +105,24 @@ def check_temperature(temperature: float) -> None:
     """Raise InvalidInputError unless it is a number above 0."""
     if isinstance(temperature, str) or not 0 < temperature < math.inf:
         raise InvalidInputError(f"the temperature is {temperature}, expected a number above 0")
+
+
+def token_nll(logits: Tensor, targets: Tensor) -> Tensor:
+    """-log P(target) in nats: (..., V), (...) -> (...)."""
+    flat = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
+    return flat.view(targets.shape)
+
+
+def perplexity(nll: float) -> float:
+    """exp(nll), infinity if that overflows."""
+    return math.exp(nll) if nll < 700 else math.inf if nll == nll else math.nan
+
+
+def measure_name(vocabulary: Vocabulary) -> str:
+    """Name of the usual measure: "perplexity" for words, "bits_per_character" for characters and bytes."""
+    return "perplexity" if vocabulary.unit == "words" else "bits_per_character"
+
+
+def measure(nll: float, name: str) -> float:
+    """Convert nats to perplexity or bits."""
+    return perplexity(nll) if name == "perplexity" else nll / math.log(2)

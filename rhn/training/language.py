@@ -26,12 +26,10 @@ from rhn.data.text import TextCorpus, Tokens
 from rhn.errors import DataError
 from rhn.models.dropout import Masks, draw_masks, require_masks
 from rhn.models.language import LanguageModel, States
-from rhn.training.build import build_model
+from rhn.training.build import build_model, seeded
 from rhn.training.config import LanguageConfig
 from rhn.training.ensemble import Ensemble
-from rhn.training.evaluation import ensemble_nll, window_of
-from rhn.training.losses import measure_name
-from rhn.training.reproducibility import seeded
+from rhn.training.evaluation import ensemble_nll, measure, measure_name, window_of
 from rhn.training.trainer import Task
 
 MASKS = crc32(b"masks")
@@ -51,9 +49,13 @@ class LanguageTask(Task):
         DataError: the text is shorter than one window, or the validation text than two tokens a row.
     """
 
+    first_epoch = 1
+
     def __init__(self, config: LanguageConfig, corpus: TextCorpus, device: torch.device | str = "cpu"):
         super().__init__(config, device)
-        self._vocabulary, self.columns = len(corpus.vocabulary), (f"valid_{measure_name(corpus.vocabulary)}",)
+        self._vocabulary, self._measure = len(corpus.vocabulary), measure_name(corpus.vocabulary)
+        self.columns = (f"train_{self._measure}", f"valid_{self._measure}", "learning_rate", "gradient_norm")
+        self.gradient_norm, self.averaging = config.gradient_norm, config.averaging
         shortest = max(config.window, SHORTEST) if config.vary_window else config.window
         self.rows = training_rows(corpus.train, config.batch_size, shortest)
         try:
@@ -64,7 +66,6 @@ class LanguageTask(Task):
     def model(self, seed: int) -> LanguageModel:
         model = build_model(self.config, self._vocabulary, seed=seed)
         require_masks(model, self.config.dropout)
-        self.like = model
         return model
 
     def batches(self, epoch: int) -> list["Window"]:
@@ -95,6 +96,9 @@ class LanguageTask(Task):
     def schedule(self, epoch: int) -> float:
         return self.config.decay(epoch)
 
+    def measure(self, nll: float) -> float:
+        return measure(nll, self._measure)
+
 
 @dataclass(frozen=True)
 class Window:
@@ -114,16 +118,16 @@ class Window:
     def size(self) -> int:
         return self.length * self.rows
 
-    def inputs(self, numbers: Sequence[int]) -> tuple:
+    def inputs(self, model: LanguageModel, numbers: Sequence[int]) -> tuple:
         """(Tokens (T + 1, B)), and of the models with these seeds the masks and the rows that keep their state, (K, B, 1)."""
         task, config, drawn = self.task, self.task.config, []
         tokens = window_of(task.rows, self.start, self.length, task.device)
         for seed in numbers:
             generator = seeded(seed, self.epoch, self.step, MASKS, device=task.device)
-            masks, keep = draw_masks(task.like, tokens[:-1], config.dropout, generator), None
+            masks, keep = draw_masks(model, tokens[:-1], config.dropout, generator), None
             if config.reset_probability:
                 draw = torch.rand(self.rows, 1, generator=generator, device=task.device)
-                keep = (draw >= config.reset_probability).to(task.like.embedding.dtype)
+                keep = (draw >= config.reset_probability).to(model.embedding.dtype)
             drawn.append((masks, keep))
         return (tokens,), tree_map(lambda *ts: None if ts[0] is None else torch.stack(ts), *drawn)
 

@@ -26,10 +26,9 @@ from rhn.data.text import Tokens
 from rhn.errors import InvalidInputError
 from rhn.models.dropout import Dropout, Masks, draw_masks
 from rhn.models.language import States
+from rhn.training.build import seeded
 from rhn.training.ensemble import captured
-from rhn.training.evaluation import WINDOW, check_temperature, read_window, text_windows
-from rhn.training.losses import Score, perplexity
-from rhn.training.reproducibility import seeded
+from rhn.training.evaluation import WINDOW, Score, check_temperature, perplexity, read_window, text_windows
 from rhn.utils.progress import Advance
 from rhn.utils.validation import check_seed, positive
 

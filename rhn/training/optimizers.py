@@ -11,8 +11,12 @@ g is the gradient plus weight_decay w (not for adamw), times `scale`, which clip
 Weights, gradients and the state are tensors (K, ...) by name; rate and scale are (K,). An optimizer has no memory of its own: the state
 is pruned and saved with the models. A stack is updated by elementary operations: torch's lerp and addcmul round differently at the end
 of a vectorised loop, so their bits would depend on the number of models. They are called for one model after another.
+
+NT-ASGD (Merity et al. 2017): once validation stops improving, the weights that count are the mean of all later ones. It begins with the
+first epoch whose loss is above the best of those more than n epochs before it, for each model on its own.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,7 +24,7 @@ import torch
 from torch import Tensor
 
 from rhn.training.config import HYPERPARAMETERS, TrainingConfig
-from rhn.training.ensemble import Weights
+from rhn.training.ensemble import Ensemble, Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +174,31 @@ def gradient_norm(weights: Weights, gradients: Weights, decay: float = 0.0) -> T
         rows = [torch.linalg.vector_norm(g_k, dim=-1) for g_k in g]
         squares.append(torch.stack([norms.double().square().sum() for norms in rows]))
     return sum(squares).sqrt()
+
+
+def start_average(ensemble: Ensemble) -> dict[str, Tensor]:
+    """Averaged weights by name, the number of weights in each mean, and whether a model's averaging has begun, (K, ...)."""
+    ones = torch.ones(len(ensemble), device=ensemble.device, dtype=ensemble.dtype)
+    average = {f"average.{name}": t.clone() for name, t in ensemble.weights.items()}
+    return average | {"average_count": ones, "average_active": torch.zeros_like(ones)}
+
+
+def update_average(average: Mapping[str, Tensor], ensemble: Ensemble) -> None:
+    """Take the weights after a step into the means; before averaging begins the mean is the weights themselves."""
+    average["average_count"].add_(average["average_active"])
+    share = 1 / average["average_count"]
+    for name, w in ensemble.weights.items():
+        average[f"average.{name}"].lerp_(w, share.view(-1, *[1] * (w.dim() - 1)))
+
+
+def has_stalled(losses: Sequence[float], patience: int) -> bool:
+    """Whether the last loss is above the least of those more than `patience` epochs before it.
+
+    >>> has_stalled([5.0, 4.0, 4.1, 4.2, 4.3], patience=2), has_stalled([5.0, 4.0, 4.1, 4.2], patience=2)
+    (True, False)
+    """
+    earlier = losses[: -patience - 1]
+    return len(earlier) > 0 and losses[-1] > min(earlier)
 
 
 def _each(values: Tensor, like: Tensor) -> Tensor:

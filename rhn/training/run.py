@@ -36,9 +36,8 @@ from rhn.errors import DataError, DivergedError, InvalidInputError, OutputError,
 from rhn.training.build import build_models
 from rhn.training.chorales import ChoraleTask, evaluate
 from rhn.training.config import ChoraleConfig, LanguageConfig, upgraded
+from rhn.training.ensemble import deterministic
 from rhn.training.language import LanguageTask
-from rhn.training.losses import measure
-from rhn.training.reproducibility import deterministic
 from rhn.training.state import TrialState, best_epoch, read_state, write_state
 from rhn.training.trainer import Trainer
 from rhn.utils.interrupts import Interrupted, deferred_interrupt
@@ -271,7 +270,7 @@ class _Run:
     # ---- the end -------------------------------------------------------------------------------------
 
     def result(self, seed: int) -> TrainingResult:
-        curve, first, trainer = self.trainer.curve(seed), self.trainer.first_epoch, self.trainer
+        curve, first, trainer = self.trainer.curve(seed), self.trainer.task.first_epoch, self.trainer
         best = self._best(seed)
         losses = curve[best, :2].tolist() if len(curve) else (math.nan, math.nan)
         return TrainingResult(
@@ -297,7 +296,7 @@ class _Run:
 
     def _trained(self) -> list[int]:
         """The seeds with a row for the last epoch; the others had ended before it."""
-        rows = self.trainer.epoch + 1 - self.trainer.first_epoch
+        rows = self.trainer.epoch + 1 - self.trainer.task.first_epoch
         return [seed for seed in self._homes if len(self.trainer.curve(seed)) == rows]
 
     def _best(self, seed: int) -> int:
@@ -307,19 +306,14 @@ class _Run:
 
     def _lines(self, seed: int) -> list[dict]:
         """The lines of metrics.jsonl."""
-        lines, names = [], self.trainer.columns
-        for epoch, row in enumerate(self.trainer.curve(seed).tolist(), start=self.trainer.first_epoch):
-            lines.append({"epoch": epoch, **{name: _shown(name, x) for name, x in zip(names, row, strict=True)}})
+        task, lines = self._task, []
+        for epoch, (train, valid, *others) in enumerate(self.trainer.curve(seed).tolist(), start=task.first_epoch):
+            row = (task.measure(train), task.measure(valid), *others)
+            lines.append({"epoch": epoch, **dict(zip(task.columns, row, strict=True))})
         return lines
 
     def _test_nll(self, seed: int) -> float:
         return evaluate(self.trainer.best_model(seed), self._corpus.test, device=self._device).nll
-
-
-def _shown(column: str, value: float) -> float:
-    """A number of a curve as metrics.jsonl has it: losses in the unit that the column names."""
-    kind, _, unit = column.partition("_")
-    return measure(value, unit) if kind in ("train", "valid") else value
 
 
 def _flat(states: Mapping[int, TrialState]) -> dict[str, np.ndarray]:

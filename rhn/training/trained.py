@@ -11,8 +11,8 @@ from rhn.data import Corpus, chorales
 from rhn.data.text import TextCorpus, Vocabulary, belongs_to, read_text
 from rhn.errors import CheckpointError, DataError, InvalidInputError, RhnError
 from rhn.models import LanguageModel
+from rhn.training.build import weights_generator
 from rhn.training.config import LanguageConfig, upgraded
-from rhn.training.reproducibility import weights_generator
 from rhn.training.run import read_run_config
 
 CHORALES = (".json", ".pickle", ".mat")  # files of chorales

@@ -12,9 +12,6 @@ depend only on (seed, epoch, step). So on a CPU a trial has the same bits alone 
 
 Ended trials leave the ensemble. On a CPU they leave before the next epoch. On a GPU the ensemble halves (60, 30, 15, ...) if half of
 its trials have ended, so that CUDA graphs are captured only a few times; until then ended trials keep their places and are ignored.
-
-NT-ASGD (Merity et al. 2017): once validation stops improving, the weights that count are the mean of all later ones. It begins with the
-first epoch whose loss is above the best of those more than n epochs before it, for each model on its own.
 """
 
 import copy
@@ -30,11 +27,16 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from rhn.kernels.table import recorded_choices, recurrence_words
-from rhn.training.ensemble import Ensemble, Weights, captured
-from rhn.training.losses import sums
-from rhn.training.optimizers import Optimizer, gradient_norm, make_optimizer
-from rhn.training.reproducibility import deterministic
-from rhn.training.state import TrialState, best_epoch, diverged, has_ended
+from rhn.training.ensemble import Ensemble, Weights, captured, deterministic, places_to_keep, sums
+from rhn.training.optimizers import (
+    Optimizer,
+    gradient_norm,
+    has_stalled,
+    make_optimizer,
+    start_average,
+    update_average,
+)
+from rhn.training.state import Objective, TrialState, best_epoch, diverged, has_ended
 
 CHECK_EVERY = 100  # steps between two looks at the weights: on a GPU each look waits for all work before it
 
@@ -47,21 +49,28 @@ class Batch(Protocol):
     rows: int
     """The loss is summed over steps and averaged over rows."""
 
-    def inputs(self, numbers: Sequence[int]) -> tuple[tuple, Any]:
+    def inputs(self, model: nn.Module, numbers: Sequence[int]) -> tuple[tuple, Any]:
         """(What all trials share, a tree of tensors (K, ...) of the trials with these numbers): tensors are copied into a CUDA graph,
-        each other value has its own graph."""
+        each other value has its own graph. model: one of them, without memory."""
 
 
 class Task:
     """Base of tasks: the model, the data, the loss and the measurements of a training.
 
-    config: its epochs, patience, learning rate and optimizer are those of the trainer; others if it has them: the objective ("train" or
-        "valid", the default), `gradient_norm` (longer gradients are scaled down) and `averaging` (of NT-ASGD).
+    config: its epochs, patience, learning rate and optimizer are those of the trainer.
     """
 
     columns: tuple[str, ...]
-    """What `evaluate` measures, the validation loss last. With the training loss the measurements begin before training, with epoch 0;
-    without it the training loss is the mean over the steps of an epoch."""
+    """Of a curve: training loss, validation loss, and those that the trainer adds if the first epoch is 1."""
+    first_epoch = 0
+    """0: both losses are measured after every epoch and before training. 1: the training loss is the mean over the steps of an epoch,
+    followed in a row by the validation loss, the learning rate and the gradient norm."""
+    objective: Objective = "valid"
+    """The loss that decides which weights are best."""
+    gradient_norm: float | None = None
+    """Longer gradients are scaled down to this norm."""
+    averaging: int | None = None
+    """Epochs without a better loss after which NT-ASGD begins."""
 
     def __init__(self, config: Any, device: torch.device | str = "cpu"):
         self.config, self.device = config, torch.device(device)
@@ -82,12 +91,16 @@ class Task:
         raise NotImplementedError
 
     def evaluate(self, ensemble: Ensemble) -> Tensor:
-        """The measurements of each model, (K, columns)."""
+        """The measured losses of each model, (K, 2), or (K, 1) without that of training."""
         raise NotImplementedError
 
     def schedule(self, epoch: int) -> float:
         """The divisor of the learning rates in an epoch."""
         return 1.0
+
+    def measure(self, nll: float) -> float:
+        """A loss in nats in the unit that the columns name."""
+        return nll
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,15 +139,12 @@ class Trials:
         return Ensemble(self.ensemble.skeleton, average, self.ensemble.constants)
 
     def resumed(self, saved: Mapping[int, Mapping[str, np.ndarray]]) -> "Trials":
-        """These trials with the saved tensors; on a GPU in an ensemble of the same size as then, so that the same bits follow.
-
-        Raises KeyError or ValueError if the arrays belong to another training.
-        """
+        """These trials with the saved tensors; on a GPU in an ensemble of the same size as then, so that the same bits follow."""
         size = max(int(arrays.get("stack_size", 0)) for arrays in saved.values())
         trials = self[[*range(len(self)), *[0] * (size - len(self))]]
         for k, number in enumerate(trials.numbers):
             for name, t in trials.tensors.items():
-                t[k] = _like(t[k], saved[number], name)
+                t[k] = torch.from_numpy(np.array(saved[number][name]))
         return trials
 
 
@@ -147,9 +157,6 @@ class Trainer:
         optimizer: default: that of the configuration.
         saved: a state for each trial, all at the same step; None to begin. A state without arrays is that of a trial that has left.
         part_size: number of models in one pass of a step; None: all of them.
-
-    Raises:
-        KeyError, TypeError, ValueError: the states are of another training.
     """
 
     def __init__(
@@ -163,17 +170,10 @@ class Trainer:
         part_size: int | None = None,
     ):
         self.task, self.config = task, task.config
-        self.first_epoch = 0 if task.columns[0].startswith("train") else 1
-        self.columns = task.columns
-        if self.first_epoch:
-            train = f"train{task.columns[-1].removeprefix('valid')}"
-            self.columns = (train, *task.columns, "learning_rate", "gradient_norm")
-        self._objective = getattr(self.config, "objective", "valid")
-        self._clip, self._averaging = (getattr(self.config, name, None) for name in ("gradient_norm", "averaging"))
         self._models, self._best, self._where = dict(models), {}, {}
         self._rates = dict(learning_rates or dict.fromkeys(models, self.config.learning_rate))
         self._optimizer, self._part_size = optimizer or make_optimizer(self.config), part_size
-        self._curves = {n: np.empty((0, len(self.columns))) for n in models}
+        self._curves = {n: np.empty((0, len(task.columns))) for n in models}
         self._before = 0  # steps of the epochs before the present one
         self.samples_read = 0  # predicted frames or tokens of each trial since this object was made
         self.kernel = ""  # the implementation of the recurrence, known after the first step
@@ -182,7 +182,7 @@ class Trainer:
             return
         self._use(self._new_trials(list(models)))
         self._begin_epoch(1)
-        if self.first_epoch == 0:
+        if self.task.first_epoch == 0:
             with deterministic():
                 self._measure(self._measurements())
 
@@ -211,8 +211,8 @@ class Trainer:
     def live(self) -> list[int]:
         """The trials still training."""
         epochs, patience = self.config.epochs, self.config.patience
-        ends = {"epochs": epochs, "patience": patience, "first_epoch": self.first_epoch}
-        return [n for n, curve in self._curves.items() if not has_ended(curve, self._objective, **ends)]
+        ends = {"epochs": epochs, "patience": patience, "first_epoch": self.task.first_epoch}
+        return [n for n, curve in self._curves.items() if not has_ended(curve, self.task.objective, **ends)]
 
     def curve(self, number: int) -> np.ndarray:
         """(epochs, columns) float64; the last row of a diverged trial is not finite."""
@@ -223,17 +223,17 @@ class Trainer:
         curve = self._curves[number]
         if not diverged(curve):
             return None
-        epoch = len(curve) - 1 + self.first_epoch
+        epoch = len(curve) - 1 + self.task.first_epoch
         rate = self._rates[number] / self.task.schedule(epoch)
         where = self._where.get(number, f"in epoch {epoch}")
         return f"the loss or its gradient is not finite {where}, at a learning rate of {rate:g}"
 
-    def running(self) -> list[float]:
-        """Means over the last steps of this epoch and over trials: nats a frame or token, and the gradient norm if it is limited."""
+    def running(self) -> float:
+        """Nats a frame or token: the mean over the last steps of this epoch and over trials."""
         recent = slice(max(0, self._done - CHECK_EVERY), self._done)
         samples = sum(batch.size for batch in self._batches[recent])
-        first, *others = self._log[recent].mean(1).unbind(1)  # the loss is a mean over rows and a sum over steps
-        return [first.sum().item() * self._batches[0].rows / max(1, samples), *(t.mean().item() for t in others)]
+        losses = self._log[recent, :, 0].mean(1)  # each a mean over rows and a sum over steps
+        return losses.sum().item() * self._batches[0].rows / max(1, samples)
 
     # ---- training ------------------------------------------------------------------------------------
 
@@ -248,7 +248,8 @@ class Trainer:
         if self._done == 0:
             self._drop_ended()
         batch = self._batches[self._done]
-        self._log[self._done], self._carry = self._take_step(*batch.inputs(self._trials.numbers), self._carry)
+        inputs = batch.inputs(self._trials.ensemble.skeleton, self._trials.numbers)
+        self._log[self._done], self._carry = self._take_step(*inputs, self._carry)
         self._done += 1
         self.samples_read += batch.size
         ended = self._done == len(self._batches)
@@ -288,24 +289,20 @@ class Trainer:
 
     def _resume(self, saved: Mapping[int, TrialState]) -> None:
         live = [n for n in self._models if saved[n].arrays]
-        if not live:
-            raise ValueError("every trial in it has ended")
-        self._curves = {n: _curve(saved[n].curve, len(self.columns)) for n in self._models}
+        self._curves = {n: saved[n].curve for n in self._models}
         gone = set(self.live()) - set(live)  # version 0.3 has no last row of a diverged trial
         for number in gone:
-            self._curves[number] = np.vstack([self._curves[number], np.full(len(self.columns), np.nan)])
+            self._curves[number] = np.vstack([self._curves[number], np.full(len(self.task.columns), np.nan)])
         arrays = {n: saved[n].arrays for n in live}
         self._use(self._new_trials(live).resumed(arrays))
         going = [n for n in self.live() if n in live] or live
-        self._begin_epoch(max(len(self._curves[n]) for n in going) + self.first_epoch)
+        self._begin_epoch(max(len(self._curves[n]) for n in going) + self.task.first_epoch)
         self._before = sum(len(self.task.batches(epoch)) for epoch in range(1, self._epoch))
         self._done = int(arrays[live[0]].get("step", 0))
-        if not 0 <= self._done < len(self._batches):
-            raise ValueError(f"it is at step {self._done} of {len(self._batches)}")
         if self._done:
             for k, number in enumerate(self._trials.numbers):
                 for i, name in enumerate(self._logged):
-                    self._log[:, k, i] = _like(self._log[:, k, i], arrays[number], name)
+                    self._log[:, k, i] = torch.from_numpy(np.array(arrays[number][name]))
             names = [name for name in arrays[live[0]] if name.startswith("states.")]
             of_all = (np.stack([arrays[n][name] for n in self._trials.numbers]) for name in names)
             self._carry = tuple(torch.from_numpy(array).to(self._log.device) for array in of_all)
@@ -315,7 +312,7 @@ class Trainer:
     @property
     def _logged(self) -> tuple[str, ...]:
         """Names of the numbers that each step logs."""
-        return ("nll", "norm") if self._clip else ("nll",)
+        return ("nll", "norm") if self.task.gradient_norm else ("nll",)
 
     def _take_step(self, shared: tuple, drawn: Any, carry: Any) -> tuple[Tensor, Any]:
         if self.kernel:
@@ -329,7 +326,7 @@ class Trainer:
         ensemble = Ensemble.of([self._models[n] for n in numbers], self.task.device)
         rate = torch.tensor([self._rates[n] for n in numbers], device=ensemble.device, dtype=torch.float64)
         extra = {f"best.{name}": t.clone() for name, t in ensemble.weights.items()}
-        extra |= start_average(ensemble) if self._averaging else {}
+        extra |= start_average(ensemble) if self.task.averaging else {}
         return Trials(numbers, ensemble, rate, self._optimizer.start(ensemble.weights), extra)
 
     def _use(self, trials: Trials) -> None:
@@ -338,9 +335,7 @@ class Trainer:
         self._trials = trials
         self._parts = [trials[start : start + size] for start in range(0, len(trials), size)]
         self._measured = [part.measured for part in self._parts]
-        step = partial(
-            _step_of_parts, self.task, self._optimizer, self._parts, self._clip
-        )  # without self, see `captured`
+        step = partial(_step_of_parts, self.task, self._optimizer, self._parts)  # without self, see `captured`
         self._step = captured(step, self.task.device, list(trials.tensors.values()))
 
     def _begin_epoch(self, epoch: int) -> None:
@@ -359,12 +354,12 @@ class Trainer:
             step = steps.index(True) + 1 if True in steps else self._done  # the last one if no loss shows it
             where = f"at step {step} of {len(self._batches)} of epoch {self._epoch}"
             self._where.setdefault(self._trials.numbers[place], where)
-        return dict.fromkeys(bad, [math.nan] * len(self.columns))
+        return dict.fromkeys(bad, [math.nan] * len(self.task.columns))
 
     def _measurements(self) -> dict[int, list[float]]:
         """The new rows of the curves, by place."""
         rows = torch.cat([self.task.evaluate(ensemble) for ensemble in self._measured]).tolist()
-        if self.first_epoch:
+        if self.task.first_epoch:
             steps = sum(batch.size // batch.rows for batch in self._batches)
             logs, rates = self._log.permute(1, 2, 0).tolist(), self._trials.rate.tolist()
             rows = [
@@ -381,9 +376,9 @@ class Trainer:
             if number not in live or self._trials.numbers.index(number) != place:
                 continue
             curve = self._curves[number] = np.vstack([self._curves[number], row])
-            if not diverged(curve) and best_epoch(curve, self._objective) == len(curve) - 1:
+            if not diverged(curve) and best_epoch(curve, self.task.objective) == len(curve) - 1:
                 improved.append(place)
-            if self._averaging and has_stalled(curve[:, 1].tolist(), self._averaging):
+            if self.task.averaging and has_stalled(curve[:, 1].tolist(), self.task.averaging):
                 self._trials.extra["average_active"][place] = 1
         for name, w in self._trials.measured.weights.items():
             self._trials.extra[f"best.{name}"][improved] = w[improved]
@@ -414,14 +409,12 @@ class Trainer:
 
 
 def _step_of_parts(
-    task: Task, optimizer: Optimizer, parts: Sequence[Trials], clip: float | None, shared: tuple, drawn: Any, carry: Any
+    task: Task, optimizer: Optimizer, parts: Sequence[Trials], shared: tuple, drawn: Any, carry: Any
 ) -> tuple[Tensor, Any]:
     """One step of every part, each with its trials of `drawn` and `carry`; see `training_step`."""
     sizes = [len(part) for part in parts]
     own = zip(*map(partial(_split, sizes=sizes), (carry, drawn)), strict=True)
-    taken = [
-        training_step(task.loss, optimizer, part, mine, shared, clip) for part, mine in zip(parts, own, strict=True)
-    ]
+    taken = [training_step(task, optimizer, part, mine, shared) for part, mine in zip(parts, own, strict=True)]
     logs, carried = zip(*taken, strict=True)
     return torch.cat(logs), tree_map(lambda *ts: torch.cat(ts), *carried) if len(parts) > 1 else carried[0]
 
@@ -433,20 +426,14 @@ def _split(tree: Any, sizes: Sequence[int]) -> list:
     return [tree_unflatten([part[k] for part in parts], structure) for k in range(len(sizes))]
 
 
-def training_step(
-    loss, optimizer: Optimizer, trials: Trials, own: tuple, shared: tuple, clip: float | None
-) -> tuple[Tensor, Any]:
+def training_step(task: Task, optimizer: Optimizer, trials: Trials, own: tuple, shared: tuple) -> tuple[Tensor, Any]:
     """Change the weights of all trials in place.
 
-    Args:
-        loss: that of a `Task`.
-        clip: longer gradients are scaled down to this norm over all parameters of a model.
-
-    Returns (nats summed over steps and averaged over rows, and with `clip` the norm of the gradient before it was scaled down, (K, n)
-    float64; what the next step carries on).
+    Returns (nats summed over steps and averaged over rows, and if gradients are scaled down their norm before, (K, n) float64; what the
+    next step carries on).
     """
-    ensemble = trials.ensemble
-    gradients, (losses, carry) = ensemble.gradients(loss, *shared, own=own, has_aux=True)
+    ensemble, clip = trials.ensemble, task.gradient_norm
+    gradients, (losses, carry) = ensemble.gradients(task.loss, *shared, own=own, has_aux=True)
     log = [losses if losses.dim() == 1 else sums(losses) / losses.shape[-1]]
     scale = None
     if clip:
@@ -459,63 +446,6 @@ def training_step(
     if "average_count" in trials.extra:
         update_average(trials.extra, ensemble)
     return torch.stack(log, 1), carry
-
-
-def start_average(ensemble: Ensemble) -> dict[str, Tensor]:
-    """Averaged weights by name, the number of weights in each mean, and whether a model's averaging has begun, (K, ...)."""
-    ones = torch.ones(len(ensemble), device=ensemble.device, dtype=ensemble.dtype)
-    average = {f"average.{name}": t.clone() for name, t in ensemble.weights.items()}
-    return average | {"average_count": ones, "average_active": torch.zeros_like(ones)}
-
-
-def update_average(average: Mapping[str, Tensor], ensemble: Ensemble) -> None:
-    """Take the weights after a step into the means; before averaging begins the mean is the weights themselves."""
-    average["average_count"].add_(average["average_active"])
-    share = 1 / average["average_count"]
-    for name, w in ensemble.weights.items():
-        average[f"average.{name}"].lerp_(w, share.view(-1, *[1] * (w.dim() - 1)))
-
-
-def has_stalled(losses: Sequence[float], patience: int) -> bool:
-    """Whether the last loss is above the least of those more than `patience` epochs before it.
-
-    >>> has_stalled([5.0, 4.0, 4.1, 4.2, 4.3], patience=2), has_stalled([5.0, 4.0, 4.1, 4.2], patience=2)
-    (True, False)
-    """
-    earlier = losses[: -patience - 1]
-    return len(earlier) > 0 and losses[-1] > min(earlier)
-
-
-def places_to_keep(live: Sequence[bool], device: torch.device) -> list[int]:
-    """The places of an ensemble that go on, given which of them are live (at least one).
-
-    >>> places_to_keep([True, False, True], torch.device("cpu"))
-    [0, 2]
-    >>> [places_to_keep(live, torch.device("cuda")) for live in ([True, False, True], [True, False, False, False])]
-    [[0, 1, 2], [0]]
-    """
-    size = sum(live)
-    if device.type == "cuda":
-        size = len(live)
-        while sum(live) <= size // 2:
-            size = -(-size // 2)
-    living_first = sorted(range(len(live)), key=lambda k: not live[k])  # ended ones fill what is left
-    return sorted(living_first[:size])
-
-
-def _like(t: Tensor, arrays: Mapping[str, np.ndarray], name: str) -> Tensor:
-    """An array as a tensor; raises KeyError or ValueError unless it has the shape and the type of `t`."""
-    array = torch.from_numpy(np.array(arrays[name]))
-    if (array.shape, array.dtype) != (t.shape, t.dtype):
-        raise ValueError(f"{name} has shape {tuple(array.shape)}, expected {tuple(t.shape)}")
-    return array
-
-
-def _curve(saved: np.ndarray, columns: int) -> np.ndarray:
-    curve = np.asarray(saved)
-    if curve.ndim != 2 or curve.shape[1] != columns:
-        raise ValueError(f"the curve has shape {curve.shape}")
-    return curve
 
 
 def _finite_mean(numbers: Sequence[float]) -> float:

@@ -86,7 +86,8 @@ def rate_words(rate: float, unit: str) -> str:
     return f"{rate:,.0f} {unit}/s" if rate >= 100 else f"{rate:.2g} {unit}/s"
 
 
-Advance = Callable[[int, int], None]
+Advance = Callable[..., None]
+"""advance(done, total), or advance(done, total, title) to change the title."""
 
 
 @contextlib.contextmanager
@@ -103,7 +104,7 @@ def progress_bars() -> Iterator[Callable[[str], Advance]]:
 
         def report(title: str) -> Advance:
             task = bars.add_task(title, total=None)
-            return lambda done, total: bars.update(task, completed=done, total=total)
+            return lambda done, total, title=None: bars.update(task, completed=done, total=total, description=title)
 
         yield report
 
@@ -132,8 +133,8 @@ class Lines:
         """Begin a task; the returned callback(done, total) reports its progress."""
         task = self._now = _Task(title, self._clock())
 
-        def advance(done: int, total: int) -> None:
-            self._now, task.done, task.total = task, done, total
+        def advance(done: int, total: int, title: str | None = None) -> None:
+            self._now, task.done, task.total, task.title = task, done, total, title or task.title
 
         return advance
 

@@ -1,6 +1,9 @@
-"""A checkpoint gives back the same bits, is whole or not there at all, and is read without its weights."""
+"""A checkpoint gives back the same bits, is whole or not there at all; loading a wrong one is refused and runs nothing."""
 
+import functools
+import json
 import os
+import pickle
 import stat
 import subprocess
 import sys
@@ -10,12 +13,14 @@ import torch
 from cases import SHALLOW_CASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from tables import for_each
 from torch import nn
 
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import load_checkpoint, read_metadata, save_checkpoint
 from rhn.errors import CheckpointError
+from rhn.models import LanguageModel, PolyphonicModel
 
 
 def names(folder):
@@ -42,34 +47,6 @@ def test_a_round_trip_is_bit_exact(case, dtype, tmp_path):
         assert p.detach().view(torch.uint8).equal(q.detach().view(torch.uint8)), name
     x = torch.randn(3, 4, 5).to(dtype)
     assert torch.equal(again(x)[0], cell(x)[0])
-
-
-@settings(max_examples=20)
-@given(seed=st.integers(0, 2**32), depth=st.integers(1, 3), n=st.integers(1, 9), coupled=st.booleans())
-def test_any_configuration_comes_back(tmp_path_factory, seed, depth, n, coupled):
-    path = tmp_path_factory.mktemp("any") / "c.safetensors"
-    cell = RHN(2, n, depth, coupled=coupled, transform_bias=seed / 1e9, init=f"uniform:{seed / 1e8!r}")
-    again = load_checkpoint(save_checkpoint(path, cell))
-    assert again.config() == cell.config()
-    assert all(torch.equal(p, q) for p, q in zip(cell.parameters(), again.parameters(), strict=True))
-
-
-@pytest.mark.parametrize("name", ["plain", "Geršgorin ř.a.b", "-x\n"])
-def test_awkward_names(tmp_path, name):
-    path = save_checkpoint(tmp_path / name, RNN(2, 3))
-    assert path == tmp_path / name
-    assert isinstance(load_checkpoint(str(path)), RNN)
-    assert names(tmp_path) == [name]
-
-
-def test_strided_and_shared_weights(tmp_path):
-    """A model taken out of a stack has weights that are views of it; the file holds no more than them."""
-    cell, stack, flat = RNN(4, 3), torch.randn(2, 4, 3), torch.randn(100)
-    cell.weight_ih = nn.Parameter(stack[1].T)
-    cell.weight_hh, cell.bias = nn.Parameter(flat[:9].view(1, 3, 3)), nn.Parameter(flat[9:12].view(1, 3))
-    again = load_checkpoint(save_checkpoint(tmp_path / "c", cell))
-    assert all(torch.equal(p, q) for p, q in zip(cell.parameters(), again.parameters(), strict=True))
-    assert (tmp_path / "c").stat().st_size < 2000
 
 
 def test_metadata_is_kept_and_read_without_the_weights(tmp_path):
@@ -136,3 +113,128 @@ save_checkpoint({str(path)!r}, RNN(2, 3), epoch=2)
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
     assert read_metadata(path)["metadata"] == {"epoch": 1}
     load_checkpoint(path)
+
+
+@pytest.fixture
+def good(tmp_path):
+    return save_checkpoint(tmp_path / "good.safetensors", RHN(3, 4, 2), seed=1)
+
+
+def forge(good, *, config=None, drop=(), tensors=None, header=None, text=None):
+    """A copy of a good checkpoint with one wrong entry."""
+    told = read_metadata(good)
+    told["config"] = {k: v for k, v in (told["config"] | (config or {})).items() if k not in drop}
+    told |= header or {}
+    weights = load_file(good) if tensors is None else tensors
+    path = good.with_name("forged.safetensors")
+    save_file(weights, path, metadata={"rhn": json.dumps(told) if text is None else text})
+    return path
+
+
+def refused(path, match=None):
+    """Loading ends in one sentence."""
+    with pytest.raises(CheckpointError, match=match) as caught:
+        load_checkpoint(path)
+    assert len(str(caught.value)) < 600
+
+
+@for_each(
+    "config", [{"hidden_size": 10**12}, {"hidden_size": "4"}, {"depth": 10**9}, {"coupled": False}, {"junk": [1]}]
+)
+def test_a_configuration_that_does_not_fit_its_weights(good, config):
+    refused(forge(good, config=config), match="forged")
+
+
+@for_each(
+    ("header", "match"),
+    [
+        ({"class": "LSTM"}, "its configuration does not describe a LSTM"),
+        ({"class": "os.system"}, "holds a os.system, none of ours"),
+        ({"class": 5}, "does not say which class"),
+        ({"format": 2}, "has format 2"),
+    ],
+)
+def test_a_header_that_does_not_fit(good, header, match):
+    refused(forge(good, header=header), match=match)
+
+
+@for_each("text", ["{", "[]", "[" * 10_000 + "]" * 10_000])
+def test_a_header_that_is_no_json_of_ours(good, text):
+    refused(forge(good, text=text), match="header")
+
+
+def test_weights_that_are_missing_unknown_misshapen_or_not_finite(good):
+    weights = load_file(good)
+    refused(forge(good, drop=("depth",)), match="do not fit its header")
+    refused(forge(good, tensors={k: v for k, v in weights.items() if k != "bias"}), match="bias has the shape missing")
+    refused(forge(good, tensors=weights | {"more": torch.zeros(1)}), match=r"more has the shape \(1,\), .*missing")
+    refused(forge(good, tensors={}), match="do not fit")
+    for dtype in (torch.int64, torch.complex64, torch.float8_e5m2):
+        wrong = {name: t.to(dtype) for name, t in weights.items()}
+        refused(forge(good, tensors=wrong), match="expected weights of one floating-point type")
+    mixed = weights | {"bias": weights["bias"].double()}
+    refused(forge(good, tensors=mixed), match="expected weights of one")
+    weights["weight_hh"][1, 2, 3] = float("nan")
+    refused(forge(good, tensors=weights), match="weight_hh holds NaN .*: the training that wrote it had diverged")
+
+
+def test_a_file_that_is_truncated_or_longer(good):
+    data, path = good.read_bytes(), good.with_name("short.safetensors")
+    for content in [*(data[:length] for length in (0, 7, 8, 20, 100, len(data) - 1)), data + b"\0"]:
+        path.write_bytes(content)
+        refused(path, match=r"is not a whole \.safetensors file")
+
+
+@settings(max_examples=60)
+@given(where=st.integers(0, 10**6), value=st.integers(0, 255))
+def test_one_changed_byte_is_refused_or_harmless(tmp_path_factory, where, value):
+    """Never a traceback: either one sentence, or a cell of the promised shape with finite weights."""
+    path = tmp_path_factory.mktemp("byte") / "a"
+    save_checkpoint(path, RHN(3, 4, 2))
+    data = bytearray(path.read_bytes())
+    data[where % len(data)] = value
+    path.write_bytes(data)
+    try:
+        cell = load_checkpoint(path)
+    except CheckpointError:
+        return
+    assert all(torch.isfinite(p).all() for p in cell.parameters())
+
+
+def test_loading_runs_nothing(tmp_path):
+    """A pickle with a payload, renamed, is not opened as one."""
+    witness = tmp_path / "ran"
+
+    class Payload:
+        def __reduce__(self):
+            return os.system, (f"touch {witness}",)
+
+    (tmp_path / "a.safetensors").write_bytes(pickle.dumps(Payload()))
+    torch.save({"weight_ih": Payload()}, tmp_path / "b.safetensors")
+    for name, words in (("a", r"is not a whole \.safetensors file"), ("b", "is a torch.save file")):
+        refused(tmp_path / f"{name}.safetensors", match=words)
+    assert not witness.exists()
+
+
+def test_a_path_that_cannot_be_read(good, monkeypatch):
+    refused(good.parent / "nothing", match="there is no checkpoint at")
+    refused("a" * 300, match="cannot be read: File name too long")
+
+    def refuse(*_):
+        raise PermissionError(13, os.strerror(13))
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    refused(good, match=r"good\.safetensors cannot be read: Permission denied$")
+
+
+MODELS = [PolyphonicModel, functools.partial(LanguageModel, vocabulary_size=5)]
+
+
+@pytest.mark.parametrize("build", MODELS)
+def test_loading_imports_nothing_that_a_file_names(build, tmp_path, monkeypatch):
+    good = save_checkpoint(tmp_path / "m.safetensors", build("rhn", hidden_size=4))
+    (tmp_path / "intruder.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    refused(forge(good, config={"cell": "intruder:Cell"}), match="none of ours")
+    assert "intruder" not in sys.modules
+    refused(forge(good, config={"layers": 10**6}), match="at most")

@@ -1,7 +1,9 @@
 """What long work says where stderr is no terminal."""
 
 import contextlib
+import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,8 +22,13 @@ def test_the_speed_counts_from_the_first_unit_on():
     assert speed.rate == 0.5 and speed.left(10) == 20
 
 
-def test_lines_have_80_characters():
-    assert max(map(len, lines_of("word " * 40).splitlines())) <= 80
+@pytest.mark.parametrize("columns", [40, 60, 200])
+def test_lines_are_no_wider_than_the_terminal_or_80_characters(columns, monkeypatch):
+    monkeypatch.setattr("os.get_terminal_size", lambda file: os.terminal_size((columns, 24)))
+    with Path(os.devnull).open("w") as numbered:
+        monkeypatch.setattr("sys.stderr", numbered)
+        lines = lines_of("word " * 60).splitlines()
+    assert max(map(len, lines)) in range(min(columns, 80) - 5, min(columns, 80) + 1)
 
 
 def test_lines_tell_of_the_task_at_work_its_share_and_the_time_left():
@@ -35,8 +42,8 @@ def test_lines_tell_of_the_task_at_work_its_share_and_the_time_left():
     assert lines.line() == "animation: 12 s so far"
     first(1, 4)
     assert lines.line() == "spectra: 25 %, about 36 s left"
-    first(4, 4)
-    assert lines.line() == "spectra: 100 %"
+    first(4, 4, "all spectra")
+    assert lines.line() == "all spectra: 100 %"
 
 
 @pytest.mark.parametrize("context", [progress_bars, status_line])

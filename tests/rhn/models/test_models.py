@@ -18,7 +18,7 @@ from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.kernels.losses import frame_nll
 from rhn.models import MAX_LAYERS, PolyphonicModel, with_cell
-from rhn.training.reproducibility import deterministic
+from rhn.training.ensemble import deterministic
 
 
 def frames(T=7, B=3, keys=88, dtype=torch.float64):

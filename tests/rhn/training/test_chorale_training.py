@@ -13,19 +13,16 @@ from safetensors.numpy import load, save
 from rhn.cells import CELLS
 from rhn.errors import DataError
 from rhn.models import PolyphonicModel
-from rhn.training.build import build_model, weight_bytes
+from rhn.training.build import batch_order, build_model, weight_bytes, weights_generator
 from rhn.training.chorales import (
-    ROWS,
     STEP_ROWS,
     ChoraleTask,
     evaluate,
     evaluation_batches,
-    grouped,
 )
 from rhn.training.config import ChoraleConfig
-from rhn.training.reproducibility import batch_order, weights_generator
 from rhn.training.state import TrialState
-from rhn.training.trainer import Trainer, places_to_keep
+from rhn.training.trainer import Trainer
 from tests.rhn.pieces import shortest_chorales
 
 CONFIG = ChoraleConfig(
@@ -219,16 +216,6 @@ def test_what_is_random_is_named_by_seed_network_and_number(draw):
     assert sorted(batch_order(*names[0], 40)) == list(range(40))
 
 
-def test_on_a_gpu_the_stack_halves():
-    sizes, live, size = [], list(range(60)), 60
-    for gone in range(60):
-        places = places_to_keep([n in live[gone:] for n in live[-size:]], torch.device("cuda"))
-        size = len(places)
-        assert size >= 60 - gone
-        sizes.append(size)
-    assert sorted(set(sizes), reverse=True) == [60, 30, 15, 8, 4, 2, 1]
-
-
 # ---- on a GPU ------------------------------------------------------------------------------------
 
 
@@ -254,22 +241,6 @@ def test_a_gpu_training_resumes_to_the_same_bits(corpus):
 
 
 # ---- how pieces are grouped where losses are measured ----------------------------------------------
-
-
-@pytest.mark.parametrize("step_rows", [0.0, 4.0, 40.0, 1e6])
-def test_no_other_grouping_of_neighbours_takes_less_predicted_time(step_rows):
-    rng = np.random.default_rng(0)
-
-    def cost(lengths, sizes):
-        starts = np.cumsum([0, *sizes[:-1]])
-        return sum(lengths[start] * (ROWS * size + step_rows) for start, size in zip(starts, sizes, strict=True))
-
-    for blocks in range(1, 8):
-        lengths = sorted(rng.integers(10, 160, size=blocks).tolist(), reverse=True)
-        every = (sizes for n in range(1, blocks + 1) for sizes in itertools.product((1, 2), repeat=n))
-        least = min(cost(lengths, sizes) for sizes in every if sum(sizes) == blocks)
-        found = grouped(lengths, step_rows)
-        assert sum(found) == blocks and cost(lengths, found) == pytest.approx(least)
 
 
 def test_a_loss_is_that_of_every_piece_alone_however_pieces_are_grouped(monkeypatch):

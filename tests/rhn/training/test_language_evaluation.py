@@ -16,7 +16,6 @@ from rhn.models.dropout import Dropout
 from rhn.models.language import LanguageModel
 from rhn.training.ensemble import Ensemble
 from rhn.training.evaluation import ensemble_nll, read_window, score
-from rhn.training.losses import perplexity
 from rhn.training.monte_carlo import monte_carlo_score
 
 V = 6
@@ -79,19 +78,6 @@ def test_rows_are_scored_each_from_the_zero_state():
     together = score(model, text, batch_size=4)
     assert together.nll == pytest.approx(np.mean(apart), rel=1e-12)
     assert together.predicted == 4 * 24
-
-
-def test_a_perplexity_is_the_exponential_of_a_loss_and_infinite_beyond_numbers():
-    assert perplexity(math.log(8)) == pytest.approx(8)
-    assert perplexity(1e6) == math.inf and math.isnan(perplexity(math.nan))
-
-
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_progress_goes_up_to_all_tokens(method):
-    calls = []
-    method(random_model(depth=2), random_text(300), progress=lambda *call: calls.append(call))
-    assert calls == sorted(calls) and len(calls) > 1
-    assert calls[-1][0] == calls[-1][1] and calls[-1][1] % 299 == 0
 
 
 def test_stacked_models_are_scored_each_on_its_own():

@@ -1,6 +1,5 @@
 """The training loop of language models: it learns, resumes to the bit, seeds do not notice each other, what diverges leaves."""
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -11,7 +10,7 @@ from rhn.errors import DataError, InvalidInputError
 from rhn.models import LanguageModel
 from rhn.training.ensemble import Ensemble
 from rhn.training.evaluation import score
-from rhn.training.trainer import start_average, update_average
+from rhn.training.optimizers import start_average, update_average
 from tests.rhn.texts import SMALL, finish, small_corpus, text_trainer
 
 CORPUS = small_corpus()
@@ -36,13 +35,6 @@ def run(config=SMALL, seeds=(0,)):
 
 def weights(training, seed):
     return {name: t.clone() for name, t in training.model(seed).state_dict().items()}
-
-
-def test_it_learns_what_there_is_to_learn():
-    training = run(replace(SMALL, epochs=12, depth=3, hidden_size=24))
-    first, last = training.curve(0)[0], training.curve(0)[-1]
-    assert last[VALID] < first[VALID]
-    assert math.exp(last[VALID]) < 3.0, "a guess at word frequencies has a perplexity of 8"
 
 
 @pytest.mark.parametrize("config", [SMALL, EVERYTHING], ids=["paper", "everything"])
@@ -75,14 +67,14 @@ def test_rows_start_a_window_from_zero_with_the_reset_probability_and_others_fro
     for _ in range(3):
         trainer.run_step()
     model, batch = trainer.model(0), trainer._batches[3]
-    (tokens,), (_, keep) = batch.inputs([0])
+    (tokens,), (_, keep) = batch.inputs(model, [0])
     assert 0 < keep.sum() < 8, "the test needs rows of both kinds"
     last = trainer._carry[0][0].clone()
     states = torch.where(keep[0] == 1, last, torch.zeros_like(last))
     expected = model(tokens[:-1], (states,), targets=tokens[1:]).nll.detach().double().mean(1).sum()
     trainer.run_step()
     assert trainer._log[3, 0, 0].item() == pytest.approx(expected.item(), rel=1e-6)
-    drawn = torch.cat([replace(batch, step=step).inputs([0])[1][1].flatten() for step in range(250)])
+    drawn = torch.cat([replace(batch, step=step).inputs(model, [0])[1][1].flatten() for step in range(250)])
     assert drawn.eq(0).double().mean().item() == pytest.approx(0.3, abs=0.04), "four standard deviations of 2000 draws"
 
 
@@ -163,6 +155,6 @@ def test_the_running_loss_is_that_of_a_token():
     trainer = text_trainer(replace(SMALL, epochs=1), CORPUS)
     while trainer.position[0] < trainer.position[1] - 1:
         trainer.run_step()
-    nll, _ = trainer.running()
+    nll = trainer.running()
     finish(trainer)
     assert nll == pytest.approx(trainer.curve(0)[0, TRAIN], rel=0.05)

@@ -55,28 +55,6 @@ def test_it_is_a_loop_over_single_samples(options, dropout, evaluate):
     assert got.nll != pytest.approx(score(model, text, temperature=0.8).nll, rel=1e-9)
 
 
-@pytest.mark.parametrize(("held", "rows"), [(1, 1), (2 * (N - 1), 2), (4 * (N - 1) - 1, 3), (100 * N, 4)])
-def test_fewer_samples_run_side_by_side_on_a_long_text(monkeypatch, held, rows):
-    model, text, done = random_model(), random_text(), []
-    wanted = official(model, text, ALL, samples=7, rows=4).nll
-    monkeypatch.setattr(monte_carlo, "HELD", held)
-    told = {"progress": lambda *call: done.append(call[0])}
-    found = official(model, text, ALL, samples=7, rows=4, **told).nll
-    assert done[0] == rows * (N - 1)
-    assert found == pytest.approx(wanted, rel=1e-12)
-
-
-def test_masks_are_a_function_of_seed_sample_and_window():
-    model, tokens = random_model(hidden_size=60), torch.arange(V).view(-1, 1)
-
-    def draw(seed, sample, window):
-        return sample_masks(model, tokens, ALL, seed=seed, sample=sample, window=window).cells[0].state
-
-    assert torch.equal(draw(0, 1, 2), draw(0, 1, 2))
-    for other in [(1, 1, 2), (0, 2, 2), (0, 1, 3), (0, 2, 1)]:
-        assert not torch.equal(draw(0, 1, 2), draw(*other))
-
-
 @pytest.mark.parametrize("window", [1, 5, N])
 def test_the_official_way_does_not_depend_on_the_windows_that_it_reads_in(window, monkeypatch):
     model, text = random_model(depth=2), random_text()
@@ -98,14 +76,6 @@ def test_the_official_way_draws_again_what_sees_no_word():
     assert calls == sorted(calls)
 
 
-def test_only_rejections_in_a_row_are_an_error():
-    model, text = model_that_needs_its_embedding(), Tokens(np.arange(20) % 2)
-    totals = []
-    told = {"progress": lambda done, total: totals.append(total)}
-    official(model, text, Dropout(embedding=0.8), samples=40, **told)
-    assert totals[-1] > (40 + 100) * 19
-
-
 def test_samples_that_are_all_rejected_are_an_error():
     model, text = model_that_needs_its_embedding(), Tokens(np.arange(20) % 2)
     with pytest.raises(InvalidInputError, match="100 samples in a row have a perplexity of 500 or more"):
@@ -119,12 +89,6 @@ def test_a_gpu_scores_alike_with_its_graphs(options, dropout, evaluate):
     model, text = random_model(**options), random_text(200)
     wanted, found = (evaluate(model, text, dropout, samples=5, rows=2, device=device).nll for device in ("cpu", "cuda"))
     assert found == pytest.approx(wanted, rel=1e-9)
-
-
-@for_each(("name", "value"), [("samples", 0), ("rows", 0), ("window", 2.5), ("seed", -1), ("temperature", "auto")])
-def test_arguments_out_of_range_are_refused(name, value):
-    with pytest.raises(InvalidInputError, match=name):
-        per_window(random_model(), random_text(), ALL, **{name: value})
 
 
 def random_text(length=N):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rhn.errors import InvalidInputError
-from rhn.training.reproducibility import deterministic
+from rhn.training.ensemble import deterministic
 
 
 @pytest.mark.parametrize("threads", [0, (os.cpu_count() or 1) + 1, 100_000])

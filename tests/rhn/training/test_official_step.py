@@ -1,5 +1,7 @@
 """One training step is the official TensorFlow one: an independent NumPy reference, proved first, then compared with."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,6 @@ from tests.rhn.training.numpy_language_model import training_step as official_st
 
 V, N, B, T = 5, 7, 3, 6  # more steps than words: every row repeats a word, whose occurrences share noise_x
 WEIGHT_DECAY = 1e-3
-TASK = LanguageTask(SMALL, small_corpus(20))
 RATES = [0.3, 0.05]  # of the two stacked models
 TOLERANCE = 1e-10
 
@@ -60,6 +61,7 @@ def test_two_windows_of_training_are_the_official_ones(tied, depth, layers, kern
     states = [draw_window(parameters, seed).states for seed, parameters in enumerate(theirs, 3)]
     our_states = stacked_states(states)
     how = {"weight_decay": WEIGHT_DECAY, "gradient_norm": gradient_norm}
+    task = LanguageTask(replace(SMALL, gradient_norm=gradient_norm), small_corpus(20))
     text = np.random.default_rng(5).integers(V, size=(B, 2 * T + 1))
 
     for tokens, seeds in ((text[:, : T + 1], (6, 7)), (text[:, T:], (8, 9))):
@@ -71,7 +73,7 @@ def test_two_windows_of_training_are_the_official_ones(tied, depth, layers, kern
         before = {name: t.clone() for name, t in stack.weights.items()}
         trials, optimizer = Trials([0, 1], stack, rates, {}, {}), SGD(weight_decay=WEIGHT_DECAY)
         own = our_states, (stacked_masks(windows), None)
-        log, our_states = training_step(TASK.loss, optimizer, trials, own, (read,), gradient_norm)
+        log, our_states = training_step(task, optimizer, trials, own, (read,))
         for k, each in enumerate(wanted):
             assert_same(log[k, 0], each.loss, "loss")
             assert_same(log[k, 1], each.norm, "gradient norm")

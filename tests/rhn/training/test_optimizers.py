@@ -1,13 +1,13 @@
 """Every optimizer over K models takes the steps of `torch.optim` for each of them."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 import torch
 from tables import for_each
 
 from rhn.presets import preset
-from rhn.training.config import HYPERPARAMETERS, LanguageConfig
+from rhn.training.config import LanguageConfig
 from rhn.training.optimizers import OPTIMIZERS, SGD, AdamW, gradient_norm, make_optimizer
 from tests.rhn.texts import SMALL, finish, small_corpus, text_trainer
 
@@ -95,11 +95,6 @@ def test_the_configuration_names_the_optimizer_and_its_parameters():
     shrink = LanguageConfig(corpus="ptb", weight_decay=0.1, weight_decay_form="shrink")
     assert make_optimizer(shrink) == OPTIMIZERS["sgd"](shrink=0.1)
     assert make_optimizer(preset("jsb-depth-1")) == OPTIMIZERS["sgd"](momentum=0.9)
-
-
-def test_the_table_of_hyperparameters_is_that_of_the_optimizers():
-    own = {kind: {f.name for f in fields(cls)} - {"weight_decay", "shrink"} for kind, cls in OPTIMIZERS.items()}
-    assert own == {kind: set(names) for kind, names in HYPERPARAMETERS.items()}
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])

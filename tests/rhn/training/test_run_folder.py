@@ -55,12 +55,6 @@ def test_the_configuration_found_is_returned_and_none_where_the_folder_is_new(co
     assert json.loads(config.read_text()) == {"depth": 2, "device": "cuda"}
 
 
-def test_of_many_differences_a_few_are_named(config):
-    config.write_text("{}")
-    with pytest.raises(InvalidInputError, match=r"a is 0 here and null there, b .*, c .* there and 2 more; give"):
-        same(config, dict.fromkeys("abcde", 0))
-
-
 def test_an_entry_that_an_older_version_did_not_write_has_its_default(config):
     config.write_text(json.dumps({"depth": 2}))
     with pytest.raises(InvalidInputError, match="layers is 3 here and 1 there"):
@@ -85,14 +79,6 @@ def test_a_damaged_configuration_is_told_and_not_overwritten(config, content):
 
 
 # metrics.jsonl
-
-
-def test_lines_are_added_to_those_given(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"epoch": 7}\nhalf a li')
-    write_lines(path, [{"epoch": 1}])
-    add_line(path, {"epoch": 2, "nll": float("nan")})
-    assert path.read_text() == '{"epoch": 1}\n{"epoch": 2, "nll": null}\n'
 
 
 @for_each("room", [0, 20, 40])  # none for the lines given, a part of a line, a part of the next line

@@ -8,7 +8,7 @@ import pytest
 import torch
 from cases import randomize
 
-from rhn.errors import InvalidInputError, OutputError
+from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.training.sampling import BEATS, LOWEST_PITCH, OPENINGS, sample_chorale, voices, write_chorale
 from rhn.utils.file_marks import made_by_us
@@ -102,10 +102,3 @@ def test_what_cannot_be_sampled_is_refused(options, message, model):
         overflowing.output.weight.fill_(math.inf)
     with pytest.raises(InvalidInputError, match="no longer finite after 1 frames: its weights are too large"):
         sample_chorale(overflowing)
-
-
-def test_a_file_that_cannot_be_written_is_told_before_the_work(tmp_path):
-    frames = np.ones((4, 88))
-    for name, message in (("a.wav", r"\.mid or \.musicxml"), ("missing/a.mid", "does not exist")):
-        with pytest.raises(OutputError, match=message):
-            write_chorale(frames, tmp_path / name)

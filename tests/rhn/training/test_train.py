@@ -220,12 +220,6 @@ def test_two_processes_do_not_train_in_one_folder_nor_clean_it_under_its_writer(
         assert half.exists()
 
 
-def test_config_json_keeps_what_it_is_told_beside_the_configuration(task, begun):
-    for path in ("/a", "/b"):
-        task.train(begun, about={"path": path}, max_minutes=0)
-        assert json.loads((begun / "config.json").read_text())["path"] == path
-
-
 # ---- a state that is not what was written --------------------------------------------------------
 
 

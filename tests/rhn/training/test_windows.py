@@ -63,7 +63,3 @@ def test_varying_windows_differ_from_epoch_to_epoch_around_their_mean():
 def test_a_value_that_a_configuration_cannot_have_is_refused(wrong):
     with pytest.raises(InvalidInputError, match=next(reversed(wrong))):
         replace(preset("jsb-depth-1") if "init_std" in wrong else SMALL, **wrong)
-
-
-def test_a_learning_rate_that_has_decayed_to_nothing_is_zero():
-    assert replace(SMALL, lr_decay=2.0, decay_after=0).rate(5000) == 0
