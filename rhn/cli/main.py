@@ -2,11 +2,10 @@
 
 from rhn.cli.data import Get, Show
 from rhn.cli.entry import run_command
-from rhn.cli.evaluate import Evaluate
 from rhn.cli.info import Info, Presets
 from rhn.cli.report import Report
-from rhn.cli.sample import Generate, Sample
 from rhn.cli.train import Resume, Train
+from rhn.cli.trained import Evaluate, Generate, Sample
 from rhn.utils.options import Commands, parse
 from rhn.utils.user_code import own_cell
 

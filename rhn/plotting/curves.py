@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from rhn.cells.registry import lacking
 from rhn.plotting.provenance import shared
 from rhn.plotting.runs import Curves, sizes
-from rhn.published import PTB_BY_DEPTH, PTB_WORDS
+from rhn.presets import PTB_BY_DEPTH, PTB_WORDS
 from rhn.utils.figures import (
     BLUE,
     GREEN,

@@ -13,7 +13,7 @@ import pandas as pd
 
 from rhn.errors import DataError, InvalidInputError
 from rhn.plotting.provenance import RunTitle, read_title
-from rhn.published import PTB_BY_DEPTH, PTB_WORDS
+from rhn.presets import PTB_BY_DEPTH, PTB_WORDS
 from rhn.training.config import LanguageConfig
 from rhn.utils.io import read_json
 from rhn.utils.wording import first_line

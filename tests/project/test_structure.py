@@ -24,7 +24,7 @@ LEVELS_TEXT = """
     rhn.cells.registry rhn.errors rhn.utils rhn.version
     rhn.data rhn.kernels
     rhn.cells rhn.models rhn.checkpoints rhn.plotting.provenance
-    rhn.published rhn.training rhn.api rhn.presets
+    rhn.training rhn.api rhn.presets
     rhn.cli rhn.plotting rhn.__main__
     gersgorin._validate gersgorin.linalg gersgorin.parallel
     gersgorin.cache gersgorin.cell_run gersgorin.data gersgorin.extract gersgorin.jacobian gersgorin.networks gersgorin.objective \

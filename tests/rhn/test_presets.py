@@ -12,8 +12,7 @@ from tables import for_each
 from rhn.cells import hidden_size_for_budget
 from rhn.cli import main as cli
 from rhn.errors import InvalidInputError
-from rhn.presets import PRESETS, ChoraleConfig, LanguageConfig, preset
-from rhn.published import PTB_BY_DEPTH
+from rhn.presets import PRESETS, PTB_BY_DEPTH, ChoraleConfig, LanguageConfig, preset
 from rhn.training.build import build_model
 
 

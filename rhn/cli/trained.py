@@ -1,4 +1,4 @@
-"""`rhn evaluate`: how well a trained model predicts a split, chorales or text."""
+"""`rhn evaluate`, `rhn sample`, `rhn generate`: score a trained model on a split, or let it write a chorale or a text."""
 
 import math
 from dataclasses import dataclass
@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Literal
 
 from rhn.cli.entry import print_json, resolve_device
 from rhn.errors import InvalidInputError
-from rhn.utils.options import Device, Trained, check_least, check_most, given_flags, option
+from rhn.utils.io import check_output
+from rhn.utils.options import Device, Trained, Writing, check_least, check_most, given_flags, option
 from rhn.utils.progress import progress_bars
 from rhn.utils.validation import check_seed
 
-MOST_SAMPLES = 100_000  # of --mc: each reads the whole text
-TEXT_OPTIONS = ("batch_size", "temperature", "mc", "mc_official", "max_tokens", "seed")
-
 if TYPE_CHECKING:
     from rhn.training.trained import TrainedText
+
+MOST_SAMPLES = 100_000  # of --mc: each reads the whole text
+MOST_TOKENS = 1_000_000
+MOST_BARS = 10_000  # hours of music, minutes to write
+TEXT_OPTIONS = ("batch_size", "temperature", "mc", "mc_official", "max_tokens", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,56 +71,88 @@ class Evaluate(Trained):
             print(f"{self.split}: {found.nll:.4f} nats a frame over {found.predicted} predicted frames")
 
     def _text(self) -> None:
-        self._check_methods()
+        if len(methods := given_flags(self, ("mc", "mc_official", "batch_size"))) > 1:
+            raise InvalidInputError(f"{' and '.join(methods)} exclude one another; give one of them")
+        check_least(self, mc=1, mc_official=1, batch_size=1, max_tokens=2)
+        check_most(self, mc=MOST_SAMPLES, mc_official=MOST_SAMPLES)
+        check_seed(self.seed)
         from rhn.training.evaluation import measure, measure_name
         from rhn.training.trained import load_text_model
 
         trained, device = load_text_model(self.checkpoint, self.cell), resolve_device(self.device)
         with progress_bars() as report:
-            found, method = self._score(trained, trained.corpus(self.data), device, report(self.split))
+            found = self._score(trained, trained.corpus(self.data), device, report(self.split))
         if self.temperature is not None and math.isnan(found.nll):
             raise InvalidInputError(
                 f"--temperature {self.temperature} takes the logits beyond any number: expected one nearer to 1"
             )
         name = measure_name(trained.vocabulary)
-        used = {} if self.temperature is None else {"temperature": self.temperature}
-        used |= method
-        value = measure(found.nll, name)
+        used, value = {} if self.temperature is None else {"temperature": self.temperature}, measure(found.nll, name)
+        if samples := self.mc or self.mc_official:
+            used |= {"samples": samples, "method": "mc" if self.mc else "mc-official"}
         if self.json:
             print_json({"nll": found.nll, name: value, "split": self.split, "tokens": found.predicted} | used)
         else:
             how = "".join(f", {key} {value}" for key, value in used.items())
             print(f"{self.split}: {name.replace('_', ' ')} {value:.4f} over {found.predicted} predicted tokens{how}")
 
-    def _check_methods(self) -> None:
-        if len(methods := given_flags(self, ("mc", "mc_official", "batch_size"))) > 1:
-            raise InvalidInputError(f"{' and '.join(methods)} exclude one another; give one of them")
-        check_least(self, mc=1, mc_official=1, batch_size=1, max_tokens=2)
-        check_most(self, mc=MOST_SAMPLES, mc_official=MOST_SAMPLES)
-        check_seed(self.seed)
-
     def _score(self, trained: "TrainedText", corpus, device: str, progress):
-        """(score, what to say of how it was found)."""
         text = getattr(corpus, self.split).head(self.max_tokens)
         temperature = 1.0 if self.temperature is None else self.temperature
         shared = {"device": device, "progress": progress, "temperature": temperature}
-        if samples := self.mc or self.mc_official:
-            from rhn.training.monte_carlo import monte_carlo_score
+        samples = self.mc or self.mc_official
+        if not samples:
+            from rhn.training.evaluation import score
 
-            window = trained.config.window if self.mc else None
-            try:
-                found = monte_carlo_score(
-                    trained.model,
-                    text,
-                    trained.config.dropout,
-                    samples=samples,
-                    window=window,
-                    seed=self.seed,
-                    **shared,
-                )
-            except InvalidInputError as error:  # where all samples are rejected
-                raise InvalidInputError(f"{error}, with --mc {samples}") from None
-            return found, {"samples": samples, "method": "mc" if self.mc else "mc-official"}
-        from rhn.training.evaluation import score
+            return score(trained.model, text, batch_size=self.batch_size or 1, **shared)
+        from rhn.training.monte_carlo import monte_carlo_score
 
-        return score(trained.model, text, batch_size=self.batch_size or 1, **shared), {}
+        shared |= {"samples": samples, "window": trained.config.window if self.mc else None, "seed": self.seed}
+        try:
+            return monte_carlo_score(trained.model, text, trained.config.dropout, **shared)
+        except InvalidInputError as error:  # where all samples are rejected
+            raise InvalidInputError(f"{error}, with --mc {samples}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Trained, Writing):
+    """Write a chorale that a trained model makes up."""
+
+    output: Path | None = option(None, "What to write, .mid or .musicxml (required).", metavar="FILE")
+    temperature: float = option(1.0, "Below 1 more predictable, above 1 wilder.")
+    bars: int = option(16, "Length in bars of four quarter notes.")
+    seed: int = option(0, "Seed of the notes.")
+
+    def run(self) -> None:
+        from rhn.checkpoints import load_model
+        from rhn.models import PolyphonicModel
+        from rhn.training.sampling import SUFFIXES, sample_chorale, write_chorale
+
+        check_seed(self.seed)
+        check_most(self, bars=MOST_BARS)
+        model = load_model(self.checkpoint, self.cell, PolyphonicModel)  # first: of a text it names `rhn generate`
+        if self.output is None:
+            raise InvalidInputError("--output FILE is missing: the .mid or .musicxml file to write")
+        check_output(self.output, SUFFIXES, force=self.force)
+        frames = sample_chorale(model, bars=self.bars, temperature=self.temperature, seed=self.seed)
+        print(f"chorale: {write_chorale(frames, self.output)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(Trained):
+    """Print a text that a trained language model makes up."""
+
+    prompt: str = option("", "The text to go on from.", metavar="TEXT")
+    length: int = option(200, "How many words or characters.")
+    temperature: float = option(1.0, "Below 1 more predictable, above 1 wilder.")
+    top_k: int | None = option(None, "Choose among the N most probable ones only.")
+    seed: int = option(0, "Seed of the choices.")
+
+    def run(self) -> None:
+        check_most(self, length=MOST_TOKENS)
+        from rhn.training.sampling import generate
+        from rhn.training.trained import load_text_model
+
+        trained = load_text_model(self.checkpoint, self.cell)
+        how = {name: getattr(self, name) for name in ("prompt", "length", "temperature", "seed", "top_k")}
+        print(generate(trained.model, trained.vocabulary, **how))
