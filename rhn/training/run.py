@@ -186,13 +186,13 @@ class _Run:
         if before is not None and not self.trainer.epoch:
             how = "it begins again" if saved is None else "it goes on from its last save"
             _logger.warning("the training in %s was stopped before its first epoch ended: %s", self.folder, how)
-        for seed, home in self._homes.items():
+        for home in self._homes.values():
             home.mkdir(exist_ok=True)
-            write_lines(home / "metrics.jsonl", self._lines(seed))
         if saved is None:
-            self.save(callbacks)
-        else:
-            self._write_checkpoints()
+            self._write_state(callbacks)
+        for seed, home in self._homes.items():
+            write_lines(home / "metrics.jsonl", self._lines(seed))
+        self._write_checkpoints()
 
     def _resumed(self, path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Trainer:
         """The trainer of a state; raises DataError for that of another training."""
@@ -201,11 +201,10 @@ class _Run:
                 self._config, self._training, upgraded(json.loads(metadata["training"]), path), {"epochs"}
             ):
                 raise ValueError(different)
-            states = _trial_states(arrays, self._homes)
-            return Trainer(self._task, self._models, saved=states)
+            return Trainer(self._task, self._models, saved=_trial_states(arrays, self._homes))
         except RhnError:
             raise
-        except (KeyError, TypeError, ValueError, IndexError, OSError, SafetensorError) as error:
+        except (KeyError, ValueError, OSError, SafetensorError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else error
             raise DataError(
                 f"{path} is of another training ({reason}): put its own back, or give another --out"
@@ -230,12 +229,15 @@ class _Run:
 
     def save(self, callbacks: Sequence[Callback]) -> None:
         """Write the state, then the checkpoints."""
+        self._write_state(callbacks)
+        self._write_checkpoints()
+
+    def _write_state(self, callbacks: Sequence[Callback]) -> None:
         for callback in callbacks:
             callback.save()
         states = {seed: self.trainer.state(seed) for seed in self._homes}
         metadata = {"epochs": str(self.trainer.epoch), "training": json.dumps(self._training)}
         write_state(self.folder / "state.safetensors", _flat(states), metadata)
-        self._write_checkpoints()
 
     def save_unvalidated(self) -> None:
         """Before the first epoch of a language model ends the checkpoint has the present weights, which nobody has validated."""
@@ -270,8 +272,7 @@ class _Run:
     # ---- the end -------------------------------------------------------------------------------------
 
     def result(self, seed: int) -> TrainingResult:
-        curve, first, trainer = self.trainer.curve(seed), self.trainer.task.first_epoch, self.trainer
-        best = self._best(seed)
+        trainer, curve, first, best = self.trainer, self.trainer.curve(seed), self._task.first_epoch, self._best(seed)
         losses = curve[best, :2].tolist() if len(curve) else (math.nan, math.nan)
         return TrainingResult(
             seed=seed,
@@ -296,13 +297,13 @@ class _Run:
 
     def _trained(self) -> list[int]:
         """The seeds with a row for the last epoch; the others had ended before it."""
-        rows = self.trainer.epoch + 1 - self.trainer.task.first_epoch
+        rows = self.trainer.epoch + 1 - self._task.first_epoch
         return [seed for seed in self._homes if len(self.trainer.curve(seed)) == rows]
 
     def _best(self, seed: int) -> int:
         """The row of the best epoch."""
         curve = self.trainer.curve(seed)
-        return best_epoch(curve, getattr(self._config, "objective", "valid")) if len(curve) else 0
+        return best_epoch(curve, self._task.objective) if len(curve) else 0
 
     def _lines(self, seed: int) -> list[dict]:
         """The lines of metrics.jsonl."""

@@ -9,13 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import for_each
 
-from gersgorin.cli.check import CheckOptions
-from gersgorin.cli.plot import PlotOptions
-from optim_study.presets import RunConfig
-from rhn.cells import CELLS
 from rhn.errors import InvalidInputError
-from rhn.training.config import ChoraleConfig, LanguageConfig
-from rhn.utils.options import Commands, about, configuration, option, parse
+from rhn.utils.options import Commands, configuration, option, parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +140,3 @@ def test_help_shows_the_commands_the_options_and_their_real_defaults(capsys):
     assert "--tied, --no-tied Whether weights are shared (default: True)" in five
     assert "--units N Units of a layer. None: as many as fit (default: 5)" in five
     assert "--units N Units of a layer. None (default): as many as fit. --file PATH A file (default: data.csv)." in none
-
-
-@for_each("kind", [ChoraleConfig, LanguageConfig, RunConfig, PlotOptions, CheckOptions])
-def test_help_names_every_cell_of_the_registry(kind):
-    assert about(kind, "arch" if kind is RunConfig else "cell")["help"].startswith(", ".join(CELLS))
