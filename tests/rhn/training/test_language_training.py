@@ -38,7 +38,7 @@ def weights(training, seed):
 
 
 @pytest.mark.parametrize("config", [SMALL, EVERYTHING], ids=["paper", "everything"])
-@pytest.mark.parametrize("windows", [1, 17, 40])
+@pytest.mark.parametrize("windows", [1, 40])
 def test_stopped_anywhere_it_goes_on_to_the_same_bits(config, windows):
     whole, broken = run(config), text_trainer(config, CORPUS)
     for _ in range(windows):
