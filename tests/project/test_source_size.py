@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (41_701, 320_869),
+    "rhn gersgorin optim_study analysis": (40_959, 314_579),
     "rhn": (14_693, 101_775),
     "gersgorin": (18_986, 158_140),
     "optim_study": (5_230, 36_600),
