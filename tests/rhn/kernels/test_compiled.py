@@ -154,7 +154,7 @@ def test_a_stack_of_outputs_has_the_bits_of_each_and_bad_ones_keep_to_themselves
 @pytest.mark.parametrize("change", ["none", "float64", "large", "switched off"])
 def test_what_the_compiled_kernels_do_not_have_runs_in_python(change, calls, monkeypatch):
     case = COMPILED[0]
-    n = 70 if change == "large" else 5  # three rows, filled up with 29
+    n = 100 if change == "large" else 5  # three rows, filled up with 29
     arguments = case.arguments(2, 3, 4, n, 2, dtype=torch.float64 if change == "float64" else torch.float32)
     if change == "switched off":
         monkeypatch.setattr(compiled, "library", lambda: None)
