@@ -269,32 +269,37 @@ def limit(x: Tensor, *, units: int, layers: int = 1) -> str | None:
     return missing()
 
 
-def recurrence_forward(name: str, tensors: dict[str, Tensor | None], keep: bool, **sizes: int) -> tuple[Tensor, ...]:
-    """(states (K, T, B, n), the same side by side, the gates or outputs of all layers); the last two only with `keep`.
+def recurrence(name: str, arguments: str, forms: Callable[..., dict[str, int]]) -> tuple[Callable, Callable]:
+    """Forward and backward of a recurrence in C, see `rhn.kernels.function`.
 
-    Without them a forward pass needs next to no memory.
+    arguments: the names of its tensors.
+    forms: (tensors by name, **options) -> sizes beside T, B, m, n and L.
     """
-    x, R = tensors["x"], tensors["R"]
-    K, (T, B), (L, g, n) = stack_size(*tensors.values()), x.shape[1:3], R.shape[1:]
-    filled = padded(B)
-    y, layers = x.new_empty(K, T, n, filled), x.new_empty(K, filled // LANES, T, L, g, LANES) if keep else None
-    call(f"rhn_{name}_forward", K, **_sizes(x, R), **sizes, **_side_by_side(tensors), y=y, layers=layers)
-    return (rows(y, B).clone(), y, layers) if keep else (rows(y, B),)
 
+    def forward(*given: Tensor | None, keep: bool, **options):
+        """(states (K, T, B, n), the same side by side, gates or outputs of all layers); the last two, most of the memory, if `keep`."""
+        tensors = dict(zip(arguments.split(), given, strict=True))
+        x, R = tensors["x"], tensors["R"]
+        K, (T, B), (L, g, n), filled = stack_size(*given), x.shape[1:3], R.shape[1:], padded(x.shape[2])
+        y, layers = x.new_empty(K, T, n, filled), x.new_empty(K, filled // LANES, T, L, g, LANES) if keep else None
+        sizes = _sizes(x, R) | forms(tensors, **options)
+        call(f"rhn_{name}_forward", K, **sizes, **_side_by_side(tensors), y=y, layers=layers)
+        return (rows(y, B).clone(), y, layers) if keep else (rows(y, B),)
 
-def recurrence_backward(
-    name: str, grad: Tensor, needs, tensors: dict[str, Tensor | None], residuals, **sizes: int
-) -> tuple[Tensor | None, ...]:
-    """Gradients of (x, s0, W, R, b) and of S if there is one, each with a leading axis of K."""
-    x, (y, layers), K = tensors["x"], residuals, len(residuals[0])
-    (T, B, m), n = x.shape[1:], y.shape[2]
-    weights = {
-        f"d{w}": None if (t := tensors[w]) is None else t.new_empty(K, *t.shape[1:]) for w in "WRbS" if w in tensors
-    }
-    dx, ds0 = x.new_empty(K, T, m, padded(B)) if needs[0] else None, x.new_empty(K, n, padded(B))
-    given = _side_by_side(tensors) | {"y": y, "layers": layers, "dy": lanes(grad)}
-    call(f"rhn_{name}_backward", K, **_sizes(x, tensors["R"]), **sizes, **given, dx=dx, ds0=ds0, **weights)
-    return None if dx is None else rows(dx, B).contiguous(), rows(ds0, B).contiguous(), *weights.values()
+    def backward(grad: Tensor, needs, inputs, residuals, **options):
+        """Gradients of (x, s0, W, R, b) and of S if it is an argument, each with a leading axis of K."""
+        tensors = dict(zip(arguments.split(), inputs, strict=True))
+        x, (y, layers), K = tensors["x"], residuals, len(residuals[0])
+        (T, B, m), n = x.shape[1:], y.shape[2]
+        weights = {f"d{w}": tensors[w] for w in "WRbS" if w in tensors}
+        results = {d: None if t is None else t.new_empty(K, *t.shape[1:]) for d, t in weights.items()}
+        dx, ds0 = x.new_empty(K, T, m, padded(B)) if needs[0] else None, x.new_empty(K, n, padded(B))
+        sizes = _sizes(x, tensors["R"]) | forms(tensors, **options)
+        known = _side_by_side(tensors) | {"y": y, "layers": layers, "dy": lanes(grad)}
+        call(f"rhn_{name}_backward", K, **sizes, **known, dx=dx, ds0=ds0, **results)
+        return None if dx is None else rows(dx, B).contiguous(), rows(ds0, B).contiguous(), *results.values()
+
+    return forward, backward
 
 
 def _sizes(x: Tensor, R: Tensor) -> dict[str, int]:

@@ -160,21 +160,10 @@ def limit(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activati
     return compiled.limit(x, units=R.shape[2], layers=len(R))
 
 
-def forward_in_c(*tensors, coupled: bool, activation: str, keep: bool):
-    """As `compiled.recurrence_forward`."""
-    return compiled.recurrence_forward("highway", _by_name(tensors), keep, **_forms(tensors))
-
-
-def backward_in_c(grad, needs, inputs, residuals, **options):
-    """As `compiled.recurrence_backward`."""
-    return compiled.recurrence_backward("highway", grad, needs, _by_name(inputs), residuals, **_forms(inputs))
-
-
-def _by_name(tensors) -> dict[str, Tensor | None]:
-    return dict(zip(("x", "s0", "W", "R", "b", "state_mask", "candidate_mask"), tensors, strict=True))
-
-
-def _forms(tensors) -> dict[str, int]:
+def _forms(tensors, **options) -> dict[str, int]:
     """G, and J masks of the state."""
-    R, state_mask = tensors[3], tensors[5]
+    R, state_mask = tensors["R"], tensors["state_mask"]
     return {"G": R.shape[2] // R.shape[3], "J": 0 if state_mask is None else state_mask.shape[1]}
+
+
+IN_C = compiled.recurrence("highway", "x s0 W R b state_mask candidate_mask", _forms)

@@ -191,7 +191,7 @@ HIGHWAY = Kernel(
     sizes=_gates_of_highway,
     reference=highway.reference,
     fused=(highway.forward, highway.backward),
-    compiled=(highway.forward_in_c, highway.backward_in_c),
+    compiled=highway.IN_C,
     limit=highway.limit,
 )
 DEEP_TRANSITION = Kernel(
@@ -201,7 +201,7 @@ DEEP_TRANSITION = Kernel(
     sizes=_shortcuts,
     reference=transition.reference,
     fused=(transition.forward, transition.backward),
-    compiled=(transition.forward_in_c, transition.backward_in_c),
+    compiled=transition.IN_C,
     limit=transition.limit,
 )
 LSTM = Kernel(

@@ -124,21 +124,9 @@ def limit(x, s0, W, R, *rest, nonlinearity: str) -> str | None:
     return compiled.limit(x, units=R.shape[2], layers=len(R))
 
 
-def forward_in_c(*tensors, nonlinearity: str, keep: bool):
-    """As `compiled.recurrence_forward`."""
-    return compiled.recurrence_forward("transition", _by_name(tensors), keep, **_forms(tensors, nonlinearity))
+def _forms(tensors, *, nonlinearity: str) -> dict[str, int]:
+    S = tensors["S"]
+    return {"relu": int(nonlinearity == "relu"), "shortcuts": 0 if S is None else S.shape[1]}
 
 
-def backward_in_c(grad, needs, inputs, residuals, *, nonlinearity: str):
-    """As `compiled.recurrence_backward`."""
-    forms = _forms(inputs, nonlinearity)
-    return compiled.recurrence_backward("transition", grad, needs, _by_name(inputs), residuals, **forms)
-
-
-def _by_name(tensors) -> dict[str, Tensor | None]:
-    return dict(zip(("x", "s0", "W", "R", "b", "S", "state_mask"), tensors, strict=True))
-
-
-def _forms(tensors, nonlinearity: str) -> dict[str, int]:
-    """Whether f is relu, and the number of shortcuts."""
-    return {"relu": int(nonlinearity == "relu"), "shortcuts": 0 if tensors[5] is None else tensors[5].shape[1]}
+IN_C = compiled.recurrence("transition", "x s0 W R b S state_mask", _forms)
