@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (40_959, 314_579),
-    "rhn": (14_693, 101_775),
+    "rhn gersgorin optim_study analysis": (40_930, 314_400),
+    "rhn": (14_670, 101_700),
     "gersgorin": (18_986, 158_140),
     "optim_study": (5_230, 36_600),
     "analysis": (2_810, 24_500),
