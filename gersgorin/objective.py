@@ -32,6 +32,7 @@ Legend: T predicted frames, B sequences, K outputs; outputs z (T, B, K); targets
 mask (T, B) bool, True at real frames.
 """
 
+import contextlib
 import copy
 import math
 from collections import Counter
@@ -53,6 +54,8 @@ from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import words_of_built
 
 CLIP = 1e-4
+SEARCH_STEPS = 200  # for the best constant output
+ENOUGH, EXACT = 1e-6, 1e-12  # accuracy of its loss, in a training and on a probe
 UNBOUNDED = 1e6  # a constant output so far from zero is no best one
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -66,8 +69,6 @@ class OutputLoss:
     """Cost of every frame, from outputs and targets."""
     constant: Callable[[Tensor, int], Tensor] | None = None
     """Best constant output (K,), from the targets of all real frames (F, K) or (F,), and K; None: search for it."""
-    slope: Callable[[Tensor], Tensor] | None = None
-    """Second derivatives of a frame's cost in each of its outputs; None: by autograd."""
     unit: str = "nats a frame"
     """Of the mean loss."""
 
@@ -100,40 +101,47 @@ class OutputLoss:
         """
         if self.constant is not None:
             return self.constant(targets[mask], K)
-        from scipy.optimize import minimize
 
-        def value_and_slope(values: np.ndarray) -> tuple[float, np.ndarray]:
-            z = torch.as_tensor(values, device=mask.device).requires_grad_()
-            with torch.enable_grad():
-                mean = self.costs(z.expand(*mask.shape, K), targets)[mask].mean()
-            slope = torch.autograd.grad(mean, z, allow_unused=True)[0] if mean.requires_grad else None
-            if slope is None:
+        def mean_loss(z: Tensor) -> Tensor:
+            loss = self.costs(z.expand(*mask.shape, K), targets)[mask].mean()
+            if not loss.requires_grad:
                 raise InvalidInputError(
                     f"the loss {self.name} does not depend on the outputs by a gradient: do not detach them"
                 )
-            return mean.item(), slope.cpu().numpy()
+            return loss
 
-        found = minimize(value_and_slope, np.zeros(K), jac=True, method="L-BFGS-B")
-        if not np.abs(found.x).max() < UNBOUNDED:
+        found, _, least = least_constant(mean_loss, torch.zeros(K, dtype=torch.float64, device=mask.device), EXACT)
+        if not found.abs().max() < UNBOUNDED:
             raise InvalidInputError(
-                f"the loss {self.name} has no best constant output: from outputs of zero it falls to {found.fun:.3g} and is not "
+                f"the loss {self.name} has no best constant output: from outputs of zero it falls to {least:.3g} and is not "
                 "done, expected one with a least value"
             )
-        return torch.as_tensor(found.x, device=mask.device)
+        return found
 
-    def curvature(self, outputs: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-        """The second derivative (K,) of the mean loss in a constant added to each output.
 
-        Of a user's loss it is the sum of each row of the matrix of second derivatives: the diagonal, if each output has its own cost.
-        """
-        if self.slope is not None:
-            return self.slope(outputs)[mask].mean(0)
-        c = torch.zeros_like(outputs[0, 0], requires_grad=True)
-        with torch.enable_grad():
-            mean = self.costs(outputs + c, targets)[mask].mean()
-            (first,) = torch.autograd.grad(mean, c, create_graph=True)
-            second = torch.autograd.grad(first.sum(), c)[0] if first.requires_grad else torch.zeros_like(c)
-        return second.clamp_min(0)
+@with_gradients()
+def least_constant(
+    mean_loss: Callable[[Tensor], Tensor], zeros: Tensor, enough: float = ENOUGH
+) -> tuple[Tensor, float, float]:
+    """(The constant output of the least mean loss, the loss of zeros, the least loss), by a quasi-Newton method.
+
+    enough: the search ends with a smaller change, relative to the loss of zeros.
+    """
+    output = zeros.clone().requires_grad_()
+
+    def closure() -> Tensor:
+        search.zero_grad()
+        loss = mean_loss(output)
+        loss.backward()
+        return loss
+
+    zero = mean_loss(output).item()
+    search = torch.optim.LBFGS(
+        [output], max_iter=SEARCH_STEPS, tolerance_change=enough * abs(zero), line_search_fn="strong_wolfe"
+    )
+    with contextlib.suppress(RuntimeError):  # an overflow, if the loss has no least value
+        search.step(closure)
+    return output.detach(), zero, mean_loss(output).item()
 
 
 def resolve_loss(loss: str | Loss) -> OutputLoss:
@@ -153,30 +161,23 @@ def _log_shares(ids: Tensor, K: int) -> Tensor:
     return (counts / counts.sum()).clamp_min(CLIP / K).log()
 
 
-def _variance(p: Tensor) -> Tensor:
-    return p * (1 - p)
-
-
 LOSSES: dict[str, OutputLoss] = {
     "bernoulli": OutputLoss(
         "bernoulli",
         lambda z, targets: F.binary_cross_entropy_with_logits(z, targets, reduction="none").sum(-1),
         lambda targets, K: targets.mean(0).clamp(CLIP, 1 - CLIP).logit(),
-        lambda z: _variance(z.sigmoid()),
     ),
     "categorical": OutputLoss(
         "categorical",
         lambda z, ids: -z.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1),
         _log_shares,
-        lambda z: _variance(z.softmax(-1)),
-        "nats a token",
+        unit="nats a token",
     ),
     "squared": OutputLoss(
         "squared",
         lambda z, targets: (z - targets).square().sum(-1) / 2,
         lambda targets, K: targets.mean(0),
-        torch.ones_like,
-        "squared error a frame (halved)",
+        unit="squared error a frame (halved)",
     ),
 }
 
@@ -303,7 +304,50 @@ ROUNDING = 1e-9  # of the outputs' size: two outputs that differ by less are the
 OWN_LOSS = {PolyphonicModel: "bernoulli", LanguageModel: "categorical"}
 
 
-class Objective:
+class BatchObjective:
+    """The mean loss of a copy of a model, in float64 and evaluation mode, on one batch in any layout.
+
+    Args:
+        model, inputs, targets: a copy of the model is called as model(inputs).
+        loss: loss(outputs, targets) -> a scalar.
+        constant: the best constant output (K,) and its loss.
+    """
+
+    def __init__(self, model: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss, constant: tuple[Tensor, float]):
+        self.model, self._loss, self._constant = _prepared(model, False), loss, constant
+        self.inputs, self.targets = (t.double() if t.is_floating_point() else t for t in (inputs, targets))
+        outputs = self.outputs()
+        self.mask = torch.ones(outputs.shape[:-1], dtype=torch.bool, device=outputs.device)
+        self.output_bias = output_bias_of(self.parameters, outputs)
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The trained parameters of the copy by name; their values may be changed."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def outputs(self) -> Tensor:
+        """The outputs of the model, (..., K)."""
+        with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrences have no gradient in evaluation mode
+            return output_of(self.model(self.inputs))
+
+    def mean_loss(self, outputs: Tensor | None = None) -> Tensor:
+        """The mean loss of these outputs, or of the model's, a scalar."""
+        return self._loss(self.outputs() if outputs is None else outputs, self.targets)
+
+    @with_gradients()
+    def gradients(self) -> tuple[float, dict[str, Tensor]]:
+        """(Mean loss, its gradient in every trained parameter); zero in one that the loss does not depend on."""
+        parameters = self.parameters
+        loss = self.mean_loss()
+        slopes = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
+        return loss.item(), dict(zip(parameters, slopes, strict=True))
+
+    def best_constant(self) -> tuple[Tensor, float]:
+        """(The constant output (K,) of the least mean loss, that loss): what a network can reach without its state."""
+        return self._constant
+
+
+class Objective(BatchObjective):
     """A loss of a copy of a model on probe sequences.
 
     Args:
@@ -346,11 +390,6 @@ class Objective:
         self.output_bias = output_bias_of(self.parameters, self._run(self.inputs))
         self.label = label_of(model)
 
-    @property
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """The trained parameters of the copy by name; their values may be changed."""
-        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-
     def refresh(self) -> None:
         """Take the weights that the caller's model has now; raises InvalidInputError where they are not finite."""
         _require_finite(self._original)
@@ -375,23 +414,11 @@ class Objective:
         """The mean over all real frames, a scalar."""
         return self.frame_losses(outputs).sum() / self.mask.sum()
 
-    @with_gradients()
-    def gradients(self) -> tuple[float, dict[str, Tensor]]:
-        """(Mean loss, its gradient in every trained parameter); zero in one that the loss does not depend on."""
-        parameters = self.parameters
-        loss = self.mean_loss()
-        slopes = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
-        return loss.item(), dict(zip(parameters, slopes, strict=True))
-
     def best_constant(self) -> tuple[Tensor, float]:
         """(The constant output (K,) of the least mean loss on the probe, that loss): what a network can reach without its state."""
         output = self.loss.best_constant(self.targets, self.mask, self.output_size)
         with torch.no_grad():
             return output, self.mean_loss(output.expand(*self.mask.shape, -1)).item()
-
-    def curvature_in_outputs(self, outputs: Tensor) -> Tensor:
-        """The second derivative (K,) of the mean loss of these outputs in a constant added to each."""
-        return self.loss.curvature(outputs, self.targets, self.mask)
 
     def _run(self, inputs: Tensor) -> Tensor:
         """The model's outputs; raises InvalidInputError where it does not run."""
@@ -400,14 +427,12 @@ class Objective:
                 result = self.model(inputs)
         except USERS_FAULT as error:  # whatever a user's model raises
             raise InvalidInputError(f"the model does not run on inputs {tuple(inputs.shape)}: {error}") from error
-        result = getattr(result, "logits", result)
-        result = result[0] if isinstance(result, tuple) else result
-        if not isinstance(result, Tensor) or result.dim() != 3 or result.shape[:2] != inputs.shape[:2]:
-            got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        result = output_of(result)
+        if result.dim() != 3 or result.shape[:2] != inputs.shape[:2]:
             expected = f"({inputs.shape[0]}, {inputs.shape[1]}, K), or (outputs, state)"
             raise InvalidInputError(
-                f"the model gives {got} for inputs {tuple(inputs.shape)}: expected outputs {expected}; a check with targets "
-                "takes any"
+                f"the model gives {tuple(result.shape)} for inputs {tuple(inputs.shape)}: expected outputs {expected}; a check with "
+                "targets takes any"
             )
         return result
 
@@ -435,6 +460,18 @@ class Objective:
             raise InvalidInputError(
                 f"the loss is {loss} on these sequences, expected a finite number: draw smaller weights"
             )
+
+
+def output_of(output: Any) -> Tensor:
+    """The output of a module that returns it alone, as `logits`, or first in a tuple (output, state)."""
+    output = getattr(output, "logits", output)
+    while isinstance(output, tuple | list) and output:
+        output = output[0]
+    if not isinstance(output, Tensor):
+        raise InvalidInputError(
+            f"model(x) returned {type(output).__name__}, expected a tensor or a tuple that begins with one"
+        )
+    return output
 
 
 def output_bias_of(parameters: dict[str, nn.Parameter], outputs: Tensor) -> str | None:

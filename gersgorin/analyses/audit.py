@@ -24,6 +24,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
+from gersgorin.analyses.plateau import relative_rate
 from gersgorin.cell_run import run_of
 from gersgorin.extract import Watched, is_hand_written, layers_of, no_cell
 from gersgorin.parts import recurrent_cells, state_layers
@@ -250,8 +251,7 @@ def _rates(map_: SequenceMap, seed: int) -> dict[str, float]:
     found = torch.autograd.grad((o * signs).mean(), list(weights.values()), **how)
     for p in weights.values():
         p.requires_grad_(False)
-    slopes = {name: (float(g.norm()), float(p.norm())) for (name, p), g in zip(weights.items(), found, strict=True)}
-    return {name: slope / size if size else (math.inf if slope else 0.0) for name, (slope, size) in slopes.items()}
+    return {name: relative_rate(g, p) for (name, p), g in zip(weights.items(), found, strict=True)}
 
 
 def _rms(t: Tensor | None) -> float:

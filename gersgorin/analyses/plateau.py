@@ -77,9 +77,7 @@ def rates_at_constant(objective: Objective) -> dict[str, float]:
     """
     put_at_constant(objective)
     slopes = matrices(objective.gradients()[1])
-    return {
-        name: _ratio(float(slopes[name].norm()), float(M.norm())) for name, M in matrices(objective.parameters).items()
-    }
+    return {name: relative_rate(slopes[name], M) for name, M in matrices(objective.parameters).items()}
 
 
 def put_at_constant(objective: Objective) -> None:
@@ -147,8 +145,10 @@ def _slope(own: float, tenth: float) -> float:
     return math.log(own / tenth) / -math.log(TENTH) if usable else math.nan
 
 
-def _ratio(slope: float, size: float) -> float:
-    return slope / size if size else (math.inf if slope else 0.0)
+def relative_rate(slope: Tensor, weight: Tensor) -> float:
+    """||dL/dM|| / ||M||; infinity for zeros with a gradient, 0 for zeros without."""
+    size, steep = float(weight.detach().norm()), float(slope.detach().norm())
+    return steep / size if size else (math.inf if steep else 0.0)
 
 
 @dataclass(frozen=True, repr=False)

@@ -270,7 +270,7 @@ class Cure(Result):
 def code_of(loop: TrainingLoop, attempt: Attempt) -> str:
     """Lines to paste before a training: the start of an attempt, its optimiser, and the norm for clipping."""
     code = attempt.start.code
-    lines = [NEEDS_X] if "x" in compile(code, attempt.start.words, "exec").co_names else []
+    lines = [NEEDS_X] * attempt.start.reads_x
     lines += [*(IMPORTS if code else IMPORTS[:1]), *_optimizer_lines(loop, attempt.factor)]
     if loop.scheduler is not None:
         own_rates = isinstance(loop.scheduler, torch.optim.lr_scheduler.OneCycleLR | torch.optim.lr_scheduler.CyclicLR)

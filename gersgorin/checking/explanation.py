@@ -6,20 +6,17 @@
 They explain the forecast and do not enter it. `reason` puts them into words.
 """
 
-import copy
 import math
 import time
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
 from gersgorin.analyses.plateau import measure_rates, steps_to_leave
 from gersgorin.checking.gains import Gains, measure_gains
-from gersgorin.checking.loop import TrainingLoop, output_of
-from gersgorin.objective import output_bias_of
+from gersgorin.checking.loop import TrainingLoop
+from gersgorin.objective import BatchObjective
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import first_line
 
@@ -52,7 +49,11 @@ def explain(loop: TrainingLoop, seconds: float) -> Explanation:
         return Explanation(left_out=(f"rates and gains, {NO_TIME}",))
     start, order, rates = time.monotonic(), None, {}
     try:
-        probe = _Probe(loop)
+        batch = loop.data.probe()
+        constant, loss = loop.constant_output([batch])
+        probe = BatchObjective(
+            loop.model, *batch, loop.loss_fn, (constant.double().reshape(-1, constant.shape[-1]).mean(0), loss)
+        )
         rates, slopes = measure_rates(probe)
         if probe.output_bias is not None and rates:
             order = slopes[max(rates, key=lambda name: rates[name])]
@@ -132,38 +133,3 @@ def _order(order: float | None) -> str:
     if order is None or not order >= FLAT:
         return ""
     return f"The plateau is flat: weights of half the size learn {2**order:.2g} times as slowly at first (order {order:.1f})."
-
-
-class _Probe:
-    """One minibatch with a copy of the model in float64 and evaluation mode, as far as `analyses.plateau` reads an `Objective`."""
-
-    def __init__(self, loop: TrainingLoop):
-        self.model = copy.deepcopy(loop.model).double().eval()
-        probe = loop.data.probe()
-        self.inputs, self.targets = map(_double, probe)
-        self.loss_fn = loop.loss_fn
-        constant, self._constant_loss = loop.constant_output([probe])
-        self._constant, outputs = constant.double().reshape(-1, constant.shape[-1]).mean(0), self.outputs()
-        self.mask = torch.ones(outputs.shape[:-1], dtype=torch.bool, device=outputs.device)
-        self.output_bias = output_bias_of(self.parameters, outputs)
-
-    @property
-    def parameters(self) -> dict[str, nn.Parameter]:
-        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-
-    def outputs(self) -> Tensor:
-        with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrences have no gradient in evaluation mode
-            return output_of(self.model(self.inputs))
-
-    def best_constant(self) -> tuple[Tensor, float]:
-        return self._constant, self._constant_loss
-
-    def gradients(self) -> tuple[float, dict[str, Tensor]]:
-        parameters = self.parameters
-        loss = self.loss_fn(self.outputs(), self.targets)
-        slopes = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
-        return loss.item(), dict(zip(parameters, slopes, strict=True))
-
-
-def _double(values: Tensor) -> Tensor:
-    return values.double() if values.is_floating_point() else values

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gersgorin._validate import check_weights, with_gradients
+from gersgorin.objective import least_constant, output_of
 from rhn.errors import USERS_FAULT, DataError, InvalidInputError, RhnError
 from rhn.training.ensemble import flushed
 from rhn.training.state import LEFT
@@ -53,8 +54,6 @@ CYCLED = ("momentum", "betas")  # of a group, which a scheduler may change besid
 MOST_PASSES = 4  # through the examples, for minibatches with the same number of each
 SAMPLE = 64  # batches of a DataLoader for the best constant output
 SEVERAL, MOST_BATCHES = 32, 4_000  # of which they are drawn: those of an epoch, but not fewer or more
-SEARCH_STEPS = 200  # of the search for the best constant output
-ENOUGH = 1e-6  # of the loss of a zero output: the search ends with a smaller change
 FREE_ROUNDS = 4  # of the search for an output whose loss is lower
 STEPS = [10.0**k for k in range(-6, 4)]  # of a round, along the gradient divided by its largest entry
 SLOW = 2.0  # times that subnormal numbers lengthen a step, at least, to be reported
@@ -204,24 +203,8 @@ class TrainingLoop:
 
     def _least_constant(self, batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, float, float]:
         """(The constant output of the least mean loss, the loss of zeros, the least loss)."""
-        output = self.units.clone().requires_grad_()
-
-        def mean_loss() -> Tensor:
-            return torch.stack([self.constant_loss(output, x, y) for x, y in batches]).mean()
-
-        def closure() -> Tensor:
-            search.zero_grad()
-            loss = mean_loss()
-            loss.backward()
-            return loss
-
-        zero = mean_loss().item()
-        search = torch.optim.LBFGS(
-            [output], max_iter=SEARCH_STEPS, tolerance_change=ENOUGH * abs(zero), line_search_fn="strong_wolfe"
-        )
-        with contextlib.suppress(RuntimeError):  # an overflow, if the loss has no least value
-            search.step(closure)
-        return output.detach(), zero, mean_loss().item()
+        mean_loss = lambda output: torch.stack([self.constant_loss(output, x, y) for x, y in batches]).mean()  # noqa: E731
+        return least_constant(mean_loss, self.units)
 
     def constant_loss(self, constant: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Loss of a constant output on one minibatch."""
@@ -261,32 +244,7 @@ class TrainingLoop:
                 "the loss reads the parameters of the model beside its output, which a copy of it does not have: use weight_decay of "
                 "the optimiser instead of a penalty"
             )
-        if self._reads_calls(given, model, output, y):
-            raise InvalidInputError(
-                "the loss reads what a call of the model sets beside its output, and copies are called: expected a loss of the output"
-            )
-        if self.first_loss == 0 and not self._first_loss(torch.rand_like(output), y).any():
-            raise InvalidInputError(
-                f"the loss is 0 for any output of shape {tuple(output.shape)}: a cross-entropy of one class is, because this class "
-                "always has probability 1; give the model one output for each class, or use nn.BCEWithLogitsLoss()"
-            )
         self._time_steps(model, x, y)
-
-    def _reads_calls(self, given: nn.Module, model: nn.Module, output: Tensor, y: Tensor) -> bool:
-        """True if the loss of an output is another one while the original holds what the called copy does."""
-        places = [(vars(theirs), vars(own)) for theirs, own in zip(given.modules(), model.modules(), strict=True)]
-        before = [dict(theirs) for theirs, _ in places]
-        with random_numbers_kept(model):  # so that both draw the same
-            loss = self._first_loss(output, y).item()
-        try:
-            for theirs, own in places:
-                theirs.update(own)
-            with random_numbers_kept(model):
-                return self._first_loss(output, y).item() != loss
-        finally:
-            for (theirs, _), values in zip(places, before, strict=True):
-                theirs.clear()
-                theirs.update(values)
 
     def _time_steps(self, model: nn.Module, x: Tensor, y: Tensor) -> None:
         """Measure the seconds of a step, and how many times as long it takes with subnormal numbers as the caller has set them."""
@@ -492,17 +450,6 @@ class _Kept:
         for batch in self.batches:
             self.kept.append(batch)
             yield batch
-
-
-def output_of(output: Any) -> Tensor:
-    """The output of a module that returns it alone, or first in a tuple (output, state)."""
-    while isinstance(output, tuple | list) and output:
-        output = output[0]
-    if not isinstance(output, Tensor):
-        raise InvalidInputError(
-            f"model(x) returned {type(output).__name__}, expected a tensor or a tuple that begins with one"
-        )
-    return output
 
 
 @contextmanager
@@ -716,13 +663,10 @@ def _optimizer(model: nn.Module, optimizer: Any, learning_rate: float | None, sc
             kind = OPTIMIZERS[optimizer.lower()].__name__
             raise InvalidInputError(f"{kind} by its name has no learning rate: add learning_rate=1e-3, or a better one")
         return OPTIMIZERS[optimizer.lower()](model.parameters(), lr=above_zero("learning_rate", learning_rate))
-    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
-        raise InvalidInputError(
-            f"optimizer is the class {optimizer.__name__}, expected an instance: "
-            f"torch.optim.{optimizer.__name__}(model.parameters(), lr=1e-3)"
-        )
     if not isinstance(optimizer, Optimizer):
-        raise InvalidInputError(f"optimizer is {type(optimizer).__name__}, expected a torch.optim.Optimizer or a name")
+        raise InvalidInputError(
+            f"optimizer is {optimizer!r:.60}, expected a name, or an instance as torch.optim.Adam(model.parameters(), lr=1e-3)"
+        )
     if learning_rate is not None:
         raise InvalidInputError("learning_rate is for an optimiser given by its name; an instance has its own")
     parameters = list(model.named_parameters())

@@ -1,10 +1,11 @@
-"""First weights to try for a network, as lines of Python: scaled, orthogonal, identity, gate biases, equal rates, flossed.
+"""First weights to try for a network: scaled, orthogonal, identity, gate biases, equal rates, flossed.
 
     for start in starts(loop):
-        changed = start.applied(model, x)    # a copy on which start.code has run
+        changed = start.applied(model, x)    # a copy with these weights
+        start.code                           # the same as lines of Python
 
-The lines that a user pastes are those that were run, so they give the network that was tried. They change only parameters that the
-optimiser trains.
+A start is a list of changes, each an operation of `OPERATIONS` on a block of weights that the optimiser trains. The weights and the
+lines that a user pastes come from it.
 
 | weights                     | in all starts that draw them again                                                  |
 |-----------------------------|-------------------------------------------------------------------------------------|
@@ -23,17 +24,18 @@ import copy
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from types import EllipsisType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gersgorin.analyses.flossing import can_floss
-from gersgorin.checking.loop import TrainingLoop, output_of
-from gersgorin.objective import output_bias_of
+from gersgorin.analyses.flossing import can_floss, floss
+from gersgorin.analyses.plateau import relative_rate
+from gersgorin.checking.loop import TrainingLoop
+from gersgorin.objective import output_bias_of, output_of
 from rhn.cells import Cell
 from rhn.cells.layers import GateBlocks, Layer, Part
 from rhn.errors import InvalidInputError
@@ -43,12 +45,10 @@ HEAD = """\
 p = {{name: q.data for name, q in model.named_parameters()}}
 g = torch.Generator({device!r}).manual_seed(0)
 """
-FLOSS = "from gersgorin.analyses.flossing import floss\nfloss(model, {sequences})\n"
 TORCH_GATES = {"LSTM": GateBlocks(0, carry=1), "GRU": GateBlocks(1, opens=False)}
 MOST_STD = 3.0  # of a matrix that reads the data
 ROUNDS, MOST_FACTOR = 3, 3.0  # of equalising rates; largest factor
 MINIBATCHES = 4  # for gradients, mean outputs and the best constant output
-FLOSSED = 1  # sequences
 OUTPUT_BIAS = "output bias at the best constant"
 MEANINGS = {  # of the words of starts, in one line
     OUTPUT_BIAS: "so that the mean output has the least loss of a constant one",
@@ -62,19 +62,90 @@ MEANINGS = {  # of the words of starts, in one line
 }
 
 
+OPERATIONS: dict[str, tuple[str, Callable[..., Any]]] = {
+    "normal": (
+        "nn.init.normal_({}, 0.0, {:.4g}, generator=g)",
+        lambda q, g, v: nn.init.normal_(q, 0.0, v, generator=g),
+    ),
+    "orthogonal": ("nn.init.orthogonal_({}, generator=g)", lambda q, g: nn.init.orthogonal_(q, generator=g)),
+    "eye": ("nn.init.eye_({})", lambda q, g: nn.init.eye_(q)),
+    "zero": ("{}.zero_()", lambda q, g: q.zero_()),
+    "fill": ("{}.fill_({})", lambda q, g, v: q.fill_(v)),
+    "scale": ("{}.mul_({:.4g})", lambda q, g, v: q.mul_(v)),
+    "log": ("{}.uniform_(1.0, {}, generator=g).log_()", lambda q, g, v: q.uniform_(1.0, v, generator=g).log_()),
+    "-log": (
+        "{}.uniform_(1.0, {}, generator=g).log_().neg_()",
+        lambda q, g, v: q.uniform_(1.0, v, generator=g).log_().neg_(),
+    ),
+    "set": ("{}.copy_(torch.tensor({}))", lambda q, g, v: q.copy_(torch.tensor(v))),
+    "opposite": ("{}.copy_(-{})", lambda q, g, v: q.copy_(-v)),
+}
+"""By name: the line of Python, and the function of a block, a generator and a number, numbers or another block."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """An operation on a block of weights."""
+
+    operation: str
+    block: "_Block"
+    value: Any = None
+
+    @property
+    def code(self) -> str:
+        """The line, or lines, of Python."""
+        value = self.value.code if isinstance(self.value, _Block) else self.value
+        line = OPERATIONS[self.operation][0].format(self.block.code, value)
+        return filled(line) if self.operation == "set" else line
+
+    def apply(self, model: nn.Module, x: Tensor | None, g: torch.Generator) -> None:
+        """Change the block in a model."""
+        tensors = {name: q.data for name, q in model.named_parameters()}
+        value = self.value.of(tensors) if isinstance(self.value, _Block) else self.value
+        OPERATIONS[self.operation][1](self.block.of(tensors), g, *([] if value is None else [value]))
+
+
+@dataclass(frozen=True)
+class Flossing:
+    """Gradient flossing on the first sequence, along an axis of x."""
+
+    axis: int
+
+    @property
+    def code(self) -> str:
+        """The lines of Python."""
+        return f"from gersgorin.analyses.flossing import floss\nfloss(model, x[{':, ' * self.axis}:1])"
+
+    def apply(self, model: nn.Module, x: Tensor, g: torch.Generator) -> None:
+        """Floss a model."""
+        floss(model, x.narrow(self.axis, 0, 1))
+
+
 @dataclass(frozen=True)
 class Start:
-    """One way to begin."""
+    """One way to begin; starts with the same words are equal."""
 
     words: str
     """ "orthogonal matrices, chrono gates"."""
-    code: str = ""
-    """Lines after `IMPORTS` that change `model` in place and may read `x`; empty for the weights that were given."""
+    changes: tuple[Change | Flossing, ...] = field(default=(), compare=False)
+    device: str = field(default="cpu", compare=False)
+    """Of the generator."""
+
+    @property
+    def code(self) -> str:
+        """Lines after `IMPORTS` that change `model` in place and may read `x`; empty for the weights that were given."""
+        return "".join([HEAD.format(device=self.device) * bool(self.changes), *(f"{c.code}\n" for c in self.changes)])
+
+    @property
+    def reads_x(self) -> bool:
+        """True if the lines read `x`."""
+        return any(isinstance(change, Flossing) for change in self.changes)
 
     def applied(self, model: nn.Module, x: Tensor | None = None) -> nn.Module:
-        """A copy of a model on which the lines have run."""
-        changed = copy.deepcopy(model)
-        exec("\n".join([*IMPORTS, self.code]), {"model": changed, "x": x})
+        """A copy of a model with the changes."""
+        changed, g = copy.deepcopy(model), torch.Generator(self.device).manual_seed(0)
+        for change in self.changes:
+            change.apply(changed, x, g)
         return changed
 
 
@@ -92,8 +163,8 @@ class _Block:
     """Of a matrix that is drawn from a normal distribution."""
     memory: int = 0
     """Of a gate's bias: 1 if a larger one makes memories last longer, -1 if shorter; else 0."""
-    opposite: str = ""
-    """Of an input gate's bias: code of the forget gate's."""
+    opposite: "_Block | None" = None
+    """Of an input gate's bias: the forget gate's."""
 
     @property
     def code(self) -> str:
@@ -113,7 +184,7 @@ def starts(loop: TrainingLoop) -> Iterator[Start]:
     of = _Starts(loop)
     yield Start("given weights")
     if of.output_bias:
-        yield of.start(OUTPUT_BIAS, "")
+        yield of.start(OUTPUT_BIAS, [])
     if not any(b.kind != "bias" for b in of.blocks):
         return
     has_gates = any(b.memory for b in of.blocks)
@@ -128,27 +199,26 @@ def starts(loop: TrainingLoop) -> Iterator[Start]:
             yield of.start("orthogonal matrices, chrono gates", of.drawn("orthogonal", "chrono"))
         else:
             yield of.start("identity matrices", of.drawn("eye", "constant"))
-        if of.sequences and can_floss(of.model):
+        if of.x is not None and can_floss(of.model):
             with contextlib.suppress(InvalidInputError):  # exponents of minus infinity
-                yield of.start("orthogonal matrices, flossed", orthogonal + FLOSS.format(sequences=of.sequences))
+                yield of.start("orthogonal matrices, flossed", [*orthogonal, Flossing(of.axis)])
 
 
 class _Starts:
-    """The blocks of a network, and the lines of starts."""
+    """The blocks of a network, and the changes of starts."""
 
     def __init__(self, loop: TrainingLoop):
         self.loop, self.model = loop, loop.model
         called = copy.deepcopy(loop.model)  # a normalisation counts its calls, a parametrisation keeps what it computed
         self.batches = loop.data.minibatches(MINIBATCHES)
-        self.x, axis = getattr(loop.data, "x", None), getattr(loop.data, "axis", 0)
+        self.x, self.axis = getattr(loop.data, "x", None), getattr(loop.data, "axis", 0)
         first = self.batches[0][0]
-        self.frames = first.shape[1 - axis] if first.dim() > 1 else 1
-        self.sequences = None if self.x is None else f"x[{':, ' * axis}:{FLOSSED}]"
+        self.frames = first.shape[1 - self.axis] if first.dim() > 1 else 1
         groups = [g["params"] for g, rate in zip(loop.optimizer.param_groups, loop.rates, strict=True) if rate]
         trained = {id(q) for group in groups for q in group if q.requires_grad}
         names = {name for name, q in loop.model.named_parameters() if id(q) in trained}
         self.trained = {name: q for name, q in called.named_parameters() if name in names}
-        self.head = HEAD.format(device=first.device.type)
+        self.device = first.device.type
         self.output_bias = output_bias_of(self.trained, output_of(called(first)))
         if self.output_bias:
             constant = loop.constant_output(self.batches)[0]
@@ -156,53 +226,47 @@ class _Starts:
         blocks = _blocks(called, first)
         self.blocks = [b for b in blocks if b.name in self.trained and b.name != self.output_bias]
 
-    def start(self, words: str, code: str) -> Start:
-        """A start by these lines and the output bias."""
-        code = self.head + code
-        return Start(words, code + self._bias(Start("", code).applied(self.model, self.x)))
+    def start(self, words: str, changes: list[Change | Flossing]) -> Start:
+        """A start by these changes and the output bias."""
+        start = Start(words, tuple(changes), self.device)
+        return replace(start, changes=start.changes + self._bias(start.applied(self.model, self.x)))
 
-    def drawn(self, recurrent: str, gates: str) -> str:
-        """Lines that draw all matrices again; recurrent: "normal", "orthogonal" or "eye"."""
-        lines = []
+    def drawn(self, recurrent: str, gates: str) -> list[Change]:
+        """Draw all matrices again; recurrent: "normal", "orthogonal" or "eye"."""
+        changes = []
         for b in self.blocks:
             if b.kind == "bias":
-                lines += [f"{b.code}.zero_()"] if b.of(self.trained).any() else []
+                changes += [Change("zero", b)] if b.of(self.trained).any() else []
             elif b.kind == "matrix" or (recurrent == "normal" and b.std):
-                lines.append(f"nn.init.normal_({b.code}, 0.0, {b.std:.4g}, generator=g)")
+                changes.append(Change("normal", b, float(f"{b.std:.4g}")))
             elif not b.std:  # a vector
-                lines += [] if recurrent == "normal" else [f"{b.code}.fill_(1.0)"]
+                changes += [] if recurrent == "normal" else [Change("fill", b, 1.0)]
             else:
-                lines.append(f"nn.init.{recurrent}_({b.code}{', generator=g' * (recurrent == 'orthogonal')})")
-        return _joined(lines) + self.gates(gates)
+                changes.append(Change(recurrent, b))
+        return changes + self.gates(gates)
 
-    def gates(self, kind: str) -> str:
-        """Lines that set the biases of gates; kind: "constant" or "chrono"."""
-        lines = []
-        for b in (b for b in self.blocks if b.memory):
-            if kind == "constant":
-                lines.append(f"{b.code}.fill_({float(b.memory)})")
-            else:  # +-log u, u uniform in [1, T - 1]
-                draw = f"{b.code}.uniform_(1.0, {max(2.0, self.frames - 1.0)}, generator=g).log_()"
-                lines.append(draw + ".neg_()" * (b.memory < 0))
-        if kind == "chrono":
-            lines += [f"{b.code}.copy_(-{b.opposite})" for b in self.blocks if b.opposite]
-        return _joined(lines)
+    def gates(self, kind: str) -> list[Change]:
+        """Set the biases of gates; kind: "constant", or "chrono": +-log u, u uniform in [1, T - 1]."""
+        gates, most = [b for b in self.blocks if b.memory], max(2.0, self.frames - 1.0)
+        if kind == "constant":
+            return [Change("fill", b, float(b.memory)) for b in gates]
+        inputs = [Change("opposite", b, b.opposite) for b in self.blocks if b.opposite]
+        return [Change("log" if b.memory > 0 else "-log", b, most) for b in gates] + inputs
 
-    def equal_rates(self) -> str:
-        """Lines that draw matrices of 1/sqrt(n) and multiply them until ||dL/dM|| / ||M|| is the same for all.
+    def equal_rates(self) -> list[Change]:
+        """Draw matrices of 1/sqrt(n) and multiply them until ||dL/dM|| / ||M|| is the same for all.
 
         In a product of matrices these rates agree where the norms do, so that the square root of their ratio is the factor.
         """
-        code, matrices = self.drawn("normal", "constant"), [b for b in self.blocks if b.kind != "bias"]
+        drawn, matrices = self.drawn("normal", "constant"), [b for b in self.blocks if b.kind != "bias"]
         factors = [1.0] * len(matrices)
         for _ in range(ROUNDS):
-            scaled = code + _scalings(matrices, factors)
-            model = self.start("", scaled).applied(self.model)
+            model = self.start("", drawn + _scalings(matrices, factors)).applied(self.model)
             losses = [self.loop.loss(model, x, y) for x, y in self.batches]
             weights = {name: q for name, q in model.named_parameters() if name in self.trained}
             slopes = torch.autograd.grad(sum(losses), list(weights.values()), allow_unused=True, materialize_grads=True)
             slopes = {name: slope.to_dense() for name, slope in zip(weights, slopes, strict=True)}
-            rates = [(b.of(slopes).norm() / b.of(weights).norm()).item() for b in matrices]
+            rates = [relative_rate(b.of(slopes), b.of(weights)) for b in matrices]
             usable = [math.log(rate) for rate in rates if 0 < rate < math.inf]
             if not usable:
                 break
@@ -210,19 +274,19 @@ class _Starts:
             for k, rate in enumerate(rates):
                 if 0 < rate < math.inf:
                     factors[k] = min(max(factors[k] * math.sqrt(rate / middle), 1 / MOST_FACTOR), MOST_FACTOR)
-        return code + _scalings(matrices, factors)
+        return drawn + _scalings(matrices, factors)
 
     @torch.no_grad()
-    def _bias(self, model: nn.Module) -> str:
-        """The line that sets the output bias of a network; "" if it has none."""
+    def _bias(self, model: nn.Module) -> tuple[Change, ...]:
+        """The change that sets the output bias of a network; none if it has none."""
         if not self.output_bias:
-            return ""
+            return ()
         means = [output_of(model(x)).flatten(0, -2).mean(0) for x, _ in self.batches]
         bias = model.get_parameter(self.output_bias) + self.constant - torch.stack(means).mean(0)
         if not torch.isfinite(bias).all():
-            return ""
-        values = ", ".join(f"{v:.5g}" for v in bias.tolist())
-        return filled(f"p[{self.output_bias!r}].copy_(torch.tensor([{values}]))") + "\n"
+            return ()
+        values = [float(f"{v:.5g}") for v in bias.tolist()]
+        return (Change("set", _Block(self.output_bias, (), "bias"), values),)
 
 
 def _blocks(model: nn.Module, x: Tensor) -> Iterator[_Block]:
@@ -263,7 +327,7 @@ def _of_part(prefix: str, module: nn.Module, weight: Tensor, part: Part, layer: 
         index = (*whole, rows) if blocks > 1 else whole
         name = prefix + part.parameter
         if part is layer.bias:
-            memory, opposite = 0, ""
+            memory, opposite = 0, None
             if (gate := layer.gate) is not None:
                 if k == gate.carry:
                     memory = 1
@@ -271,7 +335,7 @@ def _of_part(prefix: str, module: nn.Module, weight: Tensor, part: Part, layer: 
                     memory = -1 if gate.opens else 1
                 elif k == gate.transform:
                     forget = slice(gate.carry * n, (gate.carry + 1) * n)
-                    opposite = _Block(name, (*whole, forget), "bias").code
+                    opposite = _Block(name, (*whole, forget), "bias")
             yield _Block(name, index, "bias", memory=memory, opposite=opposite)
         elif values.dim() == 1:
             yield _Block(name, index, "recurrent")
@@ -334,17 +398,13 @@ def _data_sizes(model: nn.Module, x: Tensor) -> dict[nn.Module, float]:
     return sizes
 
 
-def _scalings(blocks: list[_Block], factors: list[float]) -> str:
-    return _joined(f"{b.code}.mul_({factor:.4g})" for b, factor in zip(blocks, factors, strict=True))
+def _scalings(blocks: list[_Block], factors: list[float]) -> list[Change]:
+    return [Change("scale", b, float(f"{factor:.4g}")) for b, factor in zip(blocks, factors, strict=True)]
 
 
 def filled(line: str) -> str:
     """A statement with many values in brackets, in lines that fit a screen."""
     return textwrap.fill(line, 79, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
-
-
-def _joined(lines) -> str:
-    return "".join(f"{line}\n" for line in lines)
 
 
 def _text(index: Any) -> str:

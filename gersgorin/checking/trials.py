@@ -16,7 +16,7 @@ Legend: K trials, W steps of a window, S steps.
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +90,6 @@ def run_trials(
     seconds: float,
     budget: float = math.inf,
     constant: "Constant | None" = None,
-    progress: Callable[[int], None] = lambda step: None,
     after: float = 1.0,
     until_first: bool = False,
     seed: int = 0,
@@ -104,7 +103,6 @@ def run_trials(
         seconds: most time of all trials together.
         budget: most steps of all trials together.
         constant: the best constant output; None: computed.
-        progress: called with the step.
         after: how many times its escape a trial that has left goes on for; inf: to its end.
         until_first: the end of the first trial ends all.
         seed: of the order of the minibatches and of random numbers in the model.
@@ -153,7 +151,6 @@ def run_trials(
             if len(keep) < len(active):
                 copies.keep(keep)
                 active = [active[j] for j in keep]
-            progress(step)
     return Trials(
         factors=np.asarray(factors, float),
         parts=tuple(parts),
