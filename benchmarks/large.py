@@ -5,7 +5,8 @@ import torch
 
 from benchmarks.registry import benchmark
 from gersgorin import temporal_jacobian
-from gersgorin.operators import leading_eigenvalues
+from gersgorin.cell import as_cell
+from gersgorin.operators import StepOperator
 from rhn.cells import LSTM
 
 
@@ -20,6 +21,6 @@ def _(device):
     generator = torch.Generator().manual_seed(1)
     x, s = (torch.randn(size, generator=generator, dtype=torch.float64) / 2 for size in (8, cell.state_size))
     return (
-        lambda: leading_eigenvalues(cell, x, s, 32),
+        lambda: StepOperator.of_step(as_cell(cell), x, s).eigenvalues(32),
         lambda: np.linalg.eigvals(temporal_jacobian(cell, x, s).numpy()),
     )

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import gersgorin as g
-from gersgorin import linalg, operators
+from gersgorin import linalg
 from rhn.cells import CELLS, GRU, LSTM, RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.data.text import Vocabulary
@@ -307,12 +307,10 @@ def steps_of(cell) -> dict:
     found = {
         name: getattr(g, name)(cell, x, s[:-1]) for name in ("temporal_jacobian", "input_jacobian", "layer_jacobians")
     }
-    found |= {axis: operators.discs_by_blocks(cell, x[4], s[4], axis) for axis in ("row", "column")}
-    found |= {
-        "leading": operators.leading_eigenvalues(cell, x[4], s[4], 2),
-        "log_norms": operators.streamed_log_norms(cell, x),
-    }
-    return found | {"states": s}
+    operators = import_module("gersgorin.operators")
+    A = operators.StepOperator.of_step(import_module("gersgorin.cell").as_cell(cell), x[4], s[4])
+    found |= dict(zip(("row", "column"), A.discs(), strict=True))
+    return found | {"leading": A.eigenvalues(2), "states": s}
 
 
 def plateau() -> dict:

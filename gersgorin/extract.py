@@ -1,8 +1,8 @@
 """Find the recurrent cell in a module, and record its inputs while the module reads a sequence.
 
 Legend: T steps, B sequences, m inputs of the cell. A module is a cell of ours, one of torch.nn's recurrent modules, a user's cell (with
-`step` and `state_size`, see `rhn.cells.Cell`), a linear recurrence with `scan_elements` (see `gersgorin.scan_run`), a layer of
-transformers with a decoding cache (see `gersgorin.cache`), or anything that has one of them inside.
+`step` and `state_size`, see `rhn.cells.Cell`), a linear recurrence with `scan_elements` (see `gersgorin.loading.scan`), a layer of
+transformers with a decoding cache (see `gersgorin.loading.cache`), or anything that has one of them inside.
 """
 
 import difflib
@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import check_weights, copied, real_tensor
-from gersgorin.cache import from_cache, has_cache
-from gersgorin.own_loop import OwnLoop, followed, watched_calls
+from gersgorin.cell import name_of
+from gersgorin.loading.cache import from_cache, has_cache
+from gersgorin.loading.loop import OwnLoop, followed, watched_calls
+from gersgorin.loading.scan import ScanCell, ScanRun
 from gersgorin.parts import TORCH_CELLS, is_scan, recurrent_cells, state_layers
 from gersgorin.run import Run
-from gersgorin.scan_run import ScanCell, ScanRun
 from rhn.cells import Cell, layer_from_torch, name_of_cell, stack_from_torch
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.plotting.provenance import words_of_built
@@ -131,7 +132,7 @@ class Watched:
             )
         inputs = inputs[:, 0] if one else inputs
         if is_scan(self._cell):
-            run = ScanRun(self._cell, inputs)
+            run = ScanRun.along(self._cell, inputs)
             return run, run.inputs
         loop = None if self.alone or has_cache(self._cell) else self._followed(probe)
         if loop is None:
@@ -144,8 +145,7 @@ class Watched:
         return loop, loop.inputs
 
     def _followed(self, probe: Tensor | np.ndarray) -> OwnLoop | None:
-        others = [cell for cell in recurrent_cells(self.module) if cell is not self._cell]
-        return followed(self._cell, self.module, self._checked(probe), others)
+        return followed(self._cell, self.module, self._checked(probe))
 
     def digest(self, probe: Tensor | np.ndarray) -> str:
         """Hash of a probe's shape and numbers, 16 letters. Raises InvalidInputError as `inputs`."""
@@ -205,7 +205,8 @@ def cell_title(cell: nn.Module, layer: int | None = None) -> str:
     if several > 1:
         words = [f"{several} layers" if layer is None else f"layer {layer + 1} of {several}"]
     words += [f"depth {depth}"] * (depth > 1)
-    return ", ".join([name_of_cell(cell), *words, *[counted(size, "unit")] * (size is not None)])
+    name = name_of_cell(cell) if isinstance(cell, Cell) else name_of(cell)
+    return ", ".join([name, *words, *[counted(size, "unit")] * (size is not None)])
 
 
 def extract_cell(
@@ -234,7 +235,7 @@ def seen_by(cell: nn.Module, module: nn.Module, x: Tensor) -> Tensor:
     a new sequence and is ignored. Raises InvalidInputError if the cell is not called, or if its input is not a tensor. Errors of the
     module itself pass through.
     """
-    seen = [call.x for call in watched_calls([cell], module, x)[0]]
+    seen = [call.x for call in watched_calls(cell, module, x)]
     if not seen:
         raise InvalidInputError(
             f"{type(module).__name__} does not call its {type(cell).__name__} when it reads a sequence"

@@ -20,8 +20,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from gersgorin.cell import as_cell
 from gersgorin.extract import Watched, seen_by
-from gersgorin.jacobian import state_size_of
 from gersgorin.run import Run
 from rhn.cells import accepts, is_known, name_of_cell, read_options, resolve_cell
 from rhn.cells import cell_options as options_of_cell
@@ -34,7 +34,7 @@ from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
 from rhn.training.trained import initial_model
 from rhn.utils.io import atomic_path
-from rhn.utils.memory import free_memory, in_words
+from rhn.utils.memory import check_room
 from rhn.utils.wording import counted, first_line
 
 COPIES = 2  # of the weights: the module and its float64 copy
@@ -183,10 +183,7 @@ def _check_memory(name: str, build: Callable[[], nn.Module]) -> None:
             need = COPIES * sum(8 * p.numel() for p in build().parameters())
     except Exception:  # the real build reports its errors
         return
-    if need > (have := free_memory()):
-        raise InvalidInputError(
-            f"{name} needs about {in_words(need)} of memory, {in_words(have)} are available: use a smaller --hidden-size"
-        )
+    check_room(need, name, "use fewer hidden units")
 
 
 def _arguments(name: str, factory) -> dict[str, bool]:
@@ -243,7 +240,7 @@ class Subject:
     """Origin of its weights, in words."""
 
     def __post_init__(self):
-        state_size_of(self.cell)
+        _ = as_cell(self.cell).state_size  # refuses a cell that does not say it
 
     def along(self, cell: nn.Module, sequence: Tensor) -> tuple[nn.Module | Run, Tensor]:
         """Return (the built cell or the run of the own loop or scan around it, its inputs (T, m)) along a sequence."""

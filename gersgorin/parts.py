@@ -1,8 +1,10 @@
 """Find the parts of a module that carry a state: recurrent cells, scans, layers with a decoding cache."""
 
+import inspect
+
 from torch import nn
 
-from gersgorin.cache import has_cache
+from gersgorin.loading.cache import has_cache
 from rhn.cells import Cell
 
 TORCH_CELLS = (nn.RNNBase, nn.RNNCellBase)
@@ -19,7 +21,7 @@ def recurrent_cells(module: nn.Module) -> list[nn.Module]:
 
 
 def is_scan(module: nn.Module) -> bool:
-    """True for a module with `scan_elements(x)`, see `gersgorin.scan_run`."""
+    """True for a module with `scan_elements(x)`, see `gersgorin.loading.scan`."""
     return callable(getattr(module, "scan_elements", None))
 
 
@@ -37,3 +39,14 @@ def run_by_equations(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, Cell) and type(part).forward is Cell.forward:
             part.kernel = "reference"
+
+
+def is_step(network) -> bool:
+    """True for a cell or a function, which is called step by step; False for a module that reads whole sequences."""
+    if not isinstance(network, nn.Module) or isinstance(network, TORCH_CELLS) or hasattr(network, "step"):
+        return callable(network)
+    try:
+        inspect.signature(network.forward).bind(None, None)
+    except (TypeError, ValueError):
+        return False
+    return not recurrent_cells(network)

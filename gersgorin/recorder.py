@@ -28,13 +28,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin.cell_run import run_of
 from gersgorin.extract import Watched
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
-from gersgorin.own_loop import OwnLoop
 from gersgorin.recording import MEASURES, MOMENTS, Recording
+from gersgorin.run import Run, run_of
 from rhn.cells import Cell
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output
@@ -55,7 +54,7 @@ def positions_of(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 @one_thread()
-def snapshot(cell: nn.Module | OwnLoop, x: Tensor, positions: int) -> dict[str, np.ndarray]:
+def snapshot(cell: nn.Module | Run, x: Tensor, positions: int) -> dict[str, np.ndarray]:
     """Spectra, discs, gains and gates of single steps, and the exponent of the product of the first ones, as `Recording` names them.
 
     x: (T, B, m), in the cell's dtype. Raises InvalidInputError where states or Jacobians are not finite.
@@ -282,7 +281,7 @@ class Recorder:
         """Measure the copy of the cell. Raises InvalidInputError for numbers that are not finite."""
         self._watched.refresh()
         cell, inputs = self._watched.along(self._probe)
-        if isinstance(cell, OwnLoop) and cell.about not in self._about:
+        if isinstance(cell, Run) and cell.own_loop and cell.about not in self._about:
             self._about = "; ".join(filter(None, (cell.about, self._about)))
         return snapshot(cell, inputs, self._positions)
 

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import real_tensor
-from gersgorin.cell_run import CellRun, run_of
+from gersgorin.autodiff import BLOCK
+from gersgorin.cell import StepCell, as_cell, name_of
 from gersgorin.data import SUFFIXES, Source, chorale_source, read_source, read_sources
 from gersgorin.extract import Watched, cell_title, part_of
-from gersgorin.jacobian import is_step, name_of
+from gersgorin.loading.scan import ScanRun
 from gersgorin.networks import (
     KEYS,
     Subject,
@@ -30,18 +31,16 @@ from gersgorin.networks import (
     watched_cell,
 )
 from gersgorin.objective import Loss, Objective
-from gersgorin.operators import check_room
 from gersgorin.options import DataOptions, NetworkOptions, NewOrTrained
-from gersgorin.own_loop import OwnLoop
-from gersgorin.run import BLOCK, Label, Run
-from gersgorin.scan_run import ScanRun
+from gersgorin.parts import is_step
+from gersgorin.run import Label, Run, run_of
 from gersgorin.sequence_map import SequenceMap
 from rhn.checkpoints import load_model, read_metadata
 from rhn.data import Piece
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
-from rhn.utils.memory import free_memory
+from rhn.utils.memory import check_room
 from rhn.utils.options import check_least, given_flags
 from rhn.utils.validation import check_seed, fits
 
@@ -130,7 +129,7 @@ def run_of_network(network, x=None, s0: Tensor | None = None, **options) -> Run:
         raise InvalidInputError(f"x: expected a tensor (T, m) of one sequence, got {tuple(x.shape)}; give x[:, 0]")
     if bad := int((~torch.isfinite(x)).sum()):
         raise InvalidInputError(f"x: {bad} of {x.numel()} numbers are NaN or infinite, expected finite ones")
-    return CellRun(network, x, s0, label_of_cell(network))
+    return Run.of(network, x, s0, label_of_cell(network))
 
 
 def check_state(s0) -> Tensor:
@@ -159,7 +158,7 @@ def run_along(
     cell = subject.build(device, dtype)
     values = source.sequence()
     cell, x = subject.along(cell, torch.as_tensor(values, device=device).to(dtype if values.ndim > 1 else torch.int64))
-    own = cell.about if isinstance(cell, OwnLoop) else ""
+    own = cell.about if isinstance(cell, Run) and cell.own_loop else ""
     if isinstance(cell, ScanRun):  # whose size is known only now
         check_memory(cell.cell, len(cell), device, dtype, whole=whole)
     label = Label(
@@ -317,17 +316,24 @@ def is_language_model(path: Path) -> bool:
 
 
 def check_memory(
-    cell: nn.Module, steps: int, device: str = "cpu", dtype: torch.dtype = torch.float64, *, whole: bool = True
+    cell: nn.Module | StepCell,
+    steps: int,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float64,
+    *,
+    whole: bool = True,
 ) -> None:
     """Raise InvalidInputError if weights, results and work space exceed the free memory.
 
     whole: the work space is blocks of Jacobians; otherwise it is vectors.
     """
-    kept = sum(p.numel() for p in cell.parameters()) + KEPT * steps * cell.state_size
+    cell = as_cell(cell)
+    weights = cell.module.parameters() if isinstance(cell.module, nn.Module) else ()
+    kept = sum(p.numel() for p in weights) + KEPT * steps * cell.state_size
     work = 12 * max(BLOCK, cell.state_size**2) if whole else VECTORS * cell.state_size
     need = dtype.itemsize * (kept + work)
     what = f"a state of {cell.state_size} over {steps} steps"
-    check_room(need, free_memory(device), what, "use a smaller --hidden-size or fewer --steps")
+    check_room(need, what, "use fewer hidden units or fewer steps", device)
 
 
 def _check_place(device: str, dtype: torch.dtype) -> None:
@@ -354,7 +360,7 @@ def _checkpoint(network) -> Path | None:
 
 def _in_module(watched: Watched, x, data: DataOptions) -> tuple[Subject, Source]:
     """The cell of a module and its data: x itself, or the inputs of the cell if x is an array."""
-    subject = watched_cell(watched, type(watched.cell).__name__)
+    subject = watched_cell(watched, name_of(watched.cell))
     if not isinstance(x, Tensor | np.ndarray) or isinstance(x, Piece):
         return subject, _source(x, data)
     cell, seen = watched.along(x, one=True)

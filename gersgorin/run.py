@@ -1,22 +1,25 @@
-"""Base class of runs: states and Jacobians of a recurrence along one sequence, computed once for all analyses.
+"""Runs: states and Jacobians of a recurrence along one sequence, computed once for all analyses.
 
-    CellRun (`gersgorin.cell_run`)   a cell, from its closed forms or by autograd
-    OwnLoop (`gersgorin.own_loop`)   a module that calls its cell in a loop of its own
+    Run       a cell, from its closed forms or by autograd
+    ScanRun   a linear recurrence (`gersgorin.loading.scan`)
+    OwnLoop   a module that calls its cell in a loop of its own (`gersgorin.loading.loop`)
 
 Legend: T steps, B sequences, m inputs, N entries of a state, L layers of a step.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
+from gersgorin.autodiff import BLOCK
+from gersgorin.cell import Step, StepCell, as_cell, trajectory
 from rhn.cells import Gates
 from rhn.errors import InvalidInputError
 
-BLOCK = 1 << 22  # numbers of Jacobians computed at once
 KEPT = 1 << 25  # most numbers of Jacobians that a run stores
+LONGEST = 4096  # steps of a block of `tangent_maps`; autograd holds several times its numbers
 
 Tangent = Callable[[Tensor], Tensor]
 Progress = Callable[[int, int], None]
@@ -58,19 +61,28 @@ class Label:
         return self.unit or UNITS.get(self.reads, "steps")
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """States and derivatives of one run. Subclasses set `cell`, `inputs`, `states` and define the derivatives.
+    """States and derivatives of a cell along x. An index `at` selects positions of the inputs: steps, or (steps, sequences)."""
 
-    cell: what is called at every step. inputs: what it reads, (T, B, m) or (T, m). states: (T + 1, B, N) or (T + 1, N), the first one
-    before the run. An index `at` selects positions of the inputs: steps, or (steps, sequences).
-    """
-
-    cell: nn.Module | Callable
+    cell: StepCell
     inputs: Tensor
+    """(T, m); (T, B, m) for functions that read several sequences."""
     states: Tensor
+    """(T + 1, N) or (T + 1, B, N), the first one before the run."""
     label: Label = Label()
-    _kept: tuple[Tensor, Tensor] | None = None
-    """States with their Jacobians; a copy of the run may have others."""
+    _blocks: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False)
+    """Jacobians by their steps; `replace` makes a new one."""
+
+    own_loop = False
+    """True for a module's own loop, whose gates are not those of its cell."""
+
+    @classmethod
+    def of(cls, cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None, label: Label | None = None) -> "Run":
+        """The run of a cell from the state s0, or from its own first state. Raises InvalidInputError, see `trajectory`."""
+        cell = as_cell(cell)
+        label = label or Label(name=cell.name, title=cell.name)
+        return Run(cell=cell, inputs=x, states=trajectory(cell, x, s0), label=label)
 
     def __len__(self) -> int:
         return len(self.states) - 1
@@ -83,22 +95,31 @@ class Run:
     @property
     def hidden_size(self) -> int:
         """Units of the cell; N for a cell without that number."""
-        return getattr(self.cell, "hidden_size", self.state_size)
+        return self.cell.hidden_size or self.state_size
 
     @property
     def depth(self) -> int:
         """L."""
-        return getattr(self.cell, "depth", 1)
+        return self.cell.depth
+
+    @property
+    def has_layers(self) -> bool:
+        """True if a step has several layers whose Jacobians are known."""
+        return self.depth > 1 and self.cell.has_layers
 
     @property
     def gate_name(self) -> str:
         """Name of the gate in the cell's literature."""
-        return getattr(self.cell, "gate_name", "transform gate")
+        return self.cell.gate_name
 
     @property
     def labels(self) -> dict[str, str]:
         """Fields `title`, `about` and `unit` of a result of this run."""
         return {"title": self.label.title, "about": self.label.about, "unit": self.label.time_unit}
+
+    def named(self, label: Label | None) -> "Run":
+        """The same run with other names; None: as it is."""
+        return replace(self, label=label) if label else self
 
     def require_finite(self) -> "Run":
         """The run itself. Raises InvalidInputError for NaN or infinite states."""
@@ -109,61 +130,79 @@ class Run:
             )
         return self
 
-    def slices(self) -> Iterator[slice]:
-        """Consecutive steps, as many at once as Jacobians fit into a block."""
-        size = max(1, BLOCK // self.state_size**2)
+    def slices(self, matrices: int = 1) -> Iterator[slice]:
+        """Consecutive steps, as many at once as Jacobians fit into a block; matrices: of each step."""
+        size = max(1, BLOCK // (matrices * self.state_size**2))
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield (steps, their Jacobians (steps, N, N)) of one sequence; stored for the next call if all of them are small enough."""
-        if self._kept is not None and self._kept[0] is self.states:
-            yield from ((now, self._kept[1][now]) for now in self.slices())
-            return
-        keep, parts = len(self) * self.state_size**2 <= KEPT, []
+        keep = len(self) * self.state_size**2 <= KEPT
         for now in self.slices():
-            A = self.jacobians(now)
-            if keep:
-                parts.append(A)
+            A = self._blocks.get((now.start, now.stop))
+            if A is None:
+                A = self.jacobians(now)
+                if keep:
+                    self._blocks[now.start, now.stop] = A
             yield now, A
-        if keep:
-            self._kept = self.states, torch.cat(parts)
 
     def jacobians(self, at=slice(None)) -> Tensor:
         """d s[t+1] / d s[t], (..., N, N)."""
-        raise NotImplementedError
+        return self.cell.jacobian(*self._at(at))
 
     def input_jacobians(self, at=slice(None)) -> Tensor:
         """d s[t+1] / d x[t], (..., N, m)."""
-        raise NotImplementedError
+        return self.cell.input_jacobian(*self._at(at))
+
+    def layer_jacobians(self, at=slice(None)) -> Tensor | list[Tensor]:
+        """The Jacobians of the L layers of a step, the first layer first. Raises InvalidInputError if they are not known."""
+        return self.cell.layer_jacobians(*self._at(at))
 
     def state_gains(self, at=slice(None)) -> Tensor:
         """2-norms of the layers' Jacobians, (..., L)."""
-        raise NotImplementedError
+        return torch.linalg.matrix_norm(self.cell.partial_jacobians(*self._at(at)), 2).movedim(0, -1)
 
     def gates(self, at=slice(None)) -> Gates:
         """Gates of each layer; empty for a cell without gates."""
-        return Gates()
+        return self.cell.gates(*self._at(at))
 
     def norm_bound(self) -> Tensor:
         """A bound on the norm of every Jacobian at states as large as those of the run; NaN if there is none."""
-        return torch.tensor(torch.nan)
+        return self.cell.norm_bound(float(self.states[:-1].abs().max()))
 
     def repeated(self, times: int) -> "Run":
         """The run over several repetitions of the sequence."""
-        raise NotImplementedError
+        if times == 1:
+            return self
+        x = self.inputs.repeat(times, *[1] * (self.inputs.dim() - 1))
+        return Run.of(self.cell, x, self.states[0], self.label)
 
     def starting_at(self, s0: Tensor) -> "Run":
-        """The same run from another state. Raises InvalidInputError for a run that has one first state only."""
-        raise NotImplementedError
+        """The same run from another state (N,). Raises InvalidInputError for a run that has one first state only."""
+        return Run.of(self.cell, self.inputs, s0, self.label)
+
+    def until(self, steps: int) -> "Run":
+        """The first steps."""
+        return replace(self, inputs=self.inputs[:steps], states=self.states[: steps + 1])
 
     def tangent_maps(self) -> Iterator[Tangent]:
-        """The maps Q (N, k) -> A[t] Q of one sequence, for t = 0..T-1; A[t] is the Jacobian of step t."""
-        raise NotImplementedError
+        """The maps Q (N, k) -> A[t] Q of one sequence, t = 0..T-1, see `StepCell.maps`; only a block of Jacobians is held at once."""
+        size = min(LONGEST, max(1, BLOCK // (2 * self.state_size**2 * self.depth)))
+        for start in range(0, len(self), size):
+            yield from self.cell.maps(*self._at(slice(start, start + size)))
 
-    def any_step(self) -> nn.Module | Callable:
+    def any_step(self) -> StepCell:
         """The cell, whose step can start from any state. Raises InvalidInputError for a run without such a cell."""
         return self.cell
+
+    def _at(self, at) -> tuple[Tensor, Tensor]:
+        return self.inputs[at], self.states[:-1][at]
+
+
+def run_of(cell: "nn.Module | Step | Run", x: Tensor, label: Label | None = None) -> Run:
+    """The run of a cell over x, with these names; an own loop is a run itself."""
+    return cell.named(label) if isinstance(cell, Run) else Run.of(cell, x, label=label)
 
 
 def silent(done: int, total: int) -> None:

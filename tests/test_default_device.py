@@ -9,7 +9,6 @@ from analysis import gate_activity, lesion
 from gersgorin.linalg.inclusion import INCLUSION_SETS
 from gersgorin.linalg.normality import kreiss_constant, numerical_radius
 from gersgorin.linalg.pseudospectra import pseudospectrum
-from gersgorin.operators import leading_eigenvalues, streamed_log_norms
 from rhn.cells import CELLS
 from rhn.data.text import Tokens, Vocabulary
 from rhn.models import LanguageModel, PolyphonicModel
@@ -28,7 +27,7 @@ COMPOSER = PolyphonicModel(hidden_size=4, generator=GENERATOR)
 PIECES = [np.eye(9, 88, k, dtype=np.uint8) for k in range(4)]
 WRITER = LanguageModel(vocabulary_size=5, hidden_size=6, generator=GENERATOR)
 TEXT = Tokens(np.arange(60) ** 2 % 5)
-SEEN, S = (CELL, X), torch.zeros(5, dtype=torch.float64)
+SEEN = (CELL, X)
 
 
 def of_a_plateau():
@@ -42,8 +41,7 @@ MEASURES = {
     "pseudospectrum": lambda: pseudospectrum(A, A[0]),
     "outlines": lambda: [made(A).area(9) for made in INCLUSION_SETS.values()],
     "lyapunov": lambda: gersgorin.lyapunov(*SEEN, 2),
-    "norms by vectors": lambda: streamed_log_norms(*SEEN),
-    "leading": lambda: leading_eigenvalues(CELL, X[0], S, 2),
+    "leading": lambda: gersgorin.spectra(*SEEN, leading=2),
     "plateau": of_a_plateau,
     "credit": lambda: gersgorin.credit(SMALL, FRAMES[:-1], FRAMES[1:]),
     "pieces": lambda: gersgorin.plateau(SMALL, [FRAMES[:, 0], FRAMES[:5, 1]]).escape(0.1),

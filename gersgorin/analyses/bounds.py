@@ -42,10 +42,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from torch import Tensor, nn
 
-from gersgorin.jacobian import Step, layer_jacobians
+from gersgorin.cell import Step
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.operators import check_room
-from gersgorin.own_loop import OwnLoop
 from gersgorin.plotting.figure import (
     DASHED,
     Shown,
@@ -59,10 +57,10 @@ from gersgorin.plotting.figure import (
     title_of,
 )
 from gersgorin.resolve import run_of_network
-from gersgorin.run import BLOCK, Progress, Run, silent
+from gersgorin.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, our_style
-from rhn.utils.memory import free_memory
+from rhn.utils.memory import check_room
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
@@ -465,13 +463,12 @@ def of_run(run: Run, layers: bool = True, *, progress: Progress = silent) -> Nor
     """
     s = run.require_finite().states[:-1]
     need = 8 * run.state_size**2 * 2 * len(run)  # a level of windows while the next one is computed
-    check_room(
-        need, free_memory("cpu"), f"the products over {len(run):,} steps", "use fewer --steps or a smaller network"
-    )
-    by_layers = layers and not isinstance(run, OwnLoop) and _has_layer_jacobians(run)
+    check_room(need, f"the products over {len(run):,} steps", "use fewer steps or a smaller network")
+    by_layers = layers and run.has_layers
 
     def steps() -> Iterator[list[np.ndarray]]:
-        for found in _layers_of_blocks(run) if by_layers else ([A] for _, A in run.blocks()):
+        layered = (run.layer_jacobians(now) for now in run.slices(run.depth))
+        for found in layered if by_layers else ([A] for _, A in run.blocks()):
             yield from zip(*(J.double().cpu().numpy() for J in found), strict=True)
 
     return bounds_of(steps, len(run), dtype=f"{s.dtype}".rpartition(".")[2], progress=progress, **run.labels)
@@ -536,22 +533,6 @@ def _fixed_norms(steps: Steps, T: int) -> tuple[Weighted | None, Weighted | None
     if not np.isfinite(modulus).all() or not modulus.any():
         return None, None
     return diagonal_norm(modulus), quadratic_norm(np.stack(samples), mean)
-
-
-def _has_layer_jacobians(run: Run) -> bool:
-    try:
-        layer_jacobians(run.cell, run.inputs[:1], run.states[:1])
-    except InvalidInputError:
-        return False
-    return True
-
-
-def _layers_of_blocks(run: Run) -> Iterator[Tensor]:
-    """The layers' Jacobians (L, steps, N, N) of consecutive steps."""
-    size = max(1, BLOCK // (run.state_size**2 * max(1, run.depth)))
-    for start in range(0, len(run), size):
-        now = slice(start, min(start + size, len(run)))
-        yield layer_jacobians(run.cell, run.inputs[now], run.states[:-1][now])
 
 
 KIND_STYLES = {

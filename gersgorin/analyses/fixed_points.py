@@ -28,16 +28,16 @@ from matplotlib.figure import SubFigure
 from torch import Tensor, nn
 
 from gersgorin._validate import real_tensor
+from gersgorin.cell import Step, StepCell, as_cell
 from gersgorin.extract import recurrent_cells
-from gersgorin.jacobian import Step, converted, in_a_module, is_step, temporal_jacobian, trajectory
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
-from gersgorin.operators import check_room
+from gersgorin.parts import is_step
 from gersgorin.plotting.figure import Shown, complex_plane, draw_rows, legend_below, panel, plain_numbers
 from gersgorin.resolve import run_of_network
 from gersgorin.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, RED, our_style
-from rhn.utils.memory import free_memory
+from rhn.utils.memory import check_room
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_seed
 from rhn.utils.wording import counted
@@ -316,7 +316,7 @@ def _is_one_step(network, x) -> bool:
         return False
     if x is None:
         return not isinstance(network, nn.Module) or not recurrent_cells(network)
-    return not isinstance(x, str | Path) and np.ndim(x) < 2 and (is_step(network) or in_a_module(network) != "")
+    return not isinstance(x, str | Path) and np.ndim(x) < 2 and (is_step(network) or recurrent_cells(network) != [])
 
 
 def _along(run: Run, starts: Tensor | int, seed: int, **search) -> FixedPoints:
@@ -335,8 +335,8 @@ def _spread(states: Tensor, count: int, seed: int) -> Tensor:
     check_seed(seed)
     if count < 1:
         raise InvalidInputError(f"starts is {count}: expected at least 1")
-    need, have = SEARCHED * states[0].nbytes * count, free_memory(states.device.type)
-    check_room(need, have, f"a search from {count:,} starts of {states.shape[-1]} entries", "give fewer starts")
+    what = f"a search from {count:,} starts of {states.shape[-1]} entries"
+    check_room(SEARCHED * states[0].nbytes * count, what, "give fewer starts", states.device.type)
     whole = min(count, len(states))
     some = states[torch.arange(whole, device=states.device) * len(states) // whole]
     generator, more = torch.Generator("cpu").manual_seed(seed), count - whole
@@ -362,8 +362,9 @@ def _found(
     given = x = None if x is None else real_tensor("x", x)
     cell, x = _with_input(cell, x, starts)
     tolerance = _check(x, starts, tolerance, margin)
-    step = lambda s: trajectory(cell, x.expand(1, len(s), -1), s)[1]  # noqa: E731
-    jacobian = lambda s: temporal_jacobian(cell, x, s)  # noqa: E731
+    cell.probe(x, starts[0])
+    step = lambda s: cell.states(x.expand(1, len(s), -1), s)[1]  # noqa: E731
+    jacobian = lambda s: cell.jacobian(x, s)  # noqa: E731
     speed_at_starts = torch.linalg.vector_norm(step(starts) - starts, dim=-1)
     if not torch.isfinite(speed_at_starts).all():
         raise InvalidInputError(
@@ -412,13 +413,13 @@ def _points(ends: Ends, group: Tensor, apart: Tensor) -> tuple[Tensor, Tensor, T
     return s[kept[order]], speeds[kept[order]], torch.from_numpy(counts[order])
 
 
-def _with_input(cell, x: Tensor | None, starts: Tensor) -> tuple[nn.Module | Step, Tensor]:
+def _with_input(cell, x: Tensor | None, starts: Tensor) -> tuple[StepCell, Tensor]:
     """A step of an input and a state; a map f(s) gets an input that it ignores."""
     if x is not None:
-        return converted(cell), x
+        return as_cell(cell), x
     if not callable(cell):
         raise InvalidInputError(f"without x, expected a callable f(s), got {type(cell).__name__}")
-    return (lambda x, s: cell(s)), starts.new_zeros(1)
+    return as_cell(lambda x, s: cell(s)), starts.new_zeros(1)
 
 
 def _check(x: Tensor, starts: Tensor, tolerance: float | None, margin: float) -> float:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from gersgorin.own_loop import OwnLoop
 from gersgorin.plotting.figure import panel
 from gersgorin.plotting.spectra import draw_layers
 from gersgorin.run import Progress, Run, silent
@@ -64,6 +63,6 @@ def mean_gates(run: Run) -> np.ndarray:
 
 def of_run(run: Run, *, progress: Progress = silent) -> GateActivity:
     """The mean gate activity of each layer along a run."""
-    found = GateActivity(mean=mean_gates(run), gate_name=run.gate_name, own_loop=isinstance(run, OwnLoop), **run.labels)
+    found = GateActivity(mean=mean_gates(run), gate_name=run.gate_name, own_loop=run.own_loop, **run.labels)
     progress(len(run), len(run))
     return found

@@ -40,10 +40,8 @@ from matplotlib.ticker import MaxNLocator
 from scipy.special import stdtrit
 from torch import Tensor, nn
 
-from gersgorin.cell_run import CellRun
-from gersgorin.jacobian import Step
+from gersgorin.cell import Step
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.operators import check_room
 from gersgorin.plotting.figure import (
     COLOURS,
     DASHED,
@@ -59,7 +57,7 @@ from gersgorin.resolve import check_state, run_of_network
 from gersgorin.run import Label, Progress, Run, Tangent, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import drawable, our_style
-from rhn.utils.memory import free_memory
+from rhn.utils.memory import check_room
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_seed
 from rhn.utils.wording import counted
@@ -237,8 +235,8 @@ def of_run(
     T, N = len(run), run.state_size
     count = _checked("count", min(DEFAULT_COUNT, N) if count is None else count, 1, N, f"the state has {N} entries")
     _checked("repeat", repeat, 1, 1 << 40, "the sequence is read so often")
-    need, have = 8 * (repeat * T * (N + run.inputs.shape[-1]) + FRAMES * N * count), free_memory(run.states.device.type)
-    check_room(need, have, f"a run of {repeat * T:,} steps", "read the sequence fewer times (--repeat)")
+    need = 8 * (repeat * T * (N + run.inputs.shape[-1]) + FRAMES * N * count)
+    check_room(need, f"a run of {repeat * T:,} steps", "repeat the sequence fewer times", run.states.device.type)
     found = _measured(run.repeated(repeat), count, warmup=T if repeat > 1 else 0, every=1, seed=seed, progress=progress)
     return replace(found, title=f"{found.title}{f', read {repeat} times' if repeat > 1 else ''}")
 
@@ -288,7 +286,7 @@ def _measured(run: Run, count: int | None, *, warmup: int, every: int, seed: int
 
 def exponents_with_gradients(cell: nn.Module | Step, x: Tensor, count: int, *, seed: int = 0) -> Tensor:
     """The leading exponents (k,) of one pass over x (T, m) from a zero state, with the graph of the cell's weights."""
-    run = CellRun(cell, x)
+    run = Run.of(cell, x)
     Q = random_frame(run.state_size, count, torch.Generator().manual_seed(seed), run.states)
     return torch.stack([logs for _, logs, _ in growth(run.tangent_maps(), Q)]).mean(0)
 
@@ -321,7 +319,7 @@ def _run_of_map(step: Callable[[Tensor], Tensor], s0: Tensor | None, steps: int 
         raise InvalidInputError("without x, expected a callable f(s) and s0 (N,), the state it begins with")
     s0 = check_state(s0)
     steps = _checked("steps", steps, 1, 1 << 40, "x is None")
-    return CellRun(lambda x, s: step(s), s0.new_zeros(1, 1).expand(steps, 1), s0, Label())
+    return Run.of(lambda x, s: step(s), s0.new_zeros(1, 1).expand(steps, 1), s0, Label())
 
 
 def _checked(name: str, value, least: int, most: int, why: str) -> int:

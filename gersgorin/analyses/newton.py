@@ -15,19 +15,17 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from torch import Tensor, nn
-from torch.func import vmap
 
 from gersgorin._validate import real_tensor
-from gersgorin.cell_run import CellRun
-from gersgorin.jacobian import Step, converted, is_step, step_of, temporal_jacobian, trajectory, transformed
-from gersgorin.parallel import MAX_ITERATIONS, METHODS, SHORT, TOLERANCES, Recurrence, StepFunction, measure, solve
+from gersgorin.cell import Step, trajectory
+from gersgorin.parallel import MAX_ITERATIONS, METHODS, SHORT, TOLERANCES, Recurrence, measure, solve
+from gersgorin.parts import is_step
 from gersgorin.plotting.figure import DASHED, panel
 from gersgorin.resolve import label_of_cell, run_of_network
 from gersgorin.run import Progress, Run, silent
-from rhn.cells import Cell
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import time_label
-from rhn.utils.memory import free_memory, in_words
+from rhn.utils.memory import check_room
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
@@ -173,7 +171,7 @@ def newton(
             raise InvalidInputError(
                 f"x {tuple(x.shape)} is empty, or holds NaN or infinite numbers: expected finite ones"
             )
-        run: Run = CellRun(network, x, s0, label_of_cell(network))
+        run: Run = Run.of(network, x, s0, label_of_cell(network))
     else:
         run = run_of_network(network, x, s0, **options)
     return _solved(run, method, tolerance, max_iterations, guard, guess, progress)
@@ -252,33 +250,11 @@ def _check_memory(states: Tensor, *, trust: bool) -> None:
     """Raise InvalidInputError if the Jacobians that are needed at once exceed the free memory."""
     steps = len(states) if trust else min(SHORT, len(states))
     need = COPIES[trust] * steps * states[0].numel() * states.shape[-1] * states.itemsize
-    have = free_memory(str(states.device))
-    if need > have:
-        raise InvalidInputError(
-            f"Jacobians of {tuple(states.shape)} states need about {in_words(need)} of memory, {in_words(have)} are available: "
-            f"use {'method full, ' if trust else ''}fewer sequences or a smaller state"
-        )
+    advice = f"use {'method full, ' if trust else ''}fewer sequences or a smaller state"
+    check_room(need, f"Jacobians of {tuple(states.shape)} states", advice, str(states.device))
 
 
 def recurrence_of(run: Run) -> Recurrence:
     """The recurrence of a run for Newton's method. Raises InvalidInputError for a module's own loop."""
-    cell = converted(run.any_step())
-    step = cell.step if isinstance(cell, Cell) else _batched(step_of(cell))
-    return Recurrence(
-        step,
-        lambda x, s: temporal_jacobian(cell, x, s),
-        run.inputs,
-        run.states[0],
-        lambda x, s: trajectory(cell, x, s)[1:],
-    )
-
-
-def _batched(step: Step) -> StepFunction:
-    """A step of one input and one state for any leading dimensions."""
-
-    def call(x: Tensor, s: Tensor) -> Tensor:
-        with transformed(step):
-            rows = vmap(step)(x.reshape(-1, x.shape[-1]), s.reshape(-1, s.shape[-1]))
-        return rows.reshape(s.shape)
-
-    return call
+    cell = run.any_step()
+    return Recurrence(cell.next, cell.jacobian, run.inputs, run.states[0], lambda x, s: trajectory(cell, x, s)[1:])

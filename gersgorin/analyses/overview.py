@@ -148,7 +148,9 @@ def analyze(
     several = has_loss and np.ndim(x) == axes and x.shape[1] > 1
     run = open_run(network, x[:, :1] if several else x, **options)
     objective = open_objective(network, x, targets, loss, label=run.label) if has_loss else None
-    module, sequence = (network, x) if isinstance(network, nn.Module) and x is not None else (run.cell, run.inputs)
+    module, sequence = (
+        (network, x) if isinstance(network, nn.Module) and x is not None else (run.cell.module, run.inputs)
+    )
     wants_map = any(ANALYSES[name].needs == "map" for name in analyses)
     map_ = SequenceMap(module, sequence, label=run.label) if wants_map else None
     subjects = {"run": run, "objective": objective, "map": map_}

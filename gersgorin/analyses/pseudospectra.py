@@ -20,7 +20,7 @@ from matplotlib.figure import SubFigure
 from torch import Tensor, nn
 
 from gersgorin.analyses.spectra import ANGLES, SMALL
-from gersgorin.jacobian import Step
+from gersgorin.cell import Step
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.outlines import support_corners
 from gersgorin.linalg.pseudospectra import pseudospectrum

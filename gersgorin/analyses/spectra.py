@@ -22,24 +22,13 @@ from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
 from gersgorin.analyses.gates import mean_gates
-from gersgorin.jacobian import Step
+from gersgorin.cell import Step
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.normality import departure, kreiss_constant
 from gersgorin.linalg.outlines import support_corners
 from gersgorin.linalg.products import half_life, running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
-from gersgorin.operators import (
-    Product,
-    StepJacobian,
-    both_discs,
-    largest_singular_value,
-    leading_of,
-    memory_bound,
-    product_log_norms,
-    products_along,
-)
-from gersgorin.own_loop import OwnLoop
 from gersgorin.plotting.spectra import plot_spectrum
 from gersgorin.resolve import open_run
 from gersgorin.run import Progress, Run, shown_steps, silent
@@ -425,7 +414,6 @@ def described(run: Run, circles: Iterable[np.ndarray], discs: str) -> dict:
 
 
 WHOLE, COUNT = 4096, 32  # entries of a state up to which commands compute all eigenvalues, and how many of a larger one
-WRITTEN = 17  # matrices held at once if Jacobians are computed as matrices: A, the product, their decompositions
 
 
 def usual_leading(state_size: int) -> int | None:
@@ -436,52 +424,42 @@ def usual_leading(state_size: int) -> int | None:
 @with_gradients()
 @torch.no_grad()
 @one_thread()
-def measure_leading(
-    run: Run,
-    k: int,
-    *,
-    discs: str = "row",
-    memory_limit: float | None = None,
-    seed: int = 0,
-    progress: Progress = silent,
-) -> Spectra:
+def measure_leading(run: Run, k: int, *, discs: str = "row", seed: int = 0, progress: Progress = silent) -> Spectra:
     """The k leading eigenvalues of every step, all discs, norms and products.
 
     NaN where all eigenvalues or whole matrices would be needed: the numerical range, conditions, the departure from normality, Kreiss'
-    constant and the cell's norm bound; and for an eigenvalue that does not converge. Each Jacobian is a matrix, of which only the
-    current one is kept, or an operator if that does not fit the memory.
+    constant and the cell's norm bound; and for an eigenvalue that does not converge. Of the Jacobians only the current one is kept,
+    as a matrix if that fits, else all as operators.
 
     Args:
-        memory_limit: bytes, about, for Jacobians and work space; 4 GiB if None.
         seed: of the first vectors of ARPACK.
 
     Raises:
-        InvalidInputError: as `of_run`; k out of range; beyond the memory limit; an own loop.
+        InvalidInputError: as `of_run`; k out of range; an own loop.
         NotConvergedError: a norm did not converge.
     """
-    if isinstance(run, OwnLoop):
+    from gersgorin.operators import StepOperator, fits, log_norms  # SciPy's part for it loads in a fifth of a second
+
+    if run.own_loop:
         raise InvalidInputError(
-            f"{run.label.name} is followed through its own loop, by whole Jacobians: leave --leading out, or give it more memory"
+            f"{run.label.name} is followed through its own loop, by whole Jacobians: leave `leading` out"
         )
-    cell, x, s = run.cell, run.inputs, run.require_finite().states[:-1]
-    (T, N), bound = s.shape, memory_bound(memory_limit)
-    as_matrix = WRITTEN * N * s[0].nbytes <= bound
-    total, measured, logs = T if as_matrix else 2 * T, [], []
+    (T, measured), states = (len(run), []), run.require_finite().states[:-1]
+    total = T if fits(states[0]) else 2 * T
 
-    def matrices() -> Iterator[Tensor | None]:
+    def operators() -> Iterator[StepOperator]:
         for t in range(T):
-            A = StepJacobian(cell, x[t], s[t])
-            M = A.matrix(bound // 2) if as_matrix else None
-            measured.append(_leading_step(A, k, bound, M, seed))
+            A = StepOperator.of_step(run.cell, run.inputs[t], states[t])
+            measured.append(_leading_step(A, k, seed))
             progress(t + 1, total)
-            yield M
+            yield A
 
-    if as_matrix:
-        logs = [float(log) for log in running_log_norms(matrices(), lambda P: _norm(P, seed))]
+    if fits(states[0]):
+        norm = lambda P: torch.tensor(StepOperator.of_matrix(P).norm(seed=seed), dtype=torch.float64, device=P.device)  # noqa: E731
+        logs = [float(log) for log in running_log_norms((A.matrix for A in operators()), norm)]
     else:
-        for _ in matrices():
-            pass
-        for log in product_log_norms(products_along(cell, x, s), T, s[0], seed=seed):
+        logs = []
+        for log in log_norms([*operators()]):
             logs.append(log)
             progress(T + len(logs), total)
     values, norms, *circles = (np.stack(parts) for parts in zip(*measured, strict=True))
@@ -497,30 +475,12 @@ def measure_leading(
     )
 
 
-def _leading_step(A: StepJacobian, k: int, bound: int, M: Tensor | None, seed: int) -> tuple[np.ndarray, ...]:
-    """(k eigenvalues, NaN for those that did not converge; norm; centres and radii of row, then of column discs) of one step.
-
-    M: its Jacobian; None: by products with vectors.
-    """
-    forward, backward = (A.forward, A.backward) if M is None else _products(M)
-    circles = both_discs(A, bound) if M is None else [gersgorin_discs(M, axis=axis) for axis in ("row", "column")]
-    norm = largest_singular_value(forward, backward, A.like, seed=seed)[0] if M is None else float(_norm(M, seed))
+def _leading_step(A, k: int, seed: int) -> tuple[np.ndarray, ...]:
+    """(k eigenvalues, NaN for those that did not converge; norm; centres and radii of row, then of column discs) of a step."""
     try:
-        values = leading_of(A, k, bound, M, seed=seed)
+        values = A.eigenvalues(k, seed=seed)
     except NotConvergedError as error:
         values = torch.full((k,), torch.nan, dtype=torch.promote_types(A.like.dtype, torch.complex32), device="cpu")
         values[: len(error.found)] = error.found[:k]
-    return values.cpu().numpy(), norm, *(part.cpu().numpy() for d in circles for part in (d.centers, d.radii))
-
-
-def _products(M: Tensor) -> tuple[Product, Product]:
-    return (lambda v: M @ v), (lambda u: u @ M)
-
-
-def _norm(P: Tensor, seed: int) -> Tensor:
-    """The 2-norm of a large matrix; by LAPACK if its singular values lie so close that Lanczos' method does not converge."""
-    try:
-        norm, _ = largest_singular_value(*_products(P), P[0], seed=seed)
-    except NotConvergedError:
-        return torch.linalg.matrix_norm(P.double(), 2)
-    return torch.tensor(norm, dtype=torch.float64, device=P.device)
+    circles = (part.cpu().numpy() for d in A.discs() for part in (d.centers, d.radii))
+    return values.cpu().numpy(), A.norm(seed=seed), *circles

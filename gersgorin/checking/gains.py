@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gersgorin.cell import Step, as_cell, input_jacobian, temporal_jacobian, trajectory
 from gersgorin.extract import recurrent_cells, seen_by
-from gersgorin.jacobian import Step, converted, input_jacobian, partial_jacobians, temporal_jacobian, trajectory
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import one_thread
+from gersgorin.loading.loop import passes_its_state_on, watched_calls
 from gersgorin.objective import Objective
-from gersgorin.own_loop import passes_its_state_on, watched_calls
 from rhn.cells import Cell
 from rhn.errors import InvalidInputError
 from rhn.utils.result import Result
@@ -69,7 +69,7 @@ def layer_gains(cell: nn.Module, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
 
     Raises InvalidInputError for a cell of several layers without `run_layer` and `layer_jacobians`.
     """
-    layers = partial_jacobians(cell, x, s)
+    layers = as_cell(cell).partial_jacobians(x, s)
     if len(layers) > 1:
         first = (_by_rows if isinstance(cell, Cell) else input_jacobian)(lambda x, s: cell.run_layer(0, x, s, s), x, s)
     else:
@@ -99,8 +99,8 @@ def _cells(objective: Objective) -> Iterator[tuple[str, nn.Module, Tensor, bool]
             x = seen_by(cell, model, objective.inputs)
         except InvalidInputError:  # a cell that the network does not call
             continue
-        (calls,) = watched_calls([cell], model, objective.inputs)
-        yield names[cell] or type(cell).__name__, converted(cell), x, not passes_its_state_on(calls)
+        calls = watched_calls(cell, model, objective.inputs)
+        yield names[cell] or type(cell).__name__, as_cell(cell).module, x, not passes_its_state_on(calls)
 
 
 def _gains(name: str, cell: nn.Module, x: Tensor, own_loop: bool) -> Gains:

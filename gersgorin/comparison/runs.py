@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, Spectra
-from gersgorin.cell_run import run_of
+from gersgorin.cell import name_of
 from gersgorin.comparison.variants import Panel
 from gersgorin.data import Source
 from gersgorin.extract import Watched
@@ -25,7 +25,7 @@ from gersgorin.linalg.products import running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
 from gersgorin.plotting.figure import DASHED, as_list, complete, line_style, names_of, own_axes, plain_numbers
 from gersgorin.resolve import check_memory, run_along
-from gersgorin.run import Label, Run
+from gersgorin.run import Label, Run, run_of
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import drawable, our_style, time_label
 from rhn.utils.result import Result
@@ -245,7 +245,7 @@ def compare(
     def runs() -> Iterator[Measured]:
         for k, network in enumerate(networks):
             watched = Watched(network, layer, submodule)
-            name = type(watched.cell).__name__
+            name = name_of(watched.cell)
             if k == 0:
                 fields.update(_sizes(watched.cell), cell=name, title=title or watched.title)
             for j, (sequence, label) in enumerate(zip(sequences, labels, strict=True)):

@@ -4,6 +4,8 @@ import math
 import os
 from pathlib import Path
 
+from rhn.errors import InvalidInputError
+
 
 def free_memory(device: str = "cpu") -> int:
     """Bytes free on a device ("cpu", "cuda", "cuda:1") now; on a CPU also within the limit of its control group, if it has one."""
@@ -12,6 +14,14 @@ def free_memory(device: str = "cpu") -> int:
 
         return torch.cuda.mem_get_info(device)[0]
     return int(min(_available(), _left_in_group(Path("/sys/fs/cgroup"))))
+
+
+def check_room(need: float, what: str, advice: str, device: str = "cpu") -> None:
+    """Raise InvalidInputError if something needs more bytes than are free on a device."""
+    if need > (have := free_memory(device)):
+        raise InvalidInputError(
+            f"{what} needs about {in_words(need)} of memory, {in_words(have)} are available: {advice}"
+        )
 
 
 def in_words(size: float) -> str:

@@ -15,11 +15,10 @@ from tables import for_each
 from gersgorin import analyze
 from gersgorin.analyses import ANALYSES, Analysis, register_analysis
 from gersgorin.analyses.overview import Overview
-from gersgorin.cell_run import CellRun
 from gersgorin.cli.main import main
 from gersgorin.objective import Objective
 from gersgorin.results import load
-from gersgorin.run import Label
+from gersgorin.run import Label, Run
 from gersgorin.sequence_map import SequenceMap
 from rhn.cells import RHN
 from rhn.models import PolyphonicModel
@@ -82,7 +81,7 @@ def subjects():
     x = torch.rand(12, 3, dtype=torch.float64, generator=generator)
     model = PolyphonicModel("rhn", hidden_size=5, input_size=3, output_size=3, generator=generator)
     return {
-        "run": CellRun(cell, x, label=Label(name="rhn", title="rhn, depth 2, 5 units", sequence="noise")),
+        "run": Run.of(cell, x, label=Label(name="rhn", title="rhn, depth 2, 5 units", sequence="noise")),
         "objective": Objective(model, (x > 0.5).float()),
         "map": SequenceMap(cell, x, label=Label(title="rhn, depth 2, 5 units")),
     }

@@ -13,13 +13,12 @@ from tables import for_each
 
 from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.spectra import Spectra, measure_spectra
-from gersgorin.cell_run import CellRun
 from gersgorin.cli.compare import main
 from gersgorin.cli.plot import main as plot
 from gersgorin.comparison.plots import draw_comparison, draw_results
 from gersgorin.comparison.variants import MOST, Variants, parse_variants
 from gersgorin.plotting.figure import line_style
-from gersgorin.run import Label
+from gersgorin.run import Label, Run
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.data.text import Vocabulary
@@ -207,11 +206,11 @@ def test_a_comparison_that_cannot_be_is_one_sentence(args, words, capsys, tmp_pa
     assert not captured.out and [*tmp_path.iterdir()] == before
 
 
-def runs(count: int) -> list[CellRun]:
+def runs(count: int) -> list[Run]:
     x = torch.rand(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     title = "number {} with a name as long as those of folders become, rhn, 6 units"
     return [
-        CellRun(
+        Run.of(
             (RHN, RNN)[k % 2](5, 6, init=f"gaussian:{0.05 * (k + 1)}", dtype=torch.float64),
             x,
             label=Label(name="cell", sequence="noise", title=title.format(k)),

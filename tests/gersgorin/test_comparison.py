@@ -13,13 +13,13 @@ from tables import for_each
 
 from gersgorin import compare
 from gersgorin.analyses.spectra import measure_spectra
-from gersgorin.cell_run import CellRun
+from gersgorin.cell import temporal_jacobian
 from gersgorin.cli.compare import main
 from gersgorin.cli.plot import main as plot
 from gersgorin.comparison.plots import draw_bands
 from gersgorin.comparison.runs import KEPT, TABULATED, plot_bands
-from gersgorin.jacobian import temporal_jacobian
 from gersgorin.results import Comparison
+from gersgorin.run import Run
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorales
@@ -71,7 +71,7 @@ def sequences(*lengths: int) -> list[torch.Tensor]:
 @pytest.mark.parametrize("discs", ["row", "column", "both"])
 def test_one_sequence_and_one_network_are_the_plain_measurement_exactly(discs):
     (cell,), (x,) = networks(1), sequences(7)
-    alone, found = measure_spectra(CellRun(cell, x), discs=discs), compare(cell, x, discs=discs)
+    alone, found = measure_spectra(Run.of(cell, x), discs=discs), compare(cell, x, discs=discs)
     assert found.runs_at.tolist() == [1] * 7
     for name in TABULATED:
         for share in (0, 0.1, 0.5, 0.9, 1):
@@ -81,7 +81,7 @@ def test_one_sequence_and_one_network_are_the_plain_measurement_exactly(discs):
 def test_quantiles_are_numpy_s_over_the_runs_that_have_the_step():
     cells, pieces = networks(), sequences(4, 7, 5)
     found = compare(cells, pieces)
-    alone = [measure_spectra(CellRun(cell, x)) for cell in cells for x in pieces]
+    alone = [measure_spectra(Run.of(cell, x)) for cell in cells for x in pieces]
     assert found.runs_at.tolist() == [9] * 4 + [6] + [3] * 2
     assert found.last_exponent.tolist() == [record.finite_time_exponent[-1] for record in alone]
     for name in TABULATED:
@@ -119,12 +119,13 @@ def test_no_more_than_a_block_of_jacobians_is_alive_at_once(monkeypatch):
     def jacobian(cell, x, s):
         gc.collect()
         assert sum(A() is not None for A in made) <= 1  # the one that is being multiplied
-        A = temporal_jacobian(cell, x, s)
+        A = temporal_jacobian(cell.module, x, s)
         made.append(weakref.ref(A))
         return A
 
     monkeypatch.setattr("gersgorin.run.BLOCK", 2 * 6**2)
-    monkeypatch.setattr("gersgorin.cell_run.temporal_jacobian", jacobian)
+    monkeypatch.setattr("gersgorin.cell.StepCell.jacobian", jacobian)
+    monkeypatch.setattr("gersgorin.run.KEPT", 0)
     cells, pieces = networks(2), sequences(3, 4, 5)
     in_blocks = compare(cells, pieces)
     assert len(made) == 2 * (2 + 2 + 3)

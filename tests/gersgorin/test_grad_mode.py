@@ -4,8 +4,7 @@ import numpy as np
 import torch
 from tables import for_each
 
-from gersgorin import credit, layer_jacobians, plateau
-from gersgorin.operators import discs_by_blocks, leading_eigenvalues, streamed_log_norms
+from gersgorin import credit, layer_jacobians, plateau, spectra
 from rhn.cells import DTSRNN
 from rhn.models import PolyphonicModel
 
@@ -31,9 +30,7 @@ MEASURES = {
     "layers by autograd": lambda: torch.cat(
         [J.detach().flatten() for J in layer_jacobians(CELL, *at_a_step(), method="jacrev")]
     ),
-    "leading eigenvalues": lambda: leading_eigenvalues(CELL, *at_a_step(), 2),
-    "discs by blocks": lambda: discs_by_blocks(CELL, *at_a_step()).radii,
-    "products with vectors": lambda: streamed_log_norms(CELL, runs()[0]),
+    "leading eigenvalues": lambda: spectra(CELL, runs()[0], leading=2).log_norm_product,
     "plateau": of_a_plateau,
     "credit": lambda: credit(MODEL, runs()[2][:-1], runs()[2][1:]).lost,
 }

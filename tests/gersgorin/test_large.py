@@ -11,18 +11,10 @@ from allocations import Allocations
 from cases import SHALLOW_CASES, inputs
 from tables import for_each
 
-from gersgorin import eigenvalues, gersgorin_discs, temporal_jacobian, trajectory
+from gersgorin import eigenvalues, gersgorin_discs, operators, temporal_jacobian
+from gersgorin.cell import as_cell
 from gersgorin.linalg import cumulative_log_norms
-from gersgorin.operators import (
-    ROW_COPIES,
-    StepJacobian,
-    discs_by_blocks,
-    largest_singular_value,
-    leading_eigenvalues,
-    product_log_norms,
-    products_along,
-    streamed_log_norms,
-)
+from gersgorin.operators import ROW_COPIES, StepOperator, log_norms
 from rhn.cells import LSTM, RHN, RNN
 from rhn.errors import InvalidInputError, NotConvergedError
 
@@ -33,117 +25,106 @@ def of(n, seed=0):
     return torch.randn(n, n, dtype=d, generator=torch.Generator().manual_seed(seed)) / n**0.5
 
 
+def operator(cell, x=None, s=None, seed=1):
+    """The Jacobian of a step of a cell."""
+    x, s = inputs(cell, seed=seed) if x is None else (x, s)
+    return StepOperator.of_step(as_cell(cell), x, s)
+
+
 def linear(A):
-    return (lambda x, s: A @ s), torch.zeros(1, dtype=A.dtype), torch.zeros(len(A), dtype=A.dtype)
-
-
-def one_step(cell, seed=1):
-    x, s = inputs(cell, seed=seed)
-    return cell, x, s
+    return operator(lambda x, s: A @ s, torch.zeros(1, dtype=A.dtype), torch.zeros(len(A), dtype=A.dtype))
 
 
 def small(kind, n, depth=1):
-    return one_step(kind(4, n, depth, init="gaussian:0.1", dtype=d, generator=torch.Generator().manual_seed(2)))
+    return kind(4, n, depth, init="gaussian:0.1", dtype=d, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.fixture
+def by_vectors(monkeypatch):
+    """No Jacobian fits."""
+    monkeypatch.setattr(operators, "WRITTEN", math.inf)
 
 
 @for_each("case", SHALLOW_CASES)
-def test_products_with_every_cells_jacobian(case):
-    cell, x, s = one_step(case.build())
-    dense, A = temporal_jacobian(cell, x, s).detach(), StepJacobian(cell, x, s)
+def test_products_with_every_cells_jacobian(case, by_vectors):
+    cell = case.build()
+    x, s = inputs(cell, seed=1)
+    dense, A = temporal_jacobian(cell, x, s).detach(), operator(cell)
     v, w = (torch.randn(len(s), dtype=d, generator=torch.Generator().manual_seed(i)) for i in (3, 4))
     torch.testing.assert_close(A.forward(v), dense @ v)
     torch.testing.assert_close(A.backward(w), dense.T @ w)
-    torch.testing.assert_close(A.rows(torch.eye(len(s), dtype=d)), dense)
+    torch.testing.assert_close(torch.cat([rows for _, rows in A.blocks()]), dense)
+    np.testing.assert_allclose(A.T @ w.numpy(), (dense.T @ w).numpy(), atol=1e-12)  # as SciPy's own
 
 
-@pytest.mark.parametrize("limit", [None, 1.9], ids=["written", "vectors"])
+@pytest.mark.parametrize("written", [True, False])
 @pytest.mark.parametrize(("kind", "n", "depth"), [(RNN, 200, 1), (RHN, 200, 3), (LSTM, 100, 1)])
-def test_leading_eigenvalues_are_lapacks(kind, n, depth, limit):
-    """By a matrix if two of them fit the memory, by vectors only if not."""
-    cell, x, s = small(kind, n, depth)
+def test_leading_eigenvalues_are_lapacks(kind, n, depth, written, monkeypatch):
+    cell = small(kind, n, depth)
+    x, s = inputs(cell, seed=1)
     wanted = eigenvalues(temporal_jacobian(cell, x, s))
+    if not written:
+        monkeypatch.setattr(operators, "LIMIT", 1.9 * s.nbytes * len(s))
     for k in (1, 7, 8):  # 7 and 8: one of them parts two conjugates
         with Allocations() as allocated:
-            found = leading_eigenvalues(cell, x, s, k, memory_limit=limit and limit * s.nbytes * len(s))
+            found = operator(cell).eigenvalues(k)
         torch.testing.assert_close(found, wanted[:k], rtol=0, atol=1e-9)
-        assert (allocated.largest < s.nbytes * len(s)) == (limit is not None)
+        assert (allocated.largest < s.nbytes * len(s)) == (not written)
 
 
-@pytest.mark.parametrize(("kind", "n", "depth"), [(RNN, 90, 1), (RHN, 40, 3), (LSTM, 50, 1)])
-def test_nearly_all_eigenvalues(kind, n, depth):
-    cell, x, s = small(kind, n, depth)
-    wanted = eigenvalues(temporal_jacobian(cell, x, s))
-    for k in (len(s) - 3, len(s) - 2, len(s)):
-        torch.testing.assert_close(leading_eigenvalues(cell, x, s, k), wanted[:k], rtol=0, atol=1e-9)
+def test_nearly_all_eigenvalues():
+    A = operator(small(RHN, 40, 3))
+    torch.testing.assert_close(A.eigenvalues(39), eigenvalues(A.matrix)[:39], rtol=0, atol=1e-9)
 
 
-def test_the_seed_decides_the_bits_and_not_the_values():
-    cell, x, s = small(RNN, 90)
-    first, again, other = (leading_eigenvalues(cell.step, x, s, 5, seed=seed) for seed in (0, 0, 1))
+def test_the_seed_decides_the_bits_and_not_the_values(by_vectors):
+    A = operator(small(RNN, 90))
+    first, again, other = (A.eigenvalues(5, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other)
     torch.testing.assert_close(first, other)
 
 
-def test_a_closed_gate_and_a_dead_step():
-    n = 30
-    closed = leading_eigenvalues(*linear(torch.eye(n, dtype=d)), 4)
-    torch.testing.assert_close(closed, torch.ones(4, dtype=torch.complex128))
-    dead = lambda x, s: torch.zeros_like(s) * s  # noqa: E731
-    assert not leading_eigenvalues(dead, torch.zeros(1), torch.ones(n), 4).any()
-    assert not discs_by_blocks(dead, torch.zeros(1), torch.ones(n)).radii.any()
+def test_a_closed_gate_and_a_dead_step(by_vectors):
+    torch.testing.assert_close(linear(torch.eye(30, dtype=d)).eigenvalues(4), torch.ones(4, dtype=torch.complex128))
+    dead = operator(lambda x, s: torch.zeros_like(s) * s, torch.zeros(1), torch.ones(30))
+    assert not dead.eigenvalues(4).any() and not dead.discs()[0].radii.any()
 
 
-def test_what_does_not_converge_is_told_with_what_did():
-    with pytest.raises(
-        NotConvergedError, match=r"^\d+ of the 21 eigenvalues sought were found in 3 restarts"
-    ) as caught:
-        leading_eigenvalues(*linear(of(400)), 20, restarts=3)
-    found, all_of_them = caught.value.found, eigenvalues(of(400))
-    assert len(found) < 21
-    assert all((all_of_them - value).abs().min() < 1e-8 for value in found)
+def test_what_does_not_converge_is_told_with_what_did(by_vectors):
+    with pytest.raises(NotConvergedError, match=r"^\d+ of the 21 eigenvalues sought were found in 3 restarts") as error:
+        linear(of(400)).eigenvalues(20, restarts=3)
+    all_of_them = eigenvalues(of(400))
+    assert len(error.value.found) < 21
+    assert all((all_of_them - value).abs().min() < 1e-8 for value in error.value.found)
 
 
-@pytest.mark.parametrize(("axis", "rows"), [("row", 1), ("column", 7), ("row", 64), ("column", 1000)])
-def test_discs_by_blocks_are_those_of_the_matrix_within_the_bound(axis, rows):
-    cell, x, s = small(RHN, 120, 2)
-    bound = rows * ROW_COPIES * s.nbytes
-    wanted = gersgorin_discs(temporal_jacobian(cell, x, s).detach(), axis)
+@pytest.mark.parametrize("rows", [7, 64, 1000])
+def test_discs_are_those_of_the_matrix_within_the_bound(rows, monkeypatch, by_vectors):
+    cell = small(RHN, 120, 2)
+    x, s = inputs(cell, seed=1)
+    A = temporal_jacobian(cell, x, s).detach()
+    monkeypatch.setattr(operators, "BLOCK_BYTES", rows * ROW_COPIES * s.nbytes)
     with Allocations() as allocated:
-        found = discs_by_blocks(cell, x, s, axis, memory_limit=bound)
-    torch.testing.assert_close(found.centers, wanted.centers)
-    torch.testing.assert_close(found.radii, wanted.radii)
-    assert allocated.largest <= bound
+        found = operator(cell).discs()
+    for discs, wanted in zip(found, (gersgorin_discs(A), gersgorin_discs(A, "column")), strict=True):
+        torch.testing.assert_close(discs.centers, wanted.centers)
+        torch.testing.assert_close(discs.radii, wanted.radii)
+    assert allocated.largest <= operators.BLOCK_BYTES
 
 
-def test_no_radius_is_lost_near_closed_gates():
+def test_no_radius_is_lost_near_closed_gates(by_vectors):
     A = torch.eye(20, dtype=d) + 1e-20 * torch.ones(20, 20, dtype=d).triu(1)
-    assert torch.equal(discs_by_blocks(*linear(A)).radii, gersgorin_discs(A).radii)
+    assert torch.equal(linear(A).discs()[0].radii, gersgorin_discs(A).radii)
 
 
 @for_each(("n", "T", "gain"), [(1, 5, 2.0), (2, 200, 1e4), (23, 40, 0.7), (40, 15, 1e-6)])
 def test_norms_of_products_are_those_of_whole_jacobians(n, T, gain):
     A = torch.stack([gain * of(n, seed) for seed in range(T)])
-    steps = [(lambda v, M=M: M @ v, lambda u, M=M: M.T @ u) for M in A]
-    found = torch.tensor([*product_log_norms(steps.__getitem__, T, A[0, 0])], dtype=d)
-    torch.testing.assert_close(found, cumulative_log_norms(A), rtol=0, atol=1e-9)
-    steps[T // 2] = (torch.zeros_like, torch.zeros_like)
-    found = torch.tensor([*product_log_norms(steps.__getitem__, T, A[0, 0])])
+    steps = [StepOperator.of_matrix(M) for M in A]
+    torch.testing.assert_close(torch.tensor([*log_norms(steps)], dtype=d), cumulative_log_norms(A), rtol=0, atol=1e-9)
+    steps[T // 2] = StepOperator.of_matrix(torch.zeros(n, n, dtype=d))
+    found = torch.tensor([*log_norms(steps)])
     assert torch.isfinite(found).sum() == T // 2 and (found[T // 2 :] == -math.inf).all()
-
-
-def test_along_a_run_of_a_cell():
-    cell, x = RHN(4, 30, 2, init="gaussian:0.3", dtype=d, generator=torch.Generator().manual_seed(2)), torch.rand(12, 4)
-    states = trajectory(cell, x.double())
-    wanted = cumulative_log_norms(temporal_jacobian(cell, x.double(), states[:-1]).detach())
-    torch.testing.assert_close(streamed_log_norms(cell, x.double()), wanted, rtol=0, atol=1e-9)
-
-
-def test_a_run_that_does_not_fit_the_block_of_kept_steps(monkeypatch):
-    cell, x = RNN(4, 12, init="gaussian:0.4", dtype=d, generator=torch.Generator().manual_seed(2)), torch.rand(9, 4)
-    wanted = streamed_log_norms(cell, x.double())
-    monkeypatch.setattr("gersgorin.operators.BLOCK_BYTES", 1)
-    assert products_along(cell, x.double(), trajectory(cell, x.double())).cache_parameters()["maxsize"] == 1
-    assert torch.equal(streamed_log_norms(cell, x.double()), wanted)
 
 
 @for_each("dtype", [torch.float32, d])
@@ -152,26 +133,14 @@ def test_a_run_that_does_not_fit_the_block_of_kept_steps(monkeypatch):
 def test_norms_are_lapacks(n, scale, dtype):
     """Scales whose squares no float32 holds."""
     A = (scale * of(n)).to(dtype)
-    found, u = largest_singular_value(lambda v: A @ v, lambda u: A.T @ u, A[0])
     wanted = float(torch.linalg.matrix_norm(A.double(), 2))
-    assert found == pytest.approx(wanted, rel=1e-10 if dtype == d else 2e-6)
-    assert float((A.T @ u).double().norm()) == pytest.approx(wanted, rel=1e-3) and float(u.norm()) == pytest.approx(1)
+    assert StepOperator.of_matrix(A).norm() == pytest.approx(wanted, rel=1e-10 if dtype == d else 2e-6)
 
 
-def test_a_norm_that_does_not_converge_has_a_lower_bound():
-    A = of(200)
+def test_a_norm_that_does_not_converge_has_a_lower_bound(by_vectors):
     with pytest.raises(NotConvergedError, match="did not converge in 1 restarts") as caught:
-        largest_singular_value(lambda v: A @ v, lambda u: A.T @ u, A[0], restarts=1)
-    assert 0 < caught.value.found <= np.linalg.norm(A, 2)
-
-
-def test_a_highway_of_830_units():
-    cell, x, s = one_step(RHN(4, 830, 2, dtype=d, generator=torch.Generator().manual_seed(0)))
-    A = temporal_jacobian(cell, x, s).detach()
-    found = leading_eigenvalues(cell, x, s, 3, tol=1e-9)
-    wanted = scipy.sparse.linalg.eigs(A.numpy(), 12, ncv=60, v0=np.ones(830), return_eigenvectors=False)
-    np.testing.assert_allclose(found.abs(), np.sort(np.abs(wanted))[::-1][:3], rtol=1e-7)
-    torch.testing.assert_close(discs_by_blocks(cell, x, s, memory_limit=4e6).radii, gersgorin_discs(A).radii)
+        linear(of(200)).norm(restarts=1)
+    assert 0 < caught.value.found <= np.linalg.norm(of(200), 2)
 
 
 class Reservoir(torch.nn.Module):
@@ -200,7 +169,7 @@ def test_a_sparse_reservoir_of_ten_thousand_units():
     A = (1 - cell.leak) * scipy.sparse.eye_array(n) + scipy.sparse.diags_array(slope) @ cell.matrix
     wanted = scipy.sparse.linalg.eigs(A.tocsr(), k + 1, v0=np.ones(n), return_eigenvectors=False)
     with Allocations() as allocated:
-        found = leading_eigenvalues(cell, x, s, k, memory_limit=50e6)
+        found = operator(cell, x, s).eigenvalues(k)
     np.testing.assert_allclose(found, wanted[np.argsort(-np.abs(wanted))][:k], rtol=1e-9)
     assert allocated.largest <= 8 * 12 * n
 
@@ -210,7 +179,7 @@ def test_rows_of_a_sparse_step_whose_products_cannot_be_batched():
     cell, x, s = Reservoir(50, 5, 0.4), torch.zeros(50, dtype=d), torch.full((50,), 0.1, dtype=d)
     slope = cell.leak * (1 - np.tanh(cell.matrix @ s.numpy()) ** 2)
     dense = torch.from_numpy(0.6 * np.eye(50) + slope[:, None] * cell.matrix.toarray())
-    torch.testing.assert_close(discs_by_blocks(cell, x, s).radii, gersgorin_discs(dense).radii)
+    torch.testing.assert_close(operator(cell, x, s).matrix, dense)
 
 
 class Once(torch.autograd.Function):
@@ -232,29 +201,12 @@ V, X = torch.ones(20, dtype=d), torch.ones(1, dtype=d)
 @for_each(
     ("call", "words"),
     [
-        (lambda: leading_eigenvalues(*linear(of(20)), 21), "k is 21: expected how many of the 20 eigenvalues"),
-        (lambda: leading_eigenvalues(*linear(of(20)), 2.5), "k is 2.5: expected"),
-        (
-            lambda: leading_eigenvalues(lambda x, s: s, X, V * math.nan),
-            "s is torch.float64 of shape .20,.: expected a finite",
-        ),
-        (lambda: leading_eigenvalues(lambda x, s: s[:3], X, V), "must return one state of 20 entries"),
-        (lambda: leading_eigenvalues(lambda x, s: s.detach() + 1, X, V), "gives no gradient to its state"),
-        (lambda: leading_eigenvalues(lambda x, s: Once.apply(s), X, V, 3), "is not differentiable twice"),
-        (lambda: leading_eigenvalues(lambda x, s: (s - 1).sqrt(), X, V, 3), "the Jacobian is NaN or infinite"),
-        (lambda: leading_eigenvalues(*linear(of(20)), 3, memory_limit=-1), "memory_limit is -1: expected a number"),
-        (
-            lambda: leading_eigenvalues(*linear(of(20)), 3, memory_limit=99),
-            "Arnoldi's basis for 3 eigenvalues needs about",
-        ),
-        (lambda: discs_by_blocks(*linear(of(20)), "rows"), "axis: expected 'row' or 'column', got 'rows'"),
-        (lambda: discs_by_blocks(*linear(of(20)), memory_limit=99), "one row of a Jacobian of 20 entries needs"),
-        (
-            lambda: streamed_log_norms(lambda x, s: s * 1e200, X.expand(9, 1), V),
-            "a state of the run is NaN or infinite",
-        ),
+        (lambda: linear(of(20)).eigenvalues(18), "k is 18: expected how many of the 20 eigenvalues, 1 to 17"),
+        (lambda: operator(lambda x, s: s.detach() + 1, X, V), "gives no gradient to its state"),
+        (lambda: operator(lambda x, s: Once.apply(s), X, V), "is not differentiable twice"),
+        (lambda: operator(lambda x, s: (s - 1).sqrt(), X, V), "is not differentiable twice|NaN or infinite"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(call, words):
+def test_what_cannot_be_done_is_one_sentence(call, words, by_vectors):
     with pytest.raises(InvalidInputError, match=words):
         call()

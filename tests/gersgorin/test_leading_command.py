@@ -1,6 +1,5 @@
 """`gersgorin plot --leading`: the spectra of a large state, and eigenvalues that did not converge."""
 
-import functools
 import json
 import math
 
@@ -11,7 +10,6 @@ from allocations import Allocations
 
 from gersgorin import operators
 from gersgorin.analyses.spectra import (
-    WRITTEN,
     Spectra,
     measure_leading,
     measure_spectra,
@@ -19,20 +17,19 @@ from gersgorin.analyses.spectra import (
     reading,
     summary_table,
 )
-from gersgorin.cell_run import CellRun
 from gersgorin.cli.plot import main
 from gersgorin.plotting.animation import save_animation
 from gersgorin.plotting.spectra import draw_run
-from gersgorin.resolve import open_run
+from gersgorin.run import Run
 from rhn.cells import LSTM
-from rhn.errors import InvalidInputError
 
 d = torch.float64
 
 
 def by_arnoldi(monkeypatch, restarts):
     monkeypatch.setattr(operators, "BY_LAPACK", 0)
-    monkeypatch.setattr(operators, "arnoldi", functools.partial(operators.arnoldi, restarts=restarts))
+    eigs = operators.eigs
+    monkeypatch.setattr(operators, "eigs", lambda *given, **how: eigs(*given, **how | {"maxiter": restarts}))
 
 
 def of(n):
@@ -40,14 +37,15 @@ def of(n):
 
 
 @pytest.mark.parametrize("written", [True, False])
-def test_the_record_is_that_of_whole_jacobians(written):
+def test_the_record_is_that_of_whole_jacobians(written, monkeypatch):
     """By one written matrix at a time, and by vectors alone, of which none is as large as a matrix."""
     n, k = 150, 6
     cell = LSTM(4, n // 2, init="gaussian:0.3", dtype=d, generator=torch.Generator().manual_seed(2))
-    run = CellRun(cell, torch.randn(5, 4, dtype=d, generator=torch.Generator().manual_seed(3)))
+    run = Run.of(cell, torch.randn(5, 4, dtype=d, generator=torch.Generator().manual_seed(3)))
     whole, matrix = measure_spectra(run), n * n * 8
+    monkeypatch.setattr(operators, "LIMIT", matrix * (operators.WRITTEN if written else 9))
     with Allocations() as allocated:
-        found = measure_leading(run, k, memory_limit=matrix * (WRITTEN if written else 9))
+        found = measure_leading(run, k)
     np.testing.assert_allclose(found.eigenvalues, whole.eigenvalues[:, :k], atol=1e-10)
     for name in ("row_centers", "row_radii", "column_centers", "column_radii", "norm", "log_norm_product"):
         np.testing.assert_allclose(getattr(found, name), getattr(whole, name), rtol=0, atol=1e-10, err_msg=name)
@@ -84,9 +82,9 @@ def test_a_large_state_has_leading_eigenvalues(tmp_path, monkeypatch, capsys):
 
 def test_the_free_memory_decides_only_whether_a_command_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gersgorin.resolve.free_memory", lambda device: 10 << 20)
+    monkeypatch.setattr("rhn.utils.memory.free_memory", lambda device: 10 << 20)
     assert plot("--cell", "lstm") == 2
-    assert "the bound is 10 MiB: use a smaller --hidden-size" in capsys.readouterr().err
+    assert "10 MiB are available: use fewer" in capsys.readouterr().err
 
 
 def test_eigenvalues_that_were_not_found_are_spoken_of_and_left_out_of_the_figure(monkeypatch):
@@ -94,7 +92,7 @@ def test_eigenvalues_that_were_not_found_are_spoken_of_and_left_out_of_the_figur
     A = torch.block_diag(torch.linspace(1.5, 1.2, 5, dtype=d).diag(), of(400))
     cell = torch.nn.Module()
     cell.step, cell.state_size = (lambda x, s: A @ s + x[0]), len(A)
-    record = of_run(CellRun(cell, torch.zeros(2, 1, dtype=d)), leading=20)
+    record = of_run(Run.of(cell, torch.zeros(2, 1, dtype=d)), leading=20)
     missing = np.isnan(record.eigenvalues).sum(1)
     assert missing[0] > 0 and record.spectral_radius[0] == pytest.approx(1.5)
     assert f"At 2 of 2 steps up to {missing.max()} of the 20 leading eigenvalues did not converge" in reading(record)
@@ -109,7 +107,7 @@ def test_a_step_at_which_no_eigenvalue_is_found_does_not_end_the_run(dtype, monk
     cell.state_size = len(A)
     cell.step = lambda x, s: x[0] * (A @ s) + (1 - x[0]) * torch.roll(s, 1)  # the second: all of one modulus
     x = torch.tensor([[1], [0], [1]], dtype=dtype)
-    record = of_run(CellRun(cell, x), leading=20)
+    record = of_run(Run.of(cell, x), leading=20)
     assert np.isnan(record.eigenvalues).all(1).tolist() == [False, True, False]
     np.testing.assert_allclose(record.spectral_radius, [1.5, math.nan, 1.5], rtol=1e-5)
     assert np.isfinite(record.norm).all() and np.isfinite(record.log_norm_product).all()
@@ -120,7 +118,7 @@ def test_a_step_at_which_no_eigenvalue_is_found_does_not_end_the_run(dtype, monk
     assert json.loads((tmp_path / "x.json").read_text())["steps"][1]["spectral_radius"] is None
     draw_run(record).canvas.draw()
     save_animation(record, tmp_path / "x.gif")
-    nothing = of_run(CellRun(cell, 0 * x), leading=20)
+    nothing = of_run(Run.of(cell, 0 * x), leading=20)
     assert np.isnan(nothing.eigenvalues).all()
     assert "the row discs reach 1 from 0. At 3 of 3" in reading(nothing) and "radius" not in summary_table(nothing)
     draw_run(nothing).canvas.draw()
@@ -134,10 +132,3 @@ def test_a_number_of_eigenvalues_that_no_step_has_is_one_sentence(k, says, tmp_p
     assert plot("--leading", str(k)) == 2
     err = capsys.readouterr().err
     assert says in err and err.startswith("error: ") and err.count("\n") == 1
-
-
-@pytest.mark.parametrize("limit", [99, 1e5])
-def test_too_little_memory_is_one_sentence(limit):
-    run = open_run("rnn", torch.zeros(2, 3), hidden_size=300)
-    with pytest.raises(InvalidInputError, match=r"needs about .* of memory, the bound is"):
-        measure_leading(run, 30, memory_limit=limit)

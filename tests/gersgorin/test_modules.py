@@ -304,10 +304,13 @@ def test_weights_that_do_not_fit_or_do_more_are_refused_and_change_nothing(own):
         ("--module {}:Pair", "Pair has the state_size (4, 4): expected a whole number, the length of one state tensor"),
         (
             "--module {}:Nothing",
-            "Nothing must return one state of 4 entries, as many as its argument has, but returns NoneType",
+            "Nothing must return one state of 4 entries, floating-point as its argument, but returns NoneType",
         ),
-        ("--module {}:Two", "Two must return one state of 4 entries, as many as its argument has, but returns tuple"),
-        ("--module {}:Longer", "but returns a tensor (8,)"),
+        (
+            "--module {}:Two",
+            "Two must return one state of 4 entries, floating-point as its argument, but returns tuple",
+        ),
+        ("--module {}:Longer", "of shape (8,)"),
         ("--module {}:Raises", "ValueError: not today"),
         ("--module {}:Infinite", "Infinite: the weights weight are NaN or infinite"),
         ("--module {}:Idle", "Idle does not call its GRU when it reads a sequence"),
@@ -327,7 +330,7 @@ def test_what_is_no_network_is_one_sentence(own, args, words, capsys):
 
 
 def test_a_state_too_large_for_the_memory_is_refused_before_the_work(own, capsys, monkeypatch):
-    monkeypatch.setattr("gersgorin.resolve.free_memory", lambda device: 1000)
+    monkeypatch.setattr("rhn.utils.memory.free_memory", lambda device: 1000)
     assert main(["--module", f"{own}:made", "--input", "x.npy"]) == 2
     assert "a state of 4 over 9 steps needs about" in capsys.readouterr().err
 

@@ -16,8 +16,7 @@ from gersgorin import (
     temporal_jacobian,
     trajectory,
 )
-from gersgorin.jacobian import norm_bound
-from gersgorin.operators import leading_eigenvalues
+from gersgorin.cell import norm_bound
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 
@@ -44,7 +43,6 @@ def test_functions_of_a_step_refuse_a_whole_network_and_name_extract_cell(networ
     for call in (
         lambda: temporal_jacobian(module, x, s),
         lambda: layer_jacobians(module, x, s),
-        lambda: leading_eigenvalues(module, x[0], s, 2),
         lambda: norm_bound(module),
         lambda: trajectory(module, x),
         lambda: trajectory(module, x, s0=s),

@@ -125,7 +125,7 @@ def overwriting(x, s):
     ("network", "x", "options", "said"),
     [
         (branching, inputs(20, 3), {}, "branching cannot be differentiated, or run on several sequences at once"),
-        (overwriting, inputs(20, 3), {}, r"overwriting: step\(x, s\) changes its input in place"),
+        (overwriting, inputs(20, 3), {}, r"overwriting: step\(x, s\) changes an argument in place"),
         (step, inputs(20, 0, 3), {"s0": torch.zeros(0, 3, dtype=DOUBLE)}, r"x \(20, 0, 3\) is empty"),
         (step, inputs(20, 1, 3).to_sparse(), {}, "x is sparse"),
         (
@@ -147,9 +147,9 @@ def test_several_sequences_may_be_an_array():
 
 
 def test_jacobians_beyond_the_memory_are_refused(monkeypatch):
-    monkeypatch.setattr("gersgorin.analyses.newton.free_memory", lambda device: 100_000)
+    monkeypatch.setattr("rhn.utils.memory.free_memory", lambda device: 100_000)
     cell, x = NETWORKS["cell"](), inputs(200, 3)
-    with pytest.raises(InvalidInputError, match=r"Jacobians of \(200, 5\) states need about .*: use method full"):
+    with pytest.raises(InvalidInputError, match=r"Jacobians of \(200, 5\) states needs? about .*: use method full"):
         gersgorin.newton(cell, x, method="trust")
     assert gersgorin.newton(cell, x).parallel
 

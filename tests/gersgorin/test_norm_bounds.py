@@ -13,7 +13,7 @@ from matrices import square_matrices
 from tables import for_each
 
 from gersgorin.analyses.bounds import bounds, bounds_of, window_levels, window_of
-from gersgorin.jacobian import layer_jacobians, temporal_jacobian, trajectory
+from gersgorin.cell import layer_jacobians, temporal_jacobian, trajectory
 from gersgorin.linalg.products import cumulative_log_norms
 from rhn.cells import RHN, RNN
 from rhn.data import chorale
@@ -166,6 +166,6 @@ def test_refused_with_a_sentence():
 
 
 def test_products_that_do_not_fit_into_memory_are_refused(monkeypatch):
-    monkeypatch.setattr("gersgorin.analyses.bounds.free_memory", lambda device: 1000)
-    with pytest.raises(InvalidInputError, match="use fewer --steps"):
+    monkeypatch.setattr("rhn.utils.memory.free_memory", lambda device: 1000)
+    with pytest.raises(InvalidInputError, match="use fewer steps"):
         bounds(RNN(3, 9), torch.zeros(30, 3))

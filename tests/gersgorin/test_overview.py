@@ -13,8 +13,8 @@ from gersgorin import analyze, credit, input_jacobian, layer_jacobians, plateau,
 from gersgorin.analyses.credit import draw_credit, plot_credit
 from gersgorin.analyses.overview import Overview
 from gersgorin.analyses.spectra import measure_spectra
-from gersgorin.cell_run import CellRun, run_of
 from gersgorin.data import chorales_origin
+from gersgorin.run import Run, run_of
 from rhn.cells import LSTM, RHN, from_torch
 from rhn.data import chorale
 from rhn.errors import InvalidInputError
@@ -121,8 +121,8 @@ def test_it_says_itself_in_text_and_in_html_that_needs_nothing_else():
 
 def test_more_analyses_are_computed_by_name_on_the_same_jacobians(monkeypatch):
     cell, computed = RHN(m, 6, 3), []
-    jacobians = CellRun.jacobians
-    monkeypatch.setattr(CellRun, "jacobians", lambda self, *at: computed.append(self) or jacobians(self, *at))
+    jacobians = Run.jacobians
+    monkeypatch.setattr(Run, "jacobians", lambda self, *at: computed.append(self) or jacobians(self, *at))
     found = analyze(cell, frames(T), analyses=("bounds",))
     assert [*found.results] == ["spectra", "products", "gains", "gates", "bounds"] and found.lyapunov is None
     assert len(computed) <= 2  # blocks are kept

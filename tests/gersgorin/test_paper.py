@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from examples.paper import claims as statements
-from gersgorin.jacobian import temporal_jacobian
+from gersgorin.cell import temporal_jacobian
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.spectrum import eigenvalues
 from rhn.cells import RHN, RNN

@@ -8,10 +8,9 @@ import torch
 
 from examples.paper.claims import of_matrices
 from gersgorin.analyses.spectra import measure_spectra
-from gersgorin.cell_run import CellRun
 from gersgorin.plotting.animation import save_animation
 from gersgorin.plotting.spectra import plot_products, plot_spectrum, plot_suggested, spectrum_limit
-from gersgorin.run import Label, shown_steps
+from gersgorin.run import Label, Run, shown_steps
 from rhn.cells import RHN, RNN
 
 
@@ -20,9 +19,7 @@ def records():
     torch.manual_seed(2)
     x = torch.rand(9, 5, dtype=torch.float64)
     cells = RHN(5, 8, 2, init="gaussian:0.6", dtype=torch.float64), RNN(5, 8, init="gaussian:0.6", dtype=torch.float64)
-    return [
-        measure_spectra(CellRun(cell, x, label=Label(name=type(cell).__name__, sequence="noise"))) for cell in cells
-    ]
+    return [measure_spectra(Run.of(cell, x, label=Label(name=type(cell).__name__, sequence="noise"))) for cell in cells]
 
 
 def line(ax, label):

@@ -14,11 +14,10 @@ from gersgorin import Recorder, analyze, bounds, compare, fixed_points, lyapunov
 from gersgorin.analyses import spectra as measuring
 from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.analyses.spectra import measure_spectra
-from gersgorin.cell_run import CellRun
 from gersgorin.comparison.runs import PANELS
 from gersgorin.plotting.figure import told_apart, wrapped
 from gersgorin.recording import moving_recording
-from gersgorin.run import Label
+from gersgorin.run import Label, Run
 from rhn.cells import LSTM, RHN, RNN
 from rhn.models import PolyphonicModel
 from rhn.utils.figures import drawable, our_style
@@ -100,7 +99,7 @@ def runs(size, x, networks):
         return {"title": title, "about": MADE.replace("-2", str(-k)) if size == "ten" else "seed 0"}
 
     label = {"name": "cell", "sequence": ALONG[9:], "reads": "sequence", "unit": "0.1 s"}
-    along = [CellRun(cell, x, label=Label(**label, **about(k))) for k, cell in enumerate(networks)]
+    along = [Run.of(cell, x, label=Label(**label, **about(k))) for k, cell in enumerate(networks)]
     long = x.repeat(30, 1)
     found = {
         "spectra": [measure_spectra(run) for run in along],

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from examples.paper.claims import of_matrices
 from gersgorin.analyses.spectra import measure_spectra
-from gersgorin.cell_run import CellRun
 from gersgorin.plotting.animation import moving_run, save_animation
 from gersgorin.plotting.spectra import (
     apart,
@@ -22,7 +21,7 @@ from gersgorin.plotting.spectra import (
     plot_suggested,
     spectrum_limit,
 )
-from gersgorin.run import Label
+from gersgorin.run import Label, Run
 from rhn.cells import LSTM, RHN, RNN
 from rhn.errors import RhnError
 from rhn.utils.figures import our_style
@@ -39,7 +38,7 @@ def seeded(seed: int) -> torch.Generator:
 
 def measured(cell, T: int, discs: str = "row", **about):
     x = torch.rand(T, 5, dtype=torch.float64, generator=seeded(2))
-    return measure_spectra(CellRun(cell, x, label=replace(LABEL, **about)), discs=discs)
+    return measure_spectra(Run.of(cell, x, label=replace(LABEL, **about)), discs=discs)
 
 
 def cell(kind, *sizes, init="gaussian:0.6"):

@@ -12,8 +12,8 @@ from torch import nn
 import gersgorin
 from gersgorin.analyses import spectra
 from gersgorin.cli.main import main
+from gersgorin.loading.scan import ScanRun
 from gersgorin.recorder import Recorder
-from gersgorin.scan_run import ScanRun
 from rhn.errors import InvalidInputError
 
 T, M = 9, 3

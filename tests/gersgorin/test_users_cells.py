@@ -46,14 +46,14 @@ CASES = {
         with_method("jacobian", lambda self, x, s: torch.full((*s.shape, 4), torch.nan, dtype=s.dtype)),
         "NaN",
     ),
-    "gates are none": (with_method("gates", 5), r"mine: Mine: gates must be a method gates\(x, s\), got 5"),
+    "gates are none": (with_method("gates", 5), r"Mine: gates must be a method gates\(x, s\), got 5"),
     "bound is none": (with_method("norm_bound", "x"), "norm_bound must be a method"),
     "bound is a word": (with_method("norm_bound", lambda self, bound: "x"), "must return one number, got str"),
     "in place": (with_method("step", lambda self, x, s: s.add_(1)), "in place: expected a new tensor"),
-    "complex": (with_method("step", lambda self, x, s: s + 1j), "must return a floating state"),
+    "complex": (with_method("step", lambda self, x, s: s + 1j), "floating-point"),
     "NaN": (with_method("step", lambda self, x, s: s * torch.nan), "or its step.* not finite"),
     "exits at once": (with_method("__init__", leave), "cannot build .*SystemExit: 0"),
-    "no cell": (lambda *a, **k: 5, "5 has no state_size"),
+    "no cell": (lambda *a, **k: 5, "expected a cell or a callable"),
 }
 
 

@@ -7,7 +7,6 @@ from tables import for_each
 
 import gersgorin
 from gersgorin.objective import Objective
-from gersgorin.operators import discs_by_blocks, leading_eigenvalues, streamed_log_norms
 from rhn.cells import LSTM, RHN
 from rhn.errors import RhnError
 from rhn.models import PolyphonicModel
@@ -47,10 +46,6 @@ TAKERS = {
     "lyapunov: s0": (lambda s: gersgorin.lyapunov(CELL, X, s0=s), S[0], ("nothing",)),
     "fixed_points: x": (lambda x: gersgorin.fixed_points(CELL, x, S), X[0], ()),
     "fixed_points: starts": (lambda s: gersgorin.fixed_points(CELL, X[0], s), S, ()),
-    "leading_eigenvalues: x": (lambda x: leading_eigenvalues(CELL, x, S[0], 1), X[0], ()),
-    "leading_eigenvalues: s": (lambda s: leading_eigenvalues(CELL, X[0], s, 1), S[0], ()),
-    "streamed_log_norms: x": (lambda x: streamed_log_norms(CELL, x), X, ()),
-    "discs_by_blocks: s": (lambda s: discs_by_blocks(CELL, X[0], s), S[0], ()),
     "bounds: x": (lambda x: gersgorin.bounds(CELL, x), X, ()),
     "extract_cell": (lambda x: gersgorin.extract_cell(CELL, x)[1], X, ()),
     "analyze": (lambda x: gersgorin.analyze(CELL, x).gains.input, X, ()),
@@ -107,19 +102,17 @@ def test_an_option_that_is_none_is_refused_in_one_sentence(option):
         assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("function", [gersgorin.lyapunov, streamed_log_norms])
-def test_a_seed_that_is_none_is_refused_in_one_sentence(function):
+def test_a_seed_that_is_none_is_refused_in_one_sentence():
     for seed in NAMES["seed"]:
         with pytest.raises(RhnError, match="the seed is"):
-            function(CELL, X, seed=seed)
+            gersgorin.lyapunov(CELL, X, seed=seed)
 
 
 def test_inputs_made_in_inference_mode_are_measured_and_weights_refused():
     with torch.inference_mode():
         x, cell, lstm = X.clone(), RHN(M, N, 2, dtype=torch.float64), LSTM(M, N, dtype=torch.float64)
     assert torch.equal(gersgorin.input_jacobian(CELL, x, S), gersgorin.input_jacobian(CELL, X, S))
-    assert torch.equal(streamed_log_norms(CELL, x), streamed_log_norms(CELL, X))
-    for function in (gersgorin.analyze, gersgorin.spectra, streamed_log_norms):
+    for function in (gersgorin.analyze, gersgorin.spectra):
         with pytest.raises(RhnError, match=r"made in torch\.inference_mode"):
             function(cell, X)
     with pytest.raises(RhnError, match=r"made in torch\.inference_mode"):

@@ -140,16 +140,16 @@ def test_every_public_name_is_in_the_reference():
 def test_the_analysis_of_contributing_is_complete(monkeypatch, capsys, tmp_path):
     """Its numbers have a known answer, and a row makes it a command with the option of its function."""
     from gersgorin.analyses import ANALYSES, Analysis
-    from gersgorin.cell_run import CellRun
     from gersgorin.cli.main import main
     from gersgorin.results import load
+    from gersgorin.run import Run
 
     text = (ROOT / "CONTRIBUTING.md").read_text()
     (code,) = re.findall(r'```python title="gersgorin/analyses/volume.py"\n(.*?)```', text, re.DOTALL)
     (tmp_path / "volume.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     of_run = importlib.import_module("volume").of_run
-    run = CellRun(lambda x, s: 2 * s + x, torch.zeros(5, 3), torch.ones(3))
+    run = Run.of(lambda x, s: 2 * s + x, torch.zeros(5, 3), torch.ones(3))
     assert of_run(run, skip=1).table() == [{"step": t, "log_det": pytest.approx(3 * math.log(2))} for t in range(4)]
     row = Analysis(name="volume", function="volume:of_run", about="Change of volume of every step")
     monkeypatch.setitem(ANALYSES, "volume", row)

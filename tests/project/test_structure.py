@@ -26,10 +26,9 @@ LEVELS_TEXT = """
     rhn.cells rhn.models rhn.checkpoints rhn.plotting.provenance
     rhn.training rhn.api rhn.presets
     rhn.cli rhn.plotting rhn.__main__
-    gersgorin._validate gersgorin.linalg gersgorin.parallel
-    gersgorin.cache gersgorin.cell_run gersgorin.data gersgorin.extract gersgorin.jacobian gersgorin.networks gersgorin.objective \
-        gersgorin.operators gersgorin.options gersgorin.own_loop gersgorin.parts gersgorin.resolve gersgorin.run gersgorin.scan_run \
-        gersgorin.sequence_map
+    gersgorin._validate gersgorin.autodiff gersgorin.linalg gersgorin.parallel
+    gersgorin.cell gersgorin.data gersgorin.extract gersgorin.loading gersgorin.networks gersgorin.objective gersgorin.operators \
+        gersgorin.options gersgorin.parts gersgorin.resolve gersgorin.run gersgorin.sequence_map
     gersgorin.analyses gersgorin.checking gersgorin.comparison gersgorin.integrations gersgorin.plotting gersgorin.recorder \
         gersgorin.recording gersgorin.results
     gersgorin.cli gersgorin.__main__

@@ -8,7 +8,7 @@ import torch
 from cases import SHALLOW_CASES, inputs
 from tables import for_each
 
-from gersgorin.jacobian import layer_jacobians
+from gersgorin.cell import layer_jacobians
 from rhn.cells import GRU, LSTM, RHN, RNN
 from rhn.kernels.activations import ACTIVATIONS
 

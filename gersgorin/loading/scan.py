@@ -12,16 +12,15 @@ The temporal Jacobian of step t is a[t] itself, as a matrix (N, N).
 Legend: T steps, m inputs, N entries of a state, r entries of a block.
 """
 
-import functools
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import jacrev, vmap
 
-from gersgorin.cell_run import CellRun
-from gersgorin.jacobian import transformed
-from gersgorin.run import Label, Tangent
+from gersgorin._validate import with_gradients
+from gersgorin.autodiff import vjps
+from gersgorin.cell import StepCell, as_cell, trajectory
+from gersgorin.run import Label, Run
 from rhn.errors import USERS_FAULT, InvalidInputError, UsersCodeError
 from rhn.utils.wording import first_line
 
@@ -33,10 +32,13 @@ class ScanCell(nn.Module):
 
     def __init__(self, module: nn.Module, blocks: tuple[int, int] = (1, 1)):
         super().__init__()
-        self.__class__ = type(type(module).__name__, (ScanCell,), {})  # the module's name in titles
+        self._name = type(module).__name__
         self._blocks = blocks
         self.hidden_size = self.state_size = blocks[0] * blocks[1]
         self.input_size = self.state_size * (blocks[1] + 1)
+
+    def _get_name(self) -> str:
+        return self._name
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         """a s + b for x = (a, b), (..., N)."""
@@ -65,59 +67,57 @@ class ScanCell(nn.Module):
         return (a @ Q.unflatten(-2, self._blocks)).flatten(-3, -2)
 
 
-class ScanRun(CellRun):
-    """A module with `scan_elements` along x (T, m) or (T, B, m), from the state s0, or from zero; input derivatives are those in x[t].
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScanRun(Run):
+    """A module with `scan_elements` along x; its `inputs` are the elements of each step, input derivatives are those in x[t]."""
 
-    `inputs` are the elements of each step. Raises InvalidInputError for elements that are no such pair or not finite.
-    """
+    module: nn.Module
+    x: Tensor
+    """(T, m) or (T, B, m)."""
 
-    def __init__(self, module: nn.Module, x: Tensor, s0: Tensor | None = None, label: Label | None = None):
-        self._module, self._x = module, x
+    about = "linear recurrence: the Jacobian of a step is its element a"
+
+    @classmethod
+    def along(cls, module: nn.Module, x: Tensor, s0: Tensor | None = None, label: Label | None = None) -> "ScanRun":
+        """The run from the state s0, or from zero. Raises InvalidInputError for elements that are no such pair or not finite."""
         each = [_elements(module, row) for row in (x[:, None] if x.dim() == 2 else x).unbind(1)]
         elements = torch.stack([elements for elements, _ in each], 1).detach()
-        self.about = "linear recurrence: the Jacobian of a step is its element a"
-        super().__init__(ScanCell(module, each[0][1]), elements if x.dim() == 3 else elements[:, 0], s0, label)
+        elements = elements if x.dim() == 3 else elements[:, 0]
+        cell = as_cell(ScanCell(module, each[0][1]))
+        label = label or Label(name=cell.name, title=cell.name)
+        return cls(cell=cell, inputs=elements, states=trajectory(cell, elements, s0), label=label, module=module, x=x)
 
+    @with_gradients()
     def input_jacobians(self, at=slice(None)) -> Tensor:
         """d s[t+1] / d x[t] with s[t] and all other inputs fixed, (..., N, m)."""
-        lead = self._x.shape[:-1]
-        steps = torch.arange(lead[0], device=self._x.device).reshape(-1, *[1] * (len(lead) - 1)).expand(lead)[at]
-        whole = self._x.movedim(0, -2).unsqueeze(0).expand(lead[0], *self._x.movedim(0, -2).shape)[at]  # (..., T, m)
-        before = self.states[:-1][at]
-
-        def after(x_t: Tensor, t: Tensor, x: Tensor, s: Tensor) -> Tensor:
-            here = torch.arange(len(x), device=t.device) == t
-            a, b = _pair(*self._module.scan_elements(torch.where(here[:, None], x_t, x)))
-            elements = torch.cat((a.flatten(1), b.flatten(1)), 1)
-            return self.cell.step((elements * here[:, None]).sum(0), s)
-
-        rows = (self._x[at], steps, whole, before)
-        flat = [row.reshape(-1, *row.shape[steps.dim() :]) for row in rows]
-        with transformed(self._module):
-            found = vmap(jacrev(after), chunk_size=16)(*flat)
-        return found.reshape(*steps.shape, *found.shape[1:])
-
-    def tangent_maps(self) -> Iterator[Tangent]:
-        """The maps Q (N, k) -> a[t] Q."""
-        return (functools.partial(self.cell.push, x, None) for x in self.inputs)
+        T, N = len(self), self.state_size
+        x = self.x.reshape(T, -1, self.x.shape[-1]).detach().clone().requires_grad_()
+        elements = torch.stack([_joined(*_pair(*self.module.scan_elements(row))) for row in x.unbind(1)], 1)
+        before, eye = self.states[:-1].clone().reshape(T, -1, N), torch.eye(N, dtype=x.dtype, device=x.device)
+        places, found = torch.arange(T * x.shape[1]).reshape(self.x.shape[:-1])[at], []
+        for place in places.flatten().tolist():
+            t, row = divmod(place, x.shape[1])
+            (J,) = vjps(self.cell.step(elements[t, row], before[t, row]), [x], eye)
+            found.append(x.new_zeros(N, x.shape[-1]) if J is None else J[:, t, row])
+        return torch.stack(found).reshape(*places.shape, N, -1)
 
     def repeated(self, times: int) -> "ScanRun":
         """The run over several repetitions of the sequence."""
-        x = self._x.repeat(times, *[1] * (self._x.dim() - 1))
-        return self if times == 1 else ScanRun(self._module, x, self._s0, self.label)
+        x = self.x.repeat(times, *[1] * (self.x.dim() - 1))
+        return self if times == 1 else ScanRun.along(self.module, x, self.states[0], self.label)
 
     def until(self, steps: int) -> "ScanRun":
         """The first steps."""
-        return ScanRun(self._module, self._x[:steps], self._s0, self.label)
+        return ScanRun.along(self.module, self.x[:steps], self.states[0], self.label)
 
     def starting_at(self, s0: Tensor) -> "ScanRun":
         """The same run from another state (N,)."""
-        return ScanRun(self._module, self._x, s0, self.label)
+        return ScanRun.along(self.module, self.x, s0, self.label)
 
-    def any_step(self) -> nn.Module:
+    def any_step(self) -> StepCell:
         """Raises InvalidInputError: the elements of a step may depend on other inputs too."""
         raise InvalidInputError(
-            f"{type(self._module).__name__} gives the elements of whole sequences, not of any step: add step(x, s) and state_size"
+            f"{type(self.module).__name__} gives the elements of whole sequences, not of any step: add step(x, s) and state_size"
         )
 
 
@@ -143,7 +143,11 @@ def _elements(module: nn.Module, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
     if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
         raise InvalidInputError(f"{name} returns NaN or infinite numbers: expected finite ones")
     a, b = _pair(a, b)
-    return torch.cat((a.flatten(1), b.flatten(1)), 1), (b[0].numel() // b.shape[-1], b.shape[-1])
+    return _joined(a, b), (b[0].numel() // b.shape[-1], b.shape[-1])
+
+
+def _joined(a: Tensor, b: Tensor) -> Tensor:
+    return torch.cat((a.flatten(1), b.flatten(1)), 1)
 
 
 def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

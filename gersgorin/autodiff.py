@@ -1,0 +1,78 @@
+"""Products with Jacobians by autograd: many at once, or one by one if an operation cannot be batched.
+
+    vjps(y, v, W)          W dy/dv      reverse passes through the graph of y, one for each row of W
+    Linearized(f, v)       A = df/dv    a graph that is kept: W A, A Q and A itself
+    jacobians(f, ...)      df/dv at many points, by torch.func
+
+A reverse pass w -> A^T w is linear in w, so a reverse pass through that pass is v -> A v: the operations need no forward mode.
+
+Legend: y (N,) = f(v), v (M,), W (b, N), Q (M, k).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import jacfwd, jacrev, vmap
+
+BLOCK = 1 << 22  # numbers of derivatives computed at once
+METHODS = {"jacrev": jacrev, "jacfwd": jacfwd}
+
+
+def vjps(y: Tensor, inputs: Sequence[Any], w: Tensor) -> list[Tensor | None]:
+    """w[j] dy / d each input for weights w (b, *y.shape): (b, *input.shape), or None where y does not depend on that input.
+
+    inputs: tensors, or edges of the graph. The graph is kept.
+
+    >>> v = torch.ones(2, requires_grad=True)
+    >>> vjps(3 * v, [v], torch.eye(2))[0].tolist()
+    [[3.0, 0.0], [0.0, 3.0]]
+    """
+    if not inputs or not y.requires_grad:
+        return [None] * len(inputs)
+    how = {"retain_graph": True, "allow_unused": True}
+    try:
+        return [*torch.autograd.grad(y, inputs, w, is_grads_batched=True, **how)]
+    except RuntimeError:  # an operation that cannot be batched
+        rows = [torch.autograd.grad(y, inputs, row, **how) for row in w]
+        return [None if parts[0] is None else torch.stack(parts) for parts in zip(*rows, strict=True)]
+
+
+class Linearized:
+    """A = df/dv of a function f(v, x) at one point, by products."""
+
+    def __init__(self, f: Callable[..., Tensor], v: Tensor, *x: Tensor):
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):  # tensors made in inference mode have no gradients, clones have
+            self._v = v.detach().clone().requires_grad_()
+            self.y = f(self._v, *(each.clone() for each in x))
+        self._w = self._pulled = None
+
+    def pull(self, W: Tensor) -> Tensor:
+        """W A, (b, M)."""
+        (found,) = vjps(self.y, [self._v], W)
+        return W.new_zeros(len(W), *self._v.shape) if found is None else found
+
+    def push(self, Q: Tensor) -> Tensor:
+        """A Q, (N, k). Raises RuntimeError for a function without a second derivative."""
+        if not self.y.requires_grad:
+            return Q.new_zeros(len(self.y), Q.shape[1])
+        if self._pulled is None:
+            with torch.inference_mode(False), torch.enable_grad():
+                self._w = torch.zeros_like(self.y, requires_grad=True)
+                how = {"create_graph": True, "allow_unused": True, "materialize_grads": True}
+                (self._pulled,) = torch.autograd.grad(self.y, self._v, self._w, **how)
+        (found,) = vjps(self._pulled, [self._w], Q.T)
+        return Q.new_zeros(len(self.y), Q.shape[1]) if found is None else found.T
+
+    def matrix(self) -> Tensor:
+        """A, (N, M)."""
+        return self.pull(torch.eye(len(self.y), dtype=self.y.dtype, device=self.y.device))
+
+
+def jacobians(f: Callable, method: str, of: int | tuple[int, ...], *points: Tensor, chunk_size: int | None = None):
+    """The Jacobians of f by its argument `of` at many points, one in each row; method: "jacrev" or "jacfwd"."""
+    return vmap(METHODS[method](f, argnums=of), chunk_size=chunk_size)(*points)

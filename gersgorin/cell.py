@@ -1,0 +1,439 @@
+"""Cells as analyses call them, and Jacobians of one step s' = f(x, s).
+
+    temporal_jacobian   A[..., i, j] = d s'_i / d s_j
+    input_jacobian      B[..., i, j] = d s'_i / d x_j
+    layer_jacobians     J_1..J_L, d s_l / d s_{l-1} with s_0 = s and s_L = s', so that A = J_L ... J_1
+
+The paper (Zilly et al. 2017, equations 2-3 and 10-15) prints the transposes; the spectrum is the same, row and column discs swap.
+Legend: m inputs, N = state_size (n units, an LSTM's state has 2n), L layers.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+
+from gersgorin._validate import check_gradients, real_tensor, with_gradients
+from gersgorin.autodiff import METHODS, Linearized, jacobians
+from rhn.cells import Gates, stack_from_torch
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
+from rhn.utils.wording import first_line
+
+Step = Callable[[Tensor, Tensor], Tensor]
+OWN_METHODS = {  # which a cell may have, and their arguments
+    "jacobian": "(x, s)",
+    "input_jacobian": "(x, s)",
+    "layer_jacobians": "(x, s)",
+    "gates": "(x, s)",
+    "norm_bound": "(state_bound)",
+    "push": "(x, s, Q)",
+    "states": "(x, s0)",
+    "initial_state": "()",
+}
+SMALL = 100  # entries of a state up to which Jacobians by autograd are cheaper than products step by step
+
+
+def name_of(cell) -> str:
+    """Name of a cell, a module or a function in titles and messages."""
+    return cell._get_name() if isinstance(cell, nn.Module) else getattr(cell, "__name__", type(cell).__name__)
+
+
+class StepCell:
+    """A cell of ours, torch.nn's, a user's module with `step`, or a function f(x, s), as analyses call it. Made by `as_cell`."""
+
+    def __init__(self, module: nn.Module | Step):
+        self.module, self.name = module, name_of(module)
+        self.step: Step = getattr(module, "step", module)
+        self.depth: int = getattr(module, "depth", 1)
+        self.input_size: int | None = getattr(module, "input_size", None)
+        self.hidden_size: int | None = getattr(module, "hidden_size", None)
+        self.gate_name: str = getattr(module, "gate_name", "transform gate")
+        self._own = {name: found for name in OWN_METHODS if (found := getattr(module, name, None)) is not None}
+        for name, found in self._own.items():
+            if not callable(found):
+                raise InvalidInputError(
+                    f"{self.name}: {name} must be a method {name}{OWN_METHODS[name]}, got {found!r:.40}"
+                )
+
+    @property
+    def state_size(self) -> int:
+        """N. Raises InvalidInputError for a cell that does not say it."""
+        size = getattr(self.module, "state_size", None)
+        if isinstance(size, int) and not isinstance(size, bool) and size > 0:
+            return size
+        said = "has no state_size, and no first state is given" if size is None else f"has the state_size {size!r:.40}"
+        raise InvalidInputError(
+            f"{self.name} {said}: expected a whole number, the length of one state tensor; join several parts of a state, such as "
+            f"an LSTM's, by torch.cat((h, c), -1){_hint(self.module)}"
+        )
+
+    @property
+    def has_layers(self) -> bool:
+        """True if the Jacobian of each layer is known: for one layer, and with `layer_jacobians` or `run_layer`."""
+        runs = getattr(self.module, "runs_layers", hasattr(self.module, "run_layer"))
+        return self.depth == 1 or runs or "layer_jacobians" in self._own
+
+    @property
+    def has_closed_form(self) -> bool:
+        """True if the cell has a `jacobian` of its own."""
+        return "jacobian" in self._own
+
+    def probe(self, x: Tensor, s: Tensor) -> None:
+        """Take one step from an input (m,) and a state (N,). Raises InvalidInputError for anything but a new state like s."""
+        sizes = self.input_size, getattr(self.module, "state_size", None)
+        if isinstance(self.module, nn.Module) and None not in sizes and (x.shape[-1], s.shape[-1]) != sizes:
+            expected = f"{self.name} expects {sizes[0]} inputs and a state of {sizes[1]}"
+            raise InvalidInputError(f"x ends in {x.shape[-1]} and s in {s.shape[-1]}: {expected}")
+        try:
+            with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
+                given = x.clone(), s.clone()  # inference tensors count no versions
+                before = [v._version for v in given]
+                after = self.step(*given)
+        except RhnError as error:
+            raise InvalidInputError(f"{error}{_hint(self.module)}") if _hint(self.module) else error from None
+        except USERS_FAULT as error:  # whatever a user's step raises
+            raise UsersCodeError(
+                f"{self.name} takes no step from an input {tuple(x.shape)} and a state {tuple(s.shape)}: "
+                f"{type(error).__name__}: {first_line(error)}{_hint(self.module)}"
+            ) from error
+        if [v._version for v in given] != before:
+            raise InvalidInputError(f"{self.name}: step(x, s) changes an argument in place: expected a new tensor")
+        self._check_next(after, s)
+
+    def _check_next(self, after, s: Tensor) -> None:
+        """Raise InvalidInputError unless a step from states s returned one tensor of the same shape."""
+        if not isinstance(after, Tensor) or after.shape != s.shape or not after.is_floating_point():
+            got = f"{after.dtype} of shape {tuple(after.shape)}" if isinstance(after, Tensor) else type(after).__name__
+            raise InvalidInputError(
+                f"{self.name} must return one state of {s.shape[-1]} entries, floating-point as its argument, but returns {got}"
+                f"{_hint(self.module)}"
+            )
+
+    def first_state(self, x: Tensor) -> Tensor:
+        """The state before the first input, (B, N) for x (T, B, m): zero, or the cell's own."""
+        s0 = x.new_zeros(x.shape[1], self.state_size)
+        return s0 + self._own["initial_state"]().to(s0) if "initial_state" in self._own else s0
+
+    def states(self, x: Tensor, s0: Tensor) -> Tensor:
+        """The states (T + 1, B, N) along x (T, B, m), s0 first."""
+        if "states" in self._own:
+            after = self._own["states"](x, s0)
+            self._check_next(after, s0.expand(len(x), *s0.shape))
+            return torch.cat((s0.unsqueeze(0), after))
+        one = len(s0) == 1  # one row needs no vmap
+        step, x, rows = (self.step, x[:, 0], [s0[0]]) if one else (vmap(self.step), x, [s0])
+        with self.transformed():
+            for x_t in x:
+                rows.append(step(x_t, rows[-1]))
+                self._check_next(rows[-1], rows[0])
+        return torch.stack(rows).reshape(len(rows), *s0.shape)
+
+    def next(self, x: Tensor, s: Tensor) -> Tensor:
+        """The states after x (..., m) and s (..., N)."""
+        if "states" in self._own:  # whose step takes batches
+            return self.step(x, s)
+        with self.transformed():
+            return vmap(self.step)(x.reshape(-1, x.shape[-1]), s.reshape(-1, s.shape[-1])).reshape(s.shape)
+
+    def jacobian(self, x: Tensor, s: Tensor, **how) -> Tensor:
+        """d s' / d s, (..., N, N); how: see `_matrices`."""
+        return self._derivative("jacobian", 1, x, s, **how)
+
+    def input_jacobian(self, x: Tensor, s: Tensor, **how) -> Tensor:
+        """d s' / d x, (..., N, m); how: see `_matrices`."""
+        return self._derivative("input_jacobian", 0, x, s, **how)
+
+    def layer_jacobians(self, x: Tensor, s: Tensor, **how) -> Tensor | list[Tensor]:
+        """The Jacobian of each layer: (L, ..., N, N), or with shortcuts a list of L matrices; see the function of this name."""
+        if self.depth == 1:
+            return self.jacobian(x, s, **how).unsqueeze(0)
+        matrices = self._matrices("layer_jacobians", self._layer_matrices, x, s, **how)
+        shapes, N = [tuple(J.shape[-2:]) for J in matrices], s.shape[-1]
+        inner = [rows for rows, _ in shapes[:-1]]
+        if len(shapes) != self.depth or shapes != list(zip([*inner, N], [N, *inner], strict=True)):
+            raise InvalidInputError(
+                f"{self.name} gives layer Jacobians of shapes {shapes}: expected {self.depth} whose product is ({N}, {N})"
+            )
+        return torch.stack(matrices) if set(shapes) == {(N, N)} else matrices
+
+    def partial_jacobians(self, x: Tensor, s: Tensor) -> Tensor:
+        """ds_l/ds_{l-1} of each layer, (L, ..., N, N); the state before the step is held fixed if a layer also reads it."""
+        N = s.shape[-1]
+        return torch.stack([J[..., :N, :N] for J in self.layer_jacobians(x, s)])
+
+    def maps(self, x: Tensor, s: Tensor) -> list[Callable[[Tensor], Tensor]]:
+        """Q (N, k) -> A Q for each row of x (T, m) and s (T, N): by `push`, layer by layer, or by autograd without the matrix."""
+        if "push" in self._own:
+            return [functools.partial(self._own["push"], *row) for row in zip(x, s, strict=True)]
+        if s.shape[-1] > SMALL and not self.has_closed_form:
+            return [functools.partial(self._pushed, *row) for row in zip(x, s, strict=True)]
+        if "layer_jacobians" in self._own:
+            layers = self.layer_jacobians(x, s)
+        else:
+            layers = [self.jacobian(x, s, method=None if self.has_closed_form else "jacfwd")]
+        return [functools.partial(_through, matrices) for matrices in zip(*layers, strict=True)]
+
+    def gates(self, x: Tensor, s: Tensor) -> Gates:
+        """Gates of each layer; empty for a cell without gates. Raises InvalidInputError for a `gates` that returns something else."""
+        gates = self._own["gates"](x, s) if "gates" in self._own else Gates()
+        if not isinstance(gates, Gates):
+            raise InvalidInputError(f"{self.name}: gates(x, s) must return rhn.cells.Gates, got {type(gates).__name__}")
+        return gates
+
+    def norm_bound(self, state_bound: float) -> Tensor:
+        """A bound on ||A|| at states with entries within +-state_bound, 0-dim; NaN for a cell without one."""
+        if "norm_bound" not in self._own:
+            return torch.tensor(torch.nan)
+        with torch.no_grad():
+            bound = self._own["norm_bound"](state_bound)
+        if not isinstance(bound, Tensor | float | int) or (isinstance(bound, Tensor) and bound.numel() != 1):
+            got = f"a tensor {tuple(bound.shape)}" if isinstance(bound, Tensor) else type(bound).__name__
+            raise InvalidInputError(f"{self.name}: norm_bound(state_bound) must return one number, got {got}")
+        return bound.reshape(()) if isinstance(bound, Tensor) else torch.tensor(bound)
+
+    @contextmanager
+    def transformed(self) -> Iterator[None]:
+        """Turn errors of torch at operations that it cannot batch or differentiate into UsersCodeError; the plain step has run."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise UsersCodeError(
+                f"{self.name} cannot be differentiated, or run on several sequences at once: {first_line(error).split('. ')[0]}; "
+                "write its step with new tensors, without operations in place and branches on numbers"
+            ) from error
+
+    def _derivative(self, name: str, argument: int, x: Tensor, s: Tensor, **how) -> Tensor:
+        by_autograd = lambda method, *rows, **chunks: [jacobians(self.step, method, argument, *rows, **chunks)]  # noqa: E731
+        (A,), shape = self._matrices(name, by_autograd, x, s, **how), (s.shape[-1], (x, s)[argument].shape[-1])
+        if not isinstance(A, Tensor) or A.shape[-2:] != shape:
+            raise InvalidInputError(
+                f"{self.name} must return a Jacobian {shape}, as many rows as its state has entries"
+            )
+        return A
+
+    def _matrices(
+        self, name: str, by_autograd, x: Tensor, s: Tensor, *, method: str | None = None, chunk_size: int | None = None
+    ) -> list[Tensor]:
+        """The matrices (..., rows, columns) of the closed form `name`, or by autograd; chunk_size: positions at once."""
+        lead = np.broadcast_shapes(x.shape[:-1], s.shape[:-1])  # torch's own would import its compiler
+        rows = [v.expand(*lead, v.shape[-1]).reshape(-1, v.shape[-1]) for v in (x, s)]
+        if method is None:
+            method = "analytic" if name in self._own else "jacrev"
+        if method == "analytic":
+            chunks = zip(*(v.split(chunk_size or max(1, len(v))) for v in rows), strict=True)
+            parts = [[J] if isinstance(J, Tensor) else J for J in (self._own[name](*chunk) for chunk in chunks)]
+            matrices = parts[0] if len(parts) == 1 else [torch.cat(each) for each in zip(*parts, strict=True)]
+        else:
+            with self.transformed():
+                matrices = by_autograd(method, *rows, chunk_size=chunk_size)
+        return [J.reshape(*lead, *J.shape[1:]) if isinstance(J, Tensor) else J for J in matrices]
+
+    def _layer_matrices(self, method: str, x: Tensor, s: Tensor, chunk_size: int | None) -> list[Tensor]:
+        """The layers' Jacobians (B, rows, columns) at x (B, m) and s (B, N), from the cell's `run_layer`."""
+        if not self.has_layers:
+            raise InvalidInputError(
+                f"{self.name} has {self.depth} layers without a method for one of them: "
+                "define run_layer(layer, x, s, y) or layer_jacobians(x, s)"
+            )
+        last, N = self._last_shortcut(x, s), s.shape[-1]
+
+        def run(layer: int, x: Tensor, s: Tensor, v: Tensor) -> Tensor:
+            """Output of a layer for v: its state, or up to the last shortcut (state, s)."""
+            y = v[-N:] if layer <= last else s
+            out = self.module.run_layer(layer, x, v[:N], y)
+            return torch.cat((out, y)) if layer < last else out
+
+        v, found = s, []
+        for layer in range(self.depth):
+            of_layer = functools.partial(run, layer)
+            found.append(jacobians(of_layer, method, 2, x, s, v, chunk_size=chunk_size))
+            v = vmap(of_layer)(x, s, v)
+        return found
+
+    def _last_shortcut(self, x: Tensor, s: Tensor) -> int:
+        """The last layer, counted from 0, that reads the state before the step besides its own input; 0 if none does."""
+        with with_gradients():
+            x, s = x.new_zeros(x.shape[-1]), s.new_zeros(s.shape[-1])
+            y = s.clone().requires_grad_()
+            for layer in reversed(range(1, self.depth)):
+                out = self.module.run_layer(layer, x, s, y)
+                if out.requires_grad and torch.autograd.grad(out.sum(), y, allow_unused=True)[0] is not None:
+                    return layer
+        return 0
+
+    def _pushed(self, x: Tensor, s: Tensor, Q: Tensor) -> Tensor:
+        """A Q by two reverse passes, without the Jacobian."""
+        with self.transformed():
+            return Linearized(lambda s, x: self.step(x, s), s, x).push(Q)
+
+
+def _through(layers: tuple[Tensor, ...], Q: Tensor) -> Tensor:
+    """J_L ... J_1 Q."""
+    return functools.reduce(lambda Q, J: J @ Q, layers, Q)
+
+
+def as_cell(cell: "nn.Module | Step | StepCell") -> StepCell:
+    """Convert and validate a cell once; torch.nn's recurrent modules become cells of ours, several layers a stack.
+
+    Raises InvalidInputError for anything but a function of an input and a state.
+    """
+    if isinstance(cell, StepCell):
+        return cell
+    if not callable(cell):
+        raise InvalidInputError(f"expected a cell or a callable f(x, s), got {name_of(cell)}")
+    # CUDA's own kernels for torch.nn's have no vmap rule
+    found = StepCell(stack_from_torch(cell) if isinstance(cell, nn.RNNBase | nn.RNNCellBase) else cell)
+    try:
+        signature = inspect.signature(found.step.forward if isinstance(found.step, nn.Module) else found.step)
+        signature.bind(None, None)
+    except ValueError:  # a built-in function without a signature
+        pass
+    except TypeError as error:
+        raise InvalidInputError(
+            f"{found.name} must take f(x, s), an input and a state, but takes {signature}: {error}{_hint(cell)}"
+        ) from None
+    return found
+
+
+def _hint(module) -> str:
+    """Hint at `extract_cell` for a whole network, as the end of a sentence; else ""."""
+    if not isinstance(module, nn.Module) or hasattr(module, "step"):
+        return ""
+    return "; for the recurrent cell in a network and its inputs use gersgorin.extract_cell(module, x)"
+
+
+def _validated(cell: nn.Module | Step, x, s, name: str, method: str | None, chunk_size: int | None):
+    """What the public functions below do first: (cell, x, s, how), validated."""
+    cell, x, s = as_cell(cell), real_tensor("x", x), real_tensor("s", s)
+    if torch.is_grad_enabled():
+        check_gradients(cell.module)
+    if x.dim() == 0 or s.dim() == 0:
+        raise InvalidInputError(f"x has shape {tuple(x.shape)} and s {tuple(s.shape)}: expected (..., m) and (..., n)")
+    try:
+        np.broadcast_shapes(x.shape[:-1], s.shape[:-1])
+    except ValueError:
+        shapes = f"x {tuple(x.shape)} and s {tuple(s.shape)}"
+        raise InvalidInputError(f"the leading dimensions of {shapes} do not broadcast") from None
+    if method not in (None, "analytic", *METHODS):
+        raise InvalidInputError(f"unknown method {method!r}: expected one of analytic, {', '.join(METHODS)}")
+    if method == "analytic" and name not in cell._own and (name != "layer_jacobians" or cell.depth > 1):
+        raise InvalidInputError(f"{cell.name} has no closed-form {name}(x, s): use method='jacrev' or 'jacfwd'")
+    if chunk_size is not None and (type(chunk_size) is not int or chunk_size < 1):
+        raise InvalidInputError(f"chunk_size must be a whole number of at least 1, got {chunk_size!r}")
+    if x.numel() and s.numel():
+        cell.probe(x.reshape(-1, x.shape[-1])[0], s.reshape(-1, s.shape[-1])[0])
+    return cell, x, s, {"method": method, "chunk_size": chunk_size}
+
+
+def temporal_jacobian(
+    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None, chunk_size: int | None = None
+) -> Tensor:
+    """d s' / d s of one step, batched over any leading dimensions.
+
+    Args:
+        cell: one of our cells, a torch.nn RNN/GRU/LSTM or its *Cell form (converted; an LSTM's state is cat(h, c), that of several
+            layers is joined, the lowest first), or any callable f(x, s) -> s' of one input (m,), one state (n,).
+        x: inputs (..., m). s: states (..., n); leading dimensions broadcast.
+        method: "analytic" (closed form, the default if the cell has one), "jacrev" (the default otherwise) or "jacfwd".
+            The closed forms take derivatives from pre-activations, to a few units in the last place. The other two are torch's own;
+            their tanh' = 1 - h^2 has no digits left if tanh is saturated, from |z| = 9 on in float32 and 19 in float64.
+        chunk_size: leading positions per batch, to bound memory; None: all at once.
+
+    Returns:
+        A (..., n, n) in the dtype of s.
+
+    Raises:
+        InvalidInputError: unknown method, no closed form, shapes that do not fit.
+
+    >>> A = temporal_jacobian(lambda x, s: 2 * s.flip(-1), torch.zeros(1), torch.zeros(2))
+    >>> A.tolist()
+    [[0.0, 2.0], [2.0, 0.0]]
+    """
+    cell, x, s, how = _validated(cell, x, s, "jacobian", method, chunk_size)
+    return cell.jacobian(x, s, **how)
+
+
+def input_jacobian(
+    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None, chunk_size: int | None = None
+) -> Tensor:
+    """d s' / d x of one step (..., N, m), batched over any leading dimensions.
+
+    Arguments and errors as for `temporal_jacobian`; x must be floating point.
+
+    >>> input_jacobian(lambda x, s: s + x[0] * x[1], torch.tensor([3.0, 5.0]), torch.zeros(1)).tolist()
+    [[5.0, 3.0]]
+    """
+    cell, x, s, how = _validated(cell, x, s, "input_jacobian", method, chunk_size)
+    if not x.is_floating_point():
+        raise InvalidInputError(f"x is {x.dtype}: expected floating point, which has a derivative")
+    return cell.input_jacobian(x, s, **how)
+
+
+def layer_jacobians(
+    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None, chunk_size: int | None = None
+) -> Tensor | list[Tensor]:
+    """The Jacobian of each layer within one step, first layer first; J_L ... J_1 is the temporal Jacobian.
+
+    A layer passes its state s_l (..., N) to the next. If a later layer also reads s, the state before the step (the shortcuts of a
+    DT(S)-RNN), it passes both, (s_l, s): the first of these Jacobians is then (2N, N), those between (2N, 2N) and that of the last
+    layer with a shortcut (N, 2N). Without s the chain rule would not close.
+
+    Arguments and errors as for `temporal_jacobian`. Closed form: the cell's `layer_jacobians(x, s)`; autograd uses its `run_layer`.
+    A cell of one layer, or a callable without a `depth`, gives its temporal Jacobian.
+
+    Returns:
+        One tensor (L, ..., N, N), or with shortcuts a list of L matrices (..., rows, columns).
+
+    Raises:
+        InvalidInputError: also for a cell of several layers without `run_layer` and `layer_jacobians`.
+
+    >>> step = lambda x, s: 2 * s.flip(-1)
+    >>> layer_jacobians(step, torch.zeros(1), torch.zeros(2)).tolist()
+    [[[0.0, 2.0], [2.0, 0.0]]]
+    """
+    cell, x, s, how = _validated(cell, x, s, "layer_jacobians", method, chunk_size)
+    return cell.layer_jacobians(x, s, **how)
+
+
+def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> Tensor:
+    """The states (T + 1, B, state_size) of a run over x (T, B, m), s0 first; (T + 1, state_size) for unbatched x (T, m).
+
+    s0 (B, state_size): None for the cell's `initial_state()`, zero if it has none; required for a bare callable, which has no
+    state_size.
+    Raises InvalidInputError if shapes do not fit.
+    """
+    cell, x = as_cell(cell), real_tensor("x", x)
+    s0 = None if s0 is None else real_tensor("s0", s0)
+    unbatched = x.dim() == 2
+    if unbatched:
+        x, s0 = x.unsqueeze(1), None if s0 is None else s0.unsqueeze(0)
+    if x.dim() != 3 or x.shape[0] == 0:
+        raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected (T, B, m) or (T, m) with at least one step")
+    s0 = cell.first_state(x) if s0 is None else s0
+    if s0.dim() != 2 or len(s0) != x.shape[1]:
+        raise InvalidInputError(f"s0 has shape {tuple(s0.shape)}: expected ({x.shape[1]}, state_size)")
+    if len(s0):
+        cell.probe(x[0, 0], s0[0])
+    states = cell.states(x, s0)
+    return states.squeeze(1) if unbatched else states
+
+
+def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
+    """Bound ||d s'/d s||_2 over all inputs and over all states with entries within +-state_bound (0-dim tensor).
+
+    The formula of each cell is beside its equation in `rhn.cells`; for the RNN it is gamma sigma_max(R), gamma = max |f'|
+    (Pascanu et al. 2013; Zilly et al. 2017, section 3). Raises InvalidInputError for a cell without one.
+    """
+    cell = as_cell(cell)
+    if "norm_bound" not in cell._own:
+        raise InvalidInputError(f"{cell.name} has no norm_bound(state_bound): add that method{_hint(cell.module)}")
+    if isinstance(state_bound, Tensor) and state_bound.numel() == 1:
+        state_bound = state_bound.item()
+    if not isinstance(state_bound, int | float) or not state_bound >= 0:
+        raise InvalidInputError(f"state_bound must be a number of at least 0, got {state_bound!r:.40}")
+    return cell.norm_bound(float(state_bound))

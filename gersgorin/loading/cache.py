@@ -1,0 +1,277 @@
+"""The decoding cache of a layer as the state of a recurrence: `from_cache(layer)` gives step(x, s).
+
+A state-space or linear-attention layer keeps what it needs of the past in a cache of fixed size. All floating-point tensors in it that
+change from token to token are one state of N numbers, flattened in their order in the cache.
+
+Layers write into their cache in place. A step therefore works on a fresh copy. Known layers are those of Hugging Face's transformers
+that take `cache_params`: Mamba, Mamba2, FalconMamba and others. Any other layer is described by its cache and a function that calls it.
+
+Legend: B sequences, m inputs, N entries of a state, k columns.
+"""
+
+import contextlib
+import copy
+import inspect
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from gersgorin.autodiff import Linearized
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
+from rhn.utils.wording import first_line
+
+
+class _Pickler(pickle.Pickler):
+    """Pickle a cache without its tensors, which `found` lists in a fixed order; each place of a tensor is its own."""
+
+    def __init__(self, file: io.BytesIO):
+        super().__init__(file)
+        self.found: list[Tensor] = []
+
+    def persistent_id(self, part: Any) -> int | None:
+        if not isinstance(part, Tensor):
+            return None
+        self.found.append(part)
+        return len(self.found) - 1
+
+
+class _Unpickler(pickle.Unpickler):
+    """The cache with these tensors; reads only what this process pickled."""
+
+    def __init__(self, structure: bytes, tensors: list[Tensor]):
+        super().__init__(io.BytesIO(structure))
+        self._tensors = tensors
+
+    def persistent_load(self, place: int) -> Tensor:
+        return self._tensors[place]
+
+
+def taken_apart(cache: Any) -> tuple[bytes, list[Tensor]]:
+    """(A cache without its tensors, the tensors). Raises InvalidInputError for a cache that cannot be copied."""
+    file = io.BytesIO()
+    pickler = _Pickler(file)
+    try:
+        pickler.dump(cache)
+    except Exception as error:  # several kinds, of objects that have no copies
+        raise InvalidInputError(f"the cache cannot be copied: {first_line(error)}") from error
+    return file.getvalue(), pickler.found
+
+
+def copied_cache(cache: Any) -> Any:
+    """The cache with copies of its tensors."""
+    structure, tensors = taken_apart(cache)
+    return _Unpickler(structure, [t.clone() for t in tensors]).load()
+
+
+class CacheCell(nn.Module):
+    """A layer as a cell; its weights are those of the layer. Made by `from_cache`."""
+
+    depth = 1
+    batch_first = True
+
+    def __init__(self, layer: nn.Module, cache: Any, call: Callable, input_size: int):
+        """cache: before the first token. call: (layer, x (B, 1, m), cache) -> output; the cache is changed."""
+        super().__init__()
+        self.layer, self.input_size, self._call = layer, input_size, call
+        like = next(layer.parameters())
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(2, 1, 1, input_size, generator=generator, dtype=torch.float64).to(like)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            first = self._called(x[0], copied_cache(cache))
+            second = self._called(x[1], copied_cache(first))
+        self._structure, tensors = taken_apart(first)
+        before, after = taken_apart(cache)[1], taken_apart(second)[1]
+        self._check(tensors, after)
+        # what no token changes is no state: it would add eigenvalues 1
+        self._places = [
+            k
+            for k, (a, b) in enumerate(zip(tensors, after, strict=True))
+            if a.is_floating_point() and not torch.equal(a, b)
+        ]
+        if not self._places:
+            raise InvalidInputError(f"{self._get_name()} keeps no state: no token changes its cache")
+        filled = [t.shape for t in before] == [t.shape for t in after]
+        zeros = [torch.zeros_like(t) if t.is_floating_point() else t for t in tensors]
+        self._start = before if filled else zeros
+        self._shapes = [after[k].shape[1:] for k in self._places]
+        self.hidden_size = self.state_size = sum(shape.numel() for shape in self._shapes)
+
+    def _get_name(self) -> str:
+        return type(self.layer).__name__
+
+    def initial_state(self) -> Tensor:
+        """The state before the first token, (N,)."""
+        like = next(self.layer.parameters())
+        return torch.cat([self._start[k].flatten() for k in self._places]).to(like)
+
+    def step(self, x: Tensor, s: Tensor) -> Tensor:
+        """The state after an input, (..., N), for x (..., m) and s (..., N)."""
+        return self.run_step(x, s)[1]
+
+    def run_step(self, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """(The layer's output (..., k), the state after it (..., N)) for x (..., m) and s (..., N)."""
+        lead = np.broadcast_shapes(x.shape[:-1], s.shape[:-1])
+        x, s = (v.expand(*lead, v.shape[-1]).reshape(-1, v.shape[-1]) for v in (x, s))
+        parts, tensors = iter(s.split([shape.numel() for shape in self._shapes], 1)), []
+        for k, t in enumerate(self._start):
+            if k in self._places:
+                tensors.append(next(parts).reshape(len(s), *t.shape[1:]).to(t.dtype, copy=True))
+            else:
+                tensors.append(t.expand(len(s), *t.shape[1:]).clone() if t.is_floating_point() else t.clone())
+        cache = _Unpickler(self._structure, tensors).load()
+        with contextlib.ExitStack() as stack:
+            if torch.is_grad_enabled():
+                with contextlib.suppress(RuntimeError):  # torch.func has no such hooks
+                    # values saved for the backward pass survive a change in place
+                    stack.enter_context(saved_tensors_hooks(torch.clone, lambda t: t))
+            output = self._call(self.layer, x[:, None], cache)
+        found = taken_apart(cache)[1]
+        after = torch.cat([found[k].flatten(1).to(s.dtype) for k in self._places], 1)
+        return output.reshape(*lead, -1), after.reshape(*lead, -1)
+
+    def states(self, x: Tensor, s0: Tensor) -> Tensor:
+        """The states (T, B, N) after s0 (B, N) along x (T, B, m)."""
+        states = [s0]
+        for x_t in x:
+            states.append(self.step(x_t, states[-1]))
+        return torch.stack(states[1:])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The layer's own outputs (B, T, k) for whole sequences x (B, T, m)."""
+        return self.layer(x)
+
+    def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """d s' / d s, (..., N, N)."""
+        return self._matrices(lambda x, s: Linearized(lambda s, x: self.step(x, s), s, x).matrix(), x, s)
+
+    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """d s' / d x, (..., N, m)."""
+        return self._matrices(lambda x, s: Linearized(self.step, x, s).matrix(), x, s)
+
+    def push(self, x: Tensor, s: Tensor, Q: Tensor) -> Tensor:
+        """d s' / d s times Q (N, k), without the matrix, for x (m,) and s (N,)."""
+        return Linearized(lambda s, x: self.step(x, s), s, x).push(Q)
+
+    def _matrices(self, matrix: Callable[[Tensor, Tensor], Tensor], x: Tensor, s: Tensor) -> Tensor:
+        lead = np.broadcast_shapes(x.shape[:-1], s.shape[:-1])
+        rows = (v.expand(*lead, v.shape[-1]).reshape(-1, v.shape[-1]) for v in (x, s))
+        found = [matrix(*row) for row in zip(*rows, strict=True)]
+        return torch.stack(found).reshape(*lead, *found[0].shape)
+
+    def _called(self, x: Tensor, cache):
+        try:
+            self._call(self.layer, x, cache)
+        except RhnError:
+            raise
+        except USERS_FAULT as error:  # whatever a layer raises
+            said = first_line(error)
+            cuda = "cuda" in said.lower() or "triton" in said.lower()
+            hint = "if it runs on a GPU only, move it there" if cuda else "give its cache and call, or its input_size"
+            raise UsersCodeError(
+                f"{self._get_name()} takes no step from an input {tuple(x.shape)}: {said}; {hint}"
+            ) from error
+        return cache
+
+    def _check(self, first: list[Tensor], after: list[Tensor]) -> None:
+        floats = [t for t in after if t.is_floating_point()]
+        if not floats:
+            held = f"its cache holds {after[0].dtype} only" if after else "it fills no cache"
+            raise InvalidInputError(f"{self._get_name()} has no state: {held}, expected floating-point tensors")
+        if [t.shape for t in first] != [t.shape for t in after]:
+            raise InvalidInputError(
+                f"{self._get_name()} has no state of fixed size: its cache grows with every token, as that of attention; use "
+                "gersgorin.memory(module, x), which needs no state"
+            )
+        if bad := [t.shape for t in floats if t.dim() == 0 or len(t) != 1]:
+            raise InvalidInputError(
+                f"{self._get_name()} has a cache with a tensor {tuple(bad[0])}: expected (1, ...), one sequence"
+            )
+        if not all(torch.isfinite(t).all() for t in floats):
+            raise InvalidInputError(
+                f"{self._get_name()} writes NaN or infinity into its cache: expected finite weights"
+            )
+
+
+def from_cache(
+    layer: nn.Module, cache: Any = None, call: Callable | None = None, *, input_size: int | None = None
+) -> CacheCell:
+    """A layer with a decoding cache as a cell: step(x, s), state_size, initial_state(), for every function that takes a cell.
+
+    Args:
+        layer: a mixer of transformers that takes `cache_params` (`model.layers[0].mixer` of Mamba, Mamba2, FalconMamba), or any layer
+            with `cache` and `call`. Its weights are shared, its attributes are left as they are; dropout is off.
+        cache: the cache before the first token, for one sequence: tensors (1, ...) in lists, dictionaries or objects.
+        call: call(layer, x (B, 1, m), cache) -> output, which changes the cache or the tensors in it; batches of any size.
+        input_size: m; None: as the layer says.
+
+    Raises:
+        InvalidInputError: an unknown layer; a cache without floating-point tensors, of changing size, or that no token changes.
+
+    >>> layer = nn.Linear(2, 2, bias=False)
+    >>> def call(layer, x, cache):
+    ...     cache["h"] = 0.5 * cache["h"] + layer(x[:, 0])
+    ...     return cache["h"]
+    >>> cell = from_cache(layer, {"h": torch.zeros(1, 2)}, call)
+    >>> cell.state_size, cell.jacobian(torch.ones(2), cell.initial_state()).tolist()
+    (2, [[0.5, 0.0], [0.0, 0.5]])
+    """
+    if not isinstance(layer, nn.Module) or next(layer.parameters(), None) is None:
+        raise InvalidInputError(
+            f"expected a torch module with weights and a decoding cache, got {type(layer).__name__}"
+        )
+    if (cache is None) != (call is None):
+        raise InvalidInputError("cache and call describe a layer together: give both or none")
+    if input_size is not None and (type(input_size) is not int or input_size < 1):
+        raise InvalidInputError(f"input_size is {input_size!r}: expected a whole number of at least 1")
+    if call is None:
+        if not has_cache(layer):
+            raise InvalidInputError(
+                f"{type(layer).__name__} has no decoding cache that is known: expected a layer of transformers such as MambaMixer, "
+                "or cache and call; for a layer without a state use gersgorin.memory(module, x)"
+            )
+        cache, call = _transformers_cache(), _transformers_call
+    known = (layer, getattr(layer, "config", None))
+    sizes = (getattr(of, name, None) for name in ("hidden_size", "input_size") for of in known)
+    linear = (part.in_features for part in layer.modules() if isinstance(part, nn.Linear))
+    size = input_size or next((n for n in sizes if isinstance(n, int)), None) or next(linear, None)
+    if size is None:
+        raise InvalidInputError(f"{type(layer).__name__} does not say how many inputs it has: give input_size")
+    return CacheCell(_alone(layer), cache, call, size).eval()
+
+
+def has_cache(layer: nn.Module) -> bool:
+    """True for a layer of transformers whose decoding cache `from_cache` knows."""
+    try:
+        return "cache_params" in inspect.signature(layer.forward).parameters and hasattr(layer, "layer_idx")
+    except (TypeError, ValueError):
+        return False
+
+
+def _transformers_cache():
+    """Of one layer of Mamba, Mamba2, FalconMamba: a convolution and a recurrent state."""
+    try:
+        from transformers.cache_utils import Cache, LinearAttentionLayer
+    except ImportError as error:
+        raise InvalidInputError(
+            "a layer with cache_params needs the package transformers: pip install 'rhn-toolkit[layers]', or give cache and call"
+        ) from error
+    return Cache(layers=[LinearAttentionLayer()])
+
+
+def _transformers_call(layer: nn.Module, x: Tensor, cache) -> Tensor:
+    return layer(x, cache_params=cache)
+
+
+def _alone(layer: nn.Module) -> nn.Module:
+    """A layer as the first of its model, with the same weights: its number, and attributes in which it keeps a cache, are its own."""
+    own = copy.copy(layer)
+    own._modules = {name: _alone(part) if part is not None else None for name, part in layer._modules.items()}
+    if hasattr(layer, "layer_idx") and not any(hasattr(part, "layer_idx") for part in layer.children()):
+        own.layer_idx = 0
+    return own

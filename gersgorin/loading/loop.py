@@ -1,0 +1,511 @@
+"""Differentiate the loop of a module that calls its recurrent cell itself, once a frame, and changes states or inputs in between.
+
+    h = norm(cell(e, h))          changes the state between two calls
+    h = cell(cat(e, out(h)), h)   reads an output of the cell again
+    h = h0.expand(B, -1)          starts from a state of its own, such as a parameter
+
+The Jacobian of the bare cell is not that of such a loop. The state of the loop is the state argument of a call, and one step leads to
+the next call:
+
+    A[t, i, j] = d s[t+1]_i / d s[t]_j      by autograd, through all operations of the module in between
+
+T frames give T - 1 steps: the state after the last frame is never an argument of the cell. A test confirms that these states are the
+complete state of the loop: the total derivative d s[T-1] / d s[t] must equal A[T-2] ... A[t].
+
+Legend: T steps (one less than frames), B sequences, m inputs, N entries of the state.
+"""
+
+import contextlib
+import functools
+import inspect
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from gersgorin._validate import with_gradients
+from gersgorin.autodiff import vjps
+from gersgorin.cell import StepCell, as_cell
+from gersgorin.run import Label, Run
+from rhn.cells import Gates
+from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
+from rhn.utils.wording import counted
+
+COMPARED = 8  # calls; in a chaotic loop rounding separates later ones
+NEW_TENSORS = {
+    getattr(owner, name)
+    for owner, names in (
+        (torch, ("zeros", "ones", "full", "rand", "randn", "tensor", "zeros_like", "ones_like", "full_like")),
+        (torch, ("rand_like", "randn_like")),
+        (Tensor, ("new_zeros", "new_ones", "new_full", "new_tensor")),
+    )
+    for name in names
+}
+
+
+@dataclass
+class Call:
+    """One call of a cell."""
+
+    x: Any
+    """The input argument."""
+    state: list
+    """The parts of the state argument, as tensors of the graph; empty for a call without a state."""
+    before: list
+    """Their values."""
+    after: Any = None
+    """The values of the state that the cell returned."""
+
+
+def watched_calls(cell: nn.Module, module: nn.Module, x: Tensor, begin=None, end=None) -> list[Call]:
+    """Record the calls of a cell while the module reads x, up to the first later call without a state.
+
+    begin(call number, call): replacement of the arguments. end(call number, output): replacement of the output. None changes nothing.
+    """
+    found: list[Call] = []
+    signature = inspect.signature(cell.forward)
+
+    def before(cell, args, kwargs):
+        bound = signature.bind(*args, **kwargs)
+        given = (*bound.args, *bound.kwargs.values())
+        state = tree_leaves(given[1]) if len(given) > 1 and given[1] is not None else []
+        found.append(Call(given[0], state, [_value(part) for part in state]))
+        instead = begin and begin(len(found) - 1, found[-1])
+        return (instead, {}) if instead else None
+
+    def after(cell, args, output):
+        found[-1].after = tree_map(_value, state_in(cell, output, found[-1].state))
+        return end and end(len(found) - 1, output)
+
+    # the second one before all other hooks: the cell does not make what they make of its output
+    hooks = [
+        cell.register_forward_pre_hook(before, with_kwargs=True),
+        cell.register_forward_hook(after, prepend=True),
+    ]
+    try:
+        with _default_dtype(next(cell.parameters(), x).dtype):
+            module(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [*found[:1], *itertools.takewhile(lambda call: call.state, found[1:])]
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Give new tensors without a dtype, such as a first state torch.zeros(B, n), the dtype of the copied weights."""
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(dtype if dtype.is_floating_point else usual)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(usual)
+
+
+def random_numbers_kept(x: Tensor):
+    """Context manager that restores torch's random state, also that of the device of x."""
+    return torch.random.fork_rng(devices=[x.device] if x.is_cuda else [])
+
+
+def passes_its_state_on(calls: list[Call]) -> bool:
+    """True if the state argument of each call equals the state returned by the call before, to the bit."""
+    for one, other in itertools.pairwise(calls):
+        gave, given = tree_leaves(one.after), other.before
+        if len(gave) != len(given) or not all(_equal(a, b) for a, b in zip(gave, given, strict=True)):
+            return False
+    return True
+
+
+def reads_what_it_gave(cell: nn.Module, module: nn.Module, x: Tensor, calls: list[Call]) -> bool:
+    """True if later inputs of the cell depend on the output of its first call."""
+    generator = torch.Generator().manual_seed(0)
+
+    def moved(part):
+        if not isinstance(part, Tensor) or not part.is_floating_point():
+            return part
+        return part + torch.rand(part.shape, generator=generator, dtype=torch.float64, device="cpu").to(part)
+
+    with torch.no_grad(), random_numbers_kept(x):
+        again = watched_calls(cell, module, x, end=lambda j, output: tree_map(moved, output) if j == 0 else None)
+    return len(again) != len(calls) or not all(_equal(a.x, b.x) for a, b in zip(calls, again, strict=True))
+
+
+class _FirstCall(Exception):
+    """The cell was called: the rest of the run is not needed."""
+
+
+@with_gradients()
+def starts_elsewhere(cell: nn.Module, module: nn.Module, x: Tensor, first: Call) -> bool:
+    """True if the first state is not zero, or a parameter of the module, which training moves away from zero."""
+    if any(part.any() for part in first.before):
+        return True
+    learned = []
+
+    def begin(j, call):
+        learned.extend(part.requires_grad for part in call.state)
+        raise _FirstCall
+
+    with contextlib.suppress(_FirstCall), random_numbers_kept(x):
+        watched_calls(cell, module, x, begin)
+    return any(learned)
+
+
+def axes_of_time(x: Tensor, rows: int) -> list[int]:
+    """The axes of x that may be that of time, for a cell that reads so many sequences at once."""
+    axes = [0, 1] if x.dim() > 2 or (x.dim() == 2 and not x.is_floating_point()) else [0]
+    return [axis for axis in axes if len(axes) == 1 or x.shape[1 - axis] == rows] or axes
+
+
+def state_in(cell: nn.Module, output: Any, like: list) -> Any:
+    """The part of a cell's output that is its state: all of it, or the second of two."""
+    second = output[1] if isinstance(output, tuple | list) and len(output) > 1 else output
+    if not like:
+        return output if isinstance(cell, nn.RNNCellBase) else second
+    shapes = [getattr(part, "shape", None) for part in tree_leaves(output)]
+    return output if shapes == [getattr(part, "shape", None) for part in like] else second
+
+
+def rows_of(cell: nn.Module, state: list[Tensor]) -> int:
+    """B; 1 without a batch."""
+    part, layers = state[0], int(isinstance(cell, nn.RNNBase))
+    return part.shape[layers] if part.dim() > 1 + layers else 1
+
+
+def by_rows(cell: nn.Module) -> Callable[[Tensor, int], Tensor]:
+    """Return a function (part of a state, leading dimensions) -> (..., B, n)."""
+    layers = int(isinstance(cell, nn.RNNBase))
+
+    def flat(part: Tensor, lead: int) -> Tensor:
+        if part.dim() == lead + layers + 1:
+            part = part.unsqueeze(lead + layers)
+        return part.movedim(lead + layers, lead).flatten(lead + 1)
+
+    return flat
+
+
+def _value(part):
+    return part.detach().clone() if isinstance(part, Tensor) else part
+
+
+def _equal(a, b) -> bool:
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+        return a is b
+    return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OwnLoop(Run):
+    """One run of a module's own loop; analyses read states and Jacobians from it, as from the run of a cell.
+
+    The loop is recorded along this run only, so there is no step from another state. Gates and the norm bound of its cell do not
+    describe the loop, so it has none.
+    """
+
+    about: str
+    nodes: list["_Node"]
+    """The states in the graph, of all sequences."""
+    reads: list["_Node"]
+    """The inputs of the cell, likewise."""
+    frames: int
+    """Of the sequence; the steps lie between them."""
+    row: int | None = None
+    """The sequence; None: all of them."""
+    again: Callable[[int, int], "OwnLoop"] | None = None
+    """(frames, times) -> the loop over the first frames, so many times; None if the axis of time is not known."""
+
+    own_loop = True
+    depth = 1  # the loop is one layer, whatever the cell has
+    has_layers = False
+
+    def sequence(self, row: int) -> "OwnLoop":
+        """One of the B sequences."""
+        return replace(self, states=self.states[:, row], inputs=self.inputs[:, row], row=row)
+
+    def until(self, steps: int) -> "OwnLoop":
+        """The first steps."""
+        return self if steps == len(self) else self._reread(self.frames - len(self) + steps, 1)
+
+    def repeated(self, times: int) -> "OwnLoop":
+        """The loop over several repetitions of the sequence."""
+        return self if times == 1 else self._reread(self.frames, times)
+
+    def _reread(self, frames: int, times: int) -> "OwnLoop":
+        if self.again is None:
+            raise InvalidInputError("the axis of time is ambiguous in the module's own loop: cut or repeat x before")
+        again = self.again(frames, times).named(self.label)
+        return again if self.row is None else again.sequence(self.row)
+
+    def jacobians(self, at=slice(None)) -> Tensor:
+        """A (..., N, N) at an index into the steps (T,), or (T, B)."""
+        return self._derivatives(at, self.nodes)
+
+    def input_jacobians(self, at=slice(None)) -> Tensor:
+        """d s[t+1] / d x[t] (..., N, m) of the cell's inputs, at an index as for `jacobians`."""
+        return self._derivatives(at, self.reads)
+
+    def state_gains(self, at=slice(None)) -> Tensor:
+        """||A||_2 (..., 1): the loop is one layer."""
+        return torch.linalg.matrix_norm(self.jacobians(at), 2).unsqueeze(-1)
+
+    def gates(self, at=slice(None)) -> Gates:
+        """Empty."""
+        return Gates()
+
+    def norm_bound(self) -> Tensor:
+        """NaN."""
+        return torch.tensor(torch.nan)
+
+    def starting_at(self, s0: Tensor) -> Run:
+        """Raise InvalidInputError: only the module itself sets its first state."""
+        raise InvalidInputError("the module's own loop begins where the module does: leave s0 out")
+
+    def any_step(self) -> StepCell:
+        """Raise InvalidInputError: the cell alone is not a step of the loop."""
+        raise InvalidInputError(
+            "this run follows a module through its own loop, which takes no step from another state: write the loop as a rhn.cells.Cell"
+        )
+
+    def tangent_maps(self) -> Iterator[Callable[[Tensor], Tensor]]:
+        """Q -> A[t] Q of one sequence, step by step."""
+        for t in range(len(self)):
+            yield functools.partial(torch.matmul, self.jacobians(t))
+
+    def _derivatives(self, at, of: list["_Node"]) -> Tensor:
+        B, found = len(self.nodes[0].value), []
+        places = torch.arange(len(self) * B).reshape(len(self), B)
+        places = (places if self.row is None else places[:, self.row])[at]
+        for t, group in itertools.groupby(places.flatten().tolist(), lambda place: place // B):
+            J = self.nodes[t + 1].jacobian(of[t])
+            found += [J[place % B] for place in group]
+        return torch.stack(found).reshape(*places.shape, *found[0].shape)
+
+
+def followed(cell: nn.Module, module: nn.Module, x: Tensor) -> OwnLoop | None:
+    """Record the loop around a cell while its module reads x; None if it only passes the cell's states on, from the zero state.
+
+    Args:
+        cell: a part of the module, called with an input and a state.
+        module: in evaluation mode; it runs a few times.
+        x: an input of the module with finite numbers.
+
+    Raises:
+        InvalidInputError: the loop cannot be differentiated, has more state than its cell, mixes sequences, has no second frame, or
+            calls the cell several times a frame.
+    """
+    names = type(module).__name__, type(cell).__name__
+    with torch.no_grad(), random_numbers_kept(x):
+        calls = watched_calls(cell, module, x)
+    if len(calls) < 2:
+        return None
+    if not all(isinstance(v, Tensor) for call in calls for v in (call.x, *call.state)):
+        if passes_its_state_on(calls):
+            return None
+        raise InvalidInputError(f"{names[0]} calls its {names[1]} in a loop with something else than tensors")
+    rows = rows_of(cell, calls[1].state)
+    axes = axes_of_time(x, rows)
+    several = len(calls) not in x.shape and any(
+        1 < x.shape[axis] < len(calls) and len(calls) % x.shape[axis] == 0 for axis in axes
+    )
+    passes_on = not several and passes_its_state_on(calls)
+    if passes_on and not reads_what_it_gave(cell, module, x, calls) and not starts_elsewhere(cell, module, x, calls[0]):
+        return None
+    if several or any(call.x.numel() != rows * call.x.shape[-1] for call in calls[1:]):
+        raise InvalidInputError(
+            f"{names[0]} does not call its {names[1]} once a frame: write its own loop as a function f(x, s)"
+        )
+    try:
+        loop = _differentiated(cell, module, x, calls)
+    except RhnError:
+        raise
+    except USERS_FAULT as error:  # errors of a user's module, or of torch at its operations
+        raise UsersCodeError(
+            f"{names[0]} cannot be followed through its own loop around {names[1]}: {str(error).split('. ')[0]}; "
+            "write the loop with new tensors and operations of torch that have gradients"
+        ) from error
+    axes = [axis for axis in axes if x.shape[axis] == len(calls)]
+    if len(axes) != 1:
+        return loop
+
+    def again(frames: int, times: int) -> OwnLoop:
+        return followed(cell, module, torch.cat([x.narrow(axes[0], 0, frames)] * times, axes[0]))
+
+    return replace(loop, again=again)
+
+
+class _Node:
+    """Tensors in the graph of a run as one array (B, N): a variable of derivatives and a function to differentiate."""
+
+    def __init__(self, parts: list[Tensor], flat: Callable[[Tensor, int], Tensor]):
+        self.edges = [get_gradient_edge(part) if part.requires_grad else None for part in parts]
+        self._shapes, self._flat = [part.shape for part in parts], flat
+        self.y = torch.cat([flat(part, 0) for part in parts], -1)  # a copy: a module may write into the parts
+        self.value = self.y.detach()
+
+    @functools.cached_property
+    def twice(self) -> bool:
+        """True if two of the tensors are the same one, so that their derivatives cannot be separated."""
+        return len({(edge.node, edge.output_nr) for edge in self.edges if edge}) < sum(map(bool, self.edges))
+
+    def jacobian(self, of: "_Node") -> Tensor:
+        """d self / d of, (B, N, M), of all sequences at once: they are independent."""
+        B, N = self.value.shape
+        w = torch.eye(N, dtype=self.value.dtype, device=self.value.device).unsqueeze(1).expand(N, B, N)
+        return self.pull(w, [of])[0].movedim(0, 1)
+
+    def pull(self, w: Tensor, of: list["_Node"]) -> list[Tensor]:
+        """w^T d self / d each of these nodes, (b, B, M) for w (b, B, N)."""
+        found = iter(vjps(self.y, [edge for node in of for edge in node.edges if edge is not None], w))
+        return [torch.cat(node._flattened([edge and next(found) for edge in node.edges], len(w)), -1) for node in of]
+
+    def reaches(self, before: "_Node") -> bool:
+        """True if this node depends on that one in the graph."""
+        edges = [edge for edge in before.edges if edge is not None]
+        return any(g is not None for g in vjps(self.y, edges, torch.ones_like(self.y)[None]))
+
+    def _flattened(self, gradients: list[Tensor | None], b: int) -> list[Tensor]:
+        pairs = zip(gradients, self._shapes, strict=True)
+        return [self._flat(self.value.new_zeros(b, *shape) if g is None else g, 1) for g, shape in pairs]
+
+
+class _NewTensorsInGraph(TorchFunctionMode):
+    """Make new tensors of a module part of the graph, so that operations on a first state of zeros are differentiated too."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        if (
+            function in NEW_TENSORS
+            and found.is_floating_point()
+            and torch.is_grad_enabled()
+            and not found.requires_grad
+        ):
+            return found.requires_grad_().clone()  # no leaf: a module may write into it
+        return found
+
+
+@with_gradients()
+def _differentiated(cell: nn.Module, module: nn.Module, x: Tensor, seen: list[Call]) -> OwnLoop:
+    """Run the module with gradients and return the loop if its state is complete."""
+    names, flat = (type(module).__name__, type(cell).__name__), by_rows(cell)
+    nodes: list[_Node] = []
+    reads: list[_Node] = []
+
+    def begin(j: int, call: Call):
+        if j >= len(seen):
+            return None
+        instead = None
+        if not call.state:
+            zeros = tree_map(lambda part: torch.zeros_like(part).requires_grad_().clone(), seen[0].after)
+            call.state, instead = tree_leaves(zeros), (call.x, zeros)
+        for part in call.state:
+            if part.is_leaf and part.is_floating_point():
+                part.requires_grad_()
+        rows = rows_of(cell, call.state)
+        nodes.append(_Node(call.state, flat))
+        reads.append(_Node([call.x], lambda part, lead: part.reshape(*part.shape[:lead], rows, -1)))
+        return instead
+
+    def end(j: int, output):
+        """The output with parts of a state that do not depend on each other: an LSTM's h is computed from its c."""
+        state = state_in(cell, output, seen[-1].state)
+        parts = tree_leaves(state)
+        if len(parts) < 2:
+            return None
+        apart = iter(torch.cat([part.flatten() for part in parts]).split([part.numel() for part in parts]))
+        of = {id(part): next(apart).reshape(part.shape) for part in parts}
+        return tree_map(lambda part: of.get(id(part), part), output)
+
+    parameters = [p for p in module.parameters() if not p.requires_grad and p.is_floating_point()]
+    try:
+        for p in parameters:
+            p.requires_grad_()
+        given = x.detach().clone().requires_grad_().clone() if x.is_floating_point() else x
+        without_cudnn = torch.backends.cudnn.flags(enabled=False)  # its cells have no gradient in evaluation mode
+        with random_numbers_kept(x), _NewTensorsInGraph(), without_cudnn:
+            watched_calls(cell, module, given, begin, end)
+    finally:
+        for p in parameters:
+            p.requires_grad_(False)
+    _check_same(names, seen, nodes, flat)
+    first = next((t for t, node in enumerate(nodes) if not node.twice), len(nodes))
+    nodes = _one_sequence(nodes[first:], names)
+    if (lag := _open_lag(nodes, names)) is not None:
+        raise InvalidInputError(
+            f"{names[0]} has a path around the state of its {names[1]}: the state {counted(lag, 'frame')} before acts on it directly; "
+            "write the loop as a function f(x, s) of the complete state"
+        )
+    steps = len(nodes) - 1
+    reads, about = reads[first : first + steps], _description(steps, first, len(seen))
+    return OwnLoop(
+        cell=as_cell(cell),
+        inputs=torch.stack([node.value for node in reads]),
+        states=torch.stack([node.value for node in nodes]),
+        label=Label(about=about),
+        about=about,
+        nodes=nodes,
+        reads=reads,
+        frames=len(seen),
+    )
+
+
+def _description(steps: int, first: int, frames: int) -> str:
+    """Description of a loop in figures; first: frames left out at its beginning."""
+    cut = f" of {frames}" if frames > steps + 1 else ""
+    why = f" ({counted(first, 'frame')} left out at the start: two parts of the state are one tensor)" if first else ""
+    return f"own loop: {counted(steps, 'step')} between {counted(steps + 1, 'frame')}{cut}{why}"
+
+
+def _one_sequence(nodes: list[_Node], names: tuple[str, str]) -> list[_Node]:
+    """The states up to the next sequence. Raises InvalidInputError if a state does not depend on the one before."""
+    if len(nodes) < 2 or any(node.twice for node in nodes):
+        raise InvalidInputError(f"{names[0]} passes its {names[1]} one tensor as two parts of its state: pass two")
+    for t in range(1, len(nodes)):
+        if not nodes[t].reaches(nodes[t - 1]):
+            if t > 1 and torch.equal(nodes[t].value, nodes[0].value):
+                return nodes[:t]
+            raise InvalidInputError(
+                f"{names[0]}: the state of its {names[1]} at frame {t} is cut off from the one before: a detach(), no_grad() or "
+                "conversion in the loop; leave it out for the analysis"
+            )
+    return nodes
+
+
+def _open_lag(nodes: list[_Node], names: tuple[str, str]) -> int | None:
+    """None if every path of gradients passes through all states; else the least lag of a path around one, from the last state.
+
+    Raises InvalidInputError if sequences act on one another.
+    """
+    last, earlier = nodes[-1], nodes[:-1]
+    generator = torch.Generator().manual_seed(0)
+    w = torch.randn(1, *last.value.shape, generator=generator, dtype=torch.float64, device="cpu").to(last.value)
+    alone = w.clone()
+    alone[:, 1:] = 0
+    if w.shape[1] > 1 and any(after.pull(alone, [node])[0][:, 1:].any() for node, after in itertools.pairwise(nodes)):
+        raise InvalidInputError(
+            f"{names[0]}: the rows of the batch act on one another in its loop: give one sequence at a time"
+        )
+    pulled = [*last.pull(w, earlier), w]
+    close = torch.finfo(w.dtype).eps ** 0.5
+    for t in reversed(range(len(earlier))):
+        (through,) = nodes[t + 1].pull(pulled[t + 1], [nodes[t]])
+        if (through - pulled[t]).norm() > close * pulled[t].norm() + 1e-4 * close * pulled[t + 1].norm():
+            return len(earlier) - t
+    return None
+
+
+def _check_same(names: tuple[str, str], calls: list[Call], nodes: list[_Node], flat) -> None:
+    """Raise InvalidInputError if the run with gradients, which starts from zeros if no state is given, has other states."""
+    for k, (call, node) in enumerate(zip(calls[1:], nodes[1:], strict=False)):
+        known = torch.cat([flat(part, 0) for part in call.before], -1)
+        if not torch.isfinite(known).all():
+            raise NotFiniteError(f"{names[0]}: a state of its {names[1]} is NaN or infinite: use smaller weights")
+        if k < COMPARED and not torch.allclose(known, node.value, rtol=1e-3, atol=1e-5):
+            raise InvalidInputError(
+                f"{names[0]} has other states when its {names[1]} starts from a state of zeros, or "
+                "when it runs again: pass a first state, and draw no random numbers in evaluation mode"
+            )
