@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rhn.cells.base import not_dense_real
 from rhn.errors import InvalidInputError, NotFiniteError
+from rhn.utils.validation import not_dense_real
 from rhn.utils.wording import counted, first_line
 
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)

@@ -2,15 +2,13 @@
 
     .npy   (T,) one input, (T, m), or several sequences (S, T, m)
     .npz   such an array called `x`, or the first one; beside it, as text, `unit` of a step, `names` of the inputs, `name` of the data
-    .csv   a row a step, a column an input; a first row of words names them. A first column called time, as in "time (s)", is no
-           input: it gives the length of a step
+    .csv   a row a step, a column an input; a first row of words names them
 
 Legend: S sequences, T steps, m inputs of a step.
 """
 
 import codecs
 import csv
-import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,12 +23,10 @@ from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import split_words
 from rhn.errors import DataError, InvalidInputError
 from rhn.utils.memory import free_memory, in_words
-from rhn.utils.wording import first_line
+from rhn.utils.wording import counted, first_line
 
 SUFFIXES = (".npy", ".npz", ".csv")
 EXPECTED = "expected numbers of shape (T,), (T, m) or (S, T, m), real ones"
-TIME = re.compile(r"time\s*(?:[\[(]\s*(.*?)\s*[\])])?", re.IGNORECASE)
-EVEN = 1e-4  # relative difference of step lengths that count as equal
 ABOUT = ("unit", "names", "name")  # arrays of an .npz file that describe the others
 
 
@@ -48,8 +44,6 @@ class Numbers:
     """Of the data, if the file has one."""
     whole: bool = False
     """True if the file holds integers."""
-    times: str = ""
-    """Name of a column of times, which is no input."""
 
 
 def read_numbers(path: Path) -> Numbers:
@@ -125,62 +119,29 @@ def _npz(path: Path) -> Numbers:
 
 
 def _csv(path: Path) -> Numbers:
-    lines = [(k, line) for k, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1) if line.strip()]
-    if not lines:
-        raise DataError(f"{path} is empty: expected a row a step and a column an input")
-    delimiter = _delimiter(lines[0][1])
-    if delimiter == ";":  # a comma may then be the decimal point
-        lines = [(k, line.replace(",", ".")) for k, line in lines]
-    first = _words(lines[0][1], delimiter)
-    header = () if all(map(_is_number, first)) else tuple(word.strip("# ") for word in first)
-    body = lines[bool(header) :]
+    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    mark = next((mark for mark in ";\t," if lines and mark in lines[0]), None)
+    if mark is None and lines and None not in map(_number, lines[0].split()):
+        rows = [line.split() for line in lines]
+    else:
+        rows = [*csv.reader(lines, delimiter=mark or ",")]
+    table = [[_number(word.replace(",", ".") if mark == ";" else word) for word in row] for row in rows]
+    header = tuple(word.strip("# ") for word in rows[0]) if rows and None in table[0] else ()
+    body = table[bool(header) :]
     if not body:
-        raise DataError(f"{path} holds a row of names and no numbers: expected a row a step")
+        raise DataError(f"{path} holds no row of numbers: expected a row a step and a column an input")
+    for row, words in zip(body, rows[bool(header) :], strict=True):
+        if len(row) != len(rows[0]) or None in row:
+            said = (mark or " ").join(words)
+            raise DataError(f"{path} has a row {said!r:.60}: expected {counted(len(rows[0]), 'number')}")
+    return Numbers(values=_sequences(path, np.array(body)), names=header)
+
+
+def _number(word: str) -> float | None:
     try:
-        table = np.loadtxt([line for _, line in body], delimiter=delimiter, comments=None, quotechar='"', ndmin=2)
-    except ValueError as error:
-        raise DataError(f"{path}: {_culprit(body, delimiter, len(first)) or error}") from None
-    if table.shape[1] != len(first):
-        raise DataError(
-            f"{path} names {len(first)} columns and has {table.shape[1]}: expected a row of numbers each step"
-        )
-    timed = TIME.fullmatch(header[0]) if header else None
-    if timed is None:
-        return Numbers(values=_sequences(path, table), names=header)
-    unit = _unit(path, table[:, 0], timed[1])
-    return Numbers(values=_sequences(path, table[:, 1:]), unit=unit, names=header[1:], times=header[0])
-
-
-def _delimiter(line: str) -> str | None:
-    """Delimiter of the columns: ; or a tab or a comma, else white space (None) if that splits the first row into numbers."""
-    found = next((mark for mark in ";\t," if mark in line), None)
-    return found or (None if all(map(_is_number, line.split())) else ",")
-
-
-def _words(line: str, delimiter: str | None) -> list[str]:
-    return line.split() if delimiter is None else next(csv.reader([line], delimiter=delimiter))
-
-
-def _culprit(lines: list[tuple[int, str]], delimiter: str | None, columns: int) -> str | None:
-    """Describe the first bad line; None if there is none."""
-    for k, line in lines:
-        words = _words(line, delimiter)
-        if len(words) != columns:
-            return f"line {k} has {len(words)} columns, expected {columns} as in the first"
-        if bad := [word for word in words if not word.strip() or not _is_number(word)]:
-            return f"line {k} has {bad[0]!r:.40} in column {words.index(bad[0]) + 1}, expected a number"
-    return None
-
-
-def _unit(path: Path, times: np.ndarray, unit: str | None) -> str | None:
-    """Length of a step in words: "s", "0.1 s"; None if the steps have different lengths."""
-    lengths = np.diff(times)
-    if not np.isfinite(times).all() or (lengths <= 0).any():
-        raise DataError(f"{path}: the times in its first column do not increase from row to row: put them in order")
-    if len(lengths) == 0 or np.ptp(lengths) > EVEN * lengths.mean():
+        return float(word)
+    except ValueError:
         return None
-    length = f"{lengths.mean():.4g}"
-    return unit if length == "1" else f"{length} {unit or 'time units'}"
 
 
 def _sequences(path: Path, array: np.ndarray) -> np.ndarray:
@@ -191,14 +152,6 @@ def _sequences(path: Path, array: np.ndarray) -> np.ndarray:
     if bad := int((~np.isfinite(values)).sum()):
         raise DataError(f"{path}: {bad} of {values.size} numbers are NaN or infinite, expected finite ones")
     return values[:, None] if values.ndim == 1 else values
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word.strip() or "nan")
-    except ValueError:
-        return False
-    return True
 
 
 READ = 1 << 20  # bytes of a text: more tokens than any memory holds Jacobians
@@ -295,7 +248,7 @@ def read_source(data: DataOptions, *, text_of: Path | None = None, cell: str | N
         name = numbers.name or data.input.name
         *several, T, m = numbers.values.shape
         size = f"{several[0]} sequences of {T} steps, {m} numbers each" if several else f"{T} x {m} numbers"
-        about = f"{data.input.name}, {size}" + f" beside its times, {numbers.times}" * bool(numbers.times)
+        about = f"{data.input.name}, {size}"
         unit = numbers.unit or "steps"
         source = Source(name=name, kind="sequence", values=numbers.values, unit=unit, names=numbers.names, about=about)
         return source.cut(data.steps)

@@ -25,7 +25,7 @@ from gersgorin.extract import Watched, seen_by
 from gersgorin.run import Run
 from rhn.cells import accepts, is_known, name_of_cell, read_options, resolve_cell
 from rhn.cells import cell_options as options_of_cell
-from rhn.cells.base import not_dense_real, require_possible
+from rhn.cells.base import require_possible
 from rhn.cells.convert import OURS
 from rhn.cells.registry import import_named
 from rhn.checkpoints import load_model, weights_file
@@ -35,6 +35,7 @@ from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_ne
 from rhn.training.trained import initial_model
 from rhn.utils.io import atomic_path
 from rhn.utils.memory import check_room
+from rhn.utils.validation import not_dense_real
 from rhn.utils.wording import counted, first_line
 
 COPIES = 2  # of the weights: the module and its float64 copy

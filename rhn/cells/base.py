@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rhn.cells.init import BY_FAN_IN, OWN, Initialization, draw
 from rhn.cells.layers import Gates, Layer, recurrent_parts
 from rhn.errors import InvalidInputError
-from rhn.utils.validation import LARGEST, positive
+from rhn.utils.validation import LARGEST, not_dense_real, positive
 
 KERNELS = "manual", "reference"
 MAX_DEPTH = 10_000  # each layer costs time before its sizes can be compared with the memory
@@ -296,15 +296,6 @@ def reset_derived(cls: type, root: type) -> None:
     for name in DERIVED:
         if name not in cls.__dict__:
             setattr(cls, name, getattr(root, name))
-
-
-def not_dense_real(t: Tensor) -> str | None:
-    """The kind of a tensor in words if its numbers are not dense, real and in memory, otherwise None."""
-    if t.is_nested:
-        return "nested"
-    kinds = {"on the meta device": t.is_meta, "quantised": t.is_quantized, "complex": t.is_complex()}
-    kinds["sparse"] = t.layout != torch.strided
-    return next((kind for kind, is_so in kinds.items() if is_so), None)
 
 
 def require_possible(input_size: int, hidden_size: int, depth: int = 1, *, diagonal: bool = False) -> None:

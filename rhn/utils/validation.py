@@ -32,6 +32,15 @@ def require(config, name: str, holds: bool, expected: str) -> None:
         raise InvalidInputError(f"{name} is {getattr(config, name)}, expected {expected}")
 
 
+def not_dense_real(t) -> str | None:
+    """The kind of a tensor in words if its numbers are not dense, real and in memory, otherwise None."""
+    if t.is_nested:
+        return "nested"
+    kinds = {"on the meta device": t.is_meta, "quantised": t.is_quantized, "complex": t.is_complex()}
+    kinds["sparse"] = str(t.layout) != "torch.strided"
+    return next((kind for kind, is_so in kinds.items() if is_so), None)
+
+
 def check_seed(seed: int) -> None:
     """Raise InvalidInputError unless the seed is valid for every generator."""
     if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed <= LARGEST:

@@ -139,6 +139,11 @@ def test_imports_are_light(module):
     assert done.stdout.split() == []
 
 
+def test_functions_of_matrices_import_no_network():
+    code = "import sys, gersgorin.linalg as l; [getattr(l, n) for n in l.__all__]; print(*[m for m in sys.modules if 'rhn.cells' in m])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []
+
+
 @for_each("package", ["gersgorin", "gersgorin.linalg", "gersgorin.results"])
 def test_every_public_name_is_there(package):
     module = importlib.import_module(package)
