@@ -49,7 +49,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "checking.checking": ("check",),
         "checking.cure": ("cure",),
         "comparison.runs": ("compare",),
-        "extract": ("extract_cell",),
+        "loading.find": ("extract_cell",),
         "linalg.discs": ("gersgorin_discs",),
         "linalg.products": ("jacobian_product",),
         "linalg.spectrum": ("eigenvalues",),

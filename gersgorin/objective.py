@@ -46,8 +46,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gersgorin._validate import check_weights, copied, real_tensor, with_gradients
-from gersgorin.extract import cell_title, recurrent_cells
-from gersgorin.parts import run_by_equations
+from gersgorin.loading.find import cell_title, recurrent_cells, run_by_equations
 from gersgorin.run import Label
 from rhn.errors import USERS_FAULT, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel

@@ -28,10 +28,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin.extract import Watched
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
+from gersgorin.loading.find import Watched
 from gersgorin.recording import MEASURES, MOMENTS, Recording
 from gersgorin.run import Run, run_of
 from rhn.cells import Cell

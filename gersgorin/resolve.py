@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from gersgorin._validate import real_tensor
 from gersgorin.autodiff import BLOCK
 from gersgorin.cell import StepCell, as_cell, name_of
-from gersgorin.data import SUFFIXES, Source, chorale_source, read_source, read_sources
-from gersgorin.extract import Watched, cell_title, part_of
-from gersgorin.loading.scan import ScanRun
-from gersgorin.networks import (
+from gersgorin.loading.data import SUFFIXES, Source, chorale_source, read_source, read_sources
+from gersgorin.loading.find import Watched, cell_title, is_step, part_of
+from gersgorin.loading.network import (
     KEYS,
     Subject,
     build_module,
@@ -30,11 +29,11 @@ from gersgorin.networks import (
     new_model,
     watched_cell,
 )
+from gersgorin.loading.scan import ScanRun
+from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.objective import Loss, Objective
 from gersgorin.options import DataOptions, NetworkOptions, NewOrTrained
-from gersgorin.parts import is_step
 from gersgorin.run import Label, Run, run_of
-from gersgorin.sequence_map import SequenceMap
 from rhn.checkpoints import load_model, read_metadata
 from rhn.data import Piece
 from rhn.errors import CheckpointError, InvalidInputError

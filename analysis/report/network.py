@@ -18,15 +18,15 @@ from analysis.report.page import Section, Table, in_words, picture, section_of
 from analysis.sequences import Excerpt, stretches
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.spectra import Spectra, gradient_words
-from gersgorin.data import TEXT_STEPS, Source, read_source
-from gersgorin.extract import part_of
-from gersgorin.networks import build_module, load_weights, read_state
+from gersgorin.loading.data import TEXT_STEPS, Source, read_source
+from gersgorin.loading.find import part_of
+from gersgorin.loading.network import build_module, load_weights, read_state
+from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.objective import Objective
 from gersgorin.options import DataOptions, NetworkOptions
 from gersgorin.plotting.spectra import draw_run
 from gersgorin.resolve import network_of_options, run_along
 from gersgorin.run import Run
-from gersgorin.sequence_map import SequenceMap
 from rhn.cells.registry import lacking
 from rhn.checkpoints import load_model, read_metadata, weights_file
 from rhn.data.corpus import KEYS

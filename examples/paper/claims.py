@@ -5,7 +5,7 @@ from torch import Tensor
 
 from gersgorin.analyses.spectra import Spectra, measure_spectra
 from gersgorin.cell import temporal_jacobian
-from gersgorin.data import chorale_source
+from gersgorin.loading.data import chorale_source
 from gersgorin.run import Label, Run
 from rhn.cells import IRNN, RHN, RNN
 from rhn.data import chorale

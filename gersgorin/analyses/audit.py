@@ -25,11 +25,10 @@ from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
 from gersgorin.analyses.plateau import relative_rate
-from gersgorin.extract import Watched, is_hand_written, layers_of, no_cell
-from gersgorin.parts import recurrent_cells, state_layers
+from gersgorin.loading.find import Watched, is_hand_written, layers_of, no_cell, recurrent_cells, state_layers
+from gersgorin.loading.sequence_map import SequenceMap, first_tensor
 from gersgorin.plotting.figure import line_style, panel, plain_numbers
 from gersgorin.run import Progress, Run, run_of, shown_steps, silent
-from gersgorin.sequence_map import SequenceMap, first_tensor
 from rhn.errors import InvalidInputError
 from rhn.utils.result import Result
 

@@ -28,8 +28,8 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
+from gersgorin.loading.find import TORCH_CELLS
 from gersgorin.objective import Loss, Objective
-from gersgorin.parts import TORCH_CELLS
 from gersgorin.plotting.figure import (
     Shown,
     as_list,

@@ -29,9 +29,8 @@ from torch import Tensor, nn
 
 from gersgorin._validate import real_tensor
 from gersgorin.cell import Step, StepCell, as_cell
-from gersgorin.extract import recurrent_cells
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
-from gersgorin.parts import is_step
+from gersgorin.loading.find import is_step, recurrent_cells
 from gersgorin.plotting.figure import Shown, complex_plane, draw_rows, legend_below, panel, plain_numbers
 from gersgorin.resolve import run_of_network
 from gersgorin.run import Progress, Run, silent

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.analyses.lyapunov import exponents_with_gradients
-from gersgorin.extract import recurrent_cells, seen_by
+from gersgorin.loading.find import recurrent_cells, seen_by
 from rhn.cells import Cell
 from rhn.cells.convert import layer_from_torch, weights_of_torch
 from rhn.errors import InvalidInputError

@@ -21,9 +21,9 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
+from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.plotting.figure import Shown, label_axes, panel, title_of
 from gersgorin.run import Progress, silent
-from gersgorin.sequence_map import SequenceMap
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREY, ORANGE, drawable, our_style, time_label, titled
 from rhn.utils.result import Result, rows_of
@@ -213,7 +213,7 @@ def memory(
 
     Args:
         module: any torch module, or function, with one output a step, or one of the sequence: recurrent, convolutional, a scan,
-            attention. See `gersgorin.sequence_map.SequenceMap` for the layouts of x and for ids of tokens.
+            attention. See `gersgorin.loading.sequence_map.SequenceMap` for the layouts of x and for ids of tokens.
         x: one sequence.
         submodule: the part whose outputs count while the module reads x, by its name in `named_modules`; None: the module.
         probes, seed: see `of_map`.

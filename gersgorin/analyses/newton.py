@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from gersgorin._validate import real_tensor
 from gersgorin.cell import Step, trajectory
+from gersgorin.loading.find import is_step
 from gersgorin.parallel import MAX_ITERATIONS, METHODS, SHORT, TOLERANCES, Recurrence, measure, solve
-from gersgorin.parts import is_step
 from gersgorin.plotting.figure import DASHED, panel
 from gersgorin.resolve import label_of_cell, run_of_network
 from gersgorin.run import Progress, Run, silent

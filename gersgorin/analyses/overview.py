@@ -26,12 +26,12 @@ from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.credit import SCALE
 from gersgorin.analyses.plateau import RATES
 from gersgorin.analyses.spectra import MEASURES, reading
+from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.objective import Loss
 from gersgorin.plotting.figure import Shown, laid_out, legend_beside
 from gersgorin.plotting.spectra import draw_steps, few_steps, plot_products, plot_suggested, title_at_left
 from gersgorin.resolve import open_objective, open_run
 from gersgorin.run import Run
-from gersgorin.sequence_map import SequenceMap
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.utils.figures import drawable, our_style, titled

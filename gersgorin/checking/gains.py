@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.cell import Step, as_cell, input_jacobian, temporal_jacobian, trajectory
-from gersgorin.extract import recurrent_cells, seen_by
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import one_thread
+from gersgorin.loading.find import recurrent_cells, seen_by
 from gersgorin.loading.loop import passes_its_state_on, watched_calls
 from gersgorin.objective import Objective
 from rhn.cells import Cell

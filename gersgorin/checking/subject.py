@@ -12,8 +12,8 @@ from torch import nn
 
 from gersgorin.checking.checking import MOMENTUM, chorale_targets, frame_targets
 from gersgorin.checking.loop import BATCH_SIZE, LOSSES, OPTIMIZERS
-from gersgorin.data import read_array, read_numbers
-from gersgorin.networks import KEYS, new_model
+from gersgorin.loading.data import read_array, read_numbers
+from gersgorin.loading.network import KEYS, new_model
 from gersgorin.objective import frame_loss, resolve_loss
 from gersgorin.resolve import module_of_options
 from rhn.cells.registry import import_named

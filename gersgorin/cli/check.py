@@ -171,7 +171,7 @@ def _check_training(options: CheckOptions) -> None:
     from gersgorin.checking.checking import check
     from gersgorin.checking.cure import cure
     from gersgorin.checking.subject import training_of
-    from gersgorin.networks import save_weights
+    from gersgorin.loading.network import save_weights
 
     with (
         status_line() as say,

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, Spectra
 from gersgorin.cell import name_of
 from gersgorin.comparison.variants import Panel
-from gersgorin.data import Source
-from gersgorin.extract import Watched
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
+from gersgorin.loading.data import Source
+from gersgorin.loading.find import Watched
 from gersgorin.plotting.figure import DASHED, as_list, complete, line_style, names_of, own_axes, plain_numbers
 from gersgorin.resolve import check_memory, run_along
 from gersgorin.run import Label, Run, run_of

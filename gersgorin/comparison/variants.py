@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from gersgorin.networks import Subject, checkpoint_cells, module_cells, new_cell
+from gersgorin.loading.network import Subject, checkpoint_cells, module_cells, new_cell
 from gersgorin.options import NewOrTrained
 from gersgorin.resolve import NEW_CELL, check_network_options
 from rhn.cells import CELLS, is_known, resolve_cell

@@ -24,7 +24,7 @@ from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.products import Products
 from gersgorin.cli.main import main as gersgorin
 from gersgorin.cli.plot import main as plot
-from gersgorin.networks import build_module
+from gersgorin.loading.network import build_module
 from gersgorin.resolve import open_run
 from optim_study.cli import COMMANDS
 from optim_study.map_plot import plot_map

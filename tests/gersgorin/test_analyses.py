@@ -16,10 +16,10 @@ from gersgorin import analyze
 from gersgorin.analyses import ANALYSES, Analysis, register_analysis
 from gersgorin.analyses.overview import Overview
 from gersgorin.cli.main import main
+from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.objective import Objective
 from gersgorin.results import load
 from gersgorin.run import Label, Run
-from gersgorin.sequence_map import SequenceMap
 from rhn.cells import RHN
 from rhn.models import PolyphonicModel
 

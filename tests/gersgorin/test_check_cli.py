@@ -11,7 +11,7 @@ import torch
 from tables import for_each
 
 from gersgorin.cli.check import main
-from gersgorin.networks import build_module, load_weights
+from gersgorin.loading.network import build_module, load_weights
 from rhn.checkpoints import save_checkpoint
 from rhn.models import PolyphonicModel
 

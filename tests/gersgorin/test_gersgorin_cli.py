@@ -16,7 +16,7 @@ from tables import for_each
 from gersgorin.analyses.spectra import Spectra
 from gersgorin.cell import temporal_jacobian, trajectory
 from gersgorin.cli.plot import main
-from gersgorin.data import READ, first_tokens
+from gersgorin.loading.data import READ, first_tokens
 from gersgorin.plotting.spectra import draw_run
 from rhn.cells import RHN
 from rhn.checkpoints import save_checkpoint

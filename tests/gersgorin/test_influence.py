@@ -11,7 +11,7 @@ from torch import nn
 import gersgorin
 from gersgorin.analyses import memory as analysis
 from gersgorin.cli.main import main
-from gersgorin.sequence_map import SequenceMap
+from gersgorin.loading.sequence_map import SequenceMap
 from rhn.cells import RHN
 from rhn.errors import InvalidInputError
 

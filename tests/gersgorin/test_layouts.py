@@ -7,7 +7,7 @@ from torch import nn
 
 import gersgorin
 from gersgorin.cli.main import main
-from gersgorin.data import read_source
+from gersgorin.loading.data import read_source
 from gersgorin.options import DataOptions
 from rhn.errors import InvalidInputError
 

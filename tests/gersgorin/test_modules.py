@@ -14,8 +14,8 @@ from torch import nn
 
 from gersgorin import Recorder, analyze, extract_cell, spectra, temporal_jacobian, trajectory
 from gersgorin.cli.plot import main
-from gersgorin.extract import Watched
-from gersgorin.networks import build_module, drawn_module, load_weights
+from gersgorin.loading.find import Watched
+from gersgorin.loading.network import build_module, drawn_module, load_weights
 from rhn.cells import from_torch, stack_from_torch
 from rhn.errors import CheckpointError, InvalidInputError
 

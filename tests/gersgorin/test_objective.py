@@ -8,9 +8,9 @@ from scipy.optimize import minimize
 from tables import for_each
 from torch import nn
 
-from gersgorin.extract import Watched
+from gersgorin.loading.find import Watched
+from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.objective import CLIP, Objective
-from gersgorin.sequence_map import SequenceMap
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 

@@ -13,7 +13,7 @@ from gersgorin import analyze, credit, input_jacobian, layer_jacobians, plateau,
 from gersgorin.analyses.credit import draw_credit, plot_credit
 from gersgorin.analyses.overview import Overview
 from gersgorin.analyses.spectra import measure_spectra
-from gersgorin.data import chorales_origin
+from gersgorin.loading.data import chorales_origin
 from gersgorin.run import Run, run_of
 from rhn.cells import LSTM, RHN, from_torch
 from rhn.data import chorale

@@ -12,7 +12,7 @@ from tables import for_each
 from gersgorin import spectra, temporal_jacobian, trajectory
 from gersgorin.analyses.spectra import Spectra
 from gersgorin.cli.plot import main
-from gersgorin.data import Source, read_numbers
+from gersgorin.loading.data import Source, read_numbers
 from gersgorin.plotting.spectra import draw_run
 from rhn.cells import LSTM, RHN
 from rhn.checkpoints import save_checkpoint
@@ -201,6 +201,6 @@ def test_what_cannot_be_read_is_one_sentence_and_nothing_is_unpickled(args, word
 def test_what_is_larger_than_the_memory_is_refused_unread(monkeypatch):
     spoiled()
     for name, words in (("sine.npy", " bytes, more than"), ("names.npz", "more than the memory")):
-        monkeypatch.setattr("gersgorin.data.free_memory", lambda: 100)
+        monkeypatch.setattr("gersgorin.loading.data.free_memory", lambda: 100)
         with pytest.raises(RhnError, match=words):
             read_numbers(Path(name))

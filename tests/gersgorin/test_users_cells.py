@@ -9,7 +9,7 @@ from tables import for_each
 
 from gersgorin.cli.main import main as gersgorin
 from gersgorin.cli.plot import main
-from gersgorin.extract import Watched
+from gersgorin.loading.find import Watched
 from rhn.cells import Cell
 from rhn.errors import InvalidInputError
 

@@ -27,8 +27,7 @@ LEVELS_TEXT = """
     rhn.training rhn.api rhn.presets
     rhn.cli rhn.plotting rhn.__main__
     gersgorin._validate gersgorin.autodiff gersgorin.linalg gersgorin.parallel
-    gersgorin.cell gersgorin.data gersgorin.extract gersgorin.loading gersgorin.networks gersgorin.objective gersgorin.operators \
-        gersgorin.options gersgorin.parts gersgorin.resolve gersgorin.run gersgorin.sequence_map
+    gersgorin.cell gersgorin.loading gersgorin.objective gersgorin.operators gersgorin.options gersgorin.resolve gersgorin.run
     gersgorin.analyses gersgorin.checking gersgorin.comparison gersgorin.integrations gersgorin.plotting gersgorin.recorder \
         gersgorin.recording gersgorin.results
     gersgorin.cli gersgorin.__main__

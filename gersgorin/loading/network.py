@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from gersgorin.cell import as_cell
-from gersgorin.extract import Watched, seen_by
+from gersgorin.loading.find import Watched, seen_by
 from gersgorin.run import Run
 from rhn.cells import accepts, is_known, name_of_cell, read_options, resolve_cell
 from rhn.cells import cell_options as options_of_cell
@@ -384,7 +384,7 @@ def module_cells(
     seed: int,
     fresh: bool = False,
 ) -> list[Subject]:
-    """A recurrent cell of the module of `package.module:factory`, see `gersgorin.extract.Watched`; fresh: return the untrained one too.
+    """A recurrent cell of the module of `package.module:factory`, see `Watched`; fresh: return the untrained one too.
 
     Raises InvalidInputError or CheckpointError as `build_module`, `load_weights` and `Watched`.
     """

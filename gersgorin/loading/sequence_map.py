@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import check_weights, copied, real_tensor, with_gradients
 from gersgorin.cell import name_of
-from gersgorin.extract import is_hand_written, part_of
-from gersgorin.parts import run_by_equations
+from gersgorin.loading.find import is_hand_written, part_of, run_by_equations
 from gersgorin.run import Label
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 from rhn.utils.wording import first_line
