@@ -273,10 +273,12 @@ def _progress() -> Iterator["Progress"]:
 
 
 class Progress:
-    """Show the epoch, its losses so far, those of the last epoch, and the time left."""
+    """Show the epoch, its loss so far, the validation losses of all seeds after the last one, and the time left."""
 
     def __init__(self, advance: Advance):
-        self._advance, self._losses, self._first, self._next = advance, "", None, 0.0
+        self._advance, self._first, self._next = advance, None, 0.0
+        self._valid: dict[int, float] = {}
+        self._measure = ""
 
     def step(self, trainer: "Trainer") -> None:
         """Called at the start of a training, and after every step."""
@@ -288,14 +290,15 @@ class Progress:
         self._next = now + PAUSE
         left = (epochs - trainer.epoch) * steps - done
         running = f", loss {trainer.running():.4g} nats" if done else ""
-        title = f"epoch {min(trainer.epoch + 1, epochs)}/{epochs}{running}{self._losses}"
+        title = f"epoch {min(trainer.epoch + 1, epochs)}/{epochs}{running}"
+        if self._valid:
+            title += f", {self._measure} {' '.join(f'{loss:.4g}' for loss in self._valid.values())}"
         self._advance(trainer.steps - self._first, trainer.steps - self._first + left, title)
 
     def epoch(self, seed: int, line: dict) -> None:
-        """Note the losses of an epoch."""
-        self._losses = "".join(
-            f", {name.replace('_', ' ')} {value:.4g}" for name, value in line.items() if name.startswith("valid")
-        )
+        """Note the validation loss of an epoch."""
+        name = next(name for name in line if name.startswith("valid"))
+        self._measure, self._valid[seed] = name.replace("_", " "), line[name]
 
     def save(self) -> None:
         """There is nothing to save."""
