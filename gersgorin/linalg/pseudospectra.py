@@ -31,7 +31,7 @@ from gersgorin._validate import check_square, divided
 from gersgorin.linalg.outlines import binary_scale
 from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
-from rhn.utils.memory import free_memory, in_words
+from rhn.utils.memory import check_room
 
 ITERATIONS = 16
 
@@ -110,7 +110,9 @@ def pseudospectrum(A: Tensor, grid: Tensor | np.ndarray) -> Tensor:
     """
     check_square(A)
     z = _checked_points(grid)
-    _check_memory(A.shape[-1], A.shape[:-2].numel() * z.numel())
+    n, points = A.shape[-1], A.shape[:-2].numel() * z.numel()
+    need = 16 * (4 * n * n + 4 * points + 8 * max(ENTRIES, 16 * n))
+    check_room(need, f"a matrix of {n} and {points:,} points", "use fewer points or a smaller matrix")
     stack = A.detach().cpu().to(torch.complex128 if A.is_complex() else torch.float64).reshape(-1, *A.shape[-2:])
     with one_thread():
         values = [smallest_singular_values(one, z.flatten()) for one in stack]
@@ -220,12 +222,3 @@ def _checked_points(grid: Tensor | np.ndarray) -> Tensor:
     if not torch.isfinite(torch.view_as_real(z)).all():
         raise InvalidInputError("grid: expected finite points, got NaN or infinite ones; leave them out")
     return z
-
-
-def _check_memory(n: int, points: int) -> None:
-    need, have = 16 * (4 * n * n + 4 * points + 8 * max(ENTRIES, 16 * n)), free_memory("cpu")
-    if need > have:
-        raise InvalidInputError(
-            f"a matrix of {n} and {points:,} points need about {in_words(need)} of memory, {in_words(have)} are available: "
-            "use fewer points or a smaller matrix"
-        )

@@ -222,7 +222,7 @@ class Source:
         if steps > self.steps:
             counted = COUNTED[self.kind]
             raise InvalidInputError(
-                f"--steps {steps} is beyond the end of the {self.kind} {self.name}: it has {self.steps} {counted}"
+                f"steps is {steps}, beyond the end of the {self.kind} {self.name}: it has {self.steps} {counted}"
             )
         values = self.values[..., :steps, :] if self.values.ndim > 1 else self.values[:steps]
         return replace(self, values=values, about=_cut(self, steps))
@@ -302,7 +302,7 @@ def read_sources(
             about = f"{most}first {count} of {where} of {chorales_origin(data.data)}"
             found = [replace(source, about=about) for source in found]
     if len(found) < count:
-        raise InvalidInputError(f"--sequences {count}: {where} has {len(found)}, expected at most that number")
+        raise InvalidInputError(f"{count} sequences: {where} has {len(found)}, expected at most that number")
     return found
 
 

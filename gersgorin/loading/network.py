@@ -64,7 +64,7 @@ def drawn_module(
     found = import_named(name, "module")
     takes = {} if isinstance(found, nn.Module) else _arguments(name, found)
     if hidden_size is not None and "hidden_size" not in takes:
-        raise InvalidInputError(f"--hidden-size {hidden_size}: {name} takes no hidden_size; leave it out")
+        raise InvalidInputError(f"hidden_size is {hidden_size}: {name} takes no hidden_size; leave it out")
     sizes = {"input_size": input_size, "hidden_size": hidden_size}
     if takes.get("hidden_size") and hidden_size is None:
         sizes["hidden_size"] = UNITS
@@ -285,7 +285,7 @@ def new_cell(
         depth = 1
     if "transform_bias" in options and is_known(name) and "transform_bias" not in getattr(factory, "options", ()):
         if not compared:
-            raise InvalidInputError(f"--transform-bias is for cells with transform gates (rhn), not for {name}")
+            raise InvalidInputError(f"transform_bias is for cells with transform gates (rhn), not for {name}")
         del options["transform_bias"]
     if compared:
         known = {option.name for option in options_of_cell(name)}
@@ -329,7 +329,7 @@ def new_model(
     given = {"hidden_size": units, "depth": depth, "init": options.init, **sizes}
     if options.transform_bias is not None:
         if is_known(cell) and not accepts(resolve_cell(cell), "transform_bias"):
-            raise InvalidInputError(f"--transform-bias is for cells with transform gates (rhn), not for {cell}")
+            raise InvalidInputError(f"transform_bias is for cells with transform gates (rhn), not for {cell}")
         given["transform_bias"] = options.transform_bias
     own = read_options(cell, options.cell_options)
     given |= own
@@ -456,7 +456,7 @@ def _cell_of(model: nn.Module, path: Path, label: str, layer: int, own: str | No
         raise InvalidInputError(f"{path}: expected a recurrent cell with {inputs} inputs ({what}), found {found}")
     if not 1 <= layer <= len(cells):
         raise InvalidInputError(
-            f"--layer {layer}: {path} has {counted(len(cells), 'stacked cell')}, expected 1 to {len(cells)}"
+            f"layer is {layer}: {path} has {counted(len(cells), 'stacked cell')}, expected 1 to {len(cells)}"
         )
     cell = cells[layer - 1]
     name = own or name_of_cell(cell)

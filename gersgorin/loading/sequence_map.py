@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import check_weights, copied, real_tensor, with_gradients
+from gersgorin.autodiff import BLOCK, vjps
 from gersgorin.cell import name_of
 from gersgorin.loading.find import is_hand_written, part_of, run_by_equations
 from gersgorin.run import Label
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 from rhn.utils.wording import first_line
-
-BLOCK = 1 << 22  # numbers of gradients computed at once
 
 
 class SequenceMap:
@@ -89,12 +88,9 @@ class SequenceMap:
         return torch.cat([self._gradients(part) for part in whole.split(size)])
 
     def _gradients(self, w: Tensor) -> Tensor:
-        """w[j] d o / d x for weights w (b, S, k): in one pass, or one by one if an operation of the module cannot be batched."""
-        how = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
-        try:
-            (found,) = torch.autograd.grad(self.outputs, self._leaf, w, is_grads_batched=True, **how)
-        except RuntimeError:
-            found = torch.stack([torch.autograd.grad(self.outputs, self._leaf, row, **how)[0] for row in w])
+        """w[j] d o / d x for weights w (b, S, k)."""
+        (found,) = vjps(self.outputs, [self._leaf], w)
+        found = w.new_zeros(len(w), *self._leaf.shape) if found is None else found
         return found.reshape(len(w), self.steps, -1)  # of one sequence, wherever its axis of time is
 
     def _read(self, module: Callable, x: Tensor, axis: int, dtype: torch.dtype | None) -> None:

@@ -276,7 +276,7 @@ def test_language_models_of_one_vocabulary_are_compared_along_a_text(results, ca
             "one.safetensors",
             "--sequences",
             "40",
-        ): "--steps 4000 is beyond the end of the text novel.txt",
+        ): "steps is 4000, beyond the end of the text novel.txt",
     }.items():
         assert main([*args, *text]) == 2
         assert said in capsys.readouterr().err

@@ -242,7 +242,7 @@ def spoiled():
         (["--cell", "torch.nn:LSTM", "--depth", "2"], "LSTM has no recurrence depth"),
         (["--cell", "gru", "--transform-bias", "1"], "for cells with transform gates"),
         (["--depth", "0"], "depth must be a whole number of at least 1, got 0"),
-        (["--hidden-size", "200000"], "GiB of memory, the bound is"),
+        (["--hidden-size", "200000"], "GiB of memory"),
         (["--hidden-size", "1000000000000"], "hidden_size 1000000000000 is beyond any memory"),
         (["--hidden-size", str(2**62)], f"hidden_size {2**62} is beyond any memory"),
         (["--cell", "torch.nn:GRU", "--hidden-size", str(2**62)], "beyond any memory"),
