@@ -9,9 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (40_355, 309_050),
+    "rhn gersgorin optim_study analysis": (40_347, 309_040),
     "rhn": (14_670, 101_700),
-    "gersgorin": (17_658, 146_450),
+    "gersgorin": (17_647, 146_380),
     "optim_study": (5_230, 36_600),
     "analysis": (2_810, 24_500),
     "tests": None,  # printed only
