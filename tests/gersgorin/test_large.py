@@ -201,7 +201,10 @@ V, X = torch.ones(20, dtype=d), torch.ones(1, dtype=d)
 @for_each(
     ("call", "words"),
     [
-        (lambda: linear(of(20)).eigenvalues(18), "k is 18: expected how many of the 20 eigenvalues, a whole number from 1 to 17"),
+        (
+            lambda: linear(of(20)).eigenvalues(18),
+            "k is 18: expected how many of the 20 eigenvalues, a whole number from 1 to 17",
+        ),
         (lambda: operator(lambda x, s: s.detach() + 1, X, V), "gives no gradient to its state"),
         (lambda: operator(lambda x, s: Once.apply(s), X, V), "is not differentiable twice"),
         (lambda: operator(lambda x, s: (s - 1).sqrt(), X, V), "is not differentiable twice|NaN or infinite"),
