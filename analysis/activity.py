@@ -4,9 +4,9 @@ Legend: L layers (counted from 1 through all stacked cells), T steps of a sequen
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,42 +14,27 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rhn.utils.figures import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    RED,
-    SUFFIXES,
-    drawable,
-    every_label,
-    in_inches,
-    legend_columns,
-    titled,
-)
-from rhn.utils.io import arrays_of, write_arrays, write_csv
-from rhn.utils.result import OneScreen, Result
+from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, RED, drawable, in_inches, legend_columns, titled
+from rhn.utils.result import Result
 
-COLUMNS = ("sequence", "layer", "step", "activity", "open", "closed")  # of the CSV file
 LEAST_SPAN = 0.1  # of mean gates, between the two ends of the colour scale
 SHOWN_SEQUENCES = 6  # in the printed table
 
 GATES = LinearSegmentedColormap.from_list("transform gate", ["#ffffff", "#ff0000"])  # gaps show the axes' grey
 CLOSED_TO_OPEN = {"below 0.1": "#ffffff", "between": "#ff9999", "above 0.9": "#ff0000"}
 GAP = 2  # steps between sequences in one panel
-COLOURS, MARKERS = (BLUE, ORANGE, GREEN, RED), "osD^"
-DASHES = ("-", (0, (5, 1)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 2)), (0, (1, 2)), (0, (8, 1, 1, 1)), (0, (8, 2)))
+COLOURS, DASHES = (BLUE, ORANGE, GREEN, RED), ("-", "--", "-.", ":")
+LINES = [(COLOURS[(k + k // 4) % 4], DASHES[k % 4]) for k in range(8)]  # of sequences
 NEAREST_BARS = 3  # points between bar lines; closer ones are left out
-NARROWEST = 0.5  # points a step; narrower steps are averaged
+MOST_TICKS = 10  # of layers
 LONGEST_NAME = 20  # characters of a sequence's name in a legend
 TICK_SIZE = 6  # points, of the tokens on a time axis
 LONGEST_WORD = 12  # characters of a token on a time axis
-TIME = {"frame": "quarter notes", "token": "tokens"}
 VISIBLE = {"\n": "↵", " ": "␣"}
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class SequenceActivity(OneScreen):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SequenceActivity:
     """The transform gates along one sequence."""
 
     name: str
@@ -83,8 +68,10 @@ class SequenceActivity(OneScreen):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class GateActivity(Result):
+class GateActivity(Result, kind="gates_by_layer"):
     """The transform gates of a network along some sequences, and statistics of its single units over all of them."""
+
+    former = "unit_switching"
 
     labels: tuple[str, ...]
     """Names of the layers: "1".."L", or "1.1", "1.2", "2.1", ... in stacked networks."""
@@ -95,8 +82,6 @@ class GateActivity(Result):
     """Mean absolute change of each unit's gate from one step to the next, (L, n) in 0..1; NaN if no sequence has two steps."""
     gate_name: str = "transform gate"
     """The word for these gates in the literature of the cell; an LSTM's are its input gates."""
-    about: str = ""
-    """Origin of the network and the data, for the second line of the figure's title."""
 
     @property
     def layers(self) -> int:
@@ -126,10 +111,9 @@ class GateActivity(Result):
         """Ends of the colour scale within 0..1: the least and the greatest mean gate, at least `LEAST_SPAN` apart, so that small
         differences do not look large; 0 and 1 if no gate is finite."""
         values = np.concatenate([s.activity for s in self.sequences], axis=1)
-        values = values[np.isfinite(values)]
-        if not values.size:
+        if not np.isfinite(values).any():
             return 0.0, 1.0
-        low, high = float(values.min()), float(values.max())
+        low, high = float(np.nanmin(values)), float(np.nanmax(values))
         if high - low >= LEAST_SPAN:
             return low, high
         low = min(max((low + high - LEAST_SPAN) / 2, 0.0), 1.0 - LEAST_SPAN)
@@ -159,6 +143,16 @@ class GateActivity(Result):
             lines.append(f"switching most (mean change a {self.step}): {', '.join(units)}")
         return "\n".join(lines)
 
+    def table(self) -> list[dict]:
+        """A row for each sequence, layer and step: the mean gate, and the shares of units open and closed."""
+        return [
+            {"sequence": s.name, "layer": label, "step": step}
+            | {name: float(getattr(s, name)[l, step]) for name in ("activity", "open", "closed")}
+            for s in self.sequences
+            for l, label in enumerate(self.labels)
+            for step in range(s.steps)
+        ]
+
     def to_dict(self) -> dict:
         """The JSON object of `rhn-analyze gates --json`."""
         arrays = ("mean_by_layer", "activity")
@@ -172,96 +166,74 @@ class GateActivity(Result):
         """Layers x time, white the least gate, red the greatest, sequences side by side; returns the Axes."""
         return plot_gates(self, ax=ax)
 
-    def to_csv(self, path: str | Path) -> Path:
-        """Write a row for each sequence, layer and step: the mean gate, and the shares of units open and closed."""
-        rows = (
-            (s.name, label, step, s.activity[l, step], s.open[l, step], s.closed[l, step])
-            for s in self.sequences
-            for l, label in enumerate(self.labels)
-            for step in range(s.steps)
-        )
-        return write_csv(path, COLUMNS, rows)
+    def figure(self) -> Figure:
+        """A panel a sequence; below, effective depth and the distribution over units."""
+        return draw_gates(self)
 
-    def save(self, path: str | Path) -> Path:
-        """Write to .npz, single units and bar lines included (`load` reads it), to .csv (`to_csv`), or draw to .png, .svg or .pdf."""
-        if Path(path).suffix.lower() == ".csv":
-            return self.to_csv(path)
-        if Path(path).suffix.lower() in SUFFIXES:
-            return super().save(path)
-        arrays = {name: np.array(getattr(self, name)) for name in ("labels", "about", "gate_name")}
-        arrays |= {name: getattr(self, name) for name in ("unit_mean", "unit_switching")}
-        for i, s in enumerate(self.sequences):
-            arrays |= {f"sequence{i}.{name}": np.asarray(value) for name, value in vars(s).items()}
-        return write_arrays(path, arrays)
+    def _saved(self) -> dict:
+        """The arrays of each sequence by name: "sequence0.activity"."""
+        parts = {f"sequence{k}.{name}": value for k, s in enumerate(self.sequences) for name, value in vars(s).items()}
+        return vars(self) | {"labels": np.array(self.labels), "sequences": None} | parts
 
     @classmethod
-    def load(cls, path: str | Path) -> "GateActivity":
-        """Read an .npz file of `save`; raises DataError for any other file."""
-        with arrays_of(path, "rhn-analyze gates --save-data FILE.npz") as arrays:
-            fields, count = SequenceActivity.__dataclass_fields__, sum(n.endswith(".activity") for n in arrays.files)
-            values = [{f: arrays[f"sequence{i}.{f}"] for f in fields} for i in range(count)]
-            units = {name: arrays[name] for name in ("unit_mean", "unit_switching")}
-            labels = tuple(arrays["labels"].tolist())
-            texts = {name: arrays[name].item() for name in ("about", "gate_name") if name in arrays.files}
+    def _of_file(cls, values: Mapping, read: Callable) -> Self:
+        count = sum(name.endswith(".activity") for name in values)
+        found = [
+            {name: np.asarray(values[f"sequence{k}.{name}"]) for name in SequenceActivity.__dataclass_fields__}
+            for k in range(count)
+        ]
         scalars = ("name", "bars_from_score")
-        sequences = (SequenceActivity(**{f: v.item() if f in scalars else v for f, v in s.items()}) for s in values)
-        return cls(labels=labels, sequences=tuple(sequences), **texts, **units)
+        sequences = (SequenceActivity(**{k: v.item() if k in scalars else v for k, v in s.items()}) for s in found)
+        texts = {name: str(values[name]) for name in ("title", "about", "gate_name") if name in values}
+        units = {name: np.asarray(values[name], float) for name in ("unit_mean", "unit_switching")}
+        return cls(labels=tuple(np.asarray(values["labels"]).tolist()), sequences=tuple(sequences), **texts, **units)
 
 
 def plot_gates(
-    record: GateActivity, ax: Axes | None = None, *, steps: int = 0, limits: tuple[float, float] | None = None
+    record: GateActivity,
+    ax: Axes | None = None,
+    *,
+    sequences: Sequence[SequenceActivity] = (),
+    steps: int = 0,
+    limits: tuple[float, float] | None = None,
 ) -> Axes:
     """Draw layers x time with thin lines at the bars; below a single sequence its tokens, if they fit.
 
-    Several sequences follow one another, with a grey gap between them and their names above. In a long run each column is the mean
-    of several steps, and bars too close together are left out.
+    Several sequences follow one another, with a grey gap between them and their names above. Bars too close together are left out.
 
+    sequences: those drawn; default: all.
     steps: least length of the axis.
     limits: the gates that are white and red; None: `GateActivity.limits`.
     """
+    sequences = sequences or record.sequences
     ax = ax or Figure(figsize=(9, 1.2 + 0.22 * record.layers), layout="constrained").subplots()
     gap, parts, start = np.full((record.layers, GAP), np.nan), [], 0
-    total = sum(s.steps + GAP for s in record.sequences) - GAP
-    room = 72 * (ax.figure.figure.get_figwidth() - 2) / max(total, steps)  # points a step
-    for s in record.sequences:
+    total = max(steps, sum(s.steps + GAP for s in sequences) - GAP)
+    inches = ax.figure.figure.get_figwidth() - 2  # without labels and colour bar
+    for s in sequences:
         parts += [s.activity, gap]
-        for bar in s.bars if len(s.bars) * NEAREST_BARS <= room * s.steps else ():
+        for bar in s.bars if len(s.bars) * NEAREST_BARS * total <= 72 * inches * s.steps else ():
             ax.axvline(start + bar, color=GREY, linewidth=0.5, alpha=0.6, zorder=2)
-        if len(record.sequences) > 1:
-            place, name = (start + s.steps / 2, record.layers + 0.55), in_inches(s.name, room * s.steps / 72, 8)
+        if len(sequences) > 1:
+            place, name = (start + s.steps / 2, record.layers + 0.55), in_inches(s.name, inches * s.steps / total, 8)
             ax.text(*place, name, ha="center", va="bottom", fontsize=8)
         start += s.steps + GAP
-    (low, high), each = limits or record.limits, max(1, round(NARROWEST / room))
-    values = averaged(np.concatenate(parts[:-1], 1), each)
-    extent = (0, values.shape[1] * each, 0.5, record.layers + 0.5)
-    shown = {"cmap": GATES, "vmin": low, "vmax": high, "origin": "lower", "interpolation": "nearest"}
-    ax.imshow(values, aspect="auto", extent=extent, **shown)
+    low, high = limits or record.limits
+    values = np.concatenate(parts[:-1], 1)
+    extent = (0, values.shape[1], 0.5, record.layers + 0.5)
+    ax.imshow(values, aspect="auto", extent=extent, cmap=GATES, vmin=low, vmax=high, origin="lower")
     _layer_ticks(record.labels, ax)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_facecolor("#eeeeee")  # after the end: white is the least gate
-    ax.set(xlim=(0, max(total, steps)), xlabel=_time_label(record), ylabel="layer")
-    if len(record.sequences) == 1:
-        ax.set_title(in_inches(s.name, ax.figure.figure.get_figwidth() - 2, 9), loc="left")
-        _token_ticks(s, max(total, steps), ax)
+    ax.set(xlim=(0, total), xlabel=_time_label(record), ylabel="layer")
+    if len(sequences) == 1:
+        ax.set_title(in_inches(s.name, inches, 9), loc="left")
+        _token_ticks(s, total, ax)
     return ax
 
 
-def averaged(values: np.ndarray, each: int) -> np.ndarray:
-    """Average every `each` neighbouring steps, (L, T) to (L, T / each) rounded up; NaN if all of them are NaN.
-
-    >>> averaged(np.array([[1.0, 3.0, 5.0]]), 2)
-    array([[2., 5.]])
-    """
-    L, T = values.shape
-    padded = np.full((L, -(-T // each), each), np.nan)
-    padded.reshape(L, -1)[:, :T] = values
-    counts = np.isfinite(padded).sum(-1)
-    return np.divide(np.nansum(padded, -1), counts, out=np.full(counts.shape, np.nan), where=counts > 0)
-
-
-def plot_saturation(record: GateActivity, ax: Axes | None = None) -> Axes:
+def plot_saturation(record: GateActivity, ax: Axes) -> None:
     """Draw for each layer the shares of gates that are closed, in between and open."""
-    ax = ax or Figure(figsize=(4, 0.9 + 0.3 * record.layers), layout="constrained").subplots()
     left, layers = np.zeros(record.layers), np.arange(1, record.layers + 1)
     for share, (name, colour) in zip(record.saturation.T, CLOSED_TO_OPEN.items(), strict=True):
         ax.barh(layers, share, left=left, color=colour, edgecolor=GREY, linewidth=0.5, height=0.75, label=name)
@@ -270,44 +242,38 @@ def plot_saturation(record: GateActivity, ax: Axes | None = None) -> Axes:
     _layer_ticks(record.labels, ax)
     words = {"title": f"{record.gate_name}s", "title_fontsize": 8, "alignment": "left"}
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, columnspacing=1, handlelength=1, **words)
-    return ax
 
 
-def plot_effective_depth(record: GateActivity, ax: Axes | None = None) -> Axes:
+def plot_effective_depth(record: GateActivity, ax: Axes) -> None:
     """Draw the sum of the layers' mean gates over time, a line for each sequence, at most eight."""
-    ax = ax or Figure(figsize=(7, 2.4), layout="constrained").subplots()
-    for k, sequence in enumerate(record.sequences[:8]):
-        times, style = np.arange(sequence.steps) + 0.5, {"color": COLOURS[k % 4], "linestyle": DASHES[k]}
-        label = drawable(_cut(sequence.name, LONGEST_NAME))
-        ax.step(times, sequence.effective_depth, where="mid", linewidth=1, label=label, **style)
-        if sequence.steps == 1:
-            ax.plot(times, sequence.effective_depth, MARKERS[k % 4], markersize=4, color=COLOURS[k % 4])
-    highest = max(float(np.nan_to_num(sequence.effective_depth).max()) for sequence in record.sequences[:8])
-    ax.set(ylim=(0, 1.1 * highest or 1), xlabel=f"time ({TIME[record.step]})")
-    ax.set_ylabel("effective depth\n(sum of mean gates)")
+    shown = record.sequences[: len(LINES)]
+    for sequence, (colour, dashes) in zip(shown, LINES, strict=False):
+        label, dot = drawable(_cut(sequence.name, LONGEST_NAME)), "o" if sequence.steps == 1 else ""
+        style = {"color": colour, "linestyle": dashes, "linewidth": 1, "marker": dot, "markersize": 4}
+        ax.step(np.arange(sequence.steps) + 0.5, sequence.effective_depth, where="mid", label=label, **style)
+    highest = max(float(np.nan_to_num(sequence.effective_depth).max()) for sequence in shown)
+    unit = {"frame": "quarter notes", "token": "tokens"}[record.step]
+    ax.set(ylim=(0, 1.1 * highest or 1), xlabel=f"time ({unit})", ylabel="effective depth\n(sum of mean gates)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     labels = ax.get_legend_handles_labels()[1]
     columns = legend_columns(labels, 0.9 * ax.get_window_extent().width / ax.figure.dpi)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, columnspacing=1, handlelength=2.4)
-    return ax
 
 
-def draw_gates(record: GateActivity, *, title: str = "", limits: tuple[float, float] | None = None) -> Figure:
-    """Draw the default figure: a panel a sequence with a shared colour bar; below, effective depth and the distribution over units.
+def draw_gates(record: GateActivity, *, limits: tuple[float, float] | None = None) -> Figure:
+    """Draw a panel a sequence with a shared colour bar; below, effective depth and the distribution over units.
 
-    title: the network.
     limits: as in `plot_gates`, the same for all panels.
     """
     words = max((len(_shown(word)) for s in record.sequences for word in s.symbols.tolist()), default=0)
     S, tall = len(record.sequences), 0.55 + 0.16 * record.layers + 0.05 * words
     figure = Figure(figsize=(9, S * tall + 4), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(S * tall + 1, 3))
-    name = record.gate_name[:1].upper() + record.gate_name[1:]
+    name, title = record.gate_name[:1].upper() + record.gate_name[1:], record.title
     titled(figure, f"{name}s{f' of {drawable(title)}' if title else ''}", drawable(record.about))
-    panels, limits = np.atleast_1d(top.subplots(S, 1)), limits or record.limits
+    panels, longest = np.atleast_1d(top.subplots(S, 1)), max(s.steps for s in record.sequences)
     for ax, sequence in zip(panels, record.sequences, strict=True):
-        alone = replace(record, sequences=(sequence,))
-        plot_gates(alone, ax, steps=max(s.steps for s in record.sequences), limits=limits)
+        plot_gates(record, ax, sequences=(sequence,), steps=longest, limits=limits)
         ax.set_xlabel(_time_label(record) if ax is panels[-1] else "")
     label, shrink = f"mean {record.gate_name}\nof a layer's units", min(1.0, 2.2 / (S * tall))
     top.colorbar(panels[0].images[0], ax=panels.tolist(), label=label, shrink=shrink)
@@ -318,7 +284,7 @@ def draw_gates(record: GateActivity, *, title: str = "", limits: tuple[float, fl
 
 
 def _layer_ticks(labels: Sequence[str], ax: Axes) -> None:
-    every = every_label(labels, ax)
+    every = math.ceil(len(labels) / MOST_TICKS)
     ax.set_yticks(range(1, len(labels) + 1, every), labels[::every])
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rhn.cli.entry import print_json, resolve_device, run_command
 from rhn.errors import InvalidInputError
@@ -12,6 +12,9 @@ from rhn.utils.options import Commands, Device, Trained, Writing, check_least, g
 from rhn.utils.progress import progress_bars, status_line
 from rhn.utils.user_code import own_cell
 from rhn.utils.wording import counted
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DESCRIPTION = """Measure trained networks: the activity of their transform gates, and the damage of lesions.
 
@@ -61,17 +64,21 @@ class Common(Trained, Writing):
         with progress_bars() as report, own_cell(self.cell):
             record = self.measure(model, sequences, split, device=device, progress=report(self.name))
         source = self.data.name if self.data else ("its text" if text else "chorales")
-        record = replace(record, about=f"{words_of_checkpoint(self.checkpoint)}; {split} split of {source}")
-        title = f"{_about(model)} ({_called(self.checkpoint)})"
+        about = f"{words_of_checkpoint(self.checkpoint)}; {split} split of {source}"
+        record = replace(record, title=f"{_about(model)} ({_called(self.checkpoint)})", about=about)
         with status_line() as say:
             say("drawing")
-            save_figure(figure, lambda: self.draw(record, title))
+            save_figure(figure, lambda: self.draw(record))
         if data:
             record.save(data)
         if self.json:
             print_json(record.to_dict())
         else:
             print(record.summary(), f"figure: {figure}", sep="\n")
+
+    def draw(self, record) -> "Figure":
+        """The figure of a result."""
+        return record.figure()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,19 +95,12 @@ class Gates(Common):
     length: int | None = option(None, "Of a text: tokens of an excerpt (default 60).")
 
     name, splits, most = "gates", ("test", "valid"), SHOWN
+    columns = ("sequence", "layer", "step", "activity", "open", "closed")
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns of the CSV file of --save-data."""
-        from analysis.activity import COLUMNS
-
-        return COLUMNS
-
-    def draw(self, record, title: str):
-        """The figure of a result."""
+    def draw(self, record) -> "Figure":
         from analysis.activity import draw_gates
 
-        return draw_gates(record, title=title, limits=(0.0, 1.0) if self.full_scale else None)
+        return draw_gates(record, limits=(0.0, 1.0) if self.full_scale else None)
 
     def parts_of_text(self, corpus, split: str) -> list:
         """The parts of a text to measure."""
@@ -142,17 +142,7 @@ class LesionCommand(Common):
     seed: int = option(0, "Seed of the bootstrap that draws the intervals, over chorales or parts of a text.")
 
     name, splits, most = "lesion", ("train", "valid"), None
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        from analysis.damage import COLUMNS
-
-        return COLUMNS
-
-    def draw(self, record, title: str):
-        from analysis.damage import draw_lesions
-
-        return draw_lesions(record, title=title)
+    columns = ("kind", "mode", "split", "label", "unit", "loss", "delta", "low", "high")
 
     def parts_of_text(self, corpus, split: str) -> list:
         from analysis.sequences import stretches
@@ -205,10 +195,9 @@ def _named(options: Common, split: str) -> Path:
     words = [options.name, *called, getattr(options, "mode", None), split, *options.chorales]
     words += [options.data and options.data.stem, options.data and place(options.data)]
     for name in ("excerpts", "length", "max_tokens", "together", "pairs", "units", "seed", "full_scale"):
-        value = getattr(options, name, None)
-        if value and not isinstance(value, tuple):
-            words += [name.replace("_", "-")] if value is True else [f"{name.replace('_', '-')}-{value}"]
-        words += [name, *value] if value and isinstance(value, tuple) else []
+        value, flag = getattr(options, name, None), name.replace("_", "-")
+        if value:
+            words += [flag, *value] if isinstance(value, tuple) else [flag if value is True else f"{flag}-{value}"]
     return figure_name(*words)
 
 
@@ -228,10 +217,10 @@ def _music(options: Gates | LesionCommand, split: str):
     from rhn.training.trained import corpus_of
 
     model = load_model(options.checkpoint, options.cell)
-    sizes = {name: getattr(model, f"{name}_size", KEYS) for name in ("input", "output")}
-    if words := " and ".join(f"{size} {name}s" for name, size in sizes.items() if size != KEYS):
+    sizes = [getattr(model, name, KEYS) for name in ("input_size", "output_size")]
+    if sizes != [KEYS, KEYS]:
         raise InvalidInputError(
-            f"{options.checkpoint} holds a network of {words}, expected {KEYS}: the keys of a chorale"
+            f"{options.checkpoint} holds a network of {sizes[0]} inputs and {sizes[1]} outputs, expected {KEYS}: the keys of a chorale"
         )
     corpus = corpus_of(options.checkpoint, options.data)
     pieces = chosen(corpus, split, options.chorales) if options.chorales else getattr(corpus, split)[: options.most]

@@ -6,14 +6,15 @@ Layers are counted from 1 through all stacked cells, units from 1 within their l
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, SymmetricalLogLocator
+from matplotlib.ticker import FuncFormatter
 
 from rhn.utils.figures import (
     BLUE,
@@ -23,21 +24,14 @@ from rhn.utils.figures import (
     PURPLE,
     RED,
     SKY,
-    STEPS,
-    SUFFIXES,
     drawable,
-    enclosing,
-    every_label,
     legend_columns,
-    log_ends,
     plain_log_ticks,
     titled,
 )
-from rhn.utils.io import arrays_of, write_arrays, write_csv
 from rhn.utils.result import Result
 from rhn.utils.wording import counted
 
-ABOUT = ("mode", "split", "baseline", "sequences", "frames", "step", "about")  # fields of a LesionTable beside its rows
 KINDS = {
     "layers": "layer",
     "pairs": "pair",
@@ -46,8 +40,7 @@ KINDS = {
     "controls": "blind",
     "beyond_blind": "beyond blind",
 }
-COLUMNS = ("kind", "mode", "split", "label", "unit", "loss", "delta", "low", "high")  # of the CSV file
-ROW = ("label", "layers", "unit", "loss", "delta", "low", "high")
+NUMBERS = ("loss", "delta", "low", "high")
 SHOWN_UNITS = 10  # in the printed table
 
 
@@ -74,8 +67,10 @@ class LesionRow:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class LesionTable(Result):
+class LesionTable(Result, kind="lesions"):
     """The loss of a network with each layer lesioned in turn; every tuple of rows in the order of the layers."""
+
+    former = "layers.delta"
 
     mode: str
     split: str
@@ -96,8 +91,6 @@ class LesionTable(Result):
     """First layers again, compared with their control instead of the unlesioned network; only for modes that also remove the input."""
     step: str = "frame"
     """The kind of a step: "frame" or "token"."""
-    about: str = ""
-    """Origin of the network and the data, for the second line of the figure's title."""
 
     def by_damage(self, kind: str = "layers") -> list[LesionRow]:
         """Rows of one kind, in falling order of damage."""
@@ -158,45 +151,44 @@ class LesionTable(Result):
         """Lesioned layer against damage, with intervals (figure 6); returns the Axes."""
         return plot_lesions(self, ax=ax)
 
-    def to_csv(self, path: str | Path) -> Path:
-        """Write a row for each lesioned network; the first one, of kind "unlesioned", is the baseline."""
-        rows = [("unlesioned", self.mode, self.split, "", "", self.baseline, 0.0, 0.0, 0.0)]
-        for rows_of, kind in KINDS.items():
-            rows += [
-                (kind, self.mode, self.split, r.label, r.unit or "", r.loss, r.delta, r.low, r.high)
-                for r in getattr(self, rows_of)
-            ]
-        return write_csv(path, COLUMNS, rows)
+    def figure(self) -> Figure:
+        """Figure 6, beside it pairs and units if they were measured."""
+        return draw_lesions(self)
 
-    def save(self, path: str | Path) -> Path:
-        """Write to .csv (`to_csv`), the same columns as arrays to .npz (`load` reads it), or draw to .png, .svg or .pdf."""
-        if Path(path).suffix.lower() == ".csv":
-            return self.to_csv(path)
-        if Path(path).suffix.lower() in SUFFIXES:
-            return super().save(path)
-        arrays = {name: np.array(getattr(self, name)) for name in ABOUT}
-        for kind in KINDS:
-            for f in ROW:
-                values = [getattr(r, f) for r in getattr(self, kind)]
-                arrays[f"{kind}.{f}"] = np.array([0 if value is None else value for value in values])
-        return write_arrays(path, arrays)
+    def table(self) -> list[dict]:
+        """A row for each network; the first one, of kind "unlesioned", is the baseline."""
+        whole = LesionRow(label="", layers=(), unit=None, loss=self.baseline, delta=0.0, low=0.0, high=0.0)
+        found = [("unlesioned", whole), *((kind, row) for name, kind in KINDS.items() for row in getattr(self, name))]
+        return [
+            {"kind": kind, "mode": self.mode, "split": self.split, "label": row.label, "unit": row.unit or ""}
+            | {name: getattr(row, name) for name in NUMBERS}
+            for kind, row in found
+        ]
+
+    def _saved(self) -> dict:
+        """The columns of each kind of rows by name: "layers.delta"."""
+        columns = {
+            f"{kind}.{name}": np.array([getattr(row, name) or 0 for row in getattr(self, kind)])
+            for kind in KINDS
+            for name in LesionRow.__dataclass_fields__
+        }
+        return vars(self) | dict.fromkeys(KINDS) | columns
 
     @classmethod
-    def load(cls, path: str | Path) -> "LesionTable":
-        """Read an .npz file of `save`; raises DataError for any other file."""
-        with arrays_of(path, "rhn-analyze lesion --save-data FILE.npz") as arrays:
-            about = {name: arrays[name].item() for name in ABOUT if name in arrays.files or name != "about"}
-            kinds = [kind for kind in KINDS if f"{kind}.label" in arrays.files]  # older files lack later kinds
-            rows = {kind: _rows({f: arrays[f"{kind}.{f}"].tolist() for f in ROW}) for kind in kinds}
-        return cls(**about, **rows)
-
-
-def _rows(columns: dict[str, list]) -> tuple[LesionRow, ...]:
-    rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
-    return tuple(LesionRow(**r | {"layers": tuple(r["layers"]), "unit": r["unit"] or None}) for r in rows)
+    def _of_file(cls, values: Mapping, read: Callable) -> Self:
+        rows, names = {}, [*LesionRow.__dataclass_fields__]
+        for kind in (kind for kind in KINDS if f"{kind}.label" in values):  # older files lack later kinds
+            columns = [np.asarray(values[f"{kind}.{name}"], float if name in NUMBERS else None) for name in names]
+            found = [dict(zip(names, row, strict=True)) for row in zip(*(c.tolist() for c in columns), strict=True)]
+            rows[kind] = tuple(
+                LesionRow(**r | {"layers": tuple(r["layers"]), "unit": r["unit"] or None}) for r in found
+            )
+        given = (f.name for f in fields(cls) if f.name in values and f.name not in KINDS)
+        return cls(**{name: np.asarray(values[name]).item() for name in given}, **rows)
 
 
 COLOURS, DASHES = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY), ("-", "--", "-.", ":")
+MOST_TICKS = 10  # of layers
 DECADES = 2  # that a symmetric logarithmic axis shows beside its linear part
 
 
@@ -216,8 +208,7 @@ def plot_lesions(table: LesionTable, ax: Axes | None = None) -> Axes:
             controls, [place[row.layers] + 0.2 for row in controls], ax, fmt="D", color=ORANGE, label=words, mfc="white"
         )
     _damage_axis(ax.yaxis, [end for row in (*rows, *controls) for end in (row.delta, row.low, row.high)])
-    every = every_label([row.label for row in rows], ax, across=True)
-    ax.set_xticks(list(place.values())[::every], [row.label for row in rows][::every])
+    _layer_ticks([row.label for row in rows], ax.xaxis, 1)
     ax.set(xlim=(0.5, len(place) + 0.5), xlabel="lesioned layer")
     on = f" on {table.split}" if table.split else ""
     ax.set_ylabel(f"damage{on} (nats a {table.step})\nabove the unlesioned {table.baseline:.4g}")
@@ -238,9 +229,8 @@ def plot_pairs(table: LesionTable, ax: Axes | None = None) -> Axes:
     damage = np.ma.masked_invalid(damage)
     image = ax.imshow(damage, origin="lower", cmap="viridis", vmin=min(0.0, float(damage.filled(0).min())))
     names = [row.label for row in table.layers]
-    every = every_label(names, ax, across=True)
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_ticks(range(0, len(names), every), names[::every])
+        _layer_ticks(names, axis, 0)
         axis.set_label_text("layer")
     ax.set_title("two layers; diagonal: one alone", loc="left")
     ax.figure.colorbar(image, ax=ax, label=f"damage (nats a {table.step})")
@@ -267,22 +257,22 @@ def plot_units(table: LesionTable, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def draw_lesions(table: LesionTable, *, title: str = "") -> Figure:
-    """Draw the default figure: figure 6, beside it pairs and units if they were measured. title: the network."""
+def draw_lesions(table: LesionTable) -> Figure:
+    """Draw figure 6, beside it pairs and units if they were measured."""
     extra = [plot for plot, rows in ((plot_pairs, table.pairs), (plot_units, table.units)) if rows]
     tall = 0.2 * math.ceil(len(table.layers) / 4) if table.units else 0.0
     figure = Figure(figsize=(6 + 4.6 * len(extra), 4.4 + tall), layout="constrained")
-    titled(figure, f"Lesions ({table.mode}){f' of {drawable(title)}' if title else ''}", _about(table))
+    measured = f"{counted(table.sequences, 'sequence')}, {counted(table.frames, f'predicted {table.step}')}"
+    name = f" of {drawable(table.title)}" if table.title else ""
+    titled(figure, f"Lesions ({table.mode}){name}", "; ".join(filter(None, (drawable(table.about), measured))))
     for plot, ax in zip((plot_lesions, *extra), np.atleast_1d(figure.subplots(1, 1 + len(extra))), strict=True):
         plot(table, ax)
     return figure
 
 
-def _about(table: LesionTable) -> str:
-    measured = (
-        f"{table.sequences:,} sequence{'' if table.sequences == 1 else 's'}, {table.frames:,} predicted {table.step}s"
-    )
-    return "; ".join(filter(None, (drawable(table.about), measured)))
+def _layer_ticks(labels: Sequence[str], axis: Axis, first: int) -> None:
+    every = math.ceil(len(labels) / MOST_TICKS)
+    axis.set_ticks(range(first, first + len(labels), every), [label.replace("+", "+\n") for label in labels[::every]])
 
 
 def _points(rows: Sequence[LesionRow], at: list[float], ax: Axes, **style) -> None:
@@ -292,27 +282,18 @@ def _points(rows: Sequence[LesionRow], at: list[float], ax: Axes, **style) -> No
     ax.errorbar(at, damage, yerr=errors, markersize=5, linewidth=1.2, capsize=3, **style)
 
 
-def _damage_axis(axis, values: Sequence[float]) -> None:
+def _damage_axis(axis: Axis, values: Sequence[float]) -> None:
     """Set a logarithmic axis if all values are above 0, else one that is linear below about a hundredth of the greatest value."""
     finite = np.array([value for value in values if math.isfinite(value)])
     if not finite.size or not finite.any():
         return
-    low, high = float(finite.min()), float(finite.max())
-    if low > 0:
+    if finite.min() > 0:
         axis.axes.set_yscale("log")
-        axis.axes.set_ylim(*log_ends(low, high))
         plain_log_ticks(axis)
         return
-    threshold = 10.0 ** (math.floor(math.log10(max(high, -low))) - DECADES + 1)
+    threshold = 10.0 ** (math.floor(math.log10(abs(finite).max())) - DECADES + 1)
     axis.axes.set_yscale("symlog", linthresh=threshold)
-    axis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=threshold, subs=STEPS))
-    top, bottom = (
-        enclosing(threshold, max(threshold, 1.05 * size))[1] if size > 0.1 * threshold else 0.3 * threshold
-        for size in (high, -low)
-    )
-    axis.axes.set_ylim(-bottom, top)
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
     axis.axes.axhline(0, color=GREY, linewidth=0.8, zorder=0)
 
 

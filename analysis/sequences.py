@@ -14,7 +14,6 @@ Legend: T steps of a sequence (quarter notes or tokens), B sequences of a batch,
 """
 
 import contextlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,24 +40,9 @@ TEXT_ROWS = 64
 QUARTERS = 4  # of a bar without a score
 
 
-def sequences_of(data: Batch | Sequence[np.ndarray] | np.ndarray, keys: int) -> list[np.ndarray]:
-    """Validate a batch, a list of arrays (T, keys) or one such array, and return a list of arrays; pieces keep their names."""
-    if isinstance(data, Batch):
-        columns = zip(data.frames.cpu().unbind(1), data.mask.cpu().unbind(1), strict=True)
-        data = [frames[mask] for frames, mask in columns if mask.any()]
-    arrays = listed(data, 2)
-    for i, array in enumerate(arrays):
-        if array.ndim != 2 or array.shape[1] != keys or len(array) == 0:
-            raise InvalidInputError(f"sequence {i} has shape {array.shape}, expected (T, {keys}) with T >= 1")
-        if array.dtype.kind not in "buif" or not np.isfinite(array).all():
-            raise InvalidInputError(f"sequence {i} holds NaN, infinite values or no numbers ({array.dtype})")
-    return arrays
-
-
 def listed(data: Sequence[np.ndarray] | np.ndarray, ndim: int) -> list[np.ndarray]:
     """A list of arrays or tensors, or a single one with `ndim` dimensions, as a list of arrays; refuses an empty one."""
-    single = isinstance(data, np.ndarray | torch.Tensor) and data.ndim == ndim
-    every = [data] if single else list(data)
+    every = [data] if getattr(data, "ndim", None) == ndim else list(data)
     if not every:
         raise InvalidInputError("there are no sequences to look at")
     return [a.numpy(force=True) if isinstance(a, torch.Tensor) else np.asanyarray(a) for a in every]
@@ -74,25 +58,8 @@ def chosen(corpus: Corpus, split: str, names: Sequence[str]) -> list[Piece]:
 
     Raises InvalidInputError, with the nearest names, if there is none.
     """
-    pieces = getattr(corpus, split)
-    return [
-        _numbered(pieces, split, int(name))
-        if re.fullmatch("[0-9]{1,9}", name)
-        else lookup([*pieces, *corpus.pieces], name)
-        for name in names
-    ]
-
-
-def _numbered(pieces: Sequence[Piece], split: str, number: int) -> Piece:
-    for piece in pieces:
-        if piece.index == number:
-            return piece
-    last = max(piece.index for piece in pieces) if pieces else -1
-    if number <= last:
-        raise InvalidInputError(
-            f"chorale {split}-{number} is missing: it has no counterpart among music21's Bach scores"
-        )
-    raise InvalidInputError(f"there is no chorale {number} in the split {split!r}: expected 0 to {last}")
+    pieces = [*getattr(corpus, split), *corpus.pieces]
+    return [lookup(pieces, f"{split}-{name}" if name.isdecimal() else name) for name in names]
 
 
 def bars_of(sequence: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -185,25 +152,6 @@ def stretches(tokens: Tokens, *, length: int, max_tokens: int) -> list[np.ndarra
     return [tokens[start : min(start + length, last) + 1] for start in range(0, last, length)]
 
 
-def ids_of(data: Sequence[np.ndarray] | np.ndarray, V: int) -> list[np.ndarray]:
-    """Validate a list of arrays of ids (T,) below V, or one such array, and return a list of arrays; excerpts stay excerpts."""
-    arrays = listed(data, 1)
-    for i, array in enumerate(arrays):
-        if array.ndim != 1 or len(array) == 0 or array.dtype.kind not in "ui":
-            raise InvalidInputError(
-                f"sequence {i} is {array.dtype} of shape {array.shape}: expected ids of tokens, whole numbers (T,), T >= 1"
-            )
-        if not 0 <= array.min() <= array.max() < V:
-            raise InvalidInputError(f"sequence {i} has ids {array.min()} to {array.max()}, expected 0 to {V - 1}")
-    return [array.astype(np.int64, copy=False) for array in arrays]
-
-
-def symbols_of(sequence: np.ndarray) -> np.ndarray:
-    """Names of the tokens of a sequence, (T,): words, characters, bytes; ids without a vocabulary."""
-    known = isinstance(sequence, Excerpt) and sequence.vocabulary is not None
-    return np.array(sequence.symbols if known else [str(i) for i in sequence.tolist()])
-
-
 def _readable(symbol: str | int) -> str:
     if isinstance(symbol, str):
         return symbol
@@ -219,9 +167,18 @@ class Music:
     step = "frame"
     bars = staticmethod(bars_of)
 
-    def sequences(self, data) -> list[np.ndarray]:
-        """Arrays (T, keys); see `sequences_of`."""
-        return sequences_of(data, self.width)
+    def sequences(self, data: Batch | Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
+        """Validate a batch, a list of arrays (T, keys) or one such array, and return a list of arrays; pieces keep their names."""
+        if isinstance(data, Batch):
+            columns = zip(data.frames.cpu().unbind(1), data.mask.cpu().unbind(1), strict=True)
+            data = [frames[mask] for frames, mask in columns if mask.any()]
+        arrays = listed(data, 2)
+        for i, array in enumerate(arrays):
+            if array.ndim != 2 or array.shape[1] != self.width or len(array) == 0:
+                raise InvalidInputError(f"sequence {i} has shape {array.shape}, expected (T, {self.width}) with T >= 1")
+            if array.dtype.kind not in "buif" or not np.isfinite(array).all():
+                raise InvalidInputError(f"sequence {i} holds NaN, infinite values or no numbers ({array.dtype})")
+        return arrays
 
     def inputs(self, sequences: Sequence[np.ndarray], like: Tensor) -> Tensor:
         """Inputs of the network, (T, B, keys) on the device and in the dtype of a weight; zeros after a sequence's end."""
@@ -247,11 +204,20 @@ class Text:
     width: int
     """V: a step computes the probabilities of all symbols."""
     step = "token"
-    symbols = staticmethod(symbols_of)
 
-    def sequences(self, data) -> list[np.ndarray]:
-        """Arrays (T,) int64; see `ids_of`."""
-        return ids_of(data, self.width)
+    def sequences(self, data: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
+        """Validate a list of arrays of ids (T,) below V, or one such array, and return a list of arrays; excerpts stay excerpts."""
+        arrays = listed(data, 1)
+        for i, ids in enumerate(arrays):
+            if ids.ndim != 1 or len(ids) == 0 or ids.dtype.kind not in "ui":
+                raise InvalidInputError(
+                    f"sequence {i} is {ids.dtype} of shape {ids.shape}: expected ids of tokens, whole numbers (T,), T >= 1"
+                )
+            if not 0 <= ids.min() <= ids.max() < self.width:
+                raise InvalidInputError(
+                    f"sequence {i} has ids {ids.min()} to {ids.max()}, expected 0 to {self.width - 1}"
+                )
+        return [ids.astype(np.int64, copy=False) for ids in arrays]
 
     def inputs(self, sequences: Sequence[np.ndarray], like: Tensor) -> Tensor:
         """Inputs of the network, (T, B) int64 on the device of a weight; zeros after a sequence's end."""
@@ -272,7 +238,11 @@ class Text:
 
     def bars(self, sequence: np.ndarray) -> tuple[np.ndarray, bool]:
         """The ends of lines, in tokens: after each `<eos>` or newline; never from a score."""
-        return np.flatnonzero(np.isin(symbols_of(sequence), (EOS, "\n"))) + 1, False
+        return np.flatnonzero(np.isin(self.symbols(sequence), (EOS, "\n"))) + 1, False
+
+    def symbols(self, sequence: np.ndarray) -> np.ndarray:
+        """Names of the tokens of a sequence, (T,): words, characters, bytes; ids without a vocabulary."""
+        return np.array(sequence.symbols if isinstance(sequence, Excerpt) else list(map(str, sequence.tolist())))
 
 
 def task_of(model: nn.Module) -> Music | Text:

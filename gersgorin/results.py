@@ -1,6 +1,7 @@
 """The classes of all results, and `load`, which reads any of them from the file that its `save` wrote."""
 
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from rhn.utils import result
@@ -31,7 +32,9 @@ __all__, __getattr__, __dir__ = lazy_names("gersgorin", HOMES)
 
 
 def load(path: str | Path) -> Result:
-    """Read a result of any kind from .npz or .json. Raises DataError for other files."""
+    """Read a result of any kind, also of other installed packages, from .npz or .json. Raises DataError for other files."""
     for home in HOMES:
         import_module(f"gersgorin.{home}")
+    for kind in entry_points(group="rhn_toolkit.results"):
+        kind.load()  # registers its class
     return result.load(path)

@@ -15,12 +15,12 @@ from matplotlib.transforms import offset_copy
 
 from optim_study.border import BorderPoint
 from optim_study.protocol import LEARNING_RATES, OF_ONE_SIZE, SCHEMES
-from optim_study.results import Network, Row, by_network, optimizers_of, study_about, study_title, trial_words
+from optim_study.results import Network, Row, by_network, optimizers_of, study_about, study_title
 from optim_study.shares import BELOW, DEVIATIONS
 from optim_study.swarm_plot import LABELS, colors_of
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
-from rhn.utils.figures import in_inches, legend_columns, set_tooltips, titled
+from rhn.utils.figures import in_inches, legend_columns, titled
 
 MARKERS = "os^Dv"
 NO_GATES = "P"  # symbol of cells without transform gates
@@ -127,9 +127,7 @@ def _draw_losses(ax: Axes, trials: Sequence[Row], loss: Objective, norm: Normali
     losses, ended = [row.loss(loss) for row in trials], np.array([row.diverged for row in trials], dtype=bool)
     ax.plot(*where[:, ended], "x", color="black", markersize=5, markeredgewidth=0.8)
     style = {"norm": norm, "cmap": "viridis_r", "s": 18, "edgecolor": "0.3", "linewidth": 0.3}
-    points = ax.scatter(*where, c=losses, marker=marker, **style)
-    set_tooltips(points, (trial_words(row, loss) for row in trials))
-    return points
+    return ax.scatter(*where, c=losses, marker=marker, **style)
 
 
 def _map_handles(bins: Sequence[tuple[float, float]], rows: Sequence[Row]) -> list[Line2D]:

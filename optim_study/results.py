@@ -247,16 +247,6 @@ def study_about(rows: Sequence[Row], more: str = "") -> str:
     return "; ".join(filter(None, words))
 
 
-def trial_words(row: Row, loss: Objective) -> str:
-    """The tooltip of a trial: network, loss and settings."""
-    ended = ", diverged" if row.diverged else ""
-    bias = "" if row.transform_bias is None else f", transform bias {row.transform_bias:g}"
-    return (
-        f"{row.network.title}, trial {row.trial}: loss {row.loss(loss):.4g}, {_count(row.epochs, 'epoch')}{ended}\n"
-        f"{row.optimizer}, learning rate {row.learning_rate:.3g}{bias}\n{row.init_scheme}, standard deviation {row.init_std:.3g}"
-    )
-
-
 def protocol_words(configs: Sequence[StudyConfig]) -> str:
     """Ranges, budget, seed and data that all these studies share."""
     every = [_protocol(config) for config in configs]

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from optim_study.results import By, Network, Row, by_network, optimizers_of, study_about, study_title, trial_words
+from optim_study.results import By, Network, Row, by_network, optimizers_of, study_about, study_title
 from optim_study.shares import BELOW, check_threshold
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
@@ -37,7 +37,6 @@ from rhn.utils.figures import (
     our_style,
     plain_log_ticks,
     save_figure,
-    set_tooltips,
     titled,
 )
 
@@ -362,9 +361,7 @@ def _draw_points(ax: Axes, groups: Sequence[tuple[Column, ...]], found: Swarm, s
     places = iter(points)
     for k, (column, own) in enumerate(zip(columns, values, strict=True)):
         if own:
-            drawn = next(places)
-            set_tooltips(drawn, (trial_words(row, found.loss) for row in column.shown))
-            _mark(ax, k, column, drawn, found, size)
+            _mark(ax, k, column, next(places), found, size)
 
 
 def _largest_points(ax: Axes, columns: list[list[float]], palette: list[str], sizes: np.ndarray) -> tuple[float, list]:

@@ -2,10 +2,10 @@
 
 import datetime
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
-from gersgorin.options import DataOptions, NetworkOptions
+from gersgorin.options import DataOptions
 from rhn.cli.entry import run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import figure_name, place
@@ -89,17 +89,11 @@ def report(options: Options) -> None:
         )
 
     from analysis.report.folders import page_about
-    from analysis.report.network import Question
     from analysis.report.page import write_page
 
-    data = DataOptions(**{f.name: getattr(options, f.name) for f in fields(DataOptions)})
-    network = {name: getattr(options, name) for name in ("cell", "module", "submodule")}
-    today = datetime.datetime.now(datetime.UTC).date()
-    made = f"Made by {command()} ({made_with()}) on {today}."
+    made = f"Made by {command()} ({made_with()}) on {datetime.datetime.now(datetime.UTC).date()}."
     with progress_bars() as progress, own_cell(options.module or options.cell):
-        network = NetworkOptions(checkpoint=options.about, **network)
-        question = Question(network=network, data=data, lesions=options.lesions, also=options.also)
-        page = page_about(question, storage=options.storage, made=made, progress=progress)
+        page = page_about(options, made=made, progress=progress)
     write_page(page, output)
     print(f"report: {output} ({output.stat().st_size / 1e6:.1f} MB)")
 

@@ -4,58 +4,57 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from analysis.report.network import (
     ABOUT,
     Progress,
-    Question,
     checkpoint_section,
     network_sections,
     values_table,
     weights_section,
 )
-from analysis.report.page import Page, Section, Table, picture, section_of
-from gersgorin.options import DataOptions, NetworkOptions
+from analysis.report.page import Page, Section, section_of, table_of
+from gersgorin.options import DataOptions
 from gersgorin.recording import Recording
 from optim_study.cli_results import Stored
 from optim_study.map_plot import plot_map
 from optim_study.protocol import SharedSettings, StudyConfig
-from optim_study.results import Row, by_network, protocol_words
-from optim_study.shares import BELOW, summary, training_shares
+from optim_study.results import Row, protocol_words
+from optim_study.shares import share_table, summary, training_shares
 from optim_study.swarm_plot import draw_swarm
-from rhn.cells.registry import with_depth
 from rhn.checkpoints import BEST
 from rhn.errors import CheckpointError, DataError, InvalidInputError
 from rhn.plotting.curves import LABELS, draw_curves
 from rhn.plotting.runs import Curves, read_curves, require_one_measure
 from rhn.training.state import Objective
 from rhn.utils.io import read_json
-from rhn.utils.options import flag
+from rhn.utils.options import flag, given_flags
 from rhn.utils.wording import counted, first_line
 
-BEST_TRIALS = 5  # of each network
-SETTINGS = ("optimizer", "learning_rate", "init_scheme", "init_std", "transform_bias")
+if TYPE_CHECKING:
+    from analysis.report.cli import Options
+
+MOST_TRIALS = 1000
 FEW = 30  # trials of a network: with fewer, the shares are uncertain
 
 
-def page_about(question: Question, *, storage: str | None, made: str, progress: Progress) -> Page:
-    """The page about the checkpoint of a question: a file, or the folder of a training or study. Raises RhnError for anything else."""
-    path, module = question.network.checkpoint, question.network.module
-    if module is not None:
-        sections, about = (
-            [weights_section(module, path), *network_sections(question, progress)],
-            "A module with its weights.",
-        )
+def page_about(options: "Options", *, made: str, progress: Progress) -> Page:
+    """The page about a file, or the folder of a training or study. Raises RhnError for anything else."""
+    path, storage = options.about, options.storage
+    if options.module is not None:
+        about = "A module with its weights."
+        sections = [weights_section(options.module, path), *network_sections(options, path, progress)]
     elif not os.path.isdir(path) and storage is None:  # noqa: PTH112 (Path.is_dir raises for a name too long)
-        sections, about = _checkpoint(question, progress), "A network, from its file of weights."
+        sections, about = _checkpoint(options, path, progress), "A network, from its file of weights."
     elif _is_training(path):
-        sections, about = _training(question, progress), "A training and its best network."
+        sections, about = _training(options, progress), "A training and its best network."
     elif storage is not None or (path / "journal.log").exists():
-        sections, about = _study(question, storage, progress), "A study and its best network."
+        sections, about = _study(options, progress), "A study and its best network."
     elif (path / BEST).is_file():
-        sections, about = _checkpoint(_of(question, path / BEST), progress), "A network."
+        sections, about = _checkpoint(options, path / BEST, progress), "A network."
     else:
         raise InvalidInputError(
             f"{path} holds no training (metrics.jsonl), no study (journal.log) and no {BEST}: expected one of them"
@@ -63,20 +62,16 @@ def page_about(question: Question, *, storage: str | None, made: str, progress: 
     return Page(title=f"Report: {path.resolve().name}", subtitle=about, sections=sections, made=made)
 
 
-def _of(question: Question, path: Path) -> Question:
-    return replace(question, network=replace(question.network, checkpoint=path))
+def _checkpoint(options: "Options", path: Path, progress: Progress) -> list[Section]:
+    return [checkpoint_section(path), *network_sections(options, path, progress)]
 
 
-def _checkpoint(question: Question, progress: Progress) -> list[Section]:
-    return [checkpoint_section(question.network.checkpoint), *network_sections(question, progress)]
-
-
-def _measured(question: Question, progress: Progress) -> list[Section]:
+def _measured(options: "Options", path: Path, progress: Progress) -> list[Section]:
     """The sections of a network; without options about it, one sentence if its data cannot be read."""
     try:
-        return network_sections(question, progress)
+        return network_sections(options, path, progress)
     except (DataError, InvalidInputError) as error:
-        if question != Question(network=NetworkOptions(checkpoint=question.network.checkpoint), data=DataOptions()):
+        if given_flags(options, ("cell", "lesions", "also", *(f.name for f in fields(DataOptions)))):
             raise
         return [_missing(error)]
 
@@ -89,8 +84,8 @@ def _is_training(path: Path) -> bool:
     return (path / "metrics.jsonl").is_file() or any(path.glob("seed-*/metrics.jsonl"))
 
 
-def _training(question: Question, progress: Progress) -> list[Section]:
-    run = question.network.checkpoint
+def _training(options: "Options", progress: Progress) -> list[Section]:
+    run = options.about
     curves = read_curves(run)
     try:
         config = read_json(run / "config.json")
@@ -101,8 +96,7 @@ def _training(question: Question, progress: Progress) -> list[Section]:
     sections = [_curves(curves), *_recorded(run)]
     try:
         best = best_seed(run, curves) / BEST
-        about = checkpoint_section(best)
-        measured = _measured(_of(question, best), progress)
+        about, measured = checkpoint_section(best), _measured(options, best, progress)
     except CheckpointError as error:  # before the end of the first epoch
         about, measured = Section(title=ABOUT), [_missing(error)]
     about = replace(about, text=[*about.text, f"Train it again: {again}"], tables=[settings, *about.tables])
@@ -115,16 +109,12 @@ def _curves(curves: Sequence[Curves]) -> Section:
         f"{c.name}: {c.best[1]:.5g} {measure} on validation, its best, at epoch {c.best[0]} of {c.epochs[-1]}."
         for c in curves
     ]
-    trained = [float(c.train[list(c.epochs).index(c.best[0])]) for c in curves]
-    rows = [[c.name, int(c.epochs[-1]), c.best[0], loss, c.best[1]] for c, loss in zip(curves, trained, strict=True)]
-    columns = ["training", "epochs", "best epoch", "training loss", "validation loss"]
     best = min(curves, key=lambda c: c.best[1])
     return Section(
         title="Training",
         verdict=f"Validation: {best.best[1]:.4g} {measure} at epoch {best.best[0]} of {best.epochs[-1]}.",
         text=text,
-        pictures=[picture(lambda: draw_curves(curves))],
-        tables=[Table(caption=f"The best epoch, in {measure}", columns=columns, rows=rows)],
+        figures=[lambda: draw_curves(curves)],
     )
 
 
@@ -141,17 +131,17 @@ def best_seed(run: Path, curves: Sequence[Curves]) -> Path:
     return run / min(curves, key=lambda c: c.best[1]).name.rpartition(", ")[2]
 
 
-def _study(question: Question, storage: str | None, progress: Progress) -> list[Section]:
-    found = Stored(out=question.network.checkpoint, storage=storage)
+def _study(options: "Options", progress: Progress) -> list[Section]:
+    found = Stored(out=options.about, storage=options.storage)
     configs, rows = [config for config, _ in found.studies()], found.rows()
     sections = study_sections(configs, rows)
     best = min(rows, key=lambda row: (row.loss(configs[0].objective), row.arch, row.depth, row.trial))
     name = next(config.name for config in configs if (config.label, config.depth) == (best.arch, best.depth))
-    file = question.network.checkpoint / name / BEST
+    file = options.about / name / BEST
     if not file.is_file():  # it is on the machine that trained it
         return sections
     about = replace(checkpoint_section(file), title=f"The best network: {name}")
-    return [*sections, about, *_measured(_of(question, file), progress)]
+    return [*sections, about, *_measured(options, file, progress)]
 
 
 def study_sections(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> list[Section]:
@@ -160,16 +150,17 @@ def study_sections(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> list[
         raise DataError("no trial of this study is finished yet: `optim-study status` shows its progress")
     loss, about = configs[0].objective, protocol_words(configs)
     several = len({row.arch for row in rows}) > 1 and len({row.depth for row in rows}) > 1
-    swarms = [
-        picture(lambda by=by: draw_swarm(rows, loss=loss, by=by, about=about))
-        for by in ("arch", "depth")[: 1 + several]
-    ]
+    swarms = [lambda by=by: draw_swarm(rows, loss=loss, by=by, about=about) for by in ("arch", "depth")[: 1 + several]]
+    best = sorted(rows, key=lambda row: row.loss(loss))
     return [
         _protocol(configs, rows),
         _shares(rows, loss),
-        Section(title="Swarm", text=["Point at a trial to see its loss and its settings."], pictures=swarms),
-        Section(title="Map", pictures=[picture(lambda: plot_map(rows, loss=loss, about=about))]),
-        _best_trials(rows, loss),
+        Section(title="Swarm", figures=swarms),
+        Section(title="Map", figures=[lambda: plot_map(rows, loss=loss, about=about)]),
+        Section(
+            title="The trials",
+            tables=[table_of([asdict(row) for row in best], "Best first, in nats a frame", MOST_TRIALS)],
+        ),
     ]
 
 
@@ -203,59 +194,9 @@ def _protocol(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> Section:
 
 def _shares(rows: Sequence[Row], loss: Objective) -> Section:
     found = training_shares(rows, loss)
-    below = f"below {BELOW:g}"
-    columns = [
-        "network",
-        "optimizer",
-        "units",
-        "trials",
-        "diverged",
-        "best",
-        "median",
-        below,
-        "share (%)",
-        "95 % from",
-        "to",
-        "p (Holm)",
-    ]
-    table = [
-        [with_depth(s.arch, s.depth), s.optimizer, s.hidden_size, s.trials, s.diverged, s.best, s.median, s.below]
-        + [100 * share for share in (s.share, *s.interval)]
-        + [s.p_holm]
-        for s in found
-    ]
-    text = summary(found).splitlines()
+    trained, trials = sum(s.below for s in found), sum(s.trials for s in found)
+    text = [*share_table(found).splitlines(), *summary(found).splitlines()]
     if (least := min(s.trials for s in found)) < FEW:
         text.append(f"Only {least} trials of a network: the intervals of these shares are wide.")
-    trained, trials = sum(s.below for s in found), sum(s.trials for s in found)
-    caption = "Settings that train, with exact intervals; p: Fisher's exact test against the RHN of the depth, by Holm's method"
-    return Section(
-        title="How many settings train",
-        verdict=f"{trained} of {counted(trials, 'trial')} of {counted(len(found), 'network')} train.",
-        text=text,
-        tables=[Table(caption=caption, columns=columns, rows=table)],
-    )
-
-
-def _best_trials(rows: Sequence[Row], loss: Objective) -> Section:
-    table = []
-    for network, trials in by_network(rows).items():
-        for row in sorted(trials, key=lambda row: (row.loss(loss), row.trial))[:BEST_TRIALS]:
-            losses = [row.best_train_nll, row.best_valid_nll, row.test_nll]
-            settings = ["" if (value := getattr(row, name)) is None else value for name in SETTINGS]
-            table.append([network.title, row.trial, *losses, *settings, row.epochs])
-    columns = [
-        "network",
-        "trial",
-        "train",
-        "valid",
-        "test",
-        "optimizer",
-        "learning rate",
-        "scheme",
-        "std",
-        "bias",
-        "epochs",
-    ]
-    caption = f"The best {BEST_TRIALS} of each network, losses in nats a frame"
-    return Section(title="The best trials", tables=[Table(caption=caption, columns=columns, rows=table)])
+    verdict = f"{trained} of {counted(trials, 'trial')} of {counted(len(found), 'network')} train."
+    return Section(title="How many settings train", verdict=verdict, text=text)

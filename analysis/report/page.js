@@ -1,5 +1,5 @@
 "use strict";
-// Sorts tables by a click on a column, and shows which tables and figures are wider than the window.
+// Sorts tables by a click on a column, and prints folded ones.
 (() => {
   function sort(table, column, head) {
     const down = head.getAttribute("aria-sort") === "ascending";
@@ -22,13 +22,6 @@
     [...table.querySelectorAll("th")].forEach((head, column) =>
       head.firstElementChild.addEventListener("click", () => sort(table, column, head)));
 
-  function hint() {
-    for (const part of document.querySelectorAll(".scrolls"))
-      part.querySelector(".hint").hidden = part.scrollWidth <= part.clientWidth;
-  }
-  hint();
-  window.addEventListener("resize", hint);
-  for (const folded of document.querySelectorAll("details")) folded.addEventListener("toggle", hint);
   window.addEventListener("beforeprint", () => {
     for (const folded of document.querySelectorAll("details")) folded.open = true;
   });

@@ -10,9 +10,7 @@ A result is a frozen dataclass of NumPy arrays, numbers, texts, dictionaries of 
         def plot(self, ax=None): ...    # matplotlib axes
 """
 
-import base64
 import html
-import io
 import json
 import math
 import reprlib
@@ -21,14 +19,17 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from textwrap import wrap
 from types import UnionType
-from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from rhn.errors import DataError
-from rhn.utils.figures import SUFFIXES, our_style, save_figure
+from rhn.utils.figures import SUFFIXES, image, save_figure
 from rhn.utils.file_marks import made_with
-from rhn.utils.io import arrays_of, read_json, write_arrays, write_json
+from rhn.utils.io import arrays_of, read_json, write_arrays, write_csv, write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LINES, COLUMNS = 24, 100  # of a screen
 KIND = "kind"  # key of a file that names the class
@@ -67,6 +68,9 @@ class Result(OneScreen):
     writer: ClassVar[str] = "the save() of a result"
     """The writer of such files, for messages."""
 
+    former: ClassVar[str] = ""
+    """An array of the files of 0.3 if these do not name their class."""
+
     title: str = ""
     """Network, and sequence if it matters: "rhn, depth 5, 64 units"."""
     about: str = ""
@@ -90,18 +94,26 @@ class Result(OneScreen):
         """Draw into matplotlib axes, or into a new figure; returns the axes."""
         raise NotImplementedError
 
+    def figure(self) -> "Figure":
+        """The whole figure of the result, which `save` writes and a report embeds."""
+        return self.plot().figure.figure
+
     def to_dict(self) -> dict[str, Any]:
         """All numbers, ready for JSON; complex numbers as [real, imaginary]."""
         return _plain(self._saved())
 
     def save(self, path: str | Path) -> Path:
-        """Write to .npz (arrays, no pickle), to .json, in which NaN and infinity become null, or draw to .png, .svg or .pdf.
+        """Write to .npz (arrays, no pickle), to .json, in which NaN and infinity become null, the table to .csv, or draw to .png, .svg
+        or .pdf.
 
         Atomic. Only .npz and .json can be read again. Raises OutputError.
         """
         path = Path(path)
         if path.suffix.lower() in SUFFIXES:
-            save_figure(path, lambda: self.plot().figure.figure)
+            save_figure(path, self.figure)
+        elif path.suffix.lower() == ".csv":
+            rows = self.table()
+            write_csv(path, [*rows[0]], (row.values() for row in rows))
         elif path.suffix.lower() == ".json":
             write_json(path, {"made_with": made_with(), KIND: self.kind} | _plain(self._saved()) | self.derived())
         else:
@@ -149,11 +161,7 @@ class Result(OneScreen):
 
     def _repr_html_(self) -> str:
         """The summary and the figure, for a notebook; refers to nothing outside."""
-        picture = io.BytesIO()
-        with our_style():
-            self.plot().figure.figure.savefig(picture, format="png", dpi=90)
-        encoded = base64.b64encode(picture.getvalue()).decode()
-        return f'<pre>{html.escape(repr(self))}</pre><img alt="figure" src="data:image/png;base64,{encoded}">'
+        return f"<pre>{html.escape(repr(self))}</pre>{image(self.figure, self.title or 'figure')}"
 
 
 def load(path: str | Path, writer: str = Result.writer) -> Result:
@@ -170,7 +178,8 @@ def load(path: str | Path, writer: str = Result.writer) -> Result:
 
 def _kind_of(values: Mapping) -> type[Result]:
     """The class named in a file."""
-    name = str(values.get(KIND))
+    former = {kind.former: kind.kind for kind in Result.kinds.values() if kind.former in values}
+    name = str(values.get(KIND, next(iter(former.values()), None)))
     if name not in Result.kinds:
         raise ValueError(f"it holds {name!r:.40}, expected one of {', '.join(sorted(Result.kinds))}")
     return Result.kinds[name]

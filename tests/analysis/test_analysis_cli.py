@@ -12,7 +12,7 @@ import torch
 from networks import WORDS, language_checkpoint, language_network, network, sentences
 
 import rhn.cli.main
-from analysis import lesion
+from analysis import GateActivity, LesionTable, lesion
 from analysis.cli import main
 from rhn.cells import RHN
 from rhn.checkpoints import save_checkpoint
@@ -80,8 +80,7 @@ def test_lesions_of_named_chorales_with_pairs_and_units(capsys):
     out = capsys.readouterr().out
     assert "layers 1+2 " in out and "layers 1+2+3 " in out and "unit" in out and "2 sequences" in out
     table = lesion(network(dtype=torch.float32), [chorale("bwv269"), chorale("test-0")], "mean", units=True)
-    with np.load("l.npz") as arrays:
-        assert arrays["units.loss"].tolist() == [row.loss for row in table.units]
+    assert [row.loss for row in LesionTable.load("l.npz").units] == [row.loss for row in table.units]
 
 
 def test_a_single_chorale_has_null_intervals(capsys):
@@ -165,8 +164,7 @@ def test_lesions_of_the_beginning_of_a_text_cut_into_sequences(capsys):
     text = novel("train")
     parts = [text[start : min(start + 7, 40) + 1] for start in range(0, 40, 7)]
     table = lesion(language_network(dtype=torch.float32), parts, "mean")
-    with np.load("l.npz") as arrays:
-        assert arrays["layers.loss"].tolist() == [row.loss for row in table.layers]
+    assert [row.loss for row in LesionTable.load("l.npz").layers] == [row.loss for row in table.layers]
 
 
 def test_a_text_is_read_as_rhn_evaluate_reads_it(tmp_path, capsys):
@@ -201,8 +199,8 @@ def test_gates_and_lesions_on_the_penn_treebank(capsys):
     model = language_network(V=len(vocabulary), dtype=torch.float32)
     language_checkpoint("ptb.safetensors", model, vocabulary, "ptb")
     assert run("gates", "ptb.safetensors", "--data", PTB, "--output", "gates.svg", "--save-data", "gates.npz") == 0
-    with np.load("gates.npz") as arrays:
-        assert arrays["sequence0.symbols"][:4].tolist() == ["consumers", "may", "want", "to"]
+    words = GateActivity.load("gates.npz").sequences[0].symbols[:4].tolist()
+    assert words == ["consumers", "may", "want", "to"]
     capsys.readouterr()
     assert run("lesion", "ptb.safetensors", "--data", PTB, "--max-tokens", "1000") == 0
     assert "5 sequences, 1000 predicted tokens" in capsys.readouterr().out
@@ -252,7 +250,7 @@ NOVEL = ["--data", "novel.txt"]
         (["lesion", "bad.safetensors", "--mode", "bias"], "needs transform gates", ungated),
         (["lesion", "bad.safetensors"], "predicts nothing", bare),
         (["lesion", "best.safetensors", "--seed", "-1"], "--seed is -1, expected 0 or more", None),
-        (["gates", "best.safetensors", "--chorales", "500"], "no chorale 500", None),
+        (["gates", "best.safetensors", "--chorales", "500"], "no chorale is called 'test-500'", None),
         (["gates", "best.safetensors", "--output", "figure.bmp"], "expected a name ending in .png", None),
         (["lesion", "best.safetensors", "--save-data", "numbers.pkl"], "expected a name ending in .csv or .npz", None),
         (["gates", "best.safetensors", "--data", "nowhere.json"], "nowhere.json", None),

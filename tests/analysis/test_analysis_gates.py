@@ -7,7 +7,7 @@ from networks import GATED, SUBJECTS, language_network, name, network, rolls
 from tables import for_each
 
 from analysis import gate_activity
-from analysis.sequences import bars_of, chosen, sequences_of
+from analysis.sequences import Music, bars_of, chosen
 from rhn.cells import RHN
 from rhn.data import batches, chorale, chorales
 from rhn.errors import InvalidInputError
@@ -106,9 +106,9 @@ def test_chorales_are_chosen_by_place_and_by_name():
     assert [piece.label for piece in found] == ["test-0", "test-5", "valid-4", "train-3"]
     missing = str(next(i for i in range(229) if i not in {piece.index for piece in corpus.train}))
     for split, called, words in (
-        ("test", "77", "no chorale 77 in the split 'test': expected 0 to 76"),
+        ("test", "77", "no chorale is called 'test-77'"),
         ("test", "bwv26", "did you mean bwv2"),
-        ("train", missing, f"train-{missing} is missing"),
+        ("train", missing, f"no chorale is called 'train-{missing}'"),
     ):
         with pytest.raises(InvalidInputError, match=words):
             chosen(corpus, split, [called])
@@ -117,5 +117,5 @@ def test_chorales_are_chosen_by_place_and_by_name():
 def test_tensors_arrays_and_lists_are_sequences():
     roll = rolls(5)[0]
     for data in (roll, torch.from_numpy(roll), [roll], [torch.from_numpy(roll)], (roll,)):
-        (only,) = sequences_of(data, 88)
+        (only,) = Music(88).sequences(data)
         assert np.array_equal(only, roll)

@@ -4,9 +4,7 @@ import html
 import json
 import re
 import shutil
-from functools import partial
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -17,9 +15,8 @@ from matplotlib.figure import Figure
 from analysis.cli import main as analyze_command
 from analysis.report import cli as report_cli
 from analysis.report.cli import main
-from analysis.report.folders import study_command
-from analysis.report.network import flat
-from analysis.report.page import Page, Section, Table, page_html, picture, write_page
+from analysis.report.folders import study_command, study_sections
+from analysis.report.page import Page, Section, Table, page_html, write_page
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.products import Products
 from gersgorin.cli.main import main as gersgorin
@@ -27,16 +24,12 @@ from gersgorin.cli.plot import main as plot
 from gersgorin.loading.network import build_module
 from gersgorin.resolve import open_run
 from optim_study.cli import COMMANDS
-from optim_study.map_plot import plot_map
 from optim_study.presets import small
-from optim_study.results import read_csv, trial_words
-from optim_study.swarm_plot import draw_swarm
+from optim_study.results import read_csv
 from rhn.cells import RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.cli.main import main as rhn
 from rhn.models import PolyphonicModel
-from rhn.utils.binomial import exact_interval
-from rhn.utils.figures import set_tooltips
 from rhn.utils.options import parse
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
@@ -69,15 +62,10 @@ def browser():
     playwright.stop()
 
 
-def parts(path) -> tuple[list[str], list[str], str]:
-    """Titles of the sections, figures, and the text without script and style."""
-    text = re.sub("<(script|style).*?</\\1>", "", path.read_text(), flags=re.DOTALL)
-    figures = re.findall("<svg.*?</svg>", text, re.DOTALL)
-    return list(map(html.unescape, re.findall("<h2>(.*?)</h2>", text))), figures, text
-
-
-def tips(svg: str) -> list[str]:
-    return [html.unescape(title) for title in re.findall("<title>(.*?)</title>", svg, re.DOTALL)]
+def parts(path) -> tuple[list[str], int, str]:
+    """Titles of the sections, number of figures, and the text without script and style."""
+    text = re.sub('<(script|style).*?</\\1>|data:image[^"]*', "", path.read_text(), flags=re.DOTALL)
+    return list(map(html.unescape, re.findall("<h2>(.*?)</h2>", text))), text.count("<img"), text
 
 
 DEFAULT = [row.about for row in ANALYSES.values() if row.default or row.reported]
@@ -95,13 +83,12 @@ def test_a_training_is_reported_with_its_curve_and_every_default_analysis(page, 
             assert all(html.escape(line) in text for line in result.summary().splitlines()), row.name
             first = [v for v in result.table()[0].values() if isinstance(v, float)]
             assert all(f'data-value="{v}"' in text for v in first if np.isfinite(v)), row.name
-    assert len(figures) == 1 + len(DEFAULT) + 2 and "gersgorin report" in text and "seed 0" in text
-    assert {"tiny, training", "tiny, validation"} <= set(tips(figures[0]))
-    assert path_size(page) < 1e6
-
-
-def path_size(path: Path) -> int:
-    return path.stat().st_size
+    assert figures == 1 + len(DEFAULT) + 2 and "gersgorin report" in text and "seed 0" in text
+    assert page.stat().st_size < 1e6
+    first = re.search('<p class="verdict">(.*?)</p>', text, re.DOTALL)
+    assert (
+        len(first[1]) < 160 and "Validation: " in first[1] and "Over 12 steps the gradient" in html.unescape(first[1])
+    )
 
 
 def test_a_bare_checkpoint_is_reported_and_what_it_lacks_is_said(tmp_path):
@@ -109,7 +96,7 @@ def test_a_bare_checkpoint_is_reported_and_what_it_lacks_is_said(tmp_path):
     assert main([str(tmp_path / "cell.safetensors"), "-o", str(tmp_path / "page.html"), "--steps", "6"]) == 0
     titles, _, text = parts(tmp_path / "page.html")
     assert "Training" not in titles and "Not measured: RNN has no transform gates" in text
-    assert "has no loss" in text and "The cell has no gates: there is nothing to draw." in text
+    assert "has no loss" in text and "The cell has no gates" in text
 
 
 def test_what_files_say_stays_text(tmp_path, browser):
@@ -118,45 +105,18 @@ def test_what_files_say_stays_text(tmp_path, browser):
     save_checkpoint(tmp_path / "<b>&.safetensors", model, **about)
     path = tmp_path / "page.html"
     assert main([str(tmp_path / "<b>&.safetensors"), "-o", str(path), "--steps", "5"]) == 0
-    assert "<img" not in parts(path)[2] and "{{7*7}}" in parts(path)[2]
+    assert HOSTILE not in path.read_text() and "{{7*7}}" in parts(path)[2]
     assert opened(browser, path).title() == "Report: <b>&.safetensors"
 
 
-def bars(*names: str) -> Figure:
-    """A figure with these names in its title, its legend, its ticks and its tooltips."""
-    figure = Figure()
-    ax = figure.subplots()
-    ax.bar(names, range(1, len(names) + 1))
-    ax.plot(range(len(names)), label=names[0])
-    ax.set_title(names[0])
-    ax.legend()
-    set_tooltips(ax.scatter(range(len(names)), range(len(names)), s=[5 + k for k in range(len(names))]), names)
-    return figure
-
-
 def test_texts_of_figures_and_tables_have_no_way_out_of_them(tmp_path, browser):
-    shown = picture(lambda: bars(HOSTILE, "]]>&<b>"), HOSTILE)
     table = Table(caption=HOSTILE, columns=[HOSTILE], rows=[[HOSTILE], [float("nan")]])
-    section = Section(
-        title=HOSTILE, text=[HOSTILE, f"a   {HOSTILE}"], verdict=HOSTILE, pictures=[shown], tables=[table]
-    )
+    text = {"title": HOSTILE, "text": [HOSTILE, f"a   {HOSTILE}"], "verdict": HOSTILE}
+    section = Section(**text, figures=[lambda: Figure(figsize=(2, 1))], tables=[table])
     write_page(Page(title="safe", subtitle=HOSTILE, made=HOSTILE, sections=[section]), tmp_path / "page.html")
     page = opened(browser, tmp_path / "page.html")
-    assert page.title() == "safe" and page.evaluate("document.querySelectorAll('img').length") == 0
-    assert page.evaluate("document.querySelectorAll('script').length") == 1
-    assert HOSTILE in page.evaluate("[...document.querySelectorAll('svg title')].map(t => t.textContent)")
-
-
-def test_every_point_has_its_own_tooltip_and_no_two_figures_share_an_id():
-    shown = [picture(partial(bars, "one", "two", "three")) for _ in range(2)]
-    text = page_html(Page(title="t", subtitle="", sections=[Section(title="s", pictures=shown)]))
-    first, second = re.findall("<svg.*?</svg>", text, re.DOTALL)
-    assert tips(first) == tips(second) and {"one", "two", "three"} <= set(tips(first))
-    ids = [re.findall('\\bid="(.*?)"', svg) for svg in (first, second)]
-    used = [re.findall('#([^") ]+)', " ".join(re.findall('(?:href="|url\\()[^")]*', svg))) for svg in (first, second)]
-    assert ids[0] and not set(ids[0]) & set(ids[1]) and len(set(ids[0])) == len(ids[0])
-    assert all(set(refs) <= set(own) for refs, own in zip(used, ids, strict=True))
-    ElementTree.fromstring(first)
+    assert page.title() == "safe" and page.evaluate("document.querySelectorAll('script').length") == 1
+    assert page.evaluate("[...document.images].map(i => i.alt)") == [HOSTILE]
 
 
 @pytest.mark.parametrize(
@@ -195,14 +155,6 @@ def test_a_page_without_a_name_is_called_after_what_it_is_about(tmp_path, monkey
     )
 
 
-def test_the_command_has_few_options_in_groups(capsys):
-    with pytest.raises(SystemExit, match="0"):
-        gersgorin(["report", "--help"])
-    shown = capsys.readouterr().out
-    assert shown.count("\n") <= 60 and len(set(re.findall("^  .*?(--[a-z-]+)", shown, re.MULTILINE))) <= 20
-    assert all(f"\n{group}:\n" in shown for group in ("network", "data", "contents", "output"))
-
-
 def test_a_new_analysis_is_in_the_report_by_its_name_or_by_default(tmp_path, monkeypatch, capsys):
     def rates(network, *, progress=lambda done, total: None) -> Products:
         return Products(log_norm=np.log(0.5) * np.arange(1.0, len(network) + 1), title="mine")
@@ -220,35 +172,18 @@ def test_a_new_analysis_is_in_the_report_by_its_name_or_by_default(tmp_path, mon
     assert text.count(f'data-value="{np.log(0.5)}"') >= 2
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 390, 1200])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1200, "light"), (1200, "dark")])
 def test_in_a_browser_every_figure_is_seen_and_nothing_scrolls_sideways(page, browser, width, scheme):
     seen = opened(browser, page, width=width, scheme=scheme)
     assert seen.evaluate("document.scrollingElement.scrollWidth") <= width
-    sizes = seen.evaluate("[...document.querySelectorAll('svg')].map(s => {const b = s.getBoundingClientRect(); "
-                          "return Math.min(b.width, b.height)})")  # fmt: skip
-    assert len(sizes) == len(parts(page)[1]) and min(sizes) > 100
-    assert seen.evaluate("document.querySelectorAll('svg path, svg use').length") > 100
-    ids = seen.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
-    assert len(set(ids)) == len(ids)
+    sizes = seen.evaluate("[...document.images].map(i => [i.naturalWidth, i.width / parseFloat(i.style.width)])")
+    assert len(sizes) == parts(page)[1] and all(natural > 500 and shown > 0.69 for natural, shown in sizes)
     color = "(where, name) => getComputedStyle(document.querySelector(where))[name]"
     light = {
-        name: sum(map(int, re.findall(r"\d+", seen.evaluate(f"({color})('{where}', '{style}')"))[:3])) > 380
-        for name, where, style in (
-            ("paper", "body", "backgroundColor"), ("text", "p", "color"),
-            ("card", ".card", "backgroundColor"), ("ink", "svg text", "fill"),
-        )
-    }  # fmt: skip
-    assert light == {"paper": scheme == "light", "text": scheme == "dark", "card": True, "ink": False}
-
-
-def test_words_of_figures_are_text_of_one_width_in_a_browser(browser, tmp_path):
-    shown = picture(lambda: bars("a rather long name", "b"))
-    write_page(Page(title="t", subtitle="", sections=[Section(title="s", pictures=[shown])]), tmp_path / "page.html")
-    seen = opened(browser, tmp_path / "page.html")
-    words = seen.locator("svg text", has_text="a rather long name").first
-    box, frame = words.bounding_box(), seen.locator("svg").bounding_box()
-    assert 0.05 < box["width"] / frame["width"] < 0.5 and box["height"] > 8
+        where: sum(map(int, re.findall(r"\d+", seen.evaluate(f"({color})('{where}', '{style}')"))[:3])) > 380
+        for where, style in (("body", "backgroundColor"), ("p", "color"), ("figure", "backgroundColor"))
+    }
+    assert light == {"body": scheme == "light", "p": scheme == "dark", "figure": True}
 
 
 def test_a_table_is_sorted_by_a_click_and_back_by_another(page, browser):
@@ -272,11 +207,6 @@ def opened(browser, path, *, width=800, scheme="light"):
     return page
 
 
-def test_the_page_is_the_same_each_time():
-    page = Page(title="t", subtitle="", made="", sections=[])
-    assert page_html(page) == page_html(page)
-
-
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """A finished study of the smoke preset, and its report."""
@@ -291,63 +221,20 @@ def study(tmp_path_factory):
 
 def test_a_study_is_reported_with_every_trial_its_shares_and_its_best_network(study):
     titles, figures, text = parts(study / "page.html")
-    assert titles[:5] == [
-        "What it is and how it was made",
-        "How many settings train",
-        "Swarm",
-        "Map",
-        "The best trials",
-    ]
+    assert titles[:5] == ["What it is and how it was made", "How many settings train", "Swarm", "Map", "The trials"]
     rows = read_csv(study / "trials.csv")
     best = min(rows, key=lambda row: row.best_train_nll)
-    assert f"learning rate {best.learning_rate:.5g}" in text
     assert titles[5] == f"The best network: {best.arch}-depth2" and set(DEFAULT) <= set(titles)
-    trials = sorted(trial_words(row, "train") for row in rows)
-    assert set(trials) <= set(tips(figures[0])) and sorted(tips(figures[1])) == trials
-    assert f"{best.arch}, depth 2, trial {best.trial}: loss {best.best_train_nll:.4g}" in text
-    low, high = exact_interval(sum(row.best_train_nll < 9.5 for row in rows if row.arch == "rhn"), 4)
-    assert f'data-value="{100 * low}"' in text and f'data-value="{100 * high}"' in text
-    assert "the gradient's norm" in html.unescape(text) and "patience" in text
+    assert all(
+        f'data-value="{row.learning_rate}"' in text and f'data-value="{row.best_train_nll}"' in text for row in rows
+    )
+    assert "the gradient's norm" in html.unescape(text) and "patience" in text and figures > 3
 
 
-def test_a_trial_has_its_settings_where_one_points(study, browser):
-    seen = opened(browser, study / "page.html", width=360, scheme="dark")
-    assert seen.evaluate("document.scrollingElement.scrollWidth") <= 360
-    point = seen.locator("svg use:has(title), svg path:has(title)").first
-    point.scroll_into_view_if_needed()
-    box = point.bounding_box()
-    found = seen.evaluate("([x, y]) => document.elementFromPoint(x, y).querySelector('title').textContent",
-                          [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2])  # fmt: skip
-    assert "learning rate" in found and "trial" in found
-
-
-def svg_of(shown) -> str:
-    """The SVG of a picture on a page."""
-    text = page_html(Page(title="t", subtitle="", sections=[Section(title="s", pictures=[shown])]))
-    return re.search("<svg.*</svg>", text, re.DOTALL)[0]
-
-
-def test_the_swarm_of_a_large_study_names_every_trial_and_is_small():
+def test_the_page_of_a_large_study_is_small():
     rows = read_csv(RESULTS / "2026-11-20-small-study.csv")
-    swarm = picture(lambda: draw_swarm(rows, constant=11.163, by="depth"))
-    text = svg_of(swarm)
-    found = [tip for tip in tips(text) if "trial" in tip and "loss" in tip]
-    assert sorted(found) == sorted(trial_words(row, "train") for row in rows)
-    for words in ("best constant output (11.16)", "10 % below it (10.05)"):
-        assert words in tips(text)
-    assert len(text) < 500_000
-
-
-def test_a_map_names_every_trial_at_its_settings():
-    rows = read_csv(RESULTS / "2026-11-20-small-study.csv")
-    shown = picture(lambda: plot_map(rows))
-    text = svg_of(shown)
-    assert sorted(tips(text)) == sorted(trial_words(row, "train") for row in rows)
-    marks = re.findall('<(?:use|path)[^>]*? x="([^"]*)"[^>]*>\\s*<title>(.*?)</title>', text, re.DOTALL)
-    first = [(float(x), words) for x, words in marks if words.startswith("rhn, trial") or "rhn, depth 1," in words]
-    rate = {trial_words(row, "train"): row.learning_rate for row in rows}
-    assert len(first) > 40 and len(text) < 500_000
-    assert [rate[words] for _, words in sorted(first)] == sorted(rate[words] for _, words in first)
+    text = page_html(Page(title="t", subtitle="", sections=study_sections(small().studies("checksum"), rows)))
+    assert text.count("<tr>") > len(rows) and len(text) < 1e6
 
 
 def test_the_command_of_a_study_makes_the_same_studies():
@@ -373,14 +260,10 @@ def test_a_training_of_two_seeds_on_a_text(tmp_path):
     words = ["--data", str(text), "--words", "--hidden-size", "6", "--epochs", "1", "--seeds", "2", "--device", "cpu"]
     assert rhn(["train", "ptb-depth-2", *words, "--out", str(tmp_path / "run")]) == 0
     assert main([str(tmp_path / "run"), "-o", str(tmp_path / "page.html"), "--steps", "6", "--lesions"]) == 0
-    _, figures, page = parts(tmp_path / "page.html")
+    page = parts(tmp_path / "page.html")[2]
     valid = [json.loads((tmp_path / f"run/seed-{k}/metrics.jsonl").read_text())["valid_perplexity"] for k in (0, 1)]
-    assert len(tips(figures[0])) == 4 and f"run/seed-{int(valid[1] < valid[0])}/best.safetensors" in page
-    gates = next(svg for svg in figures if "effective depth" in svg)
-    assert [
-        word for word in re.findall(">([^<>]+)</text>", gates) if word in ("the", "cat", "sees", "dog", "&lt;eos&gt;")
-    ][:6] == ["the", "cat", "sees", "the", "dog", "&lt;eos&gt;"]
-    assert "predicted tokens" in page and "time step (tokens)" in page
+    assert f"run/seed-{int(valid[1] < valid[0])}/best.safetensors" in page
+    assert "predicted tokens" in page
 
 
 def test_a_sequence_that_never_changes_has_no_plateau_and_all_else(run, tmp_path):
@@ -399,13 +282,6 @@ def test_a_damaged_folder_is_one_sentence(broken, run, study, tmp_path, capsys):
     assert main([str(folder), "-o", str(tmp_path / "page.html")]) == 2
     error = capsys.readouterr().err
     assert name in error and error.strip().count("\n") == 0 and not (tmp_path / "page.html").exists()
-
-
-def test_what_is_nested_without_end_is_left_out():
-    deep, long = {}, []
-    for _ in range(5000):
-        deep, long = {"x": deep}, [long]
-    assert [row[1] for row in flat({"a": deep, "b": long, "c": 1})] == ["...", "...", "1"]
 
 
 OWN_MODULE = """
@@ -456,7 +332,7 @@ def test_a_module_of_a_user_s_own_is_reported_from_a_file_of_torch_save(tmp_path
     titles, figures, text = parts(Path("normed.html"))
     lyapunov = titles.index(ANALYSES["lyapunov"].about) + 1
     section = re.search(f'<section id="section-{lyapunov}">.*?</section>', text, re.DOTALL)[0]
-    assert "<svg" in section and "11 steps" in text
+    assert "<img" in section and "11 steps" in text
     assert main(["w.pt", "--module", "own_tagger:Tagger", "--cell", "rnn"]) == 2
     assert "does not go with --module" in capsys.readouterr().err
 
@@ -469,27 +345,3 @@ def test_a_file_of_torch_save_is_never_called_damaged(tmp_path, capsys, old):
         assert command(words) == 2
         said = capsys.readouterr().err
         assert "is a torch.save file" in said and "--module" in said and "damaged" not in said
-
-
-def test_the_page_begins_with_a_short_verdict(page):
-    first = re.search('<p class="verdict">(.*?)</p>', parts(page)[2], re.DOTALL)
-    said = html.unescape(first[1])
-    assert len(said) < 160 and "Validation: " in said and "Over 12 steps the gradient" in said
-    assert parts(page)[2].index('class="verdict"') == parts(page)[2].index("<p") + len("<p ")
-
-
-def test_a_wide_table_on_a_phone_says_that_it_scrolls(page, browser):
-    def hints(width: int) -> list[tuple[bool, bool]]:
-        phone = browser.new_page(viewport={"width": width, "height": 844})
-        phone.goto(page.as_uri())
-        wide_and_said = "[t.scrollWidth > t.clientWidth, !t.querySelector('.hint').hidden]"
-        found = phone.evaluate(
-            f"[...document.querySelectorAll('details[open] .table, .card')].map(t => {wide_and_said})"
-        )
-        assert phone.evaluate("document.documentElement.scrollWidth") <= width
-        phone.close()
-        return found
-
-    narrow = hints(390)
-    assert any(wide for wide, _ in narrow) and all(wide == said for wide, said in narrow)
-    assert not any(said for _, said in hints(1400))
