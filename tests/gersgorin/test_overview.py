@@ -116,7 +116,7 @@ def test_it_says_itself_in_text_and_in_html_that_needs_nothing_else():
 
     Reader().feed(page)
     assert opened == ["pre", "img"]
-    assert "data:image/png;base64,iVBOR" in page and "R&lt;b&gt;N" in page
+    assert "data:image/webp;base64,UklGR" in page and "R&lt;b&gt;N" in page
 
 
 def test_more_analyses_are_computed_by_name_on_the_same_jacobians(monkeypatch):
