@@ -174,11 +174,6 @@ def _reads_text(options: Gates | LesionCommand) -> bool:
         kinds = ("chorales", "a language model") if text else ("texts", "no language model")
         raise InvalidInputError(f"{flag} is for {kinds[0]}, and {options.checkpoint} holds {kinds[1]}: leave it out")
     check_least(options, length=1, max_tokens=1, seed=0)
-    if not text and options.data is not None and (options.data.is_dir() or options.data.suffix.lower() == ".txt"):
-        raise InvalidInputError(
-            f"{options.data} is a text, {options.checkpoint} holds no language model: expected the original chorales, "
-            ".json or .pickle"
-        )
     return text
 
 
@@ -210,22 +205,13 @@ def _text(options: Gates | LesionCommand, split: str):
 
 
 def _music(options: Gates | LesionCommand, split: str):
-    """A network over chorales, or a cell, and chorales. Raises InvalidInputError for other inputs than a chorale's keys."""
+    """A network over chorales, or a cell, and chorales."""
     from analysis.sequences import chosen
     from rhn.checkpoints import load_model
-    from rhn.data.corpus import KEYS
     from rhn.training.trained import corpus_of
 
-    model = load_model(options.checkpoint, options.cell)
-    sizes = [getattr(model, name, KEYS) for name in ("input_size", "output_size")]
-    if sizes != [KEYS, KEYS]:
-        raise InvalidInputError(
-            f"{options.checkpoint} holds a network of {sizes[0]} inputs and {sizes[1]} outputs, expected {KEYS}: the keys of a chorale"
-        )
-    corpus = corpus_of(options.checkpoint, options.data)
+    model, corpus = load_model(options.checkpoint, options.cell), corpus_of(options.checkpoint, options.data)
     pieces = chosen(corpus, split, options.chorales) if options.chorales else getattr(corpus, split)[: options.most]
-    if not pieces:
-        raise InvalidInputError(f"{corpus.source} has no chorales in the split {split!r}")
     return model, pieces
 
 

@@ -218,9 +218,8 @@ def plot_lesions(table: LesionTable, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_pairs(table: LesionTable, ax: Axes | None = None) -> Axes:
+def plot_pairs(table: LesionTable, ax: Axes) -> None:
     """Draw the damage of every pair of layers; the diagonal holds single layers."""
-    ax = ax or Figure(figsize=(4, 3.4), layout="constrained").subplots()
     index = {row.layers[0]: k for k, row in enumerate(table.layers)}
     damage = np.full((len(index), len(index)), np.nan)
     for row in (*table.layers, *table.pairs):
@@ -234,19 +233,13 @@ def plot_pairs(table: LesionTable, ax: Axes | None = None) -> Axes:
         axis.set_label_text("layer")
     ax.set_title("two layers; diagonal: one alone", loc="left")
     ax.figure.colorbar(image, ax=ax, label=f"damage (nats a {table.step})")
-    return ax
 
 
-def plot_units(table: LesionTable, ax: Axes | None = None) -> Axes:
+def plot_units(table: LesionTable, ax: Axes) -> None:
     """Draw the damage of every single unit, within each layer in falling order."""
-    ax = ax or Figure(figsize=(5, 3.4), layout="constrained").subplots()
     for k, row in enumerate(table.layers):
         deltas = sorted((u.delta for u in table.units if u.layers == row.layers), reverse=True)
-        style = {
-            "color": COLOURS[k % len(COLOURS)],
-            "linestyle": DASHES[k % len(DASHES)],
-            "linewidth": 1.2,
-        }
+        style = {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k % len(DASHES)], "linewidth": 1.2}
         ax.plot(np.arange(1, len(deltas) + 1), deltas, label=f"layer {row.label}", **style)
     ax.axhline(0, color=GREY, linewidth=0.8)
     _damage_axis(ax.yaxis, [unit.delta for unit in table.units])
@@ -254,7 +247,6 @@ def plot_units(table: LesionTable, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="unit, by damage", ylabel=f"damage of one unit (nats a {table.step})")
     plain_log_ticks(ax.xaxis)
     _legend_above(ax)
-    return ax
 
 
 def draw_lesions(table: LesionTable) -> Figure:
@@ -300,16 +292,8 @@ def _damage_axis(axis: Axis, values: Sequence[float]) -> None:
 def _legend_above(ax: Axes, title: str | None = None) -> None:
     handles, labels = ax.get_legend_handles_labels()
     columns = legend_columns(labels, ax.get_window_extent().width / ax.figure.dpi)
-    ax.legend(
-        handles,
-        labels,
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        ncols=columns,
-        title=title,
-        title_fontsize=8,
-        alignment="left",
-    )
+    words = {"title": title, "title_fontsize": 8, "alignment": "left"}
+    ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, **words)
 
 
 def _line(name: str, row: LesionRow) -> str:

@@ -23,7 +23,6 @@ Legend: T steps, B sequences, n units, L layers of a cell. Layers of a network a
 """
 
 import copy
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -149,9 +148,7 @@ MODES: dict[str, tuple[str, Callable[[Layer, Cell], bool]]] = {  # (needs in wor
 def check_mode(model: nn.Module, mode: str | None) -> str:
     """The mode, by default the first that the network has; raises InvalidInputError for an unknown one or one that its cells lack."""
     if mode is not None and mode not in MODES:
-        near = difflib.get_close_matches(str(mode), MODES, 1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InvalidInputError(f"unknown mode {mode!r}{hint} (modes: {', '.join(MODES)})")
+        raise InvalidInputError(f"unknown mode {mode!r}, expected one of {', '.join(MODES)}")
     has = [m for m in MODES if lesioned_layers(model, m)]
     mode = mode or next(iter(has), "bias")
     if mode in has:

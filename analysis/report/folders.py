@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from analysis.report.network import (
     ABOUT,
@@ -16,6 +15,7 @@ from analysis.report.network import (
     values_table,
     weights_section,
 )
+from analysis.report.options import Options
 from analysis.report.page import Page, Section, section_of, table_of
 from gersgorin.options import DataOptions
 from gersgorin.recording import Recording
@@ -34,14 +34,11 @@ from rhn.utils.io import read_json
 from rhn.utils.options import flag, given_flags
 from rhn.utils.wording import counted, first_line
 
-if TYPE_CHECKING:
-    from analysis.report.cli import Options
-
 MOST_TRIALS = 1000
 FEW = 30  # trials of a network: with fewer, the shares are uncertain
 
 
-def page_about(options: "Options", *, made: str, progress: Progress) -> Page:
+def page_about(options: Options, *, made: str, progress: Progress) -> Page:
     """The page about a file, or the folder of a training or study. Raises RhnError for anything else."""
     path, storage = options.about, options.storage
     if options.module is not None:
@@ -62,11 +59,11 @@ def page_about(options: "Options", *, made: str, progress: Progress) -> Page:
     return Page(title=f"Report: {path.resolve().name}", subtitle=about, sections=sections, made=made)
 
 
-def _checkpoint(options: "Options", path: Path, progress: Progress) -> list[Section]:
+def _checkpoint(options: Options, path: Path, progress: Progress) -> list[Section]:
     return [checkpoint_section(path), *network_sections(options, path, progress)]
 
 
-def _measured(options: "Options", path: Path, progress: Progress) -> list[Section]:
+def _measured(options: Options, path: Path, progress: Progress) -> list[Section]:
     """The sections of a network; without options about it, one sentence if its data cannot be read."""
     try:
         return network_sections(options, path, progress)
@@ -84,7 +81,7 @@ def _is_training(path: Path) -> bool:
     return (path / "metrics.jsonl").is_file() or any(path.glob("seed-*/metrics.jsonl"))
 
 
-def _training(options: "Options", progress: Progress) -> list[Section]:
+def _training(options: Options, progress: Progress) -> list[Section]:
     run = options.about
     curves = read_curves(run)
     try:
@@ -131,7 +128,7 @@ def best_seed(run: Path, curves: Sequence[Curves]) -> Path:
     return run / min(curves, key=lambda c: c.best[1]).name.rpartition(", ")[2]
 
 
-def _study(options: "Options", progress: Progress) -> list[Section]:
+def _study(options: Options, progress: Progress) -> list[Section]:
     found = Stored(out=options.about, storage=options.storage)
     configs, rows = [config for config, _ in found.studies()], found.rows()
     sections = study_sections(configs, rows)

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import nn
 from analysis.gates import gate_activity
 from analysis.lesion_modes import places
 from analysis.lesions import lesion
+from analysis.report.options import Options
 from analysis.report.page import Section, Table, section_of
 from analysis.sequences import Excerpt, stretches
 from gersgorin.analyses import ANALYSES, Analysis
@@ -34,9 +34,6 @@ from rhn.plotting.provenance import words_of_checkpoint
 from rhn.training.trained import corpus_of, load_text_model
 from rhn.utils.result import Result
 from rhn.utils.wording import counted
-
-if TYPE_CHECKING:
-    from analysis.report.cli import Options
 
 ABOUT = "What it is and how it was made"
 LEFT_OUT = ("vocabulary",)  # thousands of words
@@ -91,7 +88,7 @@ def _flat(value, name: str = "") -> Iterator[list]:
         yield [name, json.dumps(value) if isinstance(value, list) else str(value)]
 
 
-def network_sections(options: "Options", path: Path, progress: Progress) -> list[Section]:
+def network_sections(options: Options, path: Path, progress: Progress) -> list[Section]:
     """Default and further analyses, gates and lesions of the network in a file along one sequence.
 
     A part that cannot be measured is one sentence. Raises CheckpointError, DataError or InvalidInputError if nothing can.
@@ -135,7 +132,7 @@ def _analysis(row: Analysis, read: Read, progress) -> Result:
     return row(subject, progress=progress)
 
 
-def read_network(options: "Options", path: Path) -> Read:
+def read_network(options: Options, path: Path) -> Read:
     """The network in a file with a sequence. Raises CheckpointError, DataError or InvalidInputError."""
     vocabulary = None
     if options.module is not None:
@@ -162,7 +159,7 @@ def read_network(options: "Options", path: Path) -> Read:
     return Read(model=model, source=source, sequence=sequence, run=run)
 
 
-def _read_text(options: "Options", path: Path) -> Source:
+def _read_text(options: Options, path: Path) -> Source:
     """The beginning of --input, or of the validation part of the training text."""
     if options.input is not None:
         return read_source(options, text_of=path, cell=options.cell)
@@ -178,7 +175,7 @@ def _gates(read: Read, progress) -> Result:
     return replace(found, sequences=(sequence,), title=read.run.label.title)
 
 
-def _lesions(read: Read, options: "Options", path: Path, progress) -> Result:
+def _lesions(read: Read, options: Options, path: Path, progress) -> Result:
     text, long = isinstance(read.model, LanguageModel), options.lesions
     work = sum(p.numel() for p in read.model.parameters()) * (1 + len(places(read.model))) * LESION_PIECES
     if not long and (text or work > QUICK):

@@ -9,6 +9,8 @@ from readable import readable
 from test_analysis_records import activity_of
 
 from analysis import gate_activity, lesion
+from analysis.activity import draw_gates
+from analysis.damage import draw_lesions
 from rhn.utils.figures import our_style
 
 LONG = "a name of forty characters, $signs$ and 字"
@@ -65,7 +67,7 @@ LESIONS = {
 def test_gates_can_be_read(record):
     with our_style():
         found = GATES[record]()
-        readable(named(found).figure())
+        readable(draw_gates(named(found)))
         readable(found.plot().figure)
 
 
@@ -73,5 +75,5 @@ def test_gates_can_be_read(record):
 def test_lesions_can_be_read(record):
     with our_style():
         found = LESIONS[record]()
-        readable(replace(found, title=TITLE).figure())
+        readable(draw_lesions(replace(found, title=TITLE)))
         readable(found.plot().figure)

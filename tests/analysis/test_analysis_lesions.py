@@ -41,13 +41,6 @@ def test_bias_and_carry_agree_to_rounding(kind, case):
         assert (a.delta, a.low, a.high) == pytest.approx((b.delta, b.low, b.high), abs=1e-11)
 
 
-def test_bias_and_carry_agree_to_rounding_in_single_precision():
-    model = network(depth=4, hidden_size=33, dtype=torch.float32)
-    deltas = [[row.delta for row in lesion(model, PIECES, mode).layers] for mode in ("bias", "carry")]
-    assert np.abs(deltas[0]).min() > 1e-3
-    assert deltas[0] == pytest.approx(deltas[1], abs=1e-5)
-
-
 @for_each(("case", "mode"), [*((c, "carry") for c in EVERY), *((c, "bias") for c in GATED)])
 def test_lesioning_every_layer_freezes_the_state(case, mode):
     model = network(*case)
@@ -111,14 +104,6 @@ def test_neither_how_many_networks_nor_how_many_texts_run_together_changes_a_los
         assert found == (losses[0] if chorales else pytest.approx(losses[0], rel=1e-13))
 
 
-@for_each("case", GATED)
-def test_open_forces_the_gates_open_and_shut_ones_are_shut(case):
-    model = network(*case)
-    for mode, wanted in (("bias", 0.0), ("open", 1.0)):
-        activity = gate_activity(lesioned(model, Lesion(mode, (case[1],))), PIECES)
-        assert (activity.unit_mean[-1] == wanted).all()
-
-
 def test_an_open_coupled_highway_is_a_plain_rnn():
     model, plain = network(depth=1), network("rnn", 1)
     with torch.no_grad():
@@ -148,13 +133,6 @@ def test_mean_of_an_uncoupled_carry_gate_is_one_minus_the_mean():
     gates = cell.gates(torch.rand(88, dtype=torch.float64), torch.rand(7, dtype=torch.float64))
     for t, c, mean in zip(gates.t, gates.c, means, strict=True):
         assert torch.allclose(t, mean, atol=1e-13) and torch.allclose(c, 1 - mean, atol=1e-13)
-
-
-def test_mean_of_a_saturated_gate_is_exact():
-    model = network(depth=1)
-    cell = lesioned(model, Lesion("mean", (1,)), [torch.tensor([0.0, 1.0] + [0.5] * 5)]).cells[0]
-    t = cell.gates(torch.ones(88, dtype=torch.float64), torch.ones(7, dtype=torch.float64)).t[0]
-    assert t.tolist() == [0.0, 1.0] + [0.5] * 5
 
 
 @for_each("case", UNGATED)
@@ -229,14 +207,6 @@ def test_beyond_blind_is_reported_where_the_lesion_blinds(case, mode):
     assert bool(lesion(model, PIECES, mode).beyond_blind) == blinded
 
 
-def test_a_layer_that_does_nothing_costs_nothing():
-    model = network(depth=3)
-    with torch.no_grad():
-        model.cells[0].bias[1, 7:] = -1e4
-    row = lesion(model, PIECES).layers[1]
-    assert row.delta == row.low == row.high == 0
-
-
 @every_kind
 def test_the_network_given_is_left_as_it_was(kind):
     build, data, _ = SUBJECTS[kind]
@@ -253,13 +223,13 @@ def test_the_network_given_is_left_as_it_was(kind):
 def test_intervals_are_reproducible_and_depend_on_the_seed():
     model, pieces = network(), rolls(*range(5, 25))
     first, again, other = (lesion(model, pieces, seed=seed) for seed in (0, 0, 1))
-    assert first == again != other and first.layers[0].delta == other.layers[0].delta
+    assert first.table() == again.table() != other.table() and first.layers[0].delta == other.layers[0].delta
 
 
 @for_each(
     ("case", "mode", "words"),
     [
-        (("rhn", 3, {}), "bais", "unknown mode 'bais'; did you mean 'bias'?"),
+        (("rhn", 3, {}), "bais", "unknown mode 'bais', expected one of bias"),
         (("rhn", 3, {}), "skip", "'skip' needs shortcuts, which RHN has not"),
         (("dt-rnn", 3, {}), "bias", "transform gates with biases, which DTRNN has not: use carry or mean or blind"),
         (("dts-rnn", 1, {}), "skip", "needs shortcuts"),

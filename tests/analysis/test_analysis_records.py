@@ -1,7 +1,6 @@
 """Records keep every digit, and figures show the record."""
 
 import csv
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from networks import network, rolls
 
 import gersgorin
 from analysis import GateActivity, LesionTable, SequenceActivity, gate_activity, lesion
-from analysis.activity import draw_gates, plot_effective_depth, plot_gates
+from analysis.activity import plot_effective_depth, plot_gates
 from analysis.damage import LesionRow, draw_lesions, plot_units
 
 
@@ -110,10 +109,11 @@ def test_small_differences_of_gates_are_not_stretched_over_all_colours(values, e
 
 
 def test_lines_of_sequences_and_of_layers_differ():
-    ax = Figure().subplots()
-    plot_effective_depth(gate_activity(network(), rolls(*[9] * 8)), ax)
-    for axes, lines in ((ax, 8), (plot_units(lesion(network(), rolls(5, 7), units=True)), 3)):
-        named = [line for line in axes.lines if not line.get_label().startswith("_")]
+    sequences, layers = Figure().subplots(1, 2)
+    plot_effective_depth(gate_activity(network(), rolls(*[9] * 8)), sequences)
+    plot_units(lesion(network(), rolls(5, 7), units=True), layers)
+    for ax, lines in ((sequences, 8), (layers, 3)):
+        named = [line for line in ax.lines if not line.get_label().startswith("_")]
         assert len({(line.get_color(), line.get_linestyle()) for line in named}) == len(named) == lines
 
 
@@ -126,45 +126,6 @@ def test_sequences_share_an_axes_with_a_gap_and_a_scale(gates):
     assert drawn.shape == (3, 6 + 2 + 9) and drawn.mask[:, 6:8].all()
     assert np.array_equal(drawn[:, :6], gates.sequences[0].activity)
     assert {text.get_text() for text in ax.texts} == {"sequence 1", "sequence 2"}
-
-
-def test_the_figure_of_gates_has_a_panel_a_sequence_and_one_colour_bar(gates):
-    figure = draw_gates(gates)
-    panels = [ax for ax in figure.axes if ax.images]
-    assert [ax.get_title(loc="left") for ax in panels] == ["sequence 1", "sequence 2"]
-    assert sum(ax.get_label() == "<colorbar>" for ax in figure.axes) == 1
-    bars = [[line.get_xdata()[0] for line in ax.lines] for ax in panels]
-    assert bars == [[0, 4], [0, 4, 8]] and "every 4 quarter notes" in panels[-1].get_xlabel()
-
-
-@pytest.mark.parametrize("gate", [0.0, 0.12, 1.0])
-def test_an_effective_depth_that_never_changes_is_not_drawn_on_the_upper_border(gate):
-    ax = Figure().subplots()
-    plot_effective_depth(activity_of(np.full((5, 6), gate)), ax)
-    bottom, top = ax.get_ylim()
-    assert bottom == 0 and 5 * gate < 0.95 * top
-
-
-@pytest.mark.parametrize("L", [1, 10, 14, 15, 20, 60])
-def test_labels_of_layers_keep_apart_at_any_depth(L):
-    figure = draw_gates(activity_of(np.full((L, 6), 0.5)))
-    figure.draw_without_rendering()
-    for ax in (ax for ax in figure.axes if ax.get_ylabel() == "layer"):
-        labels = ax.get_yticklabels()
-        heights = ax.transData.transform([(0, tick) for tick in ax.get_yticks()])[:, 1]
-        assert (np.diff(heights) > 0.8 * labels[0].get_fontsize() * figure.dpi / 72).all()
-        assert [label.get_text() for label in labels] == [f"{tick:g}" for tick in ax.get_yticks()]
-        assert len(labels) == L or L > 10
-
-
-def test_pairs_and_units_of_a_deep_network_fit_their_panels():
-    figure = draw_lesions(lesion(network(depth=20, hidden_size=2), rolls(4, 3), pairs=True, units=True))
-    figure.draw_without_rendering()
-    _, pairs, units = (ax for ax in figure.axes if ax.get_label() != "<colorbar>")
-    boxes = [label.get_window_extent() for label in pairs.get_xticklabels()]
-    assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
-    legend = units.get_legend().get_window_extent()
-    assert len(units.get_legend().get_texts()) == 20 and legend.height < units.get_window_extent().height
 
 
 def test_figure_six_shows_damage_intervals_and_the_control(table):

@@ -14,7 +14,7 @@ from analysis import Excerpt, GateActivity, Lesion, excerpts, gate_activity, les
 from analysis.activity import draw_gates
 from analysis.damage import draw_lesions
 from rhn.data.text import Tokens, Vocabulary
-from rhn.errors import DataError, InvalidInputError
+from rhn.errors import InvalidInputError
 from rhn.training.evaluation import score
 
 PARTS = SUBJECTS["texts"][1]
@@ -67,13 +67,6 @@ def test_lines_are_marked_where_they_end():
     assert told.bars.tolist() == [3, 6] and told.symbols.tolist() == ["the", "cat", "<eos>", "dog", "sees", "<eos>"]
     (plain,) = gate_activity(model, np.array([0, 2, 1])).sequences
     assert plain.bars.tolist() == [] and plain.symbols.tolist() == ["0", "2", "1"]
-
-
-def test_characters_and_bytes_are_called_what_they_are():
-    characters = Excerpt([1, 0, 2], name="a", vocabulary=Vocabulary("characters", ("\n", "é", "$")))
-    assert characters.symbols == ["é", "\n", "$"]
-    raw = Excerpt([2, 0, 1, 3], name="b", vocabulary=Vocabulary("bytes", (10, 65, 195, 32)))
-    assert raw.symbols == ["c3", "\n", "A", " "] and raw[1:].symbols == ["\n", "A", " "]
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +128,3 @@ def test_what_is_no_text_of_this_vocabulary_is_refused(ids, words):
     for measure in (gate_activity, lesion):
         with pytest.raises(InvalidInputError, match=words):
             measure(language_network(), ids)
-
-
-def test_one_token_predicts_nothing():
-    with pytest.raises(DataError, match="at least 2 tokens"):
-        lesion(language_network(), tokens(1))

@@ -113,25 +113,3 @@ def test_it_is_drawn_new_and_trained(trained, capsys):
 def test_it_is_lesioned(trained, capsys):
     assert analysis.cli.main(["lesion", "run/best.safetensors", *own(trained), "--split", "valid", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["baseline"] > 0
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        [gersgorin.cli.main, "plot"],
-        [gersgorin.cli.main, "check"],
-        [gersgorin.cli.main, "compare", "lstm"],
-        [gersgorin.cli.main, "lyapunov"],
-        [rhn.cli.main, "train", "jsb-depth-1", "--out", "other"],
-        [optim_study.cli, "run", "--preset", "smoke", "--out", "other"],
-    ],
-    ids=lambda words: " ".join(words[1:3]),
-)
-def test_a_wrong_option_is_one_sentence_with_the_options_of_the_cell(command, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    main, *words = command
-    cell = ["--arch" if main is optim_study.cli else "--cell", "leaky"]
-    assert main.main([*words, *cell, "--cell-option", "leek=0.5"]) == 2
-    error = capsys.readouterr().err
-    assert "the cell leaky has no option 'leek' (options of leaky, with defaults: leak (0.3), spectral_radius" in error
-    assert error.count("\n") == 1 and list(tmp_path.iterdir()) == []
