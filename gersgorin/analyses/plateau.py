@@ -43,7 +43,7 @@ from gersgorin.run import Progress, silent
 from rhn.errors import InvalidInputError
 from rhn.training.state import LEFT
 from rhn.utils.figures import BLUE
-from rhn.utils.result import OneScreen, Result
+from rhn.utils.result import Result
 
 TENTH = 0.1
 TOLERANCE = 1e-4  # relative, of the lowest eigenvalue
@@ -151,8 +151,8 @@ def relative_rate(slope: Tensor, weight: Tensor) -> float:
     return steep / size if size else (math.inf if steep else 0.0)
 
 
-@dataclass(frozen=True, repr=False)
-class Curvature(OneScreen):
+@dataclass(frozen=True)
+class Curvature:
     """The lowest eigenvalue of the Hessian."""
 
     value: float

@@ -13,9 +13,8 @@ A result is a frozen dataclass of NumPy arrays, numbers, texts, dictionaries of 
 import html
 import json
 import math
-import reprlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from textwrap import wrap
 from types import UnionType
@@ -34,32 +33,9 @@ if TYPE_CHECKING:
 LINES, COLUMNS = 24, 100  # of a screen
 KIND = "kind"  # key of a file that names the class
 
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 90
-
-
-class OneScreen:
-    """A dataclass of numbers whose `repr` shows arrays by their shape and range; for `@dataclass(repr=False)`.
-
-    >>> @dataclass(repr=False)
-    ... class Found(OneScreen):
-    ...     title: str
-    ...     norm: np.ndarray
-    >>> Found("rhn, depth 5", np.linspace(0.5, 2, 85))
-    Found
-      title  'rhn, depth 5'
-      norm   float64 (85,), 0.5 to 2
-    """
-
-    def __repr__(self) -> str:
-        shown = [f.name for f in fields(self) if f.repr]
-        width = max(map(len, shown))
-        lines = [f"  {name:<{width}}  {in_short(getattr(self, name))}" for name in shown]
-        return _one_screen([type(self).__name__, *(line[:COLUMNS] for line in lines)])
-
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class Result(OneScreen):
+class Result:
     """The numbers of one analysis, and their origin."""
 
     kinds: ClassVar[dict[str, type["Result"]]] = {}
@@ -152,12 +128,9 @@ class Result(OneScreen):
 
     def __repr__(self) -> str:
         """The summary, at most one screen of it."""
-        if type(self).summary is Result.summary:
-            return super().__repr__()
         summary = self.summary()
-        return _one_screen(
-            fitted(summary if summary.startswith(self.title) else f"{self.title}\n{summary}").split("\n")
-        )
+        lines = fitted(summary if summary.startswith(self.title) else f"{self.title}\n{summary}").split("\n")
+        return "\n".join(lines if len(lines) <= LINES else [*lines[: LINES - 1], "..."])
 
     def _repr_html_(self) -> str:
         """The summary and the figure, for a notebook; refers to nothing outside."""
@@ -267,33 +240,3 @@ def fitted(text: str) -> str:
         for line in text.split("\n")
         for part in (wrap(line, COLUMNS, break_on_hyphens=False) if len(line) > COLUMNS else [line])
     )
-
-
-def _one_screen(lines: list[str]) -> str:
-    return "\n".join(lines if len(lines) <= LINES else [*lines[: LINES - 1], "..."])
-
-
-def in_short(value) -> str:
-    """A value in one line: an array by its shape and range (of complex numbers the moduli), another result by its name.
-
-    >>> in_short(np.array([[1, 2], [3, 4]])), in_short(0.25), in_short((1, 2)), in_short([])
-    ('int64 (2, 2), 1 to 4', '0.25', '(1, 2)', '[]')
-    """
-    if hasattr(value, "detach"):  # a tensor
-        value = value.detach().cpu().resolve_conj()
-        value = (value if value.dtype.itemsize > 2 else value.float()).numpy()
-    if isinstance(value, np.ndarray) and value.ndim:
-        about = f"{value.dtype} {value.shape}"
-        if not value.size or value.dtype.kind not in "fciu":
-            return about
-        known = np.abs(value) if value.dtype.kind == "c" else value
-        known = known[np.isfinite(known)]
-        span = [f"{known.min():.4g} to {known.max():.4g}"] if known.size else []
-        return ", ".join([about, *span, *[f"{value.size - known.size} not finite"] * (known.size < value.size)])
-    if isinstance(value, float | np.floating):
-        return f"{value:.6g}"
-    if is_dataclass(value):
-        return type(value).__name__
-    if isinstance(value, list | tuple) and value and (is_dataclass(value[0]) or isinstance(value[0], np.ndarray)):
-        return f"{len(value)} of {type(value[0]).__name__}"
-    return " ".join(_short.repr(value).split())

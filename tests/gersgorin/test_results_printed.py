@@ -2,7 +2,6 @@
 
 from dataclasses import is_dataclass
 
-import numpy as np
 import pytest
 import torch
 from tables import for_each
@@ -11,7 +10,7 @@ import gersgorin
 from gersgorin import results
 from rhn.cells import RHN, RNN
 from rhn.models import PolyphonicModel
-from rhn.utils.result import COLUMNS, LINES, in_short
+from rhn.utils.result import COLUMNS, LINES
 
 g = torch.Generator().manual_seed(0)
 x = torch.randn(30, 3, dtype=torch.float64, generator=g)
@@ -72,19 +71,3 @@ def test_no_result_prints_its_arrays():
     for name in results.__all__:
         kind = getattr(results, name)
         assert is_dataclass(kind) and kind.__repr__.__module__.split(".")[0] in ("rhn", "gersgorin"), kind
-
-
-def test_a_value_is_told_in_a_line():
-    told = [
-        np.array([1.0, np.nan, -3.0]),
-        torch.zeros(2, 0),
-        torch.ones(2, dtype=torch.bfloat16),
-        torch.tensor([3 + 4j]),
-    ]
-    assert [in_short(value) for value in told] == [
-        "float64 (3,), -3 to 1, 1 not finite",
-        "float32 (2, 0)",
-        "float32 (2,), 1 to 1",
-        "complex64 (1,), 5 to 5",
-    ]
-    assert len(in_short("a\n" * 1000)) < 100 and "\n" not in in_short("a\nb")

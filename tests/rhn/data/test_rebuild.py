@@ -1,6 +1,5 @@
 """The rule that turns scores into frames, by hand and on all chorales."""
 
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -80,15 +79,6 @@ def test_a_score_that_does_not_fit_its_row_is_named(tmp_path):
     (tmp_path / "bach" / "by-hand.xml").write_text("<score-partwise/>")
     with pytest.raises(DataError, match=r"by-hand.xml of music21 .* does not fit row train-0 .*it has 0 parts"):
         rebuild_piece(ROW, tmp_path)
-
-
-def test_the_split_has_229_76_and_77_chorales_in_order_each_of_at_least_one_frame():
-    assert all(row.segments and all(0 <= start < end for start, end in row.segments) for row in rows())
-    assert Counter(row.split for row in rows()) == {"train": 229, "valid": 76, "test": 77}
-    for split in ("train", "valid", "test"):
-        indices = [row.index for row in rows() if row.split == split]
-        assert indices == list(range(len(indices)))
-    assert [row.split for row in rows()] == sorted((row.split for row in rows()), key=["train", "valid", "test"].index)
 
 
 def test_eight_chorales_have_no_counterpart_and_take_no_catalogue_name():

@@ -4,12 +4,10 @@ import zipfile
 from importlib.metadata import PackageNotFoundError
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tables import for_each
 
 from rhn.data.rebuild import rows
-from rhn.data.scores import TICKS, _kern_token, corpus_folder, read_score
+from rhn.data.scores import TICKS, corpus_folder, read_score
 from rhn.errors import DataError
 
 SCORES = sorted({row.score for row in rows()})
@@ -40,45 +38,6 @@ def heard_by_music21(path):
 def test_every_note_is_the_one_that_music21_hears(score):
     path = corpus_folder() / score
     assert [sorted(part) for part in read_score(path)] == [sorted(part) for part in heard_by_music21(path)]
-
-
-def test_musicxml_durations_follow_one_another(tmp_path):
-    path = tmp_path / "score.xml"
-    rest = "<note><rest/><duration>2</duration></note>"
-    grace = "<note><grace/><pitch><step>G</step><octave>4</octave></pitch></note>"
-    skip = "<forward><duration>4</duration></forward>"
-    flat = "<note><pitch><step>B</step><alter>-1</alter><octave>3</octave></pitch><duration>1</duration></note>"
-    path.write_text(XML.format(NOTE.format("C", 4, 4) + rest + grace + skip + flat))
-    quarter = TICKS
-    assert read_score(path) == [[(0, quarter, 60), (2.5 * quarter, 2.75 * quarter, 58)]]
-
-
-def test_kern_spines_are_parts_with_the_highest_first(tmp_path):
-    path = tmp_path / "score.krn"
-    path.write_text(
-        "!!!OTL: title\n**kern\t**silbe\t**kern\n*M4/4\t*\t*M4/4\n4C\tla\t8cc#\n.\t.\t8dd-\n=2\t=2\t=2\n4r\t.\t4.b\n"
-    )
-    high = [(0, TICKS // 2, 73), (TICKS // 2, TICKS, 73), (TICKS, 5 * TICKS // 2, 71)]
-    assert read_score(path) == [high, [(0, TICKS, 48)]]
-
-
-@given(
-    letter=st.sampled_from("abcdefg"),
-    octaves=st.integers(1, 3),
-    low=st.booleans(),
-    accidental=st.sampled_from(["", "#", "-", "##", "--"]),
-    number=st.sampled_from([1, 2, 4, 6, 8, 12, 16, 32]),
-    dots=st.integers(0, 1),
-    decoration=st.sampled_from(["", "/", "\\L", ";", "]"]),
-)
-def test_kern_tokens_count_octaves_in_letters(letter, octaves, low, accidental, number, dots, decoration):
-    name = (letter.upper() if low else letter) * octaves
-    natural = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}[letter]
-    octave = 4 - octaves if low else 3 + octaves
-    alter = {"": 0, "#": 1, "-": -1, "##": 2, "--": -2}[accidental]
-    duration, pitch = _kern_token(f"{number}{'.' * dots}{name}{accidental}{decoration}")
-    assert pitch == 12 * (octave + 1) + natural + alter
-    assert duration == 4 * TICKS / number * (1.5 if dots else 1)
 
 
 @for_each(
