@@ -35,7 +35,7 @@ SHORTEST = 10  # fewest steps of an exponent, at any cost
 NEAR_ONE, NEAR_ZERO = 0.99, 0.01
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Gains(Result):
     """Gains, exponents and saturation of one cell; arrays are float64."""
 

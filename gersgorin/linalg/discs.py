@@ -21,13 +21,12 @@ from torch import Tensor
 from gersgorin._validate import check_square
 from gersgorin.linalg.outlines import discs_outline, polygon_area
 from rhn.errors import InvalidInputError
-from rhn.utils.result import Result
 
 IN_CACHE = 1 << 16  # entries of matrices whose moduli are taken at once
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Discs(Result):
+@dataclass(frozen=True, eq=False)
+class Discs:
     """A union of n discs for each matrix of a batch: centers (..., n) real or complex, radii (..., n) real.
 
     discs[k] are those of a part of the batch, by any index of the leading dimensions.
