@@ -9,11 +9,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (40_347, 309_040),
-    "rhn": (14_670, 101_700),
+    "rhn gersgorin optim_study analysis": (39_882, 304_681),
+    "rhn": (14_601, 100_992),
     "gersgorin": (17_647, 146_380),
     "optim_study": (5_230, 36_600),
-    "analysis": (2_810, 24_500),
+    "analysis": (2_436, 20_994),
     "tests": None,  # printed only
     "benchmarks examples": None,
 }
