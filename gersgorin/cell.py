@@ -40,6 +40,8 @@ SMALL = 100  # entries of a state up to which Jacobians by autograd are cheaper 
 
 def name_of(cell) -> str:
     """Name of a cell, a module or a function in titles and messages."""
+    if isinstance(cell, StepCell):
+        return cell.name
     return cell._get_name() if isinstance(cell, nn.Module) else getattr(cell, "__name__", type(cell).__name__)
 
 
@@ -59,6 +61,10 @@ class StepCell:
                 raise InvalidInputError(
                     f"{self.name}: {name} must be a method {name}{OWN_METHODS[name]}, got {found!r:.40}"
                 )
+
+    def __call__(self, x: Tensor, s: Tensor) -> Tensor:
+        """One step, so that functions that take a cell take this one too."""
+        return self.step(x, s)
 
     @property
     def state_size(self) -> int:
