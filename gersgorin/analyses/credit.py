@@ -28,6 +28,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
+from gersgorin.analyses.flossing import layer_on_weights
 from gersgorin.loading.find import TORCH_CELLS
 from gersgorin.objective import Loss, Objective
 from gersgorin.plotting.figure import (
@@ -43,7 +44,7 @@ from gersgorin.plotting.figure import (
     wrapped,
 )
 from gersgorin.run import Progress, silent
-from rhn.cells import Cell, layer_from_torch, weights_of_torch
+from rhn.cells import Cell
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREY, ORANGE, our_style
 from rhn.utils.result import Result, rows_of
@@ -216,13 +217,9 @@ class _StandIn(nn.Module):
     def __init__(self, theirs: nn.Module):
         super().__init__()
         self._single, layers = isinstance(theirs, nn.RNNCellBase), range(getattr(theirs, "num_layers", 1))
-        self.cells = nn.ModuleList(layer_from_torch(theirs, k) for k in layers)
-        for k, cell in enumerate(self.cells):
+        self.cells = nn.ModuleList(layer_on_weights(theirs, k) for k in layers)
+        for cell in self.cells:
             cell.theirs, cell.batch_first = theirs, False
-            for name, weight in weights_of_torch(theirs, k).items():
-                shape = cell.get_parameter(name).shape
-                delattr(cell, name)
-                setattr(cell, name, weight.view(shape))
         self._pair, self._batch_first = cell.state_size != cell.hidden_size, getattr(theirs, "batch_first", False)
 
     def forward(self, x: Tensor, state=None):

@@ -117,9 +117,9 @@ def _loss(model: nn.Module, cells: list, x: Tensor, count: int | None, seed: int
         inputs = inputs.unsqueeze(1) if inputs.dim() == 2 else inputs
         if not isinstance(cell, Cell):
             for below in range(layer):
-                lower = _with_graph(cell, below)
+                lower = layer_on_weights(cell, below)
                 inputs = lower.outputs_of(lower.states(inputs, inputs.new_zeros(inputs.shape[1], lower.state_size)))
-            cell = _with_graph(cell, layer)
+            cell = layer_on_weights(cell, layer)
         k = count or min(MOST_EXPONENTS, max(1, cell.state_size // 2))
         losses += [
             exponents_with_gradients(cell, inputs[:, b], k, seed=seed).square().mean() for b in range(inputs.shape[1])
@@ -127,7 +127,7 @@ def _loss(model: nn.Module, cells: list, x: Tensor, count: int | None, seed: int
     return torch.stack(losses).mean()
 
 
-def _with_graph(module: nn.Module, layer: int) -> Cell:
+def layer_on_weights(module: nn.Module, layer: int) -> Cell:
     """Our form of a layer of torch.nn whose weights are functions of the module's own."""
     cell = layer_from_torch(module, layer)
     for name, weight in weights_of_torch(module, layer).items():
