@@ -290,9 +290,8 @@ class TrainingCheck(Result):
                 f"{round(self.order, 1) + 0:g}: from weights of half the size it learns {2**self.order:.2g} times as slowly at first"
             )
         if self.flow_steps is not None:
-            never = math.isinf(self.flow_steps)
-            when = "does not leave" if never else f"leaves after about {self._in_steps(self.flow_steps)} steps"
-            rows["one minibatch"] = f"SGD on it alone {when}, by the gradient flow"
+            steps = self._in_steps(self.flow_steps)
+            rows["one minibatch"] = f"SGD on it alone leaves after so many steps of the gradient flow: {steps}"
         if self.rates:
             rows["rates"] = rates_in_words(self.rates)
         table = [f"{name:<{VALUES}}{words}" for name, words in rows.items()]
