@@ -15,6 +15,7 @@ Legend: T steps, L layers of a step.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -24,27 +25,21 @@ from torch import Tensor, nn
 
 from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.credit import SCALE
-from gersgorin.analyses.plateau import RATES
 from gersgorin.analyses.spectra import MEASURES, reading
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.objective import Loss
 from gersgorin.plotting.figure import Shown, laid_out, legend_beside
-from gersgorin.plotting.spectra import draw_steps, few_steps, plot_products, plot_suggested, title_at_left
+from gersgorin.plotting.spectra import draw_steps, plot_products, plot_suggested, title_at_left
 from gersgorin.resolve import open_objective, open_run
 from gersgorin.run import Run
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.utils.figures import drawable, our_style, titled
+from rhn.utils.figures import our_style
 from rhn.utils.result import KIND, Result
 from rhn.utils.wording import counted
 
 MOST_ROWS = 15  # of the table in the summary
 COLUMNS = ("first", "middle", "last", "mean", "least", "largest")
-PANELS = {  # titles of the panels; of another analysis its line in the table of analyses
-    "gains": "gains within a step",
-    "credit": "credit: which losses reach which states",
-    "plateau": RATES,
-}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -63,11 +58,10 @@ class Overview(Result, kind="overview"):
         """The table, at most 15 rows of it, and one or two sentences for each analysis."""
         rows = self.table()
         wide = max(len(row["quantity"]) for row in rows)
-        shown = rows if len(rows) <= MOST_ROWS else rows[: MOST_ROWS - 1]
         lines = [self.title, *[self.about] * bool(self.about), " " * wide + "".join(f"{name:>11}" for name in COLUMNS)]
-        for row in shown:
+        for row in rows[:MOST_ROWS]:
             lines.append(f"{row['quantity']:<{wide}}" + "".join(f"{row[name]:>11.4g}" for name in COLUMNS))
-        lines += [f"and {counted(len(rows) - len(shown), 'row')} more, see table()"] * (len(rows) > len(shown))
+        lines += [f"and {counted(len(rows) - MOST_ROWS, 'row')} more, see table()"] * (len(rows) > MOST_ROWS)
         others = [result.summary() for name, result in self.results.items() if name not in ("spectra", "products")]
         return "\n".join([*lines, reading(self.spectra), *others])
 
@@ -172,31 +166,23 @@ def _row(values: np.ndarray) -> dict[str, float]:
 @our_style()
 def draw_overview(found: Overview) -> Shown:
     """Spectra of a few steps, and below them a panel for each analysis."""
-    record, others = found.spectra, dict(found.results)
-    del others["spectra"], others["products"]
-    if not found.gates.mean.size:
-        del others["gates"]
+    record = found.spectra
     panels: dict[str, Callable[[Axes], object]] = {
-        "what single steps suggest": lambda ax: plot_suggested(record, ax),
-        "what the products of the steps do": lambda ax: plot_products(record, ax, exponent_axis=False),
+        "What single steps suggest": partial(plot_suggested, record),
+        "What the products of the steps do": partial(plot_products, record, exponent_axis=False),
     }
-    titles = PANELS | {"gates": f"{found.gates.gate_name}s"}
-    for name in sorted(others, key=[*titles, *others].index):
-        title = titles.get(name) or ANALYSES[name].about
-        panels[title] = others[name].plot
-    rows, steps = -(-len(panels) // 2), few_steps(record)
-    heights = (steps.height, 2.7 * rows)
-    figure = Shown(figsize=(13, sum(heights)), layout="constrained")
-    titled(figure, drawable(found.title), drawable(record.about))
-    top, bottom = figure.subfigures(2, 1, height_ratios=heights)
-    draw_steps(record, steps, top)
+    for name, result in found.results.items():
+        if name not in ("spectra", "products") and (name != "gates" or result.mean.size):
+            panels[ANALYSES[name].about] = result.plot
+    rows = -(-len(panels) // 2)
+    figure, bottom = draw_steps(record, (13, 2.7 * rows), found.title)
     grid = bottom.subplots(rows, 2, squeeze=False)
     for ax, (title, draw) in zip(grid.flat, panels.items(), strict=False):
         draw(ax)
         if ax.images:  # the heat map of credit
             ax.set_aspect("auto")
             bottom.colorbar(ax.images[0], ax=ax, label=SCALE, extend="min")
-        title_at_left(ax, f"{title[:1].upper()}{title[1:]}")
+        title_at_left(ax, title)
         legend_beside(ax, fontsize=7)
     for ax in grid.flat[len(panels) :]:
         ax.set_axis_off()

@@ -67,14 +67,12 @@ class Film:
 
 
 @our_style()
-def save_animation(
-    record: Result, path: str | Path, *, show_discs: bool = False, progress=lambda done, total: None
-) -> Path:
+def save_animation(record: Result, path: str | Path, *, progress=lambda done, total: None) -> Path:
     """Draw every step of the result, at most 240 evenly spaced ones, into a .gif; see `Film.save`."""
-    return moving_run(record, show_discs=show_discs).save(path, progress=progress)
+    return moving_run(record).save(path, progress=progress)
 
 
-def moving_run(record: Result, *, show_discs: bool = False) -> Film:
+def moving_run(record: Result) -> Film:
     """A spectrum beside the curves over time.
 
     If the eigenvalues of every step are crowded, a second panel enlarges them, with one window for all steps.
@@ -92,7 +90,7 @@ def moving_run(record: Result, *, show_discs: bool = False) -> Film:
 
     def draw(step: int) -> None:
         ax.clear()
-        plot_spectrum(record, step, limit=limit, show_discs=show_discs, ax=ax).set_title(f"step {step} of 0 to {T - 1}")
+        plot_spectrum(record, step, limit=limit, ax=ax).set_title(f"step {step} of 0 to {T - 1}")
         for panel in larger:
             panel.clear()
             plot_crowd(record, step, ax, panel, around)

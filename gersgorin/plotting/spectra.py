@@ -1,7 +1,5 @@
 """Draw spectra in their discs, curves over time, and the default figure of a run."""
 
-from typing import NamedTuple
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
@@ -33,8 +31,6 @@ from rhn.utils.result import Result
 RANGE_STYLE = {"color": PURPLE, "linestyle": (0, (1, 1)), "linewidth": 1.4}
 DISC_STYLES = {"row": {"color": BLUE, "linestyle": "-"}, "column": {"color": ORANGE, "linestyle": "--"}}
 CROWDED = 1 / 6  # of a panel's half width; a smaller spectrum is also shown enlarged
-ALIKE = 0.02  # of a panel's half width; smaller differences are invisible
-WIDE = 45  # characters of small type above a panel
 
 
 @our_style()
@@ -139,7 +135,13 @@ def plot_crowd(record: Result, step: int, beside: Axes, ax: Axes, around: tuple[
     for side in (arc, -arc):
         ax.plot(side.real, side.imag, **DASHED | {"color": ink(ax)}, linewidth=1, zorder=5)
     limits = {"xlim": (middle - half, middle + half), "ylim": (-half, half)}
-    ax.set(**limits, aspect="equal", xlabel="real part", title=f"{float(f'{width / half:.3g}'):,.6g} times larger")
+    ax.set(
+        **limits,
+        aspect="equal",
+        xlabel="real part",
+        ylabel="imaginary part",
+        title=f"{float(f'{width / half:.3g}'):,.6g} times larger",
+    )
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(4, min_n_ticks=2))
     plain_numbers(ax)
@@ -236,45 +238,14 @@ def draw_layers(layers: np.ndarray, unit: str, ylabel: str, ax: Axes) -> Axes:
     return over_time(ax, T - 1 or 1, unit, ylabel)
 
 
-class Steps(NamedTuple):
-    """A few steps of a run to draw."""
-
-    remarks: dict[int, str]
-    """For each step a remark on similar ones."""
-    limit: float
-    """Half the width of their panels."""
-    crowded: bool
-    """Whether eigenvalues are crowded in a panel."""
-
-    @property
-    def height(self) -> float:
-        """Inches that `draw_steps` needs."""
-        return 4.1 + 2.6 * (self.crowded and len(self.remarks) > 2)
-
-
-def few_steps(record: Result) -> Steps:
-    """Steps spread over a run; those with similar panels are shown once."""
-    limit = spectrum_limit([record])
-    remarks = distinct_steps(record, limit)
-    return Steps(remarks, limit, any(crowd(record.eigenvalues[step], limit) for step in remarks))
-
-
 @our_style()
-def draw_run(record: Result, *, show_discs: bool = False) -> Shown:
-    """Draw the default figure: spectra and discs at a few steps, and below them single steps and products over time.
-
-    Steps with similar panels are drawn once. show_discs: draw each disc too, as a thin circle.
-    """
-    steps = few_steps(record)
-    heights = (steps.height, 4.3)
-    figure = Shown(figsize=(11, sum(heights)), layout="constrained")
-    titled(figure, drawable(record.heading), drawable(record.about))
-    top, bottom = figure.subfigures(2, 1, height_ratios=heights)
-    draw_steps(record, steps, top, show_discs)
+def draw_run(record: Result) -> Shown:
+    """Draw the default figure: spectra and discs at a few steps, and below them single steps and products over time."""
+    figure, bottom = draw_steps(record, (11, 4.3), record.heading)
     grid = bottom.subplots(2, 2, sharex="col", width_ratios=(1, 0.3))
     for (ax, beside), plot in zip(grid, (plot_suggested, plot_products), strict=True):
         title_at_left(plot(record, ax))
-        for step in steps.remarks:  # the steps of the panels above
+        for step in shown_steps(len(record.norm)):  # of the panels above
             ax.axvline(step, color=GREY, linewidth=0.6, linestyle=":", zorder=0)
         beside.set_axis_off()
         beside.legend(*entries(ax), loc="center left", bbox_to_anchor=(0, 0.5), borderaxespad=0)
@@ -287,71 +258,32 @@ def title_at_left(ax: Axes, title: str | None = None) -> None:
     ax.set_title("")
 
 
-def draw_steps(record: Result, steps: Steps, top: SubFigure, show_discs: bool = False) -> None:
-    """Draw a panel per step; crowded eigenvalues are enlarged beside it if there is room, else below."""
-    count = len(steps.remarks)
-    beside = steps.crowded and count <= 2
-    grid = top.subplots(*((1, 2 * count) if beside else (1 + steps.crowded, count)), squeeze=False)
-    panels, larger = (grid[0, ::2], grid[0, 1::2]) if beside else (grid[0], grid[-1])
-    for k, (step, remark) in enumerate(steps.remarks.items()):
-        ax = plot_spectrum(record, step, limit=steps.limit, show_discs=show_discs, ax=panels[k])
-        _entitle(record, step, remark, ax)
-        if steps.crowded:
-            plot_crowd(record, step, ax, larger[k])
-        if beside:
-            ax.set_anchor("E")
-            larger[k].set_anchor("W")
-    for row in grid:
-        row[0].set_ylabel("imaginary part")
-        for ax in row[1:]:
-            ax.set_ylabel("")
-    legend_below(top, panels[:1], columns=8)
+def draw_steps(record: Result, size: tuple[float, float], title: str) -> tuple[Shown, SubFigure]:
+    """Return a figure with a panel for each of a few steps, and the free part below them.
+
+    Crowded eigenvalues are enlarged below their panel. size: width, and height of the free part, in inches.
+    """
+    steps, limit = shown_steps(len(record.norm)), spectrum_limit([record])
+    crowded = any(crowd(record.eigenvalues[step], limit) for step in steps)
+    width, height = size
+    heights = 4.1 + 2.6 * crowded, height
+    figure = Shown(figsize=(width, sum(heights)), layout="constrained")
+    titled(figure, drawable(title), drawable(record.about))
+    top, bottom = figure.subfigures(2, 1, height_ratios=heights)
+    grid = top.subplots(1 + crowded, len(steps), squeeze=False)
+    for step, (ax, *larger) in zip(steps, grid.T, strict=True):
+        _entitle(record, step, plot_spectrum(record, step, limit=limit, ax=ax))
+        for below in larger:
+            plot_crowd(record, step, ax, below)
+    for ax in grid[:, 1:].flat:
+        ax.set_ylabel("")
+    legend_below(top, grid[0, :1], columns=8)
+    return figure, bottom
 
 
-def _entitle(record: Result, step: int, remark: str, ax: Axes) -> None:
+def _entitle(record: Result, step: int, ax: Axes) -> None:
     """Title a panel with its step and, in small type, its numbers."""
     radius, reach, loose = (float(v[step]) for v in (record.spectral_radius, record.reach, record.looseness))
-    numbers = f"radius {radius:.3g}, reach {reach:.3g}, looseness {loose:.3g}".replace("nan", "unknown")
-    if len(numbers) > WIDE:
-        numbers = numbers.replace(", ", ",\n")
-    ax.set_title(f"step {step}" + (f" ({remark})" if remark else ""), pad=5 + 9 * len(numbers.splitlines()))
+    numbers = f"radius {radius:.3g}, reach {reach:.3g},\nlooseness {loose:.3g}".replace("nan", "unknown")
+    ax.set_title(f"step {step}", pad=23)
     ax.text(0.5, 1.015, numbers, transform=ax.transAxes, ha="center", va="bottom", fontsize=7, color=GREY)
-
-
-def distinct_steps(record: Result, limit: float) -> dict[int, str]:
-    """Steps to draw in panels of half width `limit`, each with a remark on similar steps."""
-    T, near, kept = len(record.norm), ALIKE * limit, {0: []}
-    for step in shown_steps(T)[1:]:
-        like = next((other for other in kept if apart(record, other, step) <= near), None)
-        if like is None:
-            kept[step] = []
-        else:
-            kept[like].append(step)
-    if len(kept) > 1 or T == 1:
-        return {step: _like(others) for step, others in kept.items()}
-    distances = [apart(record, 0, step) for step in range(T)]
-    farthest = int(np.argmax(distances))
-    if distances[farthest] <= near:
-        return {0: f"steps 0 to {T - 1} look alike"}
-    return {0: _like(kept[0]), farthest: "the one that differs most"}
-
-
-def apart(record: Result, one: int, other: int) -> float:
-    """Distance between the panels of two steps: the largest move of an eigenvalue, a disc or the numerical range."""
-    a, b = (values[np.isfinite(values)] for values in record.eigenvalues[[one, other]])
-    if bool(len(a)) != bool(len(b)):
-        return np.inf
-    between = np.abs(a[:, None] - b)
-    moved = [between.min(0).max(initial=0), between.min(1).max(initial=0)] if len(a) else [0.0]
-    for centers, radii in record.disc_sets.values():
-        ends = [np.array([(c - r).min(), (c + r).max(), r.max()]) for c, r in zip(centers, radii, strict=True)]
-        moved.append(np.abs(ends[one] - ends[other]).max())
-    return float(np.nanmax([*moved, np.abs(record.support[one] - record.support[other]).max()]))
-
-
-def _like(steps: list[int]) -> str:
-    """A remark on similar steps: "like it: 28, 56 and 84"."""
-    if not steps:
-        return ""
-    *most, last = map(str, steps)
-    return f"like it: {', '.join(most)} and {last}" if most else f"like it: {last}"

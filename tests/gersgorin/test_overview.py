@@ -10,6 +10,7 @@ from tables import for_each
 from torch import nn
 
 from gersgorin import analyze, credit, input_jacobian, layer_jacobians, plateau, trajectory
+from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.credit import draw_credit, plot_credit
 from gersgorin.analyses.overview import Overview
 from gersgorin.analyses.spectra import measure_spectra
@@ -154,11 +155,7 @@ def test_the_figure_shows_what_there_is():
     alone = {
         ax.get_title(loc="left") for ax in analyze(nn.RNN(m, 5), frames(T)).plot().get_figure(root=True).get_axes()
     }
-    assert titles - alone == {
-        "Transform gates",
-        "Credit: which losses reach which states",
-        "Rates of learning at the constant output",
-    }
+    assert titles - alone == {ANALYSES[name].about for name in ("gates", "credit", "plateau")}
 
 
 def test_the_network_is_left_as_it_was():

@@ -13,13 +13,10 @@ from examples.paper.claims import of_matrices
 from gersgorin.analyses.spectra import measure_spectra
 from gersgorin.plotting.animation import moving_run, save_animation
 from gersgorin.plotting.spectra import (
-    apart,
-    distinct_steps,
     draw_run,
     plot_products,
     plot_spectrum,
     plot_suggested,
-    spectrum_limit,
 )
 from gersgorin.run import Label, Run
 from rhn.cells import LSTM, RHN, RNN
@@ -79,7 +76,7 @@ OFTEN = ("one step", "deep, long names", "NaN")
 )
 def test_every_figure_of_a_run_is_readable(records, name):
     record = records[name]
-    readable(draw_run(record, show_discs=True))
+    readable(draw_run(record))
     for plot in (plot_spectrum, plot_suggested, plot_products):
         readable(plot(record).figure)
     with our_style():
@@ -92,23 +89,6 @@ def test_the_title_tells_what_is_shown_and_how_it_was_made(records):
     title = " ".join(draw_run(records["deep, long names"]).get_suptitle().split())
     assert all(words in title for words in (LONG, LABEL.sequence, ABOUT, "rhn-toolkit"))
     assert title == " ".join(moving_run(records["deep, long names"]).figure.get_suptitle().split())
-
-
-def test_of_steps_that_look_alike_one_is_drawn(records):
-    alike, usual = records["untrained"], records["usual"]
-    assert distinct_steps(alike, spectrum_limit([alike])) == {0: "steps 0 to 19 look alike"}
-    titles = {text.get_text() for text in drawn_texts(draw_run(alike))}
-    assert "step 0 (steps 0 to 19 look alike)" in titles and not any(title.startswith("step 6") for title in titles)
-    assert list(distinct_steps(usual, spectrum_limit([usual]))) == [0, 10, 19, 29]
-
-
-def test_a_step_between_those_looked_at_is_drawn_where_it_alone_differs(records):
-    alike = records["untrained"]
-    values = alike.eigenvalues.copy()
-    values[3] += 0.2
-    record = replace(alike, eigenvalues=values)
-    assert apart(record, 0, 3) == pytest.approx(0.2, rel=0.3) and apart(record, 2, 2) == 0
-    assert distinct_steps(record, 1.08) == {0: "like it: 6, 13 and 19", 3: "the one that differs most"}
 
 
 def test_each_disc_can_be_drawn_and_the_unit_circle_is_above_the_dots(records):
