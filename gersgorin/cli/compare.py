@@ -7,14 +7,13 @@ if __name__ == "__main__":  # before the other imports, so that Ctrl-C during th
 
     sys.exit(enter("gersgorin.cli.compare"))
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.cli.output import Outputs
 from gersgorin.options import DataOptions, NewOrTrained, OutputOptions
-from rhn.cli.entry import print_json, resolve_device, run_command
+from rhn.cli.entry import resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import save_figure
 from rhn.utils.io import check_writable
@@ -66,12 +65,11 @@ def compare(options: CompareOptions) -> None:
     row = _analysis(options)
 
     from gersgorin.cli.naming import default_figure
-    from gersgorin.comparison.runs import compare_seeds
     from gersgorin.comparison.variants import BEFORE, FILES, panels, parse_variants
     from gersgorin.resolve import source_of_options, sources_of_options
 
     variants = None if options.variants is None else parse_variants(options.variants)
-    if variants is not None and variants.kind == FILES and not options.checkpoint:
+    if variants is not None and variants.option == FILES and not options.checkpoint:
         first, *others = variants.values
         options = replace(options, checkpoint=Path(first), variants=",".join(others))
     _check(options)
@@ -80,22 +78,19 @@ def compare(options: CompareOptions) -> None:
         sources = [source_of_options(options, options)]
     else:
         sources = sources_of_options(options, options, options.sequences)
-    shown = panels(options, variants, sources[0].input_size, options.seeds or 1)
-    numbers = [_numbered(path, k, options.force) for path in outputs.numbers for k in range(len(shown))]
+    networks = panels(options, variants, sources[0].input_size, options.seeds or 1)
+    numbers = [_numbered(path, k, options.force) for path in outputs.numbers for k in range(len(networks))]
     device = resolve_device(options.device)
     with progress_bars() as report:
-        if options.many:
-            how = {"first_seed": options.seed, "device": device}
-            results = [compare_seeds(p, sources, **how, progress=report(f"runs of {p.title}")) for p in shown]
-        else:
-            results = [_result(row, panel, sources[0], device, report) for panel in shown]
-    pairs = list(zip(results, (panel.title for panel in shown), strict=True))
-    if variants is not None and variants.kind == BEFORE:
-        pairs[:2] = pairs[1::-1]  # before training, then after
-    _draw(options, row, pairs, sources[0], outputs.figure)
+        results = [_measure(options, row, seeds, sources, device, report) for seeds in networks]
+    before = variants is not None and variants.option == BEFORE
+    drawn = [results[1], results[0]] if before else results  # before training, then after
+    save_figure(outputs.figure, lambda: _drawn(options, row, drawn, sources[0]))
     for path, result in zip(numbers, results * len(outputs.numbers), strict=True):
         result.save(path)
-    _print(options, row, results, outputs.figure)
+    texts = [text for found in results for text in ([found.title] * (row.name != "spectra") + [found.summary(), ""])]
+    values, *others = (_values(row, found) | {"figure": str(outputs.figure)} for found in results)
+    outputs.show(options, "\n".join(texts), values | ({"compare": others} if others else {}))
 
 
 def _analysis(options: CompareOptions) -> Analysis:
@@ -130,49 +125,53 @@ def _numbered(path: Path, k: int, force: bool) -> Path:
     return check_writable(path if k == 0 else path.with_stem(f"{path.stem}-{k + 1}"), force=force)
 
 
-def _result(row: Analysis, panel, source, device: str, report):
-    """The analysis of one network along a sequence; of spectra the leading part for a large state."""
+def _measure(options: CompareOptions, row: Analysis, seeds, sources, device: str, report):
+    """The result of one network: an analysis along a sequence, or medians and bands over its seeds and all sequences."""
     from gersgorin.analyses.spectra import usual_leading
+    from gersgorin.comparison.runs import compare_runs
     from gersgorin.resolve import check_memory, run_along
 
-    subject = panel.subject
-    own = {"leading": usual_leading(subject.cell.state_size)} if row.name == "spectra" else {}
-    whole = own.get("leading") is None
-    check_memory(subject.cell, source.steps, device, whole=whole)
+    subject, total, last = seeds[0], len(seeds) * len(sources), options.seed + len(seeds) - 1
+    leading = usual_leading(subject.cell.state_size) if row.name == "spectra" and not options.many else None
+    advance = report(f"{'runs' if options.many else row.command} of {subject.title}")
+
+    def runs():
+        for k, network in enumerate(seeds):
+            for source in sources:
+                check_memory(network.cell, source.steps, device, whole=leading is None)
+                run = run_along(network, source, device=device, title=subject.title, whole=leading is None)
+                yield options.seed + k, run
+
     with own_cell(subject.name if subject.own else None):
-        run = run_along(subject, source, device=device, title=panel.title, whole=whole)
-        return row(run, **own, progress=report(f"{row.command} of {panel.title}"))
+        if not options.many:
+            ((_, run),) = runs()
+            return row(run, progress=advance, **{"leading": leading} if leading else {})
+        made = subject.made + f" to {last}" * (len(seeds) > 1 and bool(subject.made))
+        about = "; ".join(filter(None, (made, sources[0].about)))
+        return compare_runs(runs(), along=_along(sources), about=about, progress=lambda done: advance(done, total))
 
 
-def _draw(options: CompareOptions, row: Analysis, pairs: list[tuple], source, figure: Path) -> None:
-    """Write the figure of (result, title of its network), one pair for each network."""
+def _along(sources) -> str:
+    """The sequences in words: "20 chorales", "5 parts of novel.txt"."""
+    first, count = sources[0], len(sources)
+    if count == 1:
+        return f"{first.kind} {first.label}"
+    if first.kind == "chorale":
+        return f"the first {count} chorales of the test split"
+    return f"{count} {'parts' if first.kind == 'text' else 'sequences'} of {replace(first, part=None).label}"
+
+
+def _drawn(options: CompareOptions, row: Analysis, results: list, source):
+    """The figure of all results."""
     from gersgorin.comparison.plots import draw_bands, draw_comparison, draw_results
 
-    results, titles = zip(*pairs, strict=True)
-    if options.many:
-        save_figure(figure, lambda: draw_bands(results))
-    elif row.name == "spectra":
-        save_figure(figure, lambda: draw_comparison(results))
-    else:
-        along = f"{source.kind} {source.first_label}"
-        save_figure(figure, lambda: draw_results(results, titles, along))
+    if row.name != "spectra":
+        return draw_results(results, f"{source.kind} {source.first_label}")
+    return draw_bands(results) if options.many else draw_comparison(results)
 
 
-def _print(options: CompareOptions, row: Analysis, results: Sequence, figure: Path) -> None:
-    """Print each result, then the figure; with --json the first result, with the others under "compare"."""
-    of_spectra = row.name == "spectra"
-    if options.json:
-        first, *others = (
-            {"figure": str(figure)}
-            | (
-                found.to_dict()
-                if of_spectra
-                else {"title": found.title, "about": found.about, row.name: found.to_dict()}
-            )
-            for found in results
-        )
-        print_json(first | ({"compare": others} if others else {}))
-        return
-    for found in results:
-        print(*[found.title] * (not of_spectra), found.summary(), sep="\n", end="\n\n")
-    print(f"figure: {figure}")
+def _values(row: Analysis, found) -> dict:
+    """The numbers of a result for JSON, of another analysis than the spectra with its names."""
+    if row.name == "spectra":
+        return found.to_dict()
+    return {"title": found.title, "about": found.about, row.name: found.to_dict()}

@@ -1,8 +1,10 @@
 """The files of `--output`: a figure, numbers and an animation, told apart by their suffixes and checked before the work begins."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import SUFFIXES, save_figure
 from rhn.utils.io import check_output
@@ -35,12 +37,21 @@ class Outputs:
         check_output(figure, SUFFIXES, force=options.force)
         return cls(figure, tuple(numbers), animations[0] if animations else None)
 
-    def write(self, result) -> None:
-        """Draw the figure and save the numbers."""
-        save_figure(self.figure, lambda: result.plot().figure.figure)
-        self.write_numbers(result)
+    def write(self, result, report, *, draw=None, film=None) -> None:
+        """Draw the figure, save the numbers, and animate.
 
-    def write_numbers(self, result) -> None:
-        """Save the numbers."""
+        report: of `progress_bars`. draw: the figure of a result, if not its plot; film: its `Film`.
+        """
+        save_figure(self.figure, lambda: draw(result) if draw else result.plot().figure.figure)
         for path in self.numbers:
             result.save(path)
+        if self.animation:
+            film(result).save(self.animation, progress=report("animation"))
+            print(f"animation: {self.animation}", file=sys.stderr)
+
+    def show(self, options, text: str, values: dict) -> None:
+        """Print a result and the name of its figure, as text or as one JSON object."""
+        if options.json:
+            print_json(values | {"figure": str(self.figure)})
+        else:
+            print(text, f"figure: {self.figure}", sep="\n")

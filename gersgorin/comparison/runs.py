@@ -6,30 +6,26 @@ over the runs that have this step.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, Spectra
 from gersgorin.cell import name_of
-from gersgorin.comparison.variants import Panel
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
-from gersgorin.loading.data import Source
 from gersgorin.loading.find import Watched
-from gersgorin.plotting.figure import DASHED, as_list, complete, line_style, names_of, own_axes, plain_numbers
-from gersgorin.resolve import check_memory, run_along
-from gersgorin.run import Label, Run, run_of
+from gersgorin.plotting.figure import DASHED, line_style, over_time, panel
+from gersgorin.resolve import check_memory
+from gersgorin.run import Label, Run, run_of, silent
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import drawable, our_style, time_label
-from rhn.utils.result import Result
-from rhn.utils.user_code import own_cell
+from rhn.utils.figures import drawable
+from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 KEPT = ("spectral_radius", "norm", "reach", "log_norm_product")  # of each step, named as in `Spectra`
@@ -46,9 +42,6 @@ PANELS = {  # measures over time, and the labels of their axes
     "finite_time_exponent": "exponent (1/step)",
 }
 AXES = {"row": ("row",), "column": ("column",), "both": ("row", "column")}
-
-Progress = Callable[[int, int], None]
-Measured = tuple[str, int, dict[str, np.ndarray]]  # name of the sequence, seed of the network, the measures of `KEPT`
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -78,20 +71,11 @@ class Comparison(Result, kind="comparison"):
     """log ||dy[t+1]/dy[0]||_2, (R, T)."""
 
     @classmethod
-    def of(cls, runs: Iterable[Measured], **fields) -> "Comparison":
-        """Collect runs, computed one by one; fields: all others. Raises InvalidInputError if there is no run."""
-        runs = list(runs)
-        if not runs:
-            raise InvalidInputError("there is nothing to run: expected at least one network and one sequence")
-        names, seeds, measured = zip(*runs, strict=True)
-        tables = {name: _padded([measures[name] for measures in measured]) for name in KEPT}
-        return cls(sequence=np.array(names), seed=np.array(seeds), **tables, **fields)
-
-    @classmethod
     def of_spectra(cls, spectra: Spectra) -> "Comparison":
         """The one run of these spectra."""
-        run = spectra.chorale, 0, {name: getattr(spectra, name) for name in KEPT}
-        return cls.of([run], **{name: getattr(spectra, name) for name in ABOUT})
+        tables = {name: getattr(spectra, name)[None] for name in KEPT}
+        about = {name: getattr(spectra, name) for name in ABOUT}
+        return cls(sequence=np.array([spectra.chorale]), seed=np.array([0]), **tables, **about)
 
     @property
     def steps(self) -> np.ndarray:
@@ -129,10 +113,7 @@ class Comparison(Result, kind="comparison"):
 
     def to_dict(self) -> dict[str, Any]:
         """Names, one entry for each run, and the rows of the table."""
-        of_each = zip(
-            self.sequence.tolist(), self.seed.tolist(), self.steps.tolist(), self.last_exponent.tolist(), strict=True
-        )
-        runs = [dict(zip(("sequence", "seed", "steps", "exponent"), run, strict=True)) for run in of_each]
+        runs = rows_of(sequence=self.sequence, seed=self.seed, steps=self.steps, exponent=self.last_exponent)
         return {name: getattr(self, name) for name in ABOUT} | {"runs": runs} | self.derived()
 
     def derived(self) -> dict[str, Any]:
@@ -152,9 +133,10 @@ class Comparison(Result, kind="comparison"):
             lines.append(f"{label:<26}" + "".join(f"{quantile(values, share):>11.4g}" for share in COLUMNS.values()))
         return "\n".join([*lines, self._reading()])
 
-    def plot(self, ax=None):
+    @panel(6, 3.4, lambda self: f"{self.title or 'networks'}, {self.along}: {BANDS}")
+    def plot(self, ax: Axes) -> Axes:
         """The norm of the products over time: median and band."""
-        return plot_bands(self, ax=ax)
+        return plot_bands([self], "log_norm_product", ax)
 
     @property
     def networks(self) -> str:
@@ -205,7 +187,7 @@ def compare(
     submodule: str | None = None,
     unit: str = "steps",
     discs: str = "row",
-    progress: Progress = lambda done, total: None,
+    progress: Callable[[int, int], None] = silent,
 ) -> Comparison:
     """Medians and bands over the runs of every network along every sequence, in float64.
 
@@ -239,54 +221,46 @@ def compare(
     labels = [str(j + 1) for j in range(len(sequences))] if labels is None else list(labels)
     if len(labels) != len(sequences):
         raise InvalidInputError(f"there are {len(labels)} labels for {len(sequences)} sequences: expected one each")
-    total = len(networks) * len(sequences) if hasattr(networks, "__len__") else 0
-    fields = {"unit": unit, "discs": discs, "along": counted(len(sequences), "sequence")}
 
-    def runs() -> Iterator[Measured]:
+    def runs() -> Iterator[tuple[int, Run]]:
         for k, network in enumerate(networks):
             watched = Watched(network, layer, submodule)
-            name = name_of(watched.cell)
-            if k == 0:
-                fields.update(_sizes(watched.cell), cell=name, title=title or watched.title)
-            for j, (sequence, label) in enumerate(zip(sequences, labels, strict=True)):
+            known = {"name": name_of(watched.cell), "title": title or watched.title, "unit": unit}
+            for sequence, label in zip(sequences, labels, strict=True):
                 cell, x = watched.along(sequence, one=True)
                 check_memory(watched.cell, 0, str(x.device), x.dtype)
-                run = run_of(cell, x, Label(name=name, sequence=label))
-                yield label, k, measure_run(run, discs)
-                progress(k * len(sequences) + j + 1, total)
+                yield k, run_of(cell, x, Label(**known, sequence=label))
 
-    found = list(runs())
-    return Comparison.of(found, **fields)
+    total = len(networks) * len(sequences) if hasattr(networks, "__len__") else 0
+    along = counted(len(sequences), "sequence")
+    return compare_runs(runs(), along=along, discs=discs, progress=lambda done: progress(done, total))
 
 
-def compare_seeds(
-    panel: Panel, sources: Sequence[Source], *, first_seed: int, device: str, progress: Progress
+def compare_runs(
+    runs: Iterable[tuple[int, Run]],
+    *,
+    along: str,
+    about: str = "",
+    discs: str = "row",
+    progress: Callable[[int], None] = lambda done: None,
 ) -> Comparison:
-    """Medians and bands of a panel's networks along all sequences; first_seed: that of its first network."""
-    total, subject = len(panel.subjects) * len(sources), panel.subject
+    """Measure runs, opened one by one, each with the number of its network.
 
-    def runs() -> Iterator[Measured]:
-        for k, subject in enumerate(panel.subjects):
-            check_memory(subject.cell, 0, device)
-            for j, source in enumerate(sources):
-                with own_cell(subject.name if subject.own else None):
-                    run = run_along(subject, source, device=device)
-                    yield source.label, first_seed + k, measure_run(run, "row")
-                progress(k * len(sources) + j + 1, total)
-
-    last_seed, about = first_seed + len(panel.subjects) - 1, subject.made
-    if last_seed > first_seed:
-        about = about.replace(f"seed {first_seed}", f"seeds {first_seed} to {last_seed}")
-    return Comparison.of(
-        runs(),
-        **_sizes(subject.cell),
-        cell=subject.name,
-        title=panel.title,
-        about="; ".join(filter(None, (about, sources[0].about))),
-        unit=sources[0].unit,
-        along=_along(sources),
-        discs="row",
-    )
+    along, about: all sequences, and the origin of the networks and sequences, in words. Raises InvalidInputError if there is no run.
+    """
+    numbers, names, measured, first = [], [], [], {}
+    for number, run in runs:
+        first = first or {"cell": run.label.name, "depth": run.depth, "hidden_size": run.hidden_size}
+        first = {"title": run.label.title, "unit": run.label.time_unit} | first
+        numbers.append(number)
+        names.append(run.label.sequence)
+        measured.append(measure_run(run, discs))
+        progress(len(measured))
+    if not measured:
+        raise InvalidInputError("there is nothing to run: expected at least one network and one sequence")
+    tables = {name: _padded([measures[name] for measures in measured]) for name in KEPT}
+    arrays = {"sequence": np.array(names), "seed": np.array(numbers)} | tables
+    return Comparison(along=along, about=about, discs=discs, **first, **arrays)
 
 
 @torch.no_grad()
@@ -314,32 +288,11 @@ def measure_run(run: Run, discs: str) -> dict[str, np.ndarray]:
     return dict(zip(KEPT, (np.abs(leading), *others), strict=True))
 
 
-@our_style()
-def plot_bands(
-    comparisons: Comparison | Sequence[Comparison],
-    measure: str = "log_norm_product",
-    ax: Axes | None = None,
-    *,
-    labels: Sequence[str] = (),
-) -> Axes:
-    """A measure over time: the median of each comparison, within the 10 to 90 % band of its runs.
+def plot_bands(comparisons: Sequence[Comparison], measure: str, ax: Axes, names: Sequence[str] = ()) -> Axes:
+    """Draw a measure of `PANELS` over time: the median of each comparison, within the 10 to 90 % band of its runs.
 
-    The line of a product that is zero ends with a cross, because its logarithm is minus infinity.
-
-    Args:
-        comparisons: one or several; see `gersgorin.compare`.
-        measure: "spectral_radius", "reach", "log_norm_product" or "finite_time_exponent".
-        ax: axes to draw into.
-        labels: names for the legend; none: in a figure of its own the differences of their titles.
-
-    Raises InvalidInputError for another measure.
+    The line of a product that is zero ends with a cross, because its logarithm is minus infinity. names: for the legend.
     """
-    comparisons = as_list(comparisons)
-    if measure not in PANELS:
-        raise InvalidInputError(f"measure is {measure!r}, expected one of {', '.join(PANELS)}")
-    named = names_of(comparisons)
-    labels = labels or (named.names if ax is None else ())
-    alone, ax = ax is None, own_axes(6, 3.4) if ax is None else ax
     scale = np.log(10) if measure == "log_norm_product" else 1.0
     of_products = measure in ("log_norm_product", "finite_time_exponent")
     for k, comparison in enumerate(comparisons):
@@ -348,31 +301,18 @@ def plot_bands(
         if measure == "log_norm_product":  # of no steps: the identity
             t, low, median, high = np.r_[0, t], *(np.r_[0, values] for values in (low, median, high))
         shown, style = np.isfinite(median), line_style(k)
-        label = drawable(labels[k]) if k < len(labels) else None
-        dot = "." if len(t) == 1 else None
-        ax.plot(t[shown], median[shown], linewidth=1.3, marker=dot, label=label, **style)
+        label = drawable(names[k]) if names and names[k] else None
+        ax.plot(t[shown], median[shown], linewidth=1.3, marker="." if len(t) == 1 else None, label=label, **style)
         if not shown.all() and shown.any():
             ax.plot(t[shown][-1], median[shown][-1], "x", color=style["color"], markersize=6)
         if len(comparison.seed) > 1:
             floor = np.where(np.isneginf(low), median, low)  # a band has a lower edge where four of five have a product
             ax.fill_between(t[shown], floor[shown], high[shown], color=style["color"], alpha=0.15, linewidth=0)
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines])
     ax.axhline(0 if of_products else 1, **DASHED, linewidth=0.8)
-    ax.set(xlim=(0, max(c.norm.shape[1] for c in comparisons)), ylabel=PANELS[measure])
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if not of_products and _spans_decades([line.get_ydata() for line in ax.lines]):
+    if not of_products and 0 < values.min(initial=np.inf) < values.max(initial=0) * 10**-DECADES:
         ax.set_yscale("log")
-    else:
-        plain_numbers(ax)
-    if alone:
-        ax.set_xlabel(time_label(comparisons[0].unit))
-        complete(ax, f"{named.common or 'networks'}, {comparisons[0].along}: {BANDS}", named.about)
-    return ax
-
-
-def _spans_decades(several: Sequence[np.ndarray]) -> bool:
-    values = np.concatenate([np.asarray(values, dtype=float) for values in several])
-    values = values[np.isfinite(values)]
-    return bool(len(values) and values.min() > 0 and math.log10(values.max() / values.min()) > DECADES)
+    return over_time(ax, max(c.norm.shape[1] for c in comparisons), comparisons[0].unit, PANELS[measure])
 
 
 def _padded(rows: list[np.ndarray]) -> np.ndarray:
@@ -381,20 +321,6 @@ def _padded(rows: list[np.ndarray]) -> np.ndarray:
     for k, row in enumerate(rows):
         table[k, : len(row)] = row
     return table
-
-
-def _sizes(cell: nn.Module) -> dict[str, int]:
-    return {"depth": getattr(cell, "depth", 1), "hidden_size": getattr(cell, "hidden_size", cell.state_size)}
-
-
-def _along(sources: Sequence[Source]) -> str:
-    """The sequences in words: "20 chorales", "5 parts of novel.txt"."""
-    first, count = sources[0], len(sources)
-    if count == 1:
-        return f"{first.kind} {first.label}"
-    if first.kind == "chorale":
-        return f"the first {count} chorales of the test split"
-    return f"{count} {'parts' if first.kind == 'text' else 'sequences'} of {replace(first, part=None).label}"
 
 
 def _direction(exponents: np.ndarray) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gersgorin.loading.network import Subject, checkpoint_cells, module_cells, new_cell
 from gersgorin.options import NewOrTrained
-from gersgorin.resolve import NEW_CELL, check_network_options
+from gersgorin.resolve import NEW_CELL, check_network_options, network_of_options
 from rhn.cells import CELLS, is_known, resolve_cell
 from rhn.cells.init import Initialization
 from rhn.checkpoints import BEST, read_metadata, weights_file
@@ -25,91 +25,57 @@ from rhn.utils.validation import check_seed, convert
 
 MOST = 24  # variants that one figure can tell apart
 STATES = (".pt", ".pth", ".bin", ".ckpt")  # usual suffixes of a state_dict
-CELL, FILES, BEFORE = "cell", "checkpoint", "init"  # kinds beside the options of a cell
+CELL, FILES, BEFORE, BIAS = "cell", "checkpoint", "before training", "transform_bias"
 OPTIONS = {  # a word before "=": the option of new cells
     "depth": "depth",
     "hidden_size": "hidden_size",
     "init": "init",
-    "bias": "transform_bias",
-    "transform_bias": "transform_bias",
-    "forget_bias": "transform_bias",
+    "bias": BIAS,
+    "transform_bias": BIAS,
+    "forget_bias": BIAS,
     "seed": "seed",
 }
 EXPECTED = "expected cells (rnn,lstm), files (a.safetensors,b.safetensors), init, or one of depth=, hidden-size=, init=, bias=, seed="
-ONE_KIND = "expected one kind of variant, as in depth=1,2,5"
 
 
 @dataclass(frozen=True)
 class Variants:
-    """Variants of one kind."""
+    """Values of one option."""
 
-    kind: str
-    """"cell"; "checkpoint"; "init" for before training; or "init=", "depth=", "hidden_size=", "transform_bias=", "seed="."""
+    option: str
+    """The field of `NewOrTrained` that varies: "cell", "checkpoint", "depth", ...; or `BEFORE`."""
     values: tuple = ()
     """Each once, in the given order."""
-
-    @property
-    def option(self) -> str | None:
-        """The option of new cells that varies."""
-        return self.kind[:-1] if self.kind.endswith("=") else None
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One network with its seeds."""
-
-    title: str
-    """Its name in figures and tables."""
-    subjects: tuple[Subject, ...]
-    """One for each seed."""
-
-    @property
-    def subject(self) -> Subject:
-        """Of the first seed."""
-        return self.subjects[0]
 
 
 def parse_variants(text: str) -> Variants:
     """Read the words of a command line. Raises InvalidInputError for values that are missing, unreadable or of several kinds."""
-    if text.strip() == BEFORE:
+    if text.strip() == "init":
         return Variants(BEFORE)
-    kind, equals, listed = text.partition("=")
-    kind = kind.strip().lower().replace("-", "_")
-    if equals and re.fullmatch(r"\w+", kind):
-        if kind not in OPTIONS:
-            raise InvalidInputError(f"{text}: {kind} cannot vary; {EXPECTED}")
-        if "=" in listed:
-            raise InvalidInputError(f"{text}: {ONE_KIND}")
-        words = [word.strip() for word in re.split(r",(?!\s*bias:)", listed)]
-        return Variants(f"{OPTIONS[kind]}=", _each_once(text, [_value(kind, word) for word in words]))
+    name, _, listed = text.partition("=")
+    option = OPTIONS.get(name.strip().lower().replace("-", "_"))
+    if option and "=" not in listed:
+        words = re.split(r",(?!\s*bias:)", listed)
+        return Variants(option, _each_once(text, [_value(option, word.strip()) for word in words]))
     words = [word.strip() for word in text.split(",")]
     files = [word for word in words if _is_file(word)]
-    if any(re.match(r"\w[\w-]*=", word) for word in words if word not in files):
-        raise InvalidInputError(f"{text}: {ONE_KIND}")
-    if files and len(files) < len(words):
-        other = next(word for word in words if word not in files)
+    if any("=" in word for word in words if word not in files) or 0 < len(files) < len(words):
         raise InvalidInputError(
-            f"{text}: {files[0]} is a file and {other} a cell; expected only files, or only cells (a file beside new cells: "
-            "CELLS --checkpoint FILE)"
+            f"{text}: {EXPECTED}; variants are of one kind (a file beside new cells: CELLS --checkpoint FILE)"
         )
     return Variants(FILES if files else CELL, _each_once(text, words))
 
 
-def _value(kind: str, word: str):
+def _value(name: str, word: str):
     """A value of an option as the command line reads it; an initialisation as its cell writes it."""
-    if not word:
-        return ""
-    option = next(f for f in fields(NewOrTrained) if f.name == OPTIONS[kind])
-    if option.name == "init":
-        return str(Initialization.parse(word))
+    if not word or name == "init":
+        return word and str(Initialization.parse(word))
     try:
-        value = convert(word, option.type)
+        value = convert(word, next(f.type for f in fields(NewOrTrained) if f.name == name))
     except ValueError as error:
-        raise InvalidInputError(f"{kind}={word}: {error}") from None
+        raise InvalidInputError(f"{name}={word}: {error}") from None
     if value is None or not math.isfinite(value):
-        raise InvalidInputError(f"{kind}={word}: expected finite numbers")
-    if option.name == "seed":
-        check_seed(value)
+        raise InvalidInputError(f"{name}={word}: expected finite numbers")
     return value
 
 
@@ -129,31 +95,10 @@ def _is_file(word: str) -> bool:
     return not is_known(word) and os.path.exists(os.path.join(word, BEST))  # noqa: PTH110, PTH118 (Path raises for long names)
 
 
-def short_names(paths: Sequence[Path]) -> list[str]:
-    """The part of each path between the common beginning and the common end.
-
-    >>> short_names([Path("runs/depth2/best.safetensors"), Path("runs/depth10/best.safetensors")])
-    ['depth2', 'depth10']
-    >>> short_names([Path("a.safetensors"), Path("runs/b.safetensors")])
-    ['a', 'runs/b']
-    """
-    parts = [path.with_suffix("").parts if path.suffix == ".safetensors" else path.parts for path in paths]
-    if len(paths) == 1:
-        return ["/".join(parts[0][-1:])]
-    shortest = min(map(len, parts)) - 1  # at least one part of each path stays
-    head = _shared(parts, shortest)
-    tail = _shared([names[::-1] for names in parts], shortest - head)
-    return ["/".join(names[head : len(names) - tail]) for names in parts]
-
-
-def _shared(parts: list[tuple], most: int) -> int:
-    """Length of the common beginning, at most so long."""
-    same = [len({names[k] for names in parts}) == 1 for k in range(most)]
-    return [*same, False].index(False)
-
-
-def panels(options: NewOrTrained, variants: Variants | None, input_size: int | None, seeds: int = 1) -> list[Panel]:
-    """The networks to compare: that of the options first, unless it is a variant; each with `seeds` seeds from options.seed on.
+def panels(
+    options: NewOrTrained, variants: Variants | None, input_size: int | None, seeds: int = 1
+) -> list[tuple[Subject, ...]]:
+    """The networks to compare, each with `seeds` seeds: that of the options first, unless it is a variant.
 
     Several cells without --cell are compared alone.
 
@@ -161,94 +106,108 @@ def panels(options: NewOrTrained, variants: Variants | None, input_size: int | N
     """
     check_network_options(options)
     check_seed(options.seed + seeds - 1)
-    if variants is not None:
-        _check(options, variants, input_size)
-    of_seeds = [list(_networks(replace(options, seed=options.seed + k), variants, input_size)) for k in range(seeds)]
-    found = [Panel(of_one[0][0], tuple(subject for _, subject in of_one)) for of_one in zip(*of_seeds, strict=True)]
+    _check(options, variants, input_size)
+    of_seeds = [_networks(replace(options, seed=options.seed + k), variants, input_size) for k in range(seeds)]
+    found = list(zip(*of_seeds, strict=True))
     if variants is not None and len(found) < 2:
-        raise InvalidInputError(f"there is nothing to compare with {found[0].title}: name another variant")
+        raise InvalidInputError(f"there is nothing to compare with {found[0][0].title}: name another variant")
     return found
 
 
-def _check(options: NewOrTrained, variants: Variants, input_size: int | None) -> None:
+def _check(options: NewOrTrained, variants: Variants | None, input_size: int | None) -> None:
     """Raise InvalidInputError for variants that the network of the options cannot have."""
-    trained = options.module or options.checkpoint
-    if variants.kind == BEFORE and not options.checkpoint:
+    option, trained = variants and variants.option, options.module or options.checkpoint
+    if option == BEFORE and not options.checkpoint:
         raise InvalidInputError("init is the network of --checkpoint FILE before its training: add that")
-    if variants.option and trained:
-        raise InvalidInputError(f"{variants.kind}... is for new cells: {trained} says what its cell is")
-    if variants.kind == CELL and input_size is None:
+    if option in OPTIONS.values() and trained:
+        raise InvalidInputError(f"{option}=... is for new cells: {trained} says what its cell is")
+    if option == CELL and input_size is None:
         raise InvalidInputError(
             f"new cells cannot read the text that {options.checkpoint} reads: name files of weights"
         )
-    if variants.kind == FILES and not options.module:
-        for other in variants.values:
-            if _vocabulary(other) != _vocabulary(options.checkpoint):
-                raise InvalidInputError(
-                    f"{other} and {options.checkpoint} do not read the same: expected networks that read numbers, or language models "
-                    "of one vocabulary"
-                )
+    if (
+        option == FILES
+        and not options.module
+        and len({_vocabulary(p) for p in (options.checkpoint, *variants.values)}) > 1
+    ):
+        raise InvalidInputError(
+            f"{options.checkpoint} and {', '.join(variants.values)} do not read the same: expected networks that read numbers, or "
+            "language models of one vocabulary"
+        )
 
 
-def _vocabulary(path: str | Path) -> tuple:
-    """(Whether a checkpoint reads text, its vocabulary)."""
+def _vocabulary(path: str | Path) -> str | None:
+    """The vocabulary of the language model in a checkpoint; None for a network that reads numbers."""
     header = read_metadata(path)
-    text = header["class"] == "LanguageModel"
-    return text, header["metadata"].get("vocabulary") if text else None
+    return repr(header["metadata"].get("vocabulary")) if header["class"] == "LanguageModel" else None
 
 
-def _networks(
-    options: NewOrTrained, variants: Variants | None, input_size: int | None
-) -> Iterator[tuple[str, Subject]]:
-    """(Title, network) of each panel."""
-    given = {name: getattr(options, name) for name in (*NEW_CELL, "seed")}
-    given |= {} if input_size is None else {"input_size": input_size}
-    if variants is not None and variants.option:
-        yield from _varied(options.cell or "rhn", given, variants)
+def _networks(options: NewOrTrained, variants: Variants | None, input_size: int | None) -> Iterator[Subject]:
+    """The network of each panel."""
+    option = variants and variants.option
+    if option in OPTIONS.values():
+        yield from _varied(options, variants, input_size)
         return
     trained = bool(options.module or options.checkpoint)
     if trained:
         yield from _trained(options, variants, input_size)
-    base = options.cell or "rhn"
-    names = variants.values if variants is not None and variants.kind == CELL else ()
-    alone = options.cell is None and len(names) > 1  # several cells and no --cell: only these
-    for name in names if trained or alone or base in names else (base, *names):
-        subject = new_cell(name, compared=trained or name != base, **given)
-        yield subject.title, subject
+    base, names = options.cell or "rhn", variants.values if option == CELL else ()
+    given = {name: getattr(options, name) for name in (*NEW_CELL, "seed")}
+    alone = (
+        trained or base in names or (options.cell is None and len(names) > 1)
+    )  # several cells and no --cell: only these
+    for name in names if alone else (base, *names):
+        yield new_cell(name, compared=trained or name != base, input_size=input_size, **given)
 
 
-def _varied(name: str, given: dict, variants: Variants) -> Iterator[tuple[str, Subject]]:
-    """New cells that differ in one option."""
-    base, option = new_cell(name, **given), variants.option
-    argument = _bias_of(name) if option == "transform_bias" else option
-    own = given["seed"] if option == "seed" else getattr(base.cell, argument, None)
+def _varied(options: NewOrTrained, variants: Variants, input_size: int | None) -> Iterator[Subject]:
+    """New cells that differ in one option, whose value their titles have."""
+    base, option = network_of_options(options, input_size), variants.option
+    argument = _bias_of(base.name) if option == BIAS else option
+    own = options.seed if option == "seed" else getattr(base.cell, argument, None)
     own = str(own) if option == "init" and own is not None else own
     for value in variants.values if own in variants.values else (own, *variants.values):
-        subject = base if value == own else new_cell(name, **given | {argument: value})
-        words = "as drawn" if value is None else f"{value:g}" if isinstance(value, float) else value
-        in_title = option in ("init", "seed", "transform_bias") or (option, value) == ("depth", 1)
-        yield subject.title + f", {argument.replace('_', ' ')} {words}" * in_title, subject
+        if value is None:  # the gates' biases as drawn
+            yield base
+            continue
+        of_cell = {"cell_options": options.cell_options | {argument: value}}
+        subject = network_of_options(replace(options, **of_cell if option == BIAS else {option: value}), input_size)
+        in_title = option in ("init", "seed") or (option, value) == ("depth", 1)  # the others are there
+        yield replace(subject, called=subject.title + f", {option} {value}" * in_title)
 
 
-def _trained(options: NewOrTrained, variants: Variants | None, input_size: int | None) -> Iterator[tuple[str, Subject]]:
+def _trained(options: NewOrTrained, variants: Variants | None, input_size: int | None) -> Iterator[Subject]:
     """The network of the options with its weights, with those before its training, or with those of other files."""
-    kind = variants.kind if variants else None
-    files, size = [options.checkpoint], {"input_size": input_size}
-    if kind == FILES:  # a folder and the weights in it are one
+    option, files, size = variants and variants.option, [options.checkpoint], {"input_size": input_size}
+    if option == FILES:  # a folder and the weights in it are one
         unique: dict[Path, Path] = {}
         for path in (options.checkpoint, *variants.values):
             unique.setdefault(weights_file(path).absolute(), Path(path))
         files = list(unique.values())
-    named = len(files) > 1 or (kind in (FILES, CELL) and not options.module)
-    for path, name in zip(files, short_names(files) if named else files, strict=True):
+    named = len(files) > 1 or (option in (FILES, CELL) and not options.module)
+    for path, name in zip(files, short_names(files) if named else [""], strict=True):
         if options.module:
             size |= {"hidden_size": options.hidden_size, "seed": options.seed, "submodule": options.submodule}
-            found = module_cells(options.module, weights=path, layer=None, fresh=kind == BEFORE, **size)
+            found = module_cells(options.module, weights=path, layer=None, fresh=option == BEFORE, **size)
         else:
-            before = options.seed if kind == BEFORE else None
+            before = options.seed if option == BEFORE else None
             found = checkpoint_cells(path, None, options.cell, before=before, **size)
         for subject in found:
-            yield f"{name}: {subject.title}" if named else subject.title, subject
+            yield replace(subject, label=": ".join(filter(None, (name, subject.label))))
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """The name of each file or folder of a run, or its path if names are equal.
+
+    >>> short_names([Path("runs/depth2/best.safetensors"), Path("runs/depth10")])
+    ['depth2', 'depth10']
+    >>> short_names([Path("a/run.safetensors"), Path("b/run.safetensors")])
+    ['a/run', 'b/run']
+    """
+    homes = [path.parent if path.name == BEST else path for path in paths]
+    found = [str(home).removesuffix(".safetensors") for home in homes]
+    names = [Path(path).name for path in found]
+    return names if len({*names}) == len(names) else found
 
 
 def _bias_of(name: str) -> str:

@@ -352,7 +352,8 @@ def with_options(title: str, options: Mapping) -> str:
     >>> with_options("leaky, 64 units", {"leak": 0.5})
     'leaky, 64 units, leak 0.5'
     """
-    return ", ".join([title, *(f"{name.replace('_', ' ')} {value}" for name, value in options.items())])
+    shown = {name: f"{value:g}" if isinstance(value, float) else value for name, value in options.items()}
+    return ", ".join([title, *(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())])
 
 
 def checkpoint_cells(

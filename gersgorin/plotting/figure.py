@@ -1,11 +1,10 @@
 """Figures, axes, names, legends and line styles that all plots of results share. Nothing here imports torch.
 
 Every `plot_*(result, ax=None)` draws into the given axes, or into a new figure, in our style, and returns the axes. Lines of different
-colours also differ in dashes or markers. Titles contain the words that several results share, legends the others.
+colours also differ in dashes or markers. The title of a figure has what several results share, legends the rest.
 """
 
 import io
-import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
@@ -200,11 +199,11 @@ class Named(NamedTuple):
     """Names of several runs in one figure."""
 
     common: str
-    """The words that their titles share."""
+    """Their title if they have the same one, else ""."""
     about: str
-    """The words that their descriptions share."""
+    """Their description if they have the same one, else ""."""
     names: list[str]
-    """The other words of each."""
+    """What differs; "" for a result alone."""
 
 
 def as_list(results) -> list:
@@ -215,41 +214,13 @@ def as_list(results) -> list:
     return found
 
 
-def names_of(results: Iterable[Result]) -> Named:
-    """The names of several results, from their titles and descriptions."""
-    titles, abouts = zip(*((result.title, result.about) for result in results), strict=True)
-    return told_apart(titles, abouts)
-
-
-def told_apart(titles: Sequence[str], abouts: Sequence[str] = ()) -> Named:
-    """Split titles and descriptions into the words that all share and the other words of each.
-
-    All words of a single run are common. Words of the title are not repeated from the description.
-
-    >>> told_apart(["rhn, depth 1, 64 units", "rhn, depth 5, 64 units"], ["seed 0; bwv269", "seed 0; bwv269"])
-    Named(common='rhn, 64 units', about='seed 0, bwv269', names=['depth 1', 'depth 5'])
-    >>> told_apart(["rhn, depth 5, 64 units", "irnn, 64 units"], ["bias -2, seed 0", "seed 0"])
-    Named(common='64 units', about='seed 0', names=['rhn, depth 5, bias -2', 'irnn'])
-    >>> told_apart(["rnn, init scaled:1", "rhn: rhn"], ["scaled:1", "rhn/best.safetensors"]).names
-    ['rnn, init scaled:1', 'rhn']
-    """
-    heads = [list(dict.fromkeys(_words(title))) for title in titles]
-    tails = [
-        [word for word in _words(about) if not {word, f"init {word}", word.removesuffix("/best.safetensors")} & {*head}]
-        for head, about in zip(heads, abouts or [""] * len(heads), strict=True)
-    ]
-    wholes = [head + tail for head, tail in zip(heads, tails, strict=True)]
-    shared = [word for word in wholes[0] if all(word in whole for whole in wholes)]
-    left = [[word for word in whole if word not in shared] for whole in wholes]
-    about = ", ".join(word for word in tails[0] if word in shared)
-    if len(wholes) > 1 and not all(left):
-        return Named("", about, [", ".join(head) for head in heads])
-    common = [word for word in heads[0] if word in shared]
-    return Named(", ".join(common), about, [", ".join(words) for words in left])
-
-
-def _words(title: str) -> list[str]:
-    return [word for word in re.split(r"[,;:] ", title) if word]
+def names_of(results: Sequence[Result]) -> Named:
+    """The names of several results: their titles, or their descriptions if they have one title."""
+    titles, abouts = ([getattr(result, name) for result in results] for name in ("title", "about"))
+    about = abouts[0] if len({*abouts}) == 1 else ""
+    if len({*titles}) > 1:
+        return Named("", about, titles)
+    return Named(titles[0], about, [""] * len(titles) if about else abouts)
 
 
 def title_of(network: str, what: str) -> str:

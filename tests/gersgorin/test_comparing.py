@@ -16,7 +16,7 @@ from gersgorin.analyses.spectra import Spectra, measure_spectra
 from gersgorin.cli.compare import main
 from gersgorin.cli.plot import main as plot
 from gersgorin.comparison.plots import draw_comparison, draw_results
-from gersgorin.comparison.variants import MOST, Variants, parse_variants
+from gersgorin.comparison.variants import BEFORE, MOST, Variants, parse_variants
 from gersgorin.plotting.figure import line_style
 from gersgorin.run import Label, Run
 from rhn.cells import RHN, RNN
@@ -50,7 +50,7 @@ def exponents(result: dict) -> list[float]:
 @given(st.lists(st.integers(1, MOST), min_size=1))
 def test_whole_numbers_come_back_each_once_and_in_order(depths):
     found = parse_variants("depth=" + ",".join(map(str, depths)))
-    assert found == Variants("depth=", tuple(dict.fromkeys(depths)))
+    assert found == Variants("depth", tuple(dict.fromkeys(depths)))
 
 
 @given(
@@ -65,13 +65,13 @@ def test_kinds_and_their_synonyms():
     assert (
         parse_variants("transform-bias=-1,-2.5")
         == parse_variants("bias=-1, -2.5")
-        == Variants("transform_bias=", (-1.0, -2.5))
+        == Variants("transform_bias", (-1.0, -2.5))
     )
-    assert parse_variants("hidden-size=8") == parse_variants("Hidden_Size=8") == Variants("hidden_size=", (8,))
+    assert parse_variants("hidden-size=8") == parse_variants("Hidden_Size=8") == Variants("hidden_size", (8,))
     assert parse_variants("irnn,a.b:make") == Variants("cell", ("irnn", "a.b:make"))
-    assert parse_variants("runs/lr=0.1,b.safetensors").kind == "checkpoint"
+    assert parse_variants("runs/lr=0.1,b.safetensors").option == "checkpoint"
     assert parse_variants("init=orthogonal,orthogonal:1").values == ("orthogonal:1",)
-    assert parse_variants("init") == Variants("init")
+    assert parse_variants("init") == Variants(BEFORE)
 
 
 @pytest.mark.parametrize(
@@ -177,10 +177,10 @@ def test_files_beside_each_other(results):
         (["seed=0,-1"], "expected a whole number from 0"),
         (["bias=nan"], "bias=nan: expected finite numbers"),
         (["init=normal"], "expected gaussian:STD"),
-        (["width=3"], "width cannot vary; expected cells (rnn,lstm)"),
-        (["depth=1,seed=2"], "expected one kind of variant"),
-        (["rnn,depth=2"], "expected one kind of variant"),
-        (["rnn,a.safetensors"], "a.safetensors is a file and rnn a cell"),
+        (["width=3"], "expected cells (rnn,lstm)"),
+        (["depth=1,seed=2"], "variants are of one kind"),
+        (["rnn,depth=2"], "variants are of one kind"),
+        (["rnn,a.safetensors"], "variants are of one kind"),
         (["rnn,,lstm"], "a value is missing"),
         (["seed=" + ",".join(map(str, range(30)))], "30 variants are too many for one figure: expected at most 24"),
         (["depth=1"], "there is nothing to compare with rhn, 4 units, depth 1: name another variant"),
@@ -232,7 +232,7 @@ def test_panels_of_any_result_can_be_read_and_share_their_limits():
     along = runs(5)
     results = [ANALYSES["gains"](run) for run in along]
     with rc_context(STYLE):
-        figure = draw_results(results, [run.label.title for run in along], "sequence noise")
+        figure = draw_results(results, "sequence noise")
         readable(figure, least=30)
     panels = [ax for ax in figure.axes if ax.lines]
     assert len(panels) == 5 and len({ax.get_ylim() for ax in panels}) == 1
@@ -287,7 +287,7 @@ def test_language_models_of_one_vocabulary_are_compared_along_a_text(results, ca
 def test_one_network_by_two_paths_is_one_and_a_cell_s_name_stays_a_cell_s(results, capsys):
     Path("rnn").mkdir()
     save_checkpoint("rnn/best.safetensors", RHN(88, 6))
-    assert parse_variants("rnn,lstm").kind == "cell" and parse_variants("rnn/").kind == "checkpoint"
+    assert parse_variants("rnn,lstm").option == "cell" and parse_variants("rnn/").option == "checkpoint"
     assert main(["rnn/,rnn/best.safetensors", "--steps", "2"]) == 2
     assert "there is nothing to compare with rnn: rhn, 6 units" in capsys.readouterr().err
     titled = results("rhn", "--checkpoint", "rnn", "--output", "d.npz", small=["--steps", "2"])

@@ -17,7 +17,7 @@ from gersgorin.cell import temporal_jacobian
 from gersgorin.cli.compare import main
 from gersgorin.cli.plot import main as plot
 from gersgorin.comparison.plots import draw_bands
-from gersgorin.comparison.runs import KEPT, TABULATED, plot_bands
+from gersgorin.comparison.runs import KEPT, TABULATED
 from gersgorin.results import Comparison
 from gersgorin.run import Run
 from rhn.cells import RHN, RNN
@@ -98,7 +98,7 @@ def test_a_product_that_is_zero_has_a_median_and_ends_its_line():
     found = compare([*networks(2), dead, dead], sequences(5))
     low, median, high = (found.quantile("log_norm_product", share)[-1] for share in (0.1, 0.5, 0.9))
     assert low == median == -np.inf < high < np.inf
-    ax = plot_bands([found], "log_norm_product")
+    ax = found.plot()
     assert [line.get_marker() for line in ax.lines].count("x") == 1
     assert "exponent is -inf a step" in found.summary()
 
@@ -144,7 +144,7 @@ def test_the_command_takes_the_test_split_and_seeds(results, plotted):
     origin = f"the chorales of music21 {music21_version()}"
     assert (
         found.about
-        == f"uniform:0.04, transform bias -2, seeds 3 to 4; at most 40 steps of each of the first 2 of the test split of {origin}"
+        == f"uniform:0.04, transform bias -2, seed 3 to 4; at most 40 steps of each of the first 2 of the test split of {origin}"
     )
     assert found.reach[3].tolist() == [step["reach"] for step in alone]
     assert result["figure"] == "gersgorin-rhn-hidden-size4-seed3-steps40-sequences2-seeds2-test.png"

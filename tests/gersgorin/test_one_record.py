@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import gersgorin
-from gersgorin.comparison.runs import PANELS, plot_bands
 from rhn.cells import RNN
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
@@ -49,13 +48,3 @@ def test_one_record_is_drawn_as_a_list_of_it(name, records):
     assert not any(ax.get_title().startswith("\n") for ax in alone.axes)
     with pytest.raises(InvalidInputError, match="nothing to draw"):
         draw([])
-
-
-def test_axes_take_one_record_too(records):
-    ax = plot_bands(records["ensembles"])
-    assert ax.get_ylabel() == PANELS["log_norm_product"]
-    other = gersgorin.compare(RNN(3, 6, dtype=torch.float64, generator=g), x)
-    (legend,) = plot_bands([records["ensembles"], other]).figure.legends
-    assert len(legend.get_texts()) == 2
-    with pytest.raises(InvalidInputError, match="expected one of spectral_radius"):
-        plot_bands(records["ensembles"], "radius")

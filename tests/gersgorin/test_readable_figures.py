@@ -14,14 +14,14 @@ from gersgorin import Recorder, analyze, bounds, compare, fixed_points, lyapunov
 from gersgorin.analyses import spectra as measuring
 from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.analyses.spectra import measure_spectra
-from gersgorin.comparison.runs import PANELS
-from gersgorin.plotting.figure import told_apart, wrapped
+from gersgorin.plotting.figure import names_of, wrapped
 from gersgorin.recording import moving_recording
 from gersgorin.run import Label, Run
 from rhn.cells import LSTM, RHN, RNN
 from rhn.models import PolyphonicModel
 from rhn.utils.figures import drawable, our_style
 from rhn.utils.file_marks import made_with
+from rhn.utils.result import Result
 from tests.gersgorin.test_training_check_wording import made
 from tests.readable import readable
 
@@ -151,12 +151,7 @@ FIGURES = {  # what each is drawn from
     "analyses.bounds.plot_bounds_over_time": lambda draw, runs, training, size: draw(runs["bounds"][0]),
     "comparison.plots.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
     "comparison.plots.draw_bands": lambda draw, runs, training, size: draw(runs["ensembles"]),
-    "comparison.plots.draw_results": lambda draw, runs, training, size: draw(
-        runs["spectra"], [found.title for found in runs["spectra"]], "sequence noise"
-    ),
-    "comparison.runs.plot_bands": lambda draw, runs, training, size: [
-        draw(runs["ensembles"][:3], measure, labels=["one", "two", LONG]) for measure in PANELS
-    ],
+    "comparison.plots.draw_results": lambda draw, runs, training, size: draw(runs["spectra"], "sequence noise"),
     "analyses.fixed_points.draw_fixed_points": lambda draw, runs, training, size: draw(runs["points"]),
     "analyses.fixed_points.plot_fixed_points": lambda draw, runs, training, size: draw(runs["points"][0]),
     "analyses.fixed_points.plot_point_spectra": lambda draw, runs, training, size: draw(runs["points"][0]),
@@ -183,6 +178,7 @@ FIGURES = {  # what each is drawn from
     "plotting.spectra.draw_run": lambda draw, runs, training, size: draw(runs["spectra"][0]),
 }
 INSIDE = {  # drawn only as part of others
+    "comparison.runs.plot_bands",
     "plotting.figure.draw_rows",
     "plotting.spectra.draw_growth",
     "plotting.spectra.draw_layers",
@@ -228,9 +224,9 @@ def test_a_picture_of_the_gallery_can_be_read(name, monkeypatch):
 
 
 def test_names_say_once_what_is_shared_and_keep_within_their_lines():
-    same = told_apart(["rhn, 6 units"] * 2, ["seed 0; bwv269", "seed 1; bwv269"])
-    assert same == ("rhn, 6 units", "bwv269", ["seed 0", "seed 1"])
-    assert told_apart(["rnn, seed 3"], ["seed 3, bias 1"]) == ("rnn, seed 3", "bias 1", [""])
-    assert told_apart(["a, b", "a"]) == ("", "", ["a, b", "a"])
+    one, other = Result(title="rhn", about="seed 0"), Result(title="rhn", about="seed 1")
+    assert names_of([one]) == ("rhn", "seed 0", [""])
+    assert names_of([one, other]) == ("rhn", "", ["seed 0", "seed 1"])
+    assert names_of([one, replace(one, title="rnn")]) == ("", "seed 0", ["rhn", "rnn"])
     assert wrapped("x" * 50, 10, 2).splitlines() == ["x" * 10, "x" * 6 + " ..."]
     assert drawable("$") in wrapped("$x", 10)
