@@ -6,7 +6,7 @@ from functools import lru_cache
 from gersgorin.analyses import Analysis
 from gersgorin.cli.output import Outputs
 from gersgorin.options import DataOptions, NetworkOptions, OutputOptions
-from rhn.cli.entry import print_json, resolve_device
+from rhn.cli.entry import resolve_device
 from rhn.utils.options import option, parse
 from rhn.utils.progress import progress_bars
 from rhn.utils.user_code import own_cell
@@ -46,12 +46,6 @@ def run_analysis(row: Analysis, options) -> None:
     with progress_bars() as report, own_cell(options.module or options.cell):
         subject = _subject_of(row, options, device)
         result = row(subject, **own, progress=report(f"{row.command} of {subject.label.title}"))
-    outputs.write(result)
-    if options.json:
-        print_json(
-            {"title": result.title, "about": result.about, "figure": str(outputs.figure), row.name: result.to_dict()}
-        )
-    else:
-        print(
-            result.title, *[result.about] * bool(result.about), result.summary(), f"figure: {outputs.figure}", sep="\n"
-        )
+        outputs.write(result, report)
+    text = "\n".join(filter(None, (result.title, result.about, result.summary())))
+    outputs.show(options, text, {"title": result.title, "about": result.about, row.name: result.to_dict()})

@@ -13,7 +13,7 @@ from typing import Literal
 
 from gersgorin.cli.output import Outputs
 from gersgorin.options import DataOptions, NetworkOptions, OutputOptions
-from rhn.cli.entry import print_json, resolve_device, run_command
+from rhn.cli.entry import resolve_device, run_command
 from rhn.utils.options import option, parse
 from rhn.utils.progress import progress_bars
 from rhn.utils.user_code import own_cell
@@ -53,6 +53,8 @@ def plot(options: PlotOptions) -> None:
     device = resolve_device(options.device)
 
     from gersgorin.analyses.spectra import of_run, usual_leading
+    from gersgorin.plotting.animation import moving_run
+    from gersgorin.plotting.spectra import draw_run
     from gersgorin.resolve import check_memory, network_of_options, run_along, source_of_options
 
     source = source_of_options(options, options)
@@ -62,20 +64,5 @@ def plot(options: PlotOptions) -> None:
     with progress_bars() as report, own_cell(subject.name if subject.own else None):
         run = run_along(subject, source, device=device, whole=leading is None)
         found = of_run(run, discs=options.discs, leading=leading, progress=report(f"spectra of {run.label.title}"))
-        _draw(found, outputs, report)
-    if options.json:
-        print_json(found.to_dict() | {"figure": str(outputs.figure)})
-    else:
-        print(found.summary(), f"\nfigure: {outputs.figure}", sep="\n")
-
-
-def _draw(found, outputs: Outputs, report) -> None:
-    from gersgorin.plotting.animation import save_animation
-    from gersgorin.plotting.spectra import draw_run
-    from rhn.utils.figures import save_figure
-
-    save_figure(outputs.figure, lambda: draw_run(found))
-    outputs.write_numbers(found)
-    if outputs.animation:
-        save_animation(found, outputs.animation, progress=report("animation"))
-        print(f"animation: {outputs.animation}", file=sys.stderr)
+        outputs.write(found, report, draw=draw_run, film=moving_run)
+    outputs.show(options, f"{found.summary()}\n", found.to_dict())

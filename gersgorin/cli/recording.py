@@ -1,11 +1,10 @@
 """`gersgorin recording`: draw and print what was recorded through a training."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from gersgorin.cli.output import Outputs
-from rhn.cli.entry import print_json, run_command
+from rhn.cli.entry import run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import figure_name, place
 from rhn.utils.options import Writing, option, parse
@@ -51,15 +50,9 @@ def run(options: RecordingOptions) -> None:
     from gersgorin.recording import Recording, moving_recording
 
     recording = Recording.load(path)
-    outputs.write(recording)
-    if outputs.animation:
-        with progress_bars() as report:
-            moving_recording(recording).save(outputs.animation, progress=report("animation"))
-        print(f"animation: {outputs.animation}", file=sys.stderr)
-    if options.json:
-        print_json(recording.to_dict() | {"figure": str(outputs.figure)})
-    else:
-        print(recording.summary(), f"figure: {outputs.figure}", sep="\n")
+    with progress_bars() as report:
+        outputs.write(recording, report, film=moving_recording)
+    outputs.show(options, recording.summary(), recording.to_dict())
 
 
 def default_figure(path: Path) -> str:
