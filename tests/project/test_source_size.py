@@ -9,9 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (39_863, 304_490),
+    "rhn gersgorin optim_study analysis": (39_620, 302_500),
     "rhn": (14_601, 100_992),
-    "gersgorin": (17_647, 146_380),
+    "gersgorin": (17_420, 144_400),
     "optim_study": (5_230, 36_600),
     "analysis": (2_436, 20_994),
     "tests": None,  # printed only
