@@ -163,7 +163,10 @@ def read_trials(journal: Path) -> dict[str, list[dict]]:
     storage, found = JournalStorage(JournalFileBackend(str(journal))), {}
     for name in optuna.get_all_study_names(storage):
         trials = optuna.load_study(study_name=name, storage=storage).trials
-        rows = [t.params | t.user_attrs | {"curve": [t.value, *t.intermediate_values.values()]} for t in trials]
+        known = [
+            {"trial": t.number} | t.params | t.user_attrs for t in trials
+        ]  # a number of Optuna's until version 0.3
+        rows = [k | {"curve": [t.value, *t.intermediate_values.values()]} for k, t in zip(known, trials, strict=True)]
         found[name] = sorted(rows, key=lambda row: row["learning_rate"])
     return found
 

@@ -1,10 +1,8 @@
-"""What a worker needs of a backend, which trains trials, and the backend that trains networks.
-
-    work(study, TorchBackend(data=None, device="cpu"), options)
+"""Train trials: a backend starts them as one program, evaluates each when it has ended, and writes its best weights.
 
 A trial is a `PolyphonicModel` as large as its budget allows, initialised by the trial's scheme, standard deviation and transform bias
 (if the cell has one), and trained at its learning rate. Its initial weights are drawn on the CPU from a generator seeded with (seed,
-architecture, depth, trial). Workers know no networks, backends no storages; tests of workers use a backend in NumPy.
+architecture, depth, trial). Tests of workers use a backend in NumPy.
 """
 
 import functools
@@ -13,7 +11,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -55,49 +52,6 @@ class Outcome:
     def value(self, objective: Objective) -> float:
         """The value that the study minimises."""
         return self.best_train_nll if objective == "train" else self.best_valid_nll
-
-
-class FusedTrials(Protocol):
-    """K trials of one study trained as one program, all at the same epoch; `rhn.training.trainer.Trainer` is one.
-
-    The curve of a trial must not depend on the other trials, nor on interruptions. It begins with the losses before training, so that
-    every trial has a finite loss.
-    """
-
-    @property
-    def epoch(self) -> int:
-        """Epochs of training done by the live trials."""
-
-    def live(self) -> list[int]:
-        """The trials still in training: not stopped early, not diverged, not at the last epoch."""
-
-    def run_epoch(self) -> None:
-        """Train every live trial for one epoch."""
-
-    def state(self, number: int) -> TrialState:
-        """The state of a live trial between epochs, from which it can go on."""
-
-    def curve(self, number: int) -> np.ndarray:
-        """The losses so far, as in `TrialState`; those of a diverged trial may end in inf or NaN."""
-
-
-class Backend(Protocol):
-    """Starts fused trials and evaluates each when it has ended; can be sent to a spawned process."""
-
-    def start(
-        self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]
-    ) -> FusedTrials:
-        """Start the trials in `settings`, by number. `saved` is empty (they start at epoch 0), or holds a state for each of them,
-        all at one epoch."""
-
-    def recurrence(self, fused: FusedTrials) -> str | None:
-        """The implementation of the recurrence after the first epoch, in words, or None."""
-
-    def outcome(self, config: StudyConfig, fused: FusedTrials, number: int) -> Outcome:
-        """The results of a trial that has ended."""
-
-    def write_best(self, path: Path, fused: FusedTrials, number: int, **about) -> None:
-        """Write the best weights of a trial that has ended, atomically; `about` (JSON) is the checkpoint's metadata."""
 
 
 def outcome_of(
@@ -142,7 +96,7 @@ def left_epoch(curve: np.ndarray, constant_nll: float) -> int | None:
 
 @dataclass(frozen=True)
 class TorchBackend:
-    """Trains networks on the chorales. `start` raises DataError if the data set is not the study's."""
+    """Trains networks on the chorales; can be sent to another process."""
 
     data: Path | None = None
     """A file of original chorales; None: those rebuilt from music21's scores."""
@@ -150,6 +104,12 @@ class TorchBackend:
     """`cpu`, or one GPU: `cuda:0`."""
 
     def start(self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]):
+        """The `rhn.training.trainer.Trainer` of the trials in `settings`, by number.
+
+        saved: empty, or a state for each of them, all at one epoch.
+
+        Raises DataError if the data set is not the study's.
+        """
         import torch
 
         from rhn.training.build import tune_malloc
@@ -166,9 +126,11 @@ class TorchBackend:
         return start_training(config, settings, saved, corpus, self.device)
 
     def recurrence(self, fused) -> str:
+        """The implementation of the recurrence, in words; empty before the first step."""
         return fused.kernel
 
     def outcome(self, config: StudyConfig, fused, number: int) -> Outcome:
+        """The results of a trial that has ended."""
         from rhn.training.chorales import constant_output_nll, evaluate
 
         corpus, model = load_corpus(self.data), fused.best_model(number)
@@ -181,6 +143,7 @@ class TorchBackend:
         )
 
     def write_best(self, path: Path, fused, number: int, **about) -> None:
+        """Write the best weights of a trial that has ended, atomically; `about` (JSON) is the checkpoint's metadata."""
         from rhn.checkpoints import save_checkpoint
 
         save_checkpoint(path, fused.best_model(number), **about)

@@ -2,10 +2,10 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from optim_study.protocol import StudyConfig
 from optim_study.results import (
@@ -14,24 +14,19 @@ from optim_study.results import (
     best_checkpoint,
     best_row,
     check_settings,
-    counts,
     csv_text,
     protocol_words,
     read_csv,
-    stored_rows,
 )
 from optim_study.shares import BELOW, area_table, check_threshold, learnable_area, share_table, summary, training_shares
 from rhn.cli.entry import print_json
-from rhn.errors import InvalidInputError, OutputError
+from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.figures import SUFFIXES, figure_name, place, save_figure
 from rhn.utils.io import check_output
 from rhn.utils.options import Writing, check_least, given_flags, option
 from rhn.utils.progress import progress_bars
 from rhn.utils.wording import table
-
-if TYPE_CHECKING:
-    from optim_study.storage import Storage
 
 RECORDING = "record.npz"
 BEST_COLUMNS = {
@@ -54,17 +49,16 @@ class Stored:
     out: Path = option(Path("runs/all"), "Folder of the run.", metavar="DIR")
     storage: str | None = option(None, "The run's database (default: the journal file OUT/journal.log).", metavar="URL")
 
-    def rows(self) -> list[Row]:
-        """All complete trials."""
-        return [row for config, storage in self.studies() for row in stored_rows([config], storage)]
-
-    def studies(self) -> "list[tuple[StudyConfig, Storage]]":
-        """(Configuration, storage) of each study."""
+    def studies(self) -> list[tuple[StudyConfig, list[Row]]]:
+        """Each study with its complete trials."""
         from optim_study.storage import open_existing
-        from optim_study.study import stored_configs
 
         storage = open_existing(self.storage, self.out)
-        return [(config, storage) for config in stored_configs(storage)]
+        return [(config, list(storage.rows(config).values())) for config in storage.configs()]
+
+    def rows(self) -> list[Row]:
+        """All complete trials."""
+        return [row for _, trials in self.studies() for row in trials]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,27 +68,36 @@ class Status(Stored):
     json: bool = option(False, "Print one JSON list.")
 
     def run(self) -> None:
-        rows = []
-        for config, storage in self.studies():
-            found, left = asdict(counts(config, storage)), interrupted(config, storage)
-            about = {"study": config.name, "arch": config.label, "depth": config.depth, "optimizer": config.optimizer}
-            rows.append(about | found | {"running": found["running"] - left, "interrupted": left})
+        rows = [self._about(config, trials) for config, trials in self.studies()]
         if self.json:
             return print_json(rows)
         states = ("running", "interrupted", "diverged")
-        lines = [
-            (
-                r["study"],
-                r["optimizer"],
-                f"{r['complete']} of {r['trials']}",
-                *(r[state] for state in states),
-                _number(r["best"], ".3f"),
-            )
-            for r in rows
-        ]
+        lines = []
+        for r in rows:
+            complete = f"{r['complete']} of {r['trials']}"
+            lines.append((r["study"], r["optimizer"], complete, *(r[s] for s in states), _number(r["best"], ".3f")))
         print(table(("study", "optimizer", "complete", *states, "best"), lines))
         if any(r["interrupted"] for r in rows):
             print("interrupted: begun, and without a worker now; run the command of the run again to go on")
+
+    def _about(self, config: StudyConfig, trials: list[Row]) -> dict:
+        from optim_study.folder import StudyFolder, is_running
+
+        complete = {row.trial for row in trials}
+        saved = StudyFolder(self.out, config).epochs(n for n in range(config.trials) if n not in complete)
+        running = is_running(self.out)
+        return {
+            "study": config.name,
+            "arch": config.label,
+            "depth": config.depth,
+            "optimizer": config.optimizer,
+            "trials": config.trials,
+            "complete": len(complete),
+            "running": len(saved) if running else 0,
+            "diverged": sum(row.diverged for row in trials),
+            "best": min((row.loss(config.objective) for row in trials), default=None),
+            "interrupted": 0 if running else len(saved),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +108,8 @@ class Best(Stored):
 
     def run(self) -> None:
         rows = []
-        for config, storage in self.studies():
-            if trials := stored_rows([config], storage):
+        for config, trials in self.studies():
+            if trials:
                 path = best_checkpoint(self.out, config.name)
                 values = best_row(trials, config.objective).to_dict()
                 rows.append({"study": config.name} | values | {"checkpoint": str(path) if path.exists() else None})
@@ -132,14 +135,15 @@ class Export(Stored):
 
 @dataclass(frozen=True, kw_only=True)
 class Plot(Stored, Writing):
-    """Draw the swarm plot, the map of settings or the learnable area, from a run or only its CSV, and count the trials that train.
+    """Draw the swarm plot, the map of settings or the learnable area of one or several runs, and count the trials that train.
 
     examples:
       optim-study plot --out runs/small --by depth
-      optim-study plot --out runs/fair --kind area --border runs/fair/border.csv --output area.png
+      optim-study plot runs/* --kind map --output map.png
       optim-study plot --csv trials.csv --kind area --json
     """
 
+    runs: tuple[Path, ...] = option((), "Folders of runs, drawn as one.", metavar="DIR", positional=True)
     csv: Path | None = option(
         None, "A table of trials (trials.csv, or the output of export) instead of a run's folder.", metavar="FILE"
     )
@@ -148,12 +152,6 @@ class Plot(Stored, Writing):
         "swarm: a column a network; map: learning rate against initial standard deviation, a "
         "panel a network, the colour the loss; area: the same, the shape the scheme, full if a "
         "trial trained, with the paper's box; it counts by box and by scheme.",
-    )
-    border: Path | None = option(
-        None,
-        "Draw over the area the predicted border at which networks leave the plateau in their last epoch, from "
-        "this CSV. Missing networks of a run are computed first, in minutes each, and added to it.",
-        metavar="FILE",
     )
     loss: Objective = option("train", "Which loss, the least of all epochs: train or valid.")
     by: By = option("arch", "Grouping of the columns of the swarm plot: arch (architecture) or depth.")
@@ -183,10 +181,10 @@ class Plot(Stored, Writing):
     def run(self) -> None:
         self._check()
         output = check_output(self.output or self._name(), SUFFIXES, force=self.force)
-        rows = self.rows() if self.csv is None else read_csv(self.csv)
+        rows, source = self._rows()
         if self.kind != "swarm":
             check_settings(rows)
-        note = self._draw(rows, output)
+        note = self._draw(rows, source, output)
         self._print(rows)
         if note:
             print(f"{note} (--constant NLL draws it)", file=sys.stderr)
@@ -195,29 +193,32 @@ class Plot(Stored, Writing):
     def _check(self) -> None:
         if self.kind != "swarm" and (given := given_flags(self, ("by", "log", "up_to", "constant"))):
             raise InvalidInputError(f"{given[0]} is for the swarm plot: leave it out, or give --kind swarm")
+        if self.runs and (given := given_flags(self, ("csv", "out", "storage"))):
+            raise InvalidInputError(f"{given[0]} names the trials as {self.runs[0]} does: leave one out")
         check_threshold(self.below)
-        if self.border and self.kind != "area":
-            raise InvalidInputError("--border is drawn over the learnable area: give --kind area")
-        if self.border and not self.border.exists():
-            check_output(self.border, (".csv",))
-            if self.csv:
-                raise InvalidInputError(
-                    f"--border {self.border} is missing, and a table of trials is not enough to compute it: give --out DIR"
-                )
+
+    def _rows(self) -> tuple[list[Row], str]:
+        """The trials, and in words where they are from."""
+        if self.csv is not None:
+            return read_csv(self.csv), f"from {self.csv.name}"
+        runs = [replace(self, out=folder, runs=()) for folder in self.runs] or [self]
+        studies = [study for run in runs for study in run.studies()]
+        return [row for _, trials in studies for row in trials], protocol_words([config for config, _ in studies])
 
     def _name(self) -> Path:
         """Default file name, unique for each set of options."""
         of_table = self.csv and self.csv.stem != "trials"
-        where = self.csv if of_table else (self.csv.parent if self.csv else self.out).resolve()
+        folder = self.csv.parent if self.csv else [*self.runs, self.out][0]
+        where = self.csv if of_table else folder.resolve()
         study = where.stem if of_table else where.name
-        values = {name: getattr(self, name) for name in ("by", "up_to", "constant", "below", "border")}
+        more = f"and-{len(self.runs) - 1}-more" if len(self.runs) > 1 else None
+        values = {name: getattr(self, name) for name in ("by", "up_to", "constant", "below")}
         words = [f"{name.replace('_', '-')}-{_word(v)}" for name, v in values.items() if v != getattr(Plot, name)]
         loss = self.loss if self.loss != Plot.loss else None
-        return figure_name(self.kind, study, place(where), *words, loss, "log" if self.log else None)
+        return figure_name(self.kind, study, more, place(where), *words, loss, "log" if self.log else None)
 
-    def _draw(self, rows: list[Row], output: Path) -> str:
+    def _draw(self, rows: list[Row], source: str, output: Path) -> str:
         """Save the figure; returns why it lacks the line of the constant output, or an empty text."""
-        source = f"from {self.csv.name}" if self.csv else protocol_words([config for config, _ in self.studies()])
         about = {"loss": self.loss, "about": source}
         if self.kind == "swarm":
             from optim_study.swarm_plot import draw_swarm, swarm
@@ -227,22 +228,11 @@ class Plot(Stored, Writing):
             return swarm(rows, loss=self.loss, constant=self.constant).without_constant
         from optim_study.map_plot import plot_area, plot_map
 
-        border = self._border() if self.border else []
-        area = {"border": border, "below": self.below}
-        save_figure(output, lambda: plot_map(rows, **about) if self.kind == "map" else plot_area(rows, **area, **about))
+        below = {"below": self.below}
+        save_figure(
+            output, lambda: plot_map(rows, **about) if self.kind == "map" else plot_area(rows, **below, **about)
+        )
         return ""
-
-    def _border(self) -> list:
-        from optim_study.border import border_points, predicted_escape, read_border, write_border
-
-        points = read_border(self.border) if self.border.exists() else []
-        known = {(point.arch, point.depth) for point in points}
-        with progress_bars() as report:
-            for config, _ in self.studies() if self.csv is None else ():
-                if (config.label, config.depth) not in known:
-                    points += border_points(config, predicted_escape, report(f"border of {config.name}"))
-                    write_border(points, self.border)
-        return points
 
     def _print(self, rows: list[Row]) -> None:
         count = learnable_area if self.kind == "area" else training_shares
@@ -274,8 +264,8 @@ class Record(Stored):
         check_least(self, every=1)
         best = [
             (config, best_row(rows, config.objective))
-            for config, storage in self.studies()
-            if self._selects(config) and (rows := stored_rows([config], storage))
+            for config, rows in self.studies()
+            if rows and self._selects(config)
         ]
         if not best:
             raise InvalidInputError(
@@ -322,18 +312,6 @@ def record_trial(
             progress(training.epoch, row.epochs)
     curve = training.curve(number)[:, 0 if config.objective == "train" else 1]
     return float(curve[np.isfinite(curve)].min())
-
-
-def interrupted(config: StudyConfig, storage: "Storage") -> int:
-    """Number of begun trials without a worker. 0 if the locks cannot be opened here."""
-    from optim_study.locks import LocksLostError
-
-    begun = [trial.number for trial in storage.trials(config.name, "RUNNING")]
-    if not begun:
-        return 0
-    with suppress(OutputError, LocksLostError), closing(storage.locks(config.name)) as locks, locks.mutex():
-        return sum(locks.try_lock(number) for number in begun)  # nobody claims inside the mutex
-    return 0
 
 
 def print_shares(rows: Sequence[Row], loss: Objective, below: float = BELOW) -> None:

@@ -1,6 +1,6 @@
 """Maps of a study's settings: learning rate against initial standard deviation, a panel for each network. No torch, no optuna.
 
-`plot_map` shows the losses as colours, `plot_area` the settings that train, with the paper's box and the predicted border.
+`plot_map` shows the losses as colours, `plot_area` the settings that train, with the paper's box.
 """
 
 from collections.abc import Collection, Sequence
@@ -13,8 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.transforms import offset_copy
 
-from optim_study.border import BorderPoint
-from optim_study.protocol import LEARNING_RATES, OF_ONE_SIZE, SCHEMES
+from optim_study.protocol import LEARNING_RATES
 from optim_study.results import Network, Row, by_network, optimizers_of, study_about, study_title
 from optim_study.shares import BELOW, DEVIATIONS
 from optim_study.swarm_plot import LABELS, colors_of
@@ -28,7 +27,6 @@ PANEL_INCHES = 2.3
 SCHEME_MARKERS = {"gaussian": "o", "scaled": "^", "orthogonal": "D", "identity": "s"}
 ASIDE = {"scaled": -3.0, "orthogonal": 3.0}
 """Points upwards: both schemes lie at 1 / sqrt(n), so that each is drawn a little aside."""
-LINES = {"gaussian": "-", "identity": "--"}
 
 
 def plot_map(
@@ -147,7 +145,6 @@ def _map_handles(bins: Sequence[tuple[float, float]], rows: Sequence[Row]) -> li
 def plot_area(
     rows: Sequence[Row],
     *,
-    border: Sequence[BorderPoint] = (),
     loss: Objective = "train",
     below: float = BELOW,
     about: str = "",
@@ -156,7 +153,6 @@ def plot_area(
     """Draw the schemes as shapes, full if the trial trained (a loss below `below`), inside and outside the paper's box.
 
     about: settings of the study and origin of the rows.
-    border: the settings whose networks are predicted to leave the plateau in their last epoch (SGD), a line for each scheme and bias.
 
     Raises InvalidInputError without trials.
     """
@@ -166,11 +162,10 @@ def plot_area(
         learned = [row.loss(loss) < below for row in trials]
         _draw_box(ax, network.optimizer)
         _draw_trials(ax, trials, learned, colors[network.arch])
-        _draw_border(ax, [point for point in border if Network(point.arch, point.depth) == network])
         ax.set(**_limits(rows))  # matplotlib ignores points drawn aside
         ax.set_title(panel_title(network, panels, f": {sum(learned)} of {len(trials)}"), fontsize=9)
     schemes = {row.init_scheme for row in rows}
-    legend_below(figure, _area_handles(schemes, border, below))
+    legend_below(figure, _area_handles(schemes, below))
     titled(figure, study_title(rows, "which settings train"), study_about(rows, about))
     return figure
 
@@ -207,20 +202,7 @@ def _draw_trials(ax: Axes, trials: Sequence[Row], learned: Sequence[bool], color
         )
 
 
-def _draw_border(ax: Axes, points: Sequence[BorderPoint]) -> None:
-    for scheme in SCHEMES:
-        for bias in dict.fromkeys(p.transform_bias for p in points if p.init_scheme == scheme):
-            line = [p for p in points if (p.init_scheme, p.transform_bias) == (scheme, bias) and p.learning_rate]
-            where = [p.learning_rate for p in line], [p.init_std for p in line]
-            if scheme in OF_ONE_SIZE:
-                style = {"marker": "|", "markersize": 9, "linestyle": ""}
-                style["transform"] = offset_copy(ax.transData, ax.figure, y=ASIDE[scheme], units="points")
-            else:
-                style = {"linestyle": LINES[scheme], "linewidth": 1.1}
-            ax.plot(*where, color="black", gid=f"border {scheme}", **style)
-
-
-def _area_handles(schemes: set[str], border: Sequence[BorderPoint], below: float) -> list:
+def _area_handles(schemes: set[str], below: float) -> list:
     shape = {"linestyle": "", "markersize": 5, "markeredgecolor": "0.3"}
     handles = [
         Line2D([], [], marker=marker, markerfacecolor="none", label=scheme, **shape)
@@ -229,11 +211,4 @@ def _area_handles(schemes: set[str], border: Sequence[BorderPoint], below: float
     ]
     handles.append(Line2D([], [], marker="o", markerfacecolor="0.3", label=f"full: trained (below {below:g})", **shape))
     handles.append(Patch(facecolor="0.94", edgecolor="0.6", label="the paper's box"))
-    drawn = {point.init_scheme for point in border if point.learning_rate}
-    for scheme, line in LINES.items():
-        if scheme in drawn:
-            handles.append(Line2D([], [], color="black", linestyle=line, label=f"predicted border, {scheme}"))
-    if drawn & set(OF_ONE_SIZE):
-        style = {"color": "black", "marker": "|", "linestyle": "", "markersize": 9}
-        handles.append(Line2D([], [], label="predicted border, scaled or orthogonal", **style))
     return handles

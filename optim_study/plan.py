@@ -14,14 +14,12 @@ Measured on a CPU, whole commands: of small networks (rhn, depth 2, 2,824 parame
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from optim_study.backend import hidden_size, load_corpus, make_optimizer
-from optim_study.presets import WorkSettings
+from optim_study.presets import RunConfig
 from optim_study.protocol import StudyConfig
-from optim_study.results import counts
-from optim_study.storage import Storage, open_storage
 from rhn.cells.registry import lacking
 from rhn.cli.entry import resolve_device
 from rhn.errors import InvalidInputError
@@ -53,41 +51,27 @@ class Planned:
     """Complete trials."""
     fuse: int
     """Trials trained as one program."""
-    memory: int
-    """Estimated peak bytes a worker."""
-
-    @property
-    def work(self) -> float:
-        """Cost of training one trial for one epoch, in arbitrary units. Measured on a CPU (docstring of `progress`)."""
-        return self.parameters + 4300
+    memory_bytes: int
+    """Estimated peak of a worker."""
 
     def row(self) -> dict:
         """The plan of this study for the table and for JSON."""
-        return {
-            "study": self.config.name,
-            "arch": self.config.label,
-            "optimizer": self.config.optimizer,
-            "depth": None if "depth" in lacking(self.config.label) else self.config.depth,
-            "hidden_size": self.hidden_size,
-            "parameters": self.parameters,
-            "budget": self.config.budget,
-            "trials": self.config.trials,
-            "complete": self.complete,
-            "fuse": self.fuse,
-            "memory_bytes": self.memory,
-        }
+        c = self.config
+        about = {"study": c.name, "arch": c.label, "optimizer": c.optimizer, "trials": c.trials, "budget": c.budget}
+        about["depth"] = None if "depth" in lacking(c.label) else c.depth
+        return about | {name: value for name, value in vars(self).items() if name != "config"}
 
 
 def plan(
     studies: Sequence[StudyConfig],
-    config: WorkSettings,
+    config: RunConfig,
     places: Sequence[str],
-    storage: Storage | None = None,
+    complete: Mapping[str, int],
     free: float | None = None,
 ) -> list[Planned]:
-    """Plan these studies for workers on these devices, without creating anything.
+    """Plan these studies for workers on these devices.
 
-    storage: None: an existing storage of the run, if there is one.
+    complete: study -> complete trials.
     free: bytes of memory for a worker; None: those of this machine.
 
     Raises InvalidInputError if a cell cannot be built or does not fit the memory.
@@ -95,8 +79,6 @@ def plan(
     from rhn.cells.registry import num_parameters
     from rhn.training.chorales import ROWS
 
-    if storage is None and (config.storage or (config.folder / "journal.log").is_file()):
-        storage = open_storage(config.storage, config.folder, config.wait_storage)
     device = places[0].partition(":")[0]
     if free is None:
         free = free_memory(device) / max(Counter(places).values())
@@ -111,9 +93,9 @@ def plan(
             config=study,
             hidden_size=model.hidden_size,
             parameters=num_parameters(model),
-            complete=counts(study, storage).complete if storage else 0,
+            complete=complete.get(study.name, 0),
             fuse=k,
-            memory=memory(model, k, positions, device, states),
+            memory_bytes=memory(model, k, positions, device, states),
         )
 
     return [planned(study) for study in studies]
@@ -121,28 +103,14 @@ def plan(
 
 def plan_table(rows: Sequence[dict], columns: float = math.inf) -> str:
     """Rows of `Planned.row` as text; the least informative columns are dropped until it fits `columns` characters."""
-    names = {
-        "study": "study",
-        "optimizer": "optimizer",
-        "units": "hidden_size",
-        "parameters": "parameters",
-        "budget": "budget",
-        "trials": "trials",
-        "complete": "complete",
-        "fused": "fuse",
-        "memory/worker": "memory_bytes",
-    }
-    lines = [[_cell(name, row[name]) for name in names.values()] for row in rows]
-    return table(tuple(names), lines, drop=("budget", "complete", "fused", "parameters"), width=columns)
+    heads = "study", "optimizer", "units", "parameters", "budget", "trials", "complete", "fused", "memory/worker"
+    names = "study", "optimizer", "hidden_size", "parameters", "budget", "trials", "complete", "fuse", "memory_bytes"
+    forms = {"parameters": "{:,}".format, "budget": "{:,}".format, "memory_bytes": in_words}
+    lines = [[forms.get(name, str)(row[name]) for name in names] for row in rows]
+    return table(heads, lines, drop=("budget", "complete", "fused", "parameters"), width=columns)
 
 
-def _cell(name: str, value) -> str:
-    return (
-        in_words(value) if name == "memory_bytes" else f"{value:,}" if name in ("parameters", "budget") else str(value)
-    )
-
-
-def devices(config: WorkSettings) -> list[str]:
+def devices(config: RunConfig) -> list[str]:
     """The device of each worker: the CPU, or the GPUs in turn. Warns if several workers share one."""
     import torch
 

@@ -20,69 +20,7 @@ MOST_JOBS = 1024  # worker processes: no machine has cores for more
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkSettings:
-    """Options of the work that change no result. Raises InvalidInputError for values out of range."""
-
-    data: Path | None = option(
-        None, "The original chorales (.json or .pickle) instead of those rebuilt from music21's scores.", metavar="FILE"
-    )
-    out: Path | None = option(
-        None, "Folder of the run, created if necessary (default of `run`: runs/ARCH).", metavar="DIR"
-    )
-    storage: str | None = option(
-        None,
-        "postgresql://user:password@host:port/database for workers on many machines (default: the journal file OUT/journal.log).",
-        metavar="URL",
-        repr=False,
-    )
-    wait_storage: float = option(
-        300.0, "Time to wait for a database that does not answer, each time; 0: no waiting.", metavar="SECONDS"
-    )
-    fuse: int | Literal["auto"] = option(
-        "auto", "Trials trained as one program; auto: as many as suit the device.", metavar="K"
-    )
-    jobs: int | Literal["auto"] = option(
-        "auto",
-        "Workers; auto: one on each GPU, or one on the CPU (with Ray: on each CPU of the cluster). A single one works in this process.",
-        metavar="N",
-    )
-    engine: Literal["processes", "ray"] = option(
-        "processes",
-        "Workers are processes of this machine, or tasks on a Ray cluster, whose nodes share OUT (or have --storage) and the data.",
-    )
-    address: str | None = option(
-        None,
-        "Of the Ray cluster (default: RAY_ADDRESS, or a cluster on this machine, or a new one for the run).",
-        metavar="HOST:PORT",
-    )
-    device: Device = option("auto", "Device of the training.")
-    save_seconds: float = option(60.0, "Interval between saves of running trials: the most time that a kill costs.")
-
-    def __post_init__(self):
-        for name in ("fuse", "jobs"):
-            value = getattr(self, name)
-            if value != "auto" and not (isinstance(value, int) and value >= 1):
-                raise InvalidInputError(f"{name} is {value!r}, expected 'auto' or a whole number from 1")
-        if self.address is not None and self.engine != "ray":
-            raise InvalidInputError("--address is for --engine ray: give both or neither")
-        if self.jobs != "auto" and self.jobs > MOST_JOBS:
-            raise InvalidInputError(
-                f"jobs is {self.jobs}, expected at most {MOST_JOBS}, and as a rule one for each core or GPU"
-            )
-        for name in ("save_seconds", "wait_storage"):
-            if not (value := getattr(self, name)) >= 0:
-                raise InvalidInputError(f"{name} is {value}, expected 0 or more seconds")
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the run."""
-        if self.out is None:
-            raise InvalidInputError("--out DIR is missing: the folder of the run")
-        return self.out
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunConfig(WorkSettings, SharedSettings):
+class RunConfig(SharedSettings):
     """A run: a study for each architecture and depth, and options of the work. The defaults are the paper's protocol.
 
     `optim-study run --help` describes the fields.
@@ -98,9 +36,54 @@ class RunConfig(WorkSettings, SharedSettings):
         flag="--cell-option",
     )
 
+    data: Path | None = option(
+        None, "The original chorales (.json or .pickle) instead of those rebuilt from music21's scores.", metavar="FILE"
+    )
+    out: Path | None = option(None, "Folder of the run, created if necessary (default: runs/ARCH).", metavar="DIR")
+    storage: str | None = option(
+        None,
+        "A database of Optuna's, postgresql://user:password@host:port/database (default: the journal file OUT/journal.log).",
+        metavar="URL",
+        repr=False,
+    )
+    wait_storage: float = option(
+        300.0, "Time to wait for a database that goes away, each time; 0: no waiting.", metavar="SECONDS"
+    )
+    fuse: int | Literal["auto"] = option(
+        "auto", "Trials trained as one program; auto: as many as suit the device.", metavar="K"
+    )
+    jobs: int | Literal["auto"] = option(
+        "auto",
+        "Workers; auto: one on each GPU, or one on the CPU (with Ray: on each CPU of the cluster). A single one works in this process.",
+        metavar="N",
+    )
+    engine: Literal["processes", "ray"] = option(
+        "processes",
+        "Workers are processes of this machine, or tasks on a Ray cluster, whose nodes share OUT and the data.",
+    )
+    address: str | None = option(
+        None,
+        "Of the Ray cluster (default: RAY_ADDRESS, or a cluster on this machine, or a new one for the run).",
+        metavar="HOST:PORT",
+    )
+    device: Device = option("auto", "Device of the training.")
+    save_seconds: float = option(60.0, "Interval between saves of running trials: the most time that a kill costs.")
+
     def __post_init__(self):
-        WorkSettings.__post_init__(self)
-        SharedSettings.__post_init__(self)
+        super().__post_init__()
+        for name in ("fuse", "jobs"):
+            value = getattr(self, name)
+            if value != "auto" and not (isinstance(value, int) and value >= 1):
+                raise InvalidInputError(f"{name} is {value!r}, expected 'auto' or a whole number from 1")
+        if self.address is not None and self.engine != "ray":
+            raise InvalidInputError("--address is for --engine ray: give both or neither")
+        if self.jobs != "auto" and self.jobs > MOST_JOBS:
+            raise InvalidInputError(
+                f"jobs is {self.jobs}, expected at most {MOST_JOBS}, and as a rule one for each core or GPU"
+            )
+        for name in ("save_seconds", "wait_storage"):
+            if not (value := getattr(self, name)) >= 0:
+                raise InvalidInputError(f"{name} is {value}, expected 0 or more seconds")
         if not self.arch:
             raise InvalidInputError("there is no architecture to run: expected at least one")
         if not self.depth:

@@ -240,7 +240,7 @@ class StudyConfig(SharedSettings):
 
 
 def config_from_protocol(protocol: Mapping[str, Any], *, trials: int) -> StudyConfig:
-    """The configuration of a stored protocol, for workers that join. Raises DataError for a protocol of another version."""
+    """The configuration of a stored protocol. Raises DataError for a damaged one, and for one of another version."""
     try:
         return StudyConfig(**{**protocol, "trials": trials})
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
@@ -252,23 +252,7 @@ def config_from_protocol(protocol: Mapping[str, Any], *, trials: int) -> StudyCo
 
 def require_same_protocol(config: StudyConfig, stored: Mapping[str, Any]) -> None:
     """Raise InvalidInputError for a study with another protocol; the message names every different value."""
-    if not isinstance(stored, Mapping) or not isinstance(stored.get("options", {}), Mapping):
-        raise DataError(
-            f"the stored protocol of study {config.name} is damaged: restore it from a copy, or give another folder"
-        )
-    here, there = (
-        {
-            name: json.dumps(value)
-            for name, value in {"optimizer": "sgd", **fields, **fields.get("options", {})}.items()
-            if name != "options"
-        }
-        for fields in (config.protocol(), stored)
-    )
-    if here["optimizer"] != there["optimizer"]:
-        raise InvalidInputError(
-            f"study {config.name} was begun with --optimizer {json.loads(there['optimizer'])}, and one study has one optimizer: "
-            f"give the same, or another output folder or storage for {config.optimizer}"
-        )
+    here, there = ({"optimizer": "sgd", **values} for values in (config.protocol(), stored))
     differences = [
         f"{name} {here.get(name, 'absent')} here, {there.get(name, 'absent')} in the study"
         for name in sorted(here.keys() | there.keys())

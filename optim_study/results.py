@@ -7,16 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
 from optim_study.protocol import HIGHEST, LOWEST, OF_ONE_SIZE, OPTIMIZERS, SCHEMES, StudyConfig
 from rhn.cells.registry import lacking, with_depth
-from rhn.errors import DataError
+from rhn.errors import DataError, InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.io import atomic_path
-
-if TYPE_CHECKING:
-    from optim_study.storage import Storage, StoredTrial
+from rhn.utils.validation import check_fields
 
 By = Literal["arch", "depth"]
 
@@ -97,38 +95,6 @@ _CHOICES = {"optimizer": OPTIMIZERS, "init_scheme": SCHEMES}
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """The progress of a study."""
-
-    trials: int
-    """Total, also if another run has extended it since."""
-    complete: int
-    running: int
-    """Begun and not complete, those of dead workers included."""
-    diverged: int
-    best: float | None
-    """The least value so far, nats a frame."""
-
-
-def counts(config: StudyConfig, storage: "Storage") -> Counts:
-    """The progress of a study; zeros if it does not exist yet."""
-    trials = storage.trials(config.name)
-    complete = [t for t in trials if t.state == "COMPLETE"]
-    return Counts(
-        trials=max(config.trials, len(trials)),
-        complete=len(complete),
-        running=sum(t.state == "RUNNING" for t in trials),
-        diverged=sum(bool(t.results.get("diverged")) for t in complete),
-        best=min((t.value for t in complete), default=None),
-    )
-
-
-def stored_rows(studies: Iterable[StudyConfig], storage: "Storage") -> list[Row]:
-    """The complete trials of these studies."""
-    return [_stored_row(config, trial) for config in studies for trial in storage.trials(config.name, "COMPLETE")]
-
-
 def best_row(rows: Iterable[Row], loss: Objective) -> Row:
     """The trial with the least loss, the first one of equals."""
     return min(rows, key=lambda row: (row.loss(loss), row.trial))
@@ -196,17 +162,20 @@ def check_settings(rows: Iterable[Row]) -> None:
                 raise DataError(f"{where} has {name} {value}, expected {LOWEST:g} to {highest:g}")
 
 
-def _stored_row(config: StudyConfig, trial: "StoredTrial") -> Row:
-    values = {**trial.parameters, **trial.results}
+def stored_row(config: StudyConfig, number: int, values: Mapping[str, Any]) -> Row:
+    """The row of a complete trial from its parameters and results in a storage. Raises DataError for values that no study writes."""
+    own = {name: value for name, value in values.items() if name != "trial"}
     try:
-        if values.get("init_scheme") in OF_ONE_SIZE:
-            values["init_std"] = values["hidden_size"] ** -0.5
-        about = {"arch": config.label, "depth": config.depth, "optimizer": config.optimizer}
-        return Row(trial=trial.number, **about, **values)
-    except (KeyError, TypeError):
+        if own.get("init_scheme") in OF_ONE_SIZE:
+            own["init_std"] = own["hidden_size"] ** -0.5
+        row = Row(arch=config.label, depth=config.depth, optimizer=config.optimizer, trial=number, **own)
+        check_fields(row)
+    except (KeyError, TypeError, InvalidInputError) as error:
         raise DataError(
-            f"trial {trial.number} of study {config.name} was not made by optim-study: it lacks results or has others"
+            f"trial {number} of study {config.name} is damaged or was not made by optim-study ({error}): restore the journal or "
+            "database from a copy"
         ) from None
+    return row
 
 
 def _row(values: Mapping[str, str | None], place: str) -> Row:

@@ -39,26 +39,31 @@ HEADER = ("share", "95 % interval", "p", "p (Holm)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
-    """The share of one network. Losses in nats a frame."""
-
+class _Counted:
     arch: str
     depth: int
     optimizer: str = "sgd"
-    hidden_size: int
     trials: int
-    diverged: int
     best: float
+    """The least loss, nats a frame."""
+    interval: tuple[float, float]
+    """Of the share, exact, 95 %."""
+    p: float | None = None
+    """Fisher's exact test against the RHN of this depth (and region); None without one in the table."""
+    p_holm: float | None = None
+    """The same, corrected for all tests of the table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share(_Counted):
+    """The share of one network. Losses in nats a frame."""
+
+    hidden_size: int
+    diverged: int
     best_trial: int
     median: float
     below: int
     """Trials with a loss below the threshold."""
-    interval: tuple[float, float]
-    """Of their share, exact, 95 %."""
-    p: float | None = None
-    """Fisher's exact test against the RHN of this depth; None without one in the table."""
-    p_holm: float | None = None
-    """The same, corrected for all tests of the table."""
 
     @property
     def share(self) -> float:
@@ -66,25 +71,13 @@ class Share:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Area:
+class Area(_Counted):
     """The share of one network in a region of its settings."""
 
-    arch: str
-    depth: int
-    optimizer: str = "sgd"
     region: str
     """One of `REGIONS`."""
-    trials: int
     learned: int
     """Trials with a loss below the threshold."""
-    interval: tuple[float, float]
-    """Of their share, exact, 95 %."""
-    best: float
-    """The least loss, nats a frame."""
-    p: float | None = None
-    """Fisher's exact test against the RHN of this depth in this region; None without one in the table."""
-    p_holm: float | None = None
-    """The same, corrected for all tests of the table."""
 
     @property
     def share(self) -> float:

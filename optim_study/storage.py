@@ -1,350 +1,296 @@
-"""Store studies and their trials with Optuna, in a journal file of the output folder or in PostgreSQL. Only this module imports Optuna.
+"""Store studies and their trials with Optuna, in a journal file of the run's folder or in a database. Only this module imports Optuna.
 
-All trials of a study are added up front as WAITING with their parameters, so their numbers 0..N-1 are the index of the settings,
-dashboards show "12 of 60", and a study ends when nothing is left to claim. A trial is RUNNING from its first claim to its end; its lock
-shows whether a worker has it now (see `locks`). Optuna's `ask` and heartbeats are not used: `ask` adds trials when none is left, and
-heartbeats do not work with ask/tell.
+The driver is the only writer. A finished trial is added as RUNNING, with its number in the user attribute `trial`, and then told to be
+COMPLETE: if a database's answer is lost and the trial is added twice, one copy becomes COMPLETE and the other FAIL. A lost database is
+waited for, and the write repeated.
 
-The journal is a file with one record a line. A damaged line raises DataError with its number.
+In studies of version 0.3 the number of a trial is Optuna's, and unfinished trials are WAITING or RUNNING.
 """
 
-import json
 import logging
-import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import wraps
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy import column, event, func, select, table
+from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from optim_study.backend import Outcome
-from optim_study.locks import FileLocks, JournalLock, Locks, alone, make_folder
-from optim_study.protocol import StudyConfig
-from optim_study.retry import Patience, reason
-from rhn.errors import DataError, InvalidInputError, OutputError
+from optim_study.folder import TrialRecord
+from optim_study.protocol import StudyConfig, config_from_protocol, require_same_protocol
+from optim_study.results import Row, stored_row
+from rhn.errors import DataError, InvalidInputError, OutputError, RhnError
+from rhn.utils.interrupts import interruptible
 from rhn.utils.io import writing
-from rhn.utils.validation import fits
-
-NO_RECORD = (ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, RecursionError)
-"""Exceptions of Optuna and json at a line of a journal that is no record of ours."""
-
-
-def open_journal(path: Path) -> JournalStorage:
-    """Open the journal at `path`, or create it. Raises OutputError if it cannot be written, DataError for a damaged whole line."""
-    make_folder(path.parent / "locks")
-    with writing(path):
-        return _JournalStorage(_Journal(path))
-
-
-class _JournalStorage(JournalStorage):
-    """Optuna's journal, with the number of a damaged line in its errors."""
-
-    def _sync_with_backend(self) -> None:
-        try:
-            super()._sync_with_backend()
-        except NO_RECORD as error:
-            path, line = self._backend.path, self._backend.line
-            raise DataError(
-                f"{path} is damaged: line {line} is no record of a study ({type(error).__name__}: {error}); restore it from a copy, "
-                "or move it away to start the study again"
-            ) from error
-
-
-class _Journal(JournalFileBackend):
-    """Optuna's journal file under our own lock, which cuts off a torn last line."""
-
-    def __init__(self, path: Path):
-        self.path, self.line, self._lock = path, 0, JournalLock(path)
-        self._place = (0, 0)  # number of lines read, and their end in the file
-        super().__init__(str(path), lock_obj=self._lock)
-
-    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """Yield the records of the whole lines from this one on, counted from 0; `line` is the last one read, counted from 1.
-
-        The next writer cuts off an incomplete last line. Raises ValueError for a whole line that is no JSON object.
-        """
-        first, offset = self._place if self._place[0] <= log_number_from else (0, 0)
-        with self._opened() as file:
-            file.seek(offset)
-            for number, line in enumerate(file, first):
-                if not line.endswith(b"\n"):
-                    return
-                offset += len(line)
-                self._place, self.line = (number + 1, offset), number + 1
-                if number >= log_number_from:
-                    if not isinstance(log := json.loads(line), dict):
-                        raise ValueError("expected a JSON object")
-                    yield log
-
-    def _opened(self) -> BinaryIO:
-        try:
-            return self.path.open("rb")
-        except OSError as error:
-            raise DataError(f"{self.path} cannot be read: {error.strerror or error}") from error
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        try:
-            super().append_logs(logs)
-        except OSError as error:
-            self._lock.acquire()  # cuts off the torn line, for readers with the stock backend
-            self._lock.release()
-            raise OutputError(
-                f"cannot write {self.path}: {error.strerror or error}; mend that and run the same command again, "
-                "everything saved so far is kept"
-            ) from error
-
+from rhn.utils.progress import duration
+from rhn.utils.wording import without_password
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 _logger = logging.getLogger(__name__)
-POSTGRES = ("postgres", "postgresql", "postgresql+psycopg")  # as users write it, and the last one as SQLAlchemy does
-FAILURES = (StorageInternalError, SQLAlchemyError)
-"""Exceptions of a database."""
 T = TypeVar("T")
 
-
-@contextmanager
-def clear_errors() -> Iterator[None]:
-    """Convert the failures of a database to OutputError."""
-    try:
-        yield
-    except FAILURES as error:
-        raise OutputError(
-            f"the storage failed: {reason(error)}; mend that and run the same command again, everything saved so far is kept"
-        ) from error
-
-
-def _retried(method: Callable[..., T]) -> Callable[..., T]:
-    """Retry a method of `Storage` when a database comes back; every method is idempotent."""
-
-    @wraps(method)
-    def patient(self: "Storage", *arguments, **options) -> T:
-        with clear_errors():
-            return self._patience.call(lambda: method(self, *arguments, **options), *FAILURES)
-
-    return patient
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredTrial:
-    """A trial in the storage."""
-
-    number: int
-    id: int
-    """Its key in the storage."""
-    state: str
-    """WAITING, RUNNING or COMPLETE; FAIL or PRUNED if another program has ended it."""
-    parameters: Mapping[str, float | str]
-    results: Mapping[str, Any]
-    """Fields of its `Outcome`, if it is complete."""
-    value: float | None
-    reported: Mapping[int, float]
-    """Epoch -> loss."""
+JOURNAL = "journal.log"
+POLL_SECONDS = 0.5
+FAILURES = (StorageInternalError, SQLAlchemyError)
+"""Exceptions of a database."""
+CONNECTION = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+AGAIN = "mend that and run the same command again, everything saved so far is kept"
+_PROTOCOL, _TRIALS = "protocol", "trials"  # attributes of a study
+_NUMBER, _REASON = "trial", "reason"  # attributes of a trial, beside the fields of its `Outcome`
+_REPORTS = 50  # values a trial: reading 720 trials with 1000 values each takes Optuna 20 s and 1.4 GB
 
 
 class Storage:
-    """An open storage. Every method raises OutputError if the storage fails."""
+    """An open storage. Every method raises OutputError if the storage fails, or a database stays away for `wait` seconds."""
 
-    def __init__(self, backend: BaseStorage, locks: Callable[[str], Locks], patience: Patience | None = None):
-        self._backend, self._patience = backend, patience or Patience()
-        self.locks = locks
-        """From the name of a study to new locks on its trials, for one worker."""
+    def __init__(self, backend: BaseStorage, wait: float = 0.0):
+        self._backend, self._wait = backend, wait
+        self._studies: dict[str, optuna.Study] = {}
 
-    @_retried
-    def names(self) -> list[str]:
-        """All studies, oldest first."""
-        return [s.study_name for s in sorted(self._backend.get_all_studies(), key=lambda s: s._study_id)]
+    def configs(self) -> list[StudyConfig]:
+        """The configurations of all studies of optim-study, oldest first. Raises DataError for a study of another version."""
+        names = self._patiently(lambda: optuna.get_all_study_names(self._backend))
+        attributes = [self._patiently(lambda name=name: self._study(name).user_attrs) for name in names]
+        return [
+            config_from_protocol(a[_PROTOCOL], trials=a[_TRIALS]) for a in attributes if _PROTOCOL in a and _TRIALS in a
+        ]
 
-    @_retried
-    def attributes(self, study: str) -> dict[str, Any]:
-        """The attributes of an existing study."""
-        return self._backend.get_study_user_attrs(self._key(study))
+    def make(self, config: StudyConfig) -> None:
+        """Create the study, or extend it to `config.trials`.
 
-    @_retried
-    def create(self, study: str) -> None:
-        """Create an empty study, unless there is one of this name."""
-        if self._key(study) is None:
-            with suppress(DuplicatedStudyError):  # another worker came first
-                self._backend.create_new_study([StudyDirection.MINIMIZE], study)
-
-    @_retried
-    def set_attribute(self, study: str, name: str, value: Any) -> None:
-        self._backend.set_study_user_attr(self._key(study), name, value)
-
-    @_retried
-    def trials(self, study: str, *states: str) -> list[StoredTrial]:
-        """The trials of a study, or those in these states; empty without such a study."""
-        key = self._key(study)
-        wanted = tuple(TrialState[state] for state in states) or None
-        found = [] if key is None else self._backend.get_all_trials(key, deepcopy=False, states=wanted)
-        return [_stored(trial, study) for trial in found]
-
-    @_retried
-    def add_trial(self, config: StudyConfig, number: int) -> None:
-        """Add a WAITING trial with this number, unless the number is taken."""
-        ranges = {
-            "learning_rate": FloatDistribution(*config.learning_rate, log=True),
-            "init_std": FloatDistribution(*config.init_std, log=True),
-            "transform_bias": CategoricalDistribution(config.transform_bias),
-        }
-        parameters = config.parameters(number)
-        if "init_scheme" in parameters:
-            ranges["init_scheme"] = CategoricalDistribution(config.init_schemes)
-        trial = create_trial(state=TrialState.WAITING, params=parameters, distributions=ranges)
-        study = self._key(config.name)
-        with _numbered(self._backend, study, number):
-            self._backend.create_new_trial(study, template_trial=trial)
-
-    @_retried
-    def begin(self, trial: StoredTrial) -> bool:
-        """Set a locked trial to RUNNING; False if another worker has finished it since it was listed."""
-        if trial.state == "WAITING":
-            with _finished_by_another_is_fine(trial.id):
-                self._backend.set_trial_state_values(trial.id, TrialState.RUNNING)
-        return self.is_running(trial.id)
-
-    @_retried
-    def is_running(self, trial: int) -> bool:
-        return self._backend.get_trial(trial).state == TrialState.RUNNING
-
-    @_retried
-    def report(self, trial: int, losses: Mapping[int, float]) -> None:
-        """Store losses by epoch."""
-        with _finished_by_another_is_fine(trial):
-            for epoch, loss in losses.items():
-                self._backend.set_trial_intermediate_value(trial, epoch, loss)
-
-    @_retried
-    def complete(self, trial: int, value: float, results: Mapping[str, Any]) -> None:
-        with _finished_by_another_is_fine(trial):
-            for name, result in results.items():
-                self._backend.set_trial_user_attr(trial, name, result)
-            self._backend.set_trial_state_values(trial, TrialState.COMPLETE, [value])
-
-    def _key(self, study: str) -> int | None:
-        try:
-            return self._backend.get_study_id_from_name(study)
-        except KeyError:
-            return None
-
-
-def _stored(trial: FrozenTrial, study: str) -> StoredTrial:
-    """Convert a trial of Optuna. Raises DataError for values that no study writes."""
-    value = trial.values[0] if trial.values else None
-    expected = dict.fromkeys(trial.params, float) | {"init_scheme": str} | get_type_hints(Outcome)
-    values = {"value": value} | trial.params | trial.user_attrs
-    wrong = [name for name, found in values.items() if not fits(found, expected.get(name, float | None))]
-    if wrong or (trial.state == TrialState.COMPLETE and value is None):
-        name = wrong[0] if wrong else "value"
-        raise DataError(
-            f"trial {trial.number} of study {study} is damaged: its {name} is {values[name]!r:.60}; restore the journal or database "
-            "from a copy"
+        Raises InvalidInputError if it has another protocol or more trials, DataError if version 0.3 or another program began it.
+        """
+        study = self._patiently(
+            lambda: optuna.create_study(storage=self._backend, study_name=config.name, load_if_exists=True)
         )
-    return StoredTrial(
-        number=trial.number,
-        id=trial._trial_id,
-        state=trial.state.name,
-        parameters=trial.params,
-        results=trial.user_attrs,
-        value=value,
-        reported=trial.intermediate_values,
-    )
+        attributes, trials = self._patiently(lambda: (study.user_attrs, study.get_trials(deepcopy=False)))
+        if _PROTOCOL in attributes:
+            config_from_protocol(attributes[_PROTOCOL], trials=config.trials)  # which may be damaged
+            require_same_protocol(config, attributes[_PROTOCOL])
+        elif trials:
+            raise DataError(f"study {config.name} in this storage was not made by optim-study: give another storage")
+        if any(trial.state.name in ("WAITING", "RUNNING") and _NUMBER not in trial.user_attrs for trial in trials):
+            raise DataError(
+                f"study {config.name} was begun by version 0.3 and is not finished: go on with that version "
+                "(pip install rhn-toolkit==0.3), or give another output folder or storage"
+            )
+        if attributes.get(_TRIALS, 0) > config.trials:
+            raise InvalidInputError(
+                f"study {config.name} has {attributes[_TRIALS]} trials already, more than --trials {config.trials}: "
+                "give that total or a larger one"
+            )
+        for name, value in {_PROTOCOL: config.protocol(), _TRIALS: config.trials}.items():
+            if attributes.get(name) != value:
+                self._patiently(lambda name=name, value=value: study.set_user_attr(name, value))
+
+    def rows(self, config: StudyConfig) -> dict[int, Row]:
+        """The complete trials of a study, by number; none if the study does not exist. Raises DataError for a damaged one."""
+        trials = self._patiently(lambda: self._trials(config.name, TrialState.COMPLETE))
+        rows = [stored_row(config, _number(trial), {**trial.params, **trial.user_attrs}) for trial in trials]
+        return {row.trial: row for row in sorted(rows, key=lambda row: row.trial)}
+
+    def add(self, config: StudyConfig, number: int, record: TrialRecord) -> Row:
+        """Add a finished trial, once, and return its row."""
+        losses = record.curve[:, 0 if config.objective == "train" else 1].tolist()
+        due = [epoch for epoch in report_epochs(config.epochs) if epoch < len(losses) and math.isfinite(losses[epoch])]
+        results = asdict(record.outcome)
+        trial = _trial(config, number, results, {epoch: losses[epoch] for epoch in due})
+        self._patiently(lambda: self._add(config, number, trial, record.outcome.value(config.objective)))
+        return stored_row(config, number, trial.params | results)
+
+    def give_up(self, config: StudyConfig, number: int, reason: str) -> None:
+        """Add a trial that cannot be trained."""
+        trial = _trial(config, number, {_REASON: reason}, {}, TrialState.FAIL)
+        self._patiently(lambda: self._study(config.name).add_trial(trial))
+
+    def _add(self, config: StudyConfig, number: int, trial: FrozenTrial, value: float) -> None:
+        def copies(state: TrialState) -> list[int]:
+            return [t.number for t in self._trials(config.name, state) if _number(t) == number]
+
+        if copies(TrialState.COMPLETE):
+            return
+        study = self._study(config.name)
+        if not copies(TrialState.RUNNING):
+            study.add_trial(trial)
+        first, *others = copies(TrialState.RUNNING)
+        study.tell(first, value)
+        for other in others:
+            study.tell(other, state=TrialState.FAIL)
+
+    def _trials(self, name: str, state: TrialState) -> list[FrozenTrial]:
+        try:
+            return self._study(name).get_trials(deepcopy=False, states=(state,))
+        except KeyError:  # there is no such study
+            return []
+
+    def _study(self, name: str) -> optuna.Study:
+        if name not in self._studies:
+            self._studies[name] = optuna.load_study(study_name=name, storage=self._backend)
+        return self._studies[name]
+
+    def _patiently(self, action: Callable[[], T]) -> T:
+        """The result of an idempotent action, repeated while a database is away."""
+        gone = None
+        while True:
+            try:
+                with _clear_errors():
+                    result = action()
+            except OutputError as error:
+                if gone is None:
+                    gone = time.monotonic()
+                    if self._wait:
+                        _logger.warning("%s: waiting up to %s", _first_clause(error), duration(self._wait))
+                if time.monotonic() - gone >= self._wait:
+                    raise
+                with interruptible():
+                    time.sleep(POLL_SECONDS)
+                continue
+            if gone is not None:
+                _logger.warning("the storage answers again, after %s", duration(time.monotonic() - gone))
+            return result
 
 
 def open_storage(url: str | None, out: Path, wait: float = 0.0) -> Storage:
-    """Open the PostgreSQL database at `postgresql://...`, or without `url` the journal `OUT/journal.log`.
+    """Open a database of Optuna's, such as `postgresql://...`, or without `url` the journal of the run's folder.
 
-    wait: seconds to wait for a database that does not answer, each time.
+    wait: seconds to wait for a database that goes away later, each time.
 
     Raises:
-        InvalidInputError: another kind of storage, a malformed address, or psycopg is missing.
+        InvalidInputError: a malformed address, or its driver is missing.
         OutputError: the folder cannot be written, or the server cannot be used.
         DataError: the journal is damaged.
     """
-    if url is None:
-        return Storage(open_journal(out / "journal.log"), lambda study: FileLocks(out / "locks" / study))
-    kind, _, rest = url.partition("://")
-    if kind not in POSTGRES:
-        shown = re.match(r"[\w+]*", kind)[0]  # the rest may hold a password
+    if url is not None:
+        return Storage(_database(url), wait)
+    path = out / JOURNAL
+    with writing(path):
+        cut_torn_line(path)
+    return Storage(_journal(path))
+
+
+def open_existing(url: str | None, out: Path) -> Storage:
+    """Open the storage of an existing run to read it. Raises InvalidInputError if OUT has no journal."""
+    if url is not None:
+        return Storage(_database(url))
+    if not (out / JOURNAL).is_file():
         raise InvalidInputError(
-            f"a storage of the kind {shown!r} is not supported: leave it out for the journal file "
-            f"OUT/journal.log, or give a PostgreSQL database as postgresql://user:password@host:port/database"
-        )
-    try:
-        from optim_study.postgres import KEEPALIVES, PostgresLocks, patience_with
-    except ImportError:
-        raise InvalidInputError(
-            "a PostgreSQL storage needs psycopg: install it with `pip install 'rhn-toolkit[postgres]'`"
-        ) from None
-    url = f"{POSTGRES[-1]}://{rest}"
-    patience = patience_with(url, wait)
-
-    def opened() -> RDBStorage:
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": KEEPALIVES})
-
-    locks = PostgresLocks(url, "optim-study tables", patience)
-    try:
-        with clear_errors():  # several workers that make the tables at once would crash
-            backend = alone(locks, lambda: patience.call(opened, *FAILURES))
-    finally:
-        locks.close()
-    return Storage(backend, lambda study: PostgresLocks(url, study, patience), patience)
-
-
-def open_existing(url: str | None, out: Path, wait: float = 0.0) -> Storage:
-    """Open the storage of an existing run. Raises InvalidInputError if OUT has no journal."""
-    if url is None and not (out / "journal.log").is_file():
-        raise InvalidInputError(
-            f"there is no study in {out}: {out / 'journal.log'} is missing; give the folder of a run (--out DIR) "
+            f"there is no study in {out}: {out / JOURNAL} is missing; give the folder of a run (--out DIR) "
             "or its database (--storage URL)"
         )
-    return open_storage(url, out, wait)
+    return Storage(_journal(out / JOURNAL))
 
 
-@contextmanager
-def _numbered(backend: BaseStorage, study: int, number: int) -> Iterator[None]:
-    """Inside, add a trial to a database only if it gets this number.
+def cut_torn_line(path: Path) -> None:
+    """Create the journal, or cut off a last line that a kill or a full disk has torn: nothing could be read after the next one."""
+    with path.open("a+b") as file:
+        file.seek(0)
+        whole = sum(len(line) for line in file if line.endswith(b"\n"))
+        file.truncate(whole)
 
-    The answer to a commit may be lost, and so may the mutex: this check stops a second attempt, even by Optuna itself. The transaction
-    holds the row of the study until it commits, so that no other worker comes between.
+
+def report_epochs(epochs: int) -> list[int]:
+    """The epochs with a reported loss: about 50, evenly spread, with the first and the last.
+
+    >>> report_epochs(1000)[:3], report_epochs(1000)[-1], report_epochs(3)
+    ([0, 20, 40], 1000, [0, 1, 2, 3])
     """
-    if not isinstance(backend, RDBStorage):
-        yield
-        return
+    return sorted({round(i * epochs / _REPORTS) for i in range(_REPORTS + 1)})
 
-    def check(session) -> None:
-        if (
-            session.scalar(select(func.count()).select_from(table("trials")).where(column("study_id") == study))
-            != number + 1
-        ):
-            raise _TakenError
 
-    event.listen(backend.scoped_session, "before_commit", check)
+class _DriversLock:
+    """The driver has locked the whole folder. Optuna's own lock of a journal would outlive a kill by half a minute."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+def _journal(path: Path) -> JournalStorage:
     try:
-        with suppress(_TakenError):
-            yield
-    finally:
-        event.remove(backend.scoped_session, "before_commit", check)
+        with writing(path):
+            return JournalStorage(JournalFileBackend(str(path), lock_obj=_DriversLock()))
+    except RhnError:
+        raise
+    except Exception as error:  # Optuna and json raise many kinds
+        raise DataError(
+            f"{path} is damaged ({type(error).__name__}: {error}): restore it from a copy, or move it away to start again"
+        ) from error
 
 
-class _TakenError(Exception):
-    """The number of a trial is taken."""
+def _database(url: str) -> RDBStorage:
+    try:
+        address = make_url(url)
+    except (SQLAlchemyError, ValueError):
+        raise InvalidInputError(
+            "the storage address cannot be read: expected postgresql://user@host/database"
+        ) from None
+    if "@" in (address.host or ""):  # the server's answer would show it, with the end of the password
+        raise InvalidInputError("the storage address holds two @: write an @ within the user or the password as %40")
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if address.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
+        address, options["connect_args"] = address.set(drivername="postgresql+psycopg"), CONNECTION
+    try:
+        with _clear_errors():
+            return RDBStorage(address.render_as_string(hide_password=False), engine_kwargs=options)
+    except ImportError as error:
+        raise InvalidInputError(
+            f"the storage {without_password(url)} needs a driver ({error}); for PostgreSQL: pip install 'rhn-toolkit[postgres]'"
+        ) from None
 
 
 @contextmanager
-def _finished_by_another_is_fine(trial: int) -> Iterator[None]:
-    """Ignore a finished trial: another worker took it over after our lock was lost, with the same result."""
+def _clear_errors() -> Iterator[None]:
+    """Convert the failures of a database, and of the journal's file, to OutputError."""
     try:
         yield
-    except UpdateFinishedTrialError:
-        _logger.info("another worker has finished the trial with the key %d", trial)
+    except FAILURES as error:
+        raise OutputError(f"the storage does not answer ({_reason(error)}); {AGAIN}") from error
+    except OSError as error:
+        raise OutputError(f"cannot write {error.filename or JOURNAL}: {error.strerror or error}; {AGAIN}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """The first message of the server or the network in a chain of exceptions, in one line."""
+    chain = [error]
+    while (earlier := chain[-1].__cause__ or chain[-1].__context__) and earlier not in chain:
+        chain.append(earlier)
+    first = next((e.orig for e in reversed(chain) if getattr(e, "orig", None)), chain[-1])
+    return " ".join(str(first).split())
+
+
+def _first_clause(error: Exception) -> str:
+    return str(error).partition("; ")[0]
+
+
+def _number(trial: FrozenTrial) -> int:
+    return trial.user_attrs.get(_NUMBER, trial.number)
+
+
+def _trial(
+    config: StudyConfig, number: int, results: dict, losses: dict, state: TrialState = TrialState.RUNNING
+) -> FrozenTrial:
+    ranges = {
+        "learning_rate": FloatDistribution(*config.learning_rate, log=True),
+        "init_std": FloatDistribution(*config.init_std, log=True),
+        "transform_bias": CategoricalDistribution(config.transform_bias),
+        "init_scheme": CategoricalDistribution(config.init_schemes),
+    }
+    parameters = config.parameters(number)
+    return create_trial(
+        state=state,
+        params=parameters,
+        distributions={name: ranges[name] for name in parameters},
+        user_attrs={_NUMBER: number, **results},
+        intermediate_values=losses,
+    )

@@ -3,13 +3,10 @@
 Every trial is drawn, on a log axis if one lies far above the loss of the best constant output. With `up_to` the axis ends there, and
 trials above it are counted instead of drawn.
 
-Every `plot_*` draws into given axes and returns them; every `draw_*` makes a whole figure.
+`plot_swarm` draws into given axes and returns them; `draw_swarm` makes a whole figure.
 """
 
-import warnings
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -46,37 +43,13 @@ LOG_FROM = 3  # times the constant output's loss: a linear axis would leave litt
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
-    """The trials of one network."""
-
-    network: Network
-    trials: int
-    shown: tuple[Row, ...]
-    """The trials in the figure: their loss is not above the axis."""
-    hidden: tuple[Row, ...]
-    """The others."""
-    median: float
-    best: float
-
-    @property
-    def above(self) -> int:
-        """Number of hidden trials."""
-        return len(self.hidden)
-
-    @property
-    def above_diverged(self) -> int:
-        """Number of hidden trials that diverged."""
-        return sum(row.diverged for row in self.hidden)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Swarm:
     """The numbers of a swarm plot; losses in nats a frame."""
 
     loss: Objective
     by: By
-    groups: tuple[tuple[Column, ...], ...]
-    """The columns of each architecture, or of each depth, of one optimizer."""
+    groups: tuple[dict[Network, list[Row]], ...]
+    """The columns of each architecture, or of each depth, of one optimizer: the trials of a network."""
     constant: float | None
     """Loss of the best constant output; None if unknown."""
     below: float
@@ -85,14 +58,18 @@ class Swarm:
     """Losses above it are counted, not drawn; None: all are drawn."""
 
     @property
-    def columns(self) -> tuple[Column, ...]:
+    def columns(self) -> dict[Network, list[Row]]:
         """Of all groups."""
-        return tuple(column for group in self.groups for column in group)
+        return {network: trials for group in self.groups for network, trials in group.items()}
 
     @property
-    def values(self) -> np.ndarray:
-        """All losses in the figure."""
-        return np.array([row.loss(self.loss) for column in self.columns for row in column.shown])
+    def shown(self) -> list[Row]:
+        """The trials in the figure: their loss is not above the axis."""
+        return [row for trials in self.columns.values() for row in trials if self.is_shown(row.loss(self.loss))]
+
+    def is_shown(self, loss: float) -> bool:
+        """True if the axis has this loss."""
+        return self.ceiling is None or loss <= self.ceiling
 
     @property
     def without_constant(self) -> str:
@@ -108,10 +85,8 @@ class Swarm:
         found = {"below": (self.below, f"counts as trained (below {self.below:g})")}
         if self.constant is not None:
             learned = LEARNED * self.constant
-            found = {
-                "constant": (self.constant, f"best constant output ({self.constant:.2f})"),
-                "learned": (learned, f"10 % below it ({learned:.2f})"),
-            } | found
+            found["constant"] = self.constant, f"best constant output ({self.constant:.2f})"
+            found["learned"] = learned, f"10 % below it ({learned:.2f})"
         return found
 
 
@@ -136,64 +111,56 @@ def swarm(
     check_threshold(below)
     if constant is not None and not 0 < constant < np.inf:
         raise InvalidInputError(f"the loss of the best constant output is {constant}, expected a number above 0")
+    losses = [row.loss(loss) for row in rows]
     if up_to is not None and not up_to > 0:
         raise InvalidInputError(f"the axis ends at {up_to}, expected a loss above 0, or inf to draw all")
-    constants = {row.constant_nll for row in rows}
-    known = constants.pop() if len(constants) == 1 else None
-    losses = [row.loss(loss) for row in rows]
     if up_to is not None and min(losses) > up_to:
         raise InvalidInputError(f"every loss is above {up_to:g}: the least is {min(losses):.4g}")
     ceiling = up_to if up_to is not None and max(losses) > up_to else None
-    columns = [_column(network, trials, loss, ceiling) for network, trials in by_network(rows).items()]
-    optimizers = optimizers_of(column.network for column in columns)
+    if constant is None and loss == "train" and len(constants := {row.constant_nll for row in rows}) == 1:
+        (constant,) = constants
+    return Swarm(loss=loss, by=by, groups=_groups(rows, by), constant=constant, below=below, ceiling=ceiling)
+
+
+def _groups(rows: Sequence[Row], by: By) -> tuple[dict[Network, list[Row]], ...]:
+    columns = list(by_network(rows).items())
+    optimizers = optimizers_of(network for network, _ in columns)
     if by == "depth":  # stable: architectures keep their order
-        columns.sort(key=lambda column: (optimizers.index(column.network.optimizer), column.network.depth))
-    groups = tuple(
-        tuple(group) for _, group in groupby(columns, lambda c: (c.network.optimizer, getattr(c.network, by)))
-    )
-    constant = known if constant is None and loss == "train" else constant
-    return Swarm(loss=loss, by=by, groups=groups, constant=constant, below=below, ceiling=ceiling)
-
-
-def _column(network: Network, trials: list[Row], loss: Objective, ceiling: float | None) -> Column:
-    losses = np.array([row.loss(loss) for row in trials])
-    above = losses > (np.inf if ceiling is None else ceiling)
-    return Column(
-        network=network,
-        trials=len(trials),
-        shown=tuple(row for row, hidden in zip(trials, above, strict=True) if not hidden),
-        hidden=tuple(row for row, hidden in zip(trials, above, strict=True) if hidden),
-        median=float(np.median(losses)),
-        best=float(losses.min()),
-    )
+        columns.sort(key=lambda column: (optimizers.index(column[0].optimizer), column[0].depth))
+    grouped = groupby(columns, lambda column: (column[0].optimizer, getattr(column[0], by)))
+    return tuple(dict(group) for _, group in grouped)
 
 
 COLORS = {"rhn": BLUE, "dt-rnn": RED, "dts-rnn": GREEN, "rnn": ORANGE, "lstm": PURPLE, "gru": SKY}
 OTHERS = ("#000000", ORANGE, PURPLE, SKY, "#7F6A2E", GREY)
 LABELS = {"train": "best training NLL (nats a frame)", "valid": "best validation NLL (nats a frame)"}
 DASHES = {"constant": "--", "learned": "-.", "below": ":"}
-SIZES = np.arange(5, 1.2, -0.25)  # points; below the least size the figure is widened
-DRAWN = 2.6  # points; least visible size, at which neighbours overlap by half at most
-SMALL_SIZES = np.arange(5, 0.9, -0.25)
-COLUMN_INCHES, ROW_INCHES = 1.1, 4.6
+SIZE = 3  # points, of a trial
+COLUMN_INCHES, ROW_INCHES = 1.3, 4.6
 MOST_COLUMNS = 12  # of a row, unless a single group has more
+BELOW_POINTS, ABOVE_POINTS, COUNTS = (
+    0.09,
+    0.04,
+    0.13,
+)  # parts of the axis: for the best losses, and for the hidden trials
 SMALL = 7  # points, of numbers within the axes
 LINE = 1.35  # height of a line of text, times its font size
 
 
 def plot_swarm(rows: Sequence[Row], *, log: bool = False, ax: Axes | None = None, **options) -> Axes:
-    """Draw a column for each architecture and depth: a point for each trial, a black line at the median, crosses over diverged trials.
+    """Draw a column for each architecture and depth: a point for each trial, hollow if it diverged, and a black line at the median.
 
-    No point covers another; without `ax` the figure is widened if necessary.
+    Where too many trials have one loss, points at the sides of a column cover each other.
 
     options: of `swarm`: `by`, `loss`, `constant`, `below`, `up_to`.
 
-    Raises InvalidInputError without trials, or if `ax` is too small for all points.
+    Raises InvalidInputError without trials.
     """
     found = swarm(rows, **options)
     if ax is None:
-        return _roomy([found.groups], found, log).axes[0]
-    _draw_row(ax, found.groups, found, log, SMALL_SIZES)
+        return _figure([found.groups], found, log).axes[0]
+    _draw(ax, found.groups, found, log)
+    _legend(ax, found)
     return ax
 
 
@@ -205,11 +172,11 @@ def draw_swarm(rows: Sequence[Row], *, log: bool | None = None, about: str = "",
     options: as in `plot_swarm`.
     """
     found = swarm(rows, **options)
-    middle = found.constant or np.median(found.values)
-    log = bool(found.values.max() > LOG_FROM * middle) if log is None else log
+    losses = [row.loss(found.loss) for row in found.shown]
+    log = bool(max(losses) > LOG_FROM * (found.constant or np.median(losses))) if log is None else log
     words = "every trial's loss, by " + {"arch": "architecture", "depth": "recurrence depth"}[found.by]
     about = "; ".join(filter(None, (about, found.without_constant)))
-    return _roomy(_rows(found.groups), found, log, (study_title(rows, words), study_about(rows, about)))
+    return _figure(_rows(found.groups), found, log, (study_title(rows, words), study_about(rows, about)))
 
 
 def save_swarm(rows: Sequence[Row], path: Path, **options) -> None:
@@ -224,199 +191,119 @@ def colors_of(networks: Iterable[Network]) -> dict[str, str]:
     return {arch: COLORS.get(arch) or next(free) for arch in archs}
 
 
-def _rows(groups: Sequence[tuple[Column, ...]], most: int = MOST_COLUMNS) -> list[list[tuple[Column, ...]]]:
-    """Distribute groups over the fewest rows of at most `most` columns, of about equal length."""
-    rows = _packed(groups, most)
-    shortest = next(k for k in range(1, most + 1) if len(_packed(groups, k)) == len(rows))
-    return _packed(groups, shortest)
-
-
-def _packed(groups: Sequence[tuple[Column, ...]], most: int) -> list[list[tuple[Column, ...]]]:
-    rows: list[list[tuple[Column, ...]]] = [[]]
+def _rows(groups: Sequence[dict]) -> list[list[dict]]:
+    rows: list[list[dict]] = [[]]
     for group in groups:
-        if rows[-1] and sum(map(len, rows[-1])) + len(group) > most:
+        if rows[-1] and sum(map(len, rows[-1])) + len(group) > MOST_COLUMNS:
             rows.append([])
         rows[-1].append(group)
     return rows
 
 
-def _roomy(rows: Sequence[Sequence[tuple[Column, ...]]], found: Swarm, log: bool, title: tuple[str, str] | None = None):
-    """The figure at the least width with room for every point."""
-    columns = max(sum(map(len, row)) for row in rows)
-    width, height = max(6.0, COLUMN_INCHES * columns + 1), ROW_INCHES * len(rows) + 0.9
-    for factor, sizes in [*((k, SIZES) for k in (1, 1.3, 1.7)), *((k, SMALL_SIZES) for k in (1.7, 3, 5))]:
-        with our_style(), suppress(InvalidInputError):
-            figure = Figure(figsize=(width * factor, height), layout="constrained")
-            if title:
-                titled(figure, *title)
-            axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
-            for ax, row in zip(axes, rows, strict=True):
-                _prepare(ax, row, found, log, legend=ax is axes[0])
-                ax.set_xlabel(ax.get_xlabel() if ax is axes[-1] else "")
-            for ax, row in zip(axes, rows, strict=True):
-                _draw_points(ax, row, found, sizes)
-            return figure
-    most = max(len(column.shown) for column in found.columns)
-    raise InvalidInputError(f"{most} trials in a column are too many for a swarm plot: draw the map instead")
+def _figure(rows: Sequence[Sequence[dict]], found: Swarm, log: bool, title: tuple[str, str] | None = None) -> Figure:
+    most = max(sum(map(len, row)) for row in rows)
+    size = max(6.0, COLUMN_INCHES * most + 1), ROW_INCHES * len(rows) + 0.9
+    with our_style():
+        figure = Figure(figsize=size, layout="constrained")
+        if title:
+            titled(figure, *title)
+        axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+        for ax, row in zip(axes, rows, strict=True):
+            _draw(ax, row, found, log)
+            ax.set_xlabel(ax.get_xlabel() if ax is axes[-1] else "")
+        _legend(axes[0], found)
+    return figure
 
 
-def _draw_row(ax: Axes, groups, found: Swarm, log: bool, sizes: np.ndarray) -> None:
-    _prepare(ax, groups, found, log, legend=True)
-    _draw_points(ax, groups, found, sizes)
-
-
-def _prepare(ax: Axes, groups: Sequence[tuple[Column, ...]], found: Swarm, log: bool, *, legend: bool) -> None:
-    """Draw all but the points, whose places depend on the axes' scale, limits and size."""
-    count = sum(map(len, groups))
-    ax.set(xlim=(-0.5, count - 0.5), ylabel=LABELS[found.loss])
-    for k in range(1, count, 2):
+def _draw(ax: Axes, groups: Sequence[dict[Network, list[Row]]], found: Swarm, log: bool) -> None:
+    columns = [column for group in groups for column in group.items()]
+    colors = colors_of(found.columns)
+    _limits(ax, found, log)
+    for k in range(1, len(columns), 2):
         ax.axvspan(k - 0.5, k + 0.5, color="0.965", linewidth=0, zorder=0)
     for name, (level, label) in found.levels.items():
-        style = {"linestyle": DASHES[name], "color": "0.25", "linewidth": 1, "zorder": 0.8}
-        ax.axhline(level, gid=name, label=label, **style)
-    if legend:
-        _legend(ax, found)
+        ax.axhline(level, gid=name, label=label, linestyle=DASHES[name], color="0.25", linewidth=1, zorder=0.8)
+    for k, (network, trials) in enumerate(columns):
+        _draw_column(ax, k, trials, found, colors[network.arch])
     _name_columns(ax, groups, found)
-    ax.figure.draw_without_rendering()  # a layout gives the axes their size
-    _limits(ax, groups, found, log)
+    ax.set(xlim=(-0.5, len(columns) - 0.5), ylabel=LABELS[found.loss])
     ax.grid(axis="y", color="0.92", linewidth=0.6)
     ax.set_axisbelow(True)
 
 
-def _name_columns(ax: Axes, groups: Sequence[tuple[Column, ...]], found: Swarm) -> None:
+def _limits(ax: Axes, found: Swarm, log: bool) -> None:
+    """Limit the axis to the points, with room for the best losses below them and for the numbers of hidden trials above."""
+    values = [row.loss(found.loss) for row in found.shown] + [level for level, _ in found.levels.values()]
+    low, high = min(values), found.ceiling or max(values)
+    to, back = (np.log, np.exp) if log and low > 0 else (np.asarray, np.asarray)
+    span = float(to(high) - to(low)) or 0.1 * abs(float(to(high))) or 1.0
+    above = ABOVE_POINTS if found.ceiling is None else COUNTS
+    ax.set_yscale("log" if to is np.log else "linear")
+    ax.set_ylim(float(back(to(low) - BELOW_POINTS * span)), float(back(to(high) + above * span)))
+    if to is np.log:
+        plain_log_ticks(ax.yaxis)
+    ax.set_yticks([tick for tick in ax.get_yticks() if ax.get_ylim()[0] <= tick <= high])
+    if found.ceiling is not None:
+        ax.axhspan(found.ceiling, ax.get_ylim()[1], facecolor="0.88", linewidth=0, zorder=0.5, gid="hidden")
+
+
+def _draw_column(ax: Axes, k: int, trials: Sequence[Row], found: Swarm, color: str) -> None:
+    import seaborn
+
+    losses, shown = (
+        [row.loss(found.loss) for row in trials],
+        [row for row in trials if found.is_shown(row.loss(found.loss))],
+    )
+    offset = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": SMALL}
+    if shown:
+        style = {"size": SIZE, "linewidth": 0.7, "native_scale": True, "warn_thresh": 1, "legend": False}
+        seaborn.swarmplot(x=[k] * len(shown), y=[row.loss(found.loss) for row in shown], color=color, ax=ax, **style)
+        points = ax.collections[-1]
+        points.set_facecolor(["white" if row.diverged else color for row in shown])
+        points.set_edgecolor([color] * len(shown))
+        words = f"{min(losses):{'.2f' if min(losses) >= 0.01 else '.2g'}}"
+        ax.annotate(words, (k, min(losses)), (0, -SIZE), gid="best", zorder=7, **offset)
+    if found.is_shown(median := float(np.median(losses))):
+        ax.plot([k - 0.45, k + 0.4], [median] * 2, gid="median", color="black", linewidth=1, zorder=0.9)
+        ax.plot(k + 0.42, median, "<", color="black", markersize=4, zorder=6)
+    if hidden := len(trials) - len(shown):
+        ax.annotate(f"{hidden}\nabove", (k, 1), (0, -2), ax.get_xaxis_transform(), gid="above", **offset)
+
+
+def _name_columns(ax: Axes, groups: Sequence[dict[Network, list[Row]]], found: Swarm) -> None:
     """Label each column with its name and number of trials, each group with its architecture or depth, and its optimizer if there are
     several."""
-    inches, size = ax.get_window_extent().width / ax.figure.dpi / sum(map(len, groups)), 8
-    inner = [str(c.network.depth) if found.by == "arch" else c.network.arch for group in groups for c in group]
-    inner = [in_inches(name, 0.85 * inches, size) for name in inner]
-    lines = max(name.count("\n") for name in inner)
-    columns = [column for group in groups for column in group]
-    names = [f"{name}\nn = {c.trials}" for name, c in zip(inner, columns, strict=True)]
-    ax.set_xticks(range(len(names)), names, fontsize=size)
+    columns, size = [column for group in groups for column in group.items()], 8
+    inches, of_arch = ax.figure.get_figwidth() / (len(columns) + 1), found.by == "arch"
+    inner = [str(n.depth) if of_arch else in_inches(n.arch, 0.85 * inches, size) for n, _ in columns]
+    names = [f"{name}\nn = {len(trials)}" for name, (_, trials) in zip(inner, columns, strict=True)]
+    ax.set_xticks(range(len(columns)), names, fontsize=size)
     ends = np.cumsum([0, *map(len, groups)])
     for end in ends[1:-1]:
         ax.axvline(end - 0.5, color="0.6", linewidth=0.8)
-    first = [group[0].network for group in groups]
-    outer = [network.arch if found.by == "arch" else f"depth {network.depth}" for network in first]
-    if len(optimizers_of(column.network for column in found.columns)) > 1:
-        outer = [f"{name}, {network.optimizer}" for name, network in zip(outer, first, strict=True)]
-    outer = [in_inches(n, 0.85 * inches * len(g), 9) for n, g in zip(outer, groups, strict=True)]
+    several = len(optimizers_of(found.columns)) > 1
+    outer = []
+    for group in groups:
+        network = next(iter(group))
+        name = network.arch if of_arch else f"depth {network.depth}"
+        outer.append(in_inches(f"{name}, {network.optimizer}" if several else name, 0.85 * inches * len(group), 9))
     ax.xaxis.remove_overlapping_locs = False  # a group's middle may be a column's
     ax.set_xticks((ends[:-1] + ends[1:] - 1) / 2, outer, minor=True, fontsize=9, fontweight="bold")
-    ax.tick_params(axis="x", which="minor", length=0, pad=6 + LINE * size * (2 + lines))
-    kind = (
-        "recurrence depth, and below architecture" if found.by == "arch" else "architecture, and below recurrence depth"
-    )
-    ax.set_xlabel(f"{kind} (n: trials; at the lowest point: its loss)")
+    lines = 2 + max(name.count("\n") for name in inner)
+    ax.tick_params(axis="x", which="minor", length=0, pad=6 + LINE * size * lines)
+    kinds = ("recurrence depth", "architecture") if of_arch else ("architecture", "recurrence depth")
+    ax.set_xlabel("{}, and below {} (n: trials; at the lowest point: its loss)".format(*kinds))
 
 
 def _legend(ax: Axes, found: Swarm) -> None:
     handles = []
-    if any(_median_is_drawn(column, found) for column in found.columns):
+    if any(line.get_gid() == "median" for other in ax.figure.axes for line in other.lines):
         handles.append(Line2D([], [], color="black", linewidth=1.2, marker="<", markersize=5, label="median"))
-    if any(row.diverged for column in found.columns for row in column.shown):
-        handles.append(Line2D([], [], marker="x", linestyle="", color="black", label="diverged"))
+    if any(row.diverged for row in found.shown):
+        hollow = {"markerfacecolor": "white", "markersize": SIZE + 1}
+        handles.append(Line2D([], [], marker="o", linestyle="", color="black", label="diverged", **hollow))
     handles += [line for line in ax.lines if line.get_gid() in DASHES]
     if found.ceiling is not None:
-        handles.append(Patch(facecolor="0.88", label=f"above {found.ceiling:g}: counted, not drawn (×: diverged)"))
+        handles.append(Patch(facecolor="0.88", label=f"above {found.ceiling:g}: counted, not drawn"))
     columns = legend_columns((handle.get_label() for handle in handles), ax.figure.get_figwidth() - 1)
     ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns)
-
-
-def _limits(ax: Axes, groups, found: Swarm, log: bool) -> None:
-    """Limit the axis to the points, with room for the best losses below them and a strip for the hidden trials above."""
-    inches = ax.get_window_extent().height / ax.figure.dpi
-    values = np.append(found.values, [level for level, _ in found.levels.values()])
-    low, high = float(values.min()), float(found.ceiling or values.max())
-    to, back = (np.log, np.exp) if log and low > 0 else (np.asarray, np.asarray)
-    below = min(0.2, 2 * LINE * SMALL / 72 / inches)
-    crossed = any(column.above_diverged for column in found.columns)
-    above = 0.03 if found.ceiling is None else min(0.3, ((3 if crossed else 2) * LINE * SMALL + 4) / 72 / inches)
-    span = float(to(high) - to(low)) or 0.1 * abs(float(to(high))) or 1.0
-    unit = span / (1 - above - below)
-    ax.set_yscale("log" if to is np.log else "linear")
-    ax.set_ylim(float(back(to(low) - below * unit)), float(back(to(low) - below * unit + unit)))
-    if to is np.log:
-        plain_log_ticks(ax.yaxis)
-    ax.set_yticks([tick for tick in ax.get_yticks() if back(to(low) - below * unit) <= tick <= high])
-    if found.ceiling is None:
-        return
-    ax.axhspan(found.ceiling, ax.get_ylim()[1], facecolor="0.88", linewidth=0, zorder=0.5)
-    for k, column in enumerate(column for group in groups for column in group):
-        if column.above:
-            crosses = f"\n{column.above_diverged} ×" if column.above_diverged else ""
-            style = {"ha": "center", "va": "top", "fontsize": SMALL, "linespacing": 1.1, "gid": "above"}
-            ax.annotate(f"{column.above}\nabove{crosses}", (k, 1), (0, -2), ax.get_xaxis_transform(),
-                        textcoords="offset points", **style)  # fmt: skip
-
-
-def _draw_points(ax: Axes, groups: Sequence[tuple[Column, ...]], found: Swarm, sizes: np.ndarray) -> None:
-    columns = [column for group in groups for column in group]
-    values = [[row.loss(found.loss) for row in column.shown] for column in columns]
-    colors = colors_of(column.network for column in found.columns)
-    palette = [colors[column.network.arch] for column, own in zip(columns, values, strict=True) if own]
-    size, points = _largest_points(ax, values, palette, sizes)
-    for collection in points:
-        collection.set(sizes=[max(size, DRAWN) ** 2], alpha=1.0 if size >= DRAWN else 0.75)
-    places = iter(points)
-    for k, (column, own) in enumerate(zip(columns, values, strict=True)):
-        if own:
-            _mark(ax, k, column, next(places), found, size)
-
-
-def _largest_points(ax: Axes, columns: list[list[float]], palette: list[str], sizes: np.ndarray) -> tuple[float, list]:
-    """Place all points at the largest possible of the descending `sizes`: that size, and a collection for each column."""
-
-    def all_placed(k: int) -> bool:
-        points, found = _place(ax, columns, palette, sizes[k])
-        for collection in points:
-            collection.remove()
-        return found
-
-    if not palette:
-        return float(sizes[0]), []
-    largest = bisect_left(range(len(sizes)), True, key=all_placed)
-    if largest == len(sizes):
-        raise InvalidInputError("the axes are too narrow to draw every point: use a wider figure")
-    return float(sizes[largest]), _place(ax, columns, palette, sizes[largest])[0]
-
-
-def _place(ax: Axes, columns: list[list[float]], palette: list[str], size: float) -> tuple[list, bool]:
-    """Draw all points at this size: a collection for each column with fixed places, and whether all points have one."""
-    import seaborn
-
-    kept = {"xlim": ax.get_xlim(), "ylim": ax.get_ylim(), "xlabel": ax.get_xlabel(), "ylabel": ax.get_ylabel()}
-    before = set(ax.collections)
-    x, y = np.repeat(np.arange(len(columns)), list(map(len, columns))), np.concatenate(columns)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        style = {"palette": palette, "size": size, "linewidth": 0, "legend": False}
-        seaborn.swarmplot(x=x, y=y, hue=x, ax=ax, native_scale=True, warn_thresh=0, **style)
-        ax.set(**kept)
-        ax.figure.draw_without_rendering()  # seaborn moves the points apart, or warns, during drawing
-    points = [collection for collection in ax.collections if collection not in before]
-    for collection in points:
-        vars(collection).pop("draw", None)  # it would move them again at every drawing
-    return points, not any("cannot be placed" in str(w.message) for w in caught)
-
-
-def _mark(ax: Axes, k: int, column: Column, points, found: Swarm, size: float) -> None:
-    """Draw the median across the column, the best loss below its lowest point, crosses over diverged trials."""
-    if _median_is_drawn(column, found):
-        ax.plot([k - 0.45, k + 0.4], [column.median] * 2, gid="median", color="black", linewidth=1, zorder=0.9)
-        ax.plot(k + 0.42, column.median, "<", color="black", markersize=4, zorder=6)
-    style = {"ha": "center", "va": "top", "fontsize": SMALL, "gid": "best", "zorder": 7, "textcoords": "offset points"}
-    paper = {"facecolor": "white", "alpha": 0.7, "pad": 0.5, "linewidth": 0}
-    ax.annotate(
-        f"{column.best:{'.2f' if column.best >= 0.01 else '.2g'}}",
-        (k, column.best),
-        (0, -0.5 * size - 3),
-        bbox=paper,
-        **style,
-    )
-    where = np.asarray(points.get_offsets())[[row.diverged for row in column.shown]]
-    ax.plot(*where.T, "x", color="black", markersize=size + 1.5, markeredgewidth=0.8, zorder=6, gid="diverged")
-
-
-def _median_is_drawn(column: Column, found: Swarm) -> bool:
-    return found.ceiling is None or column.median <= found.ceiling

@@ -1,229 +1,134 @@
-"""Claim trials, train them as one program, save and report them, until the study has none left.
+"""Train a batch of trials as one program: `work(job)` depends only on the job and on the saved states in its folder.
 
-Any number of workers may work on a study at once, and any of them may be killed at any moment: the next worker to claim a trial goes on
-from its saved state, to the same curve. The order is always state first, then reports; at the end best model, record, reports,
-completion: another worker can do from the files what a kill has left undone.
+It saves the state of every trial each minute and, when a trial ends, its best weights and then its record. It may be killed at any
+moment: another call with the same job goes on from the states, to the same curves.
 """
 
-import logging
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from optim_study.backend import Backend, FusedTrials, Outcome
-from optim_study.locks import LocksLostError
-from optim_study.study import Claim, SharedStudy, TrialRecord
+from optim_study.backend import TorchBackend
+from optim_study.folder import StudyFolder, TrialRecord
+from optim_study.protocol import StudyConfig
+from rhn.errors import RhnError
 from rhn.training.state import TrialState
-from rhn.utils.interrupts import Interrupted, InterruptRequest, deferred_interrupt
-
-_logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """An event in a study."""
-
-    study: str
-    """Name of the study."""
+from rhn.utils.interrupts import Interrupted, deferred_interrupt
+from rhn.utils.user_code import own_cell, users_frames
 
 
-@dataclass(frozen=True, kw_only=True)
-class Claimed(Event):
-    """A worker has claimed trials."""
+@dataclass(frozen=True)
+class Job:
+    """A batch of trials of one study; can be sent to another process."""
 
-    epochs: Mapping[int, int]
-    """Trial -> its last saved epoch, 0 for a new one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Begun(Event):
-    """A worker has trained its first fused trials of a study for one epoch."""
-
-    recurrence: str
-    """The implementation of the recurrence."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpochDone(Event):
-    """Fused trials have trained for one epoch."""
-
-    epoch: int
-    """Epochs of training done."""
-    live: tuple[int, ...]
-    """The trials that are still training."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Saved(Event):
-    """A worker has saved trials and reported their losses."""
-
-    epoch: int
+    config: StudyConfig
     numbers: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finished(Event):
-    """A trial is complete."""
-
-    number: int
-    outcome: Outcome
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkOptions:
-    """Options of a worker that change no result."""
-
-    fuse: int = 1
-    """Number of trials to claim and train as one program."""
-    wait: bool = True
-    """Stay until the whole study is finished, to take over from workers that die; otherwise leave when no trial is free."""
+    out: Path
+    """The folder of the run."""
+    backend: TorchBackend
     save_seconds: float = 60.0
     """Save all live trials after so many seconds."""
-    save_epochs: int | None = None
-    """Save also after so many epochs."""
-    poll_seconds: float = 1.0
-    """Interval between two looks for free trials during a wait."""
 
 
-def work(
-    study: SharedStudy, backend: Backend, options: WorkOptions, on_event: Callable[[Event], None] = lambda event: None
-) -> None:
-    """Work until the study has no free trial left (with `wait`: until it is finished).
+class OutOfMemory(RhnError):
+    """The device has too little memory for the batch."""
+
+
+def attempt(
+    job: Job, stopping: Callable[[], bool], on_epoch: Callable[[], None] = lambda: None
+) -> BaseException | None:
+    """Call `work`; returns its exception, ready to be sent to another process, or None."""
+    try:
+        with own_cell(job.config.arch):
+            work(job, stopping, on_epoch)
+    except (RhnError, Interrupted) as error:
+        error.frames = users_frames(error)
+        return error
+    except Exception as error:
+        if _is_of_memory(error):
+            return OutOfMemory(f"one trial of study {job.config.name} does not fit the memory: {error}")
+        return RuntimeError(f"a worker failed:\n{traceback.format_exc()}")
+    return None
+
+
+def work(job: Job, stopping: Callable[[], bool] = lambda: False, on_epoch: Callable[[], None] = lambda: None) -> None:
+    """Train the trials of a job that have no record to their ends.
+
+    stopping: True if the work should end after this epoch.
+    on_epoch: called after every epoch.
 
     Raises:
-        Interrupted: Ctrl-C; everything is saved.
-        OutputError: the disk is full or the storage fails; the study is intact.
+        Interrupted: Ctrl-C, or `stopping`; everything is saved.
+        OutputError: the disk is full; what is saved is intact.
     """
-    begun = False
+    folder = StudyFolder(job.out, job.config)
+    folder.make()
     with deferred_interrupt() as interrupt:
-        while True:
-            if interrupt.pending:
-                raise Interrupted(f"study {study.config.name} was stopped; run the same command again to go on")
-            try:
-                claims = study.claim(options.fuse)
-                if claims:
-                    batch = _Batch(study, backend, options, on_event, interrupt, begun=begun)
-                    batch.run(claims)
-                    begun = batch.begun
-                elif options.wait and not study.is_finished():
-                    time.sleep(options.poll_seconds)
-                else:
-                    return
-            except LocksLostError:
-                _logger.warning("study %s: a connection was cut, its trials will be claimed again", study.config.name)
-            finally:
-                study.release()
+        batch = _Batch(job, folder, lambda: interrupt.pending or stopping(), on_epoch)
+        batch.run()
 
 
 @dataclass
 class _Batch:
-    """The trials that a worker holds at one time."""
-
-    study: SharedStudy
-    backend: Backend
-    options: WorkOptions
-    on_event: Callable[[Event], None]
-    interrupt: InterruptRequest
-    claims: dict[int, Claim] = field(default_factory=dict)
-    """The unfinished ones."""
+    job: Job
+    folder: StudyFolder
+    stopping: Callable[[], bool]
+    on_epoch: Callable[[], None]
     states: dict[int, TrialState | None] = field(default_factory=dict)
-    """The saved state of each, None for a new one."""
-    last_save: float = field(default_factory=time.monotonic)
-    begun: bool = False
-    """True after the event `Begun`."""
+    """Unfinished trial -> its last state, None for a new one."""
+    saved: float = field(default_factory=time.monotonic)
+    """Time of the last save."""
 
-    def run(self, claims: Iterable[Claim]) -> None:
-        self._take(claims)
-        while self.claims:
-            numbers, until = next_group({n: state.epoch if state else -1 for n, state in self.states.items()})
-            self._train(numbers, until)
-
-    def _take(self, claims: Iterable[Claim]) -> None:
-        """Load the states of claimed trials; complete those with a record."""
-        folder = self.study.folder
-        for claim in claims:
-            record = folder.load_record(claim.number)
-            if record:
-                self.study.complete(claim, record)
-                self._emit(Finished, number=claim.number, outcome=record.outcome)
-                continue
-            self.claims[claim.number] = claim
-            self.states[claim.number] = folder.load_state(claim.number)
-            if claim.reported and not self.states[claim.number]:
-                _logger.warning(
-                    "trial %d of study %s was begun elsewhere and has no usable state in %s: "
-                    "it starts again from epoch 0, to the same result",
-                    claim.number,
-                    self.study.config.name,
-                    folder.folder,
-                )
-        if self.claims:
-            self._emit(Claimed, epochs={n: state.epoch if state else 0 for n, state in self.states.items()})
+    def run(self) -> None:
+        left = [n for n in self.job.numbers if self.folder.load_record(n) is None]
+        self.states = {n: self.folder.load_state(n) for n in left}
+        while self.states:
+            self._train(*next_group({n: state.epoch if state else -1 for n, state in self.states.items()}))
 
     def _train(self, numbers: list[int], until: int | None) -> None:
         """Train trials of one epoch as one program, to their ends or to the epoch `until`."""
-        fused = self.backend.start(
-            self.study.config,
-            {n: self.claims[n].settings for n in numbers},
-            {n: self.states[n] for n in numbers if self.states[n]},
-        )
-        self._settle(fused, numbers, save=False)
+        settings = {n: self.job.config.settings(n) for n in numbers}
+        saved = {n: self.states[n] for n in numbers if self.states[n]}
+        fused = self.job.backend.start(self.job.config, settings, saved)
+        self._finish_ended(fused, numbers)
         while fused.live() and fused.epoch != until:
             fused.run_epoch()
-            if not self.begun:
-                self.begun, recurrence = True, self.backend.recurrence(fused)
-                if recurrence:
-                    self._emit(Begun, recurrence=recurrence)
-            self._emit(EpochDone, epoch=fused.epoch, live=tuple(fused.live()))
-            stop = self.interrupt.pending
-            by_epochs = self.options.save_epochs and fused.epoch % self.options.save_epochs == 0
-            by_time = time.monotonic() - self.last_save >= self.options.save_seconds
-            self._settle(fused, numbers, save=stop or by_epochs or by_time)
-            if stop and self.claims:
+            self._finish_ended(fused, numbers)
+            stop = self.stopping()
+            if stop or time.monotonic() - self.saved >= self.job.save_seconds:
+                self._save(fused)
+            if stop and self.states:
                 raise Interrupted(
-                    f"study {self.study.config.name} was stopped with its {len(self.claims)} running trials saved in "
-                    f"{self.study.folder.folder}; run the same command again to go on"
+                    f"study {self.job.config.name} was stopped with its {len(self.states)} running trials saved in "
+                    f"{self.folder.folder}; run the same command again to go on"
                 )
+            self.on_epoch()
         self.states.update({n: fused.state(n) for n in fused.live()})
 
-    def _settle(self, fused: FusedTrials, numbers: Iterable[int], *, save: bool) -> None:
-        """Finish the trials that have ended and save the others if `save`; skip those that another worker has taken over."""
+    def _save(self, fused) -> None:
+        for number in fused.live():
+            self.folder.save_state(number, fused.state(number))
+        self.saved = time.monotonic()
+
+    def _finish_ended(self, fused, numbers: Iterable[int]) -> None:
         live = set(fused.live())
-        pending = [n for n in numbers if n in self.claims]
-        if live.issuperset(pending) and not save:
-            return
-        lost = self.study.lost(self.claims.values())
-        saved = []
-        for number in pending:
-            if number in lost:
-                continue
-            if number not in live:
+        for number in numbers:
+            if number in self.states and number not in live:
                 self._finish(fused, number)
-            elif save or lost:
-                self.study.folder.save_state(number, fused.state(number))
-                self.study.report(self.claims[number], fused.curve(number))
-                saved.append(number)
-        if saved:
-            self.last_save = time.monotonic()
-            self._emit(Saved, epoch=fused.epoch, numbers=tuple(saved))
-        if lost:
-            raise LocksLostError
 
-    def _finish(self, fused: FusedTrials, number: int) -> None:
-        config, claim = self.study.config, self.claims[number]
-        record = TrialRecord(self.backend.outcome(config, fused, number), fused.curve(number))
-        about = {"study": config.protocol(), "trial": number, "settings": asdict(claim.settings)}
+    def _finish(self, fused, number: int) -> None:
+        config, backend = self.job.config, self.job.backend
+        outcome = backend.outcome(config, fused, number)
+        about = {"study": config.protocol(), "trial": number, "settings": asdict(config.settings(number))}
 
-        def write_best(path: Path, mark: Mapping[str, object]) -> None:
-            self.backend.write_best(path, fused, number, **about, outcome=asdict(record.outcome), kept=mark)
+        def write_model(path: Path, mark: Mapping[str, object]) -> None:
+            backend.write_best(path, fused, number, **about, outcome=asdict(outcome), kept=mark)
 
-        self.study.finish(claim, record, write_best)
-        del self.claims[number], self.states[number]
-        self._emit(Finished, number=number, outcome=record.outcome)
-
-    def _emit(self, event: type[Event], **details) -> None:
-        self.on_event(event(study=self.study.config.name, **details))
+        record = TrialRecord(outcome, fused.curve(number), backend.recurrence(fused) or None)
+        self.folder.save_record(number, record, outcome.value(config.objective), write_model)
+        del self.states[number]
 
 
 def next_group(epochs: Mapping[int, int]) -> tuple[list[int], int | None]:
@@ -235,3 +140,11 @@ def next_group(epochs: Mapping[int, int]) -> tuple[list[int], int | None]:
     least = min(epochs.values())
     ahead = [epoch for epoch in epochs.values() if epoch > least]
     return [number for number, epoch in epochs.items() if epoch == least], min(ahead, default=None)
+
+
+def _is_of_memory(error: Exception) -> bool:
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )

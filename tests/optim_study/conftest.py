@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from helpers import Job, cut_connections
+from helpers import cut_connections
 
 from rhn.data import chorales
 from rhn.data.corpus import LOWEST_PITCH
@@ -74,18 +74,3 @@ def storage(request) -> str | None:
 def out(tmp_path) -> Path:
     """The folder of a run, not there yet."""
     return tmp_path / "out"
-
-
-@pytest.fixture
-def start_job(tmp_path):
-    """Makes a `Job`; whatever happens, none of its processes outlives the test."""
-    jobs = []
-
-    def make(config, storage=None, **options):
-        jobs.append(Job(config, tmp_path / "out", storage))
-        jobs[-1].options |= options
-        return jobs[-1]
-
-    yield make
-    for job in jobs:
-        job.kill_all()

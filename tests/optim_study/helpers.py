@@ -1,14 +1,13 @@
-"""Reference curves, worker processes, and the one check that every way of running a study must pass."""
+"""Reference curves, whole runs, and the one check that every way of running a study must pass."""
 
 import contextlib
-import itertools
 import json
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +18,15 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from safetensors import safe_open
 
+from optim_study.driver import Driver, Study
+from optim_study.engines import ThisProcess
+from optim_study.folder import StudyFolder, TrialRecord, locked
 from optim_study.protocol import StudyConfig
-from optim_study.storage import open_storage
-from optim_study.study import StudyFolder, TrialRecord, open_study, report_epochs
-from optim_study.worker import WorkOptions, work
+from optim_study.storage import open_storage, report_epochs
+from optim_study.worker import Job
 
 NUMPY = NumpyBackend()
-WORKER = Path(__file__).parent / "numpy_worker.py"
+RUN = Path(__file__).parent / "numpy_run.py"
 
 
 def wait_for(happened: Callable[[], bool], seconds: float = 120) -> None:
@@ -36,15 +37,14 @@ def wait_for(happened: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.002)
 
 
-def cut_connections(url: str, application: str = "%") -> None:
-    """Ends all connections to this database, or those of `PostgresLocks` ("optim-study locks") alone."""
+def cut_connections(url: str) -> None:
+    """Ends all connections to this database."""
     import psycopg
 
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name LIKE %s"
-            " AND datname = current_database() AND pid <> pg_backend_pid()",
-            (application,),
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
 
 
@@ -65,20 +65,26 @@ def config(**changes) -> StudyConfig:
     )
 
 
-def run_here(
+def drive(
     config: StudyConfig,
     out: Path,
     storage: str | None = None,
+    *,
     backend=NUMPY,
-    on_event=lambda event: None,
-    **options,
-):
-    """A whole worker in this process."""
-    study = open_study(config, out, open_storage(storage, out))
-    try:
-        work(study, backend, WorkOptions(**options), on_event)
-    finally:
-        study.close()
+    engine=None,
+    fuse: int = 3,
+    save_seconds: float = 0.0,
+    wait: float = 0.0,
+) -> Study:
+    """A whole run of one study, by default in this process."""
+    engine = engine or ThisProcess("cpu")
+    with locked(out):
+        opened = open_storage(storage, out, wait)
+        opened.make(config)
+        study = Study(config, StudyFolder(out, config), fuse)
+        job = lambda study, numbers, place: Job(study.config, tuple(numbers), out, backend, save_seconds)  # noqa: E731
+        Driver([study], opened, engine, job).run()
+    return study
 
 
 def reference(config: StudyConfig, number: int) -> TrialRecord:
@@ -100,18 +106,18 @@ def stock_study(config: StudyConfig, out: Path, storage: str | None = None) -> o
 
 
 def assert_exact(config: StudyConfig, out: Path, storage: str | None = None) -> None:
-    """Exactly the asked trials, all COMPLETE, with the right parameters, values, reports and curves; the best model
-    kept; no rolling state left."""
+    """Every trial COMPLETE exactly once, with the right parameters, values, reports and curves; the best model kept; nothing left."""
     trials = stock_study(config, out, storage).get_trials()
-    assert [trial.number for trial in trials] == list(range(config.trials))
-    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
-    folder = StudyFolder(out / config.name, config.fingerprint)
+    complete = sorted((t for t in trials if t.state == TrialState.COMPLETE), key=lambda t: t.user_attrs["trial"])
+    assert [trial.user_attrs["trial"] for trial in complete] == list(range(config.trials))
+    assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.FAIL}
+    folder = StudyFolder(out, config)
     expected = [reference(config, n) for n in range(config.trials)]
-    for trial, record in zip(trials, expected, strict=True):
-        assert trial.params == config.parameters(trial.number)
+    for number, (trial, record) in enumerate(zip(complete, expected, strict=True)):
+        assert trial.params == config.parameters(number)
         assert trial.value == record.outcome.value(config.objective)
-        assert trial.user_attrs == asdict(record.outcome)
-        kept = folder.load_record(trial.number)
+        assert trial.user_attrs == asdict(record.outcome) | {"trial": number}
+        kept = folder.load_record(number)
         assert kept.outcome == record.outcome
         finite = np.where(np.isfinite(record.curve), record.curve, np.nan)
         np.testing.assert_array_equal(kept.curve, finite)
@@ -120,73 +126,29 @@ def assert_exact(config: StudyConfig, out: Path, storage: str | None = None) -> 
         assert trial.intermediate_values == {e: losses[e] for e in due}
     best = min((record.outcome.value(config.objective), n) for n, record in enumerate(expected))
     assert folder.best() == best
-    with safe_open(out / config.name / "best.safetensors", framework="numpy") as file:
+    with safe_open(folder.folder / "best.safetensors", framework="numpy") as file:
         assert np.square(file.get_tensor("weights")).sum() == np.float32(expected[best[1]].outcome.test_nll)
-    left = sorted(path.name for path in (out / config.name).rglob("*.*") if path.name != "best.safetensors")
-    assert [name for name in left if ".safetensors" in name] == []
+    assert [path.name for path in folder.folder.rglob("*.safetensors")] == ["best.safetensors"]
 
 
-@dataclass
-class Job:
-    """What a worker process is to do, and the processes that do it."""
+def started(config: StudyConfig, out: Path, storage: str | None = None, **options) -> subprocess.Popen:
+    """A process with a whole run, see `numpy_run`."""
+    job = {"protocol": config.protocol(), "trials": config.trials, "out": str(out), "storage": storage} | options
+    words = [sys.executable, RUN, json.dumps(job)]
+    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
-    config: StudyConfig
-    out: Path
-    storage: str | None = None
-    options: dict = field(default_factory=lambda: {"fuse": 3, "save_epochs": 4, "poll_seconds": 0.05})
-    wait_storage: float = 0.0
-    workers: list[subprocess.Popen] = field(default_factory=list)
 
-    def start(self, *, stop_at: int | None = None, file_limit: int | None = None) -> subprocess.Popen:
-        job = {
-            "protocol": self.config.protocol(),
-            "trials": self.config.trials,
-            "out": str(self.out),
-            "storage": self.storage,
-            "wait_storage": self.wait_storage,
-            "options": self.options,
-            "progress": str(self.progress),
-            "stop_at": stop_at,
-            "file_limit": file_limit,
-        }
-        self.out.mkdir(exist_ok=True)
-        self.progress.touch()
-        worker = subprocess.Popen([sys.executable, WORKER, json.dumps(job)], stderr=subprocess.PIPE, text=True)
-        self.workers.append(worker)
-        return worker
+def finished(process: subprocess.Popen, code: int = 0) -> str:
+    """What a process printed to stderr until its end."""
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors, errors
+    return "\n".join(line for line in errors.splitlines() if not line.startswith("  File"))  # frames of this folder
 
-    @property
-    def progress(self) -> Path:
-        return self.out / "progress"
 
-    def lines(self) -> list[list[str]]:
-        """The whole lines of the progress file: process, event, epoch, trials."""
-        return [line.split(" ") for line in self.progress.read_text().rpartition("\n")[0].splitlines()]
-
-    def wait_for_lines(self, count: int) -> None:
-        """Waits for more progress, or until nobody is left to make any."""
-        wait_for(lambda: len(self.lines()) >= count or all(worker.poll() is not None for worker in self.workers))
-
-    def finish(self) -> None:
-        """Waits until all workers have ended, without an error."""
-        for worker in self.workers:
-            _, errors = worker.communicate(timeout=120)
-            assert worker.returncode in (0, -9), errors
-
-    def kill_all(self) -> None:
-        for worker in self.workers:
-            with contextlib.suppress(ProcessLookupError):
-                worker.kill()
-            worker.communicate()
-
-    def assert_one_worker_a_trial(self) -> None:
-        """No trial was trained by a worker after another had taken it over."""
-        told = [
-            (trial, process)
-            for process, event, _, trials in self.lines()
-            if event == "epoch"
-            for trial in trials.split(",")
-        ]
-        for trial in {trial for trial, _ in told if trial}:
-            holders = [process for process, _ in itertools.groupby(p for t, p in told if t == trial)]
-            assert len(set(holders)) == len(holders), f"trial {trial} was trained by {holders} in turns"
+def workers_of(process: subprocess.Popen) -> list[int]:
+    """The spawned workers of a process."""
+    with contextlib.suppress(OSError):
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return []

@@ -5,6 +5,8 @@ batches is. Learning rates above 0.1 or so diverge, as in the real study.
 """
 
 import json
+import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from optim_study.protocol import Settings, StudyConfig
 from rhn.training.state import TrialState, has_ended
 from rhn.utils.io import atomic_path
 
+PAUSE = float(os.environ.get("STUDY_PAUSE", "0"))  # seconds an epoch, for tests that kill
 CURVATURE = np.linspace(0.1, 40, 8, dtype=np.float32)
 
 
@@ -37,6 +40,7 @@ class NumpyTrials:
         return [n for n, curve in self._curves.items() if not has_ended(curve, c.objective, **ends)]
 
     def run_epoch(self) -> None:
+        time.sleep(PAUSE)
         live = self.live()
         self.epoch += 1
         noise = np.random.default_rng([self.config.seed, self.epoch]).normal(size=8).astype(np.float32)

@@ -10,11 +10,11 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
-from helpers import run_here
+from helpers import drive
 
 from optim_study.backend import TorchBackend, build_models, start_training
+from optim_study.folder import StudyFolder
 from optim_study.protocol import StudyConfig
-from optim_study.study import StudyFolder
 from rhn.checkpoints import load_checkpoint, read_metadata
 from rhn.data import Corpus, chorales
 from rhn.data.corpus import LOWEST_PITCH, SPLITS
@@ -58,7 +58,8 @@ def finished(config, data, numbers, saved=None):
 
 @pytest.mark.parametrize("arch", ["rhn", "dts-rnn"])
 def test_curves_and_outcomes_do_not_depend_on_company_or_cuts(arch, config, data, corpus, tmp_path):
-    cfg, folder = config(arch=arch), StudyFolder(tmp_path, "here")
+    cfg, folder = config(arch=arch), StudyFolder(tmp_path, config(arch=arch))
+    folder.make()
     together, outcomes = finished(cfg, data, range(4))
     cut = start_training(cfg, {n: cfg.settings(n) for n in range(4)}, {}, corpus)
     cut.run_epoch()
@@ -108,8 +109,8 @@ def test_a_network_that_overflows_before_training_has_diverged_and_the_others_go
     for n, outcome in outcomes.items():
         told = (outcome.best_train_nll, outcome.valid_nll, outcome.test_nll, outcome.epochs, outcome.best_epoch)
         assert (told == (*[88 * math.log(2)] * 3, 0, 0)) == (n in over) and (outcome.diverged or n not in over)
-    run_here(cfg, tmp_path, backend=TorchBackend(data), fuse=6)
-    folder = StudyFolder(tmp_path / cfg.name, cfg.fingerprint)
+    drive(cfg, tmp_path, backend=TorchBackend(data), fuse=6)
+    folder = StudyFolder(tmp_path, cfg)
     assert [folder.load_record(n).outcome for n in range(6)] == list(outcomes.values())
 
 
@@ -176,8 +177,8 @@ def test_initial_weights_follow_the_scheme(scheme, config):
 
 def test_a_worker_runs_a_whole_study_with_it(config, data, corpus, tmp_path):
     cfg = config(trials=3, epochs=2)
-    run_here(cfg, tmp_path, backend=TorchBackend(data), fuse=2)
-    folder = StudyFolder(tmp_path / cfg.name, cfg.fingerprint)
+    drive(cfg, tmp_path, backend=TorchBackend(data), fuse=2)
+    folder = StudyFolder(tmp_path, cfg)
     alone = [finished(cfg, data, [n])[1][n] for n in range(3)]
     assert [folder.load_record(n).outcome for n in range(3)] == alone
     best = min(range(3), key=lambda n: alone[n].train_nll)

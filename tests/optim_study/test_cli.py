@@ -95,8 +95,6 @@ def test_schemes_are_trained_and_told(tiny_data, capsys):
     of_one_size = [row for row in rows if row["init_scheme"] != "identity"]
     assert all(row["init_std"] == row["hidden_size"] ** -0.5 for row in of_one_size)
     assert all(row["init_std"] <= 1e-2 for row in rows if row not in of_one_size)
-    assert run("worker", "--out", "out", "--data", tiny_data, "--device", "cpu") == 0
-    assert "nothing to do" in capsys.readouterr().err
 
 
 def test_help_shows_the_presets_values(capsys):
@@ -169,6 +167,15 @@ def test_plot_draws_from_the_run_and_from_its_csv(finished, words, tmp_path, cap
     assert printed[0] == printed[1] and "below 9.5" in printed[0]
 
 
+def test_several_folders_are_plotted_as_one(finished, tiny_data, tmp_path, capsys):
+    words = ["--arch", "gru", "--preset", "smoke", "--device", "cpu", "--data", tiny_data]
+    assert run("run", *words, "--out", "other") == 0
+    capsys.readouterr()
+    assert run("plot", finished, "other", "--json") == 0
+    assert [row["arch"] for row in json.loads(capsys.readouterr().out)] == ["rhn", "rhn", "dt-rnn", "dt-rnn", "gru"]
+    assert [path.name for path in tmp_path.glob("swarm-*.png")] != []
+
+
 @for_each(
     ("words", "message"),
     [
@@ -185,8 +192,9 @@ def test_plot_draws_from_the_run_and_from_its_csv(finished, words, tmp_path, cap
         (["run", "--data", "missing.json"], "cannot be read"),
         (["run", "--out", "/dev/null/x", "--device", "cpu"], "cannot write"),
         (["status", "--out", "nowhere"], "there is no study in nowhere: nowhere/journal.log is missing"),
-        (["best", "--storage", "mysql://x"], "'mysql' is not supported"),
-        (["worker", "--out", "nowhere"], "there is no study in nowhere"),
+        (["best", "--storage", "mysql://x"], "needs a driver"),
+        (["plot", "nowhere"], "there is no study in nowhere"),
+        (["plot", "nowhere", "--csv", "trials.csv"], "--csv names the trials as nowhere does"),
         (["plot", "--csv", "missing.csv"], "cannot read missing.csv"),
         (["plot", "--output", "figure.txt"], "ending in .png"),
         (["plot", "--output", "no/folder.png"], "does not exist"),
@@ -201,11 +209,6 @@ def test_bad_input_is_one_sentence_and_exit_code_2_and_makes_no_files(words, mes
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_worker_joins_with_the_storage_alone(finished, tiny_data, capsys):
-    assert run("worker", "--out", finished, "--data", tiny_data, "--device", "cpu") == 0
-    assert "nothing to do" in capsys.readouterr().err
-
-
 def test_help_lists_the_commands_and_imports_nothing_heavy():
     script = (
         "import sys\nfrom optim_study.cli import main\n"
@@ -214,7 +217,7 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "heavy: set()" in done.stdout
-    for name in ("run", "status", "plot", "best", "export", "worker", "slurm"):
+    for name in ("run", "status", "plot", "best", "export", "record"):
         assert name in done.stdout
 
 

@@ -13,8 +13,7 @@ from test_run import command, tiny  # noqa: F401 - a fixture
 
 from optim_study import RunConfig, run, smoke
 from optim_study.cli import main
-from optim_study.presets import WorkSettings
-from optim_study.ray_pool import places
+from optim_study.ray_engine import places
 from rhn.errors import InvalidInputError
 from rhn.training.state import read_state_metadata
 
@@ -24,12 +23,11 @@ MANY = {"arch": ("rhn",), "depth": (2,), "trials": 6, "epochs": 600, "patience":
 @pytest.mark.parametrize("kind", ["in this process", pytest.param("a local Ray", marks=pytest.mark.slow)])
 def test_tasks_of_ray_give_the_results_of_one_process(kind, tiny, tmp_path, monkeypatch):  # noqa: F811
     if kind == "in this process":
-        for name, module in ray_in_process.modules(cpus=2).items():
-            monkeypatch.setitem(sys.modules, name, module)
+        monkeypatch.setitem(sys.modules, "ray", ray_in_process.module(cpus=2))
     else:
         pytest.importorskip("ray", reason="ray is not installed")
     alone = run(tiny(arch=("rhn",), depth=(1,)), quiet=True)
-    monkeypatch.setattr("optim_study.runner.Processes", None)
+    monkeypatch.setattr("optim_study.runner.ThisProcess", None)
     config = tiny(arch=("rhn",), depth=(1,), out=tmp_path / "ray", engine="ray", address="local", jobs=2)
     assert run(config, quiet=True).csv.read_bytes() == alone.csv.read_bytes()
 
@@ -70,7 +68,7 @@ def test_an_interrupt_and_a_dead_node_change_nothing(tiny, tmp_path):  # noqa: F
         cluster.remove_node(other, allow_graceful=False)
         _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
-        assert "another one takes its place" in errors and "Traceback" not in errors
+        assert "go on from their last save" in errors and "Traceback" not in errors
         assert (config.folder / "trials.csv").read_bytes() == alone.csv.read_bytes()
     finally:
         cluster.shutdown()
@@ -95,7 +93,7 @@ def test_a_worker_each_on_a_gpu_or_a_cpu_of_the_cluster(nodes, asked, expected, 
     alive = [{"Alive": True, "Resources": resources} for resources in nodes]
     dead = {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0, "memory": 1.0}}
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(nodes=lambda: [*alive, dead]))
-    config = WorkSettings(engine="ray", **asked)
+    config = RunConfig(engine="ray", **asked)
     if isinstance(expected, tuple):
         assert places(config) == expected
     else:
@@ -105,7 +103,7 @@ def test_a_worker_each_on_a_gpu_or_a_cpu_of_the_cluster(nodes, asked, expected, 
 
 def test_what_ray_cannot_do_is_one_sentence(tmp_path, monkeypatch, capsys):
     with pytest.raises(InvalidInputError, match="--address is for --engine ray"):
-        WorkSettings(address="host:6379")
+        RunConfig(address="host:6379")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InvalidInputError, match=r"needs Ray: install it with `pip install 'rhn-toolkit\[ray\]'`"):
         run(smoke(out=tmp_path / "out", engine="ray"), quiet=True)

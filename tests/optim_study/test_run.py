@@ -1,35 +1,23 @@
 """Whole runs of real networks on a few real bars: whatever is killed, stopped or shared, the results are the same bits."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from helpers import config as numpy_config
-from helpers import stock_storage, wait_for
-from numpy_backend import NumpyBackend
-from optuna.trial import TrialState
+from helpers import finished, wait_for, workers_of
 from tables import for_each
 from test_trial_results import row
 
 import optim_study
 from optim_study import RunConfig, paper, run, small, smoke
-from optim_study.backend import load_corpus
-from optim_study.cli_results import interrupted
-from optim_study.pool import Job, work_through
-from optim_study.presets import WorkSettings
-from optim_study.runner import create, dry_run, join
-from optim_study.storage import open_storage
+from optim_study.cli import main
+from optim_study.folder import locked
+from optim_study.runner import dry_run
 from optim_study.swarm_plot import save_swarm
-from optim_study.worker import Claimed, WorkOptions
-from rhn.errors import DataError, InvalidInputError
-from rhn.utils.interrupts import Interrupted
+from rhn.errors import InvalidInputError
 
 LONG = {"arch": ("rhn",), "depth": (2,), "trials": 3, "epochs": 60, "patience": 60, "budget_scale": 0.003}
 
@@ -73,7 +61,7 @@ def undisturbed(tiny_data, tmp_path_factory) -> dict[str, bytes]:
 
 def records(out: Path) -> dict[str, bytes]:
     """What every trial came to, its whole curve and the best network's file, to the bit."""
-    paths = [*out.glob("*/trials/*.json"), *out.glob("*/best.safetensors")]
+    paths = [*out.glob("*/trials/*.json"), *out.glob("*/best.safetensors"), *out.glob("trials.csv")]
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(paths)}
 
 
@@ -91,27 +79,10 @@ def command(config: RunConfig, *more: str) -> subprocess.Popen:
     )
 
 
-def workers_of(process: subprocess.Popen) -> list[int]:
-    """The spawned workers of a command."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
 def wait_until_saved(process: subprocess.Popen, out: Path) -> None:
     """Until a trial has been saved in the middle of its training."""
     wait_for(lambda: any(out.glob("*/trials/0*.safetensors")) or process.poll() is not None)
     assert process.poll() is None, process.communicate()
-
-
-def in_session(number: int) -> list[str]:
-    """The commands of a session's processes."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            state, _, _, session = (process / "stat").read_text().rpartition(")")[2].split()[:4]
-            if int(session) == number and state != "Z":
-                found.append((process / "cmdline").read_text())
-    return found
 
 
 # configurations
@@ -180,9 +151,8 @@ def test_a_study_does_not_work_in_the_folder_of_a_training(tiny):
     config = tiny(arch=("dt-rnn",))
     config.folder.mkdir(parents=True, exist_ok=True)
     (config.folder / "config.json").write_text("{}")
-    for work in (run, create, join):
-        with pytest.raises(InvalidInputError, match="holds a training: give another --out"):
-            work(config, quiet=True)
+    with pytest.raises(InvalidInputError, match="holds a training: give another --out"):
+        run(config, quiet=True)
     assert [path.name for path in config.folder.iterdir()] == ["config.json"]
 
 
@@ -227,22 +197,6 @@ def test_a_database_holds_the_studies_of_several_folders(tiny, postgres, tmp_pat
     two = run(tiny(arch=("gru",), storage=postgres, out=tmp_path / "other"), quiet=True)
     assert {row.arch for row in one.rows} == {"rnn"} and optim_study.read_csv(two.csv) == two.rows
     assert not (two.csv.parent / "journal.log").exists()
-    join(WorkSettings(storage=postgres, out=tiny().out, data=tiny().data), quiet=True)
-
-
-def test_joining_finishes_the_studies_of_a_storage(tiny, undisturbed):
-    def stop(job, on_event):
-        raise KeyboardInterrupt
-
-    configuration = tiny(RunConfig, **LONG)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("optim_study.runner.work_through", stop)
-        with pytest.raises(Interrupted, match=r"0 of 3 trials complete.*run the same command again"):
-            run(configuration, quiet=True)
-    join(WorkSettings(out=configuration.out, data=configuration.data, device="cpu"), quiet=True)
-    assert records(configuration.out) == undisturbed
-    with pytest.raises(InvalidInputError, match="of gru"):
-        join(WorkSettings(out=configuration.out, device="cpu"), only=("gru",), quiet=True)
 
 
 OWN_CELL = """
@@ -263,45 +217,23 @@ class Cell(torch.nn.Linear):
 """
 
 
-def test_a_cell_of_the_users_own_is_studied_like_ours_and_a_worker_imports_none_that_it_was_not_told_to(
-    tiny, tmp_path, monkeypatch
-):
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_cell_of_the_users_own_is_studied_like_ours(jobs, tiny, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(OWN_CELL)
     monkeypatch.syspath_prepend(tmp_path)
-    configuration = tiny(arch=("mine:Cell",), depth=(1,))
-    results = run(configuration, quiet=True)
+    results = run(tiny(arch=("mine:Cell",), depth=(1,), jobs=jobs), quiet=True)
     assert [(row.arch, row.depth, row.trial) for row in results.rows] == [("mine:Cell", 1, n) for n in range(4)]
     assert results.best["mine:Cell-depth1"].is_file()
-    sys.modules.pop("mine")
-    with pytest.raises(InvalidInputError, match="--arch mine:Cell"):
-        join(WorkSettings(out=configuration.out, data=configuration.data), quiet=True)
-    assert "mine" not in sys.modules
-
-
-@pytest.mark.parametrize(
-    ("when", "storage"), [("while it works", "postgres"), ("when it has worked", "journal")], indirect=["storage"]
-)
-def test_a_run_whose_study_is_extended_meanwhile_ends_well(when, tiny, monkeypatch, storage):
-    """It goes on to the new total if it learns of it in time."""
-    configuration = tiny(arch=("rnn",), storage=storage)
-    more = replace(configuration, trials=6)
-
-    def work_and_extend(job, on_event):
-        extend = lambda event=None: create(more, quiet=True)  # noqa: E731
-        if when == "while it works":
-            work_through(job, lambda event: extend() if isinstance(event, Claimed) else on_event(event))
-        else:
-            work_through(job, on_event)
-            extend()
-
-    with monkeypatch.context() as patch:
-        patch.setattr("optim_study.runner.work_through", work_and_extend)
-        results = run(configuration, quiet=True)
-    assert len(results.rows) == (6 if when == "while it works" else 4)
-    assert [row.trial for row in run(more, quiet=True).rows] == list(range(6))
 
 
 # kills
+
+
+def test_a_second_command_in_a_folder_is_refused(tiny, capsys):
+    config = tiny(arch=("rnn",))
+    with locked(config.folder):
+        assert main(["run", "--arch", "rnn", "--preset", "smoke", "--out", str(config.folder)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and not (config.folder / "journal.log").exists()
 
 
 @pytest.mark.parametrize(
@@ -312,10 +244,8 @@ def test_the_real_command_stopped_in_its_middle_goes_on_to_the_same_bits(sent, c
     stopped = command(configuration)
     wait_until_saved(stopped, configuration.out)
     stopped.send_signal(sent)
-    _, errors = stopped.communicate(timeout=60)
-    assert stopped.returncode == code and not records(configuration.out), errors
-    if code == 130:
-        assert "run the same command again" in errors.splitlines()[-1] and "Traceback" not in errors
+    errors = finished(stopped, code)
+    assert code != 130 or "run the same command again" in errors.splitlines()[-1]
     results = run(configuration, quiet=True)
     assert [row.trial for row in results.rows] == [0, 1, 2]
     assert records(configuration.out) == undisturbed
@@ -326,17 +256,10 @@ def test_a_killed_worker_is_replaced_and_ctrl_c_stops_all(tiny, undisturbed):
     configuration = tiny(RunConfig, **LONG, jobs=2, save_seconds=0.0)
     process = command(configuration)
     wait_until_saved(process, configuration.out)
-    workers = workers_of(process)
-    assert len(workers) == 2
-    os.kill(workers[0], signal.SIGKILL)
-    lines = []
-    wait_for(lambda: lines.append(process.stderr.readline()) or "takes its place" in lines[-1] or not lines[-1])
-    assert "died (SIGKILL): another one takes its place" in lines[-1]
+    os.kill(workers_of(process)[0], signal.SIGKILL)
+    wait_for(lambda: "its trials go on from their last save" in process.stderr.readline())
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert "run the same command again" in errors.splitlines()[-1] and "Traceback" not in errors
-    assert in_session(process.pid) == [], "nothing outlives it"
+    assert "run the same command again" in finished(process, 130).splitlines()[-1]
     run(configuration, quiet=True)
     assert records(configuration.out) == undisturbed
 
@@ -348,74 +271,3 @@ def test_workers_import_nothing_of_the_current_folder(tiny, tmp_path, monkeypatc
         Path(f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     run(tiny(arch=("dt-rnn",), jobs=2), quiet=True)
     assert not Path("ran").exists()
-
-
-@pytest.mark.slow
-def test_a_killed_worker_is_replaced_and_workers_whose_parent_is_killed_save_and_leave(tiny):
-    configuration = tiny(
-        RunConfig, **(LONG | {"trials": 2, "epochs": 100_000, "patience": 100_000}), jobs=2, save_seconds=1e6
-    )
-    process = command(configuration)
-    lines = []
-
-    def wait_for_line(words: str) -> None:
-        wait_for(lambda: lines.append(process.stderr.readline()) or words in lines[-1] or not lines[-1])
-
-    wait_for_line("should take")
-    killed, left = workers_of(process)
-    os.kill(killed, signal.SIGKILL)
-    wait_for_line("died (SIGKILL): another one takes its place")
-    wait_for(lambda: len(workers := workers_of(process)) == 2 and killed not in workers)
-    workers = workers_of(process)
-    assert left in workers
-    (study,) = configuration.studies(load_corpus(configuration.data).checksum)
-    storage = open_storage(None, configuration.out)
-    wait_for(lambda: not interrupted(study, storage))  # the third worker has the trial of the first
-    assert not any(configuration.out.glob("*/trials/0*.safetensors"))
-    process.kill()
-    process.communicate()
-    wait_for(lambda: not any(alive(pid) for pid in workers))
-    assert len(list(configuration.out.glob("*/trials/0*.safetensors"))) == 2
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and waits for its new parent does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-# memory
-
-
-class Hungry(NumpyBackend):
-    """Has memory for two trials."""
-
-    def start(self, config, settings, saved):
-        if len(settings) > 2:
-            raise torch.OutOfMemoryError("out of memory")
-        return super().start(config, settings, saved)
-
-
-def test_too_many_fused_trials_are_halved_until_they_fit(tmp_path, caplog):
-    study = numpy_config()
-    claimed = []
-    how = {"fuse": {study.name: 8}, "backends": [Hungry()], "options": WorkOptions(poll_seconds=0.01)}
-    job = Job(studies=[study], out=tmp_path, storage=None, **how)
-    work_through(job, lambda event: claimed.append(len(event.epochs)) if isinstance(event, Claimed) else None)
-    assert claimed == [8, 4, 2, 2, 2, 2]
-    assert re.findall(r"going on with (\d)", caplog.text) == ["4", "2"]
-
-
-def test_a_trial_that_something_else_has_ended_is_named_after_all_others_are_done(tiny):
-    """As by a dashboard. Optuna changes no trial that has ended."""
-    config = tiny(arch=("rnn",), trials=3)
-    create(config, quiet=True)
-    storage = stock_storage(None, config.out)
-    (study,) = storage.get_all_studies()
-    storage.set_trial_state_values(storage.get_trial_id_from_study_id_trial_number(study._study_id, 1), TrialState.FAIL)
-    for start in (lambda: run(config, quiet=True), lambda: join(config, quiet=True)):
-        with pytest.raises(DataError, match=r"cannot run again: 1 \(FAIL\); all others are complete"):
-            start()
-    assert len((config.out / "trials.csv").read_text().splitlines()) == 3

@@ -7,7 +7,6 @@ import pytest
 from readable import readable
 from test_trial_results import PLATEAU, network, row
 
-from optim_study.border import BorderPoint
 from optim_study.map_plot import plot_area, plot_map
 from optim_study.swarm_plot import draw_swarm, plot_swarm
 from rhn.utils.figures import our_style
@@ -53,11 +52,6 @@ STUDIES = {
 SLOW = "30 columns", "four schemes", "all diverged", "no constant"
 EACH = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in STUDIES]
 ABOUT = "learning rate 0.0001 to 1; standard deviation 1e-08 to 0.01; 0.05 times the paper's parameters; seed 0; chorales 0123456789ab"
-BORDER = [
-    BorderPoint(arch="rhn", depth=4, init_scheme=scheme, transform_bias=-3.0, init_std=std, learning_rate=0.01)
-    for scheme in ("gaussian", "identity", "scaled")
-    for std in (1e-4, 0.1)
-]
 
 
 @pytest.mark.parametrize("study", EACH)
@@ -76,4 +70,4 @@ def test_a_swarm_of_other_options_can_be_read(study, options):
 def test_a_map_and_an_area_can_be_read(study):
     with our_style():
         readable(plot_map(STUDIES[study], about=ABOUT))
-        readable(plot_area(STUDIES[study], about=ABOUT, border=BORDER))
+        readable(plot_area(STUDIES[study], about=ABOUT))

@@ -1,21 +1,31 @@
+"""The files of a study: to the bit, whole or absent, and never those of another study."""
+
 import itertools
 import json
-import logging
 
 import numpy as np
 import pytest
 from helpers import config, file_size_limit, reference
 from safetensors.numpy import save
+from tables import for_each
 
-from optim_study.study import StudyFolder, TrialRecord
-from rhn.errors import DataError, OutputError
+from optim_study.folder import StudyFolder, TrialRecord, is_running, locked
+from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.training.state import TrialState
 from rhn.utils.io import atomic_path
+
+RECORD = reference(config(), 0)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return StudyFolder(tmp_path / "rhn-depth2", "fingerprint")
+    return made(tmp_path)
+
+
+def made(out, **changes):
+    folder = StudyFolder(out, config(**changes))
+    folder.make()
+    return folder
 
 
 def state(epoch=3, seed=0):
@@ -23,34 +33,22 @@ def state(epoch=3, seed=0):
     return TrialState(rng.normal(size=(epoch + 1, 2)), {"weights": rng.normal(size=(3, 4)).astype(np.float32)})
 
 
-def assert_same(loaded, expected):
-    np.testing.assert_array_equal(loaded.curve, expected.curve)
-    assert loaded.arrays.keys() == expected.arrays.keys()
-    for name, array in expected.arrays.items():
-        np.testing.assert_array_equal(loaded.arrays[name], array, strict=True)
-
-
-OUTCOME = reference(config(), 0).outcome
-
-
 def write_model(path, mark):
     with atomic_path(path) as temporary:
         temporary.write_bytes(save({"weights": np.zeros(99)}, {"rhn": json.dumps({"metadata": {"kept": mark}})}))
 
 
+def files(folder) -> dict:
+    return {path.relative_to(folder.folder).as_posix(): path.read_bytes() for path in folder.folder.rglob("*.*")}
+
+
 def test_a_state_comes_back_to_the_last_bit(folder):
     assert folder.load_state(7) is None
     folder.save_state(7, state())
-    assert_same(folder.load_state(7), state())
-    assert folder.load_state(8) is None
-
-
-def test_an_older_state_never_replaces_a_newer(folder):
-    folder.save_state(7, state(epoch=5))
-    folder.save_state(7, state(epoch=4, seed=1))
-    assert_same(folder.load_state(7), state(epoch=5))
-    folder.save_state(7, state(epoch=6, seed=1))
-    assert_same(folder.load_state(7), state(epoch=6, seed=1))
+    loaded = folder.load_state(7)
+    np.testing.assert_array_equal(loaded.curve, state().curve)
+    np.testing.assert_array_equal(loaded.arrays["weights"], state().arrays["weights"], strict=True)
+    assert folder.epochs(range(9)) == {7: 3}
 
 
 @pytest.mark.parametrize(
@@ -58,109 +56,84 @@ def test_an_older_state_never_replaces_a_newer(folder):
     [
         lambda content: content[:-1],
         lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
-        lambda content: content.replace(b'"study_curve"', b'"study_curse"'),
         lambda content: content.replace(b'epoch\\": \\"3', b'epoch\\": \\"9'),
     ],
 )
-def test_a_damaged_state_is_said_and_counts_as_absent(folder, damage, caplog):
+def test_a_damaged_state_counts_as_absent_and_is_replaced(folder, damage, caplog):
     folder.save_state(7, state())
     (path,) = (folder.folder / "trials").iterdir()
     damaged = damage(path.read_bytes())
     assert damaged != path.read_bytes()
     path.write_bytes(damaged)
-    with caplog.at_level(logging.WARNING):
-        assert folder.load_state(7) is None
-    assert "0007.safetensors is damaged" in caplog.text
-    assert "trial 7 starts again from epoch 0" in caplog.text
+    assert folder.load_state(7) is None and "trial 7 starts again from epoch 0" in caplog.text
+    folder.save_state(7, state(epoch=1))
+    assert folder.load_state(7).epoch == 1
 
 
-def test_a_damaged_state_is_replaced_by_the_next(folder):
-    folder.save_state(7, state(epoch=9))
-    path = folder.folder / "trials" / "0007.safetensors"
-    path.write_bytes(path.read_bytes()[:20])
-    folder.save_state(7, state(epoch=4))
-    assert_same(folder.load_state(7), state(epoch=4))
-
-
-def test_leftovers_of_another_study_count_as_absent(folder):
-    other = StudyFolder(folder.folder, "other fingerprint")
-    other.save_state(7, state(epoch=9))
-    other.save_record(7, TrialRecord(OUTCOME, state().curve))
-    other.offer_best(1, 0.5, write_model)
-    assert folder.load_state(7) is None
-    assert folder.load_record(7) is None
-    assert folder.best() is None
-    folder.save_state(7, state(epoch=2))
-    assert_same(folder.load_state(7), state(epoch=2))
-    folder.offer_best(2, 9.0, write_model)
-    assert folder.best() == (9.0, 2)
+def test_files_of_another_study_count_as_absent(folder, tmp_path):
+    other = made(tmp_path, data="other")
+    other.save_state(7, state())
+    other.save_record(7, RECORD, 0.5, write_model)
+    other.settle(7, 0.5)
+    other.save_state(7, state())
+    assert folder.load_state(7) is folder.load_record(7) is folder.best() is None and folder.epochs([7]) == {}
+    folder.save_record(8, RECORD, 9.0, write_model)
+    folder.settle(8, 9.0)
+    assert folder.best() == (9.0, 8)
 
 
 def test_a_record_comes_back_to_the_last_bit_and_is_strict_json(folder):
-    assert folder.load_record(7) is None
     curve = np.vstack([state().curve, [[np.inf, np.nan]]])
-    folder.save_record(7, TrialRecord(OUTCOME, curve))
+    folder.save_record(7, TrialRecord(RECORD.outcome, curve, "in C"), 1.0, write_model)
     loaded = folder.load_record(7)
-    assert loaded.outcome == OUTCOME
-    np.testing.assert_array_equal(loaded.curve[:-1], curve[:-1])
-    assert np.isnan(loaded.curve[-1]).all()
-    text = (folder.folder / "trials" / "0007.json").read_text()
-    assert "NaN" not in text
-    assert "Infinity" not in text
+    assert (loaded.outcome, loaded.recurrence) == (RECORD.outcome, "in C") and folder.recorded() == [7]
+    np.testing.assert_array_equal(loaded.curve, [*curve[:-1], [np.nan, np.nan]])
+    json.loads((folder.folder / "trials" / "0007.json").read_text(), parse_constant=pytest.fail)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"study_fingerprint": "fingerprint"}'])
-def test_a_damaged_record_counts_as_absent(folder, content, caplog):
-    (folder.folder / "trials" / "0007.json").write_text(content)
-    assert folder.load_record(7) is None
-    assert "0007.json is damaged" in caplog.text
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"curve": {}}, {"curve": []}, {"curve": [1.0, 2.0]}, {"curve": [["a", "b"]]}, {"outcome": {"test_nll": "low"}}],
-    ids=str,
+@for_each(
+    "content",
+    ["", "[]", '{"study_fingerprint": "fingerprint"}', {"curve": [1.0, 2.0]}, {"outcome": {"test_nll": "low"}}],
 )
-def test_a_record_of_other_types_counts_as_absent(folder, changes, caplog):
-    folder.save_record(7, TrialRecord(OUTCOME, state().curve))
+def test_a_damaged_record_counts_as_absent(tmp_path, content):
+    folder = made(tmp_path)
+    folder.save_record(7, RECORD, 1.0, write_model)
     path = folder.folder / "trials" / "0007.json"
-    content = json.loads(path.read_text())
-    outcome = content["outcome"] | changes.get("outcome", {})
-    path.write_text(json.dumps(content | changes | {"outcome": outcome}))
+    if isinstance(content, dict):
+        kept = json.loads(path.read_text())
+        content = json.dumps(kept | content | {"outcome": kept["outcome"] | content.get("outcome", {})})
+    path.write_text(content)
     assert folder.load_record(7) is None
-    assert "0007.json is damaged" in caplog.text
 
 
-def test_a_finished_trial_leaves_its_record_alone(folder):
-    folder.save_state(7, state())
+def test_a_settled_trial_leaves_only_its_record(folder):
     folder.save_state(70, state())
-    folder.save_record(7, TrialRecord(OUTCOME, state().curve))
+    folder.save_state(7, state())
+    folder.save_record(7, RECORD, 1.0, write_model)
     (folder.folder / "trials" / ".0007.rhn-partial-1a2b3c4d.safetensors").write_text("left by a killed worker")
     (folder.folder / "trials" / ".0007.20251120.safetensors").write_text("the user's own")
-    folder.delete_state(7)
-    folder.delete_state(7)
-    assert sorted(path.name for path in (folder.folder / "trials").iterdir()) == [
-        ".0007.20251120.safetensors",
-        "0007.json",
-        "0070.safetensors",
-    ]
+    for _ in range(2):
+        folder.settle(7, 1.0)
+    kept = {"trials/.0007.20251120.safetensors", "trials/0007.json", "trials/0070.safetensors", "best.safetensors"}
+    assert set(files(folder)) == kept and not folder.is_unsettled(7)
 
 
 def test_the_best_model_does_not_depend_on_the_order_of_finishing(tmp_path):
     values = {0: 3.0, 1: 1.5, 2: 1.5, 3: 7.0}
     for order in itertools.permutations(values):
-        folder = StudyFolder(tmp_path / "".join(map(str, order)), "fingerprint")
+        folder = made(tmp_path / "".join(map(str, order)))
         for number in order:
-            folder.offer_best(number, values[number], write_model)
+            folder.save_record(number, RECORD, values[number], write_model)
+        for number in order[::-1]:
+            folder.settle(number, values[number])
         assert folder.best() == (1.5, 1)
 
 
 def test_a_damaged_best_model_is_replaced(folder, caplog):
-    folder.offer_best(0, 1.0, write_model)
     (folder.folder / "best.safetensors").write_bytes(b"damaged")
-    folder.offer_best(1, 2.0, write_model)
-    assert folder.best() == (2.0, 1)
-    assert "is damaged" in caplog.text
+    folder.save_record(1, RECORD, 2.0, write_model)
+    folder.settle(1, 2.0)
+    assert folder.best() == (2.0, 1) and "is damaged" in caplog.text
 
 
 def test_what_cannot_be_read_is_an_error_and_not_taken_for_damaged(folder):
@@ -173,15 +146,23 @@ def test_what_cannot_be_read_is_an_error_and_not_taken_for_damaged(folder):
 
 @pytest.mark.parametrize("size", [0, 100, 300])
 def test_a_full_disk_keeps_the_old_files_and_leaves_nothing_half_written(folder, size):
-    folder.save_state(7, state(epoch=3))
-    folder.save_record(7, TrialRecord(OUTCOME, state().curve))
-    folder.offer_best(7, 2.0, write_model)
-    before = {path: path.read_bytes() for path in folder.folder.rglob("*") if path.is_file()}
+    folder.save_state(7, state())
+    folder.save_record(7, RECORD, 1.0, write_model)
+    before = files(folder)
     with file_size_limit(size):
         with pytest.raises(OutputError, match=r"cannot write .*0007\.safetensors: File too large"):
             folder.save_state(7, state(epoch=4))
-        with pytest.raises(OutputError, match=r"cannot write .*0007\.json: File too large"):
-            folder.save_record(7, TrialRecord(OUTCOME, state(epoch=9).curve))
-        with pytest.raises(OutputError, match=r"cannot write .*best\.safetensors: .*File too large"):
-            folder.offer_best(7, 1.0, write_model)
-    assert {path: path.read_bytes() for path in folder.folder.rglob("*") if path.is_file()} == before
+        with pytest.raises(OutputError, match=r"cannot write .*0007-best\.safetensors: .*File too large"):
+            folder.save_record(7, RECORD, 0.5, write_model)
+    assert files(folder) == before
+
+
+def test_a_folder_has_one_driver_at_a_time(tmp_path):
+    assert not is_running(tmp_path)
+    with locked(tmp_path):
+        assert is_running(tmp_path)
+        with pytest.raises(InvalidInputError, match="another run works"), locked(tmp_path):
+            pass
+    assert not is_running(tmp_path)
+    with pytest.raises(OutputError, match="cannot write"), locked(tmp_path / "run.lock" / "below"):
+        pass

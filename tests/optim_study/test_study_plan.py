@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from optim_study.plan import SHARE, devices, fused, memory, meta_model, plan, plan_table
-from optim_study.presets import WorkSettings, paper
+from optim_study.presets import RunConfig, paper
 from optim_study.protocol import StudyConfig
 from rhn.errors import InvalidInputError
 from rhn.utils.memory import in_words
@@ -126,14 +126,14 @@ def test_memory_grows_with_every_fused_trial(model):
 def test_a_worker_each_on_a_gpu_of_its_own_and_more_are_warned_of(gpus, jobs, expected, monkeypatch, caplog):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    assert devices(WorkSettings(jobs=jobs)) == expected
+    assert devices(RunConfig(jobs=jobs)) == expected
     assert ("slower" in caplog.text) == (0 < gpus < len(expected))
 
 
 def test_the_papers_study_has_the_papers_networks():
     units = {}
     for config in (paper(device="cpu"), paper(device="cpu", arch=("dts-rnn",), cell_options={"skip": "last"})):
-        for p in plan(config.studies("x"), config, ["cpu"]):
+        for p in plan(config.studies("x"), config, ["cpu"], {}):
             units.setdefault(p.config.label, []).append(p.hidden_size)
             assert p.parameters <= p.config.budget == 150_000 * p.config.depth
             assert (p.config.trials, p.config.epochs, p.config.patience, p.complete) == (60, 1000, 100, 0)

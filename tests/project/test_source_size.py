@@ -9,10 +9,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (39_620, 302_500),
+    "rhn gersgorin optim_study analysis": (38_070, 292_717),
     "rhn": (14_601, 100_992),
     "gersgorin": (17_420, 144_400),
-    "optim_study": (5_230, 36_600),
+    "optim_study": (3_613, 26_331),
     "analysis": (2_436, 20_994),
     "tests": None,  # printed only
     "benchmarks examples": None,

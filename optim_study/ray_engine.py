@@ -1,0 +1,123 @@
+"""Run jobs as tasks on the nodes of a Ray cluster, each with one GPU or one CPU.
+
+Every node needs the folder of the run, the same data and this toolkit. A node may die: the driver hands out its batches again.
+"""
+
+import logging
+import math
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+
+from optim_study.presets import RunConfig
+from optim_study.worker import Job, attempt
+from rhn.errors import InvalidInputError, OutputError
+
+REACH_SECONDS = 10
+
+
+@contextmanager
+def ray_tasks(config: RunConfig) -> Iterator["RayTasks"]:
+    """Connect to a Ray cluster and return the engine for this configuration.
+
+    Raises InvalidInputError if Ray is not installed, nothing answers at the address, or the cluster has no such device, OutputError if
+    the cluster fails later.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise InvalidInputError("--engine ray needs Ray: install it with `pip install 'rhn-toolkit[ray]'`") from None
+    _check_reachable(config.address or os.environ.get("RAY_ADDRESS", ""))
+    try:
+        ray.init(config.address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        place = f"at {config.address}" if config.address else "here"
+        raise InvalidInputError(
+            f"no Ray cluster can be used {place}: {error}; one with a token needs RAY_AUTH_MODE=token and the head's "
+            "~/.ray/auth_token here"
+        ) from error
+    try:
+        yield RayTasks(*places(config))
+    except ray.exceptions.RayError as error:
+        raise OutputError(
+            f"the Ray cluster failed ({type(error).__name__}): mend that and run the same command again, everything saved "
+            "so far is kept"
+        ) from error
+    finally:
+        ray.shutdown()
+
+
+def places(config: RunConfig) -> tuple[list[str], float]:
+    """The device of each worker, and the bytes of memory for one; infinite on a GPU, whose memory is not known here."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+    if config.device == "cuda" and not gpus:
+        raise InvalidInputError("--device cuda: no node of the Ray cluster has a GPU; use --device cpu")
+    if gpus and config.device != "cpu":
+        return ["cuda"] * (gpus if config.jobs == "auto" else config.jobs), math.inf
+    cpus = sum(int(node.get("CPU", 0)) for node in nodes)
+    if not cpus:
+        raise InvalidInputError(
+            "no node of the Ray cluster has a CPU for workers: start one with `ray start --num-cpus`"
+        )
+    jobs = cpus if config.jobs == "auto" else config.jobs
+    free = min(node.get("memory", math.inf) / min(jobs, node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1)
+    return ["cpu"] * jobs, free
+
+
+class RayTasks:
+    """Tasks of a Ray cluster, see `optim_study.engines`."""
+
+    def __init__(self, places: Sequence[str], free: float):
+        import ray
+
+        self.places, self.free = places, free
+        resources = {"num_cpus": 1} if places[0] == "cpu" else {"num_cpus": 1, "num_gpus": 1}
+        self._attempt = ray.remote(_attempt).options(max_retries=0, **resources)  # the driver starts a lost one again
+        self._tasks: dict[Future, ray.ObjectRef] = {}
+
+    def submit(self, place: int, job: Job, on_epoch: Callable[[], None]) -> Future:
+        task = self._attempt.remote(job)
+        future = task.future()
+        self._tasks[future] = task
+        return future
+
+    def stop(self, running: Sequence[Future]) -> None:
+        import ray
+
+        try:
+            for future in running:
+                ray.cancel(self._tasks[future])  # interrupts its main thread; one that waits for room is dropped
+            wait(running)
+        except KeyboardInterrupt:
+            for future in running:
+                ray.cancel(self._tasks[future], force=True)
+            raise
+
+    def close(self) -> None:
+        pass
+
+
+def _attempt(job: Job) -> BaseException | None:
+    import torch
+
+    torch.set_num_threads(1)
+    return attempt(job, lambda: False)
+
+
+def _check_reachable(address: str) -> None:
+    """Raise InvalidInputError if nothing listens at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        return  # a keyword of Ray, such as `local`
+    try:
+        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InvalidInputError(
+            f"no Ray cluster answers at {address}: {error}; give the address that `ray start --head` prints"
+        ) from error

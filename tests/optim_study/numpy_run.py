@@ -1,0 +1,41 @@
+"""A run of one study with the NumPy backend: `numpy_run.py JOB`, the job as JSON (see `helpers.started`).
+
+Exit code 2 with one sentence, and 130 after Ctrl-C, as the command's.
+"""
+
+import json
+import resource
+import sys
+from contextlib import closing, nullcontext
+from pathlib import Path
+
+from helpers import drive
+
+from optim_study.engines import Processes, ThisProcess
+from optim_study.protocol import config_from_protocol
+from rhn.cli.entry import run_command
+
+
+def main(protocol: dict, trials: int, out: str, storage: str | None, engine=1, file_limit: int = 0, **options) -> None:
+    if file_limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    config = config_from_protocol(protocol, trials=trials)
+    with engine_of(engine) as places:
+        drive(config, Path(out), storage, engine=places, **options)
+
+
+def engine_of(engine: int | str):
+    """A number of processes, or the address of a Ray cluster."""
+    if isinstance(engine, int):
+        return closing(ThisProcess("cpu") if engine == 1 else Processes(["cpu"] * engine))
+    import ray
+
+    from optim_study.ray_engine import RayTasks
+
+    here = str(Path(__file__).parent)
+    ray.init(engine, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": ":".join([here, *sys.path])}})
+    return nullcontext(RayTasks(["cpu"] * 2, 1e9))
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(lambda: main(**json.loads(sys.argv[1]))))

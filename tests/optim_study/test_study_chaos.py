@@ -1,0 +1,188 @@
+"""Chaos: workers and drivers killed at random moments, a database that stops, a full disk at every write, and a lost node.
+
+    pytest -s -n 0 -m chaos tests/optim_study/test_study_chaos.py     # STUDY_KILLS=100 and STUDY_STOPS=20 by default
+
+Each prints its counts. Every trial must be in the study exactly once, with the bits of an undisturbed run.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from helpers import assert_exact, config, drive, finished, started, wait_for, workers_of
+from test_study_storage import server  # noqa: F401 - a fixture
+
+from optim_study.folder import is_running
+from rhn.errors import OutputError
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(7200)]
+KILLS, STOPS = (int(os.environ.get(name, usual)) for name, usual in (("STUDY_KILLS", 100), ("STUDY_STOPS", 20)))
+LONG = config(trials=12, epochs=60, patience=60)
+
+
+@pytest.fixture(autouse=True)
+def _slow_trials(monkeypatch):
+    monkeypatch.setenv("STUDY_PAUSE", "0.05")
+
+
+def report(counts: dict[str, int]) -> None:
+    print(
+        f"\n{', '.join(f'{count} {name}' for name, count in counts.items())}: {LONG.trials} trials, each once, to the bit"
+    )
+
+
+class Storm:
+    """Runs of one study after another, each in a new folder as the one before is finished."""
+
+    def __init__(self, tmp_path: Path, **options):
+        self.tmp_path, self.options, self.rng = tmp_path, {"fuse": 2} | options, random.Random(0)
+        self.counts = {"kills of drivers": 0, "kills of workers": 0, "studies": 0}
+
+    def run(self, kills: int) -> None:
+        while self.killed < kills:
+            out = self.tmp_path / str(self.counts["studies"])
+            process = started(LONG, out, **self.options)
+            while self.killed < kills and self._is_alive_after_a_while(process, out):
+                if self._kill(process) == "drivers":
+                    finished(process, -signal.SIGKILL)
+                    process = started(LONG, out, **self.options)
+            finished(process)
+            assert_exact(LONG, out)
+            self.counts["studies"] += 1
+        report(self.counts)
+
+    @property
+    def killed(self) -> int:
+        return self.counts["kills of drivers"] + self.counts["kills of workers"]
+
+    def _is_alive_after_a_while(self, process: subprocess.Popen, out: Path) -> bool:
+        """Wait until the run has begun, and for a random time more; False if it came to its end before."""
+        wait_for(lambda: is_running(out) or process.poll() is not None)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(self.rng.uniform(0, 4))
+        return process.poll() is None
+
+    def _kill(self, process: subprocess.Popen) -> str:
+        """Kill the driver or one of its workers."""
+        victims = {"drivers": [process.pid], "workers": self.workers(process)}
+        kind = self.rng.choice([kind for kind, pids in victims.items() if pids])
+        with suppress(ProcessLookupError):
+            os.kill(self.rng.choice(victims[kind]), signal.SIGKILL)
+            self.counts[f"kills of {kind}"] += 1
+        return kind
+
+    def workers(self, process: subprocess.Popen) -> list[int]:
+        return workers_of(process)
+
+
+@pytest.mark.parametrize("engine", [1, 2])
+def test_kills_of_workers_and_drivers(engine, tmp_path):
+    Storm(tmp_path, engine=engine).run(KILLS)
+
+
+class RayStorm(Storm):
+    def workers(self, process):
+        """The tasks of the cluster, which this process has started."""
+        return [
+            pid for pid in _descendants(os.getpid()) if b"ray::_attempt" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+
+
+def _descendants(pid: int) -> list[int]:
+    found = []
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (thread / "children").read_text().split()):
+                found += [child, *_descendants(child)]
+    return found
+
+
+@pytest.fixture
+def cluster():
+    cluster_utils = pytest.importorskip("ray.cluster_utils", reason="ray is not installed")
+    made = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    yield made
+    made.shutdown()
+
+
+def test_kills_of_ray_tasks_and_drivers(cluster, tmp_path):
+    RayStorm(tmp_path, engine=cluster.address).run(KILLS)
+
+
+def test_a_lost_ray_node(cluster, tmp_path):
+    other = cluster.add_node(num_cpus=2)
+    process = started(LONG, tmp_path / "out", engine=cluster.address, fuse=2)
+    while not any(tmp_path.glob("out/*/trials/0*")) and process.poll() is None:
+        time.sleep(0.1)
+    cluster.remove_node(other, allow_graceful=False)
+    finished(process)
+    assert_exact(LONG, tmp_path / "out")
+    report({"lost node": 1})
+
+
+def test_stops_of_postgresql(server, tmp_path):  # noqa: F811
+    rng, counts, process = random.Random(0), {"kills": 0, "crashes": 0, "restarts": 0, "studies": 0}, None
+    ends = {"kills": server.kill, "crashes": server.stop, "restarts": lambda: server.stop("fast")}
+    while sum(counts.values()) - counts["studies"] < STOPS or process:
+        study = config(trials=12, epochs=60, patience=60, seed=counts["studies"], options={"run": counts["studies"]})
+        out = tmp_path / study.name
+        process = process or started(study, out, server.url, wait=60.0)
+        wait_for(lambda out=out, process=process: is_running(out) or process.poll() is not None)
+        try:
+            process.wait(rng.uniform(0, 6))
+        except subprocess.TimeoutExpired:
+            kind = rng.choice(list(ends))
+            ends[kind]()
+            time.sleep(rng.random())
+            server.start()
+            counts[kind] += 1
+            continue
+        finished(process)
+        assert_exact(study, out, server.url)
+        counts["studies"], process = counts["studies"] + 1, None
+    report(counts)
+
+
+def test_two_drivers_of_one_folder(tmp_path):
+    refused = 0
+    process = started(LONG, tmp_path / "out")
+    while process.poll() is None:
+        if (tmp_path / "out" / "journal.log").exists():
+            other = started(LONG, tmp_path / "out")
+            _, errors = other.communicate()
+            refused += "another run works in" in errors
+            assert other.returncode == (2 if "another run works in" in errors else 0), errors
+    finished(process)
+    assert_exact(LONG, tmp_path / "out")
+    assert refused
+    report({"refusals": refused})
+
+
+def test_a_full_disk_at_every_write(tmp_path, monkeypatch):
+    """Each run fails at one more write than the one before: the writes of a run are its fsyncs."""
+    monkeypatch.setenv("STUDY_PAUSE", "0")
+    study, at = config(trials=2, epochs=4), 0
+    while True:
+        out, done = tmp_path / str(at), []
+
+        def full(file, sync=os.fsync, done=done, at=at):
+            done.append(sync(file))
+            if len(done) == at + 1:
+                raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with suppress(OutputError):
+                drive(study, out, fuse=2)
+        if len(done) <= at:
+            break
+        drive(study, out, fuse=2)
+        assert_exact(study, out)
+        at += 1
+    assert at > 10
+    print(f"\na disk full at each of {at} writes: 2 trials, each once, to the bit")

@@ -1,0 +1,289 @@
+"""A run of a study: batches, saves, interrupts and lost workers change no result."""
+
+import logging
+import os
+import signal
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+import torch
+from helpers import NUMPY, assert_exact, config, drive, finished, reference, started, stock_study, wait_for, workers_of
+from numpy_backend import NumpyBackend, NumpyTrials
+from optuna.trial import TrialState
+
+from optim_study.cli import main
+from optim_study.engines import ThisProcess
+from optim_study.folder import StudyFolder
+from optim_study.worker import Job, work
+from rhn.errors import InvalidInputError
+from rhn.utils.interrupts import Interrupted
+
+
+class Eventful(NumpyBackend):
+    """Does something once, before the trials that train reach an epoch."""
+
+    def __init__(self, epoch: int, then):
+        self.started = []  # the trials and epoch of each start
+        backend = self
+
+        class Trials(NumpyTrials):
+            def run_epoch(self):
+                if self.epoch == epoch and backend.then:
+                    action, backend.then = backend.then, None
+                    action()
+                super().run_epoch()
+
+        self.fused, self.then = Trials, then
+
+    def start(self, config, settings, saved):
+        self.started.append((tuple(settings), next(iter(saved.values())).epoch if saved else 0))
+        return super().start(config, settings, saved)
+
+
+@pytest.mark.parametrize(("fuse", "objective"), [(1, "train"), (3, "valid"), (8, "train"), (50, "train")])
+def test_fusing_changes_no_result(fuse, objective, out, storage):
+    drive(config(objective=objective), out, storage, fuse=fuse)
+    assert_exact(config(objective=objective), out, storage)
+
+
+def test_the_study_covers_early_stopping_divergence_and_the_last_epoch():
+    """So that every test here that calls `assert_exact` means all three."""
+    outcomes = [reference(config(), n).outcome for n in range(8)]
+    assert any(outcome.diverged for outcome in outcomes)
+    assert any(not outcome.diverged and outcome.epochs < 24 for outcome in outcomes)
+    assert any(outcome.epochs == 24 for outcome in outcomes)
+
+
+def test_a_finished_study_is_left_as_it_is_and_a_larger_total_extends_it(out, storage):
+    drive(config(trials=3), out, storage)
+    before = stock_study(config(), out, storage).get_trials()
+    drive(config(trials=3), out, storage, backend=None)
+    drive(config(trials=8), out, storage)
+    assert_exact(config(trials=8), out, storage)
+    assert stock_study(config(), out, storage).get_trials()[:3] == before
+
+
+def test_a_trial_whose_record_was_not_added_is_not_trained_again(out):
+    """Its worker had finished when the driver was killed."""
+    work(Job(config(), (1, 2), out, NUMPY))
+    backend = Eventful(0, None)
+    drive(config(trials=4), out, backend=backend, fuse=2)
+    assert [numbers for numbers, _ in backend.started] == [(0, 3)]
+    assert_exact(config(trials=4), out)
+
+
+def test_laggards_are_brought_level_and_join_the_others(out):
+    """As after a kill between the saves of one batch: trial 0 at epoch 8, trial 1 at 4, trial 2 not saved at all."""
+    folder, backend = StudyFolder(out, config()), Eventful(0, None)
+    folder.make()
+    for epoch, number in [(8, 0), (4, 1)]:
+        fused = NumpyTrials(config(), {number: config().settings(number)}, {})
+        while fused.epoch < epoch:
+            fused.run_epoch()
+        folder.save_state(number, fused.state(number))
+    drive(config(trials=3), out, backend=backend)
+    assert backend.started == [((2,), 0), ((1, 2), 4), ((0, 1, 2), 8)]
+    assert_exact(config(trials=3), out)
+
+
+def test_a_damaged_state_costs_time_not_exactness(out, caplog):
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        drive(config(), out, backend=Eventful(7, stop))
+    path = out / "rhn-depth2" / "trials" / "0001.safetensors"
+    path.write_bytes(path.read_bytes()[:-5])
+    backend = Eventful(0, None)
+    with caplog.at_level(logging.WARNING):
+        drive(config(), out, backend=backend)
+    assert backend.started[:2] == [((1,), 0), ((0, 1, 2), 7)] or "starts again from epoch 0" in caplog.text
+    assert_exact(config(), out)
+
+
+def test_ctrl_c_ends_the_epoch_saves_everything_and_says_how_to_go_on(out):
+    backend = Eventful(5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(Interrupted, match=r"3 running trials saved in .*rhn-depth2; run the same command again"):
+        drive(config(), out, backend=backend, save_seconds=1e6)
+    assert StudyFolder(out, config()).epochs(range(8)) == {0: 6, 1: 6, 2: 6}
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    drive(config(), out)
+    assert_exact(config(), out)
+
+
+def test_a_second_run_in_a_folder_is_refused_and_changes_nothing(out):
+    seen = []
+
+    def second():
+        with pytest.raises(InvalidInputError, match="another run works in"):
+            drive(config(), out)
+        assert main(["status", "--out", str(out), "--json"]) == 0
+        seen.append(True)
+
+    drive(config(), out, backend=Eventful(5, second))
+    assert seen
+    assert_exact(config(), out)
+
+
+# lost workers
+
+
+class Dying(ThisProcess):
+    """Its worker dies while it has one of the `deadly` trials, after it has saved the others."""
+
+    def __init__(self, *deadly: int, saves: bool = False):
+        super().__init__("cpu")
+        self.deadly, self.saves, self.tried = set(deadly), saves, []
+
+    def submit(self, place, job, on_epoch):
+        self.tried.append(job.numbers)
+        if not self.deadly & set(job.numbers):
+            return super().submit(place, job, on_epoch)
+        future = Future()
+        future.set_exception(ConnectionError("gone"))
+        return future
+
+
+def test_a_deadly_trial_is_found_and_given_up_and_all_others_are_done(out, caplog):
+    engine = Dying(4)
+    study = drive(config(), out, engine=engine)
+    assert engine.tried == [(0, 1, 2), *[(3, 4, 5)] * 3, (3,), *[(4,)] * 3, (5,), (6, 7)]
+    assert (
+        list(study.given_up) == [4]
+        and "its worker died 3 times in a row before it could save (gone)" in study.given_up[4]
+    )
+    states = {t.user_attrs["trial"]: t.state for t in stock_study(config(), out).get_trials()}
+    assert states == dict.fromkeys(range(8), TrialState.COMPLETE) | {4: TrialState.FAIL}
+    assert drive(config(), out).given_up == {}, "another run tries once more"
+    assert_exact(config(), out)
+
+
+def test_deaths_count_only_without_a_save_between_them(out):
+    class Saving(Dying):
+        def submit(self, place, job, on_epoch):
+            if len(self.tried) < 6:
+                fused = NumpyTrials(job.config, {0: job.config.settings(0)}, {})
+                for _ in range(len(self.tried) + 1):
+                    fused.run_epoch()
+                StudyFolder(job.out, job.config).save_state(0, fused.state(0))
+            else:
+                self.deadly = set()
+            return super().submit(place, job, on_epoch)
+
+    engine = Saving(0)
+    assert drive(config(trials=1), out, engine=engine).given_up == {}
+    assert len(engine.tried) == 7
+    assert_exact(config(trials=1), out)
+
+
+class Hungry(NumpyBackend):
+    """Has memory for two trials."""
+
+    def start(self, config, settings, saved):
+        if len(settings) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return super().start(config, settings, saved)
+
+
+def test_too_many_fused_trials_are_halved_until_they_fit(out, caplog):
+    drive(config(), out, backend=Hungry(), fuse=8)
+    assert "for 8 trials, going on with 4" in caplog.text and "for 4 trials, going on with 2" in caplog.text
+    assert_exact(config(), out)
+
+
+# real processes
+
+SLOW = {"trials": 6, "epochs": 40, "patience": 40}
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    monkeypatch.setenv("STUDY_PAUSE", "0.02")
+
+
+def saved(config, out) -> int:
+    return sum(StudyFolder(out, config).epochs(range(config.trials)).values())
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGKILL, -9)])
+def test_a_driver_stopped_in_the_middle_goes_on_to_the_same_records(sent, code, slow, out):
+    process = started(config(**SLOW), out)
+    wait_for(lambda: saved(config(**SLOW), out) or process.poll() is not None)
+    process.send_signal(sent)
+    errors = finished(process, code)
+    assert code != 130 or "run the same command again" in errors.splitlines()[-1]
+    drive(config(**SLOW), out)
+    assert_exact(config(**SLOW), out)
+
+
+@pytest.mark.slow
+def test_lost_workers_are_replaced_and_ctrl_c_stops_all(slow, out):
+    process = started(config(**SLOW), out, engine=2, fuse=2)
+    wait_for(lambda: saved(config(**SLOW), out) or process.poll() is not None)
+    workers = workers_of(process)
+    os.kill(workers[0], signal.SIGKILL)
+    wait_for(lambda: len(now := workers_of(process)) == 2 and workers[0] not in now)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    assert "died" in finished(process, 130)
+    drive(config(**SLOW), out)
+    assert_exact(config(**SLOW), out)
+
+
+@pytest.mark.slow
+def test_workers_whose_driver_is_killed_save_and_leave(slow, out):
+    long = config(trials=4, epochs=100_000, patience=100_000)
+    process = started(long, out, engine=2, fuse=1, save_seconds=1e6)
+    wait_for(lambda: len(workers_of(process)) == 2)
+    workers = workers_of(process)
+    wait_for(lambda: all(_cpu_seconds(pid) > 1 for pid in workers))
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not any(_alive(pid) for pid in workers))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return _stat(pid)[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def _cpu_seconds(pid: int) -> float:
+    return sum(map(int, _stat(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> list[str]:
+    with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+        return file.read().rpartition(")")[2].split()
+
+
+@pytest.mark.parametrize("limit", [1_000, 9_000, 20_000])
+def test_a_full_disk_is_one_sentence_and_the_study_goes_on_when_there_is_room(limit, out):
+    long = config(trials=15, epochs=48, patience=30)
+    errors = finished(started(long, out, file_limit=limit), 2)
+    sentence = errors.splitlines()[0]
+    assert "cannot write" in sentence and "File too large" in sentence
+    drive(long, out)
+    assert_exact(long, out)
+
+
+def test_a_worker_holds_no_fused_trials_that_are_over(out):
+    """The second batch of a study needs the memory of the first one."""
+    import gc
+    import weakref
+
+    alive = []
+
+    class Watching(NumpyBackend):
+        def start(self, *arguments):
+            assert [each() for each in alive] == [None] * len(alive)
+            alive.append(weakref.ref(fused := super().start(*arguments)))
+            return fused
+
+    gc.disable()
+    try:
+        drive(config(), out, backend=Watching(), fuse=2)
+    finally:
+        gc.enable()
+    assert len(alive) == 4 and np.all(alive)

