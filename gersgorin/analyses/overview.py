@@ -29,7 +29,7 @@ from gersgorin.analyses.spectra import MEASURES, reading
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.objective import Loss
 from gersgorin.plotting.figure import Shown, laid_out, legend_beside
-from gersgorin.plotting.spectra import draw_steps, plot_products, plot_suggested, title_at_left
+from gersgorin.plotting.spectra import draw_step, plot_products, plot_suggested, title_at_left
 from gersgorin.resolve import open_objective, open_run
 from gersgorin.run import Run
 from rhn.errors import InvalidInputError
@@ -75,7 +75,7 @@ class Overview(Result, kind="overview"):
         return [{"quantity": label} | _row(values) for label, values in series.items()]
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """The spectrum of one step; without axes a figure with a few steps and a panel for each analysis, its first axes."""
+        """The spectrum of one step; without axes a figure with that step and a panel for each analysis, its first axes."""
         return draw_overview(self).axes[0] if ax is None else self.spectra.plot(ax)
 
     def to_dict(self) -> dict:
@@ -165,7 +165,7 @@ def _row(values: np.ndarray) -> dict[str, float]:
 
 @our_style()
 def draw_overview(found: Overview) -> Shown:
-    """Spectra of a few steps, and below them a panel for each analysis."""
+    """The spectrum of one step, and below it a panel for each analysis."""
     record = found.spectra
     panels: dict[str, Callable[[Axes], object]] = {
         "What single steps suggest": partial(plot_suggested, record),
@@ -175,7 +175,7 @@ def draw_overview(found: Overview) -> Shown:
         if name not in ("spectra", "products") and (name != "gates" or result.mean.size):
             panels[ANALYSES[name].about] = result.plot
     rows = -(-len(panels) // 2)
-    figure, bottom = draw_steps(record, (13, 2.7 * rows), found.title)
+    figure, bottom = draw_step(record, (13, 2.7 * rows), found.title)
     grid = bottom.subplots(rows, 2, squeeze=False)
     for ax, (title, draw) in zip(grid.flat, panels.items(), strict=False):
         draw(ax)

@@ -79,7 +79,7 @@ def moving_run(record: Result) -> Film:
     """
     limit, T = spectrum_limit([record]), len(record.norm)
     around = crowd(record.eigenvalues, limit)
-    figure = Shown(figsize=(10.5, 5.4 + 2 * (around is not None)), layout="constrained")
+    figure = Shown(figsize=(10.5, 5.7 + 2 * (around is not None)), layout="constrained")
     titled(figure, drawable(record.heading), drawable(record.about))
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.3))
     ax, *larger = left.subplots(1 + (around is not None), 1, squeeze=False)[:, 0]

@@ -23,7 +23,6 @@ from gersgorin.plotting.figure import (
     plain_numbers,
     shade_style,
 )
-from gersgorin.run import shown_steps
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, our_style, titled
 from rhn.utils.result import Result
@@ -56,7 +55,7 @@ def plot_spectrum(
     Raises InvalidInputError for a step outside the run.
     """
     T = len(record.norm)
-    step = int(np.argmax(np.nan_to_num(record.spectral_radius, nan=-1))) if step is None else step
+    step = largest_step(record) if step is None else step
     if not 0 <= step < T:
         raise InvalidInputError(f"step is {step}: the record has steps 0 to {T - 1}")
     alone, ax = ax is None, own_axes(4.6, 5.4) if ax is None else ax
@@ -240,13 +239,12 @@ def draw_layers(layers: np.ndarray, unit: str, ylabel: str, ax: Axes) -> Axes:
 
 @our_style()
 def draw_run(record: Result) -> Shown:
-    """Draw the default figure: spectra and discs at a few steps, and below them single steps and products over time."""
-    figure, bottom = draw_steps(record, (11, 4.3), record.heading)
+    """Draw the default figure: the step of largest spectral radius in its discs, and below single steps and products over time."""
+    figure, bottom = draw_step(record, (11, 4.3), record.heading)
     grid = bottom.subplots(2, 2, sharex="col", width_ratios=(1, 0.3))
     for (ax, beside), plot in zip(grid, (plot_suggested, plot_products), strict=True):
         title_at_left(plot(record, ax))
-        for step in shown_steps(len(record.norm)):  # of the panels above
-            ax.axvline(step, color=GREY, linewidth=0.6, linestyle=":", zorder=0)
+        ax.axvline(largest_step(record), color=GREY, linewidth=0.6, linestyle=":", zorder=0)  # of the panel above
         beside.set_axis_off()
         beside.legend(*entries(ax), loc="center left", bbox_to_anchor=(0, 0.5), borderaxespad=0)
     return laid_out(figure)
@@ -258,32 +256,34 @@ def title_at_left(ax: Axes, title: str | None = None) -> None:
     ax.set_title("")
 
 
-def draw_steps(record: Result, size: tuple[float, float], title: str) -> tuple[Shown, SubFigure]:
-    """Return a figure with a panel for each of a few steps, and the free part below them.
+def draw_step(record: Result, size: tuple[float, float], title: str) -> tuple[Shown, SubFigure]:
+    """Return a figure with the step of largest spectral radius, beside it its crowded eigenvalues enlarged, and the free part below.
 
-    Crowded eigenvalues are enlarged below their panel. size: width, and height of the free part, in inches.
+    size: width, and height of the free part, in inches.
     """
-    steps, limit = shown_steps(len(record.norm)), spectrum_limit([record])
-    crowded = any(crowd(record.eigenvalues[step], limit) for step in steps)
+    step, limit = largest_step(record), spectrum_limit([record])
+    crowded = crowd(record.eigenvalues[step], limit) is not None
     width, height = size
-    heights = 4.1 + 2.6 * crowded, height
-    figure = Shown(figsize=(width, sum(heights)), layout="constrained")
+    figure = Shown(figsize=(width, 4.7 + height), layout="constrained")
     titled(figure, drawable(title), drawable(record.about))
-    top, bottom = figure.subfigures(2, 1, height_ratios=heights)
-    grid = top.subplots(1 + crowded, len(steps), squeeze=False)
-    for step, (ax, *larger) in zip(steps, grid.T, strict=True):
-        _entitle(record, step, plot_spectrum(record, step, limit=limit, ax=ax))
-        for below in larger:
-            plot_crowd(record, step, ax, below)
-    for ax in grid[:, 1:].flat:
-        ax.set_ylabel("")
-    legend_below(top, grid[0, :1], columns=8)
+    top, bottom = figure.subfigures(2, 1, height_ratios=(4.7, height))
+    ax, *larger = top.subplots(1, 1 + crowded, squeeze=False)[0]
+    _entitle(record, step, plot_spectrum(record, step, limit=limit, ax=ax))
+    for beside in larger:
+        plot_crowd(record, step, ax, beside).set(ylabel="", anchor="W")
+        ax.set_anchor("E")
+    legend_below(top, [ax], columns=8)
     return figure, bottom
+
+
+def largest_step(record: Result) -> int:
+    """The step of largest spectral radius among those where it is known; 0 if it is nowhere."""
+    return int(np.argmax(np.nan_to_num(record.spectral_radius, nan=-1)))
 
 
 def _entitle(record: Result, step: int, ax: Axes) -> None:
     """Title a panel with its step and, in small type, its numbers."""
     radius, reach, loose = (float(v[step]) for v in (record.spectral_radius, record.reach, record.looseness))
-    numbers = f"radius {radius:.3g}, reach {reach:.3g},\nlooseness {loose:.3g}".replace("nan", "unknown")
-    ax.set_title(f"step {step}", pad=23)
+    numbers = f"radius {radius:.3g}, the largest; reach {reach:.3g}, looseness {loose:.3g}".replace("nan", "unknown")
+    ax.set_title(f"step {step}", pad=16)
     ax.text(0.5, 1.015, numbers, transform=ax.transAxes, ha="center", va="bottom", fontsize=7, color=GREY)

@@ -111,7 +111,6 @@ def test_saturation_counts_outputs_and_gates():
 
 def test_a_cell_that_says_nothing_of_its_layers_has_no_gains():
     class Closed(DTRNN):
-        run_layer = None
         runs_layers = False
         layer_jacobians = None
 

@@ -92,7 +92,7 @@ def wrapped(input_size):
 def test_a_module_of_the_user_s_with_its_weights(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("own_to_check.py").write_text(OWN)
-    Path("x.csv").write_text("time,a,b\n" + "\n".join(f"{k},{np.sin(k)},{np.cos(k)}" for k in range(30)))
+    Path("x.csv").write_text("a,b\n" + "\n".join(f"{np.sin(k)},{np.cos(k)}" for k in range(30)))
     run_on = ["--module", "own_to_check:Next", "--input", "x.csv", "--epochs", "40"]
     new = answer(capsys, *run_on, "--seed", "3")
     assert new["name"] == "own_to_check:Next" and [g["cell"] for g in new["cells"]] == ["rnn"]
@@ -195,7 +195,7 @@ def test_the_outcome_is_drawn(capsys, targets):
     ("words", "says"),
     [
         (["--loss", "hinge"], "'hinge' names no loss, expected mse, cross-entropy, bernoulli, or your function"),
-        (["--module", "own_reader.py:Reader"], "write own_reader:Reader, without .py"),
+        (["--module", "own_reader.py:Reader"], "No module named 'own_reader.py'"),
         (["--lr", "1e-3"], "--lr is no option"),
         (["--optimizer", "lion"], "--optimizer: expected one of"),
         (["--momentum", "0.9"], "--momentum is for sgd and rmsprop"),
