@@ -37,13 +37,14 @@ def real_tensor(name: str, value: Any) -> Tensor:
     return value.clone() if value.is_inference() and not torch.is_inference_mode_enabled() else value
 
 
-def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None) -> Tensor:
+def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None, finite: bool = True) -> Tensor:
     """Return A if it is a stack of finite square floating-point matrices.
 
     Args:
         A: (..., n, n), real or complex.
         smallest: the least n.
         steps: the least T of a sequence (T, ..., n, n); None for a stack of any shape.
+        finite: look at the entries; False for a caller that looks at what it computes from them.
 
     Raises:
         InvalidInputError: not a tensor; a dtype other than float32, float64, complex64, complex128; another shape; too
@@ -61,10 +62,15 @@ def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None) -> T
     if shape[-1] < smallest or (steps is not None and shape[0] < steps):
         least = f"n >= {smallest}" + (f" and at least {counted(steps, 'step')}" if steps else "")
         raise InvalidInputError(f"A: expected {layout} with {least}, got shape {shape}")
-    # the sum is a quick test (a seventh of the time), but finite entries may overflow too
-    if not torch.isfinite(A.sum()) and (bad := int((~torch.isfinite(A)).sum())):
-        raise NotFiniteError(f"A: expected finite entries, got {bad} of {A.numel()} NaN or infinite")
+    if finite:
+        check_finite(A, A)
     return A
+
+
+def check_finite(A: Tensor, computed: Tensor) -> None:
+    """Raise NotFiniteError if an entry of A is NaN or infinite: only then, or by overflow, is the sum of `computed` not finite."""
+    if not torch.isfinite(computed.sum()) and (bad := int((~torch.isfinite(A)).sum())):
+        raise NotFiniteError(f"A: expected finite entries, got {bad} of {A.numel()} NaN or infinite")
 
 
 def binary_units(A: Tensor) -> Tensor:

@@ -18,11 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin._validate import check_square
+from gersgorin._validate import check_finite, check_square
 from gersgorin.linalg.outlines import discs_outline, polygon_area
 from rhn.errors import InvalidInputError
-
-IN_CACHE = 1 << 16  # entries of matrices whose moduli are taken at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,10 +133,12 @@ def gersgorin_discs(A: Tensor, axis: str = "row") -> Discs:
     >>> gersgorin_discs(torch.tensor([[1.0, -2.0], [0.5, 3.0]]), axis="column").radii
     tensor([0.5000, 2.0000])
     """
-    check_square(A)
+    check_square(A, finite=False)
     if axis not in ("row", "column"):
         raise InvalidInputError(f"axis: expected 'row' or 'column', got {axis!r}")
-    return Discs(A.diagonal(dim1=-2, dim2=-1), off_diagonal_sums(A, axis))
+    discs = Discs(A.diagonal(dim1=-2, dim2=-1), off_diagonal_sums(A, axis))
+    check_finite(A, discs.centers + discs.radii)
+    return discs
 
 
 def off_diagonal_sums(A: Tensor, axis: str) -> Tensor:
@@ -146,15 +146,9 @@ def off_diagonal_sums(A: Tensor, axis: str) -> Tensor:
 
     The diagonal is left out, not subtracted: near closed gates (A = I + 1e-20) a difference would lose the radius.
     """
-
-    def sums(part: Tensor) -> Tensor:
-        moduli = part.abs()
-        moduli.diagonal(dim1=-2, dim2=-1).zero_()
-        return moduli.sum(-1 if axis == "row" else -2)
-
-    n = A.shape[-1]
-    parts = A.reshape(-1, n, n).split(max(1, IN_CACHE // (n * n)))
-    return torch.cat([sums(part) for part in parts]).reshape(A.shape[:-1])
+    moduli = A.abs()
+    moduli.diagonal(dim1=-2, dim2=-1).zero_()
+    return moduli.sum(-1 if axis == "row" else -2)
 
 
 def points_and_tolerance(z: Tensor, tol: float | Tensor | None, centers: Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
