@@ -38,7 +38,7 @@ from rhn.utils.figures import (
 )
 
 LEARNED = 0.9
-"""A network with a loss of this part of the best constant output's has begun to learn (`gersgorin.checking.calibration`)."""
+"""A network with a loss of this part of the best constant output's has begun to learn."""
 LOG_FROM = 3  # times the constant output's loss: a linear axis would leave little room to what is below
 
 

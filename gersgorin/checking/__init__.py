@@ -1,1 +1,1 @@
-"""Predict before training whether a network will learn: gains, escape, calibration, verdict."""
+"""Say before a training whether it leaves its plateau, and look for a start that does: trials, forecast, verdict, cure."""
