@@ -11,43 +11,9 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
-SETTLED = 3  # reports after the first, from which on a speed counts
 FIRST_LINE = 5.0  # seconds until the first line without a terminal
 LINE_SECONDS = 30.0  # between further lines
-
-
-@dataclass
-class Speed:
-    """Units a second since the first report: the units before it also load, allocate and compile."""
-
-    clock: Callable[[], float] = time.monotonic
-    least: float = 0.0
-    """Seconds from which on the speed counts."""
-    _begun: float = field(default=0.0, init=False)
-    _now: float = field(default=0.0, init=False)
-    _units: float = field(default=0.0, init=False)
-    _reports: int = field(default=-1, init=False)
-
-    def add(self, units: float = 1) -> None:
-        """Count further units, which are done now."""
-        self._now, self._reports = self.clock(), self._reports + 1
-        if self._reports:
-            self._units += units
-        else:
-            self._begun = self._now
-
-    @property
-    def rate(self) -> float | None:
-        """Units a second; None before it is measured."""
-        seconds = self._now - self._begun
-        measured = self._reports >= SETTLED and self._units > 0 and seconds >= self.least and seconds > 0
-        return self._units / seconds if measured else None
-
-    def left(self, units: float) -> float | None:
-        """Seconds for `units` more; None while unknown."""
-        return None if self.rate is None else units / self.rate
 
 
 def lines_of(text: str) -> str:
@@ -76,14 +42,6 @@ def duration(seconds: float) -> str:
         return f"{seconds / 3600:.1f} h"
     days = seconds / 86400
     return f"{days:.0f} days" if days < 2 * 365 else f"{days / 365:.0f} years"
-
-
-def rate_words(rate: float, unit: str) -> str:
-    """
-    >>> rate_words(123.4, "windows"), rate_words(0.31, "epochs")
-    ('123 windows/s', '0.31 epochs/s')
-    """
-    return f"{rate:,.0f} {unit}/s" if rate >= 100 else f"{rate:.2g} {unit}/s"
 
 
 Advance = Callable[..., None]

@@ -8,18 +8,7 @@ from pathlib import Path
 import pytest
 
 from rhn.utils import progress
-from rhn.utils.progress import Lines, Speed, lines_of, progress_bars, status_line
-
-
-def test_the_speed_counts_from_the_first_unit_on():
-    now = [100.0]
-    speed = Speed(clock=lambda: now[0])
-    for _ in range(3):
-        speed.add()
-        now[0] += 2.0
-        assert speed.rate is None and speed.left(10) is None
-    speed.add()
-    assert speed.rate == 0.5 and speed.left(10) == 20
+from rhn.utils.progress import Lines, lines_of, progress_bars, status_line
 
 
 @pytest.mark.parametrize("columns", [40, 60, 200])
