@@ -146,7 +146,7 @@ def _measure(options: CompareOptions, row: Analysis, seeds, sources, device: str
         if not options.many:
             ((_, run),) = runs()
             return row(run, progress=advance, **{"leading": leading} if leading else {})
-        made = subject.made + f" to {last}" * (len(seeds) > 1 and bool(subject.made))
+        made = subject.made + f" to seed {last}" * (len(seeds) > 1 and bool(subject.made))
         about = "; ".join(filter(None, (made, sources[0].about)))
         return compare_runs(runs(), along=_along(sources), about=about, progress=lambda done: advance(done, total))
 
