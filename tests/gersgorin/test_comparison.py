@@ -144,7 +144,7 @@ def test_the_command_takes_the_test_split_and_seeds(results, plotted):
     origin = f"the chorales of music21 {music21_version()}"
     assert (
         found.about
-        == f"uniform:0.04, transform bias -2, seed 3 to 4; at most 40 steps of each of the first 2 of the test split of {origin}"
+        == f"uniform:0.04, transform bias -2, seed 3 to seed 4; at most 40 steps of each of the first 2 of the test split of {origin}"
     )
     assert found.reach[3].tolist() == [step["reach"] for step in alone]
     assert result["figure"] == "gersgorin-rhn-hidden-size4-seed3-steps40-sequences2-seeds2-test.png"
