@@ -161,19 +161,18 @@ class Driver:
         study = self.studies[batch.study]
         study.running.difference_update(batch.numbers)
         left = tuple(n for n in batch.numbers if n not in study.rows)
-        if future.exception() is not None:
-            self._hand_out_again(study, batch, left, future.exception())
+        error = future.exception() or future.result()
+        if isinstance(error, self._engine.deaths):
+            self._hand_out_again(study, batch, left, error)
             return
-        error = future.result()
         if isinstance(error, OutOfMemory) and len(left) > 1:
             study.fuse = len(left) // 2
             _logger.warning(
                 "study %s: too little memory for %d trials, going on with %d", batch.study, len(left), study.fuse
             )
-            self._queue.appendleft(Batch(batch.study, left))
         elif error is not None:
             raise error
-        elif left:  # a record was damaged
+        if left:  # too many for the memory, or a record was damaged
             self._queue.appendleft(Batch(batch.study, left))
 
     def _hand_out_again(self, study: Study, batch: Batch, left: tuple[int, ...], cause: BaseException) -> None:
@@ -188,8 +187,8 @@ class Driver:
         elif not batch.alone:
             self._queue.extendleft(Batch(batch.study, (number,), alone=True) for number in reversed(left))
         else:
-            study.given_up[left[0]] = f"its worker died {DEATHS} times in a row before it could save ({cause})"
-            self._storage.give_up(study.config, left[0], study.given_up[left[0]])
+            reason = study.given_up[left[0]] = f"its worker died {DEATHS} times in a row before it could save ({cause})"
+            self._storage.give_up(study.config, left[0], reason)
 
 
 def _parts(batch: Batch, most: int) -> list[Batch]:

@@ -2,7 +2,8 @@
 
 places   the device of each worker
 free     bytes of memory for a worker; None: its share of the free memory of this machine
-submit   start a job at a free place; the future has the result of `attempt`, or an exception if the worker died
+submit   start a job at a free place; the future has the result of `attempt`, or an exception
+deaths   exceptions that mean that the worker died; others end the run
 stop     make the workers save and leave, and wait for them; Ctrl-C meanwhile ends them at once
 close    end idle workers
 """
@@ -26,6 +27,7 @@ class ThisProcess:
     """Runs one job at a time in this process."""
 
     free = None
+    deaths = ()
 
     def __init__(self, place: str):
         self.places = [place]
@@ -47,6 +49,7 @@ class Processes:
     """Runs each place's jobs in a spawned process; a worker that dies does not disturb the others."""
 
     free = None
+    deaths = BrokenProcessPool
 
     def __init__(self, places: Sequence[str]):
         self.places = places

@@ -1,6 +1,6 @@
 """Run jobs as tasks on the nodes of a Ray cluster, each with one GPU or one CPU.
 
-Every node needs the folder of the run, the same data and this toolkit. A node may die: the driver hands out its batches again.
+Every node needs the folder of the run, the same data and this toolkit. A node may die, but not the driver's: its batches go out again.
 """
 
 import logging
@@ -77,8 +77,10 @@ class RayTasks:
         import ray
 
         self.places, self.free = places, free
-        resources = {"num_cpus": 1} if places[0] == "cpu" else {"num_cpus": 1, "num_gpus": 1}
-        self._attempt = ray.remote(_attempt).options(max_retries=0, **resources)  # the driver starts a lost one again
+        lost = ray.exceptions
+        self.deaths = (lost.WorkerCrashedError, lost.NodeDiedError, lost.OutOfMemoryError)
+        # A task has one CPU. The driver starts a lost one again.
+        self._attempt = ray.remote(_attempt).options(max_retries=0, num_gpus=int(places[0] == "cuda"))
         self._tasks: dict[Future, ray.ObjectRef] = {}
 
     def submit(self, place: int, job: Job, on_epoch: Callable[[], None]) -> Future:
@@ -98,9 +100,6 @@ class RayTasks:
             for future in running:
                 ray.cancel(self._tasks[future], force=True)
             raise
-
-    def close(self) -> None:
-        pass
 
 
 def _attempt(job: Job) -> BaseException | None:

@@ -6,13 +6,15 @@ Exit code 2 with one sentence, and 130 after Ctrl-C, as the command's.
 import json
 import resource
 import sys
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 
 from helpers import drive
 
 from optim_study.engines import Processes, ThisProcess
+from optim_study.presets import RunConfig
 from optim_study.protocol import config_from_protocol
+from optim_study.ray_engine import ray_tasks
 from rhn.cli.entry import run_command
 
 
@@ -28,13 +30,7 @@ def engine_of(engine: int | str):
     """A number of processes, or the address of a Ray cluster."""
     if isinstance(engine, int):
         return closing(ThisProcess("cpu") if engine == 1 else Processes(["cpu"] * engine))
-    import ray
-
-    from optim_study.ray_engine import RayTasks
-
-    here = str(Path(__file__).parent)
-    ray.init(engine, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": ":".join([here, *sys.path])}})
-    return nullcontext(RayTasks(["cpu"] * 2, 1e9))
+    return ray_tasks(RunConfig(engine="ray", address=engine, device="cpu"))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from concurrent.futures import Future
 from types import ModuleType, SimpleNamespace
 
+ERRORS = ("RayError", "WorkerCrashedError", "NodeDiedError", "OutOfMemoryError")
+
 
 class _Remote:
     """A function; options of its placement mean nothing here."""
@@ -27,6 +29,6 @@ def module(cpus: int) -> ModuleType:
         shutdown=lambda: None,
         nodes=lambda: [{"Alive": True, "Resources": {"CPU": float(cpus), "memory": 8e9}}],
         remote=_Remote,
-        exceptions=SimpleNamespace(RayError=type("RayError", (Exception,), {})),
+        exceptions=SimpleNamespace(**{name: type(name, (Exception,), {}) for name in ERRORS}),
     )
     return ray

@@ -9,8 +9,9 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -103,11 +104,23 @@ def _descendants(pid: int) -> list[int]:
 
 
 @pytest.fixture
-def cluster():
+def new_cluster(monkeypatch):
+    """Makes Ray clusters of one node of two CPUs, whose tasks import what this process does."""
     cluster_utils = pytest.importorskip("ray.cluster_utils", reason="ray is not installed")
-    made = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
-    yield made
-    made.shutdown()
+    monkeypatch.setenv("PYTHONPATH", ":".join(filter(None, sys.path)))
+    with ExitStack() as made:
+
+        def new():
+            cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+            made.callback(cluster.shutdown)
+            return cluster
+
+        yield new
+
+
+@pytest.fixture
+def cluster(new_cluster):
+    return new_cluster()
 
 
 def test_kills_of_ray_tasks_and_drivers(cluster, tmp_path):
@@ -117,12 +130,24 @@ def test_kills_of_ray_tasks_and_drivers(cluster, tmp_path):
 def test_a_lost_ray_node(cluster, tmp_path):
     other = cluster.add_node(num_cpus=2)
     process = started(LONG, tmp_path / "out", engine=cluster.address, fuse=2)
-    while not any(tmp_path.glob("out/*/trials/0*")) and process.poll() is None:
-        time.sleep(0.1)
+    wait_for(lambda: any(tmp_path.glob("out/*/trials/0*")) or process.poll() is not None)
     cluster.remove_node(other, allow_graceful=False)
     finished(process)
     assert_exact(LONG, tmp_path / "out")
     report({"lost node": 1})
+
+
+def test_the_lost_node_of_the_driver_ends_the_run_and_the_study_goes_on(new_cluster, tmp_path):
+    cluster, out = new_cluster(), tmp_path / "out"
+    process = started(LONG, out, engine=cluster.address, fuse=2)
+    wait_for(lambda: any(out.glob("*/trials/0*")) or process.poll() is not None)
+    cluster.head_node.kill_raylet()
+    errors = finished(process, 2)
+    assert "the Ray cluster failed" in errors
+    cluster.shutdown()
+    finished(started(LONG, out, engine=new_cluster().address, fuse=2))
+    assert_exact(LONG, out)
+    report({"lost node of a driver": 1})
 
 
 def test_stops_of_postgresql(server, tmp_path):  # noqa: F811

@@ -132,6 +132,8 @@ def test_a_second_run_in_a_folder_is_refused_and_changes_nothing(out):
 class Dying(ThisProcess):
     """Its worker dies while it has one of the `deadly` trials, after it has saved the others."""
 
+    deaths = ConnectionError
+
     def __init__(self, *deadly: int, saves: bool = False):
         super().__init__("cpu")
         self.deadly, self.saves, self.tried = set(deadly), saves, []
@@ -156,6 +158,16 @@ def test_a_deadly_trial_is_found_and_given_up_and_all_others_are_done(out, caplo
     states = {t.user_attrs["trial"]: t.state for t in stock_study(config(), out).get_trials()}
     assert states == dict.fromkeys(range(8), TrialState.COMPLETE) | {4: TrialState.FAIL}
     assert drive(config(), out).given_up == {}, "another run tries once more"
+    assert_exact(config(), out)
+
+
+def test_a_failure_that_is_no_death_ends_the_run_and_costs_no_trial(out):
+    engine = Dying(4)
+    engine.deaths = ()
+    with pytest.raises(ConnectionError):
+        drive(config(), out, engine=engine)
+    drive(config(), out)
+    assert {trial.state for trial in stock_study(config(), out).get_trials()} == {TrialState.COMPLETE}
     assert_exact(config(), out)
 
 
