@@ -193,9 +193,8 @@ class TrainingCheck(Result):
             return f"To decide, {self._enough}."
         first = self.diverges_at < self.escape_steps  # what comes later is of no interest
         escape = "" if first else self._escape()
-        explodes = f"explodes at about step {self._in_steps(self.diverges_at)}"
-        if self.outcome == "may leave" or self.diverges_at > self.steps:
-            explodes = explodes.replace("explodes", "may explode")
+        unsure = self.outcome == "may leave" or self.diverges_at > self.steps
+        explodes = f"{'may explode' if unsure else 'explodes'} at about step {self._in_steps(self.diverges_at)}"
         parts = (
             [f"its loss {explodes}"] if first else [escape] + [f"its loss {explodes}"] * math.isfinite(self.diverges_at)
         )
@@ -290,8 +289,12 @@ class TrainingCheck(Result):
                 f"{round(self.order, 1) + 0:g}: from weights of half the size it learns {2**self.order:.2g} times as slowly at first"
             )
         if self.flow_steps is not None:
-            steps = self._in_steps(self.flow_steps)
-            rows["one minibatch"] = f"SGD on it alone leaves after so many steps of the gradient flow: {steps}"
+            after = (
+                f"leaves after {self._in_steps(self.flow_steps)} steps"
+                if math.isfinite(self.flow_steps)
+                else "was not seen to leave"
+            )
+            rows["one minibatch"] = f"SGD on it alone, without noise, {after} (the gradient flow)"
         if self.rates:
             rows["rates"] = rates_in_words(self.rates)
         table = [f"{name:<{VALUES}}{words}" for name, words in rows.items()]
