@@ -81,11 +81,12 @@ class Status(Stored):
             print("interrupted: begun, and without a worker now; run the command of the run again to go on")
 
     def _about(self, config: StudyConfig, trials: list[Row]) -> dict:
-        from optim_study.folder import StudyFolder, is_running
+        from optim_study.folder import StudyFolder
+        from rhn.training.state import is_locked
 
         complete = {row.trial for row in trials}
         saved = StudyFolder(self.out, config).epochs(n for n in range(config.trials) if n not in complete)
-        running = is_running(self.out)
+        running = is_locked(self.out)
         return {
             "study": config.name,
             "arch": config.label,

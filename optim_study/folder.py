@@ -1,6 +1,6 @@
 """The folder of a run: states and records of trials, the best models, and the lock of the driver.
 
-`OUT/run.lock` is locked while a driver works. The folder `OUT/ARCH-depthL` of a study holds
+`OUT/.lock` is locked while a driver works. The folder `OUT/ARCH-depthL` of a study holds
 
     trials/0007.safetensors        the rolling state of trial 7 during its training: arrays and curve
     trials/0007-best.safetensors   its best weights, until the driver has compared them
@@ -12,14 +12,11 @@ whole and contain the fingerprint of the study's protocol: files of another stud
 so the trial is trained again, to the same result; an unreadable file is an error.
 """
 
-import fcntl
 import json
 import logging
 import math
 import re
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 
 from optim_study.backend import Outcome
 from optim_study.protocol import StudyConfig
-from rhn.errors import DamagedError, DataError, InvalidInputError
+from rhn.errors import DamagedError, DataError
 from rhn.training.state import TrialState, read_state, read_state_metadata, write_state
 from rhn.utils.io import read_json, remove_leftovers, write_json, writing
 from rhn.utils.validation import check_fields
@@ -36,40 +33,8 @@ from rhn.utils.validation import check_fields
 _logger = logging.getLogger(__name__)
 
 BEST = "best.safetensors"
-LOCK = "run.lock"
-TRIES, PAUSE = 3, 0.1  # `is_running` holds the lock for a moment
 _CURVE = "study_curve"  # key beside the backend's own arrays
 _FINGERPRINT = "study_fingerprint"
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Keep other drivers out of the folder of a run; the lock dies with its holder. Raises InvalidInputError if one works there."""
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-    with writing(out / LOCK):
-        file = (out / LOCK).open("ab")
-    with file:
-        if not any(_try_lock(file, fcntl.LOCK_EX, pause) for pause in [0.0] + [PAUSE] * TRIES):
-            raise InvalidInputError(f"another run works in {out}: wait for its end, or give another --out")
-        yield
-
-
-def is_running(out: Path) -> bool:
-    """True if a driver works in the folder of a run."""
-    if not (out / LOCK).exists():
-        return False
-    with (out / LOCK).open("rb") as file:
-        return not _try_lock(file, fcntl.LOCK_SH)
-
-
-def _try_lock(file, kind: int, pause: float = 0.0) -> bool:
-    time.sleep(pause)
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from optim_study.backend import TorchBackend, load_corpus
 from optim_study.driver import Driver, Study
 from optim_study.engines import Processes, ThisProcess
-from optim_study.folder import StudyFolder, locked
+from optim_study.folder import StudyFolder
 from optim_study.plan import Planned, devices, plan, plan_table
 from optim_study.presets import RunConfig
 from optim_study.progress import displayed
@@ -20,6 +20,7 @@ from optim_study.results import HEADERS, Row, best_checkpoint, protocol_words, w
 from optim_study.storage import JOURNAL, Storage, open_existing, open_storage
 from optim_study.worker import Job
 from rhn.errors import InvalidInputError, RhnError
+from rhn.training.state import locked
 from rhn.utils.file_marks import made_by_us
 from rhn.utils.interrupts import Interrupted
 from rhn.utils.progress import terminal_columns

@@ -13,14 +13,12 @@ epoch, and again by a resume: after a kill they are of an epoch that has a line.
 configuration.
 """
 
-import contextlib
-import fcntl
 import json
 import logging
 import math
 import shlex
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -32,13 +30,13 @@ from safetensors.numpy import load_file
 from rhn.checkpoints import save_checkpoint
 from rhn.data import Corpus
 from rhn.data.text import TextCorpus
-from rhn.errors import DataError, DivergedError, InvalidInputError, OutputError, RhnError
+from rhn.errors import DataError, DivergedError, InvalidInputError, RhnError
 from rhn.training.build import build_models
 from rhn.training.chorales import ChoraleTask, evaluate
 from rhn.training.config import ChoraleConfig, LanguageConfig, upgraded
 from rhn.training.ensemble import deterministic
 from rhn.training.language import LanguageTask
-from rhn.training.state import TrialState, best_epoch, read_state, write_state
+from rhn.training.state import TrialState, best_epoch, locked, read_state, write_state
 from rhn.training.trainer import Trainer
 from rhn.utils.interrupts import Interrupted, deferred_interrupt
 from rhn.utils.io import atomic_path, finite_json, read_json, remove_leftovers, write_json, writing
@@ -110,13 +108,15 @@ def train(
         InvalidInputError: the folder holds something else; the message names the difference.
         DataError: the saved state is damaged, missing or cannot be read.
         DivergedError: every seed has diverged; the best checkpoints so far stay.
-        OutputError: the folder cannot be written to, or another process trains in it.
+        OutputError: the folder cannot be written to, or another process works in it.
         Interrupted: Ctrl-C; everything is saved.
     """
     seeds = seeds or [config.seed]
     run = _Run(config, corpus, Path(out), seeds, device)  # a model that cannot be built leaves no folder behind
     require_own_folder(run.folder)
     with deterministic(threads if run.text else 1), locked(run.folder), deferred_interrupt("step") as interrupt:
+        for place in (run.folder, *run.folder.glob("seed-*")):  # not all below: other trainings may be writing there
+            remove_leftovers(place)
         deadline, next_save = time.monotonic() + 60 * max_minutes, 0.0
         run.begin({"device": device, **about}, callbacks)
         trainer = run.trainer
@@ -347,25 +347,6 @@ def _with_best(arrays: dict[str, np.ndarray], curve: np.ndarray, home: Path) -> 
     if len(curve) and (arrays.get("step", 0) or best_epoch(curve, "valid") < len(curve) - 1):
         best = load_file(home / "best.safetensors")
     return arrays | {f"best.{name}": best[name] for name in names}
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Lock a folder for this process; make it if it is missing, and remove files that killed processes left half written.
-
-    Raises OutputError if it cannot be made or written to, or if another process has locked it.
-    """
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a")  # does not truncate a file of the user's
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(f"another process is training in {folder}: wait for it, or give another --out") from None
-        for place in (folder, *folder.glob("seed-*")):  # not all below: other trainings may be writing there
-            remove_leftovers(place)
-        yield
 
 
 def require_own_folder(folder: Path) -> None:

@@ -4,11 +4,14 @@ A curve has the losses after each epoch, (epochs, 2 or more) float64: training l
 stopping follow from it.
 
 A state file is one .safetensors file with a checksum in its header. A file that differs by one bit from what was written is refused: it
-would change the results silently.
+would change the results silently. One process at a time works in a folder with states.
 """
 
+import fcntl
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,10 +21,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from rhn.errors import DamagedError, DataError
-from rhn.utils.io import atomic_path
+from rhn.errors import DamagedError, DataError, OutputError
+from rhn.utils.io import atomic_path, writing
 
 ENTRY = "rhn_state"  # of the header, the only one, as safetensors writes several in any order: JSON of checksum and metadata
+LOCK = ".lock"
+PAUSES = (0.0, 0.1, 0.1, 0.1)  # seconds before each try: `is_locked` holds the lock for a moment
 Objective = Literal["train", "valid"]
 LEFT = 0.98
 """A training has left its plateau if its loss is below this factor times that of the best constant output."""
@@ -129,3 +134,35 @@ def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> 
 
 def _damaged(path: Path, reason: str) -> DamagedError:
     return DamagedError(f"{path} is damaged ({reason}): put an undamaged copy in its place, or begin again without it")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder, which is made if it is missing; the lock dies with its holder.
+
+    Raises OutputError if the folder cannot be made or written to, or another process works there.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("ab")  # does not truncate a file of the user's
+    with file:
+        if not any(_try_lock(file, fcntl.LOCK_EX, pause) for pause in PAUSES):
+            raise OutputError(f"another process works in {folder}: wait for its end, or give another --out")
+        yield
+
+
+def is_locked(folder: Path) -> bool:
+    """True if a process works in the folder."""
+    if not (folder / LOCK).exists():
+        return False
+    with (folder / LOCK).open("rb") as file:
+        return not _try_lock(file, fcntl.LOCK_SH)
+
+
+def _try_lock(file, kind: int, pause: float = 0.0) -> bool:
+    time.sleep(pause)
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -20,10 +20,11 @@ from safetensors import safe_open
 
 from optim_study.driver import Driver, Study
 from optim_study.engines import ThisProcess
-from optim_study.folder import StudyFolder, TrialRecord, locked
+from optim_study.folder import StudyFolder, TrialRecord
 from optim_study.protocol import StudyConfig
 from optim_study.storage import open_storage, report_epochs
 from optim_study.worker import Job
+from rhn.training.state import locked
 
 NUMPY = NumpyBackend()
 RUN = Path(__file__).parent / "numpy_run.py"

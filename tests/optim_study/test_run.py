@@ -14,10 +14,10 @@ from test_trial_results import row
 import optim_study
 from optim_study import RunConfig, paper, run, small, smoke
 from optim_study.cli import main
-from optim_study.folder import locked
 from optim_study.runner import dry_run
 from optim_study.swarm_plot import save_swarm
 from rhn.errors import InvalidInputError
+from rhn.training.state import locked
 
 LONG = {"arch": ("rhn",), "depth": (2,), "trials": 3, "epochs": 60, "patience": 60, "budget_scale": 0.003}
 

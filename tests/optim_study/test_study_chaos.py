@@ -18,8 +18,8 @@ import pytest
 from helpers import assert_exact, config, drive, finished, started, wait_for, workers_of
 from test_study_storage import server  # noqa: F401 - a fixture
 
-from optim_study.folder import is_running
 from rhn.errors import OutputError
+from rhn.training.state import is_locked
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(7200)]
 KILLS, STOPS = (int(os.environ.get(name, usual)) for name, usual in (("STUDY_KILLS", 100), ("STUDY_STOPS", 20)))
@@ -63,7 +63,7 @@ class Storm:
 
     def _is_alive_after_a_while(self, process: subprocess.Popen, out: Path) -> bool:
         """Wait until the run has begun, and for a random time more; False if it came to its end before."""
-        wait_for(lambda: is_running(out) or process.poll() is not None)
+        wait_for(lambda: is_locked(out) or process.poll() is not None)
         with suppress(subprocess.TimeoutExpired):
             process.wait(self.rng.uniform(0, 4))
         return process.poll() is None
@@ -157,7 +157,7 @@ def test_stops_of_postgresql(server, tmp_path):  # noqa: F811
         study = config(trials=12, epochs=60, patience=60, seed=counts["studies"], options={"run": counts["studies"]})
         out = tmp_path / study.name
         process = process or started(study, out, server.url, wait=60.0)
-        wait_for(lambda out=out, process=process: is_running(out) or process.poll() is not None)
+        wait_for(lambda out=out, process=process: is_locked(out) or process.poll() is not None)
         try:
             process.wait(rng.uniform(0, 6))
         except subprocess.TimeoutExpired:

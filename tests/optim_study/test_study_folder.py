@@ -9,9 +9,9 @@ from helpers import config, file_size_limit, reference
 from safetensors.numpy import save
 from tables import for_each
 
-from optim_study.folder import StudyFolder, TrialRecord, is_running, locked
-from rhn.errors import DataError, InvalidInputError, OutputError
-from rhn.training.state import TrialState
+from optim_study.folder import StudyFolder, TrialRecord
+from rhn.errors import DataError, OutputError
+from rhn.training.state import TrialState, is_locked, locked
 from rhn.utils.io import atomic_path
 
 RECORD = reference(config(), 0)
@@ -158,11 +158,11 @@ def test_a_full_disk_keeps_the_old_files_and_leaves_nothing_half_written(folder,
 
 
 def test_a_folder_has_one_driver_at_a_time(tmp_path):
-    assert not is_running(tmp_path)
+    assert not is_locked(tmp_path)
     with locked(tmp_path):
-        assert is_running(tmp_path)
-        with pytest.raises(InvalidInputError, match="another run works"), locked(tmp_path):
+        assert is_locked(tmp_path)
+        with pytest.raises(OutputError, match="another process works"), locked(tmp_path):
             pass
-    assert not is_running(tmp_path)
-    with pytest.raises(OutputError, match="cannot write"), locked(tmp_path / "run.lock" / "below"):
+    assert not is_locked(tmp_path)
+    with pytest.raises(OutputError, match="cannot write"), locked(tmp_path / ".lock" / "below"):
         pass

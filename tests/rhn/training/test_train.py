@@ -215,9 +215,16 @@ def test_two_processes_do_not_train_in_one_folder_nor_clean_it_under_its_writer(
     half = tmp_path / ".state.rhn-partial-0123abcd.safetensors"
     with locked(tmp_path):
         half.write_text("half")
-        with pytest.raises(OutputError, match="another process is training"):
+        with pytest.raises(OutputError, match="another process works"):
             task.train(tmp_path)
         assert half.exists()
+    left = [half, tmp_path / "seed-12" / half.name]  # in this folder and in those of its seeds
+    others = tmp_path / "other" / half.name  # another training may be writing there
+    for path in (*left, others):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("half")
+    task.train(tmp_path, max_minutes=0)
+    assert [path.exists() for path in (*left, others)] == [False, False, True]
 
 
 # ---- a state that is not what was written --------------------------------------------------------
