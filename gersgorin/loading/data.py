@@ -9,7 +9,6 @@ Legend: S sequences, T steps, m inputs of a step.
 
 import codecs
 import csv
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,137 +22,11 @@ from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import split_words
 from rhn.errors import DataError, InvalidInputError
 from rhn.utils.memory import free_memory, in_words
-from rhn.utils.wording import counted, first_line
+from rhn.utils.wording import first_line
 
 SUFFIXES = (".npy", ".npz", ".csv")
 EXPECTED = "expected numbers of shape (T,), (T, m) or (S, T, m), real ones"
 ABOUT = ("unit", "names", "name")  # arrays of an .npz file that describe the others
-
-
-@dataclass(frozen=True, kw_only=True)
-class Numbers:
-    """Contents of a file."""
-
-    values: np.ndarray
-    """float64 (T, m) or (S, T, m), finite."""
-    unit: str | None = None
-    """Of one step."""
-    names: tuple[str, ...] = ()
-    """Of the m inputs."""
-    name: str | None = None
-    """Of the data, if the file has one."""
-    whole: bool = False
-    """True if the file holds integers."""
-
-
-def read_numbers(path: Path) -> Numbers:
-    """Read the sequences of a file.
-
-    Raises DataError for a file that is missing, damaged or empty, or that holds anything but finite real numbers of these shapes;
-    InvalidInputError for another kind of file.
-    """
-    reader = {".npy": _npy, ".npz": _npz, ".csv": _csv}.get(path.suffix.lower())
-    if reader is None:
-        raise InvalidInputError(f"{path} is no file of numbers: expected a name ending in {', '.join(SUFFIXES)}")
-    if path.is_file() and (size := path.stat().st_size) > free_memory():
-        raise DataError(f"{path} has {in_words(size)}, more than the memory that is free: cut it into smaller files")
-    found = _read(path, reader)
-    if found.names and len(found.names) != found.values.shape[-1]:
-        names, m = ", ".join(found.names), found.values.shape[-1]
-        raise DataError(f"{path} names {len(found.names)} inputs ({names}), its sequences have {m}: expected as many")
-    return found
-
-
-def read_array(path: Path) -> np.ndarray:
-    """The real numbers of a .npy file in their own shape and type. Raises DataError or InvalidInputError."""
-    if path.suffix.lower() != ".npy":
-        raise InvalidInputError(f"{path} is no array: expected a .npy file, which numpy.save writes")
-    array = _read(path, _load)
-    if array.dtype.kind not in "biuf" or not array.size:
-        raise DataError(f"{path} holds {array.dtype} of shape {array.shape}: expected real numbers")
-    return array
-
-
-def _read(path: Path, reader: Callable):
-    """What a reader makes of a file. Raises DataError for any error of it."""
-    try:
-        return reader(path)
-    except DataError:
-        raise
-    except Exception as error:  # any error of NumPy at a damaged or hostile file
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DataError(f"{path} cannot be read as numbers: {reason}") from error
-
-
-def _load(path: Path) -> np.ndarray:
-    with path.open("rb") as file:
-        array = np.load(file, allow_pickle=False)
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"{path} holds several arrays under the name of one: call it .npz")
-    return array
-
-
-def _npy(path: Path) -> Numbers:
-    array = _load(path)
-    return Numbers(values=_sequences(path, array), whole=array.dtype.kind in "iu")
-
-
-def _npz(path: Path) -> Numbers:
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{path} is not a whole .npz file: expected one that numpy.savez wrote")
-    with zipfile.ZipFile(path) as archive:
-        size = sum(member.file_size for member in archive.infolist())
-    if size > free_memory():
-        raise DataError(
-            f"{path} unpacks to {in_words(size)}, more than the memory that is free: cut it into smaller files"
-        )
-    with np.load(path, allow_pickle=False) as arrays:
-        data = [key for key in arrays.files if key not in ABOUT]
-        if not data:
-            raise DataError(f"{path} holds no array of numbers: {EXPECTED}, called x")
-        array = arrays["x" if "x" in data else data[0]]
-        said = {key: np.asarray(arrays[key]).astype(str).ravel().tolist() for key in ABOUT if key in arrays.files}
-    unit, name = (next(iter(said.get(key, [])), None) for key in ("unit", "name"))
-    names = tuple(said.get("names", ()))
-    return Numbers(values=_sequences(path, array), unit=unit, name=name, names=names, whole=array.dtype.kind in "iu")
-
-
-def _csv(path: Path) -> Numbers:
-    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    mark = next((mark for mark in ";\t," if lines and mark in lines[0]), None)
-    if mark is None and lines and None not in map(_number, lines[0].split()):
-        rows = [line.split() for line in lines]
-    else:
-        rows = [*csv.reader(lines, delimiter=mark or ",")]
-    table = [[_number(word.replace(",", ".") if mark == ";" else word) for word in row] for row in rows]
-    header = tuple(word.strip("# ") for word in rows[0]) if rows and None in table[0] else ()
-    body = table[bool(header) :]
-    if not body:
-        raise DataError(f"{path} holds no row of numbers: expected a row a step and a column an input")
-    for row, words in zip(body, rows[bool(header) :], strict=True):
-        if len(row) != len(rows[0]) or None in row:
-            said = (mark or " ").join(words)
-            raise DataError(f"{path} has a row {said!r:.60}: expected {counted(len(rows[0]), 'number')}")
-    return Numbers(values=_sequences(path, np.array(body)), names=header)
-
-
-def _number(word: str) -> float | None:
-    try:
-        return float(word)
-    except ValueError:
-        return None
-
-
-def _sequences(path: Path, array: np.ndarray) -> np.ndarray:
-    """The array as (T, m) or (S, T, m) of float64. Raises DataError for anything else."""
-    if array.dtype.kind not in "biuf" or not 1 <= array.ndim <= 3 or array.size == 0:
-        raise DataError(f"{path} holds {array.dtype} of shape {array.shape}: {EXPECTED}")
-    values = array.astype(np.float64)
-    if bad := int((~np.isfinite(values)).sum()):
-        raise DataError(f"{path}: {bad} of {values.size} numbers are NaN or infinite, expected finite ones")
-    return values[:, None] if values.ndim == 1 else values
-
-
 READ = 1 << 20  # bytes of a text: more tokens than any memory holds Jacobians
 TEXT_STEPS = 100
 MOST_NAMES = 4  # names of inputs in a figure's title
@@ -242,20 +115,107 @@ def read_source(data: DataOptions, *, text_of: Path | None = None, cell: str | N
     text_of: the checkpoint of a language model, whose vocabulary reads `data.input` as a text; cell: the name of its own cell.
     """
     if text_of is not None:
-        return _text(data, text_of, cell).cut(data.steps)
-    if data.input is not None:
-        numbers = read_numbers(data.input)
-        name = numbers.name or data.input.name
-        *several, T, m = numbers.values.shape
-        size = f"{several[0]} sequences of {T} steps, {m} numbers each" if several else f"{T} x {m} numbers"
-        about = f"{data.input.name}, {size}"
-        unit = numbers.unit or "steps"
-        source = Source(name=name, kind="sequence", values=numbers.values, unit=unit, names=numbers.names, about=about)
-        return source.cut(data.steps)
-    from rhn.data import chorale
+        source = _text(data, text_of, cell)
+    elif data.input is not None:
+        source = read_numbers(data.input)
+    else:
+        from rhn.data import chorale
 
-    frames = chorale(data.chorale, data.data)
-    return chorale_source(frames, data.data).cut(data.steps)
+        source = chorale_source(chorale(data.chorale, data.data), data.data)
+    return source.cut(data.steps)
+
+
+def read_numbers(path: Path) -> Source:
+    """Read the sequences of a file.
+
+    Raises DataError for a file that is missing, damaged or empty, or that holds anything but finite real numbers of these shapes;
+    InvalidInputError for another kind of file.
+    """
+    reader = {".npy": _load, ".npz": _npz, ".csv": _csv}.get(path.suffix.lower())
+    if reader is None:
+        raise InvalidInputError(f"{path} is no file of numbers: expected a name ending in {', '.join(SUFFIXES)}")
+    found = _read(path, reader)
+    array, about = found if isinstance(found, tuple) else (found, {})
+    if array.dtype.kind not in "biuf" or not 1 <= array.ndim <= 3 or array.size == 0:
+        raise DataError(f"{path} holds {array.dtype} of shape {array.shape}: {EXPECTED}")
+    values = array.astype(np.float64)
+    if bad := int((~np.isfinite(values)).sum()):
+        raise DataError(f"{path}: {bad} of {values.size} numbers are NaN or infinite, expected finite ones")
+    values = values[:, None] if values.ndim == 1 else values
+    *several, T, m = values.shape
+    if len(about.get("names", ())) not in (0, m):
+        names = ", ".join(about["names"])
+        raise DataError(
+            f"{path} names {len(about['names'])} inputs ({names}), its sequences have {m}: expected as many"
+        )
+    size = f"{several[0]} sequences of {T} steps, {m} numbers each" if several else f"{T} x {m} numbers"
+    return Source(values=values, about=f"{path.name}, {size}", **{"name": path.name, "kind": "sequence"} | about)
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The real numbers of a .npy file in their own shape and type. Raises DataError or InvalidInputError."""
+    if path.suffix.lower() != ".npy":
+        raise InvalidInputError(f"{path} is no array: expected a .npy file, which numpy.save writes")
+    array = _read(path, _load)
+    if array.dtype.kind not in "biuf" or not array.size:
+        raise DataError(f"{path} holds {array.dtype} of shape {array.shape}: expected real numbers")
+    return array
+
+
+def _read(path: Path, reader: Callable):
+    """What a reader makes of a file. Raises DataError for any error of it."""
+    try:
+        if (size := path.stat().st_size) > free_memory():
+            raise DataError(
+                f"{path} has {in_words(size)}, more than the memory that is free: cut it into smaller files"
+            )
+        return reader(path)
+    except DataError:
+        raise
+    except Exception as error:  # any error of NumPy at a damaged or hostile file
+        raise DataError(f"{path} cannot be read as numbers: {first_line(error)}") from error
+
+
+def _load(path: Path) -> np.ndarray:
+    array = np.load(path, allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path} holds several arrays under the name of one: call it .npz")
+    return array
+
+
+def _npz(path: Path) -> tuple[np.ndarray, dict]:
+    """The numbers, and what the file says of them."""
+    with np.load(path, allow_pickle=False) as arrays:
+        data = [key for key in arrays.files if key not in ABOUT]
+        if not data:
+            raise DataError(f"{path} holds no array of numbers: {EXPECTED}, called x")
+        array = arrays["x" if "x" in data else data[0]]
+        about = {
+            key: tuple(np.asarray(arrays[key]).astype(str).ravel().tolist()) for key in ABOUT if key in arrays.files
+        }
+    return array, {key: words if key == "names" else words[0] for key, words in about.items() if words}
+
+
+def _csv(path: Path) -> tuple[np.ndarray, dict]:
+    """The numbers of the rows, and the names of the columns if the first row has words."""
+    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    mark = next((mark for mark in ";\t," if lines and mark in lines[0]), None)
+    names = [word.strip("# ") for word in next(csv.reader(lines, delimiter=mark or ","), [])]
+    header = _are_words(lines[0].replace(",", ".") if mark == ";" else lines[0], mark) if lines else False
+    rows = [line.replace(",", ".") if mark == ";" else line for line in lines[header:]]  # 1,5;2 has decimal commas
+    if not rows:
+        raise DataError(f"{path} holds no row of numbers: expected a row a step and a column an input")
+    values = np.loadtxt(rows, delimiter=mark, comments=None, quotechar='"', ndmin=2)
+    return values, {"names": tuple(names)} if header else {}
+
+
+def _are_words(line: str, mark: str | None) -> bool:
+    """True unless a row holds numbers only."""
+    try:
+        np.loadtxt([line], delimiter=mark, comments=None, quotechar='"')
+    except ValueError:
+        return True
+    return False
 
 
 def _cut(source: Source, steps: int) -> str:
