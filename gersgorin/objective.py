@@ -493,7 +493,7 @@ def label_of(model: nn.Module) -> Label:
     cells = recurrent_cells(model)
     return Label(
         title=" + ".join(f"{n} x {name}" if n > 1 else name for name, n in Counter(map(cell_title, cells)).items()),
-        about=" + ".join(dict.fromkeys(filter(None, map(words_of_built, cells)))),
+        made=" + ".join(dict.fromkeys(filter(None, map(words_of_built, cells)))),
     )
 
 

@@ -281,8 +281,8 @@ class Recorder:
         """Measure the copy of the cell. Raises InvalidInputError for numbers that are not finite."""
         self._watched.refresh()
         cell, inputs = self._watched.along(self._probe)
-        if isinstance(cell, Run) and cell.own_loop and cell.about not in self._about:
-            self._about = "; ".join(filter(None, (cell.about, self._about)))
+        if isinstance(cell, Run) and cell.label.loop not in self._about:
+            self._about = "; ".join(filter(None, (cell.label.loop, self._about)))
         return snapshot(cell, inputs, self._positions)
 
     def _resume(self, found: Recording, about: str | None) -> None:

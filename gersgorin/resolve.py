@@ -29,11 +29,10 @@ from gersgorin.loading.network import (
     new_model,
     watched_cell,
 )
-from gersgorin.loading.scan import ScanRun
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.objective import Loss, Objective
 from gersgorin.options import DataOptions, NetworkOptions, NewOrTrained
-from gersgorin.run import Label, Run, run_of
+from gersgorin.run import Label, Run
 from rhn.checkpoints import load_model, read_metadata
 from rhn.data import Piece
 from rhn.errors import CheckpointError, InvalidInputError
@@ -92,25 +91,20 @@ def open_run(
         return network
     if not fits(steps, int | None):
         raise InvalidInputError(f"steps is {steps!r:.40}: expected a whole number of at least 1")
-    new = dict(zip(NEW_CELL, (depth, hidden_size, init, transform_bias, cell_options), strict=True))
+    new = dict(zip(NEW_CELL, (depth, hidden_size, init, transform_bias, cell_options or {}), strict=True))
     data, file = DataOptions(steps=steps), _checkpoint(network)
     check_least(data, steps=1)
-    check_seed(seed)
     _check_place(device, dtype)
-    if isinstance(network, str) and file is None:
-        source = _source(x, data)
-        subject = new_cell(network, seed=seed, input_size=source.input_size, **new)
-    elif given := [name for name, value in new.items() if value is not None]:
+    named = {"checkpoint": file} if file else {"cell": network if isinstance(network, str) else None}
+    options = NetworkOptions(**named, **new, seed=seed, layer=layer)
+    if isinstance(network, str | Path):
+        source = _source(x, data, file if file and is_language_model(file) else None)
+        subject = network_of_options(options, source.input_size)
+    elif given := given_flags(options, NEW_CELL):
         raise InvalidInputError(f"{given[0]} is for a new cell by its name, not for this network: leave it out")
-    elif file:
-        text = file if is_language_model(file) else None
-        source = _source(x, data, text)
-        subject = checkpoint_cells(file, layer, None, input_size=source.input_size)[0]
     else:
         subject, source = _in_module(Watched(network, layer, submodule), x, data)
-    source = replace(source, unit=unit or source.unit)
-    check_memory(subject.cell, source.steps, device, dtype, whole=whole)
-    return run_along(subject, source, device=device, dtype=dtype, whole=whole)
+    return run_along(subject, replace(source, unit=unit or source.unit), device=device, dtype=dtype, whole=whole)
 
 
 def run_of_network(network, x=None, s0: Tensor | None = None, **options) -> Run:
@@ -153,22 +147,21 @@ def run_along(
     title: str | None = None,
     whole: bool = True,
 ) -> Run:
-    """The run of a resolved network over the first sequence of a source; whole: see `open_run`."""
+    """The run of a resolved network over the first sequence of a source, if the memory is enough; whole: see `open_run`."""
+    check_memory(subject.cell, source.steps, device, dtype, whole=whole)
     cell = subject.build(device, dtype)
     values = source.sequence()
-    cell, x = subject.along(cell, torch.as_tensor(values, device=device).to(dtype if values.ndim > 1 else torch.int64))
-    own = cell.about if isinstance(cell, Run) and cell.own_loop else ""
-    if isinstance(cell, ScanRun):  # whose size is known only now
-        check_memory(cell.cell, len(cell), device, dtype, whole=whole)
-    label = Label(
-        name=subject.name,
-        title=title or subject.title,
-        sequence=source.first_label,
-        reads=source.kind,
-        unit=source.unit,
-        about="; ".join(filter(None, (own, subject.made, source.first_about))),
-    )
-    return run_of(cell, x, label)
+    x = subject.inputs(torch.as_tensor(values, device=device).to(dtype if values.ndim > 1 else torch.int64))
+    label = _label(source, name=subject.name, title=title or subject.title, made=subject.made)
+    if not isinstance(x, Run):
+        return Run.of(cell, x, label=label)
+    check_memory(x.cell, len(x), device, dtype, whole=whole)  # the size of a scan is known only now
+    return x.named(label)
+
+
+def _label(source: Source, **network: str) -> Label:
+    """The names of a network and of the first sequence of a source."""
+    return Label(**network, sequence=source.first_label, reads=source.kind, unit=source.unit, data=source.first_about)
 
 
 def network_of_options(options: NetworkOptions, input_size: int | None) -> Subject:
@@ -201,7 +194,7 @@ def _text_reader(network: NewOrTrained, data: DataOptions) -> dict:
         raise InvalidInputError(f"--input and {given[0]} are two things to read: give one")
     if not network.checkpoint or network.module or not is_language_model(network.checkpoint):
         return {}
-    if data.input is None or given_flags(data, ("chorale", "data")):
+    if data.input is None:
         raise InvalidInputError(f"{network.checkpoint} holds a language model, which reads a text: give --input FILE")
     return {"text_of": network.checkpoint, "cell": network.cell}
 
@@ -210,12 +203,9 @@ def run_of_options(
     network: NetworkOptions, data: DataOptions, *, device: str, whole: bool = True, repeat: bool = False
 ) -> Run:
     """The run that a command's options name, in float64; repeat: a sequence that is shorter than --steps. Raises RhnError."""
-    check_least(data, steps=1)
     source = source_of_options(network, replace(data, steps=None) if repeat else data)
     source = source.over(data.steps) if repeat else source
-    subject = network_of_options(network, source.input_size)
-    check_memory(subject.cell, source.steps, device, whole=whole)
-    return run_along(subject, source, device=device, whole=whole)
+    return run_along(network_of_options(network, source.input_size), source, device=device, whole=whole)
 
 
 def open_objective(
@@ -252,11 +242,11 @@ def objective_of_options(options, *, device: str = "cpu") -> Objective:
             kind = type(model).__name__
             raise InvalidInputError(f"{options.checkpoint} holds a {kind} alone: expected a network with an output")
     else:
-        model = new_model(options, input_size=width, output_size=width)[1](0)
+        _, model = new_model(options, input_size=width, output_size=width)
         made = words_of_new(model.cells[0], options.seed)
     objective = Objective(model.to(device), frames, loss)
-    about = "; ".join(filter(None, (made or objective.label.about, source.about)))
-    objective.label = replace(objective.label, sequence=source.label, reads=source.kind, unit=source.unit, about=about)
+    label = _label(source, title=objective.label.title, made=made or objective.label.made)
+    objective.label = replace(label, sequence=source.label, data=source.about)
     return objective
 
 
@@ -267,19 +257,16 @@ def map_of_options(options, *, device: str = "cpu") -> SequenceMap:
         check_network_options(options)
         module = module_of_options(replace(options, submodule=None), source.input_size)
         title = ": ".join(filter(None, (options.submodule, type(module).__name__)))
-        label = Label(
-            name=options.module, title=title, about=named_file(options.checkpoint) if options.checkpoint else ""
-        )
+        named = {"name": options.module, "title": title}
+        named |= {"made": named_file(options.checkpoint)} if options.checkpoint else {}
     else:
         subject = network_of_options(options, source.input_size)
-        label = Label(name=subject.name, title=subject.title, about=subject.made)
+        named = {"name": subject.name, "title": subject.title, "made": subject.made}
         module = (
             load_model(options.checkpoint, options.cell) if options.checkpoint else subject.build("cpu", torch.float64)
         )
-    about = "; ".join(filter(None, (label.about, source.first_about)))
-    label = replace(label, about=about, sequence=source.first_label, reads=source.kind, unit=source.unit)
     x = ids_or_numbers(module, torch.as_tensor(source.sequence()))
-    return SequenceMap(module.to(device), x, label=label, submodule=options.submodule)
+    return SequenceMap(module.to(device), x, label=_label(source, **named), submodule=options.submodule)
 
 
 def module_of_options(options, input_size: int | None) -> nn.Module:

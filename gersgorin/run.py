@@ -42,8 +42,17 @@ class Label:
     """Kind of the sequence: "chorale", "text" or "sequence"."""
     unit: str = ""
     """Of one step: "0.1 s"; "" for the usual one of its kind."""
-    about: str = ""
-    """Initialisation, seed and data, for the second line of a figure's title."""
+    made: str = ""
+    """Origin of the weights: initialisation and seed, or a file."""
+    data: str = ""
+    """Origin of the sequence."""
+    loop: str = ""
+    """The steps and frames of a module's own loop."""
+
+    @property
+    def about(self) -> str:
+        """Loop, weights and data, for the second line of a figure's title."""
+        return "; ".join(filter(None, (self.loop, self.made, self.data)))
 
     @property
     def along(self) -> str:
@@ -119,7 +128,7 @@ class Run:
 
     def named(self, label: Label | None) -> "Run":
         """The same run with other names; None: as it is."""
-        return replace(self, label=label) if label else self
+        return replace(self, label=replace(label, loop=self.label.loop)) if label else self
 
     def require_finite(self) -> "Run":
         """The run itself. Raises InvalidInputError for NaN or infinite states."""

@@ -39,7 +39,7 @@ def of_matrices(matrices: Tensor, title: str, **options) -> Spectra:
 def on_chorale(cell: torch.nn.Module, title: str) -> Spectra:
     """The spectra of a float64 cell on the gallery's chorale."""
     source = chorale_source(chorale(CHORALE))
-    label = Label(name=title, title=title, sequence=CHORALE, reads="chorale", about=source.about)
+    label = Label(name=title, title=title, sequence=CHORALE, reads="chorale", data=source.about)
     return measure_spectra(Run.of(cell, torch.as_tensor(source.values).double(), label=label))
 
 

@@ -150,11 +150,10 @@ def _subject(options: Any, width: int) -> Subject:
     if options.preset:
         return _preset(options)
     if options.text is None:
-        title, build = new_model(options, input_size=width, output_size=width)
-        return Subject(title, build(0), own)
+        return Subject(*new_model(options, input_size=width, output_size=width), own)
     corpus = _read_text(options.text, "words", None)
-    title, build = new_model(options, LanguageModel, vocabulary_size=len(corpus.vocabulary))
-    return Subject(title, build(0), batch_size=20, corpus=corpus)
+    named = new_model(options, LanguageModel, vocabulary_size=len(corpus.vocabulary))
+    return Subject(*named, batch_size=20, corpus=corpus)
 
 
 def _preset(options: Any) -> Subject:

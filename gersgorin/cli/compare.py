@@ -129,7 +129,7 @@ def _measure(options: CompareOptions, row: Analysis, seeds, sources, device: str
     """The result of one network: an analysis along a sequence, or medians and bands over its seeds and all sequences."""
     from gersgorin.analyses.spectra import usual_leading
     from gersgorin.comparison.runs import compare_runs
-    from gersgorin.resolve import check_memory, run_along
+    from gersgorin.resolve import run_along
 
     subject, total, last = seeds[0], len(seeds) * len(sources), options.seed + len(seeds) - 1
     leading = usual_leading(subject.cell.state_size) if row.name == "spectra" and not options.many else None
@@ -138,7 +138,6 @@ def _measure(options: CompareOptions, row: Analysis, seeds, sources, device: str
     def runs():
         for k, network in enumerate(seeds):
             for source in sources:
-                check_memory(network.cell, source.steps, device, whole=leading is None)
                 run = run_along(network, source, device=device, title=subject.title, whole=leading is None)
                 yield options.seed + k, run
 

@@ -55,12 +55,11 @@ def plot(options: PlotOptions) -> None:
     from gersgorin.analyses.spectra import of_run, usual_leading
     from gersgorin.plotting.animation import moving_run
     from gersgorin.plotting.spectra import draw_run
-    from gersgorin.resolve import check_memory, network_of_options, run_along, source_of_options
+    from gersgorin.resolve import network_of_options, run_along, source_of_options
 
     source = source_of_options(options, options)
     subject = network_of_options(options, source.input_size)
     leading = usual_leading(subject.cell.state_size) if options.leading is None else options.leading
-    check_memory(subject.cell, source.steps, device, whole=leading is None)
     with progress_bars() as report, own_cell(subject.name if subject.own else None):
         run = run_along(subject, source, device=device, whole=leading is None)
         found = of_run(run, discs=options.discs, leading=leading, progress=report(f"spectra of {run.label.title}"))

@@ -241,14 +241,14 @@ class Watched:
         return x.unsqueeze(1) if x.dim() == 2 else x
 
 
-def cell_title(cell: nn.Module, layer: int | None = None) -> str:
-    """Title of a cell, or of one of its layers counted from 0: "LSTM, layer 1 of 2, 64 units"."""
+def cell_title(cell: nn.Module, layer: int | None = None, name: str | None = None) -> str:
+    """Title of a cell, or of one of its layers counted from 0: "LSTM, layer 1 of 2, 64 units"; name: None for that of its class."""
     depth, size = getattr(cell, "depth", 1), getattr(cell, "hidden_size", None)
     several, words = layers_of(cell), []
     if several > 1:
         words = [f"{several} layers" if layer is None else f"layer {layer + 1} of {several}"]
     words += [f"depth {depth}"] * (depth > 1)
-    name = name_of_cell(cell) if isinstance(cell, Cell) else name_of(cell)
+    name = name or (name_of_cell(cell) if isinstance(cell, Cell) else name_of(cell))
     return ", ".join([name, *words, *[counted(size, "unit")] * (size is not None)])
 
 

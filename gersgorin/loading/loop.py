@@ -207,7 +207,6 @@ class OwnLoop(Run):
     describe the loop, so it has none.
     """
 
-    about: str
     nodes: list["_Node"]
     """The states in the graph, of all sequences."""
     reads: list["_Node"]
@@ -440,13 +439,12 @@ def _differentiated(cell: nn.Module, module: nn.Module, x: Tensor, seen: list[Ca
             "write the loop as a function f(x, s) of the complete state"
         )
     steps = len(nodes) - 1
-    reads, about = reads[first : first + steps], _description(steps, first, len(seen))
+    reads = reads[first : first + steps]
     return OwnLoop(
         cell=as_cell(cell),
         inputs=torch.stack([node.value for node in reads]),
         states=torch.stack([node.value for node in nodes]),
-        label=Label(about=about),
-        about=about,
+        label=Label(loop=_description(steps, first, len(seen))),
         nodes=nodes,
         reads=reads,
         frames=len(seen),

@@ -12,7 +12,6 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from gersgorin.cell import as_cell
-from gersgorin.loading.find import Watched, seen_by
+from gersgorin.loading.find import Watched, cell_title, recurrent_cells
 from gersgorin.run import Run
 from rhn.cells import accepts, is_known, name_of_cell, read_options, resolve_cell
 from rhn.cells import cell_options as options_of_cell
@@ -231,10 +230,10 @@ class Subject:
     """build(device, dtype) -> cell."""
     cell: nn.Module
     """The cell before it is built; a new one is on the "meta" device, where it takes no memory."""
+    called: str
+    """Its title without the label: "rhn, depth 5, 64 units"."""
     label: str = ""
     """Distinguishes it from others of its name."""
-    called: str = ""
-    """Its title without the label; "" for its name and sizes."""
     inputs: Callable[[Tensor], Tensor | Run] = lambda sequence: sequence
     """Inputs of the built cell along a sequence, (T, m) in its dtype; or the run of its module's own loop or scan."""
     made: str = ""
@@ -242,11 +241,6 @@ class Subject:
 
     def __post_init__(self):
         _ = as_cell(self.cell).state_size  # refuses a cell that does not say it
-
-    def along(self, cell: nn.Module, sequence: Tensor) -> tuple[nn.Module | Run, Tensor]:
-        """Return (the built cell or the run of the own loop or scan around it, its inputs (T, m)) along a sequence."""
-        seen = self.inputs(sequence)
-        return (seen, seen.inputs) if isinstance(seen, Run) else (cell, seen)
 
     @property
     def own(self) -> bool:
@@ -256,9 +250,7 @@ class Subject:
     @property
     def title(self) -> str:
         """Title of figures: the label, if there is one, and "rhn, depth 5, 64 units"."""
-        depth, size = getattr(self.cell, "depth", 1), getattr(self.cell, "hidden_size", None)
-        words = [self.name, *[f"depth {depth}"] * (depth > 1), *[counted(size, "unit")] * (size is not None)]
-        return ": ".join(filter(None, (self.label, self.called or ", ".join(words))))
+        return ": ".join(filter(None, (self.label, self.called)))
 
 
 def new_cell(
@@ -300,8 +292,8 @@ def new_cell(
     if isinstance(hidden_size, int) and isinstance(depth, int):
         require_possible(input_size, hidden_size, depth)
     try:
-        subject = Subject(name, build, build("meta", torch.float64))
-        subject = replace(subject, called=with_options(subject.title, given))
+        cell = build("meta", torch.float64)
+        subject = Subject(name, build, cell, with_options(cell_title(cell, name=name), given))
         return replace(subject, made=words_of_new(subject.cell, seed))
     except RhnError:
         raise
@@ -309,41 +301,31 @@ def new_cell(
         said = first_line(error) if is_known(name) else f"{type(error).__name__}: {first_line(error)}"
         expected = ""
         if isinstance(error, TypeError) and not is_known(name):
-            expected = (
-                "; expected a factory of cells (input_size, hidden_size, depth, *, generator, device, dtype); a factory of a whole "
-                f"module is --module {name}, beside which cells and files are compared"
-            )
+            expected = "; expected a factory of cells (input_size, hidden_size, depth, *, generator, device, dtype), not of modules"
         raise InvalidInputError(
             f"cannot build {name} with {hidden_size} units, depth {depth}: {said}{expected}"
         ) from error
 
 
-def new_model(
-    options, model: Callable[..., nn.Module] = PolyphonicModel, **sizes: int
-) -> tuple[str, Callable[[int], nn.Module]]:
-    """(Title, build) of a model with an output around the new cell of a command's options; build(k) draws weights from seed + k.
+def new_model(options, model: Callable[..., nn.Module] = PolyphonicModel, **sizes: int) -> tuple[str, nn.Module]:
+    """(Title, model with an output) around the new cell of a command's options.
 
     sizes: of input and output, or of the vocabulary. Raises InvalidInputError for an option that the cell does not have.
     """
-    cell, units, depth = options.cell or "rhn", options.hidden_size or 64, options.depth or 1
-    given = {"hidden_size": units, "depth": depth, "init": options.init, **sizes}
+    cell, units, depth = options.cell or "rhn", options.hidden_size or UNITS, options.depth or 1
+    own = read_options(cell, options.cell_options)
+    given = {"hidden_size": units, "depth": depth, "init": options.init, **sizes} | own
     if options.transform_bias is not None:
         if is_known(cell) and not accepts(resolve_cell(cell), "transform_bias"):
             raise InvalidInputError(f"transform_bias is for cells with transform gates (rhn), not for {cell}")
         given["transform_bias"] = options.transform_bias
-    own = read_options(cell, options.cell_options)
-    given |= own
-
-    def build(seed: int) -> nn.Module:
-        generator = torch.Generator().manual_seed(options.seed + seed)
-        try:
-            return model(cell, generator=generator, **given)
-        except RuntimeError as error:  # of torch, for sizes beyond any memory
-            raise InvalidInputError(
-                f"{cell} with {units} units is beyond the memory of this machine: use a smaller hidden size or depth"
-            ) from error
-
-    return with_options(f"{cell}{f', depth {depth}' * (depth > 1)}, {counted(units, 'unit')}", own), build
+    title = with_options(f"{cell}{f', depth {depth}' * (depth > 1)}, {counted(units, 'unit')}", own)
+    try:
+        return title, model(cell, generator=torch.Generator().manual_seed(options.seed), **given)
+    except RuntimeError as error:  # of torch, for sizes beyond any memory
+        raise InvalidInputError(
+            f"{cell} with {units} units is beyond the memory of this machine: use a smaller hidden size or depth"
+        ) from error
 
 
 def with_options(title: str, options: Mapping) -> str:
@@ -368,10 +350,21 @@ def checkpoint_cells(
     if before is not None:
         model, known = initial_model(path, before, own)
         models["before training" if known else f"fresh weights (seed {before})"] = model
-    return [
-        replace(_cell_of(model, path, label, 1 if layer is None else layer, own, input_size), made=made)
-        for label, model in models.items()
-    ]
+    found = []
+    for label, model in models.items():
+        cells = recurrent_cells(model)
+        if not cells or not (isinstance(model, LanguageModel) or cells[0].input_size == input_size):
+            theirs = ", ".join(f"{type(c).__name__} of {c.input_size} inputs" for c in cells) or "none with step(x, s)"
+            what = "a chorale's keys" if input_size == KEYS else "as many as the sequence has"
+            raise InvalidInputError(
+                f"{path}: expected a recurrent cell with {input_size} inputs ({what}), found {theirs}"
+            )
+        watched = Watched(model, 1 if layer is None else layer)
+        which = f"cell {layer or 1} of {len(cells)}" * (len(cells) > 1)
+        name = own or name_of_cell(watched.cell)
+        subject = watched_cell(watched, name, ", ".join(filter(None, (label, which))))
+        found.append(replace(subject, called=cell_title(watched.cell, name=name), made=made))
+    return found
 
 
 def module_cells(
@@ -409,14 +402,11 @@ def watched_cell(watched: Watched, name: str, label: str = "") -> Subject:
         watched.module.to(device=device, dtype=dtype)
         return watched.cell
 
-    inputs = partial(_given_in, watched)
-    return Subject(name, build, watched.cell, label, called=watched.title, inputs=inputs, made=watched.made)
+    def inputs(sequence: Tensor) -> Tensor | Run:
+        cell, inputs = watched.along(laid_out(watched, sequence), one=True)
+        return cell if isinstance(cell, Run) else inputs
 
-
-def _given_in(watched: Watched, sequence: Tensor) -> Tensor | Run:
-    """Inputs (T, m) of a cell while its module reads a sequence, or the run of the module's own loop or scan."""
-    cell, inputs = watched.along(laid_out(watched, sequence), one=True)
-    return cell if isinstance(cell, Run) else inputs
+    return Subject(name, build, watched.cell, watched.title, label, inputs=inputs, made=watched.made)
 
 
 def laid_out(watched: Watched, sequence: Tensor) -> Tensor:
@@ -447,28 +437,3 @@ def ids_or_numbers(module: nn.Module, sequence: Tensor) -> Tensor:
     embeds = any(isinstance(part, nn.Embedding) for part in module.modules())
     one = sequence.dim() == 2 and sequence.shape[-1] == 1 and sequence.is_floating_point()
     return sequence[:, 0].long() if embeds and one and (sequence == sequence.round()).all() else sequence
-
-
-def _cell_of(model: nn.Module, path: Path, label: str, layer: int, own: str | None, inputs: int | None) -> Subject:
-    cells = [module for module in model.modules() if hasattr(module, "step") and hasattr(module, "state_size")]
-    if not cells or not (isinstance(model, LanguageModel) or cells[0].input_size == inputs):
-        found = ", ".join(f"{type(c).__name__} of {c.input_size} inputs" for c in cells) or "none with step(x, s)"
-        what = "a chorale's keys" if inputs == KEYS else "as many as the sequence has"
-        raise InvalidInputError(f"{path}: expected a recurrent cell with {inputs} inputs ({what}), found {found}")
-    if not 1 <= layer <= len(cells):
-        raise InvalidInputError(
-            f"layer is {layer}: {path} has {counted(len(cells), 'stacked cell')}, expected 1 to {len(cells)}"
-        )
-    cell = cells[layer - 1]
-    name = own or name_of_cell(cell)
-    which = f"cell {layer} of {len(cells)}" if len(cells) > 1 else ""
-
-    def build(device: str, dtype: torch.dtype) -> nn.Module:
-        model.to(device=device, dtype=dtype)
-        return cell
-
-    @torch.no_grad()
-    def seen(sequence: Tensor) -> Tensor:
-        return seen_by(cell, model, sequence.unsqueeze(1)).squeeze(1)
-
-    return Subject(name, build, cell, ", ".join(filter(None, (label, which))), inputs=seen)

@@ -75,8 +75,6 @@ class ScanRun(Run):
     x: Tensor
     """(T, m) or (T, B, m)."""
 
-    about = "linear recurrence: the Jacobian of a step is its element a"
-
     @classmethod
     def along(cls, module: nn.Module, x: Tensor, s0: Tensor | None = None, label: Label | None = None) -> "ScanRun":
         """The run from the state s0, or from zero. Raises InvalidInputError for elements that are no such pair or not finite."""

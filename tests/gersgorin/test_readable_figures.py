@@ -99,7 +99,10 @@ def runs(size, x, networks):
         return {"title": title, "about": MADE.replace("-2", str(-k)) if size == "ten" else "seed 0"}
 
     label = {"name": "cell", "sequence": ALONG[9:], "reads": "sequence", "unit": "0.1 s"}
-    along = [Run.of(cell, x, label=Label(**label, **about(k))) for k, cell in enumerate(networks)]
+    along = [
+        Run.of(cell, x, label=Label(**label, title=about(k)["title"], data=about(k)["about"]))
+        for k, cell in enumerate(networks)
+    ]
     long = x.repeat(30, 1)
     found = {
         "spectra": [measure_spectra(run) for run in along],

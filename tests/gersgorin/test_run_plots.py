@@ -56,7 +56,7 @@ def records():
         "one step": measured(cell(RHN, 8, 2), 1),
         "two steps": measured(cell(LSTM, 6), 2),
         "one unit": measured(cell(RNN, 1), 9),
-        "deep, long names": measured(cell(RHN, 6, 10), 12, discs="both", title=LONG, about=ABOUT),
+        "deep, long names": measured(cell(RHN, 6, 10), 12, discs="both", title=LONG, data=ABOUT),
         "untrained": measured(cell(RHN, 8, 3, init="uniform:0.04"), 20),
         "huge": of_matrices(1e150 * torch.rand(4, 6, 6, dtype=torch.float64, generator=seeded(3)), "huge"),
         "tiny": of_matrices(1e-150 * torch.eye(6, dtype=torch.float64).expand(5, 6, 6), "tiny"),
