@@ -4,13 +4,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rhn.cli.entry import print_json, resolve_device, run_command
+from rhn.cli.entry import own_cell, print_json, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import SUFFIXES, figure_name, place, save_figure
 from rhn.utils.io import check_output
 from rhn.utils.options import Commands, Device, Trained, Writing, check_least, given_flags, option, parse
 from rhn.utils.progress import progress_bars, status_line
-from rhn.utils.user_code import own_cell
 from rhn.utils.wording import counted
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class Common(Trained, Writing):
 
     def run(self) -> None:
         from rhn.plotting.provenance import words_of_checkpoint
-        from rhn.training.build import tune_malloc
+        from rhn.training.ensemble import tune_malloc
 
         text = _reads_text(self)
         split = self.split or self.splits[text]

@@ -303,7 +303,7 @@ def cured(row: dict, seconds: float) -> dict:
 def escaped(row: dict) -> dict:
     """The epoch at which a network of the small study leaves the plateau, from 16 frames of 32 chorales before its training."""
     from rhn.data import chorales
-    from rhn.training.build import weights_generator
+    from rhn.training.ensemble import weights_generator
 
     pieces = chorales(progress=False).train
     probe = [np.asarray(piece[:16]) for piece in pieces[:: len(pieces) // 32][:32]]

@@ -13,8 +13,8 @@ from benchmarks.registry import benchmark
 from rhn.data.text import TextCorpus, Tokens, Vocabulary
 from rhn.models.dropout import draw_masks
 from rhn.presets import preset
-from rhn.training.build import build_model, tune_malloc
 from rhn.training.config import LanguageConfig
+from rhn.training.ensemble import build_model, tune_malloc
 from rhn.training.language import LanguageTask
 from rhn.training.trainer import Trainer
 

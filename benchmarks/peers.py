@@ -16,8 +16,8 @@ from gersgorin import temporal_jacobian
 from optim_study.backend import hidden_size
 from optim_study.presets import small
 from rhn.cells import RHN
-from rhn.training.build import tune_malloc
 from rhn.training.chorales import training_batches
+from rhn.training.ensemble import tune_malloc
 
 TRIALS, MOMENTUM = 15, 0.9
 

@@ -17,8 +17,8 @@ from rhn.cells import CELLS, GRU, LSTM, RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.data.text import Vocabulary
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.training.build import build_model, weights_generator
 from rhn.training.config import LanguageConfig
+from rhn.training.ensemble import build_model, weights_generator
 
 COMMANDS = {
     "plot": "gersgorin.cli.plot:main",

@@ -11,9 +11,8 @@ from rhn.data.text import Tokens
 from rhn.models import PolyphonicModel
 from rhn.presets import preset
 from rhn.training import monte_carlo
-from rhn.training.build import build_model, tune_malloc
 from rhn.training.chorales import evaluation_batches, mean_nll, training_batches
-from rhn.training.ensemble import Ensemble
+from rhn.training.ensemble import Ensemble, build_model, tune_malloc
 from rhn.training.optimizers import SGD, gradient_norm
 
 WORDS = 10_000

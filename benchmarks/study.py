@@ -16,8 +16,8 @@ from rhn.data import chorales
 from rhn.data.corpus import Corpus
 from rhn.kernels.losses import frame_nll
 from rhn.models import PolyphonicModel
-from rhn.training.build import tune_malloc
 from rhn.training.chorales import training_batches
+from rhn.training.ensemble import tune_malloc
 
 FUSED = {"cpu": {"small": 15, "paper": 4}, "cuda": {"small": 60, "paper": 60}}
 PIECES = {"small": 64, "paper": 32}

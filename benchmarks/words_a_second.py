@@ -12,8 +12,8 @@ import torch
 from benchmarks.__main__ import environment
 from benchmarks.language import text
 from rhn.presets import preset
-from rhn.training.build import tune_malloc
 from rhn.training.config import LanguageConfig
+from rhn.training.ensemble import tune_malloc
 from rhn.training.language import LanguageTask
 from rhn.training.trainer import Trainer
 

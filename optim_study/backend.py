@@ -112,7 +112,7 @@ class TorchBackend:
         """
         import torch
 
-        from rhn.training.build import tune_malloc
+        from rhn.training.ensemble import tune_malloc
 
         tune_malloc()
         if self.device != "cpu":
@@ -176,7 +176,7 @@ def build_models(config: StudyConfig, settings: Mapping[int, Settings]) -> dict:
     """The models of these trials, before training, by number."""
     from rhn.cells import accepts, resolve_cell
     from rhn.models import PolyphonicModel
-    from rhn.training.build import weights_generator
+    from rhn.training.ensemble import weights_generator
 
     units, gated = hidden_size(config), accepts(resolve_cell(config.arch), "transform_bias")
     return {

@@ -23,7 +23,7 @@ from optim_study.protocol import StudyConfig
 from rhn.cells.registry import lacking
 from rhn.cli.entry import resolve_device
 from rhn.errors import InvalidInputError
-from rhn.training.build import part_size, step_bytes, weight_bytes
+from rhn.training.ensemble import part_size, step_bytes, weight_bytes
 from rhn.utils.memory import free_memory, in_words
 from rhn.utils.wording import table
 

@@ -20,9 +20,8 @@ from optim_study.results import HEADERS, Row, best_checkpoint, protocol_words, w
 from optim_study.storage import JOURNAL, Storage, open_existing, open_storage
 from optim_study.worker import Job
 from rhn.errors import InvalidInputError, RhnError
-from rhn.training.state import locked
-from rhn.utils.file_marks import made_by_us
-from rhn.utils.interrupts import Interrupted
+from rhn.training.state import Interrupted, locked
+from rhn.utils.io import made_by_us
 from rhn.utils.progress import terminal_columns
 
 

@@ -29,7 +29,6 @@ from optim_study.folder import TrialRecord
 from optim_study.protocol import StudyConfig, config_from_protocol, require_same_protocol
 from optim_study.results import Row, stored_row
 from rhn.errors import DataError, InvalidInputError, OutputError, RhnError
-from rhn.utils.interrupts import interruptible
 from rhn.utils.io import writing
 from rhn.utils.progress import duration
 from rhn.utils.wording import without_password
@@ -151,8 +150,7 @@ class Storage:
                         _logger.warning("%s: waiting up to %s", _first_clause(error), duration(self._wait))
                 if time.monotonic() - gone >= self._wait:
                     raise
-                with interruptible():
-                    time.sleep(POLL_SECONDS)
+                time.sleep(POLL_SECONDS)
                 continue
             if gone is not None:
                 _logger.warning("the storage answers again, after %s", duration(time.monotonic() - gone))

@@ -13,10 +13,9 @@ from pathlib import Path
 from optim_study.backend import TorchBackend
 from optim_study.folder import StudyFolder, TrialRecord
 from optim_study.protocol import StudyConfig
+from rhn.cli.entry import own_cell, users_frames
 from rhn.errors import RhnError
-from rhn.training.state import TrialState
-from rhn.utils.interrupts import Interrupted, deferred_interrupt
-from rhn.utils.user_code import own_cell, users_frames
+from rhn.training.state import Interrupted, TrialState, deferred_interrupt
 
 
 @dataclass(frozen=True)

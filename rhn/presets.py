@@ -19,8 +19,7 @@ from rhn.data.datasets import TEXT_SETS, data_set
 from rhn.errors import InvalidInputError
 from rhn.training.config import ChoraleConfig as ChoraleConfig
 from rhn.training.config import LanguageConfig as LanguageConfig
-from rhn.training.config import upgraded
-from rhn.utils.io import read_json
+from rhn.training.config import read_config
 from rhn.utils.validation import expected, fits
 
 if TYPE_CHECKING:
@@ -221,7 +220,7 @@ def parameters(config: ChoraleConfig | LanguageConfig, vocabulary_size: int | No
     import torch
 
     from rhn.cells.registry import num_parameters
-    from rhn.training.build import build_model
+    from rhn.training.ensemble import build_model
 
     size = None
     if isinstance(config, LanguageConfig):
@@ -266,7 +265,9 @@ def starting_point(
     """
     from rhn.cells.registry import is_known, read_options
 
-    told, given = (None, {}) if file is None else read_config(file)
+    given = {} if file is None else read_config(file)
+    told = given.pop("preset", None)
+    given = {entry: value for entry, value in given.items() if entry not in RUN_ENTRIES}
     name, own = name or told, given.get("cell")
     start = preset(name) if name else None
     kind = type(start) if start else LanguageConfig if "corpus" in given else ChoraleConfig
@@ -300,20 +301,6 @@ def load_corpus(config: ChoraleConfig | LanguageConfig, data: Path | None = None
     unit = {"unit": config.unit} if config.corpus == "text" else {}  # published texts have their own
     sizes = {"max_tokens": config.max_tokens, "vocabulary_size": config.vocabulary_size}
     return read_text(config.corpus, data, **unit, **sizes)
-
-
-def read_config(file: Path) -> tuple[str | None, dict]:
-    """(preset to start from, fields) of a JSON file; raises InvalidInputError."""
-    try:
-        content = read_json(file)
-    except OSError as error:
-        raise InvalidInputError(f"{file} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise InvalidInputError(f"{file} is not JSON ({error})") from error
-    if not isinstance(content, dict) or not isinstance(content.get("preset", ""), str):
-        raise InvalidInputError(f'{file} is no configuration, expected an object such as {{"preset": "ptb-sota"}}')
-    given = upgraded(content, file)
-    return given.pop("preset", None), {key: value for key, value in given.items() if key not in RUN_ENTRIES}
 
 
 def _check(given: dict, kind: type, file: Path | None) -> None:

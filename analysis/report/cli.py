@@ -5,14 +5,12 @@ import sys
 from pathlib import Path
 
 from analysis.report.options import Options
-from rhn.cli.entry import run_command
+from rhn.cli.entry import own_cell, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import figure_name, place
-from rhn.utils.file_marks import command, made_with
-from rhn.utils.io import check_output
+from rhn.utils.io import check_output, command, made_with
 from rhn.utils.options import check_least, given_flags, parse
 from rhn.utils.progress import progress_bars
-from rhn.utils.user_code import own_cell
 
 
 def main(args: list[str] | None = None) -> int:

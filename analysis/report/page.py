@@ -15,8 +15,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from rhn.utils.figures import image
-from rhn.utils.file_marks import made_with
-from rhn.utils.io import atomic_path, finite_json
+from rhn.utils.io import atomic_path, finite_json, made_with
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,9 +12,9 @@ import torch
 from gersgorin.analyses.credit import Credit, credit, draw_credit
 from gersgorin.loading.data import chorales_origin
 from rhn.data import chorales
-from rhn.training.build import build_model
 from rhn.training.chorales import ChoraleTask
 from rhn.training.config import ChoraleConfig
+from rhn.training.ensemble import build_model
 from rhn.training.trainer import Trainer
 from rhn.utils.figures import save_figure
 

@@ -158,7 +158,7 @@ def _subject(options: Any, width: int) -> Subject:
 
 def _preset(options: Any) -> Subject:
     from rhn.presets import preset
-    from rhn.training.build import build_model
+    from rhn.training.ensemble import build_model
 
     config = preset(options.preset, options.cell, options.cell_options)
     if not isinstance(config, LanguageConfig):

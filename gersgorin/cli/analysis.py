@@ -6,10 +6,9 @@ from functools import lru_cache
 from gersgorin.analyses import Analysis
 from gersgorin.cli.output import Outputs
 from gersgorin.options import DataOptions, NetworkOptions, OutputOptions
-from rhn.cli.entry import resolve_device
+from rhn.cli.entry import own_cell, resolve_device
 from rhn.utils.options import option, parse
 from rhn.utils.progress import progress_bars
-from rhn.utils.user_code import own_cell
 
 
 def main_of(row: Analysis, words: list[str]) -> None:

@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Literal
 
 from gersgorin.options import NewOrTrained
-from rhn.cli.entry import print_json, run_command
+from rhn.cli.entry import own_cell, print_json, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import SUFFIXES, save_figure
 from rhn.utils.io import check_output
 from rhn.utils.options import check_least, flag, given_flags, option, parse
 from rhn.utils.progress import status_line
-from rhn.utils.user_code import own_cell
 from rhn.utils.validation import check_seed
 
 OF_NEW_NETWORKS = ("depth", "hidden_size", "init", "transform_bias", "cell_options")

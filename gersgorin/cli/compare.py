@@ -13,13 +13,12 @@ from pathlib import Path
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.cli.output import Outputs
 from gersgorin.options import DataOptions, NewOrTrained, OutputOptions
-from rhn.cli.entry import resolve_device, run_command
+from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import save_figure
 from rhn.utils.io import check_writable
 from rhn.utils.options import check_least, check_most, given_flags, option, parse
 from rhn.utils.progress import progress_bars
-from rhn.utils.user_code import own_cell
 
 MOST_RUNS = 1000
 

@@ -13,10 +13,9 @@ from typing import Literal
 
 from gersgorin.cli.output import Outputs
 from gersgorin.options import DataOptions, NetworkOptions, OutputOptions
-from rhn.cli.entry import resolve_device, run_command
+from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.utils.options import option, parse
 from rhn.utils.progress import progress_bars
-from rhn.utils.user_code import own_cell
 
 
 @dataclass(frozen=True, kw_only=True)

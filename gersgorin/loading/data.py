@@ -17,7 +17,7 @@ import numpy as np
 
 from gersgorin.options import DataOptions
 from rhn.data import Piece
-from rhn.data.scores import music21_version
+from rhn.data.rebuild import music21_version
 from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import split_words
 from rhn.errors import DataError, InvalidInputError

@@ -20,8 +20,7 @@ from gersgorin.plotting.spectra import (
     title_at_left,
 )
 from rhn.utils.figures import drawable, our_style, titled
-from rhn.utils.file_marks import made_with
-from rhn.utils.io import atomic_path, check_output
+from rhn.utils.io import atomic_path, check_output, made_with
 from rhn.utils.result import Result
 
 FRAMES_PER_SECOND = 6

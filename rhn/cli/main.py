@@ -1,13 +1,12 @@
 """`rhn`: train a model of chorales or of text, evaluate it, let it compose or write."""
 
 from rhn.cli.data import Get, Show
-from rhn.cli.entry import run_command
+from rhn.cli.entry import own_cell, run_command
 from rhn.cli.info import Info, Presets
 from rhn.cli.report import Report
 from rhn.cli.train import Resume, Train
 from rhn.cli.trained import Evaluate, Generate, Sample
 from rhn.utils.options import Commands, parse
-from rhn.utils.user_code import own_cell
 
 COMMANDS = Commands(
     """Train recurrent models of text and of chorales, evaluate them, and let them write and compose.

@@ -11,14 +11,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rhn.cli.entry import print_json, resolve_device
+from rhn.cli.entry import own_cell, print_json, resolve_device
 from rhn.errors import InvalidInputError
-from rhn.presets import ChoraleConfig, LanguageConfig, load_corpus, parameters, preset, read_config, starting_point
-from rhn.training.config import HYPERPARAMETERS
-from rhn.utils.io import read_json
+from rhn.presets import ChoraleConfig, LanguageConfig, load_corpus, parameters, preset, starting_point
+from rhn.training.config import HYPERPARAMETERS, read_config
 from rhn.utils.options import Device, check_least, configuration, flag, given_flags, option
 from rhn.utils.progress import Advance, progress_bars
-from rhn.utils.user_code import own_cell
 from rhn.utils.validation import check_seed
 
 if TYPE_CHECKING:
@@ -180,7 +178,7 @@ class Train(Running):
         return own
 
     def _print(self, config: Config) -> None:
-        name = self.preset or (self.config and read_config(self.config)[0])
+        name = self.preset or (self.config and read_config(self.config).get("preset"))
         values, usual = asdict(config), asdict(preset(name)) if name else {}
         print(json.dumps(values, indent=2))
         for name, value in values.items():
@@ -208,7 +206,7 @@ class Resume(Running):
             raise InvalidInputError(
                 f"{self.out} holds no training: there is no config.json in it; `rhn train` begins one"
             )
-        config, seeds = starting_point(None, path, self.cell), read_json(path).get("seeds")
+        config, seeds = starting_point(None, path, self.cell), read_config(path).get("seeds")
         if isinstance(config, LanguageConfig):
             if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
                 raise InvalidInputError(f"{path} does not say which seeds were trained: it is no run's config.json")
@@ -227,7 +225,7 @@ def train(config: Config, seeds: Sequence[int], out: Path, options: Running, rec
     """Train or go on, and print the result."""
     check_least(options, max_minutes=0)
     from rhn.training import run
-    from rhn.training.build import tune_malloc
+    from rhn.training.ensemble import tune_malloc
 
     device = resolve_device(options.device)
     tune_malloc()

@@ -18,9 +18,8 @@ from rhn.utils.lazy import lazy_names
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "corpus": ("Corpus", "Piece"),
+        "corpus": ("Batch", "Corpus", "Piece", "batches"),
         "jsb": ("chorale", "chorales"),
-        "batching": ("Batch", "batches"),
         "text": ("TextCorpus", "Tokens", "read_text"),
         "vocabulary": ("Vocabulary",),
     },

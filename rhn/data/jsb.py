@@ -6,20 +6,24 @@ exact split give the original file.
 
 The cache is one .npz file. Its name holds the music21 version and a hash of the rule, so that a stale file is never read. Its arrays:
 `packed` (N, 11) uint8, the 88 keys of all frames of all pieces as bits, and `lengths`, one a piece, in the order of our table.
+
+Original files (Huang's .json, Boulanger-Lewandowski's .pickle) hold {"train": [piece, ...], "valid": ..., "test": ...}; a piece is a
+list of frames, a frame a list of MIDI pitches. Both give the same corpus for the same music. A pickle may hold only plain data: nothing
+in it is imported or called.
 """
 
 import hashlib
+import json
 import logging
+import pickle
 from pathlib import Path
 
 import numpy as np
 from platformdirs import user_cache_path
 
-from rhn.data.corpus import KEYS, Corpus, Piece, lookup
-from rhn.data.originals import read_original
-from rhn.data.rebuild import TABLE, corpus_of, rebuild, rebuild_piece, rows
-from rhn.data.scores import music21_version
-from rhn.errors import DataError, OutputError
+from rhn.data.corpus import HIGHEST_PITCH, KEYS, LOWEST_PITCH, SPLITS, Corpus, Piece, lookup
+from rhn.data.rebuild import TABLE, corpus_of, music21_version, rebuild, rebuild_piece, rows
+from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.utils.io import arrays_of, write_arrays
 
 EXPECTED_MUSIC21 = "10.5.1"
@@ -104,3 +108,55 @@ def save_cached(corpus: Corpus, path: Path) -> None:
         write_arrays(path, {"packed": packed, "lengths": [len(piece) for piece in corpus.pieces]})
     except (OSError, OutputError) as error:
         logger.warning("The rebuilt chorales cannot be kept (%s); they will be rebuilt each time", error)
+
+
+class PlainUnpickler(pickle.Unpickler):
+    """Load lists, tuples, dictionaries, numbers and texts; raise ValueError for a pickle that imports anything."""
+
+    def find_class(self, module, name):
+        raise ValueError(f"it imports {module}.{name}, expected only plain data")
+
+
+def read_original(path: Path) -> Corpus:
+    """Read an original file by its suffix: .json, or .pickle (or .pkl).
+
+    In a file with the full 229 / 76 / 77 chorales the pieces have their catalogue names; otherwise labels
+    ("train-17").
+    Raises InvalidInputError for another suffix, DataError for a file that is missing or holds anything but chorales.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".json", ".pickle", ".pkl"):
+        raise InvalidInputError(
+            f"{path}: chorales are read from a .json or .pickle file (`rhn data get jsb`), not from {suffix!r}"
+        )
+    try:
+        with path.open("rb") as file:
+            content = json.load(file) if suffix == ".json" else PlainUnpickler(file, encoding="latin-1").load()
+        rolls = {(split, i): _roll(frames) for split in SPLITS for i, frames in enumerate(content[split])}
+        if {split for split, _ in rolls} != {*SPLITS}:
+            raise ValueError("a split is empty")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a damaged pickle raises nearly any kind
+        reason = f"{type(error).__name__}: {error}"
+        raise DataError(
+            f"{path} does not hold chorales, lists of pitches by train, valid and test ({reason:.200})"
+        ) from error
+    names = {(row.split, row.index): row.name for row in rows()}
+    if names.keys() != rolls.keys():
+        names = {(split, index): f"{split}-{index}" for split, index in rolls}
+    pieces = [Piece(roll, name=names[place], split=place[0], index=place[1]) for place, roll in rolls.items()]
+    return Corpus.of(pieces, f"original file {path.absolute()}")
+
+
+def _roll(frames: list) -> np.ndarray:
+    """The piano roll (T, 88) of lists of pitches."""
+    roll = np.zeros((len(frames), KEYS), np.uint8)
+    if not len(roll):
+        raise ValueError("a piece has no frames")
+    for time, frame in enumerate(frames):
+        for pitch in frame:
+            if not LOWEST_PITCH <= pitch <= HIGHEST_PITCH:
+                raise ValueError(f"pitch {pitch!r}, expected {LOWEST_PITCH} to {HIGHEST_PITCH}")
+            roll[time, pitch - LOWEST_PITCH] = 1
+    return roll

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from rhn.data import Corpus, batches
 from rhn.errors import DataError
-from rhn.training.build import batch_order, build_model, part_size
-from rhn.training.ensemble import Ensemble, captured, deterministic
+from rhn.training.ensemble import Ensemble, batch_order, build_model, captured, deterministic, part_size
 from rhn.training.evaluation import Score
 from rhn.training.trainer import Task
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from rhn.cells.registry import CELLS
 from rhn.data.datasets import TEXT_SETS
 from rhn.errors import InvalidInputError
+from rhn.utils.io import read_json
 from rhn.utils.options import option
 from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, check_fields, require
 
@@ -85,7 +86,7 @@ class TrainingConfig:
     def options(self) -> dict:
         """Options of the cell beside its sizes."""
         from rhn.cells.registry import read_options
-        from rhn.models.building import bias_option  # here, because it loads torch, for which `--help` should not wait
+        from rhn.models.networks import bias_option  # here, because it loads torch, for which `--help` should not wait
 
         return bias_option(self.cell, self.transform_bias) | read_options(self.cell, self.cell_options)
 
@@ -241,3 +242,16 @@ def upgraded(given: dict, source: Path) -> dict:
     options = {name: given[name] for name in OF_0_3 if name in given and name in told}
     kept = {name: value for name, value in given.items() if name not in {"precision", *OF_0_3}}
     return kept | ({"cell_options": options | kept.get("cell_options", {})} if options else {})
+
+
+def read_config(file: Path) -> dict:
+    """The entries of a JSON file of a configuration: config.json of a training, or one to start from; raises InvalidInputError."""
+    try:
+        content = read_json(file)
+    except OSError as error:
+        raise InvalidInputError(f"{file} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InvalidInputError(f"{file} is not JSON ({error})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("preset", ""), str):
+        raise InvalidInputError(f'{file} is no configuration, expected an object such as {{"preset": "ptb-sota"}}')
+    return upgraded(content, file)

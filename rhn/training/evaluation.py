@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rhn.data.text import Tokens, Vocabulary
 from rhn.errors import InvalidInputError
 from rhn.models.dropout import Masks
-from rhn.models.language import States
+from rhn.models.networks import States
 from rhn.training.ensemble import Ensemble, captured, sums
 from rhn.utils.progress import Advance
 

@@ -25,10 +25,9 @@ from torch.utils._pytree import tree_map
 from rhn.data.text import TextCorpus, Tokens
 from rhn.errors import DataError
 from rhn.models.dropout import Masks, draw_masks, require_masks
-from rhn.models.language import LanguageModel, States
-from rhn.training.build import build_model, seeded
+from rhn.models.networks import LanguageModel, States
 from rhn.training.config import LanguageConfig
-from rhn.training.ensemble import Ensemble
+from rhn.training.ensemble import Ensemble, build_model, seeded
 from rhn.training.evaluation import ensemble_nll, measure, measure_name, window_of
 from rhn.training.trainer import Task
 

@@ -25,9 +25,8 @@ from torch.utils._pytree import tree_map
 from rhn.data.text import Tokens
 from rhn.errors import InvalidInputError
 from rhn.models.dropout import Dropout, Masks, draw_masks
-from rhn.models.language import States
-from rhn.training.build import seeded
-from rhn.training.ensemble import captured
+from rhn.models.networks import States
+from rhn.training.ensemble import captured, seeded
 from rhn.training.evaluation import WINDOW, Score, check_temperature, perplexity, read_window, text_windows
 from rhn.utils.progress import Advance
 from rhn.utils.validation import check_seed, positive

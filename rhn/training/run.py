@@ -8,17 +8,16 @@
     speed.jsonl          language models: a line for each epoch ended: tokens read since the previous line, and seconds
 
 With several seeds each has its own metrics.jsonl and checkpoints in seed-N/. The state decides: lines of epochs after it are removed
-and written again, with the same numbers (on a CPU, the same bits). Checkpoints are written after the line and the state of their
-epoch, and again by a resume: after a kill they are of an epoch that has a line. One process writes to a folder, and it holds one
-configuration.
+and written again, with the same numbers (on a CPU, the same bits), and so is config.json. Checkpoints are written after the line and
+the state of their epoch, and again by a resume: after a kill they are of an epoch that has a line. One process writes to a folder, and
+it holds one training.
 """
 
 import json
-import logging
 import math
 import shlex
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -30,21 +29,17 @@ from safetensors.numpy import load_file
 from rhn.checkpoints import save_checkpoint
 from rhn.data import Corpus
 from rhn.data.text import TextCorpus
-from rhn.errors import DataError, DivergedError, InvalidInputError, RhnError
-from rhn.training.build import build_models
+from rhn.errors import DataError, DivergedError, InvalidInputError
 from rhn.training.chorales import ChoraleTask, evaluate
 from rhn.training.config import ChoraleConfig, LanguageConfig, upgraded
-from rhn.training.ensemble import deterministic
+from rhn.training.ensemble import build_models, deterministic
 from rhn.training.language import LanguageTask
-from rhn.training.state import TrialState, best_epoch, locked, read_state, write_state
+from rhn.training.state import Interrupted, TrialState, best_epoch, deferred_interrupt, locked, read_state, write_state
 from rhn.training.trainer import Trainer
-from rhn.utils.interrupts import Interrupted, deferred_interrupt
-from rhn.utils.io import atomic_path, finite_json, read_json, remove_leftovers, write_json, writing
-from rhn.utils.wording import first_line
+from rhn.utils.io import atomic_path, finite_json, remove_leftovers, write_json, writing
+from rhn.utils.options import default_of
 
 SAVE_SHARE = 0.02  # of the time may go into saving: a kill costs as much as is trained between two saves
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,7 +108,6 @@ def train(
     """
     seeds = seeds or [config.seed]
     run = _Run(config, corpus, Path(out), seeds, device)  # a model that cannot be built leaves no folder behind
-    require_own_folder(run.folder)
     with deterministic(threads if run.text else 1), locked(run.folder), deferred_interrupt("step") as interrupt:
         for place in (run.folder, *run.folder.glob("seed-*")):  # not all below: other trainings may be writing there
             remove_leftovers(place)
@@ -158,57 +152,43 @@ class _Run:
 
     # ---- the begin -----------------------------------------------------------------------------------
 
-    def begin(self, free: Mapping[str, object], callbacks: Sequence[Callback]) -> None:
+    def begin(self, about: Mapping[str, object], callbacks: Sequence[Callback]) -> None:
         """Check that the folder is of this training, make its trainer, and write the files as the state says."""
-        path, config = self.folder / "state.safetensors", self._config
-        saved = read_state(path)
-        metrics = [*self.folder.glob("metrics.jsonl"), *self.folder.glob("seed-*/metrics.jsonl")]
-        if saved is None and any(file.stat().st_size for file in metrics):
-            raise DataError(f"{path} is missing, though epochs were done: put it back, or give another --out")
-        done = 0 if saved is None else int(saved[1].get("epochs", 0))
-        if done > config.epochs:
-            raise InvalidInputError(
-                f"{self.folder} has done {done} epochs already, expected --epochs of {done} or more"
-            )
         checksum = self._corpus.checksum
         fixed = {"seeds": list(self._homes), "text": checksum} if self.text else {"data": checksum}
-        self._training = asdict(config) | fixed
-        before = require_same_training(
-            self.folder / "config.json", config, self._training | dict(free), {"epochs", *free}
-        )
-        device, now = (before or {}).get("device"), free.get("device")
-        if device != now and device and now:
-            _logger.warning("this training was begun on %s: random masks differ on %s", device, now)
+        self._training = asdict(self._config) | fixed
+        saved = read_state(self.folder / "state.safetensors")
         if saved is None:
+            require_own_folder(self.folder)
             self.trainer = Trainer(self._task, self._models)
         else:
-            self.trainer = self._resumed(path, *saved)
-        if before is not None and not self.trainer.epoch:
-            how = "it begins again" if saved is None else "it goes on from its last save"
-            _logger.warning("the training in %s was stopped before its first epoch ended: %s", self.folder, how)
+            self.trainer = self._resumed(*saved)
         for home in self._homes.values():
             home.mkdir(exist_ok=True)
         if saved is None:
             self._write_state(callbacks)
+        write_json(self.folder / "config.json", self._training | about, indent=2)
         for seed, home in self._homes.items():
             write_lines(home / "metrics.jsonl", self._lines(seed))
         self._write_checkpoints()
 
-    def _resumed(self, path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Trainer:
-        """The trainer of a state; raises DataError for that of another training."""
+    def _resumed(self, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Trainer:
+        """The trainer of a state; raises InvalidInputError for that of another training."""
         try:
-            if different := _differences(
-                self._config, self._training, upgraded(json.loads(metadata["training"]), path), {"epochs"}
-            ):
-                raise ValueError(different)
+            there, done = upgraded(json.loads(metadata["training"]), self.folder), int(metadata["epochs"])
+            if different := differences(self._config, self._training, there):
+                raise InvalidInputError(
+                    f"{self.folder} holds another training: {different}; give the same values or another --out"
+                )
+            if done > self._config.epochs:
+                raise InvalidInputError(
+                    f"{self.folder} has done {done} epochs already, expected --epochs of {done} or more"
+                )
             return Trainer(self._task, self._models, saved=_trial_states(arrays, self._homes))
-        except RhnError:
-            raise
-        except (KeyError, ValueError, OSError, SafetensorError) as error:
+        except (KeyError, OSError, SafetensorError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else error
-            raise DataError(
-                f"{path} is of another training ({reason}): put its own back, or give another --out"
-            ) from error
+            path = self.folder / "state.safetensors"
+            raise DataError(f"{path} is of no training ({reason}): put its own back, or give another --out") from error
 
     # ---- on the way ----------------------------------------------------------------------------------
 
@@ -350,15 +330,12 @@ def _with_best(arrays: dict[str, np.ndarray], curve: np.ndarray, home: Path) -> 
 
 
 def require_own_folder(folder: Path) -> None:
-    """Raise InvalidInputError for the folder of a study, and for one with files of other origin that a training would overwrite."""
-    trained = (folder / "config.json").exists()
-    if not trained and ((folder / "journal.log").exists() or any(folder.glob("*-depth*/trials"))):
-        raise InvalidInputError(f"{folder} holds a study: give another --out, the folder of a training or a new one")
-    names = ("best.safetensors", "last.safetensors", "state.safetensors", "metrics.jsonl")
-    if found := [name for name in names if (folder / name).exists() and not trained]:
+    """Raise InvalidInputError for a folder without a state that has files which a training would overwrite."""
+    names = ("config.json", "metrics.jsonl", "best.safetensors", "last.safetensors")
+    if found := [name for name in names if (folder / name).exists()]:
         raise InvalidInputError(
-            f"{folder} holds {' and '.join(found)} but no config.json of a training: expected a new folder, "
-            "or one that a training has made; give another --out"
+            f"{folder} holds {' and '.join(found)} but no state.safetensors of a training: expected a new folder, "
+            "or a whole one that a training has made; give another --out"
         )
 
 
@@ -367,35 +344,19 @@ def homes(folder: Path, seeds: Sequence[int]) -> dict[int, Path]:
     return {seed: folder if len(seeds) == 1 else folder / f"seed-{seed}" for seed in seeds}
 
 
-def require_same_training(path: Path, config, wanted: dict, free: Collection[str]) -> dict | None:
-    """Compare config.json with the wanted entries, then write it; returns its former content, None if it is new.
+def differences(config, wanted: Mapping, found: Mapping) -> str:
+    """The entries of a training that differ from those found, in words; its epochs may.
 
     config: a dataclass; its defaults stand for entries that an older version did not write.
-    free: names of entries that may differ.
-
-    Raises InvalidInputError, naming the differences, or DataError for a damaged file.
     """
-    found = read_run_config(path)
-    if found is not None and (different := _differences(config, wanted, found, free)):
-        raise InvalidInputError(
-            f"{path.parent} holds another training: {different}; give the same values or another --out"
-        )
-    if found != wanted:
-        write_json(path, wanted, indent=2)
-    return found
-
-
-def _differences(config, wanted: Mapping, found: Mapping, free: Collection[str]) -> str:
-    """Wanted entries that differ from those found, in words; see `require_same_training`."""
-    there = {f.name: f.default for f in fields(config) if f.default is not MISSING}
-    there |= {f.name: f.default_factory() for f in fields(config) if f.default_factory is not MISSING} | found
-    differences = [
+    there = {f.name: default_of(f) for f in fields(config) if default_of(f) is not MISSING} | found
+    found = [
         f"{name} is {json.dumps(value)} here and {json.dumps(there.get(name))} there"
         for name, value in wanted.items()
-        if there.get(name) != value and name not in free
+        if there.get(name) != value and name != "epochs"
     ]
-    more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
-    return ", ".join(differences[:3]) + more
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return ", ".join(found[:3]) + more
 
 
 def write_lines(path: Path, lines: Sequence[dict]) -> None:
@@ -412,16 +373,3 @@ def add_line(path: Path, values: dict) -> None:
 
 def _line(values: dict) -> str:
     return json.dumps(finite_json(values)) + "\n"
-
-
-def read_run_config(path: Path) -> dict | None:
-    """The entries of a config.json; None if there is no file. Raises DataError, or InvalidInputError as `upgraded`."""
-    try:
-        content = read_json(path)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({first_line(error)}): give another --out") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} is damaged (expected an object, found {content!r:.60}): give another --out")
-    return upgraded(content, path)

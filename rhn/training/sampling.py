@@ -25,8 +25,7 @@ from rhn.data.vocabulary import EOS
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.training.evaluation import check_temperature
-from rhn.utils.file_marks import made_with
-from rhn.utils.io import atomic_path, check_output
+from rhn.utils.io import atomic_path, check_output, made_with
 from rhn.utils.validation import check_seed, positive
 
 SUFFIXES = (".mid", ".musicxml")

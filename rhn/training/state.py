@@ -4,11 +4,14 @@ A curve has the losses after each epoch, (epochs, 2 or more) float64: training l
 stopping follow from it.
 
 A state file is one .safetensors file with a checksum in its header. A file that differs by one bit from what was written is refused: it
-would change the results silently. One process at a time works in a folder with states.
+would change the results silently. One process at a time works in a folder with states, and Ctrl-C waits until they are saved.
 """
 
 import fcntl
 import json
+import logging
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +26,8 @@ from safetensors.numpy import save
 
 from rhn.errors import DamagedError, DataError, OutputError
 from rhn.utils.io import atomic_path, writing
+
+_logger = logging.getLogger(__name__)
 
 ENTRY = "rhn_state"  # of the header, the only one, as safetensors writes several in any order: JSON of checksum and metadata
 LOCK = ".lock"
@@ -166,3 +171,37 @@ def _try_lock(file, kind: int, pause: float = 0.0) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user stopped the work and it is saved; the message is how to resume. Commands end with exit code 130."""
+
+
+class InterruptRequest:
+    """A handler that notes Ctrl-C; `finished` is the unit that is finished first: "epoch"."""
+
+    def __init__(self, finished: str):
+        self.finished, self.pending = finished, False
+
+    def __call__(self, signum, frame) -> None:
+        if self.pending:
+            raise KeyboardInterrupt
+        self.pending = True
+        words = "stopping at the end of this %s, with everything saved; Ctrl-C again stops at once"
+        _logger.warning(words, self.finished)
+
+
+@contextmanager
+def deferred_interrupt(finished: str = "epoch") -> Iterator[InterruptRequest]:
+    """Note only the first Ctrl-C, with a warning that the `finished` unit ends first; the second one raises
+    KeyboardInterrupt as usual. Nothing changes outside the main thread and while interrupts are ignored (`nohup`)."""
+    request = InterruptRequest(finished)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield request
+        return
+    previous = signal.signal(signal.SIGINT, request)
+    try:
+        yield request
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -11,9 +11,8 @@ from rhn.data import Corpus, chorales
 from rhn.data.text import TextCorpus, Vocabulary, belongs_to, read_text
 from rhn.errors import CheckpointError, DataError, InvalidInputError, RhnError
 from rhn.models import LanguageModel
-from rhn.training.build import weights_generator
-from rhn.training.config import LanguageConfig, upgraded
-from rhn.training.run import read_run_config
+from rhn.training.config import LanguageConfig, read_config, upgraded
+from rhn.training.ensemble import weights_generator
 
 CHORALES = (".json", ".pickle", ".mat")  # files of chorales
 
@@ -39,16 +38,14 @@ def data_path(path: Path) -> Path | None:
 
     path: the folder, a checkpoint in it, or one in its seed-N/.
 
-    Raises DataError for a damaged config.json.
+    Raises InvalidInputError for a damaged config.json.
     """
     folder = path if path.is_dir() else path.parent
     config = folder / "config.json"
     if not config.exists() and folder.name.startswith("seed-"):
         config = folder.parent / "config.json"
-    found = (read_run_config(config) or {}).get("path")
-    if not isinstance(found, str | None):
-        raise DataError(f"{config} does not say where the data is: give --data")
-    return None if found is None else Path(found)
+    found = read_config(config).get("path") if config.exists() else None
+    return Path(found) if isinstance(found, str) else None
 
 
 def corpus_of(checkpoint: Path, data: Path | None) -> Corpus:

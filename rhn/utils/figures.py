@@ -12,8 +12,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from rhn.utils.file_marks import command, made_with
-from rhn.utils.io import atomic_path
+from rhn.utils.io import atomic_path, command, made_with
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis

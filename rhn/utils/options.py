@@ -25,7 +25,7 @@ from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from rhn.errors import EarlyExit, InvalidInputError
-from rhn.utils.file_marks import remember_command
+from rhn.utils.io import remember_command
 from rhn.utils.validation import convert, kinds_of
 from rhn.version import __version__
 

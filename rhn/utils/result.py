@@ -24,8 +24,7 @@ import numpy as np
 
 from rhn.errors import DataError
 from rhn.utils.figures import SUFFIXES, image, save_figure
-from rhn.utils.file_marks import made_with
-from rhn.utils.io import arrays_of, read_json, write_arrays, write_csv, write_json
+from rhn.utils.io import arrays_of, made_with, read_json, write_arrays, write_csv, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

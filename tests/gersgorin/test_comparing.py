@@ -22,8 +22,8 @@ from gersgorin.run import Label, Run
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.data.text import Vocabulary
-from rhn.training.build import build_model
 from rhn.training.config import LanguageConfig
+from rhn.training.ensemble import build_model
 from rhn.utils.figures import STYLE
 from tests.readable import readable
 

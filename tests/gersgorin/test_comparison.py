@@ -23,7 +23,7 @@ from gersgorin.run import Run
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorales
-from rhn.data.scores import music21_version
+from rhn.data.rebuild import music21_version
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import STYLE
 from tests.readable import readable

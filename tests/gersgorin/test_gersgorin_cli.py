@@ -24,8 +24,8 @@ from rhn.data import chorale
 from rhn.data.text import Vocabulary
 from rhn.errors import DataError
 from rhn.models import PolyphonicModel
-from rhn.training.build import build_model, weights_generator
 from rhn.training.config import LanguageConfig
+from rhn.training.ensemble import build_model, weights_generator
 
 SMALL = ["--hidden-size", "6", "--steps", "5"]
 WORDS = Vocabulary("words", ("the", "<eos>", "cat", "dog", "sees", "<unk>"))

@@ -15,7 +15,7 @@ from gersgorin.cli.plot import main as plot
 from rhn.cli.main import main as rhn
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import preset
-from rhn.training.build import build_model
+from rhn.training.ensemble import build_model
 from rhn.utils.options import about
 
 UNITS = 16

@@ -20,7 +20,7 @@ from gersgorin.run import Label, Run
 from rhn.cells import LSTM, RHN, RNN
 from rhn.models import PolyphonicModel
 from rhn.utils.figures import drawable, our_style
-from rhn.utils.file_marks import made_with
+from rhn.utils.io import made_with
 from rhn.utils.result import Result
 from tests.gersgorin.test_training_check_wording import made
 from tests.readable import readable

@@ -19,8 +19,8 @@ from rhn.checkpoints import load_checkpoint, read_metadata
 from rhn.data import Corpus, chorales
 from rhn.data.corpus import LOWEST_PITCH, SPLITS
 from rhn.errors import DataError
-from rhn.training.build import batch_order
 from rhn.training.chorales import constant_output_nll, evaluate
+from rhn.training.ensemble import batch_order
 
 
 @pytest.fixture(scope="module")

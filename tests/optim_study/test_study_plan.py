@@ -25,7 +25,7 @@ from optim_study.plan import memory, meta_model
 from optim_study.protocol import StudyConfig
 from optim_study.backend import start_training
 from rhn.data.corpus import Corpus, Piece
-from rhn.training.build import tune_malloc
+from rhn.training.ensemble import tune_malloc
 
 tune_malloc()
 arch, depth, scale, trials = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])

@@ -17,7 +17,7 @@ from optim_study.engines import ThisProcess
 from optim_study.folder import StudyFolder
 from optim_study.worker import Job, work
 from rhn.errors import InvalidInputError
-from rhn.utils.interrupts import Interrupted
+from rhn.training.state import Interrupted
 
 
 class Eventful(NumpyBackend):

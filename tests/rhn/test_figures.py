@@ -13,7 +13,7 @@ from PIL import Image
 from gersgorin.cli import plot as gersgorin_plot
 from rhn.errors import OutputError
 from rhn.utils import figures
-from rhn.utils import file_marks as made
+from rhn.utils import io as made
 from rhn.utils.figures import our_style
 from rhn.utils.io import check_writable, write_csv
 from tests.readable import drawn_texts, readable
@@ -55,7 +55,9 @@ def test_a_figure_says_its_title_its_command_and_its_version_and_has_the_same_by
 
 @pytest.mark.parametrize("command", ["gersgorin.cli.plot", "optim_study.cli"])
 def test_the_command_is_the_one_that_was_typed(command):
-    code = f"from {command} import main; from rhn.utils.file_marks import command; print(main(['no', 'su ch'])); print(command())"
+    code = (
+        f"from {command} import main; from rhn.utils.io import command; print(main(['no', 'su ch'])); print(command())"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert re.fullmatch(r"2\n(gersgorin-plot|optim-study) no 'su ch'\n", done.stdout)
 

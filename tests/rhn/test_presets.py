@@ -13,7 +13,7 @@ from rhn.cells import hidden_size_for_budget
 from rhn.cli import main as cli
 from rhn.errors import InvalidInputError
 from rhn.presets import PRESETS, PTB_BY_DEPTH, ChoraleConfig, LanguageConfig, preset
-from rhn.training.build import build_model
+from rhn.training.ensemble import build_model
 
 
 @pytest.fixture(scope="module")

@@ -50,9 +50,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(task, until, tmp_path):
 
 
 @one_task
-def test_a_training_killed_before_its_first_epoch_says_so_and_knows_where_its_data_is(
-    task, until, tmp_path, capsys, caplog
-):
+def test_a_training_killed_before_its_first_epoch_knows_where_its_data_is(task, until, tmp_path, capsys):
     config = tmp_path / "run" / "config.json"
     words = [word if word != str(task.data) else task.data.name for word in task.command(tmp_path / "run")]
     process = until(words, config, 1, cwd=task.data.parent)
@@ -61,7 +59,6 @@ def test_a_training_killed_before_its_first_epoch_says_so_and_knows_where_its_da
     assert cli.main(["report", str(tmp_path / "run"), "--output", str(tmp_path / "curves.png")]) == 2
     assert "has not ended its first epoch, so there are no losses yet" in capsys.readouterr().err
     assert cli.main(["resume", str(tmp_path / "run")]) == 0  # from another folder
-    assert f"the training in {tmp_path / 'run'} was stopped before its first epoch ended: it " in caplog.text
     assert metrics(tmp_path / "run")[-1]["epoch"] == 3
 
 
@@ -143,16 +140,6 @@ def test_data_that_was_moved_is_said_once(prose, tmp_path, refused):
     refused(["resume", run], f"{tmp_path / 'gone'}: no such file or folder")
     assert cli.main(["resume", str(run), "--data", str(moved), "--max-minutes", "0"]) == 0
     assert cli.main(["resume", str(run)]) == 0
-    config.write_text(config.read_text().replace(f'"{moved}"', "3"))
-    refused(["resume", run], "does not say where the data is: give --data")
-
-
-@pytest.mark.parametrize("file", ["journal.log", "rhn-depth2/trials/0001.json"])
-def test_no_training_works_in_the_folder_of_a_study(file, music, tmp_path, refused):
-    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / file).write_text("{}")
-    refused(music.command(tmp_path), "holds a study: give another --out")
-    assert not (tmp_path / "config.json").exists()
 
 
 def test_seeds_side_by_side_have_the_numbers_that_each_has_alone(prose, trained, answer, tmp_path):

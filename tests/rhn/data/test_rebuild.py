@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from rhn.data.jsb import EXPECTED_CHECKSUM, EXPECTED_MUSIC21
-from rhn.data.rebuild import ChoraleRow, frames_of, rebuild_piece, rows
-from rhn.data.scores import TICKS, music21_version
+from rhn.data.rebuild import TICKS, ChoraleRow, frames_of, music21_version, rebuild_piece, rows
 from rhn.errors import DataError
 
 ROW = ChoraleRow(

@@ -6,8 +6,7 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 from tables import for_each
 
-from rhn.data.rebuild import rows
-from rhn.data.scores import TICKS, corpus_folder, read_score
+from rhn.data.rebuild import TICKS, corpus_folder, read_score, rows
 from rhn.errors import DataError
 
 SCORES = sorted({row.score for row in rows()})
@@ -77,6 +76,6 @@ def test_without_music21_there_is_a_sentence_that_says_how_to_get_it(monkeypatch
     def absent(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("rhn.data.scores.importlib.metadata.version", absent)
+    monkeypatch.setattr("rhn.data.rebuild.importlib.metadata.version", absent)
     with pytest.raises(DataError, match=r"music21 package, which is not installed.*pip install"):
         corpus_folder()

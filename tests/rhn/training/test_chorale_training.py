@@ -13,7 +13,6 @@ from safetensors.numpy import load, save
 from rhn.cells import CELLS
 from rhn.errors import DataError
 from rhn.models import PolyphonicModel
-from rhn.training.build import batch_order, build_model, weight_bytes, weights_generator
 from rhn.training.chorales import (
     STEP_ROWS,
     ChoraleTask,
@@ -21,6 +20,7 @@ from rhn.training.chorales import (
     evaluation_batches,
 )
 from rhn.training.config import ChoraleConfig
+from rhn.training.ensemble import batch_order, build_model, weight_bytes, weights_generator
 from rhn.training.state import TrialState
 from rhn.training.trainer import Trainer
 from tests.rhn.pieces import shortest_chorales
@@ -93,7 +93,7 @@ def test_a_stack_larger_than_the_cache_is_cut_without_a_trace(corpus, monkeypatc
     whole = run(start(range(5), corpus))
     for limit, least in (("CACHE_BYTES", weight_bytes(model())), ("PART_BYTES", 1)):
         with monkeypatch.context() as patched:
-            patched.setattr(f"rhn.training.build.{limit}", 2 * least)
+            patched.setattr(f"rhn.training.ensemble.{limit}", 2 * least)
             assert_same(run(start(range(5), corpus)), whole, range(5))
 
 

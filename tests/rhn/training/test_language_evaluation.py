@@ -13,7 +13,7 @@ from tables import for_each
 from rhn.data.text import Tokens
 from rhn.errors import DataError, InvalidInputError
 from rhn.models.dropout import Dropout
-from rhn.models.language import LanguageModel
+from rhn.models.networks import LanguageModel
 from rhn.training.ensemble import Ensemble
 from rhn.training.evaluation import ensemble_nll, read_window, score
 from rhn.training.monte_carlo import monte_carlo_score

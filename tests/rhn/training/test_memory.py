@@ -7,8 +7,8 @@ import pytest
 
 from rhn.cells import RHN
 from rhn.errors import InvalidInputError
-from rhn.training import build
-from rhn.training.build import build_model, build_models
+from rhn.training import ensemble
+from rhn.training.ensemble import build_model, build_models
 from rhn.utils import memory
 from tests.rhn.texts import SMALL
 
@@ -42,7 +42,7 @@ def test_a_users_cell_is_built_once_and_refused_if_its_training_is_beyond_memory
         return build_model(config, 10, seed=seed)
 
     model = first(0)
-    monkeypatch.setattr(build, "free_memory", lambda device: 2 * build.TRAINED * build.weight_bytes(model))
+    monkeypatch.setattr(ensemble, "free_memory", lambda device: 2 * ensemble.TRAINED * ensemble.weight_bytes(model))
     assert len(build_models(first, [0, 1], "cpu")) == 2
     with pytest.raises(InvalidInputError, match=r"^3 networks' weights, gradients and optimizer need .* fewer of them"):
         build_models(first, [0, 1, 2], "cpu")

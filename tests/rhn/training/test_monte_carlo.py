@@ -13,7 +13,7 @@ from tables import for_each
 from rhn.data.text import Tokens
 from rhn.errors import InvalidInputError
 from rhn.models.dropout import Dropout, Masks
-from rhn.models.language import LanguageModel
+from rhn.models.networks import LanguageModel
 from rhn.training import monte_carlo
 from rhn.training.evaluation import score
 from rhn.training.monte_carlo import ACCEPTED, monte_carlo_score, sample_masks

@@ -10,7 +10,7 @@ from tables import for_each
 
 from rhn.cells import CellMasks
 from rhn.models.dropout import Masks
-from rhn.models.language import LanguageModel
+from rhn.models.networks import LanguageModel
 from rhn.training.config import LanguageConfig
 from rhn.training.ensemble import Ensemble
 from rhn.training.language import LanguageTask

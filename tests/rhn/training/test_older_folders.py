@@ -14,9 +14,8 @@ from rhn.cli.main import main
 from rhn.errors import InvalidInputError
 from rhn.training.config import OF_0_3
 from rhn.training.run import Callback, train
-from rhn.training.state import read_state, write_state
+from rhn.training.state import Interrupted, read_state, write_state
 from rhn.training.trained import load_text_model
-from rhn.utils.interrupts import Interrupted
 from tests.rhn.texts import SMALL, small_corpus
 
 

@@ -11,7 +11,7 @@ from cases import randomize
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.training.sampling import BEATS, LOWEST_PITCH, OPENINGS, sample_chorale, voices, write_chorale
-from rhn.utils.file_marks import made_by_us
+from rhn.utils.io import made_by_us
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,7 @@ from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.training import run as run_folder
 from rhn.training.config import ChoraleConfig
 from rhn.training.run import SAVE_SHARE, Callback, locked, train
-from rhn.training.state import write_state
-from rhn.utils.interrupts import Interrupted
+from rhn.training.state import Interrupted, write_state
 from tests.rhn.pieces import shortest_chorales
 from tests.rhn.texts import SMALL, small_corpus
 
@@ -189,12 +188,12 @@ def test_another_training_is_refused(task, whole):
     assert contents(whole) == before
 
 
-@pytest.mark.parametrize("name", ["best.safetensors", "state.safetensors", "metrics.jsonl"])
+@pytest.mark.parametrize("name", ["best.safetensors", "config.json", "metrics.jsonl"])
 def test_what_is_no_trainings_is_not_overwritten(name, task, tmp_path):
     """A study keeps its best network under the name that a training gives it."""
     (tmp_path / name).write_text("a study's")
     (tmp_path / ".lock").write_text("its lock")
-    with pytest.raises(InvalidInputError, match=rf"holds {name} but no config\.json of a training"):
+    with pytest.raises(InvalidInputError, match=rf"holds {name} but no state"):
         task.train(tmp_path)
     assert contents(tmp_path) == {name: b"a study's", ".lock": b"its lock"}
     (tmp_path / name).unlink()
@@ -232,7 +231,7 @@ def test_two_processes_do_not_train_in_one_folder_nor_clean_it_under_its_writer(
 
 def refused(task, folder, message):
     before = contents(folder)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((DataError, InvalidInputError), match=message):
         task.train(folder)
     assert contents(folder) == before
 
@@ -248,7 +247,7 @@ def test_a_state_with_a_flipped_bit_or_half_of_one_is_refused(task, begun):
 def test_a_state_that_is_gone_is_not_begun_anew_over_what_was_done(task, tmp_path):
     task.train(tmp_path, epochs=1)
     (tmp_path / "state.safetensors").unlink()
-    refused(task, tmp_path, r"state\.safetensors is missing, though epochs were done")
+    refused(task, tmp_path, r"holds config\.json and .* but no state\.safetensors")
 
 
 @pytest.mark.parametrize("change", [{"hidden_size": 7}, {"learning_rate": 0.01}], ids=["shapes", "equal shapes"])
@@ -256,9 +255,9 @@ def test_the_state_of_another_training_is_refused(change, task, begun, tmp_path_
     other, (name, value) = tmp_path_factory.mktemp("other"), *change.items()
     task.train(other, epochs=1, **change)
     shutil.copy(other / "state.safetensors", begun / "state.safetensors")
-    refused(task, begun, rf"state\.safetensors is of another training \({name} is .* here and {value} there\)")
+    refused(task, begun, rf"holds another training: {name} is .* here and {value} there")
     write_state(begun / "state.safetensors", {"unknown": np.zeros(3)})
-    refused(task, begun, r"state\.safetensors is of another training")
+    refused(task, begun, r"state\.safetensors is of no training")
 
 
 # ---- how often it is saved -----------------------------------------------------------------------

@@ -1,0 +1,367 @@
+"""Whole networks: a stack of recurrent cells, ours or the user's, for chorales and for texts.
+
+Legend: T steps, B sequences or rows, n hidden units, L recurrence depth within a cell, K stacked models elsewhere.
+
+The polyphonic model, for frames (quarter notes) of 88 keys:
+
+    logits[t] = W_o y[t] + b_o,   y = recurrence(frames),   P(key k sounds in frame t + 1) = sigmoid(logits[t, k])
+
+So frame t is predicted from the frames before it, and the first frame, before which there is nothing, is not predicted: a sequence of T
+frames gives T - 1 predictions. Every "nats a frame" of this toolkit is a mean over predicted frames.
+
+The language model (Zilly et al. 2017, section 5.2), for V symbols of a vocabulary and embeddings of size E:
+
+    x[t] = e[w[t]] m_x[t]                 e (V, E) the embedding, m the dropout masks (see `rhn.models.dropout`), 1 without dropout
+    y    = cells(x)                       stacked, each with its own masks on its input and on its state
+    logits[t] = U (y[t] m_o) + b          U = e if the weights are tied (Press and Wolf 2017), else (V, n)
+
+So logits[t] is the prediction of token w[t + 1].
+"""
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rhn.cells import CELLS, Cell, Initialization, from_torch, is_known, resolve_cell
+from rhn.cells.init import OWN, draw
+from rhn.cells.layers import recurrent_parts
+from rhn.cells.registry import OURS, accepts, is_ours
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
+from rhn.kernels import OUTPUT, SOFTMAX
+from rhn.kernels.losses import frame_nll
+from rhn.models.dropout import Masks
+from rhn.utils.validation import positive
+from rhn.utils.wording import first_line
+
+MAX_LAYERS = 64  # the limit for files: each layer costs time to build before sizes can be compared
+States = tuple[Tensor, ...]
+
+
+class RecurrentModel(nn.Module):
+    """A stack of `cells`, each on the outputs of the one below, with the configuration that rebuilds it.
+
+    sizes: the names of the constructor's arguments beside cell, init and options.
+    where: device and dtype.
+
+    A cell that takes `init` and `generator` draws its own weights; those of other cells are drawn here. With init None every cell keeps
+    its own initialisation, and the other weights start likewise (`own_init`). Raises InvalidInputError for an unknown cell, a cell that
+    is batch_first, or a size or option that the cell lacks.
+    """
+
+    sizes: tuple[str, ...]
+
+    def __init__(
+        self, cell, input_size: int, hidden_size: int, depth: int, layers: int, init, generator, options, where
+    ):
+        super().__init__()
+        if positive("layers", layers) > MAX_LAYERS:
+            raise InvalidInputError(f"layers must be at most {MAX_LAYERS}, got {layers}")
+        factory = resolve_cell(cell) if isinstance(cell, str) else cell
+        if not isinstance(cell, str):
+            ours = (name for name, known in CELLS.items() if known is cell)
+            named = cell if hasattr(cell, "__qualname__") else type(cell)  # a functools.partial has no __qualname__
+            cell = next(ours, None) or f"{named.__module__}:{named.__qualname__}"
+        self.cell = cell
+        self.hidden_size, self.depth, self.layers = hidden_size, depth, layers
+        own = init is None
+        self.init = Initialization.parse(own_init(factory, hidden_size) if own else init)
+        self.options, self._own_start = options, own and not _draws(factory)
+        self.cells = nn.ModuleList(
+            _build(self.cell, factory, m, hidden_size, depth, self.init, generator, options | where, own=own)
+            for m in [input_size] + [hidden_size] * (layers - 1)
+        )
+
+    def config(self) -> dict:
+        """Constructor arguments that rebuild this model, JSON-ready (device and dtype apart).
+
+        Defaults of the cell's options are included, so that a file keeps its meaning when a default changes.
+        """
+        cell = self.cells[0]
+        options = (*getattr(cell, "options", ()), *self.options)
+        return {
+            "cell": self.cell,
+            **{name: getattr(self, name) for name in self.sizes},
+            "init": None if self._own_start else str(self.init),
+            **{name: getattr(cell, name, self.options.get(name)) for name in options},
+        }
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+
+
+class _Drawn(nn.Linear):
+    """A linear layer without initial weights; torch's `skip_init` would import its compiler, which takes half a second."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class PolyphonicModel(RecurrentModel):
+    """A stack of recurrent cells with a linear output.
+
+    Args:
+        cell: a name in `rhn.cells.CELLS`, a user's `package.module:factory`, or the factory itself.
+        hidden_size: n, at least 1.
+        depth: L, the recurrence depth of each cell.
+        input_size, output_size: keys of a frame.
+        layers: how many cells are stacked, each on the outputs of the one below.
+        init: how the weights start, the output layer's too; see `rhn.cells.init`. None: as the cell starts by itself.
+        generator: CPU generator that they are drawn from (None: torch's default generator).
+        options: the cell's own, for example transform_bias=-2.0.
+
+    A cell of your own is built as factory(input_size, hidden_size, depth, device=, dtype=, **options) and returns
+    (outputs (T, B, n), state) for x (T, B, input_size). It gets `init` and `generator` if it takes them; otherwise its
+    parameters are drawn here: those with "bias" in their name as biases, the others as weights.
+
+    Raises:
+        InvalidInputError: an unknown cell, or a size or option that it does not have.
+    """
+
+    sizes = ("hidden_size", "depth", "input_size", "output_size", "layers")
+
+    def __init__(
+        self,
+        cell: str | Callable[..., nn.Module] = "rhn",
+        *,
+        hidden_size: int,
+        depth: int = 1,
+        input_size: int = 88,
+        output_size: int = 88,
+        layers: int = 1,
+        init: str | Initialization | None = "gaussian:0.01",
+        generator: torch.Generator | None = None,
+        device=None,
+        dtype=None,
+        **options,
+    ):
+        where = {"device": device or torch.get_default_device(), "dtype": dtype}
+        input_size, output_size = positive("input_size", input_size), positive("output_size", output_size)
+        super().__init__(cell, input_size, hidden_size, depth, layers, init, generator, options, where)
+        self.input_size, self.output_size = input_size, output_size
+        self.output = _Drawn(hidden_size, self.output_size, **where)
+        draw(self.output, self.init, generator)
+
+    def forward(self, frames: Tensor, targets: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Logits (T, B, output_size) for frames (T, B, input_size): entry t is the prediction of frame t + 1.
+
+        With targets (T, B, output_size) and a mask (T, B) of 1 for real frames: the sum of all losses instead, in nats, float64.
+        Raises InvalidInputError if a shape does not fit.
+        """
+        x = frames
+        for cell in self.cells:
+            x, _ = cell(x)
+        if targets is None:
+            return self.output(x)
+        mask = x.new_ones(x.shape[:-1]) if mask is None else mask.to(x.dtype)
+        return OUTPUT(x, self.output.weight, self.output.bias, targets.to(x.dtype), mask)
+
+    def nll(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Negative log-likelihoods (T - 1, B) in nats of frames 1..T-1 of (T, B, keys), T >= 2; 0 at frames with mask (T, B) False."""
+        return frame_nll(self(frames[:-1]), frames[1:], None if mask is None else mask[1:])
+
+
+class Reading(NamedTuple):
+    """The output of a model for a window.
+
+    logits (T, B, V), or None with targets; the cells' last states, (B, state_size) each; the last cell's outputs (T, B, n),
+    before dropout; nll (T, B) of the targets in nats, or None.
+    """
+
+    logits: Tensor | None
+    states: States
+    outputs: Tensor
+    nll: Tensor | None
+
+
+class LanguageModel(RecurrentModel):
+    """An embedding, a stack of recurrent cells and a softmax.
+
+    Args:
+        cell, hidden_size, depth, layers, generator, options: as in `PolyphonicModel`.
+        vocabulary_size: V.
+        embedding_size: E. None: the official code's rule, V if the weights are not tied and V < n, otherwise n.
+        tied: the output uses the embedding's weights; needs E = n.
+        init: how all weights start, biases included; see `rhn.cells.init`. None: as the cell starts by itself.
+
+    Raises:
+        InvalidInputError: an unknown cell, or a size or option that it does not have.
+    """
+
+    sizes = ("vocabulary_size", "hidden_size", "depth", "layers", "embedding_size", "tied")
+
+    def __init__(
+        self,
+        cell: str | Callable[..., nn.Module] = "rhn",
+        *,
+        vocabulary_size: int,
+        hidden_size: int,
+        depth: int = 1,
+        layers: int = 1,
+        embedding_size: int | None = None,
+        tied: bool = False,
+        init: str | Initialization | None = "uniform:0.04",
+        generator: torch.Generator | None = None,
+        device=None,
+        dtype=None,
+        **options,
+    ):
+        V, n = positive("vocabulary_size", vocabulary_size), positive("hidden_size", hidden_size)
+        if embedding_size is None:
+            embedding_size = n if tied else min(V, n)
+        embedding_size = positive("embedding_size", embedding_size)
+        if tied and embedding_size != hidden_size:
+            raise InvalidInputError(
+                f"tied weights need as many embedding sizes as hidden units: got {embedding_size} and {hidden_size}"
+            )
+        where = {"device": device or torch.get_default_device(), "dtype": dtype}
+        super().__init__(cell, embedding_size, n, depth, layers, init, generator, options, where)
+        self.vocabulary_size, self.embedding_size, self.tied = V, embedding_size, bool(tied)
+        self.embedding = nn.Parameter(torch.empty(V, embedding_size, **where))
+        if not tied:
+            self.output_weight = nn.Parameter(torch.empty(V, n, **where))
+        self.output_bias = nn.Parameter(torch.empty(V, **where))
+        draw(self, self.init, generator, recurse=False)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        states: States | None = None,
+        masks: Masks | None = None,
+        targets: Tensor | None = None,
+    ) -> Reading:
+        """Read tokens (T, B) int64 from the cells' states, zero if None, and predict the next ones.
+
+        With targets (T, B), compute their negative log-likelihoods instead of the logits, in less time and memory.
+
+        Raises InvalidInputError if a shape, or the number of states or masks, does not fit.
+        """
+        masks = Masks.none(self.layers) if masks is None else masks
+        self._check(tokens, states, masks)
+        x = F.embedding(tokens, self.embedding)
+        if masks.embedding is not None:
+            x = x * masks.embedding.unsqueeze(-1)
+        last, states = [], [None] * self.layers if states is None else states
+        for cell, s0, dropout in zip(self.cells, states, masks.cells, strict=True):
+            x, s = cell(x, s0, dropout=dropout) if any(m is not None for m in dropout) else cell(x, s0)
+            last.append(s)
+        layer = self.embedding if self.tied else self.output_weight, self.output_bias
+        if targets is not None:
+            nll = SOFTMAX(x, *layer, targets, masks.output)
+            return Reading(None, tuple(last), x, nll)
+        y = x if masks.output is None else x * masks.output
+        return Reading(F.linear(y, *layer), tuple(last), x, None)
+
+    def _check(self, tokens: Tensor, states, masks: Masks) -> None:
+        if tokens.dim() != 2 or tokens.dtype != torch.int64:
+            raise InvalidInputError(f"tokens are {tokens.dtype} of shape {tuple(tokens.shape)}: expected int64, (T, B)")
+        for name, given in (("states", states), ("masks", masks.cells)):
+            if given is not None and (isinstance(given, Tensor) or len(given) != self.layers):
+                raise InvalidInputError(f"{name} are to be a tuple of {self.layers}: one for each cell of the stack")
+
+
+def own_init(factory: Callable, hidden_size: int) -> str:
+    """The default scheme of a cell; for a user's cell without one, that of our cells.
+
+    >>> own_init(CELLS["rhn"], 64), own_init(resolve_cell("torch.nn:LSTM"), 4)
+    ('uniform:0.04', 'uniform:0.5')
+    """
+    if hasattr(factory, "own_init"):
+        return factory.own_init(hidden_size)
+    told = inspect.signature(factory).parameters.get("init")
+    return told.default if told and isinstance(told.default, str | Initialization) else OWN
+
+
+def bias_option(cell: str, transform_bias: float | None) -> dict[str, float | None]:
+    """The keyword of a cell for its transform bias; none for a cell without transform gates if the bias is None.
+
+    >>> bias_option("rhn", None), bias_option("lstm", None)
+    ({'transform_bias': None}, {})
+    """
+    told = transform_bias is not None or accepts(resolve_cell(cell), "transform_bias")
+    return {"transform_bias": transform_bias} if told else {}
+
+
+def from_file(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """A factory for models of our cells, as checkpoints describe them: a file must not decide which code is imported.
+
+    It raises InvalidInputError for a user's cell; `with_cell` loads those.
+    """
+
+    def build(*, cell: str, **config) -> nn.Module:
+        if not is_known(cell):
+            raise InvalidInputError(
+                f"its cell {cell!r} is none of ours, and a file does not decide which code runs: name it with --cell, "
+                "or in Python load_checkpoint(path, factory=rhn.models.with_cell(...))"
+            )
+        return model(cell, **config)
+
+    return build
+
+
+def _build(name, factory, input_size, hidden_size, depth, init, generator, keywords, *, own: bool) -> nn.Module:
+    draws = _draws(factory)
+    keywords = keywords | ({"init": init, "generator": generator} if draws else {})
+    try:
+        with _seeded(generator if own and not draws else None):
+            cell = factory(input_size, hidden_size, depth, **keywords)
+    except USERS_FAULT as error:
+        if isinstance(error, RhnError) or (is_ours(factory) and not isinstance(error, TypeError)):
+            raise
+        kind = InvalidInputError if isinstance(error, TypeError) else UsersCodeError
+        raise kind(f"the cell {name!r} cannot be built: {type(error).__name__}: {first_line(error)}") from error
+    if isinstance(cell, nn.RNNBase | nn.RNNCellBase):
+        cell = from_torch(cell)
+    if getattr(cell, "batch_first", False):
+        raise InvalidInputError(f"the cell {name!r} is batch_first, and a network reads (T, B, m): leave that out")
+    if not draws and not own:
+        told = init.scheme == "orthogonal" and isinstance(cell, Cell)
+        draw(cell, init, generator, recurrent=recurrent_parts(cell) if told else ())
+    if not is_ours(factory):
+        _try(name, cell, input_size, hidden_size)
+    return cell
+
+
+def _draws(factory: Callable) -> bool:
+    """Return True if a cell draws its weights itself, by the given scheme and generator."""
+    ours = isinstance(factory, type) and issubclass(factory, tuple(map(CELLS.get, OURS)))
+    return ours or (accepts(factory, "init") and accepts(factory, "generator"))
+
+
+@contextlib.contextmanager
+def _seeded(generator: torch.Generator | None) -> Iterator[None]:
+    """Context in which torch's own random numbers follow from the generator; None changes nothing."""
+    with torch.random.fork_rng(devices=[], enabled=generator is not None):
+        if generator is not None:
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
+        yield
+
+
+def _try(name: str, cell: nn.Module, input_size: int, hidden_size: int) -> None:
+    """Raise InvalidInputError unless a user's cell runs over time."""
+    expected = f"(outputs (T, B, {hidden_size}), state) for x (T, B, {input_size})"
+    if not isinstance(cell, nn.Module):
+        raise InvalidInputError(
+            f"{name!r} builds a {type(cell).__name__}: expected a torch module that returns {expected}"
+        )
+    like = next(cell.parameters(), torch.empty(0))
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            outputs, _ = cell(like.new_zeros(2, 1, input_size))
+            shape = tuple(outputs.shape)
+    except USERS_FAULT as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UsersCodeError(f"the cell {name!r} does not run, expected {expected}: {reason}") from error
+    if shape != (2, 1, hidden_size):
+        raise InvalidInputError(f"the cell {name!r} gives outputs {shape} for T = 2, B = 1: expected {expected}")
+
+
+def with_cell(
+    factory: str | Callable[..., nn.Module], model: Callable[..., nn.Module] = PolyphonicModel
+) -> Callable[..., nn.Module]:
+    """For `load_checkpoint(path, factory=with_cell(MyCell))`: builds a model of this cell under any name in the file."""
+    return lambda cell, **config: model(factory, **config)
