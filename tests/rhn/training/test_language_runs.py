@@ -13,14 +13,6 @@ CORPUS = small_corpus()
 PATIENT = replace(SMALL, patience=1, epochs=12, learning_rate=2.0)
 
 
-def test_going_on_elsewhere_is_said(tmp_path, caplog):
-    train(replace(SMALL, epochs=1), CORPUS, tmp_path)
-    config = tmp_path / "config.json"
-    config.write_text(config.read_text().replace('"device": "cpu"', '"device": "cuda"'))
-    train(SMALL, CORPUS, tmp_path)
-    assert "begun on cuda" in caplog.text
-
-
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory):
     """(Folder, results) of a training in which patience does not end all seeds after the same epoch."""
