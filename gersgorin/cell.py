@@ -167,11 +167,6 @@ class StepCell:
             )
         return torch.stack(matrices) if set(shapes) == {(N, N)} else matrices
 
-    def partial_jacobians(self, x: Tensor, s: Tensor) -> Tensor:
-        """ds_l/ds_{l-1} of each layer, (L, ..., N, N); the state before the step is held fixed if a layer also reads it."""
-        N = s.shape[-1]
-        return torch.stack([J[..., :N, :N] for J in self.layer_jacobians(x, s)])
-
     def maps(self, x: Tensor, s: Tensor) -> list[Callable[[Tensor], Tensor]]:
         """Q (N, k) -> A Q for each row of x (T, m) and s (T, N): by `push`, layer by layer, or by autograd without the matrix."""
         if "push" in self._own:
@@ -276,6 +271,11 @@ class StepCell:
         """A Q by two reverse passes, without the Jacobian."""
         with self.transformed():
             return Linearized(lambda s, x: self.step(x, s), s, x).push(Q)
+
+
+def partial_jacobians(layers: "Tensor | list[Tensor]", N: int) -> Tensor:
+    """ds_l/ds_{l-1} of each layer, (L, ..., N, N); the state before the step is held fixed if a layer also reads it."""
+    return torch.stack([J[..., :N, :N] for J in layers])
 
 
 def _through(layers: tuple[Tensor, ...], Q: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.autodiff import BLOCK
-from gersgorin.cell import Step, StepCell, as_cell, trajectory
+from gersgorin.cell import Step, StepCell, as_cell, partial_jacobians, trajectory
 from rhn.cells import Gates
 from rhn.errors import InvalidInputError
 
@@ -166,11 +166,12 @@ class Run:
 
     def layer_jacobians(self, at=slice(None)) -> Tensor | list[Tensor]:
         """The Jacobians of the L layers of a step, the first layer first. Raises InvalidInputError if they are not known."""
-        return self.cell.layer_jacobians(*self._at(at))
+        return self.jacobians(at).unsqueeze(0) if self.depth == 1 else self.cell.layer_jacobians(*self._at(at))
 
     def state_gains(self, at=slice(None)) -> Tensor:
         """2-norms of the layers' Jacobians, (..., L)."""
-        return torch.linalg.matrix_norm(self.cell.partial_jacobians(*self._at(at)), 2).movedim(0, -1)
+        layers = partial_jacobians(self.layer_jacobians(at), self.state_size)
+        return torch.linalg.matrix_norm(layers, 2).movedim(0, -1)
 
     def gates(self, at=slice(None)) -> Gates:
         """Gates of each layer; empty for a cell without gates."""

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin.cell import Step, as_cell, input_jacobian, temporal_jacobian, trajectory
+from gersgorin.cell import Step, as_cell, input_jacobian, partial_jacobians, temporal_jacobian, trajectory
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.loading.find import recurrent_cells, seen_by
@@ -69,7 +69,7 @@ def layer_gains(cell: nn.Module, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
 
     Raises InvalidInputError for a cell of several layers without `run_layer` and `layer_jacobians`.
     """
-    layers = as_cell(cell).partial_jacobians(x, s)
+    layers = partial_jacobians(as_cell(cell).layer_jacobians(x, s), s.shape[-1])
     if len(layers) > 1:
         first = (_by_rows if isinstance(cell, Cell) else input_jacobian)(lambda x, s: cell.run_layer(0, x, s, s), x, s)
     else:

@@ -16,6 +16,7 @@ Legend: T steps (one less than frames), B sequences, m inputs, N entries of the 
 """
 
 import contextlib
+import copy
 import functools
 import inspect
 import itertools
@@ -33,7 +34,6 @@ from gersgorin._validate import with_gradients
 from gersgorin.autodiff import vjps
 from gersgorin.cell import StepCell, as_cell
 from gersgorin.run import Label, Run
-from rhn.cells import Gates
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
 from rhn.utils.wording import counted
 
@@ -156,12 +156,6 @@ def starts_elsewhere(cell: nn.Module, module: nn.Module, x: Tensor, first: Call)
     return any(learned)
 
 
-def axes_of_time(x: Tensor, rows: int) -> list[int]:
-    """The axes of x that may be that of time, for a cell that reads so many sequences at once."""
-    axes = [0, 1] if x.dim() > 2 or (x.dim() == 2 and not x.is_floating_point()) else [0]
-    return [axis for axis in axes if len(axes) == 1 or x.shape[1 - axis] == rows] or axes
-
-
 def state_in(cell: nn.Module, output: Any, like: list) -> Any:
     """The part of a cell's output that is its state: all of it, or the second of two."""
     second = output[1] if isinstance(output, tuple | list) and len(output) > 1 else output
@@ -203,41 +197,32 @@ def _equal(a, b) -> bool:
 class OwnLoop(Run):
     """One run of a module's own loop; analyses read states and Jacobians from it, as from the run of a cell.
 
-    The loop is recorded along this run only, so there is no step from another state. Gates and the norm bound of its cell do not
-    describe the loop, so it has none.
+    The loop is recorded along this run only, so there is no step from another state. Gates, layers and the norm bound of its cell do
+    not describe the loop, so it has none.
     """
 
     nodes: list["_Node"]
     """The states in the graph, of all sequences."""
     reads: list["_Node"]
     """The inputs of the cell, likewise."""
-    frames: int
-    """Of the sequence; the steps lie between them."""
     row: int | None = None
     """The sequence; None: all of them."""
     again: Callable[[int, int], "OwnLoop"] | None = None
-    """(frames, times) -> the loop over the first frames, so many times; None if the axis of time is not known."""
+    """(steps, times) -> the loop over the first steps, so many times; None if the axis of time is not known."""
 
     own_loop = True
-    depth = 1  # the loop is one layer, whatever the cell has
-    has_layers = False
 
     def sequence(self, row: int) -> "OwnLoop":
         """One of the B sequences."""
         return replace(self, states=self.states[:, row], inputs=self.inputs[:, row], row=row)
 
-    def until(self, steps: int) -> "OwnLoop":
-        """The first steps."""
-        return self if steps == len(self) else self._reread(self.frames - len(self) + steps, 1)
-
     def repeated(self, times: int) -> "OwnLoop":
         """The loop over several repetitions of the sequence."""
-        return self if times == 1 else self._reread(self.frames, times)
-
-    def _reread(self, frames: int, times: int) -> "OwnLoop":
+        if times == 1:
+            return self
         if self.again is None:
-            raise InvalidInputError("the axis of time is ambiguous in the module's own loop: cut or repeat x before")
-        again = self.again(frames, times).named(self.label)
+            raise InvalidInputError("the axis of time is ambiguous in the module's own loop: repeat x before")
+        again = self.again(len(self), times).named(self.label)
         return again if self.row is None else again.sequence(self.row)
 
     def jacobians(self, at=slice(None)) -> Tensor:
@@ -248,27 +233,9 @@ class OwnLoop(Run):
         """d s[t+1] / d x[t] (..., N, m) of the cell's inputs, at an index as for `jacobians`."""
         return self._derivatives(at, self.reads)
 
-    def state_gains(self, at=slice(None)) -> Tensor:
-        """||A||_2 (..., 1): the loop is one layer."""
-        return torch.linalg.matrix_norm(self.jacobians(at), 2).unsqueeze(-1)
-
-    def gates(self, at=slice(None)) -> Gates:
-        """Empty."""
-        return Gates()
-
-    def norm_bound(self) -> Tensor:
-        """NaN."""
-        return torch.tensor(torch.nan)
-
     def starting_at(self, s0: Tensor) -> Run:
         """Raise InvalidInputError: only the module itself sets its first state."""
         raise InvalidInputError("the module's own loop begins where the module does: leave s0 out")
-
-    def any_step(self) -> StepCell:
-        """Raise InvalidInputError: the cell alone is not a step of the loop."""
-        raise InvalidInputError(
-            "this run follows a module through its own loop, which takes no step from another state: write the loop as a rhn.cells.Cell"
-        )
 
     def tangent_maps(self) -> Iterator[Callable[[Tensor], Tensor]]:
         """Q -> A[t] Q of one sequence, step by step."""
@@ -283,6 +250,19 @@ class OwnLoop(Run):
             J = self.nodes[t + 1].jacobian(of[t])
             found += [J[place % B] for place in group]
         return torch.stack(found).reshape(*places.shape, *found[0].shape)
+
+
+def _stepless(cell: nn.Module) -> StepCell:
+    """A cell with the name and the size of this one, whose step refuses: it is not a step of the loop."""
+
+    def step(x: Tensor, s: Tensor) -> Tensor:
+        raise InvalidInputError(
+            "this run follows a module through its own loop, which takes no step from another state: write the loop as a rhn.cells.Cell"
+        )
+
+    found = copy.copy(as_cell(cell))
+    found.step, found.depth, found._own = step, 1, {}
+    return found
 
 
 def followed(cell: nn.Module, module: nn.Module, x: Tensor) -> OwnLoop | None:
@@ -307,10 +287,9 @@ def followed(cell: nn.Module, module: nn.Module, x: Tensor) -> OwnLoop | None:
             return None
         raise InvalidInputError(f"{names[0]} calls its {names[1]} in a loop with something else than tensors")
     rows = rows_of(cell, calls[1].state)
-    axes = axes_of_time(x, rows)
-    several = len(calls) not in x.shape and any(
-        1 < x.shape[axis] < len(calls) and len(calls) % x.shape[axis] == 0 for axis in axes
-    )
+    axes = [axis for axis, n in enumerate(x.shape) if n == len(calls)]
+    frames = {n for n in x.shape[: x.dim() - x.is_floating_point()] if 1 < n < len(calls) and n != rows}
+    several = not axes and any(len(calls) % n == 0 for n in frames)
     passes_on = not several and passes_its_state_on(calls)
     if passes_on and not reads_what_it_gave(cell, module, x, calls) and not starts_elsewhere(cell, module, x, calls[0]):
         return None
@@ -327,14 +306,13 @@ def followed(cell: nn.Module, module: nn.Module, x: Tensor) -> OwnLoop | None:
             f"{names[0]} cannot be followed through its own loop around {names[1]}: {str(error).split('. ')[0]}; "
             "write the loop with new tensors and operations of torch that have gradients"
         ) from error
-    axes = [axis for axis in axes if x.shape[axis] == len(calls)]
-    if len(axes) != 1:
-        return loop
+    skipped = len(calls) - len(loop.states)
 
-    def again(frames: int, times: int) -> OwnLoop:
-        return followed(cell, module, torch.cat([x.narrow(axes[0], 0, frames)] * times, axes[0]))
+    def again(steps: int, times: int) -> OwnLoop:
+        part = x.narrow(axes[0], 0, steps + 1 + skipped)
+        return followed(cell, module, torch.cat([part] * times, axes[0]))
 
-    return replace(loop, again=again)
+    return replace(loop, again=again) if len(axes) == 1 else loop
 
 
 class _Node:
@@ -432,7 +410,8 @@ def _differentiated(cell: nn.Module, module: nn.Module, x: Tensor, seen: list[Ca
             p.requires_grad_(False)
     _check_same(names, seen, nodes, flat)
     first = next((t for t, node in enumerate(nodes) if not node.twice), len(nodes))
-    nodes = _one_sequence(nodes[first:], names)
+    nodes = nodes[first:]
+    _check_chain(nodes, names)
     if (lag := _open_lag(nodes, names)) is not None:
         raise InvalidInputError(
             f"{names[0]} has a path around the state of its {names[1]}: the state {counted(lag, 'frame')} before acts on it directly; "
@@ -441,13 +420,12 @@ def _differentiated(cell: nn.Module, module: nn.Module, x: Tensor, seen: list[Ca
     steps = len(nodes) - 1
     reads = reads[first : first + steps]
     return OwnLoop(
-        cell=as_cell(cell),
+        cell=_stepless(cell),
         inputs=torch.stack([node.value for node in reads]),
         states=torch.stack([node.value for node in nodes]),
         label=Label(loop=_description(steps, first, len(seen))),
         nodes=nodes,
         reads=reads,
-        frames=len(seen),
     )
 
 
@@ -458,19 +436,16 @@ def _description(steps: int, first: int, frames: int) -> str:
     return f"own loop: {counted(steps, 'step')} between {counted(steps + 1, 'frame')}{cut}{why}"
 
 
-def _one_sequence(nodes: list[_Node], names: tuple[str, str]) -> list[_Node]:
-    """The states up to the next sequence. Raises InvalidInputError if a state does not depend on the one before."""
+def _check_chain(nodes: list[_Node], names: tuple[str, str]) -> None:
+    """Raise InvalidInputError if a state does not depend on the one before."""
     if len(nodes) < 2 or any(node.twice for node in nodes):
         raise InvalidInputError(f"{names[0]} passes its {names[1]} one tensor as two parts of its state: pass two")
     for t in range(1, len(nodes)):
         if not nodes[t].reaches(nodes[t - 1]):
-            if t > 1 and torch.equal(nodes[t].value, nodes[0].value):
-                return nodes[:t]
             raise InvalidInputError(
                 f"{names[0]}: the state of its {names[1]} at frame {t} is cut off from the one before: a detach(), no_grad() or "
                 "conversion in the loop; leave it out for the analysis"
             )
-    return nodes
 
 
 def _open_lag(nodes: list[_Node], names: tuple[str, str]) -> int | None:
