@@ -255,9 +255,11 @@ def frames(T: int = 10, m: int = 3) -> torch.Tensor:
     return noise(T, m, seed=3)
 
 
-def drawn(result, draw: str):
-    """A result, and the figure that a function draws of it."""
-    homes = ("plotting.spectra", "analyses.lyapunov", "analyses.fixed_points", "analyses.bounds", "analyses.credit")
+def drawn(result, draw: str = ""):
+    """A result, and the figure that a function draws of it, if not its plot."""
+    if not draw:
+        return {"result": result, "figure": result.plot().figure.figure}
+    homes = ("plotting.spectra", "analyses.credit")
     modules = [import_module(f"gersgorin.{home}") for home in (*homes, "comparison.plots", "recording")]
     return {"result": result, "figure": next(getattr(m, draw) for m in modules if hasattr(m, draw))(result)}
 
@@ -366,11 +368,11 @@ CALLS = {
     "steps-callable": lambda: g.temporal_jacobian(lambda x, s: torch.tanh(s.flip(-1) + x), frames(4), noise(4, 3)),
     "matrices": matrices,
     "inclusion": inclusion,
-    "lyapunov": lambda: drawn(g.lyapunov(cell_of(RNN, 3, 5), frames(300), **RATES), "draw_lyapunov"),
+    "lyapunov": lambda: drawn(g.lyapunov(cell_of(RNN, 3, 5), frames(300), **RATES)),
     "lyapunov-map": lambda: g.lyapunov(henon, None, s0=noise(2) / 10, steps=200),
-    "fixed-points": lambda: drawn(g.fixed_points(cell_of(RNN, 3, 4), frames()[0], noise(12, 4)), "draw_fixed_points"),
+    "fixed-points": lambda: drawn(g.fixed_points(cell_of(RNN, 3, 4), frames()[0], noise(12, 4))),
     "fixed-points-gru": lambda: g.fixed_points(cell_of(GRU, 3, 4), frames()[0], noise(6, 4)),
-    "bounds": lambda: drawn(g.bounds(cell_of(RHN, 3, 5, 3), frames(), unit="ms"), "draw_bounds"),
+    "bounds": lambda: drawn(g.bounds(cell_of(RHN, 3, 5, 3), frames(), unit="ms")),
     "bounds-lstm": lambda: g.bounds(cell_of(LSTM, 3, 4), frames(), layers=False),
     "ensemble": lambda: compared(),
     "credit": lambda: drawn(g.credit(model_of(depth=2), rolls()[:-1], rolls()[1:]), "draw_credit"),

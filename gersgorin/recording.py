@@ -5,9 +5,8 @@ Every `plot_*` draws into the axes it is given and returns them. Bands show the 
 Legend: M measurements, P positions of the probe sequence, N state entries, L layers of a step, K weights (a layer's apart).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -117,17 +116,16 @@ class Recording(Result, kind="recording"):
         """One row of means a measurement, in the order of `MEASURES`."""
         return rows_of(step=self.step, **{name: self.mean(name) for name in MEASURES})
 
-    def summary(self) -> str:
+    def sentences(self) -> Iterator[str]:
         """The first and the last measurement and two between, quantity by quantity, and the time that measuring took."""
         shown = shown_steps(len(self))
-        measured = f"{counted(len(self), 'measurement')} over {counted(self.step[-1], 'step')} of training"
-        lines = [f"{self.title}, {measured}", f"{'':<22}" + "".join(f"{f'step {self.step[k]}':>13}" for k in shown)]
+        yield f"{self.title}, {counted(len(self), 'measurement')} over {counted(self.step[-1], 'step')} of training"
+        yield f"{'':<22}" + "".join(f"{f'step {self.step[k]}':>13}" for k in shown)
         for name, label in (MEASURES | {"gate": f"{self.gate_name}s"}).items():
             values = self.mean(name)
             if np.isfinite(values).any():
-                lines.append(f"{label:<22}" + "".join(f"{values[k]:>13.4g}" for k in shown))
-        seconds = f"{self.measuring_seconds:.2f} s, {100 * self.share:.2g} % of the time between measurements"
-        return "\n".join([*lines, f"measuring took {seconds}"])
+                yield f"{label:<22}" + "".join(f"{values[k]:>13.4g}" for k in shown)
+        yield f"measuring took {self.measuring_seconds:.2f} s, {100 * self.share:.2g} % of the time between measurements"
 
     def to_dict(self) -> dict:
         """The title, the interval and cost of measuring, and one row a measurement."""
@@ -148,7 +146,17 @@ MOMENTS = [f.name for f in fields(Recording) if f.type is np.ndarray and f.name 
 MOST_LINES = 8  # of a panel
 STEPS = "steps of training"
 COLOURS = {"loss": "black", "radius": RED, "bulk": ORANGE, "reach": BLUE, "exponent": PURPLE, "input_gain": GREEN}
-LEVELS = {"radius": 1, "exponent": 0}  # between growth and decay
+PANELS = {  # measures of a panel, and its title; of the first also the level between growth and decay
+    ("loss",): ("Loss", None),
+    ("radius", "bulk"): ("Spectral radius, and the bulk of the spectrum", 1),
+    ("reach",): ("Reach of the row discs", None),
+    ("exponent",): ("Finite-time exponent (1/step)", 0),
+    ("input_gain",): ("Input gain ||ds'/dx||", None),
+    ("state_gain",): ("State gain of each layer", None),
+    ("gate",): ("Mean {gate_name} of each layer", None),
+    ("gradient_norm",): ("Gradient norms", None),
+    ("relative_rate",): ("Relative rates ||dL/dW|| / ||W||", None),
+}
 
 
 def _heading(recording: Recording) -> str:
@@ -157,41 +165,54 @@ def _heading(recording: Recording) -> str:
 
 @panel(6, 4, _heading)
 def plot_measures(recording: Recording, ax: Axes, *, names: Sequence[str] = ("radius", "bulk")) -> Axes:
-    """Draw measures of `MEASURES`: their means over the positions of the probe, and their spread as bands."""
+    """Draw measures of `MEASURES`: a line for each layer, a line for each of the largest weights, or else the mean and a band.
+
+    Bands show the spread over the positions of the probe.
+    """
+    dots = {"linewidth": 1.2, "marker": "." if len(recording) < 40 else None, "markersize": 3}
     for k, name in enumerate(names):
-        values, style = getattr(recording, name), {"color": COLOURS[name], "linestyle": DASHES[k % len(DASHES)]}
-        ax.plot(recording.step, recording.mean(name), label=MEASURES[name], **style, **_dots(recording))
-        if values.ndim > 1:
-            band = {"alpha": 0.2, "linewidth": 0, "label": f"{MEASURES[name]}, min to max over the probe"}
-            ax.fill_between(recording.step, values.min(1), values.max(1), color=COLOURS[name], **band)
+        values = getattr(recording, name)
+        if name in COLOURS:
+            style = {"color": COLOURS[name], "linestyle": DASHES[k % len(DASHES)]}
+            ax.plot(recording.step, recording.mean(name), label=MEASURES[name], **style, **dots)
+            if values.ndim > 1:
+                band = {"alpha": 0.2, "linewidth": 0, "label": f"{MEASURES[name]}, min to max over the probe"}
+                ax.fill_between(recording.step, values.min(1), values.max(1), color=COLOURS[name], **band)
+            continue
+        lines = _of_layers(values) if values.ndim > 2 else _of_weights(values, recording.parameters.tolist())
+        for place, (label, line) in enumerate(lines.items()):
+            ax.plot(recording.step, line, label=drawable(label), **shade_style(place, len(lines)), **dots)
+        if values.ndim == 2 and lines:
+            _log_axis(ax)
     known = recording.loss[np.isfinite(recording.loss)]
     if "loss" in names and 0 < 3 * known.min(initial=np.inf) < known.max(initial=0):
         _log_axis(ax)
-    return _over_training(ax)
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if ax.get_yscale() == "linear":
+        plain_numbers(ax)
+    label_axes(ax, STEPS, "")
+    return ax
 
 
-@panel(6, 4, _heading)
-def plot_layers(recording: Recording, ax: Axes, *, name: str = "state_gain") -> Axes:
-    """Draw a line a layer of "state_gain" or "gate", means over the positions of the probe."""
-    values = getattr(recording, name).mean(1)
-    for k, layer in enumerate(values.T):
-        ax.plot(recording.step, layer, label=f"layer {k + 1}", **shade_style(k, values.shape[1]), **_dots(recording))
-    return _over_training(ax)
+def _of_layers(values: np.ndarray) -> dict[str, np.ndarray]:
+    """Means over the positions, by layer."""
+    return {f"layer {k + 1}": layer for k, layer in enumerate(values.mean(1).T)}
 
 
-@panel(6, 4, _heading)
-def plot_weights(recording: Recording, ax: Axes, *, name: str = "gradient_norm") -> Axes:
-    """Draw a line a matrix of "gradient_norm" or "relative_rate" on a log scale, of many those with the largest values."""
-    values, labels = getattr(recording, name), _short_names(recording.parameters.tolist())
+def _of_weights(values: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
+    """Positive values by weight, without biases; of many weights those with the largest values.
+
+    Names are without the prefix that cells of models of one layer share.
+
+    >>> [*_of_weights(np.ones((1, 2)), ["cells.0.weight[1]", "output.bias"])], [*_of_weights(np.ones((1, 1)), ["cells.1.weight"])]
+    (['weight[1]'], ['cells.1.weight'])
+    """
+    stacked = any(name.startswith("cells.1.") for name in names)
+    labels = names if stacked else [name.removeprefix("cells.0.") for name in names]
     values = np.where((values > 0) & ["bias" not in label for label in labels], values, np.nan)
     largest = np.nan_to_num(values).max(0)
     shown = np.sort(np.argsort(-largest)[: min(MOST_LINES, np.count_nonzero(largest))])
-    for place, k in enumerate(shown):
-        style = shade_style(place, len(shown))
-        ax.plot(recording.step, values[:, k], label=drawable(labels[k]), **style, **_dots(recording))
-    if len(shown):
-        _log_axis(ax)
-    return _over_training(ax)
+    return {labels[k]: values[:, k] for k in shown}
 
 
 @panel(4.6, 5.2, lambda recording: f"{recording.title}: one step in the middle of the probe")
@@ -199,9 +220,8 @@ def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
     """Draw spectrum and row discs in the middle of the probe at one measurement, and the unit circle."""
     radius = max(1.0, float(np.nan_to_num(np.abs(recording.eigenvalues)).max()))
     reaches = np.abs(recording.centers) + recording.radii
-    limit = 1.08 * max(
-        radius, min(float(np.nan_to_num(reaches).max()), 2 * radius)
-    )  # of all moments, and discs not much larger
+    # of all moments, and discs not much larger
+    limit = 1.08 * max(radius, min(float(np.nan_to_num(reaches).max()), 2 * radius))
     values, reach = recording.eigenvalues[moment], float(reaches[moment].max())
     if np.isfinite(values).all():
         for j, polygon in enumerate(discs_outline(recording.centers[moment], recording.radii[moment], 65)):
@@ -220,7 +240,7 @@ def draw_recording(recording: Recording) -> Shown:
 
     Raises DataError if nothing finite was measured.
     """
-    panels = _panels(recording)
+    panels = {names: PANELS[names] for names in PANELS if np.isfinite(recording.mean(names[0])).any()}
     if not panels:
         raise DataError("the record holds no finite number: there is nothing to draw, record the training anew")
     rows = -(-len(panels) // 2)
@@ -235,9 +255,11 @@ def draw_recording(recording: Recording) -> Shown:
     legend_below(top, places)
     top.suptitle("Eigenvalues and discs of one step, in the middle of the probe", fontsize=9)
     grid = bottom.subplots(rows, 2, sharex=True, squeeze=False)
-    for ax, (title, draw) in zip(grid.flat, panels.items(), strict=False):
-        draw(ax)
-        ax.set_title(title, loc="left")
+    for ax, (names, (title, level)) in zip(grid.flat, panels.items(), strict=False):
+        plot_measures(recording, ax, names=names)
+        if level is not None:
+            ax.axhline(level, **DASHED, linewidth=0.8)
+        ax.set_title(title.format(gate_name=recording.gate_name), loc="left")
         legend_beside(ax, fontsize=7)
     for ax in grid.flat[len(panels) :]:
         ax.set_axis_off()
@@ -267,37 +289,6 @@ def moving_recording(recording: Recording) -> Film:
     return Film(figure, draw, len(recording))
 
 
-def _panels(recording: Recording) -> dict[str, Callable[[Axes], Axes]]:
-    """A function that draws by title, for every quantity with finite values."""
-
-    def measures(*names: str) -> Callable[[Axes], Axes]:
-        def draw(ax: Axes) -> Axes:
-            plot_measures(recording, ax, names=names)
-            if names[0] in LEVELS:
-                ax.axhline(LEVELS[names[0]], **DASHED, linewidth=0.8)
-            return ax
-
-        return draw
-
-    panels = {
-        "loss": ("Loss", measures("loss")),
-        "radius": ("Spectral radius, and the bulk of the spectrum", measures("radius", "bulk")),
-        "reach": ("Reach of the row discs", measures("reach")),
-        "exponent": ("Finite-time exponent (1/step)", measures("exponent")),
-        "input_gain": ("Input gain ||ds'/dx||", measures("input_gain")),
-        "state_gain": ("State gain of each layer", partial(plot_layers, recording)),
-        "gate": (f"Mean {recording.gate_name} of each layer", partial(plot_layers, recording, name="gate")),
-        "gradient_norm": ("Gradient norms", partial(plot_weights, recording)),
-        "relative_rate": ("Relative rates ||dL/dW|| / ||W||", partial(plot_weights, recording, name="relative_rate")),
-    }
-    return {title: draw for name, (title, draw) in panels.items() if np.isfinite(recording.mean(name)).any()}
-
-
-def _dots(recording: Recording) -> dict:
-    """A line, with dots where measurements are few."""
-    return {"linewidth": 1.2, "marker": "." if len(recording) < 40 else None, "markersize": 3}
-
-
 def _log_axis(ax: Axes) -> None:
     """A logarithmic axis with a few numbers, also within a decade; over many decades only their powers of 10."""
     ax.set_yscale("log")
@@ -305,15 +296,6 @@ def _log_axis(ax: Axes) -> None:
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if top < 100 * bottom else (1,), numticks=6))
     ax.yaxis.set_major_formatter("{x:.3g}")
     ax.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _over_training(ax: Axes) -> Axes:
-    """Set ticks to whole steps and plain numbers, and label the steps."""
-    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    if ax.get_yscale() == "linear":
-        plain_numbers(ax)
-    label_axes(ax, STEPS, "")
-    return ax
 
 
 def _about(recording: Recording) -> str:
@@ -324,13 +306,3 @@ def _about(recording: Recording) -> str:
     every = f"{'' if exact else 'about '}every {recording.every} steps"  # where epochs end
     how = f"measured {every} of training, at {counted(recording.radius.shape[1], 'position')} of the probe"
     return drawable("; ".join(filter(None, (recording.about, how))))
-
-
-def _short_names(names: list[str]) -> list[str]:
-    """Names without the prefix that cells of models of one layer share.
-
-    >>> _short_names(["cells.0.bias[1]", "output.weight"]), _short_names(["cells.0.bias", "cells.1.bias"])
-    (['bias[1]', 'output.weight'], ['cells.0.bias', 'cells.1.bias'])
-    """
-    stacked = any(name.startswith("cells.1.") for name in names)
-    return names if stacked else [name.removeprefix("cells.0.") for name in names]

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+NO_OPTIONS = ("progress", "submodule", "unit")  # arguments that commands give themselves
+
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis:
@@ -48,11 +50,12 @@ class Analysis:
         return self.load()(subject, **options)
 
     def options(self) -> list[tuple[str, Any, Any, str]]:
-        """(name, type, default, help) of each keyword argument but `progress`."""
+        """(name, type, default, help) of each keyword argument but tensors and `NO_OPTIONS`."""
         function = self.load()
         texts = argument_texts(inspect.getdoc(function) or "")
         parameters = inspect.signature(function, eval_str=True).parameters.values()
-        own = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "progress"]
+        own = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in NO_OPTIONS]
+        own = [p for p in own if "Tensor" not in str(p.annotation)]
         return [(p.name, p.annotation, p.default, texts.get(p.name, "")) for p in own]
 
 
@@ -98,60 +101,40 @@ def listing() -> str:
     )
 
 
-def _rows(*rows: Analysis) -> dict[str, Analysis]:
-    return {row.name: row for row in rows}
+def _row(name: str, function: str, about: str, **more) -> Analysis:
+    return Analysis(name=name, function=f"gersgorin.analyses.{function}", about=about, **more)
 
 
-def _of(name: str) -> str:
-    return f"gersgorin.analyses.{name}:of_run"
-
-
-ANALYSES: dict[str, Analysis] = _rows(
-    Analysis(
-        name="spectra", function=_of("spectra"), about="Eigenvalues and Geršgorin discs of every step", default=True
-    ),
-    Analysis(
-        name="products", function=_of("products"), about="Norms and growth of the Jacobian products", default=True
-    ),
-    Analysis(name="gains", function=_of("gains"), about="Gains of the input and of each layer", default=True),
-    Analysis(name="gates", function=_of("gates"), about="Mean gate activity of each layer", default=True),
-    Analysis(name="lyapunov", function=_of("lyapunov"), about="Leading Lyapunov exponents with their errors"),
-    Analysis(
-        name="fixed_points", function=_of("fixed_points"), about="Fixed points under constant input, and their spectra"
-    ),
-    Analysis(name="bounds", function=_of("bounds"), about="Bounds on the norm of the gradient along the run"),
-    Analysis(
-        name="newton",
-        function=_of("newton"),
-        about="All states at once by Newton's method",
-        reported=True,
-        repeats=True,
-    ),
-    Analysis(name="pseudospectra", function=_of("pseudospectra"), about="Pseudospectra of a few steps"),
-    Analysis(
-        name="plateau",
-        function="gersgorin.analyses.plateau:of_objective",
+_ROWS = (
+    _row("spectra", "spectra:spectra", "Eigenvalues and Geršgorin discs of every step", default=True),
+    _row("products", "products:of_run", "Norms and growth of the Jacobian products", default=True),
+    _row("gains", "gains:of_run", "Gains of the input and of each layer", default=True),
+    _row("gates", "gates:of_run", "Mean gate activity of each layer", default=True),
+    _row("lyapunov", "lyapunov:of_run", "Leading Lyapunov exponents with their errors"),
+    _row("fixed_points", "fixed_points:of_run", "Fixed points under constant input, and their spectra"),
+    _row("bounds", "bounds:bounds", "Bounds on the norm of the gradient along the run"),
+    _row("newton", "newton:of_run", "All states at once by Newton's method", reported=True, repeats=True),
+    _row("pseudospectra", "pseudospectra:pseudospectra", "Pseudospectra of a few steps"),
+    _row(
+        "plateau",
+        "plateau:of_objective",
+        "Relative rates of learning and the order of the plateau",
         needs="objective",
         default=True,
-        about="Relative rates of learning and the order of the plateau",
     ),
-    Analysis(
-        name="credit",
-        function="gersgorin.analyses.credit:of_objective",
+    _row(
+        "credit",
+        "credit:of_objective",
+        "Share of the gradient that reaches each earlier step",
         needs="objective",
         default=True,
-        about="Share of the gradient that reaches each earlier step",
     ),
-    Analysis(
-        name="memory",
-        function="gersgorin.analyses.memory:of_map",
+    _row("memory", "memory:memory", "Influence of each earlier input on the outputs", needs="map"),
+    _row(
+        "audit",
+        "audit:audit",
+        "Initialisation of each recurrent layer: time scales, gains, rates of learning",
         needs="map",
-        about="Influence of each earlier input on the outputs",
-    ),
-    Analysis(
-        name="audit",
-        function="gersgorin.analyses.audit:of_map",
-        needs="map",
-        about="Initialisation of each recurrent layer: time scales, gains, rates of learning",
     ),
 )
+ANALYSES: dict[str, Analysis] = {row.name: row for row in _ROWS}

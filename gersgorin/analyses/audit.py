@@ -6,19 +6,15 @@
 A mode with an eigenvalue of modulus r of the temporal Jacobian has the half-life log 2 / -log r. The rates of learning are relative
 gradients ||dL/dW|| / ||W|| of a loss that pulls every output in a random direction with the same strength, so no targets are needed.
 
-A layer may declare how it should start: `documented_start = {"A_log": (least, greatest)}`, for its parameters by name. The starts of
-Mamba, Mamba2, FalconMamba and RWKV, and the forget bias of LSTMs, are known.
-
 Legend: L recurrent layers, T steps, N entries of a state.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from matplotlib.axes import Axes
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
@@ -28,7 +24,7 @@ from gersgorin.analyses.plateau import relative_rate
 from gersgorin.loading.find import Watched, is_hand_written, layers_of, no_cell, recurrent_cells, state_layers
 from gersgorin.loading.sequence_map import SequenceMap, first_tensor
 from gersgorin.plotting.figure import line_style, panel, plain_numbers
-from gersgorin.run import Progress, Run, run_of, shown_steps, silent
+from gersgorin.run import Progress, run_of, shown_steps, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.result import Result
 
@@ -39,7 +35,6 @@ SATURATED = 0.01  # distance of a gate from 0 or 1
 SHARE = 0.2  # of saturated gates
 FACTOR = 1e3  # between a gain and 1
 RATES = 1e6  # between a rate of learning and the median
-ROUNDING = 1e-3  # of a documented start
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -69,18 +64,16 @@ class Audit(Result, kind="audit"):
     unit: str = "steps"
     """Of one step."""
 
-    def summary(self) -> str:
+    def sentences(self) -> Iterator[str]:
         """A line for each layer, and the findings."""
         wide = max(map(len, self.layers))
-        head = f"{'':<{wide}}  mode half-lives (10, 50, 90 %)   RMS in, state, out    saturated  dead"
-        lines = [head, *(self._line(k, wide) for k in range(len(self.layers)))]
-        return "\n".join(lines + (list(self.findings) if len(self.findings) else ["Nothing is out of line."]))
-
-    def _line(self, k: int, wide: int) -> str:
-        quantiles = ", ".join(f"{q:.3g}" for q in self.quantiles(k))
-        sizes = ", ".join(f"{rms[k]:.2g}" for rms in (self.input_rms, self.state_rms, self.output_rms))
-        gates = "-" if np.isnan(self.saturated[k]) else f"{100 * self.saturated[k]:.0f} %"
-        return f"{self.layers[k]:<{wide}}  {quantiles:<30}   {sizes:<20}  {gates:>9}  {100 * self.dead[k]:.0f} %"
+        yield f"{'':<{wide}}  mode half-lives (10, 50, 90 %)   RMS in, state, out    saturated  dead"
+        for k, layer in enumerate(self.layers):
+            quantiles = ", ".join(f"{q:.3g}" for q in self.quantiles(k))
+            sizes = ", ".join(f"{rms[k]:.2g}" for rms in (self.input_rms, self.state_rms, self.output_rms))
+            gates = "-" if np.isnan(self.saturated[k]) else f"{100 * self.saturated[k]:.0f} %"
+            yield f"{layer:<{wide}}  {quantiles:<30}   {sizes:<20}  {gates:>9}  {100 * self.dead[k]:.0f} %"
+        yield from self.findings if len(self.findings) else ["Nothing is out of line."]
 
     def quantiles(self, k: int) -> np.ndarray:
         """10, 50 and 90 % quantile of the mode half-lives of a layer; NaN if it has none."""
@@ -89,16 +82,12 @@ class Audit(Result, kind="audit"):
 
     def table(self) -> list[dict]:
         """One row a parameter or a layer's quantity: {"of", "quantity", "value"}."""
+        columns = {"largest modulus": self.growth, "input RMS": self.input_rms, "state RMS": self.state_rms}
+        columns |= {"output RMS": self.output_rms, "saturated": self.saturated, "dead": self.dead}
         rows = []
         for k, layer in enumerate(self.layers):
             names = (f"mode half-life, {which}" for which in ("10 %", "median", "90 %"))
-            values = dict(zip(names, self.quantiles(k), strict=True))
-            values |= {
-                "largest modulus": self.growth[k],
-                "input RMS": self.input_rms[k],
-                "state RMS": self.state_rms[k],
-            }
-            values |= {"output RMS": self.output_rms[k], "saturated": self.saturated[k], "dead": self.dead[k]}
+            values = dict(zip(names, self.quantiles(k), strict=True)) | {name: v[k] for name, v in columns.items()}
             rows += [{"of": str(layer), "quantity": name, "value": float(value)} for name, value in values.items()]
         return rows + [{"of": name, "quantity": "rate of learning", "value": rate} for name, rate in self.rates.items()]
 
@@ -108,17 +97,17 @@ class Audit(Result, kind="audit"):
         for k, layer in enumerate(self.layers):
             values = np.clip(self.half_lives[layer], 1e-2, LONGEST)
             shares = np.arange(1, len(values) + 1) / max(1, len(values))
-            ax.step(
-                values, shares, where="post", marker="." if len(values) < 40 else None, label=layer, **line_style(k)
-            )
+            style = {"marker": "." if len(values) < 40 else None} | line_style(k)
+            ax.step(values, shares, where="post", label=layer, **style)
         ax.set(xscale="log", xlabel=f"mode half-life ({self.unit})", ylabel="share of modes", ylim=(0, 1.02))
         plain_numbers(ax)
         return ax
 
 
+@with_gradients()
 def audit(
-    module: nn.Module,
-    x: Tensor | np.ndarray,
+    module: nn.Module | SequenceMap,
+    x: Tensor | np.ndarray | None = None,
     *,
     submodule: str | None = None,
     seed: int = 0,
@@ -130,21 +119,13 @@ def audit(
         module: a torch module with recurrent cells, scans (`scan_elements`) or layers of transformers with a cache.
         x: one sequence, see `gersgorin.memory`; some 20 to 100 steps of real data are enough.
         submodule: the part to audit while the module reads x, by its name in `named_modules`; None: the module.
-        seed: see `of_map`.
+        seed: of the direction in which the outputs are pulled.
+        progress: called with (layers done, layers in all).
 
     Raises:
         InvalidInputError: no such layer, or the errors of `SequenceMap`.
     """
-    return of_map(SequenceMap(module, x, submodule=submodule), seed=seed, progress=progress)
-
-
-@with_gradients()
-def of_map(map_: SequenceMap, *, seed: int = 0, progress: Progress = silent) -> Audit:
-    """Audit the initialisation of every recurrent layer of a model.
-
-    Args:
-        seed: of the direction in which the outputs are pulled.
-    """
+    map_ = module if isinstance(module, SequenceMap) else SequenceMap(module, x, submodule=submodule)
     if not isinstance(map_.module, nn.Module):
         raise InvalidInputError(f"{map_.name} is a function: expected a torch module with recurrent layers")
     parts = recurrent_cells(map_.part) or [map_.part] * is_hand_written(map_.part)
@@ -167,7 +148,8 @@ def of_map(map_: SequenceMap, *, seed: int = 0, progress: Progress = silent) -> 
         watched = Watched(map_.module, k + 1 if layers_of(part) > 1 else None, names[part])
         run = run_of(*watched.along(map_.given, one=True))
         run.require_finite()
-        moduli = _moduli(part, run)
+        steps = (run.jacobians(t).detach().cpu().numpy() for t in shown_steps(len(run)))
+        moduli = np.concatenate([_eigenvalue_moduli(A) for A in steps])
         decays = moduli[(moduli > 1e-3) & (moduli < 1)]
         half_lives[name] = np.sort(np.r_[math.log(2) / -np.log(decays), np.full((moduli >= 1).sum(), np.inf)])
         states, gates = run.states[1:], [*run.gates().t, *run.gates().c]
@@ -181,7 +163,7 @@ def of_map(map_: SequenceMap, *, seed: int = 0, progress: Progress = silent) -> 
             "dead": float(dead.double().mean()),
         }
         rows.append(row)
-        findings += [f"{name}: {said}." for said in (*_out_of_line(half_lives[name], **row), *_off_start(part, k))]
+        findings += [f"{name}: {said}." for said in _out_of_line(half_lives[name], **row)]
         progress(done + 1, len(places))
     return Audit(
         layers=np.array(list(half_lives)),
@@ -193,19 +175,6 @@ def of_map(map_: SequenceMap, *, seed: int = 0, progress: Progress = silent) -> 
         about=map_.label.about,
         unit=map_.label.time_unit,
     )
-
-
-def _moduli(part: nn.Module, run: Run) -> np.ndarray:
-    """Moduli of the eigenvalues of a few steps.
-
-    RWKV and xLSTM store sums in units that change from step to step, so their eigenvalues are no decays: those of RWKV come from its
-    parameter, xLSTM has none here.
-    """
-    if type(part).__name__.startswith("xLSTM"):
-        return np.empty(0)
-    if hasattr(part, "time_decay"):
-        return torch.exp(-part.time_decay.detach().exp()).double().cpu().numpy()
-    return np.concatenate([_eigenvalue_moduli(run.jacobians(t).detach().cpu().numpy()) for t in shown_steps(len(run))])
 
 
 def _eigenvalue_moduli(A: np.ndarray) -> np.ndarray:
@@ -289,68 +258,3 @@ def _slow(rates: dict[str, float]) -> Iterator[str]:
     for name, rate in rates.items():
         if 0 < rate < median / RATES or median * RATES < rate < math.inf:
             yield f"{name}: its rate of learning is {rate / median:.2g} times the median; expected within a factor of {RATES:.0e}."
-
-
-def _off_start(part: nn.Module, layer: int) -> Iterator[str]:
-    """Sentences about parameters that differ from the documented start of a layer."""
-    for what, (values, least, greatest, source) in _documented(part, layer).items():
-        values, least, greatest = (torch.as_tensor(v, dtype=torch.float64) for v in (values.detach(), least, greatest))
-        below, above = (end - values for end in (least, greatest))
-        low, high, expected = float(values.min()), float(values.max()), _range(least, greatest)
-        if (below > ROUNDING * least.abs().clamp(min=1)).any() or (
-            above < -ROUNDING * greatest.abs().clamp(min=1)
-        ).any():
-            yield f"{what} is {_range(low, high)}, expected {expected} ({source})"
-        elif values.numel() >= 4 and high - low < 1e-6 * abs(high) and float(greatest.max() - least.min()) > 1e-3:
-            yield f"{what} is {high:.3g} for all units, expected {expected}, spread over the units ({source})"
-
-
-def _range(least, greatest) -> str:
-    low, high = float(torch.as_tensor(least).min()), float(torch.as_tensor(greatest).max())
-    if math.isinf(high):
-        return f"at least {low:.3g}"
-    return f"{low:.3g}" if high - low <= ROUNDING * abs(high) else f"{low:.3g} to {high:.3g}"
-
-
-def _documented(part: nn.Module, layer: int) -> dict[str, tuple]:
-    """What is documented of a layer's start: {quantity: (values, least, greatest, source)}."""
-    if declared := getattr(part, "documented_start", None):
-        return {name: (part.get_parameter(name), *ends, "declared by the layer") for name, ends in declared.items()}
-    return next((start(part, layer) for fits, start in STARTS if fits(part)), {})
-
-
-def _start_of_mamba(part: nn.Module, layer: int) -> dict[str, tuple]:
-    """Mamba (Gu and Dao 2023): A = -1..-n in each channel, D = 1, dt between its limits; Mamba2: A = -1..-heads."""
-    A, bias = part.A_log, part.dt_bias if hasattr(part, "dt_bias") else part.dt_proj.bias
-    config = _limits_of_mamba(part)
-    logs = torch.arange(1, A.shape[-1] + 1, dtype=torch.float64, device=A.device).log()
-    return {
-        "A_log": (A, logs, logs, "S4D-real: the logarithms of 1, 2, 3, ..."),
-        "dt, softplus of its bias,": (F.softplus(bias), config.time_step_min, config.time_step_max, "log-uniform"),
-        "D": (part.D, 1.0, 1.0, "Mamba"),
-    }
-
-
-def _limits_of_mamba(part: nn.Module):
-    """The layer or its configuration; other layers with `A_log`, such as gated delta nets, have no limits of dt."""
-    return part if hasattr(part, "time_step_min") else getattr(part, "config", None)
-
-
-def _start_of_rwkv(part: nn.Module, layer: int) -> dict[str, tuple]:
-    return {"time_decay": (part.time_decay, -5.0, 3.0, "RWKV-4: from -5 to 3 over the units")}
-
-
-def _start_of_lstm(part: nn.Module, layer: int) -> dict[str, tuple]:
-    n, end = part.hidden_size, f"_l{layer}" if isinstance(part, nn.LSTM) else ""
-    if not part.bias:
-        return {}
-    bias = sum(getattr(part, f"bias_{kind}{end}")[n : 2 * n].mean() for kind in ("ih", "hh"))
-    return {"the mean forget bias": (bias[None], 0.5, math.inf, "1 or more: Jozefowicz et al. 2015")}
-
-
-STARTS: list[tuple[Callable[[nn.Module], bool], Callable[[nn.Module, int], dict[str, tuple]]]] = [
-    (lambda part: hasattr(part, "A_log") and hasattr(_limits_of_mamba(part), "time_step_min"), _start_of_mamba),
-    (lambda part: hasattr(part, "time_decay") and hasattr(part, "time_first"), _start_of_rwkv),
-    (lambda part: isinstance(part, nn.LSTM | nn.LSTMCell), _start_of_lstm),
-]
-"""Known starts: (test of a layer, function of a layer and its number within torch.nn's module)."""

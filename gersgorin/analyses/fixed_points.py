@@ -16,7 +16,7 @@ Starts are independent of each other.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -24,18 +24,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import SubFigure
 from torch import Tensor, nn
 
 from gersgorin._validate import real_tensor
 from gersgorin.cell import Step, StepCell, as_cell
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.loading.find import is_step, recurrent_cells
-from gersgorin.plotting.figure import Shown, complex_plane, draw_rows, legend_below, panel, plain_numbers
+from gersgorin.plotting.figure import complex_plane, panels, plain_numbers
 from gersgorin.resolve import run_of_network
 from gersgorin.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, RED, our_style
+from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, RED
 from rhn.utils.memory import check_room
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_seed
@@ -121,31 +120,26 @@ class FixedPoints(Result, kind="fixed_points"):
             words.append(SLOWLY + word if slow else word)
         return words
 
-    def summary(self) -> str:
+    def sentences(self) -> Iterator[str]:
         """A line for each of the first eight points."""
-        slow = np.count_nonzero(self.is_slow)
-        fixed = len(self.is_slow) - slow
-        lines = [
-            f"{counted(fixed, 'fixed point')}, {slow} slow, from {counted(len(self.starts), 'start')} ({self.lost} led to none)"
-        ]
+        slow, starts = np.count_nonzero(self.is_slow), counted(len(self.starts), "start")
+        yield f"{counted(len(self.is_slow) - slow, 'fixed point')}, {slow} slow, from {starts} ({self.lost} led to none)"
         if not len(self.states):
             box = f"none was found in the box of the starts, wider all around by {self.wider:.3g}"
-            return f"{lines[0]}\n{box}; the least |F(s) - s| that a start led to is {self.least_residual:.3g}"
-        lines.append(f"{'':<20}{'starts':>8}{'residual':>11}{'unstable':>10}{'radius':>9}  slowest time constant")
+            yield f"{box}; the least |F(s) - s| that a start led to is {self.least_residual:.3g}"
+            return
+        yield f"{'':<20}{'starts':>8}{'residual':>11}{'unstable':>10}{'radius':>9}  slowest time constant"
         for row in self.table()[:LISTED]:
             time = row["slowest_time_constant"]
             steps = "never" if math.isinf(time) else f"{abs(time):.4g} steps{' (grows)' * (time < 0)}"
-            numbers = (
-                f"{row['found_from']:>8}{row['residual']:>11.2g}{row['unstable']:>10}{row['spectral_radius']:>9.4f}"
-            )
-            lines.append(f"{row['kind']:<20}{numbers}  {steps}")
+            counts = f"{row['found_from']:>8}{row['residual']:>11.2g}{row['unstable']:>10}"
+            yield f"{row['kind']:<20}{counts}{row['spectral_radius']:>9.4f}  {steps}"
         if len(self.states) > LISTED:
-            lines.append(f"and {len(self.states) - LISTED} more (all of them with --json)")
-        return "\n".join(lines)
+            yield f"and {len(self.states) - LISTED} more (all of them with --json)"
 
     def table(self) -> list[dict]:
         """One row a point."""
-        if not len(self.states):
+        if not len(self.states):  # whose arrays have lost their shapes in a .json file
             return []
         return rows_of(
             kind=self.kinds,
@@ -157,10 +151,6 @@ class FixedPoints(Result, kind="fixed_points"):
             spectral_radius=np.abs(self.eigenvalues[:, 0]),
             slowest_time_constant=self.time_constants[:, 0],
         )
-
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """The points among the starts; without axes also their spectra, in a figure with two panels."""
-        return plot_fixed_points(self, ax) if ax is not None else draw_fixed_points(self).axes[0]
 
     def to_dict(self) -> dict:
         """JSON-ready; of each point also its state, and its eigenvalues as [real, imaginary]."""
@@ -176,6 +166,39 @@ class FixedPoints(Result, kind="fixed_points"):
             "input": None if self.input is None else self.input.tolist(),
             "points": [row | {"state": state, "eigenvalues": values} for row, state, values in arrays],
         }
+
+    def draw(self, ax: Axes) -> None:
+        """Project points and starts onto the two directions in which the starts vary most.
+
+        Slow points are hollow. The label of an axis has its share of the starts' variance.
+        """
+        axes, share = principal_axes(self.starts)
+        middle, kinds = self.starts.mean(0), np.array(self.kinds)
+        dots = {"color": GREY, "markersize": 3, "alpha": 0.6, "label": "starts of the search"}
+        ax.plot(*((self.starts - middle) @ axes.T).T, ".", **dots)
+        for name in (f"{slow}{kind}" for kind in KINDS for slow in ("", SLOWLY)):
+            states = self.states[kinds == name]
+            if len(states):
+                label = f"{name.removeprefix(SLOWLY)}{' (slow)' * (SLOWLY in name)}: {len(states)}"
+                ax.plot(*((states - middle) @ axes.T).T, label=label, markersize=7, zorder=3, **_dot(name))
+        if not len(self.states):
+            ax.plot([], [], " ", label=f"no point in their box, wider by {self.wider:.3g}")
+        x, y = (f"principal axis ({part:.0%} of their variance)" for part in share)
+        ax.set(xlabel=f"first {x}", ylabel=f"second {y}", title="among the starts of the search")
+        ax.margins(0.08)
+        plain_numbers(ax)
+
+    def draw_spectra(self, ax: Axes) -> None:
+        """The eigenvalues at the first eight points, coloured by the kind of point, with the unit circle."""
+        shown = self.eigenvalues[:LISTED]
+        complex_plane(ax, 1.08 * max(1.0, float(np.abs(shown).max(initial=0))))
+        for k, (values, kind) in enumerate(zip(shown, self.kinds, strict=False)):
+            label = None if kind in self.kinds[:k] else f"eigenvalues at a {kind} point"
+            ax.plot(values.real, values.imag, label=label, markersize=3.5, alpha=0.7, **_dot(kind))
+        few = f", first {LISTED} of {len(self.states)}" if len(self.states) > LISTED else ""
+        ax.set_title(f"eigenvalues at the points{few}")
+
+    plot = panels(draw, draw_spectra, size=(12, 5.2), what="fixed points and the spectra there", widths=(1.3, 1))
 
 
 class Ends(NamedTuple):
@@ -440,64 +463,11 @@ def _check(x: Tensor, starts: Tensor, tolerance: float | None, margin: float) ->
     return float(tolerance)
 
 
-@panel(5, 5, "fixed points")
-def plot_fixed_points(points: FixedPoints, ax: Axes | None = None) -> Axes:
-    """Project points and starts onto the two directions in which the starts vary most.
-
-    Slow points are hollow. The label of an axis has its share of the starts' variance.
-    """
-    axes, share = principal_axes(points.starts)
-    middle, kinds = points.starts.mean(0), np.array(points.kinds)
-    ax.plot(
-        *((points.starts - middle) @ axes.T).T, ".", color=GREY, markersize=3, alpha=0.6, label="starts of the search"
-    )
-    for name in (f"{slow}{kind}" for kind in KINDS for slow in ("", SLOWLY)):
-        states = points.states[kinds == name]
-        if len(states):
-            label = f"{name.removeprefix(SLOWLY)}{' (slow)' * (SLOWLY in name)}: {len(states)}"
-            ax.plot(*((states - middle) @ axes.T).T, label=label, markersize=7, zorder=3, **_dot(name))
-    if not len(points.states):
-        ax.plot([], [], " ", label=f"no point in their box, wider by {points.wider:.3g}")
-    labels = (
-        f"{w} principal axis ({s:.0%} of their variance)" for w, s in zip(("first", "second"), share, strict=True)
-    )
-    ax.set(**dict(zip(("xlabel", "ylabel"), labels, strict=True)), title="among the starts of the search")
-    ax.margins(0.08)
-    plain_numbers(ax)
-    return ax
-
-
-@panel(4.6, 5.2, "fixed points")
-def plot_point_spectra(points: FixedPoints, ax: Axes | None = None) -> Axes:
-    """Plot the eigenvalues at the first eight points, coloured by the kind of point, with the unit circle."""
-    shown = points.eigenvalues[:LISTED]
-    complex_plane(ax, 1.08 * max(1.0, float(np.abs(shown).max(initial=0))))
-    for values, kind in zip(shown, points.kinds, strict=False):
-        label = f"eigenvalues at a {kind} point"
-        ax.plot(values.real, values.imag, label=label, markersize=3.5, alpha=0.7, **_dot(kind))
-    few = f", first {LISTED} of {len(points.states)}" if len(points.states) > LISTED else ""
-    ax.set_title(f"eigenvalues at the points{few}")
-    return ax
-
-
 def _dot(kind: str) -> dict:
     """Colour and marker of a kind of points, hollow for slow ones."""
     color, marker = KINDS[kind.removeprefix(SLOWLY)]
     face = "none" if kind.startswith(SLOWLY) else color
     return {"color": color, "marker": marker, "markerfacecolor": face, "linestyle": ""}
-
-
-@our_style()
-def draw_fixed_points(cells: FixedPoints | Sequence[FixedPoints]) -> Shown:
-    """Draw the points of one cell or several beside their spectra, a row a cell."""
-
-    def draw(points: FixedPoints, row: SubFigure) -> None:
-        panels = row.subplots(1, 2, width_ratios=(1.3, 1))
-        plot_fixed_points(points, panels[0])
-        plot_point_spectra(points, panels[1])
-        legend_below(row, panels, columns=3)
-
-    return draw_rows(cells, draw, "fixed points and the spectra there", (10, 4.6))
 
 
 def principal_axes(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

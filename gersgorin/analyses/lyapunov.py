@@ -28,35 +28,24 @@ b blocks. Exponents are natural logarithms per step.
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import SubFigure
 from matplotlib.ticker import MaxNLocator
 from scipy.special import stdtrit
 from torch import Tensor, nn
 
 from gersgorin.cell import Step
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.plotting.figure import (
-    COLOURS,
-    DASHED,
-    MARKERS,
-    Shown,
-    draw_rows,
-    legend_beside,
-    panel,
-    plain_numbers,
-    shade_style,
-)
+from gersgorin.plotting.figure import COLOURS, DASHED, MARKERS, panels, plain_numbers, shade_style
 from gersgorin.resolve import check_state, run_of_network
 from gersgorin.run import Label, Progress, Run, Tangent, silent
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import drawable, our_style
+from rhn.utils.figures import drawable
 from rhn.utils.memory import check_room
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_seed
@@ -105,11 +94,6 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         return len(self.exponents) == self.state_size
 
     @property
-    def has_standard_errors(self) -> bool:
-        """True if the run was long enough for standard errors."""
-        return not np.isnan(self.standard_errors).all()
-
-    @property
     def sum(self) -> float:
         """Sum of the k exponents: the mean log growth a step of k-dimensional volumes."""
         return float(self.exponents.sum())
@@ -119,38 +103,60 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         """The Kaplan-Yorke dimension; NaN if it needs more exponents."""
         return kaplan_yorke_dimension(self.exponents, complete=self.complete)
 
-    def summary(self) -> str:
+    def sentences(self) -> Iterator[str]:
         """The first exponents with their errors, their sum and the dimension, and the number of steps."""
         warmup = f" after {self.warmup} that are not counted" if self.warmup else ""
-        errors = (
-            "+- standard error (two of them: 95 %)"
-            if self.has_standard_errors
-            else "too short a run for standard errors"
-        )
-        lines = [f"Lyapunov exponents a step, from {counted(self.steps, 'step')}{warmup}; {errors}"]
-        pairs = list(zip(self.exponents, self.standard_errors, strict=True))
-        left_out = range(LISTED, len(pairs) - 1)
-        for i, (value, error) in enumerate(pairs):
-            if i not in left_out:
-                known = "" if math.isnan(error) else f"  +- {error:.2g}"
-                lines.append(f"{f'exponent {i + 1}':<26}{value:>11.4g}{known}")
-            elif i == LISTED:
-                lines.append("...")
-        which = "all" if self.complete else f"these {len(pairs)} of {self.state_size}"
-        lines.append(f"{'sum':<26}{self.sum:>11.4g}  of {which}")
+        unknown = np.isnan(self.standard_errors).all()
+        errors = "too short a run for standard errors" if unknown else "+- standard error (two of them: 95 %)"
+        yield f"Lyapunov exponents a step, from {counted(self.steps, 'step')}{warmup}; {errors}"
+        count = len(self.exponents)
+        for row in self.table()[:LISTED] + self.table()[max(LISTED, count - 1) :]:
+            if row["number"] == count > LISTED + 1:
+                yield "..."
+            known = "" if math.isnan(row["standard_error"]) else f"  +- {row['standard_error']:.2g}"
+            yield f"exponent {row['number']:<17}{row['exponent']:>11.4g}{known}"
+        yield f"{'sum':<26}{self.sum:>11.4g}  of {'all' if self.complete else f'these {count} of {self.state_size}'}"
         more = f"{'':>4}needs more exponents: their sum is not negative"
-        dimension = more if math.isnan(self.kaplan_yorke) else f"{self.kaplan_yorke:>11.4g}"
-        lines.append(f"{'Kaplan-Yorke dimension':<26}{dimension}")
-        return "\n".join(lines)
+        yield f"{'Kaplan-Yorke dimension':<26}{more if math.isnan(self.kaplan_yorke) else f'{self.kaplan_yorke:>11.4g}'}"
 
     def table(self) -> list[dict]:
         """One row an exponent: number, exponent, standard_error."""
         numbers = range(1, 1 + len(self.exponents))
         return rows_of(number=numbers, exponent=self.exponents, standard_error=self.standard_errors)
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """The exponents with their errors; without axes also how they settle, in a figure with two panels."""
-        return plot_lyapunov(self, ax) if ax is not None else draw_lyapunov(self).axes[0]
+    def draw(self, ax: Axes) -> None:
+        """The exponents against their number, with bars of two standard errors, without lost directions.
+
+        Several runs in the same axes have different colours and markers.
+        """
+        i, finite = len(ax.containers), np.isfinite(self.exponents)
+        number = 1 + np.arange(len(finite))
+        style = {"color": COLOURS[i % len(COLOURS)], "fmt": MARKERS[i % len(MARKERS)], "markersize": 3.5, "capsize": 2}
+        bars = np.nan_to_num(2 * self.standard_errors[finite])
+        more = f", dimension {self.kaplan_yorke:.2f}" if self.kaplan_yorke > 0 else ""
+        label = drawable(f"{self.title}{more}") or "one run"
+        ax.errorbar(number[finite], self.exponents[finite], bars, label=label, **style)
+        ax.axhline(0, **DASHED, linewidth=0.8)
+        bars = "" if np.isnan(self.standard_errors).all() else ", bars of two standard errors"
+        ax.set(xlabel="number of the exponent", ylabel=RATE, title=f"mean growth rates{bars}")
+        ax.set_xlim(0.5, max(0.5 + len(finite), ax.get_xlim()[1] if i else 0))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        plain_numbers(ax)
+
+    def draw_convergence(self, ax: Axes) -> None:
+        """Running estimates of the first eight exponents against the steps counted."""
+        shown = min(CURVES, len(self.exponents))
+        for i, values in enumerate(self.curve.T[:shown]):
+            values = np.where(np.isfinite(values), values, np.nan)
+            ax.plot(self.curve_steps, values, linewidth=1.3, label=f"exponent {i + 1}", **shade_style(i, shown))
+        ax.axhline(0, **DASHED, linewidth=0.8)
+        unit = "" if self.unit == "steps" else f" ({drawable(self.unit)})"
+        ax.set(xlabel=f"steps counted{unit}", ylabel=RATE, title="the leading ones, from the first steps only")
+        ax.set_xlim(0, self.steps)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        plain_numbers(ax)
+
+    plot = panels(draw, draw_convergence, size=(11, 4.8), what="Lyapunov exponents")
 
     def to_dict(self) -> dict:
         """JSON-ready."""
@@ -256,19 +262,16 @@ def _measured(run: Run, count: int | None, *, warmup: int, every: int, seed: int
     Q, maps = random_frame(N, k, torch.Generator().manual_seed(seed), run.states), run.tangent_maps()
     for _, _, turned in growth(itertools.islice(maps, warmup), Q, every):
         Q = turned
-    lengths, sums, done, reported = [0], [torch.zeros(k, dtype=torch.float64, device=Q.device)], warmup, 0
-    ends = _ends(T - warmup, every)
-    for more, logs, _ in growth(maps, Q, every):
-        lengths[-1] += more
-        sums[-1] = sums[-1] + logs
-        done += more
-        if done - warmup >= ends[len(lengths) - 1] and done < T:
-            lengths.append(0)
-            sums.append(torch.zeros_like(sums[0]))
-        if done - reported >= 100 or done == T:
-            progress(done, T)
-            reported = done
-    lengths, sums = np.array(lengths), torch.stack(sums).cpu().numpy()
+    lengths, logs = [], []
+    for more, log, _ in growth(maps, Q, every):
+        lengths.append(more)
+        logs.append(log.double())
+        progress(warmup + sum(lengths), T)
+    lengths, logs = np.array(lengths), torch.stack(logs).cpu().numpy()
+    pieces = max(1, min(PIECES, (T - warmup) // every))
+    ends = [round((T - warmup) * (piece + 1) / pieces) for piece in range(pieces)]
+    starts = np.unique(np.searchsorted(ends, lengths.cumsum() - lengths, side="right"), return_index=True)[1]
+    lengths, sums = np.add.reduceat(lengths, starts), np.add.reduceat(logs, starts)
     steps = lengths.cumsum()
     curve = sums.cumsum(0) / steps[:, None]
     order = np.argsort(-curve[-1], kind="stable")
@@ -305,12 +308,6 @@ def growth(maps: Iterable[Tangent], Q: Tensor, every: int = 1) -> Iterator[tuple
             Q = step(Q)
         Q, R = torch.linalg.qr(Q)
         yield len(some), R.diagonal().abs().log(), Q
-
-
-def _ends(T: int, every: int) -> list[int]:
-    """The steps at which the pieces of a run end."""
-    pieces = max(1, min(PIECES, T // every))
-    return [round(T * (piece + 1) / pieces) for piece in range(pieces)]
 
 
 def _run_of_map(step: Callable[[Tensor], Tensor], s0: Tensor | None, steps: int | None) -> Run:
@@ -379,57 +376,3 @@ def kaplan_yorke_dimension(exponents: np.ndarray, *, complete: bool = True) -> f
         return float(len(exponents)) if complete else math.nan
     j = int(negative[0])
     return j + (float(sums[j - 1]) / abs(float(exponents[j])) if j else 0.0)
-
-
-@panel(5.5, 4.2, "Lyapunov exponents")
-def plot_lyapunov(spectrum: LyapunovSpectrum, ax: Axes | None = None) -> Axes:
-    """The exponents against their number, with bars of two standard errors, without lost directions.
-
-    Several runs in the same axes have different colours and markers.
-    """
-    i, finite = len(ax.containers), np.isfinite(spectrum.exponents)
-    number = 1 + np.arange(len(finite))
-    style = {"color": COLOURS[i % len(COLOURS)], "fmt": MARKERS[i % len(MARKERS)], "markersize": 3.5, "capsize": 2}
-    bars = np.nan_to_num(2 * spectrum.standard_errors[finite])
-    ax.errorbar(number[finite], spectrum.exponents[finite], bars, label=_name(spectrum), **style)
-    ax.axhline(0, **DASHED, linewidth=0.8)
-    bars = ", bars of two standard errors" if spectrum.has_standard_errors else ""
-    ax.set(xlabel="number of the exponent", ylabel=RATE, title=f"mean growth rates{bars}")
-    ax.set_xlim(0.5, max(0.5 + len(finite), ax.get_xlim()[1] if i else 0))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    plain_numbers(ax)
-    return ax
-
-
-@panel(5.5, 4.2, "Lyapunov exponents")
-def plot_convergence(spectrum: LyapunovSpectrum, ax: Axes | None = None) -> Axes:
-    """Running estimates of the first eight exponents against the steps counted."""
-    shown = min(CURVES, len(spectrum.exponents))
-    for i, values in enumerate(spectrum.curve.T[:shown]):
-        values = np.where(np.isfinite(values), values, np.nan)
-        ax.plot(spectrum.curve_steps, values, linewidth=1.3, label=f"exponent {i + 1}", **shade_style(i, shown))
-    ax.axhline(0, **DASHED, linewidth=0.8)
-    unit = "" if spectrum.unit == "steps" else f" ({drawable(spectrum.unit)})"
-    ax.set(xlabel=f"steps counted{unit}", ylabel=RATE, title="the leading ones, from the first steps only")
-    ax.set_xlim(0, spectrum.steps)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    plain_numbers(ax)
-    return ax
-
-
-@our_style()
-def draw_lyapunov(spectra: LyapunovSpectrum | Sequence[LyapunovSpectrum]) -> Shown:
-    """The exponents and how they settle, side by side; of several runs a row each."""
-
-    def draw(spectrum: LyapunovSpectrum, row: SubFigure) -> None:
-        left, right = row.subplots(1, 2)
-        plot_lyapunov(spectrum, left)
-        legend_beside(plot_convergence(spectrum, right))
-
-    return draw_rows(spectra, draw, "Lyapunov exponents", (11, 4.2))
-
-
-def _name(spectrum: LyapunovSpectrum) -> str:
-    dimension = spectrum.kaplan_yorke
-    more = "" if np.isnan(dimension) or dimension == 0 else f", dimension {dimension:.2f}"
-    return drawable(f"{spectrum.title}{more}") or "one run"

@@ -11,8 +11,8 @@ long runs Hutchinson's estimate from a few products with random signs v: E ||v^T
 Legend: T steps, m numbers of an input, k numbers of an output.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,17 +22,16 @@ from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
 from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.plotting.figure import Shown, label_axes, panel, title_of
+from gersgorin.plotting.figure import label_axes, panels
 from gersgorin.run import Progress, silent
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import BLUE, GREY, ORANGE, drawable, our_style, time_label, titled
+from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_seed
 
 EXACT = 1 << 14  # products, T k, up to which the influence is exact by default
 PROBES = 16  # random vectors for each output otherwise
 DECADES = 8  # of a heat map's scale
-TITLE = "influence of earlier inputs"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -98,27 +97,20 @@ class Memory(Result, kind="memory"):
             float(np.triu(squares, 1 + squares.shape[1] - len(squares)).sum() / squares.sum()) if squares.any() else 0.0
         )
 
-    def summary(self) -> str:
-        """One or two sentences: half-life, effective length, share of long lags."""
+    def sentences(self) -> Iterator[str]:
+        """Half-life, effective length, share of long lags."""
         T = self.influence.shape[1]
         if not self.influence.any():
-            return "No output depends on any input."
-        half = (
-            f"halves within {_steps(self.half_life)}"
-            if np.isfinite(self.half_life)
-            else f"does not halve within {_steps(T - 1)}"
-        )
-        beyond = min(10, T - 2)
-        said = (
-            f"The influence of an input {half}; its effective length is {self.effective_length:.3g} of {T} steps; "
-            f"{100 * self.share_beyond(beyond):.3g} % of it, in squares, is from more than {_steps(beyond)} back."
-        )
+            yield "No output depends on any input."
+            return
+        life, beyond = self.half_life, min(10, T - 2)
+        half = f"halves within {_steps(life)}" if np.isfinite(life) else f"does not halve within {_steps(T - 1)}"
+        share = f"{100 * self.share_beyond(beyond):.3g} % of it, in squares, is from more than {_steps(beyond)} back"
+        said = f"The influence of an input {half}; its effective length is {self.effective_length:.3g} of {T} steps; {share}."
         if self.probes:
             relative = np.divide(self.by_lag_error, self.by_lag, out=np.zeros(T), where=self.by_lag > 0).max()
             said += f" An estimate from {self.probes} random vectors an output; a lag's relative error is at most {relative:.2g}."
-        if self.ahead:
-            said += f" {100 * self.ahead:.3g} % of all influence is from later inputs."
-        return said
+        yield said + f" {100 * self.ahead:.3g} % of all influence is from later inputs." * (self.ahead > 0)
 
     def table(self) -> list[dict]:
         """One row a lag: its influence, the standard error, and the share of squared influence from longer lags."""
@@ -135,9 +127,39 @@ class Memory(Result, kind="memory"):
         derived = self.derived()
         return super().to_dict() | derived | {"half_life": self.half_life if np.isfinite(self.half_life) else None}
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Influence by lag; without axes a figure with the heat map of all pairs beside it, its first axes."""
-        return draw_memory(self).axes[0] if ax is None else plot_by_lag(self, ax)
+    def draw(self, ax: Axes) -> None:
+        """The influence by lag on a log scale, with two standard errors, and its half-life."""
+        by_lag, lags = self.by_lag, np.arange(self.influence.shape[1])
+        shown = np.where(by_lag > 0, by_lag, np.nan)
+        ax.plot(lags, shown, color=BLUE, marker="." if len(lags) < 4 else None, label="influence")
+        if self.probes:
+            low, high = by_lag - 2 * self.by_lag_error, by_lag + 2 * self.by_lag_error
+            ax.fill_between(lags, np.maximum(low, by_lag / 100), high, color=BLUE, alpha=0.25, linewidth=0)
+        if by_lag.max() > 0:
+            ax.axhline(by_lag.max() / 2, color=GREY, linestyle=":", linewidth=1, label="half of the largest")
+            if np.isfinite(self.half_life):
+                style = {"color": ORANGE, "linestyle": "--", "linewidth": 1}
+                ax.axvline(by_lag.argmax() + self.half_life, label=f"influence half-life {self.half_life:.3g}", **style)
+            ax.set_yscale("log")
+            top = 10 ** np.ceil(np.log10(by_lag.max()))
+            ax.set_ylim(max(top / 10**DECADES, np.nanmin(shown) / 2), 2 * by_lag.max())
+        ax.set_xlim(0, len(lags) - 1)
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        label_axes(ax, f"lag $t_2 - t_1$ ({self.unit})", r"$\|\partial o_{t_2} / \partial x_{t_1}\|_F$, RMS over pairs")
+
+    def draw_pairs(self, ax: Axes) -> None:
+        """The heat map of all pairs of an output and an input."""
+        values = np.full_like(self.influence, np.nan)
+        np.log10(self.influence, out=values, where=self.influence > 0)
+        top = float(np.nanmax(values)) if np.nanmax(self.influence, initial=0) > 0 else 0.0
+        image = ax.imshow(values, origin="lower", vmin=top - DECADES, vmax=top, interpolation="none", aspect="auto")
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(MaxNLocator(5, integer=True))
+        ax.set(xlabel=time_label(self.unit).replace("time step", "input $t_1$"), ylabel="output $t_2$")
+        label = r"$\log_{10}\,\|\partial o_{t_2} / \partial x_{t_1}\|_F$"
+        ax.figure.colorbar(image, ax=ax, label=label, extend="min")
+
+    plot = panels(draw, draw_pairs, size=(12, 4.6), what="influence of earlier inputs", widths=(1.15, 1))
 
 
 def _by_lag(of_pairs: np.ndarray) -> list[np.ndarray]:
@@ -155,72 +177,31 @@ def _steps(lag: float) -> str:
     return f"{words} step{'s' * (words != '1')}"
 
 
-@panel(5.2, 4, TITLE)
-def plot_by_lag(found: Memory, ax: Axes | None = None) -> Axes:
-    """The influence by lag on a log scale, with two standard errors, and its half-life."""
-    by_lag, lags = found.by_lag, np.arange(found.influence.shape[1])
-    shown = np.where(by_lag > 0, by_lag, np.nan)
-    ax.plot(lags, shown, color=BLUE, marker="." if len(lags) < 4 else None, label="influence")
-    if found.probes:
-        spread = 2 * found.by_lag_error
-        ax.fill_between(
-            lags, np.maximum(by_lag - spread, by_lag / 100), by_lag + spread, color=BLUE, alpha=0.25, linewidth=0
-        )
-    if by_lag.max() > 0:
-        ax.axhline(by_lag.max() / 2, color=GREY, linestyle=":", linewidth=1, label="half of the largest")
-        if np.isfinite(found.half_life):
-            where = int(by_lag.argmax()) + found.half_life
-            style = {"color": ORANGE, "linestyle": "--", "linewidth": 1}
-            ax.axvline(where, label=f"influence half-life {found.half_life:.3g}", **style)
-        ax.set_yscale("log")
-        top = 10 ** np.ceil(np.log10(by_lag.max()))
-        ax.set_ylim(max(top / 10**DECADES, np.nanmin(shown) / 2), 2 * by_lag.max())
-    ax.set_xlim(0, len(lags) - 1)
-    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    label_axes(ax, f"lag $t_2 - t_1$ ({found.unit})", r"$\|\partial o_{t_2} / \partial x_{t_1}\|_F$, RMS over pairs")
-    return ax
-
-
-@our_style()
-def draw_memory(found: Memory) -> Shown:
-    """The influence by lag, and the heat map of all pairs of an output and an input."""
-    figure = Shown(figsize=(10.5, 4.6), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
-    plot_by_lag(found, left).legend(fontsize=8)
-    values = np.full_like(found.influence, np.nan)
-    np.log10(found.influence, out=values, where=found.influence > 0)
-    top = float(np.nanmax(values)) if np.nanmax(found.influence, initial=0) > 0 else 0.0
-    image = right.imshow(values, origin="lower", vmin=top - DECADES, vmax=top, interpolation="none", aspect="auto")
-    for axis in (right.xaxis, right.yaxis):
-        axis.set_major_locator(MaxNLocator(5, integer=True))
-    right.set(xlabel=time_label(found.unit).replace("time step", "input $t_1$"), ylabel="output $t_2$")
-    figure.colorbar(image, ax=right, label=r"$\log_{10}\,\|\partial o_{t_2} / \partial x_{t_1}\|_F$", extend="min")
-    titled(figure, drawable(title_of(found.title, TITLE)), drawable(found.about))
-    return figure
-
-
+@with_gradients()
 def memory(
-    module: nn.Module | Callable,
-    x: Tensor | np.ndarray,
+    module: nn.Module | Callable | SequenceMap,
+    x: Tensor | np.ndarray | None = None,
     *,
     submodule: str | None = None,
     probes: int | None = None,
     seed: int = 0,
-    unit: str = "steps",
+    unit: str = "",
     progress: Progress = silent,
 ) -> Memory:
     """Measure the influence of each input on each output of a module, in float64; the module is left as it was.
 
+    Time: T k backward passes, batched (with probes T of them for each probe); memory: the graph of one run, and 4 million numbers.
+
     Args:
         module: any torch module, or function, with one output a step, or one of the sequence: recurrent, convolutional, a scan,
-            attention. See `gersgorin.loading.sequence_map.SequenceMap` for the layouts of x and for ids of tokens.
+            attention. See `gersgorin.loading.sequence_map.SequenceMap`, which may be given itself, for the layouts of x and for ids of
+            tokens.
         x: one sequence.
         submodule: the part whose outputs count while the module reads x, by its name in `named_modules`; None: the module.
-        probes, seed: see `of_map`.
+        probes: random vectors for each output, at least 2; 0: exact (default: exact up to 16384 outputs in all, else 16).
+        seed: of the random vectors.
         unit: of one step, for the axes of time.
         progress: called with (outputs done, outputs in all).
-
-    Time: T k backward passes, batched (with probes T of them for each probe); memory: the graph of one run, and 4 million numbers.
 
     Raises:
         InvalidInputError: see `SequenceMap`; probes out of range.
@@ -229,19 +210,7 @@ def memory(
     >>> found.influence[3].tolist(), found.influence[0].tolist()
     ([1.0, 0.5, 0.25, 0.125], [1.0, 0.0, 0.0, 0.0])
     """
-    map_ = SequenceMap(module, x, submodule=submodule)
-    map_.label = replace(map_.label, unit=unit)
-    return of_map(map_, probes=probes, seed=seed, progress=progress)
-
-
-@with_gradients()
-def of_map(map_: SequenceMap, *, probes: int | None = None, seed: int = 0, progress: Progress = silent) -> Memory:
-    """Measure the influence of each input on each output of a sequence.
-
-    Args:
-        probes: random vectors for each output, at least 2; 0: exact (default: exact up to 16384 outputs in all, else 16).
-        seed: of the random vectors.
-    """
+    map_ = module if isinstance(module, SequenceMap) else SequenceMap(module, x, submodule=submodule)
     S, k = map_.outputs.shape
     if probes is None:
         probes = 0 if S * k <= EXACT or k <= PROBES else PROBES
@@ -253,16 +222,12 @@ def of_map(map_: SequenceMap, *, probes: int | None = None, seed: int = 0, progr
     generator = torch.Generator().manual_seed(seed)
     rows, errors = [], []
     for t in range(S):
-        if probes:
-            w = torch.randint(2, (probes, k), generator=generator).mul(2).sub(1)
-        else:
-            w = torch.eye(k)
+        w = torch.randint(2, (probes, k), generator=generator).mul(2).sub(1) if probes else torch.eye(k)
         norms = torch.linalg.vector_norm(map_.pulled(t, w.to(map_.outputs)), dim=2, dtype=torch.float64)
         if probes:
             squares = norms.square()
             row = squares.mean(0).sqrt()
-            error = squares.std(0) / (probes**0.5 * 2 * row)
-            errors.append(torch.where(row > 0, error, 0))
+            errors.append(torch.where(row > 0, squares.std(0) / (probes**0.5 * 2 * row), 0))
         else:
             row = torch.linalg.vector_norm(norms, dim=0)
             errors.append(torch.zeros_like(row))
@@ -277,5 +242,5 @@ def of_map(map_: SequenceMap, *, probes: int | None = None, seed: int = 0, progr
         probes=probes,
         title=map_.label.heading,
         about=map_.label.about,
-        unit=map_.label.time_unit,
+        unit=unit or map_.label.time_unit,
     )

@@ -7,6 +7,7 @@ chaos the iterations grow with T, and every run that amplifies rounding belongs 
 Legend: T steps, B sequences, N entries of a state, K iterations.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,27 +72,19 @@ class Newton(Result, kind="newton"):
         """True if all steps converged."""
         return bool(self.converged.all())
 
-    def summary(self) -> str:
+    def sentences(self) -> Iterator[str]:
         """The number of iterations, the residual, and how many steps a loop computed."""
-        lines = [f"Newton's method, {self.method} Jacobians, tolerance {self.tolerance:.2g}"]
-        if self.parallel:
-            lines.append(f"{counted(self.steps, 'step')} at once in {counted(self.iterations, 'iteration')}")
-        else:
-            reached = int(self.converged.reshape(self.steps, -1).all(1).sum())
-            lines.append(
-                f"{reached:,} of {counted(self.steps, 'step')} converged in {counted(self.iterations, 'iteration')}"
-            )
-        lines.append(
-            f"forecast {self.forecast:.3g} iterations, from the first steps (largest exponent {self.measures['exponent']:.3g})"
+        steps, iterations = counted(self.steps, "step"), counted(self.iterations, "iteration")
+        reached = int(self.converged.reshape(self.steps, -1).all(1).sum())
+        yield f"Newton's method, {self.method} Jacobians, tolerance {self.tolerance:.2g}"
+        yield (
+            f"{steps} at once in {iterations}" if self.parallel else f"{reached:,} of {steps} converged in {iterations}"
         )
-        lines.append(
-            f"residual {self.residuals[-1]:.2g}, largest error {np.max(self.errors[-1]):.2g} of the last iterate"
-        )
+        exponent = f"largest exponent {self.measures['exponent']:.3g}"
+        yield f"forecast {self.forecast:.3g} iterations, from the first steps ({exponent})"
+        yield f"residual {self.residuals[-1]:.2g}, largest error {np.max(self.errors[-1]):.2g} of the last iterate"
         if self.fallback_from is not None:
-            lines.append(
-                f"a loop computed {self.steps - self.fallback_from:,} steps, from step {self.fallback_from:,} on"
-            )
-        return "\n".join(lines)
+            yield f"a loop computed {self.steps - self.fallback_from:,} steps, from step {self.fallback_from:,} on"
 
     def table(self) -> list[dict]:
         """One row an iterate: iteration, residual, error (the largest), steps_within (the tolerance, before the first that is not)."""
@@ -110,17 +103,10 @@ class Newton(Result, kind="newton"):
         with np.errstate(divide="ignore"):
             heights = np.clip(np.log10(self.errors), *SHOWN)
         K, T = heights.shape
-        mesh = ax.pcolormesh(
-            np.arange(T + 1), np.arange(K + 1) - 0.5, heights, norm=Normalize(*SHOWN), cmap="viridis", rasterized=True
-        )
+        t, k = np.arange(T + 1), np.arange(K + 1) - 0.5
+        mesh = ax.pcolormesh(t, k, heights, norm=Normalize(*SHOWN), cmap="viridis", rasterized=True)
         within = np.array([row["steps_within"] for row in self.table()])
-        ax.step(
-            np.append(within, within[-1]),
-            np.arange(K + 1) - 0.5,
-            where="pre",
-            **DASHED,
-            label="within the tolerance to its left",
-        )
+        ax.step(np.append(within, within[-1]), k, where="pre", **DASHED, label="within the tolerance to its left")
         ax.set(xlabel=time_label(self.unit), ylabel="iteration", xlim=(0, T), ylim=(K - 0.5, -0.5))
         ax.yaxis.get_major_locator().set_params(integer=True)
         ax.figure.colorbar(mesh, ax=ax, label="log$_{10}$ of the error")
@@ -174,9 +160,11 @@ def newton(
         run: Run = Run.of(network, x, s0, label_of_cell(network))
     else:
         run = run_of_network(network, x, s0, **options)
-    return _solved(run, method, tolerance, max_iterations, guard, guess, progress)
+    chosen = {"method": method, "tolerance": tolerance, "max_iterations": max_iterations, "guard": guard}
+    return of_run(run, **chosen, guess=guess, progress=progress)
 
 
+@torch.no_grad()
 def of_run(
     run: Run,
     *,
@@ -184,6 +172,7 @@ def of_run(
     tolerance: float | None = None,
     max_iterations: int = MAX_ITERATIONS,
     guard: bool = True,
+    guess: Tensor | None = None,
     progress: Progress = silent,
 ) -> Newton:
     """All states of a run at once by Newton's method, compared with the loop.
@@ -197,11 +186,6 @@ def of_run(
     Raises:
         InvalidInputError: an argument out of range, states that are NaN or infinite, a module's own loop.
     """
-    return _solved(run, method, tolerance, max_iterations, guard, None, progress)
-
-
-@torch.no_grad()
-def _solved(run: Run, method, tolerance, max_iterations, guard: bool, guess: Tensor | None, progress) -> Newton:
     run.require_finite()
     states = run.states[1:]
     if method is None:
@@ -218,7 +202,10 @@ def _solved(run: Run, method, tolerance, max_iterations, guard: bool, guess: Ten
         raise InvalidInputError(
             f"guess has shape {tuple(guess.shape)}: expected {tuple(states.shape)}, one state a step"
         )
-    _check_memory(states, trust=method == "trust")
+    kept = len(states) if method == "trust" else min(SHORT, len(states))
+    need = COPIES[method == "trust"] * kept * states[0].numel() * states.shape[-1] * states.itemsize
+    advice = f"use {'method full, ' if method == 'trust' else ''}fewer sequences or a smaller state"
+    check_room(need, f"Jacobians of {tuple(states.shape)} states", advice, str(states.device))
     recurrence, residuals, errors = recurrence_of(run), [], []
     short = measure(recurrence, method=method, tolerance=tolerance)
 
@@ -244,14 +231,6 @@ def _solved(run: Run, method, tolerance, max_iterations, guard: bool, guess: Ten
         measures=short.numbers(),
         **run.labels,
     )
-
-
-def _check_memory(states: Tensor, *, trust: bool) -> None:
-    """Raise InvalidInputError if the Jacobians that are needed at once exceed the free memory."""
-    steps = len(states) if trust else min(SHORT, len(states))
-    need = COPIES[trust] * steps * states[0].numel() * states.shape[-1] * states.itemsize
-    advice = f"use {'method full, ' if trust else ''}fewer sequences or a smaller state"
-    check_room(need, f"Jacobians of {tuple(states.shape)} states", advice, str(states.device))
 
 
 def recurrence_of(run: Run) -> Recurrence:

@@ -6,7 +6,7 @@ the unit circle, so can an eigenvalue, however far inside the spectrum is; that 
 Legend: S steps shown, N entries of a state, a grid of (side, side) points.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
-from matplotlib.figure import SubFigure
 from torch import Tensor, nn
 
 from gersgorin.analyses.spectra import ANGLES, SMALL
@@ -27,18 +26,15 @@ from gersgorin.linalg.pseudospectra import pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.plotting.figure import (
     Shown,
-    as_list,
-    complete,
     complex_plane,
-    draw_rows,
+    laid_out,
     legend_below,
-    own_axes,
     title_of,
 )
 from gersgorin.resolve import run_of_network
 from gersgorin.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import RED, our_style
+from rhn.utils.figures import RED, drawable, our_style, titled
 from rhn.utils.result import Result, rows_of
 
 SIDE = 101  # points along a side of the grid
@@ -64,34 +60,63 @@ class Pseudospectra(Result, kind="pseudospectra"):
     to_circle: np.ndarray
     """The least eps whose pseudospectrum reaches the unit circle, (S,), over points on it: from above, but for rounding."""
 
-    def summary(self) -> str:
+    def sentences(self) -> Iterator[str]:
         """One line a step: how small a change of its Jacobian moves an eigenvalue onto the unit circle."""
-        lines = []
         for row in self.table():
             away = row["spectrum_to_circle"]
             place = f"{away:.3g} inside it" if away > 0 else f"{-away:.3g} outside"
-            lines.append(
-                f"step {row['step']:<5} a change of norm {row['epsilon_to_circle']:.3g} puts an eigenvalue on the unit circle; "
-                f"the largest is {place}"
-            )
-        return "\n".join(lines)
+            change = f"a change of norm {row['epsilon_to_circle']:.3g} puts an eigenvalue on the unit circle"
+            yield f"step {row['step']:<5} {change}; the largest is {place}"
 
     def table(self) -> list[dict]:
         """One row a step: step, epsilon_to_circle, spectrum_to_circle (negative outside the circle)."""
         away = 1 - np.abs(self.eigenvalues[:, 0])
         return rows_of(step=self.steps, epsilon_to_circle=self.to_circle, spectrum_to_circle=away)
 
+    @our_style()
     def plot(self, ax: Axes | None = None) -> Axes:
         """The step whose eigenvalues a change moves onto the circle most easily; without axes a figure of all steps."""
-        if ax is None:
-            return draw_pseudospectra(self).axes[0]
-        return plot_pseudospectrum(self, int(self.to_circle.argmin()), ax=ax)
+        if ax is not None:
+            return self.draw(ax, int(self.to_circle.argmin()))
+        count = len(self.steps)
+        figure = Shown(figsize=(max(6.0, 1.6 + 2.7 * count), 4.4), layout="constrained")
+        places = figure.subplots(1, count, sharey=True, squeeze=False)[0]
+        for k, place in enumerate(places):
+            self.draw(place, k)
+        levels = self.levels
+        figure.colorbar(ScalarMappable(_colours(levels), CURVES), ax=places, ticks=levels, label=CHANGE)
+        legend_below(figure, places[:1])
+        titled(figure, drawable(title_of(self.title, "pseudospectra of single steps")), drawable(self.about))
+        return laid_out(figure).axes[0]
+
+    def draw(self, ax: Axes, k: int) -> Axes:
+        """The boundaries of the eps-pseudospectra of the k-th step for eps = 10^level, eigenvalues and the unit circle."""
+        levels, values = self.levels, self.eigenvalues[k]
+        with np.errstate(divide="ignore"):
+            heights = np.maximum(np.log10(self.sigma[k]), levels[0] - 9)  # an eigenvalue on the grid has none
+        if (heights >= levels[0]).any():
+            ax.contour(self.axis, self.axis, heights, levels=levels, cmap=CURVES, norm=_colours(levels), linewidths=1)
+        ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label="eigenvalues")
+        complex_plane(ax, self.axis[-1]).set_title(f"step {self.steps[k]}")
+        return ax
+
+    @property
+    def levels(self) -> np.ndarray:
+        """Logarithms of eps, ascending in equal round steps, that cover most of the grid."""
+        with np.errstate(divide="ignore"):
+            heights = np.log10(self.sigma)
+        known = heights[np.isfinite(heights)]
+        low, high = np.quantile(known, [0.01, 0.9]) if len(known) else (-1.0, 0.0)
+        step = next(s for s in (0.1, 0.25, 0.5, 1, 2, 5, 10, 100) if (high - low) / s < LEVELS)
+        return step * np.arange(np.ceil(low / step) - 1, np.floor(high / step) + 2)
 
     def to_dict(self) -> dict:
         """JSON-ready, without the grid's numbers."""
         return {"grid": self.sigma.shape[1:], "steps": self.table()}
 
 
+@torch.no_grad()
+@one_thread()
 def pseudospectra(
     network: "str | Path | nn.Module | Step | Run" = "rhn",
     x: "str | Path | Tensor | np.ndarray | None" = None,
@@ -101,33 +126,24 @@ def pseudospectra(
     progress: Progress = silent,
     **options,
 ) -> Pseudospectra:
-    """The pseudospectra of four steps of a run, or fewer of a shorter one, on one grid.
+    """The pseudospectra of four steps of a run, or fewer of a shorter one, around the unit circle and the numerical ranges.
 
     Args:
         network, x, options: a cell or step f(x, s) with a tensor (T, m), or any network and data of `gersgorin.open_run`.
         s0: the first state (N,); None: zero.
-        side, progress: as for `of_run`.
+        side: points along a side of the grid, an odd number (default: 101, or 51 of a large state).
+        progress: called with (steps done, steps in all).
+
+    Raises:
+        InvalidInputError: side out of range, a state or Jacobian that is not finite.
 
     >>> found = pseudospectra(lambda x, s: x * s, torch.full((9, 2), 0.75), s0=torch.ones(2))
     >>> found.steps.tolist(), found.to_circle.round(9).tolist()
     ([0, 3, 5, 8], [0.25, 0.25, 0.25, 0.25])
     """
-    return of_run(run_of_network(network, x, s0, **options), side=side, progress=progress)
-
-
-@torch.no_grad()
-@one_thread()
-def of_run(run: Run, *, side: int | None = None, progress: Progress = silent) -> Pseudospectra:
-    """The pseudospectra of a few steps of a run, on a grid around the unit circle and the numerical ranges.
-
-    Args:
-        side: points along a side of the grid, an odd number (default: 101, or 51 of a large state).
-
-    Raises:
-        InvalidInputError: side out of range, a state or Jacobian that is not finite.
-    """
     if side is not None and (type(side) is not int or side < 3 or side % 2 == 0):
         raise InvalidInputError(f"side is {side!r}: expected an odd number of at least 3")
+    run = run_of_network(network, x, s0, **options)
     steps = shown_steps(len(run.require_finite()))
     A = run.jacobians(steps).detach()
     N = A.shape[-1]
@@ -152,60 +168,6 @@ def of_run(run: Run, *, side: int | None = None, progress: Progress = silent) ->
         eigenvalues=eigenvalues(A).cpu().numpy(),
         to_circle=on_circle.min(1),
     )
-
-
-@our_style()
-def plot_pseudospectrum(
-    found: Pseudospectra, k: int, *, levels: np.ndarray | None = None, ax: Axes | None = None
-) -> Axes:
-    """Plot the boundaries of the eps-pseudospectra of the k-th step for eps = 10^level, eigenvalues and the unit circle."""
-    alone, ax = ax is None, own_axes(5.6, 5.4) if ax is None else ax
-    levels = curve_levels([found]) if levels is None else levels
-    with np.errstate(divide="ignore"):
-        heights = np.log10(found.sigma[k])
-    heights = np.maximum(heights, levels[0] - 9)  # an eigenvalue on the grid has none
-    if (heights >= levels[0]).any():
-        ax.contour(found.axis, found.axis, heights, levels=levels, cmap=CURVES, norm=_colours(levels), linewidths=1)
-    values = found.eigenvalues[k]
-    ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label="eigenvalues")
-    complex_plane(ax, found.axis[-1]).set_title(f"step {found.steps[k]}")
-    if alone:
-        _draw_scale([ax], levels)
-        complete(ax, title_of(found.title, "pseudospectra of one step"), found.about)
-    return ax
-
-
-def curve_levels(several: Sequence[Pseudospectra]) -> np.ndarray:
-    """Logarithms of eps, ascending in equal round steps, that cover most of every grid."""
-    with np.errstate(divide="ignore"):
-        heights = np.log10(np.concatenate([found.sigma.ravel() for found in several]))
-    known = heights[np.isfinite(heights)]
-    low, high = np.quantile(known, [0.01, 0.9]) if len(known) else (-1.0, 0.0)
-    step = next(s for s in (0.1, 0.25, 0.5, 1, 2, 5, 10, 100) if (high - low) / s < LEVELS)
-    return step * np.arange(np.ceil(low / step) - 1, np.floor(high / step) + 2)
-
-
-@our_style()
-def draw_pseudospectra(several: Pseudospectra | Sequence[Pseudospectra]) -> Shown:
-    """Draw a row of panels for each network, a panel for each step, all with the same curves."""
-    several = as_list(several)
-    levels, columns = curve_levels(several), max(len(found.steps) for found in several)
-
-    def draw(found: Pseudospectra, row: SubFigure) -> None:
-        panels = row.subplots(1, columns, sharey=True, squeeze=False)[0]
-        for k in range(len(found.steps)):
-            plot_pseudospectrum(found, k, levels=levels, ax=panels[k])
-        for ax in panels[len(found.steps) :]:
-            ax.set_axis_off()
-        _draw_scale(panels, levels)
-        legend_below(row, panels[:1])
-
-    return draw_rows(several, draw, "pseudospectra of single steps", (max(6.0, 1.6 + 2.7 * columns), 3.8))
-
-
-def _draw_scale(panels: Sequence[Axes], levels: np.ndarray) -> None:
-    """Add a colour bar of the curves beside panels."""
-    panels[0].figure.colorbar(ScalarMappable(_colours(levels), CURVES), ax=panels, ticks=levels, label=CHANGE)
 
 
 def _colours(levels: np.ndarray) -> BoundaryNorm:

@@ -1,7 +1,6 @@
 """Spectra and Geršgorin discs of every step of a run, and what the products of its Jacobians do.
 
-`spectra` resolves a network and data, `of_run` measures a `Run`: from whole Jacobians, or of a large state the k leading eigenvalues
-by products with vectors:
+`spectra` measures from whole Jacobians, or of a large state the k leading eigenvalues by products with vectors:
 
     one matrix fits the memory    each step's Jacobian is written by blocks of rows, measured, multiplied to the product and dropped
     it does not                   products with vectors for eigenvalues and norms, blocks of rows for discs
@@ -33,7 +32,6 @@ from gersgorin.plotting.spectra import plot_spectrum
 from gersgorin.resolve import open_run
 from gersgorin.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError, NotConvergedError
-from rhn.utils.figures import time_label
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
@@ -50,6 +48,9 @@ MEASURES = {  # one number a step, and what a table calls it
     "discs_inside_unit_circle": "discs inside unit circle",
     "finite_time_exponent": "finite-time exponent",
 }
+SMALL = 256  # entries of a state, up to which what is costly takes but a moment
+# support lines of a numerical range, of which a quarter is solved for; half as many where a state is not small
+ANGLES = 32
 ROUNDING = 1e-9  # what may lie beyond the unit circle and still be on it: an orthogonal cell's eigenvalues do
 ROUNDING_SHOWN = 1e-3  # of the unit circle's radius: what rounding must be able to move before the words speak of it
 
@@ -102,11 +103,6 @@ class Spectra(Result, kind="spectra"):
     def along(self) -> str:
         """The sequence with its kind: "chorale bwv269"."""
         return f"{self.reads} {self.chorale}"
-
-    @property
-    def time_label(self) -> str:
-        """Label of the axis of time: "time step (quarter notes)"."""
-        return time_label(self.unit)
 
     @property
     def leading(self) -> int | None:
@@ -176,9 +172,29 @@ class Spectra(Result, kind="spectra"):
         """Steps in which a gradient over the whole run halves; negative: it doubles in that many."""
         return float(half_life(self.finite_time_exponent[-1]))
 
-    def summary(self) -> str:
-        """A few steps quantity by quantity, and one sentence that reads them."""
-        return f"{summary_table(self)}\n{reading(self)}"
+    def sentences(self) -> Iterator[str]:
+        """A few steps and the mean over all of them, quantity by quantity, and one sentence that reads them."""
+        T, steps = len(self.norm), shown_steps(len(self.norm))
+        which = f"; {self.which_eigenvalues} of {self.row_centers.shape[1]}" if self.leading else ""
+        yield f"{self.title}, {self.along}, {counted(T, 'step')}, {DISC_WORDS[self.discs]}{which}"
+        if self.about:
+            yield self.about
+        yield f"{'':<26}" + "".join(f"{f'step {t}':>11}" for t in steps) + f"{'mean':>11}"
+        for name, label in (MEASURES | {"kreiss_constant": "Kreiss constant, at least"}).items():
+            values = getattr(self, name)
+            if np.isnan(values).all():  # not measured: see `leading`
+                continue
+            mean = [] if name in ("finite_time_exponent", "kreiss_constant") else [np.nanmean(values)]
+            cells = ("-" if math.isnan(value) else f"{value:.4g}" for value in [*values[steps], *mean])
+            yield f"{label:<26}" + "".join(f"{cell:>11}" for cell in cells)
+        if not self.leading:
+            none = np.isnan(self.norm_bound)
+            bound = f"{'none' if none else f'{self.norm_bound:.4g}':>11}"
+            scope = "the cell has no norm_bound" if none else "for any input and any state within this run's range"
+            yield f"{'bound on the 2-norm':<26}{bound}  {scope}"
+        life = "gradient's half-life" if self.half_life >= 0 else "gradient's doubling time"
+        yield f"{life:<26}{abs(self.half_life):>11.4g}  steps, by the exponent at the last step"
+        yield reading(self)
 
     def table(self) -> list[dict]:
         """One row of numbers a step."""
@@ -199,40 +215,6 @@ class Spectra(Result, kind="spectra"):
     def derived(self) -> dict:
         """The rows of `table`."""
         return {"steps": self.table()}
-
-
-def summary_table(record: Spectra) -> str:
-    """A few steps of the run and the mean over all of them, quantity by quantity, in plain text."""
-    T, steps = len(record.norm), shown_steps(len(record.norm))
-    lines = [f"{record.title}, {record.along}, {counted(T, 'step')}, {DISC_WORDS[record.discs]}"]
-    lines += [record.about] * bool(record.about)
-    if record.leading:
-        lines[0] += f"; {record.which_eigenvalues} of {record.row_centers.shape[1]}"
-    lines.append(f"{'':<26}" + "".join(f"{f'step {t}':>11}" for t in steps) + f"{'mean':>11}")
-    for name, label in MEASURES.items():
-        values = getattr(record, name)
-        if np.isnan(values).all():  # not measured: see `Spectra.leading`
-            continue
-        mean = [] if name == "finite_time_exponent" else [np.nanmean(values)]
-        lines.append(f"{label:<26}" + "".join(map(_cell, [*values[steps], *mean])))
-    kreiss = record.kreiss_constant[steps]
-    if not np.isnan(kreiss).all():
-        shown = "".join(f"{'' if math.isnan(k) else f'{k:.4g}':>11}" for k in kreiss)
-        lines.append(f"{'Kreiss constant, at least':<26}{shown}")
-    if np.isnan(record.norm_bound):
-        bound = f"{'none':>11}  the cell has no norm_bound"
-    else:
-        bound = f"{record.norm_bound:>11.4g}  for any input and any state within this run's range"
-    if not record.leading:
-        lines.append(f"{'bound on the 2-norm':<26}{bound}")
-    life = "gradient's half-life" if record.half_life >= 0 else "gradient's doubling time"
-    lines.append(f"{life:<26}{abs(record.half_life):>11.4g}  steps, by the exponent at the last step")
-    return "\n".join(lines)
-
-
-def _cell(value: float) -> str:
-    """A number in its column; a dash for NaN."""
-    return f"{'-':>11}" if math.isnan(value) else f"{value:>11.4g}"
 
 
 def reading(record: Spectra) -> str:
@@ -264,11 +246,7 @@ def gradient_words(record: Spectra) -> str:
         return "the gradient vanishes entirely"
     if abs(exponent) < 1e-6:
         return "the gradient keeps its norm"
-    return (
-        f"the gradient's norm halves every {life:.3g} steps"
-        if exponent < 0
-        else f"the gradient's norm doubles every {-life:.3g} steps"
-    )
+    return f"the gradient's norm {'halves' if exponent < 0 else 'doubles'} every {abs(life):.3g} steps"
 
 
 def _not_found(record: Spectra) -> str:
@@ -298,16 +276,11 @@ def _misleading(record: Spectra) -> str:
     return f" At step {step} the spectral radius is {radius:.3g}, the numerical radius {numerical:.3g}, the norm {norm:.3g}: {powers}."
 
 
-SMALL = 256  # entries of a state, up to which what is costly takes but a moment
-# support lines of a numerical range, of which a quarter is solved for; half as many where a state is not small
-ANGLES = 32
-
-
 def spectra(
     network: "str | Path | nn.Module | Step | Run" = "rhn",
     x: "str | Path | Tensor | np.ndarray | None" = None,
     *,
-    discs: str = "row",
+    discs: Literal["row", "column", "both"] = "row",
     leading: int | None = None,
     progress: Progress = silent,
     **options,
@@ -316,39 +289,21 @@ def spectra(
 
     Args:
         network, x, options: as for `gersgorin.open_run`.
-        discs: the discs that numbers and figures are about, "row", "column" or "both".
-        leading: compute only so many eigenvalues of largest modulus, for large states.
+        discs: discs of the rows, of the columns, or where both unions overlap.
+        leading: compute only the K eigenvalues of largest modulus, for large states.
         progress: called with (steps done, steps in all).
 
     Raises:
-        InvalidInputError, DataError, CheckpointError: network or data do not exist, cannot be read, or do not fit each other.
+        InvalidInputError, DataError, CheckpointError: network or data do not exist, cannot be read, or do not fit each other; a state
+            or Jacobian is not finite; an argument is out of range.
 
     >>> found = spectra("rhn", torch.rand(20, 3), depth=2, hidden_size=8)
     >>> found.eigenvalues.shape, found.title
     ((20, 8), 'rhn, depth 2, 8 units')
     """
-    run = open_run(network, x, whole=leading is None, **options)
-    return of_run(run, discs=discs, leading=leading, progress=progress)
-
-
-def of_run(
-    run: Run,
-    *,
-    discs: Literal["row", "column", "both"] = "row",
-    leading: int | None = None,
-    progress: Progress = silent,
-) -> Spectra:
-    """Measure every step of a run.
-
-    Args:
-        discs: discs of the rows, of the columns, or where both unions overlap.
-        leading: compute only the K eigenvalues of largest modulus, for large states.
-
-    Raises:
-        InvalidInputError: a state or Jacobian is not finite, or an argument is out of range.
-    """
     if discs not in DISC_WORDS:
         raise InvalidInputError(f"discs is {discs!r}, expected one of {', '.join(DISC_WORDS)}")
+    run = open_run(network, x, whole=leading is None, **options)
     if leading is None:
         return measure_spectra(run, discs=discs, progress=progress)
     return measure_leading(run, leading, discs=discs, progress=progress)
@@ -357,7 +312,7 @@ def of_run(
 @torch.no_grad()
 @one_thread()  # two threads on small matrices gain little on an idle machine and lose much on a busy one
 def measure_spectra(run: Run, *, discs: str = "row", progress: Progress = silent) -> Spectra:
-    """The spectra of a run from whole Jacobians; arguments and errors as for `of_run`."""
+    """The spectra of a run from whole Jacobians; arguments and errors as for `spectra`."""
     run.require_finite()
     T, N = len(run), run.state_size
     shown, kreiss, measured = shown_steps(T), {}, []
@@ -435,7 +390,7 @@ def measure_leading(run: Run, k: int, *, discs: str = "row", seed: int = 0, prog
         seed: of the first vectors of ARPACK.
 
     Raises:
-        InvalidInputError: as `of_run`; k out of range; an own loop.
+        InvalidInputError: as `spectra`; k out of range; an own loop.
         NotConvergedError: a norm did not converge.
     """
     from gersgorin.operators import StepOperator, fits, log_norms  # SciPy's part for it loads in a fifth of a second

@@ -51,7 +51,7 @@ def plot(options: PlotOptions) -> None:
     outputs = Outputs.of(options, default_figure("", options), animated=True)
     device = resolve_device(options.device)
 
-    from gersgorin.analyses.spectra import of_run, usual_leading
+    from gersgorin.analyses.spectra import spectra, usual_leading
     from gersgorin.plotting.animation import moving_run
     from gersgorin.plotting.spectra import draw_run
     from gersgorin.resolve import network_of_options, run_along, source_of_options
@@ -61,6 +61,6 @@ def plot(options: PlotOptions) -> None:
     leading = usual_leading(subject.cell.state_size) if options.leading is None else options.leading
     with progress_bars() as report, own_cell(subject.name if subject.own else None):
         run = run_along(subject, source, device=device, whole=leading is None)
-        found = of_run(run, discs=options.discs, leading=leading, progress=report(f"spectra of {run.label.title}"))
+        found = spectra(run, discs=options.discs, leading=leading, progress=report(f"spectra of {run.label.title}"))
         outputs.write(found, report, draw=draw_run, film=moving_run)
     outputs.show(options, f"{found.summary()}\n", found.to_dict())

@@ -104,12 +104,8 @@ class Comparison(Result, kind="comparison"):
     def table(self) -> list[dict]:
         """One row a step: the number of runs, and for each measure median, band and extremes."""
         shares = {"median": 0.5, "p10": BAND[0], "p90": BAND[1], "min": 0.0, "max": 1.0}
-        tables = {name: {key: self.quantile(name, q).tolist() for key, q in shares.items()} for name in TABULATED}
-        return [
-            {"step": t, "runs": int(runs)}
-            | {name: {key: values[t] for key, values in table.items()} for name, table in tables.items()}
-            for t, runs in enumerate(self.runs_at)
-        ]
+        quantiles = {name: rows_of(**{key: self.quantile(name, q) for key, q in shares.items()}) for name in TABULATED}
+        return rows_of(step=range(len(self.runs_at)), runs=self.runs_at, **quantiles)
 
     def to_dict(self) -> dict[str, Any]:
         """Names, one entry for each run, and the rows of the table."""
@@ -120,18 +116,17 @@ class Comparison(Result, kind="comparison"):
         """The rows of the table, which files in JSON hold too."""
         return {"steps": self.table()}
 
-    def summary(self) -> str:
-        """A table of each quantity's median, band and extremes over the runs, and a few sentences about it."""
+    def sentences(self) -> Iterator[str]:
+        """A table of each quantity's median, band and extremes over the runs, and what it says about the products and discs."""
         steps = sorted(self.steps.tolist())
         lengths = f"{steps[0]} to {steps[-1]} steps" if steps[0] < steps[-1] else counted(steps[0], "step")
         runs = f"{self.networks}, {counted(len(steps), 'run')} of {lengths}"
-        lines = [f"{self.title}, {self.along}, {runs}, {DISC_WORDS[self.discs]}"]
-        lines.append(f"{'of each run the mean':<26}" + "".join(f"{name:>11}" for name in COLUMNS))
+        yield f"{self.title}, {self.along}, {runs}, {DISC_WORDS[self.discs]}"
+        yield f"{'of each run the mean':<26}" + "".join(f"{name:>11}" for name in COLUMNS)
         rows = {MEASURES[name]: np.nanmean(getattr(self, name), 1) for name in ("spectral_radius", "norm", "reach")}
-        rows["exponent at its last step"] = self.last_exponent
-        for label, values in rows.items():
-            lines.append(f"{label:<26}" + "".join(f"{quantile(values, share):>11.4g}" for share in COLUMNS.values()))
-        return "\n".join([*lines, self._reading()])
+        for label, values in (rows | {"exponent at its last step": self.last_exponent}).items():
+            yield f"{label:<26}" + "".join(f"{quantile(values, share):>11.4g}" for share in COLUMNS.values())
+        yield f"{self._of_gradients()} {self._of_discs()}{self._of_seeds()}"
 
     @panel(6, 3.4, lambda self: f"{self.title or 'networks'}, {self.along}: {BANDS}")
     def plot(self, ax: Axes) -> Axes:
@@ -143,24 +138,37 @@ class Comparison(Result, kind="comparison"):
         """The number of networks: "5 seeds"."""
         return counted(len(set(self.seed.tolist())), "seed")
 
-    def _reading(self) -> str:
-        """Growth or decay of the products, growth that the discs allow, and the spread between seeds and sequences."""
+    def _of_gradients(self) -> str:
+        """Growth or decay of the products."""
         exponents, R = self.last_exponent, len(self.seed)
         low, median, high = (quantile(exponents, share) for share in (BAND[0], 0.5, BAND[1]))
+        growing, life = int((exponents > 0).sum()), ""
+        does = f"{'grows' if growing else 'shrinks'}{' in every run' if R > 1 else ''}"
+        if 0 < growing < R:
+            does = f"grows in {growing} of {R} runs and shrinks in the others"
+        if np.isfinite(median) and abs(median) >= 1e-6:
+            life = f" (it {'halves' if median < 0 else 'doubles'} every {np.log(2) / abs(median):.3g} steps)"
+        exponent = (
+            f"its exponent is {median:.3g} a step in the median{life}, {low:.3g} to {high:.3g} in four of five runs"
+        )
+        return f"The gradient's norm {does}: {exponent}."
+
+    def _of_discs(self) -> str:
+        """Growth that the discs and the eigenvalues would allow."""
         reach, radius = (int((np.nanmax(values, 1) > 1).sum()) for values in (self.reach, self.spectral_radius))
-        words = [
-            f"The gradient's norm {_direction(exponents)}: its exponent is {median:.3g} a step in the median{_half_life(median)}, "
-            f"{low:.3g} to {high:.3g} in four of five runs.",
-            f"The {DISC_WORDS[self.discs]} would allow growth in {reach} of {R} runs, an eigenvalue leaves the unit circle in "
-            f"{radius}.",
-        ]
-        seeds, sequences = _spread(exponents, self.seed), _spread(exponents, self.sequence)
-        if seeds is not None and sequences is not None:
-            words.append(
-                f"The exponent's standard deviation is {seeds:.2g} between seeds and {sequences:.2g} between sequences "
-                "(of the means over the others)."
-            )
-        return " ".join(words)
+        discs = f"The {DISC_WORDS[self.discs]} would allow growth in {reach} of {len(self.seed)} runs"
+        return f"{discs}, an eigenvalue leaves the unit circle in {radius}."
+
+    def _of_seeds(self) -> str:
+        """The spread of the exponent between seeds and between sequences; "" if there is one of them, or no finite mean."""
+        spreads = []
+        for groups in (self.seed, self.sequence):
+            means = [self.last_exponent[groups == group].mean() for group in dict.fromkeys(groups.tolist())]
+            if len(means) < 2 or not np.isfinite(means).all():
+                return ""
+            spreads.append(f"{np.std(means, ddof=1):.2g}")
+        between = f"{spreads[0]} between seeds and {spreads[1]} between sequences"
+        return f" The exponent's standard deviation is {between} (of the means over the others)."
 
 
 def quantile(values: np.ndarray, share: float) -> float:
@@ -209,11 +217,6 @@ def compare(
     >>> found.spectral_radius.shape, int(found.runs_at[0])
     ((10, 20), 10)
     """
-    if not isinstance(networks, Iterable | nn.Module) or not isinstance(sequences, Iterable):
-        kinds = f"{type(networks).__name__} and {type(sequences).__name__}"
-        raise InvalidInputError(
-            f"{kinds} given: expected a torch module or several, and sequences (S, T, m) or a list of them"
-        )
     if discs not in AXES:
         raise InvalidInputError(f"discs is {discs!r}, expected one of {', '.join(AXES)}")
     networks = [networks] if isinstance(networks, nn.Module) else networks
@@ -321,22 +324,3 @@ def _padded(rows: list[np.ndarray]) -> np.ndarray:
     for k, row in enumerate(rows):
         table[k, : len(row)] = row
     return table
-
-
-def _direction(exponents: np.ndarray) -> str:
-    growing, R = int((exponents > 0).sum()), len(exponents)
-    if 0 < growing < R:
-        return f"grows in {growing} of {R} runs and shrinks in the others"
-    return f"{'grows' if growing else 'shrinks'}{' in every run' if R > 1 else ''}"
-
-
-def _half_life(exponent: float) -> str:
-    if not np.isfinite(exponent) or abs(exponent) < 1e-6:
-        return ""
-    return f" (it {'halves' if exponent < 0 else 'doubles'} every {np.log(2) / abs(exponent):.3g} steps)"
-
-
-def _spread(values: np.ndarray, groups: np.ndarray) -> float | None:
-    """Standard deviation of the means of the groups; None for one group, or for a mean that is not finite."""
-    means = [values[groups == group].mean() for group in dict.fromkeys(groups.tolist())]
-    return float(np.std(means, ddof=1)) if len(means) > 1 and np.isfinite(means).all() else None

@@ -85,21 +85,36 @@ def panel(width: float, height: float, title: str | Callable[[Result], str] = ""
     return decorate
 
 
-def draw_rows(
-    results: Result | Iterable[Result], draw: Callable[[Result, SubFigure], None], what: str, size: tuple[float, float]
-) -> Shown:
-    """Draw one result or several below each other: draw(result, subfigure) for each.
+def panels(
+    *draws: Callable[[Result, Axes], object],
+    size: tuple[float, float],
+    what: str | Callable[[Result], str],
+    widths: Sequence[float] | None = None,
+) -> Callable:
+    """The `plot` method of a result that is drawn by several functions of (result, ax), side by side.
 
-    what: the quantity, for the title. size: width and height in inches of one row.
+    Args:
+        size: of the figure, in inches.
+        what: the quantity, for the title of the figure, or a function of the result that gives it.
+        widths: of the panels, relative to each other.
     """
-    results = as_list(results)
-    named, (width, height) = names_of(results), size
-    figure = Shown(figsize=(width, 0.6 + height * len(results)), layout="constrained")
-    for row, result, name in zip(np.atleast_1d(figure.subfigures(len(results), 1)), results, named.names, strict=True):
-        draw(result, row)
-        if name:
-            row.suptitle(wrapped(name, 110), fontsize=10)
-    return entitle(figure, named, what)
+
+    @our_style()
+    def plot(result: Result, ax: Axes | None = None) -> Axes:
+        """The first panel; without axes a figure with all of them, whose first axes are returned."""
+        if ax is not None:
+            draws[0](result, ax)
+            return ax
+        figure = Shown(figsize=size, layout="constrained")
+        axes = figure.subplots(1, len(draws), squeeze=False, width_ratios=widths)[0]
+        for draw, place in zip(draws, axes, strict=True):
+            draw(result, place)
+            legend_beside(place)
+        title = title_of(result.title, what if isinstance(what, str) else what(result))
+        titled(figure, drawable(title), drawable(result.about))
+        return laid_out(figure).axes[0]
+
+    return plot
 
 
 def laid_out(figure: Shown) -> Shown:

@@ -5,8 +5,8 @@ A result is a frozen dataclass of NumPy arrays, numbers, texts, dictionaries of 
     @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
     class Gains(Result, kind="gains"):
         input: np.ndarray
-        def summary(self): ...          # a few lines of text, which a command prints
-        def table(self): ...            # rows of numbers
+        columns = ("input",)            # of the table, attributes of the result
+        def sentences(self): ...        # lines of text, which a command prints
         def plot(self, ax=None): ...    # matplotlib axes
 """
 
@@ -43,6 +43,8 @@ class Result:
     writer: ClassVar[str] = "the save() of a result"
     """The writer of such files, for messages."""
 
+    columns: ClassVar[tuple[str, ...]] = ()
+    """Columns of the table: attributes (R,) or (R, L)."""
     former: ClassVar[str] = ""
     """An array of the files of 0.3 if these do not name their class."""
 
@@ -57,13 +59,17 @@ class Result:
             cls.kind = kind
             Result.kinds[kind] = cls
 
-    def summary(self) -> str:
+    def sentences(self) -> Iterable[str]:
         """The numbers as a few lines of text."""
         raise NotImplementedError
 
+    def summary(self) -> str:
+        """The sentences, each on its line."""
+        return "\n".join(self.sentences())
+
     def table(self) -> list[dict[str, Any]]:
         """One row of numbers for each step, point or quantity."""
-        raise NotImplementedError
+        return rows_of(**{name: getattr(self, name) for name in self.columns})
 
     def plot(self, ax=None):
         """Draw into matplotlib axes, or into a new figure; returns the axes."""

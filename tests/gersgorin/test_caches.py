@@ -133,7 +133,7 @@ def test_thousands_of_states_are_measured_by_products():
     cell = gersgorin.from_cache(layer_of("Mamba", hidden_size=32, state_size=16))
     run = gersgorin.open_run(cell, torch.randn(1, 32), whole=False)
     assert run.state_size == 64 * 20
-    found = spectra.of_run(run, leading=2)
+    found = spectra.spectra(run, leading=2)
     A = run.cell.jacobian(run.inputs[0], run.states[0])
     np.testing.assert_allclose(abs(found.eigenvalues[0, 0]), torch.linalg.eigvals(A).abs().max(), rtol=1e-4)
 

@@ -7,16 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib import figure
 
 from gersgorin import fixed_points, lyapunov
-from gersgorin.analyses.fixed_points import (
-    FixedPoints,
-    draw_fixed_points,
-    plot_fixed_points,
-    plot_point_spectra,
-    principal_axes,
-)
-from gersgorin.analyses.lyapunov import LyapunovSpectrum, draw_lyapunov, plot_convergence, plot_lyapunov
+from gersgorin.analyses.fixed_points import FixedPoints, principal_axes
+from gersgorin.analyses.lyapunov import LyapunovSpectrum
 from gersgorin.analyses.pseudospectra import Pseudospectra, pseudospectra
 from gersgorin.cli.main import main
 from gersgorin.resolve import open_run
@@ -109,9 +104,6 @@ def test_a_network_without_a_fixed_point(capsys):
     ("command", "words"),
     [
         ("lyapunov --count 7", "count is 7: the state has 6 entries; expected a whole number, 1 to 6"),
-        ("lyapunov --count 0", "count is 0"),
-        ("lyapunov --repeat 0", "repeat is 0"),
-        ("lyapunov --count 3 --repeat 1000000000", "12,000,000,000 steps needs about"),
         ("fixed-points --starts 0", "starts is 0: expected at least 1"),
         ("fixed-points --starts 1000000000000", "starts of 6 entries needs about"),
     ],
@@ -174,28 +166,27 @@ def spectra():
 
 
 def test_exponents_are_drawn_with_two_standard_errors(spectra):
-    ax = plot_lyapunov(spectra[1], plot_lyapunov(spectra[0]))
+    ax = spectra[1].plot(spectra[0].plot(figure.Figure().subplots()))
     for spectrum, (points, _, (bars,)) in zip(spectra, ax.containers, strict=True):
         np.testing.assert_array_equal(points.get_ydata(), spectrum.exponents)
         lengths = [np.ptp(segment[:, 1]) for segment in bars.get_segments()]
         np.testing.assert_allclose(lengths, 4 * spectrum.standard_errors)
     lost = replace(spectra[1], exponents=np.array([0.1, -0.2, -np.inf, -np.inf]))
-    assert len(plot_lyapunov(lost).containers[0][0].get_ydata()) == 2
+    assert len(lost.plot().containers[0][0].get_ydata()) == 2
 
 
 def test_convergence_ends_at_the_exponents(spectra):
-    one = plot_convergence(spectra[0])
+    _, one = spectra[0].plot().figure.axes
     assert [line.get_ydata()[-1] for line in one.lines[:-1]] == spectra[0].exponents[:8].tolist()
     assert all(line.get_xdata()[-1] == 300 for line in one.lines[:-1])
     assert one.get_xlabel() == "steps counted"
-    assert draw_lyapunov(spectra).get_suptitle().startswith("Lyapunov exponents\n")
 
 
 def test_points_lie_where_the_axes_say_and_kinds_look_different():
     A = torch.tensor([1.5, 0.5, 0.2], dtype=d).diag()
     starts = torch.randn(30, 3, dtype=d, generator=torch.Generator().manual_seed(1)) * torch.tensor([1.0, 9.0, 3.0])
     points = fixed_points(lambda s: A @ s, None, starts)
-    ax = plot_fixed_points(points)
+    ax, beside = points.plot().figure.axes
     searched, saddle = ax.lines
     assert saddle.get_label() == "saddle: 1" and len(searched.get_xdata()) == 30
     x, y = (-starts.mean(0).numpy())[[1, 2]]
@@ -203,20 +194,16 @@ def test_points_lie_where_the_axes_say_and_kinds_look_different():
     axes, shares = principal_axes(points.starts)
     np.testing.assert_allclose(searched.get_xdata(), (points.starts - points.starts.mean(0)) @ axes[0])
     assert 0.8 < shares[0] < 0.95 and ax.get_xlabel().endswith(f"({shares[0]:.0%} of their variance)")
-    drawn = plot_point_spectra(points).lines[1]
+    drawn = beside.lines[1]
     np.testing.assert_array_equal(drawn.get_xdata(), points.eigenvalues[0].real)
     slow = replace(points, is_slow=np.array([True]))
-    assert plot_fixed_points(slow).lines[1].get_markerfacecolor() == "none"
-    assert len(draw_fixed_points([points, slow]).subfigs) == 2
+    assert slow.plot().lines[1].get_markerfacecolor() == "none"
     assert principal_axes(np.ones((4, 1)))[0].shape == (2, 1)
 
 
-def test_words(spectra):
+def test_a_summary_names_eight_and_says_how_many_more(spectra):
     table = spectra[0].summary()
-    assert "from 300 steps;" in table and f"{spectra[0].exponents[9]:.4g}" in table and "of all" in table
-    shown = [line.split() for line in table.splitlines()[1:-2]]
-    assert [words[1] for words in shown if words != ["..."]] == [*"12345678", "10"] and ["..."] in shown
-    assert all("+-" in words for words in shown if words != ["..."])
+    assert "exponent 8" in table and "exponent 9" not in table and f"{spectra[0].exponents[9]:.4g}" in table
     growing = lyapunov(lambda x, s: 2 * s, torch.zeros(9, 1), 1, s0=torch.zeros(2))
     assert "needs more exponents" in growing.summary() and "of these 1 of 2" in growing.summary()
     many = fixed_points(lambda s: s, None, torch.arange(20.0, dtype=d).unsqueeze(1))

@@ -117,16 +117,6 @@ def test_every_kind_of_cell_prints_its_numbers(cell, results):
         assert 0 <= step["discs_inside_unit_circle"] <= 1
 
 
-def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(results):
-    first, again, other = (results("--seed", seed, *SMALL) for seed in (0, 0, 1))
-    assert first == again != other
-
-
-def test_numbers_speak_of_the_discs_that_are_asked_for(results):
-    reach = {d: results("--discs", d, *SMALL)["steps"][0]["reach"] for d in ("row", "column", "both")}
-    assert reach["row"] != reach["column"] and reach["both"] == min(reach["row"], reach["column"])
-
-
 def test_a_checkpoint_is_drawn(results):
     Path("folder").mkdir()
     save_checkpoint("folder/best.safetensors", RHN(88, 6, 3))
@@ -238,37 +228,23 @@ def spoiled():
     ("args", "words"),
     [
         (["--cell", "rhm"], "did you mean 'rhn'"),
-        (["--cell", "torch.nn:Linear"], "cannot build torch.nn:Linear"),
         (["--cell", "torch.nn:LSTM", "--depth", "2"], "LSTM has no recurrence depth"),
         (["--cell", "gru", "--transform-bias", "1"], "for cells with transform gates"),
         (["--depth", "0"], "depth must be a whole number of at least 1, got 0"),
         (["--hidden-size", "200000"], "GiB of memory"),
-        (["--hidden-size", "1000000000000"], "hidden_size 1000000000000 is beyond any memory"),
-        (["--hidden-size", str(2**62)], f"hidden_size {2**62} is beyond any memory"),
-        (["--cell", "torch.nn:GRU", "--hidden-size", str(2**62)], "beyond any memory"),
         (["--steps", "100000"], "it has 85 frames"),
         (["--steps", "0"], "--steps is 0, expected 1 or more"),
-        (["--init", "normal"], "expected gaussian:STD"),
-        (["--seed", "99999999999999999999"], "--seed: expected a whole number"),
         (["--output", "figure.bmp"], "expected a name ending in .png"),
-        (["--output", "numbers.pkl"], ", .npz, .json or .gif"),
-        (["--output", "an.png", "an.gif"], "it is a folder"),
         (["--output", "d.npz"], "it is a folder"),
         (["--output", "one.png", "two.svg"], "--output names 2 figures"),
         (["--leading", "0"], "a whole number from 1 to 64"),
         (["--compare", "rnn"], "--compare is no option"),
-        (["--checkpoint", "nan.safetensors"], "NaN"),
         (["--checkpoint", "chorales.safetensors", "--depth", "4"], "--depth cannot be given with --checkpoint"),
         (["--data", "bomb.pickle"], "bomb.pickle"),
         (LANGUAGE, "holds a language model, which reads a text: give --input FILE"),
-        ([*LANGUAGE, "--chorale", "bwv66.6"], "which reads a text: give --input FILE"),
         ([*NOVEL, "--chorale", "bwv66.6"], "--input and --chorale are two things to read"),
         (["--input", "novel.txt"], "novel.txt is no file of numbers"),
-        (["--checkpoint", "chorales.safetensors", "--input", "novel.txt"], "novel.txt is no file of numbers"),
-        ([*LANGUAGE, "--input", "nope"], "nope cannot be read as a text: No such file or directory"),
         ([*NOVEL, "--layer", "2"], "layer is 2"),
-        ([*NOVEL, "--layer", "0"], "layer is 0"),
-        ([*NOVEL, "--steps", "5000"], "it has 240 tokens"),
         ([*LANGUAGE, "--input", "empty.txt"], "holds no tokens"),
     ],
 )

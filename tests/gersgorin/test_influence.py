@@ -223,8 +223,6 @@ WRONG = {
     "one step": (nn.LSTM(M, 2), torch.zeros(1, M), "x has one step: expected at least two"),
     "NaN": (nn.LSTM(M, 2), torch.full((T, M), torch.nan), "x holds 21 NaN or infinite numbers"),
     "several sequences": (nn.LSTM(M, 2), torch.zeros(T, 2, M), "expected one sequence"),
-    "another width": (nn.LSTM(M, 2), torch.zeros(T, M + 1), "LSTM does not run on x"),
-    "ids without an embedding": (nn.Identity(), torch.arange(T), "returns no tensor of numbers"),
     "a longer output": (
         lambda x: nn.functional.pad(x.transpose(1, 2), (2, 0)).transpose(1, 2),
         torch.zeros(T, 1, M),
@@ -266,11 +264,6 @@ def test_the_command_measures_a_module_and_a_cell(tmp_path, monkeypatch, capsys)
         == 0
     )
     assert "effective length" in capsys.readouterr().out and (tmp_path / "m.png").stat().st_size > 0
-
-
-def test_memory_is_an_analysis_by_name():
-    found = gersgorin.analyze(nn.LSTM(M, 4), torch.randn(T, M), analyses=("memory",))
-    assert found.memory.influence.shape == (T, T)
 
 
 def test_the_map_tries_the_modules_own_precision():
@@ -353,11 +346,6 @@ def test_the_outputs_of_a_part_count_while_the_module_reads_x(name):
 def test_the_axes_are_exchanged_if_no_output_reads_another_step(module, shape):
     x = torch.randn(T, M, generator=torch.Generator().manual_seed(0))
     assert np.array_equal(gersgorin.memory(module, x.reshape(shape)).influence, gersgorin.memory(module, x).influence)
-
-
-def test_a_module_without_memory_keeps_its_layout():
-    found = gersgorin.memory(nn.Linear(M, 2), torch.randn(1, T, M))
-    assert found.half_life == 0
 
 
 def test_a_single_step_is_refused():

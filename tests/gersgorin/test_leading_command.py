@@ -9,14 +9,7 @@ import torch
 from allocations import Allocations
 
 from gersgorin import operators
-from gersgorin.analyses.spectra import (
-    Spectra,
-    measure_leading,
-    measure_spectra,
-    of_run,
-    reading,
-    summary_table,
-)
+from gersgorin.analyses.spectra import Spectra, measure_leading, measure_spectra, reading, spectra
 from gersgorin.cli.plot import main
 from gersgorin.plotting.animation import save_animation
 from gersgorin.plotting.spectra import draw_run
@@ -92,7 +85,7 @@ def test_eigenvalues_that_were_not_found_are_spoken_of_and_left_out_of_the_figur
     A = torch.block_diag(torch.linspace(1.5, 1.2, 5, dtype=d).diag(), of(400))
     cell = torch.nn.Module()
     cell.step, cell.state_size = (lambda x, s: A @ s + x[0]), len(A)
-    record = of_run(Run.of(cell, torch.zeros(2, 1, dtype=d)), leading=20)
+    record = spectra(Run.of(cell, torch.zeros(2, 1, dtype=d)), leading=20)
     missing = np.isnan(record.eigenvalues).sum(1)
     assert missing[0] > 0 and record.spectral_radius[0] == pytest.approx(1.5)
     assert f"At 2 of 2 steps up to {missing.max()} of the 20 leading eigenvalues did not converge" in reading(record)
@@ -107,20 +100,20 @@ def test_a_step_at_which_no_eigenvalue_is_found_does_not_end_the_run(dtype, monk
     cell.state_size = len(A)
     cell.step = lambda x, s: x[0] * (A @ s) + (1 - x[0]) * torch.roll(s, 1)  # the second: all of one modulus
     x = torch.tensor([[1], [0], [1]], dtype=dtype)
-    record = of_run(Run.of(cell, x), leading=20)
+    record = spectra(Run.of(cell, x), leading=20)
     assert np.isnan(record.eigenvalues).all(1).tolist() == [False, True, False]
     np.testing.assert_allclose(record.spectral_radius, [1.5, math.nan, 1.5], rtol=1e-5)
     assert np.isfinite(record.norm).all() and np.isfinite(record.log_norm_product).all()
     assert "At 3 of 3 steps up to 20 of the 20 leading eigenvalues did not converge, and" in reading(record)
     assert "(at 1 none was found)" in reading(record) and "spectral radius up to 1.5" in reading(record)
-    assert summary_table(record).count(f"{'-':>11}") == 2 and "nan" not in summary_table(record)  # radius and looseness
+    assert record.summary().count(f"{'-':>11}") == 2 and "nan" not in record.summary()  # radius and looseness
     record.save(tmp_path / "x.json")
     assert json.loads((tmp_path / "x.json").read_text())["steps"][1]["spectral_radius"] is None
     draw_run(record).canvas.draw()
     save_animation(record, tmp_path / "x.gif")
-    nothing = of_run(Run.of(cell, 0 * x), leading=20)
+    nothing = spectra(Run.of(cell, 0 * x), leading=20)
     assert np.isnan(nothing.eigenvalues).all()
-    assert "the row discs reach 1 from 0. At 3 of 3" in reading(nothing) and "radius" not in summary_table(nothing)
+    assert "the row discs reach 1 from 0. At 3 of 3" in reading(nothing) and "spectral radius" not in nothing.summary()
     draw_run(nothing).canvas.draw()
 
 

@@ -184,29 +184,6 @@ def test_the_trainer_of_transformers_is_recorded_before_gradients_are_cleared(tm
     assert recording.mean("gradient_norm")[1:].min() > 0 and np.isfinite(recording.loss[1:]).all()
 
 
-def test_mlflow_takes_the_log(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # its usual database needs more packages
-    mlflow = pytest.importorskip("mlflow", reason="the extra `loops` is not installed")
-    mlflow.set_tracking_uri(f"file:{tmp_path}")
-    mlflow.set_experiment("recorded")
-    with mlflow.start_run() as run:
-        recording = trained(gersgorin.Recorder(Model(), frames(1), every=2, log=mlflow.log_metric), Model())
-    found = mlflow.tracking.MlflowClient().get_metric_history(run.info.run_id, "recorder/radius")
-    assert [each.step for each in found] == [0, 2, 4]
-    np.testing.assert_allclose([each.value for each in found], recording.mean("radius"))
-
-
-def test_weights_and_biases_takes_the_log(tmp_path, monkeypatch):
-    wandb = pytest.importorskip("wandb", reason="the extra `loops` is not installed")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    run = wandb.init(dir=tmp_path, project="recorded")
-    log = lambda name, value, step: run.log({name: value}, step=step)  # noqa: E731
-    recording = trained(gersgorin.Recorder(Model(), frames(1), every=2, log=log), Model())
-    assert run.summary["recorder/radius"] == pytest.approx(recording.mean("radius")[-1])
-    run.finish()
-
-
 def test_tensorboard_takes_the_log(tmp_path):
     board = pytest.importorskip("torch.utils.tensorboard", reason="tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -44,12 +44,6 @@ def name_of(given: dict) -> str:
     return default_figure("", replace(CompareOptions(), **given))
 
 
-@given(OPTIONS, OPTIONS)
-def test_different_options_have_different_names(one, other):
-    assume(one != other)
-    assert name_of(one) != name_of(other)
-
-
 @for_each("name", POOL)
 @given(data=st.data())
 def test_one_more_option_or_another_value_is_another_name(name, data):

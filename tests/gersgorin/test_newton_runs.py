@@ -65,33 +65,6 @@ def test_a_chaotic_run_is_that_of_the_loop():
     assert "a loop computed 400 steps, from step 0 on" in found.summary()
 
 
-@for_each(
-    ("options", "said"),
-    [
-        ({"method": "fast"}, "method is 'fast': expected one of full, diagonal, trust"),
-        ({"tolerance": 0.0}, "tolerance is 0.0: expected a number between 0 and 1"),
-        ({"max_iterations": -1}, "max_iterations is -1: expected a whole number of at least 0"),
-        ({"guess": torch.zeros(3, 3)}, r"guess has shape \(3, 3\): expected \(20, 5\), one state a step"),
-    ],
-)
-def test_arguments_out_of_range_are_refused(options, said):
-    with pytest.raises(InvalidInputError, match=said):
-        gersgorin.newton(NETWORKS["cell"](), inputs(20, 3), **options)
-
-
-@for_each("shape", [(20, 3), (20, 2, 3)])
-def test_numbers_that_are_not_finite_are_refused(shape):
-    x = inputs(*shape)
-    x[3] = torch.nan
-    with pytest.raises(InvalidInputError, match="NaN or infinite"):
-        gersgorin.newton(NETWORKS["cell"](), x)
-
-
-def test_states_that_are_not_finite_are_refused():
-    with pytest.raises(InvalidInputError, match="a state is NaN or infinite"):
-        gersgorin.newton(lambda x, s: s / 0 + x, inputs(5, 3), s0=torch.zeros(3, dtype=DOUBLE))
-
-
 def test_the_default_for_large_states_is_the_diagonal():
     cell, x = make_cell("rnn", 3, 65), torch.rand(4, 3)
     assert gersgorin.newton(cell, x, method=None).method == "diagonal" and gersgorin.newton(cell, x).method == "full"
@@ -127,7 +100,12 @@ def overwriting(x, s):
         (branching, inputs(20, 3), {}, "branching cannot be differentiated, or run on several sequences at once"),
         (overwriting, inputs(20, 3), {}, r"overwriting: step\(x, s\) changes an argument in place"),
         (step, inputs(20, 0, 3), {"s0": torch.zeros(0, 3, dtype=DOUBLE)}, r"x \(20, 0, 3\) is empty"),
-        (step, inputs(20, 1, 3).to_sparse(), {}, "x is sparse"),
+        (step, inputs(20, 3) * torch.nan, {}, "NaN or infinite"),
+        (lambda x, s: s / 0 + x, inputs(5, 3), {}, "a state is NaN or infinite"),
+        (step, inputs(20, 3), {"method": "fast"}, "method is 'fast': expected one of full, diagonal, trust"),
+        (step, inputs(20, 3), {"tolerance": 0.0}, "expected a number between 0 and 1"),
+        (step, inputs(20, 3), {"max_iterations": -1}, "expected a whole number of at least 0"),
+        (step, inputs(20, 3), {"guess": torch.zeros(3, 3)}, r"guess has shape \(3, 3\): expected \(20, 3\)"),
         (
             torch.nn.GRUCell(3, 5, dtype=DOUBLE),
             inputs(20, 1, 3),
@@ -139,11 +117,6 @@ def overwriting(x, s):
 def test_steps_and_inputs_that_it_cannot_use_are_refused_in_one_sentence(network, x, options, said):
     with pytest.raises(InvalidInputError, match=said):
         gersgorin.newton(network, x, **({"s0": torch.zeros(3, dtype=DOUBLE)} | options))
-
-
-def test_several_sequences_may_be_an_array():
-    cell, x = NETWORKS["cell"](), inputs(20, 2, 3)
-    np.testing.assert_array_equal(gersgorin.newton(cell, x.numpy()).states, gersgorin.newton(cell, x).states)
 
 
 def test_jacobians_beyond_the_memory_are_refused(monkeypatch):

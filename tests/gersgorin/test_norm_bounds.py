@@ -1,7 +1,6 @@
 """Bounds of products of Jacobians: against 60 digits, on hard matrices, and along real runs."""
 
 import math
-from functools import reduce
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from matrices import square_matrices
 from tables import for_each
 
-from gersgorin.analyses.bounds import bounds, bounds_of, window_levels, window_of
+from gersgorin.analyses.bounds import bounds, bounds_of
 from gersgorin.cell import layer_jacobians, temporal_jacobian, trajectory
 from gersgorin.linalg.products import cumulative_log_norms
 from rhn.cells import RHN, RNN
@@ -54,15 +53,6 @@ def chains(largest: int = 4) -> st.SearchStrategy[np.ndarray]:
 
 def bounded(steps: np.ndarray, layers: int = 1):
     return bounds_of(lambda: ([A] * layers for A in steps), len(steps))
-
-
-@settings(max_examples=60)
-@given(chains())
-def test_the_rounding_of_a_product_is_within_what_its_window_carries(steps):
-    exact = reduce(lambda P, A: mp.matrix(A.tolist()) * P, steps, mp.eye(steps.shape[-1]))
-    *_, (found,) = window_levels([window_of(A) for A in steps])
-    far = exact - mp.matrix(found.matrix.tolist()) * mp.mpf(2) ** found.exponent
-    assert mp.mnorm(far, "f") <= mp.mpf(found.rounding) * mp.mpf(2) ** found.exponent * (1 + 1e-9)
 
 
 @settings(max_examples=60)
@@ -155,17 +145,12 @@ def test_layers_of_a_real_run_against_sixty_digits():
     assert (np.diff(found.exponent) <= 1e-14).all() and found.lengths[0] == "1 layer"
 
 
-def test_refused_with_a_sentence():
+def test_what_cannot_be_bounded_is_refused(monkeypatch):
     x = torch.zeros(3, 2, dtype=torch.float64)
-    with pytest.raises(InvalidInputError, match=r"expected a tensor \(T, m\) of one sequence, got \(3, 1, 2\)"):
+    with pytest.raises(InvalidInputError, match="of one sequence"):
         bounds(RNN(2, 3, dtype=torch.float64), x[:, None])
-    with pytest.raises(InvalidInputError, match="a state is NaN or infinite"):
-        bounds(lambda x, s: s / 0, x, torch.ones(2).double())
     with pytest.raises(InvalidInputError, match="step 1 holds NaN"):
         bounded(np.array([np.eye(2), np.full((2, 2), np.nan)]))
-
-
-def test_products_that_do_not_fit_into_memory_are_refused(monkeypatch):
     monkeypatch.setattr("rhn.utils.memory.free_memory", lambda device: 1000)
     with pytest.raises(InvalidInputError, match="use fewer steps"):
         bounds(RNN(3, 9), torch.zeros(30, 3))

@@ -6,13 +6,7 @@ import torch
 
 from examples.paper.claims import Linear
 from gersgorin import eigenvalues, temporal_jacobian, trajectory
-from gersgorin.analyses.pseudospectra import (
-    CIRCLE_POINTS,
-    curve_levels,
-    draw_pseudospectra,
-    plot_pseudospectrum,
-    pseudospectra,
-)
+from gersgorin.analyses.pseudospectra import CIRCLE_POINTS, pseudospectra
 from gersgorin.linalg import numerical_radius, pseudospectrum
 from rhn.cells import RNN
 from rhn.errors import InvalidInputError
@@ -49,16 +43,13 @@ def test_of_normal_steps_a_change_moves_an_eigenvalue_by_its_norm_at_most(of_nor
 
 
 def test_the_curves_are_where_the_numbers_say(of_normal_steps):
-    ax = plot_pseudospectrum(of_normal_steps, 1, levels=np.log10([0.1, 0.2]))
-    inner = np.concatenate([path.vertices for path in ax.collections[0].get_paths()[:1]])
-    values = of_normal_steps.eigenvalues[1]
-    distances = np.abs(inner[:, :1] + 1j * inner[:, 1:] - values).min(1)
-    assert distances == pytest.approx(0.1, abs=0.115)  # the width of the grid
-    levels = curve_levels([of_normal_steps])
-    assert 2 < len(levels) < 15 and np.ptp(np.diff(levels)) < 1e-9
-    figure = draw_pseudospectra([of_normal_steps, of_normal_steps])
-    titles = [ax.get_title() for ax in figure.get_axes()]
-    assert [title for title in titles if title] == ["step 0", "step 1", "step 2"] * 2
+    _, ax, _, _ = of_normal_steps.plot().figure.axes
+    values, (curves,) = of_normal_steps.eigenvalues[1], ax.collections
+    for level, path in zip(of_normal_steps.levels, curves.get_paths(), strict=True):
+        if len(path.vertices):
+            distances = np.abs(path.vertices[:, :1] + 1j * path.vertices[:, 1:] - values).min(1)
+            assert distances == pytest.approx(10**level, abs=0.115)  # the width of the grid
+    assert 2 < len(of_normal_steps.levels) < 15 and np.ptp(np.diff(of_normal_steps.levels)) < 1e-9
 
 
 @pytest.mark.parametrize("side", [2, 20, 7.0])

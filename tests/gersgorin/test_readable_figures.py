@@ -149,22 +149,9 @@ FIGURES = {  # what each is drawn from
     ),
     "analyses.credit.plot_credit": lambda draw, runs, training, size: draw(training[1].credit),
     "analyses.credit.plot_lags": lambda draw, runs, training, size: draw(training[1].credit),
-    "analyses.bounds.draw_bounds": lambda draw, runs, training, size: draw(runs["bounds"]),
-    "analyses.bounds.plot_bounds_by_window": lambda draw, runs, training, size: draw(runs["bounds"][0]),
-    "analyses.bounds.plot_bounds_over_time": lambda draw, runs, training, size: draw(runs["bounds"][0]),
     "comparison.plots.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
     "comparison.plots.draw_bands": lambda draw, runs, training, size: draw(runs["ensembles"]),
     "comparison.plots.draw_results": lambda draw, runs, training, size: draw(runs["spectra"], "sequence noise"),
-    "analyses.fixed_points.draw_fixed_points": lambda draw, runs, training, size: draw(runs["points"]),
-    "analyses.fixed_points.plot_fixed_points": lambda draw, runs, training, size: draw(runs["points"][0]),
-    "analyses.fixed_points.plot_point_spectra": lambda draw, runs, training, size: draw(runs["points"][0]),
-    "analyses.lyapunov.draw_lyapunov": lambda draw, runs, training, size: draw(runs["lyapunov"]),
-    "analyses.lyapunov.plot_convergence": lambda draw, runs, training, size: draw(runs["lyapunov"][0]),
-    "analyses.lyapunov.plot_lyapunov": lambda draw, runs, training, size: draw(runs["lyapunov"][0]),
-    "analyses.pseudospectra.draw_pseudospectra": lambda draw, runs, training, size: draw(runs["portraits"]),
-    "analyses.pseudospectra.plot_pseudospectrum": lambda draw, runs, training, size: draw(runs["portraits"][0], 0),
-    "analyses.memory.draw_memory": lambda draw, runs, training, size: draw(runs["memories"][0]),
-    "analyses.memory.plot_by_lag": lambda draw, runs, training, size: draw(runs["memories"][0]),
     "analyses.overview.draw_overview": lambda draw, runs, training, size: draw(training[1]),
     "analyses.plateau.plot_rates": lambda draw, runs, training, size: draw(training[1].plateau),
     "checking.prediction.plot_training_check": lambda draw, runs, training, size: [
@@ -174,15 +161,12 @@ FIGURES = {  # what each is drawn from
     "plotting.spectra.plot_spectrum": lambda draw, runs, training, size: draw(runs["spectra"][0]),
     "plotting.spectra.plot_suggested": lambda draw, runs, training, size: draw(runs["spectra"][0]),
     "recording.draw_recording": lambda draw, runs, training, size: draw(training[0]),
-    "recording.plot_layers": lambda draw, runs, training, size: draw(training[0]),
     "recording.plot_measures": lambda draw, runs, training, size: draw(training[0]),
     "recording.plot_moment": lambda draw, runs, training, size: draw(training[0]),
-    "recording.plot_weights": lambda draw, runs, training, size: draw(training[0]),
     "plotting.spectra.draw_run": lambda draw, runs, training, size: draw(runs["spectra"][0]),
 }
 INSIDE = {  # drawn only as part of others
     "comparison.runs.plot_bands",
-    "plotting.figure.draw_rows",
     "plotting.spectra.draw_growth",
     "plotting.spectra.draw_layers",
     "plotting.spectra.plot_crowd",
@@ -204,11 +188,14 @@ def test_a_figure_can_be_read(name, runs, training, size):
         assert made_with() in " ".join(figure.get_suptitle().split())
 
 
-@pytest.mark.parametrize("name", ["products", "gains", "gates"])
-def test_the_plot_of_a_result_can_be_read(name, training):
-    result = replace(training[1].results[name], title=LONG)
-    with our_style():
-        readable(result.plot().get_figure(root=True))
+@pytest.mark.parametrize(
+    "name", ["products", "gains", "gates", "bounds", "points", "lyapunov", "portraits", "memories"]
+)
+def test_the_plot_of_a_result_can_be_read(name, runs, training):
+    results = runs[name] if name in runs else [replace(training[1].results[name], title=LONG)]
+    for result in results:
+        with our_style():
+            readable(result.plot().get_figure(root=True))
 
 
 def test_a_moment_of_a_training_can_be_read(training):

@@ -2,23 +2,20 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from gersgorin import Recorder
-from gersgorin.cli.recording import default_figure, main
+from gersgorin.cli.recording import main
 from gersgorin.recording import (
     MOMENTS,
     Recording,
     draw_recording,
     moving_recording,
-    plot_layers,
     plot_measures,
     plot_moment,
-    plot_weights,
 )
 from rhn.models import PolyphonicModel
 from rhn.utils.figures import our_style
@@ -50,8 +47,8 @@ def test_panels_show_the_recording(recording):
     assert np.array_equal(drawn.lines[0].get_xdata(), [0, 2, 4, 6, 8, 10])
     band = drawn.collections[0].get_datalim(drawn.transData)
     assert (band.ymin, band.ymax) == pytest.approx((recording.radius.min(), recording.radius.max()))
-    assert np.array_equal(lines(plot_layers(recording, name="gate"))["layer 2"], recording.gate[:, :, 1].mean(1))
-    shown = lines(plot_weights(recording))
+    assert np.array_equal(lines(plot_measures(recording, names=("gate",)))["layer 2"], recording.gate[:, :, 1].mean(1))
+    shown = lines(plot_measures(recording, names=("gradient_norm",)))
     place = recording.parameters.tolist().index("cells.0.weight_hh[1]")
     assert np.array_equal(shown["weight_hh[1]"], recording.gradient_norm[:, place], equal_nan=True)
     assert not any("bias" in name for name in shown)
@@ -115,12 +112,6 @@ def test_the_command_draws_animates_and_prints(recording, tmp_path, capsys, monk
     assert Recording.load("again.npz").summary() == recording.summary()
 
 
-def test_figures_of_two_folders_of_the_same_name_are_told_apart(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names = {default_figure(path) for path in (Path("a/run/record.npz"), Path("b/run/record.npz"), Path("run"))}
-    assert len(names) == 3 and "gersgorin-run.png" in names and all(name.startswith("gersgorin-run") for name in names)
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -144,13 +135,6 @@ def test_bad_input_is_one_sentence(words, said, recording, tmp_path, capsys, mon
     assert main(words) == 2
     err = capsys.readouterr().err
     assert said in err and err.startswith("error: ") and err.count("\n") == 1
-
-
-def test_a_recording_is_read_from_json_too(recording, tmp_path):
-    again = Recording.load(recording.save(tmp_path / "run.json"))
-    for name in MOMENTS:
-        np.testing.assert_array_equal(getattr(again, name), getattr(recording, name), err_msg=name)
-    assert again.parameters.tolist() == recording.parameters.tolist() and again.summary() == recording.summary()
 
 
 def test_how_far_discs_reach_stands_above_the_panel(recording):

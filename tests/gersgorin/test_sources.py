@@ -41,7 +41,7 @@ def test_a_cell_runs_along_the_numbers_of_a_file_and_nothing_speaks_of_quarter_n
     expected = torch.linalg.eigvals(A).abs().amax(-1).tolist()
     assert [step["spectral_radius"] for step in found["steps"]] == pytest.approx(expected)
     record = Spectra.load("d.npz")
-    assert record.along == "sequence sine.npy" and record.time_label == "time step"
+    assert record.along == "sequence sine.npy" and record.unit == "steps"
     assert "time step" in labels(draw_run(record))
 
 
@@ -53,7 +53,7 @@ def test_a_table_names_its_inputs(capsys):
         args = [*network, "--input", "fall.csv", "--steps", "6", "--output", "d.png", "d.npz", "--json"]
         assert main(args) == 0 and len(json.loads(capsys.readouterr().out)["steps"]) == 6
         record = Spectra.load("d.npz")
-        assert record.along == "sequence fall.csv (speed, height)" and record.time_label == "time step"
+        assert record.along == "sequence fall.csv (speed, height)" and record.unit == "steps"
     assert spectra("rhn", "fall.csv", hidden_size=4, unit="days").unit == "days"
 
 

@@ -69,7 +69,7 @@ def test_numbers_pieces_and_files_are_read_alike():
     assert [way.along for way in ways] == ["chorale bwv269", "sequence of 6 x 88", "sequence x.npy"]
     assert [way.unit for way in ways] == ["quarter notes", "steps", "steps"]
     wave = gersgorin.spectra("gru", np.sin(np.arange(9.0)), hidden_size=4, unit="0.1 s")
-    assert wave.eigenvalues.shape == (9, 4) and wave.time_label == "time step (0.1 s)"
+    assert wave.eigenvalues.shape == (9, 4) and wave.unit == "0.1 s"
 
 
 @for_each(
