@@ -1,8 +1,8 @@
 """The table of analyses: each row makes a subcommand, a part of `analyze`, a section of the report, a key of the JSON.
 
-A row names a function `of_run(run, *, options...) -> Result`. Its keyword arguments with their defaults are the options of the
-subcommand, the "Args:" section of its docstring is their help. A row that needs a loss names a function of an `Objective` instead, one
-about the outputs of a whole module a function of a `SequenceMap`.
+A row names a function of a `Run`. Its keyword arguments with their defaults are the options of the subcommand, the "Args:" section of
+its docstring is their help. A row that needs a loss names a function of an `Objective` instead, one about the outputs of a whole module
+a function of a `SequenceMap`.
 """
 
 import importlib
@@ -107,9 +107,9 @@ def _row(name: str, function: str, about: str, **more) -> Analysis:
 
 _ROWS = (
     _row("spectra", "spectra:spectra", "Eigenvalues and Geršgorin discs of every step", default=True),
-    _row("products", "products:of_run", "Norms and growth of the Jacobian products", default=True),
-    _row("gains", "gains:of_run", "Gains of the input and of each layer", default=True),
-    _row("gates", "gates:of_run", "Mean gate activity of each layer", default=True),
+    _row("products", "steps:products", "Norms and growth of the Jacobian products", default=True),
+    _row("gains", "steps:gains", "Gains of the input and of each layer", default=True),
+    _row("gates", "steps:gates", "Mean gate activity of each layer", default=True),
     _row("lyapunov", "lyapunov:of_run", "Leading Lyapunov exponents with their errors"),
     _row("fixed_points", "fixed_points:of_run", "Fixed points under constant input, and their spectra"),
     _row("bounds", "bounds:bounds", "Bounds on the norm of the gradient along the run"),

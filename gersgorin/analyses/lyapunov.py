@@ -207,7 +207,7 @@ def lyapunov(
 
     >>> A = torch.tensor([[0.5, 1.0], [0.0, 2.0]], dtype=torch.float64)
     >>> spectrum = lyapunov(lambda s: A @ s, s0=torch.zeros(2, dtype=torch.float64), steps=1000)
-    >>> np.exp(spectrum.exponents).round(2), round(spectrum.sum, 9)
+    >>> np.exp(spectrum.exponents).round(2), round(abs(spectrum.sum), 9)
     (array([2. , 0.5]), 0.0)
     """
     without_input = x is None and callable(network) and not isinstance(network, Run)

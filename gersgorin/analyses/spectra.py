@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
-from gersgorin.analyses.gates import mean_gates
+from gersgorin.analyses.steps import gates
 from gersgorin.cell import Step
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
@@ -364,7 +364,7 @@ def described(run: Run, circles: Iterable[np.ndarray], discs: str) -> dict:
         "discs": discs,
         "about": label.about,
         "gate_name": run.gate_name,
-        "transform_gate": mean_gates(run),
+        "transform_gate": gates(run).mean,
     } | dict(zip(("row_centers", "row_radii", "column_centers", "column_radii"), circles, strict=True))
 
 

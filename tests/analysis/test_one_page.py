@@ -18,7 +18,7 @@ from analysis.report.cli import main
 from analysis.report.folders import study_command, study_sections
 from analysis.report.page import Page, Section, Table, page_html, write_page
 from gersgorin.analyses import ANALYSES, Analysis
-from gersgorin.analyses.products import Products
+from gersgorin.analyses.steps import Products
 from gersgorin.cli.main import main as gersgorin
 from gersgorin.cli.plot import main as plot
 from gersgorin.loading.network import build_module

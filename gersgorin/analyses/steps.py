@@ -1,0 +1,161 @@
+"""Gains and gates of the steps of a run, and norms of the products of its Jacobians.
+
+One-step gains do not compose: the norm of a product A[t] ... A[0] is what a gradient over many steps is multiplied by.
+
+Legend: T steps, L layers of a step, s_l the state after layer l.
+"""
+
+import html
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from gersgorin.linalg.products import half_life, running_log_norms
+from gersgorin.linalg.spectrum import one_thread
+from gersgorin.plotting.figure import panel
+from gersgorin.plotting.spectra import draw_growth, draw_layers
+from gersgorin.run import Progress, Run, silent
+from rhn.errors import InvalidInputError
+from rhn.utils.figures import GREEN
+from rhn.utils.result import Result, rows_of
+from rhn.utils.wording import counted
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Gains(Result, kind="gains"):
+    """2-norms of the Jacobians of the input and of each layer: how strongly the input reaches the state, and each layer the next."""
+
+    input: np.ndarray
+    """||ds'/dx||_2 at every step, (T,)."""
+    layers: np.ndarray
+    """||ds_l/ds_{l-1}||_2 of each layer at every step, (T, L)."""
+    unit: str = "steps"
+    """Of one step."""
+
+    def sentences(self) -> Iterator[str]:
+        """One sentence with the means over the steps."""
+        layers = ", ".join(f"{gain:.3g}" for gain in self.layers.mean(0))
+        reaches = f"Within a step the input reaches the state with a gain of {self.input.mean():.3g}"
+        yield f"{reaches}, and a layer passes the state on with a gain of {layers} (2-norms, means over the steps)."
+
+    def table(self) -> list[dict]:
+        """One row a step: step, input, layer_1, layer_2, ..."""
+        return rows_of(step=range(len(self.input)), input=self.input, layer=self.layers)
+
+    @panel(6, 4, columns=4)
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """One line for the input and one for each layer over time."""
+        ax.plot(self.input, color=GREEN, linestyle="--", marker="." if len(self.input) == 1 else None, label="input")
+        return draw_layers(self.layers, self.unit, "2-norm", ax)
+
+
+@torch.no_grad()
+@one_thread()
+def gains(run: Run, *, progress: Progress = silent) -> Gains:
+    """The gains of the input and of each layer along a run."""
+    inputs, layers = [], []
+    for now in run.slices():
+        inputs.append(torch.linalg.matrix_norm(run.input_jacobians(now), 2))
+        layers.append(run.state_gains(now))
+        progress(now.stop, len(run))
+    return Gains(input=torch.cat(inputs).cpu().numpy(), layers=torch.cat(layers).cpu().numpy(), **run.labels)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class GateActivity(Result, kind="gates"):
+    """Mean over the units of each layer's gate, 0 closed to 1 open."""
+
+    mean: np.ndarray
+    """(T, L); L = 0 for a cell without gates."""
+    gate_name: str = "transform gate"
+    """Its name in the cell's literature: an LSTM's is the input gate."""
+    unit: str = "steps"
+    """Of one step."""
+    own_loop: bool = False
+    """True for a module's own loop, whose gates are not those of its cell."""
+
+    def sentences(self) -> Iterator[str]:
+        """One sentence with the mean of each layer."""
+        if self.mean.size:
+            layers = ", ".join(f"{value:.3g}" for value in self.mean.mean(0))
+            yield f"Its {self.gate_name}s are open by {layers} on average."
+        else:
+            yield "Gates are not measured in a loop of your own." if self.own_loop else "The cell has no gates."
+
+    def table(self) -> list[dict]:
+        """One row a step: step, layer_1, layer_2, ..."""
+        return rows_of(step=range(len(self.mean)), layer=self.mean)
+
+    @panel(6, 4, columns=4)
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """One line for each layer over time. Raises InvalidInputError if there are no gates."""
+        if not self.mean.size:
+            raise InvalidInputError(f"{self.summary().removesuffix('.')}: there is nothing to draw")
+        ax.set_ylim(0, 1)
+        return draw_layers(self.mean, self.unit, "open (0 to 1)", ax)
+
+    def _repr_html_(self) -> str:
+        """The summary and, if there are gates, the figure."""
+        return super()._repr_html_() if self.mean.size else f"<pre>{html.escape(repr(self))}</pre>"
+
+
+@torch.no_grad()
+def gates(run: Run, *, progress: Progress = silent) -> GateActivity:
+    """The mean gate activity of each layer along a run."""
+    means = [t.mean(-1) for t in run.gates().t]
+    mean = (torch.stack(means, 1) if means else run.states.new_empty(len(run), 0)).cpu().numpy()
+    progress(len(run), len(run))
+    return GateActivity(mean=mean, gate_name=run.gate_name, own_loop=run.own_loop, **run.labels)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Products(Result, kind="products"):
+    """log ||ds[t+1]/ds[0]||_2 of one run, and its rate."""
+
+    log_norm: np.ndarray
+    """log ||A[t] ... A[0]||_2, natural logarithm, (T,); -inf from where the product is zero."""
+    unit: str = "steps"
+    """Of one step."""
+
+    @property
+    def exponent(self) -> np.ndarray:
+        """Mean growth rate of the worst perturbation a step, log_norm[t] / (t + 1), (T,)."""
+        return self.log_norm / np.arange(1, len(self.log_norm) + 1)
+
+    @property
+    def half_life(self) -> float:
+        """Steps in which the gradient over the whole run halves; negative if it doubles in that many."""
+        return float(half_life(self.exponent[-1]))
+
+    def sentences(self) -> Iterator[str]:
+        """Two lines: the norm of the whole product, and the half-life."""
+        T, norm = len(self.log_norm), float(self.log_norm[-1]) / math.log(10)
+        yield f"log10 ||ds[{T}]/ds[0]|| {norm:.4g} over {counted(T, 'step')}"
+        yield f"gradient's {'half-life' if self.half_life >= 0 else 'doubling time'} {abs(self.half_life):.4g} steps"
+
+    def table(self) -> list[dict]:
+        """One row a step: step, log_norm, exponent."""
+        return rows_of(step=range(len(self.log_norm)), log_norm=self.log_norm, exponent=self.exponent)
+
+    @panel(6, 4)
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The norm over time on a log scale."""
+        return draw_growth(self.log_norm, "s", self.unit, ax)
+
+
+@torch.no_grad()
+def products(run: Run, *, progress: Progress = silent) -> Products:
+    """The norms of the Jacobian products along a run."""
+
+    def steps() -> Iterator[Tensor]:
+        for now, A in run.blocks():
+            yield from A
+            progress(now.stop, len(run))
+
+    logs = torch.stack(list(running_log_norms(steps())))
+    return Products(log_norm=logs.cpu().numpy(), **run.labels)
