@@ -19,7 +19,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "protocol": ("Settings", "StudyConfig"),
         "results": ("Row", "read_csv", "write_csv"),
         "runner": ("run",),
-        "shares": ("Area", "Share", "learnable_area", "training_shares"),
+        "shares": ("REGIONS", "Share", "training_shares"),
         "swarm_plot": ("plot_swarm",),
     },
 )

@@ -15,48 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from optim_study.protocol import Settings, StudyConfig
+from optim_study.results import Row, stored_row
 from rhn.errors import DataError
-from rhn.training.state import LEFT, Objective, TrialState, best_epoch
+from rhn.training.state import LEFT, TrialState, best_epoch
 
 SILENT_NLL = 88 * math.log(2)  # nats a frame of an output of zeros, for which every key is as likely to sound as not
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """The results of a finished trial. Losses are negative log-likelihoods in nats a frame; those before training are epoch 0."""
-
-    hidden_size: int
-    """Units of the network."""
-    best_train_nll: float
-    """The least training loss of all epochs."""
-    best_valid_nll: float
-    """The least validation loss of all epochs, commonly another epoch's."""
-    best_epoch: int
-    """The epoch of the best weights, by the study's objective."""
-    train_nll: float
-    """Training loss of the best weights."""
-    valid_nll: float
-    """Validation loss of the best weights."""
-    test_nll: float
-    """Test loss of the best weights."""
-    constant_nll: float
-    """The least training loss of a constant output on the same data, for comparison."""
-    epochs: int
-    """Epochs of training done."""
-    diverged: bool
-    """True if a loss or a weight overflowed; all losses are from before, or `SILENT_NLL` without any."""
-    left_epoch: int | None = None
-    """The first epoch with a training loss below `LEFT` of the constant output's: the network left the plateau. None: never, or unknown
-    in a study of an older version."""
-
-    def value(self, objective: Objective) -> float:
-        """The value that the study minimises."""
-        return self.best_train_nll if objective == "train" else self.best_valid_nll
-
-
-def outcome_of(
-    curve: np.ndarray, objective: Objective, *, hidden_size: int, test_nll: float, constant_nll: float
-) -> Outcome:
+def finished_row(
+    config: StudyConfig, number: int, curve: np.ndarray, *, hidden_size: int, test_nll: float, constant_nll: float
+) -> Row:
     """The results of a trial with this curve; `test_nll` is the loss of its best weights.
 
     A trial without any finite loss, because even its first weights overflow, has `SILENT_NLL`.
@@ -67,31 +35,23 @@ def outcome_of(
         curve = finite = np.full((1, 2), SILENT_NLL)
         test_nll = SILENT_NLL
     least_train, least_valid = finite.min(axis=0).tolist()
-    best = best_epoch(curve, objective)
+    best = best_epoch(curve, config.objective)
     train_nll, valid_nll = curve[best].tolist()  # of the weights that are kept
-    return Outcome(
-        hidden_size=hidden_size,
-        best_train_nll=least_train,
-        best_valid_nll=least_valid,
-        best_epoch=best,
-        train_nll=train_nll,
-        valid_nll=valid_nll,
-        test_nll=test_nll if math.isfinite(test_nll) else sys.float_info.max,  # only longer pieces may overflow
-        constant_nll=constant_nll,
-        epochs=len(curve) - 1,
-        diverged=overflowed,
-        left_epoch=left_epoch(curve, constant_nll),
-    )
-
-
-def left_epoch(curve: np.ndarray, constant_nll: float) -> int | None:
-    """The first epoch whose training loss is below `LEFT` of a constant output's; None if there is none.
-
-    >>> left_epoch(np.array([[61.0, 61.0], [11.0, 11.1], [10.9, 11.0], [9.0, 9.1]]), constant_nll=11.163)
-    2
-    """
     left = curve[:, 0] < LEFT * constant_nll
-    return int(left.argmax()) if left.any() else None
+    results = {
+        "hidden_size": hidden_size,
+        "best_train_nll": least_train,
+        "best_valid_nll": least_valid,
+        "best_epoch": best,
+        "train_nll": train_nll,
+        "valid_nll": valid_nll,
+        "test_nll": test_nll if math.isfinite(test_nll) else sys.float_info.max,  # only longer pieces may overflow
+        "constant_nll": constant_nll,
+        "epochs": len(curve) - 1,
+        "diverged": overflowed,
+        "left_epoch": int(left.argmax()) if left.any() else None,
+    }
+    return stored_row(config, number, config.parameters(number) | results)
 
 
 @dataclass(frozen=True)
@@ -125,18 +85,15 @@ class TorchBackend:
             )
         return start_training(config, settings, saved, corpus, self.device)
 
-    def recurrence(self, fused) -> str:
-        """The implementation of the recurrence, in words; empty before the first step."""
-        return fused.kernel
-
-    def outcome(self, config: StudyConfig, fused, number: int) -> Outcome:
+    def row(self, config: StudyConfig, fused, number: int) -> Row:
         """The results of a trial that has ended."""
         from rhn.training.chorales import constant_output_nll, evaluate
 
         corpus, model = load_corpus(self.data), fused.best_model(number)
-        return outcome_of(
+        return finished_row(
+            config,
+            number,
             fused.curve(number),
-            config.objective,
             hidden_size=model.hidden_size,
             test_nll=evaluate(model, corpus.test, device=self.device).nll,
             constant_nll=constant_output_nll(corpus),

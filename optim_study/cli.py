@@ -7,6 +7,7 @@ from typing import Literal
 from optim_study.cli_results import Best, Export, Plot, Record, Status, print_shares
 from optim_study.presets import PRESETS, RunConfig
 from optim_study.protocol import READINGS
+from optim_study.shares import training_shares
 from rhn.cli.entry import print_json, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.options import Commands, configuration, option, parse
@@ -52,14 +53,14 @@ class Run:
         from optim_study.plan import plan_table
 
         if self.dry_run:
-            rows = [planned.row() for planned in runner.dry_run(config)]
+            rows = runner.dry_run(config)
             print_json(rows) if self.json else print(plan_table(rows), READINGS, sep="\n\n")
             return
         results = runner.run(config)
         if self.json:
             print_json([row.to_dict() for row in results.rows])
         else:
-            print_shares(results.rows, config.objective)
+            print_shares(training_shares(results.rows, config.objective))
             for path in results.best.values():
                 print(f"best model: {path}")
         print(f"trials: {results.csv}\nfigure: {results.figure}", file=sys.stderr if self.json else sys.stdout)

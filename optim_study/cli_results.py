@@ -13,12 +13,12 @@ from optim_study.results import (
     Row,
     best_checkpoint,
     best_row,
-    check_settings,
+    columns_table,
     csv_text,
     protocol_words,
     read_csv,
 )
-from optim_study.shares import BELOW, area_table, check_threshold, learnable_area, share_table, summary, training_shares
+from optim_study.shares import BELOW, REGIONS, WHOLE, Share, check_threshold, share_table, summary, training_shares
 from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
@@ -26,10 +26,20 @@ from rhn.utils.figures import SUFFIXES, figure_name, place, save_figure
 from rhn.utils.io import check_output
 from rhn.utils.options import Writing, check_least, given_flags, option
 from rhn.utils.progress import progress_bars
-from rhn.utils.wording import table
 
 RECORDING = "record.npz"
+STATUS_COLUMNS = {
+    "study": ("study", ""),
+    "optimizer": ("optimizer", ""),
+    "complete": ("done", ""),
+    "running": ("running", ""),
+    "interrupted": ("interrupted", ""),
+    "diverged": ("diverged", ""),
+    "best": ("best", ".3f"),
+}
 BEST_COLUMNS = {
+    "study": ("study", ""),
+    "trial": ("trial", ""),
     "optimizer": ("optimizer", ""),
     "learning rate": ("learning_rate", ".2g"),
     "scheme": ("init_scheme", ""),
@@ -39,6 +49,7 @@ BEST_COLUMNS = {
     "train": ("train_nll", ".3f"),
     "valid": ("valid_nll", ".3f"),
     "test": ("test_nll", ".3f"),
+    "checkpoint": ("checkpoint", ""),
 }
 
 
@@ -71,13 +82,8 @@ class Status(Stored):
         rows = [self._about(config, trials) for config, trials in self.studies()]
         if self.json:
             return print_json(rows)
-        states = ("running", "interrupted", "diverged")
-        lines = []
-        for r in rows:
-            complete = f"{r['complete']} of {r['trials']}"
-            lines.append((r["study"], r["optimizer"], complete, *(r[s] for s in states), _number(r["best"], ".3f")))
-        print(table(("study", "optimizer", "complete", *states, "best"), lines))
-        if any(r["interrupted"] for r in rows):
+        print(columns_table([row | {"done": f"{row['complete']} of {row['trials']}"} for row in rows], STATUS_COLUMNS))
+        if any(row["interrupted"] for row in rows):
             print("interrupted: begun, and without a worker now; run the command of the run again to go on")
 
     def _about(self, config: StudyConfig, trials: list[Row]) -> dict:
@@ -116,11 +122,8 @@ class Best(Stored):
                 rows.append({"study": config.name} | values | {"checkpoint": str(path) if path.exists() else None})
         if self.json:
             return print_json(rows)
-        lines = []
-        for r in rows:
-            numbers = [_number(r[name], form) for name, form in BEST_COLUMNS.values()]
-            lines.append([r["study"], r["trial"], *numbers, r["checkpoint"] or "missing"])
-        print(table(("study", "trial", *BEST_COLUMNS, "checkpoint"), lines, left=("checkpoint",)))
+        shown = [row | {"checkpoint": row["checkpoint"] or "missing"} for row in rows]
+        print(columns_table(shown, BEST_COLUMNS, left=("checkpoint",)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,12 +186,8 @@ class Plot(Stored, Writing):
         self._check()
         output = check_output(self.output or self._name(), SUFFIXES, force=self.force)
         rows, source = self._rows()
-        if self.kind != "swarm":
-            check_settings(rows)
-        note = self._draw(rows, source, output)
+        self._draw(rows, source, output)
         self._print(rows)
-        if note:
-            print(f"{note} (--constant NLL draws it)", file=sys.stderr)
         print(f"figure: {output}", file=sys.stderr if self.json else sys.stdout)
 
     def _check(self) -> None:
@@ -218,31 +217,24 @@ class Plot(Stored, Writing):
         loss = self.loss if self.loss != Plot.loss else None
         return figure_name(self.kind, study, more, place(where), *words, loss, "log" if self.log else None)
 
-    def _draw(self, rows: list[Row], source: str, output: Path) -> str:
-        """Save the figure; returns why it lacks the line of the constant output, or an empty text."""
-        about = {"loss": self.loss, "about": source}
-        if self.kind == "swarm":
-            from optim_study.swarm_plot import draw_swarm, swarm
-
-            options = {name: getattr(self, name) for name in ("by", "constant", "below", "up_to")}
-            save_figure(output, lambda: draw_swarm(rows, log=self.log or None, **about, **options))
-            return swarm(rows, loss=self.loss, constant=self.constant).without_constant
+    def _draw(self, rows: list[Row], source: str, output: Path) -> None:
         from optim_study.map_plot import plot_area, plot_map
+        from optim_study.swarm_plot import draw_swarm
 
-        below = {"below": self.below}
-        save_figure(
-            output, lambda: plot_map(rows, **about) if self.kind == "map" else plot_area(rows, **below, **about)
-        )
-        return ""
+        draw, names, log = {
+            "swarm": (draw_swarm, ("by", "constant", "below", "up_to"), {"log": self.log or None}),
+            "map": (plot_map, (), {}),
+            "area": (plot_area, ("below",), {}),
+        }[self.kind]
+        options = {name: getattr(self, name) for name in ("loss", *names)} | log
+        save_figure(output, lambda: draw(rows, about=source, **options))
 
     def _print(self, rows: list[Row]) -> None:
-        count = learnable_area if self.kind == "area" else training_shares
+        found = training_shares(rows, self.loss, self.below, REGIONS if self.kind == "area" else (WHOLE,))
         if self.json:
-            print_json([asdict(found) | {"share": found.share} for found in count(rows, self.loss, self.below)])
-        elif self.kind == "area":
-            print(area_table(learnable_area(rows, self.loss, self.below), self.below), end="\n\n")
+            print_json([asdict(share) | {"share": share.share} for share in found])
         else:
-            print_shares(rows, self.loss, self.below)
+            print_shares(found, self.below, words=self.kind != "area")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,16 +307,11 @@ def record_trial(
     return float(curve[np.isfinite(curve)].min())
 
 
-def print_shares(rows: Sequence[Row], loss: Objective, below: float = BELOW) -> None:
-    """Print the table of shares and a sentence for each architecture."""
-    found = training_shares(rows, loss, below)
-    print(share_table(found, below), summary(found, below), sep="\n\n", end="\n\n")
+def print_shares(found: Sequence[Share], below: float = BELOW, *, words: bool = True) -> None:
+    """Print the table of shares, and with `words` a sentence for each architecture."""
+    print(share_table(found, below), *([summary(found, below)] if words else []), sep="\n\n", end="\n\n")
 
 
 def _word(value) -> str:
     """A value in a file name: 12 for 12.0, and different words for different numbers."""
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from optim_study.engines import STOPPING, Processes, ThisProcess
 from optim_study.folder import StudyFolder
 from optim_study.protocol import StudyConfig
-from optim_study.results import Row
+from optim_study.results import Row, best_row
 from optim_study.storage import Storage
 from optim_study.worker import Job, OutOfMemory
 from rhn.utils.wording import first_line
@@ -62,11 +62,11 @@ class Study:
         """True if the storage has every trial."""
         return all(number in self.rows for number in range(self.config.trials))
 
-    def batches(self) -> list[Batch]:
+    def left(self) -> tuple[int, ...]:
         """The unfinished trials, begun ones first."""
         left = [n for n in range(self.config.trials) if n not in self.rows]
         begun = self.folder.epochs(left)
-        return _parts(Batch(self.config.name, tuple(sorted(left, key=lambda n: n not in begun))), self.fuse)
+        return tuple(sorted(left, key=lambda n: n not in begun))
 
 
 class Driver:
@@ -78,24 +78,23 @@ class Driver:
         storage: Storage,
         engine: ThisProcess | Processes,
         job: Callable[[Study, Sequence[int], int], Job],
-        watch: Callable[[], None] = lambda: None,
     ):
-        """job: from a study, trials and the number of a place of the engine to the job; watch: called several times a second."""
+        """job: from a study, trials and the number of a place of the engine to the job."""
         self.studies = {study.config.name: study for study in studies}
-        self._storage, self._engine, self._job, self._watch = storage, engine, job, watch
-        self._queue: deque[Batch] = deque()
+        self._storage, self._engine, self._job = storage, engine, job
         self._places: dict[int, Batch] = {}
         self._futures: dict[Future, int] = {}
         self._looked = 0.0
+        for study in studies:
+            self._take_stock(study)
 
-    def run(self) -> None:
-        """Hand out batches until nothing is left.
+    def run(self, watch: Callable[[], None] = lambda: None) -> None:
+        """Hand out batches until nothing is left; watch: called several times a second.
 
         Raises the error of a worker, and KeyboardInterrupt after Ctrl-C, when all have saved.
         """
-        for study in self.studies.values():
-            self._take_stock(study)
-            self._queue += study.batches()
+        self._watch = watch
+        self._queue = deque(Batch(name, left) for name, study in self.studies.items() if (left := study.left()))
         try:
             while self._queue or self._places:
                 self._hand_out()
@@ -129,10 +128,12 @@ class Driver:
                 self._futures[self._engine.submit(place, job, self._look_sometimes)] = place
 
     def _next(self) -> Batch:
+        """The first of the queue, at most as many trials as its study fuses."""
         batch = self._queue.popleft()
-        first, *others = _parts(batch, self.studies[batch.study].fuse)
-        self._queue.extendleft(reversed(others))
-        return first
+        most = self.studies[batch.study].fuse
+        if others := batch.numbers[most:]:
+            self._queue.appendleft(replace(batch, numbers=others))
+        return replace(batch, numbers=batch.numbers[:most])
 
     def _look_sometimes(self) -> None:
         if time.monotonic() - self._looked >= LISTEN_SECONDS:
@@ -151,8 +152,9 @@ class Driver:
         if record is None:  # the trial is trained again
             study.folder.remove_record(number)
             return
-        study.rows[number] = self._storage.add(study.config, number, record)
-        study.folder.settle(number, record.outcome.value(study.config.objective))
+        self._storage.add(study.config, record)
+        study.rows[number] = record.row
+        study.folder.settle(number, best=best_row(study.rows.values(), study.config.objective) is record.row)
         study.recurrence = record.recurrence or study.recurrence
         study.running.discard(number)
 
@@ -189,7 +191,3 @@ class Driver:
         else:
             reason = study.given_up[left[0]] = f"its worker died {DEATHS} times in a row before it could save ({cause})"
             self._storage.give_up(study.config, left[0], reason)
-
-
-def _parts(batch: Batch, most: int) -> list[Batch]:
-    return [replace(batch, numbers=batch.numbers[k : k + most]) for k in range(0, len(batch.numbers), most)]

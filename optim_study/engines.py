@@ -15,10 +15,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
-from multiprocessing import connection
+from contextlib import contextmanager
 
 from optim_study.worker import Job, attempt
+from rhn.training.state import deferred_interrupt
 
 STOPPING = "stopping at the end of this epoch, with everything saved; Ctrl-C again stops at once"
 
@@ -52,74 +52,58 @@ class Processes:
     deaths = BrokenProcessPool
 
     def __init__(self, places: Sequence[str]):
-        self.places = places
-        self._workers: list[_Worker | None] = [None] * len(places)
+        self.places, self._context = places, multiprocessing.get_context("spawn")
+        self._stopping = self._context.RawValue("b", 0)  # without a lock, which a killed worker might hold
+        self._pools: dict[int, ProcessPoolExecutor] = {}
 
     def submit(self, place: int, job: Job, on_epoch: Callable[[], None]) -> Future:
-        worker = self._workers[place] = self._workers[place] or _Worker()
+        if place not in self._pools:
+            self._pools[place] = ProcessPoolExecutor(1, self._context, _begin, (self._stopping,))
         try:
             with _spawning():
-                return worker.pool.submit(_work_in_process, job)
+                return self._pools[place].submit(_work_in_process, job)
         except BrokenProcessPool:  # it died without a job
-            self._workers[place] = None
+            del self._pools[place]
             return self.submit(place, job, on_epoch)
 
     def stop(self, running: Sequence[Future]) -> None:
+        self._stopping.value = 1
         try:
-            self._tell_all()
             wait(running)
         except KeyboardInterrupt:
-            self._tell_all()
-            wait(running)
+            for process in multiprocessing.active_children():
+                process.kill()
             raise
 
     def close(self) -> None:
-        for worker in filter(None, self._workers):
-            worker.pool.shutdown()
-            worker.commands.close()
-
-    def _tell_all(self) -> None:
-        for worker in filter(None, self._workers):
-            with suppress(OSError):  # it is dead
-                worker.commands.send(None)
-
-
-class _Worker:
-    """A pool of one process, and a pipe to it: the first message means to save and leave, the second one to leave at once."""
-
-    def __init__(self):
-        context = multiprocessing.get_context("spawn")
-        theirs, self.commands = context.Pipe(duplex=False)
-        self.pool = ProcessPoolExecutor(1, context, _begin, (theirs,))
+        for pool in self._pools.values():
+            pool.shutdown()
 
 
 # In a worker's process:
 
-_stopping = threading.Event()
+_stopping = []
 _busy = threading.Lock()
 
 
-def _begin(commands: connection.Connection) -> None:
+def _begin(stopping) -> None:
     """Prepare a worker: one thread is the fastest for small networks."""
     import torch
 
     torch.set_num_threads(1)
-    threading.Thread(target=_obey, args=(commands,), daemon=True).start()
+    _stopping.append(stopping)
+    threading.Thread(target=_follow, daemon=True).start()
 
 
 def _work_in_process(job: Job) -> BaseException | None:
     with _busy:
-        return attempt(job, _stopping.is_set)
+        return attempt(job, lambda: bool(_stopping[0].value))
 
 
-def _obey(commands: connection.Connection) -> None:
-    """Stop after this epoch at the first message, or when the driver is gone; leave at once at the second one."""
-    with suppress(EOFError, OSError):
-        commands.recv()
-        _stopping.set()
-        commands.recv()
-        os._exit(130)
-    _stopping.set()
+def _follow() -> None:
+    """Save and leave when the driver is gone."""
+    multiprocessing.parent_process().join()
+    _stopping[0].value = 1
     with _busy:  # the job is saved
         os._exit(0)
 
@@ -128,19 +112,16 @@ def _obey(commands: connection.Connection) -> None:
 def _spawning() -> Iterator[None]:
     """Keep Ctrl-C back until the end. A process started inside never gets it, and imports nothing from the current folder before it has
     our import path."""
-    path, pressed, handler = os.environ.get("PYTHONSAFEPATH"), [], signal.getsignal(signal.SIGINT)
+    path = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, lambda *_: pressed.append(True))  # another thread may receive it
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)
-        os.environ.pop("PYTHONSAFEPATH")
-        if path is not None:
-            os.environ["PYTHONSAFEPATH"] = path
-    if pressed:
-        signal.raise_signal(signal.SIGINT)
+    with deferred_interrupt() as interrupt:  # another thread may receive it
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            os.environ.pop("PYTHONSAFEPATH")
+            if path is not None:
+                os.environ["PYTHONSAFEPATH"] = path
+    if interrupt.pending:
+        raise KeyboardInterrupt

@@ -3,36 +3,32 @@
 `OUT/.lock` is locked while a driver works. The folder `OUT/ARCH-depthL` of a study holds
 
     trials/0007.safetensors        the rolling state of trial 7 during its training: arrays and curve
-    trials/0007-best.safetensors   its best weights, until the driver has compared them
-    trials/0007.json               its record after its end: outcome and whole curve
-    best.safetensors               the best model so far, marked with its trial and value
+    trials/0007-best.safetensors   its best weights, until the driver has compared its value
+    trials/0007.json               its record after its end: results and whole curve
+    best.safetensors               the model of the best trial so far
 
 Workers write the files of trials, the driver all others; it also removes the first two of a trial with a record. Files are replaced
-whole and contain the fingerprint of the study's protocol: files of another study count as absent. A damaged file counts as absent too,
-so the trial is trained again, to the same result; an unreadable file is an error.
+whole. States and records contain the fingerprint of the study's protocol: those of another study count as absent. A damaged one counts
+as absent too, so the trial is trained again, to the same result; an unreadable file is an error.
 """
 
-import json
 import logging
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
-from optim_study.backend import Outcome
 from optim_study.protocol import StudyConfig
+from optim_study.results import Row, best_checkpoint, stored_row
 from rhn.errors import DamagedError, DataError
 from rhn.training.state import TrialState, read_state, read_state_metadata, write_state
 from rhn.utils.io import read_json, remove_leftovers, write_json, writing
-from rhn.utils.validation import check_fields
 
 _logger = logging.getLogger(__name__)
 
-BEST = "best.safetensors"
 _CURVE = "study_curve"  # key beside the backend's own arrays
 _FINGERPRINT = "study_fingerprint"
 
@@ -41,7 +37,7 @@ _FINGERPRINT = "study_fingerprint"
 class TrialRecord:
     """A finished trial."""
 
-    outcome: Outcome
+    row: Row
     curve: np.ndarray
     """As in `TrialState`; losses that are not finite are NaN."""
     recurrence: str | None = None
@@ -52,7 +48,8 @@ class StudyFolder:
     """The files of one study. Methods raise OutputError if a file cannot be written, DataError if one cannot be read."""
 
     def __init__(self, out: Path, config: StudyConfig):
-        self.folder, self._fingerprint = out / config.name, config.fingerprint
+        self.folder, self._config, self._fingerprint = out / config.name, config, config.fingerprint
+        self._best = best_checkpoint(out, config.name)
         self._trials = self.folder / "trials"
 
     def make(self) -> None:
@@ -103,78 +100,47 @@ class StudyFolder:
             if content[_FINGERPRINT] != self._fingerprint:
                 return None
             losses = [[math.nan if loss is None else loss for loss in pair] for pair in content["curve"]]
-            outcome, curve = Outcome(**content["outcome"]), np.array(losses, dtype=np.float64)
-            check_fields(outcome)
-            if curve.ndim != 2 or curve.shape[1] != 2:
-                raise ValueError(f"its curve has shape {curve.shape}, expected (epochs + 1, 2)")
-            return TrialRecord(outcome, curve, content.get("recurrence"))
+            row = stored_row(self._config, number, self._config.parameters(number) | content["outcome"])
+            return TrialRecord(row, np.array(losses, dtype=np.float64).reshape(-1, 2), content.get("recurrence"))
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _unreadable(path, error) from error
-        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(
+                f"{path} cannot be read ({error.strerror or error}): expected a file with read permission"
+            ) from error
+        except (ValueError, TypeError, KeyError, DataError) as error:
             _logger.warning("%s is damaged (%s): trial %d is trained again", path, error, number)
             return None
 
-    def save_record(
-        self, number: int, record: TrialRecord, value: float, write: Callable[[Path, Mapping[str, object]], None]
-    ) -> None:
-        """Save the record of a trial, after its model if none so far is better.
-
-        write(path, mark): writes the model atomically, with the mark as the entry `kept` of its metadata.
-        """
-        if self._is_better(value, number):
-            write(self._model_path(number), {"fingerprint": self._fingerprint, "value": value, "trial": number})
-        content = {"outcome": asdict(record.outcome), "curve": record.curve.tolist(), "recurrence": record.recurrence}
+    def save_record(self, number: int, record: TrialRecord) -> None:
+        """Save the record of a trial, whose model is in its place."""
+        content = {"outcome": record.row.results, "curve": record.curve.tolist(), "recurrence": record.recurrence}
         write_json(self._record_path(number), {_FINGERPRINT: self._fingerprint, **content})
 
-    def settle(self, number: int, value: float) -> None:
-        """Keep the model of a recorded trial if it is the best so far, in any order of finishing; remove its other files."""
-        model = self._model_path(number)
-        if model.exists() and self._is_better(value, number):
-            with writing(self.folder / BEST):
-                model.replace(self.folder / BEST)
+    def settle(self, number: int, *, best: bool) -> None:
+        """Keep the model of a recorded trial if it is the best so far; remove its other files."""
+        model = self.model_path(number)
+        if best and model.exists():
+            with writing(self._best):
+                model.replace(self._best)
         for path in (model, self._state_path(number)):
             path.unlink(missing_ok=True)
             remove_leftovers(self._trials, path.stem)
 
     def is_unsettled(self, number: int) -> bool:
         """True if a recorded trial has other files left."""
-        return self._model_path(number).exists() or self._state_path(number).exists()
+        return self.model_path(number).exists() or self._state_path(number).exists()
 
     def remove_record(self, number: int) -> None:
         """Remove a record that is damaged or of another study."""
         self._record_path(number).unlink(missing_ok=True)
 
-    def best(self) -> tuple[float, int] | None:
-        """Value and trial of the best model so far."""
-        path = self.folder / BEST
-        try:
-            path.open("rb").close()
-            with safe_open(path, framework="numpy") as file:
-                mark = json.loads(file.metadata()["rhn"])["metadata"]["kept"]
-            return (mark["value"], mark["trial"]) if mark["fingerprint"] == self._fingerprint else None
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise _unreadable(path, error) from error
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            _logger.warning("%s is damaged (%s): the next trial to finish replaces it", path, error)
-            return None
-
-    def _is_better(self, value: float, number: int) -> bool:
-        best = self.best()
-        return best is None or (value, number) < best
+    def model_path(self, number: int) -> Path:
+        """The best weights of a trial that has ended."""
+        return self._trials / f"{number:04d}-best.safetensors"
 
     def _state_path(self, number: int) -> Path:
         return self._trials / f"{number:04d}.safetensors"
 
-    def _model_path(self, number: int) -> Path:
-        return self._trials / f"{number:04d}-best.safetensors"
-
     def _record_path(self, number: int) -> Path:
         return self._trials / f"{number:04d}.json"
-
-
-def _unreadable(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path} cannot be read ({error.strerror or error}): expected a file with read permission")

@@ -3,7 +3,7 @@
 `plot_map` shows the losses as colours, `plot_area` the settings that train, with the paper's box.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +14,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.transforms import offset_copy
 
 from optim_study.protocol import LEARNING_RATES
-from optim_study.results import Network, Row, by_network, optimizers_of, study_about, study_title
+from optim_study.results import Network, Row, by_network, optimizers_of, range_words, study_about, study_title
 from optim_study.shares import BELOW, DEVIATIONS
 from optim_study.swarm_plot import LABELS, colors_of
 from rhn.errors import InvalidInputError
@@ -24,9 +24,15 @@ from rhn.utils.figures import in_inches, legend_columns, titled
 MARKERS = "os^Dv"
 NO_GATES = "P"  # symbol of cells without transform gates
 PANEL_INCHES = 2.3
-SCHEME_MARKERS = {"gaussian": "o", "scaled": "^", "orthogonal": "D", "identity": "s"}
+SCHEMES = {
+    name: (marker, (name,))
+    for name, marker in zip(("gaussian", "scaled", "orthogonal", "identity"), "o^Ds", strict=True)
+}
 ASIDE = {"scaled": -3.0, "orthogonal": 3.0}
 """Points upwards: both schemes lie at 1 / sqrt(n), so that each is drawn a little aside."""
+
+Symbols = Mapping[str, tuple[str, Sequence]]
+"""Label -> (marker, the values of a row's field that it shows)."""
 
 
 def plot_map(
@@ -40,106 +46,26 @@ def plot_map(
 
     Raises InvalidInputError without trials.
     """
-    figure, panels = network_panels(rows, figure, extra_height=0.9)
+    figure, panels = network_panels(rows, figure, lambda trials: f", n = {len(trials)}", extra_height=0.9)
     losses = np.array([row.loss(loss) for row in rows])
-    colors = Normalize(losses.min(), 1.05 * np.median(losses))
-    bins = bias_bins([row.transform_bias for row in rows])
-    for network, (ax, trials) in panels.items():
-        gated = trials[0].transform_bias is not None
-        for marker, (low, high) in zip(MARKERS, bins, strict=False) if gated else [(NO_GATES, (None, None))]:
-            own = [row for row in trials if low <= row.transform_bias <= high] if gated else trials
-            points = _draw_losses(ax, own, loss, colors, marker)
-        ax.set_title(panel_title(network, panels, f", n = {len(trials)}"), fontsize=9)
+    colors, symbols = Normalize(losses.min(), 1.05 * np.median(losses)), bias_symbols(rows)
+    style = {"norm": colors, "cmap": "viridis_r", "s": 18, "edgecolor": "0.3", "linewidth": 0.3}
+    for ax, trials in panels.values():
+        crosses = _places([row for row in trials if row.diverged])
+        ax.plot(*crosses, "x", color="black", markersize=5, markeredgewidth=0.8)
+        for _, marker, own in _of_each(symbols, "transform_bias", trials):
+            points = ax.scatter(*_places(own), c=[row.loss(loss) for row in own], marker=marker, **style)
     worse = "max" if losses.max() > colors.vmax else "neither"
     label = LABELS[loss] + ("\nthe last colour: worse than most" if worse == "max" else "")
     figure.colorbar(points, ax=figure.axes, extend=worse, label=label)
-    if handles := _map_handles(bins, rows):
-        legend_below(figure, handles, title="initial transform bias" if bins else None, title_fontsize=8)
-    titled(
-        figure, study_title(rows, "the loss by learning rate and initial standard deviation"), study_about(rows, about)
-    )
-    return figure
-
-
-def bias_bins(biases: Sequence[float | None], most: int = len(MARKERS)) -> list[tuple[float, float]]:
-    """(Lowest, highest) transform bias of each symbol: single values, or bins of equal counts. None is in no bin.
-
-    >>> bias_bins([0.0, -1.0, -1.0])
-    [(-1.0, -1.0), (0.0, 0.0)]
-    >>> bias_bins([0, 1, 2, 3], most=2)
-    [(0.0, 1.0), (2.0, 3.0)]
-    """
-    values = np.unique([bias for bias in biases if bias is not None]) + 0.0
-    parts = np.array_split(values, min(most, len(values))) if len(values) else []
-    return [(float(part[0]), float(part[-1])) for part in parts]
-
-
-def bias_words(low: float, high: float) -> str:
-    """The label of a bin."""
-    return f"{low:g}" + (f" to {high:g}" if high > low else "")
-
-
-def panel_title(network: Network, every: Collection[Network], more: str) -> str:
-    """A title with line breaks that fit the panel, with the optimizer if the figure has several."""
-    optimizer = f", {network.optimizer}" if len(optimizers_of(every)) > 1 else ""
-    return in_inches(f"{network.title}{optimizer}{more}", 0.85 * PANEL_INCHES, 9)
-
-
-def legend_below(figure: Figure, handles: Sequence, **options) -> None:
-    """Draw a legend of the whole figure, in as many columns as fit."""
-    columns = legend_columns((handle.get_label() for handle in handles), figure.get_figwidth())
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, **options)
-
-
-def network_panels(
-    rows: Sequence[Row], figure: Figure | None = None, *, extra_height: float = 0
-) -> tuple[Figure, dict[Network, tuple[Axes, list[Row]]]]:
-    """A figure with a panel for each network, and the axes and trials of each: a line for each optimizer and architecture, a column for
-    each depth. Raises InvalidInputError without trials."""
-    if not rows:
-        raise InvalidInputError("there is no complete trial to draw")
-    groups = by_network(rows)
-    lines = list(dict.fromkeys((network.arch, network.optimizer) for network in groups))
-    depths = sorted({network.depth for network in groups})
-    size = max(6.0, PANEL_INCHES * len(depths) + 1.4), 2.1 * len(lines) + 0.9 + extra_height
-    figure = figure or Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(len(lines), len(depths), sharex=True, sharey=True, squeeze=False)
-    places = {
-        Network(arch, depth, optimizer): axes[i, j]
-        for i, (arch, optimizer) in enumerate(lines)
-        for j, depth in enumerate(depths)
-    }
-    for network, ax in places.items():
-        ax.set(xscale="log", yscale="log", visible=network in groups)
-    for column in axes.T:
-        lowest = [ax for ax in column if ax.get_visible()][-1]
-        lowest.set_xlabel("learning rate")
-        lowest.tick_params(labelbottom=True)
-    label = in_inches("initial standard deviation of the recurrent weights", 2.1 * len(lines), 9)
-    figure.supylabel(label, fontsize=9)
-    return figure, {network: (places[network], trials) for network, trials in groups.items()}
-
-
-def _draw_losses(ax: Axes, trials: Sequence[Row], loss: Objective, norm: Normalize, marker: str):
-    where = np.array([(row.learning_rate, row.init_std) for row in trials]).reshape(-1, 2).T
-    losses, ended = [row.loss(loss) for row in trials], np.array([row.diverged for row in trials], dtype=bool)
-    ax.plot(*where[:, ended], "x", color="black", markersize=5, markeredgewidth=0.8)
-    style = {"norm": norm, "cmap": "viridis_r", "s": 18, "edgecolor": "0.3", "linewidth": 0.3}
-    return ax.scatter(*where, c=losses, marker=marker, **style)
-
-
-def _map_handles(bins: Sequence[tuple[float, float]], rows: Sequence[Row]) -> list[Line2D]:
-    style = {"linestyle": "", "markersize": 5, "markerfacecolor": "0.8", "markeredgecolor": "0.3"}
-    handles = [
-        Line2D([], [], marker=marker, label=bias_words(*ends), **style)
-        for marker, ends in zip(MARKERS, bins, strict=False)
-    ]
-    if any(row.transform_bias is None for row in rows):
-        label = "no gates" if bins else "a trial, of a cell without gates"
-        handles.append(Line2D([], [], marker=NO_GATES, label=label, **style))
+    handles = _handles(symbols, markerfacecolor="0.8")
     if any(row.diverged for row in rows):
         handles.append(Line2D([], [], marker="x", linestyle="", color="black", label="diverged"))
-    return handles
+    gates = any(row.transform_bias is not None for row in rows)
+    _legend_below(figure, handles, title="initial transform bias" if gates else None, title_fontsize=8)
+    words = study_title(rows, "the loss by learning rate and initial standard deviation")
+    titled(figure, words, study_about(rows, about))
+    return figure
 
 
 def plot_area(
@@ -156,18 +82,98 @@ def plot_area(
 
     Raises InvalidInputError without trials.
     """
-    figure, panels = network_panels(rows, figure, extra_height=1.2)
+
+    def counts(trials: Sequence[Row]) -> str:
+        return f": {sum(row.loss(loss) < below for row in trials)} of {len(trials)}"
+
+    figure, panels = network_panels(rows, figure, counts, extra_height=1.2)
     colors = colors_of(panels)
     for network, (ax, trials) in panels.items():
-        learned = [row.loss(loss) < below for row in trials]
         _draw_box(ax, network.optimizer)
-        _draw_trials(ax, trials, learned, colors[network.arch])
+        for scheme, marker, own in _of_each(SCHEMES, "init_scheme", trials):
+            full = [row.loss(loss) < below for row in own]
+            faces = [colors[network.arch] if trained else "none" for trained in full]
+            edges = [colors[network.arch] if trained else "0.45" for trained in full]
+            style = {"marker": marker, "s": 16, "facecolors": faces, "edgecolors": edges, "linewidths": 0.7}
+            place = offset_copy(ax.transData, ax.figure, y=ASIDE.get(scheme, 0), units="points")
+            ax.scatter(*_places(own), transform=place, gid=scheme, **style)
         ax.set(**_limits(rows))  # matplotlib ignores points drawn aside
-        ax.set_title(panel_title(network, panels, f": {sum(learned)} of {len(trials)}"), fontsize=9)
-    schemes = {row.init_scheme for row in rows}
-    legend_below(figure, _area_handles(schemes, below))
+    shapes = {scheme: SCHEMES[scheme] for scheme in SCHEMES if any(row.init_scheme == scheme for row in rows)}
+    handles = _handles(shapes, markerfacecolor="none")
+    handles += _handles({f"full: trained (below {below:g})": ("o", ())}, markerfacecolor="0.3")
+    handles.append(Patch(facecolor="0.94", edgecolor="0.6", label="the paper's box"))
+    _legend_below(figure, handles)
     titled(figure, study_title(rows, "which settings train"), study_about(rows, about))
     return figure
+
+
+def network_panels(
+    rows: Sequence[Row], figure: Figure | None, more: Callable[[Sequence[Row]], str], *, extra_height: float
+) -> tuple[Figure, dict[Network, tuple[Axes, list[Row]]]]:
+    """A figure with a panel for each network, and the axes and trials of each: a line for each optimizer and architecture, a column for
+    each depth. Raises InvalidInputError without trials.
+
+    more: the end of a panel's title, from its trials.
+    """
+    if not rows:
+        raise InvalidInputError("there is no complete trial to draw")
+    groups = by_network(rows)
+    lines = list(dict.fromkeys((network.arch, network.optimizer) for network in groups))
+    depths = sorted({network.depth for network in groups})
+    size = max(6.0, PANEL_INCHES * len(depths) + 1.4), 2.1 * len(lines) + 0.9 + extra_height
+    figure = figure or Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(lines), len(depths), sharex=True, sharey=True, squeeze=False)
+    for ax in axes.flat:
+        ax.set(xscale="log", yscale="log", visible=False)
+    panels = {n: (axes[lines.index((n.arch, n.optimizer)), depths.index(n.depth)], groups[n]) for n in groups}
+    several = len(optimizers_of(groups)) > 1
+    for network, (ax, trials) in panels.items():
+        title = network.title + (f", {network.optimizer}" if several else "") + more(trials)
+        ax.set(visible=True)
+        ax.set_title(in_inches(title, 0.85 * PANEL_INCHES, 9), fontsize=9)
+    for column in axes.T:
+        lowest = [ax for ax in column if ax.get_visible()][-1]
+        lowest.set_xlabel("learning rate")
+        lowest.tick_params(labelbottom=True)
+    label = in_inches("initial standard deviation of the recurrent weights", 2.1 * len(lines), 9)
+    figure.supylabel(label, fontsize=9)
+    return figure, panels
+
+
+def bias_symbols(rows: Sequence[Row]) -> Symbols:
+    """The symbol of each transform bias: single values, or bins of equal counts, and a symbol for cells without gates.
+
+    >>> bias_symbols([])
+    {}
+    """
+    values = sorted({row.transform_bias for row in rows if row.transform_bias is not None})
+    bins = np.array_split(values, min(len(MARKERS), len(values))) if values else []
+    symbols = {range_words(part): (marker, part) for marker, part in zip(MARKERS, bins, strict=False)}
+    if any(row.transform_bias is None for row in rows):
+        symbols["no gates" if symbols else "a trial, of a cell without gates"] = NO_GATES, (None,)
+    return symbols
+
+
+def _of_each(symbols: Symbols, name: str, trials: Sequence[Row]) -> Iterator[tuple[str, str, list[Row]]]:
+    """(Label, marker, trials) of each symbol that these trials have."""
+    for label, (marker, values) in symbols.items():
+        if own := [row for row in trials if getattr(row, name) in values]:
+            yield label, marker, own
+
+
+def _places(trials: Sequence[Row]) -> tuple[list[float], list[float]]:
+    return [row.learning_rate for row in trials], [row.init_std for row in trials]
+
+
+def _handles(symbols: Symbols, **face: str) -> list[Line2D]:
+    style = {"linestyle": "", "markersize": 5, "markeredgecolor": "0.3", **face}
+    return [Line2D([], [], marker=marker, label=label, **style) for label, (marker, _) in symbols.items()]
+
+
+def _legend_below(figure: Figure, handles: Sequence, **options) -> None:
+    """Draw a legend of the whole figure, in as many columns as fit."""
+    columns = legend_columns((handle.get_label() for handle in handles), figure.get_figwidth())
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, **options)
 
 
 def _limits(rows: Sequence[Row]) -> dict[str, tuple[float, float]]:
@@ -181,34 +187,3 @@ def _draw_box(ax: Axes, optimizer: str) -> None:
     (left, right), (bottom, top) = LEARNING_RATES[optimizer], DEVIATIONS
     style = {"facecolor": "0.94", "edgecolor": "0.6", "linewidth": 0.8, "zorder": 0.5}
     ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, gid="paper's box", **style))
-
-
-def _draw_trials(ax: Axes, trials: Sequence[Row], learned: Sequence[bool], color: str) -> None:
-    for scheme, marker in SCHEME_MARKERS.items():
-        own = [(row, full) for row, full in zip(trials, learned, strict=True) if row.init_scheme == scheme]
-        if not own:
-            continue
-        where = offset_copy(ax.transData, ax.figure, y=ASIDE.get(scheme, 0), units="points")
-        ax.scatter(
-            [row.learning_rate for row, _ in own],
-            [row.init_std for row, _ in own],
-            marker=marker,
-            s=16,
-            facecolors=[color if full else "none" for _, full in own],
-            edgecolors=[color if full else "0.45" for _, full in own],
-            linewidths=0.7,
-            transform=where,
-            gid=scheme,
-        )
-
-
-def _area_handles(schemes: set[str], below: float) -> list:
-    shape = {"linestyle": "", "markersize": 5, "markeredgecolor": "0.3"}
-    handles = [
-        Line2D([], [], marker=marker, markerfacecolor="none", label=scheme, **shape)
-        for scheme, marker in SCHEME_MARKERS.items()
-        if scheme in schemes
-    ]
-    handles.append(Line2D([], [], marker="o", markerfacecolor="0.3", label=f"full: trained (below {below:g})", **shape))
-    handles.append(Patch(facecolor="0.94", edgecolor="0.6", label="the paper's box"))
-    return handles

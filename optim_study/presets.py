@@ -14,6 +14,7 @@ from optim_study.protocol import SharedSettings, StudyConfig
 from rhn.cells.registry import CELLS
 from rhn.errors import InvalidInputError
 from rhn.utils.options import Device, option
+from rhn.utils.validation import require
 
 PAPER_ARCHITECTURES = ("rhn", "dt-rnn", "dts-rnn")
 MOST_JOBS = 1024  # worker processes: no machine has cores for more
@@ -73,21 +74,16 @@ class RunConfig(SharedSettings):
         super().__post_init__()
         for name in ("fuse", "jobs"):
             value = getattr(self, name)
-            if value != "auto" and not (isinstance(value, int) and value >= 1):
-                raise InvalidInputError(f"{name} is {value!r}, expected 'auto' or a whole number from 1")
+            counts = isinstance(value, int) and value >= 1
+            require(self, name, value == "auto" or counts, "'auto' or a whole number from 1")
+        few = self.jobs == "auto" or self.jobs <= MOST_JOBS
+        require(self, "jobs", few, f"at most {MOST_JOBS}, and as a rule one for each core or GPU")
+        for name in ("save_seconds", "wait_storage"):
+            require(self, name, getattr(self, name) >= 0, "0 or more seconds")
+        for name in ("arch", "depth"):
+            require(self, name, len(getattr(self, name)) > 0, "at least one")
         if self.address is not None and self.engine != "ray":
             raise InvalidInputError("--address is for --engine ray: give both or neither")
-        if self.jobs != "auto" and self.jobs > MOST_JOBS:
-            raise InvalidInputError(
-                f"jobs is {self.jobs}, expected at most {MOST_JOBS}, and as a rule one for each core or GPU"
-            )
-        for name in ("save_seconds", "wait_storage"):
-            if not (value := getattr(self, name)) >= 0:
-                raise InvalidInputError(f"{name} is {value}, expected 0 or more seconds")
-        if not self.arch:
-            raise InvalidInputError("there is no architecture to run: expected at least one")
-        if not self.depth:
-            raise InvalidInputError("there is no depth to run: expected at least one")
 
     @property
     def architectures(self) -> tuple[str, ...]:
@@ -116,15 +112,13 @@ class RunConfig(SharedSettings):
         from rhn.cells import cell_options, read_options, resolve_cell
 
         shared = {field.name: getattr(self, field.name) for field in fields(SharedSettings)}
-        factories = {arch: resolve_cell(arch) for arch in self.architectures}
-        wanted = self.cell_options
+        factories, wanted = {arch: resolve_cell(arch) for arch in self.architectures}, self.cell_options
         known = {arch: {option.name for option in cell_options(arch)} for arch in factories if wanted}
-        for name in wanted:
-            if not any(name in names for names in known.values()):
-                read_options(next(iter(factories)), {name: wanted[name]})  # which raises
+        if unknown := {name: wanted[name] for name in wanted if not any(name in names for names in known.values())}:
+            read_options(next(iter(factories)), unknown)  # which raises
         options = {
-            arch: read_options(arch, {name: value for name, value in wanted.items() if name in known[arch]})
-            for arch in known
+            arch: read_options(arch, {name: value for name, value in wanted.items() if name in names})
+            for arch, names in known.items()
         }
         return [
             StudyConfig(arch=arch, depth=depth, data=data, options=options.get(arch, {}), **shared)

@@ -18,26 +18,20 @@ def displayed(studies: Sequence[Study], *, quiet: bool = False) -> Iterator[Call
         yield lambda: None
         return
     with progress_bars() as report:
-        yield Watch(studies, report)
+        left = {study.config.name: (study, report(study.config.name)) for study in studies if not study.is_complete}
+        looked = [-POLL_SECONDS]
 
+        def watch() -> None:
+            late = time.monotonic() - looked[0] >= POLL_SECONDS
+            for name, (study, advance) in list(left.items()):
+                if study.is_complete:
+                    del left[name]
+                    print(lines_of(study_line(study)), file=sys.stderr, flush=True)
+                if study.is_complete or (study.running and late):
+                    advance(*epochs_done(study))
+                    looked[0] = time.monotonic()
 
-class Watch:
-    """Reports the epochs of finished trials and saved states, and prints a line for each study that has come to its end."""
-
-    def __init__(self, studies: Sequence[Study], report: Callable[[str], Callable[[int, int], None]]):
-        self._left = {study.config.name: study for study in studies if not study.is_complete}
-        self._advance = {name: report(name) for name in self._left}
-        self._looked = -POLL_SECONDS
-
-    def __call__(self) -> None:
-        late = time.monotonic() - self._looked >= POLL_SECONDS
-        for name, study in list(self._left.items()):
-            if study.is_complete:
-                del self._left[name]
-                print(lines_of(study_line(study)), file=sys.stderr, flush=True)
-            if study.is_complete or (study.running and late):
-                self._advance[name](*epochs_done(study))
-                self._looked = time.monotonic()
+        yield watch
 
 
 def epochs_done(study: Study) -> tuple[int, int]:

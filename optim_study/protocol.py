@@ -45,7 +45,8 @@ MOST_TRIALS = 100_000  # settings and rows are held in memory
 LARGEST_SCALE = 1e6
 LOWEST = 1e-30  # of learning rates and deviations: products of smaller ones underflow in float32
 HIGHEST = {"learning_rate": LARGEST_FLOAT, "init_std": LARGEST_INIT}
-SCHEMES = ("gaussian", "scaled", "orthogonal", "identity")
+Scheme = Literal["gaussian", "scaled", "orthogonal", "identity"]
+SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 """Ways to start the weights, see `rhn.cells.init`."""
 OF_ONE_SIZE = ("scaled", "orthogonal")
 """Schemes with a fixed size of weights: the recurrent ones of n units have standard deviation 1 / sqrt(n)."""
@@ -121,34 +122,28 @@ class SharedSettings:
     seed: int = option(0, "Seed of settings, initial weights and the order of batches.")
 
     def __post_init__(self):
-        for name, least in {"seed": 0, "trials": 1, "epochs": 1, "patience": 1}.items():
-            require(self, name, getattr(self, name) >= least, f"{least} or more")
-        require(self, "trials", self.trials <= MOST_TRIALS, f"{MOST_TRIALS} or fewer")
-        require(
-            self, "budget_scale", 0 < self.budget_scale <= LARGEST_SCALE, f"a number above 0, at most {LARGEST_SCALE:g}"
-        )
-        require(self, "objective", self.objective in ("train", "valid"), "'train' or 'valid'")
-        require(self, "optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
-        if not self.learning_rate:
+        if not self.learning_rate and self.optimizer in LEARNING_RATES:
             object.__setattr__(self, "learning_rate", LEARNING_RATES[self.optimizer])
-        for name in ("learning_rate", "init_std"):
-            low, high = getattr(self, name)
-            if not LOWEST <= low <= high <= HIGHEST[name]:
-                raise InvalidInputError(
-                    f"the range of {name} is {low} to {high}, expected {LOWEST:g} <= low <= high <= {HIGHEST[name]:g}"
-                )
-        biases = self.transform_bias
-        if not biases or len(set(biases)) < len(biases) or not all(abs(bias) <= LARGEST_FLOAT for bias in biases):
-            raise InvalidInputError(f"the transform biases are {list(biases)}, expected different finite numbers")
         schemes = tuple(scheme for words in self.init_schemes for scheme in words.split(","))
-        if not schemes or len(set(schemes)) < len(schemes) or not set(schemes) <= set(SCHEMES):
-            raise InvalidInputError(
-                f"the schemes are {' '.join(schemes) or 'none'}, expected different ones of {', '.join(SCHEMES)}"
-            )
         object.__setattr__(self, "init_schemes", schemes)
         for name in ("learning_rate", "init_std", "transform_bias"):  # 1 and 1.0 are the same protocol
             object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         object.__setattr__(self, "budget_scale", float(self.budget_scale))
+        for name, least in {"seed": 0, "trials": 1, "epochs": 1, "patience": 1}.items():
+            require(self, name, getattr(self, name) >= least, f"{least} or more")
+        require(self, "trials", self.trials <= MOST_TRIALS, f"{MOST_TRIALS} or fewer")
+        scale = f"a number above 0, at most {LARGEST_SCALE:g}"
+        require(self, "budget_scale", 0 < self.budget_scale <= LARGEST_SCALE, scale)
+        require(self, "objective", self.objective in get_args(Objective), "'train' or 'valid'")
+        require(self, "optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
+        for name, highest in HIGHEST.items():
+            low, high = getattr(self, name)
+            require(self, name, LOWEST <= low <= high <= highest, f"{LOWEST:g} <= low <= high <= {highest:g}")
+        biases = self.transform_bias
+        distinct = len({bias for bias in biases if abs(bias) <= LARGEST_FLOAT}) == len(biases) > 0
+        require(self, "transform_bias", distinct, "different finite numbers")
+        distinct = len(set(schemes) & set(SCHEMES)) == len(schemes) > 0
+        require(self, "init_schemes", distinct, f"different ones of {', '.join(SCHEMES)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,10 +165,8 @@ class StudyConfig(SharedSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        if not re.fullmatch(r"[\w:+-][\w.:+-]*", self.arch):
-            raise InvalidInputError(
-                f"the architecture is {self.arch!r}, expected a name of letters, digits and . : _ + -"
-            )
+        named = re.fullmatch(r"[\w:+-][\w.:+-]*", self.arch)
+        require(self, "arch", named is not None, "a name of letters, digits and . : _ + -")
         for name in ("depth", "batch_size"):
             require(self, name, getattr(self, name) >= 1, "1 or more")
         require(self, "data", isinstance(self.data, str), "a checksum")

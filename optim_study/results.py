@@ -2,19 +2,20 @@
 
 import csv
 import io
-import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args, get_type_hints
+from typing import Any, Literal, NamedTuple, get_type_hints
 
-from optim_study.protocol import HIGHEST, LOWEST, OF_ONE_SIZE, OPTIMIZERS, SCHEMES, StudyConfig
+from optim_study.protocol import HIGHEST, LOWEST, OF_ONE_SIZE, OptimizerName, Scheme, StudyConfig
 from rhn.cells.registry import lacking, with_depth
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.io import atomic_path
-from rhn.utils.validation import check_fields
+from rhn.utils.validation import check_fields, convert
+from rhn.utils.wording import counted, table
 
 By = Literal["arch", "depth"]
 
@@ -23,35 +24,39 @@ By = Literal["arch", "depth"]
 class Row:
     """One complete trial; the field names are the columns. Losses are negative log-likelihoods in nats a frame.
 
-    `best_train_nll` and `best_valid_nll` are minima over the epochs, each on its own. `train_nll`, `valid_nll` and `test_nll` are the
-    losses of the best weights, those of `best_epoch`. Columns that a table of an earlier version lacks are None; its weights started
-    Gaussian and its optimizer was SGD.
+    Columns that a table of an earlier version lacks are None; its weights started Gaussian and its optimizer was SGD.
     """
 
     arch: str
     """Architecture, with the options of its cell: `rhn`, `dts-rnn-skip-last`."""
     depth: int
     trial: int
-    optimizer: str = "sgd"
+    optimizer: OptimizerName = "sgd"
     learning_rate: float
-    init_scheme: str = "gaussian"
+    init_scheme: Scheme = "gaussian"
     init_std: float
     """Of the recurrent weights; 1 / sqrt(hidden_size) for `scaled` and `orthogonal` ones."""
     transform_bias: float | None
     """None for cells without such gates."""
     hidden_size: int
     best_train_nll: float
+    """The least training loss of all epochs."""
     best_valid_nll: float
+    """The least validation loss of all epochs, commonly another epoch's."""
     best_epoch: int | None = None
+    """The epoch of the best weights, by the study's objective; that before training is 0."""
     train_nll: float | None = None
+    """Of the best weights, as the next two."""
     valid_nll: float | None = None
     test_nll: float
     constant_nll: float | None = None
     """The least training loss of a constant output on the same data."""
     epochs: int
+    """Epochs of training done."""
     left_epoch: int | None = None
-    """First epoch with a training loss 2 % below the constant output's, see `optim_study.backend.Outcome`; None: never, or unknown."""
+    """The first epoch with a training loss below `rhn.training.state.LEFT` of the constant output's; None: never, or unknown."""
     diverged: bool
+    """True if a loss or a weight overflowed; all losses are from before, or `optim_study.backend.SILENT_NLL` without any."""
 
     def __post_init__(self):
         if "transform_bias" in lacking(self.arch):  # drawn for every trial, but not used
@@ -60,6 +65,11 @@ class Row:
     def to_dict(self) -> dict:
         """The columns; settings that the cell lacks are None."""
         return asdict(self) | dict.fromkeys(lacking(self.arch))
+
+    @property
+    def results(self) -> dict:
+        """What a storage has of a trial beside its settings."""
+        return {name: getattr(self, name) for name in RESULTS}
 
     @property
     def network(self) -> "Network":
@@ -84,15 +94,13 @@ class Network(NamedTuple):
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
+RESULTS = COLUMNS[COLUMNS.index("hidden_size") :]
 HEADERS = (COLUMNS, tuple(name for name in COLUMNS if name != "optimizer"))
 """Columns of the tables of this version, and of those before studies had an optimizer."""
-_TYPES = {name: (get_args(hint) or (hint,))[0] for name, hint in get_type_hints(Row).items()}
 _LATER = {field.name for field in fields(Row) if field.default is not MISSING}
 """Columns that older tables lack."""
 _ABSENT = {"depth": 1, "transform_bias": None}
 """Values of empty settings, which the cell lacks."""
-_CHOICES = {"optimizer": OPTIMIZERS, "init_scheme": SCHEMES}
-_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def best_row(rows: Iterable[Row], loss: Objective) -> Row:
@@ -153,15 +161,6 @@ def read_csv(path: Path) -> list[Row]:
         raise DataError(f"{path} is no table of trials: {error}") from error
 
 
-def check_settings(rows: Iterable[Row]) -> None:
-    """Raise DataError for settings that no study draws and no logarithmic axis can show; a user's table may have them."""
-    for row in rows:
-        for name, highest in HIGHEST.items():
-            if not LOWEST <= (value := getattr(row, name)) <= highest:
-                where = f"trial {row.trial} of {row.arch} at depth {row.depth}"
-                raise DataError(f"{where} has {name} {value}, expected {LOWEST:g} to {highest:g}")
-
-
 def stored_row(config: StudyConfig, number: int, values: Mapping[str, Any]) -> Row:
     """The row of a complete trial from its parameters and results in a storage. Raises DataError for values that no study writes."""
     own = {name: value for name, value in values.items() if name != "trial"}
@@ -180,7 +179,7 @@ def stored_row(config: StudyConfig, number: int, values: Mapping[str, Any]) -> R
 
 def _row(values: Mapping[str, str | None], place: str) -> Row:
     parsed = {}
-    for name, kind in _TYPES.items():
+    for name, hint in get_type_hints(Row).items():
         text = (values.get(name) or "").strip()
         if not text and name in _LATER:
             continue
@@ -188,14 +187,23 @@ def _row(values: Mapping[str, str | None], place: str) -> Row:
             parsed[name] = _ABSENT[name]
             continue
         try:
-            parsed[name] = _BOOLEANS[text.lower()] if kind is bool else kind(text)
-        except (ValueError, KeyError):
-            raise DataError(f"{place}: {name} is {text!r}, expected a {kind.__name__}") from None
-        if kind is float and not math.isfinite(parsed[name]):
-            raise DataError(f"{place}: {name} is {text}, expected a finite number")
-        if name in _CHOICES and text not in _CHOICES[name]:
-            raise DataError(f"{place}: {name} is {text!r}, expected one of {', '.join(_CHOICES[name])}")
+            parsed[name] = value = convert(text, hint)
+        except ValueError as error:
+            raise DataError(f"{place}: {name}: {error}") from None
+        low, high = (LOWEST, HIGHEST[name]) if name in HIGHEST else (-sys.float_info.max, sys.float_info.max)
+        if isinstance(value, float) and not low <= value <= high:
+            raise DataError(f"{place}: {name} is {text}, expected {low:g} to {high:g}")
     return Row(**parsed)
+
+
+def columns_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, tuple[str, str]], **layout) -> str:
+    """Rows as text; a value of None is empty.
+
+    columns: heading -> (key, format).
+    layout: options of `rhn.utils.wording.table`.
+    """
+    lines = [["" if row[key] is None else format(row[key], form) for key, form in columns.values()] for row in rows]
+    return table(tuple(columns), lines, **layout)
 
 
 def study_title(rows: Sequence[Row], shows: str) -> str:
@@ -205,14 +213,20 @@ def study_title(rows: Sequence[Row], shows: str) -> str:
     'Random search, 0 trials of 0 networks: the losses'
     """
     networks = len({row.network for row in rows})
-    return f"Random search, {_count(len(rows), 'trial')} of {_count(networks, 'network')}: {shows}"
+    return f"Random search, {counted(len(rows), 'trial')} of {counted(networks, 'network')}: {shows}"
 
 
 def study_about(rows: Sequence[Row], more: str = "") -> str:
-    """The second line of a figure: optimizers, sizes and lengths of the rows, and more of their origin."""
-    units, epochs = [row.hidden_size for row in rows], max((row.epochs for row in rows), default=0)
-    optimizers = ", ".join(optimizers_of(row.network for row in rows))
-    words = (optimizers, f"{_range(units)} units", f"at most {_count(epochs, 'epoch')}", _starts(rows), more)
+    """The second line of a figure: optimizers, sizes, lengths and starts of the rows, and more of their origin."""
+    schemes = dict.fromkeys(row.init_scheme for row in rows)
+    biases = [row.transform_bias for row in rows if row.transform_bias is not None]
+    words = [
+        ", ".join(optimizers_of(row.network for row in rows)),
+        f"{range_words([row.hidden_size for row in rows])} units",
+        f"at most {counted(max(row.epochs for row in rows), 'epoch')}",
+        f"{', '.join(schemes)} starts" + (f", transform bias {range_words(biases)}" if biases else ""),
+        more,
+    ]
     return "; ".join(filter(None, words))
 
 
@@ -223,23 +237,20 @@ def protocol_words(configs: Sequence[StudyConfig]) -> str:
 
 
 def _protocol(config: StudyConfig) -> list[str]:
-    spans = (("learning rate", config.learning_rate), ("standard deviation", config.init_std))
-    ranges = [f"{name} {low:g} to {high:g}" for name, (low, high) in spans]
-    budget = f"{config.budget_scale:g} times the paper's parameters"
-    return [*ranges, budget, f"seed {config.seed}", f"chorales {config.data[:12]}"]
+    return [
+        "learning rate {:g} to {:g}".format(*config.learning_rate),
+        "standard deviation {:g} to {:g}".format(*config.init_std),
+        f"{config.budget_scale:g} times the paper's parameters",
+        f"seed {config.seed}",
+        f"chorales {config.data[:12]}",
+    ]
 
 
-def _starts(rows: Sequence[Row]) -> str:
-    schemes = list(dict.fromkeys(row.init_scheme for row in rows))
-    biases = [row.transform_bias for row in rows if row.transform_bias is not None]
-    gates = f", transform bias {_range(biases)}" if biases else ""
-    return f"{', '.join(schemes)} starts{gates}" if rows else ""
+def range_words(values: Sequence[float]) -> str:
+    """Numbers in a figure.
 
-
-def _range(values: Sequence[float]) -> str:
-    ends = [f"{value + 0.0:g}" for value in sorted({min(values, default=0), max(values, default=0)})]
-    return " to ".join(ends)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    >>> range_words([4, 2, 3]), range_words([-0.0])
+    ('2 to 4', '0')
+    """
+    low, high = min(values) + 0.0, max(values) + 0.0
+    return f"{low:g}" + (f" to {high:g}" if high > low else "")

@@ -16,11 +16,13 @@ from optim_study.folder import StudyFolder
 from optim_study.plan import Planned, devices, plan, plan_table
 from optim_study.presets import RunConfig
 from optim_study.progress import displayed
+from optim_study.protocol import StudyConfig
 from optim_study.results import HEADERS, Row, best_checkpoint, protocol_words, write_csv
 from optim_study.storage import JOURNAL, Storage, open_existing, open_storage
 from optim_study.worker import Job
 from rhn.errors import InvalidInputError, RhnError
 from rhn.training.state import Interrupted, locked
+from rhn.utils.figures import save_figure
 from rhn.utils.io import made_by_us
 from rhn.utils.progress import terminal_columns
 
@@ -53,8 +55,6 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
         RhnError: the workers of a trial died again and again.
         Interrupted: Ctrl-C; everything is saved.
     """
-    from optim_study.swarm_plot import save_swarm
-
     _require_own_folder(config.folder)
     with _engine_of(config) as engine:
         planned = _planned(config, engine)  # nothing is left behind if a network cannot be built or does not fit
@@ -62,14 +62,9 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
             storage = open_storage(config.storage, config.folder, config.wait_storage)
             for p in planned:
                 storage.make(p.config)
-            _say(plan_table([p.row() for p in planned], terminal_columns(120)), quiet)
             studies = _work(planned, config, engine, storage, quiet=quiet)
             configs = [s.config for s in studies] if config.storage else storage.configs()  # a database has other users
-            rows = [row for c in configs for row in storage.rows(c).values()]
-            csv, figure = config.folder / "trials.csv", config.folder / "swarm.png"
-            write_csv(rows, csv)
-            if rows:
-                save_swarm(rows, figure, loss=config.objective, about=protocol_words(configs))
+            csv, figure = _write(configs, storage, config)
     _require_complete(studies)
     return Results(
         rows=[row for study in studies for _, row in sorted(study.rows.items())],
@@ -79,10 +74,13 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     )
 
 
-def dry_run(config: RunConfig) -> list[Planned]:
-    """The plan of `run`, which creates nothing."""
+def dry_run(config: RunConfig) -> list[dict]:
+    """The rows of the plan of `run`, which creates nothing."""
     with _engine_of(config) as engine:
-        return _planned(config, engine)
+        planned, storage = _planned(config, engine), None
+        if config.storage or (config.folder / JOURNAL).is_file():
+            storage = open_existing(config.storage, config.folder)
+        return [p.row(len(storage.rows(p.config)) if storage else 0) for p in planned]
 
 
 def _require_own_folder(out: Path) -> None:
@@ -90,13 +88,10 @@ def _require_own_folder(out: Path) -> None:
     ours = (out / JOURNAL).exists() or any(out.glob("*/trials"))
     if not ours and ((out / "config.json").exists() or any(out.glob("seed-*/metrics.jsonl"))):
         raise InvalidInputError(f"{out} holds a training: give another --out, the folder of a study or a new one")
-    files = {"trials.csv": HEADERS, "swarm.png": ((),)}
-    if not ours and (found := [name for name in files if (out / name).exists()]):
-        raise InvalidInputError(f"{out} holds {' and '.join(found)} but no study: give another --out")
-    for name, headers in files.items():
-        if (out / name).exists() and not any(made_by_us(out / name, columns) for columns in headers):
+    for path in (out / "trials.csv", out / "swarm.png"):
+        if path.exists() and not (ours and any(made_by_us(path, header) for header in HEADERS)):
             raise InvalidInputError(
-                f"{out / name} was not made by this toolkit, and the run would write over it: move it elsewhere"
+                f"{path} was not made by a run in this folder, which would write over it: move it, or give another --out"
             )
 
 
@@ -115,12 +110,7 @@ def _engine_of(config: RunConfig) -> Iterator[ThisProcess | Processes]:
 
 
 def _planned(config: RunConfig, engine: ThisProcess | Processes) -> list[Planned]:
-    studies = config.studies(load_corpus(config.data).checksum)
-    complete = {}
-    if config.storage or (config.folder / JOURNAL).is_file():
-        storage = open_existing(config.storage, config.folder)
-        complete = {study.name: len(storage.rows(study)) for study in studies}
-    return plan(studies, config, engine.places, complete, engine.free)
+    return plan(config.studies(load_corpus(config.data).checksum), config, engine.places, engine.free)
 
 
 def _work(
@@ -128,17 +118,21 @@ def _work(
 ) -> list[Study]:
     """Drive the studies to their ends."""
     out, data = config.folder.absolute(), config.data and config.data.absolute()  # nodes have another current folder
-    studies = [Study(p.config, StudyFolder(out, p.config), p.fuse, storage.rows(p.config)) for p in planned]
-    if all(study.is_complete for study in studies):
-        _say("every trial is complete: nothing to do (a larger --trials extends a study)", quiet)
+    studies = [Study(p.config, StudyFolder(out, p.config), p.fuse) for p in planned]
 
     def job(study: Study, numbers: Sequence[int], place: int) -> Job:
         backend = TorchBackend(data=data, device=engine.places[place])
         return Job(study.config, tuple(numbers), out, backend, config.save_seconds)
 
+    driver = Driver(studies, storage, engine, job)
+    if not quiet:
+        rows = [p.row(len(study.rows)) for p, study in zip(planned, studies, strict=True)]
+        done = "every trial is complete: nothing to do (a larger --trials extends a study)\n"
+        text = done if all(study.is_complete for study in studies) else ""
+        print(plan_table(rows, terminal_columns(120)), text, sep="\n", end="", file=sys.stderr, flush=True)
     try:
         with displayed(studies, quiet=quiet) as watch:
-            Driver(studies, storage, engine, job, watch).run()
+            driver.run(watch)
     except KeyboardInterrupt:
         complete, trials = sum(len(s.rows) for s in studies), sum(s.config.trials for s in studies)
         raise Interrupted(
@@ -158,6 +152,13 @@ def _require_complete(studies: Sequence[Study]) -> None:
         )
 
 
-def _say(text: str, quiet: bool) -> None:
-    if not quiet:
-        print(text, file=sys.stderr, flush=True)
+def _write(configs: Sequence[StudyConfig], storage: Storage, config: RunConfig) -> tuple[Path, Path]:
+    """Write the table and the figure of these studies; returns both paths."""
+    from optim_study.swarm_plot import draw_swarm
+
+    rows = [row for c in configs for row in storage.rows(c).values()]
+    csv, figure = config.folder / "trials.csv", config.folder / "swarm.png"
+    write_csv(rows, csv)
+    if rows:
+        save_figure(figure, lambda: draw_swarm(rows, loss=config.objective, about=protocol_words(configs)))
+    return csv, figure

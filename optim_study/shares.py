@@ -5,7 +5,7 @@
 `below` is 9.5 nats a frame by default. A network that ignores its input reaches 11.16 on the chorales (the constant output, see
 `rhn.training.evaluation`), and many trials end there or a little below; at 9.5 a network has begun to follow the music.
 
-`training_shares` counts each (architecture, depth), `learnable_area` also each region of its settings:
+`training_shares` counts each (architecture, depth), with `REGIONS` also each region of its settings:
 
     paper's box       Gaussian weights, standard deviation 1e-8 to 1e-2, learning rate 1e-4 to 1 (1e-5 to 0.1 if not SGD)
     larger gaussian   Gaussian weights outside that box (above it, if the study goes up to a standard deviation of 1)
@@ -16,36 +16,51 @@ the same depth and optimizer (and region) by Fisher's exact test, two-sided, and
 tests of a table.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 
 from optim_study.protocol import LEARNING_RATES, SCHEMES, SharedSettings
-from optim_study.results import Row, by_network
+from optim_study.results import Row, by_network, columns_table
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.binomial import exact_interval
-from rhn.utils.wording import table
 
 BELOW = 9.5
 COMPARED_WITH = "rhn"
 DEVIATIONS = SharedSettings().init_std
 """The initial standard deviations of the paper's box; its learning rates are `LEARNING_RATES` of the optimizer."""
 WHOLE, PAPERS_BOX, LARGER = "all settings", "paper's box", "larger gaussian"
+COLUMNS = {
+    "study": ("study", ""),
+    "optimizer": ("optimizer", ""),
+    "units": ("hidden_size", ""),
+    "trials": ("trials", ""),
+    "diverged": ("diverged", ""),
+    "best": ("best", ".3f"),
+    "median": ("median", ".3f"),
+}
 REGIONS = (WHOLE, PAPERS_BOX, LARGER, *(scheme for scheme in SCHEMES if scheme != "gaussian"))
-HEADER = ("share", "95 % interval", "p", "p (Holm)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Counted:
+class Share:
+    """The share of one network's trials that train, of all or in a region of its settings. Losses in nats a frame."""
+
     arch: str
     depth: int
-    optimizer: str = "sgd"
+    optimizer: str
+    region: str
+    """One of `REGIONS`."""
+    hidden_size: int
     trials: int
+    diverged: int
     best: float
-    """The least loss, nats a frame."""
+    best_trial: int
+    median: float
+    below: int
+    """Trials with a loss below the threshold."""
     interval: tuple[float, float]
     """Of the share, exact, 95 %."""
     p: float | None = None
@@ -53,59 +68,22 @@ class _Counted:
     p_holm: float | None = None
     """The same, corrected for all tests of the table."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Share(_Counted):
-    """The share of one network. Losses in nats a frame."""
-
-    hidden_size: int
-    diverged: int
-    best_trial: int
-    median: float
-    below: int
-    """Trials with a loss below the threshold."""
-
     @property
     def share(self) -> float:
         return self.below / self.trials
 
 
-@dataclass(frozen=True, kw_only=True)
-class Area(_Counted):
-    """The share of one network in a region of its settings."""
-
-    region: str
-    """One of `REGIONS`."""
-    learned: int
-    """Trials with a loss below the threshold."""
-
-    @property
-    def share(self) -> float:
-        return self.learned / self.trials
-
-
-T = TypeVar("T", Share, Area)
-
-
-def training_shares(rows: Iterable[Row], loss: Objective = "train", below: float = BELOW) -> list[Share]:
-    """A share for each network, in the order of `by_network`. Raises InvalidInputError for a threshold not above 0."""
+def training_shares(
+    rows: Iterable[Row], loss: Objective = "train", below: float = BELOW, regions: Sequence[str] = (WHOLE,)
+) -> list[Share]:
+    """A share for each network and each of these regions with trials. Raises InvalidInputError for a threshold not above 0."""
     check_threshold(below)
-    found = [_share(trials, loss, below) for trials in by_network(rows).values()]
-    return _compared(found, lambda s: (s.depth, s.optimizer), lambda s: s.below)
-
-
-def learnable_area(rows: Iterable[Row], loss: Objective = "train", below: float = BELOW) -> list[Area]:
-    """The regions of each network that have trials, in the order of `REGIONS`. Raises InvalidInputError for a threshold not above 0."""
-    check_threshold(below)
-    found = []
-    for network, trials in by_network(rows).items():
-        for name in REGIONS:
-            losses = [row.loss(loss) for row in trials if name in (WHOLE, region(row))]
-            if losses:
-                learned = sum(value < below for value in losses)
-                counts = {"trials": len(losses), "learned": learned, "interval": exact_interval(learned, len(losses))}
-                found.append(Area(**network._asdict(), region=name, best=min(losses), **counts))
-    return _compared(found, lambda a: (a.depth, a.optimizer, a.region), lambda a: a.learned)
+    parts = [
+        (name, [row for row in trials if name in (WHOLE, region(row))])
+        for trials in by_network(rows).values()
+        for name in regions
+    ]
+    return _compared([_share(trials, name, loss, below) for name, trials in parts if trials])
 
 
 def region(row: Row) -> str:
@@ -165,40 +143,35 @@ def summary(found: Sequence[Share], below: float = BELOW) -> str:
 
 def share_table(found: Iterable[Share], below: float = BELOW) -> str:
     """The shares as text."""
-    heads = ("study", "optimizer", "units", "trials", "diverged", "best", "median", f"below {below:g}", *HEADER)
-
-    def line(s: Share) -> tuple:
-        name, losses = f"{s.arch}-depth{s.depth}", (f"{s.best:.3f}", f"{s.median:.3f}")
-        return name, s.optimizer, s.hidden_size, s.trials, s.diverged, *losses, s.below, *_counted(s)
-
-    return table(heads, map(line, found))
+    count, percent = {f"below {below:g}": ("below", "")}, {"share": ("percent", ""), "95 % interval": ("interval", "")}
+    return columns_table(
+        map(_line, found), COLUMNS | count | percent | {"p": ("p", ".1g"), "p (Holm)": ("p_holm", ".1g")}
+    )
 
 
-def area_table(found: Sequence[Area], below: float = BELOW) -> str:
-    """The regions of each network as text."""
-    heads = ("settings of", "optimizer", "trials", "best", f"below {below:g}", *HEADER)
-    lines = [
-        (f"{a.arch}-depth{a.depth}, {a.region}", a.optimizer, a.trials, f"{a.best:.3f}", a.learned, *_counted(a))
-        for a in found
-    ]
-    return table(heads, lines)
+def _line(s: Share) -> dict:
+    study = f"{s.arch}-depth{s.depth}" + ("" if s.region == WHOLE else f", {s.region}")
+    return vars(s) | {"study": study, "percent": f"{100 * s.share:.0f} %", "interval": _interval(s)}
 
 
-def _compared(found: list[T], key: Callable[[T], Hashable], count: Callable[[T], int]) -> list[T]:
-    """Add the tests against the RHN with the same key."""
-    reference = {key(f): f for f in found if f.arch == COMPARED_WITH}
-    tested = [k for k, f in enumerate(found) if f.arch != COMPARED_WITH and key(f) in reference]
-    p = [fisher(*((count(f), f.trials) for f in (found[k], reference[key(found[k])]))) for k in tested]
-    for k, raw, corrected in zip(tested, p, holm(p), strict=True):
+def _compared(found: list[Share]) -> list[Share]:
+    """Add the tests against the RHN of the same depth, optimizer and region."""
+    reference = {(s.depth, s.optimizer, s.region): (s.below, s.trials) for s in found if s.arch == COMPARED_WITH}
+    others = {
+        k: reference.get((s.depth, s.optimizer, s.region)) for k, s in enumerate(found) if s.arch != COMPARED_WITH
+    }
+    tested = {k: fisher((found[k].below, found[k].trials), other) for k, other in others.items() if other}
+    for (k, raw), corrected in zip(tested.items(), holm(list(tested.values())), strict=True):
         found[k] = replace(found[k], p=raw, p_holm=corrected)
     return found
 
 
-def _share(trials: list[Row], loss: Objective, below: float) -> Share:
+def _share(trials: list[Row], region: str, loss: Objective, below: float) -> Share:
     losses = np.array([row.loss(loss) for row in trials])
     count = int((losses < below).sum())
     return Share(
         **trials[0].network._asdict(),
+        region=region,
         hidden_size=trials[0].hidden_size,
         trials=len(trials),
         diverged=sum(row.diverged for row in trials),
@@ -215,11 +188,5 @@ def _words(share: Share) -> str:
     return f"{share.below} of {share.trials} at depth {share.depth} ({_interval(share)}{compared})"
 
 
-def _counted(found: Share | Area) -> tuple[str, ...]:
-    """The columns of `HEADER`."""
-    p = ["" if value is None else f"{value:.1g}" for value in (found.p, found.p_holm)]
-    return f"{100 * found.share:.0f} %", _interval(found), *p
-
-
-def _interval(found: Share | Area) -> str:
-    return "{:.0f} to {:.0f} %".format(*(100 * bound for bound in found.interval))
+def _interval(share: Share) -> str:
+    return "{:.0f} to {:.0f} %".format(*(100 * bound for bound in share.interval))

@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from optim_study.folder import TrialRecord
 from optim_study.protocol import StudyConfig, config_from_protocol, require_same_protocol
 from optim_study.results import Row, stored_row
-from rhn.errors import DataError, InvalidInputError, OutputError, RhnError
+from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.utils.io import writing
 from rhn.utils.progress import duration
 from rhn.utils.wording import without_password
@@ -44,16 +43,16 @@ FAILURES = (StorageInternalError, SQLAlchemyError)
 CONNECTION = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 AGAIN = "mend that and run the same command again, everything saved so far is kept"
 _PROTOCOL, _TRIALS = "protocol", "trials"  # attributes of a study
-_NUMBER, _REASON = "trial", "reason"  # attributes of a trial, beside the fields of its `Outcome`
+_NUMBER, _REASON = "trial", "reason"  # attributes of a trial, beside its `Row.results`
 _REPORTS = 50  # values a trial: reading 720 trials with 1000 values each takes Optuna 20 s and 1.4 GB
 
 
 class Storage:
     """An open storage. Every method raises OutputError if the storage fails, or a database stays away for `wait` seconds."""
 
-    def __init__(self, backend: BaseStorage, wait: float = 0.0):
-        self._backend, self._wait = backend, wait
-        self._studies: dict[str, optuna.Study] = {}
+    def __init__(self, connect: Callable[[], BaseStorage], wait: float = 0.0):
+        self._wait, self._studies = wait, {}
+        self._backend = self._patiently(connect)
 
     def configs(self) -> list[StudyConfig]:
         """The configurations of all studies of optim-study, oldest first. Raises DataError for a study of another version."""
@@ -97,14 +96,12 @@ class Storage:
         rows = [stored_row(config, _number(trial), {**trial.params, **trial.user_attrs}) for trial in trials]
         return {row.trial: row for row in sorted(rows, key=lambda row: row.trial)}
 
-    def add(self, config: StudyConfig, number: int, record: TrialRecord) -> Row:
-        """Add a finished trial, once, and return its row."""
-        losses = record.curve[:, 0 if config.objective == "train" else 1].tolist()
+    def add(self, config: StudyConfig, record: TrialRecord) -> None:
+        """Add a finished trial, once."""
+        losses, row = record.curve[:, 0 if config.objective == "train" else 1].tolist(), record.row
         due = [epoch for epoch in report_epochs(config.epochs) if epoch < len(losses) and math.isfinite(losses[epoch])]
-        results = asdict(record.outcome)
-        trial = _trial(config, number, results, {epoch: losses[epoch] for epoch in due})
-        self._patiently(lambda: self._add(config, number, trial, record.outcome.value(config.objective)))
-        return stored_row(config, number, trial.params | results)
+        trial = _trial(config, row.trial, row.results, {epoch: losses[epoch] for epoch in due})
+        self._patiently(lambda: self._add(config, row.trial, trial, row.loss(config.objective)))
 
     def give_up(self, config: StudyConfig, number: int, reason: str) -> None:
         """Add a trial that cannot be trained."""
@@ -142,49 +139,43 @@ class Storage:
         while True:
             try:
                 with _clear_errors():
-                    result = action()
+                    return action()
             except OutputError as error:
-                if gone is None:
-                    gone = time.monotonic()
-                    if self._wait:
-                        _logger.warning("%s: waiting up to %s", _first_clause(error), duration(self._wait))
+                if gone is None and self._wait:
+                    reason = str(error).partition("; ")[0]
+                    _logger.warning("%s: waiting up to %s", reason, duration(self._wait))
+                gone = gone or time.monotonic()
                 if time.monotonic() - gone >= self._wait:
                     raise
-                time.sleep(POLL_SECONDS)
-                continue
-            if gone is not None:
-                _logger.warning("the storage answers again, after %s", duration(time.monotonic() - gone))
-            return result
+            time.sleep(POLL_SECONDS)
 
 
 def open_storage(url: str | None, out: Path, wait: float = 0.0) -> Storage:
-    """Open a database of Optuna's, such as `postgresql://...`, or without `url` the journal of the run's folder.
+    """Open a database of Optuna's, such as `postgresql://...`, or without `url` the journal of the run's folder, which is created.
 
-    wait: seconds to wait for a database that goes away later, each time.
+    wait: seconds to wait for a database that is away, each time.
 
     Raises:
         InvalidInputError: a malformed address, or its driver is missing.
         OutputError: the folder cannot be written, or the server cannot be used.
         DataError: the journal is damaged.
     """
-    if url is not None:
-        return Storage(_database(url), wait)
-    path = out / JOURNAL
-    with writing(path):
-        cut_torn_line(path)
-    return Storage(_journal(path))
+    if url is None:
+        with writing(out / JOURNAL):
+            cut_torn_line(out / JOURNAL)
+    return open_existing(url, out, wait)
 
 
-def open_existing(url: str | None, out: Path) -> Storage:
+def open_existing(url: str | None, out: Path, wait: float = 0.0) -> Storage:
     """Open the storage of an existing run to read it. Raises InvalidInputError if OUT has no journal."""
     if url is not None:
-        return Storage(_database(url))
+        return Storage(lambda: _database(url), wait)
     if not (out / JOURNAL).is_file():
         raise InvalidInputError(
             f"there is no study in {out}: {out / JOURNAL} is missing; give the folder of a run (--out DIR) "
             "or its database (--storage URL)"
         )
-    return Storage(_journal(out / JOURNAL))
+    return Storage(lambda: _journal(out / JOURNAL))
 
 
 def cut_torn_line(path: Path) -> None:
@@ -216,9 +207,8 @@ class _DriversLock:
 
 def _journal(path: Path) -> JournalStorage:
     try:
-        with writing(path):
-            return JournalStorage(JournalFileBackend(str(path), lock_obj=_DriversLock()))
-    except RhnError:
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=_DriversLock()))
+    except OSError:  # which `_patiently` converts
         raise
     except Exception as error:  # Optuna and json raise many kinds
         raise DataError(
@@ -239,8 +229,7 @@ def _database(url: str) -> RDBStorage:
     if address.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
         address, options["connect_args"] = address.set(drivername="postgresql+psycopg"), CONNECTION
     try:
-        with _clear_errors():
-            return RDBStorage(address.render_as_string(hide_password=False), engine_kwargs=options)
+        return RDBStorage(address.render_as_string(hide_password=False), engine_kwargs=options)
     except ImportError as error:
         raise InvalidInputError(
             f"the storage {without_password(url)} needs a driver ({error}); for PostgreSQL: pip install 'rhn-toolkit[postgres]'"
@@ -265,10 +254,6 @@ def _reason(error: BaseException) -> str:
         chain.append(earlier)
     first = next((e.orig for e in reversed(chain) if getattr(e, "orig", None)), chain[-1])
     return " ".join(str(first).split())
-
-
-def _first_clause(error: Exception) -> str:
-    return str(error).partition("; ")[0]
 
 
 def _number(trial: FrozenTrial) -> int:

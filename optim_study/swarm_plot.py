@@ -9,7 +9,6 @@ trials above it are counted instead of drawn.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -33,7 +32,6 @@ from rhn.utils.figures import (
     legend_columns,
     our_style,
     plain_log_ticks,
-    save_figure,
     titled,
 )
 
@@ -54,8 +52,8 @@ class Swarm:
     """Loss of the best constant output; None if unknown."""
     below: float
     """Trials with a lower loss count as trained."""
-    ceiling: float | None
-    """Losses above it are counted, not drawn; None: all are drawn."""
+    ceiling: float
+    """Losses above it are counted, not drawn; infinity: all are drawn."""
 
     @property
     def columns(self) -> dict[Network, list[Row]]:
@@ -65,19 +63,11 @@ class Swarm:
     @property
     def shown(self) -> list[Row]:
         """The trials in the figure: their loss is not above the axis."""
-        return [row for trials in self.columns.values() for row in trials if self.is_shown(row.loss(self.loss))]
+        return self.below_the_end(row for trials in self.columns.values() for row in trials)
 
-    def is_shown(self, loss: float) -> bool:
-        """True if the axis has this loss."""
-        return self.ceiling is None or loss <= self.ceiling
-
-    @property
-    def without_constant(self) -> str:
-        """The reason why the best constant output has no line; empty if it has one."""
-        if self.constant is not None:
-            return ""
-        why = "trials contain only its training loss" if self.loss == "valid" else "these trials do not contain it"
-        return f"no line at the best constant output: {why}"
+    def below_the_end(self, trials: Iterable[Row]) -> list[Row]:
+        """Those of these trials that the axis has."""
+        return [row for row in trials if row.loss(self.loss) <= self.ceiling]
 
     @property
     def levels(self) -> dict[str, tuple[float, str]]:
@@ -112,11 +102,9 @@ def swarm(
     if constant is not None and not 0 < constant < np.inf:
         raise InvalidInputError(f"the loss of the best constant output is {constant}, expected a number above 0")
     losses = [row.loss(loss) for row in rows]
-    if up_to is not None and not up_to > 0:
-        raise InvalidInputError(f"the axis ends at {up_to}, expected a loss above 0, or inf to draw all")
     if up_to is not None and min(losses) > up_to:
         raise InvalidInputError(f"every loss is above {up_to:g}: the least is {min(losses):.4g}")
-    ceiling = up_to if up_to is not None and max(losses) > up_to else None
+    ceiling = up_to if up_to is not None and max(losses) > up_to else np.inf
     if constant is None and loss == "train" and len(constants := {row.constant_nll for row in rows}) == 1:
         (constant,) = constants
     return Swarm(loss=loss, by=by, groups=_groups(rows, by), constant=constant, below=below, ceiling=ceiling)
@@ -135,7 +123,7 @@ COLORS = {"rhn": BLUE, "dt-rnn": RED, "dts-rnn": GREEN, "rnn": ORANGE, "lstm": P
 OTHERS = ("#000000", ORANGE, PURPLE, SKY, "#7F6A2E", GREY)
 LABELS = {"train": "best training NLL (nats a frame)", "valid": "best validation NLL (nats a frame)"}
 DASHES = {"constant": "--", "learned": "-.", "below": ":"}
-SIZE = 3  # points, of a trial
+SIZE = 2  # points, of a trial
 COLUMN_INCHES, ROW_INCHES = 1.3, 4.6
 MOST_COLUMNS = 12  # of a row, unless a single group has more
 BELOW_POINTS, ABOVE_POINTS, COUNTS = (
@@ -175,13 +163,7 @@ def draw_swarm(rows: Sequence[Row], *, log: bool | None = None, about: str = "",
     losses = [row.loss(found.loss) for row in found.shown]
     log = bool(max(losses) > LOG_FROM * (found.constant or np.median(losses))) if log is None else log
     words = "every trial's loss, by " + {"arch": "architecture", "depth": "recurrence depth"}[found.by]
-    about = "; ".join(filter(None, (about, found.without_constant)))
     return _figure(_rows(found.groups), found, log, (study_title(rows, words), study_about(rows, about)))
-
-
-def save_swarm(rows: Sequence[Row], path: Path, **options) -> None:
-    """Save `draw_swarm` to a file. Raises OutputError."""
-    save_figure(path, lambda: draw_swarm(rows, **options))
 
 
 def colors_of(networks: Iterable[Network]) -> dict[str, str]:
@@ -234,36 +216,34 @@ def _draw(ax: Axes, groups: Sequence[dict[Network, list[Row]]], found: Swarm, lo
 def _limits(ax: Axes, found: Swarm, log: bool) -> None:
     """Limit the axis to the points, with room for the best losses below them and for the numbers of hidden trials above."""
     values = [row.loss(found.loss) for row in found.shown] + [level for level, _ in found.levels.values()]
-    low, high = min(values), found.ceiling or max(values)
+    ends = found.ceiling < np.inf
+    low, high = min(values), found.ceiling if ends else max(values)
     to, back = (np.log, np.exp) if log and low > 0 else (np.asarray, np.asarray)
     span = float(to(high) - to(low)) or 0.1 * abs(float(to(high))) or 1.0
-    above = ABOVE_POINTS if found.ceiling is None else COUNTS
+    above = COUNTS if ends else ABOVE_POINTS
     ax.set_yscale("log" if to is np.log else "linear")
     ax.set_ylim(float(back(to(low) - BELOW_POINTS * span)), float(back(to(high) + above * span)))
     if to is np.log:
         plain_log_ticks(ax.yaxis)
     ax.set_yticks([tick for tick in ax.get_yticks() if ax.get_ylim()[0] <= tick <= high])
-    if found.ceiling is not None:
+    if ends:
         ax.axhspan(found.ceiling, ax.get_ylim()[1], facecolor="0.88", linewidth=0, zorder=0.5, gid="hidden")
 
 
 def _draw_column(ax: Axes, k: int, trials: Sequence[Row], found: Swarm, color: str) -> None:
     import seaborn
 
-    losses, shown = (
-        [row.loss(found.loss) for row in trials],
-        [row for row in trials if found.is_shown(row.loss(found.loss))],
-    )
+    losses, shown = [row.loss(found.loss) for row in trials], found.below_the_end(trials)
     offset = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": SMALL}
     if shown:
-        style = {"size": SIZE, "linewidth": 0.7, "native_scale": True, "warn_thresh": 1, "legend": False}
+        style = {"size": SIZE, "linewidth": 0.5, "native_scale": True, "warn_thresh": 1, "legend": False}
         seaborn.swarmplot(x=[k] * len(shown), y=[row.loss(found.loss) for row in shown], color=color, ax=ax, **style)
         points = ax.collections[-1]
         points.set_facecolor(["white" if row.diverged else color for row in shown])
         points.set_edgecolor([color] * len(shown))
         words = f"{min(losses):{'.2f' if min(losses) >= 0.01 else '.2g'}}"
         ax.annotate(words, (k, min(losses)), (0, -SIZE), gid="best", zorder=7, **offset)
-    if found.is_shown(median := float(np.median(losses))):
+    if (median := float(np.median(losses))) <= found.ceiling:
         ax.plot([k - 0.45, k + 0.4], [median] * 2, gid="median", color="black", linewidth=1, zorder=0.9)
         ax.plot(k + 0.42, median, "<", color="black", markersize=4, zorder=6)
     if hidden := len(trials) - len(shown):
@@ -300,10 +280,10 @@ def _legend(ax: Axes, found: Swarm) -> None:
     if any(line.get_gid() == "median" for other in ax.figure.axes for line in other.lines):
         handles.append(Line2D([], [], color="black", linewidth=1.2, marker="<", markersize=5, label="median"))
     if any(row.diverged for row in found.shown):
-        hollow = {"markerfacecolor": "white", "markersize": SIZE + 1}
+        hollow = {"markerfacecolor": "white", "markersize": 4}
         handles.append(Line2D([], [], marker="o", linestyle="", color="black", label="diverged", **hollow))
     handles += [line for line in ax.lines if line.get_gid() in DASHES]
-    if found.ceiling is not None:
+    if found.ceiling < np.inf:
         handles.append(Patch(facecolor="0.88", label=f"above {found.ceiling:g}: counted, not drawn"))
     columns = legend_columns((handle.get_label() for handle in handles), ax.figure.get_figwidth() - 1)
     ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns)

@@ -119,14 +119,10 @@ class _Batch:
 
     def _finish(self, fused, number: int) -> None:
         config, backend = self.job.config, self.job.backend
-        outcome = backend.outcome(config, fused, number)
-        about = {"study": config.protocol(), "trial": number, "settings": asdict(config.settings(number))}
-
-        def write_model(path: Path, mark: Mapping[str, object]) -> None:
-            backend.write_best(path, fused, number, **about, outcome=asdict(outcome), kept=mark)
-
-        record = TrialRecord(outcome, fused.curve(number), backend.recurrence(fused) or None)
-        self.folder.save_record(number, record, outcome.value(config.objective), write_model)
+        row, settings = backend.row(config, fused, number), asdict(config.settings(number))
+        about = {"study": config.protocol(), "trial": number, "settings": settings, "outcome": row.results}
+        backend.write_best(self.folder.model_path(number), fused, number, **about)
+        self.folder.save_record(number, TrialRecord(row, fused.curve(number), fused.kernel or None))
         del self.states[number]
 
 

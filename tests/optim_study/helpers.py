@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from optim_study.driver import Driver, Study
 from optim_study.engines import ThisProcess
 from optim_study.folder import StudyFolder, TrialRecord
 from optim_study.protocol import StudyConfig
+from optim_study.results import best_row
 from optim_study.storage import open_storage, report_epochs
 from optim_study.worker import Job
 from rhn.training.state import locked
@@ -93,7 +93,7 @@ def reference(config: StudyConfig, number: int) -> TrialRecord:
     fused = NumpyTrials(config, {number: config.settings(number)}, {})
     while fused.live():
         fused.run_epoch()
-    return TrialRecord(NumpyBackend().outcome(config, fused, number), fused.curve(number))
+    return TrialRecord(NumpyBackend().row(config, fused, number), fused.curve(number))
 
 
 def stock_storage(storage: str | None, out: Path) -> BaseStorage:
@@ -116,19 +116,19 @@ def assert_exact(config: StudyConfig, out: Path, storage: str | None = None) -> 
     expected = [reference(config, n) for n in range(config.trials)]
     for number, (trial, record) in enumerate(zip(complete, expected, strict=True)):
         assert trial.params == config.parameters(number)
-        assert trial.value == record.outcome.value(config.objective)
-        assert trial.user_attrs == asdict(record.outcome) | {"trial": number}
+        assert trial.value == record.row.loss(config.objective)
+        assert trial.user_attrs == record.row.results | {"trial": number}
         kept = folder.load_record(number)
-        assert kept.outcome == record.outcome
+        assert kept.row == record.row
         finite = np.where(np.isfinite(record.curve), record.curve, np.nan)
         np.testing.assert_array_equal(kept.curve, finite)
         losses = finite[:, 0 if config.objective == "train" else 1]
         due = [e for e in report_epochs(config.epochs) if e < len(losses) and np.isfinite(losses[e])]
         assert trial.intermediate_values == {e: losses[e] for e in due}
-    best = min((record.outcome.value(config.objective), n) for n, record in enumerate(expected))
-    assert folder.best() == best
+    best = best_row((record.row for record in expected), config.objective)
     with safe_open(folder.folder / "best.safetensors", framework="numpy") as file:
-        assert np.square(file.get_tensor("weights")).sum() == np.float32(expected[best[1]].outcome.test_nll)
+        assert json.loads(file.metadata()["rhn"])["metadata"]["trial"] == best.trial
+        assert np.square(file.get_tensor("weights")).sum() == np.float32(best.test_nll)
     assert [path.name for path in folder.folder.rglob("*.safetensors")] == ["best.safetensors"]
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from optim_study.backend import Outcome, outcome_of
+from optim_study.backend import finished_row
 from optim_study.protocol import Settings, StudyConfig
+from optim_study.results import Row
 from rhn.training.state import TrialState, has_ended
 from rhn.utils.io import atomic_path
 
@@ -23,7 +24,9 @@ CURVATURE = np.linspace(0.1, 40, 8, dtype=np.float32)
 
 
 class NumpyTrials:
-    """Implements `optim_study.backend.FusedTrials`."""
+    """Implements what a study needs of `rhn.training.trainer.Trainer`."""
+
+    kernel = None
 
     def __init__(self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]):
         assert not saved or saved.keys() == settings.keys()
@@ -81,7 +84,7 @@ class NumpyTrials:
 
 
 class NumpyBackend:
-    """Implements `optim_study.backend.Backend`."""
+    """Implements `optim_study.backend.TorchBackend`."""
 
     fused = NumpyTrials
 
@@ -90,12 +93,9 @@ class NumpyBackend:
     ) -> NumpyTrials:
         return self.fused(config, settings, saved)
 
-    def recurrence(self, fused: NumpyTrials) -> None:
-        """There is none."""
-
-    def outcome(self, config: StudyConfig, fused: NumpyTrials, number: int) -> Outcome:
+    def row(self, config: StudyConfig, fused: NumpyTrials, number: int) -> Row:
         test = float(np.square(fused.best(number)).sum())
-        return outcome_of(fused.curve(number), config.objective, hidden_size=8, test_nll=test, constant_nll=1.0)
+        return finished_row(config, number, fused.curve(number), hidden_size=8, test_nll=test, constant_nll=1.0)
 
     def write_best(self, path: Path, fused: NumpyTrials, number: int, **about) -> None:
         with atomic_path(path) as temporary:

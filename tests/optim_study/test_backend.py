@@ -48,26 +48,26 @@ def config(corpus):
 
 
 def finished(config, data, numbers, saved=None):
-    """Train these trials to their ends; returns them and their outcomes."""
+    """Train these trials to their ends; returns them and their rows."""
     backend = TorchBackend(data)
     fused = backend.start(config, {n: config.settings(n) for n in numbers}, saved or {})
     while fused.live():
         fused.run_epoch()
-    return fused, {n: backend.outcome(config, fused, n) for n in numbers}
+    return fused, {n: backend.row(config, fused, n) for n in numbers}
 
 
 @pytest.mark.parametrize("arch", ["rhn", "dts-rnn"])
-def test_curves_and_outcomes_do_not_depend_on_company_or_cuts(arch, config, data, corpus, tmp_path):
+def test_curves_and_rows_do_not_depend_on_company_or_cuts(arch, config, data, corpus, tmp_path):
     cfg, folder = config(arch=arch), StudyFolder(tmp_path, config(arch=arch))
     folder.make()
-    together, outcomes = finished(cfg, data, range(4))
+    together, rows = finished(cfg, data, range(4))
     cut = start_training(cfg, {n: cfg.settings(n) for n in range(4)}, {}, corpus)
     cut.run_epoch()
     for n in cut.live():
         folder.save_state(n, cut.state(n))
-    resumed, resumed_outcomes = finished(cfg, data, cut.live()[::-1], {n: folder.load_state(n) for n in cut.live()})
+    resumed, resumed_rows = finished(cfg, data, cut.live()[::-1], {n: folder.load_state(n) for n in cut.live()})
     for n in range(4):
-        assert outcomes[n] == resumed_outcomes[n] == finished(cfg, data, [n])[1][n]
+        assert rows[n] == resumed_rows[n] == finished(cfg, data, [n])[1][n]
         np.testing.assert_array_equal(together.curve(n), resumed.curve(n))
 
 
@@ -77,41 +77,41 @@ def test_the_three_losses_of_an_outcome_are_those_of_the_weights_that_are_kept(
 ):
     """At a learning rate where training and validation loss are best in different epochs."""
     cfg = config(objective=objective, depth=1, budget_scale=0.03, epochs=60, patience=60, learning_rate=(0.5, 0.9))
-    fused, outcomes = finished(cfg, data, range(2))
+    fused, rows = finished(cfg, data, range(2))
     apart = [n for n in range(2) if np.unique(fused.curve(n).argmin(0)).size == 2]
     assert apart, "the test needs a trial whose best losses are not of one epoch"
     number, path = apart[0], tmp_path / "best.safetensors"
-    outcome = outcomes[number]
-    about = {"trial": number, "settings": asdict(cfg.settings(number)), "outcome": asdict(outcome)}
+    outcome = rows[number]
+    about = {"trial": number, "settings": asdict(cfg.settings(number)), "outcome": outcome.results}
     TorchBackend(data).write_best(path, fused, number, **about)
     model = load_checkpoint(path)
     measured = [evaluate(model, pieces).nll for pieces in (corpus.train, corpus.valid, corpus.test)]
     assert measured == [outcome.train_nll, outcome.valid_nll, outcome.test_nll]
     assert fused.curve(number)[outcome.best_epoch].tolist() == measured[:2]
-    assert outcome.value(objective) == measured[0 if objective == "train" else 1]
+    assert outcome.loss(objective) == measured[0 if objective == "train" else 1]
     assert [outcome.best_train_nll, outcome.best_valid_nll] == fused.curve(number).min(0).tolist() != measured[:2]
     assert read_metadata(path)["metadata"] == about
 
 
 def test_the_losses_before_training_count_where_it_diverges_at_once(config, data, corpus):
     cfg = config(learning_rate=(3e38, 3e38), patience=6)
-    fused, outcomes = finished(cfg, data, [0])
-    assert outcomes[0].diverged and outcomes[0].best_epoch == 0 and np.isfinite(outcomes[0].test_nll)
-    assert [outcomes[0].best_train_nll, outcomes[0].best_valid_nll] == fused.curve(0)[0].tolist()
+    fused, rows = finished(cfg, data, [0])
+    assert rows[0].diverged and rows[0].best_epoch == 0 and np.isfinite(rows[0].test_nll)
+    assert [rows[0].best_train_nll, rows[0].best_valid_nll] == fused.curve(0)[0].tolist()
 
 
 def test_a_network_that_overflows_before_training_has_diverged_and_the_others_go_on(config, data, corpus, tmp_path):
     settings = {"arch": "irnn", "depth": 1, "init_schemes": ("identity",), "init_std": (1e-3, 100.0), "trials": 6}
     cfg = config(**settings, budget_scale=0.1, epochs=2)
-    fused, outcomes = finished(cfg, data, range(6))
+    fused, rows = finished(cfg, data, range(6))
     over = [n for n in range(6) if not np.isfinite(fused.curve(n)[0]).all()]
     assert 0 < len(over) < 6, "the test needs both"
-    for n, outcome in outcomes.items():
+    for n, outcome in rows.items():
         told = (outcome.best_train_nll, outcome.valid_nll, outcome.test_nll, outcome.epochs, outcome.best_epoch)
         assert (told == (*[88 * math.log(2)] * 3, 0, 0)) == (n in over) and (outcome.diverged or n not in over)
     drive(cfg, tmp_path, backend=TorchBackend(data), fuse=6)
     folder = StudyFolder(tmp_path, cfg)
-    assert [folder.load_record(n).outcome for n in range(6)] == list(outcomes.values())
+    assert [folder.load_record(n).row for n in range(6)] == list(rows.values())
 
 
 def test_the_constant_output_is_the_plateau_of_the_rebuilt_chorales(corpus):
@@ -180,14 +180,13 @@ def test_a_worker_runs_a_whole_study_with_it(config, data, corpus, tmp_path):
     drive(cfg, tmp_path, backend=TorchBackend(data), fuse=2)
     folder = StudyFolder(tmp_path, cfg)
     alone = [finished(cfg, data, [n])[1][n] for n in range(3)]
-    assert [folder.load_record(n).outcome for n in range(3)] == alone
+    assert [folder.load_record(n).row for n in range(3)] == alone
     best = min(range(3), key=lambda n: alone[n].train_nll)
-    assert folder.best() == (alone[best].train_nll, best)
     path = tmp_path / cfg.name / "best.safetensors"
     assert evaluate(load_checkpoint(path), corpus.train).nll == alone[best].train_nll
     about = {"study": cfg.protocol(), "trial": best, "settings": asdict(cfg.settings(best))}
-    about |= {"outcome": asdict(alone[best])}
-    assert read_metadata(path)["metadata"].items() > about.items()
+    about |= {"outcome": alone[best].results}
+    assert read_metadata(path)["metadata"] == about
 
 
 def test_another_data_set_than_the_study_s_is_refused(config, data):

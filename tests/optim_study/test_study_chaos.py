@@ -180,8 +180,8 @@ def test_two_drivers_of_one_folder(tmp_path):
         if (tmp_path / "out" / "journal.log").exists():
             other = started(LONG, tmp_path / "out")
             _, errors = other.communicate()
-            refused += "another run works in" in errors
-            assert other.returncode == (2 if "another run works in" in errors else 0), errors
+            refused += "another process works in" in errors
+            assert other.returncode == (2 if "another process works in" in errors else 0), errors
     finished(process)
     assert_exact(LONG, tmp_path / "out")
     assert refused

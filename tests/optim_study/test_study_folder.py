@@ -1,18 +1,18 @@
 """The files of a study: to the bit, whole or absent, and never those of another study."""
 
-import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from helpers import config, file_size_limit, reference
-from safetensors.numpy import save
+from safetensors.numpy import load_file, save
 from tables import for_each
 
 from optim_study.folder import StudyFolder, TrialRecord
+from optim_study.results import stored_row
 from rhn.errors import DataError, OutputError
 from rhn.training.state import TrialState, is_locked, locked
-from rhn.utils.io import atomic_path
 
 RECORD = reference(config(), 0)
 
@@ -33,9 +33,10 @@ def state(epoch=3, seed=0):
     return TrialState(rng.normal(size=(epoch + 1, 2)), {"weights": rng.normal(size=(3, 4)).astype(np.float32)})
 
 
-def write_model(path, mark):
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(save({"weights": np.zeros(99)}, {"rhn": json.dumps({"metadata": {"kept": mark}})}))
+def saved(folder, number, record=RECORD):
+    """As a worker leaves a trial that has ended."""
+    folder.model_path(number).write_bytes(save({"weights": np.full(99, float(number))}))
+    folder.save_record(number, record)
 
 
 def files(folder) -> dict:
@@ -73,20 +74,16 @@ def test_a_damaged_state_counts_as_absent_and_is_replaced(folder, damage, caplog
 def test_files_of_another_study_count_as_absent(folder, tmp_path):
     other = made(tmp_path, data="other")
     other.save_state(7, state())
-    other.save_record(7, RECORD, 0.5, write_model)
-    other.settle(7, 0.5)
-    other.save_state(7, state())
-    assert folder.load_state(7) is folder.load_record(7) is folder.best() is None and folder.epochs([7]) == {}
-    folder.save_record(8, RECORD, 9.0, write_model)
-    folder.settle(8, 9.0)
-    assert folder.best() == (9.0, 8)
+    saved(other, 7)
+    assert folder.load_state(7) is folder.load_record(7) is None and folder.epochs([7]) == {}
 
 
 def test_a_record_comes_back_to_the_last_bit_and_is_strict_json(folder):
     curve = np.vstack([state().curve, [[np.inf, np.nan]]])
-    folder.save_record(7, TrialRecord(RECORD.outcome, curve, "in C"), 1.0, write_model)
+    folder.save_record(7, TrialRecord(replace(RECORD.row, trial=7), curve, "in C"))
     loaded = folder.load_record(7)
-    assert (loaded.outcome, loaded.recurrence) == (RECORD.outcome, "in C") and folder.recorded() == [7]
+    assert loaded.row == stored_row(config(), 7, config().parameters(7) | RECORD.row.results)
+    assert loaded.recurrence == "in C" and folder.recorded() == [7]
     np.testing.assert_array_equal(loaded.curve, [*curve[:-1], [np.nan, np.nan]])
     json.loads((folder.folder / "trials" / "0007.json").read_text(), parse_constant=pytest.fail)
 
@@ -97,7 +94,7 @@ def test_a_record_comes_back_to_the_last_bit_and_is_strict_json(folder):
 )
 def test_a_damaged_record_counts_as_absent(tmp_path, content):
     folder = made(tmp_path)
-    folder.save_record(7, RECORD, 1.0, write_model)
+    saved(folder, 7)
     path = folder.folder / "trials" / "0007.json"
     if isinstance(content, dict):
         kept = json.loads(path.read_text())
@@ -109,37 +106,22 @@ def test_a_damaged_record_counts_as_absent(tmp_path, content):
 def test_a_settled_trial_leaves_only_its_record(folder):
     folder.save_state(70, state())
     folder.save_state(7, state())
-    folder.save_record(7, RECORD, 1.0, write_model)
+    saved(folder, 7)
     (folder.folder / "trials" / ".0007.rhn-partial-1a2b3c4d.safetensors").write_text("left by a killed worker")
     (folder.folder / "trials" / ".0007.20251120.safetensors").write_text("the user's own")
     for _ in range(2):
-        folder.settle(7, 1.0)
+        folder.settle(7, best=True)
     kept = {"trials/.0007.20251120.safetensors", "trials/0007.json", "trials/0070.safetensors", "best.safetensors"}
     assert set(files(folder)) == kept and not folder.is_unsettled(7)
-
-
-def test_the_best_model_does_not_depend_on_the_order_of_finishing(tmp_path):
-    values = {0: 3.0, 1: 1.5, 2: 1.5, 3: 7.0}
-    for order in itertools.permutations(values):
-        folder = made(tmp_path / "".join(map(str, order)))
-        for number in order:
-            folder.save_record(number, RECORD, values[number], write_model)
-        for number in order[::-1]:
-            folder.settle(number, values[number])
-        assert folder.best() == (1.5, 1)
-
-
-def test_a_damaged_best_model_is_replaced(folder, caplog):
-    (folder.folder / "best.safetensors").write_bytes(b"damaged")
-    folder.save_record(1, RECORD, 2.0, write_model)
-    folder.settle(1, 2.0)
-    assert folder.best() == (2.0, 1) and "is damaged" in caplog.text
+    saved(folder, 8)
+    folder.settle(8, best=False)
+    assert load_file(folder.folder / "best.safetensors")["weights"][0] == 7
 
 
 def test_what_cannot_be_read_is_an_error_and_not_taken_for_damaged(folder):
-    for name in ("trials/0007.safetensors", "trials/0007.json", "best.safetensors"):
+    for name in ("trials/0007.safetensors", "trials/0007.json"):
         (folder.folder / name).mkdir()  # which root cannot read either
-    for read in (lambda: folder.load_state(7), lambda: folder.load_record(7), folder.best):
+    for read in (lambda: folder.load_state(7), lambda: folder.load_record(7)):
         with pytest.raises(DataError, match="cannot be read"):
             read()
 
@@ -147,13 +129,13 @@ def test_what_cannot_be_read_is_an_error_and_not_taken_for_damaged(folder):
 @pytest.mark.parametrize("size", [0, 100, 300])
 def test_a_full_disk_keeps_the_old_files_and_leaves_nothing_half_written(folder, size):
     folder.save_state(7, state())
-    folder.save_record(7, RECORD, 1.0, write_model)
+    folder.save_record(7, RECORD)
     before = files(folder)
     with file_size_limit(size):
         with pytest.raises(OutputError, match=r"cannot write .*0007\.safetensors: File too large"):
             folder.save_state(7, state(epoch=4))
-        with pytest.raises(OutputError, match=r"cannot write .*0007-best\.safetensors: .*File too large"):
-            folder.save_record(7, RECORD, 0.5, write_model)
+        with pytest.raises(OutputError, match=r"cannot write .*0007\.json: .*File too large"):
+            folder.save_record(7, RECORD)
     assert files(folder) == before
 
 

@@ -16,7 +16,7 @@ from optim_study.cli import main
 from optim_study.engines import ThisProcess
 from optim_study.folder import StudyFolder
 from optim_study.worker import Job, work
-from rhn.errors import InvalidInputError
+from rhn.errors import OutputError
 from rhn.training.state import Interrupted
 
 
@@ -49,10 +49,10 @@ def test_fusing_changes_no_result(fuse, objective, out, storage):
 
 def test_the_study_covers_early_stopping_divergence_and_the_last_epoch():
     """So that every test here that calls `assert_exact` means all three."""
-    outcomes = [reference(config(), n).outcome for n in range(8)]
-    assert any(outcome.diverged for outcome in outcomes)
-    assert any(not outcome.diverged and outcome.epochs < 24 for outcome in outcomes)
-    assert any(outcome.epochs == 24 for outcome in outcomes)
+    rows = [reference(config(), n).row for n in range(8)]
+    assert any(row.diverged for row in rows)
+    assert any(not row.diverged and row.epochs < 24 for row in rows)
+    assert any(row.epochs == 24 for row in rows)
 
 
 def test_a_finished_study_is_left_as_it_is_and_a_larger_total_extends_it(out, storage):
@@ -116,7 +116,7 @@ def test_a_second_run_in_a_folder_is_refused_and_changes_nothing(out):
     seen = []
 
     def second():
-        with pytest.raises(InvalidInputError, match="another run works in"):
+        with pytest.raises(OutputError, match="another process works in"):
             drive(config(), out)
         assert main(["status", "--out", str(out), "--json"]) == 0
         seen.append(True)

@@ -6,7 +6,6 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import optuna
@@ -110,8 +109,8 @@ def of_03(out, *states: TrialState) -> None:
     }
     for number, state in enumerate(states):
         parameters = {"params": config().parameters(number), "distributions": ranges}
-        outcome, complete = reference(config(), number).outcome, state == TrialState.COMPLETE
-        results = {"value": outcome.value("train"), "user_attrs": asdict(outcome)} if complete else {}
+        row, complete = reference(config(), number).row, state == TrialState.COMPLETE
+        results = {"value": row.loss("train"), "user_attrs": row.results} if complete else {}
         study.add_trial(create_trial(state=state, **parameters, **results))
 
 
@@ -199,7 +198,7 @@ def test_an_address_is_taken_as_users_write_it(kind, postgres, out):
 def test_an_address_that_cannot_be_used_is_one_sentence_without_its_password(url, message, tmp_path):
     begun = time.monotonic()
     with pytest.raises((InvalidInputError, OutputError), match=message) as refusal:
-        open_storage(url, tmp_path, wait=300)
+        open_storage(url, tmp_path)
     assert "cret" not in str(refusal.value) and "\n" not in str(refusal.value) and time.monotonic() - begun < 60
 
 
@@ -224,7 +223,7 @@ def test_a_trial_whose_answer_was_lost_is_complete_once(postgres, out):
     event.listen(storage._backend.engine, "before_cursor_execute", lambda *told: statements.append(told[2]))
     event.listen(storage._backend.scoped_session, "after_commit", lose_the_answer)
     for number in range(2):
-        storage.add(config(), number, reference(config(), number))
+        storage.add(config(), reference(config(), number))
     assert len(lost) == 2
     trials = stock_study(config(), out, postgres).get_trials(states=[TrialState.COMPLETE])
     assert [trial.user_attrs["trial"] for trial in trials] == [0, 1]

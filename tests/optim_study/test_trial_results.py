@@ -1,18 +1,17 @@
 """Tables of trials, and what is read from them: exact shares and tests."""
 
-import re
 from math import comb
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.stats import binom, fisher_exact
 from tables import for_each
 
 from optim_study.protocol import OPTIMIZERS, SCHEMES
-from optim_study.results import COLUMNS, Row, by_network, check_settings, csv_text, read_csv, write_csv
-from optim_study.shares import holm, share_table, summary, training_shares
+from optim_study.results import COLUMNS, Row, by_network, csv_text, read_csv, write_csv
+from optim_study.shares import LARGER, PAPERS_BOX, REGIONS, WHOLE, holm, region, share_table, summary, training_shares
 from rhn.cells.registry import with_depth
 from rhn.errors import DataError, InvalidInputError
 
@@ -46,9 +45,8 @@ rows = st.lists(
         arch=st.sampled_from(["rhn", "dt-rnn", "my_cells.deep:Cell"]),
         depth=st.integers(1, 99),
         trial=st.integers(0, 10**6),
-        **dict.fromkeys(
-            ("learning_rate", "init_std", "transform_bias", "best_train_nll", "best_valid_nll", "test_nll"), numbers
-        ),
+        **dict.fromkeys(("learning_rate", "init_std"), st.floats(1e-30, 1e6)),
+        **dict.fromkeys(("transform_bias", "best_train_nll", "best_valid_nll", "test_nll"), numbers),
         **dict.fromkeys(("train_nll", "valid_nll", "constant_nll"), st.none() | numbers),
         optimizer=st.sampled_from(OPTIMIZERS),
         init_scheme=st.sampled_from(SCHEMES),
@@ -57,14 +55,6 @@ rows = st.lists(
         diverged=st.booleans(),
     )
 )
-
-
-def test_the_columns_are_the_public_ones():
-    names = (
-        "arch depth trial optimizer learning_rate init_scheme init_std transform_bias hidden_size best_train_nll best_valid_nll "
-        "best_epoch train_nll valid_nll test_nll constant_nll epochs left_epoch diverged"
-    )
-    assert tuple(names.split()) == COLUMNS == tuple(csv_text([]).strip().split(","))
 
 
 def test_a_table_of_an_earlier_version_lacks_what_it_did_not_know():
@@ -95,14 +85,12 @@ def test_a_table_comes_back_to_the_bit(tmp_path_factory, rows):
 @for_each(
     ("content", "message"),
     [
-        ("", "lacks the column.*arch, depth"),
-        ("a,b\n1,2\n", "lacks the column"),
-        (csv_text([row()]).replace("8.0", "eight", 1), "line 2: best_train_nll is 'eight', expected a float"),
-        (csv_text([row()]).replace("8.0", "nan", 1), "line 2: best_train_nll is nan, expected a finite number"),
-        (csv_text([row()]).replace("False", "maybe"), "line 2: diverged is 'maybe', expected a bool"),
+        ("a,b\n1,2\n", "lacks the column.*arch, depth"),
+        (csv_text([row()]).replace("8.0", "eight", 1), "line 2: best_train_nll: .* got 'eight'"),
+        (csv_text([row()]).replace("8.0", "nan", 1), "line 2: best_train_nll is nan"),
         (csv_text([row()])[:-10], "line 2: "),
-        (csv_text([row(optimizer="adagrad")]), "line 2: optimizer is 'adagrad', expected one of sgd, adam"),
-        (csv_text([row(init_scheme="xavier")]), "line 2: init_scheme is 'xavier', expected one of gaussian, scaled"),
+        (csv_text([row(init_scheme="xavier")]), "line 2: init_scheme: .* got 'xavier'"),
+        (csv_text([row(learning_rate=0.0)]), "line 2: learning_rate is 0.0"),
         (b"\xff\xfe\x00", "no table of trials"),
         ("x" * 200_000, "no table of trials"),
     ],
@@ -112,14 +100,6 @@ def test_a_malformed_table_is_refused_with_its_place(tmp_path, content, message)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=message):
         read_csv(path)
-
-
-@for_each("setting", [{"learning_rate": 1e-320}, {"learning_rate": 0.0}, {"init_std": 1e30}])
-def test_settings_that_no_axis_can_show_are_named(setting):
-    ((name, value),) = setting.items()
-    check_settings([row()])
-    with pytest.raises(DataError, match=re.escape(f"trial 0 of rhn at depth 1 has {name} {value}, expected 1e-30 to")):
-        check_settings([row(), row(**setting)])
 
 
 def test_networks_keep_their_order_and_sort_depths_and_trials():
@@ -147,6 +127,7 @@ def test_networks_of_several_optimizers_are_apart_and_compared_under_their_own()
 
 
 def test_shares_are_counted_below_the_threshold_and_their_intervals_are_exact():
+    assert training_shares(network("rhn", 1, [PLATEAU] * 60))[0].interval == pytest.approx((0, 0.0596), abs=1e-4)
     (share,) = training_shares(network("rhn", 4, [7.0] * 15 + [9.5] + [PLATEAU] * 44, hidden_size=20))
     assert (share.below, share.trials, share.share, share.best, share.best_trial) == (15, 60, 0.25, 7.0, 0)
     assert (share.median, share.hidden_size, share.p) == (PLATEAU, 20, None)
@@ -155,11 +136,6 @@ def test_shares_are_counted_below_the_threshold_and_their_intervals_are_exact():
     assert training_shares(network("rhn", 4, [9.4, 9.6]), below=9.3)[0].below == 0
     with pytest.raises(InvalidInputError, match="threshold is nan"):
         training_shares([row()], below=float("nan"))
-
-
-@for_each(("losses", "interval"), [([PLATEAU] * 60, (0.0, 0.0596)), ([7.0] * 60, (0.9404, 1.0))])
-def test_none_of_sixty_is_no_certainty(losses, interval):
-    assert training_shares(network("rhn", 1, losses))[0].interval == pytest.approx(interval, abs=1e-4)
 
 
 def test_architectures_are_compared_with_the_rhn_of_their_depth():
@@ -179,10 +155,41 @@ def test_holms_correction_keeps_the_order_and_lies_between_none_and_bonferronis(
     assert [corrected[k] for k in sorted(range(len(p)), key=p.__getitem__)] == sorted(corrected)
 
 
-def test_the_validation_loss_can_be_read_too():
-    rows = [row(trial=0, train=7.0, best_valid_nll=9.9), row(trial=1, train=8.0, best_valid_nll=8.5)]
-    (share,) = training_shares(rows, "valid")
-    assert (share.best, share.best_trial, share.below) == (8.5, 1, 1)
+@pytest.fixture(scope="module")
+def area():
+    """By hand: in the paper's box 2 of 3 RHNs and 0 of 2 DT-RNNs train, above it 1 of 1 and 1 of 2, orthogonal 0 of 1 and 2 of 2."""
+    settings = {
+        "rhn": [(1e-8, 7.0), (1e-2, 8.0), (1e-4, PLATEAU), (0.5, 9.4), ("orthogonal", PLATEAU)],
+        "dt-rnn": [(1e-8, PLATEAU), (1e-2, 9.5), (0.011, 9.0), (1.0, 60.5), ("orthogonal", 8.0), ("orthogonal", 8.1)],
+    }
+    return [
+        row(arch, 4, n, loss, **({"init_scheme": at, "init_std": 0.2} if isinstance(at, str) else {"init_std": at}))
+        for arch, trials in settings.items()
+        for n, (at, loss) in enumerate(trials)
+    ]
+
+
+def test_regions_are_counted_by_hand(area):
+    shares = training_shares(area, regions=REGIONS)
+    found = {(s.arch, s.region): s for s in shares}
+    assert {key: (s.below, s.trials) for key, s in found.items()} == {
+        ("rhn", WHOLE): (3, 5),
+        ("rhn", PAPERS_BOX): (2, 3),
+        ("rhn", LARGER): (1, 1),
+        ("rhn", "orthogonal"): (0, 1),
+        ("dt-rnn", WHOLE): (3, 6),
+        ("dt-rnn", PAPERS_BOX): (0, 2),
+        ("dt-rnn", LARGER): (1, 2),
+        ("dt-rnn", "orthogonal"): (2, 2),
+    }
+    p = {key: s.p for key, s in found.items() if s.p is not None}
+    assert set(p) == {("dt-rnn", name) for name in (WHOLE, PAPERS_BOX, LARGER, "orthogonal")}
+    assert p["dt-rnn", PAPERS_BOX] == pytest.approx(fisher_exact([[0, 2], [2, 1]]).pvalue)
+    assert found["dt-rnn", PAPERS_BOX].p_holm == pytest.approx(min(1, 4 * min(p.values())))
+    assert "dt-rnn-depth4, orthogonal sgd 7 2 0 8.000 8.050 2 100 % 16 to 100 % 0.3 1" in " ".join(
+        share_table(shares).split()
+    )
+    assert (region(row(learning_rate=0.5)), region(row(learning_rate=0.5, optimizer="adam"))) == (PAPERS_BOX, LARGER)
 
 
 def test_the_printed_table_and_sentence():
