@@ -28,7 +28,6 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
-from gersgorin.analyses.flossing import layer_on_weights
 from gersgorin.loading.find import TORCH_CELLS
 from gersgorin.objective import Loss, Objective
 from gersgorin.plotting.figure import (
@@ -45,6 +44,7 @@ from gersgorin.plotting.figure import (
 )
 from gersgorin.run import Progress, silent
 from rhn.cells import Cell
+from rhn.cells.convert import layer_from_torch, weights_of_torch
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREY, ORANGE, our_style
 from rhn.utils.result import Result, rows_of
@@ -208,6 +208,16 @@ def _outermost(names: list[str]) -> list[str]:
     ]
 
 
+def _layer_on_weights(module: nn.Module, layer: int) -> Cell:
+    """Our form of a layer of torch.nn whose weights are functions of the module's own."""
+    cell = layer_from_torch(module, layer)
+    for name, weight in weights_of_torch(module, layer).items():
+        shape = cell.get_parameter(name).shape
+        delattr(cell, name)
+        setattr(cell, name, weight.reshape(shape))
+    return cell
+
+
 class _StandIn(nn.Module):
     """Our form of a torch.nn RNN, LSTM or GRU, a cell a layer, or of their *Cell form, called as torch's is, on torch's own parameters.
 
@@ -217,7 +227,7 @@ class _StandIn(nn.Module):
     def __init__(self, theirs: nn.Module):
         super().__init__()
         self._single, layers = isinstance(theirs, nn.RNNCellBase), range(getattr(theirs, "num_layers", 1))
-        self.cells = nn.ModuleList(layer_on_weights(theirs, k) for k in layers)
+        self.cells = nn.ModuleList(_layer_on_weights(theirs, k) for k in layers)
         for cell in self.cells:
             cell.theirs, cell.batch_first = theirs, False
         self._pair, self._batch_first = cell.state_size != cell.hidden_size, getattr(theirs, "batch_first", False)

@@ -7,7 +7,7 @@ check(model, learning_rate=0.1)                                  SGD on the next
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
-from gersgorin.checking.explanation import explain, frames_of
+from gersgorin.checking.explanation import explain
 from gersgorin.checking.forecast import forecast
 from gersgorin.checking.loop import BATCH_SIZE, TrainingLoop, above_zero, check_limits, random_numbers_kept
 from gersgorin.checking.prediction import TrainingCheck
+from gersgorin.checking.reach import measure_reach
 from gersgorin.objective import Loss, frame_loss, next_frames
 from rhn.errors import InvalidInputError
 from rhn.utils.wording import counted
@@ -37,6 +38,7 @@ def check(
     *,
     steps: int = 3000,
     seconds: float = 20.0,
+    learning_rates: Sequence[float] = (),
     learning_rate: float | None = None,
     clip_norm: float | None = None,
     scheduler: Any = None,
@@ -49,8 +51,9 @@ def check(
     """Predict whether a training leaves the loss of a constant output, when, and at which learning rates.
 
     It leaves when the mean loss of 32 steps is below 0.98 of the best constant output's on the same minibatches and stays there for 32
-    more (at once if it is below 0.93). The interval of that step is from one or two orders of minibatches; others
-    may differ more.
+    more (at once if it is below 0.93). The training itself is run, as far as there is time, and beside its first steps one at ten times
+    its learning rate; a training that takes longer is forecast from both. Leaving is not training: the verdict also says how far the
+    loss had come down when it was last seen.
 
     Copies of the model take real steps of the optimiser; what was given stays as it was, random states too. Only losses of the
     training count, so examples that are learned by heart are learned.
@@ -65,6 +68,7 @@ def check(
             with this learning rate and momentum 0.9 on the next frames.
         steps: length of the training.
         seconds: most time of the check.
+        learning_rates: further ones to try, of the first group of parameters; the given one and ten times it are tried in any case.
         learning_rate: of an optimiser given by name, or of SGD.
         clip_norm: largest gradient norm, as in `torch.nn.utils.clip_grad_norm_`; None: no clipping.
         scheduler: a learning-rate scheduler of the optimiser that is stepped after each step; None: a constant learning rate.
@@ -97,20 +101,28 @@ def check(
     progress("the training")
     options = {"learning_rate": learning_rate, "clip_norm": clip_norm, "scheduler": scheduler, "batch_size": batch_size}
     loop = TrainingLoop(model, x, y, loss_fn, optimizer, **options, batch_axis=batch_axis, loading_seconds=seconds / 4)
-    return _check_training(loop, steps, end, name or name_of(loop.model), seed, progress)
+    further = [above_zero("learning_rates", rate) for rate in learning_rates]
+    return _check_training(loop, steps, end, name or name_of(loop.model), further, seed, progress)
 
 
 @with_gradients()
 def _check_training(
-    loop: TrainingLoop, steps: int, end: float, name: str, seed: int, progress: Callable[[str], None]
+    loop: TrainingLoop,
+    steps: int,
+    end: float,
+    name: str,
+    learning_rates: Sequence[float],
+    seed: int,
+    progress: Callable[[str], None],
 ) -> TrainingCheck:
     """Explain the plateau of a training and forecast it until a moment of time."""
     with random_numbers_kept(loop.model):
         progress("the plateau")
+        reach = measure_reach(loop, loop.model)
         explanation = explain(loop, EXPLAINING * (end - time.monotonic()))
         time_left = max(end - time.monotonic(), 0.0)
         begun = time.monotonic()
-        found = forecast(loop, steps, time_left, progress=progress, seed=seed)
+        found = forecast(loop, steps, time_left, learning_rates=learning_rates, progress=progress, seed=seed)
         taken = int(found.trials.steps.sum())
         step_seconds = (time.monotonic() - begun) / taken if taken else loop.step_seconds
     left_out = [*[found.cut] * bool(found.cut), *explanation.left_out]
@@ -131,8 +143,9 @@ def _check_training(
         rates=explanation.rates,
         cells=explanation.cells,
         left_out=tuple(left_out),
-        frames=frames_of(loop),
+        frames=None if loop.frame_axis is None else loop.data.probe()[0].shape[loop.frame_axis],
         reshaped=loop.reshaped,
+        reach=reach,
         slowed=loop.slowed,
         step_seconds=step_seconds,
     )

@@ -1,18 +1,21 @@
-"""Find a start and a training with which a network learns: real trials of the real optimiser, successive halving.
+"""Find a start and a training with which a network learns: starts chosen by their gradients, then real trials.
 
     found = cure(model, x, y, loss_fn, optimizer, steps=3000)
     print(found.summary())                 what helps and how much
     print(found.code)                      lines to paste: the optimiser, clipping, and the same start on your own copy
     model, optimizer = found.model, found.optimizer(found.model.parameters())
 
-Candidates are the starts of `gersgorin.checking.starts`, learning rates of several decades, and clipping. All trials see the same
-minibatches; the better ones go on for longer (successive halving; Jamieson and Talwalkar 2016). A network that learns stays as it is.
-A change is a cure only if a trial left the loss of the best constant output, and another with other minibatches too if there is time.
+1. The training as it is. If it leaves the loss of the best constant output, it stays as it is.
+2. One backward pass of each start of `gersgorin.checking.starts` shows which steps of a sequence its gradient sees (`reach.py`). A
+   start that sees less than half, or whose gradient explodes, is left out if others do not. First comes the one whose gradient is most
+   even over the two halves of a sequence.
+3. Short trials of the given start and the best one at learning rates of several decades, and of the others at those that suit these.
+4. If none leaves, and the given start does not see the first half: whole trainings of the two best starts, then of the best one at
+   the learning rates beside the given one. If still none leaves, the better trials go on for longer, also with clipping (successive
+   halving; Jamieson and Talwalkar 2016).
+5. The simplest change that leaves in time is tried once more, to the end, with other minibatches: it is a cure if both leave.
 
-The given weights at other learning rates come first, and in a search without time for more they are all that is tried. The choice
-prefers them too: the fastest change gives way to the simplest one (learning rate and clipping before the output bias, and this before
-new weights) that leaves after at most `SLOWER` times as many steps and leaves at the learning rates beside its own too. If there is
-time to repeat both, it must also come down by `AS_GOOD` of what the fastest does below the loss of the constant.
+All trials but those of the last part see the same minibatches.
 """
 
 import copy
@@ -30,7 +33,8 @@ from torch.optim import Optimizer
 
 from gersgorin._validate import with_gradients
 from gersgorin.checking.loop import BATCH_SIZE, TrainingLoop, check_limits, random_numbers_kept
-from gersgorin.checking.starts import IMPORTS, MEANINGS, OUTPUT_BIAS, Start, filled, starts
+from gersgorin.checking.reach import Reach, measure_reach
+from gersgorin.checking.starts import CHRONO, GIVEN, IMPORTS, MEANINGS, OUTPUT_BIAS, Start, filled, starts
 from gersgorin.checking.trials import WINDOW, Constant, Trials, run_trials
 from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
@@ -42,26 +46,22 @@ STEPS, SECONDS = 3000, 60.0
 TRAINS = 0.9  # of the loss of the best constant output: a training that reaches less works
 AFTER = 4.0  # a trial that has left goes on for so many times its escape
 RATES = {"SGD": (1e-4, 100.0), "other": (1e-5, 1.0)}  # least and largest learning rate, by decades around the given one
+BEST = 2  # starts that are trained whole
 SCREEN = 0.04  # of the steps, for trials of all starts
 ROUNDS = ((0.15, 4), (0.4, 3), (1.0, 2))  # (share of the steps, trials of so many of the best)
-CONFIRMED = 2  # most changes that are tried once more
 COST = 9  # times the steps of a whole training that a search takes at most, about
 FEWEST = 20  # steps of a trial
-IN_TIME = 0.8  # of the steps, by which a network that stays as it is has left
+LATE = 0.5  # of the steps; a training that leaves later is tried again before it is called healthy
+CLIP = 1.0  # norm
+SLOWER = 3.0  # times the steps of the fastest change after which a simpler one may leave
+AS_GOOD = 0.9  # of the way down that the fastest change comes below the constant, for a simpler one
+REPEATED = 3  # most changes that are tried once more
+SHOWN = 7  # attempts in the summary
 LEGEND = (
     f"loss: of the training's last minibatches, relative to a constant output's; leaves: below {TRAINS}; data kept out of the training "
     "are not looked at"
 )
-BETTER = 0.5  # of the steps after which it left: a change of one that leaves late must be so much faster
-SIMPLER = 1.3  # factor on the steps that one change less may cost
-UNTRIED = 1.5  # factor on the steps if the next larger learning rate was not tried
-AT_THE_EDGE = 3.0  # likewise, if it does not leave
-CLIP = 1.0  # norm
-SHORT = 0.1  # of the steps, below which a search has no time for new weights
-SLOWER = 3.0  # times the steps of the fastest change after which a simpler one may leave
-AS_GOOD = 0.9  # of the way down that the fastest change comes below the constant, for a simpler one
-SHOWN = 7  # attempts in the summary
-NEEDS_X = "# needs x: a minibatch of inputs that begins as those given to cure"
+UNTESTED = "# not tested: the search had no time to train with it"
 CLIPPING = "# torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)"
 
 
@@ -112,21 +112,19 @@ class Cure(Result):
     code: str
     """Lines that make the optimiser and change `model` as `self.model` was changed; empty if nothing is changed."""
     outcome: str
-    """ "healthy", "cured" or "none helped"."""
+    """ "healthy", "cured", "seen once" (it left, and there was no time to see it again), "untested" or "none helped"."""
     attempts: tuple[Attempt, ...]
     """The longest trial of each start and training, the best first."""
     given: Attempt
     chosen: Attempt
-    fastest: Attempt
-    """The change that leaves first; the chosen one may be simpler."""
-    confirmed: bool
-    """True if a second trial, with other minibatches, left too."""
+    reach: Reach | None
+    """Which steps the gradient of the given start sees; None: not measured."""
     steps: int
     """Length of the training."""
     seconds: float
     """That the search took."""
     needed_seconds: float | None
-    """Of a search that decides; None if this one had enough time."""
+    """Of a search that decides; None if this one has decided."""
     loop: TrainingLoop
 
     @property
@@ -152,49 +150,57 @@ class Cure(Result):
 
     @property
     def verdict(self) -> str:
-        """One sentence, or two."""
+        """A few sentences: what the gradient of the given start sees, if it is little, and what helps."""
         of = f"of the loss of a constant output after {counted(self.chosen.steps, 'step')}"
-        if self.outcome == "healthy":
-            return f"It learns as it is: {self.given.loss:.3g} {of}; nothing is changed."
-        changes = [a for a in self.attempts if a.plan != self.given.plan]
-        if self.outcome == "none helped":
-            return self._undecided(changes) if self.needed_seconds else self._none_helped(changes, of)
-        again = "" if self.confirmed else ", seen once only for lack of time"
-        if not self.chosen.start.code and self.chosen.clip_norm == self.given.clip_norm:
-            rate = f"{self.learning_rate:.2g} in place of {self.loop.learning_rate:.2g}"
-            best = f"The {self._rate.split(' ', 1)[1]} alone is enough: {rate} gives "
-        else:
-            best = f"{_sentence(self.changes)}: "
-        best += f"{self.chosen.loss:.3g} {of}, {_before(self.given)} before{again}."
-        if self.fastest.plan == self.chosen.plan or self.fastest.left >= self.chosen.left:
-            return best
-        return (
-            f"{best} Fastest: {', '.join(self._words(self.fastest))}, which leaves at step {self.fastest.left:.0f} in place of "
-            f"{self.chosen.left:.0f}."
+        before = (
+            f"diverged at step {self.given.diverged:.0f}"
+            if self.given.diverged < math.inf
+            else f"{self.given.loss:.3g}"
         )
+        enough = f"give seconds={rounded_up(self.needed_seconds)}" if self.needed_seconds else "give more seconds"
+        words = {
+            "healthy": lambda: f"It learns as it is: {self.given.loss:.3g} {of}; nothing is changed.",
+            "cured": lambda: (
+                f"{self._change}: {self.chosen.loss:.3g} {of}, {before} before; in two orders of minibatches."
+            ),
+            "seen once": lambda: (
+                f"{self._change}: {self.chosen.loss:.3g} {of}, {before} before. Seen once, which is no cure: {enough}."
+            ),
+            "untested": lambda: (
+                f"The time was up after {self._tried}. Untested: {self._change[:1].lower()}{self._change[1:]}; to decide, {enough}."
+            ),
+            "none helped": lambda: self._none_helped(of),
+        }
+        sees = self.reach is not None and (self.reach.blind or self.reach.explodes) and self.outcome != "healthy"
+        return (f"{self.reach.sentence()} " if sees else "") + words[self.outcome]()
 
-    def _undecided(self, changes: list[Attempt]) -> str:
-        """The verdict of a search without time."""
-        enough = f"nothing is decided: give seconds={rounded_up(self.needed_seconds)}"
-        if not self.given.steps:
-            return f"The time was up before the first step of a trial; {enough}."
-        tried = [a for a in changes if a.steps]
-        if not tried:
-            return f"The time was up after {_share(self.given.steps, self.steps)} of the training as it is; {enough}."
-        longest = _share(max(a.steps for a in tried), self.steps)
-        return f"The time was up: {len(tried)} of {counted(len(changes), 'change')} were tried, for at most {longest}; {enough}."
+    @property
+    def _change(self) -> str:
+        """The changes as a sentence."""
+        if not self.changed:
+            return "Nothing"
+        *first, last = self.changes
+        text = f"{', '.join(first)}, and {last}" if first else last
+        return text[:1].upper() + text[1:] + " alone" * (not self.chosen.start.code)
 
-    def _none_helped(self, changes: list[Attempt], of: str) -> str:
+    @property
+    def _tried(self) -> str:
+        """What a search without time has tried."""
+        tried = [a for a in self.attempts if a.steps and a.plan != self.given.plan]
+        own = f"{counted(self.given.steps, 'step')} of the training as it is"
+        return own + f" and {counted(len(tried), 'change')} of {len(self.attempts) - 1}" * bool(tried)
+
+    def _none_helped(self, of: str) -> str:
         """The verdict of a search that was long enough."""
-        longest = max((a.steps for a in changes), default=0)
+        tried = [a.steps for a in self.attempts if a.steps and a.plan != self.given.plan]
         return (
-            f"None of {counted(len(changes), 'change')} helped, in trials of up to {counted(longest, 'step')}; it stays at "
+            f"None of {counted(len(tried), 'change')} helped, in trials of up to {counted(max(tried, default=0), 'step')}; it stays at "
             f"{self.given.loss:.3g} {of}."
         )
 
     @property
     def changes(self) -> list[str]:
-        """The changes in words; `summary` says what each start is."""
+        """In words; `summary` says what each start is."""
         return self._words(self.chosen)
 
     @property
@@ -234,7 +240,6 @@ class Cure(Result):
             "learning_rate",
             "clip_norm",
             "code",
-            "confirmed",
             "seconds",
             "needed_seconds",
         )
@@ -270,8 +275,7 @@ class Cure(Result):
 def code_of(loop: TrainingLoop, attempt: Attempt) -> str:
     """Lines to paste before a training: the start of an attempt, its optimiser, and the norm for clipping."""
     code = attempt.start.code
-    lines = [NEEDS_X] * attempt.start.reads_x
-    lines += [*(IMPORTS if code else IMPORTS[:1]), *_optimizer_lines(loop, attempt.factor)]
+    lines = [*(IMPORTS if code else IMPORTS[:1]), *_optimizer_lines(loop, attempt.factor)]
     if loop.scheduler is not None:
         own_rates = isinstance(loop.scheduler, torch.optim.lr_scheduler.OneCycleLR | torch.optim.lr_scheduler.CyclicLR)
         with_what = f"its rates times {attempt.factor:.6g}" if own_rates else "this optimiser"
@@ -347,28 +351,24 @@ def cure(
     search = _Search(loop, steps, begun + seconds, seed, progress)
     with random_numbers_kept(loop.model), with_gradients():
         chosen, outcome = search.run()
-        changed = search.model_of(chosen.start)
-    attempts = search.attempts | {chosen.plan: max(chosen, search.attempts[chosen.plan], key=lambda a: a.steps)}
+        changed = chosen.start.applied(loop.model)
+    given, attempts = search.attempts[search.given.plan], search.attempts | {chosen.plan: chosen}
+    others = (a for a in attempts.values() if a.plan != chosen.plan)
+    code = code_of(loop, chosen) if chosen.plan != given.plan else ""
     return Cure(
         title=name or type(model).__name__,
         model=changed,
         learning_rate=_times(loop.learning_rate, chosen.factor),
         clip_norm=chosen.clip_norm,
-        code=code_of(loop, chosen) if chosen.plan != search.given.plan else "",
+        code=f"{UNTESTED}\n{code}" if outcome == "untested" and code else code,
         outcome=outcome,
-        attempts=tuple(
-            sorted(
-                attempts.values(),
-                key=lambda a: (a.plan != chosen.plan, not a.leaves, a.loss if a.steps else math.inf),
-            )
-        ),
-        given=attempts[search.given.plan],
+        attempts=(chosen, *sorted(others, key=lambda a: (not a.leaves, a.loss if a.steps else math.inf))),
+        given=given,
         chosen=chosen,
-        fastest=search.fastest or chosen,
-        confirmed=search.confirmed,
+        reach=search.reaches.get(given.start),
         steps=steps,
         seconds=monotonic() - begun,
-        needed_seconds=(COST + 2) * steps * search.step_seconds if search.cut and outcome == "none helped" else None,
+        needed_seconds=search.needed_seconds if outcome in ("seen once", "untested") else None,
         loop=loop,
     )
 
@@ -379,105 +379,109 @@ class _Search:
     def __init__(self, loop: TrainingLoop, steps: int, end: float, seed: int, progress: Callable[[str], None]):
         self.loop, self.steps, self.end, self.seed, self.progress = loop, steps, end, seed, progress
         self.constant = Constant(loop)
-        self.given = Attempt(Start("given weights"), 1.0, loop.clip_norm)
+        self.given = Attempt(Start(GIVEN), 1.0, loop.clip_norm)
         self.attempts = {self.given.plan: self.given}
-        self.confirmed = self.cut = False
-        self.fastest: Attempt | None = None
+        self.reaches: dict[Start, Reach | None] = {}
         self.step_seconds = loop.step_seconds
+
+    @property
+    def needed_seconds(self) -> float:
+        """Of a search that decides."""
+        return (COST + 2) * self.steps * self.step_seconds
 
     def run(self) -> tuple[Attempt, str]:
         """(The choice, the outcome)."""
-        self.progress("the training as it is")
+        self.progress(f"the training as it is; to decide takes up to {rounded_up(self.needed_seconds)} s here")
         begun = monotonic()
         whole = self._try([self.given], self.steps, seconds=(self.end - begun) / 3, after=math.inf)
         given = whole[0] if whole else self.given
-        if given.leaves and given.left <= IN_TIME * self.steps:
+        if given.steps:
+            self.step_seconds = (monotonic() - begun) / given.steps
+        if given.leaves and (given.left <= LATE * self.steps or self._again(given).leaves):
             return given, "healthy"
-        if not given.steps:
-            self.cut = True
-            return given, "none helped"
-        self.step_seconds = (monotonic() - begun) / given.steps
-        affordable = int((self.end - monotonic()) / (COST * self.step_seconds))
-        self.cut |= affordable < self.steps
-        steps = max(FEWEST, min(self.steps, affordable))
-        if affordable < SHORT * self.steps:
-            self._try_rates()
-        else:
-            self._halve(steps)
-        if leaving := self._leaving():
-            self._vary(leaving[0], steps, alone=True)
-            self._vary(min(leaving, key=_simplicity), steps, alone=False)
-        helpful = [
-            a for a in self._leaving() if not given.leaves or (a.left <= BETTER * given.left and a.loss < given.loss)
+        every = self._ranked()
+        screened = self._screened(every, max(FEWEST, int(SCREEN * self.steps)))
+        own = self.reaches[self.given.start]
+        if own is not None and own.blind and not self._leaving():
+            self._try_best(every)
+        if not self._leaving():
+            self._halve(screened)
+        for fastest in self._leaving()[:1]:
+            self._try_parts(fastest)
+        return self._choice(given, every)
+
+    def _ranked(self) -> list[Start]:
+        """All starts in the order of their reach, without those that are blind or explode if there are others."""
+        self.progress("what the gradient of each start sees")
+        every = list(starts(self.loop))
+        self.reaches = {start: measure_reach(self.loop, start.applied(self.loop.model)) for start in every}
+        measured = {start: r for start, r in self.reaches.items() if r is not None}
+        good = [start for start, r in measured.items() if not (r.blind or r.explodes)]
+        if not good:
+            return every
+        return sorted(good, key=lambda start: measured[start].unevenness)
+
+    def _choice(self, given: Attempt, every: list[Start]) -> tuple[Attempt, str]:
+        """(The simplest change that leaves in time, also in another order of the minibatches; the outcome)."""
+        leaving = self._leaving()
+        near = [
+            a for a in leaving if a.left <= SLOWER * leaving[0].left and 1 - a.loss >= AS_GOOD * (1 - leaving[0].loss)
         ]
-        if not helpful:
-            return given, "healthy" if given.leaves else "none helped"
-        return self._choice(given, helpful, steps)
-
-    def _choice(self, given: Attempt, helpful: list[Attempt], steps: int) -> tuple[Attempt, str]:
-        """(The simplest of the changes that help about as well as the fastest, the outcome); the choice is tried once more."""
-        self.fastest = helpful[0]
-        near = [a for a in helpful if a.left <= SLOWER * self.fastest.left and self._is_safe(a)]
-        simplest = min([self.fastest, *near], key=lambda a: (_simplicity(a), a.clip_norm != given.clip_norm))
-        repeated: list[Attempt] = []
-        for tried in dict.fromkeys([simplest, *helpful[:CONFIRMED]]):
-            if repeated and tried != self.fastest:
-                break
+        for tried in sorted(near, key=_simplicity)[:REPEATED]:
             self.progress("the best once more, with other minibatches")
-            again = self._try([tried], steps, after=math.inf, seed=self.seed + 1)
-            if not again or (again[0].steps < tried.left and again[0].diverged == math.inf):  # no time
-                return (repeated or [tried])[0], "cured"
-            if again[0].leaves and again[0].loss < given.loss:
-                repeated.append(again[0])
-                self.confirmed = True
-        if not repeated:
-            return given, "healthy" if given.leaves else "none helped"
-        *simpler, last = repeated
-        as_good = [a for a in simpler if 1 - a.loss >= AS_GOOD * (1 - last.loss)]
-        return (as_good or [last])[0], "cured"
+            again = self._again(tried)
+            if not self._is_whole(again):
+                return tried, "seen once"
+            if again.leaves:
+                return again, "cured"
+        if self.end > monotonic():
+            return given, "none helped"
+        first = next((s for s in every if s.code), self.given.start)
+        return Attempt(first, 1.0, self.loop.clip_norm), "untested"
 
-    def _try_rates(self) -> None:
-        """The given weights at other learning rates, one after another, each for half of the time left, the last for all of it."""
-        self.progress("other learning rates")
-        explodes = self.attempts[self.given.plan].diverged < math.inf
-        factors = (0.1, 0.01) if explodes else (10.0, 100.0, 0.1)
-        usable = [f for f in factors if f in self._factors()]
-        for factor in usable:
-            seconds = (self.end - monotonic()) / (1 if factor == usable[-1] else 2)
-            if any(a.leaves for a in self._try([self._plan(self.given.start, factor)], self.steps, seconds=seconds)):
+    def _again(self, a: Attempt) -> Attempt:
+        """The whole training of an attempt with other minibatches, as far as there is time."""
+        found = self._try([a], self.steps, after=math.inf, seed=self.seed + 1)
+        return found[0] if found else replace(a, steps=0)
+
+    def _is_whole(self, a: Attempt) -> bool:
+        return a.steps >= self.steps or a.diverged < math.inf
+
+    def _try_best(self, every: list[Start]) -> None:
+        """Whole trainings, until one leaves: of the best starts, then of the best one at the learning rates beside the given one."""
+        best = [self._plan(start, 1.0) for start in every if start.code][:BEST]
+        for plan in [*best, *(replace(a, factor=_moved(1.0, by)) for a in best[:1] for by in (1, -1))]:
+            self.progress(
+                f"a whole training: {plan.start.words}, learning rate {self.loop.learning_rate * plan.factor:.3g}"
+            )
+            if any(a.leaves for a in self._try([plan], self.steps, after=math.inf)):
                 return
 
-    def _halve(self, steps: int) -> None:
-        """Successive halving of all changes, until some leave."""
-        best = self._screened(max(FEWEST, int(SCREEN * steps)))
+    def _halve(self, best: list[Attempt]) -> None:
+        """Successive halving of changes, the best first, until some leave."""
         for share, kept in ROUNDS:
             plans = [a for a in best if a.diverged == math.inf][:kept]
             if share == ROUNDS[0][0]:
                 plans += [replace(a, factor=_moved(a.factor, by)) for a in best[:2] for by in (1, -1)]
                 if self.given.clip_norm is None:
                     plans += [replace(a, factor=_moved(a.factor, 1), clip_norm=CLIP) for a in best[:1]]
-            self.progress(f"{counted(len(plans), 'change')}, {counted(int(share * steps), 'step')} each")
-            after = AFTER if share < 1 else math.inf
-            best = self._try(plans, max(FEWEST, int(share * steps)), after=after)
+            self.progress(f"{counted(len(plans), 'change')}, {counted(int(share * self.steps), 'step')} each")
+            best = self._try(plans, max(FEWEST, int(share * self.steps)))
             if any(a.leaves for a in best):
-                return
+                break
 
-    def _vary(self, a: Attempt, steps: int, *, alone: bool) -> None:
-        """Try the learning rates beside that of a change; alone: and each part of the change by itself."""
-        plans = [replace(a, factor=_moved(a.factor, by)) for by in (1, -1)]
-        if alone:
-            self.progress("each change by itself, and other learning rates")
-            given = self.given
-            plans += [replace(a, factor=1.0), replace(a, start=given.start), replace(a, clip_norm=given.clip_norm)]
-        known = {self.given.plan, *(b.plan for b in self._leaving())}
-        plans = {b.plan: b for b in plans if b.plan not in known}
-        self._try(list(plans.values()), min(steps, int(AFTER * a.left)))
+    def _try_parts(self, a: Attempt) -> None:
+        """Trials of a change that leaves without one of its parts."""
+        self.progress("each part of the change alone")
+        given = self.given
+        parts = (replace(a, factor=1.0), replace(a, start=given.start), replace(a, clip_norm=given.clip_norm))
+        new = {p.plan: p for p in parts if p.plan != given.plan and not self.attempts.get(p.plan, p).leaves}
+        self._try(list(new.values()), int(AFTER * a.left))
 
-    def _screened(self, steps: int) -> list[Attempt]:
-        """Short trials: given weights and two starts at all learning rates, then the others at those that suited these two."""
+    def _screened(self, every: list[Start], steps: int) -> list[Attempt]:
+        """Short trials: given weights and the best start at all learning rates, then the others at those that suited these two."""
         self.progress(f"learning rates, {counted(steps, 'step')} each")
-        every = list(starts(self.loop))
-        first = [*every[:2], *(s for s in every if s.words == "orthogonal matrices")]
+        first = [self.given.start, *[s for s in every if s.code][:1]]
         plans = [[self._plan(s, f) for f in self._factors()] for s in first]
         found = [self._try([a for a in some if a.plan != self.given.plan], steps) for some in plans]
         factors = {_moved(some[0].factor, by) for some in found[1:] or found if some for by in (0, -1)}
@@ -514,55 +518,32 @@ class _Search:
         for plan in plans:
             groups.setdefault((plan.start, plan.clip_norm), []).append(plan)
         for (start, clip_norm), group in groups.items():
-            if (time_left := self.end - monotonic()) <= 0:
-                self.cut = True
-                if seed is None:
-                    self.attempts = {a.plan: a for a in group} | self.attempts
+            time_left = self.end - monotonic()
+            if seed is None:
+                self.attempts = {a.plan: a for a in group} | self.attempts
+            if time_left <= 0:
                 continue
-            steps = min(steps, self.steps)
             loop = copy.copy(self.loop)
-            loop.model, loop.clip_norm = self.model_of(start), clip_norm
+            loop.model, loop.clip_norm = start.applied(self.loop.model), clip_norm
             loop.optimizer = self.loop.copied(self.loop.model, dict(loop.model.named_parameters()))
             trials = run_trials(
                 loop,
                 [a.factor for a in group],
-                [None] * len(group),
-                steps=steps,
+                steps=min(steps, self.steps),
                 seconds=min(time_left, seconds),
                 constant=self.constant,
                 after=after,
                 seed=self.seed if seed is None else seed,
             )
-            self.cut |= trials.timed_out
             done += [_outcome(plan, trials, k) for k, plan in enumerate(group)]
         if seed is None:
             self.attempts |= {a.plan: a for a in done if a.steps >= self.attempts.get(a.plan, a).steps}
         return _best(done)
 
-    def model_of(self, start: Start) -> nn.Module:
-        """A copy of the model with a start."""
-        return start.applied(self.loop.model, getattr(self.loop.data, "x", None))
-
     def _leaving(self) -> list[Attempt]:
-        """The changes that leave, the best first."""
+        """The changes that leave, the fastest first."""
         leaving = [a for a in self.attempts.values() if a.leaves and a.plan != self.given.plan]
-        return sorted(leaving, key=lambda a: (self._cost(a), a.loss))
-
-    def _beside(self, a: Attempt, sign: int) -> list[bool]:
-        """Whether the trials at the next larger (sign 1) or smaller (-1) learning rate leave."""
-        same = [b for b in self.attempts.values() if (b.start, b.clip_norm) == (a.start, a.clip_norm)]
-        return [b.leaves for b in same if 1 < (b.factor / a.factor) ** sign < 4]
-
-    def _is_safe(self, a: Attempt) -> bool:
-        """True if both learning rates beside its own leave too, so that it does not stand on an edge."""
-        return all(any(self._beside(a, sign)) for sign in (1, -1))
-
-    def _cost(self, a: Attempt) -> float:
-        """Steps after which it leaves, more for each change, and more unless the next larger learning rate leaves."""
-        changes = (a.start.code != "") + (a.factor != 1) + (a.clip_norm != self.given.clip_norm)
-        larger = self._beside(a, 1)
-        risk = UNTRIED if not larger else 1.0 if all(larger) else AT_THE_EDGE
-        return a.left * SIMPLER**changes * risk
+        return sorted(leaving, key=lambda a: (a.left, a.loss))
 
 
 def _best(attempts: list[Attempt]) -> list[Attempt]:
@@ -570,17 +551,13 @@ def _best(attempts: list[Attempt]) -> list[Attempt]:
 
 
 def _simplicity(a: Attempt) -> int:
-    """0: learning rate and clipping only, 1: the output bias too, 2: other weights."""
-    return 0 if not a.start.code else 1 if a.start.words == OUTPUT_BIAS else 2
+    """0: learning rate and clipping only, 1: the output bias too, 2: biases of gates, 3: matrices."""
+    return {GIVEN: 0, OUTPUT_BIAS: 1, CHRONO: 2}.get(a.start.words, 3)
 
 
 def _times(rate: float, factor: float) -> float:
     """A learning rate multiplied by a factor, to six digits."""
     return rate if factor == 1 else float(f"{rate * factor:.6g}")
-
-
-def _share(steps: int, whole: int) -> str:
-    return f"{steps:,} of {whole:,} step{'s' * (whole != 1)}"
 
 
 def _moved(factor: float, halves: int) -> float:
@@ -605,12 +582,3 @@ def _outcome(plan: Attempt, trials: Trials, k: int) -> Attempt:
         left=float(below[0] + window) if len(below) else math.inf,
         diverged=diverged,
     )
-
-
-def _sentence(words: list[str]) -> str:
-    text = ", and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-    return text[:1].upper() + text[1:]
-
-
-def _before(given: Attempt) -> str:
-    return f"diverged at step {given.diverged:.0f}" if given.diverged < math.inf else f"{given.loss:.3g}"

@@ -69,14 +69,6 @@ def explain(loop: TrainingLoop, seconds: float) -> Explanation:
         return Explanation(order, rates, left_out=(f"{'gains' if rates else 'rates and gains'}: {first_line(error)}",))
 
 
-def frames_of(loop: TrainingLoop) -> int | None:
-    """Steps of a sequence of one minibatch; None if the layout of a DataLoader is not known."""
-    x = loop.data.probe()[0]
-    stated = {m.batch_first for m in loop.model.modules() if isinstance(getattr(m, "batch_first", None), bool)}
-    axis = getattr(loop.data, "axis", None if len(stated) != 1 else 1 - stated.pop())
-    return None if axis is None or x.dim() < 2 else x.shape[1 - axis]
-
-
 def reason(
     outcome: str,
     trials: list[dict],

@@ -1,24 +1,18 @@
-"""Forecast a training from short trials: when it leaves the plateau, or diverges, and at which learning rates it works.
+"""Forecast a training from real steps of its optimiser: when it leaves the plateau, or diverges, and at which learning rates.
 
     found = forecast(loop, steps=3000)
-    found.escape_steps, found.interval          # 1240.0, (870.0, 1800.0)
-    found.window                                # (6e-4, 1e-2): learning rates that leave in 3,000 steps
+    found.escape_steps, found.interval          # 1240.0, (620.0, 2480.0)
+    found.window                                # (6e-4, 1e-2): learning rates whose trials left
 
-Trials are real steps of the real optimiser (`trials.py`), for every optimiser.
-
-The first two trials run together: the training itself on one half of the data, and ten times its learning rate on the other half. If
-the training leaves, it is repeated on the other half; on all of the data if it left after two passes through its half, which is
-learned by heart sooner. If it does not leave, its escape is forecast from the larger rates, which leave earlier. With T the escape time
-at the learning rate asked, the escape time at f times this rate is
+The training itself is run, as far as there is time, until it has left for a while; beside its first steps one trial at ten times its
+learning rate, and without time for all of it also one at about three times. What was seen is the answer. A training that was not seen
+to its end is forecast from the larger rates, which leave earlier. With T the escape time at the learning rate asked, the escape time
+at f times this rate is
 
     ln T_f = ln T - p ln f + error                     p about 0.9 for SGD (time x rate is nearly constant), 0.75 for Adam and others
 
 T and p are estimated together by Bayes' rule on a grid. The prior of ln T is flat up to `FLAT` steps and falls as 1/sqrt(T) from there
-to the longest training; the other networks never leave. p and the error are normal. If the result is not clear, or the halves disagree,
-the training is run on all of the data, until all trials together have taken as many steps as the training has: some escapes cannot be
-seen earlier. If there is no time for so many, the first two trials are longer, and one at about three times the learning rate comes
-before. A training whose learning rate changes is followed to its end.
-What a trial contributes:
+to the longest training; the other networks never leave. p and the error are normal. What a trial contributes:
 
     it left                                  a normal density of ln T_f
     it stays                                 the probability that T_f is larger than its steps
@@ -56,16 +50,18 @@ RELAXING = 1.1  # ratio to the constant's loss from which a trial must first com
 RELAXES = 3.0  # times its steps that it comes down for, at most
 NEAR = 0.003  # of the constant's loss, by which a trial is below it that is about to leave
 NEAR_ERROR = 0.35  # of ln T_f then
-BUDGET = 160, 280  # steps of the first two trials for a training of 1,000; if there is no time for all of it
 FASTER = 10.0  # factor of the second trial; the third has its square root
-THIRD = 1.3  # steps of the third trial, relative to the budget
+ASIDE = (
+    160,
+    0.1,
+)  # steps of the second trial for a training of 1,000, more as the square root; at most this share of the training
+ASIDE_CUT = 280  # steps of the second and third trial, without time for the training
 SLOWEST = 1e-6  # factor of the least learning rate that is tried after a divergence
-UNDECIDED = 0.08  # probability, and its complement, from which the training is run
-SAFE = 0.98  # probability of a training that was seen to leave
-HALF = 0.7  # the same, if one half leaves and there is no time to see that all of the data does, or if the other half diverges
-OPEN = 0.5  # probability of a training that was not seen to its end, where nothing else tells
-AFTERWARDS = 1.5  # times its escape that the other half is followed for: a loss may explode then
-SPREAD = 0.2  # least half-width of ln T
+SAFE = 0.98  # probability of what was seen
+HALF = 0.7  # of a training that has just left when the time is up
+OPEN = 0.5  # of a training whose learning rate changes that was not seen to its end
+AFTERWARDS = 1.5  # times its escape that a training is followed for: its loss may explode then
+SPREAD = math.log(2)  # half-width of ln T for other orders of the minibatches, of which about 90 % are within
 
 
 @dataclass(frozen=True)
@@ -75,18 +71,17 @@ class Forecast:
     escape_steps: float
     """From the first step; inf: does not leave within S steps."""
     interval: tuple[float, float]
-    """Of the escape; from trials on disjoint halves of the data, or on all of it."""
+    """Of the escape: within a factor of 2 of one that was seen; else quantiles of 10 and 90 %."""
     diverges_at: float
     """Step at which the loss explodes, before or after leaving; inf: not seen."""
     window: tuple[float, float] | None
-    """Learning rates of the first group that leave within S steps and do not diverge; None: none was found."""
+    """Least and greatest learning rate of a trial that left, below all that diverged; None: none left."""
     probability: float
-    """Of leaving within S steps without diverging."""
-    halves_agree: bool
-    """False if one half of the data leaves and the other does not, or more than twice as late."""
+    """Of leaving within S steps without diverging; NaN without a step."""
     cut: str | None
     """What was left out for lack of time."""
     trials: Trials
+    """The first is the training itself."""
 
 
 def forecast(
@@ -94,209 +89,70 @@ def forecast(
     steps: int,
     seconds: float = 20.0,
     *,
+    learning_rates: Sequence[float] = (),
     progress: Callable[[str], None] = lambda doing: None,
     seed: int = 0,
 ) -> Forecast:
-    """Forecast a training of so many steps, in no more than so many seconds."""
+    """Forecast a training of so many steps, in no more than so many seconds.
+
+    learning_rates: further ones, at each of which the training is run afterwards, as far as there is time.
+    """
     end = time.monotonic() + seconds
     progress("the best constant output")
     constant = Constant(loop)
 
-    def run(doing: str, factors: Sequence[float], parts: Sequence[int | None], order: int = 0, **options) -> Trials:
+    def run(doing: str, factors: Sequence[float], most: int | Sequence[int], **options) -> Trials:
         progress(doing)
         left = end - time.monotonic()
-        return run_trials(loop, factors, parts, seconds=left, constant=constant, seed=seed + order, **options)
+        return run_trials(loop, factors, steps=most, seconds=left, constant=constant, seed=seed, **options)
 
-    halves = (0, 1) if loop.data.divisible else (None, None)
-    slow = steps * constant.step_seconds > end - time.monotonic()
-    return decide(
-        run,
-        halves,
-        steps,
-        exponent_of(loop),
-        loop.learning_rate,
-        slow=slow,
-        epoch=loop.data.epoch,
-        scheduled=loop.scheduler is not None,
-    )
-
-
-def decide(
-    run: Callable[..., Trials],
-    halves: tuple[int | None, int | None],
-    steps: int,
-    law: tuple[float, float],
-    learning_rate: float,
-    *,
-    slow: bool = False,
-    epoch: float = math.inf,
-    scheduled: bool = False,
-) -> Forecast:
-    """Choose the trials, one after another, and read them.
-
-    Args:
-        run: run(description, factors, parts, **options of `run_trials`).
-        halves: disjoint parts of the data.
-        steps: of the training.
-        law: mean and standard deviation of the exponent p.
-        learning_rate: of the training.
-        slow: there is no time for as many steps as the training has.
-        epoch: steps of one pass through all of the data.
-        scheduled: the learning rate changes.
-    """
-    course = _Course(run, halves, steps, law, slow, epoch, scheduled)
-    doing = "the training, and ten times its learning rate"
-    first = course.more(doing, [1.0, FASTER], halves, steps, budget=course.budget, until_first=True)
-    if first.diverged[0] < math.inf:
-        answer = _after_divergence(course, float(first.diverged[0]), float(first.left[0]))
-    elif first.left[0] < math.inf:
-        answer = _after_escape(course, float(first.left[0]))
-    elif first.steps[0] >= steps:
-        answer = _Answer(math.inf, (math.inf, math.inf), 1 - SAFE)
-    else:
-        answer = _undecided(course)
-    joined = joined_trials(course.done)
+    fits = steps * constant.step_seconds <= end - time.monotonic()
+    scheduled = loop.scheduler is not None
+    aside = int((ASIDE[0] if fits else ASIDE_CUT) * math.sqrt(max(1.0, steps / 1000)))
+    aside = min(aside, max(1, int(ASIDE[1] * steps))) if fits else min(aside, steps)
+    others = [FASTER] if fits else [FASTER, FASTER**0.5]
+    after = math.inf if scheduled else AFTERWARDS
+    lengths = [steps, *[aside] * len(others)]
+    done = [run("the training", [1.0, *others], lengths, after=after, until_first=True)]
+    if done[0].diverged[0] < math.inf:
+        factor = FASTER**-0.5
+        while done[-1].diverged[0] < math.inf and factor >= SLOWEST:
+            done.append(run("smaller learning rates", [factor], min(steps, max(aside, 2 * WINDOW))))
+            factor /= FASTER
+    if len(learning_rates):
+        asked = [rate / loop.learning_rate for rate in learning_rates]
+        done.append(run("the learning rates that were asked for", asked, steps, after=after))
+    trials = joined_trials(done)
+    escape, interval, probability = _read(trials, steps, exponent_of(loop), scheduled)
     return Forecast(
-        escape_steps=answer.escape if answer.escape <= steps else math.inf,
-        interval=answer.interval,
-        diverges_at=answer.diverged,
-        window=window_of(learning_rate, joined, answer.escape, None if scheduled else law[0], steps),
-        probability=answer.probability,
-        halves_agree=answer.halves_agree,
-        cut="the time was up before the trials ended" if any(t.timed_out for t in course.done) else None,
-        trials=joined,
+        escape_steps=escape if escape <= steps else math.inf,
+        interval=interval,
+        diverges_at=float(trials.diverged[0]),
+        window=window_of(loop.learning_rate, trials),
+        probability=probability,
+        cut="the time was up before the trials ended" if trials.timed_out else None,
+        trials=trials,
     )
 
 
-class _Course:
-    """The trials of a forecast, one after another; arguments as in `decide`."""
-
-    def __init__(self, run, halves, steps, law, slow, epoch, scheduled):
-        self.run, self.halves, self.steps, self.law = run, halves, steps, law
-        self.slow, self.epoch, self.scheduled = slow, epoch, scheduled
-        self.afterwards = math.inf if scheduled else AFTERWARDS
-        self.budget = int(BUDGET[slow] * math.sqrt(max(1.0, steps / 1000)))
-        self.done: list[Trials] = []
-
-    def by_heart(self, left: np.ndarray | float) -> np.ndarray | bool:
-        """True if a trial left after two passes through its half of the data, which is learned by heart sooner than all of it."""
-        return (left > self.epoch) & (left < math.inf)
-
-    def more(self, doing: str, factors: Sequence[float], parts: Sequence[int | None], most: int, **options) -> Trials:
-        """Run further trials of at most so many steps, and of the training's."""
-        self.done.append(self.run(doing, factors, parts, steps=min(most, self.steps), **options))
-        return self.done[-1]
-
-    def whole(self) -> Trials | None:
-        """The training on all of the data, in the steps that are left of its own number; None if these are few."""
-        most = self.steps - sum(int(trials.steps.sum()) for trials in self.done)
-        if self.scheduled:  # an early part of it does not tell
-            most = self.steps
-        if most < WINDOW:
-            return None
-        return self.all_data(most)
-
-    def all_data(self, most: int, order: int = 0) -> Trials:
-        """The training on all of the data, at most so many steps of it; another order of the minibatches for each number."""
-        return self.more("the training on all of the data", [1.0], (None,), most, after=self.afterwards, order=order)
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """The parts of a forecast that are read from its trials."""
-
-    escape: float
-    interval: tuple[float, float]
-    probability: float
-    diverged: float = math.inf
-    halves_agree: bool = True
-
-
-def _after_divergence(course: _Course, diverged: float, left: float) -> _Answer:
-    """The training diverges: look for a smaller learning rate that does not."""
-    factor, slower = FASTER**-0.5, course.done[0]
-    while slower.diverged[0] < math.inf and factor >= SLOWEST:
-        slower = course.more("smaller learning rates", [factor], course.halves[:1], course.budget)
-        factor /= FASTER
-    return _Answer(left, (left, left), 1 - SAFE, diverged)
-
-
-def _after_escape(course: _Course, left: float) -> _Answer:
-    """The training leaves on one half of the data: repeat it on the other, and on all of it if they disagree.
-
-    On all of it at once if there are no halves, or if the half was learned by heart.
-    """
-    if course.halves[0] is None or course.by_heart(left):
-        return _after_repeats(course, left)
-    most = course.steps if course.scheduled else max(int(AFTERWARDS * left) + WINDOW, course.budget)
-    other = course.more("the other half of the data", [1.0], course.halves[1:], most, after=course.afterwards)
-    again, diverged = float(other.left[0]), float(other.diverged[0])
-    agree = other.timed_out or max(left, again) <= 2 * min(left, again)
-    both = [t for t in (left, again) if t < math.inf]
-    escape = min(math.exp(np.mean(np.log(both))), max(both))  # no rounding beyond the last step
-    wide = max(SPREAD, abs(math.log(both[0] / both[-1])))
-    interval = escape * math.exp(-wide), escape * math.exp(wide)
-    if diverged < math.inf:
-        return _Answer(escape, interval, 1 - HALF, diverged, agree)
-    if len(both) == 2 or other.timed_out:
-        return _Answer(escape, interval, SAFE, halves_agree=agree)
-    if (whole := course.whole()) is None:
-        return _Answer(escape, interval, HALF, halves_agree=False)
-    return _read(course, [other, whole], halves_agree=False)
-
-
-def _after_repeats(course: _Course, left: float) -> _Answer:
-    """The training leaves, after two passes through a half of the data or on all of it: repeat it on all of it, in another order."""
-    itself = course.halves[0] is None and bool(course.done[0].confirmed[0])
-    whole = course.all_data(course.steps, order=int(itself))
-    again = float(whole.left[0])
-    if whole.timed_out and whole.steps[0] < AFTERWARDS * left:
-        high = left * math.exp(SPREAD) if itself else math.inf
-        return _Answer(left, (left * math.exp(-SPREAD), high), SAFE if itself else HALF)
-    if not itself or whole.diverged[0] < math.inf:
-        return _read(course, [whole])
-    if again == math.inf:
-        return _read(course, [course.done[0], whole], halves_agree=False)
-    low, high = sorted((left, again))
-    interval = low * math.exp(-SPREAD), high * math.exp(SPREAD)
-    return _Answer(math.sqrt(low * high), interval, SAFE, halves_agree=high <= 2 * low)
-
-
-def _undecided(course: _Course) -> _Answer:
-    """The first trials do not leave: run more until leaving or staying is probable."""
-
-    def unclear() -> bool:
-        return Belief(course.law, evidence(course.done)).unclear(course.steps, UNDECIDED)
-
-    if course.scheduled:
-        return _read(course, [course.all_data(course.steps)])
-    if course.slow and unclear():
-        most = int(THIRD * course.budget)
-        course.more("three times its learning rate", [FASTER**0.5], course.halves[:1], most)
-    if unclear() or any(course.by_heart(trials.left).any() for trials in course.done):
-        course.whole()
-    return _read(course, course.done)
-
-
-def _read(course: _Course, trials: Sequence[Trials], halves_agree: bool = True) -> _Answer:
-    """What the last trial saw if it is the training on all of the data, else what all trials make probable."""
-    last = trials[-1]
-    whole = last.parts == (None,) and last.factors[0] == 1
-    left, diverged = (float(last.left[0]), float(last.diverged[0])) if whole else (math.inf, math.inf)
-    if diverged < math.inf:
-        return _Answer(left, (left, left), 1 - SAFE, diverged, halves_agree)
+def _read(
+    trials: Trials, steps: int, law: tuple[float, float], scheduled: bool
+) -> tuple[float, tuple[float, float], float]:
+    """(Escape, its interval, probability): what the first trial, the training itself, saw, else what all make probable."""
+    left, taken = float(trials.left[0]), int(trials.steps[0])
+    if not taken:
+        return math.inf, (math.inf, math.inf), math.nan
+    if trials.diverged[0] < math.inf:
+        return left, (left, left), 1 - SAFE
     if left < math.inf:
-        return _Answer(left, (left * math.exp(-SPREAD), left * math.exp(SPREAD)), SAFE, diverged, halves_agree)
-    if course.scheduled:  # trials at other learning rates, or shorter ones, do not tell
-        if whole and last.steps[0] >= course.steps:
-            return _Answer(math.inf, (math.inf, math.inf), 1 - SAFE, halves_agree=halves_agree)
-        own = [(trials.steps[0], trials.left[0]) for trials in course.done if trials.factors[0] == 1]
-        low = last.steps[0] if whole else max(steps for steps, _ in own)
-        return _Answer(
-            math.inf, (float(min(low, *(left for _, left in own))), math.inf), OPEN, halves_agree=halves_agree
-        )
-    belief = Belief(course.law, evidence(trials))
-    return _Answer(*belief.escape(course.steps), belief.probability(course.steps), diverged, halves_agree)
+        sure = trials.confirmed[0] or taken >= steps
+        return left, (left * math.exp(-SPREAD), left * math.exp(SPREAD)), SAFE if sure else HALF
+    if taken >= steps:
+        return math.inf, (math.inf, math.inf), 1 - SAFE
+    if scheduled:  # trials at other learning rates, or shorter ones, do not tell
+        return math.inf, (float(taken), math.inf), OPEN
+    belief = Belief(law, evidence(trials))
+    return *belief.escape(steps), belief.probability(steps)
 
 
 def exponent_of(loop: TrainingLoop) -> tuple[float, float]:
@@ -318,24 +174,22 @@ class Evidence:
     """Of the last loss to the constant's."""
 
 
-def evidence(trials: Sequence[Trials]) -> list[Evidence]:
-    """Of all trials whose learning rate is not too high.
+def evidence(trials: Trials) -> list[Evidence]:
+    """Of all trials whose learning rate is not too high; the first is the training itself.
 
     A rate is too high if its trial diverges, or if its loss stays above that of the training itself after as many steps.
     """
-    own = trials[0]
     found = []
-    for group in trials:
-        for k, factor in enumerate(map(float, group.factors)):
-            steps = int(group.steps[k])
-            if group.diverged[k] < math.inf or steps < WINDOW:
-                continue
-            same = min(steps, int(own.steps[0]))
-            worse = group.ratios[same - 1, k] > own.ratios[same - 1, 0] + JITTER
-            if group.left[k] == math.inf and factor > 1 and worse:
-                continue
-            ratios = group.ratios[:steps, k]
-            found.append(Evidence(factor, _still_there(ratios), float(group.left[k]), float(ratios[-1])))
+    for k, factor in enumerate(map(float, trials.factors)):
+        steps = int(trials.steps[k])
+        if trials.diverged[k] < math.inf or steps < WINDOW:
+            continue
+        same = min(steps, int(trials.steps[0])) - 1
+        worse = trials.ratios[same, k] > trials.ratios[same, 0] + JITTER
+        if trials.left[k] == math.inf and factor > 1 and worse:
+            continue
+        ratios = trials.ratios[:steps, k]
+        found.append(Evidence(factor, _still_there(ratios), float(trials.left[k]), float(ratios[-1])))
     return found
 
 
@@ -398,10 +252,6 @@ class Belief:
         """Of leaving within so many steps."""
         return float(self.weights[self.times <= math.log(steps)].sum())
 
-    def unclear(self, steps: float, least: float) -> bool:
-        """Whether both leaving and staying have at least this probability."""
-        return least < self.probability(steps) < 1 - least
-
     def escape(self, steps: float) -> tuple[float, tuple[float, float]]:
         """Median of T, and its quantiles of 10 and 90 %; of those that leave within the steps, if this is probable."""
         weights = self.weights
@@ -412,23 +262,11 @@ class Belief:
         return middle, (low, high)
 
 
-def window_of(
-    learning_rate: float, trials: Trials, escape: float, exponent: float | None, steps: int
-) -> tuple[float, float] | None:
-    """Learning rates from the least that leaves within the steps to the largest that was seen to leave, below all that diverge.
-
-    exponent: p; None: unknown, so that the least one is the least that was seen to leave.
-    """
+def window_of(learning_rate: float, trials: Trials) -> tuple[float, float] | None:
+    """Least and greatest learning rate of a trial that left, below all that diverged; None: none left."""
     bad = trials.factors[np.isfinite(trials.diverged)].min(initial=math.inf)
-    good = [f for f, left in zip(trials.factors, trials.left, strict=True) if left < math.inf and f < bad]
-    if escape <= steps and bad > 1:
-        good.append(1.0)
-    if not good:
-        return None
-    low = min(good)
-    if exponent is not None and escape < math.inf and bad > 1:
-        low = min(low, (escape / steps) ** (1 / exponent))
-    return learning_rate * float(low), learning_rate * float(max(good))
+    good = trials.factors[np.isfinite(trials.left) & (trials.factors < bad)]
+    return (learning_rate * float(good.min()), learning_rate * float(good.max())) if len(good) else None
 
 
 def joined_trials(parts: Sequence[Trials]) -> Trials:
@@ -440,7 +278,6 @@ def joined_trials(parts: Sequence[Trials]) -> Trials:
 
     return Trials(
         factors=np.concatenate([part.factors for part in parts]),
-        parts=tuple(p for part in parts for p in part.parts),
         losses=np.concatenate([padded(part.losses) for part in parts], 1),
         constants=np.concatenate([padded(part.constants) for part in parts], 1),
         left=np.concatenate([part.left for part in parts]),

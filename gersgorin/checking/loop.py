@@ -133,6 +133,13 @@ class TrainingLoop:
         return type(self.optimizer).__name__
 
     @property
+    def frame_axis(self) -> int | None:
+        """Axis of the steps of a sequence in x; None if x has none, or the layout of a DataLoader is not known."""
+        stated = {m.batch_first for m in self.model.modules() if isinstance(getattr(m, "batch_first", None), bool)}
+        axis = getattr(self.data, "axis", None if len(stated) != 1 else 1 - stated.pop())
+        return None if axis is None or self.data.probe()[0].dim() < 2 else 1 - axis
+
+    @property
     def is_plain_sgd(self) -> bool:
         """True for SGD with one learning rate, without decay, clipping and schedule: the gradient flow in steps."""
         groups = self.optimizer.param_groups
@@ -330,27 +337,17 @@ class Examples:
         """Steps of one pass through the data."""
         return self.count / self.per_step
 
-    @property
-    def divisible(self) -> bool:
-        """True if there are two disjoint halves, each with a minibatch."""
-        return self.count >= 2 * self.per_step
-
     def take(self, units: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and targets of some examples (B,)."""
         units = units.to(self.x.device)
         return self.x.index_select(self.axis, units), self.y.index_select(self.y_axis, units)
 
-    def stream(self, part: int | None, parts: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield minibatches of one of some disjoint parts of the examples, or of all: a permutation for each epoch."""
-        units = torch.randperm(self.count, generator=torch.Generator().manual_seed(seed))
-        if part is not None:
-            pieces = [piece for piece in units.tensor_split(parts) if len(piece)]
-            units = pieces[part % len(pieces)]
-        size = min(self.per_step, max(1, self.count // parts))
-        g = torch.Generator().manual_seed(seed + 1)
+    def stream(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield minibatches: a permutation of the examples for each epoch."""
+        g = torch.Generator().manual_seed(seed)
         while True:
-            order = units[torch.randperm(len(units), generator=g)]
-            for some in order[: len(order) // size * size].split(size):
+            order = torch.randperm(self.count, generator=g)
+            for some in order[: self.count // self.per_step * self.per_step].split(self.per_step):
                 yield self.take(some)
 
     def probe(self) -> tuple[Tensor, Tensor]:
@@ -372,8 +369,6 @@ class Examples:
 class Batches:
     """Pairs of batches from a DataLoader, in its own order; each run of trials reads it anew."""
 
-    divisible = False  # its examples may be new ones in each epoch
-
     def __init__(self, loader: Any, like: Tensor, seconds: float):
         if isinstance(loader, Tensor | np.ndarray) or not isinstance(loader, Iterable):
             raise InvalidInputError("y is missing: expected targets beside x, or as x a DataLoader of pairs (x, y)")
@@ -386,7 +381,7 @@ class Batches:
     def _sample(self, end: float) -> tuple[list[tuple[Tensor, Tensor]], int | None]:
         """(Batches drawn at random from at least one epoch, the number that was read if there was no time for an epoch)."""
         draw, kept = random.Random(0), []
-        for count, pair in enumerate(self.stream(None, 1, 0), 1):
+        for count, pair in enumerate(self.stream(0), 1):
             if count <= SAMPLE:
                 kept.append(pair)
             elif (k := draw.randrange(count)) < SAMPLE:
@@ -398,7 +393,7 @@ class Batches:
                 return kept, None if count >= self.epoch else count
         raise AssertionError("a stream has no end")
 
-    def stream(self, part: int | None, parts: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def stream(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of one epoch after another, in the order that the loader draws from a seed; it sets torch's own."""
         batches = getattr(self.loader, "batch_sampler", None)
         places = (self.loader, getattr(self.loader, "sampler", None), batches, getattr(batches, "sampler", None))

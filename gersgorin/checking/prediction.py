@@ -5,7 +5,7 @@ Legend: K trials.
 
 import math
 import statistics
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,11 +24,12 @@ from rhn.utils.wording import counted, rounded_up
 if TYPE_CHECKING:
     from gersgorin.checking.forecast import Forecast
     from gersgorin.checking.gains import Gains
+    from gersgorin.checking.reach import Reach
 
-EDGE = 1.1  # ratio of a learning rate that fails to the end of the window beside it
+FALLING = 0.99  # of the loss of one window before: a loss that still falls
 DOUBT = 0.2  # probability of leaving, and its complement, from which the outcome is open
 DOUBT_CUT = 0.1  # the same of a check whose time was up
-DECIDES = 2.0  # times the seconds of a whole training that a check takes at most, about
+DECIDES = 1.2  # times the seconds of a whole training that a check takes at most, about
 HUGE = 1e7  # steps; from here on written as a power of ten
 VALUES = 15  # characters before the values of the summary
 MARGIN = 1.6  # ratio of the ends of the figure to the learning rates that it shows
@@ -38,7 +39,7 @@ CONSTANT = "the loss of a constant output"
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class TrainingCheck(Result):
-    """Result of `check` for a training: `verdict` is three sentences, `summary()` a page, `to_json()` the output of --json."""
+    """Result of `check`: `verdict` is a few sentences, `summary()` a page, `to_json()` the output of --json."""
 
     name: str
     optimizer: str
@@ -66,6 +67,8 @@ class TrainingCheck(Result):
     """Class of the scheduler, which begins with `learning_rate` or multiplies it: "OneCycleLR"."""
     frames: int | None = None
     """Steps of a sequence."""
+    reach: "Reach | None" = None
+    """Which steps of a sequence the gradient of the untrained network sees; None: not measured."""
     slowed: float | None = None
     """Times as long that a step takes with subnormal numbers, which the trials set to zero; None: less than twice, or they are zero."""
     step_seconds: float = math.nan
@@ -74,15 +77,6 @@ class TrainingCheck(Result):
     """How a named loss reads targets of another shape, in words; None: as they are."""
     left_out: tuple[str, ...] = ()
     """Parts of the check and of the data that were left out, in words."""
-
-    def __post_init__(self):
-        given = self.forecast
-        if not self.tried:  # such a forecast holds only what was assumed
-            nothing = {"escape_steps": math.inf, "interval": (math.inf, math.inf), "diverges_at": math.inf}
-            given = replace(given, **nothing, probability=math.nan, window=None)
-        interval = (min(given.interval[0], given.escape_steps), max(given.interval[1], given.escape_steps))
-        object.__setattr__(self, "forecast", replace(given, interval=interval))
-        object.__setattr__(self, "forecast", replace(self.forecast, window=self._window()))
 
     @property
     def escape_steps(self) -> float:
@@ -101,7 +95,7 @@ class TrainingCheck(Result):
 
     @property
     def window(self) -> tuple[float, float] | None:
-        """(Least, greatest) learning rate that leaves within the training and does not diverge; None: there is none."""
+        """(Least, greatest) learning rate of a trial that left, below all that diverged; None: none left."""
         return self.forecast.window
 
     @property
@@ -111,9 +105,19 @@ class TrainingCheck(Result):
 
     @property
     def tried(self) -> int:
-        """Steps of the longest trial at the learning rate of the training."""
-        trials = self.forecast.trials
-        return int(trials.steps[np.isclose(trials.factors, 1.0)].max(initial=0))
+        """Steps of the training that were run."""
+        return int(self.forecast.trials.steps[0])
+
+    @property
+    def last_loss(self) -> float:
+        """Mean of the last losses that were seen, relative to the best constant output's; NaN without a step."""
+        return float(self.forecast.trials.ratios[self.tried - 1, 0]) if self.tried else math.nan
+
+    @property
+    def still_falls(self) -> bool:
+        """True if the last mean loss is at least 1 % below that of one window before."""
+        before = self.tried - 1 - WINDOW
+        return before >= 0 and bool(self.last_loss < FALLING * self.forecast.trials.ratios[before, 0])
 
     @property
     def outcome(self) -> str:
@@ -133,20 +137,17 @@ class TrainingCheck(Result):
             return "leaves"
         return "stays" if not leaves and self.probability < 0.5 else "may leave"
 
-    def _window(self) -> tuple[float, float] | None:
-        """The window of the forecast, with the learning rate of the training inside if it leaves, outside if it does not."""
-        window, rate = self.forecast.window, self.learning_rate
-        if self.outcome == "leaves":
-            return min(rate, *(window or ())) if window else rate, max(rate, *window) if window else rate
-        if window is None or self.outcome == "may leave" or not window[0] <= rate <= window[1]:
-            return window
-        low, high = (rate * EDGE, window[1]) if self.outcome == "stays" else (window[0], rate / EDGE)
-        return (low, high) if low <= high else None
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What the gradient sees, if that is little and the training does not leave; outcome, time, learning rates; subnormals."""
+        blind = self.reach is not None and self.reach.blind and self.outcome != "leaves"
+        sees = (self.reach.sentence(),) if blind else ()
+        slow = (f"Its steps take {self._slowed}.",) if self.slowed else ()
+        return (*sees, self._what(), self._when(), self._where(), *slow)
 
     @property
-    def sentences(self) -> tuple[str, str, str]:
-        """Outcome, time, and window of learning rates."""
-        return self._what(), self._when(), self._where()
+    def _slowed(self) -> str:
+        return f"{self.slowed:.2g} times as long as with torch.set_flush_denormal(True), which the trials use"
 
     @property
     def verdict(self) -> str:
@@ -199,14 +200,12 @@ class TrainingCheck(Result):
             [f"its loss {explodes}"] if first else [escape] + [f"its loss {explodes}"] * math.isfinite(self.diverges_at)
         )
         words = ", and ".join(parts)
-        two = (
-            "halves of the data" if any(p is not None for p in self.forecast.trials.parts) else "orders of minibatches"
-        )
-        disagree = "" if self.forecast.halves_agree else f"; the two {two} disagree"
         early = ""
         if self.forecast.cut and self.outcome == "may leave":
             early = f"; the time was up after {_counted(self.tried)}: to decide, {self._enough}"
-        return f"{words[0].upper()}{words[1:]}{disagree}{early}."
+        falls = " and still falls" * self.still_falls
+        seen = f" After {_counted(self.tried)} its loss is {self.last_loss:.3g} of a constant output's{falls}."
+        return f"{words[0].upper()}{words[1:]}{early}." + seen * math.isfinite(self.last_loss)
 
     def _escape(self) -> str:
         """The time of the escape with its interval."""
@@ -232,33 +231,22 @@ class TrainingCheck(Result):
     def _where(self) -> str:
         tried = [row for row in self.table() if row["steps"]]
         rates = sorted({row["learning_rate"] for row in tried})
-        highest = self.learning_rate if self.window is None else self.window[1]
-        above = [row for row in tried if row["learning_rate"] > highest * (1 + 1e-9)]
-        exploded = next((row for row in above if row["diverged"] < math.inf), None)
-        if exploded is not None:
-            then = f"at {exploded['learning_rate']:.3g} the loss explodes at step {exploded['diverged']:,.0f}"
-        elif above:
-            then = f"higher ones, to {rates[-1]:.3g}, did not explode in {_span(above)}"
-        else:
-            then = "higher ones were not tried"
+        exploded = next((row for row in tried if row["diverged"] < math.inf), None)
+        name = "learning rate" if self.scheduler is None else "initial_lr"
         if self.window is not None:
             low, high = (f"{rate:.3g}" for rate in self.window)
-            sure = self.outcome != "may leave"
-            name = "learning rate" if self.scheduler is None else "initial_lr"
-            several = f"{name.capitalize()}s from {low} to {high} {'are forecast to' if sure else 'may'} leave"
-            one = f"One {name} of {low} {'is forecast to' if sure else 'may'} leave"
-            return f"{several if low != high else one} within {self._steps}; {then}."
-        if len(rates) < 2:
-            return f"No {'other ' * len(rates)}learning rate was tried."
-        left = [row for row in tried if row["left"] < math.inf]
-        if good := [row for row in left if row["diverged"] == math.inf]:
-            seen = f"At {good[0]['learning_rate']:.3g} a trial left, which is too little for a window of learning rates"
-        else:
-            without = " without an explosion" * bool(left)
             seen = (
-                f"No learning rate from {rates[0]:.3g} to {rates[-1]:.3g} left{without} in its trial of {_span(tried)}"
+                f"Trials at {name}s from {low} to {high} left" if low != high else f"A trial at a {name} of {low} left"
             )
-        return f"{seen}{f'; {then}' * (exploded is not None)}."
+        elif len(rates) < 2:
+            seen = f"No {'other ' * len(rates)}{name} was tried"
+        else:
+            seen = f"No trial at {name}s from {rates[0]:.3g} to {rates[-1]:.3g} left, in {_span(tried)}"
+        if exploded is not None and len(rates) > 1:
+            seen += f"; at {exploded['learning_rate']:.3g} the loss explodes at step {exploded['diverged']:,.0f}"
+        elif self.window is not None and rates[-1] <= self.window[1] * (1 + 1e-9):
+            seen += "; higher ones were not tried"
+        return f"{seen}."
 
     def summary(self) -> str:
         """The three sentences, then the numbers behind them."""
@@ -272,15 +260,13 @@ class TrainingCheck(Result):
             "leaving": self._leaving(),
             "outcome": self.outcome,
             **self._times(),
-            "window": "none was found" if self.window is None else f"{self.window[0]:.3g} to {self.window[1]:.3g}",
+            "window": "no trial left" if self.window is None else f"{self.window[0]:.3g} to {self.window[1]:.3g}",
             "probability": _probability(self.probability),
         }
         if self.why is not None:
             rows["why"] = self.why
         if self.slowed is not None:
-            rows["subnormals"] = (
-                f"a step takes {self.slowed:.2g} times as long as with torch.set_flush_denormal(True), which the trials use"
-            )
+            rows["subnormals"] = f"a step takes {self._slowed}"
         rows["trials"] = f"\n{' ' * VALUES}".join(map(_trial, self.table()))
         if self.left_out:
             rows["left out"] = "; ".join(self.left_out)
@@ -305,8 +291,8 @@ class TrainingCheck(Result):
         window = min(WINDOW, self.steps)
         mean = f"the mean loss of {window} steps" if window > 1 else "the loss"
         return (
-            f"{mean} is below {LEFT:g} of the best constant output's on the same minibatches, and stays there; the interval is from "
-            "one or two orders of minibatches, others may differ more"
+            f"{mean} is below {LEFT:g} of the best constant output's on the same minibatches, and stays there; in other orders of the "
+            "minibatches nine of ten leave within the interval"
         )
 
     def _start(self) -> str:
@@ -335,7 +321,7 @@ class TrainingCheck(Result):
 
     def table(self) -> list[dict]:
         """One row for each trial, by learning rate: its steps, and those at which it left and diverged; infinity: not seen."""
-        trials = self.forecast.trials
+        trials = self.forecast.trials  # the first is the training itself
         columns = {"steps": trials.steps, "left": trials.left, "diverged": trials.diverged}
         return sorted(
             rows_of(learning_rate=self.learning_rate * trials.factors, **columns), key=lambda row: row["learning_rate"]
@@ -375,7 +361,8 @@ class TrainingCheck(Result):
         )
         content = {name: getattr(self, name) for name in names}
         content |= {
-            "halves_agree": self.forecast.halves_agree,
+            "last_loss": self.last_loss,
+            "still_falls": self.still_falls,
             "trials": self.table(),
             "cells": [cell.to_dict() for cell in self.cells],
         }

@@ -1,7 +1,7 @@
-"""First weights to try for a network: scaled, orthogonal, identity, gate biases, equal rates, flossed.
+"""First weights to try for a network: scaled, orthogonal, identity, gate biases, equal rates.
 
     for start in starts(loop):
-        changed = start.applied(model, x)    # a copy with these weights
+        changed = start.applied(model)       # a copy with these weights
         start.code                           # the same as lines of Python
 
 A start is a list of changes, each an operation of `OPERATIONS` on a block of weights that the optimiser trains. The weights and the
@@ -19,7 +19,6 @@ lines that a user pastes come from it.
 Legend: n units, G blocks of n rows in a weight, T frames.
 """
 
-import contextlib
 import copy
 import math
 import textwrap
@@ -32,13 +31,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gersgorin.analyses.flossing import can_floss, floss
 from gersgorin.analyses.plateau import relative_rate
 from gersgorin.checking.loop import TrainingLoop
 from gersgorin.objective import output_bias_of, output_of
 from rhn.cells import Cell
 from rhn.cells.layers import GateBlocks, Layer, Part
-from rhn.errors import InvalidInputError
 
 IMPORTS = ("import torch", "from torch import nn")
 HEAD = """\
@@ -49,16 +46,14 @@ TORCH_GATES = {"LSTM": GateBlocks(0, carry=1), "GRU": GateBlocks(1, opens=False)
 MOST_STD = 3.0  # of a matrix that reads the data
 ROUNDS, MOST_FACTOR = 3, 3.0  # of equalising rates; largest factor
 MINIBATCHES = 4  # for gradients, mean outputs and the best constant output
-OUTPUT_BIAS = "output bias at the best constant"
+GIVEN, OUTPUT_BIAS, CHRONO = "given weights", "output bias at the best constant", "chrono gates"
 MEANINGS = {  # of the words of starts, in one line
     OUTPUT_BIAS: "so that the mean output has the least loss of a constant one",
-    "gate biases for memory": "1 for forget gates, -1 for transform gates: states last longer",
     "1/sqrt(n)": "matrices drawn with standard deviation 1/sqrt(n) for n inputs, 1/|x| for data x, 1 for embeddings",
     "equal rates": "matrices scaled until gradient/weight, ||dL/dM||/||M||, agrees for all",
     "orthogonal matrices": "recurrent matrices are rotations: states neither fade nor grow; others drawn as 1/sqrt(n)",
     "identity matrices": "recurrent matrices are the identity: states are kept; others drawn as 1/sqrt(n)",
-    "chrono gates": "memories of all lengths up to a sequence (Tallec and Ollivier 2018)",
-    "flossed": "Lyapunov exponents trained to be near 0 (Engelken 2023)",
+    CHRONO: "biases of gates spread: memories of all lengths up to a sequence (Tallec and Ollivier 2018)",
 }
 
 
@@ -98,27 +93,11 @@ class Change:
         line = OPERATIONS[self.operation][0].format(self.block.code, value)
         return filled(line) if self.operation == "set" else line
 
-    def apply(self, model: nn.Module, x: Tensor | None, g: torch.Generator) -> None:
+    def apply(self, model: nn.Module, g: torch.Generator) -> None:
         """Change the block in a model."""
         tensors = {name: q.data for name, q in model.named_parameters()}
         value = self.value.of(tensors) if isinstance(self.value, _Block) else self.value
         OPERATIONS[self.operation][1](self.block.of(tensors), g, *([] if value is None else [value]))
-
-
-@dataclass(frozen=True)
-class Flossing:
-    """Gradient flossing on the first sequence, along an axis of x."""
-
-    axis: int
-
-    @property
-    def code(self) -> str:
-        """The lines of Python."""
-        return f"from gersgorin.analyses.flossing import floss\nfloss(model, x[{':, ' * self.axis}:1])"
-
-    def apply(self, model: nn.Module, x: Tensor, g: torch.Generator) -> None:
-        """Floss a model."""
-        floss(model, x.narrow(self.axis, 0, 1))
 
 
 @dataclass(frozen=True)
@@ -127,25 +106,20 @@ class Start:
 
     words: str
     """ "orthogonal matrices, chrono gates"."""
-    changes: tuple[Change | Flossing, ...] = field(default=(), compare=False)
+    changes: tuple[Change, ...] = field(default=(), compare=False)
     device: str = field(default="cpu", compare=False)
     """Of the generator."""
 
     @property
     def code(self) -> str:
-        """Lines after `IMPORTS` that change `model` in place and may read `x`; empty for the weights that were given."""
+        """Lines after `IMPORTS` that change `model` in place; empty for the weights that were given."""
         return "".join([HEAD.format(device=self.device) * bool(self.changes), *(f"{c.code}\n" for c in self.changes)])
 
-    @property
-    def reads_x(self) -> bool:
-        """True if the lines read `x`."""
-        return any(isinstance(change, Flossing) for change in self.changes)
-
-    def applied(self, model: nn.Module, x: Tensor | None = None) -> nn.Module:
+    def applied(self, model: nn.Module) -> nn.Module:
         """A copy of a model with the changes."""
         changed, g = copy.deepcopy(model), torch.Generator(self.device).manual_seed(0)
         for change in self.changes:
-            change.apply(changed, x, g)
+            change.apply(changed, g)
         return changed
 
 
@@ -182,26 +156,22 @@ class _Block:
 def starts(loop: TrainingLoop) -> Iterator[Start]:
     """Yield the given start, then all others that the network allows."""
     of = _Starts(loop)
-    yield Start("given weights")
+    yield Start(GIVEN)
     if of.output_bias:
         yield of.start(OUTPUT_BIAS, [])
     if not any(b.kind != "bias" for b in of.blocks):
         return
     has_gates = any(b.memory for b in of.blocks)
     if has_gates:
-        yield of.start("gate biases for memory", of.gates("constant"))
+        yield of.start(CHRONO, of.gates("chrono"))
     yield of.start("matrices of 1/sqrt(n)", of.drawn("normal", "constant"))
     yield of.start("matrices of equal rates", of.equal_rates())
     if any(b.kind == "recurrent" for b in of.blocks):
-        orthogonal = of.drawn("orthogonal", "constant")
-        yield of.start("orthogonal matrices", orthogonal)
+        yield of.start("orthogonal matrices", of.drawn("orthogonal", "constant"))
         if has_gates:
-            yield of.start("orthogonal matrices, chrono gates", of.drawn("orthogonal", "chrono"))
+            yield of.start(f"orthogonal matrices, {CHRONO}", of.drawn("orthogonal", "chrono"))
         else:
             yield of.start("identity matrices", of.drawn("eye", "constant"))
-        if of.x is not None and can_floss(of.model):
-            with contextlib.suppress(InvalidInputError):  # exponents of minus infinity
-                yield of.start("orthogonal matrices, flossed", [*orthogonal, Flossing(of.axis)])
 
 
 class _Starts:
@@ -211,9 +181,8 @@ class _Starts:
         self.loop, self.model = loop, loop.model
         called = copy.deepcopy(loop.model)  # a normalisation counts its calls, a parametrisation keeps what it computed
         self.batches = loop.data.minibatches(MINIBATCHES)
-        self.x, self.axis = getattr(loop.data, "x", None), getattr(loop.data, "axis", 0)
         first = self.batches[0][0]
-        self.frames = first.shape[1 - self.axis] if first.dim() > 1 else 1
+        self.frames = 1 if loop.frame_axis is None else first.shape[loop.frame_axis]
         groups = [g["params"] for g, rate in zip(loop.optimizer.param_groups, loop.rates, strict=True) if rate]
         trained = {id(q) for group in groups for q in group if q.requires_grad}
         names = {name for name, q in loop.model.named_parameters() if id(q) in trained}
@@ -226,10 +195,10 @@ class _Starts:
         blocks = _blocks(called, first)
         self.blocks = [b for b in blocks if b.name in self.trained and b.name != self.output_bias]
 
-    def start(self, words: str, changes: list[Change | Flossing]) -> Start:
+    def start(self, words: str, changes: list[Change]) -> Start:
         """A start by these changes and the output bias."""
         start = Start(words, tuple(changes), self.device)
-        return replace(start, changes=start.changes + self._bias(start.applied(self.model, self.x)))
+        return replace(start, changes=start.changes + self._bias(start.applied(self.model)))
 
     def drawn(self, recurrent: str, gates: str) -> list[Change]:
         """Draw all matrices again; recurrent: "normal", "orthogonal" or "eye"."""

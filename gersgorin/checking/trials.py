@@ -1,6 +1,6 @@
 """Train copies of a network for a while: the real optimiser on real minibatches, at several learning rates.
 
-    trials = run_trials(loop, factors=[1.0, 10.0], parts=[0, 1], steps=[300, 150], seconds=20)
+    trials = run_trials(loop, factors=[1.0, 10.0], steps=[300, 150], seconds=20)
     trials.left           (K,) step at which the loss has fallen below `LEFT` of the best constant output's; inf: not seen
     trials.diverged       (K,) step at which a trial left all bounds; inf: not seen
 
@@ -46,8 +46,6 @@ class Trials:
 
     factors: np.ndarray
     """(K,) learning rates relative to those of the optimiser."""
-    parts: tuple[int | None, ...]
-    """(K,) disjoint parts of the data, by number; None for all of it."""
     losses: np.ndarray
     """(S, K) of the minibatches; NaN after the end of a trial."""
     constants: np.ndarray
@@ -84,24 +82,20 @@ class Trials:
 def run_trials(
     loop: TrainingLoop,
     factors: Sequence[float],
-    parts: Sequence[int | None],
     *,
     steps: int | Sequence[int],
     seconds: float,
-    budget: float = math.inf,
     constant: "Constant | None" = None,
     after: float = 1.0,
     until_first: bool = False,
     seed: int = 0,
 ) -> Trials:
-    """Train a copy of the loop's model for each factor on the learning rate.
+    """Train a copy of the loop's model for each factor on the learning rate, all on the same minibatches.
 
     Args:
         factors: (K,) factors on the learning rates of the optimiser.
-        parts: (K,) disjoint parts of the data, by number; None for all of it. Trials of the same part see the same minibatches.
         steps: most steps of a trial, or of each.
         seconds: most time of all trials together.
-        budget: most steps of all trials together.
         constant: the best constant output; None: computed.
         after: how many times its escape a trial that has left goes on for; inf: to its end.
         until_first: the end of the first trial ends all.
@@ -110,13 +104,12 @@ def run_trials(
     end = time.monotonic() + seconds
     constant = Constant(loop) if constant is None else constant
     count = len(factors)
-    most = np.minimum(np.broadcast_to(np.asarray(steps), (count,)), budget)
-    disjoint = max((part + 1 for part in parts if part is not None), default=1)
-    streams = {part: loop.data.stream(part, disjoint, seed) for part in set(parts)}
+    most = np.broadcast_to(np.asarray(steps), (count,))
+    stream = loop.data.stream(seed)
     longest = int(most.max())
     schedule = [] if loop.scheduler is None else loop.schedule(min(longest, SCHEDULED))
     curves = np.full((2, min(longest, ROWS), count), np.nan)  # grows: the time may be up long before
-    runs = [_Run(after, min(WINDOW, longest)) for _ in factors]
+    runs = [_Run(after, min(WINDOW, longest), recovers=loop.scheduler is not None) for _ in factors]
     active = list(range(count))
     step = used = 0
     stepping = 0.0  # seconds
@@ -124,7 +117,7 @@ def run_trials(
     with flushed(), random_numbers_kept(loop.model):
         torch.manual_seed(seed)
         copies = _Copies(loop, factors)
-        while active and used < budget and time.monotonic() + HEADROOM * last < end:
+        while active and time.monotonic() + HEADROOM * last < end:
             if loop.scheduler is not None:
                 if step == len(schedule):
                     schedule = loop.schedule(min(longest, 2 * step))
@@ -132,12 +125,10 @@ def run_trials(
             if step == curves.shape[1]:
                 curves = np.concatenate([curves, np.full_like(curves, np.nan)], 1)
             losses, constants = curves
-            taken = {part: next(streams[part]) for part in {parts[k] for k in active}}
-            xs, ys = ([taken[parts[k]][j] for k in active] for j in (0, 1))
+            x, y = next(stream)
             began = time.monotonic()
-            losses[step, active] = copies.step(xs, ys)
-            costs = {id(y): constant.loss_of(x, y) for x, y in zip(xs, ys, strict=True)}
-            constants[step, active] = [costs[id(y)] for y in ys]
+            losses[step, active] = copies.step(x, y)
+            constants[step, active] = constant.loss_of(x, y)
             last = time.monotonic() - began
             stepping += last
             used += len(active)
@@ -153,14 +144,13 @@ def run_trials(
                 active = [active[j] for j in keep]
     return Trials(
         factors=np.asarray(factors, float),
-        parts=tuple(parts),
         losses=curves[0, :step],
         constants=curves[1, :step],
         left=np.array([min(run.left, run.below) for run in runs]),
         diverged=np.array([run.diverged for run in runs]),
         constant=constant.loss,
         step_seconds=stepping / used if used else math.inf,
-        timed_out=bool(active) and used < budget and any(runs[k].left == math.inf for k in active),
+        timed_out=bool(active) and any(runs[k].left == math.inf for k in active),
     )
 
 
@@ -187,28 +177,32 @@ class Constant:
 
 
 class _Run:
-    """Whether a trial has left or diverged, step by step."""
+    """Whether a trial has left or diverged, step by step; one that recovers, by its schedule, goes on while its loss is finite."""
 
-    def __init__(self, after: float, window: int = WINDOW):
-        self.after, self.window = after, window
+    def __init__(self, after: float, window: int = WINDOW, recovers: bool = False):
+        self.after, self.window, self.recovers = after, window, recovers
         self.left = self.diverged = self.below = math.inf
 
     @property
     def ended(self) -> bool:
-        return self.diverged < math.inf or (self.left < math.inf and self.steps >= self.after * self.left)
+        return (self.diverged < math.inf and not self.recovers) or (
+            self.left < math.inf and self.steps >= self.after * self.left
+        )
 
     def look(self, losses: np.ndarray, constants: np.ndarray, step: int, first: float) -> None:
         """Read the last losses, at most a window of them, after so many steps; `first` is the loss of the first step."""
         self.steps = step
         if not math.isfinite(losses[-1]):
-            self.diverged = step
-        if self.diverged < math.inf or step < self.window:
+            self.diverged, self.recovers = step, False
+        if (self.diverged < math.inf and not self.recovers) or step < self.window:
             return
         ratio = losses.sum() / constants.sum()
         limit = DIVERGED * max(first, constants.mean())
         if 2 * losses.mean() > limit and np.median(losses) > limit:  # the first is necessary, and faster
-            self.diverged = step
-        elif self.left == math.inf:
+            self.diverged = min(self.diverged, step)
+            return
+        self.diverged = math.inf
+        if self.left == math.inf:
             self.below = min(self.below, step) if ratio < LEFT else math.inf
             if ratio < LEFT - CLEARLY or step - self.below >= self.window:
                 self.left = self.below
@@ -239,12 +233,10 @@ class _Copies:
             for group, rate, values in zip(optimizer.param_groups, rates, scheduled, strict=True):
                 group.update(values | {"lr": rate * values["lr"]})
 
-    def step(self, xs: list[Tensor], ys: list[Tensor]) -> np.ndarray:
-        """One step of every copy; returns the losses before it."""
+    def step(self, x: Tensor, y: Tensor) -> np.ndarray:
+        """One step of every copy on a minibatch; returns the losses before it."""
         losses = []
-        for model, parameters, optimizer, x, y in zip(
-            self.models, self.parameters, self.optimizers, xs, ys, strict=True
-        ):
+        for model, parameters, optimizer in zip(self.models, self.parameters, self.optimizers, strict=True):
             optimizer.zero_grad()
             loss = self.loop.loss(model, x, y)
             loss.backward()

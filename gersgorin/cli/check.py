@@ -134,14 +134,14 @@ class CheckOptions(CheckedData, Answer, Training, CheckedNetwork):
 
 
 def main(args: list[str] | None = None, prog: str = "gersgorin-check") -> int:
-    """Run the command; returns its exit code. prog: as it was typed."""
+    """Run the command; returns its exit code, 1 if a cure was asked for and none was found. prog: as it was typed."""
     return run_command(lambda: run(parse(CheckOptions, args, prog=prog)))
 
 
-def run(options: CheckOptions) -> None:
-    """Check the options, then the training, and print the result; errors name the options of the command."""
+def run(options: CheckOptions) -> int:
+    """Check the options, then the training, and print the result; returns the exit code. Errors name the options of the command."""
     try:
-        _check_training(options)
+        return _check_training(options)
     except InvalidInputError as error:
         raise InvalidInputError(_in_flags(str(error))) from error
 
@@ -157,7 +157,7 @@ def _in_flags(text: str) -> str:
     return re.sub(rf"(^|: )({names})(?= is )", lambda found: found[1] + flag(found[2]), text)
 
 
-def _check_training(options: CheckOptions) -> None:
+def _check_training(options: CheckOptions) -> int:
     if with_targets := given_flags(options, OF_TARGETS):
         if given := given_flags(options, (*OF_NEXT_FRAMES, *OF_CHORALES)):
             raise InvalidInputError(f"{given[0]} does not go with {with_targets[0]}: leave one out")
@@ -195,6 +195,7 @@ def _check_training(options: CheckOptions) -> None:
             "" if cured is None else f"\ncure, written to {options.cure}\n{cured.summary()}",
             end="\n" * (cured is not None),
         )
+    return 0 if cured is None or cured.outcome in ("healthy", "cured") else 1
 
 
 def _check(options: CheckOptions) -> None:

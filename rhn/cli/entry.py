@@ -80,14 +80,14 @@ def _leave(code: int) -> None:
     os._exit(code)
 
 
-def run_command(main: Callable[[], None]) -> int:
-    """Run a command's body and turn its errors into an exit code and, for bad input, one sentence on stderr.
+def run_command(main: Callable[[], int | None]) -> int:
+    """Run a command's body, which returns its exit code or None for 0; turn errors into one, with a sentence on stderr for bad input.
 
     Errors of the machine (no permission, a full disk, too long a name) count as bad input.
     """
     _prepare_streams()
     try:
-        main()
+        code = main()
         sys.stdout.flush()
     except RhnError as error:
         return _refused(str(error), users_frames(error))
@@ -107,7 +107,7 @@ def run_command(main: Callable[[], None]) -> int:
             _drop_output()
         where = "the output" if error.filename is None else os.fsdecode(error.filename)
         return _refused(f"{where}: {error.strerror or error}")
-    return 0
+    return code or 0
 
 
 def _prepare_streams() -> None:

@@ -1,7 +1,6 @@
 """A cure trains what was stuck, leaves alone what learns, and prints the lines that give the same network."""
 
 import copy
-import math
 import re
 from dataclasses import replace
 
@@ -11,14 +10,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-import gersgorin
-from gersgorin.analyses.flossing import floss
-from gersgorin.analyses.lyapunov import exponents_with_gradients
 from gersgorin.checking import cure as cure_module
 from gersgorin.checking.cure import cure
 from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.starts import MEANINGS, Start, starts
-from rhn.cells import LSTM, from_torch
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 
@@ -181,8 +176,8 @@ def test_the_lines_of_every_start_give_the_network_that_is_tried(build):
     every = list(starts(loop))
     assert len(every) >= 4
     for start in every[1:]:
-        tried, fresh = start.applied(loop.model, x), copy.deepcopy(model)
-        exec(start.code, {"model": fresh, "x": x, "torch": torch, "nn": nn})
+        tried, fresh = start.applied(loop.model), copy.deepcopy(model)
+        exec(start.code, {"model": fresh, "torch": torch, "nn": nn})
         torch.testing.assert_close(fresh.state_dict(), tried.state_dict(), rtol=0, atol=0)
         assert not all(torch.equal(p, q) for p, q in zip(fresh.parameters(), model.parameters(), strict=True))
         constant = loop.constant_output(loop.data.minibatches(4))[0].flatten()
@@ -196,8 +191,8 @@ def test_gates_follow_the_layouts_of_torch():
         model = made(lambda kind=kind: Reader(kind))
         loop = TrainingLoop(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
         by_words = {start.words: start for start in starts(loop)}
-        plain = by_words["orthogonal matrices"].applied(model, x).rnn
-        chrono = by_words["orthogonal matrices, chrono gates"].applied(model, x).rnn
+        plain = by_words["orthogonal matrices"].applied(model).rnn
+        chrono = by_words["orthogonal matrices, chrono gates"].applied(model).rnn
         bias = plain.bias_ih_l0.view(blocks, UNITS)
         assert (bias[memory] == 1).all()
         assert not bias[[k for k in range(blocks) if k != memory]].any()
@@ -218,21 +213,21 @@ def test_embeddings_are_drawn_again_without_their_padding(shared):
         model.out = nn.Linear(5, 3)
         model.out.weight, model.rnn = model.table.weight, nn.LSTM(5, 5, batch_first=True)
     loop = TrainingLoop(model, x, y, "cross-entropy", "sgd", learning_rate=1e-3)
-    table = {start.words: start for start in starts(loop)}["matrices of 1/sqrt(n)"].applied(model, x).table.weight
+    table = {start.words: start for start in starts(loop)}["matrices of 1/sqrt(n)"].applied(model).table.weight
     assert 0.5 < table[:2].std() / (5**-0.5 if shared else 1) < 1.5 and not table[2].any()
 
 
 def test_a_matrix_behind_an_embedding_does_not_read_data():
     model, (x, y) = made(Words), recall()
     loop = TrainingLoop(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
-    drawn = {start.words: start for start in starts(loop)}["matrices of 1/sqrt(n)"].applied(model, x)
+    drawn = {start.words: start for start in starts(loop)}["matrices of 1/sqrt(n)"].applied(model)
     assert drawn.rnn.weight_ih_l0.std().item() == pytest.approx(5**-0.5, rel=0.1)
 
 
 def test_closed_transform_gates_keep_memories():
     x, y = recall()
     loop = TrainingLoop(Polyphonic("rhn"), x, y, "cross-entropy", "adam", learning_rate=1e-3, batch_axis=0)
-    model = {start.words: start for start in starts(loop)}["gate biases for memory"].applied(loop.model, x)
+    model = {start.words: start for start in starts(loop)}["orthogonal matrices"].applied(loop.model)
     assert (model.model.cells[0].bias[:, UNITS:] == -1).all()
 
 
@@ -243,7 +238,7 @@ def test_frozen_and_unused_parameters_stay_and_shared_ones_stay_shared():
     optimizer = torch.optim.Adam([p for name, p in model.named_parameters() if name != "out.weight"], lr=1e-3)
     loop = TrainingLoop(model, x, y, "cross-entropy", optimizer)
     for start in list(starts(loop))[2:]:
-        changed = start.applied(loop.model, x)
+        changed = start.applied(loop.model)
         assert torch.equal(changed.rnn.weight_ih_l0, model.rnn.weight_ih_l0)
         assert torch.equal(changed.out.weight, model.out.weight)
         assert changed.rnn.weight_hh_l1 is changed.rnn.weight_hh_l0
@@ -266,10 +261,9 @@ def test_a_stuck_network_trains_after_the_cure(case):
     before = copy.deepcopy(model)
     found = cure(model, x, y, "cross-entropy", optimizer_of(model.parameters()), steps=steps, seconds=300, batch_axis=0)
     assert found.outcome == "cured"
-    assert found.confirmed
     assert found.given.steps == steps  # not overwritten by a shorter trial
     pasted = copy.deepcopy(before)
-    exec(found.code, {"model": pasted, "x": x})
+    exec(found.code, {"model": pasted})
     torch.testing.assert_close(pasted.state_dict(), found.model.state_dict(), rtol=0, atol=0)
     constant = float(np.log(2))
     assert trained(before, optimizer_of(before.parameters()), x, y, steps) > 0.9 * constant
@@ -309,7 +303,7 @@ def test_no_cure_is_claimed_where_nothing_can_be_learned():
     found = cure(model, torch.zeros_like(x), y, "cross-entropy", "adam", learning_rate=1e-3, steps=60, batch_axis=0)
     assert found.outcome == "none helped"
     assert not found.changed
-    assert found.verdict.startswith("None of") and ", in trials of up to 60 steps; it stays at" in found.verdict
+    assert "None of" in found.verdict and ", in trials of up to 60 steps; it stays at" in found.verdict
     torch.testing.assert_close(found.model.state_dict(), model.state_dict(), rtol=0, atol=0)
 
 
@@ -317,62 +311,7 @@ def test_trainings_shorter_than_a_mean_of_losses_are_searched():
     model, (x, y) = made(lambda: Reader(nn.RNN)), recall()
     found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-6, steps=3, seconds=300)
     assert found.given.steps == 3
-    assert len(found.attempts) > 20
-
-
-def test_the_search_ends_when_its_time_is_up(monkeypatch):
-    now, trials = [0.0], []
-    monkeypatch.setattr(cure_module, "monotonic", lambda: now[0])
-
-    def run_trials(loop, factors, parts, *, steps, seconds, **options):
-        trials.append(seconds)
-        now[0] += seconds if len(trials) > 1 else 1.0
-        return real(loop, factors, parts, steps=2, seconds=100, **options)
-
-    real = cure_module.run_trials
-    monkeypatch.setattr(cure_module, "run_trials", run_trials)
-    model, (x, y) = made(lambda: Reader(nn.RNN)), recall()
-    found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-5, steps=500, seconds=9)
-    assert trials == [3.0, 4.0, 4.0]
-    assert found.outcome == "none helped"
-
-
-def test_without_time_for_new_weights_the_learning_rate_is_tried_first(monkeypatch):
-    tried = []
-
-    def run_trials(loop, factors, parts, *, steps, seconds, **options):
-        tried.append((factors, [p.sum().item() for p in loop.model.parameters()]))
-        return real(loop, factors, parts, steps=2, seconds=100, **options)
-
-    real = cure_module.run_trials
-    monkeypatch.setattr(cure_module, "run_trials", run_trials)
-    monkeypatch.setattr(cure_module, "SHORT", math.inf)
-    model, (x, y) = made(lambda: Reader(nn.RNN)), recall()
-    found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-5, steps=500, seconds=100)
-    assert [factors for factors, _ in tried] == [[1.0], [10.0], [100.0]]  # 0.1 of this learning rate is too low
-    assert all(weights == tried[0][1] for _, weights in tried)
-    assert {row["start"] for row in found.table()} == {"given weights"}
-
-
-def test_a_search_without_time_decides_nothing_and_says_how_many_seconds_would(monkeypatch):
-    def run_trials(loop, factors, parts, *, steps, seconds, **options):
-        calls.append(factors)
-        most = 2 if len(calls) < 4 else 0
-        return replace(real(loop, factors, parts, steps=max(most, 1), seconds=100 * most, **options), timed_out=True)
-
-    calls, real = [], cure_module.run_trials
-    monkeypatch.setattr(cure_module, "run_trials", run_trials)
-    monkeypatch.setattr(cure_module, "SHORT", 0.0)
-    model, (x, y) = made(lambda: Reader(nn.RNN)), recall()
-    found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-5, steps=1500, seconds=100)
-    rows = found.table()[1:]
-    tried = [row for row in rows if row["steps"]]
-    assert 0 < len(tried) < len(rows)
-    assert [row["outcome"] == "not tried" for row in rows] == [row["steps"] == 0 for row in rows]
-    start = f"The time was up: {len(tried)} of {len(rows)} changes were tried, for at most 2 of 1,500 steps; nothing is decided: "
-    assert found.verdict.startswith(start), found.verdict
-    assert int(found.verdict.removeprefix(start).removeprefix("give seconds=")[:-1]) >= found.needed_seconds > 0
-    assert f"of which {len(rows) - len(tried)} were not tried" in found.summary() or "  not tried" in found.summary()
+    assert len(found.attempts) > 10
 
 
 def test_no_trial_is_longer_than_the_training():
@@ -382,13 +321,28 @@ def test_no_trial_is_longer_than_the_training():
     assert max(row["steps"] for row in found.table()) == 3
 
 
-def test_without_time_it_asks_for_more():
-    x, y = recall()
-    model = made(Reader)
-    found = cure(model, x, y, "cross-entropy", torch.optim.Adam(model.parameters()), seconds=1e-6)
-    assert re.fullmatch(
-        r"The time was up before the first step of a trial; nothing is decided: give seconds=\d+\.", found.verdict
-    )
+def test_without_time_it_gives_an_untested_start_and_asks_for_more():
+    model, (x, y) = made(lambda: Reader(nn.RNN)), recall(frames=40)
+    found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-3, seconds=1e-6)
+    assert found.outcome == "untested"
+    assert found.reach.blind and "sees the last" in found.verdict
+    assert re.search(r"Untested: .*; to decide, give seconds=\d+\.$", found.verdict)
+    assert "not tested" in found.code.splitlines()[0]
+    pasted = copy.deepcopy(model)
+    exec(found.code, {"model": pasted})
+    torch.testing.assert_close(pasted.state_dict(), found.model.state_dict(), rtol=0, atol=0)
+
+
+def test_one_order_of_minibatches_is_no_cure(monkeypatch):
+    def run_trials(loop, factors, *, seed, **options):
+        trials = real(loop, factors, seed=seed, **options)
+        return trials if seed == 0 else replace(trials, losses=trials.losses[:2], constants=trials.constants[:2])
+
+    real = cure_module.run_trials
+    monkeypatch.setattr(cure_module, "run_trials", run_trials)
+    model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
+    found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-5, steps=200, seconds=300)
+    assert found.outcome == "seen once" and "Seen once" in found.verdict and found.changed
 
 
 @pytest.fixture(scope="module")
@@ -402,13 +356,10 @@ def slow_rate():
 def test_the_learning_rate_alone_is_the_cure_where_it_is_enough(slow_rate):
     model, found = slow_rate
     assert found.outcome == "cured" and found.chosen.start.words == "given weights" and found.chosen.clip_norm == 1.5
-    start = f"The learning rate alone is enough: {found.learning_rate:.2g} in place of 1e-05 gives "
-    assert found.verdict.startswith(start), found.verdict
+    assert f"A learning rate of {found.learning_rate:.3g} alone: " in found.verdict, found.verdict
     torch.testing.assert_close(found.model.state_dict(), model.state_dict(), rtol=0, atol=0)
     row = found.table()[0]
     assert (row["steps"], row["loss"]) == (found.chosen.steps, found.chosen.loss)
-    faster = found.fastest.left < found.chosen.left
-    assert (" Fastest: " in found.verdict) == (faster and found.fastest.plan != found.chosen.plan)
 
 
 def test_the_code_makes_the_optimizer_and_gives_the_norm_of_clipping(slow_rate):
@@ -458,14 +409,6 @@ def test_the_printed_code_for_an_optimizer_of_many_groups_can_be_pasted(slow_rat
     assert {group["lr"] for group in optimizer.param_groups} == {1.1e-4} and max(map(len, lines)) < 80
 
 
-def test_code_that_reads_inputs_says_so_in_its_first_line():
-    x, y = recall()
-    loop = TrainingLoop(made(Reader), x, y, "cross-entropy", "adam", learning_rate=1e-3)
-    by_words = {s.words: cure_module.code_of(loop, cure_module.Attempt(s, 1.0, None)) for s in starts(loop)}
-    needs = {words for words, code in by_words.items() if code.startswith("# needs x: ")}
-    assert needs == {words for words in by_words if "flossed" in words} != set()
-
-
 def test_an_optimizer_of_several_groups_keeps_them():
     model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
     groups = [{"params": model.rnn.parameters(), "lr": 1e-5}, {"params": model.out.parameters(), "lr": 1e-4}]
@@ -501,41 +444,6 @@ def test_the_optimizer_is_for_copies_of_the_model():
     found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-2, steps=200, seconds=300)
     with pytest.raises(InvalidInputError, match="expected found"):
         found.optimizer(nn.Linear(1, 1).parameters())
-
-
-@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
-def test_flossing_moves_the_exponents_towards_zero(kind):
-    model, (x, _) = made(lambda: Reader(kind)).double(), recall(frames=10)
-    with torch.no_grad():
-        model.rnn.weight_hh_l0.mul_(3)
-    x = x[:1].double()
-    before = gersgorin.lyapunov(from_torch(model.rnn), x[0], 4).exponents
-    weights = copy.deepcopy(model.state_dict())
-    losses = floss(model, x, steps=15, count=4)
-    after = gersgorin.lyapunov(from_torch(model.rnn), x[0], 4).exponents
-    assert losses[0] == pytest.approx((before**2).mean())
-    assert losses[-1] == pytest.approx((after**2).mean())
-    assert losses[-1] < 0.5 * losses[0]
-    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, weights[name])}
-    assert changed == {"rnn.weight_hh_l0"}
-
-
-def test_gradients_of_exponents_agree_with_differences():
-    cell = LSTM(2, 3, init="scaled", generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    x = torch.randn(6, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    (slope,) = torch.autograd.grad(exponents_with_gradients(cell, x, 3)[1], [cell.weight_hh])
-    for place in ((0, 0), (7, 2)):
-        ends = []
-        for by in (1e-6, -1e-6):
-            moved = copy.deepcopy(cell)
-            moved.weight_hh.data[place] += by
-            ends.append(exponents_with_gradients(moved, x, 3)[1].item())
-        assert slope[place].item() == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-5)
-
-
-def test_what_cannot_be_flossed_is_refused():
-    with pytest.raises(InvalidInputError, match="no recurrent cell"):
-        floss(nn.Linear(2, 2), torch.zeros(1, 2))
 
 
 def test_a_new_scheduler_starts_at_the_rate_of_the_cure():

@@ -64,7 +64,7 @@ def test_copies_step_as_the_loop_does_at_each_learning_rate(optimizer_of, clip_n
     loop = TrainingLoop(model, x, y, "mse", optimizer_of(model.parameters()), clip_norm=clip_norm)
     factors = [1.0, 3.0, 0.1]
     copies = _Copies(loop, factors)
-    found = np.array([copies.step([x[k::6]] * 3, [y[k::6]] * 3) for k in range(6)])
+    found = np.array([copies.step(x[k::6], y[k::6]) for k in range(6)])
     for k, factor in enumerate(factors):
         own = copy.deepcopy(model)
         optimizer = optimizer_of(own.parameters())
@@ -90,7 +90,7 @@ def test_groups_schedules_and_parameters_left_out_are_kept():
     assert np.allclose(rates, [[0, 1], [0, 1], [0, 0.5], [0, 0.5], [0, 0.25]]) and loop.learning_rate == 0.1
     copies = _Copies(loop, [1.0])
     before = {name: p.clone() for name, p in copies.parameters[0].items()}
-    copies.step([x], [y])
+    copies.step(x, y)
     changed = {name for name, p in copies.parameters[0].items() if not torch.equal(p, before[name])}
     assert changed == {"out.weight"}
 
@@ -100,8 +100,8 @@ def test_dropping_a_trial_leaves_the_others_as_they_are():
     loop = TrainingLoop(model, x, y, "mse", torch.optim.Adam(model.parameters(), lr=1e-2))
     every, few = _Copies(loop, [1.0, 2.0, 5.0]), _Copies(loop, [1.0, 2.0, 5.0])
     for step in range(6):
-        a = every.step([x] * 3, [y] * 3)[[0, 2]]
-        b = few.step([x] * (3 if step < 3 else 2), [y] * (3 if step < 3 else 2))[[0, -1]]
+        a = every.step(x, y)[[0, 2]]
+        b = few.step(x, y)[[0, -1]]
         assert np.allclose(a, b, rtol=1e-6)
         if step == 2:
             few.keep([0, 2])
@@ -142,7 +142,7 @@ def test_model_optimizer_scheduler_loader_and_random_numbers_stay_as_they_were()
     after = (model.state_dict(), optimizer.state_dict(), scheduler.state_dict())
     assert all(np.array_equal(a, b) for a, b in zip(drawn[:2], states()[:2], strict=True))
     assert str(drawn[2:]) == str(states()[2:])
-    run_trials(loop, [1.0, 10.0], [None, None], steps=7, seconds=60)
+    run_trials(loop, [1.0, 10.0], steps=7, seconds=60)
     assert torch.equal(drawn[0], torch.random.get_rng_state())
     assert model.training and not model.norm.weight.requires_grad
     assert all(
@@ -167,7 +167,7 @@ def test_a_rate_that_is_too_high_diverges_and_a_good_one_leaves():
     model = nn.Sequential(nn.Flatten(), nn.Linear(6, 1))
     x = torch.randn(64, 3, 2)
     loop = TrainingLoop(model, x, x.sum((1, 2))[:, None], "mse", "sgd", learning_rate=0.01, batch_axis=0)
-    trials = run_trials(loop, [1e-5, 1.0, 1e4], [None] * 3, steps=400, seconds=60)
+    trials = run_trials(loop, [1e-5, 1.0, 1e4], steps=400, seconds=60)
     assert trials.left[0] == np.inf
     assert 1 < trials.left[1] < 400
     assert trials.diverged[2] < 20
@@ -178,9 +178,9 @@ def test_a_rate_that_is_too_high_diverges_and_a_good_one_leaves():
 
 def test_curves_grow_with_the_steps(monkeypatch):
     loop = TrainingLoop(*made(), "mse", "adam", learning_rate=1e-3)
-    whole = run_trials(loop, [1.0, 2.0], [None, None], steps=[9, 30], seconds=60, after=np.inf)
+    whole = run_trials(loop, [1.0, 2.0], steps=[9, 30], seconds=60, after=np.inf)
     monkeypatch.setattr("gersgorin.checking.trials.ROWS", 4)
-    grown = run_trials(loop, [1.0, 2.0], [None, None], steps=[9, 30], seconds=60, after=np.inf)
+    grown = run_trials(loop, [1.0, 2.0], steps=[9, 30], seconds=60, after=np.inf)
     assert grown.steps.tolist() == [9, 30]
     assert np.array_equal(grown.losses, whole.losses, equal_nan=True)
     assert np.array_equal(grown.constants, whole.constants, equal_nan=True)
@@ -189,7 +189,7 @@ def test_curves_grow_with_the_steps(monkeypatch):
 def test_time_ends_trials():
     model, x, y = made()
     loop = TrainingLoop(model, x, y, "mse", "adam", learning_rate=1e-9)
-    trials = run_trials(loop, [1.0], [None], steps=10**6, seconds=0.2)
+    trials = run_trials(loop, [1.0], steps=10**6, seconds=0.2)
     assert trials.timed_out
     assert len(trials.losses) < 10**5
 
@@ -258,13 +258,12 @@ def test_a_scheduler_may_change_momentum_and_moments_too(monkeypatch):
         found = run_trials(
             TrainingLoop(model, x, y, "mse", optimizer, scheduler=one_cycle(optimizer)),
             [1.0],
-            [None],
             steps=20,
             seconds=600,
             constant=Always(),
             seed=5,
         )
-        own, stream = one_cycle(optimizer), TrainingLoop(model, x, y, "mse", optimizer).data.stream(None, 1, 5)
+        own, stream = one_cycle(optimizer), TrainingLoop(model, x, y, "mse", optimizer).data.stream(5)
         for loss in found.losses[:, 0]:
             a, b = next(stream)
             mine = nn.functional.mse_loss(model(a), b)
@@ -295,7 +294,7 @@ def test_a_model_of_ids_is_followed():
     model = nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(12, 5))
     x = torch.randint(5, (20, 4), generator=torch.Generator().manual_seed(0))
     loop = TrainingLoop(model, x, x[:, 0], "cross-entropy", "adam", learning_rate=0.05)
-    assert np.isfinite(run_trials(loop, [1.0], [None], steps=300, seconds=60).left[0])
+    assert np.isfinite(run_trials(loop, [1.0], steps=300, seconds=60).left[0])
 
 
 def test_mean_squared_error_of_targets_without_an_axis_of_outputs_is_that_of_each_example():
@@ -356,7 +355,7 @@ def test_batches_of_two_processes_and_of_other_shapes_are_read():
     loader = DataLoader(TensorDataset(x[:20], y[:20]), 8, num_workers=2)
     loop = TrainingLoop(model, loader, None, "mse", "sgd", learning_rate=0.1)
     assert {len(a) for a, _ in loop.data.kept} == {8, 4} and loop.data.epoch == 3
-    trials = run_trials(loop, [1.0, 2.0], [None, None], steps=6, seconds=600)
+    trials = run_trials(loop, [1.0, 2.0], steps=6, seconds=600)
     assert np.isfinite(trials.losses).all() and trials.steps.tolist() == [6, 6]
 
 
@@ -384,7 +383,7 @@ def test_each_example_comes_as_often_as_any_other():
 def drawn_labels(loader, steps=6):
     """Numbers of the examples that trials take from a loader, a row a step; two runs."""
     loop = TrainingLoop(nn.Linear(1, 1), loader, None, "mse", "sgd", learning_rate=0.1)
-    streams = (loop.data.stream(None, 1, seed) for seed in (0, 1))
+    streams = (loop.data.stream(seed) for seed in (0, 1))
     return [[next(stream)[0].flatten().tolist() for _ in range(steps)] for stream in streams]
 
 
@@ -532,7 +531,7 @@ def test_complex_parameters_are_trained():
 
     _, x, y = made()
     loop = TrainingLoop(Rotations(), x, y, "mse", "adam", learning_rate=1e-2)
-    assert np.isfinite(run_trials(loop, [1.0], [None], steps=5, seconds=600).losses).all()
+    assert np.isfinite(run_trials(loop, [1.0], steps=5, seconds=600).losses).all()
 
 
 def test_trials_flush_subnormal_numbers_and_restore_the_setting():
@@ -547,6 +546,6 @@ def test_trials_flush_subnormal_numbers_and_restore_the_setting():
     x = torch.randn(64, 2)
     loop = TrainingLoop(Watched(2, 1), x, x[:, :1], "mse", "sgd", learning_rate=0.1)
     Watched.seen = ()
-    run_trials(loop, [1.0], [None], steps=3, seconds=600, constant=Always())
+    run_trials(loop, [1.0], steps=3, seconds=600, constant=Always())
     assert Watched.seen == (True,) * 3
     assert (torch.full((1,), 1e-40) * 1).item() > 0

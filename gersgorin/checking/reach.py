@@ -1,0 +1,151 @@
+"""How far back the gradient of an untrained network reaches: one backward pass of some minibatches, without training.
+
+    reach = measure_reach(loop, loop.model)
+    reach.seen, reach.frames       # 18, 200: the gradient comes from the last 18 of 200 steps
+
+The loss of the last frame that has one is differentiated with respect to the input of each step (symbols: to the output of their
+embedding), in the type of the training. With g[k] the norm of dL/dx[t] at the lag k = last - t,
+
+    share[k] = (g[k]^2 + g[k + 1]^2 + ...)^(1/2) / (g[0]^2 + g[1]^2 + ...)^(1/2)
+
+What a network does not see cannot be learned before its weights have moved. That is a risk and no verdict: some networks that see
+little of a sequence leave their plateau.
+
+Legend: T frames.
+"""
+
+import copy
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gersgorin._validate import with_gradients
+from gersgorin.checking.loop import TrainingLoop, random_numbers_kept
+from gersgorin.objective import output_of
+from rhn.training.ensemble import flushed
+
+SEEN = 1e-3  # share of the gradient, below which it does not see a step
+MINIBATCHES = 2
+EXPLODES = 1e4  # times that the gradient is larger at another lag than at the last step
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The size of the gradient at each lag, for one start of a network."""
+
+    norms: np.ndarray
+    """(T,) ||dL/dx|| at each lag; may be 0 or infinite."""
+
+    @property
+    def frames(self) -> int:
+        return len(self.norms)
+
+    @property
+    def share(self) -> np.ndarray:
+        """(T,) of the gradient, from each lag on; NaN for a gradient of 0."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            rest = np.sqrt(np.cumsum(np.square(self.norms / self.norms.max())[::-1])[::-1])
+            return rest / rest[0]
+
+    @property
+    def seen(self) -> int:
+        """Number of last steps that the gradient comes from, all but a thousandth of it."""
+        return int((self.share >= SEEN).sum())
+
+    @property
+    def blind(self) -> bool:
+        """True if the gradient does not see the first half of a sequence."""
+        return self.seen <= self.frames // 2
+
+    @property
+    def explodes(self) -> bool:
+        """True if the gradient grows towards earlier steps beyond any use."""
+        return bool(not np.isfinite(self.norms).all() or self.norms.max() > EXPLODES * self.norms[0] > 0)
+
+    @property
+    def unevenness(self) -> float:
+        """|ln| of the gradient at the first half of a sequence relative to that at the second; infinity if one of them is 0."""
+        near, far = (math.hypot(*half) for half in np.array_split(self.norms, 2))
+        return abs(math.log(far / near)) if 0 < far < math.inf and 0 < near < math.inf else math.inf
+
+    def sentence(self, start: str = "this start") -> str:
+        """What the gradient sees."""
+        if self.explodes:
+            return f"The gradient of {start} explodes towards earlier steps: clip its norm, or draw smaller weights."
+        if not self.blind:
+            these = "all" if self.seen == self.frames else f"the last {self.seen} of"
+            return f"The gradient of {start} sees {these} {self.frames} steps."
+        seen = (
+            f"only the last of {self.frames} steps"
+            if self.seen == 1
+            else f"the last {self.seen} of {self.frames} steps"
+        )
+        return f"The gradient of {start} sees {seen}; what depends on earlier inputs cannot be learned before the weights have moved."
+
+
+@with_gradients()
+def measure_reach(loop: TrainingLoop, model: nn.Module) -> Reach | None:
+    """The reach of a model in the training of a loop; None if the axis of its frames, or their inputs, are not known."""
+    axis, squares = loop.frame_axis, np.zeros(0)
+    if axis is None:
+        return None
+    called = copy.deepcopy(model)  # a normalisation counts its calls
+    with flushed(), random_numbers_kept(model):
+        for x, y in loop.data.minibatches(MINIBATCHES):
+            with _inputs_of(called, x) as (given, inputs):
+                output = output_of(called(given))
+            if not inputs or not output.requires_grad:
+                return None
+            errors, last = _last_errors(loop, output, y, axis, x.shape[axis])
+            slopes = torch.autograd.grad(output, inputs, errors, allow_unused=True)
+            found = sum(_squares(slope, axis, last) for slope in slopes if slope is not None)
+            squares, found = (np.pad(v, (0, max(len(squares), last) - len(v))) for v in (squares, found))
+            squares = squares + found
+    return Reach(np.sqrt(squares))
+
+
+@contextmanager
+def _inputs_of(model: nn.Module, x: Tensor) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    """(x, what the gradient is taken in): x itself, or what embeddings make of symbols."""
+    if x.is_floating_point():
+        x = x.detach().clone().requires_grad_()
+        yield x, [x]
+        return
+    read: list[Tensor] = []
+
+    def keep(module: nn.Module, given: tuple, made: Tensor) -> Tensor:
+        if made.shape[: x.dim()] == x.shape:
+            read.append(made.detach().requires_grad_())
+            return read[-1]
+        return made
+
+    hooks = [part.register_forward_hook(keep) for part in model.modules() if isinstance(part, nn.Embedding)]
+    try:
+        yield x, read
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _last_errors(loop: TrainingLoop, output: Tensor, y: Tensor, axis: int, frames: int) -> tuple[Tensor, int]:
+    """(dL/doutput, of the last frame with a loss alone if each frame has an output, the number of frames up to it)."""
+    z = output.detach().requires_grad_()
+    (errors,) = torch.autograd.grad(loop.loss_fn(z, y), z)
+    if output.dim() < 3 or output.shape[axis] != frames:
+        return errors, frames
+    with_loss = errors.movedim(axis, 0).flatten(1).any(1).nonzero()
+    at = int(with_loss[-1]) if len(with_loss) else frames - 1
+    last = torch.zeros_like(errors)
+    last.select(axis, at).copy_(errors.select(axis, at))
+    return last, at + 1
+
+
+def _squares(slope: Tensor, axis: int, last: int) -> np.ndarray:
+    """(last,) squared norm at each lag, over all sequences."""
+    steps = slope.double().movedim(axis, 0)[:last]
+    return steps.flatten(1).square().sum(1).flip(0).numpy(force=True)
