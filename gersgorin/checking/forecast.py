@@ -114,11 +114,10 @@ def forecast(
     after = math.inf if scheduled else AFTERWARDS
     lengths = [steps, *[aside] * len(others)]
     done = [run("the training", [1.0, *others], lengths, after=after, until_first=True)]
-    if done[0].diverged[0] < math.inf:
-        factor = FASTER**-0.5
-        while done[-1].diverged[0] < math.inf and factor >= SLOWEST:
-            done.append(run("smaller learning rates", [factor], min(steps, max(aside, 2 * WINDOW))))
-            factor /= FASTER
+    factor = 1 / FASTER
+    while done[-1].diverged[0] < math.inf and factor >= SLOWEST and sum(t.steps.sum() for t in done) < steps:
+        done.append(run("smaller learning rates", [factor], min(steps, max(aside, 2 * WINDOW))))
+        factor /= FASTER
     if len(learning_rates):
         asked = [rate / loop.learning_rate for rate in learning_rates]
         done.append(run("the learning rates that were asked for", asked, steps, after=after))

@@ -97,7 +97,7 @@ def run_trials(
         steps: most steps of a trial, or of each.
         seconds: most time of all trials together.
         constant: the best constant output; None: computed.
-        after: how many times its escape a trial that has left goes on for; inf: to its end.
+        after: how many times its escape a trial that has left goes on for, a window at least; inf: to its end.
         until_first: the end of the first trial ends all.
         seed: of the order of the minibatches and of random numbers in the model.
     """
@@ -185,9 +185,9 @@ class _Run:
 
     @property
     def ended(self) -> bool:
-        return (self.diverged < math.inf and not self.recovers) or (
-            self.left < math.inf and self.steps >= self.after * self.left
-        )
+        if self.diverged < math.inf and not self.recovers:
+            return True
+        return self.left < math.inf and self.steps >= max(self.after * self.left, self.left + self.window)
 
     def look(self, losses: np.ndarray, constants: np.ndarray, step: int, first: float) -> None:
         """Read the last losses, at most a window of them, after so many steps; `first` is the loss of the first step."""
