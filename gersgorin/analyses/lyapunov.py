@@ -287,13 +287,6 @@ def _measured(run: Run, count: int | None, *, warmup: int, every: int, seed: int
     )
 
 
-def exponents_with_gradients(cell: nn.Module | Step, x: Tensor, count: int, *, seed: int = 0) -> Tensor:
-    """The leading exponents (k,) of one pass over x (T, m) from a zero state, with the graph of the cell's weights."""
-    run = Run.of(cell, x)
-    Q = random_frame(run.state_size, count, torch.Generator().manual_seed(seed), run.states)
-    return torch.stack([logs for _, logs, _ in growth(run.tangent_maps(), Q)]).mean(0)
-
-
 def random_frame(N: int, k: int, generator: torch.Generator, like: Tensor) -> Tensor:
     """k random orthonormal directions (N, k); the first of them do not depend on k."""
     columns = [torch.randn(N, generator=generator, dtype=torch.float64, device="cpu") for _ in range(k)]

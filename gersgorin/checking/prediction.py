@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullLocator
 
 from gersgorin.checking.explanation import Explanation, reason
 from gersgorin.checking.trials import WINDOW
 from gersgorin.plotting.figure import ink, panel
-from rhn.training.state import LEFT
 from rhn.utils.figures import BLUE, GREEN, GREY, RED
 from rhn.utils.io import finite_json
 from rhn.utils.result import Result, rows_of
@@ -33,7 +31,6 @@ DECIDES = 1.2  # times the seconds of a whole training that a check takes at mos
 HUGE = 1e7  # steps; from here on written as a power of ten
 VALUES = 15  # characters before the values of the summary
 MARGIN = 1.6  # ratio of the ends of the figure to the learning rates that it shows
-TICKS_APART = 0.12  # of the width of the figure, at least
 CONSTANT = "the loss of a constant output"
 
 
@@ -127,15 +124,13 @@ class TrainingCheck(Result):
         """
         if not self.tried:
             return "may leave"
-        leaves, explodes = self.escape_steps <= self.steps, self.diverges_at <= self.steps
-        if explodes and self.probability < 0.5:
-            return "leaves, then explodes" if self.escape_steps <= self.diverges_at else "explodes"
+        leaves = self.escape_steps <= self.steps
+        if self.diverges_at < math.inf:
+            return "leaves, then explodes" if leaves else "explodes"
         doubt = DOUBT if self.forecast.cut is None else DOUBT_CUT
-        if doubt <= self.probability <= 1 - doubt:
+        if doubt <= self.probability <= 1 - doubt or leaves != (self.probability >= 0.5):
             return "may leave"
-        if leaves and not explodes and self.probability >= 0.5:
-            return "leaves"
-        return "stays" if not leaves and self.probability < 0.5 else "may leave"
+        return "leaves" if leaves else "stays"
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -192,13 +187,9 @@ class TrainingCheck(Result):
     def _when(self) -> str:
         if not self.tried:
             return f"To decide, {self._enough}."
-        first = self.diverges_at < self.escape_steps  # what comes later is of no interest
-        escape = "" if first else self._escape()
-        unsure = self.outcome == "may leave" or self.diverges_at > self.steps
-        explodes = f"{'may explode' if unsure else 'explodes'} at about step {self._in_steps(self.diverges_at)}"
-        parts = (
-            [f"its loss {explodes}"] if first else [escape] + [f"its loss {explodes}"] * math.isfinite(self.diverges_at)
-        )
+        parts = [] if self.outcome == "explodes" else [self._escape()]
+        if self.diverges_at < math.inf:
+            parts.append(f"its loss explodes at step {self.diverges_at:,.0f}")
         words = ", and ".join(parts)
         early = ""
         if self.forecast.cut and self.outcome == "may leave":
@@ -209,23 +200,15 @@ class TrainingCheck(Result):
 
     def _escape(self) -> str:
         """The time of the escape with its interval."""
-        low, high = map(self._in_steps, self.interval)
-        if math.isinf(self.escape_steps):
-            later = self.interval[0] > self.steps or self.outcome == "may leave"
-            return "no escape is in sight" + f" (at the earliest after about {low} steps)" * (low != high and later)
-        between = "" if low == high else f" ({self._interval()})"
-        verb = "leaves" if self.outcome.startswith("leaves") else "would leave"
-        return f"it {verb} after about {self._in_steps(self.escape_steps)} steps{between}"
-
-    def _interval(self) -> str:
-        """The interval without its unit: "787 to 1,900", or "787 to more than 1,500" if it has no end."""
         low, high = self.interval
-        if math.isfinite(high):
-            return f"{self._in_steps(low)} to {self._in_steps(high)}"
-        return (
-            f"{self._in_steps(low)} to more than {self.steps:,}"
-            if low <= self.steps
-            else f"{self._in_steps(low)} or more"
+        if math.isinf(self.escape_steps):
+            if math.isinf(low) or self.outcome != "may leave":
+                return "no escape is in sight"
+            return f"no escape is in sight (at the earliest after about {_rounded(low)} steps)"
+        verb = "leaves" if self.outcome.startswith("leaves") else "would leave"
+        end = _rounded(high) if math.isfinite(high) else f"more than {self.steps:,}"
+        return f"it {verb} after about {_rounded(self.escape_steps)} steps" + f" ({_rounded(low)} to {end})" * (
+            low < high
         )
 
     def _where(self) -> str:
@@ -249,75 +232,40 @@ class TrainingCheck(Result):
         return f"{seen}."
 
     def summary(self) -> str:
-        """The three sentences, then the numbers behind them."""
-        epochs = f"{self._steps} of minibatches"
-        if self.steps_per_epoch < math.inf:
-            epochs += f", {self.steps / self.steps_per_epoch:.3g} epochs"
+        """The sentences of the verdict, then the numbers behind them."""
+        epochs = f", {self.steps / self.steps_per_epoch:.3g} epochs" if self.steps_per_epoch < math.inf else ""
         rows = {
-            "training": f"{self.optimizer}, learning rate {self.learning_rate:.4g}, {epochs}",
-            **({} if self.reshaped is None else {"targets": self.reshaped}),
-            "plateau": f"{self.constant_loss:.4g}, the loss of the best constant output; {self._start()}",
-            "leaving": self._leaving(),
-            "outcome": self.outcome,
-            **self._times(),
-            "window": "no trial left" if self.window is None else f"{self.window[0]:.3g} to {self.window[1]:.3g}",
-            "probability": _probability(self.probability),
+            "training": f"{self.optimizer}, learning rate {self.learning_rate:.4g}, {self._steps} of minibatches{epochs}",
+            "targets": self.reshaped,
+            "plateau": f"{self.constant_loss:.4g}, the loss of the best constant output; the training starts at {self.first_loss:.4g}",
+            "trials": f"\n{' ' * VALUES}".join(map(_trial, self.table())),
+            "why": self.why,
+            "left out": "; ".join(self.left_out),
+            "order": self._order,
+            "one minibatch": self._flow,
+            "rates": rates_in_words(self.rates) if self.rates else None,
         }
-        if self.why is not None:
-            rows["why"] = self.why
-        if self.slowed is not None:
-            rows["subnormals"] = f"a step takes {self._slowed}"
-        rows["trials"] = f"\n{' ' * VALUES}".join(map(_trial, self.table()))
-        if self.left_out:
-            rows["left out"] = "; ".join(self.left_out)
-        if self.order is not None and math.isfinite(self.order):
-            rows["order"] = (
-                f"{round(self.order, 1) + 0:g}: from weights of half the size it learns {2**self.order:.2g} times as slowly at first"
-            )
-        if self.flow_steps is not None:
-            after = (
-                f"leaves after {self._in_steps(self.flow_steps)} steps"
-                if math.isfinite(self.flow_steps)
-                else "was not seen to leave"
-            )
-            rows["one minibatch"] = f"SGD on it alone, without noise, {after} (the gradient flow)"
-        if self.rates:
-            rows["rates"] = rates_in_words(self.rates)
-        table = [f"{name:<{VALUES}}{words}" for name, words in rows.items()]
+        table = [f"{name:<{VALUES}}{words}" for name, words in rows.items() if words]
         return "\n".join([*self.sentences, "", *table, *lines_of_gains(self.cells)])
 
-    def _leaving(self) -> str:
-        """The rule of `gersgorin.checking.trials`."""
-        window = min(WINDOW, self.steps)
-        mean = f"the mean loss of {window} steps" if window > 1 else "the loss"
-        return (
-            f"{mean} is below {LEFT:g} of the best constant output's on the same minibatches, and stays there; in other orders of the "
-            "minibatches nine of ten leave within the interval"
+    @property
+    def _order(self) -> str | None:
+        """How flat the plateau is."""
+        if self.order is None or not math.isfinite(self.order):
+            return None
+        return f"{round(self.order, 1) + 0:g}: from weights of half the size it learns {2**self.order:.2g} times as slowly at first"
+
+    @property
+    def _flow(self) -> str | None:
+        """When the gradient flow on one minibatch leaves."""
+        if self.flow_steps is None:
+            return None
+        after = (
+            f"leaves after {_rounded(self.flow_steps)} steps"
+            if math.isfinite(self.flow_steps)
+            else "was not seen to leave"
         )
-
-    def _start(self) -> str:
-        """The loss before training, beside that of the constant output on the same minibatch."""
-        trials = self.forecast.trials
-        for k in np.flatnonzero(np.isclose(trials.factors, 1.0) & (trials.steps > 0))[:1]:
-            loss, constant = trials.losses[0, k], trials.constants[0, k]
-            return f"on the first minibatch {constant:.4g}, where the training starts at {loss:.4g}"
-        return f"the training starts at {self.first_loss:.4g} on its first minibatch"
-
-    def _times(self) -> dict[str, str]:
-        """Rows of the escape, its interval, and the explosion."""
-        if not self.tried:
-            return dict.fromkeys(("leaves after", "interval", "explodes at"), "not known")
-        never = f"not within its {self._steps}"
-        probably = "" if self.outcome != "may leave" else "probably " if self.probability < 0.5 else "perhaps "
-        unseen = never if self.tried >= self.steps else f"not in the {_counted(self.tried)} that were tried"
-        finite = math.isfinite
-        return {
-            "leaves after": f"{self._in_steps(self.escape_steps)} steps"
-            if finite(self.escape_steps)
-            else probably + never,
-            "interval": f"{self._interval()} steps" if finite(self.interval[0]) else probably + never,
-            "explodes at": f"step {self._in_steps(self.diverges_at)}" if finite(self.diverges_at) else unseen,
-        }
+        return f"SGD on it alone, without noise, {after} (the gradient flow)"
 
     def table(self) -> list[dict]:
         """One row for each trial, by learning rate: its steps, and those at which it left and diverged; infinity: not seen."""
@@ -368,15 +316,13 @@ class TrainingCheck(Result):
         }
         return finite_json(content)
 
-    def _in_steps(self, step: float) -> str:
-        """A step in words, rounded unless that changes its order relative to the length of the training."""
-        if not math.isfinite(step):
-            return "never"
-        if step >= HUGE:
-            return f"10^{round(math.log10(step))}"
-        rounded = max(1, round(float(f"{step:.3g}")))
-        exact = (rounded <= self.steps) != (step <= self.steps)
-        return f"{step:,.7g}" if exact else f"{rounded:,}"
+
+def _rounded(step: float) -> str:
+    """
+    >>> _rounded(1234.5), _rounded(0.3), _rounded(3e9)
+    ('1,230', '1', '10^9')
+    """
+    return f"10^{round(math.log10(step))}" if step >= HUGE else f"{max(1, round(float(f'{step:.3g}'))):,}"
 
 
 def _probability(p: float) -> str:
@@ -481,48 +427,13 @@ def plot_training_check(check: TrainingCheck, ax: Axes | None = None) -> Axes:
             x, y = np.array(points).T
             ax.vlines(x, 1, y, color=colour, lw=0.8, alpha=0.5)
             ax.plot(x, y, marker, color=colour, label=f"trial: {name}", ms=6)
-        for rate, step in points:
-            if sum(row["learning_rate"] == rate for row in tried) > 1:  # several trials on one line
-                ax.annotate(f"{step:,.0f}", (rate, step), (6, 0), "data", "offset points", va="center", fontsize=7)
     ax.axvline(check.learning_rate, color=BLUE, lw=1.6, ls=(0, (1, 2)), zorder=2.1, label="its learning rate")
     ax.axhline(check.steps, color=ink(ax), lw=0.9, ls=(0, (4, 3)), label="length of the training")
     if math.isfinite(check.escape_steps):
         low, high = (min(max(step, 1), 10 * check.steps) for step in check.interval)
-        ax.vlines(check.learning_rate, low, high, color=BLUE, lw=3, alpha=0.5)
-        ax.plot(
-            check.learning_rate,
-            max(check.escape_steps, 1),
-            "D",
-            color=BLUE,
-            mfc="none",
-            ms=9,
-            label="forecast of leaving",
-        )
-    _show_window(ax, check, max((row["learning_rate"] for row in tried), default=0.0))
-    ax.set_ylim(1, None)
-    return ax
-
-
-def _show_window(ax: Axes, check: TrainingCheck, highest: float) -> None:
-    """Shade the window and label the learning rates, its ends first; it fades if no higher rate than its own was tried.
-
-    highest: learning rate that was tried. A label near another one is left out.
-    """
-    low, high = ax.get_xlim()
-    ticks: list[float] = []
+        ax.vlines(check.learning_rate, low, high, color=BLUE, lw=3, alpha=0.5, label="leaving, with its interval")
     if check.window is not None:
         left, right = check.window
-        ax.axvspan(left, right, color=GREEN, alpha=0.15, lw=0, label=f"window, {left:.3g} to {right:.3g}")
-        ax.axvline(left, color=GREEN, lw=1)
-        if highest > right * (1 + 1e-9):
-            ax.axvline(right, color=GREEN, lw=1)
-        else:
-            ax.axvspan(right, high, color=GREEN, alpha=0.06, lw=0, label="higher ones were not tried")
-        ticks = [left, right]
-    ticks += [check.learning_rate, *LogLocator(subs=(1, 3)).tick_values(low, high)]
-    apart, kept = TICKS_APART * math.log(high / low), []
-    for rate in ticks:
-        if low <= rate <= high and all(abs(math.log(rate / other)) > apart for other in kept):
-            kept.append(rate)
-    ax.set_xticks(sorted(kept), [f"{rate:.3g}" for rate in sorted(kept)])
-    ax.xaxis.set_minor_locator(NullLocator())
+        ax.axvspan(left, right, color=GREEN, alpha=0.15, lw=0, label=f"trials that left, {left:.3g} to {right:.3g}")
+    ax.set_ylim(1, None)
+    return ax
