@@ -28,6 +28,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
+from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.loading.find import TORCH_CELLS
 from gersgorin.objective import Loss, Objective
 from gersgorin.plotting.figure import (
@@ -83,15 +84,31 @@ class Credit(Result, kind="credit"):
         return float(self.lost[min(steps, len(self.lost) - 1)])
 
     @property
+    def reach(self) -> np.ndarray:
+        """Share of the norms of dL[t2]/dy[t1] from each lag t2 - t1 on, (T,): 1 first."""
+        return share_from(self._by_lag)
+
+    @property
+    def _by_lag(self) -> np.ndarray:
+        """(T,) norm over all pairs of a lag."""
+        return np.array([np.linalg.norm(np.diag(self.norms, -k)) for k in range(len(self.norms))])
+
+    @property
     def half(self) -> int:
         """The least lag up to which the shares add up to half of the gradient."""
         return int((np.cumsum(self.lag_share) >= 0.5).argmax())
 
     def summary(self) -> str:
-        """One sentence: how far back the gradient comes from, and the loss by truncation."""
-        return (
+        """How far back the gradient comes from, the loss by truncation, and from which lag on there is nothing."""
+        said = (
             f"Half of the recurrence's gradient comes from states at most {counted(self.half, 'step')} back; errors that go back "
             f"at most 10 steps lose {100 * self.lost_beyond(10):.3g} % of it."
+        )
+        none = vanishes_at(self._by_lag)
+        return (
+            said
+            if none is None
+            else f"{said} From {counted(none, 'step')} back on it is zero, or below all normal numbers."
         )
 
     def table(self) -> list[dict]:

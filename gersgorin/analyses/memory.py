@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
+from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.plotting.figure import label_axes, panels
 from gersgorin.run import Progress, silent
@@ -50,7 +51,7 @@ class Memory(Result, kind="memory"):
     @property
     def by_lag(self) -> np.ndarray:
         """Root mean square of the influence over all pairs with t2 - t1 = 0..T-1, (T,)."""
-        return np.sqrt([np.mean(np.square(pairs)) for pairs in _by_lag(self.influence)])
+        return np.array([_rms(pairs) for pairs in _by_lag(self.influence)])
 
     @property
     def by_lag_error(self) -> np.ndarray:
@@ -84,6 +85,11 @@ class Memory(Result, kind="memory"):
         by_lag = self.by_lag
         return float(by_lag.sum() / by_lag.max()) if by_lag.max() > 0 else 0.0
 
+    @property
+    def reach(self) -> np.ndarray:
+        """Share of the influence, in norm, from each lag on, (T,): 1 first; NaN without influence."""
+        return share_from(self.by_lag)
+
     def share_beyond(self, lag: int) -> float:
         """Share of the squared influence, summed over lags, from inputs more than so many steps back."""
         squares = np.square(self.by_lag)
@@ -110,6 +116,8 @@ class Memory(Result, kind="memory"):
         if self.probes:
             relative = np.divide(self.by_lag_error, self.by_lag, out=np.zeros(T), where=self.by_lag > 0).max()
             said += f" An estimate from {self.probes} random vectors an output; a lag's relative error is at most {relative:.2g}."
+        if (none := vanishes_at(self.by_lag)) is not None:
+            said += f" From {_steps(none)} back on it is zero, or below all normal numbers."
         yield said + f" {100 * self.ahead:.3g} % of all influence is from later inputs." * (self.ahead > 0)
 
     def table(self) -> list[dict]:
@@ -166,6 +174,16 @@ def _by_lag(of_pairs: np.ndarray) -> list[np.ndarray]:
     """The numbers of all pairs with t2 - t1 = 0..T-1, of the last S outputs (S, T)."""
     S, T = of_pairs.shape
     return [np.diag(of_pairs, T - S - k) for k in range(T)]
+
+
+def _rms(values: np.ndarray) -> float:
+    """Root mean square; scaled by a power of two, which is exact, so that squares of small numbers are none of them 0.
+
+    >>> f"{_rms(np.array([3e-200, 4e-200])):.4g}"
+    '3.536e-200'
+    """
+    exponent = np.frexp(values.max())[1]
+    return float(np.ldexp(np.sqrt(np.mean(np.square(np.ldexp(values, -exponent)))), exponent))
 
 
 def _steps(lag: float) -> str:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
 from gersgorin.checking.loop import TrainingLoop, random_numbers_kept
+from gersgorin.linalg.products import share_from
 from gersgorin.objective import output_of
 from rhn.training.ensemble import flushed
 
@@ -48,9 +49,7 @@ class Reach:
     @property
     def share(self) -> np.ndarray:
         """(T,) of the gradient, from each lag on; NaN for a gradient of 0."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            rest = np.sqrt(np.cumsum(np.square(self.norms / self.norms.max())[::-1])[::-1])
-            return rest / rest[0]
+        return share_from(self.norms)
 
     @property
     def seen(self) -> int:

@@ -15,6 +15,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,6 +77,27 @@ def running_log_norms(steps: Iterable[Tensor], norm: Callable[[Tensor], Tensor] 
     for first in steps:
         products = _prefix_products(itertools.chain((first,), steps), first)
         yield from (_log_norm(*product, norm) for product in itertools.islice(products, 1, None))
+
+
+def share_from(norms: np.ndarray) -> np.ndarray:
+    """Share of a vector's 2-norm in its entries from each place on, (T,); NaN for zeros, and where an entry is infinite.
+
+    >>> share_from(np.array([4.0, 0.0, 3.0])).tolist()
+    [1.0, 0.6, 0.6]
+    """
+    with np.errstate(invalid="ignore"):
+        rest = np.sqrt(np.cumsum(np.square(norms / norms.max())[::-1])[::-1])
+        return rest / rest[0]
+
+
+def vanishes_at(norms: np.ndarray) -> int | None:
+    """The place from which on all numbers are 0 or subnormal; None: there is none.
+
+    >>> vanishes_at(np.array([1.0, 0.0, 2.0, 1e-310, 0.0])), vanishes_at(np.ones(3))
+    (3, None)
+    """
+    last = int(np.flatnonzero(norms >= np.finfo(norms.dtype).tiny).max(initial=-1)) + 1
+    return last if last < len(norms) else None
 
 
 def finite_time_exponent(A: Tensor) -> Tensor:

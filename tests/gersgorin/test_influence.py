@@ -351,3 +351,15 @@ def test_the_axes_are_exchanged_if_no_output_reads_another_step(module, shape):
 def test_a_single_step_is_refused():
     with pytest.raises(InvalidInputError, match="LSTMCell is one step of a recurrence"):
         gersgorin.memory(nn.LSTMCell(3, 5), torch.randn(7, 3))
+
+
+def test_reach_is_the_share_of_the_influence_from_each_lag_on_and_zeros_are_named():
+    from gersgorin.analyses.memory import Memory
+
+    r, T = 1e-40, 12
+    lags = np.arange(T)[:, None] - np.arange(T)
+    found = Memory(influence=np.where(lags >= 0, r ** np.maximum(lags, 0.0), 0.0), error=np.zeros((T, T)))
+    assert found.reach[0] == 1 and found.reach[1] == pytest.approx(r, rel=1e-12)
+    assert "From 8 steps back on it is zero" in found.summary()  # 1e-320 is subnormal
+    even = Memory(influence=np.ones((1, 4)), error=np.zeros((1, 4)))
+    assert even.reach == pytest.approx(np.sqrt([1, 0.75, 0.5, 0.25])) and "zero" not in even.summary()
