@@ -11,6 +11,7 @@ from tables import for_each
 from torch import nn
 
 from gersgorin import Recorder, gersgorin_discs, input_jacobian, layer_jacobians, temporal_jacobian, trajectory
+from gersgorin.cell import partial_jacobians
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import spectral_radius
 from gersgorin.recorder import LONGEST_UNSAVED
@@ -84,7 +85,9 @@ def test_every_number_is_that_of_a_direct_call(case):
         "bulk": A.diagonal(dim1=-2, dim2=-1).mean(-1),
         "reach": gersgorin_discs(A).norm,
         "input_gain": torch.linalg.matrix_norm(input_jacobian(cell, x[where], states[where]), 2),
-        "state_gain": torch.linalg.matrix_norm(layer_jacobians(cell, x[where], states[where]), 2).T,
+        "state_gain": torch.linalg.matrix_norm(
+            partial_jacobians(layer_jacobians(cell, x[where], states[where]), states.shape[-1]), 2
+        ).T,
         "exponent": finite_time_exponent(temporal_jacobian(cell, x[:, 0], states[:-1, 0])),
         "radii": gersgorin_discs(A[2]).radii,
     }
