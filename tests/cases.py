@@ -112,7 +112,6 @@ class KernelCase:
     shapes: Callable[..., dict[str, tuple[int, ...]]]
     options: dict = field(default_factory=dict)
     deep: bool = True
-    packs: bool = True  # whether its recurrent products go to prepacked weights where these are large
 
     def __str__(self) -> str:
         return self.name
@@ -213,7 +212,7 @@ KERNELS = [
     KernelCase("deep-transition-skip-last", *_DEEP, _transition(lambda L: min(1, L - 1))),
     KernelCase("lstm", *_LSTM, _gated(4, 2), deep=False),
     KernelCase("gru", *_GRU, _gated(3, 1, q=1), deep=False),
-    KernelCase("loop", *_LOOP, _gated(1, 1, v=1), deep=False, packs=False),
+    KernelCase("loop", *_LOOP, _gated(1, 1, v=1), deep=False),
     KernelCase("highway-masked", *_masked(_HIGHWAY, 1), _highway(2), {"coupled": True}),
     KernelCase("highway-masked-apart", *_masked(_HIGHWAY, 2), _highway(2), {"coupled": True}),
     KernelCase(
@@ -223,7 +222,7 @@ KERNELS = [
     KernelCase("highway-uncoupled-masked-apart", *_masked(_HIGHWAY, 3), _highway(3), {"coupled": False}),
     KernelCase("deep-transition-masked", *_masked(_DEEP, 1, candidate=False), _transition(lambda L: 0)),
     KernelCase("deep-transition-skip-all-masked", *_masked(_DEEP, 1, candidate=False), _transition(lambda L: L - 1)),
-    KernelCase("loop-masked", *_masked(_LOOP, 1, candidate=False), _gated(1, 1, v=1), deep=False, packs=False),
+    KernelCase("loop-masked", *_masked(_LOOP, 1, candidate=False), _gated(1, 1, v=1), deep=False),
     KernelCase("lstm-masked", *_masked(_LSTM, 1), _gated(4, 2), deep=False),
     KernelCase("gru-masked", *_masked(_GRU, 1), _gated(3, 1, q=1), deep=False),
 ]

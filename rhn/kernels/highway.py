@@ -29,13 +29,12 @@ from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.function import stack_size
 from rhn.kernels.matmul import (
     Mask,
+    StateProducts,
     input_gradient,
     input_product,
     masked,
     masked_linear,
     stages,
-    state_gradients,
-    state_products,
     state_weight_gradient,
     weight_gradient,
     workspace,
@@ -86,7 +85,7 @@ def forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activa
     S[:, 0, 0] = s0
     addends = [input_product(x, W, b[:, 0], K).unbind(1)]
     addends += [[bias.unsqueeze(1)] * T for bias in b.expand(K, -1, -1).unbind(1)[1:]]
-    recur = state_products(R, K, B, state_mask)
+    recur = StateProducts(R, K, B, state_mask)
     Ss, As = stages(S), stages(A)
     Hs, Ts = stages(A[..., :n]), stages(A[..., n:])
     Cs, activate = stages(A[..., 2 * n :]), ACTIVATIONS[activation].in_place
@@ -94,7 +93,7 @@ def forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activa
         for layer in range(L):
             s = Ss[layer][t]
             out = Ss[layer + 1][t] if layer + 1 < L else Ss[0][t + 1]
-            recur.into(As[layer][t], layer, s, addends[layer][t])
+            recur.forward(As[layer][t], layer, s, addends[layer][t])
             h = masked(activate(Hs[layer][t]), candidate_mask)
             gate = Ts[layer][t].sigmoid_()  # both T and C where they are uncoupled
             if coupled:
@@ -111,7 +110,7 @@ def backward(grad, needs, inputs, residuals, *, coupled: bool, activation: str):
     (K, L, T, B, gn), n = A.shape, R.shape[-1]
     block = min(T, max(1, BLOCK // max(1, K * L * B * n)))
     D, C = torch.empty_like(A), workspace(A, K, L, block, B, n)
-    back = state_gradients(R, K, B, state_mask)
+    back = StateProducts(R, K, B, state_mask)
     Ds, Dg, Cs, grads = stages(D), stages(D.unflatten(-1, (gn // n, n))), stages(C), grad.unbind(1)
     ds, start = grad.new_zeros(K, B, n), T
     for t in range(T - 1, -1, -1):
@@ -124,7 +123,7 @@ def backward(grad, needs, inputs, residuals, *, coupled: bool, activation: str):
         for layer in range(L - 1, -1, -1):
             Dg[layer][t].mul_(ds.unsqueeze(2))
             carried = Cs[layer][t - start].mul_(ds)
-            ds = back.into(carried, layer, Ds[layer][t], carried)
+            ds = back.backward(carried, layer, Ds[layer][t], carried)
     dz = D.flatten(2, 3)
     return (
         input_gradient(dz[:, 0], W, x) if needs[0] else None,

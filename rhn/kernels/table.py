@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from rhn.errors import InvalidInputError
-from rhn.kernels import compiled, gated, highway, loop, losses, onednn, transition
+from rhn.kernels import compiled, gated, highway, loop, losses, transition
 from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.function import Code, batched_function, is_traced
 
@@ -312,5 +312,4 @@ def kernel_states() -> list[KernelState]:
         KernelState(C, "cpu", in_c + limit, compiled.missing()),
         *(KernelState(FUSED, device, fused, None) for device in devices),
         *(KernelState(LOOPED, device, "the step functions of all other cells", None) for device in devices),
-        KernelState("oneDNN", "cpu", "products of 128 x 128 and more in float32", onednn.missing()),
     ]

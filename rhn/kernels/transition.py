@@ -21,12 +21,11 @@ from rhn.kernels import compiled
 from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.function import stack_size
 from rhn.kernels.matmul import (
+    StateProducts,
     input_gradient,
     input_product,
     masked_linear,
     stages,
-    state_gradients,
-    state_products,
     state_weight_gradient,
     weight_gradient,
     workspace,
@@ -71,15 +70,15 @@ def forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, keep: bool):
     Y[:, 0, 0] = s0
     addends = [input_product(x, W, b[:, 0], K).unbind(1)]
     addends += [[bias.unsqueeze(1)] * T for bias in b.expand(K, -1, -1).unbind(1)[1:]]
-    recur = state_products(R, K, B, state_mask)
-    skip = None if S is None else state_products(S, K, B, state_mask)
+    recur = StateProducts(R, K, B, state_mask)
+    skip = None if S is None else StateProducts(S, K, B, state_mask)
     Ys, outs = stages(Y), [given.unbind(1) for given in _given(Y)]
     for t in range(T):
         y = Ys[0][t]
         for layer in range(L):
-            z = recur.into(outs[layer][t], layer, Ys[layer][t], addends[layer][t])
+            z = recur.forward(outs[layer][t], layer, Ys[layer][t], addends[layer][t])
             if layer >= first_skip:
-                skip.into(z, layer - first_skip, y, z)
+                skip.forward(z, layer - first_skip, y, z)
             apply_(z)
     return Y[:, 0, 1:].clone(), Y
 
@@ -92,8 +91,8 @@ def backward(grad, needs, inputs, residuals, *, nonlinearity: str):
     D = workspace(Y, K, L, T, B, n)
     for out, s in zip(D.unbind(1), _given(Y), strict=True):
         out.copy_(ACTIVATIONS[nonlinearity].slope(s))
-    back = state_gradients(R, K, B, state_mask)
-    skip = None if S is None else state_gradients(S, K, B, state_mask)
+    back = StateProducts(R, K, B, state_mask)
+    skip = None if S is None else StateProducts(S, K, B, state_mask)
     Ds, grads = stages(D), grad.unbind(1)
     dy = grad.new_zeros(K, B, n)
     for t in range(T - 1, -1, -1):
@@ -101,8 +100,10 @@ def backward(grad, needs, inputs, residuals, *, nonlinearity: str):
         for layer in range(L - 1, -1, -1):
             stage = Ds[layer][t].mul_(ds)
             if layer >= first_skip:
-                skip.into(dy, layer - first_skip, stage, dy)
-            ds = back.into(torch.empty_like(ds) if layer else dy, layer, stage, torch.zeros_like(dy) if layer else dy)
+                skip.backward(dy, layer - first_skip, stage, dy)
+            ds = back.backward(
+                torch.empty_like(ds) if layer else dy, layer, stage, torch.zeros_like(dy) if layer else dy
+            )
     dz = D.flatten(2, 3)
     return (
         input_gradient(dz[:, 0], W, x) if needs[0] else None,

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from cases import FAMILIES, KERNELS, SHALLOW_CASES, assert_close, inputs
+from cases import FAMILIES, KERNELS, assert_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounding import assert_as_exact
 from tables import for_each
 from torch.func import hessian, jacfwd, jacrev
 
-from rhn.kernels import HIGHWAY, compiled, highway, onednn
+from rhn.kernels import compiled, highway
 
 SIZES = [((1, 1, 1, 1, 1), False), ((1, 3, 2, 5, 2), False), ((5, 1, 4, 7, 5), True)]  # (T, B, m, n, L), saturated
 
@@ -88,33 +88,19 @@ def test_the_highway_backward_in_blocks_of_time_changes_no_bit(monkeypatch, coup
     assert_same(case, arguments)
 
 
+SMALL, LARGE = (9, 4, 5, 7, 2), (6, 4, 5, 130, 2)
 ROUTES = [
-    *((case, "small") for case in KERNELS),
-    *((case, "small, in Python") for case in FAMILIES if case.deep),
-    *((case, "packed") for case in FAMILIES if case.packs),
-    (KERNELS[0], "packed off"),
+    *((case, SMALL, "C") for case in KERNELS),
+    *((case, SMALL, "Python") for case in FAMILIES if case.deep),
+    (KERNELS[0], LARGE, "Python"),
 ]
 
 
-@for_each(("case", "route"), ROUTES)
-def test_float32_is_as_exact_as_rounding_lets_it_be(case, route, monkeypatch):
-    size, calls = (9, 4, 5, 7, 2) if "small" in route else (6, 4, 5, 130, 2), []
-    with monkeypatch.context() as patch:
-        if "in Python" in route:
-            patch.setattr(compiled, "library", lambda: None)
-        packed = None if route == "packed off" else onednn._OPERATORS
-        patch.setattr(onednn, "_OPERATORS", packed and tuple(_counted(o, calls) for o in packed))
-        assert_exact(case, case.arguments(*size, dtype=torch.float32))
-    assert bool(calls) == (case.packs and route == "packed" and packed is not None)
-
-
-def _counted(operator, calls):
-    def call(*arguments):
-        calls.append(operator)
-        return operator(*arguments)
-
-    call.binary = operator
-    return call
+@for_each(("case", "size", "language"), ROUTES)
+def test_float32_is_as_exact_as_rounding_lets_it_be(case, size, language, monkeypatch):
+    if language == "Python":
+        monkeypatch.setattr(compiled, "library", lambda: None)
+    assert_exact(case, case.arguments(*size, dtype=torch.float32))
 
 
 @for_each(("case", "dtype"), [*((case, torch.bfloat16) for case in FAMILIES), (FAMILIES[0], torch.float16)])
@@ -164,19 +150,3 @@ def test_autocast_leaves_the_recurrence_in_its_own_precision(case):
         got = value_and_gradients(case.manual, arguments, **case.options)
     assert torch.equal(got[0], wanted[0])
     assert all(torch.equal(got[1][name], wanted[1][name]) for name in wanted[1])
-
-
-def test_a_product_outside_the_functions_never_uses_the_packed_operators(monkeypatch):
-    """torch.func.grad through them is silently zero, so `step` and the reference must not meet them."""
-
-    def forbidden(*_):
-        raise AssertionError("packed product outside an autograd.Function")
-
-    monkeypatch.setattr(onednn, "_OPERATORS", (forbidden, forbidden, forbidden))
-    for case in SHALLOW_CASES:
-        cell = case.build(5, 150, dtype=torch.float32, kernel="reference")
-        x, s = inputs(cell, 4)
-        cell.step(x, s)
-        cell(x.unsqueeze(0), s)
-    with pytest.raises(AssertionError, match="packed product"):
-        HIGHWAY(*map(torch.zeros, ((1, 4, 5), (4, 150), (300, 5), (1, 300, 150), (1, 300))))
