@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.cells.base import spectral_norm
+from rhn.cells.declared import LoopedCell
 from rhn.cells.init import BY_FAN_IN
 from rhn.cells.layers import Layer, Part
-from rhn.cells.looped import LoopedCell
 from rhn.cells.skew import skew
 from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
 from rhn.kernels.loop import product
@@ -35,33 +35,22 @@ class AntisymmetricRNN(LoopedCell):
     `gated`: weight_ih (2 n, m) and bias (2 n,), V_z above V_h. `step_size` and `diffusion` are eps and gamma above.
     """
 
-    options = ("step_size", "diffusion", "gated")
+    step_size: float = 0.1
+    diffusion: float = 0.01
+    gated: bool = False
     carries = True
 
-    def __init__(
-        self,
-        input_size,
-        hidden_size,
-        depth=1,
-        *,
-        step_size: float = 0.1,
-        diffusion: float = 0.01,
-        gated: bool = False,
-        **keywords,
-    ):
-        self.step_size, self.diffusion, self.gated = float(step_size), float(diffusion), bool(gated)
-        require(self, "step_size", 0 < self.step_size < math.inf, "a finite number above 0")
-        require(self, "diffusion", 0 <= self.diffusion < math.inf, "a finite number of at least 0")
-        super().__init__(input_size, hidden_size, depth, **keywords)
+    def check_options(self) -> None:
+        require(self, "step_size", self.step_size > 0, "a number above 0")
+        require(self, "diffusion", self.diffusion >= 0, "a number of at least 0")
 
     @property
     def blocks(self) -> int:
         """G: the candidate, preceded by its gate if the cell is gated."""
         return 2 if self.gated else 1
 
-    @property
-    def recurrent_shape(self) -> tuple[int]:
-        return (self.hidden_size * (self.hidden_size - 1) // 2,)
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return super().shapes() | {"weight_hh": (self.hidden_size * (self.hidden_size - 1) // 2,)}
 
     def recurrent_matrix(self) -> Tensor:
         """M - gamma I (n, n)."""
@@ -93,17 +82,13 @@ class AntisymmetricRNN(LoopedCell):
         return tuple(self.step_size * k for k in slopes)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """ds'/ds (..., n, n), see above."""
         I = torch.eye(self.hidden_size, dtype=s.dtype, device=s.device)
         return I + sum(self._slopes(x, s)).unsqueeze(-1) * self.recurrent_matrix()
 
-    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """ds'/dx (..., n, m), see above."""
-        V = self.weight_ih.chunk(self.blocks)
-        return sum(k.unsqueeze(-1) * block for k, block in zip(self._slopes(x, s), V, strict=True))
+    def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
+        return sum(k.unsqueeze(-1) * block for k, block in zip(self._slopes(x, s), M.chunk(self.blocks), strict=True))
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
-        """A bound on ||ds'/ds||_2 over all inputs and states, see above."""
         M = skew(self.weight_hh, self.hidden_size)
         return 1 + self.step_size * torch.hypot(spectral_norm(M), M.new_tensor(self.diffusion))
 

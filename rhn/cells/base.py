@@ -6,6 +6,8 @@ output is its first n entries. A new cell needs its parameters and `step`; `gate
 """
 
 import itertools
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -49,6 +51,14 @@ class Cell(nn.Module):
     A subclass that redefines the `step` of a finished cell inherits neither its closed forms nor its kernel; both follow from the new
     step unless the subclass defines them. `gates` and `run_layer`, which may be parts of the step, are inherited.
 
+    Closed forms, None for a cell without them; x (..., m), s (..., N) with N = state_size:
+
+        jacobian(x, s)           A = ds'/ds (..., N, N)
+        input_jacobian(x, s)     ds'/dx (..., N, m), by default driven(x, s, weight_ih)
+        driven(x, s, M)          the change (..., N, k) of s' by a change M (G n, k) of the pre-activations
+        layer_jacobians(x, s)    L matrices, of the layers, whose product, the last one first, is A
+        norm_bound(beta=1.0)     a bound on ||A||_2 over all inputs and all states with entries within beta
+
     Args:
         input_size: m, at least 1.
         hidden_size: n, at least 1.
@@ -72,12 +82,15 @@ class Cell(nn.Module):
     separate_masks = False  # True if each gate block may have separate input and state masks
     starts_at_identity = False  # True if candidate matrices start near the identity under any scheme of small noise
     diagonal = False  # True if each unit sees only its own state: n recurrent weights, not n x n
-    jacobian = input_jacobian = layer_jacobians = norm_bound = None  # closed forms, for cells that have them
+    equation = "step"  # the method from which `DERIVED` follow
+    jacobian = driven = layer_jacobians = norm_bound = None  # closed forms, for cells that have them, see below
 
     def __init_subclass__(cls, **keywords) -> None:
         super().__init_subclass__(**keywords)
-        if "step" in cls.__dict__:
-            reset_derived(cls, Cell)
+        for root in reversed(cls.__mro__[1:]):
+            if vars(root).get("equation") in vars(cls):
+                for name in DERIVED - vars(cls).keys():
+                    setattr(cls, name, getattr(root, name))
 
     def __init__(
         self,
@@ -129,6 +142,10 @@ class Cell(nn.Module):
         x, _ = self.mask_input(x, dropout)
         states = itertools.accumulate(x, lambda s, x_t: self.step(x_t, s), initial=s0)
         return torch.stack([*states][1:])
+
+    @property
+    def input_jacobian(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        return None if self.driven is None else partial(self.driven, M=self.weight_ih)
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
         """Gates and intermediate states of one step, for any leading dimensions; empty for cells without gates."""
@@ -262,14 +279,10 @@ class Cell(nn.Module):
             if near and self.candidate is not None:
                 R = self.weight_hh.unflatten(-2, (-1, self.hidden_size))[..., self.candidate, :, :]
                 R.diagonal(dim1=-2, dim2=-1).add_(1)
-            self._set_gate_biases()
             self._start(generator)
 
-    def _set_gate_biases(self) -> None:
-        """Overwrite gate biases that start at a constant."""
-
     def _start(self, generator: torch.Generator | None) -> None:
-        """Overwrite weights with an initialisation of their own, under any scheme; called last, without gradients."""
+        """Overwrite weights that start in their own way under any scheme, such as gate biases; called last, without gradients."""
 
     def config(self) -> dict:
         """Constructor arguments that rebuild this cell, JSON-ready (device and dtype apart)."""
@@ -287,15 +300,8 @@ class Cell(nn.Module):
         )
 
 
-DERIVED = ("jacobian", "input_jacobian", "layer_jacobians", "norm_bound", "states")
+DERIVED = {"jacobian", "driven", "input_jacobian", "layer_jacobians", "norm_bound", "states"}
 """Closed forms and kernel, which a cell derives from the equation of its step."""
-
-
-def reset_derived(cls: type, root: type) -> None:
-    """Give a class with a new equation the methods of `root` in place of those derived from the equation that it inherits."""
-    for name in DERIVED:
-        if name not in cls.__dict__:
-            setattr(cls, name, getattr(root, name))
 
 
 def require_possible(input_size: int, hidden_size: int, depth: int = 1, *, diagonal: bool = False) -> None:

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.cells.base import spectral_norm
-from rhn.cells.looped import LoopedCell
+from rhn.cells.declared import LoopedCell
 from rhn.kernels.activations import tanh_derivative
 from rhn.kernels.loop import product
 from rhn.utils.validation import require
@@ -33,30 +33,19 @@ from rhn.utils.validation import require
 class CoRNN(LoopedCell):
     """Coupled oscillators; the state is cat(y, z), 2n. Weights: weight_ih (n, m), weight_hh (n, 2n) for (y, z), bias (n,)."""
 
-    options = ("dt", "gamma", "epsilon")
+    dt: float = 0.042
+    gamma: float = 2.7
+    epsilon: float = 4.7
     carries = True
     parts = 2
 
-    def __init__(
-        self,
-        input_size,
-        hidden_size,
-        depth=1,
-        *,
-        dt: float = 0.042,
-        gamma: float = 2.7,
-        epsilon: float = 4.7,
-        **keywords,
-    ):
-        self.dt, self.gamma, self.epsilon = float(dt), float(gamma), float(epsilon)
-        require(self, "dt", 0 < self.dt < math.inf, "a finite number above 0")
+    def check_options(self) -> None:
+        require(self, "dt", self.dt > 0, "a number above 0")
         for name in ("gamma", "epsilon"):
-            require(self, name, 0 <= getattr(self, name) < math.inf, "a finite number of at least 0")
-        super().__init__(input_size, hidden_size, depth, **keywords)
+            require(self, name, getattr(self, name) >= 0, "a number of at least 0")
 
-    @property
-    def recurrent_shape(self) -> tuple[int, int]:
-        return self.hidden_size, 2 * self.hidden_size
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return super().shapes() | {"weight_hh": (self.hidden_size, 2 * self.hidden_size)}
 
     def update(self, u: Tensor, s: Tensor, R: Tensor) -> Tensor:
         y, z = s.chunk(2, -1)
@@ -70,19 +59,16 @@ class CoRNN(LoopedCell):
         return (self.dt * tanh_derivative(z)).unsqueeze(-1)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """d(y', z')/d(y, z) (..., 2n, 2n), see above."""
         I = torch.eye(self.hidden_size, dtype=s.dtype, device=s.device)
         by_y, by_z = (self._drive(x, s) * self.weight_hh).chunk(2, -1)
         velocity = torch.cat((by_y - self.dt * self.gamma * I, by_z + (1 - self.dt * self.epsilon) * I), -1)
         return torch.cat((F.pad(I, (0, self.hidden_size)) + self.dt * velocity, velocity), -2)
 
-    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """d(y', z')/dx (..., 2n, m), see above."""
-        velocity = self._drive(x, s) * self.weight_ih
+    def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
+        velocity = self._drive(x, s) * M
         return torch.cat((self.dt * velocity, velocity), -2)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
-        """A bound on the Jacobian's 2-norm over all inputs and states, see above."""
         dt, kept = self.dt, 1 - self.dt * self.epsilon
         undriven = [[1 - dt * dt * self.gamma, dt * kept], [-dt * self.gamma, kept]]
         norms = spectral_norm(self.weight_hh.new_tensor(undriven)), spectral_norm(self.weight_hh)

@@ -27,17 +27,17 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from rhn import kernels
-from rhn.cells.base import Cell, CellMasks, spectral_norm
+from rhn.cells.base import CellMasks, spectral_norm
+from rhn.cells.declared import DeclaredCell
 from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
 from rhn.kernels.highway import highway_layer
-from rhn.utils.validation import LARGEST_FLOAT, require
 
 
-class RHN(Cell):
+class RHN(DeclaredCell):
     """Recurrent highway network. Weights, with the blocks H, T (, C) stacked, G = 2 coupled or 3 uncoupled:
     weight_ih (G n, m), weight_hh (L, G n, n), bias (L, G n).
 
@@ -49,40 +49,19 @@ class RHN(Cell):
             Torch7 code has -4).
     """
 
-    options = ("coupled", "transform_bias", "activation", "gate_constant")
+    deep = True
+    coupled: bool = True
+    transform_bias: float | None = -2.0
+    activation: Literal["tanh", "relu", "sigmoid", "linear"] = "tanh"
+    gate_constant: float = 0.0
     masks = ("state", "candidate")
     candidate = 0
     separate_masks = True
 
-    def __init__(
-        self,
-        input_size,
-        hidden_size,
-        depth=1,
-        *,
-        coupled: bool = True,
-        transform_bias: float | None = -2.0,
-        activation: Literal["tanh", "relu", "sigmoid", "linear"] = "tanh",
-        gate_constant: float = 0.0,
-        generator=None,
-        device=None,
-        dtype=None,
-        **common,
-    ):
-        super().__init__(input_size, hidden_size, depth, **common)
-        self.coupled, self.gate_constant = bool(coupled), float(gate_constant)
-        self.transform_bias = None if transform_bias is None else float(transform_bias)
-        for name in ("transform_bias", "gate_constant"):
-            in_range = abs(getattr(self, name) or 0) <= LARGEST_FLOAT
-            require(self, name, in_range, f"a finite number of at most {LARGEST_FLOAT:g}")
-        self.activation = activation
-        require(self, "activation", activation in ACTIVATIONS, " or ".join(map(repr, ACTIVATIONS)))
-        n, L, where = self.hidden_size, self.depth, {"device": device, "dtype": dtype}
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        n, L = self.hidden_size, self.depth
         rows = self.blocks * n
-        self.weight_ih = nn.Parameter(torch.empty(rows, self.input_size, **where))
-        self.weight_hh = nn.Parameter(torch.empty(L, rows, n, **where))
-        self.bias = nn.Parameter(torch.empty(L, rows, **where))
-        self.reset_parameters(generator)
+        return {"weight_ih": (rows, self.input_size), "weight_hh": (L, rows, n), "bias": (L, rows)}
 
     @property
     def blocks(self) -> int:
@@ -133,15 +112,12 @@ class RHN(Cell):
         return kernels.HIGHWAY(*arguments, **options, reference=self.kernel == "reference")
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """dy'/dy (..., n, n), see above."""
         return functools.reduce(lambda A, J: J @ A, self._layer_jacobians(x, s))
 
     def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
-        """J_1..J_L, ds_l/ds_{l-1} (..., n, n) each, see above."""
         return [*self._layer_jacobians(x, s)]
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """dy'/dx (..., n, m), see above."""
         B = self._driven(self._pre_activations(0, x, s), s, self.weight_ih)
         return functools.reduce(lambda A, J: J @ A, self._layer_jacobians(x, s, first=1), B)
 
@@ -168,7 +144,6 @@ class RHN(Cell):
         return torch.addcmul(change, (torch.sigmoid(z_T) * f.derivative(z_H)).unsqueeze(-1), M_H)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
-        """A bound on ||dy'/dy||_2 over all inputs and all states with entries within state_bound, see above."""
         f, bound, beta = ACTIVATIONS[self.activation], 1.0, float(state_bound)
         if math.isinf(f.bound):
             return self.weight_hh.new_tensor(math.inf)
@@ -181,7 +156,7 @@ class RHN(Cell):
                 bound, beta = bound * (1 + H + T / 4 + beta * C[0] / 4), beta + 1
         return bound
 
-    def _set_gate_biases(self) -> None:
+    def _start(self, generator: torch.Generator | None) -> None:
         n = self.hidden_size
         if self.transform_bias is not None:
             self.bias[:, n : 2 * n] = self.transform_bias

@@ -16,26 +16,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rhn.cells.declared import LoopedCell
 from rhn.cells.layers import Layer, Part
-from rhn.cells.looped import LoopedCell
 from rhn.kernels.activations import ACTIVATIONS
-from rhn.utils.validation import require
 
 
 class IndRNN(LoopedCell):
     """Independently recurrent network. Weights: weight_ih (n, m), weight_hh (n,), the u above, bias (n,)."""
 
-    options = ("nonlinearity",)
+    nonlinearity: Literal["relu", "tanh"] = "relu"
     diagonal = True
 
-    def __init__(self, input_size, hidden_size, depth=1, *, nonlinearity: Literal["relu", "tanh"] = "relu", **keywords):
-        self.nonlinearity = nonlinearity
-        require(self, "nonlinearity", nonlinearity in ("relu", "tanh"), "'relu' or 'tanh'")
-        super().__init__(input_size, hidden_size, depth, **keywords)
-
-    @property
-    def recurrent_shape(self) -> tuple[int]:
-        return (self.hidden_size,)
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return super().shapes() | {"weight_hh": (self.hidden_size,)}
 
     def update(self, u: Tensor, s: Tensor, weight_hh: Tensor) -> Tensor:
         return ACTIVATIONS[self.nonlinearity].function(u + s * weight_hh)
@@ -49,15 +42,12 @@ class IndRNN(LoopedCell):
         return ACTIVATIONS[self.nonlinearity].derivative(z)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """ds'/ds (..., n, n), diagonal, see above."""
         return torch.diag_embed(self._slope(x, s) * self.weight_hh)
 
-    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """ds'/dx (..., n, m), see above."""
-        return self._slope(x, s).unsqueeze(-1) * self.weight_ih
+    def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
+        return self._slope(x, s).unsqueeze(-1) * M
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
-        """A bound on ||ds'/ds||_2 over all inputs and states, see above."""
         return self.weight_hh.abs().max()
 
     def _start(self, generator: torch.Generator | None) -> None:

@@ -10,14 +10,12 @@ Start: with `spectral_radius` the recurrent matrix is drawn as any and then scal
 weights are parameters: set `weight_ih.requires_grad_(False)` and so on to train the output alone.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.cells.base import spectral_norm
-from rhn.cells.looped import LoopedCell
+from rhn.cells.declared import LoopedCell
 from rhn.kernels.activations import tanh_derivative
 from rhn.kernels.loop import product
 from rhn.utils.validation import require
@@ -29,18 +27,14 @@ class LeakyRNN(LoopedCell):
     `spectral_radius`: that of weight_hh at the start (None: as it is drawn).
     """
 
-    options = ("leak", "spectral_radius")
+    leak: float = 0.3
+    spectral_radius: float | None = None
     masks = ("state",)
     candidate = 0
 
-    def __init__(
-        self, input_size, hidden_size, depth=1, *, leak: float = 0.3, spectral_radius: float | None = None, **keywords
-    ):
-        self.leak = float(leak)
+    def check_options(self) -> None:
         require(self, "leak", 0 < self.leak <= 1, "a number above 0 and at most 1")
-        self.spectral_radius = None if spectral_radius is None else float(spectral_radius)
-        require(self, "spectral_radius", 0 <= (self.spectral_radius or 0) < math.inf, "a finite number of at least 0")
-        super().__init__(input_size, hidden_size, depth, **keywords)
+        require(self, "spectral_radius", (self.spectral_radius or 0) >= 0, "a number of at least 0")
 
     @property
     def carries(self) -> bool:
@@ -49,22 +43,15 @@ class LeakyRNN(LoopedCell):
     def update(self, u: Tensor, s: Tensor, R: Tensor) -> Tensor:
         return torch.lerp(s, torch.tanh(u + product(s, R)), self.leak)
 
-    def _slope(self, x: Tensor, s: Tensor) -> Tensor:
-        """a (1 - h^2) (..., n, 1)."""
+    def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
         u = F.linear(x, self.weight_ih, self.bias)
-        return (self.leak * tanh_derivative(u + product(s, self.weight_hh))).unsqueeze(-1)
+        return (self.leak * tanh_derivative(u + product(s, self.weight_hh))).unsqueeze(-1) * M
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """ds'/ds (..., n, n), see above."""
         kept = torch.eye(self.hidden_size, dtype=s.dtype, device=s.device) * (1 - self.leak)
-        return kept + self._slope(x, s) * self.weight_hh
-
-    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """ds'/dx (..., n, m), see above."""
-        return self._slope(x, s) * self.weight_ih
+        return kept + self.driven(x, s, self.weight_hh)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
-        """A bound on ||ds'/ds||_2 over all inputs and states, see above."""
         return 1 - self.leak + self.leak * spectral_norm(self.weight_hh)
 
     def _start(self, generator: torch.Generator | None) -> None:

@@ -24,9 +24,9 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from rhn.cells.looped import LoopedCell
+from rhn.cells.declared import LoopedCell
 from rhn.utils.validation import require
 
 LARGEST_NU = 10.0
@@ -43,35 +43,22 @@ class LRU(LoopedCell):
         max_phase: the largest phase at the start in radians, above 0 and at most 2 pi.
     """
 
-    biased = False
     carries = True
-    recurrent_shape = None
     diagonal = True
-    options = ("r_min", "r_max", "max_phase")
+    default_init = f"scaled:{0.5**0.5}"
+    r_min: float = 0.0
+    r_max: float = 0.99
+    max_phase: float = 2 * math.pi
 
-    def __init__(
-        self,
-        input_size,
-        hidden_size,
-        depth=1,
-        *,
-        init=f"scaled:{0.5**0.5}",
-        r_min: float = 0.0,
-        r_max: float = 0.99,
-        max_phase: float = 2 * math.pi,
-        **keywords,
-    ):
-        self.r_min, self.r_max, self.max_phase = float(r_min), float(r_max), float(max_phase)
-        require(self, "r_min", 0 <= self.r_min < self.r_max < 1, f"from 0 to below r_max, {r_max}, which is below 1")
+    def check_options(self) -> None:
+        in_order = 0 <= self.r_min < self.r_max < 1
+        require(self, "r_min", in_order, f"from 0 to below r_max, {self.r_max}, which is below 1")
         require(self, "max_phase", 0 < self.max_phase <= 2 * math.pi, "above 0 and at most 2 pi")
-        super().__init__(input_size, hidden_size, depth, init=init, **keywords)
 
-    def _add_parameters(self, where: dict) -> None:
+    def shapes(self) -> dict[str, tuple[int, ...]]:
         q = self.hidden_size // 2
         p = self.hidden_size - q
-        self.nu = nn.Parameter(torch.empty(p, **where))
-        self.theta = nn.Parameter(torch.empty(q, **where))
-        self.gamma_log = nn.Parameter(torch.empty(p, **where))
+        return {"weight_ih": (self.hidden_size, self.input_size), "nu": (p,), "theta": (q,), "gamma_log": (p,)}
 
     def _start(self, generator: torch.Generator | None) -> None:
         """The ring, see above."""
@@ -108,20 +95,15 @@ class LRU(LoopedCell):
         return torch.addcmul(torch.addcmul(u, scale, s), turn, partner)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """ds'/ds (..., n, n), see above."""
         (a, b), (p, q) = self.eigenvalues(), (len(self.nu), len(self.theta))
-        B = F.pad(
-            torch.diag(b), (0, 0, 0, p - q)
-        )  # (p, q): what the imaginary parts do to the real ones, but for the sign
+        B = F.pad(torch.diag(b), (0, 0, 0, p - q))  # (p, q): from the imaginary to the real parts, but for the sign
         A = torch.cat((torch.cat((torch.diag(a), -B), 1), torch.cat((B.mT, torch.diag(a[:q])), 1)))
         return A.expand(*np.broadcast_shapes(x.shape[:-1], s.shape[:-1]), -1, -1)
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """ds'/dx (..., n, m), see above."""
         return self.driven_weight().expand(*np.broadcast_shapes(x.shape[:-1], s.shape[:-1]), -1, -1)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
-        """||ds'/ds||_2, the same for all inputs and states."""
         return self._modulus().max()
 
     def _modulus(self) -> Tensor:

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.cells.base import spectral_norm
+from rhn.cells.declared import LoopedCell
 from rhn.cells.layers import GateBlocks, Gates
-from rhn.cells.looped import LoopedCell
 from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
 from rhn.kernels.loop import product
 
@@ -27,16 +27,12 @@ class MGU(LoopedCell):
     """Minimal gated unit; `forget_bias` sets the gates' bias at the start (None: as others). Below 0 the state is kept longer."""
 
     blocks = 2
-    options = ("forget_bias",)
+    forget_bias: float | None = None
     gate_bias = "forget_bias", 0
     gate = GateBlocks(0)
     gate_name = "forget gate"
     masks = ("state",)
     candidate = 1
-
-    def __init__(self, input_size, hidden_size, depth=1, *, forget_bias: float | None = None, **keywords):
-        self.forget_bias = None if forget_bias is None else float(forget_bias)
-        super().__init__(input_size, hidden_size, depth, **keywords)
 
     def update(self, u: Tensor, s: Tensor, weight_hh: Tensor) -> Tensor:
         return _update(u, s, weight_hh)[0]
@@ -46,13 +42,11 @@ class MGU(LoopedCell):
         return Gates((g,), (f,), (1 - f,), (after,))
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """ds'/ds (..., n, n), see above."""
         (z_f, _), (R_f, R_g) = self._pre_activations(x, s), self.weight_hh.chunk(2)
         R_g = R_g * torch.sigmoid(z_f).unsqueeze(-2)
         return self._driven(x, s, R_f, R_g) + torch.diag_embed(torch.sigmoid(-z_f))
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """ds'/dx (..., n, m), see above."""
         return self._driven(x, s, *self.weight_ih.chunk(2))
 
     def _pre_activations(self, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,7 +61,6 @@ class MGU(LoopedCell):
         return by_f.unsqueeze(-1) * M_f + by_g.unsqueeze(-1) * through
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
-        """A bound on ||ds'/ds||_2 over all inputs and all states with entries within state_bound, see above."""
         f, g = (spectral_norm(block) for block in self.weight_hh.chunk(2))
         return torch.sqrt(1 + g * g) + (1 + state_bound + state_bound * g) * f / 4
 

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rhn.cells.declared import LoopedCell
 from rhn.cells.layers import GateBlocks, Gates
-from rhn.cells.looped import LoopedCell
 from rhn.kernels.activations import sigmoid_derivative
 
 
@@ -25,16 +25,15 @@ class MinGRU(LoopedCell):
     """Minimal GRU; `update_bias` sets the bias of z at the start (None: as others). Below 0 the state is kept longer."""
 
     blocks = 2
-    options = ("update_bias",)
+    update_bias: float | None = None
     gate_bias = "update_bias", 0
     gate = GateBlocks(0)
     gate_name = "update gate"
-    recurrent_shape = None
     diagonal = True
 
-    def __init__(self, input_size, hidden_size, depth=1, *, update_bias: float | None = None, **keywords):
-        self.update_bias = None if update_bias is None else float(update_bias)
-        super().__init__(input_size, hidden_size, depth, **keywords)
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        rows = 2 * self.hidden_size
+        return {"weight_ih": (rows, self.input_size), "bias": (rows,)}
 
     def recurrent_weights(self) -> tuple[()]:
         return ()
@@ -53,15 +52,12 @@ class MinGRU(LoopedCell):
         return Gates((g,), (z,), (1 - z,), (self.step(x, s),))
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """ds'/ds (..., n, n), see above."""
         u_z, _ = self._driven_by(x)
         return torch.diag_embed(torch.sigmoid(-u_z)).expand(*np.broadcast_shapes(u_z.shape, s.shape), -1)
 
-    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """ds'/dx (..., n, m), see above."""
-        (u_z, g), (W_z, W_g) = self._driven_by(x), self.weight_ih.chunk(2)
+    def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
+        (u_z, g), (W_z, W_g) = self._driven_by(x), M.chunk(2)
         return ((g - s) * sigmoid_derivative(u_z)).unsqueeze(-1) * W_z + torch.sigmoid(u_z).unsqueeze(-1) * W_g
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
-        """A bound on ||ds'/ds||_2 over all inputs and states: 1, whatever the weights."""
         return self.bias.new_ones(())

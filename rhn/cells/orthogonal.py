@@ -19,29 +19,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rhn.cells.declared import LoopedCell
 from rhn.cells.layers import Layer, Part
-from rhn.cells.looped import LoopedCell
 from rhn.cells.skew import random_rotation, rotation, stacked_rotation
 from rhn.kernels.activations import tanh_derivative
 from rhn.kernels.loop import product
-from rhn.utils.validation import require
 
 
 class OrthogonalRNN(LoopedCell):
     """Orthogonal network. Weights: weight_ih (n, m), weight_hh (n (n - 1) / 2,), M below its diagonal, bias (n,)."""
 
-    options = ("nonlinearity",)
+    nonlinearity: Literal["modrelu", "tanh"] = "modrelu"
 
-    def __init__(
-        self, input_size, hidden_size, depth=1, *, nonlinearity: Literal["modrelu", "tanh"] = "modrelu", **keywords
-    ):
-        self.nonlinearity = nonlinearity
-        require(self, "nonlinearity", nonlinearity in ("modrelu", "tanh"), "'modrelu' or 'tanh'")
-        super().__init__(input_size, hidden_size, depth, **keywords)
-
-    @property
-    def recurrent_shape(self) -> tuple[int]:
-        return (self.hidden_size * (self.hidden_size - 1) // 2,)
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return super().shapes() | {"weight_hh": (self.hidden_size * (self.hidden_size - 1) // 2,)}
 
     def recurrent_matrix(self) -> Tensor:
         """Q (n, n)."""
@@ -68,23 +59,18 @@ class OrthogonalRNN(LoopedCell):
         output = "tanh" if self.nonlinearity == "tanh" else None
         return (Layer(input=Part("weight_ih"), bias=Part("bias"), output=output),)
 
-    def _slope(self, x: Tensor, s: Tensor) -> Tensor:
-        """k (..., n, 1)."""
+    def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
         z = F.linear(x, self.weight_ih) + F.linear(s, self.recurrent_matrix())
         if self.nonlinearity == "tanh":
-            return tanh_derivative(z + self.bias).unsqueeze(-1)
-        return (z.abs() + self.bias > 0).to(z.dtype).unsqueeze(-1)
+            slope = tanh_derivative(z + self.bias)
+        else:
+            slope = (z.abs() + self.bias > 0).to(z.dtype)
+        return slope.unsqueeze(-1) * M
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """ds'/ds (..., n, n), see above."""
-        return self._slope(x, s) * self.recurrent_matrix()
-
-    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """ds'/dx (..., n, m), see above."""
-        return self._slope(x, s) * self.weight_ih
+        return self.driven(x, s, self.recurrent_matrix())
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
-        """A bound on ||ds'/ds||_2 over all inputs and states: 1."""
         return self.bias.new_ones(())
 
     def _start(self, generator: torch.Generator | None) -> None:

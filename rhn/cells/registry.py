@@ -250,7 +250,8 @@ def cell_options(cell: str | Callable) -> list[CellOption]:
     factory = resolve_cell(cell) if isinstance(cell, str) else cell
     factory = getattr(factory, "cell", factory)  # of a cell of torch.nn, our form
     constructors = [base.__init__ for base in reversed(factory.__mro__)] if isinstance(factory, type) else [factory]
-    found: dict[str, CellOption] = {}
+    declared = getattr(factory, "kinds", {}).items()
+    found = {name: CellOption(name, kind, getattr(factory, name)) for name, kind in declared}
     for constructor in constructors:
         try:
             parameters, hints = inspect.signature(constructor).parameters, get_type_hints(constructor)

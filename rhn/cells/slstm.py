@@ -33,8 +33,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rhn.cells.declared import LoopedCell
 from rhn.cells.layers import Gates
-from rhn.cells.looped import LoopedCell
 from rhn.kernels.activations import tanh_derivative
 from rhn.kernels.loop import product
 
@@ -60,17 +60,13 @@ class SLSTM(LoopedCell):
     """sLSTM; the state is cat(h, c, n, m), 4n. `forget_bias` sets the forget gates' bias at the start (None: as others)."""
 
     blocks = 4
-    options = ("forget_bias",)
+    forget_bias: float | None = None
     gate_bias = "forget_bias", 1
     gate_name = "normalised input gate"
     masks = ("state",)
     candidate = 2
     parts = 4
     carries = True
-
-    def __init__(self, input_size, hidden_size, depth=1, *, forget_bias: float | None = None, **keywords):
-        self.forget_bias = None if forget_bias is None else float(forget_bias)
-        super().__init__(input_size, hidden_size, depth, **keywords)
 
     def update(self, u: Tensor, s: Tensor, weight_hh: Tensor) -> Tensor:
         return torch.cat(_update(u, s, weight_hh)[:4], -1)
@@ -84,17 +80,12 @@ class SLSTM(LoopedCell):
         return Gates((step.z,), (t,), (1 - t,), (torch.cat(step[:4], -1),))
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """d(h', c', n', m')/d(h, c, n, m) (..., 4n, 4n), see above."""
         step = self._step(x, s)
         zero = torch.zeros_like(step.h)
         by_gap = self._by_gap(step, s)
         by_c, by_n, by_m = (step.forget, zero, zero), (zero, step.forget, zero), (-by_gap[0], -by_gap[1], 1 - by_gap[2])
         columns = [torch.cat([torch.diag_embed(d) for d in (_output(step, *by), *by)], -2) for by in (by_c, by_n, by_m)]
-        return torch.cat((self._driven(step, s, self.weight_hh), *columns), -1)
-
-    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """d(h', c', n', m')/dx (..., 4n, m), see above."""
-        return self._driven(self._step(x, s), s, self.weight_ih)
+        return torch.cat((self.driven(x, s, self.weight_hh), *columns), -1)
 
     def _by_gap(self, step: _Step, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """dc'/dd, dn'/dd and the part of dm'/dd that d does not share with dm, each (..., n)."""
@@ -106,9 +97,8 @@ class SLSTM(LoopedCell):
             rises,
         )
 
-    def _driven(self, step: _Step, s: Tensor, M: Tensor) -> Tensor:
-        """The change (..., 4n, k) of (h', c', n', m') at fixed (c, n, m) by a change M (4n, k) of the pre-activations."""
-        M_i, M_f, M_z, M_o = M.chunk(4)
+    def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
+        step, (M_i, M_f, M_z, M_o) = self._step(x, s), M.chunk(4)
         c_by_gap, n_by_gap, rises = (d.unsqueeze(-1) for d in self._by_gap(step, s))
         kept = torch.sigmoid(-step.of_f).unsqueeze(-1) * M_f
         gap = M_i - kept
@@ -119,7 +109,6 @@ class SLSTM(LoopedCell):
         return torch.cat((dh, dc, dn, dm), -2)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
-        """Infinite, see above."""
         return self.weight_hh.new_tensor(math.inf)
 
 

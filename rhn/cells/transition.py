@@ -21,46 +21,29 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from rhn import kernels
-from rhn.cells.base import Cell, CellMasks, spectral_norm
+from rhn.cells.base import CellMasks, spectral_norm
+from rhn.cells.declared import DeclaredCell
 from rhn.cells.layers import Layer, Part
 from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.transition import NONLINEARITIES
-from rhn.utils.validation import require
 
 
-class DTRNN(Cell):
+class DTRNN(DeclaredCell):
     """Deep-transition RNN. Weights: weight_ih (n, m), weight_hh (L, n, n), bias (L, n)."""
 
-    options = ("nonlinearity",)
+    deep = True
+    nonlinearity: Literal["tanh", "relu"] = "tanh"
     masks = ("state",)
     candidate = 0
     learning_rate = 0.05  # found by trial: tanh cells diverge at 0.2
 
-    def __init__(
-        self,
-        input_size,
-        hidden_size,
-        depth=1,
-        *,
-        nonlinearity: Literal["tanh", "relu"] = "tanh",
-        generator=None,
-        device=None,
-        dtype=None,
-        **common,
-    ):
-        super().__init__(input_size, hidden_size, depth, **common)
-        self.nonlinearity = nonlinearity
-        require(self, "nonlinearity", nonlinearity in NONLINEARITIES, "'tanh' or 'relu'")
-        n, L, where = self.hidden_size, self.depth, {"device": device, "dtype": dtype}
-        self.weight_ih = nn.Parameter(torch.empty(n, self.input_size, **where))
-        self.weight_hh = nn.Parameter(torch.empty(L, n, n, **where))
-        if self._shortcuts:
-            self.weight_skip = nn.Parameter(torch.empty(self._shortcuts, n, n, **where))
-        self.bias = nn.Parameter(torch.empty(L, n, **where))
-        self.reset_parameters(generator)
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        n, L = self.hidden_size, self.depth
+        skip = {"weight_skip": (self._shortcuts, n, n)} if self._shortcuts else {}
+        return {"weight_ih": (n, self.input_size), "weight_hh": (L, n, n), **skip, "bias": (L, n)}
 
     @property
     def _shortcuts(self) -> int:
@@ -119,7 +102,6 @@ class DTRNN(Cell):
         return kernels.DEEP_TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """dy'/dy (..., n, n), see above."""
         P = None
         for layer, D in enumerate(self._derivatives(x, s)):
             R = self.weight_hh[layer]
@@ -130,7 +112,7 @@ class DTRNN(Cell):
         return P
 
     def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
-        """The L matrices whose product, the last one first, is dy'/dy, see above: (..., n, n) each, or 2n if y is carried along."""
+        """(..., n, n) each, or 2n if y is carried along."""
         L, n, D = self.depth, self.hidden_size, self._derivatives(x, s)
         J = [d * R for d, R in zip(D, self.weight_hh, strict=True)]
         if self._shortcuts:
@@ -141,14 +123,12 @@ class DTRNN(Cell):
         return J
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        """dy'/dx (..., n, m), see above."""
         B = self.weight_ih
         for layer, D in enumerate(self._derivatives(x, s)):
             B = D * (self.weight_hh[layer] @ B if layer else B)
         return B
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
-        """A bound on ||dy'/dy||_2 over all inputs and states, see above."""
         sigma = spectral_norm(self.weight_hh)
         skip = spectral_norm(self.weight_skip) if self._shortcuts else None
         bound = sigma[0]
@@ -160,12 +140,7 @@ class DTRNN(Cell):
 class DTSRNN(DTRNN):
     """Deep-transition RNN with shortcuts from y[t-1]; adds weight_skip (L - 1, n, n), or (1, n, n) with skip="last"."""
 
-    options = ("nonlinearity", "skip")
-
-    def __init__(self, input_size, hidden_size, depth=1, *, skip: Literal["all", "last"] = "all", **keywords):
-        self.skip = skip
-        require(self, "skip", skip in ("all", "last"), "'all' (every layer from the second) or 'last'")
-        super().__init__(input_size, hidden_size, depth, **keywords)
+    skip: Literal["all", "last"] = "all"
 
     @property
     def _shortcuts(self) -> int:
@@ -185,15 +160,5 @@ class IRNN(RNN):
     """
 
     starts_at_identity = True
-
-    def __init__(
-        self,
-        input_size,
-        hidden_size,
-        depth=1,
-        *,
-        init="identity",
-        nonlinearity: Literal["relu", "tanh"] = "relu",
-        **keywords,
-    ):
-        super().__init__(input_size, hidden_size, depth, init=init, nonlinearity=nonlinearity, **keywords)
+    default_init = "identity"
+    nonlinearity: Literal["relu", "tanh"] = "relu"

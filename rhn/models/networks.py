@@ -28,9 +28,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn.cells import CELLS, Cell, Initialization, from_torch, is_known, resolve_cell
+from rhn.cells.declared import DeclaredCell
 from rhn.cells.init import OWN, draw
 from rhn.cells.layers import recurrent_parts
-from rhn.cells.registry import OURS, accepts, is_ours
+from rhn.cells.registry import accepts, is_ours
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 from rhn.kernels import OUTPUT, SOFTMAX
 from rhn.kernels.losses import frame_nll
@@ -272,6 +273,8 @@ def own_init(factory: Callable, hidden_size: int) -> str:
     """
     if hasattr(factory, "own_init"):
         return factory.own_init(hidden_size)
+    if hasattr(factory, "default_init"):
+        return factory.default_init
     told = inspect.signature(factory).parameters.get("init")
     return told.default if told and isinstance(told.default, str | Initialization) else OWN
 
@@ -328,8 +331,8 @@ def _build(name, factory, input_size, hidden_size, depth, init, generator, keywo
 
 def _draws(factory: Callable) -> bool:
     """Return True if a cell draws its weights itself, by the given scheme and generator."""
-    ours = isinstance(factory, type) and issubclass(factory, tuple(map(CELLS.get, OURS)))
-    return ours or (accepts(factory, "init") and accepts(factory, "generator"))
+    declared = isinstance(factory, type) and issubclass(factory, DeclaredCell)
+    return declared or (accepts(factory, "init") and accepts(factory, "generator"))
 
 
 @contextlib.contextmanager

@@ -95,7 +95,7 @@ def test_cells_without_recurrence_depth_say_so():
     [
         (lambda: RHN(3, 4, kernel="fast"), "unknown kernel 'fast'"),
         (lambda: RHN(3, 4, init="xavier"), "unknown initialisation 'xavier'"),
-        (lambda: RHN(3, 4, activation="gelu"), "activation is gelu, expected 'tanh' or 'relu' or"),
+        (lambda: RHN(3, 4, activation="gelu"), "activation is gelu, expected one of 'tanh', 'relu'"),
         (lambda: RHN(3, 4, gate_constant=float("inf")), "gate_constant is inf, expected a finite number"),
         (lambda: DTRNN(3, 4, nonlinearity="gelu"), "nonlinearity is gelu"),
         (lambda: DTSRNN(3, 4, 2, skip="first"), "skip is first"),

@@ -1,0 +1,113 @@
+"""Base classes of cells that declare their options and weights, and of those that one function defines:
+
+    s' = update(W x + b, s, *weights)
+
+A subclass of `LoopedCell` defines `update`, and `recurrent_weights` if they are not only `weight_hh`; `rhn.kernels.loop` runs it. If
+all its matrices multiply the state of n entries, gated or not, it may name "state" in its `masks`.
+"""
+
+import inspect
+from typing import Literal, get_origin
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rhn import kernels
+from rhn.cells.base import Cell, CellMasks
+from rhn.cells.init import OWN
+from rhn.cells.layers import Layer, Part
+from rhn.utils.validation import LARGEST_FLOAT, expected, fits, kinds_of, require
+
+
+class DeclaredCell(Cell):
+    """A cell whose options are annotated attributes, `leak: float = 0.3`, and whose weights are those of `shapes`.
+
+    Each option is a keyword of the constructor, and is converted to its type. The defaults here are those of a cell of one layer.
+    """
+
+    deep = False
+    kinds = {}  # the types of the options by name  # noqa: RUF012
+    default_init = OWN  # the scheme that draws the weights if none is given
+    carries = False  # see `Layer`
+    gate = None  # the `GateBlocks` of its layer
+    gate_bias = None  # the option with the first bias of a gate, or None, and the gate's block
+
+    def __init_subclass__(cls, **keywords) -> None:
+        super().__init_subclass__(**keywords)
+        annotated = inspect.get_annotations(cls, eval_str=True).items()
+        cls.kinds = cls.kinds | {name: kind for name, kind in annotated if not hasattr(DeclaredCell, name)}
+        cls.options = tuple(dict.fromkeys((*cls.options, *cls.kinds)))
+
+    def __init__(
+        self, input_size, hidden_size, depth=1, *, init=None, generator=None, device=None, dtype=None, **keywords
+    ):
+        for name, kind in self.kinds.items():
+            self._set_option(name, kind, keywords.pop(name, getattr(type(self), name)))
+        self.check_options()
+        super().__init__(input_size, hidden_size, depth, init=self.default_init if init is None else init, **keywords)
+        for name, shape in self.shapes().items():
+            self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
+        self.reset_parameters(generator)
+
+    def _set_option(self, name: str, kind, value) -> None:
+        words = get_origin(kind) is Literal
+        setattr(self, name, value if words or value is None else kinds_of(kind)[0](value))
+        value = getattr(self, name)
+        in_range = words or abs(value or 0) <= LARGEST_FLOAT
+        allowed = expected(kind) if words else f"a finite number of at most {LARGEST_FLOAT:g}"
+        require(self, name, fits(value, kind) and in_range, allowed)
+
+    def check_options(self) -> None:
+        """Raise InvalidInputError for options that have their types but make no equation."""
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the weights by name, in the order in which they are drawn."""
+        rows = self.blocks * self.hidden_size
+        return {"weight_ih": (rows, self.input_size), "weight_hh": (rows, self.hidden_size), "bias": (rows,)}
+
+    def _start(self, generator: torch.Generator | None) -> None:
+        option, block = self.gate_bias or (None, 0)
+        if option is not None and getattr(self, option) is not None:
+            self.bias.chunk(self.blocks)[block].fill_(getattr(self, option))
+
+    def layers(self) -> tuple[Layer, ...]:
+        names = {"input": "weight_ih", "recurrent": "weight_hh", "bias": "bias"}
+        parts = {part: Part(name) for part, name in names.items() if name in self.shapes()}
+        return (Layer(**parts, gate=self.gate, carries=self.carries),)
+
+
+class LoopedCell(DeclaredCell):
+    """A cell of one layer that is its `update`, repeated."""
+
+    equation = "update"
+
+    def input_weights(self) -> tuple[Tensor, Tensor]:
+        """W (G n, m) and b (G n,)."""
+        return self.weight_ih, self.bias
+
+    def recurrent_weights(self) -> tuple[Tensor, ...]:
+        """The further arguments of `update`."""
+        return (self.weight_hh,)
+
+    def stacked_weights(self) -> tuple[Tensor, ...]:
+        """The same for the kernel: weights that are computed have the same bits for one model and in an ensemble."""
+        return self.recurrent_weights()
+
+    def update(self, u: Tensor, s: Tensor, *weights: Tensor) -> Tensor:
+        """The next state from u = W x + b (..., G n), s (..., state_size) and the recurrent weights.
+
+        It must read no other parameter of the cell: the arguments may be those of K models, see `rhn.kernels.loop`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs its equation: define update(u, s, *weights) -> s'")
+
+    def step(self, x: Tensor, s: Tensor) -> Tensor:
+        return self.update(F.linear(x, *self.input_weights()), s, *self.recurrent_weights())
+
+    def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
+        self.check(x, s0)
+        x, rest = self.mask_input(x, dropout)
+        reference = self.kernel == "reference"
+        weights = self.recurrent_weights() if reference else self.stacked_weights()
+        arguments = x, s0, *self.input_weights(), *weights, rest.state
+        return kernels.LOOP(*arguments, update=self.update, graph=[], reference=reference)
