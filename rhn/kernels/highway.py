@@ -40,8 +40,6 @@ from rhn.kernels.matmul import (
     workspace,
 )
 
-BLOCK = 1 << 17  # states for which local derivatives are computed at once: their temporaries stay in the cache
-
 
 def highway_layer(
     z: Tensor, s: Tensor, coupled: bool, candidate_mask: Mask = None, activation: str = "tanh"
@@ -108,21 +106,16 @@ def backward(grad, needs, inputs, residuals, *, coupled: bool, activation: str):
     """Gradients of (x, s0, W, R, b), each with a leading axis of K."""
     (x, _, W, R, _, state_mask, candidate_mask), (S, A) = inputs, residuals
     (K, L, T, B, gn), n = A.shape, R.shape[-1]
-    block = min(T, max(1, BLOCK // max(1, K * L * B * n)))
-    D, C = torch.empty_like(A), workspace(A, K, L, block, B, n)
+    D, C = torch.empty_like(A), workspace(A, K, L, T, B, n)
+    _local_derivatives(S[:, :, :T], A, candidate_mask, coupled, activation, out=(D, C))
     back = StateProducts(R, K, B, state_mask)
     Ds, Dg, Cs, grads = stages(D), stages(D.unflatten(-1, (gn // n, n))), stages(C), grad.unbind(1)
-    ds, start = grad.new_zeros(K, B, n), T
+    ds = grad.new_zeros(K, B, n)
     for t in range(T - 1, -1, -1):
-        ds = ds + grads[t]  # before C is refilled: the last stage left ds in it
-        if t < start:
-            now = slice(max(0, start - block), start)
-            start = now.start
-            out = D[:, :, now], C[:, :, : now.stop - start]
-            _local_derivatives(S[:, :, now], A[:, :, now], candidate_mask, coupled, activation, out=out)
+        ds = ds + grads[t]
         for layer in range(L - 1, -1, -1):
             Dg[layer][t].mul_(ds.unsqueeze(2))
-            carried = Cs[layer][t - start].mul_(ds)
+            carried = Cs[layer][t].mul_(ds)
             ds = back.backward(carried, layer, Ds[layer][t], carried)
     dz = D.flatten(2, 3)
     return (

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.kernels.function import stack_size
-from rhn.kernels.matmul import ALIGNMENT
+from rhn.kernels.matmul import ALIGNMENT, aligned_bmm
 
 Update = Callable[..., Tensor]
 
@@ -112,18 +112,12 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx, s, R):
         ctx.save_for_backward(s, R)
-        return _aligned_bmm(s, R.mT)
+        return aligned_bmm(s, R.mT)
 
     @staticmethod
     def backward(ctx, grad):
         s, R = ctx.saved_tensors
-        return _aligned_bmm(grad, R), _aligned_bmm(s.mT, grad).mT
-
-
-def _aligned_bmm(a: Tensor, b: Tensor) -> Tensor:
-    (K, g, _), k = a.shape, b.shape[-1]
-    slots = a.new_empty(K, g * k + -g * k % ALIGNMENT)[:, : g * k].unflatten(1, (g, k))
-    return torch.bmm(a, b, out=slots)
+        return aligned_bmm(grad, R), aligned_bmm(s.mT, grad).mT
 
 
 def _each(function: Callable[..., Tensor], K: int, *tensors: Tensor) -> Tensor:

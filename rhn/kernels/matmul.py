@@ -48,12 +48,16 @@ def input_gradient(dz: Tensor, W: Tensor, like: Tensor) -> Tensor:
 
 def weight_gradient(dz: Tensor, inputs: Tensor) -> Tensor:
     """dz' inputs, summed over all rows N: (..., N, g), (..., N, k) -> (..., g, k); leading axes broadcast."""
-    g, k = dz.shape[-1], inputs.shape[-1]
     batch = np.broadcast_shapes(dz.shape[:-2], inputs.shape[:-2])  # torch's own imports its compiler, half a second
     dz, inputs = (t.expand(*batch, *t.shape[-2:]).flatten(0, -3) for t in (dz, inputs))
-    slots = dz.new_empty(len(dz), g * k + -g * k % ALIGNMENT)[:, : g * k]
-    out = torch.bmm(dz.transpose(1, 2), inputs, out=slots.unflatten(1, (g, k)))
-    return out.unflatten(0, batch).contiguous()
+    return aligned_bmm(dz.transpose(1, 2), inputs).unflatten(0, batch).contiguous()
+
+
+def aligned_bmm(a: Tensor, b: Tensor) -> Tensor:
+    """A batched product whose results all start on a boundary of `ALIGNMENT`."""
+    (K, g, _), k = a.shape, b.shape[-1]
+    slots = a.new_empty(K, g * k + -g * k % ALIGNMENT)[:, : g * k].unflatten(1, (g, k))
+    return torch.bmm(a, b, out=slots)
 
 
 def masked(t: Tensor, mask: Mask) -> Tensor:

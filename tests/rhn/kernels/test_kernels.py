@@ -9,7 +9,7 @@ from rounding import assert_as_exact
 from tables import for_each
 from torch.func import hessian, jacfwd, jacrev
 
-from rhn.kernels import compiled, highway
+from rhn.kernels import compiled
 
 SIZES = [((1, 1, 1, 1, 1), False), ((1, 3, 2, 5, 2), False), ((5, 1, 4, 7, 5), True)]  # (T, B, m, n, L), saturated
 
@@ -72,20 +72,6 @@ def test_gradients_may_be_asked_of_some_arguments_only(case):
     arguments = case.arguments(3, 2, 4, 5, 2)
     for needs in ({"x"}, {"s0"}, {"R"}, {"W", "b"}):
         assert_same(case, arguments, needs=needs & set(arguments) or {"W"})
-
-
-@pytest.mark.parametrize(("coupled", "steps"), [(True, 1), (False, 3), (True, 4), (False, 7)])
-def test_the_highway_backward_in_blocks_of_time_changes_no_bit(monkeypatch, coupled, steps):
-    """Local derivatives are computed for a block of steps at once; a block must not overwrite what the one after it left."""
-    case = next(c for c in KERNELS if c.options == {"coupled": coupled})
-    T, B, m, n, L = 7, 3, 4, 5, 2
-    arguments = case.arguments(T, B, m, n, L)
-    _, whole = value_and_gradients(case.manual, arguments, **case.options)
-    monkeypatch.setattr(highway, "BLOCK", steps * L * B * n)
-    _, blocked = value_and_gradients(case.manual, arguments, **case.options)
-    for name in whole:
-        assert torch.equal(whole[name], blocked[name]), name
-    assert_same(case, arguments)
 
 
 SMALL, LARGE = (9, 4, 5, 7, 2), (6, 4, 5, 130, 2)
