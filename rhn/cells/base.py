@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from rhn.cells.init import BY_FAN_IN, OWN, Initialization, draw
 from rhn.cells.layers import Gates, Layer, recurrent_parts
 from rhn.errors import InvalidInputError
-from rhn.utils.validation import LARGEST, not_dense_real, positive
+from rhn.kernels.check import check_tensor
+from rhn.utils.validation import LARGEST, positive
 
 KERNELS = "manual", "reference"
 MAX_DEPTH = 10_000  # each layer costs time before its sizes can be compared with the memory
@@ -188,9 +189,9 @@ class Cell(nn.Module):
             InvalidInputError: a shape or dtype does not fit, a mask has a gap, or the cell cannot take a dropout mask.
         """
         self.check(x, s0, self.batch_first)
-        if mask is not None and (getattr(mask, "dtype", None) != torch.bool or mask.shape != x.shape[:-1]):
-            found = f"{mask.dtype} of shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
-            raise InvalidInputError(f"mask is {found}: expected torch.bool of shape {tuple(x.shape[:-1])}, as x")
+        if mask is not None:
+            shape = " ".join(map(str, x.shape[:-1]))
+            check_tensor("mask", mask, shape, {}, x, torch.bool)
         unbatched = x.dim() == 2
         if unbatched:
             x = x.unsqueeze(1)
@@ -222,24 +223,11 @@ class Cell(nn.Module):
 
     def check(self, x: Tensor, s0: Tensor | None, batch_first: bool = False) -> None:
         """Raise InvalidInputError for shapes, types or an empty time axis, in the layout of the caller."""
-        given = {"x": x} if s0 is None else {"x": x, "s0": s0}
-        for name, t in given.items():
-            kind = not_dense_real(t) if isinstance(t, Tensor) else type(t).__name__
-            if kind not in (None, "on the meta device"):
-                raise InvalidInputError(f"{name} is {kind}: expected a dense torch.Tensor of real numbers")
-        if x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
-            batched = f"({'B, T' if batch_first else 'T, B'}, {self.input_size})"
-            raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected {batched} or (T, {self.input_size})")
-        steps, *rows = (x.shape[1], x.shape[0]) if batch_first and x.dim() == 3 else x.shape[:-1]
-        if steps == 0:
-            raise InvalidInputError("x has no time steps: expected at least 1")
-        weight = next(self.parameters(), x)
-        for name, t in given.items():
-            if (t.dtype, t.device) != (weight.dtype, weight.device):
-                wanted = f"{weight.dtype} on {weight.device}, as the weights"
-                raise InvalidInputError(f"{name} is {t.dtype} on {t.device}: expected {wanted}; convert one of them")
-        if s0 is not None and s0.shape != (*rows, self.state_size):
-            raise InvalidInputError(f"s0 has shape {tuple(s0.shape)}: expected {(*rows, self.state_size)}")
+        like, sizes = next(self.parameters(), x), {"m": self.input_size, "N": self.state_size}
+        rows, layout = ("B ", "B T m" if batch_first else "T B m") if getattr(x, "ndim", 3) != 2 else ("", "T m")
+        check_tensor("x", x, layout, sizes, like)
+        if s0 is not None:
+            check_tensor("s0", s0, f"{rows}N", sizes, like)
 
     def mask_input(self, x: Tensor, masks: CellMasks | None) -> tuple[Tensor, CellMasks]:
         """x (T, B, m) times an input mask that all gate blocks share, and the masks still to be applied.
@@ -247,14 +235,20 @@ class Cell(nn.Module):
         Raises InvalidInputError as `check_masks`.
         """
         masks = CellMasks() if masks is None else masks
-        self.check_masks(masks, x.shape[1], x.dtype)
+        self.check_masks(masks, x.shape[1], x)
         if masks.input is None or len(masks.input) > 1:
             return x, masks
         return x * masks.input[0], masks._replace(input=None)
 
-    def check_masks(self, masks: CellMasks, batch: int, dtype: torch.dtype) -> None:
-        """Raise InvalidInputError if a mask has another shape or dtype than the cell needs, or the cell cannot take it."""
-        blocks = sorted({1, self.blocks}) if self.separate_masks else [1]
+    def check_masks(self, masks: CellMasks, batch: int, like: Tensor) -> None:
+        """Raise InvalidInputError if a mask has another shape or type than the cell and `like` need, or the cell cannot take it."""
+        sizes = {
+            "B": batch,
+            "G": self.blocks if self.separate_masks else 1,
+            "m": self.input_size,
+            "n": self.hidden_size,
+        }
+        shapes = {"input": "1|G B m", "state": "1|G B n", "candidate": "B n"}
         for name in masks.given:
             if name not in ("input", *self.masks):
                 raise InvalidInputError(
@@ -262,11 +256,7 @@ class Cell(nn.Module):
                     f"set {'drop_hidden' if name == 'state' else 'drop_candidate'} to 0, or write a cell whose `masks` names it and "
                     "whose states(x, s0, dropout) applies it"
                 )
-            mask, row = getattr(masks, name), (batch, self.input_size if name == "input" else self.hidden_size)
-            wanted = [row] if name == "candidate" else [(J, *row) for J in blocks]
-            if mask.shape not in wanted or mask.dtype != dtype:
-                found, shapes = f"{mask.dtype} of shape {tuple(mask.shape)}", " or ".join(map(str, wanted))
-                raise InvalidInputError(f"the {name} mask is {found}: expected {dtype} of shape {shapes}")
+            check_tensor(f"the {name} mask", getattr(masks, name), shapes[name], sizes, like)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw new weights by the cell's initialisation scheme, in the order of `named_parameters`."""

@@ -6,12 +6,10 @@
 A call is checked once, where it enters, and decided by shapes, types, devices and what the machine has, never by values: a call under
 `vmap` (where a tensor has the shape of one model's) or in a CUDA graph is treated like any other.
 
-Shapes are those of one model, in the legend of `rhn.kernels`: dimensions apart by spaces, "G*n" a product, "1|G" one or the other,
-"..." any shape. A tensor with "?" may be None. S of the deep transition are the shortcuts of the last layers.
+Shapes are those of one model, as in `rhn.kernels.check`. A tensor with "?" may be None. S of the deep transition are the shortcuts of
+the last layers.
 """
 
-import functools
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,10 +21,9 @@ from torch import Tensor
 from rhn.errors import InvalidInputError
 from rhn.kernels import compiled, gated, highway, loop, losses, transition
 from rhn.kernels.activations import ACTIVATIONS
+from rhn.kernels.check import Sizes, check_tensor
 from rhn.kernels.function import Code, batched_function, is_traced
 
-Sizes = dict[str, int]
-NEVER_EMPTY = ("T", "L", "n")
 C, FUSED, LOOPED, REFERENCE = "C", "fused", "loop", "reference"
 
 
@@ -84,12 +81,10 @@ class Kernel:
             if t is None and name != argument:
                 checked.append(None)
                 continue
-            why = _unusual(t, first, torch.int64 if name == "targets" else None)
-            if why is None:
-                t = t.expand(first.shape[1], -1) if name == "s0" and t.shape[:-1] in ((), (1,)) else t
-                why = _misshapen(t.shape, shape, sizes)
-            if why is not None:
-                raise InvalidInputError(f"{name} of the {self.name} kernel {why}")
+            if name == "s0" and getattr(t, "shape", (0, 0))[:-1] in ((), (1,)):
+                t = t.expand(first.shape[1], -1)
+            dtype = torch.int64 if name == "targets" else None
+            check_tensor(f"{name} of the {self.name} kernel", t, shape, sizes, first, dtype)
             checked.append(t)
         return checked, options
 
@@ -103,7 +98,7 @@ class Kernel:
         return self.compiled if in_c else self.fused
 
 
-# ---- the check of a call ----
+# ---- the rows ----
 
 
 def validate_choice(what: str, name: str, offered: Collection[str]) -> None:
@@ -119,56 +114,6 @@ def _repeated(arguments: Mapping[str, str], count: int) -> Mapping[str, str]:
     own = {f"weight {k}": arguments["*"] for k in range(count - len(arguments) + 1)}
     rows = (own if name == "*" else {name: shape} for name, shape in arguments.items())
     return {name: shape for row in rows for name, shape in row.items()}
-
-
-def _unusual(t, like: Tensor, dtype: torch.dtype | None) -> str | None:
-    """Why no kernel computes with a tensor beside the first one, whatever their shapes; `dtype`: its own, None for the first one's."""
-    if not isinstance(t, Tensor):
-        return f"is {type(t).__name__}: expected a tensor"
-    dtype = dtype or like.dtype
-    if t.layout is not torch.strided or not like.is_floating_point():
-        return f"is {t.dtype} with the layout {t.layout}: expected a dense tensor of floating-point numbers"
-    if (t.dtype, t.device) != (dtype, like.device):
-        return f"is {t.dtype} on {t.device}: expected {dtype} on {like.device}; convert one of them"
-    return None
-
-
-def _misshapen(found: torch.Size, shape: str, sizes: Sizes) -> str | None:
-    """Why a shape is not the expected one; None if it is: then sizes that were unknown are added."""
-    if shape == "...":
-        return None
-    dimensions = _dimensions(shape)
-    if len(found) == len(dimensions) and all(_is_size(*each, sizes) for each in zip(found, dimensions, strict=True)):
-        return None
-    known = ", ".join(f"{size} = {number}" for size, number in sizes.items() if size in shape)
-    return f"has shape {tuple(found)}: expected ({shape.replace(' ', ', ')})" + f" with {known}" * bool(known)
-
-
-def _is_size(number: int, alternatives: Sequence[Sequence[str]], sizes: Sizes) -> bool:
-    unknown = next((f for f in alternatives[0] if not f.isdigit() and f not in sizes), None)
-    if unknown is not None:
-        known = _product([f for f in alternatives[0] if f != unknown], sizes)
-        if unknown in NEVER_EMPTY and number < known:
-            return False
-        sizes[unknown] = number // known
-    return any(_product(factors, sizes) == number for factors in alternatives)
-
-
-def _product(factors: Sequence[str], sizes: Sizes) -> int:
-    return math.prod([int(f) if f.isdigit() else sizes[f] for f in factors])
-
-
-@functools.cache
-def _dimensions(shape: str) -> list[list[list[str]]]:
-    """The dimensions of a shape, each with its alternatives, which are products.
-
-    >>> _dimensions("1|G G*n 2")
-    [[['1'], ['G']], [['G', 'n']], [['2']]]
-    """
-    return [[word.split("*") for word in dimension.split("|")] for dimension in shape.split()]
-
-
-# ---- the rows ----
 
 
 def _gates_of_highway(*tensors, coupled: bool, activation: str) -> Sizes:

@@ -92,4 +92,4 @@ def require_masks(model: nn.Module, dropout: Dropout) -> None:
     tokens = torch.zeros(1, 1, dtype=torch.int64, device=weight.device)
     masks = draw_masks(model, tokens, dropout, torch.Generator(weight.device).manual_seed(0))
     for cell, given in zip(model.cells, masks.cells, strict=True):
-        cell.check_masks(given, 1, weight.dtype)
+        cell.check_masks(given, 1, weight)

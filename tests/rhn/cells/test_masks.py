@@ -197,11 +197,11 @@ def test_a_cell_of_ones_own_takes_an_input_mask_and_refuses_others():
 @for_each(
     ("cell", "masks", "message"),
     [
-        (RHN(3, 4), CellMasks(torch.ones(3, 2, 3)), r"expected torch.float32 of shape \(1, 2, 3\) or \(2, 2, 3\)"),
+        (RHN(3, 4), CellMasks(torch.ones(3, 2, 3)), r"the input mask has .*\(3, 2, 3\): expected .*G = 2"),
         (RHN(3, 4), CellMasks(state=torch.ones(1, 2, 4) > 0), "the state mask is torch.bool"),
-        (RHN(3, 4), CellMasks(candidate=torch.ones(1, 2, 4)), r"the candidate mask .*\(1, 2, 4\): expected .*\(2, 4\)"),
-        (RHN(3, 4, coupled=False), CellMasks(state=torch.ones(2, 2, 4)), r"expected .*\(1, 2, 4\) or \(3, 2, 4\)"),
-        (LSTM(3, 4), CellMasks(state=torch.ones(4, 2, 4)), r"expected torch.float32 of shape \(1, 2, 4\)$"),
+        (RHN(3, 4), CellMasks(candidate=torch.ones(1, 2, 4)), r"the candidate mask .*\(1, 2, 4\): expected \(B, n\)"),
+        (RHN(3, 4, coupled=False), CellMasks(state=torch.ones(2, 2, 4)), "expected .*G = 3"),
+        (LSTM(3, 4), CellMasks(state=torch.ones(4, 2, 4)), "expected .*G = 1"),
         (RNN(3, 4), CellMasks(candidate=torch.ones(2, 4)), "RNN takes no candidate mask: .* input and state only"),
     ],
 )

@@ -159,7 +159,7 @@ def test_states_of_a_cell_refuse_inputs_of_another_size(key):
     x, s0 = torch.randn(3, 5, 4), torch.ones(5, cell.state_size)
     assert cell.states(x, s0).shape == (3, 5, cell.state_size)
     for bad_x, bad_s0 in ((x[..., :3], s0), (x, s0[:, :3]), (x, torch.cat((s0, s0))), (x[:0], s0), (x[0], s0)):
-        with pytest.raises(InvalidInputError, match=r"has (shape|no time steps)"):
+        with pytest.raises(InvalidInputError, match="has shape"):
             cell.states(bad_x, bad_s0)
 
 
