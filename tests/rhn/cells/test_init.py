@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tables import for_each
 from torch import nn
 
-from rhn.cells import CELLS, GRU, IRNN, LSTM, MGU, RHN, SLSTM, Cell, Initialization, Layer, Part
+from rhn.cells import CELLS, GRU, IRNN, LSTM, MGU, RHN, SLSTM, Cell, Initialization, Layer, MinGRU, Part
 from rhn.cells.init import DEFAULT_SCALE, haar
 from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.errors import InvalidInputError
@@ -172,12 +172,6 @@ def test_a_users_cell_says_where_its_recurrent_matrix_is_or_starts_scaled(model)
     assert abs(untold.std() * 10**0.5 - 1) < 0.3
 
 
-def test_an_irnn_of_a_scheme_with_a_size_of_its_own_starts_without_its_identity():
-    Q = IRNN(5, 8, init="orthogonal", dtype=torch.float64).weight_hh[0]
-    assert_close(Q @ Q.T, torch.eye(8, dtype=torch.float64), 1e-12, "Q Q'")
-    assert IRNN(5, 300, init="scaled", generator=seeded()).weight_hh.std() < 1.1 * 300**-0.5
-
-
 @pytest.mark.parametrize("scheme", ["scaled", "orthogonal:0.5"])
 def test_a_models_output_layer_is_scaled_and_its_file_tells_the_scheme(scheme, tmp_path):
     model = PolyphonicModel("rhn", hidden_size=30, depth=2, output_size=500, init=scheme, generator=seeded())
@@ -203,12 +197,22 @@ def test_gate_biases(b):
     assert (coupled.bias[:, 4:] == b).all()
     assert (uncoupled.bias[:, 4:8] == b).all()
     assert (uncoupled.bias[:, 8:] == -b).all(), "the carry bias starts at minus the transform bias"
-    lstm, gru = LSTM(3, 4, forget_bias=b), GRU(3, 4, update_bias=b)
-    assert (lstm.bias[4:8] == b).all()
-    assert (gru.bias[4:8] == b).all()
-    for cell in (lstm, gru):
-        assert cell.bias[:4].abs().max() <= 0.04
-        assert cell.bias[8:].abs().max() <= 0.04
+
+
+@for_each(
+    ("build", "option", "block"),
+    [
+        (LSTM, "forget_bias", 1),
+        (GRU, "update_bias", 1),
+        (MGU, "forget_bias", 0),
+        (MinGRU, "update_bias", 0),
+        (SLSTM, "forget_bias", 1),
+    ],
+)
+def test_a_gates_bias_starts_where_it_is_told_to(build, option, block):
+    told, untold = (build(3, 4, init="gaussian:1", **given) for given in ({option: -1.5}, {}))
+    assert (told.bias.chunk(told.blocks)[block] == -1.5).all() and not untold.bias.any()
+    assert told.bias.count_nonzero() == 4 and told.config()[option] == -1.5
 
 
 @pytest.mark.parametrize("coupled", [True, False])

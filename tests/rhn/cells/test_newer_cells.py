@@ -1,4 +1,4 @@
-"""The minimal gated unit, minGRU, LRU and sLSTM are the plain loops of their papers, with what these say of their spectra."""
+"""LRU and sLSTM are the plain loops of their papers, with what these say of their spectra and starts."""
 
 import math
 
@@ -7,35 +7,11 @@ import pytest
 import torch
 from cases import assert_close, inputs
 from tables import for_each
-from test_answers import assert_is_loop, built
+from test_answers import assert_is_loop, built, sigma
 
-from rhn.cells import CELLS, LRU, MGU, SLSTM, MinGRU
+from rhn.cells import CELLS, LRU, SLSTM
 
 T, B, m = 6, 2, 3
-
-
-def sigma(z):
-    return 1 / (1 + np.exp(-z))
-
-
-# ---- the equations, once more, in NumPy ----------------------------------------------------------
-
-
-def test_mgu_equals_a_plain_loop():
-    def step(p, x, s):
-        (W_f, W_g), (R_f, R_g), (b_f, b_g) = (np.split(p[name], 2) for name in ("weight_ih", "weight_hh", "bias"))
-        f = sigma(W_f @ x + R_f @ s + b_f)
-        return (1 - f) * s + f * np.tanh(W_g @ x + R_g @ (f * s) + b_g)
-
-    assert_is_loop(built("mgu"), step)
-
-
-def test_mingru_equals_a_plain_loop():
-    def step(p, x, s):
-        z, g = np.split(p["weight_ih"] @ x + p["bias"], 2)
-        return s + sigma(z) * (g - s)
-
-    assert_is_loop(built("mingru"), step)
 
 
 @for_each("n", [1, 2, 5, 8])
@@ -132,21 +108,6 @@ def test_an_lru_starts_on_its_ring_whatever_draws_its_input_weights(init, r_min,
     assert phase.max() <= max_phase + 1e-12 and abs(phase.mean() / max_phase - 0.5) < 6 * 0.289 * error
     gain = torch.exp(2 * cell.gamma_log[:-1].detach()) / (1 - squared)  # of white noise: gamma^2 sum |lambda|^2k
     assert_close(gain, torch.ones_like(gain), 1e-9, "variance of the state over that of B x")
-
-
-def test_an_lrus_input_weights_have_the_papers_size():
-    W = LRU(100, 300, generator=torch.Generator().manual_seed(1)).weight_ih
-    assert abs(W.std() * math.sqrt(2 * 100) - 1) < 0.02
-
-
-@pytest.mark.parametrize(
-    ("build", "option", "rows"),
-    [(MGU, "forget_bias", slice(4)), (MinGRU, "update_bias", slice(4)), (SLSTM, "forget_bias", slice(4, 8))],
-)
-def test_a_gates_bias_starts_where_it_is_told_to(build, option, rows):
-    told, untold = (build(3, 4, init="gaussian:1", **given) for given in ({option: -1.5}, {}))
-    assert (told.bias[rows] == -1.5).all() and not untold.bias.any()
-    assert told.bias.count_nonzero() == 4 and told.config()[option] == -1.5
 
 
 @pytest.mark.parametrize(("nu", "theta"), [(95.0, 0.0), (0.0, 95.0), (95.0, 95.0)])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from cases import FAMILIES, KERNELS, assert_close
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rounding import assert_as_exact
 from tables import for_each
@@ -11,9 +11,6 @@ from torch.func import hessian, jacfwd, jacrev
 
 from rhn.kernels import compiled
 
-SIZES = [((1, 1, 1, 1, 1), False), ((1, 3, 2, 5, 2), False), ((5, 1, 4, 7, 5), True)]  # (T, B, m, n, L), saturated
-
-every_kernel = pytest.mark.parametrize("case", KERNELS, ids=str)
 every_family = for_each("case", FAMILIES)
 
 
@@ -50,20 +47,15 @@ def assert_exact(case, arguments):
     assert_as_exact(ours, lambda: results(case.reference, wide, case.options))
 
 
-@every_kernel
-@for_each(("size", "saturated"), SIZES)
-def test_values_and_every_gradient_equal_the_reference(case, size, saturated):
-    assert_exact(case, case.arguments(*size, saturated=saturated))
-
-
-@settings(max_examples=60)
+@settings(max_examples=80)
+@example(case=KERNELS[0], size=(1, 1, 1, 1, 1), seed=0, saturated=False)
 @given(
     case=st.sampled_from(KERNELS),
     size=st.tuples(*[st.integers(1, 6)] * 4, st.integers(1, 4)),
     seed=st.integers(0, 99),
     saturated=st.booleans(),
 )
-def test_any_size_equals_the_reference(case, size, seed, saturated):
+def test_values_and_every_gradient_equal_the_reference_at_any_size(case, size, seed, saturated):
     assert_exact(case, case.arguments(*size, seed=seed, saturated=saturated))
 
 
