@@ -55,15 +55,10 @@ class Function(NamedTuple):
 # Sizes, beside the legend of `rhn.kernels`: J masks of the state (0, 1 or G), relu whether f is relu, shortcuts the last layers that
 # have one; of the softmax see `softmax.h`. A tensor has the models' axis first, or 1 there if they share it; it may be NULL if C asks
 # for that. y (T, n, rows) are the states, layers (rows / 32, T, L, G n, 32) the gates or outputs of all layers.
+FORM, GIVEN = "L G J relu shortcuts", "x s0 W R S state_mask candidate_mask"
 FUNCTIONS = {
-    "rhn_highway_forward": Function("T B m n L G J", "x s0 W R b state_mask candidate_mask", "y layers"),
-    "rhn_highway_backward": Function(
-        "T B m n L G J", "x s0 W R state_mask candidate_mask y layers dy", "dx ds0 dW dR db"
-    ),
-    "rhn_transition_forward": Function("T B m n L relu shortcuts", "x s0 W R b S state_mask", "y layers"),
-    "rhn_transition_backward": Function(
-        "T B m n L relu shortcuts", "x s0 W R S state_mask y layers dy", "dx ds0 dW dR db dS"
-    ),
+    "rhn_recurrence_forward": Function(f"T B m n {FORM}", f"{GIVEN} b", "y layers"),
+    "rhn_recurrence_backward": Function(f"T B m n {FORM}", f"{GIVEN} y layers dy", "dx ds0 dW dR db dS"),
     "rhn_bernoulli": Function("T B n keys", "y W b frames mask", "dy dW db totals"),
     "rhn_softmax_forward": Function("groups B n V tiles", "y U b targets mask", "nll scale e"),
     "rhn_softmax_states": Function("groups B n V tiles", "U targets mask scale e grad", "dy"),
@@ -269,42 +264,38 @@ def limit(x: Tensor, *, units: int, layers: int = 1) -> str | None:
     return missing()
 
 
-def recurrence(name: str, arguments: str, forms: Callable[..., dict[str, int]]) -> tuple[Callable, Callable]:
-    """Forward and backward of a recurrence in C, see `rhn.kernels.function`.
-
-    arguments: the names of its tensors.
-    forms: (tensors by name, **options) -> sizes beside T, B, m, n and L.
-    """
+def recurrence(arguments: str) -> tuple[Callable, Callable]:
+    """Forward and backward of a recurrence in C, see `rhn.kernels.function`; arguments: the names of its tensors."""
 
     def forward(*given: Tensor | None, keep: bool, **options):
         """(states (K, T, B, n), the same side by side, gates or outputs of all layers); the last two, most of the memory, if `keep`."""
-        tensors = dict(zip(arguments.split(), given, strict=True))
+        tensors = dict.fromkeys(GIVEN.split()) | dict(zip(arguments.split(), given, strict=True))
         x, R = tensors["x"], tensors["R"]
         K, (T, B), (L, g, n), filled = stack_size(*given), x.shape[1:3], R.shape[1:], padded(x.shape[2])
         y, layers = x.new_empty(K, T, n, filled), x.new_empty(K, filled // LANES, T, L, g, LANES) if keep else None
-        sizes = _sizes(x, R) | forms(tensors, **options)
-        call(f"rhn_{name}_forward", K, **sizes, **_side_by_side(tensors), y=y, layers=layers)
+        call("rhn_recurrence_forward", K, **_sizes(tensors, options), **_side_by_side(tensors), y=y, layers=layers)
         return (rows(y, B).clone(), y, layers) if keep else (rows(y, B),)
 
     def backward(grad: Tensor, needs, inputs, residuals, **options):
         """Gradients of (x, s0, W, R, b) and of S if it is an argument, each with a leading axis of K."""
-        tensors = dict(zip(arguments.split(), inputs, strict=True))
+        tensors = dict.fromkeys(GIVEN.split()) | dict(zip(arguments.split(), inputs, strict=True))
         x, (y, layers), K = tensors["x"], residuals, len(residuals[0])
         (T, B, m), n = x.shape[1:], y.shape[2]
-        weights = {f"d{w}": tensors[w] for w in "WRbS" if w in tensors}
-        results = {d: None if t is None else t.new_empty(K, *t.shape[1:]) for d, t in weights.items()}
+        results = {f"d{w}": None if (t := tensors[w]) is None else t.new_empty(K, *t.shape[1:]) for w in "WRbS"}
         dx, ds0 = x.new_empty(K, T, m, padded(B)) if needs[0] else None, x.new_empty(K, n, padded(B))
-        sizes = _sizes(x, tensors["R"]) | forms(tensors, **options)
         known = _side_by_side(tensors) | {"y": y, "layers": layers, "dy": lanes(grad)}
-        call(f"rhn_{name}_backward", K, **sizes, **known, dx=dx, ds0=ds0, **results)
-        return None if dx is None else rows(dx, B).contiguous(), rows(ds0, B).contiguous(), *results.values()
+        call("rhn_recurrence_backward", K, **_sizes(tensors, options), **known, dx=dx, ds0=ds0, **results)
+        dx = None if dx is None else rows(dx, B).contiguous()
+        return dx, rows(ds0, B).contiguous(), *(results[f"d{w}"] for w in "WRbS" if w in arguments.split())
 
     return forward, backward
 
 
-def _sizes(x: Tensor, R: Tensor) -> dict[str, int]:
-    (T, B, m), (L, _, n) = x.shape[1:], R.shape[1:]
-    return {"T": T, "B": B, "m": m, "n": n, "L": L}
+def _sizes(tensors: dict[str, Tensor | None], options: dict) -> dict[str, int]:
+    (T, B, m), (L, g, n) = tensors["x"].shape[1:], tensors["R"].shape[1:]
+    J, shortcuts = (0 if t is None else t.shape[1] for t in (tensors["state_mask"], tensors["S"]))
+    form = {"G": g // n, "J": J, "relu": int(options.get("nonlinearity") == "relu"), "shortcuts": shortcuts}
+    return {"T": T, "B": B, "m": m, "n": n, "L": L} | form
 
 
 def _side_by_side(tensors: dict[str, Tensor | None]) -> dict[str, Tensor | None]:

@@ -152,10 +152,4 @@ def limit(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activati
     return compiled.limit(x, units=R.shape[2], layers=len(R))
 
 
-def _forms(tensors, **options) -> dict[str, int]:
-    """G, and J masks of the state."""
-    R, state_mask = tensors["R"], tensors["state_mask"]
-    return {"G": R.shape[2] // R.shape[3], "J": 0 if state_mask is None else state_mask.shape[1]}
-
-
-IN_C = compiled.recurrence("highway", "x s0 W R b state_mask candidate_mask", _forms)
+IN_C = compiled.recurrence("x s0 W R b state_mask candidate_mask")

@@ -125,9 +125,4 @@ def limit(x, s0, W, R, *rest, nonlinearity: str) -> str | None:
     return compiled.limit(x, units=R.shape[2], layers=len(R))
 
 
-def _forms(tensors, *, nonlinearity: str) -> dict[str, int]:
-    S = tensors["S"]
-    return {"relu": int(nonlinearity == "relu"), "shortcuts": 0 if S is None else S.shape[1]}
-
-
-IN_C = compiled.recurrence("transition", "x s0 W R b S state_mask", _forms)
+IN_C = compiled.recurrence("x s0 W R b S state_mask")

@@ -4,12 +4,11 @@
 #include "lanes.h"
 
 #define CHUNK_BYTES (512 << 10)
-#include "recurrence.h"
+#include "rows.h"
 
 #include "input.h"
 
-#include "highway.h"
-#include "transition.h"
+#include "recurrence.h"
 #include "bernoulli.h"
 #include "softmax.h"
 
