@@ -1,13 +1,9 @@
 """Kernels under vmap and jacrev: a stack is what its models are alone, in one call."""
 
-import pytest
 import torch
 from cases import FAMILIES, KERNELS, assert_close
 from tables import for_each
-from torch.func import grad, grad_and_value, jacrev, vmap
-
-from rhn.kernels import table
-from rhn.kernels.function import Code, batched_function, stack_size
+from torch.func import grad_and_value, jacrev, vmap
 
 every_family = for_each("case", FAMILIES)
 
@@ -101,25 +97,3 @@ def test_jacrev_through_time(case):
     assert_close(shared(case.manual)(single[3]), shared(case.reference)(single[3]), 1e-11, "weights shared by a stack")
     both = vmap(jacrev(last(case.manual), argnums=3))(*arguments)
     assert_close(both[1], jacrev(last(case.reference), argnums=3)(*(t[1] for t in arguments)), 1e-11, "vmap(jacrev)")
-
-
-@pytest.mark.parametrize("case", FAMILIES, ids=str)
-def test_a_stack_is_one_kernel_call_forward_and_one_backward(case, monkeypatch):
-    calls = []
-
-    def counted(code, *tensors, **options):
-        def forward(*tensors, **options):
-            calls.append(("forward", stack_size(*tensors)))
-            return code.forward(*tensors, **options)
-
-        def backward(gradient, *rest, **options):
-            calls.append(("backward", gradient.shape[0]))
-            return code.backward(gradient, *rest, **options)
-
-        return batched_function(Code(code.name, forward, backward), *tensors, **options)
-
-    monkeypatch.setattr(table, "batched_function", counted)
-    names, arguments, w = stacked(case, K=6)
-    f = grad(lambda *a: (case.manual(*a, **case.options) * w).square().sum(), argnums=2)
-    vmap(f, in_dims=(None, *[0] * (len(names) - 1)))(arguments[0][0], *arguments[1:])
-    assert calls == [("forward", 6), ("backward", 6)]
