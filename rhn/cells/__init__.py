@@ -28,7 +28,7 @@ _MODULES = {
         "resolve_cell",
     ),
 }
-for _place in CELLS.rows.values():
+for _place in CELLS.data.values():
     _module, _, _class = _place.partition(":")
     _MODULES[_module] = (*_MODULES.get(_module, ()), _class)
 

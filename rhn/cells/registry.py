@@ -13,7 +13,8 @@ import inspect
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections import UserDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -32,24 +33,15 @@ LEARNING_RATE = 0.2
 """One at which a cell trains on the chorales, unless its class has another `learning_rate`."""
 
 
-class Cells(Mapping[str, Callable]):
+class Cells(UserDict):
     """Cells by name, in the order of listings: `CELLS["rhn"]` is a class, imported at first use.
 
-    rows: the place of each cell, module:Class within `rhn.cells`, or the class or function of a user.
+    data: the place of each cell, module:Class within `rhn.cells`, or the class or function of a user.
     """
 
-    def __init__(self, rows: dict[str, str | Callable]):
-        self.rows = rows
-
     def __getitem__(self, name: str) -> Callable:
-        row = self.rows[name]
+        row = self.data[name]
         return _load(row) if isinstance(row, str) else row
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
 
 def _load(place: str) -> Callable:
@@ -98,7 +90,7 @@ def register_cell(name: str) -> Callable[[Factory], Factory]:
         taken = _place(CELLS[name]) if name in CELLS else None
         if taken not in (None, _place(factory)):  # the same class again: a notebook ran its cell twice
             raise InvalidInputError(f"a cell {name!r} is registered already, {taken}: choose another name")
-        CELLS.rows[name] = factory
+        CELLS[name] = factory
         return factory
 
     return register

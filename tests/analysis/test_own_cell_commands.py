@@ -53,7 +53,7 @@ class Mine(Cell):
 @pytest.fixture(scope="module", params=["my_cells:Mine", "mine"])
 def trained(request, tmp_path_factory):
     """The name of the cell, in a folder with its module and a training of one epoch."""
-    folder, rows = tmp_path_factory.mktemp("own"), dict(CELLS.rows)
+    folder, rows = tmp_path_factory.mktemp("own"), dict(CELLS.data)
     (folder / "my_cells.py").write_text(MODULE)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -64,7 +64,7 @@ def trained(request, tmp_path_factory):
         assert rhn.cli.main.main(["train", "jsb-depth-1", *words, "--out", "run"]) == 0
         yield request.param
     sys.modules.pop("my_cells", None)
-    CELLS.rows = rows
+    CELLS.data = rows
 
 
 def own(name: str) -> list[str]:

@@ -17,7 +17,7 @@ from rhn.utils.validation import fits
 @pytest.fixture(autouse=True)
 def rows(monkeypatch):
     """Registrations of a test end with it."""
-    monkeypatch.setattr(CELLS, "rows", dict(CELLS.rows))
+    monkeypatch.setattr(CELLS, "data", dict(CELLS.data))
 
 
 class Mine(LeakyRNN):

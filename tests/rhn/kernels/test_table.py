@@ -145,9 +145,9 @@ def test_one_initial_state_stands_for_all_rows_and_has_a_gradient_of_its_own_sha
 def test_weights_of_another_cell_are_refused_also_under_vmap(other):
     cell = RHN(4, 7, depth=5)
     weights = dict(RHN(**{"input_size": 4, "hidden_size": 7} | other, depth=5).named_parameters())
-    stack = {k: p.expand(2, *p.shape) for k, p in weights.items()}
+    x, stack = torch.randn(3, 5, 4), {k: p.expand(2, *p.shape) for k, p in weights.items()}
     with pytest.raises(InvalidInputError, match="expected"):
-        vmap(lambda w: functional_call(cell, w, (torch.randn(3, 5, 4),)))(stack)
+        vmap(lambda w: functional_call(cell, w, (x,)))(stack)
 
 
 @for_each("key", CELLS)
