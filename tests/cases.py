@@ -207,7 +207,7 @@ KERNELS = [
     KernelCase("highway-relu", *_HIGHWAY, _highway(2), {"coupled": True, "activation": "relu"}),
     KernelCase("highway-uncoupled-linear", *_HIGHWAY, _highway(3), {"coupled": False, "activation": "linear"}),
     KernelCase("deep-transition", *_DEEP, _transition(lambda L: 0)),
-    KernelCase("deep-transition-relu", *_DEEP, _transition(lambda L: 0), {"nonlinearity": "relu"}),
+    KernelCase("deep-transition-relu", *_DEEP, _transition(lambda L: 0), {"activation": "relu"}),
     KernelCase("deep-transition-skip-all", *_DEEP, _transition(lambda L: L - 1)),
     KernelCase("deep-transition-skip-last", *_DEEP, _transition(lambda L: min(1, L - 1))),
     KernelCase("lstm", *_LSTM, _gated(4, 2), deep=False),

@@ -98,7 +98,7 @@ class DTRNN(DeclaredCell):
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         x, masks = self.mask_input(x, dropout)
         weights = (self.weight_ih, self.weight_hh, self.bias, *((self.weight_skip,) if self._shortcuts else ()))
-        options = {"state_mask": masks.state, "nonlinearity": self.nonlinearity}
+        options = {"state_mask": masks.state, "activation": self.nonlinearity}
         return kernels.DEEP_TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:

@@ -264,37 +264,31 @@ def limit(x: Tensor, *, units: int, layers: int = 1) -> str | None:
     return missing()
 
 
-def recurrence(arguments: str) -> tuple[Callable, Callable]:
-    """Forward and backward of a recurrence in C, see `rhn.kernels.function`; arguments: the names of its tensors."""
-
-    def forward(*given: Tensor | None, keep: bool, **options):
-        """(states (K, T, B, n), the same side by side, gates or outputs of all layers); the last two, most of the memory, if `keep`."""
-        tensors = dict.fromkeys(GIVEN.split()) | dict(zip(arguments.split(), given, strict=True))
-        x, R = tensors["x"], tensors["R"]
-        K, (T, B), (L, g, n), filled = stack_size(*given), x.shape[1:3], R.shape[1:], padded(x.shape[2])
-        y, layers = x.new_empty(K, T, n, filled), x.new_empty(K, filled // LANES, T, L, g, LANES) if keep else None
-        call("rhn_recurrence_forward", K, **_sizes(tensors, options), **_side_by_side(tensors), y=y, layers=layers)
-        return (rows(y, B).clone(), y, layers) if keep else (rows(y, B),)
-
-    def backward(grad: Tensor, needs, inputs, residuals, **options):
-        """Gradients of (x, s0, W, R, b) and of S if it is an argument, each with a leading axis of K."""
-        tensors = dict.fromkeys(GIVEN.split()) | dict(zip(arguments.split(), inputs, strict=True))
-        x, (y, layers), K = tensors["x"], residuals, len(residuals[0])
-        (T, B, m), n = x.shape[1:], y.shape[2]
-        results = {f"d{w}": None if (t := tensors[w]) is None else t.new_empty(K, *t.shape[1:]) for w in "WRbS"}
-        dx, ds0 = x.new_empty(K, T, m, padded(B)) if needs[0] else None, x.new_empty(K, n, padded(B))
-        known = _side_by_side(tensors) | {"y": y, "layers": layers, "dy": lanes(grad)}
-        call("rhn_recurrence_backward", K, **_sizes(tensors, options), **known, dx=dx, ds0=ds0, **results)
-        dx = None if dx is None else rows(dx, B).contiguous()
-        return dx, rows(ds0, B).contiguous(), *(results[f"d{w}"] for w in "WRbS" if w in arguments.split())
-
-    return forward, backward
+def forward(tensors: dict[str, Tensor | None], *, keep: bool, **options):
+    """(states (K, T, B, n), the same side by side, gates or outputs of all layers); the last two, most of the memory, if `keep`."""
+    x, R, K = tensors["x"], tensors["R"], stack_size(*tensors.values())
+    (T, B), (L, g, n), filled = x.shape[1:3], R.shape[1:], padded(x.shape[2])
+    y, layers = x.new_empty(K, T, n, filled), x.new_empty(K, filled // LANES, T, L, g, LANES) if keep else None
+    call("rhn_recurrence_forward", K, **_sizes(tensors, **options), **_side_by_side(tensors), y=y, layers=layers)
+    return (rows(y, B).clone(), y, layers) if keep else (rows(y, B),)
 
 
-def _sizes(tensors: dict[str, Tensor | None], options: dict) -> dict[str, int]:
+def backward(grad: Tensor, needs, tensors: dict[str, Tensor | None], residuals, **options):
+    """Gradients of x, s0, W, R, b and S by name, each with a leading axis of K."""
+    x, (y, layers), K = tensors["x"], residuals, len(residuals[0])
+    (T, B, m), n = x.shape[1:], y.shape[2]
+    weights = {w: None if (t := tensors[w]) is None else t.new_empty(K, *t.shape[1:]) for w in "WRbS"}
+    dx, ds0 = x.new_empty(K, T, m, padded(B)) if needs[0] else None, x.new_empty(K, n, padded(B))
+    known = _side_by_side(tensors) | {"y": y, "layers": layers, "dy": lanes(grad), "dx": dx, "ds0": ds0}
+    known |= {f"d{w}": t for w, t in weights.items()}
+    call("rhn_recurrence_backward", K, **_sizes(tensors, **options), **known)
+    return {"x": None if dx is None else rows(dx, B).contiguous(), "s0": rows(ds0, B).contiguous()} | weights
+
+
+def _sizes(tensors: dict[str, Tensor | None], *, activation: str, **options) -> dict[str, int]:
     (T, B, m), (L, g, n) = tensors["x"].shape[1:], tensors["R"].shape[1:]
     J, shortcuts = (0 if t is None else t.shape[1] for t in (tensors["state_mask"], tensors["S"]))
-    form = {"G": g // n, "J": J, "relu": int(options.get("nonlinearity") == "relu"), "shortcuts": shortcuts}
+    form = {"G": g // n, "J": J, "relu": int(activation == "relu"), "shortcuts": shortcuts}
     return {"T": T, "B": B, "m": m, "n": n, "L": L} | form
 
 

@@ -13,13 +13,16 @@ share (the minibatch) keeps a leading axis of 1 and is broadcast by the kernel, 
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+TENSORS = "x s0 W R b S state_mask candidate_mask"
+"""Of the highway network and the deep transition."""
 
 
 class Code(NamedTuple):
@@ -39,6 +42,26 @@ def batched_function(code: Code, *tensors: Tensor | None, keep: bool, **options)
     call = Code(code.name, partial(code.forward, keep=keep, **options), partial(code.backward, **options))
     result, *_ = _Forward.apply(call, *(None if t is None else t.unsqueeze(0) for t in tensors))
     return result.squeeze(0)
+
+
+def named(arguments: str, forward: Callable, backward: Callable) -> tuple[Callable, Callable]:
+    """The two passes of a recurrence from those that take its tensors in a dictionary, with None for those that it lacks.
+
+    forward(tensors, keep, **options), and backward(grad, needs, tensors, residuals, **options) -> gradients by name.
+    """
+    names = arguments.split()
+
+    def by_name(given: Sequence[Tensor | None]) -> dict[str, Tensor | None]:
+        return dict.fromkeys(TENSORS.split()) | dict(zip(names, given, strict=True))
+
+    def run(*given, **options):
+        return forward(by_name(given), **options)
+
+    def run_backward(grad, needs, inputs, residuals, **options):
+        gradients = backward(grad, needs, by_name(inputs), residuals, **options)
+        return tuple(gradients[name] for name in names if name in gradients)
+
+    return run, run_backward
 
 
 def stack_size(*tensors: Tensor | None) -> int:

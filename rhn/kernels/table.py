@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from rhn.errors import InvalidInputError
-from rhn.kernels import compiled, gated, highway, loop, losses, transition
+from rhn.kernels import compiled, gated, highway, loop, losses, passes, transition
 from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.check import Sizes, check_tensor
-from rhn.kernels.function import Code, batched_function, is_traced
+from rhn.kernels.function import Code, batched_function, is_traced, named
 
 C, FUSED, LOOPED, REFERENCE = "C", "fused", "loop", "reference"
 
@@ -121,33 +121,34 @@ def _gates_of_highway(*tensors, coupled: bool, activation: str) -> Sizes:
     return {"G": 2 if coupled else 3}
 
 
-def _shortcuts(x, s0, W, R, b, S, state_mask, *, nonlinearity: str) -> None:
-    validate_choice("nonlinearity", nonlinearity, transition.NONLINEARITIES)
+def _shortcuts(x, s0, W, R, b, S, state_mask, *, activation: str) -> None:
+    validate_choice("activation", activation, transition.NONLINEARITIES)
     if isinstance(S, Tensor) and isinstance(R, Tensor) and len(S) >= len(R):
         raise InvalidInputError(f"S has {len(S)} layers: expected at most {len(R) - 1}, all layers but the first")
 
 
 _INPUT = {"x": "T B m", "s0": "B n"}
 _MASKS = {"state_mask?": "1 B n", "candidate_mask?": "B n"}
+_HIGHWAY, _TRANSITION = "x s0 W R b state_mask candidate_mask", "x s0 W R b S state_mask"
 HIGHWAY = Kernel(
     name="highway",
     arguments=_INPUT | {"W": "G*n m", "R": "L G*n n", "b": "L G*n"} | _MASKS | {"state_mask?": "1|G B n"},
     options={"coupled": True, "activation": "tanh"},
     sizes=_gates_of_highway,
     reference=highway.reference,
-    fused=(highway.forward, highway.backward),
-    compiled=highway.IN_C,
-    limit=highway.limit,
+    fused=named(_HIGHWAY, passes.forward, passes.backward),
+    compiled=named(_HIGHWAY, compiled.forward, compiled.backward),
+    limit=passes.limit,
 )
 DEEP_TRANSITION = Kernel(
     name="deep transition",
     arguments=_INPUT | {"W": "n m", "R": "L n n", "b": "L n", "S?": "shortcuts n n", "state_mask?": "1 B n"},
-    options={"nonlinearity": "tanh"},
+    options={"activation": "tanh"},
     sizes=_shortcuts,
     reference=transition.reference,
-    fused=(transition.forward, transition.backward),
-    compiled=transition.IN_C,
-    limit=transition.limit,
+    fused=named(_TRANSITION, passes.forward, passes.backward),
+    compiled=named(_TRANSITION, compiled.forward, compiled.backward),
+    limit=passes.limit,
 )
 LSTM = Kernel(
     name="LSTM",

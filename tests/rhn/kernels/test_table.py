@@ -114,7 +114,7 @@ def test_a_tensor_that_does_not_fit_is_named_with_what_was_expected(name, change
     ("name", "change"),
     [
         ("highway", {"activation": "softmax"}),
-        ("deep-transition", {"nonlinearity": "sigmoid"}),
+        ("deep-transition", {"activation": "sigmoid"}),
         ("deep-transition", {"S": torch.zeros(3, 7, 7)}),
         ("highway", {"candidate_mask": torch.ones(4, 7)}),
     ],
