@@ -7,7 +7,6 @@ output is its first n entries. A new cell needs its parameters and `step`; `gate
 
 import itertools
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -146,7 +145,7 @@ class Cell(nn.Module):
 
     @property
     def input_jacobian(self) -> Callable[[Tensor, Tensor], Tensor] | None:
-        return None if self.driven is None else partial(self.driven, M=self.weight_ih)
+        return None if self.driven is None else lambda x, s: self.driven(x, s, self.weight_ih)
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
         """Gates and intermediate states of one step, for any leading dimensions; empty for cells without gates."""
