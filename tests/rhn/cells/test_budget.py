@@ -37,18 +37,10 @@ def test_the_largest_that_fits(case):
     assert whole(case, n, inputs, outputs) <= budget < whole(case, n + 1, inputs, outputs)
 
 
-@for_each("budget", [0, 1.5, "many", None, True])
-def test_a_budget_is_a_whole_number(budget):
-    with pytest.raises(InvalidInputError, match="budget must be a whole number of at least 1"):
+@for_each("budget", [0, 1.5, "many", True, 100, 10**12 + 1])
+def test_a_budget_that_is_no_number_or_too_small_or_too_large_is_refused(budget):
+    with pytest.raises(InvalidInputError, match="budget"):
         hidden_size_for_budget("rhn", budget)
-
-
-def test_too_small_and_too_large_budgets_are_refused():
-    with pytest.raises(InvalidInputError, match="too small"):
-        hidden_size_for_budget(RHN, 100)
-    with pytest.raises(InvalidInputError, match="beyond any computer"):
-        hidden_size_for_budget("rhn", 10**12 + 1)
-    assert hidden_size_for_budget("rhn", 10**12) > 10**5
 
 
 def test_num_parameters_counts_what_trains():

@@ -218,10 +218,7 @@ def test_a_gate_constant_is_a_transform_bias_that_no_parameter_holds(coupled):
     x, s = inputs(cell, 2)
     with torch.no_grad():
         plain.bias[:, 4:8] -= 1.25
-    for kernel in ("manual", "reference"):
-        cell.kernel = kernel
-        assert_close(cell(x)[0], plain(x)[0], 1e-14, kernel)
-    assert_close(cell.step(x, s), plain.step(x, s), 1e-14, "step")
+    assert_close(cell(x)[0], plain(x)[0], 1e-14, "outputs")
     assert_close(cell.jacobian(x, s), plain.jacobian(x, s), 1e-13, "jacobian")
     with torch.no_grad():
         for p in cell.parameters():

@@ -69,18 +69,10 @@ def test_extra_repr_tells_the_configuration():
 # ---- what is refused, and how --------------------------------------------------------------------
 
 
-@for_each(
-    ("sizes", "message"),
-    [
-        ((0, 4), "input_size must be .* got 0"),
-        ((3, -4), "hidden_size must be .* got -4"),
-        ((3, 4.0), "hidden_size must be .* got 4.0"),
-        ((3, 4, 0), "depth must be .* got 0"),
-    ],
-)
-def test_sizes_are_whole_numbers_of_at_least_one(sizes, message):
+@for_each(("sizes", "named"), [((0, 4), "input_size"), ((3, 4.0), "hidden_size"), ((3, 4, 0), "depth")])
+def test_sizes_are_whole_numbers_of_at_least_one(sizes, named):
     for cell in CELLS.values():
-        with pytest.raises(InvalidInputError, match=message):
+        with pytest.raises(InvalidInputError, match=named):
             cell(*sizes)
 
 

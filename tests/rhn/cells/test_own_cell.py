@@ -73,24 +73,19 @@ def test_words_become_values_of_the_type_that_an_option_has(cell, given, read):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("given", "named"),
     [
-        (
-            {"leek": "1"},
-            "the cell leaky has no option 'leek' .options of leaky, with defaults: leak .0.3., spectral_rad",
-        ),
-        (
-            {"leak": "much"},
-            "the option leak of leaky is 'much', expected a number .options of leaky, with defaults: leak",
-        ),
-        ({"spectral_radius": "inf"}, "the option spectral_radius of leaky is inf, expected a number"),
-        ({"leak": True}, "the option leak of leaky is True, expected a number"),
-        ({"leak": None}, "the option leak of leaky is None, expected a number"),
+        ({"leek": "1"}, "leek"),
+        ({"leak": "much"}, "much"),
+        ({"spectral_radius": "inf"}, "inf"),
+        ({"leak": None}, "None"),
     ],
     ids=str,
 )
-def test_an_unknown_option_or_value_is_one_sentence_with_the_options(given, message):
-    with pytest.raises(InvalidInputError, match=message):
+def test_an_unknown_option_or_value_is_named_with_the_options_of_the_cell(given, named):
+    with pytest.raises(
+        InvalidInputError, match=f"{named}.*options of leaky, with defaults: leak .0.3., spectral_radius"
+    ):
         read_options("leaky", given)
 
 
