@@ -1,0 +1,198 @@
+"""The table on the plateau: do recurrent networks of a well-known comparison leave the loss of a constant output, and freed by `cure`?
+
+    python -m benchmarks.plateau_table run OUT.csv --hours 3        # goes on where it stopped; --only adding-200 takes some rows
+    python -m benchmarks.plateau_table report OUT.csv               # the table
+
+Bai, Kolter and Koltun (arXiv 1803.01271) compare a convolutional network with RNN, LSTM and GRU of equal numbers of parameters. Tasks,
+parameters, clipping and kinds of optimiser are theirs as far as they say them; learning rates are those of their code's defaults.
+
+    adding-T      sum of two marked numbers of T, one in each half; 70,000 parameters, Adam 2e-3, squared error
+    copy-T        ten symbols of eight after T blanks; 16,000 parameters, RMSprop 5e-4, cross-entropy of the last ten frames: of all
+                  T + 20, which they take, a network without any memory learns the blanks
+    digits        scikit-learn's 8 x 8 digits, pixel by pixel; 16,000 parameters, Adam 2e-3; digits-permuted: in one random order
+
+Written before the first run: 6,000 steps of 32 of 4,000 examples (digits: 1,797), gradients clipped at norm 1, subnormal numbers set to
+zero, seeds 0, 1, 2. A training is *freed* if it stays as it is (the mean of its last 100 losses is at least 0.9 of the best constant
+output's) and after `cure` ends below 0.9 in two of three orders of minibatches that the search did not see. `check` gets the seconds of
+a tenth of the training, `cure` those of six. Times are of the processor, on one thread. Every row is printed, whatever it says.
+"""
+
+import argparse
+import csv
+import statistics
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import gersgorin
+
+STEPS, BATCH, EXAMPLES, CLIP, LAST, FREED = 6000, 32, 4000, 1.0, 100, 0.9
+ORDERS = 1001, 1002, 1003
+TASKS = ("adding-200", "adding-400", "copy-200", "digits", "digits-permuted")
+COLUMNS = ("task", "network", "seed", "parameters", "constant", "given", "check", "probability", "check_seconds")
+COLUMNS += ("outcome", "changes", "cure_seconds", "cured", "training_seconds")
+
+
+def data_of(task: str, seed: int):
+    """(x (N, T, m), y, loss, outputs of every frame?, number of outputs, parameters, optimiser)."""
+    g = torch.Generator().manual_seed(seed)
+    kind, _, length = task.partition("-")
+    if kind == "adding":
+        T, rows = int(length), torch.arange(EXAMPLES)
+        x = torch.rand(EXAMPLES, T, 2, generator=g)
+        x[..., 1] = 0
+        for low in (0, T // 2):
+            x[rows, torch.randint(low, low + T // 2, (EXAMPLES,), generator=g), 1] = 1
+        return x, x.prod(-1).sum(1, keepdim=True), F.mse_loss, False, 1, 70_000, (torch.optim.Adam, 2e-3)
+    if kind == "copy":
+        T = int(length)
+        symbols = torch.randint(1, 9, (EXAMPLES, 10), generator=g)
+        ids = torch.zeros(EXAMPLES, T + 20, dtype=torch.long)
+        ids[:, :10], ids[:, T + 9 :] = symbols, 9
+        return F.one_hot(ids, 10).float(), symbols, _of_frames, True, 10, 16_000, (torch.optim.RMSprop, 5e-4)
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    x = torch.tensor(found.images / 16).float().reshape(-1, 64, 1)
+    x = x[:, torch.randperm(64, generator=torch.Generator().manual_seed(0))] if length else x
+    return x, torch.tensor(found.target), F.cross_entropy, False, 10, 16_000, (torch.optim.Adam, 2e-3)
+
+
+def _of_frames(output, y):
+    return F.cross_entropy(output[:, -10:].flatten(0, 1), y.flatten())
+
+
+class Network(nn.Module):
+    """A layer of torch.nn as torch starts it, with so many units that it has about these parameters."""
+
+    def __init__(self, kind: str, inputs: int, outputs: int, parameters: int, every_frame: bool):
+        super().__init__()
+        blocks = {"RNN": 1, "GRU": 3, "LSTM": 4}[kind]
+        units = min(range(4, 400), key=lambda n: abs(blocks * n * (n + inputs + 2) + outputs * (n + 1) - parameters))
+        self.rnn, self.out = getattr(nn, kind)(inputs, units, batch_first=True), nn.Linear(units, outputs)
+        self.every_frame = every_frame
+
+    def forward(self, x):
+        states, _ = self.rnn(x)
+        return self.out(states if self.every_frame else states[:, -1])
+
+
+def trained(model, x, y, loss, optimizer, clip_norm, order: int) -> float:
+    """Mean of the last losses of a plain loop; infinity if one is not finite."""
+    g, losses = torch.Generator().manual_seed(order), []
+    while len(losses) < STEPS:
+        for rows in torch.randperm(len(x), generator=g).split(BATCH)[: len(x) // BATCH]:
+            value = loss(model(x[rows]), y[rows])
+            optimizer.zero_grad()
+            value.backward()
+            if clip_norm is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+            optimizer.step()
+            losses.append(value.item())
+    last = statistics.fmean(losses[:STEPS][-LAST:])
+    return last if last == last else float("inf")
+
+
+def constant_loss(x, y, loss, outputs: int) -> float:
+    """Of the best constant output on all examples."""
+    if loss is F.mse_loss:
+        return float(y.var(correction=0))
+    shares = y.flatten().bincount(minlength=outputs) / y.numel()
+    return float(torch.distributions.Categorical(probs=shares).entropy())
+
+
+def row_of(task: str, kind: str, seed: int) -> dict:
+    """One row of the table."""
+    x, y, loss, every_frame, outputs, parameters, (optimizer_of, rate) = data_of(task, seed)
+    torch.manual_seed(seed)
+    model = Network(kind, x.shape[-1], outputs, parameters, every_frame)
+    constant = constant_loss(x, y, loss, outputs)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    began = time.process_time()
+    given = trained(model, x, y, loss, optimizer_of(model.parameters(), lr=rate), CLIP, ORDERS[0]) / constant
+    whole = time.process_time() - began
+    model.load_state_dict(start)
+    training = (model, x, y, loss, optimizer_of(model.parameters(), lr=rate))
+    options = {"steps": STEPS, "clip_norm": CLIP, "batch_axis": 0}
+    began = time.process_time()
+    said = gersgorin.check(*training, **options, seconds=max(10.0, whole / 10))
+    checked = time.process_time() - began
+    row = {"task": task, "network": kind, "seed": seed, "parameters": sum(p.numel() for p in model.parameters())}
+    row |= {"constant": constant, "given": given, "check": said.outcome, "probability": said.probability}
+    row |= {"check_seconds": checked, "training_seconds": whole}
+    if given < FREED:
+        return row
+    began = time.process_time()
+    found = gersgorin.cure(*training, **options, seconds=6 * whole)
+    row |= {"outcome": found.outcome, "changes": "; ".join(found.changes), "cure_seconds": time.process_time() - began}
+    if found.changed:
+        weights = found.model.state_dict()
+        again = []
+        for order in ORDERS:
+            model.load_state_dict(weights)
+            again.append(
+                trained(model, x, y, loss, found.optimizer(model.parameters()), found.clip_norm, order) / constant
+            )
+        row["cured"] = " ".join(f"{value:.3g}" for value in again)
+    return row
+
+
+def report(rows: list[dict]) -> str:
+    """The table, losses relative to the best constant output's."""
+    lines = [
+        "| task | network | constant | as it is | check said beforehand | cured start | after it, three orders |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        time_share = float(r["check_seconds"]) / float(r["training_seconds"])
+        said = f"{r['check']} ({float(r['probability']):.2f}) in {time_share:.2f} trainings"
+        cure = f"{r['outcome']}: {r['changes']}" if r["outcome"] else "-"
+        cells = (
+            r["task"],
+            r["network"],
+            f"{float(r['constant']):.4g}",
+            f"{float(r['given']):.3g}",
+            said,
+            cure,
+            r["cured"] or "-",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    stuck = [r for r in rows if float(r["given"]) >= FREED]
+    freed = sum(sum(float(v) < FREED for v in r["cured"].split()) >= 2 for r in stuck)
+    return "\n".join([*lines, "", f"{len(stuck)} of {len(rows)} stay as they are; {freed} of these are freed."])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "report"))
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--hours", type=float, default=3.0)
+    parser.add_argument("--only", nargs="*", default=TASKS, metavar="TASK")
+    asked = parser.parse_args()
+    done = [*csv.DictReader(asked.out.open())] if asked.out.exists() else []
+    if asked.what == "report":
+        print(report(done))
+        return
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    end, known = time.monotonic() + 3600 * asked.hours, {(r["task"], r["network"], r["seed"]) for r in done}
+    for seed in range(3):
+        for task in asked.only:
+            for kind in ("LSTM", "GRU", "RNN"):
+                if (task, kind, str(seed)) in known or time.monotonic() > end:
+                    continue
+                row = row_of(task, kind, seed)
+                fresh = not asked.out.exists()
+                with asked.out.open("a", newline="") as file:
+                    writer = csv.DictWriter(file, COLUMNS)
+                    if fresh:
+                        writer.writeheader()
+                    writer.writerow(row)
+                print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
