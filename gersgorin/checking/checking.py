@@ -25,6 +25,7 @@ from rhn.errors import InvalidInputError
 from rhn.utils.wording import counted
 
 EXPLAINING = 0.2  # of the time of a check, at most, for the measures of the plateau
+LEAST, EXPLAINED = 1.0, 0.1  # likewise: this share of the time of the training, or these seconds
 EXCERPT = 25  # frames of a chorale, at most: four times as fast as whole ones
 MOMENTUM = 0.9  # of SGD, if no optimiser is given
 
@@ -119,7 +120,8 @@ def _check_training(
     with random_numbers_kept(loop.model):
         progress("the plateau")
         reach = measure_reach(loop, loop.model)
-        explanation = explain(loop, EXPLAINING * (end - time.monotonic()))
+        most = max(LEAST, EXPLAINED * steps * loop.step_seconds)
+        explanation = explain(loop, min(most, EXPLAINING * (end - time.monotonic())))
         time_left = max(end - time.monotonic(), 0.0)
         begun = time.monotonic()
         found = forecast(loop, steps, time_left, learning_rates=learning_rates, progress=progress, seed=seed)
