@@ -25,7 +25,7 @@ from rhn.errors import InvalidInputError
 from rhn.utils.wording import counted
 
 EXPLAINING = 0.2  # of the time of a check, at most, for the measures of the plateau
-LEAST, EXPLAINED = 1.0, 0.1  # likewise: this share of the time of the training, or these seconds
+LEAST, EXPLAINED = 5.0, 0.1  # likewise: this share of the time of the training, or these seconds
 EXCERPT = 25  # frames of a chorale, at most: four times as fast as whole ones
 MOMENTUM = 0.9  # of SGD, if no optimiser is given
 

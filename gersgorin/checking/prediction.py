@@ -132,7 +132,6 @@ class TrainingCheck(Result):
             return "may leave"
         return "leaves" if leaves else "stays"
 
-    @property
     def sentences(self) -> tuple[str, ...]:
         """What the gradient sees, if that is little and the training does not leave; outcome, time, learning rates; subnormals."""
         blind = self.reach is not None and self.reach.blind and self.outcome != "leaves"
@@ -146,7 +145,7 @@ class TrainingCheck(Result):
 
     @property
     def verdict(self) -> str:
-        return " ".join(self.sentences)
+        return " ".join(self.sentences())
 
     @property
     def why(self) -> str | None:
@@ -246,7 +245,7 @@ class TrainingCheck(Result):
             "rates": rates_in_words(self.rates) if self.rates else None,
         }
         table = [f"{name:<{VALUES}}{words}" for name, words in rows.items() if words]
-        return "\n".join([*self.sentences, "", *table, *lines_of_gains(self.cells)])
+        return "\n".join([*self.sentences(), "", *table, *lines_of_gains(self.cells)])
 
     @property
     def _order(self) -> str | None:

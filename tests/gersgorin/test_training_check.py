@@ -260,7 +260,7 @@ def test_without_data_the_chorales_are_read():
 def test_without_time_no_learning_rate_is_ruled_out():
     model, x, y = made()
     found = gersgorin.check(model, x, y, nn.MSELoss(), torch.optim.Adam(model.parameters()), seconds=1e-6)
-    assert found.outcome == "may leave" and found.sentences[2] == "No learning rate was tried."
+    assert found.outcome == "may leave" and found.sentences()[2] == "No learning rate was tried."
 
 
 def test_the_generator_of_a_batch_sampler_stays_as_it_was():

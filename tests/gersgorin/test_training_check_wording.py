@@ -128,14 +128,14 @@ def test_the_first_lines_are_the_verdict_and_name_the_optimizer():
 def test_what_the_gradient_does_not_see_and_subnormals_are_said_where_they_matter():
     blind = Reach(np.array([1.0, 0.1, *[0.0] * 8]))
     for check in CHECKS[:100]:
-        told = replace(check, reach=blind, slowed=8.0).sentences
+        told = replace(check, reach=blind, slowed=8.0).sentences()
         assert ("sees the last 2 of 10 steps" in told[0]) == (check.outcome != "leaves")
         assert "8 times as long as with torch.set_flush_denormal(True)" in told[-1]
 
 
 def test_no_text_has_dangling_punctuation_or_bare_nan():
     for check in CHECKS:
-        for sentence in [*check.sentences, *([check.why] if check.why else [])]:
+        for sentence in [*check.sentences(), *([check.why] if check.why else [])]:
             assert not DANGLING.search(sentence), sentence
             assert sentence[0].isupper() and sentence.endswith("."), sentence
         assert not re.search(r",[),.;]|,$|\(\)|\bnan\b|\binf\b", check.summary()), check.summary()
@@ -163,7 +163,7 @@ def test_one_outcome_is_said_and_it_is_that_of_the_numbers():
 
 def test_times_are_said_as_they_were_found():
     for check in TRIED:
-        when = " ".join(check.sentences)
+        when = " ".join(check.sentences())
         found = re.search(r"t (leaves|would leave) after about (\S+) steps", when)
         assert bool(found) == (math.isfinite(check.escape_steps) and check.outcome != "explodes"), when
         if found and not found[2].startswith("10^"):
@@ -182,7 +182,7 @@ def test_without_a_step_at_its_learning_rate_nothing_is_known():
 
 def test_the_third_sentence_tells_the_trials():
     for check in CHECKS:
-        where, window = check.sentences[2], check.window
+        where, window = check.sentences()[2], check.window
         assert (window is not None) == (" left" in where and "No trial" not in where), where
         assert check.to_json()["window"] == (window if window is None else [*window])
         for rate in re.findall(r"at (\S+) the loss explodes at step", where):
