@@ -1,12 +1,5 @@
 """`gersgorin compare`: cells, depths, initialisations, seeds or trained weights side by side, or medians over many runs."""
 
-if __name__ == "__main__":  # before the other imports, so that Ctrl-C during them ends in one word
-    import sys
-
-    from rhn.cli.entry import enter
-
-    sys.exit(enter("gersgorin.cli.compare"))
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 

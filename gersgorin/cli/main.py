@@ -1,12 +1,5 @@
 """`gersgorin`: one subcommand for each question; `gersgorin-plot` and `gersgorin-check` are two of them."""
 
-if __name__ == "__main__":  # before the other imports, so that Ctrl-C during them ends in one word
-    import sys
-
-    from rhn.cli.entry import enter
-
-    sys.exit(enter("gersgorin.cli.main"))
-
 import importlib
 import sys
 from difflib import get_close_matches

@@ -1,13 +1,5 @@
 """`gersgorin plot`, `gersgorin-plot`: spectra and discs of single steps, and over time what their products do."""
 
-if __name__ == "__main__":  # before the other imports, so that Ctrl-C during them ends in one word
-    import sys
-
-    from rhn.cli.entry import enter
-
-    sys.exit(enter("gersgorin.cli.plot"))
-
-import sys
 from dataclasses import dataclass
 from typing import Literal
 

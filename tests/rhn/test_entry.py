@@ -12,7 +12,7 @@ ENTRIES = ["rhn.cli.entry:rhn", "gersgorin.cli.entry:plot", "analysis.entry:repo
 PRESSES = "import builtins, os, signal, sys\nsys.argv[1:] = ['plot']\nusual = builtins.__import__\n"
 PRESSES += "def pressing(name, *rest, **named):\n    if name == 'argparse': os.kill(os.getpid(), signal.SIGINT)\n"
 PRESSES += "    return usual(name, *rest, **named)\nbuiltins.__import__ = pressing\n"
-MODULES = ["rhn", "gersgorin.cli.plot", "analysis"]
+MODULES = ["rhn", "gersgorin", "analysis"]
 FRAGILE = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    [n for n in range(1000)]\n"
 FRAGILE += "except BaseException as error:\n    raise ImportError('the installation is broken') from error\n"
 
