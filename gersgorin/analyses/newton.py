@@ -146,18 +146,8 @@ def newton(
     >>> found.parallel, found.iterations, found.fallback_from
     (True, 3, None)
     """
-    several = isinstance(x, Tensor | np.ndarray) and x.ndim == 3
-    if several and is_step(network):
-        if unused := [name for name, value in options.items() if value is not None]:
-            raise InvalidInputError(
-                f"{unused[0]} is not for inputs of several sequences, x {tuple(x.shape)}: leave it out"
-            )
-        x = real_tensor("x", x)
-        if not x.numel() or not torch.isfinite(x).all():
-            raise InvalidInputError(
-                f"x {tuple(x.shape)} is empty, or holds NaN or infinite numbers: expected finite ones"
-            )
-        run: Run = Run.of(network, x, s0, label_of_cell(network))
+    if isinstance(x, Tensor | np.ndarray) and x.ndim == 3 and is_step(network) and not options:
+        run = Run.of(network, real_tensor("x", x), s0, label_of_cell(network))
     else:
         run = run_of_network(network, x, s0, **options)
     chosen = {"method": method, "tolerance": tolerance, "max_iterations": max_iterations, "guard": guard}

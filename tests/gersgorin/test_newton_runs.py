@@ -99,19 +99,12 @@ def overwriting(x, s):
     [
         (branching, inputs(20, 3), {}, "branching cannot be differentiated, or run on several sequences at once"),
         (overwriting, inputs(20, 3), {}, r"overwriting: step\(x, s\) changes an argument in place"),
-        (step, inputs(20, 0, 3), {"s0": torch.zeros(0, 3, dtype=DOUBLE)}, r"x \(20, 0, 3\) is empty"),
         (step, inputs(20, 3) * torch.nan, {}, "NaN or infinite"),
         (lambda x, s: s / 0 + x, inputs(5, 3), {}, "a state is NaN or infinite"),
         (step, inputs(20, 3), {"method": "fast"}, "method is 'fast': expected one of full, diagonal, trust"),
         (step, inputs(20, 3), {"tolerance": 0.0}, "expected a number between 0 and 1"),
         (step, inputs(20, 3), {"max_iterations": -1}, "expected a whole number of at least 0"),
         (step, inputs(20, 3), {"guess": torch.zeros(3, 3)}, r"guess has shape \(3, 3\): expected \(20, 3\)"),
-        (
-            torch.nn.GRUCell(3, 5, dtype=DOUBLE),
-            inputs(20, 1, 3),
-            {"steps": 5},
-            "steps is not for inputs of several sequences",
-        ),
     ],
 )
 def test_steps_and_inputs_that_it_cannot_use_are_refused_in_one_sentence(network, x, options, said):
