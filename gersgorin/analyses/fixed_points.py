@@ -27,7 +27,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from gersgorin._validate import real_tensor
-from gersgorin.cell import Step, StepCell, as_cell
+from gersgorin.cell import Step, as_cell
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.loading.find import is_step, recurrent_cells
 from gersgorin.plotting.figure import complex_plane, panels, plain_numbers
@@ -86,6 +86,12 @@ class FixedPoints(Result, kind="fixed_points"):
         return self.margin * max(1.0, float(np.ptp(self.starts, axis=0).max()))
 
     @property
+    def nothing(self) -> str:
+        """A sentence about a search that found no point."""
+        box = f"no point was found in the box of the starts, wider all around by {self.wider:.3g}"
+        return f"{box}; the least |F(s) - s| that a start led to is {self.least_residual:.3g}, expected {self.tolerance:.3g}"
+
+    @property
     def lost(self) -> int:
         """Number of starts that led to no point."""
         return len(self.starts) - int(self.found_from.sum())
@@ -125,8 +131,7 @@ class FixedPoints(Result, kind="fixed_points"):
         slow, starts = np.count_nonzero(self.is_slow), counted(len(self.starts), "start")
         yield f"{counted(len(self.is_slow) - slow, 'fixed point')}, {slow} slow, from {starts} ({self.lost} led to none)"
         if not len(self.states):
-            box = f"none was found in the box of the starts, wider all around by {self.wider:.3g}"
-            yield f"{box}; the least |F(s) - s| that a start led to is {self.least_residual:.3g}"
+            yield self.nothing
             return
         yield f"{'':<20}{'starts':>8}{'residual':>11}{'unstable':>10}{'radius':>9}  slowest time constant"
         for row in self.table()[:LISTED]:
@@ -198,7 +203,7 @@ class FixedPoints(Result, kind="fixed_points"):
         few = f", first {LISTED} of {len(self.states)}" if len(self.states) > LISTED else ""
         ax.set_title(f"eigenvalues at the points{few}")
 
-    plot = panels(draw, draw_spectra, size=(12, 5.2), what="fixed points and the spectra there", widths=(1.3, 1))
+    plot = panels(draw, draw_spectra, size=(12, 5.2), title="fixed points and the spectra there", widths=(1.3, 1))
 
 
 class Ends(NamedTuple):
@@ -304,8 +309,8 @@ def fixed_points(
         options: further ones of `open_run`.
 
     Raises:
-        InvalidInputError: no start led to a fixed or slow point (the message has box and least speed); shapes that do not fit, a step
-            whose state is not one tensor, NaN or infinity, a module's own loop.
+        InvalidInputError: no start led to a fixed or slow point; shapes that do not fit, a step whose state is not one tensor, NaN or
+            infinity, a module's own loop.
 
     >>> points = fixed_points(lambda s: torch.tanh(2 * s), starts=torch.tensor([[-3.0], [0.1], [2.0]]).double())
     >>> points.states.round(4).ravel().tolist(), points.kinds
@@ -381,17 +386,17 @@ def _found(
 ) -> FixedPoints:
     """The fixed points of a cell, a step f(x, s), or with x = None a map f(s)."""
     starts = real_tensor("starts", starts)
-    given = x = None if x is None else real_tensor("x", x)
-    cell, x = _with_input(cell, x, starts)
-    tolerance = _check(x, starts, tolerance, margin)
-    cell.probe(x, starts[0])
-    step = lambda s: cell.states(x.expand(1, len(s), -1), s)[1]  # noqa: E731
-    jacobian = lambda s: cell.jacobian(x, s)  # noqa: E731
+    if x is None and not callable(cell):
+        raise InvalidInputError(f"without x, expected a callable f(s), got {type(cell).__name__}")
+    inputs = starts.new_zeros(1) if x is None else real_tensor("x", x)
+    cell = as_cell(cell if x is not None else lambda x, s, step=cell: step(s))  # a map ignores its input
+    tolerance = _check(inputs, starts, tolerance, margin)
+    cell.probe(inputs, starts[0])
+    step = lambda s: cell.states(inputs.expand(1, len(s), -1), s)[1]  # noqa: E731
+    jacobian = lambda s: cell.jacobian(inputs, s)  # noqa: E731
     speed_at_starts = torch.linalg.vector_norm(step(starts) - starts, dim=-1)
     if not torch.isfinite(speed_at_starts).all():
-        raise InvalidInputError(
-            "the step gives NaN or infinity at a start: expected finite states; use smaller weights"
-        )
+        raise InvalidInputError("the step gives NaN or infinity at a start: expected finite inputs, starts and weights")
     side = (starts.amax(0) - starts.amin(0)).max()
     size, wider = max(1, BLOCK // starts.shape[1] ** 2), margin * side.clamp(min=1)
     box, parts = {"low": starts.amin(0) - wider, "high": starts.amax(0) + wider}, []
@@ -401,18 +406,10 @@ def _found(
     ends = Ends(*(torch.cat(each) for each in zip(*parts, strict=True)))
     fixed = ends.speeds <= tolerance
     slow = ~fixed & ends.flat & (ends.speeds <= SLOW * speed_at_starts.median())
-    if at_least_one and not (fixed | slow).any():
-        raise InvalidInputError(
-            f"no fixed point was found in the box of the starts, wider all around by {float(wider):.3g} (margin = {margin:g}): "
-            f"the least |F(s) - s| that {counted(len(starts), 'start')} led to in {ITERATIONS} iterations is "
-            f"{float(ends.speeds.min()):.3g}, expected {tolerance:g}; give other starts, a larger margin or a larger tolerance"
-        )
     states, speeds, counts = zip(*(_points(ends, group, APART * side) for group in (fixed, slow)), strict=True)
     points = torch.cat(states)
-    spectra = (
-        [eigenvalues(jacobian(part)) for part in points.split(size)] if len(points) else [points.to(torch.complex64)]
-    )
-    return FixedPoints(
+    spectra = [eigenvalues(jacobian(part)) for part in points.split(size) if len(part)] or [points.to(torch.complex64)]
+    found = FixedPoints(
         states=points.cpu().numpy(),
         residuals=torch.cat(speeds).cpu().numpy(),
         is_slow=np.arange(len(points)) >= len(states[0]),
@@ -422,8 +419,13 @@ def _found(
         least_residual=float(ends.speeds.min()),
         tolerance=tolerance,
         margin=float(margin),
-        input=None if given is None else given.cpu().numpy(),
+        input=None if x is None else inputs.cpu().numpy(),
     )
+    if at_least_one and not len(points):
+        raise InvalidInputError(
+            f"{found.nothing}; give other starts, a larger margin ({margin:g}) or a larger tolerance"
+        )
+    return found
 
 
 def _points(ends: Ends, group: Tensor, apart: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -435,25 +437,12 @@ def _points(ends: Ends, group: Tensor, apart: Tensor) -> tuple[Tensor, Tensor, T
     return s[kept[order]], speeds[kept[order]], torch.from_numpy(counts[order])
 
 
-def _with_input(cell, x: Tensor | None, starts: Tensor) -> tuple[StepCell, Tensor]:
-    """A step of an input and a state; a map f(s) gets an input that it ignores."""
-    if x is not None:
-        return as_cell(cell), x
-    if not callable(cell):
-        raise InvalidInputError(f"without x, expected a callable f(s), got {type(cell).__name__}")
-    return as_cell(lambda x, s: cell(s)), starts.new_zeros(1)
-
-
 def _check(x: Tensor, starts: Tensor, tolerance: float | None, margin: float) -> float:
     """The tolerance, by default that of the dtype. Raises InvalidInputError."""
     for name, given, dims, layout in (("x", x, 1, "(m,)"), ("starts", starts, 2, "(B, N)")):
         if given.dim() != dims or given.numel() == 0:
             shape = tuple(given.shape)
             raise InvalidInputError(f"{name}: expected a tensor {layout} with at least one entry, got shape {shape}")
-        if bad := int((~torch.isfinite(given)).sum()):
-            raise InvalidInputError(
-                f"{name}: {bad} of {given.numel()} numbers are NaN or infinite, expected finite ones"
-            )
     if starts.dtype not in TOLERANCES:
         raise InvalidInputError(f"starts are {starts.dtype}: expected torch.float64 or torch.float32")
     tolerance = TOLERANCES[starts.dtype] if tolerance is None else tolerance
