@@ -26,8 +26,8 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
-from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from gersgorin.cell import Step
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.plotting.figure import DASHED, over_time, panels, plain_numbers, shade_style
+from gersgorin.plotting.figure import DASHED, over_time, panels, plain_numbers, shade_style, title_of
 from gersgorin.resolve import run_of_network
 from gersgorin.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
@@ -145,19 +145,15 @@ def _lyapunov_norm(M: np.ndarray) -> Weighted | None:
         return None
 
 
-@dataclass(frozen=True)
-class Window:
-    """A window's product, and the bounds on the log of its norm."""
+class Window(NamedTuple):
+    """A window's product, and bounds on the log of its norm."""
 
     product: Product
-    upper: np.ndarray
-    """(kinds,), without the condition numbers; inf for a kind that bounds nothing here."""
-    lower: float
-    """-inf if the product may be zero."""
+    bounds: np.ndarray
+    """From above in each of the KINDS, without the condition numbers, inf for one that bounds nothing; and minus the one from below."""
 
 
-@dataclass(frozen=True)
-class Bounding:
+class Bounding(NamedTuple):
     """Bounds of windows in fixed norms; zero: the norm that a product of zero counts as."""
 
     norms: tuple[Weighted | None, Weighted | None]
@@ -170,14 +166,12 @@ class Bounding:
             upper = np.where([True, *fits], _log(self.zero), math.inf)
         else:
             others = [norm.log_norm(M) if fit else math.inf for norm, fit in zip(self.norms, fits, strict=True)]
-            upper = np.array([M.log(M.norm), *others])
+            upper = [M.log(M.norm), *others]
         sizes = np.linalg.svd(M.A, compute_uv=False)
         least = sizes[0] if first else sizes[-1] if M.A.shape[0] == M.A.shape[1] else 0.0
         lower = M.log(max(0.0, least - len(sizes) * UNIT * sizes[0] - M.rounding))
-        if halves:
-            upper = np.minimum(upper, halves[0].upper + halves[1].upper)
-            lower = max(lower, halves[0].lower + halves[1].lower)
-        return Window(M, upper, lower)
+        bounds = np.array([*upper, -lower])
+        return Window(M, np.minimum(bounds, halves[0].bounds + halves[1].bounds) if halves else bounds)
 
     def levels(self, windows: list[Window], *, first: bool) -> list[list[Window]]:
         """The windows of 1, 2, 4, ... factors, up to all; those of 2^k begin at multiples of 2^k, the last one may be shorter."""
@@ -192,21 +186,14 @@ class Bounding:
         return found
 
 
-Bound = tuple[np.ndarray, float]
-NOTHING: Bound = (np.zeros(len(KINDS)), 0.0)
-
-
-def _added(total: Bound, window: Window) -> Bound:
-    return total[0] + window.upper, total[1] + window.lower
-
-
-def _over_time(levels: list[list[Window]], level: int) -> list[Bound]:
+def _over_time(levels: list[list[Window]], level: int) -> np.ndarray:
     """The bounds at t = 1..T from windows of up to 2^level steps: the last of them is the longest that ends at t."""
-    T, found = len(levels[0]), [NOTHING]
+    T = len(levels[0])
+    found = np.zeros((T + 1, len(KINDS) + 1))
     for t in range(1, T + 1):
         k = level if t == T else min(level, (t & -t).bit_length() - 1)
         number = (t - 1) >> k
-        found.append(_added(found[number << k], levels[k][number]))
+        found[t] = found[number << k] + levels[k][number].bounds
     return found[1:]
 
 
@@ -245,6 +232,11 @@ class NormBounds(Result, kind="bounds"):
         """The matrices that the bounds are theorems about, in one sentence."""
         of = f"Bounds of the products of the {self.dtype} Jacobians as computed"
         return f"{of}; the rounding of the Jacobians themselves is not covered"
+
+    @property
+    def what(self) -> str:
+        """The same in the title of a figure."""
+        return self.scope[:1].lower() + self.scope[1:]
 
     @property
     def best(self) -> np.ndarray:
@@ -367,7 +359,7 @@ class NormBounds(Result, kind="bounds"):
         ax.set(xlabel="windows of", ylabel="bound on the exponent (1/step)", title="how long a window it takes")
         plain_numbers(ax)
 
-    plot = panels(draw, draw_by_window, size=(13.5, 5), what=lambda found: found.scope[:1].lower() + found.scope[1:])
+    plot = panels(draw, draw_by_window, size=(13.5, 5), title=lambda found: title_of(found.title, found.what))
 
 
 def _half_life(exponent: float) -> float:
@@ -431,23 +423,21 @@ def bounds_of(
     for t, layers in enumerate(steps()):
         factors = [bounding.window(Product.of(J), first=t == k == 0) for k, J in enumerate(layers)]
         *shorter, (step,) = bounding.levels(factors, first=t == 0)
-        within.append([reduce(_added, level, NOTHING) for level in shorter])
+        within.append([sum(window.bounds for window in level) for level in shorter])
         whole.append(step)
         product = step.product if product is None else step.product @ product
         log_norm[t] = product.log(float(np.linalg.norm(product.A, 2)))
         progress(t + 1, T)
     levels = bounding.levels(whole, first=True)
-    total = lambda old, new: (old[0] + new[0], old[1] + new[1])  # noqa: E731
-    rows = [list(accumulate(level, total)) for level in zip(*within, strict=True)]
+    rows = [np.cumsum(level, axis=0) for level in zip(*within, strict=True)]
     lengths = [(2**k, "layer") for k in range(len(rows))] + [(min(2**k, T), "step") for k in range(len(levels))]
-    rows += [_over_time(levels, k) for k in range(len(levels))]
+    bounds = np.stack([*rows, *(_over_time(levels, k) for k in range(len(levels)))])
     constants = [0.0, *(norm.log_condition if norm else 0.0 for norm in norms)]
     return NormBounds(
         lengths=tuple(counted(n, of) for n, of in lengths),
         window_steps=np.array([n if of == "step" else 0 for n, of in lengths]),
-        upper=np.array([[upper for upper, _ in row] for row in rows]).transpose(2, 0, 1)
-        + np.array(constants)[:, None, None],
-        lower=np.array([[lower for _, lower in row] for row in rows]),
+        upper=(bounds[..., :-1] + constants).transpose(2, 0, 1),
+        lower=-bounds[..., -1],
         log_norm=log_norm,
         dtype=dtype,
         log_condition={kind: norm.log_condition for kind, norm in zip(KINDS[1:], norms, strict=True) if norm},

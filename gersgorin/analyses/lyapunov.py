@@ -156,7 +156,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         plain_numbers(ax)
 
-    plot = panels(draw, draw_convergence, size=(11, 4.8), what="Lyapunov exponents")
+    plot = panels(draw, draw_convergence, size=(11, 4.8), title="Lyapunov exponents")
 
     def to_dict(self) -> dict:
         """JSON-ready."""

@@ -167,7 +167,7 @@ class Memory(Result, kind="memory"):
         label = r"$\log_{10}\,\|\partial o_{t_2} / \partial x_{t_1}\|_F$"
         ax.figure.colorbar(image, ax=ax, label=label, extend="min")
 
-    plot = panels(draw, draw_pairs, size=(12, 4.6), what="influence of earlier inputs", widths=(1.15, 1))
+    plot = panels(draw, draw_pairs, size=(12, 4.6), title="influence of earlier inputs", widths=(1.15, 1))
 
 
 def _by_lag(of_pairs: np.ndarray) -> list[np.ndarray]:

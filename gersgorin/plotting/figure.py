@@ -7,7 +7,7 @@ colours also differ in dashes or markers. The title of a figure has what several
 import io
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import NamedTuple
 
 import numpy as np
@@ -61,60 +61,47 @@ def own_axes(width: float, height: float) -> ShownAxes:
     return Shown(figsize=(width, height), layout="constrained").add_subplot(axes_class=ShownAxes)
 
 
-def panel(width: float, height: float, title: str | Callable[[Result], str] = "", *, columns: int = 2) -> Callable:
-    """Decorate a plot(result, ax, **options) -> Axes: it draws in our style, without axes into a figure with title and legend.
-
-    Args:
-        width, height: of that figure, in inches.
-        title: the quantity, which follows the network's name; or a function of the result that gives the whole title.
-        columns: of its legend, at most.
-    """
-
-    def decorate(plot: Callable[..., Axes]) -> Callable[..., Axes]:
-        @wraps(plot)
-        @our_style()
-        def drawn(result: Result, ax: Axes | None = None, **options) -> Axes:
-            if ax is not None:
-                return plot(result, ax, **options)
-            ax = plot(result, own_axes(width, height), **options)
-            whole = title_of(result.title, title) if isinstance(title, str) else title(result)
-            return complete(ax, whole, result.about, columns)
-
-        return drawn
-
-    return decorate
-
-
 def panels(
-    *draws: Callable[[Result, Axes], object],
+    *draws: Callable[..., object],
     size: tuple[float, float],
-    what: str | Callable[[Result], str],
+    title: str | Callable[[Result], str] = "",
     widths: Sequence[float] | None = None,
-) -> Callable:
-    """The `plot` method of a result that is drawn by several functions of (result, ax), side by side.
+    columns: int = 2,
+) -> Callable[..., Axes]:
+    """The `plot` of a result that functions of (result, ax, **options) draw side by side in our style; into given axes draws the first.
 
     Args:
-        size: of the figure, in inches.
-        what: the quantity, for the title of the figure, or a function of the result that gives it.
+        size: of the figure with all of them, in inches.
+        title: the quantity, which follows the network's name; or a function of the result that gives the whole title.
         widths: of the panels, relative to each other.
+        columns: of the legend below a single panel, at most.
     """
 
+    @wraps(draws[0])
     @our_style()
-    def plot(result: Result, ax: Axes | None = None) -> Axes:
-        """The first panel; without axes a figure with all of them, whose first axes are returned."""
+    def plot(result: Result, ax: Axes | None = None, **options) -> Axes:
         if ax is not None:
-            draws[0](result, ax)
+            draws[0](result, ax, **options)
             return ax
+        whole = title_of(result.title, title) if isinstance(title, str) else title(result)
         figure = Shown(figsize=size, layout="constrained")
-        axes = figure.subplots(1, len(draws), squeeze=False, width_ratios=widths)[0]
+        grid = figure.add_gridspec(1, len(draws), width_ratios=widths)
+        axes = [figure.add_subplot(place, axes_class=ShownAxes) for place in grid]
         for draw, place in zip(draws, axes, strict=True):
-            draw(result, place)
-            legend_beside(place)
-        title = title_of(result.title, what if isinstance(what, str) else what(result))
-        titled(figure, drawable(title), drawable(result.about))
+            draw(result, place, **options)
+            if len(draws) > 1:
+                legend_beside(place)
+        if len(draws) == 1:
+            return complete(axes[0], whole, result.about, columns)
+        titled(figure, drawable(whole), drawable(result.about))
         return laid_out(figure).axes[0]
 
     return plot
+
+
+def panel(width: float, height: float, title: str | Callable[[Result], str] = "", *, columns: int = 2) -> Callable:
+    """Decorate a plot(result, ax, **options): without axes it draws into a figure with title and legend, see `panels`."""
+    return partial(panels, size=(width, height), title=title, columns=columns)
 
 
 def laid_out(figure: Shown) -> Shown:
