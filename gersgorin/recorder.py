@@ -180,7 +180,7 @@ class Recorder:
         about: str | None = None,
     ):
         for name, value, least in (("every", every, 1), ("positions", positions, 1), ("start", start, 0)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            if type(value) is not int or value < least:
                 raise InvalidInputError(f"{name} is {value!r}, expected a whole number of {least} or more")
         if log is not None and not callable(log):
             raise InvalidInputError(f"log is {log!r:.40}: expected a function of (name, value, step)")

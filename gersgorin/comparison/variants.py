@@ -17,7 +17,7 @@ from pathlib import Path
 from gersgorin.loading.network import Subject, checkpoint_cells, module_cells, new_cell
 from gersgorin.options import NewOrTrained
 from gersgorin.resolve import NEW_CELL, check_network_options, network_of_options
-from rhn.cells import CELLS, is_known, resolve_cell
+from rhn.cells import is_known, resolve_cell
 from rhn.cells.init import Initialization
 from rhn.checkpoints import BEST, read_metadata, weights_file
 from rhn.errors import InvalidInputError
@@ -125,15 +125,10 @@ def _check(options: NewOrTrained, variants: Variants | None, input_size: int | N
         raise InvalidInputError(
             f"new cells cannot read the text that {options.checkpoint} reads: name files of weights"
         )
-    if (
-        option == FILES
-        and not options.module
-        and len({_vocabulary(p) for p in (options.checkpoint, *variants.values)}) > 1
-    ):
-        raise InvalidInputError(
-            f"{options.checkpoint} and {', '.join(variants.values)} do not read the same: expected networks that read numbers, or "
-            "language models of one vocabulary"
-        )
+    files = (options.checkpoint, *variants.values) if option == FILES and not options.module else ()
+    if len({_vocabulary(path) for path in files}) > 1:
+        said = f"{', '.join(map(str, files))} do not read the same"
+        raise InvalidInputError(f"{said}: expected networks that read numbers, or language models of one vocabulary")
 
 
 def _vocabulary(path: str | Path) -> str | None:
@@ -153,9 +148,8 @@ def _networks(options: NewOrTrained, variants: Variants | None, input_size: int 
         yield from _trained(options, variants, input_size)
     base, names = options.cell or "rhn", variants.values if option == CELL else ()
     given = {name: getattr(options, name) for name in (*NEW_CELL, "seed")}
-    alone = (
-        trained or base in names or (options.cell is None and len(names) > 1)
-    )  # several cells and no --cell: only these
+    # several cells and no --cell: only these
+    alone = trained or base in names or (options.cell is None and len(names) > 1)
     for name in names if alone else (base, *names):
         yield new_cell(name, compared=trained or name != base, input_size=input_size, **given)
 
@@ -212,12 +206,9 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 
 def _bias_of(name: str) -> str:
     """The option of a cell for the initial bias of its gates: transform_bias, forget_bias. Raises InvalidInputError for other cells."""
-    found = _biases(resolve_cell(name))
-    if not found:
-        such = ", ".join(cell for cell, factory in CELLS.items() if _biases(factory))
-        raise InvalidInputError(f"bias= is for cells with gates whose bias can be set ({such}), not for {name}")
-    return found[0]
-
-
-def _biases(factory) -> list[str]:
-    return [option for option in getattr(factory, "options", ()) if option.endswith("_bias")]
+    biases = [option for option in getattr(resolve_cell(name), "options", ()) if option.endswith("_bias")]
+    if not biases:
+        raise InvalidInputError(
+            f"bias= is for cells with gates whose bias can be set, such as rhn and lstm, not for {name}"
+        )
+    return biases[0]

@@ -5,8 +5,8 @@ A result is a frozen dataclass of NumPy arrays, numbers, texts, dictionaries of 
     @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
     class Gains(Result, kind="gains"):
         input: np.ndarray
-        columns = ("input",)            # of the table, attributes of the result
         def sentences(self): ...        # lines of text, which a command prints
+        def table(self): ...            # rows of numbers
         def plot(self, ax=None): ...    # matplotlib axes
 """
 
@@ -43,8 +43,6 @@ class Result:
     writer: ClassVar[str] = "the save() of a result"
     """The writer of such files, for messages."""
 
-    columns: ClassVar[tuple[str, ...]] = ()
-    """Columns of the table: attributes (R,) or (R, L)."""
     former: ClassVar[str] = ""
     """An array of the files of 0.3 if these do not name their class."""
 
@@ -69,7 +67,7 @@ class Result:
 
     def table(self) -> list[dict[str, Any]]:
         """One row of numbers for each step, point or quantity."""
-        return rows_of(**{name: getattr(self, name) for name in self.columns})
+        raise NotImplementedError
 
     def plot(self, ax=None):
         """Draw into matplotlib axes, or into a new figure; returns the axes."""

@@ -1,8 +1,6 @@
 """Medians and bands of many runs are those of runs measured one by one."""
 
-import gc
 import json
-import weakref
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,6 @@ from tables import for_each
 
 from gersgorin import compare
 from gersgorin.analyses.spectra import measure_spectra
-from gersgorin.cell import StepCell
 from gersgorin.cli.compare import main
 from gersgorin.cli.plot import main as plot
 from gersgorin.comparison.plots import draw_bands
@@ -112,27 +109,6 @@ def test_the_record_is_written_and_read(tmp_path):
     assert told["norm"][0][3] is None and told["steps"][4]["runs"] == 2
 
 
-@pytest.mark.slow
-def test_no_more_than_a_block_of_jacobians_is_alive_at_once(monkeypatch):
-    made, original = [], StepCell.jacobian
-
-    def jacobian(cell, x, s):
-        gc.collect()
-        assert sum(A() is not None for A in made) <= 1  # the one that is being multiplied
-        A = original(cell, x, s)
-        made.append(weakref.ref(A))
-        return A
-
-    monkeypatch.setattr("gersgorin.run.BLOCK", 2 * 6**2)
-    monkeypatch.setattr("gersgorin.cell.StepCell.jacobian", jacobian)
-    monkeypatch.setattr("gersgorin.run.KEPT", 0)
-    cells, pieces = networks(2), sequences(3, 4, 5)
-    in_blocks = compare(cells, pieces)
-    assert len(made) == 2 * (2 + 2 + 3)
-    monkeypatch.undo()
-    assert np.allclose(in_blocks.log_norm_product, compare(cells, pieces).log_norm_product, rtol=1e-12, equal_nan=True)
-
-
 def test_the_command_takes_the_test_split_and_seeds(results, plotted):
     result = results("--sequences", 2, "--seeds", 2, "--steps", 40, "--seed", 3, "--output", "many.npz")
     first, second = chorales(progress=False).test[:2]
@@ -189,20 +165,14 @@ def test_many_runs_that_cannot_be_are_one_sentence(args, words, capsys, tmp_path
     assert words in err and err.count("\n") == 1 and not [*tmp_path.glob("*.png")]
 
 
-def test_the_sequences_have_the_names_they_are_given():
-    found = compare(networks(2), sequences(3, 4), labels=["short", "long"])
-    assert found.sequence.tolist() == ["short", "long"] * 2
-    assert [run["sequence"] for run in found.to_dict()["runs"]] == ["short", "long"] * 2
-    with pytest.raises(InvalidInputError, match="there are 1 labels for 2 sequences"):
-        compare(networks(2), sequences(3, 4), labels=["short"])
-
-
 def test_in_python_too_what_cannot_run_is_refused():
     for networks_given, read in ((networks(1), []), ([], sequences(3))):
         with pytest.raises(InvalidInputError, match="there is nothing to run"):
             compare(networks_given, read)
     with pytest.raises(InvalidInputError, match="discs is 'rows', expected one of row, column, both"):
         compare(networks(1), sequences(3), discs="rows")
+    with pytest.raises(InvalidInputError, match="there are 1 labels for 2 sequences"):
+        compare(networks(2), sequences(3, 4), labels=["short"])
     with pytest.raises(InvalidInputError, match="NaN"):
         compare(networks(1), [torch.full((3, 5), torch.nan)])
 

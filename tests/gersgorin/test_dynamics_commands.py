@@ -11,8 +11,7 @@ from matplotlib import figure
 
 from gersgorin import fixed_points, lyapunov
 from gersgorin.analyses.fixed_points import FixedPoints, principal_axes
-from gersgorin.analyses.lyapunov import LyapunovSpectrum
-from gersgorin.analyses.pseudospectra import Pseudospectra, pseudospectra
+from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.cli.main import main
 from gersgorin.resolve import open_run
 from rhn.cells import LSTM, RNN
@@ -61,26 +60,6 @@ def test_json_of_pseudospectra(capsys):
     assert [row["step"] for row in rows] == [0, 4, 7, 11] and result["pseudospectra"]["grid"] == [101, 101]
     for row in rows:
         assert 0 < row["epsilon_to_circle"] <= row["spectrum_to_circle"] * (1 + 1e-2)
-
-
-@pytest.mark.parametrize(
-    ("command", "words"),
-    [
-        ("lyapunov --repeat 1", ["from 12 steps;", "of all", "figure: a.png"]),
-        ("fixed-points --starts 3", ["1 fixed point, 0 slow, from 3 starts (0 led to none)", "figure: a.png"]),
-        ("pseudospectra", ["a change of norm", "figure: a.png"]),
-    ],
-)
-def test_the_table_and_the_figure(command, words, capsys):
-    assert run(*command.split(), *SMALL, "--output", "a.png", "b.npz", "c.json") == 0
-    out = capsys.readouterr().out
-    assert all(part in out for part in words) and out.startswith("rhn, 6 units")
-    assert sorted(path.name for path in Path().iterdir()) == ["a.png", "b.npz", "c.json"]
-    kind = {"l": LyapunovSpectrum, "f": FixedPoints, "p": Pseudospectra}[command[0]]
-    for path in ("b.npz", "c.json"):
-        found = kind.load(path)
-        assert found.summary() in out and found.title in out
-        assert found.plot().figure.figure.get_suptitle()
 
 
 def test_defaults_of_the_commands(capsys):

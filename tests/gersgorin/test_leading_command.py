@@ -80,18 +80,6 @@ def test_the_free_memory_decides_only_whether_a_command_runs(tmp_path, monkeypat
     assert "10 MiB are available: use fewer" in capsys.readouterr().err
 
 
-def test_eigenvalues_that_were_not_found_are_spoken_of_and_left_out_of_the_figure(monkeypatch):
-    by_arnoldi(monkeypatch, restarts=1)
-    A = torch.block_diag(torch.linspace(1.5, 1.2, 5, dtype=d).diag(), of(400))
-    cell = torch.nn.Module()
-    cell.step, cell.state_size = (lambda x, s: A @ s + x[0]), len(A)
-    record = spectra(Run.of(cell, torch.zeros(2, 1, dtype=d)), leading=20)
-    missing = np.isnan(record.eigenvalues).sum(1)
-    assert missing[0] > 0 and record.spectral_radius[0] == pytest.approx(1.5)
-    assert f"At 2 of 2 steps up to {missing.max()} of the 20 leading eigenvalues did not converge" in reading(record)
-    draw_run(record).canvas.draw()
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, d], ids=str)
 def test_a_step_at_which_no_eigenvalue_is_found_does_not_end_the_run(dtype, monkeypatch, tmp_path):
     by_arnoldi(monkeypatch, restarts=1)

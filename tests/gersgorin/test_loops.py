@@ -107,30 +107,6 @@ def test_lightning_records_what_a_plain_loop_records(accumulated, tmp_path):
     assert load(tmp_path / "run.npz").step.tolist() == [0, 2, 4]
 
 
-def test_lightning_without_automatic_optimization_is_recorded_without_a_loss(tmp_path):
-    lightning = pytest.importorskip("lightning.pytorch", reason="the extra `loops` is not installed")
-    from gersgorin.integrations import LightningRecorder
-
-    warnings.simplefilter("ignore")
-    module = lightning_module(lightning, Model())
-    module.automatic_optimization = False
-
-    def training_step(batch, index=0):
-        optimizer = module.optimizers()
-        optimizer.zero_grad()
-        module.manual_backward(module(batch).square().mean())
-        optimizer.step()
-
-    module.training_step = training_step
-    callback = LightningRecorder(frames(1), every=2)
-    batches = torch.utils.data.DataLoader(frames(8), batch_size=2)
-    trainer = lightning.Trainer(
-        callbacks=[callback], max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, **quiet()
-    )
-    trainer.fit(module, batches)
-    assert callback.recording.step.tolist() == [0, 2, 4] and np.isnan(callback.recording.loss).all()
-
-
 def test_lightnings_loggers_get_the_means(tmp_path):
     lightning = pytest.importorskip("lightning.pytorch", reason="the extra `loops` is not installed")
     from lightning.pytorch.loggers import CSVLogger

@@ -123,16 +123,6 @@ def test_growth_from_the_identity_is_the_public_functions(every):
     torch.testing.assert_close(means.sort(descending=True).values, lyapunov_exponents(A), rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("theirs", [torch.nn.LSTM, torch.nn.GRUCell])
-def test_torchs_modules_are_read_with_their_joint_state(theirs):
-    module, x = theirs(3, 4, dtype=d), torch.randn(30, 3, dtype=d)
-    found = lyapunov(module, x)
-    N = 8 if theirs is torch.nn.LSTM else 4
-    A = temporal_jacobian(module, x, trajectory(module, x)[:-1]).detach()
-    assert found.state_size == len(found.exponents) == N
-    assert found.sum == pytest.approx(float(torch.linalg.slogdet(A).logabsdet.mean()), abs=1e-10)
-
-
 def test_standard_errors_tell_the_spread_over_runs():
     runs, means = [], []
     for seed in range(60):

@@ -44,21 +44,9 @@ def public_figures() -> set[str]:
 
 def nan(record):
     """The record with NaN for all that was measured."""
-    kept = (
-        "steps",
-        "step",
-        "starts",
-        "curve_steps",
-        "axis",
-        "window_steps",
-        "seed",
-        "is_slow",
-        "found_from",
-        "path_lengths",
-    )
-    arrays = {
-        k: v for k, v in vars(record).items() if isinstance(v, np.ndarray) and v.dtype.kind in "fc" and k not in kept
-    }
+    kept = {"steps", "step", "starts", "curve_steps", "axis", "window_steps", "seed", "found_from", "path_lengths"}
+    arrays = {name: v for name, v in vars(record).items() if isinstance(v, np.ndarray) and name not in kept}
+    arrays = {name: value for name, value in arrays.items() if value.dtype.kind in "fc"}
     return replace(record, **{name: np.full_like(value, np.nan) for name, value in arrays.items()})
 
 

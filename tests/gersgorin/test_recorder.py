@@ -156,30 +156,6 @@ def test_the_cell_inside_a_model_sees_what_the_model_shows_it():
     )
 
 
-@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
-def test_each_layer_of_a_stack_of_torch_nn_can_be_looked_at(kind):
-    stack, x = kind(m, n, num_layers=2), frames(T, 2)
-    lower, upper = kind(m, n), kind(n, n)
-    for k, alone in enumerate((lower, upper)):
-        alone.load_state_dict(
-            {name.replace(f"l{k}", "l0"): p for name, p in stack.state_dict().items() if name.endswith(f"l{k}")}
-        )
-    below = lower(x)[0].detach()
-    first, second, joint = (Recorder(stack, x, layer=k) for k in (1, 2, None))
-    assert first.recording.radius == pytest.approx(Recorder(lower, x).recording.radius)
-    assert second.recording.radius == pytest.approx(Recorder(upper, below).recording.radius, rel=1e-4)
-    largest = np.maximum(first.recording.radius, second.recording.radius)
-    assert (
-        joint.recording.radius == pytest.approx(largest)
-        and joint.recording.title == f"{kind.__name__}, 2 layers, 7 units"
-    )
-    assert second.recording.title == f"{kind.__name__}, layer 2 of 2, 7 units"
-    with torch.no_grad():
-        stack.weight_hh_l1.mul_(2)
-    second.measure(1)
-    assert (second.recording.radius[1] != second.recording.radius[0]).all()
-
-
 @pytest.mark.gpu
 def test_on_a_gpu_the_numbers_are_the_same():
     model, ids = LanguageModel("lstm", vocabulary_size=11, hidden_size=n), torch.arange(T)
