@@ -8,14 +8,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib import rc_context
 from tables import for_each
 
 from gersgorin.analyses import ANALYSES
-from gersgorin.analyses.spectra import Spectra, measure_spectra
+from gersgorin.analyses.spectra import Spectra
 from gersgorin.cli.compare import main
 from gersgorin.cli.plot import main as plot
-from gersgorin.comparison.plots import draw_comparison, draw_results
+from gersgorin.comparison.plots import draw_results
 from gersgorin.comparison.variants import BEFORE, MOST, Variants, parse_variants
 from gersgorin.plotting.figure import line_style
 from gersgorin.run import Label, Run
@@ -24,8 +23,6 @@ from rhn.checkpoints import save_checkpoint
 from rhn.data.text import Vocabulary
 from rhn.training.config import LanguageConfig
 from rhn.training.ensemble import build_model
-from rhn.utils.figures import STYLE
-from tests.readable import readable
 
 SMALL = ["--hidden-size", "4", "--steps", "4"]
 
@@ -206,21 +203,8 @@ def runs(count: int) -> list[Run]:
     ]
 
 
-@pytest.mark.parametrize(
-    "count", [pytest.param(2, marks=pytest.mark.slow), 7, *(pytest.param(k, marks=pytest.mark.slow) for k in (5, 10))]
-)
-def test_panels_can_be_read(count):
-    with rc_context(STYLE):
-        figure = draw_comparison([measure_spectra(run) for run in runs(count)])
-        readable(figure, least=30)
-
-
-def test_panels_of_any_result_can_be_read_and_share_their_limits():
-    along = runs(5)
-    results = [ANALYSES["gains"](run) for run in along]
-    with rc_context(STYLE):
-        figure = draw_results(results, "sequence noise")
-        readable(figure, least=30)
+def test_panels_of_any_result_share_their_limits():
+    figure = draw_results([ANALYSES["gains"](run) for run in runs(5)], "sequence noise")
     panels = [ax for ax in figure.axes if ax.lines]
     assert len(panels) == 5 and len({ax.get_ylim() for ax in panels}) == 1
 

@@ -6,14 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from matplotlib import rc_context
 from tables import for_each
 
 from gersgorin import compare
 from gersgorin.analyses.spectra import measure_spectra
 from gersgorin.cli.compare import main
 from gersgorin.cli.plot import main as plot
-from gersgorin.comparison.plots import draw_bands
 from gersgorin.comparison.runs import KEPT, TABULATED
 from gersgorin.results import Comparison
 from gersgorin.run import Run
@@ -22,8 +20,6 @@ from rhn.checkpoints import save_checkpoint
 from rhn.data import chorales
 from rhn.data.rebuild import music21_version
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import STYLE
-from tests.readable import readable
 
 SMALL = ["--hidden-size", "4"]
 
@@ -175,11 +171,3 @@ def test_in_python_too_what_cannot_run_is_refused():
         compare(networks(2), sequences(3, 4), labels=["short"])
     with pytest.raises(InvalidInputError, match="NaN"):
         compare(networks(1), [torch.full((3, 5), torch.nan)])
-
-
-def test_bands_can_be_read():
-    pieces = sequences(9, 12, 20)
-    found = [compare(networks(2), pieces, title=f"rhn, number {k} of a long name, 6 units") for k in range(10)]
-    with rc_context(STYLE):
-        for many in (found[:1], found):
-            readable(draw_bands(many), least=30)
