@@ -3,8 +3,6 @@
 import json
 import math
 import pickle
-import subprocess
-import sys
 from dataclasses import asdict
 
 import numpy as np
@@ -153,17 +151,6 @@ def test_a_trial_is_a_plain_loop_with_the_optimizer_of_torch(optimizer, config, 
         assert abs(losses[-1] - losses[0]) > 0.01, "the weights have moved"
 
 
-def test_initial_weights_follow_the_settings(config):
-    cfg = config(budget_scale=1)
-    for number, settings in ((n, cfg.settings(n)) for n in range(3)):
-        (model,) = build_models(cfg, {number: settings}).values()
-        n = model.hidden_size
-        assert model.cells[0].weight_hh.std().item() == pytest.approx(settings.init_std, rel=0.02)
-        assert model.output.weight.std().item() == pytest.approx(settings.init_std, rel=0.02)
-        assert (model.cells[0].bias[:, n:] == settings.transform_bias).all()
-        assert (model.cells[0].bias[:, :n] == 0).all()
-
-
 @pytest.mark.parametrize("scheme", ["scaled", "orthogonal", "identity"])
 def test_initial_weights_follow_the_scheme(scheme, config):
     cfg = config(arch="dt-rnn", budget_scale=1, init_schemes=(scheme,), init_std=(1e-3, 1e-3))
@@ -175,27 +162,8 @@ def test_initial_weights_follow_the_scheme(scheme, config):
     assert (R @ R.mT - torch.eye(n)).abs().max() < 1e-5 or scheme != "orthogonal"
 
 
-def test_a_worker_runs_a_whole_study_with_it(config, data, corpus, tmp_path):
-    cfg = config(trials=3, epochs=2)
-    drive(cfg, tmp_path, backend=TorchBackend(data), fuse=2)
-    folder = StudyFolder(tmp_path, cfg)
-    alone = [finished(cfg, data, [n])[1][n] for n in range(3)]
-    assert [folder.load_record(n).row for n in range(3)] == alone
-    best = min(range(3), key=lambda n: alone[n].train_nll)
-    path = tmp_path / cfg.name / "best.safetensors"
-    assert evaluate(load_checkpoint(path), corpus.train).nll == alone[best].train_nll
-    about = {"study": cfg.protocol(), "trial": best, "settings": asdict(cfg.settings(best))}
-    about |= {"outcome": alone[best].results}
-    assert read_metadata(path)["metadata"] == about
-
-
 def test_another_data_set_than_the_study_s_is_refused(config, data):
     backend = pickle.loads(pickle.dumps(TorchBackend(data)))  # as a spawned worker gets it
     cfg = config(data="0" * 64)
     with pytest.raises(DataError, match="give the study's own"):
         backend.start(cfg, {0: cfg.settings(0)}, {})
-
-
-def test_naming_the_trainer_loads_no_torch():
-    code = "import sys, optim_study.backend; assert 'torch' not in sys.modules"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -82,10 +82,6 @@ def test_options_left_out_take_the_presets_values():
     assert options("run", "--preset", "small", "--init-std", "1e-5", "1e-3").config() == small(init_std=(1e-5, 1e-3))
 
 
-def test_the_highest_standard_deviation_alone_can_be_given():
-    assert options("run", "--preset", "small", "--std-max", "1").config() == small(init_std=(1e-8, 1.0))
-
-
 def test_schemes_are_trained_and_told(tiny_data, capsys):
     words = ["--arch", "irnn", "dt-rnn", "--depth", 2, 1, "--preset", "smoke"]
     words += ["--data", tiny_data, "--out", "out", "--device", "cpu"]

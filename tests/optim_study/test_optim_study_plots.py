@@ -2,14 +2,12 @@
 
 import subprocess
 import sys
-import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
 from test_trial_results import PLATEAU, area, network, row  # noqa: F401 - a fixture
 
 from optim_study.map_plot import bias_symbols, plot_area, plot_map
@@ -82,11 +80,6 @@ def test_all_trials_are_drawn_unless_the_axis_is_ended(rows):
     assert columns_of(rows, up_to=20).ceiling == 20
 
 
-def test_a_loss_far_above_the_constant_output_makes_the_axis_logarithmic(rows):
-    scales = [draw_swarm(rows, up_to=up_to).axes[0].get_yscale() for up_to in (None, 14)]
-    assert scales == ["log", "linear"]
-
-
 def test_an_axis_that_ends_below_all_trials_is_refused(rows):
     for options, why in (({"up_to": 5}, "every loss is above 5"), ({"constant": 0}, "constant")):
         with pytest.raises(InvalidInputError, match=why):
@@ -129,12 +122,6 @@ def test_many_columns_stand_in_rows_of_their_groups(rows):
     assert "20 networks" in figure.get_suptitle() and "seed 0" in figure.get_suptitle()
 
 
-def test_drawing_warns_of_nothing(rows, tmp_path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        draw_swarm(rows).savefig(tmp_path / "swarm.png", dpi=50)
-
-
 def test_diverged_trials_are_hollow_medians_are_lines_and_colours_are_the_architectures(rows):
     rows = [replace(r, best_train_nll=13.9) if r.diverged else r for r in rows if r.trial < 25]
     ax, groups = plot_swarm(rows), by_network(rows)
@@ -161,11 +148,6 @@ def test_the_constant_output_is_drawn_where_it_is_known():
         (ax,) = figure.axes
         assert any(line.get_gid() == "constant" for line in ax.lines) == there
         assert any(line.get_gid() == "learned" for line in ax.lines) == there
-
-
-def test_axes_of_the_users_own_are_drawn_into(rows):
-    ax = Figure(figsize=(4, 3)).subplots()
-    assert plot_swarm([r for r in rows if r.trial < 5], ax=ax) is ax and len(drawn(ax, 12)) == 12
 
 
 def test_the_map_shows_every_setting_in_its_panel(rows):

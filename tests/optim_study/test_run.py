@@ -168,13 +168,6 @@ def test_a_run_leaves_a_table_a_figure_and_the_best_models(tiny, drawn, capsys):
     assert captured.out == "" and "dt-rnn-depth2" in captured.err and "4 of 4 done" in captured.err
 
 
-def test_a_second_architecture_in_the_same_folder_joins_the_table_but_not_the_results(tiny):
-    run(tiny(arch=("rnn",)), quiet=True)
-    results = run(tiny(arch=("lstm",)), quiet=True)
-    assert {row.arch for row in results.rows} == {"lstm"}
-    assert [row.arch for row in optim_study.read_csv(results.csv)] == ["rnn"] * 4 + ["lstm"] * 4
-
-
 def test_fusing_changes_no_curve(tiny, undisturbed):
     run(tiny(RunConfig, **LONG, fuse=3), quiet=True)
     assert records(tiny().out) == undisturbed
@@ -225,7 +218,8 @@ def test_a_second_command_in_a_folder_is_refused(tiny, capsys):
 
 
 @pytest.mark.parametrize(
-    ("sent", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.slow)]
+    ("sent", "code"),
+    [(signal.SIGINT, 130), *(pytest.param(s, -s, marks=pytest.mark.slow) for s in (signal.SIGTERM, signal.SIGKILL))],
 )
 def test_the_real_command_stopped_in_its_middle_goes_on_to_the_same_bits(sent, code, tiny, undisturbed):
     configuration = tiny(RunConfig, **LONG, save_seconds=0.0)

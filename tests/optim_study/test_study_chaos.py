@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -189,19 +190,21 @@ def test_two_drivers_of_one_folder(tmp_path):
 
 
 def test_a_full_disk_at_every_write(tmp_path, monkeypatch):
-    """Each run fails at one more write than the one before: the writes of a run are its fsyncs."""
+    """Each run fails at one more write than the one before: the writes of a run are its fsyncs and its renames."""
     monkeypatch.setenv("STUDY_PAUSE", "0")
     study, at = config(trials=2, epochs=4), 0
     while True:
         out, done = tmp_path / str(at), []
 
-        def full(file, sync=os.fsync, done=done, at=at):
-            done.append(sync(file))
+        def full(*files, write, done=done, at=at):
+            done.append(None)
             if len(done) == at + 1:
                 raise OSError(28, "No space left on device")
+            return write(*files)
 
         with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", full)
+            for name in ("fsync", "replace"):
+                patch.setattr(os, name, partial(full, write=getattr(os, name)))
             with suppress(OutputError):
                 drive(study, out, fuse=2)
         if len(done) <= at:

@@ -1,4 +1,4 @@
-"""A disk that fills, a folder that vanishes or may no longer be written, under a study and under a training: one sentence, and the
+"""A folder that vanishes or may no longer be written, under a study and under a training: one sentence, and the
 same command goes on to the same bytes."""
 
 import os
@@ -81,64 +81,41 @@ def ends_in_a_sentence(process: subprocess.Popen, reason: str) -> None:
     assert len(told) == 1 and reason in told[0], errors
 
 
-@pytest.fixture
-def small_disk(place):
-    """A folder on a file system of so many KiB, made by the first call and resized by the next."""
-    disk = place / "disk"
-    disk.mkdir()
-
-    def sized(kib: int) -> Path:
-        mounted = ["-o", f"remount,size={kib}k"] if os.path.ismount(disk) else ["-t", "tmpfs", "-o", f"size={kib}k"]
-        if subprocess.run(["mount", *mounted, "none", disk], check=False, capture_output=True).returncode:
-            pytest.skip("this user may not mount a small file system")
-        return disk / "out"
-
-    yield sized
-    subprocess.run(["umount", "-l", disk], check=False, capture_output=True)
-    disk.rmdir()
-
-
-@pytest.mark.parametrize("kib", [4, 12, 20, 28])
-def test_a_disk_that_fills(what, kib, small_disk, undisturbed):
-    ends_in_a_sentence(start(what, small_disk(kib)), "No space left on device")
-    assert finished(what, small_disk(100_000)) == undisturbed
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_folder_removed_under_a_run(what, seed, place, undisturbed):
-    out = place / f"removed-{what}-{seed}"
-    process = start(what, out)
+def disturbed(what: str, out: Path, *before: str) -> subprocess.Popen:
+    """The command, after it has saved something and some time more."""
+    process = start(what, out, *before)
     wait_for(lambda: saved(what, out) or process.poll() is not None)
-    time.sleep(random.Random(seed).random() / 2)
-    gone = out.rename(place / f"gone-{what}-{seed}")  # at once, as a removal is not
+    time.sleep(random.Random(what).random() / 2)
+    return process
+
+
+def test_a_folder_removed_under_a_run(what, place, undisturbed):
+    process = disturbed(what, out := place / f"removed-{what}")
+    gone = out.rename(place / f"gone-{what}")  # at once, as a removal is not
     shutil.rmtree(gone, ignore_errors=True)
     ends_in_a_sentence(process, "No such file or directory")
     assert finished(what, out) == undisturbed
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_folder_made_read_only_under_a_run(what, seed, place):
+def test_a_folder_made_read_only_under_a_run(what, place):
     become = []
     if not os.geteuid():  # root may write everywhere
         become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
         again = (
             "import subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"  # as workers are started
         )
-        probe = again if what == "workers" else ""
-        if (
-            not shutil.which("setpriv")
-            or subprocess.run([*become, sys.executable, "-c", probe], check=False).returncode
-        ):
+        runs = (
+            shutil.which("setpriv")
+            and not subprocess.run([*become, sys.executable, "-c", again], check=False).returncode
+        )
+        if not runs:
             pytest.skip("root may write everywhere, and an ordinary user cannot run this installation")
-    out = place / f"locked-{what}-{seed}"
-    process = start(what, out, *become)
-    wait_for(lambda: saved(what, out) or process.poll() is not None)
-    time.sleep(random.Random(seed).random() / 2)
+    process = disturbed(what, out := place / f"locked-{what}", *become)
     folders = [out, *(path for path in out.rglob("*") if path.is_dir())]
     for folder in folders:
         folder.chmod(0o555)
     ends_in_a_sentence(process, "Permission denied")
     for folder in folders:
         folder.chmod(0o755)
-    whole = place / f"whole-{what}-{seed}-locked"  # of the same user, whose interpreter may be another
+    whole = place / f"whole-{what}-locked"  # of the same user, whose interpreter may be another
     assert finished(what, out, *become) == finished(what, whole, *become)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from optim_study.plan import SHARE, devices, fused, memory, meta_model, plan, plan_table
+from optim_study.plan import SHARE, devices, fused, memory, meta_model, plan
 from optim_study.presets import RunConfig, paper
 from optim_study.protocol import StudyConfig
 from rhn.errors import InvalidInputError
@@ -114,11 +114,3 @@ def test_the_papers_study_has_the_papers_networks():
         "dts-rnn": [308, 287, 280, 277],
         "dts-rnn-skip-last": [308, 287, 328, 345],
     }
-
-
-@pytest.mark.parametrize("columns", [55, 70, 88])
-def test_the_plan_fits_a_narrow_terminal(columns):
-    row = {"study": "rhn-depth10", "optimizer": "sgd", "hidden_size": 250, "parameters": 1_500_000, "trials": 60}
-    row |= {"budget": 1_500_000, "complete": 0, "fuse": 15, "memory_bytes": 1 << 30}
-    whole, narrow = plan_table([row]).splitlines(), plan_table([row], columns).splitlines()
-    assert len(whole[0]) > columns >= len(narrow[0]) and narrow[0].startswith("study")

@@ -1,22 +1,21 @@
 """A run of a study: batches, saves, interrupts and lost workers change no result."""
 
-import logging
 import os
+import re
 import signal
 from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from helpers import NUMPY, assert_exact, config, drive, finished, reference, started, stock_study, wait_for, workers_of
 from numpy_backend import NumpyBackend, NumpyTrials
 from optuna.trial import TrialState
 
-from optim_study.cli import main
 from optim_study.engines import ThisProcess
 from optim_study.folder import StudyFolder
 from optim_study.worker import Job, work
-from rhn.errors import OutputError
 from rhn.training.state import Interrupted
 
 
@@ -87,21 +86,6 @@ def test_laggards_are_brought_level_and_join_the_others(out):
     assert_exact(config(trials=3), out)
 
 
-def test_a_damaged_state_costs_time_not_exactness(out, caplog):
-    def stop():
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        drive(config(), out, backend=Eventful(7, stop))
-    path = out / "rhn-depth2" / "trials" / "0001.safetensors"
-    path.write_bytes(path.read_bytes()[:-5])
-    backend = Eventful(0, None)
-    with caplog.at_level(logging.WARNING):
-        drive(config(), out, backend=backend)
-    assert backend.started[:2] == [((1,), 0), ((0, 1, 2), 7)] or "starts again from epoch 0" in caplog.text
-    assert_exact(config(), out)
-
-
 def test_ctrl_c_ends_the_epoch_saves_everything_and_says_how_to_go_on(out):
     backend = Eventful(5, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(Interrupted, match=r"3 running trials saved in .*rhn-depth2; run the same command again"):
@@ -109,20 +93,6 @@ def test_ctrl_c_ends_the_epoch_saves_everything_and_says_how_to_go_on(out):
     assert StudyFolder(out, config()).epochs(range(8)) == {0: 6, 1: 6, 2: 6}
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     drive(config(), out)
-    assert_exact(config(), out)
-
-
-def test_a_second_run_in_a_folder_is_refused_and_changes_nothing(out):
-    seen = []
-
-    def second():
-        with pytest.raises(OutputError, match="another process works in"):
-            drive(config(), out)
-        assert main(["status", "--out", str(out), "--json"]) == 0
-        seen.append(True)
-
-    drive(config(), out, backend=Eventful(5, second))
-    assert seen
     assert_exact(config(), out)
 
 
@@ -206,71 +176,27 @@ def test_too_many_fused_trials_are_halved_until_they_fit(out, caplog):
 
 # real processes
 
-SLOW = {"trials": 6, "epochs": 40, "patience": 40}
-
-
-@pytest.fixture
-def slow(monkeypatch):
-    monkeypatch.setenv("STUDY_PAUSE", "0.02")
-
-
-def saved(config, out) -> int:
-    return sum(StudyFolder(out, config).epochs(range(config.trials)).values())
-
-
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGKILL, -9)])
-def test_a_driver_stopped_in_the_middle_goes_on_to_the_same_records(sent, code, slow, out):
-    process = started(config(**SLOW), out)
-    wait_for(lambda: saved(config(**SLOW), out) or process.poll() is not None)
-    process.send_signal(sent)
-    errors = finished(process, code)
-    assert code != 130 or "run the same command again" in errors.splitlines()[-1]
-    drive(config(**SLOW), out)
-    assert_exact(config(**SLOW), out)
-
 
 @pytest.mark.slow
-def test_lost_workers_are_replaced_and_ctrl_c_stops_all(slow, out):
-    process = started(config(**SLOW), out, engine=2, fuse=2)
-    wait_for(lambda: saved(config(**SLOW), out) or process.poll() is not None)
-    workers = workers_of(process)
-    os.kill(workers[0], signal.SIGKILL)
-    wait_for(lambda: len(now := workers_of(process)) == 2 and workers[0] not in now)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    assert "died" in finished(process, 130)
-    drive(config(**SLOW), out)
-    assert_exact(config(**SLOW), out)
-
-
-@pytest.mark.slow
-def test_workers_whose_driver_is_killed_save_and_leave(slow, out):
+def test_workers_whose_driver_is_killed_save_and_leave(out):
     long = config(trials=4, epochs=100_000, patience=100_000)
     process = started(long, out, engine=2, fuse=1, save_seconds=1e6)
     wait_for(lambda: len(workers_of(process)) == 2)
     workers = workers_of(process)
-    wait_for(lambda: all(_cpu_seconds(pid) > 1 for pid in workers))
+    wait_for(lambda: all(_threads(pid) > 1 for pid in workers))  # one waits for the end of the driver
     process.kill()
     process.communicate()
-    wait_for(lambda: not any(_alive(pid) for pid in workers))
+    wait_for(lambda: not any(map(_threads, workers)))
 
 
-def _alive(pid: int) -> bool:
-    try:
-        return _stat(pid)[0] not in "ZX"
-    except OSError:
-        return False
+def _threads(pid: int) -> int:
+    """0 for a process that has ended."""
+    with suppress(OSError):
+        return int(re.search(r"Threads:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
+    return 0
 
 
-def _cpu_seconds(pid: int) -> float:
-    return sum(map(int, _stat(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
-
-
-def _stat(pid: int) -> list[str]:
-    with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
-        return file.read().rpartition(")")[2].split()
-
-
-@pytest.mark.parametrize("limit", [1_000, 9_000, 20_000])
+@pytest.mark.parametrize("limit", [1_000, 20_000])
 def test_a_full_disk_is_one_sentence_and_the_study_goes_on_when_there_is_room(limit, out):
     long = config(trials=15, epochs=48, patience=30)
     errors = finished(started(long, out, file_limit=limit), 2)
@@ -278,24 +204,3 @@ def test_a_full_disk_is_one_sentence_and_the_study_goes_on_when_there_is_room(li
     assert "cannot write" in sentence and "File too large" in sentence
     drive(long, out)
     assert_exact(long, out)
-
-
-def test_a_worker_holds_no_fused_trials_that_are_over(out):
-    """The second batch of a study needs the memory of the first one."""
-    import gc
-    import weakref
-
-    alive = []
-
-    class Watching(NumpyBackend):
-        def start(self, *arguments):
-            assert [each() for each in alive] == [None] * len(alive)
-            alive.append(weakref.ref(fused := super().start(*arguments)))
-            return fused
-
-    gc.disable()
-    try:
-        drive(config(), out, backend=Watching(), fuse=2)
-    finally:
-        gc.enable()
-    assert len(alive) == 4 and np.all(alive)
