@@ -10,6 +10,7 @@ from typing import Self
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -222,7 +223,7 @@ def plot_gates(
     values = np.concatenate(parts[:-1], 1)
     extent = (0, values.shape[1], 0.5, record.layers + 0.5)
     ax.imshow(values, aspect="auto", extent=extent, cmap=GATES, vmin=low, vmax=high, origin="lower")
-    _layer_ticks(record.labels, ax)
+    layer_ticks(record.labels, ax.yaxis)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_facecolor("#eeeeee")  # after the end: white is the least gate
     ax.set(xlim=(0, total), xlabel=_time_label(record), ylabel="layer")
@@ -239,9 +240,8 @@ def plot_saturation(record: GateActivity, ax: Axes) -> None:
         ax.barh(layers, share, left=left, color=colour, edgecolor=GREY, linewidth=0.5, height=0.75, label=name)
         left = left + share
     ax.set(xlim=(0, 1), ylabel="layer", xlabel="share of gates, over units and time")
-    _layer_ticks(record.labels, ax)
-    words = {"title": f"{record.gate_name}s", "title_fontsize": 8, "alignment": "left"}
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, columnspacing=1, handlelength=1, **words)
+    layer_ticks(record.labels, ax.yaxis)
+    legend_above(ax, f"{record.gate_name}s")
 
 
 def plot_effective_depth(record: GateActivity, ax: Axes) -> None:
@@ -255,9 +255,7 @@ def plot_effective_depth(record: GateActivity, ax: Axes) -> None:
     unit = {"frame": "quarter notes", "token": "tokens"}[record.step]
     ax.set(ylim=(0, 1.1 * highest or 1), xlabel=f"time ({unit})", ylabel="effective depth\n(sum of mean gates)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    labels = ax.get_legend_handles_labels()[1]
-    columns = legend_columns(labels, 0.9 * ax.get_window_extent().width / ax.figure.dpi)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, columnspacing=1, handlelength=2.4)
+    legend_above(ax)
 
 
 def draw_gates(record: GateActivity, *, limits: tuple[float, float] | None = None) -> Figure:
@@ -283,9 +281,18 @@ def draw_gates(record: GateActivity, *, limits: tuple[float, float] | None = Non
     return figure
 
 
-def _layer_ticks(labels: Sequence[str], ax: Axes) -> None:
+def layer_ticks(labels: Sequence[str], axis: Axis, first: int = 1) -> None:
+    """Label an axis with layers, or with some of them if they are many."""
     every = math.ceil(len(labels) / MOST_TICKS)
-    ax.set_yticks(range(1, len(labels) + 1, every), labels[::every])
+    axis.set_ticks(range(first, first + len(labels), every), [label.replace("+", "+\n") for label in labels[::every]])
+
+
+def legend_above(ax: Axes, title: str | None = None) -> None:
+    """Draw the legend above the axes, in as many columns as fit."""
+    handles, labels = ax.get_legend_handles_labels()
+    columns = legend_columns(labels, 0.9 * ax.get_window_extent().width / ax.figure.dpi)
+    words = {"title": title, "title_fontsize": 8, "alignment": "left"}
+    ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, **words)
 
 
 def _token_ticks(sequence: SequenceActivity, total: int, ax: Axes) -> None:

@@ -16,6 +16,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from analysis.activity import layer_ticks, legend_above
 from rhn.utils.figures import (
     BLUE,
     GREEN,
@@ -25,7 +26,6 @@ from rhn.utils.figures import (
     RED,
     SKY,
     drawable,
-    legend_columns,
     plain_log_ticks,
     titled,
 )
@@ -188,7 +188,6 @@ class LesionTable(Result, kind="lesions"):
 
 
 COLOURS, DASHES = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY), ("-", "--", "-.", ":")
-MOST_TICKS = 10  # of layers
 DECADES = 2  # that a symmetric logarithmic axis shows beside its linear part
 
 
@@ -208,11 +207,11 @@ def plot_lesions(table: LesionTable, ax: Axes | None = None) -> Axes:
             controls, [place[row.layers] + 0.2 for row in controls], ax, fmt="D", color=ORANGE, label=words, mfc="white"
         )
     _damage_axis(ax.yaxis, [end for row in (*rows, *controls) for end in (row.delta, row.low, row.high)])
-    _layer_ticks([row.label for row in rows], ax.xaxis, 1)
+    layer_ticks([row.label for row in rows], ax.xaxis)
     ax.set(xlim=(0.5, len(place) + 0.5), xlabel="lesioned layer")
     on = f" on {table.split}" if table.split else ""
     ax.set_ylabel(f"damage{on} (nats a {table.step})\nabove the unlesioned {table.baseline:.4g}")
-    _legend_above(
+    legend_above(
         ax, "bars: 95 % intervals" if any(math.isfinite(row.low) for row in rows) else "one sequence: no intervals"
     )
     return ax
@@ -229,7 +228,7 @@ def plot_pairs(table: LesionTable, ax: Axes) -> None:
     image = ax.imshow(damage, origin="lower", cmap="viridis", vmin=min(0.0, float(damage.filled(0).min())))
     names = [row.label for row in table.layers]
     for axis in (ax.xaxis, ax.yaxis):
-        _layer_ticks(names, axis, 0)
+        layer_ticks(names, axis, 0)
         axis.set_label_text("layer")
     ax.set_title("two layers; diagonal: one alone", loc="left")
     ax.figure.colorbar(image, ax=ax, label=f"damage (nats a {table.step})")
@@ -246,7 +245,7 @@ def plot_units(table: LesionTable, ax: Axes) -> None:
     ax.set_xscale("log")
     ax.set(xlabel="unit, by damage", ylabel=f"damage of one unit (nats a {table.step})")
     plain_log_ticks(ax.xaxis)
-    _legend_above(ax)
+    legend_above(ax)
 
 
 def draw_lesions(table: LesionTable) -> Figure:
@@ -260,11 +259,6 @@ def draw_lesions(table: LesionTable) -> Figure:
     for plot, ax in zip((plot_lesions, *extra), np.atleast_1d(figure.subplots(1, 1 + len(extra))), strict=True):
         plot(table, ax)
     return figure
-
-
-def _layer_ticks(labels: Sequence[str], axis: Axis, first: int) -> None:
-    every = math.ceil(len(labels) / MOST_TICKS)
-    axis.set_ticks(range(first, first + len(labels), every), [label.replace("+", "+\n") for label in labels[::every]])
 
 
 def _points(rows: Sequence[LesionRow], at: list[float], ax: Axes, **style) -> None:
@@ -287,13 +281,6 @@ def _damage_axis(axis: Axis, values: Sequence[float]) -> None:
     axis.axes.set_yscale("symlog", linthresh=threshold)
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.axes.axhline(0, color=GREY, linewidth=0.8, zorder=0)
-
-
-def _legend_above(ax: Axes, title: str | None = None) -> None:
-    handles, labels = ax.get_legend_handles_labels()
-    columns = legend_columns(labels, ax.get_window_extent().width / ax.figure.dpi)
-    words = {"title": title, "title_fontsize": 8, "alignment": "left"}
-    ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, **words)
 
 
 def _line(name: str, row: LesionRow) -> str:

@@ -21,7 +21,7 @@ from gersgorin.options import DataOptions
 from gersgorin.recording import Recording
 from optim_study.cli_results import Stored
 from optim_study.map_plot import plot_map
-from optim_study.protocol import SharedSettings, StudyConfig
+from optim_study.protocol import StudyConfig
 from optim_study.results import Row, protocol_words
 from optim_study.shares import share_table, summary, training_shares
 from optim_study.swarm_plot import draw_swarm
@@ -31,7 +31,7 @@ from rhn.plotting.curves import LABELS, draw_curves
 from rhn.plotting.runs import Curves, read_curves, require_one_measure
 from rhn.training.state import Objective
 from rhn.utils.io import read_json
-from rhn.utils.options import flag, given_flags
+from rhn.utils.options import given_flags
 from rhn.utils.wording import counted, first_line
 
 MOST_TRIALS = 1000
@@ -161,20 +161,6 @@ def study_sections(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> list[
     ]
 
 
-def study_command(configs: Sequence[StudyConfig]) -> str:
-    """The command that repeats studies of one protocol in another folder."""
-    first, usual, words = configs[0], SharedSettings(), []
-    for f in fields(SharedSettings):
-        value = getattr(first, f.name)
-        if value != getattr(usual, f.name):
-            words += [flag(f.name), *map(str, value if isinstance(value, tuple) else (value,))]
-    options = [word for name, value in first.options.items() for word in ("--cell-option", f"{name}={value}")]
-    archs, depths = (dict.fromkeys(str(getattr(c, name)) for c in configs) for name in ("arch", "depth"))
-    return shlex.join(
-        ["optim-study", "run", "--arch", *archs, "--depth", *depths, *options, *words, "--out", "runs/again"]
-    )
-
-
 def _protocol(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> Section:
     done = Counter((row.arch, row.depth) for row in rows)
     counts = ", ".join(f"{c.name} {done[c.label, c.depth]} of {c.trials}" for c in configs)
@@ -183,7 +169,6 @@ def _protocol(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> Section:
     text = [
         f"Random search with {optimizers}: {protocol_words(configs)}; at most {epochs} a trial.",
         f"Finished trials: {counts}.",
-        f"Run it again: {study_command(configs)}",
     ]
     values = {c.name: c.protocol() | {"trials": c.trials, "fingerprint": c.fingerprint} for c in configs}
     return Section(title=ABOUT, text=text, tables=[values_table(values, "The protocol of every study")])

@@ -58,10 +58,8 @@ def test_gates_of_chorales_by_place_and_name(capsys):
 def test_the_unlesioned_loss_is_that_of_rhn_evaluate(capsys):
     assert run("lesion", "best.safetensors", "--json") == 0
     found = result(capsys)
-    assert set(found) == {"mode", "split", "baseline", "layers"} and (found["mode"], found["split"]) == (
-        "bias",
-        "train",
-    )
+    assert set(found) == {"mode", "split", "baseline", "layers"}
+    assert (found["mode"], found["split"]) == ("bias", "train")
     model, pieces = network(dtype=torch.float32), chorales().train
     assert found["baseline"] == pytest.approx(evaluate(model, pieces).nll, rel=1e-7)  # float32, summed in another order
     for row in found["layers"]:
@@ -79,22 +77,12 @@ def test_lesions_of_named_chorales_with_pairs_and_units(capsys):
     assert [row.loss for row in LesionTable.load("l.npz").units] == [row.loss for row in table.units]
 
 
-def test_a_single_chorale_has_null_intervals(capsys):
-    assert run("lesion", "best.safetensors", "--chorales", "bwv269", "--json") == 0
-    assert {row["low"] for row in result(capsys)["layers"]} == {None}
-
-
 def test_ungated_networks_are_carried_by_default(capsys):
     save_checkpoint("dts.safetensors", network("dts-rnn", dtype=torch.float32))
     assert run("lesion", "dts.safetensors", "--split", "valid", "--json") == 0
     assert result(capsys)["mode"] == "carry"
     assert run("lesion", "dts.safetensors", "--chorales", "0", "1", "--mode", "skip", "--json") == 0
     assert [row["layer"] for row in result(capsys)["layers"]] == [2, 3]
-
-
-def test_the_original_chorales_can_be_read_instead(original_chorales, capsys):
-    assert run("gates", "best.safetensors", "--data", original_chorales, "--chorales", "3", "--json") == 0
-    assert result(capsys)["sequences"][0]["steps"] > 8
 
 
 @pytest.mark.parametrize(
@@ -130,14 +118,6 @@ def test_gates_of_four_excerpts_of_the_validation_text_by_default(capsys):
     assert rows[0]["sequence"] == "valid-0"
 
 
-def test_gates_where_excerpts_are_named(capsys):
-    words = ("--excerpts", "5", "40", "--length", "12", "--split", "test", "--json")
-    assert run("gates", "text.safetensors", "--data", "novel.txt", *words) == 0
-    found = result(capsys)
-    assert [(s["name"], s["steps"]) for s in found["sequences"]] == [("test-5", 12), ("test-40", 12)]
-    assert Path("gates-text-test-novel-excerpts-5-40-length-12.png").exists()
-
-
 def test_lesions_of_the_beginning_of_a_text_cut_into_sequences(capsys):
     words = ("--length", "7", "--max-tokens", "40", "--split", "train", "--mode", "mean", "--save-data", "l.npz")
     assert run("lesion", "text.safetensors", "--data", "novel.txt", *words) == 0
@@ -157,9 +137,8 @@ def test_a_text_is_read_as_rhn_evaluate_reads_it(tmp_path, capsys):
     for text in (folder, "novel.txt"):
         assert run("lesion", "ptb.safetensors", "--data", text, "--length", "10000", "--json") == 0
         baseline = result(capsys)["baseline"]
-        assert (
-            rhn.cli.main.main(["evaluate", "ptb.safetensors", "--data", str(text), "--split", "valid", "--json"]) == 0
-        )
+        words = ["evaluate", "ptb.safetensors", "--data", str(text), "--split", "valid", "--json"]
+        assert rhn.cli.main.main(words) == 0
         assert baseline == pytest.approx(result(capsys)["nll"], rel=1e-6)
 
 
@@ -176,13 +155,6 @@ def test_characters_and_bytes_are_read_as_they_are(capsys):
 # ---- bad input ------------------------------------------------------------------------------------
 
 
-def nan():
-    model = network()
-    with torch.no_grad():
-        model.output.bias[0] = float("nan")
-    save_checkpoint("bad.safetensors", model)
-
-
 def ungated():
     save_checkpoint("bad.safetensors", network("dt-rnn"))
 
@@ -195,34 +167,24 @@ def other_vocabulary():
     language_checkpoint("bad.safetensors", language_network(V=5))
 
 
-def published():
-    language_checkpoint("bad.safetensors", language_network(), corpus="text8")
-
-
 NOVEL = ["--data", "novel.txt"]
 
 
 @pytest.mark.parametrize(
     ("args", "words", "prepare"),
     [
-        (["gates", "nowhere.safetensors"], "there is no checkpoint at nowhere.safetensors", None),
-        (["gates", "bad.safetensors"], "NaN", nan),
         (["gates", "bad.safetensors"], "has no transform gates", ungated),
         (["lesion", "bad.safetensors", "--mode", "bias"], "needs transform gates", ungated),
         (["lesion", "bad.safetensors"], "predicts nothing", bare),
         (["lesion", "best.safetensors", "--seed", "-1"], "--seed is -1, expected 0 or more", None),
         (["gates", "best.safetensors", "--chorales", "500"], "no chorale is called 'test-500'", None),
-        (["gates", "best.safetensors", "--output", "figure.bmp"], "expected a name ending in .png", None),
         (["lesion", "best.safetensors", "--save-data", "numbers.pkl"], "expected a name ending in .csv or .npz", None),
         (["gates", "text.safetensors"], "trained on a text of your own: give a text with --data", None),
-        (["lesion", "text.safetensors", "--data", "old.pickle"], "old.pickle is for chorales", None),
         (["gates", "text.safetensors", *NOVEL, "--chorales", "bwv269"], "--chorales is for chorales", None),
         (["lesion", "best.safetensors", *NOVEL], "novel.txt: chorales are read from a .json or .pickle file", None),
-        (["gates", "best.safetensors", "--chorales", "9" * 5000], "no chorale is called", None),
         (["gates", "best.safetensors", "--excerpts", "3"], "--excerpts is for texts", None),
         (["gates", "text.safetensors", *NOVEL, "--length", "0"], "--length is 0, expected 1 or more", None),
         (["gates", "bad.safetensors", *NOVEL], "a vocabulary of 11 symbols, its model has 5", other_vocabulary),
-        (["gates", "bad.safetensors"], "`rhn data get text8` fetches it", published),
     ],
 )
 def test_bad_input_is_one_sentence_exit_2_and_no_file(args, words, prepare, capsys, tmp_path):

@@ -10,7 +10,7 @@ from tables import for_each
 
 from analysis import Lesion, lesion, lesioned
 from analysis.gates import gate_activity, unit_means
-from analysis.lesion_modes import MODES, lesioned_layers, places
+from analysis.lesion_modes import lesioned_layers, places
 from rhn.errors import DataError, InvalidInputError
 
 PIECES = SUBJECTS["chorales"][1]
@@ -52,11 +52,6 @@ def test_lesioning_every_layer_freezes_the_state(case, mode):
 def modes_of(case) -> list[str]:
     gated, shortcuts = case in GATED, case[0] == "dts-rnn"
     return ["carry", "mean", "blind", *["bias", "open"] * gated, *["skip"] * shortcuts]
-
-
-@for_each("case", EVERY)
-def test_every_cell_has_its_modes(case):
-    assert {m for m in MODES if lesioned_layers(network(*case), m)} == set(modes_of(case))
 
 
 COUPLED, UNCOUPLED, LSTM, GRU = GATED
@@ -126,15 +121,6 @@ def test_mean_fixes_each_gate_at_its_mean_over_the_steps_that_predict(kind, case
     assert np.abs(after.unit_switching[-1]).max() < 1e-13 < before.unit_switching[-1].min()
 
 
-def test_mean_of_an_uncoupled_carry_gate_is_one_minus_the_mean():
-    model = network("rhn", 2, {"coupled": False})
-    means = unit_means(model, PIECES)
-    cell = lesioned(model, Lesion("mean", (1, 2)), means).cells[0]
-    gates = cell.gates(torch.rand(88, dtype=torch.float64), torch.rand(7, dtype=torch.float64))
-    for t, c, mean in zip(gates.t, gates.c, means, strict=True):
-        assert torch.allclose(t, mean, atol=1e-13) and torch.allclose(c, 1 - mean, atol=1e-13)
-
-
 @for_each("case", UNGATED)
 def test_mean_fixes_the_activation_where_there_are_no_gates(case):
     model = network(*case)
@@ -179,15 +165,6 @@ def test_layers_of_stacked_cells_are_counted_through_and_labelled():
     assert (changed.cells[1].bias[0, 7:] == -1e4).all() and torch.equal(changed.cells[0].bias, model.cells[0].bias)
 
 
-def test_beyond_blind_is_the_difference_to_the_control():
-    table = lesion(network(), PIECES)
-    (beyond,), (control,) = table.beyond_blind, table.controls
-    assert beyond.delta == pytest.approx(table.layers[0].loss - control.loss, abs=1e-14)
-    assert beyond.low <= beyond.delta <= beyond.high
-    blind = lesion(network(), PIECES, "blind")
-    assert blind.layers == (control,) and blind.controls == blind.beyond_blind == ()
-
-
 @for_each(
     ("case", "mode"),
     [
@@ -218,12 +195,6 @@ def test_the_network_given_is_left_as_it_was(kind):
     assert model.training and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert [name for name, _ in model.named_modules()] == modules
     assert not any(cell._forward_pre_hooks for cell in model.cells)
-
-
-def test_intervals_are_reproducible_and_depend_on_the_seed():
-    model, pieces = network(), rolls(*range(5, 25))
-    first, again, other = (lesion(model, pieces, seed=seed) for seed in (0, 0, 1))
-    assert first.table() == again.table() != other.table() and first.layers[0].delta == other.layers[0].delta
 
 
 @for_each(

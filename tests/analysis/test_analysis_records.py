@@ -10,8 +10,8 @@ from networks import network, rolls
 
 import gersgorin
 from analysis import GateActivity, LesionTable, SequenceActivity, gate_activity, lesion
-from analysis.activity import plot_effective_depth, plot_gates
-from analysis.damage import LesionRow, draw_lesions, plot_units
+from analysis.activity import plot_gates
+from analysis.damage import LesionRow, draw_lesions
 
 
 @pytest.fixture(scope="module")
@@ -106,15 +106,6 @@ def test_small_differences_of_gates_are_not_stretched_over_all_colours(values, e
     record = activity_of(np.array([values, values], float))
     assert record.limits == pytest.approx(ends, abs=1e-4)
     assert (record.limits[0] <= min(values)) and max(values) <= record.limits[1]
-
-
-def test_lines_of_sequences_and_of_layers_differ():
-    sequences, layers = Figure().subplots(1, 2)
-    plot_effective_depth(gate_activity(network(), rolls(*[9] * 8)), sequences)
-    plot_units(lesion(network(), rolls(5, 7), units=True), layers)
-    for ax, lines in ((sequences, 8), (layers, 3)):
-        named = [line for line in ax.lines if not line.get_label().startswith("_")]
-        assert len({(line.get_color(), line.get_linestyle()) for line in named}) == len(named) == lines
 
 
 def test_sequences_share_an_axes_with_a_gap_and_a_scale(gates):

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from analysis.cli import main as analyze_command
 from analysis.report import cli as report_cli
 from analysis.report.cli import main
-from analysis.report.folders import study_command, study_sections
+from analysis.report.folders import study_sections
 from analysis.report.page import Page, Section, Table, page_html, write_page
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.steps import Products
@@ -23,7 +23,6 @@ from gersgorin.cli.main import main as gersgorin
 from gersgorin.cli.plot import main as plot
 from gersgorin.loading.network import build_module
 from gersgorin.resolve import open_run
-from optim_study.cli import COMMANDS
 from optim_study.presets import small
 from optim_study.results import read_csv
 from rhn.cells import RNN
@@ -212,22 +211,6 @@ def test_the_page_of_a_large_study_is_small():
     rows = read_csv(RESULTS / "2026-11-20-small-study.csv")
     text = page_html(Page(title="t", subtitle="", sections=study_sections(small().studies("checksum"), rows)))
     assert text.count("<tr>") > len(rows) and len(text) < 1e6
-
-
-def test_the_command_of_a_study_makes_the_same_studies():
-    asked = small(
-        arch=("dts-rnn",),
-        depth=(2, 4),
-        cell_options={"skip": "last"},
-        init_std=(1e-6, 0.3),
-        init_schemes=("identity",),
-        seed=3,
-        optimizer="adam",
-    )
-    configs = asked.studies("checksum")
-    command = study_command(configs)
-    found = parse(COMMANDS, command.split()[1:], prog="optim-study").config()
-    assert found.studies("checksum") == configs and found.folder == Path("runs/again")
 
 
 @pytest.mark.slow

@@ -84,19 +84,7 @@ def test_the_training_is_resumed(trained):
 
 
 def test_it_is_studied(trained, capsys):
-    words = [
-        "run",
-        "--preset",
-        "smoke",
-        "--arch",
-        trained,
-        "--cell-option",
-        "gain=0.5",
-        "--trials",
-        "1",
-        "--epochs",
-        "1",
-    ]
+    words = f"run --preset smoke --arch {trained} --cell-option gain=0.5 --trials 1 --epochs 1".split()
     assert optim_study.cli.main([*words, "--depth", "1", "--out", "study"]) == 0
     assert f"{trained}-gain-0.5-depth1" in capsys.readouterr().out
     assert load_model(next(Path("study").glob("*/best.safetensors")), *own(trained)[1:]).cells[0].gain == 0.5

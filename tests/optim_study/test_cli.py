@@ -13,7 +13,7 @@ from tables import for_each
 
 from gersgorin.recording import Recording
 from optim_study.cli import COMMANDS, main
-from optim_study.presets import RunConfig, paper, small
+from optim_study.presets import RunConfig, small
 from optim_study.results import COLUMNS
 from rhn.utils.options import parse
 
@@ -48,9 +48,7 @@ def test_dry_run_prints_the_papers_networks_and_how_it_is_read_and_makes_nothing
     networks, readings = capsys.readouterr().out.split("\n\n")
     lines = [line.split() for line in networks.splitlines()[1:]]
     assert len(lines) == 12 and ["rhn-depth6", "sgd", "262"] in [line[:3] for line in lines]
-    assert (
-        "budget of 150,000 parameters a layer counts all" in readings and "mean over the predicted frames" in readings
-    )
+    assert "budget of 150,000 parameters a layer counts all" in readings
     assert list(tmp_path.iterdir()) == []
 
 
@@ -58,10 +56,8 @@ def test_dry_run_as_json_tells_what_is_complete(finished, tiny_data, capsys):
     words = ["--arch", "rhn", "--depth", 2, 4, "--preset", "smoke", "--trials", 9, "--out", finished]
     assert run("run", *words, "--data", tiny_data, "--dry-run", "--json") == 0
     rows = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
-    assert [(row["study"], row["trials"], row["complete"]) for row in rows] == [
-        ("rhn-depth2", 9, 4),
-        ("rhn-depth4", 9, 0),
-    ]
+    found = [(row["study"], row["trials"], row["complete"]) for row in rows]
+    assert found == [("rhn-depth2", 9, 4), ("rhn-depth4", 9, 0)]
     assert {"arch", "depth", "hidden_size", "parameters", "budget", "fuse", "memory_bytes"} < set(rows[0])
 
 
@@ -75,22 +71,6 @@ def test_every_option_reaches_the_configuration(tiny_data):
     config, usual = options("run", "--preset", "small", *words.split()).config(), small()
     assert not [name for name in names if getattr(config, name) == getattr(usual, name)], "every value is another one"
     assert (config.arch, config.depth, config.learning_rate, config.fuse) == (("rhn", "gru"), (1,), (1e-3, 0.5), 3)
-
-
-def test_options_left_out_take_the_presets_values():
-    assert options("run").config() == paper()
-    assert options("run", "--preset", "small", "--init-std", "1e-5", "1e-3").config() == small(init_std=(1e-5, 1e-3))
-
-
-def test_schemes_are_trained_and_told(tiny_data, capsys):
-    words = ["--arch", "irnn", "dt-rnn", "--depth", 2, 1, "--preset", "smoke"]
-    words += ["--data", tiny_data, "--out", "out", "--device", "cpu"]
-    assert run("run", *words, "--trials", 6, "--init-schemes", "scaled,orthogonal", "identity", "--json") == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert {row["init_scheme"] for row in rows} == {"scaled", "orthogonal", "identity"}
-    of_one_size = [row for row in rows if row["init_scheme"] != "identity"]
-    assert all(row["init_std"] == row["hidden_size"] ** -0.5 for row in of_one_size)
-    assert all(row["init_std"] <= 1e-2 for row in rows if row not in of_one_size)
 
 
 def test_help_shows_the_presets_values(capsys):
@@ -176,21 +156,15 @@ def test_several_folders_are_plotted_as_one(finished, tiny_data, tmp_path, capsy
     ("words", "message"),
     [
         (["run", "--arch", "dt-rn"], "did you mean 'dt-rnn'"),
-        (["run", "--arch", "nowhere.at:all"], "nowhere"),
         (["run", "--budget-scale", "0.0001"], "too small"),
         (["run", "--learning-rate", "1", "0.1"], "learning_rate is (1.0, 0.1)"),
         (["run", "--init-schemes", "scaled", "xavier"], "expected different ones of gaussian"),
         (["run", "--std-max", "1", "--init-std", "1e-8", "1"], "--std-max cannot be given with --init-std"),
-        (["run", "--data", "missing.json"], "cannot be read"),
         (["run", "--out", "/dev/null/x", "--device", "cpu"], "cannot write"),
         (["status", "--out", "nowhere"], "there is no study in nowhere: nowhere/journal.log is missing"),
-        (["best", "--storage", "mysql://x"], "needs a driver"),
-        (["plot", "nowhere"], "there is no study in nowhere"),
         (["plot", "nowhere", "--csv", "trials.csv"], "--csv names the trials as nowhere does"),
         (["plot", "--csv", "missing.csv"], "cannot read missing.csv"),
         (["plot", "--output", "figure.txt"], "ending in .png"),
-        (["plot", "--output", "no/folder.png"], "does not exist"),
-        (["plot", "--below", "0"], "the threshold is 0.0"),
         (["plot", "--kind", "map", "--log"], "--log is for the swarm plot"),
     ],
 )

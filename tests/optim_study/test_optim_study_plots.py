@@ -12,7 +12,7 @@ from test_trial_results import PLATEAU, area, network, row  # noqa: F401 - a fix
 
 from optim_study.map_plot import bias_symbols, plot_area, plot_map
 from optim_study.results import by_network, write_csv
-from optim_study.swarm_plot import COLORS, draw_swarm, plot_swarm
+from optim_study.swarm_plot import draw_swarm, plot_swarm
 from optim_study.swarm_plot import swarm as columns_of
 from rhn.errors import InvalidInputError
 
@@ -73,11 +73,6 @@ def test_points_of_spread_losses_do_not_cover_each_other(trials):
     pixels = ax.transData.transform(points)
     apart = np.linalg.norm(pixels[:, None] - pixels[None], axis=-1) + 1e9 * np.eye(trials)
     assert apart.min() > 0.9 * np.sqrt(ax.collections[0].get_sizes()[0]) * ax.figure.dpi / 72
-
-
-def test_all_trials_are_drawn_unless_the_axis_is_ended(rows):
-    assert len(columns_of(rows).shown) == len(rows)
-    assert columns_of(rows, up_to=20).ceiling == 20
 
 
 def test_an_axis_that_ends_below_all_trials_is_refused(rows):
@@ -194,12 +189,6 @@ def test_nothing_to_draw_is_said():
     for draw in (plot_swarm, draw_swarm, plot_map, plot_area):
         with pytest.raises(InvalidInputError, match="no complete trial"):
             draw([])
-
-
-def test_architectures_of_the_users_own_get_colours_of_their_own():
-    ax = plot_swarm(network("a:B", 1, [8.0]) + network("rhn", 1, [8.0]) + network("c:D", 1, [8.0]))
-    colors = {tuple(c.get_edgecolor()[0]) for c in ax.collections}
-    assert len(colors) == 3 and len(set(COLORS.values())) == len(COLORS)
 
 
 def test_figures_from_a_table_open_no_storage_and_read_no_scores(tmp_path):

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import ray_in_process
 from helpers import wait_for
 from test_run import command, tiny  # noqa: F401 - a fixture
 
@@ -20,12 +19,9 @@ from rhn.training.state import read_state_metadata
 MANY = {"arch": ("rhn",), "depth": (2,), "trials": 6, "epochs": 600, "patience": 600, "budget_scale": 0.003}
 
 
-@pytest.mark.parametrize("kind", ["in this process", pytest.param("a local Ray", marks=pytest.mark.slow)])
-def test_tasks_of_ray_give_the_results_of_one_process(kind, tiny, tmp_path, monkeypatch):  # noqa: F811
-    if kind == "in this process":
-        monkeypatch.setitem(sys.modules, "ray", ray_in_process.module(cpus=2))
-    else:
-        pytest.importorskip("ray", reason="ray is not installed")
+@pytest.mark.slow
+def test_tasks_of_ray_give_the_results_of_one_process(tiny, tmp_path, monkeypatch):  # noqa: F811
+    pytest.importorskip("ray", reason="ray is not installed")
     alone = run(tiny(arch=("rhn",), depth=(1,)), quiet=True)
     monkeypatch.setattr("optim_study.runner.ThisProcess", None)
     config = tiny(arch=("rhn",), depth=(1,), out=tmp_path / "ray", engine="ray", address="local", jobs=2)

@@ -12,7 +12,7 @@ from tables import for_each
 from test_trial_results import row
 
 import optim_study
-from optim_study import RunConfig, paper, run, small, smoke
+from optim_study import RunConfig, paper, run, smoke
 from optim_study.cli import main
 from optim_study.runner import dry_run
 from optim_study.swarm_plot import draw_swarm
@@ -144,12 +144,6 @@ def test_a_run_that_goes_on_draws_its_own_files_anew_and_no_others(tiny):
     assert run(config, quiet=True).rows == results.rows and ",optimizer," in results.csv.read_text()
 
 
-def test_presets_are_complete_and_give_way_to_what_is_given():
-    assert (small().trials, small().epochs, small(epochs=5).epochs) == (60, 120, 5)
-    assert smoke().folder == Path("runs/all") and paper(arch=("a.b:C",)).folder == Path("runs/a.b.C")
-    assert set(optim_study.PRESETS) == {"paper", "small", "smoke"}
-
-
 # running
 
 
@@ -166,11 +160,6 @@ def test_a_run_leaves_a_table_a_figure_and_the_best_models(tiny, drawn, capsys):
     assert all(path.is_file() for path in results.best.values())
     captured = capsys.readouterr()
     assert captured.out == "" and "dt-rnn-depth2" in captured.err and "4 of 4 done" in captured.err
-
-
-def test_fusing_changes_no_curve(tiny, undisturbed):
-    run(tiny(RunConfig, **LONG, fuse=3), quiet=True)
-    assert records(tiny().out) == undisturbed
 
 
 def test_a_database_holds_the_studies_of_several_folders(tiny, postgres, tmp_path):

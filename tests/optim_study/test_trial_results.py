@@ -10,7 +10,7 @@ from scipy.stats import binom, fisher_exact
 from tables import for_each
 
 from optim_study.protocol import OPTIMIZERS, SCHEMES
-from optim_study.results import COLUMNS, Row, by_network, csv_text, read_csv, write_csv
+from optim_study.results import COLUMNS, Row, csv_text, read_csv, write_csv
 from optim_study.shares import LARGER, PAPERS_BOX, REGIONS, WHOLE, holm, region, share_table, summary, training_shares
 from rhn.cells.registry import with_depth
 from rhn.errors import DataError, InvalidInputError
@@ -100,15 +100,6 @@ def test_a_malformed_table_is_refused_with_its_place(tmp_path, content, message)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=message):
         read_csv(path)
-
-
-def test_networks_keep_their_order_and_sort_depths_and_trials():
-    mixed = [row("dt-rnn", 6, 1), row("rhn", 4), row("dt-rnn", 1), row("dt-rnn", 6, 0)]
-    assert [(key, [r.trial for r in trials]) for key, trials in by_network(mixed).items()] == [
-        (("dt-rnn", 1, "sgd"), [0]),
-        (("dt-rnn", 6, "sgd"), [0, 1]),
-        (("rhn", 4, "sgd"), [0]),
-    ]
 
 
 def test_networks_of_several_optimizers_are_apart_and_compared_under_their_own():
