@@ -12,7 +12,6 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from optim_study.backend import hidden_size, load_corpus, make_optimizer
 from optim_study.presets import RunConfig
@@ -46,31 +45,10 @@ COLUMNS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Planned:
-    """One study of the plan."""
-
-    config: StudyConfig
-    hidden_size: int
-    parameters: int
-    """Of the whole network, output layer and biases included."""
-    fuse: int
-    """Trials trained as one program."""
-    memory_bytes: int
-    """Estimated peak of a worker."""
-
-    def row(self, complete: int) -> dict:
-        """The plan of this study, with its number of complete trials, for the table and for JSON."""
-        c = self.config
-        about = {"study": c.name, "arch": c.label, "optimizer": c.optimizer, "trials": c.trials, "budget": c.budget}
-        about |= {"depth": None if "depth" in lacking(c.label) else c.depth, "complete": complete}
-        return about | {name: value for name, value in vars(self).items() if name != "config"}
-
-
 def plan(
     studies: Sequence[StudyConfig], config: RunConfig, places: Sequence[str], free: float | None = None
-) -> list[Planned]:
-    """Plan these studies for workers on these devices.
+) -> list[dict]:
+    """Plan these studies for workers on these devices; a row for each, as in the table and in JSON.
 
     free: bytes of memory for a worker; None: those of this machine.
 
@@ -81,18 +59,20 @@ def plan(
     device = places[0].partition(":")[0]
     if free is None:
         free = free_memory(device) / max(Counter(places).values())
-    planned = []
-    for study in studies:
-        model = meta_model(study)
-        need = memory(study, model, device, max(map(len, load_corpus(config.data).train)))
-        k = fused(study, need, asked=config.fuse, jobs=len(places), device=device, free=free)
-        sizes = {"hidden_size": model.hidden_size, "parameters": num_parameters(model)}
-        planned.append(Planned(config=study, fuse=k, memory_bytes=need(k), **sizes))
-    return planned
+    rows = []
+    for c in studies:
+        model = meta_model(c)
+        need = memory(c, model, device, max(map(len, load_corpus(config.data).train)))
+        row = {"study": c.name, "arch": c.label, "optimizer": c.optimizer, "trials": c.trials, "budget": c.budget}
+        row |= {"depth": None if "depth" in lacking(c.label) else c.depth, "complete": 0}
+        row |= {"hidden_size": model.hidden_size, "parameters": num_parameters(model)}
+        k = fused(c, need, asked=config.fuse, jobs=len(places), device=device, free=free)
+        rows.append(row | {"fuse": k, "memory_bytes": need(k)})
+    return rows
 
 
 def plan_table(rows: Sequence[dict], columns: float = math.inf) -> str:
-    """Rows of `Planned.row` as text; the least informative columns are dropped until it fits `columns` characters."""
+    """Rows of `plan` as text; the least informative columns are dropped until it fits `columns` characters."""
     rows = [row | {"memory": in_words(row["memory_bytes"])} for row in rows]
     return columns_table(rows, COLUMNS, drop=("budget", "complete", "fused", "parameters"), width=columns)
 

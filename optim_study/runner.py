@@ -13,7 +13,7 @@ from optim_study.backend import TorchBackend, load_corpus
 from optim_study.driver import Driver, Study
 from optim_study.engines import Processes, ThisProcess
 from optim_study.folder import StudyFolder
-from optim_study.plan import Planned, devices, plan, plan_table
+from optim_study.plan import devices, plan, plan_table
 from optim_study.presets import RunConfig
 from optim_study.progress import displayed
 from optim_study.protocol import StudyConfig
@@ -57,12 +57,13 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     """
     _require_own_folder(config.folder)
     with _engine_of(config) as engine:
-        planned = _planned(config, engine)  # nothing is left behind if a network cannot be built or does not fit
+        planned = config.studies(load_corpus(config.data).checksum)
+        rows = plan(planned, config, engine.places, engine.free)  # before anything is written, because it may refuse
         with locked(config.folder):
             storage = open_storage(config.storage, config.folder, config.wait_storage)
-            for p in planned:
-                storage.make(p.config)
-            studies = _work(planned, config, engine, storage, quiet=quiet)
+            for study in planned:
+                storage.make(study)
+            studies = _work(planned, rows, config, engine, storage, quiet=quiet)
             configs = [s.config for s in studies] if config.storage else storage.configs()  # a database has other users
             csv, figure = _write(configs, storage, config)
     _require_complete(studies)
@@ -76,11 +77,13 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
 
 def dry_run(config: RunConfig) -> list[dict]:
     """The rows of the plan of `run`, which creates nothing."""
+    studies = config.studies(load_corpus(config.data).checksum)
     with _engine_of(config) as engine:
-        planned, storage = _planned(config, engine), None
-        if config.storage or (config.folder / JOURNAL).is_file():
-            storage = open_existing(config.storage, config.folder)
-        return [p.row(len(storage.rows(p.config)) if storage else 0) for p in planned]
+        rows = plan(studies, config, engine.places, engine.free)
+    if config.storage or (config.folder / JOURNAL).is_file():
+        storage = open_existing(config.storage, config.folder)
+        rows = [row | {"complete": len(storage.rows(study))} for row, study in zip(rows, studies, strict=True)]
+    return rows
 
 
 def _require_own_folder(out: Path) -> None:
@@ -109,16 +112,12 @@ def _engine_of(config: RunConfig) -> Iterator[ThisProcess | Processes]:
         yield engine
 
 
-def _planned(config: RunConfig, engine: ThisProcess | Processes) -> list[Planned]:
-    return plan(config.studies(load_corpus(config.data).checksum), config, engine.places, engine.free)
-
-
 def _work(
-    planned: Sequence[Planned], config: RunConfig, engine: ThisProcess | Processes, storage: Storage, *, quiet: bool
+    planned: Sequence[StudyConfig], rows: Sequence[dict], config: RunConfig, engine, storage: Storage, *, quiet: bool
 ) -> list[Study]:
     """Drive the studies to their ends."""
     out, data = config.folder.absolute(), config.data and config.data.absolute()  # nodes have another current folder
-    studies = [Study(p.config, StudyFolder(out, p.config), p.fuse) for p in planned]
+    studies = [Study(c, StudyFolder(out, c), row["fuse"]) for c, row in zip(planned, rows, strict=True)]
 
     def job(study: Study, numbers: Sequence[int], place: int) -> Job:
         backend = TorchBackend(data=data, device=engine.places[place])
@@ -126,7 +125,7 @@ def _work(
 
     driver = Driver(studies, storage, engine, job)
     if not quiet:
-        rows = [p.row(len(study.rows)) for p, study in zip(planned, studies, strict=True)]
+        rows = [row | {"complete": len(study.rows)} for row, study in zip(rows, studies, strict=True)]
         done = "every trial is complete: nothing to do (a larger --trials extends a study)\n"
         text = done if all(study.is_complete for study in studies) else ""
         print(plan_table(rows, terminal_columns(120)), text, sep="\n", end="", file=sys.stderr, flush=True)

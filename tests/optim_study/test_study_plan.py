@@ -104,10 +104,11 @@ def test_a_worker_each_on_a_gpu_of_its_own_and_more_are_warned_of(gpus, jobs, ex
 def test_the_papers_study_has_the_papers_networks():
     units = {}
     for config in (paper(device="cpu"), paper(device="cpu", arch=("dts-rnn",), cell_options={"skip": "last"})):
-        for p in plan(config.studies("x"), config, ["cpu"]):
-            units.setdefault(p.config.label, []).append(p.hidden_size)
-            assert p.parameters <= p.config.budget == 150_000 * p.config.depth
-            assert (p.config.trials, p.config.epochs, p.config.patience) == (60, 1000, 100)
+        studies = config.studies("x")
+        for study, row in zip(studies, plan(studies, config, ["cpu"]), strict=True):
+            units.setdefault(study.label, []).append(row["hidden_size"])
+            assert row["parameters"] <= study.budget == 150_000 * study.depth
+            assert (study.trials, study.epochs, study.patience) == (60, 1000, 100)
     assert units == {
         "rhn": [215, 242, 257, 262],
         "dt-rnn": [308, 345, 365, 372],
