@@ -12,8 +12,8 @@ BUDGETS = {
     "rhn gersgorin optim_study analysis": (38_070, 292_717),
     "rhn": (14_601, 100_992),
     "gersgorin": (17_420, 144_400),
-    "optim_study": (3_350, 24_400),
-    "analysis": (2_436, 20_994),
+    "optim_study": (3_322, 24_278),
+    "analysis": (2_395, 20_555),
     "tests": None,  # printed only
     "benchmarks examples": None,
 }
