@@ -73,22 +73,6 @@ def check_finite(A: Tensor, computed: Tensor) -> None:
         raise NotFiniteError(f"A: expected finite entries, got {bad} of {A.numel()} NaN or infinite")
 
 
-def binary_units(A: Tensor) -> Tensor:
-    """The power of two that scales the largest entry of each matrix into [1, 2), (..., 1, 1); 1 for zero. Division is exact."""
-    parts = torch.view_as_real(A.resolve_conj()).abs().amax(-1) if A.is_complex() else A.abs()
-    largest = parts.amax((-2, -1), keepdim=True)
-    unit = torch.exp2((torch.frexp(largest).exponent - 1).to(largest.dtype))
-    return torch.where(largest > 0, unit, 1)
-
-
-def divided(A: Tensor, unit: Tensor | float) -> Tensor:
-    """A / unit for a real unit, by real and imaginary parts: torch's complex division takes a reciprocal, which may overflow."""
-    if not A.is_complex():
-        return A / unit
-    unit = unit[..., None] if isinstance(unit, Tensor) else unit
-    return torch.view_as_complex(torch.view_as_real(A.resolve_conj()) / unit)
-
-
 def check_weights(module: nn.Module) -> None:
     """Raise InvalidInputError with their names if weights of a module are NaN or infinite."""
     check_gradients(module)

@@ -25,16 +25,16 @@ from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 from rhn.utils.wording import first_line
 
 Step = Callable[[Tensor, Tensor], Tensor]
-OWN_METHODS = {  # which a cell may have, and their arguments
-    "jacobian": "(x, s)",
-    "input_jacobian": "(x, s)",
-    "layer_jacobians": "(x, s)",
-    "gates": "(x, s)",
-    "norm_bound": "(state_bound)",
-    "push": "(x, s, Q)",
-    "states": "(x, s0)",
-    "initial_state": "()",
-}
+OWN_METHODS = (
+    "jacobian",
+    "input_jacobian",
+    "layer_jacobians",
+    "gates",
+    "norm_bound",
+    "push",
+    "states",
+    "initial_state",
+)
 SMALL = 100  # entries of a state up to which Jacobians by autograd are cheaper than products step by step
 
 
@@ -55,12 +55,7 @@ class StepCell:
         self.input_size: int | None = getattr(module, "input_size", None)
         self.hidden_size: int | None = getattr(module, "hidden_size", None)
         self.gate_name: str = getattr(module, "gate_name", "transform gate")
-        self._own = {name: found for name in OWN_METHODS if (found := getattr(module, name, None)) is not None}
-        for name, found in self._own.items():
-            if not callable(found):
-                raise InvalidInputError(
-                    f"{self.name}: {name} must be a method {name}{OWN_METHODS[name]}, got {found!r:.40}"
-                )
+        self._own = {name: found for name in OWN_METHODS if callable(found := getattr(module, name, None))}
 
     def __call__(self, x: Tensor, s: Tensor) -> Tensor:
         """One step, so that functions that take a cell take this one too."""
@@ -180,22 +175,15 @@ class StepCell:
         return [functools.partial(_through, matrices) for matrices in zip(*layers, strict=True)]
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
-        """Gates of each layer; empty for a cell without gates. Raises InvalidInputError for a `gates` that returns something else."""
-        gates = self._own["gates"](x, s) if "gates" in self._own else Gates()
-        if not isinstance(gates, Gates):
-            raise InvalidInputError(f"{self.name}: gates(x, s) must return rhn.cells.Gates, got {type(gates).__name__}")
-        return gates
+        """Gates of each layer; empty for a cell without gates."""
+        return self._own["gates"](x, s) if "gates" in self._own else Gates()
 
     def norm_bound(self, state_bound: float) -> Tensor:
         """A bound on ||A|| at states with entries within +-state_bound, 0-dim; NaN for a cell without one."""
         if "norm_bound" not in self._own:
             return torch.tensor(torch.nan)
         with torch.no_grad():
-            bound = self._own["norm_bound"](state_bound)
-        if not isinstance(bound, Tensor | float | int) or (isinstance(bound, Tensor) and bound.numel() != 1):
-            got = f"a tensor {tuple(bound.shape)}" if isinstance(bound, Tensor) else type(bound).__name__
-            raise InvalidInputError(f"{self.name}: norm_bound(state_bound) must return one number, got {got}")
-        return bound.reshape(()) if isinstance(bound, Tensor) else torch.tensor(bound)
+            return torch.as_tensor(self._own["norm_bound"](state_bound)).reshape(())
 
     @contextmanager
     def transformed(self) -> Iterator[None]:
@@ -325,10 +313,9 @@ def _validated(cell: nn.Module | Step, x, s, name: str, method: str | None, chun
     except ValueError:
         shapes = f"x {tuple(x.shape)} and s {tuple(s.shape)}"
         raise InvalidInputError(f"the leading dimensions of {shapes} do not broadcast") from None
-    if method not in (None, "analytic", *METHODS):
-        raise InvalidInputError(f"unknown method {method!r}: expected one of analytic, {', '.join(METHODS)}")
-    if method == "analytic" and name not in cell._own and (name != "layer_jacobians" or cell.depth > 1):
-        raise InvalidInputError(f"{cell.name} has no closed-form {name}(x, s): use method='jacrev' or 'jacfwd'")
+    known = ["analytic"] * (name in cell._own or (name == "layer_jacobians" and cell.depth == 1)) + [*METHODS]
+    if method is not None and method not in known:
+        raise InvalidInputError(f"method is {method!r:.40}: {cell.name} has {', '.join(known)} for {name}")
     if chunk_size is not None and (type(chunk_size) is not int or chunk_size < 1):
         raise InvalidInputError(f"chunk_size must be a whole number of at least 1, got {chunk_size!r}")
     if x.numel() and s.numel():

@@ -118,10 +118,8 @@ def run_of_network(network, x=None, s0: Tensor | None = None, **options) -> Run:
         run = open_run(network, x, **options)
         return run if s0 is None else run.starting_at(s0.to(run.states))
     x = real_tensor("x", x)
-    if x.dim() != 2:
-        raise InvalidInputError(f"x: expected a tensor (T, m) of one sequence, got {tuple(x.shape)}; give x[:, 0]")
-    if bad := int((~torch.isfinite(x)).sum()):
-        raise InvalidInputError(f"x: {bad} of {x.numel()} numbers are NaN or infinite, expected finite ones")
+    if x.dim() != 2 or not torch.isfinite(x).all():
+        raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected finite numbers (T, m) of one sequence")
     return Run.of(network, x, s0, label_of_cell(network))
 
 

@@ -20,7 +20,6 @@ __all__, __getattr__, __dir__ = lazy_names(
             "finite_time_exponent",
             "half_life",
             "jacobian_product",
-            "lyapunov_exponents",
         ),
         "pseudospectra": ("pseudospectrum",),
         "spectrum": ("eigenvalue_conditions", "eigenvalues", "spectral_radius"),

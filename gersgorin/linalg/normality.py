@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin._validate import binary_units, check_square, divided
+from gersgorin._validate import check_square
 from gersgorin.linalg.inclusion import NumericalRange
 from gersgorin.linalg.outlines import support_corners
 from gersgorin.linalg.pseudospectra import smallest_singular_values
@@ -39,10 +39,8 @@ def departure_from_normality(A: Tensor, *, relative: bool = False) -> Tensor:
     >>> departure_from_normality(torch.tensor([[1.0, 3.0], [0.0, 2.0]]))
     tensor(3.0000)
     """
-    check_square(A)
-    A, unit = _scaled(A)
-    found = departure(A, eigenvalues(A), relative=relative)
-    return found if relative else found * unit
+    A = check_square(A).detach()
+    return departure(A, eigenvalues(A), relative=relative)
 
 
 def departure(A: Tensor, values: Tensor, *, relative: bool) -> Tensor:
@@ -63,10 +61,9 @@ def numerical_abscissa(A: Tensor) -> Tensor:
     >>> numerical_abscissa(torch.tensor([[-1.0, 4.0], [0.0, -1.0]]))
     tensor(1.)
     """
-    check_square(A)
-    A, unit = _scaled(A)
+    A = check_square(A).detach()
     with one_thread():
-        return torch.linalg.eigvalsh((A + A.mH) / 2)[..., -1] * unit
+        return torch.linalg.eigvalsh((A + A.mH) / 2)[..., -1]
 
 
 def numerical_radius(A: Tensor, angles: int = 128) -> Tensor:
@@ -80,19 +77,11 @@ def numerical_radius(A: Tensor, angles: int = 128) -> Tensor:
     >>> numerical_radius(torch.tensor([[0.0, 2.0], [0.0, 0.0]]))  # its range is the unit disc
     tensor(1.0003)
     """
-    check_square(A)
-    A, unit = _scaled(A)
     region = NumericalRange(A, angles)
     with one_thread():
         norm = torch.linalg.matrix_norm(region.A, 2)
     farthest = np.abs(support_corners(region.support.cpu().double().numpy())).max(-1)
-    return torch.minimum(torch.as_tensor(farthest, device=norm.device).to(norm), norm) * unit
-
-
-def _scaled(A: Tensor) -> tuple[Tensor, Tensor]:
-    """A with entries near 1, and the powers of two (...,) it was divided by."""
-    unit = binary_units(A.detach())
-    return divided(A.detach(), unit), unit[..., 0, 0]
+    return torch.minimum(torch.as_tensor(farthest, device=norm.device).to(norm), norm)
 
 
 DISTANCES, ANGLES = 12, 16  # of the first grid
@@ -100,7 +89,6 @@ OUTERMOST = 12  # eigenvalues of largest modulus, whose angles are in the grid
 NEAREST = 1e-6  # distance from the unit circle, of the matrix's norm
 AROUND_ALL = 65  # points along a circle, besides those at the eigenvalues' angles
 CIRCLES = (0.5, 0.9, 0.1, 0.0)  # places between the unit circle and the outermost eigenvalue
-LARGEST = 1e300  # larger numbers are clipped
 BEST, AROUND, ROUNDS = 2, 7, 3  # best points, side of the grid around each, rounds; each round is a third as wide
 
 
@@ -119,29 +107,22 @@ def kreiss_constant(A: Tensor) -> Tensor:
     """
     check_square(A)
     stack = A.detach().cpu().to(torch.complex128 if A.is_complex() else torch.float64)
-    unit = binary_units(stack)
-    values = eigenvalues(divided(stack, unit)) * unit[..., 0]
+    values = eigenvalues(stack)
     edge, reach = values.abs().amax(-1) - 1, numerical_radius(stack, 32) - 1
     found = torch.ones(
         A.shape[:-2], dtype=torch.float64, device="cpu"
     )  # a numerical range in the unit disc: nothing grows
     with one_thread():
         for index in map(tuple, (reach > 0).nonzero()):
-            out = min(float(edge[index]), LARGEST)
+            out = float(edge[index])
             grows = out > 0 and _stays_outside(stack[index], values[index], out)
             found[index] = torch.inf if grows else _search(stack[index], values[index])
     return found
 
 
-def _norm(A: Tensor) -> float:
-    """Frobenius', within what logarithms and products below can take."""
-    unit = binary_units(A)
-    return min(float(torch.linalg.matrix_norm(divided(A, unit)) * unit), LARGEST)
-
-
 def _rounding(A: Tensor) -> float:
     """By how much, in norm, computed numbers are those of another matrix."""
-    return len(A) * torch.finfo(torch.float64).eps * _norm(A)
+    return len(A) * torch.finfo(torch.float64).eps * float(torch.linalg.matrix_norm(A))
 
 
 def _stays_outside(A: Tensor, spectrum: Tensor, edge: float) -> bool:
@@ -154,7 +135,7 @@ def _stays_outside(A: Tensor, spectrum: Tensor, edge: float) -> bool:
 
 def _search(A: Tensor, spectrum: Tensor) -> float:
     """The largest value found; log distances u from the unit circle and angles p are searched, z = (1 + e^u) e^ip."""
-    norm, rounding = _norm(A), _rounding(A)
+    norm, rounding = float(torch.linalg.matrix_norm(A)), _rounding(A)
 
     def value(u: Tensor, p: Tensor) -> Tensor:
         distance = u.exp()

@@ -114,30 +114,6 @@ def finite_time_exponent(A: Tensor) -> Tensor:
     return _log_norm(*jacobian_product(A)) / len(A)
 
 
-def lyapunov_exponents(A: Tensor) -> Tensor:
-    """The n mean growth rates, (..., n) real, descending, per step: a QR decomposition each step keeps them apart.
-
-    A[t] Q[t-1] = Q[t] R[t] with Q[-1] = I; the exponents are the means over t of log |R[t]_ii| (G. Benettin et al.,
-    1980). Their sum is the mean of log |det A[t]|. A direction that is lost has the exponent -inf.
-
-    Raises:
-        InvalidInputError: as `jacobian_product`; or T = 0.
-
-    >>> lyapunov_exponents(torch.diag(torch.tensor([0.5, 2.0])).expand(9, 2, 2)).exp()
-    tensor([2.0000, 0.5000])
-    """
-    check_square(A, steps=1)
-    Q = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-    total = A.new_zeros(
-        A.shape[1:-1], dtype=torch.float64
-    )  # in float32 a long sum would lose small terms, always the same way
-    with one_thread():
-        for step in A.detach():
-            Q, R = torch.linalg.qr(step @ Q)
-            total += R.diagonal(dim1=-2, dim2=-1).abs().log()
-    return (total / len(A)).to(A.real.dtype).sort(-1, descending=True).values
-
-
 def half_life(exponent: Tensor | float) -> Tensor:
     """Steps until a gradient whose norm grows by exp(exponent) a step has half of it: -log 2 / exponent, same shape.
 

@@ -21,13 +21,11 @@ residual (B. Parlett, "The Symmetric Eigenvalue Problem", 1998, section 7.9).
 Shapes: T (n, n) complex upper triangular, z (p,) complex, vectors of all points (n, p), side by side.
 """
 
-import sys
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin._validate import check_square, divided
+from gersgorin._validate import check_square
 from gersgorin.linalg.outlines import binary_scale
 from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
@@ -122,7 +120,7 @@ def pseudospectrum(A: Tensor, grid: Tensor | np.ndarray) -> Tensor:
 
 def smallest_singular_values(A: Tensor, z: Tensor) -> Tensor:
     """sigma_min(z_k - A), (p,) float64, for one checked float64 matrix A (n, n), real or complex, and points z (p,) complex128."""
-    size = min(float(A.abs().sum(-1).max()), sys.float_info.max)
+    size = float(A.abs().sum(-1).max())
     found = z.abs()
     near = found <= FAR * size  # for farther points A is zero to rounding
     if size > 0 and near.any():
@@ -136,7 +134,7 @@ def _near(A: Tensor, z: Tensor, scale: float) -> Tensor:
             torch.view_as_real(torch.complex(z.real, z.imag.abs())), dim=0, return_inverse=True
         )
         return scale * _by_schur(A / scale, torch.view_as_complex(folded / scale))[where]
-    return scale * _by_schur(divided(A, scale), divided(z, scale))
+    return scale * _by_schur(A / scale, z / scale)
 
 
 def _by_schur(A: Tensor, z: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from gersgorin.autodiff import Linearized
-from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
+from rhn.errors import USERS_FAULT, InvalidInputError, UsersCodeError
 from rhn.utils.wording import first_line
 
 
@@ -87,15 +87,21 @@ class CacheCell(nn.Module):
             second = self._called(x[1], copied_cache(first))
         self._structure, tensors = taken_apart(first)
         before, after = taken_apart(cache)[1], taken_apart(second)[1]
-        self._check(tensors, after)
+        if [t.shape for t in tensors] != [t.shape for t in after]:
+            raise InvalidInputError(
+                f"{self._get_name()} has no state of fixed size: its cache grows with every token, as that of attention; use "
+                "gersgorin.memory(module, x), which needs no state"
+            )
         # what no token changes is no state: it would add eigenvalues 1
         self._places = [
             k
             for k, (a, b) in enumerate(zip(tensors, after, strict=True))
             if a.is_floating_point() and not torch.equal(a, b)
         ]
-        if not self._places:
-            raise InvalidInputError(f"{self._get_name()} keeps no state: no token changes its cache")
+        if not self._places or any(t.dim() == 0 or len(t) != 1 for t in after if t.is_floating_point()):
+            raise InvalidInputError(
+                f"{self._get_name()} keeps no state: expected a cache of floating-point tensors (1, ...) that every token changes"
+            )
         filled = [t.shape for t in before] == [t.shape for t in after]
         zeros = [torch.zeros_like(t) if t.is_floating_point() else t for t in tensors]
         self._start = before if filled else zeros
@@ -167,35 +173,12 @@ class CacheCell(nn.Module):
     def _called(self, x: Tensor, cache):
         try:
             self._call(self.layer, x, cache)
-        except RhnError:
-            raise
         except USERS_FAULT as error:  # whatever a layer raises
-            said = first_line(error)
-            cuda = "cuda" in said.lower() or "triton" in said.lower()
-            hint = "if it runs on a GPU only, move it there" if cuda else "give its cache and call, or its input_size"
             raise UsersCodeError(
-                f"{self._get_name()} takes no step from an input {tuple(x.shape)}: {said}; {hint}"
+                f"{self._get_name()} takes no step from an input {tuple(x.shape)}: {first_line(error)}; "
+                "give its cache and call, or its input_size"
             ) from error
         return cache
-
-    def _check(self, first: list[Tensor], after: list[Tensor]) -> None:
-        floats = [t for t in after if t.is_floating_point()]
-        if not floats:
-            held = f"its cache holds {after[0].dtype} only" if after else "it fills no cache"
-            raise InvalidInputError(f"{self._get_name()} has no state: {held}, expected floating-point tensors")
-        if [t.shape for t in first] != [t.shape for t in after]:
-            raise InvalidInputError(
-                f"{self._get_name()} has no state of fixed size: its cache grows with every token, as that of attention; use "
-                "gersgorin.memory(module, x), which needs no state"
-            )
-        if bad := [t.shape for t in floats if t.dim() == 0 or len(t) != 1]:
-            raise InvalidInputError(
-                f"{self._get_name()} has a cache with a tensor {tuple(bad[0])}: expected (1, ...), one sequence"
-            )
-        if not all(torch.isfinite(t).all() for t in floats):
-            raise InvalidInputError(
-                f"{self._get_name()} writes NaN or infinity into its cache: expected finite weights"
-            )
 
 
 def from_cache(
@@ -221,14 +204,10 @@ def from_cache(
     >>> cell.state_size, cell.jacobian(torch.ones(2), cell.initial_state()).tolist()
     (2, [[0.5, 0.0], [0.0, 0.5]])
     """
-    if not isinstance(layer, nn.Module) or next(layer.parameters(), None) is None:
+    if not isinstance(layer, nn.Module) or next(layer.parameters(), None) is None or (cache is None) != (call is None):
         raise InvalidInputError(
-            f"expected a torch module with weights and a decoding cache, got {type(layer).__name__}"
+            f"got {type(layer).__name__}: expected a torch module with weights, and with cache and call or none of them"
         )
-    if (cache is None) != (call is None):
-        raise InvalidInputError("cache and call describe a layer together: give both or none")
-    if input_size is not None and (type(input_size) is not int or input_size < 1):
-        raise InvalidInputError(f"input_size is {input_size!r}: expected a whole number of at least 1")
     if call is None:
         if not has_cache(layer):
             raise InvalidInputError(

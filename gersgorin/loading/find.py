@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gersgorin._validate import check_weights, copied, real_tensor
 from gersgorin.cell import name_of
 from gersgorin.loading.cache import from_cache, has_cache
-from gersgorin.loading.loop import OwnLoop, followed, watched_calls
+from gersgorin.loading.loop import OwnLoop, followed, random_numbers_kept, watched_calls
 from gersgorin.loading.scan import ScanCell, ScanRun
 from gersgorin.run import Run
 from rhn.cells import Cell, layer_from_torch, name_of_cell, stack_from_torch
@@ -62,11 +62,16 @@ def is_step(network) -> bool:
     """True for a cell or a function, which is called step by step; False for a module that reads whole sequences."""
     if not isinstance(network, nn.Module) or isinstance(network, TORCH_CELLS) or hasattr(network, "step"):
         return callable(network)
+    return _takes_a_state(network) and not recurrent_cells(network)
+
+
+def _takes_a_state(module: nn.Module) -> bool:
+    """True for a module with forward(x, h)."""
     try:
-        inspect.signature(network.forward).bind(None, None)
+        inspect.signature(module.forward).bind(None, None)
     except (TypeError, ValueError):
         return False
-    return not recurrent_cells(network)
+    return True
 
 
 class Watched:
@@ -90,21 +95,19 @@ class Watched:
                 "a bare function has no state size and no weights; write it as a rhn.cells.Cell"
             )
         self._original = getattr(module, "_orig_mod", module)  # what torch.compile wraps
-        self._part, part = submodule, part_of(self._original, submodule)
-        hand_written = bool(submodule and is_hand_written(part))
-        cells = recurrent_cells(part) or [part] * hand_written or state_layers(part)
+        check_weights(part_of(self._original, submodule))
+        self.module, self._part = copied(self._original).double().eval(), submodule
+        part = part_of(self.module, submodule)
+        hand_written = [_with_step(part)] if submodule and is_hand_written(part) else []
+        cells = recurrent_cells(part) or hand_written or state_layers(part)
         if not cells:
             raise no_cell(part)
-        places = [(place, k) for place, cell in enumerate(cells) for k in range(layers_of(cell))]
+        places = [(cell, k) for cell in cells for k in range(layers_of(cell))]
         if layer is not None and (not isinstance(layer, int) or not 1 <= layer <= len(places)):
             raise InvalidInputError(
                 f"layer is {layer}: the module has {counted(len(places), 'recurrent cell')}, counted from 1"
             )
-        check_weights(part)
-        self.module = copied(self._original).double().eval()
-        place, self._layer = (0, None) if layer is None else places[layer - 1]
-        part = part_of(self.module, submodule)
-        self._cell = (recurrent_cells(part) or ([_with_step(part)] if hand_written else state_layers(part)))[place]
+        self._cell, self._layer = (cells[0], None) if layer is None else places[layer - 1]
         _ = self.cell  # refuses what cannot be converted
 
     @property
@@ -198,12 +201,12 @@ class Watched:
     def _seen(self, probe: Tensor) -> Tensor:
         """Inputs of the cell while the module reads the probe."""
         try:
-            with torch.random.fork_rng(devices=[probe.device] if probe.is_cuda else []):
+            with random_numbers_kept(probe):
                 return seen_by(self._cell, self.module, probe)
         except RhnError:
             raise
         except USERS_FAULT as error:  # whatever a user's module raises
-            layout = "(B, T, m)" if getattr(self._cell, "batch_first", False) else "(T, B, m)"
+            layout = "(B, T, m)" if self.batch_first else "(T, B, m)"
             raise InvalidInputError(
                 f"{type(self.module).__name__} does not run on the probe {tuple(probe.shape)}, expected the shape that it takes, "
                 f"such as {layout} of B sequences, T steps and m numbers: {first_line(error)}"
@@ -322,43 +325,20 @@ def part_of(module: nn.Module, name: str | None) -> nn.Module:
 
 def is_hand_written(part: nn.Module) -> bool:
     """True if a module looks like a handwritten cell: forward(x, h) and hidden_size."""
+    known = isinstance(part, (*TORCH_CELLS, Cell)) or hasattr(type(part), "step") or is_scan(part) or has_cache(part)
     size = getattr(part, "hidden_size", None)
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        return False
-    if isinstance(part, (*TORCH_CELLS, Cell)) or hasattr(type(part), "step") or is_scan(part) or has_cache(part):
-        return False
-    try:
-        inspect.signature(part.forward).bind(None, None)
-    except (TypeError, ValueError):
-        return False
-    return True
+    return not known and type(size) is int and size > 0 and _takes_a_state(part)
 
 
 def no_cell(module: nn.Module) -> InvalidInputError:
     """The error for a module without a recurrent cell."""
-    if unsized := [part for part in module.modules() if callable(getattr(part, "step", None))]:
-        return InvalidInputError(
-            f"{type(unsized[0]).__name__} has step and no state_size: add the whole number n of entries of its state, with "
-            "step(x (B, m), s (B, n)) -> the next s (B, n)"
-        )
+    written = next((name for name, part in module.named_modules() if is_hand_written(part)), None)
+    hint = f"; {written} has forward(x, h) and hidden_size: name it by submodule={written!r}" if written else ""
     return InvalidInputError(
         f"{type(module).__name__} has no recurrent cell: expected one of rhn.cells, torch.nn's RNN, LSTM or GRU or their cells "
         "such as nn.LSTMCell, a module with step(x (B, m), s (B, n)) -> s and the whole number state_size = n, one with "
-        f"scan_elements(x), or a layer of transformers with a cache{_hand_written_parts(module)}"
+        f"scan_elements(x), or a layer of transformers with a cache{hint}"
     )
-
-
-def _hand_written_parts(module: nn.Module) -> str:
-    """Hint at handwritten cells in a module, as the end of a sentence; "" if there are none."""
-    names = [name for name, part in module.named_modules() if is_hand_written(part)]
-    if not names:
-        return ""
-    how = (
-        f"name it by submodule={names[0]!r} (--submodule {names[0]})"
-        if names[0]
-        else "call that step, and give it state_size"
-    )
-    return f"; {names[0] or type(module).__name__} has forward(x, h) and hidden_size: {how}"
 
 
 def _with_step(cell: nn.Module) -> nn.Module:
@@ -366,11 +346,9 @@ def _with_step(cell: nn.Module) -> nn.Module:
 
     def step(x: Tensor, s: Tensor) -> Tensor:
         after = cell(x.reshape(-1, x.shape[-1]), s.reshape(-1, cell.state_size))
-        if not isinstance(after, Tensor) or after.shape != (s.numel() // cell.state_size, cell.state_size):
-            got = f"a tensor {tuple(after.shape)}" if isinstance(after, Tensor) else f"a {type(after).__name__}"
+        if not isinstance(after, Tensor) or after.numel() != s.numel():
             raise InvalidInputError(
-                f"{type(cell).__name__}.forward(x, h) returns {got}: expected only the next state, (B, {cell.state_size}); return "
-                "that, or add step(x, s) and state_size to the cell"
+                f"{type(cell).__name__}.forward(x, h) must return only the next state, (B, {cell.state_size})"
             )
         return after.reshape(s.shape)
 

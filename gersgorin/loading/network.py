@@ -102,20 +102,20 @@ def load_weights(module: nn.Module, path: Path) -> None:
     """
     expected, path = module.state_dict(), weights_file(path)
     found = _without_prefix(read_state(path), expected)
-    missing, unknown = expected.keys() - found.keys(), found.keys() - expected.keys()
-    if missing or unknown:
-        words = [f"lacks {_few(missing)}"] * bool(missing) + [f"has an unknown {_few(unknown)}"] * bool(unknown)
-        raise CheckpointError(f"{path} does not fit {type(module).__name__}: it {' and '.join(words)}")
+    wrong = [f"lacks {name}" for name in expected.keys() - found.keys()]
+    wrong += [f"has an unknown {name}" for name in found.keys() - expected.keys()]
+    wrong += [
+        f"has {name} of shape {tuple(t.shape)}, expected {tuple(expected[name].shape)}"
+        for name, t in found.items()
+        if name in expected and t.shape != expected[name].shape
+    ]
+    if wrong:
+        raise CheckpointError(f"{path} does not fit {type(module).__name__}: it {_few(wrong)}")
     for name, t in found.items():
-        if kind := not_dense_real(t):
+        if (kind := not_dense_real(t)) or not torch.isfinite(t).all():
             raise CheckpointError(
-                f"{path}: {name} is {kind}, expected dense real numbers: convert it before torch.save"
+                f"{path}: {name} holds {kind or 'NaN or infinity'}: expected finite dense real numbers"
             )
-        if t.shape != expected[name].shape:
-            shapes = f"{name} of shape {tuple(t.shape)}, expected {tuple(expected[name].shape)}"
-            raise CheckpointError(f"{path} does not fit {type(module).__name__}: it has {shapes}")
-        if not torch.isfinite(t).all():
-            raise CheckpointError(f"{path}: {name} holds NaN or infinity: the training that wrote it had diverged")
     module.load_state_dict(found)
 
 

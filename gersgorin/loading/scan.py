@@ -126,13 +126,10 @@ def _elements(module: nn.Module, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         found = module.scan_elements(x)
     except USERS_FAULT as error:  # whatever a user's module raises
         raise UsersCodeError(f"{name} does not run on x {tuple(x.shape)}: {first_line(error)}") from error
-    if not isinstance(found, tuple | list) or len(found) != 2 or not all(isinstance(part, Tensor) for part in found):
-        raise InvalidInputError(f"{name} returns a {type(found).__name__}: expected two tensors, (a, b)")
+    pair = isinstance(found, tuple | list) and len(found) == 2 and all(isinstance(part, Tensor) for part in found)
+    if not pair or not all(part.is_floating_point() or part.is_complex() for part in found):
+        raise InvalidInputError(f"{name} must return two tensors (a, b) of real or complex floating-point numbers")
     a, b = found
-    if not all(part.is_floating_point() or part.is_complex() for part in found):
-        raise InvalidInputError(
-            f"{name} returns {a.dtype} and {b.dtype}: expected real or complex floating-point numbers"
-        )
     if len(b) != len(x) or b.dim() < 2 or a.shape not in (b.shape, (*b.shape, b.shape[-1])):
         raise InvalidInputError(
             f"{name} returns a {tuple(a.shape)} and b {tuple(b.shape)} for {len(x)} steps: expected b (T, ...) and a like b, or with "

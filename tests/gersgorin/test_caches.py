@@ -5,8 +5,7 @@ The layers of transformers come from small configurations, without weights from 
 
 import importlib
 import sys
-from collections import defaultdict, deque
-from dataclasses import dataclass
+from collections import deque
 from typing import NamedTuple
 
 import numpy as np
@@ -165,16 +164,6 @@ class OneState(NamedTuple):
     other: torch.Tensor
 
 
-@dataclass(frozen=True)
-class Frozen:
-    h: torch.Tensor
-
-
-@dataclass(slots=True)
-class Slots:
-    h: torch.Tensor
-
-
 class Cyclic:
     def __init__(self, h):
         self.h, self.itself = h, self
@@ -182,10 +171,7 @@ class Cyclic:
 
 HOLDERS = {
     "named tuple": lambda h: OneState(h, torch.ones(1, 3)),
-    "frozen dataclass": Frozen,
-    "dataclass with slots": Slots,
     "cycle": Cyclic,
-    "default dictionary": lambda h: defaultdict(list, h=h),
     "queue": lambda h: deque([h, torch.ones(1, 3)]),
 }
 
@@ -207,25 +193,11 @@ def growing(layer, x, cache):
     return x
 
 
-def failing(layer, x, cache):
-    raise RuntimeError("Triton is only available on CUDA\nmore")
-
-
 WRONG = {
-    "a cache of integers": (
-        lambda: (Leaky(), [torch.zeros(1, 3, dtype=torch.long)], lambda *_: None),
-        "torch.int64 only",
-    ),
-    "no tensors": (lambda: (Leaky(), {}, lambda *_: None), "it fills no cache"),
-    "no change": (lambda: (Leaky(), [torch.zeros(1, 3)], lambda *_: None), "no token changes its cache"),
+    "no change": (lambda: (Leaky(), [torch.zeros(1, 3)], lambda *_: None), "keeps no state"),
     "attention": (lambda: (Leaky(), {"h": torch.zeros(1, 0, 2)}, growing), "its cache grows with every token"),
-    "CUDA only": (lambda: (Leaky(), [torch.zeros(1, 3)], failing), "if it runs on a GPU only, move it there"),
-    "no batch": (lambda: (Leaky(), {"h": torch.zeros(3)}, lambda l, x, c: c["h"].add_(1)), "expected (1, ...)"),
-    "NaN": (lambda: (Leaky(), {"h": torch.zeros(1, 3)}, lambda l, x, c: c["h"].add_(torch.nan)), "NaN or infinity"),
     "no state": (lambda: (nn.Linear(2, 2),), "has no decoding cache that is known"),
-    "no call": (lambda: (Leaky(), [torch.zeros(1, 3)]), "give both or none"),
-    "no module": (lambda: (3,), "expected a torch module"),
-    "no weights": (lambda: (nn.Identity(),), "expected a torch module with weights"),
+    "no call": (lambda: (Leaky(), [torch.zeros(1, 3)]), "cache and call or none"),
 }
 
 
@@ -235,11 +207,6 @@ def test_bad_input_is_refused_with_a_sentence(name):
     with pytest.raises(InvalidInputError) as error:
         gersgorin.from_cache(*arguments())
     assert said in str(error.value) and "\n" not in str(error.value)
-
-
-def test_a_number_of_inputs_is_checked():
-    with pytest.raises(InvalidInputError, match="input_size is -1: expected a whole number of at least 1"):
-        gersgorin.from_cache(Leaky(), {"h": torch.zeros(1, 3)}, leaky, input_size=-1)
 
 
 def test_a_layer_like_those_of_transformers_names_the_missing_package(monkeypatch):
@@ -252,8 +219,3 @@ def test_a_layer_like_those_of_transformers_names_the_missing_package(monkeypatc
     monkeypatch.setitem(sys.modules, "transformers.cache_utils", None)
     with pytest.raises(InvalidInputError, match="needs the package transformers"):
         gersgorin.from_cache(Mixer())
-
-
-def test_a_module_without_a_state_says_so():
-    with pytest.raises(InvalidInputError, match="has no recurrent cell"):
-        gersgorin.open_run(nn.Sequential(nn.Linear(2, 2)), torch.zeros(5, 2))

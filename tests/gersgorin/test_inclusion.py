@@ -15,7 +15,6 @@ from gersgorin.linalg.inclusion import (
     Brauer,
     MinimalGersgorin,
     NumericalRange,
-    Ostrowski,
 )
 from gersgorin.linalg.spectrum import eigenvalues
 from rhn.errors import InvalidInputError
@@ -81,14 +80,6 @@ def test_minimal_is_vargas_definition(name):
     assert torch.equal(MinimalGersgorin(A).contains(z, tol=0)[sure], root[sure] >= 0)
 
 
-def test_ostrowski_runs_from_columns_to_rows():
-    A = MATRICES["badly_scaled"]
-    assert torch.equal(Ostrowski(A, alpha=1).radii(), gersgorin_discs(A, "row").radii)
-    assert torch.equal(Ostrowski(A, alpha=0).radii(), gersgorin_discs(A, "column").radii)
-    with pytest.raises(InvalidInputError, match="alpha: expected a number from 0 to 1, got 2"):
-        Ostrowski(A, alpha=2)
-
-
 @for_each("name", MATRICES)
 def test_the_numerical_range_holds_every_rayleigh_quotient(name):
     A = MATRICES[name]
@@ -126,15 +117,6 @@ def test_the_outline_separates_inside_from_outside(name, key):
     inside, outside = region.contains(z, tol=0).numpy(), ~region.contains(z, tol=1e-3 * scale).numpy()
     assert (outside_by(z[inside].numpy() / scale, outline) <= 1e-3).all()
     assert (outside_by(z[outside].numpy() / scale, outline) > 0).all()
-
-
-def test_triangular_matrices_shrink_to_points():
-    for A in (MATRICES["upper_triangular"], MATRICES["nilpotent"], MATRICES["zero"], MATRICES["one_by_one"]):
-        minimal = MinimalGersgorin(A)
-        curves = minimal.outline(9)
-        assert len(curves) == len(A.diagonal().unique())
-        np.testing.assert_allclose([c[0].real for c in curves], A.diagonal().unique(), atol=1e-9)
-        assert minimal.area(9) <= 1e-9
 
 
 @pytest.mark.parametrize("key", SETS)

@@ -115,12 +115,6 @@ class WithPositions(nn.Module):
         return self.rnn(torch.cat((e, p), -1))[0].transpose(0, 1)
 
 
-class PositionsFirst(WithPositions):
-    def forward(self, ids):
-        p = self.positions(torch.arange(ids.shape[1]))[:, None]
-        return self.rnn(torch.cat((self.embedding(ids.transpose(0, 1)), p), -1))[0].transpose(0, 1)
-
-
 def brute_force(function, x):
     """||d o[t2] / d x[t1]||_F from the whole Jacobian; function (T, m) -> (T, k)."""
     J = torch.autograd.functional.jacobian(function, x)  # (T, k, T, m)
@@ -133,7 +127,6 @@ CASES = {
     "scan": (Scan, lambda f, x: f(x[None])[0]),
     "attention": (Attention, lambda f, x: f(x[None])[0]),
     "our cell": (lambda: RHN(M, 5, 2, init="gaussian:0.3"), lambda f, x: f(x[:, None])[0][:, 0]),
-    "no memory": (lambda: nn.Linear(M, 2), lambda f, x: f(x)),
     "changes in place": (InPlace, lambda f, x: f(x[None].clone())[0]),
     "kept state": (Stateful, lambda f, x: f(x[None])[0]),
 }
@@ -149,15 +142,6 @@ def test_the_influence_is_that_of_the_whole_jacobian(name):
     assert found.probes == 0 and not found.error.any() and found.ahead == 0
 
 
-@for_each("shape", [(T, 1, M), (1, T, M)])
-def test_a_batch_of_one_may_be_given(shape):
-    x = torch.randn(T, M)
-    module = nn.LSTM(M, 5, batch_first=shape[0] == 1)
-    np.testing.assert_allclose(
-        gersgorin.memory(module, x.reshape(shape)).influence, gersgorin.memory(module, x).influence
-    )
-
-
 def test_the_inputs_of_a_model_of_tokens_are_its_embeddings():
     module, ids = Words(), torch.arange(T)
     found = gersgorin.memory(module, ids)
@@ -166,9 +150,8 @@ def test_the_inputs_of_a_model_of_tokens_are_its_embeddings():
     np.testing.assert_allclose(found.influence, brute_force(lambda e: inner(e[None])[0][0], e), rtol=1e-9)
 
 
-@pytest.mark.parametrize("kind", [WithPositions, PositionsFirst])
-def test_embeddings_of_positions_are_no_inputs(kind):
-    module, ids = kind(), torch.tensor([3, 1, 4, 1, 5, 8, 2])
+def test_embeddings_of_positions_are_no_inputs():
+    module, ids = WithPositions(), torch.tensor([3, 1, 4, 1, 5, 8, 2])
     found = gersgorin.memory(module, ids)
     module.double()
     e = module.embedding(ids).detach()
@@ -214,14 +197,8 @@ def test_the_module_is_left_as_it_was():
     np.testing.assert_array_equal(first, again)
 
 
-class OnCuda(nn.Module):
-    def forward(self, x):
-        raise RuntimeError("Expected all tensors to be on a CUDA device")
-
-
 WRONG = {
     "one step": (nn.LSTM(M, 2), torch.zeros(1, M), "x has one step: expected at least two"),
-    "NaN": (nn.LSTM(M, 2), torch.full((T, M), torch.nan), "x holds 21 NaN or infinite numbers"),
     "several sequences": (nn.LSTM(M, 2), torch.zeros(T, 2, M), "expected one sequence"),
     "a longer output": (
         lambda x: nn.functional.pad(x.transpose(1, 2), (2, 0)).transpose(1, 2),
@@ -229,8 +206,6 @@ WRONG = {
         "expected one output for each step",
     ),
     "no gradient": (lambda x: x.detach(), torch.zeros(T, M), "have no gradient in its inputs"),
-    "CUDA only": (OnCuda(), torch.zeros(T, M), "if it runs on a GPU only, move module and x there"),
-    "no module": (3, torch.zeros(T, M), "expected a torch module or a function"),
 }
 
 
@@ -240,12 +215,6 @@ def test_bad_input_is_refused_with_a_sentence(name):
     with pytest.raises(InvalidInputError) as error:
         gersgorin.memory(module, x)
     assert said in str(error.value) and "\n" not in str(error.value)
-
-
-@for_each("probes", [-1, 1, 2.5, True])
-def test_a_number_of_probes_is_checked(probes):
-    with pytest.raises(InvalidInputError, match="probes is"):
-        gersgorin.memory(nn.RNN(M, 2), torch.randn(T, M), probes=probes)
 
 
 def test_the_command_measures_a_module_and_a_cell(tmp_path, monkeypatch, capsys):

@@ -76,38 +76,6 @@ def test_leading_dimensions_broadcast(case):
     assert temporal_jacobian(cell, x[:0, 0], s[0]).shape == (0, cell.state_size, cell.state_size)
 
 
-@shallow
-@every_method
-def test_float32_in_float32_out(case, method):
-    cell = case.build()
-    x, s = inputs(cell, 6)
-    wanted = temporal_jacobian(cell, x, s)
-    got = temporal_jacobian(cell.float(), x.float(), s.float(), method=method)
-    assert got.dtype == torch.float32
-    assert_close(got.double(), wanted, 1e-5, method)
-
-
-def test_the_analytic_jacobian_can_itself_be_differentiated():
-    """So that a regulariser on the spectrum can be trained."""
-    cell = RHN(3, 4, 2, dtype=torch.float64)
-    randomize(cell)
-    x, s = inputs(cell)
-    names, weights = zip(*cell.named_parameters(), strict=True)
-    methods = (temporal_jacobian(cell, x, s, method=method) for method in ("analytic", "jacrev"))
-    for name, g, h in zip(names, *(torch.autograd.grad(A.square().sum(), weights) for A in methods), strict=True):
-        assert_close(g, h, 1e-10, name)
-
-
-@pytest.mark.parametrize(("depth", "coupled"), [(1, False), (5, True), (5, False)])
-def test_closed_gates_carry_the_state(depth, coupled):
-    """c = 1, t = 0: every eigenvalue 1, every radius 0."""
-    cell = RHN(3, 6, depth, coupled=coupled, transform_bias=-80.0, dtype=torch.float64)
-    x, s = inputs(cell, 4)
-    A = temporal_jacobian(cell, x, s).detach()
-    assert_close(A, torch.eye(6, dtype=A.dtype).expand(4, 6, 6), 1e-14, "A")
-    assert_close(cell.step(x, s), s, 1e-14, "the step")
-
-
 @pytest.mark.parametrize(("depth", "coupled"), [(1, False), (5, True), (5, False)])
 def test_open_gates_are_a_plain_deep_transition(depth, coupled):
     """c = 0, t = 1: A = H'_L ... H'_1 with H'_l = diag(tanh'(z_l)) R_Hl."""
@@ -164,7 +132,7 @@ def test_a_users_function_and_module():
     module, x, s = Leaky(3, 4), torch.randn(6, 3), torch.randn(6, 4)
     wanted = 0.5 * torch.eye(4) + torch.tanh(nn.Linear.forward(module, x)).unsqueeze(-1).expand(6, 4, 4)
     assert_close(temporal_jacobian(module, x, s), wanted, 1e-6, "A")
-    with pytest.raises(InvalidInputError, match="Leaky has no closed-form jacobian"):
+    with pytest.raises(InvalidInputError, match="Leaky has jacrev, jacfwd for jacobian"):
         temporal_jacobian(module, x, s, method="analytic")
 
 
@@ -179,7 +147,7 @@ def test_a_users_closed_form_is_used():
 @for_each(
     ("call", "message"),
     [
-        (lambda c, x, s: temporal_jacobian(c, x, s, method="hessian"), "unknown method 'hessian'"),
+        (lambda c, x, s: temporal_jacobian(c, x, s, method="hessian"), "method is 'hessian'"),
         (lambda c, x, s: temporal_jacobian(c, x, s, chunk_size=1.5), "whole number of at least 1"),
         (lambda c, x, s: temporal_jacobian(c, x[:, :2], s), "RHN expects 3 inputs"),
         (lambda c, x, s: temporal_jacobian(c, x[:3], s), "do not broadcast"),

@@ -8,7 +8,7 @@ from cases import CELL_CASES, SHALLOW_CASES, assert_close, inputs
 from tables import for_each
 
 from gersgorin import input_jacobian, layer_jacobians, temporal_jacobian
-from rhn.cells import GRU, RHN, Cell
+from rhn.cells import RHN, Cell
 from rhn.errors import InvalidInputError
 
 every_case = for_each("case", CELL_CASES)
@@ -158,21 +158,17 @@ class Wrong(Silent):
     ("call", "message"),
     [
         (lambda c, x, s: input_jacobian(c, x[:, :2], s), "x ends in 2 and s in 4: RHN expects 3 inputs"),
-        (lambda c, x, s: layer_jacobians(c, x, s[:, :2]), "x ends in 3 and s in 2: RHN expects 3 inputs"),
-        (lambda c, x, s: input_jacobian(c, x.double(), s), "takes no step from"),
         (lambda c, x, s: input_jacobian(lambda x, s: s, x.long(), s), "x is torch.int64: expected floating point"),
-        (lambda c, x, s: input_jacobian(lambda x, s: s[:2], x, s), "must return one state of 4 entries"),
-        (lambda c, x, s: input_jacobian(lambda x, s: s, x, s, method="analytic"), "no closed-form input_jacobian"),
-        (lambda c, x, s: layer_jacobians(c, x, s, method="hessian"), "unknown method 'hessian'"),
+        (
+            lambda c, x, s: input_jacobian(lambda x, s: s, x, s, method="analytic"),
+            "has jacrev, jacfwd for input_jacobian",
+        ),
         (lambda c, x, s: input_jacobian(torch.nn.Linear(3, 4), x, s), r"Linear must take f\(x, s\)"),
-        (lambda c, x, s: layer_jacobians(torch.nn.Linear(3, 4), x, s), "too many positional arguments"),
-        (lambda c, x, s: layer_jacobians("rhn", x, s), "expected a cell or a callable"),
         (
             lambda c, x, s: layer_jacobians(Silent(3, 4, 2), x, s),
             "Silent has 2 layers without a method for one of them",
         ),
         (lambda c, x, s: layer_jacobians(Wrong(3, 4, 2), x, s), "expected 2 whose product is"),
-        (lambda c, x, s: layer_jacobians(GRU(3, 4), x[:, :1], s), "GRU expects 3 inputs"),
     ],
 )
 def test_what_does_not_fit_is_said(call, message):

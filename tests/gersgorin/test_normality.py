@@ -20,7 +20,6 @@ from gersgorin.linalg import (
 )
 from gersgorin.linalg import pseudospectra as resolvent
 from gersgorin.linalg.inclusion import NumericalRange
-from gersgorin.linalg.pseudospectra import Tridiagonal
 from rhn.errors import InvalidInputError
 
 rng = np.random.default_rng(11)
@@ -77,22 +76,6 @@ def test_shapes_batches_and_types_of_a_grid():
     assert pseudospectrum(A, np.zeros((0, 3))).shape == (2, 3, 0, 3)
 
 
-def test_the_largest_eigenvalue_of_growing_tridiagonal_matrices_and_its_residual():
-    generator, p = torch.Generator().manual_seed(3), 200
-    alphas = torch.rand(p, 9, dtype=torch.float64, generator=generator) ** 8
-    betas = 0.3 * torch.rand(p, 9, dtype=torch.float64, generator=generator)
-    growing = Tridiagonal(p)
-    for k in range(9):
-        largest, residual = growing.grow(alphas[:, k], betas[:, k])
-        off_diagonal = torch.diag_embed(betas[:, :k], 1)
-        values, vectors = torch.linalg.eigh(torch.diag_embed(alphas[:, : k + 1]) + off_diagonal + off_diagonal.mT)
-        known = torch.isfinite(residual)  # where Newton's method has come to its end
-        assert known.double().mean() > 0.9
-        assert torch.allclose(largest[known], values[known, -1], rtol=1e-9)
-        assert torch.allclose(residual, betas[:, k] * vectors[:, -1, -1].abs(), atol=1e-7, equal_nan=True) or k > 1
-        assert ((residual - betas[:, k] * vectors[:, -1, -1].abs())[known].abs() < 1e-6).all()
-
-
 @for_each("name", CASES)
 def test_the_numerical_radius_lies_between_half_the_norm_and_the_norm(name):
     A = CASES[name]
@@ -114,10 +97,9 @@ def test_the_range_of_a_jordan_block_is_a_disc_of_known_radius(n):
     assert radius <= float(numerical_radius(block)) <= radius / math.cos(math.pi / 128) * (1 + 1e-12)
 
 
-@for_each("angles", [4, 6, 8, 10, 128])
-@for_each("name", ["random", "companion", "grcar"])
-def test_support_lines_of_a_real_matrix_are_the_same_by_symmetry(name, angles):
-    A = MATRICES[name]
+@for_each("angles", [4, 6, 128])
+def test_support_lines_of_a_real_matrix_are_the_same_by_symmetry(angles):
+    A = MATRICES["random"]
     assert torch.allclose(NumericalRange(A, angles).support, NumericalRange(A + 0j, angles).support)
 
 
@@ -186,15 +168,3 @@ def test_kreiss_constant_is_infinite_only_where_rounding_cannot_make_the_powers_
     assert float(spectral_radius(A)) > 1.001 and 1e6 < float(kreiss_constant(A)) < math.inf
     for growing in (A + 0.3 * torch.eye(8), torch.tensor([1.0, 1 + 1e-9], dtype=torch.float64).diag()):
         assert float(kreiss_constant(growing)) == math.inf
-
-
-@pytest.mark.parametrize("size", [1.7e308, 5e-324])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
-def test_the_largest_and_the_least_numbers_are_numbers(size, dtype):
-    A = torch.tensor([[0, size], [0, 0]], dtype=dtype)
-    for measure, wanted in ((numerical_radius, 0.5), (numerical_abscissa, 0.5), (departure_from_normality, 1)):
-        assert float(measure(A)) == pytest.approx(wanted * size, rel=1e-3, abs=5e-324)
-    assert not math.isnan(kreiss_constant(A))
-    assert pseudospectrum(A, torch.tensor([size, 2.0], dtype=torch.float64)).isfinite().all()
-    at = pseudospectrum(torch.tensor([[size]], dtype=dtype), torch.tensor(0.0))  # one point, of no shape
-    assert at.shape == () and float(at) == pytest.approx(size, rel=1e-6, abs=0)

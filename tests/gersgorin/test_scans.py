@@ -81,23 +81,6 @@ class LRU(nn.Module):
         return torch.view_as_real(a[0] * torch.view_as_complex(s.view(-1, 2)) + b[0]).flatten()
 
 
-class WKV(nn.Module):
-    """The sums of RWKV-4: numerator and denominator decay by exp(-exp(w)) in every step."""
-
-    def __init__(self):
-        super().__init__()
-        self.w, self.k, self.v = nn.Parameter(torch.linspace(-3, 1, 4)), nn.Linear(M, 4), nn.Linear(M, 4)
-
-    def scan_elements(self, x):
-        k = self.k(x).exp()
-        b = torch.stack((k * self.v(x), k), 1)
-        return torch.exp(-self.w.exp()).expand_as(b), b
-
-    def step_by_hand(self, x, s):
-        k = self.k(x).exp()
-        return torch.exp(-self.w.exp()).repeat(2) * s + torch.cat((k * self.v(x), k))
-
-
 class Rotations(nn.Module):
     """Blocks of 2 x 2, one for each pair of units."""
 
@@ -115,7 +98,7 @@ class Rotations(nn.Module):
         return (a[0] @ s.view(3, 2, 1)).flatten() + b[0].flatten()
 
 
-SCANS = [SelectiveSSM, MinGRU, LRU, WKV, Rotations]
+SCANS = [SelectiveSSM, MinGRU, LRU, Rotations]
 
 
 @for_each("kind", SCANS)
@@ -139,13 +122,6 @@ def test_a_selective_ssm_has_the_jacobian_exp_of_dt_A():
     A = gersgorin.open_run(module, x).jacobians()
     expected = torch.diag_embed(torch.exp(-dt[..., None] * module.A_log.exp()).flatten(1))
     torch.testing.assert_close(A, expected.detach(), rtol=1e-12, atol=0)
-
-
-def test_the_decays_of_rwkv_are_the_eigenvalues():
-    module = WKV().double()
-    found = gersgorin.spectra(module, torch.randn(4, M))
-    decays = np.sort(np.tile(np.exp(-np.exp(np.linspace(-3, 1, 4))), 2))[::-1]
-    np.testing.assert_allclose(found.eigenvalues[2].real, decays, rtol=1e-6)
 
 
 def test_products_with_vectors_are_those_with_the_matrix():
@@ -196,10 +172,8 @@ class Returns(nn.Module):
 
 
 WRONG = {
-    "one tensor": (lambda x: x, "returns a Tensor: expected two tensors"),
-    "integers": (lambda x: (x.long(), x.long()), "returns torch.int64 and torch.int64"),
+    "one tensor": (lambda x: x, "must return two tensors"),
     "shapes": (lambda x: (x[:, :2], x), "returns a (9, 2) and b (9, 3) for 9 steps"),
-    "time": (lambda x: (x[1:], x[1:]), "for 9 steps"),
     "NaN": (lambda x: (x / 0, x), "returns NaN or infinite numbers"),
     "an error": (lambda x: x @ x, "does not run on x (9, 3)"),
 }

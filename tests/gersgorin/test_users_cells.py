@@ -9,9 +9,7 @@ from tables import for_each
 
 from gersgorin.cli.main import main as gersgorin
 from gersgorin.cli.plot import main
-from gersgorin.loading.find import Watched
 from rhn.cells import Cell
-from rhn.errors import InvalidInputError
 
 
 class Own(Cell):
@@ -36,21 +34,13 @@ def leave(*arguments, **keywords):
 
 CASES = {
     "raises": (with_method("step", lambda self, x, s: 1 / 0), "Mine takes no step .*ZeroDivisionError"),
-    "exits": (with_method("step", leave), "Mine takes no step .*SystemExit"),
     "none": (with_method("step", lambda self, x, s: None), "must return one state of 4 entries.*NoneType"),
-    "tuple": (with_method("step", lambda self, x, s: (s, s)), "must return one state of 4 entries.*tuple"),
-    "shorter": (with_method("step", lambda self, x, s: s[..., :-1]), "must return one state of 4 entries.*3"),
     "integers": (with_method("step", lambda self, x, s: s.long()), "floating"),
-    "gates": (with_method("gates", lambda self, x, s: 5), r"gates\(x, s\) must return rhn.cells.Gates, got int"),
     "not finite": (
         with_method("jacobian", lambda self, x, s: torch.full((*s.shape, 4), torch.nan, dtype=s.dtype)),
         "NaN",
     ),
-    "gates are none": (with_method("gates", 5), r"Mine: gates must be a method gates\(x, s\), got 5"),
-    "bound is none": (with_method("norm_bound", "x"), "norm_bound must be a method"),
-    "bound is a word": (with_method("norm_bound", lambda self, bound: "x"), "must return one number, got str"),
     "in place": (with_method("step", lambda self, x, s: s.add_(1)), "in place: expected a new tensor"),
-    "complex": (with_method("step", lambda self, x, s: s + 1j), "floating-point"),
     "NaN": (with_method("step", lambda self, x, s: s * torch.nan), "or its step.* not finite"),
     "exits at once": (with_method("__init__", leave), "cannot build .*SystemExit: 0"),
     "no cell": (lambda *a, **k: 5, "expected a cell or a callable"),
@@ -89,13 +79,6 @@ def test_the_users_own_frames_follow_the_sentence(tmp_path, monkeypatch, capsys)
     assert sentence.startswith("error: failing_cells:Raising: Raising takes no step ")
     file = tmp_path / "failing_cells.py"
     assert frames == [f'  File "{file}", line {n}, in {name}' for n, name in ((4, "step"), (6, "deeper"))]
-
-
-def test_a_module_with_step_and_without_state_size_is_told_what_is_missing():
-    model = torch.nn.Linear(2, 2)
-    model.step = lambda x, s: s
-    with pytest.raises(InvalidInputError, match="Linear has step and no state_size: add the whole number n"):
-        Watched(model)
 
 
 @for_each(("word", "meant"), [("analyze", "plot"), ("lyapunow", "lyapunov")])

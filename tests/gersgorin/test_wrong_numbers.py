@@ -20,16 +20,10 @@ FRAMES = (torch.rand(T, 88, generator=torch.Generator().manual_seed(1)) < 0.3).d
 WRONG = {
     "nothing": lambda x: None,
     "text": lambda x: "numbers",
-    "object": lambda x: object(),
-    "set": lambda x: {1.0},
     "complex": lambda x: x + 1j,
-    "complex array": lambda x: x.numpy() + 1j,
-    "array of objects": lambda x: np.array([object()] * len(x)),
     "array of texts": lambda x: np.full(x.shape, "a"),
     "sparse": lambda x: x.to_sparse(),
-    "compressed": lambda x: x.reshape(len(x), -1).to_sparse_csr(),
     "meta": lambda x: x.to("meta"),
-    "quantised": lambda x: torch.quantize_per_tensor(x.float(), 0.1, 0, torch.quint8),
     "nested": lambda x: torch.nested.nested_tensor([x, x]),
 }
 # name -> (function of the numbers, numbers that it takes, kinds of WRONG that it takes)
@@ -38,16 +32,9 @@ TAKERS = {
     "trajectory: s0": (lambda s: gersgorin.trajectory(CELL, X, s), S[0], ("nothing",)),
     "temporal_jacobian: x": (lambda x: gersgorin.temporal_jacobian(CELL, x, S), X, ()),
     "temporal_jacobian: s": (lambda s: gersgorin.temporal_jacobian(CELL, X, s), S, ()),
-    "input_jacobian: x": (lambda x: gersgorin.input_jacobian(CELL, x, S), X, ()),
-    "input_jacobian: s": (lambda s: gersgorin.input_jacobian(CELL, X, s), S, ()),
-    "layer_jacobians: x": (lambda x: gersgorin.layer_jacobians(CELL, x, S, method="jacrev"), X, ()),
-    "layer_jacobians: s": (lambda s: gersgorin.layer_jacobians(CELL, X, s, method="jacrev"), S, ()),
     "lyapunov: x": (lambda x: gersgorin.lyapunov(CELL, x), X, ()),
-    "lyapunov: s0": (lambda s: gersgorin.lyapunov(CELL, X, s0=s), S[0], ("nothing",)),
     "fixed_points: x": (lambda x: gersgorin.fixed_points(CELL, x, S), X[0], ()),
     "fixed_points: starts": (lambda s: gersgorin.fixed_points(CELL, X[0], s), S, ()),
-    "bounds: x": (lambda x: gersgorin.bounds(CELL, x), X, ()),
-    "extract_cell": (lambda x: gersgorin.extract_cell(CELL, x)[1], X, ()),
     "analyze": (lambda x: gersgorin.analyze(CELL, x).gains.input, X, ()),
     "spectra": (lambda x: gersgorin.spectra(CELL, x).eigenvalues, X, ()),
     "spectra by name": (lambda x: gersgorin.spectra("rhn", x, hidden_size=4).eigenvalues, X, ("nothing",)),
@@ -65,7 +52,7 @@ def test_what_are_no_real_numbers_is_refused_in_one_sentence(taker):
     function, numbers, taken = TAKERS[taker]
     wrong = {}
     for kind, made in WRONG.items():
-        if kind in taken or (kind == "compressed" and numbers.dim() == 1):
+        if kind in taken:
             continue
         try:
             function(made(numbers))
