@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rhn.errors import InvalidInputError, NotFiniteError
+from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
 from rhn.utils.validation import not_dense_real
 from rhn.utils.wording import counted, first_line
 
@@ -35,6 +35,16 @@ def real_tensor(name: str, value: Any) -> Tensor:
         raise InvalidInputError(f"{name} is {kind}: expected a dense tensor or a NumPy array of real numbers")
     # a tensor made in inference mode has no gradient, a copy of it has
     return value.clone() if value.is_inference() and not torch.is_inference_mode_enabled() else value
+
+
+def finite_tensor(name: str, value: Any) -> Tensor:
+    """The same as `real_tensor`, with at least one number. Raises InvalidInputError also for none, and for NaN or infinity."""
+    x = real_tensor(name, value)
+    if x.numel() == 0 or x.dim() == 0:
+        raise InvalidInputError(f"{name} has shape {tuple(x.shape)}: expected at least one step of a sequence")
+    if bad := int((~torch.isfinite(x)).sum()):
+        raise InvalidInputError(f"{name} holds {bad} NaN or infinite numbers, expected finite ones")
+    return x
 
 
 def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None, finite: bool = True) -> Tensor:
@@ -108,3 +118,15 @@ def with_gradients() -> Iterator[None]:
     """
     with torch.inference_mode(False), torch.enable_grad():
         yield
+
+
+@contextmanager
+def users_code(said: str, hint: str = "") -> Iterator[None]:
+    """Turn an error of a user's code into UsersCodeError "said: its first line; hint"; errors of the toolkit pass through."""
+    try:
+        yield
+    except RhnError:
+        raise
+    except USERS_FAULT as error:
+        end = f"; {hint}" if hint else ""
+        raise UsersCodeError(f"{said}: {type(error).__name__}: {first_line(error)}{end}") from error

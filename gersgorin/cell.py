@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from gersgorin._validate import check_gradients, real_tensor, with_gradients
+from gersgorin._validate import check_gradients, real_tensor, users_code, with_gradients
 from gersgorin.autodiff import METHODS, Linearized, jacobians
 from rhn.cells import Gates, stack_from_torch
-from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
+from rhn.errors import InvalidInputError, RhnError, UsersCodeError
 from rhn.utils.wording import first_line
 
 Step = Callable[[Tensor, Tensor], Tensor]
@@ -90,18 +90,16 @@ class StepCell:
         if isinstance(self.module, nn.Module) and None not in sizes and (x.shape[-1], s.shape[-1]) != sizes:
             expected = f"{self.name} expects {sizes[0]} inputs and a state of {sizes[1]}"
             raise InvalidInputError(f"x ends in {x.shape[-1]} and s in {s.shape[-1]}: {expected}")
+        said = f"{self.name} takes no step from an input {tuple(x.shape)} and a state {tuple(s.shape)}"
         try:
-            with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            with users_code(said), torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
                 given = x.clone(), s.clone()  # inference tensors count no versions
                 before = [v._version for v in given]
                 after = self.step(*given)
         except RhnError as error:
-            raise InvalidInputError(f"{error}{_hint(self.module)}") if _hint(self.module) else error from None
-        except USERS_FAULT as error:  # whatever a user's step raises
-            raise UsersCodeError(
-                f"{self.name} takes no step from an input {tuple(x.shape)} and a state {tuple(s.shape)}: "
-                f"{type(error).__name__}: {first_line(error)}{_hint(self.module)}"
-            ) from error
+            if not (hint := _hint(self.module)):
+                raise
+            raise InvalidInputError(f"{error}{hint}") from error
         if [v._version for v in given] != before:
             raise InvalidInputError(f"{self.name}: step(x, s) changes an argument in place: expected a new tensor")
         self._check_next(after, s)

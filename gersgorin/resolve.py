@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import real_tensor
+from gersgorin._validate import finite_tensor, real_tensor
 from gersgorin.autodiff import BLOCK
 from gersgorin.cell import StepCell, as_cell, name_of
 from gersgorin.loading.data import SUFFIXES, Source, chorale_source, read_source, read_sources
@@ -117,9 +117,9 @@ def run_of_network(network, x=None, s0: Tensor | None = None, **options) -> Run:
     if isinstance(network, Run) or not is_step(network) or not isinstance(x, Tensor | np.ndarray) or options:
         run = open_run(network, x, **options)
         return run if s0 is None else run.starting_at(s0.to(run.states))
-    x = real_tensor("x", x)
-    if x.dim() != 2 or not torch.isfinite(x).all():
-        raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected finite numbers (T, m) of one sequence")
+    x = finite_tensor("x", x)
+    if x.dim() != 2:
+        raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected numbers (T, m) of one sequence")
     return Run.of(network, x, s0, label_of_cell(network))
 
 
@@ -348,7 +348,7 @@ def _in_module(watched: Watched, x, data: DataOptions) -> tuple[Subject, Source]
     if not isinstance(x, Tensor | np.ndarray) or isinstance(x, Piece):
         return subject, _source(x, data)
     cell, seen = watched.along(x, one=True)
-    source = replace(_source(seen.detach().cpu().numpy(), data), name=_shape(x))
+    source = replace(_source(seen.detach().cpu().numpy(), data), name=_sizes(x))
     if not isinstance(cell, Run):
         return replace(subject, inputs=lambda sequence: sequence), source
     return replace(subject, inputs=lambda sequence: watched.along(x, one=True)[0].until(len(sequence))), source
@@ -357,37 +357,27 @@ def _in_module(watched: Watched, x, data: DataOptions) -> tuple[Subject, Source]
 def _source(x, data: DataOptions, text: Path | None = None) -> Source:
     """The data x of `open_run`; text: the checkpoint of a language model."""
     if isinstance(x, Piece):
-        source = chorale_source(x).cut(data.steps)
-    elif isinstance(x, Tensor | np.ndarray):
-        source = _numbers(x, text is not None).cut(data.steps)
-    elif x is not None and not isinstance(x, str | Path):
+        return chorale_source(x).cut(data.steps)
+    if isinstance(x, Tensor | np.ndarray):
+        return _numbers(x, text is not None).cut(data.steps)
+    if x is not None and not isinstance(x, str | Path):
         raise InvalidInputError(f"x is a {type(x).__name__}: expected a chorale's name, a file, or numbers (T, m)")
-    elif text is not None:
-        if x is None:
-            raise InvalidInputError(f"{text} holds a language model: give it a text file, or ids of tokens")
-        source = read_source(replace(data, input=Path(x)), text_of=text)
-    elif isinstance(x, Path) or str(x).lower().endswith(SUFFIXES):
-        source = read_source(replace(data, input=Path(x)))
-    else:
-        source = read_source(data if x is None else replace(data, chorale=x))
-    return source
+    if text is not None and x is None:
+        raise InvalidInputError(f"{text} holds a language model: give it a text file, or ids of tokens")
+    of_file = text is not None or isinstance(x, Path) or str(x).lower().endswith(SUFFIXES)
+    named = {} if x is None else {"input": Path(x)} if of_file else {"chorale": x}
+    return read_source(replace(data, **named), text_of=text)
 
 
 def _numbers(x: Tensor | np.ndarray, ids: bool) -> Source:
     """An array of the caller: numbers (T, m) or (T,), or ids of tokens (T,)."""
-    values = real_tensor("x", x).detach().cpu().numpy()
-    if (
-        values.size == 0
-        or values.dtype.kind not in ("iu" if ids else "biuf")
-        or values.ndim not in ((1,) if ids else (1, 2))
-    ):
+    values = finite_tensor("x", x).detach().cpu().numpy()
+    if values.dtype.kind not in ("iu" if ids else "biuf") or values.ndim not in ((1,) if ids else (1, 2)):
         wanted = "ids of tokens (T,), integers" if ids else "real numbers (T, m) or (T,)"
         raise InvalidInputError(f"x is {values.dtype} of shape {values.shape}: expected {wanted}")
-    if not np.isfinite(values).all():
-        raise InvalidInputError(f"x holds {np.count_nonzero(~np.isfinite(values))} NaN or infinite numbers")
-    return Source(name=_shape(x), kind="sequence", values=values if ids else values.reshape(len(values), -1))
+    return Source(name=_sizes(x), kind="sequence", values=values if ids else values.reshape(len(values), -1))
 
 
-def _shape(x: Tensor | np.ndarray) -> str:
-    """Shape in words: "of 85 x 88"."""
+def _sizes(x: Tensor | np.ndarray) -> str:
+    """The shape of numbers, as their name: "of 85 x 88"."""
     return f"of {' x '.join(map(str, x.shape))}"

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from gersgorin._validate import users_code
 from gersgorin.autodiff import Linearized
-from rhn.errors import USERS_FAULT, InvalidInputError, UsersCodeError
+from rhn.errors import InvalidInputError
 from rhn.utils.wording import first_line
 
 
@@ -171,13 +172,9 @@ class CacheCell(nn.Module):
         return torch.stack(found).reshape(*lead, *found[0].shape)
 
     def _called(self, x: Tensor, cache):
-        try:
+        hint = "give its cache and call, or its input_size"
+        with users_code(f"{self._get_name()} takes no step from an input {tuple(x.shape)}", hint):
             self._call(self.layer, x, cache)
-        except USERS_FAULT as error:  # whatever a layer raises
-            raise UsersCodeError(
-                f"{self._get_name()} takes no step from an input {tuple(x.shape)}: {first_line(error)}; "
-                "give its cache and call, or its input_size"
-            ) from error
         return cache
 
 

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import check_weights, copied, real_tensor
+from gersgorin._validate import check_weights, copied, finite_tensor, users_code
 from gersgorin.cell import name_of
 from gersgorin.loading.cache import from_cache, has_cache
-from gersgorin.loading.loop import OwnLoop, followed, random_numbers_kept, watched_calls
+from gersgorin.loading.loop import followed, random_numbers_kept, watched_calls
 from gersgorin.loading.scan import ScanCell, ScanRun
 from gersgorin.run import Run
 from rhn.cells import Cell, layer_from_torch, name_of_cell, stack_from_torch
-from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
+from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_built
-from rhn.utils.wording import counted, first_line
+from rhn.utils.wording import counted
 
 TORCH_CELLS = (nn.RNNBase, nn.RNNCellBase)
 
@@ -158,7 +158,16 @@ class Watched:
         Raises InvalidInputError for a probe that is not finite or does not fit.
         """
         probe = self._checked(probe)
-        x = self._checked_inputs(self._time_first(probe) if self.alone else self._seen(probe))
+        if not self.alone:
+            shape = f"(B, T, m) of {tuple(probe.shape)}" if self.batch_first else f"(T, B, m) of {tuple(probe.shape)}"
+            with (
+                users_code(f"{type(self.module).__name__} does not run on x, read as {shape}"),
+                random_numbers_kept(probe),
+            ):
+                probe = seen_by(self._cell, self.module, probe)
+        elif probe.dim() == 3 and self.batch_first:
+            probe = probe.transpose(0, 1)
+        x = self._checked_inputs(probe)
         for k in range(self._layer or 0):
             below = layer_from_torch(self._cell, k)
             x = below.outputs_of(below.states(x, x.new_zeros(x.shape[1], below.state_size)))
@@ -180,7 +189,8 @@ class Watched:
         if is_scan(self._cell):
             run = ScanRun.along(self._cell, inputs)
             return run, run.inputs
-        loop = None if self.alone or has_cache(self._cell) else self._followed(probe)
+        stepwise = not self.alone and not has_cache(self._cell)
+        loop = followed(self._cell, self.module, self._checked(probe)) if stepwise else None
         if loop is None:
             return self.cell, inputs
         if self._layer is not None and layers_of(self._cell) > 1:
@@ -190,45 +200,18 @@ class Watched:
         loop = loop.sequence(0) if one else loop
         return loop, loop.inputs
 
-    def _followed(self, probe: Tensor | np.ndarray) -> OwnLoop | None:
-        return followed(self._cell, self.module, self._checked(probe))
-
     def digest(self, probe: Tensor | np.ndarray) -> str:
         """Hash of a probe's shape and numbers, 16 letters. Raises InvalidInputError as `inputs`."""
         values = self._checked(probe).cpu().numpy()
         return hashlib.sha256(f"{values.dtype}{values.shape}".encode() + values.tobytes()).hexdigest()[:16]
 
-    def _seen(self, probe: Tensor) -> Tensor:
-        """Inputs of the cell while the module reads the probe."""
-        try:
-            with random_numbers_kept(probe):
-                return seen_by(self._cell, self.module, probe)
-        except RhnError:
-            raise
-        except USERS_FAULT as error:  # whatever a user's module raises
-            layout = "(B, T, m)" if self.batch_first else "(T, B, m)"
-            raise InvalidInputError(
-                f"{type(self.module).__name__} does not run on the probe {tuple(probe.shape)}, expected the shape that it takes, "
-                f"such as {layout} of B sequences, T steps and m numbers: {first_line(error)}"
-            ) from error
-
     def _checked(self, probe: Tensor | np.ndarray) -> Tensor:
         """The probe on the device of the weights, its numbers in float64."""
-        probe = real_tensor("the probe", probe)
-        if probe.numel() == 0 or probe.dim() == 0:
-            raise InvalidInputError(
-                f"expected a probe (T, m), (T, B, m) or ids (T, B) that is not empty, got shape {tuple(probe.shape)}"
-            )
+        probe = finite_tensor("x", probe)
         like = next(self.module.parameters(), probe)
         if probe.dtype == torch.int64 and not self.alone:
             return (probe.unsqueeze(1) if probe.dim() == 1 else probe).to(like.device)
-        if not torch.isfinite(probe).all():
-            bad = int((~torch.isfinite(probe)).sum())
-            raise InvalidInputError(f"the probe holds {bad} NaN or infinite numbers, expected finite ones")
         return probe.to(like.device, like.dtype if like.is_floating_point() else torch.float64)
-
-    def _time_first(self, x: Tensor) -> Tensor:
-        return x.transpose(0, 1) if x.dim() == 3 and self.batch_first else x
 
     def _checked_inputs(self, x: Tensor) -> Tensor:
         """(T, B, m)."""

@@ -30,11 +30,11 @@ from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin._validate import with_gradients
+from gersgorin._validate import users_code, with_gradients
 from gersgorin.autodiff import vjps
 from gersgorin.cell import StepCell, as_cell
 from gersgorin.run import Label, Run
-from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
+from rhn.errors import InvalidInputError, NotFiniteError
 from rhn.utils.wording import counted
 
 COMPARED = 8  # calls; in a chaotic loop rounding separates later ones
@@ -297,15 +297,9 @@ def followed(cell: nn.Module, module: nn.Module, x: Tensor) -> OwnLoop | None:
         raise InvalidInputError(
             f"{names[0]} does not call its {names[1]} once a frame: write its own loop as a function f(x, s)"
         )
-    try:
+    hint = "write the loop with new tensors and operations of torch that have gradients"
+    with users_code(f"{names[0]} cannot be followed through its own loop around {names[1]}", hint):
         loop = _differentiated(cell, module, x, calls)
-    except RhnError:
-        raise
-    except USERS_FAULT as error:  # errors of a user's module, or of torch at its operations
-        raise UsersCodeError(
-            f"{names[0]} cannot be followed through its own loop around {names[1]}: {str(error).split('. ')[0]}; "
-            "write the loop with new tensors and operations of torch that have gradients"
-        ) from error
     skipped = len(calls) - len(loop.states)
 
     def again(steps: int, times: int) -> OwnLoop:

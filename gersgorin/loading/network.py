@@ -19,6 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from gersgorin._validate import users_code
 from gersgorin.cell import as_cell
 from gersgorin.loading.find import Watched, cell_title, recurrent_cells
 from gersgorin.run import Run
@@ -28,7 +29,7 @@ from rhn.cells.base import require_possible
 from rhn.cells.convert import OURS
 from rhn.cells.registry import import_named
 from rhn.checkpoints import load_model, weights_file
-from rhn.errors import USERS_FAULT, CheckpointError, InvalidInputError, RhnError
+from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
 from rhn.training.trained import initial_model
@@ -71,22 +72,15 @@ def drawn_module(
     require_possible(input_size or 1, hidden_size or 1)
     if weights is not None and hidden_size is None and _is_torchs(found):
         keywords |= sizes_in(read_state(weights_file(weights)))
-    try:
-        with torch.random.fork_rng(devices=[]):
-            if "hidden_size" in takes:
-                _check_memory(name, lambda: found(**keywords))
-            torch.default_generator.manual_seed(seed)
-            before = torch.default_generator.get_state()
-            module = found if isinstance(found, nn.Module) else found(**keywords)
-            same_seed = torch.default_generator.initial_seed() == seed
-            drawn = same_seed and not torch.equal(before, torch.default_generator.get_state())
-    except RhnError:
-        raise
-    except USERS_FAULT as error:  # whatever a user's factory raises
-        expected = "expected a factory without arguments, or of input_size and hidden_size"
-        raise InvalidInputError(
-            f"cannot build {name}: {type(error).__name__}: {first_line(error)}; {expected}"
-        ) from error
+    expected = "expected a factory without arguments, or of input_size and hidden_size"
+    with users_code(f"cannot build {name}", expected), torch.random.fork_rng(devices=[]):
+        if "hidden_size" in takes:
+            _check_memory(name, lambda: found(**keywords))
+        torch.default_generator.manual_seed(seed)
+        before = torch.default_generator.get_state()
+        module = found if isinstance(found, nn.Module) else found(**keywords)
+        same_seed = torch.default_generator.initial_seed() == seed
+        drawn = same_seed and not torch.equal(before, torch.default_generator.get_state())
     if not isinstance(module, nn.Module):
         raise InvalidInputError(f"{name} returns a {type(module).__name__}: expected a torch.nn.Module")
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters()):
@@ -291,20 +285,13 @@ def new_cell(
 
     if isinstance(hidden_size, int) and isinstance(depth, int):
         require_possible(input_size, hidden_size, depth)
-    try:
+    expected = (
+        "expected a factory of cells (input_size, hidden_size, depth, *, generator, device, dtype), not of modules"
+    )
+    with users_code(f"cannot build {name} with {hidden_size} units, depth {depth}", "" if is_known(name) else expected):
         cell = build("meta", torch.float64)
-        subject = Subject(name, build, cell, with_options(cell_title(cell, name=name), given))
-        return replace(subject, made=words_of_new(subject.cell, seed))
-    except RhnError:
-        raise
-    except USERS_FAULT as error:  # any error of a user's cell; torch's own for sizes beyond any storage
-        said = first_line(error) if is_known(name) else f"{type(error).__name__}: {first_line(error)}"
-        expected = ""
-        if isinstance(error, TypeError) and not is_known(name):
-            expected = "; expected a factory of cells (input_size, hidden_size, depth, *, generator, device, dtype), not of modules"
-        raise InvalidInputError(
-            f"cannot build {name} with {hidden_size} units, depth {depth}: {said}{expected}"
-        ) from error
+    subject = Subject(name, build, cell, with_options(cell_title(cell, name=name), given))
+    return replace(subject, made=words_of_new(subject.cell, seed))
 
 
 def new_model(options, model: Callable[..., nn.Module] = PolyphonicModel, **sizes: int) -> tuple[str, nn.Module]:

@@ -17,12 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import with_gradients
+from gersgorin._validate import users_code, with_gradients
 from gersgorin.autodiff import vjps
 from gersgorin.cell import StepCell, as_cell, trajectory
 from gersgorin.run import Label, Run
-from rhn.errors import USERS_FAULT, InvalidInputError, UsersCodeError
-from rhn.utils.wording import first_line
+from rhn.errors import InvalidInputError
 
 
 class ScanCell(nn.Module):
@@ -122,10 +121,8 @@ class ScanRun(Run):
 def _elements(module: nn.Module, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
     """(a and b of each step in one real vector, for x (T, m): (T, ...), (blocks, entries of a block)). Raises InvalidInputError."""
     name = f"{type(module).__name__}.scan_elements(x)"
-    try:
+    with users_code(f"{name} does not run on x {tuple(x.shape)}"):
         found = module.scan_elements(x)
-    except USERS_FAULT as error:  # whatever a user's module raises
-        raise UsersCodeError(f"{name} does not run on x {tuple(x.shape)}: {first_line(error)}") from error
     pair = isinstance(found, tuple | list) and len(found) == 2 and all(isinstance(part, Tensor) for part in found)
     if not pair or not all(part.is_floating_point() or part.is_complex() for part in found):
         raise InvalidInputError(f"{name} must return two tensors (a, b) of real or complex floating-point numbers")

@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import check_weights, copied, real_tensor, with_gradients
+from gersgorin._validate import check_weights, copied, finite_tensor, users_code, with_gradients
 from gersgorin.autodiff import BLOCK, vjps
 from gersgorin.cell import name_of
 from gersgorin.loading.find import is_hand_written, part_of, run_by_equations
 from gersgorin.run import Label
-from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
-from rhn.utils.wording import first_line
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 
 
 class SequenceMap:
@@ -77,7 +76,9 @@ class SequenceMap:
             if found := of_sequence + found:
                 break
         if not found:
-            self._refuse(module, *errors[0])
+            error, given = errors[0]
+            with users_code(f"{self.name} does not run on x {tuple(given.shape)} on {given.device}"):
+                raise error
         self.outputs, self._leaf, self.module, self.given, self.part = found[0]
 
     def pulled(self, step: int, w: Tensor) -> Tensor:
@@ -147,28 +148,16 @@ class SequenceMap:
         w = w.to(self.outputs)
         return bool(self.pulled(-1, w)[0, :-1].any() or self.pulled(0, w)[0, 1:].any())
 
-    def _refuse(self, module, error: BaseException, x: Tensor) -> None:
-        if isinstance(error, RhnError):
-            raise error
-        said, hint = first_line(error), ""
-        if "cuda" in said.lower() or "triton" in said.lower():
-            hint = "; if it runs on a GPU only, move module and x there"
-        raise UsersCodeError(f"{self.name} does not run on x {tuple(x.shape)} on {x.device}: {said}{hint}") from error
-
 
 def _checked(x: Tensor | np.ndarray) -> Tensor:
-    x = real_tensor("x", x)
+    x = finite_tensor("x", x)
     x = x if x.dtype == torch.int64 or x.is_floating_point() else x.double()  # frames of keys are bytes
     batch = x.dim() - 1 - x.is_floating_point()  # dimensions beside time and numbers
-    if batch not in (0, 1) or x.numel() == 0 or (batch and 1 not in x.shape[:2]):
+    if batch not in (0, 1) or (batch and 1 not in x.shape[:2]):
         wanted = "(T, m), (T, 1, m) or (1, T, m)" if x.is_floating_point() else "ids (T,), (T, 1) or (1, T)"
         raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected one sequence, {wanted}; of a batch, x[:, :1]")
     if max(x.shape[: 1 + batch]) < 2:
         raise InvalidInputError("x has one step: expected at least two, because memory is about earlier inputs")
-    if not torch.isfinite(x).all():
-        raise InvalidInputError(
-            f"x holds {int((~torch.isfinite(x)).sum())} NaN or infinite numbers, expected finite ones"
-        )
     return x
 
 
