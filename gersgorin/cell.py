@@ -35,6 +35,7 @@ OWN_METHODS = (
     "states",
     "initial_state",
 )
+USUAL = {"depth": 1, "gate_name": "transform gate", "input_size": None, "hidden_size": None, "state_size": None}
 SMALL = 100  # entries of a state up to which Jacobians by autograd are cheaper than products step by step
 
 
@@ -51,10 +52,12 @@ class StepCell:
     def __init__(self, module: nn.Module | Step):
         self.module, self.name = module, name_of(module)
         self.step: Step = getattr(module, "step", module)
-        self.depth: int = getattr(module, "depth", 1)
-        self.input_size: int | None = getattr(module, "input_size", None)
-        self.hidden_size: int | None = getattr(module, "hidden_size", None)
-        self.gate_name: str = getattr(module, "gate_name", "transform gate")
+        facts = {name: getattr(module, name, usual) for name, usual in USUAL.items()}
+        self.depth: int = facts["depth"]
+        self.gate_name: str = facts["gate_name"]
+        self.input_size: int | None = facts["input_size"]
+        self.hidden_size: int | None = facts["hidden_size"]
+        self._state_size = facts["state_size"]
         self._own = {name: found for name in OWN_METHODS if callable(found := getattr(module, name, None))}
 
     def __call__(self, x: Tensor, s: Tensor) -> Tensor:
@@ -64,7 +67,7 @@ class StepCell:
     @property
     def state_size(self) -> int:
         """N. Raises InvalidInputError for a cell that does not say it."""
-        size = getattr(self.module, "state_size", None)
+        size = self._state_size
         if isinstance(size, int) and not isinstance(size, bool) and size > 0:
             return size
         said = "has no state_size, and no first state is given" if size is None else f"has the state_size {size!r:.40}"
@@ -86,7 +89,7 @@ class StepCell:
 
     def probe(self, x: Tensor, s: Tensor) -> None:
         """Take one step from an input (m,) and a state (N,). Raises InvalidInputError for anything but a new state like s."""
-        sizes = self.input_size, getattr(self.module, "state_size", None)
+        sizes = self.input_size, self._state_size
         if isinstance(self.module, nn.Module) and None not in sizes and (x.shape[-1], s.shape[-1]) != sizes:
             expected = f"{self.name} expects {sizes[0]} inputs and a state of {sizes[1]}"
             raise InvalidInputError(f"x ends in {x.shape[-1]} and s in {s.shape[-1]}: {expected}")
@@ -152,13 +155,7 @@ class StepCell:
         if self.depth == 1:
             return self.jacobian(x, s, **how).unsqueeze(0)
         matrices = self._matrices("layer_jacobians", self._layer_matrices, x, s, **how)
-        shapes, N = [tuple(J.shape[-2:]) for J in matrices], s.shape[-1]
-        inner = [rows for rows, _ in shapes[:-1]]
-        if len(shapes) != self.depth or shapes != list(zip([*inner, N], [N, *inner], strict=True)):
-            raise InvalidInputError(
-                f"{self.name} gives layer Jacobians of shapes {shapes}: expected {self.depth} whose product is ({N}, {N})"
-            )
-        return torch.stack(matrices) if set(shapes) == {(N, N)} else matrices
+        return torch.stack(matrices) if {J.shape[-2:] for J in matrices} == {(s.shape[-1], s.shape[-1])} else matrices
 
     def maps(self, x: Tensor, s: Tensor) -> list[Callable[[Tensor], Tensor]]:
         """Q (N, k) -> A Q for each row of x (T, m) and s (T, N): by `push`, layer by layer, or by autograd without the matrix."""

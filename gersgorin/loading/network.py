@@ -62,7 +62,7 @@ def drawn_module(
     Raises InvalidInputError if there is no such factory, or if it raises, requires other arguments, or returns no module.
     """
     found = import_named(name, "module")
-    takes = {} if isinstance(found, nn.Module) else _arguments(name, found)
+    takes = {} if isinstance(found, nn.Module) else _arguments(found)
     if hidden_size is not None and "hidden_size" not in takes:
         raise InvalidInputError(f"hidden_size is {hidden_size}: {name} takes no hidden_size; leave it out")
     sizes = {"input_size": input_size, "hidden_size": hidden_size}
@@ -180,10 +180,8 @@ def _check_memory(name: str, build: Callable[[], nn.Module]) -> None:
     check_room(need, name, "use fewer hidden units")
 
 
-def _arguments(name: str, factory) -> dict[str, bool]:
+def _arguments(factory) -> dict[str, bool]:
     """The sizes that a factory takes, each with True if it is required."""
-    if not callable(factory):
-        raise InvalidInputError(f"{name} is a {type(factory).__name__}: expected a module, or what builds one")
     if _is_torchs(factory):  # their signatures hide the arguments
         return {"input_size": True, "hidden_size": True}
     try:
