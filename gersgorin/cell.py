@@ -10,8 +10,8 @@ Legend: m inputs, N = state_size (n units, an LSTM's state has 2n), L layers.
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -21,8 +21,7 @@ from torch.func import vmap
 from gersgorin._validate import check_gradients, real_tensor, users_code, with_gradients
 from gersgorin.autodiff import METHODS, Linearized, jacobians
 from rhn.cells import Gates, stack_from_torch
-from rhn.errors import InvalidInputError, RhnError, UsersCodeError
-from rhn.utils.wording import first_line
+from rhn.errors import InvalidInputError, RhnError
 
 Step = Callable[[Tensor, Tensor], Tensor]
 OWN_METHODS = (
@@ -180,16 +179,10 @@ class StepCell:
         with torch.no_grad():
             return torch.as_tensor(self._own["norm_bound"](state_bound)).reshape(())
 
-    @contextmanager
-    def transformed(self) -> Iterator[None]:
-        """Turn errors of torch at operations that it cannot batch or differentiate into UsersCodeError; the plain step has run."""
-        try:
-            yield
-        except RuntimeError as error:
-            raise UsersCodeError(
-                f"{self.name} cannot be differentiated, or run on several sequences at once: {first_line(error).split('. ')[0]}; "
-                "write its step with new tensors, without operations in place and branches on numbers"
-            ) from error
+    def transformed(self) -> AbstractContextManager[None]:
+        """Turn errors of operations that torch cannot batch or differentiate into UsersCodeError; the plain step has run."""
+        hint = "write its step with new tensors, without operations in place and branches on numbers"
+        return users_code(f"{self.name} cannot be differentiated, or run on several sequences at once", hint)
 
     def _derivative(self, name: str, argument: int, x: Tensor, s: Tensor, **how) -> Tensor:
         by_autograd = lambda method, *rows, **chunks: [jacobians(self.step, method, argument, *rows, **chunks)]  # noqa: E731

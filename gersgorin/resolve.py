@@ -98,7 +98,7 @@ def open_run(
     named = {"checkpoint": file} if file else {"cell": network if isinstance(network, str) else None}
     options = NetworkOptions(**named, **new, seed=seed, layer=layer)
     if isinstance(network, str | Path):
-        source = _source(x, data, file if file and is_language_model(file) else None)
+        source = _source(x, data, options)
         subject = network_of_options(options, source.input_size)
     elif given := given_flags(options, NEW_CELL):
         raise InvalidInputError(f"{given[0]} is for a new cell by its name, not for this network: leave it out")
@@ -193,7 +193,7 @@ def _text_reader(network: NewOrTrained, data: DataOptions) -> dict:
     if not network.checkpoint or network.module or not is_language_model(network.checkpoint):
         return {}
     if data.input is None:
-        raise InvalidInputError(f"{network.checkpoint} holds a language model, which reads a text: give --input FILE")
+        raise InvalidInputError(f"{network.checkpoint} holds a language model, which reads a text: give one as input")
     return {"text_of": network.checkpoint, "cell": network.cell}
 
 
@@ -354,19 +354,18 @@ def _in_module(watched: Watched, x, data: DataOptions) -> tuple[Subject, Source]
     return replace(subject, inputs=lambda sequence: watched.along(x, one=True)[0].until(len(sequence))), source
 
 
-def _source(x, data: DataOptions, text: Path | None = None) -> Source:
-    """The data x of `open_run`; text: the checkpoint of a language model."""
+def _source(x, data: DataOptions, network: NewOrTrained = NewOrTrained()) -> Source:  # noqa: B008 - frozen
+    """The data x of `open_run`, for the network of these options."""
+    text = bool(network.checkpoint) and is_language_model(network.checkpoint)
     if isinstance(x, Piece):
         return chorale_source(x).cut(data.steps)
     if isinstance(x, Tensor | np.ndarray):
-        return _numbers(x, text is not None).cut(data.steps)
+        return _numbers(x, text).cut(data.steps)
     if x is not None and not isinstance(x, str | Path):
         raise InvalidInputError(f"x is a {type(x).__name__}: expected a chorale's name, a file, or numbers (T, m)")
-    if text is not None and x is None:
-        raise InvalidInputError(f"{text} holds a language model: give it a text file, or ids of tokens")
-    of_file = text is not None or isinstance(x, Path) or str(x).lower().endswith(SUFFIXES)
+    of_file = text or isinstance(x, Path) or str(x).lower().endswith(SUFFIXES)
     named = {} if x is None else {"input": Path(x)} if of_file else {"chorale": x}
-    return read_source(replace(data, **named), text_of=text)
+    return source_of_options(network, replace(data, **named))
 
 
 def _numbers(x: Tensor | np.ndarray, ids: bool) -> Source:

@@ -245,7 +245,7 @@ def test_language_models_of_one_vocabulary_are_compared_along_a_text(results, ca
         assert main([*args, *text]) == 2
         assert said in capsys.readouterr().err
     assert main(["one.safetensors,two.safetensors"]) == 2
-    assert "holds a language model, which reads a text: give --input FILE" in capsys.readouterr().err
+    assert "holds a language model, which reads a text" in capsys.readouterr().err
 
 
 def test_one_network_by_two_paths_is_one_and_a_cell_s_name_stays_a_cell_s(results, capsys):

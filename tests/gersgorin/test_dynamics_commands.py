@@ -94,38 +94,6 @@ def test_bad_input_is_one_sentence_exit_2_and_no_figure(command, words, capsys):
     assert not [*Path().iterdir()]
 
 
-LOOP = """
-import torch
-from torch import nn
-
-class Normed(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.cell, self.norm = nn.GRUCell(3, 5), nn.LayerNorm(5)
-
-    def forward(self, x):
-        h = x.new_zeros(x.shape[1], 5)
-        for e in x:
-            h = self.norm(self.cell(e, h))
-        return h
-"""
-
-
-def test_a_modules_own_loop(capsys, monkeypatch):
-    monkeypatch.syspath_prepend(str(Path().resolve()))
-    Path("looping.py").write_text(LOOP)
-    np.save("x.npy", np.random.default_rng(0).standard_normal((9, 3)))
-    network = ["--module", "looping:Normed", "--input", "x.npy", "--json"]
-    assert run("lyapunov", "--repeat", 2, *network) == 0
-    found = printed(capsys)["lyapunov"]
-    assert found["steps"] == 9 and found["warmup"] == 8 and len(found["exponents"]) == 5
-    assert run("pseudospectra", *network) == 0
-    assert [row["step"] for row in printed(capsys)["pseudospectra"]["steps"]] == [0, 2, 5, 7]
-    assert run("fixed-points", *network) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "takes no step from another state: write the loop as a rhn.cells.Cell" in error
-
-
 @pytest.mark.parametrize("function", [lyapunov, fixed_points, pseudospectra])
 def test_networks_by_name_modules_and_runs_are_the_same(function):
     options = {"hidden_size": 6, "depth": 2, "steps": 25}

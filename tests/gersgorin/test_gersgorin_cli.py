@@ -241,7 +241,7 @@ def spoiled():
         (["--compare", "rnn"], "--compare is no option"),
         (["--checkpoint", "chorales.safetensors", "--depth", "4"], "--depth cannot be given with --checkpoint"),
         (["--data", "bomb.pickle"], "bomb.pickle"),
-        (LANGUAGE, "holds a language model, which reads a text: give --input FILE"),
+        (LANGUAGE, "holds a language model, which reads a text"),
         ([*NOVEL, "--chorale", "bwv66.6"], "--input and --chorale are two things to read"),
         (["--input", "novel.txt"], "novel.txt is no file of numbers"),
         ([*NOVEL, "--layer", "2"], "layer is 2"),

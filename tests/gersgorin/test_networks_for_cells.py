@@ -22,18 +22,8 @@ from rhn.models import PolyphonicModel
 
 NETWORKS = {
     "sequential": lambda: nn.Sequential(nn.Linear(3, 3), nn.LSTM(3, 5)).double(),
-    "tuple": lambda: WithState().double(),
     "polyphonic": lambda: PolyphonicModel("gru", input_size=3, output_size=3, hidden_size=5).double(),
 }
-
-
-class WithState(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.rnn = nn.GRU(3, 5)
-
-    def forward(self, x, state=None):
-        return self.rnn(x.view(1, -1), None if state is None else state.view(1, -1))
 
 
 @pytest.mark.parametrize("network", NETWORKS)

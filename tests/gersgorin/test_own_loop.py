@@ -42,7 +42,6 @@ class Loop(nn.Module):
         super().__init__()
         self.cell = self.cell_kind(input_size + self.width, hidden_size)
         self.norm, self.out = nn.LayerNorm(hidden_size), nn.Linear(hidden_size, 2)
-        self.project = nn.Linear(hidden_size, hidden_size)
         for p in self.parameters():
             nn.init.normal_(p, std=0.7)
     def start(self, x):
@@ -61,10 +60,6 @@ class Norm(Loop):
 class FromNothing(Norm):
     def start(self, x):
         return None
-
-class Projected(Loop):
-    def next(self, e, h):
-        return self.project(self.cell(e, h))
 
 class Hooked(Loop):
     def __init__(self, *sizes):
@@ -123,24 +118,11 @@ class LearnedStart(Plain):
     def start(self, x):
         return self.h0.expand(x.shape[1], -1)
 
-class PlainInPlace(Plain):
-    def forward(self, x):
-        h = self.start(x)
-        for e in x:
-            h.copy_(self.cell(e, h))
-        return h
-
 class Teacher(Plain):
     '''Reads the frame before beside each frame.'''
     width = 3
     def forward(self, x):
         return super().forward(torch.cat((x, torch.cat((x[:1], x[:-1]))), -1))
-
-class InPlace(Loop):
-    def next(self, e, h):
-        new = self.cell(e, h)
-        h.copy_(new)
-        return self.norm(h)
 
 class Lagged(Loop):
     '''Adds the state of three frames before.'''
@@ -233,7 +215,6 @@ def gru_step(model, e, s):
 KINDS = {
     "Norm": by_step,
     "FromNothing": by_step,
-    "Projected": by_step,
     "Hooked": by_step,
     "LearnedStart": by_step,
     "Feedback": by_step,
@@ -296,7 +277,7 @@ def test_time_may_be_the_last_axis():
     torch.testing.assert_close(loop.sequence(0).jacobians(), truth("Norm", x[:, 0]))
 
 
-@for_each("kind", ["Plain", "PlainLSTM", "PlainInPlace", "Teacher"])
+@for_each("kind", ["Plain", "PlainLSTM", "Teacher"])
 def test_a_plain_loop_stays_its_cell_to_the_bit(kind):
     model, x = network(kind), frames(T, 1)
     cell, inputs = extract_cell(model, x)
@@ -372,8 +353,8 @@ def test_the_commands_follow_the_loop(folder, capsys):
 
 def test_exponents_and_bounds_are_those_of_the_loop():
     x = frames(T, 1)
-    loop, inputs = extract_cell(network("Projected"), x)
-    A = truth("Projected", x[:, 0])
+    loop, inputs = extract_cell(network("Norm"), x)
+    A = truth("Norm", x[:, 0])
     loop = loop.sequence(0)
     assert lyapunov(loop, inputs[:, 0]).sum == pytest.approx(float(torch.linalg.slogdet(A).logabsdet.mean()), rel=1e-9)
     assert bounds(loop, inputs[:, 0]).log_norm == pytest.approx(cumulative_log_norms(A).numpy(), rel=1e-9)
@@ -383,9 +364,9 @@ def test_exponents_and_bounds_are_those_of_the_loop():
 
 def test_the_first_steps_of_a_loop_are_read_again_under_the_names_of_their_run():
     x = frames(T, 1)
-    run = open_run(network("Projected"), x, steps=3, unit="0.1 s")
+    run = open_run(network("Norm"), x, steps=3, unit="0.1 s")
     found = of_run(run, repeat=3)
-    A = truth("Projected", x[:4, 0].repeat(3, 1))[3:]
+    A = truth("Norm", x[:4, 0].repeat(3, 1))[3:]
     assert found.sum == pytest.approx(float(torch.linalg.slogdet(A).logabsdet.mean()), rel=1e-9)
     assert found.unit == "0.1 s"
 
@@ -395,7 +376,6 @@ def test_the_first_steps_of_a_loop_are_read_again_under_the_names_of_their_run()
     [
         ("Lagged", "a path around the state of its GRUCell: the state 3 frames before acts on it directly"),
         ("Detached", "is cut off from the one before: a detach"),
-        ("InPlace", "modified by an inplace operation.*write the loop with new tensors"),
         ("Noisy", "numpy.*write the loop with new tensors"),
         ("Twice", "once a frame: write its own loop as a function"),
     ],
@@ -432,23 +412,3 @@ def test_a_cell_written_by_hand_is_taken_where_it_is_named(folder, capsys):
     found = json.loads(capsys.readouterr().out)
     assert np.array([step["spectral_radius"] for step in found["steps"]]) == radius(A)
     assert main(["fixed-points", *run, "--starts", "3"]) == 0
-
-
-class Mixer(nn.Module):
-    """As RWKV: its state is changed in place, part by part."""
-
-    def __init__(self):
-        super().__init__()
-        self.state_size, self.weight = 2 * N, nn.Parameter(torch.eye(N) * 0.5)
-
-    def step(self, x, s):
-        new = torch.zeros(2 * N, dtype=x.dtype)
-        new[:N] = s[:N] @ self.weight + x.sum()
-        new[N:] = s[N:] * 0.5
-        return new
-
-
-@pytest.mark.parametrize("use", [analyze, lambda cell, x: lyapunov(cell.double(), x, 2), Recorder])
-def test_a_step_with_operations_in_place_is_one_sentence(use):
-    with pytest.raises(InvalidInputError, match=r"Mixer.*in.?place.*write its step with new tensors"):
-        use(Mixer(), frames(T))
