@@ -101,6 +101,11 @@ def check_gradients(cell) -> None:
         )
 
 
+def uncompiled(module: nn.Module) -> nn.Module:
+    """The module that torch.compile wraps, or the module itself."""
+    return getattr(module, "_orig_mod", module)
+
+
 def copied(module: nn.Module) -> nn.Module:
     """A copy of a user's module that can have gradients. Raises InvalidInputError if it cannot be copied."""
     try:

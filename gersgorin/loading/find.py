@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import check_weights, copied, finite_tensor, users_code
+from gersgorin._validate import check_weights, copied, finite_tensor, uncompiled, users_code
 from gersgorin.cell import name_of
 from gersgorin.loading.cache import from_cache, has_cache
 from gersgorin.loading.loop import followed, random_numbers_kept, watched_calls
@@ -94,7 +94,7 @@ class Watched:
                 f"expected a torch module with a recurrent cell, got {getattr(module, '__name__', type(module).__name__)}: "
                 "a bare function has no state size and no weights; write it as a rhn.cells.Cell"
             )
-        self._original = getattr(module, "_orig_mod", module)  # what torch.compile wraps
+        self._original = uncompiled(module)
         check_weights(part_of(self._original, submodule))
         self.module, self._part = copied(self._original).double().eval(), submodule
         part = part_of(self.module, submodule)
@@ -135,7 +135,7 @@ class Watched:
     @property
     def batch_first(self) -> bool:
         """True if the cell reads (B, T, m); the module around it then usually does too."""
-        return bool(getattr(self._cell, "batch_first", has_cache(self._cell)))
+        return reads_batch_first(self._cell)
 
     @property
     def alone(self) -> bool:
@@ -269,7 +269,7 @@ def seen_by(cell: nn.Module, module: nn.Module, x: Tensor) -> Tensor:
         raise InvalidInputError(
             f"{type(module).__name__} does not call its {type(cell).__name__} when it reads a sequence"
         )
-    batch_first = getattr(cell, "batch_first", has_cache(cell))
+    batch_first = reads_batch_first(cell)
     seen = [_unpacked(each, batch_first) for each in seen]
     if not all(isinstance(each, Tensor) for each in seen):
         raise InvalidInputError(
@@ -284,6 +284,11 @@ def seen_by(cell: nn.Module, module: nn.Module, x: Tensor) -> Tensor:
         return torch.stack(seen)
     whole = torch.cat(seen, 1 if batch_first and seen[0].dim() == 3 else 0)
     return whole.transpose(0, 1) if batch_first and whole.dim() == 3 else whole
+
+
+def reads_batch_first(cell: nn.Module) -> bool:
+    """True for a cell that reads (B, T, m)."""
+    return bool(getattr(cell, "batch_first", has_cache(cell)))
 
 
 def layers_of(cell: nn.Module) -> int:

@@ -167,7 +167,7 @@ def sizes_in(state: Mapping[str, Tensor]) -> dict[str, int | bool]:
 
 
 def _is_torchs(factory) -> bool:
-    return any(getattr(factory, "__init__", None) is theirs.__init__ for theirs in OURS)
+    return any(factory.__init__ is theirs.__init__ for theirs in OURS)
 
 
 def _check_memory(name: str, build: Callable[[], nn.Module]) -> None:
@@ -267,7 +267,7 @@ def new_cell(
     options = {k: v for k, v in options.items() if v is not None}
     if compared and not getattr(factory, "deep", True):
         depth = 1
-    if "transform_bias" in options and is_known(name) and "transform_bias" not in getattr(factory, "options", ()):
+    if "transform_bias" in options and is_known(name) and not accepts(factory, "transform_bias"):
         if not compared:
             raise InvalidInputError(f"transform_bias is for cells with transform gates (rhn), not for {name}")
         del options["transform_bias"]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import check_weights, copied, finite_tensor, users_code, with_gradients
+from gersgorin._validate import check_weights, copied, finite_tensor, uncompiled, users_code, with_gradients
 from gersgorin.autodiff import BLOCK, vjps
 from gersgorin.cell import name_of
 from gersgorin.loading.find import is_hand_written, part_of, run_by_equations
@@ -178,7 +178,7 @@ def _layouts(module, x: Tensor) -> list[tuple[Tensor, int]]:
 def _copy(module, dtype: torch.dtype | None):
     if not isinstance(module, nn.Module):
         return module
-    module = copied(getattr(module, "_orig_mod", module)).eval()  # what torch.compile wraps
+    module = copied(uncompiled(module)).eval()
     module.requires_grad_(False)
     run_by_equations(module)  # three times as fast for many derivatives
     return module.to(dtype) if dtype else module
