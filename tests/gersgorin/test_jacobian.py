@@ -56,16 +56,6 @@ def test_any_size_and_state(case, seed, m, n, spread):
 
 
 @shallow
-@every_method
-@for_each("chunk_size", [1, 4])
-def test_chunks_change_nothing(case, method, chunk_size):
-    cell = case.build()
-    x, s = inputs(cell, 3, 5)
-    whole = temporal_jacobian(cell, x, s, method=method)
-    assert_close(temporal_jacobian(cell, x, s, method=method, chunk_size=chunk_size), whole, 1e-14, method)
-
-
-@shallow
 def test_leading_dimensions_broadcast(case):
     cell = case.build()
     x, _ = inputs(cell, 3, 1)

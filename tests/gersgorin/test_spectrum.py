@@ -82,13 +82,6 @@ def test_workers_run_on_one_thread_and_the_callers_setting_survives(fails, monke
     assert set(seen) == {1} and (fails or len(seen) == 9)  # eight chunks of the batch, one lone matrix
 
 
-@pytest.mark.parametrize("shape", [(0, 0), (0, 3, 3), (2, 0, 0), (4, 0, 5, 5)])
-def test_empty_in_empty_out(shape):
-    values = eigenvalues(torch.zeros(shape))
-    assert values.shape == shape[:-1] and values.dtype == torch.complex64
-    assert torch.equal(spectral_radius(torch.zeros(shape)), torch.zeros(shape[:-2]))
-
-
 @for_each("name", ["random", "companion", "grcar", "stochastic", "badly_scaled", "symmetric", "complex"])
 def test_conditions_are_those_of_scipys_left_and_right_eigenvectors(name):
     A = MATRICES[name]
