@@ -17,6 +17,7 @@ from gersgorin._validate import check_weights, copied, finite_tensor, uncompiled
 from gersgorin.autodiff import BLOCK, vjps
 from gersgorin.cell import name_of
 from gersgorin.loading.find import is_hand_written, part_of, run_by_equations
+from gersgorin.loading.loop import random_numbers_kept
 from gersgorin.run import Label
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 
@@ -51,13 +52,12 @@ class SequenceMap:
             raise InvalidInputError(f"expected a torch module or a function of x, got {type(module).__name__}")
         self.name, self._submodule = name_of(module), submodule
         self.label = label or Label(name=self.name, title=self.name)
-        x = _checked(x)
-        if isinstance(module, nn.RNNCellBase) or (isinstance(module, nn.Module) and is_hand_written(module)):
+        x, module = _checked(x), module if isinstance(module, nn.Module) else _Function(module)
+        if isinstance(module, nn.RNNCellBase) or is_hand_written(module):
             raise InvalidInputError(
                 f"{self.name} is one step of a recurrence: expected a module that reads a sequence, such as a loop over it"
             )
-        if isinstance(module, nn.Module):
-            check_weights(module)
+        check_weights(module)
         errors, found, of_sequence = [], [], []
         for dtype in (torch.float64, None):  # some modules only run in their own precision
             for layout, axis in _layouts(module, x):
@@ -94,21 +94,21 @@ class SequenceMap:
         found = w.new_zeros(len(w), *self._leaf.shape) if found is None else found
         return found.reshape(len(w), self.steps, -1)  # of one sequence, wherever its axis of time is
 
-    def _read(self, module: Callable, x: Tensor, axis: int, dtype: torch.dtype | None) -> None:
+    def _read(self, module: nn.Module, x: Tensor, axis: int, dtype: torch.dtype | None) -> None:
         """Set the outputs and the inputs that they are derivatives of."""
         part, calls = part_of(module, self._submodule) if self._submodule else module, []
-        like = next(module.parameters(), x) if isinstance(module, nn.Module) else x
+        like = next(module.parameters(), x)
         self._leaf, hooks = None, []
         if x.is_floating_point():
             x = self._leaf = x.to(like.device, dtype or like.dtype).detach().clone().requires_grad_()
         else:
             x = x.to(like.device)
             hook = functools.partial(self._embedded, x)
-            hooks = [embedding.register_forward_hook(hook) for embedding in _embeddings(module)]
+            hooks = [p.register_forward_hook(hook) for p in module.modules() if isinstance(p, nn.Embedding)]
         if self._submodule:
             hooks.append(part.register_forward_hook(lambda part, args, output: calls.append(first_tensor(output))))
         try:
-            with torch.random.fork_rng(devices=[like.device] if like.is_cuda else []):
+            with random_numbers_kept(like):
                 o = first_tensor(module(x.clone()))  # a module may change its input in place
         finally:
             for hook in hooks:
@@ -161,32 +161,32 @@ def _checked(x: Tensor | np.ndarray) -> Tensor:
     return x
 
 
-def _layouts(module, x: Tensor) -> list[tuple[Tensor, int]]:
+def _layouts(module: nn.Module, x: Tensor) -> list[tuple[Tensor, int]]:
     """x as it may be passed to a module, with its axis of time."""
     if x.dim() == 2 + x.is_floating_point():
         axis = 0 if x.shape[1] == 1 else 1
         return [(x, axis), (x.transpose(0, 1), 1 - axis)]
-    parts = module.modules() if isinstance(module, nn.Module) else ()
     batches = [(x[:, None], 0), (x[None], 1)]
-    if any(getattr(part, "batch_first", False) for part in parts):
+    if any(getattr(part, "batch_first", False) for part in module.modules()):
         return [*reversed(batches), (x, 0)]
     if x.shape[0] == x.shape[-1]:  # without a batch, a loop over the wrong axis would run
         return [*batches, (x, 0)]
     return [(x, 0), *batches]
 
 
-def _copy(module, dtype: torch.dtype | None):
-    if not isinstance(module, nn.Module):
-        return module
+class _Function(nn.Module):
+    """A function of x as a module."""
+
+    def __init__(self, function: Callable):
+        super().__init__()
+        self.forward = function
+
+
+def _copy(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     module = copied(uncompiled(module)).eval()
     module.requires_grad_(False)
     run_by_equations(module)  # three times as fast for many derivatives
     return module.to(dtype) if dtype else module
-
-
-def _embeddings(module) -> list[nn.Module]:
-    parts = module.modules() if isinstance(module, nn.Module) else ()
-    return [part for part in parts if isinstance(part, nn.Embedding)]
 
 
 def first_tensor(output) -> Tensor | None:

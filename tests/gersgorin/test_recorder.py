@@ -283,7 +283,7 @@ def test_what_measuring_cost_is_said_at_the_end(capsys, tmp_path):
     [
         (nn.GRU(m, n), frames(T).log() * torch.inf, {}, "NaN or infinite numbers"),
         (nn.GRU(m, n), torch.rand(T, m + 1), {}, r"expected \(T, 5\) or \(T, B, 5\)"),
-        (nn.GRU(m, n), [[1.0] * m], {}, "the probe is list: expected a dense tensor"),
+        (nn.GRU(m, n), [[1.0] * m], {}, "x is list: expected a dense tensor"),
         (nn.GRU(m, n), frames(T), {"every": 0}, "every is 0, expected a whole number of 1 or more"),
         (nn.GRU(m, n), frames(T), {"loss": torch.ones(3)}, r"the loss is of shape \(3,\): expected one number"),
         (nn.GRU(m, n), frames(T), {"layer": 2}, r"has 1 recurrent cell,"),
@@ -293,7 +293,7 @@ def test_what_measuring_cost_is_said_at_the_end(capsys, tmp_path):
             Tagger(),
             torch.rand(3, T, m + 1),
             {},
-            r"does not run on the probe \(3, .*, such as \(B, T, m\) of B sequences",
+            r"does not run on x, read as \(B, T, m\) of \(3, ",
         ),
     ],
 )
