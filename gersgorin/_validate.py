@@ -134,4 +134,5 @@ def users_code(said: str, hint: str = "") -> Iterator[None]:
         raise
     except USERS_FAULT as error:
         end = f"; {hint}" if hint else ""
-        raise UsersCodeError(f"{said}: {type(error).__name__}: {first_line(error)}{end}") from error
+        reason = first_line(error).split(". ")[0]
+        raise UsersCodeError(f"{said}: {type(error).__name__}: {reason}{end}") from error
