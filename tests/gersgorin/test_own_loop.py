@@ -353,8 +353,8 @@ def test_the_commands_follow_the_loop(folder, capsys):
 
 def test_exponents_and_bounds_are_those_of_the_loop():
     x = frames(T, 1)
-    loop, inputs = extract_cell(network("Norm"), x)
-    A = truth("Norm", x[:, 0])
+    loop, inputs = extract_cell(network("Hooked"), x)
+    A = truth("Hooked", x[:, 0])
     loop = loop.sequence(0)
     assert lyapunov(loop, inputs[:, 0]).sum == pytest.approx(float(torch.linalg.slogdet(A).logabsdet.mean()), rel=1e-9)
     assert bounds(loop, inputs[:, 0]).log_norm == pytest.approx(cumulative_log_norms(A).numpy(), rel=1e-9)
@@ -364,9 +364,9 @@ def test_exponents_and_bounds_are_those_of_the_loop():
 
 def test_the_first_steps_of_a_loop_are_read_again_under_the_names_of_their_run():
     x = frames(T, 1)
-    run = open_run(network("Norm"), x, steps=3, unit="0.1 s")
+    run = open_run(network("Hooked"), x, steps=3, unit="0.1 s")
     found = of_run(run, repeat=3)
-    A = truth("Norm", x[:4, 0].repeat(3, 1))[3:]
+    A = truth("Hooked", x[:4, 0].repeat(3, 1))[3:]
     assert found.sum == pytest.approx(float(torch.linalg.slogdet(A).logabsdet.mean()), rel=1e-9)
     assert found.unit == "0.1 s"
 
