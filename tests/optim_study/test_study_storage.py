@@ -240,7 +240,8 @@ class Server:
     def kill(self) -> None:
         os.kill(self._server.get_pid(), signal.SIGKILL)
         time.sleep(1)  # its children notice
-        (self._server.pgdata / "postmaster.pid").unlink(missing_ok=True)  # or it counts as running
+        for left in ("postmaster.pid", ".s.PGSQL.5432.lock"):  # or it counts as running, until somebody waits for it
+            (self._server.pgdata / left).unlink(missing_ok=True)
 
     def start(self) -> None:
         self._server.ensure_postgres_running()
