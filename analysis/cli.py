@@ -8,8 +8,8 @@ from rhn.cli.entry import own_cell, print_json, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import SUFFIXES, figure_name, place, save_figure
 from rhn.utils.io import check_output
-from rhn.utils.options import Commands, Device, Trained, Writing, check_least, given_flags, option, parse
-from rhn.utils.progress import progress_bars, status_line
+from rhn.utils.options import Commands, Device, Trained, Writing, given_flags, option, parse
+from rhn.utils.progress import progress_bars
 from rhn.utils.wording import counted
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ class Common(Trained, Writing):
         source = self.data.name if self.data else ("its text" if text else "chorales")
         about = f"{words_of_checkpoint(self.checkpoint)}; {split} split of {source}"
         record = replace(record, title=f"{_about(model)} ({_called(self.checkpoint)})", about=about)
-        with status_line() as say:
-            say("drawing")
+        with progress_bars() as report:
+            report("drawing")
             save_figure(figure, lambda: self.draw(record))
         if data:
             record.save(data)
@@ -91,7 +91,7 @@ class Gates(Common):
     excerpts: tuple[int, ...] = option(
         (), "Of a text: the first tokens of excerpts, counted from 0; default: four, evenly spread over the split."
     )
-    length: int | None = option(None, "Of a text: tokens of an excerpt (default 60).")
+    length: int | None = option(None, "Of a text: tokens of an excerpt (default 60).", least=1)
 
     name, splits, most = "gates", ("test", "valid"), SHOWN
     columns = ("sequence", "layer", "step", "activity", "open", "closed")
@@ -130,15 +130,15 @@ class LesionCommand(Common):
         "DT(S)-RNN removed). Default: bias, or carry for cells without gates.",
     )
     length: int | None = option(
-        None, "Of a text: tokens that each sequence predicts (default 200), read from a state of zeros."
+        None, "Of a text: tokens that each sequence predicts (default 200), read from a state of zeros.", least=1
     )
-    max_tokens: int | None = option(None, "Of a text: tokens in all, from its beginning (default 20000).")
+    max_tokens: int | None = option(None, "Of a text: tokens in all, from its beginning (default 20000).", least=1)
     pairs: bool = option(False, "Also every two layers together.")
     together: tuple[int, ...] = option(
         (), "Also these layers, all at once: --together 1 6. Counted from 1, through all stacked cells."
     )
     units: bool = option(False, "Also every single unit: as many networks as there are units.")
-    seed: int = option(0, "Seed of the bootstrap that draws the intervals, over chorales or parts of a text.")
+    seed: int = option(0, "Seed of the bootstrap that draws the intervals, over chorales or parts of a text.", least=0)
 
     name, splits, most = "lesion", ("train", "valid"), None
     columns = ("kind", "mode", "split", "label", "unit", "loss", "delta", "low", "high")
@@ -172,7 +172,6 @@ def _reads_text(options: Gates | LesionCommand) -> bool:
     for flag in given_flags(options, ("chorales",) if text else ("excerpts", "length", "max_tokens")):
         kinds = ("chorales", "a language model") if text else ("texts", "no language model")
         raise InvalidInputError(f"{flag} is for {kinds[0]}, and {options.checkpoint} holds {kinds[1]}: leave it out")
-    check_least(options, length=1, max_tokens=1, seed=0)
     return text
 
 

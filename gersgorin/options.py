@@ -14,8 +14,8 @@ class NewOrTrained:
     group = "network"
 
     cell: str | None = option(None, f"{', '.join(CELLS)}, torch.nn:LSTM, or package.module:factory (default rhn).")
-    depth: int | None = option(None, "Recurrence depth of a new cell (default 1).")
-    hidden_size: int | None = option(None, "Hidden units of a new cell (default 64).")
+    depth: int | None = option(None, "Recurrence depth of a new cell (default 1).", least=1)
+    hidden_size: int | None = option(None, "Hidden units of a new cell (default 64).", least=1)
     init: str | None = option(
         None, "gaussian:STD, uniform:A, identity, scaled or orthogonal[:GAIN] (default: uniform:0.04 or the cell's)."
     )
@@ -50,7 +50,7 @@ class DataOptions:
         "Your data instead: .npy, .npz or .csv, (T, m) or S sequences (S, T, m); a text for a language model.",
         metavar="FILE",
     )
-    steps: int | None = option(None, "Read the first N steps (default: all, of a text 100).")
+    steps: int | None = option(None, "Read the first N steps (default: all, of a text 100).", least=1)
     data: Path | None = option(
         None, "Original chorales (.json, .pickle) instead of those rebuilt from music21.", metavar="FILE"
     )

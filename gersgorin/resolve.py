@@ -39,7 +39,7 @@ from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
 from rhn.utils.memory import check_room
-from rhn.utils.options import check_least, given_flags
+from rhn.utils.options import check_ranges, given_flags
 from rhn.utils.validation import check_seed, fits
 
 NEW_CELL = ("depth", "hidden_size", "init", "transform_bias", "cell_options")  # options of cells by name
@@ -93,7 +93,7 @@ def open_run(
         raise InvalidInputError(f"steps is {steps!r:.40}: expected a whole number of at least 1")
     new = dict(zip(NEW_CELL, (depth, hidden_size, init, transform_bias, cell_options or {}), strict=True))
     data, file = DataOptions(steps=steps), _checkpoint(network)
-    check_least(data, steps=1)
+    check_ranges(data)
     _check_place(device, dtype)
     named = {"checkpoint": file} if file else {"cell": network if isinstance(network, str) else None}
     options = NetworkOptions(**named, **new, seed=seed, layer=layer)
@@ -187,7 +187,6 @@ def sources_of_options(network: NewOrTrained, data: DataOptions, count: int) -> 
 
 def _text_reader(network: NewOrTrained, data: DataOptions) -> dict:
     """Arguments `text_of` and `cell` of `read_source` for a language model; none for other networks."""
-    check_least(data, steps=1)
     if data.input and (given := given_flags(data, ("chorale", "data"))):
         raise InvalidInputError(f"--input and {given[0]} are two things to read: give one")
     if not network.checkpoint or network.module or not is_language_model(network.checkpoint):

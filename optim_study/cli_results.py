@@ -24,7 +24,7 @@ from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.figures import SUFFIXES, figure_name, place, save_figure
 from rhn.utils.io import check_output
-from rhn.utils.options import Writing, check_least, given_flags, option
+from rhn.utils.options import Writing, given_flags, option
 from rhn.utils.progress import progress_bars
 
 RECORDING = "record.npz"
@@ -248,13 +248,14 @@ class Record(Stored):
 
     arch: tuple[str, ...] | None = option(None, "Only these architectures.")
     depth: tuple[int, ...] | None = option(None, "Only these recurrence depths.", metavar="L")
-    every: int = option(50, "Steps of the optimizer from one measurement to the next, each at the end of its epoch.")
+    every: int = option(
+        50, "Steps of the optimizer from one measurement to the next, each at the end of its epoch.", least=1
+    )
     data: Path | None = option(
         None, "The original chorales (.json or .pickle), if the study was trained on them.", metavar="FILE"
     )
 
     def run(self) -> None:
-        check_least(self, every=1)
         best = [
             (config, best_row(rows, config.objective))
             for config, rows in self.studies()

@@ -15,6 +15,7 @@ from optim_study.folder import StudyFolder, TrialRecord
 from optim_study.protocol import StudyConfig
 from rhn.cli.entry import own_cell, users_frames
 from rhn.errors import RhnError
+from rhn.kernels.table import recorded_choices, recurrence_words
 from rhn.training.state import Interrupted, TrialState, deferred_interrupt
 
 
@@ -79,6 +80,8 @@ class _Batch:
     """Unfinished trial -> its last state, None for a new one."""
     saved: float = field(default_factory=time.monotonic)
     """Time of the last save."""
+    recurrence: str | None = None
+    """The implementation of the recurrence, known after the first epoch."""
 
     def run(self) -> None:
         left = [n for n in self.job.numbers if self.folder.load_record(n) is None]
@@ -93,7 +96,9 @@ class _Batch:
         fused = self.job.backend.start(self.job.config, settings, saved)
         self._finish_ended(fused, numbers)
         while fused.live() and fused.epoch != until:
-            fused.run_epoch()
+            with recorded_choices() as choices:
+                fused.run_epoch()
+            self.recurrence = recurrence_words(choices) if choices else None
             self._finish_ended(fused, numbers)
             stop = self.stopping()
             if stop or time.monotonic() - self.saved >= self.job.save_seconds:
@@ -122,7 +127,7 @@ class _Batch:
         row, settings = backend.row(config, fused, number), asdict(config.settings(number))
         about = {"study": config.protocol(), "trial": number, "settings": settings, "outcome": row.results}
         backend.write_best(self.folder.model_path(number), fused, number, **about)
-        self.folder.save_record(number, TrialRecord(row, fused.curve(number), fused.kernel or None))
+        self.folder.save_record(number, TrialRecord(row, fused.curve(number), self.recurrence))
         del self.states[number]
 
 

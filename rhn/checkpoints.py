@@ -73,9 +73,7 @@ def load_checkpoint(path: str | Path, *, factory: Callable[..., nn.Module] | Non
     """
     header, tensors = _read(path)
     name, config = header["class"], header["config"]
-    build = factory or _classes().get(name)
-    if build is None:
-        raise CheckpointError(f"{path} holds a {name}, none of ours: call load_checkpoint(path, factory={name})")
+    build = factory or _ours(path, name, config.get("cell"))
     try:
         _require_fit(path, _tensors(build(**config, device="meta")), tensors)
         with torch.random.fork_rng(devices=[]):  # building draws initial weights: leave the caller's generator alone
@@ -96,24 +94,17 @@ def load_model(path: str | Path, cell: str | None = None, kind: type | None = No
     cell: its cell, if that is one of the user's own, as package.module:factory; it is imported.
     kind: the class that is expected; None: any.
 
-    Raises also InvalidInputError if the file holds something else, or a cell of the user's own that is not named.
+    Raises also InvalidInputError if the file holds something else.
     """
     from rhn import models
 
     factory = None if cell is None else resolve_cell(cell)  # first: an unknown cell is no fault of the file
-    header = read_metadata(path)
-    name, own = header["class"], header["config"].get("cell")
+    name = read_metadata(path)["class"]
     if kind is not None and name != kind.__name__:
         raise InvalidInputError(f"{path} holds {KINDS.get(name, f'a {name} alone')}, expected {KINDS[kind.__name__]}")
-    if cell is not None:
-        return load_checkpoint(
-            path, factory=models.with_cell(cell, getattr(models, name)) if name in KINDS else factory
-        )
-    if name not in _classes():
-        own = f"package.module:{name}"  # a cell alone
-    if isinstance(own, str) and ":" in own and not is_known(own):
-        raise InvalidInputError(f"{path} has a cell of the user's own: add --cell {own} to import it")
-    return load_checkpoint(path)
+    if cell is not None and name in KINDS:
+        factory = models.with_cell(cell, getattr(models, name))
+    return load_checkpoint(path, factory=factory)
 
 
 def read_metadata(path: str | Path) -> dict:
@@ -135,11 +126,24 @@ def weights_file(path: str | Path) -> Path:
     return best
 
 
-def _classes() -> dict[str, Callable[..., nn.Module]]:
+def _ours(path: str | Path, name: str, cell: str | None) -> Callable[..., nn.Module]:
+    """The class that a checkpoint names, for one of our cells: a file must not decide which code is imported."""
     from rhn import models  # here, because cells need no model
 
-    ours = {name: models.from_file(getattr(models, name)) for name in KINDS}
-    return {CELLS[name].__name__: CELLS[name] for name in reversed([*CELLS])} | ours
+    if name in KINDS:
+        if isinstance(cell, str) and not is_known(cell):
+            raise CheckpointError(
+                f"{path}: {cell!r} is none of ours but a cell of the user's own: add --cell {cell} to import it, or in Python "
+                "load_checkpoint(path, factory=rhn.models.with_cell(...))"
+            )
+        return getattr(models, name)
+    found = next((known for known in map(CELLS.get, CELLS) if known.__name__ == name), None)
+    if found is None:
+        raise CheckpointError(
+            f"{path} holds a {name}, none of ours: add --cell package.module:{name}, or in Python "
+            f"load_checkpoint(path, factory={name})"
+        )
+    return found
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

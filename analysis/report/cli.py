@@ -9,7 +9,7 @@ from rhn.cli.entry import own_cell, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import figure_name, place
 from rhn.utils.io import check_output, command, made_with
-from rhn.utils.options import check_least, given_flags, parse
+from rhn.utils.options import given_flags, parse
 from rhn.utils.progress import progress_bars
 
 
@@ -22,7 +22,6 @@ def main(args: list[str] | None = None) -> int:
 def report(options: Options) -> None:
     """Validate the options, measure, write the page."""
     output = check_output(options.output or _default_name(options), (".html", ".htm"), force=options.force)
-    check_least(options, steps=2)
     if options.submodule and not options.module:
         raise InvalidInputError("--submodule names a part of --module package.module:factory: add that")
     if options.module and (given := given_flags(options, ("cell", "storage"))):

@@ -55,3 +55,4 @@ class Options(Writing, Contents, DataOptions, ReportedNetwork):
     output: Path | None = option(
         None, "The page, .html (default: report-NAME.html in the current folder).", metavar="FILE", short="-o"
     )
+    steps: int | None = option(None, least=2)

@@ -14,6 +14,7 @@ import sys
 import textwrap
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -22,8 +23,8 @@ from rhn.cli.entry import own_cell, print_json, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import SUFFIXES, save_figure
 from rhn.utils.io import check_output
-from rhn.utils.options import check_least, flag, given_flags, option, parse
-from rhn.utils.progress import status_line
+from rhn.utils.options import flag, given_flags, option, parse
+from rhn.utils.progress import progress_bars
 from rhn.utils.validation import check_seed
 
 OF_NEW_NETWORKS = ("depth", "hidden_size", "init", "transform_bias", "cell_options")
@@ -60,9 +61,9 @@ class Training:
         None, "Default: the preset's or the file's, else 0.1; with --optimizer torch's."
     )
     momentum: float | None = option(None, "Default: likewise, else 0.9; with --optimizer torch's.")
-    epochs: int | None = option(None, "Default: likewise, else 300.")
-    batch_size: int | None = option(None, "Sequences in a batch (default 32; windows of a text: 20).")
-    batches: int | None = option(None, "Steps in an epoch (default: from the data and the batch size).")
+    epochs: int | None = option(None, "Default: likewise, else 300.", least=1)
+    batch_size: int | None = option(None, "Sequences in a batch (default 32; windows of a text: 20).", least=1)
+    batches: int | None = option(None, "Steps in an epoch (default: from the data and the batch size).", least=1)
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] | None = option(None, "The optimiser, with torch's defaults.")
     steps: int | None = option(None, "Length of the training (default: of all epochs; with --optimizer 3000).")
     clip_norm: float | None = option(None, "Largest gradient norm.")
@@ -173,12 +174,12 @@ def _check_training(options: CheckOptions) -> int:
     from gersgorin.loading.network import save_weights
 
     with (
-        status_line() as say,
+        progress_bars() as report,
         own_cell(options.module or (options.cell if options.cell and ":" in options.cell else None)),
         Path(os.devnull).open("w") as nowhere,
         redirect_stdout(nowhere),
     ):
-        say("data and network")  # what the module prints at each of its calls is lost
+        say = partial(report("data and network"), 0, None)  # what the module prints at each of its calls is lost
         training = training_of(options)
         found = check(**training, progress=say)
         longer = {"seconds": LONGER * options.seconds}
@@ -216,7 +217,6 @@ def _check(options: CheckOptions) -> None:
     if options.preset and options.input:
         raise InvalidInputError("--input is for a new network or --checkpoint: a preset has its own data")
     check_seed(options.seed)
-    check_least(options, depth=1, hidden_size=1, batch_size=1, epochs=1, batches=1)
 
 
 def _fitted(text: str) -> str:

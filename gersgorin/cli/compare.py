@@ -10,7 +10,7 @@ from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import save_figure
 from rhn.utils.io import check_writable
-from rhn.utils.options import check_least, check_most, given_flags, option, parse
+from rhn.utils.options import given_flags, option, parse
 from rhn.utils.progress import progress_bars
 
 MOST_RUNS = 1000
@@ -38,8 +38,8 @@ class CompareOptions(OutputOptions, DataOptions, NewOrTrained):
         positional=True,
     )
     analysis: str = option("spectra", "An analysis of gersgorin --help.")
-    sequences: int | None = option(None, "Medians over N chorales or sequences of --input.")
-    seeds: int | None = option(None, "Medians over K draws of the weights, from --seed.")
+    sequences: int | None = option(None, "Medians over N chorales or sequences of --input.", least=1, most=MOST_RUNS)
+    seeds: int | None = option(None, "Medians over K draws of the weights, from --seed.", least=1, most=MOST_RUNS)
 
     @property
     def many(self) -> bool:
@@ -96,8 +96,6 @@ def _analysis(options: CompareOptions) -> Analysis:
 
 def _check(options: CompareOptions) -> None:
     """Raise InvalidInputError for options that contradict each other."""
-    check_least(options, sequences=1, seeds=1)
-    check_most(options, sequences=MOST_RUNS, seeds=MOST_RUNS)
     if options.variants is None and not options.many:
         raise InvalidInputError(
             "there is nothing to compare: name VARIANTS (see gersgorin compare --help), or give --seeds"

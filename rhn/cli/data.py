@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rhn.cli.entry import print_json
-from rhn.data.datasets import CHORALES, TEXT_SETS, compare
+from rhn.data.corpus import SPLITS
+from rhn.data.datasets import CHORALES, TEXT_SETS
 from rhn.errors import InvalidInputError
 from rhn.utils.options import option
 from rhn.utils.progress import progress_bars
+from rhn.utils.wording import table
 
 BEGINNING = {"words": 16, "characters": 72, "bytes": 72}  # tokens in the line with the beginning
 
@@ -86,15 +88,25 @@ def _chorales(data: Path | None) -> dict:
 
 
 def _described(corpus, name: str, unit: str, beginning: str, published: dict[str, int], **counts: int) -> dict:
-    found = {split: len(getattr(corpus, split)) for split in ("train", "valid", "test")} | counts
+    found = {split: len(getattr(corpus, split)) for split in SPLITS} | counts
+    rows = [
+        {"what": what, "found": n, "published": published.get(what), "same": published.get(what, n) == n}
+        for what, n in found.items()
+    ]
     about = {"name": name, "source": corpus.source, "checksum": corpus.checksum, "unit": unit}
-    return about | {"counts": compare(found, published), "beginning": beginning}
+    return about | {"counts": rows, "beginning": beginning}
 
 
 def _print(shown: dict) -> None:
     print(f"{shown['source']}\nchecksum {shown['checksum']}")
-    print(f"{shown['unit']:<12}{'found':>12}{'published':>12}")
-    for row in shown["counts"]:
-        published = "" if row["published"] is None else f"{row['published']:,}"
-        print(f"{row['what']:<12}{row['found']:>12,}{published:>12}{'' if row['same'] else '   differs'}")
+    rows = [
+        (
+            row["what"],
+            f"{row['found']:,}",
+            f"{row['published']:,}" if row["published"] else "",
+            "" if row["same"] else "differs",
+        )
+        for row in shown["counts"]
+    ]
+    print(table((shown["unit"], "found", "published", ""), rows))
     print(f"begins {shown['beginning']!r}")

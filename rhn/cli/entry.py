@@ -1,52 +1,50 @@
 """Run a command: its errors as one sentence, those of a user's code with its name and lines, its exit code, and Ctrl-C at any moment.
 
 Exit codes: 0 done, 2 bad input (one sentence on stderr), 130 interrupted. Results go to stdout, progress and notices to stderr.
-
-An exception during an import may end as another one (NumPy reports a broken installation) or be lost in a callback, so Ctrl-C waits
-for the end of an import. This module imports little, because imports before it are not guarded.
 """
 
+import atexit
 import contextlib
-import functools
 import json
 import os
 import signal
 import sys
 import sysconfig
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
-from types import FrameType
 
 from rhn.errors import USERS_FAULT, EarlyExit, InvalidInputError, RhnError, UsersCodeError
 from rhn.utils.io import finite_json
 
 INTERRUPTED = 130
-ROOT = Path(__file__).resolve().parents[2]
-PYTHONS = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
+OURS = [
+    marker.parent for marker in Path(__file__).resolve().parents[2].glob("*/py.typed")
+]  # packages that lie beside this one
+PYTHONS = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")]
 LIBRARIES = {"site-packages", "dist-packages"}
-SHOWN = 10  # frames of a traceback; an endless recursion has a thousand
-AGAIN = 0.05  # seconds until a Ctrl-C during an import is repeated
+SHOWN = 10  # last frames of a traceback; an endless recursion has a thousand
 
 
 def enter(module: str) -> int:
     """Import a module, run its `main`, and return the exit code."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under `nohup ... &`
-        signal.signal(signal.SIGINT, _interrupt)
-    try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        from importlib import import_module
+    pressed = []
 
-        main = import_module(module).main
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        code = main()
-    except KeyboardInterrupt:  # before the command handles it, or while it does
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # print the word only once
+    def interrupt(signum: int, frame) -> None:
+        pressed.append(signum)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under `nohup ... &`
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        code = import_module(module).main()
+    except BaseException:  # a library may report an interrupted import as its broken installation
+        if not pressed:
+            raise
         print("interrupted", file=sys.stderr, flush=True)
         code = INTERRUPTED
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the end of Python itself is left
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the end of Python itself is left
     if code == INTERRUPTED:
         _leave(code)
     return code
@@ -57,22 +55,9 @@ def rhn() -> int:
     return enter("rhn.cli.main")
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt; during an import, send the signal again a little later."""
-    while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
-        frame = frame.f_back
-    if frame is None:
-        raise KeyboardInterrupt
-    again = threading.Timer(AGAIN, os.kill, (os.getpid(), signal.SIGINT))
-    again.daemon = True
-    again.start()
-
-
 def _leave(code: int) -> None:
     """End the process after its exit functions, but without finalising the interpreter: interrupted threads of libraries may still run,
     and abort the process when their interpreter is gone."""
-    import atexit
-
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or without a reader
@@ -179,9 +164,7 @@ def users_frames(error: BaseException) -> list[str]:
     frames = []
     while error is not None and not frames:
         frames, error = frames_of(error), error.__cause__
-    left_out = [f"  ({len(frames) - SHOWN} more between)"] * (len(frames) > SHOWN)
-    lines = [f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}' for frame in frames]
-    return lines if not left_out else [lines[0], *left_out, *lines[1 - SHOWN :]]
+    return [f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}' for frame in frames[-SHOWN:]]
 
 
 def frames_of(error: BaseException) -> list[traceback.FrameSummary]:
@@ -190,14 +173,8 @@ def frames_of(error: BaseException) -> list[traceback.FrameSummary]:
     return [frame for frame in found if _is_users(frame.filename)]
 
 
-@functools.cache
-def _ours() -> tuple[Path, ...]:
-    """The folders of the packages that are installed beside this one; in site-packages all are libraries anyway."""
-    return tuple(marker.parent for marker in ROOT.glob("*/py.typed"))
-
-
 def _is_users(file: str) -> bool:
     if file.startswith("<"):  # without a file, as <frozen importlib._bootstrap>
         return False
     path = Path(file).resolve()
-    return not (LIBRARIES & set(path.parts) or any(path.is_relative_to(folder) for folder in (*_ours(), *PYTHONS)))
+    return not (LIBRARIES & set(path.parts) or any(path.is_relative_to(folder) for folder in (*OURS, *PYTHONS)))

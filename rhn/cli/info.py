@@ -1,7 +1,6 @@
 """`rhn info` and `rhn presets`: versions, devices and the kernels in use; the presets of `rhn train`."""
 
 import contextlib
-import functools
 import itertools
 import platform
 import shutil
@@ -36,23 +35,18 @@ class Info:
     def run(self) -> None:
         from rhn.kernels.table import kernel_states
 
-        versions, found = {name: version(name) for name in PACKAGES}, devices()
-        kernels = kernel_states()
+        versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+        found, kernels = devices(), kernel_states()
         if self.json:
-            python = {"python": platform.python_version()}
             rows = [asdict(kernel) | {"used": kernel.used} for kernel in kernels]
-            print_json({"versions": python | versions, "devices": found, "kernels": rows})
+            print_json({"versions": versions, "devices": found, "kernels": rows})
             return
-        given = (f"{name} {number or 'is not installed'}" for name, number in versions.items())
-        wrapped = functools.partial(textwrap.fill, width=min(100, shutil.get_terminal_size((80, 24)).columns))
-        print(wrapped(", ".join([f"Python {platform.python_version()}", *given])))
+        print(", ".join(f"{name} {number or 'is not installed'}" for name, number in versions.items()))
         for device in found:
-            print(wrapped(f"{device['name']:<8}{device['model']}; {device['details']}", subsequent_indent=" " * 8))
-        print(f"\n{'kernel':<22}{'device':<8}used")
-        for kernel in kernels:
-            used = "yes" if kernel.used else f"no: {kernel.reason}"
-            print(wrapped(f"{kernel.name:<22}{kernel.device:<8}{used}", subsequent_indent=" " * 30))
-            print(wrapped(f"for {kernel.purpose}", initial_indent="  ", subsequent_indent="    "))
+            print(f"{device['name']:<8}{device['model']}; {device['details']}")
+        used = ("yes" if kernel.used else f"no: {kernel.reason}" for kernel in kernels)
+        rows = [(k.name, k.device, k.purpose, words) for k, words in zip(kernels, used, strict=True)]
+        print(f"\n{table(('kernel', 'device', 'for', 'used'), rows, left=('device', 'for', 'used'))}")
 
 
 def version(package: str) -> str | None:
@@ -93,11 +87,12 @@ class Presets:
     def run(self) -> None:
         from rhn.presets import PRESETS
 
+        rows = [facts(name) for name in PRESETS]
         if self.json:
-            print_json([facts(name) for name in PRESETS])
+            print_json(rows)
             return
         columns = min(WIDTH, shutil.get_terminal_size((80, 24)).columns)
-        print(table(HEADER, map(_line, PRESETS), left=("cell",), drop=LEAST, width=columns, gap=" "))
+        print(table(HEADER, map(_line, rows), left=("cell",), drop=LEAST, width=columns, gap=" "))
         print(f"\n{textwrap.fill(NOTE, columns)}\n")
         for about, group in itertools.groupby(PRESETS, key=lambda name: PRESETS[name].about):
             first, *others = group
@@ -112,20 +107,18 @@ def facts(name: str) -> dict[str, Any]:
     config = preset(name)
     return {
         "name": name,
+        "cell": config.cell,
         "parameters": parameters(config),
         "depth": config.depth,
+        "layers": getattr(config, "layers", 1),
         "hidden_size": config.hidden_size,
         "tied": getattr(config, "tied", False),
         "published_test": PRESETS[name].test,
     }
 
 
-def _line(name: str) -> list:
+def _line(row: dict[str, Any]) -> list:
     """A line of the table."""
-    from rhn.presets import preset
-
-    config, found = preset(name), facts(name)
-    size, paper, tied = f"{found['parameters'] / 1e6:.2f}M", found["published_test"], "yes" if found["tied"] else "no"
+    size, paper, tied = f"{row['parameters'] / 1e6:.2f}M", row["published_test"], "yes" if row["tied"] else "no"
     result = "" if paper is None else f"{paper:.1f}" if paper > 10 else f"{paper:.2f}"
-    layers = getattr(config, "layers", 1)
-    return [name, config.cell, size, config.depth, layers, config.hidden_size, tied, result]
+    return [row["name"], row["cell"], size, row["depth"], row["layers"], row["hidden_size"], tied, result]

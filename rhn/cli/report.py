@@ -7,6 +7,9 @@ from rhn.utils.figures import SUFFIXES, figure_name, place, save_figure
 from rhn.utils.io import atomic_path, check_output, check_writable
 from rhn.utils.options import Writing, option
 
+SHORT = {"hidden_size": "units", "vocabulary_size": "words", "max_tokens": "tokens"}  # headings of the printed table
+SHORT |= {"valid_perplexity": "valid", "published_valid_perplexity": "paper"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Writing):
@@ -50,12 +53,9 @@ class Report(Writing):
 
         curves = [c for run in self.runs for c in read_curves(run)]
         measure = require_one_measure(curves)
-        width = max(len(c.name) for c in curves)
-        print(f"{'run':<{width}}{'epochs':>8}{'best':>6}{'train':>10}{'valid':>10}   {LABELS[measure]}")
-        for c in curves:
-            epoch, valid = c.best
-            train = c.train[list(c.epochs).index(epoch)]
-            print(f"{c.name:<{width}}{c.epochs[-1]:>8}{epoch:>6}{train:>10.4f}{valid:>10.4f}")
+        best = pd.DataFrame([c.table().iloc[c.place] for c in curves])
+        best.insert(1, "epochs", [c.epochs[-1] for c in curves])
+        print(best.to_string(index=False, float_format="{:.4f}".format), LABELS[measure], sep="\n")
         return pd.concat([c.table() for c in curves]), lambda: draw_curves(curves)
 
     def _depth(self):
@@ -63,14 +63,8 @@ class Report(Writing):
         from rhn.plotting.runs import read_depth
 
         table = read_depth(self.runs)
-        line = "{:<8}{:>5}{:>7}{:>8}{:>7}{:>8}{:>11}{:>8}{:>9}{:>8}   {}".format
-        print(line("cell", "tied", "depth", "layers", "units", "words", "tokens", "epochs", "valid", "paper", "run"))
-        shown = table.astype(object).where(table.notna(), None)
-        for row in shown.itertuples(index=False):
-            size = row.depth, row.layers, row.hidden_size, row.vocabulary_size or "all", row.max_tokens or "all"
-            paper = f"{row.published_valid_perplexity:.1f}" if row.published_valid_perplexity else ""
-            found = row.epochs, f"{row.valid_perplexity:.2f}", paper, row.run
-            print(line(row.cell, "yes" if row.tied else "no", *size, *found))
+        shown = table.rename(columns=SHORT).astype(object).where(table.notna().values, "")
+        print(shown.to_string(index=False, float_format="{:.2f}".format))
         return table, lambda: draw_depth(table)
 
 

@@ -6,7 +6,7 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,9 +15,10 @@ from rhn.cli.entry import own_cell, print_json, resolve_device
 from rhn.errors import InvalidInputError
 from rhn.presets import ChoraleConfig, LanguageConfig, load_corpus, parameters, preset, starting_point
 from rhn.training.config import HYPERPARAMETERS, read_config
-from rhn.utils.options import Device, check_least, configuration, flag, given_flags, option
+from rhn.utils.options import Device, configuration, flag, given_flags, option
 from rhn.utils.progress import Advance, progress_bars
-from rhn.utils.validation import check_seed
+from rhn.utils.validation import check_seed, fits
+from rhn.utils.wording import table
 
 if TYPE_CHECKING:
     from rhn.data import Corpus
@@ -50,7 +51,7 @@ class Running:
     data: Path | None = option(
         None, "Path of the data. Default: that of `rhn data get`; chorales: rebuilt from music21's scores."
     )
-    max_minutes: float | None = option(None, "Stop after X minutes with everything saved.")
+    max_minutes: float | None = option(None, "Stop after X minutes with everything saved.", least=0)
     threads: int | None = option(
         None,
         "Text: CPU threads (default: 1 below 500 hidden units, otherwise all). With 1 the results have the same bits every time.",
@@ -92,12 +93,15 @@ class Train(Running):
     )
     words: bool = option(False, "Text: --data is a text of your own, read as words.")
     characters: bool = option(False, "Text: --data is a text of your own, read as characters.")
-    seeds: int = option(1, "Text: train N seeds side by side as one program, from the seed of the configuration on.")
+    seeds: int = option(
+        1, "Text: train N seeds side by side as one program, from the seed of the configuration on.", least=1
+    )
     record: int | None = option(
         None,
         "Also measure spectra, gains and gates every N steps of the optimizer, into "
         "DIR/record.npz, which `gersgorin recording` draws. Chorales: at the end of the "
         "epoch of that step; an epoch has 7 steps (223 pieces in batches of 32).",
+        least=1,
     )
     print_config: bool = option(
         False,
@@ -127,7 +131,6 @@ class Train(Running):
         elif self.out.exists() and not self.out.is_dir():
             raise InvalidInputError(f"--out {self.out} is no folder: expected one, or a name that is free")
         else:
-            check_least(self, seeds=1, record=1)
             seeds = range(config.seed, config.seed + self.seeds)
             check_seed(seeds[-1])
             train(config, seeds, self.out, self, self.record)
@@ -161,21 +164,15 @@ class Train(Running):
                 )
 
     def _own_text(self, usual: str) -> dict[str, str]:
-        """The fields that --words and --characters set; refuses other values of them, and a unit without effect."""
+        """The fields that --words and --characters set; refuses both at once, and a unit without effect."""
         if self.words and self.characters:
             raise InvalidInputError("--words and --characters exclude one another; give one of them")
-        if not (self.words or self.characters):
-            corpus = self.settings.get("corpus", usual)
-            if "unit" in self.settings and corpus != "text":
-                raise InvalidInputError(f"--unit is for a text of your own, and {corpus} is none: leave it out")
-            return {}
-        own = {"corpus": "text", "unit": "words" if self.words else "characters"}
-        for name, value in own.items():
-            if self.settings.get(name, value) != value:
-                raise InvalidInputError(
-                    f"--{own['unit']} and {flag(name)} {self.settings[name]} contradict one another"
-                )
-        return own
+        if self.words or self.characters:
+            return {"corpus": "text", "unit": "words" if self.words else "characters"}
+        corpus = self.settings.get("corpus", usual)
+        if "unit" in self.settings and corpus != "text":
+            raise InvalidInputError(f"--unit is for a text of your own, and {corpus} is none: leave it out")
+        return {}
 
     def _print(self, config: Config) -> None:
         name = self.preset or (self.config and read_config(self.config).get("preset"))
@@ -206,24 +203,21 @@ class Resume(Running):
             raise InvalidInputError(
                 f"{self.out} holds no training: there is no config.json in it; `rhn train` begins one"
             )
-        config, seeds = starting_point(None, path, self.cell), read_config(path).get("seeds")
-        if isinstance(config, LanguageConfig):
-            if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
-                raise InvalidInputError(f"{path} does not say which seeds were trained: it is no run's config.json")
-        elif self.threads is not None:
-            raise InvalidInputError("--threads is for language models, and this trains on chorales: leave it out")
+        config = starting_point(None, path, self.cell)
+        seeds = read_config(path).get("seeds", [config.seed])
+        if not fits(seeds, list) or not all(fits(seed, int) for seed in seeds):
+            raise InvalidInputError(f"{path} does not say which seeds were trained: it is no run's config.json")
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs)
         from rhn.cli.recording import recorded_every
         from rhn.training.trained import data_path
 
         options = self if self.data is not None else replace(self, data=data_path(self.out))
-        train(config, seeds or [config.seed], self.out, options, recorded_every(self.out))
+        train(config, seeds, self.out, options, recorded_every(self.out))
 
 
 def train(config: Config, seeds: Sequence[int], out: Path, options: Running, record: int | None) -> None:
     """Train or go on, and print the result."""
-    check_least(options, max_minutes=0)
     from rhn.training import run
     from rhn.training.ensemble import tune_malloc
 
@@ -231,7 +225,7 @@ def train(config: Config, seeds: Sequence[int], out: Path, options: Running, rec
     tune_malloc()
     with own_cell(config.cell), contextlib.ExitStack() as stack:
         corpus = load_corpus(config, options.data)
-        callbacks = [stack.enter_context(_progress())]
+        callbacks = [Progress(stack.enter_context(progress_bars())("training"))]
         if record is not None:
             from rhn.cli.recording import recorders
 
@@ -247,11 +241,14 @@ def train(config: Config, seeds: Sequence[int], out: Path, options: Running, rec
             about={"path": None if options.data is None else str(options.data.absolute())},
             callbacks=callbacks,
         )
-    _print_results(results, corpus, options.json)
+    rows = [_row(result, corpus) for result in results]
+    if options.json:
+        print_json(rows[0] if len(rows) == 1 else {"seeds": rows})
+        return
+    _print_rows(rows)
     if not all(result.finished for result in results):
-        if not options.json:
-            print(f"time ran out; rhn resume {shlex.quote(str(out))} goes on")
-    elif not options.json and all(_exploded(result, corpus) for result in results):
+        print(f"time ran out; rhn resume {shlex.quote(str(out))} goes on")
+    elif all(_exploded(result, corpus) for result in results):
         rate = f"the losses have exploded at a learning rate of {config.learning_rate:g}"
         print(f"{rate}: try a lower one in another --out", file=sys.stderr)
 
@@ -262,12 +259,6 @@ def _threads(config: Config, options: Running) -> int:
     if options.threads is not None:
         return options.threads
     return 1 if isinstance(config, ChoraleConfig) or config.hidden_size < ONE_THREAD else torch.get_num_threads()
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator["Progress"]:
-    with progress_bars() as report:
-        yield Progress(report("training"))
 
 
 class Progress:
@@ -302,17 +293,6 @@ class Progress:
         """There is nothing to save."""
 
 
-def _print_results(results: "Sequence[TrainingResult]", corpus: "Corpus | TextCorpus", as_json: bool) -> None:
-    chorales = results[0].test_nll is not None
-    rows = [_chorales_row(result) if chorales else _text_row(result, corpus) for result in results]
-    if as_json:
-        print_json(rows[0] if len(rows) == 1 or chorales else {"seeds": rows})
-    elif chorales:
-        _print_chorales(rows[0])
-    else:
-        _print_texts(rows)
-
-
 def _exploded(result: "TrainingResult", corpus) -> bool:
     """Whether training has led nowhere: to no better chorales than the first weights, or to texts far below a guess of each token."""
     if result.test_nll is not None:
@@ -320,51 +300,34 @@ def _exploded(result: "TrainingResult", corpus) -> bool:
     return result.valid_nll > 2 * math.log(len(corpus.vocabulary))
 
 
-def _chorales_row(result: "TrainingResult") -> dict:
-    return {name: value for name, value in asdict(result).items() if name not in ("seed", "steps")}
-
-
-def _print_chorales(row: dict) -> None:
-    state = "done" if row["finished"] else "stopped"
-    print(f"{state} after epoch {row['epochs']}; the best is epoch {row['best_epoch']}, in nats a frame:")
-    print(f"train {row['train_nll']:.4f}   valid {row['valid_nll']:.4f}   test {row['test_nll']:.4f}")
-    print(f"checkpoint: {row['checkpoint']}")
-
-
-def _text_row(result: "TrainingResult", corpus: "TextCorpus") -> dict:
+def _row(result: "TrainingResult", corpus: "Corpus | TextCorpus") -> dict:
+    """The result of a seed for JSON, in the measure of its data."""
     from rhn.training.evaluation import measure, measure_name
 
-    name = measure_name(corpus.vocabulary)
-    return {
-        "seed": result.seed,
-        "checkpoint": result.checkpoint if Path(result.checkpoint).exists() else None,
-        "best_epoch": result.best_epoch,
-        f"train_{name}": measure(result.train_nll, name),
-        f"valid_{name}": measure(result.valid_nll, name),
-        "epochs": result.epochs,
-        "steps": list(result.steps),
-        "finished": result.finished,
-        "diverged": result.diverged,
-    }
+    row = asdict(result) | {"checkpoint": result.checkpoint if Path(result.checkpoint).exists() else None}
+    if result.test_nll is not None:
+        return row
+    name, losses = measure_name(corpus.vocabulary), {"train": row.pop("train_nll"), "valid": row.pop("valid_nll")}
+    del row["test_nll"]
+    return row | {f"{split}_{name}": measure(nll, name) for split, nll in losses.items()}
 
 
-def _print_texts(rows: list[dict]) -> None:
-    name = next(key for key in rows[0] if key.startswith("train_")).removeprefix("train_")
-    words = name.replace("_", " ").replace("bits per", "bits a")
-    if any(row["best_epoch"] for row in rows):
-        print(f"{'seed':>4} {'epochs':>7} {'best':>5} {'train':>10} {'valid':>10}   {words} at the best epoch")
+def _print_rows(rows: list[dict]) -> None:
+    """The losses of all seeds as a table, and what to do next."""
+    names = [name for name in rows[0] if name.startswith(("train_", "valid_", "test_"))]
+    lines = []
     for row in rows:
-        reason = f"   diverged: {row['diverged']}" if row["diverged"] else ""
-        if row["best_epoch"]:
-            losses = (row[f"train_{name}"], row[f"valid_{name}"])
-            shown = " ".join(f"{x:>10.4f}" if x < 1e5 else f"{x:>10.4g}" for x in losses)
-            print(f"{row['seed']:>4} {row['epochs']:>7} {row['best_epoch']:>5} {shown}{reason}")
-            continue
-        kept = "there is no checkpoint"
-        if row["checkpoint"]:
-            kept = f"{row['checkpoint']} holds the present weights, not validated"
-        done, steps = row["steps"]
-        print(f"seed {row['seed']}: no epoch has ended, {done} of {steps} steps of the first are done; {kept}{reason}")
+        losses = [f"{row[name]:.4f}" if row[name] < 1e5 else f"{row[name]:.4g}" for name in names]
+        lines.append([row["seed"], row["epochs"], row["best_epoch"], *losses, row["diverged"] or ""])
+        if not row["epochs"] and math.isnan(row[names[1]]):
+            kept = row["checkpoint"] and f"{row['checkpoint']} holds the present weights, not validated"
+            done, steps = row["steps"]
+            print(
+                f"seed {row['seed']}: no epoch has ended, {done} of {steps} steps of the first are done; {kept or 'no checkpoint'}"
+            )
+            lines.pop()
+    if lines:
+        print(table(("seed", "epochs", "best", *names, ""), lines, left=("",)))
     for row in rows:
         if row["checkpoint"]:
             print(f"next: rhn evaluate {shlex.quote(str(Path(row['checkpoint']).parent))} --split test")

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from rhn.cli.entry import print_json, resolve_device
 from rhn.errors import InvalidInputError
 from rhn.utils.io import check_output
-from rhn.utils.options import Device, Trained, Writing, check_least, check_most, given_flags, option
+from rhn.utils.options import Device, Trained, Writing, given_flags, option
 from rhn.utils.progress import progress_bars
-from rhn.utils.validation import check_seed
 
 if TYPE_CHECKING:
     from rhn.training.trained import TrainedText
@@ -30,20 +29,26 @@ class Evaluate(Trained):
 
     split: Literal["train", "valid", "test"] = option("test", "Which part of the data.")
     data: Path | None = option(None, "Where the data is, instead of where it was in the training.")
-    max_tokens: int | None = option(None, "Text: only the first so many tokens of the split.")
+    max_tokens: int | None = option(None, "Text: only the first so many tokens of the split.", least=2)
     batch_size: int | None = option(
         None,
         "Text: read so many rows at once, each from the zero state. Faster, and a little worse than in one piece (the default).",
+        least=1,
     )
     temperature: float | None = option(None, "Text: divides the logits.")
     mc: int | None = option(
         None,
         "Text: average the probabilities of so many samples with dropout on, new masks for each window (Gal and Ghahramani 2016).",
+        least=1,
+        most=MOST_SAMPLES,
     )
     mc_official: int | None = option(
-        None, "Text: like --mc, with one set of masks a sample for the whole text, as the official code does it."
+        None,
+        "Text: like --mc, with one set of masks a sample for the whole text, as the official code does it.",
+        least=1,
+        most=MOST_SAMPLES,
     )
-    seed: int = option(0, "Text: seed of the masks of --mc.")
+    seed: int = option(0, "Text: seed of the masks of --mc.", least=0)
     device: Device = option("auto", "Where to compute.")
     json: bool = option(False, "Print one JSON object.")
 
@@ -73,9 +78,6 @@ class Evaluate(Trained):
     def _text(self) -> None:
         if len(methods := given_flags(self, ("mc", "mc_official", "batch_size"))) > 1:
             raise InvalidInputError(f"{' and '.join(methods)} exclude one another; give one of them")
-        check_least(self, mc=1, mc_official=1, batch_size=1, max_tokens=2)
-        check_most(self, mc=MOST_SAMPLES, mc_official=MOST_SAMPLES)
-        check_seed(self.seed)
         from rhn.training.evaluation import measure, measure_name
         from rhn.training.trained import load_text_model
 
@@ -120,16 +122,14 @@ class Sample(Trained, Writing):
 
     output: Path | None = option(None, "What to write, .mid or .musicxml (required).", metavar="FILE")
     temperature: float = option(1.0, "Below 1 more predictable, above 1 wilder.")
-    bars: int = option(16, "Length in bars of four quarter notes.")
-    seed: int = option(0, "Seed of the notes.")
+    bars: int = option(16, "Length in bars of four quarter notes.", least=1, most=MOST_BARS)
+    seed: int = option(0, "Seed of the notes.", least=0)
 
     def run(self) -> None:
         from rhn.checkpoints import load_model
         from rhn.models import PolyphonicModel
         from rhn.training.sampling import SUFFIXES, sample_chorale, write_chorale
 
-        check_seed(self.seed)
-        check_most(self, bars=MOST_BARS)
         model = load_model(self.checkpoint, self.cell, PolyphonicModel)  # first: of a text it names `rhn generate`
         if self.output is None:
             raise InvalidInputError("--output FILE is missing: the .mid or .musicxml file to write")
@@ -143,13 +143,12 @@ class Generate(Trained):
     """Print a text that a trained language model makes up."""
 
     prompt: str = option("", "The text to go on from.", metavar="TEXT")
-    length: int = option(200, "How many words or characters.")
+    length: int = option(200, "How many words or characters.", least=1, most=MOST_TOKENS)
     temperature: float = option(1.0, "Below 1 more predictable, above 1 wilder.")
-    top_k: int | None = option(None, "Choose among the N most probable ones only.")
-    seed: int = option(0, "Seed of the choices.")
+    top_k: int | None = option(None, "Choose among the N most probable ones only.", least=1)
+    seed: int = option(0, "Seed of the choices.", least=0)
 
     def run(self) -> None:
-        check_most(self, length=MOST_TOKENS)
         from rhn.training.sampling import generate
         from rhn.training.trained import load_text_model
 

@@ -99,14 +99,6 @@ def data_set(name: str) -> DataSet:
     return known[name]
 
 
-def compare(found: dict[str, int], published: dict[str, int]) -> list[dict]:
-    """Rows "what", "found", "published", "same" of the counts of a corpus; a count that nobody published is the same."""
-    return [
-        {"what": what, "found": n, "published": published.get(what), "same": published.get(what, n) == n}
-        for what, n in found.items()
-    ]
-
-
 def data_folder(name: str) -> Path:
     """The folder into which `get` downloads a data set; honours XDG_DATA_HOME."""
     return user_data_path("rhn", appauthor=False) / name

@@ -1,5 +1,5 @@
 """Whole networks: what stands before and after a stack of recurrent cells."""
 
-from rhn.models.networks import MAX_LAYERS, LanguageModel, PolyphonicModel, from_file, with_cell
+from rhn.models.networks import MAX_LAYERS, LanguageModel, PolyphonicModel, with_cell
 
-__all__ = ["MAX_LAYERS", "LanguageModel", "PolyphonicModel", "from_file", "with_cell"]
+__all__ = ["MAX_LAYERS", "LanguageModel", "PolyphonicModel", "with_cell"]

@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rhn.cells import CELLS, Cell, Initialization, from_torch, is_known, resolve_cell
+from rhn.cells import CELLS, Cell, Initialization, from_torch, resolve_cell
 from rhn.cells.declared import DeclaredCell
 from rhn.cells.init import OWN, draw
 from rhn.cells.layers import recurrent_parts
@@ -287,23 +287,6 @@ def bias_option(cell: str, transform_bias: float | None) -> dict[str, float | No
     """
     told = transform_bias is not None or accepts(resolve_cell(cell), "transform_bias")
     return {"transform_bias": transform_bias} if told else {}
-
-
-def from_file(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """A factory for models of our cells, as checkpoints describe them: a file must not decide which code is imported.
-
-    It raises InvalidInputError for a user's cell; `with_cell` loads those.
-    """
-
-    def build(*, cell: str, **config) -> nn.Module:
-        if not is_known(cell):
-            raise InvalidInputError(
-                f"its cell {cell!r} is none of ours, and a file does not decide which code runs: name it with --cell, "
-                "or in Python load_checkpoint(path, factory=rhn.models.with_cell(...))"
-            )
-        return model(cell, **config)
-
-    return build
 
 
 def _build(name, factory, input_size, hidden_size, depth, init, generator, keywords, *, own: bool) -> nn.Module:

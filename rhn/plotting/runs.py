@@ -38,10 +38,14 @@ class Curves:
     title: RunTitle = field(default_factory=RunTitle)
 
     @property
+    def place(self) -> int:
+        """The row of the best epoch, the first one of equals."""
+        return int(np.nanargmin(self.valid))
+
+    @property
     def best(self) -> tuple[int, float]:
-        """(epoch, validation measure) of the best epoch, the first one of equals."""
-        place = int(np.nanargmin(self.valid))
-        return int(self.epochs[place]), float(self.valid[place])
+        """(epoch, validation measure) of the best epoch."""
+        return int(self.epochs[self.place]), float(self.valid[self.place])
 
     def table(self) -> pd.DataFrame:
         """One row for each epoch."""
@@ -168,21 +172,12 @@ def _best(run: Path) -> pd.DataFrame:
 
 def _read_table(path: Path) -> pd.DataFrame:
     """A table of `rhn report --depth --csv`; its path stands for the checksum of the text."""
-    numbers = dict.fromkeys(("vocabulary_size", "max_tokens"), "Int64")
+    kinds = {"run": str, "cell": str, "vocabulary_size": "Int64", "max_tokens": "Int64"}
     try:
-        table = pd.read_csv(
-            path,
-            dtype={"run": str, "cell": str} | numbers,
-            keep_default_na=False,
-            na_values={name: [""] for name in numbers},
-            converters={"valid_perplexity": float},  # pandas' own reader may differ in the last digit
-        )[[*DEPTH_COLUMNS]]
+        exact = {"valid_perplexity": float}  # the reader of pandas may differ in the last digit
+        table = pd.read_csv(path, dtype=kinds, converters=exact)[[*DEPTH_COLUMNS]]
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} is no table of `rhn report --depth --csv` ({first_line(error)})") from error
-    if table.empty or not np.isfinite(table.valid_perplexity).all():
-        raise DataError(
-            f"{path} is no table of `rhn report --depth --csv`: expected a finite valid_perplexity in each row"
-        )
     return table.assign(text=str(path))
 
 

@@ -9,8 +9,8 @@ from rhn.cells.registry import CELLS
 from rhn.data.datasets import TEXT_SETS
 from rhn.errors import InvalidInputError
 from rhn.utils.io import read_json
-from rhn.utils.options import option
-from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, check_fields, require
+from rhn.utils.options import check_ranges, option
+from rhn.utils.validation import check_fields, require
 
 if TYPE_CHECKING:
     from rhn.models.dropout import Dropout
@@ -39,8 +39,8 @@ class TrainingConfig:
     """
 
     cell: str = option(help=f"{', '.join(CELLS)}, or your own as package.module:factory.")
-    depth: int = option(help="Recurrence depth, layers within a step.")
-    hidden_size: int = option(help="Hidden units of each cell.")
+    depth: int = option(help="Recurrence depth, layers within a step.", least=1)
+    hidden_size: int = option(help="Hidden units of each cell.", least=1)
     transform_bias: float | None = option(
         help="Initial bias of the transform gates. None: as `init` or the cell says, or the cell has no such gates."
     )
@@ -48,39 +48,29 @@ class TrainingConfig:
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = option(
         "sgd", "Optimizer, as in torch.optim. The learning rates of the presets are for SGD; Adam needs about 0.001."
     )
-    learning_rate: float = option(help="Step size of the optimizer.")
-    momentum: float = option(0.0, "Momentum of sgd and rmsprop.")
-    beta1: float = option(0.9, "Decay of the mean of gradients (adam, adamw).")
-    beta2: float = option(0.999, "Decay of the mean of squared gradients (adam, adamw).")
-    alpha: float = option(0.99, "Decay of the mean of squared gradients (rmsprop).")
-    epsilon: float = option(1e-8, "Added to the root of the mean of squared gradients (adam, adamw, rmsprop).")
+    learning_rate: float = option(help="Step size of the optimizer.", above=0)
+    momentum: float = option(0.0, "Momentum of sgd and rmsprop.", least=0, below=1)
+    beta1: float = option(0.9, "Decay of the mean of gradients (adam, adamw).", least=0, below=1)
+    beta2: float = option(0.999, "Decay of the mean of squared gradients (adam, adamw).", least=0, below=1)
+    alpha: float = option(0.99, "Decay of the mean of squared gradients (rmsprop).", least=0, below=1)
+    epsilon: float = option(
+        1e-8, "Added to the root of the mean of squared gradients (adam, adamw, rmsprop).", least=SMALLEST_EPSILON
+    )
     weight_decay: float = option(
         0.0,
         "Factor of half the sum of all squared parameters in the loss; adamw: share of the weights that a step at rate 1 takes away.",
+        least=0,
     )
-    batch_size: int = option(help="Rows of a batch.")
-    epochs: int = option(help="Maximum number of epochs.")
-    patience: int | None = option(None, "Stop after N epochs without a better loss. None: never.")
-    seed: int = option(0, "Seed of the initial weights and of all else that is random.")
+    batch_size: int = option(help="Rows of a batch.", least=1)
+    epochs: int = option(help="Maximum number of epochs.", least=1)
+    patience: int | None = option(None, "Stop after N epochs without a better loss. None: never.", least=1)
+    seed: int = option(0, "Seed of the initial weights and of all else that is random.", least=0)
 
     def __post_init__(self):
         check_fields(self)
-        for name in ("depth", "hidden_size", "batch_size", "epochs"):
-            require(self, name, getattr(self, name) >= 1, "1 or more")
-        require(self, "seed", self.seed >= 0, "0 or more")
-        require(self, "patience", self.patience is None or self.patience >= 1, "1 or more, or None")
-        positive = f"a number above 0, at most {LARGEST_FLOAT:g}"
-        require(self, "learning_rate", 0 < self.learning_rate <= LARGEST_FLOAT, positive)
+        check_ranges(self)
         plain = all(isinstance(value, bool | int | float | str | None) for value in self.cell_options.values())
         require(self, "cell_options", plain, "numbers, words, true, false or null by name")
-        for name in ("momentum", "beta1", "beta2", "alpha"):
-            require(self, name, 0 <= getattr(self, name) < 1, "0 or more and less than 1")
-        decay, epsilon = self.weight_decay, self.epsilon
-        require(self, "weight_decay", 0 <= decay <= LARGEST_FLOAT, f"0 to {LARGEST_FLOAT:g}")
-        least = f"{SMALLEST_EPSILON:g} to {LARGEST_FLOAT:g}: a weight without a gradient is divided by it"
-        require(self, "epsilon", SMALLEST_EPSILON <= epsilon <= LARGEST_FLOAT, least)
-        finite = abs(self.transform_bias or 0) <= LARGEST_FLOAT
-        require(self, "transform_bias", finite, f"a number of at most {LARGEST_FLOAT:g}")
 
     @property
     def options(self) -> dict:
@@ -97,18 +87,14 @@ class ChoraleConfig(TrainingConfig):
 
     learning_rate: float = option(help="Step size of the optimizer, for a loss in nats a frame.")
     init_std: float | None = option(
-        help="Standard deviation of the Gaussian initial weights. None: as the cell starts by itself (presets with torch.nn's cells)."
+        help="Standard deviation of the Gaussian initial weights. None: as the cell starts by itself (presets with torch.nn's cells).",
+        above=0,
     )
     momentum: float = 0.9
     batch_size: int = option(32, "Chorales a batch.")
     epochs: int = 300
     patience: int | None = 50
     objective: Literal["train", "valid"] = option("valid", "Loss that decides which weights are best: train or valid.")
-
-    def __post_init__(self):
-        super().__post_init__()
-        std = self.init_std
-        require(self, "init_std", std is None or 0 < std <= LARGEST_INIT, f"a number above 0, at most {LARGEST_INIT:g}")
 
     @property
     def init(self) -> str | None:
@@ -122,16 +108,19 @@ class LanguageConfig(TrainingConfig):
 
     corpus: str = option(help="A published text by its name in `rhn data`, or text: a file or folder of your own.")
     unit: Literal["words", "characters"] = option("words", "Tokens of a text of your own: words or characters.")
-    vocabulary_size: int | None = option(None, "Keep the N most frequent words; the others become <unk>. None: all.")
-    max_tokens: int | None = option(None, "Use at most N tokens of each split. None: all.")
+    vocabulary_size: int | None = option(
+        None, "Keep the N most frequent words; the others become <unk>. None: all.", least=1
+    )
+    max_tokens: int | None = option(None, "Use at most N tokens of each split. None: all.", least=2)
     cell: str = "rhn"
     depth: int = 1
     hidden_size: int = 200
-    layers: int = option(1, "Cells stacked on each other.")
+    layers: int = option(1, "Cells stacked on each other.", least=1)
     tied: bool = option(False, "The output layer uses the embedding's weights.")
     embedding_size: int | None = option(
         None,
         "Size of a token's embedding. None: the hidden size, or the size of a smaller vocabulary if the weights are not tied.",
+        least=1,
     )
     init: str | None = option(
         "uniform:0.04",
@@ -150,29 +139,34 @@ class LanguageConfig(TrainingConfig):
         "Whether the gates of a cell share their masks (the TensorFlow code) or have their own (the Torch7 code).",
     )
     batch_size: int = option(20, "Rows of the text side by side.")
-    window: int = option(35, "Steps of truncated backpropagation.")
+    window: int = option(35, "Steps of truncated backpropagation.", least=1)
     vary_window: bool = option(
         False, "Windows of random length around `window`, the same ones for every seed (Merity et al. 2017)."
     )
     learning_rate: float = option(0.2, "Step size of the optimizer, for a loss in nats summed over a window.")
-    lr_decay: float = option(1.02, "Divisor of the learning rate, applied each epoch after the first `decay_after`.")
-    decay_after: int = option(20, "Epochs at the full learning rate.")
+    lr_decay: float = option(
+        1.02, "Divisor of the learning rate, applied each epoch after the first `decay_after`.", least=1
+    )
+    decay_after: int = option(20, "Epochs at the full learning rate.", least=0)
     weight_decay_form: Literal["loss", "shrink"] = option(
         "loss",
         "loss: weight decay is part of the loss; shrink: weights shrink by it after each step (the Torch7 code).",
     )
-    gradient_norm: float = option(10.0, "Longer gradients are scaled down to this norm.")
+    gradient_norm: float = option(10.0, "Longer gradients are scaled down to this norm.", above=0)
     averaging: int | None = option(
         None,
         "NT-ASGD (Merity et al. 2017): average the weights after N epochs without a better validation loss. None: never.",
+        least=1,
     )
     activation_regularization: float = option(
-        0.0, "Factor of the mean square of the outputs after dropout, in nats a token."
+        0.0, "Factor of the mean square of the outputs after dropout, in nats a token.", least=0
     )
     temporal_activation_regularization: float = option(
-        0.0, "Factor of the mean square of the change of the outputs between steps, in nats a token."
+        0.0, "Factor of the mean square of the change of the outputs between steps, in nats a token.", least=0
     )
-    reset_probability: float = option(0.0, "Probability that a row starts a window from the zero state.")
+    reset_probability: float = option(
+        0.0, "Probability that a row starts a window from the zero state.", least=0, most=1
+    )
     epochs: int = 500
 
     def __post_init__(self):
@@ -181,22 +175,6 @@ class LanguageConfig(TrainingConfig):
         super().__post_init__()
         texts = (*TEXT_SETS, "text")
         require(self, "corpus", self.corpus in texts, f"one of {', '.join(texts)}")
-        for name in ("layers", "window"):
-            require(self, name, getattr(self, name) >= 1, "1 or more")
-        for name, least in {"vocabulary_size": 1, "max_tokens": 2, "embedding_size": 1, "averaging": 1}.items():
-            value = getattr(self, name)
-            require(self, name, value is None or value >= least, f"{least} or more, or None")
-        for name in ("activation_regularization", "temporal_activation_regularization"):
-            require(self, name, 0 <= getattr(self, name) <= LARGEST_FLOAT, f"0 to {LARGEST_FLOAT:g}")
-        require(
-            self,
-            "gradient_norm",
-            0 < self.gradient_norm <= LARGEST_FLOAT,
-            f"a number above 0, at most {LARGEST_FLOAT:g}",
-        )
-        require(self, "lr_decay", 1 <= self.lr_decay < math.inf, "1 or more: the learning rate is divided by it")
-        require(self, "decay_after", self.decay_after >= 0, "0 or more")
-        require(self, "reset_probability", 0 <= self.reset_probability <= 1, "a probability")
         fits = not self.tied or self.embedding_size in (None, self.hidden_size)
         require(self, "embedding_size", fits, f"{self.hidden_size}, the hidden size, if the weights are tied")
         _ = self.dropout  # raises if a rate is out of range

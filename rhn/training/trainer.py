@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from rhn.kernels.table import recorded_choices, recurrence_words
 from rhn.training.ensemble import Ensemble, Weights, captured, deterministic, places_to_keep, sums
 from rhn.training.optimizers import (
     Optimizer,
@@ -105,7 +104,7 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Trials:
-    """K trials: place k of every tensor (K, ...) belongs to trial numbers[k]. A number's first place counts."""
+    """K trials: place k of every tensor (K, ...) belongs to trial numbers[k]."""
 
     numbers: Sequence[int]
     ensemble: Ensemble
@@ -139,13 +138,11 @@ class Trials:
         return Ensemble(self.ensemble.skeleton, average, self.ensemble.constants)
 
     def resumed(self, saved: Mapping[int, Mapping[str, np.ndarray]]) -> "Trials":
-        """These trials with the saved tensors; on a GPU in an ensemble of the same size as then, so that the same bits follow."""
-        size = max(int(arrays.get("stack_size", 0)) for arrays in saved.values())
-        trials = self[[*range(len(self)), *[0] * (size - len(self))]]
-        for k, number in enumerate(trials.numbers):
-            for name, t in trials.tensors.items():
+        """These trials with the saved tensors."""
+        for k, number in enumerate(self.numbers):
+            for name, t in self.tensors.items():
                 t[k] = torch.from_numpy(np.array(saved[number][name]))
-        return trials
+        return self
 
 
 class Trainer:
@@ -176,7 +173,6 @@ class Trainer:
         self._curves = {n: np.empty((0, len(task.columns))) for n in models}
         self._before = 0  # steps of the epochs before the present one
         self.samples_read = 0  # predicted frames or tokens of each trial since this object was made
-        self.kernel = ""  # the implementation of the recurrence, known after the first step
         if saved is not None:
             self._resume(saved)
             return
@@ -206,7 +202,7 @@ class Trainer:
     @property
     def numbers(self) -> list[int]:
         """The trials in the ensemble, in their order: the live ones, and ended ones that have not left yet."""
-        return list(dict.fromkeys(self._trials.numbers))
+        return list(self._trials.numbers)
 
     def live(self) -> list[int]:
         """The trials still training."""
@@ -249,7 +245,7 @@ class Trainer:
             self._drop_ended()
         batch = self._batches[self._done]
         inputs = batch.inputs(self._trials.ensemble.skeleton, self._trials.numbers)
-        self._log[self._done], self._carry = self._take_step(*inputs, self._carry)
+        self._log[self._done], self._carry = self._step(*inputs, self._carry)
         self._done += 1
         self.samples_read += batch.size
         ended = self._done == len(self._batches)
@@ -279,8 +275,6 @@ class Trainer:
             return TrialState(self._curves[number], {})
         within = {f"states.{i}": t for i, t in enumerate(self._carry or ())}
         arrays = {name: t.numpy() for name, t in self._of(number, self._trials.tensors | within).items()}
-        if self._log.is_cuda:
-            arrays["stack_size"] = np.array(len(self._trials))
         if self._done:
             arrays["step"] = np.array(self._done)
             place = self._trials.numbers.index(number)
@@ -313,14 +307,6 @@ class Trainer:
     def _logged(self) -> tuple[str, ...]:
         """Names of the numbers that each step logs."""
         return ("nll", "norm") if self.task.gradient_norm else ("nll",)
-
-    def _take_step(self, shared: tuple, drawn: Any, carry: Any) -> tuple[Tensor, Any]:
-        if self.kernel:
-            return self._step(shared, drawn, carry)
-        with recorded_choices() as choices:
-            taken = self._step(shared, drawn, carry)
-        self.kernel = recurrence_words(choices)
-        return taken
 
     def _new_trials(self, numbers: list[int]) -> Trials:
         ensemble = Ensemble.of([self._models[n] for n in numbers], self.task.device)
@@ -373,7 +359,7 @@ class Trainer:
         live, improved = self.live(), []
         for place, row in rows.items():
             number = self._trials.numbers[place]
-            if number not in live or self._trials.numbers.index(number) != place:
+            if number not in live:
                 continue
             curve = self._curves[number] = np.vstack([self._curves[number], row])
             if not diverged(curve) and best_epoch(curve, self.task.objective) == len(curve) - 1:
@@ -386,7 +372,7 @@ class Trainer:
     def _drop_ended(self) -> None:
         """Let ended trials leave as far as that saves time."""
         live, numbers = self.live(), self._trials.numbers
-        places = places_to_keep([n in live and numbers.index(n) == k for k, n in enumerate(numbers)], self.task.device)
+        places = places_to_keep([n in live for n in numbers], self.task.device)
         if len(places) < len(numbers):
             staying = {numbers[k] for k in places}
             self._best |= {n: self._best_of(n) for n in set(numbers) - staying}

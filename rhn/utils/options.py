@@ -13,6 +13,7 @@
 import argparse
 import difflib
 import inspect
+import operator
 import re
 import shutil
 import sys
@@ -20,6 +21,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import partial
+from math import inf
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -36,15 +38,15 @@ METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH", dict: "NAME=VALUE"}
 Device = Literal["auto", "cpu", "cuda"]
 
 
-def option(default: Any = MISSING, help: str = "", *, repr: bool = True, **about: str | bool) -> Any:
+def option(default: Any = MISSING, help: str = "", *, repr: bool = True, **about: str | float) -> Any:
     """A field that is an option of a command, required without a default; {} makes an empty dictionary for each object.
 
     help: of the field, also where a subclass has another default; `--help` adds the default.
     about: metavar="LOW HIGH", the words for its values in `--help`; flag="--name", if it is not called like the field;
-        positional=True for a value without a flag; short="-o".
+        positional=True for a value without a flag; short="-o"; least, most, above, below: the range of a number (`check_ranges`).
     """
     value = {"default_factory": dict} if default == {} else {"default": default}
-    return field(**value, repr=repr, metadata={"help": help} | about)
+    return field(**value, repr=repr, metadata=about | ({"help": help} if help else {}))
 
 
 def configuration(kinds: tuple[type, ...], shown: Callable[[dict], Any], help: str) -> Any:
@@ -114,18 +116,31 @@ def given_flags(options, names: Iterable[str]) -> list[str]:
     return [f.metadata.get("flag", flag(f.name)) for f in given]
 
 
-def check_least(options, **least: float) -> None:
-    """Raise InvalidInputError for a given option, by its field's name, below its bound."""
-    for name, bound in least.items():
-        if (value := getattr(options, name, None)) is not None and not value >= bound:
-            raise InvalidInputError(f"{flag(name)} is {value}, expected {bound} or more")
+def check_ranges(options, named: Callable[[str], str] = str) -> None:
+    """Raise InvalidInputError for a number that is infinite or outside the range that its option declares; None is in every range.
 
-
-def check_most(options, **most: float) -> None:
-    """Raise InvalidInputError for a given option, by its field's name, above its bound."""
-    for name, bound in most.items():
-        if (value := getattr(options, name, None)) is not None and not value <= bound:
-            raise InvalidInputError(f"{flag(name)} is {value}, expected {bound} or less")
+    named: the name of a field in the message.
+    """
+    compared = {"least": operator.ge, "above": operator.gt, "below": operator.lt, "most": operator.le}
+    for name in (f.name for f in fields(options)):
+        value, facts = getattr(options, name), about(type(options), name)
+        bounds = {bound: facts[bound] for bound in compared if bound in facts}
+        if (
+            not bounds
+            or value is None
+            or (all(compared[bound](value, x) for bound, x in bounds.items()) and value < inf)
+        ):
+            continue
+        words = {
+            "least": "{:g} or more",
+            "above": "a number above {:g}",
+            "below": "less than {:g}",
+            "most": "at most {:g}",
+        }
+        if [*bounds] == ["most"]:
+            words["most"] = "{:g} or less"
+        said = ", ".join(words[bound].format(x) for bound, x in bounds.items())
+        raise InvalidInputError(f"{named(name)} is {value}, expected {said}")
 
 
 @dataclass(frozen=True)
@@ -155,7 +170,9 @@ def parse(options: "type[T] | Commands", args: Sequence[str] | None, *, prog: st
     for name, value in vars(found).items():
         place = given if name in own else given.setdefault("settings", {})
         place[name] = tuple(value) if isinstance(value, list) else value
-    return options(**given)
+    read = options(**given)
+    check_ranges(read, flag)
+    return read
 
 
 class _Parser(argparse.ArgumentParser):

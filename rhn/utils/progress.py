@@ -67,19 +67,6 @@ def progress_bars() -> Iterator[Callable[[str], Advance]]:
         yield report
 
 
-@contextlib.contextmanager
-def status_line() -> Iterator[Callable[[str], None]]:
-    """say(words) shows the current work: on a terminal one line that disappears, elsewhere a line every half minute."""
-    if not sys.stderr.isatty():
-        with _periodic_lines() as lines:
-            yield lines.task
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("") as status:
-        yield status.update
-
-
 class Lines:
     """The current task as a line of text."""
 

@@ -30,7 +30,7 @@ def test_every_preset_is_complete_and_listed(listed):
     for name, row in listed.items():
         config = preset(name)
         assert isinstance(config, ChoraleConfig if name.startswith("jsb") else LanguageConfig)
-        assert list(row) == ["name", "parameters", "depth", "hidden_size", "tied", "published_test"]
+        assert {"name", "cell", "parameters", "depth", "layers", "hidden_size", "tied", "published_test"} == {*row}
         assert (row["depth"], row["hidden_size"]) == (config.depth, config.hidden_size)
         assert row["tied"] is getattr(config, "tied", False)
 

@@ -190,10 +190,10 @@ def test_the_depths_are_printed_in_order_beside_the_paper_s_and_drawn(run, tmp_p
     folders = [run("l", [75.0], cell="lstm", layers=2), run("deep", [80.0, 75.5], depth=5, tied=True), run("a", [95.0])]
     assert cli.main(["report", "--depth", *map(str, folders), "--csv", "depth.csv"]) == 0
     rows = capsys.readouterr().out.splitlines()[1:-1]
-    assert [row.split()[4:] for row in rows] == [
-        ["20", "all", "all", "1", "95.00", "92.4", "a"],
-        ["20", "all", "all", "2", "75.50", "69.7", "deep"],
-        ["20", "all", "all", "1", "75.00", "l"],
+    assert [row.split() for row in rows] == [
+        ["a", "rhn", "False", "1", "1", "20", "1", "95.00", "92.40"],
+        ["deep", "rhn", "True", "5", "1", "20", "2", "75.50", "69.70"],
+        ["l", "lstm", "False", "1", "2", "20", "1", "75.00"],
     ]
     assert (tmp_path / "depth-l-deep-a.png").stat().st_size > 5000
     assert len((tmp_path / "depth.csv").read_text().splitlines()) == 4
