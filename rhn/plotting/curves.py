@@ -34,7 +34,6 @@ from rhn.utils.wording import counted
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
 MARKERS = "osD^vP*"
-FAR = 1.5  # times the greatest later loss: higher losses before training are not drawn
 NAME_INCHES = 2.2  # of a name in a legend
 LABELS = {"perplexity": "perplexity", "bits_per_character": "bits a character", "nll": "nats a frame"}
 PUBLISHED = {"rhn": "valid", "rhn, tied": "valid_tied"}  # the paper's series, and their fields of `DepthRow`
@@ -43,14 +42,14 @@ PUBLISHED = {"rhn": "valid", "rhn, tied": "valid_tied"}  # the paper's series, a
 def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
     """Training (dashed) and validation (solid) over epochs on a logarithmic axis, a symbol a training, large at its best epoch.
 
-    A loss before training, at epoch 0, that would take most of the axis is printed in the legend instead.
+    Losses before training, at epoch 0, are drawn only if there are no others: they would take most of the axis.
     """
     ax = ax or Figure(figsize=(8, _height(curves)), layout="constrained").subplots()
     handles = [Line2D([], [], color=GREY, linewidth=1.4, label="validation; large symbol: its best epoch")]
-    handles.append(Line2D([], [], color=GREY, linewidth=1, linestyle="--", label=_training_words(curves)))
-    untrained, networks = _far_above(curves), {c.title.network for c in curves}
+    handles.append(Line2D([], [], color=GREY, linewidth=1, linestyle="--", label="training, with its dropout"))
+    networks = {c.title.network for c in curves}
     for k, c in enumerate(curves):
-        drawn = c.epochs > 0 if untrained else c.epochs >= 0
+        drawn = c.epochs >= min(1, c.epochs[-1])
         colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
         dot = "." if drawn.sum() == 1 else ""  # a line needs two epochs
         ax.plot(c.epochs[drawn], c.train[drawn], linestyle="--", linewidth=1, color=colour, alpha=0.7, marker=dot,
@@ -62,9 +61,6 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
         names = [c.name, c.title.network] if len(networks) > 1 and c.title.network else [c.name]
         label = "\n".join([*(in_inches(name, NAME_INCHES, 8) for name in names), f"{best:.4g} at epoch {epoch}"])
         handles.append(Line2D([], [], color=colour, linewidth=1.4, marker=marker, markersize=5, label=label))
-    if untrained:
-        words = f"above the axis: before training,\nat epoch 0 ({'' if len(curves) == 1 else 'up to '}{untrained:.3g})"
-        handles.append(Line2D([], [], linestyle="", label=words))
     ax.set(xlabel="epoch", ylabel=LABELS[curves[0].measure])
     if min(np.nanmin(np.append(c.train, c.valid)) for c in curves) > 0:
         ax.set_yscale("log")
@@ -108,22 +104,6 @@ def _height(curves: Sequence[Curves]) -> float:
     several = len({c.title.network for c in curves}) > 1
     lines = sum(2 + len(c.name) // 24 + several * (1 + len(c.title.network) // 24) for c in curves)
     return max(4.0, 1.6 + 0.16 * (lines + 2))
-
-
-def _far_above(curves: Sequence[Curves]) -> float | None:
-    """The greatest loss at epoch 0, before training, if it is far above all later ones; else None."""
-    first = np.concatenate([np.append(c.train[c.epochs == 0], c.valid[c.epochs == 0]) for c in curves])
-    later = np.concatenate([np.append(c.train[c.epochs > 0], c.valid[c.epochs > 0]) for c in curves])
-    first, later = first[np.isfinite(first)], later[np.isfinite(later)]
-    if not (first.size and later.size) or any(c.best[0] == 0 for c in curves):
-        return None
-    return float(first.max()) if first.max() > FAR * later.max() else None
-
-
-def _training_words(curves: Sequence[Curves]) -> str:
-    """The label of the dashed lines."""
-    dropped = [c.title.dropout for c in curves]
-    return "training" + (", with dropout" if all(dropped) else ", some with dropout" if any(dropped) else "")
 
 
 def plot_depth(table: pd.DataFrame, ax: Axes | None = None) -> Axes:

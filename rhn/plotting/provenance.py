@@ -86,16 +86,13 @@ class RunTitle:
     """ "rhn, depth 5, 200 units"."""
     facts: tuple[str, ...] = ()
     """Initialisation, transform bias, learning rate, seed, data."""
-    dropout: bool = False
-    """Whether its training loss is measured with dropout."""
 
 
 def read_title(run: Path, seed: int | None = None) -> RunTitle:
     """The title of the training in a folder; seed: one of several. Empty if its config.json cannot be read."""
     try:
         config = read_json(run / "config.json")
-        dropout = any(rate for name, rate in config.items() if name.startswith("drop_"))
-        return RunTitle(_network(config), tuple(_facts(config, seed)), dropout)
+        return RunTitle(_network(config), tuple(_facts(config, seed)))
     except (OSError, AttributeError, TypeError, ValueError):
         return RunTitle()
 

@@ -55,20 +55,16 @@ class Curves:
 
 def read_curves(run: Path) -> list[Curves]:
     """The curves of every seed of a training; raises DataError for a folder without any."""
-    files = (
-        [run / "metrics.jsonl"] if (run / "metrics.jsonl").is_file() else sorted(run.glob("seed-[0-9]*/metrics.jsonl"))
-    )
+    alone, name = run / "metrics.jsonl", run.resolve().name
+    if alone.is_file():
+        return [_curves(alone, name, read_title(run))]
+    files = sorted(run.glob("seed-[0-9]*/metrics.jsonl"))
     if not files:
-        if (run / "config.json").is_file():
-            raise DataError(f"the training in {run} {NO_EPOCH}")
         raise DataError(f"{run} holds no training: there is no metrics.jsonl in it; `rhn train` writes one")
-    name = run.resolve().name
-    if files[0].parent == run:
-        return [_curves(files[0], name, read_title(run))]
-    seeds = [file.parent.name for file in files]
+    homes = {file: file.parent.name for file in files}
     return [
-        _curves(file, f"{name}, {seed}", read_title(run, int(seed.removeprefix("seed-"))))
-        for file, seed in zip(files, seeds, strict=True)
+        _curves(file, f"{name}, {home}", read_title(run, int(home.removeprefix("seed-"))))
+        for file, home in homes.items()
     ]
 
 
@@ -120,33 +116,26 @@ def sizes(table: pd.DataFrame) -> str:
 
 
 def _curves(file: Path, name: str, title: RunTitle) -> Curves:
-    lines = _lines(file)
     try:
-        measure = next(m for m in MEASURES if f"valid_{m}" in lines[0])
-        names = [f"train_{measure}", f"valid_{measure}"] + ["learning_rate"] * ("learning_rate" in lines[0])
-        train, valid, *rates = np.array([[line[key] for key in names] for line in lines], dtype=float).T
-        epochs = np.array([line["epoch"] for line in lines], dtype=int)
-    except (KeyError, StopIteration, TypeError, ValueError) as error:
+        whole, _, _ = file.read_text(encoding="utf-8").rpartition(
+            "\n"
+        )  # a running training may be writing the last line
+        if not whole:
+            raise DataError(f"{file} is empty: the training {NO_EPOCH}")
+        lines = pd.DataFrame([json.loads(line) for line in whole.splitlines()]).astype(float)
+        measure = next(m for m in MEASURES if f"valid_{m}" in lines)
+        train, valid = (lines[f"{split}_{measure}"].to_numpy() for split in ("train", "valid"))
+        rates = lines["learning_rate"].to_numpy() if "learning_rate" in lines else None
+        curves = Curves(name, measure, lines["epoch"].astype(int).to_numpy(), train, valid, rates, title)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
+    except (KeyError, RecursionError, StopIteration, TypeError, ValueError) as error:
         raise DataError(
             f"{file} is not a training's: expected an epoch, a train_... and a valid_..., numbers, in every line ({error})"
         ) from error
     if not np.isfinite(valid).any():
         raise DataError(f"{file} has no finite validation loss: that training diverged in its first epoch")
-    return Curves(name, measure, epochs, train, valid, *(rates or [None]), title)
-
-
-def _lines(file: Path) -> list[dict]:
-    """The whole lines of a file of JSON objects: a running training may be writing the last one."""
-    try:
-        whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")
-        lines = [json.loads(line) for line in whole.splitlines()]
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
-    except (RecursionError, ValueError) as error:
-        raise DataError(f"{file} is damaged: {error}") from error
-    if not lines:
-        raise DataError(f"{file} is empty: the training {NO_EPOCH}")
-    return lines
+    return curves
 
 
 def _best(run: Path) -> pd.DataFrame:
