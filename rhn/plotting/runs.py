@@ -60,7 +60,7 @@ def read_curves(run: Path) -> list[Curves]:
         return [_curves(alone, name, read_title(run))]
     files = sorted(run.glob("seed-[0-9]*/metrics.jsonl"))
     if not files:
-        raise DataError(f"{run} holds no training: there is no metrics.jsonl in it; `rhn train` writes one")
+        raise DataError(f"{run} holds no metrics.jsonl: there is no training, or it {NO_EPOCH}")
     homes = {file: file.parent.name for file in files}
     return [
         _curves(file, f"{name}, {home}", read_title(run, int(home.removeprefix("seed-"))))

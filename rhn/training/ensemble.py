@@ -42,7 +42,7 @@ from rhn.cells import is_ours
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.training.config import LanguageConfig, TrainingConfig
-from rhn.utils.memory import free_memory, in_words
+from rhn.utils.memory import check_room
 
 Weights = dict[str, Tensor]
 COPIES = 5  # measured on our cells: 2.4 to 5.6; compiled kernels need less
@@ -289,13 +289,10 @@ def build_models(build: Callable[[int], nn.Module], seeds: Sequence[int], device
 
 def require_memory(model: nn.Module, models: int = 1, device=None) -> None:
     """Raise InvalidInputError if the free memory of a device does not hold the training of `models` models like this one."""
-    need, have = models * TRAINED * weight_bytes(model), free_memory(str(device or "cpu"))
-    if need > have:
-        whose, smaller = ("the network's", "") if models == 1 else (f"{models} networks'", "fewer of them, ")
-        raise InvalidInputError(
-            f"{whose} weights, gradients and optimizer need about {in_words(need)} of memory, {in_words(have)} are free: "
-            f"use {smaller}a smaller hidden size or depth"
-        )
+    whose, smaller = ("the network's", "") if models == 1 else (f"{models} networks'", "fewer of them, ")
+    advice = f"use {smaller}a smaller hidden size or depth"
+    need = models * TRAINED * weight_bytes(model)
+    check_room(need, f"{whose} training (weights, gradients, optimizer)", advice, str(device or "cpu"))
 
 
 def weight_bytes(model: nn.Module) -> int:

@@ -72,15 +72,18 @@ class Lines:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
-        self._now: _Task | None = None
+        self._now: tuple[str, float, int, int] | None = None  # title, time of its begin, done, total
 
     def task(self, title: str) -> Advance:
         """Begin a task; the returned callback(done, total) reports its progress."""
-        task = self._now = _Task(title, self._clock())
+        begun = self._clock()
 
-        def advance(done: int, total: int, title: str | None = None) -> None:
-            self._now, task.done, task.total, task.title = task, done, total, title or task.title
+        def advance(done: int, total: int | None, other: str | None = None) -> None:
+            nonlocal title
+            title = other or title
+            self._now = title, begun, done, total or 0
 
+        advance(0, 0)
         return advance
 
     def line(self) -> str | None:
@@ -91,19 +94,14 @@ class Lines:
         >>> lines.line()
         'spectra: 25 %, about 2 min left'
         """
-        return None if self._now is None else self._now.words(self._clock())
-
-
-class _Task:
-    def __init__(self, title: str, begun: float):
-        self.title, self.begun, self.done, self.total = title, begun, 0, 0
-
-    def words(self, now: float) -> str:
-        share = self.done / self.total if self.total else 0.0
+        if self._now is None:
+            return None
+        title, begun, done, total = self._now
+        passed, share = self._clock() - begun, done / total if total else 0.0
         if not share:
-            return f"{self.title}: {duration(now - self.begun)} so far"
-        left = (now - self.begun) * (1 / share - 1)
-        return f"{self.title}: {math.floor(100 * share)} %" + (f", about {duration(left)} left" if share < 1 else "")
+            return f"{title}: {duration(passed)} so far"
+        left = passed * (1 / share - 1)
+        return f"{title}: {math.floor(100 * share)} %" + (f", about {duration(left)} left" if share < 1 else "")
 
 
 @contextlib.contextmanager

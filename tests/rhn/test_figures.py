@@ -16,7 +16,6 @@ from rhn.utils import figures
 from rhn.utils import io as made
 from rhn.utils.figures import our_style
 from rhn.utils.io import check_writable, write_csv
-from tests.readable import drawn_texts, readable
 
 PLOT = ("gersgorin-plot", ["--cell", "rnn", "--hidden-size", "3", "--input", "x.npy", "--output"])
 
@@ -67,32 +66,6 @@ def test_no_password_and_no_broken_character_stands_in_a_file(monkeypatch):
         made, "_command", ["optim-study", "plot", "--storage", "postgresql://me:secret@host/s", "\udcff"]
     )
     assert made.command() == r"optim-study plot --storage postgresql://me@host/s '\udcff'"
-
-
-def test_a_long_title_is_wrapped_to_the_figure():
-    figure = Figure(figsize=(4, 3), layout="constrained")
-    figures.titled(figure, "recurrent highway network " * 5, "orthogonal:0.123456, seed 12345; " * 6)
-    figure.subplots()
-    readable(figure)
-    assert made.made_with() in " ".join(figure.get_suptitle().split())
-
-
-def test_what_cannot_be_read_is_found():
-    crowded = Figure(layout="constrained")
-    axes = crowded.subplots()
-    axes.plot(np.linspace(0, 1, 50), label="a line under its legend")
-    axes.legend(loc="center")
-    with pytest.raises(AssertionError, match="covers points"):
-        readable(crowded)
-    cut = Figure(figsize=(2, 2))
-    cut.suptitle("a title that is much too long for its figure")
-    with pytest.raises(AssertionError, match="cut off"):
-        readable(cut, least=1)
-    over = Figure()
-    over.text(0.5, 0.5, "one"), over.text(0.51, 0.5, "two")
-    assert len(drawn_texts(over)) == 2
-    with pytest.raises(AssertionError, match="overlaps"):
-        readable(over, least=1)
 
 
 def test_a_file_of_somebody_else_is_written_over_only_by_force(tmp_path, monkeypatch, capsys):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from rhn.errors import DataError, OutputError
@@ -60,17 +59,6 @@ def test_impossible_places_are_output_errors(tmp_path, name):
     assert names(tmp_path) == ["file"]
 
 
-def test_checking_leaves_no_trace_and_finds_what_may_not_be_written(tmp_path, monkeypatch):
-    old = tmp_path / "old.png"
-    old.write_bytes(b"picture")
-    before = old.stat().st_mtime_ns
-    assert check_writable(old) == old and check_writable(str(tmp_path / "new.png")) == tmp_path / "new.png"
-    assert (old.read_bytes(), old.stat().st_mtime_ns, names(tmp_path)) == (b"picture", before, ["old.png"])
-    monkeypatch.setattr(os, "access", lambda place, mode: place != old)
-    with pytest.raises(OutputError, match="Permission denied"):
-        check_writable(old)
-
-
 def test_a_full_disk_leaves_the_old_file(tmp_path):
     """A limit on the file's size stands for the full disk; the write fails midway, after some bytes."""
     target = tmp_path / "a.bin"
@@ -95,16 +83,6 @@ except OutputError as error:
 file_names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=20).filter(
     lambda name: name not in (".", "..")
 )
-
-
-@given(name=file_names)
-def test_what_a_killed_writer_left_is_removed_whatever_its_name_was(name, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("killed")
-    with atomic_path(folder / name) as temporary:
-        temporary.write_text("whole")
-    temporary.write_text("half")  # as a kill before the rename leaves it
-    remove_leftovers(folder)
-    assert names(folder) == [name] and (folder / name).read_text() == "whole"
 
 
 def test_nothing_but_what_killed_writers_left_is_removed(tmp_path):

@@ -118,11 +118,6 @@ def test_an_option_of_the_cell_reaches_the_cell_of_a_model():
         cell(cell="lstm", depth=1, transform_bias=None, cell_options={"gate_constant": -1.0})
 
 
-def test_no_transform_bias_is_told_to_cells_with_gates_and_to_no_others():
-    for name, gated in (("jsb-depth-2", True), ("ptb-depth-2", True), ("ptb-lstm", False), ("ptb-dt-rnn", False)):
-        assert replace(preset(name), transform_bias=None).options == ({"transform_bias": None} if gated else {})
-
-
 def test_a_mistyped_preset_is_helped():
     with pytest.raises(InvalidInputError, match="did you mean 'ptb-depth-10-tied'"):
         preset("ptb_depth_10_tide")

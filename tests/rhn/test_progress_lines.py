@@ -1,6 +1,5 @@
 """What long work says where stderr is no terminal."""
 
-import contextlib
 import os
 import time
 from pathlib import Path
@@ -44,30 +43,3 @@ def test_without_a_terminal_a_line_comes_now_and_then_even_from_the_middle_of_a_
         while said.count("a long one: 0 s so far\n") < 2 and time.monotonic() < deadline:
             said += capsys.readouterr().err
     assert said.count("a long one: 0 s so far\n") >= 2
-
-
-def test_what_is_quickly_done_says_nothing(capsys):
-    with progress_bars() as report:
-        report("a short one")(1, 2)
-    assert capsys.readouterr().err == ""
-
-
-def test_a_stderr_that_takes_nothing_stops_no_work(monkeypatch):
-    tried = []
-
-    class Gone:
-        isatty = staticmethod(lambda: False)
-
-        def write(self, text):
-            tried.append(text)
-            raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(progress, "FIRST_LINE", 0.01)
-    monkeypatch.setattr(progress, "LINE_SECONDS", 0.01)
-    monkeypatch.setattr("sys.stderr", Gone())
-    deadline = time.monotonic() + 60
-    with contextlib.ExitStack() as ending:
-        ending.enter_context(progress_bars())("work")(1, 2)
-        while not tried and time.monotonic() < deadline:
-            time.sleep(0.001)
-    assert tried

@@ -5,11 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import matplotlib
 import pytest
 
 from rhn.cli.entry import run_command
-from rhn.utils.figures import STYLE, our_style
 
 ROOT = Path(__file__).resolve().parents[3]
 LIGHT = (
@@ -36,12 +34,6 @@ def test_closed_streams_swallow_the_output(closed):
     assert "Traceback" not in done.stderr
 
 
-def test_a_terminal_without_the_letters_gets_question_marks():
-    done = shell(f"{sys.executable} -m gersgorin --help", PYTHONIOENCODING="ascii")
-    assert done.returncode == 0
-    assert "Ger?gorin" in done.stdout
-
-
 @pytest.mark.parametrize(
     "error",
     [PermissionError(13, "Permission denied", "/there/file"), OSError(36, "File name too long", b"/there/file")],
@@ -52,10 +44,3 @@ def test_an_error_of_the_machine_is_one_sentence(error, capsys):
 
     assert run_command(main) == 2
     assert capsys.readouterr().err == f"error: /there/file: {error.strerror}\n"
-
-
-def test_figures_are_ours_whatever_a_matplotlibrc_says():
-    with matplotlib.rc_context({"text.usetex": True, "font.size": 40}), our_style():
-        assert not matplotlib.rcParams["text.usetex"]
-        assert {name: matplotlib.rcParams[name] for name in STYLE} == STYLE
-    assert matplotlib.rcParams["font.size"] != 40

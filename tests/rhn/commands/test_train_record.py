@@ -66,17 +66,3 @@ def test_a_record_says_how_the_training_came_to_be(task, tmp_path):
     data = "probe valid-" if task.name == "chorales" else "text, its validation text"
     about = record(tmp_path / "run").about
     assert about.startswith(start) and ", seed 5; " in about and data in about
-
-
-def test_each_seed_has_a_record_of_its_own(prose, tmp_path):
-    assert prose.train(tmp_path / "run", "--seeds", "2", "--record", "20", "--epochs", "1") == 0
-    first, second = (record(tmp_path / "run" / f"seed-{seed}") for seed in (0, 1))
-    assert first.step.tolist() == second.step.tolist() and (first.loss != second.loss).all()
-
-
-def test_bad_input_is_refused(music, tmp_path, refused):
-    refused(music.command(tmp_path / "run", "--record", "0"), "--record is 0, expected 1 or more")
-    assert not (tmp_path / "run").exists()
-    assert music.train(tmp_path / "run", "--epochs", "1", "--record", "2") == 0
-    (tmp_path / "run" / "record.npz").write_bytes(b"PK")
-    refused(["resume", tmp_path / "run", "--epochs", "2"], "record.npz is not a record written by")

@@ -5,10 +5,8 @@ import math
 import pytest
 from test_trainings import metrics
 
-from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.cli import main as cli
 from rhn.data import chorales
-from rhn.training import monte_carlo
 
 
 def test_a_folder_means_its_best_weights_and_its_data_is_known(task, trained, answer, refused, tmp_path):
@@ -60,11 +58,6 @@ def test_each_way_of_evaluating_says_which_it_was(prose, trained, answer):
     assert len({result["nll"] for result in (plain, mc, official)}) == 3
 
 
-def test_official_samples_that_are_all_rejected_name_the_option_to_use(prose, trained, monkeypatch, refused):
-    monkeypatch.setattr(monte_carlo, "ACCEPTED", 1.0)  # no perplexity is below
-    refused(["evaluate", trained(prose), "--max-tokens", 9, "--mc-official", 120], "with --mc 120")
-
-
 def test_a_chorale_is_sampled_into_a_file(music, trained, tmp_path, capsys):
     output = tmp_path / "chorale.mid"
     command = ["sample", str(trained(music)), "--output", str(output), "--bars", "2"]
@@ -83,8 +76,3 @@ def test_generated_text_is_a_function_of_the_seed(prose, trained, capsys):
     assert first.startswith("the cat")
     assert generated("--prompt", "the cat", "--seed", "3") == first != generated("--prompt", "the cat", "--seed", "4")
     assert generated("--top-k", "1", "--seed", "1") == generated("--top-k", "1", "--seed", "2")
-
-
-def test_a_checkpoint_without_its_vocabulary_is_refused(prose, trained, tmp_path, refused):
-    bare = save_checkpoint(tmp_path / "bare.safetensors", load_checkpoint(trained(prose)))
-    refused(["generate", bare], "does not say how it was trained")

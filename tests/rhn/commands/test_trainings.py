@@ -93,15 +93,6 @@ def test_what_is_stopped_in_its_first_epoch_has_a_checkpoint_that_says_so(prose,
     assert_same_run(tmp_path, trained(prose))
 
 
-def test_a_checkpoint_names_its_data_alike_from_any_folder(task, trained, tmp_path, monkeypatch):
-    monkeypatch.chdir(task.data.parent)
-    assert cli.main(["train", *task.words, "--data", task.data.name, "--epochs", "1", "--out", str(tmp_path)]) == 0
-    one, other = (
-        read_metadata(folder / "best.safetensors")["metadata"]["data"] for folder in (tmp_path, trained(task))
-    )
-    assert one == other and str(task.data) in one["source"]
-
-
 def test_results_go_to_stdout(task, trained, capsys):
     out = trained(task)
     capsys.readouterr()

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from rhn.data.corpus import Piece
-from rhn.errors import InvalidInputError
 
 
 @pytest.fixture
@@ -57,16 +56,3 @@ def test_find_takes_names_and_addresses_in_any_spelling_and_returns_the_first_of
     assert rebuilt.find("BWV 269") is rebuilt.find("bwv269")
     assert rebuilt.find("Valid-33").name == "bwv414"
     assert rebuilt.find("bwv414").label == "train-14"
-
-
-@pytest.mark.parametrize(
-    ("wrong", "hint"),
-    [
-        ("bwv269x", "did you mean bwv269,"),
-        ("bwv1", "did you mean bwv1.6,"),
-        ("Beethoven's ninth", r"names are like 'bwv66\.6' or 'train-14'$"),
-    ],
-)
-def test_find_suggests_the_nearest_names(rebuilt, wrong, hint):
-    with pytest.raises(InvalidInputError, match=f"{wrong}.*{hint}"):
-        rebuilt.find(wrong)

@@ -4,7 +4,6 @@ import functools
 import hashlib
 import http.server
 import json
-import socket
 import stat
 import threading
 from collections import Counter
@@ -148,14 +147,6 @@ def test_a_wrong_answer_is_one_sentence_and_leaves_nothing(answer, server, publi
         get("ptb", tmp_path / "data")
     assert str(error.value).isprintable()
     assert names(tmp_path / "data") == []
-
-
-def test_a_silent_server_is_given_up(publish, tmp_path, monkeypatch):
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts a connection and sends nothing
-        monkeypatch.setattr(datasets, "TIMEOUT", 0.05)
-        publish("ptb", {"one": CONTENT}, f"http://127.0.0.1:{silent.getsockname()[1]}/")
-        with pytest.raises(DataError, match="timed out"):
-            get("ptb", tmp_path / "data")
 
 
 def test_a_folder_that_cannot_be_made_and_an_unknown_set_are_named(tmp_path):

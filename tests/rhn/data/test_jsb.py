@@ -29,13 +29,6 @@ def test_the_chorales_are_rebuilt_once_and_then_read_until_the_file_is_damaged(b
     assert {corpus.checksum for corpus in (first, second, third, fourth)} == {rebuilt.checksum}
 
 
-def test_a_cache_folder_that_cannot_be_written_does_no_harm(builds, rebuilt, cache_home, caplog):
-    cache_home.write_text("a file where the folder would be")
-    assert rhn.data.chorales().checksum == rebuilt.checksum
-    (message,) = caplog.messages
-    assert "cannot be kept" in message
-
-
 def test_other_notes_of_another_music21_are_used_with_a_warning(builds, rebuilt, monkeypatch, caplog):
     monkeypatch.setattr(jsb, "EXPECTED_CHECKSUM", "f" * 64)
     monkeypatch.setattr(jsb, "music21_version", lambda: "99.0")
@@ -51,12 +44,6 @@ def test_one_chorale_is_the_one_of_the_set(rebuilt, builds, cache_home, name):
     np.testing.assert_array_equal(piece, other)
     assert (piece.name, piece.label) == (other.name, other.label)
     assert builds == [] and not cache_home.exists(), "one chorale needs neither cache nor rebuilding"
-
-
-def test_one_chorale_of_an_original_file(original_chorales):
-    piece, original = rhn.data.chorale("bwv414", original_chorales), rhn.data.chorales(original_chorales)
-    assert piece.label == "train-14"
-    np.testing.assert_array_equal(piece, original.train[14])
 
 
 def test_a_chorale_without_counterpart_is_not_mistaken_for_the_nearest_score():
@@ -85,9 +72,3 @@ def test_kept_chorales_come_back_and_damaged_ones_never_with_other_notes(rebuilt
     path.write_bytes(content)
     again = jsb.load_cached(path)
     assert again is None or again.checksum == rebuilt.checksum
-
-
-def test_the_name_changes_with_the_version_and_the_rule(cache_home):
-    path = jsb.cache_path("10.5.1", "a")
-    assert path.parent == cache_home / "rhn"
-    assert len({path, jsb.cache_path("10.5.2", "a"), jsb.cache_path("10.5.1", "b")}) == 3

@@ -12,7 +12,7 @@ from tables import for_each
 
 import rhn.data
 from rhn.data.corpus import SPLITS
-from rhn.errors import DataError, InvalidInputError
+from rhn.errors import DataError
 
 every_format = pytest.mark.parametrize("suffix", [".json", ".pickle"])
 SMALL = {"train": [[[60, 64], []], [[21, 108]]], "valid": [[[70]]], "test": [[[80], [81]]]}
@@ -67,11 +67,10 @@ def refused(path, match=""):
     [
         [],
         {"train": [[[60]]]},
-        *(SMALL | {"test": pieces} for pieces in ([], [[]], 3, [3], "ab")),
-        *(
-            SMALL | {"train": [[frame]]}
-            for frame in (60, [20], [109], [60.0], ["60"], [True], [None], [[60]], [float("nan")])
-        ),
+        SMALL | {"test": []},
+        SMALL | {"test": [3]},
+        SMALL | {"train": [[[20]]]},
+        SMALL | {"train": [[["60"]]]},
     ],
 )
 def test_content_that_is_no_music_is_refused(tmp_path, content):
@@ -79,7 +78,7 @@ def test_content_that_is_no_music_is_refused(tmp_path, content):
     refused(tmp_path / "wrong.json")
 
 
-@for_each("content", [b"", b"{", b'{"train": [[[60', b"[" * 100_000, b"\xff\xfe", b"(lp0\n", pickle.dumps(SMALL)[:-5]])
+@for_each("content", [b"", b"[" * 100_000, pickle.dumps(SMALL)[:-5]])
 @every_format
 def test_a_damaged_file_is_refused(tmp_path, content, suffix):
     (tmp_path / f"damaged{suffix}").write_bytes(content)
@@ -105,14 +104,3 @@ def test_a_call_in_a_pickle_is_refused_and_not_made(tmp_path, protocol):
     assert not (tmp_path / "executed").exists()
     pickle.loads(hostile)
     assert (tmp_path / "executed").exists(), "the proof that this test can fail"
-
-
-def test_another_suffix_a_missing_file_and_a_folder_are_told_apart(tmp_path):
-    with pytest.raises(
-        InvalidInputError, match=r"x.mat: chorales are read from a .json or .pickle file.*rhn data get jsb"
-    ):
-        rhn.data.chorales(tmp_path / "x.mat")
-    (tmp_path / "folder.json").mkdir()
-    for name, words in (("absent.json", "No such file"), ("folder.json", "Is a directory")):
-        with pytest.raises(DataError, match=f"{name} cannot be read: {words}"):
-            rhn.data.chorales(tmp_path / name)

@@ -25,11 +25,6 @@ def draw(dropout, *, seed=0, rows=5, steps=9, of=None):
     return tokens, draw_masks(of or model(), tokens, dropout, torch.Generator().manual_seed(seed))
 
 
-def test_nothing_is_drawn_where_nothing_drops():
-    _, masks = draw(Dropout())
-    assert masks == Masks.none(2)
-
-
 @given(seed=st.integers(0, 10**6), rate=st.floats(0.05, 0.95))
 @settings(deadline=None, max_examples=25, derandomize=True)
 def test_all_occurrences_of_a_word_in_a_row_share_one_draw(seed, rate):
@@ -71,12 +66,6 @@ def test_gates_share_masks_or_have_their_own():
     _, masks = draw(Dropout(hidden=0.5, gate_masks="separate"), of=uncoupled)
     assert masks.cells[0].state.shape == (3, 5, 6)
     assert masks.cells[0].input is None
-
-
-@pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
-def test_a_rate_outside_its_range_is_refused(rate):
-    with pytest.raises(InvalidInputError, match="hidden dropout"):
-        Dropout(hidden=rate)
 
 
 def test_a_masked_word_is_no_input_and_a_masked_output_no_information():

@@ -61,17 +61,6 @@ def test_without_a_prompt_the_text_begins_after_a_newline():
         assert text == "\n" + generate(model, vocabulary, length=20, seed=3)
 
 
-def test_without_a_prompt_or_newline_any_symbol_may_come_first():
-    model = constant_model([50.0, 0.0, 0.0, 0.0])
-    assert {generate(model, UNENDING, length=2, seed=seed) for seed in range(40)} == {"aa", "ba", "ca", "da"}
-
-
-def test_a_prompt_is_read_as_if_it_had_been_drawn():
-    model = random_model(LETTERS)
-    whole = generate(model, LETTERS, prompt="a", length=30, top_k=1)
-    assert generate(model, LETTERS, prompt=whole[:12], length=19, top_k=1) == whole
-
-
 def test_a_word_that_is_not_known_is_read_as_unknown():
     model = random_model(WORDS)
     text = generate(model, WORDS, prompt="the dog\nsat", length=10)

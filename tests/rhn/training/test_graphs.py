@@ -14,14 +14,12 @@ from torch.utils._pytree import tree_flatten
 from rhn.data.corpus import Corpus, Piece
 from rhn.data.text import Tokens
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.models.dropout import Dropout
 from rhn.presets import preset
 from rhn.training import ensemble as graphs
-from rhn.training import evaluation, monte_carlo
+from rhn.training import evaluation
 from rhn.training.chorales import ChoraleTask
 from rhn.training.ensemble import Ensemble, captured
 from rhn.training.evaluation import ensemble_nll, read_window
-from rhn.training.monte_carlo import monte_carlo_score
 from rhn.training.trainer import Trainer
 from tests.rhn.texts import SMALL, finish, small_corpus, text_trainer
 
@@ -53,11 +51,6 @@ def fake_graphs(request, monkeypatch):
         monkeypatch.setattr(graphs, "_Graphs", FakeGraphs)
 
 
-def test_elsewhere_than_on_a_gpu_a_captured_function_is_the_function():
-    assert captured(negated, torch.device("cpu")) is negated
-    assert captured(negated, CUDA) is not negated
-
-
 def test_every_call_is_of_what_it_was_given():
     call = captured(negated, CUDA)
     for scale, length in [(1, 3), (2, 3), (3, 5), (4, 3), (5, 5)]:
@@ -66,12 +59,6 @@ def test_every_call_is_of_what_it_was_given():
         assert y.tolist() == (-x).tolist()
         assert z.tolist() == (-x - 1).tolist()
         assert nothing is None
-
-
-def test_what_is_given_stays_as_it_was():
-    x = torch.ones(3)
-    captured(lambda x: x.mul_(2), CUDA)(x)
-    assert x.tolist() == [1, 1, 1]
 
 
 def test_numbers_are_part_of_the_key():
@@ -107,19 +94,6 @@ def test_a_text_is_scored_alike_where_each_window_overwrites_the_one_before(monk
     monkeypatch.setattr(evaluation, "captured", as_on_a_gpu)
     assert torch.equal(ensemble_nll(Ensemble.of(models), rows, read, window=9), wanted)
     assert devices == ["cpu"]
-
-
-@pytest.mark.parametrize("window", [35, None])
-def test_so_it_is_by_monte_carlo_with_new_masks_in_every_window(monkeypatch, window):
-    model = LanguageModel(vocabulary_size=5, hidden_size=6, layers=2, dtype=torch.float64)
-    randomize(model)
-    text, dropout = Tokens(np.random.default_rng(1).integers(5, size=100)), Dropout(embedding=0.1, hidden=0.3)
-    wanted, captures = monte_carlo_score(model, text, dropout, samples=5, window=window, rows=2), []
-    monkeypatch.setattr(
-        monte_carlo, "captured", lambda function, device: captures.append(device) or captured(function, CUDA)
-    )
-    assert monte_carlo_score(model, text, dropout, samples=5, window=window, rows=2) == wanted
-    assert len(captures) == 3, "one for each group of samples side by side"
 
 
 @pytest.mark.parametrize("begin", ["chorale_training", "text_training"])

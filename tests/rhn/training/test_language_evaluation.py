@@ -11,7 +11,7 @@ from cases import randomize
 from tables import for_each
 
 from rhn.data.text import Tokens
-from rhn.errors import DataError, InvalidInputError
+from rhn.errors import DataError
 from rhn.models.dropout import Dropout
 from rhn.models.networks import LanguageModel
 from rhn.training.ensemble import Ensemble
@@ -80,24 +80,10 @@ def test_rows_are_scored_each_from_the_zero_state():
     assert together.predicted == 4 * 24
 
 
-def test_stacked_models_are_scored_each_on_its_own():
-    models, text = [random_model(seed, depth=2) for seed in range(3)], random_text(100)
-    together = ensemble_nll(Ensemble.of(models), text.rows(2)).tolist()
-    assert together == pytest.approx([score(model, text, batch_size=2).nll for model in models], rel=1e-12)
-    assert len(set(together)) == 3
-
-
 @for_each("method", METHODS.values())
 def test_a_text_of_one_token_is_refused(method):
     with pytest.raises(DataError, match="1 tokens do not make 1 rows"):
         method(random_model(), random_text(1))
-
-
-@for_each("temperature", [0, -1, math.inf, math.nan])
-def test_a_temperature_that_is_not_positive_is_refused(temperature):
-    model, text = random_model(), random_text(20)
-    with pytest.raises(InvalidInputError, match="temperature is"):
-        score(model, text, temperature=temperature)
 
 
 def random_text(length, symbols=V):

@@ -78,14 +78,6 @@ def test_rows_start_a_window_from_zero_with_the_reset_probability_and_others_fro
     assert drawn.eq(0).double().mean().item() == pytest.approx(0.3, abs=0.04), "four standard deviations of 2000 draws"
 
 
-def test_the_training_loss_is_the_mean_over_all_tokens_of_the_epoch():
-    training = text_trainer(replace(SMALL, epochs=1), CORPUS)
-    log, (_, windows) = training._log, training.position
-    finish(training)
-    nll = log[..., 0].sum().item()
-    assert training.curve(0)[0, TRAIN] == pytest.approx(nll / (windows * SMALL.window), rel=1e-12)
-
-
 @pytest.mark.parametrize("more", [{}, {"averaging": 1, "epochs": 14, "learning_rate": 2.0}], ids=["last", "averaged"])
 def test_validation_reads_the_text_in_rows_without_dropout_by_the_averaged_weights_if_there_are_any(more):
     training = run(replace(SMALL, **more))
@@ -126,12 +118,6 @@ def test_what_diverges_leaves_and_the_others_do_not_notice():
 def test_seeds_that_are_none_are_refused(seeds):
     with pytest.raises(InvalidInputError, match="expected distinct ones"):
         text_trainer(SMALL, CORPUS, seeds)
-
-
-def test_a_text_too_short_for_varying_windows_is_refused():
-    corpus = replace(CORPUS, train=Tokens(CORPUS.train[:16]))
-    with pytest.raises(DataError, match="do not fill"):
-        text_trainer(replace(SMALL, window=2, vary_window=True), corpus)
 
 
 def test_a_validation_text_too_short_is_named():

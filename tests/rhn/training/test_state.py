@@ -1,7 +1,5 @@
 """A state file gives back what was written to the last bit, or refuses: one flipped bit would change results without a word."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -67,14 +65,3 @@ def test_a_damaged_state_is_refused(tmp_path, content, damage):
     (tmp_path / "s").write_bytes(damage(content))
     with pytest.raises(DataError, match="s is damaged"):
         read_state(tmp_path / "s")
-
-
-def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, content, monkeypatch):
-    """Its owner would delete it."""
-    path = tmp_path / "s"
-    path.write_bytes(content)
-    monkeypatch.setattr(type(path), "open", lambda *args: (_ for _ in ()).throw(PermissionError(13, os.strerror(13))))
-    for read in (read_state, read_state_metadata):
-        with pytest.raises(DataError, match=r"s cannot be read \(Permission denied\): see that") as error:
-            read(path)
-        assert "delete" not in str(error.value)

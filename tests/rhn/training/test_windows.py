@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,30 +33,17 @@ def test_varying_windows_cover_the_text_without_gaps(columns, window, epoch):
     assert 0 <= columns - 1 - end < 5
 
 
-def test_varying_windows_differ_from_epoch_to_epoch_around_their_mean():
-    lengths = [n for epoch in range(20) for _, n in epoch_windows(3000, 35, vary=True, epoch=epoch)]
-    assert epoch_windows(3000, 35, vary=True, epoch=1) != epoch_windows(3000, 35, vary=True, epoch=2)
-    assert np.mean(lengths) == pytest.approx(0.95 * 35 + 0.05 * 17.5, abs=0.7)
-
-
 @for_each(
     "wrong",
     [
         {"gate_masks": "Separate"},
         {"corpus": "foo"},
         {"window": 10.5},
-        {"depth": 0},
         {"learning_rate": float("nan")},
-        {"learning_rate": 0.0},
+        {"gradient_norm": float("inf")},
         {"momentum": 1.0},
-        {"epsilon": 1e-50},  # zero in float32
-        {"weight_decay": -0.1},
-        {"reset_probability": 1.1},
-        {"seed": 10**30},
         {"seed": -1},
-        {"epochs": True},
         {"tied": True, "embedding_size": 3},
-        {"init_std": float("inf")},
     ],
 )
 def test_a_value_that_a_configuration_cannot_have_is_refused(wrong):
