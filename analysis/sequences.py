@@ -27,7 +27,7 @@ from analysis.lesion_modes import places
 from rhn.data import Batch
 from rhn.data.corpus import Corpus, Piece, lookup
 from rhn.data.rebuild import ChoraleRow, corpus_folder, musicxml, rows
-from rhn.data.text import Tokens, Vocabulary
+from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import EOS
 from rhn.errors import InvalidInputError
 from rhn.kernels.losses import frame_nll
@@ -116,7 +116,7 @@ class Excerpt(np.ndarray):
 
 
 def excerpts(
-    tokens: Tokens,
+    tokens: np.ndarray,
     vocabulary: Vocabulary,
     *,
     length: int,
@@ -136,19 +136,22 @@ def excerpts(
     outside = [start for start in starts if not 0 <= start < N]
     if outside:
         raise InvalidInputError(f"there is no token {outside[0]} in the split {split!r}: expected 0 to {N - 1}")
-    return [Excerpt(tokens[s : s + length], name=f"{split}-{s}", vocabulary=vocabulary) for s in starts]
+    return [
+        Excerpt(tokens[s : s + length].astype(np.int64), name=f"{split}-{s}", vocabulary=vocabulary) for s in starts
+    ]
 
 
-def stretches(tokens: Tokens, *, length: int, max_tokens: int) -> list[np.ndarray]:
+def stretches(tokens: np.ndarray, *, length: int, max_tokens: int) -> list[np.ndarray]:
     """Cut the beginning of a text, `max_tokens` predicted tokens, into stretches that predict `length` tokens each.
 
     The last token of one is the first of the next, so that every token but the text's first is predicted once.
 
-    >>> [part.tolist() for part in stretches(Tokens(np.arange(9)), length=3, max_tokens=7)]
+    >>> [part.tolist() for part in stretches(np.arange(9), length=3, max_tokens=7)]
     [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7]]
     """
     last = min(len(tokens) - 1, max_tokens)
-    return [tokens[start : min(start + length, last) + 1] for start in range(0, last, length)]
+    ids = tokens[: last + 1].astype(np.int64)
+    return [ids[start : start + length + 1] for start in range(0, last, length)]
 
 
 def _readable(symbol: str | int) -> str:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.registry import benchmark
-from rhn.data.text import TextCorpus, Tokens, Vocabulary
+from rhn.data.text import TextCorpus, Vocabulary
 from rhn.models.dropout import draw_masks
 from rhn.presets import preset
 from rhn.training.config import LanguageConfig
@@ -24,7 +24,7 @@ WINDOWS = 3  # steps a measurement
 def text(config: LanguageConfig, words: int) -> TextCorpus:
     """Random tokens for so many steps that no epoch ends."""
     size = config.batch_size * (config.window * 2000 + 1)
-    tokens = Tokens(torch.randint(words, (size,), generator=torch.Generator().manual_seed(0)).numpy())
+    tokens = torch.randint(words, (size,), generator=torch.Generator().manual_seed(0)).numpy()
     vocabulary = Vocabulary("words", tuple(f"w{k}" for k in range(words)))
     return TextCorpus(tokens, tokens, tokens, vocabulary=vocabulary, name="text", source="random", checksum="")
 

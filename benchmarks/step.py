@@ -7,7 +7,6 @@ from torch import nn
 
 from benchmarks.registry import benchmark
 from rhn.data import chorales
-from rhn.data.text import Tokens
 from rhn.models import PolyphonicModel
 from rhn.presets import preset
 from rhn.training import monte_carlo
@@ -78,7 +77,7 @@ def losses(device: str):
 )
 def samples(device: str):
     config = preset("ptb-sota")
-    model, text = build_model(config, WORDS), Tokens(torch.arange(701).numpy())
+    model, text = build_model(config, WORDS), torch.arange(701).numpy()
     run = functools.partial(monte_carlo.monte_carlo_score, model, text, config.dropout, samples=100, device=device)
 
     def plain():

@@ -66,8 +66,6 @@ class Preset:
     """Fields of `LanguageConfig` with other values than its defaults; of the chorales only the depth."""
     test: float | None = None
     """The test result that the paper prints, tables 1 to 3 and figure 5(a): perplexity of words, or bits a character."""
-    budget: int | None = None
-    """Parameters: as many units as they buy."""
 
 
 def _dropout(embedding: float, input: float, hidden: float, output: float) -> dict[str, float]:
@@ -81,7 +79,6 @@ PTB_TIED = PTB_DEPTHS[10] | {"tied": True}
 PTB_SOTA = PTB_TIED | {"weight_decay": 1e-9}
 # another cell with as many parameters as `ptb-depth-10` and the rates of the RHN, not tuned for that cell
 PTB_BASELINE = PTB | {"transform_bias": None}
-PTB_BUDGET = 31_800_000
 PLAIN = _dropout(0.0, 0.75, 0.0, 0.75)  # only inputs and outputs are dropped, no words and no states
 ENWIK8 = {
     "corpus": "enwik8",
@@ -120,7 +117,6 @@ MODERN |= {
     "reset_probability": 0.01,
 }
 MODERN |= {**_dropout(0.10, 0.65, 0.10, 0.70), "drop_candidate": 0.25}
-MODERN_BUDGET = 23_500_000
 
 BY_DEPTH = "Penn Treebank with the paper's units for this depth, 1 to 10: 31.8 to 32.1 million parameters if untied."
 OTHER_CELL = "Another cell with as many parameters as `ptb-depth-10` and the rates of the RHN, not tuned for that cell."
@@ -148,7 +144,7 @@ LANGUAGE_PRESETS = {
         "`ptb-sota` as in the Brainstorm code: without dropout. As there, `activation` chooses the candidate's nonlinearity.",
         PTB_SOTA | _dropout(0, 0, 0, 0),
     ),
-    "ptb-variational-lstm": Preset(OTHER_CELL, PTB_BASELINE | {"cell": "lstm", "layers": 2}, budget=PTB_BUDGET),
+    "ptb-variational-lstm": Preset(OTHER_CELL, PTB_BASELINE | {"cell": "lstm", "layers": 2, "hidden_size": 916}),
     # The sizes are those of Zaremba's large LSTM, which Gal and then Press & Wolf kept: 66 million parameters, 51 million with tied
     # weights. Rates and dropout are those of the RHN, so only the cell differs; nobody tuned them for the LSTM.
     "ptb-variational-lstm-tied": Preset(
@@ -156,9 +152,9 @@ LANGUAGE_PRESETS = {
         PTB_BASELINE | {"cell": "lstm", "layers": 2, "hidden_size": 1500, "tied": True},
         73.2,
     ),
-    "ptb-lstm": Preset(OTHER_CELL, PTB_BASELINE | PLAIN | {"cell": "lstm", "layers": 2}, budget=PTB_BUDGET),
-    "ptb-gru": Preset(OTHER_CELL, PTB_BASELINE | PLAIN | {"cell": "gru", "layers": 2}, budget=PTB_BUDGET),
-    "ptb-dt-rnn": Preset(OTHER_CELL, PTB_BASELINE | {"cell": "dt-rnn", "depth": 5}, budget=PTB_BUDGET),
+    "ptb-lstm": Preset(OTHER_CELL, PTB_BASELINE | PLAIN | {"cell": "lstm", "layers": 2, "hidden_size": 916}),
+    "ptb-gru": Preset(OTHER_CELL, PTB_BASELINE | PLAIN | {"cell": "gru", "layers": 2, "hidden_size": 995}),
+    "ptb-dt-rnn": Preset(OTHER_CELL, PTB_BASELINE | {"cell": "dt-rnn", "depth": 5, "hidden_size": 1175}),
     "enwik8-5x1500": Preset(SMALLER, ENWIK8 | {"depth": 5, "hidden_size": 1500, "weight_decay": 0.0}, 1.31),
     "enwik8-10x1000": Preset(SMALLER, ENWIK8 | {"depth": 10, "hidden_size": 1000}, 1.30),
     "enwik8-sota": Preset("The paper's best on enwik8.", ENWIK8_SOTA, 1.27),
@@ -185,8 +181,8 @@ LANGUAGE_PRESETS = {
         1.29,
     ),
     "text8-sota": Preset("The paper's best on text8.", ENWIK8_SOTA | {"corpus": "text8"}, 1.27),
-    "ptb-modern": Preset(RECIPE, MODERN | {"depth": 5}, budget=MODERN_BUDGET),
-    "ptb-modern-depth-10": Preset(RECIPE, MODERN, budget=MODERN_BUDGET),
+    "ptb-modern": Preset(RECIPE, MODERN | {"depth": 5, "hidden_size": 1042}),
+    "ptb-modern-depth-10": Preset(RECIPE, MODERN),
 }
 CHORALES = "JSB Chorales with 150,000 parameters a layer, the networks of the paper's optimisation study."
 CHORALE_PRESETS = {f"jsb-depth-{depth}": Preset(CHORALES, {"depth": depth}) for depth in range(1, 11)}
@@ -208,8 +204,7 @@ def preset(name: str, cell: str | None = None, options: Mapping | None = None) -
     row = PRESETS[name]
     if name in CHORALE_PRESETS:
         return _chorales(row.values["depth"], cell or "rhn", options or {})
-    config = LanguageConfig(**row.values)
-    return config if row.budget is None else _with_parameters(config, row.budget)
+    return LanguageConfig(**row.values)
 
 
 def parameters(config: ChoraleConfig | LanguageConfig, vocabulary_size: int | None = None) -> int:
@@ -244,13 +239,6 @@ def _chorales(depth: int, cell: str, cell_options: Mapping) -> ChoraleConfig:
         init_std=None if hasattr(factory, "own_init") else 0.05,
         transform_bias=-1.0 if accepts(factory, "transform_bias") else None,
     )
-
-
-def _with_parameters(config: LanguageConfig, budget: int) -> LanguageConfig:
-    """The configuration with the most units within a budget of parameters, at the published vocabulary of its corpus."""
-    from rhn.cells.registry import largest_within
-
-    return replace(config, hidden_size=largest_within(lambda n: parameters(replace(config, hidden_size=n)), budget))
 
 
 def starting_point(

@@ -10,7 +10,7 @@ from gersgorin.linalg.inclusion import INCLUSION_SETS
 from gersgorin.linalg.normality import kreiss_constant, numerical_radius
 from gersgorin.linalg.pseudospectra import pseudospectrum
 from rhn.cells import CELLS
-from rhn.data.text import Tokens, Vocabulary
+from rhn.data.text import Vocabulary
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.models.dropout import Dropout
 from rhn.training.chorales import evaluate
@@ -26,7 +26,7 @@ SMALL = PolyphonicModel(hidden_size=4, input_size=5, output_size=5, init="scaled
 COMPOSER = PolyphonicModel(hidden_size=4, generator=GENERATOR)
 PIECES = [np.eye(9, 88, k, dtype=np.uint8) for k in range(4)]
 WRITER = LanguageModel(vocabulary_size=5, hidden_size=6, generator=GENERATOR)
-TEXT = Tokens(np.arange(60) ** 2 % 5)
+TEXT = np.asarray(np.arange(60) ** 2 % 5)
 SEEN = (CELL, X)
 
 

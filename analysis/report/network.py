@@ -164,7 +164,7 @@ def _read_text(options: Options, path: Path) -> Source:
     if options.input is not None:
         return read_source(options, text_of=path, cell=options.cell)
     trained = load_text_model(path, options.cell)
-    ids = np.asarray(trained.corpus(options.data).valid[: options.steps or TEXT_STEPS])
+    ids = trained.corpus(options.data).valid[: options.steps or TEXT_STEPS].astype(np.int64)
     name = "of its training" if trained.config.corpus == "text" else trained.config.corpus
     return Source(name=f"{name} (validation)", kind="text", values=ids, unit="tokens").cut(options.steps)
 

@@ -69,7 +69,7 @@ def _chorale_probe(corpus: "Corpus") -> tuple["Tensor", Callable]:
 def _text_probe(config: LanguageConfig, corpus: "TextCorpus") -> tuple["Tensor", Callable]:
     import torch
 
-    ids = torch.from_numpy(corpus.valid[: config.window + 1]).unsqueeze(1)
+    ids = torch.from_numpy(corpus.valid[: config.window + 1]).long().unsqueeze(1)
     return ids[:-1], lambda model: model(ids[:-1], targets=ids[1:]).nll.mean()
 
 

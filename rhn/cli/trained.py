@@ -99,7 +99,7 @@ class Evaluate(Trained):
             print(f"{self.split}: {name.replace('_', ' ')} {value:.4f} over {found.predicted} predicted tokens{how}")
 
     def _score(self, trained: "TrainedText", corpus, device: str, progress):
-        text = getattr(corpus, self.split).head(self.max_tokens)
+        text = getattr(corpus, self.split)[: self.max_tokens]
         temperature = 1.0 if self.temperature is None else self.temperature
         shared = {"device": device, "progress": progress, "temperature": temperature}
         samples = self.mc or self.mc_official

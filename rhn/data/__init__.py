@@ -20,7 +20,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     {
         "corpus": ("Batch", "Corpus", "Piece", "batches"),
         "jsb": ("chorale", "chorales"),
-        "text": ("TextCorpus", "Tokens", "read_text"),
+        "text": ("TextCorpus", "read_text"),
         "vocabulary": ("Vocabulary",),
     },
 )

@@ -113,8 +113,7 @@ def lookup(entries, name: str):
         if wanted in (entry.name, entry.label):
             return entry
     known = dict.fromkeys(key for entry in entries for key in (entry.name, entry.label))
-    longer = sorted((key for key in known if wanted and key.startswith(wanted)), key=len)
-    near = longer[:3] or difflib.get_close_matches(wanted, known, n=3)
+    near = difflib.get_close_matches(wanted, known, n=3)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
     raise InvalidInputError(f"no chorale is called {name!r:.60}; names are like 'bwv66.6' or 'train-14'{hint}")
 

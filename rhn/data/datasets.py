@@ -16,12 +16,9 @@ from platformdirs import user_data_path
 from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.utils.io import writing
 
-BLOCK = 2**16
 TIMEOUT = 30  # seconds without an answer
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[str], Callable[[int, int], None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +101,11 @@ def data_folder(name: str) -> Path:
     return user_data_path("rhn", appauthor=False) / name
 
 
-def get(name: str, folder: Path | None = None, *, progress: Progress | None = None) -> Path:
+def get(name: str, folder: Path | None = None, *, progress: Callable[[str], object] = lambda title: None) -> Path:
     """Download a data set's files into a folder (None: `data_folder(name)`), and return the value for `--data`.
 
     That is the folder of a text, and the file of the chorales. Files that are there and whole are kept.
-    progress: report(title) -> callback(bytes done, bytes in all), as in `rhn.utils.progress.progress_bars`.
+    progress: called with the name of each file before its download.
     Raises DataError if no address answers or the checksum differs, OutputError if the folder cannot be written,
     InvalidInputError for an unknown name.
     """
@@ -120,17 +117,18 @@ def get(name: str, folder: Path | None = None, *, progress: Progress | None = No
     return folder if found.unit else files[0]
 
 
-def _fetch(file: PublishedFile, folder: Path, progress: Progress | None) -> Path:
+def _fetch(file: PublishedFile, folder: Path, progress: Callable[[str], object]) -> Path:
     """Download one file, unless it is there with the right checksum; a file with another one is replaced."""
     import pooch
     from requests import RequestException  # raised by pooch
 
     pooch.get_logger().setLevel(logging.WARNING)
     path, failures = folder / file.name, []
+    progress(file.name)
     for address in file.addresses:
-        show = progress(file.name) if progress else lambda done, total: None
         try:
-            pooch.retrieve(address, file.checksum, file.name, folder, downloader=_Download(show))
+            pooch.retrieve(address, file.checksum, file.name, folder, downloader=pooch.HTTPDownloader(timeout=TIMEOUT))
+            path.chmod(0o644)  # every user can read it
         except (RequestException, ValueError) as error:
             failures.append(f"{address} cannot be fetched ({str(error)[:250]!r})")
         except OSError as error:
@@ -139,25 +137,3 @@ def _fetch(file: PublishedFile, folder: Path, progress: Progress | None) -> Path
             logger.info("%s is there, checksum as published", path)
             return path
     raise DataError(f"{'; '.join(failures)}; fetch it by hand and put it at {path}")
-
-
-class _Download:
-    """A downloader of pooch and its progress bar; every user can read the file."""
-
-    def __init__(self, show: Callable[[int, int], None]):
-        self.show, self.total = show, 0
-
-    def __call__(self, address: str, file: str, _) -> None:
-        from pooch import HTTPDownloader
-
-        self.file = Path(file)
-        HTTPDownloader(progressbar=self, chunk_size=BLOCK, timeout=TIMEOUT)(address, file, None)
-        self.file.chmod(0o644)
-
-    def update(self, _) -> None:
-        done = self.file.stat().st_size
-        self.show(done, max(done, self.total))
-
-    def reset(self) -> None: ...
-
-    def close(self) -> None: ...

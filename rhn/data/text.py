@@ -1,12 +1,11 @@
 """Texts for language models: Penn Treebank, enwik8, text8, or any text, as three splits of ids and a vocabulary.
 
-    from rhn.data.text import read_text
+    from rhn.data.text import in_rows, read_text
 
     corpus = read_text("ptb", Path("data/ptb"))          # words; corpus.vocabulary has 10,000
     corpus = read_text("enwik8", Path("enwik8.zip"))     # bytes
     corpus = read_text("text", Path("novel.txt"), unit="characters")
-    rows = corpus.train.rows(20)                         # (20, N // 20), no copy
-    window = rows[:, 0:36]                               # (20, 36) int64 ids
+    rows = in_rows(corpus.train, 20)                     # (20, N // 20), no copy
 
 In a text of words a newline is the word `<eos>`. A byte-order mark at the start of a UTF-8 file is no part of its words or characters.
 A vocabulary numbers words by descending frequency in the training text (ties in alphabetical order), characters and bytes by their
@@ -35,6 +34,7 @@ from rhn.data.corpus import SPLITS
 from rhn.data.datasets import TEXT_SETS, data_folder
 from rhn.data.vocabulary import EOS, UNKNOWN, Symbol, Unit, Vocabulary, split_words
 from rhn.errors import DataError, InvalidInputError
+from rhn.utils.validation import positive
 
 FOREIGN = 0.2  # share of unknown words above which a warning says that the vocabulary does not suit the text
 ARCHIVES = (".zip", ".gz")  # of a set of one file
@@ -44,60 +44,17 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Tokens:
-    """Ids of any shape, (N,) for a split, in the smallest type that holds them. Indexing is NumPy's and gives int64 ids.
-
-    >>> tokens = Tokens(np.array([0, 1, 2, 0, 1, 2], np.uint8))
-    >>> tokens.rows(2)[:, 0:2]
-    array([[0, 1],
-           [0, 1]])
-    """
-
-    ids: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of all ids."""
-        return self.ids.shape
-
-    def __getitem__(self, index) -> np.ndarray:
-        return np.asarray(self.ids[index]).astype(np.int64)
-
-    def head(self, count: int | None) -> "Tokens":
-        """The first `count` ids (None: all), a view."""
-        return Tokens(self.ids[:count])
-
-    def rows(self, batch_size: int) -> "Tokens":
-        """The text cut into `batch_size` equal rows, a view (B, N // B); the remainder is dropped, as in the official code.
-
-        Raises DataError for a text of fewer than 2 tokens a row: one to read and one to predict.
-        """
-        if batch_size < 1:
-            raise InvalidInputError(f"a batch size of {batch_size}, expected at least 1")
-        columns = len(self) // batch_size
-        if columns < 2:
-            raise DataError(
-                f"{len(self)} tokens do not make {batch_size} rows of at least 2 tokens; "
-                f"take a longer text or a batch size of at most {len(self) // 2}"
-            )
-        return Tokens(self.ids[: batch_size * columns].reshape(batch_size, columns))
-
-
-@dataclass(frozen=True, eq=False)
 class TextCorpus:
-    """A text in three splits.
+    """A text in three splits: ids (N,) in the smallest type that holds them.
 
     name:      "ptb", "enwik8", "text8" or "text"
     source:    name, unit and path
     checksum:  SHA-256 (hex) of the files' content, the vocabulary and the length; the same wherever the files lie
     """
 
-    train: Tokens
-    valid: Tokens
-    test: Tokens
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
     vocabulary: Vocabulary
     name: str
     source: str
@@ -158,12 +115,26 @@ def read_text(
     digests = [hashlib.sha256(content).hexdigest() for content in contents.values()]
     described = {"files": digests, "vocabulary": own.to_json(), "max_tokens": max_tokens}
     return TextCorpus(
-        *(Tokens(table[text[:max_tokens]]) for text in texts),
+        *(table[text[:max_tokens]] for text in texts),
         vocabulary=own,
         name=name,
         source=f"{name}, {unit}, from {f'{len(digests)} files in ' if len(digests) > 1 else ''}{place.absolute()}",
         checksum=hashlib.sha256(json.dumps(described).encode()).hexdigest(),
     )
+
+
+def in_rows(tokens: np.ndarray, batch_size: int) -> np.ndarray:
+    """A text (N,) cut into equal rows, a view (B, N // B); the remainder is dropped, as in the official code.
+
+    Raises DataError for a text of fewer than 2 tokens a row: one to read and one to predict.
+    """
+    columns = len(tokens) // positive("batch_size", batch_size)
+    if columns < 2:
+        raise DataError(
+            f"{len(tokens)} tokens do not make {batch_size} rows of at least 2 tokens; "
+            f"take a longer text or a batch size of at most {len(tokens) // 2}"
+        )
+    return tokens[: batch_size * columns].reshape(batch_size, columns)
 
 
 def _unit(name: str, unit: str, vocabulary: Vocabulary | None) -> Unit:

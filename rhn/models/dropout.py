@@ -24,7 +24,7 @@ from rhn.errors import InvalidInputError
 
 @dataclass(frozen=True, kw_only=True)
 class Dropout:
-    """The share of entries that is dropped at each place; raises InvalidInputError unless each is in [0, 1)."""
+    """The share of entries that is dropped at each place, each in [0, 1)."""
 
     embedding: float = 0.0
     input: float = 0.0
@@ -33,11 +33,6 @@ class Dropout:
     candidate: float = 0.0
     gate_masks: Literal["shared", "separate"] = "shared"
     """Whether a cell's gates share their input and state masks (the TensorFlow code) or have their own (the Torch7 code)."""
-
-    def __post_init__(self):
-        for name, rate in vars(self).items():
-            if name != "gate_masks" and not 0 <= rate < 1:
-                raise InvalidInputError(f"the {name} dropout is {rate}, expected 0 or more and below 1")
 
     @property
     def of_cells(self) -> bool:

@@ -129,11 +129,11 @@ class LanguageConfig(TrainingConfig):
         "None: as the cell starts by itself (the default for torch.nn's cells).",
     )
     transform_bias: float | None = -2.0
-    drop_embedding: float = option(0.0, "Share of word types dropped in a window.")
-    drop_input: float = option(0.0, "Dropout of a cell's input.")
-    drop_hidden: float = option(0.0, "Dropout of the state before the recurrent matrices.")
-    drop_output: float = option(0.0, "Dropout before the softmax.")
-    drop_candidate: float = option(0.0, "Recurrent dropout: of the candidate before its gate.")
+    drop_embedding: float = option(0.0, "Share of word types dropped in a window.", least=0, below=1)
+    drop_input: float = option(0.0, "Dropout of a cell's input.", least=0, below=1)
+    drop_hidden: float = option(0.0, "Dropout of the state before the recurrent matrices.", least=0, below=1)
+    drop_output: float = option(0.0, "Dropout before the softmax.", least=0, below=1)
+    drop_candidate: float = option(0.0, "Recurrent dropout: of the candidate before its gate.", least=0, below=1)
     gate_masks: Literal["shared", "separate"] = option(
         "shared",
         "Whether the gates of a cell share their masks (the TensorFlow code) or have their own (the Torch7 code).",
@@ -177,7 +177,6 @@ class LanguageConfig(TrainingConfig):
         require(self, "corpus", self.corpus in texts, f"one of {', '.join(texts)}")
         fits = not self.tied or self.embedding_size in (None, self.hidden_size)
         require(self, "embedding_size", fits, f"{self.hidden_size}, the hidden size, if the weights are tied")
-        _ = self.dropout  # raises if a rate is out of range
         if self.init is not None:
             Initialization.parse(self.init)
 
@@ -193,17 +192,13 @@ class LanguageConfig(TrainingConfig):
         """The divisor of the learning rate in an epoch, counted from 1 (the official code counts from 0).
 
         >>> config = LanguageConfig(corpus="ptb", lr_decay=2, decay_after=3)
-        >>> [config.rate(epoch) for epoch in (1, 3, 4, 5)]
-        [0.2, 0.2, 0.1, 0.05]
+        >>> [config.decay(epoch) for epoch in (1, 3, 4, 5)]
+        [1, 1, 2, 4]
         """
         try:
             return self.lr_decay ** max(epoch - self.decay_after, 0)
         except OverflowError:
             return math.inf
-
-    def rate(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 1."""
-        return self.learning_rate / self.decay(epoch)
 
 
 def upgraded(given: dict, source: Path) -> dict:

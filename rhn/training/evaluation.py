@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rhn.data.text import Tokens, Vocabulary
+from rhn.data.text import Vocabulary, in_rows
 from rhn.errors import InvalidInputError
 from rhn.models.dropout import Masks
 from rhn.models.networks import States
@@ -34,7 +34,7 @@ class Score:
 
 def score(
     model: nn.Module,
-    tokens: Tokens,
+    tokens: np.ndarray,
     *,
     batch_size: int = 1,
     temperature: float = 1.0,
@@ -52,7 +52,7 @@ def score(
         InvalidInputError: a temperature that is not positive.
     """
     check_temperature(temperature)
-    rows = tokens.rows(batch_size)
+    rows = in_rows(tokens, batch_size)
     read = functools.partial(read_window, temperature=temperature)
     nll = ensemble_nll(Ensemble.in_evaluation(model, device), rows, read, progress=progress)
     return Score(nll.item(), batch_size * (rows.shape[1] - 1))
@@ -71,7 +71,7 @@ def read_window(
 
 def ensemble_nll(
     ensemble: Ensemble,
-    rows: Tokens,
+    rows: np.ndarray,
     read: Callable = read_window,
     *,
     window: int = WINDOW,
@@ -89,16 +89,16 @@ def ensemble_nll(
     return total / (B * steps)
 
 
-def text_windows(rows: Tokens, window: int, device: torch.device | str = "cpu") -> Iterator[Tensor]:
+def text_windows(rows: np.ndarray, window: int, device: torch.device | str = "cpu") -> Iterator[Tensor]:
     """The tokens (T + 1, B) of each window of rows (B, N // B); the last window may be shorter."""
     steps = rows.shape[1] - 1
     for start in range(0, steps, window):
         yield window_of(rows, start, min(window, steps - start), device)
 
 
-def window_of(rows: Tokens, start: int, steps: int, device: torch.device | str = "cpu") -> Tensor:
+def window_of(rows: np.ndarray, start: int, steps: int, device: torch.device | str = "cpu") -> Tensor:
     """The tokens (T + 1, B) int64 of a window of rows (B, N // B)."""
-    return torch.from_numpy(np.ascontiguousarray(rows[:, start : start + steps + 1].T)).to(device)
+    return torch.from_numpy(np.ascontiguousarray(rows[:, start : start + steps + 1].T, np.int64)).to(device)
 
 
 def check_temperature(temperature: float) -> None:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from rhn.data.text import TextCorpus, Tokens
+from rhn.data.text import TextCorpus, in_rows
 from rhn.errors import DataError
 from rhn.models.dropout import Masks, draw_masks, require_masks
 from rhn.models.networks import LanguageModel, States
@@ -58,7 +58,7 @@ class LanguageTask(Task):
         shortest = max(config.window, SHORTEST) if config.vary_window else config.window
         self.rows = training_rows(corpus.train, config.batch_size, shortest)
         try:
-            self._valid = corpus.valid.rows(config.batch_size)
+            self._valid = in_rows(corpus.valid, config.batch_size)
         except DataError as error:
             raise DataError(f"the validation text: {error}") from None
 
@@ -131,14 +131,14 @@ class Window:
         return (tokens,), tree_map(lambda *ts: None if ts[0] is None else torch.stack(ts), *drawn)
 
 
-def training_rows(tokens: Tokens, batch_size: int, window: int) -> Tokens:
+def training_rows(tokens: np.ndarray, batch_size: int, window: int) -> np.ndarray:
     """The text as (B, N // B); raises DataError if not even one window fits."""
     if len(tokens) // batch_size <= window:
         raise DataError(
             f"{len(tokens)} tokens do not fill {batch_size} rows of {window + 1}: "
             f"take a longer text, a smaller batch than {batch_size} or a shorter window than {window}"
         )
-    return tokens.rows(batch_size)
+    return in_rows(tokens, batch_size)
 
 
 def epoch_windows(columns: int, window: int, *, vary: bool = False, epoch: int = 1) -> list[tuple[int, int]]:

@@ -18,11 +18,12 @@ import copy
 import functools
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from rhn.data.text import Tokens
+from rhn.data.text import in_rows
 from rhn.errors import InvalidInputError
 from rhn.models.dropout import Dropout, Masks, draw_masks
 from rhn.models.networks import States
@@ -39,7 +40,7 @@ HELD = 2**26  # probabilities held at once: half a gigabyte
 @torch.no_grad()
 def monte_carlo_score(
     model: nn.Module,
-    tokens: Tokens,
+    tokens: np.ndarray,
     dropout: Dropout,
     *,
     samples: int = 1000,
@@ -65,7 +66,7 @@ def monte_carlo_score(
     """
     check_temperature(temperature)
     check_seed(seed)
-    samples, text, length = positive("samples", samples), tokens.rows(1), positive("window", window or WINDOW)
+    samples, text, length = positive("samples", samples), in_rows(tokens, 1), positive("window", window or WINDOW)
     model, steps = copy.deepcopy(model).to(device).eval(), text.shape[1] - 1
     rows = min(positive("rows", rows), max(1, HELD // steps))
     total = torch.full((steps,), -math.inf, dtype=torch.float64, device=device)
@@ -82,7 +83,12 @@ def monte_carlo_score(
             start += len(nll)
             progress(drawn * steps + len(numbers) * start, (samples + drawn - kept) * steps)
         accepted = [bool(window) or perplexity(-mean) < ACCEPTED for mean in held.mean(0).tolist()]
-        in_a_row = _rejected_in_a_row(accepted, in_a_row)
+        in_a_row = 0 if any(accepted) else in_a_row + len(accepted)
+        if in_a_row >= REDRAWS:
+            raise InvalidInputError(
+                f"{in_a_row} samples in a row have a perplexity of {ACCEPTED:g} or more, which the official code draws again: "
+                "expected a trained model and the dropout of its training; or draw new masks in every window"
+            )
         torch.logaddexp(total, held[:, torch.tensor(accepted, device=device)].logsumexp(1), out=total)
         kept, drawn = kept + sum(accepted), numbers.stop
     return Score((math.log(samples) - total.mean()).item(), steps)
@@ -110,15 +116,3 @@ def _draw(model: nn.Module, dropout: Dropout, seed: int, samples: range, window:
 
     words, *others = zip(*drawn, strict=True)
     return Masks(beside(-1, *words), *(tree_map(functools.partial(beside, -2), *masks) for masks in others))
-
-
-def _rejected_in_a_row(accepted: list[bool], before: int) -> int:
-    """Number of samples rejected since the last accepted one; raises InvalidInputError if there are too many."""
-    for good in accepted:
-        before = 0 if good else before + 1
-        if before == REDRAWS:
-            raise InvalidInputError(
-                f"{REDRAWS} samples in a row have a perplexity of {ACCEPTED:g} or more, which the official code draws again: "
-                "expected a trained model and the dropout of its training; or draw new masks in every window"
-            )
-    return before

@@ -14,8 +14,6 @@ from rhn.models import LanguageModel
 from rhn.training.config import LanguageConfig, read_config, upgraded
 from rhn.training.ensemble import weights_generator
 
-CHORALES = (".json", ".pickle", ".mat")  # files of chorales
-
 
 def initial_model(path: str | Path, seed: int = 0, cell: str | None = None) -> tuple[nn.Module, bool]:
     """(The network before training, whether these are its own first weights.)
@@ -69,7 +67,7 @@ class TrainedText:
             of `rhn data get`.
 
         Raises:
-            InvalidInputError: `data` is a file of chorales, or is missing for a text of the user's own.
+            InvalidInputError: `data` is missing for a text of the user's own.
             DataError: files that are missing, damaged, or do not fit the vocabulary.
         """
         name, data = self.config.corpus, data_path(self.checkpoint) if data is None else data
@@ -79,10 +77,6 @@ class TrainedText:
                     f"{self.checkpoint} was trained on a text of your own: give a text with --data FILE or FOLDER"
                 )
             return read_text(name, vocabulary=self.vocabulary)
-        if data.suffix.lower() in CHORALES:
-            raise InvalidInputError(
-                f"{data} is for chorales, {self.checkpoint} holds a language model: expected a text, a file or folder"
-            )
         try:
             own = belongs_to(name, data)
         except OSError as error:

@@ -13,7 +13,7 @@ import gersgorin
 from analysis import Excerpt, GateActivity, Lesion, excerpts, gate_activity, lesion, lesioned, stretches
 from analysis.activity import draw_gates
 from analysis.damage import draw_lesions
-from rhn.data.text import Tokens, Vocabulary
+from rhn.data.text import Vocabulary
 from rhn.errors import InvalidInputError
 from rhn.training.evaluation import score
 
@@ -28,7 +28,7 @@ def logits(model, ids=PARTS[0]):
 def test_the_unlesioned_loss_of_a_whole_text_is_that_of_rhn_evaluate():
     model, (text,) = language_network(layers=2, tied=True), tokens(150)
     table = lesion(model, text)
-    found = score(model, Tokens(text))
+    found = score(model, np.asarray(text))
     assert (table.frames, table.baseline) == (found.predicted, pytest.approx(found.nll, rel=1e-12))
 
 
@@ -41,7 +41,7 @@ def test_a_blind_language_model_does_not_tell_tokens_apart(case):
 
 @given(N=st.integers(2, 60), length=st.integers(1, 20), max_tokens=st.integers(1, 70))
 def test_stretches_predict_each_token_once_and_in_order(N, length, max_tokens):
-    parts = stretches(Tokens(np.arange(N)), length=length, max_tokens=max_tokens)
+    parts = stretches(np.asarray(np.arange(N)), length=length, max_tokens=max_tokens)
     predicted = np.concatenate([part[1:] for part in parts])
     assert predicted.tolist() == list(range(1, min(N, max_tokens + 1)))
     assert all(len(part) == length + 1 for part in parts[:-1])
@@ -49,7 +49,7 @@ def test_stretches_predict_each_token_once_and_in_order(N, length, max_tokens):
 
 
 def test_excerpts_are_spread_over_the_text_or_begin_where_they_are_told_to():
-    text = Tokens(np.arange(100) % len(WORDS))
+    text = np.asarray(np.arange(100) % len(WORDS))
     spread = excerpts(text, WORDS, length=6, split="valid")
     assert [part.name for part in spread] == ["valid-0", "valid-25", "valid-50", "valid-75"]
     assert all(np.array_equal(part, text[s : s + 6]) for part, s in zip(spread, (0, 25, 50, 75), strict=True))
@@ -71,7 +71,9 @@ def test_lines_are_marked_where_they_end():
 
 @pytest.fixture(scope="module")
 def gates() -> GateActivity:
-    return gate_activity(language_network(), excerpts(Tokens(tokens(90)[0]), WORDS, length=20, split="valid", count=2))
+    return gate_activity(
+        language_network(), excerpts(np.asarray(tokens(90)[0]), WORDS, length=20, split="valid", count=2)
+    )
 
 
 def test_a_record_of_a_text_is_drawn_again_without_the_network(gates, tmp_path):

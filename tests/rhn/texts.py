@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rhn.data.text import TextCorpus, Tokens, Vocabulary
+from rhn.data.text import TextCorpus, Vocabulary
 from rhn.training.config import LanguageConfig
 from rhn.training.ensemble import build_models
 from rhn.training.language import LanguageTask
@@ -44,7 +44,7 @@ def small_corpus(train: int = 120, others: int = 30) -> TextCorpus:
     """A corpus of so many sentences, in memory."""
     texts = [tokens_of(sentences(n, seed)) for seed, n in enumerate((train, others, others))]
     vocabulary = Vocabulary("words", tuple(dict.fromkeys(texts[0])))
-    splits = [Tokens(vocabulary.encode(words)) for words in texts]
+    splits = [np.asarray(vocabulary.encode(words)) for words in texts]
     return TextCorpus(*splits, vocabulary=vocabulary, name="text", source="made up", checksum="0" * 64)
 
 

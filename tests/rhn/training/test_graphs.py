@@ -12,7 +12,7 @@ from cases import randomize
 from torch.utils._pytree import tree_flatten
 
 from rhn.data.corpus import Corpus, Piece
-from rhn.data.text import Tokens
+from rhn.data.text import in_rows
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import preset
 from rhn.training import ensemble as graphs
@@ -82,7 +82,7 @@ def test_a_text_is_scored_alike_where_each_window_overwrites_the_one_before(monk
     models = [LanguageModel(vocabulary_size=5, hidden_size=6, layers=2, dtype=torch.float64) for _ in range(2)]
     for seed, model in enumerate(models):
         randomize(model, seed)
-    rows = Tokens(np.random.default_rng(1).integers(5, size=100)).rows(2)
+    rows = in_rows(np.random.default_rng(1).integers(5, size=100), 2)
     read = functools.partial(read_window, temperature=temperature)
     wanted = ensemble_nll(Ensemble.of(models), rows, read, window=9)
     devices = []

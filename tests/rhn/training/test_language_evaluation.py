@@ -10,7 +10,7 @@ import torch
 from cases import randomize
 from tables import for_each
 
-from rhn.data.text import Tokens
+from rhn.data.text import in_rows
 from rhn.errors import DataError
 from rhn.models.dropout import Dropout
 from rhn.models.networks import LanguageModel
@@ -44,7 +44,7 @@ def test_windows_score_what_one_unbroken_pass_scores(options, window):
     model, text = random_model(**options), random_text(150)
     log_p = model(torch.from_numpy(text[:-1]).view(-1, 1)).logits.squeeze(1).log_softmax(-1).detach()
     wanted = -log_p.numpy()[np.arange(149), text[1:]].mean()
-    in_windows = ensemble_nll(Ensemble.of([model]), text.rows(1), window=window)
+    in_windows = ensemble_nll(Ensemble.of([model]), in_rows(text, 1), window=window)
     assert in_windows.item() == pytest.approx(wanted, rel=1e-12)
     assert score(model, text).nll == pytest.approx(wanted, rel=1e-12)
 
@@ -53,7 +53,7 @@ def test_windows_score_what_one_unbroken_pass_scores(options, window):
 def test_the_probabilities_of_all_texts_of_a_length_add_up_to_one(method):
     """So no token is used before it is scored, and what is scored is a probability."""
     model = random_model(vocabulary_size=3, depth=2)
-    scores = [method(model, Tokens(np.array([0, *rest]))) for rest in itertools.product(range(3), repeat=4)]
+    scores = [method(model, np.asarray(np.array([0, *rest]))) for rest in itertools.product(range(3), repeat=4)]
     assert {result.predicted for result in scores} == {4}
     assert sum(math.exp(-4 * result.nll) for result in scores) == pytest.approx(1, rel=1e-12)
 
@@ -62,7 +62,7 @@ def test_the_probabilities_of_all_texts_of_a_length_add_up_to_one(method):
 @pytest.mark.parametrize(("name", "temperature"), [("rhn-tied", 0.7), ("rhn-stacked", 1.0), ("lstm", 0.7)])
 def test_a_gpu_scores_alike_with_its_graphs(name, temperature):
     options = MODELS[name]
-    models, rows = [random_model(seed, **options) for seed in range(3)], random_text(400).rows(2)
+    models, rows = [random_model(seed, **options) for seed in range(3)], in_rows(random_text(400), 2)
     wanted, found = (
         ensemble_nll(
             Ensemble.of(models, device), rows, functools.partial(read_window, temperature=temperature), window=30
@@ -74,7 +74,7 @@ def test_a_gpu_scores_alike_with_its_graphs(name, temperature):
 
 def test_rows_are_scored_each_from_the_zero_state():
     model, text = random_model(depth=2), random_text(103)
-    apart = [score(model, Tokens(row)).nll for row in text[:100].reshape(4, 25)]
+    apart = [score(model, np.asarray(row)).nll for row in text[:100].reshape(4, 25)]
     together = score(model, text, batch_size=4)
     assert together.nll == pytest.approx(np.mean(apart), rel=1e-12)
     assert together.predicted == 4 * 24
@@ -89,7 +89,7 @@ def test_a_text_of_one_token_is_refused(method):
 def random_text(length, symbols=V):
     """All symbols occur, unequally often."""
     draw = np.random.default_rng(3).random(length)
-    return Tokens((symbols * draw**1.5).astype(np.int64))
+    return np.asarray((symbols * draw**1.5).astype(np.int64))
 
 
 def random_model(seed=0, *, vocabulary_size=V, **options):

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rhn.data.text import Tokens
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import LanguageModel
 from rhn.training.ensemble import Ensemble
@@ -122,7 +121,7 @@ def test_seeds_that_are_none_are_refused(seeds):
 
 def test_a_validation_text_too_short_is_named():
     with pytest.raises(DataError, match="the validation text: 5 tokens"):
-        text_trainer(SMALL, replace(CORPUS, valid=Tokens(CORPUS.valid[:5])))
+        text_trainer(SMALL, replace(CORPUS, valid=CORPUS.valid[:5]))
 
 
 @pytest.mark.gpu

@@ -9,7 +9,6 @@ import pytest
 import torch
 from cases import randomize
 
-from rhn.data.text import Tokens
 from rhn.errors import InvalidInputError
 from rhn.models.dropout import Dropout, Masks
 from rhn.models.networks import LanguageModel
@@ -45,7 +44,7 @@ def test_it_is_a_loop_over_single_samples(options, dropout, evaluate):
 
 def test_the_official_way_draws_again_what_sees_no_word():
     """Half of the samples have no embedding, and then are sure of the wrong symbol; the others are sure of the right one."""
-    model, text = model_that_needs_its_embedding(), Tokens(np.arange(20) % 2)
+    model, text = model_that_needs_its_embedding(), np.asarray(np.arange(20) % 2)
     calls, dropout = [], Dropout(embedding=0.5)
     told = {"progress": lambda *call: calls.append(call)}
     result = official(model, text, dropout, samples=10, rows=4, **told)
@@ -57,8 +56,8 @@ def test_the_official_way_draws_again_what_sees_no_word():
 
 
 def test_samples_that_are_all_rejected_are_an_error():
-    model, text = model_that_needs_its_embedding(), Tokens(np.arange(20) % 2)
-    with pytest.raises(InvalidInputError, match="100 samples in a row have a perplexity of 500 or more"):
+    model, text = model_that_needs_its_embedding(), np.asarray(np.arange(20) % 2)
+    with pytest.raises(InvalidInputError, match=r"\d+ samples in a row have a perplexity of 500 or more"):
         official(model, text, Dropout(embedding=0.9999), samples=2)
 
 
@@ -72,7 +71,7 @@ def test_a_gpu_scores_alike_with_its_graphs(options, dropout, evaluate):
 
 
 def random_text(length=N):
-    return Tokens(np.random.default_rng(4).integers(V, size=length))
+    return np.asarray(np.random.default_rng(4).integers(V, size=length))
 
 
 def random_model(hidden_size=6, **options):

@@ -92,7 +92,7 @@ def test_the_learning_rate_of_every_epoch_is_the_official_one():
     config = LanguageConfig(corpus="ptb", learning_rate=0.2, lr_decay=1.02, decay_after=20)
     rates = [learning_rate(0.2, 1.02, 20, epoch) for epoch in range(500)]
     assert rates[19:22] == [0.2, 0.2 / 1.02, 0.2 / 1.02**2]
-    assert [config.rate(epoch) for epoch in range(1, 501)] == pytest.approx(rates, rel=1e-12)
+    assert [config.learning_rate / config.decay(epoch) for epoch in range(1, 501)] == pytest.approx(rates, rel=1e-12)
 
 
 def draw_parameters(tied, depth, layers, seed):
