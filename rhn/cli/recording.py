@@ -4,9 +4,8 @@ The probe is the first validation piece, or the first window of the validation t
 and gradients in the record are those of the probe, so measurements differ only by the weights.
 """
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,47 +29,38 @@ def recorded_every(folder: Path) -> int | None:
     return plugin("recording").load(paths[0]).every if paths else None
 
 
-@contextlib.contextmanager
 def recorders(
     every: int,
     config: ChoraleConfig | LanguageConfig,
     folder: Path,
     corpus: "Corpus | TextCorpus",
     seeds: Sequence[int],
-) -> Iterator["Recorders"]:
+) -> "Recorders":
     """The recorders of a training as a callback, one for each seed."""
+    import numpy as np
+    import torch
+
     from rhn.plotting.provenance import words_of_new
 
-    text = isinstance(config, LanguageConfig)
-    probe, loss = _text_probe(config, corpus) if text else _chorale_probe(corpus)
-    words = f"{corpus.name}, its validation text as the probe" if text else probed(corpus)
     paths = {seed: home / NAME for seed, home in homes(folder, seeds).items()}
+    if text := isinstance(config, LanguageConfig):
+        ids = torch.from_numpy(corpus.valid[: config.window + 1]).long().unsqueeze(1)
+        probe, words = ids[:-1], f"{corpus.name}, its validation text as the probe"
+    else:
+        probe, words = torch.as_tensor(np.asarray(corpus.valid[0])).float(), probed(corpus)
+
+    def loss(model: "nn.Module") -> "Tensor":
+        return (model(probe, targets=ids[1:]).nll if text else model.nll(probe)).mean()
 
     def about(seed: int, model: "nn.Module") -> str:
         return f"{words_of_new(model.cells[0], seed)}; {words}"
 
-    with contextlib.closing(Recorders(every, probe, paths.get, loss=loss, about=about, within=text)) as found:
-        yield found
+    return Recorders(every, probe, paths.get, loss=loss, about=about, within=text)
 
 
 def probed(corpus: "Corpus") -> str:
     """The data of a training and its probe, in words."""
     return f"{corpus.source}; probe {corpus.valid[0].label}"
-
-
-def _chorale_probe(corpus: "Corpus") -> tuple["Tensor", Callable]:
-    import numpy as np
-    import torch
-
-    probe = torch.as_tensor(np.asarray(corpus.valid[0])).float()
-    return probe, lambda model: model.nll(probe).mean()
-
-
-def _text_probe(config: LanguageConfig, corpus: "TextCorpus") -> tuple["Tensor", Callable]:
-    import torch
-
-    ids = torch.from_numpy(corpus.valid[: config.window + 1]).long().unsqueeze(1)
-    return ids[:-1], lambda model: model(ids[:-1], targets=ids[1:]).nll.mean()
 
 
 class Recorders(Callback):

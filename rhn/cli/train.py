@@ -229,7 +229,8 @@ def train(config: Config, seeds: Sequence[int], out: Path, options: Running, rec
         if record is not None:
             from rhn.cli.recording import recorders
 
-            callbacks.insert(0, stack.enter_context(recorders(record, config, out, corpus, seeds)))
+            recording = contextlib.closing(recorders(record, config, out, corpus, seeds))
+            callbacks.insert(0, stack.enter_context(recording))
         results = run.train(
             config,
             corpus,
@@ -317,15 +318,12 @@ def _print_rows(rows: list[dict]) -> None:
     names = [name for name in rows[0] if name.startswith(("train_", "valid_", "test_"))]
     lines = []
     for row in rows:
+        if not row["epochs"] and math.isnan(row[names[1]]):
+            done, steps = row["steps"]
+            print(f"seed {row['seed']}: no epoch has ended, {done} of {steps} steps of the first are done")
+            continue
         losses = [f"{row[name]:.4f}" if row[name] < 1e5 else f"{row[name]:.4g}" for name in names]
         lines.append([row["seed"], row["epochs"], row["best_epoch"], *losses, row["diverged"] or ""])
-        if not row["epochs"] and math.isnan(row[names[1]]):
-            kept = row["checkpoint"] and f"{row['checkpoint']} holds the present weights, not validated"
-            done, steps = row["steps"]
-            print(
-                f"seed {row['seed']}: no epoch has ended, {done} of {steps} steps of the first are done; {kept or 'no checkpoint'}"
-            )
-            lines.pop()
     if lines:
         print(table(("seed", "epochs", "best", *names, ""), lines, left=("",)))
     for row in rows:

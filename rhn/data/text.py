@@ -264,15 +264,15 @@ def find_files(name: str, path: str | Path | None) -> list[list[Path]]:
     if name == "text":
         return _plain_text(place)
     names, several = _file_names(name), len(TEXT_SETS[name].files) > 1
-    if place.is_file() and not belongs_to(name, place):
-        raise DataError(f"{place} is none of {', '.join(names)}; {remedy}")
-    if place.is_file() and not several:
-        return [[place]]
-    folder = place if place.is_dir() else place.parent
-    missing = [file for file in names if not (folder / file).is_file()]
-    if missing and (several or missing == names):
-        raise DataError(f"{folder} holds no file {' or '.join(missing)}; {remedy}")
-    found = [[folder / file] for file in names if file not in missing]
+    if place.is_file():
+        if not belongs_to(name, place):
+            raise DataError(f"{place} is none of {', '.join(names)}; {remedy}")
+        if not several:
+            return [[place]]
+        place = place.parent
+    found = [[place / file] for file in names if (place / file).is_file()]
+    if len(found) < (len(names) if several else 1):
+        raise DataError(f"{place} holds no file {' or '.join(names)}; {remedy}")
     return found if several else found[:1]
 
 

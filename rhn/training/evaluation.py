@@ -65,8 +65,9 @@ def read_window(
     if temperature == 1:
         reading = model(tokens[:-1], states, masks, tokens[1:])
         return reading.nll, reading.states
-    reading = model(tokens[:-1], states, masks)
-    return token_nll(reading.logits / temperature, tokens[1:]), reading.states
+    reading, targets = model(tokens[:-1], states, masks), tokens[1:]
+    logits = (reading.logits / temperature).flatten(0, -2)
+    return F.cross_entropy(logits, targets.flatten(), reduction="none").view(targets.shape), reading.states
 
 
 def ensemble_nll(
@@ -105,12 +106,6 @@ def check_temperature(temperature: float) -> None:
     """Raise InvalidInputError unless it is a number above 0."""
     if isinstance(temperature, str) or not 0 < temperature < math.inf:
         raise InvalidInputError(f"the temperature is {temperature}, expected a number above 0")
-
-
-def token_nll(logits: Tensor, targets: Tensor) -> Tensor:
-    """-log P(target) in nats: (..., V), (...) -> (...)."""
-    flat = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
-    return flat.view(targets.shape)
 
 
 def perplexity(nll: float) -> float:

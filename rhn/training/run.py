@@ -48,7 +48,7 @@ class TrainingResult:
 
     seed: int
     checkpoint: str
-    """Of the best epoch; if none has ended, of the weights at the time of the stop."""
+    """Of the best epoch; a language model has none before its first epoch has ended."""
     best_epoch: int
     """0 also if no epoch of a language model has ended."""
     train_nll: float
@@ -128,7 +128,6 @@ def train(
                 run.save(callbacks)
                 next_save = time.monotonic() + (time.monotonic() - now) / SAVE_SHARE
             if stop:
-                run.save_unvalidated()
                 break
         if interrupt.pending:
             folder = shlex.quote(str(run.folder))
@@ -218,14 +217,6 @@ class _Run:
         states = {seed: self.trainer.state(seed) for seed in self._homes}
         metadata = {"epochs": str(self.trainer.epoch), "training": json.dumps(self._training)}
         write_state(self.folder / "state.safetensors", _flat(states), metadata)
-
-    def save_unvalidated(self) -> None:
-        """Before the first epoch of a language model ends the checkpoint has the present weights, which nobody has validated."""
-        done, steps = self.trainer.position
-        for seed in self.trainer.numbers:
-            if not len(self.trainer.curve(seed)):
-                metrics = {"epoch": 0, "step": done, "steps_an_epoch": steps}
-                self._checkpoint(seed, "best.safetensors", self.trainer.model(seed), metrics)
 
     def _write_checkpoints(self) -> None:
         """Write the checkpoints that follow from the state."""

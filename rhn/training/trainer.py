@@ -111,9 +111,7 @@ class Trials:
     rate: Tensor
     """Learning rates of the epoch, (K,) float64."""
     state: dict[str, Tensor]
-    """Of the optimizer."""
-    extra: dict[str, Tensor]
-    """The best weights so far, as best.NAME, and the averages of NT-ASGD, as average.NAME."""
+    """That of the optimizer, the best weights so far as best.NAME, and the averages of NT-ASGD as average.NAME."""
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -121,20 +119,20 @@ class Trials:
     def __getitem__(self, which: slice | list[int]) -> "Trials":
         """Some of the places: views of them for a slice, a copy for a list."""
         numbers = self.numbers[which] if isinstance(which, slice) else [self.numbers[k] for k in which]
-        state, extra = ({name: t[which] for name, t in group.items()} for group in (self.state, self.extra))
-        return Trials(numbers, self.ensemble[which], self.rate[which], state, extra)
+        state = {name: t[which] for name, t in self.state.items()}
+        return Trials(numbers, self.ensemble[which], self.rate[which], state)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """All tensors that change, by name, not copied."""
-        return {f"weights.{name}": t for name, t in self.ensemble.weights.items()} | self.state | self.extra
+        return {f"weights.{name}": t for name, t in self.ensemble.weights.items()} | self.state
 
     @property
     def measured(self) -> Ensemble:
         """The models with the weights that count: their averages, if there are any."""
-        if "average_count" not in self.extra:
+        if "average_count" not in self.state:
             return self.ensemble
-        average = {name: self.extra[f"average.{name}"] for name in self.ensemble.weights}
+        average = {name: self.state[f"average.{name}"] for name in self.ensemble.weights}
         return Ensemble(self.ensemble.skeleton, average, self.ensemble.constants)
 
     def resumed(self, saved: Mapping[int, Mapping[str, np.ndarray]]) -> "Trials":
@@ -311,9 +309,9 @@ class Trainer:
     def _new_trials(self, numbers: list[int]) -> Trials:
         ensemble = Ensemble.of([self._models[n] for n in numbers], self.task.device)
         rate = torch.tensor([self._rates[n] for n in numbers], device=ensemble.device, dtype=torch.float64)
-        extra = {f"best.{name}": t.clone() for name, t in ensemble.weights.items()}
-        extra |= start_average(ensemble) if self.task.averaging else {}
-        return Trials(numbers, ensemble, rate, self._optimizer.start(ensemble.weights), extra)
+        state = self._optimizer.start(ensemble.weights)
+        state |= {f"best.{name}": t.clone() for name, t in ensemble.weights.items()}
+        return Trials(numbers, ensemble, rate, state | (start_average(ensemble) if self.task.averaging else {}))
 
     def _use(self, trials: Trials) -> None:
         """Train these from now on."""
@@ -365,9 +363,9 @@ class Trainer:
             if not diverged(curve) and best_epoch(curve, self.task.objective) == len(curve) - 1:
                 improved.append(place)
             if self.task.averaging and has_stalled(curve[:, 1].tolist(), self.task.averaging):
-                self._trials.extra["average_active"][place] = 1
+                self._trials.state["average_active"][place] = 1
         for name, w in self._trials.measured.weights.items():
-            self._trials.extra[f"best.{name}"][improved] = w[improved]
+            self._trials.state[f"best.{name}"][improved] = w[improved]
 
     def _drop_ended(self) -> None:
         """Let ended trials leave as far as that saves time."""
@@ -385,7 +383,7 @@ class Trainer:
         return {name: t[k].cpu().clone() for name, t in tensors.items()}
 
     def _best_of(self, number: int) -> Weights:
-        best = {name: self._trials.extra[f"best.{name}"] for name in self._trials.ensemble.weights}
+        best = {name: self._trials.state[f"best.{name}"] for name in self._trials.ensemble.weights}
         return self._of(number, best)
 
     def _with_weights(self, number: int, weights: Weights) -> nn.Module:
@@ -429,8 +427,8 @@ def training_step(task: Task, optimizer: Optimizer, trials: Trials, own: tuple, 
         scale = torch.where(norm.isfinite(), scale, torch.nan)  # an overflow must not become a step of length 0
         log.append(norm)
     optimizer.step(ensemble.weights, gradients, trials.state, trials.rate, scale)
-    if "average_count" in trials.extra:
-        update_average(trials.extra, ensemble)
+    if "average_count" in trials.state:
+        update_average(trials.state, ensemble)
     return torch.stack(log, 1), carry
 
 
