@@ -133,7 +133,7 @@ def _ours(path: str | Path, name: str, cell: str | None) -> Callable[..., nn.Mod
     if name in KINDS:
         if isinstance(cell, str) and not is_known(cell):
             raise CheckpointError(
-                f"{path}: {cell!r} is none of ours but a cell of the user's own: add --cell {cell} to import it, or in Python "
+                f"{path} has a cell of the user's own: add --cell {cell} to import it, or in Python "
                 "load_checkpoint(path, factory=rhn.models.with_cell(...))"
             )
         return getattr(models, name)

@@ -47,7 +47,7 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
     ax = ax or Figure(figsize=(8, _height(curves)), layout="constrained").subplots()
     handles = [Line2D([], [], color=GREY, linewidth=1.4, label="validation; large symbol: its best epoch")]
     handles.append(Line2D([], [], color=GREY, linewidth=1, linestyle="--", label="training, with its dropout"))
-    networks = {c.title.network for c in curves}
+    networks = {c.network for c in curves}
     for k, c in enumerate(curves):
         drawn = c.epochs >= min(1, c.epochs[-1])
         colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
@@ -58,7 +58,7 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
         ax.plot(c.epochs[drawn], c.valid[drawn], linewidth=1.4, color=colour, label=f"{c.name}, validation", **few)
         ax.plot(*c.best, marker, color=colour, markersize=7)
         epoch, best = c.best
-        names = [c.name, c.title.network] if len(networks) > 1 and c.title.network else [c.name]
+        names = [c.name, c.network] if len(networks) > 1 and c.network else [c.name]
         label = "\n".join([*(in_inches(name, NAME_INCHES, 8) for name in names), f"{best:.4g} at epoch {epoch}"])
         handles.append(Line2D([], [], color=colour, linewidth=1.4, marker=marker, markersize=5, label=label))
     ax.set(xlabel="epoch", ylabel=LABELS[curves[0].measure])
@@ -87,9 +87,9 @@ def draw_curves(curves: Sequence[Curves]) -> Figure:
     """Losses and, below them, the learning rate if it changes; the title has the facts that the trainings share."""
     rates = any(c.learning_rate is not None for c in curves)
     figure = Figure(figsize=(8, _height(curves) + 1.6 * rates), layout="constrained")
-    networks = list(dict.fromkeys(c.title.network for c in curves))
+    networks = list(dict.fromkeys(c.network for c in curves))
     what = networks[0] if len(networks) == 1 and networks[0] else counted(len(curves), "training")
-    titled(figure, f"Training curves: {drawable(what)}", drawable(shared([c.title.facts for c in curves])))
+    titled(figure, f"Training curves: {drawable(what)}", drawable(shared([c.facts for c in curves])))
     if not rates:
         plot_curves(curves, figure.subplots())
         return figure
@@ -101,8 +101,8 @@ def draw_curves(curves: Sequence[Curves]) -> Figure:
 
 def _height(curves: Sequence[Curves]) -> float:
     """Inches for the legend, at least those of a figure."""
-    several = len({c.title.network for c in curves}) > 1
-    lines = sum(2 + len(c.name) // 24 + several * (1 + len(c.title.network) // 24) for c in curves)
+    several = len({c.network for c in curves}) > 1
+    lines = sum(2 + len(c.name) // 24 + several * (1 + len(c.network) // 24) for c in curves)
     return max(4.0, 1.6 + 0.16 * (lines + 2))
 
 

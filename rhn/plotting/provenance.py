@@ -6,7 +6,6 @@ entries are left out.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,23 +77,16 @@ def named_file(path: Path) -> str:
     return "/".join(path.parts[-2:]).removeprefix("/")
 
 
-@dataclass(frozen=True)
-class RunTitle:
-    """A training in words."""
+def read_title(run: Path, seed: int | None = None) -> tuple[str, tuple[str, ...]]:
+    """(Network, facts) of the training in a folder, in words; seed: one of several. Empty if its config.json cannot be read.
 
-    network: str = ""
-    """ "rhn, depth 5, 200 units"."""
-    facts: tuple[str, ...] = ()
-    """Initialisation, transform bias, learning rate, seed, data."""
-
-
-def read_title(run: Path, seed: int | None = None) -> RunTitle:
-    """The title of the training in a folder; seed: one of several. Empty if its config.json cannot be read."""
+    "rhn, depth 5, 200 units", and initialisation, transform bias, learning rate, seed, data.
+    """
     try:
         config = read_json(run / "config.json")
-        return RunTitle(_network(config), tuple(_facts(config, seed)))
+        return _network(config), tuple(_facts(config, seed))
     except (OSError, AttributeError, TypeError, ValueError):
-        return RunTitle()
+        return "", ()
 
 
 def shared(facts: Sequence[Sequence[str]]) -> str:

@@ -5,14 +5,14 @@ The measure of a training is in its file: perplexity, bits_per_character, or nll
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from rhn.errors import DataError, InvalidInputError
-from rhn.plotting.provenance import RunTitle, read_title
+from rhn.plotting.provenance import read_title
 from rhn.presets import PTB_BY_DEPTH, PTB_WORDS
 from rhn.training.config import LanguageConfig
 from rhn.utils.io import read_json
@@ -35,7 +35,10 @@ class Curves:
     valid: np.ndarray
     learning_rate: np.ndarray | None
     """None for trainings with a constant learning rate."""
-    title: RunTitle = field(default_factory=RunTitle)
+    network: str = ""
+    """ "rhn, depth 5, 200 units"."""
+    facts: tuple[str, ...] = ()
+    """Initialisation, learning rate, seed, data."""
 
     @property
     def place(self) -> int:
@@ -57,13 +60,13 @@ def read_curves(run: Path) -> list[Curves]:
     """The curves of every seed of a training; raises DataError for a folder without any."""
     alone, name = run / "metrics.jsonl", run.resolve().name
     if alone.is_file():
-        return [_curves(alone, name, read_title(run))]
+        return [_curves(alone, name, *read_title(run))]
     files = sorted(run.glob("seed-[0-9]*/metrics.jsonl"))
     if not files:
         raise DataError(f"{run} holds no metrics.jsonl: there is no training, or it {NO_EPOCH}")
     homes = {file: file.parent.name for file in files}
     return [
-        _curves(file, f"{name}, {home}", read_title(run, int(home.removeprefix("seed-"))))
+        _curves(file, f"{name}, {home}", *read_title(run, int(home.removeprefix("seed-"))))
         for file, home in homes.items()
     ]
 
@@ -115,7 +118,7 @@ def sizes(table: pd.DataFrame) -> str:
     return ", ".join(parts if pd.isna(tokens) else [*parts, f"the first {tokens:,} tokens"])
 
 
-def _curves(file: Path, name: str, title: RunTitle) -> Curves:
+def _curves(file: Path, name: str, *title) -> Curves:
     try:
         whole, _, _ = file.read_text(encoding="utf-8").rpartition(
             "\n"
@@ -126,7 +129,7 @@ def _curves(file: Path, name: str, title: RunTitle) -> Curves:
         measure = next(m for m in MEASURES if f"valid_{m}" in lines)
         train, valid = (lines[f"{split}_{measure}"].to_numpy() for split in ("train", "valid"))
         rates = lines["learning_rate"].to_numpy() if "learning_rate" in lines else None
-        curves = Curves(name, measure, lines["epoch"].astype(int).to_numpy(), train, valid, rates, title)
+        curves = Curves(name, measure, lines["epoch"].astype(int).to_numpy(), train, valid, rates, *title)
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
     except (KeyError, RecursionError, StopIteration, TypeError, ValueError) as error:

@@ -145,7 +145,7 @@ def test_sequences_of_a_file_and_a_checkpoint(capsys):
     ("args", "words"),
     [
         (["--sequences", "0"], "--sequences is 0, expected 1 or more"),
-        (["--seeds", "1000000000"], "--seeds is 1000000000, expected 1000 or less"),
+        (["--seeds", "1000000000"], "--seeds is 1000000000, expected 1 or more, at most 1000"),
         (["--sequences", "2", "--chorale", "bwv66.6"], "two things to read"),
         (["--seeds", "2", "--checkpoint", "trained.safetensors"], "those of trained.safetensors are trained"),
         (["seed=0,1", "--seeds", "2"], "give one"),

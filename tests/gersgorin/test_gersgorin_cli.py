@@ -230,7 +230,7 @@ def spoiled():
         (["--cell", "rhm"], "did you mean 'rhn'"),
         (["--cell", "torch.nn:LSTM", "--depth", "2"], "LSTM has no recurrence depth"),
         (["--cell", "gru", "--transform-bias", "1"], "for cells with transform gates"),
-        (["--depth", "0"], "depth must be a whole number of at least 1, got 0"),
+        (["--depth", "0"], "--depth is 0, expected 1 or more"),
         (["--hidden-size", "200000"], "GiB of memory"),
         (["--steps", "100000"], "it has 85 frames"),
         (["--steps", "0"], "--steps is 0, expected 1 or more"),

@@ -213,6 +213,6 @@ def test_loading_imports_nothing_that_a_file_names(build, tmp_path, monkeypatch)
     good = save_checkpoint(tmp_path / "m.safetensors", build("rhn", hidden_size=4))
     (tmp_path / "intruder.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    refused(forge(good, config={"cell": "intruder:Cell"}), match="none of ours")
+    refused(forge(good, config={"cell": "intruder:Cell"}), match="a cell of the user's own")
     assert "intruder" not in sys.modules
     refused(forge(good, config={"layers": 10**6}), match="at most")

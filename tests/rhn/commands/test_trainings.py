@@ -49,14 +49,12 @@ def test_a_killed_training_goes_on_to_the_same_bits(task, until, tmp_path):
 
 
 @one_task
-def test_a_training_killed_before_its_first_epoch_knows_where_its_data_is(task, until, tmp_path, capsys):
+def test_a_training_killed_before_its_first_epoch_knows_where_its_data_is(task, until, tmp_path):
     config = tmp_path / "run" / "config.json"
     words = [word if word != str(task.data) else task.data.name for word in task.command(tmp_path / "run")]
     process = until(words, config, 1, cwd=task.data.parent)
     process.kill()
     process.communicate()
-    assert cli.main(["report", str(tmp_path / "run"), "--output", str(tmp_path / "curves.png")]) == 2
-    assert "has not ended its first epoch, so there are no losses yet" in capsys.readouterr().err
     assert cli.main(["resume", str(tmp_path / "run")]) == 0  # from another folder
     assert metrics(tmp_path / "run")[-1]["epoch"] == 3
 
