@@ -30,13 +30,6 @@ def test_ctrl_c_while_a_command_is_loaded_is_a_word(entry, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_ctrl_c_while_a_module_is_loaded_as_a_command_is_a_word(module, tmp_path):
-    runs = f"import runpy, rhn.cli.entry\n{PRESSES}runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
-    done = started(runs, tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
-
-
 def test_a_library_that_takes_ctrl_c_for_a_broken_installation_does_not_see_it(tmp_path):
     (tmp_path / "fragile.py").write_text(FRAGILE)
     (tmp_path / "command.py").write_text("import time\ndef main():\n    import fragile\n    time.sleep(60)\n")

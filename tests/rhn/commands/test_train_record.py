@@ -57,12 +57,3 @@ def test_a_training_that_was_stopped_goes_on_in_its_record_without_gaps_or_doubl
     assert cli.main(["resume", str(stopped)]) == 0
     assert_same_run(stopped, whole)
     assert_same_record(record(stopped), record(whole))
-
-
-def test_a_record_says_how_the_training_came_to_be(task, tmp_path):
-    words = ("--init-std", "0.02") if task.name == "chorales" else ("--init", "uniform:0.07")
-    assert task.train(tmp_path / "run", "--seed", "5", "--epochs", "1", "--record", "50", *words) == 0
-    start = "gaussian:0.02" if task.name == "chorales" else "uniform:0.07"
-    data = "probe valid-" if task.name == "chorales" else "text, its validation text"
-    about = record(tmp_path / "run").about
-    assert about.startswith(start) and ", seed 5; " in about and data in about

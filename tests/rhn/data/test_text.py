@@ -66,11 +66,6 @@ def test_words_are_numbered_by_frequency_then_alphabet_and_newlines_are_words(fo
     assert decoded(corpus) == {"train": "b a c\nb c a b\n", "valid": "a <unk>\n", "test": "c b\n"}
 
 
-def test_unk_is_added_only_if_a_word_needs_it(tmp_path):
-    corpus = read_text("text", write(tmp_path / "t", train="a b\n", valid="b a", test="a a"))
-    assert corpus.vocabulary.symbols == ("<eos>", "a", "b") and corpus.vocabulary.unknown is None
-
-
 def test_a_smaller_vocabulary_keeps_the_most_frequent_words_and_always_unk_and_eos(tmp_path, folder):
     small = write(tmp_path / "t", train="a a a b b b c c <unk>\n", valid="c b\n", test="a d\n")
     corpus = read_text("text", small, vocabulary_size=4)

@@ -5,7 +5,6 @@ import torch
 from tables import for_each
 
 from rhn.cells.registry import num_parameters
-from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel
 from rhn.models.dropout import Masks
@@ -65,18 +64,6 @@ def test_biases_start_at_random_or_at_a_constant_and_transform_gates_at_theirs()
     )
     assert torch.equal(constant.output_bias, torch.full((13,), 0.5))
     assert torch.equal(constant.cells[0].bias[0], torch.tensor([0.5] * 6 + [-3.0] * 6))
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"tied": True}, {"layers": 2, "depth": 3}, {"init": "uniform:0.1,bias:0"}, {"embedding_size": 3}],
-    ids=str,
-)
-def test_a_checkpoint_gives_the_same_model(options, tmp_path):
-    net = LanguageModel("rhn", **{"vocabulary_size": 13, "hidden_size": 6, "transform_bias": -4.0} | options)
-    loaded = load_checkpoint(save_checkpoint(tmp_path / "model.safetensors", net))
-    assert loaded.config() == net.config()
-    assert torch.equal(loaded(TOKENS).logits, net(TOKENS).logits)
 
 
 @pytest.mark.parametrize(

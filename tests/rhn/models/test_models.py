@@ -10,6 +10,7 @@ from cases import randomize
 from rounding import assert_within, largest
 from tables import for_each
 from torch import nn
+from torch.func import vmap
 
 from rhn.cells import CELLS
 from rhn.checkpoints import load_checkpoint, save_checkpoint
@@ -70,6 +71,21 @@ def test_the_loss_is_torch_s_cross_entropy_at_any_scale_and_for_any_number_of_ke
             found = frame_nll(z, x)
         terms = (1 + z.double().abs()).sum(-1)  # of one key: log(1 + exp(z)) - x z, rounded in any order
         assert_within(largest((found - expected) / terms), 8 * torch.finfo(dtype).eps, "loss")
+
+
+def test_the_loss_has_first_and_second_derivatives():
+    x = frames(2, 2, 5)
+    z = torch.randn_like(x, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda z: frame_nll(z, x), z)
+    assert torch.autograd.gradgradcheck(lambda z: frame_nll(z, x), z)
+
+
+@pytest.mark.parametrize("in_dims", [(0, 0), (0, None), (None, 0), (1, 0)])
+def test_the_loss_of_stacked_models_is_each_one_s_own(in_dims):
+    z, x = torch.randn(4, 4, 3, 88), frames(4, 4 * 3, dtype=torch.float32).unflatten(1, (4, 3))
+    args = [t if d is not None else t[0] for t, d in zip((z, x), in_dims, strict=True)]
+    each = [[t if d is None else t.select(d, k) for t, d in zip(args, in_dims, strict=True)] for k in range(4)]
+    torch.testing.assert_close(vmap(frame_nll, in_dims)(*args), torch.stack([frame_nll(*a) for a in each]))
 
 
 @for_each("key", CELLS)

@@ -70,13 +70,6 @@ def test_numbers_are_part_of_the_key():
     assert [t.tolist() for t in first] == [[0, 0], [1, 1]]
 
 
-def test_a_result_may_be_what_the_next_call_is_given():
-    call, x = captured(lambda x: x + 1, CUDA), torch.zeros(2)
-    for _ in range(5):
-        x = call(x)
-    assert x.tolist() == [5, 5]
-
-
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_a_text_is_scored_alike_where_each_window_overwrites_the_one_before(monkeypatch, temperature):
     models = [LanguageModel(vocabulary_size=5, hidden_size=6, layers=2, dtype=torch.float64) for _ in range(2)]
