@@ -252,7 +252,7 @@ def find_files(name: str, path: str | Path | None) -> list[list[Path]]:
     Raises DataError, with the path, for a missing file.
     """
     if path is None and name == "text":
-        raise InvalidInputError("a text of your own needs its path: a file or a folder of plain text")
+        raise InvalidInputError("a text of your own needs its path: give --data, a file or a folder of plain text")
     place = Path(path) if path is not None else data_folder(name)
     remedy = (
         f"`rhn data get {name}` fetches it, --data says where else it is, "

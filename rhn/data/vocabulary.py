@@ -36,13 +36,14 @@ class Vocabulary:
     symbols: tuple[Symbol, ...]
 
     def __post_init__(self):
-        if self.unit not in _EXPECTED:
+        if self.unit not in _SYMBOLS:
             raise InvalidInputError(f"a vocabulary is of words, characters or bytes, not of {self.unit!r:.60}")
-        wrong = [symbol for symbol in self.symbols if not _is_symbol(symbol, self.unit)]
+        expected, is_symbol = _SYMBOLS[self.unit]
+        wrong = [symbol for symbol in self.symbols if not is_symbol(symbol)]
         if wrong or not 0 < len(self.index) == len(self.symbols):
             found = f"{wrong[0]!r:.60} among them" if wrong else "none, or one twice"
             raise InvalidInputError(
-                f"a vocabulary of {self.unit} needs distinct symbols, each {_EXPECTED[self.unit]}: it has {found}"
+                f"a vocabulary of {self.unit} needs distinct symbols, each {expected}: it has {found}"
             )
 
     def __len__(self) -> int:
@@ -109,16 +110,8 @@ def split_words(text: str) -> list[str]:
 
 
 _SPLIT = {"words": split_words, "characters": str, "bytes": lambda text: text.encode("utf-8", errors="replace")}
-_EXPECTED = {
-    "words": "a word without whitespace",
-    "characters": "a single character",
-    "bytes": "a whole number from 0 to 255",
+_SYMBOLS = {
+    "words": ("a word without whitespace", lambda symbol: isinstance(symbol, str) and symbol.split() == [symbol]),
+    "characters": ("a single character", lambda symbol: isinstance(symbol, str) and len(symbol) == 1),
+    "bytes": ("a whole number from 0 to 255", lambda symbol: type(symbol) is int and 0 <= symbol <= 255),
 }
-
-
-def _is_symbol(symbol, unit: Unit) -> bool:
-    if unit == "bytes":
-        return type(symbol) is int and 0 <= symbol <= 255
-    if type(symbol) is not str or (len(symbol) != 1 if unit == "characters" else symbol.split() != [symbol]):
-        return False
-    return not any("\ud800" <= character <= "\udfff" for character in symbol)  # halves of a pair: no text can hold them

@@ -279,16 +279,6 @@ def own_init(factory: Callable, hidden_size: int) -> str:
     return told.default if told and isinstance(told.default, str | Initialization) else OWN
 
 
-def bias_option(cell: str, transform_bias: float | None) -> dict[str, float | None]:
-    """The keyword of a cell for its transform bias; none for a cell without transform gates if the bias is None.
-
-    >>> bias_option("rhn", None), bias_option("lstm", None)
-    ({'transform_bias': None}, {})
-    """
-    told = transform_bias is not None or accepts(resolve_cell(cell), "transform_bias")
-    return {"transform_bias": transform_bias} if told else {}
-
-
 def _build(name, factory, input_size, hidden_size, depth, init, generator, keywords, *, own: bool) -> nn.Module:
     draws = _draws(factory)
     keywords = keywords | ({"init": init, "generator": generator} if draws else {})

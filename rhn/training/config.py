@@ -75,10 +75,11 @@ class TrainingConfig:
     @property
     def options(self) -> dict:
         """Options of the cell beside its sizes."""
-        from rhn.cells.registry import read_options
-        from rhn.models.networks import bias_option  # here, because it loads torch, for which `--help` should not wait
+        from rhn.cells.registry import accepts, read_options, resolve_cell
 
-        return bias_option(self.cell, self.transform_bias) | read_options(self.cell, self.cell_options)
+        gated = self.transform_bias is not None or accepts(resolve_cell(self.cell), "transform_bias")
+        bias = {"transform_bias": self.transform_bias} if gated else {}
+        return bias | read_options(self.cell, self.cell_options)
 
 
 @dataclass(frozen=True, kw_only=True)

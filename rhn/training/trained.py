@@ -9,7 +9,7 @@ from torch import nn
 from rhn.checkpoints import load_model, read_metadata, weights_file
 from rhn.data import Corpus, chorales
 from rhn.data.text import TextCorpus, Vocabulary, belongs_to, read_text
-from rhn.errors import CheckpointError, DataError, InvalidInputError, RhnError
+from rhn.errors import CheckpointError, RhnError
 from rhn.models import LanguageModel
 from rhn.training.config import LanguageConfig, read_config, upgraded
 from rhn.training.ensemble import weights_generator
@@ -71,17 +71,9 @@ class TrainedText:
             DataError: files that are missing, damaged, or do not fit the vocabulary.
         """
         name, data = self.config.corpus, data_path(self.checkpoint) if data is None else data
-        if data is None:
-            if name == "text":
-                raise InvalidInputError(
-                    f"{self.checkpoint} was trained on a text of your own: give a text with --data FILE or FOLDER"
-                )
-            return read_text(name, vocabulary=self.vocabulary)
-        try:
-            own = belongs_to(name, data)
-        except OSError as error:
-            raise DataError(f"{data} cannot be read: {error.strerror or error}") from error
-        return read_text(name if own else "text", data, vocabulary=self.vocabulary)
+        if data is not None and not belongs_to(name, data):
+            name = "text"
+        return read_text(name, data, vocabulary=self.vocabulary)
 
 
 def load_text_model(path: Path, cell: str | None = None) -> TrainedText:

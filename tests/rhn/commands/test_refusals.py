@@ -31,7 +31,7 @@ REFUSED = [
     ("resume OUT", "holds no training"),
     # evaluate
     ("evaluate missing.safetensors", "there is no checkpoint at missing.safetensors"),
-    ("evaluate ALONE", "was trained on a text of your own: give a text with --data"),
+    ("evaluate ALONE", "a text of your own needs its path: give --data"),
     ("evaluate PROSE --data OTHER", "'an' is not in the vocabulary of 9 words"),
     ("evaluate PROSE --mc 2 --batch-size 4", "--batch-size and --mc exclude one another"),
     ("evaluate PROSE --max-tokens 1", "--max-tokens is 1, expected 2 or more"),
