@@ -179,7 +179,7 @@ NOVEL = ["--data", "novel.txt"]
         (["lesion", "best.safetensors", "--seed", "-1"], "--seed is -1, expected 0 or more", None),
         (["gates", "best.safetensors", "--chorales", "500"], "no chorale is called 'test-500'", None),
         (["lesion", "best.safetensors", "--save-data", "numbers.pkl"], "expected a name ending in .csv or .npz", None),
-        (["gates", "text.safetensors"], "trained on a text of your own: give a text with --data", None),
+        (["gates", "text.safetensors"], "a text of your own needs its path: give --data", None),
         (["gates", "text.safetensors", *NOVEL, "--chorales", "bwv269"], "--chorales is for chorales", None),
         (["lesion", "best.safetensors", *NOVEL], "novel.txt: chorales are read from a .json or .pickle file", None),
         (["gates", "best.safetensors", "--excerpts", "3"], "--excerpts is for texts", None),
