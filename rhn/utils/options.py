@@ -35,6 +35,13 @@ T = TypeVar("T")
 NEGATIVE = re.compile(r"-\.?\d")  # the begin of a number, not of an option
 METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH", dict: "NAME=VALUE"}
 
+RANGES = {  # of an option's numbers, by the keyword of `option`
+    "least": (operator.ge, "{:g} or more"),
+    "above": (operator.gt, "a number above {:g}"),
+    "below": (operator.lt, "less than {:g}"),
+    "most": (operator.le, "at most {:g}"),
+}
+
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -121,26 +128,14 @@ def check_ranges(options, named: Callable[[str], str] = str) -> None:
 
     named: the name of a field in the message.
     """
-    compared = {"least": operator.ge, "above": operator.gt, "below": operator.lt, "most": operator.le}
-    for name in (f.name for f in fields(options)):
-        value, facts = getattr(options, name), about(type(options), name)
-        bounds = {bound: facts[bound] for bound in compared if bound in facts}
-        if (
-            not bounds
-            or value is None
-            or (all(compared[bound](value, x) for bound, x in bounds.items()) and value < inf)
-        ):
+    for f in fields(options):
+        value, facts = getattr(options, f.name), about(type(options), f.name)
+        bounds = {RANGES[kind]: facts[kind] for kind in RANGES if kind in facts}
+        if not bounds or value is None:
             continue
-        words = {
-            "least": "{:g} or more",
-            "above": "a number above {:g}",
-            "below": "less than {:g}",
-            "most": "at most {:g}",
-        }
-        if [*bounds] == ["most"]:
-            words["most"] = "{:g} or less"
-        said = ", ".join(words[bound].format(x) for bound, x in bounds.items())
-        raise InvalidInputError(f"{named(name)} is {value}, expected {said}")
+        if not (value < inf and all(holds(value, bound) for (holds, _), bound in bounds.items())):
+            said = ", ".join(words.format(bound) for (_, words), bound in bounds.items())
+            raise InvalidInputError(f"{named(f.name)} is {value}, expected {said}")
 
 
 @dataclass(frozen=True)
