@@ -45,8 +45,7 @@ def sample_chorale(
     """
     if (model.input_size, model.output_size) != (KEYS, KEYS):
         raise InvalidInputError(f"the model has {model.input_size} inputs, expected a model of the piano's {KEYS} keys")
-    if bars < 1:
-        raise InvalidInputError(f"expected at least 1 bar, got {bars}")
+    bars = positive("bars", bars)
     check_temperature(temperature)
     generator = torch.Generator().manual_seed(seed)
     opening = OPENINGS[torch.randint(len(OPENINGS), (), generator=generator, device="cpu")]
@@ -59,11 +58,7 @@ def sample_chorale(
             for layer, cell in enumerate(model.cells):
                 x, states[layer] = cell(x, states[layer])
             logits = model.output(x).flatten()
-            if not torch.isfinite(logits).all():
-                raise InvalidInputError(
-                    f"the model's output is no longer finite after {t} frames: its weights are too large, as after a "
-                    "training that diverged"
-                )
+            _require_finite(logits, f"{t} frames")
             frames[t] = _draw_keys(logits / temperature, generator)
     return frames.to(torch.uint8).numpy()
 
@@ -113,11 +108,7 @@ def generate(
         reading = model(torch.tensor(unread, device=model.embedding.device).unsqueeze(1), states)
         states = reading.states
         logits = reading.logits[-1, 0].double().cpu()
-        if not torch.isfinite(logits).all():
-            raise InvalidInputError(
-                f"the model's output is no longer finite after {len(text)} tokens: its weights are too large, as after a "
-                "training that diverged"
-            )
+        _require_finite(logits, f"{len(text)} tokens")
         unread = [_draw_symbol(logits, vocabulary, top_k, generator, temperature)]
         text += unread
     return vocabulary.decode(text)
@@ -144,6 +135,13 @@ def voices(frames: np.ndarray) -> list[list[int]]:
     """
     chords = [sorted((np.flatnonzero(frame) + LOWEST_PITCH).tolist(), reverse=True) for frame in frames]
     return [[chord[min(voice, len(chord) - 1)] for chord in chords] for voice in range(len(VOICES))]
+
+
+def _require_finite(logits: Tensor, length: str) -> None:
+    if not torch.isfinite(logits).all():
+        raise InvalidInputError(
+            f"the model's output is no longer finite after {length}: its weights are too large, as after a training that diverged"
+        )
 
 
 def _draw_keys(logits: Tensor, generator: torch.Generator) -> Tensor:

@@ -90,7 +90,7 @@ def test_the_file_sounds_as_sampled(suffix, model, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"bars": 0}, "at least 1 bar"), ({"temperature": 0.0}, "above 0"), ({"temperature": float("nan")}, "above 0")],
+    [({"bars": 0}, "at least 1"), ({"temperature": 0.0}, "above 0"), ({"temperature": float("nan")}, "above 0")],
 )
 def test_what_cannot_be_sampled_is_refused(options, message, model):
     with pytest.raises(InvalidInputError, match=message):
