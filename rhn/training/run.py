@@ -108,7 +108,7 @@ def train(
     """
     seeds = seeds or [config.seed]
     run = _Run(config, corpus, Path(out), seeds, device)  # a model that cannot be built leaves no folder behind
-    with deterministic(threads if run.text else 1), locked(run.folder), deferred_interrupt("step") as interrupt:
+    with deterministic(threads if run.text else 1), locked(run.folder), deferred_interrupt() as interrupt:
         for place in (run.folder, *run.folder.glob("seed-*")):  # not all below: other trainings may be writing there
             remove_leftovers(place)
         deadline, next_save = time.monotonic() + 60 * max_minutes, 0.0
@@ -174,7 +174,7 @@ class _Run:
     def _resumed(self, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Trainer:
         """The trainer of a state; raises InvalidInputError for that of another training."""
         try:
-            there, done = upgraded(json.loads(metadata["training"]), self.folder), int(metadata["epochs"])
+            there, done = upgraded(json.loads(metadata["training"]), self.folder), int(metadata.get("epochs", 0))
             if different := differences(self._config, self._training, there):
                 raise InvalidInputError(
                     f"{self.folder} holds another training: {different}; give the same values or another --out"

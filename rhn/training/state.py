@@ -178,24 +178,22 @@ class Interrupted(KeyboardInterrupt):
 
 
 class InterruptRequest:
-    """A handler that notes Ctrl-C; `finished` is the unit that is finished first: "epoch"."""
+    """A handler that notes the first Ctrl-C; the second one interrupts."""
 
-    def __init__(self, finished: str):
-        self.finished, self.pending = finished, False
+    pending = False
 
     def __call__(self, signum, frame) -> None:
         if self.pending:
             raise KeyboardInterrupt
         self.pending = True
-        words = "stopping at the end of this %s, with everything saved; Ctrl-C again stops at once"
-        _logger.warning(words, self.finished)
+        _logger.warning("stopping as soon as everything is saved; Ctrl-C again stops at once")
 
 
 @contextmanager
-def deferred_interrupt(finished: str = "epoch") -> Iterator[InterruptRequest]:
-    """Note only the first Ctrl-C, with a warning that the `finished` unit ends first; the second one raises
-    KeyboardInterrupt as usual. Nothing changes outside the main thread and while interrupts are ignored (`nohup`)."""
-    request = InterruptRequest(finished)
+def deferred_interrupt() -> Iterator[InterruptRequest]:
+    """Note only the first Ctrl-C, with a warning; the second one raises KeyboardInterrupt as usual. Nothing changes outside the main
+    thread and while interrupts are ignored (`nohup`)."""
+    request = InterruptRequest()
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield request

@@ -12,14 +12,13 @@ def press_ctrl_c():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.parametrize(("given", "word"), [((), "epoch"), (("step",), "step")])
-def test_the_first_ctrl_c_is_noted_and_says_what_is_finished_before(given, word, caplog):
+def test_the_first_ctrl_c_is_noted_and_says_so(caplog):
     before = signal.getsignal(signal.SIGINT)
-    with deferred_interrupt(*given) as interrupt:
+    with deferred_interrupt() as interrupt:
         assert not interrupt.pending
         press_ctrl_c()
         assert interrupt.pending
-        assert f"at the end of this {word}" in caplog.text
+        assert "as soon as everything is saved" in caplog.text
         with pytest.raises(KeyboardInterrupt):
             press_ctrl_c()
     assert signal.getsignal(signal.SIGINT) is before
