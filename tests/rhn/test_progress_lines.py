@@ -1,22 +1,9 @@
 """What long work says where stderr is no terminal."""
 
-import os
 import time
-from pathlib import Path
-
-import pytest
 
 from rhn.utils import progress
-from rhn.utils.progress import Lines, lines_of, progress_bars
-
-
-@pytest.mark.parametrize("columns", [40, 60, 200])
-def test_lines_are_no_wider_than_the_terminal_or_80_characters(columns, monkeypatch):
-    monkeypatch.setattr("os.get_terminal_size", lambda file: os.terminal_size((columns, 24)))
-    with Path(os.devnull).open("w") as numbered:
-        monkeypatch.setattr("sys.stderr", numbered)
-        lines = lines_of("word " * 60).splitlines()
-    assert max(map(len, lines)) in range(min(columns, 80) - 5, min(columns, 80) + 1)
+from rhn.utils.progress import Lines, progress_bars
 
 
 def test_lines_tell_of_the_task_at_work_its_share_and_the_time_left():

@@ -43,9 +43,3 @@ def test_a_text_that_is_not_the_published_one_gets_a_warning(tmp_path, printed):
     out, err = printed("text8", "--data", tmp_path)
     assert out.count("differs") == 4 and "90,000,000" in out
     assert "warning: not the published text8: train, valid, test, vocabulary" in err
-
-
-def test_the_original_chorales_have_their_published_counts(original_chorales, printed):
-    out, err = printed("jsb", "--data", original_chorales)
-    assert "differs" not in out and err == ""
-    assert [line.split()[1] for line in out.splitlines()[3:6]] == ["229", "76", "77"]

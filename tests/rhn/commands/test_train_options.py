@@ -47,21 +47,6 @@ def test_what_print_config_prints_config_reads(tmp_path, capsys):
             assert capsys.readouterr().out == printed
 
 
-def test_what_differs_from_the_preset_is_said_beside_the_configuration(small_text, capsys):
-    def said(*words):
-        assert cli.main(["train", *map(str, words), "--print-config"]) == 0
-        return capsys.readouterr().err.splitlines()
-
-    assert said("ptb-sota", "--learning-rate", 0.5) == [
-        "learning_rate is 0.5, the preset's is 0.2",
-        "parameters: 23482400",
-    ]
-    own = ("ptb-depth-1", "--words", "--hidden-size", 5)
-    assert said(*own)[-1] == "parameters: as many as the text of --data makes"
-    words = 9 * (5 + 5 + 1) + 2 * 5 * (5 + 5 + 1)  # 8 words and <eos>: embedding, output, its bias; H and T
-    assert said(*own, "--data", small_text)[-1] == f"parameters: {words}"
-
-
 @for_each(
     ("words", "entries"),
     [

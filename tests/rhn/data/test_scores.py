@@ -1,7 +1,5 @@
 """Our reader of scores hears what music21 hears, and refuses what it does not understand."""
 
-from importlib.metadata import PackageNotFoundError
-
 import pytest
 from tables import for_each
 
@@ -54,12 +52,3 @@ def test_a_score_that_we_do_not_understand_is_refused(tmp_path, name, content, w
     with pytest.raises(DataError, match=f"{name} is not a readable score") as caught:
         read_score(path)
     assert words in str(caught.value)
-
-
-def test_without_music21_there_is_a_sentence_that_says_how_to_get_it(monkeypatch):
-    def absent(name):
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr("rhn.data.rebuild.importlib.metadata.version", absent)
-    with pytest.raises(DataError, match=r"music21 package, which is not installed.*pip install"):
-        corpus_folder()
