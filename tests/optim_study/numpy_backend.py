@@ -26,8 +26,6 @@ CURVATURE = np.linspace(0.1, 40, 8, dtype=np.float32)
 class NumpyTrials:
     """Implements what a study needs of `rhn.training.trainer.Trainer`."""
 
-    kernel = None
-
     def __init__(self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]):
         assert not saved or saved.keys() == settings.keys()
         assert len({state.epoch for state in saved.values()}) <= 1
