@@ -24,7 +24,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from rhn.training.ensemble import Ensemble, Weights, captured, deterministic, places_to_keep, sums
 from rhn.training.optimizers import (
@@ -241,9 +240,11 @@ class Trainer:
         """One step of every live trial; returns whether that ended an epoch, which is then measured, or the training."""
         if self._done == 0:
             self._drop_ended()
+            self._carry = [None] * len(self._parts)
         batch = self._batches[self._done]
-        inputs = batch.inputs(self._trials.ensemble.skeleton, self._trials.numbers)
-        self._log[self._done], self._carry = self._step(*inputs, self._carry)
+        skeleton = self._trials.ensemble.skeleton
+        shared, drawn = zip(*[batch.inputs(skeleton, part.numbers) for part in self._parts], strict=True)
+        self._log[self._done], self._carry = self._step(shared[0], drawn, self._carry)
         self._done += 1
         self.samples_read += batch.size
         ended = self._done == len(self._batches)
@@ -271,7 +272,7 @@ class Trainer:
         """The data that a trial needs to go on; a trial that has left needs only its curve."""
         if number not in self._trials.numbers:
             return TrialState(self._curves[number], {})
-        within = {f"states.{i}": t for i, t in enumerate(self._carry or ())}
+        within = {f"states.{i}": torch.cat(ts) for i, ts in enumerate(zip(*self._carry, strict=True))}
         arrays = {name: t.numpy() for name, t in self._of(number, self._trials.tensors | within).items()}
         if self._done:
             arrays["step"] = np.array(self._done)
@@ -297,7 +298,8 @@ class Trainer:
                     self._log[:, k, i] = torch.from_numpy(np.array(arrays[number][name]))
             names = [name for name in arrays[live[0]] if name.startswith("states.")]
             of_all = (np.stack([arrays[n][name] for n in self._trials.numbers]) for name in names)
-            self._carry = tuple(torch.from_numpy(array).to(self._log.device) for array in of_all)
+            carried = tuple(torch.from_numpy(array).to(self._log.device) for array in of_all)
+            self._carry = [carried] * len(self._parts)  # several parts carry nothing
 
     # ---- within --------------------------------------------------------------------------------------
 
@@ -323,7 +325,7 @@ class Trainer:
         self._step = captured(step, self.task.device, list(trials.tensors.values()))
 
     def _begin_epoch(self, epoch: int) -> None:
-        self._epoch, self._batches, self._done, self._carry = epoch, self.task.batches(epoch), 0, None
+        self._epoch, self._batches, self._done, self._carry = epoch, self.task.batches(epoch), 0, []
         shape = len(self._batches), len(self._trials), len(self._logged)
         self._log = torch.zeros(shape, device=self.task.device, dtype=torch.float64)
         divisor = self.task.schedule(epoch)
@@ -393,21 +395,12 @@ class Trainer:
 
 
 def _step_of_parts(
-    task: Task, optimizer: Optimizer, parts: Sequence[Trials], shared: tuple, drawn: Any, carry: Any
-) -> tuple[Tensor, Any]:
-    """One step of every part, each with its trials of `drawn` and `carry`; see `training_step`."""
-    sizes = [len(part) for part in parts]
-    own = zip(*map(partial(_split, sizes=sizes), (carry, drawn)), strict=True)
+    task: Task, optimizer: Optimizer, parts: Sequence[Trials], shared: tuple, drawn: Sequence, carry: Sequence
+) -> tuple[Tensor, list]:
+    """One step of every part, each with its own of `drawn` and `carry`; see `training_step`."""
+    own = zip(carry, drawn, strict=True)
     taken = [training_step(task, optimizer, part, mine, shared) for part, mine in zip(parts, own, strict=True)]
-    logs, carried = zip(*taken, strict=True)
-    return torch.cat(logs), tree_map(lambda *ts: torch.cat(ts), *carried) if len(parts) > 1 else carried[0]
-
-
-def _split(tree: Any, sizes: Sequence[int]) -> list:
-    """Cut a tree of tensors (K, ...) or None into trees of so many trials."""
-    leaves, structure = tree_flatten(tree)
-    parts = [[None] * len(sizes) if t is None else t.split(sizes) for t in leaves]
-    return [tree_unflatten([part[k] for part in parts], structure) for k in range(len(sizes))]
+    return torch.cat([log for log, _ in taken]), [carried for _, carried in taken]
 
 
 def training_step(task: Task, optimizer: Optimizer, trials: Trials, own: tuple, shared: tuple) -> tuple[Tensor, Any]:

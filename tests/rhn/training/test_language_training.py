@@ -68,7 +68,7 @@ def test_rows_start_a_window_from_zero_with_the_reset_probability_and_others_fro
     model, batch = trainer.model(0), trainer._batches[3]
     (tokens,), (_, keep) = batch.inputs(model, [0])
     assert 0 < keep.sum() < 8, "the test needs rows of both kinds"
-    last = trainer._carry[0][0].clone()
+    last = trainer._carry[0][0][0].clone()
     states = torch.where(keep[0] == 1, last, torch.zeros_like(last))
     expected = model(tokens[:-1], (states,), targets=tokens[1:]).nll.detach().double().mean(1).sum()
     trainer.run_step()
