@@ -31,7 +31,7 @@ from rhn.data import Batch
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.chorales import Minibatch
 from rhn.training.ensemble import Ensemble, deterministic
-from rhn.utils.memory import free_memory
+from rhn.utils.validation import free_memory
 
 CPU_BYTES = 384 << 20  # of the states and gates of networks that run together; more is not faster (measured)
 RESAMPLES, LEVEL = 5000, 0.95  # of the bootstrap

@@ -26,7 +26,7 @@ from torch.nn.utils.rnn import pad_sequence
 from analysis.lesion_modes import places
 from rhn.data import Batch
 from rhn.data.corpus import Corpus, Piece, lookup
-from rhn.data.rebuild import ChoraleRow, corpus_folder, musicxml, rows
+from rhn.data.jsb import ChoraleRow, corpus_folder, musicxml, rows
 from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import EOS
 from rhn.errors import InvalidInputError

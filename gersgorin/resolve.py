@@ -38,9 +38,8 @@ from rhn.data import Piece
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
-from rhn.utils.memory import check_room
 from rhn.utils.options import check_ranges, given_flags
-from rhn.utils.validation import check_seed, fits
+from rhn.utils.validation import check_room, check_seed, fits
 
 NEW_CELL = ("depth", "hidden_size", "init", "transform_bias", "cell_options")  # options of cells by name
 KEPT = 8  # numbers in a result for each entry of the state at each step

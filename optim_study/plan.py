@@ -21,7 +21,7 @@ from rhn.cells.registry import lacking
 from rhn.cli.entry import resolve_device
 from rhn.errors import InvalidInputError
 from rhn.training.ensemble import part_size, step_bytes, weight_bytes
-from rhn.utils.memory import free_memory, in_words
+from rhn.utils.validation import free_memory, in_words
 
 _logger = logging.getLogger(__name__)
 

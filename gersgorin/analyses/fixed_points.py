@@ -35,9 +35,8 @@ from gersgorin.resolve import run_of_network
 from gersgorin.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, RED
-from rhn.utils.memory import check_room
 from rhn.utils.result import Result, rows_of
-from rhn.utils.validation import check_seed
+from rhn.utils.validation import check_room, check_seed
 from rhn.utils.wording import counted
 
 STARTS = 50

@@ -46,9 +46,8 @@ from gersgorin.resolve import check_state, run_of_network
 from gersgorin.run import Label, Progress, Run, Tangent, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import drawable
-from rhn.utils.memory import check_room
 from rhn.utils.result import Result, rows_of
-from rhn.utils.validation import check_seed
+from rhn.utils.validation import check_room, check_seed
 from rhn.utils.wording import counted
 
 DEFAULT_COUNT = 10  # exponents of the command

@@ -26,8 +26,8 @@ from gersgorin.resolve import label_of_cell, run_of_network
 from gersgorin.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import time_label
-from rhn.utils.memory import check_room
 from rhn.utils.result import Result, rows_of
+from rhn.utils.validation import check_room
 from rhn.utils.wording import counted
 
 WHOLE = 64  # entries of a state up to which the whole Jacobian is the default

@@ -29,7 +29,7 @@ from gersgorin._validate import check_square
 from gersgorin.linalg.outlines import binary_scale
 from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
-from rhn.utils.memory import check_room
+from rhn.utils.validation import check_room
 
 ITERATIONS = 16
 

@@ -17,11 +17,11 @@ import numpy as np
 
 from gersgorin.options import DataOptions
 from rhn.data import Piece
-from rhn.data.rebuild import music21_version
+from rhn.data.jsb import music21_version
 from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import split_words
 from rhn.errors import DataError, InvalidInputError
-from rhn.utils.memory import free_memory, in_words
+from rhn.utils.validation import free_memory, in_words
 from rhn.utils.wording import first_line
 
 SUFFIXES = (".npy", ".npz", ".csv")

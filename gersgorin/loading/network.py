@@ -34,8 +34,7 @@ from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
 from rhn.training.trained import initial_model
 from rhn.utils.io import atomic_path
-from rhn.utils.memory import check_room
-from rhn.utils.validation import not_dense_real
+from rhn.utils.validation import check_room, not_dense_real
 from rhn.utils.wording import counted, first_line
 
 COPIES = 2  # of the weights: the module and its float64 copy

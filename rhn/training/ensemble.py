@@ -42,7 +42,7 @@ from rhn.cells import is_ours
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.training.config import LanguageConfig, TrainingConfig
-from rhn.utils.memory import check_room
+from rhn.utils.validation import check_room
 
 Weights = dict[str, Tensor]
 COPIES = 5  # measured on our cells: 2.4 to 5.6; compiled kernels need less

@@ -18,7 +18,7 @@ from gersgorin.run import Run
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorales
-from rhn.data.rebuild import music21_version
+from rhn.data.jsb import music21_version
 from rhn.errors import InvalidInputError
 
 SMALL = ["--hidden-size", "4"]

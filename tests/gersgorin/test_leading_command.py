@@ -75,7 +75,7 @@ def test_a_large_state_has_leading_eigenvalues(tmp_path, monkeypatch, capsys):
 
 def test_the_free_memory_decides_only_whether_a_command_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("rhn.utils.memory.free_memory", lambda device: 10 << 20)
+    monkeypatch.setattr("rhn.utils.validation.free_memory", lambda device: 10 << 20)
     assert plot("--cell", "lstm") == 2
     assert "10 MiB are available: use fewer" in capsys.readouterr().err
 

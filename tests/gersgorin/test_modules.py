@@ -296,7 +296,7 @@ def test_what_is_no_network_is_one_sentence(own, args, words, capsys):
 
 
 def test_a_state_too_large_for_the_memory_is_refused_before_the_work(own, capsys, monkeypatch):
-    monkeypatch.setattr("rhn.utils.memory.free_memory", lambda device: 1000)
+    monkeypatch.setattr("rhn.utils.validation.free_memory", lambda device: 1000)
     assert main(["--module", f"{own}:made", "--input", "x.npy"]) == 2
     assert "a state of 4 over 9 steps needs about" in capsys.readouterr().err
 

@@ -113,7 +113,7 @@ def test_steps_and_inputs_that_it_cannot_use_are_refused_in_one_sentence(network
 
 
 def test_jacobians_beyond_the_memory_are_refused(monkeypatch):
-    monkeypatch.setattr("rhn.utils.memory.free_memory", lambda device: 100_000)
+    monkeypatch.setattr("rhn.utils.validation.free_memory", lambda device: 100_000)
     cell, x = NETWORKS["cell"](), inputs(200, 3)
     with pytest.raises(InvalidInputError, match=r"Jacobians of \(200, 5\) states needs? about .*: use method full"):
         gersgorin.newton(cell, x, method="trust")

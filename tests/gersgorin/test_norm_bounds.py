@@ -151,6 +151,6 @@ def test_what_cannot_be_bounded_is_refused(monkeypatch):
         bounds(RNN(2, 3, dtype=torch.float64), x[:, None])
     with pytest.raises(InvalidInputError, match="step 1 holds NaN"):
         bounded(np.array([np.eye(2), np.full((2, 2), np.nan)]))
-    monkeypatch.setattr("rhn.utils.memory.free_memory", lambda device: 1000)
+    monkeypatch.setattr("rhn.utils.validation.free_memory", lambda device: 1000)
     with pytest.raises(InvalidInputError, match="use fewer steps"):
         bounds(RNN(3, 9), torch.zeros(30, 3))

@@ -157,7 +157,7 @@ def test_refused_with_a_sentence(monkeypatch):
     for message, grid in {"finite points": [0, math.inf], "expected complex numbers": ["a"]}.items():
         with pytest.raises(InvalidInputError, match=message):
             pseudospectrum(torch.eye(2), grid)
-    monkeypatch.setattr("rhn.utils.memory.free_memory", lambda device: 2**20)
+    monkeypatch.setattr("rhn.utils.validation.free_memory", lambda device: 2**20)
     with pytest.raises(InvalidInputError, match=r"a matrix of 2 and 1 points needs about .* use fewer points"):
         pseudospectrum(torch.eye(2), 0j)
 

@@ -11,7 +11,7 @@ from optim_study.plan import SHARE, devices, fused, memory, meta_model, plan
 from optim_study.presets import RunConfig, paper
 from optim_study.protocol import StudyConfig
 from rhn.errors import InvalidInputError
-from rhn.utils.memory import in_words
+from rhn.utils.validation import in_words
 
 GIB = 1 << 30
 

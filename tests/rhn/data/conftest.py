@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rhn.data.corpus import Corpus, Piece
-from rhn.data.rebuild import rebuild
+from rhn.data.jsb import rebuild
 
 
 @pytest.fixture(scope="session")

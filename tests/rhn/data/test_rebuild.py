@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rhn.data.jsb import EXPECTED_CHECKSUM, EXPECTED_MUSIC21
-from rhn.data.rebuild import TICKS, ChoraleRow, frames_of, music21_version, rows
+from rhn.data.jsb import EXPECTED_CHECKSUM, EXPECTED_MUSIC21, TICKS, ChoraleRow, frames_of, music21_version, rows
 
 ROW = ChoraleRow(
     split="train",

@@ -3,7 +3,7 @@
 import pytest
 from tables import for_each
 
-from rhn.data.rebuild import TICKS, corpus_folder, read_score, rows
+from rhn.data.jsb import TICKS, corpus_folder, read_score, rows
 from rhn.errors import DataError
 
 SCORES = sorted({row.score for row in rows()})
