@@ -9,7 +9,7 @@ from rhn.cells import RHN
 from rhn.errors import InvalidInputError
 from rhn.training import ensemble
 from rhn.training.ensemble import build_model, build_models
-from rhn.utils import memory
+from rhn.utils import validation as memory
 from tests.rhn.texts import SMALL
 
 
