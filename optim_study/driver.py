@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 
-from optim_study.engines import STOPPING, Processes, ThisProcess
+from optim_study.engines import Processes, ThisProcess
 from optim_study.folder import StudyFolder
 from optim_study.protocol import StudyConfig
 from optim_study.results import Row, best_row
 from optim_study.storage import Storage
 from optim_study.worker import Job, OutOfMemory
+from rhn.training.state import STOPPING
 from rhn.utils.wording import first_line
 
 _logger = logging.getLogger(__name__)

@@ -20,8 +20,6 @@ from contextlib import contextmanager
 from optim_study.worker import Job, attempt
 from rhn.training.state import deferred_interrupt
 
-STOPPING = "stopping at the end of this epoch, with everything saved; Ctrl-C again stops at once"
-
 
 class ThisProcess:
     """Runs one job at a time in this process."""

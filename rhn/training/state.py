@@ -31,6 +31,7 @@ _logger = logging.getLogger(__name__)
 
 ENTRY = "rhn_state"  # of the header, the only one, as safetensors writes several in any order: JSON of checksum and metadata
 LOCK = ".lock"
+STOPPING = "stopping as soon as everything is saved; Ctrl-C again stops at once"
 PAUSES = (0.0, 0.1, 0.1, 0.1)  # seconds before each try: `is_locked` holds the lock for a moment
 Objective = Literal["train", "valid"]
 LEFT = 0.98
@@ -186,7 +187,7 @@ class InterruptRequest:
         if self.pending:
             raise KeyboardInterrupt
         self.pending = True
-        _logger.warning("stopping as soon as everything is saved; Ctrl-C again stops at once")
+        _logger.warning(STOPPING)
 
 
 @contextmanager
