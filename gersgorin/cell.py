@@ -175,9 +175,10 @@ class StepCell:
     def norm_bound(self, state_bound: float) -> Tensor:
         """A bound on ||A|| at states with entries within +-state_bound, 0-dim; NaN for a cell without one."""
         if "norm_bound" not in self._own:
-            return torch.tensor(torch.nan)
+            return torch.tensor(torch.nan, device="cpu")
         with torch.no_grad():
-            return torch.as_tensor(self._own["norm_bound"](state_bound)).reshape(())
+            bound = self._own["norm_bound"](state_bound)
+        return bound.reshape(()) if isinstance(bound, Tensor) else torch.tensor(float(bound), device="cpu")
 
     def transformed(self) -> AbstractContextManager[None]:
         """Turn errors of operations that torch cannot batch or differentiate into UsersCodeError; the plain step has run."""

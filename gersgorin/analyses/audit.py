@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from gersgorin._validate import with_gradients
 from gersgorin.analyses.plateau import relative_rate
 from gersgorin.loading.find import Watched, is_hand_written, layers_of, no_cell, recurrent_cells, state_layers
-from gersgorin.loading.sequence_map import SequenceMap, first_tensor
+from gersgorin.loading.sequence_map import Function, SequenceMap, first_tensor
 from gersgorin.plotting.figure import line_style, panel, plain_numbers
 from gersgorin.run import Progress, run_of, shown_steps, silent
 from rhn.errors import InvalidInputError
@@ -126,7 +126,7 @@ def audit(
         InvalidInputError: no such layer, or the errors of `SequenceMap`.
     """
     map_ = module if isinstance(module, SequenceMap) else SequenceMap(module, x, submodule=submodule)
-    if not isinstance(map_.module, nn.Module):
+    if isinstance(map_.module, Function):
         raise InvalidInputError(f"{map_.name} is a function: expected a torch module with recurrent layers")
     parts = recurrent_cells(map_.part) or [map_.part] * is_hand_written(map_.part)
     inside = {inner for part in parts for inner in part.modules()}

@@ -311,6 +311,7 @@ class TrainingCheck(Result):
             "last_loss": self.last_loss,
             "still_falls": self.still_falls,
             "trials": self.table(),
+            "reach": None if self.reach is None else {"seen": self.reach.seen, "share": self.reach.share.tolist()},
             "cells": [cell.to_dict() for cell in self.cells],
         }
         return finite_json(content)

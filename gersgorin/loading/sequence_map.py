@@ -52,7 +52,7 @@ class SequenceMap:
             raise InvalidInputError(f"expected a torch module or a function of x, got {type(module).__name__}")
         self.name, self._submodule = name_of(module), submodule
         self.label = label or Label(name=self.name, title=self.name)
-        x, module = _checked(x), module if isinstance(module, nn.Module) else _Function(module)
+        x, module = _checked(x), module if isinstance(module, nn.Module) else Function(module)
         if isinstance(module, nn.RNNCellBase) or is_hand_written(module):
             raise InvalidInputError(
                 f"{self.name} is one step of a recurrence: expected a module that reads a sequence, such as a loop over it"
@@ -174,7 +174,7 @@ def _layouts(module: nn.Module, x: Tensor) -> list[tuple[Tensor, int]]:
     return [(x, 0), *batches]
 
 
-class _Function(nn.Module):
+class Function(nn.Module):
     """A function of x as a module."""
 
     def __init__(self, function: Callable):

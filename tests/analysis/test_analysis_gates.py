@@ -96,7 +96,7 @@ def test_chorales_are_chosen_by_place_and_by_name():
     missing = str(next(i for i in range(229) if i not in {piece.index for piece in corpus.train}))
     for split, called, words in (
         ("test", "77", "no chorale is called 'test-77'"),
-        ("test", "bwv26", "did you mean bwv2"),
+        ("test", "bwv26", "did you mean bwv"),
         ("train", missing, f"no chorale is called 'train-{missing}'"),
     ):
         with pytest.raises(InvalidInputError, match=words):

@@ -9,9 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (38_070, 292_717),
-    "rhn": (14_601, 100_992),
-    "gersgorin": (17_420, 144_400),
+    "rhn gersgorin optim_study analysis": (35_560, 273_400),
+    "rhn": (13_590, 93_800),
+    "gersgorin": (16_260, 134_900),
     "optim_study": (3_322, 24_278),
     "analysis": (2_395, 20_555),
     "tests": None,  # printed only
