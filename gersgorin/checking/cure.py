@@ -61,7 +61,7 @@ LEGEND = (
     f"loss: of the training's last minibatches, relative to a constant output's; leaves: below {TRAINS}; data kept out of the training "
     "are not looked at"
 )
-UNTESTED = "# not tested: the search had no time to train with it"
+UNTESTED = "# not tested: the search had no time for a whole training with it"
 CLIPPING = "# torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)"
 
 
@@ -151,69 +151,57 @@ class Cure(Result):
     @property
     def verdict(self) -> str:
         """A few sentences: what the gradient of the given start sees, if it is little, and what helps."""
+        sees = self.reach is not None and (self.reach.blind or self.reach.explodes) and self.outcome != "healthy"
+        return (f"{self.reach.sentence()} " if sees else "") + self._found()
+
+    def _found(self) -> str:
+        """What was found, in a sentence or two."""
         of = f"of the loss of a constant output after {counted(self.chosen.steps, 'step')}"
+        if self.outcome == "healthy":
+            return f"It learns as it is: {self.given.loss:.3g} {of}; nothing is changed."
+        tried = [a.steps for a in self.attempts if a.steps and a.plan != self.given.plan]
+        if self.outcome == "none helped":
+            return (
+                f"None of {counted(len(tried), 'change')} helped, in trials of up to {counted(max(tried, default=0), 'step')}; it "
+                f"stays at {self.given.loss:.3g} {of}."
+            )
+        if self.outcome == "untested":
+            own = f"{counted(self.given.steps, 'step')} of the training as it is"
+            more = f" and {counted(len(tried), 'change')} of {len(self.attempts) - 1}" * bool(tried)
+            change = self._change[:1].lower() + self._change[1:]
+            return f"The time was up after {own}{more}. Untested: {change}; to decide, {self._enough}."
         before = (
             f"diverged at step {self.given.diverged:.0f}"
             if self.given.diverged < math.inf
             else f"{self.given.loss:.3g}"
         )
-        enough = f"give seconds={rounded_up(self.needed_seconds)}" if self.needed_seconds else "give more seconds"
-        words = {
-            "healthy": lambda: f"It learns as it is: {self.given.loss:.3g} {of}; nothing is changed.",
-            "cured": lambda: (
-                f"{self._change}: {self.chosen.loss:.3g} {of}, {before} before; in two orders of minibatches."
-            ),
-            "seen once": lambda: (
-                f"{self._change}: {self.chosen.loss:.3g} {of}, {before} before. Seen once, which is no cure: {enough}."
-            ),
-            "untested": lambda: (
-                f"The time was up after {self._tried}. Untested: {self._change[:1].lower()}{self._change[1:]}; to decide, {enough}."
-            ),
-            "none helped": lambda: self._none_helped(of),
-        }
-        sees = self.reach is not None and (self.reach.blind or self.reach.explodes) and self.outcome != "healthy"
-        return (f"{self.reach.sentence()} " if sees else "") + words[self.outcome]()
+        better = f"{self._change}: {self.chosen.loss:.3g} {of}, {before} before"
+        if self.outcome == "cured":
+            return f"{better}; in two orders of minibatches."
+        return f"{better}. Seen once, which is no cure: {self._enough}."
+
+    @property
+    def _enough(self) -> str:
+        """The seconds that decide."""
+        return f"give seconds={rounded_up(self.needed_seconds)}"
 
     @property
     def _change(self) -> str:
         """The changes as a sentence."""
-        if not self.changed:
-            return "Nothing"
         *first, last = self.changes
         text = f"{', '.join(first)}, and {last}" if first else last
         return text[:1].upper() + text[1:] + " alone" * (not self.chosen.start.code)
 
     @property
-    def _tried(self) -> str:
-        """What a search without time has tried."""
-        tried = [a for a in self.attempts if a.steps and a.plan != self.given.plan]
-        own = f"{counted(self.given.steps, 'step')} of the training as it is"
-        return own + f" and {counted(len(tried), 'change')} of {len(self.attempts) - 1}" * bool(tried)
-
-    def _none_helped(self, of: str) -> str:
-        """The verdict of a search that was long enough."""
-        tried = [a.steps for a in self.attempts if a.steps and a.plan != self.given.plan]
-        return (
-            f"None of {counted(len(tried), 'change')} helped, in trials of up to {counted(max(tried, default=0), 'step')}; it stays at "
-            f"{self.given.loss:.3g} {of}."
-        )
-
-    @property
     def changes(self) -> list[str]:
         """In words; `summary` says what each start is."""
-        return self._words(self.chosen)
-
-    @property
-    def _rate(self) -> str:
-        scheduler = self.loop.scheduler
-        return "a learning rate" if scheduler is None else f"an initial_lr (of {type(scheduler).__name__})"
-
-    def _words(self, a: Attempt) -> list[str]:
-        words = [a.start.words] if a.start.code else []
-        if a.factor != 1:
-            words.append(f"{self._rate} of {self.loop.learning_rate * a.factor:.3g}")
-        if a.clip_norm != self.given.clip_norm:
-            words.append(f"gradients clipped at {a.clip_norm:g}")
+        chosen, scheduler = self.chosen, self.loop.scheduler
+        words = [chosen.start.words] if chosen.start.code else []
+        if chosen.factor != 1:
+            name = "a learning rate" if scheduler is None else f"an initial_lr (of {type(scheduler).__name__})"
+            words.append(f"{name} of {self.learning_rate:.3g}")
+        if chosen.clip_norm != self.given.clip_norm:
+            words.append(f"gradients clipped at {chosen.clip_norm:g}")
         return words
 
     def table(self) -> list[dict]:
@@ -233,16 +221,7 @@ class Cure(Result):
 
     def to_json(self) -> dict:
         """All numbers for JSON; None if not finite."""
-        names = (
-            "verdict",
-            "outcome",
-            "changes",
-            "learning_rate",
-            "clip_norm",
-            "code",
-            "seconds",
-            "needed_seconds",
-        )
+        names = ("verdict", "outcome", "changes", "learning_rate", "clip_norm", "code", "seconds", "needed_seconds")
         return finite_json({name: getattr(self, name) for name in names} | {"attempts": self.table()})
 
     def __repr__(self) -> str:
@@ -341,13 +320,19 @@ def cure(
     """
     begun = monotonic()
     check_limits(steps, seconds, seed)
-    training = {
-        "learning_rate": learning_rate,
-        "clip_norm": clip_norm,
-        "scheduler": scheduler,
-        "batch_size": batch_size,
-    }
-    loop = TrainingLoop(model, x, y, loss_fn, optimizer, **training, batch_axis=batch_axis, loading_seconds=seconds / 4)
+    loop = TrainingLoop(
+        model,
+        x,
+        y,
+        loss_fn,
+        optimizer,
+        learning_rate=learning_rate,
+        clip_norm=clip_norm,
+        scheduler=scheduler,
+        batch_size=batch_size,
+        batch_axis=batch_axis,
+        loading_seconds=seconds / 4,
+    )
     search = _Search(loop, steps, begun + seconds, seed, progress)
     with random_numbers_kept(loop.model), with_gradients():
         chosen, outcome = search.run()
@@ -397,7 +382,8 @@ class _Search:
         given = whole[0] if whole else self.given
         if given.steps:
             self.step_seconds = (monotonic() - begun) / given.steps
-        if given.leaves and (given.left <= LATE * self.steps or self._again(given).leaves):
+        again = self._again(given) if given.leaves and given.left > LATE * self.steps else given
+        if given.leaves and (again.leaves or not self._is_whole(again)):
             return given, "healthy"
         every = self._ranked()
         screened = self._screened(every, max(FEWEST, int(SCREEN * self.steps)))
@@ -434,10 +420,11 @@ class _Search:
                 return tried, "seen once"
             if again.leaves:
                 return again, "cured"
-        if self.end > monotonic():
+        plans = [self._plan(start, 1.0) for start in every if start.code]
+        untested = [a for a in plans if not self._is_whole(self.attempts.get(a.plan, a))]
+        if self.end > monotonic() or not untested:
             return given, "none helped"
-        first = next((s for s in every if s.code), self.given.start)
-        return Attempt(first, 1.0, self.loop.clip_norm), "untested"
+        return self.attempts.get(untested[0].plan, untested[0]), "untested"
 
     def _again(self, a: Attempt) -> Attempt:
         """The whole training of an attempt with other minibatches, as far as there is time."""

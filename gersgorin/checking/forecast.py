@@ -51,17 +51,17 @@ RELAXES = 3.0  # times its steps that it comes down for, at most
 NEAR = 0.003  # of the constant's loss, by which a trial is below it that is about to leave
 NEAR_ERROR = 0.35  # of ln T_f then
 FASTER = 10.0  # factor of the second trial; the third has its square root
-ASIDE = (
+ASIDE, ASIDE_CUT = (
     160,
-    0.1,
-)  # steps of the second trial for a training of 1,000, more as the square root; at most this share of the training
-ASIDE_CUT = 280  # steps of the second and third trial, without time for the training
+    280,
+)  # steps of the other trials for a training of 1,000, more as its square root; without time for all of it
+SHARE = 0.1  # of the training, at most, if there is time for all of it
 SLOWEST = 1e-6  # factor of the least learning rate that is tried after a divergence
 SAFE = 0.98  # probability of what was seen
 HALF = 0.7  # of a training that has just left when the time is up
 OPEN = 0.5  # of a training whose learning rate changes that was not seen to its end
 AFTERWARDS = 1.5  # times its escape that a training is followed for: its loss may explode then
-SPREAD = math.log(2)  # half-width of ln T for other orders of the minibatches, of which about 90 % are within
+SPREAD = math.log(2)  # half-width of ln T for other orders of the minibatches
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ def forecast(
 
     fits = steps * constant.step_seconds <= end - time.monotonic()
     scheduled = loop.scheduler is not None
-    aside = int((ASIDE[0] if fits else ASIDE_CUT) * math.sqrt(max(1.0, steps / 1000)))
-    aside = min(aside, max(1, int(ASIDE[1] * steps))) if fits else min(aside, steps)
+    aside = int((ASIDE if fits else ASIDE_CUT) * math.sqrt(max(1.0, steps / 1000)))
+    aside = max(1, min(aside, int(SHARE * steps) if fits else steps))
     others = [FASTER] if fits else [FASTER, FASTER**0.5]
     after = math.inf if scheduled else AFTERWARDS
     lengths = [steps, *[aside] * len(others)]

@@ -89,9 +89,9 @@ class Reach:
 
 @with_gradients()
 def measure_reach(loop: TrainingLoop, model: nn.Module) -> Reach | None:
-    """The reach of a model in the training of a loop; None if the axis of its frames, or their inputs, are not known."""
-    axis, squares = loop.frame_axis, np.zeros(0)
-    if axis is None:
+    """The reach of a model in the training of a loop; None if x has no steps of numbers or symbols, or their gradient is not known."""
+    axis, squares, (x, _) = loop.frame_axis, np.zeros(0), loop.data.probe()
+    if axis is None or x.dim() != 2 + x.is_floating_point():
         return None
     called = copy.deepcopy(model)  # a normalisation counts its calls
     with flushed(), random_numbers_kept(model):
@@ -101,8 +101,8 @@ def measure_reach(loop: TrainingLoop, model: nn.Module) -> Reach | None:
             if not inputs or not output.requires_grad:
                 return None
             errors, last = _last_errors(loop, output, y, axis, x.shape[axis])
-            slopes = torch.autograd.grad(output, inputs, errors, allow_unused=True)
-            found = sum(_squares(slope, axis, last) for slope in slopes if slope is not None)
+            slopes = torch.autograd.grad(output, inputs, errors, materialize_grads=True)
+            found = sum(_squares(slope, axis, last) for slope in slopes)
             squares, found = (np.pad(v, (0, max(len(squares), last) - len(v))) for v in (squares, found))
             squares = squares + found
     return Reach(np.sqrt(squares))
@@ -110,17 +110,17 @@ def measure_reach(loop: TrainingLoop, model: nn.Module) -> Reach | None:
 
 @contextmanager
 def _inputs_of(model: nn.Module, x: Tensor) -> Iterator[tuple[Tensor, list[Tensor]]]:
-    """(x, what the gradient is taken in): x itself, or what embeddings make of symbols."""
+    """(x, what the gradient is taken in): x itself, or what embeddings make of symbols; the model may change both in place."""
     if x.is_floating_point():
-        x = x.detach().clone().requires_grad_()
-        yield x, [x]
+        x = x.detach().requires_grad_()
+        yield x.clone(), [x]
         return
     read: list[Tensor] = []
 
     def keep(module: nn.Module, given: tuple, made: Tensor) -> Tensor:
         if made.shape[: x.dim()] == x.shape:
             read.append(made.detach().requires_grad_())
-            return read[-1]
+            return read[-1].clone()
         return made
 
     hooks = [part.register_forward_hook(keep) for part in model.modules() if isinstance(part, nn.Embedding)]

@@ -345,6 +345,17 @@ def test_one_order_of_minibatches_is_no_cure(monkeypatch):
     assert found.outcome == "seen once" and "Seen once" in found.verdict and found.changed
 
 
+def test_what_was_trained_to_its_end_is_not_called_untested():
+    model, (x, y) = made(lambda: Reader(nn.RNN)), recall()
+    loop = TrainingLoop(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
+    search = cure_module._Search(loop, 50, end=0.0, seed=0, progress=str)
+    first, second, *_ = [start for start in starts(loop) if start.code]
+    search.attempts |= {a.plan: a for a in [replace(search._plan(first, 1.0), steps=50, loss=1.0)]}
+    chosen, outcome = search._choice(search.given, [first, second])
+    assert (chosen.start, outcome) == (second, "untested")
+    assert search._choice(search.given, [first]) == (search.given, "none helped")
+
+
 @pytest.fixture(scope="module")
 def slow_rate():
     """The cure of a network whose learning rate alone is too low."""

@@ -73,3 +73,28 @@ def test_blindness_and_explosions_are_told():
     assert Reach(np.ones(10)).sentence() == "The gradient of this start sees all 10 steps."
     assert Reach(np.array([1.0, np.inf])).explodes and Reach(np.array([1.0, 0.0])).unevenness == np.inf
     assert Reach(np.ones(10)).unevenness == pytest.approx(0)
+
+
+def test_a_model_may_change_its_input_in_place_and_need_not_read_it():
+    class InPlace(Leaky):
+        def forward(self, x):
+            x.mul_(2)
+            return super().forward(x)
+
+    class Deaf(Leaky):
+        def forward(self, x):
+            return super().forward(torch.zeros_like(x))
+
+    x = torch.randn(64, FRAMES, 1, generator=torch.Generator().manual_seed(0))
+    norms = {}
+    for kind in (InPlace, Deaf):
+        loop = TrainingLoop(kind(0.9), x, x.sum(1), "mse", "adam", learning_rate=1e-3, batch_axis=0)
+        norms[kind] = measure_reach(loop, loop.model).norms
+    assert norms[InPlace] / norms[InPlace][0] == pytest.approx(0.9 ** np.arange(FRAMES), rel=1e-4)
+    assert not norms[Deaf].any()
+
+
+def test_what_has_no_steps_has_no_reach():
+    x = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
+    loop = TrainingLoop(nn.Linear(5, 1), x, x[:, :1], "mse", "adam", learning_rate=1e-3, batch_axis=0)
+    assert measure_reach(loop, loop.model) is None
