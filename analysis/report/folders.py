@@ -27,8 +27,7 @@ from optim_study.shares import share_table, summary, training_shares
 from optim_study.swarm_plot import draw_swarm
 from rhn.checkpoints import BEST
 from rhn.errors import CheckpointError, DataError, InvalidInputError
-from rhn.plotting.curves import LABELS, draw_curves
-from rhn.plotting.runs import Curves, read_curves, require_one_measure
+from rhn.plotting.curves import LABELS, Curves, draw_curves, read_curves, require_one_measure
 from rhn.training.state import Objective
 from rhn.utils.io import read_json
 from rhn.utils.options import given_flags

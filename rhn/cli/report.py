@@ -48,8 +48,7 @@ class Report(Writing):
     def _curves(self):
         import pandas as pd
 
-        from rhn.plotting.curves import LABELS, draw_curves
-        from rhn.plotting.runs import read_curves, require_one_measure
+        from rhn.plotting.curves import LABELS, draw_curves, read_curves, require_one_measure
 
         curves = [c for run in self.runs for c in read_curves(run)]
         measure = require_one_measure(curves)
@@ -59,8 +58,7 @@ class Report(Writing):
         return pd.concat([c.table() for c in curves]), lambda: draw_curves(curves)
 
     def _depth(self):
-        from rhn.plotting.curves import draw_depth
-        from rhn.plotting.runs import read_depth
+        from rhn.plotting.curves import draw_depth, read_depth
 
         table = read_depth(self.runs)
         shown = table.rename(columns=SHORT).astype(object).where(table.notna().values, "")

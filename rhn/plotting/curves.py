@@ -1,9 +1,13 @@
-"""Draw trainings, without torch: curves over epochs, and perplexity by depth as in figure 5(a) of Zilly et al. (2017).
+"""Trainings from their folders, without torch: curves over epochs, and perplexity by depth as in figure 5(a) of Zilly et al. (2017).
 
-Every `plot_*` draws into the axes it is given and returns them; every `draw_*` makes a whole figure.
+The measure of a training is in its file: perplexity, bits_per_character, or nll (chorales, nats a frame). Every `plot_*` draws into the
+axes it is given and returns them; every `draw_*` makes a whole figure.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,9 +17,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from rhn.cells.registry import lacking
-from rhn.plotting.provenance import shared
-from rhn.plotting.runs import Curves, sizes
+from rhn.errors import DataError, InvalidInputError
+from rhn.plotting.provenance import read_title, shared
 from rhn.presets import PTB_BY_DEPTH, PTB_WORDS
+from rhn.training.config import LanguageConfig
 from rhn.utils.figures import (
     BLUE,
     GREEN,
@@ -30,13 +35,163 @@ from rhn.utils.figures import (
     plain_log_ticks,
     titled,
 )
-from rhn.utils.wording import counted
+from rhn.utils.io import read_json
+from rhn.utils.wording import counted, first_line
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
 MARKERS = "osD^vP*"
 NAME_INCHES = 2.2  # of a name in a legend
+PAPER = ("rhn", "rhn, tied")  # the paper's series have the same colours in every figure
+NO_EPOCH = "has not ended its first epoch, so there are no losses yet: if it was stopped, `rhn resume` continues it"
 LABELS = {"perplexity": "perplexity", "bits_per_character": "bits a character", "nll": "nats a frame"}
-PUBLISHED = {"rhn": "valid", "rhn, tied": "valid_tied"}  # the paper's series, and their fields of `DepthRow`
+NETWORK = ["cell", "tied", "depth", "layers"]
+SHAPE = (*NETWORK, "hidden_size", "vocabulary_size", "max_tokens")
+DEPTH_COLUMNS = ("run", *SHAPE, "epochs", "valid_perplexity", "published_valid_perplexity")
+WHOLE = {"vocabulary_size": "Int64", "max_tokens": "Int64"}  # whole numbers, or missing
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """One seed of a training over its E epochs; arrays (E,), NaN for a loss that was not finite."""
+
+    name: str
+    measure: str
+    epochs: np.ndarray
+    train: np.ndarray
+    valid: np.ndarray
+    learning_rate: np.ndarray | None
+    """None for trainings with a constant learning rate."""
+    network: str = ""
+    """ "rhn, depth 5, hidden size 200"."""
+    facts: tuple[str, ...] = ()
+    """Initialisation, learning rate, seed, data."""
+
+    @property
+    def place(self) -> int:
+        """The row of the best epoch, the first one of equals."""
+        return int(np.nanargmin(self.valid))
+
+    @property
+    def best(self) -> tuple[int, float]:
+        """(epoch, validation measure) of the best epoch."""
+        return int(self.epochs[self.place]), float(self.valid[self.place])
+
+    def table(self) -> pd.DataFrame:
+        """One row for each epoch."""
+        losses = {f"train_{self.measure}": self.train, f"valid_{self.measure}": self.valid}
+        return pd.DataFrame({"run": self.name, "epoch": self.epochs} | losses | {"learning_rate": self.learning_rate})
+
+
+def read_curves(run: Path) -> list[Curves]:
+    """The curves of every seed of a training; raises DataError for a folder without any."""
+    alone, name = run / "metrics.jsonl", run.resolve().name
+    if alone.is_file():
+        return [_curves(alone, name, *read_title(run))]
+    files = sorted(run.glob("seed-[0-9]*/metrics.jsonl"))
+    if not files:
+        raise DataError(f"{run} holds no metrics.jsonl: there is no training, or it {NO_EPOCH}")
+    homes = {file: file.parent.name for file in files}
+    return [
+        _curves(file, f"{name}, {home}", *read_title(run, int(home.removeprefix("seed-"))))
+        for file, home in homes.items()
+    ]
+
+
+def require_one_measure(curves: Sequence[Curves]) -> str:
+    """The measure of all curves; raises InvalidInputError if they differ."""
+    found = sorted({c.measure for c in curves})
+    if len(found) > 1:
+        raise InvalidInputError(f"these trainings are measured in {' and '.join(found)}: report on them one by one")
+    return found[0]
+
+
+def read_depth(runs: Iterable[Path]) -> pd.DataFrame:
+    """Figure 5(a) of these trainings: one row for each seed with the best validation perplexity, beside the paper's.
+
+    Columns: `DEPTH_COLUMNS`, where a missing vocabulary_size or max_tokens means the whole text. Networks may be smaller than the
+    paper's, and their text shorter.
+
+    runs: folders of trainings, or tables (.csv) of `rhn report --depth --csv`.
+
+    Raises DataError for a training that is not on Penn Treebank, InvalidInputError if the trainings' texts differ.
+    """
+    tables = [_read_table(run) if run.suffix == ".csv" and run.is_file() else _best(run) for run in runs]
+    table = pd.concat(tables, ignore_index=True).astype(WHOLE)
+    others = table.run[table.text != table.text[0]]
+    if len(others):
+        names = f"{table.run[0]} and {others.iloc[0]}"
+        raise InvalidInputError(f"{names} were trained on different texts or sizes of them: report on them one by one")
+    paper = published()[[*NETWORK, "valid_perplexity"]].rename(columns="published_{}".format)
+    keys = {"left_on": NETWORK, "right_on": [f"published_{name}" for name in NETWORK]}
+    table = table.assign(other=table.cell != "rhn").merge(paper, how="left", **keys)
+    return table.sort_values(["other", *NETWORK[:3]], kind="stable", ignore_index=True)[[*DEPTH_COLUMNS]]
+
+
+def published() -> pd.DataFrame:
+    """The paper's networks of figure 5(a), without and with tied weights, in columns of `read_depth`."""
+    rows = [
+        ("the paper's", "rhn", tied, row.depth, 1, row.units, PTB_WORDS, pd.NA, row.valid_tied if tied else row.valid)
+        for tied in (False, True)
+        for row in PTB_BY_DEPTH
+    ]
+    return pd.DataFrame(rows, columns=["run", *SHAPE, "valid_perplexity"]).astype(WHOLE)
+
+
+def sizes(table: pd.DataFrame) -> str:
+    """The sizes of the networks and of their text, for a title: "200 to 255 units, 2,000 words"."""
+    low, high = table.hidden_size.min(), table.hidden_size.max()
+    words, tokens = table.vocabulary_size[0], table.max_tokens[0]
+    parts = [f"{low:,} to {high:,} units" if high > low else f"{low:,} units"]
+    parts.append("the whole vocabulary" if pd.isna(words) else f"{words:,} words")
+    return ", ".join(parts if pd.isna(tokens) else [*parts, f"the first {tokens:,} tokens"])
+
+
+def _curves(file: Path, name: str, *title) -> Curves:
+    try:
+        whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")  # the last line may be half written
+        if not whole:
+            raise DataError(f"{file} is empty: the training {NO_EPOCH}")
+        lines = pd.DataFrame([json.loads(line) for line in whole.splitlines()]).astype(float)
+        measure = next(m for m in LABELS if f"valid_{m}" in lines)
+        train, valid = (lines[f"{split}_{measure}"].to_numpy() for split in ("train", "valid"))
+        rates = lines["learning_rate"].to_numpy() if "learning_rate" in lines else None
+        curves = Curves(name, measure, lines["epoch"].astype(int).to_numpy(), train, valid, rates, *title)
+    except (KeyError, RecursionError, StopIteration, TypeError, ValueError) as error:
+        raise DataError(
+            f"{file} is not a training's: expected an epoch, a train_... and a valid_..., numbers, in every line ({error})"
+        ) from error
+    if not np.isfinite(valid).any():
+        raise DataError(f"{file} has no finite validation loss: that training diverged in its first epoch")
+    return curves
+
+
+def _best(run: Path) -> pd.DataFrame:
+    """The best epoch of each seed of a training on Penn Treebank, with the checksum of its text."""
+    curves = read_curves(run)
+    try:
+        config = read_json(run / "config.json")
+        shape, text = {name: config[name] for name in SHAPE}, str(config["text"])
+        corpus = LanguageConfig(corpus=config["corpus"], **shape).corpus
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{run / 'config.json'} does not describe a training of a text ({first_line(error)})"
+        ) from error
+    if corpus != "ptb":
+        raise DataError(
+            f"{run} was trained on {corpus!r}, expected trainings on 'ptb', as the paper's: leave out --depth"
+        )
+    about = {"run": run.resolve().name, "text": text} | shape | {"epochs": max(int(c.epochs[-1]) for c in curves)}
+    return pd.DataFrame([about | {"valid_perplexity": c.best[1]} for c in curves])
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """A table of `rhn report --depth --csv`; its path stands for the checksum of the text."""
+    exact = {"valid_perplexity": float}  # the reader of pandas may differ in the last digit
+    try:
+        table = pd.read_csv(path, dtype={"run": str, "cell": str} | WHOLE, converters=exact)[[*DEPTH_COLUMNS[:-1]]]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path} is no table of `rhn report --depth --csv` ({first_line(error)})") from error
+    return table.assign(text=str(path))
 
 
 def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
@@ -47,20 +202,15 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
     ax = ax or Figure(figsize=(8, _height(curves)), layout="constrained").subplots()
     handles = [Line2D([], [], color=GREY, linewidth=1.4, label="validation; large symbol: its best epoch")]
     handles.append(Line2D([], [], color=GREY, linewidth=1, linestyle="--", label="training, with its dropout"))
-    networks = {c.network for c in curves}
     for k, c in enumerate(curves):
-        drawn = c.epochs >= min(1, c.epochs[-1])
-        colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
-        dot = "." if drawn.sum() == 1 else ""  # a line needs two epochs
-        ax.plot(c.epochs[drawn], c.train[drawn], linestyle="--", linewidth=1, color=colour, alpha=0.7, marker=dot,
-                label=f"{c.name}, training")  # fmt: skip
-        few = {"marker": marker, "markersize": 3, "markevery": max(1, int(drawn.sum()) // 8)}
-        ax.plot(c.epochs[drawn], c.valid[drawn], linewidth=1.4, color=colour, label=f"{c.name}, validation", **few)
-        ax.plot(*c.best, marker, color=colour, markersize=7)
-        epoch, best = c.best
-        names = [c.name, c.network] if len(networks) > 1 and c.network else [c.name]
-        label = "\n".join([*(in_inches(name, NAME_INCHES, 8) for name in names), f"{best:.4g} at epoch {epoch}"])
-        handles.append(Line2D([], [], color=colour, linewidth=1.4, marker=marker, markersize=5, label=label))
+        drawn, (epoch, best) = c.epochs >= min(1, c.epochs[-1]), c.best
+        style = _style(k) | {"markersize": 3, "markevery": max(1, int(drawn.sum()) // 8)}
+        ax.plot(c.epochs[drawn], c.train[drawn], linestyle="--", linewidth=1, alpha=0.7, **style | {"marker": "."})
+        ax.plot(c.epochs[drawn], c.valid[drawn], linewidth=1.4, **style)
+        ax.plot(epoch, best, **_style(k), markersize=7)
+        names = [in_inches(name, NAME_INCHES, 8) for name in _names(curves, c)]
+        label = "\n".join([*names, f"{best:.4g} at epoch {epoch}"])
+        handles.append(Line2D([], [], linewidth=1.4, markersize=5, label=label, **_style(k)))
     ax.set(xlabel="epoch", ylabel=LABELS[curves[0].measure])
     if min(np.nanmin(np.append(c.train, c.valid)) for c in curves) > 0:
         ax.set_yscale("log")
@@ -70,105 +220,76 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_learning_rate(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
-    """The learning rate over epochs."""
-    ax = ax or Figure(figsize=(6, 1.8), layout="constrained").subplots()
-    for k, c in enumerate(curves):
-        if c.learning_rate is not None:
-            dot = "." if len(c.epochs) == 1 else ""
-            ax.plot(c.epochs, c.learning_rate, linewidth=1.2, color=COLOURS[k % len(COLOURS)], marker=dot)
-    ax.set(xlabel="epoch", ylabel="learning rate", yscale="log")
-    plain_log_ticks(ax.yaxis)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return ax
-
-
 def draw_curves(curves: Sequence[Curves]) -> Figure:
-    """Losses and, below them, the learning rate if it changes; the title has the facts that the trainings share."""
-    rates = any(c.learning_rate is not None for c in curves)
-    figure = Figure(figsize=(8, _height(curves) + 1.6 * rates), layout="constrained")
-    networks = list(dict.fromkeys(c.network for c in curves))
-    what = networks[0] if len(networks) == 1 and networks[0] else counted(len(curves), "training")
+    """The curves of trainings; the title has the facts that they share."""
+    figure = Figure(figsize=(8, _height(curves)), layout="constrained")
+    networks = {c.network for c in curves}
+    what = curves[0].network if len(networks) == 1 else ""
+    what = what or counted(len(curves), "training")
     titled(figure, f"Training curves: {drawable(what)}", drawable(shared([c.facts for c in curves])))
-    if not rates:
-        plot_curves(curves, figure.subplots())
-        return figure
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    plot_curves(curves, top).set_xlabel("")
-    plot_learning_rate(curves, bottom)
+    plot_curves(curves, figure.subplots())
     return figure
+
+
+def _style(k: int) -> dict[str, str]:
+    """Colour and symbol of the k-th series."""
+    return {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
+
+
+def _names(curves: Sequence[Curves], c: Curves) -> list[str]:
+    """The name of a training, and its network if the networks differ."""
+    return [c.name] + [c.network] * (len({other.network for other in curves}) > 1 and c.network != "")
 
 
 def _height(curves: Sequence[Curves]) -> float:
     """Inches for the legend, at least those of a figure."""
-    several = len({c.network for c in curves}) > 1
-    lines = sum(2 + len(c.name) // 24 + several * (1 + len(c.network) // 24) for c in curves)
+    lines = sum(1 + sum(1 + len(name) // 24 for name in _names(curves, c)) for c in curves)
     return max(4.0, 1.6 + 0.16 * (lines + 2))
 
 
-def plot_depth(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "trained here") -> Axes:
     """Best validation perplexity by depth: points are seeds, lines their means; cells without depth are horizontal.
 
-    table: from `rhn.plotting.runs.read_depth`.
+    table: from `read_depth` or `published`; source: of the trainings, for the title.
     """
     ax = ax or Figure(figsize=(4.5, 3.4), layout="constrained").subplots()
     series = table.groupby(_series(table), sort=False)
-    labels, legend = list(dict.fromkeys([*PUBLISHED, *series.groups])), []  # the paper's series keep their colours
+    labels, legend = list(dict.fromkeys([*PAPER, *series.groups])), []
     for label, members in series:
-        k = labels.index(label)
-        colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
+        style, name = _style(labels.index(label)), in_inches(label, NAME_INCHES, 8)
         means = members.groupby(["run", "depth"], sort=False).valid_perplexity.mean()
         if "depth" in lacking(members.cell.iloc[0]):
-            for mean in means:
-                words = f"{in_inches(label, NAME_INCHES, 8)} ({mean:.1f})"
-                legend.append(ax.axhline(mean, linestyle=":", linewidth=1.2, color=colour, label=words))
+            line = {"linestyle": ":", "linewidth": 1.2, "color": style["color"]}
+            legend += [ax.axhline(mean, label=f"{name} ({mean:.1f})", **line) for mean in means]
             continue
-        line = {"color": colour, "linewidth": 1.2, "linestyle": "-" if len(means) > 1 else "none"}
+        line = {"color": style["color"], "linewidth": 1.2, "linestyle": "-" if len(means) > 1 else "none"}
         ax.plot(means.index.get_level_values("depth"), means, **line)
-        ax.plot(members.depth, members.valid_perplexity, marker, markersize=4, color=colour)
-        legend.append(Line2D([], [], marker=marker, markersize=4, label=in_inches(label, NAME_INCHES, 8), **line))
-    _depth_axis(ax, table.depth.max())
-    ax.set_title(f"trained here: {sizes(table)}", loc="left", wrap=True)
-    _legend_below(ax, legend)
-    return ax
-
-
-def plot_published(ax: Axes | None = None) -> Axes:
-    """The paper's validation perplexity by depth."""
-    ax = ax or Figure(figsize=(4.5, 3.4), layout="constrained").subplots()
-    depths = [row.depth for row in PTB_BY_DEPTH]
-    for k, (label, name) in enumerate(PUBLISHED.items()):
-        values = [getattr(row, name) for row in PTB_BY_DEPTH]
-        ax.plot(depths, values, f"{MARKERS[k]}-", color=COLOURS[k], linewidth=1.2, markersize=4, label=label)
-    _depth_axis(ax, max(depths))
-    units = sorted(row.units for row in PTB_BY_DEPTH)
-    ax.set_title(f"Zilly et al. (2017): {units[0]:,} to {units[-1]:,} units, {PTB_WORDS:,} words", loc="left")
-    _legend_below(ax, ax.get_legend_handles_labels()[0])
+        ax.plot(members.depth, members.valid_perplexity, markersize=4, linestyle="none", **style)
+        legend.append(Line2D([], [], markersize=4, label=name, **line | style))
+    deepest = max(table.depth.max(), 2)
+    ax.set(xlabel="recurrence depth", ylabel="best validation perplexity", xlim=(0.5, deepest + 0.5))
+    ax.set_xticks(range(1, deepest + 1))
+    ax.set_title(f"{source}: {sizes(table)}", loc="left", wrap=True)
+    columns = legend_columns((line.get_label() for line in legend), ax.get_window_extent().width / ax.figure.dpi)
+    ax.legend(handles=legend, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns)
     return ax
 
 
 def draw_depth(table: pd.DataFrame) -> Figure:
     """Figure 5(a) of these trainings, beside the paper's: equal heights are equal changes relative to a panel's lowest perplexity."""
-    across = ["depth" in lacking(cell) and run for cell, run in zip(table.cell, table.run, strict=True)]
-    entries = len({*zip(_series(table), across, strict=True)})
-    figure = Figure(figsize=(10, 4.4 + 0.2 * entries), layout="constrained")
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
     about = f"Penn Treebank; at most {counted(table.epochs.max(), 'epoch')}; trained here: symbols are seeds, lines their means"
     titled(figure, "Best validation perplexity by recurrence depth", about)
     left, right = figure.subplots(1, 2)
-    axes = plot_depth(table, left), plot_published(right)
-    drawn = [np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines]) for ax in axes]
-    span = max(values.max() / values.min() for values in drawn)
+    panels = plot_depth(table, left), plot_depth(published(), right, "Zilly et al. (2017)")
+    figure.set_figheight(4.4 + 0.2 * max(len(ax.get_legend().get_texts()) for ax in panels))
+    span = max(ax.dataLim.y1 / ax.dataLim.y0 for ax in panels)
     margin = 0.05 * (span - 1)
-    for ax, values in zip(axes, drawn, strict=True):
-        ax.set_ylim(values.min() * (1 - margin), values.min() * (span + margin))
+    for ax in panels:
+        ax.set_ylim(ax.dataLim.y0 * (1 - margin), ax.dataLim.y0 * (span + margin))
     words = f"each vertical axis spans 0 to {100 * (span - 1):.0f} % above the lowest value in its panel"
     figure.supxlabel(words, fontsize=8)
     return figure
-
-
-def _legend_below(ax: Axes, handles: Sequence) -> None:
-    columns = legend_columns((handle.get_label() for handle in handles), ax.get_window_extent().width / ax.figure.dpi)
-    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns)
 
 
 def _series(table: pd.DataFrame) -> list[str]:
@@ -177,8 +298,3 @@ def _series(table: pd.DataFrame) -> list[str]:
     return [
         f"{cell}{', tied' if tied else ''}{f', {layers} layers' if layers > 1 else ''}" for cell, tied, layers in rows
     ]
-
-
-def _depth_axis(ax: Axes, deepest: int) -> None:
-    ax.set(xlabel="recurrence depth", ylabel="best validation perplexity", xlim=(0.5, max(deepest, 2) + 0.5))
-    ax.set_xticks(range(1, max(deepest, 2) + 1))

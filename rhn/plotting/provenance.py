@@ -5,15 +5,17 @@ entries are left out.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rhn.cells.registry import lacking
 from rhn.utils.io import read_json
 
 if TYPE_CHECKING:
     from torch import nn
+
+SIZES = ("depth", "layers", "hidden_size")
+FACTS = ("init", "init_std", "transform_bias", "learning_rate", "seed", "corpus", "vocabulary_size", "max_tokens")
 
 
 def words_of_new(cell: "nn.Module", seed: int) -> str:
@@ -23,7 +25,7 @@ def words_of_new(cell: "nn.Module", seed: int) -> str:
     >>> words_of_new(RHN(3, 4), 0), words_of_new(RNN(3, 4, init="orthogonal"), 7)
     ('uniform:0.04, transform bias -2, seed 0', 'orthogonal:1, seed 7')
     """
-    return ", ".join([*_start(vars(cell), getattr(cell, "options", ())), f"seed {seed}"])
+    return ", ".join([*_start(vars(cell)), f"seed {seed}"])
 
 
 def words_of_built(cell: "nn.Module") -> str:
@@ -36,9 +38,8 @@ def words_of_built(cell: "nn.Module") -> str:
     """
     from rhn.cells import Cell
 
-    if not isinstance(cell, Cell) or getattr(cell, "converted", False):
-        return ""
-    return "built with " + ", ".join(_start(vars(cell), cell.options))
+    ours = isinstance(cell, Cell) and not getattr(cell, "converted", False)
+    return f"built with {', '.join(_start(vars(cell)))}" if ours else ""
 
 
 def words_of_checkpoint(path: Path) -> str:
@@ -50,22 +51,10 @@ def words_of_checkpoint(path: Path) -> str:
 
     file = weights_file(path)
     header = read_metadata(file)
-    config, metadata = header["config"], header["metadata"]
-    run, results = (
-        {key: value for name in names for key, value in dict(metadata.get(name) or {}).items()}
-        for names in (("study", "train"), ("metrics", "outcome"))
-    )
-    numbers = {"seed": run.get("seed"), "trial": metadata.get("trial"), "epoch": results.get("epoch")}
-    words = _start(config, config) + [f"{name} {number}" for name, number in numbers.items() if number is not None]
+    entries = [header["metadata"], *(header["metadata"].get(name) for name in ("study", "train", "metrics", "outcome"))]
+    found = {key: value for entry in entries for key, value in dict(entry or {}).items()}
+    words = [*_start(header["config"]), *_named(found, ("seed", "trial", "epoch"))]
     return ": ".join(filter(None, (named_file(file), ", ".join(words))))
-
-
-def _start(values: dict, options: Sequence[str]) -> list[str]:
-    """Initialisation, its long numbers to four digits, and the biases among the options."""
-    init = re.sub(r"\d\.\d{4,}(e-?\d+)?", lambda found: f"{float(found[0]):.4g}", str(values.get("init") or ""))
-    biases = {name: values.get(name) for name in options if name.endswith("_bias")}
-    words = [f"{name.replace('_', ' ')} {v:g}" for name, v in biases.items() if isinstance(v, int | float)]
-    return [init] * bool(init) + words
 
 
 def named_file(path: Path) -> str:
@@ -80,12 +69,14 @@ def named_file(path: Path) -> str:
 def read_title(run: Path, seed: int | None = None) -> tuple[str, tuple[str, ...]]:
     """(Network, facts) of the training in a folder, in words; seed: one of several. Empty if its config.json cannot be read.
 
-    "rhn, depth 5, 200 units", and initialisation, transform bias, learning rate, seed, data.
+    "rhn, depth 5, hidden size 200", and initialisation, transform bias, learning rate, seed, data.
     """
     try:
-        config = read_json(run / "config.json")
-        return _network(config), tuple(_facts(config, seed))
-    except (OSError, AttributeError, TypeError, ValueError):
+        config = read_json(run / "config.json") | ({} if seed is None else {"seed": seed})
+        options = dict(config.get("cell_options") or {})
+        network = [config["cell"], *_named(config, SIZES), *_named(options, options)]
+        return ", ".join(network), tuple(_named(config, FACTS))
+    except (OSError, LookupError, TypeError, ValueError):
         return "", ()
 
 
@@ -98,27 +89,14 @@ def shared(facts: Sequence[Sequence[str]]) -> str:
     return "; ".join(fact for fact in facts[0] if all(fact in others for others in facts)) if facts else ""
 
 
-def _network(config: dict) -> str:
-    cell, layers = config.get("cell", ""), config.get("layers") or 1
-    sizes = {"depth": "depth {}", "hidden_size": "{} units"}
-    words = [cell] + [f"{layers} layers"] * (layers != 1)
-    words += [text.format(config[name]) for name, text in sizes.items() if name in config.keys() - lacking(cell)]
-    words += [f"{name.replace('_', ' ')} {value}" for name, value in (config.get("cell_options") or {}).items()]
-    return ", ".join(words) if cell else ""
+def _start(values: Mapping) -> list[str]:
+    """Initialisation, its long numbers to four digits, and the biases."""
+    init = str(values.get("init") or "")
+    short = re.sub(r"\d\.\d{4,}(e-?\d+)?", lambda found: f"{float(found[0]):.4g}", init)
+    return [*filter(None, [short]), *_named(values, [name for name in values if name.endswith("_bias")])]
 
 
-def _facts(config: dict, seed: int | None) -> list[str]:
-    cell, corpus, words = config.get("cell", ""), config.get("corpus"), config.get("vocabulary_size")
-    named = {
-        "transform bias": None if "transform_bias" in lacking(cell) else config.get("transform_bias"),
-        "learning rate": config.get("learning_rate"),
-        "seed": config.get("seed") if seed is None else seed,
-    }
-    init = config.get("init") or (config.get("init_std") and f"gaussian:{config['init_std']}")
-    facts = [init, *(f"{name} {value}" for name, value in named.items() if value is not None)]
-    if corpus is None:
-        facts += [f"chorales {config['data'][:12]}"] if "data" in config else []
-    else:
-        facts += [Path(config["path"]).name if corpus == "text" and config.get("path") else corpus]
-        facts += [f"{words} words"] if words else []
-    return [fact for fact in facts if fact]
+def _named(values: Mapping, names: Iterable[str]) -> list[str]:
+    """These entries in words, "learning rate 0.2", without those that are None."""
+    found = {name.replace("_", " "): values[name] for name in names if values.get(name) is not None}
+    return [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in found.items()]

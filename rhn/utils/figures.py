@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from html import escape
-from itertools import accumulate, pairwise
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -22,8 +21,12 @@ BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"  # Okabe a
 PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
 SUFFIXES = (".png", ".svg", ".pdf")
 TITLE_SIZE, CHARACTERS_AN_INCH = 10, 13  # of titles, at that size
-NO_BREAK = "\u00a0"  # a space within a line
 LONGEST_NAME = 100  # characters of a figure's default name
+METADATA = {  # keys of title, command and version
+    ".png": ("Title", "Description", "Software"),
+    ".svg": ("Title", "Description", "Creator", "Date"),
+    ".pdf": ("Title", "Subject", "Creator", "CreationDate"),
+}
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -49,13 +52,15 @@ def our_style() -> Iterator[None]:
 
 
 def save_figure(path: Path, draw: Callable[[], "Figure"], **options) -> None:
-    """Draw in our style and write, atomically, with title, command and version in the file's metadata.
+    """Draw in our style and write, atomically, with title, command and version in the file's metadata, but no date.
 
     options: those of `Figure.savefig`. Raises OutputError.
     """
     with our_style(), atomic_path(path) as temporary:
         figure = draw()
-        figure.savefig(temporary, metadata=metadata(figure, path.suffix.lower()), **options)
+        title = " ".join(figure.get_suptitle().split()).replace(r"\$", "$")
+        values = (title, command() or "drawn by the library", made_with(), None)
+        figure.savefig(temporary, metadata=dict(zip(METADATA[path.suffix.lower()], values, strict=False)), **options)
 
 
 def image(draw: Callable[[], "Figure"], label: str) -> str:
@@ -95,25 +100,9 @@ def titled(figure: "Figure | SubFigure", title: str, about: str = "", **options)
     options: those of `Figure.suptitle`.
     """
     width = figure.bbox.width / figure.figure.dpi * CHARACTERS_AN_INCH
-    ours = made_with().replace(" ", NO_BREAK)
-    texts = (title, "; ".join(filter(None, (about, ours))))
+    texts = (title, "; ".join(filter(None, (about, made_with()))))
     lines = [line for words in texts for line in wrap(words, int(width), break_on_hyphens=False)]
-    shown = "\n".join(drawable(line.replace(NO_BREAK, " ")) for line in lines)
-    figure.suptitle(shown, **{"fontsize": TITLE_SIZE} | options)
-
-
-def metadata(figure: "Figure", suffix: str) -> dict[str, str | None]:
-    """Metadata of a figure's file, by the keys of its format: title, command, version.
-
-    There is no date: the same command draws the same bytes.
-    """
-    title, drawn_by = " ".join(figure.get_suptitle().split()).replace(r"\$", "$"), command() or "drawn by the library"
-    names = {
-        ".svg": ("Title", "Description", "Creator", "Date"),
-        ".pdf": ("Title", "Subject", "Creator", "CreationDate"),
-    }
-    values = (title, drawn_by, made_with(), None)
-    return dict(zip(names.get(suffix, ("Title", "Description", "Software")), values, strict=False))
+    figure.suptitle("\n".join(map(drawable, lines)), **{"fontsize": TITLE_SIZE} | options)
 
 
 def drawable(text: str) -> str:
@@ -142,7 +131,6 @@ def time_label(unit: str) -> str:
     return "time step" if unit == "steps" else f"time step ({drawable(unit)})"
 
 
-STEPS = (1, 2, 5)  # of numbers along a logarithmic axis
 FEW = 0.8  # decades; on shorter axes the numbers have equal steps
 LETTER = 0.6  # width of a letter, in sizes of its type
 
@@ -154,8 +142,8 @@ def plain_log_ticks(axis: "Axis") -> None:
 
     low, high = axis.get_view_interval()
     decades = np.log10(high / low)
-    subs = STEPS if decades < 3 else (1,)
-    axis.set_major_locator(MaxNLocator(7) if decades < FEW else LogLocator(10, subs=subs, numticks=12))
+    labelled = LogLocator(10, subs=(1, 2, 5) if decades < 3 else (1,), numticks=12)
+    axis.set_major_locator(MaxNLocator(7) if decades < FEW else labelled)
     axis.set_minor_locator(NullLocator() if decades < FEW else LogLocator(10, subs=range(1, 10), numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
@@ -173,16 +161,11 @@ def in_inches(name: str, inches: float, size: float) -> str:
 
 
 def legend_columns(labels: Iterable[str], inches: float, size: float = 8) -> int:
-    """The number of columns in which the entries of a legend fit.
+    """The number of columns, each as wide as the longest entry, in which a legend fits.
 
     >>> legend_columns(["median", "best constant output (11.16)"], 6), legend_columns(["median", "diverged"], 1)
     (2, 1)
     """
-    widths = [(LETTER * size * len(label) + 5 * size) / 72 for label in labels]  # with the handle and the gap
-
-    def width(columns: int) -> float:
-        whole, more = divmod(len(widths), columns)  # the first columns have one more, as in matplotlib
-        ends = [0, *accumulate(whole + (k < more) for k in range(columns))]
-        return sum(max(widths[start:end]) for start, end in pairwise(ends))
-
-    return next((columns for columns in range(len(widths), 1, -1) if width(columns) <= inches), 1)
+    lengths = [len(label) for label in labels]
+    entry = (LETTER * max(lengths) + 5) * size / 72  # with the handle and the gap
+    return max(1, min(len(lengths), int(inches / entry)))
