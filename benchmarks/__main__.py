@@ -15,12 +15,10 @@ from benchmarks import (  # noqa: F401 - they enrol themselves
     gersgorin,
     kernels,
     language,
-    large,
     step,
     study,
 )
-from benchmarks.registry import BENCHMARKS
-from benchmarks.timing import paired
+from benchmarks.registry import BENCHMARKS, paired
 from rhn.utils.wording import counted
 
 if importlib.util.find_spec("jax"):

@@ -11,8 +11,10 @@ import torch
 
 from benchmarks.registry import benchmark
 from gersgorin import Recorder, eigenvalues, temporal_jacobian
+from gersgorin.cell import as_cell
 from gersgorin.linalg.pseudospectra import pseudospectrum
-from rhn.cells import RHN
+from gersgorin.operators import StepOperator
+from rhn.cells import LSTM, RHN
 from rhn.models import PolyphonicModel
 
 
@@ -65,6 +67,17 @@ for n, batch, full in (
             times(lambda: np.linalg.eigvals(array)),
             times(lambda: torch.linalg.eigvals(A)),
         )
+
+
+@benchmark("32 leading eigenvalues of one step, LSTM n=1050", "NumPy: all of the Jacobian", pairs=3, full=True)
+def _(device):
+    cell = LSTM(8, 1050, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_(False)
+    generator = torch.Generator().manual_seed(1)
+    x, s = (torch.randn(size, generator=generator, dtype=torch.float64) / 2 for size in (8, cell.state_size))
+    return (
+        lambda: StepOperator.of_step(as_cell(cell), x, s).eigenvalues(32),
+        lambda: np.linalg.eigvals(temporal_jacobian(cell, x, s).numpy()),
+    )
 
 
 for kind, n, floor, full in (

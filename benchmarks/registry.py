@@ -1,7 +1,11 @@
-"""The benchmarks by name. One is a function of the device that returns (ours, *others), callables of no arguments."""
+"""The benchmarks by name: functions of the device that return (ours, *others), callables of no arguments; and their paired timing."""
 
+import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,3 +36,34 @@ def benchmark(name: str, against: str, floor: float = 1.0, **options):
         return prepare
 
     return enrol
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times faster ours was: the median over pairs, and the smallest and largest."""
+
+    median: float
+    low: float
+    high: float
+
+
+def paired(ours: Callable[[], object], *others: Callable[[], object], pairs: int, device: str = "cpu") -> Ratio:
+    """time(fastest of the others) / time(ours), in turn, so that a drifting machine slows both; a first round warms up."""
+
+    def seconds(function) -> float:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        function()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    for function in (ours, *others):
+        function()
+    ratios = []
+    for k in range(pairs):
+        order = (ours, *others) if k % 2 else (*others, ours)
+        taken = {function: seconds(function) for function in order}
+        ratios.append(min(taken[f] for f in others) / taken[ours])
+    return Ratio(statistics.median(ratios), min(ratios), max(ratios))

@@ -16,7 +16,7 @@ quadratic   S^T S = P solves P = I + M^T P M (Lyapunov's equation), M the mean J
 
 The bounds hold for the Jacobians as computed, in float64 or float32, but for their last digits: each window carries how far rounding
 moved its product (N. Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 3.5). The rounding of the states and of
-the entries of the Jacobians is not covered: `python -m benchmarks.bounds_in_digits` measures it in 60 digits. A product that is
+the entries of the Jacobians is not covered (docs/guides/bounds.md compares with 60 digits). A product that is
 exactly zero counts as one rounding unit, 2^-53 or 2^-24, because a Jacobian may be zero only by rounding or by underflow.
 
 Legend: T steps; W window lengths, the shortest first. Logarithms are natural.
