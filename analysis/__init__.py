@@ -17,8 +17,8 @@ from rhn.version import __version__ as __version__
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "activity": ("GateActivity", "SequenceActivity"),
-        "damage": ("LesionRow", "LesionTable"),
+        "activity": ("GateActivity",),
+        "damage": ("LesionTable",),
         "gates": ("gate_activity",),
         "lesions": ("lesion", "paired_bootstrap"),
         "lesion_modes": ("Lesion", "lesioned"),

@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from gersgorin.cli.naming import given_words
 from rhn.cli.entry import own_cell, print_json, resolve_device, run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import SUFFIXES, figure_name, place, save_figure
+from rhn.utils.figures import SUFFIXES, figure_name, save_figure
 from rhn.utils.io import check_output
 from rhn.utils.options import Commands, Device, Trained, Writing, given_flags, option, parse
 from rhn.utils.progress import progress_bars
-from rhn.utils.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,12 +51,16 @@ class Common(Trained, Writing):
     )
 
     def run(self) -> None:
+        """Check the options and the files, then measure, draw, write and print."""
         from rhn.plotting.provenance import words_of_checkpoint
         from rhn.training.ensemble import tune_malloc
 
         text = _reads_text(self)
         split = self.split or self.splits[text]
-        figure, data = _outputs(self, split)
+        figure = self.output or self.default_figure(split)
+        check_output(figure, SUFFIXES, force=self.force)
+        if self.save_data:
+            check_output(self.save_data, (".csv", ".npz"), force=self.force, columns=self.columns)
         device = resolve_device(self.device)
         tune_malloc()
         model, sequences = _text(self, split) if text else _music(self, split)
@@ -64,16 +68,21 @@ class Common(Trained, Writing):
             record = self.measure(model, sequences, split, device=device, progress=report(self.name))
         source = self.data.name if self.data else ("its text" if text else "chorales")
         about = f"{words_of_checkpoint(self.checkpoint)}; {split} split of {source}"
-        record = replace(record, title=f"{_about(model)} ({_called(self.checkpoint)})", about=about)
+        record = replace(record, title=_title(model), about=about)
         with progress_bars() as report:
             report("drawing")
             save_figure(figure, lambda: self.draw(record))
-        if data:
-            record.save(data)
+        if self.save_data:
+            record.save(self.save_data)
         if self.json:
             print_json(record.to_dict())
         else:
             print(record.summary(), f"figure: {figure}", sep="\n")
+
+    def default_figure(self, split: str) -> Path:
+        """A name that is unique for each set of options."""
+        words = given_words(self, without=("output", "save_data", "json", "force", "device", "split"))
+        return figure_name(self.name, words.pop("checkpoint"), words.pop("mode", None), split, *words.values())
 
     def draw(self, record) -> "Figure":
         """The figure of a result."""
@@ -88,9 +97,6 @@ class Gates(Common):
         False,
         "White is 0 and red is 1; default: the least and the greatest mean gate in the figure, at least 0.1 apart.",
     )
-    excerpts: tuple[int, ...] = option(
-        (), "Of a text: the first tokens of excerpts, counted from 0; default: four, evenly spread over the split."
-    )
     length: int | None = option(None, "Of a text: tokens of an excerpt (default 60).", least=1)
 
     name, splits, most = "gates", ("test", "valid"), SHOWN
@@ -99,13 +105,13 @@ class Gates(Common):
     def draw(self, record) -> "Figure":
         from analysis.activity import draw_gates
 
-        return draw_gates(record, limits=(0.0, 1.0) if self.full_scale else None)
+        return draw_gates(record, limits=(0.0, 1.0) if self.full_scale else ())
 
     def parts_of_text(self, corpus, split: str) -> list:
         """The parts of a text to measure."""
         from analysis.sequences import excerpts
 
-        cut = {"length": self.length or GATES_LENGTH, "starts": self.excerpts, "count": SHOWN}
+        cut = {"length": self.length or GATES_LENGTH, "count": SHOWN}
         return excerpts(getattr(corpus, split), corpus.vocabulary, split=split, **cut)
 
     def measure(self, model, sequences: list, split: str, **run):
@@ -134,14 +140,10 @@ class LesionCommand(Common):
     )
     max_tokens: int | None = option(None, "Of a text: tokens in all, from its beginning (default 20000).", least=1)
     pairs: bool = option(False, "Also every two layers together.")
-    together: tuple[int, ...] = option(
-        (), "Also these layers, all at once: --together 1 6. Counted from 1, through all stacked cells."
-    )
-    units: bool = option(False, "Also every single unit: as many networks as there are units.")
     seed: int = option(0, "Seed of the bootstrap that draws the intervals, over chorales or parts of a text.", least=0)
 
     name, splits, most = "lesion", ("train", "valid"), None
-    columns = ("kind", "mode", "split", "label", "unit", "loss", "delta", "low", "high")
+    columns = ("kind", "mode", "split", "label", "loss", "delta", "low", "high")
 
     def parts_of_text(self, corpus, split: str) -> list:
         from analysis.sequences import stretches
@@ -152,7 +154,7 @@ class LesionCommand(Common):
     def measure(self, model, sequences: list, split: str, **run):
         from analysis.lesions import lesion
 
-        asked = {name: getattr(self, name) for name in ("mode", "pairs", "units", "together", "seed")}
+        asked = {name: getattr(self, name) for name in ("mode", "pairs", "seed")}
         return lesion(model, sequences, split=split, **asked, **run)
 
 
@@ -169,29 +171,10 @@ def _reads_text(options: Gates | LesionCommand) -> bool:
     from rhn.checkpoints import read_metadata
 
     text = read_metadata(options.checkpoint)["class"] == "LanguageModel"
-    for flag in given_flags(options, ("chorales",) if text else ("excerpts", "length", "max_tokens")):
+    for flag in given_flags(options, ("chorales",) if text else ("length", "max_tokens")):
         kinds = ("chorales", "a language model") if text else ("texts", "no language model")
         raise InvalidInputError(f"{flag} is for {kinds[0]}, and {options.checkpoint} holds {kinds[1]}: leave it out")
     return text
-
-
-def _outputs(options: Common, split: str) -> tuple[Path, Path | None]:
-    """Paths of the figure and of the numbers, checked before any work."""
-    figure, data = options.output or _named(options, split), options.save_data
-    check_output(figure, SUFFIXES, force=options.force)
-    return figure, data and check_output(data, (".csv", ".npz"), force=options.force, columns=options.columns)
-
-
-def _named(options: Common, split: str) -> Path:
-    """Default file name of the figure, unique for each set of options."""
-    called = [_called(options.checkpoint), _place(options.checkpoint)]
-    words = [options.name, *called, getattr(options, "mode", None), split, *options.chorales]
-    words += [options.data and options.data.stem, options.data and place(options.data)]
-    for name in ("excerpts", "length", "max_tokens", "together", "pairs", "units", "seed", "full_scale"):
-        value, flag = getattr(options, name, None), name.replace("_", "-")
-        if value:
-            words += [flag, *value] if isinstance(value, tuple) else [flag if value is True else f"{flag}-{value}"]
-    return figure_name(*words)
 
 
 def _text(options: Gates | LesionCommand, split: str):
@@ -213,27 +196,11 @@ def _music(options: Gates | LesionCommand, split: str):
     return model, pieces
 
 
-def _called(checkpoint: Path) -> str:
-    """Name of a checkpoint in titles: that of its run, with the seed if there are several, or of the file."""
-    folder = checkpoint.resolve().parent
-    if checkpoint.stem not in ("best", "last") or not folder.name:
-        return checkpoint.stem
-    return f"{folder.parent.name}, {folder.name}" if folder.name.startswith("seed-") else folder.name
-
-
-def _place(checkpoint: Path) -> str | None:
-    """Part of a file name that differs between checkpoints of one name; None in the current folder, or for the best of runs/NAME."""
-    run = checkpoint.resolve().parent
-    if checkpoint.stem == "last":
-        return "-".join(filter(None, ("last", place(run))))
-    return place(checkpoint if checkpoint.stem != "best" else run.parent if run.name.startswith("seed-") else run)
-
-
-def _about(model) -> str:
+def _title(model) -> str:
     """The network in titles: "rhn, depth 6, 262 units"."""
     from analysis.lesion_modes import places
+    from gersgorin.loading.find import cell_title
     from rhn.cells import name_of_cell
 
     cells = list({place.name: place.cell for place in places(model)}.values())
-    several, depth = [f"{len(cells)} cells"] * (len(cells) > 1), [f"depth {cells[0].depth}"] * cells[0].deep
-    return ", ".join([name_of_cell(cells[0]), *several, *depth, counted(cells[0].hidden_size, "unit")])
+    return f"{len(cells)} x " * (len(cells) > 1) + cell_title(cells[0], name=name_of_cell(cells[0]))

@@ -1,4 +1,4 @@
-"""Transform gates of a trained network along its sequences: figure 5(b) of Zilly et al. (2017), and how single units behave.
+"""Transform gates of a trained network along its sequences: figure 5(b) of Zilly et al. (2017).
 
 Legend: T steps (frames or tokens), B sequences, n units, L layers of the network (all stacked cells'), t the transform gate in (0, 1).
 """
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analysis.activity import GateActivity, SequenceActivity
+from analysis.activity import GateActivity
 from analysis.lesion_modes import measured_copy, places
 from analysis.sequences import Music, Text, name_of, task_of
 from rhn.cells import Cell
@@ -47,30 +47,22 @@ def gate_activity(
     array([[0., 0., 0.],
            [0., 0., 0.]])
     """
-    labels, task = tuple(place.label for place in places(model)), task_of(model)
-    sequences, measured = task.sequences(batch), {}
-    means, changes, steps, pairs = 0.0, 0.0, 0, 0
-    for i, gates in _by_sequence(model, task, sequences, _transform_gates, device):
+    task, every = task_of(model), places(model)
+    sequences = task.sequences(batch)
+    measured = [{}] * len(sequences)
+    for done, (i, gates) in enumerate(_by_sequence(model, task, sequences, _transform_gates, device), 1):
         if not np.isfinite(gates).all():
             raise InvalidInputError(f"a gate is NaN along {name_of(sequences[i], i)}: the weights are too large to run")
-        bars, by_score = task.bars(sequences[i])
-        measured[i] = SequenceActivity(
-            name=name_of(sequences[i], i),
-            activity=gates.mean(-1),
-            open=(gates > OPEN).mean(-1),
-            closed=(gates < CLOSED).mean(-1),
-            bars=bars,
-            bars_from_score=by_score,
-            symbols=task.symbols(sequences[i]),
-        )
-        means, steps = means + gates.sum(1), steps + gates.shape[1]
-        changes, pairs = changes + np.abs(np.diff(gates, axis=1)).sum(1), pairs + gates.shape[1] - 1
-        progress(len(measured), len(sequences))
-    switching = changes / pairs if pairs else np.full_like(changes, np.nan)
-    in_order = tuple(measured[i] for i in range(len(sequences)))
-    name = places(model)[0].cell.gate_name
+        shares = {"open": (gates > OPEN).mean(-1), "closed": (gates < CLOSED).mean(-1)}
+        measured[i] = {"activity": gates.mean(-1)} | shares
+        progress(done, len(sequences))
     return GateActivity(
-        labels=labels, sequences=in_order, unit_mean=means / steps, unit_switching=switching, gate_name=name
+        labels=tuple(place.label for place in every),
+        names=tuple(name_of(sequence, i) for i, sequence in enumerate(sequences)),
+        lengths=np.array([len(sequence) for sequence in sequences]),
+        **{name: np.concatenate([arrays[name] for arrays in measured], 1) for name in ("activity", "open", "closed")},
+        symbols=np.array([symbol for sequence in sequences for symbol in task.symbols(sequence)], str),
+        gate_name=every[0].cell.gate_name,
     )
 
 

@@ -73,16 +73,17 @@ def measured_copy(model: nn.Module, device: torch.device | str | None) -> nn.Mod
 
 
 class Carried(nn.Module):
-    """A cell run layer by layer, whose units pass their state through unchanged, s_l = s_{l-1}, if `carried` (L, n) is True.
+    """A cell run layer by layer, whose layers pass the state through unchanged, s_l = s_{l-1}, if `carried` (L,) is True.
 
-    Every number of a unit's state is carried; an LSTM has two a unit. For inference: the recurrence is a plain loop.
+    For inference: the recurrence is a plain loop.
     """
 
     def __init__(self, cell: Cell):
         super().__init__()
         self.cell = cell
-        like = next(cell.parameters())
-        self.register_buffer("carried", torch.zeros(cell.depth, cell.hidden_size, dtype=torch.bool, device=like.device))
+        self.register_buffer(
+            "carried", torch.zeros(cell.depth, dtype=torch.bool, device=next(cell.parameters()).device)
+        )
 
     @property
     def state_size(self) -> int:
@@ -91,23 +92,13 @@ class Carried(nn.Module):
 
     def forward(self, x: Tensor, s0: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Outputs (T, B, n) and the last state, from x (T, B, m) and a state (B, state_size), None: zero."""
-        repeats = self.state_size // self.cell.hidden_size
         s, states = x.new_zeros(x.shape[1], self.state_size) if s0 is None else s0, []
         for x_t in x:
             y = s
-            for index, carried in enumerate(self.carried.repeat(1, repeats)):
+            for index, carried in enumerate(self.carried):
                 s = torch.where(carried, s, self.cell.run_layer(index, x_t, s, y))
             states.append(s)
         return torch.stack(states)[..., : self.cell.hidden_size], s
-
-
-def with_carried(model: nn.Module) -> nn.Module:
-    """A copy of a network with `Carried` cells that do not carry yet."""
-    names = {place.name for place in places(model)}
-    model = copy.deepcopy(model)
-    for name in names:
-        model.set_submodule(name, Carried(model.get_submodule(name)))
-    return model
 
 
 SHUT = -1e4
@@ -115,15 +106,10 @@ SHUT = -1e4
 
 @dataclass(frozen=True)
 class Lesion:
-    """A mode, the lesioned layers (from 1 through all stacked cells), and one unit of them (from 1) or all."""
+    """A mode, and the lesioned layers (from 1 through all stacked cells)."""
 
     mode: str
     layers: tuple[int, ...] = ()
-    unit: int | None = None
-
-
-def _shuts(layer: Layer, cell: Cell) -> bool:
-    return layer.gate is not None and layer.bias is not None
 
 
 def _holds(layer: Layer, cell: Cell) -> bool:
@@ -131,15 +117,18 @@ def _holds(layer: Layer, cell: Cell) -> bool:
     return bool(measured) and layer.recurrent is not None and layer.bias is not None
 
 
-def _carries(layer: Layer, cell: Cell) -> bool:
-    return cell.runs_layers and cell.state_size % cell.hidden_size == 0
+def _gated(layer: Layer, cell: Cell) -> bool:
+    return layer.gate is not None and layer.bias is not None
 
 
 MODES: dict[str, tuple[str, Callable[[Layer, Cell], bool]]] = {  # (needs in words, test of a layer)
-    "bias": ("transform gates with biases", _shuts),
-    "carry": ("layers that can be run one by one", _carries),
+    "bias": ("transform gates with biases", _gated),
+    "carry": (
+        "layers that can be run one by one",
+        lambda layer, cell: cell.runs_layers and cell.state_size % cell.hidden_size == 0,
+    ),
     "mean": ("transform gates, or a nonlinearity, with biases", _holds),
-    "open": ("transform gates with biases", _shuts),
+    "open": ("transform gates with biases", _gated),
     "blind": ("weights of its input", lambda layer, cell: layer.input is not None),
     "skip": ("shortcuts", lambda layer, cell: layer.skip is not None),
 }
@@ -153,11 +142,9 @@ def check_mode(model: nn.Module, mode: str | None) -> str:
     mode = mode or next(iter(has), "bias")
     if mode in has:
         return mode
-    cells = {type(place.cell) for place in places(model)}
-    kinds, silent = ", ".join(sorted(cell.__name__ for cell in cells)), any(c.layers is Cell.layers for c in cells)
-    does = "does not describe (its layers() says where they are)" if silent else "has not"
+    kinds = ", ".join(sorted({type(place.cell).__name__ for place in places(model)}))
     instead = f"use {' or '.join(has)}" if has else "define layers(), and run_layer() where the depth is above 1"
-    raise InvalidInputError(f"mode {mode!r} needs {MODES[mode][0]}, which {kinds} {does}: {instead}")
+    raise InvalidInputError(f"mode {mode!r} needs {MODES[mode][0]}, which {kinds} does not describe: {instead}")
 
 
 def lesioned_layers(model: nn.Module, mode: str) -> list[int]:
@@ -173,7 +160,13 @@ def blinds(model: nn.Module, mode: str) -> bool:
 
 def prepared(model: nn.Module, mode: str) -> nn.Module:
     """The network that `changes` apply to: for `carry` a copy with `Carried` cells, otherwise the network itself."""
-    return with_carried(model) if mode == "carry" else model
+    if mode != "carry":
+        return model
+    names = {place.name for place in places(model)}
+    model = copy.deepcopy(model)
+    for name in names:
+        model.set_submodule(name, Carried(model.get_submodule(name)))
+    return model
 
 
 def changes(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> dict[str, Tensor]:
@@ -189,7 +182,6 @@ def changes(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> d
     every = places(model)
     for number in lesion.layers:
         place = every[number - 1]
-        units = slice(None) if lesion.unit is None else slice(lesion.unit - 1, lesion.unit)
         layer, gate = place.layer, place.layer.gate
 
         def blocks(part: Part, place: Place = place) -> Tensor:
@@ -198,23 +190,22 @@ def changes(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> d
             return weight.unflatten(0, (-1, place.cell.hidden_size))
 
         if lesion.mode == "carry":
-            draft(place.name.removesuffix("cell") + "carried")[place.index, units] = True
+            draft(place.name.removesuffix("cell") + "carried")[place.index] = True
         elif lesion.mode in ("blind", "skip"):
-            blocks(layer.input if lesion.mode == "blind" else layer.skip)[:, units] = 0
+            blocks(layer.input if lesion.mode == "blind" else layer.skip)[:] = 0
         elif lesion.mode == "mean":
-            mean = means[number - 1].double()[units]
+            mean = means[number - 1].double()
             held = slice(None) if gate is None else [k for k in (gate.transform, gate.carry) if k is not None]
             for part in filter(None, (layer.recurrent, layer.input, layer.skip)):
-                blocks(part)[held, units] = 0
+                blocks(part)[held] = 0
             if gate is None:
                 z = ACTIVATIONS[layer.output].inverse(mean).nan_to_num(nan=torch.nan, posinf=-SHUT, neginf=SHUT)
-                bias = blocks(layer.bias)
-                bias[:, units] = z.to(bias)
+                blocks(layer.bias)[:] = z
             else:
-                _set_gate(layer, blocks(layer.bias), units, torch.logit(mean).clamp(SHUT, -SHUT))
+                _set_gate(layer, blocks(layer.bias), torch.logit(mean).clamp(SHUT, -SHUT))
         else:
             bias = blocks(layer.bias)
-            _set_gate(layer, bias, units, bias.new_tensor(SHUT if lesion.mode == "bias" else -SHUT))
+            _set_gate(layer, bias, bias.new_tensor(SHUT if lesion.mode == "bias" else -SHUT))
     return changed
 
 
@@ -228,9 +219,9 @@ def lesioned(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> 
     return model
 
 
-def _set_gate(layer: Layer, bias: Tensor, units: slice, logit: Tensor) -> None:
-    """Set t = sigmoid(logit), and c = 1 - t in a separate carry gate, in the biases (G, n) of a layer; logit: (units,) or a number."""
+def _set_gate(layer: Layer, bias: Tensor, logit: Tensor) -> None:
+    """Set t = sigmoid(logit), and c = 1 - t in a separate carry gate, in the biases (G, n) of a layer; logit: (n,) or a number."""
     gate, logit = layer.gate, logit.to(bias)
-    bias[gate.transform, units] = (logit if gate.opens else -logit) - gate.constant
+    bias[gate.transform] = (logit if gate.opens else -logit) - gate.constant
     if gate.carry is not None:
-        bias[gate.carry, units] = -logit
+        bias[gate.carry] = -logit

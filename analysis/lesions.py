@@ -1,4 +1,4 @@
-"""Measure the damage of lesions: the loss without single layers, pairs or units, all networks as one stack.
+"""Measure the damage of lesions: the loss without single layers or pairs, all networks as one stack.
 
 Figure 6 of Zilly et al. (2017) shows single layers.
 
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analysis.damage import LesionRow, LesionTable
+from analysis.damage import LesionTable
 from analysis.gates import unit_means
 from analysis.lesion_modes import Lesion, blinds, changes, check_mode, lesioned_layers, measured_copy, places, prepared
 from analysis.sequences import Music, Text, task_of
@@ -43,8 +43,6 @@ def lesion(
     mode: str | None = None,
     *,
     pairs: bool = False,
-    units: bool = False,
-    together: Sequence[int] = (),
     split: str = "",
     seed: int = 0,
     device: torch.device | str | None = None,
@@ -59,8 +57,6 @@ def lesion(
             one. Sequences of one step predict nothing.
         mode: one of `analysis.lesion_modes.MODES`; by default "bias", or "carry" for cells without gates.
         pairs: also every two layers together.
-        units: also every single unit of every layer, each a network of its own.
-        together: also these layers, counted from 1, all at once.
         split: name of the data in the table.
         device: of the computation (default: that of the network).
         seed: of the bootstrap that draws the intervals.
@@ -79,82 +75,57 @@ def lesion(
     sequences = task.sequences(batch)
     if all(len(s) < 2 for s in sequences):
         raise DataError(f"there is nothing to predict: expected sequences of at least 2 {task.step}s")
-    kinds = _lesions(model, mode, pairs, units, together)
-    lesions = [Lesion(mode), *itertools.chain(*kinds.values())]
+    layers, controls = lesioned_layers(model, mode), lesioned_layers(model, "blind") if mode != "blind" else []
+    planned = [("", Lesion(mode)), *(("layer", Lesion(mode, (layer,))) for layer in layers)]
+    planned += [("pair", Lesion(mode, pair)) for pair in itertools.combinations(layers, 2) if pairs]
+    planned += [("blind", Lesion("blind", (layer,))) for layer in controls]
     means = unit_means(model, sequences, device=device) if mode == "mean" else ()
     network = measured_copy(prepared(model, mode), device)
     like = next(network.parameters())
     means = [mean.to(like.device) for mean in means]
     batches = task.batches(sequences, like)
-    run = {"at_once": at_once, "progress": progress}
-    nll = stacked_nll(network, task, lesions, lambda l: changes(network, l, means), batches, **run).numpy()
+    some = [lambda l=l: changes(network, l, means) for _, l in planned]
+    nll = stacked_nll(network, task, some, batches, at_once=at_once, progress=progress).numpy()
     if not np.isfinite(nll[0]).all():
         raise InvalidInputError("the loss of the unlesioned network is not finite: its weights are too large to run")
-    return _table(model, mode, split, kinds, nll, predicted(batches).numpy(), task.step, seed)
-
-
-def _lesions(model: nn.Module, mode: str, pairs: bool, units: bool, together: Sequence[int]) -> dict[str, list[Lesion]]:
-    """The lesions of each kind of row of a `LesionTable`."""
-    layers, every = lesioned_layers(model, mode), places(model)
-    if missing := [layer for layer in together if layer not in layers]:
-        raise InvalidInputError(
-            f"mode {mode!r} cannot lesion layer {missing[0]}: expected among {', '.join(map(str, layers))}"
-        )
-    if len(set(together)) == 1:
-        raise InvalidInputError(f"layer {together[0]} alone was to be lesioned together: expected two layers or more")
-    sizes = {layer: every[layer - 1].cell.hidden_size for layer in layers}
-    return {
-        "controls": [Lesion("blind", (layer,)) for layer in lesioned_layers(model, "blind") if mode != "blind"],
-        "layers": [Lesion(mode, (layer,)) for layer in layers],
-        "pairs": [Lesion(mode, pair) for pair in itertools.combinations(layers, 2) if pairs],
-        "together": [Lesion(mode, tuple(sorted(set(together))))] if together else [],
-        "units": [Lesion(mode, (layer,), unit) for layer in layers for unit in range(1, sizes[layer] + 1) if units],
-    }
-
-
-def _table(
-    model, mode, split, kinds: dict[str, list[Lesion]], nll: np.ndarray, frames: np.ndarray, step: str, seed: int
-) -> LesionTable:
-    """The table from nll (K, N): first the unlesioned network, then the lesions in the order of `kinds`."""
-    labels, loss = [p.label for p in places(model)], nll.sum(1) / frames.sum()
-    place = {lesion: k for k, lesion in enumerate(itertools.chain(*kinds.values()), start=1)}
-
-    def rows(lesions: list[Lesion], references: list[int]) -> tuple[LesionRow, ...]:
-        """Losses, and differences to the reference networks."""
-        which = [place[lesion] for lesion in lesions]
-        ends = zip(*paired_bootstrap(nll[which], nll[references], frames, seed=seed), strict=True)
-        return tuple(
-            LesionRow(
-                label="+".join(labels[number - 1] for number in l.layers) + (f" unit {l.unit}" if l.unit else ""),
-                layers=l.layers,
-                unit=l.unit,
-                loss=float(loss[k]),
-                delta=float(loss[k] - loss[r]),
-                low=float(low),
-                high=float(high),
-            )
-            for l, k, r, (low, high) in zip(lesions, which, references, ends, strict=True)
-        )
-
-    found = {kind: rows(lesions, [0] * len(lesions)) for kind, lesions in kinds.items() if lesions}
-    controls = {control.layers: place[control] for control in kinds["controls"]}
-    if seen := [l for l in kinds["layers"] if blinds(model, mode) and l.layers in controls]:
-        found["beyond_blind"] = rows(seen, [controls[l.layers] for l in seen])
-    counts = {"sequences": len(frames), "frames": int(frames.sum())}
-    return LesionTable(mode=mode, split=split, baseline=float(loss[0]), step=step, **counts, **found)
-
-
-def predicted(batches: Sequence[Minibatch]) -> Tensor:
-    """Predicted steps of each sequence, (N,) float64, without rows of padding."""
     counts = torch.cat([batch.mask[1:].sum(0, dtype=torch.float64) for batch in batches]).cpu()
-    return counts[counts > 0]
+    frames = counts[counts > 0].numpy()  # without rows of padding
+    loss = nll.sum(1) / frames.sum()
+    columns = _columns(model, mode, planned, nll, frames, loss, seed)
+    counts = {"sequences": len(frames), "frames": int(frames.sum())}
+    return LesionTable(mode=mode, split=split, step=task.step, baseline=float(loss[0]), **counts, **columns)
+
+
+def _columns(
+    model: nn.Module,
+    mode: str,
+    planned: Sequence[tuple[str, Lesion]],
+    nll: np.ndarray,
+    frames: np.ndarray,
+    loss: np.ndarray,
+    seed: int,
+) -> dict:
+    """The columns of the table from nll (K, N) and loss (K,) of the planned lesions; the first is the unlesioned network."""
+    names, place = [p.label for p in places(model)], {row: k for k, row in enumerate(planned)}
+    compared = [(kind, k, 0) for k, (kind, _) in enumerate(planned) if kind]
+    if blinds(model, mode):
+        both = (
+            (k, place.get(("blind", Lesion("blind", l.layers))))
+            for k, (kind, l) in enumerate(planned)
+            if kind == "layer"
+        )
+        compared += [("beyond blind", k, control) for k, control in both if control]
+    kinds, which, references = map(list, zip(*compared, strict=True))
+    low, high = paired_bootstrap(nll[which], nll[references], frames, seed=seed)
+    labels = tuple("+".join(names[layer - 1] for layer in planned[k][1].layers) for k in which)
+    numbers = {"loss": loss[which], "delta": loss[which] - loss[references], "low": low, "high": high}
+    return {"row_kind": tuple(kinds), "label": labels} | numbers
 
 
 def stacked_nll(
     model: nn.Module,
     task: Music | Text,
-    lesions: Sequence,
-    changes: Callable[..., dict[str, Tensor]],
+    changed: Sequence[Callable[[], dict[str, Tensor]]],
     batches: Sequence[Minibatch],
     *,
     at_once: int | None = None,
@@ -165,30 +136,25 @@ def stacked_nll(
     Args:
         model: on the device of the batches.
         task: of the model.
-        lesions: K of them; changes(lesion) has new values of some parameters or buffers, by name.
+        changed: functions that give new values of some parameters or buffers of each of K networks, by name; they share all others.
         batches: of the task.
         at_once: networks that run together (default: as many as memory holds).
         progress: called with (networks x batches done, of how many).
     """
-    K, columns, done = len(lesions), [], 0
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    columns, done = [], 0
     for batch in batches:
         step, parts = at_once or _networks_at_once(model, task, batch), []
-        for start in range(0, K, step):
-            some = [changes(lesion) for lesion in lesions[start : start + step]]
+        for start in range(0, len(changed), step):
+            some = [change() for change in changed[start : start + step]]
+            names = {name: None for change in some for name in change} or {next(iter(tensors)): None}
+            own = {n: torch.stack([c.get(n, tensors[n].detach()) for c in some]) for n in names}
             with deterministic():
-                parts.append(_stack(model, some).map(task.nll, batch.frames, batch.mask).cpu())
+                parts.append(Ensemble(model, own, {}).map(task.nll, batch.frames, batch.mask).cpu())
             done += len(some)
-            progress(done, K * len(batches))
-        real = batch.mask[1:].any(0).cpu()
-        columns.append(torch.cat(parts)[:, real])
+            progress(done, len(changed) * len(batches))
+        columns.append(torch.cat(parts)[:, batch.mask[1:].any(0).cpu()])
     return torch.cat(columns, 1)
-
-
-def _stack(model: nn.Module, changes: Sequence[dict[str, Tensor]]) -> Ensemble:
-    """Stack the changed tensors; the networks share all others."""
-    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
-    names = {name: None for change in changes for name in change} or {next(iter(tensors)): None}
-    return Ensemble(model, {n: torch.stack([c.get(n, tensors[n].detach()) for c in changes]) for n in names}, {})
 
 
 def _networks_at_once(model: nn.Module, task: Music | Text, batch: Minibatch) -> int:

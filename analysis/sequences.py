@@ -5,7 +5,6 @@
 | networks  | `rhn.models.PolyphonicModel`, a cell alone           | `rhn.models.LanguageModel`                                   |
 | sequence  | piano roll (T, keys)                                 | ids of tokens (T,)                                           |
 | predicted | frame t + 1, every key an independent Bernoulli      | token t + 1, one of V                                        |
-| bars      | those of the score, else every 4 quarter notes       | ends of lines: after `<eos>` or a newline                    |
 
 Each step is predicted from the steps before it in its sequence, from a state of zeros; the first is not predicted. For another kind of
 network, add a third class here and a line in `task_of`.
@@ -13,10 +12,8 @@ network, add a third class here and a line in `task_of`.
 Legend: T steps of a sequence (quarter notes or tokens), B sequences of a batch, N tokens of a text, V symbols of a vocabulary.
 """
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,9 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from analysis.lesion_modes import places
 from rhn.data import Batch
 from rhn.data.corpus import Corpus, Piece, lookup
-from rhn.data.jsb import ChoraleRow, corpus_folder, musicxml, rows
 from rhn.data.text import Vocabulary
-from rhn.data.vocabulary import EOS
 from rhn.errors import InvalidInputError
 from rhn.kernels.losses import frame_nll
 from rhn.models import LanguageModel
@@ -36,15 +31,20 @@ from rhn.training.chorales import Minibatch, evaluation_batches
 
 TEXT_BATCH_BYTES = 256 << 20  # of the probabilities of a batch, most of the memory with a large vocabulary
 TEXT_ROWS = 64
-QUARTERS = 4  # of a bar without a score
 
 
-def listed(data: Sequence[np.ndarray] | np.ndarray, ndim: int) -> list[np.ndarray]:
-    """A list of arrays or tensors, or a single one with `ndim` dimensions, as a list of arrays; refuses an empty one."""
+def listed(
+    data: Sequence[np.ndarray] | np.ndarray, ndim: int, expected: str, fits: Callable[[np.ndarray], bool]
+) -> list[np.ndarray]:
+    """A list of arrays or tensors, or a single one with `ndim` dimensions, as a list of arrays; refuses what does not fit."""
     every = [data] if getattr(data, "ndim", None) == ndim else list(data)
     if not every:
         raise InvalidInputError("there are no sequences to look at")
-    return [a.numpy(force=True) if isinstance(a, torch.Tensor) else np.asanyarray(a) for a in every]
+    arrays = [a.numpy(force=True) if isinstance(a, torch.Tensor) else np.asanyarray(a) for a in every]
+    for i, array in enumerate(arrays):
+        if array.ndim != ndim or len(array) == 0 or not fits(array):
+            raise InvalidInputError(f"sequence {i} is {array.dtype} of shape {array.shape}: expected {expected}")
+    return arrays
 
 
 def name_of(sequence: np.ndarray, i: int) -> str:
@@ -59,38 +59,6 @@ def chosen(corpus: Corpus, split: str, names: Sequence[str]) -> list[Piece]:
     """
     pieces = [*getattr(corpus, split), *corpus.pieces]
     return [lookup(pieces, f"{split}-{name}" if name.isdecimal() else name) for name in names]
-
-
-def bars_of(sequence: np.ndarray) -> tuple[np.ndarray, bool]:
-    """The first frame of each bar, and whether it comes from the chorale's score in music21; otherwise every 4 quarter notes."""
-    row = next((r for r in rows() if isinstance(sequence, Piece) and r.matched and r.label == sequence.label), None)
-    if row and row.name == sequence.name and sum(end - start for start, end in row.segments) == len(sequence):
-        with contextlib.suppress(Exception):  # a damaged score: a figure without its bars is still right
-            return _through_segments(_measures(corpus_folder() / row.score), row), True
-    return np.arange(0.0, len(sequence), QUARTERS), False
-
-
-def _through_segments(measures: np.ndarray, row: ChoraleRow) -> np.ndarray:
-    """Convert starts in quarter notes of the score to frames of the piece, which joins some segments of the score."""
-    starts, begin = [], 0
-    for first, last in row.segments:
-        frames = measures / row.step
-        starts.append(frames[(frames >= first) & (frames < last)] - first + begin)
-        begin += last - first
-    return np.concatenate(starts)
-
-
-def _measures(path: Path) -> np.ndarray:
-    """First quarter note of each measure of a MusicXML score's first part."""
-    starts, now, divisions = [], 0.0, 1
-    for measure in musicxml(path).find("part").iter("measure"):
-        starts.append(now)
-        for element in measure.iter():
-            if element.tag == "divisions":
-                divisions = int(element.text)
-            elif element.tag == "forward" or (element.tag == "note" and element.find("grace") is None):
-                now += int(element.findtext("duration")) / divisions
-    return np.array(starts)
 
 
 class Excerpt(np.ndarray):
@@ -116,26 +84,12 @@ class Excerpt(np.ndarray):
 
 
 def excerpts(
-    tokens: np.ndarray,
-    vocabulary: Vocabulary,
-    *,
-    length: int,
-    split: str = "text",
-    starts: Sequence[int] = (),
-    count: int = 4,
+    tokens: np.ndarray, vocabulary: Vocabulary, *, length: int, split: str = "text", count: int = 4
 ) -> list[Excerpt]:
-    """Excerpts of `length` tokens, shorter at the text's end, named by their first token's number in the split, "valid-0".
-
-    starts: their first tokens, counted from 0; by default `count` of them, evenly spread over the text, the first at 0.
-    Raises InvalidInputError for a start outside the text.
-    """
+    """At most `count` excerpts of `length` tokens, evenly spread over a text from its first token, named by their place: "valid-0"."""
     N = len(tokens)
-    if not starts:
-        count = max(1, min(count, N // length))
-        starts = [N * k // count for k in range(count)]
-    outside = [start for start in starts if not 0 <= start < N]
-    if outside:
-        raise InvalidInputError(f"there is no token {outside[0]} in the split {split!r}: expected 0 to {N - 1}")
+    count = max(1, min(count, N // length))
+    starts = [N * k // count for k in range(count)]
     return [
         Excerpt(tokens[s : s + length].astype(np.int64), name=f"{split}-{s}", vocabulary=vocabulary) for s in starts
     ]
@@ -167,20 +121,17 @@ class Music:
     width: int
     """Keys of a frame: numbers a step of one sequence beside those of the cells."""
     step = "frame"
-    bars = staticmethod(bars_of)
 
     def sequences(self, data: Batch | Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
         """Validate a batch, a list of arrays (T, keys) or one such array, and return a list of arrays; pieces keep their names."""
         if isinstance(data, Batch):
             columns = zip(data.frames.cpu().unbind(1), data.mask.cpu().unbind(1), strict=True)
             data = [frames[mask] for frames, mask in columns if mask.any()]
-        arrays = listed(data, 2)
-        for i, array in enumerate(arrays):
-            if array.ndim != 2 or array.shape[1] != self.width or len(array) == 0:
-                raise InvalidInputError(f"sequence {i} has shape {array.shape}, expected (T, {self.width}) with T >= 1")
-            if array.dtype.kind not in "buif" or not np.isfinite(array).all():
-                raise InvalidInputError(f"sequence {i} holds NaN, infinite values or no numbers ({array.dtype})")
-        return arrays
+
+        def fits(array: np.ndarray) -> bool:
+            return array.shape[1] == self.width and array.dtype.kind in "buif" and bool(np.isfinite(array).all())
+
+        return listed(data, 2, f"finite numbers (T, {self.width}), T >= 1", fits)
 
     def inputs(self, sequences: Sequence[np.ndarray], like: Tensor) -> Tensor:
         """Inputs of the network, (T, B, keys) on the device and in the dtype of a weight; zeros after a sequence's end."""
@@ -194,9 +145,9 @@ class Music:
         """Nats of each sequence, (B,) float64, summed over its predicted frames."""
         return frame_nll(model(frames[:-1]), frames[1:], mask[1:]).sum(0, dtype=torch.float64)
 
-    def symbols(self, sequence: np.ndarray) -> np.ndarray:
-        """A frame has no name: (0,)."""
-        return np.empty(0, str)
+    def symbols(self, sequence: np.ndarray) -> list[str]:
+        """A frame has no name."""
+        return []
 
 
 @dataclass(frozen=True)
@@ -209,17 +160,12 @@ class Text:
 
     def sequences(self, data: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
         """Validate a list of arrays of ids (T,) below V, or one such array, and return a list of arrays; excerpts stay excerpts."""
-        arrays = listed(data, 1)
-        for i, ids in enumerate(arrays):
-            if ids.ndim != 1 or len(ids) == 0 or ids.dtype.kind not in "ui":
-                raise InvalidInputError(
-                    f"sequence {i} is {ids.dtype} of shape {ids.shape}: expected ids of tokens, whole numbers (T,), T >= 1"
-                )
-            if not 0 <= ids.min() <= ids.max() < self.width:
-                raise InvalidInputError(
-                    f"sequence {i} has ids {ids.min()} to {ids.max()}, expected 0 to {self.width - 1}"
-                )
-        return [ids.astype(np.int64, copy=False) for ids in arrays]
+
+        def fits(ids: np.ndarray) -> bool:
+            return ids.dtype.kind in "ui" and 0 <= ids.min() <= ids.max() < self.width
+
+        found = listed(data, 1, f"ids of tokens (T,), whole numbers from 0 to {self.width - 1}, T >= 1", fits)
+        return [ids.astype(np.int64, copy=False) for ids in found]
 
     def inputs(self, sequences: Sequence[np.ndarray], like: Tensor) -> Tensor:
         """Inputs of the network, (T, B) int64 on the device of a weight; zeros after a sequence's end."""
@@ -238,13 +184,9 @@ class Text:
         """Nats of each sequence, (B,) float64, summed over its predicted tokens."""
         return (model(tokens[:-1], None, None, tokens[1:]).nll * mask[1:]).sum(0, dtype=torch.float64)
 
-    def bars(self, sequence: np.ndarray) -> tuple[np.ndarray, bool]:
-        """The ends of lines, in tokens: after each `<eos>` or newline; never from a score."""
-        return np.flatnonzero(np.isin(self.symbols(sequence), (EOS, "\n"))) + 1, False
-
-    def symbols(self, sequence: np.ndarray) -> np.ndarray:
-        """Names of the tokens of a sequence, (T,): words, characters, bytes; ids without a vocabulary."""
-        return np.array(sequence.symbols if isinstance(sequence, Excerpt) else list(map(str, sequence.tolist())))
+    def symbols(self, sequence: np.ndarray) -> list[str]:
+        """Names of the tokens of a sequence: words, characters, bytes; ids without a vocabulary."""
+        return sequence.symbols if isinstance(sequence, Excerpt) else list(map(str, sequence.tolist()))
 
 
 def task_of(model: nn.Module) -> Music | Text:

@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 from analysis.report.options import Options
+from gersgorin.cli.naming import given_words
 from rhn.cli.entry import own_cell, run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import figure_name, place
+from rhn.utils.figures import figure_name
 from rhn.utils.io import check_output, command, made_with
 from rhn.utils.options import given_flags, parse
 from rhn.utils.progress import progress_bars
@@ -21,7 +22,7 @@ def main(args: list[str] | None = None) -> int:
 
 def report(options: Options) -> None:
     """Validate the options, measure, write the page."""
-    output = check_output(options.output or _default_name(options), (".html", ".htm"), force=options.force)
+    output = check_output(options.output or default_page(options), (".html", ".htm"), force=options.force)
     if options.submodule and not options.module:
         raise InvalidInputError("--submodule names a part of --module package.module:factory: add that")
     if options.module and (given := given_flags(options, ("cell", "storage"))):
@@ -44,12 +45,7 @@ def report(options: Options) -> None:
     print(f"report: {output} ({output.stat().st_size / 1e6:.1f} MB)")
 
 
-def _default_name(options: Options) -> Path:
+def default_page(options: Options) -> Path:
     """A name that is unique for each set of options."""
-    about = options.about.parent if options.about.stem == "best" else options.about
-    files = [path for path in (options.input, options.data) if path]
-    words = [word for path in (about, *files) for word in (path.resolve().name.removesuffix(path.suffix), place(path))]
-    words += [options.cell or options.module, options.submodule]
-    words += [options.chorale if options.chorale != Options.chorale else None]
-    words += [options.steps and f"steps-{options.steps}", "lesions" if options.lesions else None, *options.also]
-    return figure_name("report", *words).with_suffix(".html")
+    words = given_words(options, without=("output", "force"))
+    return figure_name("report", words.pop("about"), *words.values()).with_suffix(".html")

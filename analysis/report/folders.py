@@ -16,19 +16,18 @@ from analysis.report.network import (
     weights_section,
 )
 from analysis.report.options import Options
-from analysis.report.page import Page, Section, section_of, table_of
+from analysis.report.page import Page, Section, Table, section_of
 from gersgorin.options import DataOptions
 from gersgorin.recording import Recording
 from optim_study.cli_results import Stored
 from optim_study.map_plot import plot_map
 from optim_study.protocol import StudyConfig
 from optim_study.results import Row, protocol_words
-from optim_study.shares import share_table, summary, training_shares
+from optim_study.shares import Share, share_table, summary, training_shares
 from optim_study.swarm_plot import draw_swarm
 from rhn.checkpoints import BEST
 from rhn.errors import CheckpointError, DataError, InvalidInputError
 from rhn.plotting.curves import LABELS, Curves, draw_curves, read_curves, require_one_measure
-from rhn.training.state import Objective
 from rhn.utils.io import read_json
 from rhn.utils.options import given_flags
 from rhn.utils.wording import counted, first_line
@@ -39,27 +38,22 @@ FEW = 30  # trials of a network: with fewer, the shares are uncertain
 
 def page_about(options: Options, *, made: str, progress: Progress) -> Page:
     """The page about a file, or the folder of a training or study. Raises RhnError for anything else."""
-    path, storage = options.about, options.storage
+    path = options.about
+    folder = os.path.isdir(path)  # noqa: PTH112 (Path.is_dir raises for a name too long)
     if options.module is not None:
-        about = "A module with its weights."
         sections = [weights_section(options.module, path), *network_sections(options, path, progress)]
-    elif not os.path.isdir(path) and storage is None:  # noqa: PTH112 (Path.is_dir raises for a name too long)
-        sections, about = _checkpoint(options, path, progress), "A network, from its file of weights."
-    elif _is_training(path):
-        sections, about = _training(options, progress), "A training and its best network."
-    elif storage is not None or (path / "journal.log").exists():
-        sections, about = _study(options, progress), "A study and its best network."
-    elif (path / BEST).is_file():
-        sections, about = _checkpoint(options, path / BEST, progress), "A network."
+    elif options.storage is not None or (folder and (path / "journal.log").exists()):
+        sections = _study(options, progress)
+    elif folder and ((path / "metrics.jsonl").is_file() or any(path.glob("seed-*/metrics.jsonl"))):
+        sections = _training(options, progress)
+    elif not folder or (path / BEST).is_file():
+        file = path / BEST if folder else path
+        sections = [checkpoint_section(file), *network_sections(options, file, progress)]
     else:
         raise InvalidInputError(
             f"{path} holds no training (metrics.jsonl), no study (journal.log) and no {BEST}: expected one of them"
         )
-    return Page(title=f"Report: {path.resolve().name}", subtitle=about, sections=sections, made=made)
-
-
-def _checkpoint(options: Options, path: Path, progress: Progress) -> list[Section]:
-    return [checkpoint_section(path), *network_sections(options, path, progress)]
+    return Page(title=f"Report: {path.resolve().name}", sections=sections, made=made)
 
 
 def _measured(options: Options, path: Path, progress: Progress) -> list[Section]:
@@ -76,10 +70,6 @@ def _missing(error: Exception) -> Section:
     return Section(title="The network", text=[f"Not measured: {error}."])
 
 
-def _is_training(path: Path) -> bool:
-    return (path / "metrics.jsonl").is_file() or any(path.glob("seed-*/metrics.jsonl"))
-
-
 def _training(options: Options, progress: Progress) -> list[Section]:
     run = options.about
     curves = read_curves(run)
@@ -89,14 +79,15 @@ def _training(options: Options, progress: Progress) -> list[Section]:
         raise DataError(f"{run / 'config.json'} holds no settings of a training ({first_line(error)})") from error
     again = shlex.join(["rhn", "train", "--config", str(run / "config.json"), "--out", "runs/again"])
     settings = values_table({"folder": str(run), "configuration": config}, "Settings of the training")
-    sections = [_curves(curves), *_recorded(run)]
+    recordings = sorted(run.glob("record.npz")) + sorted(run.glob("seed-*/record.npz"))  # of rhn train --record
+    recorded = [section_of(Recording.load(f), f"Recorded during the training: {f.parent.name}") for f in recordings]
     try:
         best = best_seed(run, curves) / BEST
         about, measured = checkpoint_section(best), _measured(options, best, progress)
     except CheckpointError as error:  # before the end of the first epoch
         about, measured = Section(title=ABOUT), [_missing(error)]
     about = replace(about, text=[*about.text, f"Train it again: {again}"], tables=[settings, *about.tables])
-    return [about, *sections, *measured]
+    return [about, _curves(curves), *recorded, *measured]
 
 
 def _curves(curves: Sequence[Curves]) -> Section:
@@ -112,12 +103,6 @@ def _curves(curves: Sequence[Curves]) -> Section:
         text=text,
         figures=[lambda: draw_curves(curves)],
     )
-
-
-def _recorded(run: Path) -> list[Section]:
-    """One section for each recording of `rhn train --record`."""
-    files = sorted(run.glob("record.npz")) + sorted(run.glob("seed-*/record.npz"))
-    return [section_of(Recording.load(f), f"Recorded during the training: {f.parent.name}") for f in files]
 
 
 def best_seed(run: Path, curves: Sequence[Curves]) -> Path:
@@ -147,34 +132,28 @@ def study_sections(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> list[
     loss, about = configs[0].objective, protocol_words(configs)
     several = len({row.arch for row in rows}) > 1 and len({row.depth for row in rows}) > 1
     swarms = [lambda by=by: draw_swarm(rows, loss=loss, by=by, about=about) for by in ("arch", "depth")[: 1 + several]]
-    best = sorted(rows, key=lambda row: row.loss(loss))
+    best = [asdict(row) for row in sorted(rows, key=lambda row: row.loss(loss))]
+    trials = Table(caption="Best first, in nats a frame", rows=best, most=MOST_TRIALS)
     return [
-        _protocol(configs, rows),
-        _shares(rows, loss),
+        _protocol(configs, rows, about),
+        _shares(training_shares(rows, loss)),
         Section(title="Swarm", figures=swarms),
         Section(title="Map", figures=[lambda: plot_map(rows, loss=loss, about=about)]),
-        Section(
-            title="The trials",
-            tables=[table_of([asdict(row) for row in best], "Best first, in nats a frame", MOST_TRIALS)],
-        ),
+        Section(title="The trials", tables=[trials]),
     ]
 
 
-def _protocol(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> Section:
+def _protocol(configs: Sequence[StudyConfig], rows: Sequence[Row], about: str) -> Section:
     done = Counter((row.arch, row.depth) for row in rows)
     counts = ", ".join(f"{c.name} {done[c.label, c.depth]} of {c.trials}" for c in configs)
-    epochs = counted(configs[0].epochs, "epoch")
     optimizers = " and ".join(dict.fromkeys(c.optimizer for c in configs))
-    text = [
-        f"Random search with {optimizers}: {protocol_words(configs)}; at most {epochs} a trial.",
-        f"Finished trials: {counts}.",
-    ]
+    search = f"Random search with {optimizers}: {about}; at most {counted(configs[0].epochs, 'epoch')} a trial."
     values = {c.name: c.protocol() | {"trials": c.trials, "fingerprint": c.fingerprint} for c in configs}
-    return Section(title=ABOUT, text=text, tables=[values_table(values, "The protocol of every study")])
+    table = values_table(values, "The protocol of every study")
+    return Section(title=ABOUT, text=[search, f"Finished trials: {counts}."], tables=[table])
 
 
-def _shares(rows: Sequence[Row], loss: Objective) -> Section:
-    found = training_shares(rows, loss)
+def _shares(found: Sequence[Share]) -> Section:
     trained, trials = sum(s.below for s in found), sum(s.trials for s in found)
     text = [*share_table(found).splitlines(), *summary(found).splitlines()]
     if (least := min(s.trials for s in found)) < FEW:

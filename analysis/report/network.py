@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +18,19 @@ from analysis.report.page import Section, Table, section_of
 from analysis.sequences import Excerpt, stretches
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.spectra import Spectra, gradient_words
-from gersgorin.loading.data import TEXT_STEPS, Source, read_source
-from gersgorin.loading.find import part_of
-from gersgorin.loading.network import build_module, load_weights, read_state
+from gersgorin.loading.data import TEXT_STEPS, Source
+from gersgorin.loading.network import read_state
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.objective import Objective
 from gersgorin.options import NetworkOptions
 from gersgorin.plotting.spectra import draw_run
-from gersgorin.resolve import network_of_options, run_along
+from gersgorin.resolve import module_of_options, network_of_options, run_along, source_of_options
 from gersgorin.run import Run
 from rhn.checkpoints import load_model, read_metadata, weights_file
-from rhn.data.corpus import KEYS
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import words_of_checkpoint
-from rhn.training.trained import corpus_of, load_text_model
+from rhn.training.trained import TrainedText, corpus_of, load_text_model
 from rhn.utils.result import Result
 from rhn.utils.wording import counted
 
@@ -49,6 +48,8 @@ class Read:
     """A network with its sequence."""
 
     model: nn.Module
+    text: TrainedText | None
+    """Of a language model: its vocabulary and text."""
     source: Source
     sequence: np.ndarray
     """Numbers (T, m), or an `Excerpt` of ids (T,)."""
@@ -61,31 +62,33 @@ def checkpoint_section(path: Path) -> Section:
     header = read_metadata(path)
     values = {"file": str(path), "holds": header["class"], "network": header["config"]}
     values |= {"versions": header.get("versions"), "made": header.get("metadata")}
-    text = f"{header['class']} from {words_of_checkpoint(path)}."
-    return Section(title=ABOUT, text=[text], tables=[values_table(values, "Everything in the file")])
+    return _origin(f"{header['class']} from {words_of_checkpoint(path)}.", values)
 
 
 def weights_section(module: str, path: Path) -> Section:
     """The tensors in a file of weights of a user's module. Raises CheckpointError."""
     state = read_state(weights_file(path))
-    values = {name: "x".join(map(str, t.shape)) for name, t in state.items()}
     count = sum(t.numel() for t in state.values())
     text = f"{module}, with {count:,} numbers from {path.name}; the file holds no training settings."
+    return _origin(text, {name: "x".join(map(str, t.shape)) for name, t in state.items()})
+
+
+def _origin(text: str, values: dict) -> Section:
     return Section(title=ABOUT, text=[text], tables=[values_table(values, "Everything in the file")])
 
 
 def values_table(values: dict, caption: str) -> Table:
     """Nested values as rows, "train.seed" beside 0."""
-    return Table(caption=caption, columns=["what", "value"], rows=list(_flat(values))[:MOST_VALUES], folded=True)
+    return Table(caption=caption, rows=list(_flat(values)), most=MOST_VALUES)
 
 
-def _flat(value, name: str = "") -> Iterator[list]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if key not in LEFT_OUT:
-                yield from _flat(inner, f"{name}.{key}" if name else str(key))
-    else:
-        yield [name, json.dumps(value) if isinstance(value, list) else str(value)]
+def _flat(value, name: str = "") -> Iterator[dict]:
+    if not isinstance(value, dict):
+        yield {"what": name, "value": json.dumps(value) if isinstance(value, list) else str(value)}
+        return
+    for key, inner in value.items():
+        if key not in LEFT_OUT:
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
 
 
 def network_sections(options: Options, path: Path, progress: Progress) -> list[Section]:
@@ -94,12 +97,9 @@ def network_sections(options: Options, path: Path, progress: Progress) -> list[S
     A part that cannot be measured is one sentence. Raises CheckpointError, DataError or InvalidInputError if nothing can.
     """
     read = read_network(options, path)
-    names = [name for name, row in ANALYSES.items() if row.default or row.reported or name in options.also]
-    parts = {
-        ANALYSES[name].about: lambda progress, row=ANALYSES[name]: _analysis(row, read, progress) for name in names
-    }
-    parts["Gates by layer and step"] = lambda progress: _gates(read, progress)
-    parts["Lesions"] = lambda progress: _lesions(read, options, path, progress)
+    rows = [row for name, row in ANALYSES.items() if row.default or row.reported or name in options.also]
+    parts = {row.about: partial(_analysis, row, read) for row in rows}
+    parts |= {"Gates by layer and step": partial(_gates, read), "Lesions": partial(_lesions, read, options, path)}
     sections = []
     for title, measure in parts.items():
         try:
@@ -119,6 +119,25 @@ def _section(result: Result, title: str) -> Section:
     return replace(section, verdict=verdict, figures=[lambda: draw_run(result)])
 
 
+def read_network(options: Options, path: Path) -> Read:
+    """The network in a file with a sequence. Raises CheckpointError, DataError or InvalidInputError."""
+    asked = NetworkOptions(checkpoint=path, cell=options.cell, module=options.module, submodule=options.submodule)
+    model = None if options.module else load_model(path, options.cell)
+    text = load_text_model(path, options.cell) if isinstance(model, LanguageModel) else None
+    if text and options.input is None:  # the beginning of the validation text
+        ids = text.corpus(options.data).valid[: options.steps or TEXT_STEPS].astype(np.int64)
+        name = "of its training" if text.config.corpus == "text" else text.config.corpus
+        source = Source(name=f"{name} (validation)", kind="text", values=ids, unit="tokens").cut(options.steps)
+    else:
+        source = source_of_options(asked, options)
+    run = run_along(network_of_options(asked, source.input_size), source, device="cpu")
+    sequence = np.asarray(source.sequence())
+    if text:
+        sequence = Excerpt(sequence, name=source.name, vocabulary=text.vocabulary)
+    model = model or module_of_options(asked, source.input_size)
+    return Read(model=model, text=text, source=source, sequence=sequence, run=run)
+
+
 def _analysis(row: Analysis, read: Read, progress) -> Result:
     """The result of a row of `ANALYSES`."""
     if row.needs == "objective":
@@ -132,58 +151,19 @@ def _analysis(row: Analysis, read: Read, progress) -> Result:
     return row(subject, progress=progress)
 
 
-def read_network(options: Options, path: Path) -> Read:
-    """The network in a file with a sequence. Raises CheckpointError, DataError or InvalidInputError."""
-    vocabulary = None
-    if options.module is not None:
-        source = read_source(options)
-        module = build_module(options.module, input_size=source.input_size, weights=path)
-        load_weights(module, path)
-        model = part_of(module, options.submodule)
-    else:
-        model = load_model(path, options.cell)
-        if isinstance(model, LanguageModel):
-            source, vocabulary = _read_text(options, path), load_text_model(path, options.cell).vocabulary
-        else:
-            size = getattr(model, "input_size", KEYS)
-            if options.input is None and size != KEYS:
-                raise InvalidInputError(
-                    f"{path} reads {size} inputs a step, a chorale has {KEYS} keys: give data with --input FILE"
-                )
-            source = read_source(options)
-    network = NetworkOptions(checkpoint=path, cell=options.cell, module=options.module, submodule=options.submodule)
-    run = run_along(network_of_options(network, source.input_size), source, device="cpu")
-    sequence = np.asarray(source.sequence())
-    if vocabulary is not None:
-        sequence = Excerpt(sequence, name=source.name, vocabulary=vocabulary)
-    return Read(model=model, source=source, sequence=sequence, run=run)
-
-
-def _read_text(options: Options, path: Path) -> Source:
-    """The beginning of --input, or of the validation part of the training text."""
-    if options.input is not None:
-        return read_source(options, text_of=path, cell=options.cell)
-    trained = load_text_model(path, options.cell)
-    ids = trained.corpus(options.data).valid[: options.steps or TEXT_STEPS].astype(np.int64)
-    name = "of its training" if trained.config.corpus == "text" else trained.config.corpus
-    return Source(name=f"{name} (validation)", kind="text", values=ids, unit="tokens").cut(options.steps)
-
-
 def _gates(read: Read, progress) -> Result:
     found = gate_activity(read.model, [read.sequence], progress=progress)
-    sequence = replace(found.sequences[0], name=read.source.first_label)
-    return replace(found, sequences=(sequence,), title=read.run.label.title)
+    return replace(found, names=(read.source.first_label,), title=read.run.label.title)
 
 
 def _lesions(read: Read, options: Options, path: Path, progress) -> Result:
-    text, long = isinstance(read.model, LanguageModel), options.lesions
     work = sum(p.numel() for p in read.model.parameters()) * (1 + len(places(read.model))) * LESION_PIECES
-    if not long and (text or work > QUICK):
+    if not options.lesions and (read.text or work > QUICK):
         raise InvalidInputError("lesions of a network of this size take minutes, add --lesions for them")
-    if text:
-        corpus, split = load_text_model(path, options.cell).corpus(options.data), "valid"
-        sequences = stretches(corpus.valid, length=LESION_LENGTH, max_tokens=LESION_TOKENS)
+    if read.text:
+        split, tokens = "valid", read.text.corpus(options.data).valid
+        sequences = stretches(tokens, length=LESION_LENGTH, max_tokens=LESION_TOKENS)
     else:
-        corpus, split = corpus_of(path, options.data), "train" if long else "test"
-        sequences = getattr(corpus, split)[: None if long else LESION_PIECES]
+        corpus, split = corpus_of(path, options.data), "train" if options.lesions else "test"
+        sequences = getattr(corpus, split)[: None if options.lesions else LESION_PIECES]
     return replace(lesion(read.model, sequences, split=split, progress=progress), title=read.run.label.title)

@@ -11,7 +11,7 @@ from rhn.utils.options import Writing, option
 class ReportedNetwork:
     """The subject of the report."""
 
-    group = "network"
+    group = "report"
 
     about: Path = option(
         help="A file of weights, or the folder of a training or of a study.",
@@ -23,13 +23,6 @@ class ReportedNetwork:
     submodule: str | None = option(None, "Part of --module that holds the cell, such as encoder.rnn.")
     storage: str | None = option(None, "Database of a study (default: the journal file in its folder).", metavar="URL")
 
-
-@dataclass(frozen=True, kw_only=True)
-class Contents:
-    """Parts of the report beyond the default ones."""
-
-    group = "contents"
-
     lesions: bool = option(
         False,
         "Lesions on all chorales of training or on 20,000 tokens, which take minutes (default: on 20 chorales, small networks only).",
@@ -38,7 +31,7 @@ class Contents:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Writing, Contents, DataOptions, ReportedNetwork):
+class Options(Writing, DataOptions, ReportedNetwork):
     """One HTML page about a network, its training or a study: a verdict, spectra, gradients, gates, lesions, curves, swarm and map. The
     page refers to nothing outside: send it, open it anywhere, print it.
 

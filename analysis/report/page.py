@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from rhn.utils.result import Result
 
 LONGEST = 200  # characters of a value
-MOST_ROWS = 100  # of a table from a result
 OPEN_ROWS = 12  # longer tables are folded
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of texts and numbers; a click on the name of a column sorts. Folded, only the caption is visible before a click."""
+    """Rows of texts and numbers by name of the column; a click on that name sorts. A long table is folded: only the caption is visible
+    before a click."""
 
     caption: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str | float | int | None]]
-    folded: bool = False
+    rows: Sequence[dict[str, str | float | int | None]]
+    most: int = 100
+    """Rows that are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,35 +53,22 @@ class Page:
     """The whole report; `made` is its command, version and day."""
 
     title: str
-    subtitle: str
     sections: Sequence[Section]
     made: str = ""
 
 
 def section_of(result: "Result", title: str = "") -> Section:
     """Summary, figure and table of a result."""
-    table = table_of(result.table(), "The numbers")
-    if len(table.columns) < 2:  # the numbers of steps are all that a cell without gates has
-        return Section(title=title, text=result.summary().splitlines())
-    return Section(title=title, text=result.summary().splitlines(), figures=[result.figure], tables=[table])
-
-
-def table_of(rows: Sequence[dict], caption: str, most: int = MOST_ROWS) -> Table:
-    """The first rows of a table."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    return Table(
-        caption=f"{caption}, the first {most} of {len(rows)} rows" if len(rows) > most else caption,
-        columns=[name.replace("_", " ") for name in columns],
-        rows=[[row.get(name) for name in columns] for row in rows[:most]],
-        folded=len(rows) > OPEN_ROWS,
-    )
+    text, rows = result.summary().splitlines(), result.table()
+    if len(rows[0]) < 2:  # the numbers of steps are all that a cell without gates has
+        return Section(title=title, text=text)
+    return Section(title=title, text=text, figures=[result.figure], tables=[Table(caption="The numbers", rows=rows)])
 
 
 def write_page(page: Page, path: Path) -> None:
     """Write a page to an HTML file, atomically. Raises OutputError."""
-    text = page_html(page)
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="replace")
+        temporary.write_text(page_html(page), encoding="utf-8", errors="replace")
 
 
 def page_html(page: Page) -> str:
@@ -90,7 +77,6 @@ def page_html(page: Page) -> str:
     links = [f'<a href="#section-{k}">{escape(s.title)}</a>' for k, s in enumerate(page.sections, 1)]
     return Template(_part("page.html")).substitute(
         title=escape(page.title),
-        subtitle=escape(page.subtitle),
         verdict=f'<p class="verdict">{escape(verdict)}</p>' if verdict else "",
         links="\n".join(links),
         sections="\n".join(_section(section, k) for k, section in enumerate(page.sections, 1)),
@@ -122,11 +108,15 @@ def _text(lines: Sequence[str]) -> list[str]:
 
 
 def _table(table: Table) -> str:
-    caption = escape(table.caption)
-    heads = "".join(f'<th scope="col"><button type="button">{escape(name)}</button></th>' for name in table.columns)
-    rows = "\n".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in finite_json(table.rows))
+    caption, shown = table.caption, table.rows[: table.most]
+    if len(shown) < len(table.rows):
+        caption += f", the first {len(shown)} of {len(table.rows)} rows"
+    caption, columns = escape(caption), list(dict.fromkeys(name for row in table.rows for name in row))
+    names = (escape(name.replace("_", " ")) for name in columns)
+    heads = "".join(f'<th scope="col"><button type="button">{name}</button></th>' for name in names)
+    rows = "\n".join(f"<tr>{''.join(_cell(row.get(name)) for name in columns)}</tr>" for row in finite_json(shown))
     return (
-        f"<details{'' if table.folded else ' open'}>\n<summary>{caption}</summary>\n"
+        f"<details{' open' * (len(table.rows) <= OPEN_ROWS)}>\n<summary>{caption}</summary>\n"
         f'<div class="scrolls" tabindex="0" role="region" aria-label="{caption}">\n'
         f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n</div>\n</details>"
     )

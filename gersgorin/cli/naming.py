@@ -6,6 +6,7 @@ gersgorin-rhn-vs-depth-1-2-5-test.png
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
@@ -24,19 +25,29 @@ def default_figure(command: str, options) -> str:
     command: the last word of the name, "" for none. A name with characters that files cannot have, or with too many, ends in a
     checksum; so does one of a file outside the current folder.
     """
-    values = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in SILENT}
-    given = {f.name: values[f.name] for f in fields(options) if f.name in values and values[f.name] != default_of(f)}
-    network = [_word("", given.pop(name)) for name in NETWORK if name in given] or ["rhn"]
-    data = [_word("", given.pop(name)) for name in DATA if name in given]
-    data = data or ["test" if "sequences" in given else options.chorale]
-    words = [_word(name.replace("_", "-"), value) for name, value in given.items()]
-    return str(figure_name("gersgorin", *network, *words, *data, command))
+    words = given_words(options, SILENT)
+    network = [words.pop(name) for name in NETWORK if name in words] or ["rhn"]
+    data = [words.pop(name) for name in DATA if name in words]
+    data = data or ["test" if "sequences" in words else options.chorale]
+    return str(figure_name("gersgorin", *network, *words.values(), *data, command))
+
+
+def given_words(options, without: Iterable[str]) -> dict[str, str]:
+    """The options that are not at their defaults, each as a word of a file name."""
+    given = ((f.name, getattr(options, f.name), default_of(f)) for f in fields(options) if f.name not in without)
+    return {
+        name: _word("" if name in (*NETWORK, *DATA) else name.replace("_", "-"), value)
+        for name, value, default in given
+        if value != default
+    }
 
 
 def _word(name: str, value) -> str:
     """An option in a name: "depth5", "vs-depth-1-2-5", "uniform-0.1"; of a file its stem and its place."""
     if isinstance(value, dict):
         return "-".join(f"{option}-{given}" for option, given in value.items())
+    if isinstance(value, tuple):
+        return "-".join([name, *map(str, value)]).strip("-")
     if isinstance(value, Path):
         path = value.parent if value.name == BEST and value.parent.name else value
         return "-".join(filter(None, (path.stem if path.suffix in USUAL else path.name, place(path))))

@@ -43,9 +43,6 @@ class Result:
     writer: ClassVar[str] = "the save() of a result"
     """The writer of such files, for messages."""
 
-    former: ClassVar[str] = ""
-    """An array of the files of 0.3 if these do not name their class."""
-
     title: str = ""
     """Network, and sequence if it matters: "rhn, depth 5, 64 units"."""
     about: str = ""
@@ -154,8 +151,7 @@ def load(path: str | Path, writer: str = Result.writer) -> Result:
 
 def _kind_of(values: Mapping) -> type[Result]:
     """The class named in a file."""
-    former = {kind.former: kind.kind for kind in Result.kinds.values() if kind.former in values}
-    name = str(values.get(KIND, next(iter(former.values()), None)))
+    name = str(values.get(KIND))
     if name not in Result.kinds:
         raise ValueError(f"it holds {name!r:.40}, expected one of {', '.join(sorted(Result.kinds))}")
     return Result.kinds[name]

@@ -23,7 +23,7 @@ ABOUT = (
 def named(record, name=LONG):
     return replace(
         record,
-        sequences=tuple(replace(s, name=f"{k} {name}") for k, s in enumerate(record.sequences)),
+        names=tuple(f"{k} {name}" for k, _ in enumerate(record.names)),
         title=TITLE,
         about=ABOUT,
     )
@@ -45,17 +45,13 @@ def lesions(*lengths, depth=3, **asked):
 
 def times(table, factor):
     """The table with every damage so much greater."""
-    rows = [
-        replace(r, delta=abs(r.delta) * factor, low=abs(r.low) * factor, high=abs(r.high) * factor)
-        for r in table.layers
-    ]
-    return replace(table, layers=tuple(rows), controls=())
+    return replace(table, **{name: abs(getattr(table, name)) * factor for name in ("delta", "low", "high")})
 
 
 LESIONS = {
     "one layer, one sequence": lambda: lesions(9, depth=1),
-    "all measured": lambda: lesions(6, 9, 12, pairs=True, units=True, together=(1, 3)),
-    "20 layers": lambda: lesions(6, 9, depth=20, pairs=True, units=True, together=(1, 5, 9, 13, 20)),
+    "all measured": lambda: lesions(6, 9, 12, pairs=True),
+    "20 layers": lambda: lesions(6, 9, depth=20, pairs=True),
     "blind": lambda: lesions(6, 9, mode="blind"),
     "tiny": lambda: times(lesions(6, 9), 1e-9),
     "huge": lambda: times(lesions(6, 9), 1e9),

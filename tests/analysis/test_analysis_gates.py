@@ -1,4 +1,4 @@
-"""Gate activity: numbers against a plain loop, limits, names, bars."""
+"""Gate activity: numbers against a plain loop, limits, names."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,9 @@ from networks import GATED, SUBJECTS, language_network, name, network, rolls
 from tables import for_each
 
 from analysis import gate_activity
-from analysis.sequences import Music, bars_of, chosen
+from analysis.sequences import Music, chosen
 from rhn.cells import RHN
-from rhn.data import batches, chorale, chorales
+from rhn.data import batches, chorales
 from rhn.errors import InvalidInputError
 
 
@@ -43,19 +43,6 @@ def test_gates_are_those_of_a_plain_loop_over_the_equation(kind, case):
             assert np.allclose(sequence.closed[:, t], [(g < 0.1).double().mean().item() for g in gates])
 
 
-def test_units_that_switch_are_found():
-    cell = RHN(88, 3, 2, init="gaussian:0")
-    with torch.no_grad():
-        cell.weight_ih[3 + 1, 0] = 100.0  # the second unit's gate in layer 1 follows the lowest key
-        cell.bias[0, 3:] = -50.0
-    roll = np.zeros((9, 88))
-    roll[::2, 0] = 1
-    record = gate_activity(cell, roll)
-    assert record.most_switching(1) == [("1", 2, pytest.approx(1.0))]
-    assert np.delete(record.unit_switching.ravel(), 1).max() < 1e-6
-    assert record.unit_mean[0, 1] == pytest.approx(5 / 9)
-
-
 def test_padding_does_not_count_and_a_batch_is_its_sequences():
     model, pieces = network(), rolls(3, 8, 5)
     (batch,) = batches(pieces, 5, pad_rows=True)
@@ -68,25 +55,6 @@ def test_padding_does_not_count_and_a_batch_is_its_sequences():
 def test_ungated_cells_are_refused_with_what_works_instead():
     with pytest.raises(InvalidInputError, match=r"DTRNN has no transform gates.*--mode carry"):
         gate_activity(network("dt-rnn"), rolls(4))
-
-
-@for_each(
-    ("name", "starts"),
-    [
-        ("bwv60.5", [0, 4, 8, 12]),  # 4/4 from the first beat
-        ("bwv429", [0, 1, 5, 9]),  # 4/4 after an upbeat of a quarter
-        ("bwv137.5", [0, 3, 6, 9]),  # 3/4
-    ],
-)
-def test_bars_are_the_scores(name, starts):
-    bars, by_score = bars_of(chorale(name))
-    assert by_score and bars[:4].tolist() == starts
-
-
-def test_without_a_score_a_bar_has_four_quarters():
-    for roll in (rolls(10)[0], chorale("bwv60.5")[:10]):
-        bars, by_score = bars_of(roll)
-        assert not by_score and bars.tolist() == [0, 4, 8]
 
 
 def test_chorales_are_chosen_by_place_and_by_name():

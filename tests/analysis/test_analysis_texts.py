@@ -48,17 +48,12 @@ def test_stretches_predict_each_token_once_and_in_order(N, length, max_tokens):
     assert all((np.diff(part) == 1).all() for part in parts)
 
 
-def test_excerpts_are_spread_over_the_text_or_begin_where_they_are_told_to():
+def test_excerpts_are_spread_over_the_text():
     text = np.asarray(np.arange(100) % len(WORDS))
     spread = excerpts(text, WORDS, length=6, split="valid")
     assert [part.name for part in spread] == ["valid-0", "valid-25", "valid-50", "valid-75"]
     assert all(np.array_equal(part, text[s : s + 6]) for part, s in zip(spread, (0, 25, 50, 75), strict=True))
-    told = excerpts(text, WORDS, length=6, starts=(3, 97))
-    assert [len(part) for part in told] == [6, 3], "the text ends"
     assert [len(part) for part in excerpts(text, WORDS, length=70)] == [70], "only one fits"
-    for start in (-1, 100):
-        with pytest.raises(InvalidInputError, match=f"there is no token {start} .*expected 0 to 99"):
-            excerpts(text, WORDS, length=6, starts=(start,))
 
 
 def test_lines_are_marked_where_they_end():
@@ -79,10 +74,10 @@ def gates() -> GateActivity:
 def test_a_record_of_a_text_is_drawn_again_without_the_network(gates, tmp_path):
     again = gersgorin.load(gates.save(tmp_path / "gates.npz"))
     assert [s.symbols.tolist() for s in again.sequences] == [s.symbols.tolist() for s in gates.sequences]
-    assert again.step == "token" and "mean change a token" in again.summary()
+    assert again.step == "token"
     table = lesion(language_network(), PARTS, split="valid")
-    assert gersgorin.load(table.save(tmp_path / "lesions.npz")).to_dict() == table.to_dict() and table.step == "token"
-    assert "27 predicted tokens, nats a token" in table.summary() and "nats a token" in table.reading()
+    assert gersgorin.load(table.save(tmp_path / "lesions.npz")).table() == table.table() and table.step == "token"
+    assert "27 predicted tokens, nats a token" in table.summary()
     assert draw_lesions(table).axes[0].get_ylabel().startswith("damage on valid (nats a token)\n")
 
 
@@ -121,8 +116,8 @@ def test_words_that_do_not_fit_are_left_out_and_long_ones_cut():
         (rolls(5), "expected ids of tokens"),
         ([np.array([0.0, 1.0])], "expected ids of tokens"),
         ([np.array([], int)], "expected ids of tokens"),
-        ([np.array([0, 11])], "has ids 0 to 11, expected 0 to 10"),
-        ([np.array([-1, 3])], "has ids -1 to 3, expected 0 to 10"),
+        ([np.array([0, 11])], "whole numbers from 0 to 10"),
+        ([np.array([-1, 3])], "whole numbers from 0 to 10"),
         ([], "no sequences"),
     ],
 )

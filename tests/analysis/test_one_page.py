@@ -98,10 +98,10 @@ def test_a_bare_checkpoint_is_reported_and_what_it_lacks_is_said(tmp_path):
 
 
 def test_texts_of_figures_and_tables_have_no_way_out_of_them(tmp_path, browser):
-    table = Table(caption=HOSTILE, columns=[HOSTILE], rows=[[HOSTILE], [float("nan")]])
+    table = Table(caption=HOSTILE, rows=[{HOSTILE: HOSTILE}, {HOSTILE: float("nan")}])
     text = {"title": HOSTILE, "text": [HOSTILE, f"a   {HOSTILE}"], "verdict": HOSTILE}
     section = Section(**text, figures=[lambda: Figure(figsize=(2, 1))], tables=[table])
-    write_page(Page(title="safe", subtitle=HOSTILE, made=HOSTILE, sections=[section]), tmp_path / "page.html")
+    write_page(Page(title="safe", made=HOSTILE, sections=[section]), tmp_path / "page.html")
     page = opened(browser, tmp_path / "page.html")
     assert page.title() == "safe" and page.evaluate("document.querySelectorAll('script').length") == 1
     assert page.evaluate("[...document.images].map(i => i.alt)") == [HOSTILE]
@@ -127,7 +127,7 @@ def test_bad_input_is_one_sentence(words, said, tmp_path, monkeypatch, capsys):
 
 def test_a_page_without_a_name_is_called_after_what_it_is_about():
     asked = [["runs/a"], ["other/a"], ["runs/a", "--steps", "5"], ["runs/a", "--lesions"], ["runs/a/last.safetensors"]]
-    names = [report_cli._default_name(parse(report_cli.Options, words, prog="x")).name for words in asked]
+    names = [report_cli.default_page(parse(report_cli.Options, words, prog="x")).name for words in asked]
     assert names[0] == "report-a.html" and len(set(names)) == len(names)
 
 
@@ -209,7 +209,7 @@ def test_a_study_is_reported_with_every_trial_its_shares_and_its_best_network(st
 
 def test_the_page_of_a_large_study_is_small():
     rows = read_csv(RESULTS / "2026-11-20-small-study.csv")
-    text = page_html(Page(title="t", subtitle="", sections=study_sections(small().studies("checksum"), rows)))
+    text = page_html(Page(title="t", sections=study_sections(small().studies("checksum"), rows)))
     assert text.count("<tr>") > len(rows) and len(text) < 1e6
 
 

@@ -71,13 +71,19 @@ def test_readme_s_cell_is_trained_watched_and_lesioned_by_the_commands(folder, c
     loss = json.loads(capsys.readouterr().out.splitlines()[-1])["nll"]
     assert main(["gates", best, *named, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["layers"] == 1 and 0 < found["sequences"][0]["activity"][0][0] < 1
+    assert found["labels"] == ["1"] and 0 < found["activity"][0][0] < 1
     for mode in ("bias", "carry", "mean", "open", "blind"):
         assert main(["lesion", best, *named, "--split", "valid", "--mode", mode, "--json", "--force"]) == 0
         assert json.loads(capsys.readouterr().out)["baseline"] == pytest.approx(loss, rel=1e-6)
     for words, said in {
         ("gates", best): "has a cell of the user's own: add --cell my_module:MinimalCell to import it",
-        ("lesion", best, *named, "--mode", "skip"): "'skip' needs shortcuts, which MinimalCell has not: use bias",
+        (
+            "lesion",
+            best,
+            *named,
+            "--mode",
+            "skip",
+        ): "'skip' needs shortcuts, which MinimalCell does not describe: use bias",
         ("gates", best, "--cell", "my_module:Other"): "cannot load the cell 'my_module:Other'",
     }.items():
         assert main([*words, "--force"]) == 2
@@ -97,11 +103,10 @@ def test_lesions_of_readme_s_cell_are_those_of_the_same_highway(folder):
         highway.weight_hh.copy_(cell.weight[None, :, 88:])
         highway.bias.copy_(cell.bias[None])
     ours.output.load_state_dict(own.output.state_dict())
-    assert np.allclose(gate_activity(own, PIECES).unit_mean, gate_activity(ours, PIECES).unit_mean, atol=1e-13)
+    assert np.allclose(gate_activity(own, PIECES).activity, gate_activity(ours, PIECES).activity, atol=1e-13)
     for mode in ("bias", "carry", "mean", "open", "blind"):
-        tables = [lesion(model, PIECES, mode, units=True) for model in (own, ours)]
-        rows, wanted = ([row.loss for row in (*t.layers, *t.units, *t.controls)] for t in tables)
-        assert rows == pytest.approx(wanted, rel=1e-12), mode
+        found, wanted = (lesion(model, PIECES, mode) for model in (own, ours))
+        assert found.loss == pytest.approx(wanted.loss, rel=1e-12), mode
 
 
 def test_a_cell_that_breaks_is_one_sentence(folder, capsys):
@@ -123,19 +128,19 @@ def test_a_cell_that_says_nothing_can_be_carried_and_no_more(tmp_path, monkeypat
     assert lesion(model, PIECES).mode == "carry" and [m for m in MODES if lesioned_layers(model, m)] == ["carry"]
     with pytest.raises(InvalidInputError, match=r"Silent has no transform gates.*gates\(x, s\)"):
         gate_activity(model, PIECES)
-    with pytest.raises(InvalidInputError, match=r"'bias' needs .* Silent does not describe \(its layers.*use carry"):
+    with pytest.raises(InvalidInputError, match=r"'bias' needs .* Silent does not describe: use carry"):
         lesion(model, PIECES, "bias")
     monkeypatch.chdir(tmp_path)
     save_checkpoint("silent.safetensors", model)
     again = load_checkpoint("silent.safetensors", factory=with_cell(Silent))
-    assert lesion(again, PIECES).to_dict() == lesion(model, PIECES).to_dict()
+    assert lesion(again, PIECES).table() == lesion(model, PIECES).table()
 
 
 def test_a_deep_cell_needs_to_say_what_one_layer_does():
-    with pytest.raises(InvalidInputError, match=r"Silent does not describe .*: define layers\(\), and run_layer\(\)"):
+    with pytest.raises(InvalidInputError, match=r"Silent does not describe: define layers\(\), and run_layer\(\)"):
         lesion(PolyphonicModel(Silent, hidden_size=7, depth=2), PIECES)
     model = PolyphonicModel(ByLayer, hidden_size=7, depth=2)
-    assert [row.label for row in lesion(model, PIECES).layers] == ["1", "2"]
+    assert lesion(model, PIECES).label == ("1", "2")
     frozen = lesioned(model, Lesion("carry", (1, 2)))
     assert (frozen(torch.ones(4, 1, 88)) == model.output.bias).all()
 
