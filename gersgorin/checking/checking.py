@@ -63,8 +63,8 @@ def check(
         model: any module, called as model(x); its output is a tensor, or a tuple that begins with one.
         x, y: inputs and targets, tensors of all examples; or as x a DataLoader of pairs, read in its own order, and no y. Without y and
             optimizer x are sequences as for `gersgorin.plateau`, whose next frames are predicted; None: excerpts of the chorales.
-        loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli", which read y (N,) as (N, 1) for outputs (N, 1)
-            and say so. For next frames a loss of `gersgorin.plateau`; None: the model's own.
+        loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli", which read y (N,) as (N, 1) for outputs
+            (N, 1). For next frames a loss of `gersgorin.plateau`; None: the model's own.
         optimizer: of `torch.optim`, on parameters of the model; or "sgd", "adam", "adamw", "rmsprop" with a learning_rate. None: SGD
             with this learning rate and momentum 0.9 on the next frames.
         steps: length of the training.
@@ -146,7 +146,6 @@ def _check_training(
         cells=explanation.cells,
         left_out=tuple(left_out),
         frames=None if loop.frame_axis is None else loop.data.probe()[0].shape[loop.frame_axis],
-        reshaped=loop.reshaped,
         reach=reach,
         slowed=loop.slowed,
         step_seconds=step_seconds,

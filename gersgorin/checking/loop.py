@@ -26,13 +26,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gersgorin._validate import check_weights, with_gradients
-from gersgorin.objective import least_constant, output_of
-from rhn.errors import USERS_FAULT, DataError, InvalidInputError, RhnError
+from gersgorin._validate import check_weights, uncompiled, users_code, with_gradients
+from gersgorin.objective import called, least_constant, numbers_of, output_of
+from rhn.errors import DataError, InvalidInputError
 from rhn.training.ensemble import flushed
 from rhn.training.state import LEFT
 from rhn.utils.validation import check_seed
-from rhn.utils.wording import first_line
 
 OPTIMIZERS = {
     "sgd": torch.optim.SGD,
@@ -47,7 +46,6 @@ LOSSES = {
     ),
     "bernoulli": lambda output, y: F.binary_cross_entropy_with_logits(output, _as(y, output.shape).to(output.dtype)),
 }
-TORCHS = {"mse": "MSELoss", "cross-entropy": "CrossEntropyLoss", "bernoulli": "BCEWithLogitsLoss"}
 BATCH_SIZE = 32
 MOST_STEPS = 10**9  # of a training
 CYCLED = ("momentum", "betas")  # of a group, which a scheduler may change beside the learning rate
@@ -58,10 +56,6 @@ FREE_ROUNDS = 4  # of the search for an output whose loss is lower
 STEPS = [10.0**k for k in range(-6, 4)]  # of a round, along the gradient divided by its largest entry
 SLOW = 2.0  # times that subnormal numbers lengthen a step, at least, to be reported
 BROADCAST = "Using a target size"  # beginning of torch's warning for shapes that differ
-NO_EXAMPLES = (
-    "x has shape {}, without an axis of examples: expected (examples, frames, numbers) with batch_first=True, else (frames, examples, "
-    "numbers)"
-)
 NOTHING = 1e-5  # of the loss of a zero output: a constant output with less is right already
 
 
@@ -71,8 +65,8 @@ class TrainingLoop:
     Args:
         model: called as model(x); its output is a tensor, or a tuple that begins with one.
         x, y: inputs and targets, tensors of N examples each; or as x a DataLoader (any iterable of pairs of batches), and no y.
-        loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli", which read y in the shape of the output if it
-            differs only in axes of length 1 (`reshaped` then says so).
+        loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli", which read y (N,) as (N, 1) for outputs
+            (N, 1).
         optimizer: of `torch.optim`, on parameters of the model; or "sgd", "adam", "adamw", "rmsprop".
         learning_rate: of an optimiser given by name.
         batch_size: of the minibatches drawn from tensors.
@@ -102,7 +96,7 @@ class TrainingLoop:
     ):
         if not isinstance(model, nn.Module):
             raise InvalidInputError(f"the model is a {type(model).__name__}, expected a torch.nn.Module")
-        model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+        model = uncompiled(model)
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
             raise InvalidInputError(f"{type(model).__name__} has weights of no size yet: run it once before")
         check_weights(model)
@@ -167,12 +161,8 @@ class TrainingLoop:
         with warnings.catch_warnings(action="ignore"):  # the scheduler is stepped without its optimiser
             while len(rows) < steps:
                 if rows:
-                    try:
+                    with users_code(f"the scheduler fails at step {len(rows)}"):
                         self._ahead.step()
-                    except USERS_FAULT as error:
-                        raise InvalidInputError(
-                            f"the scheduler fails at step {len(rows)}: {first_line(error)}"
-                        ) from error
                 rows.append([])
                 for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
                     cycled = {name: group[name] for name in CYCLED if name in group}
@@ -222,7 +212,7 @@ class TrainingLoop:
         """Of the output for inputs of this shape."""
         if x.shape not in self._shapes:
             with random_numbers_kept(self.model):
-                self._shapes[x.shape] = _call(copy.deepcopy(self.model), x).shape  # normalisations count their calls
+                self._shapes[x.shape] = called(copy.deepcopy(self.model), x).shape  # normalisations count their calls
         return self._shapes[x.shape]
 
     def _try(self, given: nn.Module) -> None:
@@ -232,16 +222,18 @@ class TrainingLoop:
         """
         x, y = self.data.minibatches(1)[0]
         model = copy.deepcopy(self.model)
-        output = _call(model, x)
-        loss = self._first_loss(output, y)
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
-            what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-            raise InvalidInputError(f"loss_fn(output, y) returned {what}, expected a scalar: take its mean")
-        if loss.is_complex() or not loss.is_floating_point():
-            raise InvalidInputError(f"loss_fn(output, y) returned {loss.dtype}, expected a real number")
+        output = called(model, x)
+        shapes = tuple(output.shape), tuple(y.shape)
+        hint = f"give y the shape {shapes[0]}" * (output.numel() == y.numel() and shapes[0] != shapes[1])
+        said = f"loss_fn(output, y) fails for an output {shapes[0]} and y {shapes[1]}"
+        with users_code(said, hint), warnings.catch_warnings():
+            warnings.filterwarnings("error", BROADCAST)
+            loss = self.loss_fn(output, y)
+        if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.is_floating_point():
+            what = f"{loss.dtype} of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise InvalidInputError(f"loss_fn(output, y) returned {what}, expected a real scalar: take its mean")
         if not loss.requires_grad:
             raise InvalidInputError("the loss does not depend on any parameter of the model that requires a gradient")
-        self.reshaped = _reshaped(self.loss_fn, output.shape, y)
         self.first_loss = loss.item()
         if not math.isfinite(self.first_loss):
             raise InvalidInputError(f"the loss of the first minibatch is {self.first_loss}, expected a finite number")
@@ -260,46 +252,16 @@ class TrainingLoop:
         for flush in (True, True, False, True, False):  # the first one is slow for other reasons
             with flushed() if flush else contextlib.nullcontext():
                 start = time.thread_time(), time.perf_counter()
-                try:
+                with users_code(f"{type(optimizer).__name__} takes no step without a closure"):
                     optimizer.zero_grad()
                     self.loss(model, x, y).backward()
                     optimizer.step()
-                except USERS_FAULT as error:
-                    raise InvalidInputError(
-                        f"{type(optimizer).__name__} raised {type(error).__name__} in a step without a closure: {first_line(error)}"
-                    ) from error
                 seconds[flush].append(time.thread_time() - start[0])
             if flush:
                 self.step_seconds = time.perf_counter() - start[1]
             elif (ratio := min(seconds[False]) / max(min(seconds[True]), 1e-9)) < SLOW:
                 break
         self.slowed = ratio if ratio >= SLOW else None
-
-    def _first_loss(self, output: Tensor, y: Tensor) -> Any:
-        """The loss of an output. Raises InvalidInputError with what the loss raised, or if it warns that it broadcasts y."""
-        shapes = tuple(output.shape), tuple(y.shape)
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("error", BROADCAST)
-                return self.loss_fn(output, y)
-        except UserWarning as warning:
-            advice = "give y the shape of the output"
-            if output.numel() == y.numel():
-                advice = f"give y the shape {shapes[0]}"
-            try:
-                together = f" to {tuple(torch.broadcast_shapes(*shapes))}"
-            except RuntimeError:  # shapes that cannot be broadcast
-                together = ""
-            raise InvalidInputError(
-                f"in a minibatch, output {shapes[0]} and y {shapes[1]} are broadcast{together} by the loss: {advice}"
-            ) from warning
-        except RhnError:
-            raise
-        except USERS_FAULT as error:
-            raise InvalidInputError(
-                f"loss_fn(output, y) raised {type(error).__name__} for an output of shape {shapes[0]} and y of shape "
-                f"{shapes[1]}: {first_line(error)}"
-            ) from error
 
 
 class Examples:
@@ -324,8 +286,6 @@ class Examples:
         if self.y.shape[self.y_axis] != self.count:  # one target a sequence, examples along the first axis
             self.y_axis = 0
         if self.y.shape[self.y_axis] != self.count or not self.count:
-            if without_examples(self.x, self.y):
-                raise InvalidInputError(NO_EXAMPLES.format(tuple(self.x.shape)))
             raise InvalidInputError(
                 f"x of shape {tuple(self.x.shape)} has {self.count} examples along axis {axis}, and y has shape "
                 f"{tuple(self.y.shape)}: expected as many targets; batch_axis=0 or 1 says where the examples are"
@@ -461,49 +421,27 @@ def random_numbers_kept(model: nn.Module) -> Iterator[None]:
 
 def _read(loader: Iterable) -> Iterator[Any]:
     """The batches of a loader. Raises InvalidInputError with what it raised."""
-    batches = None
+    with users_code("the DataLoader fails"):
+        batches = iter(loader)
     while True:
-        try:
-            batches = iter(loader) if batches is None else batches
-            batch = next(batches)
-        except StopIteration:
+        with users_code("the DataLoader fails"):
+            batch = next(batches, _read)
+        if batch is _read:
             return
-        except USERS_FAULT as error:  # whatever a user's data set raises
-            raise InvalidInputError(f"the DataLoader raised {type(error).__name__}: {first_line(error)}") from error
         yield batch
 
 
 def _copied(model: nn.Module, optimizer: Optimizer, scheduler: Any) -> tuple[nn.Module, Optimizer, Any]:
     """Copies of a model, of its optimiser with an empty state, on the copy's parameters, and of the scheduler on that optimiser."""
-    try:
-        with torch.inference_mode(False):
-            return copy.deepcopy((model, optimizer, scheduler), {id(optimizer.state): defaultdict(dict)})
-    except USERS_FAULT as error:  # whatever a user's module holds
-        raise InvalidInputError(
-            f"{type(model).__name__} or its optimiser cannot be copied: {first_line(error)}"
-        ) from error
+    with users_code(f"{type(model).__name__} or its optimiser cannot be copied"), torch.inference_mode(False):
+        return copy.deepcopy((model, optimizer, scheduler), {id(optimizer.state): defaultdict(dict)})
 
 
 def _numbers(name: str, given: Any, like: Tensor) -> Tensor:
     """Finite numbers as a tensor on the device of a parameter; those that are not a tensor yet in its type, if they are no integers."""
-    try:
-        values = torch.as_tensor(given).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        kind = type(given).__name__
-        raise InvalidInputError(f"{name} is a {kind}, expected a tensor of numbers: {first_line(error)}") from error
-    if not values.numel():
-        raise InvalidInputError(f"{name} has shape {tuple(values.shape)}, expected at least one example")
-    if values.is_floating_point() and (bad := int((~torch.isfinite(values)).sum())):
-        raise InvalidInputError(f"{name}: {bad} of {values.numel()} numbers are NaN or infinite, expected finite ones")
-    if values.is_inference():  # has no gradients even where they are on
-        values = values.clone()
+    values = numbers_of(name, given)
     keeps_type = isinstance(given, Tensor) or not values.is_floating_point()
     return values.to(like.device, None if keeps_type else like.dtype)
-
-
-def without_examples(x: Tensor, y: Tensor | None) -> bool:
-    """True if x seems to be one sequence (T, m): numbers with two axes, of which none has as many places as there are targets."""
-    return x.dim() == 2 and x.is_floating_point() and (y is None or not y.dim() or y.shape[0] not in x.shape)
 
 
 @torch.no_grad()
@@ -522,10 +460,9 @@ def batch_axis(model: nn.Module, x: Tensor, y: Tensor | None = None) -> int:
         axes = [axis for axis in range(min(2, x.dim())) if x.shape[axis] == y.shape[0]]
     if len(axes) == 1:
         return axes[0]
-    if without_examples(x, y):
-        raise InvalidInputError(NO_EXAMPLES.format(tuple(x.shape)))
     raise InvalidInputError(
-        f"the axis of the examples in x of shape {tuple(x.shape)} is not clear: add batch_axis=0 (batch_first=True) or batch_axis=1"
+        f"the axis of the examples in x of shape {tuple(x.shape)} is not clear: add batch_axis=0 for (examples, frames, numbers), or "
+        "batch_axis=1 for (frames, examples, numbers)"
     )
 
 
@@ -537,7 +474,7 @@ def _independent(model: nn.Module, x: Tensor, axis: int) -> bool:
         piece = changed.select(axis, k)
         piece.copy_(piece + 1 if piece.is_floating_point() else piece.flatten().roll(1).reshape(piece.shape))
     try:
-        before, after = _call(model, few), _call(model, changed)
+        before, after = called(model, few), called(model, changed)
     except InvalidInputError:  # such as a model that takes one number of frames only
         return False
     where = [a for a in (axis, 0) if a < before.dim() and before.shape[a] == 3]
@@ -552,12 +489,12 @@ def unit_axes(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """
     model = copy.deepcopy(model)
     with torch.no_grad(), random_numbers_kept(model):
-        zeros = torch.zeros_like(_call(model, x))
+        zeros = torch.zeros_like(called(model, x))
         shape, units, fixed, follows = zeros.shape, list(zeros.shape), [], [1] * zeros.dim()
         for axis, length in enumerate(x.shape):
             for other in (torch.cat([x, x], axis), x.narrow(axis, 0, max(1, length // 2))):
                 with contextlib.suppress(InvalidInputError):
-                    changed = _call(model, other).shape
+                    changed = called(model, other).shape
                     if len(changed) == len(shape):
                         follows = [f * length if a != b else f for f, a, b in zip(follows, shape, changed, strict=True)]
                         break
@@ -578,39 +515,13 @@ def unit_axes(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return zeros.new_zeros(units)
 
 
-def _call(model: nn.Module, x: Tensor) -> Tensor:
-    """The output of a model. Raises InvalidInputError with what it raised."""
-    try:
-        output = model(x)
-    except USERS_FAULT as error:
-        raise InvalidInputError(
-            f"model(x) raised {type(error).__name__} for x of shape {tuple(x.shape)}: {first_line(error)}"
-        ) from error
-    return output_of(output)
-
-
 def _as(y: Tensor, shape: torch.Size) -> Tensor:
-    """Targets of a named loss in another shape that differs only in axes of length 1. Raises InvalidInputError for other shapes."""
+    """Targets of a named loss in a shape that differs only in axes of length 1. Raises InvalidInputError for another one."""
     if [n for n in y.shape if n != 1] != [n for n in shape if n != 1]:
         raise InvalidInputError(
-            f"in a minibatch, the loss needs y of shape {tuple(shape)}, and y has {tuple(y.shape)}: give one target for each output "
-            "of the model, so that both are one a sequence or both one a frame"
+            f"in a minibatch, the loss needs y of shape {tuple(shape)}, and y has {tuple(y.shape)}: give one target for each output"
         )
     return y.reshape(shape)
-
-
-def _reshaped(loss_fn: Any, output: torch.Size, y: Tensor) -> str | None:
-    """How a named loss reads targets of another shape than torch's loss wants, in words; None: as they are."""
-    name = next((name for name, loss in LOSSES.items() if loss is loss_fn), None)
-    shape = output[:-1] if name == "cross-entropy" else output
-    if name is None or y.shape == shape:
-        return None
-    torchs = f"torch.nn.{TORCHS[name]}()"
-    does = f"{torchs} refuses these shapes"
-    if name == "mse":
-        with contextlib.suppress(RuntimeError):  # shapes that cannot be broadcast
-            does = f"{torchs} broadcasts output and y to {tuple(torch.broadcast_shapes(output, y.shape))}"
-    return f"y {tuple(y.shape)} of a minibatch is read as {tuple(shape)}, one target for each output; {does}"
 
 
 def _loss(loss_fn: Any) -> Callable[[Any, Tensor], Tensor]:

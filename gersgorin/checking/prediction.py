@@ -70,8 +70,6 @@ class TrainingCheck(Result):
     """Times as long that a step takes with subnormal numbers, which the trials set to zero; None: less than twice, or they are zero."""
     step_seconds: float = math.nan
     """Seconds for a step of one trial, everything included."""
-    reshaped: str | None = None
-    """How a named loss reads targets of another shape, in words; None: as they are."""
     left_out: tuple[str, ...] = ()
     """Parts of the check and of the data that were left out, in words."""
 
@@ -235,7 +233,6 @@ class TrainingCheck(Result):
         epochs = f", {self.steps / self.steps_per_epoch:.3g} epochs" if self.steps_per_epoch < math.inf else ""
         rows = {
             "training": f"{self.optimizer}, learning rate {self.learning_rate:.4g}, {self._steps} of minibatches{epochs}",
-            "targets": self.reshaped,
             "plateau": f"{self.constant_loss:.4g}, the loss of the best constant output; the training starts at {self.first_loss:.4g}",
             "trials": f"\n{' ' * VALUES}".join(map(_trial, self.table())),
             "why": self.why,
@@ -302,7 +299,6 @@ class TrainingCheck(Result):
             "flow_steps",
             "rates",
             "left_out",
-            "reshaped",
             "scheduler",
             "slowed",
         )

@@ -73,8 +73,7 @@ class Training:
     loss: str | None = option(
         None,
         "With --target: mse, cross-entropy, bernoulli, or your function of (output, target), "
-        "package.module:function. The three read targets (S,) as (S, 1) for outputs (S, 1), and "
-        "say so.",
+        "package.module:function. The three read targets (S,) as (S, 1) for outputs (S, 1).",
     )
     batch_axis: int | None = option(None, "Axis of the sequences in --input: 0 or 1 (default: found).")
 

@@ -199,18 +199,18 @@ def test_time_ends_trials():
     [
         ({"y": torch.rand(23, 1)}, "expected as many targets"),
         ({"loss_fn": "hinge"}, "expected a function"),
-        ({"loss_fn": lambda output, y: (output - y).square()}, "expected a scalar"),
-        ({"loss_fn": lambda output, y: 1 / 0}, "raised ZeroDivisionError"),
+        ({"loss_fn": lambda output, y: (output - y).square()}, "expected a real scalar"),
+        ({"loss_fn": lambda output, y: 1 / 0}, "loss_fn.* ZeroDivisionError"),
         ({"loss_fn": lambda output, y: output.mean() * torch.nan}, "expected a finite number"),
         ({"optimizer": "adam"}, "has no learning rate"),
         ({"optimizer": torch.optim.Adam(nn.Linear(1, 1).parameters())}, "not the model's"),
         ({"optimizer": lambda model: torch.optim.LBFGS(model.parameters())}, "without a closure"),
         ({"clip_norm": 0.0}, "above 0"),
-        ({"x": torch.rand(24, 5, 3)}, "raised RuntimeError for x"),
-        ({"x": torch.full((24, 5, 2), torch.nan)}, "240 of 240 numbers are NaN or infinite"),
-        ({"y": torch.full((24, 1), torch.inf)}, "y: 24 of 24 numbers"),
-        ({"x": torch.zeros(0, 5, 2)}, "expected at least one example"),
-        ({"x": "abc"}, "x is a str"),
+        ({"x": torch.rand(24, 5, 3)}, "does not run on x.* RuntimeError"),
+        ({"x": torch.full((24, 5, 2), torch.nan)}, "x holds 240 NaN"),
+        ({"y": torch.full((24, 1), torch.inf)}, "y holds 24 NaN"),
+        ({"x": torch.zeros(0, 5, 2)}, "at least one step"),
+        ({"x": "abc"}, "x is .*real numbers"),
         ({"y": None}, "y is missing"),
         ({"x": [torch.rand(3, 5, 2)], "y": None}, "gives no pairs"),
         ({"batch_size": 0}, "batch_size is 0"),
@@ -218,9 +218,9 @@ def test_time_ends_trials():
         ({"model": lambda x: x}, "the model is a function"),
         ({"model": nn.Flatten()}, "has no parameters"),
         ({"model": nn.Sequential(nn.Flatten(), nn.LazyLinear(1))}, "weights of no size yet"),
-        ({"x": (1 / 0 for _ in range(2)), "y": None}, "the DataLoader raised ZeroDivisionError"),
+        ({"x": (1 / 0 for _ in range(2)), "y": None}, "the DataLoader fails: ZeroDivisionError"),
         ({"model": made()[0].requires_grad_(False)}, "does not depend on any parameter"),
-        ({"loss_fn": "cross-entropy", "y": torch.ones(24).long()}, "loss_fn.* raised IndexError.*out of bounds"),
+        ({"loss_fn": "cross-entropy", "y": torch.ones(24).long()}, "loss_fn.* IndexError.*out of bounds"),
     ],
 )
 def test_what_is_no_training_is_refused(change, message):
@@ -303,35 +303,11 @@ def test_mean_squared_error_of_targets_without_an_axis_of_outputs_is_that_of_eac
     assert TrainingLoop(model, x, y[:, 0], "mse", "sgd", learning_rate=0.1).loss(model, x, y[:, 0]) == loss
 
 
-@for_each(
-    ("loss", "shape", "says"),
-    [
-        (
-            "mse",
-            (24,),
-            r"y (24,) of a minibatch is read as (24, 1), one target for each output; torch.nn.MSELoss() broadcasts",
-        ),
-        ("bernoulli", (24,), "torch.nn.BCEWithLogitsLoss() refuses these shapes"),
-        ("mse", (24, 1), None),
-    ],
-)
-def test_a_named_loss_says_that_it_reshapes_targets(loss, shape, says):
-    model, x, y = made()
-    found = TrainingLoop(model, x, y.reshape(shape), loss, "sgd", learning_rate=0.1).reshaped
-    assert found is None if says is None else says in found
-
-
 def test_a_named_loss_does_not_mix_targets_of_another_layout():
     model, x, y = made(last=False)
     for targets in (y[:, 0], torch.rand(24, 1, 5, 2)):
         with pytest.raises(InvalidInputError, match=r"needs y of shape \(24, 5, 1\), and y has .*: give one target"):
             TrainingLoop(model, x, targets, "mse", "sgd", learning_rate=0.1)
-
-
-def test_one_sequence_without_an_axis_of_examples_is_refused_by_this_name():
-    model, x, y = made()
-    with pytest.raises(InvalidInputError, match=r"x has shape \(5, 2\), without an axis of examples"):
-        TrainingLoop(model, x[0], y[0], "mse", "sgd", learning_rate=0.1)
 
 
 @pytest.mark.parametrize("y", [torch.ones(24, 1), torch.zeros(24, 1)])
