@@ -58,6 +58,29 @@ UNBOUNDED = 1e6  # a constant output so far from zero is no best one
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
+def output_of(output: Any) -> Tensor:
+    """The output of a module that returns it alone, as `logits`, or first in a tuple (output, state)."""
+    output = getattr(output, "logits", output)
+    while isinstance(output, tuple | list) and output:
+        output = output[0]
+    if not isinstance(output, Tensor):
+        raise InvalidInputError(
+            f"model(x) returned {type(output).__name__}, expected a tensor or a tuple that begins with one"
+        )
+    return output
+
+
+def called(model: Callable[..., Any], x: Any, predict: Callable[[Any], Tensor] = output_of) -> Tensor:
+    """The output of a model for an input, several in a tuple, or several by name. Raises InvalidInputError with what it raised.
+
+    predict: takes the output from what the model returns.
+    """
+    in_order, by_name = ((), x) if isinstance(x, dict) else (x if isinstance(x, tuple) else (x,), {})
+    shapes = ", ".join(str(tuple(value.shape)) for value in (*in_order, *by_name.values()))
+    with users_code(f"the model does not run on x of shape {shapes}"):
+        return predict(model(*in_order, **by_name))
+
+
 @dataclass(frozen=True)
 class OutputLoss:
     """A loss by name, or a user's own."""
@@ -285,14 +308,22 @@ class BatchObjective:
     """The mean loss of a copy of a model, in float64 and evaluation mode, on one batch in any layout.
 
     Args:
-        model, inputs, targets: a copy of the model is called as model(inputs).
-        loss: loss(outputs, targets) -> a scalar.
+        model, inputs: a copy of the model is called with these, see `called`.
+        loss: loss(outputs) -> a scalar.
         constant: the best constant output (K,) and its loss.
+        predict: see `called`.
     """
 
-    def __init__(self, model: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss, constant: tuple[Tensor, float]):
-        self.model, self._loss, self._constant = _prepared(model), loss, constant
-        self.inputs, self.targets = (t.double() if t.is_floating_point() else t for t in (inputs, targets))
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: Any,
+        loss: Callable[[Tensor], Tensor],
+        constant: tuple[Tensor, float],
+        predict: Callable[[Any], Tensor] = output_of,
+    ):
+        self.model, self.inputs, self._loss, self._constant = _prepared(model), inputs, loss, constant
+        self._predict = predict
         outputs = self.outputs()
         self.mask = torch.ones(outputs.shape[:-1], dtype=torch.bool, device=outputs.device)
         self.output_bias = output_bias_of(self.parameters, outputs)
@@ -305,11 +336,11 @@ class BatchObjective:
     def outputs(self) -> Tensor:
         """The outputs of the model, (..., K)."""
         with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrences have no gradient in evaluation mode
-            return called(self.model, self.inputs)
+            return called(self.model, self.inputs, self._predict)
 
     def mean_loss(self, outputs: Tensor | None = None) -> Tensor:
         """The mean loss of these outputs, or of the model's, a scalar."""
-        return self._loss(self.outputs() if outputs is None else outputs, self.targets)
+        return self._loss(self.outputs() if outputs is None else outputs)
 
     @with_gradients()
     def gradients(self) -> tuple[float, dict[str, Tensor]]:
@@ -416,24 +447,6 @@ class Objective(BatchObjective):
             raise InvalidInputError(
                 f"the loss is {loss} on these sequences, expected a finite number: draw smaller weights"
             )
-
-
-def called(model: Callable[[Tensor], Any], x: Tensor) -> Tensor:
-    """The output of a model. Raises InvalidInputError with what it raised."""
-    with users_code(f"the model does not run on x of shape {tuple(x.shape)}"):
-        return output_of(model(x))
-
-
-def output_of(output: Any) -> Tensor:
-    """The output of a module that returns it alone, as `logits`, or first in a tuple (output, state)."""
-    output = getattr(output, "logits", output)
-    while isinstance(output, tuple | list) and output:
-        output = output[0]
-    if not isinstance(output, Tensor):
-        raise InvalidInputError(
-            f"model(x) returned {type(output).__name__}, expected a tensor or a tuple that begins with one"
-        )
-    return output
 
 
 def output_bias_of(parameters: dict[str, nn.Parameter], outputs: Tensor) -> str | None:

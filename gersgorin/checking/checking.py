@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from gersgorin._validate import with_gradients
 from gersgorin.checking.explanation import explain
 from gersgorin.checking.forecast import forecast
-from gersgorin.checking.loop import BATCH_SIZE, TrainingLoop, above_zero, check_limits, random_numbers_kept
+from gersgorin.checking.loop import TrainingLoop, above_zero, check_limits, random_numbers_kept
+from gersgorin.checking.minibatches import BATCH_SIZE, sequence_of
 from gersgorin.checking.prediction import TrainingCheck
 from gersgorin.checking.reach import measure_reach
 from gersgorin.objective import Loss, frame_loss, next_frames
@@ -45,6 +46,7 @@ def check(
     scheduler: Any = None,
     batch_size: int = BATCH_SIZE,
     batch_axis: int | None = None,
+    predict: Callable[[Any], Tensor] | None = None,
     name: str | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda doing: None,
@@ -60,9 +62,11 @@ def check(
     training count, so examples that are learned by heart are learned.
 
     Args:
-        model: any module, called as model(x); its output is a tensor, or a tuple that begins with one.
-        x, y: inputs and targets, tensors of all examples; or as x a DataLoader of pairs, read in its own order, and no y. Without y and
-            optimizer x are sequences as for `gersgorin.plateau`, whose next frames are predicted; None: excerpts of the chorales.
+        model: any module, called as model(x), or as model(*x) or model(**x) for several inputs.
+        x, y: inputs and targets, tensors of all examples, or a tuple or dictionary of such inputs, the sequence first; or as x a
+            DataLoader, read in its own order, and no y. Its batches are (x, y), (x, further inputs, y), ((x, further inputs), y), or
+            dictionaries with targets named y, target, targets, label or labels. Without y and optimizer x are sequences as for
+            `gersgorin.plateau`, whose next frames are predicted; None: excerpts of the chorales.
         loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli", which read y (N,) as (N, 1) for outputs
             (N, 1). For next frames a loss of `gersgorin.plateau`; None: the model's own.
         optimizer: of `torch.optim`, on parameters of the model; or "sgd", "adam", "adamw", "rmsprop" with a learning_rate. None: SGD
@@ -75,6 +79,7 @@ def check(
         scheduler: a learning-rate scheduler of the optimiser that is stepped after each step; None: a constant learning rate.
         batch_size: of the minibatches drawn from tensors.
         batch_axis: axis of the examples in x and y, 0 with batch_first=True; None: found by changing one example.
+        predict: takes the prediction, a tensor, from what the model returns; None: that, its `logits`, or the first entry of a tuple.
         name: title of the network; None: derived from the model.
         seed: of the order of the minibatches.
         progress: called with a description of each part.
@@ -100,8 +105,20 @@ def check(
     check_limits(steps, seconds, seed)
     end = time.monotonic() + seconds
     progress("the training")
-    options = {"learning_rate": learning_rate, "clip_norm": clip_norm, "scheduler": scheduler, "batch_size": batch_size}
-    loop = TrainingLoop(model, x, y, loss_fn, optimizer, **options, batch_axis=batch_axis, loading_seconds=seconds / 4)
+    loop = TrainingLoop(
+        model,
+        x,
+        y,
+        loss_fn,
+        optimizer,
+        learning_rate=learning_rate,
+        clip_norm=clip_norm,
+        scheduler=scheduler,
+        batch_size=batch_size,
+        batch_axis=batch_axis,
+        loading_seconds=seconds / 4,
+        predict=predict,
+    )
     further = [above_zero("learning_rates", rate) for rate in learning_rates]
     return _check_training(loop, steps, end, name or name_of(loop.model), further, seed, progress)
 
@@ -145,7 +162,7 @@ def _check_training(
         rates=explanation.rates,
         cells=explanation.cells,
         left_out=tuple(left_out),
-        frames=None if loop.frame_axis is None else loop.data.probe()[0].shape[loop.frame_axis],
+        frames=None if loop.frame_axis is None else sequence_of(loop.data.probe()[0]).shape[loop.frame_axis],
         reach=reach,
         slowed=loop.slowed,
         step_seconds=step_seconds,

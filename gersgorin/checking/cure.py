@@ -32,7 +32,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gersgorin._validate import with_gradients
-from gersgorin.checking.loop import BATCH_SIZE, TrainingLoop, check_limits, random_numbers_kept
+from gersgorin.checking.loop import TrainingLoop, check_limits, random_numbers_kept
+from gersgorin.checking.minibatches import BATCH_SIZE
 from gersgorin.checking.reach import Reach, measure_reach
 from gersgorin.checking.starts import CHRONO, GIVEN, IMPORTS, MEANINGS, OUTPUT_BIAS, Start, filled, starts
 from gersgorin.checking.trials import WINDOW, Constant, Trials, run_trials
@@ -298,6 +299,7 @@ def cure(
     scheduler: Any = None,
     batch_size: int = BATCH_SIZE,
     batch_axis: int | None = None,
+    predict: Callable[[Any], Tensor] | None = None,
     name: str | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda doing: None,
@@ -307,8 +309,8 @@ def cure(
     Only losses of the training count: whether a network learns more than its examples by heart, held-out data show.
 
     Args:
-        model, x, y, loss_fn, optimizer, learning_rate, clip_norm, scheduler, batch_size, batch_axis, name, seed, progress: as for
-            `gersgorin.check`.
+        model, x, y, loss_fn, optimizer, learning_rate, clip_norm, scheduler, batch_size, batch_axis, predict, name, seed, progress: as
+            for `gersgorin.check`.
         steps: length of the training.
         seconds: most time of the search; it usually takes about ten trainings, or less.
 
@@ -332,6 +334,7 @@ def cure(
         batch_size=batch_size,
         batch_axis=batch_axis,
         loading_seconds=seconds / 4,
+        predict=predict,
     )
     search = _Search(loop, steps, begun + seconds, seed, progress)
     with random_numbers_kept(loop.model), with_gradients():

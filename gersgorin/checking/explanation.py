@@ -16,6 +16,7 @@ from gersgorin._validate import with_gradients
 from gersgorin.analyses.plateau import measure_rates, steps_to_leave
 from gersgorin.checking.gains import Gains, measure_gains
 from gersgorin.checking.loop import TrainingLoop
+from gersgorin.checking.minibatches import in_double
 from gersgorin.objective import BatchObjective
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import first_line
@@ -49,10 +50,15 @@ def explain(loop: TrainingLoop, seconds: float) -> Explanation:
         return Explanation(left_out=(f"rates and gains, {NO_TIME}",))
     start, order, rates = time.monotonic(), None, {}
     try:
-        batch = loop.data.probe()
-        constant, loss = loop.constant_output([batch])
+        x, y = loop.data.probe()
+        constant, loss = loop.constant_output([(x, y)])
+        y = y.double() if y.is_floating_point() else y
         probe = BatchObjective(
-            loop.model, *batch, loop.loss_fn, (constant.double().reshape(-1, constant.shape[-1]).mean(0), loss)
+            loop.model,
+            in_double(x),
+            lambda outputs: loop.loss_fn(outputs, y),
+            (constant.double().reshape(-1, constant.shape[-1]).mean(0), loss),
+            loop.predict,
         )
         rates, slopes = measure_rates(probe)
         if probe.output_bias is not None and rates:

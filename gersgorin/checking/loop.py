@@ -15,9 +15,9 @@ import random
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import count as count_from
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,19 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gersgorin._validate import check_weights, uncompiled, users_code, with_gradients
-from gersgorin.objective import called, least_constant, numbers_of, output_of
-from rhn.errors import DataError, InvalidInputError
+from gersgorin.checking.minibatches import (
+    BATCH_SIZE,
+    Batches,
+    Examples,
+    Inputs,
+    find_batch_axis,
+    inputs_of,
+    numbers_like,
+    sequence_of,
+    unit_axes,
+)
+from gersgorin.objective import called, least_constant, output_of
+from rhn.errors import InvalidInputError
 from rhn.training.ensemble import flushed
 from rhn.training.state import LEFT
 from rhn.utils.validation import check_seed
@@ -46,12 +57,8 @@ LOSSES = {
     ),
     "bernoulli": lambda output, y: F.binary_cross_entropy_with_logits(output, _as(y, output.shape).to(output.dtype)),
 }
-BATCH_SIZE = 32
 MOST_STEPS = 10**9  # of a training
 CYCLED = ("momentum", "betas")  # of a group, which a scheduler may change beside the learning rate
-MOST_PASSES = 4  # through the examples, for minibatches with the same number of each
-SAMPLE = 64  # batches of a DataLoader for the best constant output
-SEVERAL, MOST_BATCHES = 32, 4_000  # of which they are drawn: those of an epoch, but not fewer or more
 FREE_ROUNDS = 4  # of the search for an output whose loss is lower
 STEPS = [10.0**k for k in range(-6, 4)]  # of a round, along the gradient divided by its largest entry
 SLOW = 2.0  # times that subnormal numbers lengthen a step, at least, to be reported
@@ -63,8 +70,11 @@ class TrainingLoop:
     """Everything that a training uses; `model`, `optimizer` and `scheduler` are copies that belong together.
 
     Args:
-        model: called as model(x); its output is a tensor, or a tuple that begins with one.
-        x, y: inputs and targets, tensors of N examples each; or as x a DataLoader (any iterable of pairs of batches), and no y.
+        model: called as model(x), or as model(*x) or model(**x) for several inputs; its output is a tensor, or a tuple that begins
+            with one, or what `predict` makes of it.
+        x, y: inputs and targets, tensors of N examples each, or a tuple or dictionary of such inputs, the sequence first; or as x a
+            DataLoader (any iterable of batches), and no y. A batch is (x, y), (x, further inputs, y), ((x, further inputs), y), or a
+            dictionary with one of the names `TARGETS`.
         loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli", which read y (N,) as (N, 1) for outputs
             (N, 1).
         optimizer: of `torch.optim`, on parameters of the model; or "sgd", "adam", "adamw", "rmsprop".
@@ -74,6 +84,7 @@ class TrainingLoop:
         clip_norm: largest gradient norm, as in `torch.nn.utils.clip_grad_norm_`; None: no clipping.
         scheduler: a learning-rate scheduler of the optimiser that is stepped after each step; None: a constant learning rate.
         loading_seconds: most time for reading batches of a DataLoader.
+        predict: the prediction in what the model returns.
 
     Raises:
         InvalidInputError or DataError: these parts do not make a training; the message says which.
@@ -93,6 +104,7 @@ class TrainingLoop:
         clip_norm: float | None = None,
         scheduler: Any = None,
         loading_seconds: float = math.inf,
+        predict: Callable[[Any], Tensor] | None = None,
     ):
         if not isinstance(model, nn.Module):
             raise InvalidInputError(f"the model is a {type(model).__name__}, expected a torch.nn.Module")
@@ -100,7 +112,7 @@ class TrainingLoop:
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
             raise InvalidInputError(f"{type(model).__name__} has weights of no size yet: run it once before")
         check_weights(model)
-        self.loss_fn = _loss(loss_fn)
+        self.loss_fn, self.predict = _loss(loss_fn), predict or output_of
         self.clip_norm = None if clip_norm is None else above_zero("clip_norm", clip_norm)
         optimizer = _optimizer(model, optimizer, learning_rate, scheduler is not None)
         self.rates = _rates(optimizer, scheduler is not None)
@@ -109,13 +121,24 @@ class TrainingLoop:
         self._scheduled: list[list[dict[str, Any]]] = []
         with random_numbers_kept(model), with_gradients():
             like = next(self.model.parameters())
-            given = (
-                Batches(x, like, loading_seconds) if y is None else Examples(self.model, x, y, batch_size, batch_axis)
+            self.data: Batches | Examples = (
+                Batches(x, like, loading_seconds) if y is None else self._examples(x, y, like, batch_size, batch_axis)
             )
-            self.data: Batches | Examples = given
-            self._shapes: dict[torch.Size, torch.Size] = {}
-            self.units = unit_axes(self.model, *self.data.minibatches(1)[0])
+            self._shapes: dict[torch.Size | None, torch.Size] = {}
+            self.units = unit_axes(partial(self.output, copy.deepcopy(self.model)), *self.data.minibatches(1)[0])
             self._try(model)
+
+    def _examples(self, x: Any, y: Any, like: Tensor, batch_size: int, axis: int | None) -> Examples:
+        x, y = inputs_of(x, like), numbers_like("y", y, like)
+        if axis is None:
+            model = copy.deepcopy(self.model).eval()  # batch normalisation would mix the examples
+            axis = find_batch_axis(partial(self.output, model), x, y, self._stated)
+        return Examples(x, y, batch_size, axis)
+
+    @property
+    def _stated(self) -> set[bool]:
+        """The layouts that parts of the model state."""
+        return {m.batch_first for m in self.model.modules() if isinstance(getattr(m, "batch_first", None), bool)}
 
     @property
     def learning_rate(self) -> float:
@@ -129,9 +152,9 @@ class TrainingLoop:
     @property
     def frame_axis(self) -> int | None:
         """Axis of the steps of a sequence in x; None if x has none, or the layout of a DataLoader is not known."""
-        stated = {m.batch_first for m in self.model.modules() if isinstance(getattr(m, "batch_first", None), bool)}
+        stated = self._stated
         axis = getattr(self.data, "axis", None if len(stated) != 1 else 1 - stated.pop())
-        return None if axis is None or self.data.probe()[0].dim() < 2 else 1 - axis
+        return None if axis is None or sequence_of(self.data.probe()[0]).dim() < 2 else 1 - axis
 
     @property
     def is_plain_sgd(self) -> bool:
@@ -140,9 +163,13 @@ class TrainingLoop:
         plain = isinstance(self.optimizer, torch.optim.SGD) and len(groups) == 1 and not groups[0]["weight_decay"]
         return plain and self.scheduler is None and self.clip_norm is None
 
-    def loss(self, model: Callable[[Tensor], Any], x: Tensor, y: Tensor) -> Tensor:
+    def output(self, model: Callable[..., Any], x: Inputs) -> Tensor:
+        """The prediction of a model. Raises InvalidInputError with what it raised."""
+        return called(model, x, self.predict)
+
+    def loss(self, model: Callable[..., Any], x: Inputs, y: Tensor) -> Tensor:
         """Loss of one minibatch, a scalar with its graph."""
-        return self.loss_fn(output_of(model(x)), y)
+        return self.loss_fn(self.output(model, x), y)
 
     def copied(self, model: nn.Module, parameters: dict[str, Tensor], factor: float = 1.0) -> Optimizer:
         """A fresh optimiser on other tensors in the place of the model's parameters, its learning rates multiplied by a factor."""
@@ -170,7 +197,7 @@ class TrainingLoop:
         return rows[:steps]
 
     @with_gradients()
-    def constant_output(self, batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, float]:
+    def constant_output(self, batches: list[tuple[Inputs, Tensor]]) -> tuple[Tensor, float]:
         """(The constant output of the least mean loss on some minibatches, that loss), reached without the input.
 
         The constant has one number for each output unit, and length 1 along the axes of examples and frames.
@@ -198,22 +225,23 @@ class TrainingLoop:
             "what does not depend on the output, and give y the shape that it needs without broadcasting"
         )
 
-    def _least_constant(self, batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, float, float]:
+    def _least_constant(self, batches: list[tuple[Inputs, Tensor]]) -> tuple[Tensor, float, float]:
         """(The constant output of the least mean loss, the loss of zeros, the least loss)."""
         mean_loss = lambda output: torch.stack([self.constant_loss(output, x, y) for x, y in batches]).mean()  # noqa: E731
         return least_constant(mean_loss, self.units)
 
-    def constant_loss(self, constant: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    def constant_loss(self, constant: Tensor, x: Inputs, y: Tensor) -> Tensor:
         """Loss of a constant output on one minibatch."""
         return self.loss_fn(constant.expand(self.output_shape(x)), y).reshape(())
 
     @torch.no_grad()
-    def output_shape(self, x: Tensor) -> torch.Size:
-        """Of the output for inputs of this shape."""
-        if x.shape not in self._shapes:
-            with random_numbers_kept(self.model):
-                self._shapes[x.shape] = called(copy.deepcopy(self.model), x).shape  # normalisations count their calls
-        return self._shapes[x.shape]
+    def output_shape(self, x: Inputs) -> torch.Size:
+        """Of the output for these inputs; for a single one it depends on its shape alone."""
+        shape = x.shape if isinstance(x, Tensor) else None
+        if shape is None or shape not in self._shapes:
+            with random_numbers_kept(self.model):  # a copy: normalisations count their calls
+                self._shapes[shape] = self.output(copy.deepcopy(self.model), x).shape
+        return self._shapes[shape]
 
     def _try(self, given: nn.Module) -> None:
         """Take steps with a copy, with and without subnormal numbers. Raises InvalidInputError with what the parts of the loop raised.
@@ -222,7 +250,7 @@ class TrainingLoop:
         """
         x, y = self.data.minibatches(1)[0]
         model = copy.deepcopy(self.model)
-        output = called(model, x)
+        output = self.output(model, x)
         shapes = tuple(output.shape), tuple(y.shape)
         hint = f"give y the shape {shapes[0]}" * (output.numel() == y.numel() and shapes[0] != shapes[1])
         said = f"loss_fn(output, y) fails for an output {shapes[0]} and y {shapes[1]}"
@@ -245,7 +273,7 @@ class TrainingLoop:
             )
         self._time_steps(model, x, y)
 
-    def _time_steps(self, model: nn.Module, x: Tensor, y: Tensor) -> None:
+    def _time_steps(self, model: nn.Module, x: Inputs, y: Tensor) -> None:
         """Measure the seconds of a step, and how many times as long it takes with subnormal numbers as the caller has set them."""
         optimizer = self.copied(self.model, dict(model.named_parameters()))
         seconds: dict[bool, list[float]] = {False: [], True: []}
@@ -264,149 +292,6 @@ class TrainingLoop:
         self.slowed = ratio if ratio >= SLOW else None
 
 
-class Examples:
-    """Tensors x and y of N examples each, from which minibatches are drawn."""
-
-    cut: int | None = None
-
-    def __init__(self, model: nn.Module, x: Any, y: Any, batch_size: int, axis: int | None):
-        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-            raise InvalidInputError(f"batch_size is {batch_size!r}, expected a whole number of at least 1")
-        if axis not in (None, 0, 1):
-            raise InvalidInputError(f"batch_axis is {axis!r}, expected 0 (batch_first=True), 1 or None")
-        like = next(model.parameters())
-        self.x, self.y = _numbers("x", x, like), _numbers("y", y, like)
-        if axis is None:
-            axis = batch_axis(model, self.x, self.y)
-        for name, value in (("x", self.x), ("y", self.y)):
-            if value.dim() <= axis and not (name == "y" and value.dim() == 1):
-                raise InvalidInputError(f"{name} has {value.dim()} axes, expected examples along axis {axis}")
-        self.axis, self.y_axis = axis, min(axis, self.y.dim() - 1)
-        self.count = self.x.shape[axis]
-        if self.y.shape[self.y_axis] != self.count:  # one target a sequence, examples along the first axis
-            self.y_axis = 0
-        if self.y.shape[self.y_axis] != self.count or not self.count:
-            raise InvalidInputError(
-                f"x of shape {tuple(self.x.shape)} has {self.count} examples along axis {axis}, and y has shape "
-                f"{tuple(self.y.shape)}: expected as many targets; batch_axis=0 or 1 says where the examples are"
-            )
-        self.per_step = min(batch_size, self.count)
-
-    @property
-    def epoch(self) -> float:
-        """Steps of one pass through the data."""
-        return self.count / self.per_step
-
-    def take(self, units: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of some examples (B,)."""
-        units = units.to(self.x.device)
-        return self.x.index_select(self.axis, units), self.y.index_select(self.y_axis, units)
-
-    def stream(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield minibatches: a permutation of the examples for each epoch."""
-        g = torch.Generator().manual_seed(seed)
-        while True:
-            order = torch.randperm(self.count, generator=g)
-            for some in order[: self.count // self.per_step * self.per_step].split(self.per_step):
-                yield self.take(some)
-
-    def probe(self) -> tuple[Tensor, Tensor]:
-        """Examples drawn at random, as many as a usual minibatch has."""
-        return self.take(_drawn(self.count, 1)[:BATCH_SIZE])
-
-    def minibatches(self, most: int) -> list[tuple[Tensor, Tensor]]:
-        """Minibatches drawn at random, at most so many; together they hold each example as often as any other, or nearly so."""
-        passes = min(self.per_step // math.gcd(self.count, self.per_step), MOST_PASSES)  # both end together
-        number = min(most, self.count * passes // self.per_step)
-        order = _drawn(self.count, -(-number * self.per_step // self.count))
-        return [self.take(some) for some in order.split(self.per_step)[:number]]
-
-    def everything(self) -> tuple[Tensor, Tensor]:
-        """All examples, in their own order."""
-        return self.take(torch.arange(self.count))
-
-
-class Batches:
-    """Pairs of batches from a DataLoader, in its own order; each run of trials reads it anew."""
-
-    def __init__(self, loader: Any, like: Tensor, seconds: float):
-        if isinstance(loader, Tensor | np.ndarray) or not isinstance(loader, Iterable):
-            raise InvalidInputError("y is missing: expected targets beside x, or as x a DataLoader of pairs (x, y)")
-        self.loader, self.like = _Kept(loader) if isinstance(loader, Iterator) else loader, like
-        self.epoch = math.inf
-        with contextlib.suppress(TypeError):  # of data without a length
-            self.epoch = len(loader)  # type: ignore[arg-type]
-        self.kept, self.cut = self._sample(time.monotonic() + seconds)
-
-    def _sample(self, end: float) -> tuple[list[tuple[Tensor, Tensor]], int | None]:
-        """(Batches drawn at random from at least one epoch, the number that was read if there was no time for an epoch)."""
-        draw, kept = random.Random(0), []
-        for count, pair in enumerate(self.stream(0), 1):
-            if count <= SAMPLE:
-                kept.append(pair)
-            elif (k := draw.randrange(count)) < SAMPLE:
-                kept[k] = pair
-            if count >= SEVERAL and count % self.epoch == 0:
-                return kept, None
-            most = MOST_BATCHES if self.epoch < math.inf else SAMPLE
-            if count >= most or time.monotonic() > end:
-                return kept, None if count >= self.epoch else count
-        raise AssertionError("a stream has no end")
-
-    def stream(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches of one epoch after another, in the order that the loader draws from a seed; it sets torch's own."""
-        batches = getattr(self.loader, "batch_sampler", None)
-        places = (self.loader, getattr(self.loader, "sampler", None), batches, getattr(batches, "sampler", None))
-        generators = {g for place in places if isinstance(g := getattr(place, "generator", None), torch.Generator)}
-        states = [(g, g.get_state()) for g in generators]
-        for g in (torch, *generators):
-            g.manual_seed(seed)
-        try:
-            for epoch in count_from(0):
-                number = 0
-                for pair in _read(self.loader):
-                    number += 1
-                    if not isinstance(pair, tuple | list) or len(pair) != 2:
-                        raise InvalidInputError("the DataLoader gives no pairs: expected (x, y) of each batch")
-                    yield _numbers("x", pair[0], self.like), _numbers("y", pair[1], self.like)
-                if not number:
-                    advice = (
-                        " in its second epoch: give a list of its batches" if epoch else ": expected at least one batch"
-                    )
-                    raise DataError(f"the DataLoader is empty{advice}")
-                self.epoch = number
-        finally:
-            for g, state in states:
-                g.set_state(state)
-
-    def probe(self) -> tuple[Tensor, Tensor]:
-        """A batch drawn at random."""
-        return self.minibatches(1)[0]
-
-    def minibatches(self, most: int) -> list[tuple[Tensor, Tensor]]:
-        """Batches drawn at random, at most so many."""
-        return [self.kept[k] for k in _drawn(len(self.kept), 1)[:most].tolist()]
-
-
-def _drawn(count: int, times: int) -> Tensor:
-    """All numbers below `count` in random order, so many times; the same at each call."""
-    g = torch.Generator().manual_seed(0)
-    return torch.cat([torch.randperm(count, generator=g) for _ in range(times)])
-
-
-class _Kept:
-    """The batches of an iterator, kept so that they can be read again."""
-
-    def __init__(self, batches: Iterator[Any]):
-        self.batches, self.kept = batches, []
-
-    def __iter__(self) -> Iterator[Any]:
-        yield from self.kept
-        for batch in self.batches:
-            self.kept.append(batch)
-            yield batch
-
-
 @contextmanager
 def random_numbers_kept(model: nn.Module) -> Iterator[None]:
     """Restore the random states of torch, on the devices of a model too, of NumPy and of Python."""
@@ -419,100 +304,10 @@ def random_numbers_kept(model: nn.Module) -> Iterator[None]:
         np.random.set_state(numpy)  # noqa: NPY002
 
 
-def _read(loader: Iterable) -> Iterator[Any]:
-    """The batches of a loader. Raises InvalidInputError with what it raised."""
-    with users_code("the DataLoader fails"):
-        batches = iter(loader)
-    while True:
-        with users_code("the DataLoader fails"):
-            batch = next(batches, _read)
-        if batch is _read:
-            return
-        yield batch
-
-
 def _copied(model: nn.Module, optimizer: Optimizer, scheduler: Any) -> tuple[nn.Module, Optimizer, Any]:
     """Copies of a model, of its optimiser with an empty state, on the copy's parameters, and of the scheduler on that optimiser."""
     with users_code(f"{type(model).__name__} or its optimiser cannot be copied"), torch.inference_mode(False):
         return copy.deepcopy((model, optimizer, scheduler), {id(optimizer.state): defaultdict(dict)})
-
-
-def _numbers(name: str, given: Any, like: Tensor) -> Tensor:
-    """Finite numbers as a tensor on the device of a parameter; those that are not a tensor yet in its type, if they are no integers."""
-    values = numbers_of(name, given)
-    keeps_type = isinstance(given, Tensor) or not values.is_floating_point()
-    return values.to(like.device, None if keeps_type else like.dtype)
-
-
-@torch.no_grad()
-def batch_axis(model: nn.Module, x: Tensor, y: Tensor | None = None) -> int:
-    """Axis of the examples, 0 or 1: along it the output of one does not change with its neighbours.
-
-    If this leaves both or none, `batch_first` of the model's parts decides, then the number of targets. Raises InvalidInputError if it
-    is not clear.
-    """
-    looked_at = copy.deepcopy(model).eval()  # batch normalisation would mix the examples
-    axes = [axis for axis in range(min(2, x.dim())) if x.shape[axis] > 2 and _independent(looked_at, x, axis)]
-    if len(axes) != 1:  # few examples, or weights so small that no frame changes the next one
-        stated = {m.batch_first for m in model.modules() if isinstance(getattr(m, "batch_first", None), bool)}
-        axes = [0 if stated.pop() else 1] if len(stated) == 1 else axes
-    if len(axes) != 1 and y is not None:
-        axes = [axis for axis in range(min(2, x.dim())) if x.shape[axis] == y.shape[0]]
-    if len(axes) == 1:
-        return axes[0]
-    raise InvalidInputError(
-        f"the axis of the examples in x of shape {tuple(x.shape)} is not clear: add batch_axis=0 for (examples, frames, numbers), or "
-        "batch_axis=1 for (frames, examples, numbers)"
-    )
-
-
-def _independent(model: nn.Module, x: Tensor, axis: int) -> bool:
-    """True if the middle one of three slices of x along an axis gives the same output beside two other slices."""
-    few = x.narrow(axis, 0, 3)
-    changed = few.clone()
-    for k in (0, 2):
-        piece = changed.select(axis, k)
-        piece.copy_(piece + 1 if piece.is_floating_point() else piece.flatten().roll(1).reshape(piece.shape))
-    try:
-        before, after = called(model, few), called(model, changed)
-    except InvalidInputError:  # such as a model that takes one number of frames only
-        return False
-    where = [a for a in (axis, 0) if a < before.dim() and before.shape[a] == 3]
-    return bool(where) and torch.equal(before.select(where[0], 1), after.select(where[0], 1))
-
-
-def unit_axes(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Zeros in the shape of an output, with length 1 along the axes of examples and frames: those that are as long as x is.
-
-    They are found by calls with other lengths of x. If the model takes only one, torch's layouts decide: the targets are classes
-    without the axis of units, or have the units last. Raises InvalidInputError if neither does.
-    """
-    model = copy.deepcopy(model)
-    with torch.no_grad(), random_numbers_kept(model):
-        zeros = torch.zeros_like(called(model, x))
-        shape, units, fixed, follows = zeros.shape, list(zeros.shape), [], [1] * zeros.dim()
-        for axis, length in enumerate(x.shape):
-            for other in (torch.cat([x, x], axis), x.narrow(axis, 0, max(1, length // 2))):
-                with contextlib.suppress(InvalidInputError):
-                    changed = called(model, other).shape
-                    if len(changed) == len(shape):
-                        follows = [f * length if a != b else f for f, a, b in zip(follows, shape, changed, strict=True)]
-                        break
-            else:
-                fixed.append(length)
-    units = [1 if f > 1 else n for f, n in zip(follows, shape, strict=True)]
-    mixed = any(1 < f < n for f, n in zip(follows, shape, strict=True))  # an axis of frames and units
-    if mixed or (len(fixed) > x.is_floating_point() and any(n > 1 and n in fixed for n in units)):
-        axes = [a for a, n in enumerate(units) if n > 1]
-        classes = [a for a in axes if shape[:a] + shape[a + 1 :] == y.shape]
-        last = [len(shape) - 1] * (shape == y.shape and len(shape) > 2)
-        if mixed or len(classes or last) != 1:
-            raise InvalidInputError(
-                f"the axes of examples, frames and units in outputs of shape {tuple(shape)} are not clear: return (..., units), with "
-                "an axis of length 1 for one unit"
-            )
-        units = [n if a in (classes or last) else 1 for a, n in enumerate(units)]
-    return zeros.new_zeros(units)
 
 
 def _as(y: Tensor, shape: torch.Size) -> Tensor:

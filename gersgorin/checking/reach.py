@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from gersgorin._validate import with_gradients
 from gersgorin.checking.loop import TrainingLoop, random_numbers_kept
 from gersgorin.linalg.products import share_from
-from gersgorin.objective import output_of
 from rhn.training.ensemble import flushed
 
 SEEN = 1e-3  # share of the gradient, below which it does not see a step
@@ -89,15 +88,15 @@ class Reach:
 
 @with_gradients()
 def measure_reach(loop: TrainingLoop, model: nn.Module) -> Reach | None:
-    """The reach of a model in the training of a loop; None if x has no steps of numbers or symbols, or their gradient is not known."""
-    axis, squares, (x, _) = loop.frame_axis, np.zeros(0), loop.data.probe()
-    if axis is None or x.dim() != 2 + x.is_floating_point():
+    """The reach of a model in the training of a loop; None if x is no tensor with steps of numbers or symbols."""
+    axis, squares, x = loop.frame_axis, np.zeros(0), loop.data.probe()[0]
+    if axis is None or not isinstance(x, Tensor) or x.dim() != 2 + x.is_floating_point():
         return None
     called = copy.deepcopy(model)  # a normalisation counts its calls
     with flushed(), random_numbers_kept(model):
         for x, y in loop.data.minibatches(MINIBATCHES):
             with _inputs_of(called, x) as (given, inputs):
-                output = output_of(called(given))
+                output = loop.output(called, given)
             if not inputs or not output.requires_grad:
                 return None
             errors, last = _last_errors(loop, output, y, axis, x.shape[axis])

@@ -33,7 +33,8 @@ from torch import Tensor, nn
 
 from gersgorin.analyses.plateau import relative_rate
 from gersgorin.checking.loop import TrainingLoop
-from gersgorin.objective import output_bias_of, output_of
+from gersgorin.checking.minibatches import sequence_of
+from gersgorin.objective import output_bias_of
 from rhn.cells import Cell
 from rhn.cells.layers import GateBlocks, Layer, Part
 
@@ -182,17 +183,17 @@ class _Starts:
         called = copy.deepcopy(loop.model)  # a normalisation counts its calls, a parametrisation keeps what it computed
         self.batches = loop.data.minibatches(MINIBATCHES)
         first = self.batches[0][0]
-        self.frames = 1 if loop.frame_axis is None else first.shape[loop.frame_axis]
+        self.frames = 1 if loop.frame_axis is None else sequence_of(first).shape[loop.frame_axis]
         groups = [g["params"] for g, rate in zip(loop.optimizer.param_groups, loop.rates, strict=True) if rate]
         trained = {id(q) for group in groups for q in group if q.requires_grad}
         names = {name for name, q in loop.model.named_parameters() if id(q) in trained}
         self.trained = {name: q for name, q in called.named_parameters() if name in names}
-        self.device = first.device.type
-        self.output_bias = output_bias_of(self.trained, output_of(called(first)))
+        self.device = sequence_of(first).device.type
+        self.output_bias = output_bias_of(self.trained, loop.output(called, first))
         if self.output_bias:
             constant = loop.constant_output(self.batches)[0]
             self.constant = constant.reshape(-1, constant.shape[-1]).mean(0)
-        blocks = _blocks(called, first)
+        blocks = _blocks(called, lambda: loop.output(called, first))
         self.blocks = [b for b in blocks if b.name in self.trained and b.name != self.output_bias]
 
     def start(self, words: str, changes: list[Change]) -> Start:
@@ -250,7 +251,7 @@ class _Starts:
         """The change that sets the output bias of a network; none if it has none."""
         if not self.output_bias:
             return ()
-        means = [output_of(model(x)).flatten(0, -2).mean(0) for x, _ in self.batches]
+        means = [self.loop.output(model, x).flatten(0, -2).mean(0) for x, _ in self.batches]
         bias = model.get_parameter(self.output_bias) + self.constant - torch.stack(means).mean(0)
         if not torch.isfinite(bias).all():
             return ()
@@ -258,9 +259,9 @@ class _Starts:
         return (Change("set", _Block(self.output_bias, (), "bias"), values),)
 
 
-def _blocks(model: nn.Module, x: Tensor) -> Iterator[_Block]:
-    """Yield the blocks of cells, linear layers, embeddings and parameters of a user's own modules."""
-    sizes = _data_sizes(model, x)
+def _blocks(model: nn.Module, call: Callable[[], Any]) -> Iterator[_Block]:
+    """Yield the blocks of cells, linear layers, embeddings and parameters of a user's own modules; call: calls the model."""
+    sizes = _data_sizes(model, call)
     uses = Counter(id(q) for _, q in model.named_parameters(remove_duplicate=False))
     for path, module in model.named_modules():
         prefix, own = f"{path}." * bool(path), dict(module.named_parameters(recurse=False))
@@ -348,7 +349,7 @@ def _layers(module: nn.Module, own: dict[str, Tensor]) -> tuple[Layer, ...]:
 
 
 @torch.enable_grad()
-def _data_sizes(model: nn.Module, x: Tensor) -> dict[nn.Module, float]:
+def _data_sizes(model: nn.Module, call: Callable[[], Any]) -> dict[nn.Module, float]:
     """Root mean square norm of the input of each module that reads data, not the outputs of trained parts."""
     sizes: dict[nn.Module, float] = {}
 
@@ -360,7 +361,7 @@ def _data_sizes(model: nn.Module, x: Tensor) -> dict[nn.Module, float]:
 
     hooks = [module.register_forward_pre_hook(look) for module in model.modules()]
     try:
-        model(x)
+        call()
     finally:
         for hook in hooks:
             hook.remove()

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from gersgorin.checking.checking import MOMENTUM, chorale_targets, frame_targets
-from gersgorin.checking.loop import BATCH_SIZE, LOSSES, OPTIMIZERS
+from gersgorin.checking.loop import LOSSES, OPTIMIZERS
+from gersgorin.checking.minibatches import BATCH_SIZE
 from gersgorin.loading.data import read_array, read_numbers
 from gersgorin.loading.network import KEYS, new_model
 from gersgorin.objective import frame_loss, resolve_loss

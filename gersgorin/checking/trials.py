@@ -25,7 +25,8 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
 
-from gersgorin.checking.loop import Examples, TrainingLoop, random_numbers_kept
+from gersgorin.checking.loop import TrainingLoop, random_numbers_kept
+from gersgorin.checking.minibatches import Examples, Inputs, sequence_of
 from rhn.training.ensemble import flushed
 from rhn.training.state import LEFT
 
@@ -164,14 +165,14 @@ class Constant:
         size = loop.output_shape(x).numel()
         minibatches = pairs = minibatches[: max(1, CONSTANT_SIZE // size)]
         if isinstance(loop.data, Examples):  # one large batch is faster than many, if its outputs cost little
-            work = sum(p.numel() for p in loop.model.parameters()) * math.prod(x.shape[:2])
+            work = sum(p.numel() for p in loop.model.parameters()) * math.prod(sequence_of(x).shape[:2])
             if loop.data.count <= loop.data.per_step * min(CONSTANT_SIZE // size, CONSTANT_WORK // work):
                 pairs = [loop.data.everything()]
         self.output = loop.constant_output(pairs)[0]
         self.loss = float(np.mean([self.loss_of(x, y) for x, y in minibatches]))
 
     @torch.no_grad()
-    def loss_of(self, x: Tensor, y: Tensor) -> float:
+    def loss_of(self, x: Inputs, y: Tensor) -> float:
         """Of the constant output on one minibatch."""
         return self.loop.constant_loss(self.output, x, y).item()
 
@@ -233,7 +234,7 @@ class _Copies:
             for group, rate, values in zip(optimizer.param_groups, rates, scheduled, strict=True):
                 group.update(values | {"lr": rate * values["lr"]})
 
-    def step(self, x: Tensor, y: Tensor) -> np.ndarray:
+    def step(self, x: Inputs, y: Tensor) -> np.ndarray:
         """One step of every copy on a minibatch; returns the losses before it."""
         losses = []
         for model, parameters, optimizer in zip(self.models, self.parameters, self.optimizers, strict=True):

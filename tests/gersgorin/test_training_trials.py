@@ -12,8 +12,9 @@ from tables import for_each
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import gersgorin
 from gersgorin.checking import trials as trials_module
-from gersgorin.checking.loop import TrainingLoop, batch_axis
+from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.trials import _Copies, run_trials
 from rhn.errors import DataError, InvalidInputError
 
@@ -155,11 +156,11 @@ def test_model_optimizer_scheduler_loader_and_random_numbers_stay_as_they_were()
 @for_each("scale", [1.0, 1e-8])
 @for_each("batch_first", [True, False])
 def test_the_axis_of_the_examples_is_found(batch_first, scale, last):
-    model, x, _ = made(batch_first=batch_first, last=last)
+    model, x, y = made(batch_first=batch_first, last=last)
     with torch.no_grad():
         for p in model.rnn.parameters():
             p.mul_(scale)
-    assert batch_axis(model, x) == (0 if batch_first else 1)
+    assert TrainingLoop(model, x, y, "mse", "sgd", learning_rate=0.1).data.axis == (0 if batch_first else 1)
 
 
 def test_a_rate_that_is_too_high_diverges_and_a_good_one_leaves():
@@ -197,7 +198,7 @@ def test_time_ends_trials():
 @for_each(
     ("change", "message"),
     [
-        ({"y": torch.rand(23, 1)}, "expected as many targets"),
+        ({"y": torch.rand(23, 1)}, "expected as many"),
         ({"loss_fn": "hinge"}, "expected a function"),
         ({"loss_fn": lambda output, y: (output - y).square()}, "expected a real scalar"),
         ({"loss_fn": lambda output, y: 1 / 0}, "loss_fn.* ZeroDivisionError"),
@@ -284,10 +285,47 @@ def test_a_scheduler_that_ends_before_the_training_is_refused():
 
 def test_the_axis_of_few_examples_is_that_of_the_parts_or_of_the_targets():
     model, x, y = made()
-    assert batch_axis(model, x[:1]) == 0
-    assert batch_axis(nn.Sequential(nn.Flatten(), nn.Linear(10, 1)), x[:2], y[:2]) == 0
+    sgd = {"optimizer": "sgd", "learning_rate": 0.1}
+    assert TrainingLoop(model, x[:1], y[:1], **sgd).data.axis == 0
+    assert TrainingLoop(nn.Sequential(nn.Flatten(), nn.Linear(10, 1)), x[:2], y[:2], **sgd).data.axis == 0
     with pytest.raises(InvalidInputError, match="is not clear"):
-        batch_axis(nn.Sequential(nn.Flatten(), nn.Linear(10, 1)), x[:2])
+        TrainingLoop(nn.Sequential(nn.Flatten(), nn.Linear(10, 1)), x[:2].reshape(2, 2, 5), y[:2], **sgd)
+
+
+class Packed(nn.Module):
+    """Reads sequences of these lengths; the prediction is the second thing that it returns."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.out = nn.GRU(2, 5, batch_first=True), nn.Linear(5, 1)
+
+    def forward(self, x, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return "states", self.out(self.rnn(packed)[1][0])
+
+
+@pytest.mark.parametrize("given", ["tuple", "names", "triples", "pairs", "dictionaries"])
+def test_several_inputs_are_taken_as_the_loop_takes_them(given):
+    torch.manual_seed(0)
+    model, x, lengths = Packed(), torch.randn(64, 6, 2), torch.randint(1, 7, (64,))
+    y = torch.stack([x[k, :n, 0].sum() for k, n in enumerate(lengths)])[:, None]
+    batches = [(x[k : k + 8], lengths[k : k + 8], y[k : k + 8]) for k in range(0, 64, 8)]
+    data, targets = {
+        "tuple": ((x, lengths), y),
+        "names": ({"x": x, "lengths": lengths}, y),
+        "triples": (batches, None),
+        "pairs": ([((x, n), y) for x, n, y in batches], None),
+        "dictionaries": ([{"x": x, "lengths": n, "target": y} for x, n, y in batches], None),
+    }[given]
+    training = {"predict": lambda output: output[1], "steps": 60, "seconds": 60, "batch_size": 8, "batch_axis": 0}
+    found = gersgorin.check(model, data, targets, "mse", "adam", learning_rate=0.03, **training)
+    assert found.outcome == "leaves" and found.reach is None and found.first_loss > 0
+    loop = TrainingLoop(
+        model, data, targets, "mse", "adam", learning_rate=0.03, predict=training["predict"], batch_axis=0
+    )
+    (some, n), t = batches[0][:2], batches[0][2]
+    inputs = {"x": some, "lengths": n} if isinstance(data, dict) or given == "dictionaries" else (some, n)
+    assert loop.loss(model, inputs, t) == nn.functional.mse_loss(model(some, n)[1], t)
 
 
 def test_a_model_of_ids_is_followed():

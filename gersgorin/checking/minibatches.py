@@ -1,0 +1,318 @@
+"""Minibatches of a training: of tensors with an example each, or of a DataLoader; which axes have examples, frames and units.
+
+    data = Examples(model, x, y, batch_size=32, axis=None)
+    data.stream(seed)         minibatches, without an end
+    data.minibatches(64)      some of them for measurements, drawn at random
+
+Legend: N examples, K output units.
+"""
+
+import contextlib
+import math
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import count as count_from
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gersgorin._validate import users_code
+from gersgorin.objective import numbers_of
+from rhn.errors import DataError, InvalidInputError
+
+Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
+"""Of a model: one, several in order, or several by name; the first one is the sequence."""
+TARGETS = ("y", "target", "targets", "label", "labels")  # names in a batch that is a dictionary
+BATCH_SIZE = 32
+MOST_PASSES = 4  # through the examples, for minibatches with the same number of each
+SAMPLE = 64  # batches of a DataLoader for the best constant output
+SEVERAL, MOST_BATCHES = 32, 4_000  # of which they are drawn: those of an epoch, but not fewer or more
+
+
+class Examples:
+    """Tensors x and y of N examples each, from which minibatches are drawn."""
+
+    cut: int | None = None
+
+    def __init__(self, x: Inputs, y: Tensor, batch_size: int, axis: int):
+        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+            raise InvalidInputError(f"batch_size is {batch_size!r}, expected a whole number of at least 1")
+        if axis not in (0, 1):
+            raise InvalidInputError(f"batch_axis is {axis!r}, expected 0 (batch_first=True), 1 or None")
+        self.x, self.y, self.axis, first = x, y, axis, sequence_of(x)
+        if first.dim() <= self.axis:
+            raise InvalidInputError(f"x has {first.dim()} axes, expected examples along axis {self.axis}")
+        self.count = first.shape[self.axis]
+        for name, value in (("y", self.y), *enumerate(_parts(self.x))):
+            if self._axis_of(value) is None:
+                raise InvalidInputError(
+                    f"x of shape {tuple(first.shape)} has {self.count} examples along axis {self.axis}, and {name} has shape "
+                    f"{tuple(value.shape)}: expected as many; batch_axis=0 or 1 says where the examples are"
+                )
+        self.per_step = min(batch_size, self.count)
+
+    @property
+    def epoch(self) -> float:
+        """Steps of one pass through the data."""
+        return self.count / self.per_step
+
+    def _axis_of(self, value: Tensor) -> int | None:
+        """The axis of the examples: that of x if there are as many, else the first one; None: neither."""
+        axes = (axis for axis in (self.axis, 0) if axis < value.dim() and value.shape[axis] == self.count)
+        return next(axes, None)
+
+    def take(self, units: Tensor) -> tuple[Inputs, Tensor]:
+        """Inputs and targets of some examples (B,)."""
+        units = units.to(self.y.device)
+        some = lambda value: value.index_select(self._axis_of(value), units)  # noqa: E731
+        return with_parts(self.x, map(some, _parts(self.x))), some(self.y)
+
+    def stream(self, seed: int) -> Iterator[tuple[Inputs, Tensor]]:
+        """Yield minibatches: a permutation of the examples for each epoch."""
+        g = torch.Generator().manual_seed(seed)
+        while True:
+            order = torch.randperm(self.count, generator=g)
+            for some in order[: self.count // self.per_step * self.per_step].split(self.per_step):
+                yield self.take(some)
+
+    def probe(self) -> tuple[Inputs, Tensor]:
+        """Examples drawn at random, as many as a usual minibatch has."""
+        return self.take(_drawn(self.count, 1)[:BATCH_SIZE])
+
+    def minibatches(self, most: int) -> list[tuple[Inputs, Tensor]]:
+        """Minibatches drawn at random, at most so many; together they hold each example as often as any other, or nearly so."""
+        passes = min(self.per_step // math.gcd(self.count, self.per_step), MOST_PASSES)  # both end together
+        number = min(most, self.count * passes // self.per_step)
+        order = _drawn(self.count, -(-number * self.per_step // self.count))
+        return [self.take(some) for some in order.split(self.per_step)[:number]]
+
+    def everything(self) -> tuple[Inputs, Tensor]:
+        """All examples, in their own order."""
+        return self.take(torch.arange(self.count))
+
+
+class Batches:
+    """Pairs of batches from a DataLoader, in its own order; each run of trials reads it anew."""
+
+    def __init__(self, loader: Any, like: Tensor, seconds: float):
+        if isinstance(loader, Tensor | np.ndarray) or not isinstance(loader, Iterable):
+            raise InvalidInputError("y is missing: expected targets beside x, or as x a DataLoader of pairs (x, y)")
+        self.loader, self.like = _Kept(loader) if isinstance(loader, Iterator) else loader, like
+        self.epoch = math.inf
+        with contextlib.suppress(TypeError):  # of data without a length
+            self.epoch = len(loader)  # type: ignore[arg-type]
+        self.kept, self.cut = self._sample(time.monotonic() + seconds)
+
+    def _sample(self, end: float) -> tuple[list[tuple[Inputs, Tensor]], int | None]:
+        """(Batches drawn at random from at least one epoch, the number that was read if there was no time for an epoch)."""
+        draw, kept = random.Random(0), []
+        for count, pair in enumerate(self.stream(0), 1):
+            if count <= SAMPLE:
+                kept.append(pair)
+            elif (k := draw.randrange(count)) < SAMPLE:
+                kept[k] = pair
+            if count >= SEVERAL and count % self.epoch == 0:
+                return kept, None
+            most = MOST_BATCHES if self.epoch < math.inf else SAMPLE
+            if count >= most or time.monotonic() > end:
+                return kept, None if count >= self.epoch else count
+        raise AssertionError("a stream has no end")
+
+    def stream(self, seed: int) -> Iterator[tuple[Inputs, Tensor]]:
+        """Yield the batches of one epoch after another, in the order that the loader draws from a seed; it sets torch's own."""
+        batches = getattr(self.loader, "batch_sampler", None)
+        places = (self.loader, getattr(self.loader, "sampler", None), batches, getattr(batches, "sampler", None))
+        generators = {g for place in places if isinstance(g := getattr(place, "generator", None), torch.Generator)}
+        states = [(g, g.get_state()) for g in generators]
+        for g in (torch, *generators):
+            g.manual_seed(seed)
+        try:
+            for epoch in count_from(0):
+                number = 0
+                for pair in _read(self.loader):
+                    number += 1
+                    x, y = _inputs_and_targets(pair)
+                    yield inputs_of(x, self.like), numbers_like("y", y, self.like)
+                if not number:
+                    advice = (
+                        " in its second epoch: give a list of its batches" if epoch else ": expected at least one batch"
+                    )
+                    raise DataError(f"the DataLoader is empty{advice}")
+                self.epoch = number
+        finally:
+            for g, state in states:
+                g.set_state(state)
+
+    def probe(self) -> tuple[Inputs, Tensor]:
+        """A batch drawn at random."""
+        return self.minibatches(1)[0]
+
+    def minibatches(self, most: int) -> list[tuple[Inputs, Tensor]]:
+        """Batches drawn at random, at most so many."""
+        return [self.kept[k] for k in _drawn(len(self.kept), 1)[:most].tolist()]
+
+
+def _drawn(count: int, times: int) -> Tensor:
+    """All numbers below `count` in random order, so many times; the same at each call."""
+    g = torch.Generator().manual_seed(0)
+    return torch.cat([torch.randperm(count, generator=g) for _ in range(times)])
+
+
+class _Kept:
+    """The batches of an iterator, kept so that they can be read again."""
+
+    def __init__(self, batches: Iterator[Any]):
+        self.batches, self.kept = batches, []
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from self.kept
+        for batch in self.batches:
+            self.kept.append(batch)
+            yield batch
+
+
+def _read(loader: Iterable) -> Iterator[Any]:
+    """The batches of a loader. Raises InvalidInputError with what it raised."""
+    with users_code("the DataLoader fails"):
+        batches = iter(loader)
+    while True:
+        with users_code("the DataLoader fails"):
+            batch = next(batches, _read)
+        if batch is _read:
+            return
+        yield batch
+
+
+def numbers_like(name: str, given: Any, like: Tensor) -> Tensor:
+    """Finite numbers as a tensor on the device of a parameter; those that are not a tensor yet in its type, if they are no integers."""
+    values = numbers_of(name, given)
+    keeps_type = isinstance(given, Tensor) or not values.is_floating_point()
+    return values.to(like.device, None if keeps_type else like.dtype)
+
+
+def _inputs_and_targets(batch: Any) -> tuple[Any, Any]:
+    """(Inputs, targets) of a batch of a DataLoader: the targets are last, or have a name of `TARGETS`."""
+    if isinstance(batch, Mapping):
+        names = [name for name in TARGETS if name in batch]
+        if len(names) == 1 and len(batch) > 1:
+            others = {name: value for name, value in batch.items() if name not in names}
+            return others if len(others) > 1 else next(iter(others.values())), batch[names[0]]
+        raise InvalidInputError(
+            f"a batch has {', '.join(map(str, batch))}: expected inputs and one of {', '.join(TARGETS)}"
+        )
+    if not isinstance(batch, tuple | list) or len(batch) < 2:
+        raise InvalidInputError("the DataLoader gives no pairs: expected (x, y) of each batch")
+    *x, y = batch
+    return x[0] if len(x) == 1 else tuple(x), y
+
+
+def inputs_of(given: Any, like: Tensor) -> Inputs:
+    """The inputs of a model as tensors: of a tuple or a dictionary, all of them."""
+    if isinstance(given, Mapping):
+        return {name: numbers_like(str(name), value, like) for name, value in given.items()}
+    if isinstance(given, tuple) or (isinstance(given, list) and given and isinstance(given[0], Tensor)):
+        return tuple(numbers_like(f"x[{k}]", value, like) for k, value in enumerate(given))
+    return numbers_like("x", given, like)
+
+
+def _parts(x: Inputs) -> list[Tensor]:
+    return [*x.values()] if isinstance(x, dict) else [*x] if isinstance(x, tuple) else [x]
+
+
+def _indexed(x: Inputs, axis: int, length: int, rows: Tensor) -> Inputs:
+    """Some entries along an axis, of all inputs that have so many there."""
+    rows = rows.to(sequence_of(x).device)
+    each = (v.index_select(axis, rows) if v.shape[axis : axis + 1] == (length,) else v for v in _parts(x))
+    return with_parts(x, each)
+
+
+def with_parts(x: Inputs, parts: Iterable[Tensor]) -> Inputs:
+    """Other tensors in the places of the inputs."""
+    parts = [*parts]
+    return (
+        dict(zip(x, parts, strict=True)) if isinstance(x, dict) else tuple(parts) if isinstance(x, tuple) else parts[0]
+    )
+
+
+def in_double(x: Inputs) -> Inputs:
+    """The same inputs, numbers in float64."""
+    return with_parts(x, [value.double() if value.is_floating_point() else value for value in _parts(x)])
+
+
+def sequence_of(x: Inputs) -> Tensor:
+    """The first input."""
+    return _parts(x)[0]
+
+
+@torch.no_grad()
+def find_batch_axis(outputs: Callable[[Inputs], Tensor], x: Inputs, y: Tensor, stated: set[bool]) -> int:
+    """Axis of the examples, 0 or 1: along it the output of one does not change with its neighbours.
+
+    If this leaves both or none, or there are several inputs, `batch_first` of the model's parts decides, then the number of targets.
+    Raises InvalidInputError if it is not clear.
+
+    stated: values of `batch_first` of the model's parts.
+    """
+    one, first = isinstance(x, Tensor), sequence_of(x)
+    axes = [axis for axis in range(min(2, first.dim())) if one and x.shape[axis] > 2 and _independent(outputs, x, axis)]
+    if len(axes) != 1 and len(stated) == 1:  # few examples, or weights so small that no frame changes the next one
+        return 1 - next(iter(stated))
+    if len(axes) != 1:
+        axes = [axis for axis in range(min(2, first.dim())) if y.dim() and first.shape[axis] == y.shape[0]]
+    if len(axes) == 1:
+        return axes[0]
+    raise InvalidInputError(
+        f"the axis of the examples in x of shape {tuple(first.shape)} is not clear: add batch_axis=0 for (examples, frames, numbers), "
+        "or batch_axis=1 for (frames, examples, numbers)"
+    )
+
+
+def _independent(outputs: Callable[[Inputs], Tensor], x: Tensor, axis: int) -> bool:
+    """True if the middle one of three slices of x along an axis gives the same output beside two other slices."""
+    few = x.narrow(axis, 0, 3)
+    changed = few.clone()
+    for k in (0, 2):
+        piece = changed.select(axis, k)
+        piece.copy_(piece + 1 if piece.is_floating_point() else piece.flatten().roll(1).reshape(piece.shape))
+    try:
+        before, after = outputs(few), outputs(changed)
+    except InvalidInputError:  # such as a model that takes one number of frames only
+        return False
+    where = [a for a in (axis, 0) if a < before.dim() and before.shape[a] == 3]
+    return bool(where) and torch.equal(before.select(where[0], 1), after.select(where[0], 1))
+
+
+@torch.no_grad()
+def unit_axes(outputs: Callable[[Inputs], Tensor], x: Inputs, y: Tensor) -> Tensor:
+    """Zeros in the shape of an output, with length 1 along the axes of examples and frames: those that are as long as x is.
+
+    They are found by calls with other lengths of x. If the model takes only one, torch's layouts decide: the targets are classes
+    without the axis of units, or have the units last. Raises InvalidInputError if neither does.
+    """
+    zeros, first = torch.zeros_like(outputs(x)), sequence_of(x)
+    shape, fixed, follows = zeros.shape, [], [1] * zeros.dim()
+    for axis, length in enumerate(first.shape):
+        for rows in (torch.arange(2 * length) % length, torch.arange(max(1, length // 2))):
+            with contextlib.suppress(InvalidInputError):
+                changed = outputs(_indexed(x, axis, length, rows)).shape
+                if len(changed) == len(shape):
+                    follows = [f * length if a != b else f for f, a, b in zip(follows, shape, changed, strict=True)]
+                    break
+        else:
+            fixed.append(length)
+    units = [1 if f > 1 else n for f, n in zip(follows, shape, strict=True)]
+    mixed = any(1 < f < n for f, n in zip(follows, shape, strict=True))  # an axis of frames and units
+    if mixed or (len(fixed) > first.is_floating_point() and any(n > 1 and n in fixed for n in units)):
+        axes = [a for a, n in enumerate(units) if n > 1]
+        classes = [a for a in axes if shape[:a] + shape[a + 1 :] == y.shape]
+        last = [len(shape) - 1] * (shape == y.shape and len(shape) > 2)
+        if mixed or len(classes or last) != 1:
+            raise InvalidInputError(
+                f"the axes of examples, frames and units in outputs of shape {tuple(shape)} are not clear: return (..., units), with "
+                "an axis of length 1 for one unit"
+            )
+        units = [n if a in (classes or last) else 1 for a, n in enumerate(units)]
+    return zeros.new_zeros(units)
