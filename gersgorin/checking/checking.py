@@ -18,7 +18,7 @@ from gersgorin._validate import with_gradients
 from gersgorin.checking.explanation import explain
 from gersgorin.checking.forecast import forecast
 from gersgorin.checking.loop import TrainingLoop, above_zero, check_limits, random_numbers_kept
-from gersgorin.checking.minibatches import BATCH_SIZE, sequence_of
+from gersgorin.checking.minibatches import BATCH_SIZE
 from gersgorin.checking.prediction import TrainingCheck
 from gersgorin.checking.reach import measure_reach
 from gersgorin.objective import Loss, frame_loss, next_frames
@@ -160,9 +160,7 @@ def _check_training(
         order=explanation.order,
         flow_steps=explanation.flow_steps,
         rates=explanation.rates,
-        cells=explanation.cells,
         left_out=tuple(left_out),
-        frames=None if loop.frame_axis is None else sequence_of(loop.data.probe()[0]).shape[loop.frame_axis],
         reach=reach,
         slowed=loop.slowed,
         step_seconds=step_seconds,

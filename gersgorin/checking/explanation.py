@@ -1,20 +1,17 @@
-"""Measure the plateau of a training: rates of learning at the best constant output, order, gains, on one minibatch.
+"""Measure the plateau of a training: rates of learning at the best constant output and its order, on one minibatch.
 
     explanation = explain(loop, seconds=4)
-    explanation.order, explanation.rates, explanation.cells
+    explanation.order, explanation.rates
 
-They explain the forecast and do not enter it. `reason` puts them into words.
+They explain the forecast and do not enter it. `reasons` puts them into words.
 """
 
 import math
 import time
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from gersgorin._validate import with_gradients
 from gersgorin.analyses.plateau import measure_rates, steps_to_leave
-from gersgorin.checking.gains import Gains, measure_gains
 from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.minibatches import in_double
 from gersgorin.objective import BatchObjective
@@ -23,9 +20,6 @@ from rhn.utils.wording import first_line
 
 PASSES = 20  # steps of the training that take as long as the rates, in double precision
 FLOW = 100  # time of `steps_to_leave` relative to that of the rates
-GAINS = 8  # largest time of gains and exponents relative to that of the rates
-LARGE = 500_000  # parameters, from which on gains take longer
-STRONG = 100.0  # times that a gradient fades or grows along a sequence, at least, to be a reason
 FLAT = 0.5  # order of a plateau, at least, likewise
 NO_TIME = "for lack of time"
 
@@ -36,7 +30,6 @@ class Explanation:
 
     order: float | None = None
     rates: dict[str, float] = field(default_factory=dict)
-    cells: tuple[Gains, ...] = ()
     flow_steps: float | None = None
     """Steps of SGD on this minibatch alone to leave the plateau, see `Plateau.escape`; None: another optimiser, or no time."""
     left_out: tuple[str, ...] = ()
@@ -45,9 +38,9 @@ class Explanation:
 
 @with_gradients()
 def explain(loop: TrainingLoop, seconds: float) -> Explanation:
-    """Rates, order and gains of the untrained model, as far as there is time."""
+    """Rates and order of the untrained model, as far as there is time."""
     if PASSES * loop.step_seconds > seconds:
-        return Explanation(left_out=(f"rates and gains, {NO_TIME}",))
+        return Explanation(left_out=(f"rates, {NO_TIME}",))
     start, order, rates = time.monotonic(), None, {}
     try:
         x, y = loop.data.probe()
@@ -64,34 +57,32 @@ def explain(loop: TrainingLoop, seconds: float) -> Explanation:
         if probe.output_bias is not None and rates:
             order = slopes[max(rates, key=lambda name: rates[name])]
         spent = time.monotonic() - start
-        if GAINS * spent > seconds - spent or sum(p.numel() for p in probe.model.parameters()) > LARGE:
-            return Explanation(order, rates, left_out=(f"gains, {NO_TIME}",))
-        cells = tuple(measure_gains(probe))
         flow_steps = None
         if loop.is_plain_sgd and rates and FLOW * spent < seconds - (time.monotonic() - start):
             flow_steps = steps_to_leave(probe, loop.learning_rate, loop.optimizer.param_groups[0]["momentum"])
-        return Explanation(order, rates, cells, flow_steps)
-    except USERS_FAULT as error:  # whatever a module raises in double precision, or a cell without such measures
-        return Explanation(order, rates, left_out=(f"{'gains' if rates else 'rates and gains'}: {first_line(error)}",))
+        return Explanation(order, rates, flow_steps)
+    except USERS_FAULT as error:  # whatever a module raises in double precision
+        return Explanation(order, rates, left_out=(f"rates: {first_line(error)}",))
 
 
-def reason(
+def reasons(
     outcome: str,
     trials: list[dict],
     learning_rate: float,
     window: tuple[float, float] | None,
     explanation: Explanation,
-    frames: int | None,
-) -> str:
-    """Why a training does not leave, as far as its trials, order and exponents show; arguments as in `TrainingCheck`."""
+) -> list[str]:
+    """Why a training does not leave, as far as trials and order show, in sentences; arguments as in `TrainingCheck`."""
     rate = _rate(outcome, [row for row in trials if row["steps"]], learning_rate, window or (math.inf, 0.0))
-    found = [rate, _exponent(explanation.cells, frames or 0), _order(explanation.order)]
-    if any(found):
-        return " ".join(filter(None, found))
-    if not (explanation.rates or explanation.cells):
-        lacks_time = any(NO_TIME in words for words in explanation.left_out)
-        return f"Not known: rates and gains were not measured{f', {NO_TIME}' * lacks_time}."
-    return "Not known: neither the trials nor order, rates and gains show a cause."
+    return [sentence for sentence in (rate, _order(explanation.order)) if sentence]
+
+
+def unknown(explanation: Explanation) -> str:
+    """What is said without a reason."""
+    if explanation.rates:
+        return "Not known: neither gradient, trials, order nor rates show a cause."
+    lacks_time = any(NO_TIME in words for words in explanation.left_out)
+    return f"Not known: the rates were not measured{f', {NO_TIME}' * lacks_time}."
 
 
 def _rate(outcome: str, trials: list[dict], own: float, window: tuple[float, float]) -> str:
@@ -105,25 +96,6 @@ def _rate(outcome: str, trials: list[dict], own: float, window: tuple[float, flo
     first = min(left, key=lambda row: row["left"])
     start = "The learning rate is too low" if outcome == "stays" else "A higher learning rate is faster"
     return f"{start}: at {first['learning_rate']:.3g} a trial leaves at step {first['left']:,.0f}."
-
-
-def _exponent(cells: tuple[Gains, ...], frames: int) -> str:
-    """How much a gradient fades or grows from the last step of a sequence to the first, in the cell with the strongest change."""
-    means = [(float(np.mean(g.exponents)), g) for g in cells if not g.own_loop and len(g.exponents)]
-    if not means:
-        return ""
-    exponent, gains = max(means, key=lambda pair: abs(pair[0]))
-    frames = max(frames, gains.exponent_steps)
-    way = f"from the last of {frames} steps to the first"
-    if exponent == -math.inf:
-        return f"In {gains.cell} no gradient comes {way}."
-    if not abs(exponent * frames) >= math.log(STRONG):
-        return ""
-    size = f"10^{round(abs(exponent) * frames / math.log(10))}"
-    longer = f", if it goes on as in {gains.exponent_steps}" * (frames > gains.exponent_steps)
-    return (
-        f"In {gains.cell} a gradient {'fades' if exponent < 0 else 'grows'} by a factor of about {size} {way}{longer}."
-    )
 
 
 def _order(order: float | None) -> str:

@@ -4,24 +4,22 @@ Legend: K trials.
 """
 
 import math
-import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from gersgorin.checking.explanation import Explanation, reason
+from gersgorin.checking.explanation import Explanation, reasons, unknown
 from gersgorin.checking.trials import WINDOW
 from gersgorin.plotting.figure import ink, panel
 from rhn.utils.figures import BLUE, GREEN, GREY, RED
 from rhn.utils.io import finite_json
 from rhn.utils.result import Result, rows_of
-from rhn.utils.wording import counted, rounded_up
+from rhn.utils.wording import rounded_up
 
 if TYPE_CHECKING:
     from gersgorin.checking.forecast import Forecast
-    from gersgorin.checking.gains import Gains
     from gersgorin.checking.reach import Reach
 
 FALLING = 0.99  # of the loss of one window before: a loss that still falls
@@ -56,14 +54,10 @@ class TrainingCheck(Result):
     """Of the plateau, see `gersgorin.plateau`; None: not measured."""
     rates: dict[str, float] = field(default_factory=dict)
     """||dL/dW|| / ||W|| at the constant output, by matrix; empty if not measured."""
-    cells: "tuple[Gains, ...]" = ()
-    """Gains, exponents and saturation, one for each cell that can be measured."""
     flow_steps: float | None = None
     """Steps of SGD on one minibatch alone to leave the plateau, see `Plateau.escape`; infinity: never; None: not measured."""
     scheduler: str | None = None
     """Class of the scheduler, which begins with `learning_rate` or multiplies it: "OneCycleLR"."""
-    frames: int | None = None
-    """Steps of a sequence."""
     reach: "Reach | None" = None
     """Which steps of a sequence the gradient of the untrained network sees; None: not measured."""
     slowed: float | None = None
@@ -132,8 +126,7 @@ class TrainingCheck(Result):
 
     def sentences(self) -> tuple[str, ...]:
         """What the gradient sees, if that is little and the training does not leave; outcome, time, learning rates; subnormals."""
-        blind = self.reach is not None and self.reach.blind and self.outcome != "leaves"
-        sees = (self.reach.sentence(),) if blind else ()
+        sees = (self._sees,) if self._sees else ()
         slow = (f"Its steps take {self._slowed}.",) if self.slowed else ()
         return (*sees, self._what(), self._when(), self._where(), *slow)
 
@@ -146,14 +139,26 @@ class TrainingCheck(Result):
         return " ".join(self.sentences())
 
     @property
+    def _sees(self) -> str:
+        """What the gradient does not see, or that it explodes, if the training does not leave."""
+        bad = self.reach is not None and (self.reach.blind or self.reach.explodes) and self.outcome != "leaves"
+        return self.reach.sentence() if bad else ""
+
+    @property
     def why(self) -> str | None:
-        """Why the training does not leave, as far as it was measured, in a sentence or two; None if it leaves."""
+        """Why the training does not leave, as far as it was measured, in a few sentences; None if it leaves."""
+        return " ".join(filter(None, (self._sees, self._why))) or None
+
+    @property
+    def _why(self) -> str:
+        """What `why` says beside what the gradient sees."""
         if self.outcome == "leaves":
-            return None
+            return ""
         if self.steps < WINDOW and self.outcome == "stays":
             return f"The training is too short to say: {self._steps}."
-        measured = Explanation(self.order, self.rates, self.cells, self.left_out)
-        return reason(self.outcome, self.table(), self.learning_rate, self.window, measured, self.frames)
+        measured = Explanation(self.order, self.rates, left_out=self.left_out)
+        found = reasons(self.outcome, self.table(), self.learning_rate, self.window, measured)
+        return " ".join(found or [unknown(measured)] * (not self._sees))
 
     @property
     def _steps(self) -> str:
@@ -235,21 +240,13 @@ class TrainingCheck(Result):
             "training": f"{self.optimizer}, learning rate {self.learning_rate:.4g}, {self._steps} of minibatches{epochs}",
             "plateau": f"{self.constant_loss:.4g}, the loss of the best constant output; the training starts at {self.first_loss:.4g}",
             "trials": f"\n{' ' * VALUES}".join(map(_trial, self.table())),
-            "why": self.why,
+            "why": self._why,
             "left out": "; ".join(self.left_out),
-            "order": self._order,
             "one minibatch": self._flow,
             "rates": rates_in_words(self.rates) if self.rates else None,
         }
         table = [f"{name:<{VALUES}}{words}" for name, words in rows.items() if words]
-        return "\n".join([*self.sentences(), "", *table, *lines_of_gains(self.cells)])
-
-    @property
-    def _order(self) -> str | None:
-        """How flat the plateau is."""
-        if self.order is None or not math.isfinite(self.order):
-            return None
-        return f"{round(self.order, 1) + 0:g}: from weights of half the size it learns {2**self.order:.2g} times as slowly at first"
+        return "\n".join([*self.sentences(), "", *table])
 
     @property
     def _flow(self) -> str | None:
@@ -308,7 +305,6 @@ class TrainingCheck(Result):
             "still_falls": self.still_falls,
             "trials": self.table(),
             "reach": None if self.reach is None else {"seen": self.reach.seen, "share": self.reach.share.tolist()},
-            "cells": [cell.to_dict() for cell in self.cells],
         }
         return finite_json(content)
 
@@ -353,26 +349,6 @@ def _trial(row: dict) -> str:
     return f"learning rate {row['learning_rate']:<10.3g} {end if row['steps'] else 'not tried'}"
 
 
-def lines_of_gains(cells: "tuple[Gains, ...]") -> list[str]:
-    """A line with the name of each cell, then its gains, exponents and saturation; those in a loop of the network are left out."""
-    lines = []
-    for gains in cells:
-        if gains.own_loop:
-            lines.append(
-                f"{gains.cell}: called in a loop of your own, which check does not measure; gersgorin plot follows it"
-            )
-            continue
-        gates = "" if gains.saturated_gates is None else f", gates {gains.saturated_gates:.0%}"
-        rows = {
-            "input gain": _row(gains.input_gain),
-            "state gain": _row(gains.state_gain),
-            "exponent": f"{_spread(gains.exponents)}, {counted(gains.exponent_steps, 'step')}{_a_step(gains.exponents)}",
-            "saturated": f"outputs {gains.saturated_outputs:.0%}{gates}",
-        }
-        lines += [gains.cell, *(f"  {name:<13}{words}" for name, words in rows.items())]
-    return lines
-
-
 def rates_in_words(rates: dict[str, float]) -> str:
     """
     >>> rates_in_words({"a": 0.012, "b": math.inf})
@@ -380,25 +356,6 @@ def rates_in_words(rates: dict[str, float]) -> str:
     """
     each = [f"{n} infinite (its weights are 0)" if r == math.inf else f"{n} {r:.1e}" for n, r in rates.items()]
     return f"gradient / weights on the plateau: {', '.join(each)}"
-
-
-def _row(values) -> str:
-    return " ".join(f"{value:.2g}" for value in values) or "the cell does not say what one of its layers does"
-
-
-def _a_step(exponents) -> str:
-    """An exponent in words."""
-    factor = math.exp(statistics.fmean(map(float, exponents)))
-    return f"; each step multiplies a gradient by {factor:.2g}" if 0 < factor < math.inf else ""
-
-
-def _spread(exponents) -> str:
-    """Mean and standard deviation over sequences."""
-    finite = [float(e) for e in exponents if math.isfinite(e)]
-    if len(finite) < len(exponents):
-        return f"not finite in {len(exponents) - len(finite)} of {counted(len(exponents), 'sequence')}"
-    spread = f" +- {statistics.pstdev(finite):.1g}" if len(finite) > 1 else ""
-    return f"{statistics.fmean(finite):.3g}{spread} over {counted(len(finite), 'sequence')}"
 
 
 @panel(6.4, 4.2, lambda check: f"{check.name} under {check.optimizer}: {check.outcome}")

@@ -73,8 +73,7 @@ def test_the_time_of_the_escape_is_that_of_the_training(good):
 def test_the_plateau_explains(good):
     assert set(good.rates) == {"rnn.weight_ih_l0", "rnn.weight_hh_l0", "out.weight"}
     assert good.order == pytest.approx(0, abs=0.2)
-    assert [cell.cell for cell in good.cells] == ["rnn"]
-    assert "\nrates " in good.summary() and "\nrnn\n  input gain " in good.summary()
+    assert "\nrates " in good.summary()
 
 
 def test_rates_are_those_of_the_plateau_of_the_same_frames():
@@ -178,7 +177,7 @@ def test_a_model_that_does_not_run_in_double_precision_has_a_forecast_without_ra
     model, (_, x, y) = Single(), made()
     found = gersgorin.check(model, x, y, "mse", "sgd", learning_rate=0.1, steps=40)
     assert found.rates == {} and found.order is None
-    assert any(words.startswith("rates and gains: ") for words in found.left_out)
+    assert any(words.startswith("rates: ") for words in found.left_out)
 
 
 def test_a_check_that_ends_early_says_what_it_left_out():
