@@ -307,18 +307,11 @@ def test_no_cure_is_claimed_where_nothing_can_be_learned():
     torch.testing.assert_close(found.model.state_dict(), model.state_dict(), rtol=0, atol=0)
 
 
-def test_trainings_shorter_than_a_mean_of_losses_are_searched():
-    model, (x, y) = made(lambda: Reader(nn.RNN)), recall()
-    found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-6, steps=3, seconds=300)
-    assert found.given.steps == 3
-    assert len(found.attempts) > 10
-
-
 def test_no_trial_is_longer_than_the_training():
     x, y = recall()
     model = made(Reader)
     found = cure(model, x, y, "cross-entropy", torch.optim.Adam(model.parameters(), lr=1e-5), steps=3)
-    assert max(row["steps"] for row in found.table()) == 3
+    assert found.given.steps == max(row["steps"] for row in found.table()) == 3 and len(found.attempts) > 10
 
 
 def test_without_time_it_gives_an_untested_start_and_asks_for_more():
@@ -420,16 +413,6 @@ def test_the_printed_code_for_an_optimizer_of_many_groups_can_be_pasted(slow_rat
     assert {group["lr"] for group in optimizer.param_groups} == {1.1e-4} and max(map(len, lines)) < 80
 
 
-def test_an_optimizer_of_several_groups_keeps_them():
-    model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
-    groups = [{"params": model.rnn.parameters(), "lr": 1e-5}, {"params": model.out.parameters(), "lr": 1e-4}]
-    optimizer = torch.optim.Adam(groups)
-    loop = TrainingLoop(model, x, y, "cross-entropy", optimizer)
-    names = {"model": model, "optimizer": optimizer}
-    exec(cure_module.code_of(loop, cure_module.Attempt(Start("given weights"), 10.0, None)), names)
-    assert [group["lr"] for group in optimizer.param_groups] == [1e-4, 1e-3]
-
-
 def test_the_names_of_starts_are_explained(slow_rate):
     x, y = recall()
     loops = [
@@ -441,13 +424,6 @@ def test_the_names_of_starts_are_explained(slow_rate):
     shown = slow_rate[1].summary()
     lines = [line.split(": ")[0] for line in shown.splitlines() if line.split(": ")[0] in MEANINGS]
     assert lines and all(shown.count(name) > 1 for name in lines)
-
-
-def test_weights_that_are_nan_are_refused():
-    model, (x, y) = made(Reader), recall()
-    model.out.weight.data[0, 0] = torch.nan
-    with pytest.raises(InvalidInputError, match="NaN"):
-        cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
 
 
 def test_the_optimizer_is_for_copies_of_the_model():

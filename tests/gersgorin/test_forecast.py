@@ -111,12 +111,6 @@ def test_a_rate_that_is_too_high_diverges_and_smaller_ones_are_in_the_window(rat
     assert found.window[1] < 8.0
 
 
-def test_the_same_seed_gives_the_same_forecast():
-    first, second = (forecast(saddle(learning_rate=0.02), steps=500, seconds=600, seed=5) for _ in range(2))
-    assert first.escape_steps == second.escape_steps
-    assert np.array_equal(first.trials.losses, second.trials.losses, equal_nan=True)
-
-
 @pytest.mark.parametrize("step", [0.01, 0.5, 3.0])
 def test_a_slow_model_is_cut_at_the_time_limit(monkeypatch, step):
     clock = Clock(monkeypatch, step)
@@ -173,10 +167,6 @@ def test_an_escape_of_a_long_training_is_read_where_it_was_seen():
 def test_short_trainings_have_the_same_prior_as_without_long_ones():
     belief = Belief(EXPONENT["sgd"], [])
     assert [belief.probability(steps) for steps in (1e3, 1e4, 1e5)] == pytest.approx([0.2987, 0.4993, 0.7], abs=1e-4)
-
-
-def test_a_trial_without_a_step_has_no_means():
-    assert _means(np.ones((0, 2))).shape == (0, 2)
 
 
 def test_a_huge_loss_does_not_change_later_means():

@@ -3,18 +3,16 @@
 import copy
 import math
 import random
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from tables import for_each
 from torch import nn
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 import gersgorin
-from gersgorin.checking.prediction import TrainingCheck
-from rhn.errors import DataError, InvalidInputError
+from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 
 ENOUGH = 600.0  # seconds on any machine
@@ -104,13 +102,6 @@ def test_a_rate_that_is_too_high_explodes_and_the_window_is_below():
     assert "its loss explodes at step" in found.verdict.lower()
 
 
-@pytest.mark.parametrize(("batch_first", "last"), [(True, True), (True, False), (False, True), (False, False)])
-def test_every_layout_of_a_loop_is_taken(batch_first, last):
-    model, x, y = made(batch_first=batch_first, last=last)
-    found = gersgorin.check(model, x, y, "mse", "adamw", learning_rate=0.01, steps=60)
-    assert isinstance(found, TrainingCheck) and (found.optimizer, found.steps_per_epoch) == ("AdamW", 10)
-
-
 def test_a_loader_is_taken_in_place_of_x_and_y():
     model, x, y = made()
     loader = DataLoader(TensorDataset(x, y), 30, shuffle=True)
@@ -156,18 +147,6 @@ def test_nothing_that_was_given_changes_to_the_bit():
     torch.testing.assert_close(after, before, rtol=0, atol=0)
 
 
-def test_gradients_may_be_off_outside():
-    model, x, y = made()
-    with torch.no_grad():
-        found = gersgorin.check(model, x, y, "mse", "sgd", learning_rate=0.1, steps=40)
-    assert found.rates and len(found.table()) > 1
-
-
-def test_minibatches_of_one_example_have_rates():
-    model, x, y = made()
-    assert gersgorin.check(model, x, y, "mse", "sgd", learning_rate=0.1, steps=40, batch_size=1).rates
-
-
 def test_a_model_that_does_not_run_in_double_precision_has_a_forecast_without_rates():
     class Single(Reader):
         def forward(self, x):
@@ -202,18 +181,13 @@ def test_the_same_check_gives_the_same_answer(good):
         ({"x": None}, "x is missing"),
         ({"y": None, "loss_fn": None, "optimizer": None}, "learning_rate is missing"),
         ({"steps": 0}, "steps is 0"),
-        ({"steps": 1.5}, "steps is 1.5"),
         ({"seconds": 0}, "seconds is 0"),
-        ({"seconds": math.nan}, "seconds is nan"),
         ({"seed": "a"}, "the seed is 'a'"),
-        ({"x": torch.full((300, 5, 2), math.nan)}, "x holds 3000 NaN"),
         ({"y": torch.ones(300, 1)}, "the targets are all the same"),
         ({"loss_fn": lambda output, y: -(output - y).square().mean().exp()}, "the loss can fall below 0"),
-        ({"model": lambda seed: made()[0], "optimizer": "adam", "learning_rate": 0.1}, "the model is a function"),
         ({"y": torch.rand(300)}, r"output \(32, 1\) and y \(32,\): .*give y the shape \(32, 1\)"),
         ({"y": torch.rand(300), "loss_fn": nn.functional.l1_loss}, "Using a target size"),
         ({"loss_fn": nn.MSELoss}, r"did you mean nn.MSELoss\(\)\?"),
-        ({"loss_fn": "cross-entropy", "y": torch.zeros(300).long()}, "constant output is 0"),
         ({"optimizer": torch.optim.Adam}, r"expected a name, or an instance"),
         ({"optimizer": "adamV"}, "'adamV', expected one of sgd, adam, adamw, rmsprop"),
         ({"optimizer": "adamW"}, "AdamW by its name has no learning rate: add learning_rate="),
@@ -225,12 +199,6 @@ def test_bad_input_is_refused_in_a_sentence(change, message):
     with pytest.raises(InvalidInputError, match=message) as raised:
         gersgorin.check(**parts | change)
     assert "\n" not in str(raised.value)
-
-
-def test_an_empty_loader_is_refused():
-    model = made()[0]
-    with pytest.raises(DataError, match="DataLoader is empty"):
-        gersgorin.check(model, [], None, "mse", "adam", learning_rate=0.1)
 
 
 @pytest.mark.parametrize(("learning_rate", "outcome"), [(1e-3, "leaves"), (1e4, "explodes")])
@@ -259,30 +227,9 @@ def test_without_time_no_learning_rate_is_ruled_out():
     assert found.outcome == "may leave" and found.sentences()[2] == "No learning rate was tried."
 
 
-def test_the_generator_of_a_batch_sampler_stays_as_it_was():
-    model, x, y = made()
-    generator = torch.Generator().manual_seed(3)
-    state = generator.get_state()
-    sampler = RandomSampler(range(len(x)), generator=generator)
-    loader = DataLoader(TensorDataset(x, y), batch_sampler=BatchSampler(sampler, 16, drop_last=True))
-    gersgorin.check(model, loader, None, nn.MSELoss(), torch.optim.Adam(model.parameters()), steps=3, seconds=ENOUGH)
-    assert torch.equal(generator.get_state(), state)
-
-
-def test_seconds_that_decide_follow_from_the_seconds_of_a_step():
-    model, x, y = made()
-    found = gersgorin.check(model, x, y, "mse", "adam", learning_rate=1e-5, steps=10**6, seconds=0.3)
-    assert 0 < found.step_seconds < 0.3
-    assert int(found.verdict.split("give seconds=")[1].split(".")[0]) >= 10**6 * found.step_seconds
-
-
 def test_a_rate_that_a_scheduler_changes_is_called_initial():
     model, x, y = made()
     optimizer = torch.optim.Adam(model.parameters())
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=30)
     found = gersgorin.check(model, x, y, "mse", optimizer, scheduler=scheduler, steps=20, seconds=ENOUGH)
     assert "an initial_lr (of OneCycleLR) of 0.004" in found.verdict
-
-
-def test_the_time_that_subnormal_numbers_cost_is_said(good):
-    assert "8 times as long as with torch.set_flush_denormal(True)" in replace(good, slowed=8.0).summary()
