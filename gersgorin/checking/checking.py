@@ -148,6 +148,7 @@ def _check_training(
     if loop.data.cut:
         left_out.append(f"batches of the DataLoader after the first {loop.data.cut:,}, for the best constant output")
     return TrainingCheck(
+        **vars(found) | vars(explanation) | {"left_out": tuple(left_out)},
         name=name,
         optimizer=loop.optimizer_name,
         learning_rate=loop.learning_rate,
@@ -156,11 +157,6 @@ def _check_training(
         steps_per_epoch=math.ceil(loop.data.epoch) if loop.data.epoch < math.inf else math.inf,
         constant_loss=found.trials.constant,
         first_loss=loop.first_loss,
-        forecast=found,
-        order=explanation.order,
-        flow_steps=explanation.flow_steps,
-        rates=explanation.rates,
-        left_out=tuple(left_out),
         reach=reach,
         slowed=loop.slowed,
         step_seconds=step_seconds,

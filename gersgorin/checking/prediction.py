@@ -4,23 +4,20 @@ Legend: K trials.
 """
 
 import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from gersgorin.checking.explanation import Explanation, reasons, unknown
+from gersgorin.checking.forecast import Forecast
+from gersgorin.checking.reach import Reach
 from gersgorin.checking.trials import WINDOW
 from gersgorin.plotting.figure import ink, panel
 from rhn.utils.figures import BLUE, GREEN, GREY, RED
 from rhn.utils.io import finite_json
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import rounded_up
-
-if TYPE_CHECKING:
-    from gersgorin.checking.forecast import Forecast
-    from gersgorin.checking.reach import Reach
 
 FALLING = 0.99  # of the loss of one window before: a loss that still falls
 DOUBT = 0.2  # probability of leaving, and its complement, from which the outcome is open
@@ -33,7 +30,7 @@ CONSTANT = "the loss of a constant output"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class TrainingCheck(Result):
+class TrainingCheck(Result, Explanation, Forecast):
     """Result of `check`: `verdict` is a few sentences, `summary()` a page, `to_json()` the output of --json."""
 
     name: str
@@ -49,64 +46,30 @@ class TrainingCheck(Result):
     """Mean loss of the best constant output."""
     first_loss: float
     """Loss of a minibatch before training."""
-    forecast: "Forecast"
-    order: float | None = None
-    """Of the plateau, see `gersgorin.plateau`; None: not measured."""
-    rates: dict[str, float] = field(default_factory=dict)
-    """||dL/dW|| / ||W|| at the constant output, by matrix; empty if not measured."""
-    flow_steps: float | None = None
-    """Steps of SGD on one minibatch alone to leave the plateau, see `Plateau.escape`; infinity: never; None: not measured."""
     scheduler: str | None = None
     """Class of the scheduler, which begins with `learning_rate` or multiplies it: "OneCycleLR"."""
-    reach: "Reach | None" = None
+    reach: Reach | None = None
     """Which steps of a sequence the gradient of the untrained network sees; None: not measured."""
     slowed: float | None = None
     """Times as long that a step takes with subnormal numbers, which the trials set to zero; None: less than twice, or they are zero."""
     step_seconds: float = math.nan
     """Seconds for a step of one trial, everything included."""
-    left_out: tuple[str, ...] = ()
-    """Parts of the check and of the data that were left out, in words."""
-
-    @property
-    def escape_steps(self) -> float:
-        """Steps until the mean loss is below that of the best constant output; infinity if it never is."""
-        return self.forecast.escape_steps
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Of `escape_steps`, see `Forecast`."""
-        return self.forecast.interval
-
-    @property
-    def diverges_at(self) -> float:
-        """Step at which the loss explodes; infinity if it does not."""
-        return self.forecast.diverges_at
-
-    @property
-    def window(self) -> tuple[float, float] | None:
-        """(Least, greatest) learning rate of a trial that left, below all that diverged; None: none left."""
-        return self.forecast.window
-
-    @property
-    def probability(self) -> float:
-        """Of leaving within the training without divergence."""
-        return self.forecast.probability
 
     @property
     def tried(self) -> int:
         """Steps of the training that were run."""
-        return int(self.forecast.trials.steps[0])
+        return int(self.trials.steps[0])
 
     @property
     def last_loss(self) -> float:
         """Mean of the last losses that were seen, relative to the best constant output's; NaN without a step."""
-        return float(self.forecast.trials.ratios[self.tried - 1, 0]) if self.tried else math.nan
+        return float(self.trials.ratios[self.tried - 1, 0]) if self.tried else math.nan
 
     @property
     def still_falls(self) -> bool:
         """True if the last mean loss is at least 1 % below that of one window before."""
         before = self.tried - 1 - WINDOW
-        return before >= 0 and bool(self.last_loss < FALLING * self.forecast.trials.ratios[before, 0])
+        return before >= 0 and bool(self.last_loss < FALLING * self.trials.ratios[before, 0])
 
     @property
     def outcome(self) -> str:
@@ -119,7 +82,7 @@ class TrainingCheck(Result):
         leaves = self.escape_steps <= self.steps
         if self.diverges_at < math.inf:
             return "leaves, then explodes" if leaves else "explodes"
-        doubt = DOUBT if self.forecast.cut is None else DOUBT_CUT
+        doubt = DOUBT if self.cut is None else DOUBT_CUT
         if doubt <= self.probability <= 1 - doubt or leaves != (self.probability >= 0.5):
             return "may leave"
         return "leaves" if leaves else "stays"
@@ -156,9 +119,8 @@ class TrainingCheck(Result):
             return ""
         if self.steps < WINDOW and self.outcome == "stays":
             return f"The training is too short to say: {self._steps}."
-        measured = Explanation(self.order, self.rates, left_out=self.left_out)
-        found = reasons(self.outcome, self.table(), self.learning_rate, self.window, measured)
-        return " ".join(found or [unknown(measured)] * (not self._sees))
+        found = reasons(self.outcome, self.table(), self.learning_rate, self.window, self)
+        return " ".join(found or [unknown(self)] * (not self._sees))
 
     @property
     def _steps(self) -> str:
@@ -194,7 +156,7 @@ class TrainingCheck(Result):
             parts.append(f"its loss explodes at step {self.diverges_at:,.0f}")
         words = ", and ".join(parts)
         early = ""
-        if self.forecast.cut and self.outcome == "may leave":
+        if self.cut and self.outcome == "may leave":
             early = f"; the time was up after {_counted(self.tried)}: to decide, {self._enough}"
         falls = " and still falls" * self.still_falls
         seen = f" After {_counted(self.tried)} its loss is {self.last_loss:.3g} of a constant output's{falls}."
@@ -262,7 +224,7 @@ class TrainingCheck(Result):
 
     def table(self) -> list[dict]:
         """One row for each trial, by learning rate: its steps, and those at which it left and diverged; infinity: not seen."""
-        trials = self.forecast.trials  # the first is the training itself
+        trials = self.trials  # the first is the training itself
         columns = {"steps": trials.steps, "left": trials.left, "diverged": trials.diverged}
         return sorted(
             rows_of(learning_rate=self.learning_rate * trials.factors, **columns), key=lambda row: row["learning_rate"]
@@ -274,38 +236,10 @@ class TrainingCheck(Result):
 
     def to_json(self) -> dict:
         """All numbers for JSON; None if not finite. `interval` is that of `escape_steps`."""
-        names = (
-            "verdict",
-            "why",
-            "outcome",
-            "probability",
-            "interval",
-            "escape_steps",
-            "diverges_at",
-            "window",
-            "optimizer",
-        )
-        names += (
-            "learning_rate",
-            "steps",
-            "steps_per_epoch",
-            "name",
-            "constant_loss",
-            "first_loss",
-            "order",
-            "flow_steps",
-            "rates",
-            "left_out",
-            "scheduler",
-            "slowed",
-        )
-        content = {name: getattr(self, name) for name in names}
-        content |= {
-            "last_loss": self.last_loss,
-            "still_falls": self.still_falls,
-            "trials": self.table(),
-            "reach": None if self.reach is None else {"seen": self.reach.seen, "share": self.reach.share.tolist()},
-        }
+        content = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("title", "about")}
+        content |= {name: getattr(self, name) for name in ("verdict", "why", "outcome", "last_loss", "still_falls")}
+        reach = None if self.reach is None else {"seen": self.reach.seen, "share": self.reach.share.tolist()}
+        content |= {"trials": self.table(), "reach": reach}
         return finite_json(content)
 
 

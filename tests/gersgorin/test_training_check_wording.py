@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gersgorin.checking.forecast import Forecast, window_of
+from gersgorin.checking.forecast import window_of
 from gersgorin.checking.prediction import TrainingCheck
 from gersgorin.checking.reach import Reach
 from gersgorin.checking.trials import Trials
@@ -61,15 +61,15 @@ def made(seed: int) -> TrainingCheck:
     trials = trials_of(draw, rate, window, min(steps, 300))
     tried = bool(trials.steps[0])
     low, middle, high = sorted((step(), step(), step()))
-    forecast = Forecast(
-        escape_steps=middle if tried else math.inf,
-        interval=(low, high) if tried else (math.inf, math.inf),
-        diverges_at=float(trials.diverged[0]),
-        window=window_of(rate, trials),
-        probability=draw.choice([0.0, 0.004, 0.15, 0.3, 0.499, 0.7, 0.85, 0.996, 1.0]) if tried else math.nan,
-        cut=draw.choice([None, "the time was up"]) if tried else "the time was up",
-        trials=trials,
-    )
+    forecast = {
+        "escape_steps": middle if tried else math.inf,
+        "interval": (low, high) if tried else (math.inf, math.inf),
+        "diverges_at": float(trials.diverged[0]),
+        "window": window_of(rate, trials),
+        "probability": draw.choice([0.0, 0.004, 0.15, 0.3, 0.499, 0.7, 0.85, 0.996, 1.0]) if tried else math.nan,
+        "cut": draw.choice([None, "the time was up"]) if tried else "the time was up",
+        "trials": trials,
+    }
     lacking = draw.choice([("rates, for lack of time",), ()])
     return TrainingCheck(
         name="GRU",
@@ -79,10 +79,10 @@ def made(seed: int) -> TrainingCheck:
         steps_per_epoch=draw.choice([1, 7]),
         constant_loss=0.5,
         first_loss=0.9,
-        forecast=forecast,
+        **forecast,
         order=draw.choice([None, math.nan, 0.0, 2.4]),
         rates={} if lacking else draw.choice([{}, {"rnn.weight_hh": 0.01}]),
-        left_out=((forecast.cut,) if forecast.cut else ()) + lacking,
+        left_out=((forecast["cut"],) if forecast["cut"] else ()) + lacking,
         reach=draw.choice([None, BLIND, Reach(np.array([1.0, 0.5])), Reach(np.array([1.0, 1e9]))]),
         step_seconds=draw.choice([math.nan, 0.25]),
     )
@@ -177,7 +177,7 @@ def test_the_third_sentence_tells_the_trials():
 
 def test_seconds_are_asked_for_if_the_time_was_up_before_a_decision():
     for check in CHECKS:
-        needed = bool(check.forecast.cut) and check.outcome == "may leave"
+        needed = bool(check.cut) and check.outcome == "may leave"
         found = re.search(r"to decide, give (more seconds|seconds=\d+)\.", check.verdict, re.IGNORECASE)
         assert bool(found) == needed, check.verdict
         if needed:
@@ -218,7 +218,7 @@ def test_json_is_finite_and_has_the_names_that_stay():
         content = json.loads(json.dumps(check.to_json(), allow_nan=False))
         assert names <= set(content)
         assert content["escape_steps"] == (check.escape_steps if math.isfinite(check.escape_steps) else None)
-        assert len(content["trials"]) == len(check.forecast.trials.factors)
+        assert len(content["trials"]) == len(check.trials.factors)
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
