@@ -104,54 +104,43 @@ def run_trials(
     """
     end = time.monotonic() + seconds
     constant = Constant(loop) if constant is None else constant
-    count = len(factors)
-    most = np.broadcast_to(np.asarray(steps), (count,))
-    stream = loop.data.stream(seed)
-    longest = int(most.max())
+    most = np.broadcast_to(np.asarray(steps), (len(factors),))
+    stream, longest = loop.data.stream(seed), int(most.max())
     schedule = [] if loop.scheduler is None else loop.schedule(min(longest, SCHEDULED))
-    curves = np.full((2, min(longest, ROWS), count), np.nan)  # grows: the time may be up long before
-    runs = [_Run(after, min(WINDOW, longest), recovers=loop.scheduler is not None) for _ in factors]
-    active = list(range(count))
+    curves = np.full((2, min(longest, ROWS), len(factors)), np.nan)  # grows: the time may be up long before
+    active = list(range(len(factors)))
     step = used = 0
     stepping = 0.0  # seconds
-    last = count * constant.step_seconds
+    last = len(factors) * constant.step_seconds
     with flushed(), random_numbers_kept(loop.model):
         torch.manual_seed(seed)
-        copies = _Copies(loop, factors)
+        trials = [_Trial(loop, factor, after, min(WINDOW, longest)) for factor in factors]
         while active and time.monotonic() + HEADROOM * last < end:
-            if loop.scheduler is not None:
-                if step == len(schedule):
-                    schedule = loop.schedule(min(longest, 2 * step))
-                copies.set_groups(schedule[step])
+            if loop.scheduler is not None and step == len(schedule):
+                schedule = loop.schedule(min(longest, 2 * step))
             if step == curves.shape[1]:
                 curves = np.concatenate([curves, np.full_like(curves, np.nan)], 1)
             losses, constants = curves
             x, y = next(stream)
             began = time.monotonic()
-            losses[step, active] = copies.step(x, y)
+            losses[step, active] = [trials[k].take(x, y, schedule[step] if schedule else ()) for k in active]
             constants[step, active] = constant.loss_of(x, y)
             last = time.monotonic() - began
-            stepping += last
-            used += len(active)
-            step += 1
+            stepping, used, step = stepping + last, used + len(active), step + 1
             last_rows = slice(max(0, step - WINDOW), step)
             for k in active:
-                runs[k].look(losses[last_rows, k], constants[last_rows, k], step, losses[0, k])
-            keep = [j for j, k in enumerate(active) if not runs[k].ended and step < most[k]]
-            if until_first and 0 not in [active[j] for j in keep]:
-                keep = []
-            if len(keep) < len(active):
-                copies.keep(keep)
-                active = [active[j] for j in keep]
+                trials[k].look(losses[last_rows, k], constants[last_rows, k], step, losses[0, k])
+            active = [k for k in active if not trials[k].ended and step < most[k]]
+            active *= not until_first or 0 in active
     return Trials(
         factors=np.asarray(factors, float),
         losses=curves[0, :step],
         constants=curves[1, :step],
-        left=np.array([min(run.left, run.below) for run in runs]),
-        diverged=np.array([run.diverged for run in runs]),
+        left=np.array([min(trial.left, trial.below) for trial in trials]),
+        diverged=np.array([trial.diverged for trial in trials]),
         constant=constant.loss,
         step_seconds=stepping / used if used else math.inf,
-        timed_out=bool(active) and any(runs[k].left == math.inf for k in active),
+        timed_out=any(trials[k].left == math.inf for k in active),
     )
 
 
@@ -177,12 +166,30 @@ class Constant:
         return self.loop.constant_loss(self.output, x, y).item()
 
 
-class _Run:
-    """Whether a trial has left or diverged, step by step; one that recovers, by its schedule, goes on while its loss is finite."""
+class _Trial:
+    """A copy of a model in training, and whether it has left or diverged; with a schedule it goes on while its loss is finite."""
 
-    def __init__(self, after: float, window: int = WINDOW, recovers: bool = False):
-        self.after, self.window, self.recovers = after, window, recovers
+    def __init__(self, loop: TrainingLoop, factor: float, after: float, window: int):
+        self.loop, self.after, self.window, self.recovers = loop, after, window, loop.scheduler is not None
         self.left = self.diverged = self.below = math.inf
+        self.model = copy.deepcopy(loop.model)
+        self.optimizer = loop.copied(loop.model, dict(self.model.named_parameters()), factor)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+
+    def take(self, x: Inputs, y: Tensor, scheduled: Sequence[dict[str, Any]] = ()) -> float:
+        """Take a step on a minibatch; returns the loss before it.
+
+        scheduled: what a scheduler sets in each group; its learning rates are relative to those of the trial.
+        """
+        for group, rate, values in zip(self.optimizer.param_groups, self.rates, scheduled, strict=False):
+            group.update(values | {"lr": rate * values["lr"]})
+        self.optimizer.zero_grad()
+        loss = self.loop.loss(self.model, x, y)
+        loss.backward()
+        if self.loop.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.loop.clip_norm)
+        self.optimizer.step()
+        return loss.item()
 
     @property
     def ended(self) -> bool:
@@ -213,41 +220,3 @@ def _means(values: np.ndarray) -> np.ndarray:
     """(S, K) means over the last `WINDOW` rows, of the first rows over as many as there are."""
     windows = sliding_window_view(np.pad(values, ((WINDOW, 0), (0, 0))), WINDOW, axis=0)[1:]
     return windows.sum(-1) / np.minimum(np.arange(1, len(values) + 1), WINDOW)[:, None]
-
-
-class _Copies:
-    """Copies of a model with their optimisers, trained one after another."""
-
-    def __init__(self, loop: TrainingLoop, factors: Sequence[float]):
-        self.loop = loop
-        self.models = [copy.deepcopy(loop.model) for _ in factors]
-        self.parameters = [dict(model.named_parameters()) for model in self.models]
-        self.optimizers = [
-            loop.copied(loop.model, parameters, factor)
-            for parameters, factor in zip(self.parameters, factors, strict=True)
-        ]
-        self.rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
-
-    def set_groups(self, scheduled: Sequence[dict[str, Any]]) -> None:
-        """Set what a scheduler changes in each group; its learning rates are relative to those of the trials."""
-        for optimizer, rates in zip(self.optimizers, self.rates, strict=True):
-            for group, rate, values in zip(optimizer.param_groups, rates, scheduled, strict=True):
-                group.update(values | {"lr": rate * values["lr"]})
-
-    def step(self, x: Inputs, y: Tensor) -> np.ndarray:
-        """One step of every copy on a minibatch; returns the losses before it."""
-        losses = []
-        for model, parameters, optimizer in zip(self.models, self.parameters, self.optimizers, strict=True):
-            optimizer.zero_grad()
-            loss = self.loop.loss(model, x, y)
-            loss.backward()
-            if self.loop.clip_norm is not None:
-                nn.utils.clip_grad_norm_(parameters.values(), self.loop.clip_norm)
-            optimizer.step()
-            losses.append(loss.item())
-        return np.array(losses)
-
-    def keep(self, few: Sequence[int]) -> None:
-        """Go on with some of the copies, by position."""
-        for name in ("models", "parameters", "optimizers", "rates"):
-            setattr(self, name, [getattr(self, name)[j] for j in few])

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import gersgorin
 from gersgorin.checking import trials as trials_module
 from gersgorin.checking.loop import TrainingLoop
-from gersgorin.checking.trials import _Copies, run_trials
+from gersgorin.checking.trials import _Trial, run_trials
 from rhn.errors import DataError, InvalidInputError
 
 
@@ -63,8 +63,8 @@ def test_copies_step_as_the_loop_does_at_each_learning_rate(optimizer_of, clip_n
     model, x, y = made()
     loop = TrainingLoop(model, x, y, "mse", optimizer_of(model.parameters()), clip_norm=clip_norm)
     factors = [1.0, 3.0, 0.1]
-    copies = _Copies(loop, factors)
-    found = np.array([copies.step(x[k::6], y[k::6]) for k in range(6)])
+    copies = [_Trial(loop, factor, 1.0, 32) for factor in factors]
+    found = np.array([[each.take(x[k::6], y[k::6]) for each in copies] for k in range(6)])
     for k, factor in enumerate(factors):
         own = copy.deepcopy(model)
         optimizer = optimizer_of(own.parameters())
@@ -88,23 +88,11 @@ def test_groups_schedules_and_parameters_left_out_are_kept():
     loop = TrainingLoop(model, x, y, "mse", optimizer, scheduler=scheduler)
     rates = [[group["lr"] for group in row] for row in loop.schedule(5)]
     assert np.allclose(rates, [[0, 1], [0, 1], [0, 0.5], [0, 0.5], [0, 0.25]]) and loop.learning_rate == 0.1
-    copies = _Copies(loop, [1.0])
-    before = {name: p.clone() for name, p in copies.parameters[0].items()}
-    copies.step(x, y)
-    changed = {name for name, p in copies.parameters[0].items() if not torch.equal(p, before[name])}
+    trial = _Trial(loop, 1.0, 1.0, 32)
+    before = copy.deepcopy(trial.model.state_dict())
+    trial.take(x, y)
+    changed = {name for name, p in trial.model.named_parameters() if not torch.equal(p, before[name])}
     assert changed == {"out.weight"}
-
-
-def test_dropping_a_trial_leaves_the_others_as_they_are():
-    model, x, y = made()
-    loop = TrainingLoop(model, x, y, "mse", torch.optim.Adam(model.parameters(), lr=1e-2))
-    every, few = _Copies(loop, [1.0, 2.0, 5.0]), _Copies(loop, [1.0, 2.0, 5.0])
-    for step in range(6):
-        a = every.step(x, y)[[0, 2]]
-        b = few.step(x, y)[[0, -1]]
-        assert np.allclose(a, b, rtol=1e-6)
-        if step == 2:
-            few.keep([0, 2])
 
 
 @for_each("last", [True, False])
