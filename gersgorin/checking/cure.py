@@ -41,7 +41,7 @@ from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
 from rhn.utils.io import finite_json
 from rhn.utils.result import Result, fitted, rows_of
-from rhn.utils.wording import counted, rounded_up
+from rhn.utils.wording import counted, rounded_up, table
 
 STEPS, SECONDS = 3000, 60.0
 TRAINS = 0.9  # of the loss of the best constant output: a training that reaches less works
@@ -220,6 +220,15 @@ class Cure(Result):
             diverged=[a.diverged for a in every],
         )
 
+    def _row(self, a: Attempt) -> tuple:
+        """Of the table in the summary."""
+        clip = "-" if a.clip_norm is None else f"{a.clip_norm:g}"
+        start = a.start.words, f"{a.factor * self.loop.learning_rate:.2g}", clip
+        if not a.steps:
+            return *start, "-", "-", "not tried"
+        ends = f"diverges at {a.diverged:.0f}" if a.diverged < math.inf else "no"
+        return *start, a.steps, f"{a.loss:.3g}", f"at {a.left:.0f}" if a.leaves else ends
+
     def to_json(self) -> dict:
         """All numbers for JSON; None if not finite."""
         names = ("verdict", "outcome", "changes", "learning_rate", "clip_norm", "code", "seconds", "needed_seconds")
@@ -232,17 +241,9 @@ class Cure(Result):
 
     def summary(self) -> str:
         """The verdict, what each change does by itself, the meaning of the starts, and the lines to paste."""
-        lines = [self.verdict, "", f"{'start':<44}{'rate':>9}{'clip':>6}{'steps':>7}{'loss':>10}  leaves"]
-        every = [self.given, *(a for a in self.attempts if a.plan != self.given.plan)]
-        every.sort(key=lambda a: not a.steps)
-        for a in every[:SHOWN]:
-            clip = "-" if a.clip_norm is None else f"{a.clip_norm:g}"
-            start = f"{a.start.words:<44}{a.factor * self.loop.learning_rate:>9.2g}{clip:>6}"
-            if not a.steps:
-                lines.append(f"{start}{'-':>7}{'-':>10}  not tried")
-                continue
-            ends = f"diverges at {a.diverged:.0f}" if a.diverged < math.inf else "no"
-            lines.append(f"{start}{a.steps:>7}{a.loss:>10.3g}  {f'at {a.left:.0f}' if a.leaves else ends}")
+        every = sorted(self.attempts, key=lambda a: (not a.steps, a.plan != self.given.plan))
+        rows = (self._row(a) for a in every[:SHOWN])
+        lines = [self.verdict, "", table(("start", "rate", "clip", "steps", "loss", "leaves"), rows, left=("leaves",))]
         if more := every[SHOWN:]:
             untried = sum(not a.steps for a in more)
             lines.append(f"and {len(more)} more" + f", of which {untried} were not tried" * bool(untried))

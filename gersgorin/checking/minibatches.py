@@ -1,6 +1,6 @@
 """Minibatches of a training: of tensors with an example each, or of a DataLoader; which axes have examples, frames and units.
 
-    data = Examples(model, x, y, batch_size=32, axis=None)
+    data = Examples(x, y, batch_size=32, axis=0)
     data.stream(seed)         minibatches, without an end
     data.minibatches(64)      some of them for measurements, drawn at random
 
@@ -11,7 +11,7 @@ import contextlib
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count as count_from
 from typing import Any
 
@@ -46,7 +46,7 @@ class Examples:
         if first.dim() <= self.axis:
             raise InvalidInputError(f"x has {first.dim()} axes, expected examples along axis {self.axis}")
         self.count = first.shape[self.axis]
-        for name, value in (("y", self.y), *enumerate(_parts(self.x))):
+        for name, value in (("y", y), *((f"x[{k}]", v) for k, v in enumerate(_parts(x)))):
             if self._axis_of(value) is None:
                 raise InvalidInputError(
                     f"x of shape {tuple(first.shape)} has {self.count} examples along axis {self.axis}, and {name} has shape "
@@ -66,8 +66,7 @@ class Examples:
 
     def take(self, units: Tensor) -> tuple[Inputs, Tensor]:
         """Inputs and targets of some examples (B,)."""
-        units = units.to(self.y.device)
-        some = lambda value: value.index_select(self._axis_of(value), units)  # noqa: E731
+        some = lambda value: value.index_select(self._axis_of(value), units.to(value.device))  # noqa: E731
         return with_parts(self.x, map(some, _parts(self.x))), some(self.y)
 
     def stream(self, seed: int) -> Iterator[tuple[Inputs, Tensor]]:
@@ -210,12 +209,16 @@ def _inputs_and_targets(batch: Any) -> tuple[Any, Any]:
 
 
 def inputs_of(given: Any, like: Tensor) -> Inputs:
-    """The inputs of a model as tensors: of a tuple or a dictionary, all of them."""
+    """The inputs of a model as tensors: of a tuple or a dictionary all, those after the first on the device on which they are."""
     if isinstance(given, Mapping):
-        return {name: numbers_like(str(name), value, like) for name, value in given.items()}
+        return dict(zip(given, _several([*given.values()], like), strict=True))
     if isinstance(given, tuple) or (isinstance(given, list) and given and isinstance(given[0], Tensor)):
-        return tuple(numbers_like(f"x[{k}]", value, like) for k, value in enumerate(given))
+        return _several(given, like)
     return numbers_like("x", given, like)
+
+
+def _several(given: Sequence[Any], like: Tensor) -> tuple[Tensor, ...]:
+    return numbers_like("x", given[0], like), *(numbers_of(f"x[{k}]", value) for k, value in enumerate(given) if k)
 
 
 def _parts(x: Inputs) -> list[Tensor]:
@@ -224,9 +227,8 @@ def _parts(x: Inputs) -> list[Tensor]:
 
 def _indexed(x: Inputs, axis: int, length: int, rows: Tensor) -> Inputs:
     """Some entries along an axis, of all inputs that have so many there."""
-    rows = rows.to(sequence_of(x).device)
-    each = (v.index_select(axis, rows) if v.shape[axis : axis + 1] == (length,) else v for v in _parts(x))
-    return with_parts(x, each)
+    has = lambda value: value.shape[axis : axis + 1] == (length,)  # noqa: E731
+    return with_parts(x, (v.index_select(axis, rows.to(v.device)) if has(v) else v for v in _parts(x)))
 
 
 def with_parts(x: Inputs, parts: Iterable[Tensor]) -> Inputs:

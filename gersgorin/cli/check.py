@@ -9,9 +9,7 @@ if __name__ == "__main__":  # before the other imports, so that Ctrl-C during th
 
 import os
 import re
-import shutil
 import sys
-import textwrap
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
@@ -25,10 +23,10 @@ from rhn.utils.figures import SUFFIXES, save_figure
 from rhn.utils.io import check_output
 from rhn.utils.options import flag, given_flags, option, parse
 from rhn.utils.progress import progress_bars
+from rhn.utils.result import fitted
 from rhn.utils.validation import check_seed
 
 OF_NEW_NETWORKS = ("depth", "hidden_size", "init", "transform_bias", "cell_options")
-VALUES = 15  # characters before a summary's values
 LONGER = 3  # times the seconds of a check, for a cure
 OF_NEXT_FRAMES = ("text", "epochs", "batches")
 OF_CHORALES = ("preset", "cell", "data", *(name for name in OF_NEW_NETWORKS if name != "hidden_size"))
@@ -190,40 +188,23 @@ def _check_training(options: CheckOptions) -> int:
     if options.json:
         print_json(found.to_json() | ({} if cured is None else {"cure": cured.to_json()}))
     else:
-        print(_fitted(_in_flags(found.summary())))
-        print(
-            "" if cured is None else f"\ncure, written to {options.cure}\n{cured.summary()}",
-            end="\n" * (cured is not None),
-        )
+        text = _in_flags(found.summary())
+        print(fitted(text) if sys.stdout.isatty() else text)
+        if cured is not None:
+            print(f"\ncure, written to {options.cure}\n{cured.summary()}")
     return 0 if cured is None or cured.outcome in ("healthy", "cured") else 1
 
 
 def _check(options: CheckOptions) -> None:
     if options.submodule and not options.module:
         raise InvalidInputError("--submodule names a part of --module package.module:factory: add that")
-    if options.module and (
-        given := given_flags(options, ("preset", "cell", "depth", "init", "transform_bias", "cell_options", "text"))
+    of_code = () if options.module else OF_NEW_NETWORKS
+    for chosen, words, others in (
+        (options.module, "--module", ("preset", "cell", "depth", "init", "transform_bias", "cell_options", "text")),
+        (options.checkpoint, "--checkpoint", ("preset", *of_code)),
+        (options.preset, "a preset", ("input", *(name for name in of_code if name != "cell_options"))),
     ):
-        raise InvalidInputError(f"{given[0]} does not go with --module, whose code says what it is: leave one out")
-    for chosen, words in ((options.preset, "a preset"), (options.checkpoint, "--checkpoint")):
-        refused = [name for name in OF_NEW_NETWORKS if not (options.preset and name == "cell_options")]
-        if chosen and not options.module and (given := given_flags(options, refused)):
-            raise InvalidInputError(f"{', '.join(given)} cannot be given with {words}, which says what the network is")
-    if options.preset and options.checkpoint:
-        raise InvalidInputError("a preset and --checkpoint are two networks: give one")
+        if chosen and (given := given_flags(options, others)):
+            raise InvalidInputError(f"{', '.join(given)} cannot be given with {words}, which says what is trained")
     if len(read := given_flags(options, ("text", "input", "data"))) > 1:
         raise InvalidInputError(f"{' and '.join(read)} are several things to read: give one")
-    if options.preset and options.input:
-        raise InvalidInputError("--input is for a new network or --checkpoint: a preset has its own data")
-    check_seed(options.seed)
-
-
-def _fitted(text: str) -> str:
-    """The summary, on a terminal in lines that fit it: what goes on stands below the values."""
-    if not sys.stdout.isatty():
-        return text
-    columns = max(40, shutil.get_terminal_size().columns)
-    head, _, rest = text.partition("\n\n")
-    above = [textwrap.fill(line, columns) for line in head.splitlines()]
-    below = [textwrap.fill(line, columns, subsequent_indent=" " * VALUES) for line in rest.splitlines()]
-    return "\n".join([*above, "", *below])

@@ -102,7 +102,7 @@ def test_a_module_of_the_user_s_with_its_weights(capsys, tmp_path, monkeypatch):
     part = answer(capsys, "--module", "own_to_check:wrapped", "--submodule", "next", *run_on[2:], "--seed", "3")
     assert part["rates"] == new["rates"]
     for words, says in (
-        ([*run_on, "--cell", "rnn"], "--cell does not go with --module"),
+        ([*run_on, "--cell", "rnn"], "--cell cannot be given with --module"),
         (["--submodule", "next"], "--submodule names a part of --module"),
         (["--module", "own_to_check:wrapped", "--input", "x.csv"], "NotImplementedError"),
     ):
