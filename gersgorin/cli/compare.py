@@ -12,6 +12,7 @@ from rhn.utils.figures import save_figure
 from rhn.utils.io import check_writable
 from rhn.utils.options import given_flags, option, parse
 from rhn.utils.progress import progress_bars
+from rhn.utils.wording import counted
 
 MOST_RUNS = 1000
 
@@ -121,14 +122,14 @@ def _measure(options: CompareOptions, row: Analysis, seeds, sources, device: str
     from gersgorin.comparison.runs import compare_runs
     from gersgorin.resolve import run_along
 
-    subject, total, last = seeds[0], len(seeds) * len(sources), options.seed + len(seeds) - 1
+    subject, source, total, last = seeds[0], sources[0], len(seeds) * len(sources), options.seed + len(seeds) - 1
     leading = usual_leading(subject.cell.state_size) if row.name == "spectra" and not options.many else None
     advance = report(f"{'runs' if options.many else row.command} of {subject.title}")
 
     def runs():
         for k, network in enumerate(seeds):
-            for source in sources:
-                run = run_along(network, source, device=device, title=subject.title, whole=leading is None)
+            for one in sources:
+                run = run_along(network, one, device=device, title=subject.title, whole=leading is None)
                 yield options.seed + k, run
 
     with own_cell(subject.name if subject.own else None):
@@ -136,18 +137,11 @@ def _measure(options: CompareOptions, row: Analysis, seeds, sources, device: str
             ((_, run),) = runs()
             return row(run, progress=advance, **{"leading": leading} if leading else {})
         made = subject.made + f" to seed {last}" * (len(seeds) > 1 and bool(subject.made))
-        about = "; ".join(filter(None, (made, sources[0].about)))
-        return compare_runs(runs(), along=_along(sources), about=about, progress=lambda done: advance(done, total))
-
-
-def _along(sources) -> str:
-    """The sequences in words: "20 chorales", "5 parts of novel.txt"."""
-    first, count = sources[0], len(sources)
-    if count == 1:
-        return f"{first.kind} {first.label}"
-    if first.kind == "chorale":
-        return f"the first {count} chorales of the test split"
-    return f"{count} {'parts' if first.kind == 'text' else 'sequences'} of {replace(first, part=None).label}"
+        about = "; ".join(filter(None, (made, source.about)))
+        several = counted(len(sources), "part" if source.kind == "text" else source.kind)
+        several += f" of {source.name}" * (source.kind != "chorale")
+        along = f"{source.kind} {source.label}" if len(sources) == 1 else several
+        return compare_runs(runs(), along=along, about=about, progress=lambda done: advance(done, total))
 
 
 def _drawn(options: CompareOptions, row: Analysis, results: list, source):

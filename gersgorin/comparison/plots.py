@@ -7,12 +7,13 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from gersgorin.analyses.spectra import Spectra
-from gersgorin.comparison.runs import BANDS, PANELS, Comparison, plot_bands
+from gersgorin.comparison.runs import ABOUT, BANDS, KEPT, PANELS, Comparison, plot_bands
 from gersgorin.plotting.figure import (
     Shown,
     as_list,
@@ -22,7 +23,7 @@ from gersgorin.plotting.figure import (
     names_of,
     wrapped,
 )
-from gersgorin.plotting.spectra import crowd, plot_crowd, plot_spectrum, spectrum_limit
+from gersgorin.plotting.spectra import plot_spectrum, spectrum_limit
 from rhn.utils.figures import GREY, drawable, our_style, time_label
 from rhn.utils.result import Result
 
@@ -31,36 +32,31 @@ IN_A_ROW = 4  # panels of spectra, at most
 
 @our_style()
 def draw_comparison(records: Spectra | Sequence[Spectra]) -> Shown:
-    """Networks side by side on one sequence: spectra of its middle step at one scale, and below them their measures over time.
-
-    Spectra much smaller than that scale are also enlarged.
-    """
+    """Networks side by side on one sequence: spectra of its middle step at one scale, and below them their measures over time."""
     records = as_list(records)
     T, limit = len(records[0].norm), spectrum_limit(records)
     step, named = T // 2, names_of(records)
-    crowded = any(crowd(record.eigenvalues[step], limit) for record in records)
     rows, columns = _grid(len(records), IN_A_ROW)
     width = max(9.0, 1.0 + 2.6 * columns)
-    heights = (rows * (1 + crowded) * (min(2.5, width / columns) + 0.6) + 0.6, 5.2)
+    heights = (rows * (min(2.5, width / columns) + 0.6) + 0.6, 5.2)
     figure = Shown(figsize=(width, sum(heights) + 0.4), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=heights)
-    grid = top.subplots(rows * (1 + crowded), columns, squeeze=False)
-    for ax in grid[-1 - crowded :, len(records) - columns * (rows - 1) :].flat:  # empty places
-        ax.set_axis_off()
-    for k, (record, name) in enumerate(zip(records, named.names, strict=True)):
-        row, column = divmod(k, columns)
-        ax, *larger = grid[row * (1 + crowded) : (row + 1) * (1 + crowded), column]
+    axes = _axes(top, rows, columns, len(records))
+    for k, (ax, record, name) in enumerate(zip(axes, records, named.names, strict=True)):
         exponent = f"exponent {record.finite_time_exponent[-1]:.3g} a step"
         lines = [wrapped(name, 60 // columns + 12), exponent, *[record.which_eigenvalues] * bool(record.leading)]
         plot_spectrum(record, step, limit=limit, ax=ax).set_title("\n".join(filter(None, lines)))
-        for panel in larger:
-            plot_crowd(record, step, ax, panel)
-        for panel in (ax, *larger):
-            panel.set(xlabel="real part", ylabel="imaginary part" if column == 0 else "")
-    legend_below(top, grid.flat, columns=8)
-    _over_time([Comparison.of_spectra(record) for record in records], named.names, bottom)
-    more = ", and enlarged" if crowded else ""
-    return entitle(figure, named, f"on {records[0].along}: spectra of step {step} of 0 to {T - 1} at one scale{more}")
+        ax.set(xlabel="real part", ylabel="imaginary part" if k % columns == 0 else "")
+    legend_below(top, axes, columns=8)
+    _over_time([_one_run(record) for record in records], named.names, bottom)
+    return entitle(figure, named, f"on {records[0].along}: spectra of step {step} of 0 to {T - 1} at one scale")
+
+
+def _one_run(record: Spectra) -> Comparison:
+    """The comparison of the one run of these spectra."""
+    tables = {name: getattr(record, name)[None] for name in KEPT}
+    about = {name: getattr(record, name) for name in ABOUT}
+    return Comparison(sequence=np.array([record.chorale]), seed=np.array([0]), **tables, **about)
 
 
 @our_style()
@@ -81,10 +77,7 @@ def draw_results(results: Sequence[Result], along: str) -> Shown:
     named = names_of(results)
     rows, columns = _grid(len(results), IN_A_ROW - 1)
     figure = Shown(figsize=(max(6.0, 4.2 * columns), 3.6 * rows + 1), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flat
-    for ax in axes[len(results) :]:
-        ax.set_axis_off()
-    panels = [result.plot(ax) for result, ax in zip(results, axes, strict=False)]
+    panels = [result.plot(ax) for result, ax in zip(results, _axes(figure, rows, columns, len(results)), strict=True)]
     for result, ax, name in zip(results, panels, named.names, strict=True):
         ax.set_title(wrapped(name, 40))
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
@@ -103,6 +96,14 @@ def _grid(count: int, most: int) -> tuple[int, int]:
     """(Rows, columns) of a few rows of equal length, at most so many panels in each."""
     rows = math.ceil(count / most)
     return rows, math.ceil(count / rows)
+
+
+def _axes(figure: Figure | SubFigure, rows: int, columns: int, count: int) -> list[Axes]:
+    """The first `count` axes of a grid, the others empty."""
+    grid = figure.subplots(rows, columns, squeeze=False).flat
+    for ax in grid[count:]:
+        ax.set_axis_off()
+    return list(grid[:count])
 
 
 def _over_time(comparisons: list[Comparison], names: list[str], figure: Figure | SubFigure) -> None:

@@ -14,7 +14,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, Spectra
+from gersgorin.analyses.spectra import DISC_WORDS, MEASURES
 from gersgorin.cell import name_of
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import running_log_norms
@@ -70,13 +70,6 @@ class Comparison(Result, kind="comparison"):
     log_norm_product: np.ndarray
     """log ||dy[t+1]/dy[0]||_2, (R, T)."""
 
-    @classmethod
-    def of_spectra(cls, spectra: Spectra) -> "Comparison":
-        """The one run of these spectra."""
-        tables = {name: getattr(spectra, name)[None] for name in KEPT}
-        about = {name: getattr(spectra, name) for name in ABOUT}
-        return cls(sequence=np.array([spectra.chorale]), seed=np.array([0]), **tables, **about)
-
     @property
     def steps(self) -> np.ndarray:
         """Number of steps of each run, (R,)."""
@@ -117,16 +110,29 @@ class Comparison(Result, kind="comparison"):
         return {"steps": self.table()}
 
     def sentences(self) -> Iterator[str]:
-        """A table of each quantity's median, band and extremes over the runs, and what it says about the products and discs."""
-        steps = sorted(self.steps.tolist())
+        """A table of each quantity's median, band and extremes over the runs, and the number of runs that grow."""
+        steps, R = sorted(self.steps.tolist()), len(self.seed)
         lengths = f"{steps[0]} to {steps[-1]} steps" if steps[0] < steps[-1] else counted(steps[0], "step")
-        runs = f"{self.networks}, {counted(len(steps), 'run')} of {lengths}"
-        yield f"{self.title}, {self.along}, {runs}, {DISC_WORDS[self.discs]}"
+        yield f"{self.title}, {self.along}, {self.networks}, {counted(R, 'run')} of {lengths}, {DISC_WORDS[self.discs]}"
         yield f"{'of each run the mean':<26}" + "".join(f"{name:>11}" for name in COLUMNS)
-        rows = {MEASURES[name]: np.nanmean(getattr(self, name), 1) for name in ("spectral_radius", "norm", "reach")}
-        for label, values in (rows | {"exponent at its last step": self.last_exponent}).items():
+        means = {MEASURES[name]: np.nanmean(getattr(self, name), 1) for name in ("spectral_radius", "norm", "reach")}
+        for label, values in (means | {"exponent at its last step": self.last_exponent}).items():
             yield f"{label:<26}" + "".join(f"{quantile(values, share):>11.4g}" for share in COLUMNS.values())
-        yield f"{self._of_gradients()} {self._of_discs()}{self._of_seeds()}"
+        reach, radius = (int((np.nanmax(values, 1) > 1).sum()) for values in (self.reach, self.spectral_radius))
+        growing, discs = (self.last_exponent > 0).sum(), DISC_WORDS[self.discs]
+        yield (
+            f"Of {counted(R, 'run')} the gradient's norm grows in {growing}, the {discs} would allow growth in {reach}, an eigenvalue "
+            f"leaves the unit circle in {radius}."
+        )
+        spreads = [self._spread(groups) for groups in (self.seed, self.sequence)]
+        if np.isfinite(spreads).all():
+            between = "{:.2g} between seeds and {:.2g} between sequences".format(*spreads)
+            yield f"The exponent's standard deviation is {between} (of the means over the others)."
+
+    def _spread(self, groups: np.ndarray) -> float:
+        """The standard deviation between groups of the exponent's mean; NaN if there is one group."""
+        means = [self.last_exponent[groups == group].mean() for group in dict.fromkeys(groups.tolist())]
+        return float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
 
     @panel(6, 3.4, lambda self: f"{self.title or 'networks'}, {self.along}: {BANDS}")
     def plot(self, ax: Axes) -> Axes:
@@ -137,38 +143,6 @@ class Comparison(Result, kind="comparison"):
     def networks(self) -> str:
         """The number of networks: "5 seeds"."""
         return counted(len(set(self.seed.tolist())), "seed")
-
-    def _of_gradients(self) -> str:
-        """Growth or decay of the products."""
-        exponents, R = self.last_exponent, len(self.seed)
-        low, median, high = (quantile(exponents, share) for share in (BAND[0], 0.5, BAND[1]))
-        growing, life = int((exponents > 0).sum()), ""
-        does = f"{'grows' if growing else 'shrinks'}{' in every run' if R > 1 else ''}"
-        if 0 < growing < R:
-            does = f"grows in {growing} of {R} runs and shrinks in the others"
-        if np.isfinite(median) and abs(median) >= 1e-6:
-            life = f" (it {'halves' if median < 0 else 'doubles'} every {np.log(2) / abs(median):.3g} steps)"
-        exponent = (
-            f"its exponent is {median:.3g} a step in the median{life}, {low:.3g} to {high:.3g} in four of five runs"
-        )
-        return f"The gradient's norm {does}: {exponent}."
-
-    def _of_discs(self) -> str:
-        """Growth that the discs and the eigenvalues would allow."""
-        reach, radius = (int((np.nanmax(values, 1) > 1).sum()) for values in (self.reach, self.spectral_radius))
-        discs = f"The {DISC_WORDS[self.discs]} would allow growth in {reach} of {len(self.seed)} runs"
-        return f"{discs}, an eigenvalue leaves the unit circle in {radius}."
-
-    def _of_seeds(self) -> str:
-        """The spread of the exponent between seeds and between sequences; "" if there is one of them, or no finite mean."""
-        spreads = []
-        for groups in (self.seed, self.sequence):
-            means = [self.last_exponent[groups == group].mean() for group in dict.fromkeys(groups.tolist())]
-            if len(means) < 2 or not np.isfinite(means).all():
-                return ""
-            spreads.append(f"{np.std(means, ddof=1):.2g}")
-        between = f"{spreads[0]} between seeds and {spreads[1]} between sequences"
-        return f" The exponent's standard deviation is {between} (of the means over the others)."
 
 
 def quantile(values: np.ndarray, share: float) -> float:
@@ -251,19 +225,19 @@ def compare_runs(
 
     along, about: all sequences, and the origin of the networks and sequences, in words. Raises InvalidInputError if there is no run.
     """
-    numbers, names, measured, first = [], [], [], {}
-    for number, run in runs:
-        first = first or {"cell": run.label.name, "depth": run.depth, "hidden_size": run.hidden_size}
-        first = {"title": run.label.title, "unit": run.label.time_unit} | first
-        numbers.append(number)
-        names.append(run.label.sequence)
+    seeds, labels, measured = [], [], []
+    for seed, run in runs:
+        seeds.append(seed)
+        labels.append(run.label)
         measured.append(measure_run(run, discs))
         progress(len(measured))
     if not measured:
         raise InvalidInputError("there is nothing to run: expected at least one network and one sequence")
-    tables = {name: _padded([measures[name] for measures in measured]) for name in KEPT}
-    arrays = {"sequence": np.array(names), "seed": np.array(numbers)} | tables
-    return Comparison(along=along, about=about, discs=discs, **first, **arrays)
+    first = {"title": labels[0].title, "unit": labels[0].time_unit, "cell": labels[0].name}
+    sizes = {"depth": run.depth, "hidden_size": run.hidden_size}
+    arrays = {"sequence": np.array([label.sequence for label in labels]), "seed": np.array(seeds)}
+    arrays |= {name: padded([measures[name] for measures in measured]) for name in KEPT}
+    return Comparison(along=along, about=about, discs=discs, **first, **sizes, **arrays)
 
 
 @torch.no_grad()
@@ -318,7 +292,7 @@ def plot_bands(comparisons: Sequence[Comparison], measure: str, ax: Axes, names:
     return over_time(ax, max(c.norm.shape[1] for c in comparisons), comparisons[0].unit, PANELS[measure])
 
 
-def _padded(rows: list[np.ndarray]) -> np.ndarray:
+def padded(rows: list[np.ndarray]) -> np.ndarray:
     """(R, T) from rows of R lengths, NaN after their ends."""
     table = np.full((len(rows), max(map(len, rows))), np.nan)
     for k, row in enumerate(rows):

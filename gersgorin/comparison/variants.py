@@ -106,29 +106,11 @@ def panels(
     """
     check_network_options(options)
     check_seed(options.seed + seeds - 1)
-    _check(options, variants, input_size)
     of_seeds = [_networks(replace(options, seed=options.seed + k), variants, input_size) for k in range(seeds)]
     found = list(zip(*of_seeds, strict=True))
     if variants is not None and len(found) < 2:
         raise InvalidInputError(f"there is nothing to compare with {found[0][0].title}: name another variant")
     return found
-
-
-def _check(options: NewOrTrained, variants: Variants | None, input_size: int | None) -> None:
-    """Raise InvalidInputError for variants that the network of the options cannot have."""
-    option, trained = variants and variants.option, options.module or options.checkpoint
-    if option == BEFORE and not options.checkpoint:
-        raise InvalidInputError("init is the network of --checkpoint FILE before its training: add that")
-    if option in OPTIONS.values() and trained:
-        raise InvalidInputError(f"{option}=... is for new cells: {trained} says what its cell is")
-    if option == CELL and input_size is None:
-        raise InvalidInputError(
-            f"new cells cannot read the text that {options.checkpoint} reads: name files of weights"
-        )
-    files = (options.checkpoint, *variants.values) if option == FILES and not options.module else ()
-    if len({_vocabulary(path) for path in files}) > 1:
-        said = f"{', '.join(map(str, files))} do not read the same"
-        raise InvalidInputError(f"{said}: expected networks that read numbers, or language models of one vocabulary")
 
 
 def _vocabulary(path: str | Path) -> str | None:
@@ -138,20 +120,25 @@ def _vocabulary(path: str | Path) -> str | None:
 
 
 def _networks(options: NewOrTrained, variants: Variants | None, input_size: int | None) -> Iterator[Subject]:
-    """The network of each panel."""
-    option = variants and variants.option
+    """The network of each panel. Raises InvalidInputError for variants that the network of the options cannot have."""
+    option, values = (variants.option, variants.values) if variants else (None, ())
+    base, trained = options.cell or "rhn", options.module or options.checkpoint
     if option in OPTIONS.values():
+        if trained:
+            raise InvalidInputError(f"{option}=... is for new cells: {trained} says what its cell is")
         yield from _varied(options, variants, input_size)
-        return
-    trained = bool(options.module or options.checkpoint)
-    if trained:
-        yield from _trained(options, variants, input_size)
-    base, names = options.cell or "rhn", variants.values if option == CELL else ()
-    given = {name: getattr(options, name) for name in (*NEW_CELL, "seed")}
-    # several cells and no --cell: only these
-    alone = trained or base in names or (options.cell is None and len(names) > 1)
-    for name in names if alone else (base, *names):
-        yield new_cell(name, compared=trained or name != base, input_size=input_size, **given)
+    elif trained:
+        yield from _trained(options, option, values, input_size)
+    elif option == BEFORE:
+        raise InvalidInputError("init is the network of --checkpoint FILE before its training: add that")
+    elif option is None or (base not in values and (options.cell or len(values) < 2)):  # else several cells alone
+        yield network_of_options(options, input_size)
+    if option == CELL:
+        if input_size is None:
+            raise InvalidInputError(f"new cells cannot read the text that {trained} reads: name files of weights")
+        given = {name: getattr(options, name) for name in (*NEW_CELL, "seed")}
+        for name in values:
+            yield new_cell(name, compared=bool(trained) or name != base, input_size=input_size, **given)
 
 
 def _varied(options: NewOrTrained, variants: Variants, input_size: int | None) -> Iterator[Subject]:
@@ -170,14 +157,19 @@ def _varied(options: NewOrTrained, variants: Variants, input_size: int | None) -
         yield replace(subject, called=subject.title + f", {option} {value}" * in_title)
 
 
-def _trained(options: NewOrTrained, variants: Variants | None, input_size: int | None) -> Iterator[Subject]:
+def _trained(options: NewOrTrained, option: str | None, others: tuple, input_size: int | None) -> Iterator[Subject]:
     """The network of the options with its weights, with those before its training, or with those of other files."""
-    option, files, size = variants and variants.option, [options.checkpoint], {"input_size": input_size}
+    files, size = [options.checkpoint], {"input_size": input_size}
     if option == FILES:  # a folder and the weights in it are one
         unique: dict[Path, Path] = {}
-        for path in (options.checkpoint, *variants.values):
+        for path in (options.checkpoint, *others):
             unique.setdefault(weights_file(path).absolute(), Path(path))
         files = list(unique.values())
+        if not options.module and len({_vocabulary(path) for path in files}) > 1:
+            said = f"{', '.join(map(str, files))} do not read the same"
+            raise InvalidInputError(
+                f"{said}: expected networks that read numbers, or language models of one vocabulary"
+            )
     named = len(files) > 1 or (option in (FILES, CELL) and not options.module)
     for path, name in zip(files, short_names(files) if named else [""], strict=True):
         if options.module:
