@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from gersgorin.cli.naming import given_words
 from rhn.cli.entry import own_cell, print_json, resolve_device, run_command
@@ -11,9 +11,6 @@ from rhn.utils.figures import SUFFIXES, figure_name, save_figure
 from rhn.utils.io import check_output
 from rhn.utils.options import Commands, Device, Trained, Writing, given_flags, option, parse
 from rhn.utils.progress import progress_bars
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 DESCRIPTION = """Measure trained networks: the activity of their transform gates, and the damage of lesions.
 
@@ -24,7 +21,6 @@ examples:
   rhn-analyze gates runs/ptb --data novel.txt --length 40"""
 
 SHOWN = 4  # default number of sequences, as in the paper
-GATES_LENGTH, LESION_LENGTH, LESION_TOKENS = 60, 200, 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +48,7 @@ class Common(Trained, Writing):
 
     def run(self) -> None:
         """Check the options and the files, then measure, draw, write and print."""
+        from analysis.sequences import chosen
         from rhn.plotting.provenance import words_of_checkpoint
         from rhn.training.ensemble import tune_malloc
 
@@ -63,7 +60,8 @@ class Common(Trained, Writing):
             check_output(self.save_data, (".csv", ".npz"), force=self.force, columns=self.columns)
         device = resolve_device(self.device)
         tune_malloc()
-        model, sequences = _text(self, split) if text else _music(self, split)
+        model, corpus = _opened(self, text)
+        sequences = self.parts_of_text(corpus, split) if text else chosen(corpus, split, self.chorales, self.most)
         with progress_bars() as report, own_cell(self.cell):
             record = self.measure(model, sequences, split, device=device, progress=report(self.name))
         source = self.data.name if self.data else ("its text" if text else "chorales")
@@ -71,7 +69,7 @@ class Common(Trained, Writing):
         record = replace(record, title=_title(model), about=about)
         with progress_bars() as report:
             report("drawing")
-            save_figure(figure, lambda: self.draw(record))
+            save_figure(figure, record.figure)
         if self.save_data:
             record.save(self.save_data)
         if self.json:
@@ -84,35 +82,21 @@ class Common(Trained, Writing):
         words = given_words(self, without=("output", "save_data", "json", "force", "device", "split"))
         return figure_name(self.name, words.pop("checkpoint"), words.pop("mode", None), split, *words.values())
 
-    def draw(self, record) -> "Figure":
-        """The figure of a result."""
-        return record.figure()
-
 
 @dataclass(frozen=True, kw_only=True)
 class Gates(Common):
     """Transform gates over time: layers x time, white to red, a panel a chorale or excerpt (figure 5b of the paper)."""
 
-    full_scale: bool = option(
-        False,
-        "White is 0 and red is 1; default: the least and the greatest mean gate in the figure, at least 0.1 apart.",
-    )
-    length: int | None = option(None, "Of a text: tokens of an excerpt (default 60).", least=1)
+    length: int = option(60, "Of a text: tokens of an excerpt (default 60).", least=1)
 
     name, splits, most = "gates", ("test", "valid"), SHOWN
     columns = ("sequence", "layer", "step", "activity", "open", "closed")
-
-    def draw(self, record) -> "Figure":
-        from analysis.activity import draw_gates
-
-        return draw_gates(record, limits=(0.0, 1.0) if self.full_scale else ())
 
     def parts_of_text(self, corpus, split: str) -> list:
         """The parts of a text to measure."""
         from analysis.sequences import excerpts
 
-        cut = {"length": self.length or GATES_LENGTH, "count": SHOWN}
-        return excerpts(getattr(corpus, split), corpus.vocabulary, split=split, **cut)
+        return excerpts(getattr(corpus, split), corpus.vocabulary, split=split, length=self.length, count=SHOWN)
 
     def measure(self, model, sequences: list, split: str, **run):
         """The result."""
@@ -135,10 +119,10 @@ class LesionCommand(Common):
         "their means), open (gates forced open), blind (input removed), skip (shortcuts of a "
         "DT(S)-RNN removed). Default: bias, or carry for cells without gates.",
     )
-    length: int | None = option(
-        None, "Of a text: tokens that each sequence predicts (default 200), read from a state of zeros.", least=1
+    length: int = option(
+        200, "Of a text: tokens that each sequence predicts (default 200), read from a state of zeros.", least=1
     )
-    max_tokens: int | None = option(None, "Of a text: tokens in all, from its beginning (default 20000).", least=1)
+    max_tokens: int = option(20_000, "Of a text: tokens in all, from its beginning (default 20000).", least=1)
     pairs: bool = option(False, "Also every two layers together.")
     seed: int = option(0, "Seed of the bootstrap that draws the intervals, over chorales or parts of a text.", least=0)
 
@@ -148,8 +132,7 @@ class LesionCommand(Common):
     def parts_of_text(self, corpus, split: str) -> list:
         from analysis.sequences import stretches
 
-        cut = {"length": self.length or LESION_LENGTH, "max_tokens": self.max_tokens or LESION_TOKENS}
-        return stretches(getattr(corpus, split), **cut)
+        return stretches(getattr(corpus, split), length=self.length, max_tokens=self.max_tokens)
 
     def measure(self, model, sequences: list, split: str, **run):
         from analysis.lesions import lesion
@@ -177,23 +160,15 @@ def _reads_text(options: Gates | LesionCommand) -> bool:
     return text
 
 
-def _text(options: Gates | LesionCommand, split: str):
-    """A language model, and parts of its text or of --data."""
-    from rhn.training.trained import load_text_model
-
-    trained = load_text_model(options.checkpoint, options.cell)
-    return trained.model, options.parts_of_text(trained.corpus(options.data), split)
-
-
-def _music(options: Gates | LesionCommand, split: str):
-    """A network over chorales, or a cell, and chorales."""
-    from analysis.sequences import chosen
+def _opened(options: Gates | LesionCommand, text: bool):
+    """The network in a checkpoint, and its corpus or that of --data."""
     from rhn.checkpoints import load_model
-    from rhn.training.trained import corpus_of
+    from rhn.training.trained import corpus_of, load_text_model
 
-    model, corpus = load_model(options.checkpoint, options.cell), corpus_of(options.checkpoint, options.data)
-    pieces = chosen(corpus, split, options.chorales) if options.chorales else getattr(corpus, split)[: options.most]
-    return model, pieces
+    if text:
+        trained = load_text_model(options.checkpoint, options.cell)
+        return trained.model, trained.corpus(options.data)
+    return load_model(options.checkpoint, options.cell), corpus_of(options.checkpoint, options.data)
 
 
 def _title(model) -> str:

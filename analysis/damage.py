@@ -14,9 +14,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.activity import layer_ticks, legend_above
+from analysis.activity import layer_ticks
 from gersgorin.plotting.figure import own_axes
-from rhn.utils.figures import BLUE, GREY, ORANGE, drawable, plain_log_ticks, titled
+from rhn.utils.figures import BLUE, GREY, ORANGE, drawable, legend_columns, plain_log_ticks, titled
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
@@ -117,7 +117,7 @@ def plot_lesions(table: LesionTable, ax: Axes) -> Axes:
     on = f" on {table.split}" if table.split else ""
     ax.set_ylabel(f"damage{on} (nats a {table.step})\nabove the unlesioned {table.baseline:.4g}")
     ax.set(xlim=(0.5, len(place) + 0.5), xlabel="lesioned layer")
-    legend_above(ax, "bars: 95 % intervals" if np.isfinite(table.low).any() else "one sequence: no intervals")
+    _legend_above(ax, "bars: 95 % intervals" if np.isfinite(table.low).any() else "one sequence: no intervals")
     return ax
 
 
@@ -165,3 +165,11 @@ def _damage_axis(ax: Axes, values: Sequence[float]) -> None:
     ax.set_yscale("symlog", linthresh=10.0 ** (math.floor(math.log10(abs(finite).max())) - DECADES + 1))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.axhline(0, color=GREY, linewidth=0.8, zorder=0)
+
+
+def _legend_above(ax: Axes, title: str) -> None:
+    """Draw the legend above the axes, in as many columns as fit."""
+    handles, labels = ax.get_legend_handles_labels()
+    columns = legend_columns(labels, 0.9 * ax.get_window_extent().width / ax.figure.dpi)
+    words = {"title": title, "title_fontsize": 8, "alignment": "left"}
+    ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, **words)

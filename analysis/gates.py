@@ -50,7 +50,7 @@ def gate_activity(
     task, every = task_of(model), places(model)
     sequences = task.sequences(batch)
     measured = [{}] * len(sequences)
-    for done, (i, gates) in enumerate(_by_sequence(model, task, sequences, _transform_gates, device), 1):
+    for done, (i, gates) in enumerate(_by_sequence(model, task, sequences, device), 1):
         if not np.isfinite(gates).all():
             raise InvalidInputError(f"a gate is NaN along {name_of(sequences[i], i)}: the weights are too large to run")
         shares = {"open": (gates > OPEN).mean(-1), "closed": (gates < CLOSED).mean(-1)}
@@ -69,18 +69,18 @@ def gate_activity(
 def unit_means(
     model: nn.Module, sequences: Sequence[np.ndarray], *, device: torch.device | str | None = None
 ) -> list[Tensor]:
-    """Average each unit over all steps that enter a prediction: its transform gate, or in ungated cells its activation.
+    """Average the transform gate of each unit over all steps that enter a prediction.
 
     One (n,) a layer, float64 on the CPU. The last step of a sequence predicts nothing and does not count.
     """
     total, steps, read = 0.0, 0, [s[:-1] for s in sequences if len(s) > 1]
-    for _, values in _by_sequence(model, task_of(model), read, _gates_or_activations, device):
+    for _, values in _by_sequence(model, task_of(model), read, device):
         total, steps = total + values.sum(1), steps + values.shape[1]
     return list(torch.from_numpy(total / steps))
 
 
-def _by_sequence(model, task: Music | Text, sequences, measure: Callable, device) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (index, measure of every layer (L, T, n) float64) of each sequence, `ROWS` at a time."""
+def _by_sequence(model, task: Music | Text, sequences, device) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (index, gates of every layer (L, T, n) float64) of each sequence, `ROWS` at a time."""
     model = measured_copy(model, device)
     like, seen = next(model.parameters()), []  # the input of each cell, after any module before it
     for cell in (module for module in model.modules() if isinstance(module, Cell)):
@@ -92,20 +92,15 @@ def _by_sequence(model, task: Music | Text, sequences, measure: Callable, device
         with deterministic(), torch.no_grad():
             seen.clear()
             model(inputs)
-            layers = [t for cell, x in seen for t in measure(cell, x)]
+            layers = [t for cell, x in seen for t in _transform_gates(cell, x)]
         for row, i in enumerate(some):
             steps = len(sequences[i])
             yield i, np.stack([t[:steps, row].double().numpy(force=True) for t in layers])
 
 
-def _states_before(cell: Cell, x: Tensor) -> Tensor:
-    """The states before each step, (T, B, state_size), the first one zero."""
-    s0 = x.new_zeros(x.shape[1], cell.state_size)
-    return torch.cat((s0.unsqueeze(0), cell.states(x, s0)[:-1]))
-
-
 def _transform_gates(cell: Cell, x: Tensor) -> Sequence[Tensor]:
-    gates = cell.gates(x, _states_before(cell, x)).t
+    s0 = x.new_zeros(x.shape[1], cell.state_size)
+    gates = cell.gates(x, torch.cat((s0.unsqueeze(0), cell.states(x, s0)[:-1]))).t
     if not gates:
         raise InvalidInputError(
             f"{type(cell).__name__} has no transform gates to look at: expected a gated cell (RHN, LSTM, GRU, MGU, minGRU, sLSTM), or "
@@ -117,14 +112,3 @@ def _transform_gates(cell: Cell, x: Tensor) -> Sequence[Tensor]:
             f"{cell.depth}, one a layer, of shape {(*x.shape[:-1], cell.hidden_size)} for x of shape {tuple(x.shape)}"
         )
     return gates
-
-
-def _gates_or_activations(cell: Cell, x: Tensor) -> Sequence[Tensor]:
-    if any(layer.gate for layer in cell.layers()):
-        return _transform_gates(cell, x)
-    y = s = _states_before(cell, x)
-    activations = []
-    for layer in range(cell.depth):
-        s = cell.run_layer(layer, x, s, y)
-        activations.append(s)
-    return activations

@@ -5,7 +5,6 @@
 | bias  | transform gates shut by their bias, -1e4 (the paper's); a carry gate of its own opened by +1e4 | gate, bias              |
 | carry | passes the state through exactly, by a loop that skips the layer; gates stay as they are       | `run_layer`             |
 | mean  | each unit's transform gate fixed at its mean over the data, c = 1 - mean                       | gate, recurrent, bias   |
-|       | without gates: each unit's activation fixed at its mean over the data                          | output, recurrent, bias |
 | open  | transform gates opened by their bias, +1e4; a carry gate of its own shut by -1e4               | gate, bias              |
 | blind | keeps its recurrence, but loses its input product                                              | input                   |
 | skip  | keeps its recurrence, but loses its shortcut from the state before the step                    | skip                    |
@@ -31,7 +30,6 @@ from torch import Tensor, nn
 
 from rhn.cells import Cell, Layer, Part, described_layers
 from rhn.errors import InvalidInputError
-from rhn.kernels.activations import ACTIVATIONS
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,11 +110,6 @@ class Lesion:
     layers: tuple[int, ...] = ()
 
 
-def _holds(layer: Layer, cell: Cell) -> bool:
-    measured = layer.gate or (layer.output and cell.runs_layers and cell.state_size == cell.hidden_size)
-    return bool(measured) and layer.recurrent is not None and layer.bias is not None
-
-
 def _gated(layer: Layer, cell: Cell) -> bool:
     return layer.gate is not None and layer.bias is not None
 
@@ -127,7 +120,10 @@ MODES: dict[str, tuple[str, Callable[[Layer, Cell], bool]]] = {  # (needs in wor
         "layers that can be run one by one",
         lambda layer, cell: cell.runs_layers and cell.state_size % cell.hidden_size == 0,
     ),
-    "mean": ("transform gates, or a nonlinearity, with biases", _holds),
+    "mean": (
+        "transform gates with biases",
+        lambda layer, cell: _gated(layer, cell) and layer.recurrent is not None,
+    ),
     "open": ("transform gates with biases", _gated),
     "blind": ("weights of its input", lambda layer, cell: layer.input is not None),
     "skip": ("shortcuts", lambda layer, cell: layer.skip is not None),
@@ -151,11 +147,6 @@ def lesioned_layers(model: nn.Module, mode: str) -> list[int]:
     """The layers that a mode can lesion, counted from 1."""
     fits = MODES[mode][1]
     return [k for k, place in enumerate(places(model), start=1) if fits(place.layer, place.cell)]
-
-
-def blinds(model: nn.Module, mode: str) -> bool:
-    """True if lesions of a first layer remove its input too; a gate held open or at its mean lets the input in."""
-    return mode in ("bias", "carry") or (mode == "mean" and all(place.layer.gate is None for place in places(model)))
 
 
 def prepared(model: nn.Module, mode: str) -> nn.Module:
@@ -194,15 +185,11 @@ def changes(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> d
         elif lesion.mode in ("blind", "skip"):
             blocks(layer.input if lesion.mode == "blind" else layer.skip)[:] = 0
         elif lesion.mode == "mean":
-            mean = means[number - 1].double()
-            held = slice(None) if gate is None else [k for k in (gate.transform, gate.carry) if k is not None]
+            held = [k for k in (gate.transform, gate.carry) if k is not None]
             for part in filter(None, (layer.recurrent, layer.input, layer.skip)):
                 blocks(part)[held] = 0
-            if gate is None:
-                z = ACTIVATIONS[layer.output].inverse(mean).nan_to_num(nan=torch.nan, posinf=-SHUT, neginf=SHUT)
-                blocks(layer.bias)[:] = z
-            else:
-                _set_gate(layer, blocks(layer.bias), torch.logit(mean).clamp(SHUT, -SHUT))
+            logit = torch.logit(means[number - 1].double())
+            _set_gate(layer, blocks(layer.bias), logit.clamp(SHUT, -SHUT))
         else:
             bias = blocks(layer.bias)
             _set_gate(layer, bias, bias.new_tensor(SHUT if lesion.mode == "bias" else -SHUT))

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from analysis.damage import LesionTable
 from analysis.gates import unit_means
-from analysis.lesion_modes import Lesion, blinds, changes, check_mode, lesioned_layers, measured_copy, places, prepared
+from analysis.lesion_modes import Lesion, changes, check_mode, lesioned_layers, measured_copy, places, prepared
 from analysis.sequences import Music, Text, task_of
 from rhn.data import Batch
 from rhn.errors import DataError, InvalidInputError
@@ -108,7 +108,7 @@ def _columns(
     """The columns of the table from nll (K, N) and loss (K,) of the planned lesions; the first is the unlesioned network."""
     names, place = [p.label for p in places(model)], {row: k for k, row in enumerate(planned)}
     compared = [(kind, k, 0) for k, (kind, _) in enumerate(planned) if kind]
-    if blinds(model, mode):
+    if mode in ("bias", "carry"):  # these also remove the input
         both = (
             (k, place.get(("blind", Lesion("blind", l.layers))))
             for k, (kind, l) in enumerate(planned)

@@ -182,11 +182,8 @@ class Recorder:
         for name, value, least in (("every", every, 1), ("positions", positions, 1), ("start", start, 0)):
             if type(value) is not int or value < least:
                 raise InvalidInputError(f"{name} is {value!r}, expected a whole number of {least} or more")
-        if log is not None and not callable(log):
-            raise InvalidInputError(f"log is {log!r:.40}: expected a function of (name, value, step)")
         self._module, self._probe, self._every, self._positions, self._log = module, probe, every, positions, log
         self._path = None if path is None else check_output(path, (".npz",))
-        loss = _number(loss)
         self._watched = Watched(module, layer, submodule)
         self._read = self._watched.digest(probe)
         self._about = self._watched.made if about is None else str(about)
@@ -218,7 +215,6 @@ class Recorder:
 
     def measure(self, step: int, loss: Tensor | float | None = None) -> None:
         """Measure now, after this number of steps, independently of `every`; weights or states that are not finite give NaN."""
-        loss = _number(loss)
         if next((p.is_cuda for p in self._module.parameters()), False):
             torch.cuda.synchronize()  # else the training's own work would count as measuring
         begun = time.perf_counter()
@@ -230,6 +226,7 @@ class Recorder:
                 raise  # the step is broken, not the training
             found = {name: np.full_like(self._rows[0][name], np.nan) for name in MOMENTS if name != "step"}
         norms, rates = gradient_norms(self._module)
+        loss = np.array(math.nan if loss is None else loss.item() if isinstance(loss, Tensor) else loss, float)
         row = found | {"step": np.array(step), "loss": loss, "gradient_norm": norms, "relative_rate": rates}
         self._rows.append(row)
         for name in MEASURES if self._log else ():
@@ -300,11 +297,3 @@ class Recorder:
             self._about = self._about if about is not None else found.about or self._about
             self._measuring = found.measuring_seconds
             self._begun -= found.measuring_seconds + found.training_seconds
-
-
-def _number(loss: Tensor | np.ndarray | float | None) -> np.ndarray:
-    try:
-        return np.array(math.nan if loss is None else float(loss.detach() if isinstance(loss, Tensor) else loss))
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        got = f"of shape {tuple(loss.shape)}" if hasattr(loss, "shape") else repr(loss)
-        raise InvalidInputError(f"the loss is {got}: expected one number, a mean or a sum") from None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from gersgorin.linalg.outlines import discs_outline
 from gersgorin.plotting.animation import Film
@@ -29,7 +29,7 @@ from gersgorin.plotting.figure import (
 )
 from gersgorin.run import shown_steps
 from rhn.errors import DataError
-from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, our_style, titled
+from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, our_style, plain_log_ticks, titled
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
@@ -179,24 +179,21 @@ def plot_measures(recording: Recording, ax: Axes, *, names: Sequence[str] = ("ra
                 band = {"alpha": 0.2, "linewidth": 0, "label": f"{MEASURES[name]}, min to max over the probe"}
                 ax.fill_between(recording.step, values.min(1), values.max(1), color=COLOURS[name], **band)
             continue
-        lines = _of_layers(values) if values.ndim > 2 else _of_weights(values, recording.parameters.tolist())
+        if values.ndim > 2:
+            lines = {f"layer {layer + 1}": line for layer, line in enumerate(values.mean(1).T)}
+        else:
+            lines = _of_weights(values, recording.parameters.tolist())
         for place, (label, line) in enumerate(lines.items()):
             ax.plot(recording.step, line, label=drawable(label), **shade_style(place, len(lines)), **dots)
         if values.ndim == 2 and lines:
-            _log_axis(ax)
+            ax.set_yscale("log")
     known = recording.loss[np.isfinite(recording.loss)]
     if "loss" in names and 0 < 3 * known.min(initial=np.inf) < known.max(initial=0):
-        _log_axis(ax)
+        ax.set_yscale("log")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    if ax.get_yscale() == "linear":
-        plain_numbers(ax)
+    plain_numbers(ax) if ax.get_yscale() == "linear" else plain_log_ticks(ax.yaxis)
     label_axes(ax, STEPS, "")
     return ax
-
-
-def _of_layers(values: np.ndarray) -> dict[str, np.ndarray]:
-    """Means over the positions, by layer."""
-    return {f"layer {k + 1}": layer for k, layer in enumerate(values.mean(1).T)}
 
 
 def _of_weights(values: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
@@ -289,20 +286,7 @@ def moving_recording(recording: Recording) -> Film:
     return Film(figure, draw, len(recording))
 
 
-def _log_axis(ax: Axes) -> None:
-    """A logarithmic axis with a few numbers, also within a decade; over many decades only their powers of 10."""
-    ax.set_yscale("log")
-    bottom, top = ax.get_ylim()
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if top < 100 * bottom else (1,), numticks=6))
-    ax.yaxis.set_major_formatter("{x:.3g}")
-    ax.yaxis.set_minor_formatter(NullFormatter())
-
-
 def _about(recording: Recording) -> str:
     """The origin of the training, and the interval of measuring."""
-    exact = not (
-        recording.step[:-1] % max(1, recording.every)
-    ).any()  # the last is often that at the end of the training
-    every = f"{'' if exact else 'about '}every {recording.every} steps"  # where epochs end
-    how = f"measured {every} of training, at {counted(recording.radius.shape[1], 'position')} of the probe"
+    how = f"measured every {recording.every} steps of training, at {counted(recording.radius.shape[1], 'position')} of the probe"
     return drawable("; ".join(filter(None, (recording.about, how))))

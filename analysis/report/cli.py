@@ -35,13 +35,13 @@ def report(options: Options) -> None:
             f"--also {unknown[0]}: there is no such analysis, expected some of {', '.join(ANALYSES)}"
         )
 
-    from analysis.report.folders import page_about
+    from analysis.report.folders import sections_about
     from analysis.report.page import write_page
 
     made = f"Made by {command()} ({made_with()}) on {datetime.datetime.now(datetime.UTC).date()}."
     with progress_bars() as progress, own_cell(options.module or options.cell):
-        page = page_about(options, made=made, progress=progress)
-    write_page(page, output)
+        sections = sections_about(options, progress)
+    write_page(output, f"Report: {options.about.resolve().name}", sections, made)
     print(f"report: {output} ({output.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -16,7 +16,7 @@ from analysis.report.network import (
     weights_section,
 )
 from analysis.report.options import Options
-from analysis.report.page import Page, Section, Table, section_of
+from analysis.report.page import Section, Table, section_of
 from gersgorin.options import DataOptions
 from gersgorin.recording import Recording
 from optim_study.cli_results import Stored
@@ -36,8 +36,8 @@ MOST_TRIALS = 1000
 FEW = 30  # trials of a network: with fewer, the shares are uncertain
 
 
-def page_about(options: Options, *, made: str, progress: Progress) -> Page:
-    """The page about a file, or the folder of a training or study. Raises RhnError for anything else."""
+def sections_about(options: Options, progress: Progress) -> list[Section]:
+    """The parts of the page about a file, or the folder of a training or study. Raises RhnError for anything else."""
     path = options.about
     folder = os.path.isdir(path)  # noqa: PTH112 (Path.is_dir raises for a name too long)
     if options.module is not None:
@@ -53,7 +53,7 @@ def page_about(options: Options, *, made: str, progress: Progress) -> Page:
         raise InvalidInputError(
             f"{path} holds no training (metrics.jsonl), no study (journal.log) and no {BEST}: expected one of them"
         )
-    return Page(title=f"Report: {path.resolve().name}", sections=sections, made=made)
+    return sections
 
 
 def _measured(options: Options, path: Path, progress: Progress) -> list[Section]:

@@ -48,15 +48,6 @@ class Section:
     tables: Sequence[Table] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Page:
-    """The whole report; `made` is its command, version and day."""
-
-    title: str
-    sections: Sequence[Section]
-    made: str = ""
-
-
 def section_of(result: "Result", title: str = "") -> Section:
     """Summary, figure and table of a result."""
     text, rows = result.summary().splitlines(), result.table()
@@ -65,22 +56,22 @@ def section_of(result: "Result", title: str = "") -> Section:
     return Section(title=title, text=text, figures=[result.figure], tables=[Table(caption="The numbers", rows=rows)])
 
 
-def write_page(page: Page, path: Path) -> None:
-    """Write a page to an HTML file, atomically. Raises OutputError."""
+def write_page(path: Path, title: str, sections: Sequence[Section], made: str) -> None:
+    """Write an HTML file, atomically; made: its command, version and day. Raises OutputError."""
     with atomic_path(path) as temporary:
-        temporary.write_text(page_html(page), encoding="utf-8", errors="replace")
+        temporary.write_text(page_html(title, sections, made), encoding="utf-8", errors="replace")
 
 
-def page_html(page: Page) -> str:
+def page_html(title: str, sections: Sequence[Section], made: str) -> str:
     """The page as text."""
-    script, verdict = _part("page.js"), " ".join(filter(None, (section.verdict for section in page.sections)))
-    links = [f'<a href="#section-{k}">{escape(s.title)}</a>' for k, s in enumerate(page.sections, 1)]
+    script, verdict = _part("page.js"), " ".join(filter(None, (section.verdict for section in sections)))
+    links = [f'<a href="#section-{k}">{escape(s.title)}</a>' for k, s in enumerate(sections, 1)]
     return Template(_part("page.html")).substitute(
-        title=escape(page.title),
+        title=escape(title),
         verdict=f'<p class="verdict">{escape(verdict)}</p>' if verdict else "",
         links="\n".join(links),
-        sections="\n".join(_section(section, k) for k, section in enumerate(page.sections, 1)),
-        made=escape(page.made),
+        sections="\n".join(_section(section, k) for k, section in enumerate(sections, 1)),
+        made=escape(made),
         made_with=escape(made_with()),
         style=_part("page.css"),
         script=script,

@@ -72,21 +72,11 @@ def test_known_cells_have_known_colours():
     assert colour(1, 2) == pytest.approx((255, 127, 127), abs=1) == colour(2, 3)
 
 
-@pytest.mark.parametrize(
-    ("values", "ends"),
-    [((0.4997, 0.5004), (0.45, 0.55)), ((0, 0.01), (0, 0.1)), ((1, 1), (0.9, 1)), ((0.2, 0.7), (0.2, 0.7))],
-)
-def test_small_differences_of_gates_are_not_stretched_over_all_colours(values, ends):
-    record = activity_of(np.array([values, values], float))
-    assert record.limits == pytest.approx(ends, abs=1e-4)
-    assert (record.limits[0] <= min(values)) and max(values) <= record.limits[1]
-
-
 def test_sequences_share_a_scale_in_panels_of_their_own(gates):
-    panels = [ax for ax in gates.figure().axes if ax.images]
+    panels = [ax for ax in gates.figure().axes if ax.get_title(loc="left")]
     for ax, sequence in zip(panels, gates.sequences, strict=True):
         assert np.array_equal(ax.images[0].get_array(), sequence.activity)
-        assert (ax.images[0].get_clim(), ax.get_xlim()) == (gates.limits, (0, 9))
+        assert (ax.images[0].get_clim(), ax.get_xlim()) == ((0, gates.activity.max()), (0, 9))
         assert ax.get_title(loc="left") == sequence.names[0]
     assert gates.plot(k=1).images[0].get_array().shape == (3, 9)
 

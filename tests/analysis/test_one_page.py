@@ -16,7 +16,7 @@ from analysis.cli import main as analyze_command
 from analysis.report import cli as report_cli
 from analysis.report.cli import main
 from analysis.report.folders import study_sections
-from analysis.report.page import Page, Section, Table, page_html, write_page
+from analysis.report.page import Section, Table, page_html, write_page
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.steps import Products
 from gersgorin.cli.main import main as gersgorin
@@ -101,7 +101,7 @@ def test_texts_of_figures_and_tables_have_no_way_out_of_them(tmp_path, browser):
     table = Table(caption=HOSTILE, rows=[{HOSTILE: HOSTILE}, {HOSTILE: float("nan")}])
     text = {"title": HOSTILE, "text": [HOSTILE, f"a   {HOSTILE}"], "verdict": HOSTILE}
     section = Section(**text, figures=[lambda: Figure(figsize=(2, 1))], tables=[table])
-    write_page(Page(title="safe", made=HOSTILE, sections=[section]), tmp_path / "page.html")
+    write_page(tmp_path / "page.html", "safe", [section], HOSTILE)
     page = opened(browser, tmp_path / "page.html")
     assert page.title() == "safe" and page.evaluate("document.querySelectorAll('script').length") == 1
     assert page.evaluate("[...document.images].map(i => i.alt)") == [HOSTILE]
@@ -209,7 +209,7 @@ def test_a_study_is_reported_with_every_trial_its_shares_and_its_best_network(st
 
 def test_the_page_of_a_large_study_is_small():
     rows = read_csv(RESULTS / "2026-11-20-small-study.csv")
-    text = page_html(Page(title="t", sections=study_sections(small().studies("checksum"), rows)))
+    text = page_html("t", study_sections(small().studies("checksum"), rows), "")
     assert text.count("<tr>") > len(rows) and len(text) < 1e6
 
 

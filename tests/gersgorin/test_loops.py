@@ -54,11 +54,6 @@ def test_every_mean_is_logged_with_its_name_and_step():
     assert all(type(value) is float and np.isfinite(value) for _, value, _ in logged)
 
 
-def test_a_log_that_is_no_function_is_refused():
-    with pytest.raises(InvalidInputError, match="expected a function of"):
-        gersgorin.Recorder(Model(), frames(1), log="wandb")
-
-
 def quiet():
     return {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
 

@@ -285,7 +285,6 @@ def test_what_measuring_cost_is_said_at_the_end(capsys, tmp_path):
         (nn.GRU(m, n), torch.rand(T, m + 1), {}, r"expected \(T, 5\) or \(T, B, 5\)"),
         (nn.GRU(m, n), [[1.0] * m], {}, "x is list: expected a dense tensor"),
         (nn.GRU(m, n), frames(T), {"every": 0}, "every is 0, expected a whole number of 1 or more"),
-        (nn.GRU(m, n), frames(T), {"loss": torch.ones(3)}, r"the loss is of shape \(3,\): expected one number"),
         (nn.GRU(m, n), frames(T), {"layer": 2}, r"has 1 recurrent cell,"),
         (nn.GRU(m, n, 2, bidirectional=True), frames(T), {}, "expected one direction"),
         (nn.Linear(m, n), frames(T), {}, "has no recurrent cell"),
