@@ -162,7 +162,7 @@ def plot_gates(record: GateActivity, sequence: GateActivity, ax: Axes) -> Axes:
 def draw_gates(record: GateActivity) -> Figure:
     """Draw a panel a sequence with a shared colour bar."""
     sequences, words = record.sequences, max((len(_shown(word)) for word in record.symbols.tolist()), default=0)
-    height = len(sequences) * (0.55 + 0.16 * record.layers + 0.05 * words) + 1
+    height = max(2.6, len(sequences) * (0.55 + 0.16 * record.layers + 0.05 * words) + 1)  # of the colour bar's label
     figure = Figure(figsize=(9, height), layout="constrained")
     name, title = record.gate_name[:1].upper() + record.gate_name[1:], record.title
     titled(figure, f"{name}s{f' of {drawable(title)}' if title else ''}", drawable(record.about))

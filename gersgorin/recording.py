@@ -288,5 +288,7 @@ def moving_recording(recording: Recording) -> Film:
 
 def _about(recording: Recording) -> str:
     """The origin of the training, and the interval of measuring."""
-    how = f"measured every {recording.every} steps of training, at {counted(recording.radius.shape[1], 'position')} of the probe"
+    exact = not (recording.step[:-1] % max(1, recording.every)).any()  # else measured where epochs end
+    every = f"{'' if exact else 'about '}every {recording.every} steps"
+    how = f"measured {every} of training, at {counted(recording.radius.shape[1], 'position')} of the probe"
     return drawable("; ".join(filter(None, (recording.about, how))))

@@ -7,14 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
-from analysis.report.network import (
-    ABOUT,
-    Progress,
-    checkpoint_section,
-    network_sections,
-    values_table,
-    weights_section,
-)
+from analysis.report.network import ABOUT, Progress, checkpoint_section, network_sections, values_table, weights_section
 from analysis.report.options import Options
 from analysis.report.page import Section, Table, section_of
 from gersgorin.options import DataOptions

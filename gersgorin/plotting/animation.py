@@ -11,8 +11,6 @@ from PIL.Image import Image, Quantize, fromarray
 
 from gersgorin.plotting.figure import Shown, laid_out, legend_below
 from gersgorin.plotting.spectra import (
-    crowd,
-    plot_crowd,
     plot_products,
     plot_spectrum,
     plot_suggested,
@@ -72,17 +70,12 @@ def save_animation(record: Result, path: str | Path, *, progress=lambda done, to
 
 
 def moving_run(record: Result) -> Film:
-    """A spectrum beside the curves over time.
-
-    If the eigenvalues of every step are crowded, a second panel enlarges them, with one window for all steps.
-    """
+    """A spectrum beside the curves over time."""
     limit, T = spectrum_limit([record]), len(record.norm)
-    around = crowd(record.eigenvalues, limit)
-    figure = Shown(figsize=(10.5, 5.7 + 2 * (around is not None)), layout="constrained")
+    figure = Shown(figsize=(10.5, 5.7), layout="constrained")
     titled(figure, drawable(record.heading), drawable(record.about))
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.3))
-    ax, *larger = left.subplots(1 + (around is not None), 1, squeeze=False)[:, 0]
-    upper, lower = right.subplots(2, 1, sharex=True)
+    ax, (upper, lower) = left.subplots(), right.subplots(2, 1, sharex=True)
     for panel, plot in ((upper, plot_suggested), (lower, plot_products)):
         title_at_left(plot(record, panel))
     now = [panel.axvline(0, color="black", linewidth=1) for panel in (upper, lower)]
@@ -90,9 +83,6 @@ def moving_run(record: Result) -> Film:
     def draw(step: int) -> None:
         ax.clear()
         plot_spectrum(record, step, limit=limit, ax=ax).set_title(f"step {step} of 0 to {T - 1}")
-        for panel in larger:
-            panel.clear()
-            plot_crowd(record, step, ax, panel, around)
         for line in now:
             line.set_xdata([step + 0.5, step + 0.5])
 

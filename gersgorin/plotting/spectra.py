@@ -115,16 +115,9 @@ def _draw_discs(centers: np.ndarray, radii: np.ndarray, style: dict, label: str,
     ax.plot([], [], **style, linewidth=0.5, alpha=max(alpha, 0.5), label=label)
 
 
-def plot_crowd(record: Result, step: int, beside: Axes, ax: Axes, around: tuple[float, float] | None = None) -> Axes:
-    """Draw the eigenvalues and disc centres of a step enlarged if they are crowded in the axes beside; otherwise hide the axes.
-
-    around: the window, see `crowd`; None: that of this step.
-    """
+def plot_crowd(record: Result, step: int, beside: Axes, ax: Axes, around: tuple[float, float]) -> Axes:
+    """Draw the eigenvalues and disc centres of a step enlarged; around: the window, see `crowd`."""
     width = np.ptp(beside.get_xlim()) / 2
-    around = around or crowd(record.eigenvalues[step], width)
-    if around is None:
-        ax.set_axis_off()
-        return ax
     middle, half = around
     for axis, (centers, _) in record.disc_sets.items():
         within = np.abs(centers[step] - middle) < half
@@ -262,15 +255,15 @@ def draw_step(record: Result, size: tuple[float, float], title: str) -> tuple[Sh
     size: width, and height of the free part, in inches.
     """
     step, limit = largest_step(record), spectrum_limit([record])
-    crowded = crowd(record.eigenvalues[step], limit) is not None
+    around = crowd(record.eigenvalues[step], limit)
     width, height = size
     figure = Shown(figsize=(width, 4.7 + height), layout="constrained")
     titled(figure, drawable(title), drawable(record.about))
     top, bottom = figure.subfigures(2, 1, height_ratios=(4.7, height))
-    ax, *larger = top.subplots(1, 1 + crowded, squeeze=False)[0]
+    ax, *larger = top.subplots(1, 1 + (around is not None), squeeze=False)[0]
     _entitle(record, step, plot_spectrum(record, step, limit=limit, ax=ax))
     for beside in larger:
-        plot_crowd(record, step, ax, beside).set(ylabel="", anchor="W")
+        plot_crowd(record, step, ax, beside, around).set(ylabel="", anchor="W")
         ax.set_anchor("E")
     legend_below(top, [ax], columns=8)
     return figure, bottom

@@ -32,9 +32,7 @@ def named(record, name=LONG):
 GATES = {
     "one layer, one step": lambda: activity_of(np.array([[0.3]])),
     "10 layers": lambda: gate_activity(network(depth=10, hidden_size=3), rolls(60, 39, 5, 80)),
-    "12 sequences": lambda: gate_activity(network(), rolls(*[9] * 12)),
     "a long run": lambda: gate_activity(network(), rolls(4000)),
-    "closed": lambda: activity_of(np.zeros((6, 50))),
     "nothing finite": lambda: activity_of(np.full((3, 50), np.nan)),
 }
 
@@ -52,8 +50,6 @@ LESIONS = {
     "one layer, one sequence": lambda: lesions(9, depth=1),
     "all measured": lambda: lesions(6, 9, 12, pairs=True),
     "20 layers": lambda: lesions(6, 9, depth=20, pairs=True),
-    "blind": lambda: lesions(6, 9, mode="blind"),
-    "tiny": lambda: times(lesions(6, 9), 1e-9),
     "huge": lambda: times(lesions(6, 9), 1e9),
     "nothing finite": lambda: times(lesions(6, 9), np.nan),
 }

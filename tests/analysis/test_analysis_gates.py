@@ -7,7 +7,7 @@ from networks import GATED, SUBJECTS, language_network, name, network, rolls
 from tables import for_each
 
 from analysis import gate_activity
-from analysis.sequences import Music, chosen
+from analysis.sequences import chosen
 from rhn.cells import RHN
 from rhn.data import batches, chorales
 from rhn.errors import InvalidInputError
@@ -69,10 +69,3 @@ def test_chorales_are_chosen_by_place_and_by_name():
     ):
         with pytest.raises(InvalidInputError, match=words):
             chosen(corpus, split, [called])
-
-
-def test_tensors_arrays_and_lists_are_sequences():
-    roll = rolls(5)[0]
-    for data in (roll, torch.from_numpy(roll), [roll], [torch.from_numpy(roll)], (roll,)):
-        (only,) = Music(88).sequences(data)
-        assert np.array_equal(only, roll)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import analysis.cli
 import gersgorin.cli.main
 import optim_study.cli
 import rhn.cli.main
@@ -96,8 +95,3 @@ def test_it_is_drawn_new_and_trained(trained, capsys):
         assert gersgorin.cli.main.main(["plot", *words, "--steps", "4", "--output", "drawn.png", "--force"]) == 0
     new, old = (line for line in capsys.readouterr().out.splitlines() if "4 units" in line)
     assert new.startswith(f"{trained}, 4 units, gain 0.5") and old.startswith(f"{trained}, 4 units, chorale")
-
-
-def test_it_is_lesioned(trained, capsys):
-    assert analysis.cli.main(["lesion", "run/best.safetensors", *own(trained), "--split", "valid", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["baseline"] > 0
