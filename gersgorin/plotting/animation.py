@@ -89,4 +89,4 @@ def moving_run(record: Result) -> Film:
     draw(0)
     legend_below(left, [ax], columns=2)
     legend_below(right, [upper, lower], columns=2)
-    return Film(figure, draw, T)
+    return Film(laid_out(figure), draw, T)
