@@ -76,50 +76,37 @@ def lesion(
     if all(len(s) < 2 for s in sequences):
         raise DataError(f"there is nothing to predict: expected sequences of at least 2 {task.step}s")
     layers, controls = lesioned_layers(model, mode), lesioned_layers(model, "blind") if mode != "blind" else []
-    planned = [("", Lesion(mode)), *(("layer", Lesion(mode, (layer,))) for layer in layers)]
-    planned += [("pair", Lesion(mode, pair)) for pair in itertools.combinations(layers, 2) if pairs]
-    planned += [("blind", Lesion("blind", (layer,))) for layer in controls]
+    plan = {("", ()): Lesion(mode)} | {("layer", (layer,)): Lesion(mode, (layer,)) for layer in layers}
+    plan |= {("pair", pair): Lesion(mode, pair) for pair in itertools.combinations(layers, 2) if pairs}
+    plan |= {("blind", (layer,)): Lesion("blind", (layer,)) for layer in controls}
     means = unit_means(model, sequences, device=device) if mode == "mean" else ()
     network = measured_copy(prepared(model, mode), device)
     like = next(network.parameters())
     means = [mean.to(like.device) for mean in means]
     batches = task.batches(sequences, like)
-    some = [lambda l=l: changes(network, l, means) for _, l in planned]
+    some = [lambda l=l: changes(network, l, means) for l in plan.values()]
     nll = stacked_nll(network, task, some, batches, at_once=at_once, progress=progress).numpy()
     if not np.isfinite(nll[0]).all():
         raise InvalidInputError("the loss of the unlesioned network is not finite: its weights are too large to run")
     counts = torch.cat([batch.mask[1:].sum(0, dtype=torch.float64) for batch in batches]).cpu()
     frames = counts[counts > 0].numpy()  # without rows of padding
-    loss = nll.sum(1) / frames.sum()
-    columns = _columns(model, mode, planned, nll, frames, loss, seed)
-    counts = {"sequences": len(frames), "frames": int(frames.sum())}
-    return LesionTable(mode=mode, split=split, step=task.step, baseline=float(loss[0]), **counts, **columns)
+    columns = _columns(list(plan), [p.label for p in places(model)], mode, nll, frames, seed)
+    facts = {"sequences": len(frames), "frames": int(frames.sum()), "baseline": float((nll.sum(1) / frames.sum())[0])}
+    return LesionTable(mode=mode, split=split, step=task.step, **facts, **columns)
 
 
-def _columns(
-    model: nn.Module,
-    mode: str,
-    planned: Sequence[tuple[str, Lesion]],
-    nll: np.ndarray,
-    frames: np.ndarray,
-    loss: np.ndarray,
-    seed: int,
-) -> dict:
-    """The columns of the table from nll (K, N) and loss (K,) of the planned lesions; the first is the unlesioned network."""
-    names, place = [p.label for p in places(model)], {row: k for k, row in enumerate(planned)}
-    compared = [(kind, k, 0) for k, (kind, _) in enumerate(planned) if kind]
+def _columns(plan: list[tuple], names: list[str], mode: str, nll: np.ndarray, frames: np.ndarray, seed: int) -> dict:
+    """The columns of the table from nll (K, N) of the (kind, layers) of the plan; the first is the unlesioned network."""
+    compared = [(*row, k, 0) for k, row in enumerate(plan) if k]
     if mode in ("bias", "carry"):  # these also remove the input
-        both = (
-            (k, place.get(("blind", Lesion("blind", l.layers))))
-            for k, (kind, l) in enumerate(planned)
-            if kind == "layer"
-        )
-        compared += [("beyond blind", k, control) for k, control in both if control]
-    kinds, which, references = map(list, zip(*compared, strict=True))
+        both = ((layers, ("layer", layers), k) for k, (kind, layers) in enumerate(plan) if kind == "blind")
+        compared += [("beyond blind", layers, plan.index(row), k) for layers, row, k in both if row in plan]
+    kinds, several, *places_of = zip(*compared, strict=True)
+    (which, references), loss = map(list, places_of), nll.sum(1) / frames.sum()
     low, high = paired_bootstrap(nll[which], nll[references], frames, seed=seed)
-    labels = tuple("+".join(names[layer - 1] for layer in planned[k][1].layers) for k in which)
+    labels = tuple("+".join(names[layer - 1] for layer in layers) for layers in several)
     numbers = {"loss": loss[which], "delta": loss[which] - loss[references], "low": low, "high": high}
-    return {"row_kind": tuple(kinds), "label": labels} | numbers
+    return {"row_kind": kinds, "label": labels} | numbers
 
 
 def stacked_nll(
@@ -133,13 +120,8 @@ def stacked_nll(
 ) -> Tensor:
     """Nats of each sequence in each changed network, (K, N) float64 on the CPU, sequences in the order of the batches.
 
-    Args:
-        model: on the device of the batches.
-        task: of the model.
-        changed: functions that give new values of some parameters or buffers of each of K networks, by name; they share all others.
-        batches: of the task.
-        at_once: networks that run together (default: as many as memory holds).
-        progress: called with (networks x batches done, of how many).
+    changed: functions that give new values of some parameters or buffers of each of K networks, by name; they share all others.
+    at_once, progress: as of `lesion`.
     """
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     columns, done = [], 0
