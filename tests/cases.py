@@ -22,7 +22,7 @@ VARIANTS = {  # options that change a cell's equation
         {},
         {"coupled": False},
         {"activation": "sigmoid"},
-        {"coupled": False, "activation": "relu"},
+        {"activation": "relu"},
         {"activation": "linear", "gate_constant": -1.5},
     ),
     "dt-rnn": ({}, {"nonlinearity": "relu"}),
@@ -190,22 +190,21 @@ def _with_update(reference: bool):
         return s * v + torch.tanh(u + product(s, R))
 
     def run(x, s0, W, R, b, v, state_mask=None):
-        return kernels.LOOP(x, s0, W, b, R, v, state_mask, update=update, graph=[], reference=reference)
+        return kernels.LOOP(x, s0, W, b, state_mask, R, v, update=update, graph=[], reference=reference)
 
     return run
 
 
-_HIGHWAY = kernels.HIGHWAY, kernels.HIGHWAY.reference
-_DEEP = kernels.DEEP_TRANSITION, kernels.DEEP_TRANSITION.reference
+_DEEP = kernels.TRANSITION, kernels.TRANSITION.reference
 _LSTM = kernels.LSTM, kernels.LSTM.reference
 _GRU = kernels.GRU, kernels.GRU.reference
 _LOOP = _with_update(False), _with_update(True)
 
 KERNELS = [
-    KernelCase("highway", *_HIGHWAY, _highway(2), {"coupled": True}),
-    KernelCase("highway-uncoupled", *_HIGHWAY, _highway(3), {"coupled": False}),
-    KernelCase("highway-relu", *_HIGHWAY, _highway(2), {"coupled": True, "activation": "relu"}),
-    KernelCase("highway-uncoupled-linear", *_HIGHWAY, _highway(3), {"coupled": False, "activation": "linear"}),
+    KernelCase("highway", *_DEEP, _highway(2)),
+    KernelCase("highway-uncoupled", *_DEEP, _highway(3)),
+    KernelCase("highway-relu", *_DEEP, _highway(2), {"activation": "relu"}),
+    KernelCase("highway-uncoupled-linear", *_DEEP, _highway(3), {"activation": "linear"}),
     KernelCase("deep-transition", *_DEEP, _transition(lambda L: 0)),
     KernelCase("deep-transition-relu", *_DEEP, _transition(lambda L: 0), {"activation": "relu"}),
     KernelCase("deep-transition-skip-all", *_DEEP, _transition(lambda L: L - 1)),
@@ -213,13 +212,11 @@ KERNELS = [
     KernelCase("lstm", *_LSTM, _gated(4, 2), deep=False),
     KernelCase("gru", *_GRU, _gated(3, 1, q=1), deep=False),
     KernelCase("loop", *_LOOP, _gated(1, 1, v=1), deep=False),
-    KernelCase("highway-masked", *_masked(_HIGHWAY, 1), _highway(2), {"coupled": True}),
-    KernelCase("highway-masked-apart", *_masked(_HIGHWAY, 2), _highway(2), {"coupled": True}),
-    KernelCase(
-        "highway-sigmoid-masked", *_masked(_HIGHWAY, 1), _highway(2), {"coupled": True, "activation": "sigmoid"}
-    ),
-    KernelCase("highway-uncoupled-masked", *_masked(_HIGHWAY, 1), _highway(3), {"coupled": False}),
-    KernelCase("highway-uncoupled-masked-apart", *_masked(_HIGHWAY, 3), _highway(3), {"coupled": False}),
+    KernelCase("highway-masked", *_masked(_DEEP, 1), _highway(2)),
+    KernelCase("highway-masked-apart", *_masked(_DEEP, 2), _highway(2)),
+    KernelCase("highway-sigmoid-masked", *_masked(_DEEP, 1), _highway(2), {"activation": "sigmoid"}),
+    KernelCase("highway-uncoupled-masked", *_masked(_DEEP, 1), _highway(3)),
+    KernelCase("highway-uncoupled-masked-apart", *_masked(_DEEP, 3), _highway(3)),
     KernelCase("deep-transition-masked", *_masked(_DEEP, 1, candidate=False), _transition(lambda L: 0)),
     KernelCase("deep-transition-skip-all-masked", *_masked(_DEEP, 1, candidate=False), _transition(lambda L: L - 1)),
     KernelCase("loop-masked", *_masked(_LOOP, 1, candidate=False), _gated(1, 1, v=1), deep=False),

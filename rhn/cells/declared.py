@@ -109,5 +109,5 @@ class LoopedCell(DeclaredCell):
         x, rest = self.mask_input(x, dropout)
         reference = self.kernel == "reference"
         weights = self.recurrent_weights() if reference else self.stacked_weights()
-        arguments = x, s0, *self.input_weights(), *weights, rest.state
+        arguments = x, s0, *self.input_weights(), rest.state, *weights
         return kernels.LOOP(*arguments, update=self.update, graph=[], reference=reference)

@@ -47,7 +47,8 @@ class _Gated(DeclaredCell):
     def _run(self, x: Tensor, s0: Tensor) -> tuple[Tensor, Tensor]:
         if not self._suits_torch(x, s0):
             return super()._run(x, s0)
-        (x, s0, W, R, b, *q, _, _), _ = self.recurrence.check(x, s0, *self._weights())
+        tensors, _ = self.recurrence.check(x, s0, *self._weights())
+        x, s0, W, R, b, *q, _, _ = tensors.values()
         state = [part.contiguous() for part in s0.unsqueeze(0).chunk(self.parts, -1)]
         weights = [W, R, b, gru_recurrent_bias(*q) if q else torch.zeros_like(b)]
         run, start = (torch.lstm, state) if self.parts == 2 else (torch.gru, *state)

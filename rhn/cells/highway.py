@@ -34,7 +34,7 @@ from rhn.cells.base import CellMasks, spectral_norm
 from rhn.cells.declared import DeclaredCell
 from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
-from rhn.kernels.highway import highway_layer
+from rhn.kernels.transition import highway_layer
 
 
 class RHN(DeclaredCell):
@@ -82,7 +82,7 @@ class RHN(DeclaredCell):
 
     def _layer(self, layer: int, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(s_l, h_l, t_l, c_l)."""
-        return highway_layer(self._pre_activations(layer, x, s), s, self.coupled, activation=self.activation)
+        return highway_layer(self._pre_activations(layer, x, s), s, activation=self.activation)
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
         layers = []
@@ -107,9 +107,9 @@ class RHN(DeclaredCell):
         W = self.weight_ih
         if separate is not None:  # all W_j (x * m_j) in one product
             x, W = torch.cat([x * mask for mask in separate], -1), torch.block_diag(*W.chunk(self.blocks))
-        arguments = x, s0, W, self.weight_hh, self.biases(), state, candidate
-        options = {"coupled": self.coupled, "activation": self.activation}
-        return kernels.HIGHWAY(*arguments, **options, reference=self.kernel == "reference")
+        options = {"state_mask": state, "candidate_mask": candidate, "activation": self.activation}
+        weights = W, self.weight_hh, self.biases()
+        return kernels.TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         return functools.reduce(lambda A, J: J @ A, self._layer_jacobians(x, s))
@@ -130,7 +130,7 @@ class RHN(DeclaredCell):
                 J = self._driven(z, s, self.weight_hh[layer])
                 J.diagonal(dim1=-2, dim2=-1).add_(torch.sigmoid(-z[..., n:] if self.coupled else z[..., 2 * n :]))
                 yield J
-            s = highway_layer(z, s, self.coupled, activation=self.activation)[0]
+            s = highway_layer(z, s, activation=self.activation)[0]
 
     def _driven(self, z: Tensor, s: Tensor, M: Tensor) -> Tensor:
         """The change (..., n, k) of a layer's output by a change M (G n, k) of its pre-activations z; s is its input state."""

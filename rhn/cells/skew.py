@@ -64,19 +64,18 @@ def _exp(M: Tensor) -> Tensor:
     return torch.matrix_exp(torch.stack((M, torch.zeros_like(M))))[0]
 
 
-def _forward(M: Tensor, *, keep: bool) -> tuple[Tensor]:
+def _forward(M: Tensor, *, K: int, keep: bool) -> tuple[Tensor]:
     """exp(M), (K, n, n), one after another."""
     return (torch.stack([_exp(m) for m in M]),)
 
 
-def _backward(grad, needs, inputs, residuals) -> tuple[Tensor]:
+def _backward(grad, needs, residuals, *, M: Tensor) -> dict[str, Tensor]:
     """The upper right block of exp([[M', G], [0, M']]) (Najfeld and Havel 1995)."""
-    (M,), n = inputs, grad.shape[-1]
-    blocks = []
+    n, blocks = grad.shape[-1], []
     for m, g in zip(M.expand(grad.shape), grad, strict=True):
         below = torch.cat((torch.zeros_like(m), m.T), 1)
         blocks.append(_exp(torch.cat((torch.cat((m.T, g), 1), below)))[:n, n:])
-    return (torch.stack(blocks),)
+    return {"M": torch.stack(blocks)}
 
 
 _EXPONENTIAL = Kernel(name="matrix exponential", arguments={"M": "n n"}, reference=_exp, fused=(_forward, _backward))

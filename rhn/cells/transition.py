@@ -28,7 +28,6 @@ from rhn.cells.base import CellMasks, spectral_norm
 from rhn.cells.declared import DeclaredCell
 from rhn.cells.layers import Layer, Part
 from rhn.kernels.activations import ACTIVATIONS
-from rhn.kernels.transition import NONLINEARITIES
 
 
 class DTRNN(DeclaredCell):
@@ -61,11 +60,11 @@ class DTRNN(DeclaredCell):
         for layer in range(self.depth):
             z = self._pre_activations(layer, x, s, y)
             derivatives.append(ACTIVATIONS[self.nonlinearity].derivative(z).unsqueeze(-1))
-            s = NONLINEARITIES[self.nonlinearity](z)
+            s = ACTIVATIONS[self.nonlinearity].function(z)
         return derivatives
 
     def run_layer(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
-        return NONLINEARITIES[self.nonlinearity](self._pre_activations(layer, x, s, y))
+        return ACTIVATIONS[self.nonlinearity].function(self._pre_activations(layer, x, s, y))
 
     def _pre_activations(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
         """z_l (..., n)."""
@@ -99,7 +98,7 @@ class DTRNN(DeclaredCell):
         x, masks = self.mask_input(x, dropout)
         weights = (self.weight_ih, self.weight_hh, self.bias, *((self.weight_skip,) if self._shortcuts else ()))
         options = {"state_mask": masks.state, "activation": self.nonlinearity}
-        return kernels.DEEP_TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
+        return kernels.TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         P = None

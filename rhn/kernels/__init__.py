@@ -14,6 +14,6 @@ product over all time steps, and a `vmap` rule that turns K stacked models into 
 mode need the reference (`kernel="reference"` in the cells).
 """
 
-from rhn.kernels.table import DEEP_TRANSITION, GRU, HIGHWAY, KERNELS, LOOP, LSTM, OUTPUT, SOFTMAX
+from rhn.kernels.table import GRU, KERNELS, LOOP, LSTM, OUTPUT, SOFTMAX, TRANSITION
 
-__all__ = ["DEEP_TRANSITION", "GRU", "HIGHWAY", "KERNELS", "LOOP", "LSTM", "OUTPUT", "SOFTMAX"]
+__all__ = ["GRU", "KERNELS", "LOOP", "LSTM", "OUTPUT", "SOFTMAX", "TRANSITION"]

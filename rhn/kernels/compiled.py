@@ -33,7 +33,6 @@ from platformdirs import user_cache_path
 from torch import Tensor
 
 from rhn.errors import InvalidInputError
-from rhn.kernels.function import stack_size
 
 LANES = 32
 SMALL, LARGE = 64, 1000
@@ -264,35 +263,32 @@ def limit(x: Tensor, *, units: int, layers: int = 1) -> str | None:
     return missing()
 
 
-def forward(tensors: dict[str, Tensor | None], *, keep: bool, **options):
+def forward(*, activation: str, K: int, keep: bool, **tensors: Tensor | None):
     """(states (K, T, B, n), the same side by side, gates or outputs of all layers); the last two, most of the memory, if `keep`."""
-    x, R, K = tensors["x"], tensors["R"], stack_size(*tensors.values())
+    x, R = tensors["x"], tensors["R"]
     (T, B), (L, g, n), filled = x.shape[1:3], R.shape[1:], padded(x.shape[2])
     y, layers = x.new_empty(K, T, n, filled), x.new_empty(K, filled // LANES, T, L, g, LANES) if keep else None
-    call("rhn_recurrence_forward", K, **_sizes(tensors, **options), **_side_by_side(tensors), y=y, layers=layers)
+    call("rhn_recurrence_forward", K, **_given(tensors, activation), y=y, layers=layers)
     return (rows(y, B).clone(), y, layers) if keep else (rows(y, B),)
 
 
-def backward(grad: Tensor, needs, tensors: dict[str, Tensor | None], residuals, **options):
+def backward(grad: Tensor, needs, residuals, *, activation: str, **tensors: Tensor | None):
     """Gradients of x, s0, W, R, b and S by name, each with a leading axis of K."""
     x, (y, layers), K = tensors["x"], residuals, len(residuals[0])
     (T, B, m), n = x.shape[1:], y.shape[2]
     weights = {w: None if (t := tensors[w]) is None else t.new_empty(K, *t.shape[1:]) for w in "WRbS"}
-    dx, ds0 = x.new_empty(K, T, m, padded(B)) if needs[0] else None, x.new_empty(K, n, padded(B))
-    known = _side_by_side(tensors) | {"y": y, "layers": layers, "dy": lanes(grad), "dx": dx, "ds0": ds0}
+    dx, ds0 = x.new_empty(K, T, m, padded(B)) if needs["x"] else None, x.new_empty(K, n, padded(B))
+    known = {"y": y, "layers": layers, "dy": lanes(grad), "dx": dx, "ds0": ds0}
     known |= {f"d{w}": t for w, t in weights.items()}
-    call("rhn_recurrence_backward", K, **_sizes(tensors, **options), **known)
+    call("rhn_recurrence_backward", K, **_given(tensors, activation), **known)
     return {"x": None if dx is None else rows(dx, B).contiguous(), "s0": rows(ds0, B).contiguous()} | weights
 
 
-def _sizes(tensors: dict[str, Tensor | None], *, activation: str, **options) -> dict[str, int]:
+def _given(tensors: dict[str, Tensor | None], activation: str) -> dict[str, Tensor | int | None]:
+    """The sizes, and the tensors with the rows of the state and of its masks side by side."""
     (T, B, m), (L, g, n) = tensors["x"].shape[1:], tensors["R"].shape[1:]
     J, shortcuts = (0 if t is None else t.shape[1] for t in (tensors["state_mask"], tensors["S"]))
     form = {"G": g // n, "J": J, "relu": int(activation == "relu"), "shortcuts": shortcuts}
-    return {"T": T, "B": B, "m": m, "n": n, "L": L} | form
-
-
-def _side_by_side(tensors: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
-    """The tensors with the rows of the state and of its masks side by side."""
     of_state = ("s0", "state_mask", "candidate_mask")
-    return {name: lanes(t) if name in of_state and t is not None else t for name, t in tensors.items()}
+    given = {name: lanes(t) if name in of_state and t is not None else t for name, t in tensors.items()}
+    return {"T": T, "B": B, "m": m, "n": n, "L": L} | form | given

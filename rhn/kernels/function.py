@@ -1,19 +1,18 @@
 """One differentiable function with a `vmap` rule from the forward and backward passes of K stacked models.
 
-The passes of an implementation are written once, for tensors with a leading model axis K:
+The passes of an implementation are written once, for tensors by name with a leading model axis, K or 1 if the models share them:
 
-    forward(*tensors, keep, **options)                    -> (result, *residuals), residuals only with `keep`
-    backward(grad, needs, tensors, residuals, **options)  -> one gradient a tensor, (K, ...); None is allowed if `needs` is False
+    forward(**tensors, K=, keep=, **options)                  -> (result, *residuals), residuals only with `keep`
+    backward(grad, needs, residuals, **tensors, **options)    -> gradients (K, ...) by name, those at least that `needs` names
 
-A tensor may be None (a dropout mask). Tensors without a gradient (masks, targets) come last, and `backward` returns nothing for them.
+A tensor may be None (a dropout mask). Masks and targets have no gradient.
 
 `batched_function(code, ...)` calls them for a single model (K = 1). Under `torch.func.vmap` the mapped axis is folded into K, so
 that `vmap(grad_and_value(loss))` over stacked models makes one forward and one backward call for all of them. A tensor that the models
 share (the minibatch) keeps a leading axis of 1 and is broadcast by the kernel, never copied K times.
 """
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import NamedTuple
@@ -21,47 +20,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-TENSORS = "x s0 W R b S state_mask candidate_mask"
-"""Of the highway network and the deep transition."""
-
 
 class Code(NamedTuple):
-    """The two passes of a kernel; `name`: of the kernel, for messages."""
+    """The two passes of a kernel, its name, for messages, and those of its tensors."""
 
     name: str
     forward: Callable
     backward: Callable
+    arguments: tuple[str, ...] = ()
 
 
-def batched_function(code: Code, *tensors: Tensor | None, keep: bool, **options) -> Tensor:
-    """The result for one model, differentiable in every tensor but the last ones without a gradient.
+def batched_function(code: Code, tensors: Mapping[str, Tensor | None], *, keep: bool, **options) -> Tensor:
+    """The result for one model, differentiable in every tensor but those without a gradient.
 
     keep: whether to keep what the backward pass needs.
     options: the static arguments of both passes.
     """
-    call = Code(code.name, partial(code.forward, keep=keep, **options), partial(code.backward, **options))
-    result, *_ = _Forward.apply(call, *(None if t is None else t.unsqueeze(0) for t in tensors))
+    passes = partial(code.forward, keep=keep, **options), partial(code.backward, **options)
+    call = Code(code.name, *passes, tuple(tensors))
+    result, *_ = _Forward.apply(call, *(None if t is None else t.unsqueeze(0) for t in tensors.values()))
     return result.squeeze(0)
-
-
-def named(arguments: str, forward: Callable, backward: Callable) -> tuple[Callable, Callable]:
-    """The two passes of a recurrence from those that take its tensors in a dictionary, with None for those that it lacks.
-
-    forward(tensors, keep, **options), and backward(grad, needs, tensors, residuals, **options) -> gradients by name.
-    """
-    names = arguments.split()
-
-    def by_name(given: Sequence[Tensor | None]) -> dict[str, Tensor | None]:
-        return dict.fromkeys(TENSORS.split()) | dict(zip(names, given, strict=True))
-
-    def run(*given, **options):
-        return forward(by_name(given), **options)
-
-    def run_backward(grad, needs, inputs, residuals, **options):
-        gradients = backward(grad, needs, by_name(inputs), residuals, **options)
-        return tuple(gradients[name] for name in names if name in gradients)
-
-    return run, run_backward
 
 
 def stack_size(*tensors: Tensor | None) -> int:
@@ -75,7 +53,7 @@ class _Forward(torch.autograd.Function):
     @staticmethod
     def forward(call, *tensors):
         with _no_autocast(tensors[0]):
-            return call.forward(*tensors)
+            return call.forward(**dict(zip(call.arguments, tensors, strict=True)), K=stack_size(*tensors))
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -117,9 +95,11 @@ class _Backward(torch.autograd.Function):
         K = stack_size(grad, *residuals)  # jacrev takes several gradients of one forward pass
         residuals = [r.expand(K, *r.shape[1:]) for r in residuals]
         with _no_autocast(grad):
-            grads = call.backward(grad, needs, inputs, residuals)
+            named = dict(zip(call.arguments, inputs, strict=True))
+            grads = call.backward(grad, dict(zip(named, needs, strict=True)), residuals, **named)
         finished = []
-        for g, need, like in itertools.zip_longest(grads, needs, inputs):
+        for (name, like), need in zip(named.items(), needs, strict=True):
+            g = grads.get(name)
             if need and g is None:
                 raise _no_such_derivative(call, "gradient of a dropout mask")
             if need and like.shape[0] == 1 < g.shape[0] and not separate:

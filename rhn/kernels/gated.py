@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels.function import stack_size
 from rhn.kernels.matmul import Mask, input_gradient, input_product, masked, masked_linear, weight_gradient, workspace
 
 
@@ -74,9 +73,8 @@ def gru_reference(
     return torch.stack(states)
 
 
-def lstm_forward(x, s0, W, R, b, state_mask, candidate_mask, *, keep: bool):
+def lstm_forward(x, s0, W, R, b, state_mask, candidate_mask, *, K: int, keep: bool):
     """(states (K, T, B, 2n), all states S (K, T + 1, B, 2n), gates A (K, T, B, 4n) in the order i, f, g, o)."""
-    K = stack_size(x, s0, W, R, b, state_mask, candidate_mask)
     (T, B), n, m = x.shape[1:3], R.shape[-1], _only(state_mask)
     S = workspace(R, K, T + 1, B, 2 * n)
     S[:, 0] = s0
@@ -93,9 +91,9 @@ def lstm_forward(x, s0, W, R, b, state_mask, candidate_mask, *, keep: bool):
     return S[:, 1:].clone(), S, A
 
 
-def lstm_backward(grad, needs, inputs, residuals):
-    """Gradients of (x, s0, W, R, b), each with a leading axis of K."""
-    (x, _, W, R, _, state_mask, candidate_mask), (S, A) = inputs, residuals
+def lstm_backward(grad, needs, residuals, *, x, W, R, state_mask, candidate_mask, **others):
+    """Gradients of x, s0, W, R and b by name, each with a leading axis of K."""
+    S, A = residuals
     (K, T, B, _), n, m = A.shape, R.shape[-1], _only(state_mask)
     i, f, g, o = A.chunk(4, -1)
     tanh_c = torch.tanh(S[:, 1:, :, n:])
@@ -119,18 +117,17 @@ def lstm_backward(grad, needs, inputs, residuals):
         dh = masked(torch.bmm(Ds[t], Rk), m)
         dc = dc * fs[t]
     rows = D.flatten(1, 2)
-    return (
-        input_gradient(rows, W, x) if needs[0] else None,
-        torch.cat((dh, dc), -1),
-        weight_gradient(rows, x.flatten(1, 2)),
-        weight_gradient(rows, masked(S[:, :-1, :, :n], _each_step(m)).flatten(1, 2)),
-        rows.sum(1),
-    )
+    return {
+        "x": input_gradient(rows, W, x) if needs["x"] else None,
+        "s0": torch.cat((dh, dc), -1),
+        "W": weight_gradient(rows, x.flatten(1, 2)),
+        "R": weight_gradient(rows, masked(S[:, :-1, :, :n], _each_step(m)).flatten(1, 2)),
+        "b": rows.sum(1),
+    }
 
 
-def gru_forward(x, s0, W, R, b, q, state_mask, candidate_mask, *, keep: bool):
+def gru_forward(x, s0, W, R, b, q, state_mask, candidate_mask, *, K: int, keep: bool):
     """(states (K, T, B, n), all states S (K, T + 1, B, n), gates A (K, T, B, 3n) in the order r, z, n, inner product V_n)."""
-    K = stack_size(x, s0, W, R, b, q, state_mask, candidate_mask)
     (T, B), n, m = x.shape[1:3], R.shape[-1], _only(state_mask)
     S = workspace(R, K, T + 1, B, n)
     S[:, 0] = s0
@@ -148,9 +145,9 @@ def gru_forward(x, s0, W, R, b, q, state_mask, candidate_mask, *, keep: bool):
     return S[:, 1:].clone(), S, A, V
 
 
-def gru_backward(grad, needs, inputs, residuals):
-    """Gradients of (x, s0, W, R, b, q), each with a leading axis of K."""
-    (x, _, W, R, *_, state_mask, candidate_mask), (S, A, V) = inputs, residuals
+def gru_backward(grad, needs, residuals, *, x, W, R, state_mask, candidate_mask, **others):
+    """Gradients of x, s0, W, R, b and q by name, each with a leading axis of K."""
+    S, A, V = residuals
     (K, T, B, _), n, m = A.shape, R.shape[-1], _only(state_mask)
     r, z, c = A.chunk(3, -1)
     D = torch.empty_like(A)  # d h' / dz for the blocks r, z, n, as the input product sees them
@@ -174,14 +171,14 @@ def gru_backward(grad, needs, inputs, residuals):
         dh = dh.baddbmm_(Es[t], Rk) if m is None else dh.addcmul_(torch.bmm(Es[t], Rk), m)
     D[..., : 2 * n] = E[..., : 2 * n]
     rows, recurrent = D.flatten(1, 2), E.flatten(1, 2)
-    return (
-        input_gradient(rows, W, x) if needs[0] else None,
-        dh,
-        weight_gradient(rows, x.flatten(1, 2)),
-        weight_gradient(recurrent, masked(S[:, :-1], _each_step(m)).flatten(1, 2)),
-        rows.sum(1),
-        recurrent[..., 2 * n :].sum(1),
-    )
+    return {
+        "x": input_gradient(rows, W, x) if needs["x"] else None,
+        "s0": dh,
+        "W": weight_gradient(rows, x.flatten(1, 2)),
+        "R": weight_gradient(recurrent, masked(S[:, :-1], _each_step(m)).flatten(1, 2)),
+        "b": rows.sum(1),
+        "q": recurrent[..., 2 * n :].sum(1),
+    }
 
 
 def _only(state_mask: Mask) -> Mask:

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels.function import stack_size
 from rhn.kernels.matmul import ALIGNMENT, aligned_bmm
 
 Update = Callable[..., Tensor]
@@ -36,20 +35,22 @@ def reference(
     s0: Tensor,
     W: Tensor,
     b: Tensor,
-    *weights_and_mask: Tensor | None,
+    state_mask: Tensor | None = None,
+    *,
     update: Update,
     graph: list | None = None,
+    **weights: Tensor,
 ) -> Tensor:
     """States s[1..T] (T, B, state_size) of one model, for x (T, B, m), s0 (B, state_size), W (G n, m) and b (G n,).
 
-    weights_and_mask: the vectors (k,) and matrices (g, k) that `update` takes, and a mask (1, B, k), or None, of what enters the
-        matrices; without gradient.
+    weights: the vectors (k,) and matrices (g, k) that `update` takes.
+    state_mask: of what enters the matrices (1, B, k), without gradient, or None.
     graph: an empty list, in which `forward` keeps what the backward pass needs.
     """
-    *weights, mask = weights_and_mask
-    if mask is not None:
-        weights = [Masked(w, mask.squeeze(0)) if w.dim() == 2 else w for w in weights]
-    return _states(update, F.linear(x, W, b), s0, weights)
+    own = list(weights.values())
+    if state_mask is not None:
+        own = [Masked(w, state_mask.squeeze(0)) if w.dim() == 2 else w for w in own]
+    return _states(update, F.linear(x, W, b), s0, own)
 
 
 def product(s: Tensor, R: Tensor | Masked) -> Tensor:
@@ -71,39 +72,45 @@ def _states(update: Update, u: Tensor, s: Tensor, weights: Sequence[Tensor | Mas
     return torch.stack(states, -3)
 
 
-def _graph(tensors: Sequence[Tensor | None], K: int, update: Update) -> tuple[list[Tensor], Tensor]:
+def _graph(
+    x: Tensor, s0: Tensor, W: Tensor, b: Tensor, state_mask: Tensor | None, *, K: int, update: Update, **weights: Tensor
+) -> tuple[list[Tensor], Tensor]:
     """The leaves of K models (W x + b for all time steps, s0, weights), and the states (K, T, B, state_size) from them."""
-    x, s0, W, b, *weights, mask = tensors
-    own = [w.expand(K, -1, -1) if w.dim() == 3 else w.unsqueeze(1).expand(K, x.shape[2], -1) for w in weights]
+    matrices = [w.dim() == 3 for w in weights.values()]
+    own = [
+        w.expand(K, -1, -1) if matrix else w.unsqueeze(1).expand(K, x.shape[2], -1)
+        for w, matrix in zip(weights.values(), matrices, strict=True)
+    ]
     driven = _each(F.linear, K, x, W, b)
     leaves = [t.detach().requires_grad_(torch.is_grad_enabled()) for t in (driven, s0.expand(K, -1, -1), *own)]
     u, s, *own = leaves
-    if mask is not None:
-        own = [Masked(t, mask.squeeze(1)) if w.dim() == 3 else t for t, w in zip(own, weights, strict=True)]
+    if state_mask is not None:
+        own = [Masked(t, state_mask.squeeze(1)) if matrix else t for t, matrix in zip(own, matrices, strict=True)]
     return leaves, _states(update, u, s, own)
 
 
-def forward(*tensors, update: Update, graph: list, keep: bool) -> tuple[Tensor]:
+def forward(*, graph: list, keep: bool, **call) -> tuple[Tensor]:
     """(states (K, T, B, state_size),); `graph` keeps what leads to them for the backward pass."""
     with torch.set_grad_enabled(keep):
-        leaves, states = _graph(tensors, stack_size(*tensors), update)
+        leaves, states = _graph(**call)
     if keep:
         graph.append((leaves, states))
     return (states.detach(),)
 
 
-def backward(grad, needs, inputs, residuals, *, update: Update, graph: list) -> tuple[Tensor | None, ...]:
-    """Gradients of (x, s0, W, b, *weights), each with a leading axis of K."""
-    x, _, W, _, *weights, _ = inputs
+def backward(grad, needs, residuals, *, graph: list, **call) -> dict[str, Tensor | None]:
+    """Gradients of x, s0, W, b and the weights by name, each with a leading axis of K."""
+    x, W, K = call["x"], call["W"], len(grad)
     leaves, states = graph.pop() if graph else ([], [])
-    if len(states) != len(grad):  # a second backward pass, or several gradients of one forward pass, as jacrev takes
+    if len(states) != K:  # a second backward pass, or several gradients of one forward pass, as jacrev takes
         with torch.enable_grad():
-            leaves, states = _graph(inputs, len(grad), update)
+            leaves, states = _graph(**call, K=K)
     du, ds0, *own = torch.autograd.grad(states, leaves, grad, materialize_grads=True)
-    dx = _each(torch.matmul, len(du), du, W) if needs[0] else None
-    dW = _each(lambda dz, x: dz.flatten(0, 1).T @ x.flatten(0, 1), len(du), du, x)
-    own = [(g if w.dim() == 3 else g.sum(1)).contiguous() for g, w in zip(own, weights, strict=True)]
-    return dx, ds0, dW, du.sum((1, 2)), *own
+    dx = _each(torch.matmul, K, du, W) if needs["x"] else None
+    dW = _each(lambda dz, x: dz.flatten(0, 1).T @ x.flatten(0, 1), K, du, x)
+    names = [*needs][5:]
+    own = [(g if call[name].dim() == 3 else g.sum(1)).contiguous() for name, g in zip(names, own, strict=True)]
+    return {"x": dx, "s0": ds0, "W": dW, "b": du.sum((1, 2))} | dict(zip(names, own, strict=True))
 
 
 class _Product(torch.autograd.Function):

@@ -22,7 +22,6 @@ from torch import Tensor
 from rhn.errors import InvalidInputError
 from rhn.kernels import compiled
 from rhn.kernels.compiled import LANES, lanes, padded, rows
-from rhn.kernels.function import stack_size
 
 VOCABULARIES = range(1 << 12, 1 << 24)  # smaller ones are faster in torch; places of targets are float32 in C
 
@@ -71,18 +70,18 @@ def output_reference(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tens
     return frame_nll(F.linear(y, W, b), frames, mask).sum(dtype=torch.float64)
 
 
-def output_limit(y: Tensor, *tensors: Tensor) -> str | None:
+def output_limit(y: Tensor, **others: Tensor) -> str | None:
     """Why C does not compute a call; None if it does. From about 100 units on, the products of torch are faster."""
     units = y.shape[-1]
     return f"{units} units are too many for it" if units > compiled.SMALL else compiled.limit(y, units=units)
 
 
-def output_forward_in_c(y, W, b, frames, mask, *, keep: bool):
+def output_forward_in_c(y, W, b, frames, mask, *, K: int, keep: bool):
     """(totals (K,) float64, and with `keep` their gradients by y (K, T, n, rows), W and b).
 
     A loss is one number, so its gradients are known but for a factor: they are computed with it, and no logits are kept.
     """
-    K, (T, B, n), keys = stack_size(y, W, b, frames, mask), y.shape[1:], W.shape[1]
+    (T, B, n), keys = y.shape[1:], W.shape[1]
     totals, filled = y.new_empty(K, dtype=torch.float64), padded(B)
     out = [y.new_empty(K, *shape) for shape in ((T, n, filled), (keys, n), (keys,))] if keep else [None] * 3
     inputs = {"y": lanes(y), "W": W, "b": b, "frames": lanes(frames), "mask": F.pad(mask, (0, filled - B))}
@@ -91,13 +90,12 @@ def output_forward_in_c(y, W, b, frames, mask, *, keep: bool):
     return (totals, *out) if keep else (totals,)
 
 
-def output_backward_in_c(grad: Tensor, needs, inputs, residuals):
-    """Gradients of (y, W, b), each with a leading axis of K."""
-    factor = grad.to(inputs[0].dtype)
-    dy, dW, db = (
-        t * factor.view(-1, *[1] * (t.dim() - 1)) if need else None for t, need in zip(residuals, needs, strict=False)
-    )
-    return None if dy is None else rows(dy, inputs[0].shape[2]), dW, db
+def output_backward_in_c(grad: Tensor, needs, residuals, *, y, **others):
+    """Gradients of y, W and b by name, each with a leading axis of K."""
+    given = {name: t for (name, t) in zip(("y", "W", "b"), residuals, strict=True) if needs[name]}
+    factor = grad.to(y.dtype)
+    found = {name: t * factor.view(-1, *[1] * (t.dim() - 1)) for name, t in given.items()}
+    return found | ({"y": rows(found["y"], y.shape[2])} if "y" in found else {})
 
 
 def softmax_reference(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -107,7 +105,7 @@ def softmax_reference(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, mask: Te
     return F.cross_entropy(logits, targets.flatten(), reduction="none").view(targets.shape)
 
 
-def softmax_limit(y, U, b, targets, mask) -> str | None:
+def softmax_limit(y, U, mask, **others) -> str | None:
     """Why C does not compute a call; None if it does. Without a mask, which lets it leave out units, torch is faster."""
     if mask is None:
         return "nothing is dropped"
@@ -116,9 +114,9 @@ def softmax_limit(y, U, b, targets, mask) -> str | None:
     return compiled.limit(y.flatten(0, 1).unsqueeze(0), units=y.shape[-1])
 
 
-def softmax_forward_in_c(y, U, b, targets, mask, *, keep: bool):
+def softmax_forward_in_c(y, U, b, targets, mask, *, K: int, keep: bool):
     """(nll (K, T, B); scale and e of `softmax.h`); the last two only with `keep`."""
-    K, V = stack_size(y, U, b, targets, mask), U.shape[1]
+    V = U.shape[1]
     if targets.numel() and not (targets.min() >= 0 and targets.max() < V):
         raise InvalidInputError(f"targets are from {targets.min()} to {targets.max()}: expected 0 to {V - 1}")
     sizes = _softmax_sizes(y, U)
@@ -131,18 +129,18 @@ def softmax_forward_in_c(y, U, b, targets, mask, *, keep: bool):
     return (nll, scale, e) if keep else (nll,)
 
 
-def softmax_backward_in_c(grad, needs, inputs, residuals):
-    """Gradients of (y, U, b), each with a leading axis of K."""
-    (y, U, _, targets, mask), (scale, e), K = inputs, residuals, len(grad)
+def softmax_backward_in_c(grad, needs, residuals, *, y, U, b, targets, mask):
+    """Gradients of y, U and b by name, each with a leading axis of K."""
+    (scale, e), K = residuals, len(grad)
     sizes, dy = _softmax_sizes(y, U), None
     kept = {"targets": _by_rows(targets.to(y.dtype)), "mask": mask, "scale": scale, "e": e, "grad": _by_rows(grad)}
-    if needs[0]:
+    if needs["y"]:
         dy = y.new_empty(K, sizes["groups"], sizes["B"], sizes["n"])
         compiled.call("rhn_softmax_states", K, items=sizes["groups"], **sizes, **kept, U=U, dy=dy)
         dy = _by_rows(dy)
     dU, db = y.new_empty(K, *U.shape[1:]), y.new_empty(K, U.shape[1])
     compiled.call("rhn_softmax_weights", K, items=sizes["tiles"], **sizes, **kept, y=_by_rows(y), dU=dU, db=db)
-    return dy, dU, db
+    return {"y": dy, "U": dU, "b": db}
 
 
 def _softmax_sizes(y: Tensor, U: Tensor) -> dict[str, int]:

@@ -1,16 +1,15 @@
 """The table of kernels: a row holds the tensors of a recurrence or loss, its equation, and its code for K stacked models.
 
-    HIGHWAY(x, s0, W, R, b, coupled=True)                   in C if its limit allows, else fused; backward uses the same code
-    HIGHWAY(x, s0, W, R, b, coupled=True, reference=True)   the equation itself
+    TRANSITION(x, s0, W, R, b)                   in C if its limit allows, else fused; backward uses the same code
+    TRANSITION(x, s0, W, R, b, reference=True)   the equation itself
 
 A call is checked once, where it enters, and decided by shapes, types, devices and what the machine has, never by values: a call under
 `vmap` (where a tensor has the shape of one model's) or in a CUDA graph is treated like any other.
 
-Shapes are those of one model, as in `rhn.kernels.check`. A tensor with "?" may be None. S of the deep transition are the shortcuts of
-the last layers.
+Shapes are those of one model, as in `rhn.kernels.check`. A tensor with "?" may be None.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -18,17 +17,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from rhn.errors import InvalidInputError
-from rhn.kernels import compiled, gated, highway, loop, losses, passes, transition
-from rhn.kernels.activations import ACTIVATIONS
-from rhn.kernels.check import Sizes, check_tensor
-from rhn.kernels.function import Code, batched_function, is_traced, named
+from rhn.kernels import compiled, gated, loop, losses, transition
+from rhn.kernels.check import check_tensor
+from rhn.kernels.function import Code, batched_function, is_traced
 
 C, FUSED, LOOPED, REFERENCE = "C", "fused", "loop", "reference"
-
-
-def _nothing(*tensors, **options) -> None:
-    return None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -36,25 +29,23 @@ class Kernel:
     """One recurrence or loss.
 
     name: also for messages
-    arguments: the shape of each tensor by its name; "*" is any number of tensors, tensors without gradient come last
+    arguments: the shape of each tensor by its name; more tensors, of any shape, are weights of the loop
     options: the default of every option
-    sizes: (*tensors, **options) -> sizes that no shape says; raises InvalidInputError for what the shapes do not refuse
-    reference: (*tensors, **options) -> the result of one model, in plain differentiable operations
+    reference: (**tensors, **options) -> the result of one model, in plain differentiable operations
     fused: forward and backward for K stacked models, see `rhn.kernels.function`; without them the reference takes their place
     way: what these are called
     compiled: the same two in C
-    limit: (*tensors, **options) -> why C does not compute a call, or None
+    limit: (**tensors, **options) -> why C does not compute a call, or None
     """
 
     name: str
     arguments: Mapping[str, str]
     options: Mapping = field(default_factory=dict)
-    sizes: Callable[..., Sizes | None] = _nothing
     reference: Callable[..., Tensor]
     fused: tuple[Callable, Callable] | None = None
     way: str = FUSED
     compiled: tuple[Callable, Callable] | None = None
-    limit: Callable[..., str | None] = _nothing
+    limit: Callable[..., str | None] | None = None
 
     def __call__(self, *tensors: Tensor | None, reference: bool = False, **options) -> Tensor:
         """Compute the result of one model; under `vmap` of all models at once.
@@ -62,35 +53,33 @@ class Kernel:
         Tensors may be given by name. Raises InvalidInputError if one does not fit.
         """
         tensors, options = self.check(*tensors, **options)
-        code = None if reference or is_traced(*tensors) else self._choose(*tensors, **options)
+        code = None if reference or is_traced(*tensors.values()) else self._choose(**tensors, **options)
         if code is None:
-            return self.reference(*tensors, **options)
-        return batched_function(Code(self.name, *code), *tensors, keep=torch.is_grad_enabled(), **options)
+            return self.reference(**tensors, **options)
+        return batched_function(Code(self.name, *code), tensors, keep=torch.is_grad_enabled(), **options)
 
-    def check(self, *tensors: Tensor | None, **options) -> tuple[list[Tensor | None], dict]:
-        """All tensors and all options of a call, one initial state s0 repeated for all rows.
+    def check(self, *tensors: Tensor | None, **options) -> tuple[dict[str, Tensor | None], dict]:
+        """All tensors by name and all options of a call, one initial state s0 repeated for all rows.
 
         Raises InvalidInputError, which names a tensor, what it is, and what was expected.
         """
-        arguments = _repeated(self.arguments, len(tensors))
+        more = {f"weight {k}": "..." for k in range(len(tensors) - len(self.arguments))}
+        arguments = {**self.arguments, **more}
         tensors += tuple(options.pop(name.removesuffix("?"), None) for name in [*arguments][len(tensors) :])
-        options = {**self.options, **options}
-        first, checked, sizes = tensors[0], [], self.sizes(*tensors, **options) or {}
+        first, checked, sizes = tensors[0], {}, {}
         for (argument, shape), t in zip(arguments.items(), tensors, strict=True):
             name = argument.removesuffix("?")
-            if t is None and name != argument:
-                checked.append(None)
-                continue
             if name == "s0" and getattr(t, "shape", (0, 0))[:-1] in ((), (1,)):
                 t = t.expand(first.shape[1], -1)
-            dtype = torch.int64 if name == "targets" else None
-            check_tensor(f"{name} of the {self.name} kernel", t, shape, sizes, first, dtype)
-            checked.append(t)
-        return checked, options
+            if t is not None or name == argument:
+                dtype = torch.int64 if name == "targets" else None
+                check_tensor(f"{name} of the {self.name} kernel", t, shape, sizes, first, dtype)
+            checked[name] = t
+        return checked, {**self.options, **options}
 
-    def _choose(self, *tensors: Tensor | None, **options) -> tuple[Callable, Callable] | None:
+    def _choose(self, **call) -> tuple[Callable, Callable] | None:
         """The code for a call; None if only the reference computes it."""
-        against_c = None if self.compiled is None else self.limit(*tensors, **options)
+        against_c = None if self.compiled is None else self.limit(**call)
         in_c = self.compiled is not None and against_c is None
         way = C if in_c else REFERENCE if self.fused is None else self.way
         if (choices := _CHOICES.get()) is not None:
@@ -101,54 +90,18 @@ class Kernel:
 # ---- the rows ----
 
 
-def validate_choice(what: str, name: str, offered: Collection[str]) -> None:
-    """Raises InvalidInputError for a name that is not offered."""
-    if name not in offered:
-        raise InvalidInputError(f"unknown {what} {name!r}: expected {' or '.join(map(repr, offered))}")
-
-
-def _repeated(arguments: Mapping[str, str], count: int) -> Mapping[str, str]:
-    """The arguments of a call with so many tensors, with a name for each of those that "*" stands for."""
-    if "*" not in arguments:
-        return arguments
-    own = {f"weight {k}": arguments["*"] for k in range(count - len(arguments) + 1)}
-    rows = (own if name == "*" else {name: shape} for name, shape in arguments.items())
-    return {name: shape for row in rows for name, shape in row.items()}
-
-
-def _gates_of_highway(*tensors, coupled: bool, activation: str) -> Sizes:
-    validate_choice("activation", activation, ACTIVATIONS)
-    return {"G": 2 if coupled else 3}
-
-
-def _shortcuts(x, s0, W, R, b, S, state_mask, *, activation: str) -> None:
-    validate_choice("activation", activation, transition.NONLINEARITIES)
-    if isinstance(S, Tensor) and isinstance(R, Tensor) and len(S) >= len(R):
-        raise InvalidInputError(f"S has {len(S)} layers: expected at most {len(R) - 1}, all layers but the first")
-
-
 _INPUT = {"x": "T B m", "s0": "B n"}
 _MASKS = {"state_mask?": "1 B n", "candidate_mask?": "B n"}
-_HIGHWAY, _TRANSITION = "x s0 W R b state_mask candidate_mask", "x s0 W R b S state_mask"
-HIGHWAY = Kernel(
-    name="highway",
-    arguments=_INPUT | {"W": "G*n m", "R": "L G*n n", "b": "L G*n"} | _MASKS | {"state_mask?": "1|G B n"},
-    options={"coupled": True, "activation": "tanh"},
-    sizes=_gates_of_highway,
-    reference=highway.reference,
-    fused=named(_HIGHWAY, passes.forward, passes.backward),
-    compiled=named(_HIGHWAY, compiled.forward, compiled.backward),
-    limit=passes.limit,
-)
-DEEP_TRANSITION = Kernel(
+TRANSITION = Kernel(
     name="deep transition",
-    arguments=_INPUT | {"W": "n m", "R": "L n n", "b": "L n", "S?": "shortcuts n n", "state_mask?": "1 B n"},
+    arguments=_INPUT
+    | {"W": "G*n m", "R": "L G*n n", "b": "L G*n", "S?": "shortcuts n n"}
+    | {"state_mask?": "1|G B n", "candidate_mask?": "B n"},
     options={"activation": "tanh"},
-    sizes=_shortcuts,
     reference=transition.reference,
-    fused=named(_TRANSITION, passes.forward, passes.backward),
-    compiled=named(_TRANSITION, compiled.forward, compiled.backward),
-    limit=passes.limit,
+    fused=(transition.forward, transition.backward),
+    compiled=(compiled.forward, compiled.backward),
+    limit=transition.limit,
 )
 LSTM = Kernel(
     name="LSTM",
@@ -164,7 +117,7 @@ GRU = Kernel(
 )
 LOOP = Kernel(
     name="loop",
-    arguments={"x": "T B m", "s0": "B k", "W": "g m", "b": "g", "*": "...", "state_mask?": "1 B j"},
+    arguments={"x": "T B m", "s0": "B k", "W": "g m", "b": "g", "state_mask?": "1 B j"},
     reference=loop.reference,
     fused=(loop.forward, loop.backward),
     way=LOOPED,
@@ -183,7 +136,7 @@ OUTPUT = Kernel(
     compiled=(losses.output_forward_in_c, losses.output_backward_in_c),
     limit=losses.output_limit,
 )
-RECURRENCES = (HIGHWAY, DEEP_TRANSITION, LSTM, GRU, LOOP)
+RECURRENCES = (TRANSITION, LSTM, GRU, LOOP)
 KERNELS = (*RECURRENCES, SOFTMAX, OUTPUT)
 
 
@@ -216,9 +169,9 @@ def recorded_choices() -> Iterator[list[Choice]]:
 def recurrence_words(choices: Sequence[Choice]) -> str:
     """Name the implementation that computed a recurrence, with the reason against C; other kernels do not count.
 
-    >>> recurrence_words([Choice("highway", "C", None)])
+    >>> recurrence_words([Choice("deep transition", "C", None)])
     'in C'
-    >>> recurrence_words([Choice("highway", "fused", "it has no activation relu")])
+    >>> recurrence_words([Choice("deep transition", "fused", "it has no activation relu")])
     'fused, not in C: it has no activation relu'
     >>> recurrence_words([Choice("loop", "loop", None)])
     'the step function in a loop, all models at once'

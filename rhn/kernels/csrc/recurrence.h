@@ -1,5 +1,5 @@
 /* The recurrences over time: the highway network, with coupled (G = 2) or uncoupled gates (G = 3), and the deep transition (G = 1).
-   Equations and derivatives: rhn/kernels/highway.py, transition.py. */
+   Equations and derivatives: rhn/kernels/transition.py. */
 
 /* Calls a function with what the innermost loops must know when they are compiled. */
 #define FOR_ITS_KIND(function, ...)                                      \

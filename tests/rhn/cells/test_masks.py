@@ -9,7 +9,7 @@ from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from rhn.cells import LSTM, RHN, RNN, Cell, CellMasks
 from rhn.errors import InvalidInputError
-from rhn.kernels import HIGHWAY, compiled
+from rhn.kernels import TRANSITION, compiled
 
 CASES = [(case, "shared") for case in CELL_CASES] + [
     (case, "apart") for case in CELL_CASES if case.key == "rhn" and "activation" not in case.options
@@ -134,10 +134,10 @@ def test_only_the_equation_has_a_gradient_of_its_masks():
     cell = RHN(3, 4, 2, dtype=torch.float64)
     x, s0 = run(cell)
     mask = dropout_mask(1, 3, 4).requires_grad_()
-    arguments = x, s0, cell.weight_ih, cell.weight_hh, cell.bias, mask
-    assert torch.autograd.grad(HIGHWAY(*arguments, reference=True).sum(), mask)[0].any()
+    arguments = x, s0, cell.weight_ih, cell.weight_hh, cell.bias, None, mask
+    assert torch.autograd.grad(TRANSITION(*arguments, reference=True).sum(), mask)[0].any()
     with pytest.raises(RuntimeError, match='no gradient of a dropout mask: build the cell with kernel="reference"'):
-        torch.autograd.grad(HIGHWAY(*arguments).sum(), mask)
+        torch.autograd.grad(TRANSITION(*arguments).sum(), mask)
 
 
 # ---- through a cell's forward --------------------------------------------------------------------
