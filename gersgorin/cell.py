@@ -20,7 +20,7 @@ from torch.func import vmap
 
 from gersgorin._validate import check_gradients, real_tensor, users_code, with_gradients
 from gersgorin.autodiff import METHODS, Linearized, jacobians
-from rhn.cells import Gates, stack_from_torch
+from rhn.cells import Gates, from_torch
 from rhn.errors import InvalidInputError, RhnError
 
 Step = Callable[[Tensor, Tensor], Tensor]
@@ -270,7 +270,7 @@ def as_cell(cell: "nn.Module | Step | StepCell") -> StepCell:
     if not callable(cell):
         raise InvalidInputError(f"expected a cell or a callable f(x, s), got {name_of(cell)}")
     # CUDA's own kernels for torch.nn's have no vmap rule
-    found = StepCell(stack_from_torch(cell) if isinstance(cell, nn.RNNBase | nn.RNNCellBase) else cell)
+    found = StepCell(from_torch(cell) if isinstance(cell, nn.RNNBase | nn.RNNCellBase) else cell)
     try:
         signature = inspect.signature(found.step.forward if isinstance(found.step, nn.Module) else found.step)
         signature.bind(None, None)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_type_hints
 
 from optim_study.protocol import HIGHEST, LOWEST, OF_ONE_SIZE, OptimizerName, Scheme, StudyConfig
-from rhn.cells.registry import lacking, with_depth
+from rhn.cells.registry import lacking
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.io import atomic_path
@@ -90,7 +90,7 @@ class Network(NamedTuple):
     @property
     def title(self) -> str:
         """Without the optimizer, which figures name elsewhere."""
-        return with_depth(self.arch, self.depth)
+        return self.arch if "depth" in lacking(self.arch) else f"{self.arch}, depth {self.depth}"
 
 
 COLUMNS = tuple(field.name for field in fields(Row))

@@ -226,7 +226,7 @@ def parameters(config: ChoraleConfig | LanguageConfig, vocabulary_size: int | No
 
 def _chorales(depth: int, cell: str, cell_options: Mapping) -> ChoraleConfig:
     """The network of a budget; a cell without recurrence depth gets all parameters at depth 1."""
-    from rhn.cells.registry import accepts, hidden_size_for_budget, learning_rate, read_options, resolve_cell
+    from rhn.cells.registry import accepts, hidden_size_for_budget, read_options, resolve_cell
 
     factory, options = resolve_cell(cell), read_options(cell, cell_options)
     layers = depth if getattr(factory, "deep", True) else 1
@@ -235,7 +235,7 @@ def _chorales(depth: int, cell: str, cell_options: Mapping) -> ChoraleConfig:
         depth=layers,
         hidden_size=hidden_size_for_budget(cell, PARAMETERS_PER_LAYER * depth, layers, **options),
         cell_options=options,
-        learning_rate=learning_rate(cell),
+        learning_rate=getattr(factory, "learning_rate", 0.2),
         init_std=None if hasattr(factory, "own_init") else 0.05,
         transform_bias=-1.0 if accepts(factory, "transform_bias") else None,
     )
@@ -254,9 +254,9 @@ def starting_point(
     from rhn.cells.registry import is_known, read_options
 
     given = {} if file is None else read_config(file)
-    told = given.pop("preset", None)
-    given = {entry: value for entry, value in given.items() if entry not in RUN_ENTRIES}
-    name, own = name or told, given.get("cell")
+    name = name or given.get("preset")
+    given = {entry: value for entry, value in given.items() if entry not in ("preset", *RUN_ENTRIES)}
+    own = given.get("cell")
     start = preset(name) if name else None
     kind = type(start) if start else LanguageConfig if "corpus" in given else ChoraleConfig
     _check(given, kind, file)

@@ -45,7 +45,7 @@ from gersgorin.plotting.figure import (
 )
 from gersgorin.run import Progress, silent
 from rhn.cells import Cell
-from rhn.cells.convert import layer_from_torch, weights_of_torch
+from rhn.cells.convert import from_torch, weights_of_torch
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREY, ORANGE, our_style
 from rhn.utils.result import Result, rows_of
@@ -227,7 +227,7 @@ def _outermost(names: list[str]) -> list[str]:
 
 def _layer_on_weights(module: nn.Module, layer: int) -> Cell:
     """Our form of a layer of torch.nn whose weights are functions of the module's own."""
-    cell = layer_from_torch(module, layer)
+    cell = from_torch(module, layer)
     for name, weight in weights_of_torch(module, layer).items():
         shape = cell.get_parameter(name).shape
         delattr(cell, name)

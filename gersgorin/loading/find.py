@@ -19,7 +19,7 @@ from gersgorin.loading.cache import from_cache, has_cache
 from gersgorin.loading.loop import followed, random_numbers_kept, watched_calls
 from gersgorin.loading.scan import ScanCell, ScanRun
 from gersgorin.run import Run
-from rhn.cells import Cell, layer_from_torch, name_of_cell, stack_from_torch
+from rhn.cells import Cell, from_torch, name_of_cell
 from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_built
 from rhn.utils.wording import counted
@@ -119,7 +119,7 @@ class Watched:
             return from_cache(self._cell)
         if not isinstance(self._cell, TORCH_CELLS):
             return self._cell
-        return stack_from_torch(self._cell) if self._layer is None else layer_from_torch(self._cell, self._layer)
+        return from_torch(self._cell, self._layer)
 
     @property
     def title(self) -> str:
@@ -169,7 +169,7 @@ class Watched:
             probe = probe.transpose(0, 1)
         x = self._checked_inputs(probe)
         for k in range(self._layer or 0):
-            below = layer_from_torch(self._cell, k)
+            below = from_torch(self._cell, k)
             x = below.outputs_of(below.states(x, x.new_zeros(x.shape[1], below.state_size)))
         return x
 

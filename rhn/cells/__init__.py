@@ -9,7 +9,7 @@ from rhn.utils.lazy import lazy_names
 
 _MODULES = {
     "base": ("Cell", "CellMasks"),
-    "convert": ("StackedCell", "from_torch", "layer_from_torch", "stack_from_torch", "to_torch", "weights_of_torch"),
+    "convert": ("StackedCell", "from_torch", "to_torch", "weights_of_torch"),
     "init": ("Initialization",),
     "layers": ("GateBlocks", "Gates", "Layer", "Part", "described_layers"),
     "registry": (
@@ -19,7 +19,6 @@ _MODULES = {
         "hidden_size_for_budget",
         "is_known",
         "is_ours",
-        "learning_rate",
         "make_cell",
         "name_of_cell",
         "num_parameters",

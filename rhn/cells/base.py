@@ -81,7 +81,6 @@ class Cell(nn.Module):
     masks: tuple[str, ...] = ()  # dropout masks that `states` takes besides that of the input: "state", "candidate"
     separate_masks = False  # True if each gate block may have separate input and state masks
     starts_at_identity = False  # True if candidate matrices start near the identity under any scheme of small noise
-    diagonal = False  # True if each unit sees only its own state: n recurrent weights, not n x n
     equation = "step"  # the method from which `DERIVED` follow
     jacobian = driven = layer_jacobians = norm_bound = None  # closed forms, for cells that have them, see below
 
@@ -113,7 +112,7 @@ class Cell(nn.Module):
                 f"{type(self).__name__} has no recurrence depth: depth must be 1, got {depth}; "
                 "for deep transitions use dt-rnn, dts-rnn or rhn"
             )
-        require_possible(self.input_size, self.hidden_size, self.depth, diagonal=self.diagonal)
+        require_possible(self.input_size, self.hidden_size, self.depth)
         if kernel not in KERNELS:
             raise InvalidInputError(f"unknown kernel {kernel!r}: expected one of {', '.join(map(repr, KERNELS))}")
         self.init = Initialization.parse(init)
@@ -170,53 +169,36 @@ class Cell(nn.Module):
         """True if `run_layer` can be called."""
         return self.depth == 1 or type(self).run_layer is not Cell.run_layer
 
-    def forward(
-        self, x: Tensor, s0: Tensor | None = None, mask: Tensor | None = None, dropout: CellMasks | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, s0: Tensor | None = None, dropout: CellMasks | None = None) -> tuple[Tensor, Tensor]:
         """Run over time.
 
         Args:
             x: (T, B, m), (B, T, m) with `batch_first`, or unbatched (T, m).
             s0: (B, state_size), or (state_size,) unbatched; zero if None.
-            mask: (T, B) bool (laid out as x), True at real frames; each sequence's frames come first, padding after them.
             dropout: masks of B rows each (one row if unbatched), the same for all time steps.
 
         Returns:
-            outputs (T, B, n), zero at padding, and the state (B, state_size) after each sequence's last real frame, laid out as x.
+            outputs (T, B, n) and the last state (B, state_size), laid out as x.
 
         Raises:
-            InvalidInputError: a shape or dtype does not fit, a mask has a gap, or the cell cannot take a dropout mask.
+            InvalidInputError: a shape or dtype does not fit, or the cell cannot take a dropout mask.
         """
         self.check(x, s0, self.batch_first)
-        if mask is not None:
-            shape = " ".join(map(str, x.shape[:-1]))
-            check_tensor("mask", mask, shape, {}, x, torch.bool)
         unbatched = x.dim() == 2
-        if unbatched:
-            x = x.unsqueeze(1)
-            s0 = None if s0 is None else s0.unsqueeze(0)
-            mask = None if mask is None else mask.unsqueeze(1)
-        elif self.batch_first:
-            x = x.transpose(0, 1)
-            mask = None if mask is None else mask.transpose(0, 1)
-        s0 = x.new_zeros(x.shape[1], self.state_size) if s0 is None else s0
-        x, rest = self.mask_input(x, dropout)
-        if mask is None and not rest.given:
-            outputs, last = self._run(x, s0)
-        else:
-            states = self.states(x, s0, rest) if rest.given else self.states(x, s0)
+        time_first = x.unsqueeze(1) if unbatched else x.transpose(0, 1) if self.batch_first else x
+        s0 = x.new_zeros(time_first.shape[1], self.state_size) if s0 is None else s0.unsqueeze(0) if unbatched else s0
+        time_first, rest = self.mask_input(time_first, dropout)
+        if rest.given:
+            states = self.states(time_first, s0, rest)
             outputs, last = self.outputs_of(states), states[-1]
-        if mask is not None:
-            lengths = lengths_of(mask)
-            outputs = outputs.masked_fill(~mask.unsqueeze(-1), 0)
-            every = torch.cat((s0.unsqueeze(0), states))
-            last = every.gather(0, lengths.view(1, -1, 1).expand(1, -1, self.state_size)).squeeze(0)
+        else:
+            outputs, last = self._run(time_first, s0)
         if unbatched:
             return outputs.squeeze(1), last.squeeze(0)
         return (outputs.transpose(0, 1) if self.batch_first else outputs), last
 
     def _run(self, x: Tensor, s0: Tensor) -> tuple[Tensor, Tensor]:
-        """The outputs (T, B, n) and the last state (B, state_size), without padding and masks."""
+        """The outputs (T, B, n) and the last state (B, state_size), without masks."""
         states = self.states(x, s0)
         return self.outputs_of(states), states[-1]
 
@@ -241,13 +223,7 @@ class Cell(nn.Module):
 
     def check_masks(self, masks: CellMasks, batch: int, like: Tensor) -> None:
         """Raise InvalidInputError if a mask has another shape or type than the cell and `like` need, or the cell cannot take it."""
-        sizes = {
-            "B": batch,
-            "G": self.blocks if self.separate_masks else 1,
-            "m": self.input_size,
-            "n": self.hidden_size,
-        }
-        shapes = {"input": "1|G B m", "state": "1|G B n", "candidate": "B n"}
+        shapes = {"input": "J B m", "state": "J B n", "candidate": "B n"}
         for name in masks.given:
             if name not in ("input", *self.masks):
                 raise InvalidInputError(
@@ -255,7 +231,10 @@ class Cell(nn.Module):
                     f"set {'drop_hidden' if name == 'state' else 'drop_candidate'} to 0, or write a cell whose `masks` names it and "
                     "whose states(x, s0, dropout) applies it"
                 )
-            check_tensor(f"the {name} mask", getattr(masks, name), shapes[name], sizes, like)
+            mask = getattr(masks, name)
+            J = self.blocks if self.separate_masks and len(mask) > 1 else 1
+            sizes = {"B": batch, "J": J, "m": self.input_size, "n": self.hidden_size}
+            check_tensor(f"the {name} mask", mask, shapes[name], sizes, like)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw new weights by the cell's initialisation scheme, in the order of `named_parameters`."""
@@ -280,33 +259,28 @@ class Cell(nn.Module):
         return common | {name: getattr(self, name) for name in self.options}
 
     def extra_repr(self) -> str:
-        unusual = [
-            name for name, value in {"batch_first": False, "kernel": "manual"}.items() if getattr(self, name) != value
+        usual = {
+            "input_size": self.input_size,
+            "hidden_size": self.hidden_size,
+            "batch_first": False,
+            "kernel": "manual",
+        }
+        told = [
+            f"{name}={value!r}" for name, value in self.config().items() if name not in usual or usual[name] != value
         ]
-        options = [f"{name}={getattr(self, name)!r}" for name in (*self.options, *unusual)]
-        return ", ".join(
-            [f"{self.input_size}, {self.hidden_size}, depth={self.depth}, init={str(self.init)!r}", *options]
-        )
+        return ", ".join([f"{self.input_size}, {self.hidden_size}", *told])
 
 
 DERIVED = {"jacobian", "driven", "input_jacobian", "layer_jacobians", "norm_bound", "states"}
 """Closed forms and kernel, which a cell derives from the equation of its step."""
 
 
-def require_possible(input_size: int, hidden_size: int, depth: int = 1, *, diagonal: bool = False) -> None:
+def require_possible(input_size: int, hidden_size: int, depth: int = 1) -> None:
     """Raise InvalidInputError for sizes whose weights exceed any address space; torch would print its C++ stack."""
-    columns = input_size if diagonal else max(hidden_size, input_size)
-    if depth * hidden_size * columns > LARGEST // 64:  # 8 bytes, and at most 8 gate blocks
+    if depth * hidden_size * max(hidden_size, input_size) > LARGEST // 64:  # 8 bytes, and at most 8 gate blocks
         raise InvalidInputError(
             f"a network of input_size {input_size} and hidden_size {hidden_size} is beyond any memory: use smaller sizes"
         )
-
-
-def lengths_of(mask: Tensor) -> Tensor:
-    """Lengths (B,) of the sequences of a mask (T, B); raises InvalidInputError unless the real frames come first."""
-    if (mask[1:] & ~mask[:-1]).any():
-        raise InvalidInputError("mask has a gap: real frames must come first in each sequence, padding after them")
-    return mask.sum(0)
 
 
 def spectral_norm(M: Tensor) -> Tensor:

@@ -22,31 +22,29 @@ from rhn.utils.validation import positive
 OURS = {getattr(nn, name.partition(":")[2]): CELLS[ours] for name, ours in TORCH_CELLS.items()}
 
 
-def from_torch(module: nn.Module) -> Cell:
-    """Our cell with the weights of a torch.nn RNN, LSTM or GRU of one layer and one direction, or of an RNN/LSTM/GRUCell.
+def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
+    """Our cell with the weights of a torch.nn RNN, LSTM or GRU of one direction, or of an RNN/LSTM/GRUCell.
 
-    Raises InvalidInputError for other modules, several layers (see `stack_from_torch`), two directions or projections.
+    layer: the one that is converted, counted from 0. None: all, as a `StackedCell` if there are several.
+
+    Raises InvalidInputError for other modules, two directions or projections.
     """
-    if getattr(module, "num_layers", 1) != 1 and _ours(module):
-        raise InvalidInputError(f"cannot convert {module}: expected one layer, one direction and no projection")
-    return layer_from_torch(module, 0)
-
-
-def layer_from_torch(module: nn.Module, layer: int) -> Cell:
-    """As `from_torch`, errors too: one layer, counted from 0, of a module that may have several."""
-    ours = _ours(module)
+    runs = getattr(type(module), "forward", None)  # a class of a user may inherit torch's
+    ours = next((cell for theirs, cell in OURS.items() if isinstance(module, theirs) and runs is theirs.forward), None)
     if ours is None:
         raise InvalidInputError(
             f"cannot convert {type(module).__name__}: expected torch.nn's RNN, LSTM, GRU or one of their cells, with their forward"
         )
-    single = isinstance(module, nn.RNNCellBase)
-    if not single and (module.bidirectional or module.proj_size):
+    if getattr(module, "bidirectional", False) or getattr(module, "proj_size", 0):
         raise InvalidInputError(
             f"cannot convert {module}: expected one direction and no projection, so that a step gives the whole next state"
         )
-    weights = weights_of_torch(module, layer)
+    layers, batch_first = getattr(module, "num_layers", 1), getattr(module, "batch_first", False)
+    if layer is None and layers > 1:
+        return StackedCell([from_torch(module, k) for k in range(layers)], batch_first=batch_first)
+    weights = weights_of_torch(module, layer or 0)
     w_ih = weights["weight_ih"]
-    keywords = {"device": w_ih.device, "dtype": w_ih.dtype, "batch_first": getattr(module, "batch_first", False)}
+    keywords = {"device": w_ih.device, "dtype": w_ih.dtype, "batch_first": batch_first}
     keywords["generator"] = torch.Generator()  # these draws are overwritten: keep the caller's random numbers
     if ours is RNN:
         keywords["nonlinearity"] = module.nonlinearity
@@ -56,12 +54,6 @@ def layer_from_torch(module: nn.Module, layer: int) -> Cell:
         for name, weight in weights.items():
             cell.get_parameter(name).copy_(weight)
     return cell
-
-
-def _ours(module: nn.Module) -> type[Cell] | None:
-    """Our class for one of torch.nn's, also for a class of a user that inherits its forward."""
-    runs = getattr(type(module), "forward", None)
-    return next((cell for theirs, cell in OURS.items() if isinstance(module, theirs) and runs is theirs.forward), None)
 
 
 def weights_of_torch(module: nn.Module, layer: int = 0) -> dict[str, Tensor]:
@@ -213,14 +205,3 @@ class StackedCell(Cell):
             after = cell.step(x, s_l)
             yield cell, x, s_l, after
             x = after[..., : cell.hidden_size]
-
-
-def stack_from_torch(module: nn.Module) -> Cell:
-    """As `from_torch`, and torch.nn's RNN, LSTM or GRU of several layers as one `StackedCell`.
-
-    Raises InvalidInputError for other modules, two directions or projections.
-    """
-    layers = getattr(module, "num_layers", 1)
-    if layers == 1:
-        return from_torch(module)
-    return StackedCell([layer_from_torch(module, k) for k in range(layers)], batch_first=module.batch_first)

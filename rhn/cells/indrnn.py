@@ -25,7 +25,6 @@ class IndRNN(LoopedCell):
     """Independently recurrent network. Weights: weight_ih (n, m), weight_hh (n,), the u above, bias (n,)."""
 
     nonlinearity: Literal["relu", "tanh"] = "relu"
-    diagonal = True
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return super().shapes() | {"weight_hh": (self.hidden_size,)}

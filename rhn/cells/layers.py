@@ -15,7 +15,6 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
-from rhn.kernels.activations import ACTIVATIONS
 
 
 class Part(NamedTuple):
@@ -78,22 +77,22 @@ class Gates:
 
 def described_layers(cell: nn.Module) -> tuple[Layer, ...]:
     """`cell.layers()`, checked against its weights; raises InvalidInputError for a description that does not fit them."""
-    layers, where = tuple(cell.layers()), f"{type(cell).__name__}.layers()"
+    layers, where, n = tuple(cell.layers()), f"{type(cell).__name__}.layers()", cell.hidden_size
     if len(layers) != cell.depth:
         raise InvalidInputError(f"{where} describes {len(layers)} layers: expected {cell.depth}, the depth")
-    for layer in layers:
-        parts = filter(None, (layer.input, layer.recurrent, layer.skip, layer.bias))
-        blocks = {_blocks(part, cell, where) for part in parts}
-        if len(blocks) > 1:
+    weights = dict(cell.named_parameters())
+    for part in (part for layer in layers for part in (layer.input, layer.recurrent, layer.skip, layer.bias) if part):
+        try:
+            rows = weights[part.parameter][part.index]
+        except (LookupError, TypeError, ValueError) as error:
+            given = ", ".join(weights)
+            raise InvalidInputError(f"{where}: {part} cannot be read ({error}): expected a part of {given}") from error
+        if rows.untyped_storage().data_ptr() != weights[part.parameter].untyped_storage().data_ptr():
+            raise InvalidInputError(f"{where}: {part} is a copy: expected an index of whole numbers and slices")
+        if not rows.dim() or not len(rows) or len(rows) % n:
             raise InvalidInputError(
-                f"{where}: the parts of a layer have {sorted(blocks)} blocks, expected equally many"
+                f"{where}: {part} has shape {tuple(rows.shape)}, expected rows in whole blocks of {n}, the hidden size"
             )
-        G, gates = max(blocks, default=0), () if layer.gate is None else (layer.gate.transform, layer.gate.carry or 0)
-        if not all(0 <= gate < G for gate in gates):
-            raise InvalidInputError(f"{where}: {layer.gate} is not among {G} blocks, counted from 0")
-        if layer.output not in (None, *ACTIVATIONS):
-            expected = ", ".join(ACTIVATIONS)
-            raise InvalidInputError(f"{where}: the output {layer.output!r} is unknown, expected one of {expected}")
     return layers
 
 
@@ -102,22 +101,3 @@ def recurrent_parts(cell: nn.Module) -> tuple[Part, ...]:
     weights = dict(cell.named_parameters())
     parts = (part for layer in described_layers(cell) for part in (layer.recurrent, layer.skip) if part is not None)
     return tuple(p for p in parts if weights[p.parameter][p.index].shape[1:] == (cell.hidden_size,))
-
-
-def _blocks(part: Part, cell: nn.Module, where: str) -> int:
-    """G, from the rows that a part has."""
-    weights, n = dict(cell.named_parameters()), cell.hidden_size
-    if part.parameter not in weights:
-        raise InvalidInputError(f"{where} names {part.parameter!r}: expected one of {', '.join(weights)}")
-    whole = weights[part.parameter]
-    try:
-        rows = whole[part.index]
-    except (IndexError, TypeError, ValueError) as error:
-        raise InvalidInputError(f"{where}: {part} cannot be read: {error}") from error
-    if rows.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
-        raise InvalidInputError(f"{where}: {part} is a copy: expected an index of whole numbers and slices")
-    if rows.dim() == 0 or len(rows) == 0 or len(rows) % n:
-        raise InvalidInputError(
-            f"{where}: {part} has shape {tuple(rows.shape)}, expected rows in whole blocks of {n}, the hidden size"
-        )
-    return len(rows) // n

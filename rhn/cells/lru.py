@@ -44,7 +44,6 @@ class LRU(LoopedCell):
     """
 
     carries = True
-    diagonal = True
     default_init = f"scaled:{0.5**0.5}"
     r_min: float = 0.0
     r_max: float = 0.99

@@ -29,7 +29,6 @@ class MinGRU(LoopedCell):
     gate_bias = "update_bias", 0
     gate = GateBlocks(0)
     gate_name = "update gate"
-    diagonal = True
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         rows = 2 * self.hidden_size

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 Factory = TypeVar("Factory", bound=Callable)
 COMMON = {"init", "batch_first", "kernel", "generator", "device", "dtype"}  # keywords of every cell
 LARGEST_BUDGET = 10**12
-LEARNING_RATE = 0.2
-"""One at which a cell trains on the chorales, unless its class has another `learning_rate`."""
 
 
 class Cells(UserDict):
@@ -178,20 +176,6 @@ def is_ours(cell: str | Callable) -> bool:
     return cell in OURS or cell in TORCH_CELLS if isinstance(cell, str) else any(CELLS[name] is cell for name in OURS)
 
 
-def learning_rate(cell: str) -> float:
-    """A learning rate at which a cell, registered or named as package.module:factory, trains on the chorales."""
-    return getattr(resolve_cell(cell), "learning_rate", LEARNING_RATE)
-
-
-def with_depth(name: str, depth: int) -> str:
-    """The title of a network.
-
-    >>> with_depth("rhn", 4), with_depth("lstm", 1)
-    ('rhn, depth 4', 'lstm')
-    """
-    return name if "depth" in lacking(name) else f"{name}, depth {depth}"
-
-
 def lacking(name: str) -> set[str]:
     """The settings among depth and transform_bias that a cell does not have; none for an unregistered cell.
 
@@ -241,17 +225,16 @@ def cell_options(cell: str | Callable) -> list[CellOption]:
     """
     factory = resolve_cell(cell) if isinstance(cell, str) else cell
     factory = getattr(factory, "cell", factory)  # of a cell of torch.nn, our form
-    constructors = [base.__init__ for base in reversed(factory.__mro__)] if isinstance(factory, type) else [factory]
-    declared = getattr(factory, "kinds", {}).items()
-    found = {name: CellOption(name, kind, getattr(factory, name)) for name, kind in declared}
-    for constructor in constructors:
-        try:
-            parameters, hints = inspect.signature(constructor).parameters, get_type_hints(constructor)
-        except (TypeError, ValueError, NameError):  # of built-in functions, and of names imported for types only
-            continue
-        for name, parameter in parameters.items():
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in COMMON:
-                found[name] = CellOption(name, hints.get(name, _kind_of(parameter.default)), parameter.default)
+    kinds = getattr(factory, "kinds", {})
+    found = {name: CellOption(name, kind, getattr(factory, name)) for name, kind in kinds.items()}
+    for constructor in (
+        [base.__init__ for base in reversed(factory.__mro__)] if isinstance(factory, type) else [factory]
+    ):
+        with contextlib.suppress(TypeError, ValueError, NameError):  # built-in functions, names imported for types only
+            hints = get_type_hints(constructor)
+            for name, parameter in inspect.signature(constructor).parameters.items():
+                if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in COMMON:
+                    found[name] = CellOption(name, hints.get(name, _kind_of(parameter.default)), parameter.default)
     return list(found.values())
 
 
@@ -264,20 +247,21 @@ def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
     {'leak': 0.5}
     """
     options = {option.name: option for option in cell_options(cell)} if given else {}
-    return {name: _read(cell, name, value, options) for name, value in given.items()}
-
-
-def _read(cell: str, name: str, value, options: dict[str, CellOption]):
     known = ", ".join(f"{option.name} ({option.default})" for option in options.values())
     listed = f"options of {cell}, with defaults: {known}" if known else f"{cell} has no options"
-    if name not in options:
-        raise InvalidInputError(f"the cell {cell} has no option {name!r} ({listed})")
-    kind = options[name].kind
-    with contextlib.suppress(ValueError):
-        value = convert(value, kind) if isinstance(value, str) else value
-    if not fits(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
-        raise InvalidInputError(f"the option {name} of {cell} is {value!r:.60}, expected {expected(kind)} ({listed})")
-    return value
+    read = {}
+    for name, value in given.items():
+        if name not in options:
+            raise InvalidInputError(f"the cell {cell} has no option {name!r} ({listed})")
+        kind = options[name].kind
+        with contextlib.suppress(ValueError):
+            value = convert(value, kind) if isinstance(value, str) else value
+        if not fits(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
+            raise InvalidInputError(
+                f"the option {name} of {cell} is {value!r:.60}, expected {expected(kind)} ({listed})"
+            )
+        read[name] = value
+    return read
 
 
 def _kind_of(default) -> Any:
@@ -328,15 +312,6 @@ def hidden_size_for_budget(
         raise InvalidInputError(
             f"a budget of {budget} parameters is too small: one unit at depth {depth} already takes {size(1)}"
         )
-    return largest_within(size, budget)
-
-
-def largest_within(size: Callable[[int], int], budget: int) -> int:
-    """The largest n with size(n) <= budget, for a size that grows with n and fits at n = 1.
-
-    >>> largest_within(lambda n: n * n, 150)
-    12
-    """
     high = 2
     while size(high) <= budget:
         high *= 2

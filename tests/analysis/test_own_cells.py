@@ -149,9 +149,9 @@ def test_a_deep_cell_needs_to_say_what_one_layer_does():
     ("layers", "words"),
     [
         ([Layer()], "describes 1 layers: expected 2, the depth"),
-        ([Layer(bias=Part("biases"))] * 2, "names 'biases': expected one of weight_ih, weight_hh, bias"),
-        ([Layer(recurrent=Part("weight_hh", 7))] * 2, "cannot be read: index 7 is out of bounds"),
-        ([Layer(input=Part("weight_ih"), bias=Part("bias", np.s_[0, :4]))] * 2, r"have \[1, 2\] blocks"),
+        ([Layer(bias=Part("biases"))] * 2, "'biases'.* expected a part of weight_ih, weight_hh, bias"),
+        ([Layer(recurrent=Part("weight_hh", 7))] * 2, "cannot be read .index 7 is out of bounds"),
+        ([Layer(bias=Part("bias", np.s_[0, :3]))] * 2, "expected rows in whole blocks of 4"),
         ([Layer(bias=Part("bias", [0]))] * 2, "is a copy: expected an index of whole numbers and slices"),
     ],
 )

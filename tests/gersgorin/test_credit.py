@@ -24,7 +24,6 @@ from rhn.cells import (
     IndRNN,
     LeakyRNN,
     from_torch,
-    layer_from_torch,
 )
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
@@ -61,7 +60,7 @@ class Piled(nn.Module):
 
     def __init__(self, theirs):
         super().__init__()
-        self.cells = nn.ModuleList(layer_from_torch(theirs, k) for k in range(theirs.num_layers))
+        self.cells = nn.ModuleList(from_torch(theirs, k) for k in range(theirs.num_layers))
 
     def forward(self, x, state=None):
         last = []

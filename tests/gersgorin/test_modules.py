@@ -16,7 +16,7 @@ from gersgorin import Recorder, analyze, extract_cell, spectra, temporal_jacobia
 from gersgorin.cli.plot import main
 from gersgorin.loading.find import Watched
 from gersgorin.loading.network import build_module, drawn_module, load_weights
-from rhn.cells import from_torch, stack_from_torch
+from rhn.cells import from_torch
 from rhn.errors import CheckpointError, InvalidInputError
 
 T, M = 9, 3
@@ -143,7 +143,7 @@ def test_a_part_of_a_larger_module_is_looked_at_along_what_it_reads_there(own, c
     x = torch.from_numpy(np.load("x.npy"))
     y = model.encoder["scale"](x)
     run = ["--module", f"{own}:Seq2Seq", "--input", "x.npy", "--seed", 5]
-    stack = stack_from_torch(model.encoder["rnn"])
+    stack = from_torch(model.encoder["rnn"])
     assert radii(capsys, *run) == radii(capsys, *run, "--submodule", "encoder.rnn") == expected(stack, y)
     assert radii(capsys, *run, "--layer", 3) == radii(capsys, *run, "--submodule", "decoder")
     decoded, _ = model.encoder["rnn"](y)
@@ -210,7 +210,7 @@ def test_weights_of_torch_s_own_modules_say_how_large_they_are(own, capsys, kind
     theirs = kind(M, 6, num_layers=3, bias=False)
     torch.save({"state_dict": theirs.state_dict()}, "w.pt")
     args = ["--module", f"torch.nn:{kind.__name__}", "--checkpoint", "w.pt", "--input", "x.npy"]
-    assert radii(capsys, *args) == expected(stack_from_torch(theirs.double()), torch.from_numpy(np.load("x.npy")))
+    assert radii(capsys, *args) == expected(from_torch(theirs.double()), torch.from_numpy(np.load("x.npy")))
     torch.save(kind(M, 6, bidirectional=True).state_dict(), "w.pt")
     assert main(args) == 2 and "expected one direction" in capsys.readouterr().err
     torch.save(kind(M + 1, 6).state_dict(), "w.pt")

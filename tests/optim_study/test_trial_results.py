@@ -10,9 +10,8 @@ from scipy.stats import binom, fisher_exact
 from tables import for_each
 
 from optim_study.protocol import OPTIMIZERS, SCHEMES
-from optim_study.results import COLUMNS, Row, csv_text, read_csv, write_csv
+from optim_study.results import COLUMNS, Network, Row, csv_text, read_csv, write_csv
 from optim_study.shares import LARGER, PAPERS_BOX, REGIONS, WHOLE, holm, region, share_table, summary, training_shares
-from rhn.cells.registry import with_depth
 from rhn.errors import DataError, InvalidInputError
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
@@ -70,7 +69,7 @@ def test_what_a_cell_does_not_have_is_empty_in_a_table(tmp_path):
     found = [(line[COLUMNS.index("depth")], line[COLUMNS.index("transform_bias")]) for line in lines]
     assert found == [("2", "-1.0"), ("2", ""), ("", ""), ("2", "-1.0")]
     assert [r.to_dict()["depth"] for r in rows] == [2, 2, None, 2]
-    assert [with_depth(r.arch, r.depth) for r in rows[1:3]] == ["dts-rnn-skip-last, depth 2", "lstm"]
+    assert [Network(r.arch, r.depth).title for r in rows[1:3]] == ["dts-rnn-skip-last, depth 2", "lstm"]
     write_csv(rows, tmp_path / "trials.csv")
     assert read_csv(tmp_path / "trials.csv") == rows
 

@@ -4,12 +4,9 @@ import numpy as np
 import pytest
 import torch
 from cases import CELL_CASES, SHALLOW_CASES, assert_close, inputs, randomize
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tables import for_each
 
-from rhn.cells import CELLS, GRU, LSTM, MGU, RHN, RNN, SLSTM, Gates, MinGRU
-from rhn.errors import InvalidInputError
+from rhn.cells import CELLS, GRU, LSTM, MGU, RHN, SLSTM, Gates, MinGRU
 
 every_case = for_each("case", CELL_CASES)
 shallow = for_each("case", SHALLOW_CASES)
@@ -122,61 +119,15 @@ def test_batch_first_and_unbatched(case):
     cell, first = case.build(), case.build(batch_first=True)
     x, _ = inputs(cell, 4, 3)
     _, s0 = inputs(cell, 3)
-    mask = torch.arange(4)[:, None] < torch.tensor([4, 2, 0])
-    outputs, last = cell(x, s0, mask)
-    swapped, last_first = first(x.transpose(0, 1), s0, mask.T)
+    outputs, last = cell(x, s0)
+    swapped, last_first = first(x.transpose(0, 1), s0)
     assert_close(swapped.transpose(0, 1), outputs, 1e-14, "batch first")
     assert_close(last_first, last, 1e-14, "batch first, last")
     for module in (cell, first):
-        alone, state = module(x[:, 1], s0[1], mask[:, 1])
+        alone, state = module(x[:, 1], s0[1])
         assert alone.shape == (4, cell.hidden_size)
         assert_close(alone, outputs[:, 1], 1e-12, "unbatched")
         assert_close(state, last[1], 1e-12, "unbatched, last")
-
-
-@shallow
-def test_masked_sequences_are_as_if_run_alone(case):
-    cell, lengths = case.build(), torch.tensor([5, 3, 0, 1])
-    x, _ = inputs(cell, 5, 4)
-    _, s0 = inputs(cell, 4)
-    mask = torch.arange(5)[:, None] < lengths
-    w, v = torch.randn(5, 4, cell.hidden_size, dtype=x.dtype), torch.randn(4, cell.state_size, dtype=x.dtype)
-    leaves = [x.clone().requires_grad_(), s0.clone().requires_grad_(), *cell.parameters()]
-    outputs, last = cell(leaves[0], leaves[1], mask)
-    assert (outputs[~mask] == 0).all()
-    assert torch.equal(last[2], s0[2]), "no real frame: the state stays s0"
-    got = torch.autograd.grad((outputs * w).sum() + (last * v).sum(), leaves)
-    total = (leaves[1][2] * v[2]).sum()
-    for b in (0, 1, 3):
-        y, state = cell(leaves[0][: lengths[b], b], leaves[1][b])
-        assert_close(outputs[: lengths[b], b], y, 1e-12, f"outputs of {b}")
-        assert_close(last[b], state, 1e-12, f"last state of {b}")
-        total = total + (y * w[: lengths[b], b]).sum() + (state * v[b]).sum()
-    names = ["x", "s0", *(name for name, _ in cell.named_parameters())]
-    for name, g, h in zip(names, got, torch.autograd.grad(total, leaves), strict=True):
-        assert_close(g, h, 1e-11, f"gradient of {name}")
-    assert (got[0][~mask] == 0).all()
-
-
-def test_a_state_that_overflows_in_the_padding_does_not_reach_the_outputs():
-    cell = RNN(1, 1, nonlinearity="relu")
-    randomize(cell)
-    with torch.no_grad():
-        cell.weight_hh.fill_(1e20)
-    outputs, last = cell(torch.ones(6, 1, 1), torch.ones(1, 1), torch.arange(6).unsqueeze(1) < 1)
-    assert (outputs[1:] == 0).all() and torch.isfinite(last).all()
-
-
-@settings(max_examples=30)
-@given(st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=1, max_size=3))
-def test_a_mask_with_a_gap_is_refused_and_no_other(columns):
-    cell, mask = RNN(2, 3), torch.tensor(columns).T
-    x = torch.zeros(4, mask.shape[1], 2)
-    if any(sorted(column, reverse=True) != column for column in columns):
-        with pytest.raises(InvalidInputError, match="gap"):
-            cell(x, mask=mask)
-    else:
-        cell(x, mask=mask)
 
 
 # ---- gates ---------------------------------------------------------------------------------------

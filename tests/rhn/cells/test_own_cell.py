@@ -7,10 +7,11 @@ import torch
 from tables import for_each
 
 from rhn.cells import CELLS, LSTM, LeakyRNN, cell_options, make_cell, read_options, register_cell, resolve_cell
-from rhn.cells.registry import lacking, learning_rate
+from rhn.cells.registry import lacking
 from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
+from rhn.presets import preset
 from rhn.utils.validation import fits
 
 
@@ -33,7 +34,9 @@ def test_a_registered_cell_has_its_name_everywhere(tmp_path):
     assert register_cell("mine")(Mine) is Mine
     assert resolve_cell("mine") is Mine and [*CELLS][-1] == "mine"
     assert lacking("mine") == {"depth", "transform_bias"}
-    assert learning_rate("mine") == learning_rate(f"{__name__}:Mine") == 0.01
+    assert (
+        preset("jsb-depth-1", "mine").learning_rate == preset("jsb-depth-1", f"{__name__}:Mine").learning_rate == 0.01
+    )
     model = PolyphonicModel("mine", hidden_size=3, gain=3.0, init=None)
     again = load_checkpoint(save_checkpoint(tmp_path / "m.safetensors", model))
     assert again.cell == "mine" and again.cells[0].gain == 3.0

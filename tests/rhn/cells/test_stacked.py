@@ -6,7 +6,7 @@ from tables import for_each
 from torch import nn
 
 from gersgorin import analyze, input_jacobian, temporal_jacobian, trajectory
-from rhn.cells import LSTM, RNN, StackedCell, layer_from_torch, stack_from_torch
+from rhn.cells import LSTM, RNN, StackedCell, from_torch
 from rhn.errors import InvalidInputError
 
 m, n, B, T, L = 3, 5, 2, 7, 3
@@ -38,7 +38,7 @@ cases = pytest.mark.parametrize(
 @cases
 def test_the_joint_jacobians_are_those_of_torchs_own_forward(kind, options):
     theirs = built(kind, **options).eval()
-    stack = stack_from_torch(theirs)
+    stack = from_torch(theirs)
     x, s = torch.randn(m, dtype=torch.float64), torch.randn(stack.state_size, dtype=torch.float64)
 
     def step(x, s):
@@ -59,13 +59,13 @@ def test_the_joint_jacobians_are_those_of_torchs_own_forward(kind, options):
 @for_each("first", [False, True])
 def test_a_stack_runs_as_torchs_module_does(kind, options, first):
     theirs = built(kind, **options, batch_first=first, dropout=0.5).eval()
-    stack = stack_from_torch(theirs)
+    stack = from_torch(theirs)
     x = torch.randn(*(B, T) if first else (T, B), m, dtype=torch.float64)
     s0 = torch.randn(B, stack.state_size, dtype=torch.float64)
     wanted, state = theirs(x, in_torchs_parts(s0, theirs))
     outputs, last = stack(x, s0)
     assert torch.allclose(outputs, wanted, atol=1e-12) and torch.allclose(last, joined(state), atol=1e-12)
-    layer = layer_from_torch(theirs, 1)
+    layer = from_torch(theirs, 1)
     assert torch.equal(layer.weight_hh.squeeze(), theirs.weight_hh_l1) and layer.input_size == n
 
 
@@ -87,9 +87,10 @@ def test_its_gates_and_its_spectrum_are_those_of_all_layers():
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda: stack_from_torch(built(nn.GRU, bidirectional=True)), "expected one direction and no projection"),
-        (lambda: stack_from_torch(built(nn.LSTM, proj_size=2)), "expected one direction and no projection"),
-        (lambda: stack_from_torch(nn.Linear(2, 2)), "cannot convert Linear"),
+        (lambda: from_torch(built(nn.GRU, bidirectional=True)), "expected one direction and no projection"),
+        (lambda: from_torch(built(nn.LSTM, proj_size=2)), "expected one direction and no projection"),
+        (lambda: from_torch(nn.Linear(2, 2)), "cannot convert Linear"),
+        (lambda: from_torch("lstm"), "cannot convert str"),
         (lambda: StackedCell([LSTM(3, 4), LSTM(3, 4)]), "a LSTM of 3 inputs on one of 4 units"),
         (lambda: StackedCell([LSTM(3, 4)]).config(), "save each of them"),
     ],
