@@ -5,7 +5,7 @@ import itertools
 import platform
 import shutil
 import textwrap
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -38,14 +38,13 @@ class Info:
         versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
         found, kernels = devices(), kernel_states()
         if self.json:
-            rows = [asdict(kernel) | {"used": kernel.used} for kernel in kernels]
-            print_json({"versions": versions, "devices": found, "kernels": rows})
+            print_json({"versions": versions, "devices": found, "kernels": kernels})
             return
         print(", ".join(f"{name} {number or 'is not installed'}" for name, number in versions.items()))
         for device in found:
             print(f"{device['name']:<8}{device['model']}; {device['details']}")
-        used = ("yes" if kernel.used else f"no: {kernel.reason}" for kernel in kernels)
-        rows = [(k.name, k.device, k.purpose, words) for k, words in zip(kernels, used, strict=True)]
+        used = ("yes" if kernel["used"] else f"no: {kernel['reason']}" for kernel in kernels)
+        rows = [(k["name"], k["device"], k["purpose"], words) for k, words in zip(kernels, used, strict=True)]
         print(f"\n{table(('kernel', 'device', 'for', 'used'), rows, left=('device', 'for', 'used'))}")
 
 

@@ -1,6 +1,6 @@
 """The check of a tensor where it enters a kernel or a cell.
 
-A shape is written in the legend of `rhn.kernels`: dimensions apart by spaces, "G*n" a product, "1|G" one or the other, "..." any shape.
+A shape is written in the legend of `rhn.kernels`: dimensions apart by spaces, "G*n" a product, "..." any shape.
 """
 
 import functools
@@ -48,25 +48,22 @@ def _misshapen(found: torch.Size, shape: str, sizes: Sizes) -> str | None:
     return f"has shape {tuple(found)}: expected ({shape.replace(' ', ', ')})" + f" with {known}" * bool(known)
 
 
-def _is_size(number: int, alternatives: Sequence[Sequence[str]], sizes: Sizes) -> bool:
-    unknown = next((f for f in alternatives[0] if not f.isdigit() and f not in sizes), None)
-    if unknown is not None:
-        known = _product([f for f in alternatives[0] if f != unknown], sizes)
+def _is_size(number: int, factors: Sequence[str], sizes: Sizes) -> bool:
+    """Compare a size with a product; one unknown factor is added to `sizes`."""
+    known = math.prod([int(f) if f.isdigit() else sizes.get(f, 1) for f in factors])
+    for unknown in [f for f in factors if not f.isdigit() and f not in sizes]:
         if unknown in NEVER_EMPTY and number < known:
             return False
         sizes[unknown] = number // known
-    return any(_product(factors, sizes) == number for factors in alternatives)
-
-
-def _product(factors: Sequence[str], sizes: Sizes) -> int:
-    return math.prod([int(f) if f.isdigit() else sizes[f] for f in factors])
+        known *= sizes[unknown]
+    return number == known
 
 
 @functools.cache
-def _dimensions(shape: str) -> list[list[list[str]]]:
-    """The dimensions of a shape, each with its alternatives, which are products.
+def _dimensions(shape: str) -> list[list[str]]:
+    """The dimensions of a shape, each as factors.
 
-    >>> _dimensions("1|G G*n 2")
-    [[['1'], ['G']], [['G', 'n']], [['2']]]
+    >>> _dimensions("L G*n 2")
+    [['L'], ['G', 'n'], ['2']]
     """
-    return [[word.split("*") for word in dimension.split("|")] for dimension in shape.split()]
+    return [dimension.split("*") for dimension in shape.split()]

@@ -21,7 +21,7 @@ from rhn.kernels import compiled, gated, loop, losses, transition
 from rhn.kernels.check import check_tensor
 from rhn.kernels.function import Code, batched_function, is_traced
 
-C, FUSED, LOOPED, REFERENCE = "C", "fused", "loop", "reference"
+C, FUSED, REFERENCE = "C", "fused", "reference"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -33,7 +33,6 @@ class Kernel:
     options: the default of every option
     reference: (**tensors, **options) -> the result of one model, in plain differentiable operations
     fused: forward and backward for K stacked models, see `rhn.kernels.function`; without them the reference takes their place
-    way: what these are called
     compiled: the same two in C
     limit: (**tensors, **options) -> why C does not compute a call, or None
     """
@@ -43,7 +42,6 @@ class Kernel:
     options: Mapping = field(default_factory=dict)
     reference: Callable[..., Tensor]
     fused: tuple[Callable, Callable] | None = None
-    way: str = FUSED
     compiled: tuple[Callable, Callable] | None = None
     limit: Callable[..., str | None] | None = None
 
@@ -81,7 +79,7 @@ class Kernel:
         """The code for a call; None if only the reference computes it."""
         against_c = None if self.compiled is None else self.limit(**call)
         in_c = self.compiled is not None and against_c is None
-        way = C if in_c else REFERENCE if self.fused is None else self.way
+        way = C if in_c else REFERENCE if self.fused is None else FUSED
         if (choices := _CHOICES.get()) is not None:
             choices.append(Choice(self.name, way, against_c))
         return self.compiled if in_c else self.fused
@@ -96,7 +94,7 @@ TRANSITION = Kernel(
     name="deep transition",
     arguments=_INPUT
     | {"W": "G*n m", "R": "L G*n n", "b": "L G*n", "S?": "shortcuts n n"}
-    | {"state_mask?": "1|G B n", "candidate_mask?": "B n"},
+    | {"state_mask?": "J B n", "candidate_mask?": "B n"},
     options={"activation": "tanh"},
     reference=transition.reference,
     fused=(transition.forward, transition.backward),
@@ -120,7 +118,6 @@ LOOP = Kernel(
     arguments={"x": "T B m", "s0": "B k", "W": "g m", "b": "g", "state_mask?": "1 B j"},
     reference=loop.reference,
     fused=(loop.forward, loop.backward),
-    way=LOOPED,
 )
 SOFTMAX = Kernel(
     name="softmax",
@@ -173,8 +170,6 @@ def recurrence_words(choices: Sequence[Choice]) -> str:
     'in C'
     >>> recurrence_words([Choice("deep transition", "fused", "it has no activation relu")])
     'fused, not in C: it has no activation relu'
-    >>> recurrence_words([Choice("loop", "loop", None)])
-    'the step function in a loop, all models at once'
     >>> recurrence_words([Choice("softmax", "C", None)])
     'step by step, without a kernel'
     """
@@ -182,33 +177,17 @@ def recurrence_words(choices: Sequence[Choice]) -> str:
     chosen = next((choice for choice in choices if choice.kernel in names), None)
     if chosen is None:
         return "step by step, without a kernel"
-    words = {C: "in C", LOOPED: "the step function in a loop, all models at once"}
     against = f", not in C: {chosen.reason}" if chosen.reason else ""
-    return words.get(chosen.implementation, chosen.implementation) + against
+    return ("in C" if chosen.implementation == C else chosen.implementation) + against
 
 
-@dataclass(frozen=True)
-class KernelState:
-    """What an implementation computes on a device. `reason`: why it is not used there, None if it is."""
-
-    name: str
-    device: str
-    purpose: str
-    reason: str | None
-
-    @property
-    def used(self) -> bool:
-        return self.reason is None
-
-
-def kernel_states() -> list[KernelState]:
-    """All implementations on every device."""
+def kernel_states() -> list[dict]:
+    """All implementations on every device: name, device, purpose, used, and the reason if it is not used."""
     devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     in_c = ", ".join(kernel.name for kernel in KERNELS if kernel.compiled)
-    fused = ", ".join(kernel.name for kernel in KERNELS if kernel.fused and kernel.way == FUSED)
+    fused = ", ".join(kernel.name for kernel in KERNELS if kernel.fused)
     limit = f"; float32, recurrences of up to {compiled.SMALL} units, {compiled.LARGE} in full batches of 32 rows"
-    return [
-        KernelState(C, "cpu", in_c + limit, compiled.missing()),
-        *(KernelState(FUSED, device, fused, None) for device in devices),
-        *(KernelState(LOOPED, device, "the step functions of all other cells", None) for device in devices),
-    ]
+    reason = compiled.missing()
+    row = {"name": C, "device": "cpu", "purpose": in_c + limit, "used": reason is None, "reason": reason}
+    others = {"name": FUSED, "purpose": fused, "used": True, "reason": None}
+    return [row, *(others | {"device": device} for device in devices)]

@@ -93,10 +93,10 @@ INLINE v hyperbolic_tangent(v x)
 
 /* ---- products ---- */
 
-/* out[u] (+)= sum_j M[u][j] s[j] for U rows: M (U, J), s (J, lanes), out (U, lanes), consecutive rows ldm, lds and ldo apart.
-   The sums start from the numbers bias[u], or, where it is NULL, from what `out` holds. */
-INLINE void product_block(
-    const int U, long J, const float *M, long ldm, const float *s, long lds, float *out, long ldo, const float *bias)
+/* out[u] (+)= sum_j M[u][j] s[j] for U rows: M (U, J), s (J, lanes), out (U, lanes), consecutive rows ldm, lds and ldo apart, columns
+   of M ldj apart. The sums start from the numbers bias[u], or, where it is NULL, from what `out` holds. */
+INLINE void product_block(const int U, long J, const float *M, long ldm, long ldj, const float *s, long lds, float *out, long ldo,
+                          const float *bias)
 {
     for (long l = 0; l < LANES; l += 2 * VL) {
         v sum[8][2];
@@ -109,7 +109,7 @@ INLINE void product_block(
             v s0 = load(s + j * lds + l), s1 = load(s + j * lds + l + VL);
 #pragma GCC unroll 8
             for (int u = 0; u < U; u++) {
-                v m = all(M[u * ldm + j]);
+                v m = all(M[u * ldm + j * ldj]);
                 sum[u][0] += m * s0;
                 sum[u][1] += m * s1;
             }
@@ -123,48 +123,29 @@ INLINE void product_block(
 }
 
 /* As above for any number of rows. */
-static void product(
-    long rows, long J, const float *M, long ldm, const float *s, long lds, float *out, long ldo, const float *bias)
+INLINE void product_of_rows(long rows, long J, const float *M, long ldm, long ldj, const float *s, long lds, float *out, long ldo,
+                            const float *bias)
 {
     long i = 0;
     for (; i + UNITS <= rows; i += UNITS)
-        product_block(UNITS, J, M + i * ldm, ldm, s, lds, out + i * ldo, ldo, bias ? bias + i : NULL);
+        product_block(UNITS, J, M + i * ldm, ldm, ldj, s, lds, out + i * ldo, ldo, bias ? bias + i : NULL);
     M += i * ldm, out += i * ldo;
     if (bias) bias += i;
-#define REST(U) case U: product_block(U, J, M, ldm, s, lds, out, ldo, bias); break;
+#define REST(U) case U: product_block(U, J, M, ldm, ldj, s, lds, out, ldo, bias); break;
     switch (rows - i) { REST(1) REST(2) REST(3) REST(4) REST(5) REST(6) REST(7) }
 #undef REST
 }
 
-/* As `product` with the transposed matrix: out[u] += sum_j M[j][u] s[j], M (J, rows). */
-INLINE void transposed_block(const int U, long J, const float *M, long ldm, const float *s, long lds, float *out, long ldo)
+static void product(
+    long rows, long J, const float *M, long ldm, const float *s, long lds, float *out, long ldo, const float *bias)
 {
-    for (long l = 0; l < LANES; l += 2 * VL) {
-        v sum[8][2];
-#pragma GCC unroll 8
-        for (int u = 0; u < U; u++) sum[u][0] = load(out + u * ldo + l), sum[u][1] = load(out + u * ldo + l + VL);
-        for (long j = 0; j < J; j++) {
-            v s0 = load(s + j * lds + l), s1 = load(s + j * lds + l + VL);
-#pragma GCC unroll 8
-            for (int u = 0; u < U; u++) {
-                v m = all(M[j * ldm + u]);
-                sum[u][0] += m * s0;
-                sum[u][1] += m * s1;
-            }
-        }
-#pragma GCC unroll 8
-        for (int u = 0; u < U; u++) store(out + u * ldo + l, sum[u][0]), store(out + u * ldo + l + VL, sum[u][1]);
-    }
+    product_of_rows(rows, J, M, ldm, 1, s, lds, out, ldo, bias);
 }
 
+/* out[u] += sum_j M[j][u] s[j], M (J, rows). */
 static void product_transposed(long rows, long J, const float *M, long ldm, const float *s, long lds, float *out, long ldo)
 {
-    long i = 0;
-    for (; i + UNITS <= rows; i += UNITS) transposed_block(UNITS, J, M + i, ldm, s, lds, out + i * ldo, ldo);
-    M += i, out += i * ldo;
-#define REST(U) case U: transposed_block(U, J, M, ldm, s, lds, out, ldo); break;
-    switch (rows - i) { REST(1) REST(2) REST(3) REST(4) REST(5) REST(6) REST(7) }
-#undef REST
+    product_of_rows(rows, J, M, 1, ldm, s, lds, out, ldo, NULL);
 }
 
 /* Two vectors of blocks of 2 q numbers each: the first halves of all blocks, a's and b's in turn, and the second halves. */

@@ -120,7 +120,7 @@ INLINE void states_of(
     long n, int G, int relu, const float *mask, long ldm, long L, const float *a, const float *first, long ld, float *s)
 {
     (void)relu;
-    put_rows_together(n, first, ld, s);
+    copy_rows(n, first, ld, s, LANES);
     for (long layer = 0; layer + 1 < L; layer++, a += G * n * LANES, s += n * LANES)
         for (long i = 0; i < n; i++)
             EACH_VECTOR(l) {
@@ -205,7 +205,7 @@ int rhn_recurrence_backward(const struct rhn_recurrence_backward *args, long beg
                     outer(n, n, stop - start, D + (L - skips + l) * stage, LANES, L * stage, entering, LANES,
                           L * masks * layer_states, dS + l * square, n);
             }
-            put_rows(n, ds, of(args->ds0, k) + row, rows);
+            copy_rows(n, ds, LANES, of(args->ds0, k) + row, rows);
         }
         for (long i = 0; i < L * g; i++) db[i] = sum_of(load(sums + i * VL));
         finish_input_gradients(&input, dWt, db, of(args->dW, k));

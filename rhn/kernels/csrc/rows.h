@@ -20,17 +20,10 @@ INLINE void add_rows(long n, const float *from, long ldf, float *to)
         EACH_VECTOR(l) store(to + i * LANES + l, load(to + i * LANES + l) + load(from + i * ldf + l));
 }
 
-/* to (n, 32) = from, rows ldf apart. */
-INLINE void put_rows_together(long n, const float *from, long ldf, float *to)
+INLINE void copy_rows(long n, const float *from, long ldf, float *to, long ldt)
 {
     for (long i = 0; i < n; i++)
-        EACH_VECTOR(l) store(to + i * LANES + l, load(from + i * ldf + l));
-}
-
-INLINE void put_rows(long n, const float *from, float *to, long ldt)
-{
-    for (long i = 0; i < n; i++)
-        EACH_VECTOR(l) store(to + i * ldt + l, load(from + i * LANES + l));
+        EACH_VECTOR(l) store(to + i * ldt + l, load(from + i * ldf + l));
 }
 
 /* to = from * mask; `from` and `mask` have rows ldf and ldm apart. Returns `to`, or `from` itself without a mask. */

@@ -30,10 +30,10 @@ static void pack_group(Group *group, long B, long n, const float *y, const float
         }
 }
 
-/* Room for so many groups. */
-static Group *reserve_groups(Memory *memory, long count, long B, long n)
+/* Room for so many groups, and for more numbers that are taken after them. */
+static Group *reserve_groups(Memory *memory, long count, long B, long n, long more)
 {
-    if (!reserve(memory, count * (n * B + n + 32))) return NULL;
+    if (!reserve(memory, count * (n * B + n + 32) + more)) return NULL;
     Group *groups = malloc(count * sizeof(Group));
     for (long i = 0; groups && i < count; i++) {
         groups[i].units = (int *)take(memory, n);
@@ -113,13 +113,9 @@ int rhn_softmax_forward(const struct rhn_softmax_forward *args, long begin, long
 {
     long groups = args->groups, B = args->B, n = args->n, V = args->V, tiles = args->tiles, rows = padded_rows(B);
     long together = STATES / (B * n) < 1 ? 1 : STATES / (B * n) < end - begin ? STATES / (B * n) : end - begin;
-    Memory memory, packed;
-    Group *group = reserve_groups(&packed, together, B, n);
+    Memory memory;
+    Group *group = reserve_groups(&memory, together, B, n, (2 * n + rows + 1) * LANES + (2 * tiles + 1) * together * rows + 96);
     if (!group) return 1;
-    if (!reserve(&memory, (2 * n + rows + 1) * LANES + (2 * tiles + 1) * together * rows + 96)) {
-        free(packed.block), free(group);
-        return 1;
-    }
     float *tile = take(&memory, n * LANES), *room = take(&memory, n * LANES), *own = take(&memory, rows * LANES);
     float *bias = take(&memory, LANES), *picked = take(&memory, together * rows);
     float *largest = take(&memory, together * tiles * rows), *totals = take(&memory, together * tiles * rows);
@@ -151,7 +147,7 @@ int rhn_softmax_forward(const struct rhn_softmax_forward *args, long begin, long
             softmax_finish(rows, tiles, largest + i * tiles * rows, totals + i * tiles * rows, picked + i * rows,
                            of(args->nll, k) + (first + i) * rows, scale ? scale + (first + i) * tiles * rows : NULL);
     }
-    free(memory.block), free(packed.block), free(group);
+    free(memory.block), free(group);
     return 0;
 }
 
@@ -172,13 +168,9 @@ int rhn_softmax_states(const struct rhn_softmax_states *args, long begin, long e
 {
     long groups = args->groups, B = args->B, n = args->n, V = args->V, tiles = args->tiles, rows = padded_rows(B);
     long together = STATES / (B * n) < 1 ? 1 : STATES / (B * n) < end - begin ? STATES / (B * n) : end - begin;
-    Memory memory, packed;
-    Group *group = reserve_groups(&packed, together, B, n);
+    Memory memory;
+    Group *group = reserve_groups(&memory, together, B, n, STEPS * (2 * n + B) * LANES + 48);
     if (!group) return 1;
-    if (!reserve(&memory, STEPS * (2 * n + B) * LANES + 48)) {
-        free(packed.block), free(group);
-        return 1;
-    }
     float *tile = take(&memory, STEPS * n * LANES), *room = take(&memory, STEPS * n * LANES), *dz = take(&memory, STEPS * B * LANES);
     for (long item = begin, count; item < end; item += count) {
         long k = item / groups, first = item % groups;
@@ -214,7 +206,7 @@ int rhn_softmax_states(const struct rhn_softmax_states *args, long begin, long e
                 }
         }
     }
-    free(memory.block), free(packed.block), free(group);
+    free(memory.block), free(group);
     return 0;
 }
 
@@ -222,13 +214,9 @@ int rhn_softmax_states(const struct rhn_softmax_states *args, long begin, long e
 int rhn_softmax_weights(const struct rhn_softmax_weights *args, long begin, long end)
 {
     long groups = args->groups, B = args->B, n = args->n, V = args->V, tiles = args->tiles, rows = padded_rows(B);
-    Memory memory, packed;
-    Group *group = reserve_groups(&packed, groups, B, n);
+    Memory memory;
+    Group *group = reserve_groups(&memory, groups, B, n, (2 * n + B + 1) * LANES + 64);
     if (!group) return 1;
-    if (!reserve(&memory, (2 * n + B + 1) * LANES + 64)) {
-        free(packed.block), free(group);
-        return 1;
-    }
     float *tile = take(&memory, n * LANES), *part = take(&memory, n * LANES), *dz = take(&memory, B * LANES), *bias = take(&memory, LANES);
     for (long item = begin, model = -1; item < end; item++) {
         long k = item / tiles, t = item % tiles, word = t * LANES, words = V - word < LANES ? V - word : LANES;
@@ -252,6 +240,6 @@ int rhn_softmax_weights(const struct rhn_softmax_weights *args, long begin, long
             for (long i = 0; i < n; i++) dU[w * n + i] = tile[i * LANES + w];
         memcpy(of(args->db, k) + word, bias, words * sizeof(float));
     }
-    free(memory.block), free(packed.block), free(group);
+    free(memory.block), free(group);
     return 0;
 }
