@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Language models on a GPU: speed and first epochs of the paper's best model and of the modern recipe.
+# Language models on a GPU: first epochs of the paper's best model and of the modern recipe.
 #   bash benchmarks/gpu_language.sh PTB_FOLDER OUT MINUTES_EACH
-# Run again with the same OUT to go on. Each run's config.json, metrics.jsonl and speed.jsonl are the record.
+# Run again with the same OUT to go on. Each run's config.json and metrics.jsonl are the record.
 set -eu
 data=$1 out=$2 minutes=$3
 python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
@@ -9,5 +9,5 @@ export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}:$PWD/.carry/site"
 for name in ptb-sota ptb-modern; do
     run=$out/$name
     "$python" -m rhn train "$name" --device cuda --data "$data" --out "$run" --max-minutes "$minutes" --json
-    tail -n 1 "$run/metrics.jsonl" "$run/speed.jsonl" || true
+    tail -n 1 "$run/metrics.jsonl" || true
 done

@@ -49,7 +49,7 @@ import gersgorin
 CLOSE = 1e-10  # relative to the largest number of an array
 ROUNDING = 1e-15  # absolute: residuals of a search are rounding alone
 TIMES = {"measuring_seconds", "training_seconds", "share", "seconds"}  # differ from run to run
-KEPT = {"best.safetensors", "last.safetensors", "metrics.jsonl", "journal.log", "chorale.mid"}  # of whole commands
+KEPT = {"best.safetensors", "metrics.jsonl", "journal.log", "chorale.mid"}  # of whole commands
 VERSION = re.compile(r"\b\d+\.\d+\.\d+\S*")
 NUMBER = re.compile(
     r"(?<![\w.])[-+−]?(?:\d[\d,]*\.?\d*(?:e[-+]?\d+)?|inf|nan)\b(?!-[a-z])", re.IGNORECASE

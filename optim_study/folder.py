@@ -24,7 +24,7 @@ import numpy as np
 from optim_study.protocol import StudyConfig
 from optim_study.results import Row, best_checkpoint, stored_row
 from rhn.errors import DamagedError, DataError
-from rhn.training.state import TrialState, read_state, read_state_metadata, write_state
+from rhn.training.state import TrialState, read_state, write_state
 from rhn.utils.io import read_json, remove_leftovers, write_json, writing
 
 _logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class StudyFolder:
         found = {}
         for number in numbers:
             try:
-                about = read_state_metadata(self._state_path(number)) or {}
+                _, about = read_state(self._state_path(number), whole=False) or ({}, {})
             except DamagedError:  # a worker reads it again, and says so
                 continue
             if about.get(_FINGERPRINT) == self._fingerprint:

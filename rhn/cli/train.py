@@ -86,9 +86,7 @@ class Train(Running):
     )
     out: Path | None = option(
         None,
-        "Folder of the run: config.json, metrics.jsonl, best.safetensors, "
-        "state.safetensors; texts: last.safetensors, speed.jsonl; record.npz with "
-        "--record.",
+        "Folder of the run: config.json, metrics.jsonl, best.safetensors, state.safetensors; record.npz with --record.",
         metavar="DIR",
     )
     words: bool = option(False, "Text: --data is a text of your own, read as words.")

@@ -239,10 +239,9 @@ class LanguageModel(RecurrentModel):
 
         With targets (T, B), compute their negative log-likelihoods instead of the logits, in less time and memory.
 
-        Raises InvalidInputError if a shape, or the number of states or masks, does not fit.
+        Raises InvalidInputError if the shape of the targets does not fit.
         """
         masks = Masks.none(self.layers) if masks is None else masks
-        self._check(tokens, states, masks)
         x = F.embedding(tokens, self.embedding)
         if masks.embedding is not None:
             x = x * masks.embedding.unsqueeze(-1)
@@ -256,13 +255,6 @@ class LanguageModel(RecurrentModel):
             return Reading(None, tuple(last), x, nll)
         y = x if masks.output is None else x * masks.output
         return Reading(F.linear(y, *layer), tuple(last), x, None)
-
-    def _check(self, tokens: Tensor, states, masks: Masks) -> None:
-        if tokens.dim() != 2 or tokens.dtype != torch.int64:
-            raise InvalidInputError(f"tokens are {tokens.dtype} of shape {tuple(tokens.shape)}: expected int64, (T, B)")
-        for name, given in (("states", states), ("masks", masks.cells)):
-            if given is not None and (isinstance(given, Tensor) or len(given) != self.layers):
-                raise InvalidInputError(f"{name} are to be a tuple of {self.layers}: one for each cell of the stack")
 
 
 def own_init(factory: Callable, hidden_size: int) -> str:
@@ -297,8 +289,6 @@ def _build(name, factory, input_size, hidden_size, depth, init, generator, keywo
     if not draws and not own:
         told = init.scheme == "orthogonal" and isinstance(cell, Cell)
         draw(cell, init, generator, recurrent=recurrent_parts(cell) if told else ())
-    if not is_ours(factory):
-        _try(name, cell, input_size, hidden_size)
     return cell
 
 
@@ -315,25 +305,6 @@ def _seeded(generator: torch.Generator | None) -> Iterator[None]:
         if generator is not None:
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
         yield
-
-
-def _try(name: str, cell: nn.Module, input_size: int, hidden_size: int) -> None:
-    """Raise InvalidInputError unless a user's cell runs over time."""
-    expected = f"(outputs (T, B, {hidden_size}), state) for x (T, B, {input_size})"
-    if not isinstance(cell, nn.Module):
-        raise InvalidInputError(
-            f"{name!r} builds a {type(cell).__name__}: expected a torch module that returns {expected}"
-        )
-    like = next(cell.parameters(), torch.empty(0))
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            outputs, _ = cell(like.new_zeros(2, 1, input_size))
-            shape = tuple(outputs.shape)
-    except USERS_FAULT as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise UsersCodeError(f"the cell {name!r} does not run, expected {expected}: {reason}") from error
-    if shape != (2, 1, hidden_size):
-        raise InvalidInputError(f"the cell {name!r} gives outputs {shape} for T = 2, B = 1: expected {expected}")
 
 
 def with_cell(

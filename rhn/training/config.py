@@ -171,15 +171,9 @@ class LanguageConfig(TrainingConfig):
     epochs: int = 500
 
     def __post_init__(self):
-        from rhn.cells import Initialization  # here, because it loads torch, for which `--help` should not wait
-
         super().__post_init__()
         texts = (*TEXT_SETS, "text")
         require(self, "corpus", self.corpus in texts, f"one of {', '.join(texts)}")
-        fits = not self.tied or self.embedding_size in (None, self.hidden_size)
-        require(self, "embedding_size", fits, f"{self.hidden_size}, the hidden size, if the weights are tied")
-        if self.init is not None:
-            Initialization.parse(self.init)
 
     @property
     def dropout(self) -> "Dropout":

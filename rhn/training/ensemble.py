@@ -138,23 +138,6 @@ def mapped(tree: Any) -> Any:
     return tree_map(lambda leaf: 0 if isinstance(leaf, Tensor) else None, tree)
 
 
-def places_to_keep(live: Sequence[bool], device: torch.device) -> list[int]:
-    """The places of an ensemble that go on, given which of them are live (at least one).
-
-    >>> places_to_keep([True, False, True], torch.device("cpu"))
-    [0, 2]
-    >>> [places_to_keep(live, torch.device("cuda")) for live in ([True, False, True], [True, False, False, False])]
-    [[0, 1, 2], [0]]
-    """
-    size = sum(live)
-    if device.type == "cuda":
-        size = len(live)
-        while sum(live) <= size // 2:
-            size = -(-size // 2)
-    living_first = sorted(range(len(live)), key=lambda k: not live[k])  # ended ones fill what is left
-    return sorted(living_first[:size])
-
-
 def captured(function: Callable[..., Any], device: torch.device, changes: Sequence[Tensor] = ()) -> Callable[..., Any]:
     """The same function of trees of tensors and numbers, on a GPU as one CUDA graph for each new combination of shapes and numbers.
 
@@ -268,10 +251,7 @@ def build_model(
         options["vocabulary_size"] = vocabulary_size
     options |= config.options
     if is_ours(config.cell):  # a user's cell may not work without memory
-        try:
-            require_memory(model(config.cell, device="meta", **options), device=device)
-        except RuntimeError as error:  # torch's, for sizes whose number of bytes overflows
-            raise InvalidInputError("the network is beyond any memory: use a smaller hidden size or depth") from error
+        require_memory(model(config.cell, device="meta", **options), device=device)
     return model(config.cell, device=device, **options)
 
 

@@ -119,5 +119,5 @@ def measure_name(vocabulary: Vocabulary) -> str:
 
 
 def measure(nll: float, name: str) -> float:
-    """Convert nats to perplexity or bits."""
-    return perplexity(nll) if name == "perplexity" else nll / math.log(2)
+    """Convert nats to perplexity or bits; a measure called "nll" is in nats."""
+    return {"nll": nll, "perplexity": perplexity(nll)}.get(name, nll / math.log(2))

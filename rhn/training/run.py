@@ -4,13 +4,11 @@
     metrics.jsonl        a line an epoch
     best.safetensors     the checkpoint of the best epoch so far
     state.safetensors    all that a resume needs, the best weights too, saved now and then and at the end
-    last.safetensors     language models: the checkpoint of the last epoch
-    speed.jsonl          language models: a line for each epoch ended: tokens read since the previous line, and seconds
 
-With several seeds each has its own metrics.jsonl and checkpoints in seed-N/. The state decides: lines of epochs after it are removed
-and written again, with the same numbers (on a CPU, the same bits), and so is config.json. Checkpoints are written after the line and
-the state of their epoch, and again by a resume: after a kill they are of an epoch that has a line. One process writes to a folder, and
-it holds one training.
+With several seeds each has its own metrics.jsonl and checkpoint in seed-N/. The state decides: lines of epochs after it are removed
+and written again, with the same numbers (on a CPU, the same bits), and so is config.json. The checkpoint is written after the line and
+the state of its epoch, and again by a resume: after a kill it is of an epoch that has a line. One process writes to a folder, and it
+holds one training.
 """
 
 import json
@@ -33,10 +31,11 @@ from rhn.errors import DataError, DivergedError, InvalidInputError
 from rhn.training.chorales import ChoraleTask, evaluate
 from rhn.training.config import ChoraleConfig, LanguageConfig, upgraded
 from rhn.training.ensemble import build_models, deterministic
+from rhn.training.evaluation import measure
 from rhn.training.language import LanguageTask
 from rhn.training.state import Interrupted, TrialState, best_epoch, deferred_interrupt, locked, read_state, write_state
 from rhn.training.trainer import Trainer
-from rhn.utils.io import atomic_path, finite_json, remove_leftovers, write_json, writing
+from rhn.utils.io import atomic_path, finite_json, remove_leftovers, write_json
 from rhn.utils.options import default_of
 
 SAVE_SHARE = 0.02  # of the time may go into saving: a kill costs as much as is trained between two saves
@@ -107,25 +106,26 @@ def train(
         Interrupted: Ctrl-C; everything is saved.
     """
     seeds = seeds or [config.seed]
-    run = _Run(config, corpus, Path(out), seeds, device)  # a model that cannot be built leaves no folder behind
+    run = _Run(
+        config, corpus, Path(out), seeds, device, callbacks
+    )  # a model that cannot be built leaves no folder behind
     with deterministic(threads if run.text else 1), locked(run.folder), deferred_interrupt() as interrupt:
         for place in (run.folder, *run.folder.glob("seed-*")):  # not all below: other trainings may be writing there
             remove_leftovers(place)
         deadline, next_save = time.monotonic() + 60 * max_minutes, 0.0
-        run.begin({"device": device, **about}, callbacks)
-        trainer = run.trainer
+        trainer = run.begin({"device": device, **about})
         for callback in callbacks:
             callback.step(trainer)
         while trainer.live():
             ended = trainer.run_step()
             if ended:
-                run.end_epoch(callbacks)
+                run.end_epoch()
             for callback in callbacks:
                 callback.step(trainer)
             now = time.monotonic()
             stop = trainer.live() and (interrupt.pending or now > deadline)
             if stop or now > next_save or not trainer.live() or (ended and run.text):
-                run.save(callbacks)
+                run.save()
                 next_save = time.monotonic() + (time.monotonic() - now) / SAVE_SHARE
             if stop:
                 break
@@ -141,21 +141,17 @@ def train(
 class _Run:
     """The files of a training."""
 
-    def __init__(self, config, corpus, folder: Path, seeds: Sequence[int], device: str):
-        self.folder, self._config, self._corpus, self._device = folder, config, corpus, device
+    def __init__(self, config, corpus, folder: Path, seeds: Sequence[int], device: str, callbacks: Sequence[Callback]):
+        self.folder, self._config, self._corpus, self._callbacks = folder, config, corpus, callbacks
         self.text = isinstance(config, LanguageConfig)
         self._task = (LanguageTask if self.text else ChoraleTask)(config, corpus, device)
         self._models = build_models(self._task.model, seeds, device)
         self._homes = homes(folder, seeds)
-        self._since, self._read = time.monotonic(), 0
+        fixed = {"seeds": list(seeds), "text": corpus.checksum} if self.text else {"data": corpus.checksum}
+        self._training = asdict(config) | fixed
 
-    # ---- the begin -----------------------------------------------------------------------------------
-
-    def begin(self, about: Mapping[str, object], callbacks: Sequence[Callback]) -> None:
+    def begin(self, about: Mapping[str, object]) -> Trainer:
         """Check that the folder is of this training, make its trainer, and write the files as the state says."""
-        checksum = self._corpus.checksum
-        fixed = {"seeds": list(self._homes), "text": checksum} if self.text else {"data": checksum}
-        self._training = asdict(self._config) | fixed
         saved = read_state(self.folder / "state.safetensors")
         if saved is None:
             require_own_folder(self.folder)
@@ -165,11 +161,12 @@ class _Run:
         for home in self._homes.values():
             home.mkdir(exist_ok=True)
         if saved is None:
-            self._write_state(callbacks)
+            self._write_state()
         write_json(self.folder / "config.json", self._training | about, indent=2)
         for seed, home in self._homes.items():
             write_lines(home / "metrics.jsonl", self._lines(seed))
         self._write_checkpoints()
+        return self.trainer
 
     def _resumed(self, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Trainer:
         """The trainer of a state; raises InvalidInputError for that of another training."""
@@ -183,64 +180,62 @@ class _Run:
                 raise InvalidInputError(
                     f"{self.folder} has done {done} epochs already, expected --epochs of {done} or more"
                 )
-            return Trainer(self._task, self._models, saved=_trial_states(arrays, self._homes))
+            saved = {}
+            for seed, home in self._homes.items():
+                prefix = self._prefix(seed)
+                own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+                saved[seed] = TrialState(own.pop("curve"), own | _best_of_0_3(own, home / "best.safetensors"))
+            return Trainer(self._task, self._models, saved=saved)
         except (KeyError, OSError, SafetensorError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else error
             path = self.folder / "state.safetensors"
             raise DataError(f"{path} is of no training ({reason}): put its own back, or give another --out") from error
 
-    # ---- on the way ----------------------------------------------------------------------------------
+    def end_epoch(self) -> None:
+        """Write the lines of each seed trained in the epoch that has just ended; the others had ended before it."""
+        rows = self.trainer.epoch + 1 - self._task.first_epoch
+        for seed in [seed for seed in self._homes if len(self.trainer.curve(seed)) == rows]:
+            lines = self._lines(seed)
+            write_lines(self._homes[seed] / "metrics.jsonl", lines)
+            for callback in () if self.trainer.diverged(seed) else self._callbacks:
+                callback.epoch(seed, lines[-1])
 
-    def end_epoch(self, callbacks: Sequence[Callback]) -> None:
-        """Add the line of the epoch that has just ended, of each seed trained in it."""
-        trained = self._trained()
-        for seed in trained:
-            line = self._lines(seed)[-1]
-            add_line(self._homes[seed] / "metrics.jsonl", line)
-            for callback in () if self.trainer.diverged(seed) else callbacks:
-                callback.epoch(seed, line)
-        if self.text:  # the speed since the last such line, validation and saving included
-            seconds, tokens = time.monotonic() - self._since, self.trainer.samples_read - self._read
-            self._since, self._read = time.monotonic(), self.trainer.samples_read
-            line = {"epoch": self.trainer.epoch, "tokens": tokens, "seconds": seconds}
-            line |= {"tokens_per_second": tokens * len(trained) / seconds, "device": str(self._device)}
-            add_line(self.folder / "speed.jsonl", line)
-
-    def save(self, callbacks: Sequence[Callback]) -> None:
+    def save(self) -> None:
         """Write the state, then the checkpoints."""
-        self._write_state(callbacks)
+        self._write_state()
         self._write_checkpoints()
 
-    def _write_state(self, callbacks: Sequence[Callback]) -> None:
-        for callback in callbacks:
+    def _prefix(self, seed: int) -> str:
+        """With several seeds the names of the arrays of each begin with it."""
+        return f"{seed}/" if len(self._homes) > 1 else ""
+
+    def _write_state(self) -> None:
+        for callback in self._callbacks:
             callback.save()
-        states = {seed: self.trainer.state(seed) for seed in self._homes}
+        arrays = {}
+        for seed in self._homes:
+            state = self.trainer.state(seed)
+            named = {**state.arrays, "curve": state.curve}
+            arrays |= {f"{self._prefix(seed)}{name}": array for name, array in named.items()}
         metadata = {"epochs": str(self.trainer.epoch), "training": json.dumps(self._training)}
-        write_state(self.folder / "state.safetensors", _flat(states), metadata)
+        write_state(self.folder / "state.safetensors", arrays, metadata)
 
     def _write_checkpoints(self) -> None:
         """Write the checkpoints that follow from the state."""
-        trainer = self.trainer
-        for seed in trainer.numbers:
-            lines, best = self._lines(seed), self._best(seed)
-            if lines and np.isfinite(trainer.curve(seed)[best, :2]).all():
-                metrics = lines[best]
-                if not trainer.live() and not self.text:
-                    metrics = metrics | {"test_nll": self._test_nll(seed)}
-                self._checkpoint(seed, "best.safetensors", trainer.best_model(seed), metrics)
-            ended = trainer.position[0] == 0 and seed in self._trained() and not trainer.diverged(seed)
-            if self.text and lines and ended:
-                self._checkpoint(seed, "last.safetensors", trainer.model(seed), lines[-1])
-
-    def _checkpoint(self, seed: int, name: str, model, metrics: dict) -> None:
-        corpus = self._corpus
+        trainer, corpus = self.trainer, self._corpus
         about = {"data": {"source": corpus.source, "checksum": corpus.checksum}}
         if self.text:
             about = {"data": {"name": corpus.name, **about["data"]}, "vocabulary": corpus.vocabulary.to_json()}
-        train = asdict(self._config) | {"seed": seed}
-        save_checkpoint(self._homes[seed] / name, model, train=train, **about, metrics=finite_json(metrics))
-
-    # ---- the end -------------------------------------------------------------------------------------
+        for seed in trainer.numbers:
+            lines, best = self._lines(seed), self._best(seed)
+            if not lines or not np.isfinite(trainer.curve(seed)[best, :2]).all():
+                continue
+            metrics = lines[best]
+            if not trainer.live() and not self.text:
+                metrics = metrics | {"test_nll": self._test_nll(seed)}
+            train = asdict(self._config) | {"seed": seed}
+            path, model = self._homes[seed] / "best.safetensors", trainer.best_model(seed)
+            save_checkpoint(path, model, train=train, **about, metrics=finite_json(metrics))
 
     def result(self, seed: int) -> TrainingResult:
         trainer, curve, first, best = self.trainer, self.trainer.curve(seed), self._task.first_epoch, self._best(seed)
@@ -264,13 +259,6 @@ class _Run:
         left = f"the last good weights are in {', '.join(kept)}" if kept else "no epoch was finished before"
         return DivergedError(f"{result.diverged}; {left}; try a lower learning rate in another --out")
 
-    # ---- what follows from curves ----------------------------------------------------------------------
-
-    def _trained(self) -> list[int]:
-        """The seeds with a row for the last epoch; the others had ended before it."""
-        rows = self.trainer.epoch + 1 - self._task.first_epoch
-        return [seed for seed in self._homes if len(self.trainer.curve(seed)) == rows]
-
     def _best(self, seed: int) -> int:
         """The row of the best epoch."""
         curve = self.trainer.curve(seed)
@@ -279,50 +267,28 @@ class _Run:
     def _lines(self, seed: int) -> list[dict]:
         """The lines of metrics.jsonl."""
         task, lines = self._task, []
+        name = task.columns[0].removeprefix("train_")
         for epoch, (train, valid, *others) in enumerate(self.trainer.curve(seed).tolist(), start=task.first_epoch):
-            row = (task.measure(train), task.measure(valid), *others)
+            row = (measure(train, name), measure(valid, name), *others)
             lines.append({"epoch": epoch, **dict(zip(task.columns, row, strict=True))})
         return lines
 
     def _test_nll(self, seed: int) -> float:
-        return evaluate(self.trainer.best_model(seed), self._corpus.test, device=self._device).nll
+        return evaluate(self.trainer.best_model(seed), self._corpus.test, device=self._task.device).nll
 
 
-def _flat(states: Mapping[int, TrialState]) -> dict[str, np.ndarray]:
-    """The arrays of a state file; with several seeds each name begins with the seed."""
-    found = {}
-    for seed, state in states.items():
-        prefix = f"{seed}/" if len(states) > 1 else ""
-        found |= {f"{prefix}{name}": array for name, array in ({**state.arrays, "curve": state.curve}).items()}
-    return found
-
-
-def _trial_states(arrays: Mapping[str, np.ndarray], homes: Mapping[int, Path]) -> dict[int, TrialState]:
-    """The inverse of `_flat`, for the seeds with these folders; raises KeyError for arrays of something else."""
-    states = {}
-    for seed, home in homes.items():
-        prefix = f"{seed}/" if len(homes) > 1 else ""
-        own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-        curve = own.pop("curve")
-        states[seed] = TrialState(curve, own and _with_best(own, curve, home))
-    return states
-
-
-def _with_best(arrays: dict[str, np.ndarray], curve: np.ndarray, home: Path) -> dict[str, np.ndarray]:
-    """The arrays of a state with the best weights, which version 0.3 kept only in the checkpoint of a language model."""
-    names = [name.removeprefix("weights.") for name in arrays if name.startswith("weights.")]
-    if f"best.{names[0]}" in arrays:
-        return arrays
-    present = "average" if "average_count" in arrays else "weights"
-    best = {name: arrays[f"{present}.{name}"] for name in names}
-    if len(curve) and (arrays.get("step", 0) or best_epoch(curve, "valid") < len(curve) - 1):
-        best = load_file(home / "best.safetensors")
-    return arrays | {f"best.{name}": best[name] for name in names}
+def _best_of_0_3(arrays: Mapping[str, np.ndarray], checkpoint: Path) -> dict[str, np.ndarray]:
+    """The best weights, which version 0.3 kept in the checkpoint; nothing if they are among the arrays of a state."""
+    if any(name.startswith("best.") for name in arrays):
+        return {}
+    if checkpoint.exists():
+        return {f"best.{name}": array for name, array in load_file(checkpoint).items()}
+    return {name.replace("weights.", "best.", 1): a for name, a in arrays.items() if name.startswith("weights.")}
 
 
 def require_own_folder(folder: Path) -> None:
     """Raise InvalidInputError for a folder without a state that has files which a training would overwrite."""
-    names = ("config.json", "metrics.jsonl", "best.safetensors", "last.safetensors")
+    names = ("config.json", "metrics.jsonl", "best.safetensors")
     if found := [name for name in names if (folder / name).exists()]:
         raise InvalidInputError(
             f"{folder} holds {' and '.join(found)} but no state.safetensors of a training: expected a new folder, "
@@ -353,14 +319,4 @@ def differences(config, wanted: Mapping, found: Mapping) -> str:
 def write_lines(path: Path, lines: Sequence[dict]) -> None:
     """Write a file of one JSON object a line, atomically; NaN and infinity become null. Raises OutputError."""
     with atomic_path(path) as temporary:
-        temporary.write_text("".join(map(_line, lines)))
-
-
-def add_line(path: Path, values: dict) -> None:
-    """Add a line to such a file. Raises OutputError."""
-    with writing(path), path.open("a") as file:
-        file.write(_line(values))
-
-
-def _line(values: dict) -> str:
-    return json.dumps(finite_json(values)) + "\n"
+        temporary.write_text("".join(json.dumps(finite_json(line)) + "\n" for line in lines))

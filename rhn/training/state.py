@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 from zlib import crc32
 
@@ -96,21 +97,14 @@ def write_state(path: str | Path, arrays: Mapping[str, object], metadata: Mappin
         temporary.write_bytes(save(plain, {ENTRY: json.dumps(header)}))
 
 
-def read_state(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
+def read_state(path: str | Path, *, whole: bool = True) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
     """(arrays, metadata) as `write_state` was given them; None where there is no file.
+
+    whole: False to read the metadata only, which the checksum does not cover alone; there are no arrays then.
 
     Raises DataError where the file cannot be read, and its child DamagedError where it is not what was written.
     """
-    return _read(Path(path), whole=True)
-
-
-def read_state_metadata(path: str | Path) -> dict[str, str] | None:
-    """The texts in a state's header, without looking at its arrays; None where there is no file. Raises as `read_state`."""
-    found = _read(Path(path), whole=False)
-    return found and found[1]
-
-
-def _read(path: Path, *, whole: bool) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
+    path = Path(path)
     try:
         path.open("rb").close()
         with safe_open(path, framework="numpy") as file:
@@ -178,28 +172,25 @@ class Interrupted(KeyboardInterrupt):
     """The user stopped the work and it is saved; the message is how to resume. Commands end with exit code 130."""
 
 
-class InterruptRequest:
-    """A handler that notes the first Ctrl-C; the second one interrupts."""
+@contextmanager
+def deferred_interrupt() -> Iterator[SimpleNamespace]:
+    """Note only the first Ctrl-C, as `pending`, with a warning; the second one raises KeyboardInterrupt as usual.
 
-    pending = False
+    Nothing changes outside the main thread and while interrupts are ignored (`nohup`).
+    """
+    request = SimpleNamespace(pending=False)
 
-    def __call__(self, signum, frame) -> None:
-        if self.pending:
+    def note(signum, frame) -> None:
+        if request.pending:
             raise KeyboardInterrupt
-        self.pending = True
+        request.pending = True
         _logger.warning(STOPPING)
 
-
-@contextmanager
-def deferred_interrupt() -> Iterator[InterruptRequest]:
-    """Note only the first Ctrl-C, with a warning; the second one raises KeyboardInterrupt as usual. Nothing changes outside the main
-    thread and while interrupts are ignored (`nohup`)."""
-    request = InterruptRequest()
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield request
         return
-    previous = signal.signal(signal.SIGINT, request)
+    previous = signal.signal(signal.SIGINT, note)
     try:
         yield request
     finally:

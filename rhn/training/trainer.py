@@ -10,8 +10,8 @@ Each trial has its own weights, learning rate, curve and end: it stops after `pa
 weight is no longer finite; then its curve ends with a row that is not finite. Nothing is summed over trials, and all random numbers
 depend only on (seed, epoch, step). So on a CPU a trial has the same bits alone or in company, whole or resumed from its state.
 
-Ended trials leave the ensemble. On a CPU they leave before the next epoch. On a GPU the ensemble halves (60, 30, 15, ...) if half of
-its trials have ended, so that CUDA graphs are captured only a few times; until then ended trials keep their places and are ignored.
+Ended trials leave the ensemble before the next epoch. On a GPU they stay until half of its trials have ended, so that CUDA graphs are
+captured only a few times; until then they keep their places and are ignored.
 """
 
 import copy
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rhn.training.ensemble import Ensemble, Weights, captured, deterministic, places_to_keep, sums
+from rhn.training.ensemble import Ensemble, Weights, captured, deterministic, sums
 from rhn.training.optimizers import (
     Optimizer,
     gradient_norm,
@@ -59,7 +59,8 @@ class Task:
     """
 
     columns: tuple[str, ...]
-    """Of a curve: training loss, validation loss, and those that the trainer adds if the first epoch is 1."""
+    """Of a curve: training loss, validation loss, and those that the trainer adds if the first epoch is 1. Losses are in nats; files
+    have them in the measure that the name ends with (`rhn.training.evaluation.measure`)."""
     first_epoch = 0
     """0: both losses are measured after every epoch and before training. 1: the training loss is the mean over the steps of an epoch,
     followed in a row by the validation loss, the learning rate and the gradient norm."""
@@ -96,10 +97,6 @@ class Task:
         """The divisor of the learning rates in an epoch."""
         return 1.0
 
-    def measure(self, nll: float) -> float:
-        """A loss in nats in the unit that the columns name."""
-        return nll
-
 
 @dataclass(frozen=True, eq=False)
 class Trials:
@@ -110,7 +107,7 @@ class Trials:
     rate: Tensor
     """Learning rates of the epoch, (K,) float64."""
     state: dict[str, Tensor]
-    """That of the optimizer, the best weights so far as best.NAME, and the averages of NT-ASGD as average.NAME."""
+    """That of the optimizer, and the averages of NT-ASGD as average.NAME."""
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -134,13 +131,6 @@ class Trials:
         average = {name: self.state[f"average.{name}"] for name in self.ensemble.weights}
         return Ensemble(self.ensemble.skeleton, average, self.ensemble.constants)
 
-    def resumed(self, saved: Mapping[int, Mapping[str, np.ndarray]]) -> "Trials":
-        """These trials with the saved tensors."""
-        for k, number in enumerate(self.numbers):
-            for name, t in self.tensors.items():
-                t[k] = torch.from_numpy(np.array(saved[number][name]))
-        return self
-
 
 class Trainer:
     """K trials of a task, all at the same step of the same epoch.
@@ -149,7 +139,7 @@ class Trainer:
         models: by trial number, equal but for the values of their parameters, which are the first weights if nothing is saved.
         learning_rates: by trial number; default: that of the configuration.
         optimizer: default: that of the configuration.
-        saved: a state for each trial, all at the same step; None to begin. A state without arrays is that of a trial that has left.
+        saved: a state for each trial, all at the same step; None to begin. That of a trial that has left has its best weights only.
         part_size: number of models in one pass of a step; None: all of them.
     """
 
@@ -164,12 +154,13 @@ class Trainer:
         part_size: int | None = None,
     ):
         self.task, self.config = task, task.config
-        self._models, self._best, self._where = dict(models), {}, {}
+        self._models, self._where = dict(models), {}
+        trained = {n: ((name, p) for name, p in m.named_parameters() if p.requires_grad) for n, m in models.items()}
+        self._best: dict[int, Weights] = {n: {name: p.detach() for name, p in own} for n, own in trained.items()}
         self._rates = dict(learning_rates or dict.fromkeys(models, self.config.learning_rate))
         self._optimizer, self._part_size = optimizer or make_optimizer(self.config), part_size
         self._curves = {n: np.empty((0, len(task.columns))) for n in models}
         self._before = 0  # steps of the epochs before the present one
-        self.samples_read = 0  # predicted frames or tokens of each trial since this object was made
         if saved is not None:
             self._resume(saved)
             return
@@ -246,7 +237,6 @@ class Trainer:
         shared, drawn = zip(*[batch.inputs(skeleton, part.numbers) for part in self._parts], strict=True)
         self._log[self._done], self._carry = self._step(shared[0], drawn, self._carry)
         self._done += 1
-        self.samples_read += batch.size
         ended = self._done == len(self._batches)
         if ended:
             self._measure(self._measurements())
@@ -266,39 +256,43 @@ class Trainer:
 
     def best_model(self, number: int) -> nn.Module:
         """The model of a trial with its best weights so far, on the CPU."""
-        return self._with_weights(number, self._best[number] if number in self._best else self._best_of(number))
+        return self._with_weights(number, self._best[number])
 
     def state(self, number: int) -> TrialState:
-        """The data that a trial needs to go on; a trial that has left needs only its curve."""
-        if number not in self._trials.numbers:
-            return TrialState(self._curves[number], {})
-        within = {f"states.{i}": torch.cat(ts) for i, ts in enumerate(zip(*self._carry, strict=True))}
-        arrays = {name: t.numpy() for name, t in self._of(number, self._trials.tensors | within).items()}
-        if self._done:
-            arrays["step"] = np.array(self._done)
-            place = self._trials.numbers.index(number)
-            arrays |= {name: t.cpu().numpy() for name, t in zip(self._logged, self._log[:, place].T, strict=True)}
+        """The data that a trial needs to go on; of one that has left its best weights."""
+        arrays = {f"best.{name}": t.cpu().numpy() for name, t in self._best[number].items()}
+        if number in self._trials.numbers:
+            within = {f"states.{i}": torch.cat(ts) for i, ts in enumerate(zip(*self._carry, strict=True))}
+            arrays |= {name: t.numpy() for name, t in self._of(number, self._trials.tensors | within).items()}
+            if self._done:
+                arrays["step"] = np.array(self._done)
+                logged = self._log[:, self._trials.numbers.index(number)].T.cpu()
+                arrays |= {name: t.numpy() for name, t in zip(self._logged, logged, strict=True)}
         return TrialState(self._curves[number], arrays)
 
     def _resume(self, saved: Mapping[int, TrialState]) -> None:
-        live = [n for n in self._models if saved[n].arrays]
         self._curves = {n: saved[n].curve for n in self._models}
-        gone = set(self.live()) - set(live)  # version 0.3 has no last row of a diverged trial
-        for number in gone:
+        arrays = {n: {name: torch.from_numpy(np.array(a)) for name, a in saved[n].arrays.items()} for n in self._models}
+        for number, own in arrays.items():
+            self._best[number] |= {name: own[f"best.{name}"] for name in self._best[number] if f"best.{name}" in own}
+        live = [n for n, own in arrays.items() if any(name.startswith("weights.") for name in own)]
+        for number in set(self.live()) - set(live):  # version 0.3 has no last row of a diverged trial
             self._curves[number] = np.vstack([self._curves[number], np.full(len(self.task.columns), np.nan)])
-        arrays = {n: saved[n].arrays for n in live}
-        self._use(self._new_trials(live).resumed(arrays))
+        trials = self._new_trials(live)
+        for k, number in enumerate(live):
+            for name, t in trials.tensors.items():
+                t[k] = arrays[number][name]
+        self._use(trials)
         going = [n for n in self.live() if n in live] or live
         self._begin_epoch(max(len(self._curves[n]) for n in going) + self.task.first_epoch)
         self._before = sum(len(self.task.batches(epoch)) for epoch in range(1, self._epoch))
         self._done = int(arrays[live[0]].get("step", 0))
         if self._done:
-            for k, number in enumerate(self._trials.numbers):
+            for k, number in enumerate(live):
                 for i, name in enumerate(self._logged):
-                    self._log[:, k, i] = torch.from_numpy(np.array(arrays[number][name]))
+                    self._log[:, k, i] = arrays[number][name]
             names = [name for name in arrays[live[0]] if name.startswith("states.")]
-            of_all = (np.stack([arrays[n][name] for n in self._trials.numbers]) for name in names)
-            carried = tuple(torch.from_numpy(array).to(self._log.device) for array in of_all)
+            carried = tuple(torch.stack([arrays[n][name] for n in live]).to(self._log.device) for name in names)
             self._carry = [carried] * len(self._parts)  # several parts carry nothing
 
     # ---- within --------------------------------------------------------------------------------------
@@ -311,9 +305,8 @@ class Trainer:
     def _new_trials(self, numbers: list[int]) -> Trials:
         ensemble = Ensemble.of([self._models[n] for n in numbers], self.task.device)
         rate = torch.tensor([self._rates[n] for n in numbers], device=ensemble.device, dtype=torch.float64)
-        state = self._optimizer.start(ensemble.weights)
-        state |= {f"best.{name}": t.clone() for name, t in ensemble.weights.items()}
-        return Trials(numbers, ensemble, rate, state | (start_average(ensemble) if self.task.averaging else {}))
+        average = start_average(ensemble) if self.task.averaging else {}
+        return Trials(numbers, ensemble, rate, self._optimizer.start(ensemble.weights) | average)
 
     def _use(self, trials: Trials) -> None:
         """Train these from now on."""
@@ -321,7 +314,7 @@ class Trainer:
         self._trials = trials
         self._parts = [trials[start : start + size] for start in range(0, len(trials), size)]
         self._measured = [part.measured for part in self._parts]
-        step = partial(_step_of_parts, self.task, self._optimizer, self._parts)  # without self, see `captured`
+        step = partial(training_step, self.task, self._optimizer, self._parts)  # without self, see `captured`
         self._step = captured(step, self.task.device, list(trials.tensors.values()))
 
     def _begin_epoch(self, epoch: int) -> None:
@@ -356,26 +349,23 @@ class Trainer:
 
     def _measure(self, rows: Mapping[int, list[float]]) -> None:
         """Add these rows, by place, to the curves of the live trials."""
-        live, improved = self.live(), []
+        live, weights = self.live(), self._trials.measured.weights
         for place, row in rows.items():
             number = self._trials.numbers[place]
             if number not in live:
                 continue
             curve = self._curves[number] = np.vstack([self._curves[number], row])
             if not diverged(curve) and best_epoch(curve, self.task.objective) == len(curve) - 1:
-                improved.append(place)
+                self._best[number] = {name: w[place].clone() for name, w in weights.items()}
             if self.task.averaging and has_stalled(curve[:, 1].tolist(), self.task.averaging):
                 self._trials.state["average_active"][place] = 1
-        for name, w in self._trials.measured.weights.items():
-            self._trials.state[f"best.{name}"][improved] = w[improved]
 
     def _drop_ended(self) -> None:
-        """Let ended trials leave as far as that saves time."""
+        """Let ended trials leave; on a GPU only if they are at least half, because each size needs CUDA graphs of its own."""
         live, numbers = self.live(), self._trials.numbers
-        places = places_to_keep([n in live for n in numbers], self.task.device)
-        if len(places) < len(numbers):
-            staying = {numbers[k] for k in places}
-            self._best |= {n: self._best_of(n) for n in set(numbers) - staying}
+        places = [k for k, number in enumerate(numbers) if number in live]
+        least = 2 if self.task.device.type == "cuda" else 1
+        if least * len(places) <= len(numbers) > len(places):
             self._log = self._log[:, places]
             self._use(self._trials[places])
 
@@ -384,45 +374,37 @@ class Trainer:
         k = self._trials.numbers.index(number)
         return {name: t[k].cpu().clone() for name, t in tensors.items()}
 
-    def _best_of(self, number: int) -> Weights:
-        best = {name: self._trials.state[f"best.{name}"] for name in self._trials.ensemble.weights}
-        return self._of(number, best)
-
     def _with_weights(self, number: int, weights: Weights) -> nn.Module:
         model = copy.deepcopy(self._models[number])
         model.load_state_dict(weights, strict=False)
         return model
 
 
-def _step_of_parts(
+def training_step(
     task: Task, optimizer: Optimizer, parts: Sequence[Trials], shared: tuple, drawn: Sequence, carry: Sequence
 ) -> tuple[Tensor, list]:
-    """One step of every part, each with its own of `drawn` and `carry`; see `training_step`."""
-    own = zip(carry, drawn, strict=True)
-    taken = [training_step(task, optimizer, part, mine, shared) for part, mine in zip(parts, own, strict=True)]
-    return torch.cat([log for log, _ in taken]), [carried for _, carried in taken]
-
-
-def training_step(task: Task, optimizer: Optimizer, trials: Trials, own: tuple, shared: tuple) -> tuple[Tensor, Any]:
-    """Change the weights of all trials in place.
+    """Change the weights of all trials in place, one part after another, each with its own of `drawn` and `carry`.
 
     Returns (nats summed over steps and averaged over rows, and if gradients are scaled down their norm before, (K, n) float64; what the
-    next step carries on).
+    next step of each part carries on).
     """
-    ensemble, clip = trials.ensemble, task.gradient_norm
-    gradients, (losses, carry) = ensemble.gradients(task.loss, *shared, own=own, has_aux=True)
-    log = [losses if losses.dim() == 1 else sums(losses) / losses.shape[-1]]
-    scale = None
-    if clip:
-        coupled = 0.0 if optimizer.decoupled else optimizer.weight_decay
-        norm = gradient_norm(ensemble.weights, gradients, coupled)
-        scale = (clip / norm.clamp(min=clip)).to(ensemble.dtype)
-        scale = torch.where(norm.isfinite(), scale, torch.nan)  # an overflow must not become a step of length 0
-        log.append(norm)
-    optimizer.step(ensemble.weights, gradients, trials.state, trials.rate, scale)
-    if "average_count" in trials.state:
-        update_average(trials.state, ensemble)
-    return torch.stack(log, 1), carry
+    logs, carried, clip = [], [], task.gradient_norm
+    for trials, *own in zip(parts, carry, drawn, strict=True):
+        ensemble, scale = trials.ensemble, None
+        gradients, (losses, last) = ensemble.gradients(task.loss, *shared, own=tuple(own), has_aux=True)
+        log = [losses if losses.dim() == 1 else sums(losses) / losses.shape[-1]]
+        if clip:
+            coupled = 0.0 if optimizer.decoupled else optimizer.weight_decay
+            norm = gradient_norm(ensemble.weights, gradients, coupled)
+            scale = (clip / norm.clamp(min=clip)).to(ensemble.dtype)
+            scale = torch.where(norm.isfinite(), scale, torch.nan)  # an overflow must not become a step of length 0
+            log.append(norm)
+        optimizer.step(ensemble.weights, gradients, trials.state, trials.rate, scale)
+        if "average_count" in trials.state:
+            update_average(trials.state, ensemble)
+        logs.append(torch.stack(log, 1))
+        carried.append(last)
+    return torch.cat(logs), carried
 
 
 def _finite_mean(numbers: Sequence[float]) -> float:

@@ -14,7 +14,7 @@ from optim_study import RunConfig, run, smoke
 from optim_study.cli import main
 from optim_study.ray_engine import places
 from rhn.errors import InvalidInputError
-from rhn.training.state import read_state_metadata
+from rhn.training.state import read_state
 
 MANY = {"arch": ("rhn",), "depth": (2,), "trials": 6, "epochs": 600, "patience": 600, "budget_scale": 0.003}
 
@@ -30,8 +30,8 @@ def test_tasks_of_ray_give_the_results_of_one_process(tiny, tmp_path, monkeypatc
 
 def epochs_saved(out: Path) -> dict[str, int]:
     """How far the trials are on disk that are being trained."""
-    found = {path.name: read_state_metadata(path) for path in out.glob("*/trials/0*.safetensors")}
-    return {name: int(state["epoch"]) for name, state in found.items() if state}
+    found = {path.name: read_state(path, whole=False) for path in out.glob("*/trials/0*.safetensors")}
+    return {name: int(state[1]["epoch"]) for name, state in found.items() if state}
 
 
 def both_go_on(before: dict[str, int], now: dict[str, int]) -> bool:

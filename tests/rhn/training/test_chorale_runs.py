@@ -13,6 +13,7 @@ from rhn.training.config import ChoraleConfig
 from rhn.training.run import train
 from rhn.training.trained import initial_model
 from tests.rhn.pieces import shortest_chorales
+from tests.rhn.texts import SMALL, small_corpus
 
 CONFIG = ChoraleConfig(
     cell="rhn", depth=2, hidden_size=5, learning_rate=0.3, init_std=0.1, transform_bias=-1.0, epochs=6, patience=3
@@ -72,6 +73,15 @@ def test_a_training_that_patience_ended_ends_at_the_same_epoch_where_more_are_al
     (ended,) = train(config, corpus, tmp_path)
     assert ended.epochs == ended.best_epoch + 2 < 40
     assert train(dataclasses.replace(config, epochs=60), corpus, tmp_path) == [ended]
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_seeds_that_patience_ended_one_after_another_have_the_same_results_after_a_resume(text, corpus, tmp_path):
+    config, data = (SMALL, small_corpus()) if text else (dataclasses.replace(CONFIG, init_std=1.0), corpus)
+    config, seeds = dataclasses.replace(config, learning_rate=2.0, patience=1, epochs=12), (0, 1, 2)
+    results = train(config, data, tmp_path, seeds=seeds)
+    assert len({result.epochs for result in results}) > 1
+    assert train(config, data, tmp_path, seeds=seeds) == results
 
 
 def test_a_diverged_run_says_so_and_keeps_a_finite_model(corpus, tmp_path):

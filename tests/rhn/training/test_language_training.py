@@ -10,6 +10,7 @@ from rhn.models import LanguageModel
 from rhn.training.ensemble import Ensemble
 from rhn.training.evaluation import score
 from rhn.training.optimizers import start_average, update_average
+from rhn.training.trainer import Trainer
 from tests.rhn.texts import SMALL, finish, small_corpus, text_trainer
 
 CORPUS = small_corpus()
@@ -111,6 +112,19 @@ def test_what_diverges_leaves_and_the_others_do_not_notice():
     finish(training)
     assert training.numbers == [0, 2] and "step 4 of" in training.diverged(1)
     assert [(training.curve(seed) == untouched.curve(seed)).all() for seed in (0, 2)] == [True, True]
+
+
+def test_an_ended_seed_that_keeps_its_place_cannot_diverge(monkeypatch):
+    """On a GPU ended trials stay in the ensemble for a while."""
+    monkeypatch.setattr(Trainer, "_drop_ended", lambda self: None)
+    trainer = text_trainer(replace(SMALL, patience=1, epochs=12, learning_rate=2.0), CORPUS, seeds=(0, 1, 2))
+    while trainer.live() == [0, 1, 2]:
+        trainer.run_step()
+    ended = min({0, 1, 2} - set(trainer.live()))
+    curve = trainer.curve(ended)
+    trainer._trials.ensemble.weights["output_bias"][ended] = torch.nan
+    trainer.run_epoch()
+    assert trainer.curve(ended) is curve and not trainer.diverged(ended)
 
 
 @pytest.mark.parametrize("seeds", [(0, 0), (-1,)])

@@ -72,8 +72,8 @@ def test_two_windows_of_training_are_the_official_ones(tied, depth, layers, kern
         read, rates = torch.from_numpy(tokens.T.copy()), torch.tensor(RATES, dtype=torch.float64)
         before = {name: t.clone() for name, t in stack.weights.items()}
         trials, optimizer = Trials([0, 1], stack, rates, {}), SGD(weight_decay=WEIGHT_DECAY)
-        own = our_states, (stacked_masks(windows), None)
-        log, our_states = training_step(task, optimizer, trials, own, (read,))
+        drawn = [(stacked_masks(windows), None)]
+        log, (our_states,) = training_step(task, optimizer, [trials], (read,), drawn, [our_states])
         for k, each in enumerate(wanted):
             assert_same(log[k, 0], each.loss, "loss")
             assert_same(log[k, 1], each.norm, "gradient norm")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from tables import for_each
 
 from rhn.errors import OutputError
-from rhn.training.run import add_line, differences, write_lines
+from rhn.training.run import differences, write_lines
 
 
 @dataclass
@@ -29,9 +29,8 @@ def test_a_full_disk_is_an_output_error_with_the_reason(tmp_path, room):
     path, before, error = tmp_path / "metrics.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE), None
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
     try:
-        write_lines(path, [{"epoch": 0}])
-        for epoch in range(1, 9):
-            add_line(path, {"epoch": epoch})
+        for epochs in range(1, 9):
+            write_lines(path, [{"epoch": epoch} for epoch in range(epochs)])
     except OutputError as caught:
         error = str(caught)
     finally:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tables import for_each
 
 from rhn.errors import DataError
-from rhn.training.state import read_state, read_state_metadata, write_state
+from rhn.training.state import read_state, write_state
 
 ARRAYS = {
     "weights": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -34,11 +34,11 @@ def test_arrays_and_texts_come_back_to_the_last_bit(tmp_path):
     assert metadata == {"epoch": "3"} and arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(arrays[name], np.asarray(array), strict=True)
-    assert read_state_metadata(tmp_path / "s")["epoch"] == "3"
+    assert read_state(tmp_path / "s", whole=False) == ({}, {"epoch": "3"})
 
 
 def test_no_file_is_no_state(tmp_path):
-    assert read_state(tmp_path / "s") is None and read_state_metadata(tmp_path / "s") is None
+    assert read_state(tmp_path / "s") is None
 
 
 @given(data=st.data())

@@ -83,8 +83,8 @@ def interrupt_after(steps: int) -> Callable:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file but that of the speed, which is never the same."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "speed.jsonl"}
+    """Every file."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def lines(folder: Path) -> list[dict]:
