@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 Factory = TypeVar("Factory", bound=Callable)
 COMMON = {"init", "batch_first", "kernel", "generator", "device", "dtype"}  # keywords of every cell
-LARGEST_BUDGET = 10**12
 
 
 class Cells(UserDict):
@@ -129,9 +128,6 @@ def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
             raise InvalidInputError(
                 f"{name!r} is not callable: expected a function or class (input_size, hidden_size, depth, ...)"
             )
-        theirs = f"torch.nn:{getattr(factory, '__name__', '')}"
-        if getattr(factory, "__module__", "").startswith("torch.nn.modules") and theirs in TORCH_CELLS:
-            return resolve_cell(theirs)
         return factory
     near = difflib.get_close_matches(name.lower().replace("_", "-"), CELLS, 2, cutoff=0.5)
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
@@ -287,16 +283,14 @@ def hidden_size_for_budget(
 ) -> int:
     """The largest n for which cell + output layer (n -> output_size, biases) stay within `budget` parameters.
 
-    As for the networks of figure 4 (Zilly et al. 2017, supplement). Raises InvalidInputError if one unit exceeds the budget, or for a
-    budget beyond 10**12.
+    As for the networks of figure 4 (Zilly et al. 2017, supplement). Raises InvalidInputError if one unit exceeds the budget, or for
+    networks beyond any memory.
 
     >>> [hidden_size_for_budget("rhn", 150_000 * depth, depth) for depth in (1, 2, 4, 6)]
     [215, 242, 257, 262]
     """
     factory = resolve_cell(cell) if isinstance(cell, str) else cell
     budget = positive("budget", int(budget) if isinstance(budget, float) and budget.is_integer() else budget)
-    if budget > LARGEST_BUDGET:
-        raise InvalidInputError(f"a budget of {budget} parameters is beyond any computer: at most {LARGEST_BUDGET}")
 
     def size(n: int) -> int:
         try:

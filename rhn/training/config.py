@@ -69,8 +69,6 @@ class TrainingConfig:
     def __post_init__(self):
         check_fields(self)
         check_ranges(self)
-        plain = all(isinstance(value, bool | int | float | str | None) for value in self.cell_options.values())
-        require(self, "cell_options", plain, "numbers, words, true, false or null by name")
 
     @property
     def options(self) -> dict:

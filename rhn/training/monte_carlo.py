@@ -26,7 +26,6 @@ from torch.utils._pytree import tree_map
 from rhn.data.text import in_rows
 from rhn.errors import InvalidInputError
 from rhn.models.dropout import Dropout, Masks, draw_masks
-from rhn.models.networks import States
 from rhn.training.ensemble import captured, seeded
 from rhn.training.evaluation import WINDOW, Score, check_temperature, perplexity, read_window, text_windows
 from rhn.utils.progress import Advance
@@ -70,15 +69,15 @@ def monte_carlo_score(
     model, steps = copy.deepcopy(model).to(device).eval(), text.shape[1] - 1
     rows = min(positive("rows", rows), max(1, HELD // steps))
     total = torch.full((steps,), -math.inf, dtype=torch.float64, device=device)
+    read = captured(functools.partial(read_window, model, temperature=temperature), model.embedding.device)
     kept, drawn, in_a_row = 0, 0, 0
     while kept < samples:
         numbers = range(drawn, drawn + min(rows, samples - kept))
-        read = captured(functools.partial(_read, model, len(numbers), temperature), model.embedding.device)
         held, start, states, masks = total.new_empty(steps, len(numbers)), 0, (None,) * model.layers, None
         for k, part in enumerate(text_windows(text, length, device)):
             if window or masks is None:
                 masks = _draw(model, dropout, seed, numbers, k, part[:-1] if window else part[:1])
-            nll, states = read(part, states, masks)
+            nll, states = read(states, part.expand(-1, len(numbers)), masks)
             held[start : start + len(nll)] = -nll
             start += len(nll)
             progress(drawn * steps + len(numbers) * start, (samples + drawn - kept) * steps)
@@ -99,12 +98,6 @@ def sample_masks(
 ) -> Masks:
     """The masks of one sample for a window of tokens (T, 1), on the CPU: a function of the three numbers."""
     return draw_masks(model, tokens, dropout, seeded(seed, sample, window))
-
-
-def _read(
-    model: nn.Module, samples: int, temperature: float, tokens: Tensor, states: States, masks: Masks
-) -> tuple[Tensor, States]:
-    return read_window(model, states, tokens.expand(-1, samples), masks, temperature)
 
 
 def _draw(model: nn.Module, dropout: Dropout, seed: int, samples: range, window: int, tokens: Tensor) -> Masks:

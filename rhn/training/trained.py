@@ -1,5 +1,6 @@
 """Load a trained language model with vocabulary and text, the chorales of a checkpoint, or initial weights."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,10 @@ def initial_model(path: str | Path, seed: int = 0, cell: str | None = None) -> t
     `cell` and errors as for `load_model`.
     """
     model, header = load_model(path, cell), read_metadata(path)
-    own = _generator(header["metadata"])
+    about, own = header["metadata"], None
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # metadata of something else
+        run, name, trial = (about["train"], "cell", 0) if "train" in about else (about["study"], "arch", about["trial"])
+        own = weights_generator(run["seed"], run[name], run["depth"], trial)
     generator = own or torch.Generator().manual_seed(seed)
     if hasattr(model, "reset_parameters"):
         model.reset_parameters(generator)
@@ -99,12 +103,3 @@ def load_text_model(path: Path, cell: str | None = None) -> TrainedText:
             f"{path} holds a vocabulary of {len(vocabulary)} symbols, its model has {model.vocabulary_size}"
         )
     return TrainedText(path, model, config, vocabulary)
-
-
-def _generator(metadata: dict) -> torch.Generator | None:
-    """The generator of the first weights of a training or a trial; None if the metadata does not name it."""
-    try:
-        run, trial = (metadata["train"], 0) if "train" in metadata else (metadata["study"], metadata["trial"])
-        return weights_generator(run["seed"], run["cell" if "train" in metadata else "arch"], run["depth"], trial)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None

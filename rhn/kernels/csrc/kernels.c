@@ -12,8 +12,6 @@
 #include "bernoulli.h"
 #include "softmax.h"
 
-int rhn_lanes(void) { return LANES; }
-
 /* How this thread rounds and treats denormal numbers: threads of a pool get the mode of the thread that calls. */
 #if defined(__x86_64__)
 unsigned long rhn_float_mode(void) { return __builtin_ia32_stmxcsr(); }

@@ -153,15 +153,6 @@ def test_unbatched_sequences_take_masks_too():
     assert_close(last[1], state, 1e-12, "unbatched, last")
 
 
-def test_states_apply_every_mask_as_forward_does():
-    for case, kind in CASES:
-        cell = case.build()
-        x, s0 = run(cell)
-        masks = masks_for(cell, 3, kind)
-        assert torch.equal(cell.states(x, s0, masks)[..., : cell.hidden_size], cell(x, s0, dropout=masks)[0]), case
-        assert torch.equal(cell.states(x, s0, CellMasks()), cell.states(x, s0)), case
-
-
 class Leaky(Cell):
     """A user's cell: parameters and a step, no more."""
 

@@ -36,15 +36,15 @@ def kept(home):
 
 
 def test_it_is_compiled_once_and_belongs_to_the_user_alone(home, compiler, monkeypatch):
-    assert compiled._load(compiler).rhn_lanes() == 32
+    assert compiled._load(compiler).rhn_bernoulli
     (path,) = kept(home)
     made = path.stat().st_mtime_ns
-    assert compiled._load(compiler).rhn_lanes() == 32
+    assert compiled._load(compiler).rhn_bernoulli
     assert [each.stat().st_mtime_ns for each in kept(home)] == [made]
     assert home.stat().st_mode & 0o077 == 0
     path.unlink()  # it is loaded: its bytes must not change
     path.write_bytes(b"no library")
-    assert compiled._load(compiler).rhn_lanes() == 32, "a damaged file is compiled again"
+    assert compiled._load(compiler).rhn_bernoulli, "a damaged file is compiled again"
     monkeypatch.setattr(compiled, "_FLAGS", ("-O1", *compiled._FLAGS))
     compiled._load(compiler)
     assert len(kept(home)) == 2, "other flags, another file"
@@ -62,7 +62,7 @@ def test_without_a_private_folder_a_process_compiles_for_itself(home, compiler, 
     else:
         home.mkdir(mode=0o700)
         home.chmod(0o777) if obstacle == "open to others" else os.chown(home, 65534, 65534)
-    assert compiled._load(compiler).rhn_lanes() == 32
+    assert compiled._load(compiler).rhn_bernoulli
     assert obstacle == "a file" or kept(home) == []
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 

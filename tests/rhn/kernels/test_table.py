@@ -10,7 +10,7 @@ from torch.func import functional_call, grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from rhn import kernels
-from rhn.cells import CELLS, RHN
+from rhn.cells import RHN
 from rhn.errors import InvalidInputError
 from rhn.kernels.compiled import library
 from rhn.kernels.table import Choice, Kernel, recorded_choices
@@ -139,16 +139,6 @@ def test_weights_of_another_cell_are_refused_also_under_vmap(other):
     x, stack = torch.randn(3, 5, 4), {k: p.expand(2, *p.shape) for k, p in weights.items()}
     with pytest.raises(InvalidInputError, match="expected"):
         vmap(lambda w: functional_call(cell, w, (x,)))(stack)
-
-
-@for_each("key", CELLS)
-def test_states_of_a_cell_refuse_inputs_of_another_size(key):
-    cell = CELLS[key](4, 7)
-    x, s0 = torch.randn(3, 5, 4), torch.ones(5, cell.state_size)
-    assert cell.states(x, s0).shape == (3, 5, cell.state_size)
-    for bad_x, bad_s0 in ((x[..., :3], s0), (x, s0[:, :3]), (x, torch.cat((s0, s0))), (x[:0], s0), (x[0], s0)):
-        with pytest.raises(InvalidInputError, match="has shape"):
-            cell.states(bad_x, bad_s0)
 
 
 # ---- tensors in other memory, and without any ----

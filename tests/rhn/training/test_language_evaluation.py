@@ -11,7 +11,6 @@ from cases import randomize
 from tables import for_each
 
 from rhn.data.text import in_rows
-from rhn.errors import DataError
 from rhn.models.dropout import Dropout
 from rhn.models.networks import LanguageModel
 from rhn.training.ensemble import Ensemble
@@ -78,12 +77,6 @@ def test_rows_are_scored_each_from_the_zero_state():
     together = score(model, text, batch_size=4)
     assert together.nll == pytest.approx(np.mean(apart), rel=1e-12)
     assert together.predicted == 4 * 24
-
-
-@for_each("method", METHODS.values())
-def test_a_text_of_one_token_is_refused(method):
-    with pytest.raises(DataError, match="1 tokens do not make 1 rows"):
-        method(random_model(), random_text(1))
 
 
 def random_text(length, symbols=V):
