@@ -118,7 +118,6 @@ def test_no_module_of_the_current_folder_is_imported(program, hostile):
         ("train jsb-depth-1 --out run --depth 10000000", "at most 10000"),
         ("train jsb-depth-1 --out run --learning-rate inf", "a number above 0"),
         ("train jsb-depth-1 --out run --init-std 1e29", "expected a scale and a bias of at most 1e+06"),
-        ("train ptb-depth-1 --out run --init gaussian:1e29", "expected a scale and a bias of at most 1e+06"),
         ("sample run --output o.mid --bars 20000000", "expected 1 or more, at most 10000"),
     ],
 )
