@@ -13,7 +13,6 @@ from analysis.activity import GateActivity
 from analysis.lesion_modes import measured_copy, places
 from analysis.sequences import Music, Text, name_of, task_of
 from rhn.cells import Cell
-from rhn.data import Batch
 from rhn.errors import InvalidInputError
 from rhn.training.ensemble import deterministic
 
@@ -23,7 +22,7 @@ ROWS = 16  # sequences at once: every gate of every step is held
 
 def gate_activity(
     model: nn.Module,
-    batch: Batch | Sequence[np.ndarray] | np.ndarray,
+    batch: Sequence[np.ndarray] | np.ndarray,
     *,
     device: torch.device | str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -33,7 +32,7 @@ def gate_activity(
     Args:
         model: a network with gated cells (RHN, MGU, minGRU, LSTM: t = i, GRU: t = 1 - z, sLSTM: t = I / n', or a user's own with
             `gates`), or such a cell alone.
-        batch: piano rolls: an `rhn.data.Batch`, a list of arrays (T, keys), or one array. For a language model texts: excerpts
+        batch: piano rolls: a list of arrays (T, keys), or one array. For a language model texts: excerpts
             (`analysis.sequences`), arrays of ids (T,), or one.
         device: of the computation (default: that of the network).
         progress: called with (sequences done, sequences in all).

@@ -27,7 +27,6 @@ from analysis.damage import LesionTable
 from analysis.gates import unit_means
 from analysis.lesion_modes import Lesion, changes, check_mode, lesioned_layers, measured_copy, places, prepared
 from analysis.sequences import Music, Text, task_of
-from rhn.data import Batch
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.chorales import Minibatch
 from rhn.training.ensemble import Ensemble, deterministic
@@ -39,7 +38,7 @@ RESAMPLES, LEVEL = 5000, 0.95  # of the bootstrap
 
 def lesion(
     model: nn.Module,
-    batch: Batch | Sequence[np.ndarray] | np.ndarray,
+    batch: Sequence[np.ndarray] | np.ndarray,
     mode: str | None = None,
     *,
     pairs: bool = False,
@@ -53,7 +52,7 @@ def lesion(
 
     Args:
         model: a network with an output (`rhn.models.PolyphonicModel`, `rhn.models.LanguageModel`).
-        batch: piano rolls: an `rhn.data.Batch`, a list of arrays (T, keys), or one array; for a language model arrays of ids (T,) or
+        batch: piano rolls: a list of arrays (T, keys), or one array; for a language model arrays of ids (T,) or
             one. Sequences of one step predict nothing.
         mode: one of `analysis.lesion_modes.MODES`; by default "bias", or "carry" for cells without gates.
         pairs: also every two layers together.

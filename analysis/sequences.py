@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from analysis.lesion_modes import places
-from rhn.data import Batch
 from rhn.data.corpus import Corpus, Piece, lookup
 from rhn.data.text import Vocabulary
 from rhn.errors import InvalidInputError
@@ -124,11 +123,8 @@ class Music:
     """Keys of a frame: numbers a step of one sequence beside those of the cells."""
     step = "frame"
 
-    def sequences(self, data: Batch | Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
-        """Validate a batch, a list of arrays (T, keys) or one such array, and return a list of arrays; pieces keep their names."""
-        if isinstance(data, Batch):
-            columns = zip(data.frames.cpu().unbind(1), data.mask.cpu().unbind(1), strict=True)
-            data = [frames[mask] for frames, mask in columns if mask.any()]
+    def sequences(self, data: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
+        """Validate a list of arrays (T, keys) or one such array, and return a list of arrays; pieces keep their names."""
 
         def fits(array: np.ndarray) -> bool:
             return array.shape[1] == self.width and array.dtype.kind in "buif" and bool(np.isfinite(array).all())

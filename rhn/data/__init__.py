@@ -1,11 +1,10 @@
-"""Data sets: chorales as piano rolls, and minibatches of them; texts as tokens.
+"""Data sets: chorales as piano rolls, texts as tokens.
 
     import rhn.data
 
     corpus = rhn.data.chorales()                    # rebuilt from the Bach scores inside the installed music21
     corpus = rhn.data.chorales("chorales.pickle")   # or an original file: .json, .pickle
     piece = rhn.data.chorale("bwv269")              # one chorale, a (T, 88) array with its name
-    for batch in rhn.data.batches(corpus.train, 32, seed=0): ...
 
     text = rhn.data.read_text("ptb", "data/ptb")    # or enwik8, text8, any text; see `rhn.data.text`
 
@@ -18,7 +17,7 @@ from rhn.utils.lazy import lazy_names
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "corpus": ("Batch", "Corpus", "Piece", "batches"),
+        "corpus": ("Corpus", "Piece"),
         "jsb": ("chorale", "chorales"),
         "text": ("TextCorpus", "read_text"),
         "vocabulary": ("Vocabulary",),

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rhn.data import Corpus, batches
+from rhn.data import Corpus
 from rhn.errors import DataError
 from rhn.training.ensemble import Ensemble, batch_order, build_model, captured, deterministic, part_size
 from rhn.training.evaluation import Score
@@ -169,6 +169,10 @@ def _longest_first(pieces: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _minibatch(pieces: Sequence[np.ndarray], *, device, dtype) -> Minibatch:
-    (batch,) = batches(pieces, -(-len(pieces) // ROWS) * ROWS, pad_rows=True)
+    rows = -(-len(pieces) // ROWS) * ROWS
+    frames = np.zeros((max(map(len, pieces)), rows, np.shape(pieces[0])[1]), np.float32)
+    mask = np.zeros(frames.shape[:2], bool)
+    for row, piece in enumerate(pieces):
+        frames[: len(piece), row], mask[: len(piece), row] = piece, True
     size = sum(len(piece) - 1 for piece in pieces)
-    return Minibatch(batch.frames.to(device, dtype), batch.mask.to(device, dtype), size)
+    return Minibatch(torch.from_numpy(frames).to(device, dtype), torch.from_numpy(mask).to(device, dtype), size)

@@ -9,7 +9,7 @@ from tables import for_each
 from analysis import gate_activity
 from analysis.sequences import chosen
 from rhn.cells import RHN
-from rhn.data import batches, chorales
+from rhn.data import chorales
 from rhn.errors import InvalidInputError
 
 
@@ -43,10 +43,9 @@ def test_gates_are_those_of_a_plain_loop_over_the_equation(kind, case):
             assert np.allclose(sequence.closed[:, t], [(g < 0.1).double().mean().item() for g in gates])
 
 
-def test_padding_does_not_count_and_a_batch_is_its_sequences():
+def test_padding_does_not_count():
     model, pieces = network(), rolls(3, 8, 5)
-    (batch,) = batches(pieces, 5, pad_rows=True)
-    together, alone = gate_activity(model, batch), [gate_activity(model, piece).sequences[0] for piece in pieces]
+    together, alone = gate_activity(model, pieces), [gate_activity(model, piece).sequences[0] for piece in pieces]
     assert [s.steps for s in together.sequences] == [3, 8, 5]
     for a, b in zip(together.sequences, alone, strict=True):
         assert np.allclose(a.activity, b.activity, atol=1e-14)
@@ -58,7 +57,7 @@ def test_ungated_cells_are_refused_with_what_works_instead():
 
 
 def test_chorales_are_chosen_by_place_and_by_name():
-    corpus = chorales(progress=False)
+    corpus = chorales()
     found = chosen(corpus, "test", ["0", "5", "bwv269", "train-3"])
     assert [piece.label for piece in found] == ["test-0", "test-5", "valid-4", "train-3"]
     missing = str(next(i for i in range(229) if i not in {piece.index for piece in corpus.train}))
