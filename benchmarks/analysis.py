@@ -21,7 +21,7 @@ DEPTH, UNITS = 6, 262  # 900,000 parameters
     devices=("cpu", "cuda"),
 )
 def _(device):
-    pieces = chorales(progress=False).train
+    pieces = chorales().train
     generator = torch.Generator().manual_seed(0)
     model = PolyphonicModel("rhn", hidden_size=UNITS, depth=DEPTH, init="gaussian:0.05", generator=generator).to(device)
     return (lambda: lesion(model, pieces, "bias")), (lambda: lesion(model, pieces, "bias", at_once=1))

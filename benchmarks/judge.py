@@ -165,7 +165,7 @@ def chorales(g):
     """The next frame of twelve of a chorale."""
     from rhn.data import chorales
 
-    pieces, cut = [torch.as_tensor(p) for p in chorales(progress=False).train if len(p) >= 13], []
+    pieces, cut = [torch.as_tensor(p) for p in chorales().train if len(p) >= 13], []
     for _ in range(EXAMPLES):
         piece = pieces[int(torch.randint(len(pieces), (), generator=g))]
         start = int(torch.randint(len(piece) - 12, (), generator=g))
@@ -305,7 +305,7 @@ def escaped(row: dict) -> dict:
     from rhn.data import chorales
     from rhn.training.ensemble import weights_generator
 
-    pieces = chorales(progress=False).train
+    pieces = chorales().train
     probe = [np.asarray(piece[:16]) for piece in pieces[:: len(pieces) // 32][:32]]
     gates = {"transform_bias": float(row["transform_bias"])} if row["arch"] == "rhn" else {}
     model = PolyphonicModel(

@@ -64,7 +64,7 @@ def update(device: str):
 @benchmark("losses of 15 RHNs of depth 6 on the chorales, grouped by predicted time", "in batches of 64", 0.9)
 def losses(device: str):
     tune_malloc()
-    corpus = chorales(progress=False)
+    corpus = chorales()
     stack = Ensemble.of([PolyphonicModel("rhn", hidden_size=34, depth=6) for _ in range(15)], device)
     where = {"device": device, "dtype": torch.float32}
     ours = [evaluation_batches(pieces, **where) for pieces in (corpus.train, corpus.valid)]

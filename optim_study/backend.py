@@ -161,4 +161,4 @@ def load_corpus(data: Path | None):
     """The chorales of the training, read once a process."""
     from rhn.data import chorales
 
-    return chorales(data, progress=False)
+    return chorales(data)

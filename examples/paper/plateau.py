@@ -33,7 +33,7 @@ PROBED = f"{UNITS} units, seed 1, probed with {PIECES} training chorales"
 
 def measure(cell: str, depth: int, std: float, **options) -> Plateau:
     """The plateau of one network with seed 1 on the beginnings of evenly spaced training chorales."""
-    pieces = [piece for piece in chorales(progress=False).train if len(piece) >= FRAMES]
+    pieces = [piece for piece in chorales().train if len(piece) >= FRAMES]
     probe = [np.asarray(piece)[:FRAMES] for piece in pieces[:: len(pieces) // PIECES][:PIECES]]
     generator = torch.Generator().manual_seed(1)
     given = {"depth": depth, "init": f"gaussian:{float(std)!r}", "generator": generator} | options

@@ -177,7 +177,7 @@ def chorale_targets(model: nn.Module, corpus=None) -> tuple[Tensor, Tensor, Call
     """`frame_targets` of an excerpt of each training chorale, from different frames on."""
     from rhn.data import chorales
 
-    pieces = [np.asarray(piece) for piece in (corpus or chorales(progress=False)).train]
+    pieces = [np.asarray(piece) for piece in (corpus or chorales()).train]
     starts = [5 * k % max(1, len(piece) - EXCERPT + 1) for k, piece in enumerate(pieces)]
     cut = [piece[start : start + EXCERPT] for start, piece in zip(starts, pieces, strict=True)]
     return frame_targets(model, cut, "bernoulli")

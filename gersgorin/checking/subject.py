@@ -119,7 +119,7 @@ def _of_next_frames(options: Any) -> tuple[dict[str, Any], Subject]:
     else:
         from rhn.data import chorales
 
-        targets = chorale_targets(subject.model, chorales(options.data, progress=False))
+        targets = chorale_targets(subject.model, chorales(options.data))
     x, y, loss_fn = targets
     parts = {"model": subject.model, "x": x, "y": y, "loss_fn": loss_fn, "name": subject.name, "batch_axis": 1}
     return parts, subject

@@ -34,7 +34,7 @@ class PublishedFile:
 class DataSet:
     """A published data set.
 
-    files:  of a text three, its training, validation and test text; or one with the name of the set, plain or in a .zip or .gz,
+    files:  of a text three, its training, validation and test text; or one with the name of the set, plain or in a .zip,
             cut 90 / 5 / 5 %
     counts: pieces or tokens by split, and "vocabulary"
     unit:   the kind of a token: "words", "characters" or "bytes"; None for music

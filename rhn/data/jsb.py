@@ -4,7 +4,7 @@ By default they are rebuilt once from the Bach scores of the installed music21 p
 user's cache folder. Editions differ: 95 % of the frames equal the original's exactly (measured by `benchmarks.agreement`). For the
 exact split give the original file.
 
-The cache is one .npz file. Its name holds the music21 version and a hash of the rule, so that a stale file is never read. Its arrays:
+The cache is one .npz file, named by the version of music21 and the checksum of the notes, which another rule would change. Its arrays:
 `packed` (N, 11) uint8, the 88 keys of all frames of all pieces as bits, and `lengths`, one a piece, in the order of our table.
 
 Original files (Huang's .json, Boulanger-Lewandowski's .pickle) hold {"train": [piece, ...], "valid": ..., "test": ...}; a piece is a
@@ -27,7 +27,6 @@ imported: reading only pitches and times is ten times faster than its complete m
 
 import csv
 import functools
-import hashlib
 import importlib.metadata
 import importlib.util
 import itertools
@@ -36,7 +35,6 @@ import logging
 import math
 import pickle
 import re
-import sys
 import xml.etree.ElementTree as ElementTree
 import zipfile
 from collections.abc import Sequence
@@ -56,22 +54,21 @@ EXPECTED_CHECKSUM = "d387295bfe1434ed47e88f40f4542dc305883326d088418afaf46be059e
 logger = logging.getLogger(__name__)
 
 
-def chorales(source: str | Path | None = None, *, progress: bool = True) -> Corpus:
+def chorales(source: str | Path | None = None) -> Corpus:
     """The chorales: `train`, `valid` and `test`, lists of (T, 88) uint8 pieces, a row a quarter note.
 
     source: None, the set rebuilt from music21's scores (223 / 74 / 77 pieces); or the path of an original file, by
     its suffix .json (Huang) or .pickle (Boulanger-Lewandowski).
-    progress: print a line on stderr when they are rebuilt.
     Raises DataError if music21 has no scores or the file is not a set of chorales, InvalidInputError for another
     suffix.
     """
     if source is not None:
         return read_original(Path(source))
     version = music21_version()
-    path = cache_path(version, EXPECTED_CHECKSUM)
+    path = user_cache_path("rhn", appauthor=False) / f"chorales-music21-{version}-{EXPECTED_CHECKSUM[:12]}.npz"
     corpus = load_cached(path)
     if corpus is None:
-        corpus = rebuild(progress=progress)
+        corpus = rebuild()
         save_cached(corpus, path)
     if corpus.checksum != EXPECTED_CHECKSUM:
         logger.warning(
@@ -98,17 +95,7 @@ def chorale(name: str, source: str | Path | None = None) -> Piece:
             f"{name!r} cannot be rebuilt: chorale {row.label} has no counterpart among music21's Bach scores "
             f"({Path(row.score).stem} is the nearest, with other notes); read it from an original file (--data FILE)"
         )
-    return rebuild_piece(row)
-
-
-def cache_path(music21_version: str, expected_checksum: str) -> Path:
-    """The cache file of the chorales rebuilt with this version of music21; honours XDG_CACHE_HOME.
-
-    `expected_checksum` stands for the rule of rebuilding: it changes whenever the rule does.
-    """
-    table = hashlib.sha256(TABLE.read_bytes()).hexdigest()
-    key = hashlib.sha256(f"{table} {expected_checksum}".encode()).hexdigest()[:12]
-    return user_cache_path("rhn", appauthor=False) / f"chorales-music21-{music21_version}-{key}.npz"
+    return row.piece(frames_of(read_score(corpus_folder() / row.score), row))
 
 
 def load_cached(path: Path) -> Corpus | None:
@@ -222,6 +209,10 @@ class ChoraleRow:
         """The chorale's name: its score's ("bwv269"), or its label if the score is other music."""
         return Path(self.score).stem if self.matched else self.label
 
+    def piece(self, frames: np.ndarray) -> Piece:
+        """Its frames with its name and address."""
+        return Piece(frames, name=self.name, split=self.split, index=self.index)
+
 
 @functools.cache
 def rows() -> tuple[ChoraleRow, ...]:
@@ -244,48 +235,25 @@ def _row(fields: dict[str, str]) -> ChoraleRow:
     )
 
 
-def rebuild(*, progress: bool = True) -> Corpus:
-    """All matched chorales of the split: 223 / 74 / 77 pieces, 13,411 / 4,505 / 4,725 frames. Takes about a second.
+def rebuild() -> Corpus:
+    """All matched chorales of the split: 223 / 74 / 77 pieces, 13,411 / 4,505 / 4,725 frames. Takes a few seconds.
 
-    progress: print a line on stderr. Raises DataError if music21's scores are missing or damaged.
+    Raises DataError if music21's scores are missing or damaged.
     """
-    folder, matched = corpus_folder(), [row for row in rows() if row.matched]
-    if progress:
-        print(f"Rebuilding {len(matched)} chorales from music21's scores, once ...", file=sys.stderr)
-    return corpus_of([rebuild_piece(row, folder) for row in matched])
+    folder = corpus_folder()
+    return corpus_of([frames_of(read_score(folder / row.score), row) for row in rows() if row.matched])
 
 
 def corpus_of(rolls: Sequence[np.ndarray]) -> Corpus:
     """The corpus of the piano rolls of all matched rows, in their order."""
     matched = [row for row in rows() if row.matched]
-    pieces = [_piece(row, roll) for row, roll in zip(matched, rolls, strict=True)]
+    pieces = [row.piece(roll) for row, roll in zip(matched, rolls, strict=True)]
     source = f"{len(pieces)} of {len(rows())} chorales, rebuilt from the Bach scores of music21 {music21_version()}"
     return Corpus.of(pieces, source)
 
 
-def rebuild_piece(row: ChoraleRow, folder: Path | None = None) -> Piece:
-    """Rebuild the chorale of one row of the table. folder: music21's corpus; None: find it."""
-    path = (folder or corpus_folder()) / row.score
-    try:
-        frames = frames_of(read_score(path), row)
-    except IndexError as error:
-        raise DataError(
-            f"{path} of music21 {music21_version()} does not fit row {row.label} of our table: {error}"
-        ) from error
-    return _piece(row, frames)
-
-
-def _piece(row: ChoraleRow, frames: np.ndarray) -> Piece:
-    return Piece(frames, name=row.name, split=row.split, index=row.index)
-
-
 def frames_of(parts: list[Part], row: ChoraleRow) -> np.ndarray:
-    """The (T, 88) uint8 frames of a score's parts, by the rule above.
-
-    Raises IndexError if the parts, the segments or the pitches of the row lie outside the score or the keyboard.
-    """
-    if max(row.parts, default=0) >= len(parts):
-        raise IndexError(f"it has {len(parts)} parts, the row needs part {max(row.parts, default=0)}")
+    """The (T, 88) uint8 frames of a score's parts, by the rule above."""
     chosen = [parts[i] for i in row.parts] if row.parts else parts
     if row.hold_through_rests:
         chosen = [hold_through_rests(part) for part in chosen]
@@ -294,13 +262,8 @@ def frames_of(parts: list[Part], row: ChoraleRow) -> np.ndarray:
     length = max((math.ceil(end / step) for _, end, _ in notes), default=0)
     roll = np.zeros((length + LAST_HELD, KEYS), np.uint8)
     for onset, end, pitch in notes:
-        if not LOWEST_PITCH <= pitch + row.semitones <= HIGHEST_PITCH:
-            raise IndexError(f"pitch {pitch} {row.semitones:+d} semitones is not one of the {KEYS} keys")
         roll[math.ceil(onset / step) : math.ceil(end / step), pitch + row.semitones - LOWEST_PITCH] = 1
     roll[length:] = roll[length - 1]
-    last = max(end for _, end in row.segments)
-    if last > len(roll):
-        raise IndexError(f"it has {length} frames, the row needs {last}")
     return np.concatenate([roll[start:end] for start, end in row.segments])
 
 
@@ -364,23 +327,15 @@ def _musicxml_part(part: ElementTree.Element) -> Part:
         if element.tag == "divisions":
             divisions = int(element.text)
         elif element.tag == "forward":
-            now += _ticks(int(element.findtext("duration")), divisions)
+            now += int(element.findtext("duration")) * TICKS // divisions
         elif element.tag in ("backup", "chord"):
             raise ValueError(f"<{element.tag}> in part {part.get('id')}: chords and several voices are not supported")
         elif element.tag == "note" and element.find("grace") is None:
-            start, now = now, now + _ticks(int(element.findtext("duration")), divisions)
+            start, now = now, now + int(element.findtext("duration")) * TICKS // divisions
             if (pitch := element.find("pitch")) is not None:
                 octave, alter = int(pitch.findtext("octave")), int(pitch.findtext("alter") or 0)
                 notes.append((start, now, 12 * (octave + 1) + _SEMITONES[pitch.findtext("step")] + alter))
     return notes
-
-
-def _ticks(units: int, divisions: int) -> int:
-    """Ticks in `units` of a quarter note's `divisions`-th part."""
-    ticks, rest = divmod(units * TICKS, divisions)
-    if rest:
-        raise ValueError(f"a duration of {units}/{divisions} quarter notes is not a whole number of ticks")
-    return ticks
 
 
 def _kern(text: str) -> list[Part]:
@@ -414,7 +369,7 @@ def _kern_token(token: str) -> tuple[int, int | None]:
     if not value or " " in token or "q" in token or ("r" in token) == bool(letters):
         raise ValueError(f"{token!r} is not a single note or rest")
     dots = len(value[2])
-    duration = _ticks(4 * (2 ** (dots + 1) - 1), int(value[1]) * 2**dots)
+    duration = 4 * (2 ** (dots + 1) - 1) * TICKS // (int(value[1]) * 2**dots)
     if not letters:
         return duration, None
     name, accidentals = letters[1], letters[3]

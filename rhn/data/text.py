@@ -14,7 +14,6 @@ code over the whole text.
 Shape legend: N tokens of a split, B rows of a minibatch, V symbols of the vocabulary, S symbols of a text.
 """
 
-import gzip
 import hashlib
 import io
 import json
@@ -26,7 +25,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
@@ -37,7 +35,6 @@ from rhn.errors import DataError, InvalidInputError
 from rhn.utils.validation import positive
 
 FOREIGN = 0.2  # share of unknown words above which a warning says that the vocabulary does not suit the text
-ARCHIVES = (".zip", ".gz")  # of a set of one file
 BLOCK = 2**20  # tokens that are counted at once: bincount copies them as 64-bit integers
 
 logger = logging.getLogger(__name__)
@@ -73,7 +70,7 @@ def read_text(
     """Read a text in three splits.
 
     name: a published set's, or "text".
-    path: the folder of a published set or one of its files (plain, .zip or .gz if it is one file); for "text", a folder with one
+    path: the folder of a published set or one of its files (plain or .zip if it is one file); for "text", a folder with one
         file for each split ("train", "valid" and "test" in their names), or a folder of *.txt or one file, cut 90 / 5 / 5 %.
         None: the folder of `rhn data get`.
     unit: of a `text`; the other sets have their own, and so has a `vocabulary`.
@@ -85,7 +82,8 @@ def read_text(
     fewer than 2 tokens; InvalidInputError for options that do not go together.
     """
     unit = _unit(name, unit, vocabulary)
-    _check_sizes(unit, max_tokens, vocabulary_size)
+    if vocabulary_size is not None and unit != "words":
+        raise InvalidInputError(f"a vocabulary size is for words; a text of {unit} keeps all its symbols")
     try:
         groups = find_files(name, path)
         contents = {file: _content(file, name) for group in groups for file in group}
@@ -94,13 +92,11 @@ def read_text(
     place = groups[0][0] if len(contents) == 1 else groups[0][0].parent
     texts, symbols = _codes([{file: contents[file] for file in group} for group in groups], unit)
     if len(texts) == 1:
-        _warn_of_length(name, len(texts[0]), place)
-        texts = np.split(texts[0], (len(texts[0]) * 90 // 100, len(texts[0]) * 90 // 100 + len(texts[0]) * 5 // 100))
+        train, valid = len(texts[0]) * 90 // 100, len(texts[0]) * 5 // 100
+        texts = np.split(texts[0], (train, train + valid))
     for split, text in zip(SPLITS, texts, strict=True):
-        if len(text) < 2:
-            raise DataError(
-                f"{place}: its {split} split has {len(text)} tokens, expected at least 2; take a longer text"
-            )
+        if len(text[:max_tokens]) < 2:
+            raise DataError(f"{place}: its {split} split has {len(text[:max_tokens])} tokens, expected at least 2")
     counts = np.array([_counts(text, len(symbols)) for text in texts])
     if vocabulary is None or name != "text":
         own = _vocabulary(symbols, counts, unit, vocabulary_size or (vocabulary and len(vocabulary)))
@@ -137,29 +133,17 @@ def in_rows(tokens: np.ndarray, batch_size: int) -> np.ndarray:
     return tokens[: batch_size * columns].reshape(batch_size, columns)
 
 
-def _unit(name: str, unit: str, vocabulary: Vocabulary | None) -> Unit:
+def _unit(name: str, unit: Unit, vocabulary: Vocabulary | None) -> Unit:
+    """The unit of a text: its own, that of a published set, or that of the vocabulary."""
     if name == "text":
-        unit = unit if vocabulary is None else vocabulary.unit
-        if unit not in get_args(Unit):
-            raise InvalidInputError(f"a text is read as words, characters or bytes, not as {unit!r}")
-        return unit
+        return unit if vocabulary is None else vocabulary.unit
     if name not in TEXT_SETS:
         raise InvalidInputError(f"no text is called {name!r}, expected one of {', '.join((*TEXT_SETS, 'text'))}")
-    own = TEXT_SETS[name].unit
-    if unit not in ("words", own):
+    if unit not in ("words", own := TEXT_SETS[name].unit):
         raise InvalidInputError(
             f"{name} is read as {own}; to read its files as {unit}, read them as a text of your own"
         )
     return own
-
-
-def _check_sizes(unit: Unit, max_tokens: int | None, vocabulary_size: int | None) -> None:
-    if max_tokens is not None and max_tokens < 2:
-        raise InvalidInputError(f"max_tokens={max_tokens}, expected at least 2: one token to read and one to predict")
-    if vocabulary_size is not None and unit != "words":
-        raise InvalidInputError(f"a vocabulary size is for words; a text of {unit} keeps all its symbols")
-    if vocabulary_size is not None and vocabulary_size < 2:
-        raise InvalidInputError(f"vocabulary_size={vocabulary_size}, expected at least 2: `<unk>` and `<eos>`")
 
 
 def _codes(groups: list[dict[Path, bytes]], unit: Unit) -> tuple[list[np.ndarray], list[Symbol]]:
@@ -176,9 +160,8 @@ def _codes(groups: list[dict[Path, bytes]], unit: Unit) -> tuple[list[np.ndarray
     texts = [np.concatenate([codes(*file) for file in files.items()]) for files in groups]
     if unit == "words":
         return texts, list(index)
-    return texts, list(range(256)) if unit == "bytes" else [
-        *map(chr, range(1 + max(text.max(initial=0) for text in texts)))
-    ]
+    numbers = range(1 + max(int(text.max(initial=0)) for text in texts))
+    return texts, [*map(chr, numbers)] if unit == "characters" else [*numbers]
 
 
 def _words(text: str) -> Iterator[str]:
@@ -238,13 +221,6 @@ def _id_table(
     return table.astype(np.min_scalar_type(len(vocabulary)))
 
 
-def _warn_of_length(name: str, found: int, file: Path) -> None:
-    """Warn of one file of a published set that is not whole."""
-    if name != "text" and found != (published := sum(TEXT_SETS[name].counts[split] for split in SPLITS)):
-        words = "%s has %d %s, %s as published has %d; it is cut 90 / 5 / 5 %%"
-        logger.warning(words, file, found, TEXT_SETS[name].unit, name, published)
-
-
 def find_files(name: str, path: str | Path | None) -> list[list[Path]]:
     """The files of the training, validation and test text; or one list, those of a text without splits.
 
@@ -253,43 +229,32 @@ def find_files(name: str, path: str | Path | None) -> list[list[Path]]:
     """
     if path is None and name == "text":
         raise InvalidInputError("a text of your own needs its path: give --data, a file or a folder of plain text")
-    place = Path(path) if path is not None else data_folder(name)
-    remedy = (
-        f"`rhn data get {name}` fetches it, --data says where else it is, "
-        "and for a text of your own add --words or --characters"
-    )
-    if not place.exists():
-        expected = "plain text" if name == "text" else f"{name}; {remedy}"
-        raise DataError(f"{place}: no such file or folder, expected {expected}")
+    place = data_folder(name) if path is None else Path(path)
     if name == "text":
         return _plain_text(place)
-    names, several = _file_names(name), len(TEXT_SETS[name].files) > 1
-    if place.is_file():
-        if not belongs_to(name, place):
-            raise DataError(f"{place} is none of {', '.join(names)}; {remedy}")
-        if not several:
-            return [[place]]
-        place = place.parent
-    found = [[place / file] for file in names if (place / file).is_file()]
-    if len(found) < (len(names) if several else 1):
-        raise DataError(f"{place} holds no file {' or '.join(names)}; {remedy}")
-    return found if several else found[:1]
+    if files := _published(name, place):
+        return [[file] for file in files]
+    raise DataError(
+        f"{place} holds no {name}: `rhn data get {name}` fetches it, --data says where else it is, and for a text of your own add "
+        "--words or --characters"
+    )
 
 
 def belongs_to(name: str, place: Path) -> bool:
-    """True for a file with a name of the set's files and for a folder with one of them; raises OSError."""
-    if name == "text":
-        return False
-    if place.is_dir():
-        return any((place / file).is_file() for file in _file_names(name))
-    if len(TEXT_SETS[name].files) > 1:
-        return place.name in _file_names(name)
-    return place.name.startswith(name) or place.suffix in ARCHIVES
+    """True for a file of a published set, by its name, and for a folder that holds the set."""
+    return name != "text" and bool(_published(name, place))
 
 
-def _file_names(name: str) -> list[str]:
-    files = TEXT_SETS[name].files
-    return [file.name for file in files] if len(files) > 1 else [name + end for end in ("", *ARCHIVES)]
+def _published(name: str, place: Path) -> list[Path]:
+    """The files of a published set in a folder, or beside one of them; none if one is missing."""
+    names = [file.name for file in TEXT_SETS[name].files]
+    if len(names) == 1:  # plain or packed
+        return [
+            file for file in (place, place / name, place / names[0]) if file.is_file() and file.name.startswith(name)
+        ][:1]
+    folder = place.parent if place.name in names else place
+    files = [folder / file for file in names]
+    return files if all(file.is_file() for file in files) else []
 
 
 def _plain_text(place: Path) -> list[list[Path]]:
@@ -297,28 +262,25 @@ def _plain_text(place: Path) -> list[list[Path]]:
         return [[place]]
     files = sorted(file for file in place.iterdir() if file.is_file() and not file.name.startswith("."))
     # by whole words: "latest.txt" is no test split, "wiki.test.tokens" is one
-    groups = {split: [file for file in files if split in re.split("[^a-z]+", file.name.lower())] for split in SPLITS}
-    if not any(groups.values()):
-        groups = {"*.txt": [file for file in files if file.suffix == ".txt"]}
-    for split, found in groups.items():
-        if not found or (split in SPLITS and len(found) > 1):
-            names = " and ".join(file.name for file in found[:2]) or "none"
-            raise DataError(
-                f"{place} needs one file for each of train, valid and test, with that word in its name, or else *.txt: "
-                f"found {names} for {split}"
-            )
-    return list(groups.values())
+    groups = [[file for file in files if split in re.split("[^a-z]+", file.name.lower())] for split in SPLITS]
+    if all(len(group) == 1 for group in groups):
+        return groups
+    texts = [file for file in files if file.suffix == ".txt"]
+    if any(groups) or not texts:
+        names = ", ".join(file.name for group in groups for file in group) or "none"
+        raise DataError(
+            f"{place} needs one file each with train, valid and test in its name, or else *.txt: found {names}"
+        )
+    return [texts]
 
 
 def _content(file: Path, name: str) -> bytes:
     """The bytes of a file, unpacked from the archive of a set; raises DataError for a damaged archive."""
-    if name == "text" or file.suffix not in ARCHIVES:
+    if name == "text" or file.suffix != ".zip":
         return file.read_bytes()
     try:
-        if file.suffix == ".gz":
-            return gzip.decompress(file.read_bytes())
         with zipfile.ZipFile(file) as archive:
             return archive.read(name)
     except Exception as error:  # zipfile, zlib, bz2 and lzma raise many kinds
         reason = str(error) or type(error).__name__
-        raise DataError(f"{file} is no whole {file.suffix} file of {name} ({reason}); fetch it again") from error
+        raise DataError(f"{file} is no whole .zip file of {name} ({reason}); fetch it again") from error

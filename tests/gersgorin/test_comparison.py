@@ -107,7 +107,7 @@ def test_the_record_is_written_and_read(tmp_path):
 
 def test_the_command_takes_the_test_split_and_seeds(results, plotted):
     result = results("--sequences", 2, "--seeds", 2, "--steps", 40, "--seed", 3, "--output", "many.npz")
-    first, second = chorales(progress=False).test[:2]
+    first, second = chorales().test[:2]
     assert [(run["sequence"], run["seed"]) for run in result["runs"]] == [
         (piece.name, seed) for seed in (3, 4) for piece in (first, second)
     ]

@@ -16,7 +16,7 @@ from rhn.data.corpus import LOWEST_PITCH
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory) -> Path:
     """The first bars of a few chorales, as Huang's file has them."""
-    corpus, path = chorales(progress=False), tmp_path_factory.mktemp("data") / "tiny.json"
+    corpus, path = chorales(), tmp_path_factory.mktemp("data") / "tiny.json"
     pieces = {
         split: [piece[: 8 + i] for i, piece in enumerate(getattr(corpus, split)[:n])]
         for split, n in (("train", 5), ("valid", 2), ("test", 2))

@@ -24,7 +24,7 @@ from rhn.training.ensemble import batch_order
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """A file of the shortest chorales: 37 to train on, so that the last batch has 5."""
-    corpus, path = chorales(progress=False), tmp_path_factory.mktemp("data") / "short.json"
+    corpus, path = chorales(), tmp_path_factory.mktemp("data") / "short.json"
     short = {s: sorted(getattr(corpus, s), key=len)[: 37 if s == "train" else 3] for s in SPLITS}
     pitches = {s: [[(np.flatnonzero(f) + LOWEST_PITCH).tolist() for f in p] for p in ps] for s, ps in short.items()}
     path.write_text(json.dumps(pitches))
@@ -113,7 +113,7 @@ def test_a_network_that_overflows_before_training_has_diverged_and_the_others_go
 
 
 def test_the_constant_output_is_the_plateau_of_the_rebuilt_chorales(corpus):
-    assert constant_output_nll(chorales(progress=False)) == pytest.approx(11.163, abs=5e-4)
+    assert constant_output_nll(chorales()) == pytest.approx(11.163, abs=5e-4)
     frames = np.concatenate([piece[1:] for piece in corpus.train]).astype(float)
     logits = np.log((frames.mean(0) + 1e-12) / (1 - frames.mean(0) + 1e-12))
     nll = (np.log1p(np.exp(logits)) - logits * frames).sum(1).mean()

@@ -12,7 +12,7 @@ from rhn.data.jsb import rebuild
 @pytest.fixture(scope="session")
 def rebuilt() -> Corpus:
     """All chorales, rebuilt from the scores of the installed music21."""
-    return rebuild(progress=False)
+    return rebuild()
 
 
 @pytest.fixture

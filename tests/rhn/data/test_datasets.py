@@ -9,7 +9,6 @@ import threading
 from collections import Counter
 
 import pytest
-from tables import for_each
 
 from rhn.cli import main as cli
 from rhn.data import datasets
@@ -122,30 +121,6 @@ def test_without_a_network_a_whole_file_is_found_and_a_missing_one_named_with_ad
     assert names(tmp_path) == ["www"]
     (tmp_path / "one").write_bytes(CONTENT)
     assert get("ptb", tmp_path) == tmp_path
-
-
-@for_each(
-    "answer", [(500, {}, b"x"), (302, {"Location": "file:///etc/passwd"}, b""), (200, {"Content-Length": "9000"}, b"x")]
-)
-def test_a_wrong_answer_is_one_sentence_and_leaves_nothing(answer, server, publish, tmp_path):
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            status, headers, body = answer
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args):
-            pass
-
-    server.RequestHandlerClass = Handler
-    publish("ptb", {"one": CONTENT}, served={})
-    with pytest.raises(DataError, match=r"cannot be fetched \(.*\); fetch it by hand") as error:
-        get("ptb", tmp_path / "data")
-    assert str(error.value).isprintable()
-    assert names(tmp_path / "data") == []
 
 
 def test_a_folder_that_cannot_be_made_and_an_unknown_set_are_named(tmp_path):

@@ -1,7 +1,6 @@
 """Texts as tokens: splits, vocabularies, archives, and the refusal of what is no text."""
 
 import contextlib
-import gzip
 import hashlib
 import zipfile
 from collections import Counter
@@ -110,9 +109,9 @@ def test_one_file_is_cut_90_5_5_into_its_words_or_characters(text, tmp_path_fact
 
 
 def test_bytes_take_one_byte_each_and_are_numbered_in_order_over_all_splits(tmp_path):
-    (tmp_path / "text8").write_bytes(b"\xef\xbb\xbf" + b"ba" * 45 + b"ccccc" + b"ddddd")
+    (tmp_path / "text8").write_bytes(b"\xff\xbb\xbf" + b"ba" * 45 + b"ccccc" + b"ddddd")
     corpus = read_text("text8", tmp_path)
-    assert corpus.vocabulary == Vocabulary("bytes", tuple(b"abcd\xbb\xbf\xef"))
+    assert corpus.vocabulary == Vocabulary("bytes", tuple(b"abcd\xbb\xbf\xff"))
     assert corpus.train[3:7].tolist() == [1, 0, 1, 0] and corpus.test[-5:].tolist() == [3] * 5
     assert corpus.train.dtype == np.uint8
 
@@ -168,32 +167,23 @@ def test_penn_treebank_has_its_published_counts_and_is_numbered_as_the_official_
         ("ptb", "ptb.test.txt", True),
         ("ptb", "novel.txt", False),
         ("enwik8", "enwik8", True),
-        ("enwik8", "mine.zip", True),
+        ("enwik8", "enwik8.zip", True),
         ("text", "novel.txt", False),
     ],
 )
 def test_a_file_belongs_to_a_set_by_its_name_and_a_folder_by_its_files(name, file, belongs, tmp_path):
     assert not belongs_to(name, tmp_path)
+    for part in ("train", "valid", "test") if file.startswith("ptb") else ():
+        (tmp_path / f"ptb.{part}.txt").touch()
     (tmp_path / file).touch()
     assert belongs_to(name, tmp_path / file) == belongs
-    assert belongs_to(name, tmp_path) == (belongs and file in ("ptb.test.txt", "enwik8"))
+    assert belongs_to(name, tmp_path) == belongs
 
 
-def zipped(enwik, member="enwik8"):
-    with zipfile.ZipFile(enwik.with_name("enwik8.zip"), "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.write(enwik, member)
-    return enwik.with_name("enwik8.zip")
-
-
-def gzipped(enwik):
-    enwik.with_name("enwik8.gz").write_bytes(gzip.compress(enwik.read_bytes()))
-    return enwik.with_name("enwik8.gz")
-
-
-@pytest.mark.parametrize("compress", [zipped, gzipped])
-def test_an_archive_holds_the_same_text_and_a_damaged_one_is_refused(enwik, compress, caplog):
-    plain, archive = read_text("enwik8", enwik), compress(enwik)
-    assert "has 400 bytes, enwik8 as published has 100000000" in caplog.text
+def test_an_archive_holds_the_same_text_and_a_damaged_one_is_refused(enwik):
+    plain, archive = read_text("enwik8", enwik), enwik.with_name("enwik8.zip")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.write(enwik, "enwik8")
     enwik.unlink()
     corpus = read_text("enwik8", archive.parent)
     assert corpus.checksum == plain.checksum and (corpus.test[:] == plain.test[:]).all()
@@ -203,7 +193,7 @@ def test_an_archive_holds_the_same_text_and_a_damaged_one_is_refused(enwik, comp
         with contextlib.suppress(DataError):
             assert read_text("enwik8", archive).checksum == plain.checksum
     archive.write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match=f"is no whole {archive.suffix} file"):
+    with pytest.raises(DataError, match="is no whole"):
         read_text("enwik8", archive)
 
 
@@ -215,10 +205,9 @@ def refused(match, *arguments, error=DataError, **options):
 @for_each("name", ["ptb", "enwik8"])
 def test_a_missing_data_set_is_named_with_its_place_and_how_to_get_it(name, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
-    refused(rf"{tmp_path}/share/rhn/{name}: no such file or folder.*`rhn data get {name}`", name)
-    refused(f"{tmp_path} holds no file {name}.*`rhn data get {name}`", name, tmp_path)
+    refused(rf"{tmp_path}/share/rhn/{name} holds no {name}: `rhn data get {name}`", name)
     (tmp_path / "novel.txt").write_text("it was a dark and stormy night")
-    refused(rf"novel\.txt is none of {name}.*add --words or --characters", name, tmp_path / "novel.txt")
+    refused(rf"novel\.txt holds no {name}.*add --words or --characters", name, tmp_path / "novel.txt")
 
 
 @for_each(("content", "words"), [(b"", "0 tokens"), (b"a", "1 tokens"), (b"\xef\xbb\xbf", "0 tokens")])
@@ -235,11 +224,9 @@ def test_a_byte_that_is_not_utf8_is_named_with_its_place(tmp_path, unit):
 
 def test_splits_that_are_missing_or_ambiguous_are_named(folder, tmp_path):
     (folder / "other.test.txt").write_text("a b")
-    refused(r"found my\.test\.txt and other\.test\.txt for test", "text", folder)
-    (folder / "my.valid.txt").unlink()
-    refused("found none for valid", "text", folder)
-    refused("needs one file .* or else", "text", tmp_path)
-    refused("no such file or folder", "text", tmp_path / "nothing")
+    refused(r"found my\.train\.txt, .*my\.test\.txt, other\.test\.txt", "text", folder)
+    refused("needs one file .* or else .* found none", "text", tmp_path)
+    refused("No such file or directory", "text", tmp_path / "nothing")
 
 
 @for_each(
@@ -247,7 +234,7 @@ def test_splits_that_are_missing_or_ambiguous_are_named(folder, tmp_path):
     [
         ("wiki", {}, "expected one of ptb"),
         ("ptb", {"unit": "characters"}, "ptb is read as words"),
-        ("text", {"vocabulary_size": 1}, "expected at least 2"),
+        ("enwik8", {"vocabulary_size": 9}, "a vocabulary size is for words"),
         ("text", {"path": None}, "needs its path"),
     ],
 )
