@@ -6,7 +6,7 @@ Legend: M measurements, P positions of the probe sequence, N state entries, L la
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -78,7 +78,7 @@ class Recording(Result, kind="recording"):
     """Mean over the units of each layer's transform gate, (M, P, layers with gates)."""
     exponent: np.ndarray
     """log ||d s[T]/d s[0]|| / T along the probe's first sequence, (M,); T is 32, or its length where that is less."""
-    eigenvalues: np.ndarray = field(metadata={"complex": True})
+    eigenvalues: np.ndarray
     """Complex, (M, N): of one position, in the middle of the probe, the largest modulus first."""
     centers: np.ndarray
     """Centres of the row discs at that position, (M, N)."""

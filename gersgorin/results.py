@@ -30,7 +30,7 @@ __all__, __getattr__, __dir__ = lazy_names("gersgorin", HOMES)
 
 
 def load(path: str | Path) -> Result:
-    """Read a result of any kind, also of other installed packages, from .npz or .json. Raises DataError for other files."""
+    """Read a result of any kind, also of other installed packages, from .npz. Raises DataError for other files."""
     for home in HOMES:
         import_module(f"gersgorin.{home}")
     for kind in entry_points(group="rhn_toolkit.results"):

@@ -17,7 +17,7 @@ Starts are independent of each other.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,7 +64,7 @@ class FixedPoints(Result, kind="fixed_points"):
     """|F(s) - s|_2, (P,)."""
     is_slow: np.ndarray
     """(P,) bool: no fixed point, but a minimum of |F(s) - s| at most a hundredth of its median over the starts."""
-    eigenvalues: np.ndarray = field(metadata={"complex": True})
+    eigenvalues: np.ndarray
     """Of dF/ds at each point, (P, N) complex, the largest modulus first."""
     found_from: np.ndarray
     """Number of starts that led to each point, (P,)."""

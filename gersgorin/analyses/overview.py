@@ -91,7 +91,7 @@ class Overview(Result, kind="overview"):
         return {"title": self.title, "about": self.about} | parts
 
     @classmethod
-    def _of_file(cls, values: Mapping, read: Callable) -> Self:
+    def _of_file(cls, values: Mapping) -> Self:
         parts: dict[str, dict] = {}
         for key in values:
             name, dot, field = key.partition(".")
@@ -99,7 +99,7 @@ class Overview(Result, kind="overview"):
                 parts.setdefault(name, {})[field] = values[key]
         for name in parts.keys() & ANALYSES.keys():
             ANALYSES[name].load()  # registers the class of its result
-        results = {name: Result.kinds[str(part[KIND])]._of_file(part, read) for name, part in parts.items()}
+        results = {name: Result.kinds[str(part[KIND])]._of_file(part) for name, part in parts.items()}
         return cls(results=results, title=str(values["title"]), about=str(values["about"]))
 
 

@@ -7,7 +7,7 @@ Legend: S steps shown, N entries of a state, a grid of (side, side) points.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,7 @@ class Pseudospectra(Result, kind="pseudospectra"):
     """Real parts, and imaginary parts, of the grid, (side,)."""
     sigma: np.ndarray
     """(S, side, side): a row an imaginary part, a column a real part."""
-    eigenvalues: np.ndarray = field(metadata={"complex": True})
+    eigenvalues: np.ndarray
     """Complex, (S, N), the largest modulus first."""
     to_circle: np.ndarray
     """The least eps whose pseudospectrum reaches the unit circle, (S,), over points on it: from above, but for rounding."""

@@ -10,7 +10,7 @@ Legend: T steps, counted from 0; m inputs; N entries of a state; k eigenvalues; 
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -64,7 +64,7 @@ class Spectra(Result, kind="spectra"):
     hidden_size: int
     chorale: str
     """Name of the sequence: a chorale's, or a text's."""
-    eigenvalues: np.ndarray = field(metadata={"complex": True})
+    eigenvalues: np.ndarray
     """Complex, (T, N), the largest modulus first; of a large state the leading ones, (T, k), those that were not found NaN."""
     eigenvalue_condition: np.ndarray
     """The largest condition of an eigenvalue, (T,): rounding moves it by about eps * norm times this; 1 at the least."""

@@ -9,7 +9,7 @@ from gersgorin.options import DataOptions, NewOrTrained, OutputOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import save_figure
-from rhn.utils.io import check_writable
+from rhn.utils.io import check_output
 from rhn.utils.options import given_flags, option, parse
 from rhn.utils.progress import progress_bars
 from rhn.utils.wording import counted
@@ -113,7 +113,7 @@ def _check(options: CompareOptions) -> None:
 
 def _numbered(path: Path, k: int, force: bool) -> Path:
     """The file of the k-th network: data.npz, data-2.npz, data-3.npz, ..."""
-    return check_writable(path if k == 0 else path.with_stem(f"{path.stem}-{k + 1}"), force=force)
+    return check_output(path if k == 0 else path.with_stem(f"{path.stem}-{k + 1}"), force=force)
 
 
 def _measure(options: CompareOptions, row: Analysis, seeds, sources, device: str, report):

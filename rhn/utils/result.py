@@ -12,19 +12,18 @@ A result is a frozen dataclass of NumPy arrays, numbers, texts, dictionaries of 
 
 import html
 import json
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from textwrap import wrap
-from types import UnionType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from rhn.errors import DataError
 from rhn.utils.figures import SUFFIXES, image, save_figure
-from rhn.utils.io import arrays_of, made_with, read_json, write_arrays, write_csv, write_json
+from rhn.utils.io import arrays_of, made_with, write_arrays, write_csv, write_json
+from rhn.utils.validation import kinds_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,7 +81,7 @@ class Result:
         """Write to .npz (arrays, no pickle), to .json, in which NaN and infinity become null, the table to .csv, or draw to .png, .svg
         or .pdf.
 
-        Atomic. Only .npz and .json can be read again. Raises OutputError.
+        Atomic. Only .npz can be read again. Raises OutputError.
         """
         path = Path(path)
         if path.suffix.lower() in SUFFIXES:
@@ -116,13 +115,13 @@ class Result:
         return {f.name: getattr(self, f.name) for f in _saved_fields(self)}
 
     @classmethod
-    def _of_file(cls, values: Mapping, read: Callable) -> Self:
-        """Make a result from the fields in a file; read(value, field, hint) converts one of them."""
+    def _of_file(cls, values: Mapping) -> Self:
+        """Make a result from the arrays in a file."""
         hints, given = get_type_hints(cls), [f for f in _saved_fields(cls) if f.name in values]
         lacking = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING} - {*values}
         if lacking:
             raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
-        result = cls(**{f.name: read(values[f.name], f, hints[f.name]) for f in given})
+        result = cls(**{f.name: _from_array(values[f.name], hints[f.name]) for f in given})
         result.validate()
         return result
 
@@ -138,67 +137,33 @@ class Result:
 
 
 def load(path: str | Path, writer: str = Result.writer) -> Result:
-    """Read a result of any imported class from .npz or .json. Raises DataError, with the `writer`, for other files."""
-    if Path(path).suffix.lower() != ".json":
-        with arrays_of(path, writer) as arrays:
-            return _kind_of(arrays)._of_file(arrays, _from_array)
-    try:
-        values = read_json(path)
-        return _kind_of(values)._of_file(values, _from_json)
-    except (OSError, AttributeError, OverflowError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is not a record written by {writer}: {error}") from error
-
-
-def _kind_of(values: Mapping) -> type[Result]:
-    """The class named in a file."""
-    name = str(values.get(KIND))
-    if name not in Result.kinds:
-        raise ValueError(f"it holds {name!r:.40}, expected one of {', '.join(sorted(Result.kinds))}")
-    return Result.kinds[name]
+    """Read a result of any imported class from .npz. Raises DataError, with the `writer`, for other files."""
+    with arrays_of(path, writer) as arrays:
+        kind = str(arrays.get(KIND))
+        if kind not in Result.kinds:
+            raise ValueError(f"it holds {kind!r:.40}, expected one of {', '.join(sorted(Result.kinds))}")
+        return Result.kinds[kind]._of_file(arrays)
 
 
 def _saved_fields(result: Result | type[Result]) -> list[Field]:
     return [f for f in fields(result) if f.metadata.get("saved", True)]
 
 
-def _from_array(array: np.ndarray, field: Field, hint: Any) -> Any:
-    """A field's value from its array in an .npz file, in which dictionaries, lists and tuples are JSON."""
-    kinds = _kinds(hint)
-    if np.ndarray in kinds and (array.ndim or array.dtype.kind != "U"):
-        return array
-    value = array.item()
-    structured = isinstance(value, str) and {dict, list, tuple}.intersection(kinds)
-    return _from_json(json.loads(value) if structured else value, field, hint)
+def _from_array(array: np.ndarray, hint: Any) -> Any:
+    """A field's value from its array, in which dictionaries, lists and tuples are JSON."""
+    kinds = {get_origin(kind) or kind for kind in kinds_of(hint)}
+    value = array.item() if array.ndim == 0 else None
+    if isinstance(value, str) and not kinds.isdisjoint((dict, list, tuple)):
+        return _from_json(json.loads(value), hint)
+    return array if np.ndarray in kinds and not isinstance(value, str) else value
 
 
-def _from_json(value: Any, field: Field, hint: Any) -> Any:
-    """A field's value from JSON, where null is NaN in arrays."""
-    kinds = _kinds(hint)
-    if np.ndarray in kinds and value is not None:
-        array = np.array(value)
-        array = array.astype(float) if array.dtype == object else array
-        if field.metadata.get("complex"):
-            return array[..., 0] + 1j * array[..., 1] if array.size else array.astype(complex)
-        return array
+def _from_json(value: Any, hint: Any) -> Any:
+    """A dictionary, list or tuple from JSON, with the arrays in it."""
+    kinds = {get_origin(kind) or kind for kind in kinds_of(hint)}
     if get_origin(hint) is dict:
-        return {key: _from_json(part, field, get_args(hint)[1]) for key, part in value.items()}
-    if value is None and float in kinds:
-        return value if type(None) in kinds else math.nan
-    value = tuple(value) if tuple in kinds and isinstance(value, list) else value
-    if Any not in kinds and not isinstance(value, kinds + (int,) * (float in kinds)):
-        raise ValueError(f"{field.name} is {value!r:.60}, expected {' or '.join(kind.__name__ for kind in kinds)}")
-    return value
-
-
-def _kinds(hint: Any) -> tuple[type, ...]:
-    """The classes allowed by an annotation.
-
-    >>> _kinds(dict[str, float] | None), _kinds(Literal["row", "column"])
-    ((<class 'dict'>, <class 'NoneType'>), (<class 'str'>,))
-    """
-    if get_origin(hint) in (Union, UnionType):
-        return tuple(kind for part in get_args(hint) for kind in _kinds(part))
-    return (str,) if get_origin(hint) is Literal else (get_origin(hint) or hint,)
+        return {key: _from_json(part, get_args(hint)[1]) for key, part in value.items()}
+    return np.array(value) if np.ndarray in kinds else tuple(value) if tuple in kinds else value
 
 
 def _as_array(value: Any) -> np.ndarray:

@@ -38,10 +38,9 @@ def test_tables_keep_every_digit(gates, table, tmp_path):
     assert [row["label"] for row in rows[1:]] == ["1", "2", "3", "1+2", "1+3", "2+3", "1", "1"]
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".json"])
-def test_records_are_read_by_gersgorin_and_drawn_again_without_the_network(gates, table, suffix, tmp_path):
+def test_records_are_read_by_gersgorin_and_drawn_again_without_the_network(gates, table, tmp_path):
     for record in (gates, table):
-        again = gersgorin.load(record.save(tmp_path / f"record{suffix}"))
+        again = gersgorin.load(record.save(tmp_path / "record.npz"))
         assert type(again) is type(record) and again.table() == record.table() and again.summary() == record.summary()
         again.figure()
         assert b"<svg" in again.save(tmp_path / "figure.svg").read_bytes()

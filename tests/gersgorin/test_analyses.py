@@ -3,14 +3,12 @@
 import json
 import runpy
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from tables import for_each
 
 from gersgorin import analyze
 from gersgorin.analyses import ANALYSES, Analysis, register_analysis
@@ -118,20 +116,12 @@ def test_a_result_is_saved_as_a_figure(result, tmp_path):
     assert result.save(tmp_path / "result.png").read_bytes().startswith(b"\x89PNG")
 
 
-def has_infinite_numbers(result) -> bool:
-    values = (getattr(result, field.name) for field in fields(result))
-    return any(np.isinf(value).any() for value in values if isinstance(value, np.ndarray) and value.dtype.kind in "fc")
-
-
-@for_each("suffix", [".npz", ".json"])
-def test_a_result_is_the_same_after_saving_and_loading(result, suffix, tmp_path):
-    again = type(result).load(result.save(tmp_path / f"result{suffix}"))
-    assert type(load(tmp_path / f"result{suffix}")) is type(result)
-    assert again.title == result.title and again.about == result.about
-    if suffix == ".npz" or not has_infinite_numbers(result):  # JSON has none
-        assert again.summary() == result.summary()
-        for one, other in zip(again.table(), result.table(), strict=True):
-            np.testing.assert_equal(one, other)
+def test_a_result_is_the_same_after_saving_and_loading(result, tmp_path):
+    again = type(result).load(result.save(tmp_path / "result.npz"))
+    assert type(load(tmp_path / "result.npz")) is type(result)
+    assert again.title == result.title and again.about == result.about and again.summary() == result.summary()
+    for one, other in zip(again.table(), result.table(), strict=True):
+        np.testing.assert_equal(one, other)
     json.dumps(result.to_dict())
     assert again.to_dict().keys() == result.to_dict().keys()
 

@@ -71,11 +71,11 @@ def test_defaults_of_the_commands(capsys):
 
 
 def test_a_network_without_a_fixed_point(capsys):
-    network = ["--cell", "irnn", "--init", "identity:1e-3", *SMALL, "--output", "a.png", "b.json"]
+    network = ["--cell", "irnn", "--init", "identity:1e-3", *SMALL, "--output", "a.png", "b.npz"]
     assert run("fixed-points", "--starts", 4, *network) == 0
     out = capsys.readouterr().out
     assert "0 fixed points, 0 slow, from 4 starts (4 led to none)" in out and "the least |F(s) - s|" in out
-    found = FixedPoints.load("b.json")
+    found = FixedPoints.load("b.npz")
     assert found.kinds == found.table() == [] and found.summary() in out
 
 
