@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from rhn.cells.registry import lacking
 from rhn.errors import DataError, InvalidInputError
-from rhn.plotting.provenance import read_title, shared
+from rhn.plotting.provenance import read_facts, shared
 from rhn.presets import PTB_BY_DEPTH, PTB_WORDS
 from rhn.training.config import LanguageConfig
 from rhn.utils.figures import (
@@ -29,7 +29,6 @@ from rhn.utils.figures import (
     PURPLE,
     RED,
     SKY,
-    drawable,
     in_inches,
     legend_columns,
     plain_log_ticks,
@@ -61,10 +60,8 @@ class Curves:
     valid: np.ndarray
     learning_rate: np.ndarray | None
     """None for trainings with a constant learning rate."""
-    network: str = ""
-    """ "rhn, depth 5, hidden size 200"."""
     facts: tuple[str, ...] = ()
-    """Initialisation, learning rate, seed, data."""
+    """Network, initialisation, learning rate, seed, data."""
 
     @property
     def place(self) -> int:
@@ -84,17 +81,14 @@ class Curves:
 
 def read_curves(run: Path) -> list[Curves]:
     """The curves of every seed of a training; raises DataError for a folder without any."""
-    alone, name = run / "metrics.jsonl", run.resolve().name
+    name, alone = run.resolve().name, run / "metrics.jsonl"
     if alone.is_file():
-        return [_curves(alone, name, *read_title(run))]
-    files = sorted(run.glob("seed-[0-9]*/metrics.jsonl"))
-    if not files:
+        return [_curves(alone, name, read_facts(run))]
+    homes = sorted(path.parent for path in run.glob("seed-[0-9]*/metrics.jsonl"))
+    if not homes:
         raise DataError(f"{run} holds no metrics.jsonl: there is no training, or it {NO_EPOCH}")
-    homes = {file: file.parent.name for file in files}
-    return [
-        _curves(file, f"{name}, {home}", *read_title(run, int(home.removeprefix("seed-"))))
-        for file, home in homes.items()
-    ]
+    seeds = {home: int(home.name.removeprefix("seed-")) for home in homes}
+    return [_curves(home / alone.name, f"{name}, {home.name}", read_facts(run, seed)) for home, seed in seeds.items()]
 
 
 def require_one_measure(curves: Sequence[Curves]) -> str:
@@ -146,7 +140,7 @@ def sizes(table: pd.DataFrame) -> str:
     return ", ".join(parts if pd.isna(tokens) else [*parts, f"the first {tokens:,} tokens"])
 
 
-def _curves(file: Path, name: str, *title) -> Curves:
+def _curves(file: Path, name: str, facts: tuple[str, ...]) -> Curves:
     try:
         whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")  # the last line may be half written
         if not whole:
@@ -155,7 +149,7 @@ def _curves(file: Path, name: str, *title) -> Curves:
         measure = next(m for m in LABELS if f"valid_{m}" in lines)
         train, valid = (lines[f"{split}_{measure}"].to_numpy() for split in ("train", "valid"))
         rates = lines["learning_rate"].to_numpy() if "learning_rate" in lines else None
-        curves = Curves(name, measure, lines["epoch"].astype(int).to_numpy(), train, valid, rates, *title)
+        curves = Curves(name, measure, lines["epoch"].astype(int).to_numpy(), train, valid, rates, facts)
     except (KeyError, RecursionError, StopIteration, TypeError, ValueError) as error:
         raise DataError(
             f"{file} is not a training's: expected an epoch, a train_... and a valid_..., numbers, in every line ({error})"
@@ -199,7 +193,8 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
 
     Losses before training, at epoch 0, are drawn only if there are no others: they would take most of the axis.
     """
-    ax = ax or Figure(figsize=(8, _height(curves)), layout="constrained").subplots()
+    height = max(4.0, 1.9 + 0.16 * sum(2 + len(c.name) // 24 for c in curves))  # of the legend, in inches
+    ax = ax or Figure(figsize=(8, height), layout="constrained").subplots()
     handles = [Line2D([], [], color=GREY, linewidth=1.4, label="validation; large symbol: its best epoch")]
     handles.append(Line2D([], [], color=GREY, linewidth=1, linestyle="--", label="training, with its dropout"))
     for k, c in enumerate(curves):
@@ -208,8 +203,7 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
         ax.plot(c.epochs[drawn], c.train[drawn], linestyle="--", linewidth=1, alpha=0.7, **style | {"marker": "."})
         ax.plot(c.epochs[drawn], c.valid[drawn], linewidth=1.4, **style)
         ax.plot(epoch, best, **_style(k), markersize=7)
-        names = [in_inches(name, NAME_INCHES, 8) for name in _names(curves, c)]
-        label = "\n".join([*names, f"{best:.4g} at epoch {epoch}"])
+        label = f"{in_inches(c.name, NAME_INCHES, 8)}\n{best:.4g} at epoch {epoch}"
         handles.append(Line2D([], [], linewidth=1.4, markersize=5, label=label, **_style(k)))
     ax.set(xlabel="epoch", ylabel=LABELS[curves[0].measure])
     if min(np.nanmin(np.append(c.train, c.valid)) for c in curves) > 0:
@@ -222,29 +216,14 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
 
 def draw_curves(curves: Sequence[Curves]) -> Figure:
     """The curves of trainings; the title has the facts that they share."""
-    figure = Figure(figsize=(8, _height(curves)), layout="constrained")
-    networks = {c.network for c in curves}
-    what = curves[0].network if len(networks) == 1 else ""
-    what = what or counted(len(curves), "training")
-    titled(figure, f"Training curves: {drawable(what)}", drawable(shared([c.facts for c in curves])))
-    plot_curves(curves, figure.subplots())
+    figure = plot_curves(curves).figure
+    titled(figure, "Training curves", shared([c.facts for c in curves]))
     return figure
 
 
 def _style(k: int) -> dict[str, str]:
     """Colour and symbol of the k-th series."""
     return {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
-
-
-def _names(curves: Sequence[Curves], c: Curves) -> list[str]:
-    """The name of a training, and its network if the networks differ."""
-    return [c.name] + [c.network] * (len({other.network for other in curves}) > 1 and c.network != "")
-
-
-def _height(curves: Sequence[Curves]) -> float:
-    """Inches for the legend, at least those of a figure."""
-    lines = sum(1 + sum(1 + len(name) // 24 for name in _names(curves, c)) for c in curves)
-    return max(4.0, 1.6 + 0.16 * (lines + 2))
 
 
 def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "trained here") -> Axes:

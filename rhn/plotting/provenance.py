@@ -14,8 +14,8 @@ from rhn.utils.io import read_json
 if TYPE_CHECKING:
     from torch import nn
 
-SIZES = ("depth", "layers", "hidden_size")
-FACTS = ("init", "init_std", "transform_bias", "learning_rate", "seed", "corpus", "vocabulary_size", "max_tokens")
+FACTS = ("depth", "layers", "hidden_size", "init", "init_std", "transform_bias")
+FACTS += ("learning_rate", "seed", "corpus", "vocabulary_size", "max_tokens")
 
 
 def words_of_new(cell: "nn.Module", seed: int) -> str:
@@ -66,18 +66,17 @@ def named_file(path: Path) -> str:
     return "/".join(path.parts[-2:]).removeprefix("/")
 
 
-def read_title(run: Path, seed: int | None = None) -> tuple[str, tuple[str, ...]]:
-    """(Network, facts) of the training in a folder, in words; seed: one of several. Empty if its config.json cannot be read.
+def read_facts(run: Path, seed: int | None = None) -> tuple[str, ...]:
+    """Network, initialisation, learning rate, seed and data of the training in a folder; none if its config.json cannot be read.
 
-    "rhn, depth 5, hidden size 200", and initialisation, transform bias, learning rate, seed, data.
+    seed: one of several.
     """
     try:
         config = read_json(run / "config.json") | ({} if seed is None else {"seed": seed})
         options = dict(config.get("cell_options") or {})
-        network = [config["cell"], *_named(config, SIZES), *_named(options, options)]
-        return ", ".join(network), tuple(_named(config, FACTS))
+        return config["cell"], *_named(config, FACTS), *_named(options, options)
     except (OSError, LookupError, TypeError, ValueError):
-        return "", ()
+        return ()
 
 
 def shared(facts: Sequence[Sequence[str]]) -> str:

@@ -120,7 +120,7 @@ def test_the_title_says_what_trainings_share(run):
         return figure.get_suptitle(), [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
 
     title, legend = drawn(one, two)
-    assert "rhn, depth 5, layers 1, hidden size 200" in title and "seed" not in title
+    assert "rhn; depth 5; layers 1; hidden size 200" in title and "seed" not in title
     assert "seed 1" in drawn(two)[0] and legend[2] == "one\n7 at epoch 2"
 
 
