@@ -284,25 +284,23 @@ def record_trial(
     import torch
 
     from optim_study.backend import TorchBackend, load_corpus
-    from rhn.cli.recording import Recorders, probed
+    from rhn.cli.recording import ProbeRecorder, probed
     from rhn.plotting.provenance import words_of_built
 
     number = row.trial
     training = TorchBackend(data).start(config, {number: config.settings(number)}, {})
     corpus, study = load_corpus(data), f"trial {number} of the study of seed {config.seed}"
     probe = torch.as_tensor(np.asarray(corpus.valid[0])).float()
-    recorders = Recorders(
-        every,
-        probe,
-        lambda trial: path,
-        loss=lambda model: model.nll(probe).mean(),
-        about=lambda trial, model: "; ".join((words_of_built(model.cells[0]), study, probed(corpus))),
-    )
-    with closing(recorders):
-        recorders.step(training)
+
+    def about(model) -> str:
+        return "; ".join((words_of_built(model.cells[0]), study, probed(corpus)))
+
+    recorder = ProbeRecorder(every, number, probe, path, loss=lambda model: model.nll(probe).mean(), about=about)
+    with closing(recorder):
+        recorder.step(training)
         while training.live():
             training.run_epoch()
-            recorders.step(training)
+            recorder.step(training)
             progress(training.epoch, row.epochs)
     curve = training.curve(number)[:, 0 if config.objective == "train" else 1]
     return float(curve[np.isfinite(curve)].min())

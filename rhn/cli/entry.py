@@ -19,11 +19,9 @@ from rhn.errors import USERS_FAULT, EarlyExit, InvalidInputError, RhnError, User
 from rhn.utils.io import finite_json
 
 INTERRUPTED = 130
-OURS = [
-    marker.parent for marker in Path(__file__).resolve().parents[2].glob("*/py.typed")
-]  # packages that lie beside this one
-PYTHONS = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")]
-LIBRARIES = {"site-packages", "dist-packages"}
+OURS = [str(marker.parent) for marker in Path(__file__).parents[2].glob("*/py.typed")]  # packages beside this one
+PLACES = map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib"))
+LIBRARIES = ("<", *OURS, *PLACES)  # the files of frames that are not the user's begin so
 SHOWN = 10  # last frames of a traceback; an endless recursion has a thousand
 
 
@@ -136,7 +134,7 @@ def print_json(value) -> None:
 
 @contextlib.contextmanager
 def own_cell(name: str | None) -> Iterator[None]:
-    """Turn what a user's code raises into a UsersCodeError with the name of the cell and the method.
+    """Turn what a user's code raises into a UsersCodeError with the name of the cell.
 
     name: package.module:factory. Nothing changes for None and for the name of one of our cells.
     """
@@ -153,8 +151,7 @@ def own_cell(name: str | None) -> Iterator[None]:
         frames = frames_of(error)
         if isinstance(error, OSError) and not frames:
             raise  # an error of the machine
-        method = f" in {frames[-1].name}" if frames else ""
-        raise UsersCodeError(f"{name} does not run: {type(error).__name__}{method}: {error}") from error
+        raise UsersCodeError(f"{name} does not run: {type(error).__name__}: {error}") from error
 
 
 def users_frames(error: BaseException) -> list[str]:
@@ -170,11 +167,4 @@ def users_frames(error: BaseException) -> list[str]:
 def frames_of(error: BaseException) -> list[traceback.FrameSummary]:
     """The frames of a traceback outside our packages, Python and installed libraries."""
     found = traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__), lookup_lines=False)
-    return [frame for frame in found if _is_users(frame.filename)]
-
-
-def _is_users(file: str) -> bool:
-    if file.startswith("<"):  # without a file, as <frozen importlib._bootstrap>
-        return False
-    path = Path(file).resolve()
-    return not (LIBRARIES & set(path.parts) or any(path.is_relative_to(folder) for folder in (*OURS, *PYTHONS)))
+    return [frame for frame in found if not frame.filename.startswith(LIBRARIES)]

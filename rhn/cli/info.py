@@ -1,23 +1,16 @@
 """`rhn info` and `rhn presets`: versions, devices and the kernels in use; the presets of `rhn train`."""
 
-import contextlib
 import itertools
 import platform
-import shutil
-import textwrap
 from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from rhn.cli.entry import print_json
 from rhn.utils.options import option
 from rhn.utils.wording import counted, table
+from rhn.version import __version__
 
-PACKAGES = ("rhn-toolkit", "torch", "numpy")
-WIDTH = 100  # of lines, at most
 HEADER = ("preset", "cell", "size", "depth", "layers", "units", "tied", "paper")
-LEAST = ("tied", "layers", "cell", "depth", "units")  # columns that narrow terminals do without, in this order
 NOTE = "size: parameters. paper: the published test result, perplexity of words or bits a character."
 
 
@@ -33,14 +26,18 @@ class Info:
     json: bool = option(False, "Print JSON: versions, devices, kernels (name, device, purpose, used, reason).")
 
     def run(self) -> None:
+        import numpy
+        import torch
+
         from rhn.kernels.table import kernel_states
 
-        versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+        versions = {"python": platform.python_version(), "rhn-toolkit": __version__}
+        versions |= {package.__name__: package.__version__ for package in (torch, numpy)}
         found, kernels = devices(), kernel_states()
         if self.json:
             print_json({"versions": versions, "devices": found, "kernels": kernels})
             return
-        print(", ".join(f"{name} {number or 'is not installed'}" for name, number in versions.items()))
+        print(", ".join(f"{name} {number}" for name, number in versions.items()))
         for device in found:
             print(f"{device['name']:<8}{device['model']}; {device['details']}")
         used = ("yes" if kernel["used"] else f"no: {kernel['reason']}" for kernel in kernels)
@@ -48,28 +45,11 @@ class Info:
         print(f"\n{table(('kernel', 'device', 'for', 'used'), rows, left=('device', 'for', 'used'))}")
 
 
-def version(package: str) -> str | None:
-    """The installed version, or None."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def cpu_model() -> str:
-    """The name of the CPU on Linux; elsewhere its architecture."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()
-
-
 def devices() -> list[dict[str, str]]:
     """The CPU and every GPU: name, model, details."""
     import torch
 
-    found = [{"name": "cpu", "model": cpu_model(), "details": f"{counted(torch.get_num_threads(), 'torch thread')}"}]
+    found = [{"name": "cpu", "model": platform.machine(), "details": counted(torch.get_num_threads(), "torch thread")}]
     for i in range(torch.cuda.device_count()):
         p = torch.cuda.get_device_properties(i)
         details = f"{p.multi_processor_count} multiprocessors, {p.total_memory / 2**30:.0f} GiB, compute capability {p.major}.{p.minor}"
@@ -90,13 +70,10 @@ class Presets:
         if self.json:
             print_json(rows)
             return
-        columns = min(WIDTH, shutil.get_terminal_size((80, 24)).columns)
-        print(table(HEADER, map(_line, rows), left=("cell",), drop=LEAST, width=columns, gap=" "))
-        print(f"\n{textwrap.fill(NOTE, columns)}\n")
+        print(table(HEADER, map(_line, rows), left=("cell",)), NOTE, sep="\n\n", end="\n\n")
         for about, group in itertools.groupby(PRESETS, key=lambda name: PRESETS[name].about):
             first, *others = group
-            names = f"{first} to {others[-1]}" if others else first
-            print(textwrap.fill(f"{names}: {about}", columns, subsequent_indent="  "))
+            print(f"{first} to {others[-1]}: {about}" if others else f"{first}: {about}")
 
 
 def facts(name: str) -> dict[str, Any]:

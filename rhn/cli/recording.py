@@ -7,7 +7,7 @@ and gradients in the record are those of the probe, so measurements differ only 
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rhn.presets import ChoraleConfig, LanguageConfig
 from rhn.training.run import Callback, homes
@@ -35,14 +35,13 @@ def recorders(
     folder: Path,
     corpus: "Corpus | TextCorpus",
     seeds: Sequence[int],
-) -> "Recorders":
-    """The recorders of a training as a callback, one for each seed."""
+) -> "list[ProbeRecorder]":
+    """The recorders of a training as callbacks, one for each seed."""
     import numpy as np
     import torch
 
     from rhn.plotting.provenance import words_of_new
 
-    paths = {seed: home / NAME for seed, home in homes(folder, seeds).items()}
     if text := isinstance(config, LanguageConfig):
         ids = torch.from_numpy(corpus.valid[: config.window + 1]).long().unsqueeze(1)
         probe, words = ids[:-1], f"{corpus.name}, its validation text as the probe"
@@ -52,10 +51,11 @@ def recorders(
     def loss(model: "nn.Module") -> "Tensor":
         return (model(probe, targets=ids[1:]).nll if text else model.nll(probe)).mean()
 
-    def about(seed: int, model: "nn.Module") -> str:
-        return f"{words_of_new(model.cells[0], seed)}; {words}"
+    def about(seed: int) -> Callable[["nn.Module"], str]:
+        return lambda model: f"{words_of_new(model.cells[0], seed)}; {words}"
 
-    return Recorders(every, probe, paths.get, loss=loss, about=about, within=text)
+    paths = {seed: home / NAME for seed, home in homes(folder, seeds).items()}
+    return [ProbeRecorder(every, seed, probe, paths[seed], loss=loss, about=about(seed), within=text) for seed in seeds]
 
 
 def probed(corpus: "Corpus") -> str:
@@ -63,72 +63,70 @@ def probed(corpus: "Corpus") -> str:
     return f"{corpus.source}; probe {corpus.valid[0].label}"
 
 
-class Recorders(Callback):
-    """A recorder for each seed of a training, made when the training begins.
+class ProbeRecorder(Callback):
+    """A recorder of one seed of a training, made when the training begins.
 
     Args:
         every: steps of the optimizer between two measurements.
-        probe: input of the networks.
-        path: the file of a seed.
+        probe: input of the network.
+        path: the file.
         loss: of a network on the probe.
-        about: origin of the network of a seed, for figures.
+        about: origin of a network, for figures.
         within: measure within epochs; otherwise at the end of the epoch in which the step falls.
     """
 
     def __init__(
         self,
         every: int,
+        seed: int,
         probe: "Tensor",
-        path: Callable[[int], Path],
+        path: Path,
         *,
         loss: Callable[["nn.Module"], "Tensor"],
-        about: Callable[[int, "nn.Module"], str],
+        about: Callable[["nn.Module"], str],
         within: bool = False,
     ):
-        self._within = within
-        self._every, self._probe, self._path = every, probe, path
-        self._loss, self._about = loss, about
-        self._recorders: dict[int, Any] = {}
-        self._models, self._steps = {}, 0
+        self._every, self._seed, self._probe, self._path = every, seed, probe, path
+        self._loss, self._about, self._within = loss, about, within
+        self._recorder, self._model, self._steps = None, None, 0
 
     def step(self, trainer: "Trainer") -> None:
         """Measure if a measurement is due; call it at the start of a training and after every step."""
-        if self._recorders and trainer.position[0] and not self._within:
+        of_epoch = 0 if self._within else trainer.position[0]
+        before, self._steps = self._steps, trainer.steps - of_epoch
+        due = self._recorder is None or self._steps // self._every != before // self._every
+        if not due or self._seed not in trainer.numbers:  # or it has ended
             return
-        before, self._steps = self._steps, trainer.steps - (0 if self._within else trainer.position[0])
-        if self._recorders and self._steps // self._every == before // self._every:
+        network = trainer.model(self._seed)
+        if self._recorder is not None:
+            self._recorder.measure(self._steps, self._load(network))
             return
-        for seed in trainer.numbers:
-            network = trainer.model(seed)
-            if seed in self._recorders:
-                self._recorders[seed].measure(self._steps, self._load(seed, network))
-            else:
-                self._begin(seed, network, trainer.steps)
+        self._model = copy.deepcopy(network)
+        origin = {
+            "path": self._path,
+            "start": trainer.steps,
+            "loss": self._load(network),
+            "about": self._about(network),
+        }
+        self._recorder = plugin("recorder")(self._model, self._probe, self._every, **origin)
 
     def save(self) -> None:
-        """Write the records; call it before a training saves its state, so that they are never behind it."""
-        for recorder in self._recorders.values():
-            recorder.save()
+        """Write the record; call it before a training saves its state, so that it is never behind it."""
+        if self._recorder:
+            self._recorder.save()
 
     def close(self) -> None:
-        """Write the records a last time and print their cost."""
-        for recorder in self._recorders.values():
-            recorder.close()
+        """Write the record a last time and print its cost."""
+        if self._recorder:
+            self._recorder.close()
 
-    def _begin(self, seed: int, network: "nn.Module", start: int) -> None:
-        self._models[seed] = copy.deepcopy(network)
-        options = {"path": self._path(seed), "start": start, "loss": self._load(seed, network)}
-        options["about"] = self._about(seed, network)
-        self._recorders[seed] = plugin("recorder")(self._models[seed], self._probe, self._every, **options)
-
-    def _load(self, seed: int, network: "nn.Module") -> float:
+    def _load(self, network: "nn.Module") -> float:
         """Load the weights of the network, and the gradients of the probe's loss, into the measured model; returns the loss."""
         import torch
 
-        model = self._models[seed]
-        model.load_state_dict(network.state_dict())
-        model.zero_grad()
+        self._model.load_state_dict(network.state_dict())
+        self._model.zero_grad()
         with torch.enable_grad():
-            loss = self._loss(model)
+            loss = self._loss(self._model)
             loss.backward()
         return loss.item()

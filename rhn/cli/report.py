@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rhn.utils.figures import SUFFIXES, figure_name, place, save_figure
-from rhn.utils.io import atomic_path, check_output, check_writable
+from rhn.utils.io import atomic_path, check_output
 from rhn.utils.options import Writing, option
 
 SHORT = {"hidden_size": "units", "vocabulary_size": "words", "max_tokens": "tokens"}  # headings of the printed table
@@ -36,10 +36,10 @@ class Report(Writing):
         output = self.output or figure_name("depth" if self.depth else "curves", *named)
         check_output(output, SUFFIXES, force=self.force)
         if self.csv:
-            check_writable(self.csv)
+            check_output(self.csv)
         table, draw = self._depth() if self.depth else self._curves()
         if self.csv:
-            check_writable(self.csv, force=self.force, columns=list(table))
+            check_output(self.csv, force=self.force, columns=list(table))
             with atomic_path(self.csv) as temporary:
                 table.to_csv(temporary, index=False)
         save_figure(output, draw)

@@ -227,8 +227,8 @@ def train(config: Config, seeds: Sequence[int], out: Path, options: Running, rec
         if record is not None:
             from rhn.cli.recording import recorders
 
-            recording = contextlib.closing(recorders(record, config, out, corpus, seeds))
-            callbacks.insert(0, stack.enter_context(recording))
+            recording = map(contextlib.closing, recorders(record, config, out, corpus, seeds))
+            callbacks = [*map(stack.enter_context, recording), *callbacks]
         results = run.train(
             config,
             corpus,

@@ -127,13 +127,18 @@ def finite_json(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def check_writable(path: str | Path, *, force: bool = True, columns: Sequence[str] = ()) -> Path:
+def check_output(
+    path: str | Path, suffixes: Sequence[str] = (), *, force: bool = True, columns: Sequence[str] = ()
+) -> Path:
     """Check that a file can be written later, and return its path; raises OutputError for a missing or read-only folder.
 
+    suffixes: the allowed ones; any without them.
     force: overwrite any file; otherwise only one of this toolkit, see `made_by_us`.
     columns: the header of a table to be written.
     """
     path = _file(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise OutputError(f"cannot write {path}: expected a name ending in {' or '.join(suffixes)}")
     if not force and path.exists() and not made_by_us(path, columns):
         raise OutputError(
             f"{path} exists already and was not made by this toolkit: name another file, or write over it with --force"
@@ -143,14 +148,6 @@ def check_writable(path: str | Path, *, force: bool = True, columns: Sequence[st
     if not all(os.access(place, os.W_OK) for place in (path.parent, path) if place.exists()):
         raise OutputError(f"cannot write {path}: Permission denied")
     return path
-
-
-def check_output(path: str | Path, suffixes: Sequence[str], *, force: bool = True, columns: Sequence[str] = ()) -> Path:
-    """As `check_writable`, for a path with one of these suffixes; raises OutputError."""
-    if Path(path).suffix.lower() not in suffixes:
-        expected = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
-        raise OutputError(f"cannot write {path}: expected a name ending in {expected}")
-    return check_writable(path, force=force, columns=columns)
 
 
 def _file(path: str | Path) -> Path:
@@ -164,15 +161,15 @@ def _file(path: str | Path) -> Path:
 
 _command: list[str] = []
 _NAME = b"rhn-toolkit "
-_MARKS = dict.fromkeys((".gif", ".mp4", ".npz", ".mid"), _NAME) | {  # a comment
-    ".png": b"tEXtSoftware\0" + _NAME,
-    ".svg": b"<dc:title>" + _NAME,
-    ".pdf": b"/Creator (" + _NAME,
-    ".html": b'<meta name="generator" content="' + _NAME,
-    ".htm": b'<meta name="generator" content="' + _NAME,
-    ".json": b'{"made_with": "' + _NAME,
-    ".musicxml": b"<software>" + _NAME,
-}
+_COMMENTED = (".gif", ".mp4", ".npz", ".mid")  # formats whose comment is the name
+_ENTRIES = (
+    b"tEXtSoftware\0",
+    b"<dc:title>",
+    b"/Creator (",
+    b'name="generator" content="',
+    b'{"made_with": "',
+    b"<software>",
+)
 
 
 def remember_command(prog: str, words: Sequence[str]) -> None:
@@ -203,5 +200,5 @@ def made_by_us(path: Path, columns: Sequence[str] = ()) -> bool:
     if path.suffix.lower() == ".csv":
         first = content.split(b"\n", 1)[0].decode(errors="replace").strip()
         return bool(columns) and next(csv.reader([first]), []) == list(columns)
-    mark = _MARKS.get(path.suffix.lower())
-    return mark is not None and mark in content
+    entries = (b"",) if path.suffix.lower() in _COMMENTED else _ENTRIES
+    return any(entry + _NAME in content for entry in entries)

@@ -52,8 +52,8 @@ Advance = Callable[..., None]
 def progress_bars() -> Iterator[Callable[[str], Advance]]:
     """report(title) -> callback(done, total): one bar for each on a terminal, elsewhere lines about the current one."""
     if not sys.stderr.isatty():
-        with _periodic_lines() as lines:
-            yield lines.task
+        with _periodic_lines() as report:
+            yield report
         return
     from rich.console import Console
     from rich.progress import Progress
@@ -67,60 +67,48 @@ def progress_bars() -> Iterator[Callable[[str], Advance]]:
         yield report
 
 
-class Lines:
-    """The current task as a line of text."""
+def line_of(title: str, seconds: float, done: int, total: int | None) -> str:
+    """A line about a task that has run for so long.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic):
-        self._clock = clock
-        self._now: tuple[str, float, int, int] | None = None  # title, time of its begin, done, total
+    >>> line_of("spectra", 30.0, 100, 400), line_of("spectra", 30.0, 0, None)
+    ('spectra: 25 %, about 2 min left', 'spectra: 30 s so far')
+    """
+    if not (done and total):
+        return f"{title}: {duration(seconds)} so far"
+    left = f", about {duration(seconds * (total / done - 1))} left" if done < total else ""
+    return f"{title}: {math.floor(100 * done / total)} %{left}"
 
-    def task(self, title: str) -> Advance:
-        """Begin a task; the returned callback(done, total) reports its progress."""
-        begun = self._clock()
+
+@contextlib.contextmanager
+def _periodic_lines() -> Iterator[Callable[[str], Advance]]:
+    """Print a line about the task that reported last to stderr every LINE_SECONDS, also during a long call; the first one earlier."""
+    current, ended = [], threading.Event()  # current: title, time of its begin, done, total
+
+    def report(title: str) -> Advance:
+        begun = time.monotonic()
 
         def advance(done: int, total: int | None, other: str | None = None) -> None:
             nonlocal title
             title = other or title
-            self._now = title, begun, done, total or 0
+            current[:] = title, begun, done, total
 
         advance(0, 0)
         return advance
 
-    def line(self) -> str | None:
-        """The progress of the task that reported last; None before the first.
-
-        >>> lines = Lines(clock=iter([0.0, 30.0]).__next__)
-        >>> lines.task("spectra")(100, 400)
-        >>> lines.line()
-        'spectra: 25 %, about 2 min left'
-        """
-        if self._now is None:
-            return None
-        title, begun, done, total = self._now
-        passed, share = self._clock() - begun, done / total if total else 0.0
-        if not share:
-            return f"{title}: {duration(passed)} so far"
-        left = passed * (1 / share - 1)
-        return f"{title}: {math.floor(100 * share)} %" + (f", about {duration(left)} left" if share < 1 else "")
-
-
-@contextlib.contextmanager
-def _periodic_lines() -> Iterator[Lines]:
-    """Print a line to stderr every LINE_SECONDS, also during a long call; the first one earlier."""
-    lines, ended = Lines(), threading.Event()
-
     def print_lines() -> None:
         pause = FIRST_LINE
         while not ended.wait(pause):
-            if line := lines.line():
+            if current:
+                title, begun, *share = current
                 with contextlib.suppress(OSError, ValueError):  # a broken stderr stops no work
+                    line = line_of(title, time.monotonic() - begun, *share)
                     print(lines_of(line), file=sys.stderr, flush=True)
             pause = LINE_SECONDS
 
     printer = threading.Thread(target=print_lines, daemon=True, name="progress")
     printer.start()
     try:
-        yield lines
+        yield report
     finally:
         ended.set()
         printer.join()

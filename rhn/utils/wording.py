@@ -35,7 +35,6 @@ def table(
     left: Collection[str] = (),
     drop: Sequence[str] = (),
     width: float = math.inf,
-    gap: str = "  ",
 ) -> str:
     """A table in plain text, the first column aligned left, the others right.
 
@@ -51,10 +50,10 @@ def table(
         size = max(map(len, (name, *column)))
         to_left = not columns or name in left
         columns.append([cell.ljust(size) if to_left else cell.rjust(size) for cell in (name, *column)])
-    while drop and sum(len(column[0]) for column in columns) + len(gap) * (len(columns) - 1) > width:
+    while drop and sum(len(column[0]) for column in columns) + 2 * (len(columns) - 1) > width:
         name = drop.pop(0)
         columns = [column for column in columns if column[0].strip() != name]
-    return "\n".join(gap.join(line).rstrip() for line in zip(*columns, strict=True))
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
 def first_line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from rhn.errors import OutputError
 from rhn.utils import figures
 from rhn.utils import io as made
 from rhn.utils.figures import our_style
-from rhn.utils.io import check_writable, write_csv
+from rhn.utils.io import check_output, write_csv
 
 PLOT = ("gersgorin-plot", ["--cell", "rnn", "--hidden-size", "3", "--input", "x.npy", "--output"])
 
@@ -100,9 +100,9 @@ def test_a_figure_of_this_toolkit_is_drawn_anew_and_any_other_is_refused(tmp_pat
     drawn(ours, monkeypatch)
     with our_style():
         simple().savefig(other)
-    assert check_writable(ours, force=False) == ours
+    assert check_output(ours, force=False) == ours
     with pytest.raises(OutputError, match="was not made by this toolkit"):
-        check_writable(other, force=False)
+        check_output(other, force=False)
 
 
 def test_a_table_is_ours_by_its_header(tmp_path):

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import strategies as st
 
 from rhn.errors import DataError, OutputError
 from rhn.utils.io import (
     arrays_of,
     atomic_path,
-    check_writable,
+    check_output,
     read_json,
     remove_leftovers,
     write_arrays,
@@ -38,7 +37,7 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path, e
     assert names(tmp_path) == ["record.json"]
 
 
-@pytest.mark.parametrize("write", [check_writable, lambda path: atomic_path(path).__enter__()], ids=["check", "atomic"])
+@pytest.mark.parametrize("write", [check_output, lambda path: atomic_path(path).__enter__()], ids=["check", "atomic"])
 def test_what_is_not_a_file_is_never_replaced(tmp_path, write):
     """As root a rename over /dev/null would succeed, and break the machine."""
     os.mkfifo(tmp_path / "pipe")
@@ -52,7 +51,7 @@ def test_what_is_not_a_file_is_never_replaced(tmp_path, write):
 def test_impossible_places_are_output_errors(tmp_path, name):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
-        check_writable(tmp_path / name)
+        check_output(tmp_path / name)
     with pytest.raises(OutputError, match="cannot write"), atomic_path(tmp_path / name) as temporary:
         temporary.write_text("x")
     assert names(tmp_path) == ["file"]
@@ -77,11 +76,6 @@ except OutputError as error:
     assert out == f"cannot write {target}: File too large\n"
     assert target.read_text() == "old"
     assert names(tmp_path) == ["a.bin"]
-
-
-file_names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=20).filter(
-    lambda name: name not in (".", "..")
-)
 
 
 def test_nothing_but_what_killed_writers_left_is_removed(tmp_path):

@@ -42,14 +42,10 @@ def test_the_presets_of_chorales_are_as_large_as_the_papers_budget_buys():
     assert (flat.depth, flat.hidden_size) == (1, hidden_size_for_budget("lstm", 300_000, 1))
 
 
-@pytest.mark.parametrize("columns", [60, 120])
-def test_the_list_has_a_line_for_each_preset_and_fits_the_terminal(columns, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", str(columns))
+def test_the_list_has_a_line_for_each_preset(capsys):
     assert cli.main(["presets"]) == 0
-    said = capsys.readouterr().out
-    header, *rows = said.partition("\n\n")[0].splitlines()
+    header, *rows = capsys.readouterr().out.partition("\n\n")[0].splitlines()
     assert [row.split()[0] for row in rows] == list(PRESETS) and header.split()[0] == "preset"
-    assert max(map(len, said.splitlines())) <= min(columns, 100)
 
 
 @for_each(

@@ -3,22 +3,13 @@
 import time
 
 from rhn.utils import progress
-from rhn.utils.progress import Lines, progress_bars
+from rhn.utils.progress import line_of, progress_bars
 
 
-def test_lines_tell_of_the_task_at_work_its_share_and_the_time_left():
-    now = [0.0]
-    lines = Lines(lambda: now[0])
-    assert lines.line() is None
-    first, second = lines.task("spectra"), lines.task("animation")
-    now[0] = 12.0
-    assert lines.line() == "animation: 12 s so far"
-    second(0, 0)  # a download of unknown length
-    assert lines.line() == "animation: 12 s so far"
-    first(1, 4)
-    assert lines.line() == "spectra: 25 %, about 36 s left"
-    first(4, 4, "all spectra")
-    assert lines.line() == "all spectra: 100 %"
+def test_lines_tell_of_the_share_and_the_time_left():
+    assert line_of("animation", 12.0, 0, 0) == "animation: 12 s so far"
+    assert line_of("spectra", 12.0, 1, 4) == "spectra: 25 %, about 36 s left"
+    assert line_of("all spectra", 12.0, 4, 4) == "all spectra: 100 %"
 
 
 def test_without_a_terminal_a_line_comes_now_and_then_even_from_the_middle_of_a_call(monkeypatch, capsys):
