@@ -78,12 +78,12 @@ def draw_equation_14() -> Figure:
     """Draw a random highway layer with eigenvalues outside the discs of equation 14 as printed, and the discs with the transposes."""
     jacobians, printed = claims.random_layers()
     spectra = eigenvalues(jacobians)
-    first = int((~gersgorin_discs(printed).contains(spectra)).any(-1).nonzero()[0])
+    first = int((~INCLUSION_SETS["gersgorin-row"](printed).contains(spectra)).any(-1).nonzero()[0])
     figure = Shown(figsize=(9, 5.2), layout="constrained")
     titles = {"equation 14 as printed": printed, "with the transposes of H', C', T'": jacobians}
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     for ax, (title, matrices) in zip(axes, titles.items(), strict=True):
-        for k, curve in enumerate(gersgorin_discs(matrices[first]).outline()):
+        for k, curve in enumerate(INCLUSION_SETS["gersgorin-row"](matrices[first]).outline()):
             style = {"facecolor": f"{BLUE}26", "edgecolor": BLUE, "linewidth": 1.2}
             ax.fill(curve.real, curve.imag, label=None if k else "union of the discs", **style)
         _plot_eigenvalues(ax, spectra[first])

@@ -24,7 +24,7 @@ from gersgorin.analyses.steps import gates
 from gersgorin.cell import Step
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
-from gersgorin.linalg.normality import departure, kreiss_constant
+from gersgorin.linalg.normality import departure_from_normality, kreiss_constant
 from gersgorin.linalg.outlines import support_corners
 from gersgorin.linalg.products import half_life, running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
@@ -323,7 +323,7 @@ def measure_spectra(run: Run, *, discs: str = "row", progress: Progress = silent
             norms = torch.linalg.matrix_norm(A, 2)
             values, conditions = eigenvalue_conditions(A)
             support = support_function(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2)
-            normal = values, conditions.amax(-1), support, departure(A, values, relative=True), norms
+            normal = values, conditions.amax(-1), support, departure_from_normality(A, values, relative=True), norms
             measured.append((*normal, rows.centers, rows.radii, columns.centers, columns.radii))
             if N <= SMALL:  # else it takes more than a moment
                 kreiss.update({t: float(kreiss_constant(A[t - now.start])) for t in shown if now.start <= t < now.stop})

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from gersgorin._validate import check_square
-from gersgorin.linalg.discs import Discs, off_diagonal_sums, points_and_tolerance
-from gersgorin.linalg.outlines import binary_scale, polygon_area, sampled_outline, support_corners
+from gersgorin.linalg.discs import off_diagonal_sums
+from gersgorin.linalg.outlines import binary_scale, discs_outline, polygon_area, sampled_outline, support_corners
 from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
 
@@ -50,12 +50,18 @@ class InclusionSet(ABC):
 
         Args:
             z: (..., k) real or complex, leading dimensions broadcast against the batch; a scalar counts as k = 1.
-            tol: absolute, a number or (...,); default 10 n eps `norm`; 0 is the strict test.
+            tol: absolute, a number or (...,); 0 is the strict test. Default 10 n eps `norm`, more than rounding adds to any radius:
+                eigenvalues of permutations, stochastic matrices and closed gates lie on the boundary.
 
         Returns:
             (..., k) bool.
         """
-        z, tol = points_and_tolerance(z, tol, self.centers, self.norm)
+        z = z if isinstance(z, Tensor) else torch.as_tensor(np.asarray(z))  # Python's numbers in their own precision
+        z = torch.atleast_1d(z.to(self.A.device))
+        z = z if z.is_complex() or z.is_floating_point() else z.to(self.norm.dtype)
+        if tol is None:  # of the coarser type
+            tol = 10 * self.A.shape[-1] * max(torch.finfo(t.dtype).eps for t in (self.norm, z)) * self.norm
+        tol = torch.as_tensor(tol, dtype=self.norm.dtype, device=self.norm.device)
         return self._contains(z, tol[..., None])
 
     @abstractmethod
@@ -75,8 +81,6 @@ class InclusionSet(ABC):
             InvalidInputError: a complex matrix, a batch, or points < 3.
         """
         self._check_outline(points)
-        if self.A.is_complex():
-            raise InvalidInputError(f"outline: expected a real matrix, got {self.A.dtype}: the curve would not mirror")
         scale = binary_scale(float(self.norm))
         strict = torch.zeros(1, dtype=torch.float64, device=self.A.device)
 
@@ -90,7 +94,9 @@ class InclusionSet(ABC):
         """The area of the set, as that of the polygons of `outline(points)`."""
         return polygon_area(self.outline(points))
 
-    def _check_outline(self, points: int) -> None:
+    def _check_outline(self, points: int, *, real: bool = True) -> None:
+        if real and self.A.is_complex():
+            raise InvalidInputError(f"outline: expected a real matrix, got {self.A.dtype}: the curve would not mirror")
         if self.A.dim() != 2:
             raise InvalidInputError(f"outline: expected one matrix (n, n), got a batch {tuple(self.A.shape)}; pick one")
         if points < 3:
@@ -186,8 +192,12 @@ class Ostrowski(InclusionSet):
         return (self._distances(z) <= reach[..., None, :]).any(-1)
 
     def outline(self, points: int = 65) -> list[np.ndarray]:
-        """The exact arcs of the union; arguments, result and errors as for `Discs.outline`."""
-        return Discs(self.centers, self.radii()).outline(points)
+        """The exact arcs of the union, `points` on each; a disc of radius 0 that stands alone is a polygon of one repeated point.
+
+        Their chords lie inside the arcs: a whole disc loses 2 pi^2 / (3 (2 points - 2)^2) of its area, 0.04 % by default.
+        """
+        self._check_outline(points)
+        return discs_outline(*(part.cpu().double().numpy() for part in (self.centers, self.radii())), points)
 
 
 class NumericalRange(InclusionSet):
@@ -226,7 +236,7 @@ class NumericalRange(InclusionSet):
 
     def outline(self, points: int = 65) -> list[np.ndarray]:
         """The polygon of 2 (points - 1) support lines, for real and complex matrices: corners, the first one twice."""
-        self._check_outline(points)
+        self._check_outline(points, real=False)
         angles = 2 * (points - 1)
         around = self if angles == len(self.angles) else NumericalRange(self.A, angles)
         corners = support_corners(around.support.cpu().double().numpy())

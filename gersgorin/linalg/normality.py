@@ -2,7 +2,6 @@
 
     departure from normality (P. Henrici, 1962)   sqrt(||A||_F^2 - sum |lambda_i|^2): Frobenius norm of T - diag(T), A = Q T Q*
     numerical radius                              max |z|, z in the numerical range {x* A x : |x| = 1}
-    numerical abscissa                            max Re z there: the growth rate of exp(tA) at t = 0
     Kreiss' constant                              K(A) = sup over |z| > 1 of (|z| - 1) ||(z - A)^-1||
 
 rho(A) <= r(A) <= ||A||_2 <= 2 r(A), and r(A^k) <= r(A)^k (R. Horn, C. Johnson, "Topics in Matrix Analysis", 1991, chapter 1): powers
@@ -28,10 +27,10 @@ from gersgorin.linalg.pseudospectra import smallest_singular_values
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 
 
-def departure_from_normality(A: Tensor, *, relative: bool = False) -> Tensor:
+def departure_from_normality(A: Tensor, values: Tensor | None = None, *, relative: bool = False) -> Tensor:
     """Henrici's departure, (...,); relative: divided by ||A||_F, between 0 (normal) and 1 (nilpotent), 0 for A = 0.
 
-    A difference of squares: known to about sqrt(n eps) ||A||_F, 1e-7 in float64.
+    A difference of squares: known to about sqrt(n eps) ||A||_F, 1e-7 in float64. values: the eigenvalues (..., n) if they are known.
 
     Raises:
         InvalidInputError: A is not square, not floating point, or holds NaN or infinity.
@@ -40,30 +39,13 @@ def departure_from_normality(A: Tensor, *, relative: bool = False) -> Tensor:
     tensor(3.0000)
     """
     A = check_square(A).detach()
-    return departure(A, eigenvalues(A), relative=relative)
-
-
-def departure(A: Tensor, values: Tensor, *, relative: bool) -> Tensor:
-    """The same of a checked A whose eigenvalues (..., n) are known."""
+    values = eigenvalues(A) if values is None else values
     unit = A.abs().amax((-2, -1))
     unit = torch.where(unit > 0, unit, 1)
     whole = torch.linalg.matrix_norm(A / unit[..., None, None])
     normal = torch.linalg.vector_norm(values / unit[..., None], dim=-1)
     found = ((whole - normal) * (whole + normal)).clamp(min=0).sqrt()
     return found / torch.where(whole > 0, whole, 1) if relative else found * unit
-
-
-def numerical_abscissa(A: Tensor) -> Tensor:
-    """The largest real part of the numerical range, (...,): the largest eigenvalue of (A + A*) / 2.
-
-    d/dt ||exp(tA)|| at t = 0; also called the logarithmic 2-norm. Errors as for `departure_from_normality`.
-
-    >>> numerical_abscissa(torch.tensor([[-1.0, 4.0], [0.0, -1.0]]))
-    tensor(1.)
-    """
-    A = check_square(A).detach()
-    with one_thread():
-        return torch.linalg.eigvalsh((A + A.mH) / 2)[..., -1]
 
 
 def numerical_radius(A: Tensor, angles: int = 128) -> Tensor:
