@@ -259,8 +259,7 @@ def drawn(result, draw: str = ""):
     """A result, and the figure that a function draws of it, if not its plot."""
     if not draw:
         return {"result": result, "figure": result.plot().figure.figure}
-    homes = ("plotting.spectra", "analyses.credit")
-    modules = [import_module(f"gersgorin.{home}") for home in (*homes, "comparison.plots", "recording")]
+    modules = [import_module(f"gersgorin.{home}") for home in ("plotting.spectra", "comparison.plots", "recording")]
     return {"result": result, "figure": next(getattr(m, draw) for m in modules if hasattr(m, draw))(result)}
 
 
@@ -375,7 +374,7 @@ CALLS = {
     "bounds": lambda: drawn(g.bounds(cell_of(RHN, 3, 5, 3), frames(), unit="ms")),
     "bounds-lstm": lambda: g.bounds(cell_of(LSTM, 3, 4), frames(), layers=False),
     "ensemble": lambda: compared(),
-    "credit": lambda: drawn(g.credit(model_of(depth=2), rolls()[:-1], rolls()[1:]), "draw_credit"),
+    "credit": lambda: drawn(g.credit(model_of(depth=2), rolls()[:-1], rolls()[1:])),
     "credit-words": words_credit,
     "credit-own": lambda: g.credit(own("Loop"), rolls(), rolls(), loss="squared"),
     "plateau": plateau,

@@ -17,7 +17,7 @@ Legend: T frames, B sequences, N entries of a cell's state.
 """
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,18 +31,7 @@ from gersgorin._validate import with_gradients
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.loading.find import TORCH_CELLS
 from gersgorin.objective import Loss, Objective
-from gersgorin.plotting.figure import (
-    Shown,
-    as_list,
-    complete,
-    entitle,
-    legend_below,
-    names_of,
-    own_axes,
-    panel,
-    title_of,
-    wrapped,
-)
+from gersgorin.plotting.figure import Shown, entitle, heat_map, legend_below, names_of, top_decade, wrapped
 from gersgorin.run import Progress, silent
 from rhn.cells import Cell
 from rhn.cells.convert import from_torch, weights_of_torch
@@ -50,6 +39,11 @@ from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREY, ORANGE, our_style
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
+
+SMALLEST = 1e-6  # part of the gradient that is drawn
+TITLE = "credit over time: which losses reach which states"
+SCALE = r"$\log_{10}\,\|\partial L_{t_2} / \partial y_{t_1}\|$"
+TRUNCATION = 35  # steps back, those of the paper's language models
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -72,8 +66,6 @@ class Credit(Result, kind="credit"):
     """<g[k], g> / ||g||^2, (T,): they add up to 1; negative for a lag that works against the whole."""
     lost: np.ndarray
     """||g - (g[0] + ... + g[k])|| / ||g||, (T,): the part of the gradient lost by truncation after k steps."""
-    path_lengths: np.ndarray
-    """The least and the largest number of nonlinear layers between y[t1] and L[t2] at lag k, (T, 2); see `path_lengths`."""
     unit: str = "steps"
     """Of one frame: "quarter notes", "tokens"; "steps" if unknown."""
     loss_unit: str = "nats a frame"
@@ -98,28 +90,50 @@ class Credit(Result, kind="credit"):
         """The least lag up to which the shares add up to half of the gradient."""
         return int((np.cumsum(self.lag_share) >= 0.5).argmax())
 
-    def summary(self) -> str:
+    def sentences(self) -> Iterator[str]:
         """How far back the gradient comes from, the loss by truncation, and from which lag on there is nothing."""
-        said = (
-            f"Half of the recurrence's gradient comes from states at most {counted(self.half, 'step')} back; errors that go back "
-            f"at most 10 steps lose {100 * self.lost_beyond(10):.3g} % of it."
-        )
-        none = vanishes_at(self._by_lag)
-        return (
-            said
-            if none is None
-            else f"{said} From {counted(none, 'step')} back on it is zero, or below all normal numbers."
-        )
+        half, lost = counted(self.half, "step"), 100 * self.lost_beyond(10)
+        said = f"Half of the recurrence's gradient comes from states at most {half} back"
+        said += f"; errors that go back at most 10 steps lose {lost:.3g} % of it."
+        if (none := vanishes_at(self._by_lag)) is not None:
+            said += f" From {counted(none, 'step')} back on it is zero, or below all normal numbers."
+        yield said
 
     def table(self) -> list[dict]:
-        """One row a lag: norm and share of its part of the gradient, the part lost beyond it, least and most layers between."""
-        least, most = self.path_lengths.T
-        lags = {"norm": self.lag_norm, "share": self.lag_share, "lost": self.lost}
-        return rows_of(lag=range(len(self.lost)), **lags, least_layers=least, most_layers=most)
+        """One row a lag: norm and share of its part of the gradient, and the part lost beyond it."""
+        return rows_of(lag=range(len(self.lost)), norm=self.lag_norm, share=self.lag_share, lost=self.lost)
 
-    def plot(self, ax=None):
+    @our_style()
+    def plot(self, ax: Axes | None = None) -> Axes:
         """The heat map of the norms; without axes a figure with the shares of the lags below."""
-        return draw_credit(self).axes[0] if ax is None else plot_credit(self, ax)
+        return self.draw(ax, top_decade(self.norms)) if ax else draw_credit({"": self}).axes[0]
+
+    def draw(self, ax: Axes, top: float) -> Axes:
+        """log10 ||dL[t2]/dy[t1]|| as a heat map, t1 to the right and t2 upwards, on a scale that ends at `top`."""
+        heat_map(ax, self.norms, top, cmap="viridis")
+        ax.set(xlabel=rf"state $t_1${self._unit}", ylabel=rf"loss $t_2${self._unit}")
+        return ax
+
+    def draw_lags(self, ax: Axes) -> Axes:
+        """By lag: its share of the gradient, and the part lost if errors go back no further."""
+        lags = np.arange(len(self.lag_share))
+        ax.plot(lags, self.lag_norm, color=BLUE, label=r"norm of the lag's part, $\|g_k\| / \|g\|$")
+        ax.plot(lags, self.lost, color=ORANGE, linestyle="--", label="lost beyond this lag")
+        if len(lags) > TRUNCATION:
+            ax.axvline(TRUNCATION, color=GREY, linestyle=":", linewidth=1, label=f"{TRUNCATION} steps")
+        ax.set(
+            xlabel=rf"lag $k = t_2 - t_1${self._unit}",
+            xlim=(0, max(1, len(lags) - 1)),
+            yscale="log",
+            ylim=(SMALLEST, 2),
+        )
+        ax.set_ylabel("part of the gradient's norm")
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        return ax
+
+    @property
+    def _unit(self) -> str:
+        return "" if self.unit == "steps" else f" ({self.unit})"
 
 
 class Unrolled:
@@ -311,42 +325,11 @@ def of_objective(objective: Objective, *, progress: Progress = silent) -> Credit
         lag_norm=lag_norm,
         lag_share=lag_share,
         lost=lost,
-        path_lengths=path_lengths([*run.cells.values()], T),
         unit=objective.label.time_unit,
         loss_unit=objective.loss.unit,
         title=objective.label.heading,
         about=objective.label.about,
     )
-
-
-def path_lengths(cells: list[nn.Module], lags: int) -> np.ndarray:
-    """The least and the largest number of nonlinear layers between y[t1] and L[t2], for lags t2 - t1 = 0..lags - 1: (lags, 2).
-
-    As in the paper's figure 1, for stacked cells, the lowest first. What a gate carries, or a state that is carried without one, passes
-    a layer without a nonlinearity, and a shortcut the layers before it; a cell that does not describe its `layers()` has neither. The
-    output layer is not counted.
-
-    >>> from rhn.cells import DTRNN, RHN
-    >>> path_lengths([DTRNN(1, 1, 3)], 3).tolist(), path_lengths([RHN(1, 1, 3)], 3).tolist()
-    ([[0, 0], [3, 3], [6, 6]], [[0, 0], [0, 3], [0, 6]])
-    """
-    steps, entries = zip(*map(_shortest, cells), strict=True)
-    depths = [getattr(cell, "depth", 1) for cell in cells]
-    k = np.arange(lags)
-    least = np.min([k * min(steps[c:]) + sum(entries[c + 1 :]) for c in range(len(cells))], axis=0)
-    return np.stack([least, k * max(depths) + sum(depths[1:])], axis=1)
-
-
-def _shortest(cell: nn.Module) -> tuple[int, int]:
-    """The least number of nonlinear layers on the way from a cell's state, and from its input, to its next state."""
-    layers = cell.layers() if hasattr(cell, "layers") else (None,) * getattr(cell, "depth", 1)
-    from_state, from_input = 0, 0
-    for place, layer in enumerate(layers):
-        nonlinear = int(getattr(layer, "gate", None) is None and not getattr(layer, "carries", False))
-        if getattr(layer, "skip", None) is not None:
-            from_state = 0
-        from_state, from_input = from_state + nonlinear, from_input + (nonlinear if place else 1)
-    return from_state, from_input
 
 
 def _at_lag(adjoints: torch.Tensor, lag: int) -> torch.Tensor:
@@ -357,82 +340,24 @@ def _at_lag(adjoints: torch.Tensor, lag: int) -> torch.Tensor:
     return picked
 
 
-DECADES = 8  # of a heat map's scale: what is smaller by more is shown as nothing
-SMALLEST = 1e-6  # part of the gradient that is drawn
-TITLE = "credit over time: which losses reach which states"
-SCALE = r"$\log_{10}\,\|\partial L_{t_2} / \partial y_{t_1}\|$"
-TRUNCATION = 35  # steps back, those of the paper's language models
-
-
 @our_style()
-def plot_credit(record: Credit, ax: Axes | None = None, *, top: float | None = None) -> Axes:
-    """log10 ||dL[t2]/dy[t1]|| as a heat map, t1 to the right and t2 upwards, on a scale that ends at `top` (None: the largest)."""
-    alone, ax = ax is None, own_axes(5.2, 4.6) if ax is None else ax
-    top, values = decades([record]) if top is None else top, np.full_like(record.norms, np.nan)
-    np.log10(record.norms, out=values, where=record.norms > 0)
-    image = ax.imshow(values, origin="lower", cmap="viridis", vmin=top - DECADES, vmax=top, interpolation="none")
-    unit = _unit(record)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(5, integer=True))
-    ax.set(xlabel=rf"state $t_1${unit}", ylabel=rf"loss $t_2${unit}")
-    if alone:
-        ax.figure.colorbar(image, ax=ax, label=SCALE, extend="min")
-        complete(ax, title_of(record.title, TITLE), record.about)
-    return ax
+def draw_credit(records: Mapping[str, Credit], about: str = "") -> Shown:
+    """Moments of a training, by their names, side by side: heat maps on one scale, and under them the lags.
 
-
-@panel(5.2, 4, TITLE)
-def plot_lags(record: Credit, ax: Axes | None = None) -> Axes:
-    """By lag: its share of the gradient, and what is lost where errors go back no further."""
-    lags = np.arange(len(record.lag_share))
-    ax.plot(lags, record.lag_norm, color=BLUE, label=r"norm of the lag's part, $\|g_k\| / \|g\|$")
-    ax.plot(lags, record.lost, color=ORANGE, linestyle="--", label="lost beyond this lag")
-    if len(lags) > TRUNCATION:
-        ax.axvline(TRUNCATION, color=GREY, linestyle=":", linewidth=1, label=f"{TRUNCATION} steps")
-    ax.set(
-        xlabel=rf"lag $k = t_2 - t_1${_unit(record)}", xlim=(0, max(1, len(lags) - 1)), yscale="log", ylim=(SMALLEST, 2)
-    )
-    ax.set_ylabel("part of the gradient's norm")
-    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    return ax
-
-
-def decades(records: list[Credit]) -> float:
-    """The largest log10 norm among the records, rounded up to a whole decade; 0 where there is nothing but zeros."""
-    largest = max(float(record.norms.max()) for record in records)
-    return float(np.ceil(np.log10(largest))) if largest > 0 else 0.0
-
-
-@our_style()
-def draw_credit(records: Credit | Sequence[Credit] | Mapping[str, Credit], about: str = "") -> Shown:
-    """Moments of a training side by side: heat maps on one scale, and under them what each lag is worth.
-
-    records: one, or several with their names; without names they are counted.
-    about: how the network came to be, for the title; "" for what all records say of that.
+    about: origin of the network, for the title; "" for the one that all records have.
     """
-    records = records if isinstance(records, Mapping) else _counted(as_list(records))
     figure = Shown(figsize=(max(6.5, 1.6 + 3.2 * len(records)), 7.2), layout="constrained")
     upper, lower = figure.subplots(2, len(records), squeeze=False, height_ratios=(1.4, 1))
-    top = decades([*records.values()])
-    for k, (above, below, (name, record)) in enumerate(zip(upper, lower, records.items(), strict=True)):
+    top = max(top_decade(record.norms) for record in records.values())
+    for above, below, (name, record) in zip(upper, lower, records.items(), strict=True):
         loss = f"loss {record.loss:.3g} {record.loss_unit}"
-        plot_credit(record, above, top=top).set_title("\n".join(filter(None, (wrapped(name, 34), loss))))
+        record.draw(above, top).set_title("\n".join(filter(None, (wrapped(name, 34), loss))))
         long = len(record.lost) > TRUNCATION
         lost = f"beyond {TRUNCATION} steps {record.lost_beyond(TRUNCATION):.2g} of it is lost" if long else ""
-        plot_lags(record, below).set_title(lost)
-        if k:
-            above.set_ylabel("")
-            below.set_ylabel("")
+        record.draw_lags(below).set_title(lost)
+    for ax in (*upper[1:], *lower[1:]):
+        ax.set_ylabel("")
     figure.colorbar(upper[-1].images[0], ax=upper, label=SCALE, extend="min")
     legend_below(figure, lower[:1])
     named = names_of(records.values())
     return entitle(figure, named._replace(about=about or named.about), TITLE)
-
-
-def _counted(records: list[Credit]) -> dict[str, Credit]:
-    """By names that count them; alone, without one."""
-    return {f"{k} of {len(records)}" * (len(records) > 1): record for k, record in enumerate(records, start=1)}
-
-
-def _unit(record: Credit) -> str:
-    return "" if record.unit == "steps" else f" ({record.unit})"

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from gersgorin._validate import with_gradients
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.plotting.figure import label_axes, panels
+from gersgorin.plotting.figure import DECADES, heat_map, label_axes, panels
 from gersgorin.run import Progress, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
@@ -32,7 +32,6 @@ from rhn.utils.validation import check_seed
 
 EXACT = 1 << 14  # products, T k, up to which the influence is exact by default
 PROBES = 16  # random vectors for each output otherwise
-DECADES = 8  # of a heat map's scale
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -157,12 +156,8 @@ class Memory(Result, kind="memory"):
 
     def draw_pairs(self, ax: Axes) -> None:
         """The heat map of all pairs of an output and an input."""
-        values = np.full_like(self.influence, np.nan)
-        np.log10(self.influence, out=values, where=self.influence > 0)
-        top = float(np.nanmax(values)) if np.nanmax(self.influence, initial=0) > 0 else 0.0
-        image = ax.imshow(values, origin="lower", vmin=top - DECADES, vmax=top, interpolation="none", aspect="auto")
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_locator(MaxNLocator(5, integer=True))
+        largest = np.nanmax(self.influence, initial=0)
+        image = heat_map(ax, self.influence, float(np.log10(largest)) if largest > 0 else 0.0, aspect="auto")
         ax.set(xlabel=time_label(self.unit).replace("time step", "input $t_1$"), ylabel="output $t_2$")
         label = r"$\log_{10}\,\|\partial o_{t_2} / \partial x_{t_1}\|_F$"
         ax.figure.colorbar(image, ax=ax, label=label, extend="min")

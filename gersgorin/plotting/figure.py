@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from rhn.errors import InvalidInputError
@@ -37,6 +38,7 @@ DASHED = {"color": "black", "linestyle": (0, (4, 3))}
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # 7 and 4: the first 28 lines differ from each other
 MARKERS = "osD^vPX*"
+DECADES = 8  # of a heat map's scale
 
 
 class Shown(Figure):
@@ -158,6 +160,20 @@ def complex_plane(ax: Axes, limit: float) -> Axes:
     label_axes(ax, "real part", "imaginary part")
     plain_numbers(ax)
     return ax
+
+
+def top_decade(values: np.ndarray) -> float:
+    """The largest log10 of some numbers, rounded up to a whole decade; 0 for zeros."""
+    largest = float(np.nanmax(values))
+    return float(np.ceil(np.log10(largest))) if largest > 0 else 0.0
+
+
+def heat_map(ax: Axes, values: np.ndarray, top: float, **look) -> AxesImage:
+    """Draw log10 of the numbers of all pairs (t2 upwards, t1 to the right) on eight decades below `top`; zeros stay white."""
+    logs = np.log10(values, out=np.full_like(values, np.nan), where=values > 0)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(5, integer=True))
+    return ax.imshow(logs, origin="lower", vmin=top - DECADES, vmax=top, interpolation="none", **look)
 
 
 def line_style(k: int) -> dict:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from examples.paper import credit as gallery
-from gersgorin.analyses.credit import DECADES, Credit, draw_credit, plot_credit, plot_lags
+from gersgorin.analyses.credit import Credit, draw_credit
+from gersgorin.plotting.figure import DECADES
 from rhn.errors import DataError
 from tests.rhn.pieces import shortest_chorales
 
@@ -17,7 +18,7 @@ def record():
     norms = np.tril(10.0 ** -np.abs(np.subtract.outer(range(4), range(4))) * 50)
     lags = np.array([0.9, 0.3, 0.2, 0.1])
     numbers = {"lag_norm": lags, "lag_share": lags / lags.sum(), "lost": np.array([0.5, 0.2, 0.1, 0.0])}
-    return Credit(loss=9.5, norms=norms, gradient_norm=2.0, path_lengths=np.zeros((4, 2), int), **numbers)
+    return Credit(loss=9.5, norms=norms, gradient_norm=2.0, **numbers)
 
 
 def test_a_record_is_written_and_read(record, tmp_path):
@@ -37,14 +38,14 @@ def test_half_of_the_gradient_is_the_first_crossing_of_shares_that_may_be_negati
 
 
 def test_the_heat_map_is_the_logarithm_of_the_norms_with_nothing_above_the_diagonal(record):
-    ax = plot_credit(record)
+    ax = record.plot()
     (image,) = ax.images
     shown = np.ma.filled(image.get_array(), np.nan)
     assert np.isnan(shown[np.triu_indices(4, 1)]).all()
     lower = np.tril_indices(4)
     np.testing.assert_allclose(shown[lower], np.log10(record.norms[lower]))
     assert image.get_clim() == (2 - DECADES, 2) and image.origin == "lower"
-    empty = plot_credit(replace(record, norms=np.zeros((4, 4))))
+    empty = replace(record, norms=np.zeros((4, 4))).plot()
     assert empty.images[0].get_clim() == (-DECADES, 0)
 
 
@@ -53,7 +54,7 @@ def test_moments_share_one_scale_and_show_their_own_lags(record):
     maps, lags = [ax for ax in figure.axes if ax.images], [ax for ax in figure.axes if len(ax.lines) > 1]
     assert [ax.images[0].get_clim() for ax in maps] == [(5 - DECADES, 5)] * 2
     assert maps[0].get_title() == "first\nloss 9.5 nats a frame" and len(lags) == 2
-    for ax in (*lags, plot_lags(record)):
+    for ax in lags:
         assert [*map(list, (line.get_ydata() for line in ax.lines))] == [list(record.lag_norm), list(record.lost)]
 
 

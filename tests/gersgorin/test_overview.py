@@ -11,7 +11,7 @@ from torch import nn
 
 from gersgorin import analyze, credit, input_jacobian, layer_jacobians, plateau, trajectory
 from gersgorin.analyses import ANALYSES
-from gersgorin.analyses.credit import draw_credit, plot_credit
+from gersgorin.analyses.credit import draw_credit
 from gersgorin.analyses.overview import Overview
 from gersgorin.analyses.spectra import measure_spectra
 from gersgorin.loading.data import chorales_origin
@@ -76,7 +76,7 @@ def test_figures_say_what_the_model_was_built_with_and_what_it_reads():
     assert found.spectra.about == f"{built}; valid-4 of {chorales_origin()}" == found.credit.about
     for figure in (found.plot().get_figure(root=True), draw_credit({"now": found.credit})):
         assert built in " ".join(figure.get_suptitle().split())
-    title = plot_credit(found.credit).figure.get_suptitle()
+    title = found.credit.plot().figure.get_suptitle()
     assert title.startswith("2 x rhn, depth 3, 6 units on chorale bwv269, credit") and built in title
     assert analyze(from_torch(nn.LSTM(m, 5)), frames(T)).spectra.about == ""  # its weights are torch's
 

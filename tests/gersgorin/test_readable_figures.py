@@ -44,7 +44,7 @@ def public_figures() -> set[str]:
 
 def nan(record):
     """The record with NaN for all that was measured."""
-    kept = {"steps", "step", "starts", "curve_steps", "axis", "window_steps", "seed", "found_from", "path_lengths"}
+    kept = {"steps", "step", "starts", "curve_steps", "axis", "window_steps", "seed", "found_from"}
     arrays = {name: v for name, v in vars(record).items() if isinstance(v, np.ndarray) and name not in kept}
     arrays = {name: value for name, value in arrays.items() if value.dtype.kind in "fc"}
     return replace(record, **{name: np.full_like(value, np.nan) for name, value in arrays.items()})
@@ -135,8 +135,6 @@ FIGURES = {  # what each is drawn from
     "analyses.credit.draw_credit": lambda draw, runs, training, size: draw(
         {f"{k}, {LONG}": training[1].credit for k in range(3)}
     ),
-    "analyses.credit.plot_credit": lambda draw, runs, training, size: draw(training[1].credit),
-    "analyses.credit.plot_lags": lambda draw, runs, training, size: draw(training[1].credit),
     "comparison.plots.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
     "comparison.plots.draw_bands": lambda draw, runs, training, size: draw(runs["ensembles"]),
     "comparison.plots.draw_results": lambda draw, runs, training, size: draw(runs["spectra"], "sequence noise"),
