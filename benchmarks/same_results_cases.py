@@ -351,7 +351,6 @@ def own(name: str) -> nn.Module:
     return getattr(import_module("own_networks"), name)()
 
 
-RATES = {"warmup": 20, "every": 3}
 CALLS = {
     "measure": lambda: g.spectra("rhn", frames(), depth=2, hidden_size=6, init="gaussian:0.4"),
     "measure-chorale": lambda: g.spectra("lstm", "bwv66.6", hidden_size=5, steps=7, discs="both"),
@@ -367,7 +366,7 @@ CALLS = {
     "steps-callable": lambda: g.temporal_jacobian(lambda x, s: torch.tanh(s.flip(-1) + x), frames(4), noise(4, 3)),
     "matrices": matrices,
     "inclusion": inclusion,
-    "lyapunov": lambda: drawn(g.lyapunov(cell_of(RNN, 3, 5), frames(300), **RATES)),
+    "lyapunov": lambda: drawn(g.lyapunov(cell_of(RNN, 3, 5), frames(300), warmup=20)),
     "lyapunov-map": lambda: g.lyapunov(henon, None, s0=noise(2) / 10, steps=200),
     "fixed-points": lambda: drawn(g.fixed_points(cell_of(RNN, 3, 4), frames()[0], noise(12, 4))),
     "fixed-points-gru": lambda: g.fixed_points(cell_of(GRU, 3, 4), frames()[0], noise(6, 4)),

@@ -1,8 +1,8 @@
 """Lyapunov exponents of a run: the mean growth rates of small changes of the state, with standard errors.
 
 A frame of k directions is carried along by the maps A[t] = ds[t+1]/ds[t] (G. Benettin et al., Meccanica 15, 1980). It flattens: all
-directions turn to the one that grows fastest. A QR decomposition every few steps makes them orthogonal again,
-A[t] ... A[t'] Q = Q' R, and log |R_ii| is the growth of the i-th one. The sum over i is exactly the growth of the frame's volume: for
+directions turn to the one that grows fastest. A QR decomposition after each step makes them orthogonal again, A[t] Q = Q' R, and
+log |R_ii| is the growth of the i-th one. The sum over i is exactly the growth of the frame's volume: for
 a full frame the sum of log |det A|.
 
 The standard errors of one run come from the scatter of the means of consecutive blocks, which are not independent. In b blocks with
@@ -26,7 +26,6 @@ Legend: T counted steps; N entries of a state; k exponents, descending; C pieces
 b blocks. Exponents are natural logarithms per step.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -51,7 +50,6 @@ from rhn.utils.validation import check_room, check_seed
 from rhn.utils.wording import counted
 
 DEFAULT_COUNT = 10  # exponents of the command
-FRAMES = 6  # arrays (N, k) held at once: the frame, its image, the factors of QR
 PIECES = 240  # of the run, whose growth is kept: points of the convergence curve, parts of blocks
 BLOCKS = 20, 10  # numbers of blocks for standard errors
 LEAST_STEPS = 20  # of a run with standard errors
@@ -68,7 +66,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     exponents: np.ndarray
     """(k,), descending; -inf for a lost direction."""
     standard_errors: np.ndarray
-    """(k,); two of them are an interval of 95 %. Of this run only; NaN for fewer than 20 steps or 10 QR decompositions."""
+    """(k,); two of them are an interval of 95 %. Of this run only; NaN for fewer than 20 steps."""
     curve_steps: np.ndarray
     """(C,) steps after which the running estimates stand; the last is T."""
     curve: np.ndarray
@@ -77,8 +75,6 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     """N."""
     warmup: int
     """Steps before the first counted one."""
-    every: int
-    """Steps between two QR decompositions."""
     unit: str = "steps"
     """Of one step."""
 
@@ -158,20 +154,14 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     plot = panels(draw, draw_convergence, size=(11, 4.8), title="Lyapunov exponents")
 
     def to_dict(self) -> dict:
-        """JSON-ready."""
-        numbers = ("steps", "warmup", "every", "state_size", "complete", "sum")
-        return {
-            "title": self.title,
-            "unit": self.unit,
-            "exponents": self.exponents.tolist(),
-            "standard_errors": self.standard_errors.tolist(),
-            "kaplan_yorke": self.kaplan_yorke,
-            **{name: getattr(self, name) for name in numbers},
-            "curve": {"steps": self.curve_steps.tolist(), "exponents": self.curve.tolist()},
-        }
+        """All numbers, with those computed from them."""
+        numbers = {name: getattr(self, name) for name in ("steps", "complete", "sum", "kaplan_yorke")}
+        curve = {"steps": self.curve_steps.tolist(), "exponents": self.curve.tolist()}
+        return super().to_dict() | numbers | {"curve": curve}
 
 
 @torch.no_grad()
+@one_thread()
 def lyapunov(
     network: "str | Path | nn.Module | Step | Callable[[Tensor], Tensor] | Run" = "rhn",
     x: "str | Path | Tensor | np.ndarray | None" = None,
@@ -180,7 +170,6 @@ def lyapunov(
     s0: Tensor | None = None,
     steps: int | None = None,
     warmup: int = 0,
-    every: int = 1,
     seed: int = 0,
     progress: Progress = silent,
     **options,
@@ -195,8 +184,6 @@ def lyapunov(
         s0: the first state, (N,); None: zero, for a cell that has a state_size.
         steps: of a map: how many to run; of data: read only the first ones.
         warmup: steps at the start of the run that turn the frame and are not counted.
-        every: steps between two QR decompositions. More is faster; directions whose growth differs by more than 1e15 within them
-            cannot be distinguished.
         seed: of the first directions, and of the weights of a cell by name.
         progress: called with (steps done, steps in all).
         options: further ones of `open_run`.
@@ -209,23 +196,42 @@ def lyapunov(
     >>> np.exp(spectrum.exponents).round(2), round(abs(spectrum.sum), 9)
     (array([2. , 0.5]), 0.0)
     """
-    without_input = x is None and callable(network) and not isinstance(network, Run)
-    if without_input and (s0 is not None or not isinstance(network, nn.Module)):
+    if x is None and callable(network) and (s0 is not None or not isinstance(network, nn.Module | Run)):
         run = _run_of_map(network, s0, steps)
     else:
         new = {"seed": seed} if isinstance(network, str) else {}
         run = run_of_network(network, x, s0, steps=steps, **new, **options)
-    return _measured(run, count, warmup=warmup, every=every, seed=seed, progress=progress)
+    T, N = len(run.require_finite()), run.state_size
+    if run.states.dtype not in (torch.float32, torch.float64):
+        raise InvalidInputError(f"the state is {run.states.dtype}: expected torch.float32 or torch.float64")
+    k = _checked("count", N if count is None else count, 1, N, f"the state has {N} entries")
+    _checked("warmup", warmup, 0, T - 1, f"the run has {T} steps, and at least one is to be counted")
+    check_seed(seed)
+    logs = []
+    for t, log in enumerate(
+        growth(run.tangent_maps(), random_frame(N, k, torch.Generator().manual_seed(seed), run.states))
+    ):
+        if t >= warmup:
+            logs.append(log.double())
+            progress(t + 1, T)
+    pieces = min(PIECES, T - warmup)
+    edges = np.array([round((T - warmup) * piece / pieces) for piece in range(pieces + 1)])
+    sums = np.add.reduceat(torch.stack(logs).cpu().numpy(), edges[:-1])
+    curve = sums.cumsum(0) / edges[1:, None]
+    order = np.argsort(-curve[-1], kind="stable")
+    return LyapunovSpectrum(
+        exponents=curve[-1, order],
+        standard_errors=standard_errors(np.diff(edges), sums)[order],
+        curve_steps=edges[1:],
+        curve=curve[:, order],
+        state_size=N,
+        warmup=warmup,
+        **run.labels | {"title": run.label.heading},
+    )
 
 
-@torch.no_grad()
 def of_run(
-    run: Run,
-    *,
-    count: int | None = None,
-    repeat: int = 10,
-    seed: int = 0,
-    progress: Progress = silent,
+    run: Run, *, count: int | None = None, repeat: int = 10, seed: int = 0, progress: Progress = silent
 ) -> LyapunovSpectrum:
     """The leading Lyapunov exponents of a run whose sequence is read several times.
 
@@ -233,57 +239,14 @@ def of_run(
         count: number of exponents (default: 10, or all of a smaller state).
         repeat: readings of the sequence; of several the first is not counted.
         seed: of the initial weights and of the first directions.
-
-    Raises:
-        InvalidInputError: an argument out of range, more than the memory holds, or a state that is NaN or infinite.
     """
     T, N = len(run), run.state_size
-    count = _checked("count", min(DEFAULT_COUNT, N) if count is None else count, 1, N, f"the state has {N} entries")
     _checked("repeat", repeat, 1, 1 << 40, "the sequence is read so often")
-    need = 8 * (repeat * T * (N + run.inputs.shape[-1]) + FRAMES * N * count)
+    need = 8 * repeat * T * (N + run.inputs.shape[-1])
     check_room(need, f"a run of {repeat * T:,} steps", "repeat the sequence fewer times", run.states.device.type)
-    found = _measured(run.repeated(repeat), count, warmup=T if repeat > 1 else 0, every=1, seed=seed, progress=progress)
+    count, warmup = min(DEFAULT_COUNT, N) if count is None else count, T if repeat > 1 else 0
+    found = lyapunov(run.repeated(repeat), count=count, warmup=warmup, seed=seed, progress=progress)
     return replace(found, title=f"{found.title}{f', read {repeat} times' if repeat > 1 else ''}")
-
-
-@torch.no_grad()
-@one_thread()
-def _measured(run: Run, count: int | None, *, warmup: int, every: int, seed: int, progress) -> LyapunovSpectrum:
-    """The exponents of one pass over a run."""
-    if run.states.dtype not in (torch.float32, torch.float64):
-        raise InvalidInputError(f"the state is {run.states.dtype}: expected torch.float32 or torch.float64")
-    T, N = len(run), run.state_size
-    k = _checked("count", N if count is None else count, 1, N, f"the state has {N} entries")
-    every = _checked("every", every, 1, T, f"the run has {T} steps")
-    warmup = _checked("warmup", warmup, 0, T - 1, f"the run has {T} steps, and at least one is to be counted")
-    check_seed(seed)
-    run.require_finite()
-    Q, maps = random_frame(N, k, torch.Generator().manual_seed(seed), run.states), run.tangent_maps()
-    for _, _, turned in growth(itertools.islice(maps, warmup), Q, every):
-        Q = turned
-    lengths, logs = [], []
-    for more, log, _ in growth(maps, Q, every):
-        lengths.append(more)
-        logs.append(log.double())
-        progress(warmup + sum(lengths), T)
-    lengths, logs = np.array(lengths), torch.stack(logs).cpu().numpy()
-    pieces = max(1, min(PIECES, (T - warmup) // every))
-    ends = [round((T - warmup) * (piece + 1) / pieces) for piece in range(pieces)]
-    starts = np.unique(np.searchsorted(ends, lengths.cumsum() - lengths, side="right"), return_index=True)[1]
-    lengths, sums = np.add.reduceat(lengths, starts), np.add.reduceat(logs, starts)
-    steps = lengths.cumsum()
-    curve = sums.cumsum(0) / steps[:, None]
-    order = np.argsort(-curve[-1], kind="stable")
-    return LyapunovSpectrum(
-        exponents=curve[-1, order],
-        standard_errors=standard_errors(lengths, sums)[order],
-        curve_steps=steps,
-        curve=curve[:, order],
-        state_size=N,
-        warmup=warmup,
-        every=every,
-        **run.labels | {"title": run.label.heading},
-    )
 
 
 def random_frame(N: int, k: int, generator: torch.Generator, like: Tensor) -> Tensor:
@@ -292,14 +255,11 @@ def random_frame(N: int, k: int, generator: torch.Generator, like: Tensor) -> Te
     return torch.linalg.qr(torch.stack(columns, 1).to(like))[0]
 
 
-def growth(maps: Iterable[Tangent], Q: Tensor, every: int = 1) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """(number of maps, log |R_ii| (k,), the new Q) for each QR decomposition: one after `every` maps, and one after the last."""
-    maps = iter(maps)
-    while some := list(itertools.islice(maps, every)):
-        for step in some:
-            Q = step(Q)
-        Q, R = torch.linalg.qr(Q)
-        yield len(some), R.diagonal().abs().log(), Q
+def growth(maps: Iterable[Tangent], Q: Tensor) -> Iterator[Tensor]:
+    """log |R_ii| (k,) of the QR decomposition after each map."""
+    for step in maps:
+        Q, R = torch.linalg.qr(step(Q))
+        yield R.diagonal().abs().log()
 
 
 def _run_of_map(step: Callable[[Tensor], Tensor], s0: Tensor | None, steps: int | None) -> Run:
@@ -320,12 +280,11 @@ def _checked(name: str, value, least: int, most: int, why: str) -> int:
 def standard_errors(lengths: np.ndarray, sums: np.ndarray) -> np.ndarray:
     """(k,), twice which are 95 % intervals, from the steps (C,) and the growth (C, k) of consecutive pieces of the run.
 
-    At least half of the difference between the two halves of the run. NaN for fewer than 20 steps or 10 pieces.
+    At least half of the difference between the two halves of the run. NaN for fewer than 20 steps.
     """
-    if lengths.sum() < LEAST_STEPS or len(lengths) < min(BLOCKS):
+    if lengths.sum() < LEAST_STEPS:
         return np.full(sums.shape[1], np.nan)
-    blocks = BLOCKS if lengths.sum() < LONG else BLOCKS[:1]
-    scatter = [_of_blocks(_means(lengths, sums, b)) for b in blocks if b <= len(lengths)]
+    scatter = [_of_blocks(_means(lengths, sums, b)) for b in (BLOCKS if lengths.sum() < LONG else BLOCKS[:1])]
     first, second = _means(lengths, sums, 2)
     with np.errstate(invalid="ignore"):
         return np.max([*scatter, np.abs(second - first) / 2], axis=0)

@@ -9,7 +9,7 @@ Legend: T steps, counted from 0; m inputs; N entries of a state; k eigenvalues; 
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -218,21 +218,23 @@ class Spectra(Result, kind="spectra"):
 
 
 def reading(record: Spectra) -> str:
-    """One plain sentence that reads the numbers: what the products do, and what the discs would have allowed."""
-    T, does = len(record.norm), gradient_words(record)
+    """Sentences that read the numbers: the growth of the products, the bounds of the discs, and the doubt about eigenvalues."""
     reach, radius = float(record.reach.max()), float(np.fmax.reduce(record.spectral_radius))
+    missing = np.isnan(record.eigenvalues).sum(1)
     which = f"the {DISC_WORDS[record.discs]}"
     if math.isnan(radius):
         discs = f"{which} reach {reach:.3g} from 0"
     elif radius > 1 + ROUNDING:
         discs = f"{which} reach {reach:.3g} from 0 and some eigenvalues leave the unit circle (spectral radius up to {radius:.3g})"
     elif reach > 1 + ROUNDING:
-        none = "no eigenvalue that was found" if np.isnan(record.eigenvalues).any() else "no eigenvalue"
+        none = "no eigenvalue that was found" if missing.any() else "no eigenvalue"
         discs = f"{which} reach {reach:.3g} from 0 and so would allow growth, but {none} leaves the unit circle"
     else:
         discs = f"{which}, which reach {reach:.3g} from 0, keep every eigenvalue inside the unit circle"
-    words = f"Over {counted(T, 'step')} {does}; {discs}."
-    words += _misleading(record) + _not_found(record)
+    words = f"Over {counted(len(record.norm), 'step')} {gradient_words(record)}; {discs}."
+    if missing.any():
+        words += f" At {np.count_nonzero(missing)} of {len(missing)} steps up to {missing.max()} of {record.which_eigenvalues}"
+        words += " did not converge, and larger ones may be among them."
     worst = float(record.eigenvalue_condition.max())
     if worst * np.finfo(record.eigenvalues.dtype).eps * float(record.norm.max()) > ROUNDING_SHOWN:
         words += f" Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}: its condition is up to {worst:.2g}."
@@ -247,33 +249,6 @@ def gradient_words(record: Spectra) -> str:
     if abs(exponent) < 1e-6:
         return "the gradient keeps its norm"
     return f"the gradient's norm {'halves' if exponent < 0 else 'doubles'} every {abs(life):.3g} steps"
-
-
-def _not_found(record: Spectra) -> str:
-    """At how many steps some of the leading eigenvalues, or all, were not found."""
-    missing = np.isnan(record.eigenvalues).sum(1)
-    if not missing.any():
-        return ""
-    most, none = f"up to {missing.max()} of {record.which_eigenvalues}", np.count_nonzero(missing == record.leading)
-    where = f" (at {none} none was found)" if none else ""
-    return f" At {np.count_nonzero(missing)} of {len(missing)} steps {most} did not converge, and larger ones may be among them{where}."
-
-
-def _misleading(record: Spectra) -> str:
-    """A sentence on the step, among the shown ones, whose powers grow most beyond its spectrum."""
-    growth = np.fmax(record.kreiss_constant, record.norm)  # both are reached by the powers: the second by the first
-    if np.isnan(record.kreiss_constant).all():
-        return ""
-    step = int(np.nanargmax(np.where(np.isnan(record.kreiss_constant), np.nan, growth)))
-    radius, numerical, norm = (float(v[step]) for v in (record.spectral_radius, record.numerical_radius, record.norm))
-    if math.isinf(growth[step]):
-        powers = "its powers grow without end"
-    elif growth[step] > 1 + 1e-6:
-        decay = " before they decay" if radius < 1 else ""  # at 1 or beyond, rounding leaves open whether they do
-        powers = f"its powers grow at least to {growth[step]:.3g}{decay}"
-    else:
-        powers = "its powers never grow"
-    return f" At step {step} the spectral radius is {radius:.3g}, the numerical radius {numerical:.3g}, the norm {norm:.3g}: {powers}."
 
 
 def spectra(
@@ -303,19 +278,42 @@ def spectra(
     """
     if discs not in DISC_WORDS:
         raise InvalidInputError(f"discs is {discs!r}, expected one of {', '.join(DISC_WORDS)}")
-    run = open_run(network, x, whole=leading is None, **options)
-    if leading is None:
-        return measure_spectra(run, discs=discs, progress=progress)
-    return measure_leading(run, leading, discs=discs, progress=progress)
+    return measure_spectra(
+        open_run(network, x, whole=leading is None, **options), leading, discs=discs, progress=progress
+    )
 
 
+@with_gradients()
 @torch.no_grad()
 @one_thread()  # two threads on small matrices gain little on an idle machine and lose much on a busy one
-def measure_spectra(run: Run, *, discs: str = "row", progress: Progress = silent) -> Spectra:
-    """The spectra of a run from whole Jacobians; arguments and errors as for `spectra`."""
-    run.require_finite()
+def measure_spectra(
+    run: Run, leading: int | None = None, *, discs: str = "row", progress: Progress = silent
+) -> Spectra:
+    """The spectra of a run; arguments and errors as for `spectra`."""
+    label = run.require_finite().label
+    return Spectra(
+        cell=label.name,
+        depth=run.depth,
+        hidden_size=run.hidden_size,
+        chorale=label.sequence,
+        reads=label.reads,
+        unit=label.time_unit,
+        title=label.title or label.name,
+        about=label.about,
+        discs=discs,
+        gate_name=run.gate_name,
+        transform_gate=gates(run).mean,
+        **(_by_matrices(run, progress) if leading is None else _by_operators(run, leading, progress)),
+    )
+
+
+CIRCLES = ("row_centers", "row_radii", "column_centers", "column_radii")
+
+
+def _by_matrices(run: Run, progress: Progress) -> dict[str, np.ndarray]:
+    """Arrays of `Spectra` from whole Jacobians."""
     T, N = len(run), run.state_size
-    shown, kreiss, measured = shown_steps(T), {}, []
+    shown, kreiss, measured = shown_steps(T), np.full(T, np.nan), []
 
     def steps() -> Iterator[Tensor]:
         for now, A in run.blocks():
@@ -323,49 +321,19 @@ def measure_spectra(run: Run, *, discs: str = "row", progress: Progress = silent
             norms = torch.linalg.matrix_norm(A, 2)
             values, conditions = eigenvalue_conditions(A)
             support = support_function(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2)
-            normal = values, conditions.amax(-1), support, departure_from_normality(A, values, relative=True), norms
-            measured.append((*normal, rows.centers, rows.radii, columns.centers, columns.radii))
-            if N <= SMALL:  # else it takes more than a moment
-                kreiss.update({t: float(kreiss_constant(A[t - now.start])) for t in shown if now.start <= t < now.stop})
+            departures = departure_from_normality(A, values, relative=True)
+            measured.append((*rows, *columns, values, norms, conditions.amax(-1), support, departures))
+            for t in shown:
+                if N <= SMALL and now.start <= t < now.stop:  # else it takes more than a moment
+                    kreiss[t] = float(kreiss_constant(A[t - now.start]))
             progress(now.stop, T)
             yield from A
 
     log_norms = torch.stack(list(running_log_norms(steps())))
-    values, worst, support, departures, norms, *circles = (
-        torch.cat(parts).cpu().numpy() for parts in zip(*measured, strict=True)
-    )
-    return Spectra(
-        **described(run, circles, discs),
-        eigenvalues=values,
-        eigenvalue_condition=worst,
-        norm=norms,
-        support=support,
-        departure_from_normality=departures,
-        kreiss_constant=np.array([kreiss.get(t, np.nan) for t in range(T)]),
-        norm_bound=run.norm_bound().cpu().numpy(),
-        log_norm_product=log_norms.cpu().numpy(),
-    )
-
-
-def described(run: Run, circles: Iterable[np.ndarray], discs: str) -> dict:
-    """Fields of `Spectra` that do not depend on how its spectra are found.
-
-    circles: centres and radii of the row discs, then of the column discs, (T, N) each.
-    """
-    label = run.label
-    return {
-        "cell": label.name,
-        "depth": run.depth,
-        "hidden_size": run.hidden_size,
-        "chorale": label.sequence,
-        "reads": label.reads,
-        "unit": label.time_unit,
-        "title": label.title or label.name,
-        "discs": discs,
-        "about": label.about,
-        "gate_name": run.gate_name,
-        "transform_gate": gates(run).mean,
-    } | dict(zip(("row_centers", "row_radii", "column_centers", "column_radii"), circles, strict=True))
+    names = (*CIRCLES, "eigenvalues", "norm", "eigenvalue_condition", "support", "departure_from_normality")
+    columns = (torch.cat(parts).cpu().numpy() for parts in zip(*measured, strict=True))
+    bound = {"kreiss_constant": kreiss, "norm_bound": run.norm_bound().cpu().numpy()}
+    return dict(zip(names, columns, strict=True)) | bound | {"log_norm_product": log_norms.cpu().numpy()}
 
 
 WHOLE, COUNT = 4096, 32  # entries of a state up to which commands compute all eigenvalues, and how many of a larger one
@@ -376,21 +344,13 @@ def usual_leading(state_size: int) -> int | None:
     return None if state_size <= WHOLE else COUNT
 
 
-@with_gradients()
-@torch.no_grad()
-@one_thread()
-def measure_leading(run: Run, k: int, *, discs: str = "row", seed: int = 0, progress: Progress = silent) -> Spectra:
-    """The k leading eigenvalues of every step, all discs, norms and products.
+def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]:
+    """Arrays of `Spectra` of the k leading eigenvalues: NaN where all eigenvalues or whole matrices would be needed.
 
-    NaN where all eigenvalues or whole matrices would be needed: the numerical range, conditions, the departure from normality, Kreiss'
-    constant and the cell's norm bound; and for an eigenvalue that does not converge. Of the Jacobians only the current one is kept,
-    as a matrix if that fits, else all as operators.
-
-    Args:
-        seed: of the first vectors of ARPACK.
+    Of the Jacobians only the current one is kept, as a matrix if that fits, else all as operators.
 
     Raises:
-        InvalidInputError: as `spectra`; k out of range; an own loop.
+        InvalidInputError: k out of range; an own loop.
         NotConvergedError: a norm did not converge.
     """
     from gersgorin.operators import StepOperator, fits, log_norms  # SciPy's part for it loads in a fifth of a second
@@ -399,43 +359,33 @@ def measure_leading(run: Run, k: int, *, discs: str = "row", seed: int = 0, prog
         raise InvalidInputError(
             f"{run.label.name} is followed through its own loop, by whole Jacobians: leave `leading` out"
         )
-    (T, measured), states = (len(run), []), run.require_finite().states[:-1]
-    total = T if fits(states[0]) else 2 * T
+    T, states, measured = len(run), run.states[:-1], []
+    whole = fits(states[0])
 
     def operators() -> Iterator[StepOperator]:
         for t in range(T):
             A = StepOperator.of_step(run.cell, run.inputs[t], states[t])
-            measured.append(_leading_step(A, k, seed))
-            progress(t + 1, total)
+            measured.append(_leading_step(A, k))
+            progress(t + 1, T)
             yield A
 
-    if fits(states[0]):
-        norm = lambda P: torch.tensor(StepOperator.of_matrix(P).norm(seed=seed), dtype=torch.float64, device=P.device)  # noqa: E731
+    if whole:
+        norm = lambda P: torch.tensor(StepOperator.of_matrix(P).norm(), dtype=torch.float64, device=P.device)  # noqa: E731
         logs = [float(log) for log in running_log_norms((A.matrix for A in operators()), norm)]
     else:
-        logs = []
-        for log in log_norms([*operators()]):
-            logs.append(log)
-            progress(T + len(logs), total)
-    values, norms, *circles = (np.stack(parts) for parts in zip(*measured, strict=True))
-    unknown = ("eigenvalue_condition", "departure_from_normality", "kreiss_constant")
-    return Spectra(
-        **described(run, circles, discs),
-        **dict.fromkeys(unknown, np.full(T, np.nan)),
-        eigenvalues=values,
-        norm=norms,
-        support=np.full((T, 4), np.nan),
-        norm_bound=np.array(np.nan),
-        log_norm_product=np.array(logs),
-    )
+        logs = [*log_norms([*operators()])]
+    names = (*CIRCLES, "eigenvalues", "norm")
+    unknown = dict.fromkeys(("eigenvalue_condition", "departure_from_normality", "kreiss_constant"), np.full(T, np.nan))
+    unknown |= {"support": np.full((T, 4), np.nan), "norm_bound": np.array(np.nan), "log_norm_product": np.array(logs)}
+    return dict(zip(names, map(np.stack, zip(*measured, strict=True)), strict=True)) | unknown
 
 
-def _leading_step(A, k: int, seed: int) -> tuple[np.ndarray, ...]:
-    """(k eigenvalues, NaN for those that did not converge; norm; centres and radii of row, then of column discs) of a step."""
+def _leading_step(A, k: int) -> tuple[np.ndarray, ...]:
+    """Centres and radii of row and column discs, k eigenvalues (NaN for those that did not converge) and the norm of a step."""
     try:
-        values = A.eigenvalues(k, seed=seed)
+        values = A.eigenvalues(k)
     except NotConvergedError as error:
         values = torch.full((k,), torch.nan, dtype=torch.promote_types(A.like.dtype, torch.complex32), device="cpu")
         values[: len(error.found)] = error.found[:k]
-    circles = (part.cpu().numpy() for d in A.discs() for part in (d.centers, d.radii))
-    return values.cpu().numpy(), A.norm(seed=seed), *circles
+    circles = (part.cpu().numpy() for discs in A.discs() for part in discs)
+    return *circles, values.cpu().numpy(), A.norm()

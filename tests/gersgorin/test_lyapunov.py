@@ -9,7 +9,7 @@ from cases import SHALLOW_CASES, inputs
 from tables import for_each
 
 from gersgorin import lyapunov, temporal_jacobian, trajectory
-from gersgorin.analyses.lyapunov import growth, kaplan_yorke_dimension, random_frame, standard_errors
+from gersgorin.analyses.lyapunov import kaplan_yorke_dimension, random_frame, standard_errors
 from rhn.cells import LSTM, RNN, CoRNN
 from rhn.errors import InvalidInputError
 
@@ -45,7 +45,7 @@ def by_loops(A: np.ndarray, Q: np.ndarray) -> np.ndarray:
 
 
 def test_henons_map():
-    found = lyapunov(henon, None, s0=ZERO, steps=30_000, warmup=500, every=2)
+    found = lyapunov(henon, None, s0=ZERO, steps=30_000, warmup=500)
     np.testing.assert_allclose(found.exponents, (0.419, -1.623), atol=0.02)
     assert found.sum == pytest.approx(math.log(0.3), abs=1e-10)
     assert found.kaplan_yorke == pytest.approx(1.258, abs=0.01)
@@ -54,7 +54,7 @@ def test_henons_map():
 
 @pytest.mark.slow
 def test_lorenzs_flow_by_runge_kutta():
-    found = lyapunov(lorenz, None, s0=torch.ones(3, dtype=d), steps=30_000, warmup=2_000, every=5)
+    found = lyapunov(lorenz, None, s0=torch.ones(3, dtype=d), steps=30_000, warmup=2_000)
     np.testing.assert_allclose(found.exponents / 0.01, (0.906, 0, -14.572), atol=0.02)
     assert found.sum / 0.01 == pytest.approx(-13.6667, abs=1e-3)
     assert found.kaplan_yorke == pytest.approx(2.062, abs=0.002)
@@ -109,17 +109,6 @@ def test_every_kind_of_cell_and_every_way_gives_what_dense_jacobians_give(case, 
         found = lyapunov(way, x, 1, s0=s[0], seed=3, warmup=5)
         np.testing.assert_allclose(found.exponents, one, atol=1e-10)
         assert not found.complete and math.isnan(found.kaplan_yorke) == (one[0] >= 0)
-    by_autograd = lyapunov(cell.step, x, s0=s[0], seed=3, every=2)
-    np.testing.assert_allclose(by_autograd.exponents[:told], whole.exponents[:told], atol=1e-6)
-
-
-@pytest.mark.parametrize("every", [1, 3, 7])
-def test_growth_from_the_identity_is_the_public_functions(every):
-    A = torch.randn(50, 6, 6, dtype=d, generator=torch.Generator().manual_seed(1))
-    logs = [(steps, log) for steps, log, _ in growth([lambda Q, M=M: M @ Q for M in A], torch.eye(6, dtype=d), every)]
-    assert [steps for steps, _ in logs] == [every] * (50 // every) + [50 % every] * (50 % every > 0)
-    means = sum(log for _, log in logs) / 50
-    np.testing.assert_allclose(np.sort(means)[::-1], by_loops(A.numpy(), np.eye(6)), atol=1e-9)
 
 
 def test_standard_errors_tell_the_spread_over_runs():
@@ -150,10 +139,10 @@ def test_two_standard_errors_cover_the_exponent_of_short_runs_and_of_long_memori
     assert least < np.mean(np.abs(np.mean(growth, 0)) < 2 * errors) < 0.99
 
 
-@pytest.mark.parametrize(("steps", "every", "told"), [(20, 1, True), (19, 1, False), (20, 2, True), (40, 5, False)])
-def test_a_run_too_short_says_nothing_of_its_errors(steps, every, told):
+@for_each(("steps", "told"), [(20, True), (19, False)])
+def test_a_run_too_short_says_nothing_of_its_errors(steps, told):
     x = torch.randn(steps, 1, dtype=d, generator=torch.Generator().manual_seed(0))
-    found = lyapunov(lambda x, s: x.exp() * s, x, s0=torch.zeros(1, dtype=d), every=every)
+    found = lyapunov(lambda x, s: x.exp() * s, x, s0=torch.zeros(1, dtype=d))
     assert np.isfinite(found.standard_errors).all() == told == ("+-" in found.summary())
     assert told != ("too short a run for standard errors" in found.summary())
     assert told == ("standard errors" in found.plot().get_title())
@@ -198,7 +187,6 @@ X = torch.zeros(5, 3, dtype=d)
     ("arguments", "words"),
     [
         ({"count": 3}, "count is 3: the state has 2 entries; expected a whole number, 1 to 2"),
-        ({"every": 6}, "every is 6: the run has 5 steps"),
         ({"warmup": 5}, "at least one is to be counted"),
         ({"x": X * torch.nan}, "NaN or infinite"),
         ({"x": None, "network": lambda s: s}, r"expected a callable f\(s\) and s0"),

@@ -87,21 +87,6 @@ def test_eigenvalues_on_the_unit_circle_up_to_rounding_have_not_left_it():
         assert ("leave the unit circle (" in reading(record)) == leaves
 
 
-@pytest.mark.parametrize(
-    ("A", "words"),
-    [
-        ([[0.5, 40.0], [0.0, 0.5]], "its powers grow at least to 40 before they decay"),
-        ([[1.1, 0.0], [0.0, 0.5]], "its powers grow without end"),
-        ([[0.9, 0.0], [0.0, -1.0]], "its powers never grow"),
-    ],
-)
-def test_the_sentence_says_how_far_the_spectrum_of_one_step_misleads(A, words):
-    record = of_matrices(torch.tensor(A, dtype=torch.float64)[None], "one")
-    assert words in reading(record)
-    unknown = replace(record, kreiss_constant=np.array([np.nan]))
-    assert "powers" not in reading(unknown) and "Kreiss" not in unknown.summary()
-
-
 def test_rounding_is_spoken_of_where_it_shows():
     large, small = (torch.from_numpy(grcar(n))[None] for n in (100, 20))
     assert "Rounding alone" in reading(of_matrices(large, "grcar"))
