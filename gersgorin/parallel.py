@@ -24,7 +24,7 @@ iterations over T steps is linear in these measures, and in their products with 
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -165,9 +165,7 @@ class Recurrence:
 
     def rounding(self, states: Tensor) -> Tensor:
         """Estimated effect (T, ...) of rounding at all steps up to each, relative."""
-        generator = torch.Generator().manual_seed(0)
-        signs = torch.randint(2, states.shape, generator=generator).to(states) * 2 - 1
-        errors = signs * ROUNDING * torch.finfo(states.dtype).eps * states.abs().clamp(min=1)
+        errors = _signs(states) * ROUNDING * torch.finfo(states.dtype).eps * states.abs().clamp(min=1)
         return _relative(self.correction(states, errors), states)
 
 
@@ -267,14 +265,10 @@ class ShortRun:
     """Of the largest response to errors of size 1 at every step, by the products of Jacobians along the run."""
     log_remainder: float
     """Of the largest difference between a step from the guess and its linearisation at the run."""
-    rehearsals: tuple[int, int]
-    """Iterations on the first 16 and 32 steps."""
-
-    def numbers(self) -> dict[str, float]:
-        """The measures by name."""
-        given = asdict(self)
-        first, second = given.pop("rehearsals")
-        return given | {f"rehearsal_{REHEARSED[0]}": float(first), f"rehearsal_{REHEARSED[1]}": float(second)}
+    rehearsal_16: float
+    """Iterations on the first 16 steps."""
+    rehearsal_32: float
+    """On the first 32."""
 
     def iterations(self, T: int) -> float:
         """Iterations expected over T steps; at most T are needed."""
@@ -287,7 +281,7 @@ class ShortRun:
         The response to the remainder is the error that the first iteration leaves: below 1 it shrinks quadratically.
         """
         error = min(max(self.log_response, -2), 12) + min(max(self.log_remainder, -18), 6)
-        base = [1.0, *(math.log(max(k, 1)) for k in self.rehearsals)]
+        base = [1.0, *(math.log(max(k, 1)) for k in (self.rehearsal_16, self.rehearsal_32))]
         base += [max(error + 2, 0), max(error, 0), max(error - 1.5, 0), min(max(self.exponent, -1), 0.5)]
         return base + [b * math.log(T / REHEARSED[1]) for b in base]
 
@@ -299,16 +293,11 @@ def measure(recurrence: Recurrence, **options) -> ShortRun:
     J = short.jacobians(states)
     difference = short.before(guess) - short.before(states)
     linear = states + (J @ difference.unsqueeze(-1)).squeeze(-1)
-    rehearsals = tuple(
-        solve(replace(short, x=short.x[:steps]), max_iterations=steps, guard=False, **options).iterations
-        for steps in REHEARSED
+    rehearsals = (
+        solve(replace(short, x=short.x[:steps]), max_iterations=steps, guard=False, **options) for steps in REHEARSED
     )
-    return ShortRun(
-        exponent=_exponent(J),
-        log_response=_log(linear_scan(J, _signs(J[..., 0]))),
-        log_remainder=_log(short.next(guess) - linear),
-        rehearsals=rehearsals,
-    )
+    response, remainder = linear_scan(J, _signs(J[..., 0])), short.next(guess) - linear
+    return ShortRun(_exponent(J), _log(response), _log(remainder), *(float(found.iterations) for found in rehearsals))
 
 
 def _signs(like: Tensor) -> Tensor:

@@ -113,7 +113,7 @@ _ROWS = (
     _row("lyapunov", "lyapunov:of_run", "Leading Lyapunov exponents with their errors"),
     _row("fixed_points", "fixed_points:of_run", "Fixed points under constant input, and their spectra"),
     _row("bounds", "bounds:bounds", "Bounds on the norm of the gradient along the run"),
-    _row("newton", "newton:of_run", "All states at once by Newton's method", reported=True, repeats=True),
+    _row("newton", "newton:newton", "All states at once by Newton's method", reported=True, repeats=True),
     _row("pseudospectra", "pseudospectra:pseudospectra", "Pseudospectra of a few steps"),
     _row(
         "plateau",

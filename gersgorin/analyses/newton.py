@@ -8,7 +8,7 @@ Legend: T steps, B sequences, N entries of a state, K iterations.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -113,16 +113,16 @@ class Newton(Result, kind="newton"):
         return ax
 
 
+@torch.no_grad()
 def newton(
     network: "str | Path | nn.Module | Step | Run" = "rhn",
     x: "str | Path | Tensor | np.ndarray | None" = None,
     s0: Tensor | None = None,
-    method: str | None = "full",
+    *,
+    method: str | None = None,
     tolerance: float | None = None,
     max_iterations: int = MAX_ITERATIONS,
     guard: bool = True,
-    *,
-    guess: Tensor | None = None,
     progress: Progress = silent,
     **options,
 ) -> Newton:
@@ -132,9 +132,10 @@ def newton(
         network: a cell or step f(x, s) in its own dtype, or any network of `gersgorin.open_run`.
         x: inputs (T, m) or (T, B, m), or data as for `open_run`.
         s0: the first state, (N,) or (B, N); None: zero, for a cell that has a state_size.
-        method, tolerance, max_iterations, guard: as for `of_run`.
-        guess: the first iterate, of the shape of the states, such as the states before an update of the weights; None: one step from
-            s0 with each input.
+        method: "full", "diagonal" (of the Jacobians) or "trust" (damped) (default: full up to 64 entries of a state, else diagonal).
+        tolerance: of each step, relative to max(1, |s|) (default: 1e-10, in float32 1e-4).
+        max_iterations: corrections at most.
+        guard: compute the steps that have not converged in a loop.
         progress: called with (iterations done, max_iterations).
         options: further ones of `open_run`.
 
@@ -150,53 +151,20 @@ def newton(
         run = Run.of(network, real_tensor("x", x), s0, label_of_cell(network))
     else:
         run = run_of_network(network, x, s0, **options)
-    chosen = {"method": method, "tolerance": tolerance, "max_iterations": max_iterations, "guard": guard}
-    return of_run(run, **chosen, guess=guess, progress=progress)
-
-
-@torch.no_grad()
-def of_run(
-    run: Run,
-    *,
-    method: str | None = None,
-    tolerance: float | None = None,
-    max_iterations: int = MAX_ITERATIONS,
-    guard: bool = True,
-    guess: Tensor | None = None,
-    progress: Progress = silent,
-) -> Newton:
-    """All states of a run at once by Newton's method, compared with the loop.
-
-    Args:
-        method: "full", "diagonal" (of the Jacobians) or "trust" (damped) (default: full up to 64 entries of a state, else diagonal).
-        tolerance: of each step, relative to max(1, |s|) (default: 1e-10, in float32 1e-4).
-        max_iterations: corrections at most.
-        guard: compute the steps that have not converged in a loop.
-
-    Raises:
-        InvalidInputError: an argument out of range, states that are NaN or infinite, a module's own loop.
-    """
-    run.require_finite()
-    states = run.states[1:]
-    if method is None:
-        method = "full" if run.state_size <= WHOLE else "diagonal"
-    if method not in METHODS:
-        raise InvalidInputError(f"method is {method!r:.40}: expected one of {', '.join(METHODS)}")
-    if tolerance is None:
-        tolerance = TOLERANCES[states.dtype]
-    if not isinstance(tolerance, float) or not 0 < tolerance < 1:
-        raise InvalidInputError(f"tolerance is {tolerance!r:.40}: expected a number between 0 and 1")
-    if type(max_iterations) is not int or max_iterations < 0:
-        raise InvalidInputError(f"max_iterations is {max_iterations!r:.40}: expected a whole number of at least 0")
-    if guess is not None and guess.shape != states.shape:
+    cell, states = run.any_step(), run.require_finite().states[1:]
+    method = method or ("full" if run.state_size <= WHOLE else "diagonal")
+    tolerance = TOLERANCES[states.dtype] if tolerance is None else tolerance
+    if method not in METHODS or not 0 < tolerance < 1 or max_iterations < 0:
         raise InvalidInputError(
-            f"guess has shape {tuple(guess.shape)}: expected {tuple(states.shape)}, one state a step"
+            f"method {method!r:.40}, tolerance {tolerance!r:.40}, max_iterations {max_iterations!r:.40}: expected one of "
+            f"{', '.join(METHODS)}; a number between 0 and 1; 0 or more"
         )
     kept = len(states) if method == "trust" else min(SHORT, len(states))
     need = COPIES[method == "trust"] * kept * states[0].numel() * states.shape[-1] * states.itemsize
     advice = f"use {'method full, ' if method == 'trust' else ''}fewer sequences or a smaller state"
     check_room(need, f"Jacobians of {tuple(states.shape)} states", advice, str(states.device))
-    recurrence, residuals, errors = recurrence_of(run), [], []
+    loop = lambda x, s: trajectory(cell, x, s)[1:]  # noqa: E731
+    recurrence, residuals, errors = Recurrence(cell.next, cell.jacobian, run.inputs, run.states[0], loop), [], []
     short = measure(recurrence, method=method, tolerance=tolerance)
 
     def watch(iterate: Tensor, residual: Tensor) -> None:
@@ -206,7 +174,7 @@ def of_run(
         progress(len(errors) - 1, max_iterations)
 
     chosen = {"method": method, "tolerance": tolerance, "max_iterations": max_iterations, "guard": guard}
-    found = solve(recurrence, guess=None if guess is None else guess.to(states), watch=watch, **chosen)
+    found = solve(recurrence, watch=watch, **chosen)
     progress(max_iterations, max_iterations)
     return Newton(
         states=found.states.cpu().numpy(),
@@ -218,12 +186,6 @@ def of_run(
         method=method,
         tolerance=tolerance,
         forecast=short.iterations(len(states)),
-        measures=short.numbers(),
+        measures=asdict(short),
         **run.labels,
     )
-
-
-def recurrence_of(run: Run) -> Recurrence:
-    """The recurrence of a run for Newton's method. Raises InvalidInputError for a module's own loop."""
-    cell = run.any_step()
-    return Recurrence(cell.next, cell.jacobian, run.inputs, run.states[0], lambda x, s: trajectory(cell, x, s)[1:])

@@ -50,12 +50,6 @@ def test_the_last_errors_are_those_of_the_states():
     assert found.errors.shape == (found.iterations + 1, 40) and len(found.residuals) == found.iterations + 1
 
 
-def test_a_guess_is_the_first_iterate():
-    cell, x = make_cell("rnn", 3, 5, init="scaled", dtype=DOUBLE), inputs(40, 3)
-    known = torch.as_tensor(gersgorin.newton(cell, x).states)
-    assert gersgorin.newton(cell, x, guess=known).iterations == 0
-
-
 def test_a_chaotic_run_is_that_of_the_loop():
     generator = torch.Generator().manual_seed(0)
     cell, x = GRU(3, 16, init="gaussian:1.5", generator=generator, dtype=DOUBLE), inputs(400, 3)
@@ -67,7 +61,7 @@ def test_a_chaotic_run_is_that_of_the_loop():
 
 def test_the_default_for_large_states_is_the_diagonal():
     cell, x = make_cell("rnn", 3, 65), torch.rand(4, 3)
-    assert gersgorin.newton(cell, x, method=None).method == "diagonal" and gersgorin.newton(cell, x).method == "full"
+    assert gersgorin.newton(cell, x).method == "diagonal"
 
 
 @for_each("name", CELLS)
@@ -101,10 +95,9 @@ def overwriting(x, s):
         (overwriting, inputs(20, 3), {}, r"overwriting: step\(x, s\) changes an argument in place"),
         (step, inputs(20, 3) * torch.nan, {}, "NaN or infinite"),
         (lambda x, s: s / 0 + x, inputs(5, 3), {}, "a state is NaN or infinite"),
-        (step, inputs(20, 3), {"method": "fast"}, "method is 'fast': expected one of full, diagonal, trust"),
-        (step, inputs(20, 3), {"tolerance": 0.0}, "expected a number between 0 and 1"),
-        (step, inputs(20, 3), {"max_iterations": -1}, "expected a whole number of at least 0"),
-        (step, inputs(20, 3), {"guess": torch.zeros(3, 3)}, r"guess has shape \(3, 3\): expected \(20, 3\)"),
+        (step, inputs(20, 3), {"method": "fast"}, "method 'fast'.*: expected one of full, diagonal, trust"),
+        (step, inputs(20, 3), {"tolerance": 0.0}, "a number between 0 and 1"),
+        (step, inputs(20, 3), {"max_iterations": -1}, "max_iterations -1: .* 0 or more"),
     ],
 )
 def test_steps_and_inputs_that_it_cannot_use_are_refused_in_one_sentence(network, x, options, said):
