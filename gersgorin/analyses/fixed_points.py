@@ -17,7 +17,7 @@ Starts are independent of each other.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -278,6 +278,7 @@ def _norm(v: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+@one_thread()
 def fixed_points(
     network: "str | Path | nn.Module | Step | Callable[[Tensor], Tensor] | Run" = "rhn",
     x: "str | Path | Tensor | np.ndarray | None" = None,
@@ -315,85 +316,28 @@ def fixed_points(
     >>> points.states.round(4).ravel().tolist(), points.kinds
     ([-0.9575, 0.0, 0.9575], ['stable', 'unstable', 'stable'])
     """
-    search = {"tolerance": tolerance, "margin": margin, "at_least_one": at_least_one, "progress": progress}
-    if not isinstance(starts, int) and _is_one_step(network, x):
-        return _found(network, x, starts, **search)
-    new = {"seed": seed} if isinstance(network, str) else {}
-    return _along(run_of_network(network, x, **new, **options), starts, seed, **search)
-
-
-@torch.no_grad()
-def of_run(run: Run, *, starts: int = STARTS, seed: int = 0, progress: Progress = silent) -> FixedPoints:
-    """The fixed points of a run's cell under the mean input; there may be none.
-
-    Args:
-        starts: number of states to search from, spread over the run.
-        seed: of the initial weights, and of starts beyond the run's length.
-
-    Raises:
-        InvalidInputError: an argument out of range, more than the memory holds, a state that is not finite, a module's own loop.
-    """
-    return _along(run, starts, seed, at_least_one=False, progress=progress)
-
-
-def _is_one_step(network, x) -> bool:
-    """True if x is one constant input (m,), or None for a map without input."""
-    if isinstance(network, str | Path | Run):
-        return False
-    if x is None:
-        return not isinstance(network, nn.Module) or not recurrent_cells(network)
-    return not isinstance(x, str | Path) and np.ndim(x) < 2 and (is_step(network) or recurrent_cells(network) != [])
-
-
-def _along(run: Run, starts: Tensor | int, seed: int, **search) -> FixedPoints:
-    """The fixed points of a run's cell under its mean input."""
-    cell = run.any_step()
-    if isinstance(starts, int):
-        starts = _spread(run.require_finite().states, starts, seed)
-    found = _found(cell, run.inputs.mean(0), starts, **search)
-    return replace(
-        found, title=f"{run.label.title}, input held at the mean of {run.label.along}", about=run.label.about
-    )
-
-
-def _spread(states: Tensor, count: int, seed: int) -> Tensor:
-    """Evenly spread states of a run (T + 1, N); beyond that number also random points between two of them."""
-    check_seed(seed)
-    if count < 1:
-        raise InvalidInputError(f"starts is {count}: expected at least 1")
-    what = f"a search from {count:,} starts of {states.shape[-1]} entries"
-    check_room(SEARCHED * states[0].nbytes * count, what, "give fewer starts", states.device.type)
-    whole = min(count, len(states))
-    some = states[torch.arange(whole, device=states.device) * len(states) // whole]
-    generator, more = torch.Generator("cpu").manual_seed(seed), count - whole
-    first, second = torch.randint(len(states), (2, more), generator=generator, device="cpu").to(states.device)
-    share = torch.rand(more, 1, generator=generator, dtype=torch.float64, device="cpu").to(states)
-    return torch.cat((some, share * states[first] + (1 - share) * states[second]))
-
-
-@torch.no_grad()
-@one_thread()
-def _found(
-    cell: nn.Module | Step,
-    x: Tensor | None,
-    starts: Tensor,
-    *,
-    tolerance: float | None = None,
-    margin: float = 0.5,
-    at_least_one: bool,
-    progress: Progress,
-) -> FixedPoints:
-    """The fixed points of a cell, a step f(x, s), or with x = None a map f(s)."""
-    starts = real_tensor("starts", starts)
-    if x is None and not callable(cell):
-        raise InvalidInputError(f"without x, expected a callable f(s), got {type(cell).__name__}")
-    inputs = starts.new_zeros(1) if x is None else real_tensor("x", x)
-    cell = as_cell(cell if x is not None else lambda x, s, step=cell: step(s))  # a map ignores its input
-    tolerance = _check(inputs, starts, tolerance, margin)
+    names = {}
+    if isinstance(starts, int) or not _is_one_step(network, x):
+        run = run_of_network(network, x, **({"seed": seed} if isinstance(network, str) else {}), **options)
+        network, x, label = run.any_step(), run.inputs.mean(0), run.label
+        names = {"title": f"{label.title}, input held at the mean of {label.along}", "about": label.about}
+        starts = _spread(run.require_finite().states, starts, seed) if isinstance(starts, int) else starts
+    starts, inputs = real_tensor("starts", starts), None if x is None else real_tensor("x", x)
+    if starts.dtype not in TOLERANCES or starts.dim() != 2 or not starts.numel():
+        got = f"{starts.dtype} of shape {tuple(starts.shape)}"
+        raise InvalidInputError(
+            f"starts: expected a tensor (B, N) of float64 or float32 with at least one entry, got {got}"
+        )
+    tolerance = TOLERANCES[starts.dtype] if tolerance is None else tolerance
+    if not (0 < tolerance < math.inf and 0 < margin < math.inf):
+        raise InvalidInputError(f"tolerance is {tolerance!r}, margin {margin!r}: expected numbers above 0")
+    if inputs is None:  # a map f(s): as a step that ignores its input
+        inputs, network = starts.new_zeros(1), lambda x, s, map_=network: map_(s)
+    cell = as_cell(network)
     cell.probe(inputs, starts[0])
     step = lambda s: cell.states(inputs.expand(1, len(s), -1), s)[1]  # noqa: E731
     jacobian = lambda s: cell.jacobian(inputs, s)  # noqa: E731
-    speed_at_starts = torch.linalg.vector_norm(step(starts) - starts, dim=-1)
+    speed_at_starts = _norm(step(starts) - starts)
     if not torch.isfinite(speed_at_starts).all():
         raise InvalidInputError("the step gives NaN or infinity at a start: expected finite inputs, starts and weights")
     side = (starts.amax(0) - starts.amin(0)).max()
@@ -416,15 +360,50 @@ def _found(
         found_from=torch.cat(counts).cpu().numpy(),
         starts=starts.cpu().numpy(),
         least_residual=float(ends.speeds.min()),
-        tolerance=tolerance,
+        tolerance=float(tolerance),
         margin=float(margin),
         input=None if x is None else inputs.cpu().numpy(),
+        **names,
     )
     if at_least_one and not len(points):
         raise InvalidInputError(
             f"{found.nothing}; give other starts, a larger margin ({margin:g}) or a larger tolerance"
         )
     return found
+
+
+def of_run(run: Run, *, starts: int = STARTS, seed: int = 0, progress: Progress = silent) -> FixedPoints:
+    """The fixed points of a run's cell under the mean input; there may be none.
+
+    Args:
+        starts: number of states to search from, spread over the run.
+        seed: of the initial weights, and of starts beyond the run's length.
+    """
+    return fixed_points(run, starts=starts, at_least_one=False, seed=seed, progress=progress)
+
+
+def _is_one_step(network, x) -> bool:
+    """True if x is one constant input (m,), or None for a map without input."""
+    if isinstance(network, str | Path | Run):
+        return False
+    if x is None:
+        return not isinstance(network, nn.Module) or not recurrent_cells(network)
+    return not isinstance(x, str | Path) and np.ndim(x) < 2 and (is_step(network) or recurrent_cells(network) != [])
+
+
+def _spread(states: Tensor, count: int, seed: int) -> Tensor:
+    """Evenly spread states of a run (T + 1, N); beyond that number also random points between two of them."""
+    check_seed(seed)
+    if count < 1:
+        raise InvalidInputError(f"starts is {count}: expected at least 1")
+    what = f"a search from {count:,} starts of {states.shape[-1]} entries"
+    check_room(SEARCHED * states[0].nbytes * count, what, "give fewer starts", states.device.type)
+    whole = min(count, len(states))
+    some = states[torch.arange(whole, device=states.device) * len(states) // whole]
+    generator, more = torch.Generator("cpu").manual_seed(seed), count - whole
+    first, second = torch.randint(len(states), (2, more), generator=generator, device="cpu").to(states.device)
+    share = torch.rand(more, 1, generator=generator, dtype=torch.float64, device="cpu").to(states)
+    return torch.cat((some, share * states[first] + (1 - share) * states[second]))
 
 
 def _points(ends: Ends, group: Tensor, apart: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -434,21 +413,6 @@ def _points(ends: Ends, group: Tensor, apart: Tensor) -> tuple[Tensor, Tensor, T
     _, earliest, counts = np.unique(which.cpu(), return_index=True, return_counts=True)
     order = np.lexsort((earliest, -counts))
     return s[kept[order]], speeds[kept[order]], torch.from_numpy(counts[order])
-
-
-def _check(x: Tensor, starts: Tensor, tolerance: float | None, margin: float) -> float:
-    """The tolerance, by default that of the dtype. Raises InvalidInputError."""
-    for name, given, dims, layout in (("x", x, 1, "(m,)"), ("starts", starts, 2, "(B, N)")):
-        if given.dim() != dims or given.numel() == 0:
-            shape = tuple(given.shape)
-            raise InvalidInputError(f"{name}: expected a tensor {layout} with at least one entry, got shape {shape}")
-    if starts.dtype not in TOLERANCES:
-        raise InvalidInputError(f"starts are {starts.dtype}: expected torch.float64 or torch.float32")
-    tolerance = TOLERANCES[starts.dtype] if tolerance is None else tolerance
-    for name, value in (("tolerance", tolerance), ("margin", margin)):
-        if not (isinstance(value, int | float) and 0 < value < float("inf")):
-            raise InvalidInputError(f"{name} is {value!r}: expected a number above 0")
-    return float(tolerance)
 
 
 def _dot(kind: str) -> dict:

@@ -1,4 +1,4 @@
-"""Measure the plateau: relative gradient of each matrix, order of the saddle, lowest curvature, time to escape.
+"""Measure the plateau: relative gradient of each matrix, order of the saddle, time to escape.
 
 Such a network first learns its output bias and then stays at the loss of the best constant output, beside a saddle of the loss at zero
 weights. There
@@ -13,11 +13,6 @@ logarithmic in the scale (Saxe et al. 2014). Higher orders: flatter saddles, lef
 The own scale makes the slope a property of this network; a tenth of it lies towards the saddle, where the slope becomes an integer. A
 slope near no integer means that the network is not near the saddle, and then no integer is reported.
 
-`Plateau.lowest` is the most negative curvature of the loss there, with its direction. The Hessian is that of all weights except the
-output bias, which is at its optimum. Lanczos' method (ARPACK) only needs Hessian-vector products, each a derivative of a derivative
-(Pearlmutter 1994). Near a saddle of order P - 2 the eigenvalue is as small as the rates. ARPACK takes values below 1e-11 for zero, so
-it gets the Hessian in units of its own size.
-
 **Matrices and scale.** A parameter of three dimensions is a stack of matrices, one a layer: `weight_hh[2]` is the third. The gates
 in one matrix stay together, which changes a relative rate by at most the square root of their number. Biases are not matrices and are
 not scaled, nor is a weight of one dimension such as the recurrent weight of an IndRNN. Matrices are scaled about zero. Square blocks
@@ -28,7 +23,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -46,9 +40,7 @@ from rhn.utils.figures import BLUE
 from rhn.utils.result import Result
 
 TENTH = 0.1
-TOLERANCE = 1e-4  # relative, of the lowest eigenvalue
 NEAR = 0.05  # largest distance of a slope from the integer that is reported for it
-RATES = "rates of learning at the constant output"
 SINGLE = 128  # steps of SGD that are taken one by one before the flow
 ACCURACY = 0.1  # relative, of a step of the flow
 MOST_SLOPES, LONGEST = 1000, 1e60  # gradients and time of the flow, at most
@@ -151,50 +143,6 @@ def relative_rate(slope: Tensor, weight: Tensor) -> float:
     return steep / size if size else (math.inf if steep else 0.0)
 
 
-@dataclass(frozen=True)
-class Curvature:
-    """The lowest eigenvalue of the Hessian."""
-
-    value: float
-    """1 / time of gradient flow: a direction of curvature -c grows as exp(c t). NaN where it was not found."""
-    overlap: dict[str, float]
-    """The share of the eigenvector, in squares, that is in each matrix; the rest, of 1, is in biases."""
-
-
-def lowest_curvature(objective: Objective) -> Curvature:
-    """At the constant output; the objective must have been made with `second_derivatives`, and is left as it was."""
-    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
-
-    weights = {name: p for name, p in objective.parameters.items() if name != objective.output_bias}
-    with restored(objective.parameters):
-        put_at_constant(objective)
-        slopes = torch.autograd.grad(
-            objective.mean_loss(), list(weights.values()), create_graph=True, allow_unused=True, materialize_grads=True
-        )
-        start = np.random.default_rng(0).standard_normal(sum(p.numel() for p in weights.values()))
-        size = max(np.linalg.norm(_product(slopes, weights, start)) / np.linalg.norm(start), np.finfo(float).tiny)
-        operator = LinearOperator(
-            (start.size, start.size), lambda v: _product(slopes, weights, v.ravel()) / size, dtype=float
-        )
-        try:
-            (value,), vectors = eigsh(operator, 1, which="SA", v0=start, tol=TOLERANCE, maxiter=50)
-        except ArpackNoConvergence:
-            return Curvature(np.nan, dict.fromkeys(matrices(weights), np.nan))
-    parts = dict(zip(weights, _split(vectors[:, 0], weights), strict=True))
-    return Curvature(float(value * size), {name: float(v.square().sum()) for name, v in matrices(parts).items()})
-
-
-def _product(slopes: tuple[Tensor, ...], weights: dict[str, Tensor], vector: np.ndarray) -> np.ndarray:
-    """Hessian times vector: the gradient of the slope along the vector."""
-    along = sum((g * v).sum() for g, v in zip(slopes, _split(vector, weights), strict=True))
-    if not along.requires_grad:
-        return np.zeros_like(vector)
-    parts = torch.autograd.grad(
-        along, list(weights.values()), retain_graph=True, allow_unused=True, materialize_grads=True
-    )
-    return torch.cat([part.flatten() for part in parts]).cpu().numpy()
-
-
 def _split(vector: np.ndarray, weights: dict[str, Tensor]) -> list[Tensor]:
     """One long vector as tensors of the shapes of the weights."""
     whole = torch.as_tensor(vector, device="cpu").split([p.numel() for p in weights.values()])
@@ -278,7 +226,7 @@ class Plateau(Result, kind="plateau"):
     output_bias: bool = True
     """Whether the network has a trained output bias, without which it does not reach the constant output."""
     objective: Objective | None = field(default=None, repr=False, compare=False, metadata={"saved": False})
-    """The network with its sequences and loss, for the curvature and the escape; not in files."""
+    """The network with its sequences and loss, for the escape; not in files."""
 
     @property
     def fastest(self) -> str:
@@ -298,42 +246,30 @@ class Plateau(Result, kind="plateau"):
         """The integer within 0.05 of the order; None where there is none."""
         return nearest_integer(self.order)
 
-    def summary(self) -> str:
+    def sentences(self) -> Iterator[str]:
         """One sentence: the loss of the constant, the fastest matrix with its rate, and the order."""
         order = self.order if self.integer_order is None else self.integer_order
         order = "unknown" if math.isnan(order) else f"{order:.3g}"
         these = "this sequence" if self.sequences == 1 else f"these {self.sequences} sequences"
-        return (
-            f"At the best constant output for {these} alone, {self.loss:.4g} {self.loss_unit}, {self.fastest} learns fastest, at a "
-            f"relative rate of {self.rates[self.fastest]:.3g}; the order of that plateau is {order}."
-        )
+        constant = f"At the best constant output for {these} alone, {self.loss:.4g} {self.loss_unit}"
+        rate = f"{self.fastest} learns fastest, at a relative rate of {self.rates[self.fastest]:.3g}"
+        yield f"{constant}, {rate}; the order of that plateau is {order}."
 
     def table(self) -> list[dict]:
         """One row a matrix: its name, its relative rate, and the slope of log rate against log scale."""
         return [{"matrix": name, "rate": rate, "slope": self.slopes[name]} for name, rate in self.rates.items()]
 
-    def plot(self, ax=None):
+    @panel(6, 4, "rates of learning at the constant output")
+    def plot(self, ax: Axes | None = None) -> Axes:
         """The relative rates, a bar a matrix, on a log scale."""
-        return plot_rates(self, ax)
-
-    @property
-    def _network(self) -> Objective:
-        if self.objective is None:
-            raise InvalidInputError(
-                "a plateau from a file holds no network: compute it anew with gersgorin.plateau for its curvature and its escape"
-            )
-        return self.objective
-
-    @property
-    def curvature(self) -> float:
-        """The most negative curvature at the constant output, 1 / time of gradient flow: along it weights grow as exp(-curvature t)."""
-        return self.lowest.value
-
-    @cached_property
-    @with_gradients()
-    def lowest(self) -> Curvature:
-        """The most negative curvature with its direction: `lowest.overlap` is its share in each matrix. About 50 Hessian products."""
-        return lowest_curvature(self._network.with_second_derivatives())
+        rates = {name: rate for name, rate in self.rates.items() if rate > 0}
+        ax.barh([wrapped(name, 30, 2) for name in rates], list(rates.values()), color=BLUE)
+        if rates:
+            ends = np.floor(np.log10(min(rates.values()))), np.ceil(np.log10(max(rates.values())) + 1e-9)
+            ax.set(xscale="log", xlim=(10 ** ends[0], 10 ** ends[1]))
+        ax.invert_yaxis()
+        ax.set(xlabel="relative rate ||dL/dW|| / ||W||")
+        return ax
 
     @with_gradients()
     def escape(self, learning_rate: float, momentum: float = 0.9) -> float:
@@ -349,20 +285,9 @@ class Plateau(Result, kind="plateau"):
             raise InvalidInputError(
                 f"learning rate {learning_rate} and momentum {momentum}: expected one above 0, and 0 or more and less than 1"
             )
-        return float(steps_to_leave(self._network, learning_rate, momentum))
-
-
-@panel(6, 4, RATES)
-def plot_rates(plateau: Plateau, ax: Axes | None = None) -> Axes:
-    """Relative rates of learning at the constant output, a bar a matrix, on a log scale."""
-    rates = {name: rate for name, rate in plateau.rates.items() if rate > 0}
-    ax.barh([wrapped(name, 30, 2) for name in rates], list(rates.values()), color=BLUE)
-    if rates:
-        ends = np.floor(np.log10(min(rates.values()))), np.ceil(np.log10(max(rates.values())) + 1e-9)
-        ax.set(xscale="log", xlim=(10 ** ends[0], 10 ** ends[1]))
-    ax.invert_yaxis()
-    ax.set(xlabel="relative rate ||dL/dW|| / ||W||")
-    return ax
+        if self.objective is None:
+            raise InvalidInputError("a plateau from a file holds no network: compute it anew with gersgorin.plateau")
+        return float(steps_to_leave(self.objective, learning_rate, momentum))
 
 
 def plateau(model: nn.Module, sequences: Any, loss: str | Loss | None = None) -> Plateau:
@@ -372,8 +297,8 @@ def plateau(model: nn.Module, sequences: Any, loss: str | Loss | None = None) ->
         model, sequences, loss: as for `gersgorin.Objective`: a model with an output, its sequences and its loss.
 
     Returns:
-        `loss`, `rates`, `slopes`, `order`, and what is computed when it is asked for because it takes longer: `curvature` and
-        `escape(learning_rate, momentum)`. The model is left as it was; later changes of it have no effect.
+        `loss`, `rates`, `slopes`, `order`, and `escape(learning_rate, momentum)`. The model is left as it was; later changes of it
+        have no effect.
 
     Raises:
         InvalidInputError: as for `gersgorin.Objective`, and for a model without a trained matrix.

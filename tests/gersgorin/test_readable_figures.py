@@ -139,7 +139,6 @@ FIGURES = {  # what each is drawn from
     "comparison.plots.draw_bands": lambda draw, runs, training, size: draw(runs["ensembles"]),
     "comparison.plots.draw_results": lambda draw, runs, training, size: draw(runs["spectra"], "sequence noise"),
     "analyses.overview.draw_overview": lambda draw, runs, training, size: draw(training[1]),
-    "analyses.plateau.plot_rates": lambda draw, runs, training, size: draw(training[1].plateau),
     "checking.prediction.plot_training_check": lambda draw, runs, training, size: [
         draw(replace(made(seed), name=LONG)) for seed in range(5)
     ],
