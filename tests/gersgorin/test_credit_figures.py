@@ -1,7 +1,6 @@
 """Figures of credit show the record; the command trains, measures and says what truncation loses."""
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ import pytest
 from examples.paper import credit as gallery
 from gersgorin.analyses.credit import Credit, draw_credit
 from gersgorin.plotting.figure import DECADES
-from rhn.errors import DataError
 from tests.rhn.pieces import shortest_chorales
 
 
@@ -19,18 +17,6 @@ def record():
     lags = np.array([0.9, 0.3, 0.2, 0.1])
     numbers = {"lag_norm": lags, "lag_share": lags / lags.sum(), "lost": np.array([0.5, 0.2, 0.1, 0.0])}
     return Credit(loss=9.5, norms=norms, gradient_norm=2.0, **numbers)
-
-
-def test_a_record_is_written_and_read(record, tmp_path):
-    got, wanted = asdict(Credit.load(record.save(tmp_path / "credit.npz"))), asdict(record)
-    for name, value in wanted.items():
-        np.testing.assert_array_equal(got[name], value, err_msg=name)
-    nothing = replace(record, lag_norm=np.full(4, np.nan))
-    told = json.loads(nothing.save(tmp_path / "credit.json").read_text())
-    assert told["lag_norm"] == [None] * 4 and told["norms"] == record.norms.tolist() and told["loss"] == 9.5
-    np.savez(tmp_path / "other.npz", kind="credit", loss=1.0)
-    with pytest.raises(DataError, match=r"is not a record written by .*: it lacks gradient_norm"):
-        Credit.load(tmp_path / "other.npz")
 
 
 def test_half_of_the_gradient_is_the_first_crossing_of_shares_that_may_be_negative(record):

@@ -52,16 +52,6 @@ def test_json_is_what_the_functions_find(cell, capsys):
     assert points["starts"] == point["found_from"] == 20 and point["kind"] == "stable"
 
 
-def test_json_of_pseudospectra(capsys):
-    assert run("pseudospectra", "--cell", "gru", *SMALL, "--json", "--output", "f.png") == 0
-    result = printed(capsys)
-    assert Path(result["figure"]).stat().st_size > 10_000
-    rows = result["pseudospectra"]["steps"]
-    assert [row["step"] for row in rows] == [0, 4, 7, 11] and result["pseudospectra"]["grid"] == [101, 101]
-    for row in rows:
-        assert 0 < row["epsilon_to_circle"] <= row["spectrum_to_circle"] * (1 + 1e-2)
-
-
 def test_defaults_of_the_commands(capsys):
     assert run("lyapunov", "--cell", "rnn", "--steps", 4, "--hidden-size", 12, "--json") == 0
     found = printed(capsys)["lyapunov"]

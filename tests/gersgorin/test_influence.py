@@ -245,26 +245,6 @@ def test_the_map_tries_the_modules_own_precision():
     assert SequenceMap(Single(), torch.randn(T, M)).outputs.dtype == torch.float32
 
 
-class SecondAxis(nn.Module):
-    """A loop over the second axis of (B, T, m)."""
-
-    def __init__(self, size: int):
-        super().__init__()
-        self.cell = nn.RNNCell(size, size)
-
-    def forward(self, x):
-        h, outputs = None, []
-        for t in range(x.shape[1]):
-            h = self.cell(x[:, t], h) if x.dim() == 3 else self.cell(x[t], h)
-            outputs.append(h)
-        return torch.stack(outputs, 1)
-
-
-def test_as_many_steps_as_inputs_are_read_along_the_axis_of_time():
-    module, x = SecondAxis(4), torch.randn(4, 4)
-    assert np.array_equal(gersgorin.memory(module, x).influence, gersgorin.memory(module, x[None]).influence)
-
-
 class LastOutput(nn.Module):
     """A loop over the frames of (B, T, m) with one output for each sequence."""
 
@@ -315,11 +295,6 @@ def test_the_outputs_of_a_part_count_while_the_module_reads_x(name):
 def test_the_axes_are_exchanged_if_no_output_reads_another_step(module, shape):
     x = torch.randn(T, M, generator=torch.Generator().manual_seed(0))
     assert np.array_equal(gersgorin.memory(module, x.reshape(shape)).influence, gersgorin.memory(module, x).influence)
-
-
-def test_a_single_step_is_refused():
-    with pytest.raises(InvalidInputError, match="LSTMCell is one step of a recurrence"):
-        gersgorin.memory(nn.LSTMCell(3, 5), torch.randn(7, 3))
 
 
 def test_reach_is_the_share_of_the_influence_from_each_lag_on_and_zeros_are_named():

@@ -10,7 +10,7 @@ from tables import for_each
 
 from gersgorin import lyapunov, temporal_jacobian, trajectory
 from gersgorin.analyses.lyapunov import kaplan_yorke_dimension, random_frame, standard_errors
-from rhn.cells import LSTM, RNN, CoRNN
+from rhn.cells import RNN, CoRNN
 from rhn.errors import InvalidInputError
 
 d = torch.float64
@@ -19,19 +19,6 @@ ZERO = torch.zeros(2, dtype=d)
 
 def henon(s):
     return torch.stack((1 - 1.4 * s[0] ** 2 + s[1], 0.3 * s[0]))
-
-
-def lorenz(s, h=0.01):
-    """One step of Runge and Kutta's fourth-order method."""
-
-    def flow(s):
-        x, y, z = s
-        return torch.stack((10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z))
-
-    a = flow(s)
-    b = flow(s + h / 2 * a)
-    c = flow(s + h / 2 * b)
-    return s + h / 6 * (a + 2 * b + 2 * c + flow(s + h * c))
 
 
 def by_loops(A: np.ndarray, Q: np.ndarray) -> np.ndarray:
@@ -50,14 +37,6 @@ def test_henons_map():
     assert found.sum == pytest.approx(math.log(0.3), abs=1e-10)
     assert found.kaplan_yorke == pytest.approx(1.258, abs=0.01)
     assert np.all(np.abs(found.exponents - (0.4192, -1.6232)) < 4 * found.standard_errors)
-
-
-@pytest.mark.slow
-def test_lorenzs_flow_by_runge_kutta():
-    found = lyapunov(lorenz, None, s0=torch.ones(3, dtype=d), steps=30_000, warmup=2_000)
-    np.testing.assert_allclose(found.exponents / 0.01, (0.906, 0, -14.572), atol=0.02)
-    assert found.sum / 0.01 == pytest.approx(-13.6667, abs=1e-3)
-    assert found.kaplan_yorke == pytest.approx(2.062, abs=0.002)
 
 
 def test_a_linear_system_has_its_log_moduli_and_a_rotation_none():
@@ -199,9 +178,3 @@ X = torch.zeros(5, 3, dtype=d)
 def test_bad_input_is_one_sentence(arguments, words):
     with pytest.raises(InvalidInputError, match=words):
         lyapunov(**{"network": RNN(3, 2, dtype=d), "x": X} | arguments)
-
-
-def test_progress_ends_at_the_last_step():
-    seen = []
-    lyapunov(LSTM(3, 2, dtype=d), X, 1, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(k, 5) for k in range(1, 6)]

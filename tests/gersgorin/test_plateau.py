@@ -131,11 +131,6 @@ def test_a_loss_without_a_gradient_or_a_least_value_is_refused(loss, said):
     )  # a kink at its least is none
 
 
-def test_bad_input_is_one_sentence():
-    with pytest.raises(InvalidInputError, match="same at every frame"):
-        plateau(network("rhn"), torch.zeros(5, 2, 5))
-
-
 def test_a_plateau_from_a_file_has_its_rates_and_order_but_no_network(tmp_path):
     found = plateau(network("dt-rnn", 3), frames())
     again = Plateau.load(found.save(tmp_path / "plateau.npz"))

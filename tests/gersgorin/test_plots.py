@@ -72,11 +72,6 @@ def test_the_numerical_range_is_drawn_in_panels_and_its_radius_over_time(records
     assert spectrum_limit([of_matrices(column[None], "column")]) > 2
 
 
-def test_gates_are_drawn_only_where_there_are_any(records):
-    labels = [{drawn.get_label() for drawn in plot_suggested(record).lines} for record in records]
-    assert "mean transform gate" in labels[0] and "mean transform gate" not in labels[1]
-
-
 def test_shown_steps_hold_the_first_and_the_last():
     assert [shown_steps(T) for T in (1, 2, 3, 100)] == [[0], [0, 1], [0, 1, 2], [0, 33, 66, 99]]
 

@@ -36,12 +36,6 @@ def test_the_numbers_are_those_of_the_shown_steps():
         np.testing.assert_allclose(found.eigenvalues[k], eigenvalues(A[step]), rtol=1e-10)
 
 
-def test_of_normal_steps_a_change_moves_an_eigenvalue_by_its_norm_at_most(of_normal_steps):
-    assert of_normal_steps.to_circle == pytest.approx([0.125] * 3)
-    words = "step 1     a change of norm 0.125 puts an eigenvalue on the unit circle; the largest is 0.125 inside it"
-    assert words in of_normal_steps.summary()
-
-
 def test_the_curves_are_where_the_numbers_say(of_normal_steps):
     _, ax, _, _ = of_normal_steps.plot().figure.axes
     values, (curves,) = of_normal_steps.eigenvalues[1], ax.collections

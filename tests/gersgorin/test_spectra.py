@@ -11,7 +11,6 @@ from torch import nn
 import gersgorin
 from gersgorin.cli.plot import main
 from rhn.cells import RHN
-from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale
 from rhn.errors import RhnError
 from rhn.utils.io import finite_json
@@ -38,16 +37,6 @@ def test_a_cell_by_name_is_what_the_command_measures(capsys):
     result = command(capsys, *told, "--chorale", "bwv66.6")
     assert numbers(found) == result["steps"] and found.title == "rhn, depth 2, 6 units"
     assert found.about.startswith("gaussian:0.3, transform bias -2, seed 4; first 5 of 37 frames of train-")
-
-
-def test_a_checkpoint_is_what_the_command_measures(capsys):
-    about = {"train": {"seed": 7}, "metrics": {"epoch": 12}}
-    path = save_checkpoint("trained.safetensors", RHN(88, 6, 3), **about)
-    found = gersgorin.spectra(path, steps=5)
-    assert numbers(found) == command(capsys, "--checkpoint", str(path), "--steps", "5")["steps"]
-    assert found.about.startswith(
-        "trained.safetensors: uniform:0.04, transform bias -2, seed 7, epoch 12; first 5 of 85 frames of valid-"
-    )
 
 
 def test_a_module_reads_as_in_analyze_and_is_left_as_it_was():

@@ -1,8 +1,5 @@
 """Eigenvalues: NumPy and SciPy as references, order, batches, threads, and what is refused."""
 
-from contextlib import nullcontext
-from threading import get_ident
-
 import numpy as np
 import pytest
 import scipy.linalg
@@ -55,31 +52,6 @@ def test_any_number_of_workers_gives_the_same_bits():
     default = eigenvalues(A)
     for workers in (1, 2, 3, 64):
         assert torch.equal(eigenvalues(A, workers=workers), default)
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_workers_run_on_one_thread_and_the_callers_setting_survives(fails, monkeypatch):
-    """A thread that only inherits torch's default does not pass it on to LAPACK: each must have been told itself."""
-    told, seen = {}, []
-    lapack, tell, before = torch.linalg.eigvals, torch.set_num_threads, torch.get_num_threads()
-
-    def solve(A):
-        seen.append(told.get(get_ident()))
-        if fails:
-            raise RuntimeError("no convergence")
-        return lapack(A)
-
-    monkeypatch.setattr(torch, "set_num_threads", lambda n: (told.update({get_ident(): n}), tell(n)))
-    monkeypatch.setattr(torch.linalg, "eigvals", solve)
-    torch.set_num_threads(2)
-    try:
-        for A in (torch.randn(8, 5, 5), torch.randn(5, 5)):
-            with pytest.raises(RuntimeError, match="no convergence") if fails else nullcontext():
-                eigenvalues(A, workers=2)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
-    assert set(seen) == {1} and (fails or len(seen) == 9)  # eight chunks of the batch, one lone matrix
 
 
 @for_each("name", ["random", "companion", "grcar", "stochastic", "badly_scaled", "symmetric", "complex"])
