@@ -189,7 +189,7 @@ def solve(
         guard: compute steps that have not converged in a loop.
     """
     states = recurrence.guess() if guess is None else guess
-    diagonal, damping = method == "diagonal", _Damping(states) if method == "trust" else None
+    diagonal, damping = method == "diagonal", torch.ones_like(states[0, ..., 0]) if method == "trust" else None
     r = recurrence.next(states) - states
     for iteration in range(max_iterations + 1):
         residual = _relative(r, states)
@@ -197,7 +197,7 @@ def solve(
             watch(states, residual)
         small, last = bool((residual <= tolerance).all()), iteration == max_iterations
         if damping is not None and not small and not last:
-            states, r = damping.iterate(recurrence, states, r)
+            states, r, damping = _damped(recurrence, states, r, damping)
             continue
         d = recurrence.correction(states, r, diagonal=diagonal and not (small or last))
         error = _relative(d, states)
@@ -227,21 +227,14 @@ def _guarded(recurrence: Recurrence, found: Solution, d: Tensor, tolerance: floa
     return replace(found, states=states, converged=converged, fallback_from=start)
 
 
-class _Damping:
-    """The damping of each sequence, Levenberg and Marquardt: less after a correction that reduces |r|, else more, and undone."""
-
-    def __init__(self, states: Tensor) -> None:
-        self.value = torch.ones_like(states[0, ..., 0])
-
-    def iterate(self, recurrence: Recurrence, states: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
-        """The next states and their r."""
-        d = damped_correction(recurrence.jacobians(states), r, self.value)
-        tried = states + d
-        after = recurrence.next(tried) - tried
-        better = after.square().sum((0, -1)) < r.square().sum((0, -1))
-        self.value = torch.where(better, self.value / 10, self.value * 10).clamp(*DAMPINGS)
-        better = better[..., None]
-        return torch.where(better, tried, states), torch.where(better, after, r)
+def _damped(recurrence: Recurrence, states: Tensor, r: Tensor, damping: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The next states, their r and damping, by Levenberg and Marquardt: less of it after a correction that reduces |r|, else more."""
+    tried = states + damped_correction(recurrence.jacobians(states), r, damping)
+    after = recurrence.next(tried) - tried
+    better = after.square().sum((0, -1)) < r.square().sum((0, -1))
+    damping = torch.where(better, damping / 10, damping * 10).clamp(*DAMPINGS)
+    better = better[..., None]
+    return torch.where(better, tried, states), torch.where(better, after, r), damping
 
 
 def _times(J: Tensor, v: Tensor) -> Tensor:

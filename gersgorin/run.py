@@ -65,6 +65,11 @@ class Label:
         return f"{self.title} on {self.along}" if self.sequence else self.title
 
     @property
+    def of_result(self) -> dict[str, str]:
+        """Fields `title`, with the sequence, `about` and `unit` of a result."""
+        return {"title": self.heading, "about": self.about, "unit": self.time_unit}
+
+    @property
     def time_unit(self) -> str:
         """Unit of one step: "quarter notes", "tokens", "steps"."""
         return self.unit or UNITS.get(self.reads, "steps")

@@ -171,9 +171,7 @@ def audit(
         **{key: np.array([row[key] for row in rows]) for key in rows[0]},
         rates=rates,
         findings=np.array([*findings, *_slow(rates)], dtype=str),
-        title=map_.label.heading,
-        about=map_.label.about,
-        unit=map_.label.time_unit,
+        **map_.label.of_result,
     )
 
 

@@ -234,11 +234,6 @@ class NormBounds(Result, kind="bounds"):
         return f"{of}; the rounding of the Jacobians themselves is not covered"
 
     @property
-    def what(self) -> str:
-        """The same in the title of a figure."""
-        return self.scope[:1].lower() + self.scope[1:]
-
-    @property
     def best(self) -> np.ndarray:
         """The smallest upper bound of any kind, (W, T)."""
         return self.upper.min(0)
@@ -359,7 +354,9 @@ class NormBounds(Result, kind="bounds"):
         ax.set(xlabel="windows of", ylabel="bound on the exponent (1/step)", title="how long a window it takes")
         plain_numbers(ax)
 
-    plot = panels(draw, draw_by_window, size=(13.5, 5), title=lambda found: title_of(found.title, found.what))
+    plot = panels(
+        draw, draw_by_window, size=(13.5, 5), title=lambda found: title_of(found.title, f"b{found.scope[1:]}")
+    )
 
 
 def _half_life(exponent: float) -> float:

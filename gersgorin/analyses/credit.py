@@ -325,10 +325,8 @@ def of_objective(objective: Objective, *, progress: Progress = silent) -> Credit
         lag_norm=lag_norm,
         lag_share=lag_share,
         lost=lost,
-        unit=objective.label.time_unit,
         loss_unit=objective.loss.unit,
-        title=objective.label.heading,
-        about=objective.label.about,
+        **objective.label.of_result,
     )
 
 

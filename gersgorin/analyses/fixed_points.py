@@ -117,12 +117,9 @@ class FixedPoints(Result, kind="fixed_points"):
         """A word for each point: "stable", "saddle", "unstable" (in all directions), "neutral" (undecided), with "slow, " before."""
         words = []
         for moduli, slow in zip(np.abs(self.eigenvalues), self.is_slow, strict=True):
-            outside = moduli > 1 + NEUTRAL
-            if outside.any():
-                word = "unstable" if outside.all() else "saddle"
-            else:
-                word = "neutral" if (np.abs(moduli - 1) <= NEUTRAL).any() else "stable"
-            words.append(SLOWLY + word if slow else word)
+            outside, on = moduli > 1 + NEUTRAL, np.abs(moduli - 1) <= NEUTRAL
+            word = "unstable" if outside.all() else "saddle" if outside.any() else "neutral" if on.any() else "stable"
+            words.append(SLOWLY * bool(slow) + word)
         return words
 
     def sentences(self) -> Iterator[str]:

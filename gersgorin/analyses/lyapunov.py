@@ -226,7 +226,7 @@ def lyapunov(
         curve=curve[:, order],
         state_size=N,
         warmup=warmup,
-        **run.labels | {"title": run.label.heading},
+        **run.label.of_result,
     )
 
 

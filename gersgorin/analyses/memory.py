@@ -97,10 +97,8 @@ class Memory(Result, kind="memory"):
     @property
     def ahead(self) -> float:
         """Share of the squared influence from later inputs: 0 for a causal module."""
-        squares = np.square(self.influence)
-        return (
-            float(np.triu(squares, 1 + squares.shape[1] - len(squares)).sum() / squares.sum()) if squares.any() else 0.0
-        )
+        squares, later = np.square(self.influence), 1 + self.influence.shape[1] - len(self.influence)
+        return float(np.triu(squares, later).sum() / squares.sum()) if squares.any() else 0.0
 
     def sentences(self) -> Iterator[str]:
         """Half-life, effective length, share of long lags."""
@@ -227,9 +225,9 @@ def memory(
     S, k = map_.outputs.shape
     if probes is None:
         probes = 0 if S * k <= EXACT or k <= PROBES else PROBES
-    if type(probes) is not int or probes < 0 or probes == 1:
+    if probes < 0 or probes == 1:
         raise InvalidInputError(
-            f"probes is {probes!r}: expected a whole number of at least 2, or 0 for the exact influence"
+            f"probes is {probes}: expected a whole number of at least 2, or 0 for the exact influence"
         )
     check_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -237,23 +235,13 @@ def memory(
     for t in range(S):
         w = torch.randint(2, (probes, k), generator=generator).mul(2).sub(1) if probes else torch.eye(k)
         norms = torch.linalg.vector_norm(map_.pulled(t, w.to(map_.outputs)), dim=2, dtype=torch.float64)
-        if probes:
-            squares = norms.square()
-            row = squares.mean(0).sqrt()
-            errors.append(torch.where(row > 0, squares.std(0) / (probes**0.5 * 2 * row), 0))
-        else:
-            row = torch.linalg.vector_norm(norms, dim=0)
-            errors.append(torch.zeros_like(row))
-        rows.append(row)
+        squares = norms.square()
+        rows.append(squares.mean(0).sqrt() if probes else torch.linalg.vector_norm(norms, dim=0))
+        spread = squares.std(0) / (probes**0.5 * 2 * rows[-1]) if probes else torch.zeros_like(rows[-1])
+        errors.append(torch.where(rows[-1] > 0, spread, 0))
         progress(t + 1, S)
     influence, error = (torch.stack(parts).cpu().numpy() for parts in (rows, errors))
     if not np.isfinite(influence).all():
         raise InvalidInputError(f"{map_.name} has NaN or infinite derivatives along x: expected finite ones")
-    return Memory(
-        influence=influence,
-        error=error,
-        probes=probes,
-        title=map_.label.heading,
-        about=map_.label.about,
-        unit=unit or map_.label.time_unit,
-    )
+    labels = map_.label.of_result | ({"unit": unit} if unit else {})
+    return Memory(influence=influence, error=error, probes=probes, **labels)
