@@ -9,8 +9,8 @@ of points take their steps side by side: a row of the solve is one product of ma
 A value so found is that of a vector, so never below the true one but for rounding. If Lanczos' method does not converge, or overflows,
 a singular value decomposition gives the value.
 
-Lanczos' method needs the largest eigenvalue of symmetric tridiagonal matrices that grow by a row and a column a step (`Tridiagonal`,
-for all points at once). The pivots of x - T in Gaussian elimination are
+Lanczos' method needs the largest eigenvalue of symmetric tridiagonal matrices that grow by a row and a column a step, for all points
+at once. The pivots of x - T in Gaussian elimination are
 
     d_1 = x - alpha_1,    d_i = x - alpha_i - beta_{i-1}^2 / d_{i-1},
 
@@ -31,54 +31,7 @@ from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import check_room
 
-ITERATIONS = 16
-
-
-class Tridiagonal:
-    """`p` matrices, empty at first; matrices[index] are some of them."""
-
-    def __init__(self, p: int) -> None:
-        self.alphas: list[Tensor] = []
-        self.betas: list[Tensor] = []
-        self.largest = torch.zeros(p, dtype=torch.float64, device="cpu")
-
-    def __getitem__(self, index: Tensor) -> "Tridiagonal":
-        some = Tridiagonal(0)
-        some.alphas, some.betas = [a[index] for a in self.alphas], [b[index] for b in self.betas]
-        some.largest = self.largest[index]
-        return some
-
-    def grow(self, alpha: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
-        """Add a diagonal entry alpha (p,) and, for the step to come, the entry beta (p,) beside it.
-
-        Returns:
-            The largest eigenvalue (p,), and beta times the last entry of its unit eigenvector, (p,): the residual. It is
-            inf where Newton's method has not come to its end: the eigenvalue is then one from above.
-        """
-        if self.alphas:  # at most that of [[largest so far, beta], [beta, alpha]]
-            middle, half = (self.largest + alpha) / 2, (self.largest - alpha) / 2
-            x = middle + torch.hypot(half, self.betas[-1])
-        else:
-            x = alpha.clone()
-        self.alphas.append(alpha)
-        for _ in range(ITERATIONS):
-            pivot, slope, sum_of_ratios = x - self.alphas[0], torch.ones_like(x), torch.zeros_like(x)
-            for a, b in zip(self.alphas[1:], self.betas, strict=True):
-                sum_of_ratios += slope / pivot
-                square = b**2 / pivot
-                slope = 1 + square / pivot * slope
-                pivot = x - a - square
-            pivot = pivot.clamp(min=0)
-            slope += pivot * sum_of_ratios
-            step = pivot / slope
-            x = x - step
-            if not (step > 1e-9 * x).any():
-                break
-        self.betas.append(beta)
-        self.largest = x
-        return x, torch.where(step > 1e-9 * x, torch.inf, beta * slope.rsqrt())
-
-
+ITERATIONS = 16  # of Newton's method
 FAR = 2.0**60  # in norms of A; there |z| is sigma_min(z - A) to rounding
 TOLERANCE = 1e-6  # of 1 / sigma^2, by the residual; of sigma half of it
 STEPS = 64  # of Lanczos' method at the most; then a decomposition takes over
@@ -107,7 +60,9 @@ def pseudospectrum(A: Tensor, grid: Tensor | np.ndarray) -> Tensor:
     tensor([1.0000, 1.4142, 0.5000], dtype=torch.float64)
     """
     check_square(A)
-    z = _checked_points(grid)
+    z = torch.as_tensor(grid, device="cpu").detach().to(torch.complex128).resolve_conj()
+    if not torch.isfinite(torch.view_as_real(z)).all():
+        raise InvalidInputError("grid: expected finite points, got NaN or infinite ones; leave them out")
     n, points = A.shape[-1], A.shape[:-2].numel() * z.numel()
     need = 16 * (4 * n * n + 4 * points + 8 * max(ENTRIES, 16 * n))
     check_room(need, f"a matrix of {n} and {points:,} points", "use fewer points or a smaller matrix")
@@ -120,29 +75,23 @@ def pseudospectrum(A: Tensor, grid: Tensor | np.ndarray) -> Tensor:
 
 def smallest_singular_values(A: Tensor, z: Tensor) -> Tensor:
     """sigma_min(z_k - A), (p,) float64, for one checked float64 matrix A (n, n), real or complex, and points z (p,) complex128."""
+    from scipy.linalg import schur  # loads in a fifth of a second, and few need it
+
     size = float(A.abs().sum(-1).max())
     found = z.abs()
     near = found <= FAR * size  # for farther points A is zero to rounding
-    if size > 0 and near.any():
-        found[near] = _near(A, z[near], binary_scale(size))
-    return found
-
-
-def _near(A: Tensor, z: Tensor, scale: float) -> Tensor:
+    if not (size > 0 and near.any()):
+        return found
+    scale, points = binary_scale(size), z[near]
+    where = slice(None)
     if not A.is_complex():  # mirrored points have one value
-        folded, where = torch.unique(
-            torch.view_as_real(torch.complex(z.real, z.imag.abs())), dim=0, return_inverse=True
-        )
-        return scale * _by_schur(A / scale, torch.view_as_complex(folded / scale))[where]
-    return scale * _by_schur(A / scale, z / scale)
-
-
-def _by_schur(A: Tensor, z: Tensor) -> Tensor:
-    from scipy.linalg import schur  # loads in a fifth of a second, and few need it
-
-    triangle = torch.from_numpy(np.ascontiguousarray(schur(A.numpy(), output="complex")[0]))
-    count = max(16, ENTRIES // len(A))
-    return torch.cat([_by_lanczos(triangle, part) for part in z.split(count)]) if len(z) else z.real
+        folded = torch.view_as_real(torch.complex(points.real, points.imag.abs()))
+        folded, where = torch.unique(folded, dim=0, return_inverse=True)
+        points = torch.view_as_complex(folded)
+    triangle = torch.from_numpy(np.ascontiguousarray(schur((A / scale).numpy(), output="complex")[0]))
+    parts = (points / scale).split(max(16, ENTRIES // len(A)))
+    found[near] = scale * torch.cat([_by_lanczos(triangle, part) for part in parts])[where]
+    return found
 
 
 def _by_lanczos(T: Tensor, z: Tensor) -> Tensor:
@@ -154,7 +103,8 @@ def _by_lanczos(T: Tensor, z: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(n)
     start = torch.randn(n, 1, dtype=torch.complex128, generator=generator, device="cpu")
     q = (start / torch.linalg.vector_norm(start)).repeat(1, len(z))
-    before, beta, tridiagonal = torch.zeros_like(q), z.real.new_zeros(len(z)), Tridiagonal(len(z))
+    before, alphas, betas = torch.zeros_like(q), [], []
+    largest = beta = z.real.new_zeros(len(z))
     for _ in range(STEPS):
         v = q.clone()
         _solve(adjoint, inverse.conj().resolve_conj(), v, upper=False)
@@ -165,7 +115,9 @@ def _by_lanczos(T: Tensor, z: Tensor) -> Tensor:
         beta = _inner_products(v, v).sqrt()
         before, q = q, v
         torch.view_as_real(q).div_(torch.where(beta > 0, beta, 1)[:, None])
-        largest, residual = tridiagonal.grow(alpha, beta)
+        alphas.append(alpha)
+        largest, residual = _largest(alphas, betas, beta, largest)
+        betas.append(beta)
         done = residual <= TOLERANCE * largest
         values[waiting[done]] = largest[done].rsqrt()
         left = torch.isnan(values[waiting]) & torch.isfinite(largest)  # what overflowed is left to the decomposition
@@ -173,12 +125,41 @@ def _by_lanczos(T: Tensor, z: Tensor) -> Tensor:
             break
         if 4 * left.count_nonzero() > 3 * len(left):
             continue  # to shrink everything costs as much as to carry a few points on
-        waiting, beta, tridiagonal = waiting[left], beta[left], tridiagonal[left]
+        waiting, beta, largest = waiting[left], beta[left], largest[left]
+        alphas, betas = ([each[left] for each in several] for several in (alphas, betas))
         before, q, inverse = before[:, left], q[:, left], inverse[:, left]
     missing = torch.isnan(values)
     if missing.any():
         values[missing] = _by_decomposition(T, z[missing])
     return values
+
+
+def _largest(alphas: list[Tensor], betas: list[Tensor], beta: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    """Of `p` tridiagonal matrices the largest eigenvalue (p,), and `beta` times the last entry of its unit eigenvector: the residual.
+
+    That is inf if Newton's method has not come to its end: the eigenvalue is then one from above.
+
+    Args:
+        alphas, betas: the diagonal, and the entries beside it. beta: the one of the step to come.
+        before: the largest eigenvalue without the last row and column.
+    """
+    x = alphas[-1].clone()
+    if betas:  # at most that of [[before, beta], [beta, alpha]]
+        x = (before + x) / 2 + torch.hypot((before - x) / 2, betas[-1])
+    for _ in range(ITERATIONS):
+        pivot, slope, sum_of_ratios = x - alphas[0], torch.ones_like(x), torch.zeros_like(x)
+        for a, b in zip(alphas[1:], betas, strict=True):
+            sum_of_ratios += slope / pivot
+            square = b**2 / pivot
+            slope = 1 + square / pivot * slope
+            pivot = x - a - square
+        pivot = pivot.clamp(min=0)
+        slope += pivot * sum_of_ratios
+        step = pivot / slope
+        x = x - step
+        if not (step > 1e-9 * x).any():
+            break
+    return x, torch.where(step > 1e-9 * x, torch.inf, beta * slope.rsqrt())
 
 
 def _solve(T: Tensor, inverse: Tensor, x: Tensor, *, upper: bool) -> None:
@@ -210,13 +191,3 @@ def _by_decomposition(T: Tensor, z: Tensor) -> Tensor:
     """The same by a singular value decomposition a point: the obvious way."""
     shifted = [torch.diag_embed(part[:, None].expand(-1, len(T))) - T for part in z.split(max(1, ENTRIES // T.numel()))]
     return torch.cat([torch.linalg.svdvals(M)[:, -1] for M in shifted])
-
-
-def _checked_points(grid: Tensor | np.ndarray) -> Tensor:
-    try:
-        z = torch.as_tensor(grid, device="cpu").detach().to(torch.complex128).resolve_conj()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InvalidInputError(f"grid: expected complex numbers of any shape, got {type(grid).__name__}") from error
-    if not torch.isfinite(torch.view_as_real(z)).all():
-        raise InvalidInputError("grid: expected finite points, got NaN or infinite ones; leave them out")
-    return z

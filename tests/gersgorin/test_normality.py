@@ -150,9 +150,8 @@ def test_refused_with_a_sentence(monkeypatch):
                 measure(A)
         with pytest.raises(InvalidInputError, match="n >= 1"):
             measure(torch.zeros(0, 0))
-    for message, grid in {"finite points": [0, math.inf], "expected complex numbers": ["a"]}.items():
-        with pytest.raises(InvalidInputError, match=message):
-            pseudospectrum(torch.eye(2), grid)
+    with pytest.raises(InvalidInputError, match="finite points"):
+        pseudospectrum(torch.eye(2), [0, math.inf])
     monkeypatch.setattr("rhn.utils.validation.free_memory", lambda device: 2**20)
     with pytest.raises(InvalidInputError, match=r"a matrix of 2 and 1 points needs about .* use fewer points"):
         pseudospectrum(torch.eye(2), 0j)
