@@ -27,7 +27,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from gersgorin._validate import real_tensor
-from gersgorin.cell import Step, as_cell
+from gersgorin.cell import Step, StepCell, as_cell
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.loading.find import is_step, recurrent_cells
 from gersgorin.plotting.figure import complex_plane, panels, plain_numbers
@@ -332,8 +332,27 @@ def fixed_points(
         inputs, network = starts.new_zeros(1), lambda x, s, map_=network: map_(s)
     cell = as_cell(network)
     cell.probe(inputs, starts[0])
-    step = lambda s: cell.states(inputs.expand(1, len(s), -1), s)[1]  # noqa: E731
-    jacobian = lambda s: cell.jacobian(inputs, s)  # noqa: E731
+    found = FixedPoints(
+        **_points_of(cell, inputs, starts, tolerance, margin, progress),
+        starts=starts.cpu().numpy(),
+        tolerance=float(tolerance),
+        margin=float(margin),
+        input=None if x is None else inputs.cpu().numpy(),
+        **names,
+    )
+    if at_least_one and not len(found.states):
+        raise InvalidInputError(
+            f"{found.nothing}; give other starts, a larger margin ({margin:g}) or a larger tolerance"
+        )
+    return found
+
+
+def _points_of(
+    cell: StepCell, x: Tensor, starts: Tensor, tolerance: float, margin: float, progress: Progress
+) -> dict[str, np.ndarray | float]:
+    """Search from the starts: the fields of `FixedPoints` about the points, fixed before slow ones."""
+    step = lambda s: cell.states(x.expand(1, len(s), -1), s)[1]  # noqa: E731
+    jacobian = lambda s: cell.jacobian(x, s)  # noqa: E731
     speed_at_starts = _norm(step(starts) - starts)
     if not torch.isfinite(speed_at_starts).all():
         raise InvalidInputError("the step gives NaN or infinity at a start: expected finite inputs, starts and weights")
@@ -349,24 +368,10 @@ def fixed_points(
     states, speeds, counts = zip(*(_points(ends, group, APART * side) for group in (fixed, slow)), strict=True)
     points = torch.cat(states)
     spectra = [eigenvalues(jacobian(part)) for part in points.split(size) if len(part)] or [points.to(torch.complex64)]
-    found = FixedPoints(
-        states=points.cpu().numpy(),
-        residuals=torch.cat(speeds).cpu().numpy(),
-        is_slow=np.arange(len(points)) >= len(states[0]),
-        eigenvalues=torch.cat(spectra).cpu().numpy(),
-        found_from=torch.cat(counts).cpu().numpy(),
-        starts=starts.cpu().numpy(),
-        least_residual=float(ends.speeds.min()),
-        tolerance=float(tolerance),
-        margin=float(margin),
-        input=None if x is None else inputs.cpu().numpy(),
-        **names,
-    )
-    if at_least_one and not len(points):
-        raise InvalidInputError(
-            f"{found.nothing}; give other starts, a larger margin ({margin:g}) or a larger tolerance"
-        )
-    return found
+    arrays = {"states": points, "residuals": torch.cat(speeds), "eigenvalues": torch.cat(spectra)}
+    arrays = {name: part.cpu().numpy() for name, part in (arrays | {"found_from": torch.cat(counts)}).items()}
+    is_slow = np.arange(len(points)) >= len(states[0])
+    return arrays | {"is_slow": is_slow, "least_residual": float(ends.speeds.min())}
 
 
 def of_run(run: Run, *, starts: int = STARTS, seed: int = 0, progress: Progress = silent) -> FixedPoints:
