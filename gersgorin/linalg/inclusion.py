@@ -26,7 +26,7 @@ from rhn.errors import InvalidInputError
 
 
 class InclusionSet(ABC):
-    """A set that holds every eigenvalue of each matrix of A (..., n, n), real or complex. No gradient flows through.
+    """A set that holds every eigenvalue of each real matrix of A (..., n, n). No gradient flows through.
 
     Attributes:
         A: the matrices, (..., n, n).
@@ -34,11 +34,13 @@ class InclusionSet(ABC):
         norm: the larger of row-sum and column-sum norm, (...,); every set lies in the disc |z| <= norm.
 
     Raises:
-        InvalidInputError: A is not square, not floating point, or holds NaN or infinity.
+        InvalidInputError: A is not square, not real and floating point, or holds NaN or infinity.
     """
 
     def __init__(self, A: Tensor) -> None:
         self.A = check_square(A).detach()
+        if A.is_complex():
+            raise InvalidInputError(f"A: expected real matrices, got {A.dtype}")
         self.centers = self.A.diagonal(dim1=-2, dim2=-1)
         moduli = self.A.abs()
         self.norm = torch.maximum(moduli.sum(-1).amax(-1), moduli.sum(-2).amax(-1))
@@ -71,14 +73,14 @@ class InclusionSet(ABC):
     def outline(self, points: int = 65) -> list[np.ndarray]:
         """The boundary of the set (`tol` = 0) as closed polygons, one for each component, from left to right.
 
-        Here for real matrices, by bisection: above each x of the axis their sets are an interval that starts there, or
-        empty. Takes `points` x-values a component, so narrower features blur, and components that near may be joined.
+        Here by bisection: above each x of the axis the sets are an interval that starts there, or empty. Takes
+        `points` x-values a component, so narrower features blur, and components that near may be joined.
 
         Returns:
             Complex vectors, the first point equal to the last.
 
         Raises:
-            InvalidInputError: a complex matrix, a batch, or points < 3.
+            InvalidInputError: a batch, or points < 3.
         """
         self._check_outline(points)
         scale = binary_scale(float(self.norm))
@@ -94,9 +96,7 @@ class InclusionSet(ABC):
         """The area of the set, as that of the polygons of `outline(points)`."""
         return polygon_area(self.outline(points))
 
-    def _check_outline(self, points: int, *, real: bool = True) -> None:
-        if real and self.A.is_complex():
-            raise InvalidInputError(f"outline: expected a real matrix, got {self.A.dtype}: the curve would not mirror")
+    def _check_outline(self, points: int) -> None:
         if self.A.dim() != 2:
             raise InvalidInputError(f"outline: expected one matrix (n, n), got a batch {tuple(self.A.shape)}; pick one")
         if points < 3:
@@ -201,7 +201,7 @@ class Ostrowski(InclusionSet):
 
 
 class NumericalRange(InclusionSet):
-    """The polygon of `angles` support lines around the numerical range; costs angles / 2 Hermitian eigenproblems, half if A is real.
+    """The polygon of `angles` support lines around the numerical range; costs angles / 4 Hermitian eigenproblems.
 
     For each angle t the range lies in the half-plane Re(e^-it z) <= h(t), h(t) the largest eigenvalue of the Hermitian part of e^-it A
     (R. Horn, C. Johnson, "Topics in Matrix Analysis", 1991, chapter 1). The polygon that these half-planes leave holds the range, and
@@ -235,8 +235,8 @@ class NumericalRange(InclusionSet):
         return (along <= self.support[..., None, :] + tol[..., None]).all(-1)
 
     def outline(self, points: int = 65) -> list[np.ndarray]:
-        """The polygon of 2 (points - 1) support lines, for real and complex matrices: corners, the first one twice."""
-        self._check_outline(points, real=False)
+        """The polygon of 2 (points - 1) support lines: its corners, the first one twice."""
+        self._check_outline(points)
         angles = 2 * (points - 1)
         around = self if angles == len(self.angles) else NumericalRange(self.A, angles)
         corners = support_corners(around.support.cpu().double().numpy())
@@ -244,19 +244,15 @@ class NumericalRange(InclusionSet):
 
 
 def support_function(A: Tensor, angles: int) -> Tensor:
-    """h at the angles t = 0, step, ... of a full turn in equal steps, (..., angles) real, of checked A (..., n, n).
+    """h at the angles t = 0, step, ... of a full turn in equal steps, (..., angles), of checked real A (..., n, n).
 
-    h(t + pi) is minus the least eigenvalue at t. The range of a real matrix mirrors at the real axis: a quarter of the turn is enough.
+    h(t + pi) is minus the least eigenvalue at t, and the range mirrors at the real axis: a quarter of the turn is enough.
     """
-    half = angles // 2
-    solved = half if A.is_complex() else half // 2 + 1
-    parts = []
+    half, solved, parts = angles // 2, angles // 4 + 1, []
     for k in range(solved):
-        B = A * cmath.exp(-2j * cmath.pi * k / angles) if A.is_complex() or k else A
+        B = A * cmath.exp(-2j * cmath.pi * k / angles) if k else A
         parts.append(torch.linalg.eigvalsh((B + B.mH) / 2)[..., [-1, 0]])
     largest, least = torch.stack(parts, -1).unbind(-2)
-    if A.is_complex():
-        return torch.cat([largest, -least], -1)
     below = -least[..., : half + 1 - solved].flip(-1)  # h(pi - t) = h(pi + t)
     upper = torch.cat([largest, below], -1)  # t = 0 ... pi
     return torch.cat([upper, upper[..., 1:-1].flip(-1)], -1)

@@ -11,7 +11,8 @@ K <= sup_k ||A^k|| <= e n K (H.-O. Kreiss, 1962; M. Spijker, 1991; L. Trefethen,
 18). The value at any point z is a lower bound of K, and so of the largest power, up to rounding. The search evaluates a grid of
 distances from the unit circle (logarithmic) and angles, then finer grids around the best points.
 
-Shapes: A (..., n, n), results (...,) real. Unit: the matrix's. No gradient flows through.
+Shapes: A (..., n, n), real for the numerical radius and Kreiss' constant, results (...,) real. Unit: the matrix's. No gradient flows
+through.
 """
 
 import math
@@ -87,13 +88,10 @@ def kreiss_constant(A: Tensor) -> Tensor:
     >>> kreiss_constant(torch.tensor([[0.5, 0.0], [0.0, -0.9]]))  # normal
     tensor(1., dtype=torch.float64)
     """
-    check_square(A)
-    stack = A.detach().cpu().to(torch.complex128 if A.is_complex() else torch.float64)
+    stack = A.detach().cpu().to(torch.promote_types(A.dtype, torch.float64))
     values = eigenvalues(stack)
     edge, reach = values.abs().amax(-1) - 1, numerical_radius(stack, 32) - 1
-    found = torch.ones(
-        A.shape[:-2], dtype=torch.float64, device="cpu"
-    )  # a numerical range in the unit disc: nothing grows
+    found = torch.ones_like(edge)  # of a numerical range in the unit disc: nothing grows
     with one_thread():
         for index in map(tuple, (reach > 0).nonzero()):
             out = float(edge[index])
@@ -125,11 +123,10 @@ def _search(A: Tensor, spectrum: Tensor) -> float:
         return distance / (sigma + rounding)  # a lower bound in spite of rounding
 
     u = torch.linspace(math.log(NEAREST * norm), math.log(4 * norm), DISTANCES, dtype=torch.float64, device="cpu")
-    below = 1 if A.is_complex() else 0  # a real matrix's values mirror at the real axis
-    p = torch.linspace(-below * math.pi, math.pi, ANGLES, dtype=torch.float64, device="cpu")
+    p = torch.linspace(0, math.pi, ANGLES, dtype=torch.float64, device="cpu")  # the values mirror at the real axis
     peaks = spectrum[spectrum.abs().argsort(descending=True)[:OUTERMOST]].angle()  # there the resolvent is large
-    p = torch.cat([p, peaks if below else peaks.abs()]).double().unique()
-    u_width, p_width = float(u[1] - u[0]), math.pi * (1 + below) / (ANGLES - 1)
+    p = torch.cat([p, peaks.abs()]).unique()
+    u_width, p_width = float(u[1] - u[0]), math.pi / (ANGLES - 1)
     u, p = (t.flatten() for t in torch.meshgrid(u, p, indexing="ij"))
     values = value(u, p)
     offsets = torch.linspace(-1, 1, AROUND, dtype=torch.float64, device="cpu")
