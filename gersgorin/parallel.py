@@ -201,13 +201,10 @@ def solve(
             continue
         d = recurrence.correction(states, r, diagonal=diagonal and not (small or last))
         error = _relative(d, states)
-        if small:
+        if small or last:
             rounding = recurrence.rounding(states)
             if last or bool(((error <= tolerance) | (rounding > tolerance)).all()):
                 break
-        elif last:
-            rounding = recurrence.rounding(states)
-            break
         states = states + torch.where(torch.isfinite(d).all(-1, keepdim=True), d, r)
         r = recurrence.next(states) - states
     converged = (residual <= tolerance) & (error <= tolerance) & (rounding <= tolerance)

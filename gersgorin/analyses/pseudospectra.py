@@ -20,17 +20,10 @@ from torch import Tensor, nn
 
 from gersgorin.analyses.spectra import ANGLES, SMALL
 from gersgorin.cell import Step
-from gersgorin.linalg.inclusion import support_function
-from gersgorin.linalg.outlines import support_corners
+from gersgorin.linalg.normality import numerical_radius
 from gersgorin.linalg.pseudospectra import pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
-from gersgorin.plotting.figure import (
-    Shown,
-    complex_plane,
-    laid_out,
-    legend_below,
-    title_of,
-)
+from gersgorin.plotting.figure import Shown, complex_plane, laid_out, legend_below, title_of
 from gersgorin.resolve import run_of_network
 from gersgorin.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError
@@ -148,10 +141,8 @@ def pseudospectra(
     A = run.jacobians(steps).detach()
     N = A.shape[-1]
     side = side or (SIDE if N <= WHOLE else SIDE // 2 + 1)
-    support = support_function(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2).numpy()
-    norms = torch.linalg.matrix_norm(A, 2).cpu().numpy()
-    numerical_radius = np.minimum(np.abs(support_corners(support)).max(1), norms).max()
-    half = 1.15 * max(1, float(numerical_radius)) * np.linspace(0, 1, side // 2 + 1)
+    radius = float(numerical_radius(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2).max())
+    half = 1.15 * max(1, radius) * np.linspace(0, 1, side // 2 + 1)
     axis = np.concatenate([-half[:0:-1], half])  # mirrors to the last bit: half of the points are then computed
     circle = np.exp(1j * np.linspace(0, np.pi, CIRCLE_POINTS))
     points, found = np.concatenate([(axis + 1j * axis[:, None]).ravel(), circle]), []
