@@ -6,6 +6,8 @@ Analyses of a run. `network` is a cell by name, a checkpoint, or a module with i
     lyapunov(network, x)         Lyapunov exponents
     fixed_points(network, x)     fixed points under constant input
     bounds(network, x)           bounds on the products
+    pseudospectra(network, x)    pseudospectra of a few steps
+    products(run), gains(run), gates(run)    of the steps of an opened run
     newton(network, x)           all states at once by Newton's method
     analyze(network, x)          all default analyses
     compare(networks, x)         medians and bands of several networks and sequences
@@ -44,7 +46,9 @@ __all__, __getattr__, __dir__ = lazy_names(
         "analyses.overview": ("analyze",),
         "analyses.newton": ("newton",),
         "analyses.plateau": ("plateau",),
+        "analyses.pseudospectra": ("pseudospectra",),
         "analyses.spectra": ("spectra",),
+        "analyses.steps": ("gains", "gates", "products"),
         "cell": ("input_jacobian", "layer_jacobians", "norm_bound", "temporal_jacobian", "trajectory"),
         "checking.checking": ("check",),
         "checking.cure": ("cure",),
