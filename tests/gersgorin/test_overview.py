@@ -150,8 +150,6 @@ def test_the_network_is_left_as_it_was():
     [
         (lambda x, s: s, frames(T), {}, "network is a function: expected a cell"),
         (nn.Linear(m, m), frames(T), {}, "has no recurrent cell"),
-        (RHN(m, 5), frames(T) * torch.nan, {}, "NaN or infinite"),
-        (RHN(m, 5), torch.rand(T, m + 1), {}, r"expected \(T, 4\)"),
         (model(), torch.ones(T, m), {}, "the same at every frame"),
         (Tagger(), frames(T, 2), {"loss": "huber"}, "huber"),
     ],
