@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
 from rhn.utils.validation import not_dense_real
-from rhn.utils.wording import counted, first_line
+from rhn.utils.wording import first_line
 
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
@@ -60,18 +60,13 @@ def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None, fini
         InvalidInputError: not a tensor; a dtype other than float32, float64, complex64, complex128; another shape; too
             few rows or steps; NaN or infinity among the entries.
     """
-    if not isinstance(A, Tensor):
-        raise InvalidInputError(f"A: expected a torch.Tensor, got {type(A).__name__}; use torch.as_tensor")
-    if (kind := not_dense_real(A)) not in (None, "complex"):
-        raise InvalidInputError(f"A is {kind}: expected a dense tensor")
-    if A.dtype not in DTYPES:
-        raise InvalidInputError(f"A: expected float32 or float64 (or complex), got {A.dtype}; use A.double()")
-    shape, layout = tuple(A.shape), "(..., n, n)" if steps is None else "(time, ..., n, n)"
-    if A.dim() < 2 + (steps is not None) or shape[-1] != shape[-2]:
-        raise InvalidInputError(f"A: expected square matrices of shape {layout}, got shape {shape}")
-    if shape[-1] < smallest or (steps is not None and shape[0] < steps):
-        least = f"n >= {smallest}" + (f" and at least {counted(steps, 'step')}" if steps else "")
-        raise InvalidInputError(f"A: expected {layout} with {least}, got shape {shape}")
+    if not isinstance(A, Tensor) or A.dtype not in DTYPES or not_dense_real(A) not in (None, "complex"):
+        got = f"{A.dtype}, {A.layout}" if isinstance(A, Tensor) else type(A).__name__
+        raise InvalidInputError(f"A: expected a dense tensor of float32 or float64 (or complex), got {got}")
+    shape, stack = tuple(A.shape), steps is None
+    if len(shape) < 3 - stack or shape[-1] != shape[-2] or shape[-1] < smallest or not (stack or shape[0] >= steps):
+        layout = "(..., n, n)" if stack else f"(time >= {steps}, ..., n, n)"
+        raise InvalidInputError(f"A: expected square matrices {layout} with n >= {smallest}, got shape {shape}")
     if finite:
         check_finite(A, A)
     return A

@@ -87,7 +87,7 @@ def test_no_steps():
     P, log_scale = jacobian_product(torch.zeros(0, 2, 3, 3))
     torch.testing.assert_close(P * log_scale.exp()[:, None, None], torch.eye(3).expand(2, 3, 3))
     assert cumulative_log_norms(torch.zeros(0, 2, 3, 3)).shape == (0, 2)
-    with pytest.raises(InvalidInputError, match=r"at least 1 step, got shape \(0, 3, 3\)"):
+    with pytest.raises(InvalidInputError, match=r"time >= 1, .*, got shape \(0, 3, 3\)"):
         finite_time_exponent(torch.zeros(0, 3, 3))
 
 
@@ -101,5 +101,5 @@ def test_half_life():
 def test_refused_with_a_sentence(function):
     with pytest.raises(InvalidInputError, match="18 of 18 NaN or infinite"):
         function(torch.full((2, 3, 3), torch.nan))
-    with pytest.raises(InvalidInputError, match=r"shape \(time, \.\.\., n, n\), got shape \(3, 3\)"):
+    with pytest.raises(InvalidInputError, match=r"\(time >= ., \.\.\., n, n\) .*, got shape \(3, 3\)"):
         function(torch.zeros(3, 3))

@@ -77,7 +77,7 @@ def test_known_conditions():
     ("A", "message"),
     [
         (torch.full((3, 3), torch.nan), "9 of 9 NaN or infinite"),
-        (torch.zeros(3, 4), r"square matrices of shape \(\.\.\., n, n\), got shape \(3, 4\)"),
+        (torch.zeros(3, 4), r"square matrices .* got shape \(3, 4\)"),
         (torch.eye(3, dtype=torch.int64), "got torch.int64"),
         (np.eye(3), "got ndarray"),
     ],
