@@ -167,7 +167,7 @@ X, S = torch.zeros(3, dtype=d), torch.zeros(4, 2, dtype=d)
 @for_each(
     ("arguments", "words"),
     [
-        ({"x": None, "network": 3}, "expected a callable"),
+        ({"x": None, "network": 3}, "'int' object is not callable"),
         ({"starts": S[0]}, r"starts: expected a tensor \(B, N\)"),
         ({"starts": S[:, :1]}, r"state of 2"),
         ({"tolerance": 0}, "tolerance is 0"),
