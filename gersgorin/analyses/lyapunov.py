@@ -207,10 +207,8 @@ def lyapunov(
     k = _checked("count", N if count is None else count, 1, N, f"the state has {N} entries")
     _checked("warmup", warmup, 0, T - 1, f"the run has {T} steps, and at least one is to be counted")
     check_seed(seed)
-    logs = []
-    for t, log in enumerate(
-        growth(run.tangent_maps(), random_frame(N, k, torch.Generator().manual_seed(seed), run.states))
-    ):
+    Q, logs = random_frame(N, k, torch.Generator().manual_seed(seed), run.states), []
+    for t, log in enumerate(growth(run.tangent_maps(), Q)):
         if t >= warmup:
             logs.append(log.double())
             progress(t + 1, T)
