@@ -18,7 +18,7 @@ from gersgorin.linalg.inclusion import INCLUSION_SETS
 from gersgorin.linalg.spectrum import eigenvalues, spectral_radius
 from gersgorin.plotting.figure import CIRCLE, DASHED, Shown, laid_out, legend_below, legend_beside, line_style
 from gersgorin.plotting.spectra import plot_products, plot_spectrum
-from rhn.utils.figures import BLUE, RED, save_figure, titled
+from rhn.utils.figures import BLUE, RED, save_figure, time_label, titled
 
 
 def draw_moving_spectra() -> Figure:
@@ -36,10 +36,10 @@ def draw_moving_spectra() -> Figure:
         lower.plot(radius, color=RED, label="spectral radius")
         lower.plot(bulk, color=BLUE, linestyle="--", label="trace / n, the mean eigenvalue")
         lower.set_title(f"the radius moves by {np.ptp(radius):.3f},\nthe mean by {np.ptp(bulk):.3f}")
-        lower.set(xlabel=record.time_label, ylim=(-0.1, 1.2))
+        lower.set(xlabel=time_label(record.unit), ylim=(-0.1, 1.2))
     grid[0, 0].set_ylabel("imaginary part")
     grid[1, 0].set_ylabel("value at one step")
-    figure.colorbar(dots, ax=grid[0], label=records[0].time_label)
+    figure.colorbar(dots, ax=grid[0], label=time_label(records[0].unit))
     legend_below(figure, grid[1])
     title = f"What moves from step to step: the spectra of all {T} steps of chorale {claims.CHORALE}"
     return _finished(figure, title, "seed 0, input weights ten times as large")
