@@ -88,7 +88,7 @@ def kreiss_constant(A: Tensor) -> Tensor:
     >>> kreiss_constant(torch.tensor([[0.5, 0.0], [0.0, -0.9]]))  # normal
     tensor(1., dtype=torch.float64)
     """
-    stack = A.detach().cpu().to(torch.promote_types(A.dtype, torch.float64))
+    stack = check_square(A).detach().cpu().to(torch.promote_types(A.dtype, torch.float64))
     values = eigenvalues(stack)
     edge, reach = values.abs().amax(-1) - 1, numerical_radius(stack, 32) - 1
     found = torch.ones_like(edge)  # of a numerical range in the unit disc: nothing grows
