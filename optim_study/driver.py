@@ -8,7 +8,7 @@ given up.
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 
@@ -25,20 +25,6 @@ _logger = logging.getLogger(__name__)
 
 DEATHS = 3  # of a batch without a save between them
 LISTEN_SECONDS = 0.2  # interval of looking for new records
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Trials of one study for one worker."""
-
-    study: str
-    numbers: tuple[int, ...]
-    alone: bool = False
-    """True for a trial of a batch that died too often."""
-    deaths: int = 0
-    """Deaths of its workers since the last save."""
-    epochs: Mapping[int, int] = field(default_factory=dict)
-    """Trial -> epoch of its saved state, when the batch was handed out last."""
 
 
 @dataclass
@@ -59,15 +45,28 @@ class Study:
     """Trial -> why this run gave it up."""
 
     @property
+    def left(self) -> list[int]:
+        """The trials that are not in the storage."""
+        return [number for number in range(self.config.trials) if number not in self.rows]
+
+    @property
     def is_complete(self) -> bool:
         """True if the storage has every trial."""
-        return all(number in self.rows for number in range(self.config.trials))
+        return not self.left
 
-    def left(self) -> tuple[int, ...]:
-        """The unfinished trials, begun ones first."""
-        left = [n for n in range(self.config.trials) if n not in self.rows]
-        begun = self.folder.epochs(left)
-        return tuple(sorted(left, key=lambda n: n not in begun))
+
+@dataclass(frozen=True)
+class Batch:
+    """Trials of one study for one worker."""
+
+    study: Study
+    numbers: tuple[int, ...]
+    alone: bool = False
+    """True for a trial of a batch that died too often."""
+    deaths: int = 0
+    """Deaths of its workers since the last save."""
+    epochs: Mapping[int, int] = field(default_factory=dict)
+    """Trial -> epoch of its saved state, when the batch was handed out last."""
 
 
 class Driver:
@@ -81,60 +80,48 @@ class Driver:
         job: Callable[[Study, Sequence[int], int], Job],
     ):
         """job: from a study, trials and the number of a place of the engine to the job."""
-        self.studies = {study.config.name: study for study in studies}
-        self._storage, self._engine, self._job = storage, engine, job
-        self._places: dict[int, Batch] = {}
-        self._futures: dict[Future, int] = {}
+        self._studies, self._storage, self._engine, self._job = studies, storage, engine, job
+        self._running: dict[Future, tuple[int, Batch]] = {}
         self._looked = 0.0
         for study in studies:
-            self._take_stock(study)
+            study.folder.make()
+            study.rows = storage.rows(study.config)
+            self._collect(study, range(study.config.trials))  # also what a killed driver has left
 
     def run(self, watch: Callable[[], None] = lambda: None) -> None:
         """Hand out batches until nothing is left; watch: called several times a second.
 
         Raises the error of a worker, and KeyboardInterrupt after Ctrl-C, when all have saved.
         """
-        self._watch = watch
-        self._queue = deque(Batch(name, left) for name, study in self.studies.items() if (left := study.left()))
+        self._watch, self._free = watch, list(range(len(self._engine.places)))
+        self._queue = deque(Batch(study, _begun_first(study)) for study in self._studies if study.left)
         try:
-            while self._queue or self._places:
-                self._hand_out()
-                ended, _ = wait(self._futures, LISTEN_SECONDS, FIRST_COMPLETED)
+            while self._queue or self._running:
+                while self._queue and self._free:
+                    self._hand_out(self._free.pop(0))
+                ended, _ = wait(self._running, LISTEN_SECONDS, FIRST_COMPLETED)
                 self._look()
                 for future in ended:
-                    self._settle(future, self._places.pop(self._futures.pop(future)))
+                    place, batch = self._running.pop(future)
+                    self._free.append(place)
+                    self._settle(batch, future.exception() or future.result())
         except BaseException:
-            running = [future for future in self._futures if not future.done()]
+            running = [future for future in self._running if not future.done()]
             if running:
                 _logger.warning(STOPPING)
             self._engine.stop(running)
             raise
 
-    def _take_stock(self, study: Study) -> None:
-        """Read the finished trials, and add those whose record a killed driver has left."""
-        study.folder.make()
-        study.rows = self._storage.rows(study.config)
-        for number in study.folder.recorded():
-            if number < study.config.trials and (number not in study.rows or study.folder.is_unsettled(number)):
-                self._add(study, number)
-
-    def _hand_out(self) -> None:
-        for place in range(len(self._engine.places)):
-            if place not in self._places and self._queue:
-                batch = self._next()
-                study = self.studies[batch.study]
-                study.running.update(batch.numbers)
-                self._places[place] = replace(batch, epochs=study.folder.epochs(batch.numbers))
-                job = self._job(study, batch.numbers, place)
-                self._futures[self._engine.submit(place, job, self._look_sometimes)] = place
-
-    def _next(self) -> Batch:
-        """The first of the queue, at most as many trials as its study fuses."""
+    def _hand_out(self, place: int) -> None:
+        """Start the first batch of the queue, with at most as many trials as its study fuses."""
         batch = self._queue.popleft()
-        most = self.studies[batch.study].fuse
-        if others := batch.numbers[most:]:
+        study, numbers, others = batch.study, batch.numbers[: batch.study.fuse], batch.numbers[batch.study.fuse :]
+        if others:
             self._queue.appendleft(replace(batch, numbers=others))
-        return replace(batch, numbers=batch.numbers[:most])
+        study.running.update(numbers)
+        batch = replace(batch, numbers=numbers, epochs=study.folder.epochs(numbers))
+        future = self._engine.submit(place, self._job(study, numbers, place), self._look_sometimes)
+        self._running[future] = place, batch
 
     def _look_sometimes(self) -> None:
         if time.monotonic() - self._looked >= LISTEN_SECONDS:
@@ -142,53 +129,58 @@ class Driver:
 
     def _look(self) -> None:
         """Add the running trials that have ended."""
-        for study in self.studies.values():
-            for number in study.running.intersection(study.folder.recorded() if study.running else ()):
-                self._add(study, number)
+        for study in self._studies:
+            self._collect(study, study.running)
         self._watch()
         self._looked = time.monotonic()
 
-    def _add(self, study: Study, number: int) -> None:
-        record = study.folder.load_record(number)
-        if record is None:  # the trial is trained again
-            study.folder.remove_record(number)
-            return
-        self._storage.add(study.config, record)
-        study.rows[number] = record.row
-        study.folder.settle(number, best=best_row(study.rows.values(), study.config.objective) is record.row)
-        study.recurrence = record.recurrence or study.recurrence
-        study.running.discard(number)
+    def _collect(self, study: Study, numbers: Iterable[int]) -> None:
+        """Add those of these trials that have ended, keep the best model and remove their other files."""
+        ended = sorted(study.folder.recorded().intersection(numbers)) if numbers else ()
+        for number in ended:
+            if number not in study.rows and (record := study.folder.load_record(number)):
+                self._storage.add(study.config, record)
+                study.rows[number] = record.row
+                study.recurrence = record.recurrence or study.recurrence
+        if study.rows and ended:
+            best = best_row(study.rows.values(), study.config.objective)
+            for number in study.rows.keys() & ended:
+                study.folder.settle(number, best=number == best.trial)
+        study.running -= study.rows.keys()
 
-    def _settle(self, future: Future, batch: Batch) -> None:
+    def _settle(self, batch: Batch, error: BaseException | None) -> None:
         """Go on after the end of a worker's job."""
-        study = self.studies[batch.study]
+        study = batch.study
         study.running.difference_update(batch.numbers)
-        left = tuple(n for n in batch.numbers if n not in study.rows)
-        error = future.exception() or future.result()
+        left = tuple(number for number in batch.numbers if number not in study.rows)
         if isinstance(error, self._engine.deaths):
-            self._hand_out_again(study, batch, left, error)
+            if left:
+                self._hand_out_again(batch, left, first_line(error))
             return
         if isinstance(error, OutOfMemory) and len(left) > 1:
             study.fuse = len(left) // 2
             _logger.warning(
-                "study %s: too little memory for %d trials, going on with %d", batch.study, len(left), study.fuse
+                "study %s: too little memory for %d trials, going on with %d", study.config.name, len(left), study.fuse
             )
         elif error is not None:
             raise error
         if left:  # too many for the memory, or a record was damaged
-            self._queue.appendleft(Batch(batch.study, left))
+            self._queue.appendleft(Batch(study, left))
 
-    def _hand_out_again(self, study: Study, batch: Batch, left: tuple[int, ...], cause: BaseException) -> None:
-        if not left:
-            return
+    def _hand_out_again(self, batch: Batch, left: tuple[int, ...], cause: str) -> None:
+        study, name = batch.study, batch.study.config.name
         saved = left != batch.numbers or study.folder.epochs(left) != batch.epochs
         deaths = 1 if saved else batch.deaths + 1
-        cause = first_line(cause)
-        _logger.warning("a worker of study %s died (%s): its trials go on from their last save", batch.study, cause)
+        _logger.warning("a worker of study %s died (%s): its trials go on from their last save", name, cause)
         if deaths < DEATHS:
             self._queue.appendleft(replace(batch, numbers=left, deaths=deaths))
         elif not batch.alone:
-            self._queue.extendleft(Batch(batch.study, (number,), alone=True) for number in reversed(left))
+            self._queue.extendleft(Batch(study, (number,), alone=True) for number in reversed(left))
         else:
             reason = study.given_up[left[0]] = f"its worker died {DEATHS} times in a row before it could save ({cause})"
             self._storage.give_up(study.config, left[0], reason)
+
+
+def _begun_first(study: Study) -> tuple[int, ...]:
+    begun = study.folder.epochs(study.left)
+    return tuple(sorted(study.left, key=lambda number: number not in begun))

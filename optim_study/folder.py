@@ -14,7 +14,6 @@ as absent too, so the trial is trained again, to the same result; an unreadable 
 
 import logging
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,9 +47,8 @@ class StudyFolder:
     """The files of one study. Methods raise OutputError if a file cannot be written, DataError if one cannot be read."""
 
     def __init__(self, out: Path, config: StudyConfig):
-        self.folder, self._config, self._fingerprint = out / config.name, config, config.fingerprint
-        self._best = best_checkpoint(out, config.name)
-        self._trials = self.folder / "trials"
+        self.path, self._config, self._fingerprint = out / config.name, config, config.fingerprint
+        self._best, self._trials = best_checkpoint(out, config.name), self.path / "trials"
 
     def make(self) -> None:
         """Create the folder."""
@@ -61,14 +59,11 @@ class StudyFolder:
         """The rolling state of a trial, or None; a damaged one is logged."""
         path = self._state_path(number)
         try:
-            found = read_state(path)
+            arrays, about = read_state(path) or ({}, {})
         except DamagedError:
             _logger.warning("%s is damaged: trial %d starts again from epoch 0", path, number)
             return None
-        if found is None or found[1].get(_FINGERPRINT) != self._fingerprint:
-            return None
-        arrays, _ = found
-        return TrialState(arrays.pop(_CURVE), arrays)
+        return TrialState(arrays.pop(_CURVE), arrays) if about.get(_FINGERPRINT) == self._fingerprint else None
 
     def save_state(self, number: int, state: TrialState) -> None:
         """Save the rolling state of a trial."""
@@ -87,29 +82,27 @@ class StudyFolder:
                 found[number] = int(about["epoch"])
         return found
 
-    def recorded(self) -> list[int]:
-        """The trials with a record, by number."""
-        names = [path.name for path in self._trials.glob("*.json")]
-        return sorted(int(name[:-5]) for name in names if re.fullmatch(r"\d+\.json", name))
+    def recorded(self) -> set[int]:
+        """The trials with a record."""
+        return {int(path.stem) for path in self._trials.glob("*.json") if path.stem.isdecimal()}
 
     def load_record(self, number: int) -> TrialRecord | None:
-        """The record of a finished trial, or None; a damaged one is logged."""
+        """The record of a finished trial, or None; a damaged one and one of another study are removed."""
         path = self._record_path(number)
         try:
             content = read_json(path)
             if content[_FINGERPRINT] != self._fingerprint:
-                return None
+                raise DataError("it belongs to another study")
             losses = [[math.nan if loss is None else loss for loss in pair] for pair in content["curve"]]
             row = stored_row(self._config, number, self._config.parameters(number) | content["outcome"])
             return TrialRecord(row, np.array(losses, dtype=np.float64).reshape(-1, 2), content.get("recurrence"))
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise DataError(
-                f"{path} cannot be read ({error.strerror or error}): expected a file with read permission"
-            ) from error
+            raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
         except (ValueError, TypeError, KeyError, DataError) as error:
-            _logger.warning("%s is damaged (%s): trial %d is trained again", path, error, number)
+            _logger.warning("%s cannot be used (%s): trial %d is trained again", path, error, number)
+            path.unlink(missing_ok=True)
             return None
 
     def save_record(self, number: int, record: TrialRecord) -> None:
@@ -119,21 +112,14 @@ class StudyFolder:
 
     def settle(self, number: int, *, best: bool) -> None:
         """Keep the model of a recorded trial if it is the best so far; remove its other files."""
-        model = self.model_path(number)
+        model, state = self.model_path(number), self._state_path(number)
         if best and model.exists():
             with writing(self._best):
                 model.replace(self._best)
-        for path in (model, self._state_path(number)):
-            path.unlink(missing_ok=True)
-            remove_leftovers(self._trials, path.stem)
-
-    def is_unsettled(self, number: int) -> bool:
-        """True if a recorded trial has other files left."""
-        return self.model_path(number).exists() or self._state_path(number).exists()
-
-    def remove_record(self, number: int) -> None:
-        """Remove a record that is damaged or of another study."""
-        self._record_path(number).unlink(missing_ok=True)
+        for path in (model, state):
+            if path.exists():
+                path.unlink()
+                remove_leftovers(self._trials, path.stem)
 
     def model_path(self, number: int) -> Path:
         """The best weights of a trial that has ended."""

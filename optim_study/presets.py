@@ -48,7 +48,7 @@ class RunConfig(SharedSettings):
         repr=False,
     )
     wait_storage: float = option(
-        300.0, "Time to wait for a database that goes away, each time; 0: no waiting.", metavar="SECONDS"
+        300.0, "Time to wait for a database that goes away, each time; 0: no waiting.", metavar="SECONDS", least=0
     )
     fuse: int | Literal["auto"] = option(
         "auto", "Trials trained as one program; auto: as many as suit the device.", metavar="K"
@@ -68,7 +68,9 @@ class RunConfig(SharedSettings):
         metavar="HOST:PORT",
     )
     device: Device = option("auto", "Device of the training.")
-    save_seconds: float = option(60.0, "Interval between saves of running trials: the most time that a kill costs.")
+    save_seconds: float = option(
+        60.0, "Interval between saves of running trials: the most time that a kill costs.", least=0
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -78,8 +80,6 @@ class RunConfig(SharedSettings):
             require(self, name, value == "auto" or counts, "'auto' or a whole number from 1")
         few = self.jobs == "auto" or self.jobs <= MOST_JOBS
         require(self, "jobs", few, f"at most {MOST_JOBS}, and as a rule one for each core or GPU")
-        for name in ("save_seconds", "wait_storage"):
-            require(self, name, getattr(self, name) >= 0, "0 or more seconds")
         for name in ("arch", "depth"):
             require(self, name, len(getattr(self, name)) > 0, "at least one")
         if self.address is not None and self.engine != "ray":

@@ -18,33 +18,33 @@ def displayed(studies: Sequence[Study], *, quiet: bool = False) -> Iterator[Call
         yield lambda: None
         return
     with progress_bars() as report:
-        left = {study.config.name: (study, report(study.config.name)) for study in studies if not study.is_complete}
-        looked = [-POLL_SECONDS]
+        left = [(study, report(study.config.name)) for study in studies if not study.is_complete]
+        looked = 0.0
 
         def watch() -> None:
-            late = time.monotonic() - looked[0] >= POLL_SECONDS
-            for name, (study, advance) in list(left.items()):
-                if study.is_complete:
-                    del left[name]
-                    print(lines_of(study_line(study)), file=sys.stderr, flush=True)
+            nonlocal looked
+            if late := time.monotonic() - looked >= POLL_SECONDS:
+                looked = time.monotonic()
+            for study, advance in [*left]:
                 if study.is_complete or (study.running and late):
                     advance(*epochs_done(study))
-                    looked[0] = time.monotonic()
+                if study.is_complete:
+                    left.remove((study, advance))
+                    print(lines_of(study_line(study)), file=sys.stderr, flush=True)
 
         yield watch
 
 
 def epochs_done(study: Study) -> tuple[int, int]:
     """(Epochs done, epochs in all) of a study, in which finished trials count as if none had stopped early."""
-    c = study.config
-    saved = study.folder.epochs(n for n in range(c.trials) if n not in study.rows)
-    return len(study.rows) * c.epochs + sum(saved.values()), c.trials * c.epochs
+    epochs, saved = study.config.epochs, study.folder.epochs(study.left)
+    return len(study.rows) * epochs + sum(saved.values()), study.config.trials * epochs
 
 
 def study_line(study: Study) -> str:
     """`rhn-depth4: 60 of 60 done, 1 diverged, best 7.132, recurrence in C`."""
-    rows = list(study.rows.values())
+    rows = study.rows.values()
     words = [f"{len(rows)} of {study.config.trials} done", f"{sum(row.diverged for row in rows)} diverged"]
-    words += [f"best {min(row.loss(study.config.objective) for row in rows):.3f}"] if rows else []
+    words += [f"best {min(row.loss(study.config.objective) for row in rows):.3f}"]
     words += [f"recurrence {study.recurrence}"] if study.recurrence else []
     return f"{study.config.name}: {', '.join(words)}"

@@ -20,7 +20,7 @@ import numpy as np
 from rhn.errors import DataError, InvalidInputError
 from rhn.presets import PARAMETERS_PER_LAYER
 from rhn.training.state import Objective
-from rhn.utils.options import option
+from rhn.utils.options import check_ranges, option
 from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, require
 
 READINGS = """\
@@ -41,8 +41,6 @@ Where the paper leaves a choice, this study takes it so:
   of torch.optim, and learning rates a tenth as large (1e-5 to 0.1)."""
 
 
-MOST_TRIALS = 100_000  # settings and rows are held in memory
-LARGEST_SCALE = 1e6
 LOWEST = 1e-30  # of learning rates and deviations: products of smaller ones underflow in float32
 HIGHEST = {"learning_rate": LARGEST_FLOAT, "init_std": LARGEST_INIT}
 Scheme = Literal["gaussian", "scaled", "orthogonal", "identity"]
@@ -92,11 +90,13 @@ class SharedSettings:
 
     trials: int = option(
         60,
-        "Trials of each study: a total. A larger one extends a study, also one that others work on: they go on to it.",
+        "Trials of each study: a total. A larger one extends a study.",
+        least=1,
+        most=100_000,  # settings and rows are held in memory
     )
-    epochs: int = option(1000, "At most so many epochs of training a trial.")
-    patience: int = option(100, "A trial stops after so many epochs without a better loss.")
-    budget_scale: float = option(1.0, "Factor on the paper's parameter budgets of 150,000 a layer.")
+    epochs: int = option(1000, "At most so many epochs of training a trial.", least=1)
+    patience: int = option(100, "A trial stops after so many epochs without a better loss.", least=1)
+    budget_scale: float = option(1.0, "Factor on the paper's parameter budgets of 150,000 a layer.", above=0, most=1e6)
     objective: Objective = option(
         "train", "The loss whose least value is the value of a trial and selects its best weights."
     )
@@ -119,7 +119,7 @@ class SharedSettings:
     transform_bias: tuple[float, ...] = option(
         (0.0, -1.0, -2.0, -3.0), "The transform biases to choose from, equally likely.", metavar="B"
     )
-    seed: int = option(0, "Seed of settings, initial weights and the order of batches.")
+    seed: int = option(0, "Seed of settings, initial weights and the order of batches.", least=0)
 
     def __post_init__(self):
         if not self.learning_rate and self.optimizer in LEARNING_RATES:
@@ -129,11 +129,7 @@ class SharedSettings:
         for name in ("learning_rate", "init_std", "transform_bias"):  # 1 and 1.0 are the same protocol
             object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         object.__setattr__(self, "budget_scale", float(self.budget_scale))
-        for name, least in {"seed": 0, "trials": 1, "epochs": 1, "patience": 1}.items():
-            require(self, name, getattr(self, name) >= least, f"{least} or more")
-        require(self, "trials", self.trials <= MOST_TRIALS, f"{MOST_TRIALS} or fewer")
-        scale = f"a number above 0, at most {LARGEST_SCALE:g}"
-        require(self, "budget_scale", 0 < self.budget_scale <= LARGEST_SCALE, scale)
+        check_ranges(self)
         require(self, "objective", self.objective in get_args(Objective), "'train' or 'valid'")
         require(self, "optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
         for name, highest in HIGHEST.items():

@@ -55,17 +55,17 @@ def places(config: RunConfig) -> tuple[list[str], float]:
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+    gpus, cpus = (sum(int(node.get(kind, 0)) for node in nodes) for kind in ("GPU", "CPU"))
     if config.device == "cuda" and not gpus:
         raise InvalidInputError("--device cuda: no node of the Ray cluster has a GPU; use --device cpu")
-    if gpus and config.device != "cpu":
-        return ["cuda"] * (gpus if config.jobs == "auto" else config.jobs), math.inf
-    cpus = sum(int(node.get("CPU", 0)) for node in nodes)
-    if not cpus:
+    on_gpus = gpus and config.device != "cpu"
+    if not (on_gpus or cpus):
         raise InvalidInputError(
             "no node of the Ray cluster has a CPU for workers: start one with `ray start --num-cpus`"
         )
-    jobs = cpus if config.jobs == "auto" else config.jobs
+    jobs = (gpus if on_gpus else cpus) if config.jobs == "auto" else config.jobs
+    if on_gpus:
+        return ["cuda"] * jobs, math.inf
     free = min(node.get("memory", math.inf) / min(jobs, node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1)
     return ["cpu"] * jobs, free
 

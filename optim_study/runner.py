@@ -48,14 +48,14 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     it spawns processes.
 
     Raises:
-        InvalidInputError: an unknown architecture, an existing study with another protocol or data set, a foreign folder or one in
-            which another run works, too little memory.
+        InvalidInputError: an unknown architecture, an existing study with another protocol or data set, a foreign table or figure in
+            the folder, too little memory.
         DataError: the chorales cannot be read, or the storage is damaged.
-        OutputError: the folder, the disk or the storage cannot be written.
+        OutputError: the folder, the disk or the storage cannot be written, or another run works in the folder.
         RhnError: the workers of a trial died again and again.
         Interrupted: Ctrl-C; everything is saved.
     """
-    _require_own_folder(config.folder)
+    csv, figure = _own_files(config.folder)
     with _engine_of(config) as engine:
         planned = config.studies(load_corpus(config.data).checksum)
         rows = plan(planned, config, engine.places, engine.free)  # before anything is written, because it may refuse
@@ -64,14 +64,13 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
             for study in planned:
                 storage.make(study)
             studies = _work(planned, rows, config, engine, storage, quiet=quiet)
-            configs = [s.config for s in studies] if config.storage else storage.configs()  # a database has other users
-            csv, figure = _write(configs, storage, config)
+            _write(storage, planned if config.storage else storage.configs(), config, csv, figure)
     _require_complete(studies)
     return Results(
         rows=[row for study in studies for _, row in sorted(study.rows.items())],
         csv=csv,
         figure=figure,
-        best={s.config.name: best_checkpoint(config.folder, s.config.name) for s in studies},
+        best={study.name: best_checkpoint(config.folder, study.name) for study in planned},
     )
 
 
@@ -86,16 +85,13 @@ def dry_run(config: RunConfig) -> list[dict]:
     return rows
 
 
-def _require_own_folder(out: Path) -> None:
-    """Raise InvalidInputError for the folder of a training, or one with a table or figure that no run has written."""
-    ours = (out / JOURNAL).exists() or any(out.glob("*/trials"))
-    if not ours and ((out / "config.json").exists() or any(out.glob("seed-*/metrics.jsonl"))):
-        raise InvalidInputError(f"{out} holds a training: give another --out, the folder of a study or a new one")
-    for path in (out / "trials.csv", out / "swarm.png"):
-        if path.exists() and not (ours and any(made_by_us(path, header) for header in HEADERS)):
-            raise InvalidInputError(
-                f"{path} was not made by a run in this folder, which would write over it: move it, or give another --out"
-            )
+def _own_files(out: Path) -> tuple[Path, Path]:
+    """The table and the figure of the run. Raises InvalidInputError for existing ones that no run has written."""
+    paths = out / "trials.csv", out / "swarm.png"
+    for path in paths:
+        if path.exists() and not any(made_by_us(path, header) for header in HEADERS):
+            raise InvalidInputError(f"{path} was not made by a run: move it, or give another --out")
+    return paths
 
 
 @contextmanager
@@ -126,9 +122,9 @@ def _work(
     driver = Driver(studies, storage, engine, job)
     if not quiet:
         rows = [row | {"complete": len(study.rows)} for row, study in zip(rows, studies, strict=True)]
-        done = "every trial is complete: nothing to do (a larger --trials extends a study)\n"
-        text = done if all(study.is_complete for study in studies) else ""
-        print(plan_table(rows, terminal_columns(120)), text, sep="\n", end="", file=sys.stderr, flush=True)
+        print(plan_table(rows, terminal_columns(120)), file=sys.stderr)
+        if all(study.is_complete for study in studies):
+            print("every trial is complete: nothing to do (a larger --trials extends a study)", file=sys.stderr)
     try:
         with displayed(studies, quiet=quiet) as watch:
             driver.run(watch)
@@ -151,13 +147,11 @@ def _require_complete(studies: Sequence[Study]) -> None:
         )
 
 
-def _write(configs: Sequence[StudyConfig], storage: Storage, config: RunConfig) -> tuple[Path, Path]:
-    """Write the table and the figure of these studies; returns both paths."""
+def _write(storage: Storage, configs: Sequence[StudyConfig], config: RunConfig, csv: Path, figure: Path) -> None:
+    """Write the table and the figure of these studies."""
     from optim_study.swarm_plot import draw_swarm
 
     rows = [row for c in configs for row in storage.rows(c).values()]
-    csv, figure = config.folder / "trials.csv", config.folder / "swarm.png"
     write_csv(rows, csv)
     if rows:
         save_figure(figure, lambda: draw_swarm(rows, loss=config.objective, about=protocol_words(configs)))
-    return csv, figure

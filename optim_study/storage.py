@@ -7,14 +7,17 @@ waited for, and the write repeated.
 In studies of version 0.3 the number of a trial is Optuna's, and unfinished trials are WAITING or RUNNING.
 """
 
+import functools
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
+import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.exceptions import StorageInternalError
@@ -47,30 +50,55 @@ _NUMBER, _REASON = "trial", "reason"  # attributes of a trial, beside its `Row.r
 _REPORTS = 50  # values a trial: reading 720 trials with 1000 values each takes Optuna 20 s and 1.4 GB
 
 
+def _patient(method: Callable[..., T]) -> Callable[..., T]:
+    """Repeat an idempotent method of `Storage` while a database is away."""
+
+    @functools.wraps(method)
+    def repeated(self: "Storage", *args) -> T:
+        gone = None
+        while True:
+            try:
+                with _clear_errors():
+                    return method(self, *args)
+            except OutputError as error:
+                if gone is None and self._wait:
+                    reason = str(error).partition("; ")[0]
+                    _logger.warning("%s: waiting up to %s", reason, duration(self._wait))
+                gone = gone or time.monotonic()
+                if time.monotonic() - gone >= self._wait:
+                    raise
+            time.sleep(POLL_SECONDS)
+
+    return repeated
+
+
 class Storage:
     """An open storage. Every method raises OutputError if the storage fails, or a database stays away for `wait` seconds."""
 
     def __init__(self, connect: Callable[[], BaseStorage], wait: float = 0.0):
         self._wait, self._studies = wait, {}
-        self._backend = self._patiently(connect)
+        self._connect(connect)
 
+    @_patient
+    def _connect(self, connect: Callable[[], BaseStorage]) -> None:
+        self._backend = connect()
+
+    @_patient
     def configs(self) -> list[StudyConfig]:
         """The configurations of all studies of optim-study, oldest first. Raises DataError for a study of another version."""
-        names = self._patiently(lambda: optuna.get_all_study_names(self._backend))
-        attributes = [self._patiently(lambda name=name: self._study(name).user_attrs) for name in names]
+        attributes = [self._study(name).user_attrs for name in optuna.get_all_study_names(self._backend)]
         return [
             config_from_protocol(a[_PROTOCOL], trials=a[_TRIALS]) for a in attributes if _PROTOCOL in a and _TRIALS in a
         ]
 
+    @_patient
     def make(self, config: StudyConfig) -> None:
         """Create the study, or extend it to `config.trials`.
 
         Raises InvalidInputError if it has another protocol or more trials, DataError if version 0.3 or another program began it.
         """
-        study = self._patiently(
-            lambda: optuna.create_study(storage=self._backend, study_name=config.name, load_if_exists=True)
-        )
-        attributes, trials = self._patiently(lambda: (study.user_attrs, study.get_trials(deepcopy=False)))
+        study = optuna.create_study(storage=self._backend, study_name=config.name, load_if_exists=True)
+        attributes, trials = study.user_attrs, study.get_trials(deepcopy=False)
         if _PROTOCOL in attributes:
             config_from_protocol(attributes[_PROTOCOL], trials=config.trials)  # which may be damaged
             require_same_protocol(config, attributes[_PROTOCOL])
@@ -88,39 +116,35 @@ class Storage:
             )
         for name, value in {_PROTOCOL: config.protocol(), _TRIALS: config.trials}.items():
             if attributes.get(name) != value:
-                self._patiently(lambda name=name, value=value: study.set_user_attr(name, value))
+                study.set_user_attr(name, value)
 
+    @_patient
     def rows(self, config: StudyConfig) -> dict[int, Row]:
         """The complete trials of a study, by number; none if the study does not exist. Raises DataError for a damaged one."""
-        trials = self._patiently(lambda: self._trials(config.name, TrialState.COMPLETE))
-        rows = [stored_row(config, _number(trial), {**trial.params, **trial.user_attrs}) for trial in trials]
-        return {row.trial: row for row in sorted(rows, key=lambda row: row.trial)}
+        trials = sorted(self._trials(config.name, TrialState.COMPLETE), key=_number)
+        return {_number(t): stored_row(config, _number(t), {**t.params, **t.user_attrs}) for t in trials}
 
+    @_patient
     def add(self, config: StudyConfig, record: TrialRecord) -> None:
-        """Add a finished trial, once."""
-        losses, row = record.curve[:, 0 if config.objective == "train" else 1].tolist(), record.row
-        due = [epoch for epoch in report_epochs(config.epochs) if epoch < len(losses) and math.isfinite(losses[epoch])]
-        trial = _trial(config, row.trial, row.results, {epoch: losses[epoch] for epoch in due})
-        self._patiently(lambda: self._add(config, row.trial, trial, row.loss(config.objective)))
+        """Add a finished trial, once: as RUNNING, then told to be COMPLETE."""
 
-    def give_up(self, config: StudyConfig, number: int, reason: str) -> None:
-        """Add a trial that cannot be trained."""
-        trial = _trial(config, number, {_REASON: reason}, {}, TrialState.FAIL)
-        self._patiently(lambda: self._study(config.name).add_trial(trial))
-
-    def _add(self, config: StudyConfig, number: int, trial: FrozenTrial, value: float) -> None:
         def copies(state: TrialState) -> list[int]:
-            return [t.number for t in self._trials(config.name, state) if _number(t) == number]
+            return [t.number for t in self._trials(config.name, state) if _number(t) == record.row.trial]
 
         if copies(TrialState.COMPLETE):
             return
         study = self._study(config.name)
         if not copies(TrialState.RUNNING):
-            study.add_trial(trial)
+            study.add_trial(_trial(config, record.row.trial, record.row.results, _reported(config, record.curve)))
         first, *others = copies(TrialState.RUNNING)
-        study.tell(first, value)
+        study.tell(first, record.row.loss(config.objective))
         for other in others:
             study.tell(other, state=TrialState.FAIL)
+
+    @_patient
+    def give_up(self, config: StudyConfig, number: int, reason: str) -> None:
+        """Add a trial that cannot be trained."""
+        self._study(config.name).add_trial(_trial(config, number, {_REASON: reason}, {}, TrialState.FAIL))
 
     def _trials(self, name: str, state: TrialState) -> list[FrozenTrial]:
         try:
@@ -132,22 +156,6 @@ class Storage:
         if name not in self._studies:
             self._studies[name] = optuna.load_study(study_name=name, storage=self._backend)
         return self._studies[name]
-
-    def _patiently(self, action: Callable[[], T]) -> T:
-        """The result of an idempotent action, repeated while a database is away."""
-        gone = None
-        while True:
-            try:
-                with _clear_errors():
-                    return action()
-            except OutputError as error:
-                if gone is None and self._wait:
-                    reason = str(error).partition("; ")[0]
-                    _logger.warning("%s: waiting up to %s", reason, duration(self._wait))
-                gone = gone or time.monotonic()
-                if time.monotonic() - gone >= self._wait:
-                    raise
-            time.sleep(POLL_SECONDS)
 
 
 def open_storage(url: str | None, out: Path, wait: float = 0.0) -> Storage:
@@ -186,6 +194,13 @@ def cut_torn_line(path: Path) -> None:
         file.truncate(whole)
 
 
+def _reported(config: StudyConfig, curve: np.ndarray) -> dict[int, float]:
+    """The losses of a curve that Optuna gets, by epoch."""
+    losses = curve[:, 0 if config.objective == "train" else 1].tolist()
+    due = [epoch for epoch in report_epochs(config.epochs) if epoch < len(losses)]
+    return {epoch: losses[epoch] for epoch in due if math.isfinite(losses[epoch])}
+
+
 def report_epochs(epochs: int) -> list[int]:
     """The epochs with a reported loss: about 50, evenly spread, with the first and the last.
 
@@ -195,20 +210,12 @@ def report_epochs(epochs: int) -> list[int]:
     return sorted({round(i * epochs / _REPORTS) for i in range(_REPORTS + 1)})
 
 
-class _DriversLock:
-    """The driver has locked the whole folder. Optuna's own lock of a journal would outlive a kill by half a minute."""
-
-    def acquire(self) -> bool:
-        return True
-
-    def release(self) -> None:
-        pass
-
-
 def _journal(path: Path) -> JournalStorage:
+    # The driver has locked the whole folder. Optuna's own lock of a journal would outlive a kill by half a minute.
+    no_lock = SimpleNamespace(acquire=lambda: True, release=lambda: None)
     try:
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=_DriversLock()))
-    except OSError:  # which `_patiently` converts
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=no_lock))
+    except OSError:  # which `_patient` converts
         raise
     except Exception as error:  # Optuna and json raise many kinds
         raise DataError(
@@ -248,12 +255,9 @@ def _clear_errors() -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """The first message of the server or the network in a chain of exceptions, in one line."""
-    chain = [error]
-    while (earlier := chain[-1].__cause__ or chain[-1].__context__) and earlier not in chain:
-        chain.append(earlier)
-    first = next((e.orig for e in reversed(chain) if getattr(e, "orig", None)), chain[-1])
-    return " ".join(str(first).split())
+    """The message of the server or the network, in one line; Optuna and SQLAlchemy wrap it."""
+    wrapped = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+    return " ".join(str(getattr(wrapped, "orig", None) or wrapped).split())
 
 
 def _number(trial: FrozenTrial) -> int:

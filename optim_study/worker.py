@@ -6,8 +6,9 @@ moment: another call with the same job goes on from the states, to the same curv
 
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 
 from optim_study.backend import TorchBackend
@@ -30,6 +31,11 @@ class Job:
     backend: TorchBackend
     save_seconds: float = 60.0
     """Save all live trials after so many seconds."""
+
+    @property
+    def folder(self) -> StudyFolder:
+        """The folder of the study."""
+        return StudyFolder(self.out, self.config)
 
 
 class OutOfMemory(RhnError):
@@ -54,92 +60,61 @@ def attempt(
 
 
 def work(job: Job, stopping: Callable[[], bool] = lambda: False, on_epoch: Callable[[], None] = lambda: None) -> None:
-    """Train the trials of a job that have no record to their ends.
+    """Train the trials of a job that have no record to their ends. Trials at different epochs, as after a kill during a save, are
+    trained one group after the other.
 
-    stopping: True if the work should end after this epoch.
-    on_epoch: called after every epoch.
+    stopping: True if the work should end before the next epoch.
+    on_epoch: called before every epoch.
 
     Raises:
         Interrupted: Ctrl-C, or `stopping`; everything is saved.
         OutputError: the disk is full; what is saved is intact.
     """
-    folder = StudyFolder(job.out, job.config)
-    folder.make()
+    job.folder.make()
+    left = [number for number in job.numbers if job.folder.load_record(number) is None]
+    states = {number: job.folder.load_state(number) for number in left}
+    epoch_of = lambda number: state.epoch if (state := states[number]) else -1  # noqa: E731
     with deferred_interrupt() as interrupt:
-        batch = _Batch(job, folder, lambda: interrupt.pending or stopping(), on_epoch)
-        batch.run()
+        for _, numbers in groupby(sorted(states, key=epoch_of, reverse=True), epoch_of):
+            group = {number: states[number] for number in numbers}
+            _train(job, group, lambda: interrupt.pending or stopping(), on_epoch)
 
 
-@dataclass
-class _Batch:
-    job: Job
-    folder: StudyFolder
-    stopping: Callable[[], bool]
-    on_epoch: Callable[[], None]
-    states: dict[int, TrialState | None] = field(default_factory=dict)
-    """Unfinished trial -> its last state, None for a new one."""
-    saved: float = field(default_factory=time.monotonic)
-    """Time of the last save."""
-    recurrence: str | None = None
-    """The implementation of the recurrence, known after the first epoch."""
-
-    def run(self) -> None:
-        left = [n for n in self.job.numbers if self.folder.load_record(n) is None]
-        self.states = {n: self.folder.load_state(n) for n in left}
-        while self.states:
-            self._train(*next_group({n: state.epoch if state else -1 for n, state in self.states.items()}))
-
-    def _train(self, numbers: list[int], until: int | None) -> None:
-        """Train trials of one epoch as one program, to their ends or to the epoch `until`."""
-        settings = {n: self.job.config.settings(n) for n in numbers}
-        saved = {n: self.states[n] for n in numbers if self.states[n]}
-        fused = self.job.backend.start(self.job.config, settings, saved)
-        self._finish_ended(fused, numbers)
-        while fused.live() and fused.epoch != until:
-            with recorded_choices() as choices:
-                fused.run_epoch()
-            self.recurrence = recurrence_words(choices) if choices else None
-            self._finish_ended(fused, numbers)
-            stop = self.stopping()
-            if stop or time.monotonic() - self.saved >= self.job.save_seconds:
-                self._save(fused)
-            if stop and self.states:
-                raise Interrupted(
-                    f"study {self.job.config.name} was stopped with its {len(self.states)} running trials saved in "
-                    f"{self.folder.folder}; run the same command again to go on"
-                )
-            self.on_epoch()
-        self.states.update({n: fused.state(n) for n in fused.live()})
-
-    def _save(self, fused) -> None:
-        for number in fused.live():
-            self.folder.save_state(number, fused.state(number))
-        self.saved = time.monotonic()
-
-    def _finish_ended(self, fused, numbers: Iterable[int]) -> None:
-        live = set(fused.live())
-        for number in numbers:
-            if number in self.states and number not in live:
-                self._finish(fused, number)
-
-    def _finish(self, fused, number: int) -> None:
-        config, backend = self.job.config, self.job.backend
-        row, settings = backend.row(config, fused, number), asdict(config.settings(number))
-        about = {"study": config.protocol(), "trial": number, "settings": settings, "outcome": row.results}
-        backend.write_best(self.folder.model_path(number), fused, number, **about)
-        self.folder.save_record(number, TrialRecord(row, fused.curve(number), self.recurrence))
-        del self.states[number]
+def _train(
+    job: Job, states: Mapping[int, TrialState | None], stopping: Callable[[], bool], on_epoch: Callable[[], None]
+) -> None:
+    """Train trials of one epoch as one program."""
+    settings = {number: job.config.settings(number) for number in states}
+    fused = job.backend.start(job.config, settings, {number: state for number, state in states.items() if state})
+    left, saved, recurrence = list(states), time.monotonic(), None
+    while True:
+        live = fused.live()
+        for number in left:
+            if number not in live:
+                _finish(job, fused, number, recurrence)
+        if not live:
+            return
+        left, stop = live, stopping()
+        if stop or time.monotonic() - saved >= job.save_seconds:
+            for number in live:
+                job.folder.save_state(number, fused.state(number))
+            saved = time.monotonic()
+        if stop:
+            raise Interrupted(
+                f"study {job.config.name} was stopped with its {len(live)} running trials saved in {job.folder.path}; "
+                "run the same command again to go on"
+            )
+        on_epoch()
+        with recorded_choices() as choices:
+            fused.run_epoch()
+        recurrence = recurrence_words(choices) if choices else None
 
 
-def next_group(epochs: Mapping[int, int]) -> tuple[list[int], int | None]:
-    """Choose the trials at the least epoch, and the next higher epoch, up to which they train.
-
-    >>> next_group({0: 40, 1: 20, 2: 40, 3: 20}), next_group({0: 40, 2: 40})
-    (([1, 3], 40), ([0, 2], None))
-    """
-    least = min(epochs.values())
-    ahead = [epoch for epoch in epochs.values() if epoch > least]
-    return [number for number, epoch in epochs.items() if epoch == least], min(ahead, default=None)
+def _finish(job: Job, fused, number: int, recurrence: str | None) -> None:
+    config, row = job.config, job.backend.row(job.config, fused, number)
+    about = {"study": config.protocol(), "trial": number, "settings": asdict(config.settings(number))}
+    job.backend.write_best(job.folder.model_path(number), fused, number, **about, outcome=row.results)
+    job.folder.save_record(number, TrialRecord(row, fused.curve(number), recurrence))
 
 
 def _is_of_memory(error: Exception) -> bool:

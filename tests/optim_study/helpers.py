@@ -126,10 +126,10 @@ def assert_exact(config: StudyConfig, out: Path, storage: str | None = None) -> 
         due = [e for e in report_epochs(config.epochs) if e < len(losses) and np.isfinite(losses[e])]
         assert trial.intermediate_values == {e: losses[e] for e in due}
     best = best_row((record.row for record in expected), config.objective)
-    with safe_open(folder.folder / "best.safetensors", framework="numpy") as file:
+    with safe_open(folder.path / "best.safetensors", framework="numpy") as file:
         assert json.loads(file.metadata()["rhn"])["metadata"]["trial"] == best.trial
         assert np.square(file.get_tensor("weights")).sum() == np.float32(best.test_nll)
-    assert [path.name for path in folder.folder.rglob("*.safetensors")] == ["best.safetensors"]
+    assert [path.name for path in folder.path.rglob("*.safetensors")] == ["best.safetensors"]
 
 
 def started(config: StudyConfig, out: Path, storage: str | None = None, **options) -> subprocess.Popen:

@@ -117,16 +117,6 @@ def test_impossible_runs_are_refused(wrong, message):
         RunConfig(**wrong)
 
 
-@for_each(("name", "message"), [("trials.csv", "was not made by a run"), ("config.json", "holds a training")])
-def test_a_folder_of_something_else_is_left_as_it_is(name, message, tmp_path):
-    out = tmp_path / name
-    out.mkdir()
-    (out / name).write_text("{}")
-    with pytest.raises(InvalidInputError, match=message):
-        run(smoke(arch=("dt-rnn",), out=out), quiet=True)
-    assert [path.name for path in out.iterdir()] == [name]
-
-
 def test_a_run_that_goes_on_draws_its_own_files_anew_and_no_others(tiny):
     config = tiny(arch=("rnn",), trials=1, epochs=1)
     results = run(config, quiet=True)

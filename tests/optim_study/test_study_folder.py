@@ -40,7 +40,7 @@ def saved(folder, number, record=RECORD):
 
 
 def files(folder) -> dict:
-    return {path.relative_to(folder.folder).as_posix(): path.read_bytes() for path in folder.folder.rglob("*.*")}
+    return {path.relative_to(folder.path).as_posix(): path.read_bytes() for path in folder.path.rglob("*.*")}
 
 
 def test_a_state_comes_back_to_the_last_bit(folder):
@@ -62,7 +62,7 @@ def test_a_state_comes_back_to_the_last_bit(folder):
 )
 def test_a_damaged_state_counts_as_absent_and_is_replaced(folder, damage, caplog):
     folder.save_state(7, state())
-    (path,) = (folder.folder / "trials").iterdir()
+    (path,) = (folder.path / "trials").iterdir()
     damaged = damage(path.read_bytes())
     assert damaged != path.read_bytes()
     path.write_bytes(damaged)
@@ -83,9 +83,9 @@ def test_a_record_comes_back_to_the_last_bit_and_is_strict_json(folder):
     folder.save_record(7, TrialRecord(replace(RECORD.row, trial=7), curve, "in C"))
     loaded = folder.load_record(7)
     assert loaded.row == stored_row(config(), 7, config().parameters(7) | RECORD.row.results)
-    assert loaded.recurrence == "in C" and folder.recorded() == [7]
+    assert loaded.recurrence == "in C" and folder.recorded() == {7}
     np.testing.assert_array_equal(loaded.curve, [*curve[:-1], [np.nan, np.nan]])
-    json.loads((folder.folder / "trials" / "0007.json").read_text(), parse_constant=pytest.fail)
+    json.loads((folder.path / "trials" / "0007.json").read_text(), parse_constant=pytest.fail)
 
 
 @for_each(
@@ -95,7 +95,7 @@ def test_a_record_comes_back_to_the_last_bit_and_is_strict_json(folder):
 def test_a_damaged_record_counts_as_absent(tmp_path, content):
     folder = made(tmp_path)
     saved(folder, 7)
-    path = folder.folder / "trials" / "0007.json"
+    path = folder.path / "trials" / "0007.json"
     if isinstance(content, dict):
         kept = json.loads(path.read_text())
         content = json.dumps(kept | content | {"outcome": kept["outcome"] | content.get("outcome", {})})
@@ -107,20 +107,20 @@ def test_a_settled_trial_leaves_only_its_record(folder):
     folder.save_state(70, state())
     folder.save_state(7, state())
     saved(folder, 7)
-    (folder.folder / "trials" / ".0007.rhn-partial-1a2b3c4d.safetensors").write_text("left by a killed worker")
-    (folder.folder / "trials" / ".0007.20251120.safetensors").write_text("the user's own")
+    (folder.path / "trials" / ".0007.rhn-partial-1a2b3c4d.safetensors").write_text("left by a killed worker")
+    (folder.path / "trials" / ".0007.20251120.safetensors").write_text("the user's own")
     for _ in range(2):
         folder.settle(7, best=True)
     kept = {"trials/.0007.20251120.safetensors", "trials/0007.json", "trials/0070.safetensors", "best.safetensors"}
-    assert set(files(folder)) == kept and not folder.is_unsettled(7)
+    assert set(files(folder)) == kept
     saved(folder, 8)
     folder.settle(8, best=False)
-    assert load_file(folder.folder / "best.safetensors")["weights"][0] == 7
+    assert load_file(folder.path / "best.safetensors")["weights"][0] == 7
 
 
 def test_what_cannot_be_read_is_an_error_and_not_taken_for_damaged(folder):
     for name in ("trials/0007.safetensors", "trials/0007.json"):
-        (folder.folder / name).mkdir()  # which root cannot read either
+        (folder.path / name).mkdir()  # which root cannot read either
     for read in (lambda: folder.load_state(7), lambda: folder.load_record(7)):
         with pytest.raises(DataError, match="cannot be read"):
             read()

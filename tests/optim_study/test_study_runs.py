@@ -72,7 +72,7 @@ def test_a_trial_whose_record_was_not_added_is_not_trained_again(out):
     assert_exact(config(trials=4), out)
 
 
-def test_laggards_are_brought_level_and_join_the_others(out):
+def test_trials_at_different_epochs_are_trained_one_group_after_the_other(out):
     """As after a kill between the saves of one batch: trial 0 at epoch 8, trial 1 at 4, trial 2 not saved at all."""
     folder, backend = StudyFolder(out, config()), Eventful(0, None)
     folder.make()
@@ -82,7 +82,7 @@ def test_laggards_are_brought_level_and_join_the_others(out):
             fused.run_epoch()
         folder.save_state(number, fused.state(number))
     drive(config(trials=3), out, backend=backend)
-    assert backend.started == [((2,), 0), ((1, 2), 4), ((0, 1, 2), 8)]
+    assert backend.started == [((0,), 8), ((1,), 4), ((2,), 0)]
     assert_exact(config(trials=3), out)
 
 

@@ -300,8 +300,6 @@ def test_a_server_that_stays_away_ends_a_run_in_a_sentence_and_the_study_goes_on
 
 
 def test_ctrl_c_ends_a_wait(out, monkeypatch):
-    storage = opened(config(), out)
-    storage._wait = 600.0
     threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
-        storage._patiently(lambda: stock_study(config(), out / "absent"))
+        Storage((out / "absent").touch, wait=600.0)
