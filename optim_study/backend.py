@@ -13,11 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from optim_study.protocol import Settings, StudyConfig
 from optim_study.results import Row, stored_row
+from rhn.cells import accepts, hidden_size_for_budget, resolve_cell
+from rhn.checkpoints import save_checkpoint
+from rhn.data import Corpus, chorales
 from rhn.errors import DataError
+from rhn.models import PolyphonicModel
+from rhn.training.chorales import ChoraleTask, constant_output_nll, evaluate
+from rhn.training.ensemble import tune_malloc, weights_generator
+from rhn.training.optimizers import OPTIMIZERS, Optimizer
 from rhn.training.state import LEFT, TrialState, best_epoch
+from rhn.training.trainer import Trainer
 
 SILENT_NLL = 88 * math.log(2)  # nats a frame of an output of zeros, for which every key is as likely to sound as not
 
@@ -63,17 +72,13 @@ class TorchBackend:
     device: str = "cpu"
     """`cpu`, or one GPU: `cuda:0`."""
 
-    def start(self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]):
-        """The `rhn.training.trainer.Trainer` of the trials in `settings`, by number.
+    def start(self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]) -> Trainer:
+        """Start the trials in `settings`, by number.
 
         saved: empty, or a state for each of them, all at one epoch.
 
         Raises DataError if the data set is not the study's.
         """
-        import torch
-
-        from rhn.training.ensemble import tune_malloc
-
         tune_malloc()
         if self.device != "cpu":
             torch.cuda.set_device(self.device)  # streams and graphs go to the current device
@@ -85,10 +90,8 @@ class TorchBackend:
             )
         return start_training(config, settings, saved, corpus, self.device)
 
-    def row(self, config: StudyConfig, fused, number: int) -> Row:
+    def row(self, config: StudyConfig, fused: Trainer, number: int) -> Row:
         """The results of a trial that has ended."""
-        from rhn.training.chorales import constant_output_nll, evaluate
-
         corpus, model = load_corpus(self.data), fused.best_model(number)
         return finished_row(
             config,
@@ -99,66 +102,44 @@ class TorchBackend:
             constant_nll=constant_output_nll(corpus),
         )
 
-    def write_best(self, path: Path, fused, number: int, **about) -> None:
+    def write_best(self, path: Path, fused: Trainer, number: int, **about) -> None:
         """Write the best weights of a trial that has ended, atomically; `about` (JSON) is the checkpoint's metadata."""
-        from rhn.checkpoints import save_checkpoint
-
         save_checkpoint(path, fused.best_model(number), **about)
 
 
-def start_training(config: StudyConfig, settings: Mapping[int, Settings], saved, corpus, device: str = "cpu"):
-    """The `rhn.training.trainer.Trainer` of these trials."""
-    from rhn.training.chorales import ChoraleTask
-    from rhn.training.trainer import Trainer
-
+def start_training(
+    config: StudyConfig, settings: Mapping[int, Settings], saved, corpus: Corpus, device: str = "cpu"
+) -> Trainer:
+    """Start these trials on a corpus, or go on from the saved states."""
     task, models = ChoraleTask(config, corpus, device), build_models(config, settings)
-    return Trainer(
-        task,
-        models,
-        {number: s.learning_rate for number, s in settings.items()},
-        optimizer=make_optimizer(config),
-        saved=saved or None,
-        part_size=task.part_size(next(iter(models.values()))),
-    )
+    rates = {number: s.learning_rate for number, s in settings.items()}
+    part_size = task.part_size(next(iter(models.values())))
+    return Trainer(task, models, rates, optimizer=make_optimizer(config), saved=saved or None, part_size=part_size)
 
 
-def make_optimizer(config: StudyConfig):
-    """The `rhn.training.optimizers.Optimizer` of a study: SGD with its momentum, or another one with the values of torch.optim."""
-    from rhn.training.optimizers import OPTIMIZERS
-
+def make_optimizer(config: StudyConfig) -> Optimizer:
+    """SGD with the study's momentum, or another optimizer with the values of torch.optim."""
     return OPTIMIZERS[config.optimizer](**({"momentum": config.momentum} if config.optimizer == "sgd" else {}))
 
 
-def build_models(config: StudyConfig, settings: Mapping[int, Settings]) -> dict:
+def build_models(config: StudyConfig, settings: Mapping[int, Settings]) -> dict[int, PolyphonicModel]:
     """The models of these trials, before training, by number."""
-    from rhn.cells import accepts, resolve_cell
-    from rhn.models import PolyphonicModel
-    from rhn.training.ensemble import weights_generator
-
-    units, gated = hidden_size(config), accepts(resolve_cell(config.arch), "transform_bias")
-    return {
-        number: PolyphonicModel(
-            config.arch,
-            hidden_size=units,
-            depth=config.depth,
-            init=s.init,
-            generator=weights_generator(config.seed, config.arch, config.depth, number),
-            **({"transform_bias": s.transform_bias} if gated else {}) | config.options,
-        )
-        for number, s in settings.items()
-    }
+    size = {"hidden_size": hidden_size(config), "depth": config.depth}
+    gated = accepts(resolve_cell(config.arch), "transform_bias")
+    models = {}
+    for number, s in settings.items():
+        options = ({"transform_bias": s.transform_bias} if gated else {}) | config.options
+        generator = weights_generator(config.seed, config.arch, config.depth, number)
+        models[number] = PolyphonicModel(config.arch, **size, init=s.init, generator=generator, **options)
+    return models
 
 
 def hidden_size(config: StudyConfig) -> int:
     """Units of the study's networks: as many as the budget of this depth allows."""
-    from rhn.cells import hidden_size_for_budget
-
     return hidden_size_for_budget(config.arch, config.budget, config.depth, **config.options)
 
 
 @functools.cache
-def load_corpus(data: Path | None):
+def load_corpus(data: Path | None) -> Corpus:
     """The chorales of the training, read once a process."""
-    from rhn.data import chorales
-
     return chorales(data)

@@ -4,10 +4,10 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from optim_study.cli_results import Best, Export, Plot, Record, Status, print_shares
+from optim_study.cli_results import Best, Export, Plot, Record, Status
 from optim_study.presets import PRESETS, RunConfig
 from optim_study.protocol import READINGS
-from optim_study.shares import training_shares
+from optim_study.shares import share_table, training_shares
 from rhn.cli.entry import print_json, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.options import Commands, configuration, option, parse
@@ -60,9 +60,8 @@ class Run:
         if self.json:
             print_json([row.to_dict() for row in results.rows])
         else:
-            print_shares(training_shares(results.rows, config.objective))
-            for path in results.best.values():
-                print(f"best model: {path}")
+            print(share_table(training_shares(results.rows, config.objective)), end="\n\n")
+            print("\n".join(f"best model: {path}" for path in results.best.values()))
         print(f"trials: {results.csv}\nfigure: {results.figure}", file=sys.stderr if self.json else sys.stdout)
 
     def config(self) -> RunConfig:

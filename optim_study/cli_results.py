@@ -1,7 +1,7 @@
 """The commands of `optim-study` about an existing run: status, best, export, plot, record."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from optim_study.results import (
     protocol_words,
     read_csv,
 )
-from optim_study.shares import BELOW, REGIONS, WHOLE, Share, check_threshold, share_table, summary, training_shares
+from optim_study.shares import BELOW, REGIONS, WHOLE, share_table, training_shares
 from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
@@ -28,29 +28,9 @@ from rhn.utils.options import Writing, given_flags, option
 from rhn.utils.progress import progress_bars
 
 RECORDING = "record.npz"
-STATUS_COLUMNS = {
-    "study": ("study", ""),
-    "optimizer": ("optimizer", ""),
-    "complete": ("done", ""),
-    "running": ("running", ""),
-    "interrupted": ("interrupted", ""),
-    "diverged": ("diverged", ""),
-    "best": ("best", ".3f"),
-}
-BEST_COLUMNS = {
-    "study": ("study", ""),
-    "trial": ("trial", ""),
-    "optimizer": ("optimizer", ""),
-    "learning rate": ("learning_rate", ".2g"),
-    "scheme": ("init_scheme", ""),
-    "initial std": ("init_std", ".1g"),
-    "transform bias": ("transform_bias", "g"),
-    "epoch": ("best_epoch", "d"),
-    "train": ("train_nll", ".3f"),
-    "valid": ("valid_nll", ".3f"),
-    "test": ("test_nll", ".3f"),
-    "checkpoint": ("checkpoint", ""),
-}
+STATUS = ("study", "optimizer", "trials", "complete", "running", "interrupted", "diverged", "best")
+SETTINGS = ("study", "trial", "optimizer", "learning_rate", "init_scheme", "init_std", "transform_bias")
+BEST = (*SETTINGS, "best_epoch", "train_nll", "valid_nll", "test_nll", "checkpoint")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +62,7 @@ class Status(Stored):
         rows = [self._about(config, trials) for config, trials in self.studies()]
         if self.json:
             return print_json(rows)
-        print(columns_table([row | {"done": f"{row['complete']} of {row['trials']}"} for row in rows], STATUS_COLUMNS))
+        print(columns_table(rows, STATUS))
         if any(row["interrupted"] for row in rows):
             print("interrupted: begun, and without a worker now; run the command of the run again to go on")
 
@@ -90,20 +70,19 @@ class Status(Stored):
         from optim_study.folder import StudyFolder
         from rhn.training.state import is_locked
 
-        complete = {row.trial for row in trials}
-        saved = StudyFolder(self.out, config).epochs(n for n in range(config.trials) if n not in complete)
-        running = is_locked(self.out)
+        left = set(range(config.trials)).difference(row.trial for row in trials)
+        begun, running = len(StudyFolder(self.out, config).epochs(left)), is_locked(self.out)
         return {
             "study": config.name,
             "arch": config.label,
             "depth": config.depth,
             "optimizer": config.optimizer,
             "trials": config.trials,
-            "complete": len(complete),
-            "running": len(saved) if running else 0,
+            "complete": len(trials),
+            "running": begun if running else 0,
             "diverged": sum(row.diverged for row in trials),
             "best": min((row.loss(config.objective) for row in trials), default=None),
-            "interrupted": 0 if running else len(saved),
+            "interrupted": 0 if running else begun,
         }
 
 
@@ -122,8 +101,7 @@ class Best(Stored):
                 rows.append({"study": config.name} | values | {"checkpoint": str(path) if path.exists() else None})
         if self.json:
             return print_json(rows)
-        shown = [row | {"checkpoint": row["checkpoint"] or "missing"} for row in rows]
-        print(columns_table(shown, BEST_COLUMNS, left=("checkpoint",)))
+        print(columns_table(rows, BEST, left=("checkpoint",)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +136,7 @@ class Plot(Stored, Writing):
         "trial trained, with the paper's box; it counts by box and by scheme.",
     )
     loss: Objective = option("train", "Which loss, the least of all epochs: train or valid.")
-    by: By = option("arch", "Grouping of the columns of the swarm plot: arch (architecture) or depth.")
+    by: By = option("arch", "Order of the columns of the swarm plot: arch (architecture) or depth.")
     log: bool = option(
         False, "Log axis for the losses of the swarm plot (default: if one is far above the best constant output)."
     )
@@ -167,13 +145,13 @@ class Plot(Stored, Writing):
         "End of the axis of the swarm plot, which counts the trials above (default: all are drawn).",
         metavar="NLL",
     )
-    below: float = option(BELOW, "A trial counts as trained below so many nats a frame.")
+    below: float = option(BELOW, "A trial counts as trained below so many nats a frame.", above=0)
     constant: float | None = option(
         None,
-        "Loss of the best constant output, a line in the swarm plot, and one 10 % below it "
-        "(default: the training loss in the trials, 11.163 for the rebuilt chorales; tables "
-        "of early versions lack it, and trials have none for validation).",
+        "Loss of the best constant output, a line in the swarm plot, and one 10 % below it (default: the training loss in the trials; "
+        "tables of early versions lack it, and trials have none for validation).",
         metavar="NLL",
+        above=0,
     )
     output: Path | None = option(
         None,
@@ -183,22 +161,22 @@ class Plot(Stored, Writing):
     json: bool = option(False, "Print the counts as one JSON list.")
 
     def run(self) -> None:
-        self._check()
-        output = check_output(self.output or self._name(), SUFFIXES, force=self.force)
-        rows, source = self._rows()
-        self._draw(rows, source, output)
-        self._print(rows)
-        print(f"figure: {output}", file=sys.stderr if self.json else sys.stdout)
-
-    def _check(self) -> None:
         if self.kind != "swarm" and (given := given_flags(self, ("by", "log", "up_to", "constant"))):
             raise InvalidInputError(f"{given[0]} is for the swarm plot: leave it out, or give --kind swarm")
         if self.runs and (given := given_flags(self, ("csv", "out", "storage"))):
             raise InvalidInputError(f"{given[0]} names the trials as {self.runs[0]} does: leave one out")
-        check_threshold(self.below)
+        output = check_output(self.output or self._name(), SUFFIXES, force=self.force)
+        rows, about = self._rows()
+        save_figure(output, lambda: self._draw(rows, about))
+        found = training_shares(rows, self.loss, self.below, REGIONS if self.kind == "area" else (WHOLE,))
+        if self.json:
+            print_json([asdict(share) | {"share": share.share} for share in found])
+        else:
+            print(share_table(found), end="\n\n")
+        print(f"figure: {output}", file=sys.stderr if self.json else sys.stdout)
 
     def _rows(self) -> tuple[list[Row], str]:
-        """The trials, and in words where they are from."""
+        """The trials, and their origin in words."""
         if self.csv is not None:
             return read_csv(self.csv), f"from {self.csv.name}"
         runs = [replace(self, out=folder, runs=()) for folder in self.runs] or [self]
@@ -207,34 +185,23 @@ class Plot(Stored, Writing):
 
     def _name(self) -> Path:
         """Default file name, unique for each set of options."""
-        of_table = self.csv and self.csv.stem != "trials"
-        folder = self.csv.parent if self.csv else [*self.runs, self.out][0]
-        where = self.csv if of_table else folder.resolve()
-        study = where.stem if of_table else where.name
+        source = self.csv or [*self.runs, self.out][0].resolve()
+        source = source.resolve().parent if source.name == "trials.csv" else source
         more = f"and-{len(self.runs) - 1}-more" if len(self.runs) > 1 else None
-        values = {name: getattr(self, name) for name in ("by", "up_to", "constant", "below")}
-        words = [f"{name.replace('_', '-')}-{_word(v)}" for name, v in values.items() if v != getattr(Plot, name)]
-        loss = self.loss if self.loss != Plot.loss else None
-        return figure_name(self.kind, study, more, place(where), *words, loss, "log" if self.log else None)
+        values = {name: getattr(self, name) for name in ("by", "loss", "log", "up_to", "constant", "below")}
+        words = [f"{name.replace('_', '-')}-{value}" for name, value in values.items() if value != getattr(Plot, name)]
+        return figure_name(self.kind, source.stem if self.csv == source else source.name, more, place(source), *words)
 
-    def _draw(self, rows: list[Row], source: str, output: Path) -> None:
+    def _draw(self, rows: list[Row], about: str):
         from optim_study.map_plot import plot_area, plot_map
-        from optim_study.swarm_plot import draw_swarm
+        from optim_study.swarm_plot import plot_swarm
 
-        draw, names, log = {
-            "swarm": (draw_swarm, ("by", "constant", "below", "up_to"), {"log": self.log or None}),
-            "map": (plot_map, (), {}),
-            "area": (plot_area, ("below",), {}),
-        }[self.kind]
-        options = {name: getattr(self, name) for name in ("loss", *names)} | log
-        save_figure(output, lambda: draw(rows, about=source, **options))
-
-    def _print(self, rows: list[Row]) -> None:
-        found = training_shares(rows, self.loss, self.below, REGIONS if self.kind == "area" else (WHOLE,))
-        if self.json:
-            print_json([asdict(share) | {"share": share.share} for share in found])
-        else:
-            print_shares(found, self.below, words=self.kind != "area")
+        if self.kind == "map":
+            return plot_map(rows, loss=self.loss, about=about)
+        if self.kind == "area":
+            return plot_area(rows, loss=self.loss, below=self.below, about=about)
+        axis = {"by": self.by, "constant": self.constant, "up_to": self.up_to, "log": self.log or None}
+        return plot_swarm(rows, loss=self.loss, below=self.below, about=about, **axis)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,24 +223,19 @@ class Record(Stored):
     )
 
     def run(self) -> None:
-        best = [
-            (config, best_row(rows, config.objective))
+        studies = [
+            (config, rows)
             for config, rows in self.studies()
-            if rows and self._selects(config)
+            if rows and config.arch in (self.arch or [config.arch]) and config.depth in (self.depth or [config.depth])
         ]
-        if not best:
-            raise InvalidInputError(
-                f"{self.out} holds no complete trial of these studies: `optim-study status` shows its progress"
-            )
+        if not studies:
+            raise InvalidInputError(f"{self.out} holds no complete trial of these studies: see `optim-study status`")
         with progress_bars() as report:
-            for config, row in best:
-                path = self.out / config.name / RECORDING
+            for config, rows in studies:
+                row, path = best_row(rows, config.objective), self.out / config.name / RECORDING
                 reached = record_trial(config, row, path, self.every, self.data, report(config.name))
                 losses = f"best {reached:.3f} (in the study {row.loss(config.objective):.3f})"
                 print(f"{config.name}: trial {row.trial}, {losses}: {path}")
-
-    def _selects(self, config: StudyConfig) -> bool:
-        return (self.arch is None or config.arch in self.arch) and (self.depth is None or config.depth in self.depth)
 
 
 def record_trial(
@@ -304,13 +266,3 @@ def record_trial(
             progress(training.epoch, row.epochs)
     curve = training.curve(number)[:, 0 if config.objective == "train" else 1]
     return float(curve[np.isfinite(curve)].min())
-
-
-def print_shares(found: Sequence[Share], below: float = BELOW, *, words: bool = True) -> None:
-    """Print the table of shares, and with `words` a sentence for each architecture."""
-    print(share_table(found, below), *([summary(found, below)] if words else []), sep="\n\n", end="\n\n")
-
-
-def _word(value) -> str:
-    """A value in a file name: 12 for 12.0, and different words for different numbers."""
-    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)

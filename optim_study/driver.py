@@ -39,8 +39,6 @@ class Study:
     """The trials in the storage."""
     running: set[int] = field(default_factory=set)
     """The unfinished trials that workers have now."""
-    recurrence: str | None = None
-    """The implementation of the recurrence of the last finished trial."""
     given_up: dict[int, str] = field(default_factory=dict)
     """Trial -> why this run gave it up."""
 
@@ -94,7 +92,7 @@ class Driver:
         Raises the error of a worker, and KeyboardInterrupt after Ctrl-C, when all have saved.
         """
         self._watch, self._free = watch, list(range(len(self._engine.places)))
-        self._queue = deque(Batch(study, _begun_first(study)) for study in self._studies if study.left)
+        self._queue = deque(Batch(study, tuple(study.left)) for study in self._studies if study.left)
         try:
             while self._queue or self._running:
                 while self._queue and self._free:
@@ -141,7 +139,6 @@ class Driver:
             if number not in study.rows and (record := study.folder.load_record(number)):
                 self._storage.add(study.config, record)
                 study.rows[number] = record.row
-                study.recurrence = record.recurrence or study.recurrence
         if study.rows and ended:
             best = best_row(study.rows.values(), study.config.objective)
             for number in study.rows.keys() & ended:
@@ -159,9 +156,8 @@ class Driver:
             return
         if isinstance(error, OutOfMemory) and len(left) > 1:
             study.fuse = len(left) // 2
-            _logger.warning(
-                "study %s: too little memory for %d trials, going on with %d", study.config.name, len(left), study.fuse
-            )
+            words = "study %s: too little memory for %d trials, going on with %d"
+            _logger.warning(words, study.config.name, len(left), study.fuse)
         elif error is not None:
             raise error
         if left:  # too many for the memory, or a record was damaged
@@ -179,8 +175,3 @@ class Driver:
         else:
             reason = study.given_up[left[0]] = f"its worker died {DEATHS} times in a row before it could save ({cause})"
             self._storage.give_up(study.config, left[0], reason)
-
-
-def _begun_first(study: Study) -> tuple[int, ...]:
-    begun = study.folder.epochs(study.left)
-    return tuple(sorted(study.left, key=lambda number: number not in begun))

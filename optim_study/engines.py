@@ -1,11 +1,9 @@
 """Engines run jobs: in this process, or in spawned processes of this machine. `ray_engine` runs them on a Ray cluster.
 
 places   the device of each worker
-free     bytes of memory for a worker; None: its share of the free memory of this machine
 submit   start a job at a free place; the future has the result of `attempt`, or an exception
 deaths   exceptions that mean that the worker died; others end the run
 stop     make the workers save and leave, and wait for them; Ctrl-C meanwhile ends them at once
-close    end idle workers
 """
 
 import multiprocessing
@@ -24,7 +22,6 @@ from rhn.training.state import deferred_interrupt
 class ThisProcess:
     """Runs one job at a time in this process."""
 
-    free = None
     deaths = ()
 
     def __init__(self, place: str):
@@ -46,7 +43,6 @@ class ThisProcess:
 class Processes:
     """Runs each place's jobs in a spawned process; a worker that dies does not disturb the others."""
 
-    free = None
     deaths = BrokenProcessPool
 
     def __init__(self, places: Sequence[str]):

@@ -39,8 +39,6 @@ class TrialRecord:
     row: Row
     curve: np.ndarray
     """As in `TrialState`; losses that are not finite are NaN."""
-    recurrence: str | None = None
-    """The implementation of the recurrence, in words."""
 
 
 class StudyFolder:
@@ -95,7 +93,7 @@ class StudyFolder:
                 raise DataError("it belongs to another study")
             losses = [[math.nan if loss is None else loss for loss in pair] for pair in content["curve"]]
             row = stored_row(self._config, number, self._config.parameters(number) | content["outcome"])
-            return TrialRecord(row, np.array(losses, dtype=np.float64).reshape(-1, 2), content.get("recurrence"))
+            return TrialRecord(row, np.array(losses, dtype=np.float64).reshape(-1, 2))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -107,7 +105,7 @@ class StudyFolder:
 
     def save_record(self, number: int, record: TrialRecord) -> None:
         """Save the record of a trial, whose model is in its place."""
-        content = {"outcome": record.row.results, "curve": record.curve.tolist(), "recurrence": record.recurrence}
+        content = {"outcome": record.row.results, "curve": record.curve.tolist()}
         write_json(self._record_path(number), {_FINGERPRINT: self._fingerprint, **content})
 
     def settle(self, number: int, *, best: bool) -> None:

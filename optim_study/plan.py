@@ -8,94 +8,76 @@ The memory of K fused trials is at most about
 On a CPU the trainer takes a stack through a step in parts of k <= K models; on a GPU k = K. Tests measure it.
 """
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+
+import torch
 
 from optim_study.backend import hidden_size, load_corpus, make_optimizer
 from optim_study.presets import RunConfig
 from optim_study.protocol import StudyConfig
 from optim_study.results import columns_table
-from rhn.cells.registry import lacking
+from rhn.cells.registry import lacking, num_parameters
 from rhn.cli.entry import resolve_device
 from rhn.errors import InvalidInputError
+from rhn.models import PolyphonicModel
+from rhn.training.chorales import ROWS
 from rhn.training.ensemble import part_size, step_bytes, weight_bytes
 from rhn.utils.validation import free_memory, in_words
 
-_logger = logging.getLogger(__name__)
-
 LARGEST_ON_CPU = 15  # measured: 30 are 3 to 10 % faster in small networks, but two workers end less evenly
 SHARE = 0.6  # of the free memory
-BASE = {
-    "cpu": 480 << 20,
-    "cuda": 1 << 30,
-}  # a process with torch, optuna and matplotlib; on a GPU its context and libraries
+BASE = {"cpu": 480 << 20, "cuda": 1 << 30}  # a process with torch, optuna and matplotlib; on a GPU its context
 TRIAL_BYTES = 32 << 10  # modules, record in the storage, curve
-COLUMNS = {
-    "study": ("study", ""),
-    "optimizer": ("optimizer", ""),
-    "units": ("hidden_size", ""),
-    "parameters": ("parameters", ","),
-    "budget": ("budget", ","),
-    "trials": ("trials", ""),
-    "complete": ("complete", ""),
-    "fused": ("fuse", ""),
-    "memory/worker": ("memory", ""),
-}
+COLUMNS = ("study", "optimizer", "hidden_size", "parameters", "budget", "trials", "complete", "fuse", "memory")
 
 
-def plan(
-    studies: Sequence[StudyConfig], config: RunConfig, places: Sequence[str], free: float | None = None
-) -> list[dict]:
+def plan(studies: Sequence[StudyConfig], config: RunConfig, places: Sequence[str]) -> list[dict]:
     """Plan these studies for workers on these devices; a row for each, as in the table and in JSON.
 
-    free: bytes of memory for a worker; None: those of this machine.
-
-    Raises InvalidInputError if a cell cannot be built or does not fit the memory.
+    Raises InvalidInputError if a cell cannot be built, or does not fit the memory of this machine (that of Ray's nodes is not known).
     """
-    from rhn.cells.registry import num_parameters
-
     device = places[0].partition(":")[0]
-    if free is None:
-        free = free_memory(device) / max(Counter(places).values())
-    rows = []
-    for c in studies:
-        model = meta_model(c)
-        need = memory(c, model, device, max(map(len, load_corpus(config.data).train)))
-        row = {"study": c.name, "arch": c.label, "optimizer": c.optimizer, "trials": c.trials, "budget": c.budget}
-        row |= {"depth": None if "depth" in lacking(c.label) else c.depth, "complete": 0}
-        row |= {"hidden_size": model.hidden_size, "parameters": num_parameters(model)}
-        k = fused(c, need, asked=config.fuse, jobs=len(places), device=device, free=free)
-        rows.append(row | {"fuse": k, "memory_bytes": need(k)})
+    free = math.inf if config.engine == "ray" else free_memory(device) / max(Counter(places).values())
+    steps, rows = max(map(len, load_corpus(config.data).train)), []
+    for study in studies:
+        model = meta_model(study)
+        need = memory(study, model, device, steps)
+        k = fused(study, need, asked=config.fuse, jobs=len(places), device=device, free=free)
+        rows.append(
+            {
+                "study": study.name,
+                "arch": study.label,
+                "depth": None if "depth" in lacking(study.label) else study.depth,
+                "optimizer": study.optimizer,
+                "trials": study.trials,
+                "complete": 0,
+                "budget": study.budget,
+                "hidden_size": model.hidden_size,
+                "parameters": num_parameters(model),
+                "fuse": k,
+                "memory_bytes": need(k),
+            }
+        )
     return rows
 
 
-def plan_table(rows: Sequence[dict], columns: float = math.inf) -> str:
-    """Rows of `plan` as text; the least informative columns are dropped until it fits `columns` characters."""
-    rows = [row | {"memory": in_words(row["memory_bytes"])} for row in rows]
-    return columns_table(rows, COLUMNS, drop=("budget", "complete", "fused", "parameters"), width=columns)
+def plan_table(rows: Sequence[dict]) -> str:
+    """Rows of `plan` as text."""
+    return columns_table([row | {"memory": in_words(row["memory_bytes"])} for row in rows], COLUMNS)
 
 
 def devices(config: RunConfig) -> list[str]:
-    """The device of each worker: the CPU, or the GPUs in turn. Warns if several workers share one."""
-    import torch
-
+    """The device of each worker: the CPU, or the GPUs in turn."""
     if resolve_device(config.device) == "cpu":
         return ["cpu"] * (1 if config.jobs == "auto" else config.jobs)
-    gpus = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
-    jobs = len(gpus) if config.jobs == "auto" else config.jobs
-    if jobs > len(gpus):
-        _logger.warning("--jobs %d: workers share a GPU, which is slower than one on each of the %d", jobs, len(gpus))
-    return [gpus[k % len(gpus)] for k in range(jobs)]
+    gpus = torch.cuda.device_count()
+    return [f"cuda:{k % gpus}" for k in range(gpus if config.jobs == "auto" else config.jobs)]
 
 
 def memory(study: StudyConfig, model, device: str, steps: int) -> Callable[[int], int]:
     """The estimated peak bytes of a process as a function of its number of fused trials, on sequences of so many steps."""
-    import torch
-
-    from rhn.training.chorales import ROWS
-
     weights, positions = weight_bytes(model), steps * -(-study.batch_size // ROWS) * ROWS
     trial = (3 + len(make_optimizer(study).kept)) * weights + TRIAL_BYTES
     step, part = 2 * weights + step_bytes(model, positions), part_size(model, positions, torch.device(device))
@@ -129,7 +111,5 @@ def fused(
 
 def meta_model(study: StudyConfig):
     """A model of the study on the meta device. Raises InvalidInputError if the cell cannot be built."""
-    from rhn.models import PolyphonicModel
-
     size = {"hidden_size": hidden_size(study), "depth": study.depth}
     return PolyphonicModel(study.arch, **size, device="meta", **study.options)

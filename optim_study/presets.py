@@ -17,7 +17,6 @@ from rhn.utils.options import Device, option
 from rhn.utils.validation import require
 
 PAPER_ARCHITECTURES = ("rhn", "dt-rnn", "dts-rnn")
-MOST_JOBS = 1024  # worker processes: no machine has cores for more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +77,6 @@ class RunConfig(SharedSettings):
             value = getattr(self, name)
             counts = isinstance(value, int) and value >= 1
             require(self, name, value == "auto" or counts, "'auto' or a whole number from 1")
-        few = self.jobs == "auto" or self.jobs <= MOST_JOBS
-        require(self, "jobs", few, f"at most {MOST_JOBS}, and as a rule one for each core or GPU")
         for name in ("arch", "depth"):
             require(self, name, len(getattr(self, name)) > 0, "at least one")
         if self.address is not None and self.engine != "ray":
@@ -112,23 +109,16 @@ class RunConfig(SharedSettings):
         from rhn.cells import cell_options, read_options, resolve_cell
 
         shared = {field.name: getattr(self, field.name) for field in fields(SharedSettings)}
-        factories, wanted = {arch: resolve_cell(arch) for arch in self.architectures}, self.cell_options
-        known = {arch: {option.name for option in cell_options(arch)} for arch in factories if wanted}
-        if unknown := {name: wanted[name] for name in wanted if not any(name in names for names in known.values())}:
-            read_options(next(iter(factories)), unknown)  # which raises
-        options = {
-            arch: read_options(arch, {name: value for name, value in wanted.items() if name in names})
-            for arch, names in known.items()
-        }
-        return [
-            StudyConfig(arch=arch, depth=depth, data=data, options=options.get(arch, {}), **shared)
-            for arch, factory in factories.items()
-            for depth in self._depths(factory)
-        ]
-
-    def _depths(self, factory: Callable) -> list[int]:
-        depths = list(dict.fromkeys(self.depth))
-        return [1] if 1 in depths and not getattr(factory, "deep", True) else depths
+        cells = {arch: resolve_cell(arch) for arch in self.architectures}
+        wanted, left, studies = self.cell_options, dict(self.cell_options), []
+        for arch, cell in cells.items():
+            known = {option.name for option in cell_options(arch)} if wanted else set()
+            options = read_options(arch, {name: value for name, value in wanted.items() if name in known})
+            left = {name: value for name, value in left.items() if name not in known}
+            depths = [1] if 1 in self.depth and not getattr(cell, "deep", True) else dict.fromkeys(self.depth)
+            studies += [StudyConfig(arch=arch, depth=n, data=data, options=options, **shared) for n in depths]
+        read_options(next(iter(cells)), left)  # raises for one that no cell has
+        return studies
 
 
 def paper(**changes: Any) -> RunConfig:
@@ -140,8 +130,8 @@ def small(**changes: Any) -> RunConfig:
     """The whole study in about ten minutes on two cores (with two jobs; 40 without a C compiler): networks of 1.5 % of the
     paper's parameters, 120 epochs.
 
-    The number of epochs matters more than the size: with tiny initial weights every network first stays for 20 to 80 epochs on the
-    plateau of a network that ignores its state. A shorter patience would stop networks that leave it late.
+    With tiny initial weights every network first stays for 20 to 80 epochs on the plateau of a network that ignores its state. A
+    shorter patience would stop networks that leave it late.
     """
     return RunConfig(**({"budget_scale": 0.015, "epochs": 120, "patience": 80} | changes))
 

@@ -135,11 +135,10 @@ class SharedSettings:
         for name, highest in HIGHEST.items():
             low, high = getattr(self, name)
             require(self, name, LOWEST <= low <= high <= highest, f"{LOWEST:g} <= low <= high <= {highest:g}")
-        biases = self.transform_bias
-        distinct = len({bias for bias in biases if abs(bias) <= LARGEST_FLOAT}) == len(biases) > 0
-        require(self, "transform_bias", distinct, "different finite numbers")
-        distinct = len(set(schemes) & set(SCHEMES)) == len(schemes) > 0
-        require(self, "init_schemes", distinct, f"different ones of {', '.join(SCHEMES)}")
+        biases = {bias for bias in self.transform_bias if abs(bias) <= LARGEST_FLOAT}
+        require(self, "transform_bias", len(biases) == len(self.transform_bias) > 0, "different finite numbers")
+        known = set(schemes) & set(SCHEMES)
+        require(self, "init_schemes", len(known) == len(schemes) > 0, f"different ones of {', '.join(SCHEMES)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,29 +147,19 @@ class StudyConfig(SharedSettings):
 
     arch: str
     """Name of the architecture: `rhn`, `dt-rnn`, ..., or a user's `package.module:factory`."""
-    depth: int
-    """Recurrence depth."""
+    depth: int = option(help="Recurrence depth.", least=1)
     data: str
     """Checksum of the data set."""
-    batch_size: int = 32
-    """Sequences a batch."""
-    momentum: float = 0.9
-    """Momentum of SGD; the other optimizers have none."""
+    batch_size: int = option(32, "Sequences a batch.", least=1)
+    momentum: float = option(0.9, "Momentum of SGD; the other optimizers have none.", least=0, below=1)
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     """Options of the cell, by name: `{"skip": "last"}`."""
 
     def __post_init__(self):
         super().__post_init__()
-        named = re.fullmatch(r"[\w:+-][\w.:+-]*", self.arch)
-        require(self, "arch", named is not None, "a name of letters, digits and . : _ + -")
-        for name in ("depth", "batch_size"):
-            require(self, name, getattr(self, name) >= 1, "1 or more")
-        require(self, "data", isinstance(self.data, str), "a checksum")
-        require(self, "options", isinstance(self.options, Mapping), "options of the cell by name")
         for name, value in self.options.items():  # they are part of the name of a folder
             if not re.fullmatch(r"[\w.+-]+", f"{name}{value}"):
                 raise InvalidInputError(f"the option {name} is {value!r}: expected letters, digits and . _ + -")
-        require(self, "momentum", 0 <= self.momentum < 1, "0 or more and less than 1")
         object.__setattr__(self, "momentum", float(self.momentum))
 
     @property
@@ -244,7 +233,7 @@ def require_same_protocol(config: StudyConfig, stored: Mapping[str, Any]) -> Non
     here, there = ({"optimizer": "sgd", **values} for values in (config.protocol(), stored))
     differences = [
         f"{name} {here.get(name, 'absent')} here, {there.get(name, 'absent')} in the study"
-        for name in sorted(here.keys() | there.keys())
+        for name in sorted(here | there)
         if here.get(name) != there.get(name)
     ]
     if differences:

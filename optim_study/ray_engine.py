@@ -4,7 +4,6 @@ Every node needs the folder of the run, the same data and this toolkit. A node m
 """
 
 import logging
-import math
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +21,7 @@ REACH_SECONDS = 10
 def ray_tasks(config: RunConfig) -> Iterator["RayTasks"]:
     """Connect to a Ray cluster and return the engine for this configuration.
 
-    Raises InvalidInputError if Ray is not installed, nothing answers at the address, or the cluster has no such device, OutputError if
-    the cluster fails later.
+    Raises InvalidInputError if the cluster cannot be used, OutputError if it fails later.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -40,7 +38,7 @@ def ray_tasks(config: RunConfig) -> Iterator["RayTasks"]:
             "~/.ray/auth_token here"
         ) from error
     try:
-        yield RayTasks(*places(config))
+        yield RayTasks(places(config))
     except ray.exceptions.RayError as error:
         raise OutputError(
             f"the Ray cluster failed ({type(error).__name__}): mend that and run the same command again, everything saved "
@@ -50,34 +48,27 @@ def ray_tasks(config: RunConfig) -> Iterator["RayTasks"]:
         ray.shutdown()
 
 
-def places(config: RunConfig) -> tuple[list[str], float]:
-    """The device of each worker, and the bytes of memory for one; infinite on a GPU, whose memory is not known here."""
+def places(config: RunConfig) -> list[str]:
+    """The device of each worker: the GPUs of the cluster, or its CPUs if it has none."""
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus, cpus = (sum(int(node.get(kind, 0)) for node in nodes) for kind in ("GPU", "CPU"))
     if config.device == "cuda" and not gpus:
         raise InvalidInputError("--device cuda: no node of the Ray cluster has a GPU; use --device cpu")
-    on_gpus = gpus and config.device != "cpu"
-    if not (on_gpus or cpus):
-        raise InvalidInputError(
-            "no node of the Ray cluster has a CPU for workers: start one with `ray start --num-cpus`"
-        )
-    jobs = (gpus if on_gpus else cpus) if config.jobs == "auto" else config.jobs
-    if on_gpus:
-        return ["cuda"] * jobs, math.inf
-    free = min(node.get("memory", math.inf) / min(jobs, node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1)
-    return ["cpu"] * jobs, free
+    device, count = ("cuda", gpus) if gpus and config.device != "cpu" else ("cpu", cpus)
+    if not count:
+        raise InvalidInputError("no node of the Ray cluster has a CPU for workers: start one with --num-cpus")
+    return [device] * (count if config.jobs == "auto" else config.jobs)
 
 
 class RayTasks:
     """Tasks of a Ray cluster, see `optim_study.engines`."""
 
-    def __init__(self, places: Sequence[str], free: float):
+    def __init__(self, places: Sequence[str]):
         import ray
 
-        self.places, self.free = places, free
-        lost = ray.exceptions
+        self.places, lost = places, ray.exceptions
         self.deaths = (lost.WorkerCrashedError, lost.NodeDiedError, lost.OutOfMemoryError)
         # A task has one CPU. The driver starts a lost one again.
         self._attempt = ray.remote(_attempt).options(max_retries=0, num_gpus=int(places[0] == "cuda"))
@@ -112,11 +103,11 @@ def _attempt(job: Job) -> BaseException | None:
 def _check_reachable(address: str) -> None:
     """Raise InvalidInputError if nothing listens at HOST:PORT; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not (host and port.isdecimal()):
+    if not port.isdecimal():
         return  # a keyword of Ray, such as `local`
     try:
         socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise InvalidInputError(
-            f"no Ray cluster answers at {address}: {error}; give the address that `ray start --head` prints"
+            f"no Ray cluster answers at {address}: {error}; see what `ray start --head` prints"
         ) from error

@@ -2,14 +2,14 @@
 
 import csv
 import io
-import sys
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_type_hints
 
-from optim_study.protocol import HIGHEST, LOWEST, OF_ONE_SIZE, OptimizerName, Scheme, StudyConfig
+from optim_study.protocol import HIGHEST, OF_ONE_SIZE, OptimizerName, Scheme, StudyConfig
 from rhn.cells.registry import lacking
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.state import Objective
@@ -89,18 +89,15 @@ class Network(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Without the optimizer, which figures name elsewhere."""
-        return self.arch if "depth" in lacking(self.arch) else f"{self.arch}, depth {self.depth}"
+        """`rhn, depth 4`, with the optimizer if it is not the paper's."""
+        depth = "" if "depth" in lacking(self.arch) else f", depth {self.depth}"
+        return self.arch + depth + (f", {self.optimizer}" if self.optimizer != "sgd" else "")
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
 RESULTS = COLUMNS[COLUMNS.index("hidden_size") :]
-HEADERS = (COLUMNS, tuple(name for name in COLUMNS if name != "optimizer"))
-"""Columns of the tables of this version, and of those before studies had an optimizer."""
 _LATER = {field.name for field in fields(Row) if field.default is not MISSING}
 """Columns that older tables lack."""
-_ABSENT = {"depth": 1, "transform_bias": None}
-"""Values of empty settings, which the cell lacks."""
 
 
 def best_row(rows: Iterable[Row], loss: Objective) -> Row:
@@ -113,17 +110,19 @@ def best_checkpoint(out: Path, study: str) -> Path:
     return out / study / "best.safetensors"
 
 
-def by_network(rows: Iterable[Row]) -> dict[Network, list[Row]]:
-    """Rows grouped by network: optimizers and architectures in the order they appear in, depths ascending, trials ascending."""
+def by_network(rows: Iterable[Row], by: By = "arch") -> dict[Network, list[Row]]:
+    """Rows grouped by network: optimizers and architectures in the order they appear in, depths and trials ascending.
+
+    by: with "depth" a network stands beside those of its depth.
+    """
     rows = list(rows)
     archs, optimizers = (list(dict.fromkeys(getattr(row, name) for row in rows)) for name in ("arch", "optimizer"))
-    rows.sort(key=lambda row: (optimizers.index(row.optimizer), archs.index(row.arch), row.depth, row.trial))
-    return {network: list(trials) for network, trials in groupby(rows, key=lambda row: row.network)}
 
+    def place(row: Row) -> tuple[int, ...]:
+        arch = archs.index(row.arch)
+        return optimizers.index(row.optimizer), *((arch, row.depth) if by == "arch" else (row.depth, arch)), row.trial
 
-def optimizers_of(networks: Iterable[Network]) -> list[str]:
-    """The optimizers of these networks; figures with several name them at every network."""
-    return list(dict.fromkeys(network.optimizer for network in networks))
+    return {network: list(trials) for network, trials in groupby(sorted(rows, key=place), lambda row: row.network)}
 
 
 def csv_text(rows: Iterable[Row]) -> str:
@@ -151,9 +150,7 @@ def read_csv(path: Path) -> list[Row]:
             reader = csv.DictReader(file)
             missing = [name for name in COLUMNS if name not in {*(reader.fieldnames or ()), *_LATER}]
             if missing:
-                raise DataError(
-                    f"{path} is no table of trials: it lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}"
-                )
+                raise DataError(f"{path} is no table of trials: it lacks the columns {', '.join(missing)}")
             return [_row(values, f"{path}, line {reader.line_num}") for values in reader]
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
@@ -184,47 +181,45 @@ def _row(values: Mapping[str, str | None], place: str) -> Row:
         if not text and name in _LATER:
             continue
         if not text and name in lacking(values.get("arch") or ""):
-            parsed[name] = _ABSENT[name]
+            parsed[name] = 1 if name == "depth" else None
             continue
         try:
             parsed[name] = value = convert(text, hint)
         except ValueError as error:
             raise DataError(f"{place}: {name}: {error}") from None
-        low, high = (LOWEST, HIGHEST[name]) if name in HIGHEST else (-sys.float_info.max, sys.float_info.max)
-        if isinstance(value, float) and not low <= value <= high:
-            raise DataError(f"{place}: {name} is {text}, expected {low:g} to {high:g}")
+        if isinstance(value, float) and not (math.isfinite(value) and (name not in HIGHEST or value > 0)):
+            raise DataError(f"{place}: {name} is {text}, expected a finite number" + " above 0" * (name in HIGHEST))
     return Row(**parsed)
 
 
-def columns_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, tuple[str, str]], **layout) -> str:
-    """Rows as text; a value of None is empty.
+def columns_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], **layout) -> str:
+    """Rows as text, a column for each of these keys; floats have four digits, a value of None is empty.
 
-    columns: heading -> (key, format).
     layout: options of `rhn.utils.wording.table`.
     """
-    lines = [["" if row[key] is None else format(row[key], form) for key, form in columns.values()] for row in rows]
-    return table(tuple(columns), lines, **layout)
+
+    def cell(value: float | str | None) -> str:
+        return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    lines = [[cell(row[name]) for name in columns] for row in rows]
+    return table([name.replace("_", " ") for name in columns], lines, **layout)
 
 
 def study_title(rows: Sequence[Row], shows: str) -> str:
-    """The title of a figure: the search, and what the figure shows.
-
-    >>> study_title([], "the losses")
-    'Random search, 0 trials of 0 networks: the losses'
-    """
+    """The title of a figure: the search, and what the figure shows."""
     networks = len({row.network for row in rows})
     return f"Random search, {counted(len(rows), 'trial')} of {counted(networks, 'network')}: {shows}"
 
 
 def study_about(rows: Sequence[Row], more: str = "") -> str:
     """The second line of a figure: optimizers, sizes, lengths and starts of the rows, and more of their origin."""
-    schemes = dict.fromkeys(row.init_scheme for row in rows)
     biases = [row.transform_bias for row in rows if row.transform_bias is not None]
+    starts = f"{', '.join(dict.fromkeys(row.init_scheme for row in rows))} starts"
     words = [
-        ", ".join(optimizers_of(row.network for row in rows)),
+        ", ".join(dict.fromkeys(row.optimizer for row in rows)),
         f"{range_words([row.hidden_size for row in rows])} units",
         f"at most {counted(max(row.epochs for row in rows), 'epoch')}",
-        f"{', '.join(schemes)} starts" + (f", transform bias {range_words(biases)}" if biases else ""),
+        f"{starts}, transform bias {range_words(biases)}" if biases else starts,
         more,
     ]
     return "; ".join(filter(None, words))
@@ -232,18 +227,17 @@ def study_about(rows: Sequence[Row], more: str = "") -> str:
 
 def protocol_words(configs: Sequence[StudyConfig]) -> str:
     """Ranges, budget, seed and data that all these studies share."""
-    every = [_protocol(config) for config in configs]
-    return "; ".join(words for words in every[0] if all(words in other for other in every)) if every else ""
 
+    def words(config: StudyConfig) -> list[str]:
+        return [
+            "learning rate {:g} to {:g}".format(*config.learning_rate),
+            "standard deviation {:g} to {:g}".format(*config.init_std),
+            f"{config.budget_scale:g} times the paper's parameters",
+            f"seed {config.seed}",
+            f"chorales {config.data[:12]}",
+        ]
 
-def _protocol(config: StudyConfig) -> list[str]:
-    return [
-        "learning rate {:g} to {:g}".format(*config.learning_rate),
-        "standard deviation {:g} to {:g}".format(*config.init_std),
-        f"{config.budget_scale:g} times the paper's parameters",
-        f"seed {config.seed}",
-        f"chorales {config.data[:12]}",
-    ]
+    return "; ".join(word for word in words(configs[0]) if all(word in words(c) for c in configs)) if configs else ""
 
 
 def range_words(values: Sequence[float]) -> str:

@@ -4,7 +4,8 @@ optim_study.run(optim_study.smoke(arch=("rhn",), out=Path("runs/smoke")))
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +16,16 @@ from optim_study.engines import Processes, ThisProcess
 from optim_study.folder import StudyFolder
 from optim_study.plan import devices, plan, plan_table
 from optim_study.presets import RunConfig
-from optim_study.progress import displayed
 from optim_study.protocol import StudyConfig
-from optim_study.results import HEADERS, Row, best_checkpoint, protocol_words, write_csv
+from optim_study.results import Row, best_checkpoint, protocol_words, write_csv
 from optim_study.storage import JOURNAL, Storage, open_existing, open_storage
 from optim_study.worker import Job
 from rhn.errors import InvalidInputError, RhnError
-from rhn.training.state import Interrupted, locked
+from rhn.training.state import LOCK, Interrupted, locked
 from rhn.utils.figures import save_figure
-from rhn.utils.io import made_by_us
-from rhn.utils.progress import terminal_columns
+from rhn.utils.progress import progress_bars
+
+POLL_SECONDS = 3.0  # interval of reading the saved states for the progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     csv, figure = _own_files(config.folder)
     with _engine_of(config) as engine:
         planned = config.studies(load_corpus(config.data).checksum)
-        rows = plan(planned, config, engine.places, engine.free)  # before anything is written, because it may refuse
+        rows = plan(planned, config, engine.places)  # before anything is written, because it may refuse
         with locked(config.folder):
             storage = open_storage(config.storage, config.folder, config.wait_storage)
             for study in planned:
@@ -78,7 +79,7 @@ def dry_run(config: RunConfig) -> list[dict]:
     """The rows of the plan of `run`, which creates nothing."""
     studies = config.studies(load_corpus(config.data).checksum)
     with _engine_of(config) as engine:
-        rows = plan(studies, config, engine.places, engine.free)
+        rows = plan(studies, config, engine.places)
     if config.storage or (config.folder / JOURNAL).is_file():
         storage = open_existing(config.storage, config.folder)
         rows = [row | {"complete": len(storage.rows(study))} for row, study in zip(rows, studies, strict=True)]
@@ -86,10 +87,10 @@ def dry_run(config: RunConfig) -> list[dict]:
 
 
 def _own_files(out: Path) -> tuple[Path, Path]:
-    """The table and the figure of the run. Raises InvalidInputError for existing ones that no run has written."""
+    """The table and the figure of the run. Raises InvalidInputError for existing ones in a folder without a run."""
     paths = out / "trials.csv", out / "swarm.png"
     for path in paths:
-        if path.exists() and not any(made_by_us(path, header) for header in HEADERS):
+        if path.exists() and not any((out / name).exists() for name in (JOURNAL, LOCK)):
             raise InvalidInputError(f"{path} was not made by a run: move it, or give another --out")
     return paths
 
@@ -122,12 +123,15 @@ def _work(
     driver = Driver(studies, storage, engine, job)
     if not quiet:
         rows = [row | {"complete": len(study.rows)} for row, study in zip(rows, studies, strict=True)]
-        print(plan_table(rows, terminal_columns(120)), file=sys.stderr)
+        print(plan_table(rows), file=sys.stderr)
         if all(study.is_complete for study in studies):
             print("every trial is complete: nothing to do (a larger --trials extends a study)", file=sys.stderr)
     try:
-        with displayed(studies, quiet=quiet) as watch:
-            driver.run(watch)
+        if quiet:
+            driver.run()
+        else:
+            with _displayed(studies) as watch:
+                driver.run(watch)
     except KeyboardInterrupt:
         complete, trials = sum(len(s.rows) for s in studies), sum(s.config.trials for s in studies)
         raise Interrupted(
@@ -135,6 +139,31 @@ def _work(
             "run the same command again to go on"
         ) from None
     return studies
+
+
+@contextmanager
+def _displayed(studies: Sequence[Study]) -> Iterator[Callable[[], None]]:
+    """Show the progress of these studies. Yields a function to call often."""
+    with progress_bars() as report:
+        bars = [(study, report(study.config.name)) for study in studies if not study.is_complete]
+        looked = 0.0
+
+        def watch() -> None:
+            nonlocal looked
+            if time.monotonic() - looked < POLL_SECONDS:
+                return
+            looked = time.monotonic()
+            for study, advance in bars:
+                if study.running:
+                    advance(*epochs_done(study))
+
+        yield watch
+
+
+def epochs_done(study: Study) -> tuple[int, int]:
+    """(Epochs done, epochs in all) of a study, in which finished trials count as if none had stopped early."""
+    epochs, saved = study.config.epochs, study.folder.epochs(study.left)
+    return len(study.rows) * epochs + sum(saved.values()), study.config.trials * epochs
 
 
 def _require_complete(studies: Sequence[Study]) -> None:
@@ -149,9 +178,9 @@ def _require_complete(studies: Sequence[Study]) -> None:
 
 def _write(storage: Storage, configs: Sequence[StudyConfig], config: RunConfig, csv: Path, figure: Path) -> None:
     """Write the table and the figure of these studies."""
-    from optim_study.swarm_plot import draw_swarm
+    from optim_study.swarm_plot import plot_swarm
 
     rows = [row for c in configs for row in storage.rows(c).values()]
     write_csv(rows, csv)
     if rows:
-        save_figure(figure, lambda: draw_swarm(rows, loss=config.objective, about=protocol_words(configs)))
+        save_figure(figure, lambda: plot_swarm(rows, loss=config.objective, about=protocol_words(configs)))

@@ -11,8 +11,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -41,8 +40,6 @@ T = TypeVar("T")
 
 JOURNAL = "journal.log"
 POLL_SECONDS = 0.5
-FAILURES = (StorageInternalError, SQLAlchemyError)
-"""Exceptions of a database."""
 CONNECTION = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 AGAIN = "mend that and run the same command again, everything saved so far is kept"
 _PROTOCOL, _TRIALS = "protocol", "trials"  # attributes of a study
@@ -51,22 +48,27 @@ _REPORTS = 50  # values a trial: reading 720 trials with 1000 values each takes 
 
 
 def _patient(method: Callable[..., T]) -> Callable[..., T]:
-    """Repeat an idempotent method of `Storage` while a database is away."""
+    """Repeat an idempotent method of `Storage` while a database is away, and convert its failures to OutputError."""
 
     @functools.wraps(method)
     def repeated(self: "Storage", *args) -> T:
         gone = None
         while True:
             try:
-                with _clear_errors():
-                    return method(self, *args)
-            except OutputError as error:
-                if gone is None and self._wait:
-                    reason = str(error).partition("; ")[0]
+                return method(self, *args)
+            except OSError as error:
+                raise OutputError(
+                    f"cannot write {error.filename or JOURNAL}: {error.strerror or error}; {AGAIN}"
+                ) from error
+            except (StorageInternalError, SQLAlchemyError) as error:
+                cause = error.__cause__ or error
+                words = " ".join(str(getattr(cause, "orig", None) or cause).split())
+                reason = f"the storage does not answer ({words})"
+                if self._wait and gone is None:
                     _logger.warning("%s: waiting up to %s", reason, duration(self._wait))
                 gone = gone or time.monotonic()
                 if time.monotonic() - gone >= self._wait:
-                    raise
+                    raise OutputError(f"{reason}; {AGAIN}") from error
             time.sleep(POLL_SECONDS)
 
     return repeated
@@ -135,7 +137,7 @@ class Storage:
             return
         study = self._study(config.name)
         if not copies(TrialState.RUNNING):
-            study.add_trial(_trial(config, record.row.trial, record.row.results, _reported(config, record.curve)))
+            study.add_trial(_trial(config, record.row.trial, record.row.results, record.curve))
         first, *others = copies(TrialState.RUNNING)
         study.tell(first, record.row.loss(config.objective))
         for other in others:
@@ -144,7 +146,7 @@ class Storage:
     @_patient
     def give_up(self, config: StudyConfig, number: int, reason: str) -> None:
         """Add a trial that cannot be trained."""
-        self._study(config.name).add_trial(_trial(config, number, {_REASON: reason}, {}, TrialState.FAIL))
+        self._study(config.name).add_trial(_trial(config, number, {_REASON: reason}))
 
     def _trials(self, name: str, state: TrialState) -> list[FrozenTrial]:
         try:
@@ -169,8 +171,9 @@ def open_storage(url: str | None, out: Path, wait: float = 0.0) -> Storage:
         DataError: the journal is damaged.
     """
     if url is None:
-        with writing(out / JOURNAL):
-            cut_torn_line(out / JOURNAL)
+        with writing(out / JOURNAL), (out / JOURNAL).open("a+b") as file:
+            file.seek(0)  # a kill or a full disk may have torn the last line: nothing could be read after the next one
+            file.truncate(sum(len(line) for line in file if line.endswith(b"\n")))
     return open_existing(url, out, wait)
 
 
@@ -184,21 +187,6 @@ def open_existing(url: str | None, out: Path, wait: float = 0.0) -> Storage:
             "or its database (--storage URL)"
         )
     return Storage(lambda: _journal(out / JOURNAL))
-
-
-def cut_torn_line(path: Path) -> None:
-    """Create the journal, or cut off a last line that a kill or a full disk has torn: nothing could be read after the next one."""
-    with path.open("a+b") as file:
-        file.seek(0)
-        whole = sum(len(line) for line in file if line.endswith(b"\n"))
-        file.truncate(whole)
-
-
-def _reported(config: StudyConfig, curve: np.ndarray) -> dict[int, float]:
-    """The losses of a curve that Optuna gets, by epoch."""
-    losses = curve[:, 0 if config.objective == "train" else 1].tolist()
-    due = [epoch for epoch in report_epochs(config.epochs) if epoch < len(losses)]
-    return {epoch: losses[epoch] for epoch in due if math.isfinite(losses[epoch])}
 
 
 def report_epochs(epochs: int) -> list[int]:
@@ -227,9 +215,7 @@ def _database(url: str) -> RDBStorage:
     try:
         address = make_url(url)
     except (SQLAlchemyError, ValueError):
-        raise InvalidInputError(
-            "the storage address cannot be read: expected postgresql://user@host/database"
-        ) from None
+        raise InvalidInputError("the storage cannot be read: expected postgresql://user@host/database") from None
     if "@" in (address.host or ""):  # the server's answer would show it, with the end of the password
         raise InvalidInputError("the storage address holds two @: write an @ within the user or the password as %40")
     options: dict[str, Any] = {"pool_pre_ping": True}
@@ -243,41 +229,28 @@ def _database(url: str) -> RDBStorage:
         ) from None
 
 
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Convert the failures of a database, and of the journal's file, to OutputError."""
-    try:
-        yield
-    except FAILURES as error:
-        raise OutputError(f"the storage does not answer ({_reason(error)}); {AGAIN}") from error
-    except OSError as error:
-        raise OutputError(f"cannot write {error.filename or JOURNAL}: {error.strerror or error}; {AGAIN}") from error
-
-
-def _reason(error: BaseException) -> str:
-    """The message of the server or the network, in one line; Optuna and SQLAlchemy wrap it."""
-    wrapped = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
-    return " ".join(str(getattr(wrapped, "orig", None) or wrapped).split())
-
-
 def _number(trial: FrozenTrial) -> int:
     return trial.user_attrs.get(_NUMBER, trial.number)
 
 
-def _trial(
-    config: StudyConfig, number: int, results: dict, losses: dict, state: TrialState = TrialState.RUNNING
-) -> FrozenTrial:
+def _trial(config: StudyConfig, number: int, results: dict, curve: np.ndarray | None = None) -> FrozenTrial:
+    """A trial for Optuna, RUNNING if it has a curve, else FAIL."""
+    losses = [] if curve is None else curve[:, 0 if config.objective == "train" else 1].tolist()
+    parameters = config.parameters(number)
     ranges = {
         "learning_rate": FloatDistribution(*config.learning_rate, log=True),
         "init_std": FloatDistribution(*config.init_std, log=True),
         "transform_bias": CategoricalDistribution(config.transform_bias),
         "init_scheme": CategoricalDistribution(config.init_schemes),
     }
-    parameters = config.parameters(number)
     return create_trial(
-        state=state,
+        state=TrialState.FAIL if curve is None else TrialState.RUNNING,
         params=parameters,
         distributions={name: ranges[name] for name in parameters},
         user_attrs={_NUMBER: number, **results},
-        intermediate_values=losses,
+        intermediate_values={
+            epoch: losses[epoch]
+            for epoch in report_epochs(config.epochs)
+            if epoch < len(losses) and math.isfinite(losses[epoch])
+        },
     )

@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 
+import torch
+
 from optim_study.backend import TorchBackend
 from optim_study.folder import StudyFolder, TrialRecord
 from optim_study.protocol import StudyConfig
 from rhn.cli.entry import own_cell, users_frames
 from rhn.errors import RhnError
-from rhn.kernels.table import recorded_choices, recurrence_words
 from rhn.training.state import Interrupted, TrialState, deferred_interrupt
 
 
@@ -53,7 +54,7 @@ def attempt(
         error.frames = users_frames(error)
         return error
     except Exception as error:
-        if _is_of_memory(error):
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             return OutOfMemory(f"one trial of study {job.config.name} does not fit the memory: {error}")
         return RuntimeError(f"a worker failed:\n{traceback.format_exc()}")
     return None
@@ -86,12 +87,12 @@ def _train(
     """Train trials of one epoch as one program."""
     settings = {number: job.config.settings(number) for number in states}
     fused = job.backend.start(job.config, settings, {number: state for number, state in states.items() if state})
-    left, saved, recurrence = list(states), time.monotonic(), None
+    left, saved = list(states), time.monotonic()
     while True:
         live = fused.live()
         for number in left:
             if number not in live:
-                _finish(job, fused, number, recurrence)
+                _finish(job, fused, number)
         if not live:
             return
         left, stop = live, stopping()
@@ -105,21 +106,11 @@ def _train(
                 "run the same command again to go on"
             )
         on_epoch()
-        with recorded_choices() as choices:
-            fused.run_epoch()
-        recurrence = recurrence_words(choices) if choices else None
+        fused.run_epoch()
 
 
-def _finish(job: Job, fused, number: int, recurrence: str | None) -> None:
+def _finish(job: Job, fused, number: int) -> None:
     config, row = job.config, job.backend.row(job.config, fused, number)
     about = {"study": config.protocol(), "trial": number, "settings": asdict(config.settings(number))}
     job.backend.write_best(job.folder.model_path(number), fused, number, **about, outcome=row.results)
-    job.folder.save_record(number, TrialRecord(row, fused.curve(number), recurrence))
-
-
-def _is_of_memory(error: Exception) -> bool:
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in str(error)
-    )
+    job.folder.save_record(number, TrialRecord(row, fused.curve(number)))

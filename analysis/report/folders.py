@@ -16,8 +16,8 @@ from optim_study.cli_results import Stored
 from optim_study.map_plot import plot_map
 from optim_study.protocol import StudyConfig
 from optim_study.results import Row, protocol_words
-from optim_study.shares import Share, share_table, summary, training_shares
-from optim_study.swarm_plot import draw_swarm
+from optim_study.shares import Share, share_table, training_shares
+from optim_study.swarm_plot import plot_swarm
 from rhn.checkpoints import BEST
 from rhn.errors import CheckpointError, DataError, InvalidInputError
 from rhn.plotting.curves import LABELS, Curves, draw_curves, read_curves, require_one_measure
@@ -124,7 +124,7 @@ def study_sections(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> list[
         raise DataError("no trial of this study is finished yet: `optim-study status` shows its progress")
     loss, about = configs[0].objective, protocol_words(configs)
     several = len({row.arch for row in rows}) > 1 and len({row.depth for row in rows}) > 1
-    swarms = [lambda by=by: draw_swarm(rows, loss=loss, by=by, about=about) for by in ("arch", "depth")[: 1 + several]]
+    swarms = [lambda by=by: plot_swarm(rows, loss=loss, by=by, about=about) for by in ("arch", "depth")[: 1 + several]]
     best = [asdict(row) for row in sorted(rows, key=lambda row: row.loss(loss))]
     trials = Table(caption="Best first, in nats a frame", rows=best, most=MOST_TRIALS)
     return [
@@ -148,7 +148,7 @@ def _protocol(configs: Sequence[StudyConfig], rows: Sequence[Row], about: str) -
 
 def _shares(found: Sequence[Share]) -> Section:
     trained, trials = sum(s.below for s in found), sum(s.trials for s in found)
-    text = [*share_table(found).splitlines(), *summary(found).splitlines()]
+    text = share_table(found).splitlines()
     if (least := min(s.trials for s in found)) < FEW:
         text.append(f"Only {least} trials of a network: the intervals of these shares are wide.")
     verdict = f"{trained} of {counted(trials, 'trial')} of {counted(len(found), 'network')} train."

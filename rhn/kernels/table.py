@@ -9,7 +9,7 @@ A call is checked once, where it enters, and decided by shapes, types, devices a
 Shapes are those of one model, as in `rhn.kernels.check`. A tensor with "?" may be None.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -133,8 +133,7 @@ OUTPUT = Kernel(
     compiled=(losses.output_forward_in_c, losses.output_backward_in_c),
     limit=losses.output_limit,
 )
-RECURRENCES = (TRANSITION, LSTM, GRU, LOOP)
-KERNELS = (*RECURRENCES, SOFTMAX, OUTPUT)
+KERNELS = (TRANSITION, LSTM, GRU, LOOP, SOFTMAX, OUTPUT)
 
 
 # ---- which code computes, and why ----
@@ -161,24 +160,6 @@ def recorded_choices() -> Iterator[list[Choice]]:
         yield choices
     finally:
         _CHOICES.reset(token)
-
-
-def recurrence_words(choices: Sequence[Choice]) -> str:
-    """Name the implementation that computed a recurrence, with the reason against C; other kernels do not count.
-
-    >>> recurrence_words([Choice("deep transition", "C", None)])
-    'in C'
-    >>> recurrence_words([Choice("deep transition", "fused", "it has no activation relu")])
-    'fused, not in C: it has no activation relu'
-    >>> recurrence_words([Choice("softmax", "C", None)])
-    'step by step, without a kernel'
-    """
-    names = [kernel.name for kernel in RECURRENCES]
-    chosen = next((choice for choice in choices if choice.kernel in names), None)
-    if chosen is None:
-        return "step by step, without a kernel"
-    against = f", not in C: {chosen.reason}" if chosen.reason else ""
-    return ("in C" if chosen.implementation == C else chosen.implementation) + against
 
 
 def kernel_states() -> list[dict]:

@@ -128,7 +128,7 @@ def test_default_names_hold_folders_and_numbers(tmp_path, monkeypatch):
         "swarm-small-a.png",
     ]
     numbers = [parse(COMMANDS, ["plot", "--up-to", each], prog="x")._name() for each in ("12", "12.000000001")]
-    assert [str(name) for name in numbers] == ["swarm-all-up-to-12.png", "swarm-all-up-to-12.000000001.png"]
+    assert [str(name) for name in numbers] == ["swarm-all-up-to-12.0.png", "swarm-all-up-to-12.000000001.png"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Workers on a Ray cluster: the results are those of one process alone, whatever becomes of a node."""
 
-import math
 import signal
 import sys
 from pathlib import Path
@@ -76,11 +75,11 @@ CPUS, GPUS = {"CPU": 4.0, "memory": 8e9}, {"CPU": 2.0, "GPU": 3.0}
 @pytest.mark.parametrize(
     ("nodes", "asked", "expected"),
     [
-        ([CPUS, CPUS], {}, (["cpu"] * 8, 2e9)),
-        ([CPUS, CPUS], {"jobs": 2}, (["cpu"] * 2, 4e9)),
-        ([GPUS, CPUS], {}, (["cuda"] * 3, math.inf)),
-        ([GPUS, GPUS], {"jobs": 5}, (["cuda"] * 5, math.inf)),
-        ([GPUS], {"device": "cpu"}, (["cpu"] * 2, math.inf)),
+        ([CPUS, CPUS], {}, ["cpu"] * 8),
+        ([CPUS, CPUS], {"jobs": 2}, ["cpu"] * 2),
+        ([GPUS, CPUS], {}, ["cuda"] * 3),
+        ([GPUS, GPUS], {"jobs": 5}, ["cuda"] * 5),
+        ([GPUS], {"device": "cpu"}, ["cpu"] * 2),
         ([CPUS], {"device": "cuda"}, "no node of the Ray cluster has a GPU"),
         ([{"memory": 1e9}], {}, "no node of the Ray cluster has a CPU"),
     ],
@@ -90,7 +89,7 @@ def test_a_worker_each_on_a_gpu_or_a_cpu_of_the_cluster(nodes, asked, expected, 
     dead = {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0, "memory": 1.0}}
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(nodes=lambda: [*alive, dead]))
     config = RunConfig(engine="ray", **asked)
-    if isinstance(expected, tuple):
+    if isinstance(expected, list):
         assert places(config) == expected
     else:
         with pytest.raises(InvalidInputError, match=expected):

@@ -51,6 +51,8 @@ class Storm:
             process = started(LONG, out, **self.options)
             while self.killed < kills and self._is_alive_after_a_while(process, out):
                 if self._kill(process) == "drivers":
+                    if not process.wait():
+                        break  # it had just come to its end
                     finished(process, -signal.SIGKILL)
                     process = started(LONG, out, **self.options)
             finished(process)

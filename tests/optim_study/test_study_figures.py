@@ -8,7 +8,7 @@ from readable import readable
 from test_trial_results import PLATEAU, network, row
 
 from optim_study.map_plot import plot_area, plot_map
-from optim_study.swarm_plot import draw_swarm, plot_swarm
+from optim_study.swarm_plot import plot_swarm
 from rhn.utils.figures import our_style
 
 LONG = "my_cells.of_a_very_long_name:TheCellOfMine"  # 42 characters
@@ -54,8 +54,8 @@ ABOUT = "learning rate 0.0001 to 1; standard deviation 1e-08 to 0.01; 0.05 times
 
 @pytest.mark.parametrize("study", EACH)
 def test_a_swarm_can_be_read(study):
-    readable(draw_swarm(STUDIES[study], about=ABOUT))
-    readable(plot_swarm(STUDIES[study][:60], log=True).figure)
+    readable(plot_swarm(STUDIES[study], about=ABOUT))
+    readable(plot_swarm(STUDIES[study][:60], log=True))
 
 
 @pytest.mark.parametrize("study", EACH)

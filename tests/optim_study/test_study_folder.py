@@ -80,10 +80,10 @@ def test_files_of_another_study_count_as_absent(folder, tmp_path):
 
 def test_a_record_comes_back_to_the_last_bit_and_is_strict_json(folder):
     curve = np.vstack([state().curve, [[np.inf, np.nan]]])
-    folder.save_record(7, TrialRecord(replace(RECORD.row, trial=7), curve, "in C"))
+    folder.save_record(7, TrialRecord(replace(RECORD.row, trial=7), curve))
     loaded = folder.load_record(7)
     assert loaded.row == stored_row(config(), 7, config().parameters(7) | RECORD.row.results)
-    assert loaded.recurrence == "in C" and folder.recorded() == {7}
+    assert folder.recorded() == {7}
     np.testing.assert_array_equal(loaded.curve, [*curve[:-1], [np.nan, np.nan]])
     json.loads((folder.path / "trials" / "0007.json").read_text(), parse_constant=pytest.fail)
 

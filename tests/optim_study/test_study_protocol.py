@@ -62,7 +62,6 @@ def test_a_protocol_of_another_version_is_refused_not_guessed(changed):
 @for_each(
     ("names", "values"),
     [
-        ("arch", ["../rhn", ""]),
         ("depth trials epochs patience batch_size", [0]),
         ("seed", [-1]),
         ("budget_scale", [0.0]),

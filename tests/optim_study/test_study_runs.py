@@ -13,8 +13,10 @@ from helpers import NUMPY, assert_exact, config, drive, finished, reference, sta
 from numpy_backend import NumpyBackend, NumpyTrials
 from optuna.trial import TrialState
 
+from optim_study.driver import Study
 from optim_study.engines import ThisProcess
 from optim_study.folder import StudyFolder
+from optim_study.runner import epochs_done
 from optim_study.worker import Job, work
 from rhn.training.state import Interrupted
 
@@ -94,6 +96,13 @@ def test_ctrl_c_ends_the_epoch_saves_everything_and_says_how_to_go_on(out):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     drive(config(), out)
     assert_exact(config(), out)
+
+
+def test_epochs_are_counted(tmp_path):
+    study = Study(config(trials=3, epochs=10), StudyFolder(tmp_path, config(epochs=10)), 2)
+    assert epochs_done(study) == (0, 30)
+    study.rows = drive(study.config, tmp_path).rows
+    assert epochs_done(study) == (30, 30)
 
 
 # lost workers

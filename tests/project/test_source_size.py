@@ -12,7 +12,7 @@ BUDGETS = {
     "rhn gersgorin optim_study analysis": (35_560, 273_400),
     "rhn": (13_590, 93_800),
     "gersgorin": (16_260, 134_900),
-    "optim_study": (3_322, 24_278),
+    "optim_study": (2_920, 22_500),
     "analysis": (2_395, 20_555),
     "tests": None,  # printed only
     "benchmarks examples": None,
