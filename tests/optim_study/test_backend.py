@@ -91,13 +91,6 @@ def test_the_three_losses_of_an_outcome_are_those_of_the_weights_that_are_kept(
     assert read_metadata(path)["metadata"] == about
 
 
-def test_the_losses_before_training_count_where_it_diverges_at_once(config, data, corpus):
-    cfg = config(learning_rate=(3e38, 3e38), patience=6)
-    fused, rows = finished(cfg, data, [0])
-    assert rows[0].diverged and rows[0].best_epoch == 0 and np.isfinite(rows[0].test_nll)
-    assert [rows[0].best_train_nll, rows[0].best_valid_nll] == fused.curve(0)[0].tolist()
-
-
 def test_a_network_that_overflows_before_training_has_diverged_and_the_others_go_on(config, data, corpus, tmp_path):
     settings = {"arch": "irnn", "depth": 1, "init_schemes": ("identity",), "init_std": (1e-3, 100.0), "trials": 6}
     cfg = config(**settings, budget_scale=0.1, epochs=2)
@@ -151,15 +144,12 @@ def test_a_trial_is_a_plain_loop_with_the_optimizer_of_torch(optimizer, config, 
         assert abs(losses[-1] - losses[0]) > 0.01, "the weights have moved"
 
 
-@pytest.mark.parametrize("scheme", ["scaled", "orthogonal", "identity"])
-def test_initial_weights_follow_the_scheme(scheme, config):
-    cfg = config(arch="dt-rnn", budget_scale=1, init_schemes=(scheme,), init_std=(1e-3, 1e-3))
+def test_initial_weights_follow_the_scheme(config):
+    cfg = config(arch="dt-rnn", budget_scale=1, init_schemes=("identity",), init_std=(1e-3, 1e-3))
     (model,) = build_models(cfg, {0: cfg.settings(0)}).values()
-    R, n = model.cells[0].weight_hh.detach(), model.hidden_size
-    std = 1e-3 if scheme == "identity" else n**-0.5
-    assert (R - (scheme == "identity") * torch.eye(n)).std().item() == pytest.approx(std, rel=0.02)
-    assert model.output.weight.std().item() == pytest.approx(std, rel=0.02)
-    assert (R @ R.mT - torch.eye(n)).abs().max() < 1e-5 or scheme != "orthogonal"
+    R = model.cells[0].weight_hh.detach()
+    assert (R - torch.eye(model.hidden_size)).std().item() == pytest.approx(1e-3, rel=0.02)
+    assert model.output.weight.std().item() == pytest.approx(1e-3, rel=0.02)
 
 
 def test_another_data_set_than_the_study_s_is_refused(config, data):

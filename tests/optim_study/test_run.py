@@ -9,30 +9,22 @@ from pathlib import Path
 import pytest
 from helpers import finished, wait_for, workers_of
 from tables import for_each
-from test_trial_results import row
 
 import optim_study
 from optim_study import RunConfig, paper, run, smoke
 from optim_study.cli import main
 from optim_study.runner import dry_run
-from optim_study.swarm_plot import plot_swarm
 from rhn.errors import InvalidInputError
 from rhn.training.state import locked
 
 LONG = {"arch": ("rhn",), "depth": (2,), "trials": 3, "epochs": 60, "patience": 60, "budget_scale": 0.003}
 
 
-@pytest.fixture(scope="session")
-def figure():
-    """A swarm plot."""
-    return plot_swarm([row()])
-
-
 @pytest.fixture(autouse=True)
-def _figures_are_copies(request, figure, monkeypatch):
+def _no_figures(request, monkeypatch):
     """A run draws its figure in as much time as it trains: only tests that ask for `drawn` let it."""
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr("optim_study.swarm_plot.plot_swarm", lambda rows, **about: figure)
+        monkeypatch.setattr("optim_study.runner.save_figure", lambda path, draw: None)
 
 
 @pytest.fixture
@@ -85,18 +77,17 @@ def wait_until_saved(process: subprocess.Popen, out: Path) -> None:
 # configurations
 
 
-def test_cells_without_recurrence_depth_are_run_at_depth_1_unless_asked():
+def test_cells_have_only_the_depths_and_options_that_they_know():
     assert [s.name for s in paper(arch=("lstm", "rhn")).studies("x")] == ["lstm-depth1"] + [
         f"rhn-depth{d}" for d in (1, 2, 4, 6)
     ]
     with pytest.raises(InvalidInputError, match="LSTM has no recurrence depth"):
         dry_run(paper(arch=("lstm",), depth=(2,), device="cpu"))
-
-
-def test_the_shortcuts_of_dts_rnn_are_a_part_of_its_protocol_and_of_nobody_elses():
     studies = paper(arch=("all",), depth=(4,), cell_options={"skip": "last"}).studies("x")
-    assert [s.name for s in studies] == ["rhn-depth4", "dt-rnn-depth4", "dts-rnn-skip-last-depth4"]
-    assert [s.options for s in studies] == [{}, {}, {"skip": "last"}]
+    assert [(s.name, s.options) for s in studies[1:]] == [
+        ("dt-rnn-depth4", {}),
+        ("dts-rnn-skip-last-depth4", {"skip": "last"}),
+    ]
     with pytest.raises(InvalidInputError, match="the cell rhn has no option 'skip'"):
         paper(arch=("rhn", "gru"), cell_options={"skip": "last"}).studies("x")
 
@@ -105,11 +96,9 @@ def test_the_shortcuts_of_dts_rnn_are_a_part_of_its_protocol_and_of_nobody_elses
     ("wrong", "message"),
     [
         ({"arch": ()}, "at least one"),
-        ({"depth": ()}, "at least one"),
         ({"fuse": 0}, "fuse is 0"),
-        ({"jobs": 0}, "jobs is 0"),
         ({"save_seconds": -1.0}, "save_seconds is -1"),
-        ({"wait_storage": float("nan")}, "wait_storage is nan"),
+        ({"address": "host:6379"}, "--address is for --engine ray"),
     ],
 )
 def test_impossible_runs_are_refused(wrong, message):
@@ -117,21 +106,11 @@ def test_impossible_runs_are_refused(wrong, message):
         RunConfig(**wrong)
 
 
-def test_a_run_that_goes_on_draws_its_own_files_anew_and_no_others(tiny):
-    config = tiny(arch=("rnn",), trials=1, epochs=1)
-    results = run(config, quiet=True)
-    run(config, quiet=True)
-    for path in (results.csv, results.figure):
-        made, mine = path.read_bytes(), b"arch,remarks\nrnn,mine\n"
-        path.write_bytes(mine)
-        with pytest.raises(InvalidInputError, match=f"{path.name} was not made by a run"):
-            run(config, quiet=True)
-        assert path.read_bytes() == mine
-        path.write_bytes(made)
-    results.csv.write_text(
-        results.csv.read_text().replace("trial,optimizer,", "trial,")
-    )  # of a version before optimizers
-    assert run(config, quiet=True).rows == results.rows and ",optimizer," in results.csv.read_text()
+def test_files_of_something_else_are_left_as_they_are(tmp_path):
+    (tmp_path / "trials.csv").write_text("mine")
+    with pytest.raises(InvalidInputError, match="was not made by a run"):
+        run(smoke(arch=("dt-rnn",), out=tmp_path), quiet=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["trials.csv"]
 
 
 # running
@@ -139,11 +118,8 @@ def test_a_run_that_goes_on_draws_its_own_files_anew_and_no_others(tiny):
 
 def test_a_run_leaves_a_table_a_figure_and_the_best_models(tiny, drawn, capsys):
     results = run(tiny(arch=("dt-rnn", "gru")))
-    assert [(r.arch, r.depth, r.trial) for r in results.rows] == [
-        *(("dt-rnn", 1, n) for n in range(4)),
-        *(("dt-rnn", 2, n) for n in range(4)),
-        *(("gru", 1, n) for n in range(4)),
-    ]
+    networks = [("dt-rnn", 1), ("dt-rnn", 2), ("gru", 1)]
+    assert [(r.arch, r.depth, r.trial) for r in results.rows] == [(*each, n) for each in networks for n in range(4)]
     assert optim_study.read_csv(results.csv) == results.rows
     assert results.figure.stat().st_size > 5000
     assert list(results.best) == ["dt-rnn-depth1", "dt-rnn-depth2", "gru-depth1"]

@@ -17,16 +17,14 @@ from helpers import wait_for
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
+RUN = "-m optim_study run --arch rhn --depth 2 --trials 6 --epochs 60 --patience 60 --budget-scale 0.003 --fuse 2 --save-seconds 0"
 COMMANDS = {
-    "study": "-m optim_study run --arch rhn --depth 2 --trials 6 --epochs 60 --patience 60 --budget-scale 0.003 --fuse 2 --jobs 1",
-    "workers": "-m optim_study run --arch rhn --depth 2 --trials 6 --epochs 60 --patience 60 --budget-scale 0.003 --fuse 2 --jobs 2",
+    "study": f"{RUN} --jobs 1",
+    "workers": f"{RUN} --jobs 2",
     "training": "-m rhn train jsb-depth-1 --hidden-size 8 --epochs 60",
 }
-KEPT = {
-    "study": ("trials.csv", "*/trials/*.json", "*/best.safetensors"),
-    "workers": ("trials.csv", "*/trials/*.json", "*/best.safetensors"),
-    "training": ("config.json", "metrics.jsonl", "best.safetensors", "state.safetensors"),
-}
+STUDY = ("trials.csv", "*/trials/*.json", "*/best.safetensors")
+TRAINING = ("config.json", "metrics.jsonl", "best.safetensors", "state.safetensors")
 
 
 @pytest.fixture(params=list(COMMANDS), scope="module")
@@ -46,14 +44,9 @@ def place(tiny_data) -> Iterator[Path]:
 def start(what: str, out: Path, *before: str) -> subprocess.Popen:
     data = next(folder / "tiny.json" for folder in out.parents if (folder / "tiny.json").exists())
     words = [*COMMANDS[what].split(), "--device", "cpu", "--data", data, "--out", out]
-    words += [] if what == "training" else ["--save-seconds", "0"]
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HOME": str(out.parent)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([*before, sys.executable, *map(str, words)], env=env, cwd=out.parent, **pipes)
-
-
-def result(what: str, out: Path) -> dict[str, bytes]:
-    return {p.relative_to(out).as_posix(): p.read_bytes() for form in KEPT[what] for p in sorted(out.glob(form))}
 
 
 def finished(what: str, out: Path, *before: str) -> dict[str, bytes]:
@@ -61,7 +54,8 @@ def finished(what: str, out: Path, *before: str) -> dict[str, bytes]:
     process = start(what, out, *before)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
-    return result(what, out)
+    kept = TRAINING if what == "training" else STUDY
+    return {p.relative_to(out).as_posix(): p.read_bytes() for form in kept for p in sorted(out.glob(form))}
 
 
 @pytest.fixture(scope="module")
@@ -101,14 +95,11 @@ def test_a_folder_made_read_only_under_a_run(what, place):
     become = []
     if not os.geteuid():  # root may write everywhere
         become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-        again = (
-            "import subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"  # as workers are started
-        )
-        runs = (
-            shutil.which("setpriv")
-            and not subprocess.run([*become, sys.executable, "-c", again], check=False).returncode
-        )
-        if not runs:
+        again = "import subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"  # as workers start
+        if (
+            not shutil.which("setpriv")
+            or subprocess.run([*become, sys.executable, "-c", again], check=False).returncode
+        ):
             pytest.skip("root may write everywhere, and an ordinary user cannot run this installation")
     process = disturbed(what, out := place / f"locked-{what}", *become)
     folders = [out, *(path for path in out.rglob("*") if path.is_dir())]

@@ -52,20 +52,12 @@ def test_a_state_comes_back_to_the_last_bit(folder):
     assert folder.epochs(range(9)) == {7: 3}
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda content: content[:-1],
-        lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
-        lambda content: content.replace(b'epoch\\": \\"3', b'epoch\\": \\"9'),
-    ],
-)
-def test_a_damaged_state_counts_as_absent_and_is_replaced(folder, damage, caplog):
+@for_each("damage", [slice(0, -1), slice(1, None)])
+def test_a_damaged_state_counts_as_absent_and_is_replaced(tmp_path, damage, caplog):
+    folder = made(tmp_path)
     folder.save_state(7, state())
     (path,) = (folder.path / "trials").iterdir()
-    damaged = damage(path.read_bytes())
-    assert damaged != path.read_bytes()
-    path.write_bytes(damaged)
+    path.write_bytes(path.read_bytes()[damage])
     assert folder.load_state(7) is None and "trial 7 starts again from epoch 0" in caplog.text
     folder.save_state(7, state(epoch=1))
     assert folder.load_state(7).epoch == 1
@@ -89,18 +81,14 @@ def test_a_record_comes_back_to_the_last_bit_and_is_strict_json(folder):
 
 
 @for_each(
-    "content",
-    ["", "[]", '{"study_fingerprint": "fingerprint"}', {"curve": [1.0, 2.0]}, {"outcome": {"test_nll": "low"}}],
+    "content", ["", "[]", '{"study_fingerprint": "fingerprint"}', {"curve": [1.0]}, {"outcome": {"test_nll": "low"}}]
 )
-def test_a_damaged_record_counts_as_absent(tmp_path, content):
+def test_a_damaged_record_is_removed(tmp_path, content):
     folder = made(tmp_path)
     saved(folder, 7)
     path = folder.path / "trials" / "0007.json"
-    if isinstance(content, dict):
-        kept = json.loads(path.read_text())
-        content = json.dumps(kept | content | {"outcome": kept["outcome"] | content.get("outcome", {})})
-    path.write_text(content)
-    assert folder.load_record(7) is None
+    path.write_text(json.dumps(json.loads(path.read_text()) | content) if isinstance(content, dict) else content)
+    assert folder.load_record(7) is None and folder.recorded() == set()
 
 
 def test_a_settled_trial_leaves_only_its_record(folder):
@@ -126,12 +114,11 @@ def test_what_cannot_be_read_is_an_error_and_not_taken_for_damaged(folder):
             read()
 
 
-@pytest.mark.parametrize("size", [0, 100, 300])
-def test_a_full_disk_keeps_the_old_files_and_leaves_nothing_half_written(folder, size):
+def test_a_full_disk_keeps_the_old_files_and_leaves_nothing_half_written(folder):
     folder.save_state(7, state())
     folder.save_record(7, RECORD)
     before = files(folder)
-    with file_size_limit(size):
+    with file_size_limit(100):
         with pytest.raises(OutputError, match=r"cannot write .*0007\.safetensors: File too large"):
             folder.save_state(7, state(epoch=4))
         with pytest.raises(OutputError, match=r"cannot write .*0007\.json: .*File too large"):

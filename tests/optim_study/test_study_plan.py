@@ -39,15 +39,9 @@ print(peak, memory(config, meta_model(config), "cpu", 100)(trials))
 """
 
 
-@pytest.mark.parametrize(
-    ("arch", "depth", "scale", "trials"),
-    [
-        ("lstm", 1, 0.3, 8),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("dt-rnn", 1, 1.0, 12), ("rhn", 6, 0.1, 10))),
-    ],
-)
-def test_the_estimate_is_near_the_measured_peak(arch, depth, scale, trials):
-    words = [sys.executable, "-c", MEASURE, arch, str(depth), str(scale), str(trials)]
+@pytest.mark.parametrize("case", [("lstm", 1, 0.3, 8), pytest.param(("rhn", 6, 0.1, 10), marks=pytest.mark.slow)])
+def test_the_estimate_is_near_the_measured_peak(case):
+    words = [sys.executable, "-c", MEASURE, *map(str, case)]
     peak, estimate = map(int, subprocess.run(words, check=True, capture_output=True, text=True).stdout.split())
     assert 0.8 < estimate / peak < 2.5, f"{in_words(peak)} measured, {in_words(estimate)} estimated"
 
@@ -89,8 +83,7 @@ def test_what_is_asked_for_is_done_or_refused():
     [
         (0, "auto", ["cpu"]),
         (0, 2, ["cpu", "cpu"]),
-        (1, "auto", ["cuda:0"]),
-        (4, "auto", ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]),
+        (2, "auto", ["cuda:0", "cuda:1"]),
         (2, 3, ["cuda:0", "cuda:1", "cuda:0"]),
     ],
 )

