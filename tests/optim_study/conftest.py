@@ -44,25 +44,15 @@ def postgres_server():
 
 
 @pytest.fixture
-def empty_database(postgres_server):
-    """Empties the database, whoever is still connected to it, and returns its address."""
+def postgres(postgres_server) -> str:
+    """The address of an empty database, whoever was connected to it before."""
+    import psycopg
 
-    def empty() -> str:
-        import psycopg
-
-        cut_connections(postgres_server.get_uri(database="study"))
-        with psycopg.connect(postgres_server.get_uri(database="study"), autocommit=True) as connection:
-            connection.execute("DROP SCHEMA public CASCADE")
-            connection.execute("CREATE SCHEMA public")
-        return postgres_server.get_uri(database="study", driver="psycopg")
-
-    return empty
-
-
-@pytest.fixture
-def postgres(empty_database) -> str:
-    """The address of an empty database."""
-    return empty_database()
+    cut_connections(postgres_server.get_uri(database="study"))
+    with psycopg.connect(postgres_server.get_uri(database="study"), autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    return postgres_server.get_uri(database="study", driver="psycopg")
 
 
 @pytest.fixture(params=["journal", "postgres"])

@@ -6,12 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from readable import readable
+from tables import for_each
 from test_trial_results import PLATEAU, area, network, row  # noqa: F401 - a fixture
 
 from optim_study.map_plot import plot_area, plot_map
+from optim_study.protocol import SCHEMES
 from optim_study.results import by_network, write_csv
 from optim_study.swarm_plot import plot_swarm
 from rhn.errors import InvalidInputError
+from rhn.utils.figures import our_style
 
 
 def study(trials=60, archs=("rhn", "dt-rnn", "dts-rnn")):
@@ -84,13 +88,6 @@ def test_several_optimizers_have_columns_of_their_own_and_are_named(rows):
     assert len(titles) == 8 and titles[0] == "rhn, depth 1, adam, n = 2"
 
 
-def test_many_columns_stand_in_rows(rows):
-    many = [replace(r, arch=arch) for arch in "abcde" for r in rows if r.arch == "rhn" and r.trial < 2]
-    figure = plot_swarm(many, about="seed 0")
-    assert [len(ax.get_xticks()) for ax in figure.axes] == [12, 8]
-    assert "20 networks" in figure.get_suptitle() and "seed 0" in figure.get_suptitle()
-
-
 def test_diverged_trials_are_hollow_medians_are_lines_and_colours_are_the_architectures(rows):
     rows = [replace(r, best_train_nll=13.9) if r.diverged else r for r in rows if r.trial < 25]
     ax, groups = plot_swarm(rows).axes[0], by_network(rows)
@@ -104,17 +101,20 @@ def test_diverged_trials_are_hollow_medians_are_lines_and_colours_are_the_archit
     assert {"median", "diverged", "best constant output (11.16)", "counts as trained (below 9.5)"} < legend
 
 
-def test_the_constant_output_is_drawn_where_it_is_known():
-    old, new = network("rhn", 1, [8.0, 9.0], constant_nll=None), network("rhn", 1, [8.0, 9.0])
-    for rows, options, there in [
-        (old, {}, set()),
-        (old, {"constant": 11.2}, {"constant", "learned"}),
-        (new, {}, {"constant", "learned"}),
-        (new, {"loss": "valid"}, set()),
-        (old + new, {}, set()),
-    ]:
-        (ax,) = plot_swarm(rows, **options).axes
-        assert {line.get_gid() for line in ax.lines} & {"constant", "learned"} == there
+@for_each(
+    ("constants", "options", "there"),
+    [
+        ([None], {}, 0),
+        ([None], {"constant": 11.2}, 2),
+        ([11.16], {}, 2),
+        ([11.16], {"loss": "valid"}, 0),
+        ([None, 11.16], {}, 0),
+    ],
+)
+def test_the_constant_output_is_drawn_where_it_is_known(constants, options, there):
+    rows = [r for constant in constants for r in network("rhn", 1, [8.0, 9.0], constant_nll=constant)]
+    (ax,) = plot_swarm(rows, **options).axes
+    assert sum(line.get_gid() in ("constant", "learned") for line in ax.lines) == there
 
 
 def test_the_map_shows_every_setting_in_its_panel(rows):
@@ -170,3 +170,40 @@ def test_figures_from_a_table_open_no_storage_and_read_no_scores(tmp_path):
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     assert all((tmp_path / f"{kind}.png").exists() for kind in ("swarm", "map", "area"))
+
+
+# figures that can be read
+
+LONG = "my_cells.of_a_very_long_name:TheCellOfMine"  # 42 characters
+
+
+def trials(arch, depth, count, **changes):
+    rng = np.random.default_rng(depth)
+    losses = np.where(rng.random(count) < 0.5, PLATEAU, rng.uniform(0.2, 40, count))
+    rates, deviations = 10 ** rng.uniform(-4, 0, count), 10 ** rng.uniform(-8, 0, count)
+    return [
+        replace(r, learning_rate=rate, init_std=std, transform_bias=-float(r.trial % 4), diverged=r.best_train_nll > 30)
+        for r, rate, std in zip(network(arch, depth, losses.tolist(), **changes), rates, deviations, strict=True)
+    ]
+
+
+STUDIES = {
+    "all diverged": network("rhn", 6, [60.5] * 9, diverged=True),
+    "30 columns": [
+        r for arch in ("rhn", "dt-rnn", "dts-rnn", "lstm", LONG) for d in range(1, 7) for r in trials(arch, d, 3)
+    ],
+    "a long name": trials(LONG, 10, 60) + trials("模型-$x$", 2, 9),
+    "tiny and huge losses": network("rhn", 1, [1e-9, 1e-3, 5.0]) + network("rnn", 1, [1e9, 1e12], diverged=True),
+    "nine biases": [replace(r, transform_bias=r.trial / 7) for r in trials("rhn", 4, 60)],
+    "four schemes": [replace(r, init_scheme=scheme) for scheme in SCHEMES for r in trials("rhn", 4, 9)],
+}
+EACH = [pytest.param(name, marks=pytest.mark.slow) if name == "30 columns" else name for name in STUDIES]
+ABOUT = "learning rate 0.0001 to 1; standard deviation 1e-08 to 0.01; 0.05 times the paper's parameters; seed 0; chorales 0123456789ab"
+
+
+@pytest.mark.parametrize("study", EACH)
+def test_every_figure_can_be_read(study):
+    readable(plot_swarm(STUDIES[study], about=ABOUT))
+    with our_style():
+        readable(plot_map(STUDIES[study], about=ABOUT))
+        readable(plot_area(STUDIES[study], about=ABOUT))

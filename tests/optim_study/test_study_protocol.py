@@ -12,13 +12,22 @@ from tables import for_each
 from optim_study.protocol import StudyConfig, config_from_protocol, require_same_protocol
 from rhn.errors import DataError, InvalidInputError
 
+OLD = {
+    "epochs": 1000, "patience": 100, "budget_scale": 1.0, "objective": "train", "learning_rate": [0.0001, 1.0],
+    "init_std": [1e-08, 0.01], "transform_bias": [0.0, -1.0, -2.0, -3.0], "seed": 0, "arch": "dt-rnn", "depth": 6,
+    "data": "checksum", "batch_size": 32, "momentum": 0.9, "options": {},
+}  # fmt: skip
+"""A protocol as it was stored when all weights started Gaussian."""
+
+
+def draw(number, **changes):
+    return config(**({"depth": 4} | changes)).settings(number)
+
 
 def test_the_paper_is_the_default():
     paper = StudyConfig(arch="rhn", depth=4, data="checksum")
     assert (paper.trials, paper.epochs, paper.patience, paper.batch_size, paper.momentum) == (60, 1000, 100, 32, 0.9)
-    budgets = [config(depth=depth, budget_scale=1).budget for depth in (1, 2, 3, 4, 6)]
-    assert budgets == [150_000, 300_000, 450_000, 600_000, 900_000]
-    assert config(depth=6, budget_scale=0.03).budget == 27_000
+    assert [config(depth=d, budget_scale=1).budget for d in (1, 2, 6)] == [150_000, 300_000, 900_000]
 
 
 def test_a_configuration_survives_json_and_its_number_of_trials_is_no_part_of_the_protocol():
@@ -27,29 +36,6 @@ def test_a_configuration_survives_json_and_its_number_of_trials_is_no_part_of_th
     assert config_from_protocol(stored, trials=original.trials) == original
     require_same_protocol(original, stored)
     assert config(trials=8).fingerprint == config(trials=80).fingerprint
-    assert config(budget_scale=1).fingerprint == config(budget_scale=1.0).fingerprint
-
-
-@for_each(
-    "change",
-    [
-        {"seed": 1},
-        {"data": "other"},
-        {"epochs": 25},
-        {"patience": 15},
-        {"budget_scale": 0.5},
-        {"objective": "valid"},
-        {"batch_size": 16},
-        {"momentum": 0.5},
-        {"init_std": (1e-3, 1e-2)},
-        {"init_schemes": ("scaled",)},
-        {"optimizer": "adam"},
-    ],
-)
-def test_every_other_value_is_and_a_difference_is_refused_by_name(change):
-    assert config(**change).fingerprint != config().fingerprint
-    with pytest.raises(InvalidInputError, match=next(iter(change))):
-        require_same_protocol(config(**change), config().protocol())
 
 
 @for_each(
@@ -77,40 +63,24 @@ def test_a_protocol_of_another_version_is_refused_not_guessed():
         config_from_protocol(config().protocol() | {"optimiser": "adam"}, trials=8)
 
 
-OLD = {
-    "epochs": 1000, "patience": 100, "budget_scale": 1.0, "objective": "train", "learning_rate": [0.0001, 1.0],
-    "init_std": [1e-08, 0.01], "transform_bias": [0.0, -1.0, -2.0, -3.0], "seed": 0, "arch": "dt-rnn", "depth": 6,
-    "data": "checksum", "batch_size": 32, "momentum": 0.9, "options": {},
-}  # fmt: skip
-"""A protocol as it was stored when all weights started Gaussian."""
-
-
 def test_a_study_from_before_there_were_schemes_goes_on_as_it_was():
     study = config_from_protocol(OLD, trials=60)
     assert study.protocol() == OLD and study.fingerprint == "9a892a90493eb1cc"
-    assert study.parameters(59) == {
-        "learning_rate": 0.00025751501146777626,
-        "init_std": 8.6253169812498e-05,
-        "transform_bias": 0.0,
-    }
-    assert study.settings(59).init == "gaussian:8.6253169812498e-05"
-    require_same_protocol(StudyConfig(arch="dt-rnn", depth=6, data="checksum", init_schemes=("gaussian",)), OLD)
+    settings = {"learning_rate": 0.00025751501146777626, "init_std": 8.6253169812498e-05, "transform_bias": 0.0}
+    assert study.parameters(59) == settings and study.settings(59).init == "gaussian:8.6253169812498e-05"
+    require_same_protocol(StudyConfig(arch="dt-rnn", depth=6, data="checksum"), OLD)
     with pytest.raises(InvalidInputError, match=r"init_schemes .*identity.* here, absent in the study"):
         require_same_protocol(StudyConfig(arch="dt-rnn", depth=6, data="checksum", init_schemes=("identity",)), OLD)
 
 
-@for_each("optimizer", ["adam", "adamw", "rmsprop"])
-def test_other_optimizers_have_their_own_range_and_no_momentum(optimizer):
-    study = config(optimizer=optimizer)
-    assert study.learning_rate == (1e-5, 0.1) and config(optimizer=optimizer, learning_rate=(1, 2)).learning_rate == (
-        1,
-        2,
-    )
-    drawn, papers = [study.settings(n) for n in range(60)], [config().settings(n) for n in range(60)]
+def test_other_optimizers_have_their_own_range_and_no_momentum():
+    study = config(optimizer="adam")
+    assert study.learning_rate == (1e-5, 0.1) and config(optimizer="adam", learning_rate=(1, 2)).learning_rate == (1, 2)
+    drawn, papers = ([c.settings(n) for n in range(60)] for c in (study, config()))
     assert [s.learning_rate for s in drawn] == pytest.approx([s.learning_rate / 10 for s in papers])
     assert [replace(s, learning_rate=0.0) for s in drawn] == [replace(s, learning_rate=0.0) for s in papers]
     stored = json.loads(json.dumps(study.protocol()))
-    assert stored["optimizer"] == optimizer and "momentum" not in stored
+    assert stored["optimizer"] == "adam" and "momentum" not in stored
     assert config_from_protocol(stored, trials=study.trials) == study
 
 
@@ -120,32 +90,21 @@ def test_schemes_are_drawn_last_and_equally():
     assert [replace(s, init_scheme="gaussian") for s in drawn] == [draw(n) for n in range(2000)]
     names, counts = np.unique([s.init_scheme for s in drawn], return_counts=True)
     assert names.tolist() == sorted(schemes) and counts.min() > 440
-    assert {s.init_scheme: s.init.partition(":")[0] for s in drawn} == dict(zip(schemes, schemes, strict=True))
     assert config(init_schemes=("scaled,identity",)).init_schemes == ("scaled", "identity")
 
 
-def draw(number, **changes):
-    return config(**({"depth": 4} | changes)).settings(number)
-
-
-def test_a_setting_depends_on_seed_architecture_depth_and_number_alone():
-    forwards, backwards = [draw(n) for n in range(60)], [draw(n) for n in reversed(range(60))][::-1]
-    assert forwards == backwards
-    others = [draw(7, seed=1), draw(7, arch="dt-rnn"), draw(7, depth=6), draw(8)]
-    assert all(other != draw(7) for other in others)
-    assert draw(7, options={"skip": "last"}) == draw(7), (
-        "the two readings of a shortcut are compared at the same settings"
-    )
+def test_a_setting_depends_only_on_seed_architecture_depth_and_number():
+    assert [draw(n) for n in range(60)] == [draw(n) for n in reversed(range(60))][::-1]
+    assert draw(7) not in [draw(7, seed=1), draw(7, arch="dt-rnn"), draw(7, depth=6), draw(8)]
+    assert draw(7, options={"skip": "last"}) == draw(7), "both readings of a shortcut are compared at the same settings"
 
 
 def test_the_settings_fill_the_papers_ranges_evenly_in_the_logarithm():
     drawn = [draw(n) for n in range(2000)]
     for name, low, high in [("learning_rate", -4, 0), ("init_std", -8, -2)]:
         logs = np.log10([getattr(setting, name) for setting in drawn])
-        assert low <= logs.min() < low + 0.05
-        assert high - 0.05 < logs.max() <= high
-        quartiles = np.quantile((logs - low) / (high - low), [0.25, 0.5, 0.75])
-        np.testing.assert_allclose(quartiles, [0.25, 0.5, 0.75], atol=0.05)
+        quantiles = np.quantile((logs - low) / (high - low), [0, 0.25, 0.5, 0.75, 1])
+        np.testing.assert_allclose(quantiles, [0, 0.25, 0.5, 0.75, 1], atol=0.05)
+        assert low <= logs.min() and logs.max() <= high
     biases, counts = np.unique([setting.transform_bias for setting in drawn], return_counts=True)
-    assert biases.tolist() == [-3, -2, -1, 0]
-    assert counts.min() > 400
+    assert biases.tolist() == [-3, -2, -1, 0] and counts.min() > 400

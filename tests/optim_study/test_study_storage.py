@@ -22,7 +22,6 @@ from helpers import (
     wait_for,
 )
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState, create_trial
 from tables import for_each
 from test_study_runs import Eventful
@@ -278,12 +277,3 @@ def test_a_server_that_stays_away_ends_a_run_in_a_sentence_and_the_study_goes_on
     server.start()
     drive(config(), out, server.url)
     assert_exact(config(), out, server.url)
-
-
-def test_ctrl_c_ends_a_wait():
-    def unanswered():
-        raise StorageInternalError("no answer")
-
-    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        Storage(unanswered, wait=600.0)
