@@ -35,6 +35,7 @@ import logging
 import math
 import pickle
 import re
+import sys
 import xml.etree.ElementTree as ElementTree
 import zipfile
 from collections.abc import Sequence
@@ -68,6 +69,7 @@ def chorales(source: str | Path | None = None) -> Corpus:
     path = user_cache_path("rhn", appauthor=False) / f"chorales-music21-{version}-{EXPECTED_CHECKSUM[:12]}.npz"
     corpus = load_cached(path)
     if corpus is None:
+        print("Rebuilding the chorales from music21's scores, once ...", file=sys.stderr)
         corpus = rebuild()
         save_cached(corpus, path)
     if corpus.checksum != EXPECTED_CHECKSUM:
