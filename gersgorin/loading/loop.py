@@ -34,19 +34,10 @@ from gersgorin._validate import users_code, with_gradients
 from gersgorin.autodiff import vjps
 from gersgorin.cell import StepCell, as_cell
 from gersgorin.run import Label, Run
-from rhn.errors import InvalidInputError, NotFiniteError
+from rhn.errors import InvalidInputError
 from rhn.utils.wording import counted
 
-COMPARED = 8  # calls; in a chaotic loop rounding separates later ones
-NEW_TENSORS = {
-    getattr(owner, name)
-    for owner, names in (
-        (torch, ("zeros", "ones", "full", "rand", "randn", "tensor", "zeros_like", "ones_like", "full_like")),
-        (torch, ("rand_like", "randn_like")),
-        (Tensor, ("new_zeros", "new_ones", "new_full", "new_tensor")),
-    )
-    for name in names
-}
+NEW_TENSORS = ("zeros", "ones", "full", "rand", "tensor")  # how names of functions that make tensors begin
 
 
 @dataclass
@@ -122,40 +113,6 @@ def passes_its_state_on(calls: list[Call]) -> bool:
     return True
 
 
-def reads_what_it_gave(cell: nn.Module, module: nn.Module, x: Tensor, calls: list[Call]) -> bool:
-    """True if later inputs of the cell depend on the output of its first call."""
-    generator = torch.Generator().manual_seed(0)
-
-    def moved(part):
-        if not isinstance(part, Tensor) or not part.is_floating_point():
-            return part
-        return part + torch.rand(part.shape, generator=generator, dtype=torch.float64, device="cpu").to(part)
-
-    with torch.no_grad(), random_numbers_kept(x):
-        again = watched_calls(cell, module, x, end=lambda j, output: tree_map(moved, output) if j == 0 else None)
-    return len(again) != len(calls) or not all(_equal(a.x, b.x) for a, b in zip(calls, again, strict=True))
-
-
-class _FirstCall(Exception):
-    """The cell was called: the rest of the run is not needed."""
-
-
-@with_gradients()
-def starts_elsewhere(cell: nn.Module, module: nn.Module, x: Tensor, first: Call) -> bool:
-    """True if the first state is not zero, or a parameter of the module, which training moves away from zero."""
-    if any(part.any() for part in first.before):
-        return True
-    learned = []
-
-    def begin(j, call):
-        learned.extend(part.requires_grad for part in call.state)
-        raise _FirstCall
-
-    with contextlib.suppress(_FirstCall), random_numbers_kept(x):
-        watched_calls(cell, module, x, begin)
-    return any(learned)
-
-
 def state_in(cell: nn.Module, output: Any, like: list) -> Any:
     """The part of a cell's output that is its state: all of it, or the second of two."""
     second = output[1] if isinstance(output, tuple | list) and len(output) > 1 else output
@@ -165,22 +122,10 @@ def state_in(cell: nn.Module, output: Any, like: list) -> Any:
     return output if shapes == [getattr(part, "shape", None) for part in like] else second
 
 
-def rows_of(cell: nn.Module, state: list[Tensor]) -> int:
-    """B; 1 without a batch."""
-    part, layers = state[0], int(isinstance(cell, nn.RNNBase))
-    return part.shape[layers] if part.dim() > 1 + layers else 1
-
-
-def by_rows(cell: nn.Module) -> Callable[[Tensor, int], Tensor]:
-    """Return a function (part of a state, leading dimensions) -> (..., B, n)."""
+def rows_of(cell: nn.Module, part: Tensor) -> int:
+    """B of a part of a state; 1 without a batch."""
     layers = int(isinstance(cell, nn.RNNBase))
-
-    def flat(part: Tensor, lead: int) -> Tensor:
-        if part.dim() == lead + layers + 1:
-            part = part.unsqueeze(lead + layers)
-        return part.movedim(lead + layers, lead).flatten(lead + 1)
-
-    return flat
+    return part.shape[layers] if part.dim() > 1 + layers else 1
 
 
 def _value(part):
@@ -270,7 +215,7 @@ def followed(cell: nn.Module, module: nn.Module, x: Tensor) -> OwnLoop | None:
 
     Args:
         cell: a part of the module, called with an input and a state.
-        module: in evaluation mode; it runs a few times.
+        module: in evaluation mode; it runs twice.
         x: an input of the module with finite numbers.
 
     Raises:
@@ -282,24 +227,31 @@ def followed(cell: nn.Module, module: nn.Module, x: Tensor) -> OwnLoop | None:
         calls = watched_calls(cell, module, x)
     if len(calls) < 2:
         return None
+    passes_on = passes_its_state_on(calls)
     if not all(isinstance(v, Tensor) for call in calls for v in (call.x, *call.state)):
-        if passes_its_state_on(calls):
+        if passes_on:
             return None
         raise InvalidInputError(f"{names[0]} calls its {names[1]} in a loop with something else than tensors")
-    rows = rows_of(cell, calls[1].state)
+    rows = rows_of(cell, calls[1].state[0])
     axes = [axis for axis, n in enumerate(x.shape) if n == len(calls)]
     frames = {n for n in x.shape[: x.dim() - x.is_floating_point()] if 1 < n < len(calls) and n != rows}
     several = not axes and any(len(calls) % n == 0 for n in frames)
-    passes_on = not several and passes_its_state_on(calls)
-    if passes_on and not reads_what_it_gave(cell, module, x, calls) and not starts_elsewhere(cell, module, x, calls[0]):
-        return None
-    if several or any(call.x.numel() != rows * call.x.shape[-1] for call in calls[1:]):
-        raise InvalidInputError(
-            f"{names[0]} does not call its {names[1]} once a frame: write its own loop as a function f(x, s)"
-        )
+    refused = f"{names[0]} does not call its {names[1]} once a frame: write its own loop as a function f(x, s)"
+    if several:
+        raise InvalidInputError(refused)
     hint = "write the loop with new tensors and operations of torch that have gradients"
-    with users_code(f"{names[0]} cannot be followed through its own loop around {names[1]}", hint):
-        loop = _differentiated(cell, module, x, calls)
+    said = f"{names[0]} cannot be followed through its own loop around {names[1]}"
+    with users_code(said, hint), with_gradients(), _trained(module):
+        nodes, reads = _differentiated(cell, module, x, calls)
+        if passes_on and not _starts_elsewhere(module, nodes[0]) and not _reads_states(nodes, reads):
+            return None
+        if any(call.x.numel() != rows * call.x.shape[-1] for call in calls[1:]):
+            raise InvalidInputError(refused)
+        if not torch.allclose(nodes[1].value, _Node(calls[1].before, rows, nodes[1].batch).value, rtol=1e-3, atol=1e-5):
+            raise InvalidInputError(
+                f"{names[0]} has other states when it runs again, or from zeros: pass a first state"
+            )
+        loop = _loop(names, cell, nodes, reads, len(calls))
     skipped = len(calls) - len(loop.states)
 
     def again(steps: int, times: int) -> OwnLoop:
@@ -312,10 +264,11 @@ def followed(cell: nn.Module, module: nn.Module, x: Tensor) -> OwnLoop | None:
 class _Node:
     """Tensors in the graph of a run as one array (B, N): a variable of derivatives and a function to differentiate."""
 
-    def __init__(self, parts: list[Tensor], flat: Callable[[Tensor, int], Tensor]):
+    def __init__(self, parts: list[Tensor], rows: int, batch: int = 0):
+        """batch: the axis of the B rows in each part that has one."""
         self.edges = [get_gradient_edge(part) if part.requires_grad else None for part in parts]
-        self._shapes, self._flat = [part.shape for part in parts], flat
-        self.y = torch.cat([flat(part, 0) for part in parts], -1)  # a copy: a module may write into the parts
+        self._shapes, self._rows, self.batch = [part.shape for part in parts], rows, batch
+        self.y = torch.cat([self._by_rows(part) for part in parts], -1)  # a copy: a module may write into the parts
         self.value = self.y.detach()
 
     @functools.cached_property
@@ -336,12 +289,45 @@ class _Node:
 
     def reaches(self, before: "_Node") -> bool:
         """True if this node depends on that one in the graph."""
-        edges = [edge for edge in before.edges if edge is not None]
-        return any(g is not None for g in vjps(self.y, edges, torch.ones_like(self.y)[None]))
+        return _depends(self.y, before.edges)
+
+    def _by_rows(self, part: Tensor, lead: int = 0) -> Tensor:
+        """A part of a state with some leading dimensions as (..., B, n)."""
+        shape = (*part.shape[: lead + self.batch], self._rows, -1)
+        return part.reshape(shape).movedim(lead + self.batch, lead).flatten(lead + 1)
 
     def _flattened(self, gradients: list[Tensor | None], b: int) -> list[Tensor]:
         pairs = zip(gradients, self._shapes, strict=True)
-        return [self._flat(self.value.new_zeros(b, *shape) if g is None else g, 1) for g, shape in pairs]
+        return [self._by_rows(self.value.new_zeros(b, *shape) if g is None else g, 1) for g, shape in pairs]
+
+
+def _depends(y: Tensor, on: list) -> bool:
+    """True if y depends on one of these tensors or edges in the graph."""
+    return any(g is not None for g in vjps(y, [each for each in on if each is not None], torch.ones_like(y)[None]))
+
+
+@contextlib.contextmanager
+def _trained(module: nn.Module) -> Iterator[None]:
+    """Give all weights of a module gradients."""
+    frozen = [p for p in module.parameters() if not p.requires_grad and p.is_floating_point()]
+    try:
+        for p in frozen:
+            p.requires_grad_()
+        yield
+    finally:
+        for p in frozen:
+            p.requires_grad_(False)
+
+
+def _starts_elsewhere(module: nn.Module, first: _Node) -> bool:
+    """True if the first state is not zero, or depends on a parameter, which training moves away from zero."""
+    return bool(first.value.any()) or _depends(first.y, [p for p in module.parameters() if p.is_floating_point()])
+
+
+def _reads_states(nodes: list[_Node], reads: list[_Node]) -> bool:
+    """True if an input of the cell depends on a state."""
+    read = torch.cat([node.y.flatten() for node in reads])
+    return _depends(read, [edge for node in nodes for edge in node.edges])
 
 
 class _NewTensorsInGraph(TorchFunctionMode):
@@ -349,22 +335,17 @@ class _NewTensorsInGraph(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         found = function(*args, **(kwargs or {}))
-        if (
-            function in NEW_TENSORS
-            and found.is_floating_point()
-            and torch.is_grad_enabled()
-            and not found.requires_grad
-        ):
+        new = function.__name__.removeprefix("new_").startswith(NEW_TENSORS) and torch.is_grad_enabled()
+        if new and found.is_floating_point() and not found.requires_grad:
             return found.requires_grad_().clone()  # no leaf: a module may write into it
         return found
 
 
-@with_gradients()
-def _differentiated(cell: nn.Module, module: nn.Module, x: Tensor, seen: list[Call]) -> OwnLoop:
-    """Run the module with gradients and return the loop if its state is complete."""
-    names, flat = (type(module).__name__, type(cell).__name__), by_rows(cell)
+def _differentiated(cell: nn.Module, module: nn.Module, x: Tensor, seen: list[Call]) -> tuple[list[_Node], list[_Node]]:
+    """Run the module again with gradients: the states that its cell is called with, and the inputs."""
     nodes: list[_Node] = []
     reads: list[_Node] = []
+    batch = int(isinstance(cell, nn.RNNBase))
 
     def begin(j: int, call: Call):
         if j >= len(seen):
@@ -376,103 +357,69 @@ def _differentiated(cell: nn.Module, module: nn.Module, x: Tensor, seen: list[Ca
         for part in call.state:
             if part.is_leaf and part.is_floating_point():
                 part.requires_grad_()
-        rows = rows_of(cell, call.state)
-        nodes.append(_Node(call.state, flat))
-        reads.append(_Node([call.x], lambda part, lead: part.reshape(*part.shape[:lead], rows, -1)))
+        rows = rows_of(cell, call.state[0])
+        nodes.append(_Node(call.state, rows, batch))
+        reads.append(_Node([call.x], rows))
         return instead
 
     def end(j: int, output):
         """The output with parts of a state that do not depend on each other: an LSTM's h is computed from its c."""
-        state = state_in(cell, output, seen[-1].state)
-        parts = tree_leaves(state)
+        parts = tree_leaves(state_in(cell, output, seen[-1].state))
         if len(parts) < 2:
             return None
         apart = iter(torch.cat([part.flatten() for part in parts]).split([part.numel() for part in parts]))
         of = {id(part): next(apart).reshape(part.shape) for part in parts}
         return tree_map(lambda part: of.get(id(part), part), output)
 
-    parameters = [p for p in module.parameters() if not p.requires_grad and p.is_floating_point()]
-    try:
-        for p in parameters:
-            p.requires_grad_()
-        given = x.detach().clone().requires_grad_().clone() if x.is_floating_point() else x
-        without_cudnn = torch.backends.cudnn.flags(enabled=False)  # its cells have no gradient in evaluation mode
-        with random_numbers_kept(x), _NewTensorsInGraph(), without_cudnn:
-            watched_calls(cell, module, given, begin, end)
-    finally:
-        for p in parameters:
-            p.requires_grad_(False)
-    _check_same(names, seen, nodes, flat)
+    given = x.detach().clone().requires_grad_().clone() if x.is_floating_point() else x
+    without_cudnn = torch.backends.cudnn.flags(enabled=False)  # its cells have no gradient in evaluation mode
+    with random_numbers_kept(x), _NewTensorsInGraph(), without_cudnn:
+        watched_calls(cell, module, given, begin, end)
+    return nodes, reads
+
+
+def _loop(names: tuple[str, str], cell: nn.Module, nodes: list[_Node], reads: list[_Node], frames: int) -> OwnLoop:
+    """The loop, if its state is complete; without frames at its start at which two parts of the state are one tensor."""
     first = next((t for t, node in enumerate(nodes) if not node.twice), len(nodes))
-    nodes = nodes[first:]
-    _check_chain(nodes, names)
-    if (lag := _open_lag(nodes, names)) is not None:
-        raise InvalidInputError(
-            f"{names[0]} has a path around the state of its {names[1]}: the state {counted(lag, 'frame')} before acts on it directly; "
-            "write the loop as a function f(x, s) of the complete state"
-        )
-    steps = len(nodes) - 1
-    reads = reads[first : first + steps]
+    nodes, reads = nodes[first:], reads[first:-1]
+    steps = len(reads)
+    if steps < 1 or any(node.twice for node in nodes):
+        raise InvalidInputError(f"{names[0]} passes its {names[1]} one tensor as two parts of its state: pass two")
+    _check_complete(names, nodes)
+    cut = f" of {frames}" if first else ""
+    why = f" ({counted(first, 'frame')} left out at the start: two parts of the state are one tensor)" if first else ""
     return OwnLoop(
         cell=_stepless(cell),
         inputs=torch.stack([node.value for node in reads]),
         states=torch.stack([node.value for node in nodes]),
-        label=Label(loop=_description(steps, first, len(seen))),
+        label=Label(loop=f"own loop: {counted(steps, 'step')} between {counted(steps + 1, 'frame')}{cut}{why}"),
         nodes=nodes,
         reads=reads,
     )
 
 
-def _description(steps: int, first: int, frames: int) -> str:
-    """Description of a loop in figures; first: frames left out at its beginning."""
-    cut = f" of {frames}" if frames > steps + 1 else ""
-    why = f" ({counted(first, 'frame')} left out at the start: two parts of the state are one tensor)" if first else ""
-    return f"own loop: {counted(steps, 'step')} between {counted(steps + 1, 'frame')}{cut}{why}"
-
-
-def _check_chain(nodes: list[_Node], names: tuple[str, str]) -> None:
-    """Raise InvalidInputError if a state does not depend on the one before."""
-    if len(nodes) < 2 or any(node.twice for node in nodes):
-        raise InvalidInputError(f"{names[0]} passes its {names[1]} one tensor as two parts of its state: pass two")
-    for t in range(1, len(nodes)):
-        if not nodes[t].reaches(nodes[t - 1]):
+def _check_complete(names: tuple[str, str], nodes: list[_Node]) -> None:
+    """Raise InvalidInputError unless all paths of gradients pass through all states, of each sequence by itself."""
+    generator = torch.Generator().manual_seed(0)
+    last, earlier, like = nodes[-1], nodes[:-1], nodes[-1].value
+    w = torch.randn(1, *like.shape, generator=generator, dtype=torch.float64, device="cpu").to(like)
+    alone, close = w.clone(), torch.finfo(w.dtype).eps ** 0.5
+    alone[:, 1:] = 0
+    pulled = [*last.pull(w, earlier), w]
+    for t, (before, after) in reversed([*enumerate(itertools.pairwise(nodes))]):
+        if not after.reaches(before):
             raise InvalidInputError(
-                f"{names[0]}: the state of its {names[1]} at frame {t} is cut off from the one before: a detach(), no_grad() or "
+                f"{names[0]}: the state of its {names[1]} at frame {t + 1} is cut off from the one before: a detach(), no_grad() or "
                 "conversion in the loop; leave it out for the analysis"
             )
-
-
-def _open_lag(nodes: list[_Node], names: tuple[str, str]) -> int | None:
-    """None if every path of gradients passes through all states; else the least lag of a path around one, from the last state.
-
-    Raises InvalidInputError if sequences act on one another.
-    """
-    last, earlier = nodes[-1], nodes[:-1]
-    generator = torch.Generator().manual_seed(0)
-    w = torch.randn(1, *last.value.shape, generator=generator, dtype=torch.float64, device="cpu").to(last.value)
-    alone = w.clone()
-    alone[:, 1:] = 0
-    if w.shape[1] > 1 and any(after.pull(alone, [node])[0][:, 1:].any() for node, after in itertools.pairwise(nodes)):
-        raise InvalidInputError(
-            f"{names[0]}: the rows of the batch act on one another in its loop: give one sequence at a time"
-        )
-    pulled = [*last.pull(w, earlier), w]
-    close = torch.finfo(w.dtype).eps ** 0.5
-    for t in reversed(range(len(earlier))):
-        (through,) = nodes[t + 1].pull(pulled[t + 1], [nodes[t]])
-        if (through - pulled[t]).norm() > close * pulled[t].norm() + 1e-4 * close * pulled[t + 1].norm():
-            return len(earlier) - t
-    return None
-
-
-def _check_same(names: tuple[str, str], calls: list[Call], nodes: list[_Node], flat) -> None:
-    """Raise InvalidInputError if the run with gradients, which starts from zeros if no state is given, has other states."""
-    for k, (call, node) in enumerate(zip(calls[1:], nodes[1:], strict=False)):
-        known = torch.cat([flat(part, 0) for part in call.before], -1)
-        if not torch.isfinite(known).all():
-            raise NotFiniteError(f"{names[0]}: a state of its {names[1]} is NaN or infinite: use smaller weights")
-        if k < COMPARED and not torch.allclose(known, node.value, rtol=1e-3, atol=1e-5):
+        if w.shape[1] > 1 and after.pull(alone, [before])[0][:, 1:].any():
             raise InvalidInputError(
-                f"{names[0]} has other states when its {names[1]} starts from a state of zeros, or "
-                "when it runs again: pass a first state, and draw no random numbers in evaluation mode"
+                f"{names[0]}: the rows of the batch act on one another in its loop: give one sequence at a time"
+            )
+        (through,) = after.pull(pulled[t + 1], [before])
+        if (through - pulled[t]).norm() > close * pulled[t].norm() + 1e-4 * close * pulled[t + 1].norm():
+            lag = counted(len(earlier) - t, "frame")
+            raise InvalidInputError(
+                f"{names[0]} has a path around the state of its {names[1]}: the state {lag} before acts on it directly; "
+                "write the loop as a function f(x, s) of the complete state"
             )
