@@ -227,8 +227,7 @@ def objective_of_options(options, *, device: str = "cpu") -> Objective:
             "--layer names one recurrent cell, and the whole network is analysed here: leave it out"
         )
     source = source_of_options(options, options)
-    values, width = torch.as_tensor(source.values), source.input_size or KEYS
-    frames = values.transpose(0, 1) if values.dim() == 3 else values
+    frames, width = source.frames(), source.input_size or KEYS
     loss, made = "squared" if options.input else "bernoulli", ""
     if options.module:
         model = module_of_options(options, width)
@@ -372,7 +371,7 @@ def _numbers(x: Tensor | np.ndarray, ids: bool) -> Source:
     if values.dtype.kind not in ("iu" if ids else "biuf") or values.ndim not in ((1,) if ids else (1, 2)):
         wanted = "ids of tokens (T,), integers" if ids else "real numbers (T, m) or (T,)"
         raise InvalidInputError(f"x is {values.dtype} of shape {values.shape}: expected {wanted}")
-    return Source(name=_sizes(x), kind="sequence", values=values if ids else values.reshape(len(values), -1))
+    return Source(name=_sizes(x), kind="sequence", values=values[None] if ids else values.reshape(1, len(values), -1))
 
 
 def _sizes(x: Tensor | np.ndarray) -> str:

@@ -127,7 +127,7 @@ def read_network(options: Options, path: Path) -> Read:
     if text and options.input is None:  # the beginning of the validation text
         ids = text.corpus(options.data).valid[: options.steps or TEXT_STEPS].astype(np.int64)
         name = "of its training" if text.config.corpus == "text" else text.config.corpus
-        source = Source(name=f"{name} (validation)", kind="text", values=ids, unit="tokens").cut(options.steps)
+        source = Source(name=f"{name} (validation)", kind="text", values=ids[None], unit="tokens").cut(options.steps)
     else:
         source = source_of_options(asked, options)
     run = run_along(network_of_options(asked, source.input_size), source, device="cpu")

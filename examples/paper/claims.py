@@ -40,7 +40,7 @@ def on_chorale(cell: torch.nn.Module, title: str) -> Spectra:
     """The spectra of a float64 cell on the gallery's chorale."""
     source = chorale_source(chorale(CHORALE))
     label = Label(name=title, title=title, sequence=CHORALE, reads="chorale", data=source.about)
-    return measure_spectra(Run.of(cell, torch.as_tensor(source.values).double(), label=label))
+    return measure_spectra(Run.of(cell, torch.as_tensor(source.sequence()).double(), label=label))
 
 
 def moving_spectra(seed: int = 0) -> list[Spectra]:

@@ -127,8 +127,7 @@ def _of_next_frames(options: Any) -> tuple[dict[str, Any], Subject]:
 
 def read_frames(path: Path) -> torch.Tensor:
     """Read frames (T, m), or several sequences (T, S, m), from a file of numbers. Raises DataError or InvalidInputError."""
-    frames = torch.from_numpy(read_numbers(path).values)
-    return frames.transpose(0, 1) if frames.dim() == 3 else frames
+    return read_numbers(path).frames()
 
 
 def _windows(subject: Subject) -> tuple[torch.Tensor, torch.Tensor, Callable]:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from gersgorin.options import DataOptions
 from rhn.data import Piece
@@ -42,7 +44,7 @@ class Source:
     kind: str
     """"chorale", "text" or "sequence"."""
     values: np.ndarray
-    """Numbers (T, m), of several sequences (S, T, m), or ids of tokens (T,), int64."""
+    """Numbers (S, T, m), or ids of tokens (S, T), int64."""
     unit: str = "steps"
     """Of one step: "quarter notes", "tokens", "0.1 s"; "steps" if unknown."""
     names: tuple[str, ...] = ()
@@ -72,41 +74,46 @@ class Source:
     @property
     def count(self) -> int:
         """S."""
-        return len(self.values) if self.values.ndim == 3 else 1
+        return len(self.values)
 
     @property
     def steps(self) -> int:
         """T."""
-        return self.values.shape[-2] if self.values.ndim > 1 else len(self.values)
+        return self.values.shape[1]
 
     @property
     def input_size(self) -> int | None:
         """m; None for ids of tokens."""
-        return self.values.shape[-1] if self.values.ndim > 1 else None
+        return self.values.shape[2] if self.values.ndim == 3 else None
 
-    def sequence(self, k: int = 0) -> np.ndarray:
-        """The k-th sequence, (T, m) or ids (T,)."""
-        return self.values[k] if self.values.ndim == 3 else self.values
+    def sequence(self) -> np.ndarray:
+        """The first sequence, (T, m) or ids (T,)."""
+        return self.values[0]
+
+    def frames(self) -> Tensor:
+        """One sequence (T, m) or ids (T,), or several with time first."""
+        values = torch.from_numpy(self.values)
+        return values[0] if self.count == 1 else values.transpose(0, 1)
 
     def cut(self, steps: int | None) -> "Source":
         """The first steps, or all for None. Raises InvalidInputError if there are fewer."""
-        if steps is None:
+        if steps is None or steps == self.steps:
             return self
+        counted = COUNTED[self.kind]
         if steps > self.steps:
-            counted = COUNTED[self.kind]
             raise InvalidInputError(
                 f"steps is {steps}, beyond the end of the {self.kind} {self.name}: it has {self.steps} {counted}"
             )
-        values = self.values[..., :steps, :] if self.values.ndim > 1 else self.values[:steps]
-        return replace(self, values=values, about=_cut(self, steps))
+        about = f"first {steps} of {self.steps} {counted}{' of ' * bool(self.about)}{self.about}"
+        return replace(self, values=self.values[:, :steps], about=about)
 
     def over(self, steps: int | None) -> "Source":
         """The first steps, or all for None; a shorter sequence is repeated until it has so many."""
         if steps is None or steps <= self.steps:
             return self.cut(steps)
         times = -(-steps // self.steps)
-        values = np.concatenate([self.values] * times, axis=-2 if self.values.ndim > 1 else 0)
-        return replace(self, values=values, about=f"{self.about}, read {times} times".removeprefix(", ")).cut(steps)
+        about = f"{self.about}, read {times} times".removeprefix(", ")
+        return replace(self, values=np.concatenate([self.values] * times, axis=1), about=about).cut(steps)
 
 
 def read_source(data: DataOptions, *, text_of: Path | None = None, cell: str | None = None) -> Source:
@@ -141,15 +148,14 @@ def read_numbers(path: Path) -> Source:
     values = array.astype(np.float64)
     if bad := int((~np.isfinite(values)).sum()):
         raise DataError(f"{path}: {bad} of {values.size} numbers are NaN or infinite, expected finite ones")
-    values = values[:, None] if values.ndim == 1 else values
-    *several, T, m = values.shape
+    S, T, m = values.shape if values.ndim == 3 else (1, len(values), values[0].size)
     if len(about.get("names", ())) not in (0, m):
-        names = ", ".join(about["names"])
         raise DataError(
-            f"{path} names {len(about['names'])} inputs ({names}), its sequences have {m}: expected as many"
+            f"{path} names {len(about['names'])} inputs ({', '.join(about['names'])}), its sequences have {m}: expected as many"
         )
-    size = f"{several[0]} sequences of {T} steps, {m} numbers each" if several else f"{T} x {m} numbers"
-    return Source(values=values, about=f"{path.name}, {size}", **{"name": path.name, "kind": "sequence"} | about)
+    size = f"{S} sequences of {T} steps, {m} numbers each" if values.ndim == 3 else f"{T} x {m} numbers"
+    known = {"name": path.name, "kind": "sequence", "about": f"{path.name}, {size}"} | about
+    return Source(values=values.reshape(S, T, m), **known)
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -189,46 +195,34 @@ def _npz(path: Path) -> tuple[np.ndarray, dict]:
         data = [key for key in arrays.files if key not in ABOUT]
         if not data:
             raise DataError(f"{path} holds no array of numbers: {EXPECTED}, called x")
+        about = {key: np.atleast_1d(arrays[key]).astype(str).tolist() for key in ABOUT if key in arrays.files}
         array = arrays["x" if "x" in data else data[0]]
-        about = {
-            key: tuple(np.asarray(arrays[key]).astype(str).ravel().tolist()) for key in ABOUT if key in arrays.files
-        }
-    return array, {key: words if key == "names" else words[0] for key, words in about.items() if words}
+    return array, {key: tuple(words) if key == "names" else words[0] for key, words in about.items() if words}
 
 
 def _csv(path: Path) -> tuple[np.ndarray, dict]:
     """The numbers of the rows, and the names of the columns if the first row has words."""
-    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    mark = next((mark for mark in ";\t," if lines and mark in lines[0]), None)
-    names = [word.strip("# ") for word in next(csv.reader(lines, delimiter=mark or ","), [])]
-    header = _are_words(lines[0].replace(",", ".") if mark == ";" else lines[0], mark) if lines else False
-    rows = [line.replace(",", ".") if mark == ";" else line for line in lines[header:]]  # 1,5;2 has decimal commas
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    mark = next((mark for mark in ";\t" if lines and mark in lines[0]), ",")
+    rows = [row for row in csv.reader(lines, delimiter=mark, skipinitialspace=True) if row]
+    names = [word.strip("# ") for word in rows.pop(0)] if rows and not all(map(_is_number, rows[0])) else []
     if not rows:
         raise DataError(f"{path} holds no row of numbers: expected a row a step and a column an input")
-    values = np.loadtxt(rows, delimiter=mark, comments=None, quotechar='"', ndmin=2)
-    return values, {"names": tuple(names)} if header else {}
+    return np.array(rows, dtype=np.float64), {"names": tuple(names)} if names else {}
 
 
-def _are_words(line: str, mark: str | None) -> bool:
-    """True unless a row holds numbers only."""
+def _is_number(word: str) -> bool:
     try:
-        np.loadtxt([line], delimiter=mark, comments=None, quotechar='"')
+        float(word)
     except ValueError:
-        return True
-    return False
-
-
-def _cut(source: Source, steps: int) -> str:
-    """Origin of the first steps of a source."""
-    if steps >= source.steps:
-        return source.about
-    return f"first {steps} of {source.steps} {COUNTED[source.kind]}{' of ' * bool(source.about)}{source.about}"
+        return False
+    return True
 
 
 def chorale_source(piece: Piece, data: Path | None = None) -> Source:
     """A chorale of the sets of this toolkit; data: the original file it was read from."""
     about = {"kind": "chorale", "unit": "quarter notes", "about": f"{piece.label} of {chorales_origin(data)}"}
-    return Source(name=piece.name, values=np.asarray(piece), **about)
+    return Source(name=piece.name, values=np.asarray(piece)[None], **about)
 
 
 def chorales_origin(data: Path | None = None) -> str:
@@ -243,14 +237,12 @@ def read_sources(
 
     Each has at most `data.steps` steps; `about` describes all of them. Raises DataError, or InvalidInputError if there are fewer.
     """
-    if text_of is not None:
-        steps = data.steps or TEXT_STEPS
-        whole = read_source(replace(data, steps=count * steps), text_of=text_of, cell=cell)
-        return [replace(whole, values=ids, part=k + 1) for k, ids in enumerate(whole.values.reshape(-1, steps))]
     if data.input is not None:
-        whole = read_source(data)
-        where, parts = whole.name, range(min(count, whole.count))
-        found = [replace(whole, values=whole.sequence(k), part=k + 1) for k in parts]
+        steps = data.steps or TEXT_STEPS
+        read = replace(data, steps=count * steps) if text_of else data
+        whole = read_source(read, text_of=text_of, cell=cell)
+        where, parts = whole.name, whole.values.reshape(-1, steps) if text_of else whole.values
+        found = [replace(whole, values=part[None], part=k + 1) for k, part in enumerate(parts[:count])]
     else:
         from rhn.data import chorales
 
@@ -289,4 +281,4 @@ def _text(data: DataOptions, checkpoint: Path, cell: str | None) -> Source:
 
     vocabulary = load_text_model(checkpoint, cell).vocabulary
     ids = first_tokens(data.input, vocabulary, data.steps or TEXT_STEPS)
-    return Source(name=data.input.name, kind="text", values=ids, unit="tokens", about=f"first {len(ids)} tokens")
+    return Source(name=data.input.name, kind="text", values=ids[None], unit="tokens", about=f"first {len(ids)} tokens")
