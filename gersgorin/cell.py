@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from gersgorin._validate import check_gradients, real_tensor, users_code, with_gradients
+from gersgorin._validate import check_gradients, real_tensor, users_code
 from gersgorin.autodiff import METHODS, Linearized, jacobians
 from rhn.cells import Gates, from_torch
 from rhn.errors import InvalidInputError, RhnError
@@ -77,9 +77,8 @@ class StepCell:
 
     @property
     def has_layers(self) -> bool:
-        """True if the Jacobian of each layer is known: for one layer, and with `layer_jacobians` or `run_layer`."""
-        runs = getattr(self.module, "runs_layers", hasattr(self.module, "run_layer"))
-        return self.depth == 1 or runs or "layer_jacobians" in self._own
+        """True if the Jacobian of each layer is known: for one layer, and with `layer_jacobians`."""
+        return self.depth == 1 or "layer_jacobians" in self._own
 
     @property
     def has_closed_form(self) -> bool:
@@ -142,18 +141,22 @@ class StepCell:
             return vmap(self.step)(x.reshape(-1, x.shape[-1]), s.reshape(-1, s.shape[-1])).reshape(s.shape)
 
     def jacobian(self, x: Tensor, s: Tensor, **how) -> Tensor:
-        """d s' / d s, (..., N, N); how: see `_matrices`."""
+        """d s' / d s, (..., N, N); how: see `_derivative`."""
         return self._derivative("jacobian", 1, x, s, **how)
 
     def input_jacobian(self, x: Tensor, s: Tensor, **how) -> Tensor:
-        """d s' / d x, (..., N, m); how: see `_matrices`."""
+        """d s' / d x, (..., N, m); how: see `_derivative`."""
         return self._derivative("input_jacobian", 0, x, s, **how)
 
-    def layer_jacobians(self, x: Tensor, s: Tensor, **how) -> Tensor | list[Tensor]:
+    def layer_jacobians(self, x: Tensor, s: Tensor, *, chunk_size: int | None = None, **how) -> Tensor | list[Tensor]:
         """The Jacobian of each layer: (L, ..., N, N), or with shortcuts a list of L matrices; see the function of this name."""
         if self.depth == 1:
-            return self.jacobian(x, s, **how).unsqueeze(0)
-        matrices = self._matrices("layer_jacobians", self._layer_matrices, x, s, **how)
+            return self.jacobian(x, s, chunk_size=chunk_size, **how).unsqueeze(0)
+        if not self.has_layers:
+            raise InvalidInputError(
+                f"{self.name} has {self.depth} layers without a method for them: define layer_jacobians(x, s)"
+            )
+        matrices = self._closed_form("layer_jacobians", x, s, chunk_size)
         return torch.stack(matrices) if {J.shape[-2:] for J in matrices} == {(s.shape[-1], s.shape[-1])} else matrices
 
     def maps(self, x: Tensor, s: Tensor) -> list[Callable[[Tensor], Tensor]]:
@@ -185,69 +188,49 @@ class StepCell:
         hint = "write its step with new tensors, without operations in place and branches on numbers"
         return users_code(f"{self.name} cannot be differentiated, or run on several sequences at once", hint)
 
-    def _derivative(self, name: str, argument: int, x: Tensor, s: Tensor, **how) -> Tensor:
-        by_autograd = lambda method, *rows, **chunks: [jacobians(self.step, method, argument, *rows, **chunks)]  # noqa: E731
-        (A,), shape = self._matrices(name, by_autograd, x, s, **how), (s.shape[-1], (x, s)[argument].shape[-1])
+    def _derivative(
+        self,
+        name: str,
+        argument: int,
+        x: Tensor,
+        s: Tensor,
+        *,
+        method: str | None = None,
+        chunk_size: int | None = None,
+    ) -> Tensor:
+        """d s' / d the argument by the closed form `name`, or by autograd; chunk_size: positions at once."""
+        if method == "analytic" or (method is None and name in self._own):
+            (A,) = self._closed_form(name, x, s, chunk_size)
+        else:
+            lead, rows = as_rows(x, s)
+            with self.transformed():
+                A = jacobians(self.step, method or "jacrev", argument, *rows, chunk_size=chunk_size)
+            A = A.reshape(*lead, *A.shape[1:])
+        shape = s.shape[-1], (x, s)[argument].shape[-1]
         if not isinstance(A, Tensor) or A.shape[-2:] != shape:
             raise InvalidInputError(
                 f"{self.name} must return a Jacobian {shape}, as many rows as its state has entries"
             )
         return A
 
-    def _matrices(
-        self, name: str, by_autograd, x: Tensor, s: Tensor, *, method: str | None = None, chunk_size: int | None = None
-    ) -> list[Tensor]:
-        """The matrices (..., rows, columns) of the closed form `name`, or by autograd; chunk_size: positions at once."""
-        lead = np.broadcast_shapes(x.shape[:-1], s.shape[:-1])  # torch's own would import its compiler
-        rows = [v.expand(*lead, v.shape[-1]).reshape(-1, v.shape[-1]) for v in (x, s)]
-        if method is None:
-            method = "analytic" if name in self._own else "jacrev"
-        if method == "analytic":
-            chunks = zip(*(v.split(chunk_size or max(1, len(v))) for v in rows), strict=True)
-            parts = [[J] if isinstance(J, Tensor) else J for J in (self._own[name](*chunk) for chunk in chunks)]
-            matrices = parts[0] if len(parts) == 1 else [torch.cat(each) for each in zip(*parts, strict=True)]
-        else:
-            with self.transformed():
-                matrices = by_autograd(method, *rows, chunk_size=chunk_size)
+    def _closed_form(self, name: str, x: Tensor, s: Tensor, chunk_size: int | None) -> list[Tensor]:
+        """The matrices (..., rows, columns) of a method of the cell."""
+        lead, rows = as_rows(x, s)
+        chunks = zip(*(v.split(chunk_size or max(1, len(v))) for v in rows), strict=True)
+        parts = [[J] if isinstance(J, Tensor) else J for J in (self._own[name](*chunk) for chunk in chunks)]
+        matrices = parts[0] if len(parts) == 1 else [torch.cat(each) for each in zip(*parts, strict=True)]
         return [J.reshape(*lead, *J.shape[1:]) if isinstance(J, Tensor) else J for J in matrices]
-
-    def _layer_matrices(self, method: str, x: Tensor, s: Tensor, chunk_size: int | None) -> list[Tensor]:
-        """The layers' Jacobians (B, rows, columns) at x (B, m) and s (B, N), from the cell's `run_layer`."""
-        if not self.has_layers:
-            raise InvalidInputError(
-                f"{self.name} has {self.depth} layers without a method for one of them: "
-                "define run_layer(layer, x, s, y) or layer_jacobians(x, s)"
-            )
-        last, N = self._last_shortcut(x, s), s.shape[-1]
-
-        def run(layer: int, x: Tensor, s: Tensor, v: Tensor) -> Tensor:
-            """Output of a layer for v: its state, or up to the last shortcut (state, s)."""
-            y = v[-N:] if layer <= last else s
-            out = self.module.run_layer(layer, x, v[:N], y)
-            return torch.cat((out, y)) if layer < last else out
-
-        v, found = s, []
-        for layer in range(self.depth):
-            of_layer = functools.partial(run, layer)
-            found.append(jacobians(of_layer, method, 2, x, s, v, chunk_size=chunk_size))
-            v = vmap(of_layer)(x, s, v)
-        return found
-
-    def _last_shortcut(self, x: Tensor, s: Tensor) -> int:
-        """The last layer, counted from 0, that reads the state before the step besides its own input; 0 if none does."""
-        with with_gradients():
-            x, s = x.new_zeros(x.shape[-1]), s.new_zeros(s.shape[-1])
-            y = s.clone().requires_grad_()
-            for layer in reversed(range(1, self.depth)):
-                out = self.module.run_layer(layer, x, s, y)
-                if out.requires_grad and torch.autograd.grad(out.sum(), y, allow_unused=True)[0] is not None:
-                    return layer
-        return 0
 
     def _pushed(self, x: Tensor, s: Tensor, Q: Tensor) -> Tensor:
         """A Q by two reverse passes, without the Jacobian."""
         with self.transformed():
             return Linearized(lambda s, x: self.step(x, s), s, x).push(Q)
+
+
+def as_rows(*arguments: Tensor) -> tuple[tuple[int, ...], list[Tensor]]:
+    """(The leading dimensions that vectors share by broadcasting, the vectors as the rows of matrices)."""
+    lead = np.broadcast_shapes(*(v.shape[:-1] for v in arguments))  # torch's own would import its compiler
+    return lead, [v.expand(*lead, v.shape[-1]).reshape(-1, v.shape[-1]) for v in arguments]
 
 
 def partial_jacobians(layers: "Tensor | list[Tensor]", N: int) -> Tensor:
@@ -302,7 +285,8 @@ def _validated(cell: nn.Module | Step, x, s, name: str, method: str | None, chun
     except ValueError:
         shapes = f"x {tuple(x.shape)} and s {tuple(s.shape)}"
         raise InvalidInputError(f"the leading dimensions of {shapes} do not broadcast") from None
-    known = ["analytic"] * (name in cell._own or (name == "layer_jacobians" and cell.depth == 1)) + [*METHODS]
+    layered = name == "layer_jacobians" and cell.depth > 1
+    known = ["analytic"] * (name in cell._own or name == "layer_jacobians") + [*METHODS] * (not layered)
     if method is not None and method not in known:
         raise InvalidInputError(f"method is {method!r:.40}: {cell.name} has {', '.join(known)} for {name}")
     if chunk_size is not None and (type(chunk_size) is not int or chunk_size < 1):
@@ -365,14 +349,14 @@ def layer_jacobians(
     DT(S)-RNN), it passes both, (s_l, s): the first of these Jacobians is then (2N, N), those between (2N, 2N) and that of the last
     layer with a shortcut (N, 2N). Without s the chain rule would not close.
 
-    Arguments and errors as for `temporal_jacobian`. Closed form: the cell's `layer_jacobians(x, s)`; autograd uses its `run_layer`.
+    Arguments and errors as for `temporal_jacobian`. The matrices of several layers are those of the cell's `layer_jacobians(x, s)`.
     A cell of one layer, or a callable without a `depth`, gives its temporal Jacobian.
 
     Returns:
         One tensor (L, ..., N, N), or with shortcuts a list of L matrices (..., rows, columns).
 
     Raises:
-        InvalidInputError: also for a cell of several layers without `run_layer` and `layer_jacobians`.
+        InvalidInputError: also for a cell of several layers without `layer_jacobians`.
 
     >>> step = lambda x, s: 2 * s.flip(-1)
     >>> layer_jacobians(step, torch.zeros(1), torch.zeros(2)).tolist()

@@ -12,62 +12,42 @@ Legend: B sequences, m inputs, N entries of a state, k columns.
 import contextlib
 import copy
 import inspect
-import io
-import pickle
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.overrides import TorchFunctionMode
 
 from gersgorin._validate import users_code
 from gersgorin.autodiff import Linearized
+from gersgorin.cell import as_rows
 from rhn.errors import InvalidInputError
-from rhn.utils.wording import first_line
 
 
-class _Pickler(pickle.Pickler):
-    """Pickle a cache without its tensors, which `found` lists in a fixed order; each place of a tensor is its own."""
+class _Copying(TorchFunctionMode):
+    """Make the copies of tensors in `copy.deepcopy` by a function."""
 
-    def __init__(self, file: io.BytesIO):
-        super().__init__(file)
-        self.found: list[Tensor] = []
+    def __init__(self, copied: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self._copied = copied
 
-    def persistent_id(self, part: Any) -> int | None:
-        if not isinstance(part, Tensor):
-            return None
-        self.found.append(part)
-        return len(self.found) - 1
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        return self._copied(args[0]) if function is Tensor.__deepcopy__ else function(*args, **(kwargs or {}))
 
 
-class _Unpickler(pickle.Unpickler):
-    """The cache with these tensors; reads only what this process pickled."""
-
-    def __init__(self, structure: bytes, tensors: list[Tensor]):
-        super().__init__(io.BytesIO(structure))
-        self._tensors = tensors
-
-    def persistent_load(self, place: int) -> Tensor:
-        return self._tensors[place]
+def copied_cache(cache: Any, copied: Callable[[Tensor], Tensor] = torch.clone) -> Any:
+    """A copy of a cache of any kind, with its tensors copied by a function. Raises InvalidInputError if it cannot be copied."""
+    with users_code("the cache cannot be copied"), _Copying(copied):
+        return copy.deepcopy(cache)
 
 
-def taken_apart(cache: Any) -> tuple[bytes, list[Tensor]]:
-    """(A cache without its tensors, the tensors). Raises InvalidInputError for a cache that cannot be copied."""
-    file = io.BytesIO()
-    pickler = _Pickler(file)
-    try:
-        pickler.dump(cache)
-    except Exception as error:  # several kinds, of objects that have no copies
-        raise InvalidInputError(f"the cache cannot be copied: {first_line(error)}") from error
-    return file.getvalue(), pickler.found
-
-
-def copied_cache(cache: Any) -> Any:
-    """The cache with copies of its tensors."""
-    structure, tensors = taken_apart(cache)
-    return _Unpickler(structure, [t.clone() for t in tensors]).load()
+def tensors_in(cache: Any) -> list[Tensor]:
+    """The tensors of a cache, in a fixed order."""
+    found: list[Tensor] = []
+    copied_cache(cache, lambda t: found.append(t) or t)
+    return found
 
 
 class CacheCell(nn.Module):
@@ -80,33 +60,32 @@ class CacheCell(nn.Module):
         """cache: before the first token. call: (layer, x (B, 1, m), cache) -> output; the cache is changed."""
         super().__init__()
         self.layer, self.input_size, self._call = layer, input_size, call
-        like = next(layer.parameters())
         generator = torch.Generator().manual_seed(0)
-        x = torch.randn(2, 1, 1, input_size, generator=generator, dtype=torch.float64).to(like)
+        x = torch.randn(2, 1, 1, input_size, generator=generator, dtype=torch.float64).to(next(layer.parameters()))
+        caches = [cache]
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            first = self._called(x[0], copied_cache(cache))
-            second = self._called(x[1], copied_cache(first))
-        self._structure, tensors = taken_apart(first)
-        before, after = taken_apart(cache)[1], taken_apart(second)[1]
-        if [t.shape for t in tensors] != [t.shape for t in after]:
+            for x_t in x:
+                caches.append(copied_cache(caches[-1]))
+                hint = "give its cache and call, or its input_size"
+                with users_code(f"{self._get_name()} takes no step from an input {tuple(x_t.shape)}", hint):
+                    call(layer, x_t, caches[-1])
+        before, first, second = map(tensors_in, caches)
+        if [t.shape for t in first] != [t.shape for t in second]:
             raise InvalidInputError(
                 f"{self._get_name()} has no state of fixed size: its cache grows with every token, as that of attention; use "
                 "gersgorin.memory(module, x), which needs no state"
             )
         # what no token changes is no state: it would add eigenvalues 1
-        self._places = [
-            k
-            for k, (a, b) in enumerate(zip(tensors, after, strict=True))
-            if a.is_floating_point() and not torch.equal(a, b)
-        ]
-        if not self._places or any(t.dim() == 0 or len(t) != 1 for t in after if t.is_floating_point()):
+        pairs = [*enumerate(zip(first, second, strict=True))]
+        self._places = [k for k, (a, b) in pairs if a.is_floating_point() and not torch.equal(a, b)]
+        if not self._places or any(t.dim() == 0 or len(t) != 1 for t in second if t.is_floating_point()):
             raise InvalidInputError(
                 f"{self._get_name()} keeps no state: expected a cache of floating-point tensors (1, ...) that every token changes"
             )
-        filled = [t.shape for t in before] == [t.shape for t in after]
-        zeros = [torch.zeros_like(t) if t.is_floating_point() else t for t in tensors]
-        self._start = before if filled else zeros
-        self._shapes = [after[k].shape[1:] for k in self._places]
+        filled = [t.shape for t in before] == [t.shape for t in second]
+        self._cache = caches[1]
+        self._start = before if filled else [torch.zeros_like(t) if t.is_floating_point() else t for t in first]
+        self._shapes = [first[k].shape[1:] for k in self._places]
         self.hidden_size = self.state_size = sum(shape.numel() for shape in self._shapes)
 
     def _get_name(self) -> str:
@@ -123,22 +102,20 @@ class CacheCell(nn.Module):
 
     def run_step(self, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """(The layer's output (..., k), the state after it (..., N)) for x (..., m) and s (..., N)."""
-        lead = np.broadcast_shapes(x.shape[:-1], s.shape[:-1])
-        x, s = (v.expand(*lead, v.shape[-1]).reshape(-1, v.shape[-1]) for v in (x, s))
-        parts, tensors = iter(s.split([shape.numel() for shape in self._shapes], 1)), []
-        for k, t in enumerate(self._start):
-            if k in self._places:
-                tensors.append(next(parts).reshape(len(s), *t.shape[1:]).to(t.dtype, copy=True))
-            else:
-                tensors.append(t.expand(len(s), *t.shape[1:]).clone() if t.is_floating_point() else t.clone())
-        cache = _Unpickler(self._structure, tensors).load()
+        lead, (x, s) = as_rows(x, s)
+        parts = iter(s.split([shape.numel() for shape in self._shapes], 1))
+        tensors = [t.expand(len(s), *t.shape[1:]).clone() if t.is_floating_point() else t.clone() for t in self._start]
+        for k in self._places:
+            tensors[k] = next(parts).reshape(tensors[k].shape).to(tensors[k].dtype, copy=True)
+        fresh = iter(tensors)
+        cache = copied_cache(self._cache, lambda t: next(fresh))
         with contextlib.ExitStack() as stack:
             if torch.is_grad_enabled():
                 with contextlib.suppress(RuntimeError):  # torch.func has no such hooks
                     # values saved for the backward pass survive a change in place
                     stack.enter_context(saved_tensors_hooks(torch.clone, lambda t: t))
             output = self._call(self.layer, x[:, None], cache)
-        found = taken_apart(cache)[1]
+        found = tensors_in(cache)
         after = torch.cat([found[k].flatten(1).to(s.dtype) for k in self._places], 1)
         return output.reshape(*lead, -1), after.reshape(*lead, -1)
 
@@ -166,16 +143,9 @@ class CacheCell(nn.Module):
         return Linearized(lambda s, x: self.step(x, s), s, x).push(Q)
 
     def _matrices(self, matrix: Callable[[Tensor, Tensor], Tensor], x: Tensor, s: Tensor) -> Tensor:
-        lead = np.broadcast_shapes(x.shape[:-1], s.shape[:-1])
-        rows = (v.expand(*lead, v.shape[-1]).reshape(-1, v.shape[-1]) for v in (x, s))
+        lead, rows = as_rows(x, s)
         found = [matrix(*row) for row in zip(*rows, strict=True)]
         return torch.stack(found).reshape(*lead, *found[0].shape)
-
-    def _called(self, x: Tensor, cache):
-        hint = "give its cache and call, or its input_size"
-        with users_code(f"{self._get_name()} takes no step from an input {tuple(x.shape)}", hint):
-            self._call(self.layer, x, cache)
-        return cache
 
 
 def from_cache(
@@ -212,10 +182,9 @@ def from_cache(
                 "or cache and call; for a layer without a state use gersgorin.memory(module, x)"
             )
         cache, call = _transformers_cache(), _transformers_call
-    known = (layer, getattr(layer, "config", None))
-    sizes = (getattr(of, name, None) for name in ("hidden_size", "input_size") for of in known)
-    linear = (part.in_features for part in layer.modules() if isinstance(part, nn.Linear))
-    size = input_size or next((n for n in sizes if isinstance(n, int)), None) or next(linear, None)
+    sizes = [getattr(layer, name, None) for name in ("hidden_size", "input_size")]
+    linear = [part.in_features for part in layer.modules() if isinstance(part, nn.Linear)]
+    size = next((n for n in (input_size, *sizes, *linear) if isinstance(n, int)), None)
     if size is None:
         raise InvalidInputError(f"{type(layer).__name__} does not say how many inputs it has: give input_size")
     return CacheCell(_alone(layer), cache, call, size).eval()

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from tables import for_each
 
-from gersgorin import credit, layer_jacobians, plateau, spectra
+from gersgorin import credit, plateau, spectra, temporal_jacobian
 from rhn.cells import DTSRNN
 from rhn.models import PolyphonicModel
 
@@ -27,9 +27,7 @@ def of_a_plateau():
 
 
 MEASURES = {
-    "layers by autograd": lambda: torch.cat(
-        [J.detach().flatten() for J in layer_jacobians(CELL, *at_a_step(), method="jacrev")]
-    ),
+    "a step by autograd": lambda: temporal_jacobian(CELL, *at_a_step(), method="jacrev").detach(),
     "leading eigenvalues": lambda: spectra(CELL, runs()[0], leading=2).log_norm_product,
     "plateau": of_a_plateau,
     "credit": lambda: credit(MODEL, runs()[2][:-1], runs()[2][1:]).lost,
