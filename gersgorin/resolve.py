@@ -16,23 +16,23 @@ from gersgorin._validate import finite_tensor, real_tensor
 from gersgorin.autodiff import BLOCK
 from gersgorin.cell import StepCell, as_cell, name_of
 from gersgorin.loading.data import SUFFIXES, Source, chorale_source, read_source, read_sources
-from gersgorin.loading.find import Watched, cell_title, is_step, part_of
+from gersgorin.loading.find import Watched, cell_title, ids_or_numbers, is_step, part_of
 from gersgorin.loading.network import (
     KEYS,
     Subject,
     build_module,
     checkpoint_cells,
-    ids_or_numbers,
     load_weights,
     module_cells,
     new_cell,
     new_model,
     watched_cell,
 )
+from gersgorin.loading.scan import ScanRun
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.objective import Loss, Objective
 from gersgorin.options import DataOptions, NetworkOptions, NewOrTrained
-from gersgorin.run import Label, Run
+from gersgorin.run import Label, Run, run_of
 from rhn.checkpoints import load_model, read_metadata
 from rhn.data import Piece
 from rhn.errors import CheckpointError, InvalidInputError
@@ -90,20 +90,30 @@ def open_run(
         return network
     if not fits(steps, int | None):
         raise InvalidInputError(f"steps is {steps!r:.40}: expected a whole number of at least 1")
-    new = dict(zip(NEW_CELL, (depth, hidden_size, init, transform_bias, cell_options or {}), strict=True))
-    data, file = DataOptions(steps=steps), _checkpoint(network)
+    data, new = DataOptions(steps=steps), dict(zip(NEW_CELL, (depth, hidden_size, init, transform_bias), strict=False))
+    options = NetworkOptions(**new, cell_options=cell_options or {}, seed=seed, layer=layer)
     check_ranges(data)
-    _check_place(device, dtype)
-    named = {"checkpoint": file} if file else {"cell": network if isinstance(network, str) else None}
-    options = NetworkOptions(**named, **new, seed=seed, layer=layer)
+    place = {"device": device, "dtype": dtype}
+    _check_place(**place)
     if isinstance(network, str | Path):
+        named = {"checkpoint": Path(network)} if _is_file(network) else {"cell": network}
+        options = replace(options, **named)
         source = _source(x, data, options)
         subject = network_of_options(options, source.input_size)
     elif given := given_flags(options, NEW_CELL):
         raise InvalidInputError(f"{given[0]} is for a new cell by its name, not for this network: leave it out")
     else:
-        subject, source = _in_module(Watched(network, layer, submodule), x, data)
-    return run_along(subject, replace(source, unit=unit or source.unit), device=device, dtype=dtype, whole=whole)
+        watched = Watched(network, layer, submodule)
+        subject = watched_cell(watched, name_of(watched.cell))
+        if isinstance(x, Tensor | np.ndarray) and not isinstance(x, Piece):
+            subject.build(**place)
+            run = run_of(*watched.along(x, one=True))
+            check_memory(run.cell, len(run), **place, whole=whole)
+            known = {"name": subject.name, "title": subject.title, "made": subject.made, "unit": unit or "steps"}
+            run = run.named(Label(**known, sequence=_sizes(x)))
+            return run if steps is None else run.until(steps)
+        source = _source(x, data)
+    return run_along(subject, replace(source, unit=unit or source.unit), whole=whole, **place)
 
 
 def run_of_network(network, x=None, s0: Tensor | None = None, **options) -> Run:
@@ -146,14 +156,12 @@ def run_along(
 ) -> Run:
     """The run of a resolved network over the first sequence of a source, if the memory is enough; whole: see `open_run`."""
     check_memory(subject.cell, source.steps, device, dtype, whole=whole)
-    cell = subject.build(device, dtype)
     values = source.sequence()
-    x = subject.inputs(torch.as_tensor(values, device=device).to(dtype if values.ndim > 1 else torch.int64))
-    label = _label(source, name=subject.name, title=title or subject.title, made=subject.made)
-    if not isinstance(x, Run):
-        return Run.of(cell, x, label=label)
-    check_memory(x.cell, len(x), device, dtype, whole=whole)  # the size of a scan is known only now
-    return x.named(label)
+    x = torch.as_tensor(values, device=device).to(dtype if values.ndim > 1 else torch.int64)
+    run = subject.run(subject.build(device, dtype), x)
+    if isinstance(run, ScanRun):
+        check_memory(run.cell, len(run), device, dtype, whole=whole)  # its size is known only now
+    return run.named(_label(source, name=subject.name, title=title or subject.title, made=subject.made))
 
 
 def _label(source: Source, **network: str) -> Label:
@@ -171,7 +179,7 @@ def network_of_options(options: NetworkOptions, input_size: int | None) -> Subje
     if options.checkpoint:
         return checkpoint_cells(options.checkpoint, options.layer, options.cell, input_size=input_size)[0]
     given = {name: getattr(options, name) for name in (*NEW_CELL, "seed")}
-    return new_cell(options.cell or "rhn", **given, **({} if input_size is None else {"input_size": input_size}))
+    return new_cell(options.cell or "rhn", **given, input_size=input_size)
 
 
 def source_of_options(network: NewOrTrained, data: DataOptions) -> Source:
@@ -327,28 +335,9 @@ def _check_place(device: str, dtype: torch.dtype) -> None:
         raise InvalidInputError(f"device is {device!r:.40}: expected 'cpu' or a GPU of this machine, 'cuda'") from error
 
 
-def _checkpoint(network) -> Path | None:
-    """The path of a checkpoint, or None: the name of a cell has neither a folder nor that suffix."""
-    if isinstance(network, str) and not network.endswith(".safetensors") and "/" not in network:
-        return None
-    if isinstance(network, str | Path):
-        return Path(network)
-    if isinstance(network, nn.Module):
-        return None
-    kind = type(network).__name__
-    raise InvalidInputError(f"network is a {kind}: expected a cell's name, a checkpoint or a torch module")
-
-
-def _in_module(watched: Watched, x, data: DataOptions) -> tuple[Subject, Source]:
-    """The cell of a module and its data: x itself, or the inputs of the cell if x is an array."""
-    subject = watched_cell(watched, name_of(watched.cell))
-    if not isinstance(x, Tensor | np.ndarray) or isinstance(x, Piece):
-        return subject, _source(x, data)
-    cell, seen = watched.along(x, one=True)
-    source = replace(_source(seen.detach().cpu().numpy(), data), name=_sizes(x))
-    if not isinstance(cell, Run):
-        return replace(subject, inputs=lambda sequence: sequence), source
-    return replace(subject, inputs=lambda sequence: watched.along(x, one=True)[0].until(len(sequence))), source
+def _is_file(network: str | Path) -> bool:
+    """True for a checkpoint or a folder: the name of a cell has neither a folder nor that suffix."""
+    return isinstance(network, Path) or network.endswith(".safetensors") or "/" in network
 
 
 def _source(x, data: DataOptions, network: NewOrTrained = NewOrTrained()) -> Source:  # noqa: B008 - frozen

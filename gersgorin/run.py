@@ -198,7 +198,11 @@ class Run:
         return Run.of(self.cell, self.inputs, s0, self.label)
 
     def until(self, steps: int) -> "Run":
-        """The first steps."""
+        """The first steps. Raises InvalidInputError if there are fewer."""
+        if steps > len(self):
+            raise InvalidInputError(
+                f"steps is {steps}, beyond the end of the {self.label.along}: it has {len(self)} steps"
+            )
         return replace(self, inputs=self.inputs[:steps], states=self.states[: steps + 1])
 
     def tangent_maps(self) -> Iterator[Tangent]:

@@ -123,7 +123,7 @@ def _measure(options: CompareOptions, row: Analysis, seeds, sources, device: str
     from gersgorin.resolve import run_along
 
     subject, source, total, last = seeds[0], sources[0], len(seeds) * len(sources), options.seed + len(seeds) - 1
-    leading = usual_leading(subject.cell.state_size) if row.name == "spectra" and not options.many else None
+    leading = usual_leading(subject.state_size) if row.name == "spectra" and not options.many else None
     advance = report(f"{'runs' if options.many else row.command} of {subject.title}")
 
     def runs():

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from gersgorin.loading.network import Subject, checkpoint_cells, module_cells, new_cell
+from gersgorin.loading.network import Subject, checkpoint_cells, labelled, module_cells, new_cell
 from gersgorin.options import NewOrTrained
 from gersgorin.resolve import NEW_CELL, check_network_options, network_of_options
 from rhn.cells import is_known, resolve_cell
@@ -154,7 +154,7 @@ def _varied(options: NewOrTrained, variants: Variants, input_size: int | None) -
         of_cell = {"cell_options": options.cell_options | {argument: value}}
         subject = network_of_options(replace(options, **of_cell if option == BIAS else {option: value}), input_size)
         in_title = option in ("init", "seed") or (option, value) == ("depth", 1)  # the others are there
-        yield replace(subject, called=subject.title + f", {option} {value}" * in_title)
+        yield replace(subject, title=subject.title + f", {option} {value}" * in_title)
 
 
 def _trained(options: NewOrTrained, option: str | None, others: tuple, input_size: int | None) -> Iterator[Subject]:
@@ -174,12 +174,12 @@ def _trained(options: NewOrTrained, option: str | None, others: tuple, input_siz
     for path, name in zip(files, short_names(files) if named else [""], strict=True):
         if options.module:
             size |= {"hidden_size": options.hidden_size, "seed": options.seed, "submodule": options.submodule}
-            found = module_cells(options.module, weights=path, layer=None, fresh=option == BEFORE, **size)
+            found = module_cells(options.module, weights=path, fresh=option == BEFORE, **size)
         else:
             before = options.seed if option == BEFORE else None
             found = checkpoint_cells(path, None, options.cell, before=before, **size)
         for subject in found:
-            yield replace(subject, label=": ".join(filter(None, (name, subject.label))))
+            yield replace(subject, title=labelled(name, subject.title))
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:

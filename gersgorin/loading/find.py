@@ -146,6 +146,27 @@ class Watched:
         """Take the weights and buffers that the original has now."""
         self.module.load_state_dict(self._original.state_dict())
 
+    def laid_out(self, sequence: Tensor) -> Tensor:
+        """A sequence (T, m) in the layout of the module: a batch of one, batch first if a part is, or without a batch.
+
+        The first layout counts in which the module runs and its cell reads more than one step, or else the first in which it runs.
+        Whole numbers, one a step, are ids of tokens for a module with an nn.Embedding. Raises InvalidInputError if no layout runs.
+        """
+        if self.alone:
+            return sequence
+        sequence, found, errors = ids_or_numbers(self.module, sequence), [], []
+        batches = [sequence.unsqueeze(batch) for batch in ((0, 1) if self.batch_first else (1, 0))]
+        for x in (*batches, sequence):
+            try:
+                if len(self.inputs(x)) > 1:
+                    return x
+                found.append(x)
+            except InvalidInputError as error:
+                errors.append(error)
+        if not found:
+            raise errors[0]
+        return found[0]
+
     @torch.no_grad()
     def inputs(self, probe: Tensor | np.ndarray) -> Tensor:
         """Inputs of the cell, (T, B, m) in float64, while the module reads `probe` in the layout that the module expects.
@@ -269,18 +290,10 @@ def seen_by(cell: nn.Module, module: nn.Module, x: Tensor) -> Tensor:
         raise InvalidInputError(
             f"{type(module).__name__} does not call its {type(cell).__name__} when it reads a sequence"
         )
-    batch_first = reads_batch_first(cell)
+    batch_first, several = reads_batch_first(cell), len(seen) > 1
     seen = [_unpacked(each, batch_first) for each in seen]
-    if not all(isinstance(each, Tensor) for each in seen):
-        raise InvalidInputError(
-            f"{type(module).__name__} calls its {type(cell).__name__} with a {type(seen[0]).__name__}: expected a tensor"
-        )
-    a_step_each = (
-        isinstance(cell, nn.RNNCellBase)
-        or is_hand_written(cell)
-        or (len(seen) > 1 and seen[0].dim() == 2 and not isinstance(cell, nn.RNNBase))
-    )
-    if a_step_each:
+    one_step = isinstance(cell, nn.RNNCellBase) or is_hand_written(cell)
+    if one_step or (several and seen[0].dim() == 2 and not isinstance(cell, nn.RNNBase)):
         return torch.stack(seen)
     whole = torch.cat(seen, 1 if batch_first and seen[0].dim() == 3 else 0)
     return whole.transpose(0, 1) if batch_first and whole.dim() == 3 else whole
@@ -298,17 +311,20 @@ def layers_of(cell: nn.Module) -> int:
 
 def part_of(module: nn.Module, name: str | None) -> nn.Module:
     """The submodule of this name in `named_modules`; None or "": the module. Raises InvalidInputError with the nearest names."""
-    if name is None or name == "":
-        return module
-    if not isinstance(name, str):
-        raise InvalidInputError(f"submodule is {name!r:.40}: expected a name in named_modules, such as 'encoder.rnn'")
     parts = dict(module.named_modules())
-    if name in parts:
-        return parts[name]
-    near = difflib.get_close_matches(name, parts, 3, cutoff=0.6)
-    names = near or [k for k, part in parts.items() if k and recurrent_cells(part)][:8] or [k for k in parts if k][:8]
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"it has {', '.join(names) or 'no parts'}"
+    if (name or "") in parts:
+        return parts[name or ""]
+    near = difflib.get_close_matches(str(name), parts, 3, cutoff=0.6)
+    names = near or [k for k, part in parts.items() if k and recurrent_cells(part)] or [k for k in parts if k]
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"it has {', '.join(names[:8]) or 'no parts'}"
     raise InvalidInputError(f"{type(module).__name__} has no submodule {name!r}: {hint}")
+
+
+def ids_or_numbers(module: nn.Module, sequence: Tensor) -> Tensor:
+    """A sequence as it is; whole numbers, one a step, as ids of tokens (T,) for a module with an nn.Embedding."""
+    embeds = any(isinstance(part, nn.Embedding) for part in module.modules())
+    one = sequence.dim() == 2 and sequence.shape[-1] == 1 and sequence.is_floating_point()
+    return sequence[:, 0].long() if embeds and one and (sequence == sequence.round()).all() else sequence
 
 
 def is_hand_written(part: nn.Module) -> bool:
@@ -333,12 +349,7 @@ def _with_step(cell: nn.Module) -> nn.Module:
     """Add `step` and `state_size` to a handwritten cell, from its forward(x, h) and hidden_size."""
 
     def step(x: Tensor, s: Tensor) -> Tensor:
-        after = cell(x.reshape(-1, x.shape[-1]), s.reshape(-1, cell.state_size))
-        if not isinstance(after, Tensor) or after.numel() != s.numel():
-            raise InvalidInputError(
-                f"{type(cell).__name__}.forward(x, h) must return only the next state, (B, {cell.state_size})"
-            )
-        return after.reshape(s.shape)
+        return cell(x.reshape(-1, x.shape[-1]), s.reshape(-1, cell.state_size)).reshape(s.shape)
 
     cell.step, cell.state_size = step, cell.hidden_size
     return cell

@@ -12,7 +12,7 @@ The temporal Jacobian of step t is a[t] itself, as a matrix (N, N).
 Legend: T steps, m inputs, N entries of a state, r entries of a block.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -105,7 +105,7 @@ class ScanRun(Run):
 
     def until(self, steps: int) -> "ScanRun":
         """The first steps."""
-        return ScanRun.along(self.module, self.x[:steps], self.states[0], self.label)
+        return replace(super().until(steps), x=self.x[:steps])
 
     def starting_at(self, s0: Tensor) -> "ScanRun":
         """The same run from another state (N,)."""
@@ -121,13 +121,10 @@ class ScanRun(Run):
 def _elements(module: nn.Module, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
     """(a and b of each step in one real vector, for x (T, m): (T, ...), (blocks, entries of a block)). Raises InvalidInputError."""
     name = f"{type(module).__name__}.scan_elements(x)"
-    with users_code(f"{name} does not run on x {tuple(x.shape)}"):
-        found = module.scan_elements(x)
-    pair = isinstance(found, tuple | list) and len(found) == 2 and all(isinstance(part, Tensor) for part in found)
-    if not pair or not all(part.is_floating_point() or part.is_complex() for part in found):
-        raise InvalidInputError(f"{name} must return two tensors (a, b) of real or complex floating-point numbers")
-    a, b = found
-    if len(b) != len(x) or b.dim() < 2 or a.shape not in (b.shape, (*b.shape, b.shape[-1])):
+    with users_code(f"{name} gives no pair of tensors (a, b) for x {tuple(x.shape)}"):
+        a, b = module.scan_elements(x)
+        blocks = a.shape == (*b.shape, b.shape[-1])
+    if len(b) != len(x) or b.dim() < 2 or not (a.shape == b.shape or blocks):
         raise InvalidInputError(
             f"{name} returns a {tuple(a.shape)} and b {tuple(b.shape)} for {len(x)} steps: expected b (T, ...) and a like b, or with "
             "one more dimension for blocks"

@@ -58,7 +58,7 @@ class SequenceMap:
                 f"{self.name} is one step of a recurrence: expected a module that reads a sequence, such as a loop over it"
             )
         check_weights(module)
-        errors, found, of_sequence = [], [], []
+        errors, found = [], []
         for dtype in (torch.float64, None):  # some modules only run in their own precision
             for layout, axis in _layouts(module, x):
                 try:
@@ -66,20 +66,16 @@ class SequenceMap:
                 except (RhnError, *USERS_FAULT) as error:  # whatever a user's module raises
                     errors.append((error, layout))
                     continue
-                as_read = self.outputs, self._leaf, self.module, self.given, self.part
-                if len(self.outputs) == 1:
-                    of_sequence.append(as_read)
-                elif self._mixes_steps():
+                if self._mixes_steps():
                     return
-                elif layout.dim() > x.dim() or layout.shape == x.shape:
-                    found.append(as_read)
-            if found := of_sequence + found:
+                found.append(dict(vars(self)))
+            if found:
                 break
         if not found:
             error, given = errors[0]
             with users_code(f"{self.name} does not run on x {tuple(given.shape)} on {given.device}"):
                 raise error
-        self.outputs, self._leaf, self.module, self.given, self.part = found[0]
+        vars(self).update(found[0])
 
     def pulled(self, step: int, w: Tensor) -> Tensor:
         """w[j] d o[step] / d x for weights w (b, k): (b, T, m)."""

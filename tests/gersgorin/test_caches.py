@@ -5,7 +5,6 @@ The layers of transformers come from small configurations, without weights from 
 
 import importlib
 import sys
-from collections import deque
 from typing import NamedTuple
 
 import numpy as np
@@ -164,15 +163,13 @@ class Cyclic:
 HOLDERS = {
     "named tuple": lambda h: OneState(h, torch.ones(1, 3)),
     "cycle": Cyclic,
-    "queue": lambda h: deque([h, torch.ones(1, 3)]),
 }
 
 
 @for_each("name", HOLDERS)
 def test_a_cache_may_be_of_any_kind_and_is_left_as_it_was(name):
     def call(layer, x, cache):
-        h = cache["h"] if isinstance(cache, dict) else cache[0] if isinstance(cache, deque) else cache.h
-        return h.mul_(0.5).add_(layer.inner(x[:, 0]))
+        return cache.h.mul_(0.5).add_(layer.inner(x[:, 0]))
 
     h = torch.zeros(1, 3)
     cell = gersgorin.from_cache(Leaky(), HOLDERS[name](h), call)

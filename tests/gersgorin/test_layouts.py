@@ -7,8 +7,6 @@ from torch import nn
 
 import gersgorin
 from gersgorin.cli.main import main
-from gersgorin.loading.data import read_source
-from gersgorin.options import DataOptions
 from rhn.errors import InvalidInputError
 
 B, T, M, N = 4, 7, 3, 5
@@ -63,10 +61,6 @@ def test_one_step_of_several_sequences_is_refused(x, module, layout, instead):
         gersgorin.analyze(module, layout(x))
 
 
-def test_a_single_step_of_one_sequence_is_analysed(x):
-    assert len(gersgorin.analyze(Minimal(), x[0, :1]).gains.input) == 1
-
-
 @pytest.mark.parametrize("measure", [gersgorin.spectra, gersgorin.lyapunov, gersgorin.fixed_points, gersgorin.analyze])
 def test_several_sequences_are_refused_as_they_are_read(measure, x):
     with pytest.raises(InvalidInputError, match=r"x is read as 4 sequences of 7 steps: expected one, x\[:1\]"):
@@ -105,12 +99,6 @@ def test_packed_sequences_are_read_without_their_padding():
 
     cell, inputs = gersgorin.extract_cell(Packs(), torch.randn(6, 2, 3))
     assert len(gersgorin.spectra(cell, inputs[:, 0]).spectral_radius) == 3
-
-
-def test_the_axes_of_a_file_are_named(x, tmp_path):
-    np.save(tmp_path / "x.npy", x.numpy())
-    source = read_source(DataOptions(input=tmp_path / "x.npy"))
-    assert source.first_about == "x.npy, 4 sequences of 7 steps, 3 numbers each; the first is read"
 
 
 def test_the_summary_gives_the_reason_for_frames_left_out(x):

@@ -103,13 +103,3 @@ def test_a_step_at_which_no_eigenvalue_is_found_does_not_end_the_run(dtype, monk
     assert np.isnan(nothing.eigenvalues).all()
     assert "the row discs reach 1 from 0. At 3 of 3" in reading(nothing) and "spectral radius" not in nothing.summary()
     draw_run(nothing).canvas.draw()
-
-
-@pytest.mark.parametrize(
-    ("k", "says"), [(41, "k is 41: expected how many of the 40 eigenvalues"), (0, "k is 0: expected how many")]
-)
-def test_a_number_of_eigenvalues_that_no_step_has_is_one_sentence(k, says, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert plot("--leading", str(k)) == 2
-    err = capsys.readouterr().err
-    assert says in err and err.startswith("error: ") and err.count("\n") == 1

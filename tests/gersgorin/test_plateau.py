@@ -175,7 +175,7 @@ def test_the_command_takes_a_new_cell_a_checkpoint_and_a_module_with_their_loss(
         (["--layer", "2", "--checkpoint", "cell.safetensors"], "--layer names one recurrent cell"),
         (
             ["--cell", "lstm", "--transform-bias", "-1"],
-            "transform_bias is for cells with transform gates (rhn), not for lstm",
+            "has no option 'transform_bias'",
         ),
         (["--module", "torch.nn:LSTM"], "the targets have 88 numbers a frame and the outputs 64: expected as many"),
     ],

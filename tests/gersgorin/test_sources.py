@@ -76,16 +76,6 @@ def test_records_of_before_units_were_kept_can_be_read():
     assert Spectra.load("old.npz").unit == "steps"
 
 
-def test_a_record_that_lacks_a_field_or_has_another_type_is_refused():
-    arrays = dict(np.load(spectra(RHN(1, 4), SINE[:, None]).save("new.npz")))
-    np.savez("older.npz", **{name: array for name, array in arrays.items() if name != "eigenvalue_condition"})
-    with pytest.raises(DataError, match="it lacks eigenvalue_condition"):
-        Spectra.load("older.npz")
-    np.savez("other.npz", **arrays | {"depth": "deep"})
-    with pytest.raises(DataError, match="depth is 'deep', expected int"):
-        Spectra.load("other.npz")
-
-
 @for_each(
     ("table", "names"),
     [
@@ -126,21 +116,18 @@ def spoiled():
     """Files that hold no sequences."""
     arrays = {
         "nan.npy": np.array([1, np.nan, np.inf]),
-        "words.npy": np.array(["a", "b"]),
         "four.npy": np.zeros((1, 2, 3, 4)),
     }
     for name, array in arrays.items():
         np.save(name, array)
     np.save("objects.npy", np.array([Bomb()], dtype=object), allow_pickle=True)
     np.savez("objects.npz", x=np.array([Bomb()], dtype=object))
-    np.savez("about.npz", unit="s")
     np.savez("names.npz", x=SINE, names=["a", "b"])
     Path("cut.npz").write_bytes(Path("names.npz").read_bytes()[:90])
     header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,), }"
     Path("lies.npy").write_bytes(b"\x93NUMPY\x01\x00" + bytes([len(header) + 1, 0]) + header + b"\n")
     tables = {
         "header": "a,b\n",
-        "ragged": "1,2\n3\n",
         "word": "a,b\n1,2\n3,no\n",
     }
     for name, table in tables.items():
@@ -153,18 +140,14 @@ def spoiled():
     ("args", "words"),
     [
         ("nan.npy", "2 of 3 numbers are NaN or infinite"),
-        ("words.npy", "holds <U1 of shape (2,)"),
         ("four.npy", "of shape (1, 2, 3, 4)"),
         ("objects.npy", "cannot be read as numbers: Object arrays"),
         ("objects.npz", "cannot be read as numbers: Object arrays"),
-        ("about.npz", "holds no array of numbers"),
         ("names.npz", "names 2 inputs (a, b), its sequences have 1"),
         ("cut.npz", "cannot be read as numbers"),
         ("lies.npy", "cannot be read as numbers"),
-        ("nowhere.npy", "No such file"),
         ("nowhere.txt", "expected a name ending in .npy, .npz, .csv"),
         ("header.csv", "no row of numbers"),
-        ("ragged.csv", "inhomogeneous"),
         ("word.csv", "'no'"),
         ("sine.npy --steps 13", "it has 12 steps"),
         ("sine.npy --chorale bwv66.6", "--input and --chorale are two things to read"),

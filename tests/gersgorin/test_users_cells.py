@@ -35,7 +35,6 @@ def leave(*arguments, **keywords):
 CASES = {
     "raises": (with_method("step", lambda self, x, s: 1 / 0), "Mine takes no step .*ZeroDivisionError"),
     "none": (with_method("step", lambda self, x, s: None), "must return one state of 4 entries.*NoneType"),
-    "integers": (with_method("step", lambda self, x, s: s.long()), "floating"),
     "not finite": (
         with_method("jacobian", lambda self, x, s: torch.full((*s.shape, 4), torch.nan, dtype=s.dtype)),
         "NaN",
@@ -43,7 +42,6 @@ CASES = {
     "in place": (with_method("step", lambda self, x, s: s.add_(1)), "in place: expected a new tensor"),
     "NaN": (with_method("step", lambda self, x, s: s * torch.nan), "or its step.* not finite"),
     "exits at once": (with_method("__init__", leave), "cannot build .*SystemExit: 0"),
-    "no cell": (lambda *a, **k: 5, "expected a cell or a callable"),
 }
 
 
