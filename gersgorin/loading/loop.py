@@ -182,6 +182,12 @@ class OwnLoop(Run):
         """Raise InvalidInputError: only the module itself sets its first state."""
         raise InvalidInputError("the module's own loop begins where the module does: leave s0 out")
 
+    def any_step(self) -> StepCell:
+        """Raise InvalidInputError: the step of the cell is not that of the loop."""
+        raise InvalidInputError(
+            "this run follows a module through its own loop, which takes no step from another state: write the loop as a rhn.cells.Cell"
+        )
+
     def tangent_maps(self) -> Iterator[Callable[[Tensor], Tensor]]:
         """Q -> A[t] Q of one sequence, step by step."""
         for t in range(len(self)):
@@ -195,19 +201,6 @@ class OwnLoop(Run):
             J = self.nodes[t + 1].jacobian(of[t])
             found += [J[place % B] for place in group]
         return torch.stack(found).reshape(*places.shape, *found[0].shape)
-
-
-def _stepless(cell: nn.Module) -> StepCell:
-    """A cell with the name and the size of this one, whose step refuses: it is not a step of the loop."""
-
-    def step(x: Tensor, s: Tensor) -> Tensor:
-        raise InvalidInputError(
-            "this run follows a module through its own loop, which takes no step from another state: write the loop as a rhn.cells.Cell"
-        )
-
-    found = copy.copy(as_cell(cell))
-    found.step, found.depth, found._own = step, 1, {}
-    return found
 
 
 def followed(cell: nn.Module, module: nn.Module, x: Tensor) -> OwnLoop | None:
@@ -388,8 +381,10 @@ def _loop(names: tuple[str, str], cell: nn.Module, nodes: list[_Node], reads: li
     _check_complete(names, nodes)
     cut = f" of {frames}" if first else ""
     why = f" ({counted(first, 'frame')} left out at the start: two parts of the state are one tensor)" if first else ""
+    bare = copy.copy(as_cell(cell))
+    bare.depth, bare._own = 1, {}  # its gates, layers and bound are not those of the loop
     return OwnLoop(
-        cell=_stepless(cell),
+        cell=bare,
         inputs=torch.stack([node.value for node in reads]),
         states=torch.stack([node.value for node in nodes]),
         label=Label(loop=f"own loop: {counted(steps, 'step')} between {counted(steps + 1, 'frame')}{cut}{why}"),

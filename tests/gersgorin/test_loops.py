@@ -155,18 +155,6 @@ def test_the_trainer_of_transformers_is_recorded_before_gradients_are_cleared(tm
     assert recording.mean("gradient_norm")[1:].min() > 0 and np.isfinite(recording.loss[1:]).all()
 
 
-def test_tensorboard_takes_the_log(tmp_path):
-    board = pytest.importorskip("torch.utils.tensorboard", reason="tensorboard is not installed")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    writer = board.SummaryWriter(str(tmp_path))
-    recording = trained(gersgorin.Recorder(Model(), frames(1), every=2, log=writer.add_scalar), Model())
-    writer.close()
-    events = EventAccumulator(str(tmp_path)).Reload().Scalars("recorder/radius")
-    assert [event.step for event in events] == [0, 2, 4]
-    np.testing.assert_allclose([event.value for event in events], recording.mean("radius"), rtol=1e-6)
-
-
 def test_a_missing_package_is_named(monkeypatch):
     import gersgorin.integrations as integrations
 
@@ -177,10 +165,3 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(integrations.importlib, "import_module", lambda name: real("no_such_package"))
     with pytest.raises(InvalidInputError, match="LightningRecorder needs the package lightning: pip install"):
         _ = integrations.LightningRecorder
-
-
-def test_nothing_is_recorded_before_a_training():
-    from gersgorin.integrations import _Hooked
-
-    with pytest.raises(InvalidInputError, match="nothing is recorded yet"):
-        _ = _Hooked(frames(1)).recording
