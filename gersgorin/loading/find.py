@@ -285,15 +285,14 @@ def seen_by(cell: nn.Module, module: nn.Module, x: Tensor) -> Tensor:
     a new sequence and is ignored. Raises InvalidInputError if the cell is not called, or if its input is not a tensor. Errors of the
     module itself pass through.
     """
-    seen = [call.x for call in watched_calls(cell, module, x)]
-    if not seen:
+    batch_first = reads_batch_first(cell)
+    seen = [_unpacked(call.x, batch_first) for call in watched_calls(cell, module, x)]
+    if not seen or not all(isinstance(each, Tensor) for each in seen):
         raise InvalidInputError(
-            f"{type(module).__name__} does not call its {type(cell).__name__} when it reads a sequence"
+            f"{type(module).__name__} does not call its {type(cell).__name__} with a tensor when it reads a sequence"
         )
-    batch_first, several = reads_batch_first(cell), len(seen) > 1
-    seen = [_unpacked(each, batch_first) for each in seen]
     one_step = isinstance(cell, nn.RNNCellBase) or is_hand_written(cell)
-    if one_step or (several and seen[0].dim() == 2 and not isinstance(cell, nn.RNNBase)):
+    if one_step or (len(seen) > 1 and seen[0].dim() == 2 and not isinstance(cell, nn.RNNBase)):
         return torch.stack(seen)
     whole = torch.cat(seen, 1 if batch_first and seen[0].dim() == 3 else 0)
     return whole.transpose(0, 1) if batch_first and whole.dim() == 3 else whole

@@ -34,7 +34,7 @@ from gersgorin._validate import users_code, with_gradients
 from gersgorin.autodiff import vjps
 from gersgorin.cell import StepCell, as_cell
 from gersgorin.run import Label, Run
-from rhn.errors import InvalidInputError
+from rhn.errors import InvalidInputError, NotFiniteError
 from rhn.utils.wording import counted
 
 NEW_TENSORS = ("zeros", "ones", "full", "rand", "tensor")  # how names of functions that make tensors begin
@@ -240,6 +240,8 @@ def followed(cell: nn.Module, module: nn.Module, x: Tensor) -> OwnLoop | None:
             return None
         if any(call.x.numel() != rows * call.x.shape[-1] for call in calls[1:]):
             raise InvalidInputError(refused)
+        if not all(torch.isfinite(node.value).all() for node in nodes):
+            raise NotFiniteError(f"{names[0]}: a state of its {names[1]} is NaN or infinite: use smaller weights")
         if not torch.allclose(nodes[1].value, _Node(calls[1].before, rows, nodes[1].batch).value, rtol=1e-3, atol=1e-5):
             raise InvalidInputError(
                 f"{names[0]} has other states when it runs again, or from zeros: pass a first state"

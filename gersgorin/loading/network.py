@@ -123,10 +123,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     candidates = [found, *(found.get(key) for key in WRAPPED if isinstance(found, Mapping))]
     state = next((each for each in candidates if _is_state(each)), None)
     if state is None:
-        said = (
-            f"keys {', '.join(sorted(map(str, found)))}" if isinstance(found, Mapping) else f"a {type(found).__name__}"
-        )
-        raise CheckpointError(f"{path} holds {said}: expected a state_dict, alone or under {' or '.join(WRAPPED)}")
+        kind = type(found).__name__
+        raise CheckpointError(f"{path} holds a {kind}: expected a state_dict, alone or under {' or '.join(WRAPPED)}")
     return dict(state)
 
 

@@ -225,7 +225,7 @@ def test_weights_that_do_not_fit_or_do_more_are_refused(own):
         "shape": (before | {first: torch.zeros(1).expand(10**6, 10**6)}, rf"size mismatch for {first}"),
         "bomb": ({"state_dict": Bomb()}, "asks for more than tensors, and nothing else is unpickled"),
         "list": ([1, 2], "holds a list: expected a state_dict"),
-        "other": ({"epoch": 3}, "holds keys epoch: expected a state_dict"),
+        "other": ({"epoch": 3}, "holds a dict: expected a state_dict"),
     }
     for name, (value, _) in files.items():
         torch.save(value, f"{name}.pt")
