@@ -91,7 +91,7 @@ class Watched:
     def __init__(self, module: nn.Module, layer: int | None = None, submodule: str | None = None):
         if not isinstance(module, nn.Module):
             raise InvalidInputError(
-                f"expected a torch module with a recurrent cell, got {getattr(module, '__name__', type(module).__name__)}: "
+                f"expected a torch module with a recurrent cell, got {name_of(module)}: "
                 "a bare function has no state size and no weights; write it as a rhn.cells.Cell"
             )
         self._original = uncompiled(module)

@@ -118,8 +118,8 @@ def state_in(cell: nn.Module, output: Any, like: list) -> Any:
     second = output[1] if isinstance(output, tuple | list) and len(output) > 1 else output
     if not like:
         return output if isinstance(cell, nn.RNNCellBase) else second
-    shapes = [getattr(part, "shape", None) for part in tree_leaves(output)]
-    return output if shapes == [getattr(part, "shape", None) for part in like] else second
+    gave, given = ([part.shape for part in parts if isinstance(part, Tensor)] for parts in (tree_leaves(output), like))
+    return output if gave == given else second
 
 
 def rows_of(cell: nn.Module, part: Tensor) -> int:

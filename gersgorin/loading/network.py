@@ -237,8 +237,7 @@ def new_model(options, model: Callable[..., nn.Module] = PolyphonicModel, **size
     sizes: of input and output, or of the vocabulary. Raises InvalidInputError for an option that the cell does not have.
     """
     cell, units, depth = options.cell or "rhn", options.hidden_size or UNITS, options.depth or 1
-    settings = {name: getattr(options, name) for name in ("init", "transform_bias", "cell_options")}
-    given, own = settings_of(cell, **settings)
+    given, own = settings_of(cell, transform_bias=options.transform_bias, cell_options=options.cell_options)
     generator = torch.Generator().manual_seed(options.seed)
     given |= {"hidden_size": units, "depth": depth, "init": options.init, "generator": generator, **sizes}
     with users_code(f"cannot build {cell} with {units} units, depth {depth}"):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gersgorin._validate import check_weights, copied, finite_tensor, uncompiled, users_code, with_gradients
 from gersgorin.autodiff import BLOCK, vjps
 from gersgorin.cell import name_of
-from gersgorin.loading.find import is_hand_written, part_of, run_by_equations
+from gersgorin.loading.find import is_hand_written, part_of, reads_batch_first, run_by_equations
 from gersgorin.loading.loop import random_numbers_kept
 from gersgorin.run import Label
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
@@ -163,7 +163,7 @@ def _layouts(module: nn.Module, x: Tensor) -> list[tuple[Tensor, int]]:
         axis = 0 if x.shape[1] == 1 else 1
         return [(x, axis), (x.transpose(0, 1), 1 - axis)]
     batches = [(x[:, None], 0), (x[None], 1)]
-    if any(getattr(part, "batch_first", False) for part in module.modules()):
+    if any(map(reads_batch_first, module.modules())):
         return [*reversed(batches), (x, 0)]
     if x.shape[0] == x.shape[-1]:  # without a batch, a loop over the wrong axis would run
         return [*batches, (x, 0)]
