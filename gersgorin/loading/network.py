@@ -331,9 +331,9 @@ def module_cells(
         module = build_module(name, seed=seed, input_size=input_size, hidden_size=hidden_size, weights=weights)
         if file is not None:
             load_weights(module, file)
-        made = f"seed {seed}" if file is None else named_file(file)
+        made = "" if file is None else named_file(file)  # a factory may set a seed of its own
         watched = Watched(module, layer, submodule)
-        label = "" if not fresh else "after training" if file else f"fresh weights (seed {seed})"
+        label = "" if not fresh else "after training" if file else "fresh weights"
         found.append(replace(watched_cell(watched, name), title=labelled(label, watched.title), made=made))
     return found
 
