@@ -31,7 +31,6 @@ mask (T, B) bool, True at real frames.
 """
 
 import contextlib
-import copy
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -44,7 +43,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gersgorin._validate import check_weights, copied, finite_tensor, users_code, with_gradients
-from gersgorin.loading.find import cell_title, recurrent_cells, run_by_equations
+from gersgorin.loading.find import cell_title, recurrent_cells
 from gersgorin.run import Label
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
@@ -389,13 +388,6 @@ class Objective(BatchObjective):
         self.output_size = outputs.shape[-1]
         self.output_bias = output_bias_of(self.parameters, self._run(self.inputs))
         self.label = label_of(model)
-
-    def with_second_derivatives(self) -> "Objective":
-        """A copy of this objective, with a copy of its network by the equations of our cells, whose gradients have derivatives."""
-        other = copy.copy(self)
-        other.model = copied(self.model)
-        run_by_equations(other.model)
-        return other
 
     def outputs(self) -> Tensor:
         """The outputs of the model on the probe, (T, B, K)."""

@@ -57,13 +57,11 @@ def test_the_loss_of_a_language_model_is_its_own():
     assert Objective(model, ids[:, 0]).inputs.shape == (7, 1)
 
 
-@pytest.mark.parametrize("second", [False, True])
-def test_gradients_are_those_of_the_model_which_stays_as_it_is(second):
+def test_gradients_are_those_of_the_model_which_stays_as_it_is():
     torch.manual_seed(0)
     model, x = polyphonic(), frames(6, 2, 3)
     before = {name: p.clone() for name, p in model.named_parameters()}
-    objective = Objective(model, x)
-    loss, gradients = (objective.with_second_derivatives() if second else objective).gradients()
+    loss, gradients = Objective(model, x).gradients()
     assert all(p.dtype == torch.float32 and torch.equal(p, before[name]) for name, p in model.named_parameters())
     wanted = model.double().nll(x).mean()
     wanted.backward()
@@ -215,7 +213,5 @@ class Named(Own):
 def test_attributes_of_a_users_module_that_are_named_like_ours_stay():
     torch.manual_seed(0)
     model, x = Named(), frames(6, 2, 3)
-    objective = Objective(model, x, "bernoulli")
-    torch.testing.assert_close(objective.with_second_derivatives().mean_loss(), objective.mean_loss())
     for found in (SequenceMap(model, x[:, :1]), Watched(model)):
         assert (found.module.precision, found.module.kernel) == (16, 3)
