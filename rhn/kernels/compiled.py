@@ -139,7 +139,7 @@ def _hash(compiler: str) -> str:
 
 def _run(compiler: str, *arguments: str, program: bytes = b"") -> bytes:
     try:
-        done = subprocess.run([compiler, *arguments], input=program, capture_output=True, timeout=120, check=False)
+        done = subprocess.run([compiler, *arguments], input=program, capture_output=True, timeout=600, check=False)
     except subprocess.TimeoutExpired as error:
         raise CompileError(f"{compiler} cannot be run ({error})") from error
     if done.returncode:
