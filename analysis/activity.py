@@ -126,54 +126,45 @@ class GateActivity(Result, kind="gates_by_layer"):
             for step in range(s.steps)
         ]
 
-    def plot(self, ax=None, k: int = 0):
-        """Layers x time of the k-th sequence, white a closed gate, red the greatest mean gate of all; returns the Axes."""
-        return plot_gates(self, self.sequences[k], own_axes(9, 1.2 + 0.22 * self.layers) if ax is None else ax)
+    def plot(self, ax=None, k: int = 0) -> Axes:
+        """Layers x time of the k-th sequence, white a closed gate, red the greatest mean gate of all; returns the Axes.
+
+        Thin lines stand at the bars, and the tokens of a text below; both only if they fit.
+        """
+        ax, sequence, steps = ax or own_axes(9, 1.2 + 0.22 * self.layers), self.sequences[k], int(self.lengths.max())
+        points = 72 * (ax.figure.figure.get_figwidth() - 2)  # without labels and colour bar
+        extent = (0, sequence.steps, 0.5, self.layers + 0.5)
+        highest = float(np.nan_to_num(self.activity).max()) or 1
+        ax.imshow(sequence.activity, aspect="auto", extent=extent, cmap=GATES, vmin=0, vmax=highest, origin="lower")
+        for bar in sequence.bars if len(sequence.bars) * NEAREST_BARS * steps <= points * sequence.steps else ():
+            ax.axvline(bar, color=GREY, linewidth=0.5, alpha=0.6, zorder=2)
+        layer_ticks(self.labels, ax.yaxis)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_facecolor("#eeeeee")  # after the end: white is a closed gate
+        ax.set(xlim=(0, steps), xlabel=TIME[self.step], ylabel="layer")
+        ax.set_title(in_inches(sequence.names[0], points / 72, 9), loc="left")
+        if len(sequence.symbols) and steps * 1.1 * TICK_SIZE <= points:
+            shown = [_shown(symbol) for symbol in sequence.symbols.tolist()]
+            turned = 90 if max(map(len, shown)) > 2 else 0
+            ax.set_xticks(np.arange(len(shown)) + 0.5, shown, rotation=turned, fontsize=TICK_SIZE)
+            ax.tick_params(axis="x", length=0, pad=1)
+        return ax
 
     def figure(self) -> Figure:
-        """A panel a sequence."""
-        return draw_gates(self)
-
-
-def plot_gates(record: GateActivity, sequence: GateActivity, ax: Axes) -> Axes:
-    """Draw layers x time with thin lines at the bars, and the tokens of a text; both only if they fit."""
-    steps, points = (
-        int(record.lengths.max()),
-        72 * (ax.figure.figure.get_figwidth() - 2),
-    )  # without labels and colour bar
-    extent = (0, sequence.steps, 0.5, record.layers + 0.5)
-    highest = float(np.nan_to_num(record.activity).max()) or 1
-    ax.imshow(sequence.activity, aspect="auto", extent=extent, cmap=GATES, vmin=0, vmax=highest, origin="lower")
-    for bar in sequence.bars if len(sequence.bars) * NEAREST_BARS * steps <= points * sequence.steps else ():
-        ax.axvline(bar, color=GREY, linewidth=0.5, alpha=0.6, zorder=2)
-    layer_ticks(record.labels, ax.yaxis)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_facecolor("#eeeeee")  # after the end: white is a closed gate
-    ax.set(xlim=(0, steps), xlabel=TIME[record.step], ylabel="layer")
-    ax.set_title(in_inches(sequence.names[0], points / 72, 9), loc="left")
-    if len(sequence.symbols) and steps * 1.1 * TICK_SIZE <= points:
-        shown = [_shown(symbol) for symbol in sequence.symbols.tolist()]
-        turned = 90 if max(map(len, shown)) > 2 else 0
-        ax.set_xticks(np.arange(len(shown)) + 0.5, shown, rotation=turned, fontsize=TICK_SIZE)
-        ax.tick_params(axis="x", length=0, pad=1)
-    return ax
-
-
-def draw_gates(record: GateActivity) -> Figure:
-    """Draw a panel a sequence with a shared colour bar."""
-    sequences, words = record.sequences, max((len(_shown(word)) for word in record.symbols.tolist()), default=0)
-    height = max(2.6, len(sequences) * (0.55 + 0.16 * record.layers + 0.05 * words) + 1)  # of the colour bar's label
-    figure = Figure(figsize=(9, height), layout="constrained")
-    name, title = record.gate_name[:1].upper() + record.gate_name[1:], record.title
-    titled(figure, f"{name}s{f' of {drawable(title)}' if title else ''}", drawable(record.about))
-    panels = np.atleast_1d(figure.subplots(len(sequences), 1))
-    for ax, sequence in zip(panels, sequences, strict=True):
-        plot_gates(record, sequence, ax)
-        if ax is not panels[-1]:
-            ax.set_xlabel("")
-    label = f"mean {record.gate_name}\nof a layer's units"
-    figure.colorbar(panels[0].images[0], ax=panels.tolist(), label=label, shrink=min(1.0, 2.2 / height))
-    return figure
+        """A panel a sequence, with a shared colour bar."""
+        count, words = len(self.names), max((len(_shown(word)) for word in self.symbols.tolist()), default=0)
+        height = max(2.6, count * (0.55 + 0.16 * self.layers + 0.05 * words) + 1)  # of the colour bar's label
+        figure = Figure(figsize=(9, height), layout="constrained")
+        name, title = self.gate_name[:1].upper() + self.gate_name[1:], self.title
+        titled(figure, f"{name}s{f' of {drawable(title)}' if title else ''}", drawable(self.about))
+        panels = np.atleast_1d(figure.subplots(count, 1))
+        for k, ax in enumerate(panels):
+            self.plot(ax, k)
+            if k + 1 < count:
+                ax.set_xlabel("")
+        label = f"mean {self.gate_name}\nof a layer's units"
+        figure.colorbar(panels[0].images[0], ax=panels.tolist(), label=label, shrink=min(1.0, 2.2 / height))
+        return figure
 
 
 def layer_ticks(labels: Sequence[str], axis: Axis, first: int = 1) -> None:

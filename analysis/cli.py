@@ -52,15 +52,16 @@ class Common(Trained, Writing):
         from rhn.plotting.provenance import words_of_checkpoint
         from rhn.training.ensemble import tune_malloc
 
-        text = _reads_text(self)
+        model, corpus, text = _opened(self)
         split = self.split or self.splits[text]
-        figure = self.output or self.default_figure(split)
+        words = given_words(self, without=("output", "save_data", "json", "force", "device", "split"))
+        named = figure_name(self.name, words.pop("checkpoint"), words.pop("mode", None), split, *words.values())
+        figure = self.output or named
         check_output(figure, SUFFIXES, force=self.force)
         if self.save_data:
             check_output(self.save_data, (".csv", ".npz"), force=self.force, columns=self.columns)
         device = resolve_device(self.device)
         tune_malloc()
-        model, corpus = _opened(self, text)
         sequences = self.parts_of_text(corpus, split) if text else chosen(corpus, split, self.chorales, self.most)
         with progress_bars() as report, own_cell(self.cell):
             record = self.measure(model, sequences, split, device=device, progress=report(self.name))
@@ -76,11 +77,6 @@ class Common(Trained, Writing):
             print_json(record.to_dict())
         else:
             print(record.summary(), f"figure: {figure}", sep="\n")
-
-    def default_figure(self, split: str) -> Path:
-        """A name that is unique for each set of options."""
-        words = given_words(self, without=("output", "save_data", "json", "force", "device", "split"))
-        return figure_name(self.name, words.pop("checkpoint"), words.pop("mode", None), split, *words.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,33 +145,26 @@ def main(args: list[str] | None = None) -> int:
     return run_command(lambda: parse(COMMANDS, args, prog="rhn-analyze").run())
 
 
-def _reads_text(options: Gates | LesionCommand) -> bool:
-    """Return whether the checkpoint holds a language model; refuse options for the other kind of network."""
-    from rhn.checkpoints import read_metadata
+def _opened(options: Gates | LesionCommand) -> tuple:
+    """The network in a checkpoint, its corpus or that of --data, and whether that is a text; refuses options for the other kind."""
+    from rhn.checkpoints import load_model, read_metadata
+    from rhn.training.trained import corpus_of, load_text_model
 
     text = read_metadata(options.checkpoint)["class"] == "LanguageModel"
     for flag in given_flags(options, ("chorales",) if text else ("length", "max_tokens")):
         kinds = ("chorales", "a language model") if text else ("texts", "no language model")
         raise InvalidInputError(f"{flag} is for {kinds[0]}, and {options.checkpoint} holds {kinds[1]}: leave it out")
-    return text
-
-
-def _opened(options: Gates | LesionCommand, text: bool):
-    """The network in a checkpoint, and its corpus or that of --data."""
-    from rhn.checkpoints import load_model
-    from rhn.training.trained import corpus_of, load_text_model
-
     if text:
         trained = load_text_model(options.checkpoint, options.cell)
-        return trained.model, trained.corpus(options.data)
-    return load_model(options.checkpoint, options.cell), corpus_of(options.checkpoint, options.data)
+        return trained.model, trained.corpus(options.data), True
+    return load_model(options.checkpoint, options.cell), corpus_of(options.checkpoint, options.data), False
 
 
 def _title(model) -> str:
     """The network in titles: "rhn, depth 6, 262 units"."""
-    from analysis.lesion_modes import places
+    from analysis.lesion_modes import cells_of
     from gersgorin.loading.find import cell_title
     from rhn.cells import name_of_cell
 
-    cells = list({place.name: place.cell for place in places(model)}.values())
+    cells = list(cells_of(model).values())
     return f"{len(cells)} x " * (len(cells) > 1) + cell_title(cells[0], name=name_of_cell(cells[0]))

@@ -91,34 +91,37 @@ class LesionTable(Result, kind="lesions"):
         rows = rows_of(kind=("unlesioned", *self.row_kind), label=("", *self.label), **numbers)
         return [{"kind": "", "mode": self.mode, "split": self.split} | row for row in rows]
 
-    def plot(self, ax=None):
-        """Lesioned layer against damage, with intervals (figure 6); returns the Axes."""
-        return plot_lesions(self, own_axes(5, 3.6) if ax is None else ax)
+    def plot(self, ax=None) -> Axes:
+        """Damage of each layer's lesion with its 95 % interval (figure 6), diamonds the blind controls; returns the Axes.
+
+        The axis is logarithmic, or symmetric logarithmic if a damage or an end of an interval is 0 or below.
+        """
+        ax, rows = ax or own_axes(5, 3.6), self.rows()
+        place = {row["label"]: x for x, row in enumerate(rows, start=1)}
+        controls = [row for row in self.rows("blind") if row["label"] in place]
+        _points(rows, list(place.values()), ax, fmt="o", color=BLUE, label=f"lesioned ({self.mode})")
+        if controls:
+            beside = [place[row["label"]] + 0.2 for row in controls]
+            _points(controls, beside, ax, fmt="D", color=ORANGE, label="layer kept, input removed (blind)", mfc="white")
+        _damage_axis(ax, [row[end] for row in (*rows, *controls) for end in ("delta", "low", "high")])
+        layer_ticks(list(place), ax.xaxis)
+        on = f" on {self.split}" if self.split else ""
+        ax.set_ylabel(f"damage{on} (nats a {self.step})\nabove the unlesioned {self.baseline:.4g}")
+        ax.set(xlim=(0.5, len(place) + 0.5), xlabel="lesioned layer")
+        _legend_above(ax, "bars: 95 % intervals" if np.isfinite(self.low).any() else "one sequence: no intervals")
+        return ax
 
     def figure(self) -> Figure:
         """Figure 6, beside it pairs if they were measured."""
-        return draw_lesions(self)
-
-
-def plot_lesions(table: LesionTable, ax: Axes) -> Axes:
-    """Draw the damage of each layer's lesion with its 95 % interval; diamonds are the blind controls.
-
-    The axis is logarithmic, or symmetric logarithmic if a damage or an end of an interval is 0 or below.
-    """
-    rows = table.rows()
-    place = {row["label"]: x for x, row in enumerate(rows, start=1)}
-    controls = [row for row in table.rows("blind") if row["label"] in place]
-    _points(rows, list(place.values()), ax, fmt="o", color=BLUE, label=f"lesioned ({table.mode})")
-    if controls:
-        beside = [place[row["label"]] + 0.2 for row in controls]
-        _points(controls, beside, ax, fmt="D", color=ORANGE, label="layer kept, input removed (blind)", mfc="white")
-    _damage_axis(ax, [row[end] for row in (*rows, *controls) for end in ("delta", "low", "high")])
-    layer_ticks(list(place), ax.xaxis)
-    on = f" on {table.split}" if table.split else ""
-    ax.set_ylabel(f"damage{on} (nats a {table.step})\nabove the unlesioned {table.baseline:.4g}")
-    ax.set(xlim=(0.5, len(place) + 0.5), xlabel="lesioned layer")
-    _legend_above(ax, "bars: 95 % intervals" if np.isfinite(table.low).any() else "one sequence: no intervals")
-    return ax
+        count = 1 + ("pair" in self.row_kind)
+        figure = Figure(figsize=(1.4 + 4.6 * count, 4.4), layout="constrained")
+        name = f" of {drawable(self.title)}" if self.title else ""
+        titled(figure, f"Lesions ({self.mode}){name}", "; ".join(filter(None, (drawable(self.about), self.measured))))
+        first, *second = np.atleast_1d(figure.subplots(1, count))
+        self.plot(first)
+        for ax in second:
+            plot_pairs(self, ax)
+        return figure
 
 
 def plot_pairs(table: LesionTable, ax: Axes) -> None:
@@ -134,17 +137,6 @@ def plot_pairs(table: LesionTable, ax: Axes) -> None:
         axis.set_label_text("layer")
     ax.set_title("two layers; diagonal: one alone", loc="left")
     ax.figure.colorbar(image, ax=ax, label=f"damage (nats a {table.step})")
-
-
-def draw_lesions(table: LesionTable) -> Figure:
-    """Draw figure 6, beside it pairs if they were measured."""
-    plots = [plot_lesions, *[plot_pairs] * ("pair" in table.row_kind)]
-    figure = Figure(figsize=(1.4 + 4.6 * len(plots), 4.4), layout="constrained")
-    name = f" of {drawable(table.title)}" if table.title else ""
-    titled(figure, f"Lesions ({table.mode}){name}", "; ".join(filter(None, (drawable(table.about), table.measured))))
-    for plot, ax in zip(plots, np.atleast_1d(figure.subplots(1, len(plots))), strict=True):
-        plot(table, ax)
-    return figure
 
 
 def _points(rows: Sequence[dict], at: list[float], ax: Axes, **style) -> None:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from analysis.activity import GateActivity
-from analysis.lesion_modes import measured_copy, places
-from analysis.sequences import Music, Text, name_of, task_of
+from analysis.lesion_modes import cells_of, measured_copy, places
+from analysis.sequences import Task, name_of, task_of
 from rhn.cells import Cell
 from rhn.errors import InvalidInputError
 from rhn.training.ensemble import deterministic
@@ -78,11 +78,11 @@ def unit_means(
     return list(torch.from_numpy(total / steps))
 
 
-def _by_sequence(model, task: Music | Text, sequences, device) -> Iterator[tuple[int, np.ndarray]]:
+def _by_sequence(model, task: Task, sequences, device) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (index, gates of every layer (L, T, n) float64) of each sequence, `ROWS` at a time."""
     model = measured_copy(model, device)
     like, seen = next(model.parameters()), []  # the input of each cell, after any module before it
-    for cell in (module for module in model.modules() if isinstance(module, Cell)):
+    for cell in cells_of(model).values():
         cell.register_forward_pre_hook(lambda module, args: seen.append((module, args[0])))
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     for start in range(0, len(order), ROWS):

@@ -46,21 +46,23 @@ class Place:
     layer: Layer
     """The cell's own description."""
 
-    def parameter(self, name: str) -> str:
-        """A parameter's name in the network."""
-        return f"{self.name}.{name}" if self.name else name
 
-
-def places(model: nn.Module) -> list[Place]:
-    """Every layer of every recurrent cell, in the order that the network runs them. Raises InvalidInputError if there is none."""
-    cells = [(name, module) for name, module in model.named_modules() if isinstance(module, Cell)]
+def cells_of(model: nn.Module) -> dict[str, Cell]:
+    """The recurrent cells by name, in the order that the network runs them. Raises InvalidInputError if there is none."""
+    cells = {name: module for name, module in model.named_modules() if isinstance(module, Cell)}
     if not cells:
         raise InvalidInputError(
             f"{type(model).__name__} holds no recurrent cell of rhn.cells: there are no layers to look at"
         )
+    return cells
+
+
+def places(model: nn.Module) -> list[Place]:
+    """Every layer of every recurrent cell, in the order that the network runs them."""
+    cells = cells_of(model)
     return [
         Place(name, cell, index, f"{k}.{index + 1}" if len(cells) > 1 else str(index + 1), layer)
-        for k, (name, cell) in enumerate(cells, start=1)
+        for k, (name, cell) in enumerate(cells.items(), start=1)
         for index, layer in enumerate(described_layers(cell))
     ]
 
@@ -83,14 +85,9 @@ class Carried(nn.Module):
             "carried", torch.zeros(cell.depth, dtype=torch.bool, device=next(cell.parameters()).device)
         )
 
-    @property
-    def state_size(self) -> int:
-        """The cell's."""
-        return self.cell.state_size
-
     def forward(self, x: Tensor, s0: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Outputs (T, B, n) and the last state, from x (T, B, m) and a state (B, state_size), None: zero."""
-        s, states = x.new_zeros(x.shape[1], self.state_size) if s0 is None else s0, []
+        s, states = x.new_zeros(x.shape[1], self.cell.state_size) if s0 is None else s0, []
         for x_t in x:
             y = s
             for index, carried in enumerate(self.carried):
@@ -138,7 +135,7 @@ def check_mode(model: nn.Module, mode: str | None) -> str:
     mode = mode or next(iter(has), "bias")
     if mode in has:
         return mode
-    kinds = ", ".join(sorted({type(place.cell).__name__ for place in places(model)}))
+    kinds = ", ".join(sorted({type(cell).__name__ for cell in cells_of(model).values()}))
     instead = f"use {' or '.join(has)}" if has else "define layers(), and run_layer() where the depth is above 1"
     raise InvalidInputError(f"mode {mode!r} needs {MODES[mode][0]}, which {kinds} does not describe: {instead}")
 
@@ -153,10 +150,9 @@ def prepared(model: nn.Module, mode: str) -> nn.Module:
     """The network that `changes` apply to: for `carry` a copy with `Carried` cells, otherwise the network itself."""
     if mode != "carry":
         return model
-    names = {place.name for place in places(model)}
     model = copy.deepcopy(model)
-    for name in names:
-        model.set_submodule(name, Carried(model.get_submodule(name)))
+    for name, cell in cells_of(model).items():
+        model.set_submodule(name, Carried(cell))
     return model
 
 
@@ -165,10 +161,10 @@ def changes(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> d
 
     means: for mode "mean", the means of each layer's units over the data, (n,) each (`analysis.gates.unit_means`).
     """
-    tensors, changed = dict(model.named_parameters()) | dict(model.named_buffers()), {}
+    tensors, changed = model.state_dict(), {}
 
     def draft(name: str) -> Tensor:
-        return changed.setdefault(name, tensors[name].detach().clone())
+        return changed.setdefault(name, tensors[name].clone())
 
     every = places(model)
     for number in lesion.layers:
@@ -177,7 +173,7 @@ def changes(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> d
 
         def blocks(part: Part, place: Place = place) -> Tensor:
             """The part by block and unit, (G, n, ...), a view of its draft."""
-            weight = draft(place.parameter(part.parameter))[part.index]
+            weight = draft(f"{place.name}.{part.parameter}".removeprefix("."))[part.index]
             return weight.unflatten(0, (-1, place.cell.hidden_size))
 
         if lesion.mode == "carry":
@@ -199,10 +195,7 @@ def changes(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> d
 def lesioned(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> nn.Module:
     """A copy of a network with one lesion; see `changes`."""
     model = copy.deepcopy(prepared(model, lesion.mode))
-    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
-    with torch.no_grad():
-        for name, value in changes(model, lesion, means).items():
-            tensors[name].copy_(value)
+    model.load_state_dict(changes(model, lesion, means), strict=False)
     return model
 
 

@@ -25,8 +25,17 @@ from torch import Tensor, nn
 
 from analysis.damage import LesionTable
 from analysis.gates import unit_means
-from analysis.lesion_modes import Lesion, changes, check_mode, lesioned_layers, measured_copy, places, prepared
-from analysis.sequences import Music, Text, task_of
+from analysis.lesion_modes import (
+    Lesion,
+    cells_of,
+    changes,
+    check_mode,
+    lesioned_layers,
+    measured_copy,
+    places,
+    prepared,
+)
+from analysis.sequences import Task, task_of
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.chorales import Minibatch
 from rhn.training.ensemble import Ensemble, deterministic
@@ -110,7 +119,7 @@ def _columns(plan: list[tuple], names: list[str], mode: str, nll: np.ndarray, fr
 
 def stacked_nll(
     model: nn.Module,
-    task: Music | Text,
+    task: Task,
     changed: Sequence[Callable[[], dict[str, Tensor]]],
     batches: Sequence[Minibatch],
     *,
@@ -122,14 +131,13 @@ def stacked_nll(
     changed: functions that give new values of some parameters or buffers of each of K networks, by name; they share all others.
     at_once, progress: as of `lesion`.
     """
-    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
-    columns, done = [], 0
+    tensors, columns, done = model.state_dict(), [], 0
     for batch in batches:
         step, parts = at_once or _networks_at_once(model, task, batch), []
         for start in range(0, len(changed), step):
             some = [change() for change in changed[start : start + step]]
             names = {name: None for change in some for name in change} or {next(iter(tensors)): None}
-            own = {n: torch.stack([c.get(n, tensors[n].detach()) for c in some]) for n in names}
+            own = {n: torch.stack([c.get(n, tensors[n]) for c in some]) for n in names}
             with deterministic():
                 parts.append(Ensemble(model, own, {}).map(task.nll, batch.frames, batch.mask).cpu())
             done += len(some)
@@ -138,12 +146,10 @@ def stacked_nll(
     return torch.cat(columns, 1)
 
 
-def _networks_at_once(model: nn.Module, task: Music | Text, batch: Minibatch) -> int:
+def _networks_at_once(model: nn.Module, task: Task, batch: Minibatch) -> int:
     T, B = batch.mask.shape
-    cells = {place.name: place.cell for place in places(model)}.values()
-    numbers = task.width + sum(
-        cell.depth * cell.blocks * cell.hidden_size + (cell.depth + 2) * cell.state_size for cell in cells
-    )
+    sizes = [(cell.depth, cell.blocks * cell.hidden_size, cell.state_size) for cell in cells_of(model).values()]
+    numbers = task.width + sum(depth * gates + (depth + 2) * state for depth, gates, state in sizes)
     budget = free_memory("cuda") // 3 if batch.mask.is_cuda else CPU_BYTES
     return max(1, budget // (T * B * numbers * batch.mask.element_size()))
 

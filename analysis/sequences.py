@@ -1,13 +1,7 @@
 """Sequences of music or text: choose pieces, cut excerpts, make batches, compute the loss of each sequence.
 
-|           | `Music`                                              | `Text`                                                       |
-|-----------|------------------------------------------------------|--------------------------------------------------------------|
-| networks  | `rhn.models.PolyphonicModel`, a cell alone           | `rhn.models.LanguageModel`                                   |
-| sequence  | piano roll (T, keys)                                 | ids of tokens (T,)                                           |
-| predicted | frame t + 1, every key an independent Bernoulli      | token t + 1, one of V                                        |
-
 Each step is predicted from the steps before it in its sequence, from a state of zeros; the first is not predicted. For another kind of
-network, add a third class here and a line in `task_of`.
+network, add a class beside `Music` and `Text`, and a line in `task_of`.
 
 Legend: T steps of a sequence (quarter notes or tokens), B sequences of a batch, N tokens of a text, V symbols of a vocabulary.
 """
@@ -20,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from analysis.lesion_modes import places
+from analysis.lesion_modes import cells_of
 from rhn.data.corpus import Corpus, Piece, lookup
 from rhn.data.text import Vocabulary
 from rhn.errors import InvalidInputError
@@ -30,20 +24,6 @@ from rhn.training.chorales import Minibatch, evaluation_batches
 
 TEXT_BATCH_BYTES = 256 << 20  # of the probabilities of a batch, most of the memory with a large vocabulary
 TEXT_ROWS = 64
-
-
-def listed(
-    data: Sequence[np.ndarray] | np.ndarray, ndim: int, expected: str, fits: Callable[[np.ndarray], bool]
-) -> list[np.ndarray]:
-    """A list of arrays or tensors, or a single one with `ndim` dimensions, as a list of arrays; refuses what does not fit."""
-    every = [data] if getattr(data, "ndim", None) == ndim else list(data)
-    if not every:
-        raise InvalidInputError("there are no sequences to look at")
-    arrays = [a.numpy(force=True) if isinstance(a, torch.Tensor) else np.asanyarray(a) for a in every]
-    for i, array in enumerate(arrays):
-        if array.ndim != ndim or len(array) == 0 or not fits(array):
-            raise InvalidInputError(f"sequence {i} is {array.dtype} of shape {array.shape}: expected {expected}")
-    return arrays
 
 
 def name_of(sequence: np.ndarray, i: int) -> str:
@@ -116,24 +96,38 @@ def _readable(symbol: str | int) -> str:
 
 
 @dataclass(frozen=True)
-class Music:
-    """Piano rolls."""
+class Task:
+    """What the networks of one kind read; a kind adds the fit of an array, batches, loss and names."""
 
     width: int
-    """Keys of a frame: numbers a step of one sequence beside those of the cells."""
-    step = "frame"
+    """Keys of a frame, or V: numbers a step of one sequence beside those of the cells."""
 
     def sequences(self, data: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
-        """Validate a list of arrays (T, keys) or one such array, and return a list of arrays; pieces keep their names."""
-
-        def fits(array: np.ndarray) -> bool:
-            return array.shape[1] == self.width and array.dtype.kind in "buif" and bool(np.isfinite(array).all())
-
-        return listed(data, 2, f"finite numbers (T, {self.width}), T >= 1", fits)
+        """Validate a list of arrays or tensors, or a single one, and return a list of arrays; pieces and excerpts keep their names."""
+        every = [data] if getattr(data, "ndim", None) == self.ndim else list(data)
+        if not every:
+            raise InvalidInputError("there are no sequences to look at")
+        arrays = [a.numpy(force=True) if isinstance(a, Tensor) else np.asanyarray(a) for a in every]
+        for i, array in enumerate(arrays):
+            if array.ndim != self.ndim or len(array) == 0 or not self.fits(array):
+                expected = f"expected {self.expected.format(self.width)}, T >= 1"
+                raise InvalidInputError(f"sequence {i} is {array.dtype} of shape {array.shape}: {expected}")
+        return arrays
 
     def inputs(self, sequences: Sequence[np.ndarray], like: Tensor) -> Tensor:
-        """Inputs of the network, (T, B, keys) on the device and in the dtype of a weight; zeros after a sequence's end."""
-        return side_by_side(sequences).to(like)
+        """Inputs of the network, (T, B, ...) on the device of a weight; zeros after a sequence's end."""
+        where = {"dtype": self.dtype or like.dtype, "device": "cpu"}
+        return pad_sequence([torch.tensor(np.asarray(sequence), **where) for sequence in sequences]).to(like.device)
+
+
+class Music(Task):
+    """Piano rolls (T, keys) of a `PolyphonicModel` or a cell alone: in frame t + 1 every key is an independent Bernoulli."""
+
+    step, ndim, dtype, expected = "frame", 2, None, "finite numbers (T, {})"
+
+    def fits(self, array: np.ndarray) -> bool:
+        """Whether every frame has its keys, as numbers."""
+        return array.shape[1] == self.width and array.dtype.kind in "buif" and bool(np.isfinite(array).all())
 
     def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[Minibatch]:
         """The batches of `rhn.training.evaluation`."""
@@ -148,33 +142,21 @@ class Music:
         return []
 
 
-@dataclass(frozen=True)
-class Text:
-    """Tokens of a vocabulary."""
+class Text(Task):
+    """Ids of tokens (T,) of a `LanguageModel`: token t + 1 is one of V, and a step computes the probabilities of all."""
 
-    width: int
-    """V: a step computes the probabilities of all symbols."""
-    step = "token"
+    step, ndim, dtype, expected = "token", 1, torch.int64, "ids of tokens (T,), whole numbers of range({})"
 
-    def sequences(self, data: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
-        """Validate a list of arrays of ids (T,) below V, or one such array, and return a list of arrays; excerpts stay excerpts."""
-
-        def fits(ids: np.ndarray) -> bool:
-            return ids.dtype.kind in "ui" and 0 <= ids.min() <= ids.max() < self.width
-
-        found = listed(data, 1, f"ids of tokens (T,), whole numbers from 0 to {self.width - 1}, T >= 1", fits)
-        return [ids.astype(np.int64, copy=False) for ids in found]
-
-    def inputs(self, sequences: Sequence[np.ndarray], like: Tensor) -> Tensor:
-        """Inputs of the network, (T, B) int64 on the device of a weight; zeros after a sequence's end."""
-        return side_by_side(sequences).to(like.device)
+    def fits(self, array: np.ndarray) -> bool:
+        """Whether all are ids of the vocabulary."""
+        return array.dtype.kind in "ui" and 0 <= array.min() <= array.max() < self.width
 
     def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[Minibatch]:
         """Batches, longest sequences first, with as many rows as memory allows."""
         usable = sorted((s for s in sequences if len(s) > 1), key=len, reverse=True)
         rows = max(1, min(TEXT_ROWS, TEXT_BATCH_BYTES // (len(usable[0]) * self.width * like.element_size())))
         some = [usable[start : start + rows] for start in range(0, len(usable), rows)]
-        masks = (side_by_side([np.ones(len(s)) for s in batch]).to(like) for batch in some)
+        masks = (pad_sequence([like.new_ones(len(s)) for s in batch]) for batch in some)
         counts = (sum(len(s) - 1 for s in batch) for batch in some)
         return [Minibatch(self.inputs(batch, like), *rest) for batch, *rest in zip(some, masks, counts, strict=True)]
 
@@ -187,14 +169,9 @@ class Text:
         return sequence.symbols if isinstance(sequence, Excerpt) else list(map(str, sequence.tolist()))
 
 
-def task_of(model: nn.Module) -> Music | Text:
+def task_of(model: nn.Module) -> Task:
     """The task of a network; raises InvalidInputError without a recurrent cell of `rhn.cells`."""
-    first = places(model)[0].cell
+    first = next(iter(cells_of(model).values()))
     if isinstance(model, LanguageModel):
         return Text(model.vocabulary_size)
     return Music(getattr(model, "input_size", None) or first.input_size)
-
-
-def side_by_side(sequences: Sequence[np.ndarray]) -> Tensor:
-    """Pad sequences (T_i, ...) with zeros to one tensor (T, B, ...)."""
-    return pad_sequence([torch.tensor(np.asarray(sequence), device="cpu") for sequence in sequences])

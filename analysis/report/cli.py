@@ -1,7 +1,6 @@
 """`gersgorin report` and `gersgorin-report`: write one page about a network, its training or a study."""
 
 import datetime
-import sys
 from pathlib import Path
 
 from analysis.report.options import Options
@@ -16,8 +15,7 @@ from rhn.utils.progress import progress_bars
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    words = sys.argv[1:] if args is None else args
-    return run_command(lambda: report(parse(Options, words, prog="gersgorin report")))
+    return run_command(lambda: report(parse(Options, args, prog="gersgorin report")))
 
 
 def report(options: Options) -> None:

@@ -75,7 +75,8 @@ def _training(options: Options, progress: Progress) -> list[Section]:
     recordings = sorted(run.glob("record.npz")) + sorted(run.glob("seed-*/record.npz"))  # of rhn train --record
     recorded = [section_of(Recording.load(f), f"Recorded during the training: {f.parent.name}") for f in recordings]
     try:
-        best = best_seed(run, curves) / BEST
+        seed = "" if (run / "metrics.jsonl").is_file() else _best(curves).name.rpartition(", ")[2]
+        best = run / seed / BEST
         about, measured = checkpoint_section(best), _measured(options, best, progress)
     except CheckpointError as error:  # before the end of the first epoch
         about, measured = Section(title=ABOUT), [_missing(error)]
@@ -89,7 +90,7 @@ def _curves(curves: Sequence[Curves]) -> Section:
         f"{c.name}: {c.best[1]:.5g} {measure} on validation, its best, at epoch {c.best[0]} of {c.epochs[-1]}."
         for c in curves
     ]
-    best = min(curves, key=lambda c: c.best[1])
+    best = _best(curves)
     return Section(
         title="Training",
         verdict=f"Validation: {best.best[1]:.4g} {measure} at epoch {best.best[0]} of {best.epochs[-1]}.",
@@ -98,11 +99,9 @@ def _curves(curves: Sequence[Curves]) -> Section:
     )
 
 
-def best_seed(run: Path, curves: Sequence[Curves]) -> Path:
-    """The folder of the seed with the best validation loss; for a training with one seed the folder itself."""
-    if (run / "metrics.jsonl").is_file():
-        return run
-    return run / min(curves, key=lambda c: c.best[1]).name.rpartition(", ")[2]
+def _best(curves: Sequence[Curves]) -> Curves:
+    """The curves of the seed with the best validation loss."""
+    return min(curves, key=lambda c: c.best[1])
 
 
 def _study(options: Options, progress: Progress) -> list[Section]:
