@@ -145,7 +145,7 @@ class Music(Task):
 class Text(Task):
     """Ids of tokens (T,) of a `LanguageModel`: token t + 1 is one of V, and a step computes the probabilities of all."""
 
-    step, ndim, dtype, expected = "token", 1, torch.int64, "ids of tokens (T,), whole numbers of range({})"
+    step, ndim, dtype, expected = "token", 1, torch.int64, "ids of tokens (T,), whole numbers >= 0 and < {}"
 
     def fits(self, array: np.ndarray) -> bool:
         """Whether all are ids of the vocabulary."""

@@ -13,7 +13,6 @@ from networks import WORDS, language_checkpoint, language_network, network, sent
 import rhn.cli.main
 from analysis import LesionTable, lesion
 from analysis.cli import main
-from rhn.cells import RHN
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale, chorales
 from rhn.data.text import Vocabulary, read_text
@@ -142,10 +141,6 @@ def ungated():
     save_checkpoint("bad.safetensors", network("dt-rnn"))
 
 
-def bare():
-    save_checkpoint("bad.safetensors", RHN(88, 6, 2))
-
-
 def other_vocabulary():
     language_checkpoint("bad.safetensors", language_network(V=5))
 
@@ -156,9 +151,7 @@ NOVEL = ["--data", "novel.txt"]
 @pytest.mark.parametrize(
     ("args", "words", "prepare"),
     [
-        (["gates", "bad.safetensors"], "has no transform gates", ungated),
-        (["lesion", "bad.safetensors", "--mode", "bias"], "needs transform gates", ungated),
-        (["lesion", "bad.safetensors"], "predicts nothing", bare),
+        (["gates", "bad.safetensors"], "lesions work without gates: rhn-analyze lesion --mode carry", ungated),
         (["gates", "best.safetensors", "--chorales", "500"], "no chorale is called 'test-500'", None),
         (["gates", "text.safetensors"], "a text of your own needs its path: give --data", None),
         (["gates", "text.safetensors", *NOVEL, "--chorales", "bwv269"], "--chorales is for chorales", None),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from networks import GATED, SUBJECTS, language_network, name, network, rolls
+from networks import GATED, SUBJECTS, language_network, name, rolls
 from tables import for_each
 
 from analysis import gate_activity
@@ -31,6 +31,7 @@ def test_gates_are_those_of_a_plain_loop_over_the_equation(kind, case):
     model = language_network(*case, layers=2, tied=True) if kind == "tied texts" else build(*case, layers=2)
     record = gate_activity(model, data)
     for part, sequence in zip(data, record.sequences, strict=True):
+        assert sequence.steps == len(part), "padding does not count"
         states = [torch.zeros(cell.state_size, dtype=torch.float64) for cell in model.cells]
         for t, step in enumerate(part):
             x, gates = torch.from_numpy(step).double() if kind == "chorales" else model.embedding[step], []
@@ -41,19 +42,6 @@ def test_gates_are_those_of_a_plain_loop_over_the_equation(kind, case):
             assert np.allclose(sequence.activity[:, t], [g.mean().item() for g in gates], atol=1e-13)
             assert np.allclose(sequence.open[:, t], [(g > 0.9).double().mean().item() for g in gates])
             assert np.allclose(sequence.closed[:, t], [(g < 0.1).double().mean().item() for g in gates])
-
-
-def test_padding_does_not_count():
-    model, pieces = network(), rolls(3, 8, 5)
-    together, alone = gate_activity(model, pieces), [gate_activity(model, piece).sequences[0] for piece in pieces]
-    assert [s.steps for s in together.sequences] == [3, 8, 5]
-    for a, b in zip(together.sequences, alone, strict=True):
-        assert np.allclose(a.activity, b.activity, atol=1e-14)
-
-
-def test_ungated_cells_are_refused_with_what_works_instead():
-    with pytest.raises(InvalidInputError, match=r"DTRNN has no transform gates.*--mode carry"):
-        gate_activity(network("dt-rnn"), rolls(4))
 
 
 def test_chorales_are_chosen_by_place_and_by_name():

@@ -1,18 +1,19 @@
-"""Records keep every digit, and figures show the record."""
+"""Records keep every digit, and figures show the record and can be read, whatever the network and the sequence."""
 
 import csv
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from networks import network, rolls
+from readable import readable
 
 import gersgorin
 from analysis import GateActivity, LesionTable, gate_activity, lesion
-from analysis.activity import plot_gates
-from analysis.damage import draw_lesions
+from rhn.utils.figures import our_style
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def activity_of(activity: np.ndarray) -> GateActivity:
 def test_known_cells_have_known_colours():
     figure = Figure(figsize=(4, 2), dpi=100)
     record = activity_of(np.array([[0.0, 1.0, 0.5, 0.0], [1.0, 0.0, 0.0, 0.5]]))
-    ax = plot_gates(record, record, figure.subplots())
+    ax = record.plot(figure.subplots())
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())
@@ -89,7 +90,7 @@ def test_figure_six_shows_damage_intervals_and_the_control(table):
         assert segment[:, 1] == pytest.approx([row["low"], row["high"]])
     assert blind.lines[0].get_ydata().tolist() == [table.rows("blind")[0]["delta"]]
     assert f"above the unlesioned {table.baseline:.4g}" in ax.get_ylabel()
-    pairs = next(ax for ax in draw_lesions(table).axes if ax.images).images[0].get_array()
+    pairs = next(ax for ax in table.figure().axes if ax.images).images[0].get_array()
     found = {row["label"]: row["delta"] for row in table.table()}
     assert [pairs[0, 1], pairs[2, 0], pairs[1, 2]] == [found[label] for label in ("1+2", "1+3", "2+3")]
 
@@ -115,3 +116,53 @@ def test_the_table_is_sorted_by_damage_and_names_what_is_beyond_blindness(table)
     order = [line.split()[1] for line in lines if re.match(r"layer \d  ", line)]
     assert order == [row["label"] for row in sorted(table.rows(), key=lambda row: -row["delta"])]
     assert any("layer 1: blind" in line for line in lines) and any("layer 1 > blind" in line for line in lines)
+
+
+LONG = "a name of forty characters, $signs$ and 字"
+TITLE = "RHN, 2 cells, depth 10, 830 units (a-run-with-a-long-name, seed-12)"
+ABOUT = (
+    "a-run/best.safetensors: gaussian:0.008342, transform bias -2, seed 0, trial 11, epoch 40; train split of chorales"
+)
+
+
+GATES = {
+    "one layer, one step": lambda: activity_of(np.array([[0.3]])),
+    "10 layers": lambda: gate_activity(network(depth=10, hidden_size=3), rolls(60, 39, 5, 80)),
+    "a long run": lambda: gate_activity(network(), rolls(4000)),
+    "nothing finite": lambda: activity_of(np.full((3, 50), np.nan)),
+}
+
+
+def lesions(*lengths, depth=3, **asked):
+    return replace(lesion(network(depth=depth, hidden_size=3), rolls(*lengths), split="train", **asked), about=ABOUT)
+
+
+def times(table, factor):
+    """The table with every damage so much greater."""
+    return replace(table, **{name: abs(getattr(table, name)) * factor for name in ("delta", "low", "high")})
+
+
+LESIONS = {
+    "one layer, one sequence": lambda: lesions(9, depth=1),
+    "all measured": lambda: lesions(6, 9, 12, pairs=True),
+    "20 layers": lambda: lesions(6, 9, depth=20, pairs=True),
+    "huge": lambda: times(lesions(6, 9), 1e9),
+    "nothing finite": lambda: times(lesions(6, 9), np.nan),
+}
+
+
+@pytest.mark.parametrize("record", GATES)
+def test_gates_can_be_read(record):
+    with our_style():
+        found = GATES[record]()
+        names = tuple(f"{k} {LONG}" for k, _ in enumerate(found.names))
+        readable(replace(found, names=names, title=TITLE, about=ABOUT).figure())
+        readable(found.plot().figure)
+
+
+@pytest.mark.parametrize("record", LESIONS)
+def test_lesions_can_be_read(record):
+    with our_style():
+        found = LESIONS[record]()
+        readable(replace(found, title=TITLE).figure())
+        readable(found.plot().figure)

@@ -1,4 +1,4 @@
-"""A cell of a user's own is trained, watched and lesioned as ours are; where it does not describe itself, one sentence says so."""
+"""A cell of a user's own goes through every command as ours do; where it does not describe itself, one sentence says so."""
 
 import json
 import re
@@ -11,17 +11,146 @@ import torch
 from networks import drawn, network, rolls
 from tables import for_each
 
+import gersgorin.cli.main
+import optim_study.cli
 import rhn.cli.main
 from analysis import Lesion, gate_activity, lesion, lesioned
 from analysis.cli import main
 from analysis.lesion_modes import MODES, lesioned_layers
 from rhn.cells import CELLS, RHN, Cell, Gates, Layer, Part, described_layers, resolve_cell
-from rhn.checkpoints import load_checkpoint, save_checkpoint
+from rhn.checkpoints import load_model
 from rhn.errors import InvalidInputError
-from rhn.models import PolyphonicModel, with_cell
+from rhn.models import PolyphonicModel
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "own-cell.md"
 PIECES = rolls(9, 4, 6)
+MORE = """
+from rhn.cells import register_cell
+
+
+@register_cell("mine")
+class Mine(MinimalCell):
+    options = ("gain",)
+    learning_rate = 0.1
+
+    def __init__(self, *sizes, gain: float = 1.0, **common):
+        super().__init__(*sizes, **common)
+        self.gain = gain
+
+
+class Broken(Mine):
+    def gates(self, x, s):
+        return 1 / (x.ndim - 3)
+
+    def step(self, x, s):
+        return s
+"""
+
+
+@pytest.fixture(scope="module")
+def minimal(tmp_path_factory):
+    """The guide's cell, in a folder with it and cells made from it as my_module.py, found by no other import path."""
+    folder, rows = tmp_path_factory.mktemp("own"), dict(CELLS.data)
+    blocks = re.findall(r"```python[^\n]*\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    (folder / "my_module.py").write_text(next(block for block in blocks if "class MinimalCell" in block) + MORE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "path", before := [p for p in sys.path if p not in ("", str(folder))])
+        yield resolve_cell("my_module:MinimalCell")
+        assert sys.path == before
+    sys.modules.pop("my_module")
+    CELLS.data = rows
+
+
+@pytest.fixture(scope="module", params=["my_module:Mine", "mine"])
+def trained(request, minimal):
+    """The name of a cell with an option, which has been trained for an epoch."""
+    words = ["--cell", request.param, "--cell-option", "gain=1.5", "--hidden-size", "4", "--epochs", "1"]
+    assert rhn.cli.main.main(["train", "jsb-depth-1", *words, "--out", stored(request.param)[0]]) == 0
+    return request.param
+
+
+def stored(name: str) -> list[str]:
+    """The words for its training; a registered cell needs no --cell."""
+    return [f"runs/{name.replace(':', '-')}", *(["--cell", name] if ":" in name else [])]
+
+
+def test_the_option_is_in_the_configuration_and_in_the_checkpoint(trained):
+    folder, *cell = stored(trained)
+    config = json.loads(Path(folder, "config.json").read_text())
+    assert config["cell"] == trained and config["cell_options"] == {"gain": 1.5} and config["learning_rate"] == 0.1
+    assert load_model(folder, *cell[1:]).cells[0].gain == 1.5
+
+
+def test_it_is_watched_and_lesioned(trained, capsys):
+    assert rhn.cli.main.main(["evaluate", *stored(trained), "--split", "valid", "--json"]) == 0
+    loss = json.loads(capsys.readouterr().out)["nll"]
+    assert main(["gates", *stored(trained), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["labels"] == ["1"] and 0 < found["activity"][0][0] < 1
+    assert main(["lesion", *stored(trained), "--split", "valid", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["baseline"] == pytest.approx(loss, rel=1e-6)
+
+
+def test_the_training_is_resumed(trained):
+    assert rhn.cli.main.main(["resume", *stored(trained), "--epochs", "2"]) == 0
+    assert len(Path(stored(trained)[0], "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_it_is_studied(trained, capsys):
+    words = f"run --preset smoke --arch {trained} --cell-option gain=0.5 --trials 1 --epochs 1 --depth 1".split()
+    folder, *cell = stored(trained)
+    assert optim_study.cli.main([*words, "--out", f"{folder}/study"]) == 0
+    assert f"{trained}-gain-0.5-depth1" in capsys.readouterr().out
+    best = next(Path(folder, "study").glob("*/best.safetensors"))
+    assert load_model(best, *cell[1:]).cells[0].gain == 0.5
+
+
+def test_it_is_drawn_new_and_trained(trained, capsys):
+    new = ["--cell", trained, "--cell-option", "gain=0.5", "--hidden-size", "4"]
+    for words in (new, ["--checkpoint", *stored(trained)]):
+        assert gersgorin.cli.main.main(["plot", *words, "--steps", "4", "--output", "drawn.png", "--force"]) == 0
+    new, old = (line for line in capsys.readouterr().out.splitlines() if "4 units" in line)
+    assert new.startswith(f"{trained}, 4 units, gain 0.5") and old.startswith(f"{trained}, 4 units, chorale")
+
+
+@pytest.mark.parametrize("trained", ["my_module:Mine"], indirect=True)
+def test_what_does_not_work_is_one_sentence(trained, capsys):
+    folder, *_ = stored(trained)
+    for words, said in {
+        ("gates", folder): "has a cell of the user's own: add --cell my_module:Mine to import it",
+        ("gates", folder, "--cell", "my_module:Other"): "cannot load the cell 'my_module:Other'",
+        (
+            "lesion",
+            *stored(trained),
+            "--mode",
+            "skip",
+        ): "'skip' needs shortcuts, which Mine does not describe: use bias",
+    }.items():
+        assert main([*words, "--force"]) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1
+    for words in (("gates",), ("lesion", "--mode", "mean")):
+        assert main([*words, folder, "--cell", "my_module:Broken", "--chorales", "0", "1"]) == 2
+        sentence, *frames = capsys.readouterr().err.splitlines()
+        assert "my_module:Broken does not run: ZeroDivisionError" in sentence
+        assert [frame.split(",")[2] for frame in frames] == [" in gates"]
+
+
+def test_lesions_of_the_guide_s_cell_are_those_of_the_same_highway(minimal):
+    """Its weights, put into an RHN of depth 1, give the same gates and the same losses in every mode."""
+    own, ours = PolyphonicModel(minimal, hidden_size=7, dtype=torch.float64), network("rhn", 1)
+    drawn(own, 3)
+    cell, highway = own.cells[0], ours.cells[0]
+    with torch.no_grad():
+        highway.weight_ih.copy_(cell.weight[:, :88])
+        highway.weight_hh.copy_(cell.weight[None, :, 88:])
+        highway.bias.copy_(cell.bias[None])
+    ours.output.load_state_dict(own.output.state_dict())
+    assert np.allclose(gate_activity(own, PIECES).activity, gate_activity(ours, PIECES).activity, atol=1e-13)
+    for mode in ("bias", "carry", "mean", "open", "blind"):
+        found, wanted = (lesion(model, PIECES, mode) for model in (own, ours))
+        assert found.loss == pytest.approx(wanted.loss, rel=1e-12), mode
 
 
 class Silent(Cell):
@@ -48,92 +177,13 @@ class ByLayer(Silent):
         return s
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A folder with the guide's cell as my_module.py, found by no other import path."""
-    blocks = re.findall(r"```python[^\n]*\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    (tmp_path / "my_module.py").write_text(next(block for block in blocks if "class MinimalCell" in block))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(tmp_path))])
-    yield tmp_path
-    sys.modules.pop("my_module", None)
-
-
-def minimal(folder):
-    return resolve_cell("my_module:MinimalCell")
-
-
-def test_readme_s_cell_is_trained_watched_and_lesioned_by_the_commands(folder, capsys):
-    named = ("--cell", "my_module:MinimalCell")
-    assert rhn.cli.main.main(["train", "jsb-depth-1", *named, "--hidden-size", "8", "--epochs", "2", "--out", "d"]) == 0
-    best = "d/best.safetensors"
-    assert rhn.cli.main.main(["evaluate", best, *named, "--split", "valid", "--json"]) == 0
-    loss = json.loads(capsys.readouterr().out.splitlines()[-1])["nll"]
-    assert main(["gates", best, *named, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["labels"] == ["1"] and 0 < found["activity"][0][0] < 1
-    for mode in ("bias", "carry", "mean", "open", "blind"):
-        assert main(["lesion", best, *named, "--split", "valid", "--mode", mode, "--json", "--force"]) == 0
-        assert json.loads(capsys.readouterr().out)["baseline"] == pytest.approx(loss, rel=1e-6)
-    for words, said in {
-        ("gates", best): "has a cell of the user's own: add --cell my_module:MinimalCell to import it",
-        (
-            "lesion",
-            best,
-            *named,
-            "--mode",
-            "skip",
-        ): "'skip' needs shortcuts, which MinimalCell does not describe: use bias",
-        ("gates", best, "--cell", "my_module:Other"): "cannot load the cell 'my_module:Other'",
-    }.items():
-        assert main([*words, "--force"]) == 2
-        error = capsys.readouterr().err
-        assert said in error and error.count("\n") == 1
-
-
-def test_lesions_of_readme_s_cell_are_those_of_the_same_highway(folder):
-    """Its weights, put into an RHN of depth 1, give the same gates and the same losses in every mode."""
-    before = list(sys.path)
-    own, ours = PolyphonicModel(minimal(folder), hidden_size=7, dtype=torch.float64), network("rhn", 1)
-    assert sys.path == before
-    drawn(own, 3)
-    cell, highway = own.cells[0], ours.cells[0]
-    with torch.no_grad():
-        highway.weight_ih.copy_(cell.weight[:, :88])
-        highway.weight_hh.copy_(cell.weight[None, :, 88:])
-        highway.bias.copy_(cell.bias[None])
-    ours.output.load_state_dict(own.output.state_dict())
-    assert np.allclose(gate_activity(own, PIECES).activity, gate_activity(ours, PIECES).activity, atol=1e-13)
-    for mode in ("bias", "carry", "mean", "open", "blind"):
-        found, wanted = (lesion(model, PIECES, mode) for model in (own, ours))
-        assert found.loss == pytest.approx(wanted.loss, rel=1e-12), mode
-
-
-def test_a_cell_that_breaks_is_one_sentence(folder, capsys):
-    save_checkpoint("m.safetensors", PolyphonicModel(minimal(folder), hidden_size=4))
-    with Path("my_module.py").open("a") as file:
-        file.write("\n\nclass Broken(MinimalCell):\n    def gates(self, x, s):\n        return 1 / (x.ndim - 3)\n")
-        file.write("\n    def step(self, x, s):\n        return s\n")
-    sys.modules.pop("my_module")
-    for words in (("gates",), ("lesion", "--mode", "mean")):
-        assert main([*words, "m.safetensors", "--cell", "my_module:Broken", "--chorales", "0", "1"]) == 2
-        error = capsys.readouterr().err
-        sentence, *frames = error.splitlines()
-        assert "my_module:Broken does not run: ZeroDivisionError" in sentence
-        assert [frame.split(",")[2] for frame in frames] == [" in gates"]
-
-
-def test_a_cell_that_says_nothing_can_be_carried_and_no_more(tmp_path, monkeypatch):
+def test_a_cell_that_says_nothing_can_be_carried_and_no_more():
     model = PolyphonicModel(Silent, hidden_size=7)
     assert lesion(model, PIECES).mode == "carry" and [m for m in MODES if lesioned_layers(model, m)] == ["carry"]
     with pytest.raises(InvalidInputError, match=r"Silent has no transform gates.*gates\(x, s\)"):
         gate_activity(model, PIECES)
     with pytest.raises(InvalidInputError, match=r"'bias' needs .* Silent does not describe: use carry"):
         lesion(model, PIECES, "bias")
-    monkeypatch.chdir(tmp_path)
-    save_checkpoint("silent.safetensors", model)
-    again = load_checkpoint("silent.safetensors", factory=with_cell(Silent))
-    assert lesion(again, PIECES).table() == lesion(model, PIECES).table()
 
 
 def test_a_deep_cell_needs_to_say_what_one_layer_does():
@@ -175,11 +225,5 @@ def test_gates_of_a_wrong_shape_are_refused():
 
 
 @for_each("key", [*CELLS])
-def test_every_cell_of_ours_describes_itself(key):
-    cell = CELLS[key](3, 4)
-    (layer,) = described_layers(cell)
-    told = {name for name in ("gate", "output") if getattr(layer, name) is not None}
-    assert layer.input and len(told) == (key not in ("lru", "slstm", "antisymmetric", "orthogonal", "cornn", "leaky"))
-    assert bool(layer.bias) == hasattr(cell, "bias")
-    taken_out = hasattr(cell, "weight_hh") and key not in ("antisymmetric", "orthogonal")
-    assert bool(layer.recurrent) == taken_out, "what a matrix is computed from cannot be taken out by units"
+def test_every_cell_of_ours_says_where_its_input_is(key):
+    assert described_layers(CELLS[key](3, 4))[0].input
