@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -49,21 +48,9 @@ def cut_connections(url: str) -> None:
         )
 
 
-@contextlib.contextmanager
-def file_size_limit(size: int):
-    """Within, no file of this process can grow beyond `size` bytes: a full disk (Python ignores the signal that comes first)."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def config(**changes) -> StudyConfig:
-    return StudyConfig(
-        **({"arch": "rhn", "depth": 2, "data": "toy", "trials": 8, "epochs": 24, "patience": 14} | changes)
-    )
+    usual = {"arch": "rhn", "depth": 2, "data": "toy", "trials": 8, "epochs": 24, "patience": 14}
+    return StudyConfig(**(usual | changes))
 
 
 def drive(

@@ -63,16 +63,15 @@ class NumpyTrials:
 
     def _losses(self, number: int) -> tuple[float, float]:
         weights = self._arrays[number]["weights"]
-        with np.errstate(over="ignore", invalid="ignore"):
-            train = 0.5 * float((CURVATURE * weights * weights).sum())
-            return train, train + 0.1 * abs(float(weights[0]))
+        train = 0.5 * float((CURVATURE * weights * weights).sum())
+        return train, train + 0.1 * abs(float(weights[0]))
 
+    @np.errstate(over="ignore", invalid="ignore")
     def _descend(self, number: int, noise: np.ndarray) -> None:
         arrays, rate = self._arrays[number], np.float32(self._settings[number].learning_rate)
-        with np.errstate(over="ignore", invalid="ignore"):
-            momentum = np.float32(self.config.momentum) * arrays["momentum"]
-            momentum = momentum - rate * (CURVATURE * arrays["weights"] + noise)
-            weights = arrays["weights"] + momentum
+        momentum = np.float32(self.config.momentum) * arrays["momentum"]
+        momentum = momentum - rate * (CURVATURE * arrays["weights"] + noise)
+        weights = arrays["weights"] + momentum
         self._arrays[number] = {**arrays, "weights": weights, "momentum": momentum}
         column = 0 if self.config.objective == "train" else 1
         before = self._curves[number]

@@ -4,7 +4,6 @@ Exit code 2 with one sentence, and 130 after Ctrl-C, as the command's.
 """
 
 import json
-import resource
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -18,9 +17,7 @@ from optim_study.ray_engine import ray_tasks
 from rhn.cli.entry import run_command
 
 
-def main(protocol: dict, trials: int, out: str, storage: str | None, engine=1, file_limit: int = 0, **options) -> None:
-    if file_limit:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+def main(protocol: dict, trials: int, out: str, storage: str | None, engine=1, **options) -> None:
     config = config_from_protocol(protocol, trials=trials)
     with engine_of(engine) as places:
         drive(config, Path(out), storage, engine=places, **options)

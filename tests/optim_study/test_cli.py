@@ -107,15 +107,14 @@ def test_status_best_and_export_agree(finished, capsys):
         assert best["checkpoint"] == str(finished / study["study"] / "best.safetensors")
 
 
-def test_default_names_hold_folders_and_numbers(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_default_names_hold_folders_and_numbers():
     words = ["--csv small.csv", "--csv a/small.csv", "--out a/small", "--csv a/small/trials.csv", "--up-to 12"]
     names = [str(options("plot", *each.split())._name()) for each in words]
     assert names == ["swarm-small.png", *["swarm-small-a.png"] * 3, "swarm-all-up-to-12.0.png"]
 
 
 @pytest.mark.parametrize(
-    "words", [["--kind", "swarm"], ["--kind", "map"], ["--loss", "valid", "--log", "--by", "depth"]]
+    "words", [["--kind", "map"], ["--kind", "area"], ["--loss", "valid", "--log", "--by", "depth"]]
 )
 def test_plot_draws_from_the_run_and_from_its_csv(finished, words, tmp_path, capsys):
     printed = []
@@ -142,6 +141,8 @@ def test_several_folders_are_plotted_as_one(finished, tiny_data, tmp_path, capsy
         (["run", "--budget-scale", "0.0001"], "too small"),
         (["run", "--learning-rate", "1", "0.1"], "learning_rate is (1.0, 0.1)"),
         (["run", "--std-max", "1", "--init-std", "1e-8", "1"], "--std-max cannot be given with --init-std"),
+        (["run", "--fuse", "0"], "fuse is 0"),
+        (["run", "--address", "host:6379"], "--address is for --engine ray"),
         (["run", "--out", "/dev/null/x", "--device", "cpu"], "cannot write"),
         (["status", "--out", "nowhere"], "there is no study in nowhere: nowhere/journal.log is missing"),
         (["plot", "nowhere", "--csv", "trials.csv"], "--csv names the trials as nowhere does"),

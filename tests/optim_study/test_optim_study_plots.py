@@ -1,8 +1,7 @@
 """The swarm plot shows every trial at its loss, and nothing else; the map every trial at its setting."""
 
-import subprocess
-import sys
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -12,26 +11,21 @@ from test_trial_results import PLATEAU, area, network, row  # noqa: F401 - a fix
 
 from optim_study.map_plot import plot_area, plot_map
 from optim_study.protocol import SCHEMES
-from optim_study.results import by_network, write_csv
+from optim_study.results import by_network
 from optim_study.swarm_plot import plot_swarm
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import our_style
 
 
-def study(trials=60, archs=("rhn", "dt-rnn", "dts-rnn")):
-    """12 columns of 60, most of them tied on the plateau, some far away, some diverged."""
-    rng, rows = np.random.default_rng(0), []
-    for arch in archs:
-        for depth in (1, 2, 4, 6):
-            losses = np.where(rng.random(trials) < 0.6, PLATEAU, rng.uniform(7, 13, trials))
-            losses[rng.random(trials) < 0.1] = 60.5
-            rows += [row(arch, depth, n, float(loss), diverged=loss == 60.5) for n, loss in enumerate(losses)]
-    return rows
-
-
 @pytest.fixture(scope="module")
 def rows():
-    return study()
+    """12 columns of 60, most of them tied on the plateau, some far away, some diverged."""
+    rng, rows = np.random.default_rng(0), []
+    for arch, depth in product(("rhn", "dt-rnn", "dts-rnn"), (1, 2, 4, 6)):
+        losses = np.where(rng.random(60) < 0.6, PLATEAU, rng.uniform(7, 13, 60))
+        losses[rng.random(60) < 0.1] = 60.5
+        rows += [row(arch, depth, n, float(loss), diverged=loss == 60.5) for n, loss in enumerate(losses)]
+    return rows
 
 
 def drawn(ax, columns) -> list[np.ndarray]:
@@ -157,19 +151,6 @@ def test_what_cannot_be_drawn_is_refused(rows):
             draw([])
     with pytest.raises(InvalidInputError, match="every loss is above 5"):
         plot_swarm(rows, up_to=5)
-
-
-def test_figures_from_a_table_open_no_storage_and_read_no_scores(tmp_path):
-    write_csv(network("rhn", 1, [8.0, 9.0]) + network("dt-rnn", 4, [PLATEAU] * 9), tmp_path / "trials.csv")
-    script = (
-        "import sys; from optim_study.cli import main\n"
-        "for kind in ('swarm', 'map', 'area'):\n"
-        "    assert main(['plot', '--csv', 'trials.csv', '--kind', kind, '--output', kind + '.png']) == 0\n"
-        "print(sorted({'optuna', 'sqlalchemy', 'music21'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
-    assert all((tmp_path / f"{kind}.png").exists() for kind in ("swarm", "map", "area"))
 
 
 # figures that can be read

@@ -1,10 +1,12 @@
 """Workers on a Ray cluster: the results are those of one process alone, whatever becomes of a node."""
 
+import signal
 import sys
 from types import SimpleNamespace
 
 import pytest
-from test_run import tiny  # noqa: F401 - a fixture
+from helpers import finished
+from test_run import LONG, command, records, tiny, undisturbed, wait_until_saved  # noqa: F401 - two are fixtures
 
 from optim_study import RunConfig, run, smoke
 from optim_study.cli import main
@@ -13,12 +15,16 @@ from rhn.errors import InvalidInputError
 
 
 @pytest.mark.slow
-def test_tasks_of_ray_give_the_results_of_one_process(tiny, tmp_path, monkeypatch):  # noqa: F811
+def test_tasks_of_ray_stopped_by_ctrl_c_give_the_results_of_one_process(tiny, undisturbed, monkeypatch):  # noqa: F811
     pytest.importorskip("ray", reason="ray is not installed")
-    alone = run(tiny(arch=("rhn",), depth=(1,)), quiet=True)
+    config = tiny(RunConfig, **LONG, jobs=2, save_seconds=0.0, engine="ray", address="local")
+    stopped = command(config, "--engine", "ray", "--address", "local")
+    wait_until_saved(stopped, config.out)
+    stopped.send_signal(signal.SIGINT)
+    assert "run the same command again" in finished(stopped, 130).splitlines()[-1]
     monkeypatch.setattr("optim_study.runner.ThisProcess", None)
-    config = tiny(arch=("rhn",), depth=(1,), out=tmp_path / "ray", engine="ray", address="local", jobs=2)
-    assert run(config, quiet=True).csv.read_bytes() == alone.csv.read_bytes()
+    run(config, quiet=True)
+    assert records(config.out) == undisturbed
 
 
 CPUS, GPUS = {"CPU": 4.0}, {"CPU": 2.0, "GPU": 3.0}

@@ -10,14 +10,14 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 from helpers import assert_exact, config, drive, finished, started, wait_for, workers_of
-from test_study_storage import server  # noqa: F401 - a fixture
+from test_study_storage import away_for, server  # noqa: F401 - a fixture
 
 from rhn.errors import OutputError
 from rhn.training.state import is_locked
@@ -33,70 +33,57 @@ def _slow_trials(monkeypatch):
 
 
 def report(counts: dict[str, int]) -> None:
-    print(
-        f"\n{', '.join(f'{count} {name}' for name, count in counts.items())}: {LONG.trials} trials, each once, to the bit"
-    )
+    told = ", ".join(f"{count} {name}" for name, count in counts.items())
+    print(f"\n{told}: {LONG.trials} trials, each once, to the bit")
 
 
-class Storm:
-    """Runs of one study after another, each in a new folder as the one before is finished."""
+def storm(tmp_path: Path, harms, count: int, storage: str | None = None, seconds: float = 2, **options) -> None:
+    """Runs of one study after another, until so many harms have been done to them at random moments.
 
-    kinds = ("drivers", "workers")
-
-    def __init__(self, tmp_path: Path, **options):
-        self.tmp_path, self.options, self.rng = tmp_path, {"fuse": 2} | options, random.Random(0)
-        self.counts = {f"kills of {kind}": 0 for kind in self.kinds} | {"studies": 0}
-
-    def run(self, kills: int) -> None:
-        while self.killed < kills:
-            out = self.tmp_path / str(self.counts["studies"])
-            process = started(LONG, out, **self.options)
-            while self.killed < kills and self._kill(process, out, self.rng.choice(self.kinds)):
-                if process.poll() is not None:
-                    finished(process, -signal.SIGKILL)
-                    process = started(LONG, out, **self.options)
-            finished(process)
-            assert_exact(LONG, out)
-            self.counts["studies"] += 1
-        report(self.counts)
-
-    @property
-    def killed(self) -> int:
-        return sum(self.counts.values()) - self.counts["studies"]
-
-    def _kill(self, process: subprocess.Popen, out: Path, kind: str) -> bool:
-        """Kill the driver or one of its workers at a random moment of its life; False if the run came to its end before."""
-        victims = {"drivers": lambda: [process.pid], "workers": lambda: self.workers(process)}[kind]
-        wait_for(lambda: (is_locked(out) and victims()) or process.poll() is not None)
+    harms: name -> function of the process of a run that does it; returns False if there was nothing to harm.
+    """
+    rng, counts, studies, process = random.Random(0), dict.fromkeys(harms, 0), 0, None
+    while sum(counts.values()) < count or process:
+        study, out = replace(LONG, seed=studies, options={"run": studies}), tmp_path / str(studies)
+        process = process or started(study, out, storage, **options)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(self.rng.uniform(0, 2))
-        if process.poll() is None and (pids := victims()):
-            with suppress(ProcessLookupError):
-                os.kill(self.rng.choice(pids), signal.SIGKILL)
-            if kind == "drivers":
-                process.wait()
-            self.counts[f"kills of {kind}"] += process.poll() != 0
-        return process.poll() in (None, -signal.SIGKILL)
-
-    def workers(self, process: subprocess.Popen) -> list[int]:
-        return workers_of(process)
-
-
-class DriverStorm(Storm):
-    kinds = ("drivers",)
+            process.wait(rng.uniform(0, seconds))
+        if process.returncode == -signal.SIGKILL:
+            finished(process, -signal.SIGKILL)
+            process = started(study, out, storage, **options)
+        elif process.returncode is not None:
+            finished(process)
+            assert_exact(study, out, storage)
+            studies, process = studies + 1, None
+        elif is_locked(out) and sum(counts.values()) < count:
+            kind = rng.choice(list(harms))
+            counts[kind] += harms[kind](process)
+    report(counts | {"studies": studies})
 
 
-@pytest.mark.parametrize(("storm", "engine"), [(DriverStorm, 1), (Storm, 2)])
-def test_kills_of_workers_and_drivers(storm, engine, tmp_path):
-    storm(tmp_path, engine=engine).run(KILLS)
+def killed(pids: list[int]) -> bool:
+    """Kill one of these processes, if there are any."""
+    with suppress(IndexError, ProcessLookupError):
+        os.kill(random.choice(pids), signal.SIGKILL)
+        return True
+    return False
 
 
-class RayStorm(Storm):
-    def workers(self, process):
-        """The tasks of the cluster, which this process has started."""
-        return [
-            pid for pid in _descendants(os.getpid()) if b"ray::_attempt" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
+def kills(workers) -> dict:
+    return {
+        "kills of drivers": lambda process: killed([process.pid]),
+        "kills of workers": lambda process: killed(workers(process)),
+    }
+
+
+@pytest.mark.parametrize("engine", [1, 2])
+def test_kills_of_drivers_and_workers(engine, tmp_path):
+    storm(tmp_path, kills(workers_of), KILLS, engine=engine, fuse=2)
+
+
+def ray_tasks_of(_process: subprocess.Popen) -> list[int]:
+    """The tasks of the cluster, which this process has started."""
+    return [pid for pid in _descendants(os.getpid()) if b"ray::_attempt" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def _descendants(pid: int) -> list[int]:
@@ -129,7 +116,7 @@ def cluster(new_cluster):
 
 
 def test_kills_of_ray_tasks_and_drivers(cluster, tmp_path):
-    RayStorm(tmp_path, engine=cluster.address).run(KILLS)
+    storm(tmp_path, kills(ray_tasks_of), KILLS, engine=cluster.address, fuse=2)
 
 
 def test_a_lost_ray_node(cluster, tmp_path):
@@ -156,41 +143,18 @@ def test_the_lost_node_of_the_driver_ends_the_run_and_the_study_goes_on(new_clus
 
 
 def test_stops_of_postgresql(server, tmp_path):  # noqa: F811
-    rng, counts, process = random.Random(0), {"kills": 0, "crashes": 0, "restarts": 0, "studies": 0}, None
     ends = {"kills": server.kill, "crashes": server.stop, "restarts": lambda: server.stop("fast")}
-    while sum(counts.values()) - counts["studies"] < STOPS or process:
-        study = config(trials=12, epochs=60, patience=60, seed=counts["studies"], options={"run": counts["studies"]})
-        out = tmp_path / study.name
-        process = process or started(study, out, server.url, wait=60.0)
-        wait_for(lambda out=out, process=process: is_locked(out) or process.poll() is not None)
-        try:
-            process.wait(rng.uniform(0, 6))
-        except subprocess.TimeoutExpired:
-            kind = rng.choice(list(ends))
-            ends[kind]()
-            time.sleep(rng.random())
-            server.start()
-            counts[kind] += 1
-            continue
-        finished(process)
-        assert_exact(study, out, server.url)
-        counts["studies"], process = counts["studies"] + 1, None
-    report(counts)
+    harms = {name: lambda _, end=end: away_for(server, end, random.random()) for name, end in ends.items()}
+    storm(tmp_path, harms, STOPS, server.url, seconds=6, wait=60.0)
 
 
 def test_two_drivers_of_one_folder(tmp_path):
-    refused = 0
-    process = started(LONG, tmp_path / "out")
-    while process.poll() is None:
-        if (tmp_path / "out" / "journal.log").exists():
-            other = started(LONG, tmp_path / "out")
-            _, errors = other.communicate()
-            refused += "another process works in" in errors
-            assert other.returncode == (2 if "another process works in" in errors else 0), errors
+    process = started(LONG, out := tmp_path / "out")
+    wait_for(lambda: is_locked(out))
+    assert "another process works in" in finished(started(LONG, out), 2)
     finished(process)
-    assert_exact(LONG, tmp_path / "out")
-    assert refused
-    report({"refusals": refused})
+    assert_exact(LONG, out)
+    report({"refusals": 1})
 
 
 def test_a_full_disk_at_every_write(tmp_path, monkeypatch):

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import config, file_size_limit, reference
+from helpers import config, reference
 from safetensors.numpy import load_file, save
 from tables import for_each
 
 from optim_study.folder import StudyFolder, TrialRecord
 from optim_study.results import stored_row
-from rhn.errors import DataError, OutputError
-from rhn.training.state import TrialState, is_locked, locked
+from rhn.errors import DataError
+from rhn.training.state import TrialState
 
 RECORD = reference(config(), 0)
 
@@ -39,10 +39,6 @@ def saved(folder, number, record=RECORD):
     folder.save_record(number, record)
 
 
-def files(folder) -> dict:
-    return {path.relative_to(folder.path).as_posix(): path.read_bytes() for path in folder.path.rglob("*.*")}
-
-
 def test_a_state_comes_back_to_the_last_bit(folder):
     assert folder.load_state(7) is None
     folder.save_state(7, state())
@@ -52,12 +48,10 @@ def test_a_state_comes_back_to_the_last_bit(folder):
     assert folder.epochs(range(9)) == {7: 3}
 
 
-@for_each("damage", [slice(0, -1), slice(1, None)])
-def test_a_damaged_state_counts_as_absent_and_is_replaced(tmp_path, damage, caplog):
-    folder = made(tmp_path)
+def test_a_damaged_state_counts_as_absent_and_is_replaced(folder, caplog):
     folder.save_state(7, state())
     (path,) = (folder.path / "trials").iterdir()
-    path.write_bytes(path.read_bytes()[damage])
+    path.write_bytes(path.read_bytes()[:-1])
     assert folder.load_state(7) is None and "trial 7 starts again from epoch 0" in caplog.text
     folder.save_state(7, state(epoch=1))
     assert folder.load_state(7).epoch == 1
@@ -100,7 +94,7 @@ def test_a_settled_trial_leaves_only_its_record(folder):
     for _ in range(2):
         folder.settle(7, best=True)
     kept = {"trials/.0007.20251120.safetensors", "trials/0007.json", "trials/0070.safetensors", "best.safetensors"}
-    assert set(files(folder)) == kept
+    assert {path.relative_to(folder.path).as_posix() for path in folder.path.rglob("*.*")} == kept
     saved(folder, 8)
     folder.settle(8, best=False)
     assert load_file(folder.path / "best.safetensors")["weights"][0] == 7
@@ -112,26 +106,3 @@ def test_what_cannot_be_read_is_an_error_and_not_taken_for_damaged(folder):
     for read in (lambda: folder.load_state(7), lambda: folder.load_record(7)):
         with pytest.raises(DataError, match="cannot be read"):
             read()
-
-
-def test_a_full_disk_keeps_the_old_files_and_leaves_nothing_half_written(folder):
-    folder.save_state(7, state())
-    folder.save_record(7, RECORD)
-    before = files(folder)
-    with file_size_limit(100):
-        with pytest.raises(OutputError, match=r"cannot write .*0007\.safetensors: File too large"):
-            folder.save_state(7, state(epoch=4))
-        with pytest.raises(OutputError, match=r"cannot write .*0007\.json: .*File too large"):
-            folder.save_record(7, RECORD)
-    assert files(folder) == before
-
-
-def test_a_folder_has_one_driver_at_a_time(tmp_path):
-    assert not is_locked(tmp_path)
-    with locked(tmp_path):
-        assert is_locked(tmp_path)
-        with pytest.raises(OutputError, match="another process works"), locked(tmp_path):
-            pass
-    assert not is_locked(tmp_path)
-    with pytest.raises(OutputError, match="cannot write"), locked(tmp_path / ".lock" / "below"):
-        pass

@@ -19,18 +19,10 @@ PLATEAU = 11.13
 
 
 def row(arch="rhn", depth=1, trial=0, train=8.0, **changes) -> Row:
-    values = {
-        "learning_rate": 0.1,
-        "init_std": 1e-4,
-        "transform_bias": -1.0,
-        "hidden_size": 7,
-        "best_valid_nll": train + 0.5,
-        "best_epoch": 90,
-        "train_nll": train,
-        "valid_nll": train + 0.7,
-    }
-    values |= {"test_nll": train + 0.6, "constant_nll": 11.16, "epochs": 100, "diverged": False}
-    return Row(arch=arch, depth=depth, trial=trial, best_train_nll=train, **(values | changes))
+    settings = {"learning_rate": 0.1, "init_std": 1e-4, "transform_bias": -1.0, "hidden_size": 7}
+    losses = {"best_train_nll": train, "best_valid_nll": train + 0.5, "train_nll": train, "valid_nll": train + 0.7}
+    others = {"test_nll": train + 0.6, "constant_nll": 11.16, "epochs": 100, "best_epoch": 90, "diverged": False}
+    return Row(arch=arch, depth=depth, trial=trial, **(settings | losses | others | changes))
 
 
 def network(arch, depth, losses, **changes) -> list[Row]:
@@ -162,7 +154,6 @@ def test_regions_are_counted_by_hand(area):
     assert set(p) == {("dt-rnn", name) for name in (WHOLE, PAPERS_BOX, LARGER, "orthogonal")}
     assert p["dt-rnn", PAPERS_BOX] == pytest.approx(fisher_exact([[0, 2], [2, 1]]).pvalue)
     assert found["dt-rnn", PAPERS_BOX].p_holm == pytest.approx(min(1, 4 * min(p.values())))
-    assert "dt-rnn-depth4, orthogonal sgd 7 2 0 8 8.05 2 100 % 16 to 100 % 0.3333 1" in " ".join(
-        share_table(shares).split()
-    )
+    table = " ".join(share_table(shares).split())
+    assert "dt-rnn-depth4, orthogonal sgd 7 2 0 8 8.05 2 100 % 16 to 100 % 0.3333 1" in table
     assert (region(row(learning_rate=0.5)), region(row(learning_rate=0.5, optimizer="adam"))) == (PAPERS_BOX, LARGER)

@@ -102,6 +102,14 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(steps, task, whole, tm
     assert contents(tmp_path) == contents(whole)
 
 
+def test_a_lost_folder_ends_a_training_and_the_same_call_goes_on(task, whole, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(OutputError, match="No such file"):
+        task.train(folder, epoch=lambda *_: shutil.rmtree(folder, ignore_errors=True))
+    task.train(folder)
+    assert contents(folder) == contents(whole)
+
+
 def test_out_of_time_again_and_again_it_ends_alike_and_at_every_stop_the_files_tell_one_story(task, whole, tmp_path):
     for _ in range(500):
         result = task.train(tmp_path, max_minutes=0)
