@@ -245,6 +245,7 @@ def test_a_run_waits_for_its_server_at_the_start_too(server, out):
     assert_exact(config(), out, server.url)
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_away_ends_a_run_in_a_sentence_and_the_study_goes_on(server, out, caplog):
     with pytest.raises(OutputError, match=r"the storage does not answer .* run the same command again"):
         drive(config(), out, server.url, backend=Eventful(5, server.stop), wait=1.0)
