@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rhn.cells.init import BY_FAN_IN, OWN, Initialization, draw
 from rhn.cells.layers import Gates, Layer, recurrent_parts
 from rhn.errors import InvalidInputError
-from rhn.kernels.check import check_tensor
+from rhn.kernels.table import check_tensor
 from rhn.utils.validation import LARGEST, positive
 
 KERNELS = "manual", "reference"

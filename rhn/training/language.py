@@ -28,7 +28,7 @@ from rhn.models.dropout import Masks, draw_masks, require_masks
 from rhn.models.networks import LanguageModel, States
 from rhn.training.config import LanguageConfig
 from rhn.training.ensemble import Ensemble, build_model, seeded
-from rhn.training.evaluation import ensemble_nll, measure_name, window_of
+from rhn.training.evaluation import ensemble_nll, measure, measure_name, window_of
 from rhn.training.trainer import Task
 
 MASKS = crc32(b"masks")
@@ -52,8 +52,8 @@ class LanguageTask(Task):
 
     def __init__(self, config: LanguageConfig, corpus: TextCorpus, device: torch.device | str = "cpu"):
         super().__init__(config, device)
-        self._vocabulary, name = len(corpus.vocabulary), measure_name(corpus.vocabulary)
-        self.columns = (f"train_{name}", f"valid_{name}", "learning_rate", "gradient_norm")
+        self._vocabulary, self._measure = len(corpus.vocabulary), measure_name(corpus.vocabulary)
+        self.columns = (f"train_{self._measure}", f"valid_{self._measure}", "learning_rate", "gradient_norm")
         self.gradient_norm, self.averaging = config.gradient_norm, config.averaging
         shortest = max(config.window, SHORTEST) if config.vary_window else config.window
         self.rows = training_rows(corpus.train, config.batch_size, shortest)
@@ -66,6 +66,9 @@ class LanguageTask(Task):
         model = build_model(self.config, self._vocabulary, seed=seed)
         require_masks(model, self.config.dropout)
         return model
+
+    def measured(self, nll: float) -> float:
+        return measure(nll, self._measure)
 
     def batches(self, epoch: int) -> list["Window"]:
         config = self.config

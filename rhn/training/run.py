@@ -31,7 +31,6 @@ from rhn.errors import DataError, DivergedError, InvalidInputError
 from rhn.training.chorales import ChoraleTask, evaluate
 from rhn.training.config import ChoraleConfig, LanguageConfig, upgraded
 from rhn.training.ensemble import build_models, deterministic
-from rhn.training.evaluation import measure
 from rhn.training.language import LanguageTask
 from rhn.training.state import Interrupted, TrialState, best_epoch, deferred_interrupt, locked, read_state, write_state
 from rhn.training.trainer import Trainer
@@ -267,9 +266,8 @@ class _Run:
     def _lines(self, seed: int) -> list[dict]:
         """The lines of metrics.jsonl."""
         task, lines = self._task, []
-        name = task.columns[0].removeprefix("train_")
         for epoch, (train, valid, *others) in enumerate(self.trainer.curve(seed).tolist(), start=task.first_epoch):
-            row = (measure(train, name), measure(valid, name), *others)
+            row = (task.measured(train), task.measured(valid), *others)
             lines.append({"epoch": epoch, **dict(zip(task.columns, row, strict=True))})
         return lines
 

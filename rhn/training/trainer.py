@@ -59,8 +59,8 @@ class Task:
     """
 
     columns: tuple[str, ...]
-    """Of a curve: training loss, validation loss, and those that the trainer adds if the first epoch is 1. Losses are in nats; files
-    have them in the measure that the name ends with (`rhn.training.evaluation.measure`)."""
+    """Of a curve: training loss, validation loss, and those that the trainer adds if the first epoch is 1. Losses are in nats, and in files
+    as `measured` gives them."""
     first_epoch = 0
     """0: both losses are measured after every epoch and before training. 1: the training loss is the mean over the steps of an epoch,
     followed in a row by the validation loss, the learning rate and the gradient norm."""
@@ -92,6 +92,10 @@ class Task:
     def evaluate(self, ensemble: Ensemble) -> Tensor:
         """The measured losses of each model, (K, 2), or (K, 1) without that of training."""
         raise NotImplementedError
+
+    def measured(self, nll: float) -> float:
+        """A loss in the measure that the columns name."""
+        return nll
 
     def schedule(self, epoch: int) -> float:
         """The divisor of the learning rates in an epoch."""
