@@ -59,8 +59,8 @@ class Task:
     """
 
     columns: tuple[str, ...]
-    """Of a curve: training loss, validation loss, and those that the trainer adds if the first epoch is 1. Losses are in nats, and in files
-    as `measured` gives them."""
+    """Of a curve: training loss, validation loss, and those that the trainer adds if the first epoch is 1. Losses are in nats, and in
+    files as `measured` gives them."""
     first_epoch = 0
     """0: both losses are measured after every epoch and before training. 1: the training loss is the mean over the steps of an epoch,
     followed in a row by the validation loss, the learning rate and the gradient norm."""
