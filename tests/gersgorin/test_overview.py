@@ -148,7 +148,7 @@ def test_the_network_is_left_as_it_was():
 @for_each(
     ("module", "x", "options", "words"),
     [
-        (lambda x, s: s, frames(T), {}, "network is a function: expected a cell"),
+        (lambda x, s: s, frames(T), {}, "a bare function has no state size"),
         (nn.Linear(m, m), frames(T), {}, "has no recurrent cell"),
         (model(), torch.ones(T, m), {}, "the same at every frame"),
         (Tagger(), frames(T, 2), {"loss": "huber"}, "huber"),

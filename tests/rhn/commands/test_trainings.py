@@ -122,7 +122,7 @@ def test_data_that_was_moved_is_said_once(prose, tmp_path, refused):
     assert prose.train(run, "--max-minutes", 0) == 0
     config = run / "config.json"
     config.write_text(config.read_text().replace(str(prose.data), str(tmp_path / "gone")))
-    refused(["resume", run], f"{tmp_path / 'gone'}: no such file or folder")
+    refused(["resume", run], f"{tmp_path / 'gone'} cannot be read: No such file or directory")
     assert cli.main(["resume", str(run), "--data", str(moved), "--max-minutes", "0"]) == 0
     assert cli.main(["resume", str(run)]) == 0
 
