@@ -242,7 +242,7 @@ def test_a_training_with_targets_needs_all_its_parts(capsys, targets):
         (["--epochs", "0"], "--epochs is 0"),
         (["--cell", "rnh"], "did you mean"),
         (["--cell", "lstm", "--depth", "3"], "depth must be 1"),
-        (["--cell", "lstm", "--transform-bias", "1"], "for cells with transform gates"),
+        (["--cell", "lstm", "--transform-bias", "1"], "lstm has no option 'transform_bias'"),
         (["--init", "gauss"], "unknown initialisation"),
         (["jsb-depth-x"], "no preset"),
         (["jsb-depth-1", "--depth", "2"], "--depth cannot be given with a preset"),

@@ -11,10 +11,10 @@ FIGURE = re.compile(r"(plot|draw)(_[a-z]\w*)?")
 
 
 def functions_of(package: str) -> dict[str, set[str]]:
-    """Each function of the files that use matplotlib, and the names it uses."""
+    """Each function or method of the files that use matplotlib, and the names it uses."""
     found: dict[str, set[str]] = {}
     for path in (ROOT / package).rglob("*.py"):
-        for node in ast.parse(text).body if "matplotlib" in (text := path.read_text()) else ():
+        for node in ast.walk(ast.parse(text)) if "matplotlib" in (text := path.read_text()) else ():
             if isinstance(node, ast.FunctionDef):
                 found.setdefault(node.name, set()).update(names_in(node))
     return found
@@ -40,4 +40,4 @@ def test_every_figure_is_drawn_by_a_test_that_reads_it(package):
         reached.add(name)
         waiting += (functions[name] & functions.keys()) - reached
     drawn = {name for name in functions if FIGURE.fullmatch(name)}
-    assert len(drawn) >= 3 and drawn <= reached, f"add to a test that calls readable(): {drawn - reached}"
+    assert drawn and drawn <= reached, f"add to a test that calls readable(): {drawn - reached}"
