@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from gersgorin.cli.naming import given_words
+from gersgorin.cli.output import given_words
 from rhn.cli.entry import own_cell, print_json, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import SUFFIXES, figure_name, save_figure

@@ -259,14 +259,14 @@ def drawn(result, draw: str = ""):
     """A result, and the figure that a function draws of it, if not its plot."""
     if not draw:
         return {"result": result, "figure": result.plot().figure.figure}
-    modules = [import_module(f"gersgorin.{home}") for home in ("plotting.spectra", "comparison.plots", "recording")]
+    modules = [import_module(f"gersgorin.{home}") for home in ("plotting.spectra", "comparison", "recording")]
     return {"result": result, "figure": next(getattr(m, draw) for m in modules if hasattr(m, draw))(result)}
 
 
 def compared() -> dict:
     """Two networks over three sequences, and their figure."""
     found = g.compare([cell_of(RNN, 3, 5), cell_of(RHN, 3, 5)], noise(3, 8, 3))
-    return {"result": found, "figure": import_module("gersgorin.comparison.plots").draw_bands(found)}
+    return {"result": found, "figure": import_module("gersgorin.comparison").draw_bands(found)}
 
 
 def analysis(*arguments, **options) -> dict:

@@ -28,6 +28,8 @@ class NewOrTrained:
     module: str | None = option(None, "Your module, package.module:factory; its first recurrent cell is analysed.")
     submodule: str | None = option(None, "Part of --module with the cell, such as encoder.rnn.")
 
+    layer = None  # the first cell, without the option of `NetworkOptions`
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions(NewOrTrained):
@@ -57,8 +59,8 @@ class DataOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutputOptions(Writing):
-    """The files of the results."""
+class ResultOptions(Writing):
+    """The files of a result, and how it is printed."""
 
     group = "output"
 
@@ -68,4 +70,12 @@ class OutputOptions(Writing):
         metavar="FILE",
     )
     json: bool = option(False, "Print one JSON object instead of text.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions(ResultOptions):
+    """The same, and the device of the work."""
+
+    group = "output"
+
     device: Device = option("auto", "Device of the Jacobians; eigenvalues are computed on the CPU.")

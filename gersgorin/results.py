@@ -22,7 +22,7 @@ HOMES = {
     "analyses.pseudospectra": ("Pseudospectra",),
     "analyses.spectra": ("Spectra",),
     "checking.prediction": ("TrainingCheck",),
-    "comparison.runs": ("Comparison",),
+    "comparison": ("Comparison",),
     "recording": ("Recording",),
 }
 

@@ -1,30 +1,28 @@
 """The table of analyses: each row makes a subcommand, a part of `analyze`, a section of the report, a key of the JSON.
 
-A row names a function of a `Run`. Its keyword arguments with their defaults are the options of the subcommand, the "Args:" section of
-its docstring is their help. A row that needs a loss names a function of an `Objective` instead, one about the outputs of a whole module
-a function of a `SequenceMap`.
+A row names a function of a `Run` and declares the help of those of its keyword arguments that are options of the subcommand; their
+types and defaults are the function's. A row that needs a loss names a function of an `Objective` instead, one about the outputs of a
+whole module a function of a `SequenceMap`.
 """
 
 import importlib
-import inspect
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-NO_OPTIONS = ("progress", "submodule", "unit")  # arguments that commands give themselves
 
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Analysis:
     """One row."""
 
     name: str
     """Key in JSON and attribute of what `analyze` returns; the subcommand has dashes instead of underscores."""
     function: str | Callable
-    """`module:function`, imported at first use, or the function itself."""
+    """`module:function`, imported at first use, `.module` from this package; or the function itself."""
     about: str
     """One line for `gersgorin --help` and the documentation."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Keyword arguments of the function that the subcommand has as options, and the help of each."""
     default: bool = False
     """Whether `analyze` and the report compute it without being asked."""
     reported: bool = False
@@ -43,42 +41,11 @@ class Analysis:
         if callable(self.function):
             return self.function
         module, _, name = self.function.partition(":")
-        return getattr(importlib.import_module(module), name)
+        return getattr(importlib.import_module(module, __name__), name)
 
     def __call__(self, subject, **options):
         """Compute the result of a run or an objective."""
         return self.load()(subject, **options)
-
-    def options(self) -> list[tuple[str, Any, Any, str]]:
-        """(name, type, default, help) of each keyword argument but tensors and `NO_OPTIONS`."""
-        function = self.load()
-        texts = argument_texts(inspect.getdoc(function) or "")
-        parameters = inspect.signature(function, eval_str=True).parameters.values()
-        own = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in NO_OPTIONS]
-        own = [p for p in own if "Tensor" not in str(p.annotation)]
-        return [(p.name, p.annotation, p.default, texts.get(p.name, "")) for p in own]
-
-
-def argument_texts(docstring: str) -> dict[str, str]:
-    """The texts of the "Args:" section of a docstring, by argument.
-
-    >>> argument_texts('''Do it.
-    ...
-    ... Args:
-    ...     count: how many,
-    ...         at most 5.
-    ...     seed: of the start.
-    ... ''')
-    {'count': 'How many, at most 5.', 'seed': 'Of the start.'}
-    """
-    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", docstring, re.MULTILINE)
-    texts: dict[str, list[str]] = {}
-    for line in section[1].splitlines() if section else ():
-        if match := re.match(r"\s{4}(\w+): (.*)", line):
-            texts[match[1]] = [match[2]]
-        elif texts and line.strip():
-            texts[next(reversed(texts))].append(line.strip())
-    return {name: (words := " ".join(lines))[:1].upper() + words[1:] for name, lines in texts.items()}
 
 
 def register_analysis(row: Analysis) -> Analysis:
@@ -101,39 +68,85 @@ def listing() -> str:
     )
 
 
-def _row(name: str, function: str, about: str, **more) -> Analysis:
-    return Analysis(name=name, function=f"gersgorin.analyses.{function}", about=about, **more)
-
-
 _ROWS = (
-    _row("spectra", "spectra:spectra", "Eigenvalues and Geršgorin discs of every step", default=True),
-    _row("products", "steps:products", "Norms and growth of the Jacobian products", default=True),
-    _row("gains", "steps:gains", "Gains of the input and of each layer", default=True),
-    _row("gates", "steps:gates", "Mean gate activity of each layer", default=True),
-    _row("lyapunov", "lyapunov:of_run", "Leading Lyapunov exponents with their errors"),
-    _row("fixed_points", "fixed_points:of_run", "Fixed points under constant input, and their spectra"),
-    _row("bounds", "bounds:bounds", "Bounds on the norm of the gradient along the run"),
-    _row("newton", "newton:newton", "All states at once by Newton's method", reported=True, repeats=True),
-    _row("pseudospectra", "pseudospectra:pseudospectra", "Pseudospectra of a few steps"),
-    _row(
+    Analysis("spectra", ".spectra:spectra", "Eigenvalues and Geršgorin discs of every step", default=True),
+    Analysis("products", ".steps:products", "Norms and growth of the Jacobian products", default=True),
+    Analysis("gains", ".steps:gains", "Gains of the input and of each layer", default=True),
+    Analysis("gates", ".steps:gates", "Mean gate activity of each layer", default=True),
+    Analysis(
+        "lyapunov",
+        ".lyapunov:of_run",
+        "Leading Lyapunov exponents with their errors",
+        {
+            "count": "Number of exponents (default: 10, or all of a smaller state).",
+            "repeat": "Readings of the sequence; of several the first is not counted.",
+            "seed": "Of the initial weights and of the first directions.",
+        },
+    ),
+    Analysis(
+        "fixed_points",
+        ".fixed_points:of_run",
+        "Fixed points under constant input, and their spectra",
+        {
+            "starts": "Number of states to search from, spread over the run.",
+            "seed": "Of the initial weights, and of starts beyond the run's length.",
+        },
+    ),
+    Analysis(
+        "bounds",
+        ".bounds:bounds",
+        "Bounds on the norm of the gradient along the run",
+        {"layers": "Also windows of the layers within a step."},
+    ),
+    Analysis(
+        "newton",
+        ".newton:newton",
+        "All states at once by Newton's method",
+        {
+            "method": '"full", "diagonal" (of the Jacobians) or "trust" (damped) '
+            "(default: full up to 64 entries of a state, else diagonal).",
+            "tolerance": "Of each step, relative to max(1, |s|) (default: 1e-10, in float32 1e-4).",
+            "max_iterations": "Corrections at most.",
+            "guard": "Compute the steps that have not converged in a loop.",
+        },
+        reported=True,
+        repeats=True,
+    ),
+    Analysis(
+        "pseudospectra",
+        ".pseudospectra:pseudospectra",
+        "Pseudospectra of a few steps",
+        {"side": "Points along a side of the grid, an odd number (default: 101, or 51 of a large state)."},
+    ),
+    Analysis(
         "plateau",
-        "plateau:of_objective",
+        ".plateau:of_objective",
         "Relative rates of learning and the order of the plateau",
         needs="objective",
         default=True,
     ),
-    _row(
+    Analysis(
         "credit",
-        "credit:of_objective",
+        ".credit:of_objective",
         "Share of the gradient that reaches each earlier step",
         needs="objective",
         default=True,
     ),
-    _row("memory", "memory:memory", "Influence of each earlier input on the outputs", needs="map"),
-    _row(
+    Analysis(
+        "memory",
+        ".memory:memory",
+        "Influence of each earlier input on the outputs",
+        {
+            "probes": "Random vectors for each output, at least 2; 0: exact (default: exact up to 16384 outputs in all, else 16).",
+            "seed": "Of the random vectors.",
+        },
+        needs="map",
+    ),
+    Analysis(
         "audit",
-        "audit:audit",
+        ".audit:audit",
         "Initialisation of each recurrent layer: time scales, gains, rates of learning",
+        {"seed": "Of the direction in which the outputs are pulled."},
         needs="map",
     ),
 )

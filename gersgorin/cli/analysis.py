@@ -1,29 +1,39 @@
 """`gersgorin lyapunov`, `gersgorin bounds`, ...: the subcommand that every row of `ANALYSES` has."""
 
+import inspect
 from dataclasses import make_dataclass
-from functools import lru_cache
 
 from gersgorin.analyses import Analysis
-from gersgorin.cli.output import Outputs
+from gersgorin.cli.output import Outputs, default_figure
 from gersgorin.options import DataOptions, NetworkOptions, OutputOptions
 from rhn.cli.entry import own_cell, resolve_device
 from rhn.utils.options import option, parse
 from rhn.utils.progress import progress_bars
 
 
-def main_of(row: Analysis, words: list[str]) -> None:
-    """Run the subcommand of an analysis."""
-    run_analysis(row, parse(options_of(row), words, prog=f"gersgorin {row.command}"))
-
-
-@lru_cache
 def options_of(row: Analysis) -> type:
-    """The dataclass of a subcommand's options: those that all share, and the keyword arguments of its function."""
-    own = [(name, kind, option(default, text)) for name, kind, default, text in row.options()]
+    """The dataclass of a subcommand's options: those that all share, and those of its row, with their types and defaults."""
+    parameters = inspect.signature(row.load(), eval_str=True).parameters
+    given = ((parameters[name], text) for name, text in row.options.items())
+    own = [(p.name, p.annotation, option(p.default, text)) for p, text in given]
     example = f"examples:\n  gersgorin {row.command} --cell rhn --depth 5\n  gersgorin {row.command} --checkpoint runs/mine --json"
     bases = (OutputOptions, DataOptions, NetworkOptions)
     space = {"__doc__": f"{row.about}.\n\n{example}", "group": row.command}
     return make_dataclass(f"{row.name.title()}Options", own, bases=bases, namespace=space, frozen=True, kw_only=True)
+
+
+def main_of(row: Analysis, words: list[str]) -> None:
+    """Parse the words of a subcommand, resolve network and data, compute, draw, write and print."""
+    options = parse(options_of(row), words, prog=f"gersgorin {row.command}")
+    outputs = Outputs.of(options, default_figure(row.command, options))
+    device = resolve_device(options.device)
+    with progress_bars() as report, own_cell(options.module or options.cell):
+        subject = _subject_of(row, options, device)
+        own = {name: getattr(options, name) for name in row.options}
+        result = row(subject, **own, progress=report(f"{row.command} of {subject.label.title}"))
+        outputs.write(result, report)
+    text = "\n".join(filter(None, (result.title, result.about, result.summary())))
+    outputs.show(options, text, {"title": result.title, "about": result.about, row.name: result.to_dict()})
 
 
 def _subject_of(row: Analysis, options, device: str):
@@ -33,18 +43,3 @@ def _subject_of(row: Analysis, options, device: str):
     if row.needs == "run":
         return run_of_options(options, options, device=device, repeat=row.repeats)
     return {"objective": objective_of_options, "map": map_of_options}[row.needs](options, device=device)
-
-
-def run_analysis(row: Analysis, options) -> None:
-    """Resolve network and data, compute, draw, write and print."""
-    from gersgorin.cli.naming import default_figure
-
-    outputs = Outputs.of(options, default_figure(row.command, options))
-    own = {name: getattr(options, name) for name, *_ in row.options()}
-    device = resolve_device(options.device)
-    with progress_bars() as report, own_cell(options.module or options.cell):
-        subject = _subject_of(row, options, device)
-        result = row(subject, **own, progress=report(f"{row.command} of {subject.label.title}"))
-        outputs.write(result, report)
-    text = "\n".join(filter(None, (result.title, result.about, result.summary())))
-    outputs.show(options, text, {"title": result.title, "about": result.about, row.name: result.to_dict()})

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gersgorin.analyses import ANALYSES, Analysis
-from gersgorin.cli.output import Outputs
+from gersgorin.cli.output import Outputs, default_figure
 from gersgorin.options import DataOptions, NewOrTrained, OutputOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
@@ -57,31 +57,30 @@ def compare(options: CompareOptions) -> None:
     """Resolve networks and data, compute, draw, write and print."""
     row = _analysis(options)
 
-    from gersgorin.cli.naming import default_figure
-    from gersgorin.comparison.variants import BEFORE, FILES, panels, parse_variants
+    from gersgorin.cli.variants import BEFORE, FILES, panels, parse_variants
     from gersgorin.resolve import source_of_options, sources_of_options
 
-    variants = None if options.variants is None else parse_variants(options.variants)
-    if variants is not None and variants.option == FILES and not options.checkpoint:
+    variants = parse_variants(options.variants)
+    if variants.option == FILES and not options.checkpoint:
         first, *others = variants.values
         options = replace(options, checkpoint=Path(first), variants=",".join(others))
     _check(options)
-    outputs = Outputs.of(options, default_figure("" if row.name == "spectra" else row.command, options))
+    command = "" if row.name == "spectra" else row.command
+    outputs = Outputs.of(options, default_figure(command, options))
     if options.sequences is None:
         sources = [source_of_options(options, options)]
     else:
         sources = sources_of_options(options, options, options.sequences)
     networks = panels(options, variants, sources[0].input_size, options.seeds or 1)
     numbers = [_numbered(path, k, options.force) for path in outputs.numbers for k in range(len(networks))]
-    device = resolve_device(options.device)
+    device, measure = resolve_device(options.device), _bands if options.many else _along
     with progress_bars() as report:
-        results = [_measure(options, row, seeds, sources, device, report) for seeds in networks]
-    before = variants is not None and variants.option == BEFORE
-    drawn = [results[1], results[0]] if before else results  # before training, then after
+        results = [measure(options, row, seeds, sources, device, report) for seeds in networks]
+    drawn = results[::-1] if variants.option == BEFORE else results  # before training, then after
     save_figure(outputs.figure, lambda: _drawn(options, row, drawn, sources[0]))
     for path, result in zip(numbers, results * len(outputs.numbers), strict=True):
         result.save(path)
-    texts = [text for found in results for text in ([found.title] * (row.name != "spectra") + [found.summary(), ""])]
+    texts = [text for found in results for text in ([found.title] * bool(command) + [found.summary(), ""])]
     values, *others = (_values(row, found) | {"figure": str(outputs.figure)} for found in results)
     outputs.show(options, "\n".join(texts), values | ({"compare": others} if others else {}))
 
@@ -97,18 +96,21 @@ def _analysis(options: CompareOptions) -> Analysis:
 
 def _check(options: CompareOptions) -> None:
     """Raise InvalidInputError for options that contradict each other."""
-    if options.variants is None and not options.many:
-        raise InvalidInputError(
-            "there is nothing to compare: name VARIANTS (see gersgorin compare --help), or give --seeds"
-        )
-    if options.many and options.analysis != "spectra":
-        raise InvalidInputError("medians over many runs are of the spectra: leave --analysis out")
-    if options.sequences is not None and (given := given_flags(options, ("chorale",))):
-        raise InvalidInputError(f"--sequences and {given[0]} are two things to read: give one")
-    if options.seeds is not None and (trained := options.checkpoint):
-        raise InvalidInputError(f"--seeds draws new weights, those of {trained} are trained: leave it out")
-    if options.seeds is not None and (options.variants or "").startswith("seed="):
-        raise InvalidInputError("seed=... shows each seed and --seeds their median: give one")
+    many, seeds, trained = options.many, options.seeds, options.checkpoint
+    refused = {
+        "there is nothing to compare: name VARIANTS (see gersgorin compare --help), or give --seeds": not (
+            options.variants or many
+        ),
+        "medians over many runs are of the spectra: leave --analysis out": many and options.analysis != "spectra",
+        "--sequences and --chorale are two things to read: give one": options.sequences
+        and given_flags(options, ("chorale",)),
+        f"--seeds draws new weights, those of {trained} are trained: leave it out": seeds and trained,
+        "seed=... shows each seed and --seeds their median: give one": seeds
+        and (options.variants or "").startswith("seed="),
+    }
+    for sentence, wrong in refused.items():
+        if wrong:
+            raise InvalidInputError(sentence)
 
 
 def _numbered(path: Path, k: int, force: bool) -> Path:
@@ -116,37 +118,44 @@ def _numbered(path: Path, k: int, force: bool) -> Path:
     return check_output(path if k == 0 else path.with_stem(f"{path.stem}-{k + 1}"), force=force)
 
 
-def _measure(options: CompareOptions, row: Analysis, seeds, sources, device: str, report):
-    """The result of one network: an analysis along a sequence, or medians and bands over its seeds and all sequences."""
+def _along(options: CompareOptions, row: Analysis, networks, sources, device: str, report):
+    """The result of an analysis of one network along one sequence."""
     from gersgorin.analyses.spectra import usual_leading
-    from gersgorin.comparison.runs import compare_runs
     from gersgorin.resolve import run_along
 
-    subject, source, total, last = seeds[0], sources[0], len(seeds) * len(sources), options.seed + len(seeds) - 1
-    leading = usual_leading(subject.state_size) if row.name == "spectra" and not options.many else None
-    advance = report(f"{'runs' if options.many else row.command} of {subject.title}")
-
-    def runs():
-        for k, network in enumerate(seeds):
-            for one in sources:
-                run = run_along(network, one, device=device, title=subject.title, whole=leading is None)
-                yield options.seed + k, run
-
+    (subject,), (source,) = networks, sources
+    leading = usual_leading(subject.state_size) if row.name == "spectra" else None
+    progress = report(f"{row.command} of {subject.title}")
     with own_cell(subject.name if subject.own else None):
-        if not options.many:
-            ((_, run),) = runs()
-            return row(run, progress=advance, **{"leading": leading} if leading else {})
-        made = subject.made + f" to seed {last}" * (len(seeds) > 1 and bool(subject.made))
-        about = "; ".join(filter(None, (made, source.about)))
-        several = counted(len(sources), "part" if source.kind == "text" else source.kind)
-        several += f" of {source.name}" * (source.kind != "chorale")
-        along = f"{source.kind} {source.label}" if len(sources) == 1 else several
-        return compare_runs(runs(), along=along, about=about, progress=lambda done: advance(done, total))
+        run = run_along(subject, source, device=device, whole=leading is None)
+        return row(run, progress=progress, **{"leading": leading} if leading else {})
+
+
+def _bands(options: CompareOptions, row: Analysis, networks, sources, device: str, report):
+    """Medians and bands of one network over all its seeds and all sequences."""
+    from gersgorin.comparison import compare_runs
+    from gersgorin.resolve import run_along
+
+    first, source, total = networks[0], sources[0], len(networks) * len(sources)
+    advance, last = report(f"runs of {first.title}"), options.seed + len(networks) - 1
+    made = first.made + f" to seed {last}" * (len(networks) > 1 and bool(first.made))
+    along = f"{source.kind} {source.label}"
+    if len(sources) > 1:
+        along = counted(len(sources), "part" if source.kind == "text" else source.kind)
+        along += f" of {source.name}" * (source.kind != "chorale")
+    runs = (
+        (options.seed + k, run_along(network, one, device=device, title=first.title))
+        for k, network in enumerate(networks)
+        for one in sources
+    )
+    about = "; ".join(filter(None, (made, source.about)))
+    with own_cell(first.name if first.own else None):
+        return compare_runs(runs, along=along, about=about, progress=lambda done: advance(done, total))
 
 
 def _drawn(options: CompareOptions, row: Analysis, results: list, source):
     """The figure of all results."""
-    from gersgorin.comparison.plots import draw_bands, draw_comparison, draw_results
+    from gersgorin.comparison import draw_bands, draw_comparison, draw_results
 
     if row.name != "spectra":
         return draw_results(results, f"{source.kind} {source.first_label}")

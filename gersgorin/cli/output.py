@@ -1,15 +1,29 @@
-"""The files of `--output`: a figure, numbers and an animation, told apart by their suffixes and checked before the work begins."""
+"""The files of `--output`: a figure, numbers and an animation, told apart by their suffixes and checked before the work begins.
 
+The default name of a figure is the network, the given options and the data, joined by dashes:
+
+gersgorin-rhn-depth5-bwv269.png
+gersgorin-lstm-seed3-steps20-bwv66.6-lyapunov.png
+gersgorin-rhn-vs-depth-1-2-5-test.png
+"""
+
+import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import SUFFIXES, save_figure
+from rhn.utils.figures import SUFFIXES, figure_name, place, save_figure
 from rhn.utils.io import check_output
+from rhn.utils.options import default_of
 
 NUMBERS, ANIMATIONS = (".npz", ".json"), (".gif",)
+NETWORK, DATA = ("cell", "module", "checkpoint"), ("chorale", "input", "data")
+SILENT = {"output", "json", "force", "device", "analysis"}  # they change no numbers, or name the command
+USUAL = {".safetensors", ".npy", ".txt"}  # suffixes that a name leaves out
+BEST = "best.safetensors"  # weights in the folder of a training, which has the better name
 
 
 @dataclass(frozen=True)
@@ -42,7 +56,7 @@ class Outputs:
 
         report: of `progress_bars`. draw: the figure of a result, if not its plot; film: its `Film`.
         """
-        save_figure(self.figure, lambda: draw(result) if draw else result.plot().figure.figure)
+        save_figure(self.figure, lambda: draw(result) if draw else result.figure())
         for path in self.numbers:
             result.save(path)
         if self.animation:
@@ -55,3 +69,42 @@ class Outputs:
             print_json(values | {"figure": str(self.figure)})
         else:
             print(text, f"figure: {self.figure}", sep="\n")
+
+
+def default_figure(command: str, options) -> str:
+    """The name of the figure of a command; options at their defaults are left out.
+
+    command: the last word of the name, "" for none. A name with characters that files cannot have, or with too many, ends in a
+    checksum; so does one of a file outside the current folder.
+    """
+    words = given_words(options, SILENT)
+    network = [words.pop(name) for name in NETWORK if name in words] or ["rhn"]
+    data = [words.pop(name) for name in DATA if name in words]
+    data = data or ["test" if "sequences" in words else options.chorale]
+    return str(figure_name("gersgorin", *network, *words.values(), *data, command))
+
+
+def given_words(options, without: Iterable[str]) -> dict[str, str]:
+    """The options that are not at their defaults, each as a word of a file name."""
+    given = ((f.name, getattr(options, f.name), default_of(f)) for f in fields(options) if f.name not in without)
+    return {
+        name: _word("" if name in (*NETWORK, *DATA) else name.replace("_", "-"), value)
+        for name, value, default in given
+        if value != default
+    }
+
+
+def _word(name: str, value) -> str:
+    """An option in a name: "depth5", "vs-depth-1-2-5", "uniform-0.1"; of a file its stem and its place."""
+    if isinstance(value, dict):
+        return "-".join(f"{option}-{given}" for option, given in value.items())
+    if isinstance(value, tuple):
+        return "-".join([name, *map(str, value)]).strip("-")
+    if isinstance(value, Path):
+        path = value.parent if value.name == BEST and value.parent.name else value
+        return "-".join(filter(None, (path.stem if path.suffix in USUAL else path.name, place(path))))
+    if isinstance(value, bool):
+        return name
+    if isinstance(value, int | float):
+        return name + str(value).removesuffix(".0")
+    return re.sub("[:,=/]+", "-", f"vs-{value}" if name == "variants" else str(value))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gersgorin.cli.output import Outputs
+from gersgorin.cli.output import Outputs, default_figure
 from gersgorin.options import DataOptions, NetworkOptions, OutputOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.utils.options import option, parse
@@ -38,8 +38,6 @@ def main(args: list[str] | None = None, prog: str = "gersgorin-plot") -> int:
 
 def plot(options: PlotOptions) -> None:
     """Check everything that can be checked, then measure, draw, write and print."""
-    from gersgorin.cli.naming import default_figure
-
     outputs = Outputs.of(options, default_figure("", options), animated=True)
     device = resolve_device(options.device)
 

@@ -4,17 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gersgorin.cli.output import Outputs
+from gersgorin.options import ResultOptions
 from rhn.cli.entry import run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import figure_name, place
-from rhn.utils.options import Writing, option, parse
+from rhn.utils.options import option, parse
 from rhn.utils.progress import progress_bars
 
 FILE = "record.npz"  # of a training with `rhn train --record N`, in its folder
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordingOptions(Writing):
+class RecordingOptions(ResultOptions):
     """Spectra, gains, gates and gradients over the steps of a training that `rhn train --record N` or gersgorin.Recorder recorded.
 
     examples:
@@ -25,12 +26,6 @@ class RecordingOptions(Writing):
     path: Path = option(
         help="The file of the recording, or the folder of the training.", metavar="PATH", positional=True
     )
-    output: tuple[Path, ...] = option(
-        (),
-        "Files to write: a figure (.png, .svg, .pdf), numbers (.npz, .json), an animation (.gif).",
-        metavar="FILE",
-    )
-    json: bool = option(False, "Print one JSON object instead of text.")
 
 
 def main(args: list[str] | None = None) -> int:

@@ -51,11 +51,7 @@ class Steps(Result, kind="steps"):
 
 
 def of_run(run, *, times: int = 1, progress=lambda done, total: None):
-    """Count the steps of a run.
-
-    Args:
-        times: factor of the number.
-    """
+    """Count the steps of a run, so many times."""
     return Steps(count=times * len(run), title=run.label.title)
 '''
 
@@ -65,8 +61,9 @@ def a_new_analysis(tmp_path, monkeypatch):
     (tmp_path / "counting.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
+    options = {"times": "Factor of the number."}
     yield register_analysis(
-        Analysis(name="steps_taken", function="counting:of_run", about="Number of the steps", default=True)
+        Analysis("steps_taken", "counting:of_run", "Number of the steps", options=options, default=True)
     )
     del ANALYSES["steps_taken"]
     sys.modules.pop("counting", None)

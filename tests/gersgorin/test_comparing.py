@@ -14,8 +14,8 @@ from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.spectra import Spectra
 from gersgorin.cli.compare import main
 from gersgorin.cli.plot import main as plot
-from gersgorin.comparison.plots import draw_results
-from gersgorin.comparison.variants import BEFORE, MOST, Variants, parse_variants
+from gersgorin.cli.variants import BEFORE, MOST, Variants, parse_variants
+from gersgorin.comparison import draw_results
 from gersgorin.plotting.figure import line_style
 from gersgorin.run import Label, Run
 from rhn.cells import RHN, RNN

@@ -12,7 +12,7 @@ from gersgorin import compare
 from gersgorin.analyses.spectra import measure_spectra
 from gersgorin.cli.compare import main
 from gersgorin.cli.plot import main as plot
-from gersgorin.comparison.runs import KEPT, TABULATED
+from gersgorin.comparison import KEPT, TABULATED
 from gersgorin.results import Comparison
 from gersgorin.run import Run
 from rhn.cells import RHN, RNN

@@ -135,9 +135,9 @@ FIGURES = {  # what each is drawn from
     "analyses.credit.draw_credit": lambda draw, runs, training, size: draw(
         {f"{k}, {LONG}": training[1].credit for k in range(3)}
     ),
-    "comparison.plots.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
-    "comparison.plots.draw_bands": lambda draw, runs, training, size: draw(runs["ensembles"]),
-    "comparison.plots.draw_results": lambda draw, runs, training, size: draw(runs["spectra"], "sequence noise"),
+    "comparison.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
+    "comparison.draw_bands": lambda draw, runs, training, size: draw(runs["ensembles"]),
+    "comparison.draw_results": lambda draw, runs, training, size: draw(runs["spectra"], "sequence noise"),
     "analyses.overview.draw_overview": lambda draw, runs, training, size: draw(training[1]),
     "checking.prediction.plot_training_check": lambda draw, runs, training, size: [
         draw(replace(made(seed), name=LONG)) for seed in range(5)
@@ -151,7 +151,7 @@ FIGURES = {  # what each is drawn from
     "plotting.spectra.draw_run": lambda draw, runs, training, size: draw(runs["spectra"][0]),
 }
 INSIDE = {  # drawn only as part of others
-    "comparison.runs.plot_bands",
+    "comparison.plot_bands",
     "plotting.spectra.draw_growth",
     "plotting.spectra.draw_layers",
     "plotting.spectra.plot_crowd",

@@ -151,7 +151,9 @@ def test_the_analysis_of_contributing_is_complete(monkeypatch, capsys, tmp_path)
     of_run = importlib.import_module("volume").of_run
     run = Run.of(lambda x, s: 2 * s + x, torch.zeros(5, 3), torch.ones(3))
     assert of_run(run, skip=1).table() == [{"step": t, "log_det": pytest.approx(3 * math.log(2))} for t in range(4)]
-    row = Analysis(name="volume", function="volume:of_run", about="Change of volume of every step")
+    row = Analysis(
+        "volume", "volume:of_run", "Change of volume of every step", {"skip": "Leave out the first N steps."}
+    )
     monkeypatch.setitem(ANALYSES, "volume", row)
     monkeypatch.chdir(tmp_path)
     words = ["volume", "--cell", "rnn", "--hidden-size", "4", "--steps", "6", "--skip", "2"]

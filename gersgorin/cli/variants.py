@@ -1,0 +1,210 @@
+"""Variants of a network for `gersgorin compare`: parse the words that name them, and resolve each to a network.
+
+rnn,irnn,package.module:factory      cells
+depth=1,2,5,10                       an option of new cells, with all other options equal
+init=orthogonal,uniform:0.04,bias:0  a comma before "bias:" belongs to the value
+a.safetensors,runs/depth6            trained weights: files, or folders of runs
+init                                 the network of a checkpoint before its training
+"""
+
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from gersgorin.loading.network import Subject, checkpoint_cells, labelled, module_cells, new_cell
+from gersgorin.options import NewOrTrained
+from gersgorin.resolve import NEW_CELL, check_network_options, network_of_options
+from rhn.cells import is_known, resolve_cell
+from rhn.cells.init import Initialization
+from rhn.checkpoints import BEST, read_metadata, weights_file
+from rhn.errors import InvalidInputError
+from rhn.utils.validation import check_seed, convert
+
+MOST = 24  # variants that one figure can tell apart
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # of files of weights
+CELL, FILES, BEFORE, BIAS = "cell", "checkpoint", "before training", "transform_bias"
+OPTIONS = {  # a word before "=": the option of new cells
+    "depth": "depth",
+    "hidden_size": "hidden_size",
+    "init": "init",
+    "bias": BIAS,
+    "transform_bias": BIAS,
+    "forget_bias": BIAS,
+    "seed": "seed",
+}
+EXPECTED = "expected cells (rnn,lstm), files (a.safetensors,b.safetensors), init, or one of depth=, hidden-size=, init=, bias=, seed="
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Values of one option."""
+
+    option: str | None
+    """The field of `NewOrTrained` that varies: "cell", "checkpoint", "depth", ...; or `BEFORE`; None: nothing varies."""
+    values: tuple = ()
+    """Each once, in the given order."""
+
+
+def parse_variants(text: str | None) -> Variants:
+    """Read the words of a command line. Raises InvalidInputError for values that are missing, unreadable or of several kinds."""
+    if text is None or text.strip() == "init":
+        return Variants(text and BEFORE)
+    name, _, listed = text.partition("=")
+    option = OPTIONS.get(name.strip().lower().replace("-", "_"))
+    if option and "=" not in listed:
+        values = [_value(option, word.strip()) for word in re.split(r",(?!\s*bias:)", listed)]
+    else:
+        values = [word.strip() for word in text.split(",")]
+        files = [_is_file(word) for word in values]
+        if any(files) != all(files) or (not any(files) and "=" in text):
+            raise InvalidInputError(
+                f"{text}: {EXPECTED}; variants are of one kind (a file beside new cells: CELLS --checkpoint FILE)"
+            )
+        option = FILES if any(files) else CELL
+    if "" in values:
+        raise InvalidInputError(f"{text!r}: a value is missing; {EXPECTED}")
+    if len(found := tuple(dict.fromkeys(values))) > MOST:
+        raise InvalidInputError(f"{len(found)} variants are too many for one figure: expected at most {MOST}")
+    return Variants(option, found)
+
+
+def _value(name: str, word: str):
+    """A value of an option as the command line reads it; an initialisation as its cell writes it."""
+    if not word or name == "init":
+        return word and str(Initialization.parse(word))
+    try:
+        value = convert(word, next(f.type for f in fields(NewOrTrained) if f.name == name))
+    except ValueError as error:
+        raise InvalidInputError(f"{name}={word}: {error}") from None
+    if value is None or not math.isfinite(value):
+        raise InvalidInputError(f"{name}={word}: expected finite numbers")
+    return value
+
+
+def _is_file(word: str) -> bool:
+    """True for a word that names weights; the name of a cell does not, even beside a folder of that name."""
+    if word.endswith(SUFFIXES) or os.sep in word:
+        return True
+    return not is_known(word) and os.path.exists(os.path.join(word, BEST))  # noqa: PTH110, PTH118 (Path raises for long names)
+
+
+def panels(
+    options: NewOrTrained, variants: Variants, input_size: int | None, seeds: int = 1
+) -> list[tuple[Subject, ...]]:
+    """The networks to compare, each with `seeds` seeds: that of the options first, unless it is a variant.
+
+    Several cells without --cell are compared alone.
+
+    input_size: numbers of a step of the data; None for ids of tokens. Raises InvalidInputError or CheckpointError.
+    """
+    check_network_options(options)
+    check_seed(options.seed + seeds - 1)
+    of_seeds = [_networks(replace(options, seed=options.seed + k), variants, input_size) for k in range(seeds)]
+    found = list(zip(*of_seeds, strict=True))
+    if variants.option and len(found) < 2:
+        raise InvalidInputError(f"there is nothing to compare with {found[0][0].title}: name another variant")
+    return found
+
+
+def _networks(options: NewOrTrained, variants: Variants, input_size: int | None) -> Iterator[Subject]:
+    """The network of each panel. Raises InvalidInputError for variants that the network of the options cannot have."""
+    option, values, trained = variants.option, variants.values, options.module or options.checkpoint
+    if option in OPTIONS.values() and trained:
+        raise InvalidInputError(f"{option}=... is for new cells: {trained} says what its cell is")
+    if option == BEFORE and not trained:
+        raise InvalidInputError("init is the network of --checkpoint FILE before its training: add that")
+    if option in OPTIONS.values():
+        return _varied(options, option, values, input_size)
+    if option == BEFORE:
+        return _before_and_after(options, input_size)
+    if option == FILES:
+        return _of_files(options, values, input_size)
+    return _with_cells(options, values, input_size)
+
+
+def _varied(options: NewOrTrained, option: str, values: tuple, input_size: int | None) -> Iterator[Subject]:
+    """New cells that differ in one option, whose value their titles have."""
+    base = network_of_options(options, input_size)
+    argument = _bias_of(base.name) if option == BIAS else option
+    own = options.seed if option == "seed" else getattr(base.cell, argument, None)
+    own = str(own) if option == "init" and own is not None else own
+    for value in values if own in values else (own, *values):
+        if value is None:  # the gates' biases as drawn
+            yield base
+            continue
+        of_cell = {"cell_options": options.cell_options | {argument: value}}
+        subject = network_of_options(replace(options, **of_cell if option == BIAS else {option: value}), input_size)
+        in_title = option in ("init", "seed") or (option, value) == ("depth", 1)  # the others are there
+        yield replace(subject, title=subject.title + f", {option} {value}" * in_title)
+
+
+def _bias_of(name: str) -> str:
+    """The option of a cell for the initial bias of its gates: transform_bias, forget_bias. Raises InvalidInputError for other cells."""
+    for option in getattr(resolve_cell(name), "options", ()):
+        if option.endswith("_bias"):
+            return option
+    raise InvalidInputError(
+        f"bias= is for cells with gates whose bias can be set, such as rhn and lstm, not for {name}"
+    )
+
+
+def _with_cells(options: NewOrTrained, cells: tuple, input_size: int | None) -> Iterator[Subject]:
+    """The network of the options, and new cells beside it; several cells without --cell alone."""
+    base, trained = options.cell or "rhn", options.module or options.checkpoint
+    if trained or (base not in cells and (options.cell or len(cells) < 2)):
+        subject = network_of_options(options, input_size)
+        name = short_names([options.checkpoint])[0] if cells and not options.module and trained else ""
+        yield replace(subject, title=labelled(name, subject.title))
+    if cells and input_size is None:
+        raise InvalidInputError(f"new cells cannot read the text that {trained} reads: name files of weights")
+    given = {name: getattr(options, name) for name in (*NEW_CELL, "seed")}
+    for name in cells:
+        yield new_cell(name, compared=bool(trained) or name != base, input_size=input_size, **given)
+
+
+def _before_and_after(options: NewOrTrained, input_size: int | None) -> list[Subject]:
+    """The network of a checkpoint, and the same before its training."""
+    if options.module:
+        sizes = {"input_size": input_size, "hidden_size": options.hidden_size}
+        known = {"weights": options.checkpoint, "submodule": options.submodule, "seed": options.seed, **sizes}
+        return module_cells(options.module, fresh=True, **known)
+    return checkpoint_cells(options.checkpoint, None, options.cell, input_size=input_size, before=options.seed)
+
+
+def _of_files(options: NewOrTrained, others: tuple, input_size: int | None) -> Iterator[Subject]:
+    """The network of the options with the weights of each file; a folder and the weights in it are one."""
+    unique: dict[Path, Path] = {}
+    for path in (options.checkpoint, *map(Path, others)):
+        unique.setdefault(weights_file(path).absolute(), path)
+    files = list(unique.values())
+    if not options.module and len({_vocabulary(path) for path in files}) > 1:
+        raise InvalidInputError(
+            f"{', '.join(map(str, files))} do not read the same: expected networks that read numbers, or language models of one "
+            "vocabulary"
+        )
+    for path, name in zip(files, short_names(files), strict=True):
+        subject = network_of_options(replace(options, checkpoint=path), input_size)
+        yield replace(subject, title=labelled(name, subject.title))
+
+
+def _vocabulary(path: Path) -> str | None:
+    """The vocabulary of the language model in a checkpoint; None for a network that reads numbers."""
+    header = read_metadata(path)
+    return repr(header["metadata"].get("vocabulary")) if header["class"] == "LanguageModel" else None
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """The name of each file or folder of a run, or its path if names are equal.
+
+    >>> short_names([Path("runs/depth2/best.safetensors"), Path("runs/depth10")])
+    ['depth2', 'depth10']
+    >>> short_names([Path("a/run.safetensors"), Path("b/run.safetensors")])
+    ['a/run', 'b/run']
+    """
+    homes = [path.parent if path.name == BEST else path for path in paths]
+    found = [str(home).removesuffix(".safetensors") for home in homes]
+    names = [Path(path).name for path in found]
+    return names if len({*names}) == len(names) else found
