@@ -273,7 +273,7 @@ def measure_run(run: Run, discs: str) -> dict[str, np.ndarray]:
     def steps() -> Iterator[Tensor]:
         for now in run.slices():
             A = run.jacobians(now)
-            leading = eigenvalue_conditions(A)[0][:, 0]  # the solver of `measure_spectra`, for the same last digits
+            leading = eigenvalue_conditions(A)[0][:, 0]  # the solver of `spectra`, for the same last digits
             circles = (gersgorin_discs(A, axis=axis) for axis in AXES[discs])
             reach = torch.stack([(c.centers.abs() + c.radii).amax(-1) for c in circles]).amin(0)
             measured.append((leading, torch.linalg.matrix_norm(A, 2), reach))

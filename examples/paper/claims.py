@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gersgorin.analyses.spectra import Spectra, measure_spectra
+from gersgorin.analyses.spectra import Spectra, spectra
 from gersgorin.cell import temporal_jacobian
 from gersgorin.loading.data import chorale_source
 from gersgorin.run import Label, Run
@@ -33,14 +33,14 @@ class Linear(torch.nn.Module):
 def of_matrices(matrices: Tensor, title: str, **options) -> Spectra:
     """The spectra of bare matrices (T, n, n), one a step."""
     label = Label(name="linear", title=title, sequence="none")
-    return measure_spectra(Run.of(Linear(matrices.shape[-1]), matrices.flatten(1), label=label), **options)
+    return spectra(Run.of(Linear(matrices.shape[-1]), matrices.flatten(1), label=label), **options)
 
 
 def on_chorale(cell: torch.nn.Module, title: str) -> Spectra:
     """The spectra of a float64 cell on the gallery's chorale."""
     source = chorale_source(chorale(CHORALE))
     label = Label(name=title, title=title, sequence=CHORALE, reads="chorale", data=source.about)
-    return measure_spectra(Run.of(cell, torch.as_tensor(source.sequence()).double(), label=label))
+    return spectra(Run.of(cell, torch.as_tensor(source.sequence()).double(), label=label))
 
 
 def moving_spectra(seed: int = 0) -> list[Spectra]:

@@ -251,6 +251,9 @@ def gradient_words(record: Spectra) -> str:
     return f"the gradient's norm {'halves' if exponent < 0 else 'doubles'} every {abs(life):.3g} steps"
 
 
+@with_gradients()
+@torch.no_grad()
+@one_thread()  # two threads on small matrices gain little on an idle machine and lose much on a busy one
 def spectra(
     network: "str | Path | nn.Module | Step | Run" = "rhn",
     x: "str | Path | Tensor | np.ndarray | None" = None,
@@ -278,19 +281,13 @@ def spectra(
     """
     if discs not in DISC_WORDS:
         raise InvalidInputError(f"discs is {discs!r}, expected one of {', '.join(DISC_WORDS)}")
-    return measure_spectra(
-        open_run(network, x, whole=leading is None, **options), leading, discs=discs, progress=progress
-    )
-
-
-@with_gradients()
-@torch.no_grad()
-@one_thread()  # two threads on small matrices gain little on an idle machine and lose much on a busy one
-def measure_spectra(
-    run: Run, leading: int | None = None, *, discs: str = "row", progress: Progress = silent
-) -> Spectra:
-    """The spectra of a run; arguments and errors as for `spectra`."""
-    label = run.require_finite().label
+    run = open_run(network, x, whole=leading is None, **options)
+    label, measured = run.require_finite().label, []
+    if leading is None:
+        log_norms, bound = _by_matrices(run, measured, progress), run.norm_bound().cpu().numpy()
+    else:
+        log_norms, bound = _by_operators(run, leading, measured, progress), np.array(np.nan)
+    columns = (np.concatenate(parts) for parts in zip(*measured, strict=True))
     return Spectra(
         cell=label.name,
         depth=run.depth,
@@ -303,17 +300,23 @@ def measure_spectra(
         discs=discs,
         gate_name=run.gate_name,
         transform_gate=gates(run).mean,
-        **(_by_matrices(run, progress) if leading is None else _by_operators(run, leading, progress)),
+        norm_bound=bound,
+        log_norm_product=log_norms,
+        **dict(zip(MEASURED, columns, strict=True)),
     )
 
 
-CIRCLES = ("row_centers", "row_radii", "column_centers", "column_radii")
+Measured = list[tuple[np.ndarray, ...]]
+"""For each block of steps the arrays of `Spectra` that `MEASURED` names, steps first."""
+MEASURED = (
+    *("row_centers", "row_radii", "column_centers", "column_radii", "eigenvalues", "norm"),
+    *("eigenvalue_condition", "support", "departure_from_normality", "kreiss_constant"),
+)
 
 
-def _by_matrices(run: Run, progress: Progress) -> dict[str, np.ndarray]:
-    """Arrays of `Spectra` from whole Jacobians."""
-    T, N = len(run), run.state_size
-    shown, kreiss, measured = shown_steps(T), np.full(T, np.nan), []
+def _by_matrices(run: Run, measured: Measured, progress: Progress) -> np.ndarray:
+    """Measure from whole Jacobians; returns log ||dy[t+1]/dy[0]||_2."""
+    N, shown = run.state_size, shown_steps(len(run))
 
     def steps() -> Iterator[Tensor]:
         for now, A in run.blocks():
@@ -322,18 +325,15 @@ def _by_matrices(run: Run, progress: Progress) -> dict[str, np.ndarray]:
             values, conditions = eigenvalue_conditions(A)
             support = support_function(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2)
             departures = departure_from_normality(A, values, relative=True)
-            measured.append((*rows, *columns, values, norms, conditions.amax(-1), support, departures))
-            for t in shown:
-                if N <= SMALL and now.start <= t < now.stop:  # else it takes more than a moment
-                    kreiss[t] = float(kreiss_constant(A[t - now.start]))
-            progress(now.stop, T)
+            kreiss = torch.full((len(A),), torch.nan, dtype=torch.float64)
+            some = [t - now.start for t in shown if N <= SMALL and now.start <= t < now.stop]  # else more than a moment
+            kreiss[some] = kreiss_constant(A[some])
+            arrays = (*rows, *columns, values, norms, conditions.amax(-1), support, departures, kreiss)
+            measured.append(tuple(array.cpu().numpy() for array in arrays))
+            progress(now.stop, len(run))
             yield from A
 
-    log_norms = torch.stack(list(running_log_norms(steps())))
-    names = (*CIRCLES, "eigenvalues", "norm", "eigenvalue_condition", "support", "departure_from_normality")
-    columns = (torch.cat(parts).cpu().numpy() for parts in zip(*measured, strict=True))
-    bound = {"kreiss_constant": kreiss, "norm_bound": run.norm_bound().cpu().numpy()}
-    return dict(zip(names, columns, strict=True)) | bound | {"log_norm_product": log_norms.cpu().numpy()}
+    return torch.stack(list(running_log_norms(steps()))).cpu().numpy()
 
 
 WHOLE, COUNT = 4096, 32  # entries of a state up to which commands compute all eigenvalues, and how many of a larger one
@@ -344,8 +344,8 @@ def usual_leading(state_size: int) -> int | None:
     return None if state_size <= WHOLE else COUNT
 
 
-def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]:
-    """Arrays of `Spectra` of the k leading eigenvalues: NaN where all eigenvalues or whole matrices would be needed.
+def _by_operators(run: Run, k: int, measured: Measured, progress: Progress) -> np.ndarray:
+    """Measure the k leading eigenvalues, with NaN for measures of whole matrices; returns log ||dy[t+1]/dy[0]||_2.
 
     Of the Jacobians only the current one is kept, as a matrix if that fits, else all as operators.
 
@@ -359,33 +359,23 @@ def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]
         raise InvalidInputError(
             f"{run.label.name} is followed through its own loop, by whole Jacobians: leave `leading` out"
         )
-    T, states, measured = len(run), run.states[:-1], []
-    whole = fits(states[0])
+    unknown = np.full(1, np.nan)
 
     def operators() -> Iterator[StepOperator]:
-        for t in range(T):
-            A = StepOperator.of_step(run.cell, run.inputs[t], states[t])
-            measured.append(_leading_step(A, k))
-            progress(t + 1, T)
+        for t, (x, s) in enumerate(zip(run.inputs, run.states[:-1], strict=True)):
+            A = StepOperator.of_step(run.cell, x, s)
+            try:
+                values = A.eigenvalues(k)
+            except NotConvergedError as error:
+                values = torch.full((k,), torch.nan, dtype=torch.promote_types(s.dtype, torch.complex32))
+                values[: len(error.found)] = error.found[:k]
+            arrays = (array.cpu().numpy()[None] for discs in A.discs() for array in discs)
+            known = *arrays, values.cpu().numpy()[None], np.array([A.norm()])
+            measured.append((*known, unknown, np.full((1, 4), np.nan), unknown, unknown))
+            progress(t + 1, len(run))
             yield A
 
-    if whole:
-        norm = lambda P: torch.tensor(StepOperator.of_matrix(P).norm(), dtype=torch.float64, device=P.device)  # noqa: E731
-        logs = [float(log) for log in running_log_norms((A.matrix for A in operators()), norm)]
-    else:
-        logs = [*log_norms([*operators()])]
-    names = (*CIRCLES, "eigenvalues", "norm")
-    unknown = dict.fromkeys(("eigenvalue_condition", "departure_from_normality", "kreiss_constant"), np.full(T, np.nan))
-    unknown |= {"support": np.full((T, 4), np.nan), "norm_bound": np.array(np.nan), "log_norm_product": np.array(logs)}
-    return dict(zip(names, map(np.stack, zip(*measured, strict=True)), strict=True)) | unknown
-
-
-def _leading_step(A, k: int) -> tuple[np.ndarray, ...]:
-    """Centres and radii of row and column discs, k eigenvalues (NaN for those that did not converge) and the norm of a step."""
-    try:
-        values = A.eigenvalues(k)
-    except NotConvergedError as error:
-        values = torch.full((k,), torch.nan, dtype=torch.promote_types(A.like.dtype, torch.complex32), device="cpu")
-        values[: len(error.found)] = error.found[:k]
-    circles = (part.cpu().numpy() for discs in A.discs() for part in discs)
-    return *circles, values.cpu().numpy(), A.norm()
+    if not fits(run.states[0]):
+        return np.array([*log_norms([*operators()])])
+    norm = lambda P: torch.tensor(StepOperator.of_matrix(P).norm(), dtype=torch.float64, device=P.device)  # noqa: E731
+    return np.array([float(log) for log in running_log_norms((A.matrix for A in operators()), norm)])

@@ -11,7 +11,6 @@ Shapes: A (T, ..., n, n), time first, A[t] = dy[t+1]/dy[t]. Units: logarithms ar
 gradient flows through.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 
@@ -41,7 +40,9 @@ def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:
     (0.5, 25001)
     """
     check_square(A, steps=0)
-    for product in _prefix_products(A, A.new_empty(A.shape[1:])):  # noqa: B007 - the last one is wanted
+    half = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device) / 2
+    product = half.expand(A.shape[1:]), A.real.new_full(A.shape[1:-2], math.log(2))
+    for product in _prefix_products(A):  # noqa: B007 - the last one is wanted
         pass
     return product
 
@@ -55,8 +56,7 @@ def cumulative_log_norms(A: Tensor) -> Tensor:
     tensor([2., 1., 4.])
     """
     check_square(A, steps=0)
-    products = _prefix_products(A, A.new_empty(A.shape[1:]))
-    return torch.stack([_log_norm(*product) for product in products])[1:]
+    return torch.stack([*running_log_norms(A)]) if len(A) else A.real.new_empty(A.shape[:-2])
 
 
 def spectral_norm(P: Tensor) -> Tensor:
@@ -73,10 +73,8 @@ def running_log_norms(steps: Iterable[Tensor], norm: Callable[[Tensor], Tensor] 
     >>> [round(float(log), 4) for log in running_log_norms(torch.tensor([2.0, 0.5, 4.0]).reshape(3, 1, 1))]
     [0.6931, 0.0, 1.3863]
     """
-    steps = iter(steps)
-    for first in steps:
-        products = _prefix_products(itertools.chain((first,), steps), first)
-        yield from (_log_norm(*product, norm) for product in itertools.islice(products, 1, None))
+    for P, log_scale in _prefix_products(steps):
+        yield norm(P).log() + log_scale
 
 
 def share_from(norms: np.ndarray) -> np.ndarray:
@@ -110,8 +108,8 @@ def finite_time_exponent(A: Tensor) -> Tensor:
     >>> finite_time_exponent(torch.stack([A, A.T])).exp().round(decimals=4)  # radius 0 each, yet it doubles each step
     tensor(2.)
     """
-    check_square(A, steps=1)
-    return _log_norm(*jacobian_product(A)) / len(A)
+    P, log_scale = jacobian_product(check_square(A, steps=1))
+    return (spectral_norm(P).log() + log_scale) / len(A)
 
 
 def half_life(exponent: Tensor | float) -> Tensor:
@@ -126,26 +124,19 @@ def half_life(exponent: Tensor | float) -> Tensor:
     return torch.where(exponent == 0, torch.inf, -math.log(2) / exponent)
 
 
-def _prefix_products(A: Iterable[Tensor], like: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """For t = 0..T, A[t-1] ... A[0] as `jacobian_product` returns it; the first one is the identity, like one of the steps."""
-    P = (torch.eye(like.shape[-1], dtype=like.dtype, device=like.device) / 2).expand(like.shape)
-    exponent = torch.ones(like.shape[:-2], dtype=torch.int64, device=like.device)
-    yield P, exponent.to(like.real.dtype) * math.log(2)
-    for step in A:
-        step, step_exponent = _scaled(step.detach())
-        P, product_exponent = _scaled(step @ P)
-        exponent = torch.where((P == 0).all(-1).all(-1), 0, exponent + step_exponent + product_exponent)
-        yield P, exponent.to(like.real.dtype) * math.log(2)
+def _prefix_products(steps: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """A[t] ... A[0] for t = 0, 1, ..., as `jacobian_product` returns it."""
+    P, exponent = None, 0
+    for step in steps:
+        A, more = _scaled(step.detach())
+        P, carried = (A, 0) if P is None else _scaled(A @ P)
+        exponent = torch.where((P == 0).all(-1).all(-1), 0, exponent + more + carried)
+        yield P, exponent.to(P.real.dtype) * math.log(2)
 
 
 def _scaled(M: Tensor) -> tuple[Tensor, Tensor]:
     """M 2^-e and integers e (...,) that bring the largest modulus of an entry into [1/2, 1); e = 0 where M is zero."""
     largest = M.abs().amax((-2, -1))
     limit = math.frexp(torch.finfo(largest.dtype).max)[1] - 2  # 2^-e itself neither overflows nor becomes subnormal
-    exponent = torch.frexp(largest).exponent.clamp(-limit, limit)
+    exponent = torch.frexp(largest).exponent.long().clamp(-limit, limit)
     return M * torch.exp2(-exponent.to(largest.dtype))[..., None, None], exponent
-
-
-def _log_norm(P: Tensor, log_scale: Tensor, norm: Callable[[Tensor], Tensor] = spectral_norm) -> Tensor:
-    """log ||P exp(log_scale)||_2, (...,)."""
-    return norm(P).log() + log_scale

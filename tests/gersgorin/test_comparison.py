@@ -9,7 +9,7 @@ import torch
 from tables import for_each
 
 from gersgorin import compare
-from gersgorin.analyses.spectra import measure_spectra
+from gersgorin.analyses.spectra import spectra
 from gersgorin.cli.compare import main
 from gersgorin.cli.plot import main as plot
 from gersgorin.comparison import KEPT, TABULATED
@@ -64,7 +64,7 @@ def sequences(*lengths: int) -> list[torch.Tensor]:
 @pytest.mark.parametrize("discs", ["row", "column", "both"])
 def test_one_sequence_and_one_network_are_the_plain_measurement_exactly(discs):
     (cell,), (x,) = networks(1), sequences(7)
-    alone, found = measure_spectra(Run.of(cell, x), discs=discs), compare(cell, x, discs=discs)
+    alone, found = spectra(Run.of(cell, x), discs=discs), compare(cell, x, discs=discs)
     assert found.runs_at.tolist() == [1] * 7
     for name in TABULATED:
         for share in (0, 0.1, 0.5, 0.9, 1):
@@ -74,7 +74,7 @@ def test_one_sequence_and_one_network_are_the_plain_measurement_exactly(discs):
 def test_quantiles_are_numpy_s_over_the_runs_that_have_the_step():
     cells, pieces = networks(), sequences(4, 7, 5)
     found = compare(cells, pieces)
-    alone = [measure_spectra(Run.of(cell, x)) for cell in cells for x in pieces]
+    alone = [spectra(Run.of(cell, x)) for cell in cells for x in pieces]
     assert found.runs_at.tolist() == [9] * 4 + [6] + [3] * 2
     assert found.last_exponent.tolist() == [record.finite_time_exponent[-1] for record in alone]
     for name in TABULATED:

@@ -9,7 +9,7 @@ import torch
 from allocations import Allocations
 
 from gersgorin import operators
-from gersgorin.analyses.spectra import Spectra, measure_spectra, reading, spectra
+from gersgorin.analyses.spectra import Spectra, reading, spectra
 from gersgorin.cli.plot import main
 from gersgorin.plotting.animation import save_animation
 from gersgorin.plotting.spectra import draw_run
@@ -35,10 +35,10 @@ def test_the_record_is_that_of_whole_jacobians(written, monkeypatch):
     n, k = 150, 6
     cell = LSTM(4, n // 2, init="gaussian:0.3", dtype=d, generator=torch.Generator().manual_seed(2))
     run = Run.of(cell, torch.randn(5, 4, dtype=d, generator=torch.Generator().manual_seed(3)))
-    whole, matrix = measure_spectra(run), n * n * 8
+    whole, matrix = spectra(run), n * n * 8
     monkeypatch.setattr(operators, "LIMIT", matrix * (operators.WRITTEN if written else 9))
     with Allocations() as allocated:
-        found = measure_spectra(run, k)
+        found = spectra(run, leading=k)
     np.testing.assert_allclose(found.eigenvalues, whole.eigenvalues[:, :k], atol=1e-10)
     for name in ("row_centers", "row_radii", "column_centers", "column_radii", "norm", "log_norm_product"):
         np.testing.assert_allclose(getattr(found, name), getattr(whole, name), rtol=0, atol=1e-10, err_msg=name)

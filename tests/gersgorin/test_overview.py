@@ -12,7 +12,7 @@ from torch import nn
 from gersgorin import analyze, credit, input_jacobian, layer_jacobians, plateau, trajectory
 from gersgorin.analyses.credit import draw_credit
 from gersgorin.analyses.overview import Overview
-from gersgorin.analyses.spectra import measure_spectra
+from gersgorin.analyses.spectra import spectra
 from gersgorin.loading.data import chorales_origin
 from gersgorin.run import Run, run_of
 from rhn.cells import LSTM, RHN, from_torch
@@ -47,7 +47,7 @@ def test_a_cell_alone_has_spectra_gains_and_gates_as_direct_calls_give_them(cell
     found, ours = analyze(cell, x), ours.double()
     x0 = x[:, 0].double()
     s = trajectory(ours, x0)[:-1].detach()
-    spectrum = measure_spectra(run_of(ours, x0))
+    spectrum = spectra(run_of(ours, x0))
     assert found.spectra.eigenvalues == pytest.approx(spectrum.eigenvalues)
     assert found.spectra.half_life == pytest.approx(spectrum.half_life)
     assert found.gains.input == pytest.approx(torch.linalg.matrix_norm(input_jacobian(ours, x0, s), 2).detach().numpy())

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from examples.paper.claims import of_matrices
-from gersgorin.analyses.spectra import measure_spectra
+from gersgorin.analyses.spectra import spectra
 from gersgorin.plotting.animation import save_animation
 from gersgorin.plotting.spectra import plot_products, plot_spectrum, plot_suggested, spectrum_limit
 from gersgorin.run import Label, Run, shown_steps
@@ -19,7 +19,7 @@ def records():
     torch.manual_seed(2)
     x = torch.rand(9, 5, dtype=torch.float64)
     cells = RHN(5, 8, 2, init="gaussian:0.6", dtype=torch.float64), RNN(5, 8, init="gaussian:0.6", dtype=torch.float64)
-    return [measure_spectra(Run.of(cell, x, label=Label(name=type(cell).__name__, sequence="noise"))) for cell in cells]
+    return [spectra(Run.of(cell, x, label=Label(name=type(cell).__name__, sequence="noise"))) for cell in cells]
 
 
 def line(ax, label):

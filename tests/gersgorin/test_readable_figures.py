@@ -13,7 +13,7 @@ from examples.paper import figures as gallery
 from gersgorin import Recorder, analyze, bounds, compare, fixed_points, lyapunov, memory
 from gersgorin.analyses import spectra as measuring
 from gersgorin.analyses.pseudospectra import pseudospectra
-from gersgorin.analyses.spectra import measure_spectra
+from gersgorin.analyses.spectra import spectra
 from gersgorin.plotting.figure import names_of, wrapped
 from gersgorin.recording import moving_recording
 from gersgorin.run import Label, Run
@@ -93,7 +93,7 @@ def runs(size, x, networks):
     ]
     long = x.repeat(30, 1)
     found = {
-        "spectra": [measure_spectra(run) for run in along],
+        "spectra": [spectra(run) for run in along],
         "ensembles": [
             replace(compare([cell] * 2, [x, x[: len(x) // 2 + 1]]), **about(k)) for k, cell in enumerate(networks)
         ],

@@ -12,7 +12,7 @@ from matrices import grcar, square_matrices
 
 from examples.paper.claims import of_matrices
 from gersgorin import eigenvalues, temporal_jacobian, trajectory
-from gersgorin.analyses.spectra import Spectra, measure_spectra, reading, spectra
+from gersgorin.analyses.spectra import Spectra, reading, spectra
 from gersgorin.linalg import departure_from_normality, kreiss_constant, numerical_radius
 from gersgorin.plotting.spectra import plot_suggested
 from gersgorin.run import Label, Run
@@ -22,12 +22,12 @@ from rhn.errors import DataError, InvalidInputError
 
 def record_of(cell, T=6, **options) -> Spectra:
     x = torch.rand(T, cell.input_size, dtype=torch.float64)
-    return measure_spectra(Run.of(cell, x, label=Label(name="cell", sequence="noise")), **options)
+    return spectra(Run.of(cell, x, label=Label(name="cell", sequence="noise")), **options)
 
 
 def test_every_number_is_what_its_name_says():
     cell, x = RHN(5, 7, 2, init="gaussian:0.5", dtype=torch.float64), torch.rand(4, 5, dtype=torch.float64)
-    record = measure_spectra(Run.of(cell, x))
+    record = spectra(Run.of(cell, x))
     A = temporal_jacobian(cell, x, trajectory(cell, x)[:-1]).detach().numpy()
     product = np.eye(7)
     for t in range(4):

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from examples.paper.claims import of_matrices
-from gersgorin.analyses.spectra import measure_spectra
+from gersgorin.analyses.spectra import spectra
 from gersgorin.plotting.animation import moving_run, save_animation
 from gersgorin.plotting.spectra import (
     draw_run,
@@ -34,7 +34,7 @@ def seeded(seed: int) -> torch.Generator:
 
 def measured(cell, T: int, discs: str = "row", **about):
     x = torch.rand(T, 5, dtype=torch.float64, generator=seeded(2))
-    return measure_spectra(Run.of(cell, x, label=replace(LABEL, **about)), discs=discs)
+    return spectra(Run.of(cell, x, label=replace(LABEL, **about)), discs=discs)
 
 
 def cell(kind, *sizes, init="gaussian:0.6"):
