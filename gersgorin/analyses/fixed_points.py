@@ -18,8 +18,8 @@ Starts are independent of each other.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -50,7 +50,6 @@ TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 APART = 1e-4  # distance in an entry from which two points are two, of the largest side of the starts' box
 ITERATIONS = 200
 LISTED = 8  # points in the summary and in the figure of spectra
-SLOWLY = "slow, "  # before the kind of a slow point
 KINDS = {"stable": (GREEN, "o"), "neutral": (BLUE, "s"), "saddle": (ORANGE, "D"), "unstable": (RED, "^")}
 
 
@@ -115,12 +114,12 @@ class FixedPoints(Result, kind="fixed_points"):
     @property
     def kinds(self) -> list[str]:
         """A word for each point: "stable", "saddle", "unstable" (in all directions), "neutral" (undecided), with "slow, " before."""
-        words = []
-        for moduli, slow in zip(np.abs(self.eigenvalues), self.is_slow, strict=True):
-            outside, on = moduli > 1 + NEUTRAL, np.abs(moduli - 1) <= NEUTRAL
-            word = "unstable" if outside.all() else "saddle" if outside.any() else "neutral" if on.any() else "stable"
-            words.append(SLOWLY * bool(slow) + word)
-        return words
+        return [f"{'slow, ' * slow}{kind}" for kind, slow in zip(self._stability(), self.is_slow.tolist(), strict=True)]
+
+    def _stability(self) -> list[str]:
+        """A key of `KINDS` for each point."""
+        tests = [self.unstable == self.eigenvalues.shape[-1], self.unstable > 0, self.neutral > 0]
+        return np.select(tests, ["unstable", "saddle", "neutral"], "stable").tolist()
 
     def sentences(self) -> Iterator[str]:
         """A line for each of the first eight points."""
@@ -174,14 +173,14 @@ class FixedPoints(Result, kind="fixed_points"):
         Slow points are hollow. The label of an axis has its share of the starts' variance.
         """
         axes, share = principal_axes(self.starts)
-        middle, kinds = self.starts.mean(0), np.array(self.kinds)
+        middle, kinds = self.starts.mean(0), np.array(self._stability())
         dots = {"color": GREY, "markersize": 3, "alpha": 0.6, "label": "starts of the search"}
         ax.plot(*((self.starts - middle) @ axes.T).T, ".", **dots)
-        for name in (f"{slow}{kind}" for kind in KINDS for slow in ("", SLOWLY)):
-            states = self.states[kinds == name]
+        for kind, slow in product(KINDS, (False, True)):
+            states = self.states[(kinds == kind) & (self.is_slow == slow)]
             if len(states):
-                label = f"{name.removeprefix(SLOWLY)}{' (slow)' * (SLOWLY in name)}: {len(states)}"
-                ax.plot(*((states - middle) @ axes.T).T, label=label, markersize=7, zorder=3, **_dot(name))
+                label = f"{kind}{' (slow)' * slow}: {len(states)}"
+                ax.plot(*((states - middle) @ axes.T).T, label=label, markersize=7, zorder=3, **_dot(kind, slow))
         if not len(self.states):
             ax.plot([], [], " ", label=f"no point in their box, wider by {self.wider:.3g}")
         x, y = (f"principal axis ({part:.0%} of their variance)" for part in share)
@@ -191,26 +190,15 @@ class FixedPoints(Result, kind="fixed_points"):
 
     def draw_spectra(self, ax: Axes) -> None:
         """The eigenvalues at the first eight points, coloured by the kind of point, with the unit circle."""
-        shown = self.eigenvalues[:LISTED]
+        shown, kinds = self.eigenvalues[:LISTED], self.kinds
         complex_plane(ax, 1.08 * max(1.0, float(np.abs(shown).max(initial=0))))
-        for k, (values, kind) in enumerate(zip(shown, self.kinds, strict=False)):
-            label = None if kind in self.kinds[:k] else f"eigenvalues at a {kind} point"
-            ax.plot(values.real, values.imag, label=label, markersize=3.5, alpha=0.7, **_dot(kind))
+        for k, (values, kind, slow) in enumerate(zip(shown, self._stability(), self.is_slow, strict=False)):
+            label = None if kinds[k] in kinds[:k] else f"eigenvalues at a {kinds[k]} point"
+            ax.plot(values.real, values.imag, label=label, markersize=3.5, alpha=0.7, **_dot(kind, slow))
         few = f", first {LISTED} of {len(self.states)}" if len(self.states) > LISTED else ""
         ax.set_title(f"eigenvalues at the points{few}")
 
     plot = panels(draw, draw_spectra, size=(12, 5.2), title="fixed points and the spectra there", widths=(1.3, 1))
-
-
-class Ends(NamedTuple):
-    """Ends of the searches from B starts."""
-
-    states: Tensor
-    """(B, N)"""
-    speeds: Tensor
-    """|F(s) - s|_2, (B,)."""
-    flat: Tensor
-    """Whether the slope of q is zero, (B,) bool."""
 
 
 def search(
@@ -221,12 +209,15 @@ def search(
     low: Tensor,
     high: Tensor,
     tolerance: float,
-) -> Ends:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Follow every start to a minimum of q, or until |F(s) - s|_2 is within the tolerance and has lost half of its digits.
 
     Args:
         step: F, (b, N) -> (b, N). jacobian: dF/ds, (b, N) -> (b, N, N). s: the starts (B, N), finite.
         low, high: (N,), corners of the box of the search.
+
+    Returns:
+        The states (B, N) at the ends, |F(s) - s|_2 there (B,), and whether the slope of q is zero (B,).
     """
     s, r = s.clone(), step(s) - s
     speed, damping = _norm(r), s.new_full((len(s),), FIRST_DAMPING)
@@ -251,7 +242,7 @@ def search(
         taken = rows[better]
         s[taken], r[taken], speed[taken] = trial[better], after[better], _norm(after[better])
         damping[rows] *= torch.where(better, 1 / 8, 4.0)
-    return Ends(s, speed, flat)
+    return s, speed, flat
 
 
 def distinct(states: Tensor, order: Tensor, apart: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -313,13 +304,7 @@ def fixed_points(
     >>> points.states.round(4).ravel().tolist(), points.kinds
     ([-0.9575, 0.0, 0.9575], ['stable', 'unstable', 'stable'])
     """
-    names = {}
-    if isinstance(starts, int) or not _is_one_step(network, x):
-        run = run_of_network(network, x, **({"seed": seed} if isinstance(network, str) else {}), **options)
-        network, x, label = run.any_step(), run.inputs.mean(0), run.label
-        names = {"title": f"{label.title}, input held at the mean of {label.along}", "about": label.about}
-        starts = _spread(run.require_finite().states, starts, seed) if isinstance(starts, int) else starts
-    starts, inputs = real_tensor("starts", starts), None if x is None else real_tensor("x", x)
+    cell, inputs, starts, names = _searched(network, x, starts, seed, options)
     if starts.dtype not in TOLERANCES or starts.dim() != 2 or not starts.numel():
         got = f"{starts.dtype} of shape {tuple(starts.shape)}"
         raise InvalidInputError(
@@ -328,16 +313,12 @@ def fixed_points(
     tolerance = TOLERANCES[starts.dtype] if tolerance is None else tolerance
     if not (0 < tolerance < math.inf and 0 < margin < math.inf):
         raise InvalidInputError(f"tolerance is {tolerance!r}, margin {margin!r}: expected numbers above 0")
-    if inputs is None:  # a map f(s): as a step that ignores its input
-        inputs, network = starts.new_zeros(1), lambda x, s, map_=network: map_(s)
-    cell = as_cell(network)
     cell.probe(inputs, starts[0])
     found = FixedPoints(
         **_points_of(cell, inputs, starts, tolerance, margin, progress),
         starts=starts.cpu().numpy(),
         tolerance=float(tolerance),
         margin=float(margin),
-        input=None if x is None else inputs.cpu().numpy(),
         **names,
     )
     if at_least_one and not len(found.states):
@@ -345,6 +326,22 @@ def fixed_points(
             f"{found.nothing}; give other starts, a larger margin ({margin:g}) or a larger tolerance"
         )
     return found
+
+
+def _searched(network, x, starts: Tensor | int, seed: int, options: dict) -> tuple[StepCell, Tensor, Tensor, dict]:
+    """(cell, constant input (m,), starts, further fields of the result) of the arguments of `fixed_points`."""
+    if isinstance(starts, int) or not _is_one_step(network, x):
+        run = run_of_network(network, x, **({"seed": seed} if isinstance(network, str) else {}), **options)
+        cell, x, label = run.any_step(), run.inputs.mean(0), run.label
+        fields = {"title": f"{label.title}, input held at the mean of {label.along}", "about": label.about}
+        starts = _spread(run.require_finite().states, starts, seed) if isinstance(starts, int) else starts
+    else:  # a map f(s) is a step that ignores its input
+        cell, fields = as_cell(network if x is not None else lambda x, s: network(s)), {}
+    starts = real_tensor("starts", starts)
+    if x is None:
+        return cell, starts.new_zeros(1), starts, fields
+    x = real_tensor("x", x)
+    return cell, x, starts, fields | {"input": x.cpu().numpy()}
 
 
 def _points_of(
@@ -361,17 +358,19 @@ def _points_of(
     box, parts = {"low": starts.amin(0) - wider, "high": starts.amax(0) + wider}, []
     for part in starts.split(size):
         parts.append(search(step, jacobian, part, **box, tolerance=tolerance))
-        progress(sum(len(done.speeds) for done in parts), len(starts))
-    ends = Ends(*(torch.cat(each) for each in zip(*parts, strict=True)))
-    fixed = ends.speeds <= tolerance
-    slow = ~fixed & ends.flat & (ends.speeds <= SLOW * speed_at_starts.median())
-    states, speeds, counts = zip(*(_points(ends, group, APART * side) for group in (fixed, slow)), strict=True)
-    points = torch.cat(states)
-    spectra = [eigenvalues(jacobian(part)) for part in points.split(size) if len(part)] or [points.to(torch.complex64)]
-    arrays = {"states": points, "residuals": torch.cat(speeds), "eigenvalues": torch.cat(spectra)}
-    arrays = {name: part.cpu().numpy() for name, part in (arrays | {"found_from": torch.cat(counts)}).items()}
-    is_slow = np.arange(len(points)) >= len(states[0])
-    return arrays | {"is_slow": is_slow, "least_residual": float(ends.speeds.min())}
+        progress(min(len(parts) * size, len(starts)), len(starts))
+    ends, speeds, flat = (torch.cat(each) for each in zip(*parts, strict=True))
+    fixed = speeds <= tolerance
+    slow = ~fixed & flat & (speeds <= SLOW * speed_at_starts.median())
+    some, many = zip(*(_points(ends, speeds, group, APART * side) for group in (fixed, slow)), strict=True)
+    points = torch.cat(some)
+    spectra = [eigenvalues(jacobian(ends[part])) for part in points.split(size) if len(part)]
+    arrays = {"states": ends[points], "residuals": speeds[points], "found_from": torch.cat(many)}
+    arrays["eigenvalues"] = torch.cat(spectra or [ends[points].to(torch.complex64)])
+    return {name: array.cpu().numpy() for name, array in arrays.items()} | {
+        "is_slow": np.arange(len(points)) >= len(some[0]),
+        "least_residual": float(speeds.min()),
+    }
 
 
 def of_run(run: Run, *, starts: int = STARTS, seed: int = 0, progress: Progress = silent) -> FixedPoints:
@@ -408,20 +407,18 @@ def _spread(states: Tensor, count: int, seed: int) -> Tensor:
     return torch.cat((some, share * states[first] + (1 - share) * states[second]))
 
 
-def _points(ends: Ends, group: Tensor, apart: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(states (P, N), speeds (P,), starts that led there (P,)) of a group (B,) bool of ends, those of the most starts first."""
-    s, speeds = ends.states[group], ends.speeds[group]
-    kept, which = distinct(s, speeds.argsort(stable=True), apart)
+def _points(ends: Tensor, speeds: Tensor, group: Tensor, apart: Tensor) -> tuple[Tensor, Tensor]:
+    """(rows (P,) of distinct ends in a group (B,) bool, starts that led there (P,)), those of the most starts first."""
+    kept, which = distinct(ends[group], speeds[group].argsort(stable=True), apart)
     _, earliest, counts = np.unique(which.cpu(), return_index=True, return_counts=True)
     order = np.lexsort((earliest, -counts))
-    return s[kept[order]], speeds[kept[order]], torch.from_numpy(counts[order])
+    return group.nonzero()[kept[order], 0], torch.from_numpy(counts[order])
 
 
-def _dot(kind: str) -> dict:
+def _dot(kind: str, slow: bool) -> dict:
     """Colour and marker of a kind of points, hollow for slow ones."""
-    color, marker = KINDS[kind.removeprefix(SLOWLY)]
-    face = "none" if kind.startswith(SLOWLY) else color
-    return {"color": color, "marker": marker, "markerfacecolor": face, "linestyle": ""}
+    color, marker = KINDS[kind]
+    return {"color": color, "marker": marker, "markerfacecolor": "none" if slow else color, "linestyle": ""}
 
 
 def principal_axes(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
