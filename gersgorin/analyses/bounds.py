@@ -23,7 +23,7 @@ Legend: T steps; W window lengths, the shortest first. Logarithms are natural.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -57,6 +57,9 @@ SAMPLES = 16  # steps on which the quadratic norms are compared
 OVER_THE_RADIUS = (1.01, 1.05, 1.2, 1.5)  # trials: M is the mean Jacobian over its spectral radius times this
 SHOWN = 6  # window lengths in the panel over time
 
+Steps = Iterable[list[np.ndarray]]
+"""The Jacobians of the layers of each step, the first layer first."""
+
 
 @dataclass(frozen=True)
 class Product:
@@ -84,7 +87,7 @@ class Product:
 
     def log(self, size: float) -> float:
         """log(size 2^exponent)."""
-        return _log(size) + self.exponent * math.log(2) if size else -math.inf
+        return _log(size) + self.exponent * math.log(2)
 
 
 def _log(value: float) -> float:
@@ -112,7 +115,9 @@ class Weighted:
         return _log(float(np.linalg.norm(self.S, 2) * np.linalg.norm(self.R, 2))) - math.log1p(-self.defect)
 
     def log_norm(self, M: Product) -> float:
-        """log ||S M S^-1||_2, at most log ||S M R||_2 - log(1 - defect)."""
+        """log ||S M S^-1||_2, at most log ||S M R||_2 - log(1 - defect); inf if M maps no states to states."""
+        if self.S.shape != M.A.shape:
+            return math.inf
         found = Product.of(self.S) @ M @ Product.of(self.R)
         return found.log(found.norm) - math.log1p(-self.defect)
 
@@ -161,12 +166,8 @@ class Bounding(NamedTuple):
 
     def window(self, M: Product, halves: list[Window] = (), *, first: bool) -> Window:
         """The bounds of a product, or the sums of those of its halves if rounding makes them sharper; first: the run begins with it."""
-        fits = [norm is not None and norm.S.shape == M.A.shape for norm in self.norms]
-        if M.norm == 0:
-            upper = np.where([True, *fits], _log(self.zero), math.inf)
-        else:
-            others = [norm.log_norm(M) if fit else math.inf for norm, fit in zip(self.norms, fits, strict=True)]
-            upper = [M.log(M.norm), *others]
+        upper = np.array([M.log(M.norm), *(norm.log_norm(M) if norm else math.inf for norm in self.norms)])
+        upper[upper == -math.inf] = math.log(self.zero)
         sizes = np.linalg.svd(M.A, compute_uv=False)
         least = sizes[0] if first else sizes[-1] if M.A.shape[0] == M.A.shape[1] else 0.0
         lower = M.log(max(0.0, least - len(sizes) * UNIT * sizes[0] - M.rounding))
@@ -363,9 +364,6 @@ def _half_life(exponent: float) -> float:
     return -math.log(2) / exponent if exponent < 0 else math.inf
 
 
-Steps = Callable[[], Iterator[list[np.ndarray]]]
-
-
 @torch.no_grad()
 @one_thread()
 def bounds(
@@ -393,7 +391,7 @@ def bounds(
     (('1 step', '2 steps', '4 steps'), array([1., 1., 1.]), array([-0.693147, -0.693147, -0.693147]))
     """
     run = run_of_network(network, x, s0, **options)
-    s = run.require_finite().states[:-1]
+    dtype = run.require_finite().states.dtype
     need = 8 * run.state_size**2 * 2 * len(run)  # a level of windows while the next one is computed
     check_room(need, f"the products over {len(run):,} steps", "use fewer steps or a smaller network")
 
@@ -402,22 +400,43 @@ def bounds(
         for found in layered if layers and run.has_layers else ([A] for _, A in run.blocks()):
             yield from zip(*(J.double().cpu().numpy() for J in found), strict=True)
 
-    return bounds_of(steps, len(run), dtype=f"{s.dtype}".rpartition(".")[2], progress=progress, **run.labels)
+    norms = _fixed_norms(steps(), len(run))
+    bounding = Bounding(norms, torch.finfo(dtype).eps / 2)
+    lengths, found, log_norm = _windows(steps(), len(run), bounding, progress)
+    constants = [0.0, *(norm.log_condition if norm else 0.0 for norm in norms)]
+    return NormBounds(
+        lengths=tuple(counted(n, of) for n, of in lengths),
+        window_steps=np.array([n if of == "step" else 0 for n, of in lengths]),
+        upper=(found[..., :-1] + constants).transpose(2, 0, 1),
+        lower=-found[..., -1],
+        log_norm=log_norm,
+        dtype=f"{dtype}".removeprefix("torch."),
+        log_condition={kind: norm.log_condition for kind, norm in zip(KINDS[1:], norms, strict=True) if norm},
+        **run.labels,
+    )
 
 
-def bounds_of(
-    steps: Steps, T: int, *, dtype: str = "float64", progress: Progress = silent, **labels: str
-) -> NormBounds:
-    """The bounds of T steps; `steps()` yields the layer Jacobians of each step from the first on, the first layer first.
+def _fixed_norms(steps: Steps, T: int) -> tuple[Weighted | None, Weighted | None]:
+    """A diagonal and a quadratic norm for the whole run, or None. Raises InvalidInputError for entries that are not finite."""
+    mean, modulus, samples = 0.0, 0.0, []
+    for t, layers in enumerate(steps):
+        if not all(np.isfinite(J).all() for J in layers):
+            raise InvalidInputError(f"the Jacobian of step {t} holds NaN or infinity: no bound exists")
+        A = reduce(lambda P, J: J @ P, layers)
+        mean, modulus = mean + A / T, modulus + np.abs(A) / T
+        if t % max(1, -(-T // SAMPLES)) == 0:
+            samples.append(A)
+    if not np.isfinite(modulus).all() or not modulus.any():
+        return None, None
+    return diagonal_norm(modulus), quadratic_norm(np.stack(samples), mean)
 
-    dtype: of the Jacobians; a zero product counts as its rounding unit. labels: title, unit and about of the result.
 
-    Raises InvalidInputError for entries that are NaN or infinite.
-    """
-    norms = _fixed_norms(steps, T)
-    bounding = Bounding(norms, float(torch.finfo(getattr(torch, dtype)).eps) / 2)
+def _windows(
+    steps: Steps, T: int, bounding: Bounding, progress: Progress
+) -> tuple[list[tuple[int, str]], np.ndarray, np.ndarray]:
+    """Lengths of windows, in layers or steps, their bounds on the run at t = 1..T (W, T, kinds + 1), and the measured log norm (T,)."""
     within, whole, log_norm, product = [], [], np.empty(T), None
-    for t, layers in enumerate(steps()):
+    for t, layers in enumerate(steps):
         factors = [bounding.window(Product.of(J), first=t == k == 0) for k, J in enumerate(layers)]
         *shorter, (step,) = bounding.levels(factors, first=t == 0)
         within.append([sum(window.bounds for window in level) for level in shorter])
@@ -428,33 +447,7 @@ def bounds_of(
     levels = bounding.levels(whole, first=True)
     rows = [np.cumsum(level, axis=0) for level in zip(*within, strict=True)]
     lengths = [(2**k, "layer") for k in range(len(rows))] + [(min(2**k, T), "step") for k in range(len(levels))]
-    bounds = np.stack([*rows, *(_over_time(levels, k) for k in range(len(levels)))])
-    constants = [0.0, *(norm.log_condition if norm else 0.0 for norm in norms)]
-    return NormBounds(
-        lengths=tuple(counted(n, of) for n, of in lengths),
-        window_steps=np.array([n if of == "step" else 0 for n, of in lengths]),
-        upper=(bounds[..., :-1] + constants).transpose(2, 0, 1),
-        lower=-bounds[..., -1],
-        log_norm=log_norm,
-        dtype=dtype,
-        log_condition={kind: norm.log_condition for kind, norm in zip(KINDS[1:], norms, strict=True) if norm},
-        **labels,
-    )
-
-
-def _fixed_norms(steps: Steps, T: int) -> tuple[Weighted | None, Weighted | None]:
-    """A diagonal and a quadratic norm for the whole run, or None. Raises InvalidInputError for entries that are not finite."""
-    mean, modulus, samples = 0.0, 0.0, []
-    for t, layers in enumerate(steps()):
-        if not all(np.isfinite(J).all() for J in layers):
-            raise InvalidInputError(f"the Jacobian of step {t} holds NaN or infinity: no bound exists")
-        A = reduce(lambda P, J: J @ P, layers)
-        mean, modulus = mean + A / T, modulus + np.abs(A) / T
-        if t % max(1, -(-T // SAMPLES)) == 0:
-            samples.append(A)
-    if not np.isfinite(modulus).all() or not modulus.any():
-        return None, None
-    return diagonal_norm(modulus), quadratic_norm(np.stack(samples), mean)
+    return lengths, np.stack([*rows, *(_over_time(levels, k) for k in range(len(levels)))]), log_norm
 
 
 def _draw_known(values: np.ndarray, ax: Axes, label: str, **style) -> None:

@@ -8,10 +8,9 @@ from cases import CELL_CASES, SHALLOW_CASES, randomize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import for_each
-from torch import nn
 
 from gersgorin.cell import norm_bound, temporal_jacobian
-from rhn.cells import CELLS, RHN, RNN, Cell, from_torch
+from rhn.cells import CELLS, RHN, RNN, Cell
 from rhn.errors import InvalidInputError
 
 BOUNDS = (0.0, 0.3, 1.0, 7.0)
@@ -163,11 +162,6 @@ def test_grows_with_the_states_bound_and_differs_by_rounding_in_float32(case):
     single = norm_bound(cell.float())
     assert single.dtype == torch.float32
     assert single.item() == pytest.approx(values[BOUNDS.index(1.0)].item(), rel=1e-5)
-
-
-@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell])
-def test_torchs_modules_by_conversion(kind):
-    assert torch.equal(norm_bound(theirs := kind(3, 5)), norm_bound(from_torch(theirs)))
 
 
 def test_a_negative_bound_of_the_states_and_a_cell_without_a_bound_are_refused():

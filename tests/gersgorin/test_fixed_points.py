@@ -11,7 +11,6 @@ from tables import for_each
 
 from gersgorin import fixed_points, temporal_jacobian, trajectory
 from gersgorin.analyses import fixed_points as measure
-from gersgorin.analyses.fixed_points import distinct
 from rhn.cells import RNN
 from rhn.errors import InvalidInputError
 
@@ -153,12 +152,6 @@ def test_three_points_within_a_hundred_thousandth_are_three_of_their_kinds(toler
     found = fixed_points(step, starts=starts, tolerance=tolerance)
     near = dict(zip((1e5 * found.states.ravel()).round().astype(int).tolist(), found.kinds, strict=True))
     assert near == {0: "stable", 1: "unstable", 2: "stable"}
-
-
-def test_distinct_states_are_taken_in_their_order():
-    states = torch.tensor([[0.0], [1.0], [1.00005], [-0.00005], [5.0]])
-    kept, which = distinct(states, torch.tensor([3, 2, 1, 0, 4]), 1e-4)
-    assert kept.tolist() == [3, 2, 4] and which.tolist() == [0, 1, 1, 0, 2]
 
 
 X, S = torch.zeros(3, dtype=d), torch.zeros(4, 2, dtype=d)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from matrices import square_matrices
 from tables import for_each
 
-from gersgorin.analyses.bounds import bounds, bounds_of
+from examples.paper.claims import Linear
+from gersgorin.analyses.bounds import bounds
 from gersgorin.cell import layer_jacobians, temporal_jacobian, trajectory
 from gersgorin.linalg.products import cumulative_log_norms
 from rhn.cells import RHN, RNN
@@ -51,8 +52,9 @@ def chains(largest: int = 4) -> st.SearchStrategy[np.ndarray]:
     return st.builds(build, square_matrices(largest), *sizes)
 
 
-def bounded(steps: np.ndarray, layers: int = 1):
-    return bounds_of(lambda: ([A] * layers for A in steps), len(steps))
+def bounded(steps: np.ndarray, dtype=torch.float64):
+    """The bounds of bare matrices (T, n, n), one a step."""
+    return bounds(Linear(steps.shape[-1]), torch.as_tensor(steps, dtype=dtype).flatten(1))
 
 
 @settings(max_examples=60)
@@ -88,7 +90,7 @@ def test_what_underflows_overflows_or_vanishes():
 @pytest.mark.parametrize(("dtype", "unit"), [("float64", 2.0**-53), ("float32", 2.0**-24)])
 def test_a_product_of_zero_counts_as_one_rounding_unit(dtype, unit):
     steps = np.stack([np.eye(2), np.zeros((2, 2)), np.eye(2)])
-    nothing = bounds_of(lambda: ([A] for A in steps), len(steps), dtype=dtype)
+    nothing = bounded(steps, getattr(torch, dtype))
     np.testing.assert_allclose(nothing.best[:, -1], math.log(unit))
     assert nothing.lower_exponent.max() == -math.inf == nothing.measured_exponent  # the product as computed is zero
     assert (nothing.best[:, 0] >= 0).all()  # the first step still keeps it
@@ -150,7 +152,7 @@ def test_what_cannot_be_bounded_is_refused(monkeypatch):
     with pytest.raises(InvalidInputError, match="of one sequence"):
         bounds(RNN(2, 3, dtype=torch.float64), x[:, None])
     with pytest.raises(InvalidInputError, match="step 1 holds NaN"):
-        bounded(np.array([np.eye(2), np.full((2, 2), np.nan)]))
+        bounds(lambda x, s: (s * x).abs().sqrt(), torch.tensor([[1.0], [0.0]]), torch.ones(2))
     monkeypatch.setattr("rhn.utils.validation.free_memory", lambda device: 1000)
     with pytest.raises(InvalidInputError, match="use fewer steps"):
         bounds(RNN(3, 9), torch.zeros(30, 3))
