@@ -154,18 +154,9 @@ def newton(
     cell, states = run.any_step(), run.require_finite().states[1:]
     method = method or ("full" if run.state_size <= WHOLE else "diagonal")
     tolerance = TOLERANCES[states.dtype] if tolerance is None else tolerance
-    if method not in METHODS or not 0 < tolerance < 1 or max_iterations < 0:
-        raise InvalidInputError(
-            f"method {method!r:.40}, tolerance {tolerance!r:.40}, max_iterations {max_iterations!r:.40}: expected one of "
-            f"{', '.join(METHODS)}; a number between 0 and 1; 0 or more"
-        )
-    kept = len(states) if method == "trust" else min(SHORT, len(states))
-    need = COPIES[method == "trust"] * kept * states[0].numel() * states.shape[-1] * states.itemsize
-    advice = f"use {'method full, ' if method == 'trust' else ''}fewer sequences or a smaller state"
-    check_room(need, f"Jacobians of {tuple(states.shape)} states", advice, str(states.device))
+    _check(method, tolerance, max_iterations, states)
     loop = lambda x, s: trajectory(cell, x, s)[1:]  # noqa: E731
     recurrence, residuals, errors = Recurrence(cell.next, cell.jacobian, run.inputs, run.states[0], loop), [], []
-    short = measure(recurrence, method=method, tolerance=tolerance)
 
     def watch(iterate: Tensor, residual: Tensor) -> None:
         error = ((iterate - states).abs() / states.abs().clamp(min=1)).amax(-1).nan_to_num(torch.inf)
@@ -173,8 +164,9 @@ def newton(
         errors.append(error.reshape(len(states), -1).amax(1).cpu().numpy())
         progress(len(errors) - 1, max_iterations)
 
-    chosen = {"method": method, "tolerance": tolerance, "max_iterations": max_iterations, "guard": guard}
-    found = solve(recurrence, watch=watch, **chosen)
+    how = {"method": method, "tolerance": tolerance}
+    short = measure(recurrence, **how)
+    found = solve(recurrence, watch=watch, max_iterations=max_iterations, guard=guard, **how)
     progress(max_iterations, max_iterations)
     return Newton(
         states=found.states.cpu().numpy(),
@@ -183,9 +175,22 @@ def newton(
         errors=np.array(errors),
         converged=found.converged.cpu().numpy(),
         fallback_from=found.fallback_from,
-        method=method,
-        tolerance=tolerance,
         forecast=short.iterations(len(states)),
         measures=asdict(short),
+        **how,
         **run.labels,
     )
+
+
+def _check(method: str, tolerance: float, max_iterations: int, states: Tensor) -> None:
+    """Raise InvalidInputError for options out of range, and if the Jacobians at the states do not fit into memory."""
+    if method not in METHODS or not 0 < tolerance < 1 or max_iterations < 0:
+        raise InvalidInputError(
+            f"method {method!r:.40}, tolerance {tolerance!r:.40}, max_iterations {max_iterations!r:.40}: expected one of "
+            f"{', '.join(METHODS)}; a number between 0 and 1; 0 or more"
+        )
+    trust = method == "trust"
+    kept = len(states) if trust else min(SHORT, len(states))
+    need = COPIES[trust] * kept * states[0].numel() * states.shape[-1] * states.itemsize
+    advice = f"use {'method full, ' * trust}fewer sequences or a smaller state"
+    check_room(need, f"Jacobians of {tuple(states.shape)} states", advice, str(states.device))

@@ -73,8 +73,8 @@ class InclusionSet(ABC):
     def outline(self, points: int = 65) -> list[np.ndarray]:
         """The boundary of the set (`tol` = 0) as closed polygons, one for each component, from left to right.
 
-        Here by bisection: above each x of the axis the sets are an interval that starts there, or empty. Takes
-        `points` x-values a component, so narrower features blur, and components that near may be joined.
+        By bisection, unless a class says otherwise: above each x of the axis the sets are an interval that starts there, or empty.
+        Takes `points` x-values a component, so narrower features blur, and components that near may be joined.
 
         Returns:
             Complex vectors, the first point equal to the last.
@@ -82,7 +82,14 @@ class InclusionSet(ABC):
         Raises:
             InvalidInputError: a batch, or points < 3.
         """
-        self._check_outline(points)
+        if self.A.dim() != 2:
+            raise InvalidInputError(f"outline: expected one matrix (n, n), got a batch {tuple(self.A.shape)}; pick one")
+        if points < 3:
+            raise InvalidInputError(f"points: expected at least 3, got {points}")
+        return self._outline(points)
+
+    def _outline(self, points: int) -> list[np.ndarray]:
+        """The same for one matrix; here by bisection."""
         scale = binary_scale(float(self.norm))
         strict = torch.zeros(1, dtype=torch.float64, device=self.A.device)
 
@@ -95,12 +102,6 @@ class InclusionSet(ABC):
     def area(self, points: int = 65) -> float:
         """The area of the set, as that of the polygons of `outline(points)`."""
         return polygon_area(self.outline(points))
-
-    def _check_outline(self, points: int) -> None:
-        if self.A.dim() != 2:
-            raise InvalidInputError(f"outline: expected one matrix (n, n), got a batch {tuple(self.A.shape)}; pick one")
-        if points < 3:
-            raise InvalidInputError(f"points: expected at least 3, got {points}")
 
     def _distances(self, z: Tensor) -> Tensor:
         """|z - a_ii|, (..., k, n)."""
@@ -191,12 +192,11 @@ class Ostrowski(InclusionSet):
         reach = tol / n + self.radii(tol * (n - 1) / n)
         return (self._distances(z) <= reach[..., None, :]).any(-1)
 
-    def outline(self, points: int = 65) -> list[np.ndarray]:
+    def _outline(self, points: int) -> list[np.ndarray]:
         """The exact arcs of the union, `points` on each; a disc of radius 0 that stands alone is a polygon of one repeated point.
 
         Their chords lie inside the arcs: a whole disc loses 2 pi^2 / (3 (2 points - 2)^2) of its area, 0.04 % by default.
         """
-        self._check_outline(points)
         return discs_outline(*(part.cpu().double().numpy() for part in (self.centers, self.radii())), points)
 
 
@@ -234,9 +234,8 @@ class NumericalRange(InclusionSet):
         along = (z[..., None] * torch.exp(-1j * self.angles)).real
         return (along <= self.support[..., None, :] + tol[..., None]).all(-1)
 
-    def outline(self, points: int = 65) -> list[np.ndarray]:
+    def _outline(self, points: int) -> list[np.ndarray]:
         """The polygon of 2 (points - 1) support lines: its corners, the first one twice."""
-        self._check_outline(points)
         angles = 2 * (points - 1)
         around = self if angles == len(self.angles) else NumericalRange(self.A, angles)
         corners = support_corners(around.support.cpu().double().numpy())
