@@ -34,7 +34,7 @@ class IndRNN(LoopedCell):
 
     def layers(self) -> tuple[Layer]:
         parts = {"input": Part("weight_ih"), "recurrent": Part("weight_hh"), "bias": Part("bias")}
-        return (Layer(**parts, output=self.nonlinearity),)
+        return (Layer(**parts),)
 
     def _slope(self, x: Tensor, s: Tensor) -> Tensor:
         z = F.linear(x, self.weight_ih, self.bias) + s * self.weight_hh

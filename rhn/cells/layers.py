@@ -53,8 +53,6 @@ class Layer:
     """The matrix that multiplies y, in a layer after the first."""
     bias: Part | None = None
     gate: GateBlocks | None = None
-    output: str | None = None
-    """In a layer without gates the function of s_l = output(z), a name in `rhn.kernels.activations`."""
     carries: bool = False
     """True if s_{l-1} reaches s_l past the nonlinearity without a gate, as in s' = s + f(z)."""
 

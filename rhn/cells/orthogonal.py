@@ -56,8 +56,7 @@ class OrthogonalRNN(LoopedCell):
         return torch.tanh(z) if bias is None else z.sign() * torch.relu(z.abs() + bias)
 
     def layers(self) -> tuple[Layer]:
-        output = "tanh" if self.nonlinearity == "tanh" else None
-        return (Layer(input=Part("weight_ih"), bias=Part("bias"), output=output),)
+        return (Layer(input=Part("weight_ih"), bias=Part("bias")),)
 
     def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
         z = F.linear(x, self.weight_ih) + F.linear(s, self.recurrent_matrix())

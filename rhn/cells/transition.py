@@ -83,7 +83,6 @@ class DTRNN(DeclaredCell):
                 recurrent=Part("weight_hh", layer),
                 skip=Part("weight_skip", layer - first_skip) if layer >= first_skip else None,
                 bias=Part("bias", layer),
-                output=self.nonlinearity,
             )
             for layer in range(self.depth)
         )

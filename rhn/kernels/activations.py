@@ -14,13 +14,12 @@ from torch import Tensor
 class Activation(NamedTuple):
     """One nonlinearity.
 
-    function: z -> h;  in_place: the same, into z;  inverse: h -> z;  slope: h -> f'(z);  derivative: z -> f'(z) (relu: 0 at 0)
+    function: z -> h;  in_place: the same, into z;  slope: h -> f'(z);  derivative: z -> f'(z) (relu: 0 at 0)
     steepest: the largest f'(z);  bound: the largest |h|
     """
 
     function: Callable[[Tensor], Tensor]
     in_place: Callable[[Tensor], Tensor]
-    inverse: Callable[[Tensor], Tensor]
     slope: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor], Tensor]
     steepest: float
@@ -50,10 +49,8 @@ def _is_positive(v: Tensor) -> Tensor:
 
 
 ACTIVATIONS = {
-    "tanh": Activation(torch.tanh, torch.tanh_, torch.atanh, lambda h: 1 - h * h, tanh_derivative, 1.0, 1.0),
-    "relu": Activation(torch.relu, torch.relu_, lambda h: h, _is_positive, _is_positive, 1.0, float("inf")),
-    "sigmoid": Activation(
-        torch.sigmoid, torch.sigmoid_, torch.logit, lambda h: h * (1 - h), sigmoid_derivative, 0.25, 1.0
-    ),
-    "linear": Activation(lambda z: z, lambda z: z, lambda h: h, torch.ones_like, torch.ones_like, 1.0, float("inf")),
+    "tanh": Activation(torch.tanh, torch.tanh_, lambda h: 1 - h * h, tanh_derivative, 1.0, 1.0),
+    "relu": Activation(torch.relu, torch.relu_, _is_positive, _is_positive, 1.0, float("inf")),
+    "sigmoid": Activation(torch.sigmoid, torch.sigmoid_, lambda h: h * (1 - h), sigmoid_derivative, 0.25, 1.0),
+    "linear": Activation(lambda z: z, lambda z: z, torch.ones_like, torch.ones_like, 1.0, float("inf")),
 }
