@@ -145,8 +145,8 @@ _ROWS = (
     Analysis(
         "audit",
         ".audit:audit",
-        "Initialisation of each recurrent layer: time scales, gains, rates of learning",
-        {"seed": "Of the direction in which the outputs are pulled."},
+        "Initialisation of each recurrent layer: time scales, gains, gates, dead units",
+        {"seed": "Of the directions in which the influence of the first input is measured."},
         needs="map",
     ),
 )

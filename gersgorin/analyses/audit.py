@@ -1,10 +1,10 @@
-"""Audit the initialisation of every recurrent layer of a model: time scales, gains, rates of learning, saturated gates, dead units.
+"""Audit the initialisation of every recurrent layer of a model: time scales, gains, gates, dead units, weight decay.
 
-    found = audit(model, x)
+    found = audit(model, x, optimizer=optimizer)
     found.findings            sentences about whatever is out of line; empty if nothing is
 
-A mode with an eigenvalue of modulus r of the temporal Jacobian has the half-life log 2 / -log r. The rates of learning are relative
-gradients ||dL/dW|| / ||W|| of a loss that pulls every output in a random direction with the same strength, so no targets are needed.
+A mode with an eigenvalue of modulus r of the temporal Jacobian has the half-life log 2 / -log r. Nothing depends on the class of a
+layer: it is run on what it reads while the model reads x, in the model's own type, and measured in float64.
 
 Legend: L recurrent layers, T steps, N entries of a state.
 """
@@ -12,6 +12,7 @@ Legend: L recurrent layers, T steps, N entries of a state.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -19,22 +20,35 @@ from matplotlib.axes import Axes
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
-from gersgorin._validate import with_gradients
-from gersgorin.analyses.plateau import relative_rate
-from gersgorin.loading.find import Watched, is_hand_written, layers_of, no_cell, recurrent_cells, state_layers
-from gersgorin.loading.sequence_map import Function, SequenceMap, first_tensor
+from gersgorin._validate import copied, with_gradients
+from gersgorin.analyses.memory import Memory
+from gersgorin.loading.find import Watched, is_hand_written, layers_of, no_cell, recurrent_cells, seen_by, state_layers
+from gersgorin.loading.sequence_map import SequenceMap, first_tensor
 from gersgorin.plotting.figure import line_style, panel, plain_numbers
-from gersgorin.run import Progress, run_of, shown_steps, silent
+from gersgorin.run import Progress, Run, run_of, shown_steps, silent
 from rhn.errors import InvalidInputError
-from rhn.utils.result import Result
+from rhn.utils.result import Result, rows_of
+from rhn.utils.wording import table
 
 LONGEST = 1e6  # steps; a slower decay is no decay
 SHORT = 3.0  # steps; with only shorter half-lives nothing beyond about ten steps is learned
 GROWTH = 1.05  # modulus from which on a state grows
 SATURATED = 0.01  # distance of a gate from 0 or 1
-SHARE = 0.2  # of saturated gates
+ROUNDED = 2.0**-9  # distance from 1 at which a number is 1 in bfloat16
+SHARE = 0.2  # of gates or modes
 FACTOR = 1e3  # between a gain and 1
-RATES = 1e6  # between a rate of learning and the median
+SHRUNK, MOVED = 0.99, 1e-3  # a weight multiplied by the first moves the logarithm of a decay by the second
+PROBES = 8  # random directions of an input
+MEASURES = {  # and their headings
+    "influence": "influence half-life",
+    "growth": "modulus",
+    "input_rms": "RMS in",
+    "state_rms": "state",
+    "output_rms": "out",
+    "saturated": "saturated",
+    "rounded": "1 in bfloat16",
+    "dead": "dead",
+}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -45,20 +59,20 @@ class Audit(Result, kind="audit"):
     """Names in the model, (L,)."""
     half_lives: dict[str, np.ndarray]
     """Of every mode of a layer, in steps, ascending; inf without decay. Modes that are gone in one step are left out."""
+    influence: np.ndarray
+    """Steps in which the influence of the first input on the state halves, (L,); inf: not along x."""
     growth: np.ndarray
     """The largest modulus of an eigenvalue, (L,)."""
     input_rms: np.ndarray
     """Root mean square of what the layer reads, (L,)."""
     state_rms: np.ndarray
-    """Of its states, (L,)."""
     output_rms: np.ndarray
-    """Of its outputs, (L,)."""
     saturated: np.ndarray
     """Share of gates within 0.01 of 0 or 1, (L,); NaN for a layer without known gates."""
+    rounded: np.ndarray
+    """Share of decays below 1 and of gates that are 0 or 1 in bfloat16, (L,); NaN without any."""
     dead: np.ndarray
     """Share of state entries that never change along the sequence, (L,)."""
-    rates: dict[str, float]
-    """Relative rate of learning of every parameter of the model; inf for a parameter that is zero and has a gradient."""
     findings: np.ndarray
     """Sentences about what is out of line."""
     unit: str = "steps"
@@ -66,13 +80,8 @@ class Audit(Result, kind="audit"):
 
     def sentences(self) -> Iterator[str]:
         """A line for each layer, and the findings."""
-        wide = max(map(len, self.layers))
-        yield f"{'':<{wide}}  mode half-lives (10, 50, 90 %)   RMS in, state, out    saturated  dead"
-        for k, layer in enumerate(self.layers):
-            quantiles = ", ".join(f"{q:.3g}" for q in self.quantiles(k))
-            sizes = ", ".join(f"{rms[k]:.2g}" for rms in (self.input_rms, self.state_rms, self.output_rms))
-            gates = "-" if np.isnan(self.saturated[k]) else f"{100 * self.saturated[k]:.0f} %"
-            yield f"{layer:<{wide}}  {quantiles:<30}   {sizes:<20}  {gates:>9}  {100 * self.dead[k]:.0f} %"
+        rows = [[v if isinstance(v, str) else f"{v:.3g}" for v in row.values()] for row in self.table()]
+        yield table(("layer", "mode half-life", *MEASURES.values()), rows)
         yield from self.findings if len(self.findings) else ["Nothing is out of line."]
 
     def quantiles(self, k: int) -> np.ndarray:
@@ -81,15 +90,10 @@ class Audit(Result, kind="audit"):
         return np.quantile(values, (0.1, 0.5, 0.9), method="nearest") if len(values) else np.full(3, np.nan)
 
     def table(self) -> list[dict]:
-        """One row a parameter or a layer's quantity: {"of", "quantity", "value"}."""
-        columns = {"largest modulus": self.growth, "input RMS": self.input_rms, "state RMS": self.state_rms}
-        columns |= {"output RMS": self.output_rms, "saturated": self.saturated, "dead": self.dead}
-        rows = []
-        for k, layer in enumerate(self.layers):
-            names = (f"mode half-life, {which}" for which in ("10 %", "median", "90 %"))
-            values = dict(zip(names, self.quantiles(k), strict=True)) | {name: v[k] for name, v in columns.items()}
-            rows += [{"of": str(layer), "quantity": name, "value": float(value)} for name, value in values.items()]
-        return rows + [{"of": name, "quantity": "rate of learning", "value": rate} for name, rate in self.rates.items()]
+        """One row a layer: its median mode half-life and its other measures."""
+        medians = [self.quantiles(k)[1] for k in range(len(self.layers))]
+        measures = {name: getattr(self, name) for name in MEASURES}
+        return rows_of(layer=self.layers.tolist(), half_life=medians, **measures)
 
     @panel(7, 4, "mode half-lives at the start")
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -108,75 +112,123 @@ class Audit(Result, kind="audit"):
 def audit(
     module: nn.Module | SequenceMap,
     x: Tensor | np.ndarray | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
     *,
     submodule: str | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Audit:
-    """Audit the initialisation of every recurrent layer of a model, in float64; the model is left as it was.
+    """Audit the initialisation of every recurrent layer of a model; the model is left as it was.
 
     Args:
-        module: a torch module with recurrent cells, scans (`scan_elements`) or layers of transformers with a cache.
+        module: a torch module with recurrent cells, scans (`scan_elements`) or layers of transformers with a cache. Infinite weights
+            are findings, and measured as the largest finite number.
         x: one sequence, see `gersgorin.memory`; some 20 to 100 steps of real data are enough.
+        optimizer: of the training, on the module's parameters: weight decay of a parameter that is a decay is a finding.
         submodule: the part to audit while the module reads x, by its name in `named_modules`; None: the module.
-        seed: of the direction in which the outputs are pulled.
+        seed: of the directions in which the influence of the first input is measured.
         progress: called with (layers done, layers in all).
 
     Raises:
         InvalidInputError: no such layer, or the errors of `SequenceMap`.
     """
+    decayed = {} if optimizer is None else _decayed(module, optimizer)
+    module, findings = _finite(module) if isinstance(module, nn.Module) else (module, [])
     map_ = module if isinstance(module, SequenceMap) else SequenceMap(module, x, submodule=submodule)
-    if isinstance(map_.module, Function):
-        raise InvalidInputError(f"{map_.name} is a function: expected a torch module with recurrent layers")
-    parts = recurrent_cells(map_.part) or [map_.part] * is_hand_written(map_.part)
-    inside = {inner for part in parts for inner in part.modules()}
-    parts += [part for part in state_layers(map_.part) if part not in inside]
-    if not parts:
-        raise no_cell(map_.part)
-    if next(map_.module.parameters()).dtype != torch.float64:
-        raise InvalidInputError(
-            f"{map_.name} does not run in float64, in which layers are measured: audit its {type(parts[0]).__name__} alone, on the "
-            "numbers that it reads"
-        )
-    names = {part: name for name, part in map_.module.named_modules()}
-    sizes, rates = _sizes(map_, parts), _rates(map_, seed)
-    rows, half_lives, findings = [], {}, []
-    places = [(part, k) for part in parts for k in range(layers_of(part))]
+    paths, half_lives, rows = {part: path for path, part in map_.module.named_modules()}, {}, []
+    places = [(part, k) for part in _recurrent(map_.part) for k in range(layers_of(part))]
     for done, (part, k) in enumerate(places):
-        name = names[part] or type(part).__name__
-        name += f", layer {k + 1}" if layers_of(part) > 1 else ""
-        watched = Watched(map_.module, k + 1 if layers_of(part) > 1 else None, names[part])
-        run = run_of(*watched.along(map_.given, one=True))
-        run.require_finite()
-        steps = (run.jacobians(t).detach().cpu().numpy() for t in shown_steps(len(run)))
-        moduli = np.concatenate([_eigenvalue_moduli(A) for A in steps])
-        decays = moduli[(moduli > 1e-3) & (moduli < 1)]
-        half_lives[name] = np.sort(np.r_[math.log(2) / -np.log(decays), np.full((moduli >= 1).sum(), np.inf)])
-        states, gates = run.states[1:], [*run.gates().t, *run.gates().c]
-        dead = states.std(0) <= 1e-9 * states.abs().max() if len(states) > 1 else torch.zeros(1)
-        row = {
-            "growth": moduli.max(initial=0),
-            "input_rms": sizes[part][0],
-            "state_rms": _rms(states),
-            "output_rms": sizes[part][1],
-            "saturated": _saturated(gates),
-            "dead": float(dead.double().mean()),
-        }
-        rows.append(row)
-        findings += [f"{name}: {said}." for said in _out_of_line(half_lives[name], **row)]
+        layer = k + 1 if layers_of(part) > 1 else None
+        name = (paths[part] or type(part).__name__) + (f", layer {layer}" if layer else "")
+        run = _run(map_, part, paths[part], layer)
+        half_lives[name], row = _measured(run, torch.Generator().manual_seed(seed))
+        given, output = _passed(map_, part)
+        rows.append(row | {"input_rms": _rms(given), "output_rms": _rms(output)})
+        findings += [f"{name}: {said}." for said in _out_of_line(half_lives[name], **rows[-1])]
+        for own, p in part.named_parameters() if given is not None else ():
+            path = f"{paths[part]}.{own}".lstrip(".")
+            if path in decayed and p.numel() <= run.state_size and _sets_decays(p, part, layer, given.shape[-1]):
+                findings.append(f"{path}: weight decay {decayed[path]:g} acts on a decay of the state; expected 0.")
         progress(done + 1, len(places))
     return Audit(
         layers=np.array(list(half_lives)),
         half_lives=half_lives,
-        **{key: np.array([row[key] for row in rows]) for key in rows[0]},
-        rates=rates,
-        findings=np.array([*findings, *_slow(rates)], dtype=str),
+        findings=np.array(findings, dtype=str),
+        **{key: np.array([row[key] for row in rows]) for key in MEASURES},
         **map_.label.of_result,
     )
 
 
-def _eigenvalue_moduli(A: np.ndarray) -> np.ndarray:
+def _decayed(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Weight decay of each parameter that has some, by name."""
+    decay = {id(p): group.get("weight_decay", 0.0) for group in optimizer.param_groups for p in group["params"]}
+    named = dict(module.named_parameters()) if isinstance(module, nn.Module) else {}
+    if not any(id(p) in decay for p in named.values()):
+        raise InvalidInputError("the optimizer has no parameter of the module: expected one of module.parameters()")
+    return {name: decay[id(p)] for name, p in named.items() if decay.get(id(p))}
+
+
+def _finite(module: nn.Module) -> tuple[nn.Module, list[str]]:
+    """(The module, or a copy with the largest finite number in the place of infinity, the findings)."""
+    count = {name: int(p.isinf().sum()) for name, p in module.named_parameters()}
+    if not any(count.values()):
+        return module, []
+    module = copied(module)
+    for p in module.parameters():
+        p.data.nan_to_num_(nan=math.nan)
+    return module, [f"{name}: infinite in {n} of its weights; expected finite ones." for name, n in count.items() if n]
+
+
+def _recurrent(module: nn.Module) -> list[nn.Module]:
+    """The recurrent layers of a module. Raises InvalidInputError if it has none."""
+    parts = recurrent_cells(module)
+    inside = {inner for part in parts for inner in part.modules()}
+    parts += [part for part in state_layers(module) if part not in inside]
+    if not parts and not is_hand_written(module):
+        raise no_cell(module)
+    return parts or [module]
+
+
+def _run(map_: SequenceMap, part: nn.Module, path: str, layer: int | None) -> Run:
+    """One layer along what it reads, in float64; its module's own loop can be followed where this runs in float64 as a whole."""
+    if map_.outputs.dtype == torch.float64:
+        network = Watched(map_.module, layer, path).along(map_.given, one=True)
+    else:
+        network = Watched(part, layer).along(seen_by(part, map_.module, map_.given).double().flatten(0, -2), one=True)
+    return run_of(*network).require_finite()
+
+
+def _measured(run: Run, g: torch.Generator) -> tuple[np.ndarray, dict[str, float]]:
+    """(Mode half-lives of a layer, its other measures)."""
+    moduli = np.concatenate([_eigenvalue_moduli(run.jacobians(t)) for t in shown_steps(len(run))])
+    decays, gates = moduli[(moduli > 1e-3) & (moduli < 1)], run.gates()
+    gates = np.concatenate([np.empty(0), *(v.detach().cpu().flatten() for v in (*gates.t, *gates.c))])
+    near, states = np.minimum(gates, 1 - gates), run.states[1:]
+    dead = states.std(0) <= 1e-9 * states.abs().max() if len(states) > 1 else torch.zeros(1)
+    return np.sort(np.r_[math.log(2) / -np.log(decays), np.full((moduli >= 1).sum(), np.inf)]), {
+        "influence": _influence(run, g),
+        "growth": moduli.max(initial=0),
+        "state_rms": _rms(states),
+        "saturated": _share(near < SATURATED),
+        "rounded": _share(np.r_[decays > 1 - ROUNDED, near < ROUNDED]),
+        "dead": float(dead.double().mean()),
+    }
+
+
+def _influence(run: Run, g: torch.Generator) -> float:
+    """Steps in which the influence of the first input on the state halves, as `gersgorin.memory` reads it from its lags."""
+    B = run.input_jacobians(0)
+    signs = torch.randint(2, (B.shape[1], PROBES), generator=g).mul(2).sub(1)
+    columns = [B @ signs.to(B)]
+    for push in islice(run.tangent_maps(), 1, None):
+        columns.append(push(columns[-1]))
+    norms = np.array([each.norm().item() for each in reversed(columns)])
+    return Memory(influence=norms[None], error=0 * norms[None]).half_life
+
+
+def _eigenvalue_moduli(A: Tensor) -> np.ndarray:
     """|eigenvalues| of A (N, N), block by block: a triangular matrix, such as that of a scan behind a convolution, has small blocks."""
+    A = A.detach().cpu().numpy()
     _, group = connected_components(A != 0, directed=True, connection="strong")
     single = np.bincount(group)[group] == 1
     found = [np.abs(A.diagonal()[single])]
@@ -186,73 +238,61 @@ def _eigenvalue_moduli(A: np.ndarray) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _sizes(map_: SequenceMap, parts: list[nn.Module]) -> dict[nn.Module, tuple[float, float]]:
-    """Root mean squares of what each part reads and returns while the model reads x; NaN for a part that is not called as a module."""
-    found = dict.fromkeys(parts, (math.nan, math.nan))
+def _sets_decays(weight: Tensor, part: nn.Module, layer: int | None, width: int) -> bool:
+    """True if a layer at rest, without input, stays as it is but decays at another rate when this weight is a little smaller."""
+    seen = []
+    for factor in (1.0, SHRUNK):
+        before = weight.detach().clone()
+        weight.data.mul_(factor)
+        run = run_of(*Watched(part, layer).along(torch.zeros(2, width), one=True))
+        moduli = np.sort(_eigenvalue_moduli(run.jacobians(0)))
+        seen.append((run.states, np.log(np.maximum(moduli, np.finfo(float).tiny))))
+        weight.data.copy_(before)
+    (rest, logarithms), (moved, shrunk) = seen
+    return torch.equal(rest, moved) and bool((np.abs(shrunk - logarithms) > MOVED * np.abs(logarithms)).any())
+
+
+def _passed(map_: SequenceMap, part: nn.Module) -> tuple[Tensor | None, Tensor | None]:
+    """What a layer reads and returns while the model reads x; None if it is not called as a module."""
+    found = [(None, None)]
 
     def seen(part, args, kwargs, output):
-        first = first_tensor((*args, *kwargs.values()))
-        found[part] = (math.nan if first is None else _rms(first), _rms(first_tensor(output)))
+        found.append((first_tensor((*args, *kwargs.values())), first_tensor(output)))
 
-    hooks = [part.register_forward_hook(seen, with_kwargs=True) for part in parts]
+    hook = part.register_forward_hook(seen, with_kwargs=True)
     try:
         with torch.no_grad():
             map_.module(map_.given.clone())
     finally:
-        for hook in hooks:
-            hook.remove()
-    return found
-
-
-def _rates(map_: SequenceMap, seed: int) -> dict[str, float]:
-    """||dL/dW|| / ||W|| of every parameter for L = mean of o v, v random signs."""
-    inside = set(map(id, map_.part.parameters()))
-    weights = {name: p for name, p in map_.module.named_parameters() if p.is_floating_point() and id(p) in inside}
-    for p in weights.values():
-        p.requires_grad_()
-    o = first_tensor(map_.module(map_.given.clone()))
-    signs = torch.randint(2, o.shape, generator=torch.Generator().manual_seed(seed)).mul(2).sub(1).to(o)
-    how = {"allow_unused": True, "materialize_grads": True}
-    found = torch.autograd.grad((o * signs).mean(), list(weights.values()), **how)
-    for p in weights.values():
-        p.requires_grad_(False)
-    return {name: relative_rate(g, p) for (name, p), g in zip(weights.items(), found, strict=True)}
+        hook.remove()
+    return found[-1]
 
 
 def _rms(t: Tensor | None) -> float:
     return math.nan if t is None else float(t.detach().double().square().mean().sqrt())
 
 
-def _saturated(gates: list[Tensor]) -> float:
-    values = torch.cat([g.flatten() for g in gates]) if gates else torch.empty(0)
-    return float((torch.minimum(values, 1 - values) < SATURATED).double().mean()) if len(values) else math.nan
+def _share(of: np.ndarray) -> float:
+    return float(of.mean()) if len(of) else math.nan
 
 
-def _out_of_line(half_lives, growth, input_rms, state_rms, output_rms, saturated, dead) -> Iterator[str]:
+def _out_of_line(
+    half_lives, influence, growth, input_rms, state_rms, output_rms, saturated, rounded, dead
+) -> Iterator[str]:
     """Sentences, without a name and a full stop, about one layer."""
-    finite = half_lives[half_lives < LONGEST]
-    longest = half_lives.max(initial=0.0)
+    finite, longest = half_lives[half_lives < LONGEST], half_lives.max(initial=0.0)
+    gain = output_rms / max(input_rms, 1e-300)
     if growth and longest < SHORT:
         yield f"its longest mode half-life is {longest:.2g} steps: inputs are forgotten at once; expected {SHORT:.0f} or more"
     if len(finite) >= 8 and finite.max() < 1.01 * finite.min():
         yield f"all its modes have the same half-life, {finite.max():.3g} steps; expected a spread of time scales"
     if growth > GROWTH:
         yield f"a state grows by {growth:.3g} in a step; expected at most {GROWTH}"
-    if output_rms < input_rms / FACTOR or output_rms > FACTOR * input_rms:
-        yield f"its output is {output_rms / input_rms:.2g} times its input; expected within a factor of {FACTOR:.0f}"
+    if gain < 1 / FACTOR or gain > FACTOR:
+        yield f"its output is {gain:.2g} times its input; expected within a factor of {FACTOR:.0f}"
     if saturated > SHARE:
-        yield f"{100 * saturated:.0f} % of its gates are within {SATURATED} of 0 or 1; expected at most {100 * SHARE:.0f} %"
+        yield f"{saturated:.0%} of its gates are within {SATURATED} of 0 or 1; expected at most {SHARE:.0%}"
+    if rounded > SHARE:
+        yield f"{rounded:.0%} of its decays and gates are 0 or 1 in bfloat16; expected at most {SHARE:.0%}, or float32"
     if dead:
-        yield f"{100 * dead:.3g} % of its state never changes; expected that every unit does"
-
-
-def _slow(rates: dict[str, float]) -> Iterator[str]:
-    """Sentences about parameters whose rate of learning is out of line."""
-    usual = np.array([rate for rate in rates.values() if 0 < rate < math.inf])
-    median = float(np.median(usual)) if len(usual) else 0.0
-    if stuck := [name for name, rate in rates.items() if rate == 0]:
-        more = f" and {len(stuck) - 3} more" if len(stuck) > 3 else ""
-        yield f"{', '.join(stuck[:3])}{more}: no gradient at this start; expected that every parameter learns."
-    for name, rate in rates.items():
-        if 0 < rate < median / RATES or median * RATES < rate < math.inf:
-            yield f"{name}: its rate of learning is {rate / median:.2g} times the median; expected within a factor of {RATES:.0e}."
+        yield f"{dead:.0%} of its state never changes; expected that every unit does"
