@@ -39,16 +39,7 @@ SHARE = 0.2  # of gates or modes
 FACTOR = 1e3  # between a gain and 1
 SHRUNK, MOVED = 0.99, 1e-3  # a weight multiplied by the first moves the logarithm of a decay by the second
 PROBES = 8  # random directions of an input
-MEASURES = {  # and their headings
-    "influence": "influence half-life",
-    "growth": "modulus",
-    "input_rms": "RMS in",
-    "state_rms": "state",
-    "output_rms": "out",
-    "saturated": "saturated",
-    "rounded": "1 in bfloat16",
-    "dead": "dead",
-}
+MEASURES = ("influence", "growth", "input_rms", "state_rms", "output_rms", "saturated", "rounded", "dead")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -80,8 +71,8 @@ class Audit(Result, kind="audit"):
 
     def sentences(self) -> Iterator[str]:
         """A line for each layer, and the findings."""
-        rows = [[v if isinstance(v, str) else f"{v:.3g}" for v in row.values()] for row in self.table()]
-        yield table(("layer", "mode half-life", *MEASURES.values()), rows)
+        rows = self.table()
+        yield table([*rows[0]], [[v if isinstance(v, str) else f"{v:.3g}" for v in row.values()] for row in rows])
         yield from self.findings if len(self.findings) else ["Nothing is out of line."]
 
     def quantiles(self, k: int) -> np.ndarray:
@@ -93,7 +84,7 @@ class Audit(Result, kind="audit"):
         """One row a layer: its median mode half-life and its other measures."""
         medians = [self.quantiles(k)[1] for k in range(len(self.layers))]
         measures = {name: getattr(self, name) for name in MEASURES}
-        return rows_of(layer=self.layers.tolist(), half_life=medians, **measures)
+        return rows_of(**{"layer": self.layers.tolist(), "mode half-life": medians} | measures)
 
     @panel(7, 4, "mode half-lives at the start")
     def plot(self, ax: Axes | None = None) -> Axes:

@@ -17,7 +17,7 @@ from gersgorin.plotting.figure import ink, panel
 from rhn.utils.figures import BLUE, GREEN, GREY, RED
 from rhn.utils.io import finite_json
 from rhn.utils.result import Result, rows_of
-from rhn.utils.wording import rounded_up
+from rhn.utils.wording import counted, rounded_up
 
 FALLING = 0.99  # of the loss of one window before: a loss that still falls
 DOUBT = 0.2  # probability of leaving, and its complement, from which the outcome is open
@@ -118,13 +118,9 @@ class TrainingCheck(Result, Explanation, Forecast):
         if self.outcome == "leaves":
             return ""
         if self.steps < WINDOW and self.outcome == "stays":
-            return f"The training is too short to say: {self._steps}."
+            return f"The training is too short to say: {counted(self.steps, 'step')}."
         found = reasons(self.outcome, self.table(), self.learning_rate, self.window, self)
         return " ".join(found or [unknown(self)] * (not self._sees))
-
-    @property
-    def _steps(self) -> str:
-        return f"{self.steps:,} step{'s' * (self.steps > 1)}"
 
     @property
     def _enough(self) -> str:
@@ -133,7 +129,7 @@ class TrainingCheck(Result, Explanation, Forecast):
         return f"give seconds={rounded_up(whole)}" if math.isfinite(whole) else "give more seconds"
 
     def _what(self) -> str:
-        n, p = self._steps, _probability(self.probability)
+        n, p = counted(self.steps, "step"), _probability(self.probability)
         rate = "a learning rate" if self.scheduler is None else f"an initial_lr (of {self.scheduler})"
         start = f"Under {self.optimizer} at {rate} of {self.learning_rate:.4g},"
         if not self.tried:
@@ -157,9 +153,9 @@ class TrainingCheck(Result, Explanation, Forecast):
         words = ", and ".join(parts)
         early = ""
         if self.cut and self.outcome == "may leave":
-            early = f"; the time was up after {_counted(self.tried)}: to decide, {self._enough}"
+            early = f"; the time was up after {counted(self.tried, 'step')}: to decide, {self._enough}"
         falls = " and still falls" * self.still_falls
-        seen = f" After {_counted(self.tried)} its loss is {self.last_loss:.3g} of a constant output's{falls}."
+        seen = f" After {counted(self.tried, 'step')} its loss is {self.last_loss:.3g} of a constant output's{falls}."
         return f"{words[0].upper()}{words[1:]}{early}." + seen * math.isfinite(self.last_loss)
 
     def _escape(self) -> str:
@@ -197,9 +193,10 @@ class TrainingCheck(Result, Explanation, Forecast):
 
     def summary(self) -> str:
         """The sentences of the verdict, then the numbers behind them."""
-        epochs = f", {self.steps / self.steps_per_epoch:.3g} epochs" if self.steps_per_epoch < math.inf else ""
+        length = counted(self.steps, "step") + " of minibatches"
+        length += f", {self.steps / self.steps_per_epoch:.3g} epochs" * (self.steps_per_epoch < math.inf)
         rows = {
-            "training": f"{self.optimizer}, learning rate {self.learning_rate:.4g}, {self._steps} of minibatches{epochs}",
+            "training": f"{self.optimizer}, learning rate {self.learning_rate:.4g}, {length}",
             "plateau": f"{self.constant_loss:.4g}, the loss of the best constant output; the training starts at {self.first_loss:.4g}",
             "trials": f"\n{' ' * VALUES}".join(map(_trial, self.table())),
             "why": self._why,
@@ -261,14 +258,10 @@ def _probability(p: float) -> str:
     return "over 0.99" if p > 0.99 else "below 0.01" if p < 0.01 else f"{p:.2f}"
 
 
-def _counted(steps: int) -> str:
-    return f"{steps:,} step{'s' * (steps != 1)}"
-
-
 def _span(trials: list[dict]) -> str:
     """The steps of some trials: "78 steps", "78 to 1,500 steps"."""
     steps = [row["steps"] for row in trials]
-    return _counted(steps[0]) if len(set(steps)) == 1 else f"{min(steps):,} to {max(steps):,} steps"
+    return counted(steps[0], "step") if len(set(steps)) == 1 else f"{min(steps):,} to {max(steps):,} steps"
 
 
 def _trial(row: dict) -> str:
@@ -278,7 +271,7 @@ def _trial(row: dict) -> str:
         for key, verb in (("left", "leaves"), ("diverged", "explodes"))
         if row[key] < math.inf
     ]
-    end = ", ".join(ends) or f"neither in {_counted(row['steps'])}"
+    end = ", ".join(ends) or f"neither in {counted(row['steps'], 'step')}"
     end += f" of {row['steps']:,}" * (len(ends) == 1 and row["diverged"] == math.inf)
     return f"learning rate {row['learning_rate']:<10.3g} {end if row['steps'] else 'not tried'}"
 

@@ -12,10 +12,10 @@ OPTION = re.compile(r"(?<=[?&])(?:ssl)?password=[^&\s]*&?")
 def counted(count: int, what: str, several: str | None = None) -> str:
     """A number and its unit; `several` is a plural without -s.
 
-    >>> counted(1, "step"), counted(0, "step"), counted(2, "batch", "batches")
-    ('1 step', '0 steps', '2 batches')
+    >>> counted(1, "step"), counted(1500, "step"), counted(2, "batch", "batches")
+    ('1 step', '1,500 steps', '2 batches')
     """
-    return f"{count} {what if count == 1 else several or f'{what}s'}"
+    return f"{count:,} {what if count == 1 else several or f'{what}s'}"
 
 
 def rounded_up(value: float) -> str:
