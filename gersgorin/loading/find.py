@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gersgorin._validate import check_weights, copied, finite_tensor, uncompiled, users_code
 from gersgorin.cell import name_of
 from gersgorin.loading.cache import from_cache, has_cache
-from gersgorin.loading.loop import followed, random_numbers_kept, watched_calls
+from gersgorin.loading.loop import Call, followed, watched_calls
 from gersgorin.loading.scan import ScanCell, ScanRun
 from gersgorin.run import Run
 from rhn.cells import Cell, from_torch, name_of_cell
@@ -132,31 +132,19 @@ class Watched:
         """Configuration of a cell of `rhn`: "built with uniform:0.04, transform bias -2"; "" for other cells."""
         return words_of_built(self._cell)
 
-    @property
-    def batch_first(self) -> bool:
-        """True if the cell reads (B, T, m); the module around it then usually does too."""
-        return reads_batch_first(self._cell)
-
-    @property
-    def alone(self) -> bool:
-        """True if the module is the cell itself."""
-        return self._cell is self.module
-
     def refresh(self) -> None:
         """Take the weights and buffers that the original has now."""
         self.module.load_state_dict(self._original.state_dict())
 
     def laid_out(self, sequence: Tensor) -> Tensor:
-        """A sequence (T, m) in the layout of the module: a batch of one, batch first if a part is, or without a batch.
+        """A sequence (T, m) in the first of `layouts` in which the cell reads more than one step, else in the first that runs.
 
-        The first layout counts in which the module runs and its cell reads more than one step, or else the first in which it runs.
         Whole numbers, one a step, are ids of tokens for a module with an nn.Embedding. Raises InvalidInputError if no layout runs.
         """
-        if self.alone:
+        if self._cell is self.module:
             return sequence
-        sequence, found, errors = ids_or_numbers(self.module, sequence), [], []
-        batches = [sequence.unsqueeze(batch) for batch in ((0, 1) if self.batch_first else (1, 0))]
-        for x in (*batches, sequence):
+        found, errors = [], []
+        for x, _ in layouts(self.module, ids_or_numbers(self.module, sequence)):
             try:
                 if len(self.inputs(x)) > 1:
                     return x
@@ -167,7 +155,6 @@ class Watched:
             raise errors[0]
         return found[0]
 
-    @torch.no_grad()
     def inputs(self, probe: Tensor | np.ndarray) -> Tensor:
         """Inputs of the cell, (T, B, m) in float64, while the module reads `probe` in the layout that the module expects.
 
@@ -178,21 +165,7 @@ class Watched:
 
         Raises InvalidInputError for a probe that is not finite or does not fit.
         """
-        probe = self._checked(probe)
-        if not self.alone:
-            shape = f"(B, T, m) of {tuple(probe.shape)}" if self.batch_first else f"(T, B, m) of {tuple(probe.shape)}"
-            with (
-                users_code(f"{type(self.module).__name__} does not run on x, read as {shape}"),
-                random_numbers_kept(probe),
-            ):
-                probe = seen_by(self._cell, self.module, probe)
-        elif probe.dim() == 3 and self.batch_first:
-            probe = probe.transpose(0, 1)
-        x = self._checked_inputs(probe)
-        for k in range(self._layer or 0):
-            below = from_torch(self._cell, k)
-            x = below.outputs_of(below.states(x, x.new_zeros(x.shape[1], below.state_size)))
-        return x
+        return self._read(self._checked(probe))[0]
 
     def along(self, probe: Tensor | np.ndarray, *, one: bool = False) -> tuple[nn.Module | Run, Tensor]:
         """(The cell, its `inputs`) while the module reads a probe, or (the module's own loop or scan, its inputs).
@@ -200,7 +173,8 @@ class Watched:
         one: whether the probe is one sequence; its inputs are then (T, m). Raises InvalidInputError also for several sequences
         instead of one, and for a loop that cannot be followed.
         """
-        inputs = self.inputs(probe)
+        probe = self._checked(probe)
+        inputs, calls = self._read(probe)
         T, B, _ = inputs.shape
         if one and B > 1:
             raise InvalidInputError(
@@ -210,8 +184,7 @@ class Watched:
         if is_scan(self._cell):
             run = ScanRun.along(self._cell, inputs)
             return run, run.inputs
-        stepwise = not self.alone and not has_cache(self._cell)
-        loop = followed(self._cell, self.module, self._checked(probe)) if stepwise else None
+        loop = None if has_cache(self._cell) else followed(self._cell, self.module, probe, calls)
         if loop is None:
             return self.cell, inputs
         if self._layer is not None and layers_of(self._cell) > 1:
@@ -220,6 +193,23 @@ class Watched:
             )
         loop = loop.sequence(0) if one else loop
         return loop, loop.inputs
+
+    @torch.no_grad()
+    def _read(self, probe: Tensor) -> tuple[Tensor, list[Call]]:
+        """(The cell's inputs (T, B, m), its calls) while the module reads a probe."""
+        calls, batch_first = [], reads_batch_first(self._cell)
+        if self._cell is not self.module:
+            shape = f"(B, T, m) of {tuple(probe.shape)}" if batch_first else f"(T, B, m) of {tuple(probe.shape)}"
+            with users_code(f"{type(self.module).__name__} does not run on x, read as {shape}"):
+                calls = watched_calls(self._cell, self.module, probe)
+                probe = joined_inputs(self._cell, self.module, calls)
+        elif probe.dim() == 3 and batch_first:
+            probe = probe.transpose(0, 1)
+        x = self._checked_inputs(probe)
+        for k in range(self._layer or 0):
+            below = from_torch(self._cell, k)
+            x = below.outputs_of(below.states(x, x.new_zeros(x.shape[1], below.state_size)))
+        return x, calls
 
     def digest(self, probe: Tensor | np.ndarray) -> str:
         """Hash of a probe's shape and numbers, 16 letters. Raises InvalidInputError as `inputs`."""
@@ -230,7 +220,7 @@ class Watched:
         """The probe on the device of the weights, its numbers in float64."""
         probe = finite_tensor("x", probe)
         like = next(self.module.parameters(), probe)
-        if probe.dtype == torch.int64 and not self.alone:
+        if probe.dtype == torch.int64 and self._cell is not self.module:
             return (probe.unsqueeze(1) if probe.dim() == 1 else probe).to(like.device)
         return probe.to(like.device, like.dtype if like.is_floating_point() else torch.float64)
 
@@ -240,7 +230,8 @@ class Watched:
         if x.dim() not in (2, 3) or x.shape[-1] != m:
             raise InvalidInputError(f"{self.title} reads {tuple(x.shape)}: expected (T, {m}) or (T, B, {m})")
         if x.dim() == 3 and len(x) == 1 < x.shape[1]:
-            one = "x[0] of shape (T, m), or " if self.alone and not self.batch_first else ""
+            bare = self._cell is self.module and not reads_batch_first(self._cell)
+            one = "x[0] of shape (T, m), or " if bare else ""
             raise InvalidInputError(
                 f"x is read as (T=1, B={x.shape[1]}, m={x.shape[2]}), one step of {x.shape[1]} sequences: for one sequence give "
                 f"{one}x.transpose(0, 1)"
@@ -278,15 +269,13 @@ def extract_cell(
     return Watched(module, layer, submodule).along(x)
 
 
-def seen_by(cell: nn.Module, module: nn.Module, x: Tensor) -> Tensor:
-    """Inputs of a recurrent cell while its module reads x: (T, B, m), or (T, m) if the module passes no batch.
+def joined_inputs(cell: nn.Module, module: nn.Module, calls: list[Call]) -> Tensor:
+    """Inputs of a recurrent cell in its calls by its module, joined along time: (T, B, m), or (T, m) if the module passes no batch.
 
-    The inputs of several calls are joined along time if each call after the first passes a state. A later call without a state starts
-    a new sequence and is ignored. Raises InvalidInputError if the cell is not called, or if its input is not a tensor. Errors of the
-    module itself pass through.
+    Raises InvalidInputError if the cell is not called, or if its input is not a tensor.
     """
     batch_first = reads_batch_first(cell)
-    seen = [_unpacked(call.x, batch_first) for call in watched_calls(cell, module, x)]
+    seen = [_unpacked(call.x, batch_first) for call in calls]
     if not seen or not all(isinstance(each, Tensor) for each in seen):
         raise InvalidInputError(
             f"{type(module).__name__} does not call its {type(cell).__name__} with a tensor when it reads a sequence"
@@ -296,6 +285,21 @@ def seen_by(cell: nn.Module, module: nn.Module, x: Tensor) -> Tensor:
         return torch.stack(seen)
     whole = torch.cat(seen, 1 if batch_first and seen[0].dim() == 3 else 0)
     return whole.transpose(0, 1) if batch_first and whole.dim() == 3 else whole
+
+
+def layouts(module: nn.Module, x: Tensor, *, alone_first: bool = False) -> list[tuple[Tensor, int]]:
+    """One sequence as it may be passed to a module, each time with the axis of time.
+
+    x: (T, m), ids (T,), or with a batch of one, whose axes may be exchanged. A batch is added before all else if a part of the module
+    is batch_first. alone_first: otherwise x is tried without one before, except where a loop over the wrong axis would run.
+    """
+    if x.dim() == 2 + x.is_floating_point():
+        axis = 0 if x.shape[1] == 1 else 1
+        return [(x, axis), (x.transpose(0, 1), 1 - axis)]
+    alone, batches = [(x, 0)], [(x[:, None], 0), (x[None], 1)]
+    if any(map(reads_batch_first, module.modules())):
+        return batches[::-1] + alone
+    return alone + batches if alone_first and x.shape[0] != x.shape[-1] else batches + alone
 
 
 def reads_batch_first(cell: nn.Module) -> bool:

@@ -10,7 +10,8 @@ the next call:
     A[t, i, j] = d s[t+1]_i / d s[t]_j      by autograd, through all operations of the module in between
 
 T frames give T - 1 steps: the state after the last frame is never an argument of the cell. A test confirms that these states are the
-complete state of the loop: the total derivative d s[T-1] / d s[t] must equal A[T-2] ... A[t].
+complete state of the loop: the total derivative d s[T-1] / d s[t] must equal A[T-2] ... A[t]. Another one finds inputs that read states
+without a gradient: they change if all outputs of the cell change a little, up or down.
 
 Legend: T steps (one less than frames), B sequences, m inputs, N entries of the state.
 """
@@ -20,7 +21,7 @@ import copy
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from gersgorin._validate import users_code, with_gradients
 from gersgorin.autodiff import vjps
@@ -38,6 +39,9 @@ from rhn.errors import InvalidInputError, NotFiniteError
 from rhn.utils.wording import counted
 
 NEW_TENSORS = ("zeros", "ones", "full", "rand", "tensor")  # how names of functions that make tensors begin
+MOVED = 1e-5, -1e-5  # relative changes of the cell's outputs
+CUT_OFF = "a detach(), no_grad() or conversion in the loop; leave it out for the analysis"
+COMPARED = 8  # frames at which inputs that change must have a gradient
 
 
 @dataclass
@@ -57,7 +61,8 @@ class Call:
 def watched_calls(cell: nn.Module, module: nn.Module, x: Tensor, begin=None, end=None) -> list[Call]:
     """Record the calls of a cell while the module reads x, up to the first later call without a state.
 
-    begin(call number, call): replacement of the arguments. end(call number, output): replacement of the output. None changes nothing.
+    begin(call number, call): replacement of the arguments. end(output): replacement of the output. None changes nothing. torch's random
+    state is restored.
     """
     found: list[Call] = []
     signature = inspect.signature(cell.forward)
@@ -72,7 +77,7 @@ def watched_calls(cell: nn.Module, module: nn.Module, x: Tensor, begin=None, end
 
     def after(cell, args, output):
         found[-1].after = tree_map(_value, state_in(cell, output, found[-1].state))
-        return end and end(len(found) - 1, output)
+        return end and end(output)
 
     # the second one before all other hooks: the cell does not make what they make of its output
     hooks = [
@@ -80,7 +85,7 @@ def watched_calls(cell: nn.Module, module: nn.Module, x: Tensor, begin=None, end
         cell.register_forward_hook(after, prepend=True),
     ]
     try:
-        with _default_dtype(next(cell.parameters(), x).dtype):
+        with random_numbers_kept(x), _default_dtype(next(cell.parameters(), x).dtype):
             module(x)
     finally:
         for hook in hooks:
@@ -104,15 +109,6 @@ def random_numbers_kept(x: Tensor):
     return torch.random.fork_rng(devices=[x.device] if x.is_cuda else [])
 
 
-def passes_its_state_on(calls: list[Call]) -> bool:
-    """True if the state argument of each call equals the state returned by the call before, to the bit."""
-    for one, other in itertools.pairwise(calls):
-        gave, given = tree_leaves(one.after), other.before
-        if len(gave) != len(given) or not all(_equal(a, b) for a, b in zip(gave, given, strict=True)):
-            return False
-    return True
-
-
 def state_in(cell: nn.Module, output: Any, like: list) -> Any:
     """The part of a cell's output that is its state: all of it, or the second of two."""
     second = output[1] if isinstance(output, tuple | list) and len(output) > 1 else output
@@ -122,10 +118,10 @@ def state_in(cell: nn.Module, output: Any, like: list) -> Any:
     return output if gave == given else second
 
 
-def rows_of(cell: nn.Module, part: Tensor) -> int:
-    """B of a part of a state; 1 without a batch."""
-    layers = int(isinstance(cell, nn.RNNBase))
-    return part.shape[layers] if part.dim() > 1 + layers else 1
+def passes_its_state_on(calls: list[Call]) -> bool:
+    """True if the state argument of each call equals the state returned by the call before, to the bit."""
+    pairs = [(tree_leaves(one.after), other.before) for one, other in itertools.pairwise(calls)]
+    return all(len(gave) == len(given) and all(map(_equal, gave, given)) for gave, given in pairs)
 
 
 def _value(part):
@@ -203,57 +199,60 @@ class OwnLoop(Run):
         return torch.stack(found).reshape(*places.shape, *found[0].shape)
 
 
-def followed(cell: nn.Module, module: nn.Module, x: Tensor) -> OwnLoop | None:
+def followed(cell: nn.Module, module: nn.Module, x: Tensor, calls: list[Call]) -> OwnLoop | None:
     """Record the loop around a cell while its module reads x; None if it only passes the cell's states on, from the zero state.
 
     Args:
         cell: a part of the module, called with an input and a state.
-        module: in evaluation mode; it runs twice.
+        module: a copy in evaluation mode, whose weights get gradients; it runs three times.
         x: an input of the module with finite numbers.
+        calls: those of the cell while the module reads x.
 
     Raises:
         InvalidInputError: the loop cannot be differentiated, has more state than its cell, mixes sequences, has no second frame, or
             calls the cell several times a frame.
     """
-    names = type(module).__name__, type(cell).__name__
-    with torch.no_grad(), random_numbers_kept(x):
-        calls = watched_calls(cell, module, x)
+    name, of_cell = names = type(module).__name__, type(cell).__name__
     if len(calls) < 2:
         return None
     passes_on = passes_its_state_on(calls)
     if not all(isinstance(v, Tensor) for call in calls for v in (call.x, *call.state)):
         if passes_on:
             return None
-        raise InvalidInputError(f"{names[0]} calls its {names[1]} in a loop with something else than tensors")
+        raise InvalidInputError(f"{name} calls its {of_cell} in a loop with something else than tensors")
     rows = rows_of(cell, calls[1].state[0])
     axes = [axis for axis, n in enumerate(x.shape) if n == len(calls)]
     frames = {n for n in x.shape[: x.dim() - x.is_floating_point()] if 1 < n < len(calls) and n != rows}
-    several = not axes and any(len(calls) % n == 0 for n in frames)
-    refused = f"{names[0]} does not call its {names[1]} once a frame: write its own loop as a function f(x, s)"
-    if several:
+    refused = f"{name} does not call its {of_cell} once a frame: write its own loop as a function f(x, s)"
+    if not axes and any(len(calls) % n == 0 for n in frames):
         raise InvalidInputError(refused)
     hint = "write the loop with new tensors and operations of torch that have gradients"
-    said = f"{names[0]} cannot be followed through its own loop around {names[1]}"
-    with users_code(said, hint), with_gradients(), _trained(module):
+    with users_code(f"{name} cannot be followed through its own loop around {of_cell}", hint), with_gradients():
         nodes, reads = _differentiated(cell, module, x, calls)
-        if passes_on and not _starts_elsewhere(module, nodes[0]) and not _reads_states(nodes, reads):
+        moved = _moved(cell, module, x, calls)
+        if passes_on and not any(map(torch.any, moved)) and not _is_linked(module, nodes, reads):
             return None
         if any(call.x.numel() != rows * call.x.shape[-1] for call in calls[1:]):
             raise InvalidInputError(refused)
         if not all(torch.isfinite(node.value).all() for node in nodes):
-            raise NotFiniteError(f"{names[0]}: a state of its {names[1]} is NaN or infinite: use smaller weights")
+            raise NotFiniteError(f"{name}: a state of its {of_cell} is NaN or infinite: use smaller weights")
         if not torch.allclose(nodes[1].value, _Node(calls[1].before, rows, nodes[1].batch).value, rtol=1e-3, atol=1e-5):
-            raise InvalidInputError(
-                f"{names[0]} has other states when it runs again, or from zeros: pass a first state"
-            )
-        loop = _loop(names, cell, nodes, reads, len(calls))
+            raise InvalidInputError(f"{name} has other states when it runs again, or from zeros: pass a first state")
+        _check_reads(names, nodes, reads, moved)
+        loop = _loop(names, cell, nodes, reads)
     skipped = len(calls) - len(loop.states)
 
     def again(steps: int, times: int) -> OwnLoop:
-        part = x.narrow(axes[0], 0, steps + 1 + skipped)
-        return followed(cell, module, torch.cat([part] * times, axes[0]))
+        longer = torch.cat([x.narrow(axes[0], 0, steps + 1 + skipped)] * times, axes[0])
+        return followed(cell, module, longer, watched_calls(cell, module, longer))
 
     return replace(loop, again=again) if len(axes) == 1 else loop
+
+
+def rows_of(cell: nn.Module, part: Tensor) -> int:
+    """B of a part of a state; 1 without a batch."""
+    layers = int(isinstance(cell, nn.RNNBase))
+    return part.shape[layers] if part.dim() > 1 + layers else 1
 
 
 class _Node:
@@ -263,7 +262,7 @@ class _Node:
         """batch: the axis of the B rows in each part that has one."""
         self.edges = [get_gradient_edge(part) if part.requires_grad else None for part in parts]
         self._shapes, self._rows, self.batch = [part.shape for part in parts], rows, batch
-        self.y = torch.cat([self._by_rows(part) for part in parts], -1)  # a copy: a module may write into the parts
+        self.y = torch.cat([self.by_rows(part) for part in parts], -1)  # a copy: a module may write into the parts
         self.value = self.y.detach()
 
     @functools.cached_property
@@ -271,29 +270,25 @@ class _Node:
         """True if two of the tensors are the same one, so that their derivatives cannot be separated."""
         return len({(edge.node, edge.output_nr) for edge in self.edges if edge}) < sum(map(bool, self.edges))
 
-    def jacobian(self, of: "_Node") -> Tensor:
+    def jacobian(self, *of: "_Node") -> Tensor:
         """d self / d of, (B, N, M), of all sequences at once: they are independent."""
         B, N = self.value.shape
         w = torch.eye(N, dtype=self.value.dtype, device=self.value.device).unsqueeze(1).expand(N, B, N)
-        return self.pull(w, [of])[0].movedim(0, 1)
+        return torch.cat(self.pull(w, of), -1).movedim(0, 1)
 
-    def pull(self, w: Tensor, of: list["_Node"]) -> list[Tensor]:
+    def pull(self, w: Tensor, of: Sequence["_Node"]) -> list[Tensor]:
         """w^T d self / d each of these nodes, (b, B, M) for w (b, B, N)."""
         found = iter(vjps(self.y, [edge for node in of for edge in node.edges if edge is not None], w))
         return [torch.cat(node._flattened([edge and next(found) for edge in node.edges], len(w)), -1) for node in of]
 
-    def reaches(self, before: "_Node") -> bool:
-        """True if this node depends on that one in the graph."""
-        return _depends(self.y, before.edges)
-
-    def _by_rows(self, part: Tensor, lead: int = 0) -> Tensor:
+    def by_rows(self, part: Tensor, lead: int = 0) -> Tensor:
         """A part of a state with some leading dimensions as (..., B, n)."""
         shape = (*part.shape[: lead + self.batch], self._rows, -1)
         return part.reshape(shape).movedim(lead + self.batch, lead).flatten(lead + 1)
 
     def _flattened(self, gradients: list[Tensor | None], b: int) -> list[Tensor]:
         pairs = zip(gradients, self._shapes, strict=True)
-        return [self._by_rows(self.value.new_zeros(b, *shape) if g is None else g, 1) for g, shape in pairs]
+        return [self.by_rows(self.value.new_zeros(b, *shape) if g is None else g, 1) for g, shape in pairs]
 
 
 def _depends(y: Tensor, on: list) -> bool:
@@ -301,28 +296,36 @@ def _depends(y: Tensor, on: list) -> bool:
     return any(g is not None for g in vjps(y, [each for each in on if each is not None], torch.ones_like(y)[None]))
 
 
-@contextlib.contextmanager
-def _trained(module: nn.Module) -> Iterator[None]:
-    """Give all weights of a module gradients."""
-    frozen = [p for p in module.parameters() if not p.requires_grad and p.is_floating_point()]
-    try:
-        for p in frozen:
-            p.requires_grad_()
-        yield
-    finally:
-        for p in frozen:
-            p.requires_grad_(False)
+def _is_linked(module: nn.Module, nodes: list[_Node], reads: list[_Node]) -> bool:
+    """True if the graph has more than the cell's steps from zero: an input that depends on a state, or another first state.
 
-
-def _starts_elsewhere(module: nn.Module, first: _Node) -> bool:
-    """True if the first state is not zero, or depends on a parameter, which training moves away from zero."""
-    return bool(first.value.any()) or _depends(first.y, [p for p in module.parameters() if p.is_floating_point()])
-
-
-def _reads_states(nodes: list[_Node], reads: list[_Node]) -> bool:
-    """True if an input of the cell depends on a state."""
+    A first state that depends on a parameter counts: training moves it away from zero.
+    """
     read = torch.cat([node.y.flatten() for node in reads])
-    return _depends(read, [edge for node in nodes for edge in node.edges])
+    if nodes[0].value.any() or _depends(read, [edge for node in nodes for edge in node.edges]):
+        return True
+    return _depends(nodes[0].y, [p for p in module.parameters() if p.requires_grad])
+
+
+def _moved(cell: nn.Module, module: nn.Module, x: Tensor, calls: list[Call]) -> list[Tensor]:
+    """The entries of each input of the cell that change with its outputs, whichever way these move: beside a kink only one does."""
+    moved = [torch.ones_like(call.x, dtype=torch.bool) for call in calls]
+    for change in MOVED:
+        generator = torch.Generator().manual_seed(0)
+
+        def end(output, change=change, generator=generator):
+            def scaled(part):
+                r = torch.rand(part.shape, generator=generator, dtype=torch.float64, device="cpu")
+                return part * (1 + change * r).to(part)
+
+            return tree_map_only(Tensor, scaled, output)
+
+        with torch.no_grad():
+            again = watched_calls(cell, module, x, end=end)
+        moved = [
+            old & (call.x != other.x) & ~call.x.isnan() for old, call, other in zip(moved, calls, again, strict=False)
+        ]
+    return moved
 
 
 class _NewTensorsInGraph(TorchFunctionMode):
@@ -357,7 +360,7 @@ def _differentiated(cell: nn.Module, module: nn.Module, x: Tensor, seen: list[Ca
         reads.append(_Node([call.x], rows))
         return instead
 
-    def end(j: int, output):
+    def end(output):
         """The output with parts of a state that do not depend on each other: an LSTM's h is computed from its c."""
         parts = tree_leaves(state_in(cell, output, seen[-1].state))
         if len(parts) < 2:
@@ -366,16 +369,18 @@ def _differentiated(cell: nn.Module, module: nn.Module, x: Tensor, seen: list[Ca
         of = {id(part): next(apart).reshape(part.shape) for part in parts}
         return tree_map(lambda part: of.get(id(part), part), output)
 
+    for p in module.parameters():
+        p.requires_grad_(p.is_floating_point())
     given = x.detach().clone().requires_grad_().clone() if x.is_floating_point() else x
     without_cudnn = torch.backends.cudnn.flags(enabled=False)  # its cells have no gradient in evaluation mode
-    with random_numbers_kept(x), _NewTensorsInGraph(), without_cudnn:
+    with _NewTensorsInGraph(), without_cudnn:
         watched_calls(cell, module, given, begin, end)
     return nodes, reads
 
 
-def _loop(names: tuple[str, str], cell: nn.Module, nodes: list[_Node], reads: list[_Node], frames: int) -> OwnLoop:
+def _loop(names: tuple[str, str], cell: nn.Module, nodes: list[_Node], reads: list[_Node]) -> OwnLoop:
     """The loop, if its state is complete; without frames at its start at which two parts of the state are one tensor."""
-    first = next((t for t, node in enumerate(nodes) if not node.twice), len(nodes))
+    frames, first = len(nodes), next((t for t, node in enumerate(nodes) if not node.twice), len(nodes))
     nodes, reads = nodes[first:], reads[first:-1]
     steps = len(reads)
     if steps < 1 or any(node.twice for node in nodes):
@@ -395,6 +400,15 @@ def _loop(names: tuple[str, str], cell: nn.Module, nodes: list[_Node], reads: li
     )
 
 
+def _check_reads(names: tuple[str, str], nodes: list[_Node], reads: list[_Node], moved: list[Tensor]) -> None:
+    """Raise InvalidInputError for an input of the cell that changes with earlier states, but has no gradient in them."""
+    for t, (read, changed) in enumerate(zip(reads[:COMPARED], moved, strict=False)):
+        if changed.any() and (read.by_rows(changed) & ~read.jacobian(*nodes[: t + 1]).any(-1)).any():
+            raise InvalidInputError(
+                f"{names[0]}: the input of its {names[1]} at frame {t + 1} is cut off from the states that it reads: {CUT_OFF}"
+            )
+
+
 def _check_complete(names: tuple[str, str], nodes: list[_Node]) -> None:
     """Raise InvalidInputError unless all paths of gradients pass through all states, of each sequence by itself."""
     generator = torch.Generator().manual_seed(0)
@@ -404,10 +418,9 @@ def _check_complete(names: tuple[str, str], nodes: list[_Node]) -> None:
     alone[:, 1:] = 0
     pulled = [*last.pull(w, earlier), w]
     for t, (before, after) in reversed([*enumerate(itertools.pairwise(nodes))]):
-        if not after.reaches(before):
+        if not _depends(after.y, before.edges):
             raise InvalidInputError(
-                f"{names[0]}: the state of its {names[1]} at frame {t + 1} is cut off from the one before: a detach(), no_grad() or "
-                "conversion in the loop; leave it out for the analysis"
+                f"{names[0]}: the state of its {names[1]} at frame {t + 1} is cut off from the one before: {CUT_OFF}"
             )
         if w.shape[1] > 1 and after.pull(alone, [before])[0][:, 1:].any():
             raise InvalidInputError(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gersgorin._validate import check_weights, copied, finite_tensor, uncompiled, users_code, with_gradients
 from gersgorin.autodiff import BLOCK, vjps
 from gersgorin.cell import name_of
-from gersgorin.loading.find import is_hand_written, part_of, reads_batch_first, run_by_equations
+from gersgorin.loading.find import is_hand_written, layouts, part_of, run_by_equations
 from gersgorin.loading.loop import random_numbers_kept
 from gersgorin.run import Label
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
@@ -60,7 +60,7 @@ class SequenceMap:
         check_weights(module)
         errors, found = [], []
         for dtype in (torch.float64, None):  # some modules only run in their own precision
-            for layout, axis in _layouts(module, x):
+            for layout, axis in layouts(module, x, alone_first=True):
                 try:
                     self._read(_copy(module, dtype), layout, axis, dtype)  # a module may keep states from call to call
                 except (RhnError, *USERS_FAULT) as error:  # whatever a user's module raises
@@ -155,19 +155,6 @@ def _checked(x: Tensor | np.ndarray) -> Tensor:
     if max(x.shape[: 1 + batch]) < 2:
         raise InvalidInputError("x has one step: expected at least two, because memory is about earlier inputs")
     return x
-
-
-def _layouts(module: nn.Module, x: Tensor) -> list[tuple[Tensor, int]]:
-    """x as it may be passed to a module, with its axis of time."""
-    if x.dim() == 2 + x.is_floating_point():
-        axis = 0 if x.shape[1] == 1 else 1
-        return [(x, axis), (x.transpose(0, 1), 1 - axis)]
-    batches = [(x[:, None], 0), (x[None], 1)]
-    if any(map(reads_batch_first, module.modules())):
-        return [*reversed(batches), (x, 0)]
-    if x.shape[0] == x.shape[-1]:  # without a batch, a loop over the wrong axis would run
-        return [*batches, (x, 0)]
-    return [(x, 0), *batches]
 
 
 class Function(nn.Module):

@@ -77,6 +77,28 @@ class Feedback(Loop):
     def next(self, e, h):
         return self.cell(torch.cat((e, self.out(h)), -1), h)
 
+class Detour(Feedback):
+    '''Reads its output again without a gradient.'''
+    def next(self, e, h):
+        return self.cell(torch.cat((e, self.read(self.out(h))), -1), h)
+
+class ReadsDetached(Detour):
+    def read(self, y):
+        return y.detach()
+
+class ReadsNumbers(Detour):
+    def read(self, y):
+        return torch.from_numpy(y.detach().numpy())
+
+class ReadsPart(Detour):
+    def read(self, y):
+        return torch.cat((y[:, :1], y[:, 1:].detach()), 1)
+
+class ReadsChoice(Detour):
+    '''The larger output as a one-hot vector, which does not change with it.'''
+    def read(self, y):
+        return torch.eye(2, dtype=y.dtype)[y.argmax(-1)]
+
 class NormedLSTM(Loop):
     cell_kind = nn.LSTMCell
     def start(self, x):
@@ -257,6 +279,11 @@ def test_the_first_step_is_left_out_where_two_states_begin_as_one_tensor():
     assert spectra(network("SharedStart"), x).spectral_radius == radius(truth("SharedStart", x[:, 0])[1:])
 
 
+def test_a_choice_that_is_read_again_leaves_the_jacobians_of_the_cell():
+    cell, inputs = extract_cell(network("ReadsChoice"), frames(T, 1))
+    assert type(cell) is type(from_torch(network("ReadsChoice").cell)) and inputs[1:, 0, M:].sum() == T - 1
+
+
 @for_each("kind", ["Plain", "PlainLSTM", "Teacher"])
 def test_a_plain_loop_stays_its_cell_to_the_bit(kind):
     model, x = network(kind), frames(T, 1)
@@ -356,6 +383,9 @@ def test_the_first_steps_of_a_loop_are_read_again_under_the_names_of_their_run()
     [
         ("Lagged", "a path around the state of its GRUCell: the state 3 frames before acts on it directly"),
         ("Detached", "is cut off from the one before: a detach"),
+        ("ReadsDetached", "the input of its GRUCell at frame 2 is cut off"),
+        ("ReadsNumbers", "the input of its GRUCell at frame 2 is cut off"),
+        ("ReadsPart", "the input of its GRUCell at frame 2 is cut off"),
         ("Noisy", "numpy.*write the loop with new tensors"),
         ("Twice", "once a frame: write its own loop as a function"),
     ],
