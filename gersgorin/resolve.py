@@ -15,17 +15,16 @@ from torch import Tensor, nn
 from gersgorin._validate import finite_tensor, real_tensor
 from gersgorin.autodiff import BLOCK
 from gersgorin.cell import StepCell, as_cell, name_of
-from gersgorin.loading.data import SUFFIXES, Source, chorale_source, read_source, read_sources
+from gersgorin.loading.data import SUFFIXES, Source, chorale_source, read_sources
 from gersgorin.loading.find import Watched, cell_title, ids_or_numbers, is_step, part_of
 from gersgorin.loading.network import (
     KEYS,
     Subject,
-    build_module,
-    checkpoint_cells,
-    load_weights,
-    module_cells,
+    labelled,
     new_cell,
     new_model,
+    trained_cell,
+    trained_network,
     watched_cell,
 )
 from gersgorin.loading.scan import ScanRun
@@ -33,11 +32,11 @@ from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.objective import Loss, Objective
 from gersgorin.options import DataOptions, NetworkOptions, NewOrTrained
 from gersgorin.run import Label, Run, run_of
-from rhn.checkpoints import load_model, read_metadata
+from rhn.checkpoints import read_metadata
 from rhn.data import Piece
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
+from rhn.plotting.provenance import words_of_new
 from rhn.utils.options import check_ranges, given_flags
 from rhn.utils.validation import check_room, check_seed, fits
 
@@ -169,38 +168,31 @@ def _label(source: Source, **network: str) -> Label:
     return Label(**network, sequence=source.first_label, reads=source.kind, unit=source.unit, data=source.first_about)
 
 
-def network_of_options(options: NetworkOptions, input_size: int | None) -> Subject:
-    """The network that a command's options name. Raises InvalidInputError or CheckpointError."""
+def network_of_options(
+    options: NewOrTrained, input_size: int | None, *, label: str = "", fresh: bool = False
+) -> Subject:
+    """The network that a command's options name; label, fresh: of trained ones, see `trained_cell`. Raises its errors."""
     check_network_options(options)
-    if options.module:
-        known = {"submodule": options.submodule, "layer": options.layer, "input_size": input_size}
-        known |= {"hidden_size": options.hidden_size, "seed": options.seed}
-        return module_cells(options.module, weights=options.checkpoint, **known)[0]
-    if options.checkpoint:
-        return checkpoint_cells(options.checkpoint, options.layer, options.cell, input_size=input_size)[0]
+    if options.module or options.checkpoint:
+        return trained_cell(options, input_size, label=label, fresh=fresh)
     given = {name: getattr(options, name) for name in (*NEW_CELL, "seed")}
     return new_cell(options.cell or "rhn", **given, input_size=input_size)
 
 
 def source_of_options(network: NewOrTrained, data: DataOptions) -> Source:
     """The data that a command's options name. Raises InvalidInputError or DataError."""
-    return read_source(data, **_text_reader(network, data))
+    return sources_of_options(network, data)[0]
 
 
-def sources_of_options(network: NewOrTrained, data: DataOptions, count: int) -> list[Source]:
-    """The first sequences that a command's options name, as `read_sources`. Raises InvalidInputError or DataError."""
-    return read_sources(data, count, **_text_reader(network, data))
-
-
-def _text_reader(network: NewOrTrained, data: DataOptions) -> dict:
-    """Arguments `text_of` and `cell` of `read_source` for a language model; none for other networks."""
+def sources_of_options(network: NewOrTrained, data: DataOptions, count: int | None = None) -> list[Source]:
+    """The first sequences that a command's options name, see `read_sources`. Raises InvalidInputError or DataError."""
     if data.input and (given := given_flags(data, ("chorale", "data"))):
         raise InvalidInputError(f"--input and {given[0]} are two things to read: give one")
     if not network.checkpoint or network.module or not is_language_model(network.checkpoint):
-        return {}
+        return read_sources(data, count)
     if data.input is None:
         raise InvalidInputError(f"{network.checkpoint} holds a language model, which reads a text: give one as input")
-    return {"text_of": network.checkpoint, "cell": network.cell}
+    return read_sources(data, count, text_of=network.checkpoint, cell=network.cell)
 
 
 def run_of_options(
@@ -240,7 +232,7 @@ def objective_of_options(options, *, device: str = "cpu") -> Objective:
     if options.module:
         model = module_of_options(options, width)
     elif options.checkpoint:
-        model, loss, made = load_model(options.checkpoint, options.cell), None, words_of_checkpoint(options.checkpoint)
+        (model, made, _), loss = trained_network(options, width), None
         if not isinstance(model, PolyphonicModel | LanguageModel):
             kind = type(model).__name__
             raise InvalidInputError(f"{options.checkpoint} holds a {kind} alone: expected a network with an output")
@@ -258,26 +250,24 @@ def map_of_options(options, *, device: str = "cpu") -> SequenceMap:
     source = source_of_options(options, options)
     if options.module:
         check_network_options(options)
-        module = module_of_options(replace(options, submodule=None), source.input_size)
-        title = ": ".join(filter(None, (options.submodule, type(module).__name__)))
-        named = {"name": options.module, "title": title}
-        named |= {"made": named_file(options.checkpoint)} if options.checkpoint else {}
+        module, made, _ = trained_network(options, source.input_size)
+        named = {
+            "name": options.module,
+            "title": labelled(options.submodule or "", type(module).__name__),
+            "made": made,
+        }
     else:
         subject = network_of_options(options, source.input_size)
         named = {"name": subject.name, "title": subject.title, "made": subject.made}
-        module = (
-            load_model(options.checkpoint, options.cell) if options.checkpoint else subject.build("cpu", torch.float64)
-        )
+        trained = options.checkpoint and trained_network(options, source.input_size)
+        module = trained[0] if trained else subject.build("cpu", torch.float64)
     x = ids_or_numbers(module, torch.as_tensor(source.sequence()))
     return SequenceMap(module.to(device), x, label=_label(source, **named), submodule=options.submodule)
 
 
 def module_of_options(options, input_size: int | None) -> nn.Module:
     """The whole module that --module, --checkpoint and --submodule name. Raises InvalidInputError or CheckpointError."""
-    sizes = {"input_size": input_size, "hidden_size": options.hidden_size, "weights": options.checkpoint}
-    module = build_module(options.module, seed=options.seed, **sizes)
-    if options.checkpoint:
-        load_weights(module, options.checkpoint)
+    module, _, _ = trained_network(options, input_size)
     return part_of(module, options.submodule)
 
 

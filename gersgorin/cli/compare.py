@@ -58,7 +58,7 @@ def compare(options: CompareOptions) -> None:
     row = _analysis(options)
 
     from gersgorin.cli.variants import BEFORE, FILES, panels, parse_variants
-    from gersgorin.resolve import source_of_options, sources_of_options
+    from gersgorin.resolve import sources_of_options
 
     variants = parse_variants(options.variants)
     if variants.option == FILES and not options.checkpoint:
@@ -67,10 +67,7 @@ def compare(options: CompareOptions) -> None:
     _check(options)
     command = "" if row.name == "spectra" else row.command
     outputs = Outputs.of(options, default_figure(command, options))
-    if options.sequences is None:
-        sources = [source_of_options(options, options)]
-    else:
-        sources = sources_of_options(options, options, options.sequences)
+    sources = sources_of_options(options, options, options.sequences)
     networks = panels(options, variants, sources[0].input_size, options.seeds or 1)
     numbers = [_numbered(path, k, options.force) for path in outputs.numbers for k in range(len(networks))]
     device, measure = resolve_device(options.device), _bands if options.many else _along

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from gersgorin.loading.network import Subject, checkpoint_cells, labelled, module_cells, new_cell
+from gersgorin.loading.network import Subject, labelled, new_cell
 from gersgorin.options import NewOrTrained
 from gersgorin.resolve import NEW_CELL, check_network_options, network_of_options
 from rhn.cells import is_known, resolve_cell
@@ -114,7 +114,7 @@ def _networks(options: NewOrTrained, variants: Variants, input_size: int | None)
     option, values, trained = variants.option, variants.values, options.module or options.checkpoint
     if option in OPTIONS.values() and trained:
         raise InvalidInputError(f"{option}=... is for new cells: {trained} says what its cell is")
-    if option == BEFORE and not trained:
+    if option == BEFORE and not options.checkpoint:
         raise InvalidInputError("init is the network of --checkpoint FILE before its training: add that")
     if option in OPTIONS.values():
         return _varied(options, option, values, input_size)
@@ -167,11 +167,8 @@ def _with_cells(options: NewOrTrained, cells: tuple, input_size: int | None) -> 
 
 def _before_and_after(options: NewOrTrained, input_size: int | None) -> list[Subject]:
     """The network of a checkpoint, and the same before its training."""
-    if options.module:
-        sizes = {"input_size": input_size, "hidden_size": options.hidden_size}
-        known = {"weights": options.checkpoint, "submodule": options.submodule, "seed": options.seed, **sizes}
-        return module_cells(options.module, fresh=True, **known)
-    return checkpoint_cells(options.checkpoint, None, options.cell, input_size=input_size, before=options.seed)
+    trained = network_of_options(options, input_size, label="after training")
+    return [trained, network_of_options(options, input_size, fresh=True)]
 
 
 def _of_files(options: NewOrTrained, others: tuple, input_size: int | None) -> Iterator[Subject]:

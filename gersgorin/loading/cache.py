@@ -132,19 +132,22 @@ class CacheCell(nn.Module):
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """d s' / d s, (..., N, N)."""
-        return self._matrices(lambda x, s: Linearized(lambda s, x: self.step(x, s), s, x).matrix(), x, s)
+        return self._matrices(self._by_state, x, s)
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """d s' / d x, (..., N, m)."""
-        return self._matrices(lambda x, s: Linearized(self.step, x, s).matrix(), x, s)
+        return self._matrices(lambda x, s: Linearized(self.step, x, s), x, s)
 
     def push(self, x: Tensor, s: Tensor, Q: Tensor) -> Tensor:
         """d s' / d s times Q (N, k), without the matrix, for x (m,) and s (N,)."""
-        return Linearized(lambda s, x: self.step(x, s), s, x).push(Q)
+        return self._by_state(x, s).push(Q)
 
-    def _matrices(self, matrix: Callable[[Tensor, Tensor], Tensor], x: Tensor, s: Tensor) -> Tensor:
+    def _by_state(self, x: Tensor, s: Tensor) -> Linearized:
+        return Linearized(lambda s, x: self.step(x, s), s, x)
+
+    def _matrices(self, linearized: Callable[[Tensor, Tensor], Linearized], x: Tensor, s: Tensor) -> Tensor:
         lead, rows = as_rows(x, s)
-        found = [matrix(*row) for row in zip(*rows, strict=True)]
+        found = [linearized(*row).matrix() for row in zip(*rows, strict=True)]
         return torch.stack(found).reshape(*lead, *found[0].shape)
 
 
@@ -181,7 +184,7 @@ def from_cache(
                 f"{type(layer).__name__} has no decoding cache that is known: expected a layer of transformers such as MambaMixer, "
                 "or cache and call; for a layer without a state use gersgorin.memory(module, x)"
             )
-        cache, call = _transformers_cache(), _transformers_call
+        cache, call = _transformers_cache(), lambda layer, x, cache: layer(x, cache_params=cache)
     sizes = [getattr(layer, name, None) for name in ("hidden_size", "input_size")]
     linear = [part.in_features for part in layer.modules() if isinstance(part, nn.Linear)]
     size = next((n for n in (input_size, *sizes, *linear) if isinstance(n, int)), None)
@@ -207,10 +210,6 @@ def _transformers_cache():
             "a layer with cache_params needs the package transformers: pip install 'rhn-toolkit[layers]', or give cache and call"
         ) from error
     return Cache(layers=[LinearAttentionLayer()])
-
-
-def _transformers_call(layer: nn.Module, x: Tensor, cache) -> Tensor:
-    return layer(x, cache_params=cache)
 
 
 def _alone(layer: nn.Module) -> nn.Module:

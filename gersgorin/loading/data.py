@@ -116,20 +116,25 @@ class Source:
         return replace(self, values=np.concatenate([self.values] * times, axis=1), about=about).cut(steps)
 
 
-def read_source(data: DataOptions, *, text_of: Path | None = None, cell: str | None = None) -> Source:
-    """Read the data of options, cut to their steps. Raises DataError or InvalidInputError.
+def read_sources(
+    data: DataOptions, count: int | None = None, *, text_of: Path | None = None, cell: str | None = None
+) -> list[Source]:
+    """The sequence that options name, or the first `count`: chorales of the test split, sequences of a file, or parts of a text.
+
+    Each has at most `data.steps` steps; of several, `about` describes all. Raises DataError, or InvalidInputError if there are fewer.
 
     text_of: the checkpoint of a language model, whose vocabulary reads `data.input` as a text; cell: the name of its own cell.
     """
-    if text_of is not None:
-        source = _text(data, text_of, cell)
-    elif data.input is not None:
-        source = read_numbers(data.input)
+    if data.input is None:
+        found, where = _chorales(data, count), "the test split"
     else:
-        from rhn.data import chorale
-
-        source = chorale_source(chorale(data.chorale, data.data), data.data)
-    return source.cut(data.steps)
+        whole = _text(data, count, text_of, cell) if text_of else read_numbers(data.input).cut(data.steps)
+        parts = enumerate(whole.values[:count], 1)
+        found = [whole] if count is None else [replace(whole, values=part[None], part=k) for k, part in parts]
+        where = whole.name
+    if count and len(found) < count:
+        raise InvalidInputError(f"{count} sequences: {where} has {len(found)}, expected at most that number")
+    return found
 
 
 def read_numbers(path: Path) -> Source:
@@ -230,32 +235,17 @@ def chorales_origin(data: Path | None = None) -> str:
     return f"the chorales {'of music21 ' + music21_version() if data is None else 'in ' + data.name}"
 
 
-def read_sources(
-    data: DataOptions, count: int, *, text_of: Path | None = None, cell: str | None = None
-) -> list[Source]:
-    """The first `count` sequences: chorales of the test split, sequences of a file, or successive parts of a text.
+def _chorales(data: DataOptions, count: int | None) -> list[Source]:
+    """The chorale that options name, or the first ones of the test split."""
+    from rhn.data import chorale, chorales
 
-    Each has at most `data.steps` steps; `about` describes all of them. Raises DataError, or InvalidInputError if there are fewer.
-    """
-    if data.input is not None:
-        steps = data.steps or TEXT_STEPS
-        read = replace(data, steps=count * steps) if text_of else data
-        whole = read_source(read, text_of=text_of, cell=cell)
-        where, parts = whole.name, whole.values.reshape(-1, steps) if text_of else whole.values
-        found = [replace(whole, values=part[None], part=k + 1) for k, part in enumerate(parts[:count])]
-    else:
-        from rhn.data import chorales
-
-        pieces, where = chorales(data.data).test, "the test split"
-        whole = [chorale_source(piece, data.data) for piece in pieces[:count]]
-        found = [source.cut(data.steps and min(data.steps, source.steps)) for source in whole]
-        if count > 1:
-            most = f"at most {data.steps} steps of each of the " if data.steps else ""
-            about = f"{most}first {count} of {where} of {chorales_origin(data.data)}"
-            found = [replace(source, about=about) for source in found]
-    if len(found) < count:
-        raise InvalidInputError(f"{count} sequences: {where} has {len(found)}, expected at most that number")
-    return found
+    if count is None:
+        return [chorale_source(chorale(data.chorale, data.data), data.data).cut(data.steps)]
+    found = [chorale_source(piece, data.data) for piece in chorales(data.data).test[:count]]
+    found = [source.cut(data.steps and min(data.steps, source.steps)) for source in found]
+    most = f"at most {data.steps} steps of each of the " if data.steps else ""
+    about = f"{most}first {count} of the test split of {chorales_origin(data.data)}"
+    return found if count == 1 else [replace(source, about=about) for source in found]
 
 
 def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
@@ -276,9 +266,12 @@ def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
     return ids
 
 
-def _text(data: DataOptions, checkpoint: Path, cell: str | None) -> Source:
+def _text(data: DataOptions, count: int | None, checkpoint: Path, cell: str | None) -> Source:
+    """The first tokens of a text, or `count` successive parts of it."""
     from rhn.training.trained import load_text_model
 
-    vocabulary = load_text_model(checkpoint, cell).vocabulary
-    ids = first_tokens(data.input, vocabulary, data.steps or TEXT_STEPS)
-    return Source(name=data.input.name, kind="text", values=ids[None], unit="tokens", about=f"first {len(ids)} tokens")
+    vocabulary, wanted = load_text_model(checkpoint, cell).vocabulary, (count or 1) * (data.steps or TEXT_STEPS)
+    ids = first_tokens(data.input, vocabulary, wanted)
+    whole = Source(name=data.input.name, kind="text", values=ids[None], unit="tokens", about=f"first {len(ids)} tokens")
+    whole = whole.cut(wanted if count or data.steps else None)
+    return replace(whole, values=whole.values.reshape(count or 1, -1))

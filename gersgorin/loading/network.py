@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from gersgorin._validate import users_code
 from gersgorin.cell import as_cell
 from gersgorin.loading.find import Watched, cell_title, recurrent_cells
+from gersgorin.options import NewOrTrained
 from gersgorin.run import Run, run_of
 from rhn.cells import cell_options as options_of_cell
 from rhn.cells import is_known, name_of_cell, read_options, resolve_cell
@@ -277,65 +278,56 @@ def with_options(title: str, options: Mapping) -> str:
     return ", ".join([title, *(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())])
 
 
-def checkpoint_cells(
-    path: Path, layer: int | None, own: str | None, *, input_size: int | None = KEYS, before: int | None = None
-) -> list[Subject]:
-    """A recurrent cell of a checkpoint; layer: counted from 1 if cells are stacked (None: the first); own: name of the user's cell.
+def trained_network(
+    options: NewOrTrained, input_size: int | None, *, fresh: bool = False
+) -> tuple[nn.Module, str, str]:
+    """(The whole module or network of a checkpoint that options name, the origin of its weights, the label of fresh ones).
 
-    before: return the cell before its training too, with the initial weights that the file describes, or with weights drawn from this
-    seed. Raises CheckpointError; InvalidInputError if there is no such cell, or if its network reads other inputs.
+    fresh: before its training, with the initial weights that the file describes, or with weights drawn from the seed.
+    Raises InvalidInputError or CheckpointError as `build_module`, `load_weights` and `rhn.load_model`.
     """
-    models, made = {"" if before is None else "after training": load_model(path, own)}, words_of_checkpoint(path)
-    if before is not None:
-        model, known = initial_model(path, before, own)
-        models["before training" if known else f"fresh weights (seed {before})"] = model
-    found = []
-    for label, model in models.items():
+    path, seed = options.checkpoint, options.seed
+    if options.module:
+        sizes = {"input_size": input_size, "hidden_size": options.hidden_size, "weights": path}
+        module = build_module(options.module, seed=seed, **sizes)
+        if fresh or path is None:  # of unknown origin: a factory may set a seed of its own
+            return module, "", "fresh weights" * fresh
+        load_weights(module, path)
+        return module, named_file(path), ""
+    if not fresh:
+        return load_model(path, options.cell), words_of_checkpoint(path), ""
+    model, known = initial_model(path, seed, options.cell)
+    return model, words_of_checkpoint(path), "before training" if known else f"fresh weights (seed {seed})"
+
+
+def trained_cell(options: NewOrTrained, input_size: int | None, *, label: str = "", fresh: bool = False) -> Subject:
+    """A recurrent cell of `trained_network`, that of `options.layer` and `options.submodule`, after a label for its title.
+
+    Raises InvalidInputError also if there is no such cell, or if the network of a checkpoint reads other inputs.
+    """
+    model, made, of_fresh = trained_network(options, input_size, fresh=fresh)
+    label, name = of_fresh or label, options.module
+    if name:
+        watched = Watched(model, options.layer, options.submodule)
+        title = watched.title
+    else:
         cells = recurrent_cells(model)
         if not cells or not (isinstance(model, LanguageModel) or cells[0].input_size == input_size):
             theirs = ", ".join(f"{type(c).__name__} of {c.input_size} inputs" for c in cells) or "none with step(x, s)"
             what = "a chorale's keys" if input_size == KEYS else "as many as the sequence has"
             raise InvalidInputError(
-                f"{path}: expected a recurrent cell with {input_size} inputs ({what}), found {theirs}"
+                f"{options.checkpoint}: expected a recurrent cell with {input_size} inputs ({what}), found {theirs}"
             )
-        watched = Watched(model, 1 if layer is None else layer)
-        which = f"cell {layer or 1} of {len(cells)}" * (len(cells) > 1)
-        name = own or name_of_cell(watched.cell)
-        title = labelled(", ".join(filter(None, (label, which))), cell_title(watched.cell, name=name))
-        found.append(replace(watched_cell(watched, name), title=title, made=made))
-    return found
+        watched = Watched(model, options.layer or 1)
+        name = options.cell or name_of_cell(watched.cell)
+        title, which = cell_title(watched.cell, name=name), f"cell {options.layer or 1} of {len(cells)}"
+        label = ", ".join(filter(None, (label, which * (len(cells) > 1))))
+    return replace(watched_cell(watched, name), title=labelled(label, title), made=made)
 
 
 def labelled(label: str, title: str) -> str:
     """A title after the label that tells it from others of its name, if there is one."""
     return ": ".join(filter(None, (label, title)))
-
-
-def module_cells(
-    name: str,
-    *,
-    weights: Path | None,
-    submodule: str | None,
-    layer: int | None = None,
-    input_size: int | None,
-    hidden_size: int | None,
-    seed: int,
-    fresh: bool = False,
-) -> list[Subject]:
-    """A recurrent cell of the module of `package.module:factory`, see `Watched`; fresh: return the untrained one too.
-
-    Raises InvalidInputError or CheckpointError as `build_module`, `load_weights` and `Watched`.
-    """
-    found = []
-    for file in (weights, None) if fresh else (weights,):
-        module = build_module(name, seed=seed, input_size=input_size, hidden_size=hidden_size, weights=weights)
-        if file is not None:
-            load_weights(module, file)
-        made = "" if file is None else named_file(file)  # a factory may set a seed of its own
-        watched = Watched(module, layer, submodule)
-        label = "" if not fresh else "after training" if file else "fresh weights"
-        found.append(replace(watched_cell(watched, name), title=labelled(label, watched.title), made=made))
-    return found
 
 
 def watched_cell(watched: Watched, name: str) -> Subject:

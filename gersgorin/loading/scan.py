@@ -77,10 +77,11 @@ class ScanRun(Run):
     @classmethod
     def along(cls, module: nn.Module, x: Tensor, s0: Tensor | None = None, label: Label | None = None) -> "ScanRun":
         """The run from the state s0, or from zero. Raises InvalidInputError for elements that are no such pair or not finite."""
-        each = [_elements(module, row) for row in (x[:, None] if x.dim() == 2 else x).unbind(1)]
-        elements = torch.stack([elements for elements, _ in each], 1).detach()
-        elements = elements if x.dim() == 3 else elements[:, 0]
-        cell = as_cell(ScanCell(module, each[0][1]))
+        each, blocks = zip(
+            *(elements_of(module, row) for row in x.reshape(len(x), -1, x.shape[-1]).unbind(1)), strict=True
+        )
+        elements = torch.stack(each, 1).detach().reshape(*x.shape[:-1], -1)
+        cell = as_cell(ScanCell(module, blocks[0]))
         label = label or Label(name=cell.name, title=cell.name)
         return cls(cell=cell, inputs=elements, states=trajectory(cell, elements, s0), label=label, module=module, x=x)
 
@@ -89,7 +90,7 @@ class ScanRun(Run):
         """d s[t+1] / d x[t] with s[t] and all other inputs fixed, (..., N, m)."""
         T, N = len(self), self.state_size
         x = self.x.reshape(T, -1, self.x.shape[-1]).detach().clone().requires_grad_()
-        elements = torch.stack([_joined(*_pair(*self.module.scan_elements(row))) for row in x.unbind(1)], 1)
+        elements = torch.stack([elements_of(self.module, row)[0] for row in x.unbind(1)], 1)
         before, eye = self.states[:-1].clone().reshape(T, -1, N), torch.eye(N, dtype=x.dtype, device=x.device)
         places, found = torch.arange(T * x.shape[1]).reshape(self.x.shape[:-1])[at], []
         for place in places.flatten().tolist():
@@ -118,7 +119,7 @@ class ScanRun(Run):
         )
 
 
-def _elements(module: nn.Module, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+def elements_of(module: nn.Module, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
     """(a and b of each step in one real vector, for x (T, m): (T, ...), (blocks, entries of a block)). Raises InvalidInputError."""
     name = f"{type(module).__name__}.scan_elements(x)"
     with users_code(f"{name} gives no pair of tensors (a, b) for x {tuple(x.shape)}"):
@@ -131,21 +132,11 @@ def _elements(module: nn.Module, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         )
     if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
         raise InvalidInputError(f"{name} returns NaN or infinite numbers: expected finite ones")
-    a, b = _pair(a, b)
-    return _joined(a, b), (b[0].numel() // b.shape[-1], b.shape[-1])
-
-
-def _joined(a: Tensor, b: Tensor) -> Tensor:
-    return torch.cat((a.flatten(1), b.flatten(1)), 1)
-
-
-def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """a (T, ..., r, r) and b (T, ..., r), real."""
-    if a.shape == b.shape:
+    if not blocks:
         a, b = a[..., None, None], b[..., None]
-    if not (a.is_complex() or b.is_complex()):
-        return a, b
-    a, b = a + 0j, b + 0j
-    # (re, im) -> (re', im'): an entry of a becomes [[re, -im], [im, re]]
-    rows = torch.stack((torch.stack((a.real, -a.imag), -1), torch.stack((a.imag, a.real), -1)), -2)  # (..., i, j, 2, 2)
-    return rows.transpose(-3, -2).flatten(-4, -3).flatten(-2), torch.view_as_real(b).flatten(-2)
+    if a.is_complex() or b.is_complex():
+        a, b = a + 0j, b + 0j
+        # (re, im) -> (re', im'): an entry of a becomes [[re, -im], [im, re]], (..., i, j, 2, 2)
+        rows = torch.stack((torch.stack((a.real, -a.imag), -1), torch.stack((a.imag, a.real), -1)), -2)
+        a, b = rows.transpose(-3, -2).flatten(-4, -3).flatten(-2), torch.view_as_real(b).flatten(-2)
+    return torch.cat((a.flatten(1), b.flatten(1)), 1), (b[0].numel() // b.shape[-1], b.shape[-1])
