@@ -27,7 +27,6 @@ class NewOrTrained:
     )
     module: str | None = option(None, "Your module, package.module:factory; its first recurrent cell is analysed.")
     submodule: str | None = option(None, "Part of --module with the cell, such as encoder.rnn.")
-    layer = None  # an option of `NetworkOptions`
 
     layer = None  # the first cell, without the option of `NetworkOptions`
 
