@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tables import for_each
 
 from gersgorin.cli.check import main
 from gersgorin.loading.network import build_module, load_weights
@@ -101,13 +100,8 @@ def test_a_module_of_the_user_s_with_its_weights(capsys, tmp_path, monkeypatch):
     assert answer(capsys, *run_on, "--checkpoint", "w.pt")["rates"] == new["rates"] != answer(capsys, *run_on)["rates"]
     part = answer(capsys, "--module", "own_to_check:wrapped", "--submodule", "next", *run_on[2:], "--seed", "3")
     assert part["rates"] == new["rates"]
-    for words, says in (
-        ([*run_on, "--cell", "rnn"], "--cell cannot be given with --module"),
-        (["--submodule", "next"], "--submodule names a part of --module"),
-        (["--module", "own_to_check:wrapped", "--input", "x.csv"], "NotImplementedError"),
-    ):
-        code, _, err = run(capsys, *words)
-        assert code == 2 and says in err and err.count("\n") == 1
+    code, _, err = run(capsys, "--module", "own_to_check:wrapped", "--input", "x.csv")
+    assert code == 2 and "NotImplementedError" in err and err.count("\n") == 1
 
 
 def test_a_checkpoint_is_taken_as_it_is(capsys, tmp_path):
@@ -181,99 +175,11 @@ def test_the_outcome_is_drawn(capsys, targets):
     assert code == 0 and Path("outcome.png").read_bytes().startswith(b"\x89PNG")
 
 
-@for_each(
-    ("words", "says"),
-    [
-        (["--loss", "hinge"], "'hinge' names no loss, expected mse, cross-entropy, bernoulli, or your function"),
-        (["--module", "own_reader.py:Reader"], "No module named 'own_reader.py'"),
-        (["--lr", "1e-3"], "--lr is no option"),
-        (["--optimizer", "lion"], "--optimizer: expected one of"),
-        (["--momentum", "0.9"], "--momentum is for sgd and rmsprop"),
-        (["--epochs", "3"], "--epochs does not go with --target"),
-        (["--learning-rate", "-1"], "--learning-rate is -1"),
-        (["--steps", "0"], "--steps is 0"),
-        (["--batch-size", "0"], "--batch-size is 0"),
-        (["--seconds", "0"], "--seconds is 0"),
-        (["--clip-norm", "0"], "--clip-norm is 0"),
-        (["--target", "missing.npy"], "missing.npy cannot be read"),
-        (["--target", "own_reader.py"], "expected a .npy file"),
-        (["--batch-axis", "1"], "expected as many; --batch-axis 0 or 1 says"),
-        (["--output", "outcome.txt"], "outcome.txt"),
-    ],
-)
-def test_a_bad_training_with_targets_is_one_sentence_and_exit_code_2(capsys, targets, words, says):
-    code, out, err = run(capsys, *targets, *words)
-    assert code == 2 and out == "" and says in err.splitlines()[-1] and "Traceback" not in err
-
-
 @pytest.mark.parametrize("network", [["--cell", "rhn", "--depth", "2", "--hidden-size", "4"], ["jsb-depth-1"]])
 def test_a_training_on_the_chorales_is_checked_under_any_optimizer(capsys, network):
     found = answer(capsys, *network, "--optimizer", "adam", "--learning-rate", "0.01", "--steps", "3")
     assert (found["optimizer"], found["steps"], found["steps_per_epoch"]) == ("Adam", 3, 7)
     assert 9 < found["constant_loss"] < 12  # nats a frame
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (["jsb-depth-1", "--depth", "2"], "--depth cannot be given with a preset"),
-    ],
-)
-def test_a_bad_training_on_the_chorales_is_one_sentence(capsys, words, says):
-    code, _, err = run(capsys, *words, "--optimizer", "adam")
-    assert code == 2 and says in err.splitlines()[-1]
-
-
-def test_a_training_with_targets_needs_all_its_parts(capsys, targets):
-    for words, says in (
-        ([*targets, "--cure", "cured.png"], "expected a name ending in .safetensors"),
-        (targets[:6], "--loss and --optimizer are missing"),
-    ):
-        code, _, err = run(capsys, *words)
-        assert code == 2 and says in err
-
-
-@for_each(
-    ("words", "says"),
-    [
-        (["--learning-rate", "-1"], "--learning-rate is -1"),
-        (["--learning-rate", "nan"], "--learning-rate is nan"),
-        (["--momentum", "1"], "--momentum is 1"),
-        (["--epochs", "0"], "--epochs is 0"),
-        (["--cell", "rnh"], "did you mean"),
-        (["--cell", "lstm", "--depth", "3"], "depth must be 1"),
-        (["--cell", "lstm", "--transform-bias", "1"], "lstm has no option 'transform_bias'"),
-        (["--init", "gauss"], "unknown initialisation"),
-        (["jsb-depth-x"], "no preset"),
-        (["jsb-depth-1", "--depth", "2"], "--depth cannot be given with a preset"),
-        (["ptb-sota"], "add --text FILE"),
-        (["jsb-depth-1", "--text", "t.txt"], "reads chorales"),
-        (["--input", "x.npy", "--text", "t.txt"], "several things to read"),
-        (["--input", "missing.npy"], "missing.npy cannot be read"),
-        (["--seed", "-1"], "seed is -1"),
-        (["--checkpoint", "missing.safetensors"], "missing.safetensors"),
-        (["--checkpoint", "a.safetensors", "--init", "scaled"], "--init cannot be given with --checkpoint"),
-    ],
-)
-def test_bad_input_is_one_sentence_and_exit_code_2(capsys, words, says):
-    code, out, err = run(capsys, *words)
-    assert code == 2 and out == "" and says in err and err.count("\n") == 1 and "Traceback" not in err
-
-
-@for_each(
-    ("array", "says"),
-    [
-        (np.full((9, 3), np.nan), "NaN"),
-        (np.zeros((9, 3)), "same at every frame"),
-        (np.zeros((0, 3)), "expected numbers of shape"),
-        (np.zeros(5), "same at every frame"),
-        (np.array(["a"]), "expected numbers of shape"),
-    ],
-)
-def test_arrays_that_say_nothing_are_refused(capsys, tmp_path, array, says):
-    np.save(tmp_path / "x.npy", array)
-    code, _, err = run(capsys, "--cell", "rnn", "--input", str(tmp_path / "x.npy"), *SMALL)
-    assert code == 2 and says in err and err.count("\n") == 1
 
 
 def test_help_has_examples_and_loads_nothing_heavy():

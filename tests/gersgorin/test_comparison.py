@@ -1,54 +1,230 @@
-"""Medians and bands of many runs are those of runs measured one by one."""
+"""`gersgorin compare`: the grammar of its variants, the networks they name, and medians that are those of runs measured one by one."""
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tables import for_each
 
 from gersgorin import compare
-from gersgorin.analyses.spectra import spectra
-from gersgorin.cli.compare import main
+from gersgorin.analyses import ANALYSES
+from gersgorin.analyses.spectra import Spectra, spectra
+from gersgorin.cli.compare import CompareOptions, main
 from gersgorin.cli.plot import main as plot
-from gersgorin.comparison import KEPT, TABULATED
+from gersgorin.cli.variants import BEFORE, MOST, Variants, panels, parse_variants
+from gersgorin.comparison import KEPT, TABULATED, draw_results
+from gersgorin.plotting.figure import line_style
 from gersgorin.results import Comparison
-from gersgorin.run import Run
+from gersgorin.run import Label, Run
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorales
 from rhn.data.jsb import music21_version
+from rhn.data.text import Vocabulary
 from rhn.errors import InvalidInputError
+from rhn.training.config import LanguageConfig
+from rhn.training.ensemble import build_model
 
-SMALL = ["--hidden-size", "4"]
+SMALL = ["--hidden-size", "4", "--steps", "4"]
+MANY = ["--hidden-size", "4", "--steps", "40"]
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+@pytest.fixture
+def results(tmp_path, monkeypatch, capsys):
+    """Runs a command with --json in a folder of its own and returns the networks that it printed, the first one first."""
     monkeypatch.chdir(tmp_path)
 
-
-@pytest.fixture
-def results(capsys):
-    """Runs `gersgorin compare` with --json and returns its object."""
-
-    def read(*args) -> dict:
-        assert main([*map(str, args), *SMALL, "--json", "--force"]) == 0
-        return json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    def read(*args, small=SMALL, command=main) -> list[dict]:
+        assert command([*map(str, args), *small, "--json", "--force"]) == 0
+        first = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+        return [first, *first.pop("compare", [])]
 
     return read
 
 
-@pytest.fixture
-def plotted(capsys):
-    """Runs `gersgorin plot` with --json and returns its object."""
+def exponents(result: dict) -> list[float]:
+    return [step["finite_time_exponent"] for step in result["steps"]]
 
-    def read(*args) -> dict:
-        assert plot([*map(str, args), *SMALL, "--json", "--force"]) == 0
-        return json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
 
-    return read
+@given(st.lists(st.integers(1, MOST), min_size=1))
+def test_whole_numbers_come_back_each_once_and_in_order(depths):
+    found = parse_variants("depth=" + ",".join(map(str, depths)))
+    assert found == Variants("depth", tuple(dict.fromkeys(depths)))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["uniform:0.5", "orthogonal:2"]), st.sampled_from(["", ",bias:3", ",bias:-1"])))
+)
+def test_an_initialisation_keeps_the_comma_before_its_bias(schemes):
+    written = ["".join(scheme) for scheme in schemes] or ["scaled:1"]
+    assert parse_variants("init=" + ", ".join(written)).values == tuple(dict.fromkeys(written))
+
+
+def test_kinds_and_their_synonyms():
+    assert (
+        parse_variants("transform-bias=-1,-2.5")
+        == parse_variants("bias=-1, -2.5")
+        == Variants("transform_bias", (-1.0, -2.5))
+    )
+    assert parse_variants("hidden-size=8") == parse_variants("Hidden_Size=8") == Variants("hidden_size", (8,))
+    assert parse_variants("irnn,a.b:make") == Variants("cell", ("irnn", "a.b:make"))
+    assert parse_variants("runs/lr=0.1,b.safetensors").option == "checkpoint"
+    assert parse_variants("init=orthogonal,orthogonal:1").values == ("orthogonal:1",)
+    assert parse_variants("init") == Variants(BEFORE)
+
+
+@for_each(
+    ("options", "words", "titles"),
+    [
+        ({}, "depth=1,3", ["rhn, 4 units, depth 1", "rhn, depth 3, 4 units"]),
+        ({"depth": 2}, "depth=1,3", ["rhn, depth 2, 4 units", "rhn, 4 units, depth 1", "rhn, depth 3, 4 units"]),
+        ({"cell": "irnn"}, "rnn,irnn", ["rnn, 4 units", "irnn, 4 units"]),
+        ({}, "rnn", ["rhn, 4 units", "rnn, 4 units"]),
+        ({}, "rnn,lstm", ["rnn, 4 units", "lstm, 4 units"]),
+    ],
+)
+def test_the_network_of_the_options_is_first_unless_it_is_among_the_others(options, words, titles):
+    networks = panels(CompareOptions(hidden_size=4, **options), parse_variants(words), 88)
+    assert [seeds[0].title for seeds in networks] == titles
+
+
+@pytest.mark.parametrize(
+    ("cell", "variants", "alone"),
+    [
+        pytest.param("rhn", "bias=-2,-4", ["--transform-bias", "-4"], marks=pytest.mark.slow),
+        ("rnn", "init=uniform:0.04,orthogonal", ["--init", "orthogonal"]),
+    ],
+)
+def test_each_variant_has_the_numbers_of_a_run_by_itself(results, cell, variants, alone):
+    base, other = results("--cell", cell, variants)
+    named = {"figure": base["figure"]}
+    assert base == results("--cell", cell, command=plot)[0] | named
+    assert other == results("--cell", cell, *alone, command=plot)[0] | named
+    assert exponents(base) != exponents(other)
+
+
+def test_of_an_lstm_the_forget_gate_s_bias_varies(results):
+    grows = [exponents(result)[-1] for result in results("--cell", "lstm", "bias=0,2,4")]
+    assert len(grows) == 4 and sorted(grows[1:]) == grows[1:]  # the first has its biases as drawn
+
+
+def test_init_is_the_checkpoint_before_its_training(results):
+    cell = RHN(88, 4, generator=torch.Generator().manual_seed(5), init="gaussian:0.3")
+    save_checkpoint("trained.safetensors", cell)
+    small = ["--steps", "4"]
+    after, before = results("init", "--checkpoint", "trained.safetensors", "--seed", 7, small=small)
+    (alone,) = results("--checkpoint", "trained.safetensors", small=small, command=plot)
+    assert exponents(after) == exponents(alone) != exponents(before)
+    (fresh,) = results("--init", "gaussian:0.3", "--seed", 7, command=plot)
+    assert exponents(before) == pytest.approx(exponents(fresh), rel=1e-5)  # in float32
+
+
+@pytest.mark.slow
+def test_a_module_is_compared_with_other_weights_with_cells_and_with_its_start(results):
+    Path("own_module_to_compare.py").write_text(
+        "import torch\ndef make(input_size, hidden_size):\n    return torch.nn.GRU(input_size, hidden_size)\n"
+    )
+    weights = []
+    for seed, name in enumerate(("one.pt", "two.pt")):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            weights.append(torch.nn.GRU(88, 4).state_dict())
+        torch.save(weights[-1], name)
+    module = ["--module", "own_module_to_compare:make"]
+    one, two = results("one.pt,two.pt", *module)
+    assert exponents(one) == exponents(results(*module, "--checkpoint", "one.pt", command=plot)[0])
+    assert exponents(two) == exponents(results(*module, "--checkpoint", "two.pt", command=plot)[0])
+    after, before = results("init", *module, "--checkpoint", "one.pt", "--seed", 3)
+    assert exponents(after) == exponents(one)
+    assert exponents(before) == exponents(results(*module, "--seed", 3, command=plot)[0])
+    assert [found["cell"] for found in results("rnn,lstm", *module)][1:] == ["rnn", "lstm"]
+
+
+@pytest.mark.parametrize("analysis", [pytest.param("gains", marks=pytest.mark.slow), "products"])
+def test_any_analysis_of_a_run_is_compared(results, capsys, analysis):
+    one, two = results("depth=1,2", "--analysis", analysis, "--output", "a.png", "a.json", "a.npz")
+    assert [found["title"] for found in (one, two)] == ["rhn, 4 units, depth 1", "rhn, depth 2, 4 units"]
+    kind = ANALYSES[analysis].load().__annotations__["return"]
+    for found, name in ((one, "a"), (two, "a-2")):
+        assert kind.load(f"{name}.npz").to_dict() == found[analysis]
+    assert main(["depth=1,2", "--analysis", analysis, *SMALL, "--force"]) == 0
+    printed = capsys.readouterr().out
+    assert kind.load("a.npz").summary() in printed and kind.load("a-2.npz").summary() in printed
+    assert f"figure: gersgorin-rhn-hidden-size4-steps4-vs-depth-1-2-bwv269-{analysis}.png" in printed
+
+
+def test_files_beside_each_other(results):
+    for seed, name in enumerate(("one", "two")):
+        Path("runs", name).mkdir(parents=True)
+        generator = torch.Generator().manual_seed(seed)
+        save_checkpoint(f"runs/{name}/best.safetensors", RHN(88, 6, 2 + seed, generator=generator))
+    one, two = results("runs/one,runs/two/best.safetensors", small=["--steps", "4"])
+    assert [one["depth"], two["depth"]] == [2, 3]
+    again = results("runs/one,runs/one/best.safetensors", "--checkpoint", "runs/two", small=["--steps", "4"])
+    assert [exponents(result) for result in again] == [exponents(two), exponents(one)]
+    assert again[0]["figure"] != one["figure"]
+
+
+def runs(count: int) -> list[Run]:
+    x = torch.rand(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    title = "number {} with a name as long as those of folders become, rhn, 6 units"
+    return [
+        Run.of(
+            (RHN, RNN)[k % 2](5, 6, init=f"gaussian:{0.05 * (k + 1)}", dtype=torch.float64),
+            x,
+            label=Label(name="cell", sequence="noise", title=title.format(k)),
+        )
+        for k in range(count)
+    ]
+
+
+def test_panels_of_any_result_share_their_limits():
+    figure = draw_results([ANALYSES["gains"](run) for run in runs(5)], "sequence noise")
+    panels = [ax for ax in figure.axes if ax.lines]
+    assert len(panels) == 5 and len({ax.get_ylim() for ax in panels}) == 1
+
+
+def test_lines_differ_in_colour_or_dashes():
+    assert len({str(line_style(k)) for k in range(28)}) == 28
+
+
+def language_models() -> None:
+    """Two of one vocabulary and one of another, as `rhn train` writes them, and a text."""
+    words = ("the", "<eos>", "cat", "dog", "sees", "<unk>"), ("the", "<eos>", "cat", "<unk>")
+    config = LanguageConfig(corpus="text", cell="rhn", hidden_size=6)
+    for name, vocabulary in zip(("one", "two", "other"), (words[0], words[0], words[1]), strict=True):
+        model = build_model(replace(config, seed=len(name)), len(vocabulary))
+        about = {"train": asdict(config), "vocabulary": Vocabulary("words", vocabulary).to_json()}
+        save_checkpoint(f"{name}.safetensors", model, **about)
+    Path("novel.txt").write_text("the cat sees the dog\n" * 20)
+
+
+def test_language_models_of_one_vocabulary_are_compared_along_a_text(results, capsys):
+    language_models()
+    text = ["--input", "novel.txt"]
+    both = results("one.safetensors,two.safetensors", *text, small=["--steps", "7"])
+    assert len(both) == 2 and both[1]["chorale"] == "novel.txt"
+    (parts,) = results("--checkpoint", "one.safetensors", *text, "--sequences", 3, small=["--steps", "7"])
+    assert [run["sequence"] for run in parts["runs"]] == [f"novel.txt, part {k}" for k in (1, 2, 3)]
+    assert parts["along"] == "3 parts of novel.txt" and parts["runs"][0]["exponent"] == exponents(both[0])[-1]
+    assert main(["one.safetensors,other.safetensors", *text]) == 2
+    assert "expected networks that read numbers, or language models of one vocabulary" in capsys.readouterr().err
+
+
+def test_one_network_by_two_paths_is_one_and_a_cell_s_name_stays_a_cell_s(results, capsys):
+    Path("rnn").mkdir()
+    save_checkpoint("rnn/best.safetensors", RHN(88, 6))
+    assert parse_variants("rnn,lstm").option == "cell" and parse_variants("rnn/").option == "checkpoint"
+    assert main(["rnn/,rnn/best.safetensors", "--steps", "2"]) == 2
+    assert "there is nothing to compare with rnn: rhn, 6 units" in capsys.readouterr().err
+    titled = results("rhn", "--checkpoint", "rnn", "--output", "d.npz", small=["--steps", "2"])
+    assert len(titled) == 2
+    assert [Spectra.load(f"d{k}.npz").title for k in ("", "-2")] == ["rnn: rhn, 6 units", "rhn, 64 units"]
 
 
 def networks(count: int = 3) -> list:
@@ -105,60 +281,36 @@ def test_the_record_is_written_and_read(tmp_path):
     assert told["norm"][0][3] is None and told["steps"][4]["runs"] == 2
 
 
-def test_the_command_takes_the_test_split_and_seeds(results, plotted):
-    result = results("--sequences", 2, "--seeds", 2, "--steps", 40, "--seed", 3, "--output", "many.npz")
+def test_the_command_takes_the_test_split_and_seeds(results):
+    (result,) = results("--sequences", 2, "--seeds", 2, "--seed", 3, "--output", "many.npz", small=MANY)
     first, second = chorales().test[:2]
     assert [(run["sequence"], run["seed"]) for run in result["runs"]] == [
         (piece.name, seed) for seed in (3, 4) for piece in (first, second)
     ]
-    alone = plotted("--chorale", second.name, "--seed", 4, "--steps", 40)["steps"]
+    (alone,) = results("--chorale", second.name, "--seed", 4, small=MANY, command=plot)
     found = Comparison.load("many.npz")
     origin = f"the chorales of music21 {music21_version()}"
-    assert (
-        found.about
-        == f"uniform:0.04, transform bias -2, seed 3 to seed 4; at most 40 steps of each of the first 2 of the test split of {origin}"
-    )
-    assert found.reach[3].tolist() == [step["reach"] for step in alone]
+    said = "uniform:0.04, transform bias -2, seed 3 to seed 4; at most 40 steps of each of the first 2 of the test split of"
+    assert found.about == f"{said} {origin}"
+    assert found.reach[3].tolist() == [step["reach"] for step in alone["steps"]]
     assert result["figure"] == "gersgorin-rhn-hidden-size4-seed3-steps40-sequences2-seeds2-test.png"
     assert Path(result["figure"]).exists()
 
 
 @pytest.mark.slow
-def test_bands_of_each_if_networks_are_compared(results, plotted):
-    result = results("depth=1,2", "--seeds", 3, "--steps", 5)
-    both = [result, *result.pop("compare")]
-    for depth, found in zip((1, 2), both, strict=True):
-        alone = [plotted("--depth", depth, "--seed", seed, "--steps", 5)["steps"][-1]["norm"] for seed in range(3)]
+def test_bands_of_each_if_networks_are_compared(results):
+    for depth, found in zip((1, 2), results("depth=1,2", "--seeds", 3), strict=True):
+        alone = [results("--depth", depth, "--seed", seed, command=plot)[0]["steps"][-1]["norm"] for seed in range(3)]
         assert found["steps"][-1]["norm"]["median"] == pytest.approx(np.median(alone), rel=1e-14)
 
 
-def test_sequences_of_a_file_and_a_checkpoint(capsys):
+def test_sequences_of_a_file_and_a_checkpoint(results, capsys):
     save_checkpoint("trained.safetensors", networks(1)[0])
     np.save("mine.npy", torch.stack(sequences(6, 6, 6)).numpy())
     assert main(["--checkpoint", "trained.safetensors", "--input", "mine.npy", "--sequences", "2"]) == 0
     out = capsys.readouterr().out
     assert "2 sequences of mine.npy, 1 seed, 2 runs of 6 steps" in out
     assert "gersgorin-trained-sequences2-mine.png" in out
-
-
-@for_each(
-    ("args", "words"),
-    [
-        (["--sequences", "0"], "--sequences is 0, expected 1 or more"),
-        (["--seeds", "1000000000"], "--seeds is 1000000000, expected 1 or more, at most 1000"),
-        (["--sequences", "2", "--chorale", "bwv66.6"], "two things to read"),
-        (["--seeds", "2", "--checkpoint", "trained.safetensors"], "those of trained.safetensors are trained"),
-        (["seed=0,1", "--seeds", "2"], "give one"),
-        (["--sequences", "2", "--analysis", "pseudospectra"], "medians over many runs are of the spectra"),
-        ([], "there is nothing to compare: name VARIANTS"),
-    ],
-)
-def test_many_runs_that_cannot_be_are_one_sentence(args, words, capsys, tmp_path):
-    save_checkpoint("trained.safetensors", networks(1)[0])
-    np.save("mine.npy", torch.stack(sequences(6, 6, 6)).numpy())
-    assert main(args) == 2
-    err = capsys.readouterr().err
-    assert words in err and err.count("\n") == 1 and not [*tmp_path.glob("*.png")]
 
 
 def test_in_python_too_what_cannot_run_is_refused():

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,21 +66,6 @@ def test_a_network_without_a_fixed_point(capsys):
     assert "0 fixed points, 0 slow, from 4 starts (4 led to none)" in out and "the least |F(s) - s|" in out
     found = FixedPoints.load("b.npz")
     assert found.kinds == found.table() == [] and found.summary() in out
-
-
-@pytest.mark.parametrize(
-    ("command", "words"),
-    [
-        ("lyapunov --count 7", "count is 7: the state has 6 entries; expected a whole number, 1 to 6"),
-        ("fixed-points --starts 0", "starts is 0: expected at least 1"),
-        ("fixed-points --starts 1000000000000", "starts of 6 entries needs about"),
-    ],
-)
-def test_bad_input_is_one_sentence_exit_2_and_no_figure(command, words, capsys):
-    assert run(*command.split(), *SMALL) == 2
-    captured = capsys.readouterr()
-    assert words in captured.err and captured.err.count("\n") == 1 and not captured.out
-    assert not [*Path().iterdir()]
 
 
 @pytest.mark.parametrize("function", [lyapunov, fixed_points, pseudospectra])

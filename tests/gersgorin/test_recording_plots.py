@@ -112,31 +112,6 @@ def test_the_command_draws_animates_and_prints(recording, tmp_path, capsys, monk
     assert Recording.load("again.npz").summary() == recording.summary()
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["run.npz", "--cell", "rnn"], "--cell"),
-        (["run.npz", "--output", "figure.bmp"], "expected a name ending in .png"),
-        (["nowhere.npz"], "nowhere.npz does not exist: expected a record written by gersgorin.Recorder"),
-        (["."], "the folder . holds no record.npz: expected"),
-        (
-            ["words.txt"],
-            "words.txt is not a record written by gersgorin.Recorder(path=FILE.npz) or rhn train --record: it is no",
-        ),
-        (["lost.npz"], "the record holds no finite number"),
-    ],
-)
-def test_bad_input_is_one_sentence(words, said, recording, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    recording.save("run.npz")
-    (tmp_path / "words.txt").write_text("no arrays")
-    lost = {name: getattr(recording, name) * np.nan for name in MOMENTS if name != "step"}
-    replace(recording, **lost).save("lost.npz")
-    assert main(words) == 2
-    err = capsys.readouterr().err
-    assert said in err and err.startswith("error: ") and err.count("\n") == 1
-
-
 def test_how_far_discs_reach_stands_above_the_panel(recording):
     far = plot_moment(replace(recording, radii=recording.radii + 9), moment=0)
     assert far.get_title().startswith("step 0, discs reach 9.") and not far.texts

@@ -1,23 +1,21 @@
-"""The figures of one run can be read: whatever was measured, no text is cut off or lies on another."""
+"""The figures of one run show the record, and can be read whatever was measured: no text is cut off or lies on another."""
 
 from dataclasses import replace
 
+import matplotlib
+import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from PIL import Image
 
 from examples.paper.claims import of_matrices
 from gersgorin.analyses.spectra import spectra
 from gersgorin.plotting.animation import moving_run, save_animation
-from gersgorin.plotting.spectra import (
-    draw_run,
-    plot_products,
-    plot_spectrum,
-    plot_suggested,
-)
-from gersgorin.run import Label, Run
+from gersgorin.plotting.spectra import draw_run, plot_products, plot_spectrum, plot_suggested, spectrum_limit
+from gersgorin.run import Label, Run, shown_steps
 from rhn.cells import RHN, RNN
 from rhn.errors import RhnError
 from rhn.utils.figures import our_style
@@ -32,26 +30,66 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def measured(cell, T: int, discs: str = "row", **about):
+def measured(kind, *sizes, T: int, discs: str = "row", **about):
+    cell = kind(5, *sizes, init="gaussian:0.6", dtype=torch.float64, generator=seeded(1))
     x = torch.rand(T, 5, dtype=torch.float64, generator=seeded(2))
     return spectra(Run.of(cell, x, label=replace(LABEL, **about)), discs=discs)
 
 
-def cell(kind, *sizes, init="gaussian:0.6"):
-    return kind(5, *sizes, init=init, dtype=torch.float64, generator=seeded(1))
-
-
 @pytest.fixture(scope="module")
 def records():
-    usual = measured(cell(RHN, 8, 2), 30, discs="both")
     return {
-        "usual": usual,
-        "one unit": measured(cell(RNN, 1), 9),
-        "deep, long names": measured(cell(RHN, 6, 10), 12, discs="both", title=LONG, data=ABOUT),
+        "usual": measured(RHN, 8, 2, T=9, discs="both"),
+        "one unit": measured(RNN, 1, T=9),
+        "deep, long names": measured(RHN, 6, 10, T=12, discs="both", title=LONG, data=ABOUT),
         "huge": of_matrices(1e150 * torch.rand(4, 6, 6, dtype=torch.float64, generator=seeded(3)), "huge"),
         "tiny": of_matrices(1e-150 * torch.eye(6, dtype=torch.float64).expand(5, 6, 6), "tiny"),
         "zero": of_matrices(torch.zeros(5, 6, 6, dtype=torch.float64), "$zero$ _{ 字"),
     }
+
+
+def line(ax, label):
+    return next(drawn for drawn in ax.lines if drawn.get_label() == label)
+
+
+@pytest.mark.parametrize("discs", ["row", "column", "both"])
+def test_panels_and_bands_show_the_discs_the_record_speaks_of_and_no_others(records, discs):
+    record = replace(records["usual"], discs=discs)
+    ax, over_time = plot_spectrum(record, 4), plot_suggested(record)
+    drawn = line(ax, "eigenvalues")
+    assert np.array_equal(drawn.get_xdata() + 1j * drawn.get_ydata(), record.eigenvalues[4])
+    bands = {band.get_label(): band for band in over_time.collections}
+    for axis in ("row", "column"):
+        union, edges = f"union of the {axis} discs", f"right edges of the {axis} discs (min to max)"
+        assert (union in [drawn.get_label() for drawn in ax.lines]) == (edges in bands) == (discs in (axis, "both"))
+        centers, radii = getattr(record, f"{axis}_centers"), getattr(record, f"{axis}_radii")
+        if edges in bands:
+            outline, ends = line(ax, union).get_xdata(), ((centers - radii)[4].min(), (centers + radii)[4].max())
+            assert (outline.min(), outline.max()) == pytest.approx(ends)
+            assert bands[edges].get_datalim(over_time.transData).ymax == pytest.approx((centers + radii).max())
+            assert (centers + radii).max() < spectrum_limit([records["one unit"], record])
+    x, y = ax.collections[0].get_paths()[0].vertices.T  # shaded: where the spectrum can be
+    assert 0 < x[y > 0].max() <= record.rightmost_disc[4] and 0 < y.max() <= record.reach[4]
+
+
+def test_time_axes_show_radii_and_products(records):
+    record = records["usual"]
+    suggested, drawn = plot_suggested(record), line(plot_products(record), "norm of dy[t]/dy[0]")
+    for name in ("spectral radius", "numerical radius"):
+        assert np.array_equal(line(suggested, name).get_ydata()[:-1], getattr(record, name.replace(" ", "_")))
+    assert np.array_equal(drawn.get_xdata(), np.arange(10))
+    assert np.allclose(drawn.get_ydata()[1:] * np.log(10), record.log_norm_product)
+
+
+def test_panels_hold_the_numerical_range(records):
+    drawn = line(plot_spectrum(records["usual"], 4), "numerical range")
+    assert np.array_equal(drawn.get_xdata() + 1j * drawn.get_ydata(), records["usual"].range_outline(4))
+    column = torch.zeros(9, 9).index_fill(1, torch.tensor([0]), 1.0)  # rows reach 1, the range reaches (1 + sqrt 9) / 2
+    assert spectrum_limit([of_matrices(column[None], "column")]) > 2
+
+
+def test_shown_steps_hold_the_first_and_the_last():
+    assert [shown_steps(T) for T in (1, 2, 3, 100)] == [[0], [0, 1], [0, 1, 2], [0, 33, 66, 99]]
 
 
 SLOW = ("usual", "one unit", "tiny", "zero")
@@ -80,8 +118,7 @@ def test_the_title_tells_what_is_shown_and_how_it_was_made(records):
 def test_each_disc_can_be_drawn_and_the_unit_circle_is_above_the_dots(records):
     record = records["usual"]
     ax = plot_spectrum(record, 4, show_discs=True)
-    circles = [path.vertices for drawn in ax.collections[:-1] for path in drawn.get_paths()]
-    edges = [vertices[:, 0].max() for vertices in circles]
+    edges = [path.vertices[:, 0].max() for drawn in ax.collections[:-1] for path in drawn.get_paths()]
     expected = [*(record.row_centers + record.row_radii)[4], *(record.column_centers + record.column_radii)[4]]
     assert edges == pytest.approx(expected)
     order = {line.get_label(): line.get_zorder() for line in ax.lines}
@@ -93,30 +130,23 @@ def test_in_a_notebook_axes_show_their_figure(records):
         assert shown._repr_png_().startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
-def test_of_a_long_run_an_animation_has_240_moments(records, tmp_path):
-    frames = []
-    record = records["one unit"]
-    save_animation(record, tmp_path / "moving.gif", progress=lambda done, total: frames.append((done, total)))
-    assert frames[-1] == (9, 9)
-    long = measured(cell(RNN, 1), 500)
-    assert len(moving_run(long).moments) == 240
-
-
-@pytest.mark.parametrize(("name", "said"), [("a.png", "expected a name ending in"), ("none/a.gif", "none")])
-def test_an_animation_that_cannot_be_written_is_refused(records, tmp_path, name, said):
-    with pytest.raises(RhnError, match=said):
-        save_animation(records["one unit"], tmp_path / name)
+def test_an_animation_has_a_frame_a_step_of_a_long_run_240(records, tmp_path):
+    told = []
+    path = save_animation(records["one unit"], tmp_path / "run.gif", progress=lambda *step: told.append(step))
+    with Image.open(path) as image:
+        assert image.n_frames == 9 and told[-1] == (9, 9)
+    assert len(moving_run(measured(RNN, 1, T=500)).moments) == 240
+    for name, said in (("a.png", "expected a name ending in"), ("none/a.gif", "none")):
+        with pytest.raises(RhnError, match=said):
+            save_animation(records["one unit"], tmp_path / name)
 
 
 def test_a_step_that_is_not_there_is_refused(records):
-    with pytest.raises(RhnError, match="steps 0 to 29"):
-        plot_spectrum(records["usual"], 30)
+    with pytest.raises(RhnError, match="steps 0 to 8"):
+        plot_spectrum(records["usual"], 9)
 
 
 def test_a_users_axes_keep_their_look_and_lines_are_seen_on_them(records):
-    import matplotlib
-
     with matplotlib.rc_context({"font.size": 13}):
         matplotlib.style.use("dark_background")
         size = matplotlib.rcParams["font.size"]

@@ -1,0 +1,128 @@
+"""Wrong input to any command is one sentence on stderr and exit code 2: nothing is printed, and no file is written."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tables import for_each
+from test_check_cli import READER
+from test_gersgorin_cli import language_model
+
+from gersgorin import Recorder
+from gersgorin.cli.main import main
+from gersgorin.recording import MOMENTS
+from rhn.cells import RHN, RNN
+from rhn.checkpoints import save_checkpoint
+
+TARGETS = "check --module own_reader:Reader --input x.npy --target y.npy --loss mse --optimizer adam --learning-rate 0.01 --steps 40"
+WRONG = {
+    "plot --cell rhm": "did you mean 'rhn'",
+    "plot --cell torch.nn:LSTM --depth 2": "LSTM has no recurrence depth",
+    "plot --cell gru --transform-bias 1": "has no option 'transform_bias'",
+    "plot --hidden-size 200000": "GiB of memory",
+    "plot --steps 100000": "it has 85 frames",
+    "plot --steps 0": "--steps is 0, expected 1 or more",
+    "plot --output one.png two.svg": "--output names 2 figures",
+    "plot --leading 0": "a whole number from 1 to 64",
+    "plot --checkpoint cell.safetensors --depth 4": "--depth cannot be given with --checkpoint",
+    "plot --data bomb.pickle": "bomb.pickle",
+    "plot --checkpoint language.safetensors": "holds a language model, which reads a text",
+    "plot --checkpoint language.safetensors --input novel.txt --chorale bwv66.6": "--input and --chorale are two things to read",
+    "plot --checkpoint language.safetensors --input novel.txt --layer 2": "layer is 2",
+    "plot --checkpoint language.safetensors --input empty.txt": "holds no tokens",
+    "plot --input novel.txt": "novel.txt is no file of numbers",
+    "lyapunov --hidden-size 6 --steps 12 --count 7": "count is 7: the state has 6 entries",
+    "fixed-points --hidden-size 6 --steps 12 --starts 0": "starts is 0: expected at least 1",
+    "fixed-points --hidden-size 6 --steps 12 --starts 1000000000000": "starts of 6 entries needs about",
+    "compare": "there is nothing to compare: name VARIANTS",
+    "compare depth=1": "there is nothing to compare with rhn, 64 units, depth 1: name another variant",
+    "compare depth=1,two": "depth=two: expected a whole number",
+    "compare width=3": "expected cells (rnn,lstm)",
+    "compare rnn,a.safetensors": "variants are of one kind",
+    f"compare seed={','.join(map(str, range(30)))}": "30 variants are too many for one figure: expected at most 24",
+    "compare init": "init is the network of --checkpoint FILE before its training: add that",
+    "compare bias=1 --cell rnn": "cells with gates whose bias can be set",
+    "compare depth=2 --checkpoint cell.safetensors": "depth=... is for new cells: cell.safetensors says",
+    "compare depth=1,2 --analysis plateau": "--analysis plateau: expected one of spectra, products",
+    "compare --seeds 1000000000": "--seeds is 1000000000, expected 1 or more, at most 1000",
+    "compare --seeds 2 --checkpoint cell.safetensors": "those of cell.safetensors are trained",
+    "compare seed=0,1 --seeds 2": "give one",
+    "compare --sequences 2 --chorale bwv66.6": "two things to read",
+    "compare --sequences 2 --analysis pseudospectra": "medians over many runs are of the spectra",
+    "compare rnn --checkpoint language.safetensors --input novel.txt": "new cells cannot read the text",
+    "compare --checkpoint language.safetensors --input novel.txt --sequences 40": "steps is 4000, beyond the end of the text",
+    "recording run.npz --output figure.bmp": "expected a name ending in .png",
+    "recording nowhere.npz": "nowhere.npz does not exist: expected a record written by gersgorin.Recorder",
+    "recording .": "the folder . holds no record.npz: expected",
+    "recording novel.txt": "novel.txt is not a record written by gersgorin.Recorder(path=FILE.npz) or rhn train --record",
+    "recording lost.npz": "the record holds no finite number",
+    "check --lr 1e-3": "--lr is no option",
+    "check --learning-rate nan": "--learning-rate is nan",
+    "check --momentum 1": "--momentum is 1",
+    "check --seed -1": "seed is -1",
+    "check --init gauss": "unknown initialisation",
+    "check --cell rnn --submodule next": "--submodule names a part of --module",
+    "check --checkpoint cell.safetensors --init scaled": "--init cannot be given with --checkpoint",
+    "check --module own_reader:Reader --cell rnn": "--cell cannot be given with --module",
+    "check jsb-depth-x": "no preset",
+    "check jsb-depth-1 --depth 2": "--depth cannot be given with a preset",
+    "check jsb-depth-1 --text novel.txt": "reads chorales",
+    "check ptb-sota": "add --text FILE",
+    "check --input x.npy --text novel.txt": "several things to read",
+    "check --cell rnn --input missing.npy": "missing.npy cannot be read",
+    "check --cell rnn --input nan.npy": "NaN",
+    "check --cell rnn --input same.npy": "same at every frame",
+    "check --cell rnn --input words.npy": "expected numbers of shape",
+    " ".join(TARGETS.split()[:7]): "--loss and --optimizer are missing",
+    f"{TARGETS} --loss hinge": "'hinge' names no loss, expected mse, cross-entropy, bernoulli, or your function",
+    f"{TARGETS} --module own_reader.py:Reader": "No module named 'own_reader.py'",
+    f"{TARGETS} --optimizer lion": "--optimizer: expected one of",
+    f"{TARGETS} --momentum 0.9": "--momentum is for sgd and rmsprop",
+    f"{TARGETS} --epochs 3": "--epochs does not go with --target",
+    f"{TARGETS} --steps 0": "--steps is 0",
+    f"{TARGETS} --batch-size 0": "--batch-size is 0",
+    f"{TARGETS} --seconds 0": "--seconds is 0",
+    f"{TARGETS} --clip-norm 0": "--clip-norm is 0",
+    f"{TARGETS} --target missing.npy": "missing.npy cannot be read",
+    f"{TARGETS} --target own_reader.py": "expected a .npy file",
+    f"{TARGETS} --batch-axis 1": "expected as many; --batch-axis 0 or 1 says",
+    f"{TARGETS} --output outcome.txt": "outcome.txt",
+    f"{TARGETS} --cure cured.png": "expected a name ending in .safetensors",
+}
+
+
+class Bomb:
+    def __reduce__(self):
+        return Path("exploded").touch, ()
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch) -> Path:
+    """A folder with networks, data and records, of which some cannot be used."""
+    monkeypatch.chdir(tmp_path)
+    language_model()
+    save_checkpoint("cell.safetensors", RHN(88, 4))
+    Path("own_reader.py").write_text(READER)
+    Path("bomb.pickle").write_bytes(pickle.dumps(Bomb()))
+    Path("empty.txt").write_text("")
+    x = np.random.default_rng(0).random((90, 4, 2))
+    arrays = {"x": x, "y": x.sum((1, 2)), "nan": x[0] * np.nan, "same": np.zeros((9, 3)), "words": np.array(["a"])}
+    for name, array in arrays.items():
+        np.save(name, array)
+    recording = Recorder(RNN(3, 4), torch.rand(5, 3)).recording
+    recording.save("run.npz")
+    lost = {name: getattr(recording, name) * np.nan for name in MOMENTS if name != "step"}
+    type(recording)(**vars(recording) | lost).save("lost.npz")
+    return tmp_path
+
+
+@for_each("line", WRONG)
+def test_wrong_input_is_one_sentence_and_writes_nothing(line, files, capsys):
+    before = {*files.rglob("*")}
+    assert main(line.split()) == 2
+    captured = capsys.readouterr()
+    said = captured.err.splitlines()
+    assert WRONG[line] in said[-1] and said[-1].startswith("error: ") and not captured.out
+    assert {path for path in files.rglob("*") if "__pycache__" not in str(path)} == before
