@@ -36,11 +36,10 @@ class _Hooked:
             raise InvalidInputError("nothing is recorded yet: expected a training that has started with this callback")
         return self.recorder.recording
 
-    def _begin(self, module, start: int, log: Callable | None = None) -> None:
-        log = {} if log is None else {"log": log}
+    def _begin(self, module, start: int, **log: Callable) -> None:
         self.recorder = Recorder(module, *self._given, start=start, **log | self._options)
 
-    def _end(self) -> None:
+    def on_train_end(self, *given, **named) -> None:
         if self.recorder is not None:
             self.recorder.close()
 
@@ -60,16 +59,13 @@ class _LightningHooks(_Hooked):
                 for logger in trainer.loggers:
                     logger.log_metrics({name: value}, step=step)
 
-            self._begin(pl_module, self._done, log)
+            self._begin(pl_module, self._done, log=log)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         # Lightning clears the gradients in the next step's closure; a batch that is only accumulated makes no step
         if self.recorder is not None and trainer.global_step > self._done:
             self._done = trainer.global_step
             self.recorder.step(outputs.get("loss") if isinstance(outputs, dict) else outputs)
-
-    def on_train_end(self, trainer, pl_module) -> None:
-        self._end()
 
 
 class _TrainerHooks(_Hooked):
@@ -88,14 +84,10 @@ class _TrainerHooks(_Hooked):
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         self._loss = (logs or {}).get("loss", self._loss)
 
-    def on_optimizer_step(
-        self, args, state, control, **kwargs
-    ) -> None:  # after the step, before the gradients are cleared
+    def on_optimizer_step(self, args, state, control, **kwargs) -> None:
+        # after the step, before the gradients are cleared
         if self.recorder is not None:
             self.recorder.step(self._loss)
-
-    def on_train_end(self, args, state, control, **kwargs) -> None:
-        self._end()
 
 
 CALLBACKS = {  # name: (hooks, packages with the base class, the base class)

@@ -54,18 +54,17 @@ def positions_of(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 @one_thread()
-def snapshot(cell: nn.Module | Run, x: Tensor, positions: int) -> dict[str, np.ndarray]:
+def snapshot(run: Run, positions: int) -> dict[str, np.ndarray]:
     """Spectra, discs, gains and gates of single steps, and the exponent of the product of the first ones, as `Recording` names them.
 
-    x: (T, B, m), in the cell's dtype. Raises InvalidInputError where states or Jacobians are not finite.
+    Raises InvalidInputError where states or Jacobians are not finite.
     """
-    run = run_of(cell, x)
     if not torch.isfinite(run.states).all():
         raise NotFiniteError(
             "a state is NaN or infinite along the probe: the weights are too large to run, or the cell's step computes something "
             "that is not finite"
         )
-    where = positions_of(x, positions)
+    where = positions_of(run.inputs, positions)
     A = run.jacobians(where)
     values, discs, middle = eigenvalues(A, workers=1), gersgorin_discs(A), len(A) // 2
     gates = [t.mean(-1) for t in run.gates(where).t]
@@ -87,15 +86,12 @@ def snapshot(cell: nn.Module | Run, x: Tensor, positions: int) -> dict[str, np.n
 @torch.no_grad()
 def weights_of(module: nn.Module) -> dict[str, tuple[Tensor, Tensor | None]]:
     """(Weight, its gradient) by name; those that a cell of ours stacks over its layers one by one, as "cells.0.weight_hh[1]"."""
-    stacked = set()
-    for prefix, part in module.named_modules():
-        for layer in part.layers() if isinstance(part, Cell) else ():
-            parts = filter(None, (layer.input, layer.recurrent, layer.skip, layer.bias))
-            stacked |= {".".join(filter(None, (prefix, p.parameter))) for p in parts if isinstance(p.index, int)}
+    cells = [part for part in module.modules() if isinstance(part, Cell)]
+    stacks = {p for cell in cells for name, p in cell.named_parameters() if p.dim() == (2 if "bias" in name else 3)}
     found = {}
     for name, weight in module.named_parameters():
         gradient = None if weight.grad is None else weight.grad.to_dense()
-        if name in stacked:
+        if weight in stacks:
             gradients = [None] * len(weight) if gradient is None else gradient
             found |= {f"{name}[{k}]": pair for k, pair in enumerate(zip(weight, gradients, strict=True))}
         else:
@@ -113,19 +109,16 @@ def has_gradients(module: nn.Module) -> bool:
 @torch.no_grad()
 def gradient_norms(module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     """(||dL/dW||, ||dL/dW|| / ||W||) of every weight of `weights_of`, (K,) each: NaN without a gradient, or where W is zero."""
-    pairs = weights_of(module).values()
-    if not pairs:
-        return np.empty(0), np.empty(0)
-    sizes = [_norm(weight) for weight, _ in pairs]
-    slopes = [s.new_tensor(torch.nan) if g is None else _norm(g) for s, (_, g) in zip(sizes, pairs, strict=True)]
-    size, slope = torch.stack(sizes).cpu().numpy(), torch.stack(slopes).cpu().numpy()
-    if not has_gradients(module):
-        slope = np.full_like(slope, np.nan)
+    pairs, known = weights_of(module).values(), has_gradients(module)
+    size = np.array([_norm(weight) for weight, _ in pairs])
+    slope = np.array([_norm(gradient) if known and gradient is not None else np.nan for _, gradient in pairs])
     return slope, np.divide(slope, size, out=np.full_like(slope, np.nan), where=size > 0)
 
 
-def _norm(t: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(t, dtype=torch.float64)  # squares of tiny gradients vanish in single precision
+def _norm(t: Tensor) -> float:
+    return torch.linalg.vector_norm(
+        t, dtype=torch.float64
+    ).item()  # squares of tiny gradients vanish in single precision
 
 
 POSITIONS = 4
@@ -218,24 +211,23 @@ class Recorder:
         if next((p.is_cuda for p in self._module.parameters()), False):
             torch.cuda.synchronize()  # else the training's own work would count as measuring
         begun = time.perf_counter()
+        norms, rates = gradient_norms(self._module)
+        loss = np.array(math.nan if loss is None else loss.item() if isinstance(loss, Tensor) else loss, float)
+        row = {"step": np.array(step), "loss": loss, "gradient_norm": norms, "relative_rate": rates}
         try:
-            found = self._look()
+            row |= self._look()
         except InvalidInputError as error:
             finite = all(torch.isfinite(p).all() for p in self._module.parameters())
             if not self._rows or (finite and not isinstance(error, NotFiniteError)):
                 raise  # the step is broken, not the training
-            found = {name: np.full_like(self._rows[0][name], np.nan) for name in MOMENTS if name != "step"}
-        norms, rates = gradient_norms(self._module)
-        loss = np.array(math.nan if loss is None else loss.item() if isinstance(loss, Tensor) else loss, float)
-        row = found | {"step": np.array(step), "loss": loss, "gradient_norm": norms, "relative_rate": rates}
+            row |= {name: np.full_like(self._rows[0][name], np.nan) for name in MOMENTS if name not in row}
         self._rows.append(row)
         for name in MEASURES if self._log else ():
-            known = row[name][np.isfinite(row[name])]
-            if known.size:
+            if (known := row[name][np.isfinite(row[name])]).size:
                 self._log(f"recorder/{name}", float(known.mean()), step)
         now = time.perf_counter()
         self._measuring += now - begun
-        if self._path is not None and now >= self._next_save:
+        if now >= self._next_save:
             self.save()
 
     def save(self) -> None:
@@ -277,10 +269,10 @@ class Recorder:
     def _look(self) -> dict[str, np.ndarray]:
         """Measure the copy of the cell. Raises InvalidInputError for numbers that are not finite."""
         self._watched.refresh()
-        cell, inputs = self._watched.along(self._probe)
-        if isinstance(cell, Run) and cell.label.loop not in self._about:
-            self._about = "; ".join(filter(None, (cell.label.loop, self._about)))
-        return snapshot(cell, inputs, self._positions)
+        run = run_of(*self._watched.along(self._probe))
+        if run.label.loop not in self._about:
+            self._about = "; ".join(filter(None, (run.label.loop, self._about)))
+        return snapshot(run, self._positions)
 
     def _resume(self, found: Recording, about: str | None) -> None:
         """Keep the measurements of the steps done before. Raises DataError for those of something else."""
