@@ -59,10 +59,6 @@ def training_of(options: Any) -> dict[str, Any]:
         momentum = subject.momentum if momentum is None else momentum
     elif momentum is not None and options.optimizer not in WITH_MOMENTUM:
         raise InvalidInputError(f"--momentum is for {' and '.join(WITH_MOMENTUM)}, not for {options.optimizer}")
-    if rate is not None and not 0 < rate < math.inf:
-        raise InvalidInputError(f"--learning-rate is {rate}, expected a number above 0")
-    if momentum is not None and not 0 <= momentum < 1:
-        raise InvalidInputError(f"--momentum is {momentum}, expected 0 or more and less than 1")
     given = {name: value for name, value in {"lr": rate, "momentum": momentum}.items() if value is not None}
     try:
         optimizer = OPTIMIZERS[options.optimizer or "sgd"](model.parameters(), **given)

@@ -8,7 +8,6 @@ if __name__ == "__main__":  # before the other imports, so that Ctrl-C during th
     sys.exit(enter("gersgorin.cli.check"))
 
 import os
-import re
 import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -24,14 +23,16 @@ from rhn.utils.io import check_output
 from rhn.utils.options import flag, given_flags, option, parse
 from rhn.utils.progress import progress_bars
 from rhn.utils.result import fitted
-from rhn.utils.validation import check_seed
 
-OF_NEW_NETWORKS = ("depth", "hidden_size", "init", "transform_bias", "cell_options")
 LONGER = 3  # times the seconds of a check, for a cure
-OF_NEXT_FRAMES = ("text", "epochs", "batches")
-OF_CHORALES = ("preset", "cell", "data", *(name for name in OF_NEW_NETWORKS if name != "hidden_size"))
-OF_TARGETS = ("target", "loss", "batch_axis")
-IN_PYTHON = ("steps", "seconds", "clip_norm", "learning_rate", "batch_size", "batch_axis")
+EXCLUSIVE = {  # an option, and those that cannot be given with it
+    "module": ("preset", "text"),
+    "checkpoint": ("preset",),
+    "preset": ("input", "depth", "hidden_size", "init", "transform_bias"),
+    "text": ("input", "data"),
+    "input": ("data",),
+    "target": ("epochs", "batches"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,15 +57,15 @@ class Training:
     group = "training"
 
     learning_rate: float | None = option(
-        None, "Default: the preset's or the file's, else 0.1; with --optimizer torch's."
+        None, "Default: the preset's or the file's, else 0.1; with --optimizer torch's.", above=0
     )
-    momentum: float | None = option(None, "Default: likewise, else 0.9; with --optimizer torch's.")
+    momentum: float | None = option(None, "Default: likewise, else 0.9; with --optimizer torch's.", least=0, below=1)
     epochs: int | None = option(None, "Default: likewise, else 300.", least=1)
     batch_size: int | None = option(None, "Sequences in a batch (default 32; windows of a text: 20).", least=1)
     batches: int | None = option(None, "Steps in an epoch (default: from the data and the batch size).", least=1)
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] | None = option(None, "The optimiser, with torch's defaults.")
-    steps: int | None = option(None, "Length of the training (default: of all epochs; with --optimizer 3000).")
-    clip_norm: float | None = option(None, "Largest gradient norm.")
+    steps: int | None = option(None, "Length of the training (default: of all epochs; with --optimizer 3000).", least=1)
+    clip_norm: float | None = option(None, "Largest gradient norm.", above=0)
     target: Path | None = option(
         None, "Targets beside --input, both .npy as your loop has them: one a sequence, or one a frame.", metavar="FILE"
     )
@@ -82,7 +83,7 @@ class Answer:
 
     group = "answer"
 
-    seconds: float = option(20.0, "Most time of the check.")
+    seconds: float = option(20.0, "Most time of the check.", above=0)
     output: Path | None = option(
         None, "Figure of the outcome over learning rate and steps: .png, .svg, .pdf.", metavar="FILE"
     )
@@ -145,23 +146,17 @@ def run(options: CheckOptions) -> int:
 
 
 def _in_flags(text: str) -> str:
-    """Arguments of `gersgorin.check` as options of this command.
-
-    >>> _in_flags("give seconds=40"), _in_flags("batch_size is 0")
-    ('give --seconds 40', '--batch-size is 0')
-    """
-    names = "|".join(IN_PYTHON)
-    text = re.sub(rf"\b({names})=(?=\d)", lambda found: f"{flag(found[1])} ", text)
-    return re.sub(rf"(^|: )({names})(?= is )", lambda found: found[1] + flag(found[2]), text)
+    """Arguments of `gersgorin.check` as options of this command."""
+    for name in ("seconds", "batch_axis", "learning_rate"):
+        text = text.replace(f"{name}=", f"{flag(name)} ")
+    return text
 
 
 def _check_training(options: CheckOptions) -> int:
-    if with_targets := given_flags(options, OF_TARGETS):
-        if given := given_flags(options, (*OF_NEXT_FRAMES, *OF_CHORALES)):
-            raise InvalidInputError(f"{given[0]} does not go with {with_targets[0]}: leave one out")
-    else:
-        _check(options)
-    check_seed(options.seed)
+    for name, others in EXCLUSIVE.items():
+        if given_flags(options, (name,)) and (given := given_flags(options, others)):
+            chosen = "a preset" if name == "preset" else flag(name)
+            raise InvalidInputError(f"{', '.join(given)} cannot be given with {chosen}: leave one out")
     for path, suffixes in ((options.output, SUFFIXES), (options.cure, (".safetensors",))):
         if path is not None:
             check_output(path, suffixes)
@@ -169,10 +164,12 @@ def _check_training(options: CheckOptions) -> int:
     from gersgorin.checking.cure import cure
     from gersgorin.checking.subject import training_of
     from gersgorin.loading.network import save_weights
+    from gersgorin.resolve import check_network_options
 
+    check_network_options(options)
     with (
         progress_bars() as report,
-        own_cell(options.module or (options.cell if options.cell and ":" in options.cell else None)),
+        own_cell(options.module or options.cell),
         Path(os.devnull).open("w") as nowhere,
         redirect_stdout(nowhere),
     ):
@@ -182,7 +179,7 @@ def _check_training(options: CheckOptions) -> int:
         longer = {"seconds": LONGER * options.seconds}
         cured = None if options.cure is None else cure(**training | longer, progress=say)
     if options.output is not None:
-        save_figure(options.output, lambda: found.plot().figure.figure)
+        save_figure(options.output, found.figure)
     if cured is not None:
         save_weights(cured.model, options.cure)
     if options.json:
@@ -193,18 +190,3 @@ def _check_training(options: CheckOptions) -> int:
         if cured is not None:
             print(f"\ncure, written to {options.cure}\n{cured.summary()}")
     return 0 if cured is None or cured.outcome in ("healthy", "cured") else 1
-
-
-def _check(options: CheckOptions) -> None:
-    if options.submodule and not options.module:
-        raise InvalidInputError("--submodule names a part of --module package.module:factory: add that")
-    of_code = () if options.module else OF_NEW_NETWORKS
-    for chosen, words, others in (
-        (options.module, "--module", ("preset", "cell", "depth", "init", "transform_bias", "cell_options", "text")),
-        (options.checkpoint, "--checkpoint", ("preset", *of_code)),
-        (options.preset, "a preset", ("input", *(name for name in of_code if name != "cell_options"))),
-    ):
-        if chosen and (given := given_flags(options, others)):
-            raise InvalidInputError(f"{', '.join(given)} cannot be given with {words}, which says what is trained")
-    if len(read := given_flags(options, ("text", "input", "data"))) > 1:
-        raise InvalidInputError(f"{' and '.join(read)} are several things to read: give one")
