@@ -8,13 +8,16 @@ import pytest
 import torch
 from matplotlib import figure
 
-from gersgorin import fixed_points, lyapunov
+from examples.paper.claims import Linear
+from gersgorin import eigenvalues, fixed_points, lyapunov, temporal_jacobian, trajectory
 from gersgorin.analyses.fixed_points import FixedPoints, principal_axes
-from gersgorin.analyses.pseudospectra import pseudospectra
+from gersgorin.analyses.pseudospectra import CIRCLE_POINTS, pseudospectra
 from gersgorin.cli.main import main
+from gersgorin.linalg import numerical_radius, pseudospectrum
 from gersgorin.resolve import open_run
 from rhn.cells import LSTM, RNN
 from rhn.data import chorale
+from rhn.errors import InvalidInputError
 
 d = torch.float64
 SMALL = ["--hidden-size", "6", "--steps", "12"]
@@ -120,6 +123,40 @@ def test_points_lie_where_the_axes_say_and_kinds_look_different():
     slow = replace(points, is_slow=np.array([True]))
     assert slow.plot().lines[1].get_markerfacecolor() == "none"
     assert principal_axes(np.ones((4, 1)))[0].shape == (2, 1)
+
+
+def test_pseudospectra_are_those_of_the_shown_steps():
+    torch.manual_seed(4)
+    cell, x, told = RNN(5, 6, init="gaussian:0.9", dtype=d), torch.rand(7, 5, dtype=d), []
+    found = pseudospectra(cell, x, side=21, progress=lambda done, total: told.append((done, total)))
+    A = temporal_jacobian(cell, x, trajectory(cell, x)[:-1]).detach()
+    assert found.steps.tolist() == [0, 2, 4, 6] and told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    z = found.axis + 1j * found.axis[:, None]
+    assert np.array_equal(found.axis, -found.axis[::-1]) and found.axis[-1] > float(numerical_radius(A[::2]).max())
+    circle = np.exp(1j * np.linspace(0, 2 * np.pi, 10001))
+    spacing = np.pi / (CIRCLE_POINTS - 1)  # the least singular value changes by no more than the point does
+    for k, step in enumerate(found.steps):
+        np.testing.assert_allclose(found.sigma[k], pseudospectrum(A[step], z), rtol=1e-5, atol=1e-12)
+        assert found.to_circle[k] == pytest.approx(float(pseudospectrum(A[step], circle).min()), abs=2 * spacing)
+        np.testing.assert_allclose(found.eigenvalues[k], eigenvalues(A[step]), rtol=1e-10)
+
+
+def test_the_curves_are_where_the_numbers_say():
+    normal = torch.tensor([[0.5, -0.25, 0.0], [0.25, 0.5, 0.0], [0.0, 0.0, 0.875]], dtype=d)
+    found = pseudospectra(Linear(3), normal.repeat(3, 1, 1).flatten(1), side=21)
+    _, ax, _, _ = found.plot().figure.axes
+    values, (curves,) = found.eigenvalues[1], ax.collections
+    for level, path in zip(found.levels, curves.get_paths(), strict=True):
+        if len(path.vertices):
+            distances = np.abs(path.vertices[:, :1] + 1j * path.vertices[:, 1:] - values).min(1)
+            assert distances == pytest.approx(10**level, abs=0.115)  # the width of the grid
+    assert 2 < len(found.levels) < 15 and np.ptp(np.diff(found.levels)) < 1e-9
+
+
+@pytest.mark.parametrize("side", [2, 20, 7.0])
+def test_the_grid_of_pseudospectra_has_an_odd_side(side):
+    with pytest.raises(InvalidInputError, match=f"side is {side}: expected an odd number"):
+        pseudospectra(Linear(2), torch.zeros(3, 4, dtype=d), side=side)
 
 
 def test_a_summary_names_eight_and_says_how_many_more(spectra):
