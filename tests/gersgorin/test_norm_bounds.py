@@ -1,6 +1,8 @@
-"""Bounds of products of Jacobians: against 60 digits, on hard matrices, and along real runs."""
+"""Bounds of products of Jacobians: against 60 digits, on hard matrices, along real runs; text, JSON and figures of the command."""
 
+import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +15,11 @@ from tables import for_each
 
 from examples.paper.claims import Linear
 from gersgorin.analyses.bounds import bounds
+from gersgorin.analyses.spectra import spectra
 from gersgorin.cell import layer_jacobians, temporal_jacobian, trajectory
+from gersgorin.cli.main import main
 from gersgorin.linalg.products import cumulative_log_norms
-from rhn.cells import RHN, RNN
+from rhn.cells import GRU, RHN, RNN
 from rhn.data import chorale
 from rhn.errors import InvalidInputError
 
@@ -156,3 +160,52 @@ def test_what_cannot_be_bounded_is_refused(monkeypatch):
     monkeypatch.setattr("rhn.utils.validation.free_memory", lambda device: 1000)
     with pytest.raises(InvalidInputError, match="use fewer steps"):
         bounds(RNN(3, 9), torch.zeros(30, 3))
+
+
+@pytest.fixture(scope="module")
+def found():
+    torch.manual_seed(1)
+    x = torch.rand(13, 4, dtype=torch.float64)
+    return replace(bounds(RHN(4, 7, 3, init="uniform:0.4", dtype=torch.float64), x), title="rhn")
+
+
+@pytest.mark.parametrize(("words", "first"), [(("rhn", "--depth", "3"), "1 layer"), (("gru",), "1 step")])
+def test_the_command_bounds_the_measured_exponent(words, first, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["bounds", "--cell", *words, "--json", "--hidden-size", "6", "--steps", "9"]) == 0
+    result = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert [path.stat().st_size > 10_000 for path in tmp_path.glob("*bounds*.png")] == [True]
+    measured = spectra(words[0], depth=3 if len(words) > 1 else None, hidden_size=6, steps=9)
+    result = result["bounds"]
+    assert result["measured_exponent"] == pytest.approx(float(measured.finite_time_exponent[-1]))
+    assert result["about"].startswith("Bounds of the products of the float64 Jacobians as computed; the rounding of")
+    assert result["windows"][0]["window"] == first
+    for row in result["windows"]:
+        assert row["lower_exponent"] is None or row["lower_exponent"] <= result["measured_exponent"]
+        assert row["exponent_bound"] >= result["measured_exponent"]
+
+
+def test_the_figure_shows_the_numbers(found):
+    ax, beside = replace(found, unit="0.1 s").plot().figure.axes
+    drawn = {line.get_label(): line.get_ydata() for line in ax.lines}
+    np.testing.assert_allclose(drawn["measured"][1:] * np.log(10), found.log_norm)
+    np.testing.assert_allclose(drawn["at most: 1 layer"][1:] * np.log(10), found.best[0])
+    assert ax.get_xlabel() == "time step (0.1 s)" and ax.get_ylim()[1] > found.best[0].max() / np.log(10)
+    drawn = {line.get_label(): line.get_ydata() for line in beside.lines}
+    np.testing.assert_allclose(drawn["norm"], found.upper[0, :, -1] / 13)
+    assert [label.get_text() for label in beside.get_xticklabels()] == list(found.lengths)
+    assert found.plot(ax) is ax
+
+
+def test_the_sentence_says_what_holds(found):
+    assert found.sufficient is not None and "halves, on average, at least every" in found.sentence()
+    grown = replace(found, upper=found.upper + 999, lower=found.lower + 999, log_norm=found.log_norm + 999)
+    assert "does not vanish" in grown.sentence() and np.isinf(grown.half_life).all()
+    loose = replace(found, upper=found.upper + 999)
+    assert "rounding leaves it open" in loose.sentence() and loose.sufficient is None
+
+
+def test_long_windows_bound_what_no_single_step_does():
+    cell = GRU(3, 24, init="uniform:0.6", generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = bounds(cell, torch.ones(60, 3, dtype=torch.float64))
+    assert found.upper[0, 0, -1] > 0 > found.exponent[-1] and 0 < found.sufficient < len(found.lengths) - 1
