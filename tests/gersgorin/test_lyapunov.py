@@ -90,19 +90,15 @@ def test_every_kind_of_cell_and_every_way_gives_what_dense_jacobians_give(case, 
         assert not found.complete and math.isnan(found.kaplan_yorke) == (one[0] >= 0)
 
 
-def test_standard_errors_tell_the_spread_over_runs():
-    runs, means = [], []
-    for seed in range(60):
-        x = torch.randn(400, 1, dtype=d, generator=torch.Generator().manual_seed(seed))
-        runs.append(lyapunov(lambda x, s: x.exp() * s, x, s0=torch.zeros(1, dtype=d)))
-        means.append(x.mean().item())  # with a standard deviation of 1 / 20 over runs
-    errors = [run.standard_errors[0] for run in runs]
-    assert (
-        1 / 20 < np.mean(errors) < 1.4 / 20
-    )  # of 400 normal numbers; with Student's quantile, and what is left of correlations
-    assert [run.exponents[0] for run in runs] == pytest.approx(means, abs=1e-12)
-    assert runs[0].curve[-1, 0] == runs[0].exponents[0]
-    assert runs[0].curve_steps[-1] == 400 and np.all(np.diff(runs[0].curve_steps) > 0)
+def test_the_growth_of_known_steps_and_the_errors_of_their_pieces():
+    x = torch.randn(400, 1, dtype=d, generator=torch.Generator().manual_seed(0))
+    found = lyapunov(lambda x, s: x.exp() * s, x, s0=torch.zeros(1, dtype=d))
+    growth, ends = x[:, 0].cumsum(0).numpy(), found.curve_steps
+    np.testing.assert_allclose(found.curve[:, 0], growth[ends - 1] / ends, atol=1e-12)
+    assert found.curve[-1, 0] == found.exponents[0] and len(ends) == 240 and ends[-1] == 400
+    lengths, sums = np.diff(ends, prepend=0), np.diff(growth[ends - 1], prepend=0)[:, None]
+    np.testing.assert_allclose(found.standard_errors, standard_errors(lengths, sums), rtol=1e-9)
+    assert 0.9 / 20 < found.standard_errors[0] < 1.6 / 20  # of 400 normal numbers, whose mean has 1 / 20
 
 
 @pytest.mark.parametrize(
