@@ -22,7 +22,16 @@ from torch import Tensor, nn
 
 from gersgorin._validate import copied, with_gradients
 from gersgorin.analyses.memory import Memory
-from gersgorin.loading.find import Watched, is_hand_written, layers_of, no_cell, recurrent_cells, seen_by, state_layers
+from gersgorin.loading.find import (
+    Watched,
+    is_hand_written,
+    joined_inputs,
+    layers_of,
+    no_cell,
+    recurrent_cells,
+    state_layers,
+)
+from gersgorin.loading.loop import watched_calls
 from gersgorin.loading.sequence_map import SequenceMap, first_tensor
 from gersgorin.plotting.figure import line_style, panel, plain_numbers
 from gersgorin.run import Progress, Run, run_of, shown_steps, silent
@@ -185,7 +194,8 @@ def _run(map_: SequenceMap, part: nn.Module, path: str, layer: int | None) -> Ru
     if map_.outputs.dtype == torch.float64:
         network = Watched(map_.module, layer, path).along(map_.given, one=True)
     else:
-        network = Watched(part, layer).along(seen_by(part, map_.module, map_.given).double().flatten(0, -2), one=True)
+        x = joined_inputs(part, map_.module, watched_calls(part, map_.module, map_.given))
+        network = Watched(part, layer).along(x.double().flatten(0, -2), one=True)
     return run_of(*network).require_finite()
 
 
