@@ -247,7 +247,8 @@ def cell_title(cell: nn.Module, layer: int | None = None, name: str | None = Non
         words = [f"{several} layers" if layer is None else f"layer {layer + 1} of {several}"]
     words += [f"depth {depth}"] * (depth > 1)
     name = name or (name_of_cell(cell) if isinstance(cell, Cell) else name_of(cell))
-    return ", ".join([name, *words, *[counted(size, "unit")] * (size is not None)])
+    words += [] if size is None else [counted(size, "unit")]
+    return ", ".join([name, *words])
 
 
 def extract_cell(
