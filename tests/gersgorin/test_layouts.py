@@ -61,23 +61,21 @@ def test_one_step_of_several_sequences_is_refused(x, module, layout, instead):
         gersgorin.analyze(module, layout(x))
 
 
-@pytest.mark.parametrize("measure", [gersgorin.spectra, gersgorin.lyapunov, gersgorin.fixed_points, gersgorin.analyze])
-def test_several_sequences_are_refused_as_they_are_read(measure, x):
-    with pytest.raises(InvalidInputError, match=r"x is read as 4 sequences of 7 steps: expected one, x\[:1\]"):
-        measure(Normed(), x)
-
-
-@pytest.mark.parametrize("measure", [gersgorin.memory, gersgorin.audit])
-def test_several_sequences_of_any_module_are_refused(measure, x):
-    with pytest.raises(InvalidInputError, match=r"expected one sequence.*x\[:, :1\]"):
-        measure(Normed(), x)
-
-
-@pytest.mark.parametrize("measure", [gersgorin.spectra, gersgorin.lyapunov, gersgorin.bounds])
-def test_a_run_of_several_sequences_is_refused(measure, x):
+def test_several_sequences_are_refused_as_they_are_read(x):
     loop, _ = gersgorin.extract_cell(Normed(), x)
-    with pytest.raises(InvalidInputError, match="the run has 4 sequences: expected that of one"):
-        measure(loop)
+    for measure, words in {
+        lambda: gersgorin.spectra(Normed(), x): r"x is read as 4 sequences of 7 steps: expected one, x\[:1\]",
+        lambda: gersgorin.memory(Normed(), x): r"expected one sequence.*x\[:, :1\]",
+        lambda: gersgorin.lyapunov(loop): "the run has 4 sequences: expected that of one",
+    }.items():
+        with pytest.raises(InvalidInputError, match=words):
+            measure()
+
+
+def test_frames_left_out_have_a_reason_and_gates_are_not_measured(x):
+    found = gersgorin.analyze(Normed(), x[:1])
+    assert "6 frames of 7 (1 frame left out at the start: two parts of the state are one tensor)" in found.summary()
+    assert found.gates.summary() == "Gates are not measured in a loop of your own."
 
 
 def test_jacobians_of_one_sequence_are_not_those_kept_of_all(x):
@@ -99,17 +97,6 @@ def test_packed_sequences_are_read_without_their_padding():
 
     cell, inputs = gersgorin.extract_cell(Packs(), torch.randn(6, 2, 3))
     assert len(gersgorin.spectra(cell, inputs[:, 0]).spectral_radius) == 3
-
-
-def test_the_summary_gives_the_reason_for_frames_left_out(x):
-    why = "5 steps between 6 frames of 7 (1 frame left out at the start: two parts of the state are one tensor)"
-    assert why in gersgorin.analyze(Normed(), x[:1]).summary()
-
-
-def test_gates_of_an_own_loop_are_not_measured(x):
-    found = gersgorin.analyze(Normed(), x[:1]).gates
-    assert found.summary() == "Gates are not measured in a loop of your own."
-    assert "not measured" in found._repr_html_()
 
 
 def test_no_figure_of_gates_is_drawn_without_gates(x, tmp_path, monkeypatch, capsys):

@@ -54,10 +54,6 @@ def test_every_mean_is_logged_with_its_name_and_step():
     assert all(type(value) is float and np.isfinite(value) for _, value, _ in logged)
 
 
-def quiet():
-    return {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-
-
 def lightning_module(lightning, model):
     class Lit(lightning.LightningModule):
         def __init__(self):
@@ -79,10 +75,12 @@ def lightning_module(lightning, model):
 @pytest.mark.parametrize("accumulated", [1, 2])
 def test_lightning_records_what_a_plain_loop_records(accumulated, tmp_path):
     lightning = pytest.importorskip("lightning.pytorch", reason="the extra `loops` is not installed")
+    from lightning.pytorch.loggers import CSVLogger
+
     from gersgorin.integrations import LightningRecorder
 
     warnings.simplefilter("ignore")
-    model, twin = Model(), Model()
+    model, twin, logger = Model(), Model(), CSVLogger(tmp_path)
     twin.load_state_dict(model.state_dict())
     callback = LightningRecorder(frames(1), every=2, path=tmp_path / "run.npz")
     batches = torch.utils.data.DataLoader(frames(8), batch_size=2 // accumulated)
@@ -92,7 +90,10 @@ def test_lightning_records_what_a_plain_loop_records(accumulated, tmp_path):
         accelerator="cpu",
         accumulate_grad_batches=accumulated,
         default_root_dir=tmp_path,
-        **quiet(),
+        logger=logger,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
     )
     trainer.fit(lightning_module(lightning, model), batches)
     expected = trained(gersgorin.Recorder(twin, frames(1), every=2), twin)
@@ -100,23 +101,6 @@ def test_lightning_records_what_a_plain_loop_records(accumulated, tmp_path):
     for name in ("radius", "gradient_norm", "exponent"):
         np.testing.assert_allclose(callback.recording.mean(name), expected.mean(name), rtol=1e-4)
     assert load(tmp_path / "run.npz").step.tolist() == [0, 2, 4]
-
-
-def test_lightnings_loggers_get_the_means(tmp_path):
-    lightning = pytest.importorskip("lightning.pytorch", reason="the extra `loops` is not installed")
-    from lightning.pytorch.loggers import CSVLogger
-
-    from gersgorin.integrations import LightningRecorder
-
-    warnings.simplefilter("ignore")
-    logger = CSVLogger(tmp_path)
-    trainer = lightning.Trainer(
-        callbacks=[LightningRecorder(frames(1), every=1)],
-        max_steps=2,
-        accelerator="cpu",
-        **quiet() | {"logger": logger},
-    )
-    trainer.fit(lightning_module(lightning, Model()), torch.utils.data.DataLoader(frames(8), batch_size=2))
     logger.save()
     assert "recorder/radius" in (tmp_path / "lightning_logs/version_0/metrics.csv").read_text()
 

@@ -58,10 +58,6 @@ class Pair(Cell):
     def step(self, x, s):
         return s
 
-class Nothing(Cell):
-    def step(self, x, s):
-        return None
-
 class Infinite(Cell):
     def __init__(self):
         super().__init__()
@@ -89,10 +85,6 @@ class OneByOne(nn.Module):
 class Inherits(nn.GRU):
     pass
 
-class Otherwise(nn.GRU):
-    def forward(self, x, s=None):
-        return super().forward(-x, s)
-
 class Shared(nn.Module):
     '''One cell read twice, its state begun anew, and windows that carry it on.'''
     def __init__(self):
@@ -103,9 +95,6 @@ class Shared(nn.Module):
         z, _ = self.rnn(x[4:], s)
         return self.rnn(torch.cat((y, z)))[0]
 
-def both_ways(): return nn.LSTM(3, 4, bidirectional=True)
-def narrow(input_size): return nn.GRU(2, 4)
-def huge(): return nn.LSTM(3, 10**12)
 """
 
 
@@ -245,18 +234,10 @@ def test_weights_that_do_not_fit_or_do_more_are_refused(own):
         ("--module {}:Seq2Seq --submodule encoder.rn", "no submodule 'encoder.rn': did you mean 'encoder.rnn'"),
         ("--module {}:Seq2Seq --submodule encoder.scale", "Linear has no recurrent cell"),
         ("--module {}:Seq2Seq --layer 4", "layer is 4: the module has 3 recurrent cells"),
-        ("--module {}:both_ways", "expected one direction and no projection"),
-        ("--module {}:Otherwise", "cannot convert Otherwise: expected torch.nn's RNN, LSTM, GRU or one of their cells"),
-        ("--module {}:narrow", "GRU, 4 units reads (9, 3): expected (T, 2)"),
-        ("--module {}:huge", "cannot build {}:huge"),
         ("--module {}:Lazy", "has weights of no size yet"),
         ("--module torch.nn:LSTM --hidden-size 100000000", "cannot build torch.nn:LSTM"),
         ("--module {}:made --hidden-size 5", "takes no hidden_size"),
         ("--module {}:Pair", "Pair has the state_size (4, 4): expected a whole number, the length of one state tensor"),
-        (
-            "--module {}:Nothing",
-            "Nothing must return one state of 4 entries, floating-point as its argument, but returns NoneType",
-        ),
         ("--module {}:Infinite", "Infinite: the weights weight are NaN or infinite"),
         ("--module {}:made --cell rhn", "--cell cannot be given with --module"),
         ("--checkpoint weights.pt", "for weights of your own module add --module"),

@@ -291,15 +291,10 @@ def test_a_plain_loop_stays_its_cell_to_the_bit(kind):
     theirs = from_torch(model.cell)
     read = torch.cat((x, torch.cat((x[:1], x[:-1]))), -1) if kind == "Teacher" else x
     assert type(cell) is type(theirs) and torch.equal(inputs, read)
-    for found, alone in (
-        (analyze(model, x), analyze(model.cell, read)),
-        (Recorder(model, x), Recorder(model.cell, read)),
-    ):
-        numbers = [
-            (each.recording.radius,) if isinstance(each, Recorder) else (each.spectra.norm, each.gains.input)
-            for each in (found, alone)
-        ]
-        assert all(np.array_equal(a, b) for a, b in zip(*numbers, strict=True))
+    found, alone = analyze(model, x), analyze(model.cell, read)
+    assert np.array_equal(found.spectra.norm, alone.spectra.norm)
+    assert np.array_equal(found.gains.input, alone.gains.input)
+    assert np.array_equal(Recorder(model, x).recording.radius, Recorder(model.cell, read).recording.radius)
 
 
 def test_a_first_state_that_is_learned_is_that_of_the_loop_also_while_it_is_zero():
@@ -356,6 +351,8 @@ def test_the_commands_follow_the_loop(folder, capsys):
     assert found("lyapunov", "--repeat", "3")["lyapunov"]["exponents"]
     for words in (["fixed-points", *run], ["plot", *run, "--leading", "2"]):
         assert main(words) == 2
+    hand_written = ["--module", "own_loops:HandWritten", "--input", "x.npy", "--submodule", "cell"]
+    assert main(["fixed-points", *hand_written, "--starts", "3"]) == 0
 
 
 def test_exponents_and_bounds_are_those_of_the_loop():
@@ -365,17 +362,12 @@ def test_exponents_and_bounds_are_those_of_the_loop():
     loop = loop.sequence(0)
     assert lyapunov(loop, inputs[:, 0]).sum == pytest.approx(float(torch.linalg.slogdet(A).logabsdet.mean()), rel=1e-9)
     assert bounds(loop, inputs[:, 0]).log_norm == pytest.approx(cumulative_log_norms(A).numpy(), rel=1e-9)
-    with pytest.raises(InvalidInputError, match="takes no step from another state"):
-        fixed_points(loop, inputs[0, 0], loop.states)
-
-
-def test_the_first_steps_of_a_loop_are_read_again_under_the_names_of_their_run():
-    x = frames(T, 1)
-    run = open_run(network("Hooked"), x, steps=3, unit="0.1 s")
-    found = of_run(run, repeat=3)
+    found = of_run(open_run(network("Hooked"), x, steps=3, unit="0.1 s"), repeat=3)
     A = truth("Hooked", x[:4, 0].repeat(3, 1))[3:]
     assert found.sum == pytest.approx(float(torch.linalg.slogdet(A).logabsdet.mean()), rel=1e-9)
     assert found.unit == "0.1 s"
+    with pytest.raises(InvalidInputError, match="takes no step from another state"):
+        fixed_points(loop, inputs[0, 0], loop.states)
 
 
 @pytest.mark.parametrize(
@@ -390,16 +382,13 @@ def test_the_first_steps_of_a_loop_are_read_again_under_the_names_of_their_run()
         ("Twice", "once a frame: write its own loop as a function"),
     ],
 )
-def test_a_loop_that_cannot_be_followed_is_one_sentence(kind, words, folder, capsys):
-    with pytest.raises(InvalidInputError, match=words):
+def test_a_loop_that_cannot_be_followed_is_one_sentence(kind, words):
+    with pytest.raises(InvalidInputError, match=words) as error:
         analyze(network(kind), frames(T, 1))
-    Path("own_loops.py").write_text(CODE)
-    np.save("x.npy", frames(T).numpy())
-    assert main(["plot", "--module", f"own_loops:{kind}", "--input", "x.npy"]) == 2
-    assert "Traceback" not in capsys.readouterr().err
+    assert "\n" not in str(error.value)
 
 
-def test_a_cell_written_by_hand_is_taken_where_it_is_named(folder, capsys):
+def test_a_cell_written_by_hand_is_taken_where_it_is_named():
     x, model = frames(T, 1), network("HandWritten")
     with pytest.raises(InvalidInputError, match="by submodule='cell'"):
         analyze(model, x)
@@ -412,11 +401,3 @@ def test_a_cell_written_by_hand_is_taken_where_it_is_named(folder, capsys):
     KINDS["NormedHandWritten"] = by_step
     normed = truth("NormedHandWritten", x[:, 0])
     assert spectra(network("NormedHandWritten"), x, submodule="cell").spectral_radius == radius(normed)
-    Path("own_loops.py").write_text(CODE)
-    np.save("x.npy", frames(T).numpy())
-    torch.save(model.state_dict(), "w.pt")
-    run = ["--module", "own_loops:HandWritten", "--checkpoint", "w.pt", "--input", "x.npy", "--submodule", "cell"]
-    assert main(["plot", *run, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert np.array([step["spectral_radius"] for step in found["steps"]]) == radius(A)
-    assert main(["fixed-points", *run, "--starts", "3"]) == 0
