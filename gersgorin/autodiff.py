@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.func import jacfwd, jacrev, vmap
 
+from gersgorin._validate import with_gradients
+
 BLOCK = 1 << 22  # numbers of derivatives computed at once
 METHODS = {"jacrev": jacrev, "jacfwd": jacfwd}
 
@@ -43,10 +45,7 @@ class Linearized:
     """A = df/dv of a function f(v, x) at one point, by products."""
 
     def __init__(self, f: Callable[..., Tensor], v: Tensor, *x: Tensor):
-        with (
-            torch.inference_mode(False),
-            torch.enable_grad(),
-        ):  # tensors made in inference mode have no gradients, clones have
+        with with_gradients():
             self._v = v.detach().clone().requires_grad_()
             self.y = f(self._v, *(each.clone() for each in x))
         self._w = self._pulled = None
@@ -61,7 +60,7 @@ class Linearized:
         if not self.y.requires_grad:
             return Q.new_zeros(len(self.y), Q.shape[1])
         if self._pulled is None:
-            with torch.inference_mode(False), torch.enable_grad():
+            with with_gradients():
                 self._w = torch.zeros_like(self.y, requires_grad=True)
                 how = {"create_graph": True, "allow_unused": True, "materialize_grads": True}
                 (self._pulled,) = torch.autograd.grad(self.y, self._v, self._w, **how)

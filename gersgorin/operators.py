@@ -90,13 +90,10 @@ class StepOperator(LinearOperator):
             NotConvergedError: fewer than k converged; its `found` holds those.
         """
         N = len(self.like)
-        most = (
-            N if self.matrix is not None else N - 3
-        )  # ARPACK finds at most N - 2, one of them for the order of conjugates
+        most = N - 3 if self.matrix is None else N  # ARPACK finds N - 2, one of them for the order of conjugates
         if type(k) is not int or not 1 <= k <= most:
-            raise InvalidInputError(
-                f"k is {k!r}: expected how many of the {N} eigenvalues, a whole number from 1 to {most}"
-            )
+            said = f"expected how many of the {N} eigenvalues, a whole number from 1 to {most}"
+            raise InvalidInputError(f"k is {k!r}: {said}")
         if self.matrix is not None and (N <= BY_LAPACK or k > N - 3):
             return eigenvalues(self.matrix)[:k]
         start = np.random.default_rng(seed).standard_normal(N).astype(self.dtype)

@@ -196,11 +196,8 @@ def lyapunov(
     >>> np.exp(spectrum.exponents).round(2), round(abs(spectrum.sum), 9)
     (array([2. , 0.5]), 0.0)
     """
-    if x is None and callable(network) and (s0 is not None or not isinstance(network, nn.Module | Run)):
-        run = _run_of_map(network, s0, steps)
-    else:
-        new = {"seed": seed} if isinstance(network, str) else {}
-        run = run_of_network(network, x, s0, steps=steps, **new, **options)
+    new = {"seed": seed} if isinstance(network, str) else {}
+    run = _opened(network, x, s0, steps, **new, **options)
     T, N = len(run.require_finite()), run.state_size
     if run.states.dtype not in (torch.float32, torch.float64):
         raise InvalidInputError(f"the state is {run.states.dtype}: expected torch.float32 or torch.float64")
@@ -260,13 +257,15 @@ def growth(maps: Iterable[Tangent], Q: Tensor) -> Iterator[Tensor]:
         yield R.diagonal().abs().log()
 
 
-def _run_of_map(step: Callable[[Tensor], Tensor], s0: Tensor | None, steps: int | None) -> Run:
-    """The run of a map f(s) without input."""
+def _opened(network, x, s0: Tensor | None, steps: int | None, **options) -> Run:
+    """The run of a network, or of a map f(s) without input."""
+    if x is not None or not callable(network) or (s0 is None and isinstance(network, nn.Module | Run)):
+        return run_of_network(network, x, s0, steps=steps, **options)
     if s0 is None:
         raise InvalidInputError("without x, expected a callable f(s) and s0 (N,), the state it begins with")
     s0 = check_state(s0)
     steps = _checked("steps", steps, 1, 1 << 40, "x is None")
-    return Run.of(lambda x, s: step(s), s0.new_zeros(1, 1).expand(steps, 1), s0, Label())
+    return Run.of(lambda x, s: network(s), s0.new_zeros(1, 1).expand(steps, 1), s0, Label())
 
 
 def _checked(name: str, value, least: int, most: int, why: str) -> int:

@@ -42,9 +42,8 @@ def discs_outline(centers: np.ndarray, radii: np.ndarray, points: int) -> list[n
     """
     scale = binary_scale(float((np.abs(centers) + radii).max()))  # squares then neither overflow nor underflow
     centers, radii = centers / scale, radii / scale
-    order = np.lexsort(
-        (radii, centers)
-    )  # of the quotients: centers that differ by less than the least number are then equal
+    # of the quotients: centers that differ by less than the least number are then equal
+    order = np.lexsort((radii, centers))
     envelope: list[tuple[float, float, float]] = []  # center, radius, and the x from which this disc is the highest
     for c, r in zip(centers[order].tolist(), radii[order].tolist(), strict=True):
         while envelope:

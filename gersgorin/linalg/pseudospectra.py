@@ -182,9 +182,8 @@ def _subtract(v: Tensor, factors: Tensor, q: Tensor) -> None:
 
 def _inner_products(u: Tensor, v: Tensor) -> Tensor:
     """Re u* v, point by point, (p,)."""
-    return (
-        (torch.view_as_real(u) * torch.view_as_real(v)).sum(0).sum(-1)
-    )  # in this order: three times as fast as sum((0, 2))
+    # in this order: three times as fast as sum((0, 2))
+    return (torch.view_as_real(u) * torch.view_as_real(v)).sum(0).sum(-1)
 
 
 def _by_decomposition(T: Tensor, z: Tensor) -> Tensor:

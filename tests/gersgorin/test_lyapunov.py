@@ -51,16 +51,8 @@ def test_a_linear_system_has_its_log_moduli_and_a_rotation_none():
     np.testing.assert_allclose(still.exponents, 0, atol=1e-13)
 
 
-KINDS = (
-    "rnn",
-    "dts-rnn",
-    "rhn",
-    "lstm",
-    "lru",
-    "slstm",
-    "orthogonal",
-    "cornn",
-)  # plain, deep, gated, of several states a unit
+# plain, deep, gated, of several states a unit
+KINDS = ("rnn", "dts-rnn", "rhn", "lstm", "lru", "slstm", "orthogonal", "cornn")
 
 
 @pytest.mark.parametrize("case", [case for case in SHALLOW_CASES if case.key in KINDS], ids=str)
@@ -75,9 +67,8 @@ def test_every_kind_of_cell_and_every_way_gives_what_dense_jacobians_give(case, 
     frame = random_frame(N, N, torch.Generator().manual_seed(3), s)
     whole = lyapunov(cell, x, s0=s[0], seed=3)
     rounded = case.key == "slstm"  # its steps lose a direction a unit, but for rounding
-    told = (
-        N if whole.sum > -math.inf and not rounded else 1
-    )  # of what is lost, LAPACK may put any direction in the place
+    # of what is lost, LAPACK may put any direction in the place
+    told = N if whole.sum > -math.inf and not rounded else 1
     np.testing.assert_allclose(whole.exponents[:told], by_loops(A, frame.numpy())[:told], atol=1e-10)
     assert rounded or whole.sum == pytest.approx(np.linalg.slogdet(A).logabsdet.mean(), abs=1e-10)
     assert whole.complete and whole.steps == 40

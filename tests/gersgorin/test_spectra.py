@@ -171,7 +171,7 @@ def test_files_need_no_pickle_keep_complex_eigenvalues_and_are_strict_json(tmp_p
         assert arrays["eigenvalues"].dtype == np.complex128
     assert (
         repr(again.table()) == repr(record.table()) and again.title == record.title
-    )  # NaN where it looked for nothing
+    )  # as texts: NaN is none of itself
     data = json.loads(record.save(tmp_path / "r.json").read_text(), parse_constant=pytest.fail)
     assert np.array(data["eigenvalues"]).shape == (6, 7, 2) and len(data["steps"]) == 6
     with pytest.raises(DataError, match="not a record"):
