@@ -187,5 +187,6 @@ def name_of(model: nn.Module) -> str:
     """ "dt-rnn, depth 6, 64 units"."""
     cell, depth, units = (getattr(model, name, None) for name in ("cell", "depth", "hidden_size"))
     words = [cell if isinstance(cell, str) else type(model).__name__]
-    words += [f"depth {depth}"] * ((depth or 1) > 1) + [counted(units, "unit")] * (units is not None)
+    words += [f"depth {depth}"] * ((depth or 1) > 1)
+    words += [] if units is None else [counted(units, "unit")]
     return ", ".join(words)
