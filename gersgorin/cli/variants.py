@@ -10,7 +10,7 @@ init                                 the network of a checkpoint before its trai
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -109,20 +109,19 @@ def panels(
     return found
 
 
-def _networks(options: NewOrTrained, variants: Variants, input_size: int | None) -> Iterator[Subject]:
+def _networks(options: NewOrTrained, variants: Variants, input_size: int | None) -> Iterable[Subject]:
     """The network of each panel. Raises InvalidInputError for variants that the network of the options cannot have."""
     option, values, trained = variants.option, variants.values, options.module or options.checkpoint
-    if option in OPTIONS.values() and trained:
-        raise InvalidInputError(f"{option}=... is for new cells: {trained} says what its cell is")
-    if option == BEFORE and not options.checkpoint:
-        raise InvalidInputError("init is the network of --checkpoint FILE before its training: add that")
     if option in OPTIONS.values():
+        if trained:
+            raise InvalidInputError(f"{option}=... is for new cells: {trained} says what its cell is")
         return _varied(options, option, values, input_size)
     if option == BEFORE:
-        return _before_and_after(options, input_size)
-    if option == FILES:
-        return _of_files(options, values, input_size)
-    return _with_cells(options, values, input_size)
+        if not options.checkpoint:
+            raise InvalidInputError("init is the network of --checkpoint FILE before its training: add that")
+        trained = network_of_options(options, input_size, label="after training")
+        return [trained, network_of_options(options, input_size, fresh=True)]
+    return (_of_files if option == FILES else _with_cells)(options, values, input_size)
 
 
 def _varied(options: NewOrTrained, option: str, values: tuple, input_size: int | None) -> Iterator[Subject]:
@@ -155,20 +154,13 @@ def _with_cells(options: NewOrTrained, cells: tuple, input_size: int | None) -> 
     """The network of the options, and new cells beside it; several cells without --cell alone."""
     base, trained = options.cell or "rhn", options.module or options.checkpoint
     if trained or (base not in cells and (options.cell or len(cells) < 2)):
-        subject = network_of_options(options, input_size)
-        name = short_names([options.checkpoint])[0] if cells and not options.module and trained else ""
-        yield replace(subject, title=labelled(name, subject.title))
+        subject, named = network_of_options(options, input_size), cells and trained and not options.module
+        yield replace(subject, title=labelled(short_names([trained])[0] if named else "", subject.title))
     if cells and input_size is None:
         raise InvalidInputError(f"new cells cannot read the text that {trained} reads: name files of weights")
     given = {name: getattr(options, name) for name in (*NEW_CELL, "seed")}
     for name in cells:
         yield new_cell(name, compared=bool(trained) or name != base, input_size=input_size, **given)
-
-
-def _before_and_after(options: NewOrTrained, input_size: int | None) -> list[Subject]:
-    """The network of a checkpoint, and the same before its training."""
-    trained = network_of_options(options, input_size, label="after training")
-    return [trained, network_of_options(options, input_size, fresh=True)]
 
 
 def _of_files(options: NewOrTrained, others: tuple, input_size: int | None) -> Iterator[Subject]:
