@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import gersgorin
 from gersgorin import analyze
 from gersgorin.analyses import ANALYSES, Analysis, register_analysis
 from gersgorin.analyses.overview import Overview
@@ -20,6 +21,7 @@ from gersgorin.results import load
 from gersgorin.run import Label, Run
 from rhn.cells import RHN
 from rhn.models import PolyphonicModel
+from rhn.utils.result import COLUMNS, LINES
 
 ROOT = Path(__file__).parents[2]
 OWN = '''
@@ -94,6 +96,17 @@ def result(request, subjects):
 def test_a_result_is_printed(result):
     assert result.title and isinstance(result.summary(), str) and result.summary()
     assert repr(result).count("\n") < 24 and max(map(len, repr(result).split("\n"))) <= 100
+
+
+def test_a_result_of_several_runs_or_analyses_fits_a_screen():
+    cell, x = RHN(3, 6, 10, dtype=torch.float64), torch.randn(30, 3, dtype=torch.float64)
+    model, frames = PolyphonicModel("rnn", hidden_size=5, input_size=3, output_size=3), (x[:9, None] > 0).float()
+    checked = gersgorin.check(model, frames, learning_rate=0.1, steps=3)
+    measured = gersgorin.analyze(cell, x), gersgorin.analyze(model, frames), gersgorin.compare(cell, x)
+    for found in (*measured, gersgorin.Recorder(cell, x).recording, checked):
+        lines = repr(found).split("\n")
+        assert len(lines) <= LINES and max(map(len, lines)) <= COLUMNS, repr(found)[:3000]
+        assert str(found).count("\n") < LINES
 
 
 def test_a_result_is_a_table(result):

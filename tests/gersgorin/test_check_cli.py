@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tables import for_each
 
 from gersgorin.cli.check import main
 from gersgorin.loading.network import build_module, load_weights
@@ -44,32 +45,29 @@ def test_without_json_it_prints_the_verdict_and_the_numbers(capsys):
     assert "learning rate 0.1, 2,100 steps of minibatches, 300 epochs" in out
 
 
-def test_a_preset_has_its_training(capsys):
-    found = answer(capsys, "jsb-depth-1", "--cell", "gru", "--epochs", "7", "--batches", "3")
-    assert (found["learning_rate"], found["optimizer"], found["steps"]) == (0.2, "SGD", 21)
-    assert found["name"] == "jsb-depth-1"
+WINDOWS = (200 * 13 * 9 // 10 - 1) // 35  # of the training part of the text
+CHORALES = {"optimizer": "Adam", "steps": 3, "steps_per_epoch": 7}
 
 
-@pytest.fixture
-def text(tmp_path):
-    path = tmp_path / "text.txt"
-    path.write_text("the cat sat on the mat and the dog saw the cat run\n" * 200)
-    return str(path)
-
-
-def test_a_text_is_read_in_windows(capsys, text):
-    found = answer(capsys, "--cell", "rnn", "--text", text, *SMALL, "--epochs", "2", "--seconds", "5")
-    windows = (200 * 13 * 9 // 10 - 1) // 35
-    assert found["steps"] == 2 * -(-windows // 20) and 1 < found["constant_loss"] < 3
-
-
-def test_frames_of_a_file_are_predicted(capsys, tmp_path):
-    path = tmp_path / "x.npy"
-    np.save(path, np.sin(np.arange(240.0)).reshape(40, 2, 3))
-    found = answer(capsys, "--cell", "lstm", "--input", str(path), *SMALL, "--epochs", "20")
-    assert found["steps"] == 2 * 20
-    np.save(path, np.sin(np.arange(60.0)).reshape(20, 3))
-    assert answer(capsys, "--cell", "lstm", "--input", str(path), *SMALL, "--epochs", "20")["steps"] == 20
+@for_each(
+    ("words", "expected"),
+    [
+        ("jsb-depth-1 --cell gru --epochs 7 --batches 3", {"learning_rate": 0.2, "optimizer": "SGD", "steps": 21}),
+        ("--cell rnn --text text.txt --hidden-size 8 --epochs 2 --seconds 5", {"steps": 2 * -(-WINDOWS // 20)}),
+        ("--cell lstm --input many.npy --hidden-size 8 --epochs 20", {"steps": 2 * 20}),
+        ("--cell lstm --input one.npy --hidden-size 8 --epochs 20", {"steps": 20}),
+        ("--cell rhn --depth 2 --hidden-size 4 --optimizer adam --learning-rate 0.01 --steps 3", CHORALES),
+        ("jsb-depth-1 --optimizer adam --learning-rate 0.01 --steps 3", CHORALES | {"name": "jsb-depth-1"}),
+    ],
+)
+def test_the_training_is_that_of_the_options(capsys, tmp_path, monkeypatch, words, expected):
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("the cat sat on the mat and the dog saw the cat run\n" * 200)
+    np.save("many.npy", np.sin(np.arange(240.0)).reshape(40, 2, 3))
+    np.save("one.npy", np.sin(np.arange(60.0)).reshape(20, 3))
+    found = answer(capsys, *words.split())
+    assert {name: found[name] for name in expected} == expected
+    assert 0 < found["constant_loss"] < (3 if "--text" in words or "--input" in words else 12)  # nats a token or frame
 
 
 OWN = """
@@ -173,13 +171,6 @@ def test_a_cure_writes_the_weights_that_its_lines_give(capsys, targets):
 def test_the_outcome_is_drawn(capsys, targets):
     code, _, _ = run(capsys, *targets, "--output", "outcome.png")
     assert code == 0 and Path("outcome.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize("network", [["--cell", "rhn", "--depth", "2", "--hidden-size", "4"], ["jsb-depth-1"]])
-def test_a_training_on_the_chorales_is_checked_under_any_optimizer(capsys, network):
-    found = answer(capsys, *network, "--optimizer", "adam", "--learning-rate", "0.01", "--steps", "3")
-    assert (found["optimizer"], found["steps"], found["steps_per_epoch"]) == ("Adam", 3, 7)
-    assert 9 < found["constant_loss"] < 12  # nats a frame
 
 
 def test_help_has_examples_and_loads_nothing_heavy():
