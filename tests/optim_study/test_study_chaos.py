@@ -40,9 +40,10 @@ def report(counts: dict[str, int]) -> None:
 def storm(tmp_path: Path, harms, count: int, storage: str | None = None, seconds: float = 2, **options) -> None:
     """Runs of one study after another, until so many harms have been done to them at random moments.
 
-    harms: name -> function of the process of a run that does it; returns False if there was nothing to harm.
+    harms: name -> function of the process of a run that does it; returns False if there was nothing to harm yet.
     """
     rng, counts, studies, process = random.Random(0), dict.fromkeys(harms, 0), 0, None
+    next_harm = rng.choice(list(harms))
     while sum(counts.values()) < count or process:
         study, out = replace(LONG, seed=studies, options={"run": studies}), tmp_path / str(studies)
         process = process or started(study, out, storage, **options)
@@ -55,9 +56,9 @@ def storm(tmp_path: Path, harms, count: int, storage: str | None = None, seconds
             finished(process)
             assert_exact(study, out, storage)
             studies, process = studies + 1, None
-        elif is_locked(out) and sum(counts.values()) < count:
-            kind = rng.choice(list(harms))
-            counts[kind] += harms[kind](process)
+        elif is_locked(out) and sum(counts.values()) < count and harms[next_harm](process):
+            counts[next_harm] += 1
+            next_harm = rng.choice(list(harms))
     report(counts | {"studies": studies})
 
 
@@ -69,16 +70,16 @@ def killed(pids: list[int]) -> bool:
     return False
 
 
+KILL_DRIVER = {"kills of drivers": lambda process: killed([process.pid])}
+
+
 def kills(workers) -> dict:
-    return {
-        "kills of drivers": lambda process: killed([process.pid]),
-        "kills of workers": lambda process: killed(workers(process)),
-    }
+    return KILL_DRIVER | {"kills of workers": lambda process: killed(workers(process))}
 
 
-@pytest.mark.parametrize("engine", [1, 2])
-def test_kills_of_drivers_and_workers(engine, tmp_path):
-    storm(tmp_path, kills(workers_of), KILLS, engine=engine, fuse=2)
+@pytest.mark.parametrize(("engine", "harms"), [(1, KILL_DRIVER), (2, kills(workers_of))])
+def test_kills_of_drivers_and_workers(engine, harms, tmp_path):
+    storm(tmp_path, harms, KILLS, engine=engine, fuse=2)
 
 
 def ray_tasks_of(_process: subprocess.Popen) -> list[int]:
@@ -116,7 +117,7 @@ def cluster(new_cluster):
 
 
 def test_kills_of_ray_tasks_and_drivers(cluster, tmp_path):
-    storm(tmp_path, kills(ray_tasks_of), KILLS, engine=cluster.address, fuse=2)
+    storm(tmp_path, kills(ray_tasks_of), KILLS, seconds=6, engine=cluster.address, fuse=2)
 
 
 def test_a_lost_ray_node(cluster, tmp_path):
