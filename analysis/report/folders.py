@@ -3,7 +3,8 @@
 import os
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -19,11 +20,13 @@ from optim_study.results import Row, protocol_words
 from optim_study.shares import Share, share_table, training_shares
 from optim_study.swarm_plot import plot_swarm
 from rhn.checkpoints import BEST
+from rhn.data import Corpus
 from rhn.errors import CheckpointError, DataError, InvalidInputError
 from rhn.plotting.curves import LABELS, Curves, draw_curves, read_curves, require_one_measure
-from rhn.utils.io import read_json
+from rhn.training.chorales import constant_output_nll
+from rhn.training.trained import corpus_of
 from rhn.utils.options import given_flags
-from rhn.utils.wording import counted, first_line
+from rhn.utils.wording import counted
 
 MOST_TRIALS = 1000
 FEW = 30  # trials of a network: with fewer, the shares are uncertain
@@ -66,12 +69,7 @@ def _missing(error: Exception) -> Section:
 def _training(options: Options, progress: Progress) -> list[Section]:
     run = options.about
     curves = read_curves(run)
-    try:
-        config = read_json(run / "config.json")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{run / 'config.json'} holds no settings of a training ({first_line(error)})") from error
     again = shlex.join(["rhn", "train", "--config", str(run / "config.json"), "--out", "runs/again"])
-    settings = values_table({"folder": str(run), "configuration": config}, "Settings of the training")
     recordings = sorted(run.glob("record.npz")) + sorted(run.glob("seed-*/record.npz"))  # of rhn train --record
     recorded = [section_of(Recording.load(f), f"Recorded during the training: {f.parent.name}") for f in recordings]
     try:
@@ -80,23 +78,28 @@ def _training(options: Options, progress: Progress) -> list[Section]:
         about, measured = checkpoint_section(best), _measured(options, best, progress)
     except CheckpointError as error:  # before the end of the first epoch
         about, measured = Section(title=ABOUT), [_missing(error)]
-    about = replace(about, text=[*about.text, f"Train it again: {again}"], tables=[settings, *about.tables])
-    return [about, _curves(curves), *recorded, *measured]
+    beside = _beside_constant(_best(curves), lambda: corpus_of(best, options.data))
+    about = replace(about, text=[*about.text, f"Train it again: {again}"])
+    return [about, _curves(curves, beside), *recorded, *measured]
 
 
-def _curves(curves: Sequence[Curves]) -> Section:
+def _curves(curves: Sequence[Curves], beside: str) -> Section:
     measure = LABELS[require_one_measure(curves)]
-    text = [
-        f"{c.name}: {c.best[1]:.5g} {measure} on validation, its best, at epoch {c.best[0]} of {c.epochs[-1]}."
+    said = {
+        c.name: f"{c.name}: {c.best[1]:.5g} {measure} on validation, its best, at epoch {c.best[0]} of {c.epochs[-1]}."
         for c in curves
-    ]
-    best = _best(curves)
-    return Section(
-        title="Training",
-        verdict=f"Validation: {best.best[1]:.4g} {measure} at epoch {best.best[0]} of {best.epochs[-1]}.",
-        text=text,
-        figures=[lambda: draw_curves(curves)],
-    )
+    }
+    verdict = f"{said[_best(curves).name]}{beside}"
+    return Section(title="Training", verdict=verdict, text=[*said.values()], figures=[lambda: draw_curves(curves)])
+
+
+def _beside_constant(best: Curves, corpus: Callable[[], Corpus]) -> str:
+    """The training loss of chorales beside that of the best constant output; "" for texts, and chorales that cannot be read."""
+    with suppress(DataError, InvalidInputError):
+        if best.measure == "nll":
+            constant = constant_output_nll(corpus())
+            return f" On the training chorales it has {best.train[best.place]:.4g}, and the best constant output {constant:.4g}."
+    return ""
 
 
 def _best(curves: Sequence[Curves]) -> Curves:

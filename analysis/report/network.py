@@ -30,7 +30,9 @@ from rhn.checkpoints import load_model, read_metadata, weights_file
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import words_of_checkpoint
+from rhn.training.config import HYPERPARAMETERS
 from rhn.training.trained import TrainedText, corpus_of, load_text_model
+from rhn.utils.options import flag
 from rhn.utils.result import Result
 from rhn.utils.wording import counted
 
@@ -58,11 +60,20 @@ class Read:
 
 
 def checkpoint_section(path: Path) -> Section:
-    """The header of a checkpoint. Raises CheckpointError."""
+    """The header of a checkpoint, the settings of its training by the names of their options. Raises CheckpointError."""
     header = read_metadata(path)
+    made = dict(header.get("metadata") or {})
+    train = made.pop("train", {})
+    unread = {n for names in HYPERPARAMETERS.values() for n in names} - {
+        *HYPERPARAMETERS.get(train.get("optimizer"), ())
+    }
+    settings = {flag(name): value for name, value in train.items() if name not in unread}
     values = {"file": str(path), "holds": header["class"], "network": header["config"]}
-    values |= {"versions": header.get("versions"), "made": header.get("metadata")}
-    return _origin(f"{header['class']} from {words_of_checkpoint(path)}.", values)
+    values |= {"versions": header.get("versions"), "made": made}
+    section = _origin(f"{header['class']} from {words_of_checkpoint(path)}.", values)
+    return replace(
+        section, tables=[values_table(settings, "Settings of the training")] * bool(settings) + section.tables
+    )
 
 
 def weights_section(module: str, path: Path) -> Section:
@@ -74,7 +85,7 @@ def weights_section(module: str, path: Path) -> Section:
 
 
 def _origin(text: str, values: dict) -> Section:
-    return Section(title=ABOUT, text=[text], tables=[values_table(values, "Everything in the file")])
+    return Section(title=ABOUT, text=[text], tables=[values_table(values, "What else the file holds")])
 
 
 def values_table(values: dict, caption: str) -> Table:

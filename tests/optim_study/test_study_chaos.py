@@ -84,7 +84,11 @@ def test_kills_of_drivers_and_workers(engine, harms, tmp_path):
 
 def ray_tasks_of(_process: subprocess.Popen) -> list[int]:
     """The tasks of the cluster, which this process has started."""
-    return [pid for pid in _descendants(os.getpid()) if b"ray::_attempt" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    found = []
+    for pid in _descendants(os.getpid()):
+        with suppress(OSError):  # it has ended since
+            found += [pid] * (b"ray::_attempt" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    return found
 
 
 def _descendants(pid: int) -> list[int]:
