@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -20,7 +20,6 @@ from optim_study.results import Row, protocol_words
 from optim_study.shares import Share, share_table, training_shares
 from optim_study.swarm_plot import plot_swarm
 from rhn.checkpoints import BEST
-from rhn.data import Corpus
 from rhn.errors import CheckpointError, DataError, InvalidInputError
 from rhn.plotting.curves import LABELS, Curves, draw_curves, read_curves, require_one_measure
 from rhn.training.chorales import constant_output_nll
@@ -59,11 +58,7 @@ def _measured(options: Options, path: Path, progress: Progress) -> list[Section]
     except (DataError, InvalidInputError) as error:
         if given_flags(options, ("cell", "lesions", "also", *(f.name for f in fields(DataOptions)))):
             raise
-        return [_missing(error)]
-
-
-def _missing(error: Exception) -> Section:
-    return Section(title="The network", text=[f"Not measured: {error}."])
+        return [Section(title="The network", text=[f"Not measured: {error}."])]
 
 
 def _training(options: Options, progress: Progress) -> list[Section]:
@@ -77,10 +72,9 @@ def _training(options: Options, progress: Progress) -> list[Section]:
         best = run / seed / BEST
         about, measured = checkpoint_section(best), _measured(options, best, progress)
     except CheckpointError as error:  # before the end of the first epoch
-        about, measured = Section(title=ABOUT), [_missing(error)]
-    beside = _beside_constant(_best(curves), lambda: corpus_of(best, options.data))
+        about, measured = Section(title=ABOUT, text=[f"Not measured: {error}."]), []
     about = replace(about, text=[*about.text, f"Train it again: {again}"])
-    return [about, _curves(curves, beside), *recorded, *measured]
+    return [about, _curves(curves, _beside_constant(_best(curves), best, options)), *recorded, *measured]
 
 
 def _curves(curves: Sequence[Curves], beside: str) -> Section:
@@ -89,15 +83,17 @@ def _curves(curves: Sequence[Curves], beside: str) -> Section:
         c.name: f"{c.name}: {c.best[1]:.5g} {measure} on validation, its best, at epoch {c.best[0]} of {c.epochs[-1]}."
         for c in curves
     }
-    verdict = f"{said[_best(curves).name]}{beside}"
-    return Section(title="Training", verdict=verdict, text=[*said.values()], figures=[lambda: draw_curves(curves)])
+    best = said[_best(curves).name]
+    return Section(
+        title="Training", verdict=best + beside, text=[*said.values()], figures=[lambda: draw_curves(curves)]
+    )
 
 
-def _beside_constant(best: Curves, corpus: Callable[[], Corpus]) -> str:
+def _beside_constant(best: Curves, file: Path, options: Options) -> str:
     """The training loss of chorales beside that of the best constant output; "" for texts, and chorales that cannot be read."""
     with suppress(DataError, InvalidInputError):
         if best.measure == "nll":
-            constant = constant_output_nll(corpus())
+            constant = constant_output_nll(corpus_of(file, options.data))
             return f" On the training chorales it has {best.train[best.place]:.4g}, and the best constant output {constant:.4g}."
     return ""
 

@@ -62,18 +62,12 @@ class Read:
 def checkpoint_section(path: Path) -> Section:
     """The header of a checkpoint, the settings of its training by the names of their options. Raises CheckpointError."""
     header = read_metadata(path)
-    made = dict(header.get("metadata") or {})
-    train = made.pop("train", {})
-    unread = {n for names in HYPERPARAMETERS.values() for n in names} - {
-        *HYPERPARAMETERS.get(train.get("optimizer"), ())
-    }
-    settings = {flag(name): value for name, value in train.items() if name not in unread}
+    train = (made := header.get("metadata") or {}).pop("train", {})
+    others = set().union(*HYPERPARAMETERS.values()).difference(HYPERPARAMETERS.get(train.get("optimizer"), ()))
+    settings = {flag(name): value for name, value in train.items() if name not in others}
     values = {"file": str(path), "holds": header["class"], "network": header["config"]}
     values |= {"versions": header.get("versions"), "made": made}
-    section = _origin(f"{header['class']} from {words_of_checkpoint(path)}.", values)
-    return replace(
-        section, tables=[values_table(settings, "Settings of the training")] * bool(settings) + section.tables
-    )
+    return _origin(f"{header['class']} from {words_of_checkpoint(path)}.", values, settings)
 
 
 def weights_section(module: str, path: Path) -> Section:
@@ -84,8 +78,9 @@ def weights_section(module: str, path: Path) -> Section:
     return _origin(text, {name: "x".join(map(str, t.shape)) for name, t in state.items()})
 
 
-def _origin(text: str, values: dict) -> Section:
-    return Section(title=ABOUT, text=[text], tables=[values_table(values, "What else the file holds")])
+def _origin(text: str, values: dict, settings: dict | None = None) -> Section:
+    tables = {"Settings of the training": settings, "What else the file holds": values}
+    return Section(title=ABOUT, text=[text], tables=[values_table(v, caption) for caption, v in tables.items() if v])
 
 
 def values_table(values: dict, caption: str) -> Table:
