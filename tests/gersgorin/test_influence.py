@@ -202,17 +202,14 @@ def test_the_command_measures_a_module_and_a_cell(tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", np.random.default_rng(0).normal(size=(T, M)))
     (tmp_path / "attending.py").write_text(
-        "from torch import nn\n\ndef make(input_size):\n    return nn.Conv1d(7, 7, 1)\n\n"
-        "def both(input_size):\n    return nn.GRU(input_size, 4, bidirectional=True)\n"
+        "from torch import nn\n\ndef both(input_size):\n    return nn.GRU(input_size, 4, bidirectional=True)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert main(["memory", "--module", "attending:both", "--input", "x.npy", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert np.shape(found["memory"]["influence"]) == (T, T) and found["memory"]["half_life"] is not None
-    assert (
-        main(["memory", "--cell", "lstm", "--hidden-size", "4", "--steps", "9", "--probes", "3", "--output", "m.png"])
-        == 0
-    )
+    small = ["--cell", "lstm", "--hidden-size", "4", "--steps", "9"]
+    assert main(["memory", *small, "--probes", "3", "--output", "m.png"]) == 0
     assert "effective length" in capsys.readouterr().out and (tmp_path / "m.png").stat().st_size > 0
 
 
@@ -269,7 +266,7 @@ def test_the_outputs_of_a_part_count_while_the_module_reads_x(name):
     if name == "rnn":
         np.testing.assert_allclose(found.influence, gersgorin.memory(model.rnn, x[:, 0]).influence, rtol=1e-12)
     audited = gersgorin.audit(model, x, submodule=name)
-    assert audited.layers.tolist() == [name] and all(k.startswith(f"{name}.") for k in audited.rates)
+    assert audited.layers.tolist() == [name]
 
 
 @pytest.mark.parametrize(("module", "shape"), [(OwnLoop(), (1, T, M)), (Attention(), (T, 1, M))])
