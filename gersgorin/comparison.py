@@ -8,7 +8,7 @@ over the runs that have this step.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,7 +123,7 @@ class Comparison(Result, kind="comparison"):
     def to_dict(self) -> dict[str, Any]:
         """Names, one entry for each run, and the rows of the table."""
         runs = rows_of(sequence=self.sequence, seed=self.seed, steps=self.steps, exponent=self.last_exponent)
-        return {name: getattr(self, name) for name in ABOUT} | {"runs": runs} | self.derived()
+        return {name: vars(self)[name] for name in ABOUT} | {"runs": runs} | self.derived()
 
     def derived(self) -> dict[str, Any]:
         """The rows of the table, which files in JSON hold too."""
@@ -214,7 +214,8 @@ def compare(
     if discs not in AXES:
         raise InvalidInputError(f"discs is {discs!r}, expected one of {', '.join(AXES)}")
     networks = [networks] if isinstance(networks, nn.Module) else networks
-    sequences = [sequences] if getattr(sequences, "ndim", 3) == 2 else list(sequences)
+    one = isinstance(sequences, Tensor | np.ndarray) and sequences.ndim == 2
+    sequences = [sequences] if one else list(sequences)
     labels = [str(j + 1) for j in range(len(sequences))] if labels is None else list(labels)
     if len(labels) != len(sequences):
         raise InvalidInputError(f"there are {len(labels)} labels for {len(sequences)} sequences: expected one each")
@@ -228,7 +229,7 @@ def compare(
                 check_memory(watched.cell, 0, str(x.device), x.dtype)
                 yield k, run_of(cell, x, Label(**known, sequence=label))
 
-    total = len(networks) * len(sequences) if hasattr(networks, "__len__") else 0
+    total = len(networks) * len(sequences) if isinstance(networks, Sized) else 0
     along = counted(len(sequences), "sequence")
     return compare_runs(runs(), along=along, discs=discs, progress=lambda done: progress(done, total))
 
@@ -373,11 +374,11 @@ def draw_results(results: Sequence[Result], along: str) -> Shown:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             if label == drawable(result.title):  # the panel has a title
                 handle.set_label("")
-    for axis in ("x", "y"):
-        ends = np.array([getattr(ax, f"get_{axis}lim")() for ax in panels])
-        if (ends[:, 0] < ends[:, 1]).all():
+    ends = np.array([(ax.get_xlim(), ax.get_ylim()) for ax in panels])
+    for k, name in enumerate(("xlim", "ylim")):
+        if (ends[:, k, 0] < ends[:, k, 1]).all():
             for ax in panels:
-                ax.set(**{f"{axis}lim": (ends[:, 0].min(), ends[:, 1].max())})
+                ax.set(**{name: (ends[:, k, 0].min(), ends[:, k, 1].max())})
     legend_below(figure, panels)
     return entitle(figure, named, f"on {along}")
 

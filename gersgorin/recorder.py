@@ -278,13 +278,13 @@ class Recorder:
         """Keep the measurements of the steps done before. Raises DataError for those of something else."""
         shapes = {name: value.shape for name, value in self._look().items()}
         same = found.parameters.tolist() == list(weights_of(self._module)) and found.probe == self._read
-        if not same or found.every != self._every or shapes != {k: getattr(found, k).shape[1:] for k in shapes}:
+        if not same or found.every != self._every or shapes != {k: vars(found)[k].shape[1:] for k in shapes}:
             raise DataError(
                 f"{self._path} is a record of another network ({found.title}), of another probe, or not of every {self._every} steps: "
                 "give another path"
             )
         kept = found.step <= self._steps
-        self._rows = [{name: getattr(found, name)[k] for name in MOMENTS} for k in np.flatnonzero(kept)]
+        self._rows = [{name: vars(found)[name][k] for name in MOMENTS} for k in np.flatnonzero(kept)]
         if self._rows:
             self._about = self._about if about is not None else found.about or self._about
             self._measuring = found.measuring_seconds

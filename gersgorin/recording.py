@@ -107,7 +107,7 @@ class Recording(Result, kind="recording"):
 
     def mean(self, name: str) -> np.ndarray:
         """One number a measurement of a row of `MEASURES`, (M,): the mean over whatever else it has; NaN where it has nothing."""
-        values = getattr(self, name).reshape(len(self), -1)
+        values = vars(self)[name].reshape(len(self), -1)
         known = np.isfinite(values)
         total, count = np.where(known, values, 0).sum(1), known.sum(1)
         return np.divide(total, count, out=np.full(len(self), np.nan), where=count > 0)
@@ -137,7 +137,7 @@ class Recording(Result, kind="recording"):
 
     def validate(self) -> None:
         """Raise ValueError unless all arrays are numbers of the same measurements, at least one."""
-        arrays = [getattr(self, name) for name in MOMENTS]
+        arrays = [vars(self)[name] for name in MOMENTS]
         if any(a.dtype.kind not in "fciu" for a in arrays) or {len(a) for a in arrays} != {max(1, len(self))}:
             raise ValueError("its arrays do not fit one another")
 
@@ -171,7 +171,7 @@ def plot_measures(recording: Recording, ax: Axes, *, names: Sequence[str] = ("ra
     """
     dots = {"linewidth": 1.2, "marker": "." if len(recording) < 40 else None, "markersize": 3}
     for k, name in enumerate(names):
-        values = getattr(recording, name)
+        values = vars(recording)[name]
         if name in COLOURS:
             style = {"color": COLOURS[name], "linestyle": DASHES[k % len(DASHES)]}
             ax.plot(recording.step, recording.mean(name), label=MEASURES[name], **style, **dots)

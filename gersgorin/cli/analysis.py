@@ -29,7 +29,7 @@ def main_of(row: Analysis, words: list[str]) -> None:
     device = resolve_device(options.device)
     with progress_bars() as report, own_cell(options.module or options.cell):
         subject = _subject_of(row, options, device)
-        own = {name: getattr(options, name) for name in row.options}
+        own = {name: vars(options)[name] for name in row.options}
         result = row(subject, **own, progress=report(f"{row.command} of {subject.label.title}"))
         outputs.write(result, report)
     text = "\n".join(filter(None, (result.title, result.about, result.summary())))

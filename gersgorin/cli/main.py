@@ -51,7 +51,7 @@ def _help(name: str | None) -> None:
         print("\n`gersgorin COMMAND --help` shows the options and examples of a command.")
     else:
         said = "a command is missing" if name is None else f"{name!r} is no command"
-        if name is not None and (near := [*filter(None, [SYNONYMS.get(name)]), *get_close_matches(name, lines, 1)]):
-            raise InvalidInputError(f"{said}; did you mean {near[0]}? (see gersgorin --help)")
-        raise InvalidInputError(f"{said}, expected one of {', '.join(lines)} (see gersgorin --help)")
+        near = [SYNONYMS[name]] if name in SYNONYMS else get_close_matches(name or "", lines, 1)
+        hint = f"; did you mean {near[0]}?" if near else f", expected one of {', '.join(lines)}"
+        raise InvalidInputError(f"{said}{hint} (see gersgorin --help)")
     raise EarlyExit(0)

@@ -86,7 +86,7 @@ def default_figure(command: str, options) -> str:
 
 def given_words(options, without: Iterable[str]) -> dict[str, str]:
     """The options that are not at their defaults, each as a word of a file name."""
-    given = ((f.name, getattr(options, f.name), default_of(f)) for f in fields(options) if f.name not in without)
+    given = ((f.name, vars(options)[f.name], default_of(f)) for f in fields(options) if f.name not in without)
     return {
         name: _word("" if name in (*NETWORK, *DATA) else name.replace("_", "-"), value)
         for name, value, default in given

@@ -158,7 +158,7 @@ def _with_cells(options: NewOrTrained, cells: tuple, input_size: int | None) -> 
         yield replace(subject, title=labelled(short_names([trained])[0] if named else "", subject.title))
     if cells and input_size is None:
         raise InvalidInputError(f"new cells cannot read the text that {trained} reads: name files of weights")
-    given = {name: getattr(options, name) for name in (*NEW_CELL, "seed")}
+    given = {name: vars(options)[name] for name in (*NEW_CELL, "seed")}
     for name in cells:
         yield new_cell(name, compared=bool(trained) or name != base, input_size=input_size, **given)
 

@@ -234,7 +234,7 @@ def as_list(results) -> list:
 
 def names_of(results: Sequence[Result]) -> Named:
     """The names of several results: their titles, or their descriptions if they have one title."""
-    titles, abouts = ([getattr(result, name) for result in results] for name in ("title", "about"))
+    titles, abouts = [result.title for result in results], [result.about for result in results]
     about = abouts[0] if len({*abouts}) == 1 else ""
     if len({*titles}) > 1:
         return Named("", about, titles)
