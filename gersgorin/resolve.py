@@ -251,11 +251,8 @@ def map_of_options(options, *, device: str = "cpu") -> SequenceMap:
     if options.module:
         check_network_options(options)
         module, made, _ = trained_network(options, source.input_size)
-        named = {
-            "name": options.module,
-            "title": labelled(options.submodule or "", type(module).__name__),
-            "made": made,
-        }
+        title = labelled(options.submodule or "", type(module).__name__)
+        named = {"name": options.module, "title": title, "made": made}
     else:
         subject = network_of_options(options, source.input_size)
         named = {"name": subject.name, "title": subject.title, "made": subject.made}

@@ -51,9 +51,7 @@ class Call:
     x: Any
     """The input argument."""
     state: list
-    """The parts of the state argument, as tensors of the graph; empty for a call without a state."""
-    before: list
-    """Their values."""
+    """Values of the parts of the state argument; empty for a call without a state."""
     after: Any = None
     """The values of the state that the cell returned."""
 
@@ -61,8 +59,8 @@ class Call:
 def watched_calls(cell: nn.Module, module: nn.Module, x: Tensor, begin=None, end=None) -> list[Call]:
     """Record the calls of a cell while the module reads x, up to the first later call without a state.
 
-    begin(call number, call): replacement of the arguments. end(output): replacement of the output. None changes nothing. torch's random
-    state is restored.
+    begin(call number, input, parts of the state): replacement of the arguments. end(output): replacement of the output. None changes
+    nothing. torch's random state is restored.
     """
     found: list[Call] = []
     signature = inspect.signature(cell.forward)
@@ -71,8 +69,8 @@ def watched_calls(cell: nn.Module, module: nn.Module, x: Tensor, begin=None, end
         bound = signature.bind(*args, **kwargs)
         given = (*bound.args, *bound.kwargs.values())
         state = tree_leaves(given[1]) if len(given) > 1 and given[1] is not None else []
-        found.append(Call(given[0], state, [_value(part) for part in state]))
-        instead = begin and begin(len(found) - 1, found[-1])
+        found.append(Call(given[0], [_value(part) for part in state]))
+        instead = begin and begin(len(found) - 1, given[0], state)
         return (instead, {}) if instead else None
 
     def after(cell, args, output):
@@ -120,7 +118,7 @@ def state_in(cell: nn.Module, output: Any, like: list) -> Any:
 
 def passes_its_state_on(calls: list[Call]) -> bool:
     """True if the state argument of each call equals the state returned by the call before, to the bit."""
-    pairs = [(tree_leaves(one.after), other.before) for one, other in itertools.pairwise(calls)]
+    pairs = [(tree_leaves(one.after), other.state) for one, other in itertools.pairwise(calls)]
     return all(len(gave) == len(given) and all(map(_equal, gave, given)) for gave, given in pairs)
 
 
@@ -129,9 +127,7 @@ def _value(part):
 
 
 def _equal(a, b) -> bool:
-    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
-        return a is b
-    return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
+    return torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a is b
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -236,7 +232,7 @@ def followed(cell: nn.Module, module: nn.Module, x: Tensor, calls: list[Call]) -
             raise InvalidInputError(refused)
         if not all(torch.isfinite(node.value).all() for node in nodes):
             raise NotFiniteError(f"{name}: a state of its {of_cell} is NaN or infinite: use smaller weights")
-        if not torch.allclose(nodes[1].value, _Node(calls[1].before, rows, nodes[1].batch).value, rtol=1e-3, atol=1e-5):
+        if not torch.allclose(nodes[1].value, _Node(calls[1].state, rows, nodes[1].batch).value, rtol=1e-3, atol=1e-5):
             raise InvalidInputError(f"{name} has other states when it runs again, or from zeros: pass a first state")
         _check_reads(names, nodes, reads, moved)
         loop = _loop(names, cell, nodes, reads)
@@ -313,15 +309,12 @@ def _moved(cell: nn.Module, module: nn.Module, x: Tensor, calls: list[Call]) -> 
     for change in MOVED:
         generator = torch.Generator().manual_seed(0)
 
-        def end(output, change=change, generator=generator):
-            def scaled(part):
-                r = torch.rand(part.shape, generator=generator, dtype=torch.float64, device="cpu")
-                return part * (1 + change * r).to(part)
-
-            return tree_map_only(Tensor, scaled, output)
+        def scaled(part, change=change, generator=generator):
+            r = torch.rand(part.shape, generator=generator, dtype=torch.float64, device="cpu")
+            return part * (1 + change * r).to(part)
 
         with torch.no_grad():
-            again = watched_calls(cell, module, x, end=end)
+            again = watched_calls(cell, module, x, end=functools.partial(tree_map_only, Tensor, scaled))
         moved = [
             old & (call.x != other.x) & ~call.x.isnan() for old, call, other in zip(moved, calls, again, strict=False)
         ]
@@ -345,19 +338,19 @@ def _differentiated(cell: nn.Module, module: nn.Module, x: Tensor, seen: list[Ca
     reads: list[_Node] = []
     batch = int(isinstance(cell, nn.RNNBase))
 
-    def begin(j: int, call: Call):
+    def begin(j: int, x: Tensor, state: list):
         if j >= len(seen):
             return None
         instead = None
-        if not call.state:
+        if not state:
             zeros = tree_map(lambda part: torch.zeros_like(part).requires_grad_().clone(), seen[0].after)
-            call.state, instead = tree_leaves(zeros), (call.x, zeros)
-        for part in call.state:
+            state, instead = tree_leaves(zeros), (x, zeros)
+        for part in state:
             if part.is_leaf and part.is_floating_point():
                 part.requires_grad_()
-        rows = rows_of(cell, call.state[0])
-        nodes.append(_Node(call.state, rows, batch))
-        reads.append(_Node([call.x], rows))
+        rows = rows_of(cell, state[0])
+        nodes.append(_Node(state, rows, batch))
+        reads.append(_Node([x], rows))
         return instead
 
     def end(output):

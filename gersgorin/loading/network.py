@@ -86,9 +86,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
         raise CheckpointError(f"{path}: {wrong[0]}, expected dense real numbers")
     try:
         module.load_state_dict(found)
-    except (
-        RuntimeError
-    ) as error:  # a line for all missing names, one for all unknown names, and one for each other shape
+    except RuntimeError as error:
+        # a line for all missing names, one for all unknown names, and one for each other shape
         wrong = " ".join(line.strip() for line in str(error).splitlines()[1:])
         raise CheckpointError(f"{path} does not fit {type(module).__name__}: {wrong:.300}") from error
 
@@ -122,11 +121,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
         reason = first_line(error)
         raise CheckpointError(f"{path} is no whole file of weights (truncated or damaged): {reason}") from error
     candidates = [found, *(found.get(key) for key in WRAPPED if isinstance(found, Mapping))]
-    state = next((each for each in candidates if _is_state(each)), None)
-    if state is None:
-        kind = type(found).__name__
-        raise CheckpointError(f"{path} holds a {kind}: expected a state_dict, alone or under {' or '.join(WRAPPED)}")
-    return dict(state)
+    for state in candidates:
+        if isinstance(state, Mapping) and state and all(isinstance(t, Tensor) for t in state.values()):
+            return dict(state)
+    kind = type(found).__name__
+    raise CheckpointError(f"{path} holds a {kind}: expected a state_dict, alone or under {' or '.join(WRAPPED)}")
 
 
 def sizes_in(state: Mapping[str, Tensor]) -> dict[str, int | bool]:
@@ -158,10 +157,6 @@ def _arguments(factory) -> dict[str, bool]:
         return {}
     taken = (name for name in ("input_size", "hidden_size") if name in parameters)
     return {name: parameters[name].default is inspect.Parameter.empty for name in taken}
-
-
-def _is_state(value) -> bool:
-    return isinstance(value, Mapping) and bool(value) and all(isinstance(t, Tensor) for t in value.values())
 
 
 def _without_prefix(found: dict[str, Tensor], expected: Mapping) -> dict[str, Tensor]:

@@ -92,7 +92,7 @@ class SequenceMap:
 
     def _read(self, module: nn.Module, x: Tensor, axis: int, dtype: torch.dtype | None) -> None:
         """Set the outputs and the inputs that they are derivatives of."""
-        part, calls = part_of(module, self._submodule) if self._submodule else module, []
+        part, calls = part_of(module, self._submodule), []
         like = next(module.parameters(), x)
         self._leaf, hooks = None, []
         if x.is_floating_point():
