@@ -175,7 +175,7 @@ def network_of_options(
     check_network_options(options)
     if options.module or options.checkpoint:
         return trained_cell(options, input_size, label=label, fresh=fresh)
-    given = {name: getattr(options, name) for name in (*NEW_CELL, "seed")}
+    given = {name: vars(options)[name] for name in (*NEW_CELL, "seed")}
     return new_cell(options.cell or "rhn", **given, input_size=input_size)
 
 
@@ -270,16 +270,18 @@ def module_of_options(options, input_size: int | None) -> nn.Module:
 
 def check_network_options(options: NewOrTrained) -> None:
     """Raise InvalidInputError for options of the network that exclude each other."""
-    new = given_flags(options, NEW_CELL)
+    new, wrong = given_flags(options, NEW_CELL), ""
     if options.module:
         if given := given_flags(options, ("cell",)) or [f for f in new if f != "--hidden-size"]:
-            raise InvalidInputError(f"{given[0]} cannot be given with --module, whose code decides it: leave one out")
+            wrong = f"{given[0]} cannot be given with --module, whose code decides it: leave one out"
     elif options.submodule:
-        raise InvalidInputError("--submodule names a part of --module package.module:factory: add that")
+        wrong = "--submodule names a part of --module package.module:factory: add that"
+    elif not options.checkpoint and given_flags(options, ("layer",)):
+        wrong = "--layer is for --checkpoint FILE, not for a new cell"
     elif options.checkpoint and new:
-        raise InvalidInputError(f"{', '.join(new)} cannot be given with --checkpoint: the file describes the cell")
-    if not options.checkpoint and not options.module and (given := given_flags(options, ("layer",))):
-        raise InvalidInputError(f"{given[0]} is for --checkpoint FILE, not for a new cell")
+        wrong = f"{', '.join(new)} cannot be given with --checkpoint: the file describes the cell"
+    if wrong:
+        raise InvalidInputError(wrong)
     check_seed(options.seed)
 
 

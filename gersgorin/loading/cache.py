@@ -185,9 +185,9 @@ def from_cache(
                 "or cache and call; for a layer without a state use gersgorin.memory(module, x)"
             )
         cache, call = _transformers_cache(), lambda layer, x, cache: layer(x, cache_params=cache)
-    sizes = [getattr(layer, name, None) for name in ("hidden_size", "input_size")]
     linear = [part.in_features for part in layer.modules() if isinstance(part, nn.Linear)]
-    size = next((n for n in (input_size, *sizes, *linear) if isinstance(n, int)), None)
+    sizes = input_size, *map(vars(layer).get, ("hidden_size", "input_size")), *linear
+    size = next((n for n in sizes if isinstance(n, int)), None)
     if size is None:
         raise InvalidInputError(f"{type(layer).__name__} does not say how many inputs it has: give input_size")
     return CacheCell(_alone(layer), cache, call, size).eval()
@@ -196,7 +196,7 @@ def from_cache(
 def has_cache(layer: nn.Module) -> bool:
     """True for a layer of transformers whose decoding cache `from_cache` knows."""
     try:
-        return "cache_params" in inspect.signature(layer.forward).parameters and hasattr(layer, "layer_idx")
+        return "cache_params" in inspect.signature(layer.forward).parameters and "layer_idx" in vars(layer)
     except (TypeError, ValueError):
         return False
 
@@ -216,6 +216,6 @@ def _alone(layer: nn.Module) -> nn.Module:
     """A layer as the first of its model, with the same weights: its number, and attributes in which it keeps a cache, are its own."""
     own = copy.copy(layer)
     own._modules = {name: _alone(part) if part is not None else None for name, part in layer._modules.items()}
-    if hasattr(layer, "layer_idx") and not any(hasattr(part, "layer_idx") for part in layer.children()):
+    if "layer_idx" in vars(layer) and not any("layer_idx" in vars(part) for part in layer.children()):
         own.layer_idx = 0
     return own

@@ -146,9 +146,8 @@ def read_numbers(path: Path) -> Source:
     reader = {".npy": _load, ".npz": _npz, ".csv": _csv}.get(path.suffix.lower())
     if reader is None:
         raise InvalidInputError(f"{path} is no file of numbers: expected a name ending in {', '.join(SUFFIXES)}")
-    found = _read(path, reader)
-    array, about = found if isinstance(found, tuple) else (found, {})
-    if array.dtype.kind not in "biuf" or not 1 <= array.ndim <= 3 or array.size == 0:
+    array, about = _read(path, reader)
+    if not 1 <= array.ndim <= 3:
         raise DataError(f"{path} holds {array.dtype} of shape {array.shape}: {EXPECTED}")
     values = array.astype(np.float64)
     if bad := int((~np.isfinite(values)).sum()):
@@ -167,31 +166,28 @@ def read_array(path: Path) -> np.ndarray:
     """The real numbers of a .npy file in their own shape and type. Raises DataError or InvalidInputError."""
     if path.suffix.lower() != ".npy":
         raise InvalidInputError(f"{path} is no array: expected a .npy file, which numpy.save writes")
-    array = _read(path, _load)
-    if array.dtype.kind not in "biuf" or not array.size:
-        raise DataError(f"{path} holds {array.dtype} of shape {array.shape}: expected real numbers")
-    return array
+    return _read(path, _load)[0]
 
 
-def _read(path: Path, reader: Callable):
-    """What a reader makes of a file. Raises DataError for any error of it."""
+def _read(path: Path, reader: Callable[[Path], tuple[np.ndarray, dict]]) -> tuple[np.ndarray, dict]:
+    """The real numbers that a reader finds in a file, and what the file says of them. Raises DataError for any error of it."""
     try:
         if (size := path.stat().st_size) > free_memory():
             raise DataError(
                 f"{path} has {in_words(size)}, more than the memory that is free: cut it into smaller files"
             )
-        return reader(path)
+        array, about = reader(path)
     except DataError:
         raise
     except Exception as error:  # any error of NumPy at a damaged or hostile file
         raise DataError(f"{path} cannot be read as numbers: {first_line(error)}") from error
+    if array.dtype.kind not in "biuf" or not array.size:
+        raise DataError(f"{path} holds {array.dtype} of shape {array.shape}: {EXPECTED}")
+    return array, about
 
 
-def _load(path: Path) -> np.ndarray:
-    array = np.load(path, allow_pickle=False)
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"{path} holds several arrays under the name of one: call it .npz")
-    return array
+def _load(path: Path) -> tuple[np.ndarray, dict]:
+    return np.asarray(np.load(path, allow_pickle=False)), {}
 
 
 def _npz(path: Path) -> tuple[np.ndarray, dict]:

@@ -225,7 +225,7 @@ def followed(cell: nn.Module, module: nn.Module, x: Tensor, calls: list[Call]) -
     hint = "write the loop with new tensors and operations of torch that have gradients"
     with users_code(f"{name} cannot be followed through its own loop around {of_cell}", hint), with_gradients():
         nodes, reads = _differentiated(cell, module, x, calls)
-        moved = _moved(cell, module, x, calls)
+        moved = _moved(cell, module, x, calls, reads)
         if passes_on and not any(map(torch.any, moved)) and not _is_linked(module, nodes, reads):
             return None
         if any(call.x.numel() != rows * call.x.shape[-1] for call in calls[1:]):
@@ -303,9 +303,12 @@ def _is_linked(module: nn.Module, nodes: list[_Node], reads: list[_Node]) -> boo
     return _depends(nodes[0].y, [p for p in module.parameters() if p.requires_grad])
 
 
-def _moved(cell: nn.Module, module: nn.Module, x: Tensor, calls: list[Call]) -> list[Tensor]:
-    """The entries of each input of the cell that change with its outputs, whichever way these move: beside a kink only one does."""
-    moved = [torch.ones_like(call.x, dtype=torch.bool) for call in calls]
+def _moved(cell: nn.Module, module: nn.Module, x: Tensor, calls: list[Call], reads: list[_Node]) -> list[Tensor]:
+    """The entries (B, m) of each input of the cell that change with its outputs, whichever way these move: beside a kink only one does.
+
+    Entries that change from run to run anyway, such as NumPy's random numbers, do not count.
+    """
+    moved = [read.by_rows(call.x).isclose(read.value) for read, call in zip(reads, calls, strict=False)]
     for change in MOVED:
         generator = torch.Generator().manual_seed(0)
 
@@ -315,9 +318,8 @@ def _moved(cell: nn.Module, module: nn.Module, x: Tensor, calls: list[Call]) -> 
 
         with torch.no_grad():
             again = watched_calls(cell, module, x, end=functools.partial(tree_map_only, Tensor, scaled))
-        moved = [
-            old & (call.x != other.x) & ~call.x.isnan() for old, call, other in zip(moved, calls, again, strict=False)
-        ]
+        rows = zip(moved, reads, calls, again, strict=False)
+        moved = [old & (read.by_rows(call.x) != read.by_rows(other.x)) for old, read, call, other in rows]
     return moved
 
 
@@ -396,7 +398,7 @@ def _loop(names: tuple[str, str], cell: nn.Module, nodes: list[_Node], reads: li
 def _check_reads(names: tuple[str, str], nodes: list[_Node], reads: list[_Node], moved: list[Tensor]) -> None:
     """Raise InvalidInputError for an input of the cell that changes with earlier states, but has no gradient in them."""
     for t, (read, changed) in enumerate(zip(reads[:COMPARED], moved, strict=False)):
-        if changed.any() and (read.by_rows(changed) & ~read.jacobian(*nodes[: t + 1]).any(-1)).any():
+        if changed.any() and (changed & ~read.jacobian(*nodes[: t + 1]).any(-1)).any():
             raise InvalidInputError(
                 f"{names[0]}: the input of its {names[1]} at frame {t + 1} is cut off from the states that it reads: {CUT_OFF}"
             )

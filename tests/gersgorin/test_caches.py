@@ -13,7 +13,6 @@ from tables import for_each
 from torch import nn
 
 import gersgorin
-from gersgorin.recorder import Recorder
 from rhn.errors import InvalidInputError
 
 T = 8
@@ -105,15 +104,6 @@ def test_analyses_take_the_cell_and_the_whole_model():
     run = gersgorin.open_run(model, torch.arange(6)[None])
     assert run.state_size == 128 and len(run) == 6
     assert np.isfinite(gersgorin.lyapunov(run, count=2).exponents).all()
-
-
-def test_a_recorder_measures_a_layer_in_a_model():
-    model = model_of("Mamba")
-    recorder = Recorder(model, torch.arange(6)[None], every=1, submodule="layers.1")
-    model.layers[1].mixer.A_log.data += 1
-    recorder.measure(1)
-    radius = recorder.recording.radius.mean(1)
-    assert radius[1] < radius[0]
 
 
 class Leaky(nn.Module):

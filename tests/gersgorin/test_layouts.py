@@ -1,12 +1,10 @@
 """Results and messages say how a module read the axes of its input."""
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import gersgorin
-from gersgorin.cli.main import main
 from rhn.errors import InvalidInputError
 
 B, T, M, N = 4, 7, 3, 5
@@ -97,13 +95,3 @@ def test_packed_sequences_are_read_without_their_padding():
 
     cell, inputs = gersgorin.extract_cell(Packs(), torch.randn(6, 2, 3))
     assert len(gersgorin.spectra(cell, inputs[:, 0]).spectral_radius) == 3
-
-
-def test_no_figure_of_gates_is_drawn_without_gates(x, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "normed.py").write_text(f"import sys\nmake = sys.modules[{__name__!r}].Normed\n")
-    np.save("x.npy", x.numpy())
-    assert main(["gates", "--module", "normed:make", "--input", "x.npy"]) == 2
-    assert "Gates are not measured in a loop of your own: there is nothing to draw" in capsys.readouterr().err
-    assert not list(tmp_path.glob("*.png"))

@@ -32,6 +32,7 @@ from rhn.errors import InvalidInputError
 
 T, M, N = 9, 3, 5
 CODE = """
+import numpy as np
 import torch
 from torch import nn
 
@@ -98,6 +99,11 @@ class ReadsChoice(Detour):
     '''The larger output as a one-hot vector, which does not change with it.'''
     def read(self, y):
         return torch.eye(2, dtype=y.dtype)[y.argmax(-1)]
+
+class Drawn(Loop):
+    '''Adds noise that torch does not know to its input.'''
+    def next(self, e, h):
+        return self.cell(e + float(np.random.rand()), h)
 
 class NormedLSTM(Loop):
     cell_kind = nn.LSTMCell
@@ -282,6 +288,11 @@ def test_the_first_step_is_left_out_where_two_states_begin_as_one_tensor():
 def test_a_choice_that_is_read_again_leaves_the_jacobians_of_the_cell():
     cell, inputs = extract_cell(network("ReadsChoice"), frames(T, 1))
     assert type(cell) is type(from_torch(network("ReadsChoice").cell)) and inputs[1:, 0, M:].sum() == T - 1
+
+
+def test_noise_is_not_taken_for_an_output_that_is_read_again():
+    cell, _ = extract_cell(network("Drawn"), frames(T, 1))
+    assert type(cell) is type(from_torch(network("Drawn").cell))
 
 
 @for_each("kind", ["Plain", "PlainLSTM", "Teacher"])
