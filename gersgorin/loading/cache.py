@@ -196,7 +196,7 @@ def from_cache(
 def has_cache(layer: nn.Module) -> bool:
     """True for a layer of transformers whose decoding cache `from_cache` knows."""
     try:
-        return "cache_params" in inspect.signature(layer.forward).parameters and "layer_idx" in vars(layer)
+        return "cache_params" in inspect.signature(layer.forward).parameters and hasattr(layer, "layer_idx")
     except (TypeError, ValueError):
         return False
 
@@ -216,6 +216,6 @@ def _alone(layer: nn.Module) -> nn.Module:
     """A layer as the first of its model, with the same weights: its number, and attributes in which it keeps a cache, are its own."""
     own = copy.copy(layer)
     own._modules = {name: _alone(part) if part is not None else None for name, part in layer._modules.items()}
-    if "layer_idx" in vars(layer) and not any("layer_idx" in vars(part) for part in layer.children()):
+    if hasattr(layer, "layer_idx") and not any(hasattr(part, "layer_idx") for part in layer.children()):
         own.layer_idx = 0
     return own
