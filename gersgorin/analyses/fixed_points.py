@@ -1,4 +1,4 @@
-"""Fixed points of one step under constant input: the states that stay where they are, and the spectra there.
+"""Fixed points of one step under constant input: the states that stay where they are, and the spectra and modes there.
 
 Zeros of r(s) = F(s) - s are searched from many starts at once, by Levenberg-Marquardt steps on the speed q = |r|^2 / 2.
 D. Sussillo and O. Barak (Neural Computation 25, 2013) minimise q by its gradient. Here the Jacobian J = dF/ds - 1 is known, and each
@@ -17,7 +17,7 @@ Starts are independent of each other.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
@@ -49,8 +49,32 @@ SLOW = 0.01  # of the median speed at the starts
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 APART = 1e-4  # distance in an entry from which two points are two, of the largest side of the starts' box
 ITERATIONS = 200
+STROKE = 0.06  # half the length of a mode in the figure, of the starts' range
 LISTED = 8  # points in the summary and in the figure of spectra
 KINDS = {"stable": (GREEN, "o"), "neutral": (BLUE, "s"), "saddle": (ORANGE, "D"), "unstable": (RED, "^")}
+
+
+@dataclass(frozen=True)
+class Modes:
+    """How a small deviation d from a point goes on: after t steps it is right @ (eigenvalues**t * (left @ d))."""
+
+    eigenvalues: np.ndarray
+    """(N,) complex, the largest modulus first."""
+    right: np.ndarray
+    """(N, N), the directions of the modes, in columns of length 1."""
+
+    @property
+    def left(self) -> np.ndarray:
+        """(N, N), in rows: the shares of the modes in a deviation. Raises numpy.linalg.LinAlgError if they do not span all states."""
+        return np.linalg.inv(self.right)
+
+    def driven(self, weights: np.ndarray) -> np.ndarray:
+        """How far each of m inputs moves the state along each mode, (N, m), for input weights (N, m): |left @ weights|."""
+        return np.abs(self.left @ weights)
+
+    def read(self, weights: np.ndarray) -> np.ndarray:
+        """How strongly each of k outputs reads each mode, (k, N), for output weights (k, N): |weights @ right|."""
+        return np.abs(weights @ self.right)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -77,6 +101,20 @@ class FixedPoints(Result, kind="fixed_points"):
     """The search stays in the box of the starts, wider all around by this share of its largest side (at least of 1)."""
     input: np.ndarray | None = None
     """The constant input (m,)."""
+    trajectory: np.ndarray | None = None
+    """States (T + 1, N) of the run whose cell it is."""
+    jacobians: np.ndarray | None = field(default=None, metadata={"saved": False})
+    """dF/ds at each point, (P, N, N); not in files."""
+
+    def modes(self, point: int = 0) -> Modes:
+        """The modes of a point. Raises InvalidInputError for points from a file."""
+        if self.jacobians is None:
+            raise InvalidInputError(
+                "points from a file have no Jacobians: search them anew with gersgorin.fixed_points"
+            )
+        values, right = np.linalg.eig(self.jacobians[point])
+        order = np.argsort(-np.abs(values), kind="stable")
+        return Modes(values[order], right[:, order])
 
     @property
     def wider(self) -> float:
@@ -170,12 +208,16 @@ class FixedPoints(Result, kind="fixed_points"):
     def draw(self, ax: Axes) -> None:
         """Project points and starts onto the two directions in which the starts vary most.
 
-        Slow points are hollow. The label of an axis has its share of the starts' variance.
+        Slow points are hollow. The label of an axis has its share of the starts' variance. A run is a line; strokes through the first
+        eight points are their modes.
         """
         axes, share = principal_axes(self.starts)
         middle, kinds = self.starts.mean(0), np.array(self._stability())
+        if self.trajectory is not None:
+            ax.plot(*((self.trajectory - middle) @ axes.T).T, color=GREY, linewidth=0.6, alpha=0.6, label="the run")
         dots = {"color": GREY, "markersize": 3, "alpha": 0.6, "label": "starts of the search"}
         ax.plot(*((self.starts - middle) @ axes.T).T, ".", **dots)
+        self._draw_modes(ax, axes, middle)
         for kind, slow in product(KINDS, (False, True)):
             states = self.states[(kinds == kind) & (self.is_slow == slow)]
             if len(states):
@@ -187,6 +229,18 @@ class FixedPoints(Result, kind="fixed_points"):
         ax.set(xlabel=f"first {x}", ylabel=f"second {y}", title="among the starts of the search")
         ax.margins(0.08)
         plain_numbers(ax)
+
+    def _draw_modes(self, ax: Axes, axes: np.ndarray, middle: np.ndarray) -> None:
+        """A stroke for each growing mode of the first eight points, and for the slowest of those that decay."""
+        half, shown = STROKE * np.ptp((self.starts - middle) @ axes.T, axis=0).max(), set()
+        for k in range(len(self.states[:LISTED]) if self.jacobians is not None else 0):
+            modes = self.modes(k)
+            for j in range(min(self.unstable[k] + 1, len(modes.eigenvalues))):
+                kind, color = ("growing mode", RED) if j < self.unstable[k] else ("slowest decaying mode", GREEN)
+                ends = self.states[k] + half * np.outer((-1, 1), modes.right[:, j].real)
+                label = None if kind in shown else kind
+                ax.plot(*((ends - middle) @ axes.T).T, color=color, linewidth=1.2, zorder=2.5, label=label)
+                shown.add(kind)
 
     def draw_spectra(self, ax: Axes) -> None:
         """The eigenvalues at the first eight points, coloured by the kind of point, with the unit circle."""
@@ -334,6 +388,7 @@ def _searched(network, x, starts: Tensor | int, seed: int, options: dict) -> tup
         run = run_of_network(network, x, **({"seed": seed} if isinstance(network, str) else {}), **options)
         cell, x, label = run.any_step(), run.inputs.mean(0), run.label
         fields = {"title": f"{label.title}, input held at the mean of {label.along}", "about": label.about}
+        fields["trajectory"] = run.states.cpu().numpy()
         starts = _spread(run.require_finite().states, starts, seed) if isinstance(starts, int) else starts
     else:  # a map f(s) is a step that ignores its input
         cell, fields = as_cell(network if x is not None else lambda x, s: network(s)), {}
@@ -364,9 +419,14 @@ def _points_of(
     slow = ~fixed & flat & (speeds <= SLOW * speed_at_starts.median())
     some, many = zip(*(_points(ends, speeds, group, APART * side) for group in (fixed, slow)), strict=True)
     points = torch.cat(some)
-    spectra = [eigenvalues(jacobian(ends[part])) for part in points.split(size) if len(part)]
-    arrays = {"states": ends[points], "residuals": speeds[points], "found_from": torch.cat(many)}
-    arrays["eigenvalues"] = torch.cat(spectra or [ends[points].to(torch.complex64)])
+    jacobians = torch.cat([jacobian(ends[part]) for part in points.split(size)])
+    arrays = {
+        "states": ends[points],
+        "residuals": speeds[points],
+        "found_from": torch.cat(many),
+        "jacobians": jacobians,
+    }
+    arrays["eigenvalues"] = eigenvalues(jacobians) if len(points) else ends[points].to(torch.complex64)
     return {name: array.cpu().numpy() for name, array in arrays.items()} | {
         "is_slow": np.arange(len(points)) >= len(some[0]),
         "least_residual": float(speeds.min()),

@@ -1,18 +1,22 @@
 """Fixed points: known ones, torch's own modules as judges, SciPy's root from the same starts, minima of the speed told apart."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.optimize
 import torch
 from cases import SHALLOW_CASES, inputs, randomize
 from tables import for_each
 
+import gersgorin
 from gersgorin import fixed_points, temporal_jacobian, trajectory
 from gersgorin.analyses import fixed_points as measure
 from rhn.cells import RNN
 from rhn.errors import InvalidInputError
+from rhn.utils.figures import GREEN, RED
 
 d = torch.float64
 
@@ -101,6 +105,32 @@ def test_kinds_counts_and_time_constants_of_known_eigenvalues():
     np.testing.assert_allclose(points.time_constants[0], [-1 / math.log(2), np.inf, 1 / math.log(2), 0], atol=1e-12)
     line = fixed_points(lambda s: torch.cat((s[:1], 0.5 * s[1:])), None, normal(9, 2))  # a line of them
     assert line.kinds == ["neutral"] * 9 and np.abs(line.states[:, 1]).max() < 1e-9
+
+
+def test_modes_are_scipys_and_tell_how_a_deviation_goes_on():
+    rng = np.random.default_rng(0)
+    A, d, B, C = rng.normal(size=(5, 5)) / 3, rng.normal(size=5), rng.normal(size=(5, 2)), rng.normal(size=(3, 5))
+    found = fixed_points(lambda s: torch.tanh(s @ torch.from_numpy(A).T), starts=torch.full((3, 5), 0.1).double())
+    modes = found.modes()
+    values, left, right = scipy.linalg.eig(A, left=True)
+    order = [int(np.abs(values - value).argmin()) for value in modes.eigenvalues]
+    np.testing.assert_allclose(modes.eigenvalues, found.eigenvalues[0], atol=1e-12)
+    left, right = left[:, order].conj().T, right[:, order]
+    scale = np.abs((left * right.T).sum(1))[:, None]
+    np.testing.assert_allclose(modes.driven(B), np.abs(left @ B) / scale, rtol=1e-9)
+    np.testing.assert_allclose(modes.read(C), np.abs(C @ right), rtol=1e-9)
+    after = modes.right @ (modes.eigenvalues**7 * (modes.left @ d))
+    np.testing.assert_allclose(after, np.linalg.matrix_power(A, 7) @ d, rtol=1e-9)
+
+
+def test_the_figure_has_the_run_and_a_stroke_for_each_growing_and_the_slowest_decaying_mode(tmp_path):
+    found = fixed_points("gru", torch.zeros(30, 88), init="uniform:0.5", hidden_size=6)
+    assert found.trajectory.shape == (31, 6)
+    counts = Counter(line.get_color() for line in found.plot().lines if len(line.get_xdata()) == 2)
+    assert counts[RED] == found.unstable[:8].sum() and counts[GREEN] == (found.unstable[:8] < 6).sum()
+    found.save(tmp_path / "points.npz")
+    with pytest.raises(InvalidInputError, match="have no Jacobians"):
+        gersgorin.load(tmp_path / "points.npz").modes()
 
 
 def test_float32_and_small_blocks_find_the_same(monkeypatch):
