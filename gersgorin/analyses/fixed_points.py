@@ -68,13 +68,13 @@ class Modes:
         """(N, N), in rows: the shares of the modes in a deviation. Raises numpy.linalg.LinAlgError if they do not span all states."""
         return np.linalg.inv(self.right)
 
-    def driven(self, weights: np.ndarray) -> np.ndarray:
+    def driven(self, weights: Tensor | np.ndarray) -> np.ndarray:
         """How far each of m inputs moves the state along each mode, (N, m), for input weights (N, m): |left @ weights|."""
-        return np.abs(self.left @ weights)
+        return np.abs(self.left @ torch.as_tensor(weights).numpy(force=True))
 
-    def read(self, weights: np.ndarray) -> np.ndarray:
+    def read(self, weights: Tensor | np.ndarray) -> np.ndarray:
         """How strongly each of k outputs reads each mode, (k, N), for output weights (k, N): |weights @ right|."""
-        return np.abs(weights @ self.right)
+        return np.abs(torch.as_tensor(weights).numpy(force=True) @ self.right)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
