@@ -1,7 +1,8 @@
 """Train a batch of trials as one program: `work(job)` depends only on the job and on the saved states in its folder.
 
 It saves the state of every trial each minute and, when a trial ends, its best weights and then its record. It may be killed at any
-moment: another call with the same job goes on from the states, to the same curves.
+moment: another call with the same job goes on from the states, to the same curves. Of two workers with one trial, such as one whose
+driver was killed, the later one writes nothing.
 """
 
 import time
@@ -91,13 +92,13 @@ def _train(
     while True:
         live = fused.live()
         for number in left:
-            if number not in live:
+            if number not in live and number not in job.folder.recorded():
                 _finish(job, fused, number)
         if not live:
             return
         left, stop = live, stopping()
         if stop or time.monotonic() - saved >= job.save_seconds:
-            for number in live:
+            for number in sorted(set(live) - job.folder.recorded()):
                 job.folder.save_state(number, fused.state(number))
             saved = time.monotonic()
         if stop:

@@ -44,6 +44,12 @@ class Eventful(NumpyBackend):
         return super().start(config, settings, saved)
 
 
+def test_a_worker_whose_driver_was_killed_adds_nothing_to_a_study_that_another_has_ended(out):
+    lost = Eventful(5, lambda: drive(config(), out))
+    work(Job(config(), (0, 1, 2), out, lost, save_seconds=0.0))
+    assert_exact(config(), out)
+
+
 def save_at(epoch: int, number: int, out: Path) -> None:
     """Save a trial, as a worker does at this epoch."""
     folder, fused = StudyFolder(out, config()), NumpyTrials(config(), {number: config().settings(number)}, {})
