@@ -13,11 +13,13 @@ from rhn.version import __version__
 COMMANDS = {  # name: (module with main(args), one line)
     "plot": ("gersgorin.cli.plot", "Draw spectra, Geršgorin discs and Jacobian products along a sequence"),
     "check": ("gersgorin.cli.check", "Predict whether a network will train, before the first step"),
+    "cure": ("gersgorin.cli.check", "Search for a start and a learning rate with which it trains"),
     "compare": ("gersgorin.cli.compare", "Compare cells, depths, initialisations, seeds or checkpoints"),
     "recording": ("gersgorin.cli.recording", "Draw what was recorded during a training"),
     "report": ("", "Write one HTML page about a network, a training or a study"),
 }
-ALSO_ALONE = ("plot", "check")  # commands that are gersgorin-plot and gersgorin-check, too
+EVERY_DAY = ("plot", "check", "cure", "compare", "memory", "fixed-points", "report")
+ALSO_ALONE = ("plot", "check", "cure")  # whose main is also that of gersgorin-plot, gersgorin-check
 SYNONYMS = {"analyze": "plot", "analyse": "plot", "train": "check", "predict": "check"}
 REPORTS = "gersgorin.report"  # entry points of packages above this one
 
@@ -47,7 +49,8 @@ def _help(name: str | None) -> None:
         print(f"gersgorin {__version__}")
     elif name in ("-h", "--help"):
         print("usage: gersgorin COMMAND [options]\n\nSpectra, products and trainability of recurrent networks.\n")
-        print(*(f"  {command:<15} {about}" for command, about in lines.items()), sep="\n")
+        for title, chosen in ("Every day:", EVERY_DAY), ("On occasion:", [c for c in lines if c not in EVERY_DAY]):
+            print(title, *(f"  {command:<15} {lines[command]}" for command in chosen), sep="\n")
         print("\n`gersgorin COMMAND --help` shows the options and examples of a command.")
     else:
         said = "a command is missing" if name is None else f"{name!r} is no command"

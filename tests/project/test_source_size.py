@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUDGETS = {
     "rhn gersgorin optim_study analysis": (32_570, 248_000),
     "rhn": (12_800, 87_500),
-    "gersgorin": (15_130, 125_500),
+    "gersgorin": (15_140, 125_550),
     "optim_study": (2_900, 20_700),
     "analysis": (1_800, 14_750),
     "tests": None,  # printed only
