@@ -325,7 +325,7 @@ def _by_matrices(run: Run, measured: Measured, progress: Progress) -> np.ndarray
             values, conditions = eigenvalue_conditions(A)
             support = support_function(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2)
             departures = departure_from_normality(A, values, relative=True)
-            kreiss = torch.full((len(A),), torch.nan, dtype=torch.float64)
+            kreiss = A.new_full((len(A),), torch.nan, dtype=torch.float64)
             some = [t - now.start for t in shown if N <= SMALL and now.start <= t < now.stop]  # else more than a moment
             kreiss[some] = kreiss_constant(A[some])
             arrays = (*rows, *columns, values, norms, conditions.amax(-1), support, departures, kreiss)
