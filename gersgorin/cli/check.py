@@ -10,7 +10,7 @@ if __name__ == "__main__":  # before the other imports, so that Ctrl-C during th
 import os
 import sys
 from contextlib import redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -24,7 +24,6 @@ from rhn.utils.options import flag, given_flags, option, parse
 from rhn.utils.progress import progress_bars
 from rhn.utils.result import fitted
 
-CURED = Path("cured.safetensors")  # of gersgorin cure
 LONGER = 3  # times the seconds of a check, for a cure
 EXCLUSIVE = {  # an option, and those that cannot be given with it
     "module": ("preset", "text"),
@@ -135,16 +134,8 @@ class CheckOptions(CheckedData, Answer, Training, CheckedNetwork):
 
 
 def main(args: list[str] | None = None, prog: str = "gersgorin-check") -> int:
-    """Run the command; returns its exit code, 1 if a cure was asked for and none was found.
-
-    prog: as it was typed; `gersgorin cure` asks for a cure in any case.
-    """
-
-    def command() -> int:
-        options = parse(CheckOptions, args, prog=prog)
-        return run(replace(options, cure=CURED) if prog == "gersgorin cure" and options.cure is None else options)
-
-    return run_command(command)
+    """Run the command; returns its exit code, 1 if a cure was asked for and none was found. prog: as it was typed."""
+    return run_command(lambda: run(parse(CheckOptions, args, prog=prog)))
 
 
 def run(options: CheckOptions) -> int:
