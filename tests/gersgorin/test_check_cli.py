@@ -91,7 +91,7 @@ def test_a_module_of_the_user_s_with_its_weights(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("own_to_check.py").write_text(OWN)
     Path("x.csv").write_text("a,b\n" + "\n".join(f"{np.sin(k)},{np.cos(k)}" for k in range(30)))
-    run_on = ["--module", "own_to_check:Next", "--input", "x.csv", "--epochs", "40"]
+    run_on = ["--module", "own_to_check:Next", "--input", "x.csv", "--epochs", "40", "--seconds", "600"]
     new = answer(capsys, *run_on, "--seed", "3")
     assert new["name"] == "own_to_check:Next"
     module = build_module("own_to_check:Next", input_size=2, seed=3)
