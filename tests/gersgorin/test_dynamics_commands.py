@@ -111,7 +111,8 @@ def test_points_lie_where_the_axes_say_and_kinds_look_different():
     starts = torch.randn(30, 3, dtype=d, generator=torch.Generator().manual_seed(1)) * torch.tensor([1.0, 9.0, 3.0])
     points = fixed_points(lambda s: A @ s, None, starts)
     ax, beside = points.plot().figure.axes
-    searched, saddle = ax.lines
+    searched, *modes, saddle = ax.lines
+    assert [line.get_label() for line in modes] == ["growing mode", "slowest decaying mode"]
     assert saddle.get_label() == "saddle: 1" and len(searched.get_xdata()) == 30
     x, y = (-starts.mean(0).numpy())[[1, 2]]
     assert saddle.get_xdata()[0] == pytest.approx(x, abs=2) and saddle.get_ydata()[0] == pytest.approx(y, abs=2)
@@ -121,7 +122,7 @@ def test_points_lie_where_the_axes_say_and_kinds_look_different():
     drawn = beside.lines[1]
     np.testing.assert_array_equal(drawn.get_xdata(), points.eigenvalues[0].real)
     slow = replace(points, is_slow=np.array([True]))
-    assert slow.plot().lines[1].get_markerfacecolor() == "none"
+    assert slow.plot().lines[-1].get_markerfacecolor() == "none"
     assert principal_axes(np.ones((4, 1)))[0].shape == (2, 1)
 
 
