@@ -29,12 +29,10 @@ demo: $(VENV)/.base ## set up and run the main job: spectrum and discs of a dept
 	$(BIN)/rhn train jsb-depth-5 --hidden-size 48 --epochs 50 --out runs/demo
 	$(BIN)/gersgorin compare init --checkpoint runs/demo --output gersgorin-demo-before-after.png
 
-test: $(VENV)/.dev ## set up and run the tests, about six minutes on two cores
-	CI=1 $(BIN)/ruff check .
+test: lint ## set up and run lint and the tests, about six minutes on two cores
 	CI=1 $(BIN)/python -m pytest -n 2 -q -m 'not slow and not chaos and not docs'
 
-test-all: $(VENV)/.dev ## run everything: also the slow tests, test-chaos and test-docs
-	CI=1 $(BIN)/ruff check .
+test-all: lint ## run everything: also the slow tests, test-chaos and test-docs
 	CI=1 $(BIN)/python -m pytest -n 2 -q
 
 test-chaos: $(VENV)/.dev ## long tests: kills, database outages, full and vanished disks, C code under sanitizers
@@ -43,9 +41,10 @@ test-chaos: $(VENV)/.dev ## long tests: kills, database outages, full and vanish
 test-hosts: $(VENV)/.dev ## the numerical tests as on other processors and with other seeds, half an hour
 	CI=1 $(BIN)/python tests/hosts.py
 
-lint: $(VENV)/.dev ## ruff: check and format
+lint: $(VENV)/.dev ## ruff (check and format) and mypy, about a minute the first time
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 $(VENV)/.bench: $(VENV)/.dev
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
@@ -83,4 +82,4 @@ gpu-check: ## on a GPU machine: the tests marked gpu and the benchmarks, into gp
 	bash benchmarks/gpu_check.sh gpu-results
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) .pytest_cache .hypothesis .ruff_cache build *.egg-info
+	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache build *.egg-info
