@@ -72,7 +72,7 @@ docs-pictures: $(VENV)/.base ## draw the tutorial's pictures anew, by its own co
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/commands.py docs/tutorial.md build/tutorial
 	for name in before dt-record rhn-record trained; do cp build/tutorial/$$name.png docs/pictures/tutorial-$$name.png; done
 
-notebook: $(VENV)/.dev ## write docs/tutorial.ipynb from the tutorial, with its outputs
+notebook: $(VENV)/.dev ## write the notebooks of the tutorial and of docs/notebooks, with their outputs
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/notebook.py
 
 test-docs: $(VENV)/.dev ## run the commands of the tutorial and the guides, and the examples

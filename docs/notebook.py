@@ -1,20 +1,24 @@
-"""Write docs/tutorial.ipynb from docs/tutorial.md, and execute it: `python docs/notebook.py`, or `make notebook`.
+"""Write the notebooks of some pages, executed: `python docs/notebook.py [PAGE ...]`, or `make notebook`. Also a hook of mkdocs.
 
-Cells are made of the page: `sh` blocks become %%bash cells, `python` blocks code cells, and the pictures that the commands draw are shown
-by code cells. The page's `text` blocks are left out, since the cells print them. Needs nbformat, nbclient and ipykernel (extra dev).
+The notebook of a page lies beside it: tutorial.md, tutorial.ipynb. Cells are made of the page: `sh` blocks become %%bash cells, `python`
+blocks code cells, and the tutorial's pictures, which its commands draw, are shown by code cells. The page's `text` blocks are left out,
+since the cells print them. On the site the pages in notebooks/ get the outputs of their notebooks. Needs nbformat, nbclient and ipykernel
+(extra dev).
 """
 
 import base64
 import io
+import json
 import re
 import sys
 import tempfile
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
-PAGE, NOTEBOOK = DOCS / "tutorial.md", DOCS / "tutorial.ipynb"
+FOLDER = DOCS / "notebooks"
+PAGES = [DOCS / "tutorial.md", *sorted(FOLDER.glob("*.md"))]
 BLOCK = re.compile(r"^```(sh|python|text)[^\n]*\n(.*?)^```$|^!\[([^\]]*)\]\(pictures/tutorial-([^)]*)\)$", re.DOTALL | re.MULTILINE)
-FIRST = "This notebook is made from [the tutorial](tutorial.md). Run it in an environment with the toolkit."
+FIRST = "This notebook is made from the page of the same name. Run it in an environment with the toolkit."
 PIXELS, COLOURS, LINES = 900, 255, 40  # width and palette of embedded pictures; longest printed output
 
 
@@ -25,7 +29,7 @@ def cells(text: str) -> list[tuple[str, str]]:
         found.append(("markdown", text[end : block.start()].strip()))
         kind, source, about, picture = block.groups()
         if kind == "sh":
-            found.append(("code", f"%%bash\n{source.rstrip()}"))
+            found.append(("code", f"%%bash -e\n{source.rstrip()}"))
         elif kind == "python":
             found.append(("code", source.rstrip()))
         elif picture:
@@ -71,8 +75,27 @@ def smaller(output):
     return output
 
 
+def on_page_markdown(markdown: str, page, **_) -> str:
+    """A page of notebooks/ with a link to its notebook, and the notebook's outputs after their blocks."""
+    notebook = Path(page.file.abs_src_path).with_suffix(".ipynb")
+    if notebook.parent != FOLDER:
+        return markdown
+    code = (cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code")
+    shown = BLOCK.sub(lambda block: block[0] + "".join(map(markdown_of, next(code)["outputs"])), markdown)
+    return f"{shown}\n\n[This page as a notebook]({notebook.name})\n"
+
+
+def markdown_of(output: dict) -> str:
+    """The Markdown of an output, as it is stored in a notebook."""
+    data = output.get("data", {"text/plain": output.get("text")})
+    if "image/png" in data:
+        return f'\n\n<img alt="Output of the code above" src="data:image/png;base64,{data["image/png"].strip()}">\n'
+    return f"\n\n```text\n{''.join(data['text/plain']).rstrip()}\n```\n"
+
+
 if __name__ == "__main__":
     import nbformat
 
-    with tempfile.TemporaryDirectory() as folder:
-        nbformat.write(execute(cells(PAGE.read_text()), Path(folder)), Path(sys.argv[1]) if sys.argv[1:] else NOTEBOOK)
+    for page in map(Path, sys.argv[1:] or PAGES):
+        with tempfile.TemporaryDirectory() as folder:
+            nbformat.write(execute(cells(page.read_text()), Path(folder)), page.with_suffix(".ipynb"))
