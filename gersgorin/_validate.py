@@ -64,7 +64,7 @@ def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None, fini
         got = f"{A.dtype}, {A.layout}" if isinstance(A, Tensor) else type(A).__name__
         raise InvalidInputError(f"A: expected a dense tensor of float32 or float64 (or complex), got {got}")
     shape, stack = tuple(A.shape), steps is None
-    if len(shape) < 3 - stack or shape[-1] != shape[-2] or shape[-1] < smallest or not (stack or shape[0] >= steps):
+    if len(shape) < 3 - stack or shape[-1] != shape[-2] or shape[-1] < smallest or shape[0] < (steps or 0):
         layout = "(..., n, n)" if stack else f"(time >= {steps}, ..., n, n)"
         raise InvalidInputError(f"A: expected square matrices {layout} with n >= {smallest}, got shape {shape}")
     if finite:

@@ -19,7 +19,7 @@ from torch.func import jacfwd, jacrev, vmap
 from gersgorin._validate import with_gradients
 
 BLOCK = 1 << 22  # numbers of derivatives computed at once
-METHODS = {"jacrev": jacrev, "jacfwd": jacfwd}
+METHODS: dict[str, Callable] = {"jacrev": jacrev, "jacfwd": jacfwd}
 
 
 def vjps(y: Tensor, inputs: Sequence[Any], w: Tensor) -> list[Tensor | None]:
@@ -48,7 +48,7 @@ class Linearized:
         with with_gradients():
             self._v = v.detach().clone().requires_grad_()
             self.y = f(self._v, *(each.clone() for each in x))
-        self._w = self._pulled = None
+        self._pulled: Tensor | None = None
 
     def pull(self, W: Tensor) -> Tensor:
         """W A, (b, M)."""

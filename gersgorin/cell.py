@@ -34,7 +34,6 @@ OWN_METHODS = (
     "states",
     "initial_state",
 )
-USUAL = {"depth": 1, "gate_name": "transform gate", "input_size": None, "hidden_size": None, "state_size": None}
 SMALL = 100  # entries of a state up to which Jacobians by autograd are cheaper than products step by step
 
 
@@ -51,12 +50,11 @@ class StepCell:
     def __init__(self, module: nn.Module | Step):
         self.module, self.name = module, name_of(module)
         self.step: Step = getattr(module, "step", module)
-        facts = {name: getattr(module, name, usual) for name, usual in USUAL.items()}
-        self.depth: int = facts["depth"]
-        self.gate_name: str = facts["gate_name"]
-        self.input_size: int | None = facts["input_size"]
-        self.hidden_size: int | None = facts["hidden_size"]
-        self._state_size = facts["state_size"]
+        self.depth: int = getattr(module, "depth", 1)
+        self.gate_name: str = getattr(module, "gate_name", "transform gate")
+        self.input_size: int | None = getattr(module, "input_size", None)
+        self.hidden_size: int | None = getattr(module, "hidden_size", None)
+        self._state_size = getattr(module, "state_size", None)
         self._own = {name: found for name in OWN_METHODS if callable(found := getattr(module, name, None))}
 
     def __call__(self, x: Tensor, s: Tensor) -> Tensor:
@@ -320,8 +318,8 @@ def temporal_jacobian(
     >>> A.tolist()
     [[0.0, 2.0], [2.0, 0.0]]
     """
-    cell, x, s, how = _validated(cell, x, s, "jacobian", method, chunk_size)
-    return cell.jacobian(x, s, **how)
+    ours, x, s, how = _validated(cell, x, s, "jacobian", method, chunk_size)
+    return ours.jacobian(x, s, **how)
 
 
 def input_jacobian(
@@ -334,10 +332,10 @@ def input_jacobian(
     >>> input_jacobian(lambda x, s: s + x[0] * x[1], torch.tensor([3.0, 5.0]), torch.zeros(1)).tolist()
     [[5.0, 3.0]]
     """
-    cell, x, s, how = _validated(cell, x, s, "input_jacobian", method, chunk_size)
+    ours, x, s, how = _validated(cell, x, s, "input_jacobian", method, chunk_size)
     if not x.is_floating_point():
         raise InvalidInputError(f"x is {x.dtype}: expected floating point, which has a derivative")
-    return cell.input_jacobian(x, s, **how)
+    return ours.input_jacobian(x, s, **how)
 
 
 def layer_jacobians(
@@ -362,8 +360,8 @@ def layer_jacobians(
     >>> layer_jacobians(step, torch.zeros(1), torch.zeros(2)).tolist()
     [[[0.0, 2.0], [2.0, 0.0]]]
     """
-    cell, x, s, how = _validated(cell, x, s, "layer_jacobians", method, chunk_size)
-    return cell.layer_jacobians(x, s, **how)
+    ours, x, s, how = _validated(cell, x, s, "layer_jacobians", method, chunk_size)
+    return ours.layer_jacobians(x, s, **how)
 
 
 def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> Tensor:
@@ -395,11 +393,11 @@ def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
     The formula of each cell is beside its equation in `rhn.cells`; for the RNN it is gamma sigma_max(R), gamma = max |f'|
     (Pascanu et al. 2013; Zilly et al. 2017, section 3). Raises InvalidInputError for a cell without one.
     """
-    cell = as_cell(cell)
-    if "norm_bound" not in cell._own:
-        raise InvalidInputError(f"{cell.name} has no norm_bound(state_bound): add that method{_hint(cell.module)}")
+    ours = as_cell(cell)
+    if "norm_bound" not in ours._own:
+        raise InvalidInputError(f"{ours.name} has no norm_bound(state_bound): add that method{_hint(ours.module)}")
     if isinstance(state_bound, Tensor) and state_bound.numel() == 1:
         state_bound = state_bound.item()
     if not isinstance(state_bound, int | float) or not state_bound >= 0:
         raise InvalidInputError(f"state_bound must be a number of at least 0, got {state_bound!r:.40}")
-    return cell.norm_bound(float(state_bound))
+    return ours.norm_bound(float(state_bound))

@@ -31,6 +31,7 @@ from gersgorin.plotting.figure import (
     Shown,
     as_list,
     entitle,
+    first_axes,
     folded,
     legend_below,
     line_style,
@@ -214,8 +215,7 @@ def compare(
     if discs not in AXES:
         raise InvalidInputError(f"discs is {discs!r}, expected one of {', '.join(AXES)}")
     networks = [networks] if isinstance(networks, nn.Module) else networks
-    one = isinstance(sequences, Tensor | np.ndarray) and sequences.ndim == 2
-    sequences = [sequences] if one else list(sequences)
+    sequences = [sequences] if isinstance(sequences, Tensor | np.ndarray) and sequences.ndim == 2 else list(sequences)
     labels = [str(j + 1) for j in range(len(sequences))] if labels is None else list(labels)
     if len(labels) != len(sequences):
         raise InvalidInputError(f"there are {len(labels)} labels for {len(sequences)} sequences: expected one each")
@@ -254,11 +254,11 @@ def compare_runs(
         progress(len(measured))
     if not measured:
         raise InvalidInputError("there is nothing to run: expected at least one network and one sequence")
-    first = {"title": labels[0].title, "unit": labels[0].time_unit, "cell": labels[0].name}
-    sizes = {"depth": run.depth, "hidden_size": run.hidden_size}
-    arrays = {"sequence": np.array([label.sequence for label in labels]), "seed": np.array(seeds)}
-    arrays |= {name: padded([measures[name] for measures in measured]) for name in KEPT}
-    return Comparison(along=along, about=about, discs=discs, **first, **sizes, **arrays)
+    fields: dict[str, Any] = {"title": labels[0].title, "unit": labels[0].time_unit, "cell": labels[0].name}
+    fields |= {"depth": run.depth, "hidden_size": run.hidden_size}
+    fields |= {"sequence": np.array([label.sequence for label in labels]), "seed": np.array(seeds)}
+    fields |= {name: padded([measures[name] for measures in measured]) for name in KEPT}
+    return Comparison(along=along, about=about, discs=discs, **fields)
 
 
 @torch.no_grad()
@@ -330,9 +330,9 @@ def draw_comparison(records: Spectra | Sequence[Spectra]) -> Shown:
     rows, columns = _grid(len(records), IN_A_ROW)
     width = max(9.0, 1.0 + 2.6 * columns)
     heights = (rows * (min(2.5, width / columns) + 0.6) + 0.6, 5.2)
-    figure = Shown(figsize=(width, sum(heights) + 0.4), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=heights)
-    axes = _axes(top, rows, columns, len(records))
+    figure = Shown(width, sum(heights) + 0.4)
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=heights).flat
+    axes = first_axes(top, rows, columns, len(records))
     for k, (ax, record, name) in enumerate(zip(axes, records, named.names, strict=True)):
         exponent = f"exponent {record.finite_time_exponent[-1]:.3g} a step"
         lines = [wrapped(name, 60 // columns + 12), exponent, *[record.which_eigenvalues] * bool(record.leading)]
@@ -355,7 +355,7 @@ def draw_bands(comparisons: Comparison | Sequence[Comparison]) -> Shown:
     """Medians and bands over many runs, one colour for each comparison."""
     comparisons = as_list(comparisons)
     named, first = names_of(comparisons), comparisons[0]
-    figure = Shown(figsize=(11, 6.8), layout="constrained")
+    figure = Shown(11, 6.8)
     _over_time(comparisons, named.names, figure)
     each = " each" * (len(comparisons) > 1)
     runs = f"{len(first.seed)} runs{each}: {BANDS}" if len(first.seed) > 1 else "1 run"
@@ -367,8 +367,9 @@ def draw_results(results: Sequence[Result], along: str) -> Shown:
     """The plot of each result in its own panel, all with the same limits; along: the sequence, for the title of the figure."""
     named = names_of(results)
     rows, columns = _grid(len(results), IN_A_ROW - 1)
-    figure = Shown(figsize=(max(6.0, 4.2 * columns), 3.6 * rows + 1), layout="constrained")
-    panels = [result.plot(ax) for result, ax in zip(results, _axes(figure, rows, columns, len(results)), strict=True)]
+    figure = Shown(max(6.0, 4.2 * columns), 3.6 * rows + 1)
+    axes = first_axes(figure, rows, columns, len(results))
+    panels = [result.plot(ax) for result, ax in zip(results, axes, strict=True)]
     for result, ax, name in zip(results, panels, named.names, strict=True):
         ax.set_title(wrapped(name, 40))
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
@@ -387,14 +388,6 @@ def _grid(count: int, most: int) -> tuple[int, int]:
     """(Rows, columns) of a few rows of equal length, at most so many panels in each."""
     rows = math.ceil(count / most)
     return rows, math.ceil(count / rows)
-
-
-def _axes(figure: Figure | SubFigure, rows: int, columns: int, count: int) -> list[Axes]:
-    """The first `count` axes of a grid, the others empty."""
-    grid = figure.subplots(rows, columns, squeeze=False).flat
-    for ax in grid[count:]:
-        ax.set_axis_off()
-    return list(grid[:count])
 
 
 def _over_time(comparisons: list[Comparison], names: list[str], figure: Figure | SubFigure) -> None:

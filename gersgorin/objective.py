@@ -33,7 +33,7 @@ mask (T, B) bool, True at real frames.
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -85,7 +85,7 @@ class OutputLoss:
     """A loss by name, or a user's own."""
 
     name: str
-    frames: Callable[[Tensor, Tensor], Tensor]
+    frames: Loss
     """Cost of every frame, from outputs and targets."""
     constant: Callable[[Tensor, int], Tensor] | None = None
     """Best constant output (K,), from the targets of all real frames (F, K) or (F,), and K; None: search for it."""
@@ -282,14 +282,14 @@ PADDING = float(torch.finfo(torch.float32).min), -100  # in place of targets aft
 
 def next_frames(model: nn.Module, sequences: Any, loss: str | Loss | None) -> tuple[Tensor, Tensor, OutputLoss]:
     """(Inputs, targets with `PADDING` after the ends, loss) of what a user gave for a model. Raises InvalidInputError."""
-    loss = resolve_loss(_own_loss(model) if loss is None else loss)
-    ids, target_ids = _kinds(model, sequences, loss)
+    resolved = resolve_loss(_own_loss(model) if loss is None else loss)
+    ids, target_ids = _kinds(model, sequences, resolved)
     inputs, targets, mask = read_probe(sequences, ids=ids, target_ids=target_ids)
     targets[~mask] = PADDING[target_ids]
-    return inputs, targets, loss
+    return inputs, targets, resolved
 
 
-def frame_loss(loss: OutputLoss) -> Callable[[Tensor, Tensor], Tensor]:
+def frame_loss(loss: OutputLoss) -> Loss:
     """The mean of a loss over the frames that are no padding."""
 
     def mean(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -328,7 +328,7 @@ class BatchObjective:
         self.output_bias = output_bias_of(self.parameters, outputs)
 
     @property
-    def parameters(self) -> dict[str, nn.Parameter]:
+    def parameters(self) -> dict[str, Tensor]:
         """The trained parameters of the copy by name; their values may be changed."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
@@ -441,7 +441,7 @@ class Objective(BatchObjective):
             )
 
 
-def output_bias_of(parameters: dict[str, nn.Parameter], outputs: Tensor) -> str | None:
+def output_bias_of(parameters: Mapping[str, Tensor], outputs: Tensor) -> str | None:
     """The parameter that is added to every output (..., K): its gradient is the sum of the outputs' own, whatever that is."""
     likely = {name: p for name, p in parameters.items() if p.shape == outputs.shape[-1:]}
     if not likely or outputs.dim() < 2 or not outputs.requires_grad:
@@ -451,8 +451,8 @@ def output_bias_of(parameters: dict[str, nn.Parameter], outputs: Tensor) -> str 
     ).to(outputs)
     found = torch.autograd.grad((outputs * slope).sum(), list(likely.values()), allow_unused=True)
     total = slope.flatten(0, -2).sum(0)
-    tolerance = {} if outputs.dtype == torch.float64 else {"rtol": 1e-3, "atol": 1e-4}
-    agrees = (g is not None and torch.allclose(g, total, **tolerance) for g in found)
+    tolerance = (1e-5, 1e-8) if outputs.dtype == torch.float64 else (1e-3, 1e-4)
+    agrees = (g is not None and torch.allclose(g, total, *tolerance) for g in found)
     return next((name for name, same in zip(likely, agrees, strict=True) if same), None)
 
 

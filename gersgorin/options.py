@@ -37,7 +37,7 @@ class NetworkOptions(NewOrTrained):
 
     group = "network"
 
-    layer: int | None = option(None, "Which of several recurrent cells, counted from 1 (default: the first).")
+    layer: int | None = option(None, "Which of several recurrent cells, counted from 1 (default: the first).")  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, kw_only=True)

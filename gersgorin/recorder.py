@@ -88,7 +88,7 @@ def weights_of(module: nn.Module) -> dict[str, tuple[Tensor, Tensor | None]]:
     """(Weight, its gradient) by name; those that a cell of ours stacks over its layers one by one, as "cells.0.weight_hh[1]"."""
     cells = [part for part in module.modules() if isinstance(part, Cell)]
     stacks = {p for cell in cells for name, p in cell.named_parameters() if p.dim() == (2 if "bias" in name else 3)}
-    found = {}
+    found: dict[str, tuple[Tensor, Tensor | None]] = {}
     for name, weight in module.named_parameters():
         gradient = None if weight.grad is None else weight.grad.to_dense()
         if weight in stacks:
@@ -116,9 +116,8 @@ def gradient_norms(module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _norm(t: Tensor) -> float:
-    return torch.linalg.vector_norm(
-        t, dtype=torch.float64
-    ).item()  # squares of tiny gradients vanish in single precision
+    # squares of tiny gradients vanish in single precision
+    return torch.linalg.vector_norm(t, dtype=torch.float64).item()
 
 
 POSITIONS = 4
@@ -212,8 +211,8 @@ class Recorder:
             torch.cuda.synchronize()  # else the training's own work would count as measuring
         begun = time.perf_counter()
         norms, rates = gradient_norms(self._module)
-        loss = np.array(math.nan if loss is None else loss.item() if isinstance(loss, Tensor) else loss, float)
-        row = {"step": np.array(step), "loss": loss, "gradient_norm": norms, "relative_rate": rates}
+        value = np.array(math.nan if loss is None else loss.item() if isinstance(loss, Tensor) else loss, float)
+        row = {"step": np.array(step), "loss": value, "gradient_norm": norms, "relative_rate": rates}
         try:
             row |= self._look()
         except InvalidInputError as error:
@@ -222,8 +221,8 @@ class Recorder:
                 raise  # the step is broken, not the training
             row |= {name: np.full_like(self._rows[0][name], np.nan) for name in MOMENTS if name not in row}
         self._rows.append(row)
-        for name in MEASURES if self._log else ():
-            if (known := row[name][np.isfinite(row[name])]).size:
+        for name in MEASURES:
+            if self._log and (known := row[name][np.isfinite(row[name])]).size:
                 self._log(f"recorder/{name}", float(known.mean()), step)
         now = time.perf_counter()
         self._measuring += now - begun

@@ -18,6 +18,7 @@ from gersgorin.plotting.figure import (
     DASHED,
     DASHES,
     Shown,
+    Style,
     complex_plane,
     label_axes,
     laid_out,
@@ -169,15 +170,15 @@ def plot_measures(recording: Recording, ax: Axes, *, names: Sequence[str] = ("ra
 
     Bands show the spread over the positions of the probe.
     """
-    dots = {"linewidth": 1.2, "marker": "." if len(recording) < 40 else None, "markersize": 3}
+    dots: Style = {"linewidth": 1.2, "marker": "." if len(recording) < 40 else None, "markersize": 3}
     for k, name in enumerate(names):
         values = vars(recording)[name]
         if name in COLOURS:
-            style = {"color": COLOURS[name], "linestyle": DASHES[k % len(DASHES)]}
-            ax.plot(recording.step, recording.mean(name), label=MEASURES[name], **style, **dots)
+            color, label, dashes = COLOURS[name], MEASURES[name], DASHES[k % len(DASHES)]
+            ax.plot(recording.step, recording.mean(name), label=label, color=color, linestyle=dashes, **dots)
             if values.ndim > 1:
-                band = {"alpha": 0.2, "linewidth": 0, "label": f"{MEASURES[name]}, min to max over the probe"}
-                ax.fill_between(recording.step, values.min(1), values.max(1), color=COLOURS[name], **band)
+                low, high, label = values.min(1), values.max(1), f"{label}, min to max over the probe"
+                ax.fill_between(recording.step, low, high, color=color, alpha=0.2, linewidth=0, label=label)
             continue
         if values.ndim > 2:
             lines = {f"layer {layer + 1}": line for layer, line in enumerate(values.mean(1).T)}
@@ -242,9 +243,9 @@ def draw_recording(recording: Recording) -> Shown:
         raise DataError("the record holds no finite number: there is nothing to draw, record the training anew")
     rows = -(-len(panels) // 2)
     heights = (4.2, 2 * rows)
-    figure = Shown(figsize=(12, sum(heights)), layout="constrained")
-    titled(figure, drawable(_heading(recording)), _about(recording))
-    top, bottom = figure.subfigures(2, 1, height_ratios=heights)
+    figure = Shown(12, sum(heights))
+    titled(figure, _heading(recording), _about(recording))
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=heights).flat
     moments = shown_steps(len(recording))
     places = top.subplots(1, len(moments), sharex=True, sharey=True, squeeze=False)[0]
     for ax, moment in zip(places, moments, strict=True):
@@ -268,9 +269,9 @@ def draw_recording(recording: Recording) -> Shown:
 
 def moving_recording(recording: Recording) -> Film:
     """The spectra of the measurements as a film, beside spectral radius and bulk."""
-    figure = Shown(figsize=(10.5, 5), layout="constrained")
-    titled(figure, drawable(_heading(recording)), _about(recording))
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))
+    figure = Shown(10.5, 5)
+    titled(figure, _heading(recording), _about(recording))
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 1.25)).flat
     ax, beside = left.subplots(), right.subplots()
     plot_measures(recording, beside).set_ylabel("value of one step")
     now = beside.axvline(recording.step[0], color=GREY, linewidth=1)
@@ -291,4 +292,4 @@ def _about(recording: Recording) -> str:
     exact = not (recording.step[:-1] % max(1, recording.every)).any()  # else measured where epochs end
     every = f"{'' if exact else 'about '}every {recording.every} steps"
     how = f"measured {every} of training, at {counted(recording.radius.shape[1], 'position')} of the probe"
-    return drawable("; ".join(filter(None, (recording.about, how))))
+    return "; ".join(filter(None, (recording.about, how)))

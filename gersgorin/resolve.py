@@ -89,11 +89,11 @@ def open_run(
         return network
     if not fits(steps, int | None):
         raise InvalidInputError(f"steps is {steps!r:.40}: expected a whole number of at least 1")
-    data, new = DataOptions(steps=steps), dict(zip(NEW_CELL, (depth, hidden_size, init, transform_bias), strict=False))
-    options = NetworkOptions(**new, cell_options=cell_options or {}, seed=seed, layer=layer)
+    data = DataOptions(steps=steps)
+    new = NetworkOptions(depth=depth, hidden_size=hidden_size, init=init, transform_bias=transform_bias)
+    options = replace(new, cell_options=dict(cell_options or {}), seed=seed, layer=layer)
     check_ranges(data)
-    place = {"device": device, "dtype": dtype}
-    _check_place(**place)
+    _check_place(device, dtype)
     if isinstance(network, str | Path):
         named = {"checkpoint": Path(network)} if _is_file(network) else {"cell": network}
         options = replace(options, **named)
@@ -105,14 +105,14 @@ def open_run(
         watched = Watched(network, layer, submodule)
         subject = watched_cell(watched, name_of(watched.cell))
         if isinstance(x, Tensor | np.ndarray) and not isinstance(x, Piece):
-            subject.build(**place)
+            subject.build(device, dtype)
             run = run_of(*watched.along(x, one=True))
-            check_memory(run.cell, len(run), **place, whole=whole)
+            check_memory(run.cell, len(run), device, dtype, whole=whole)
             known = {"name": subject.name, "title": subject.title, "made": subject.made, "unit": unit or "steps"}
             run = run.named(Label(**known, sequence=_sizes(x)))
             return run if steps is None else run.until(steps)
         source = _source(x, data)
-    return run_along(subject, replace(source, unit=unit or source.unit), whole=whole, **place)
+    return run_along(subject, replace(source, unit=unit or source.unit), whole=whole, device=device, dtype=dtype)
 
 
 def run_of_network(network, x=None, s0: Tensor | None = None, **options) -> Run:
@@ -228,9 +228,9 @@ def objective_of_options(options, *, device: str = "cpu") -> Objective:
         )
     source = source_of_options(options, options)
     frames, width = source.frames(), source.input_size or KEYS
-    loss, made = "squared" if options.input else "bernoulli", ""
+    loss: str | None = "squared" if options.input else "bernoulli"
     if options.module:
-        model = module_of_options(options, width)
+        model, made = module_of_options(options, width), ""
     elif options.checkpoint:
         (model, made, _), loss = trained_network(options, width), None
         if not isinstance(model, PolyphonicModel | LanguageModel):
@@ -331,7 +331,7 @@ def _is_file(network: str | Path) -> bool:
 
 def _source(x, data: DataOptions, network: NewOrTrained = NewOrTrained()) -> Source:  # noqa: B008 - frozen
     """The data x of `open_run`, for the network of these options."""
-    text = bool(network.checkpoint) and is_language_model(network.checkpoint)
+    text = network.checkpoint is not None and is_language_model(network.checkpoint)
     if isinstance(x, Piece):
         return chorale_source(x).cut(data.steps)
     if isinstance(x, Tensor | np.ndarray):

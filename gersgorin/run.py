@@ -9,6 +9,7 @@ Legend: T steps, B sequences, m inputs, N entries of a state, L layers of a step
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ class Label:
         return f"{self.title} on {self.along}" if self.sequence else self.title
 
     @property
-    def of_result(self) -> dict[str, str]:
+    def of_result(self) -> dict[str, Any]:
         """Fields `title`, with the sequence, `about` and `unit` of a result."""
         return {"title": self.heading, "about": self.about, "unit": self.time_unit}
 
@@ -127,15 +128,15 @@ class Run:
         return self.cell.gate_name
 
     @property
-    def labels(self) -> dict[str, str]:
+    def labels(self) -> dict[str, Any]:
         """Fields `title`, `about` and `unit` of a result of this run."""
         return {"title": self.label.title, "about": self.label.about, "unit": self.label.time_unit}
 
-    def named(self, label: Label | None) -> "Run":
+    def named(self, label: Label | None) -> Self:
         """The same run with other names; None: as it is."""
         return replace(self, label=replace(label, loop=self.label.loop)) if label else self
 
-    def require_finite(self) -> "Run":
+    def require_finite(self) -> Self:
         """The run itself. Raises InvalidInputError for NaN or infinite states."""
         if not torch.isfinite(self.states).all():
             raise InvalidInputError(
@@ -197,7 +198,7 @@ class Run:
         """The same run from another state (N,). Raises InvalidInputError for a run that has one first state only."""
         return Run.of(self.cell, self.inputs, s0, self.label)
 
-    def until(self, steps: int) -> "Run":
+    def until(self, steps: int) -> Self:
         """The first steps. Raises InvalidInputError if there are fewer."""
         if steps > len(self):
             raise InvalidInputError(

@@ -23,7 +23,7 @@ from rhn.utils.figures import BLUE, RED, save_figure, time_label, titled
 
 def draw_moving_spectra() -> Figure:
     """Draw the eigenvalues of all steps, coloured by time; below, mean and radius over time at one scale."""
-    figure = Shown(figsize=(11, 7.6), layout="constrained")
+    figure = Shown(11, 7.6)
     records = claims.moving_spectra()
     T, N = records[0].eigenvalues.shape
     grid = figure.subplots(2, len(records), sharex="row", sharey="row", height_ratios=(1.5, 1))
@@ -47,7 +47,7 @@ def draw_moving_spectra() -> Figure:
 
 def draw_radii() -> Figure:
     """Draw section 4: at a fixed standard deviation the radii grow with the matrix."""
-    figure = Shown(figsize=(7.5, 4.2), layout="constrained")
+    figure = Shown(7.5, 4.2)
     ax, sizes = figure.subplots(), [8, 16, 32, 64, 128, 256, 512]
     matrices = [claims.gaussian_matrix(n) for n in sizes]
     mean_radii = [gersgorin_discs(A).radii.mean() for A in matrices]
@@ -63,7 +63,7 @@ def draw_radii() -> Figure:
 
 def draw_counterexamples() -> Figure:
     """Draw single steps above, their product below."""
-    figure = Shown(figsize=(9, 7.4), layout="constrained")
+    figure = Shown(9, 7.4)
     grid = figure.subplots(2, 2, height_ratios=(1.4, 1))
     for (upper, lower), record in zip(grid.T, claims.counterexamples(), strict=True):
         plot_spectrum(record, 0, limit=2.4, ax=upper).set_title(record.title)
@@ -79,7 +79,7 @@ def draw_equation_14() -> Figure:
     jacobians, printed = claims.random_layers()
     spectra = eigenvalues(jacobians)
     first = int((~INCLUSION_SETS["gersgorin-row"](printed).contains(spectra)).any(-1).nonzero()[0])
-    figure = Shown(figsize=(9, 5.2), layout="constrained")
+    figure = Shown(9, 5.2)
     titles = {"equation 14 as printed": printed, "with the transposes of H', C', T'": jacobians}
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     for ax, (title, matrices) in zip(axes, titles.items(), strict=True):
@@ -98,7 +98,7 @@ def draw_equation_14() -> Figure:
 def draw_inclusion_sets() -> Figure:
     """Draw every inclusion set of `gersgorin.linalg.inclusion` around one RHN Jacobian."""
     A = claims.rhn_jacobian()
-    figure = Shown(figsize=(9, 5.6), layout="constrained")
+    figure = Shown(9, 5.6)
     ax = figure.subplots()
     for i, (name, inclusion) in enumerate(INCLUSION_SETS.items()):
         region = inclusion(A)

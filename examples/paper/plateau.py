@@ -54,7 +54,7 @@ def predicted_slope(depth: int, bias: float, std: float = STD, units: int = UNIT
 @our_style()
 def draw_rates(depths=tuple(STYLES), stds=STDS) -> Figure:
     """Draw the rate of the fastest matrix against the standard deviation of the weights, a line a depth."""
-    figure = Shown(figsize=(11.2, 4.4), layout="constrained")
+    figure = Shown(11.2, 4.4)
     axes = figure.subplots(1, 2, sharey=True)
     for ax, (cell, name) in zip(axes, {"dt-rnn": "deep transition (DT-RNN)", "rhn": "RHN"}.items(), strict=True):
         for depth in depths:
@@ -75,7 +75,7 @@ def draw_rates(depths=tuple(STYLES), stds=STDS) -> Figure:
 @our_style()
 def draw_gates(depths=tuple(STYLES), biases=tuple(range(-8, 13))) -> Figure:
     """Draw slopes of the output matrix's rate against the bias of the gates: measured as points, predicted as lines."""
-    figure = Shown(figsize=(7, 5.4), layout="constrained")
+    figure = Shown(7, 5.4)
     ax = figure.subplots()
     for depth, marker in zip(depths, MARKERS, strict=False):
         measured = [measure("rhn", depth, STD, transform_bias=b).slopes["output.weight"] for b in biases]

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -96,7 +97,7 @@ class Audit(Result, kind="audit"):
         return rows_of(**{"layer": self.layers.tolist(), "mode half-life": medians} | measures)
 
     @panel(7, 4, "mode half-lives at the start")
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax=None) -> Axes:
         """The distribution of mode half-lives of each layer."""
         for k, layer in enumerate(self.layers):
             values = np.clip(self.half_lives[layer], 1e-2, LONGEST)
@@ -145,21 +146,23 @@ def audit(
         given, output = _passed(map_, part)
         rows.append(row | {"input_rms": _rms(given), "output_rms": _rms(output)})
         findings += [f"{name}: {said}." for said in _out_of_line(half_lives[name], **rows[-1])]
-        for own, p in part.named_parameters() if given is not None else ():
+        width = 0 if given is None else given.shape[-1]
+        for own, p in part.named_parameters() if width else ():
             path = f"{paths[part]}.{own}".lstrip(".")
-            if path in decayed and p.numel() <= run.state_size and _sets_decays(p, part, layer, given.shape[-1]):
+            if path in decayed and p.numel() <= run.state_size and _sets_decays(p, part, layer, width):
                 findings.append(f"{path}: weight decay {decayed[path]:g} acts on a decay of the state; expected 0.")
         progress(done + 1, len(places))
+    measures: dict[str, Any] = {key: np.array([row[key] for row in rows]) for key in MEASURES}
     return Audit(
         layers=np.array(list(half_lives)),
         half_lives=half_lives,
         findings=np.array(findings, dtype=str),
-        **{key: np.array([row[key] for row in rows]) for key in MEASURES},
+        **measures,
         **map_.label.of_result,
     )
 
 
-def _decayed(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+def _decayed(module: nn.Module | SequenceMap, optimizer: torch.optim.Optimizer) -> dict[str, float]:
     """Weight decay of each parameter that has some, by name."""
     decay = {id(p): group.get("weight_decay", 0.0) for group in optimizer.param_groups for p in group["params"]}
     named = dict(module.named_parameters()) if isinstance(module, nn.Module) else {}
@@ -229,13 +232,13 @@ def _influence(run: Run, g: torch.Generator) -> float:
 
 def _eigenvalue_moduli(A: Tensor) -> np.ndarray:
     """|eigenvalues| of A (N, N), block by block: a triangular matrix, such as that of a scan behind a convolution, has small blocks."""
-    A = A.detach().cpu().numpy()
-    _, group = connected_components(A != 0, directed=True, connection="strong")
+    numbers = A.detach().cpu().numpy()
+    _, group = connected_components(numbers != 0, directed=True, connection="strong")
     single = np.bincount(group)[group] == 1
-    found = [np.abs(A.diagonal()[single])]
+    found = [np.abs(numbers.diagonal()[single])]
     for k in np.unique(group[~single]):
         inside = np.flatnonzero(group == k)
-        found.append(np.abs(np.linalg.eigvals(A[np.ix_(inside, inside)])))
+        found.append(np.abs(np.linalg.eigvals(numbers[np.ix_(inside, inside)])))
     return np.concatenate(found)
 
 

@@ -23,7 +23,7 @@ Legend: T steps; W window lengths, the shortest first. Logarithms are natural.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from gersgorin.cell import Step
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.plotting.figure import DASHED, over_time, panels, plain_numbers, shade_style, title_of
+from gersgorin.plotting.figure import DASHED, Style, over_time, panels, plain_numbers, shade_style, title_of
 from gersgorin.resolve import run_of_network
 from gersgorin.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
@@ -47,7 +47,7 @@ from rhn.utils.validation import check_room
 from rhn.utils.wording import counted
 
 KINDS = ("norm", "diagonal norm", "quadratic norm")
-STYLES = (
+STYLES: tuple[Style, ...] = (
     {"color": BLUE, "marker": "o"},
     {"color": ORANGE, "marker": "s", "linestyle": "--"},
     {"color": GREEN, "marker": "D", "linestyle": "--"},
@@ -164,7 +164,7 @@ class Bounding(NamedTuple):
     norms: tuple[Weighted | None, Weighted | None]
     zero: float
 
-    def window(self, M: Product, halves: list[Window] = (), *, first: bool) -> Window:
+    def window(self, M: Product, halves: Sequence[Window] = (), *, first: bool) -> Window:
         """The bounds of a product, or the sums of those of its halves if rounding makes them sharper; first: the run begins with it."""
         upper = np.array([M.log(M.norm), *(norm.log_norm(M) if norm else math.inf for norm in self.norms)])
         upper[upper == -math.inf] = math.log(self.zero)
@@ -418,7 +418,7 @@ def bounds(
 
 def _fixed_norms(steps: Steps, T: int) -> tuple[Weighted | None, Weighted | None]:
     """A diagonal and a quadratic norm for the whole run, or None. Raises InvalidInputError for entries that are not finite."""
-    mean, modulus, samples = 0.0, 0.0, []
+    mean, modulus, samples = np.zeros(()), np.zeros(()), []
     for t, layers in enumerate(steps):
         if not all(np.isfinite(J).all() for J in layers):
             raise InvalidInputError(f"the Jacobian of step {t} holds NaN or infinity: no bound exists")

@@ -175,8 +175,8 @@ class Unrolled:
         found = torch.autograd.grad(
             self.losses.sum(1), states, one_by_one, is_grads_batched=True, retain_graph=True, allow_unused=True
         )
-        found = [y.new_zeros(T, *y.shape) if g is None else g for g, y in zip(found, states, strict=True)]
-        return [torch.stack(found[start : start + T], 1) for start in range(0, len(found), T)]
+        known = [y.new_zeros(T, *y.shape) if g is None else g for g, y in zip(found, states, strict=True)]
+        return [torch.stack(known[start : start + T], 1) for start in range(0, len(known), T)]
 
     def gradient(self, adjoints: list[Tensor]) -> Tensor:
         """The part of the gradient from single steps, all parameters in one vector, for an adjoint (T, B, N) of each cell's states."""
@@ -220,7 +220,7 @@ class _Steps:
         return self._step(*map(torch.stack, zip(*self._given, strict=True)))
 
 
-def _watch(cell: nn.Module) -> _Steps:
+def _watch(cell: Any) -> _Steps:
     """Make a cell run step by step, and watch it."""
     steps = cell.step = _Steps(cell.step)
     if isinstance(cell, Cell):
@@ -258,8 +258,9 @@ class _StandIn(nn.Module):
     def __init__(self, theirs: nn.Module):
         super().__init__()
         self._single, layers = isinstance(theirs, nn.RNNCellBase), range(getattr(theirs, "num_layers", 1))
-        self.cells = nn.ModuleList(_layer_on_weights(theirs, k) for k in layers)
-        for cell in self.cells:
+        cells = [_layer_on_weights(theirs, k) for k in layers]
+        self.cells: Any = nn.ModuleList(cells)
+        for cell in cells:
             cell.theirs, cell.batch_first = theirs, False
         self._pair, self._batch_first = cell.state_size != cell.hidden_size, getattr(theirs, "batch_first", False)
 
@@ -344,7 +345,7 @@ def draw_credit(records: Mapping[str, Credit], about: str = "") -> Shown:
 
     about: origin of the network, for the title; "" for the one that all records have.
     """
-    figure = Shown(figsize=(max(6.5, 1.6 + 3.2 * len(records)), 7.2), layout="constrained")
+    figure = Shown(max(6.5, 1.6 + 3.2 * len(records)), 7.2)
     upper, lower = figure.subplots(2, len(records), squeeze=False, height_ratios=(1.4, 1))
     top = max(top_decade(record.norms) for record in records.values())
     for above, below, (name, record) in zip(upper, lower, records.items(), strict=True):
@@ -357,5 +358,5 @@ def draw_credit(records: Mapping[str, Credit], about: str = "") -> Shown:
         ax.set_ylabel("")
     figure.colorbar(upper[-1].images[0], ax=upper, label=SCALE, extend="min")
     legend_below(figure, lower[:1])
-    named = names_of(records.values())
+    named = names_of([*records.values()])
     return entitle(figure, named._replace(about=about or named.about), TITLE)

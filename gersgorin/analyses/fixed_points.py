@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -161,7 +162,7 @@ class FixedPoints(Result, kind="fixed_points"):
 
     def sentences(self) -> Iterator[str]:
         """A line for each of the first eight points."""
-        slow, starts = np.count_nonzero(self.is_slow), counted(len(self.starts), "start")
+        slow, starts = int(self.is_slow.sum()), counted(len(self.starts), "start")
         yield f"{counted(len(self.is_slow) - slow, 'fixed point')}, {slow} slow, from {starts} ({self.lost} led to none)"
         if not len(self.states):
             yield self.nothing
@@ -215,8 +216,8 @@ class FixedPoints(Result, kind="fixed_points"):
         middle, kinds = self.starts.mean(0), np.array(self._stability())
         if self.trajectory is not None:
             ax.plot(*((self.trajectory - middle) @ axes.T).T, color=GREY, linewidth=0.6, alpha=0.6, label="the run")
-        dots = {"color": GREY, "markersize": 3, "alpha": 0.6, "label": "starts of the search"}
-        ax.plot(*((self.starts - middle) @ axes.T).T, ".", **dots)
+        starts = ((self.starts - middle) @ axes.T).T
+        ax.plot(*starts, ".", color=GREY, markersize=3, alpha=0.6, label="starts of the search")
         self._draw_modes(ax, axes, middle)
         for kind, slow in product(KINDS, (False, True)):
             states = self.states[(kinds == kind) & (self.is_slow == slow)]
@@ -304,7 +305,8 @@ def distinct(states: Tensor, order: Tensor, apart: Tensor | float) -> tuple[Tens
 
     In the given order, a state is new if some entry differs by more than `apart` and half of its digits from all earlier ones.
     """
-    which, kept = torch.full((len(states),), -1, device=states.device), []
+    which = torch.full((len(states),), -1, device=states.device)
+    kept: list[int] = []
     for row in order.tolist():
         if which[row] < 0:
             distance = (states - states[row]).abs().amax(-1)
@@ -385,10 +387,10 @@ def fixed_points(
 def _searched(network, x, starts: Tensor | int, seed: int, options: dict) -> tuple[StepCell, Tensor, Tensor, dict]:
     """(cell, constant input (m,), starts, further fields of the result) of the arguments of `fixed_points`."""
     if isinstance(starts, int) or not _is_one_step(network, x):
-        run = run_of_network(network, x, **({"seed": seed} if isinstance(network, str) else {}), **options)
+        run = run_of_network(network, x, **options | ({"seed": seed} if isinstance(network, str) else {}))
         cell, x, label = run.any_step(), run.inputs.mean(0), run.label
-        fields = {"title": f"{label.title}, input held at the mean of {label.along}", "about": label.about}
-        fields["trajectory"] = run.states.cpu().numpy()
+        title = f"{label.title}, input held at the mean of {label.along}"
+        fields = {"title": title, "about": label.about, "trajectory": run.states.cpu().numpy()}
         starts = _spread(run.require_finite().states, starts, seed) if isinstance(starts, int) else starts
     else:  # a map f(s) is a step that ignores its input
         cell, fields = as_cell(network if x is not None else lambda x, s: network(s)), {}
@@ -401,7 +403,7 @@ def _searched(network, x, starts: Tensor | int, seed: int, options: dict) -> tup
 
 def _points_of(
     cell: StepCell, x: Tensor, starts: Tensor, tolerance: float, margin: float, progress: Progress
-) -> dict[str, np.ndarray | float]:
+) -> dict[str, Any]:
     """Search from the starts: the fields of `FixedPoints` about the points, fixed before slow ones."""
     step = lambda s: cell.states(x.expand(1, len(s), -1), s)[1]  # noqa: E731
     jacobian = lambda s: cell.jacobian(x, s)  # noqa: E731

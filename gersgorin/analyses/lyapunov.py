@@ -40,7 +40,7 @@ from torch import Tensor, nn
 
 from gersgorin.cell import Step
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.plotting.figure import COLOURS, DASHED, MARKERS, panels, plain_numbers, shade_style
+from gersgorin.plotting.figure import COLOURS, DASHED, MARKERS, Style, panels, plain_numbers, shade_style
 from gersgorin.resolve import check_state, run_of_network
 from gersgorin.run import Label, Progress, Run, Tangent, silent
 from rhn.errors import InvalidInputError
@@ -126,11 +126,11 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         """
         i, finite = len(ax.containers), np.isfinite(self.exponents)
         number = 1 + np.arange(len(finite))
-        style = {"color": COLOURS[i % len(COLOURS)], "fmt": MARKERS[i % len(MARKERS)], "markersize": 3.5, "capsize": 2}
-        bars = np.nan_to_num(2 * self.standard_errors[finite])
+        style: Style = {"color": COLOURS[i % len(COLOURS)], "fmt": MARKERS[i % len(MARKERS)]}
+        errors = np.nan_to_num(2 * self.standard_errors[finite])
         more = f", dimension {self.kaplan_yorke:.2f}" if self.kaplan_yorke > 0 else ""
         label = drawable(f"{self.title}{more}") or "one run"
-        ax.errorbar(number[finite], self.exponents[finite], bars, label=label, **style)
+        ax.errorbar(number[finite], self.exponents[finite], errors, label=label, markersize=3.5, capsize=2, **style)
         ax.axhline(0, **DASHED, linewidth=0.8)
         bars = "" if np.isnan(self.standard_errors).all() else ", bars of two standard errors"
         ax.set(xlabel="number of the exponent", ylabel=RATE, title=f"mean growth rates{bars}")

@@ -143,8 +143,8 @@ class Memory(Result, kind="memory"):
         if by_lag.max() > 0:
             ax.axhline(by_lag.max() / 2, color=GREY, linestyle=":", linewidth=1, label="half of the largest")
             if np.isfinite(self.half_life):
-                style = {"color": ORANGE, "linestyle": "--", "linewidth": 1}
-                ax.axvline(by_lag.argmax() + self.half_life, label=f"influence half-life {self.half_life:.3g}", **style)
+                at, label = by_lag.argmax() + self.half_life, f"influence half-life {self.half_life:.3g}"
+                ax.axvline(at, label=label, color=ORANGE, linestyle="--", linewidth=1)
             ax.set_yscale("log")
             top = 10 ** np.ceil(np.log10(by_lag.max()))
             ax.set_ylim(max(top / 10**DECADES, np.nanmin(shown) / 2), 2 * by_lag.max())

@@ -98,7 +98,7 @@ class Newton(Result, kind="newton"):
         return {name: value for name, value in super().to_dict().items() if name not in ("states", "errors")} | numbers
 
     @panel(7, 4.2, "Newton's method")
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax=None) -> Axes:
         """The error over time and iterations; a dashed line is the first step beyond the tolerance."""
         with np.errstate(divide="ignore"):
             heights = np.clip(np.log10(self.errors), *SHOWN)
@@ -164,9 +164,10 @@ def newton(
         errors.append(error.reshape(len(states), -1).amax(1).cpu().numpy())
         progress(len(errors) - 1, max_iterations)
 
-    how = {"method": method, "tolerance": tolerance}
-    short = measure(recurrence, **how)
-    found = solve(recurrence, watch=watch, max_iterations=max_iterations, guard=guard, **how)
+    short = measure(recurrence, method=method, tolerance=tolerance)
+    found = solve(
+        recurrence, method=method, tolerance=tolerance, max_iterations=max_iterations, guard=guard, watch=watch
+    )
     progress(max_iterations, max_iterations)
     return Newton(
         states=found.states.cpu().numpy(),
@@ -177,7 +178,8 @@ def newton(
         fallback_from=found.fallback_from,
         forecast=short.iterations(len(states)),
         measures=asdict(short),
-        **how,
+        method=method,
+        tolerance=tolerance,
         **run.labels,
     )
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ from gersgorin.analyses.credit import SCALE
 from gersgorin.analyses.spectra import MEASURES, reading
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.objective import Loss
-from gersgorin.plotting.figure import Shown, laid_out, legend_beside
+from gersgorin.plotting.figure import Shown, first_axes, laid_out, legend_beside
 from gersgorin.plotting.spectra import draw_step, plot_products, plot_suggested, title_at_left
 from gersgorin.resolve import open_objective, open_run
 from gersgorin.run import Run
@@ -49,7 +49,7 @@ class Overview(Result, kind="overview"):
     results: dict[str, Result]
     """By name, in the order of `ANALYSES`."""
 
-    def __getattr__(self, name: str) -> Result | None:
+    def __getattr__(self, name: str) -> Any:
         if name not in ANALYSES:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return self.results.get(name)
@@ -99,7 +99,7 @@ class Overview(Result, kind="overview"):
                 parts.setdefault(name, {})[field] = values[key]
         for name in parts.keys() & ANALYSES.keys():
             ANALYSES[name].load()  # registers the class of its result
-        results = {name: Result.kinds[str(part[KIND])]._of_file(part) for name, part in parts.items()}
+        results = {name: Result.classes[str(part[KIND])]._of_file(part) for name, part in parts.items()}
         return cls(results=results, title=str(values["title"]), about=str(values["about"]))
 
 
@@ -135,16 +135,15 @@ def analyze(
     """
     if unknown := [name for name in analyses if name not in ANALYSES]:
         raise InvalidInputError(f"there is no analysis {unknown[0]!r}: expected one of {', '.join(ANALYSES)}")
-    has_loss = isinstance(network, nn.Module) and (
-        loss is not None or isinstance(network, PolyphonicModel | LanguageModel)
-    )
-    axes = 2 if isinstance(network, LanguageModel) else 3  # of several sequences, of tokens or of frames
-    several = has_loss and np.ndim(x) == axes and x.shape[1] > 1
-    run = open_run(network, x[:, :1] if several else x, **options)
-    objective = open_objective(network, x, targets, loss, label=run.label) if has_loss else None
-    module, sequence = (
-        (network, x) if isinstance(network, nn.Module) and x is not None else (run.cell.module, run.inputs)
-    )
+    model = network if isinstance(network, nn.Module) else None
+    trained = model if loss is not None or isinstance(model, PolyphonicModel | LanguageModel) else None
+    axes = 2 if isinstance(model, LanguageModel) else 3  # of several sequences, of tokens or of frames
+    first, which = x, ""
+    if trained is not None and isinstance(x, Tensor | np.ndarray) and x.ndim == axes and x.shape[1] > 1:
+        first, which = x[:, :1], f" of the first of {x.shape[1]} sequences"
+    run = open_run(network, first, **options)
+    objective = None if trained is None else open_objective(trained, x, targets, loss, label=run.label)
+    module, sequence = (run.cell.module, run.inputs) if model is None or x is None else (model, x)
     wants_map = any(ANALYSES[name].needs == "map" for name in analyses)
     map_ = SequenceMap(module, sequence, label=run.label) if wants_map else None
     subjects = {"run": run, "objective": objective, "map": map_}
@@ -153,8 +152,7 @@ def analyze(
         for name, row in ANALYSES.items()
         if (row.default or name in analyses) and subjects[row.needs] is not None
     }
-    title = f"{results['spectra'].title}, {counted(len(run), 'step')}"
-    title += f" of the first of {x.shape[1]} sequences" if several else ""
+    title = f"{results['spectra'].title}, {counted(len(run), 'step')}{which}"
     return Overview(results=results, title=title, about=run.label.about)
 
 
@@ -172,18 +170,15 @@ def draw_overview(found: Overview) -> Shown:
         "What the products of the steps do": partial(plot_products, record, exponent_axis=False),
     }
     for name, result in found.results.items():
-        if name not in ("spectra", "products") and (name != "gates" or result.mean.size):
+        if name not in ("spectra", "products") and (name != "gates" or found.gates.mean.size):
             panels[ANALYSES[name].about] = result.plot
     rows = -(-len(panels) // 2)
     figure, bottom = draw_step(record, (13, 2.7 * rows), found.title)
-    grid = bottom.subplots(rows, 2, squeeze=False)
-    for ax, (title, draw) in zip(grid.flat, panels.items(), strict=False):
+    for ax, (title, draw) in zip(first_axes(bottom, rows, 2, len(panels)), panels.items(), strict=True):
         draw(ax)
         if ax.images:  # the heat map of credit
             ax.set_aspect("auto")
             bottom.colorbar(ax.images[0], ax=ax, label=SCALE, extend="min")
         title_at_left(ax, title)
         legend_beside(ax, fontsize=7)
-    for ax in grid.flat[len(panels) :]:
-        ax.set_axis_off()
     return laid_out(figure)

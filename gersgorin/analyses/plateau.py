@@ -31,7 +31,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
-from gersgorin.objective import Loss, Objective
+from gersgorin.objective import BatchObjective, Loss, Objective
 from gersgorin.plotting.figure import panel, wrapped
 from gersgorin.run import Progress, silent
 from rhn.errors import InvalidInputError
@@ -46,7 +46,7 @@ ACCURACY = 0.1  # relative, of a step of the flow
 MOST_SLOPES, LONGEST = 1000, 1e60  # gradients and time of the flow, at most
 
 
-def measure_rates(objective: Objective) -> tuple[dict[str, float], dict[str, float]]:
+def measure_rates(objective: BatchObjective) -> tuple[dict[str, float], dict[str, float]]:
     """(the rates, their slopes d log rate / d log scale) of an objective's network, by matrix; it is left as it was.
 
     A slope is NaN where a rate is 0. Frozen parameters count as those that do not move.
@@ -61,7 +61,7 @@ def measure_rates(objective: Objective) -> tuple[dict[str, float], dict[str, flo
     return own, {name: _slope(rate, tenth[name]) for name, rate in own.items()}
 
 
-def rates_at_constant(objective: Objective) -> dict[str, float]:
+def rates_at_constant(objective: BatchObjective) -> dict[str, float]:
     """||dL/dM|| / ||M|| of every matrix, with the output bias put where the mean output is the best constant one.
 
     A matrix of zeros has the rate infinity where its gradient is not zero, and 0 where it is. A network without an output bias is taken
@@ -72,7 +72,7 @@ def rates_at_constant(objective: Objective) -> dict[str, float]:
     return {name: relative_rate(slopes[name], M) for name, M in matrices(objective.parameters).items()}
 
 
-def put_at_constant(objective: Objective) -> None:
+def put_at_constant(objective: BatchObjective) -> None:
     """Move the output bias so that the mean output over the real frames is the best constant output."""
     if objective.output_bias is None:
         return
@@ -87,7 +87,7 @@ def matrices(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
     >>> list(matrices({"R": torch.zeros(2, 3, 3), "b": torch.zeros(3)}))
     ['R[0]', 'R[1]']
     """
-    found = {}
+    found: dict[str, Tensor] = {}
     for name, p in parameters.items():
         if is_weight(name, p):
             M = p.detach()
@@ -149,7 +149,7 @@ def _split(vector: np.ndarray, weights: dict[str, Tensor]) -> list[Tensor]:
     return [part.view_as(p).to(p) for part, p in zip(whole, weights.values(), strict=True)]
 
 
-def steps_to_leave(objective: Objective, learning_rate: float, momentum: float) -> float:
+def steps_to_leave(objective: BatchObjective, learning_rate: float, momentum: float) -> float:
     """Steps of SGD on the whole probe until the loss is below 0.98 of the constant output's; infinity: never, or it diverges.
 
     The first steps are taken one by one. Then the weights follow the gradient flow, a time t of which is t (1 - momentum) /
@@ -170,7 +170,7 @@ def steps_to_leave(objective: Objective, learning_rate: float, momentum: float) 
         return SINGLE + _flow_time(objective, goal) * (1 - momentum) / learning_rate
 
 
-def _flow_time(objective: Objective, goal: float) -> float:
+def _flow_time(objective: BatchObjective, goal: float) -> float:
     """Time in which the gradient flow from the present weights, with the output bias at its best, brings the loss below a goal."""
     from scipy.integrate import RK23
 
@@ -248,8 +248,8 @@ class Plateau(Result, kind="plateau"):
 
     def sentences(self) -> Iterator[str]:
         """One sentence: the loss of the constant, the fastest matrix with its rate, and the order."""
-        order = self.order if self.integer_order is None else self.integer_order
-        order = "unknown" if math.isnan(order) else f"{order:.3g}"
+        number = self.order if self.integer_order is None else self.integer_order
+        order = "unknown" if math.isnan(number) else f"{number:.3g}"
         these = "this sequence" if self.sequences == 1 else f"these {self.sequences} sequences"
         constant = f"At the best constant output for {these} alone, {self.loss:.4g} {self.loss_unit}"
         rate = f"{self.fastest} learns fastest, at a relative rate of {self.rates[self.fastest]:.3g}"
@@ -260,7 +260,7 @@ class Plateau(Result, kind="plateau"):
         return [{"matrix": name, "rate": rate, "slope": self.slopes[name]} for name, rate in self.rates.items()]
 
     @panel(6, 4, "rates of learning at the constant output")
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax=None) -> Axes:
         """The relative rates, a bar a matrix, on a log scale."""
         rates = {name: rate for name, rate in self.rates.items() if rate > 0}
         ax.barh([wrapped(name, 30, 2) for name in rates], list(rates.values()), color=BLUE)

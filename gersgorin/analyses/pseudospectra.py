@@ -27,7 +27,7 @@ from gersgorin.plotting.figure import Shown, complex_plane, laid_out, legend_bel
 from gersgorin.resolve import run_of_network
 from gersgorin.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import RED, drawable, our_style, titled
+from rhn.utils.figures import RED, our_style, titled
 from rhn.utils.result import Result, rows_of
 
 SIDE = 101  # points along a side of the grid
@@ -72,14 +72,14 @@ class Pseudospectra(Result, kind="pseudospectra"):
         if ax is not None:
             return self.draw(ax, int(self.to_circle.argmin()))
         count = len(self.steps)
-        figure = Shown(figsize=(max(6.0, 1.6 + 2.7 * count), 4.4), layout="constrained")
+        figure = Shown(max(6.0, 1.6 + 2.7 * count), 4.4)
         places = figure.subplots(1, count, sharey=True, squeeze=False)[0]
         for k, place in enumerate(places):
             self.draw(place, k)
         levels = self.levels
         figure.colorbar(ScalarMappable(_colours(levels), CURVES), ax=places, ticks=levels, label=CHANGE)
         legend_below(figure, places[:1])
-        titled(figure, drawable(title_of(self.title, "pseudospectra of single steps")), drawable(self.about))
+        titled(figure, title_of(self.title, "pseudospectra of single steps"), self.about)
         return laid_out(figure).axes[0]
 
     def draw(self, ax: Axes, k: int) -> Axes:

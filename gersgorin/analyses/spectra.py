@@ -28,7 +28,7 @@ from gersgorin.linalg.normality import departure_from_normality, kreiss_constant
 from gersgorin.linalg.outlines import support_corners
 from gersgorin.linalg.products import half_life, running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
-from gersgorin.plotting.spectra import plot_spectrum
+from gersgorin.plotting.spectra import Discs, plot_spectrum
 from gersgorin.resolve import open_run
 from gersgorin.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError, NotConvergedError
@@ -136,7 +136,7 @@ class Spectra(Result, kind="spectra"):
         return np.append(corners, corners[:1])
 
     @property
-    def disc_sets(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def disc_sets(self) -> dict[str, Discs]:
         """Centres and radii, (T, N) each, of the discs it speaks of: {"row": ...}, {"column": ...} or both."""
         axes = ("row", "column") if self.discs == "both" else (self.discs,)
         return {axis: (getattr(self, f"{axis}_centers"), getattr(self, f"{axis}_radii")) for axis in axes}
@@ -282,7 +282,8 @@ def spectra(
     if discs not in DISC_WORDS:
         raise InvalidInputError(f"discs is {discs!r}, expected one of {', '.join(DISC_WORDS)}")
     run = open_run(network, x, whole=leading is None, **options)
-    label, measured = run.require_finite().label, []
+    label = run.require_finite().label
+    measured: Measured = []
     if leading is None:
         log_norms, bound = _by_matrices(run, measured, progress), run.norm_bound().cpu().numpy()
     else:
@@ -378,4 +379,4 @@ def _by_operators(run: Run, k: int, measured: Measured, progress: Progress) -> n
     if not fits(run.states[0]):
         return np.array([*log_norms([*operators()])])
     norm = lambda P: torch.tensor(StepOperator.of_matrix(P).norm(), dtype=torch.float64, device=P.device)  # noqa: E731
-    return np.array([float(log) for log in running_log_norms((A.matrix for A in operators()), norm)])
+    return np.array([float(log) for log in running_log_norms((A.matrix for A in operators()), norm)])  # type: ignore[misc]

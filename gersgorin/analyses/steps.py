@@ -48,7 +48,7 @@ class Gains(Result, kind="gains"):
         return rows_of(step=range(len(self.input)), input=self.input, layer=self.layers)
 
     @panel(6, 4, columns=4)
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax=None) -> Axes:
         """One line for the input and one for each layer over time."""
         ax.plot(self.input, color=GREEN, linestyle="--", marker="." if len(self.input) == 1 else None, label="input")
         return draw_layers(self.layers, self.unit, "2-norm", ax)
@@ -92,7 +92,7 @@ class GateActivity(Result, kind="gates"):
         return rows_of(step=range(len(self.mean)), layer=self.mean)
 
     @panel(6, 4, columns=4)
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax=None) -> Axes:
         """One line for each layer over time. Raises InvalidInputError if there are no gates."""
         if not self.mean.size:
             raise InvalidInputError(f"{self.summary().removesuffix('.')}: there is nothing to draw")
@@ -143,7 +143,7 @@ class Products(Result, kind="products"):
         return rows_of(step=range(len(self.log_norm)), log_norm=self.log_norm, exponent=self.exponent)
 
     @panel(6, 4)
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax=None) -> Axes:
         """The norm over time on a log scale."""
         return draw_growth(self.log_norm, "s", self.unit, ax)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gersgorin._validate import with_gradients
 from gersgorin.checking.explanation import explain
 from gersgorin.checking.forecast import forecast
-from gersgorin.checking.loop import TrainingLoop, above_zero, check_limits, random_numbers_kept
+from gersgorin.checking.loop import LossFunction, TrainingLoop, above_zero, check_limits, random_numbers_kept
 from gersgorin.checking.minibatches import BATCH_SIZE
 from gersgorin.checking.prediction import TrainingCheck
 from gersgorin.checking.reach import measure_reach
@@ -165,15 +165,15 @@ def _check_training(
 
 def frame_targets(
     model: nn.Module, sequences: Any, loss: str | Loss | None = None
-) -> tuple[Tensor, Tensor, Callable[[Any, Tensor], Tensor]]:
+) -> tuple[Tensor, Tensor, LossFunction]:
     """(Inputs (T, N, ...), next frames, mean loss of a frame) of sequences, as for `gersgorin.plateau`, in the type of a model."""
-    x, y, loss = next_frames(model, sequences, loss)
+    x, y, resolved = next_frames(model, sequences, loss)
     like = next(model.parameters(), torch.zeros(0))
     x, y = (t.to(like.dtype) if t.is_floating_point() else t for t in (x, y))
-    return x, y, frame_loss(loss)
+    return x, y, frame_loss(resolved)
 
 
-def chorale_targets(model: nn.Module, corpus=None) -> tuple[Tensor, Tensor, Callable[[Any, Tensor], Tensor]]:
+def chorale_targets(model: nn.Module, corpus=None) -> tuple[Tensor, Tensor, LossFunction]:
     """`frame_targets` of an excerpt of each training chorale, from different frames on."""
     from rhn.data import chorales
 

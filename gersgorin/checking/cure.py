@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gersgorin._validate import with_gradients
-from gersgorin.checking.loop import TrainingLoop, check_limits, random_numbers_kept
+from gersgorin.checking.loop import LossFunction, TrainingLoop, check_limits, random_numbers_kept
 from gersgorin.checking.minibatches import BATCH_SIZE
 from gersgorin.checking.reach import Reach, measure_reach
 from gersgorin.checking.starts import CHRONO, GIVEN, IMPORTS, MEANINGS, OUTPUT_BIAS, Start, filled, starts
@@ -43,6 +43,7 @@ from rhn.utils.io import finite_json
 from rhn.utils.result import Result, fitted, rows_of
 from rhn.utils.wording import counted, rounded_up, table
 
+SIMPLICITY = {GIVEN: 0, OUTPUT_BIAS: 1, CHRONO: 2}  # of the changes of a start; 3: matrices
 STEPS, SECONDS = 3000, 60.0
 TRAINS = 0.9  # of the loss of the best constant output: a training that reaches less works
 AFTER = 4.0  # a trial that has left goes on for so many times its escape
@@ -152,8 +153,8 @@ class Cure(Result):
     @property
     def verdict(self) -> str:
         """A few sentences: what the gradient of the given start sees, if it is little, and what helps."""
-        sees = self.reach is not None and (self.reach.blind or self.reach.explodes) and self.outcome != "healthy"
-        return (f"{self.reach.sentence()} " if sees else "") + self._found()
+        reach = self.reach if self.outcome != "healthy" else None
+        return (f"{reach.sentence()} " if reach and (reach.blind or reach.explodes) else "") + self._found()
 
     def _found(self) -> str:
         """What was found, in a sentence or two."""
@@ -184,7 +185,7 @@ class Cure(Result):
     @property
     def _enough(self) -> str:
         """The seconds that decide."""
-        return f"give seconds={rounded_up(self.needed_seconds)}"
+        return f"give seconds={rounded_up(self.needed_seconds)}"  # type: ignore[arg-type]  # not None if it is printed
 
     @property
     def _change(self) -> str:
@@ -290,7 +291,7 @@ def cure(
     model: nn.Module,
     x: Any,
     y: Any = None,
-    loss_fn: str | Callable[[Any, Tensor], Tensor] = "mse",
+    loss_fn: str | LossFunction = "mse",
     optimizer: str | Optimizer = "adam",
     *,
     steps: int = STEPS,
@@ -417,7 +418,7 @@ class _Search:
         near = [
             a for a in leaving if a.left <= SLOWER * leaving[0].left and 1 - a.loss >= AS_GOOD * (1 - leaving[0].loss)
         ]
-        for tried in sorted(near, key=_simplicity)[:REPEATED]:
+        for tried in sorted(near, key=lambda a: SIMPLICITY.get(a.start.words, 3))[:REPEATED]:
             self.progress("the best once more, with other minibatches")
             again = self._again(tried)
             if not self._is_whole(again):
@@ -539,11 +540,6 @@ class _Search:
 
 def _best(attempts: list[Attempt]) -> list[Attempt]:
     return sorted(attempts, key=lambda a: a.loss)
-
-
-def _simplicity(a: Attempt) -> int:
-    """0: learning rate and clipping only, 1: the output bias too, 2: biases of gates, 3: matrices."""
-    return {GIVEN: 0, OUTPUT_BIAS: 1, CHRONO: 2}.get(a.start.words, 3)
 
 
 def _times(rate: float, factor: float) -> float:

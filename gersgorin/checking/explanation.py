@@ -41,7 +41,8 @@ def explain(loop: TrainingLoop, seconds: float) -> Explanation:
     """Rates and order of the untrained model, as far as there is time."""
     if PASSES * loop.step_seconds > seconds:
         return Explanation(left_out=(f"rates, {NO_TIME}",))
-    start, order, rates = time.monotonic(), None, {}
+    start, order = time.monotonic(), None
+    rates: dict[str, float] = {}
     try:
         x, y = loop.data.probe()
         constant, loss = loop.constant_output([(x, y)])

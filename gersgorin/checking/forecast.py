@@ -30,6 +30,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ from gersgorin.checking.loop import MOST_STEPS, TrainingLoop
 from gersgorin.checking.trials import LEFT, WINDOW, Constant, Trials, run_trials
 
 EXPONENT = {"sgd": (0.9, 0.1), "adaptive": (0.75, 0.25)}  # mean and standard deviation of p
+Interval = tuple[float, float]
 ERROR = 0.15, 0.1  # standard deviation of ln T_f, and more for each unit of |ln f|
 OWN_ERROR = 0.03  # at the learning rate asked
 FLAT, FLAT_TIMES = 1e5, 300  # steps up to which the prior of ln T is flat, and points of the grid
@@ -70,11 +72,11 @@ class Forecast:
 
     escape_steps: float
     """From the first step; inf: does not leave within S steps."""
-    interval: tuple[float, float]
+    interval: Interval
     """Of the escape: within a factor of 2 of one that was seen; else quantiles of 10 and 90 %."""
     diverges_at: float
     """Step at which the loss explodes, before or after leaving; inf: not seen."""
-    window: tuple[float, float] | None
+    window: Interval | None
     """Least and greatest learning rate of a trial that left, below all that diverged; None: none left."""
     probability: float
     """Of leaving within S steps without diverging; NaN without a step."""
@@ -122,7 +124,8 @@ def forecast(
         asked = [rate / loop.learning_rate for rate in learning_rates]
         done.append(run("the learning rates that were asked for", asked, steps, after=after))
     trials = joined_trials(done)
-    escape, interval, probability = _read(trials, steps, exponent_of(loop), scheduled)
+    law = EXPONENT["sgd" if isinstance(loop.optimizer, torch.optim.SGD | torch.optim.ASGD) else "adaptive"]
+    escape, interval, probability = _read(trials, steps, law, scheduled)
     return Forecast(
         escape_steps=escape if escape <= steps else math.inf,
         interval=interval,
@@ -134,9 +137,7 @@ def forecast(
     )
 
 
-def _read(
-    trials: Trials, steps: int, law: tuple[float, float], scheduled: bool
-) -> tuple[float, tuple[float, float], float]:
+def _read(trials: Trials, steps: int, law: tuple[float, float], scheduled: bool) -> tuple[float, Interval, float]:
     """(Escape, its interval, probability): what the first trial, the training itself, saw, else what all make probable."""
     left, taken = float(trials.left[0]), int(trials.steps[0])
     if not taken:
@@ -152,11 +153,6 @@ def _read(
         return math.inf, (float(taken), math.inf), OPEN
     belief = Belief(law, evidence(trials))
     return *belief.escape(steps), belief.probability(steps)
-
-
-def exponent_of(loop: TrainingLoop) -> tuple[float, float]:
-    """Mean and standard deviation of p for the loop's optimiser."""
-    return EXPONENT["sgd" if isinstance(loop.optimizer, torch.optim.SGD | torch.optim.ASGD) else "adaptive"]
 
 
 @dataclass(frozen=True)
@@ -231,7 +227,7 @@ class Belief:
         error = OWN_ERROR if own else ERROR[0] + ERROR[1] * abs(distance)
         broken = OWN_BROKEN if own else BROKEN
         expected = self.times - self.exponents * distance
-        stays = 0.0 if trial.left < math.inf else log_ndtr((expected - math.log(trial.steps)) / error)
+        stays: Any = 0.0 if trial.left < math.inf else log_ndtr((expected - math.log(trial.steps)) / error)
         if trial.left == math.inf and 1 - trial.ratio < NEAR:
             fits, anything = stays, 0.0
         else:
@@ -251,7 +247,7 @@ class Belief:
         """Of leaving within so many steps."""
         return float(self.weights[self.times <= math.log(steps)].sum())
 
-    def escape(self, steps: float) -> tuple[float, tuple[float, float]]:
+    def escape(self, steps: float) -> tuple[float, Interval]:
         """Median of T, and its quantiles of 10 and 90 %; of those that leave within the steps, if this is probable."""
         weights = self.weights
         if self.probability(steps) >= 0.5:
@@ -261,7 +257,7 @@ class Belief:
         return middle, (low, high)
 
 
-def window_of(learning_rate: float, trials: Trials) -> tuple[float, float] | None:
+def window_of(learning_rate: float, trials: Trials) -> Interval | None:
     """Least and greatest learning rate of a trial that left, below all that diverged; None: none left."""
     bad = trials.factors[np.isfinite(trials.diverged)].min(initial=math.inf)
     good = trials.factors[np.isfinite(trials.left) & (trials.factors < bad)]

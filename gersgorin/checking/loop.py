@@ -32,6 +32,7 @@ from gersgorin.checking.minibatches import (
     Batches,
     Examples,
     Inputs,
+    Pair,
     find_batch_axis,
     inputs_of,
     numbers_like,
@@ -44,6 +45,7 @@ from rhn.training.ensemble import flushed
 from rhn.training.state import LEFT
 from rhn.utils.validation import check_seed
 
+LossFunction = Callable[[Any, Tensor], Tensor]  # of outputs and targets
 OPTIMIZERS = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
@@ -95,7 +97,7 @@ class TrainingLoop:
         model: nn.Module,
         x: Any,
         y: Any = None,
-        loss_fn: str | Callable[[Any, Tensor], Tensor] = "mse",
+        loss_fn: str | LossFunction = "mse",
         optimizer: str | Optimizer = "adam",
         *,
         learning_rate: float | None = None,
@@ -138,7 +140,8 @@ class TrainingLoop:
     @property
     def _stated(self) -> set[bool]:
         """The layouts that parts of the model state."""
-        return {m.batch_first for m in self.model.modules() if isinstance(getattr(m, "batch_first", None), bool)}
+        known = (getattr(part, "batch_first", None) for part in self.model.modules())
+        return {stated for stated in known if isinstance(stated, bool)}
 
     @property
     def learning_rate(self) -> float:
@@ -197,7 +200,7 @@ class TrainingLoop:
         return rows[:steps]
 
     @with_gradients()
-    def constant_output(self, batches: list[tuple[Inputs, Tensor]]) -> tuple[Tensor, float]:
+    def constant_output(self, batches: list[Pair]) -> tuple[Tensor, float]:
         """(The constant output of the least mean loss on some minibatches, that loss), reached without the input.
 
         The constant has one number for each output unit, and length 1 along the axes of examples and frames.
@@ -225,7 +228,7 @@ class TrainingLoop:
             "what does not depend on the output, and give y the shape that it needs without broadcasting"
         )
 
-    def _least_constant(self, batches: list[tuple[Inputs, Tensor]]) -> tuple[Tensor, float, float]:
+    def _least_constant(self, batches: list[Pair]) -> tuple[Tensor, float, float]:
         """(The constant output of the least mean loss, the loss of zeros, the least loss)."""
         mean_loss = lambda output: torch.stack([self.constant_loss(output, x, y) for x, y in batches]).mean()  # noqa: E731
         return least_constant(mean_loss, self.units)
@@ -319,7 +322,7 @@ def _as(y: Tensor, shape: torch.Size) -> Tensor:
     return y.reshape(shape)
 
 
-def _loss(loss_fn: Any) -> Callable[[Any, Tensor], Tensor]:
+def _loss(loss_fn: Any) -> LossFunction:
     if isinstance(loss_fn, type) and issubclass(loss_fn, nn.Module):
         raise InvalidInputError(f"loss_fn is the class {loss_fn.__name__}: did you mean nn.{loss_fn.__name__}()?")
     if callable(loss_fn):

@@ -25,6 +25,7 @@ from rhn.errors import DataError, InvalidInputError
 
 Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 """Of a model: one, several in order, or several by name; the first one is the sequence."""
+Pair = tuple[Inputs, Tensor]  # inputs and targets
 TARGETS = ("y", "target", "targets", "label", "labels")  # names in a batch that is a dictionary
 BATCH_SIZE = 32
 MOST_PASSES = 4  # through the examples, for minibatches with the same number of each
@@ -64,12 +65,12 @@ class Examples:
         axes = (axis for axis in (self.axis, 0) if axis < value.dim() and value.shape[axis] == self.count)
         return next(axes, None)
 
-    def take(self, units: Tensor) -> tuple[Inputs, Tensor]:
+    def take(self, units: Tensor) -> Pair:
         """Inputs and targets of some examples (B,)."""
         some = lambda value: value.index_select(self._axis_of(value), units.to(value.device))  # noqa: E731
         return with_parts(self.x, map(some, _parts(self.x))), some(self.y)
 
-    def stream(self, seed: int) -> Iterator[tuple[Inputs, Tensor]]:
+    def stream(self, seed: int) -> Iterator[Pair]:
         """Yield minibatches: a permutation of the examples for each epoch."""
         g = torch.Generator().manual_seed(seed)
         while True:
@@ -77,18 +78,18 @@ class Examples:
             for some in order[: self.count // self.per_step * self.per_step].split(self.per_step):
                 yield self.take(some)
 
-    def probe(self) -> tuple[Inputs, Tensor]:
+    def probe(self) -> Pair:
         """Examples drawn at random, as many as a usual minibatch has."""
         return self.take(_drawn(self.count, 1)[:BATCH_SIZE])
 
-    def minibatches(self, most: int) -> list[tuple[Inputs, Tensor]]:
+    def minibatches(self, most: int) -> list[Pair]:
         """Minibatches drawn at random, at most so many; together they hold each example as often as any other, or nearly so."""
         passes = min(self.per_step // math.gcd(self.count, self.per_step), MOST_PASSES)  # both end together
         number = min(most, self.count * passes // self.per_step)
         order = _drawn(self.count, -(-number * self.per_step // self.count))
         return [self.take(some) for some in order.split(self.per_step)[:number]]
 
-    def everything(self) -> tuple[Inputs, Tensor]:
+    def everything(self) -> Pair:
         """All examples, in their own order."""
         return self.take(torch.arange(self.count))
 
@@ -105,7 +106,7 @@ class Batches:
             self.epoch = len(loader)  # type: ignore[arg-type]
         self.kept, self.cut = self._sample(time.monotonic() + seconds)
 
-    def _sample(self, end: float) -> tuple[list[tuple[Inputs, Tensor]], int | None]:
+    def _sample(self, end: float) -> tuple[list[Pair], int | None]:
         """(Batches drawn at random from at least one epoch, the number that was read if there was no time for an epoch)."""
         draw, kept = random.Random(0), []
         for count, pair in enumerate(self.stream(0), 1):
@@ -120,14 +121,14 @@ class Batches:
                 return kept, None if count >= self.epoch else count
         raise AssertionError("a stream has no end")
 
-    def stream(self, seed: int) -> Iterator[tuple[Inputs, Tensor]]:
+    def stream(self, seed: int) -> Iterator[Pair]:
         """Yield the batches of one epoch after another, in the order that the loader draws from a seed; it sets torch's own."""
         batches = getattr(self.loader, "batch_sampler", None)
         places = (self.loader, getattr(self.loader, "sampler", None), batches, getattr(batches, "sampler", None))
         generators = {g for place in places if isinstance(g := getattr(place, "generator", None), torch.Generator)}
         states = [(g, g.get_state()) for g in generators]
-        for g in (torch, *generators):
-            g.manual_seed(seed)
+        for set_seed in (torch.manual_seed, *(g.manual_seed for g in generators)):
+            set_seed(seed)
         try:
             for epoch in count_from(0):
                 number = 0
@@ -145,11 +146,11 @@ class Batches:
             for g, state in states:
                 g.set_state(state)
 
-    def probe(self) -> tuple[Inputs, Tensor]:
+    def probe(self) -> Pair:
         """A batch drawn at random."""
         return self.minibatches(1)[0]
 
-    def minibatches(self, most: int) -> list[tuple[Inputs, Tensor]]:
+    def minibatches(self, most: int) -> list[Pair]:
         """Batches drawn at random, at most so many."""
         return [self.kept[k] for k in _drawn(len(self.kept), 1)[:most].tolist()]
 
@@ -164,7 +165,8 @@ class _Kept:
     """The batches of an iterator, kept so that they can be read again."""
 
     def __init__(self, batches: Iterator[Any]):
-        self.batches, self.kept = batches, []
+        self.batches = batches
+        self.kept: list[Any] = []
 
     def __iter__(self) -> Iterator[Any]:
         yield from self.kept
@@ -258,12 +260,12 @@ def find_batch_axis(outputs: Callable[[Inputs], Tensor], x: Inputs, y: Tensor, s
 
     stated: values of `batch_first` of the model's parts.
     """
-    one, first = isinstance(x, Tensor), sequence_of(x)
-    axes = [axis for axis in range(min(2, first.dim())) if one and x.shape[axis] > 2 and _independent(outputs, x, axis)]
+    first = sequence_of(x)
+    axes = [k for k, n in enumerate(first.shape[:2]) if first is x and n > 2 and _independent(outputs, first, k)]
     if len(axes) != 1 and len(stated) == 1:  # few examples, or weights so small that no frame changes the next one
         return 1 - next(iter(stated))
     if len(axes) != 1:
-        axes = [axis for axis in range(min(2, first.dim())) if y.dim() and first.shape[axis] == y.shape[0]]
+        axes = [k for k, n in enumerate(first.shape[:2]) if y.dim() and n == y.shape[0]]
     if len(axes) == 1:
         return axes[0]
     raise InvalidInputError(

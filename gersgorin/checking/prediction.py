@@ -104,8 +104,8 @@ class TrainingCheck(Result, Explanation, Forecast):
     @property
     def _sees(self) -> str:
         """What the gradient does not see, or that it explodes, if the training does not leave."""
-        bad = self.reach is not None and (self.reach.blind or self.reach.explodes) and self.outcome != "leaves"
-        return self.reach.sentence() if bad else ""
+        reach = self.reach if self.outcome != "leaves" else None
+        return reach.sentence() if reach and (reach.blind or reach.explodes) else ""
 
     @property
     def why(self) -> str | None:
@@ -286,7 +286,7 @@ def rates_in_words(rates: dict[str, float]) -> str:
 
 
 @panel(6.4, 4.2, lambda check: f"{check.name} under {check.optimizer}: {check.outcome}")
-def plot_training_check(check: TrainingCheck, ax: Axes | None = None) -> Axes:
+def plot_training_check(check: TrainingCheck, ax=None) -> Axes:
     """Learning rates across, steps upwards, both on log scales; a line is a trial, its marker how it ended."""
     ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="step")
     kinds = {

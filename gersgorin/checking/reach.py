@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
 from gersgorin.checking.loop import TrainingLoop, random_numbers_kept
+from gersgorin.checking.minibatches import sequence_of
 from gersgorin.linalg.products import share_from
 from rhn.training.ensemble import flushed
 
@@ -94,14 +95,15 @@ def measure_reach(loop: TrainingLoop, model: nn.Module) -> Reach | None:
         return None
     called = copy.deepcopy(model)  # a normalisation counts its calls
     with flushed(), random_numbers_kept(model):
-        for x, y in loop.data.minibatches(MINIBATCHES):
+        for batch, y in loop.data.minibatches(MINIBATCHES):
+            x = sequence_of(batch)
             with _inputs_of(called, x) as (given, inputs):
                 output = loop.output(called, given)
             if not inputs or not output.requires_grad:
                 return None
             errors, last = _last_errors(loop, output, y, axis, x.shape[axis])
             slopes = torch.autograd.grad(output, inputs, errors, materialize_grads=True)
-            found = sum(_squares(slope, axis, last) for slope in slopes)
+            found = sum((_squares(slope, axis, last) for slope in slopes), np.zeros(()))
             squares, found = (np.pad(v, (0, max(len(squares), last) - len(v))) for v in (squares, found))
             squares = squares + found
     return Reach(np.sqrt(squares))

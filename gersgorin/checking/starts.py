@@ -23,7 +23,7 @@ import copy
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import EllipsisType
 from typing import Any
@@ -146,7 +146,7 @@ class _Block:
         """ "p['rnn.weight_hh_l0'][0:24]"."""
         return f"p[{self.name!r}]" + "".join(f"[{_text(k)}]" for k in self.index)
 
-    def of(self, tensors: dict[str, Tensor]) -> Tensor:
+    def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """The block in the tensors of all parameters."""
         found = tensors[self.name]
         for k in self.index:
@@ -234,8 +234,8 @@ class _Starts:
             model = self.start("", drawn + _scalings(matrices, factors)).applied(self.model)
             losses = [self.loop.loss(model, x, y) for x, y in self.batches]
             weights = {name: q for name, q in model.named_parameters() if name in self.trained}
-            slopes = torch.autograd.grad(sum(losses), list(weights.values()), allow_unused=True, materialize_grads=True)
-            slopes = {name: slope.to_dense() for name, slope in zip(weights, slopes, strict=True)}
+            found = torch.autograd.grad(losses, list(weights.values()), allow_unused=True, materialize_grads=True)
+            slopes = {name: slope.to_dense() for name, slope in zip(weights, found, strict=True)}
             rates = [relative_rate(b.of(slopes), b.of(weights)) for b in matrices]
             usable = [math.log(rate) for rate in rates if 0 < rate < math.inf]
             if not usable:
@@ -301,11 +301,11 @@ def _of_part(prefix: str, module: nn.Module, weight: Tensor, part: Part, layer: 
             if (gate := layer.gate) is not None:
                 if k == gate.carry:
                     memory = 1
-                elif k == gate.transform and gate.carry is None:
-                    memory = -1 if gate.opens else 1
-                elif k == gate.transform:
+                elif k == gate.transform and gate.carry is not None:
                     forget = slice(gate.carry * n, (gate.carry + 1) * n)
                     opposite = _Block(name, (*whole, forget), "bias")
+                elif k == gate.transform:
+                    memory = -1 if gate.opens else 1
             yield _Block(name, index, "bias", memory=memory, opposite=opposite)
         elif values.dim() == 1:
             yield _Block(name, index, "recurrent")
@@ -337,11 +337,12 @@ def _layers(module: nn.Module, own: dict[str, Tensor]) -> tuple[Layer, ...]:
         return (*of_layers, *projected)
     if isinstance(module, nn.Linear):
         square = module.in_features == module.out_features
-        return (Layer(**{"recurrent" if square else "input": Part("weight")}, bias=Part("bias")),)
+        weight, bias = Part("weight"), Part("bias")
+        return (Layer(recurrent=weight, bias=bias) if square else Layer(input=weight, bias=bias),)
     if type(module).__module__.startswith("torch."):
         return ()
     return tuple(
-        Layer(**{"recurrent" if q.shape[-1] == q.shape[-2] else "input": Part(name, index)})
+        Layer(recurrent=Part(name, index)) if q.shape[-1] == q.shape[-2] else Layer(input=Part(name, index))
         for name, q in own.items()
         if q.dim() in (2, 3)
         for index in (range(len(q)) if q.dim() == 3 else (...,))

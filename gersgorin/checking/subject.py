@@ -106,7 +106,7 @@ def _with_targets(options: Any) -> tuple[dict[str, Any], Subject]:
 
 
 def _of_next_frames(options: Any) -> tuple[dict[str, Any], Subject]:
-    frames = None if options.input is None else read_frames(options.input)
+    frames = None if options.input is None else read_numbers(options.input).frames()
     subject = _subject(options, KEYS if frames is None else frames.shape[-1])
     if subject.corpus is not None:
         targets = _windows(subject)
@@ -119,11 +119,6 @@ def _of_next_frames(options: Any) -> tuple[dict[str, Any], Subject]:
     x, y, loss_fn = targets
     parts = {"model": subject.model, "x": x, "y": y, "loss_fn": loss_fn, "name": subject.name, "batch_axis": 1}
     return parts, subject
-
-
-def read_frames(path: Path) -> torch.Tensor:
-    """Read frames (T, m), or several sequences (T, S, m), from a file of numbers. Raises DataError or InvalidInputError."""
-    return read_numbers(path).frames()
 
 
 def _windows(subject: Subject) -> tuple[torch.Tensor, torch.Tensor, Callable]:
@@ -179,8 +174,8 @@ def _stored(options: Any) -> Subject:
 
         if options.text is None:
             raise InvalidInputError(f"{options.checkpoint} holds a language model, which reads a text: add --text FILE")
-        stored = load_text_model(options.checkpoint, options.cell)
-        return _language_model(name, model, stored.corpus(options.text), stored.config)
+        trained = load_text_model(options.checkpoint, options.cell)
+        return _language_model(name, model, trained.corpus(options.text), trained.config)
     if options.text is not None:
         raise InvalidInputError(f"--text is for language models, and {options.checkpoint} holds none")
     if not isinstance(model, PolyphonicModel):
@@ -188,7 +183,7 @@ def _stored(options: Any) -> Subject:
         raise InvalidInputError(f"{options.checkpoint} holds only a {kind}: expected a network with an output")
     stored = (read_metadata(options.checkpoint).get("metadata") or {}).get("train") or {}
     names = ("learning_rate", "momentum", "epochs")
-    known = {key: value for key in names if isinstance(value := stored.get(key), int | float)}
+    known: dict[str, Any] = {key: value for key in names if isinstance(value := stored.get(key), int | float)}
     return replace(Subject(name, model), **known)
 
 
@@ -207,7 +202,7 @@ def _language_model(name: str, model: nn.Module, corpus: Any, config: LanguageCo
     )
 
 
-def _read_text(path: Path, unit: str, vocabulary_size: int | None):
+def _read_text(path: Path, unit: Any, vocabulary_size: int | None):
     from rhn.data.text import read_text
 
     return read_text("text", path, unit=unit, vocabulary_size=vocabulary_size)

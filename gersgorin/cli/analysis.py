@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import make_dataclass
+from typing import Any
 
 from gersgorin.analyses import Analysis
 from gersgorin.cli.output import Outputs, default_figure
@@ -24,7 +25,7 @@ def options_of(row: Analysis) -> type:
 
 def main_of(row: Analysis, words: list[str]) -> None:
     """Parse the words of a subcommand, resolve network and data, compute, draw, write and print."""
-    options = parse(options_of(row), words, prog=f"gersgorin {row.command}")
+    options: Any = parse(options_of(row), words, prog=f"gersgorin {row.command}")
     outputs = Outputs.of(options, default_figure(row.command, options))
     device = resolve_device(options.device)
     with progress_bars() as report, own_cell(options.module or options.cell):

@@ -181,7 +181,7 @@ def _check_training(options: CheckOptions) -> int:
         cured = None if options.cure is None else cure(**training | longer, progress=say)
     if options.output is not None:
         save_figure(options.output, found.figure)
-    if cured is not None:
+    if cured is not None and options.cure:
         save_weights(cured.model, options.cure)
     if options.json:
         print_json(found.to_json() | ({} if cured is None else {"cure": cured.to_json()}))

@@ -112,15 +112,15 @@ def panels(
 def _networks(options: NewOrTrained, variants: Variants, input_size: int | None) -> Iterable[Subject]:
     """The network of each panel. Raises InvalidInputError for variants that the network of the options cannot have."""
     option, values, trained = variants.option, variants.values, options.module or options.checkpoint
-    if option in OPTIONS.values():
+    if option and option in OPTIONS.values():
         if trained:
             raise InvalidInputError(f"{option}=... is for new cells: {trained} says what its cell is")
         return _varied(options, option, values, input_size)
     if option == BEFORE:
         if not options.checkpoint:
             raise InvalidInputError("init is the network of --checkpoint FILE before its training: add that")
-        trained = network_of_options(options, input_size, label="after training")
-        return [trained, network_of_options(options, input_size, fresh=True)]
+        after = network_of_options(options, input_size, label="after training")
+        return [after, network_of_options(options, input_size, fresh=True)]
     return (_of_files if option == FILES else _with_cells)(options, values, input_size)
 
 
@@ -154,8 +154,8 @@ def _with_cells(options: NewOrTrained, cells: tuple, input_size: int | None) -> 
     """The network of the options, and new cells beside it; several cells without --cell alone."""
     base, trained = options.cell or "rhn", options.module or options.checkpoint
     if trained or (base not in cells and (options.cell or len(cells) < 2)):
-        subject, named = network_of_options(options, input_size), cells and trained and not options.module
-        yield replace(subject, title=labelled(short_names([trained])[0] if named else "", subject.title))
+        subject, named = network_of_options(options, input_size), None if options.module else options.checkpoint
+        yield replace(subject, title=labelled(short_names([named])[0] if cells and named else "", subject.title))
     if cells and input_size is None:
         raise InvalidInputError(f"new cells cannot read the text that {trained} reads: name files of weights")
     given = {name: vars(options)[name] for name in (*NEW_CELL, "seed")}
@@ -166,7 +166,7 @@ def _with_cells(options: NewOrTrained, cells: tuple, input_size: int | None) -> 
 def _of_files(options: NewOrTrained, others: tuple, input_size: int | None) -> Iterator[Subject]:
     """The network of the options with the weights of each file; a folder and the weights in it are one."""
     unique: dict[Path, Path] = {}
-    for path in (options.checkpoint, *map(Path, others)):
+    for path in filter(None, (options.checkpoint, *map(Path, others))):
         unique.setdefault(weights_file(path).absolute(), path)
     files = list(unique.values())
     if not options.module and len({_vocabulary(path) for path in files}) > 1:

@@ -197,7 +197,8 @@ class Ostrowski(InclusionSet):
 
         Their chords lie inside the arcs: a whole disc loses 2 pi^2 / (3 (2 points - 2)^2) of its area, 0.04 % by default.
         """
-        return discs_outline(*(part.cpu().double().numpy() for part in (self.centers, self.radii())), points)
+        centers, radii = (part.cpu().double().numpy() for part in (self.centers, self.radii()))
+        return discs_outline(centers, radii, points)
 
 
 class NumericalRange(InclusionSet):

@@ -88,7 +88,7 @@ def sampled_outline(inside: Callable[[np.ndarray], np.ndarray], centers: np.ndar
     for start, stop in zip(starts, stops, strict=True):
         middle, half = (start + stop) / 2, (stop - start) / 2
         x = np.unique([start, *np.clip(middle - half * np.cos(np.linspace(0, np.pi, points)), start, stop), stop])
-        height = _bisect(lambda y, x=x: inside(x + 1j * y), np.zeros_like(x), np.full_like(x, 2))
+        height = _bisect(lambda y, x=x: inside(x + 1j * y), np.zeros_like(x), np.full_like(x, 2))  # type: ignore[misc]
         height[[0, -1]] = 0
         curves.append(_mirrored(x + 1j * height))
     return curves
@@ -103,7 +103,8 @@ def _arc(center: float, radius: float, low: float, high: float, points: int) -> 
     """The part of an upper half circle with low <= x - center <= high; one point where the radius is 0."""
     if radius == 0:
         return np.array([center + 0j])
-    angles = np.linspace(*np.arccos(np.clip([low / radius, high / radius], -1, 1)), points)
+    start, stop = np.arccos(np.clip([low / radius, high / radius], -1, 1))
+    angles = np.linspace(start, stop, points)
     return center + radius * (np.cos(angles) + 1j * np.sin(angles))
 
 

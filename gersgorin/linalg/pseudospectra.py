@@ -103,7 +103,8 @@ def _by_lanczos(T: Tensor, z: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(n)
     start = torch.randn(n, 1, dtype=torch.complex128, generator=generator, device="cpu")
     q = (start / torch.linalg.vector_norm(start)).repeat(1, len(z))
-    before, alphas, betas = torch.zeros_like(q), [], []
+    before, alphas = torch.zeros_like(q), []
+    betas: list[Tensor] = []
     largest = beta = z.real.new_zeros(len(z))
     for _ in range(STEPS):
         v = q.clone()

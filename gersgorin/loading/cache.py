@@ -46,7 +46,7 @@ def copied_cache(cache: Any, copied: Callable[[Tensor], Tensor] = torch.clone) -
 def tensors_in(cache: Any) -> list[Tensor]:
     """The tensors of a cache, in a fixed order."""
     found: list[Tensor] = []
-    copied_cache(cache, lambda t: found.append(t) or t)
+    copied_cache(cache, lambda t: found.append(t) or t)  # type: ignore[func-returns-value]
     return found
 
 
@@ -214,7 +214,7 @@ def _transformers_cache():
 
 def _alone(layer: nn.Module) -> nn.Module:
     """A layer as the first of its model, with the same weights: its number, and attributes in which it keeps a cache, are its own."""
-    own = copy.copy(layer)
+    own: Any = copy.copy(layer)
     own._modules = {name: _alone(part) if part is not None else None for name, part in layer._modules.items()}
     if hasattr(layer, "layer_idx") and not any(hasattr(part, "layer_idx") for part in layer.children()):
         own.layer_idx = 0

@@ -12,6 +12,7 @@ import csv
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -128,7 +129,9 @@ def read_sources(
     if data.input is None:
         found, where = _chorales(data, count), "the test split"
     else:
-        whole = _text(data, count, text_of, cell) if text_of else read_numbers(data.input).cut(data.steps)
+        whole = (
+            _text(data.input, data.steps, count, text_of, cell) if text_of else read_numbers(data.input).cut(data.steps)
+        )
         parts = enumerate(whole.values[:count], 1)
         found = [whole] if count is None else [replace(whole, values=part[None], part=k) for k, part in parts]
         where = whole.name
@@ -206,24 +209,21 @@ def _csv(path: Path) -> tuple[np.ndarray, dict]:
     lines = path.read_text(encoding="utf-8-sig").splitlines()
     mark = next((mark for mark in ";\t" if lines and mark in lines[0]), ",")
     rows = [row for row in csv.reader(lines, delimiter=mark, skipinitialspace=True) if row]
-    names = [word.strip("# ") for word in rows.pop(0)] if rows and not all(map(_is_number, rows[0])) else []
+    names: list[str] = []
+    try:
+        for word in rows[0] if rows else ():
+            float(word)
+    except ValueError:
+        names = [word.strip("# ") for word in rows.pop(0)]
     if not rows:
         raise DataError(f"{path} holds no row of numbers: expected a row a step and a column an input")
     return np.array(rows, dtype=np.float64), {"names": tuple(names)} if names else {}
 
 
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
-
-
 def chorale_source(piece: Piece, data: Path | None = None) -> Source:
     """A chorale of the sets of this toolkit; data: the original file it was read from."""
-    about = {"kind": "chorale", "unit": "quarter notes", "about": f"{piece.label} of {chorales_origin(data)}"}
-    return Source(name=piece.name, values=np.asarray(piece)[None], **about)
+    about, values = f"{piece.label} of {chorales_origin(data)}", np.asarray(piece)[None]
+    return Source(name=piece.name, kind="chorale", values=values, unit="quarter notes", about=about)
 
 
 def chorales_origin(data: Path | None = None) -> str:
@@ -251,7 +251,7 @@ def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
     """
     try:
         with path.open("rb") as file:
-            symbols = file.read(READ)
+            symbols: Any = file.read(READ)  # text or bytes
         if vocabulary.unit != "bytes":
             symbols = codecs.getincrementaldecoder("utf-8")().decode(symbols, final=len(symbols) < READ)
     except (OSError, UnicodeDecodeError) as error:
@@ -262,12 +262,12 @@ def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
     return ids
 
 
-def _text(data: DataOptions, count: int | None, checkpoint: Path, cell: str | None) -> Source:
+def _text(path: Path, steps: int | None, count: int | None, checkpoint: Path, cell: str | None) -> Source:
     """The first tokens of a text, or `count` successive parts of it."""
     from rhn.training.trained import load_text_model
 
-    vocabulary, wanted = load_text_model(checkpoint, cell).vocabulary, (count or 1) * (data.steps or TEXT_STEPS)
-    ids = first_tokens(data.input, vocabulary, wanted)
-    whole = Source(name=data.input.name, kind="text", values=ids[None], unit="tokens", about=f"first {len(ids)} tokens")
-    whole = whole.cut(wanted if count or data.steps else None)
+    vocabulary, wanted = load_text_model(checkpoint, cell).vocabulary, (count or 1) * (steps or TEXT_STEPS)
+    ids = first_tokens(path, vocabulary, wanted)
+    whole = Source(name=path.name, kind="text", values=ids[None], unit="tokens", about=f"first {len(ids)} tokens")
+    whole = whole.cut(wanted if count or steps else None)
     return replace(whole, values=whole.values.reshape(count or 1, -1))

@@ -8,13 +8,15 @@ transformers with a decoding cache (see `gersgorin.loading.cache`), or anything 
 import difflib
 import hashlib
 import inspect
+from collections.abc import Callable
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import check_weights, copied, finite_tensor, uncompiled, users_code
-from gersgorin.cell import name_of
+from gersgorin.cell import Step, name_of
 from gersgorin.loading.cache import from_cache, has_cache
 from gersgorin.loading.loop import Call, followed, watched_calls
 from gersgorin.loading.scan import ScanCell, ScanRun
@@ -58,7 +60,7 @@ def run_by_equations(module: nn.Module) -> None:
             part.kernel = "reference"
 
 
-def is_step(network) -> bool:
+def is_step(network) -> TypeGuard[nn.Module | Step]:
     """True for a cell or a function, which is called step by step; False for a module that reads whole sequences."""
     if not isinstance(network, nn.Module) or isinstance(network, TORCH_CELLS) or hasattr(network, "step"):
         return callable(network)
@@ -88,7 +90,7 @@ class Watched:
             are NaN or infinite.
     """
 
-    def __init__(self, module: nn.Module, layer: int | None = None, submodule: str | None = None):
+    def __init__(self, module: nn.Module | Callable, layer: int | None = None, submodule: str | None = None):
         if not isinstance(module, nn.Module):
             raise InvalidInputError(
                 f"expected a torch module with a recurrent cell, got {name_of(module)}: "
@@ -102,7 +104,7 @@ class Watched:
         cells = recurrent_cells(part) or hand_written or state_layers(part)
         if not cells:
             raise no_cell(part)
-        places = [(cell, k) for cell in cells for k in range(layers_of(cell))]
+        places: list[tuple[nn.Module, int | None]] = [(cell, k) for cell in cells for k in range(layers_of(cell))]
         if layer is not None and (not isinstance(layer, int) or not 1 <= layer <= len(places)):
             raise InvalidInputError(
                 f"layer is {layer}: the module has {counted(len(places), 'recurrent cell')}, counted from 1"
@@ -349,7 +351,7 @@ def no_cell(module: nn.Module) -> InvalidInputError:
     )
 
 
-def _with_step(cell: nn.Module) -> nn.Module:
+def _with_step(cell: Any) -> nn.Module:
     """Add `step` and `state_size` to a handwritten cell, from its forward(x, h) and hidden_size."""
 
     def step(x: Tensor, s: Tensor) -> Tensor:

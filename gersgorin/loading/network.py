@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -88,8 +89,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
         module.load_state_dict(found)
     except RuntimeError as error:
         # a line for all missing names, one for all unknown names, and one for each other shape
-        wrong = " ".join(line.strip() for line in str(error).splitlines()[1:])
-        raise CheckpointError(f"{path} does not fit {type(module).__name__}: {wrong:.300}") from error
+        lines = " ".join(line.strip() for line in str(error).splitlines()[1:])
+        raise CheckpointError(f"{path} does not fit {type(module).__name__}: {lines:.300}") from error
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
@@ -227,7 +228,7 @@ def new_cell(
     return Subject(name, with_options(cell_title(cell, name=name), own), cell, build, made=words_of_new(cell, seed))
 
 
-def new_model(options, model: Callable[..., nn.Module] = PolyphonicModel, **sizes: int) -> tuple[str, nn.Module]:
+def new_model(options, model: Callable[..., nn.Module] = PolyphonicModel, **sizes: int) -> tuple[str, Any]:
     """(Title, model with an output) around the new cell of a command's options.
 
     sizes: of input and output, or of the vocabulary. Raises InvalidInputError for an option that the cell does not have.
@@ -283,12 +284,13 @@ def trained_network(
     """
     path, seed = options.checkpoint, options.seed
     if options.module:
-        sizes = {"input_size": input_size, "hidden_size": options.hidden_size, "weights": path}
-        module = build_module(options.module, seed=seed, **sizes)
+        size = options.hidden_size
+        module = build_module(options.module, seed=seed, input_size=input_size, hidden_size=size, weights=path)
         if fresh or path is None:  # of unknown origin: a factory may set a seed of its own
             return module, "", "fresh weights" * fresh
         load_weights(module, path)
         return module, named_file(path), ""
+    assert path  # or a module
     if not fresh:
         return load_model(path, options.cell), words_of_checkpoint(path), ""
     model, known = initial_model(path, seed, options.cell)

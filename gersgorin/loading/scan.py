@@ -123,7 +123,7 @@ def elements_of(module: nn.Module, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
     """(a and b of each step in one real vector, for x (T, m): (T, ...), (blocks, entries of a block)). Raises InvalidInputError."""
     name = f"{type(module).__name__}.scan_elements(x)"
     with users_code(f"{name} gives no pair of tensors (a, b) for x {tuple(x.shape)}"):
-        a, b = module.scan_elements(x)
+        a, b = module.scan_elements(x)  # type: ignore[operator]  # a method of the user's module
         blocks = a.shape == (*b.shape, b.shape[-1])
     if len(b) != len(x) or b.dim() < 2 or not (a.shape == b.shape or blocks):
         raise InvalidInputError(

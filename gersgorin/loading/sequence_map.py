@@ -8,8 +8,8 @@ Legend: T steps, m numbers of an input, S outputs (T, or 1 of the sequence), k n
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -43,7 +43,7 @@ class SequenceMap:
     def __init__(
         self,
         module: nn.Module | Callable,
-        x: Tensor | np.ndarray,
+        x: Any,
         *,
         label: Label | None = None,
         submodule: str | None = None,
@@ -72,9 +72,9 @@ class SequenceMap:
             if found:
                 break
         if not found:
-            error, given = errors[0]
+            failure, given = errors[0]
             with users_code(f"{self.name} does not run on x {tuple(given.shape)} on {given.device}"):
-                raise error
+                raise failure
         vars(self).update(found[0])
 
     def pulled(self, step: int, w: Tensor) -> Tensor:
@@ -92,9 +92,9 @@ class SequenceMap:
 
     def _read(self, module: nn.Module, x: Tensor, axis: int, dtype: torch.dtype | None) -> None:
         """Set the outputs and the inputs that they are derivatives of."""
-        part, calls = part_of(module, self._submodule), []
-        like = next(module.parameters(), x)
-        self._leaf, hooks = None, []
+        part, like = part_of(module, self._submodule), next(module.parameters(), x)
+        calls, hooks = [], []
+        self._leaf: Any = None
         if x.is_floating_point():
             x = self._leaf = x.to(like.device, dtype or like.dtype).detach().clone().requires_grad_()
         else:
@@ -107,11 +107,11 @@ class SequenceMap:
             with random_numbers_kept(like):
                 o = first_tensor(module(x.clone()))  # a module may change its input in place
         finally:
-            for hook in hooks:
-                hook.remove()
+            for handle in hooks:
+                handle.remove()
         self.steps = T = x.shape[axis]
         if self._submodule:
-            o = torch.stack(calls) if len(calls) > 1 else next(iter(calls), None)  # of a cell, step by step
+            o = torch.stack(calls) if len(calls) > 1 else next(iter(calls), None)  # type: ignore[arg-type]  # of a cell, step by step
             axis = 1 if o is not None and o.dim() == 3 and o.shape[1] == T != o.shape[0] else 0
         batched = x.dim() == 2 + x.is_floating_point()
         if o is None or o.dim() <= axis or o.shape[axis] != T or (batched and o.dim() > 2 and o.shape[1 - axis] != 1):
@@ -145,7 +145,7 @@ class SequenceMap:
         return bool(self.pulled(-1, w)[0, :-1].any() or self.pulled(0, w)[0, 1:].any())
 
 
-def _checked(x: Tensor | np.ndarray) -> Tensor:
+def _checked(x: Any) -> Tensor:
     x = finite_tensor("x", x)
     x = x if x.dtype == torch.int64 or x.is_floating_point() else x.double()  # frames of keys are bytes
     batch = x.dim() - 1 - x.is_floating_point()  # dimensions beside time and numbers

@@ -6,20 +6,13 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL.Image import Image, Quantize, fromarray
 
+from gersgorin.analyses.spectra import Spectra
 from gersgorin.plotting.figure import Shown, laid_out, legend_below
-from gersgorin.plotting.spectra import (
-    plot_products,
-    plot_spectrum,
-    plot_suggested,
-    spectrum_limit,
-    title_at_left,
-)
-from rhn.utils.figures import drawable, our_style, titled
+from gersgorin.plotting.spectra import plot_products, plot_spectrum, plot_suggested, spectrum_limit, title_at_left
+from rhn.utils.figures import our_style, titled
 from rhn.utils.io import atomic_path, check_output, made_with
-from rhn.utils.result import Result
 
 FRAMES_PER_SECOND = 6
 MOST_FRAMES = 240
@@ -30,7 +23,7 @@ DPI = 90
 class Film:
     """A figure that draw(moment) changes, for moments 0, ..., count - 1."""
 
-    figure: Figure
+    figure: Shown
     draw: Callable[[int], None]
     count: int
 
@@ -64,17 +57,17 @@ class Film:
 
 
 @our_style()
-def save_animation(record: Result, path: str | Path, *, progress=lambda done, total: None) -> Path:
+def save_animation(record: Spectra, path: str | Path, *, progress=lambda done, total: None) -> Path:
     """Draw every step of the result, at most 240 evenly spaced ones, into a .gif; see `Film.save`."""
     return moving_run(record).save(path, progress=progress)
 
 
-def moving_run(record: Result) -> Film:
+def moving_run(record: Spectra) -> Film:
     """A spectrum beside the curves over time."""
     limit, T = spectrum_limit([record]), len(record.norm)
-    figure = Shown(figsize=(10.5, 5.7), layout="constrained")
-    titled(figure, drawable(record.heading), drawable(record.about))
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.3))
+    figure = Shown(10.5, 5.7)
+    titled(figure, record.heading, record.about)
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 1.3)).flat
     ax, (upper, lower) = left.subplots(), right.subplots(2, 1, sharex=True)
     for panel, plot in ((upper, plot_suggested), (lower, plot_products)):
         title_at_left(plot(record, panel))

@@ -8,7 +8,7 @@ import io
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial, wraps
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -33,8 +33,9 @@ from rhn.utils.figures import (
 )
 from rhn.utils.result import Result
 
+Style = dict[str, Any]  # of lines and areas
 CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 181))
-DASHED = {"color": "black", "linestyle": (0, (4, 3))}
+DASHED: Style = {"color": "black", "linestyle": (0, (4, 3))}
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # 7 and 4: the first 28 lines differ from each other
 MARKERS = "osD^vPX*"
@@ -42,7 +43,10 @@ DECADES = 8  # of a heat map's scale
 
 
 class Shown(Figure):
-    """A figure with a picture for notebooks."""
+    """A figure in constrained layout with a picture for notebooks."""
+
+    def __init__(self, width: float, height: float):
+        super().__init__(figsize=(width, height), layout="constrained")
 
     def _repr_png_(self) -> bytes:
         picture = io.BytesIO()
@@ -55,18 +59,26 @@ class ShownAxes(Axes):
     """Axes that a notebook displays as their figure."""
 
     def _repr_png_(self) -> bytes:
-        return self.figure.figure._repr_png_()
+        return self.figure.figure._repr_png_()  # type: ignore[attr-defined]  # `own_axes` makes it a `Shown`
 
 
-def own_axes(width: float, height: float) -> ShownAxes:
+def own_axes(width: float, height: float) -> Axes:
     """Axes in a new figure of this size in inches."""
-    return Shown(figsize=(width, height), layout="constrained").add_subplot(axes_class=ShownAxes)
+    return Shown(width, height).add_subplot(axes_class=ShownAxes)
+
+
+def first_axes(figure: Figure | SubFigure, rows: int, columns: int, count: int) -> list[Axes]:
+    """The first `count` axes of a grid, the others empty."""
+    grid = figure.subplots(rows, columns, squeeze=False).flat
+    for ax in grid[count:]:
+        ax.set_axis_off()
+    return list(grid[:count])
 
 
 def panels(
     *draws: Callable[..., object],
     size: tuple[float, float],
-    title: str | Callable[[Result], str] = "",
+    title: str | Callable[[Any], str] = "",
     widths: Sequence[float] | None = None,
     columns: int = 2,
 ) -> Callable[..., Axes]:
@@ -86,38 +98,38 @@ def panels(
             draws[0](result, ax, **options)
             return ax
         whole = title_of(result.title, title) if isinstance(title, str) else title(result)
-        figure = Shown(figsize=size, layout="constrained")
-        grid = figure.add_gridspec(1, len(draws), width_ratios=widths)
-        axes = [figure.add_subplot(place, axes_class=ShownAxes) for place in grid]
+        figure, shown = Shown(*size), {"axes_class": ShownAxes}
+        axes = figure.subplots(1, len(draws), squeeze=False, width_ratios=widths, subplot_kw=shown)[0]
         for draw, place in zip(draws, axes, strict=True):
             draw(result, place, **options)
             if len(draws) > 1:
                 legend_beside(place)
         if len(draws) == 1:
             return complete(axes[0], whole, result.about, columns)
-        titled(figure, drawable(whole), drawable(result.about))
+        titled(figure, whole, result.about)
         return laid_out(figure).axes[0]
 
     return plot
 
 
-def panel(width: float, height: float, title: str | Callable[[Result], str] = "", *, columns: int = 2) -> Callable:
+def panel(width: float, height: float, title: str | Callable[[Any], str] = "", *, columns: int = 2) -> Callable:
     """Decorate a plot(result, ax, **options): without axes it draws into a figure with title and legend, see `panels`."""
     return partial(panels, size=(width, height), title=title, columns=columns)
 
 
 def laid_out(figure: Shown) -> Shown:
     """Run a first layout pass and return the figure; panels of fixed aspect are correct after the second, when it is drawn."""
-    figure.get_layout_engine().execute(figure)
+    figure.get_layout_engine().execute(figure)  # type: ignore[union-attr]  # every `Shown` has one
     return figure
 
 
 def complete(ax: Axes, title: str, about: str = "", columns: int = 2) -> Axes:
     """Add a title and a legend to axes that are the only ones of their figure."""
-    legend_below(ax.figure, [ax], columns=columns)
-    titled(ax.figure, drawable(title), drawable(about))
-    ax.figure.get_layout_engine().set(w_pad=0.08)  # inches, for the labels of a heat map
-    laid_out(ax.figure)
+    figure = ax.figure.figure
+    legend_below(figure, [ax], columns=columns)
+    titled(figure, title, about)
+    figure.set_layout_engine("constrained", w_pad=0.08)  # inches, for the labels of a heat map
+    laid_out(figure)  # type: ignore[arg-type]  # `own_axes` makes it a `Shown`
     return ax
 
 
@@ -176,12 +188,12 @@ def heat_map(ax: Axes, values: np.ndarray, top: float, **look) -> AxesImage:
     return ax.imshow(logs, origin="lower", vmin=top - DECADES, vmax=top, interpolation="none", **look)
 
 
-def line_style(k: int) -> dict:
+def line_style(k: int) -> Style:
     """Colour and dashes of the k-th of several lines."""
     return {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k % len(DASHES)]}
 
 
-def shade_style(k: int, count: int) -> dict:
+def shade_style(k: int, count: int) -> Style:
     """Shade, from dark to light, and dashes of the k-th of lines that have an order: layers, lengths."""
     return {"color": colormaps["viridis"](0.9 * k / max(1, count - 1)), "linestyle": DASHES[k % len(DASHES)]}
 
@@ -198,8 +210,8 @@ def legend_beside(ax: Axes, **options) -> None:
     """Add a legend at the right of axes with more than one line."""
     handles, labels = entries(ax)
     if len(labels) > 1:
-        place = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "handlelength": 3}
-        ax.legend(handles, [folded(label, 28, 2) for label in labels], **place | options)
+        names, place = [folded(label, 28, 2) for label in labels], (1.01, 0.5)
+        ax.legend(handles, names, loc="center left", bbox_to_anchor=place, handlelength=3, **options)
 
 
 def legend_below(figure: Figure | SubFigure, panels: Iterable[Axes], *, columns: int = 4) -> None:
@@ -209,8 +221,8 @@ def legend_below(figure: Figure | SubFigure, panels: Iterable[Axes], *, columns:
         room = figure.bbox.width / figure.figure.dpi
         labels = [folded(label, int(14 * room) - 20, 2) for label in pairs]
         fitting = legend_columns([max(label.split("\n"), key=len) for label in labels], room, size=9)
-        place = {"loc": "outside lower center", "ncols": min(columns, fitting), "handlelength": 3}
-        figure.legend(pairs.values(), labels, **place)
+        columns = min(columns, fitting)
+        figure.legend(pairs.values(), labels, loc="outside lower center", ncols=columns, handlelength=3)
 
 
 class Named(NamedTuple):
@@ -248,7 +260,7 @@ def title_of(network: str, what: str) -> str:
 
 def entitle(figure: Shown, named: Named, what: str) -> Shown:
     """Finish a figure of one or several results: title and layout."""
-    titled(figure, drawable(title_of(named.common, what)), drawable(named.about))
+    titled(figure, title_of(named.common, what), named.about)
     return laid_out(figure)
 
 

@@ -1,5 +1,7 @@
 """Draw spectra in their discs, curves over time, and the default figure of a run."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
@@ -11,6 +13,7 @@ from gersgorin.linalg.outlines import discs_outline
 from gersgorin.plotting.figure import (
     DASHED,
     Shown,
+    Style,
     complete,
     complex_plane,
     entries,
@@ -25,16 +28,22 @@ from gersgorin.plotting.figure import (
 )
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, our_style, titled
-from rhn.utils.result import Result
 
-RANGE_STYLE = {"color": PURPLE, "linestyle": (0, (1, 1)), "linewidth": 1.4}
-DISC_STYLES = {"row": {"color": BLUE, "linestyle": "-"}, "column": {"color": ORANGE, "linestyle": "--"}}
+if TYPE_CHECKING:
+    from gersgorin.analyses.spectra import Spectra
+
+Discs = tuple[np.ndarray, np.ndarray]  # centres and radii, (N,) each
+RANGE_STYLE: Style = {"color": PURPLE, "linestyle": (0, (1, 1)), "linewidth": 1.4}
+DISC_STYLES: dict[str, Style] = {
+    "row": {"color": BLUE, "linestyle": "-"},
+    "column": {"color": ORANGE, "linestyle": "--"},
+}
 CROWDED = 1 / 6  # of a panel's half width; a smaller spectrum is also shown enlarged
 
 
 @our_style()
 def plot_spectrum(
-    record: Result,
+    record: "Spectra",
     step: int | None = None,
     *,
     limit: float | None = None,
@@ -59,7 +68,7 @@ def plot_spectrum(
     if not 0 <= step < T:
         raise InvalidInputError(f"step is {step}: the record has steps 0 to {T - 1}")
     alone, ax = ax is None, own_axes(4.6, 5.4) if ax is None else ax
-    drawn = []
+    drawn: list[Discs] = []
     for axis, sets in record.disc_sets.items():
         (centers, radii), style = (part[step] for part in sets), DISC_STYLES[axis]
         if not np.isfinite(centers + radii).all():
@@ -67,9 +76,8 @@ def plot_spectrum(
         for k, polygon in enumerate(discs_outline(centers, radii, 65)):
             label = f"union of the {axis} discs" if k == 0 else None
             ax.plot(polygon.real, polygon.imag, linewidth=1.2, label=label, **style)
-        _draw_centres(
-            centers, ax, color=style["color"], label=None if drawn else "disc centres"
-        )  # equal for rows and columns
+        named = None if drawn else "disc centres"  # equal for rows and columns
+        _draw_centres(centers, ax, color=style["color"], label=named)
         if show_discs:
             _draw_discs(centers, radii, style, f"each {axis} disc", ax)
         drawn.append((centers, radii))
@@ -85,7 +93,7 @@ def _draw_centres(centers: np.ndarray, ax: Axes, **style) -> None:
     ax.plot(centers, np.zeros_like(centers), "|", markersize=9, markeredgewidth=1.2, alpha=0.6, **style)
 
 
-def _draw_points(record: Result, step: int, ax: Axes, *, range_label: str | None = None, **style) -> None:
+def _draw_points(record: "Spectra", step: int, ax: Axes, *, range_label: str | None = None, **style) -> None:
     """Draw the eigenvalues of a step and the outline of its numerical range."""
     if not record.leading:
         around = record.range_outline(step)
@@ -94,7 +102,7 @@ def _draw_points(record: Result, step: int, ax: Axes, *, range_label: str | None
     ax.plot(values.real, values.imag, ".", color=RED, markersize=4, **style)
 
 
-def _shade(discs: list[tuple[np.ndarray, np.ndarray]], ax: Axes) -> None:
+def _shade(discs: list[Discs], ax: Axes) -> None:
     """Shade the intersection of the unions of discs."""
     if not discs:
         return
@@ -115,7 +123,7 @@ def _draw_discs(centers: np.ndarray, radii: np.ndarray, style: dict, label: str,
     ax.plot([], [], **style, linewidth=0.5, alpha=max(alpha, 0.5), label=label)
 
 
-def plot_crowd(record: Result, step: int, beside: Axes, ax: Axes, around: tuple[float, float]) -> Axes:
+def plot_crowd(record: "Spectra", step: int, beside: Axes, ax: Axes, around: tuple[float, float]) -> Axes:
     """Draw the eigenvalues and disc centres of a step enlarged; around: the window, see `crowd`."""
     width = np.ptp(beside.get_xlim()) / 2
     middle, half = around
@@ -126,16 +134,11 @@ def plot_crowd(record: Result, step: int, beside: Axes, ax: Axes, around: tuple[
     arc = np.exp(1j * np.arcsin(min(1, half)) * np.linspace(-1, 1, 201))  # of the unit circle, as high as the window
     for side in (arc, -arc):
         ax.plot(side.real, side.imag, **DASHED | {"color": ink(ax)}, linewidth=1, zorder=5)
-    limits = {"xlim": (middle - half, middle + half), "ylim": (-half, half)}
-    ax.set(
-        **limits,
-        aspect="equal",
-        xlabel="real part",
-        ylabel="imaginary part",
-        title=f"{float(f'{width / half:.3g}'):,.6g} times larger",
-    )
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(4, min_n_ticks=2))
+    ax.set(xlim=(middle - half, middle + half), ylim=(-half, half), aspect="equal")
+    larger = f"{float(f'{width / half:.3g}'):,.6g} times larger"
+    ax.set(xlabel="real part", ylabel="imaginary part", title=larger)
+    for ruler in (ax.xaxis, ax.yaxis):
+        ruler.set_major_locator(MaxNLocator(4, min_n_ticks=2))
     plain_numbers(ax)
     ax.spines[:].set(visible=True, color=GREY, linewidth=0.6)
     beside.indicate_inset_zoom(ax, edgecolor=GREY, linewidth=0.6)
@@ -151,7 +154,7 @@ def crowd(eigenvalues: np.ndarray, limit: float) -> tuple[float, float] | None:
     return (middle, 1.25 * spread) if 1e-6 * limit < spread < CROWDED * limit else None
 
 
-def spectrum_limit(records: list[Result]) -> float:
+def spectrum_limit(records: list["Spectra"]) -> float:
     """Half the width of panels that contain all discs and numerical ranges of the results, and the unit circle."""
     edges = [np.abs(c) + r for record in records for c, r in record.disc_sets.values()]
     edges += [record.numerical_radius for record in records if not record.leading]
@@ -160,7 +163,7 @@ def spectrum_limit(records: list[Result]) -> float:
 
 
 @panel(8, 3.4, lambda record: record.heading, columns=3)
-def plot_suggested(record: Result, ax: Axes | None = None) -> Axes:
+def plot_suggested(record: "Spectra", ax=None) -> Axes:
     """Draw properties of single steps over time: disc centres and right edges, numerical and spectral radius, mean gates."""
     T = len(record.norm)
     t = np.arange(T + 1)
@@ -191,7 +194,7 @@ def plot_suggested(record: Result, ax: Axes | None = None) -> Axes:
 
 
 @panel(8, 3.4, lambda record: record.heading, columns=3)
-def plot_products(record: Result, ax: Axes | None = None, *, exponent_axis: bool = True) -> Axes:
+def plot_products(record: "Spectra", ax=None, *, exponent_axis: bool = True) -> Axes:
     """Draw the products over time: ||dy[t]/dy[0]|| on a log scale and, on a second axis, the finite-time exponent."""
     draw_growth(record.log_norm_product, "y", record.unit, ax)
     ax.set_title("What the products of the steps do")
@@ -216,8 +219,8 @@ def draw_growth(log_norm: np.ndarray, state: str, unit: str, ax: Axes) -> Axes:
     ax.plot(t, np.r_[0, decades], color=ink(ax), linewidth=1.4, label=f"norm of d{state}[t]/d{state}[0]")
     ax.axhline(0, **DASHED | {"color": ink(ax)}, linewidth=0.8)
     if (zero := np.isneginf(log_norm)).any():
-        place = {"xy": (t[1:][zero][0], 0), "xytext": (0, 4), "textcoords": "offset points"}
-        ax.annotate("the product is zero from here", **place, fontsize=8, color=GREY)
+        place, words, apart = (t[1:][zero][0], 0), "the product is zero from here", "offset points"
+        ax.annotate(words, place, xytext=(0, 4), textcoords=apart, fontsize=8, color=GREY)
     return over_time(ax, len(log_norm), unit, rf"$\log_{{10}}\,\|\partial {state}_t/\partial {state}_0\|$")
 
 
@@ -231,7 +234,7 @@ def draw_layers(layers: np.ndarray, unit: str, ylabel: str, ax: Axes) -> Axes:
 
 
 @our_style()
-def draw_run(record: Result) -> Shown:
+def draw_run(record: "Spectra") -> Shown:
     """Draw the default figure: the step of largest spectral radius in its discs, and below single steps and products over time."""
     figure, bottom = draw_step(record, (11, 4.3), record.heading)
     grid = bottom.subplots(2, 2, sharex="col", width_ratios=(1, 0.3))
@@ -249,7 +252,7 @@ def title_at_left(ax: Axes, title: str | None = None) -> None:
     ax.set_title("")
 
 
-def draw_step(record: Result, size: tuple[float, float], title: str) -> tuple[Shown, SubFigure]:
+def draw_step(record: "Spectra", size: tuple[float, float], title: str) -> tuple[Shown, SubFigure]:
     """Return a figure with the step of largest spectral radius, beside it its crowded eigenvalues enlarged, and the free part below.
 
     size: width, and height of the free part, in inches.
@@ -257,26 +260,21 @@ def draw_step(record: Result, size: tuple[float, float], title: str) -> tuple[Sh
     step, limit = largest_step(record), spectrum_limit([record])
     around = crowd(record.eigenvalues[step], limit)
     width, height = size
-    figure = Shown(figsize=(width, 4.7 + height), layout="constrained")
-    titled(figure, drawable(title), drawable(record.about))
-    top, bottom = figure.subfigures(2, 1, height_ratios=(4.7, height))
-    ax, *larger = top.subplots(1, 1 + (around is not None), squeeze=False)[0]
-    _entitle(record, step, plot_spectrum(record, step, limit=limit, ax=ax))
-    for beside in larger:
-        plot_crowd(record, step, ax, beside, around).set(ylabel="", anchor="W")
+    figure = Shown(width, 4.7 + height)
+    titled(figure, title, record.about)
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(4.7, height)).flat
+    ax, *larger = top.subplots(1, 2 if around else 1, squeeze=False)[0]
+    plot_spectrum(record, step, limit=limit, ax=ax).set_title(f"step {step}", pad=16)
+    radius, reach, loose = (float(v[step]) for v in (record.spectral_radius, record.reach, record.looseness))
+    numbers = f"radius {radius:.3g}, the largest; reach {reach:.3g}, looseness {loose:.3g}".replace("nan", "unknown")
+    ax.text(0.5, 1.015, numbers, transform=ax.transAxes, ha="center", va="bottom", fontsize=7, color=GREY)
+    if around:
+        plot_crowd(record, step, ax, larger[0], around).set(ylabel="", anchor="W")
         ax.set_anchor("E")
     legend_below(top, [ax], columns=8)
     return figure, bottom
 
 
-def largest_step(record: Result) -> int:
+def largest_step(record: "Spectra") -> int:
     """The step of largest spectral radius among those where it is known; 0 if it is nowhere."""
     return int(np.argmax(np.nan_to_num(record.spectral_radius, nan=-1)))
-
-
-def _entitle(record: Result, step: int, ax: Axes) -> None:
-    """Title a panel with its step and, in small type, its numbers."""
-    radius, reach, loose = (float(v[step]) for v in (record.spectral_radius, record.reach, record.looseness))
-    numbers = f"radius {radius:.3g}, the largest; reach {reach:.3g}, looseness {loose:.3g}".replace("nan", "unknown")
-    ax.set_title(f"step {step}", pad=16)
-    ax.text(0.5, 1.015, numbers, transform=ax.transAxes, ha="center", va="bottom", fontsize=7, color=GREY)

@@ -101,8 +101,8 @@ def titled(figure: "Figure | SubFigure", title: str, about: str = "", **options)
     """
     width = figure.bbox.width / figure.figure.dpi * CHARACTERS_AN_INCH
     texts = (title, "; ".join(filter(None, (about, made_with()))))
-    lines = [line for words in texts for line in wrap(words, int(width), break_on_hyphens=False)]
-    figure.suptitle("\n".join(map(drawable, lines)), **{"fontsize": TITLE_SIZE} | options)
+    lines = [line for words in texts for line in wrap(drawable(words), int(width), break_on_hyphens=False)]
+    figure.suptitle("\n".join(lines), **{"fontsize": TITLE_SIZE} | options)
 
 
 def drawable(text: str) -> str:

@@ -36,7 +36,7 @@ KIND = "kind"  # key of a file that names the class
 class Result:
     """The numbers of one analysis, and their origin."""
 
-    kinds: ClassVar[dict[str, type["Result"]]] = {}
+    classes: ClassVar[dict[str, type["Result"]]] = {}
     kind: ClassVar[str] = ""
     """Name of the class in files."""
     writer: ClassVar[str] = "the save() of a result"
@@ -51,7 +51,7 @@ class Result:
         super().__init_subclass__(**keywords)
         if kind:
             cls.kind = kind
-            Result.kinds[kind] = cls
+            Result.classes[kind] = cls
 
     def sentences(self) -> Iterable[str]:
         """The numbers as a few lines of text."""
@@ -140,9 +140,9 @@ def load(path: str | Path, writer: str = Result.writer) -> Result:
     """Read a result of any imported class from .npz. Raises DataError, with the `writer`, for other files."""
     with arrays_of(path, writer) as arrays:
         kind = str(arrays.get(KIND))
-        if kind not in Result.kinds:
-            raise ValueError(f"it holds {kind!r:.40}, expected one of {', '.join(sorted(Result.kinds))}")
-        return Result.kinds[kind]._of_file(arrays)
+        if kind not in Result.classes:
+            raise ValueError(f"it holds {kind!r:.40}, expected one of {', '.join(sorted(Result.classes))}")
+        return Result.classes[kind]._of_file(arrays)
 
 
 def _saved_fields(result: Result | type[Result]) -> list[Field]:
