@@ -379,4 +379,4 @@ def _by_operators(run: Run, k: int, measured: Measured, progress: Progress) -> n
     if not fits(run.states[0]):
         return np.array([*log_norms([*operators()])])
     norm = lambda P: torch.tensor(StepOperator.of_matrix(P).norm(), dtype=torch.float64, device=P.device)  # noqa: E731
-    return np.array([float(log) for log in running_log_norms((A.matrix for A in operators()), norm)])  # type: ignore[misc]
+    return np.array([float(log) for log in running_log_norms((A.matrix for A in operators()), norm)])  # type: ignore[misc]  # it fits

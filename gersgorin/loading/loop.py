@@ -240,7 +240,7 @@ def followed(cell: nn.Module, module: nn.Module, x: Tensor, calls: list[Call]) -
 
     def again(steps: int, times: int) -> OwnLoop:
         longer = torch.cat([x.narrow(axes[0], 0, steps + 1 + skipped)] * times, axes[0])
-        return followed(cell, module, longer, watched_calls(cell, module, longer))  # type: ignore[return-value]
+        return followed(cell, module, longer, watched_calls(cell, module, longer))  # type: ignore[return-value]  # as before
 
     return replace(loop, again=again) if len(axes) == 1 else loop
 
