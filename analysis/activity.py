@@ -156,7 +156,7 @@ class GateActivity(Result, kind="gates_by_layer"):
         height = max(2.6, count * (0.55 + 0.16 * self.layers + 0.05 * words) + 1)  # of the colour bar's label
         figure = Figure(figsize=(9, height), layout="constrained")
         name, title = self.gate_name[:1].upper() + self.gate_name[1:], self.title
-        titled(figure, f"{name}s{f' of {drawable(title)}' if title else ''}", drawable(self.about))
+        titled(figure, f"{name}s{f' of {title}' if title else ''}", self.about)
         panels = np.atleast_1d(figure.subplots(count, 1))
         for k, ax in enumerate(panels):
             self.plot(ax, k)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from gersgorin.cli.output import given_words
 from rhn.cli.entry import own_cell, print_json, resolve_device, run_command
@@ -46,7 +46,7 @@ class Common(Trained, Writing):
         "Which chorales, or which part of a text (default: of a text valid; of the chorales test for gates, train for lesions).",
     )
 
-    def run(self) -> None:
+    def run(self: Any) -> None:
         """Check the options and the files, then measure, draw, write and print."""
         from analysis.sequences import chosen
         from rhn.plotting.provenance import words_of_checkpoint

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from analysis.activity import layer_ticks
 from gersgorin.plotting.figure import own_axes
-from rhn.utils.figures import BLUE, GREY, ORANGE, drawable, legend_columns, plain_log_ticks, titled
+from rhn.utils.figures import BLUE, GREY, ORANGE, legend_columns, plain_log_ticks, titled
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
@@ -115,8 +115,8 @@ class LesionTable(Result, kind="lesions"):
         """Figure 6, beside it pairs if they were measured."""
         count = 1 + ("pair" in self.row_kind)
         figure = Figure(figsize=(1.4 + 4.6 * count, 4.4), layout="constrained")
-        name = f" of {drawable(self.title)}" if self.title else ""
-        titled(figure, f"Lesions ({self.mode}){name}", "; ".join(filter(None, (drawable(self.about), self.measured))))
+        name = f" of {self.title}" if self.title else ""
+        titled(figure, f"Lesions ({self.mode}){name}", "; ".join(filter(None, (self.about, self.measured))))
         first, *second = np.atleast_1d(figure.subplots(1, count))
         self.plot(first)
         for ax in second:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from analysis.activity import GateActivity
 from analysis.lesion_modes import cells_of, measured_copy, places
-from analysis.sequences import Task, name_of, task_of
+from analysis.sequences import name_of, task_of
 from rhn.cells import Cell
 from rhn.errors import InvalidInputError
 from rhn.training.ensemble import deterministic
@@ -48,18 +48,17 @@ def gate_activity(
     """
     task, every = task_of(model), places(model)
     sequences = task.sequences(batch)
-    measured = [{}] * len(sequences)
+    measured: list[dict] = [{}] * len(sequences)
     for done, (i, gates) in enumerate(_by_sequence(model, task, sequences, device), 1):
         if not np.isfinite(gates).all():
             raise InvalidInputError(f"a gate is NaN along {name_of(sequences[i], i)}: the weights are too large to run")
-        shares = {"open": (gates > OPEN).mean(-1), "closed": (gates < CLOSED).mean(-1)}
-        measured[i] = {"activity": gates.mean(-1)} | shares
+        measured[i] = {"activity": gates.mean(-1), "open": (gates > OPEN).mean(-1), "closed": (gates < CLOSED).mean(-1)}
         progress(done, len(sequences))
     return GateActivity(
         labels=tuple(place.label for place in every),
         names=tuple(name_of(sequence, i) for i, sequence in enumerate(sequences)),
         lengths=np.array([len(sequence) for sequence in sequences]),
-        **{name: np.concatenate([arrays[name] for arrays in measured], 1) for name in ("activity", "open", "closed")},
+        **{name: np.concatenate([arrays[name] for arrays in measured], 1) for name in ("activity", "open", "closed")},  # type: ignore[arg-type]
         symbols=np.array([symbol for sequence in sequences for symbol in task.symbols(sequence)], str),
         gate_name=every[0].cell.gate_name,
     )
@@ -78,7 +77,7 @@ def unit_means(
     return list(torch.from_numpy(total / steps))
 
 
-def _by_sequence(model, task: Task, sequences, device) -> Iterator[tuple[int, np.ndarray]]:
+def _by_sequence(model, task, sequences, device) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (index, gates of every layer (L, T, n) float64) of each sequence, `ROWS` at a time."""
     model = measured_copy(model, device)
     like, seen = next(model.parameters()), []  # the input of each cell, after any module before it

@@ -81,9 +81,8 @@ class Carried(nn.Module):
     def __init__(self, cell: Cell):
         super().__init__()
         self.cell = cell
-        self.register_buffer(
-            "carried", torch.zeros(cell.depth, dtype=torch.bool, device=next(cell.parameters()).device)
-        )
+        self.carried: Tensor
+        self.register_buffer("carried", torch.zeros(cell.depth, dtype=torch.bool).to(next(cell.parameters()).device))
 
     def forward(self, x: Tensor, s0: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Outputs (T, B, n) and the last state, from x (T, B, m) and a state (B, state_size), None: zero."""
@@ -161,7 +160,8 @@ def changes(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> d
 
     means: for mode "mean", the means of each layer's units over the data, (n,) each (`analysis.gates.unit_means`).
     """
-    tensors, changed = model.state_dict(), {}
+    tensors = model.state_dict()
+    changed: dict[str, Tensor] = {}
 
     def draft(name: str) -> Tensor:
         return changed.setdefault(name, tensors[name].clone())

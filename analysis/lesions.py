@@ -35,7 +35,8 @@ from analysis.lesion_modes import (
     places,
     prepared,
 )
-from analysis.sequences import Task, task_of
+from analysis.sequences import Music, Text, task_of
+from gersgorin.run import Progress, silent
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.chorales import Minibatch
 from rhn.training.ensemble import Ensemble, deterministic
@@ -55,7 +56,7 @@ def lesion(
     seed: int = 0,
     device: torch.device | str | None = None,
     at_once: int | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> LesionTable:
     """Measure the loss with each layer lesioned in turn, all lesioned networks as one stack.
 
@@ -84,7 +85,8 @@ def lesion(
     if all(len(s) < 2 for s in sequences):
         raise DataError(f"there is nothing to predict: expected sequences of at least 2 {task.step}s")
     layers, controls = lesioned_layers(model, mode), lesioned_layers(model, "blind") if mode != "blind" else []
-    plan = {("", ()): Lesion(mode)} | {("layer", (layer,)): Lesion(mode, (layer,)) for layer in layers}
+    plan: dict[tuple, Lesion] = {("", ()): Lesion(mode)}
+    plan |= {("layer", (layer,)): Lesion(mode, (layer,)) for layer in layers}
     plan |= {("pair", pair): Lesion(mode, pair) for pair in itertools.combinations(layers, 2) if pairs}
     plan |= {("blind", (layer,)): Lesion("blind", (layer,)) for layer in controls}
     means = unit_means(model, sequences, device=device) if mode == "mean" else ()
@@ -100,7 +102,7 @@ def lesion(
     frames = counts[counts > 0].numpy()  # without rows of padding
     columns = _columns(list(plan), [p.label for p in places(model)], mode, nll, frames, seed)
     facts = {"sequences": len(frames), "frames": int(frames.sum()), "baseline": float((nll.sum(1) / frames.sum())[0])}
-    return LesionTable(mode=mode, split=split, step=task.step, **facts, **columns)
+    return LesionTable(mode=mode, split=split, step=task.step, **facts, **columns)  # type: ignore[arg-type]
 
 
 def _columns(plan: list[tuple], names: list[str], mode: str, nll: np.ndarray, frames: np.ndarray, seed: int) -> dict:
@@ -119,12 +121,12 @@ def _columns(plan: list[tuple], names: list[str], mode: str, nll: np.ndarray, fr
 
 def stacked_nll(
     model: nn.Module,
-    task: Task,
+    task: Music | Text,
     changed: Sequence[Callable[[], dict[str, Tensor]]],
     batches: Sequence[Minibatch],
     *,
     at_once: int | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Tensor:
     """Nats of each sequence in each changed network, (K, N) float64 on the CPU, sequences in the order of the batches.
 
@@ -146,7 +148,7 @@ def stacked_nll(
     return torch.cat(columns, 1)
 
 
-def _networks_at_once(model: nn.Module, task: Task, batch: Minibatch) -> int:
+def _networks_at_once(model: nn.Module, task, batch: Minibatch) -> int:
     T, B = batch.mask.shape
     sizes = [(cell.depth, cell.blocks * cell.hidden_size, cell.state_size) for cell in cells_of(model).values()]
     numbers = task.width + sum(depth * gates + (depth + 2) * state for depth, gates, state in sizes)

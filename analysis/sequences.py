@@ -8,6 +8,7 @@ Legend: T steps of a sequence (quarter notes or tokens), B sequences of a batch,
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,6 +50,9 @@ class Excerpt(np.ndarray):
     ['cat', '<eos>']
     """
 
+    name: str
+    vocabulary: Vocabulary
+
     def __new__(cls, ids, *, name: str, vocabulary: Vocabulary):
         excerpt = np.array(ids, dtype=np.int64).view(cls)
         excerpt.name, excerpt.vocabulary = name, vocabulary
@@ -71,9 +75,7 @@ def excerpts(
     N = len(tokens)
     count = max(1, min(count, N // length))
     starts = [N * k // count for k in range(count)]
-    return [
-        Excerpt(tokens[s : s + length].astype(np.int64), name=f"{split}-{s}", vocabulary=vocabulary) for s in starts
-    ]
+    return [Excerpt(tokens[s : s + length], name=f"{split}-{s}", vocabulary=vocabulary) for s in starts]
 
 
 def stretches(tokens: np.ndarray, *, length: int, max_tokens: int) -> list[np.ndarray]:
@@ -102,7 +104,7 @@ class Task:
     width: int
     """Keys of a frame, or V: numbers a step of one sequence beside those of the cells."""
 
-    def sequences(self, data: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
+    def sequences(self: Any, data: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
         """Validate a list of arrays or tensors, or a single one, and return a list of arrays; pieces and excerpts keep their names."""
         every = [data] if getattr(data, "ndim", None) == self.ndim else list(data)
         if not every:
@@ -114,10 +116,10 @@ class Task:
                 raise InvalidInputError(f"sequence {i} is {array.dtype} of shape {array.shape}: {expected}")
         return arrays
 
-    def inputs(self, sequences: Sequence[np.ndarray], like: Tensor) -> Tensor:
+    def inputs(self: Any, sequences: Sequence[np.ndarray], like: Tensor) -> Tensor:
         """Inputs of the network, (T, B, ...) on the device of a weight; zeros after a sequence's end."""
-        where = {"dtype": self.dtype or like.dtype, "device": "cpu"}
-        return pad_sequence([torch.tensor(np.asarray(sequence), **where) for sequence in sequences]).to(like.device)
+        dtype = self.dtype or like.dtype
+        return pad_sequence([torch.tensor(np.asarray(s), dtype=dtype, device="cpu") for s in sequences]).to(like.device)
 
 
 class Music(Task):
@@ -158,7 +160,8 @@ class Text(Task):
         some = [usable[start : start + rows] for start in range(0, len(usable), rows)]
         masks = (pad_sequence([like.new_ones(len(s)) for s in batch]) for batch in some)
         counts = (sum(len(s) - 1 for s in batch) for batch in some)
-        return [Minibatch(self.inputs(batch, like), *rest) for batch, *rest in zip(some, masks, counts, strict=True)]
+        parts = zip(some, masks, counts, strict=True)
+        return [Minibatch(self.inputs(batch, like), mask, count) for batch, mask, count in parts]
 
     def nll(self, model: Callable, tokens: Tensor, mask: Tensor) -> Tensor:
         """Nats of each sequence, (B,) float64, summed over its predicted tokens."""
@@ -169,7 +172,7 @@ class Text(Task):
         return sequence.symbols if isinstance(sequence, Excerpt) else list(map(str, sequence.tolist()))
 
 
-def task_of(model: nn.Module) -> Task:
+def task_of(model: nn.Module) -> Music | Text:
     """The task of a network; raises InvalidInputError without a recurrent cell of `rhn.cells`."""
     first = next(iter(cells_of(model).values()))
     if isinstance(model, LanguageModel):

@@ -149,12 +149,10 @@ def _analysis(row: Analysis, read: Read, progress) -> Result:
     if row.needs == "objective":
         if not isinstance(read.model, PolyphonicModel | LanguageModel):
             raise InvalidInputError(f"{read.run.label.title} has no loss")
-        subject = Objective(read.model, torch.as_tensor(np.asarray(read.sequence)))
-    elif row.needs == "map":
-        subject = SequenceMap(read.model, np.asarray(read.sequence), label=read.run.label)
-    else:
-        subject = read.run
-    return row(subject, progress=progress)
+        return row(Objective(read.model, torch.as_tensor(np.asarray(read.sequence))), progress=progress)
+    if row.needs == "map":
+        return row(SequenceMap(read.model, np.asarray(read.sequence), label=read.run.label), progress=progress)
+    return row(read.run, progress=progress)
 
 
 def _gates(read: Read, progress) -> Result:
