@@ -45,7 +45,7 @@ class AntisymmetricRNN(LoopedCell):
         require(self, "diffusion", self.diffusion >= 0, "a number of at least 0")
 
     @property
-    def blocks(self) -> int:
+    def blocks(self) -> int:  # type: ignore[override]  # read-only here
         """G: the candidate, preceded by its gate if the cell is gated."""
         return 2 if self.gated else 1
 
@@ -83,10 +83,11 @@ class AntisymmetricRNN(LoopedCell):
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         I = torch.eye(self.hidden_size, dtype=s.dtype, device=s.device)
-        return I + sum(self._slopes(x, s)).unsqueeze(-1) * self.recurrent_matrix()
+        return I + torch.stack(self._slopes(x, s)).sum(0).unsqueeze(-1) * self.recurrent_matrix()
 
     def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
-        return sum(k.unsqueeze(-1) * block for k, block in zip(self._slopes(x, s), M.chunk(self.blocks), strict=True))
+        blocks = zip(self._slopes(x, s), M.chunk(self.blocks), strict=True)
+        return torch.stack([k.unsqueeze(-1) * block for k, block in blocks]).sum(0)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         M = skew(self.weight_hh, self.hidden_size)

@@ -7,7 +7,7 @@ output is its first n entries. A new cell needs its parameters and `step`; `gate
 
 import itertools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from rhn.kernels.table import check_tensor
 from rhn.utils.validation import LARGEST, positive
 
 KERNELS = "manual", "reference"
+ClosedForm = Callable[..., Tensor] | None
 MAX_DEPTH = 10_000  # each layer costs time before its sizes can be compared with the memory
 
 
@@ -82,7 +83,15 @@ class Cell(nn.Module):
     separate_masks = False  # True if each gate block may have separate input and state masks
     starts_at_identity = False  # True if candidate matrices start near the identity under any scheme of small noise
     equation = "step"  # the method from which `DERIVED` follow
-    jacobian = driven = layer_jacobians = norm_bound = None  # closed forms, for cells that have them, see below
+    jacobian: ClosedForm = None
+    driven: ClosedForm = None
+    layer_jacobians: Callable[..., list[Tensor]] | None = None
+    norm_bound: ClosedForm = None
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Tensor:
+            """A weight."""
 
     def __init_subclass__(cls, **keywords) -> None:
         super().__init_subclass__(**keywords)
@@ -143,8 +152,9 @@ class Cell(nn.Module):
         return torch.stack([*states][1:])
 
     @property
-    def input_jacobian(self) -> Callable[[Tensor, Tensor], Tensor] | None:
-        return None if self.driven is None else lambda x, s: self.driven(x, s, self.weight_ih)
+    def input_jacobian(self) -> ClosedForm:
+        driven = self.driven
+        return None if driven is None else lambda x, s: driven(x, s, self.weight_ih)
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
         """Gates and intermediate states of one step, for any leading dimensions; empty for cells without gates."""
@@ -254,9 +264,9 @@ class Cell(nn.Module):
 
     def config(self) -> dict:
         """Constructor arguments that rebuild this cell, JSON-ready (device and dtype apart)."""
-        common = {"input_size": self.input_size, "hidden_size": self.hidden_size, "depth": self.depth}
-        common |= {"init": str(self.init), "batch_first": self.batch_first, "kernel": self.kernel}
-        return common | {name: getattr(self, name) for name in self.options}
+        sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size, "depth": self.depth}
+        common = {"init": str(self.init), "batch_first": self.batch_first, "kernel": self.kernel}
+        return {**sizes, **common, **{name: getattr(self, name) for name in self.options}}
 
     def extra_repr(self) -> str:
         usual = {

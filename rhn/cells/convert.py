@@ -7,11 +7,13 @@ candidate of the GRU, whose inner bias is a parameter of ours too (bias_hn).
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rhn.cells.base import Cell
+from rhn.cells.declared import DeclaredCell
 from rhn.cells.gated import GRU, LSTM
 from rhn.cells.layers import Gates
 from rhn.cells.registry import CELLS, TORCH_CELLS
@@ -71,7 +73,8 @@ def weights_of_torch(module: nn.Module, layer: int = 0) -> dict[str, Tensor]:
 
 def to_torch(cell: Cell) -> nn.Module:
     """The torch.nn module with a cell's weights; raises InvalidInputError for cells that torch.nn does not have."""
-    theirs = {RNN: nn.RNN, LSTM: nn.LSTM, GRU: nn.GRU}.get(RNN if isinstance(cell, RNN) else type(cell))
+    modules: dict[type, Any] = {RNN: nn.RNN, LSTM: nn.LSTM, GRU: nn.GRU}
+    theirs = modules.get(RNN if isinstance(cell, RNN) else type(cell))
     if theirs is None:
         raise InvalidInputError(f"torch.nn has no {type(cell).__name__}: only RNN, LSTM and GRU can be converted")
     weight = cell.weight_ih
@@ -96,7 +99,7 @@ def to_torch(cell: Cell) -> nn.Module:
 
 
 @cache
-def as_in_torch(name: str, ours: type[Cell]) -> Callable[..., Cell]:
+def as_in_torch(name: str, ours: type[DeclaredCell]) -> Callable[..., Cell]:
     """The factory of our form of a class of torch.nn, for `--cell torch.nn:LSTM`; weights start as torch's, uniform within 1 / sqrt(n).
 
     One difference is left: torch adds two biases, we draw one.
@@ -109,8 +112,8 @@ def as_in_torch(name: str, ours: type[Cell]) -> Callable[..., Cell]:
     def own_init(hidden_size: int) -> str:
         return f"uniform:{positive('hidden_size', hidden_size) ** -0.5!r}"
 
-    build.own_init, build.cell = own_init, ours
-    build.__name__, build.options, build.deep = name, ours.options, ours.deep
+    vars(build).update(own_init=own_init, cell=ours, options=ours.options, deep=ours.deep)
+    build.__name__ = name
     return build
 
 
@@ -143,7 +146,7 @@ class StackedCell(Cell):
                 given = f"a {type(upper).__name__} of {upper.input_size} inputs on one of {lower.hidden_size} units"
                 raise InvalidInputError(f"cannot stack {given}: expected as many")
         super().__init__(cells[0].input_size, cells[-1].hidden_size, batch_first=batch_first)
-        self.cells = nn.ModuleList(cells)
+        self.cells: Any = nn.ModuleList(cells)
         self.gate_name = cells[0].gate_name
         self.sizes = [cell.state_size for cell in cells]
 
@@ -176,7 +179,8 @@ class StackedCell(Cell):
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """ds'/ds (..., N, N), see above."""
-        rows, before = [], 0
+        rows: list[Tensor] = []
+        before = 0
         for cell, x_l, s_l, _ in self._layers(x, s):
             own = cell.jacobian(x_l, s_l)
             after = own.new_zeros(*own.shape[:-1], sum(self.sizes) - before - cell.state_size)
@@ -187,7 +191,7 @@ class StackedCell(Cell):
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """ds'/dx (..., N, m), see above."""
-        rows = []
+        rows: list[Tensor] = []
         for cell, x_l, s_l, _ in self._layers(x, s):
             B = cell.input_jacobian(x_l, s_l)
             rows.append(B @ rows[-1][..., : cell.input_size, :] if rows else B)
@@ -199,7 +203,7 @@ class StackedCell(Cell):
             "a StackedCell is a view of several cells: save each of them, or the model that contains them"
         )
 
-    def _layers(self, x: Tensor, s: Tensor) -> Iterator[tuple[Cell, Tensor, Tensor, Tensor]]:
+    def _layers(self, x: Tensor, s: Tensor) -> Iterator[tuple[Any, Tensor, Tensor, Tensor]]:
         """(Cell, what it reads, its state, its next state) of each layer."""
         for cell, s_l in zip(self.cells, s.split(self.sizes, -1), strict=True):
             after = cell.step(x, s_l)

@@ -7,7 +7,7 @@ all its matrices multiply the state of n entries, gated or not, it may name "sta
 """
 
 import inspect
-from typing import Literal, get_origin
+from typing import Any, ClassVar, Literal, get_origin
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rhn import kernels
 from rhn.cells.base import Cell, CellMasks
 from rhn.cells.init import OWN
-from rhn.cells.layers import Layer, Part
+from rhn.cells.layers import GateBlocks, Layer, Part
 from rhn.utils.validation import LARGEST_FLOAT, expected, fits, kinds_of, require
 
 
@@ -27,16 +27,17 @@ class DeclaredCell(Cell):
     """
 
     deep = False
-    kinds = {}  # the types of the options by name  # noqa: RUF012
+    kinds: ClassVar[dict[str, Any]] = {}  # the types of the options by name
     default_init = OWN  # the scheme that draws the weights if none is given
     carries = False  # see `Layer`
-    gate = None  # the `GateBlocks` of its layer
-    gate_bias = None  # the option with the first bias of a gate, or None, and the gate's block
+    gate: GateBlocks | None = None  # of its layer
+    gate_bias: tuple[str, int] | None = None  # the option with the first bias of a gate, or None, and the gate's block
 
     def __init_subclass__(cls, **keywords) -> None:
         super().__init_subclass__(**keywords)
         annotated = inspect.get_annotations(cls, eval_str=True).items()
-        cls.kinds = cls.kinds | {name: kind for name, kind in annotated if not hasattr(DeclaredCell, name)}
+        own = {name: kind for name, kind in annotated if not hasattr(DeclaredCell, name)}
+        cls.kinds = cls.kinds | {name: kind for name, kind in own.items() if get_origin(kind) is not ClassVar}
         cls.options = tuple(dict.fromkeys((*cls.options, *cls.kinds)))
 
     def __init__(
@@ -72,9 +73,8 @@ class DeclaredCell(Cell):
             self.bias.chunk(self.blocks)[block].fill_(getattr(self, option))
 
     def layers(self) -> tuple[Layer, ...]:
-        names = {"input": "weight_ih", "recurrent": "weight_hh", "bias": "bias"}
-        parts = {part: Part(name) for part, name in names.items() if name in self.shapes()}
-        return (Layer(**parts, gate=self.gate, carries=self.carries),)
+        W, R, b = (Part(name) if name in self.shapes() else None for name in ("weight_ih", "weight_hh", "bias"))
+        return (Layer(input=W, recurrent=R, bias=b, gate=self.gate, carries=self.carries),)
 
 
 class LoopedCell(DeclaredCell):
@@ -94,7 +94,7 @@ class LoopedCell(DeclaredCell):
         """The same for the kernel: weights that are computed have the same bits for one model and in an ensemble."""
         return self.recurrent_weights()
 
-    def update(self, u: Tensor, s: Tensor, *weights: Tensor) -> Tensor:
+    def update(self, u: Tensor, s: Tensor, *weights: Any, **others: Any) -> Tensor:
         """The next state from u = W x + b (..., G n), s (..., state_size) and the recurrent weights.
 
         It must read no other parameter of the cell: the arguments may be those of K models, see `rhn.kernels.loop`.

@@ -15,6 +15,8 @@ dh'/dx has no diag(z) and no diag(r), and W in place of R. Norm bound: with
 |v_i| <= max_i (beta sum_j |R_n,ij| + |q_i|) =: w and e = ||R_n|| + w ||R_r|| / 4:  ||A|| <= sqrt(1 + e^2) + (1 + beta) ||R_z|| / 4.
 """
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,6 +28,7 @@ from rhn.cells.layers import GateBlocks, Gates
 from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
 from rhn.kernels.function import is_alone
 from rhn.kernels.gated import gru_recurrent_bias, gru_step, lstm_step
+from rhn.kernels.table import Kernel
 
 
 class _Gated(DeclaredCell):
@@ -33,6 +36,7 @@ class _Gated(DeclaredCell):
 
     masks = ("state", "candidate")
     candidate = 2
+    recurrence: ClassVar[Kernel]
 
     def _weights(self) -> list[Tensor]:
         return [getattr(self, name) for name in self.shapes()]
@@ -51,8 +55,9 @@ class _Gated(DeclaredCell):
         x, s0, W, R, b, *q, _, _ = tensors.values()
         state = [part.contiguous() for part in s0.unsqueeze(0).chunk(self.parts, -1)]
         weights = [W, R, b, gru_recurrent_bias(*q) if q else torch.zeros_like(b)]
-        run, start = (torch.lstm, state) if self.parts == 2 else (torch.gru, *state)
-        outputs, *last = run(x, start, weights, True, 1, 0.0, self.training, False, False)
+        options = True, 1, 0.0, self.training, False, False
+        lstm = self.parts == 2
+        outputs, *last = torch.lstm(x, state, weights, *options) if lstm else torch.gru(x, state[0], weights, *options)
         return outputs, torch.cat(last, -1).squeeze(0)
 
     def _suits_torch(self, x: Tensor, s0: Tensor) -> bool:
@@ -95,12 +100,8 @@ class LSTM(_Gated):
         z = self._pre_activations(x, h)
         (z_i, z_f, z_g, z_o), (M_i, M_f, M_g, M_o) = z.chunk(4, -1), M.chunk(4)
         _, c_new, (i, _, g, o) = lstm_step(z, c)
-        slopes = (
-            (c * sigmoid_derivative(z_f), M_f),
-            (g * sigmoid_derivative(z_i), M_i),
-            (i * tanh_derivative(z_g), M_g),
-        )
-        k = sum(slope.unsqueeze(-1) * block for slope, block in slopes)
+        by_f, by_i, by_g = c * sigmoid_derivative(z_f), g * sigmoid_derivative(z_i), i * tanh_derivative(z_g)
+        k = by_f.unsqueeze(-1) * M_f + by_i.unsqueeze(-1) * M_i + by_g.unsqueeze(-1) * M_g
         by_o = torch.tanh(c_new) * sigmoid_derivative(z_o)
         dh = (o * tanh_derivative(c_new)).unsqueeze(-1) * k + by_o.unsqueeze(-1) * M_o
         return torch.cat((dh, k), -2)

@@ -64,7 +64,7 @@ class RHN(DeclaredCell):
         return {"weight_ih": (rows, self.input_size), "weight_hh": (L, rows, n), "bias": (L, rows)}
 
     @property
-    def blocks(self) -> int:
+    def blocks(self) -> int:  # type: ignore[override]  # read-only here
         """G: H and T, and C where it is not coupled to T."""
         return 2 if self.coupled else 3
 
@@ -96,8 +96,10 @@ class RHN(DeclaredCell):
 
     def layers(self) -> tuple[Layer, ...]:
         gate = GateBlocks(1, carry=None if self.coupled else 2, constant=self.gate_constant)
-        parts = [{"recurrent": Part("weight_hh", layer), "bias": Part("bias", layer)} for layer in range(self.depth)]
-        return tuple(Layer(input=None if k else Part("weight_ih"), gate=gate, **part) for k, part in enumerate(parts))
+        return tuple(
+            Layer(input=None if k else Part("weight_ih"), recurrent=Part("weight_hh", k), bias=Part("bias", k), gate=gate)
+            for k in range(self.depth)
+        )
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         return self.gates(x, s).states[-1]
@@ -144,7 +146,7 @@ class RHN(DeclaredCell):
         return torch.addcmul(change, (torch.sigmoid(z_T) * f.derivative(z_H)).unsqueeze(-1), M_H)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
-        f, bound, beta = ACTIVATIONS[self.activation], 1.0, float(state_bound)
+        f, bound, beta = ACTIVATIONS[self.activation], self.bias.new_ones(()), float(state_bound)
         if math.isinf(f.bound):
             return self.weight_hh.new_tensor(math.inf)
         for R in self.weight_hh:

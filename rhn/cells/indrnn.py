@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.cells.declared import LoopedCell
-from rhn.cells.layers import Layer, Part
 from rhn.kernels.activations import ACTIVATIONS
 
 
@@ -31,10 +30,6 @@ class IndRNN(LoopedCell):
 
     def update(self, u: Tensor, s: Tensor, weight_hh: Tensor) -> Tensor:
         return ACTIVATIONS[self.nonlinearity].function(u + s * weight_hh)
-
-    def layers(self) -> tuple[Layer]:
-        parts = {"input": Part("weight_ih"), "recurrent": Part("weight_hh"), "bias": Part("bias")}
-        return (Layer(**parts),)
 
     def _slope(self, x: Tensor, s: Tensor) -> Tensor:
         z = F.linear(x, self.weight_ih, self.bias) + s * self.weight_hh

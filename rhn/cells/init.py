@@ -58,12 +58,12 @@ class Initialization:
             return text
         found = re.fullmatch(r"([a-z]+)(?::([^,]*))?(?:,bias:(.+))?", str(text))
         try:
-            scheme, scale, bias = found.groups()
+            scheme, scale, bias = found.groups() if found else ("", "", "")
             value = float(scale) if scale else DEFAULT_SCALE[scheme]
             constant = float(bias) if bias else None
             if scheme not in DEFAULT_SCALE or not 0 <= value < math.inf or not math.isfinite(constant or 0):
                 raise ValueError
-        except (AttributeError, KeyError, ValueError):
+        except (KeyError, ValueError):
             raise InvalidInputError(
                 f"unknown initialisation {text!r}: expected gaussian:STD, uniform:A, identity[:STD], scaled[:GAIN] or "
                 "orthogonal[:GAIN], for example gaussian:0.01, and for constant biases ,bias:B"

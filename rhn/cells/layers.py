@@ -10,9 +10,9 @@ Legend: m inputs, n units, G blocks of n rows that are stacked in a weight (a ga
 
 from dataclasses import dataclass
 from types import EllipsisType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from rhn.errors import InvalidInputError
 
@@ -24,7 +24,7 @@ class Part(NamedTuple):
     """
 
     parameter: str
-    index: int | slice | tuple | EllipsisType = ...
+    index: int | slice | tuple | EllipsisType = ...  # type: ignore[assignment]  # hides tuple.index
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Gates:
         return len(self.t)
 
 
-def described_layers(cell: nn.Module) -> tuple[Layer, ...]:
+def described_layers(cell: Any) -> tuple[Layer, ...]:
     """`cell.layers()`, checked against its weights; raises InvalidInputError for a description that does not fit them."""
     layers, where, n = tuple(cell.layers()), f"{type(cell).__name__}.layers()", cell.hidden_size
     if len(layers) != cell.depth:
@@ -94,7 +94,7 @@ def described_layers(cell: nn.Module) -> tuple[Layer, ...]:
     return layers
 
 
-def recurrent_parts(cell: nn.Module) -> tuple[Part, ...]:
+def recurrent_parts(cell: Any) -> tuple[Part, ...]:
     """The weights (G n, n) that multiply a state, shortcuts included, if `cell.layers()` describes them; errors as above."""
     weights = dict(cell.named_parameters())
     parts = (part for layer in described_layers(cell) for part in (layer.recurrent, layer.skip) if part is not None)

@@ -37,7 +37,7 @@ class LeakyRNN(LoopedCell):
         require(self, "spectral_radius", (self.spectral_radius or 0) >= 0, "a number of at least 0")
 
     @property
-    def carries(self) -> bool:
+    def carries(self) -> bool:  # type: ignore[override]  # read-only here
         return self.leak < 1
 
     def update(self, u: Tensor, s: Tensor, R: Tensor) -> Tensor:

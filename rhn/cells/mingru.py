@@ -41,7 +41,7 @@ class MinGRU(LoopedCell):
         z, g = u.chunk(2, -1)
         return torch.lerp(s, g, torch.sigmoid(z))
 
-    def _driven_by(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _driven_by(self, x: Tensor) -> tuple[Tensor, ...]:
         """(W_z x + b_z, g), each (..., n)."""
         return F.linear(x, self.weight_ih, self.bias).chunk(2, -1)
 

@@ -223,9 +223,8 @@ def cell_options(cell: str | Callable) -> list[CellOption]:
     factory = getattr(factory, "cell", factory)  # of a cell of torch.nn, our form
     kinds = getattr(factory, "kinds", {})
     found = {name: CellOption(name, kind, getattr(factory, name)) for name, kind in kinds.items()}
-    for constructor in (
-        [base.__init__ for base in reversed(factory.__mro__)] if isinstance(factory, type) else [factory]
-    ):
+    bases = reversed(factory.__mro__) if isinstance(factory, type) else ()
+    for constructor in [base.__init__ for base in bases] or [factory]:  # type: ignore[misc]  # only read
         with contextlib.suppress(TypeError, ValueError, NameError):  # built-in functions, names imported for types only
             hints = get_type_hints(constructor)
             for name, parameter in inspect.signature(constructor).parameters.items():
@@ -274,7 +273,7 @@ def num_parameters(module: "nn.Module") -> int:
 
 def hidden_size_for_budget(
     cell: "str | Callable[..., nn.Module]",
-    budget: int,
+    budget: float,
     depth: int = 1,
     *,
     input_size: int = 88,

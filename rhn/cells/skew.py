@@ -32,7 +32,7 @@ def skew(w: Tensor, n: int) -> Tensor:
 
 def entries(M: Tensor) -> Tensor:
     """w (n (n - 1) / 2,) of an antisymmetric matrix."""
-    rows, columns = torch.tril_indices(*M.shape, -1, device=M.device)
+    rows, columns = torch.tril_indices(len(M), len(M), -1, device=M.device)
     return M[rows, columns]
 
 

@@ -100,10 +100,9 @@ class DTRNN(DeclaredCell):
         return kernels.TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        P = None
+        P = self.weight_hh[0]
         for layer, D in enumerate(self._derivatives(x, s)):
-            R = self.weight_hh[layer]
-            inner = R if P is None else R @ P
+            inner = self.weight_hh[layer] @ P if layer else P
             if layer >= self._first_skip:
                 inner = inner + self.weight_skip[layer - self._first_skip]
             P = D * inner
@@ -128,10 +127,11 @@ class DTRNN(DeclaredCell):
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         sigma = spectral_norm(self.weight_hh)
-        skip = spectral_norm(self.weight_skip) if self._shortcuts else None
         bound = sigma[0]
         for layer in range(1, self.depth):
-            bound = sigma[layer] * bound + (skip[layer - self._first_skip] if layer >= self._first_skip else 0)
+            bound = sigma[layer] * bound
+            if layer >= self._first_skip:
+                bound = bound + spectral_norm(self.weight_skip[layer - self._first_skip])
         return bound
 
 

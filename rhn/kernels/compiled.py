@@ -25,7 +25,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -174,8 +174,9 @@ def _struct(name: str) -> type[ctypes.Structure]:
 _STRUCTS = {name: _struct(name) for name in FUNCTIONS}
 
 
-def call(name: str, K: int, *, items: int = 1, **arguments: Tensor | int | None) -> None:
-    """Run a function of the library for K models; the arguments are those of its row in `FUNCTIONS`, others are left out.
+def call(name: str, K: int, *, items: int = 1, **arguments: Any) -> None:
+    """Run a function of the library for K models; the arguments are the numbers, tensors and Nones of its row in
+    `FUNCTIONS`, others are left out.
 
     items: for each model; threads share the items of all models.
     Tensors are float32 on the CPU of the shapes that C expects. Raises InvalidInputError if operations are recorded: what is written
@@ -207,7 +208,7 @@ def _function(loaded: ctypes.CDLL, name: str) -> Callable[..., int]:
 
 def _call_all(name: str, items: int, struct: ctypes.Structure) -> int:
     """Share the items of work among threads; 0 unless memory was short."""
-    loaded = library()
+    loaded: Any = library()
     function, parts = _function(loaded, name), min(torch.get_num_threads(), items)
     bounds = [items * i // parts for i in range(parts + 1)]
     if parts <= 1:
@@ -263,7 +264,7 @@ def limit(x: Tensor, *, units: int, layers: int = 1) -> str | None:
     return missing()
 
 
-def forward(*, activation: str, K: int, keep: bool, **tensors: Tensor | None):
+def forward(*, activation: str, K: int, keep: bool, **tensors: Any):
     """(states (K, T, B, n), the same side by side, gates or outputs of all layers); the last two, most of the memory, if `keep`."""
     x, R = tensors["x"], tensors["R"]
     (T, B), (L, g, n), filled = x.shape[1:3], R.shape[1:], padded(x.shape[2])
@@ -272,7 +273,7 @@ def forward(*, activation: str, K: int, keep: bool, **tensors: Tensor | None):
     return (rows(y, B).clone(), y, layers) if keep else (rows(y, B),)
 
 
-def backward(grad: Tensor, needs, residuals, *, activation: str, **tensors: Tensor | None):
+def backward(grad: Tensor, needs, residuals, *, activation: str, **tensors: Any):
     """Gradients of x, s0, W, R, b and S by name, each with a leading axis of K."""
     x, (y, layers), K = tensors["x"], residuals, len(residuals[0])
     (T, B, m), n = x.shape[1:], y.shape[2]
@@ -284,7 +285,7 @@ def backward(grad: Tensor, needs, residuals, *, activation: str, **tensors: Tens
     return {"x": None if dx is None else rows(dx, B).contiguous(), "s0": rows(ds0, B).contiguous()} | weights
 
 
-def _given(tensors: dict[str, Tensor | None], activation: str) -> dict[str, Tensor | int | None]:
+def _given(tensors: dict[str, Any], activation: str) -> dict[str, Any]:
     """The sizes, and the tensors with the rows of the state and of its masks side by side."""
     (T, B, m), (L, g, n) = tensors["x"].shape[1:], tensors["R"].shape[1:]
     J, shortcuts = (0 if t is None else t.shape[1] for t in (tensors["state_mask"], tensors["S"]))

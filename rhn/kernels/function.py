@@ -162,12 +162,12 @@ def is_alone(*tensors: Tensor) -> bool:
     return not is_traced(*tensors) and not any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors))
 
 
-def is_traced(*tensors: Tensor | None) -> bool:
+def is_traced(first: Tensor, *others: Tensor | None) -> bool:
     """Check if operations on the tensors are only recorded or simulated: then a compiled kernel has no memory to read.
 
     So under `make_fx`, `FakeTensorMode`, `torch.jit.trace`, on the meta device, and for tensor classes with their own operations.
     """
-    if torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None or tensors[0].is_meta:
+    if torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None or first.is_meta:
         return True
-    kinds = {type(t) for t in tensors if t is not None} - {Tensor, nn.Parameter}
+    kinds = {type(t) for t in (first, *others) if t is not None} - {Tensor, nn.Parameter}
     return any(kind.__torch_dispatch__ is not Tensor.__torch_dispatch__ for kind in kinds)

@@ -47,9 +47,7 @@ def reference(
     state_mask: of what enters the matrices (1, B, k), without gradient, or None.
     graph: an empty list, in which `forward` keeps what the backward pass needs.
     """
-    own = list(weights.values())
-    if state_mask is not None:
-        own = [Masked(w, state_mask.squeeze(0)) if w.dim() == 2 else w for w in own]
+    own = [w if state_mask is None or w.dim() != 2 else Masked(w, state_mask.squeeze(0)) for w in weights.values()]
     return _states(update, F.linear(x, W, b), s0, own)
 
 
@@ -84,9 +82,9 @@ def _graph(
     driven = _each(F.linear, K, x, W, b)
     leaves = [t.detach().requires_grad_(torch.is_grad_enabled()) for t in (driven, s0.expand(K, -1, -1), *own)]
     u, s, *own = leaves
-    if state_mask is not None:
-        own = [Masked(t, state_mask.squeeze(1)) if matrix else t for t, matrix in zip(own, matrices, strict=True)]
-    return leaves, _states(update, u, s, own)
+    pairs = zip(own, matrices, strict=True)
+    masked = [Masked(t, state_mask.squeeze(1)) if matrix and state_mask is not None else t for t, matrix in pairs]
+    return leaves, _states(update, u, s, masked)
 
 
 def forward(*, graph: list, keep: bool, **call) -> tuple[Tensor]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,13 +56,13 @@ class Kernel:
 
         Tensors may be given by name. Raises InvalidInputError if one does not fit.
         """
-        tensors, options = self.check(*tensors, **options)
-        code = None if reference or is_traced(*tensors.values()) else self._choose(**tensors, **options)
+        named, options = self.check(*tensors, **options)
+        code = None if reference or is_traced(*named.values()) else self._choose(**named, **options)
         if code is None:
-            return self.reference(**tensors, **options)
-        return batched_function(Code(self.name, *code), tensors, keep=torch.is_grad_enabled(), **options)
+            return self.reference(**named, **options)
+        return batched_function(Code(self.name, *code), named, keep=torch.is_grad_enabled(), **options)
 
-    def check(self, *tensors: Tensor | None, **options) -> tuple[dict[str, Tensor | None], dict]:
+    def check(self, *tensors: Any, **options) -> tuple[dict[str, Any], dict]:
         """All tensors by name and all options of a call, one initial state s0 repeated for all rows.
 
         Raises InvalidInputError, which names a tensor, what it is, and what was expected.
@@ -69,20 +70,21 @@ class Kernel:
         more = {f"weight {k}": "..." for k in range(len(tensors) - len(self.arguments))}
         arguments = {**self.arguments, **more}
         tensors += tuple(options.pop(name.removesuffix("?"), None) for name in [*arguments][len(tensors) :])
-        first, checked, sizes = tensors[0], {}, {}
+        checked: dict[str, Any] = {}
+        sizes: Sizes = {}
         for (argument, shape), t in zip(arguments.items(), tensors, strict=True):
             name = argument.removesuffix("?")
             if name == "s0" and getattr(t, "shape", (0, 0))[:-1] in ((), (1,)):
-                t = t.expand(first.shape[1], -1)
+                t = t.expand(tensors[0].shape[1], -1)
             if t is not None or name == argument:
                 dtype = torch.int64 if name == "targets" else None
-                check_tensor(f"{name} of the {self.name} kernel", t, shape, sizes, first, dtype)
+                check_tensor(f"{name} of the {self.name} kernel", t, shape, sizes, tensors[0], dtype)
             checked[name] = t
         return checked, {**self.options, **options}
 
     def _choose(self, **call) -> tuple[Callable, Callable] | None:
         """The code for a call; None if only the reference computes it."""
-        against_c = None if self.compiled is None else self.limit(**call)
+        against_c = None if self.limit is None else self.limit(**call)
         in_c = self.compiled is not None and against_c is None
         way = C if in_c else REFERENCE if self.fused is None else FUSED
         if (choices := _CHOICES.get()) is not None:

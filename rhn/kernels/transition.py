@@ -73,7 +73,7 @@ def reference(
             z = masked_linear(s, R[layer], b[layer], state_mask)
             if layer == 0:
                 z = z + F.linear(x_t, W)
-            if layer >= first_skip:
+            if S is not None and layer >= first_skip:
                 z = z + masked_linear(y, S[layer - first_skip], None, state_mask)
             s = ACTIVATIONS[activation].function(z) if g == n else highway_layer(z, s, candidate_mask, activation)[0]
         states.append(s)
@@ -87,18 +87,18 @@ def forward(x, s0, W, R, b, S, state_mask, candidate_mask, *, activation: str, K
     S = workspace(R, K, L, T + 1, B, n)
     S[:, 0, 0] = s0
     addends = [input_product(x, W, b[:, 0], K).unbind(1)]
-    addends += [[bias.unsqueeze(1)] * T for bias in b.expand(K, -1, -1).unbind(1)[1:]]
+    addends += [(bias.unsqueeze(1),) * T for bias in b.expand(K, -1, -1).unbind(1)[1:]]
     recur = StateProducts(R, K, B, state_mask)
     skip = None if skips is None else StateProducts(skips, K, B, state_mask)
     A = None if gn == n else workspace(R, K, L, T, B, gn)
     Ss, outs = stages(S), [out.unbind(1) for out in _outputs(S)]
     zs = outs if A is None else stages(A)
-    Hs, Ts, Cs = (None,) * 3 if A is None else (stages(A[..., block]) for block in _blocks(n))
+    Hs, Ts, Cs = [[] if A is None else stages(A[..., block]) for block in _blocks(n)]
     for t in range(T):
         for layer in range(L):
             s, z = Ss[layer][t], zs[layer][t]
             recur.forward(z, layer, s, addends[layer][t])
-            if layer >= first_skip:
+            if skip and layer >= first_skip:
                 skip.forward(z, layer - first_skip, Ss[0][t], z)
             if A is None:
                 activate(z)
@@ -120,20 +120,20 @@ def backward(grad, needs, residuals, *, x, W, R, S, state_mask, candidate_mask, 
     D, C = workspace(S, K, L, T, B, gn), None
     if A:
         C = workspace(S, K, L, T, B, n)
-        _local_derivatives(S[:, :, :T], *A, candidate_mask, activation, out=(D, C))
+        _local_derivatives(S[:, :, :T], A[0], candidate_mask, activation, out=(D, C))
     else:
         for out, s in zip(D.unbind(1), _outputs(S), strict=True):
             out.copy_(ACTIVATIONS[activation].slope(s))
     back = StateProducts(R, K, B, state_mask)
     skip = None if skips is None else StateProducts(skips, K, B, state_mask)
     Ds, Dg, grads = stages(D), stages(D.unflatten(-1, (gn // n, n))), grad.unbind(1)
-    Cs = None if C is None else stages(C)
+    Cs = [] if C is None else stages(C)
     ds = grad.new_zeros(K, B, n)
     for t in range(T - 1, -1, -1):
         ds, skipped = ds + grads[t], torch.zeros_like(ds)
         for layer in range(L - 1, -1, -1):
             Dg[layer][t].mul_(ds.unsqueeze(2))
-            if layer >= first_skip:
+            if skip and layer >= first_skip:
                 skip.backward(skipped, layer - first_skip, Ds[layer][t], skipped)
             if A:
                 carried = Cs[layer][t].mul_(ds)

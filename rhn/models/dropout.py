@@ -12,10 +12,10 @@ Every entry is 0 or 1 / keep.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rhn.cells import CellMasks
 from rhn.cells.base import Cell
@@ -53,7 +53,7 @@ class Masks(NamedTuple):
         return cls(None, (CellMasks(),) * layers, None)
 
 
-def draw_masks(model: nn.Module, tokens: Tensor, dropout: Dropout, generator: torch.Generator) -> Masks:
+def draw_masks(model: Any, tokens: Tensor, dropout: Dropout, generator: torch.Generator) -> Masks:
     """New masks for a window of tokens (T, B) of a `LanguageModel`, on the device of the generator."""
     B, n, dtype = tokens.shape[1], model.hidden_size, model.embedding.dtype
 
@@ -73,7 +73,7 @@ def draw_masks(model: nn.Module, tokens: Tensor, dropout: Dropout, generator: to
     return Masks(embedding, tuple(cells), draw(dropout.output, B, n))
 
 
-def require_masks(model: nn.Module, dropout: Dropout) -> None:
+def require_masks(model: Any, dropout: Dropout) -> None:
     """Raise InvalidInputError if a cell of a `LanguageModel` takes no masks and these rates need them."""
     for cell in model.cells if dropout.of_cells else ():
         if not isinstance(cell, Cell):

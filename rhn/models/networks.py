@@ -245,8 +245,8 @@ class LanguageModel(RecurrentModel):
         x = F.embedding(tokens, self.embedding)
         if masks.embedding is not None:
             x = x * masks.embedding.unsqueeze(-1)
-        last, states = [], [None] * self.layers if states is None else states
-        for cell, s0, dropout in zip(self.cells, states, masks.cells, strict=True):
+        last, starts = [], [None] * self.layers if states is None else states
+        for cell, s0, dropout in zip(self.cells, starts, masks.cells, strict=True):
             x, s = cell(x, s0, dropout=dropout) if any(m is not None for m in dropout) else cell(x, s0)
             last.append(s)
         layer = self.embedding if self.tied else self.output_weight, self.output_bias

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from rhn.utils.io import atomic_path, command, made_with
@@ -27,7 +27,7 @@ METADATA = {  # keys of title, command and version
     ".svg": ("Title", "Description", "Creator", "Date"),
     ".pdf": ("Title", "Subject", "Creator", "CreationDate"),
 }
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -18,13 +18,13 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import partial
 from math import inf
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
 from rhn.errors import EarlyExit, InvalidInputError
 from rhn.utils.io import remember_command
@@ -157,11 +157,13 @@ def parse(options: "type[T] | Commands", args: Sequence[str] | None, *, prog: st
     remember_command(prog, words)
     while isinstance(options, Commands):
         options, prog, words = _command(options, prog, words), f"{prog} {words[0]}", words[1:]
-    parser = _parser_of(options, prog)
+    kind: type = options
+    parser = _parser_of(kind, prog)
     found, unknown = parser.parse_known_args(list(map(_escaped, words)))
     if unknown:
-        parser.error(_reason(unknown, options))
-    given, own = {}, {f.name for f in fields(options)}
+        parser.error(_reason(unknown, kind))
+    given: dict[str, Any] = {}
+    own = {f.name for f in fields(kind)}
     for name, value in vars(found).items():
         place = given if name in own else given.setdefault("settings", {})
         place[name] = tuple(value) if isinstance(value, list) else value
@@ -173,21 +175,21 @@ def parse(options: "type[T] | Commands", args: Sequence[str] | None, *, prog: st
 class _Parser(argparse.ArgumentParser):
     """A parser that returns only the given values and raises InvalidInputError with one sentence."""
 
-    configuration: dict | None = None
+    configuration: Mapping | None = None
     """The metadata of the options whose defaults follow from other options (`rhn.utils.options.configuration`)."""
 
     def __init__(self, prog: str, usage: str, about: str):
         layout = partial(argparse.RawDescriptionHelpFormatter, max_help_position=32)
-        how = {"formatter_class": layout, "argument_default": argparse.SUPPRESS, "conflict_handler": "resolve"}
+        how: Any = {"formatter_class": layout, "argument_default": argparse.SUPPRESS, "conflict_handler": "resolve"}
         super().__init__(prog, f"{prog} {usage}", _wrapped(about), allow_abbrev=False, add_help=False, **how)
         self.add_argument("-h", "--help", action=_Help, nargs=0, help="Show this and exit.")
         version = f"{prog.partition(' ')[0]} {__version__}"
         self.add_argument("--version", action="version", version=version, help="Print the version and exit.")
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         raise InvalidInputError(f"{message.removeprefix('argument ')} (see {self.prog} --help)")
 
-    def exit(self, status: int = 0, message: str | None = None) -> None:
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         raise EarlyExit(status)
 
 
@@ -222,7 +224,7 @@ def _command(commands: Commands, prog: str, words: list[str]) -> "type | Command
     parser = _Parser(prog, "COMMAND [options]", commands.about)
     group = parser.add_argument_group("commands", f"{prog} COMMAND --help says more of each.")
     for name, kind in commands.by_name.items():
-        text = kind.about if isinstance(kind, Commands) else inspect.getdoc(kind)
+        text = kind.about if isinstance(kind, Commands) else inspect.getdoc(kind) or ""
         group.add_argument(name, nargs="?", help=text.partition("\n")[0].replace("%", "%%"))
     parser.parse_known_args(words[:1])  # --help and --version
     reason = f"{words[0]!r} is no command" if words else "a command is missing"
@@ -231,7 +233,7 @@ def _command(commands: Commands, prog: str, words: list[str]) -> "type | Command
 
 def _parser_of(options: type, prog: str) -> _Parser:
     usage = [*(word for f in fields(options) for word in _usage(options, f)), "[options]"]
-    parser = _Parser(prog, " ".join(usage), inspect.getdoc(options))
+    parser = _Parser(prog, " ".join(usage), inspect.getdoc(options) or "")
     groups: dict[str | None, Any] = {None: parser}
     for f in fields(options):
         if "kinds" in f.metadata:
@@ -279,7 +281,7 @@ def _add(parser, kind: type, f: Field, default: Any = None, *, hidden: bool = Fa
     else:
         how |= {"type": partial(_read, item)}
     if facts.get("positional"):
-        optional = {None: "?", "+": "*"}[nargs]
+        optional = "*" if nargs else "?"
         parser.add_argument(f.name, **how | {"nargs": nargs if default is MISSING else optional})
     else:
         parser.add_argument(*names, dest=f.name, required=default is MISSING, **how)

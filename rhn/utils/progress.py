@@ -82,7 +82,8 @@ def line_of(title: str, seconds: float, done: int, total: int | None) -> str:
 @contextlib.contextmanager
 def _periodic_lines() -> Iterator[Callable[[str], Advance]]:
     """Print a line about the task that reported last to stderr every LINE_SECONDS, also during a long call; the first one earlier."""
-    current, ended = [], threading.Event()  # current: title, time of its begin, done, total
+    current: list = []  # title, time of its begin, done, total
+    ended = threading.Event()
 
     def report(title: str) -> Advance:
         begun = time.monotonic()

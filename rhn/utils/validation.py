@@ -21,7 +21,7 @@ LARGEST_INIT = 1e6  # of initial weights: with larger ones a network starts with
 
 def check_fields(config) -> None:
     """Raise InvalidInputError, naming the field, unless every value of a dataclass is of its field's type."""
-    hints = _hints(type(config))
+    hints = _hints(config.__class__)
     for f in fields(config):
         value = getattr(config, f.name)
         if not fits(value, hints[f.name]):
@@ -49,7 +49,7 @@ def check_seed(seed: int) -> None:
         raise InvalidInputError(f"the seed is {seed!r:.60}, expected a whole number from 0 to {LARGEST}")
 
 
-def positive(name: str, value: int) -> int:
+def positive(name: str, value: Any) -> int:
     """The value as an int; raises InvalidInputError unless it is a whole number of at least 1."""
     try:
         number = operator.index(value)

@@ -45,7 +45,8 @@ def table(
     study       best
     rhn-depth1   8.4
     """
-    columns, drop = [], list(drop)
+    columns: list[list[str]] = []
+    drop = list(drop)
     for name, *column in zip(*[list(map(str, line)) for line in (header, *rows)], strict=True):
         size = max(map(len, (name, *column)))
         to_left = not columns or name in left
