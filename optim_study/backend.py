@@ -124,13 +124,13 @@ def make_optimizer(config: StudyConfig) -> Optimizer:
 
 def build_models(config: StudyConfig, settings: Mapping[int, Settings]) -> dict[int, PolyphonicModel]:
     """The models of these trials, before training, by number."""
-    size = {"hidden_size": hidden_size(config), "depth": config.depth}
+    options: dict = {"hidden_size": hidden_size(config), "depth": config.depth, **config.options}
     gated = accepts(resolve_cell(config.arch), "transform_bias")
     models = {}
     for number, s in settings.items():
-        options = ({"transform_bias": s.transform_bias} if gated else {}) | config.options
+        bias = {"transform_bias": s.transform_bias} if gated else {}
         generator = weights_generator(config.seed, config.arch, config.depth, number)
-        models[number] = PolyphonicModel(config.arch, **size, init=s.init, generator=generator, **options)
+        models[number] = PolyphonicModel(config.arch, init=s.init, generator=generator, **bias | options)
     return models
 
 

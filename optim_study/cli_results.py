@@ -8,16 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from optim_study.protocol import StudyConfig
-from optim_study.results import (
-    By,
-    Row,
-    best_checkpoint,
-    best_row,
-    columns_table,
-    csv_text,
-    protocol_words,
-    read_csv,
-)
+from optim_study.results import By, Row, best_checkpoint, best_row, columns_table, csv_text, protocol_words, read_csv
 from optim_study.shares import BELOW, REGIONS, WHOLE, share_table, training_shares
 from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
@@ -200,7 +191,7 @@ class Plot(Stored, Writing):
             return plot_map(rows, loss=self.loss, about=about)
         if self.kind == "area":
             return plot_area(rows, loss=self.loss, below=self.below, about=about)
-        axis = {"by": self.by, "constant": self.constant, "up_to": self.up_to, "log": self.log or None}
+        axis: dict = {"by": self.by, "constant": self.constant, "up_to": self.up_to, "log": self.log or None}
         return plot_swarm(rows, loss=self.loss, below=self.below, about=about, **axis)
 
 

@@ -29,7 +29,7 @@ class ThisProcess:
 
     def submit(self, place: int, job: Job, on_epoch: Callable[[], None]) -> Future:
         """Return after the end of the job; calls `on_epoch` after each of its epochs."""
-        future = Future()
+        future: Future = Future()
         future.set_result(attempt(job, lambda: False, on_epoch))
         return future
 
@@ -76,7 +76,7 @@ class Processes:
 
 # In a worker's process:
 
-_stopping = []
+_stopping: list = []
 _busy = threading.Lock()
 
 
@@ -96,7 +96,8 @@ def _work_in_process(job: Job) -> BaseException | None:
 
 def _follow() -> None:
     """Save and leave when the driver is gone."""
-    multiprocessing.parent_process().join()
+    if driver := multiprocessing.parent_process():
+        driver.join()
     _stopping[0].value = 1
     with _busy:  # the job is saved
         os._exit(0)

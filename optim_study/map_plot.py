@@ -3,7 +3,8 @@
 `plot_map` shows the losses as colours, `plot_area` the settings that train, with the paper's box.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,10 +24,9 @@ from rhn.utils.figures import in_inches, legend_columns, titled
 MARKERS = "os^Dv"
 NO_GATES = "P"  # symbol of cells without transform gates
 PANEL_INCHES = 2.3
-SHAPES = {scheme: (marker, (scheme,)) for scheme, marker in zip(SCHEMES, "o^Ds", strict=True)}
-
-Symbols = Mapping[str, tuple[str, Sequence]]
+Symbols = dict[str, tuple[str, Any]]
 """Label -> (marker, the values of a row's field that it shows)."""
+SHAPES: Symbols = {scheme: (marker, (scheme,)) for scheme, marker in zip(SCHEMES, "o^Ds", strict=True)}
 
 
 def plot_map(rows: Sequence[Row], *, loss: Objective = "train", about: str = "") -> Figure:
@@ -41,7 +41,7 @@ def plot_map(rows: Sequence[Row], *, loss: Objective = "train", about: str = "")
     figure, panels = _panels(rows, lambda trials: f", n = {len(trials)}", extra_height=0.9)
     losses = np.array([row.loss(loss) for row in rows])
     colors, symbols = Normalize(losses.min(), 1.05 * np.median(losses)), bias_symbols(rows)
-    style = {"norm": colors, "cmap": "viridis_r", "s": 18, "edgecolor": "0.3", "linewidth": 0.3}
+    style: dict = {"norm": colors, "cmap": "viridis_r", "s": 18, "edgecolor": "0.3", "linewidth": 0.3}
     for ax, trials in panels.values():
         crosses = _places([row for row in trials if row.diverged])
         ax.plot(*crosses, "x", color="black", markersize=5, markeredgewidth=0.8)
@@ -75,7 +75,7 @@ def plot_area(rows: Sequence[Row], *, loss: Objective = "train", below: float = 
     colors = colors_of(panels)
     for network, (ax, trials) in panels.items():
         (left, right), (bottom, top) = LEARNING_RATES[network.optimizer], DEVIATIONS
-        style = {"facecolor": "0.94", "edgecolor": "0.6", "linewidth": 0.8, "zorder": 0.5}
+        style: dict = {"facecolor": "0.94", "edgecolor": "0.6", "linewidth": 0.8, "zorder": 0.5}
         ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, gid="paper's box", **style))
         for scheme, marker, own in _of_each(SHAPES, "init_scheme", trials):
             faces = [colors[network.arch] if trained(row) else "none" for row in own]
@@ -83,7 +83,7 @@ def plot_area(rows: Sequence[Row], *, loss: Objective = "train", below: float = 
             style = {"marker": marker, "s": 16, "facecolors": faces, "edgecolors": edges, "linewidths": 0.7}
             ax.scatter(*_places(own), gid=scheme, **style)
     shapes = {scheme: SHAPES[scheme] for scheme in SHAPES if any(row.init_scheme == scheme for row in rows)}
-    handles = _handles(shapes, markerfacecolor="none")
+    handles: list = _handles(shapes, markerfacecolor="none")
     handles += _handles({f"full: trained (below {below:g})": ("o", ())}, markerfacecolor="0.3")
     handles.append(Patch(facecolor="0.94", edgecolor="0.6", label="the paper's box"))
     _legend_below(figure, handles)
@@ -99,7 +99,7 @@ def bias_symbols(rows: Sequence[Row]) -> Symbols:
     """
     values = sorted({row.transform_bias for row in rows if row.transform_bias is not None})
     bins = np.array_split(values, min(len(MARKERS), len(values))) if values else []
-    symbols = {range_words(part): (marker, part) for marker, part in zip(MARKERS, bins, strict=False)}
+    symbols: Symbols = {range_words(part): (marker, part) for marker, part in zip(MARKERS, bins, strict=False)}
     if any(row.transform_bias is None for row in rows):
         symbols["no gates" if symbols else "a trial, of a cell without gates"] = NO_GATES, (None,)
     return symbols
@@ -149,7 +149,7 @@ def _places(trials: Sequence[Row]) -> tuple[list[float], list[float]]:
 
 
 def _handles(symbols: Symbols, **face: str) -> list[Line2D]:
-    style = {"linestyle": "", "markersize": 5, "markeredgecolor": "0.3", **face}
+    style: dict = {"linestyle": "", "markersize": 5, "markeredgecolor": "0.3", **face}
     return [Line2D([], [], marker=marker, label=label, **style) for label, (marker, _) in symbols.items()]
 
 

@@ -94,7 +94,7 @@ def fused(
 
     Raises InvalidInputError if `asked`, or a single trial, does not fit.
     """
-    if asked != "auto":
+    if isinstance(asked, int):
         k = min(asked, study.trials)
     else:
         groups, largest = (jobs, study.trials) if device == "cuda" else (2 * jobs, LARGEST_ON_CPU)
@@ -111,5 +111,5 @@ def fused(
 
 def meta_model(study: StudyConfig):
     """A model of the study on the meta device. Raises InvalidInputError if the cell cannot be built."""
-    size = {"hidden_size": hidden_size(study), "depth": study.depth}
-    return PolyphonicModel(study.arch, **size, device="meta", **study.options)
+    options: dict = {"hidden_size": hidden_size(study), "depth": study.depth, **study.options}
+    return PolyphonicModel(study.arch, device="meta", **options)

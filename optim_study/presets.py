@@ -133,13 +133,14 @@ def small(**changes: Any) -> RunConfig:
     With tiny initial weights every network first stays for 20 to 80 epochs on the plateau of a network that ignores its state. A
     shorter patience would stop networks that leave it late.
     """
-    return RunConfig(**({"budget_scale": 0.015, "epochs": 120, "patience": 80} | changes))
+    scale: dict = {"budget_scale": 0.015, "epochs": 120, "patience": 80}
+    return RunConfig(**scale | changes)
 
 
 def smoke(**changes: Any) -> RunConfig:
     """A few seconds, as a check of the installation: networks of a few units, 4 trials, 4 epochs, saved after every epoch."""
-    scale = {"budget_scale": 0.01, "epochs": 4, "patience": 4, "trials": 4, "depth": (1, 2), "save_seconds": 0.0}
-    return RunConfig(**(scale | changes))
+    scale: dict = {"budget_scale": 0.01, "epochs": 4, "patience": 4, "trials": 4, "depth": (1, 2), "save_seconds": 0.0}
+    return RunConfig(**scale | changes)
 
 
 PRESETS: dict[str, Callable[..., RunConfig]] = {f.__name__: f for f in (paper, small, smoke)}

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import groupby
 from pathlib import Path
@@ -175,7 +175,7 @@ def stored_row(config: StudyConfig, number: int, values: Mapping[str, Any]) -> R
 
 
 def _row(values: Mapping[str, str | None], place: str) -> Row:
-    parsed = {}
+    parsed: dict = {}
     for name, hint in get_type_hints(Row).items():
         text = (values.get(name) or "").strip()
         if not text and name in _LATER:
@@ -240,7 +240,7 @@ def protocol_words(configs: Sequence[StudyConfig]) -> str:
     return "; ".join(word for word in words(configs[0]) if all(word in words(c) for c in configs)) if configs else ""
 
 
-def range_words(values: Sequence[float]) -> str:
+def range_words(values: Collection[float]) -> str:
     """Numbers in a figure.
 
     >>> range_words([4, 2, 3]), range_words([-0.0])

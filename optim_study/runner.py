@@ -96,7 +96,7 @@ def _own_files(out: Path) -> tuple[Path, Path]:
 
 
 @contextmanager
-def _engine_of(config: RunConfig) -> Iterator[ThisProcess | Processes]:
+def _engine_of(config: RunConfig) -> Iterator:
     """The engine of the workers, closed at the end."""
     if config.engine == "ray":
         from optim_study.ray_engine import ray_tasks

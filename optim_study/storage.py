@@ -78,7 +78,8 @@ class Storage:
     """An open storage. Every method raises OutputError if the storage fails, or a database stays away for `wait` seconds."""
 
     def __init__(self, connect: Callable[[], BaseStorage], wait: float = 0.0):
-        self._wait, self._studies = wait, {}
+        self._wait = wait
+        self._studies: dict = {}
         self._connect(connect)
 
     @_patient
@@ -200,7 +201,7 @@ def report_epochs(epochs: int) -> list[int]:
 
 def _journal(path: Path) -> JournalStorage:
     # The driver has locked the whole folder. Optuna's own lock of a journal would outlive a kill by half a minute.
-    no_lock = SimpleNamespace(acquire=lambda: True, release=lambda: None)
+    no_lock: Any = SimpleNamespace(acquire=lambda: True, release=lambda: None)
     try:
         return JournalStorage(JournalFileBackend(str(path), lock_obj=no_lock))
     except OSError:  # which `_patient` converts

@@ -156,7 +156,7 @@ def _draw_column(ax: Axes, k: int, trials: Sequence[Row], axis: _Axis, color: st
 
     losses = [row.loss(axis.loss) for row in trials]
     shown = [row for row in trials if row.loss(axis.loss) <= axis.ceiling]
-    offset = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": SMALL}
+    offset: dict = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": SMALL}
     if k % 2:
         ax.axvspan(k - 0.5, k + 0.5, color="0.965", linewidth=0, zorder=0)
     if shown:
@@ -179,7 +179,7 @@ def _legend(figure: Figure, *, hollow: bool) -> None:
     if any(line.get_gid() == "median" for other in figure.axes for line in other.lines):
         handles.append(Line2D([], [], color="black", linewidth=1.2, marker="<", markersize=5, label="median"))
     if hollow:
-        style = {"linestyle": "", "markerfacecolor": "white", "markersize": 4}
+        style: dict = {"linestyle": "", "markerfacecolor": "white", "markersize": 4}
         handles.append(Line2D([], [], marker="o", color="black", label="diverged", **style))
     handles += [line for line in ax.lines if line.get_gid() in DASHES]
     columns = legend_columns((handle.get_label() for handle in handles), figure.get_figwidth() - 1)

@@ -52,7 +52,7 @@ def attempt(
         with own_cell(job.config.arch):
             work(job, stopping, on_epoch)
     except (RhnError, Interrupted) as error:
-        error.frames = users_frames(error)
+        vars(error).update(frames=users_frames(error))
         return error
     except Exception as error:
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):

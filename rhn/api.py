@@ -7,6 +7,7 @@ import numpy as np
 
 from rhn.checkpoints import load_model, save_checkpoint
 from rhn.data import Corpus, TextCorpus, Vocabulary, chorales, read_text
+from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import load_corpus, preset
 from rhn.training.chorales import evaluate as evaluate_chorales
@@ -76,7 +77,11 @@ def sample(
     """A new chorale (T, 88), or a new text in the vocabulary of a language model, such as that of its data.
 
     options: bars, temperature (chorales); prompt, length, temperature, top_k (texts).
+
+    Raises InvalidInputError for a text without a vocabulary, or an argument out of range.
     """
     if isinstance(model, LanguageModel):
+        if vocabulary is None:
+            raise InvalidInputError("a text needs the vocabulary of the model's data, such as data.vocabulary")
         return generate(model, vocabulary, seed=seed, **options)
     return sample_chorale(model, seed=seed, **options)

@@ -11,6 +11,7 @@ import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -42,12 +43,13 @@ def save_checkpoint(path: str | Path, model: nn.Module, **metadata) -> Path:
         CheckpointError: the model has no `config()`, or the metadata is not JSON.
         OutputError: the file cannot be written; an existing one stays as it was.
     """
-    if not hasattr(model, "config"):
+    config = getattr(model, "config", None)
+    if config is None:
         raise CheckpointError(f"cannot save {type(model).__name__}: it needs a config(), its constructor's arguments")
     header = {
         "format": FORMAT,
         "class": type(model).__name__,
-        "config": model.config(),
+        "config": config(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "rhn": __version__},
         "metadata": metadata,
     }
@@ -88,7 +90,7 @@ def load_checkpoint(path: str | Path, *, factory: Callable[..., nn.Module] | Non
     return model
 
 
-def load_model(path: str | Path, cell: str | None = None, kind: type | None = None) -> nn.Module:
+def load_model(path: str | Path, cell: str | None = None, kind: type | None = None) -> Any:
     """The model in a checkpoint, as `load_checkpoint`.
 
     cell: its cell, if that is one of the user's own, as package.module:factory; it is imported.
@@ -137,7 +139,7 @@ def _ours(path: str | Path, name: str, cell: str | None) -> Callable[..., nn.Mod
                 "load_checkpoint(path, factory=rhn.models.with_cell(...))"
             )
         return getattr(models, name)
-    found = next((known for known in map(CELLS.get, CELLS) if known.__name__ == name), None)
+    found = next((known for known in CELLS.values() if known.__name__ == name), None)
     if found is None:
         raise CheckpointError(
             f"{path} holds a {name}, none of ours: add --cell package.module:{name}, or in Python "

@@ -286,9 +286,9 @@ def load_corpus(config: ChoraleConfig | LanguageConfig, data: Path | None = None
         return chorales(data)
     from rhn.data.text import read_text
 
-    unit = {"unit": config.unit} if config.corpus == "text" else {}  # published texts have their own
-    sizes = {"max_tokens": config.max_tokens, "vocabulary_size": config.vocabulary_size}
-    return read_text(config.corpus, data, **unit, **sizes)
+    unit = config.unit if config.corpus == "text" else "words"  # published texts have their own
+    size = config.vocabulary_size
+    return read_text(config.corpus, data, unit=unit, max_tokens=config.max_tokens, vocabulary_size=size)
 
 
 def _check(given: dict, kind: type, file: Path | None) -> None:

@@ -16,20 +16,17 @@ Norm bound: 0 <= |k_i| <= 1 either way, and M - gamma I is normal: ||A|| <= 1 + 
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.cells.base import spectral_norm
-from rhn.cells.declared import LoopedCell
+from rhn.cells.base import scaled_rows, spectral_norm
 from rhn.cells.init import BY_FAN_IN
-from rhn.cells.layers import Layer, Part
-from rhn.cells.skew import skew
+from rhn.cells.skew import SkewCell, skew
 from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
 from rhn.kernels.loop import product
 from rhn.utils.validation import require
 
 
-class AntisymmetricRNN(LoopedCell):
+class AntisymmetricRNN(SkewCell):
     """Antisymmetric network. Weights: weight_ih (n, m), weight_hh (n (n - 1) / 2,), M below its diagonal, bias (n,).
 
     `gated`: weight_ih (2 n, m) and bias (2 n,), V_z above V_h. `step_size` and `diffusion` are eps and gamma above.
@@ -49,9 +46,6 @@ class AntisymmetricRNN(LoopedCell):
         """G: the candidate, preceded by its gate if the cell is gated."""
         return 2 if self.gated else 1
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return super().shapes() | {"weight_hh": (self.hidden_size * (self.hidden_size - 1) // 2,)}
-
     def recurrent_matrix(self) -> Tensor:
         """M - gamma I (n, n)."""
         M = skew(self.weight_hh, self.hidden_size)
@@ -70,12 +64,9 @@ class AntisymmetricRNN(LoopedCell):
         h = torch.tanh(h)
         return s + self.step_size * (torch.sigmoid(gate[0]) * h if gate else h)
 
-    def layers(self) -> tuple[Layer]:
-        return (Layer(input=Part("weight_ih"), bias=Part("bias"), carries=True),)
-
     def _slopes(self, x: Tensor, s: Tensor) -> tuple[Tensor, ...]:
         """eps times the derivatives of z * h by the pre-activations (..., n): first those of the gate, if the cell is gated."""
-        *gate, h = self._pre_activations(F.linear(x, self.weight_ih, self.bias), s, self.recurrent_matrix())
+        *gate, h = self._pre_activations(self.input_product(x), s, self.recurrent_matrix())
         slopes = [tanh_derivative(h)]
         if gate:
             slopes = [torch.tanh(h) * sigmoid_derivative(gate[0]), torch.sigmoid(gate[0]) * slopes[0]]
@@ -83,11 +74,11 @@ class AntisymmetricRNN(LoopedCell):
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         I = torch.eye(self.hidden_size, dtype=s.dtype, device=s.device)
-        return I + torch.stack(self._slopes(x, s)).sum(0).unsqueeze(-1) * self.recurrent_matrix()
+        return I + scaled_rows(torch.stack(self._slopes(x, s)).sum(0), self.recurrent_matrix())
 
     def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
         blocks = zip(self._slopes(x, s), M.chunk(self.blocks), strict=True)
-        return torch.stack([k.unsqueeze(-1) * block for k, block in blocks]).sum(0)
+        return torch.stack([scaled_rows(*block) for block in blocks]).sum(0)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         M = skew(self.weight_hh, self.hidden_size)

@@ -269,15 +269,9 @@ class Cell(nn.Module):
         return {**sizes, **common, **{name: getattr(self, name) for name in self.options}}
 
     def extra_repr(self) -> str:
-        usual = {
-            "input_size": self.input_size,
-            "hidden_size": self.hidden_size,
-            "batch_first": False,
-            "kernel": "manual",
-        }
-        told = [
-            f"{name}={value!r}" for name, value in self.config().items() if name not in usual or usual[name] != value
-        ]
+        sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
+        usual = {**sizes, "batch_first": False, "kernel": "manual"}.items()
+        told = [f"{name}={value!r}" for name, value in self.config().items() if (name, value) not in usual]
         return ", ".join([f"{self.input_size}, {self.hidden_size}", *told])
 
 
@@ -291,6 +285,11 @@ def require_possible(input_size: int, hidden_size: int, depth: int = 1) -> None:
         raise InvalidInputError(
             f"a network of input_size {input_size} and hidden_size {hidden_size} is beyond any memory: use smaller sizes"
         )
+
+
+def scaled_rows(k: Tensor, M: Tensor) -> Tensor:
+    """diag(k) M: k (..., n), M (n, m) or (..., n, m) -> (..., n, m)."""
+    return k.unsqueeze(-1) * M
 
 
 def spectral_norm(M: Tensor) -> Tensor:

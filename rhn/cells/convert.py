@@ -78,15 +78,10 @@ def to_torch(cell: Cell) -> nn.Module:
     if theirs is None:
         raise InvalidInputError(f"torch.nn has no {type(cell).__name__}: only RNN, LSTM and GRU can be converted")
     weight = cell.weight_ih
-    keywords = {"nonlinearity": cell.nonlinearity} if theirs is nn.RNN else {}
-    module = theirs(
-        cell.input_size,
-        cell.hidden_size,
-        batch_first=cell.batch_first,
-        device="meta",  # its initial weights are overwritten: no random numbers are drawn for them
-        dtype=weight.dtype,
-        **keywords,
-    ).to_empty(device=weight.device)
+    own = {"nonlinearity": cell.nonlinearity} if theirs is nn.RNN else {}
+    keywords = {"batch_first": cell.batch_first, "dtype": weight.dtype, **own}
+    module = theirs(cell.input_size, cell.hidden_size, device="meta", **keywords)  # no random numbers are drawn
+    module.to_empty(device=weight.device)
     n = cell.hidden_size
     with torch.no_grad():
         module.weight_ih_l0.copy_(weight)

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.cells.base import spectral_norm
-from rhn.cells.declared import LoopedCell
+from rhn.cells.declared import LoopedCell, Shapes
 from rhn.kernels.activations import tanh_derivative
 from rhn.kernels.loop import product
 from rhn.utils.validation import require
@@ -44,7 +44,7 @@ class CoRNN(LoopedCell):
         for name in ("gamma", "epsilon"):
             require(self, name, getattr(self, name) >= 0, "a number of at least 0")
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> Shapes:
         return super().shapes() | {"weight_hh": (self.hidden_size, 2 * self.hidden_size)}
 
     def update(self, u: Tensor, s: Tensor, R: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class CoRNN(LoopedCell):
 
     def _drive(self, x: Tensor, s: Tensor) -> Tensor:
         """dt (1 - h^2) (..., n, 1)."""
-        z = F.linear(x, self.weight_ih, self.bias) + F.linear(s, self.weight_hh)
+        z = self.input_product(x) + F.linear(s, self.weight_hh)
         return (self.dt * tanh_derivative(z)).unsqueeze(-1)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:

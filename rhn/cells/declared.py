@@ -19,6 +19,8 @@ from rhn.cells.init import OWN
 from rhn.cells.layers import GateBlocks, Layer, Part
 from rhn.utils.validation import LARGEST_FLOAT, expected, fits, kinds_of, require
 
+Shapes = dict[str, tuple[int, ...]]
+
 
 class DeclaredCell(Cell):
     """A cell whose options are annotated attributes, `leak: float = 0.3`, and whose weights are those of `shapes`.
@@ -27,7 +29,7 @@ class DeclaredCell(Cell):
     """
 
     deep = False
-    kinds: ClassVar[dict[str, Any]] = {}  # the types of the options by name
+    kinds: ClassVar[dict] = {}  # the types of the options by name
     default_init = OWN  # the scheme that draws the weights if none is given
     carries = False  # see `Layer`
     gate: GateBlocks | None = None  # of its layer
@@ -36,8 +38,7 @@ class DeclaredCell(Cell):
     def __init_subclass__(cls, **keywords) -> None:
         super().__init_subclass__(**keywords)
         annotated = inspect.get_annotations(cls, eval_str=True).items()
-        own = {name: kind for name, kind in annotated if not hasattr(DeclaredCell, name)}
-        cls.kinds = cls.kinds | {name: kind for name, kind in own.items() if get_origin(kind) is not ClassVar}
+        cls.kinds = cls.kinds | {name: kind for name, kind in annotated if not hasattr(DeclaredCell, name)}
         cls.options = tuple(dict.fromkeys((*cls.options, *cls.kinds)))
 
     def __init__(
@@ -62,7 +63,7 @@ class DeclaredCell(Cell):
     def check_options(self) -> None:
         """Raise InvalidInputError for options that have their types but make no equation."""
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> Shapes:
         """The shapes of the weights by name, in the order in which they are drawn."""
         rows = self.blocks * self.hidden_size
         return {"weight_ih": (rows, self.input_size), "weight_hh": (rows, self.hidden_size), "bias": (rows,)}
@@ -101,8 +102,12 @@ class LoopedCell(DeclaredCell):
         """
         raise NotImplementedError(f"{type(self).__name__} needs its equation: define update(u, s, *weights) -> s'")
 
+    def input_product(self, x: Tensor) -> Tensor:
+        """W x + b (..., G n)."""
+        return F.linear(x, *self.input_weights())
+
     def step(self, x: Tensor, s: Tensor) -> Tensor:
-        return self.update(F.linear(x, *self.input_weights()), s, *self.recurrent_weights())
+        return self.update(self.input_product(x), s, *self.recurrent_weights())
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         self.check(x, s0)

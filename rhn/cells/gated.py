@@ -15,20 +15,17 @@ dh'/dx has no diag(z) and no diag(r), and W in place of R. Norm bound: with
 |v_i| <= max_i (beta sum_j |R_n,ij| + |q_i|) =: w and e = ||R_n|| + w ||R_r|| / 4:  ||A|| <= sqrt(1 + e^2) + (1 + beta) ||R_z|| / 4.
 """
 
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from rhn import kernels
-from rhn.cells.base import CellMasks, spectral_norm
-from rhn.cells.declared import DeclaredCell
+from rhn.cells.base import CellMasks, scaled_rows, spectral_norm
+from rhn.cells.declared import DeclaredCell, Shapes
 from rhn.cells.layers import GateBlocks, Gates
 from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
 from rhn.kernels.function import is_alone
 from rhn.kernels.gated import gru_recurrent_bias, gru_step, lstm_step
-from rhn.kernels.table import Kernel
 
 
 class _Gated(DeclaredCell):
@@ -36,7 +33,7 @@ class _Gated(DeclaredCell):
 
     masks = ("state", "candidate")
     candidate = 2
-    recurrence: ClassVar[Kernel]
+    recurrence = kernels.LSTM
 
     def _weights(self) -> list[Tensor]:
         return [getattr(self, name) for name in self.shapes()]
@@ -76,7 +73,6 @@ class LSTM(_Gated):
     gate_bias = "forget_bias", 1
     gate = GateBlocks(0, carry=1)
     gate_name = "input gate"
-    recurrence = kernels.LSTM
 
     def _pre_activations(self, x: Tensor, h: Tensor) -> Tensor:
         """Pre-activations of the blocks i, f, g, o (..., 4n)."""
@@ -101,9 +97,9 @@ class LSTM(_Gated):
         (z_i, z_f, z_g, z_o), (M_i, M_f, M_g, M_o) = z.chunk(4, -1), M.chunk(4)
         _, c_new, (i, _, g, o) = lstm_step(z, c)
         by_f, by_i, by_g = c * sigmoid_derivative(z_f), g * sigmoid_derivative(z_i), i * tanh_derivative(z_g)
-        k = by_f.unsqueeze(-1) * M_f + by_i.unsqueeze(-1) * M_i + by_g.unsqueeze(-1) * M_g
+        k = scaled_rows(by_f, M_f) + scaled_rows(by_i, M_i) + scaled_rows(by_g, M_g)
         by_o = torch.tanh(c_new) * sigmoid_derivative(z_o)
-        dh = (o * tanh_derivative(c_new)).unsqueeze(-1) * k + by_o.unsqueeze(-1) * M_o
+        dh = scaled_rows(o * tanh_derivative(c_new), k) + scaled_rows(by_o, M_o)
         return torch.cat((dh, k), -2)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
@@ -122,7 +118,7 @@ class GRU(_Gated):
     gate_name = "1 - update gate"
     recurrence = kernels.GRU
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> Shapes:
         return super().shapes() | {"bias_hn": (self.hidden_size,)}
 
     def _products(self, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,9 +139,9 @@ class GRU(_Gated):
         z_r, z_z, (M_r, M_z, M_n) = u_r + v_r, u_z + v_z, M.chunk(3)
         z_n = u_n + torch.sigmoid(z_r) * v
         slope = torch.sigmoid(-z_z) * tanh_derivative(z_n)
-        change = ((s - torch.tanh(z_n)) * sigmoid_derivative(z_z)).unsqueeze(-1) * M_z
+        change = scaled_rows((s - torch.tanh(z_n)) * sigmoid_derivative(z_z), M_z)
         by_r = slope * v * sigmoid_derivative(z_r)
-        return change + (slope * reset).unsqueeze(-1) * M_n + by_r.unsqueeze(-1) * M_r
+        return change + scaled_rows(slope * reset, M_n) + scaled_rows(by_r, M_r)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         R_r, R_z, R_n = self.weight_hh.chunk(3)

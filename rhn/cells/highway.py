@@ -30,8 +30,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn import kernels
-from rhn.cells.base import CellMasks, spectral_norm
-from rhn.cells.declared import DeclaredCell
+from rhn.cells.base import CellMasks, scaled_rows, spectral_norm
+from rhn.cells.declared import DeclaredCell, Shapes
 from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
 from rhn.kernels.transition import highway_layer
@@ -58,7 +58,7 @@ class RHN(DeclaredCell):
     candidate = 0
     separate_masks = True
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> Shapes:
         n, L = self.hidden_size, self.depth
         rows = self.blocks * n
         return {"weight_ih": (rows, self.input_size), "weight_hh": (L, rows, n), "bias": (L, rows)}
@@ -95,9 +95,9 @@ class RHN(DeclaredCell):
         return self._layer(layer, x, s)[0]
 
     def layers(self) -> tuple[Layer, ...]:
-        gate = GateBlocks(1, carry=None if self.coupled else 2, constant=self.gate_constant)
+        gate, W = GateBlocks(1, carry=None if self.coupled else 2, constant=self.gate_constant), Part("weight_ih")
         return tuple(
-            Layer(input=None if k else Part("weight_ih"), recurrent=Part("weight_hh", k), bias=Part("bias", k), gate=gate)
+            Layer(input=None if k else W, recurrent=Part("weight_hh", k), bias=Part("bias", k), gate=gate)
             for k in range(self.depth)
         )
 
@@ -140,9 +140,9 @@ class RHN(DeclaredCell):
         M_H, M_T, *M_C = M.split(self.hidden_size)
         h, slope = f.function(z_H), sigmoid_derivative(z_T)
         if self.coupled:
-            change = ((h - s) * slope).unsqueeze(-1) * M_T
+            change = scaled_rows((h - s) * slope, M_T)
         else:
-            change = (h * slope).unsqueeze(-1) * M_T + (s * sigmoid_derivative(z_C[0])).unsqueeze(-1) * M_C[0]
+            change = scaled_rows(h * slope, M_T) + scaled_rows(s * sigmoid_derivative(z_C[0]), M_C[0])
         return torch.addcmul(change, (torch.sigmoid(z_T) * f.derivative(z_H)).unsqueeze(-1), M_H)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:

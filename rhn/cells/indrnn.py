@@ -13,10 +13,10 @@ Start: u is uniform in [0, 1], whatever draws the other weights (section 4.1: in
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.cells.declared import LoopedCell
+from rhn.cells.base import scaled_rows
+from rhn.cells.declared import LoopedCell, Shapes
 from rhn.kernels.activations import ACTIVATIONS
 
 
@@ -25,21 +25,21 @@ class IndRNN(LoopedCell):
 
     nonlinearity: Literal["relu", "tanh"] = "relu"
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> Shapes:
         return super().shapes() | {"weight_hh": (self.hidden_size,)}
 
     def update(self, u: Tensor, s: Tensor, weight_hh: Tensor) -> Tensor:
         return ACTIVATIONS[self.nonlinearity].function(u + s * weight_hh)
 
     def _slope(self, x: Tensor, s: Tensor) -> Tensor:
-        z = F.linear(x, self.weight_ih, self.bias) + s * self.weight_hh
+        z = self.input_product(x) + s * self.weight_hh
         return ACTIVATIONS[self.nonlinearity].derivative(z)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         return torch.diag_embed(self._slope(x, s) * self.weight_hh)
 
     def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
-        return self._slope(x, s).unsqueeze(-1) * M
+        return scaled_rows(self._slope(x, s), M)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         return self.weight_hh.abs().max()

@@ -11,10 +11,9 @@ weights are parameters: set `weight_ih.requires_grad_(False)` and so on to train
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.cells.base import spectral_norm
+from rhn.cells.base import scaled_rows, spectral_norm
 from rhn.cells.declared import LoopedCell
 from rhn.kernels.activations import tanh_derivative
 from rhn.kernels.loop import product
@@ -44,8 +43,8 @@ class LeakyRNN(LoopedCell):
         return torch.lerp(s, torch.tanh(u + product(s, R)), self.leak)
 
     def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
-        u = F.linear(x, self.weight_ih, self.bias)
-        return (self.leak * tanh_derivative(u + product(s, self.weight_hh))).unsqueeze(-1) * M
+        z = self.input_product(x) + product(s, self.weight_hh)
+        return scaled_rows(self.leak * tanh_derivative(z), M)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         kept = torch.eye(self.hidden_size, dtype=s.dtype, device=s.device) * (1 - self.leak)

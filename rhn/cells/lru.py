@@ -26,7 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.cells.declared import LoopedCell
+from rhn.cells.base import scaled_rows
+from rhn.cells.declared import LoopedCell, Shapes
 from rhn.utils.validation import require
 
 LARGEST_NU = 10.0
@@ -54,7 +55,7 @@ class LRU(LoopedCell):
         require(self, "r_min", in_order, f"from 0 to below r_max, {self.r_max}, which is below 1")
         require(self, "max_phase", 0 < self.max_phase <= 2 * math.pi, "above 0 and at most 2 pi")
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> Shapes:
         q = self.hidden_size // 2
         p = self.hidden_size - q
         return {"weight_ih": (self.hidden_size, self.input_size), "nu": (p,), "theta": (q,), "gamma_log": (p,)}
@@ -77,7 +78,7 @@ class LRU(LoopedCell):
     def driven_weight(self) -> Tensor:
         """diag(gamma, gamma) weight_ih (n, m)."""
         gamma = torch.exp(self.gamma_log)
-        return torch.cat((gamma, gamma[: len(self.theta)])).unsqueeze(-1) * self.weight_ih
+        return scaled_rows(torch.cat((gamma, gamma[: len(self.theta)])), self.weight_ih)
 
     def input_weights(self) -> tuple[Tensor, Tensor]:
         return self.driven_weight(), self.weight_ih.new_zeros(self.hidden_size)

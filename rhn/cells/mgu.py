@@ -13,10 +13,9 @@ Norm bound for states within beta, as [diag(1 - f), diag(f)] has norm at most 1 
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.cells.base import spectral_norm
+from rhn.cells.base import scaled_rows, spectral_norm
 from rhn.cells.declared import LoopedCell
 from rhn.cells.layers import GateBlocks, Gates
 from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
@@ -38,27 +37,26 @@ class MGU(LoopedCell):
         return _update(u, s, weight_hh)[0]
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
-        after, f, g = _update(F.linear(x, self.weight_ih, self.bias), s, self.weight_hh)
+        after, f, g = _update(self.input_product(x), s, self.weight_hh)
         return Gates((g,), (f,), (1 - f,), (after,))
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        (z_f, _), (R_f, R_g) = self._pre_activations(x, s), self.weight_hh.chunk(2)
+        z_f, _ = _pre_activations(self.input_product(x), s, self.weight_hh)
+        R_f, R_g = self.weight_hh.chunk(2)
         R_g = R_g * torch.sigmoid(z_f).unsqueeze(-2)
         return self._driven(x, s, R_f, R_g) + torch.diag_embed(torch.sigmoid(-z_f))
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         return self._driven(x, s, *self.weight_ih.chunk(2))
 
-    def _pre_activations(self, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        return _pre_activations(F.linear(x, self.weight_ih, self.bias), s, self.weight_hh)
-
     def _driven(self, x: Tensor, s: Tensor, M_f: Tensor, M_g: Tensor) -> Tensor:
         """The change of s' by a change M_f, M_g (..., n, k) of the pre-activations, without the gate's effect on the candidate."""
-        (z_f, z_g), R_g = self._pre_activations(x, s), self.weight_hh.chunk(2)[1]
+        z_f, z_g = _pre_activations(self.input_product(x), s, self.weight_hh)
+        _, R_g = self.weight_hh.chunk(2)
         slope = sigmoid_derivative(z_f)
-        through = M_g + R_g @ ((s * slope).unsqueeze(-1) * M_f)
+        through = M_g + R_g @ scaled_rows(s * slope, M_f)
         by_f, by_g = (torch.tanh(z_g) - s) * slope, torch.sigmoid(z_f) * tanh_derivative(z_g)
-        return by_f.unsqueeze(-1) * M_f + by_g.unsqueeze(-1) * through
+        return scaled_rows(by_f, M_f) + scaled_rows(by_g, through)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         f, g = (spectral_norm(block) for block in self.weight_hh.chunk(2))

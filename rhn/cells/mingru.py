@@ -13,10 +13,10 @@ Norm bound:  1, which gates that shut come near
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.cells.declared import LoopedCell
+from rhn.cells.base import scaled_rows
+from rhn.cells.declared import LoopedCell, Shapes
 from rhn.cells.layers import GateBlocks, Gates
 from rhn.kernels.activations import sigmoid_derivative
 
@@ -30,7 +30,7 @@ class MinGRU(LoopedCell):
     gate = GateBlocks(0)
     gate_name = "update gate"
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> Shapes:
         rows = 2 * self.hidden_size
         return {"weight_ih": (rows, self.input_size), "bias": (rows,)}
 
@@ -43,7 +43,7 @@ class MinGRU(LoopedCell):
 
     def _driven_by(self, x: Tensor) -> tuple[Tensor, ...]:
         """(W_z x + b_z, g), each (..., n)."""
-        return F.linear(x, self.weight_ih, self.bias).chunk(2, -1)
+        return self.input_product(x).chunk(2, -1)
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
         u_z, g = self._driven_by(x)
@@ -56,7 +56,7 @@ class MinGRU(LoopedCell):
 
     def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
         (u_z, g), (W_z, W_g) = self._driven_by(x), M.chunk(2)
-        return ((g - s) * sigmoid_derivative(u_z)).unsqueeze(-1) * W_z + torch.sigmoid(u_z).unsqueeze(-1) * W_g
+        return scaled_rows((g - s) * sigmoid_derivative(u_z), W_z) + scaled_rows(torch.sigmoid(u_z), W_g)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         return self.bias.new_ones(())

@@ -19,20 +19,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.cells.declared import LoopedCell
-from rhn.cells.layers import Layer, Part
-from rhn.cells.skew import random_rotation, rotation, stacked_rotation
+from rhn.cells.base import scaled_rows
+from rhn.cells.skew import SkewCell, random_rotation, rotation, stacked_rotation
 from rhn.kernels.activations import tanh_derivative
 from rhn.kernels.loop import product
 
 
-class OrthogonalRNN(LoopedCell):
+class OrthogonalRNN(SkewCell):
     """Orthogonal network. Weights: weight_ih (n, m), weight_hh (n (n - 1) / 2,), M below its diagonal, bias (n,)."""
 
     nonlinearity: Literal["modrelu", "tanh"] = "modrelu"
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return super().shapes() | {"weight_hh": (self.hidden_size * (self.hidden_size - 1) // 2,)}
 
     def recurrent_matrix(self) -> Tensor:
         """Q (n, n)."""
@@ -55,16 +51,13 @@ class OrthogonalRNN(LoopedCell):
         z = u + product(s, Q)
         return torch.tanh(z) if bias is None else z.sign() * torch.relu(z.abs() + bias)
 
-    def layers(self) -> tuple[Layer]:
-        return (Layer(input=Part("weight_ih"), bias=Part("bias")),)
-
     def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
         z = F.linear(x, self.weight_ih) + F.linear(s, self.recurrent_matrix())
         if self.nonlinearity == "tanh":
             slope = tanh_derivative(z + self.bias)
         else:
             slope = (z.abs() + self.bias > 0).to(z.dtype)
-        return slope.unsqueeze(-1) * M
+        return scaled_rows(slope, M)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         return self.driven(x, s, self.recurrent_matrix())

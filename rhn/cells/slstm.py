@@ -33,6 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rhn.cells.base import scaled_rows
 from rhn.cells.declared import LoopedCell
 from rhn.cells.layers import Gates
 from rhn.kernels.activations import tanh_derivative
@@ -72,7 +73,7 @@ class SLSTM(LoopedCell):
         return torch.cat(_update(u, s, weight_hh)[:4], -1)
 
     def _step(self, x: Tensor, s: Tensor) -> _Step:
-        return _update(F.linear(x, self.weight_ih, self.bias), s, self.weight_hh)
+        return _update(self.input_product(x), s, self.weight_hh)
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
         step = self._step(x, s)
@@ -100,9 +101,9 @@ class SLSTM(LoopedCell):
     def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
         step, (M_i, M_f, M_z, M_o) = self._step(x, s), M.chunk(4)
         c_by_gap, n_by_gap, rises = (d.unsqueeze(-1) for d in self._by_gap(step, s))
-        kept = torch.sigmoid(-step.of_f).unsqueeze(-1) * M_f
+        kept = scaled_rows(torch.sigmoid(-step.of_f), M_f)
         gap = M_i - kept
-        dc = c_by_gap * gap + (step.input * tanh_derivative(step.of_z)).unsqueeze(-1) * M_z
+        dc = c_by_gap * gap + scaled_rows(step.input * tanh_derivative(step.of_z), M_z)
         dn, dm = n_by_gap * gap, kept + rises * gap
         columns = _Step(*(t.unsqueeze(-1) for t in step))
         dh = _output(columns, dc, dn) + columns.h * torch.sigmoid(-columns.of_o) * M_o

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from rhn import kernels
 from rhn.cells.base import CellMasks, spectral_norm
-from rhn.cells.declared import DeclaredCell
+from rhn.cells.declared import DeclaredCell, Shapes
 from rhn.cells.layers import Layer, Part
 from rhn.kernels.activations import ACTIVATIONS
 
@@ -39,7 +39,7 @@ class DTRNN(DeclaredCell):
     candidate = 0
     learning_rate = 0.05  # found by trial: tanh cells diverge at 0.2
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> Shapes:
         n, L = self.hidden_size, self.depth
         skip = {"weight_skip": (self._shortcuts, n, n)} if self._shortcuts else {}
         return {"weight_ih": (n, self.input_size), "weight_hh": (L, n, n), **skip, "bias": (L, n)}

@@ -158,9 +158,10 @@ def users_frames(error: BaseException) -> list[str]:
     """The lines of a traceback that belong to the user's code, outermost call first."""
     if hasattr(error, "frames"):  # sent by another process
         return error.frames
-    frames = []
-    while error is not None and not frames:
-        frames, error = frames_of(error), error.__cause__
+    frames: list = []
+    cause: BaseException | None = error
+    while cause is not None and not frames:
+        frames, cause = frames_of(cause), cause.__cause__
     return [f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}' for frame in frames[-SHOWN:]]
 
 

@@ -7,7 +7,7 @@ and gradients in the record are those of the probe, so measurements differ only 
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rhn.presets import ChoraleConfig, LanguageConfig
 from rhn.training.run import Callback, homes
@@ -48,10 +48,10 @@ def recorders(
     else:
         probe, words = torch.as_tensor(np.asarray(corpus.valid[0])).float(), probed(corpus)
 
-    def loss(model: "nn.Module") -> "Tensor":
+    def loss(model: Any) -> "Tensor":
         return (model(probe, targets=ids[1:]).nll if text else model.nll(probe)).mean()
 
-    def about(seed: int) -> Callable[["nn.Module"], str]:
+    def about(seed: int) -> Callable[[Any], str]:
         return lambda model: f"{words_of_new(model.cells[0], seed)}; {words}"
 
     paths = {seed: home / NAME for seed, home in homes(folder, seeds).items()}
@@ -82,13 +82,15 @@ class ProbeRecorder(Callback):
         probe: "Tensor",
         path: Path,
         *,
-        loss: Callable[["nn.Module"], "Tensor"],
-        about: Callable[["nn.Module"], str],
+        loss: Callable[[Any], "Tensor"],
+        about: Callable[[Any], str],
         within: bool = False,
     ):
         self._every, self._seed, self._probe, self._path = every, seed, probe, path
         self._loss, self._about, self._within = loss, about, within
-        self._recorder, self._model, self._steps = None, None, 0
+        self._recorder: Any = None
+        self._model: Any = None
+        self._steps = 0
 
     def step(self, trainer: "Trainer") -> None:
         """Measure if a measurement is due; call it at the start of a training and after every step."""
@@ -102,12 +104,8 @@ class ProbeRecorder(Callback):
             self._recorder.measure(self._steps, self._load(network))
             return
         self._model = copy.deepcopy(network)
-        origin = {
-            "path": self._path,
-            "start": trainer.steps,
-            "loss": self._load(network),
-            "about": self._about(network),
-        }
+        about, loss = self._about(network), self._load(network)
+        origin = {"path": self._path, "start": trainer.steps, "loss": loss, "about": about}
         self._recorder = plugin("recorder")(self._model, self._probe, self._every, **origin)
 
     def save(self) -> None:

@@ -140,10 +140,10 @@ class Train(Running):
             raise InvalidInputError(
                 "rhn train begins with a preset or --config FILE, as in: rhn train ptb-sota --out runs/sota"
             )
-        text = isinstance(config, LanguageConfig)
-        self._require_own_options(config, text)
-        changes = self.settings | {"cell_options": config.cell_options}
-        return replace(config, **changes | (self._own_text(config.corpus) if text else {}))
+        self._require_own_options(config, isinstance(config, LanguageConfig))
+        own = self._own_text(config.corpus) if isinstance(config, LanguageConfig) else {}
+        changes: dict = {**self.settings, "cell_options": config.cell_options, **own}
+        return replace(config, **changes)
 
     def _require_own_options(self, config: Config, text: bool) -> None:
         """Refuse options of language models for chorales, and vice versa, and those of another optimizer."""
@@ -179,10 +179,11 @@ class Train(Running):
         for name, value in values.items():
             if usual.get(name, value) != value:
                 print(f"{name} is {json.dumps(value)}, the preset's is {json.dumps(usual[name])}", file=sys.stderr)
+        count = None
         if isinstance(config, ChoraleConfig) or config.corpus != "text":
             count = parameters(config)
-        else:  # the size of the vocabulary is that of the text
-            count = self.data and parameters(config, len(load_corpus(config, self.data).vocabulary))
+        elif self.data:  # the size of the vocabulary is that of the text
+            count = parameters(config, len(load_corpus(config, self.data).vocabulary))
         print(f"parameters: {count or 'as many as the text of --data makes'}", file=sys.stderr)
 
 
@@ -223,7 +224,7 @@ def train(config: Config, seeds: Sequence[int], out: Path, options: Running, rec
     tune_malloc()
     with own_cell(config.cell), contextlib.ExitStack() as stack:
         corpus = load_corpus(config, options.data)
-        callbacks = [Progress(stack.enter_context(progress_bars())("training"))]
+        callbacks: list = [Progress(stack.enter_context(progress_bars())("training"))]
         if record is not None:
             from rhn.cli.recording import recorders
 
@@ -264,7 +265,8 @@ class Progress:
     """Show the epoch, its loss so far, the validation losses of all seeds after the last one, and the time left."""
 
     def __init__(self, advance: Advance):
-        self._advance, self._first, self._next = advance, None, 0.0
+        self._advance, self._next = advance, 0.0
+        self._first: int | None = None
         self._valid: dict[int, float] = {}
         self._measure = ""
 

@@ -89,7 +89,8 @@ class Evaluate(Trained):
                 f"--temperature {self.temperature} takes the logits beyond any number: expected one nearer to 1"
             )
         name = measure_name(trained.vocabulary)
-        used, value = {} if self.temperature is None else {"temperature": self.temperature}, measure(found.nll, name)
+        value = measure(found.nll, name)
+        used: dict = {} if self.temperature is None else {"temperature": self.temperature}
         if samples := self.mc or self.mc_official:
             used |= {"samples": samples, "method": "mc" if self.mc else "mc-official"}
         if self.json:

@@ -31,6 +31,10 @@ class Piece(np.ndarray):
     ('bwv269', 'bwv269', 'train-3', (2, 88), 0)
     """
 
+    name: str
+    split: str
+    index: int
+
     def __new__(cls, frames, *, name: str, split: str, index: int):
         piece = np.array(frames, dtype=np.uint8).view(cls)
         piece.name, piece.split, piece.index = name, split, index
@@ -67,7 +71,8 @@ class Corpus:
     @classmethod
     def of(cls, pieces: list[Piece], source: str) -> "Corpus":
         """The corpus of these pieces, each in its split."""
-        return cls(*([piece for piece in pieces if piece.split == split] for split in SPLITS), source)
+        train, valid, test = ([piece for piece in pieces if piece.split == split] for split in SPLITS)
+        return cls(train, valid, test, source)
 
     @property
     def pieces(self) -> list[Piece]:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from platformdirs import user_data_path
 
@@ -17,6 +18,7 @@ from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.utils.io import writing
 
 TIMEOUT = 30  # seconds without an answer
+Unit = Literal["words", "characters", "bytes"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ class DataSet:
     name: str
     files: tuple[PublishedFile, ...]
     counts: dict[str, int]
-    unit: str | None = None
+    unit: Unit | None = None
 
 
 def _treebank(split: str, md5: str) -> PublishedFile:

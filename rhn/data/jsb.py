@@ -41,6 +41,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from platformdirs import user_cache_path
@@ -195,7 +196,7 @@ class ChoraleRow:
     index: int  # in the original split
     score: str  # path inside music21's corpus, with its extension: "bach/bwv269.mxl"
     semitones: int  # transposition from the score to the split
-    segments: tuple[tuple[int, int], ...]  # frames of the score, [start, end), joined in this order: the repeats
+    segments: tuple[tuple[int, ...], ...]  # frames of the score, [start, end), joined in this order: the repeats
     parts: tuple[int, ...]  # which parts of the score sound; empty: all
     hold_through_rests: bool  # a part's note sounds on through the rest that follows it (breathing at a fermata)
     step: float  # length of a frame in quarter notes of the score
@@ -290,7 +291,7 @@ def music21_version() -> str:
 def corpus_folder() -> Path:
     """The folder of music21's corpus; raises DataError if music21 or its scores are not installed."""
     version = music21_version()
-    spec = importlib.util.find_spec("music21")
+    spec: Any = importlib.util.find_spec("music21")
     folder = Path(spec.submodule_search_locations[0]) / "corpus"
     if not (folder / "bach").is_dir():
         raise DataError(f"music21 {version} was installed without its corpus (no {folder / 'bach'}): {_REMEDY}")
@@ -319,7 +320,7 @@ def musicxml(path: Path) -> ElementTree.Element:
         return ElementTree.parse(path).getroot()
     with zipfile.ZipFile(path) as archive:
         container = ElementTree.fromstring(archive.read("META-INF/container.xml"))
-        return ElementTree.fromstring(archive.read(container.find(".//{*}rootfile").get("full-path")))
+        return ElementTree.fromstring(archive.read(container.findall(".//{*}rootfile")[0].attrib["full-path"]))
 
 
 def _musicxml_part(part: ElementTree.Element) -> Part:
@@ -327,16 +328,16 @@ def _musicxml_part(part: ElementTree.Element) -> Part:
     notes, now, divisions = [], 0, 1  # divisions: units of <duration> in a quarter note
     for element in part.iter():
         if element.tag == "divisions":
-            divisions = int(element.text)
+            divisions = int(element.text or "")
         elif element.tag == "forward":
-            now += int(element.findtext("duration")) * TICKS // divisions
+            now += int(element.findtext("duration", "")) * TICKS // divisions
         elif element.tag in ("backup", "chord"):
             raise ValueError(f"<{element.tag}> in part {part.get('id')}: chords and several voices are not supported")
         elif element.tag == "note" and element.find("grace") is None:
-            start, now = now, now + int(element.findtext("duration")) * TICKS // divisions
+            start, now = now, now + int(element.findtext("duration", "")) * TICKS // divisions
             if (pitch := element.find("pitch")) is not None:
-                octave, alter = int(pitch.findtext("octave")), int(pitch.findtext("alter") or 0)
-                notes.append((start, now, 12 * (octave + 1) + _SEMITONES[pitch.findtext("step")] + alter))
+                octave, alter = int(pitch.findtext("octave", "")), int(pitch.findtext("alter") or 0)
+                notes.append((start, now, 12 * (octave + 1) + _SEMITONES[pitch.findtext("step", "")] + alter))
     return notes
 
 

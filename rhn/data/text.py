@@ -21,7 +21,6 @@ import logging
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -29,8 +28,8 @@ from pathlib import Path
 import numpy as np
 
 from rhn.data.corpus import SPLITS
-from rhn.data.datasets import TEXT_SETS, data_folder
-from rhn.data.vocabulary import EOS, UNKNOWN, Symbol, Unit, Vocabulary, split_words
+from rhn.data.datasets import TEXT_SETS, Unit, data_folder
+from rhn.data.vocabulary import EOS, UNKNOWN, Symbol, Vocabulary, split_words
 from rhn.errors import DataError, InvalidInputError
 from rhn.utils.validation import positive
 
@@ -99,7 +98,7 @@ def read_text(
             raise DataError(f"{place}: its {split} split has {len(text[:max_tokens])} tokens, expected at least 2")
     counts = np.array([_counts(text, len(symbols)) for text in texts])
     if vocabulary is None or name != "text":
-        own = _vocabulary(symbols, counts, unit, vocabulary_size or (vocabulary and len(vocabulary)))
+        own = _vocabulary(symbols, counts, unit, vocabulary_size or (len(vocabulary) if vocabulary else None))
         if vocabulary not in (None, own):
             raise DataError(
                 f"{place} makes another vocabulary, of {len(own)} {own.unit}, than that of the checkpoint's training, of "
@@ -110,13 +109,10 @@ def read_text(
         table, own = _id_table(symbols, counts, vocabulary, place), vocabulary
     digests = [hashlib.sha256(content).hexdigest() for content in contents.values()]
     described = {"files": digests, "vocabulary": own.to_json(), "max_tokens": max_tokens}
-    return TextCorpus(
-        *(table[text[:max_tokens]] for text in texts),
-        vocabulary=own,
-        name=name,
-        source=f"{name}, {unit}, from {f'{len(digests)} files in ' if len(digests) > 1 else ''}{place.absolute()}",
-        checksum=hashlib.sha256(json.dumps(described).encode()).hexdigest(),
-    )
+    train, valid, test = (table[text[:max_tokens]] for text in texts)
+    source = f"{name}, {unit}, from {f'{len(digests)} files in ' if len(digests) > 1 else ''}{place.absolute()}"
+    checksum = hashlib.sha256(json.dumps(described).encode()).hexdigest()
+    return TextCorpus(train, valid, test, own, name, source, checksum)
 
 
 def in_rows(tokens: np.ndarray, batch_size: int) -> np.ndarray:
@@ -143,30 +139,27 @@ def _unit(name: str, unit: Unit, vocabulary: Vocabulary | None) -> Unit:
         raise InvalidInputError(
             f"{name} is read as {own}; to read its files as {unit}, read them as a text of your own"
         )
-    return own
+    return own or unit
 
 
 def _codes(groups: list[dict[Path, bytes]], unit: Unit) -> tuple[list[np.ndarray], list[Symbol]]:
     """Encode texts, each of one or several files, as places (N,) in the list of all S symbols."""
-    index = defaultdict(count().__next__)  # a word not seen before gets the next place
+    index: dict[str, int] = defaultdict(count().__next__)  # a word not seen before gets the next place
 
     def codes(file: Path, content: bytes) -> np.ndarray:
         if unit == "bytes":
             return np.frombuffer(content, np.uint8)
         if unit == "characters":
             return np.frombuffer(_decoded(file, content).encode("utf-32-le"), "<u4")
-        return np.fromiter(map(index.__getitem__, _words(_decoded(file, content))), np.int32)
+        lines = io.StringIO(_decoded(file, content), newline="\n")
+        words = chain.from_iterable(map(split_words, lines))  # line by line: a long list of words is large
+        return np.fromiter(map(index.__getitem__, words), np.int32)
 
     texts = [np.concatenate([codes(*file) for file in files.items()]) for files in groups]
     if unit == "words":
         return texts, list(index)
     numbers = range(1 + max(int(text.max(initial=0)) for text in texts))
     return texts, [*map(chr, numbers)] if unit == "characters" else [*numbers]
-
-
-def _words(text: str) -> Iterator[str]:
-    """The words of a text, line by line: a long list of words is large."""
-    return chain.from_iterable(map(split_words, io.StringIO(text, newline="\n")))
 
 
 def _decoded(file: Path, content: bytes) -> str:
@@ -178,7 +171,8 @@ def _decoded(file: Path, content: bytes) -> str:
 
 def _counts(text: np.ndarray, size: int) -> np.ndarray:
     """Occurrences (S,) of each symbol."""
-    return sum(np.bincount(text[start : start + BLOCK], minlength=size) for start in range(0, len(text), BLOCK))
+    blocks = (text[start : start + BLOCK] for start in range(0, len(text), BLOCK))
+    return sum((np.bincount(block, minlength=size) for block in blocks), np.zeros(size, np.int64))
 
 
 def _vocabulary(symbols: list[Symbol], counts: np.ndarray, unit: Unit, size: int | None) -> Vocabulary:

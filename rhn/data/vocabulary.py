@@ -1,19 +1,18 @@
 """Vocabularies of language models: words, characters (Unicode code points) or bytes, numbered from 0."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
+from rhn.data.datasets import Unit
 from rhn.errors import InvalidInputError
 
 EOS = "<eos>"  # a newline, in a text of words
 UNKNOWN = "<unk>"  # any word that is not in the vocabulary
 
-Unit = Literal["words", "characters", "bytes"]
 Symbol = str | int
 
 
@@ -36,7 +35,7 @@ class Vocabulary:
     symbols: tuple[Symbol, ...]
 
     def __post_init__(self):
-        if self.unit not in _SYMBOLS:
+        if self.unit not in [*_SYMBOLS]:
             raise InvalidInputError(f"a vocabulary is of words, characters or bytes, not of {self.unit!r:.60}")
         expected, is_symbol = _SYMBOLS[self.unit]
         wrong = [symbol for symbol in self.symbols if not is_symbol(symbol)]
@@ -84,7 +83,7 @@ class Vocabulary:
         ids = np.asarray(ids, dtype=np.int64).ravel()
         if len(ids) and not 0 <= ids.min() <= ids.max() < len(self):
             raise InvalidInputError(f"ids {ids.min()} to {ids.max()}, expected 0 to {len(self) - 1}")
-        symbols = [self.symbols[id_] for id_ in ids.tolist()]
+        symbols: list = [self.symbols[id_] for id_ in ids.tolist()]
         if self.unit == "bytes":
             return bytes(symbols).decode("utf-8", errors="replace")
         if self.unit == "characters":
@@ -99,7 +98,7 @@ class Vocabulary:
     def from_json(cls, content) -> "Vocabulary":
         """The vocabulary in the values of `to_json`, from any file; raises InvalidInputError."""
         match content:
-            case {"unit": str(unit), "symbols": list(symbols), **more} if not more:
+            case {"unit": unit, "symbols": list(symbols), **more} if not more:
                 return cls(unit, tuple(symbols))
         raise InvalidInputError("a vocabulary is read from an object with the keys unit and symbols, a list")
 
@@ -109,7 +108,7 @@ def split_words(text: str) -> list[str]:
     return text.replace("\n", f" {EOS} ").split()
 
 
-_SPLIT = {"words": split_words, "characters": str, "bytes": lambda text: text.encode("utf-8", errors="replace")}
+_SPLIT: dict[str, Callable] = {"words": split_words, "characters": str, "bytes": lambda t: t.encode(errors="replace")}
 _SYMBOLS = {
     "words": ("a word without whitespace", lambda symbol: isinstance(symbol, str) and symbol.split() == [symbol]),
     "characters": ("a single character", lambda symbol: isinstance(symbol, str) and len(symbol) == 1),

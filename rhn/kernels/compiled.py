@@ -285,7 +285,7 @@ def backward(grad: Tensor, needs, residuals, *, activation: str, **tensors: Any)
     return {"x": None if dx is None else rows(dx, B).contiguous(), "s0": rows(ds0, B).contiguous()} | weights
 
 
-def _given(tensors: dict[str, Any], activation: str) -> dict[str, Any]:
+def _given(tensors: dict, activation: str) -> dict:
     """The sizes, and the tensors with the rows of the state and of its masks side by side."""
     (T, B, m), (L, g, n) = tensors["x"].shape[1:], tensors["R"].shape[1:]
     J, shortcuts = (0 if t is None else t.shape[1] for t in (tensors["state_mask"], tensors["S"]))

@@ -7,6 +7,7 @@ the inputs is made for all time steps together, forward and backward.
 `product`; its vectors, (k,) or (K, B, k), broadcast. With a dropout mask the matrices are `Masked`: `product` masks what enters them.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -63,11 +64,8 @@ def product(s: Tensor, R: Tensor | Masked) -> Tensor:
 
 def _states(update: Update, u: Tensor, s: Tensor, weights: Sequence[Tensor | Masked]) -> Tensor:
     """All states after s, for u (..., T, B, G n)."""
-    states = []
-    for u_t in u.unbind(-3):
-        s = update(u_t, s, *weights)
-        states.append(s)
-    return torch.stack(states, -3)
+    states = itertools.accumulate(u.unbind(-3), lambda s, u_t: update(u_t, s, *weights), initial=s)
+    return torch.stack([*states][1:], -3)
 
 
 def _graph(

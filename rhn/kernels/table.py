@@ -62,7 +62,7 @@ class Kernel:
             return self.reference(**named, **options)
         return batched_function(Code(self.name, *code), named, keep=torch.is_grad_enabled(), **options)
 
-    def check(self, *tensors: Any, **options) -> tuple[dict[str, Any], dict]:
+    def check(self, *tensors: Any, **options) -> tuple[dict, dict]:
         """All tensors by name and all options of a call, one initial state s0 repeated for all rows.
 
         Raises InvalidInputError, which names a tensor, what it is, and what was expected.
@@ -70,7 +70,7 @@ class Kernel:
         more = {f"weight {k}": "..." for k in range(len(tensors) - len(self.arguments))}
         arguments = {**self.arguments, **more}
         tensors += tuple(options.pop(name.removesuffix("?"), None) for name in [*arguments][len(tensors) :])
-        checked: dict[str, Any] = {}
+        checked: dict = {}
         sizes: Sizes = {}
         for (argument, shape), t in zip(arguments.items(), tensors, strict=True):
             name = argument.removesuffix("?")

@@ -93,7 +93,8 @@ def forward(x, s0, W, R, b, S, state_mask, candidate_mask, *, activation: str, K
     A = None if gn == n else workspace(R, K, L, T, B, gn)
     Ss, outs = stages(S), [out.unbind(1) for out in _outputs(S)]
     zs = outs if A is None else stages(A)
-    Hs, Ts, Cs = [[] if A is None else stages(A[..., block]) for block in _blocks(n)]
+    blocks = slice(n), slice(n, None), slice(2 * n, None)  # the candidate, all gates, the carry gate
+    Hs, Ts, Cs = [[] if A is None else stages(A[..., block]) for block in blocks]
     for t in range(T):
         for layer in range(L):
             s, z = Ss[layer][t], zs[layer][t]
@@ -159,11 +160,6 @@ def _first_skip(R: Tensor, S: Tensor | None) -> int:
 def _outputs(S: Tensor) -> list[Tensor]:
     """The states that the layers give, views (K, T, B, n) of S."""
     return [*(S[:, layer, :-1] for layer in range(1, S.shape[1])), S[:, 0, 1:]]
-
-
-def _blocks(n: int) -> tuple[slice, slice, slice]:
-    """The candidate, all gates, and the carry gate."""
-    return slice(n), slice(n, None), slice(2 * n, None)
 
 
 def _local_derivatives(S: Tensor, A: Tensor, candidate_mask: Mask, activation: str, out: tuple[Tensor, Tensor]) -> None:

@@ -229,11 +229,7 @@ class LanguageModel(RecurrentModel):
         draw(self, self.init, generator, recurse=False)
 
     def forward(
-        self,
-        tokens: Tensor,
-        states: States | None = None,
-        masks: Masks | None = None,
-        targets: Tensor | None = None,
+        self, tokens: Tensor, states: States | None = None, masks: Masks | None = None, targets: Tensor | None = None
     ) -> Reading:
         """Read tokens (T, B) int64 from the cells' states, zero if None, and predict the next ones.
 

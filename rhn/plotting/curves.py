@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -216,12 +217,12 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
 
 def draw_curves(curves: Sequence[Curves]) -> Figure:
     """The curves of trainings; the title has the facts that they share."""
-    figure = plot_curves(curves).figure
+    figure: Any = plot_curves(curves).figure
     titled(figure, "Training curves", shared([c.facts for c in curves]))
     return figure
 
 
-def _style(k: int) -> dict[str, str]:
+def _style(k: int) -> dict:
     """Colour and symbol of the k-th series."""
     return {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
 
@@ -233,12 +234,13 @@ def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "train
     """
     ax = ax or Figure(figsize=(4.5, 3.4), layout="constrained").subplots()
     series = table.groupby(_series(table), sort=False)
-    labels, legend = list(dict.fromkeys([*PAPER, *series.groups])), []
+    labels = list(dict.fromkeys([*PAPER, *series.groups]))
+    legend: list[Line2D] = []
     for label, members in series:
         style, name = _style(labels.index(label)), in_inches(label, NAME_INCHES, 8)
         means = members.groupby(["run", "depth"], sort=False).valid_perplexity.mean()
         if "depth" in lacking(members.cell.iloc[0]):
-            line = {"linestyle": ":", "linewidth": 1.2, "color": style["color"]}
+            line: dict = {"linestyle": ":", "linewidth": 1.2, "color": style["color"]}
             legend += [ax.axhline(mean, label=f"{name} ({mean:.1f})", **line) for mean in means]
             continue
         line = {"color": style["color"], "linewidth": 1.2, "linestyle": "-" if len(means) > 1 else "none"}
@@ -260,7 +262,7 @@ def draw_depth(table: pd.DataFrame) -> Figure:
     about = f"Penn Treebank; at most {counted(table.epochs.max(), 'epoch')}; trained here: symbols are seeds, lines their means"
     titled(figure, "Best validation perplexity by recurrence depth", about)
     left, right = figure.subplots(1, 2)
-    panels = plot_depth(table, left), plot_depth(published(), right, "Zilly et al. (2017)")
+    panels: Any = plot_depth(table, left), plot_depth(published(), right, "Zilly et al. (2017)")
     figure.set_figheight(4.4 + 0.2 * max(len(ax.get_legend().get_texts()) for ax in panels))
     span = max(ax.dataLim.y1 / ax.dataLim.y0 for ax in panels)
     margin = 0.05 * (span - 1)

@@ -14,7 +14,7 @@ from rhn.utils.io import read_json
 if TYPE_CHECKING:
     from torch import nn
 
-FACTS = ("depth", "layers", "hidden_size", "init", "init_std", "transform_bias")
+FACTS: tuple[str, ...] = ("depth", "layers", "hidden_size", "init", "init_std", "transform_bias")
 FACTS += ("learning_rate", "seed", "corpus", "vocabulary_size", "max_tokens")
 
 

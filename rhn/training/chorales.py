@@ -62,7 +62,7 @@ class ChoraleTask(Task):
         where = {"device": self.device, "dtype": dtype}
         self._batches = training_batches(corpus.train, config.batch_size, **where)
         self._splits = [evaluation_batches(pieces, **where) for pieces in (corpus.train, corpus.valid)]
-        self._evaluate = None, None  # an ensemble, and its losses as one CUDA graph
+        self._evaluate: tuple[Any, Any] = None, None  # an ensemble, and its losses as one CUDA graph
 
     def model(self, seed: int) -> nn.Module:
         return build_model(self.config, seed=seed)

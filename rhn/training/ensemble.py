@@ -41,7 +41,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from rhn.cells import is_ours
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.training.config import LanguageConfig, TrainingConfig
+from rhn.training.config import ChoraleConfig, LanguageConfig
 from rhn.utils.validation import check_room
 
 Weights = dict[str, Tensor]
@@ -56,7 +56,7 @@ PART_BYTES = 512 << 20  # memory of such a pass: larger parts gain nothing
 class Ensemble:
     """K models: one module without memory, and the K values of each of its parameters and buffers, (K, ...) by name."""
 
-    skeleton: nn.Module
+    skeleton: Any
     weights: Weights
     constants: Weights
     """What is not trained: buffers, and parameters that ask for no gradient."""
@@ -232,8 +232,8 @@ def flushed() -> Iterator[None]:
 
 
 def build_model(
-    config: TrainingConfig, vocabulary_size: int | None = None, *, seed: int | None = None, device=None
-) -> nn.Module:
+    config: ChoraleConfig | LanguageConfig, vocabulary_size: int | None = None, *, seed: int | None = None, device=None
+) -> Any:
     """The model of a configuration with its first weights.
 
     Args:
@@ -244,7 +244,7 @@ def build_model(
     """
     generator = weights_generator(config.seed if seed is None else seed, config.cell, config.depth)
     options = {"hidden_size": config.hidden_size, "depth": config.depth, "init": config.init, "generator": generator}
-    model = PolyphonicModel
+    model: Any = PolyphonicModel
     if isinstance(config, LanguageConfig):
         model = LanguageModel
         options |= {name: getattr(config, name) for name in ("layers", "embedding_size", "tied")}

@@ -8,6 +8,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,7 +82,8 @@ def ensemble_nll(
     """Nats a predicted token of each model on rows (B, N // B), (K,) in float64."""
     B, steps = rows.shape[0], rows.shape[1] - 1
     step = captured(lambda tokens, own: ensemble.map(read, tokens, own=own), ensemble.device)
-    states, total, done = (None,) * len(ensemble.skeleton.cells), 0.0, 0
+    states, done = (None,) * len(ensemble.skeleton.cells), 0
+    total: Any = 0.0
     for tokens in text_windows(rows, window, ensemble.device):
         nll, states = step(tokens, states)  # on a GPU the next call overwrites both
         total = total + sums(nll)

@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_map
 
 from rhn.data.text import in_rows
 from rhn.errors import InvalidInputError
+from rhn.models import LanguageModel
 from rhn.models.dropout import Dropout, Masks, draw_masks
 from rhn.training.ensemble import captured, seeded
 from rhn.training.evaluation import WINDOW, Score, check_temperature, perplexity, read_window, text_windows
@@ -38,7 +39,7 @@ HELD = 2**26  # probabilities held at once: half a gigabyte
 
 @torch.no_grad()
 def monte_carlo_score(
-    model: nn.Module,
+    model: LanguageModel,
     tokens: np.ndarray,
     dropout: Dropout,
     *,
@@ -104,7 +105,7 @@ def _draw(model: nn.Module, dropout: Dropout, seed: int, samples: range, window:
     """The masks of these samples for a window of tokens (T, 1), side by side."""
     drawn = [sample_masks(model, tokens.cpu(), dropout, seed=seed, sample=i, window=window) for i in samples]
 
-    def beside(axis: int, *masks: Tensor | None) -> Tensor | None:
+    def beside(axis: int, *masks) -> Tensor | None:
         return None if masks[0] is None else torch.cat(masks, axis).to(tokens.device)
 
     words, *others = zip(*drawn, strict=True)

@@ -18,7 +18,7 @@ first epoch whose loss is above the best of those more than n epochs before it, 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -50,12 +50,7 @@ class Optimizer:
         return steps | {f"{kept}.{name}": torch.zeros_like(w) for kept in self.kept for name, w in weights.items()}
 
     def step(
-        self,
-        weights: Weights,
-        gradients: Weights,
-        state: dict[str, Tensor],
-        rate: Tensor,
-        scale: Tensor | None = None,
+        self, weights: Weights, gradients: Weights, state: dict[str, Tensor], rate: Tensor, scale: Tensor | None = None
     ) -> None:
         """Change weights and state in place."""
         steps = state.get("steps")
@@ -72,8 +67,8 @@ class Optimizer:
             if self.shrink:
                 w.mul_(1 - self.shrink)
 
-    def update(self, w: Tensor, g: Tensor, *kept: Tensor, rate: Tensor, steps: Tensor | None) -> None:
-        """Change one weight (K, ...) and its state in place."""
+    def update(self, w: Tensor, g: Tensor, *kept: Any, **step: Any) -> None:
+        """Change one weight (K, ...) and its state in place; step: `rate` (K,) and `steps` (K,), None if they are not counted."""
         raise NotImplementedError
 
 
@@ -168,12 +163,12 @@ def make_optimizer(config: TrainingConfig) -> Optimizer:
 
 def gradient_norm(weights: Weights, gradients: Weights, decay: float = 0.0) -> Tensor:
     """|g + decay w| over all weights of each model, (K,) float64; one after another, so that no bit depends on the others."""
-    squares = []
+    squares: Any = 0
     for name, g in gradients.items():
         g = g + decay * weights[name] if decay else g
         rows = [torch.linalg.vector_norm(g_k, dim=-1) for g_k in g]
-        squares.append(torch.stack([norms.double().square().sum() for norms in rows]))
-    return sum(squares).sqrt()
+        squares = squares + torch.stack([norms.double().square().sum() for norms in rows])
+    return squares.sqrt()
 
 
 def start_average(ensemble: Ensemble) -> dict[str, Tensor]:

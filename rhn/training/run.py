@@ -161,7 +161,7 @@ class _Run:
             home.mkdir(exist_ok=True)
         if saved is None:
             self._write_state()
-        write_json(self.folder / "config.json", self._training | about, indent=2)
+        write_json(self.folder / "config.json", {**self._training, **about}, indent=2)
         for seed, home in self._homes.items():
             write_lines(home / "metrics.jsonl", self._lines(seed))
         self._write_checkpoints()
@@ -211,7 +211,7 @@ class _Run:
     def _write_state(self) -> None:
         for callback in self._callbacks:
             callback.save()
-        arrays = {}
+        arrays: dict[str, np.ndarray] = {}
         for seed in self._homes:
             state = self.trainer.state(seed)
             named = {**state.arrays, "curve": state.curve}
@@ -304,14 +304,15 @@ def differences(config, wanted: Mapping, found: Mapping) -> str:
 
     config: a dataclass; its defaults stand for entries that an older version did not write.
     """
-    there = {f.name: default_of(f) for f in fields(config) if default_of(f) is not MISSING} | found
-    found = [
+    defaults = {f.name: default_of(f) for f in fields(config) if default_of(f) is not MISSING}
+    there = {**defaults, **found}
+    different = [
         f"{name} is {json.dumps(value)} here and {json.dumps(there.get(name))} there"
         for name, value in wanted.items()
         if there.get(name) != value and name != "epochs"
     ]
-    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    return ", ".join(found[:3]) + more
+    more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+    return ", ".join(different[:3]) + more
 
 
 def write_lines(path: Path, lines: Sequence[dict]) -> None:

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rhn.data.corpus import KEYS, LOWEST_PITCH
 from rhn.data.text import Vocabulary
-from rhn.data.vocabulary import EOS
+from rhn.data.vocabulary import EOS, Symbol
 from rhn.errors import InvalidInputError
-from rhn.models import PolyphonicModel
+from rhn.models import LanguageModel, PolyphonicModel
 from rhn.training.evaluation import check_temperature
 from rhn.utils.io import atomic_path, check_output, made_with
 from rhn.utils.validation import check_seed, positive
@@ -32,7 +32,7 @@ SUFFIXES = (".mid", ".musicxml")
 BEATS = 4  # frames in a bar
 VOICES = ("Soprano", "Alto", "Tenor", "Bass")
 OPENINGS = ((72, 67, 64, 48), (69, 64, 60, 45))  # MIDI pitches of the first chord: C major, A minor
-NEWLINE = {"words": EOS, "characters": "\n", "bytes": ord("\n")}
+NEWLINE: dict[str, Symbol] = {"words": EOS, "characters": "\n", "bytes": ord("\n")}
 
 
 def sample_chorale(
@@ -65,7 +65,7 @@ def sample_chorale(
 
 @torch.no_grad()
 def generate(
-    model: nn.Module,
+    model: LanguageModel,
     vocabulary: Vocabulary,
     *,
     prompt: str = "",
@@ -190,11 +190,7 @@ def _held(pitches: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _draw_symbol(
-    logits: Tensor,
-    vocabulary: Vocabulary,
-    top_k: int | None,
-    generator: torch.Generator,
-    temperature: float = 1.0,
+    logits: Tensor, vocabulary: Vocabulary, top_k: int | None, generator: torch.Generator, temperature: float = 1.0
 ) -> int:
     """A symbol other than `<unk>`, of logits (V,)."""
     if vocabulary.unknown is not None:

@@ -128,7 +128,7 @@ def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> 
     checksum = crc32(repr(sorted(metadata.items())).encode())
     for name, array in sorted(arrays.items()):
         checksum = crc32(repr((name, array.dtype.str, array.shape)).encode(), checksum)
-        checksum = crc32(np.ascontiguousarray(array), checksum)
+        checksum = crc32(np.ascontiguousarray(array).data, checksum)
     return f"{checksum:08x}"
 
 

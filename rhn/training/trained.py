@@ -3,6 +3,7 @@
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -90,7 +91,7 @@ def load_text_model(path: Path, cell: str | None = None) -> TrainedText:
     path = weights_file(path)
     model, about = load_model(path, cell, LanguageModel), read_metadata(path)["metadata"]
     train = about.get("train")
-    fields = upgraded(train, path) if isinstance(train, dict) else None
+    fields: Any = upgraded(train, path) if isinstance(train, dict) else None
     try:
         config = LanguageConfig(**fields)
         vocabulary = Vocabulary.from_json(about["vocabulary"])

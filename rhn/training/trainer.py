@@ -26,14 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn.training.ensemble import Ensemble, Weights, captured, deterministic, sums
-from rhn.training.optimizers import (
-    Optimizer,
-    gradient_norm,
-    has_stalled,
-    make_optimizer,
-    start_average,
-    update_average,
-)
+from rhn.training.optimizers import Optimizer, gradient_norm, has_stalled, make_optimizer, start_average, update_average
 from rhn.training.state import Objective, TrialState, best_epoch, diverged, has_ended
 
 CHECK_EVERY = 100  # steps between two looks at the weights: on a GPU each look waits for all work before it
@@ -42,12 +35,15 @@ CHECK_EVERY = 100  # steps between two looks at the weights: on a GPU each look 
 class Batch(Protocol):
     """The data of one step."""
 
-    size: int
-    """Number of predicted frames or tokens."""
-    rows: int
-    """The loss is summed over steps and averaged over rows."""
+    @property
+    def size(self) -> int:
+        """Number of predicted frames or tokens."""
 
-    def inputs(self, model: nn.Module, numbers: Sequence[int]) -> tuple[tuple, Any]:
+    @property
+    def rows(self) -> int:
+        """The loss is summed over steps and averaged over rows."""
+
+    def inputs(self, model: Any, numbers: Sequence[int]) -> tuple[tuple, Any]:
         """(What all trials share, a tree of tensors (K, ...) of the trials with these numbers): tensors are copied into a CUDA graph,
         each other value has its own graph. model: one of them, without memory."""
 
@@ -147,6 +143,9 @@ class Trainer:
         part_size: number of models in one pass of a step; None: all of them.
     """
 
+    _log: Tensor
+    _carry: list
+
     def __init__(
         self,
         task: Task,
@@ -158,7 +157,8 @@ class Trainer:
         part_size: int | None = None,
     ):
         self.task, self.config = task, task.config
-        self._models, self._where = dict(models), {}
+        self._models = dict(models)
+        self._where: dict[int, str] = {}
         trained = {n: ((name, p) for name, p in m.named_parameters() if p.requires_grad) for n, m in models.items()}
         self._best: dict[int, Weights] = {n: {name: p.detach() for name, p in own} for n, own in trained.items()}
         self._rates = dict(learning_rates or dict.fromkeys(models, self.config.learning_rate))
@@ -258,7 +258,7 @@ class Trainer:
         """The model of a trial in the ensemble with its present weights, or their average, on the CPU."""
         return self._with_weights(number, self._of(number, self._trials.measured.weights))
 
-    def best_model(self, number: int) -> nn.Module:
+    def best_model(self, number: int) -> Any:
         """The model of a trial with its best weights so far, on the CPU."""
         return self._with_weights(number, self._best[number])
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 from rhn.utils.io import atomic_path, command, made_with
@@ -27,7 +27,7 @@ METADATA = {  # keys of title, command and version
     ".svg": ("Title", "Description", "Creator", "Date"),
     ".pdf": ("Title", "Subject", "Creator", "CreationDate"),
 }
-STYLE: dict[Any, Any] = {
+STYLE: dict = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -160,7 +160,7 @@ def in_inches(name: str, inches: float, size: float) -> str:
     return "\n".join(lines).replace("$", r"\$")
 
 
-def legend_columns(labels: Iterable[str], inches: float, size: float = 8) -> int:
+def legend_columns(labels: Iterable, inches: float, size: float = 8) -> int:
     """The number of columns, each as wide as the longest entry, in which a legend fits.
 
     >>> legend_columns(["median", "best constant output (11.16)"], 6), legend_columns(["median", "diverged"], 1)

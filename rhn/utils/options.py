@@ -24,14 +24,13 @@ from functools import partial
 from math import inf
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from rhn.errors import EarlyExit, InvalidInputError
 from rhn.utils.io import remember_command
 from rhn.utils.validation import convert, kinds_of
 from rhn.version import __version__
 
-T = TypeVar("T")
 NEGATIVE = re.compile(r"-\.?\d")  # the begin of a number, not of an option
 METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH", dict: "NAME=VALUE"}
 
@@ -146,7 +145,7 @@ class Commands:
     by_name: dict[str, "type | Commands"]
 
 
-def parse(options: "type[T] | Commands", args: Sequence[str] | None, *, prog: str) -> T:
+def parse(options: "type | Commands", args: Sequence[str] | None, *, prog: str) -> Any:
     """Read words into a dataclass; with `Commands` the first words choose it.
 
     args: the words, or None for those of this process.
@@ -157,13 +156,12 @@ def parse(options: "type[T] | Commands", args: Sequence[str] | None, *, prog: st
     remember_command(prog, words)
     while isinstance(options, Commands):
         options, prog, words = _command(options, prog, words), f"{prog} {words[0]}", words[1:]
-    kind: type = options
-    parser = _parser_of(kind, prog)
+    parser = _parser_of(options, prog)
     found, unknown = parser.parse_known_args(list(map(_escaped, words)))
     if unknown:
-        parser.error(_reason(unknown, kind))
-    given: dict[str, Any] = {}
-    own = {f.name for f in fields(kind)}
+        parser.error(_reason(unknown, options))
+    given: dict = {}
+    own = {f.name for f in fields(options)}
     for name, value in vars(found).items():
         place = given if name in own else given.setdefault("settings", {})
         place[name] = tuple(value) if isinstance(value, list) else value

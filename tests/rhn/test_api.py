@@ -6,6 +6,7 @@ import pytest
 from texts import SMALL, small_corpus
 
 import rhn
+from rhn.errors import InvalidInputError
 
 
 def test_the_example_of_the_package_runs(tmp_path, monkeypatch, capsys):
@@ -23,3 +24,5 @@ def test_a_text_is_trained_on_evaluated_and_continued_by_the_same_calls(tmp_path
     assert rhn.evaluate(model, data, "valid", batch_size=SMALL.batch_size).nll == pytest.approx(result.valid_nll)
     assert rhn.load(rhn.save(tmp_path / "copy.safetensors", model)).config() == model.config()
     assert rhn.sample(model, data.vocabulary, prompt="the cat", length=3).startswith("the cat")
+    with pytest.raises(InvalidInputError, match="vocabulary"):
+        rhn.sample(model)
