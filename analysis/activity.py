@@ -20,6 +20,7 @@ from gersgorin.plotting.figure import own_axes
 from rhn.data.vocabulary import EOS
 from rhn.utils.figures import GREY, drawable, in_inches, titled
 from rhn.utils.result import Result
+from rhn.utils.wording import table
 
 SHOWN_SEQUENCES = 6  # in the printed table
 BAR = 4  # quarter notes between the lines of a chorale
@@ -103,18 +104,21 @@ class GateActivity(Result, kind="gates_by_layer"):
         return np.stack((closed, 1 - closed - opened, opened), 1)
 
     def sentences(self) -> Iterator[str]:
-        """The table that `rhn-analyze gates` prints: a row a layer."""
-        shown = self.sequences[:SHOWN_SEQUENCES]
-        width = max(10, *(len(s.names[0]) + 2 for s in shown))
-        heads = f"{'layer':<8}" + "".join(f"{s.names[0]:>{width}}" for s in shown)
-        yield f"mean {self.gate_name} (0 closed, 1 open)"
-        yield f"{heads}{'all':>8}   {'below 0.1':>9} {'between':>9} {'above 0.9':>9}"
-        for l in reversed(range(self.layers)):
-            means = "".join(f"{s.mean_by_layer[l]:>{width}.3f}" for s in shown)
-            shares = " ".join(f"{share:>9.1%}" for share in self.saturation[l])
-            yield f"{self.labels[l]:<8}{means}{self.mean_by_layer[l]:>8.3f}   {shares}"
-        depths = "".join(f"{s.effective_depth.mean():>{width}.2f}" for s in shown)
-        yield f"{'sum':<8}{depths}{self.mean_by_layer.sum():>8.2f}   (effective depth, mean over time)"
+        """How far the gates are open, and the layers that this makes."""
+        gate, depth = float(self.mean_by_layer.mean()), float(self.mean_by_layer.sum())
+        of = f"an effective depth of {depth:.3g} of {self.layers}"
+        yield f"Its {self.gate_name}s are open by {gate:.3g} on average (0 closed, 1 open): {of}."
+
+    def lines(self) -> Iterator[str]:
+        """A row a layer, and the effective depth (mean over time) of each sequence."""
+        shown, whole = self.sequences[:SHOWN_SEQUENCES], self.mean_by_layer
+        rows = [
+            (label, *(f"{s.mean_by_layer[l]:.3f}" for s in shown), f"{whole[l]:.3f}", *map("{:.1%}".format, shares))
+            for l, (label, shares) in enumerate(zip(self.labels, self.saturation, strict=True))
+        ]
+        sums = ("sum", *(f"{s.effective_depth.mean():.2f}" for s in shown), f"{whole.sum():.2f}", "", "", "")
+        heads = ("layer", *(s.names[0] for s in shown), "all", "below 0.1", "between", "above 0.9")
+        yield from table(heads, [*rows[::-1], sums]).split("\n")
 
     def table(self) -> list[dict]:
         """A row for each sequence, layer and step: the mean gate, and the shares of units open and closed."""

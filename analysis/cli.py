@@ -38,7 +38,8 @@ class Common(Trained, Writing):
         None, "Figure to write, .png, .svg or .pdf (default: a telling name in the current folder).", metavar="FILE"
     )
     save_data: Path | None = option(None, "Also write the numbers, .csv or .npz.", metavar="FILE")
-    json: bool = option(False, "Print one JSON object instead of the table.")
+    json: bool = option(False, "Print one JSON object instead of text.")
+    all: bool = option(False, "Print all rows of numbers (default: the first six).")
     device: Device = option("auto", "Where to compute.")
     chorales: tuple[str, ...] = option((), "Only these: by place in the split (0 5) or by name (bwv269, valid-3).")
     split: Literal["train", "valid", "test"] | None = option(
@@ -54,7 +55,7 @@ class Common(Trained, Writing):
 
         model, corpus, text = _opened(self)
         split = self.split or self.splits[text]
-        words = given_words(self, without=("output", "save_data", "json", "force", "device", "split"))
+        words = given_words(self, without=("output", "save_data", "json", "all", "force", "device", "split"))
         named = figure_name(self.name, words.pop("checkpoint"), words.pop("mode", None), split, *words.values())
         figure = self.output or named
         check_output(figure, SUFFIXES, force=self.force)
@@ -76,7 +77,7 @@ class Common(Trained, Writing):
         if self.json:
             print_json(record.to_dict())
         else:
-            print(record.summary(), f"figure: {figure}", sep="\n")
+            print(record.summary(whole=self.all), f"figure: {figure}", sep="\n")
 
 
 @dataclass(frozen=True, kw_only=True)

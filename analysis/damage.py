@@ -18,7 +18,7 @@ from analysis.activity import layer_ticks
 from gersgorin.plotting.figure import own_axes
 from rhn.utils.figures import BLUE, GREY, ORANGE, legend_columns, plain_log_ticks, titled
 from rhn.utils.result import Result, rows_of
-from rhn.utils.wording import counted
+from rhn.utils.wording import counted, table
 
 LINES = {"layer": "layer {}", "blind": "layer {}: blind", "beyond blind": "layer {} > blind", "pair": "layers {}"}
 DECADES = 2  # that a symmetric logarithmic axis shows beside its linear part
@@ -68,21 +68,27 @@ class LesionTable(Result, kind="lesions"):
         return f"{counted(self.sequences, 'sequence')}, {counted(self.frames, f'predicted {self.step}')}"
 
     def sentences(self) -> Iterator[str]:
-        """The table that `rhn-analyze lesion` prints: layers by damage, controls and pairs."""
-        sure = bool(np.isfinite(self.low).any())
-        where = f" on {self.split}" if self.split else ""
-        yield f"lesions ({self.mode}){where}: {self.measured}, nats a {self.step}"
-        yield f"{'lesioned':<20}{'loss':>10}{'damage':>10}" + "   95 % interval" * sure
-        yield f"{'nothing':<20}{self.baseline:>10.4f}"
-        for kind, name in LINES.items():
-            for row in self.by_damage(kind):
-                interval = f"   {row['low']:+.4f} to {row['high']:+.4f}" if math.isfinite(row["low"]) else ""
-                yield f"{name.format(row['label']):<20}{row['loss']:>10.4f}{row['delta']:>+10.4f}{interval}"
-        if sure:
+        """The layer that is missed most, and what the intervals say."""
+        worst, where = self.by_damage()[0], f" on {self.split}" if self.split else ""
+        yield (
+            f"Without layer {worst['label']} ({self.mode}) the loss{where} changes most, by {worst['delta']:+.3g} from "
+            f"{self.baseline:.4g}: {self.measured}, nats a {self.step}."
+        )
+        if np.isfinite(self.low).any():
             over = f"Intervals are over the {self.sequences} sequences, of this one network"
             yield f"{over}: they do not say how another training would differ."
         else:
             yield "There are no intervals: they are over sequences, and one says nothing about others."
+
+    def lines(self) -> Iterator[str]:
+        """Layers by damage, controls and pairs."""
+        rows = [
+            (name.format(row["label"]), f"{row['loss']:.4f}", *(f"{row[key]:+.4f}" for key in ("delta", "low", "high")))
+            for kind, name in LINES.items()
+            for row in self.by_damage(kind)
+        ]
+        text = table(("lesioned", "loss", "damage", "95 % from", "to"), rows)
+        yield from text.replace("+nan", "   -").split("\n")
 
     def table(self) -> list[dict]:
         """A row for each network; the first one, of kind "unlesioned", is the baseline."""

@@ -131,14 +131,8 @@ class Comparison(Result, kind="comparison"):
         return {"steps": self.table()}
 
     def sentences(self) -> Iterator[str]:
-        """A table of each quantity's median, band and extremes over the runs, and the number of runs that grow."""
-        steps, R = sorted(self.steps.tolist()), len(self.seed)
-        lengths = f"{steps[0]} to {steps[-1]} steps" if steps[0] < steps[-1] else counted(steps[0], "step")
-        yield f"{self.title}, {self.along}, {self.networks}, {counted(R, 'run')} of {lengths}, {DISC_WORDS[self.discs]}"
-        yield f"{'of each run the mean':<26}" + "".join(f"{name:>11}" for name in COLUMNS)
-        means = {MEASURES[name]: np.nanmean(getattr(self, name), 1) for name in ("spectral_radius", "norm", "reach")}
-        for label, values in (means | {"exponent at its last step": self.last_exponent}).items():
-            yield f"{label:<26}" + "".join(f"{quantile(values, share):>11.4g}" for share in COLUMNS.values())
+        """The number of runs that grow, and what the exponent depends on."""
+        R = len(self.seed)
         reach, radius = (int((np.nanmax(values, 1) > 1).sum()) for values in (self.reach, self.spectral_radius))
         growing, discs = (self.last_exponent > 0).sum(), DISC_WORDS[self.discs]
         yield (
@@ -149,6 +143,16 @@ class Comparison(Result, kind="comparison"):
         if np.isfinite(spreads).all():
             between = "{:.2g} between seeds and {:.2g} between sequences".format(*spreads)
             yield f"The exponent's standard deviation is {between} (of the means over the others)."
+
+    def lines(self) -> Iterator[str]:
+        """Each quantity's median, band and extremes over the runs."""
+        steps, runs = sorted(self.steps.tolist()), counted(len(self.seed), "run")
+        lengths = f"{steps[0]} to {steps[-1]} steps" if steps[0] < steps[-1] else counted(steps[0], "step")
+        heads = "".join(f"{name:>11}" for name in COLUMNS)
+        yield f"{self.along}, {self.networks}, {runs} of {lengths}, {DISC_WORDS[self.discs]}\n{'of each run the mean':<26}{heads}"
+        means = {MEASURES[name]: np.nanmean(getattr(self, name), 1) for name in ("spectral_radius", "norm", "reach")}
+        for label, values in (means | {"exponent at its last step": self.last_exponent}).items():
+            yield f"{label:<26}" + "".join(f"{quantile(values, share):>11.4g}" for share in COLUMNS.values())
 
     def _spread(self, groups: np.ndarray) -> float:
         """The standard deviation between groups of the exponent's mean; NaN if there is one group."""

@@ -70,6 +70,7 @@ class ResultOptions(Writing):
         metavar="FILE",
     )
     json: bool = option(False, "Print one JSON object instead of text.")
+    all: bool = option(False, "Print all rows of numbers (default: the first six).")
 
 
 @dataclass(frozen=True, kw_only=True)

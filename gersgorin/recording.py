@@ -118,15 +118,19 @@ class Recording(Result, kind="recording"):
         return rows_of(step=self.step, **{name: self.mean(name) for name in MEASURES})
 
     def sentences(self) -> Iterator[str]:
-        """The first and the last measurement and two between, quantity by quantity, and the time that measuring took."""
+        """The number of measurements, and the time that they took."""
+        many, steps = counted(len(self), "measurement"), counted(self.step[-1], "step")
+        took = f"{self.measuring_seconds:.2f} s, {100 * self.share:.2g} % of the time between them"
+        yield f"{many} over {steps} of training, which took {took}."
+
+    def lines(self) -> Iterator[str]:
+        """The first and the last measurement and two between, quantity by quantity."""
         shown = shown_steps(len(self))
-        yield f"{self.title}, {counted(len(self), 'measurement')} over {counted(self.step[-1], 'step')} of training"
         yield f"{'':<22}" + "".join(f"{f'step {self.step[k]}':>13}" for k in shown)
         for name, label in (MEASURES | {"gate": f"{self.gate_name}s"}).items():
             values = self.mean(name)
             if np.isfinite(values).any():
                 yield f"{label:<22}" + "".join(f"{values[k]:>13.4g}" for k in shown)
-        yield f"measuring took {self.measuring_seconds:.2f} s, {100 * self.share:.2g} % of the time between measurements"
 
     def to_dict(self) -> dict:
         """The title, the interval and cost of measuring, and one row a measurement."""

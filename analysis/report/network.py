@@ -17,7 +17,7 @@ from analysis.report.options import Options
 from analysis.report.page import Section, Table, section_of
 from analysis.sequences import Excerpt, stretches
 from gersgorin.analyses import ANALYSES, Analysis
-from gersgorin.analyses.spectra import Spectra, gradient_words
+from gersgorin.analyses.spectra import Spectra
 from gersgorin.loading.data import TEXT_STEPS, Source
 from gersgorin.loading.network import read_state
 from gersgorin.loading.sequence_map import SequenceMap
@@ -34,7 +34,6 @@ from rhn.training.config import HYPERPARAMETERS
 from rhn.training.trained import TrainedText, corpus_of, load_text_model
 from rhn.utils.options import flag
 from rhn.utils.result import Result
-from rhn.utils.wording import counted
 
 ABOUT = "What it is and how it was made"
 LEFT_OUT = ("vocabulary",)  # thousands of words
@@ -116,13 +115,11 @@ def network_sections(options: Options, path: Path, progress: Progress) -> list[S
 
 
 def _section(result: Result, title: str) -> Section:
-    """The section of a result; spectra are those of a few steps, and their first numbers are the verdict."""
+    """The section of a result; spectra are those of a few steps, and their sentence is the verdict."""
     section = section_of(result, title)
     if not isinstance(result, Spectra):
         return section
-    steps, radius = counted(len(result.norm), "step"), np.nanmax(result.spectral_radius)
-    verdict = f"Over {steps} {gradient_words(result)}, spectral radius up to {radius:.3g}."
-    return replace(section, verdict=verdict, figures=[lambda: draw_run(result)])
+    return replace(section, verdict=section.text[0], figures=[lambda: draw_run(result)])
 
 
 def read_network(options: Options, path: Path) -> Read:

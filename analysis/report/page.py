@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
-from itertools import groupby
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
@@ -49,8 +48,8 @@ class Section:
 
 
 def section_of(result: "Result", title: str = "") -> Section:
-    """Summary, figure and table of a result."""
-    text, rows = result.summary().splitlines(), result.table()
+    """Sentences, figure and table of a result."""
+    text, rows = [*result.sentences()], result.table()
     if len(rows[0]) < 2:  # the numbers of steps are all that a cell without gates has
         return Section(title=title, text=text)
     return Section(title=title, text=text, figures=[result.figure], tables=[Table(caption="The numbers", rows=rows)])
@@ -83,19 +82,9 @@ def _section(section: Section, number: int) -> str:
     figures = [
         f'<figure class="scrolls" tabindex="0">{image(draw, section.title)}</figure>' for draw in section.figures
     ]
-    body = [f"<h2>{escape(section.title)}</h2>", *_text(section.text), *figures, *map(_table, section.tables)]
+    text = [f"<p>{escape(line)}</p>" for line in section.text]
+    body = [f"<h2>{escape(section.title)}</h2>", *text, *figures, *map(_table, section.tables)]
     return "\n".join([f'<section id="section-{number}">', *body, "</section>"])
-
-
-def _text(lines: Sequence[str]) -> list[str]:
-    """A paragraph for each line; lines with aligned columns stay as they are."""
-    parts = []
-    for aligned, group in groupby(map(escape, lines), key=lambda line: "   " in line):
-        if aligned:
-            parts.append('<pre class="scrolls" tabindex="0">' + "\n".join(group) + "</pre>")
-        else:
-            parts += [f"<p>{line}</p>" for line in group]
-    return parts
 
 
 def _table(table: Table) -> str:

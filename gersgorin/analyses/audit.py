@@ -37,8 +37,7 @@ from gersgorin.loading.sequence_map import SequenceMap, first_tensor
 from gersgorin.plotting.figure import line_style, panel, plain_numbers
 from gersgorin.run import Progress, Run, run_of, shown_steps, silent
 from rhn.errors import InvalidInputError
-from rhn.utils.result import Result, rows_of
-from rhn.utils.wording import table
+from rhn.utils.result import Result, rows_of, tabulated
 
 LONGEST = 1e6  # steps; a slower decay is no decay
 SHORT = 3.0  # steps; with only shorter half-lives nothing beyond about ten steps is learned
@@ -80,9 +79,7 @@ class Audit(Result, kind="audit"):
     """Of one step."""
 
     def sentences(self) -> Iterator[str]:
-        """A line for each layer, and the findings."""
-        rows = self.table()
-        yield table([*rows[0]], [[v if isinstance(v, str) else f"{v:.3g}" for v in row.values()] for row in rows])
+        """The findings."""
         yield from self.findings if len(self.findings) else ["Nothing is out of line."]
 
     def quantiles(self, k: int) -> np.ndarray:
@@ -95,6 +92,8 @@ class Audit(Result, kind="audit"):
         medians = [self.quantiles(k)[1] for k in range(len(self.layers))]
         measures = {name: getattr(self, name) for name in MEASURES}
         return rows_of(**{"layer": self.layers.tolist(), "mode half-life": medians} | measures)
+
+    lines = tabulated
 
     @panel(7, 4, "mode half-lives at the start")
     def plot(self, ax=None) -> Axes:

@@ -44,7 +44,7 @@ from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_room
-from rhn.utils.wording import counted
+from rhn.utils.wording import counted, table
 
 KINDS = ("norm", "diagonal norm", "quadratic norm")
 STYLES: tuple[Style, ...] = (
@@ -295,16 +295,21 @@ class NormBounds(Result, kind="bounds"):
         }
 
     def sentences(self) -> Iterator[str]:
-        """The table of exponents and half-lives by window length, and a sentence that reads it."""
-        yield f"{'windows of':<14}{'exponent <=':>13}{'half-life <=':>13}{'exponent >=':>13}   by"
+        """Whether the gradient is bounded, and of what."""
+        yield self.sentence()
+        yield f"{self.scope}."
+
+    def lines(self) -> Iterator[str]:
+        """What was measured, and exponents and half-lives by window length."""
         measured = {"window": "measured", "exponent_bound": self.measured_exponent, "bound": ""}
         measured["half_life_bound"] = _half_life(self.measured_exponent)
-        for row in [*self.table(), measured]:
+        rows = []
+        for row in [measured, *self.table()]:
             values = [row.get(key, math.nan) for key in ("exponent_bound", "half_life_bound", "lower_exponent")]
             cells = ("-" if value == -math.inf else f"{value:.4g}".replace("nan", "") for value in values)
-            yield f"{row['window']:<14}{''.join(f'{cell:>13}' for cell in cells)}   {row['bound']}".rstrip()
-        yield f"{self.scope}."
-        yield self.sentence()
+            rows.append((row["window"], *cells, row["bound"]))
+        names = ("windows of", "exponent <=", "half-life <=", "exponent >=", "by")
+        yield from table(names, rows, left=("by",)).split("\n")
 
     def sentence(self) -> str:
         """A sentence: the shortest windows that bound the gradient below its start, or that none do."""

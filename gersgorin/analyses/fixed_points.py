@@ -36,7 +36,7 @@ from gersgorin.resolve import run_of_network
 from gersgorin.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, RED
-from rhn.utils.result import Result, rows_of
+from rhn.utils.result import Result, rows_of, tabulated
 from rhn.utils.validation import check_room, check_seed
 from rhn.utils.wording import counted
 
@@ -51,7 +51,7 @@ TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 APART = 1e-4  # distance in an entry from which two points are two, of the largest side of the starts' box
 ITERATIONS = 200
 STROKE = 0.06  # half the length of a mode in the figure, of the starts' range
-LISTED = 8  # points in the summary and in the figure of spectra
+LISTED = 8  # points in the figure of spectra
 KINDS = {"stable": (GREEN, "o"), "neutral": (BLUE, "s"), "saddle": (ORANGE, "D"), "unstable": (RED, "^")}
 
 
@@ -161,20 +161,11 @@ class FixedPoints(Result, kind="fixed_points"):
         return np.select(tests, ["unstable", "saddle", "neutral"], "stable").tolist()
 
     def sentences(self) -> Iterator[str]:
-        """A line for each of the first eight points."""
+        """How many points were found."""
         slow, starts = int(self.is_slow.sum()), counted(len(self.starts), "start")
         yield f"{counted(len(self.is_slow) - slow, 'fixed point')}, {slow} slow, from {starts} ({self.lost} led to none)"
         if not len(self.states):
             yield self.nothing
-            return
-        yield f"{'':<20}{'starts':>8}{'residual':>11}{'unstable':>10}{'radius':>9}  slowest time constant"
-        for row in self.table()[:LISTED]:
-            time = row["slowest_time_constant"]
-            steps = "never" if math.isinf(time) else f"{abs(time):.4g} steps{' (grows)' * (time < 0)}"
-            counts = f"{row['found_from']:>8}{row['residual']:>11.2g}{row['unstable']:>10}"
-            yield f"{row['kind']:<20}{counts}{row['spectral_radius']:>9.4f}  {steps}"
-        if len(self.states) > LISTED:
-            yield f"and {len(self.states) - LISTED} more (all of them with --json)"
 
     def table(self) -> list[dict]:
         """One row a point."""
@@ -190,6 +181,8 @@ class FixedPoints(Result, kind="fixed_points"):
             spectral_radius=np.abs(self.eigenvalues[:, 0]),
             slowest_time_constant=self.time_constants[:, 0],
         )
+
+    lines = tabulated
 
     def to_dict(self) -> dict:
         """JSON-ready; of each point also its state, and its eigenvalues as [real, imaginary]."""

@@ -45,7 +45,7 @@ from gersgorin.resolve import check_state, run_of_network
 from gersgorin.run import Label, Progress, Run, Tangent, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import drawable
-from rhn.utils.result import Result, rows_of
+from rhn.utils.result import Result, rows_of, tabulated
 from rhn.utils.validation import check_room, check_seed
 from rhn.utils.wording import counted
 
@@ -54,7 +54,6 @@ PIECES = 240  # of the run, whose growth is kept: points of the convergence curv
 BLOCKS = 20, 10  # numbers of blocks for standard errors
 LEAST_STEPS = 20  # of a run with standard errors
 LONG = 100  # steps from which 20 blocks are long enough
-LISTED = 8  # exponents in the summary; of more also the last
 CURVES = 8  # of one run in the convergence figure
 RATE = "exponent (1/step)"
 
@@ -99,25 +98,26 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         return kaplan_yorke_dimension(self.exponents, complete=self.complete)
 
     def sentences(self) -> Iterator[str]:
-        """The first exponents with their errors, their sum and the dimension, and the number of steps."""
+        """The largest exponent with its error, the sum and the dimension, and the number of steps."""
+        largest, error = self.exponents[0], np.nan_to_num(2 * self.standard_errors[0])
+        does = "shrinks" if largest + error < 0 else "grows" if largest - error > 0 else "may grow or shrink"
+        within = f" +- {error:.2g}" if error else ""
+        yield f"A small change of the state {does}: the largest Lyapunov exponent is {largest:.4g}{within} a step."
+        those = "all" if self.complete else f"these {len(self.exponents)} of {self.state_size}"
+        more = "needs more exponents: their sum is not negative"
+        dimension = more if math.isnan(self.kaplan_yorke) else f"is {self.kaplan_yorke:.4g}"
+        yield f"The sum of {those} is {self.sum:.4g}; the Kaplan-Yorke dimension {dimension}."
         warmup = f" after {self.warmup} that are not counted" if self.warmup else ""
         unknown = np.isnan(self.standard_errors).all()
-        errors = "too short a run for standard errors" if unknown else "+- standard error (two of them: 95 %)"
-        yield f"Lyapunov exponents a step, from {counted(self.steps, 'step')}{warmup}; {errors}"
-        count = len(self.exponents)
-        for row in self.table()[:LISTED] + self.table()[max(LISTED, count - 1) :]:
-            if row["number"] == count > LISTED + 1:
-                yield "..."
-            known = "" if math.isnan(row["standard_error"]) else f"  +- {row['standard_error']:.2g}"
-            yield f"exponent {row['number']:<17}{row['exponent']:>11.4g}{known}"
-        yield f"{'sum':<26}{self.sum:>11.4g}  of {'all' if self.complete else f'these {count} of {self.state_size}'}"
-        more = f"{'':>4}needs more exponents: their sum is not negative"
-        yield f"{'Kaplan-Yorke dimension':<26}{more if math.isnan(self.kaplan_yorke) else f'{self.kaplan_yorke:>11.4g}'}"
+        errors = "too short a run for standard errors" if unknown else "two standard errors (+-) are 95 %"
+        yield f"From {counted(self.steps, 'step')}{warmup}; {errors}."
 
     def table(self) -> list[dict]:
         """One row an exponent: number, exponent, standard_error."""
         numbers = range(1, 1 + len(self.exponents))
         return rows_of(number=numbers, exponent=self.exponents, standard_error=self.standard_errors)
+
+    lines = tabulated
 
     def draw(self, ax: Axes) -> None:
         """The exponents against their number, with bars of two standard errors, without lost directions.

@@ -76,10 +76,8 @@ class Newton(Result, kind="newton"):
         """The number of iterations, the residual, and how many steps a loop computed."""
         steps, iterations = counted(self.steps, "step"), counted(self.iterations, "iteration")
         reached = int(self.converged.reshape(self.steps, -1).all(1).sum())
-        yield f"Newton's method, {self.method} Jacobians, tolerance {self.tolerance:.2g}"
-        yield (
-            f"{steps} at once in {iterations}" if self.parallel else f"{reached:,} of {steps} converged in {iterations}"
-        )
+        found = f"{steps} at once in {iterations}" if self.parallel else f"{reached:,} of {steps} in {iterations}"
+        yield f"Newton's method, {self.method} Jacobians, tolerance {self.tolerance:.2g}: {found}"
         exponent = f"largest exponent {self.measures['exponent']:.3g}"
         yield f"forecast {self.forecast:.3g} iterations, from the first steps ({exponent})"
         yield f"residual {self.residuals[-1]:.2g}, largest error {np.max(self.errors[-1]):.2g} of the last iterate"

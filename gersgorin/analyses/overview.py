@@ -13,7 +13,7 @@ The analyses are the rows of `gersgorin.analyses.ANALYSES`: the default ones and
 Legend: T steps, L layers of a step.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.credit import SCALE
-from gersgorin.analyses.spectra import MEASURES, reading
+from gersgorin.analyses.spectra import MEASURES
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.objective import Loss
 from gersgorin.plotting.figure import Shown, first_axes, laid_out, legend_beside
@@ -38,7 +38,6 @@ from rhn.utils.figures import our_style
 from rhn.utils.result import KIND, Result
 from rhn.utils.wording import counted
 
-MOST_ROWS = 15  # of the table in the summary
 COLUMNS = ("first", "middle", "last", "mean", "least", "largest")
 
 
@@ -54,16 +53,19 @@ class Overview(Result, kind="overview"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return self.results.get(name)
 
-    def summary(self) -> str:
-        """The table, at most 15 rows of it, and one or two sentences for each analysis."""
+    def sentences(self) -> Iterator[str]:
+        """Those of each analysis; the spectra have those of the products."""
+        for name, result in self.results.items():
+            if name != "products":
+                yield from result.sentences()
+
+    def lines(self) -> Iterator[str]:
+        """A row a quantity: a few steps and the mean."""
         rows = self.table()
         wide = max(len(row["quantity"]) for row in rows)
-        lines = [self.title, *[self.about] * bool(self.about), " " * wide + "".join(f"{name:>11}" for name in COLUMNS)]
-        for row in rows[:MOST_ROWS]:
-            lines.append(f"{row['quantity']:<{wide}}" + "".join(f"{row[name]:>11.4g}" for name in COLUMNS))
-        lines += [f"and {counted(len(rows) - MOST_ROWS, 'row')} more, see table()"] * (len(rows) > MOST_ROWS)
-        others = [result.summary() for name, result in self.results.items() if name not in ("spectra", "products")]
-        return "\n".join([*lines, reading(self.spectra), *others])
+        yield " " * wide + "".join(f"{name:>11}" for name in COLUMNS)
+        for row in rows:
+            yield f"{row['quantity']:<{wide}}" + "".join(f"{row[name]:>11.4g}" for name in COLUMNS)
 
     def table(self) -> list[dict]:
         """A row a quantity: {"quantity", "first", "middle", "last", "mean", "least", "largest"} over the steps."""

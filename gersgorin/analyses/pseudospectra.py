@@ -28,7 +28,7 @@ from gersgorin.resolve import run_of_network
 from gersgorin.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import RED, our_style, titled
-from rhn.utils.result import Result, rows_of
+from rhn.utils.result import Result, rows_of, tabulated
 
 SIDE = 101  # points along a side of the grid
 WHOLE = 128  # entries of a state up to which the grid has all of them, half of them beyond
@@ -54,17 +54,19 @@ class Pseudospectra(Result, kind="pseudospectra"):
     """The least eps whose pseudospectrum reaches the unit circle, (S,), over points on it: from above, but for rounding."""
 
     def sentences(self) -> Iterator[str]:
-        """One line a step: how small a change of its Jacobian moves an eigenvalue onto the unit circle."""
-        for row in self.table():
-            away = row["spectrum_to_circle"]
-            place = f"{away:.3g} inside it" if away > 0 else f"{-away:.3g} outside"
-            change = f"a change of norm {row['epsilon_to_circle']:.3g} puts an eigenvalue on the unit circle"
-            yield f"step {row['step']:<5} {change}; the largest is {place}"
+        """The step of which the least change moves an eigenvalue onto the unit circle."""
+        k = int(self.to_circle.argmin())
+        yield (
+            f"A change of norm {self.to_circle[k]:.3g} of the Jacobian at step {self.steps[k]} puts an eigenvalue on the unit "
+            "circle; the other steps shown need as much or more."
+        )
 
     def table(self) -> list[dict]:
         """One row a step: step, epsilon_to_circle, spectrum_to_circle (negative outside the circle)."""
         away = 1 - np.abs(self.eigenvalues[:, 0])
         return rows_of(step=self.steps, epsilon_to_circle=self.to_circle, spectrum_to_circle=away)
+
+    lines = tabulated
 
     @our_style()
     def plot(self, ax: Axes | None = None) -> Axes:

@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
-from gersgorin.analyses.steps import gates
+from gersgorin.analyses.steps import gates, gradient_words
 from gersgorin.cell import Step
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
@@ -48,6 +48,7 @@ MEASURES = {  # one number a step, and what a table calls it
     "discs_inside_unit_circle": "discs inside unit circle",
     "finite_time_exponent": "finite-time exponent",
 }
+TELLING = ("spectral_radius", "norm", "reach", "discs_inside_unit_circle", "finite_time_exponent")  # come first
 SMALL = 256  # entries of a state, up to which what is costly takes but a moment
 # support lines of a numerical range, of which a quarter is solved for; half as many where a state is not small
 ANGLES = 32
@@ -173,14 +174,17 @@ class Spectra(Result, kind="spectra"):
         return float(half_life(self.finite_time_exponent[-1]))
 
     def sentences(self) -> Iterator[str]:
-        """A few steps and the mean over all of them, quantity by quantity, and one sentence that reads them."""
+        """Growth of the products, discs, and the doubt about eigenvalues."""
+        yield reading(self)
+
+    def lines(self) -> Iterator[str]:
+        """A few steps and the mean over all of them, quantity by quantity."""
         T, steps = len(self.norm), shown_steps(len(self.norm))
         which = f"; {self.which_eigenvalues} of {self.row_centers.shape[1]}" if self.leading else ""
-        yield f"{self.title}, {self.along}, {counted(T, 'step')}, {DISC_WORDS[self.discs]}{which}"
-        if self.about:
-            yield self.about
-        yield f"{'':<26}" + "".join(f"{f'step {t}':>11}" for t in steps) + f"{'mean':>11}"
-        for name, label in (MEASURES | {"kreiss_constant": "Kreiss constant, at least"}).items():
+        heads = "".join(f"{f'step {t}':>11}" for t in steps)
+        yield f"{self.along}, {counted(T, 'step')}, {DISC_WORDS[self.discs]}{which}\n{'':<26}{heads}{'mean':>11}"
+        measures = MEASURES | {"kreiss_constant": "Kreiss constant, at least"}
+        for name, label in sorted(measures.items(), key=lambda row: row[0] not in TELLING):
             values = getattr(self, name)
             if np.isnan(values).all():  # not measured: see `leading`
                 continue
@@ -192,9 +196,6 @@ class Spectra(Result, kind="spectra"):
             bound = f"{'none' if none else f'{self.norm_bound:.4g}':>11}"
             scope = "the cell has no norm_bound" if none else "for any input and any state within this run's range"
             yield f"{'bound on the 2-norm':<26}{bound}  {scope}"
-        life = "gradient's half-life" if self.half_life >= 0 else "gradient's doubling time"
-        yield f"{life:<26}{abs(self.half_life):>11.4g}  steps, by the exponent at the last step"
-        yield reading(self)
 
     def table(self) -> list[dict]:
         """One row of numbers a step."""
@@ -231,7 +232,7 @@ def reading(record: Spectra) -> str:
         discs = f"{which} reach {reach:.3g} from 0 and so would allow growth, but {none} leaves the unit circle"
     else:
         discs = f"{which}, which reach {reach:.3g} from 0, keep every eigenvalue inside the unit circle"
-    words = f"Over {counted(len(record.norm), 'step')} {gradient_words(record)}; {discs}."
+    words = f"Over {counted(len(record.norm), 'step')} {gradient_words(record.finite_time_exponent[-1])}; {discs}."
     if missing.any():
         words += f" At {np.count_nonzero(missing)} of {len(missing)} steps up to {missing.max()} of {record.which_eigenvalues}"
         words += " did not converge, and larger ones may be among them."
@@ -239,16 +240,6 @@ def reading(record: Spectra) -> str:
     if worst * np.finfo(record.eigenvalues.dtype).eps * float(record.norm.max()) > ROUNDING_SHOWN:
         words += f" Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}: its condition is up to {worst:.2g}."
     return words
-
-
-def gradient_words(record: Spectra) -> str:
-    """Growth of the products of the steps, in words: "the gradient's norm halves every 1.22 steps"."""
-    exponent, life = float(record.finite_time_exponent[-1]), record.half_life
-    if exponent == -math.inf:
-        return "the gradient vanishes entirely"
-    if abs(exponent) < 1e-6:
-        return "the gradient keeps its norm"
-    return f"the gradient's norm {'halves' if exponent < 0 else 'doubles'} every {abs(life):.3g} steps"
 
 
 @with_gradients()

@@ -95,7 +95,7 @@ class GateActivity(Result, kind="gates"):
     def plot(self, ax=None) -> Axes:
         """One line for each layer over time. Raises InvalidInputError if there are no gates."""
         if not self.mean.size:
-            raise InvalidInputError(f"{self.summary().removesuffix('.')}: there is nothing to draw")
+            raise InvalidInputError(f"{' '.join(self.sentences()).removesuffix('.')}: there is nothing to draw")
         ax.set_ylim(0, 1)
         return draw_layers(self.mean, self.unit, "open (0 to 1)", ax)
 
@@ -133,10 +133,9 @@ class Products(Result, kind="products"):
         return float(half_life(self.exponent[-1]))
 
     def sentences(self) -> Iterator[str]:
-        """Two lines: the norm of the whole product, and the half-life."""
+        """The growth of the gradient, and the norm of the whole product."""
         T, norm = len(self.log_norm), float(self.log_norm[-1]) / math.log(10)
-        yield f"log10 ||ds[{T}]/ds[0]|| {norm:.4g} over {counted(T, 'step')}"
-        yield f"gradient's {'half-life' if self.half_life >= 0 else 'doubling time'} {abs(self.half_life):.4g} steps"
+        yield f"Over {counted(T, 'step')} {gradient_words(self.exponent[-1])}: log10 ||ds[{T}]/ds[0]|| is {norm:.4g}."
 
     def table(self) -> list[dict]:
         """One row a step: step, log_norm, exponent."""
@@ -146,6 +145,15 @@ class Products(Result, kind="products"):
     def plot(self, ax=None) -> Axes:
         """The norm over time on a log scale."""
         return draw_growth(self.log_norm, "s", self.unit, ax)
+
+
+def gradient_words(exponent: float) -> str:
+    """Growth of the products of the steps, in words: "the gradient's norm halves every 1.22 steps"."""
+    if exponent == -math.inf:
+        return "the gradient vanishes entirely"
+    if abs(exponent) < 1e-6:
+        return "the gradient keeps its norm"
+    return f"the gradient's norm {'halves' if exponent < 0 else 'doubles'} every {abs(half_life(exponent)):.3g} steps"
 
 
 @torch.no_grad()

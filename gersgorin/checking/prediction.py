@@ -4,6 +4,7 @@ Legend: K trials.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -167,9 +168,8 @@ class TrainingCheck(Result, Explanation, Forecast):
             return f"no escape is in sight (at the earliest after about {_rounded(low)} steps)"
         verb = "leaves" if self.outcome.startswith("leaves") else "would leave"
         end = _rounded(high) if math.isfinite(high) else f"more than {self.steps:,}"
-        return f"it {verb} after about {_rounded(self.escape_steps)} steps" + f" ({_rounded(low)} to {end})" * (
-            low < high
-        )
+        between = f" ({_rounded(low)} to {end})" * (low < high)
+        return f"it {verb} after about {_rounded(self.escape_steps)} steps{between}"
 
     def _where(self) -> str:
         tried = [row for row in self.table() if row["steps"]]
@@ -178,9 +178,8 @@ class TrainingCheck(Result, Explanation, Forecast):
         name = "learning rate" if self.scheduler is None else "initial_lr"
         if self.window is not None:
             low, high = (f"{rate:.3g}" for rate in self.window)
-            seen = (
-                f"Trials at {name}s from {low} to {high} left" if low != high else f"A trial at a {name} of {low} left"
-            )
+            where = f"Trials at {name}s from {low} to {high}" if low != high else f"A trial at a {name} of {low}"
+            seen = f"{where} left"
         elif len(rates) < 2:
             seen = f"No {'other ' * len(rates)}{name} was tried"
         else:
@@ -191,8 +190,8 @@ class TrainingCheck(Result, Explanation, Forecast):
             seen += "; higher ones were not tried"
         return f"{seen}."
 
-    def summary(self) -> str:
-        """The sentences of the verdict, then the numbers behind them."""
+    def lines(self) -> Iterator[str]:
+        """The training, its plateau and its trials, and what explains them."""
         length = counted(self.steps, "step") + " of minibatches"
         length += f", {self.steps / self.steps_per_epoch:.3g} epochs" * (self.steps_per_epoch < math.inf)
         rows = {
@@ -204,28 +203,23 @@ class TrainingCheck(Result, Explanation, Forecast):
             "one minibatch": self._flow,
             "rates": rates_in_words(self.rates) if self.rates else None,
         }
-        table = [f"{name:<{VALUES}}{words}" for name, words in rows.items() if words]
-        return "\n".join([*self.sentences(), "", *table])
+        yield from (f"{name:<{VALUES}}{words}" for name, words in rows.items() if words)
 
     @property
     def _flow(self) -> str | None:
         """When the gradient flow on one minibatch leaves."""
         if self.flow_steps is None:
             return None
-        after = (
-            f"leaves after {_rounded(self.flow_steps)} steps"
-            if math.isfinite(self.flow_steps)
-            else "was not seen to leave"
-        )
+        seen, steps = math.isfinite(self.flow_steps), self.flow_steps
+        after = f"leaves after {_rounded(steps)} steps" if seen else "was not seen to leave"
         return f"SGD on it alone, without noise, {after} (the gradient flow)"
 
     def table(self) -> list[dict]:
         """One row for each trial, by learning rate: its steps, and those at which it left and diverged; infinity: not seen."""
         trials = self.trials  # the first is the training itself
         columns = {"steps": trials.steps, "left": trials.left, "diverged": trials.diverged}
-        return sorted(
-            rows_of(learning_rate=self.learning_rate * trials.factors, **columns), key=lambda row: row["learning_rate"]
-        )
+        rows = rows_of(learning_rate=self.learning_rate * trials.factors, **columns)
+        return sorted(rows, key=lambda row: row["learning_rate"])
 
     def plot(self, ax=None):
         """Outcome of each trial over its learning rate and its steps, with the window and the forecast."""

@@ -33,8 +33,7 @@ def main_of(row: Analysis, words: list[str]) -> None:
         own = {name: vars(options)[name] for name in row.options}
         result = row(subject, **own, progress=report(f"{row.command} of {subject.label.title}"))
         outputs.write(result, report)
-    text = "\n".join(filter(None, (result.title, result.about, result.summary())))
-    outputs.show(options, text, {"title": result.title, "about": result.about, row.name: result.to_dict()})
+    outputs.show(options, [result], row.name)
 
 
 def _subject_of(row: Analysis, options, device: str):

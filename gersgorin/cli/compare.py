@@ -77,9 +77,7 @@ def compare(options: CompareOptions) -> None:
     save_figure(outputs.figure, lambda: _drawn(options, row, drawn, sources[0]))
     for path, result in zip(numbers, results * len(outputs.numbers), strict=True):
         result.save(path)
-    texts = [text for found in results for text in ([found.title] * bool(command) + [found.summary(), ""])]
-    values, *others = (_values(row, found) | {"figure": str(outputs.figure)} for found in results)
-    outputs.show(options, "\n".join(texts), values | ({"compare": others} if others else {}))
+    outputs.show(options, results, "" if row.name == "spectra" else row.name)
 
 
 def _analysis(options: CompareOptions) -> Analysis:
@@ -157,10 +155,3 @@ def _drawn(options: CompareOptions, row: Analysis, results: list, source):
     if row.name != "spectra":
         return draw_results(results, f"{source.kind} {source.first_label}")
     return draw_bands(results) if options.many else draw_comparison(results)
-
-
-def _values(row: Analysis, found) -> dict:
-    """The numbers of a result for JSON, of another analysis than the spectra with its names."""
-    if row.name == "spectra":
-        return found.to_dict()
-    return {"title": found.title, "about": found.about, row.name: found.to_dict()}

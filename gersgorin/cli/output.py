@@ -21,7 +21,7 @@ from rhn.utils.options import default_of
 
 NUMBERS, ANIMATIONS = (".npz", ".json"), (".gif",)
 NETWORK, DATA = ("cell", "module", "checkpoint"), ("chorale", "input", "data")
-SILENT = {"output", "json", "force", "device", "analysis"}  # they change no numbers, or name the command
+SILENT = {"output", "json", "all", "force", "device", "analysis"}  # they change no numbers, or name the command
 USUAL = {".safetensors", ".npy", ".txt"}  # suffixes that a name leaves out
 BEST = "best.safetensors"  # weights in the folder of a training, which has the better name
 
@@ -63,12 +63,22 @@ class Outputs:
             film(result).save(self.animation, progress=report("animation"))
             print(f"animation: {self.animation}", file=sys.stderr)
 
-    def show(self, options, text: str, values: dict) -> None:
-        """Print a result and the name of its figure, as text or as one JSON object."""
+    def show(self, options, results: Iterable, name: str = "") -> None:
+        """Print the summaries of results and the name of their figure, or their numbers as one JSON object.
+
+        name: of the numbers in the object; "": the object has them itself.
+        """
         if options.json:
-            print_json(values | {"figure": str(self.figure)})
+            values, *others = (_values(result, name) | {"figure": str(self.figure)} for result in results)
+            print_json(values | ({"compare": others} if others else {}))
         else:
-            print(text, f"figure: {self.figure}", sep="\n")
+            print(*(f"{result.summary(whole=options.all)}\n" for result in results), f"figure: {self.figure}", sep="\n")
+
+
+def _values(result, name: str) -> dict:
+    """The numbers of a result for JSON, with its names."""
+    numbers = result.to_dict()
+    return {"title": result.title, "about": result.about, name: numbers} if name else numbers
 
 
 def default_figure(command: str, options) -> str:

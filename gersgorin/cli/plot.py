@@ -53,4 +53,4 @@ def plot(options: PlotOptions) -> None:
         run = run_along(subject, source, device=device, whole=leading is None)
         found = spectra(run, discs=options.discs, leading=leading, progress=report(f"spectra of {run.label.title}"))
         outputs.write(found, report, draw=draw_run, film=moving_run)
-    outputs.show(options, f"{found.summary()}\n", found.to_dict())
+    outputs.show(options, [found])

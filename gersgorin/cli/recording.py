@@ -47,7 +47,7 @@ def run(options: RecordingOptions) -> None:
     recording = Recording.load(path)
     with progress_bars() as report:
         outputs.write(recording, report, film=moving_recording)
-    outputs.show(options, recording.summary(), recording.to_dict())
+    outputs.show(options, [recording])
 
 
 def default_figure(path: Path) -> str:

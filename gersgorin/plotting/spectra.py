@@ -264,10 +264,8 @@ def draw_step(record: "Spectra", size: tuple[float, float], title: str) -> tuple
     titled(figure, title, record.about)
     top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(4.7, height)).flat
     ax, *larger = top.subplots(1, 2 if around else 1, squeeze=False)[0]
-    plot_spectrum(record, step, limit=limit, ax=ax).set_title(f"step {step}", pad=16)
-    radius, reach, loose = (float(v[step]) for v in (record.spectral_radius, record.reach, record.looseness))
-    numbers = f"radius {radius:.3g}, the largest; reach {reach:.3g}, looseness {loose:.3g}".replace("nan", "unknown")
-    ax.text(0.5, 1.015, numbers, transform=ax.transAxes, ha="center", va="bottom", fontsize=7, color=GREY)
+    radius = f"{record.spectral_radius[step]:.3g}".replace("nan", "unknown")
+    plot_spectrum(record, step, limit=limit, ax=ax).set_title(f"step {step}: spectral radius {radius}, the largest")
     if around:
         plot_crowd(record, step, ax, larger[0], around).set(ylabel="", anchor="W")
         ax.set_anchor("E")

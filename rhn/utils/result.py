@@ -5,7 +5,7 @@ A result is a frozen dataclass of NumPy arrays, numbers, texts, dictionaries of 
     @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
     class Gains(Result, kind="gains"):
         input: np.ndarray
-        def sentences(self): ...        # lines of text, which a command prints
+        def sentences(self): ...        # what the numbers say, which a command prints first
         def table(self): ...            # rows of numbers
         def plot(self, ax=None): ...    # matplotlib axes
 """
@@ -24,11 +24,13 @@ from rhn.errors import DataError
 from rhn.utils.figures import SUFFIXES, image, save_figure
 from rhn.utils.io import arrays_of, made_with, write_arrays, write_csv, write_json
 from rhn.utils.validation import kinds_of
+from rhn.utils.wording import counted, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LINES, COLUMNS = 24, 100  # of a screen
+FIRST = 6  # rows of numbers that a command prints without --all
 KIND = "kind"  # key of a file that names the class
 
 
@@ -54,12 +56,21 @@ class Result:
             Result.classes[kind] = cls
 
     def sentences(self) -> Iterable[str]:
-        """The numbers as a few lines of text."""
+        """What the numbers say."""
         raise NotImplementedError
 
-    def summary(self) -> str:
-        """The sentences, each on its line."""
-        return "\n".join(self.sentences())
+    def lines(self) -> Iterable[str]:
+        """A heading and rows of numbers, the most telling first; nothing if the sentences say it all."""
+        return ()
+
+    def summary(self, *, whole: bool = True) -> str:
+        """The sentences, network and data, and the numbers behind them, or the first rows of these."""
+        heading, *lines = [*self.lines()] or [""]
+        shown = lines[: None if whole else FIRST]
+        if hidden := len(lines) - len(shown):
+            shown.append(f"and {counted(hidden, 'more row')} with --all")
+        behind = "\n".join(filter(None, (self.title, self.about, heading, *shown)))
+        return "\n\n".join(filter(None, ("\n".join(self.sentences()), behind)))
 
     def table(self) -> list[dict[str, Any]]:
         """One row of numbers for each step, point or quantity."""
@@ -127,8 +138,7 @@ class Result:
 
     def __repr__(self) -> str:
         """The summary, at most one screen of it."""
-        summary = self.summary()
-        lines = fitted(summary if summary.startswith(self.title) else f"{self.title}\n{summary}").split("\n")
+        lines = fitted(self.summary()).split("\n")
         return "\n".join(lines if len(lines) <= LINES else [*lines[: LINES - 1], "..."])
 
     def _repr_html_(self) -> str:
@@ -195,6 +205,13 @@ def rows_of(**columns: Iterable) -> list[dict[str, Any]]:
         else:
             split[name] = values.tolist() if isinstance(values, np.ndarray) else list(values)
     return [dict(zip(split, row, strict=True)) for row in zip(*split.values(), strict=True)]
+
+
+def tabulated(result: Result) -> list[str]:
+    """The rows of a result's table as lines of text, below the names of the columns."""
+    rows = result.table()
+    cells = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
+    return table([*rows[0]], cells).split("\n") if rows else []
 
 
 def fitted(text: str) -> str:

@@ -1,6 +1,7 @@
 """Each row of the table of analyses has one result that prints, tabulates, draws, saves and loads; a new row is found everywhere."""
 
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from gersgorin.results import load
 from gersgorin.run import Label, Run
 from rhn.cells import RHN
 from rhn.models import PolyphonicModel
-from rhn.utils.result import COLUMNS, LINES
+from rhn.utils.result import COLUMNS, LINES, tabulated
 
 ROOT = Path(__file__).parents[2]
 OWN = '''
@@ -38,8 +39,8 @@ class Steps(Result, kind="steps"):
 
     count: int
 
-    def summary(self):
-        return f"{self.count} steps"
+    def sentences(self):
+        yield f"{self.count} steps"
 
     def table(self):
         return [{"count": self.count}]
@@ -93,9 +94,20 @@ def result(request, subjects):
     return found
 
 
+def unexplained(result) -> set[str]:
+    """Names of rows and columns that the glossary does not have; a value among them has digits."""
+    head, *rows = [*result.lines()] or [""]
+    columns = {*re.split(" {2,}", head.split("\n")[-1].strip())} - {""}
+    beside = {*map(str, result.table()[0].values())} if type(result).lines is tabulated else set()
+    names = columns | {line.split("  ")[0] for line in rows} - beside - {""}
+    explained = re.findall(r"^\| (.+?) \|", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
+    return {name for name in names if not re.search(r"\d(?!-norm)", name)} - {*explained}
+
+
 def test_a_result_is_printed(result):
     assert result.title and isinstance(result.summary(), str) and result.summary()
     assert repr(result).count("\n") < 24 and max(map(len, repr(result).split("\n"))) <= 100
+    assert not unexplained(result)
 
 
 def test_a_result_of_several_runs_or_analyses_fits_a_screen():
@@ -106,7 +118,7 @@ def test_a_result_of_several_runs_or_analyses_fits_a_screen():
     for found in (*measured, gersgorin.Recorder(cell, x).recording, checked):
         lines = repr(found).split("\n")
         assert len(lines) <= LINES and max(map(len, lines)) <= COLUMNS, repr(found)[:3000]
-        assert str(found).count("\n") < LINES
+        assert str(found).count("\n") < LINES and not unexplained(found)
 
 
 def test_a_result_is_a_table(result):

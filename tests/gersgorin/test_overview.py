@@ -95,7 +95,7 @@ def test_it_says_itself_in_text_and_in_html_that_needs_nothing_else():
     net.cells[0].__class__ = type("R<b>N", (RHN,), {})  # a user's class may have any name
     found = analyze(net, frames(T))
     text, page = repr(found), found._repr_html_()
-    assert text.startswith("R<b>N, depth 3, 6 units, 12 steps")
+    assert text.startswith("Over 12 steps the gradient") and "\n\nR<b>N, depth 3, 6 units, 12 steps\n" in text
     assert found.summary().split()[:150] == text.split()[:150]  # the lines are folded
     assert all(row["quantity"] in found.summary() for row in found.table()[:14])
     assert re.findall(r"<(\w+)", page) == ["pre", "img"] and not re.search(r"""=["'](https?:)?//""", page)
