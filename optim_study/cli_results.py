@@ -163,7 +163,7 @@ class Plot(Stored, Writing):
         if self.json:
             print_json([asdict(share) | {"share": share.share} for share in found])
         else:
-            print(share_table(found), end="\n\n")
+            print(share_table(found, self.below), end="\n\n")
         print(f"figure: {output}", file=sys.stderr if self.json else sys.stdout)
 
     def _rows(self) -> tuple[list[Row], str]:

@@ -107,9 +107,12 @@ def holm(p: Sequence[float]) -> list[float]:
     return [value for _, value in sorted(zip(order, corrected, strict=True))]
 
 
-def share_table(found: Iterable[Share]) -> str:
-    """The shares as text."""
-    return columns_table(map(_line, found), COLUMNS)
+def share_table(found: Sequence[Share], below: float = BELOW) -> str:
+    """A sentence about all trials, and the shares as text."""
+    whole = [s for s in found if s.region == WHOLE]
+    trained, trials = sum(s.below for s in whole), sum(s.trials for s in whole)
+    said = f"{trained} of {trials:,} trials have trained, below {below:g} nats a frame; the best has {min(s.best for s in whole):.4g}."
+    return f"{said}\n\n{columns_table(map(_line, found), COLUMNS)}"
 
 
 def _line(s: Share) -> dict:

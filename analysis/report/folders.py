@@ -17,7 +17,7 @@ from optim_study.cli_results import Stored
 from optim_study.map_plot import plot_map
 from optim_study.protocol import StudyConfig
 from optim_study.results import Row, protocol_words
-from optim_study.shares import Share, share_table, training_shares
+from optim_study.shares import Share, training_shares
 from optim_study.swarm_plot import plot_swarm
 from rhn.checkpoints import BEST
 from rhn.errors import CheckpointError, DataError, InvalidInputError
@@ -146,8 +146,8 @@ def _protocol(configs: Sequence[StudyConfig], rows: Sequence[Row], about: str) -
 
 def _shares(found: Sequence[Share]) -> Section:
     trained, trials = sum(s.below for s in found), sum(s.trials for s in found)
-    text = share_table(found).splitlines()
+    text = [f"{trained} of {counted(trials, 'trial')} of {counted(len(found), 'network')} train."]
     if (least := min(s.trials for s in found)) < FEW:
         text.append(f"Only {least} trials of a network: the intervals of these shares are wide.")
-    verdict = f"{trained} of {counted(trials, 'trial')} of {counted(len(found), 'network')} train."
-    return Section(title="How many settings train", verdict=verdict, text=text)
+    table = Table(caption="Shares of the trials that trained", rows=[asdict(s) | {"share": s.share} for s in found])
+    return Section(title="How many settings train", verdict=text[0], text=text, tables=[table])

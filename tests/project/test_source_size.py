@@ -12,7 +12,7 @@ BUDGETS = {
     "rhn gersgorin optim_study analysis": (32_570, 248_000),
     "rhn": (12_800, 87_500),
     "gersgorin": (15_140, 125_550),
-    "optim_study": (2_900, 20_700),
+    "optim_study": (2_900, 20_800),
     "analysis": (1_800, 14_750),
     "tests": None,  # printed only
     "benchmarks examples": (3_200, 29_000),
