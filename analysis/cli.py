@@ -77,7 +77,7 @@ class Common(Trained, Writing):
         if self.json:
             print_json(record.to_dict())
         else:
-            print(record.summary(whole=self.all), f"figure: {figure}", sep="\n")
+            print(record.summary(whole=self.all), f"figure: {figure}", sep="\n\n")
 
 
 @dataclass(frozen=True, kw_only=True)

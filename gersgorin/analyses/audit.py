@@ -136,13 +136,14 @@ def audit(
     module, findings = _finite(module) if isinstance(module, nn.Module) else (module, [])
     map_ = module if isinstance(module, SequenceMap) else SequenceMap(module, x, submodule=submodule)
     paths, half_lives, rows = {part: path for path, part in map_.module.named_modules()}, {}, []
-    places = [(part, k) for part in _recurrent(map_.part) for k in range(layers_of(part))]
+    passed = {part: _passed(map_, part) for part in _recurrent(map_.part)}
+    places = [(part, k) for part in passed for k in range(layers_of(part))]
     for done, (part, k) in enumerate(places):
         layer = k + 1 if layers_of(part) > 1 else None
         name = (paths[part] or type(part).__name__) + (f", layer {layer}" if layer else "")
         run = _run(map_, part, paths[part], layer)
         half_lives[name], row = _measured(run, torch.Generator().manual_seed(seed))
-        given, output = _passed(map_, part)
+        given, output = passed[part]
         rows.append(row | {"input_rms": _rms(given), "output_rms": _rms(output)})
         findings += [f"{name}: {said}." for said in _out_of_line(half_lives[name], **rows[-1])]
         width = 0 if given is None else given.shape[-1]

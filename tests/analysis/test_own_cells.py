@@ -111,7 +111,7 @@ def test_it_is_drawn_new_and_trained(trained, capsys):
     for words in (new, ["--checkpoint", *stored(trained)]):
         assert gersgorin.cli.main.main(["plot", *words, "--steps", "4", "--output", "drawn.png", "--force"]) == 0
     new, old = (line for line in capsys.readouterr().out.splitlines() if "4 units" in line)
-    assert new.startswith(f"{trained}, 4 units, gain 0.5") and old.startswith(f"{trained}, 4 units, chorale")
+    assert new.startswith(f"{trained}, 4 units, gain 0.5") and old == f"{trained}, 4 units"
 
 
 @pytest.mark.parametrize("trained", ["my_module:Mine"], indirect=True)
