@@ -196,6 +196,8 @@ class Spectra(Result, kind="spectra"):
             bound = f"{'none' if none else f'{self.norm_bound:.4g}':>11}"
             scope = "the cell has no norm_bound" if none else "for any input and any state within this run's range"
             yield f"{'bound on the 2-norm':<26}{bound}  {scope}"
+        life, words = "gradient's half-life", "steps, by the exponent at the last step; negative: it doubles"
+        yield f"{life:<26}{self.half_life:>11.4g}  {words}"
 
     def table(self) -> list[dict]:
         """One row of numbers a step."""

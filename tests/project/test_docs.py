@@ -158,7 +158,7 @@ def test_the_analysis_of_contributing_is_complete(monkeypatch, capsys, tmp_path)
     monkeypatch.chdir(tmp_path)
     words = ["volume", "--cell", "rnn", "--hidden-size", "4", "--steps", "6", "--skip", "2"]
     assert main([*words, "--output", "v.png", "v.npz"]) == 0
-    assert "mean log |det|" in capsys.readouterr().out
+    assert "mean of log |det|" in capsys.readouterr().out
     assert load(tmp_path / "v.npz").log_det.shape == (4,)
 
 
