@@ -106,8 +106,7 @@ class GateActivity(Result, kind="gates_by_layer"):
     def sentences(self) -> Iterator[str]:
         """How far the gates are open, and the layers that this makes."""
         gate, depth = float(self.mean_by_layer.mean()), float(self.mean_by_layer.sum())
-        of = f"an effective depth of {depth:.3g} of {self.layers}"
-        yield f"Its {self.gate_name}s are open by {gate:.3g} on average (0 closed, 1 open): {of}."
+        yield f"Its {self.gate_name}s are open by {gate:.3g} on average (0 closed, 1 open), an effective depth of {depth:.3g}."
 
     def lines(self) -> Iterator[str]:
         """A row a layer, and the effective depth (mean over time) of each sequence."""

@@ -70,15 +70,12 @@ class LesionTable(Result, kind="lesions"):
     def sentences(self) -> Iterator[str]:
         """The layer that is missed most, and what the intervals say."""
         worst, where = self.by_damage()[0], f" on {self.split}" if self.split else ""
-        yield (
-            f"Without layer {worst['label']} ({self.mode}) the loss{where} changes most, by {worst['delta']:+.3g} from "
-            f"{self.baseline:.4g}: {self.measured}, nats a {self.step}."
-        )
-        if np.isfinite(self.low).any():
-            over = f"Intervals are over the {self.sequences} sequences, of this one network"
-            yield f"{over}: they do not say how another training would differ."
-        else:
-            yield "There are no intervals: they are over sequences, and one says nothing about others."
+        change = f"Without layer {worst['label']} ({self.mode}) the loss{where} changes most, by {worst['delta']:+.3g}"
+        yield f"{change} from {self.baseline:.4g}: {self.measured}, nats a {self.step}."
+        over = f"Intervals are over the {self.sequences} sequences, of this one network"
+        sure = f"{over}: they do not say how another training would differ."
+        none = "There are no intervals: they are over sequences, and one says nothing about others."
+        yield sure if np.isfinite(self.low).any() else none
 
     def lines(self) -> Iterator[str]:
         """Layers by damage, controls and pairs."""
@@ -87,8 +84,8 @@ class LesionTable(Result, kind="lesions"):
             for kind, name in LINES.items()
             for row in self.by_damage(kind)
         ]
-        text = table(("lesioned", "loss", "damage", "95 % from", "to"), rows)
-        yield from text.replace("+nan", "   -").split("\n")
+        heads = ("lesioned", "loss", "damage", "95 % from", "to")
+        yield from table(heads, rows).replace("+nan", "   -").split("\n")
 
     def table(self) -> list[dict]:
         """A row for each network; the first one, of kind "unlesioned", is the baseline."""

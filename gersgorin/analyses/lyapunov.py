@@ -98,19 +98,17 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         return kaplan_yorke_dimension(self.exponents, complete=self.complete)
 
     def sentences(self) -> Iterator[str]:
-        """The largest exponent with its error, the sum and the dimension, and the number of steps."""
-        largest, error = self.exponents[0], np.nan_to_num(2 * self.standard_errors[0])
-        does = "shrinks" if largest + error < 0 else "grows" if largest - error > 0 else "may grow or shrink"
-        within = f" +- {error:.2g}" if error else ""
-        yield f"A small change of the state {does}: the largest Lyapunov exponent is {largest:.4g}{within} a step."
+        """The largest exponent with its error and the number of steps, the sum and the dimension."""
+        largest, error = float(self.exponents[0]), 2 * float(self.standard_errors[0])
+        low, high = largest - np.nan_to_num(error), largest + np.nan_to_num(error)
+        does = "shrinks" if high < 0 else "grows" if low > 0 else "may grow or shrink"
+        within = "(too short a run for standard errors)" if math.isnan(error) else f"+- {error:.2g} (95 %)"
+        over = counted(self.steps, "step") + (f" after {self.warmup} that are not counted" if self.warmup else "")
+        yield f"A small change of the state {does}: the largest Lyapunov exponent is {largest:.4g} {within} a step, over {over}."
         those = "all" if self.complete else f"these {len(self.exponents)} of {self.state_size}"
-        more = "needs more exponents: their sum is not negative"
-        dimension = more if math.isnan(self.kaplan_yorke) else f"is {self.kaplan_yorke:.4g}"
+        more = math.isnan(self.kaplan_yorke)
+        dimension = "needs more exponents: their sum is not negative" if more else f"is {self.kaplan_yorke:.4g}"
         yield f"The sum of {those} is {self.sum:.4g}; the Kaplan-Yorke dimension {dimension}."
-        warmup = f" after {self.warmup} that are not counted" if self.warmup else ""
-        unknown = np.isnan(self.standard_errors).all()
-        errors = "too short a run for standard errors" if unknown else "two standard errors (+-) are 95 %"
-        yield f"From {counted(self.steps, 'step')}{warmup}; {errors}."
 
     def table(self) -> list[dict]:
         """One row an exponent: number, exponent, standard_error."""

@@ -56,10 +56,8 @@ class Pseudospectra(Result, kind="pseudospectra"):
     def sentences(self) -> Iterator[str]:
         """The step of which the least change moves an eigenvalue onto the unit circle."""
         k = int(self.to_circle.argmin())
-        yield (
-            f"A change of norm {self.to_circle[k]:.3g} of the Jacobian at step {self.steps[k]} puts an eigenvalue on the unit "
-            "circle; the other steps shown need as much or more."
-        )
+        change = f"A change of norm {self.to_circle[k]:.3g} of the Jacobian at step {self.steps[k]}"
+        yield f"{change} puts an eigenvalue on the unit circle; the other steps shown need as much or more."
 
     def table(self) -> list[dict]:
         """One row a step: step, epsilon_to_circle, spectrum_to_circle (negative outside the circle)."""

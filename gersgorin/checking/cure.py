@@ -40,7 +40,7 @@ from gersgorin.checking.trials import WINDOW, Constant, Trials, run_trials
 from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
 from rhn.utils.io import finite_json
-from rhn.utils.result import Result, fitted, rows_of
+from rhn.utils.result import FIRST, Result, fitted, rows_of
 from rhn.utils.wording import counted, rounded_up, table
 
 SIMPLICITY = {GIVEN: 0, OUTPUT_BIAS: 1, CHRONO: 2}  # of the changes of a start; 3: matrices
@@ -58,7 +58,6 @@ CLIP = 1.0  # norm
 SLOWER = 3.0  # times the steps of the fastest change after which a simpler one may leave
 AS_GOOD = 0.9  # of the way down that the fastest change comes below the constant, for a simpler one
 REPEATED = 3  # most changes that are tried once more
-SHOWN = 7  # attempts in the summary
 LEGEND = (
     f"loss: of the training's last minibatches, relative to a constant output's; leaves: below {TRAINS}; data kept out of the training "
     "are not looked at"
@@ -240,17 +239,18 @@ class Cure(Result):
         code = self.code.rstrip()
         return f"{self.title}\n{fitted(self.summary().removesuffix(code))}{code}"
 
-    def summary(self) -> str:
+    def summary(self, *, whole: bool = False) -> str:
         """The verdict, what each change does by itself, the meaning of the starts, and the lines to paste."""
         every = sorted(self.attempts, key=lambda a: (not a.steps, a.plan != self.given.plan))
-        rows = (self._row(a) for a in every[:SHOWN])
+        shown = every if whole else every[:FIRST]
+        rows = map(self._row, shown)
         lines = [self.verdict, "", table(("start", "rate", "clip", "steps", "loss", "leaves"), rows, left=("leaves",))]
-        if more := every[SHOWN:]:
+        if more := every[len(shown) :]:
             untried = sum(not a.steps for a in more)
             lines.append(f"and {len(more)} more" + f", of which {untried} were not tried" * bool(untried))
         lines.append(LEGEND)
-        shown = ", ".join(a.start.words for a in every[:SHOWN])
-        lines += [f"{name}: {meaning}" for name, meaning in MEANINGS.items() if name in shown]
+        starts = ", ".join(a.start.words for a in shown)
+        lines += [f"{name}: {meaning}" for name, meaning in MEANINGS.items() if name in starts]
         return "\n".join(lines) + f"\n\n{self.code}".rstrip()
 
 

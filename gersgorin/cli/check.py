@@ -131,6 +131,7 @@ class CheckOptions(CheckedData, Answer, Training, CheckedNetwork):
     group = "output"
 
     json: bool = option(False, "Print one JSON object.")
+    all: bool = option(False, "Print all attempts of a cure (default: the first six).")
 
 
 def main(args: list[str] | None = None, prog: str = "gersgorin-check") -> int:
@@ -189,5 +190,5 @@ def _check_training(options: CheckOptions) -> int:
         text = _in_flags(found.summary())
         print(fitted(text) if sys.stdout.isatty() else text)
         if cured is not None:
-            print(f"\ncure, written to {options.cure}\n{cured.summary()}")
+            print(f"\ncure, written to {options.cure}\n{cured.summary(whole=options.all)}")
     return 0 if cured is None or cured.outcome in ("healthy", "cured") else 1

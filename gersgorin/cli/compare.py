@@ -65,8 +65,7 @@ def compare(options: CompareOptions) -> None:
         first, *others = variants.values
         options = replace(options, checkpoint=Path(first), variants=",".join(others))
     _check(options)
-    command = "" if row.name == "spectra" else row.command
-    outputs = Outputs.of(options, default_figure(command, options))
+    outputs = Outputs.of(options, default_figure("" if row.name == "spectra" else row.command, options))
     sources = sources_of_options(options, options, options.sequences)
     networks = panels(options, variants, sources[0].input_size, options.seeds or 1)
     numbers = [_numbered(path, k, options.force) for path in outputs.numbers for k in range(len(networks))]

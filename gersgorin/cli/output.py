@@ -64,10 +64,7 @@ class Outputs:
             print(f"animation: {self.animation}", file=sys.stderr)
 
     def show(self, options, results: Iterable, name: str = "") -> None:
-        """Print the summaries of results and the name of their figure, or their numbers as one JSON object.
-
-        name: of the numbers in the object; "": the object has them itself.
-        """
+        """Print the summaries of results and the name of their figure, or their numbers, by this name, as one JSON object."""
         if options.json:
             values, *others = (_values(result, name) | {"figure": str(self.figure)} for result in results)
             print_json(values | ({"compare": others} if others else {}))

@@ -5,6 +5,7 @@ And `gersgorin plot --leading`, with eigenvalues that did not converge.
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -262,7 +263,9 @@ def test_a_step_at_which_no_eigenvalue_is_found_does_not_end_the_run(dtype, monk
     assert np.isfinite(record.norm).all() and np.isfinite(record.log_norm_product).all()
     assert "At 3 of 3 steps up to 20 of the 20 leading eigenvalues did not converge, and" in reading(record)
     assert "spectral radius up to 1.5" in reading(record)
-    assert record.summary().count(f"{'-':>11}") == 2 and "nan" not in record.summary()  # radius and looseness
+    assert (
+        len(re.findall(" {10}-(?!\\d)", record.summary())) == 2 and "nan" not in record.summary()
+    )  # radius and looseness
     record.save(tmp_path / "x.json")
     assert json.loads((tmp_path / "x.json").read_text())["steps"][1]["spectral_radius"] is None
     draw_run(record).canvas.draw()
