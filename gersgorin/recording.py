@@ -119,9 +119,9 @@ class Recording(Result, kind="recording"):
 
     def sentences(self) -> Iterator[str]:
         """The number of measurements, and the time that they took."""
-        many, steps = counted(len(self), "measurement"), counted(self.step[-1], "step")
+        many = f"{counted(len(self), 'measurement')} over {counted(self.step[-1], 'step')}"
         took = f"{self.measuring_seconds:.2f} s, {100 * self.share:.2g} % of the time between them"
-        yield f"{many} over {steps} of training, which took {took}."
+        yield f"{many} of training, which took {took}."
 
     def lines(self) -> Iterator[str]:
         """The first and the last measurement and two between, quantity by quantity."""

@@ -110,8 +110,7 @@ def holm(p: Sequence[float]) -> list[float]:
 def share_table(found: Sequence[Share], below: float = BELOW) -> str:
     """A sentence about all trials, and the shares as text."""
     whole = [s for s in found if s.region == WHOLE]
-    trained, trials = sum(s.below for s in whole), sum(s.trials for s in whole)
-    said = f"{trained} of {trials:,} trials have trained, below {below:g} nats a frame; the best has {min(s.best for s in whole):.4g}."
+    said = f"{sum(s.below for s in whole)} of {sum(s.trials for s in whole):,} trials trained, below {below:g} nats a frame."
     return f"{said}\n\n{columns_table(map(_line, found), COLUMNS)}"
 
 

@@ -35,7 +35,7 @@ from gersgorin.run import Run
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.utils.figures import our_style
-from rhn.utils.result import KIND, Result
+from rhn.utils.result import KIND, Result, tabulated
 from rhn.utils.wording import counted
 
 COLUMNS = ("first", "middle", "last", "mean", "least", "largest")
@@ -59,14 +59,6 @@ class Overview(Result, kind="overview"):
             if name != "products":
                 yield from result.sentences()
 
-    def lines(self) -> Iterator[str]:
-        """A row a quantity: a few steps and the mean."""
-        rows = self.table()
-        wide = max(len(row["quantity"]) for row in rows)
-        yield " " * wide + "".join(f"{name:>11}" for name in COLUMNS)
-        for row in rows:
-            yield f"{row['quantity']:<{wide}}" + "".join(f"{row[name]:>11.4g}" for name in COLUMNS)
-
     def table(self) -> list[dict]:
         """A row a quantity: {"quantity", "first", "middle", "last", "mean", "least", "largest"} over the steps."""
         series = {label: getattr(self.spectra, name) for name, label in MEASURES.items()}
@@ -75,6 +67,8 @@ class Overview(Result, kind="overview"):
             several = values.shape[1] > 1
             series |= {f"{label}, layer {k + 1}" if several else label: row for k, row in enumerate(values.T)}
         return [{"quantity": label} | _row(values) for label, values in series.items()]
+
+    lines = tabulated
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The spectrum of one step; without axes a figure with that step and a panel for each analysis, its first axes."""

@@ -208,10 +208,9 @@ class TrainingCheck(Result, Explanation, Forecast):
     @property
     def _flow(self) -> str | None:
         """When the gradient flow on one minibatch leaves."""
-        if self.flow_steps is None:
+        if (steps := self.flow_steps) is None:
             return None
-        seen, steps = math.isfinite(self.flow_steps), self.flow_steps
-        after = f"leaves after {_rounded(steps)} steps" if seen else "was not seen to leave"
+        after = f"leaves after {_rounded(steps)} steps" if math.isfinite(steps) else "was not seen to leave"
         return f"SGD on it alone, without noise, {after} (the gradient flow)"
 
     def table(self) -> list[dict]:
