@@ -82,7 +82,8 @@ class Carried(nn.Module):
         super().__init__()
         self.cell = cell
         self.carried: Tensor
-        self.register_buffer("carried", torch.zeros(cell.depth, dtype=torch.bool).to(next(cell.parameters()).device))
+        device = next(cell.parameters()).device
+        self.register_buffer("carried", torch.zeros(cell.depth, dtype=torch.bool, device=device))
 
     def forward(self, x: Tensor, s0: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Outputs (T, B, n) and the last state, from x (T, B, m) and a state (B, state_size), None: zero."""

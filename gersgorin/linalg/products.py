@@ -126,7 +126,8 @@ def half_life(exponent: Tensor | float) -> Tensor:
 
 def _prefix_products(steps: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     """A[t] ... A[0] for t = 0, 1, ..., as `jacobian_product` returns it."""
-    P, exponent = None, torch.tensor(0)
+    P: Tensor | None = None
+    exponent: Tensor | int = 0
     for step in steps:
         A, more = _scaled(step.detach())
         P, carried = (A, 0) if P is None else _scaled(A @ P)
