@@ -81,7 +81,7 @@ def test_what_a_run_prints(finished, tiny_data, capsys):
     assert all(tuple(row) == COLUMNS for row in rows) and "nothing to do" in printed.err
     assert run("run", "--arch", "rhn", "dt-rnn", *words) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[:4] == ["study", "optimizer", "hidden", "size"]
+    assert " of 16 trials trained, below 9.5" in lines[0] and lines[2].split()[:3] == ["study", "optimizer", "hidden"]
     assert f"best model: {finished}/dt-rnn-depth2/best.safetensors" in lines
     assert lines[-2:] == [f"trials: {finished}/trials.csv", f"figure: {finished}/swarm.png"]
 
