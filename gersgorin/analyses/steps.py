@@ -153,7 +153,8 @@ def gradient_words(exponent: float) -> str:
         return "the gradient vanishes entirely"
     if abs(exponent) < 1e-6:
         return "the gradient keeps its norm"
-    return f"the gradient's norm {'halves' if exponent < 0 else 'doubles'} every {math.log(2) / abs(exponent):.3g} steps"
+    does = "halves" if exponent < 0 else "doubles"
+    return f"the gradient's norm {does} every {math.log(2) / abs(exponent):.3g} steps"
 
 
 @torch.no_grad()
