@@ -120,8 +120,8 @@ class Recording(Result, kind="recording"):
     def sentences(self) -> Iterator[str]:
         """The number of measurements, and the time that they took."""
         many = f"{counted(len(self), 'measurement')} over {counted(self.step[-1], 'step')}"
-        took = f"{self.measuring_seconds:.2f} s, {100 * self.share:.2g} % of the time between them"
-        yield f"{many} of training, which took {took}."
+        took = f"{self.measuring_seconds:.2f} s, {100 * self.share:.2g} % of the time between measurements"
+        yield f"{many} of training; measuring took {took}."
 
     def lines(self) -> Iterator[str]:
         """The first and the last measurement and two between, quantity by quantity."""

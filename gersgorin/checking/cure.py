@@ -237,9 +237,9 @@ class Cure(Result):
     def __repr__(self) -> str:
         """The whole summary, so that its code can be pasted."""
         code = self.code.rstrip()
-        return f"{self.title}\n{fitted(self.summary().removesuffix(code))}{code}"
+        return f"{self.title}\n{fitted(self.summary(whole=False).removesuffix(code))}{code}"
 
-    def summary(self, *, whole: bool = False) -> str:
+    def summary(self, *, whole: bool = True) -> str:
         """The verdict, what each change does by itself, the meaning of the starts, and the lines to paste."""
         every = sorted(self.attempts, key=lambda a: (not a.steps, a.plan != self.given.plan))
         shown = every if whole else every[:FIRST]
