@@ -11,7 +11,7 @@ from rhn.errors import RhnError
 from rhn.models import PolyphonicModel
 
 T, M, N = 6, 3, 4
-X, S = torch.rand(T, M, dtype=torch.float64), torch.rand(T, N, dtype=torch.float64)
+X, S = (torch.rand(T, k, dtype=torch.float64, generator=torch.Generator().manual_seed(k)) for k in (M, N))
 CELL = RHN(M, N, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 MODEL = PolyphonicModel("rhn", hidden_size=4, depth=1, generator=torch.Generator().manual_seed(0))
 FRAMES = (torch.rand(T, 88, generator=torch.Generator().manual_seed(1)) < 0.3).double()
@@ -33,7 +33,7 @@ TAKERS = {
     "spectra": (lambda x: gersgorin.spectra(CELL, x).eigenvalues, X, ()),
     "credit": (lambda x: gersgorin.credit(MODEL, x, FRAMES[1:]).lag_share, FRAMES[:-1], ()),
     "plateau": (lambda x: gersgorin.plateau(MODEL, x).loss, FRAMES, ()),
-    "check": (lambda x: gersgorin.check(MODEL, x, learning_rate=0.1, seconds=600), FRAMES, ("nothing",)),
+    "check": (lambda x: gersgorin.check(MODEL, x, learning_rate=0.1, seconds=600).trials.losses, FRAMES, ("nothing",)),
     "Objective": (lambda x: Objective(MODEL, x).mean_loss(), FRAMES, ()),
 }
 wherever = for_each("taker", TAKERS)
