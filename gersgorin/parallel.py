@@ -15,14 +15,8 @@ has one, too. The guard computes the steps from the first one that has not conve
 the tolerance, the whole run is the loop's, because all later steps depend on the last digits of the earlier ones.
 
 Shapes: x (T, ..., m), s0 (..., N), states (T, ..., N), J (T, ..., N, N) or its diagonal (T, ..., N).
-
-`measure` forecasts the number of iterations from the first 64 steps, which the loop computes. It measures the largest Lyapunov
-exponent; the growth of finite products, as the response to a unit error at every step; the curvature of the step, as the rest of its
-Taylor series between the first guess and the states; and the iterations on the first 16 and 32 steps. The logarithm of the number of
-iterations over T steps is linear in these measures, and in their products with log T (docs/results/2026-11-21-newton.md).
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -35,13 +29,6 @@ MAX_ITERATIONS = 100
 BLOCKS = {"cpu": 1 << 18, "cuda": 1 << 24}  # numbers of Jacobians computed at once; those of a CPU stay in its cache
 ROUNDING = 4  # units in the last place that one step may lose
 DAMPINGS = 1e-8, 1e8  # of "trust", least and largest
-SHORT = 64  # steps of the short run of the forecast
-REHEARSED = 16, 32  # steps of its rehearsals
-COEFFICIENTS = (
-    *(-0.1035, -0.0824, 1.137, -0.06349, 0.2676, -0.1896, -0.176),
-    *(0.08913, -0.07838, 0.04392, 0.07863, 0.03851, -0.1036, 0.1314),
-)
-"""Of `ShortRun.predictors`: of the measures, and of their products with log T."""
 
 StepFunction = Callable[[Tensor, Tensor], Tensor]
 """f(x (..., m), s (..., N)) -> (..., N), or its Jacobian (..., N, N)."""
@@ -245,67 +232,5 @@ def _relative(d: Tensor, states: Tensor) -> Tensor:
     return torch.where(size.isnan(), torch.inf, size)
 
 
-@dataclass(frozen=True)
-class ShortRun:
-    """Measures of the first steps of a run, the worst of several sequences. Logarithms are of base 10."""
-
-    exponent: float
-    """Largest Lyapunov exponent a step (natural logarithm)."""
-    log_response: float
-    """Of the largest response to errors of size 1 at every step, by the products of Jacobians along the run."""
-    log_remainder: float
-    """Of the largest difference between a step from the guess and its linearisation at the run."""
-    rehearsal_16: float
-    """Iterations on the first 16 steps."""
-    rehearsal_32: float
-    """On the first 32."""
-
-    def iterations(self, T: int) -> float:
-        """Iterations expected over T steps; at most T are needed."""
-        log = sum(c * p for c, p in zip(COEFFICIENTS, self.predictors(T), strict=True))
-        return min(max(math.exp(min(log, 50)), 1.0), float(T))
-
-    def predictors(self, T: int) -> list[float]:
-        """Measures that the logarithm of the number of iterations is linear in, and their products with log T.
-
-        The response to the remainder is the error that the first iteration leaves: below 1 it shrinks quadratically.
-        """
-        error = min(max(self.log_response, -2), 12) + min(max(self.log_remainder, -18), 6)
-        base = [1.0, *(math.log(max(k, 1)) for k in (self.rehearsal_16, self.rehearsal_32))]
-        base += [max(error + 2, 0), max(error, 0), max(error - 1.5, 0), min(max(self.exponent, -1), 0.5)]
-        return base + [b * math.log(T / REHEARSED[1]) for b in base]
-
-
-def measure(recurrence: Recurrence, **options) -> ShortRun:
-    """Measure the first steps of a run; options: of `solve` for the rehearsals."""
-    short = replace(recurrence, x=recurrence.x[:SHORT])
-    states, guess = short.continued(torch.empty_like(short.guess()), 0), short.guess()
-    J = short.jacobians(states)
-    difference = short.before(guess) - short.before(states)
-    linear = states + (J @ difference.unsqueeze(-1)).squeeze(-1)
-    rehearsals = (
-        solve(replace(short, x=short.x[:steps]), max_iterations=steps, guard=False, **options) for steps in REHEARSED
-    )
-    response, remainder = linear_scan(J, _signs(J[..., 0])), short.next(guess) - linear
-    return ShortRun(_exponent(J), _log(response), _log(remainder), *(float(found.iterations) for found in rehearsals))
-
-
 def _signs(like: Tensor) -> Tensor:
     return torch.randint(2, like.shape, generator=torch.Generator().manual_seed(0)).to(like) * 2 - 1
-
-
-def _exponent(J: Tensor) -> float:
-    """Mean growth a step of a small change, the first quarter not counted."""
-    v, logs = _signs(J[0, ..., :1]), []
-    for A in J:
-        v = A @ v
-        norm = v.norm(dim=-2, keepdim=True)
-        logs.append(norm.log())
-        v = v / norm.clamp(min=torch.finfo(v.dtype).tiny)
-    growth = torch.stack(logs)[len(J) // 4 :].mean(0)
-    return float(growth.nan_to_num(-50.0, 50.0, -50.0).clamp(-50, 50).amax())
-
-
-def _log(numbers: Tensor) -> float:
-    """log10 of the largest modulus, within the range of float64."""
-    return math.log10(min(max(float(numbers.abs().nan_to_num(1e300, 1e300).max()), 1e-18), 1e300))

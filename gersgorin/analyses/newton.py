@@ -1,4 +1,4 @@
-"""Parallel computation of a run: all states at once by Newton's method, and how many iterations that takes.
+"""Parallel computation of a run: all states at once by Newton's method.
 
 A loop computes one state after the other. Newton's method corrects all states at once, each iteration by a scan of log T levels
 (`gersgorin.parallel` has the equations and the methods). It pays where a few iterations are enough: where the network forgets. Near
@@ -8,7 +8,7 @@ Legend: T steps, B sequences, N entries of a state, K iterations.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from gersgorin._validate import real_tensor
 from gersgorin.cell import Step, trajectory
 from gersgorin.loading.find import is_step
-from gersgorin.parallel import MAX_ITERATIONS, METHODS, SHORT, TOLERANCES, Recurrence, measure, solve
+from gersgorin.parallel import MAX_ITERATIONS, METHODS, TOLERANCES, Recurrence, solve
 from gersgorin.plotting.figure import DASHED, panel
 from gersgorin.resolve import label_of_cell, run_of_network
 from gersgorin.run import Progress, Run, silent
@@ -32,7 +32,7 @@ from rhn.utils.wording import counted
 
 WHOLE = 64  # entries of a state up to which the whole Jacobian is the default
 SHOWN = -16.0, 2.0  # powers of ten in the figure
-COPIES = 4, 12  # of all Jacobians at once: of the short run, and with "trust" of the whole run
+COPIES = 12  # of all Jacobians at once, with "trust"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -53,10 +53,6 @@ class Newton(Result, kind="newton"):
     """"full", "diagonal" or "trust"."""
     tolerance: float
     """Of residuals and errors."""
-    forecast: float
-    """Iterations expected before the run, from its first 64 steps; up to T."""
-    measures: dict[str, float]
-    """Of those steps, on which the forecast rests: see `gersgorin.parallel.ShortRun`."""
     fallback_from: int | None = None
     """The first step that was computed in a loop; None: all converged, or there was no guard."""
     unit: str = "steps"
@@ -77,12 +73,10 @@ class Newton(Result, kind="newton"):
         steps, iterations = counted(self.steps, "step"), counted(self.iterations, "iteration")
         reached = int(self.converged.reshape(self.steps, -1).all(1).sum())
         found = f"{steps} at once in {iterations}" if self.parallel else f"{reached:,} of {steps} in {iterations}"
-        yield f"Newton's method, {self.method} Jacobians, tolerance {self.tolerance:.2g}: {found}"
-        exponent = f"largest exponent {self.measures['exponent']:.3g}"
-        yield f"forecast {self.forecast:.3g} iterations, from the first steps ({exponent})"
-        yield f"residual {self.residuals[-1]:.2g}, largest error {np.max(self.errors[-1]):.2g} of the last iterate"
+        yield f"Newton's method with {self.method} Jacobians computes {found}, to a tolerance of {self.tolerance:.2g}."
+        yield f"The residual is {self.residuals[-1]:.2g}, the largest error {np.max(self.errors[-1]):.2g} of the last iterate."
         if self.fallback_from is not None:
-            yield f"a loop computed {self.steps - self.fallback_from:,} steps, from step {self.fallback_from:,} on"
+            yield f"A loop computed {self.steps - self.fallback_from:,} steps, from step {self.fallback_from:,} on."
 
     def table(self) -> list[dict]:
         """One row an iterate: iteration, residual, error (the largest), steps_within (the tolerance, before the first that is not)."""
@@ -162,7 +156,6 @@ def newton(
         errors.append(error.reshape(len(states), -1).amax(1).cpu().numpy())
         progress(len(errors) - 1, max_iterations)
 
-    short = measure(recurrence, method=method, tolerance=tolerance)
     found = solve(
         recurrence, method=method, tolerance=tolerance, max_iterations=max_iterations, guard=guard, watch=watch
     )
@@ -174,8 +167,6 @@ def newton(
         errors=np.array(errors),
         converged=found.converged.cpu().numpy(),
         fallback_from=found.fallback_from,
-        forecast=short.iterations(len(states)),
-        measures=asdict(short),
         method=method,
         tolerance=tolerance,
         **run.labels,
@@ -189,8 +180,7 @@ def _check(method: str, tolerance: float, max_iterations: int, states: Tensor) -
             f"method {method!r:.40}, tolerance {tolerance!r:.40}, max_iterations {max_iterations!r:.40}: expected one of "
             f"{', '.join(METHODS)}; a number between 0 and 1; 0 or more"
         )
-    trust = method == "trust"
-    kept = len(states) if trust else min(SHORT, len(states))
-    need = COPIES[trust] * kept * states[0].numel() * states.shape[-1] * states.itemsize
-    advice = f"use {'method full, ' * trust}fewer sequences or a smaller state"
-    check_room(need, f"Jacobians of {tuple(states.shape)} states", advice, str(states.device))
+    if method == "trust":
+        need = COPIES * states.nbytes * states.shape[-1]
+        advice = "use method full, fewer sequences or a smaller state"
+        check_room(need, f"Jacobians of {tuple(states.shape)} states", advice, str(states.device))

@@ -65,7 +65,8 @@ class Overview(Result, kind="overview"):
         series["input gain"] = self.gains.input
         for label, values in (("state gain", self.gains.layers), (self.gates.gate_name, self.gates.mean)):
             several = values.shape[1] > 1
-            series |= {f"{label}, layer {k + 1}" if several else label: row for k, row in enumerate(values.T)}
+            rows = values.T if several or label != "state gain" else ()  # of one layer: the 2-norm
+            series |= {f"{label}, layer {k + 1}" if several else label: row for k, row in enumerate(rows)}
         return [{"quantity": label} | _row(values) for label, values in series.items()]
 
     lines = tabulated

@@ -234,7 +234,7 @@ def reading(record: Spectra) -> str:
         discs = f"{which} reach {reach:.3g} from 0 and so would allow growth, but {none} leaves the unit circle"
     else:
         discs = f"{which}, which reach {reach:.3g} from 0, keep every eigenvalue inside the unit circle"
-    words = f"Over {counted(len(record.norm), 'step')} {gradient_words(record.finite_time_exponent[-1])}; {discs}."
+    words = f"Over {counted(len(record.norm), 'step')} {gradient_words(record.log_norm_product)}; {discs}."
     if missing.any():
         words += f" At {np.count_nonzero(missing)} of {len(missing)} steps up to {missing.max()} of {record.which_eigenvalues}"
         words += " did not converge, and larger ones may be among them."

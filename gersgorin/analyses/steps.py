@@ -135,7 +135,7 @@ class Products(Result, kind="products"):
     def sentences(self) -> Iterator[str]:
         """The growth of the gradient, and the norm of the whole product."""
         T, norm = len(self.log_norm), float(self.log_norm[-1]) / math.log(10)
-        yield f"Over {counted(T, 'step')} {gradient_words(self.exponent[-1])}: log10 ||ds[{T}]/ds[0]|| is {norm:.4g}."
+        yield f"Over {counted(T, 'step')} {gradient_words(self.log_norm)}: log10 ||ds[{T}]/ds[0]|| is {norm:.4g}."
 
     def table(self) -> list[dict]:
         """One row a step: step, log_norm, exponent."""
@@ -147,14 +147,23 @@ class Products(Result, kind="products"):
         return draw_growth(self.log_norm, "s", self.unit, ax)
 
 
-def gradient_words(exponent: float) -> str:
-    """Growth of the products of the steps, in words: "the gradient's norm halves every 1.22 steps"."""
+def gradient_words(log_norm: np.ndarray) -> str:
+    """Growth of the products of the steps, from the logarithms of their norms (T,), in words.
+
+    >>> gradient_words(np.array([-0.5, -1.0, -1.5])), gradient_words(np.array([2.0, 2.1, 2.2]))
+    ("the gradient's norm halves every 1.39 steps", "the gradient's norm doubles every 0.945 steps, on average: most of it at step 0")
+    """
+    exponent = log_norm[-1] / len(log_norm)
     if exponent == -math.inf:
         return "the gradient vanishes entirely"
     if abs(exponent) < 1e-6:
         return "the gradient keeps its norm"
     does = "halves" if exponent < 0 else "doubles"
-    return f"the gradient's norm {does} every {math.log(2) / abs(exponent):.3g} steps"
+    words = f"the gradient's norm {does} every {math.log(2) / abs(exponent):.3g} steps"
+    changes = np.abs(np.diff(log_norm, prepend=0))
+    if len(changes) > 2 and 2 * changes.max() > changes.sum():
+        words += f", on average: most of it at step {changes.argmax()}"
+    return words
 
 
 @torch.no_grad()

@@ -154,6 +154,7 @@ def _check_training(
         learning_rate=loop.learning_rate,
         steps=steps,
         scheduler=None if loop.scheduler is None else type(loop.scheduler).__name__,
+        warming_up=loop.scheduler is not None and _rises(loop.schedule(min(steps, 1 + int(found.trials.steps[0])))),
         steps_per_epoch=math.ceil(loop.data.epoch) if loop.data.epoch < math.inf else math.inf,
         constant_loss=found.trials.constant,
         first_loss=loop.first_loss,
@@ -161,6 +162,12 @@ def _check_training(
         slowed=loop.slowed,
         step_seconds=step_seconds,
     )
+
+
+def _rises(schedule: list[list[dict[str, Any]]]) -> bool:
+    """True if the learning rate of a group is larger in the last row of a schedule than in the one before."""
+    last, before = (max(group["lr"] for group in row) for row in (schedule[-1], schedule[-2:][0]))
+    return last > before
 
 
 def frame_targets(

@@ -49,6 +49,8 @@ class TrainingCheck(Result, Explanation, Forecast):
     """Loss of a minibatch before training."""
     scheduler: str | None = None
     """Class of the scheduler, which begins with `learning_rate` or multiplies it: "OneCycleLR"."""
+    warming_up: bool = False
+    """True if the scheduler still raises the learning rate at the last step that was seen."""
     reach: Reach | None = None
     """Which steps of a sequence the gradient of the untrained network sees; None: not measured."""
     slowed: float | None = None
@@ -156,6 +158,7 @@ class TrainingCheck(Result, Explanation, Forecast):
         if self.cut and self.outcome == "may leave":
             early = f"; the time was up after {counted(self.tried, 'step')}: to decide, {self._enough}"
         falls = " and still falls" * self.still_falls
+        falls += "; until there its scheduler raises the learning rate" * self.warming_up
         seen = f" After {counted(self.tried, 'step')} its loss is {self.last_loss:.3g} of a constant output's{falls}."
         return f"{words[0].upper()}{words[1:]}{early}." + seen * math.isfinite(self.last_loss)
 
@@ -164,8 +167,8 @@ class TrainingCheck(Result, Explanation, Forecast):
         low, high = self.interval
         if math.isinf(self.escape_steps):
             if math.isinf(low) or self.outcome != "may leave":
-                return "no escape is in sight"
-            return f"no escape is in sight (at the earliest after about {_rounded(low)} steps)"
+                return "no escape was seen"
+            return f"no escape was seen (at the earliest after about {_rounded(low)} steps)"
         verb = "leaves" if self.outcome.startswith("leaves") else "would leave"
         end = _rounded(high) if math.isfinite(high) else f"more than {self.steps:,}"
         between = f" ({_rounded(low)} to {end})" * (low < high)

@@ -51,12 +51,13 @@ class SequenceMap:
         if not callable(module):
             raise InvalidInputError(f"expected a torch module or a function of x, got {type(module).__name__}")
         self.name, self._submodule = name_of(module), submodule
-        self.label = label or Label(name=self.name, title=self.name)
         x, module = _checked(x), module if isinstance(module, nn.Module) else Function(module)
         if isinstance(module, nn.RNNCellBase) or is_hand_written(module):
             raise InvalidInputError(
                 f"{self.name} is one step of a recurrence: expected a module that reads a sequence, such as a loop over it"
             )
+        sizes = f"of {' x '.join(map(str, x.shape))}"
+        self.label = label or Label(name=self.name, title=self.name, sequence=sizes)
         check_weights(module)
         errors, found = [], []
         for dtype in (torch.float64, None):  # some modules only run in their own precision

@@ -48,7 +48,7 @@ def test_a_chaotic_run_is_that_of_the_loop():
     found = gersgorin.newton(cell, x, max_iterations=15)
     assert found.fallback_from == 0 and not found.parallel
     np.testing.assert_array_equal(found.states, gersgorin.trajectory(cell, x)[1:].detach().numpy())
-    assert "a loop computed 400 steps, from step 0 on" in found.summary()
+    assert "A loop computed 400 steps, from step 0 on" in found.summary()
 
 
 def test_the_default_for_large_states_is_the_diagonal():

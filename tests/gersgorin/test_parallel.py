@@ -1,14 +1,12 @@
-"""Newton's method for all states at once: the scans against dense solves, the solutions against the loop, the guard, the forecast."""
+"""Newton's method for all states at once: the scans against dense solves, the solutions against the loop, the guard."""
 
 import itertools
-import math
 
 import pytest
 import torch
-from scipy.stats import spearmanr
 from tables import for_each
 
-from gersgorin.parallel import BLOCKS, METHODS, Recurrence, damped_correction, linear_scan, measure, solve
+from gersgorin.parallel import BLOCKS, METHODS, Recurrence, damped_correction, linear_scan, solve
 from rhn.cells import CELLS, GRU, make_cell
 
 DOUBLE = torch.float64
@@ -173,28 +171,3 @@ def test_numbers_that_are_not_finite_are_those_of_the_loop(method):
     found = solve(problem, tolerance=TOLERANCE, method=method, max_iterations=30)
     assert found.fallback_from is not None and not found.converged[40:].any()
     torch.testing.assert_close(found.states, loop(problem), equal_nan=True)
-    assert math.isfinite(measure(problem, tolerance=TOLERANCE).iterations(1000))
-
-
-def test_measures_of_a_linear_map():
-    A, x = torch.diag(torch.tensor([0.5, -0.25], dtype=DOUBLE)), drawn(200, 2)
-    problem = along(lambda x, s: s @ A.T + x, lambda x, s: A.expand(*s.shape, 2), x, torch.zeros(2, dtype=DOUBLE))
-    found = measure(problem, tolerance=TOLERANCE)
-    assert found.exponent == pytest.approx(math.log(0.5), abs=1e-6)
-    assert 1 <= 10**found.log_response <= 2  # 1 / (1 - 0.5) at most
-    assert found.log_remainder < -15 and found.rehearsal_16 == found.rehearsal_32 == 1
-
-
-@for_each("T", [1, 20])
-def test_a_run_shorter_than_the_rehearsals_has_a_forecast(T):
-    assert 1 <= measure(recurrence_of(cell_of("gru"), drawn(T, 2, 3)), tolerance=TOLERANCE).iterations(T) <= T
-
-
-def test_the_forecast_ranks_networks_that_it_was_not_fitted_to():
-    counted, expected = [], []
-    for name in ("rnn", "gru", "rhn", "leaky", "mgu"):
-        for scale in (0.2, 0.9, 1.8, 3.0):
-            problem = recurrence_of(cell_of(name, n=5, scale=scale, seed=11), drawn(200, 3, seed=11))
-            counted.append(solve(problem, tolerance=TOLERANCE, guard=False, max_iterations=60).iterations)
-            expected.append(measure(problem, tolerance=TOLERANCE).iterations(200))
-    assert spearmanr(counted, expected)[0] > 0.85
