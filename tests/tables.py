@@ -1,9 +1,20 @@
-"""Tables of cheap cases of one statement: one test with a subtest for each row, instead of one test for each row."""
+"""Tables of cheap cases of one statement, one test with a subtest for each row; and the words that the glossary explains."""
 
 import inspect
+import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
+
+GLOSSARY = Path(__file__).parents[1] / "docs" / "glossary.md"
+
+
+def not_explained(names: Iterable[str]) -> set[str]:
+    """Those of these names, with spaces or underscores, that no row of the glossary's tables has."""
+    rows = re.findall(r"^\| (.+?) \|", GLOSSARY.read_text(), re.MULTILINE)
+    words = {*rows, *(word for row in rows for word in row.split(", "))}
+    return {name for name in names if not {name, name.replace("_", " ")} & words}
 
 
 def for_each(names: str | tuple[str, ...], rows: Iterable):

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from networks import WORDS, language_checkpoint, language_network, network, sentences
+from tables import not_explained
 
 import rhn.cli.main
-from analysis import LesionTable, lesion
+from analysis import LesionTable, gate_activity, lesion
 from analysis.cli import main
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale, chorales
@@ -71,6 +72,9 @@ def test_lesions_of_named_chorales_with_pairs():
     assert run("lesion", "best.safetensors", *words) == 0
     table = lesion(network(dtype=torch.float32), [chorale("bwv269"), chorale("test-0")], "mean", pairs=True)
     assert LesionTable.load("l.npz").loss.tolist() == table.loss.tolist()
+    gates = gate_activity(network(dtype=torch.float32), [chorale("bwv269")])
+    heads = {head for found in (table, gates) for head in re.split(" {2,}", next(found.lines()).strip())}
+    assert not not_explained(heads - {"bwv269"})
 
 
 def test_ungated_networks_are_carried_by_default(capsys):

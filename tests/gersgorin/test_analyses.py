@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from tables import not_explained
 
 import gersgorin
 from gersgorin import analyze
@@ -100,8 +101,7 @@ def unexplained(result) -> set[str]:
     columns = {*re.split(" {2,}", head.split("\n")[-1].strip())} - {""}
     beside = {*map(str, result.table()[0].values())} if type(result).lines is tabulated else set()
     names = columns | {line.split("  ")[0] for line in rows} - beside - {""}
-    explained = re.findall(r"^\| (.+?) \|", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
-    return {name for name in names if not re.search(r"\d(?!-norm)", name)} - {*explained}
+    return not_explained(name for name in names if not re.search(r"\d(?!-norm)", name))
 
 
 def test_a_result_is_printed(result):

@@ -9,13 +9,19 @@ import sys
 from dataclasses import fields
 
 import pytest
-from tables import for_each
+from tables import for_each, not_explained
 
 from gersgorin.recording import Recording
+from optim_study import plan, shares
 from optim_study.cli import COMMANDS, main
+from optim_study.cli_results import BEST, STATUS
 from optim_study.presets import RunConfig, small
 from optim_study.results import COLUMNS
 from rhn.utils.options import parse
+
+
+def test_the_words_of_printed_tables_are_explained():
+    assert not not_explained((*STATUS, *BEST, *plan.COLUMNS, *shares.COLUMNS))
 
 
 @pytest.fixture(autouse=True)
