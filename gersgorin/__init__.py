@@ -37,6 +37,7 @@ from rhn.version import __version__ as __version__
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "analyses": ("register_analysis",),
         "analyses.audit": ("audit",),
         "analyses.bounds": ("bounds",),
         "analyses.credit": ("credit",),
