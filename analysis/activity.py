@@ -104,7 +104,7 @@ class GateActivity(Result, kind="gates_by_layer"):
         return np.stack((closed, 1 - closed - opened, opened), 1)
 
     def sentences(self) -> Iterator[str]:
-        """How far the gates are open, and the layers that this makes."""
+        """The mean opening of the gates, and the layers that this makes."""
         gate, depth = float(self.mean_by_layer.mean()), float(self.mean_by_layer.sum())
         yield f"Its {self.gate_name}s are open by {gate:.3g} on average (0 closed, 1 open), an effective depth of {depth:.3g}."
 

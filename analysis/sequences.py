@@ -99,7 +99,7 @@ def _readable(symbol: str | int) -> str:
 
 @dataclass(frozen=True)
 class Task:
-    """What the networks of one kind read; a kind adds the fit of an array, batches, loss and names."""
+    """The sequences that networks of one kind read; a kind adds the fit of an array, batches, loss and names."""
 
     width: int
     """Keys of a frame, or V: numbers a step of one sequence beside those of the cells."""
@@ -128,7 +128,7 @@ class Music(Task):
     step, ndim, dtype, expected = "frame", 2, None, "finite numbers (T, {})"
 
     def fits(self, array: np.ndarray) -> bool:
-        """Whether every frame has its keys, as numbers."""
+        """True if every frame has its keys, as numbers."""
         return array.shape[1] == self.width and array.dtype.kind in "buif" and bool(np.isfinite(array).all())
 
     def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[Minibatch]:
@@ -150,7 +150,7 @@ class Text(Task):
     step, ndim, dtype, expected = "token", 1, torch.int64, "ids of tokens (T,), whole numbers >= 0 and < {}"
 
     def fits(self, array: np.ndarray) -> bool:
-        """Whether all are ids of the vocabulary."""
+        """True if all are ids of the vocabulary."""
         return array.dtype.kind in "ui" and 0 <= array.min() <= array.max() < self.width
 
     def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[Minibatch]:

@@ -80,7 +80,7 @@ class StepCell:
 
     @property
     def has_closed_form(self) -> bool:
-        """True if the cell has a `jacobian` of its own."""
+        """True if the cell has its own `jacobian`."""
         return "jacobian" in self._own
 
     def probe(self, x: Tensor, s: Tensor) -> None:
@@ -272,7 +272,7 @@ def _hint(module) -> str:
 
 
 def _validated(cell: nn.Module | Step, x, s, name: str, method: str | None, chunk_size: int | None):
-    """What the public functions below do first: (cell, x, s, how), validated."""
+    """The validated arguments of the public functions below: (cell, x, s, how)."""
     cell, x, s = as_cell(cell), real_tensor("x", x), real_tensor("s", s)
     if torch.is_grad_enabled():
         check_gradients(cell.module)

@@ -389,7 +389,7 @@ def draw_results(results: Sequence[Result], along: str) -> Shown:
 
 
 def _grid(count: int, most: int) -> tuple[int, int]:
-    """(Rows, columns) of a few rows of equal length, at most so many panels in each."""
+    """(Rows, columns) of a few rows of equal length, with at most this number of panels in each."""
     rows = math.ceil(count / most)
     return rows, math.ceil(count / rows)
 

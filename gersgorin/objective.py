@@ -477,7 +477,7 @@ def _own_loss(model: nn.Module) -> str:
     name = next((loss for kind, loss in OWN_LOSS.items() if isinstance(model, kind)), None)
     if name is None:
         raise InvalidInputError(
-            f"{type(model).__name__} has no loss of its own: give loss='bernoulli', 'categorical', 'squared' or a function"
+            f"{type(model).__name__} defines no loss: give loss='bernoulli', 'categorical', 'squared' or a function"
         )
     return name
 

@@ -244,7 +244,7 @@ def draw_recording(recording: Recording) -> Shown:
     """
     panels = {names: PANELS[names] for names in PANELS if np.isfinite(recording.mean(names[0])).any()}
     if not panels:
-        raise DataError("the record holds no finite number: there is nothing to draw, record the training anew")
+        raise DataError("the record holds no finite number: there is nothing to draw, record the training again")
     rows = -(-len(panels) // 2)
     heights = (4.2, 2 * rows)
     figure = Shown(12, sum(heights))

@@ -77,7 +77,7 @@ def devices(config: RunConfig) -> list[str]:
 
 
 def memory(study: StudyConfig, model, device: str, steps: int) -> Callable[[int], int]:
-    """The estimated peak bytes of a process as a function of its number of fused trials, on sequences of so many steps."""
+    """The estimated peak bytes of a process as a function of its number of fused trials, on sequences of this length."""
     weights, positions = weight_bytes(model), steps * -(-study.batch_size // ROWS) * ROWS
     trial = (3 + len(make_optimizer(study).kept)) * weights + TRIAL_BYTES
     step, part = 2 * weights + step_bytes(model, positions), part_size(model, positions, torch.device(device))

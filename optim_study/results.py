@@ -68,7 +68,7 @@ class Row:
 
     @property
     def results(self) -> dict:
-        """What a storage has of a trial beside its settings."""
+        """The numbers of a trial in a storage beside its settings."""
         return {name: getattr(self, name) for name in RESULTS}
 
     @property

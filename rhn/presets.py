@@ -244,7 +244,7 @@ def _chorales(depth: int, cell: str, cell_options: Mapping) -> ChoraleConfig:
 def starting_point(
     name: str | None, file: Path | None, cell: str | None, options: Mapping | None = None
 ) -> ChoraleConfig | LanguageConfig:
-    """The configuration of a preset, with the entries of a file instead of its own, for another cell if one is named.
+    """The configuration of a preset, with the entries of a file in place of the preset's, for another cell if one is named.
 
     options: of the cell, as words or values, instead of those of the file and of the preset.
 

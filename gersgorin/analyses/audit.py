@@ -257,7 +257,7 @@ def _sets_decays(weight: Tensor, part: nn.Module, layer: int | None, width: int)
 
 
 def _passed(map_: SequenceMap, part: nn.Module) -> tuple[Tensor | None, Tensor | None]:
-    """What a layer reads and returns while the model reads x; None if it is not called as a module."""
+    """The inputs and outputs of a layer while the model reads x; None if it is not called as a module."""
     found = [(None, None)]
 
     def seen(part, args, kwargs, output):

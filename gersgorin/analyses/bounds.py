@@ -295,12 +295,12 @@ class NormBounds(Result, kind="bounds"):
         }
 
     def sentences(self) -> Iterator[str]:
-        """Whether the gradient is bounded, and of what."""
+        """The tightest bound of the gradient, and the matrices that it is about."""
         yield self.sentence()
         yield f"{self.scope}."
 
     def lines(self) -> Iterator[str]:
-        """What was measured, and exponents and half-lives by window length."""
+        """The measured exponent, and bounds on exponents and half-lives by window length."""
         measured = {"window": "measured", "exponent_bound": self.measured_exponent, "bound": ""}
         measured["half_life_bound"] = _half_life(self.measured_exponent)
         rows = []

@@ -72,7 +72,7 @@ class Credit(Result, kind="credit"):
     """Of the loss."""
 
     def lost_beyond(self, steps: int) -> float:
-        """The part of the gradient lost by truncation after so many steps; 0 beyond the whole sequence."""
+        """The part of the gradient lost by truncation after this number of steps; 0 beyond the whole sequence."""
         return float(self.lost[min(steps, len(self.lost) - 1)])
 
     @property
@@ -91,7 +91,7 @@ class Credit(Result, kind="credit"):
         return int((np.cumsum(self.lag_share) >= 0.5).argmax())
 
     def sentences(self) -> Iterator[str]:
-        """How far back the gradient comes from, the loss by truncation, and from which lag on there is nothing."""
+        """The lags that the gradient comes from, the loss by truncation, and the lag from which on there is nothing."""
         half, lost = counted(self.half, "step"), 100 * self.lost_beyond(10)
         said = f"Half of the recurrence's gradient comes from states at most {half} back"
         said += f"; errors that go back at most 10 steps lose {lost:.3g} % of it."

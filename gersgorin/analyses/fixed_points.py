@@ -57,7 +57,7 @@ KINDS = {"stable": (GREEN, "o"), "neutral": (BLUE, "s"), "saddle": (ORANGE, "D")
 
 @dataclass(frozen=True)
 class Modes:
-    """How a small deviation d from a point goes on: after t steps it is right @ (eigenvalues**t * (left @ d))."""
+    """Modes of a small deviation d from a point: after t steps it is right @ (eigenvalues**t * (left @ d))."""
 
     eigenvalues: np.ndarray
     """(N,) complex, the largest modulus first."""
@@ -70,11 +70,11 @@ class Modes:
         return np.linalg.inv(self.right)
 
     def driven(self, weights: Tensor | np.ndarray) -> np.ndarray:
-        """How far each of m inputs moves the state along each mode, (N, m), for input weights (N, m): |left @ weights|."""
+        """Distance that each of m inputs moves the state along each mode, (N, m), for input weights (N, m): |left @ weights|."""
         return np.abs(self.left @ torch.as_tensor(weights).numpy(force=True))
 
     def read(self, weights: Tensor | np.ndarray) -> np.ndarray:
-        """How strongly each of k outputs reads each mode, (k, N), for output weights (k, N): |weights @ right|."""
+        """Strength with which each of k outputs reads each mode, (k, N), for output weights (k, N): |weights @ right|."""
         return np.abs(torch.as_tensor(weights).numpy(force=True) @ self.right)
 
 
@@ -111,7 +111,7 @@ class FixedPoints(Result, kind="fixed_points"):
         """The modes of a point. Raises InvalidInputError for points from a file."""
         if self.jacobians is None:
             raise InvalidInputError(
-                "points from a file have no Jacobians: search them anew with gersgorin.fixed_points"
+                "points from a file have no Jacobians: search them again with gersgorin.fixed_points"
             )
         values, right = np.linalg.eig(self.jacobians[point])
         order = np.argsort(-np.abs(values), kind="stable")
@@ -161,7 +161,7 @@ class FixedPoints(Result, kind="fixed_points"):
         return np.select(tests, ["unstable", "saddle", "neutral"], "stable").tolist()
 
     def sentences(self) -> Iterator[str]:
-        """How many points were found."""
+        """The number of points."""
         slow, starts = int(self.is_slow.sum()), counted(len(self.starts), "start")
         yield f"{counted(len(self.is_slow) - slow, 'fixed point')}, {slow} slow, from {starts} ({self.lost} led to none)"
         if not len(self.states):

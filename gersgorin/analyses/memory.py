@@ -90,7 +90,7 @@ class Memory(Result, kind="memory"):
         return share_from(self.by_lag)
 
     def share_beyond(self, lag: int) -> float:
-        """Share of the squared influence, summed over lags, from inputs more than so many steps back."""
+        """Share of the squared influence, summed over lags, from inputs more than this number of steps back."""
         squares = np.square(self.by_lag)
         return float(squares[lag + 1 :].sum() / squares.sum()) if squares.any() else 0.0
 

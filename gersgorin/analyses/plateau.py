@@ -286,7 +286,7 @@ class Plateau(Result, kind="plateau"):
                 f"learning rate {learning_rate} and momentum {momentum}: expected one above 0, and 0 or more and less than 1"
             )
         if self.objective is None:
-            raise InvalidInputError("a plateau from a file holds no network: compute it anew with gersgorin.plateau")
+            raise InvalidInputError("a plateau from a file holds no network: compute it again with gersgorin.plateau")
         return float(steps_to_leave(self.objective, learning_rate, momentum))
 
 

@@ -46,11 +46,11 @@ from rhn.utils.wording import counted, rounded_up, table
 SIMPLICITY = {GIVEN: 0, OUTPUT_BIAS: 1, CHRONO: 2}  # of the changes of a start; 3: matrices
 STEPS, SECONDS = 3000, 60.0
 TRAINS = 0.9  # of the loss of the best constant output: a training that reaches less works
-AFTER = 4.0  # a trial that has left goes on for so many times its escape
+AFTER = 4.0  # times its escape that a trial which has left continues for
 RATES = {"SGD": (1e-4, 100.0), "other": (1e-5, 1.0)}  # least and largest learning rate, by decades around the given one
 BEST = 2  # starts that are trained whole
 SCREEN = 0.04  # of the steps, for trials of all starts
-ROUNDS = ((0.15, 4), (0.4, 3), (1.0, 2))  # (share of the steps, trials of so many of the best)
+ROUNDS = ((0.15, 4), (0.4, 3), (1.0, 2))  # (share of the steps, number of the best that are tried)
 COST = 9  # times the steps of a whole training that a search takes at most, about
 FEWEST = 20  # steps of a trial
 LATE = 0.5  # of the steps; a training that leaves later is tried again before it is called healthy
@@ -156,7 +156,7 @@ class Cure(Result):
         return (f"{reach.sentence()} " if reach and (reach.blind or reach.explodes) else "") + self._found()
 
     def _found(self) -> str:
-        """What was found, in a sentence or two."""
+        """The finding, in a sentence or two."""
         of = f"of the loss of a constant output after {counted(self.chosen.steps, 'step')}"
         if self.outcome == "healthy":
             return f"It learns as it is: {self.given.loss:.3g} {of}; nothing is changed."
@@ -553,7 +553,7 @@ def _moved(factor: float, halves: int) -> float:
 
 
 def _outcome(plan: Attempt, trials: Trials, k: int) -> Attempt:
-    """What a trial of a plan did."""
+    """The outcome of a trial of a plan."""
     steps = int(trials.steps[k])
     last = slice(steps - max(5, min(WINDOW, steps // 4)), steps)
     diverged = float(trials.diverged[k])

@@ -79,7 +79,7 @@ def reasons(
 
 
 def unknown(explanation: Explanation) -> str:
-    """What is said without a reason."""
+    """The sentence without a reason."""
     if explanation.rates:
         return "Not known: neither gradient, trials, order nor rates show a cause."
     lacks_time = any(NO_TIME in words for words in explanation.left_out)
@@ -87,7 +87,7 @@ def unknown(explanation: Explanation) -> str:
 
 
 def _rate(outcome: str, trials: list[dict], own: float, window: tuple[float, float]) -> str:
-    """What other learning rates do better."""
+    """The learning rates that do better."""
     if "explodes" in outcome:
         calm = [r for r in trials if r["learning_rate"] < own and r["diverged"] == math.inf]
         return f"At {calm[-1]['learning_rate']:.3g} it does not explode in {calm[-1]['steps']:,} steps." if calm else ""
@@ -100,7 +100,7 @@ def _rate(outcome: str, trials: list[dict], own: float, window: tuple[float, flo
 
 
 def _order(order: float | None) -> str:
-    """How flat the plateau is."""
+    """The flatness of the plateau."""
     if order is None or not order >= FLAT:
         return ""
     return f"The plateau is flat: weights of half the size learn {2**order:.2g} times as slowly at first (order {order:.1f})."

@@ -95,7 +95,7 @@ def forecast(
     progress: Callable[[str], None] = lambda doing: None,
     seed: int = 0,
 ) -> Forecast:
-    """Forecast a training of so many steps, in no more than so many seconds.
+    """Forecast a training of some steps within some seconds.
 
     learning_rates: further ones, at each of which the training is run afterwards, as far as there is time.
     """
@@ -244,7 +244,7 @@ class Belief:
         return np.logaddexp(fits + math.log(1 - broken), math.log(broken) + anything)
 
     def probability(self, steps: float) -> float:
-        """Of leaving within so many steps."""
+        """Of leaving within these steps."""
         return float(self.weights[self.times <= math.log(steps)].sum())
 
     def escape(self, steps: float) -> tuple[float, Interval]:

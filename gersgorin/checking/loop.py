@@ -183,7 +183,7 @@ class TrainingLoop:
         return fresh
 
     def schedule(self, steps: int) -> list[list[dict[str, Any]]]:
-        """What the scheduler sets in each group before each of so many steps; learning rates are relative to those of the trials.
+        """The settings of the scheduler in each group before each of the steps; learning rates are relative to those of the trials.
 
         Raises InvalidInputError if the scheduler fails.
         """

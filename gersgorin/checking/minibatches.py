@@ -83,7 +83,7 @@ class Examples:
         return self.take(_drawn(self.count, 1)[:BATCH_SIZE])
 
     def minibatches(self, most: int) -> list[Pair]:
-        """Minibatches drawn at random, at most so many; together they hold each example as often as any other, or nearly so."""
+        """Minibatches drawn at random, at most this number; together they hold each example as often as any other, or nearly so."""
         passes = min(self.per_step // math.gcd(self.count, self.per_step), MOST_PASSES)  # both end together
         number = min(most, self.count * passes // self.per_step)
         order = _drawn(self.count, -(-number * self.per_step // self.count))
@@ -95,7 +95,7 @@ class Examples:
 
 
 class Batches:
-    """Pairs of batches from a DataLoader, in its own order; each run of trials reads it anew."""
+    """Pairs of batches from a DataLoader, in its own order; each run of trials reads it again."""
 
     def __init__(self, loader: Any, like: Tensor, seconds: float):
         if isinstance(loader, Tensor | np.ndarray) or not isinstance(loader, Iterable):
@@ -151,12 +151,12 @@ class Batches:
         return self.minibatches(1)[0]
 
     def minibatches(self, most: int) -> list[Pair]:
-        """Batches drawn at random, at most so many."""
+        """Batches drawn at random, at most this number."""
         return [self.kept[k] for k in _drawn(len(self.kept), 1)[:most].tolist()]
 
 
 def _drawn(count: int, times: int) -> Tensor:
-    """All numbers below `count` in random order, so many times; the same at each call."""
+    """All numbers below `count` in random order, several times; the same at each call."""
     g = torch.Generator().manual_seed(0)
     return torch.cat([torch.randperm(count, generator=g) for _ in range(times)])
 
@@ -228,7 +228,7 @@ def _parts(x: Inputs) -> list[Tensor]:
 
 
 def _indexed(x: Inputs, axis: int, length: int, rows: Tensor) -> Inputs:
-    """Some entries along an axis, of all inputs that have so many there."""
+    """Some entries along an axis, of all inputs that have this length there."""
     has = lambda value: value.shape[axis : axis + 1] == (length,)  # noqa: E731
     return with_parts(x, (v.index_select(axis, rows.to(v.device)) if has(v) else v for v in _parts(x)))
 

@@ -91,7 +91,7 @@ class TrainingCheck(Result, Explanation, Forecast):
         return "leaves" if leaves else "stays"
 
     def sentences(self) -> tuple[str, ...]:
-        """What the gradient sees, if that is little and the training does not leave; outcome, time, learning rates; subnormals."""
+        """The gradient's steps, if few and the training does not leave; outcome, time, learning rates; subnormals."""
         sees = (self._sees,) if self._sees else ()
         slow = (f"Its steps take {self._slowed}.",) if self.slowed else ()
         return (*sees, self._what(), self._when(), self._where(), *slow)
@@ -106,7 +106,7 @@ class TrainingCheck(Result, Explanation, Forecast):
 
     @property
     def _sees(self) -> str:
-        """What the gradient does not see, or that it explodes, if the training does not leave."""
+        """The steps that the gradient does not see, or its explosion, if the training does not leave."""
         reach = self.reach if self.outcome != "leaves" else None
         return reach.sentence() if reach and (reach.blind or reach.explodes) else ""
 
@@ -117,7 +117,7 @@ class TrainingCheck(Result, Explanation, Forecast):
 
     @property
     def _why(self) -> str:
-        """What `why` says beside what the gradient sees."""
+        """The part of `why` that is not about the gradient's steps."""
         if self.outcome == "leaves":
             return ""
         if self.steps < WINDOW and self.outcome == "stays":

@@ -1,4 +1,4 @@
-"""How far back the gradient of an untrained network reaches: one backward pass of some minibatches, without training.
+"""The steps that the gradient of an untrained network reaches: one backward pass of some minibatches, without training.
 
     reach = measure_reach(loop, loop.model)
     reach.seen, reach.frames       # 18, 200: the gradient comes from the last 18 of 200 steps
@@ -73,7 +73,7 @@ class Reach:
         return abs(math.log(far / near)) if 0 < far < math.inf and 0 < near < math.inf else math.inf
 
     def sentence(self, start: str = "this start") -> str:
-        """What the gradient sees."""
+        """The steps that the gradient sees."""
         if self.explodes:
             return f"The gradient of {start} explodes towards earlier steps: clip its norm, or draw smaller weights."
         if not self.blind:

@@ -260,7 +260,7 @@ class _Starts:
 
 
 def _blocks(model: nn.Module, call: Callable[[], Any]) -> Iterator[_Block]:
-    """Yield the blocks of cells, linear layers, embeddings and parameters of a user's own modules; call: calls the model."""
+    """Yield the blocks of cells, linear layers, embeddings and parameters of a user's modules; call: calls the model."""
     sizes = _data_sizes(model, call)
     uses = Counter(id(q) for _, q in model.named_parameters(remove_duplicate=False))
     for path, module in model.named_modules():

@@ -78,7 +78,7 @@ def training_of(options: Any) -> dict[str, Any]:
 
 
 def _steps(options: Any, subject: Subject, batches: int) -> int:
-    """Length of the training: --steps, or epochs of so many minibatches, or with --optimizer 3,000."""
+    """Length of the training: --steps, or epochs of minibatches, or with --optimizer 3,000."""
     if options.steps is not None:
         return options.steps
     if options.optimizer and options.epochs is None:

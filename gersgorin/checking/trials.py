@@ -34,7 +34,7 @@ CLEARLY = 0.05  # below `LEFT`: a loss that needs no confirmation
 DIVERGED = 10.0  # times the larger of the first loss and the constant's
 WINDOW = 32  # steps of a mean
 ROWS = 1024  # steps for which the curves have room at first
-SCHEDULED = 10_000  # steps for which a scheduler is asked at first
+SCHEDULED = 10_000  # steps whose settings are read from a scheduler at first
 CONSTANT_BATCHES = 64  # minibatches for which the best constant output is searched, if not for all of the data
 CONSTANT_SIZE = 2**21  # most numbers in their outputs
 CONSTANT_WORK = 5 * 10**8  # most multiplications for these outputs, if they are computed as one large batch
@@ -43,7 +43,7 @@ HEADROOM = 1.5  # times the last step's time that must be left for another
 
 @dataclass(frozen=True)
 class Trials:
-    """What K short trainings did."""
+    """The losses of K short trainings, and when they left or diverged."""
 
     factors: np.ndarray
     """(K,) learning rates relative to those of the optimiser."""
@@ -167,7 +167,7 @@ class Constant:
 
 
 class _Trial:
-    """A copy of a model in training, and whether it has left or diverged; with a schedule it goes on while its loss is finite."""
+    """A copy of a model in training, and whether it has left or diverged; with a schedule it continues while its loss is finite."""
 
     def __init__(self, loop: TrainingLoop, factor: float, after: float, window: int):
         self.loop, self.after, self.window, self.recovers = loop, after, window, loop.scheduler is not None
@@ -198,7 +198,7 @@ class _Trial:
         return self.left < math.inf and self.steps >= max(self.after * self.left, self.left + self.window)
 
     def look(self, losses: np.ndarray, constants: np.ndarray, step: int, first: float) -> None:
-        """Read the last losses, at most a window of them, after so many steps; `first` is the loss of the first step."""
+        """Read the last losses, at most a window of them, after a number of steps; `first` is the loss of the first step."""
         self.steps = step
         if not math.isfinite(losses[-1]):
             self.diverged, self.recovers = step, False

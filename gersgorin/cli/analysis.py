@@ -37,7 +37,7 @@ def main_of(row: Analysis, words: list[str]) -> None:
 
 
 def _subject_of(row: Analysis, options, device: str):
-    """What an analysis needs of the network and the data of a command."""
+    """The run, the objective or the map of a command, as an analysis needs it."""
     from gersgorin.resolve import map_of_options, objective_of_options, run_of_options
 
     if row.needs == "run":

@@ -37,7 +37,7 @@ EXCLUSIVE = {  # an option, and those that cannot be given with it
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedNetwork(NewOrTrained):
-    """Which network."""
+    """The network."""
 
     group = "network"
 
@@ -52,7 +52,7 @@ class CheckedNetwork(NewOrTrained):
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How it is trained: with --optimizer by that, else by SGD with momentum on the next frames or tokens."""
+    """The training: with --optimizer by that, else by SGD with momentum on the next frames or tokens."""
 
     group = "training"
 
@@ -79,7 +79,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What is answered, and in which time."""
+    """The answer and its time."""
 
     group = "answer"
 
@@ -97,7 +97,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedData:
-    """Which data."""
+    """The data."""
 
     group = "data"
 
@@ -135,7 +135,7 @@ class CheckOptions(CheckedData, Answer, Training, CheckedNetwork):
 
 
 def main(args: list[str] | None = None, prog: str = "gersgorin-check") -> int:
-    """Run the command; returns its exit code, 1 if a cure was asked for and none was found. prog: as it was typed."""
+    """Run the command; returns its exit code, 1 if there is no cure although --cure is given. prog: as it was typed."""
     return run_command(lambda: run(parse(CheckOptions, args, prog=prog)))
 
 

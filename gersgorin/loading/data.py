@@ -109,7 +109,7 @@ class Source:
         return replace(self, values=self.values[:, :steps], about=about)
 
     def over(self, steps: int | None) -> "Source":
-        """The first steps, or all for None; a shorter sequence is repeated until it has so many."""
+        """The first steps, or all for None; a shorter sequence is repeated up to that number."""
         if steps is None or steps <= self.steps:
             return self.cut(steps)
         times = -(-steps // self.steps)
@@ -173,7 +173,7 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def _read(path: Path, reader: Callable[[Path], tuple[np.ndarray, dict]]) -> tuple[np.ndarray, dict]:
-    """The real numbers that a reader finds in a file, and what the file says of them. Raises DataError for any error of it."""
+    """The real numbers that a reader finds in a file, and their description there. Raises DataError for any error of it."""
     try:
         if (size := path.stat().st_size) > free_memory():
             raise DataError(
@@ -194,7 +194,7 @@ def _load(path: Path) -> tuple[np.ndarray, dict]:
 
 
 def _npz(path: Path) -> tuple[np.ndarray, dict]:
-    """The numbers, and what the file says of them."""
+    """The numbers, and their description in the file."""
     with np.load(path, allow_pickle=False) as arrays:
         data = [key for key in arrays.files if key not in ABOUT]
         if not data:

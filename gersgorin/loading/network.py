@@ -286,7 +286,7 @@ def trained_network(
     if options.module:
         size = options.hidden_size
         module = build_module(options.module, seed=seed, input_size=input_size, hidden_size=size, weights=path)
-        if fresh or path is None:  # of unknown origin: a factory may set a seed of its own
+        if fresh or path is None:  # of unknown origin: a factory may set its own seed
             return module, "", "fresh weights" * fresh
         load_weights(module, path)
         return module, named_file(path), ""

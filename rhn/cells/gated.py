@@ -58,7 +58,7 @@ class _Gated(DeclaredCell):
         return outputs, torch.cat(last, -1).squeeze(0)
 
     def _suits_torch(self, x: Tensor, s0: Tensor) -> bool:
-        """Whether torch's own kernels compute a call: they are faster, but have no `vmap` rule and keep only the last state."""
+        """True if torch's own kernels compute a call: they are faster, but have no `vmap` rule and keep only the last state."""
         usual = self.kernel == "manual" and x.is_cpu and x.dtype in (torch.float32, torch.float64) and x.numel() > 0
         same = all(getattr(getattr(self, name), "__func__", None) is vars(_Gated)[name] for name in ("step", "states"))
         return usual and same and is_alone(x, s0, *self.parameters()) and not torch.is_autocast_enabled("cpu")

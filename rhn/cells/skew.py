@@ -72,7 +72,7 @@ def _wide(M: Tensor) -> Tensor:
 
 
 def _exp(M: Tensor) -> Tensor:
-    """exp(M); of one matrix alone torch ends the series too early, with errors of 5e-5 in float32 and 3e-10 in float64."""
+    """exp(M); of a single matrix torch ends the series too early, with errors of 5e-5 in float32 and 3e-10 in float64."""
     return torch.matrix_exp(torch.stack((M, torch.zeros_like(M))))[0]
 
 

@@ -62,7 +62,7 @@ class Running:
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Running):
-    """Train a model. A training that was stopped or killed goes on by the same command, or by `rhn resume DIR`.
+    """Train a model. The same command, or `rhn resume DIR`, continues a training that was stopped or killed.
 
     `rhn presets` lists the presets. Each field of a preset's configuration is an option too: `rhn train PRESET --help` shows
     them with that preset's values.
@@ -295,7 +295,7 @@ class Progress:
 
 
 def _exploded(result: "TrainingResult", corpus) -> bool:
-    """Whether training has led nowhere: to no better chorales than the first weights, or to texts far below a guess of each token."""
+    """True if training has led nowhere: to no better chorales than the first weights, or to texts far below a guess of each token."""
     if result.test_nll is not None:
         return result.best_epoch == 0 < result.epochs
     return result.valid_nll > 2 * math.log(len(corpus.vocabulary))

@@ -101,7 +101,7 @@ def _compiler() -> str:
 
 
 def _load(compiler: str) -> ctypes.CDLL:
-    """The library kept for this user, or a new one if there is none that can be loaded."""
+    """The library in this user's cache, or a new one if there is none that can be loaded."""
     path = user_cache_path("rhn", appauthor=False) / "compiled"
     with contextlib.ExitStack() as stack:
         try:

@@ -49,7 +49,7 @@ COPIES = 5  # measured on our cells: 2.4 to 5.6; compiled kernels need less
 TRAINED = 4  # weights, gradients, momentum, and the best weights so far
 CACHE_BYTES = 8 << 20  # weights of the models in one pass of a step: more than fits the cache is slower
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _GIGABYTE = -1, -3, 1 << 30
-PART_BYTES = 512 << 20  # memory of such a pass: larger parts gain nothing
+PART_BYTES = 512 << 20  # memory of a pass: larger parts gain nothing
 
 
 @dataclass(frozen=True, eq=False)

@@ -187,7 +187,7 @@ def update_average(average: Mapping[str, Tensor], ensemble: Ensemble) -> None:
 
 
 def has_stalled(losses: Sequence[float], patience: int) -> bool:
-    """Whether the last loss is above the least of those more than `patience` epochs before it.
+    """True if the last loss is above the least of those more than `patience` epochs before it.
 
     >>> has_stalled([5.0, 4.0, 4.1, 4.2, 4.3], patience=2), has_stalled([5.0, 4.0, 4.1, 4.2], patience=2)
     (True, False)

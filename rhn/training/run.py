@@ -1,4 +1,4 @@
-"""Train in a folder. A training can be stopped at any moment; the same call goes on to the result of an uninterrupted one.
+"""Train in a folder. A training can be stopped at any moment; the same call continues it, to the result of an uninterrupted one.
 
     config.json          configuration and data
     metrics.jsonl        a line an epoch

@@ -172,7 +172,7 @@ def _score(parts: list[list[int]]):
 
 
 def _write_midi(score, path: Path) -> None:
-    """As music21 does it, with our version as a chunk of its own, which other programs skip as the format asks."""
+    """As music21 does it, with our version in a separate chunk, which other programs skip as the format asks."""
     score.write("midi", fp=path)
     with path.open("ab") as file:
         mark = made_with().encode()

@@ -1,4 +1,4 @@
-"""The state of a trial: its curve, the tensors that it goes on from, and the file that keeps them for a resume.
+"""The state of a trial: its curve, the tensors that it continues from, and the file that keeps them for a resume.
 
 A curve has the losses after each epoch, (epochs, 2 or more) float64: training loss first, then validation loss. The counters of early
 stopping follow from it.
@@ -55,7 +55,7 @@ class TrialState:
 
 
 def diverged(curve: np.ndarray) -> bool:
-    """Whether the last losses are not finite.
+    """True if the last losses are not finite.
 
     >>> diverged(np.array([[11.2, 11.3], [np.inf, 11.0]]))
     True
@@ -76,7 +76,7 @@ def best_epoch(curve: np.ndarray, objective: Objective) -> int:
 def has_ended(
     curve: np.ndarray, objective: Objective, *, epochs: int, patience: int | None, first_epoch: int = 0
 ) -> bool:
-    """Whether a trial is over: all epochs done, `patience` epochs without a better loss, or diverged.
+    """True if a trial is over: all epochs done, `patience` epochs without a better loss, or diverged.
 
     first_epoch: of the first row.
     """

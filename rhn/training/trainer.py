@@ -207,7 +207,7 @@ class Trainer:
         return self._curves[number]
 
     def diverged(self, number: int) -> str | None:
-        """Where the loss of a trial was no longer finite, and its learning rate, in words; None if it is finite."""
+        """The sentence on a loss of a trial that was not finite, with step and learning rate; None if all are finite."""
         curve = self._curves[number]
         if not diverged(curve):
             return None
@@ -365,7 +365,7 @@ class Trainer:
                 self._trials.state["average_active"][place] = 1
 
     def _drop_ended(self) -> None:
-        """Let ended trials leave; on a GPU only if they are at least half, because each size needs CUDA graphs of its own."""
+        """Let ended trials leave; on a GPU only if they are at least half, because each size needs its own CUDA graphs."""
         live, numbers = self.live(), self._trials.numbers
         places = [k for k, number in enumerate(numbers) if number in live]
         least = 2 if self.task.device.type == "cuda" else 1

@@ -56,7 +56,7 @@ class Result:
             Result.classes[kind] = cls
 
     def sentences(self) -> Iterable[str]:
-        """What the numbers say."""
+        """The findings."""
         raise NotImplementedError
 
     def lines(self) -> Iterable[str]:

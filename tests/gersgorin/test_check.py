@@ -72,7 +72,7 @@ def test_impossible_networks_and_sequences_are_refused_in_a_sentence():
     ):
         with pytest.raises(InvalidInputError, match=says):
             check(model(cell="rnn", hidden_size=2), sequences, learning_rate=0.1)
-    with pytest.raises(InvalidInputError, match="no loss of its own"):
+    with pytest.raises(InvalidInputError, match="defines no loss"):
         check(nn.Linear(88, 88), pieces, learning_rate=0.1)
     for rate in (-0.1, torch.nan):
         with pytest.raises(InvalidInputError, match="learning_rate is"):

@@ -267,7 +267,7 @@ class Twice(Wrapped):
             "rnn took 12 steps of states .* for 6 frames of 2 sequences: expected its forward to call step",
         ),
         (Own(nn.LSTM(3, 4)).requires_grad_(False), "bernoulli", "the recurrence has no trained parameter"),
-        (Loop(Wrapped()), None, "Loop has no loss of its own"),
+        (Loop(Wrapped()), None, "Loop defines no loss"),
     ],
 )
 def test_what_cannot_be_measured_is_said(model, loss, message):

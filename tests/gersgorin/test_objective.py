@@ -174,7 +174,7 @@ def broken(value):
         (polyphonic(), frames(5, 3), "hinge", "unknown loss"),
         (polyphonic(), frames(5, 3), lambda z, t: z.sum(-1) / 0, "expected a finite number"),
         (LanguageModel("gru", vocabulary_size=3, hidden_size=4), torch.tensor([1, 2, 3]), None, "out of bounds"),
-        (Own(), frames(5, 2, 3), None, "no loss of its own"),
+        (Own(), frames(5, 2, 3), None, "defines no loss"),
         (Own(), (frames(5, 2, 3), frames(5, 2, 4)), "squared", "4 numbers a frame and the outputs 3"),
         (Own(), frames(5, 2, 3), lambda z, t: z[0], "expected one number"),
         (Own(between=nn.Linear(3, 4)), frames(5, 2, 3), "bernoulli", "is no recurrence"),

@@ -136,7 +136,7 @@ def test_a_plateau_from_a_file_has_its_rates_and_order_but_no_network(tmp_path):
     again = Plateau.load(found.save(tmp_path / "plateau.npz"))
     assert (again.rates, again.slopes, again.loss) == (found.rates, found.slopes, found.loss)
     assert again.integer_order == 2 and again.fastest == found.fastest and again.summary() == found.summary()
-    with pytest.raises(InvalidInputError, match=r"holds no network: compute it anew with gersgorin.plateau"):
+    with pytest.raises(InvalidInputError, match=r"holds no network: compute it again with gersgorin.plateau"):
         again.escape(0.1)
 
 
