@@ -170,9 +170,14 @@ class Plot(Stored, Writing):
         """The trials, and their origin in words."""
         if self.csv is not None:
             return read_csv(self.csv), f"from {self.csv.name}"
-        runs = [replace(self, out=folder, runs=()) for folder in self.runs] or [self]
-        studies = [study for run in runs for study in run.studies()]
-        return [row for _, trials in studies for row in trials], protocol_words([config for config, _ in studies])
+        rows, configs = [], []
+        for run in [replace(self, out=folder, runs=()) for folder in self.runs] or [self]:
+            for config, trials in run.studies():
+                rows.extend(trials)
+                configs.append(config)
+                if not trials:
+                    print(config.name, "has no complete trial and is not drawn", file=sys.stderr)
+        return rows, protocol_words(configs)
 
     def _name(self) -> Path:
         """Default file name, unique for each set of options."""

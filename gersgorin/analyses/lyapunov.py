@@ -56,6 +56,7 @@ LEAST_STEPS = 20  # of a run with standard errors
 LONG = 100  # steps from which 20 blocks are long enough
 CURVES = 8  # of one run in the convergence figure
 RATE = "exponent (1/step)"
+EPS = 2.0**-52  # of float64
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -109,6 +110,9 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         more = math.isnan(self.kaplan_yorke)
         dimension = "needs more exponents: their sum is not negative" if more else f"is {self.kaplan_yorke:.4g}"
         yield f"The sum of {those} is {self.sum:.4g}; the Kaplan-Yorke dimension {dimension}."
+        finite = self.exponents[np.isfinite(self.exponents)]
+        if lost := int((finite < largest + math.log(self.state_size * EPS)).sum()):
+            yield f"{counted(lost, 'exponent')} may be rounding, and the sum with it: a direction shrinks to nothing in a step."
 
     def table(self) -> list[dict]:
         """One row an exponent: number, exponent, standard_error."""

@@ -25,6 +25,8 @@ from rhn.utils.figures import GREEN
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
+EVEN = 10  # a tenth of the steps that makes half of the growth is an uneven growth, which has no rate
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Gains(Result, kind="gains"):
@@ -150,20 +152,21 @@ class Products(Result, kind="products"):
 def gradient_words(log_norm: np.ndarray) -> str:
     """Growth of the products of the steps, from the logarithms of their norms (T,), in words.
 
-    >>> gradient_words(np.array([-0.5, -1.0, -1.5])), gradient_words(np.array([2.0, 2.1, 2.2]))
-    ("the gradient's norm halves every 1.39 steps", "the gradient's norm doubles every 0.945 steps, on average: most of it at step 0")
+    >>> print(gradient_words(np.array([-0.5, -1.0, -1.5])), gradient_words(np.full(20, 2.5)), sep="; ")
+    the gradient's norm halves every 1.39 steps; the gradient's norm becomes 12.2 times as large, most of that in the first step
     """
-    exponent = log_norm[-1] / len(log_norm)
-    if exponent == -math.inf:
+    T, whole = len(log_norm), float(log_norm[-1])
+    if whole == -math.inf:
         return "the gradient vanishes entirely"
-    if abs(exponent) < 1e-6:
+    if abs(whole) < 1e-6 * T:
         return "the gradient keeps its norm"
-    does = "halves" if exponent < 0 else "doubles"
-    words = f"the gradient's norm {does} every {math.log(2) / abs(exponent):.3g} steps"
-    changes = np.abs(np.diff(log_norm, prepend=0))
-    if len(changes) > 2 and 2 * changes.max() > changes.sum():
-        words += f", on average: most of it at step {changes.argmax()}"
-    return words
+    half = int((log_norm / whole >= 0.5).argmax()) + 1  # steps after which half of its logarithm is reached
+    count = min(half, T - half + 1)
+    if EVEN * count <= T:
+        factor = f"{math.exp(whole):.3g}" if abs(whole) < 20 else f"10^{whole / math.log(10):.0f}"
+        steps = f"{'first' if count == half else 'last'} {'step' if count == 1 else counted(count, 'step')}"
+        return f"the gradient's norm becomes {factor} times as large, most of that in the {steps}"
+    return f"the gradient's norm {'halves' if whole < 0 else 'doubles'} every {math.log(2) * T / abs(whole):.3g} steps"
 
 
 @torch.no_grad()

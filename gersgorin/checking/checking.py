@@ -101,7 +101,10 @@ def check(
         batch_axis = 1
     needed = {"x": x, "loss_fn": loss_fn, "optimizer": optimizer}
     if missing := [key for key, value in needed.items() if value is None]:
-        raise InvalidInputError(f"{missing[0]} is missing: expected check(model, x, y, loss_fn, optimizer)")
+        raise InvalidInputError(
+            f"{missing[0]} is missing: expected check(model, x, y, loss_fn, optimizer), or of a DataLoader check(model, loader, "
+            "loss_fn=loss_fn, optimizer=optimizer)"
+        )
     check_limits(steps, seconds, seed)
     end = time.monotonic() + seconds
     progress("the training")

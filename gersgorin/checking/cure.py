@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -38,7 +39,9 @@ from gersgorin.checking.reach import Reach, measure_reach
 from gersgorin.checking.starts import CHRONO, GIVEN, IMPORTS, MEANINGS, OUTPUT_BIAS, Start, filled, starts
 from gersgorin.checking.trials import WINDOW, Constant, Trials, run_trials
 from gersgorin.linalg.spectrum import one_thread
+from gersgorin.plotting.figure import DASHED, MARKERS, ink, line_style, panel
 from rhn.errors import InvalidInputError
+from rhn.utils.figures import plain_log_ticks
 from rhn.utils.io import finite_json
 from rhn.utils.result import FIRST, Result, fitted, rows_of
 from rhn.utils.wording import counted, rounded_up, table
@@ -58,9 +61,10 @@ CLIP = 1.0  # norm
 SLOWER = 3.0  # times the steps of the fastest change after which a simpler one may leave
 AS_GOOD = 0.9  # of the way down that the fastest change comes below the constant, for a simpler one
 REPEATED = 3  # most changes that are tried once more
+LEAVES = f"below {TRAINS}"
 LEGEND = (
-    f"loss: of the training's last minibatches, relative to a constant output's; leaves: below {TRAINS}; data kept out of the training "
-    "are not looked at"
+    f"loss: of the training's last minibatches, relative to a constant output's; {LEAVES}: the step from which on it is; data kept out "
+    "of the training are not looked at"
 )
 UNTESTED = "# not tested: the search had no time for a whole training with it"
 CLIPPING = "# torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)"
@@ -82,6 +86,8 @@ class Attempt:
     """Step after which the loss was below `TRAINS` times the constant's, and never again above the constant's; inf: not seen."""
     diverged: float = math.inf
     """Step; inf: not seen."""
+    before: float = math.nan
+    """The loss of the same trial in another order of minibatches, if it was tried before."""
 
     @property
     def leaves(self) -> bool:
@@ -176,10 +182,9 @@ class Cure(Result):
             if self.given.diverged < math.inf
             else f"{self.given.loss:.3g}"
         )
-        better = f"{self._change}: {self.chosen.loss:.3g} {of}, {before} before"
-        if self.outcome == "cured":
-            return f"{better}; in two orders of minibatches."
-        return f"{better}. Seen once, which is no cure: {self._enough}."
+        loss = f"{self.chosen.before:.3g} and, in another order of minibatches, " * (self.outcome == "cured")
+        better = f"{self._change}: {loss}{self.chosen.loss:.3g} {of}, {before} before."
+        return better if self.outcome == "cured" else f"{better} Seen once, which is no cure: {self._enough}."
 
     @property
     def _enough(self) -> str:
@@ -229,10 +234,26 @@ class Cure(Result):
         ends = f"diverges at {a.diverged:.0f}" if a.diverged < math.inf else "no"
         return *start, a.steps, f"{a.loss:.3g}", f"at {a.left:.0f}" if a.leaves else ends
 
+    @panel(6.4, 4.2, lambda cure: f"{cure.title}: {cure.outcome}")
+    def plot(self, ax=None) -> Axes:
+        """Loss at the end of each trial over its learning rate, a line a start; the cure is ringed."""
+        tried = [a for a in self.attempts if a.steps and a.loss < math.inf]
+        for k, words in enumerate(dict.fromkeys(a.start.words for a in tried)):
+            points = sorted((a.factor * self.loop.learning_rate, a.loss) for a in tried if a.start.words == words)
+            ax.plot(*zip(*points, strict=True), marker=MARKERS[k % len(MARKERS)], label=words, **line_style(k))
+        if self.chosen in tried:
+            ax.plot(self.learning_rate, self.chosen.loss, "o", ms=14, mfc="none", color=ink(ax), label="chosen")
+        ax.axhline(TRAINS, **DASHED | {"color": ink(ax)}, linewidth=0.8, label=f"{TRAINS} of a constant output's loss")
+        ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="loss / that of a constant output")
+        plain_log_ticks(ax.yaxis)
+        return ax
+
     def to_json(self) -> dict:
         """All numbers for JSON; None if not finite."""
         names = ("verdict", "outcome", "changes", "learning_rate", "clip_norm", "code", "seconds", "needed_seconds")
         return finite_json({name: getattr(self, name) for name in names} | {"attempts": self.table()})
+
+    _saved = to_json
 
     def __repr__(self) -> str:
         """The whole summary, so that its code can be pasted."""
@@ -244,13 +265,15 @@ class Cure(Result):
         every = sorted(self.attempts, key=lambda a: (not a.steps, a.plan != self.given.plan))
         shown = every if whole else every[:FIRST]
         rows = map(self._row, shown)
-        lines = [self.verdict, "", table(("start", "rate", "clip", "steps", "loss", "leaves"), rows, left=("leaves",))]
+        lines = [self.verdict, "", table(("start", "rate", "clip", "steps", "loss", LEAVES), rows, left=(LEAVES,))]
         if more := every[len(shown) :]:
             untried = sum(not a.steps for a in more)
             lines.append(f"and {len(more)} more" + f", of which {untried} were not tried" * bool(untried))
         lines.append(LEGEND)
         starts = ", ".join(a.start.words for a in shown)
         lines += [f"{name}: {meaning}" for name, meaning in MEANINGS.items() if name in starts]
+        if any(change.operation == "set" for a in shown for change in a.start.changes):
+            lines.append(f"Each start but the given weights also sets the {OUTPUT_BIAS}.")
         return "\n".join(lines) + f"\n\n{self.code}".rstrip()
 
 
@@ -424,7 +447,7 @@ class _Search:
             if not self._is_whole(again):
                 return tried, "seen once"
             if again.leaves:
-                return again, "cured"
+                return replace(again, before=tried.loss), "cured"
         plans = [self._plan(start, 1.0) for start in every if start.code]
         untested = [a for a in plans if not self._is_whole(self.attempts.get(a.plan, a))]
         if self.end > monotonic() or not untested:

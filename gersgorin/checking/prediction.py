@@ -28,6 +28,8 @@ HUGE = 1e7  # steps; from here on written as a power of ten
 VALUES = 15  # characters before the values of the summary
 MARGIN = 1.6  # ratio of the ends of the figure to the learning rates that it shows
 CONSTANT = "the loss of a constant output"
+SLOW = "Its steps take {:.2g} times as long as with torch.set_flush_denormal(True), which the trials use."
+CURE = "To look for a start and a learning rate with which it trains: gersgorin cure, in Python gersgorin.cure."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -93,12 +95,9 @@ class TrainingCheck(Result, Explanation, Forecast):
     def sentences(self) -> tuple[str, ...]:
         """The gradient's steps, if few and the training does not leave; outcome, time, learning rates; subnormals."""
         sees = (self._sees,) if self._sees else ()
-        slow = (f"Its steps take {self._slowed}.",) if self.slowed else ()
-        return (*sees, self._what(), self._when(), self._where(), *slow)
-
-    @property
-    def _slowed(self) -> str:
-        return f"{self.slowed:.2g} times as long as with torch.set_flush_denormal(True), which the trials use"
+        slow = (SLOW.format(self.slowed),) if self.slowed else ()
+        next_step = (CURE,) if self.outcome in ("stays", "explodes") else ()
+        return (*sees, self._what(), self._when(), self._where(), *next_step, *slow)
 
     @property
     def verdict(self) -> str:
@@ -159,7 +158,9 @@ class TrainingCheck(Result, Explanation, Forecast):
             early = f"; the time was up after {counted(self.tried, 'step')}: to decide, {self._enough}"
         falls = " and still falls" * self.still_falls
         falls += "; until there its scheduler raises the learning rate" * self.warming_up
-        seen = f" After {counted(self.tried, 'step')} its loss is {self.last_loss:.3g} of a constant output's{falls}."
+        seen = (
+            f" After {counted(self.tried, 'step')} its loss is {self.last_loss:.3g} times a constant output's{falls}."
+        )
         return f"{words[0].upper()}{words[1:]}{early}." + seen * math.isfinite(self.last_loss)
 
     def _escape(self) -> str:
@@ -235,6 +236,8 @@ class TrainingCheck(Result, Explanation, Forecast):
         content |= {"trials": self.table(), "reach": reach}
         return finite_json(content)
 
+    _saved = to_json
+
 
 def _rounded(step: float) -> str:
     """
@@ -267,7 +270,7 @@ def _trial(row: dict) -> str:
         for key, verb in (("left", "leaves"), ("diverged", "explodes"))
         if row[key] < math.inf
     ]
-    end = ", ".join(ends) or f"neither in {counted(row['steps'], 'step')}"
+    end = ", ".join(ends) or f"neither leaves nor explodes in {counted(row['steps'], 'step')}"
     end += f" of {row['steps']:,}" * (len(ends) == 1 and row["diverged"] == math.inf)
     return f"learning rate {row['learning_rate']:<10.3g} {end if row['steps'] else 'not tried'}"
 
@@ -288,7 +291,7 @@ def plot_training_check(check: TrainingCheck, ax=None) -> Axes:
     kinds = {
         "leaves": (GREEN, "o", "left"),
         "explodes": (RED, "X", "diverged"),
-        "neither yet": (GREY, "^", "steps"),
+        "neither": (GREY, "^", "steps"),
     }
     tried = [row for row in check.table() if row["steps"]]
     rates = [check.learning_rate, *(row["learning_rate"] for row in tried), *(check.window or ())]
