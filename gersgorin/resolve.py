@@ -126,6 +126,7 @@ def run_of_network(network, x=None, s0: Tensor | None = None, **options) -> Run:
         run = open_run(network, x, **options)
         return run if s0 is None else run.starting_at(s0.to(run.states))
     x = finite_tensor("x", x)
+    x = x.squeeze(1) if x.dim() == 3 and x.shape[1] == 1 else x
     if x.dim() != 2:
         raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected numbers (T, m) of one sequence")
     return Run.of(network, x, s0, label_of_cell(network))

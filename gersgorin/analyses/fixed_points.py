@@ -163,9 +163,9 @@ class FixedPoints(Result, kind="fixed_points"):
     def sentences(self) -> Iterator[str]:
         """The number of points."""
         slow, starts = int(self.is_slow.sum()), counted(len(self.starts), "start")
-        yield f"{counted(len(self.is_slow) - slow, 'fixed point')}, {slow} slow, from {starts} ({self.lost} led to none)"
+        yield f"{counted(len(self.is_slow) - slow, 'fixed point')}, {slow} slow, from {starts} ({self.lost} led to none)."
         if not len(self.states):
-            yield self.nothing
+            yield f"N{self.nothing[1:]}."
 
     def table(self) -> list[dict]:
         """One row a point."""

@@ -223,7 +223,8 @@ class Watched:
         probe = finite_tensor("x", probe)
         like = next(self.module.parameters(), probe)
         if probe.dtype == torch.int64 and self._cell is not self.module:
-            return (probe.unsqueeze(1) if probe.dim() == 1 else probe).to(like.device)
+            first = any(map(reads_batch_first, self.module.modules()))
+            return (probe.unsqueeze(0 if first else 1) if probe.dim() == 1 else probe).to(like.device)
         return probe.to(like.device, like.dtype if like.is_floating_point() else torch.float64)
 
     def _checked_inputs(self, x: Tensor) -> Tensor:
