@@ -110,8 +110,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         more = math.isnan(self.kaplan_yorke)
         dimension = "needs more exponents: their sum is not negative" if more else f"is {self.kaplan_yorke:.4g}"
         yield f"The sum of {those} is {self.sum:.4g}; the Kaplan-Yorke dimension {dimension}."
-        finite = self.exponents[np.isfinite(self.exponents)]
-        if lost := int((finite < largest + math.log(self.state_size * EPS)).sum()):
+        if lost := int((self.exponents[np.isfinite(self.exponents)] < largest + math.log(self.state_size * EPS)).sum()):
             yield f"{counted(lost, 'exponent')} may be rounding, and the sum with it: a direction shrinks to nothing in a step."
 
     def table(self) -> list[dict]:

@@ -108,9 +108,8 @@ class Memory(Result, kind="memory"):
             return
         life, beyond = self.half_life, min(10, T - 2)
         top = int(self.by_lag.argmax())
-        half = f"is largest {_steps(top)} back, and " * (top > 0)
+        half = f"is largest {_steps(top)} back, and from there " * (top > 0)
         half += f"halves within {_steps(life)}" if np.isfinite(life) else f"does not halve within {_steps(T - 1 - top)}"
-        half += " more" * (top > 0)
         share = (
             f"{100 * self.share_beyond(beyond):.3g} % of the squared influence is from more than {_steps(beyond)} back"
         )

@@ -41,7 +41,6 @@ from gersgorin.checking.trials import WINDOW, Constant, Trials, run_trials
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.plotting.figure import DASHED, MARKERS, ink, line_style, panel
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import plain_log_ticks
 from rhn.utils.io import finite_json
 from rhn.utils.result import FIRST, Result, fitted, rows_of
 from rhn.utils.wording import counted, rounded_up, table
@@ -245,7 +244,6 @@ class Cure(Result):
             ax.plot(self.learning_rate, self.chosen.loss, "o", ms=14, mfc="none", color=ink(ax), label="chosen")
         ax.axhline(TRAINS, **DASHED | {"color": ink(ax)}, linewidth=0.8, label=f"{TRAINS} of a constant output's loss")
         ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="loss / that of a constant output")
-        plain_log_ticks(ax.yaxis)
         return ax
 
     def to_json(self) -> dict:

@@ -63,13 +63,15 @@ class Outputs:
             film(result).save(self.animation, progress=report("animation"))
             print(f"animation: {self.animation}", file=sys.stderr)
 
-    def show(self, options, results: Iterable, name: str = "") -> None:
-        """Print the summaries of results and the name of their figure, or their numbers, by this name, as one JSON object."""
+    def show(self, options, results: list, name: str = "") -> None:
+        """Print the summary of a result, or titles and sentences of several, with their figure; or one JSON object, by this name."""
         if options.json:
             values, *others = (_values(result, name) | {"figure": str(self.figure)} for result in results)
             print_json(values | ({"compare": others} if others else {}))
         else:
-            print(*(f"{result.summary(whole=options.all)}\n" for result in results), f"figure: {self.figure}", sep="\n")
+            rows = options.all or len(results) == 1
+            texts = (r.summary(whole=options.all) if rows else "\n".join((r.title, *r.sentences())) for r in results)
+            print(*(f"{text}\n" for text in texts), f"figure: {self.figure}", sep="\n")
 
 
 def _values(result, name: str) -> dict:

@@ -169,7 +169,9 @@ class Train(Running):
             return {"corpus": "text", "unit": "words" if self.words else "characters"}
         corpus = self.settings.get("corpus", usual)
         if "unit" in self.settings and corpus != "text":
-            raise InvalidInputError(f"--unit is for a text of your own, and {corpus} is none: give --words or --characters")
+            raise InvalidInputError(
+                f"--unit is for a text of your own, and {corpus} is none: give --words or --characters"
+            )
         return {}
 
     def _print(self, config: Config) -> None:
