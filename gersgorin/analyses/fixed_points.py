@@ -125,7 +125,7 @@ class FixedPoints(Result, kind="fixed_points"):
     @property
     def nothing(self) -> str:
         """A sentence about a search that found no point."""
-        box = f"no point was found in the box of the starts, wider all around by {self.wider:.3g}"
+        box = f"No point was found in the box of the starts, wider all around by {self.wider:.3g}"
         return f"{box}; the least |F(s) - s| that a start led to is {self.least_residual:.3g}, expected {self.tolerance:.3g}"
 
     @property
@@ -165,7 +165,7 @@ class FixedPoints(Result, kind="fixed_points"):
         slow, starts = int(self.is_slow.sum()), counted(len(self.starts), "start")
         yield f"{counted(len(self.is_slow) - slow, 'fixed point')}, {slow} slow, from {starts} ({self.lost} led to none)."
         if not len(self.states):
-            yield f"N{self.nothing[1:]}."
+            yield f"{self.nothing}."
 
     def table(self) -> list[dict]:
         """One row a point."""

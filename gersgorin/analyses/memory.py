@@ -110,9 +110,8 @@ class Memory(Result, kind="memory"):
         top = int(self.by_lag.argmax())
         half = f"is largest {_steps(top)} back, and from there " * (top > 0)
         half += f"halves within {_steps(life)}" if np.isfinite(life) else f"does not halve within {_steps(T - 1 - top)}"
-        share = (
-            f"{100 * self.share_beyond(beyond):.3g} % of the squared influence is from more than {_steps(beyond)} back"
-        )
+        far = f"more than {_steps(beyond)} back"
+        share = f"{100 * self.share_beyond(beyond):.3g} % of the squared influence is from {far}"
         said = f"The influence of an input {half}; its effective length is {self.effective_length:.3g} of {T} steps; {share}."
         if self.probes:
             relative = np.divide(self.by_lag_error, self.by_lag, out=np.zeros(T), where=self.by_lag > 0).max()

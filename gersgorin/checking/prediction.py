@@ -158,9 +158,8 @@ class TrainingCheck(Result, Explanation, Forecast):
             early = f"; the time was up after {counted(self.tried, 'step')}: to decide, {self._enough}"
         falls = " and still falls" * self.still_falls
         falls += "; until there its scheduler raises the learning rate" * self.warming_up
-        seen = (
-            f" After {counted(self.tried, 'step')} its loss is {self.last_loss:.3g} times a constant output's{falls}."
-        )
+        loss = f"its loss is {self.last_loss:.3g} times a constant output's{falls}"
+        seen = f" After {counted(self.tried, 'step')} {loss}."
         return f"{words[0].upper()}{words[1:]}{early}." + seen * math.isfinite(self.last_loss)
 
     def _escape(self) -> str:

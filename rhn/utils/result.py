@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args, get_origin, get
 
 import numpy as np
 
-from rhn.errors import DataError
+from rhn.errors import DataError, OutputError
 from rhn.utils.figures import SUFFIXES, image, save_figure
 from rhn.utils.io import arrays_of, made_with, write_arrays, write_csv, write_json
 from rhn.utils.validation import kinds_of
@@ -92,7 +92,7 @@ class Result:
         """Write to .npz (arrays, no pickle), to .json, in which NaN and infinity become null, the table to .csv, or draw to .png, .svg
         or .pdf.
 
-        Atomic. Only .npz can be read again. Raises OutputError.
+        Atomic. Only .npz can be read again; a result of a training has none. Raises OutputError.
         """
         path = Path(path)
         if path.suffix.lower() in SUFFIXES:
@@ -102,6 +102,8 @@ class Result:
             write_csv(path, [*rows[0]], (row.values() for row in rows))
         elif path.suffix.lower() == ".json":
             write_json(path, {"made_with": made_with(), KIND: self.kind} | _plain(self._saved()) | self.derived())
+        elif not self.kind:
+            raise OutputError(f"{path}: expected .json, .csv or a figure for a {type(self).__name__}")
         else:
             saved = {name: _as_array(value) for name, value in self._saved().items() if value is not None}
             write_arrays(path, {KIND: np.array(self.kind)} | saved)

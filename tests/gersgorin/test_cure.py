@@ -360,9 +360,7 @@ def slow_rate():
 def test_the_learning_rate_alone_is_the_cure_where_it_is_enough(slow_rate):
     model, found = slow_rate
     assert found.outcome == "cured" and found.chosen.start.words == "given weights" and found.chosen.clip_norm == 1.5
-    assert f"A learning rate of {found.learning_rate:.3g} alone: " in found.verdict and found.plot().lines, (
-        found.verdict
-    )
+    assert f"A learning rate of {found.learning_rate:.3g} alone: " in found.verdict and found.plot().lines
     torch.testing.assert_close(found.model.state_dict(), model.state_dict(), rtol=0, atol=0)
     row = found.table()[0]
     assert (row["steps"], row["loss"]) == (found.chosen.steps, found.chosen.loss)
