@@ -9,6 +9,7 @@ A reverse pass w -> A^T w is linear in w, so a reverse pass through that pass is
 Legend: y (N,) = f(v), v (M,), W (b, N), Q (M, k).
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,26 +20,33 @@ from torch.func import jacfwd, jacrev, vmap
 from gersgorin._validate import with_gradients
 
 BLOCK = 1 << 22  # numbers of derivatives computed at once
+SLOW = "There is a performance drop"  # beginning of torch's warning for an operation that it repeats row by row
 METHODS: dict[str, Callable] = {"jacrev": jacrev, "jacfwd": jacfwd}
 
 
-def vjps(y: Tensor, inputs: Sequence[Any], w: Tensor) -> list[Tensor | None]:
-    """w[j] dy / d each input for weights w (b, *y.shape): (b, *input.shape), or None where y does not depend on that input.
+def vjps(y: Tensor, inputs: Sequence[Any], w: Tensor, zeros: Sequence[Tensor] = ()) -> list[Tensor]:
+    """w[j] dy / d each input for weights w (b, *y.shape): (b, *input.shape), zero where y does not depend on it.
 
-    inputs: tensors, or edges of the graph. The graph is kept.
+    inputs: tensors, or edges of the graph with zeros in their shapes. The graph is kept.
 
     >>> v = torch.ones(2, requires_grad=True)
     >>> vjps(3 * v, [v], torch.eye(2))[0].tolist()
     [[3.0, 0.0], [0.0, 3.0]]
     """
+    zeros = zeros or [*map(torch.zeros_like, inputs)]
+
+    def pull(row: Tensor) -> tuple[Tensor, ...]:
+        found = torch.autograd.grad(y, inputs, row, retain_graph=True, allow_unused=True)
+        return tuple(zero if g is None else g for g, zero in zip(found, zeros, strict=True))
+
     if not inputs or not y.requires_grad:
-        return [None] * len(inputs)
-    how = {"retain_graph": True, "allow_unused": True}
+        return [zero.expand(len(w), *zero.shape) for zero in zeros]
     try:
-        return [*torch.autograd.grad(y, inputs, w, is_grads_batched=True, **how)]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", SLOW)
+            return [*vmap(pull)(w)]
     except RuntimeError:  # an operation that cannot be batched
-        rows = [torch.autograd.grad(y, inputs, row, **how) for row in w]
-        return [None if parts[0] is None else torch.stack(parts) for parts in zip(*rows, strict=True)]
+        return [*map(torch.stack, zip(*map(pull, w), strict=True))]
 
 
 class Linearized:
@@ -52,8 +60,7 @@ class Linearized:
 
     def pull(self, W: Tensor) -> Tensor:
         """W A, (b, M)."""
-        (found,) = vjps(self.y, [self._v], W)
-        return W.new_zeros(len(W), *self._v.shape) if found is None else found
+        return vjps(self.y, [self._v], W)[0]
 
     def push(self, Q: Tensor) -> Tensor:
         """A Q, (N, k). Raises RuntimeError for a function without a second derivative."""
@@ -64,8 +71,7 @@ class Linearized:
                 self._w = torch.zeros_like(self.y, requires_grad=True)
                 how = {"create_graph": True, "allow_unused": True, "materialize_grads": True}
                 (self._pulled,) = torch.autograd.grad(self.y, self._v, self._w, **how)
-        (found,) = vjps(self._pulled, [self._w], Q.T)
-        return Q.new_zeros(len(self.y), Q.shape[1]) if found is None else found.T
+        return vjps(self._pulled, [self._w], Q.T)[0].T
 
     def matrix(self) -> Tensor:
         """A, (N, M)."""

@@ -28,6 +28,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
+from gersgorin.autodiff import vjps
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.loading.find import TORCH_CELLS
 from gersgorin.objective import Loss, Objective
@@ -172,11 +173,8 @@ class Unrolled:
         states = [y for run in self._runs for y in run.states]
         T = len(self.losses)
         one_by_one = torch.eye(T, dtype=self.losses.dtype, device=self.losses.device)
-        found = torch.autograd.grad(
-            self.losses.sum(1), states, one_by_one, is_grads_batched=True, retain_graph=True, allow_unused=True
-        )
-        known = [y.new_zeros(T, *y.shape) if g is None else g for g, y in zip(found, states, strict=True)]
-        return [torch.stack(known[start : start + T], 1) for start in range(0, len(known), T)]
+        found = vjps(self.losses.sum(1), states, one_by_one)
+        return [torch.stack(found[start : start + T], 1) for start in range(0, len(found), T)]
 
     def gradient(self, adjoints: list[Tensor]) -> Tensor:
         """The part of the gradient from single steps, all parameters in one vector, for an adjoint (T, B, N) of each cell's states."""

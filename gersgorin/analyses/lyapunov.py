@@ -154,11 +154,11 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     plot = panels(draw, draw_convergence, size=(11, 4.8), title="Lyapunov exponents")
 
-    def to_dict(self) -> dict:
-        """All numbers, with those computed from them."""
+    def derived(self) -> dict:
+        """Numbers computed from the exponents."""
         numbers = {name: getattr(self, name) for name in ("steps", "complete", "sum", "kaplan_yorke")}
         curve = {"steps": self.curve_steps.tolist(), "exponents": self.curve.tolist()}
-        return super().to_dict() | numbers | {"curve": curve}
+        return numbers | {"curve": curve}
 
 
 @torch.no_grad()

@@ -130,11 +130,6 @@ class Memory(Result, kind="memory"):
         """Numbers computed from the influence, for .json files."""
         return {"by_lag": self.by_lag.tolist(), "half_life": self.half_life, "effective_length": self.effective_length}
 
-    def to_dict(self) -> dict:
-        """All numbers, with those computed from the influence."""
-        derived = self.derived()
-        return super().to_dict() | derived | {"half_life": self.half_life if np.isfinite(self.half_life) else None}
-
     def draw(self, ax: Axes) -> None:
         """The influence by lag on a log scale, with two standard errors, and its half-life."""
         by_lag, lags = self.by_lag, np.arange(self.influence.shape[1])
@@ -235,15 +230,17 @@ def memory(
     check_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     rows, errors = [], []
-    for t in range(S):
-        w = torch.randint(2, (probes, k), generator=generator).mul(2).sub(1) if probes else torch.eye(k)
-        norms = torch.linalg.vector_norm(map_.pulled(t, w.to(map_.outputs)), dim=2, dtype=torch.float64)
+    b = probes or k
+    for t in torch.arange(S).split(max(1, map_.at_once // b)):
+        signs = torch.randint(2, (len(t), b, k), generator=generator).mul(2).sub(1)
+        w = signs if probes else torch.eye(k).expand_as(signs)
+        norms = torch.linalg.vector_norm(map_.pulled(t.tolist(), w.to(map_.outputs)), dim=3, dtype=torch.float64)
         squares = norms.square()
-        rows.append(squares.mean(0).sqrt() if probes else torch.linalg.vector_norm(norms, dim=0))
-        spread = squares.std(0) / (probes**0.5 * 2 * rows[-1]) if probes else torch.zeros_like(rows[-1])
+        rows.append(squares.mean(1).sqrt() if probes else torch.linalg.vector_norm(norms, dim=1))
+        spread = squares.std(1) / (probes**0.5 * 2 * rows[-1]) if probes else torch.zeros_like(rows[-1])
         errors.append(torch.where(rows[-1] > 0, spread, 0))
-        progress(t + 1, S)
-    influence, error = (torch.stack(parts).cpu().numpy() for parts in (rows, errors))
+        progress(int(t[-1]) + 1, S)
+    influence, error = (torch.cat(parts).cpu().numpy() for parts in (rows, errors))
     if not np.isfinite(influence).all():
         raise InvalidInputError(f"{map_.name} has NaN or infinite derivatives along x: expected finite ones")
     labels = map_.label.of_result | ({"unit": unit} if unit else {})

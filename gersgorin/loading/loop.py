@@ -256,15 +256,16 @@ class _Node:
 
     def __init__(self, parts: list[Tensor], rows: int, batch: int = 0):
         """batch: the axis of the B rows in each part that has one."""
-        self.edges = [get_gradient_edge(part) if part.requires_grad else None for part in parts]
-        self._shapes, self._rows, self.batch = [part.shape for part in parts], rows, batch
+        leaves = [part if part.requires_grad else torch.zeros((), requires_grad=True) for part in parts]
+        self.edges = [*map(get_gradient_edge, leaves)]
+        self._zeros, self._rows, self.batch = [*map(torch.zeros_like, parts)], rows, batch
         self.y = torch.cat([self.by_rows(part) for part in parts], -1)  # a copy: a module may write into the parts
         self.value = self.y.detach()
 
     @functools.cached_property
     def twice(self) -> bool:
         """True if two of the tensors are the same one, so that their derivatives cannot be separated."""
-        return len({(edge.node, edge.output_nr) for edge in self.edges if edge}) < sum(map(bool, self.edges))
+        return len({(edge.node, edge.output_nr) for edge in self.edges}) < len(self.edges)
 
     def jacobian(self, *of: "_Node") -> Tensor:
         """d self / d of, (B, N, M), of all sequences at once: they are independent."""
@@ -274,22 +275,22 @@ class _Node:
 
     def pull(self, w: Tensor, of: Sequence["_Node"]) -> list[Tensor]:
         """w^T d self / d each of these nodes, (b, B, M) for w (b, B, N)."""
-        found = iter(vjps(self.y, [edge for node in of for edge in node.edges if edge is not None], w))
-        return [torch.cat(node._flattened([edge and next(found) for edge in node.edges], len(w)), -1) for node in of]
+        edges, zeros = [e for node in of for e in node.edges], [zero for node in of for zero in node._zeros]
+        found = iter(vjps(self.y, edges, w, zeros))
+        return [torch.cat([node.by_rows(next(found), 1) for _ in node.edges], -1) for node in of]
 
     def by_rows(self, part: Tensor, lead: int = 0) -> Tensor:
         """A part of a state with some leading dimensions as (..., B, n)."""
         shape = (*part.shape[: lead + self.batch], self._rows, -1)
         return part.reshape(shape).movedim(lead + self.batch, lead).flatten(lead + 1)
 
-    def _flattened(self, gradients: list[Tensor | None], b: int) -> list[Tensor]:
-        pairs = zip(gradients, self._shapes, strict=True)
-        return [self.by_rows(self.value.new_zeros(b, *shape) if g is None else g, 1) for g, shape in pairs]
-
 
 def _depends(y: Tensor, on: list) -> bool:
     """True if y depends on one of these tensors or edges in the graph."""
-    return any(g is not None for g in vjps(y, [each for each in on if each is not None], torch.ones_like(y)[None]))
+    if not on or not y.requires_grad:
+        return False
+    found = torch.autograd.grad(y, on, torch.ones_like(y), retain_graph=True, allow_unused=True)
+    return any(g is not None for g in found)
 
 
 def _is_linked(module: nn.Module, nodes: list[_Node], reads: list[_Node]) -> bool:

@@ -96,7 +96,7 @@ class ScanRun(Run):
         for place in places.flatten().tolist():
             t, row = divmod(place, x.shape[1])
             (J,) = vjps(self.cell.step(elements[t, row], before[t, row]), [x], eye)
-            found.append(x.new_zeros(N, x.shape[-1]) if J is None else J[:, t, row])
+            found.append(J[:, t, row])
         return torch.stack(found).reshape(*places.shape, N, -1)
 
     def repeated(self, times: int) -> "ScanRun":

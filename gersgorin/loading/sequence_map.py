@@ -7,7 +7,7 @@ Legend: T steps, m numbers of an input, S outputs (T, or 1 of the sequence), k n
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -78,18 +78,13 @@ class SequenceMap:
                 raise failure
         vars(self).update(found[0])
 
-    def pulled(self, step: int, w: Tensor) -> Tensor:
-        """w[j] d o[step] / d x for weights w (b, k): (b, T, m)."""
-        size = max(1, BLOCK // self._leaf.numel())
-        whole = w.new_zeros(len(w), *self.outputs.shape)
-        whole[:, step] = w
-        return torch.cat([self._gradients(part) for part in whole.split(size)])
-
-    def _gradients(self, w: Tensor) -> Tensor:
-        """w[j] d o / d x for weights w (b, S, k)."""
-        (found,) = vjps(self.outputs, [self._leaf], w)
-        found = w.new_zeros(len(w), *self._leaf.shape) if found is None else found
-        return found.reshape(len(w), self.steps, -1)  # of one sequence, wherever its axis of time is
+    def pulled(self, steps: Sequence[int], w: Tensor) -> Tensor:
+        """w[i, j] d o[steps[i]] / d x for weights w (n, b, k): (n, b, T, m)."""
+        n, b, _ = w.shape
+        whole = w.new_zeros(n, b, *self.outputs.shape)
+        whole[range(n), :, steps] = w
+        found = [vjps(self.outputs, [self._leaf], part)[0] for part in whole.flatten(0, 1).split(self.at_once)]
+        return torch.cat(found).reshape(n, b, self.steps, -1)  # of one sequence, wherever its axis of time is
 
     def _read(self, module: nn.Module, x: Tensor, axis: int, dtype: torch.dtype | None) -> None:
         """Set the outputs and the inputs that they are derivatives of."""
@@ -128,6 +123,7 @@ class SequenceMap:
             raise InvalidInputError(f"the outputs of {self.name} have no gradient in its inputs: expected some")
         self.module, self.given, self.part = module, x.detach(), part
         self.outputs = o.movedim(axis, 0).flatten(1) if o.dim() > 1 else o[:, None]
+        self.at_once = max(1, BLOCK // max(self._leaf.numel(), o.numel()))  # products, in memory
 
     def _embedded(self, x: Tensor, module, args, output: Tensor) -> Tensor | None:
         """Replace the vectors of the ids by a leaf; an embedding of positions 0, 1, 2, ... is none of the ids."""
@@ -143,7 +139,8 @@ class SequenceMap:
         # positive random weights of the outputs, so that no derivatives cancel by symmetry
         w = torch.rand(1, self.outputs.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.5
         w = w.to(self.outputs)
-        return bool(self.pulled(-1, w)[0, :-1].any() or self.pulled(0, w)[0, 1:].any())
+        first, last = self.pulled((0, -1), w.expand(2, 1, -1))[:, 0]
+        return bool(first[1:].any() or last[:-1].any())
 
 
 def _checked(x: Any) -> Tensor:

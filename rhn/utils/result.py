@@ -85,8 +85,8 @@ class Result:
         return self.plot().figure.figure
 
     def to_dict(self) -> dict[str, Any]:
-        """All numbers, ready for JSON; complex numbers as [real, imaginary]."""
-        return _plain(self._saved())
+        """All numbers with those computed from them, ready for JSON; complex numbers as [real, imaginary]."""
+        return _plain(self._saved()) | self.derived()
 
     def save(self, path: str | Path) -> Path:
         """Write to .npz (arrays, no pickle), to .json, in which NaN and infinity become null, the table to .csv, or draw to .png, .svg
