@@ -64,7 +64,6 @@ WRONG = {
     "check --seed -1": "seed is -1",
     "check --init gauss": "unknown initialisation",
     "check --cell rnn --submodule next": "--submodule names a part of --module",
-    "check --checkpoint cell.safetensors --init scaled": "--init cannot be given with --checkpoint",
     "check --module own_reader:Reader --cell rnn": "--cell cannot be given with --module",
     "check jsb-depth-x": "no preset",
     "check jsb-depth-1 --depth 2": "--depth cannot be given with a preset",
