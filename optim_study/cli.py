@@ -32,7 +32,7 @@ class Run:
 
     preset: Literal["paper", "small", "smoke"] = option(
         "paper",
-        "paper: the full protocol; small: the whole study in about ten minutes with --jobs 2; smoke: a few seconds.",
+        "paper: the full protocol; small: the whole study in ten minutes with --jobs 2; smoke: too short to train anything.",
     )
     skip: Literal["all", "last"] = option(
         "all",

@@ -100,9 +100,10 @@ def titled(figure: "Figure | SubFigure", title: str, about: str = "", **options)
     options: those of `Figure.suptitle`.
     """
     width = figure.bbox.width / figure.figure.dpi * CHARACTERS_AN_INCH
-    texts = (title, "; ".join(filter(None, (about, made_with()))))
-    lines = [line for words in texts for line in wrap(drawable(words), int(width), break_on_hyphens=False)]
-    figure.suptitle("\n".join(lines), **{"fontsize": TITLE_SIZE} | options)
+    texts = map(drawable, (title, "; ".join(filter(None, (about, made_with())))))
+    kept = (re.sub(r"(?<=\w) (?=-?\d)", "\xa0", text) for text in texts)  # a number beside its word
+    lines = [line for text in kept for line in wrap(text, int(width), break_on_hyphens=False)]
+    figure.suptitle("\n".join(lines).replace("\xa0", " "), **{"fontsize": TITLE_SIZE} | options)
 
 
 def drawable(text: str) -> str:
