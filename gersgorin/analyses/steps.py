@@ -73,13 +73,11 @@ class GateActivity(Result, kind="gates"):
     """Mean over the units of each layer's gate, 0 closed to 1 open."""
 
     mean: np.ndarray
-    """(T, L); L = 0 for a cell without gates."""
+    """(T, L); L = 0 for a cell without known gates, as in a loop of your own."""
     gate_name: str = "transform gate"
     """Its name in the cell's literature: an LSTM's is the input gate."""
     unit: str = "steps"
     """Of one step."""
-    own_loop: bool = False
-    """True for a module's own loop, whose gates are not those of its cell."""
 
     def sentences(self) -> Iterator[str]:
         """One sentence with the mean of each layer."""
@@ -87,7 +85,7 @@ class GateActivity(Result, kind="gates"):
             layers = ", ".join(f"{value:.3g}" for value in self.mean.mean(0))
             yield f"Its {self.gate_name}s are open by {layers} on average."
         else:
-            yield "Gates are not measured in a loop of your own." if self.own_loop else "The cell has no gates."
+            yield "It has no gates that are known."
 
     def table(self) -> list[dict]:
         """One row a step: step, layer_1, layer_2, ..."""
@@ -112,7 +110,7 @@ def gates(run: Run, *, progress: Progress = silent) -> GateActivity:
     means = [t.mean(-1) for t in run.gates().t]
     mean = (torch.stack(means, 1) if means else run.states.new_empty(len(run), 0)).cpu().numpy()
     progress(len(run), len(run))
-    return GateActivity(mean=mean, gate_name=run.gate_name, own_loop=run.own_loop, **run.labels)
+    return GateActivity(mean=mean, gate_name=run.gate_name, **run.labels)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

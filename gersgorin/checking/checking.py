@@ -153,7 +153,7 @@ def _check_training(
     return TrainingCheck(
         **vars(found) | vars(explanation) | {"left_out": tuple(left_out)},
         name=name,
-        optimizer=loop.optimizer_name,
+        optimizer=type(loop.optimizer).__name__,
         learning_rate=loop.learning_rate,
         steps=steps,
         scheduler=None if loop.scheduler is None else type(loop.scheduler).__name__,

@@ -168,8 +168,8 @@ class Cure(Result):
         tried = [a.steps for a in self.attempts if a.steps and a.plan != self.given.plan]
         if self.outcome == "none helped":
             return (
-                f"None of {counted(len(tried), 'change')} helped, in trials of up to {counted(max(tried, default=0), 'step')}; it "
-                f"stays at {self.given.loss:.3g} {of}."
+                f"None of {counted(len(tried), 'change')} helped, in trials of up to {counted(max(tried, default=0), 'step')}; as it "
+                f"is: {self.given.loss:.3g} {of}."
             )
         if self.outcome == "untested":
             own = f"{counted(self.given.steps, 'step')} of the training as it is"
@@ -394,6 +394,7 @@ class _Search:
         self.attempts = {self.given.plan: self.given}
         self.reaches: dict[Start, Reach | None] = {}
         self.step_seconds = loop.step_seconds
+        self.cut = False  # whether the time ended a trial
 
     @property
     def needed_seconds(self) -> float:
@@ -406,6 +407,7 @@ class _Search:
         begun = monotonic()
         whole = self._try([self.given], self.steps, seconds=(self.end - begun) / 3, after=math.inf)
         given = whole[0] if whole else self.given
+        self.cut |= not self._is_whole(given)
         if given.steps:
             self.step_seconds = (monotonic() - begun) / given.steps
         again = self._again(given) if given.leaves and given.left > LATE * self.steps else given
@@ -448,7 +450,7 @@ class _Search:
                 return replace(again, before=tried.loss), "cured"
         plans = [self._plan(start, 1.0) for start in every if start.code]
         untested = [a for a in plans if not self._is_whole(self.attempts.get(a.plan, a))]
-        if self.end > monotonic() or not untested:
+        if not self.cut or not untested:
             return given, "none helped"
         return self.attempts.get(untested[0].plan, untested[0]), "untested"
 
@@ -535,6 +537,7 @@ class _Search:
             if seed is None:
                 self.attempts = {a.plan: a for a in group} | self.attempts
             if time_left <= 0:
+                self.cut = True
                 continue
             loop = copy.copy(self.loop)
             loop.model, loop.clip_norm = start.applied(self.loop.model), clip_norm
@@ -548,6 +551,7 @@ class _Search:
                 after=after,
                 seed=self.seed if seed is None else seed,
             )
+            self.cut |= trials.timed_out
             done += [_outcome(plan, trials, k) for k, plan in enumerate(group)]
         if seed is None:
             self.attempts |= {a.plan: a for a in done if a.steps >= self.attempts.get(a.plan, a).steps}

@@ -45,7 +45,7 @@ def explain(loop: TrainingLoop, seconds: float) -> Explanation:
     rates: dict[str, float] = {}
     try:
         x, y = loop.data.probe()
-        constant, loss = loop.constant_output([(x, y)])
+        constant, loss = loop.constant_output(loop.goals([(x, y)]))
         y = y.double() if y.is_floating_point() else y
         probe = BatchObjective(
             loop.model,

@@ -46,6 +46,7 @@ from rhn.training.state import LEFT
 from rhn.utils.validation import check_seed
 
 LossFunction = Callable[[Any, Tensor], Tensor]  # of outputs and targets
+Goal = tuple[torch.Size, Tensor]  # of the outputs for a minibatch, and its targets
 OPTIMIZERS = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
@@ -149,10 +150,6 @@ class TrainingLoop:
         return next(filter(None, self.rates))
 
     @property
-    def optimizer_name(self) -> str:
-        return type(self.optimizer).__name__
-
-    @property
     def frame_axis(self) -> int | None:
         """Axis of the steps of a sequence in x; None if x has none, or the layout of a DataLoader is not known."""
         stated = self._stated
@@ -200,27 +197,27 @@ class TrainingLoop:
         return rows[:steps]
 
     @with_gradients()
-    def constant_output(self, batches: list[Pair]) -> tuple[Tensor, float]:
+    def constant_output(self, goals: list[Goal]) -> tuple[Tensor, float]:
         """(The constant output of the least mean loss on some minibatches, that loss), reached without the input.
 
-        The constant has one number for each output unit, and length 1 along the axes of examples and frames.
+        The constant has one number for each output unit, and length 1 along the axes of examples and frames. goals: see `goals`.
 
         Raises InvalidInputError if that output is right already, no output is 2 % better, or the loss has no least value above 0.
         """
-        constant, zero, loss = self._least_constant(batches)
+        constant, zero, loss = self._least_constant(goals)
         if not loss > NOTHING * abs(zero):
             raise InvalidInputError(
                 f"the loss of the best constant output is {loss:.3g}, expected a number above 0: the targets are all the same, or the "
                 "loss can fall below 0"
             )
-        x, y = batches[0]
-        output, _, own = self._least_constant(batches[:1])
-        output = output.expand(self.output_shape(x))
+        shape, y = goals[0]
+        output, _, own = self._least_constant(goals[:1])
+        output = output.expand(shape)
         for _ in range(FREE_ROUNDS):
             output = output.detach().clone().requires_grad_()
-            (slope,) = torch.autograd.grad(self.constant_loss(output, x, y), output)
+            (slope,) = torch.autograd.grad(self.constant_loss(output, shape, y), output)
             others = [output.detach() - step * slope / slope.abs().max() for step in STEPS]
-            least, output = min(((self.constant_loss(o, x, y).item(), o) for o in others), key=lambda pair: pair[0])
+            least, output = min(((self.constant_loss(o, shape, y).item(), o) for o in others), key=lambda pair: pair[0])
             if least <= LEFT * own:
                 return constant, loss
         raise InvalidInputError(
@@ -228,23 +225,26 @@ class TrainingLoop:
             "what does not depend on the output, and give y the shape that it needs without broadcasting"
         )
 
-    def _least_constant(self, batches: list[Pair]) -> tuple[Tensor, float, float]:
+    def _least_constant(self, goals: list[Goal]) -> tuple[Tensor, float, float]:
         """(The constant output of the least mean loss, the loss of zeros, the least loss)."""
-        mean_loss = lambda output: torch.stack([self.constant_loss(output, x, y) for x, y in batches]).mean()  # noqa: E731
+        mean_loss = lambda output: torch.stack([self.constant_loss(output, *goal) for goal in goals]).mean()  # noqa: E731
         return least_constant(mean_loss, self.units)
 
-    def constant_loss(self, constant: Tensor, x: Inputs, y: Tensor) -> Tensor:
-        """Loss of a constant output on one minibatch."""
-        return self.loss_fn(constant.expand(self.output_shape(x)), y).reshape(())
+    def constant_loss(self, constant: Tensor, shape: torch.Size, y: Tensor) -> Tensor:
+        """Loss of a constant output on a minibatch whose outputs have this shape."""
+        return self.loss_fn(constant.expand(shape), y).reshape(())
 
     @torch.no_grad()
-    def output_shape(self, x: Inputs) -> torch.Size:
-        """Of the output for these inputs; for a single one it depends on its shape alone."""
-        shape = x.shape if isinstance(x, Tensor) else None
-        if shape is None or shape not in self._shapes:
-            with random_numbers_kept(self.model):  # a copy: normalisations count their calls
-                self._shapes[shape] = self.output(copy.deepcopy(self.model), x).shape
-        return self._shapes[shape]
+    def goals(self, batches: list[Pair]) -> list[Goal]:
+        """The shape of the model's output for each minibatch, which for a single input depends on its shape alone, and the targets."""
+        found, model = [], copy.deepcopy(self.model)  # normalisations count their calls
+        with random_numbers_kept(self.model):
+            for x, y in batches:
+                shape = x.shape if isinstance(x, Tensor) else None
+                if shape is None or shape not in self._shapes:
+                    self._shapes[shape] = self.output(model, x).shape
+                found.append((self._shapes[shape], y))
+        return found
 
     def _try(self, given: nn.Module) -> None:
         """Take steps with a copy, with and without subnormal numbers. Raises InvalidInputError with what the parts of the loop raised.

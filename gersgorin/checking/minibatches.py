@@ -89,10 +89,6 @@ class Examples:
         order = _drawn(self.count, -(-number * self.per_step // self.count))
         return [self.take(some) for some in order.split(self.per_step)[:number]]
 
-    def everything(self) -> Pair:
-        """All examples, in their own order."""
-        return self.take(torch.arange(self.count))
-
 
 class Batches:
     """Pairs of batches from a DataLoader, in its own order; each run of trials reads it again."""

@@ -191,7 +191,7 @@ class _Starts:
         self.device = sequence_of(first).device.type
         self.output_bias = output_bias_of(self.trained, loop.output(called, first))
         if self.output_bias:
-            constant = loop.constant_output(self.batches)[0]
+            constant = loop.constant_output(loop.goals(self.batches))[0]
             self.constant = constant.reshape(-1, constant.shape[-1]).mean(0)
         blocks = _blocks(called, lambda: loop.output(called, first))
         self.blocks = [b for b in blocks if b.name in self.trained and b.name != self.output_bias]

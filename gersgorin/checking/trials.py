@@ -124,7 +124,7 @@ def run_trials(
             x, y = next(stream)
             began = time.monotonic()
             losses[step, active] = [trials[k].take(x, y, schedule[step] if schedule else ()) for k in active]
-            constants[step, active] = constant.loss_of(x, y)
+            constants[step, active] = constant.loss_of(trials[active[0]].shape, y)
             last = time.monotonic() - began
             stepping, used, step = stepping + last, used + len(active), step + 1
             last_rows = slice(max(0, step - WINDOW), step)
@@ -150,20 +150,19 @@ class Constant:
     def __init__(self, loop: TrainingLoop):
         self.loop, self.step_seconds = loop, loop.step_seconds
         minibatches = loop.data.minibatches(CONSTANT_BATCHES)
-        x = minibatches[0][0]
-        size = loop.output_shape(x).numel()
-        minibatches = pairs = minibatches[: max(1, CONSTANT_SIZE // size)]
+        x, size = minibatches[0][0], loop.goals(minibatches[:1])[0][0].numel()
+        every = goals = loop.goals(minibatches[: max(1, CONSTANT_SIZE // size)])
         if isinstance(loop.data, Examples):  # one large batch is faster than many, if its outputs cost little
             work = sum(p.numel() for p in loop.model.parameters()) * math.prod(sequence_of(x).shape[:2])
             if loop.data.count <= loop.data.per_step * min(CONSTANT_SIZE // size, CONSTANT_WORK // work):
-                pairs = [loop.data.everything()]
-        self.output = loop.constant_output(pairs)[0]
-        self.loss = float(np.mean([self.loss_of(x, y) for x, y in minibatches]))
+                every = loop.goals([loop.data.take(torch.arange(loop.data.count))])
+        self.output = loop.constant_output(every)[0]
+        self.loss = float(np.mean([self.loss_of(*goal) for goal in goals]))
 
     @torch.no_grad()
-    def loss_of(self, x: Inputs, y: Tensor) -> float:
-        """Of the constant output on one minibatch."""
-        return self.loop.constant_loss(self.output, x, y).item()
+    def loss_of(self, shape: torch.Size, y: Tensor) -> float:
+        """Of the constant output on a minibatch whose outputs have this shape."""
+        return self.loop.constant_loss(self.output, shape, y).item()
 
 
 class _Trial:
@@ -184,7 +183,8 @@ class _Trial:
         for group, rate, values in zip(self.optimizer.param_groups, self.rates, scheduled, strict=False):
             group.update(values | {"lr": rate * values["lr"]})
         self.optimizer.zero_grad()
-        loss = self.loop.loss(self.model, x, y)
+        output = self.loop.output(self.model, x)
+        self.shape, loss = output.shape, self.loop.loss_fn(output, y)
         loss.backward()
         if self.loop.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.loop.clip_norm)

@@ -21,6 +21,8 @@ from gersgorin.loading.loop import random_numbers_kept
 from gersgorin.run import Label
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 
+ROWS = 128  # products at once, at most: with more, states of many numbers leave the caches
+
 
 class SequenceMap:
     """The `outputs` (S, k) of a module along x, and products with their derivatives.
@@ -123,7 +125,7 @@ class SequenceMap:
             raise InvalidInputError(f"the outputs of {self.name} have no gradient in its inputs: expected some")
         self.module, self.given, self.part = module, x.detach(), part
         self.outputs = o.movedim(axis, 0).flatten(1) if o.dim() > 1 else o[:, None]
-        self.at_once = max(1, BLOCK // max(self._leaf.numel(), o.numel()))  # products, in memory
+        self.at_once = max(1, min(ROWS, BLOCK // max(self._leaf.numel(), o.numel())))
 
     def _embedded(self, x: Tensor, module, args, output: Tensor) -> Tensor | None:
         """Replace the vectors of the ids by a leaf; an embedding of positions 0, 1, 2, ... is none of the ids."""

@@ -73,7 +73,7 @@ def test_several_sequences_are_refused_as_they_are_read(x):
 def test_frames_left_out_have_a_reason_and_gates_are_not_measured(x):
     found = gersgorin.analyze(Normed(), x[:1])
     assert "6 frames of 7 (1 frame left out at the start: two parts of the state are one tensor)" in found.summary()
-    assert [*found.gates.sentences()] == ["Gates are not measured in a loop of your own."]
+    assert [*found.gates.sentences()] == ["It has no gates that are known."]
 
 
 def test_jacobians_of_one_sequence_are_not_those_kept_of_all(x):
