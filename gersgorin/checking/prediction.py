@@ -157,7 +157,7 @@ class TrainingCheck(Result, Explanation, Forecast):
         if self.cut and self.outcome == "may leave":
             early = f"; the time was up after {counted(self.tried, 'step')}: to decide, {self._enough}"
         falls = " and still falls" * self.still_falls
-        falls += "; until there its scheduler raises the learning rate" * self.warming_up
+        falls += ", and its scheduler still raises the learning rate" * self.warming_up
         loss = f"its loss is {self.last_loss:.3g} times a constant output's{falls}"
         seen = f" After {counted(self.tried, 'step')} {loss}."
         return f"{words[0].upper()}{words[1:]}{early}." + seen * math.isfinite(self.last_loss)
