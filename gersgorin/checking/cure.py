@@ -580,7 +580,7 @@ def _moved(factor: float, halves: int) -> float:
 def _outcome(plan: Attempt, trials: Trials, k: int) -> Attempt:
     """The outcome of a trial of a plan."""
     steps = int(trials.steps[k])
-    last = slice(steps - max(5, min(WINDOW, steps // 4)), steps)
+    last = slice(max(0, steps - max(5, min(WINDOW, steps // 4))), steps)
     diverged = float(trials.diverged[k])
     loss = trials.losses[last, k].sum() / trials.constants[last, k].sum() if steps else math.inf
     window = min(WINDOW, steps)
