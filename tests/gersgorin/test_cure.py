@@ -340,7 +340,7 @@ def test_one_order_of_minibatches_is_no_cure(monkeypatch):
 def test_what_was_trained_to_its_end_is_not_called_untested():
     model, (x, y) = made(lambda: Reader(nn.RNN)), recall()
     loop = TrainingLoop(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
-    search = cure_module._Search(loop, 50, end=0.0, seed=0, progress=str)
+    search = cure_module._Search(loop, 50, end=1e18, seed=0, progress=str)
     first, second, *_ = [start for start in starts(loop) if start.code]
     search.cut = True
     search.attempts |= {a.plan: a for a in [replace(search._plan(first, 1.0), steps=50, loss=1.0)]}
