@@ -145,7 +145,7 @@ def _check_training(
         time_left = max(end - time.monotonic(), 0.0)
         begun = time.monotonic()
         found = forecast(loop, steps, time_left, learning_rates=learning_rates, progress=progress, seed=seed)
-        taken = int(found.trials.steps.sum())
+        taken = sum(trial.steps for trial in found.trials)
         step_seconds = (time.monotonic() - begun) / taken if taken else loop.step_seconds
     left_out = [*[found.cut] * bool(found.cut), *explanation.left_out]
     if loop.data.cut:
@@ -157,9 +157,8 @@ def _check_training(
         learning_rate=loop.learning_rate,
         steps=steps,
         scheduler=None if loop.scheduler is None else type(loop.scheduler).__name__,
-        warming_up=loop.scheduler is not None and _rises(loop.schedule(min(steps, 1 + int(found.trials.steps[0])))),
+        warming_up=loop.scheduler is not None and _rises(loop, min(steps - 1, found.trials[0].steps)),
         steps_per_epoch=math.ceil(loop.data.epoch) if loop.data.epoch < math.inf else math.inf,
-        constant_loss=found.trials.constant,
         first_loss=loop.first_loss,
         reach=reach,
         slowed=loop.slowed,
@@ -167,10 +166,10 @@ def _check_training(
     )
 
 
-def _rises(schedule: list[list[dict[str, Any]]]) -> bool:
-    """True if the learning rate of a group is larger in the last row of a schedule than in the one before."""
-    last, before = (max(group["lr"] for group in row) for row in (schedule[-1], schedule[-2:][0]))
-    return last > before
+def _rises(loop: TrainingLoop, step: int) -> bool:
+    """True if the scheduler makes the largest learning rate of the groups larger at a step than at the one before."""
+    now, before = (max(group["lr"] for group in loop.scheduled(k)) for k in (step, max(0, step - 1)))
+    return now > before
 
 
 def frame_targets(

@@ -23,6 +23,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from time import monotonic
 from typing import Any
 
@@ -37,10 +38,11 @@ from gersgorin.checking.loop import LossFunction, TrainingLoop, check_limits, ra
 from gersgorin.checking.minibatches import BATCH_SIZE
 from gersgorin.checking.reach import Reach, measure_reach
 from gersgorin.checking.starts import CHRONO, GIVEN, IMPORTS, MEANINGS, OUTPUT_BIAS, Start, filled, starts
-from gersgorin.checking.trials import WINDOW, Constant, Trials, run_trials
+from gersgorin.checking.trials import WINDOW, Constant, Trial, run_trials
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.plotting.figure import DASHED, MARKERS, ink, line_style, panel
 from rhn.errors import InvalidInputError
+from rhn.utils.figures import plain_log_ticks
 from rhn.utils.io import finite_json
 from rhn.utils.result import FIRST, Result, fitted, rows_of
 from rhn.utils.wording import counted, rounded_up, table
@@ -77,16 +79,40 @@ class Attempt:
     factor: float
     """On the learning rates that were given."""
     clip_norm: float | None
-    steps: int = 0
-    """Steps of the trial."""
-    loss: float = math.nan
-    """Mean of the last steps, relative to the best constant output; inf if the trial diverged."""
-    left: float = math.inf
-    """Step after which the loss was below `TRAINS` times the constant's, and never again above the constant's; inf: not seen."""
-    diverged: float = math.inf
-    """Step; inf: not seen."""
+    trial: Trial | None = None
+    """With a step at least; None: not tried."""
     before: float = math.nan
     """The loss of the same trial in another order of minibatches, if it was tried before."""
+
+    @property
+    def steps(self) -> int:
+        """Of the trial."""
+        return 0 if self.trial is None else self.trial.steps
+
+    @property
+    def diverged(self) -> float:
+        """Step; inf: not seen."""
+        return math.inf if self.trial is None else self.trial.diverged
+
+    @cached_property
+    def loss(self) -> float:
+        """Mean of the last steps, relative to the best constant output; inf if the trial diverged, NaN if there is none."""
+        if self.trial is None:
+            return math.nan
+        last = slice(-max(5, min(WINDOW, self.steps // 4)), None)
+        loss = sum(self.trial.losses[last]) / (sum(self.trial.constants[last]) or math.nan)
+        return loss if self.diverged == math.inf and math.isfinite(loss) else math.inf
+
+    @cached_property
+    def left(self) -> float:
+        """Step after which the loss was below `TRAINS` times the constant's, and never again above the constant's; inf: not seen."""
+        if self.trial is None:
+            return math.inf
+        window = min(WINDOW, self.steps)
+        ratios = self.trial.ratios[window - 1 :]
+        steady = max(np.flatnonzero(ratios >= 1), default=-1) + 1
+        below = steady + np.flatnonzero(ratios[steady:] < TRAINS)
+        return float(below[0] + window) if len(below) else math.inf
 
     @property
     def leaves(self) -> bool:
@@ -244,6 +270,7 @@ class Cure(Result):
             ax.plot(self.learning_rate, self.chosen.loss, "o", ms=14, mfc="none", color=ink(ax), label="chosen")
         ax.axhline(TRAINS, **DASHED | {"color": ink(ax)}, linewidth=0.8, label=f"{TRAINS} of a constant output's loss")
         ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="loss / that of a constant output")
+        plain_log_ticks(ax.yaxis)
         return ax
 
     def to_json(self) -> dict:
@@ -457,7 +484,7 @@ class _Search:
     def _again(self, a: Attempt) -> Attempt:
         """The whole training of an attempt with other minibatches, as far as there is time."""
         found = self._try([a], self.steps, after=math.inf, seed=self.seed + 1)
-        return found[0] if found else replace(a, steps=0)
+        return found[0] if found else replace(a, trial=None)
 
     def _is_whole(self, a: Attempt) -> bool:
         return a.steps >= self.steps or a.diverged < math.inf
@@ -551,8 +578,8 @@ class _Search:
                 after=after,
                 seed=self.seed if seed is None else seed,
             )
-            self.cut |= trials.timed_out
-            done += [_outcome(plan, trials, k) for k, plan in enumerate(group)]
+            self.cut |= any(trial.cut for trial in trials)
+            done += [replace(plan, trial=trial) for plan, trial in zip(group, trials, strict=True) if trial.steps]
         if seed is None:
             self.attempts |= {a.plan: a for a in done if a.steps >= self.attempts.get(a.plan, a).steps}
         return _best(done)
@@ -575,22 +602,3 @@ def _times(rate: float, factor: float) -> float:
 def _moved(factor: float, halves: int) -> float:
     """A factor that is a power of sqrt(10), times another one; exact, so that plans can be compared."""
     return 10.0 ** ((round(2 * math.log10(factor)) + halves) / 2)
-
-
-def _outcome(plan: Attempt, trials: Trials, k: int) -> Attempt:
-    """The outcome of a trial of a plan."""
-    steps = int(trials.steps[k])
-    last = slice(max(0, steps - max(5, min(WINDOW, steps // 4))), steps)
-    diverged = float(trials.diverged[k])
-    loss = trials.losses[last, k].sum() / trials.constants[last, k].sum() if steps else math.inf
-    window = min(WINDOW, steps)
-    ratios = trials.ratios[max(0, window - 1) : steps, k]
-    steady = max(np.flatnonzero(ratios >= 1), default=-1) + 1
-    below = steady + np.flatnonzero(ratios[steady:] < TRAINS)
-    return replace(
-        plan,
-        steps=steps,
-        loss=float(loss) if diverged == math.inf and math.isfinite(loss) else math.inf,
-        left=float(below[0] + window) if len(below) else math.inf,
-        diverged=diverged,
-    )

@@ -36,7 +36,7 @@ import numpy as np
 import torch
 
 from gersgorin.checking.loop import MOST_STEPS, TrainingLoop
-from gersgorin.checking.trials import LEFT, WINDOW, Constant, Trials, run_trials
+from gersgorin.checking.trials import LEFT, WINDOW, Constant, Trial, run_trials
 
 EXPONENT = {"sgd": (0.9, 0.1), "adaptive": (0.75, 0.25)}  # mean and standard deviation of p
 Interval = tuple[float, float]
@@ -82,7 +82,9 @@ class Forecast:
     """Of leaving within S steps without diverging; NaN without a step."""
     cut: str | None
     """What was left out for lack of time."""
-    trials: Trials
+    constant_loss: float
+    """Mean loss of the best constant output."""
+    trials: tuple[Trial, ...]
     """The first is the training itself."""
 
 
@@ -103,49 +105,51 @@ def forecast(
     progress("the best constant output")
     constant = Constant(loop)
 
-    def run(doing: str, factors: Sequence[float], most: int | Sequence[int], **options) -> Trials:
+    def run(doing: str, factors: Sequence[float], most: int | Sequence[int], **options) -> list[Trial]:
         progress(doing)
         left = end - time.monotonic()
         return run_trials(loop, factors, steps=most, seconds=left, constant=constant, seed=seed, **options)
 
-    fits = steps * constant.step_seconds <= end - time.monotonic()
+    fits = steps * loop.step_seconds <= end - time.monotonic()
     scheduled = loop.scheduler is not None
     aside = int((ASIDE if fits else ASIDE_CUT) * math.sqrt(max(1.0, steps / 1000)))
     aside = max(1, min(aside, int(SHARE * steps) if fits else steps))
     others = [FASTER] if fits else [FASTER, FASTER**0.5]
     after = math.inf if scheduled else AFTERWARDS
     lengths = [steps, *[aside] * len(others)]
-    done = [run("the training", [1.0, *others], lengths, after=after, until_first=True)]
-    factor = 1 / FASTER
-    while done[-1].diverged[0] < math.inf and factor >= SLOWEST and sum(t.steps.sum() for t in done) < steps:
-        done.append(run("smaller learning rates", [factor], min(steps, max(aside, 2 * WINDOW))))
-        factor /= FASTER
+    trials = run("the training", [1.0, *others], lengths, after=after, until_first=True)
+    last, factor = trials[0], 1 / FASTER
+    while last.diverged < math.inf and factor >= SLOWEST and sum(t.steps for t in trials) < steps:
+        trials += run("smaller learning rates", [factor], min(steps, max(aside, 2 * WINDOW)))
+        last, factor = trials[-1], factor / FASTER
     if len(learning_rates):
         asked = [rate / loop.learning_rate for rate in learning_rates]
-        done.append(run("the learning rates that were asked for", asked, steps, after=after))
-    trials = joined_trials(done)
+        trials += run("the learning rates that were asked for", asked, steps, after=after)
     law = EXPONENT["sgd" if isinstance(loop.optimizer, torch.optim.SGD | torch.optim.ASGD) else "adaptive"]
     escape, interval, probability = _read(trials, steps, law, scheduled)
     return Forecast(
         escape_steps=escape if escape <= steps else math.inf,
         interval=interval,
-        diverges_at=float(trials.diverged[0]),
+        diverges_at=trials[0].diverged,
         window=window_of(loop.learning_rate, trials),
         probability=probability,
-        cut="the time was up before the trials ended" if trials.timed_out else None,
-        trials=trials,
+        cut="the time was up before the trials ended" if any(t.cut for t in trials) else None,
+        constant_loss=constant.loss,
+        trials=tuple(trials),
     )
 
 
-def _read(trials: Trials, steps: int, law: tuple[float, float], scheduled: bool) -> tuple[float, Interval, float]:
+def _read(
+    trials: Sequence[Trial], steps: int, law: tuple[float, float], scheduled: bool
+) -> tuple[float, Interval, float]:
     """(Escape, its interval, probability): what the first trial, the training itself, saw, else what all make probable."""
-    left, taken = float(trials.left[0]), int(trials.steps[0])
+    own, left, taken = trials[0], trials[0].left, trials[0].steps
     if not taken:
         return math.inf, (math.inf, math.inf), math.nan
-    if trials.diverged[0] < math.inf:
+    if own.diverged < math.inf:
         return left, (left, left), 1 - SAFE
     if left < math.inf:
-        sure = trials.confirmed[0] or taken >= steps
+        sure = own.confirmed or taken >= steps
         return left, (left * math.exp(-SPREAD), left * math.exp(SPREAD)), SAFE if sure else HALF
     if taken >= steps:
         return math.inf, (math.inf, math.inf), 1 - SAFE
@@ -169,22 +173,20 @@ class Evidence:
     """Of the last loss to the constant's."""
 
 
-def evidence(trials: Trials) -> list[Evidence]:
+def evidence(trials: Sequence[Trial]) -> list[Evidence]:
     """Of all trials whose learning rate is not too high; the first is the training itself.
 
     A rate is too high if its trial diverges, or if its loss stays above that of the training itself after as many steps.
     """
-    found = []
-    for k, factor in enumerate(map(float, trials.factors)):
-        steps = int(trials.steps[k])
-        if trials.diverged[k] < math.inf or steps < WINDOW:
+    found, own = [], trials[0].ratios
+    for trial in trials:
+        if trial.diverged < math.inf or trial.steps < WINDOW:
             continue
-        same = min(steps, int(trials.steps[0])) - 1
-        worse = trials.ratios[same, k] > trials.ratios[same, 0] + JITTER
-        if trials.left[k] == math.inf and factor > 1 and worse:
+        ratios = trial.ratios
+        same = min(trial.steps, len(own)) - 1
+        if trial.left == math.inf and trial.factor > 1 and ratios[same] > own[same] + JITTER:
             continue
-        ratios = trials.ratios[:steps, k]
-        found.append(Evidence(factor, _still_there(ratios), float(trials.left[k]), float(ratios[-1])))
+        found.append(Evidence(trial.factor, _still_there(ratios), trial.left, float(ratios[-1])))
     return found
 
 
@@ -257,27 +259,8 @@ class Belief:
         return middle, (low, high)
 
 
-def window_of(learning_rate: float, trials: Trials) -> Interval | None:
+def window_of(learning_rate: float, trials: Sequence[Trial]) -> Interval | None:
     """Least and greatest learning rate of a trial that left, below all that diverged; None: none left."""
-    bad = trials.factors[np.isfinite(trials.diverged)].min(initial=math.inf)
-    good = trials.factors[np.isfinite(trials.left) & (trials.factors < bad)]
-    return (learning_rate * float(good.min()), learning_rate * float(good.max())) if len(good) else None
-
-
-def joined_trials(parts: Sequence[Trials]) -> Trials:
-    """Trials side by side."""
-    rows = max(len(part.losses) for part in parts)
-
-    def padded(values: np.ndarray) -> np.ndarray:
-        return np.pad(values, ((0, rows - len(values)), (0, 0)), constant_values=math.nan)
-
-    return Trials(
-        factors=np.concatenate([part.factors for part in parts]),
-        losses=np.concatenate([padded(part.losses) for part in parts], 1),
-        constants=np.concatenate([padded(part.constants) for part in parts], 1),
-        left=np.concatenate([part.left for part in parts]),
-        diverged=np.concatenate([part.diverged for part in parts]),
-        constant=parts[0].constant,
-        step_seconds=min(part.step_seconds for part in parts),
-        timed_out=any(part.timed_out for part in parts),
-    )
+    bad = min((t.factor for t in trials if t.diverged < math.inf), default=math.inf)
+    good = [t.factor for t in trials if t.left < math.inf and t.factor < bad]
+    return (learning_rate * min(good), learning_rate * max(good)) if good else None

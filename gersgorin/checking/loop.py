@@ -179,14 +179,14 @@ class TrainingLoop:
             group["lr"] = rate * factor
         return fresh
 
-    def schedule(self, steps: int) -> list[list[dict[str, Any]]]:
-        """The settings of the scheduler in each group before each of the steps; learning rates are relative to those of the trials.
+    def scheduled(self, step: int) -> list[dict[str, Any]]:
+        """The settings of the scheduler in each group before a step, from 0; learning rates are relative to those of the trials.
 
         Raises InvalidInputError if the scheduler fails.
         """
         optimizer, rows = self._ahead.optimizer, self._scheduled
         with warnings.catch_warnings(action="ignore"):  # the scheduler is stepped without its optimiser
-            while len(rows) < steps:
+            while len(rows) <= step:
                 if rows:
                     with users_code(f"the scheduler fails at step {len(rows)}"):
                         self._ahead.step()
@@ -194,7 +194,7 @@ class TrainingLoop:
                 for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
                     cycled = {name: group[name] for name in CYCLED if name in group}
                     rows[-1].append({"lr": float(group["lr"]) / (rate or 1.0)} | cycled)
-        return rows[:steps]
+        return rows[step]
 
     @with_gradients()
     def constant_output(self, goals: list[Goal]) -> tuple[Tensor, float]:

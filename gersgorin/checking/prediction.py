@@ -7,15 +7,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
-import numpy as np
 from matplotlib.axes import Axes
 
 from gersgorin.checking.explanation import Explanation, reasons, unknown
 from gersgorin.checking.forecast import Forecast
 from gersgorin.checking.reach import Reach
-from gersgorin.checking.trials import WINDOW
-from gersgorin.plotting.figure import ink, panel
-from rhn.utils.figures import BLUE, GREEN, GREY, RED
+from gersgorin.checking.trials import DIVERGED, WINDOW
+from gersgorin.plotting.figure import DASHED, ink, line_style, panel
+from rhn.utils.figures import BLUE, plain_log_ticks
 from rhn.utils.io import finite_json
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted, rounded_up
@@ -26,7 +25,6 @@ DOUBT_CUT = 0.1  # the same of a check whose time was up
 DECIDES = 1.2  # times the seconds of a whole training that a check takes at most, about
 HUGE = 1e7  # steps; from here on written as a power of ten
 VALUES = 15  # characters before the values of the summary
-MARGIN = 1.6  # ratio of the ends of the figure to the learning rates that it shows
 CONSTANT = "the loss of a constant output"
 SLOW = "Its steps take {:.2g} times as long as with torch.set_flush_denormal(True), which the trials use."
 CURE = "To look for a start and a learning rate with which it trains: gersgorin cure, in Python gersgorin.cure."
@@ -45,8 +43,6 @@ class TrainingCheck(Result, Explanation, Forecast):
     """Length of the training."""
     steps_per_epoch: float
     """inf for a DataLoader without an end."""
-    constant_loss: float
-    """Mean loss of the best constant output."""
     first_loss: float
     """Loss of a minibatch before training."""
     scheduler: str | None = None
@@ -63,18 +59,18 @@ class TrainingCheck(Result, Explanation, Forecast):
     @property
     def tried(self) -> int:
         """Steps of the training that were run."""
-        return int(self.trials.steps[0])
+        return self.trials[0].steps
 
     @property
     def last_loss(self) -> float:
         """Mean of the last losses that were seen, relative to the best constant output's; NaN without a step."""
-        return float(self.trials.ratios[self.tried - 1, 0]) if self.tried else math.nan
+        return float(self.trials[0].ratios[-1]) if self.tried else math.nan
 
     @property
     def still_falls(self) -> bool:
         """True if the last mean loss is at least 1 % below that of one window before."""
         before = self.tried - 1 - WINDOW
-        return before >= 0 and bool(self.last_loss < FALLING * self.trials.ratios[before, 0])
+        return before >= 0 and bool(self.last_loss < FALLING * self.trials[0].ratios[before])
 
     @property
     def outcome(self) -> str:
@@ -218,14 +214,25 @@ class TrainingCheck(Result, Explanation, Forecast):
 
     def table(self) -> list[dict]:
         """One row for each trial, by learning rate: its steps, and those at which it left and diverged; infinity: not seen."""
-        trials = self.trials  # the first is the training itself
-        columns = {"steps": trials.steps, "left": trials.left, "diverged": trials.diverged}
-        rows = rows_of(learning_rate=self.learning_rate * trials.factors, **columns)
-        return sorted(rows, key=lambda row: row["learning_rate"])
+        every = sorted(self.trials, key=lambda trial: trial.factor)
+        columns = {name: [getattr(trial, name) for trial in every] for name in ("steps", "left", "diverged")}
+        return rows_of(learning_rate=[self.learning_rate * trial.factor for trial in every], **columns)
 
-    def plot(self, ax=None):
-        """Outcome of each trial over its learning rate and its steps, with the window and the forecast."""
-        return plot_training_check(self, ax)
+    @panel(6.4, 4.2, lambda check: f"{check.name} under {check.optimizer}: {check.outcome}")
+    def plot(self, ax=None) -> Axes:
+        """Loss of each trial relative to a constant output's, a dot at its end; shaded: the interval in which the training leaves."""
+        tried = [trial for trial in self.trials if trial.steps]
+        for k, trial in enumerate(tried):
+            label = f"learning rate {self.learning_rate * trial.factor:.3g}" + ", its own" * (trial.factor == 1)
+            ax.plot(range(1, trial.steps + 1), trial.ratios, marker="o", markevery=[-1], label=label, **line_style(k))
+        ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8, label="a constant output")
+        if math.isfinite(self.escape_steps):
+            low, high = (min(max(step, 1), 10 * self.steps) for step in self.interval)
+            ax.axvspan(low, high, color=BLUE, alpha=0.15, lw=0, label="leaving, with its interval")
+        ax.set(xscale="log", yscale="log", xlabel="step", ylabel="loss / that of a constant output")
+        ax.set_ylim(top=min(ax.get_ylim()[1], DIVERGED * max([1.0, *(trial.ratios[0] for trial in tried)])))
+        plain_log_ticks(ax.yaxis)
+        return ax
 
     def to_json(self) -> dict:
         """All numbers for JSON; None if not finite. `interval` is that of `escape_steps`."""
@@ -281,37 +288,3 @@ def rates_in_words(rates: dict[str, float]) -> str:
     """
     each = [f"{n} infinite (its weights are 0)" if r == math.inf else f"{n} {r:.1e}" for n, r in rates.items()]
     return f"gradient / weights on the plateau: {', '.join(each)}"
-
-
-@panel(6.4, 4.2, lambda check: f"{check.name} under {check.optimizer}: {check.outcome}")
-def plot_training_check(check: TrainingCheck, ax=None) -> Axes:
-    """Learning rates across, steps upwards, both on log scales; a line is a trial, its marker how it ended."""
-    ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="step")
-    kinds = {
-        "leaves": (GREEN, "o", "left"),
-        "explodes": (RED, "X", "diverged"),
-        "neither": (GREY, "^", "steps"),
-    }
-    tried = [row for row in check.table() if row["steps"]]
-    rates = [check.learning_rate, *(row["learning_rate"] for row in tried), *(check.window or ())]
-    ax.set_xlim(min(rates) / MARGIN, max(rates) * MARGIN)
-    for name, (colour, marker, key) in kinds.items():
-        points = []
-        for row in tried:
-            ended = min(row["left"], row["diverged"]) < math.inf
-            if (key == "steps") != ended and row[key] < math.inf:
-                points.append((row["learning_rate"], max(row[key], 1)))
-        if points:
-            x, y = np.array(points).T
-            ax.vlines(x, 1, y, color=colour, lw=0.8, alpha=0.5)
-            ax.plot(x, y, marker, color=colour, label=f"trial: {name}", ms=6)
-    ax.axvline(check.learning_rate, color=BLUE, lw=1.6, ls=(0, (1, 2)), zorder=2.1, label="its learning rate")
-    ax.axhline(check.steps, color=ink(ax), lw=0.9, ls=(0, (4, 3)), label="length of the training")
-    if math.isfinite(check.escape_steps):
-        low, high = (min(max(step, 1), 10 * check.steps) for step in check.interval)
-        ax.vlines(check.learning_rate, low, high, color=BLUE, lw=3, alpha=0.5, label="leaving, with its interval")
-    if check.window is not None:
-        left, right = check.window
-        ax.axvspan(left, right, color=GREEN, alpha=0.15, lw=0, label=f"trials that left, {left:.3g} to {right:.3g}")
-    ax.set_ylim(1, None)
-    return ax

@@ -1,23 +1,24 @@
 """Train copies of a network for a while: the real optimiser on real minibatches, at several learning rates.
 
     trials = run_trials(loop, factors=[1.0, 10.0], steps=[300, 150], seconds=20)
-    trials.left           (K,) step at which the loss has fallen below `LEFT` of the best constant output's; inf: not seen
-    trials.diverged       (K,) step at which a trial left all bounds; inf: not seen
+    trials[0].left           step at which the loss has fallen below `LEFT` of the best constant output's; inf: not seen
+    trials[0].diverged       step at which the loss left all bounds; inf: not seen
 
 Both losses are means over a window of `WINDOW` steps, or of all steps of a shorter training, on the same minibatches, so that the
-difficulty of the minibatches cancels. A loss that falls
-below for a moment has not left: it must stay below for `WINDOW` steps, or fall clearly below.
+difficulty of the minibatches cancels. A loss that falls below for a moment has not left: it must stay below for `WINDOW` steps, or fall
+clearly below.
 
 Copies run one after another: as one program by `torch.func.vmap`, nine copies of recurrent networks took as long.
 
-Legend: K trials, W steps of a window, S steps.
+Legend: W steps of a window, S steps.
 """
 
 import copy
 import math
+import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,6 @@ from rhn.training.state import LEFT
 CLEARLY = 0.05  # below `LEFT`: a loss that needs no confirmation
 DIVERGED = 10.0  # times the larger of the first loss and the constant's
 WINDOW = 32  # steps of a mean
-ROWS = 1024  # steps for which the curves have room at first
 SCHEDULED = 10_000  # steps whose settings are read from a scheduler at first
 CONSTANT_BATCHES = 64  # minibatches for which the best constant output is searched, if not for all of the data
 CONSTANT_SIZE = 2**21  # most numbers in their outputs
@@ -41,43 +41,37 @@ CONSTANT_WORK = 5 * 10**8  # most multiplications for these outputs, if they are
 HEADROOM = 1.5  # times the last step's time that must be left for another
 
 
-@dataclass(frozen=True)
-class Trials:
-    """The losses of K short trainings, and when they left or diverged."""
+@dataclass(eq=False)
+class Trial:
+    """The losses of a short training, and when it left or diverged."""
 
-    factors: np.ndarray
-    """(K,) learning rates relative to those of the optimiser."""
-    losses: np.ndarray
-    """(S, K) of the minibatches; NaN after the end of a trial."""
-    constants: np.ndarray
-    """(S, K) losses of the best constant output on the same minibatches."""
-    left: np.ndarray
-    """(K,) last step of the first window in which the loss is below `LEFT` times the constant's, and stays there for `WINDOW` steps or
-    to the end of the trial; inf: not seen."""
-    diverged: np.ndarray
-    """(K,) step at which the loss was not finite, or the median of a window `DIVERGED` times that of the start; inf: not seen."""
-    constant: float
-    """Mean loss of the best constant output."""
-    step_seconds: float
-    """Of one copy, a mean."""
-    timed_out: bool
-    """True if the time ended trials that had neither left nor diverged nor made all steps."""
+    factor: float
+    """On the learning rates of the optimiser."""
+    losses: list[float] = field(default_factory=list)
+    """(S,) of the minibatches."""
+    constants: list[float] = field(default_factory=list)
+    """(S,) losses of the best constant output on the same minibatches."""
+    left: float = math.inf
+    """Last step of the first window in which the loss is below `LEFT` times the constant's, and stays there for `WINDOW` steps or to
+    the end of the trial; inf: not seen."""
+    diverged: float = math.inf
+    """Step at which the loss was not finite, or the median of a window `DIVERGED` times that of the start; inf: not seen."""
+    cut: bool = False
+    """True if the time ended it before it left, diverged or made all its steps."""
 
     @property
-    def steps(self) -> np.ndarray:
-        """(K,) steps that each trial took."""
-        return (~np.isnan(self.constants)).sum(0)
-
-    @property
-    def confirmed(self) -> np.ndarray:
-        """(K,) True for a trial that left and stayed below for `WINDOW` steps, or fell clearly below at its end."""
-        last = self.ratios[np.maximum(self.steps - 1, 0), range(len(self.factors))]
-        return (self.left < math.inf) & ((self.steps - self.left >= WINDOW) | (last < LEFT - CLEARLY))
+    def steps(self) -> int:
+        return len(self.losses)
 
     @property
     def ratios(self) -> np.ndarray:
-        """(S, K) mean losses relative to the constant's, over the last `WINDOW` steps or as many as there are."""
-        return _means(self.losses) / _means(self.constants)
+        """(S,) mean losses relative to the constant's, over the last `WINDOW` steps or as many as there are."""
+        return _sums(self.losses) / _sums(self.constants)
+
+    @property
+    def confirmed(self) -> bool:
+        """True if it left and stayed below for `WINDOW` steps, or is clearly below at its end."""
+        return self.left < math.inf and (self.steps - self.left >= WINDOW or self.ratios[-1] < LEFT - CLEARLY)
 
 
 def run_trials(
@@ -90,7 +84,7 @@ def run_trials(
     after: float = 1.0,
     until_first: bool = False,
     seed: int = 0,
-) -> Trials:
+) -> list[Trial]:
     """Train a copy of the loop's model for each factor on the learning rate, all on the same minibatches.
 
     Args:
@@ -104,51 +98,35 @@ def run_trials(
     """
     end = time.monotonic() + seconds
     constant = Constant(loop) if constant is None else constant
-    most = np.broadcast_to(np.asarray(steps), (len(factors),))
-    stream, longest = loop.data.stream(seed), int(most.max())
-    schedule = [] if loop.scheduler is None else loop.schedule(min(longest, SCHEDULED))
-    curves = np.full((2, min(longest, ROWS), len(factors)), np.nan)  # grows: the time may be up long before
-    active = list(range(len(factors)))
-    step = used = 0
-    stepping = 0.0  # seconds
-    last = len(factors) * constant.step_seconds
+    most = [steps] * len(factors) if isinstance(steps, int) else steps
+    stream, longest, step = loop.data.stream(seed), max(most), 0
+    if loop.scheduler is not None:
+        loop.scheduled(min(longest, SCHEDULED) - 1)  # may fail: before the first step
+    last = len(factors) * loop.step_seconds
     with flushed(), random_numbers_kept(loop.model):
         torch.manual_seed(seed)
-        trials = [_Trial(loop, factor, after, min(WINDOW, longest)) for factor in factors]
+        active = every = [_Training(loop, factor, after, min(WINDOW, longest)) for factor in factors]
         while active and time.monotonic() + HEADROOM * last < end:
-            if loop.scheduler is not None and step == len(schedule):
-                schedule = loop.schedule(min(longest, 2 * step))
-            if step == curves.shape[1]:
-                curves = np.concatenate([curves, np.full_like(curves, np.nan)], 1)
-            losses, constants = curves
+            scheduled = [] if loop.scheduler is None else loop.scheduled(step)
             x, y = next(stream)
             began = time.monotonic()
-            losses[step, active] = [trials[k].take(x, y, schedule[step] if schedule else ()) for k in active]
-            constants[step, active] = constant.loss_of(trials[active[0]].shape, y)
-            last = time.monotonic() - began
-            stepping, used, step = stepping + last, used + len(active), step + 1
-            last_rows = slice(max(0, step - WINDOW), step)
-            for k in active:
-                trials[k].look(losses[last_rows, k], constants[last_rows, k], step, losses[0, k])
-            active = [k for k in active if not trials[k].ended and step < most[k]]
-            active *= not until_first or 0 in active
-    return Trials(
-        factors=np.asarray(factors, float),
-        losses=curves[0, :step],
-        constants=curves[1, :step],
-        left=np.array([min(trial.left, trial.below) for trial in trials]),
-        diverged=np.array([trial.diverged for trial in trials]),
-        constant=constant.loss,
-        step_seconds=stepping / used if used else math.inf,
-        timed_out=any(trials[k].left == math.inf for k in active),
-    )
+            losses = [training.take(x, y, scheduled) for training in active]
+            lowest = constant.loss_of(active[0].shape, y)
+            last, step = time.monotonic() - began, step + 1
+            for training, loss in zip(active, losses, strict=True):
+                training.look(loss, lowest)
+            active = [t for t, n in zip(every, most, strict=True) if t in active and not t.ended and step < n]
+            active *= not until_first or every[0] in active
+    for training in active:
+        training.trial.cut = training.trial.left == math.inf
+    return [training.trial for training in every]
 
 
 class Constant:
-    """The best constant output of a training, and its loss on any minibatch; `step_seconds` is the time of a step."""
+    """The best constant output of a training, and its loss on any minibatch."""
 
     def __init__(self, loop: TrainingLoop):
-        self.loop, self.step_seconds = loop, loop.step_seconds
+        self.loop = loop
         minibatches = loop.data.minibatches(CONSTANT_BATCHES)
         x, size = minibatches[0][0], loop.goals(minibatches[:1])[0][0].numel()
         every = goals = loop.goals(minibatches[: max(1, CONSTANT_SIZE // size)])
@@ -165,12 +143,12 @@ class Constant:
         return self.loop.constant_loss(self.output, shape, y).item()
 
 
-class _Trial:
-    """A copy of a model in training, and whether it has left or diverged; with a schedule it continues while its loss is finite."""
+class _Training:
+    """A copy of a model in training, and its trial; with a schedule it continues while its loss is finite."""
 
     def __init__(self, loop: TrainingLoop, factor: float, after: float, window: int):
         self.loop, self.after, self.window, self.recovers = loop, after, window, loop.scheduler is not None
-        self.left = self.diverged = self.below = math.inf
+        self.trial, self.sure = Trial(factor), False  # sure: that it has left for more than a moment
         self.model = copy.deepcopy(loop.model)
         self.optimizer = loop.copied(loop.model, dict(self.model.named_parameters()), factor)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -193,30 +171,31 @@ class _Trial:
 
     @property
     def ended(self) -> bool:
-        if self.diverged < math.inf and not self.recovers:
+        trial = self.trial
+        if trial.diverged < math.inf and not self.recovers:
             return True
-        return self.left < math.inf and self.steps >= max(self.after * self.left, self.left + self.window)
+        return trial.steps >= max(self.after * trial.left, trial.left + self.window)
 
-    def look(self, losses: np.ndarray, constants: np.ndarray, step: int, first: float) -> None:
-        """Read the last losses, at most a window of them, after a number of steps; `first` is the loss of the first step."""
-        self.steps = step
-        if not math.isfinite(losses[-1]):
-            self.diverged, self.recovers = step, False
-        if (self.diverged < math.inf and not self.recovers) or step < self.window:
-            return
-        ratio = losses.sum() / constants.sum()
-        limit = DIVERGED * max(first, constants.mean())
-        if 2 * losses.mean() > limit and np.median(losses) > limit:  # the first is necessary, and faster
-            self.diverged = min(self.diverged, step)
-            return
-        self.diverged = math.inf
-        if self.left == math.inf:
-            self.below = min(self.below, step) if ratio < LEFT else math.inf
-            if ratio < LEFT - CLEARLY or step - self.below >= self.window:
-                self.left = self.below
+    def look(self, loss: float, constant: float) -> None:
+        """Read the losses of one more step, the constant's on the same minibatch too."""
+        trial = self.trial
+        trial.losses.append(loss)
+        trial.constants.append(constant)
+        if not math.isfinite(loss):
+            trial.diverged, self.recovers = trial.steps, False
+        elif trial.steps >= self.window:
+            losses, constants = trial.losses[-self.window :], trial.constants[-self.window :]
+            total, constant = sum(losses), sum(constants)
+            limit = DIVERGED * max(trial.losses[0], constant / self.window)
+            if 2 * total > limit * self.window and statistics.median(losses) > limit:  # the first one is faster
+                trial.diverged = min(trial.diverged, trial.steps)
+                return
+            trial.diverged = math.inf
+            if not self.sure:
+                trial.left = min(trial.left, trial.steps) if total < LEFT * constant else math.inf
+                self.sure = total < (LEFT - CLEARLY) * constant or trial.steps - trial.left >= self.window
 
 
-def _means(values: np.ndarray) -> np.ndarray:
-    """(S, K) means over the last `WINDOW` rows, of the first rows over as many as there are."""
-    windows = sliding_window_view(np.pad(values, ((WINDOW, 0), (0, 0))), WINDOW, axis=0)[1:]
-    return windows.sum(-1) / np.minimum(np.arange(1, len(values) + 1), WINDOW)[:, None]
+def _sums(values: Sequence[float]) -> np.ndarray:
+    """(S,) sums of the last `WINDOW` values, of the first ones of as many as there are."""
+    return sliding_window_view(np.pad(values, (WINDOW, 0)), WINDOW)[1:].sum(-1)

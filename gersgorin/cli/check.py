@@ -85,7 +85,7 @@ class Answer:
 
     seconds: float = option(20.0, "Most time of the check.", above=0)
     output: Path | None = option(
-        None, "Figure of the outcome over learning rate and steps: .png, .svg, .pdf.", metavar="FILE"
+        None, "Figure of the losses of the trials: .png, .svg, .pdf.", metavar="FILE"
     )
     cure: Path | None = option(
         None,

@@ -14,6 +14,7 @@ from gersgorin.checking import cure as cure_module
 from gersgorin.checking.cure import cure
 from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.starts import MEANINGS, Start, starts
+from gersgorin.checking.trials import Trial
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 
@@ -328,7 +329,7 @@ def test_without_time_it_gives_an_untested_start_and_asks_for_more():
 def test_one_order_of_minibatches_is_no_cure(monkeypatch):
     def run_trials(loop, factors, *, seed, **options):
         trials = real(loop, factors, seed=seed, **options)
-        return trials if seed == 0 else replace(trials, losses=trials.losses[:2], constants=trials.constants[:2])
+        return trials if seed == 0 else [Trial(1.0, trials[0].losses[:2], trials[0].constants[:2])]
 
     real = cure_module.run_trials
     monkeypatch.setattr(cure_module, "run_trials", run_trials)
@@ -343,7 +344,9 @@ def test_what_was_trained_to_its_end_is_not_called_untested():
     search = cure_module._Search(loop, 50, end=1e18, seed=0, progress=str)
     first, second, *_ = [start for start in starts(loop) if start.code]
     search.cut = True
-    search.attempts |= {a.plan: a for a in [replace(search._plan(first, 1.0), steps=50, loss=1.0)]}
+    search.attempts |= {
+        a.plan: a for a in [replace(search._plan(first, 1.0), trial=Trial(1.0, [1.0] * 50, [1.0] * 50))]
+    }
     chosen, outcome = search._choice(search.given, [first, second])
     assert (chosen.start, outcome) == (second, "untested")
     assert search._choice(search.given, [first]) == (search.given, "none helped")

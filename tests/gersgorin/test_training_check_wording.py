@@ -12,40 +12,28 @@ import pytest
 from gersgorin.checking.forecast import window_of
 from gersgorin.checking.prediction import TrainingCheck
 from gersgorin.checking.reach import Reach
-from gersgorin.checking.trials import Trials
+from gersgorin.checking.trials import Trial
 
 DANGLING = re.compile(r",[),.;]|, ?$|\( |\(\)| [,.;)]|;;|\.\.|nan\b|\binf\b|: ?[;.,]|  ")
 BLIND = Reach(np.array([1.0, 0.1, *[0.0] * 8]))
 OUTCOMES = ("leaves", "stays", "explodes", "leaves, then explodes", "may leave")
 
 
-def trials_of(draw: random.Random, rate: float, window: tuple[float, float] | None, steps: int) -> Trials:
+def trials_of(draw: random.Random, rate: float, window: tuple[float, float] | None, steps: int) -> tuple[Trial, ...]:
     """Trials at some learning rates, of which those in the window leave and no other."""
     factors = [1.0, *(10.0 ** draw.uniform(-2, 2) for _ in range(draw.randint(0, 5)))]
     taken = [draw.choice([0] * (factor != 1) + [draw.randint(1, steps)] * 2 + [steps]) for factor in factors]
     if draw.random() < 0.1:
         taken = [0] * len(factors)
-    left, diverged = np.full(len(factors), np.inf), np.full(len(factors), np.inf)
-    for k, factor in enumerate(factors):
-        if not taken[k]:
-            continue
-        if window and window[0] <= factor * rate <= window[1]:
-            left[k] = draw.choice([taken[k], math.inf])
-        elif draw.random() < 0.5:
-            diverged[k] = taken[k]
-    losses = np.array([[1.0 if step < n else np.nan for n in taken] for step in range(max(taken))]).reshape(
-        -1, len(taken)
-    )
-    return Trials(
-        factors=np.array(factors),
-        losses=losses,
-        constants=0.5 * losses,
-        left=left,
-        diverged=diverged,
-        constant=0.5,
-        step_seconds=1e-3,
-        timed_out=draw.random() < 0.3,
-    )
+    trials = []
+    for factor, n in zip(factors, taken, strict=True):
+        trial = Trial(factor, [1.0] * n, [0.5] * n, cut=draw.random() < 0.1)
+        if n and window and window[0] <= factor * rate <= window[1]:
+            trial.left = draw.choice([n, math.inf])
+        elif n and draw.random() < 0.5:
+            trial.diverged = n
+        trials.append(trial)
+    return tuple(trials)
 
 
 def made(seed: int) -> TrainingCheck:
@@ -59,12 +47,12 @@ def made(seed: int) -> TrainingCheck:
 
     window = draw.choice([None, tuple(sorted(rate * 10.0 ** draw.uniform(-3, 3) for _ in range(2))), (rate, rate)])
     trials = trials_of(draw, rate, window, min(steps, 300))
-    tried = bool(trials.steps[0])
+    tried = bool(trials[0].steps)
     low, middle, high = sorted((step(), step(), step()))
     forecast = {
         "escape_steps": middle if tried else math.inf,
         "interval": (low, high) if tried else (math.inf, math.inf),
-        "diverges_at": float(trials.diverged[0]),
+        "diverges_at": trials[0].diverged,
         "window": window_of(rate, trials),
         "probability": draw.choice([0.0, 0.004, 0.15, 0.3, 0.499, 0.7, 0.85, 0.996, 1.0]) if tried else math.nan,
         "cut": draw.choice([None, "the time was up"]) if tried else "the time was up",
@@ -218,7 +206,7 @@ def test_json_is_finite_and_has_the_names_that_stay():
         content = json.loads(json.dumps(check.to_json(), allow_nan=False))
         assert names <= set(content)
         assert content["escape_steps"] == (check.escape_steps if math.isfinite(check.escape_steps) else None)
-        assert len(content["trials"]) == len(check.trials.factors)
+        assert len(content["trials"]) == len(check.trials)
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
@@ -226,6 +214,5 @@ def test_a_figure_has_a_line_for_each_trial_and_the_outcome_in_its_title(outcome
     check = next(check for check in CHECKS if check.outcome == outcome)
     ax = check.plot()
     assert ax.figure.get_suptitle().startswith(f"GRU under {check.optimizer}: {outcome}\n")
-    points = sum(len(line.get_xdata()) for line in ax.lines if str(line.get_label()).startswith("trial"))
-    tried = [row for row in check.table() if row["steps"]]
-    assert points == sum(1 + (r["left"] < math.inf) * (r["diverged"] < math.inf) for r in tried)
+    lines = [line for line in ax.lines if str(line.get_label()).startswith("learning rate")]
+    assert [len(line.get_xdata()) for line in lines] == [trial.steps for trial in check.trials if trial.steps]

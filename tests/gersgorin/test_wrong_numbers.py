@@ -33,7 +33,11 @@ TAKERS = {
     "spectra": (lambda x: gersgorin.spectra(CELL, x).eigenvalues, X, ()),
     "credit": (lambda x: gersgorin.credit(MODEL, x, FRAMES[1:]).lag_share, FRAMES[:-1], ()),
     "plateau": (lambda x: gersgorin.plateau(MODEL, x).loss, FRAMES, ()),
-    "check": (lambda x: gersgorin.check(MODEL, x, learning_rate=0.1, seconds=600).trials.losses, FRAMES, ("nothing",)),
+    "check": (
+        lambda x: gersgorin.check(MODEL, x, learning_rate=0.1, seconds=600).trials[0].losses,
+        FRAMES,
+        ("nothing",),
+    ),
     "Objective": (lambda x: Objective(MODEL, x).mean_loss(), FRAMES, ()),
 }
 wherever = for_each("taker", TAKERS)
