@@ -147,7 +147,7 @@ def _check_training(
         found = forecast(loop, steps, time_left, learning_rates=learning_rates, progress=progress, seed=seed)
         taken = sum(trial.steps for trial in found.trials)
         step_seconds = (time.monotonic() - begun) / taken if taken else loop.step_seconds
-    left_out = [*[found.cut] * bool(found.cut), *explanation.left_out]
+    left_out = [*["the time was up before the trials ended"] * found.cut, *explanation.left_out]
     if loop.data.cut:
         left_out.append(f"batches of the DataLoader after the first {loop.data.cut:,}, for the best constant output")
     return TrainingCheck(

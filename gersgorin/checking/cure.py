@@ -72,13 +72,24 @@ CLIPPING = "# torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)"
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """One trial of a start with a training."""
+class Plan:
+    """A start with a training."""
 
     start: Start
     factor: float
     """On the learning rates that were given."""
     clip_norm: float | None
+
+    def moved(self, halves: int) -> "Plan":
+        """At the learning rate times this power of sqrt(10); exact, so that plans can be compared."""
+        return replace(self, factor=10.0 ** ((round(2 * math.log10(self.factor)) + halves) / 2))
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A plan and its trial."""
+
+    plan: Plan
     trial: Trial | None = None
     """With a step at least; None: not tried."""
     before: float = math.nan
@@ -126,10 +137,6 @@ class Attempt:
             return "not tried"
         return "leaves" if self.leaves else "diverges" if self.diverged < math.inf else "stays"
 
-    @property
-    def plan(self) -> tuple:
-        return self.start.words, self.factor, self.clip_norm
-
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Cure(Result):
@@ -174,17 +181,17 @@ class Cure(Result):
             raise InvalidInputError(
                 "these are not the parameters of a copy of the model: expected found.model.parameters()"
             )
-        optimizer = self.loop.copied(self.loop.model, dict(zip(own, theirs, strict=True)), self.chosen.factor)
+        optimizer = self.loop.copied(self.loop.model, dict(zip(own, theirs, strict=True)), self.chosen.plan.factor)
         for group, rate in zip(optimizer.param_groups, self.loop.rates, strict=True):
-            group["lr"] = _times(rate, self.chosen.factor)
+            group["lr"] = _times(rate, self.chosen.plan.factor)
             group.pop("initial_lr", None)  # which a new scheduler would take
         return optimizer
 
     @property
     def verdict(self) -> str:
         """A few sentences: what the gradient of the given start sees, if it is little, and what helps."""
-        reach = self.reach if self.outcome != "healthy" else None
-        return (f"{reach.sentence()} " if reach and (reach.blind or reach.explodes) else "") + self._found()
+        warning = self.reach.warning if self.reach and self.outcome != "healthy" else ""
+        return f"{warning} {self._found()}".strip()
 
     def _found(self) -> str:
         """The finding, in a sentence or two."""
@@ -221,17 +228,17 @@ class Cure(Result):
         """The changes as a sentence."""
         *first, last = self.changes
         text = f"{', '.join(first)}, and {last}" if first else last
-        return text[:1].upper() + text[1:] + " alone" * (not self.chosen.start.code)
+        return text[:1].upper() + text[1:] + " alone" * (not self.chosen.plan.start.code)
 
     @property
     def changes(self) -> list[str]:
         """In words; `summary` says what each start is."""
-        chosen, scheduler = self.chosen, self.loop.scheduler
+        chosen, scheduler = self.chosen.plan, self.loop.scheduler
         words = [chosen.start.words] if chosen.start.code else []
         if chosen.factor != 1:
             name = "a learning rate" if scheduler is None else f"an initial_lr (of {type(scheduler).__name__})"
             words.append(f"{name} of {self.learning_rate:.3g}")
-        if chosen.clip_norm != self.given.clip_norm:
+        if chosen.clip_norm != self.given.plan.clip_norm:
             words.append(f"gradients clipped at {chosen.clip_norm:g}")
         return words
 
@@ -240,9 +247,9 @@ class Cure(Result):
         of leaving and of divergence; `summary` prints the best of them."""
         rate, every = self.loop.learning_rate, self.attempts
         return rows_of(
-            start=[a.start.words for a in every],
-            learning_rate=[a.factor * rate for a in every],
-            clip_norm=[a.clip_norm for a in every],
+            start=[a.plan.start.words for a in every],
+            learning_rate=[a.plan.factor * rate for a in every],
+            clip_norm=[a.plan.clip_norm for a in every],
             steps=[a.steps for a in every],
             outcome=[a.outcome for a in every],
             loss=[a.loss for a in every],
@@ -252,8 +259,8 @@ class Cure(Result):
 
     def _row(self, a: Attempt) -> tuple:
         """Of the table in the summary."""
-        clip = "-" if a.clip_norm is None else f"{a.clip_norm:g}"
-        start = a.start.words, f"{a.factor * self.loop.learning_rate:.2g}", clip
+        clip = "-" if a.plan.clip_norm is None else f"{a.plan.clip_norm:g}"
+        start = a.plan.start.words, f"{a.plan.factor * self.loop.learning_rate:.2g}", clip
         if not a.steps:
             return *start, "-", "-", "not tried"
         ends = f"diverges at {a.diverged:.0f}" if a.diverged < math.inf else "no"
@@ -262,9 +269,9 @@ class Cure(Result):
     @panel(6.4, 4.2, lambda cure: f"{cure.title}: {cure.outcome}")
     def plot(self, ax=None) -> Axes:
         """Loss at the end of each trial over its learning rate, a line a start; the cure is ringed."""
-        tried = [a for a in self.attempts if a.steps and a.loss < math.inf]
-        for k, words in enumerate(dict.fromkeys(a.start.words for a in tried)):
-            points = sorted((a.factor * self.loop.learning_rate, a.loss) for a in tried if a.start.words == words)
+        rate, tried = self.loop.learning_rate, [a for a in self.attempts if a.steps and a.loss < math.inf]
+        for k, words in enumerate(dict.fromkeys(a.plan.start.words for a in tried)):
+            points = sorted((a.plan.factor * rate, a.loss) for a in tried if a.plan.start.words == words)
             ax.plot(*zip(*points, strict=True), marker=MARKERS[k % len(MARKERS)], label=words, **line_style(k))
         if self.chosen in tried:
             ax.plot(self.learning_rate, self.chosen.loss, "o", ms=14, mfc="none", color=ink(ax), label="chosen")
@@ -295,28 +302,28 @@ class Cure(Result):
             untried = sum(not a.steps for a in more)
             lines.append(f"and {len(more)} more" + f", of which {untried} were not tried" * bool(untried))
         lines.append(LEGEND)
-        starts = ", ".join(a.start.words for a in shown)
+        starts = ", ".join(a.plan.start.words for a in shown)
         lines += [f"{name}: {meaning}" for name, meaning in MEANINGS.items() if name in starts]
-        if any(change.operation == "set" for a in shown for change in a.start.changes):
+        if any(change.operation == "set" for a in shown for change in a.plan.start.changes):
             lines.append(f"Each start but the given weights also sets the {OUTPUT_BIAS}.")
         return "\n".join(lines) + f"\n\n{self.code}".rstrip()
 
 
-def code_of(loop: TrainingLoop, attempt: Attempt) -> str:
-    """Lines to paste before a training: the start of an attempt, its optimiser, and the norm for clipping."""
-    code = attempt.start.code
-    lines = [*(IMPORTS if code else IMPORTS[:1]), *_optimizer_lines(loop, attempt.factor)]
+def code_of(loop: TrainingLoop, plan: Plan) -> str:
+    """Lines to paste before a training: the start of a plan, its optimiser, and the norm for clipping."""
+    code = plan.start.code
+    lines = [*(IMPORTS if code else IMPORTS[:1]), *_optimizer_lines(loop, plan.factor)]
     if loop.scheduler is not None:
         own_rates = isinstance(loop.scheduler, torch.optim.lr_scheduler.OneCycleLR | torch.optim.lr_scheduler.CyclicLR)
-        with_what = f"its rates times {attempt.factor:.6g}" if own_rates else "this optimiser"
+        with_what = f"its rates times {plan.factor:.6g}" if own_rates else "this optimiser"
         lines.append(f"# then make the scheduler again, with {with_what}")
-    if attempt.clip_norm is not None:
-        lines += [f"clip_norm = {attempt.clip_norm:g}  # after each loss.backward():", CLIPPING]
+    if plan.clip_norm is not None:
+        lines += [f"clip_norm = {plan.clip_norm:g}  # after each loss.backward():", CLIPPING]
     return "\n".join([*lines, code])  # last: its lines may be many
 
 
 def _optimizer_lines(loop: TrainingLoop, factor: float) -> list[str]:
-    """Lines that make the optimiser of an attempt, or that change the user's own, if it has several groups or parts of the model."""
+    """Lines that make the optimiser of a plan, or that change the user's own, if it has several groups or parts of the model."""
     optimizer, trained = loop.optimizer, sum(len(group["params"]) for group in loop.optimizer.param_groups)
     simple = len(optimizer.param_groups) == 1 and trained == len(list(loop.model.parameters()))
     if not simple or getattr(torch.optim, type(optimizer).__name__, None) is not type(optimizer):
@@ -389,21 +396,21 @@ def cure(
     search = _Search(loop, steps, begun + seconds, seed, progress)
     with random_numbers_kept(loop.model), with_gradients():
         chosen, outcome = search.run()
-        changed = chosen.start.applied(loop.model)
-    given, attempts = search.attempts[search.given.plan], search.attempts | {chosen.plan: chosen}
+        changed = chosen.plan.start.applied(loop.model)
+    given, attempts = search.attempts[search.given], search.attempts | {chosen.plan: chosen}
     others = (a for a in attempts.values() if a.plan != chosen.plan)
-    code = code_of(loop, chosen) if chosen.plan != given.plan else ""
+    code = code_of(loop, chosen.plan) if chosen.plan != given.plan else ""
     return Cure(
         title=name or type(model).__name__,
         model=changed,
-        learning_rate=_times(loop.learning_rate, chosen.factor),
-        clip_norm=chosen.clip_norm,
+        learning_rate=_times(loop.learning_rate, chosen.plan.factor),
+        clip_norm=chosen.plan.clip_norm,
         code=f"{UNTESTED}\n{code}" if outcome == "untested" and code else code,
         outcome=outcome,
         attempts=(chosen, *sorted(others, key=lambda a: (not a.leaves, a.loss if a.steps else math.inf))),
         given=given,
         chosen=chosen,
-        reach=search.reaches.get(given.start),
+        reach=search.reaches.get(given.plan.start),
         steps=steps,
         seconds=monotonic() - begun,
         needed_seconds=search.needed_seconds if outcome in ("seen once", "untested") else None,
@@ -417,8 +424,8 @@ class _Search:
     def __init__(self, loop: TrainingLoop, steps: int, end: float, seed: int, progress: Callable[[str], None]):
         self.loop, self.steps, self.end, self.seed, self.progress = loop, steps, end, seed, progress
         self.constant = Constant(loop)
-        self.given = Attempt(Start(GIVEN), 1.0, loop.clip_norm)
-        self.attempts = {self.given.plan: self.given}
+        self.given = self._plan(Start(GIVEN))
+        self.attempts = {self.given: Attempt(self.given)}
         self.reaches: dict[Start, Reach | None] = {}
         self.step_seconds = loop.step_seconds
         self.cut = False  # whether the time ended a trial
@@ -432,8 +439,8 @@ class _Search:
         """(The choice, the outcome)."""
         self.progress(f"the training as it is; to decide takes up to {rounded_up(self.needed_seconds)} s here")
         begun = monotonic()
-        whole = self._try([self.given], self.steps, seconds=(self.end - begun) / 3, after=math.inf)
-        given = whole[0] if whole else self.given
+        self._try([self.given], self.steps, seconds=(self.end - begun) / 3, after=math.inf)
+        given = self.attempts[self.given]
         self.cut |= not self._is_whole(given)
         if given.steps:
             self.step_seconds = (monotonic() - begun) / given.steps
@@ -468,22 +475,20 @@ class _Search:
         near = [
             a for a in leaving if a.left <= SLOWER * leaving[0].left and 1 - a.loss >= AS_GOOD * (1 - leaving[0].loss)
         ]
-        for tried in sorted(near, key=lambda a: SIMPLICITY.get(a.start.words, 3))[:REPEATED]:
+        for tried in sorted(near, key=lambda a: SIMPLICITY.get(a.plan.start.words, 3))[:REPEATED]:
             self.progress("the best once more, with other minibatches")
             again = self._again(tried)
             if not self._is_whole(again):
                 return tried, "seen once"
             if again.leaves:
                 return replace(again, before=tried.loss), "cured"
-        plans = [self._plan(start, 1.0) for start in every if start.code]
-        untested = [a for a in plans if not self._is_whole(self.attempts.get(a.plan, a))]
-        if not self.cut or not untested:
-            return given, "none helped"
-        return self.attempts.get(untested[0].plan, untested[0]), "untested"
+        changes = [self._known(self._plan(start)) for start in every if start.code]
+        untested = [a for a in changes if not self._is_whole(a)]
+        return (untested[0], "untested") if self.cut and untested else (given, "none helped")
 
     def _again(self, a: Attempt) -> Attempt:
         """The whole training of an attempt with other minibatches, as far as there is time."""
-        found = self._try([a], self.steps, after=math.inf, seed=self.seed + 1)
+        found = self._try([a.plan], self.steps, after=math.inf, seed=self.seed + 1)
         return found[0] if found else replace(a, trial=None)
 
     def _is_whole(self, a: Attempt) -> bool:
@@ -491,22 +496,21 @@ class _Search:
 
     def _try_best(self, every: list[Start]) -> None:
         """Whole trainings, until one leaves: of the best starts, then of the best one at the learning rates beside the given one."""
-        best = [self._plan(start, 1.0) for start in every if start.code][:BEST]
-        for plan in [*best, *(replace(a, factor=_moved(1.0, by)) for a in best[:1] for by in (1, -1))]:
-            self.progress(
-                f"a whole training: {plan.start.words}, learning rate {self.loop.learning_rate * plan.factor:.3g}"
-            )
+        best = [self._plan(start) for start in every if start.code][:BEST]
+        for plan in [*best, *(plan.moved(by) for plan in best[:1] for by in (1, -1))]:
+            rate = self.loop.learning_rate * plan.factor
+            self.progress(f"a whole training: {plan.start.words}, learning rate {rate:.3g}")
             if any(a.leaves for a in self._try([plan], self.steps, after=math.inf)):
                 return
 
     def _halve(self, best: list[Attempt]) -> None:
         """Successive halving of changes, the best first, until some leave."""
         for share, kept in ROUNDS:
-            plans = [a for a in best if a.diverged == math.inf][:kept]
+            plans = [a.plan for a in best if a.diverged == math.inf][:kept]
             if share == ROUNDS[0][0]:
-                plans += [replace(a, factor=_moved(a.factor, by)) for a in best[:2] for by in (1, -1)]
+                plans += [a.plan.moved(by) for a in best[:2] for by in (1, -1)]
                 if self.given.clip_norm is None:
-                    plans += [replace(a, factor=_moved(a.factor, 1), clip_norm=CLIP) for a in best[:1]]
+                    plans += [replace(a.plan.moved(1), clip_norm=CLIP) for a in best[:1]]
             self.progress(f"{counted(len(plans), 'change')}, {counted(int(share * self.steps), 'step')} each")
             best = self._try(plans, max(FEWEST, int(share * self.steps)))
             if any(a.leaves for a in best):
@@ -515,36 +519,38 @@ class _Search:
     def _try_parts(self, a: Attempt) -> None:
         """Trials of a change that leaves without one of its parts."""
         self.progress("each part of the change alone")
-        given = self.given
-        parts = (replace(a, factor=1.0), replace(a, start=given.start), replace(a, clip_norm=given.clip_norm))
-        new = {p.plan: p for p in parts if p.plan != given.plan and not self.attempts.get(p.plan, p).leaves}
-        self._try(list(new.values()), int(AFTER * a.left))
+        given, plan = self.given, a.plan
+        parts = (replace(plan, factor=1.0), replace(plan, start=given.start), replace(plan, clip_norm=given.clip_norm))
+        self._try([p for p in dict.fromkeys(parts) if p != given and not self._known(p).leaves], int(AFTER * a.left))
 
     def _screened(self, every: list[Start], steps: int) -> list[Attempt]:
         """Short trials: given weights and the best start at all learning rates, then the others at those that suited these two."""
         self.progress(f"learning rates, {counted(steps, 'step')} each")
         first = [self.given.start, *[s for s in every if s.code][:1]]
         plans = [[self._plan(s, f) for f in self._factors()] for s in first]
-        found = [self._try([a for a in some if a.plan != self.given.plan], steps) for some in plans]
-        factors = {_moved(some[0].factor, by) for some in found[1:] or found if some for by in (0, -1)}
+        found = [self._try([plan for plan in some if plan != self.given], steps) for some in plans]
+        suited = [some[0].plan.moved(by) for some in found[1:] or found if some for by in (0, -1)]
+        factors = sorted({plan.factor for plan in suited})
         self.progress(f"starts, {counted(steps, 'step')} each")
-        others = self._try([self._plan(s, f) for s in every if s not in first for f in sorted(factors)], steps)
+        others = self._try([self._plan(s, f) for s in every if s not in first for f in factors], steps)
         return _best([*(a for some in found for a in some), *others])
 
-    def _plan(self, start: Start, factor: float) -> Attempt:
-        return Attempt(start, factor, self.loop.clip_norm)
+    def _plan(self, start: Start, factor: float = 1.0) -> Plan:
+        return Plan(start, factor, self.loop.clip_norm)
+
+    def _known(self, plan: Plan) -> Attempt:
+        """The longest trial of a plan so far."""
+        return self.attempts.get(plan, Attempt(plan))
 
     def _factors(self) -> list[float]:
         """Decades around the given learning rate."""
         low, high = RATES["SGD" if isinstance(self.loop.optimizer, torch.optim.SGD) else "other"]
-        given = self.loop.learning_rate
-        return [
-            _moved(1.0, k) for k in range(-16, 17, 2) if not k or low <= 1.001 * given * _moved(1.0, k) <= 1.01 * high
-        ]
+        decades = ((k, self.loop.learning_rate * 10.0**k) for k in range(-8, 9))
+        return [10.0**k for k, rate in decades if not k or low <= 1.001 * rate <= 1.01 * high]
 
     def _try(
         self,
-        plans: list[Attempt],
+        plans: list[Plan],
         steps: int,
         *,
         seconds: float = math.inf,
@@ -556,22 +562,20 @@ class _Search:
         after: how many times its escape a trial that has left goes on for. Trials with another seed are not kept.
         """
         done: list[Attempt] = []
-        groups: dict[tuple, list[Attempt]] = {}
+        groups: dict[tuple, list[Plan]] = {}
         for plan in plans:
             groups.setdefault((plan.start, plan.clip_norm), []).append(plan)
         for (start, clip_norm), group in groups.items():
             time_left = self.end - monotonic()
-            if seed is None:
-                self.attempts = {a.plan: a for a in group} | self.attempts
             if time_left <= 0:
                 self.cut = True
-                continue
+                break
             loop = copy.copy(self.loop)
             loop.model, loop.clip_norm = start.applied(self.loop.model), clip_norm
             loop.optimizer = self.loop.copied(self.loop.model, dict(loop.model.named_parameters()))
             trials = run_trials(
                 loop,
-                [a.factor for a in group],
+                [plan.factor for plan in group],
                 steps=min(steps, self.steps),
                 seconds=min(time_left, seconds),
                 constant=self.constant,
@@ -579,14 +583,15 @@ class _Search:
                 seed=self.seed if seed is None else seed,
             )
             self.cut |= any(trial.cut for trial in trials)
-            done += [replace(plan, trial=trial) for plan, trial in zip(group, trials, strict=True) if trial.steps]
+            done += [Attempt(plan, trial) for plan, trial in zip(group, trials, strict=True) if trial.steps]
         if seed is None:
-            self.attempts |= {a.plan: a for a in done if a.steps >= self.attempts.get(a.plan, a).steps}
+            self.attempts = {plan: Attempt(plan) for plan in plans} | self.attempts
+            self.attempts |= {a.plan: a for a in done if a.steps >= self._known(a.plan).steps}
         return _best(done)
 
     def _leaving(self) -> list[Attempt]:
         """The changes that leave, the fastest first."""
-        leaving = [a for a in self.attempts.values() if a.leaves and a.plan != self.given.plan]
+        leaving = [a for a in self.attempts.values() if a.leaves and a.plan != self.given]
         return sorted(leaving, key=lambda a: (a.left, a.loss))
 
 
@@ -597,8 +602,3 @@ def _best(attempts: list[Attempt]) -> list[Attempt]:
 def _times(rate: float, factor: float) -> float:
     """A learning rate multiplied by a factor, to six digits."""
     return rate if factor == 1 else float(f"{rate * factor:.6g}")
-
-
-def _moved(factor: float, halves: int) -> float:
-    """A factor that is a power of sqrt(10), times another one; exact, so that plans can be compared."""
-    return 10.0 ** ((round(2 * math.log10(factor)) + halves) / 2)

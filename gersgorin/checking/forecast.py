@@ -2,7 +2,6 @@
 
     found = forecast(loop, steps=3000)
     found.escape_steps, found.interval          # 1240.0, (620.0, 2480.0)
-    found.window                                # (6e-4, 1e-2): learning rates whose trials left
 
 The training itself is run, as far as there is time, until it has left for a while; beside its first steps one trial at ten times its
 learning rate, and without time for all of it also one at about three times. What was seen is the answer. A training that was not seen
@@ -74,18 +73,22 @@ class Forecast:
     """From the first step; inf: does not leave within S steps."""
     interval: Interval
     """Of the escape: within a factor of 2 of one that was seen; else quantiles of 10 and 90 %."""
-    diverges_at: float
-    """Step at which the loss explodes, before or after leaving; inf: not seen."""
-    window: Interval | None
-    """Least and greatest learning rate of a trial that left, below all that diverged; None: none left."""
     probability: float
     """Of leaving within S steps without diverging; NaN without a step."""
-    cut: str | None
-    """What was left out for lack of time."""
     constant_loss: float
     """Mean loss of the best constant output."""
     trials: tuple[Trial, ...]
     """The first is the training itself."""
+
+    @property
+    def diverges_at(self) -> float:
+        """Step at which the loss explodes, before or after leaving; inf: not seen."""
+        return self.trials[0].diverged
+
+    @property
+    def cut(self) -> bool:
+        """True if the time was up before the trials ended."""
+        return any(trial.cut for trial in self.trials)
 
 
 def forecast(
@@ -130,10 +133,7 @@ def forecast(
     return Forecast(
         escape_steps=escape if escape <= steps else math.inf,
         interval=interval,
-        diverges_at=trials[0].diverged,
-        window=window_of(loop.learning_rate, trials),
         probability=probability,
-        cut="the time was up before the trials ended" if any(t.cut for t in trials) else None,
         constant_loss=constant.loss,
         trials=tuple(trials),
     )
@@ -257,10 +257,3 @@ class Belief:
         summed = np.cumsum(weights / weights.sum())
         low, middle, high = (float(np.exp(self.times[np.searchsorted(summed, q)])) for q in (0.1, 0.5, 0.9))
         return middle, (low, high)
-
-
-def window_of(learning_rate: float, trials: Sequence[Trial]) -> Interval | None:
-    """Least and greatest learning rate of a trial that left, below all that diverged; None: none left."""
-    bad = min((t.factor for t in trials if t.diverged < math.inf), default=math.inf)
-    good = [t.factor for t in trials if t.left < math.inf and t.factor < bad]
-    return (learning_rate * min(good), learning_rate * max(good)) if good else None

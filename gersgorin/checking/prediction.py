@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from matplotlib.axes import Axes
 
 from gersgorin.checking.explanation import Explanation, reasons, unknown
-from gersgorin.checking.forecast import Forecast
+from gersgorin.checking.forecast import Forecast, Interval
 from gersgorin.checking.reach import Reach
 from gersgorin.checking.trials import DIVERGED, WINDOW
 from gersgorin.plotting.figure import DASHED, ink, line_style, panel
@@ -57,6 +57,13 @@ class TrainingCheck(Result, Explanation, Forecast):
     """Seconds for a step of one trial, everything included."""
 
     @property
+    def window(self) -> Interval | None:
+        """Least and greatest learning rate of a trial that left, below all that diverged; None: none left."""
+        bad = min((t.factor for t in self.trials if t.diverged < math.inf), default=math.inf)
+        good = [self.learning_rate * t.factor for t in self.trials if t.left < math.inf and t.factor < bad]
+        return (min(good), max(good)) if good else None
+
+    @property
     def tried(self) -> int:
         """Steps of the training that were run."""
         return self.trials[0].steps
@@ -83,17 +90,16 @@ class TrainingCheck(Result, Explanation, Forecast):
         leaves = self.escape_steps <= self.steps
         if self.diverges_at < math.inf:
             return "leaves, then explodes" if leaves else "explodes"
-        doubt = DOUBT if self.cut is None else DOUBT_CUT
+        doubt = DOUBT_CUT if self.cut else DOUBT
         if doubt <= self.probability <= 1 - doubt or leaves != (self.probability >= 0.5):
             return "may leave"
         return "leaves" if leaves else "stays"
 
     def sentences(self) -> tuple[str, ...]:
         """The gradient's steps, if few and the training does not leave; outcome, time, learning rates; subnormals."""
-        sees = (self._sees,) if self._sees else ()
-        slow = (SLOW.format(self.slowed),) if self.slowed else ()
-        next_step = (CURE,) if self.outcome in ("stays", "explodes") else ()
-        return (*sees, self._what(), self._when(), self._where(), *next_step, *slow)
+        next_step = CURE if self.outcome in ("stays", "explodes") else ""
+        slow = SLOW.format(self.slowed) if self.slowed else ""
+        return tuple(filter(None, (self._sees, self._what(), self._when(), self._where(), next_step, slow)))
 
     @property
     def verdict(self) -> str:
@@ -102,8 +108,7 @@ class TrainingCheck(Result, Explanation, Forecast):
     @property
     def _sees(self) -> str:
         """The steps that the gradient does not see, or its explosion, if the training does not leave."""
-        reach = self.reach if self.outcome != "leaves" else None
-        return reach.sentence() if reach and (reach.blind or reach.explodes) else ""
+        return self.reach.warning if self.reach and self.outcome != "leaves" else ""
 
     @property
     def why(self) -> str | None:
@@ -237,7 +242,8 @@ class TrainingCheck(Result, Explanation, Forecast):
     def to_json(self) -> dict:
         """All numbers for JSON; None if not finite. `interval` is that of `escape_steps`."""
         content = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("title", "about")}
-        content |= {name: getattr(self, name) for name in ("verdict", "why", "outcome", "last_loss", "still_falls")}
+        names = ("verdict", "why", "outcome", "last_loss", "still_falls", "diverges_at", "cut", "window")
+        content |= {name: getattr(self, name) for name in names}
         reach = None if self.reach is None else {"seen": self.reach.seen, "share": self.reach.share.tolist()}
         content |= {"trials": self.table(), "reach": reach}
         return finite_json(content)

@@ -72,19 +72,15 @@ class Reach:
         near, far = (math.hypot(*half) for half in np.array_split(self.norms, 2))
         return abs(math.log(far / near)) if 0 < far < math.inf and 0 < near < math.inf else math.inf
 
-    def sentence(self, start: str = "this start") -> str:
-        """The steps that the gradient sees."""
+    @property
+    def warning(self) -> str:
+        """What the gradient does not see, or that it explodes, in a sentence; empty if it does neither."""
         if self.explodes:
-            return f"The gradient of {start} explodes towards earlier steps: clip its norm, or draw smaller weights."
+            return "The gradient of this start explodes towards earlier steps: clip its norm, or draw smaller weights."
         if not self.blind:
-            these = "all" if self.seen == self.frames else f"the last {self.seen} of"
-            return f"The gradient of {start} sees {these} {self.frames} steps."
-        seen = (
-            f"only the last of {self.frames} steps"
-            if self.seen == 1
-            else f"the last {self.seen} of {self.frames} steps"
-        )
-        return f"The gradient of {start} sees {seen}; what depends on earlier inputs cannot be learned before the weights have moved."
+            return ""
+        seen = f"sees the last {self.seen} of {self.frames} steps"
+        return f"The gradient of this start {seen}; what depends on earlier inputs cannot be learned before the weights have moved."
 
 
 @with_gradients()

@@ -84,9 +84,7 @@ class Answer:
     group = "answer"
 
     seconds: float = option(20.0, "Most time of the check.", above=0)
-    output: Path | None = option(
-        None, "Figure of the losses of the trials: .png, .svg, .pdf.", metavar="FILE"
-    )
+    output: Path | None = option(None, "Figure of the losses of the trials: .png, .svg, .pdf.", metavar="FILE")
     cure: Path | None = option(
         None,
         "Search also for a start and a learning rate that work, for three times --seconds, and write the weights: .safetensors "

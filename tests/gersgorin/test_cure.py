@@ -272,7 +272,7 @@ def test_a_stuck_network_trains_after_the_cure(case):
     assert optimizer.param_groups[0]["lr"] == pytest.approx(found.learning_rate)
     assert trained(pasted, optimizer, x, y, steps, found.clip_norm) < 0.5 * constant
     rows = found.table()
-    assert rows[0]["start"] == found.chosen.start.words
+    assert rows[0]["start"] == found.chosen.plan.start.words
     plans = {(row["start"], row["clip_norm"], round(2 * np.log10(row["learning_rate"]))) for row in rows}
     assert len(plans) == len(rows)  # each start at each learning rate once
 
@@ -344,12 +344,21 @@ def test_what_was_trained_to_its_end_is_not_called_untested():
     search = cure_module._Search(loop, 50, end=1e18, seed=0, progress=str)
     first, second, *_ = [start for start in starts(loop) if start.code]
     search.cut = True
-    search.attempts |= {
-        a.plan: a for a in [replace(search._plan(first, 1.0), trial=Trial(1.0, [1.0] * 50, [1.0] * 50))]
-    }
-    chosen, outcome = search._choice(search.given, [first, second])
-    assert (chosen.start, outcome) == (second, "untested")
-    assert search._choice(search.given, [first]) == (search.given, "none helped")
+    plan, given = search._plan(first), search.attempts[search.given]
+    search.attempts[plan] = cure_module.Attempt(plan, Trial(1.0, [1.0] * 50, [1.0] * 50))
+    chosen, outcome = search._choice(given, [first, second])
+    assert (chosen.plan.start, outcome) == (second, "untested")
+    assert search._choice(given, [first]) == (given, "none helped")
+
+
+def test_a_plan_that_had_no_time_has_no_trial():
+    model, (x, y) = made(lambda: Reader(nn.RNN)), recall()
+    loop = TrainingLoop(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
+    search = cure_module._Search(loop, 50, end=0.0, seed=0, progress=str)
+    both = search._plan(next(start for start in starts(loop) if start.code), 10.0)
+    search.attempts[both] = leaving = cure_module.Attempt(both, Trial(10.0, [0.1] * 50, [1.0] * 50))
+    search._try_parts(leaving)
+    assert search.cut and [a for a in search.attempts.values() if a.steps] == [leaving]
 
 
 @pytest.fixture(scope="module")
@@ -362,7 +371,11 @@ def slow_rate():
 
 def test_the_learning_rate_alone_is_the_cure_where_it_is_enough(slow_rate):
     model, found = slow_rate
-    assert found.outcome == "cured" and found.chosen.start.words == "given weights" and found.chosen.clip_norm == 1.5
+    assert (
+        found.outcome == "cured"
+        and found.chosen.plan.start.words == "given weights"
+        and found.chosen.plan.clip_norm == 1.5
+    )
     assert f"A learning rate of {found.learning_rate:.3g} alone: " in found.verdict and found.plot().lines
     torch.testing.assert_close(found.model.state_dict(), model.state_dict(), rtol=0, atol=0)
     row = found.table()[0]
@@ -401,7 +414,7 @@ def test_the_printed_code_of_every_start_can_be_pasted(slow_rate, outputs):
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, 300)
     loop = TrainingLoop(model, x, y, "cross-entropy", optimizer, scheduler=scheduler)
     for start in starts(loop):
-        code = cure_module.code_of(loop, cure_module.Attempt(start, 0.1**0.5, 1.0))
+        code = cure_module.code_of(loop, cure_module.Plan(start, 0.1**0.5, 1.0))
         lines = printed(slow_rate[1], code)
         assert compile("\n".join(lines), "", "exec") == compile(code, "", "exec")
         assert max(map(len, lines)) < 80
@@ -411,7 +424,7 @@ def test_the_printed_code_for_an_optimizer_of_many_groups_can_be_pasted(slow_rat
     model, (x, y) = made(lambda: Reader(num_layers=2)), recall()
     optimizer = torch.optim.Adam([{"params": [p], "lr": 1.1e-5} for p in model.parameters()])
     loop = TrainingLoop(model, x, y, "cross-entropy", optimizer)
-    lines = printed(slow_rate[1], cure_module.code_of(loop, cure_module.Attempt(Start("given weights"), 10.0, None)))
+    lines = printed(slow_rate[1], cure_module.code_of(loop, cure_module.Plan(Start("given weights"), 10.0, None)))
     exec("\n".join(lines), {"optimizer": optimizer})
     assert {group["lr"] for group in optimizer.param_groups} == {1.1e-4} and max(map(len, lines)) < 80
 
@@ -444,7 +457,7 @@ def test_a_new_scheduler_starts_at_the_rate_of_the_cure():
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 10)
         loop = TrainingLoop(model, x, y, "cross-entropy", optimizer, scheduler=scheduler)
         names = {"model": model, "optimizer": optimizer}
-        code = cure_module.code_of(loop, cure_module.Attempt(Start("given weights"), 10.0, None))
+        code = cure_module.code_of(loop, cure_module.Plan(Start("given weights"), 10.0, None))
         exec(code, names)
         assert "make the scheduler again" in code
         torch.optim.lr_scheduler.StepLR(names["optimizer"], 10)

@@ -61,7 +61,6 @@ def test_the_escape_from_a_saddle_is_within_a_third_of_the_training(learning_rat
     assert own / 1.5 < found.escape_steps < 1.5 * own
     assert found.interval[0] < found.escape_steps < found.interval[1]
     assert found.probability > 0.8
-    assert found.window[0] <= loop.learning_rate <= found.window[1]
 
 
 def test_a_training_that_takes_longer_than_it_lasts_stays():
@@ -104,11 +103,11 @@ def test_a_late_explosion_is_found(monkeypatch):
 
 
 @pytest.mark.parametrize("rate", [8.0, 8e4])
-def test_a_rate_that_is_too_high_diverges_and_smaller_ones_are_in_the_window(rate):
+def test_a_rate_that_is_too_high_diverges_and_smaller_ones_leave(rate):
     found = forecast(saddle(size=0.3, learning_rate=rate), steps=400, seconds=60)
     assert found.diverges_at < 400
     assert found.probability < 0.1
-    assert found.window[1] < 8.0
+    assert 0 < max(rate * trial.factor for trial in found.trials if trial.left < math.inf) < 8.0
 
 
 @pytest.mark.parametrize("step", [0.01, 0.5, 3.0])
@@ -122,7 +121,7 @@ def test_a_slow_model_is_cut_at_the_time_limit(monkeypatch, step):
     finally:
         Slow.clock = None
     assert clock.now <= 20.0
-    assert (found.cut is None) == (step == 0.01)
+    assert found.cut == (step != 0.01)
 
 
 @pytest.mark.parametrize("kind", EXPONENT)

@@ -162,7 +162,7 @@ def test_a_model_that_does_not_run_in_double_precision_has_a_forecast_without_ra
 def test_a_check_that_ends_early_says_what_it_left_out():
     model, x, y = made()
     found = gersgorin.check(model, x, y, "mse", "adam", learning_rate=1e-5, steps=10**9, seconds=0.2)
-    assert found.left_out[0] == found.cut and found.cut in found.summary()
+    assert found.cut and found.left_out[0] in found.summary()
 
 
 def test_the_same_check_gives_the_same_answer(good):

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gersgorin.checking.forecast import window_of
 from gersgorin.checking.prediction import TrainingCheck
 from gersgorin.checking.reach import Reach
 from gersgorin.checking.trials import Trial
@@ -27,7 +26,7 @@ def trials_of(draw: random.Random, rate: float, window: tuple[float, float] | No
         taken = [0] * len(factors)
     trials = []
     for factor, n in zip(factors, taken, strict=True):
-        trial = Trial(factor, [1.0] * n, [0.5] * n, cut=draw.random() < 0.1)
+        trial = Trial(factor, [1.0] * n, [0.5] * n, cut=not n or draw.random() < 0.1)
         if n and window and window[0] <= factor * rate <= window[1]:
             trial.left = draw.choice([n, math.inf])
         elif n and draw.random() < 0.5:
@@ -52,10 +51,7 @@ def made(seed: int) -> TrainingCheck:
     forecast = {
         "escape_steps": middle if tried else math.inf,
         "interval": (low, high) if tried else (math.inf, math.inf),
-        "diverges_at": trials[0].diverged,
-        "window": window_of(rate, trials),
         "probability": draw.choice([0.0, 0.004, 0.15, 0.3, 0.499, 0.7, 0.85, 0.996, 1.0]) if tried else math.nan,
-        "cut": draw.choice([None, "the time was up"]) if tried else "the time was up",
         "trials": trials,
     }
     lacking = draw.choice([("rates, for lack of time",), ()])
@@ -70,7 +66,7 @@ def made(seed: int) -> TrainingCheck:
         **forecast,
         order=draw.choice([None, math.nan, 0.0, 2.4]),
         rates={} if lacking else draw.choice([{}, {"rnn.weight_hh": 0.01}]),
-        left_out=((forecast["cut"],) if forecast["cut"] else ()) + lacking,
+        left_out=("the time was up",) * any(trial.cut for trial in trials) + lacking,
         reach=draw.choice([None, BLIND, Reach(np.array([1.0, 0.5])), Reach(np.array([1.0, 1e9]))]),
         step_seconds=draw.choice([math.nan, 0.25]),
     )
