@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gersgorin._validate import with_gradients
-from gersgorin.checking.loop import LossFunction, TrainingLoop, check_limits, random_numbers_kept
+from gersgorin.checking.loop import LossFunction, TrainingLoop, check_limits, random_numbers_kept, times
 from gersgorin.checking.minibatches import BATCH_SIZE
 from gersgorin.checking.reach import Reach, measure_reach
 from gersgorin.checking.starts import CHRONO, GIVEN, IMPORTS, MEANINGS, OUTPUT_BIAS, Start, filled, starts
@@ -181,11 +181,7 @@ class Cure(Result):
             raise InvalidInputError(
                 "these are not the parameters of a copy of the model: expected found.model.parameters()"
             )
-        optimizer = self.loop.copied(self.loop.model, dict(zip(own, theirs, strict=True)), self.chosen.plan.factor)
-        for group, rate in zip(optimizer.param_groups, self.loop.rates, strict=True):
-            group["lr"] = _times(rate, self.chosen.plan.factor)
-            group.pop("initial_lr", None)  # which a new scheduler would take
-        return optimizer
+        return self.loop.copied(self.loop.model, dict(zip(own, theirs, strict=True)), self.chosen.plan.factor)
 
     @property
     def verdict(self) -> str:
@@ -248,7 +244,7 @@ class Cure(Result):
         rate, every = self.loop.learning_rate, self.attempts
         return rows_of(
             start=[a.plan.start.words for a in every],
-            learning_rate=[a.plan.factor * rate for a in every],
+            learning_rate=[times(rate, a.plan.factor) for a in every],
             clip_norm=[a.plan.clip_norm for a in every],
             steps=[a.steps for a in every],
             outcome=[a.outcome for a in every],
@@ -329,14 +325,14 @@ def _optimizer_lines(loop: TrainingLoop, factor: float) -> list[str]:
     if not simple or getattr(torch.optim, type(optimizer).__name__, None) is not type(optimizer):
         return [
             "# learning rates of the groups of your own optimiser",
-            filled(f"rates = {[_times(rate, factor) for rate in loop.rates]}"),
+            filled(f"rates = {[times(rate, factor) for rate in loop.rates]}"),
             "for group, rate in zip(optimizer.param_groups, rates):",
             '    group["lr"] = group["initial_lr"] = rate',
         ]
     usual = {name: p.default for name, p in inspect.signature(type(optimizer)).parameters.items()}
     group = optimizer.param_groups[0]
     others = {name: value for name, value in group.items() if name in usual and name not in ("params", "lr")}
-    options = {"lr": _times(loop.rates[0], factor)} | {n: v for n, v in others.items() if v != usual[n]}
+    options = {"lr": times(loop.rates[0], factor)} | {n: v for n, v in others.items() if v != usual[n]}
     given = ", ".join(f"{name}={value!r}" for name, value in options.items())
     return [filled(f"optimizer = torch.optim.{type(optimizer).__name__}(model.parameters(), {given})")]
 
@@ -403,7 +399,7 @@ def cure(
     return Cure(
         title=name or type(model).__name__,
         model=changed,
-        learning_rate=_times(loop.learning_rate, chosen.plan.factor),
+        learning_rate=times(loop.learning_rate, chosen.plan.factor),
         clip_norm=chosen.plan.clip_norm,
         code=f"{UNTESTED}\n{code}" if outcome == "untested" and code else code,
         outcome=outcome,
@@ -597,8 +593,3 @@ class _Search:
 
 def _best(attempts: list[Attempt]) -> list[Attempt]:
     return sorted(attempts, key=lambda a: a.loss)
-
-
-def _times(rate: float, factor: float) -> float:
-    """A learning rate multiplied by a factor, to six digits."""
-    return rate if factor == 1 else float(f"{rate * factor:.6g}")

@@ -3,10 +3,9 @@
     explanation = explain(loop, seconds=4)
     explanation.order, explanation.rates
 
-They explain the forecast and do not enter it. `reasons` puts them into words.
+They explain the forecast and do not enter it.
 """
 
-import math
 import time
 from dataclasses import dataclass, field
 
@@ -20,8 +19,6 @@ from rhn.utils.wording import first_line
 
 PASSES = 20  # steps of the training that take as long as the rates, in double precision
 FLOW = 100  # time of `steps_to_leave` relative to that of the rates
-FLAT = 0.5  # order of a plateau, at least, likewise
-NO_TIME = "for lack of time"
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Explanation:
 def explain(loop: TrainingLoop, seconds: float) -> Explanation:
     """Rates and order of the untrained model, as far as there is time."""
     if PASSES * loop.step_seconds > seconds:
-        return Explanation(left_out=(f"rates, {NO_TIME}",))
+        return Explanation(left_out=("rates, for lack of time",))
     start, order = time.monotonic(), None
     rates: dict[str, float] = {}
     try:
@@ -64,43 +61,3 @@ def explain(loop: TrainingLoop, seconds: float) -> Explanation:
         return Explanation(order, rates, flow_steps)
     except USERS_FAULT as error:  # whatever a module raises in double precision
         return Explanation(order, rates, left_out=(f"rates: {first_line(error)}",))
-
-
-def reasons(
-    outcome: str,
-    trials: list[dict],
-    learning_rate: float,
-    window: tuple[float, float] | None,
-    explanation: Explanation,
-) -> list[str]:
-    """Why a training does not leave, as far as trials and order show, in sentences; arguments as in `TrainingCheck`."""
-    rate = _rate(outcome, [row for row in trials if row["steps"]], learning_rate, window or (math.inf, 0.0))
-    return [sentence for sentence in (rate, _order(explanation.order)) if sentence]
-
-
-def unknown(explanation: Explanation) -> str:
-    """The sentence without a reason."""
-    if explanation.rates:
-        return "Not known: neither gradient, trials, order nor rates show a cause."
-    lacks_time = any(NO_TIME in words for words in explanation.left_out)
-    return f"Not known: the rates were not measured{f', {NO_TIME}' * lacks_time}."
-
-
-def _rate(outcome: str, trials: list[dict], own: float, window: tuple[float, float]) -> str:
-    """The learning rates that do better."""
-    if "explodes" in outcome:
-        calm = [r for r in trials if r["learning_rate"] < own and r["diverged"] == math.inf]
-        return f"At {calm[-1]['learning_rate']:.3g} it does not explode in {calm[-1]['steps']:,} steps." if calm else ""
-    left = [r for r in trials if own < r["learning_rate"] <= window[1] * (1 + 1e-9) and r["left"] < math.inf]
-    if not left:
-        return ""
-    first = min(left, key=lambda row: row["left"])
-    start = "The learning rate is too low" if outcome == "stays" else "A higher learning rate is faster"
-    return f"{start}: at {first['learning_rate']:.3g} a trial leaves at step {first['left']:,.0f}."
-
-
-def _order(order: float | None) -> str:
-    """The flatness of the plateau."""
-    if order is None or not order >= FLAT:
-        return ""
-    return f"The plateau is flat: weights of half the size learn {2**order:.2g} times as slowly at first (order {order:.1f})."

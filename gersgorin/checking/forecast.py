@@ -52,10 +52,8 @@ RELAXES = 3.0  # times its steps that it comes down for, at most
 NEAR = 0.003  # of the constant's loss, by which a trial is below it that is about to leave
 NEAR_ERROR = 0.35  # of ln T_f then
 FASTER = 10.0  # factor of the second trial; the third has its square root
-ASIDE, ASIDE_CUT = (
-    160,
-    280,
-)  # steps of the other trials for a training of 1,000, more as its square root; without time for all of it
+ASIDE = 160  # steps of the other trials for a training of 1,000, more as its square root
+ASIDE_CUT = 280  # the same without time for all of it
 SHARE = 0.1  # of the training, at most, if there is time for all of it
 SLOWEST = 1e-6  # factor of the least learning rate that is tried after a divergence
 SAFE = 0.98  # probability of what was seen

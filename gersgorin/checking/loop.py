@@ -73,21 +73,8 @@ class TrainingLoop:
     """Everything that a training uses; `model`, `optimizer` and `scheduler` are copies that belong together.
 
     Args:
-        model: called as model(x), or as model(*x) or model(**x) for several inputs; its output is a tensor, or a tuple that begins
-            with one, or what `predict` makes of it.
-        x, y: inputs and targets, tensors of N examples each, or a tuple or dictionary of such inputs, the sequence first; or as x a
-            DataLoader (any iterable of batches), and no y. A batch is (x, y), (x, further inputs, y), ((x, further inputs), y), or a
-            dictionary with one of the names `TARGETS`.
-        loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli", which read y (N,) as (N, 1) for outputs
-            (N, 1).
-        optimizer: of `torch.optim`, on parameters of the model; or "sgd", "adam", "adamw", "rmsprop".
-        learning_rate: of an optimiser given by name.
-        batch_size: of the minibatches drawn from tensors.
-        batch_axis: axis of the examples in x and y, 0 with batch_first=True; None: found by changing one example.
-        clip_norm: largest gradient norm, as in `torch.nn.utils.clip_grad_norm_`; None: no clipping.
-        scheduler: a learning-rate scheduler of the optimiser that is stepped after each step; None: a constant learning rate.
-        loading_seconds: most time for reading batches of a DataLoader.
-        predict: the prediction in what the model returns.
+        loading_seconds: most time for reading batches of a DataLoader. All others as for `gersgorin.check`, and not None where that
+            has a value of its own.
 
     Raises:
         InvalidInputError or DataError: these parts do not make a training; the message says which.
@@ -176,7 +163,8 @@ class TrainingLoop:
         place = {id(p): parameters[name] for name, p in model.named_parameters() if name in parameters}
         fresh = copy.deepcopy(self.optimizer, place)
         for group, rate in zip(fresh.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
+            group["lr"] = times(rate, factor)
+            group.pop("initial_lr", None)  # which a new scheduler would take
         return fresh
 
     def scheduled(self, step: int) -> list[dict[str, Any]]:
@@ -332,6 +320,11 @@ def _loss(loss_fn: Any) -> LossFunction:
             f"loss_fn is {loss_fn!r}, expected a function (output, y) or one of {', '.join(LOSSES)}"
         )
     return LOSSES[loss_fn]
+
+
+def times(rate: float, factor: float) -> float:
+    """A learning rate multiplied by a factor, to six digits, so that printed ones are those that were tried."""
+    return rate if factor == 1 else float(f"{rate * factor:.6g}")
 
 
 def above_zero(name: str, value: Any) -> float:

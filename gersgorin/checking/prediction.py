@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 
 from matplotlib.axes import Axes
 
-from gersgorin.checking.explanation import Explanation, reasons, unknown
+from gersgorin.checking.explanation import Explanation
 from gersgorin.checking.forecast import Forecast, Interval
 from gersgorin.checking.reach import Reach
 from gersgorin.checking.trials import DIVERGED, WINDOW
@@ -19,6 +19,7 @@ from rhn.utils.io import finite_json
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted, rounded_up
 
+FLAT = 0.5  # order of a plateau, at least, to be said
 FALLING = 0.99  # of the loss of one window before: a loss that still falls
 DOUBT = 0.2  # probability of leaving, and its complement, from which the outcome is open
 DOUBT_CUT = 0.1  # the same of a check whose time was up
@@ -122,8 +123,36 @@ class TrainingCheck(Result, Explanation, Forecast):
             return ""
         if self.steps < WINDOW and self.outcome == "stays":
             return f"The training is too short to say: {counted(self.steps, 'step')}."
-        found = reasons(self.outcome, self.table(), self.learning_rate, self.window, self)
-        return " ".join(found or [unknown(self)] * (not self._sees))
+        found = [self._other_rates()]
+        if self.order is not None and self.order >= FLAT:
+            slower = f"weights of half the size learn {2**self.order:.2g} times as slowly at first"
+            found.append(f"The plateau is flat: {slower} (order {self.order:.1f}).")
+        if not any(found) and not self._sees:
+            known = (
+                "neither gradient, trials, order nor rates show a cause"
+                if self.rates
+                else "the rates were not measured"
+            )
+            found.append(f"Not known: {known}.")
+        return " ".join(filter(None, found))
+
+    def _other_rates(self) -> str:
+        """The learning rates that do better."""
+        tried = [row for row in self.table() if row["steps"]]
+        if "explodes" in self.outcome:
+            calm = [r for r in tried if r["learning_rate"] < self.learning_rate and r["diverged"] == math.inf]
+            return (
+                f"At {calm[-1]['learning_rate']:.3g} it does not explode in {calm[-1]['steps']:,} steps."
+                if calm
+                else ""
+            )
+        own, highest = self.learning_rate, self.window[1] if self.window else 0.0
+        left = [r for r in tried if own < r["learning_rate"] <= highest and r["left"] < math.inf]
+        if not left:
+            return ""
+        first = min(left, key=lambda row: row["left"])
+        start = "The learning rate is too low" if self.outcome == "stays" else "A higher learning rate is faster"
+        return f"{start}: at {first['learning_rate']:.3g} a trial leaves at step {first['left']:,.0f}."
 
     @property
     def _enough(self) -> str:

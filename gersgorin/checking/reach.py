@@ -74,7 +74,7 @@ class Reach:
 
     @property
     def warning(self) -> str:
-        """What the gradient does not see, or that it explodes, in a sentence; empty if it does neither."""
+        """A sentence if the gradient sees less than half of a sequence, or explodes; else empty."""
         if self.explodes:
             return "The gradient of this start explodes towards earlier steps: clip its norm, or draw smaller weights."
         if not self.blind:
