@@ -106,7 +106,7 @@ def check(
             "loss_fn=loss_fn, optimizer=optimizer)"
         )
     check_limits(steps, seconds, seed)
-    end = time.monotonic() + seconds
+    begun = time.monotonic()
     progress("the training")
     loop = TrainingLoop(
         model,
@@ -123,30 +123,32 @@ def check(
         predict=predict,
     )
     further = [above_zero("learning_rates", rate) for rate in learning_rates]
-    return _check_training(loop, steps, end, name or name_of(loop.model), further, seed, progress)
+    return _check_training(loop, steps, begun, seconds, name or name_of(loop.model), further, seed, progress)
 
 
 @with_gradients()
 def _check_training(
     loop: TrainingLoop,
     steps: int,
-    end: float,
+    begun: float,
+    seconds: float,
     name: str,
     learning_rates: Sequence[float],
     seed: int,
     progress: Callable[[str], None],
 ) -> TrainingCheck:
-    """Explain the plateau of a training and forecast it until a moment of time."""
+    """Explain the plateau of a training and forecast it until some seconds after a moment of time."""
+    end = begun + seconds
     with random_numbers_kept(loop.model):
         progress("the plateau")
         reach = measure_reach(loop, loop.model)
         most = max(LEAST, EXPLAINED * steps * loop.step_seconds)
         explanation = explain(loop, min(most, EXPLAINING * (end - time.monotonic())))
-        time_left = max(end - time.monotonic(), 0.0)
-        begun = time.monotonic()
+        ready = time.monotonic()
+        time_left = max(end - ready, 0.0)
         found = forecast(loop, steps, time_left, learning_rates=learning_rates, progress=progress, seed=seed)
         taken = sum(trial.steps for trial in found.trials)
-        step_seconds = (time.monotonic() - begun) / taken if taken else loop.step_seconds
+        step_seconds = (time.monotonic() - ready) / taken if taken else loop.step_seconds
     left_out = [*["the time was up before the trials ended"] * found.cut, *explanation.left_out]
     if loop.data.cut:
         left_out.append(f"batches of the DataLoader after the first {loop.data.cut:,}, for the best constant output")
@@ -163,6 +165,7 @@ def _check_training(
         reach=reach,
         slowed=loop.slowed,
         step_seconds=step_seconds,
+        setup_seconds=ready - begun,
     )
 
 

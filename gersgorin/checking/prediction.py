@@ -23,7 +23,7 @@ FLAT = 0.5  # order of a plateau, at least, to be said
 FALLING = 0.99  # of the loss of one window before: a loss that still falls
 DOUBT = 0.2  # probability of leaving, and its complement, from which the outcome is open
 DOUBT_CUT = 0.1  # the same of a check whose time was up
-DECIDES = 1.2  # times the seconds of a whole training that a check takes at most, about
+DECIDES = 1.15  # times the seconds of a whole training that its trials take, about
 HUGE = 1e7  # steps; from here on written as a power of ten
 VALUES = 15  # characters before the values of the summary
 CONSTANT = "the loss of a constant output"
@@ -56,6 +56,8 @@ class TrainingCheck(Result, Explanation, Forecast):
     """Times as long that a step takes with subnormal numbers, which the trials set to zero; None: less than twice, or they are zero."""
     step_seconds: float = math.nan
     """Seconds for a step of one trial, everything included."""
+    setup_seconds: float = 0.0
+    """Seconds of the check before its trials."""
 
     @property
     def window(self) -> Interval | None:
@@ -157,7 +159,7 @@ class TrainingCheck(Result, Explanation, Forecast):
     @property
     def _enough(self) -> str:
         """The seconds that decide."""
-        whole = DECIDES * self.steps * self.step_seconds
+        whole = self.setup_seconds + DECIDES * self.steps * self.step_seconds
         return f"give seconds={rounded_up(whole)}" if math.isfinite(whole) else "give more seconds"
 
     def _what(self) -> str:

@@ -167,6 +167,10 @@ def test_seconds_are_asked_for_if_the_time_was_up_before_a_decision():
         if needed:
             assert ("more" in found[1]) == math.isnan(check.step_seconds)
             assert not check.tried or f"was up after {check.tried:,} step" in check.verdict
+            later = re.search(
+                r"to decide, give seconds=(\d+)", replace(check, setup_seconds=1e6).verdict, re.IGNORECASE
+            )
+            assert later is None or int(later[1]) >= 1e6
 
 
 def test_trials_without_steps_are_not_told_as_trials():
