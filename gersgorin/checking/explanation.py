@@ -6,11 +6,10 @@
 They explain the forecast and do not enter it.
 """
 
-import time
 from dataclasses import dataclass, field
 
 from gersgorin._validate import with_gradients
-from gersgorin.analyses.plateau import measure_rates, steps_to_leave
+from gersgorin.analyses.plateau import measure_rates
 from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.minibatches import in_double
 from gersgorin.objective import BatchObjective
@@ -18,7 +17,6 @@ from rhn.errors import USERS_FAULT
 from rhn.utils.wording import first_line
 
 PASSES = 20  # steps of the training that take as long as the rates, in double precision
-FLOW = 100  # time of `steps_to_leave` relative to that of the rates
 
 
 @dataclass(frozen=True)
@@ -27,8 +25,6 @@ class Explanation:
 
     order: float | None = None
     rates: dict[str, float] = field(default_factory=dict)
-    flow_steps: float | None = None
-    """Steps of SGD on this minibatch alone to leave the plateau, see `Plateau.escape`; None: another optimiser, or no time."""
     left_out: tuple[str, ...] = ()
     """Measures without time, and measures that failed, in words."""
 
@@ -38,8 +34,7 @@ def explain(loop: TrainingLoop, seconds: float) -> Explanation:
     """Rates and order of the untrained model, as far as there is time."""
     if PASSES * loop.step_seconds > seconds:
         return Explanation(left_out=("rates, for lack of time",))
-    start, order = time.monotonic(), None
-    rates: dict[str, float] = {}
+    order, rates = None, dict[str, float]()
     try:
         x, y = loop.data.probe()
         constant, loss = loop.constant_output(loop.goals([(x, y)]))
@@ -54,10 +49,6 @@ def explain(loop: TrainingLoop, seconds: float) -> Explanation:
         rates, slopes = measure_rates(probe)
         if probe.output_bias is not None and rates:
             order = slopes[max(rates, key=lambda name: rates[name])]
-        spent = time.monotonic() - start
-        flow_steps = None
-        if loop.is_plain_sgd and rates and FLOW * spent < seconds - (time.monotonic() - start):
-            flow_steps = steps_to_leave(probe, loop.learning_rate, loop.optimizer.param_groups[0]["momentum"])
-        return Explanation(order, rates, flow_steps)
+        return Explanation(order, rates)
     except USERS_FAULT as error:  # whatever a module raises in double precision
         return Explanation(order, rates, left_out=(f"rates: {first_line(error)}",))

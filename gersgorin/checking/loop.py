@@ -143,13 +143,6 @@ class TrainingLoop:
         axis = getattr(self.data, "axis", None if len(stated) != 1 else 1 - stated.pop())
         return None if axis is None or sequence_of(self.data.probe()[0]).dim() < 2 else 1 - axis
 
-    @property
-    def is_plain_sgd(self) -> bool:
-        """True for SGD with one learning rate, without decay, clipping and schedule: the gradient flow in steps."""
-        groups = self.optimizer.param_groups
-        plain = isinstance(self.optimizer, torch.optim.SGD) and len(groups) == 1 and not groups[0]["weight_decay"]
-        return plain and self.scheduler is None and self.clip_norm is None
-
     def output(self, model: Callable[..., Any], x: Inputs) -> Tensor:
         """The prediction of a model. Raises InvalidInputError with what it raised."""
         return called(model, x, self.predict)

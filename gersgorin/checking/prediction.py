@@ -235,18 +235,9 @@ class TrainingCheck(Result, Explanation, Forecast):
             "trials": f"\n{' ' * VALUES}".join(map(_trial, self.table())),
             "why": self._why,
             "left out": "; ".join(self.left_out),
-            "one minibatch": self._flow,
             "rates": rates_in_words(self.rates) if self.rates else None,
         }
         yield from (f"{name:<{VALUES}}{words}" for name, words in rows.items() if words)
-
-    @property
-    def _flow(self) -> str | None:
-        """When the gradient flow on one minibatch leaves."""
-        if (steps := self.flow_steps) is None:
-            return None
-        after = f"leaves after {_rounded(steps)} steps" if math.isfinite(steps) else "was not seen to leave"
-        return f"SGD on it alone, without noise, {after} (the gradient flow)"
 
     def table(self) -> list[dict]:
         """One row for each trial, by learning rate: its steps, and those at which it left and diverged; infinity: not seen."""

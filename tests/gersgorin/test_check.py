@@ -1,14 +1,11 @@
 """A check without targets trains on the next frames by SGD."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from gersgorin import check
-from gersgorin.checking import checking
 from gersgorin.checking.checking import chorale_targets, frame_targets
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
@@ -35,13 +32,11 @@ def rolls() -> torch.Tensor:
     return (torch.rand(12, 64, 5, generator=torch.Generator().manual_seed(0)) < 0.3).float().repeat_interleave(2, 0)
 
 
-def test_a_deep_transition_with_tiny_weights_stays_and_a_highway_network_leaves(monkeypatch):
+def test_a_deep_transition_with_tiny_weights_stays_and_a_highway_network_leaves():
     stuck = check(own("dt-rnn", depth=6, init="gaussian:1e-4"), rolls(), learning_rate=0.1, steps=300, seconds=600)
     assert stuck.outcome == "stays" and stuck.order == pytest.approx(5, abs=0.05) and "order 5" in stuck.why
-    monkeypatch.setattr(checking, "LEAST", math.inf)  # the flow takes longer than so short a training
-    quick = check(own("rhn", depth=2, init="gaussian:1e-4"), rolls(), learning_rate=1.0, steps=300, seconds=36_000)
+    quick = check(own("rhn", depth=2, init="gaussian:1e-4"), rolls(), learning_rate=1.0, steps=300, seconds=600)
     assert quick.outcome == "leaves" and quick.order == pytest.approx(0, abs=0.05)
-    assert quick.flow_steps == pytest.approx(quick.escape_steps, rel=0.5)
     assert (quick.optimizer, quick.steps_per_epoch) == ("SGD", 2)
 
 

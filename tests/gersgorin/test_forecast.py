@@ -9,8 +9,8 @@ from torch import nn
 
 from gersgorin.checking import forecast as module
 from gersgorin.checking import trials as trials_module
-from gersgorin.checking.forecast import EXPONENT, Belief, Evidence, _still_there, forecast
-from gersgorin.checking.loop import MOST_STEPS, TrainingLoop
+from gersgorin.checking.forecast import EXPONENT, expected, forecast
+from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.trials import Trial, run_trials
 
 
@@ -124,48 +124,43 @@ def test_a_slow_model_is_cut_at_the_time_limit(monkeypatch, step):
     assert found.cut == (step != 0.01)
 
 
+def level(factor=1.0, steps=150, left=math.inf, ratio=1.0):
+    """A trial whose loss is this ratio to the constant's."""
+    return Trial(factor, [ratio] * steps, [1.0] * steps, left)
+
+
 @pytest.mark.parametrize("kind", EXPONENT)
 def test_a_trial_at_ten_times_the_rate_forecasts_by_the_law_of_the_optimizer(kind):
-    law = EXPONENT[kind]
-    belief = Belief(law, [Evidence(1, 150, math.inf), Evidence(10, 100, 100)])
-    middle, (low, high) = belief.escape(10**5)
-    assert middle == pytest.approx(100 * 10 ** law[0], rel=0.15)
-    assert low < middle < high
-    assert belief.probability(10**5) > belief.probability(300)
-
-
-def test_a_loss_that_comes_down_has_not_left_until_it_is_there():
-    falling, level = np.linspace(6, 3, 101), np.full(101, 3.0)
-    assert _still_there(falling) == pytest.approx(100 + (3 - 0.98) / 0.03, abs=2)
-    assert _still_there(level) == 101
-    assert _still_there(np.linspace(6, 5.999, 101)) == 303
+    trials = [level(), level(10, 100, left=100)]
+    escape, (low, high), long = expected(trials, 10**5, EXPONENT[kind])
+    assert escape == pytest.approx(100 * 10 ** EXPONENT[kind][0])
+    assert low < escape < high
+    assert long > expected(trials, 300, EXPONENT[kind])[2]
 
 
 def test_a_trial_that_is_about_to_leave_has_not_left_before():
-    belief = Belief(EXPONENT["sgd"], [Evidence(1, 800, math.inf, 0.979)])
-    assert belief.probability(760) < 0.01 < belief.probability(1000)
+    (escape, (low, _), probability) = expected([level(steps=800, ratio=0.981)], 1000, EXPONENT["sgd"])
+    assert escape > 800 and low == 800 and probability > 0.5
+
+
+def test_a_loss_far_above_the_constant_s_is_not_about_to_leave():
+    falling = Trial(1.0, [*np.linspace(6, 3, 150)], [1.0] * 150)
+    assert expected([falling], 1000, EXPONENT["sgd"]) == expected([level()], 1000, EXPONENT["sgd"])
 
 
 def test_trials_that_stay_at_larger_rates_make_an_escape_unlikely():
-    own = Evidence(1, 150, math.inf)
-    chances = [Belief(EXPONENT["sgd"], [own, Evidence(f, 150, math.inf)]).probability(1000) for f in (1, 3, 10)]
+    chances = [expected([level(), level(f)], 1000, EXPONENT["sgd"])[2] for f in (1, 3, 10)]
     assert chances[0] > chances[1] > chances[2]
 
 
-def test_a_longer_training_is_more_likely_to_leave_up_to_the_longest_one():
-    belief = Belief(EXPONENT["sgd"], [Evidence(1, 2e5, math.inf)])
-    chances = [belief.probability(steps) for steps in (1e5, 1e6, 1e7, MOST_STEPS)]
-    assert chances == sorted(set(chances)) and chances[0] < 0.01 and 0.3 < chances[-1] < 0.7
+def test_a_larger_rate_that_is_too_high_says_nothing():
+    others = level(10, ratio=1.2), Trial(10, [1.0] * 40, [1.0] * 40, diverged=40)
+    assert len({expected([level(), *more], 1000, EXPONENT["sgd"]) for more in ((), others[:1], others[1:])}) == 1
 
 
-def test_an_escape_of_a_long_training_is_read_where_it_was_seen():
-    middle, _ = Belief(EXPONENT["adaptive"], [Evidence(1, 10**7, 10**7)]).escape(MOST_STEPS)
-    assert middle == pytest.approx(10**7, rel=0.05)
-
-
-def test_short_trainings_have_the_same_prior_as_without_long_ones():
-    belief = Belief(EXPONENT["sgd"], [])
-    assert [belief.probability(steps) for steps in (1e3, 1e4, 1e5)] == pytest.approx([0.2987, 0.4993, 0.7], abs=1e-4)
+def test_a_longer_training_is_more_likely_to_leave():
+    chances = [expected([level()], steps, EXPONENT["sgd"])[2] for steps in (1000, 10**4, 10**5, 10**6)]
+    assert chances == sorted(set(chances)) and 0 < chances[0] < 0.4 and chances[-1] < 1
 
 
 def test_a_huge_loss_does_not_change_later_means():
