@@ -1,7 +1,7 @@
 """The table on the plateau: do recurrent networks of a well-known comparison leave the loss of a constant output, and freed by `cure`?
 
     python -m benchmarks.plateau_table run OUT.csv --hours 3        # goes on where it stopped; --only adding-200 takes some rows
-    python -m benchmarks.plateau_table report OUT.csv               # the table
+    python -m benchmarks.plateau_table report OUT.csv [FIGURE.png]  # how many are freed, and the rows but digits as a picture
 
 Bai, Kolter and Koltun (arXiv 1803.01271) compare a convolutional network with RNN, LSTM and GRU of equal numbers of parameters. Tasks,
 parameters, clipping and kinds of optimiser are theirs as far as they say them; learning rates are those of their code's defaults.
@@ -141,40 +141,45 @@ def row_of(task: str, kind: str, seed: int) -> dict:
 
 
 def report(rows: list[dict]) -> str:
-    """The table, losses relative to the best constant output's."""
-    lines = [
-        "| task | network | constant | as it is | check said beforehand | cured start | after it, three orders |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for r in rows:
-        time_share = float(r["check_seconds"]) / float(r["training_seconds"])
-        said = f"{r['check']} ({float(r['probability']):.2f}) in {time_share:.2f} trainings"
-        cure = f"{r['outcome']}: {r['changes']}" if r["outcome"] else "-"
-        cells = (
-            r["task"],
-            r["network"],
-            f"{float(r['constant']):.4g}",
-            f"{float(r['given']):.3g}",
-            said,
-            cure,
-            r["cured"] or "-",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
+    """How many stay, and how many of these are freed."""
     stuck = [r for r in rows if float(r["given"]) >= FREED]
     freed = sum(sum(float(v) < FREED for v in r["cured"].split()) >= 2 for r in stuck)
-    return "\n".join([*lines, "", f"{len(stuck)} of {len(rows)} stay as they are; {freed} of these are freed."])
+    return f"{len(stuck)} of {len(rows)} stay as they are; {freed} of these are freed."
+
+
+def picture(rows: list[dict], file: Path) -> None:
+    """Losses as they are and after `cure` in three orders, relative to the best constant output's; a line a row."""
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(7, 0.5 + 0.24 * len(rows)), layout="constrained")
+    rows = sorted(rows, key=lambda r: (r["task"], r["network"], r["seed"]), reverse=True)
+    for k, r in enumerate(rows):
+        cured = [float(v) for v in r["cured"].split()]
+        ax.plot([float(r["given"]), *cured], [k] * (1 + len(cured)), color="0.8", zorder=0)
+        ax.scatter(float(r["given"]), k, s=30, color="C1", marker="s", label="as it is" if k == 0 else None)
+        ax.scatter(
+            cured, [k] * len(cured), s=22, color="C0", zorder=3, label="after cure, three orders" if k == 0 else None
+        )
+    ax.axvline(1, color="0.4", linestyle="--", linewidth=0.8)
+    names = [f"{r['task'].replace('-', ', ')} steps, {r['network']}, seed {r['seed']}" for r in rows]
+    ax.set(xscale="log", yticks=range(len(rows)), yticklabels=names, xlabel="loss / that of a constant output")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    figure.savefig(file, dpi=130)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "report"))
     parser.add_argument("out", type=Path)
+    parser.add_argument("figure", type=Path, nargs="?")
     parser.add_argument("--hours", type=float, default=3.0)
     parser.add_argument("--only", nargs="*", default=TASKS, metavar="TASK")
     asked = parser.parse_args()
     done = [*csv.DictReader(asked.out.open())] if asked.out.exists() else []
     if asked.what == "report":
         print(report(done))
+        if asked.figure:
+            picture([r for r in done if not r["task"].startswith("digits")], asked.figure)
         return
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
