@@ -15,18 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
-from gersgorin.checking.explanation import explain
+from gersgorin.analyses.plateau import measure_rates
 from gersgorin.checking.forecast import forecast
 from gersgorin.checking.loop import LossFunction, TrainingLoop, above_zero, check_limits, random_numbers_kept
-from gersgorin.checking.minibatches import BATCH_SIZE
+from gersgorin.checking.minibatches import BATCH_SIZE, in_double
 from gersgorin.checking.prediction import TrainingCheck
 from gersgorin.checking.reach import measure_reach
-from gersgorin.objective import Loss, frame_loss, next_frames
-from rhn.errors import InvalidInputError
-from rhn.utils.wording import counted
+from gersgorin.objective import BatchObjective, Loss, frame_loss, next_frames
+from rhn.errors import USERS_FAULT, InvalidInputError
+from rhn.utils.wording import counted, first_line
 
 EXPLAINING = 0.2  # of the time of a check, at most, for the measures of the plateau
-LEAST, EXPLAINED = 5.0, 0.1  # likewise: this share of the time of the training, or these seconds
+PASSES = 20  # steps of the training that take as long as these, in double precision
 EXCERPT = 25  # frames of a chorale, at most: four times as fast as whole ones
 MOMENTUM = 0.9  # of SGD, if no optimiser is given
 
@@ -142,24 +142,25 @@ def _check_training(
     with random_numbers_kept(loop.model):
         progress("the plateau")
         reach = measure_reach(loop, loop.model)
-        most = max(LEAST, EXPLAINED * steps * loop.step_seconds)
-        explanation = explain(loop, min(most, EXPLAINING * (end - time.monotonic())))
+        order, rates, lacking = _plateau(loop, EXPLAINING * (end - time.monotonic()))
         ready = time.monotonic()
         time_left = max(end - ready, 0.0)
         found = forecast(loop, steps, time_left, learning_rates=learning_rates, progress=progress, seed=seed)
         taken = sum(trial.steps for trial in found.trials)
         step_seconds = (time.monotonic() - ready) / taken if taken else loop.step_seconds
-    left_out = [*["the time was up before the trials ended"] * found.cut, *explanation.left_out]
+    left_out = [*["the time was up before the trials ended"] * found.cut, *[lacking] * bool(lacking)]
     if loop.data.cut:
         left_out.append(f"batches of the DataLoader after the first {loop.data.cut:,}, for the best constant output")
     return TrainingCheck(
-        **vars(found) | vars(explanation) | {"left_out": tuple(left_out)},
+        **vars(found),
         name=name,
         optimizer=type(loop.optimizer).__name__,
         learning_rate=loop.learning_rate,
         steps=steps,
         scheduler=None if loop.scheduler is None else type(loop.scheduler).__name__,
-        warming_up=loop.scheduler is not None and _rises(loop, min(steps - 1, found.trials[0].steps)),
+        order=order,
+        rates=rates,
+        left_out=tuple(left_out),
         steps_per_epoch=math.ceil(loop.data.epoch) if loop.data.epoch < math.inf else math.inf,
         first_loss=loop.first_loss,
         reach=reach,
@@ -169,10 +170,26 @@ def _check_training(
     )
 
 
-def _rises(loop: TrainingLoop, step: int) -> bool:
-    """True if the scheduler makes the largest learning rate of the groups larger at a step than at the one before."""
-    now, before = (max(group["lr"] for group in loop.scheduled(k)) for k in (step, max(0, step - 1)))
-    return now > before
+def _plateau(loop: TrainingLoop, seconds: float) -> tuple[float | None, dict[str, float], str]:
+    """(Order, rates, what is lacking in words) of the plateau, on one minibatch; they explain the forecast and do not enter it."""
+    if PASSES * loop.step_seconds > seconds:
+        return None, {}, "rates, for lack of time"
+    try:
+        x, y = loop.data.probe()
+        constant, loss = loop.constant_output(loop.goals([(x, y)]))
+        y = y.double() if y.is_floating_point() else y
+        probe = BatchObjective(
+            loop.model,
+            in_double(x),
+            lambda outputs: loop.loss_fn(outputs, y),
+            (constant.double().reshape(-1, constant.shape[-1]).mean(0), loss),
+            loop.predict,
+        )
+        rates, slopes = measure_rates(probe)
+        has_order = probe.output_bias is not None and bool(rates)
+        return slopes[max(rates, key=lambda name: rates[name])] if has_order else None, rates, ""
+    except USERS_FAULT as error:  # whatever a module raises in double precision
+        return None, {}, f"rates: {first_line(error)}"
 
 
 def frame_targets(

@@ -10,9 +10,8 @@
    start that sees less than half, or whose gradient explodes, is left out if others do not. First comes the one whose gradient is most
    even over the two halves of a sequence.
 3. Short trials of the given start and the best one at learning rates of several decades, and of the others at those that suit these.
-4. If none leaves, and the given start does not see the first half: whole trainings of the two best starts, then of the best one at
-   the learning rates beside the given one. If still none leaves, the better trials go on for longer, also with clipping (successive
-   halving; Jamieson and Talwalkar 2016).
+4. If none leaves: whole trainings of the two best, then of the best one at the learning rates beside its own, at the higher one with
+   clipping. The best are the starts of 2, if the given start does not see the first half; then those of the trials.
 5. The simplest change that leaves in time is tried once more, to the end, with other minibatches: it is a cure if both leave.
 
 All trials but those of the last part see the same minibatches.
@@ -52,9 +51,8 @@ STEPS, SECONDS = 3000, 60.0
 TRAINS = 0.9  # of the loss of the best constant output: a training that reaches less works
 AFTER = 4.0  # times its escape that a trial which has left continues for
 RATES = {"SGD": (1e-4, 100.0), "other": (1e-5, 1.0)}  # least and largest learning rate, by decades around the given one
-BEST = 2  # starts that are trained whole
+BEST = 2  # plans that are trained whole
 SCREEN = 0.04  # of the steps, for trials of all starts
-ROUNDS = ((0.15, 4), (0.4, 3), (1.0, 2))  # (share of the steps, number of the best that are tried)
 COST = 9  # times the steps of a whole training that a search takes at most, about
 FEWEST = 20  # steps of a trial
 LATE = 0.5  # of the steps; a training that leaves later is tried again before it is called healthy
@@ -446,10 +444,9 @@ class _Search:
         every = self._ranked()
         screened = self._screened(every, max(FEWEST, int(SCREEN * self.steps)))
         own = self.reaches[self.given.start]
-        if own is not None and own.blind and not self._leaving():
-            self._try_best(every)
-        if not self._leaving():
-            self._halve(screened)
+        if own is not None and own.blind:
+            self._try_whole([self._plan(start) for start in every if start.code])
+        self._try_whole([a.plan for a in screened])
         for fastest in self._leaving()[:1]:
             self._try_parts(fastest)
         return self._choice(given, every)
@@ -490,27 +487,19 @@ class _Search:
     def _is_whole(self, a: Attempt) -> bool:
         return a.steps >= self.steps or a.diverged < math.inf
 
-    def _try_best(self, every: list[Start]) -> None:
-        """Whole trainings, until one leaves: of the best starts, then of the best one at the learning rates beside the given one."""
-        best = [self._plan(start) for start in every if start.code][:BEST]
-        for plan in [*best, *(plan.moved(by) for plan in best[:1] for by in (1, -1))]:
-            rate = self.loop.learning_rate * plan.factor
-            self.progress(f"a whole training: {plan.start.words}, learning rate {rate:.3g}")
-            if any(a.leaves for a in self._try([plan], self.steps, after=math.inf)):
+    def _try_whole(self, plans: list[Plan]) -> None:
+        """Whole trainings until a change leaves: of the best plans, then of the first of them at the learning rates beside its own."""
+        best = [plan for plan in plans if not self._is_whole(self._known(plan))][:BEST]
+        beside = [
+            p for plan in best[:1] for p in (replace(plan.moved(1), clip_norm=plan.clip_norm or CLIP), plan.moved(-1))
+        ]
+        for plan in best + beside:
+            if self._leaving():
                 return
-
-    def _halve(self, best: list[Attempt]) -> None:
-        """Successive halving of changes, the best first, until some leave."""
-        for share, kept in ROUNDS:
-            plans = [a.plan for a in best if a.diverged == math.inf][:kept]
-            if share == ROUNDS[0][0]:
-                plans += [a.plan.moved(by) for a in best[:2] for by in (1, -1)]
-                if self.given.clip_norm is None:
-                    plans += [replace(a.plan.moved(1), clip_norm=CLIP) for a in best[:1]]
-            self.progress(f"{counted(len(plans), 'change')}, {counted(int(share * self.steps), 'step')} each")
-            best = self._try(plans, max(FEWEST, int(share * self.steps)))
-            if any(a.leaves for a in best):
-                break
+            self.progress(
+                f"a whole training: {plan.start.words}, learning rate {self.loop.learning_rate * plan.factor:.3g}"
+            )
+            self._try([plan], self.steps, after=math.inf)
 
     def _try_parts(self, a: Attempt) -> None:
         """Trials of a change that leaves without one of its parts."""

@@ -5,11 +5,10 @@ Legend: K trials.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from matplotlib.axes import Axes
 
-from gersgorin.checking.explanation import Explanation
 from gersgorin.checking.forecast import Forecast, Interval
 from gersgorin.checking.reach import Reach
 from gersgorin.checking.trials import DIVERGED, WINDOW
@@ -21,8 +20,7 @@ from rhn.utils.wording import counted, rounded_up
 
 FLAT = 0.5  # order of a plateau, at least, to be said
 FALLING = 0.99  # of the loss of one window before: a loss that still falls
-DOUBT = 0.2  # probability of leaving, and its complement, from which the outcome is open
-DOUBT_CUT = 0.1  # the same of a check whose time was up
+DOUBT = 0.1  # probability of leaving, and its complement, from which the outcome is open
 DECIDES = 1.15  # times the seconds of a whole training that its trials take, about
 HUGE = 1e7  # steps; from here on written as a power of ten
 VALUES = 15  # characters before the values of the summary
@@ -32,7 +30,7 @@ CURE = "To look for a start and a learning rate with which it trains: gersgorin 
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class TrainingCheck(Result, Explanation, Forecast):
+class TrainingCheck(Result, Forecast):
     """Result of `check`: `verdict` is a few sentences, `summary()` a page, `to_json()` the output of --json."""
 
     name: str
@@ -48,8 +46,12 @@ class TrainingCheck(Result, Explanation, Forecast):
     """Loss of a minibatch before training."""
     scheduler: str | None = None
     """Class of the scheduler, which begins with `learning_rate` or multiplies it: "OneCycleLR"."""
-    warming_up: bool = False
-    """True if the scheduler still raises the learning rate at the last step that was seen."""
+    order: float | None = None
+    """Of the plateau, on one minibatch; None: not measured."""
+    rates: dict[str, float] = field(default_factory=dict)
+    """||dL/dM|| / ||M|| of each matrix at the best constant output; empty: not measured."""
+    left_out: tuple[str, ...] = ()
+    """In words: what there was no time for, and what failed."""
     reach: Reach | None = None
     """Which steps of a sequence the gradient of the untrained network sees; None: not measured."""
     slowed: float | None = None
@@ -93,68 +95,32 @@ class TrainingCheck(Result, Explanation, Forecast):
         leaves = self.escape_steps <= self.steps
         if self.diverges_at < math.inf:
             return "leaves, then explodes" if leaves else "explodes"
-        doubt = DOUBT_CUT if self.cut else DOUBT
-        if doubt <= self.probability <= 1 - doubt or leaves != (self.probability >= 0.5):
+        if DOUBT <= self.probability <= 1 - DOUBT or leaves != (self.probability >= 0.5):
             return "may leave"
         return "leaves" if leaves else "stays"
 
     def sentences(self) -> tuple[str, ...]:
-        """The gradient's steps, if few and the training does not leave; outcome, time, learning rates; subnormals."""
+        """Why it does not leave; outcome, time, learning rates; subnormals."""
         next_step = CURE if self.outcome in ("stays", "explodes") else ""
         slow = SLOW.format(self.slowed) if self.slowed else ""
-        return tuple(filter(None, (self._sees, self._what(), self._when(), self._where(), next_step, slow)))
+        return tuple(filter(None, (self.why, self._what(), self._when(), self._where(), next_step, slow)))
 
     @property
     def verdict(self) -> str:
         return " ".join(self.sentences())
 
     @property
-    def _sees(self) -> str:
-        """The steps that the gradient does not see, or its explosion, if the training does not leave."""
-        return self.reach.warning if self.reach and self.outcome != "leaves" else ""
-
-    @property
     def why(self) -> str | None:
-        """Why the training does not leave, as far as it was measured, in a few sentences; None if it leaves."""
-        return " ".join(filter(None, (self._sees, self._why))) or None
-
-    @property
-    def _why(self) -> str:
-        """The part of `why` that is not about the gradient's steps."""
+        """What shows why the training may not leave, in a few sentences; None if it leaves or nothing that was measured does."""
         if self.outcome == "leaves":
-            return ""
-        if self.steps < WINDOW and self.outcome == "stays":
-            return f"The training is too short to say: {counted(self.steps, 'step')}."
-        found = [self._other_rates()]
+            return None
+        found = [self.reach.warning if self.reach else ""]
         if self.order is not None and self.order >= FLAT:
             slower = f"weights of half the size learn {2**self.order:.2g} times as slowly at first"
             found.append(f"The plateau is flat: {slower} (order {self.order:.1f}).")
-        if not any(found) and not self._sees:
-            known = (
-                "neither gradient, trials, order nor rates show a cause"
-                if self.rates
-                else "the rates were not measured"
-            )
-            found.append(f"Not known: {known}.")
-        return " ".join(filter(None, found))
-
-    def _other_rates(self) -> str:
-        """The learning rates that do better."""
-        tried = [row for row in self.table() if row["steps"]]
-        if "explodes" in self.outcome:
-            calm = [r for r in tried if r["learning_rate"] < self.learning_rate and r["diverged"] == math.inf]
-            return (
-                f"At {calm[-1]['learning_rate']:.3g} it does not explode in {calm[-1]['steps']:,} steps."
-                if calm
-                else ""
-            )
-        own, highest = self.learning_rate, self.window[1] if self.window else 0.0
-        left = [r for r in tried if own < r["learning_rate"] <= highest and r["left"] < math.inf]
-        if not left:
-            return ""
-        first = min(left, key=lambda row: row["left"])
-        start = "The learning rate is too low" if self.outcome == "stays" else "A higher learning rate is faster"
-        return f"{start}: at {first['learning_rate']:.3g} a trial leaves at step {first['left']:,.0f}."
+        if self.outcome == "stays" and self.window and self.window[1] > self.learning_rate:
+            found.append(f"The learning rate is too low: a trial at {self.window[1]:.3g} left.")
+        return " ".join(filter(None, found)) or None
 
     @property
     def _enough(self) -> str:
@@ -189,7 +155,6 @@ class TrainingCheck(Result, Explanation, Forecast):
         if self.cut and self.outcome == "may leave":
             early = f"; the time was up after {counted(self.tried, 'step')}: to decide, {self._enough}"
         falls = " and still falls" * self.still_falls
-        falls += ", and its scheduler still raises the learning rate" * self.warming_up
         loss = f"its loss is {self.last_loss:.3g} times a constant output's{falls}"
         seen = f" After {counted(self.tried, 'step')} {loss}."
         return f"{words[0].upper()}{words[1:]}{early}." + seen * math.isfinite(self.last_loss)
@@ -226,14 +191,13 @@ class TrainingCheck(Result, Explanation, Forecast):
         return f"{seen}."
 
     def lines(self) -> Iterator[str]:
-        """The training, its plateau and its trials, and what explains them."""
+        """The training, its plateau and its trials."""
         length = counted(self.steps, "step") + " of minibatches"
         length += f", {self.steps / self.steps_per_epoch:.3g} epochs" * (self.steps_per_epoch < math.inf)
         rows = {
             "training": f"{self.optimizer}, learning rate {self.learning_rate:.4g}, {length}",
             "plateau": f"{self.constant_loss:.4g}, the loss of the best constant output; the training starts at {self.first_loss:.4g}",
             "trials": f"\n{' ' * VALUES}".join(map(_trial, self.table())),
-            "why": self._why,
             "left out": "; ".join(self.left_out),
             "rates": rates_in_words(self.rates) if self.rates else None,
         }

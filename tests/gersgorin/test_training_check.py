@@ -232,5 +232,4 @@ def test_a_rate_that_a_scheduler_changes_is_called_initial():
     optimizer = torch.optim.Adam(model.parameters())
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=30)
     found = gersgorin.check(model, x, y, "mse", optimizer, scheduler=scheduler, steps=20, seconds=ENOUGH)
-    assert "an initial_lr (of OneCycleLR) of 0.004" in found.verdict and not found.warming_up
-    assert gersgorin.check(model, x, y, "mse", optimizer, scheduler=scheduler, steps=5, seconds=ENOUGH).warming_up
+    assert "an initial_lr (of OneCycleLR) of 0.004" in found.verdict
