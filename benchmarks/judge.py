@@ -293,11 +293,15 @@ def cured(row: dict, seconds: float) -> dict:
     found = gersgorin.cure(model, x, y, loss, optimizer, steps=1000, seconds=seconds, batch_axis=axis)
     said = {"outcome": found.outcome, "changes": "; ".join(found.changes), "cpu": time.process_time() - began}
     if not found.changed:
-        return said | {"cured": row["given"]}
+        return said | {"cured": row["given"], "same": row["given"]}
     again = found.optimizer(found.model.parameters())
-    losses, constants = trained(found.model, x, y, loss, again, axis, 1000, found.clip_norm)
-    ended = losses[-LAST:].mean() / constants[-LAST:].mean() if len(losses) == 1000 else math.inf
-    return said | {"cured": ended}
+    trainings = {
+        "cured": (found.model, x, y, loss, again, axis),
+        "same": built(row),
+    }  # same: as it is, in the same order
+    curves = {name: trained(*training, 1000) for name, training in trainings.items()}
+    means = {name: a[-LAST:].mean() / b[-LAST:].mean() for name, (a, b) in curves.items()}
+    return said | {name: mean if len(curves[name][0]) == 1000 else math.inf for name, mean in means.items()}
 
 
 def escaped(row: dict) -> dict:
@@ -368,13 +372,14 @@ def report(rows: list[dict]) -> str:
 
 def report_of_cures(rows: list[dict]) -> str:
     """Stuck networks that train, healthy ones that became worse, claims that hold."""
-    given, after = (np.array([float(r[name] or "inf") for r in rows]) for name in ("given", "cured"))
+    given, after, same = (np.array([float(r[name] or "inf") for r in rows]) for name in ("given", "cured", "same"))
     stuck, claims = given >= WORKS, np.array([r["outcome"] == "cured" for r in rows])
     changed, cpu = np.array([bool(r["changes"]) for r in rows]), np.array([float(r["cpu"]) for r in rows])
     return "\n".join(
         [
             f"stuck: {stuck.sum()}, {(after[stuck] < WORKS).sum()} train after the cure",
-            f"healthy: {(~stuck).sum()}, {changed[~stuck].sum()} changed, {(after > 1.05 * given)[~stuck].sum()} more than 5 % worse",
+            f"healthy: {(~stuck).sum()}, {changed[~stuck].sum()} changed, {(after > 1.05 * given)[~stuck].sum()} more than 5 % worse, "
+            f"{(after > 1.05 * same)[~stuck].sum()} than as they were in the same order of minibatches",
             f"claims of a cure: {claims.sum()}, {(after[claims] < WORKS).sum()} train with other minibatches",
             f"processor seconds of a search of a stuck network, median: {np.median(cpu[stuck]):.0f}",
         ]

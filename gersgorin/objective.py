@@ -77,7 +77,10 @@ def called(model: Callable[..., Any], x: Any, predict: Callable[[Any], Tensor] =
     in_order, by_name = ((), x) if isinstance(x, dict) else (x if isinstance(x, tuple) else (x,), {})
     shapes = ", ".join(str(tuple(value.shape)) for value in (*in_order, *by_name.values()))
     with users_code(f"the model does not run on x of shape {shapes}"):
-        return predict(model(*in_order, **by_name))
+        output = predict(model(*in_order, **by_name))
+    if not isinstance(output, Tensor):
+        raise InvalidInputError(f"predict returned a {type(output).__name__}, expected the prediction as a tensor")
+    return output
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def check(
         loading_seconds=seconds / 4,
         predict=predict,
     )
-    further = [above_zero("learning_rates", rate) for rate in learning_rates]
+    further = [above_zero("learning_rates", rate) for rate in np.atleast_1d(learning_rates).tolist()]
     return _check_training(loop, steps, begun, seconds, name or name_of(loop.model), further, seed, progress)
 
 

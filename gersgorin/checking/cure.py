@@ -2,19 +2,19 @@
 
     found = cure(model, x, y, loss_fn, optimizer, steps=3000)
     print(found.summary())                 what helps and how much
-    print(found.code)                      lines to paste: the optimiser, clipping, and the same start on your own copy
+    print(found.code)                      lines to paste: the optimiser, and the same start on your own copy
     model, optimizer = found.model, found.optimizer(found.model.parameters())
 
-1. The training as it is. If it leaves the loss of the best constant output, it stays as it is.
-2. One backward pass of each start of `gersgorin.checking.starts` shows which steps of a sequence its gradient sees (`reach.py`). A
-   start that sees less than half, or whose gradient explodes, is left out if others do not. First comes the one whose gradient is most
-   even over the two halves of a sequence.
-3. Short trials of the given start and the best one at learning rates of several decades, and of the others at those that suit these.
-4. If none leaves: whole trainings of the two best, then of the best one at the learning rates beside its own, at the higher one with
-   clipping. The best are the starts of 2, if the given start does not see the first half; then those of the trials.
-5. The simplest change that leaves in time is tried once more, to the end, with other minibatches: it is a cure if both leave.
+1. The training as it is. If it leaves the loss of the best constant output with two orders of minibatches, it stays as it is.
+2. One backward pass of each start of `gersgorin.checking.starts` shows which steps of a sequence its gradient sees (`reach.py`). The
+   best are those whose gradient is most even over the two halves of a sequence; last come those that see less than half, or explode.
+3. Short trials of the given start and the three best, each at learning rates of several decades.
+4. Whole trainings, one after another: of the best starts at the given rate, if the given one does not see the first half; then of each
+   start at the rate at which its short trials came lowest.
+5. Whenever a trial leaves: each part of its change alone; then the simplest change that leaves in time once more, to the end, with
+   other minibatches. It is a cure if both leave. If not, the search goes on.
 
-All trials but those of the last part see the same minibatches.
+All trials but those with other minibatches see the same ones.
 """
 
 import copy
@@ -51,15 +51,12 @@ STEPS, SECONDS = 3000, 60.0
 TRAINS = 0.9  # of the loss of the best constant output: a training that reaches less works
 AFTER = 4.0  # times its escape that a trial which has left continues for
 RATES = {"SGD": (1e-4, 100.0), "other": (1e-5, 1.0)}  # least and largest learning rate, by decades around the given one
-BEST = 2  # plans that are trained whole
+BEST = 3  # starts that are tried
 SCREEN = 0.04  # of the steps, for trials of all starts
 COST = 9  # times the steps of a whole training that a search takes at most, about
 FEWEST = 20  # steps of a trial
-LATE = 0.5  # of the steps; a training that leaves later is tried again before it is called healthy
-CLIP = 1.0  # norm
 SLOWER = 3.0  # times the steps of the fastest change after which a simpler one may leave
 AS_GOOD = 0.9  # of the way down that the fastest change comes below the constant, for a simpler one
-REPEATED = 3  # most changes that are tried once more
 LEAVES = f"below {TRAINS}"
 LEGEND = (
     f"loss: of the training's last minibatches, relative to a constant output's; {LEAVES}: the step from which on it is; data kept out "
@@ -74,13 +71,8 @@ class Plan:
     """A start with a training."""
 
     start: Start
-    factor: float
+    factor: float = 1.0
     """On the learning rates that were given."""
-    clip_norm: float | None
-
-    def moved(self, halves: int) -> "Plan":
-        """At the learning rate times this power of sqrt(10); exact, so that plans can be compared."""
-        return replace(self, factor=10.0 ** ((round(2 * math.log10(self.factor)) + halves) / 2))
 
 
 @dataclass(frozen=True)
@@ -90,8 +82,8 @@ class Attempt:
     plan: Plan
     trial: Trial | None = None
     """With a step at least; None: not tried."""
-    before: float = math.nan
-    """The loss of the same trial in another order of minibatches, if it was tried before."""
+    before: "Attempt | None" = None
+    """Of the same plan in another order of minibatches."""
 
     @property
     def steps(self) -> int:
@@ -145,7 +137,7 @@ class Cure(Result):
     learning_rate: float
     """Of the first group of parameters; with a scheduler its initial_lr."""
     clip_norm: float | None
-    """Largest gradient norm, as in `torch.nn.utils.clip_grad_norm_`; None: no clipping."""
+    """As given."""
     code: str
     """Lines that make the optimiser and change `model` as `self.model` was changed; empty if nothing is changed."""
     outcome: str
@@ -161,7 +153,7 @@ class Cure(Result):
     seconds: float
     """That the search took."""
     needed_seconds: float | None
-    """Of a search that decides; None if this one has decided."""
+    """Of a search that decides; None if this one has decided, or if there is one order of minibatches."""
     loop: TrainingLoop
 
     @property
@@ -190,8 +182,9 @@ class Cure(Result):
     def _found(self) -> str:
         """The finding, in a sentence or two."""
         of = f"of the loss of a constant output after {counted(self.chosen.steps, 'step')}"
-        if self.outcome == "healthy":
-            return f"It learns as it is: {self.given.loss:.3g} {of}; nothing is changed."
+        once = f"Seen once: {self._enough}." * (self.outcome == "seen once")
+        if not self.changed and self.given.leaves:
+            return f"It learns as it is: {self.given.loss:.3g} {of}; nothing is changed. {once}".strip()
         tried = [a.steps for a in self.attempts if a.steps and a.plan != self.given.plan]
         if self.outcome == "none helped":
             return (
@@ -208,14 +201,17 @@ class Cure(Result):
             if self.given.diverged < math.inf
             else f"{self.given.loss:.3g}"
         )
-        loss = f"{self.chosen.before:.3g} and, in another order of minibatches, " * (self.outcome == "cured")
-        better = f"{self._change}: {loss}{self.chosen.loss:.3g} {of}, {before} before."
-        return better if self.outcome == "cured" else f"{better} Seen once, which is no cure: {self._enough}."
+        better = f"{self._change}: {self.chosen.loss:.3g} {of}, {before} before."
+        if (first := self.chosen.before) is None:
+            return f"{better} {once}"
+        return f"{better} In another order of minibatches: {first.loss:.3g} after {counted(first.steps, 'step')}."
 
     @property
     def _enough(self) -> str:
-        """The seconds that decide."""
-        return f"give seconds={rounded_up(self.needed_seconds)}"  # type: ignore[arg-type]  # not None if it is printed
+        """The seconds that decide, or the order that is missing."""
+        if self.needed_seconds is None:
+            return "the DataLoader gives one order of minibatches: shuffle them"
+        return f"give seconds={rounded_up(self.needed_seconds)}"
 
     @property
     def _change(self) -> str:
@@ -232,18 +228,15 @@ class Cure(Result):
         if chosen.factor != 1:
             name = "a learning rate" if scheduler is None else f"an initial_lr (of {type(scheduler).__name__})"
             words.append(f"{name} of {self.learning_rate:.3g}")
-        if chosen.clip_norm != self.given.plan.clip_norm:
-            words.append(f"gradients clipped at {chosen.clip_norm:g}")
         return words
 
     def table(self) -> list[dict]:
-        """One row an attempt, for `pandas.DataFrame`: start, learning rate, clipping, steps of its trial, outcome, relative loss, step
-        of leaving and of divergence; `summary` prints the best of them."""
+        """One row an attempt, for `pandas.DataFrame`: start, learning rate, steps of its trial, outcome, relative loss, step of leaving
+        and of divergence; `summary` prints the best of them."""
         rate, every = self.loop.learning_rate, self.attempts
         return rows_of(
             start=[a.plan.start.words for a in every],
             learning_rate=[times(rate, a.plan.factor) for a in every],
-            clip_norm=[a.plan.clip_norm for a in every],
             steps=[a.steps for a in every],
             outcome=[a.outcome for a in every],
             loss=[a.loss for a in every],
@@ -253,8 +246,7 @@ class Cure(Result):
 
     def _row(self, a: Attempt) -> tuple:
         """Of the table in the summary."""
-        clip = "-" if a.plan.clip_norm is None else f"{a.plan.clip_norm:g}"
-        start = a.plan.start.words, f"{a.plan.factor * self.loop.learning_rate:.2g}", clip
+        start = a.plan.start.words, f"{a.plan.factor * self.loop.learning_rate:.2g}"
         if not a.steps:
             return *start, "-", "-", "not tried"
         ends = f"diverges at {a.diverged:.0f}" if a.diverged < math.inf else "no"
@@ -291,7 +283,7 @@ class Cure(Result):
         every = sorted(self.attempts, key=lambda a: (not a.steps, a.plan != self.given.plan))
         shown = every if whole else every[:FIRST]
         rows = map(self._row, shown)
-        lines = [self.verdict, "", table(("start", "rate", "clip", "steps", "loss", LEAVES), rows, left=(LEAVES,))]
+        lines = [self.verdict, "", table(("start", "rate", "steps", "loss", LEAVES), rows, left=(LEAVES,))]
         if more := every[len(shown) :]:
             untried = sum(not a.steps for a in more)
             lines.append(f"and {len(more)} more" + f", of which {untried} were not tried" * bool(untried))
@@ -311,8 +303,8 @@ def code_of(loop: TrainingLoop, plan: Plan) -> str:
         own_rates = isinstance(loop.scheduler, torch.optim.lr_scheduler.OneCycleLR | torch.optim.lr_scheduler.CyclicLR)
         with_what = f"its rates times {plan.factor:.6g}" if own_rates else "this optimiser"
         lines.append(f"# then make the scheduler again, with {with_what}")
-    if plan.clip_norm is not None:
-        lines += [f"clip_norm = {plan.clip_norm:g}  # after each loss.backward():", CLIPPING]
+    if loop.clip_norm is not None:
+        lines += [f"clip_norm = {loop.clip_norm:g}  # after each loss.backward():", CLIPPING]
     return "\n".join([*lines, code])  # last: its lines may be many
 
 
@@ -355,7 +347,7 @@ def cure(
     seed: int = 0,
     progress: Callable[[str], None] = lambda doing: None,
 ) -> Cure:
-    """Find a start, a learning rate and clipping with which the training loss comes below 0.9 of that of a constant output.
+    """Find a start and a learning rate with which the training loss comes below 0.9 of that of a constant output.
 
     Only losses of the training count: whether a network learns more than its examples by heart, held-out data show.
 
@@ -363,7 +355,7 @@ def cure(
         model, x, y, loss_fn, optimizer, learning_rate, clip_norm, scheduler, batch_size, batch_axis, predict, name, seed, progress: as
             for `gersgorin.check`.
         steps: length of the training.
-        seconds: most time of the search; it usually takes about ten trainings, or less.
+        seconds: most time of the trials, which usually take about ten trainings, or less; a few passes of each start come in addition.
 
     Returns:
         `model`, `learning_rate`, `clip_norm`, `optimizer(parameters)`, `code`, `table()`, `summary()`. What was given is not changed.
@@ -398,7 +390,7 @@ def cure(
         title=name or type(model).__name__,
         model=changed,
         learning_rate=times(loop.learning_rate, chosen.plan.factor),
-        clip_norm=chosen.plan.clip_norm,
+        clip_norm=loop.clip_norm,
         code=f"{UNTESTED}\n{code}" if outcome == "untested" and code else code,
         outcome=outcome,
         attempts=(chosen, *sorted(others, key=lambda a: (not a.leaves, a.loss if a.steps else math.inf))),
@@ -407,7 +399,7 @@ def cure(
         reach=search.reaches.get(given.plan.start),
         steps=steps,
         seconds=monotonic() - begun,
-        needed_seconds=search.needed_seconds if outcome in ("seen once", "untested") else None,
+        needed_seconds=search.needed_seconds if outcome in ("seen once", "untested") and not search.one_order else None,
         loop=loop,
     )
 
@@ -418,11 +410,12 @@ class _Search:
     def __init__(self, loop: TrainingLoop, steps: int, end: float, seed: int, progress: Callable[[str], None]):
         self.loop, self.steps, self.end, self.seed, self.progress = loop, steps, end, seed, progress
         self.constant = Constant(loop)
-        self.given = self._plan(Start(GIVEN))
+        self.given = Plan(Start(GIVEN))
         self.attempts = {self.given: Attempt(self.given)}
         self.reaches: dict[Start, Reach | None] = {}
         self.step_seconds = loop.step_seconds
         self.cut = False  # whether the time ended a trial
+        self.one_order = False  # whether a DataLoader gives the same minibatches for every seed
 
     @property
     def needed_seconds(self) -> float:
@@ -438,46 +431,59 @@ class _Search:
         self.cut |= not self._is_whole(given)
         if given.steps:
             self.step_seconds = (monotonic() - begun) / given.steps
-        again = self._again(given) if given.leaves and given.left > LATE * self.steps else given
-        if given.leaves and (again.leaves or not self._is_whole(again)):
-            return given, "healthy"
+        if given.leaves:
+            again = self._again(given)
+            if not self._is_whole(again):
+                return given, "seen once"
+            if again.leaves:
+                return given, "healthy"
+            given = self.attempts[self.given] = again
         every = self._ranked()
-        screened = self._screened(every, max(FEWEST, int(SCREEN * self.steps)))
+        lowest = self._screened([self.given.start, *every[:BEST]])
         own = self.reaches[self.given.start]
-        if own is not None and own.blind:
-            self._try_whole([self._plan(start) for start in every if start.code])
-        self._try_whole([a.plan for a in screened])
-        for fastest in self._leaving()[:1]:
-            self._try_parts(fastest)
-        return self._choice(given, every)
+        plans = [Plan(start) for start in every[:BEST] if own is not None and own.blind] + lowest
+        found = self._confirmed()
+        for plan in plans:
+            if found is None and not self._is_whole(self._known(plan)):
+                rate = self.loop.learning_rate * plan.factor
+                self.progress(f"a whole training: {plan.start.words}, learning rate {rate:.3g}")
+                self._try([plan], self.steps, after=math.inf)
+                found = self._confirmed()
+        if found is not None:
+            return found
+        changes = [self._known(Plan(start)) for start in every]
+        untested = [a for a in changes if not self._is_whole(a)]
+        return (untested[0], "untested") if self.cut and untested else (given, "none helped")
 
     def _ranked(self) -> list[Start]:
-        """All starts in the order of their reach, without those that are blind or explode if there are others."""
+        """All changes of the start, the best first: the most even gradients, then those that are blind or explode, then the bias."""
         self.progress("what the gradient of each start sees")
         every = list(starts(self.loop))
         self.reaches = {start: measure_reach(self.loop, start.applied(self.loop.model)) for start in every}
-        measured = {start: r for start, r in self.reaches.items() if r is not None}
-        good = [start for start, r in measured.items() if not (r.blind or r.explodes)]
-        if not good:
-            return every
-        return sorted(good, key=lambda start: measured[start].unevenness)
 
-    def _choice(self, given: Attempt, every: list[Start]) -> tuple[Attempt, str]:
-        """(The simplest change that leaves in time, also in another order of the minibatches; the outcome)."""
-        leaving = self._leaving()
-        near = [
-            a for a in leaving if a.left <= SLOWER * leaving[0].left and 1 - a.loss >= AS_GOOD * (1 - leaving[0].loss)
-        ]
-        for tried in sorted(near, key=lambda a: SIMPLICITY.get(a.plan.start.words, 3))[:REPEATED]:
+        def rank(start: Start) -> tuple:
+            reach, bias = self.reaches[start], start.words == OUTPUT_BIAS
+            return (bias, reach.blind or reach.explodes, reach.unevenness) if reach is not None else (bias,)
+
+        return sorted((start for start in every if start.code), key=rank)
+
+    def _confirmed(self) -> tuple[Attempt, str] | None:
+        """The simplest change that leaves in time, also in another order of the minibatches, and the outcome; None: there is none."""
+        while leaving := self._leaving():
+            self._try_parts(leaving[0])
+            leaving = self._leaving()
+            best, far = leaving[0].left, 1 - leaving[0].loss
+            near = [a for a in leaving if a.left <= SLOWER * best and 1 - a.loss >= AS_GOOD * far]
+            tried = min(near, key=lambda a: SIMPLICITY.get(a.plan.start.words, 3))
             self.progress("the best once more, with other minibatches")
             again = self._again(tried)
             if not self._is_whole(again):
                 return tried, "seen once"
             if again.leaves:
-                return replace(again, before=tried.loss), "cured"
-        changes = [self._known(self._plan(start)) for start in every if start.code]
-        untested = [a for a in changes if not self._is_whole(a)]
-        return (untested[0], "untested") if self.cut and untested else (given, "none helped")
+                self.one_order = _losses(again)[: tried.steps] == _losses(tried)
+                return (again, "seen once") if self.one_order else (replace(again, before=tried), "cured")
+            self.attempts[tried.plan] = again
+        return None
 
     def _again(self, a: Attempt) -> Attempt:
         """The whole training of an attempt with other minibatches, as far as there is time."""
@@ -487,41 +493,22 @@ class _Search:
     def _is_whole(self, a: Attempt) -> bool:
         return a.steps >= self.steps or a.diverged < math.inf
 
-    def _try_whole(self, plans: list[Plan]) -> None:
-        """Whole trainings until a change leaves: of the best plans, then of the first of them at the learning rates beside its own."""
-        best = [plan for plan in plans if not self._is_whole(self._known(plan))][:BEST]
-        beside = [
-            p for plan in best[:1] for p in (replace(plan.moved(1), clip_norm=plan.clip_norm or CLIP), plan.moved(-1))
-        ]
-        for plan in best + beside:
-            if self._leaving():
-                return
-            self.progress(
-                f"a whole training: {plan.start.words}, learning rate {self.loop.learning_rate * plan.factor:.3g}"
-            )
-            self._try([plan], self.steps, after=math.inf)
-
     def _try_parts(self, a: Attempt) -> None:
         """Trials of a change that leaves without one of its parts."""
         self.progress("each part of the change alone")
-        given, plan = self.given, a.plan
-        parts = (replace(plan, factor=1.0), replace(plan, start=given.start), replace(plan, clip_norm=given.clip_norm))
-        self._try([p for p in dict.fromkeys(parts) if p != given and not self._known(p).leaves], int(AFTER * a.left))
+        steps = min(int(AFTER * a.left), self.steps)
+        parts = replace(a.plan, factor=1.0), replace(a.plan, start=self.given.start)
+        for known in (self._known(plan) for plan in parts if plan != self.given):
+            if known.steps < steps and not self._is_whole(known):
+                self._try([known.plan], steps)
 
-    def _screened(self, every: list[Start], steps: int) -> list[Attempt]:
-        """Short trials: given weights and the best start at all learning rates, then the others at those that suited these two."""
+    def _screened(self, some: list[Start]) -> list[Plan]:
+        """Short trials of starts at learning rates of several decades; the plan of each start whose loss comes lowest."""
+        steps = max(FEWEST, int(SCREEN * self.steps))
         self.progress(f"learning rates, {counted(steps, 'step')} each")
-        first = [self.given.start, *[s for s in every if s.code][:1]]
-        plans = [[self._plan(s, f) for f in self._factors()] for s in first]
-        found = [self._try([plan for plan in some if plan != self.given], steps) for some in plans]
-        suited = [some[0].plan.moved(by) for some in found[1:] or found if some for by in (0, -1)]
-        factors = sorted({plan.factor for plan in suited})
-        self.progress(f"starts, {counted(steps, 'step')} each")
-        others = self._try([self._plan(s, f) for s in every if s not in first for f in factors], steps)
-        return _best([*(a for some in found for a in some), *others])
-
-    def _plan(self, start: Start, factor: float = 1.0) -> Plan:
-        return Plan(start, factor, self.loop.clip_norm)
+        plans = [[plan for f in self._factors() if (plan := Plan(start, f)) != self.given] for start in some]
+        found = [self._try(each, steps) for each in plans if each]
+        return [each[0].plan for each in found if each and each[0].diverged == math.inf]
 
     def _known(self, plan: Plan) -> Attempt:
         """The longest trial of a plan so far."""
@@ -542,25 +529,19 @@ class _Search:
         after: float = AFTER,
         seed: int | None = None,
     ) -> list[Attempt]:
-        """Trials of some plans, as many as there is time for, the best first; those of one start run together.
+        """Trials of plans of one start, as many as there is time for, the one with the least loss first.
 
         after: how many times its escape a trial that has left goes on for. Trials with another seed are not kept.
         """
-        done: list[Attempt] = []
-        groups: dict[tuple, list[Plan]] = {}
-        for plan in plans:
-            groups.setdefault((plan.start, plan.clip_norm), []).append(plan)
-        for (start, clip_norm), group in groups.items():
-            time_left = self.end - monotonic()
-            if time_left <= 0:
-                self.cut = True
-                break
+        done, time_left = list[Attempt](), self.end - monotonic()
+        self.cut |= time_left <= 0
+        if time_left > 0:
             loop = copy.copy(self.loop)
-            loop.model, loop.clip_norm = start.applied(self.loop.model), clip_norm
+            loop.model = plans[0].start.applied(self.loop.model)
             loop.optimizer = self.loop.copied(self.loop.model, dict(loop.model.named_parameters()))
             trials = run_trials(
                 loop,
-                [plan.factor for plan in group],
+                [plan.factor for plan in plans],
                 steps=min(steps, self.steps),
                 seconds=min(time_left, seconds),
                 constant=self.constant,
@@ -568,11 +549,11 @@ class _Search:
                 seed=self.seed if seed is None else seed,
             )
             self.cut |= any(trial.cut for trial in trials)
-            done += [Attempt(plan, trial) for plan, trial in zip(group, trials, strict=True) if trial.steps]
+            done = [Attempt(plan, trial) for plan, trial in zip(plans, trials, strict=True) if trial.steps]
         if seed is None:
             self.attempts = {plan: Attempt(plan) for plan in plans} | self.attempts
             self.attempts |= {a.plan: a for a in done if a.steps >= self._known(a.plan).steps}
-        return _best(done)
+        return sorted(done, key=lambda a: a.loss)
 
     def _leaving(self) -> list[Attempt]:
         """The changes that leave, the fastest first."""
@@ -580,5 +561,5 @@ class _Search:
         return sorted(leaving, key=lambda a: (a.left, a.loss))
 
 
-def _best(attempts: list[Attempt]) -> list[Attempt]:
-    return sorted(attempts, key=lambda a: a.loss)
+def _losses(a: Attempt) -> list[float]:
+    return [] if a.trial is None else a.trial.losses

@@ -41,6 +41,7 @@ FASTER = 10.0  # factor of the second trial; the third has its square root
 ASIDE = 160  # steps of the other trials for a training of 1,000, more as its square root
 ASIDE_CUT = 280  # the same without time for all of it
 SHARE = 0.1  # of the training, at most, if there is time for all of it
+MOST = 1.2  # trainings, with those at smaller rates after a divergence
 SLOWEST = 1e-6  # factor of the least learning rate that is tried after a divergence
 SAFE = 0.98  # probability of what was seen
 HALF = 0.7  # of a training that has just left when the time is up
@@ -106,7 +107,7 @@ def forecast(
     lengths = [steps, *[aside] * len(others)]
     trials = run("the training", [1.0, *others], lengths, after=after, until_first=True)
     last, factor = trials[0], 1 / FASTER
-    while last.diverged < math.inf and factor >= SLOWEST and sum(t.steps for t in trials) < steps:
+    while last.diverged < math.inf and factor >= SLOWEST and sum(t.steps for t in trials) < MOST * steps:
         trials += run("smaller learning rates", [factor], min(steps, max(aside, 2 * WINDOW)))
         last, factor = trials[-1], factor / FASTER
     if len(learning_rates):
@@ -133,7 +134,7 @@ def _read(
     if own.diverged < math.inf:
         return left, (left, left), 1 - SAFE
     if left < math.inf:
-        sure = own.confirmed or taken >= steps
+        sure = own.confirmed or (taken >= steps and own.ratios[-1] < LEFT)
         return left, (left * math.exp(-SPREAD), left * math.exp(SPREAD)), SAFE if sure else HALF
     if taken >= steps:
         return math.inf, (math.inf, math.inf), 1 - SAFE
@@ -170,5 +171,5 @@ def expected(trials: Sequence[Trial], steps: int, law: tuple[float, float]) -> t
         interval = max(math.exp(times.inv_cdf(0.1)), own_steps), math.exp(times.inv_cdf(0.9))
         probability = times.cdf(math.log(steps))
     else:
-        escape, interval, probability = math.inf, (after, math.inf), anywhere(min(after, steps))
+        escape, interval, probability = math.inf, (own_steps, math.inf), anywhere(min(after, steps))
     return escape, interval, (1 - BROKEN) * probability + BROKEN * anywhere(own_steps)

@@ -102,11 +102,12 @@ class TrainingLoop:
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
             raise InvalidInputError(f"{type(model).__name__} has weights of no size yet: run it once before")
         check_weights(model)
-        self.loss_fn, self.predict = _loss(loss_fn), predict or output_of
+        self.predict = predict or output_of
         self.clip_norm = None if clip_norm is None else above_zero("clip_norm", clip_norm)
         optimizer = _optimizer(model, optimizer, learning_rate, scheduler is not None)
         self.rates = _rates(optimizer, scheduler is not None)
-        self.model, self.optimizer, self.scheduler = _copied(model, optimizer, _scheduler(scheduler, optimizer))
+        parts = model, optimizer, _scheduler(scheduler, optimizer), _loss(loss_fn)
+        self.model, self.optimizer, self.scheduler, self._loss = _copied(*parts)
         self._ahead = copy.deepcopy(self.scheduler, {id(p): p for p in self.model.parameters()})
         self._scheduled: list[list[dict[str, Any]]] = []
         with random_numbers_kept(model), with_gradients():
@@ -146,6 +147,14 @@ class TrainingLoop:
     def output(self, model: Callable[..., Any], x: Inputs) -> Tensor:
         """The prediction of a model. Raises InvalidInputError with what it raised."""
         return called(model, x, self.predict)
+
+    def loss_fn(self, output: Tensor, y: Tensor) -> Tensor:
+        """The loss of an output. Raises InvalidInputError with what it raised."""
+        shapes = tuple(output.shape), tuple(y.shape)
+        hint = f"give y the shape {shapes[0]}" * (output.numel() == y.numel() and shapes[0] != shapes[1])
+        said = f"loss_fn(output, y) fails for an output {shapes[0]} and y {shapes[1]}"
+        with users_code(said, hint or "constant outputs of any value are tried too: take a loss of logits"):
+            return self._loss(output, y)
 
     def loss(self, model: Callable[..., Any], x: Inputs, y: Tensor) -> Tensor:
         """Loss of one minibatch, a scalar with its graph."""
@@ -188,8 +197,8 @@ class TrainingLoop:
         constant, zero, loss = self._least_constant(goals)
         if not loss > NOTHING * abs(zero):
             raise InvalidInputError(
-                f"the loss of the best constant output is {loss:.3g}, expected a number above 0: the targets are all the same, or the "
-                "loss can fall below 0"
+                f"the loss of the best constant output is {loss:.3g} (of zeros: {zero:.3g}), expected a number well above 0: the "
+                "targets are all the same, or the loss can fall below 0, as one of log-probabilities does for outputs that are none"
             )
         shape, y = goals[0]
         output, _, own = self._least_constant(goals[:1])
@@ -213,7 +222,7 @@ class TrainingLoop:
 
     def constant_loss(self, constant: Tensor, shape: torch.Size, y: Tensor) -> Tensor:
         """Loss of a constant output on a minibatch whose outputs have this shape."""
-        return self.loss_fn(constant.expand(shape), y).reshape(())
+        return self.loss_fn(constant.expand(shape).clone(), y).reshape(())
 
     @torch.no_grad()
     def goals(self, batches: list[Pair]) -> list[Goal]:
@@ -234,13 +243,9 @@ class TrainingLoop:
         """
         x, y = self.data.minibatches(1)[0]
         model = copy.deepcopy(self.model)
-        output = self.output(model, x)
-        shapes = tuple(output.shape), tuple(y.shape)
-        hint = f"give y the shape {shapes[0]}" * (output.numel() == y.numel() and shapes[0] != shapes[1])
-        said = f"loss_fn(output, y) fails for an output {shapes[0]} and y {shapes[1]}"
-        with users_code(said, hint), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.filterwarnings("error", BROADCAST)
-            loss = self.loss_fn(output, y)
+            loss = self.loss(model, x, y)
         if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.is_floating_point():
             what = f"{loss.dtype} of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise InvalidInputError(f"loss_fn(output, y) returned {what}, expected a real scalar: take its mean")
@@ -249,7 +254,7 @@ class TrainingLoop:
         self.first_loss = loss.item()
         if not math.isfinite(self.first_loss):
             raise InvalidInputError(f"the loss of the first minibatch is {self.first_loss}, expected a finite number")
-        originals = [p for p in given.parameters() if p.requires_grad]
+        originals = [p for p in (*given.parameters(), *self.model.parameters()) if p.requires_grad]
         if any(g is not None for g in torch.autograd.grad(loss, originals, allow_unused=True, retain_graph=True)):
             raise InvalidInputError(
                 "the loss reads the parameters of the model beside its output, which a copy of it does not have: use weight_decay of "
@@ -288,10 +293,10 @@ def random_numbers_kept(model: nn.Module) -> Iterator[None]:
         np.random.set_state(numpy)  # noqa: NPY002
 
 
-def _copied(model: nn.Module, optimizer: Optimizer, scheduler: Any) -> tuple[nn.Module, Optimizer, Any]:
-    """Copies of a model, of its optimiser with an empty state, on the copy's parameters, and of the scheduler on that optimiser."""
-    with users_code(f"{type(model).__name__} or its optimiser cannot be copied"), torch.inference_mode(False):
-        return copy.deepcopy((model, optimizer, scheduler), {id(optimizer.state): defaultdict(dict)})
+def _copied(model: nn.Module, optimizer: Optimizer, *others: Any) -> tuple[Any, ...]:
+    """Copies of a model, of its optimiser with an empty state, on the copy's parameters, and of a scheduler and a loss on these."""
+    with users_code(f"{type(model).__name__}, its optimiser or its loss cannot be copied"), torch.inference_mode(False):
+        return copy.deepcopy((model, optimizer, *others), {id(optimizer.state): defaultdict(dict)})
 
 
 def _as(y: Tensor, shape: torch.Size) -> Tensor:

@@ -11,7 +11,7 @@ import contextlib
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import count as count_from
 from typing import Any
 
@@ -61,16 +61,17 @@ class Examples:
         return self.count / self.per_step
 
     def _axis_of(self, value: Tensor) -> int | None:
-        """The axis of the examples: that of x if there are as many, else the first one; None: neither."""
-        axes = (axis for axis in (self.axis, 0) if axis < value.dim() and value.shape[axis] == self.count)
-        return next(axes, None)
+        """The axis of the examples: that of x if there are as many, else the first one; None: neither. If both, x's if frames agree."""
+        axes = [axis for axis in (self.axis, 0) if axis < value.dim() and value.shape[axis] == self.count]
+        same = value.shape[:2] == sequence_of(self.x).shape[:2]
+        return (axes[0] if same else axes[-1]) if axes else None
 
     def take(self, units: Tensor) -> Pair:
         """Inputs and targets of some examples (B,)."""
         some = lambda value: value.index_select(self._axis_of(value), units.to(value.device))  # noqa: E731
         return with_parts(self.x, map(some, _parts(self.x))), some(self.y)
 
-    def stream(self, seed: int) -> Iterator[Pair]:
+    def stream(self, seed: int) -> Generator[Pair]:
         """Yield minibatches: a permutation of the examples for each epoch."""
         g = torch.Generator().manual_seed(seed)
         while True:
@@ -105,19 +106,20 @@ class Batches:
     def _sample(self, end: float) -> tuple[list[Pair], int | None]:
         """(Batches drawn at random from at least one epoch, the number that was read if there was no time for an epoch)."""
         draw, kept = random.Random(0), []
-        for count, pair in enumerate(self.stream(0), 1):
-            if count <= SAMPLE:
-                kept.append(pair)
-            elif (k := draw.randrange(count)) < SAMPLE:
-                kept[k] = pair
-            if count >= SEVERAL and count % self.epoch == 0:
-                return kept, None
-            most = MOST_BATCHES if self.epoch < math.inf else SAMPLE
-            if count >= most or time.monotonic() > end:
-                return kept, None if count >= self.epoch else count
+        with contextlib.closing(self.stream(0)) as stream:
+            for count, pair in enumerate(stream, 1):
+                if count <= SAMPLE:
+                    kept.append(pair)
+                elif (k := draw.randrange(count)) < SAMPLE:
+                    kept[k] = pair
+                if count >= SEVERAL and count % self.epoch == 0:
+                    return kept, None
+                most = MOST_BATCHES if self.epoch < math.inf else SAMPLE
+                if count >= most or time.monotonic() > end:
+                    return kept, None if count >= self.epoch else count
         raise AssertionError("a stream has no end")
 
-    def stream(self, seed: int) -> Iterator[Pair]:
+    def stream(self, seed: int) -> Generator[Pair]:
         """Yield the batches of one epoch after another, in the order that the loader draws from a seed; it sets torch's own."""
         batches = getattr(self.loader, "batch_sampler", None)
         places = (self.loader, getattr(self.loader, "sampler", None), batches, getattr(batches, "sampler", None))
@@ -131,7 +133,8 @@ class Batches:
                 for pair in _read(self.loader):
                     number += 1
                     x, y = _inputs_and_targets(pair)
-                    yield inputs_of(x, self.like), numbers_like("y", y, self.like)
+                    x = inputs_of(x, self.like)
+                    yield with_parts(x, [part.clone() for part in _parts(x)]), numbers_like("y", y, self.like).clone()
                 if not number:
                     advice = (
                         " in its second epoch: give a list of its batches" if epoch else ": expected at least one batch"
@@ -272,7 +275,7 @@ def find_batch_axis(outputs: Callable[[Inputs], Tensor], x: Inputs, y: Tensor, s
 
 def _independent(outputs: Callable[[Inputs], Tensor], x: Tensor, axis: int) -> bool:
     """True if the middle one of three slices of x along an axis gives the same output beside two other slices."""
-    few = x.narrow(axis, 0, 3)
+    few = x.narrow(axis, 0, 3).clone()
     changed = few.clone()
     for k in (0, 2):
         piece = changed.select(axis, k)
@@ -289,24 +292,27 @@ def _independent(outputs: Callable[[Inputs], Tensor], x: Tensor, axis: int) -> b
 def unit_axes(outputs: Callable[[Inputs], Tensor], x: Inputs, y: Tensor) -> Tensor:
     """Zeros in the shape of an output, with length 1 along the axes of examples and frames: those that are as long as x is.
 
-    They are found by calls with other lengths of x. If the model takes only one, torch's layouts decide: the targets are classes
-    without the axis of units, or have the units last. Raises InvalidInputError if neither does.
+    They are found by calls with other lengths of x. If the model takes only one, or an axis of several that stay may be that of
+    frames, torch's layouts decide: the targets are classes without the axis of units, or have the units last. Raises
+    InvalidInputError if neither does.
     """
-    zeros, first = torch.zeros_like(outputs(x)), sequence_of(x)
-    shape, fixed, follows = zeros.shape, [], [1] * zeros.dim()
-    for axis, length in enumerate(first.shape):
+    zeros, numbers = torch.zeros_like(outputs(x)), sum(part.is_floating_point() for part in _parts(x))
+    shape, fixed, silent, follows = zeros.shape, [], [], [1] * zeros.dim()
+    for axis, length in dict.fromkeys((a, n) for part in _parts(x) for a, n in enumerate(part.shape)):
         for rows in (torch.arange(2 * length) % length, torch.arange(max(1, length // 2))):
             with contextlib.suppress(InvalidInputError):
                 changed = outputs(_indexed(x, axis, length, rows)).shape
                 if len(changed) == len(shape):
                     follows = [f * length if a != b else f for f, a, b in zip(follows, shape, changed, strict=True)]
+                    silent += [length] * (changed == shape)
                     break
         else:
             fixed.append(length)
     units = [1 if f > 1 else n for f, n in zip(follows, shape, strict=True)]
     mixed = any(1 < f < n for f, n in zip(follows, shape, strict=True))  # an axis of frames and units
-    if mixed or (len(fixed) > first.is_floating_point() and any(n > 1 and n in fixed for n in units)):
-        axes = [a for a, n in enumerate(units) if n > 1]
+    axes = [a for a, n in enumerate(units) if n > 1]
+    doubtful = fixed * (len(fixed) > numbers) + silent * (len(axes) > 1)
+    if mixed or any(units[a] in doubtful for a in axes):
         classes = [a for a in axes if shape[:a] + shape[a + 1 :] == y.shape]
         last = [len(shape) - 1] * (shape == y.shape and len(shape) > 2)
         if mixed or len(classes or last) != 1:

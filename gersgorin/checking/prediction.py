@@ -111,7 +111,7 @@ class TrainingCheck(Result, Forecast):
 
     @property
     def why(self) -> str | None:
-        """What shows why the training may not leave, in a few sentences; None if it leaves or nothing that was measured does."""
+        """Measured reasons why the training may not leave, in a few sentences; None if it leaves or nothing shows one."""
         if self.outcome == "leaves":
             return None
         found = [self.reach.warning if self.reach else ""]
@@ -178,7 +178,7 @@ class TrainingCheck(Result, Forecast):
         name = "learning rate" if self.scheduler is None else "initial_lr"
         if self.window is not None:
             low, high = (f"{rate:.3g}" for rate in self.window)
-            where = f"Trials at {name}s from {low} to {high}" if low != high else f"A trial at a {name} of {low}"
+            where = f"Trials at {name}s from {low} to {high}" if low != high else f"A trial with {name} {low}"
             seen = f"{where} left"
         elif len(rates) < 2:
             seen = f"No {'other ' * len(rates)}{name} was tried"

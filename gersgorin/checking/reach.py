@@ -131,13 +131,15 @@ def _inputs_of(model: nn.Module, x: Tensor) -> Iterator[tuple[Tensor, list[Tenso
 def _last_errors(loop: TrainingLoop, output: Tensor, y: Tensor, axis: int, frames: int) -> tuple[Tensor, int]:
     """(dL/doutput, of the last frame with a loss alone if each frame has an output, the number of frames up to it)."""
     z = output.detach().requires_grad_()
-    (errors,) = torch.autograd.grad(loop.loss_fn(z, y), z)
-    if output.dim() < 3 or output.shape[axis] != frames:
+    (errors,) = torch.autograd.grad(loop.loss_fn(z.clone(), y), z)
+    of_units = (n > 1 for n in loop.units.shape)
+    axes = [a for a, units in enumerate(of_units) if not units and a != 1 - axis and output.shape[a] == frames]
+    if not axes:
         return errors, frames
-    with_loss = errors.movedim(axis, 0).flatten(1).any(1).nonzero()
+    with_loss = errors.movedim(axes[0], 0).flatten(1).any(1).nonzero()
     at = int(with_loss[-1]) if len(with_loss) else frames - 1
     last = torch.zeros_like(errors)
-    last.select(axis, at).copy_(errors.select(axis, at))
+    last.select(axes[0], at).copy_(errors.select(axes[0], at))
     return last, at + 1
 
 

@@ -167,7 +167,7 @@ def starts(loop: TrainingLoop) -> Iterator[Start]:
         yield of.start(CHRONO, of.gates("chrono"))
     yield of.start("matrices of 1/sqrt(n)", of.drawn("normal", "constant"))
     yield of.start("matrices of equal rates", of.equal_rates())
-    if any(b.kind == "recurrent" for b in of.blocks):
+    if any(b.kind == "recurrent" and torch.finfo(b.of(of.trained).dtype).bits >= 32 for b in of.blocks):
         yield of.start("orthogonal matrices", of.drawn("orthogonal", "constant"))
         if has_gates:
             yield of.start(f"orthogonal matrices, {CHRONO}", of.drawn("orthogonal", "chrono"))

@@ -18,6 +18,7 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 
 from gersgorin.checking.loop import TrainingLoop, random_numbers_kept
 from gersgorin.checking.minibatches import Examples, Inputs, sequence_of
+from rhn.errors import InvalidInputError
 from rhn.training.ensemble import flushed
 from rhn.training.state import LEFT
 
@@ -70,8 +72,9 @@ class Trial:
 
     @property
     def confirmed(self) -> bool:
-        """True if it left and stayed below for `WINDOW` steps, or is clearly below at its end."""
-        return self.left < math.inf and (self.steps - self.left >= WINDOW or self.ratios[-1] < LEFT - CLEARLY)
+        """True if it left for `WINDOW` steps or more and is below at its end, or clearly below."""
+        end = self.ratios[-1] if self.left < math.inf else math.inf
+        return end < LEFT - CLEARLY or (end < LEFT and self.steps - self.left >= WINDOW)
 
 
 def run_trials(
@@ -99,11 +102,11 @@ def run_trials(
     end = time.monotonic() + seconds
     constant = Constant(loop) if constant is None else constant
     most = [steps] * len(factors) if isinstance(steps, int) else steps
-    stream, longest, step = loop.data.stream(seed), max(most), 0
+    longest, step = max(most), 0
     if loop.scheduler is not None:
         loop.scheduled(min(longest, SCHEDULED) - 1)  # may fail: before the first step
     last = len(factors) * loop.step_seconds
-    with flushed(), random_numbers_kept(loop.model):
+    with flushed(), random_numbers_kept(loop.model), closing(loop.data.stream(seed)) as stream:
         torch.manual_seed(seed)
         active = every = [_Training(loop, factor, after, min(WINDOW, longest)) for factor in factors]
         while active and time.monotonic() + HEADROOM * last < end:
@@ -139,16 +142,21 @@ class Constant:
 
     @torch.no_grad()
     def loss_of(self, shape: torch.Size, y: Tensor) -> float:
-        """Of the constant output on a minibatch whose outputs have this shape."""
-        return self.loop.constant_loss(self.output, shape, y).item()
+        """Of the constant output on a minibatch whose outputs have this shape. Raises InvalidInputError if it is below 0."""
+        loss = self.loop.constant_loss(self.output, shape, y).item()
+        if loss < 0:
+            raise InvalidInputError(
+                f"the loss of a constant output is {loss:.3g} on a minibatch, expected a loss of at least 0"
+            )
+        return loss
 
 
 class _Training:
-    """A copy of a model in training, and its trial; with a schedule it continues while its loss is finite."""
+    """A copy of a model in training, and its trial, which continues while the loss is finite."""
 
     def __init__(self, loop: TrainingLoop, factor: float, after: float, window: int):
-        self.loop, self.after, self.window, self.recovers = loop, after, window, loop.scheduler is not None
-        self.trial, self.sure = Trial(factor), False  # sure: that it has left for more than a moment
+        self.loop, self.after, self.window = loop, after, window
+        self.trial, self.sure, self.below = Trial(factor), False, False  # sure: that it has left for more than a moment
         self.model = copy.deepcopy(loop.model)
         self.optimizer = loop.copied(loop.model, dict(self.model.named_parameters()), factor)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -172,9 +180,9 @@ class _Training:
     @property
     def ended(self) -> bool:
         trial = self.trial
-        if trial.diverged < math.inf and not self.recovers:
+        if trial.losses and not math.isfinite(trial.losses[-1]):
             return True
-        return trial.steps >= max(self.after * trial.left, trial.left + self.window)
+        return self.below and trial.steps >= max(self.after * trial.left, trial.left + self.window)
 
     def look(self, loss: float, constant: float) -> None:
         """Read the losses of one more step, the constant's on the same minibatch too."""
@@ -182,7 +190,7 @@ class _Training:
         trial.losses.append(loss)
         trial.constants.append(constant)
         if not math.isfinite(loss):
-            trial.diverged, self.recovers = trial.steps, False
+            trial.diverged = trial.steps
         elif trial.steps >= self.window:
             losses, constants = trial.losses[-self.window :], trial.constants[-self.window :]
             total, constant = sum(losses), sum(constants)
@@ -190,9 +198,9 @@ class _Training:
             if 2 * total > limit * self.window and statistics.median(losses) > limit:  # the first one is faster
                 trial.diverged = min(trial.diverged, trial.steps)
                 return
-            trial.diverged = math.inf
+            trial.diverged, self.below = math.inf, total < LEFT * constant
             if not self.sure:
-                trial.left = min(trial.left, trial.steps) if total < LEFT * constant else math.inf
+                trial.left = min(trial.left, trial.steps) if self.below else math.inf
                 self.sure = total < (LEFT - CLEARLY) * constant or trial.steps - trial.left >= self.window
 
 

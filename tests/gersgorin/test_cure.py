@@ -273,7 +273,7 @@ def test_a_stuck_network_trains_after_the_cure(case):
     assert trained(pasted, optimizer, x, y, steps, found.clip_norm) < 0.5 * constant
     rows = found.table()
     assert rows[0]["start"] == found.chosen.plan.start.words
-    plans = {(row["start"], row["clip_norm"], round(2 * np.log10(row["learning_rate"]))) for row in rows}
+    plans = {(row["start"], round(2 * np.log10(row["learning_rate"]))) for row in rows}
     assert len(plans) == len(rows)  # each start at each learning rate once
 
 
@@ -326,36 +326,58 @@ def test_without_time_it_gives_an_untested_start_and_asks_for_more():
     torch.testing.assert_close(pasted.state_dict(), found.model.state_dict(), rtol=0, atol=0)
 
 
-def test_one_order_of_minibatches_is_no_cure(monkeypatch):
+def another_order(monkeypatch, change):
+    """Change the trials in another order of minibatches."""
+
     def run_trials(loop, factors, *, seed, **options):
         trials = real(loop, factors, seed=seed, **options)
-        return trials if seed == 0 else [Trial(1.0, trials[0].losses[:2], trials[0].constants[:2])]
+        return trials if seed == 0 else change(trials)
 
     real = cure_module.run_trials
     monkeypatch.setattr(cure_module, "run_trials", run_trials)
+
+
+def staying(trials):
+    return [replace(trial, losses=trial.constants) for trial in trials]
+
+
+def test_one_order_of_minibatches_is_no_cure(monkeypatch):
+    another_order(monkeypatch, lambda trials: [Trial(1.0, trials[0].losses[:2], trials[0].constants[:2])])
     model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
     found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-5, steps=200, seconds=300)
     assert found.outcome == "seen once" and "Seen once" in found.verdict and found.changed
 
 
-def test_what_was_trained_to_its_end_is_not_called_untested():
-    model, (x, y) = made(lambda: Reader(nn.RNN)), recall()
-    loop = TrainingLoop(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
-    search = cure_module._Search(loop, 50, end=1e18, seed=0, progress=str)
-    first, second, *_ = [start for start in starts(loop) if start.code]
-    search.cut = True
-    plan, given = search._plan(first), search.attempts[search.given]
-    search.attempts[plan] = cure_module.Attempt(plan, Trial(1.0, [1.0] * 50, [1.0] * 50))
-    chosen, outcome = search._choice(given, [first, second])
-    assert (chosen.plan.start, outcome) == (second, "untested")
-    assert search._choice(given, [first]) == (given, "none helped")
+def test_a_change_that_does_not_leave_again_is_refused_and_the_search_goes_on(monkeypatch):
+    changes = iter([staying])
+    another_order(monkeypatch, lambda trials: next(changes, list)(trials))
+    model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
+    found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-5, steps=200, seconds=300)
+    (again,) = [a for a in found.attempts if a.steps == 200 and a.loss == 1.0]
+    assert found.outcome == "cured" and again.outcome == "stays"
+    assert again.plan not in (found.chosen.plan, found.given.plan)
+
+
+def test_a_training_that_learns_in_one_order_only_is_not_healthy(monkeypatch):
+    another_order(monkeypatch, staying)
+    model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
+    found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-2, steps=100, seconds=300)
+    assert found.outcome == "none helped" and found.given.loss == 1.0 and "as it is: 1 of" in found.verdict
+
+
+def test_a_loader_of_one_order_gives_no_cure():
+    model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
+    loader = DataLoader(TensorDataset(x, y), 32)
+    found = cure(model, loader, None, "cross-entropy", "adam", learning_rate=1e-5, steps=200, seconds=300)
+    assert found.outcome == "seen once" and "one order of minibatches: shuffle them" in found.verdict
+    assert found.needed_seconds is None and found.changed
 
 
 def test_a_plan_that_had_no_time_has_no_trial():
     model, (x, y) = made(lambda: Reader(nn.RNN)), recall()
     loop = TrainingLoop(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
     search = cure_module._Search(loop, 50, end=0.0, seed=0, progress=str)
-    both = search._plan(next(start for start in starts(loop) if start.code), 10.0)
+    both = cure_module.Plan(next(start for start in starts(loop) if start.code), 10.0)
     search.attempts[both] = leaving = cure_module.Attempt(both, Trial(10.0, [0.1] * 50, [1.0] * 50))
     search._try_parts(leaving)
     assert search.cut and [a for a in search.attempts.values() if a.steps] == [leaving]
@@ -371,11 +393,8 @@ def slow_rate():
 
 def test_the_learning_rate_alone_is_the_cure_where_it_is_enough(slow_rate):
     model, found = slow_rate
-    assert (
-        found.outcome == "cured"
-        and found.chosen.plan.start.words == "given weights"
-        and found.chosen.plan.clip_norm == 1.5
-    )
+    assert (found.outcome, found.chosen.plan.start.words, found.clip_norm) == ("cured", "given weights", 1.5)
+    assert "In another order of minibatches: " in found.verdict and found.chosen.before.leaves
     assert f"A learning rate of {found.learning_rate:.3g} alone: " in found.verdict and found.plot().lines
     torch.testing.assert_close(found.model.state_dict(), model.state_dict(), rtol=0, atol=0)
     row = found.table()[0]
@@ -414,7 +433,7 @@ def test_the_printed_code_of_every_start_can_be_pasted(slow_rate, outputs):
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, 300)
     loop = TrainingLoop(model, x, y, "cross-entropy", optimizer, scheduler=scheduler)
     for start in starts(loop):
-        code = cure_module.code_of(loop, cure_module.Plan(start, 0.1**0.5, 1.0))
+        code = cure_module.code_of(loop, cure_module.Plan(start, 0.1**0.5))
         lines = printed(slow_rate[1], code)
         assert compile("\n".join(lines), "", "exec") == compile(code, "", "exec")
         assert max(map(len, lines)) < 80
@@ -424,7 +443,7 @@ def test_the_printed_code_for_an_optimizer_of_many_groups_can_be_pasted(slow_rat
     model, (x, y) = made(lambda: Reader(num_layers=2)), recall()
     optimizer = torch.optim.Adam([{"params": [p], "lr": 1.1e-5} for p in model.parameters()])
     loop = TrainingLoop(model, x, y, "cross-entropy", optimizer)
-    lines = printed(slow_rate[1], cure_module.code_of(loop, cure_module.Plan(Start("given weights"), 10.0, None)))
+    lines = printed(slow_rate[1], cure_module.code_of(loop, cure_module.Plan(Start("given weights"), 10.0)))
     exec("\n".join(lines), {"optimizer": optimizer})
     assert {group["lr"] for group in optimizer.param_groups} == {1.1e-4} and max(map(len, lines)) < 80
 
@@ -457,7 +476,7 @@ def test_a_new_scheduler_starts_at_the_rate_of_the_cure():
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 10)
         loop = TrainingLoop(model, x, y, "cross-entropy", optimizer, scheduler=scheduler)
         names = {"model": model, "optimizer": optimizer}
-        code = cure_module.code_of(loop, cure_module.Plan(Start("given weights"), 10.0, None))
+        code = cure_module.code_of(loop, cure_module.Plan(Start("given weights"), 10.0))
         exec(code, names)
         assert "make the scheduler again" in code
         torch.optim.lr_scheduler.StepLR(names["optimizer"], 10)

@@ -91,15 +91,26 @@ def test_the_training_is_run_if_nothing_else_decides_and_the_time_allows(monkeyp
     assert (found.escape_steps < 2000) == (seconds == 60)
 
 
-def test_a_late_explosion_is_found(monkeypatch):
+@pytest.mark.parametrize("gain", [1e9, 1e30])
+def test_a_late_explosion_is_found_and_one_that_ends_is_none(monkeypatch, gain):
     Late.clock = Clock(monkeypatch, 0.003)
-    monkeypatch.setattr(Late, "gain", 1e9)
+    monkeypatch.setattr(Late, "gain", gain)
     x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
     loop = TrainingLoop(Late(2, 1), x, x[:, :1], "mse", "adam", learning_rate=1e-2, batch_axis=0)
     found = forecast(loop, steps=2000, seconds=60)
+    if gain < 1e10:
+        assert found.diverges_at == math.inf and 1300 < found.escape_steps < 2000
+        return
     assert 1200 <= found.diverges_at < 1300
     assert found.escape_steps == math.inf
     assert found.probability < 0.1
+
+
+def test_a_loss_that_comes_back_has_not_left_for_sure():
+    fell = Trial(1.0, [0.5] * 40 + [1.0] * 40, [1.0] * 80, left=32)
+    assert fell.ratios[-1] == 1 and not fell.confirmed
+    found = module._read([fell], 80, (0.75, 0.25), False)
+    assert found[0] == 32 and found[2] == module.HALF
 
 
 @pytest.mark.parametrize("rate", [8.0, 8e4])

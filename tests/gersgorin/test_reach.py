@@ -47,6 +47,20 @@ def test_the_last_frame_with_a_loss_counts():
     assert measure_reach(loop, loop.model).frames == 8
 
 
+def test_the_axis_of_frames_in_the_output_is_found():
+    class Turned(Leaky):
+        def forward(self, x):
+            return super().forward(x).transpose(1, 2)
+
+    torch.manual_seed(0)
+    x, nets = torch.randn(64, FRAMES, 1), (Leaky(0.5, last=False), Turned(0.5, last=False))
+    nets[1].load_state_dict(nets[0].state_dict())
+    sgd = {"optimizer": "sgd", "learning_rate": 1e-3, "batch_axis": 0}
+    first, second = (TrainingLoop(net, x, x.reshape(net(x).shape), "mse", **sgd) for net in nets)
+    found = measure_reach(first, first.model)
+    assert found.norms == pytest.approx(measure_reach(second, second.model).norms) and found.seen < FRAMES
+
+
 def test_symbols_are_seen_through_their_embedding():
     class Words(nn.Module):
         def __init__(self):

@@ -121,6 +121,16 @@ class Noisy(nn.Module):
         return self.drop(self.norm(self.reader(x)[0])) + 0.01 * random.random() + 0.01 * np.random.rand()  # noqa: NPY002
 
 
+class Counting(nn.MSELoss):
+    """A loss with a state of its own."""
+
+    calls = 0
+
+    def forward(self, output, y):
+        self.calls += 1
+        return super().forward(output, y)
+
+
 def test_nothing_that_was_given_changes_to_the_bit():
     _, x, y = made()
     model = Noisy()
@@ -141,8 +151,9 @@ def test_nothing_that_was_given_changes_to_the_bit():
         kept = model.state_dict(), optimizer.state_dict(), scheduler.state_dict()
         return copy.deepcopy([states, gradients, flags, *kept])
 
-    before = state()
-    gersgorin.check(model, loader, None, nn.MSELoss(), optimizer, scheduler=scheduler, steps=40, seconds=5)
+    before, loss = state(), Counting()
+    gersgorin.check(model, loader, None, loss, optimizer, scheduler=scheduler, steps=40, seconds=5)
+    assert loss.calls == 0
     after = state()
     torch.testing.assert_close(after, before, rtol=0, atol=0)
 

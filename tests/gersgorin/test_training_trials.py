@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import gersgorin
 from gersgorin.checking import trials as trials_module
 from gersgorin.checking.loop import TrainingLoop
+from gersgorin.checking.minibatches import Examples
 from gersgorin.checking.trials import _Training, run_trials
 from rhn.errors import DataError, InvalidInputError
 
@@ -387,6 +388,36 @@ def test_the_constant_output_has_one_number_for_each_unit(units, layout, batch_f
     assert value == pytest.approx(y.var(correction=0).item() if units == 1 else -(shares * shares.log()).sum().item())
 
 
+class Tagger(Packed):
+    """Outputs of every frame of sequences of these lengths."""
+
+    def forward(self, x, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        states = nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0]
+        return states[..., :3]
+
+
+class Decoder(Tagger):
+    """Outputs of the frames of the second input."""
+
+    def forward(self, x, before):
+        return self.rnn(before, self.rnn(x)[1])[0][..., :3]
+
+
+def test_frames_of_packed_sequences_and_of_a_second_input_are_no_units():
+    x, before, y = torch.rand(64, 10, 2), torch.rand(64, 7, 2), torch.randint(3, (64, 10))
+    entropy = lambda output, y: nn.functional.cross_entropy(output.flatten(0, 1), y.flatten())  # noqa: E731
+    sgd = {"optimizer": "sgd", "learning_rate": 0.1, "batch_axis": 0}
+    assert TrainingLoop(Tagger(), (x, torch.full((64,), 10)), y, entropy, **sgd).units.shape == (1, 1, 3)
+    assert TrainingLoop(Decoder(), (x, before), torch.rand(64, 7, 3), "mse", **sgd).units.shape == (1, 1, 3)
+
+
+def test_as_many_units_as_examples_stay_units():
+    x, y = torch.rand(10, 32, 2), torch.rand(32, 32)
+    some = Examples(x, y, 8, axis=1).take(torch.tensor([3, 1]))
+    assert torch.equal(some[0], x[:, [3, 1]]) and torch.equal(some[1], y[[3, 1]])
+
+
 def test_axes_of_outputs_that_are_not_clear_are_asked_for():
     x = torch.rand(64, 10, 2)
     for model in (
@@ -430,6 +461,19 @@ def test_a_loss_of_which_no_output_takes_off_two_percent_is_refused():
         learning_rate=1.0,
     )
     trials_module.Constant(large)  # a mean over 10^6 outputs, each with a small gradient
+
+
+def test_a_loss_that_a_constant_does_not_have_or_that_is_below_zero_is_refused():
+    model, x, y = made()
+    below = lambda output, y: (output - y).square().mean() - 0.8  # noqa: E731
+    targets = torch.where(torch.arange(24)[:, None] < 16, 0.0, 2.0)
+    for net, loss, given, message in (
+        (nn.Sequential(model, nn.Sigmoid()), nn.BCELoss(), y.round(), "take a loss of logits"),
+        (model, below, targets, "expected a loss of at least 0"),
+    ):
+        loop = TrainingLoop(net, x, given, loss, "sgd", learning_rate=0.1, batch_size=2)
+        with pytest.raises(InvalidInputError, match=message):
+            trials_module.Constant(loop)
 
 
 def test_complex_parameters_are_trained():
