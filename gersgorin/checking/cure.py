@@ -63,6 +63,7 @@ LEGEND = (
     "of the training are not looked at"
 )
 UNTESTED = "# not tested: the search had no time for a whole training with it"
+COMPILED = "model = model._orig_mod  # which torch.compile wraps: compile it again after these lines"
 CLIPPING = "# torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)"
 
 
@@ -298,7 +299,7 @@ class Cure(Result):
 def code_of(loop: TrainingLoop, plan: Plan) -> str:
     """Lines to paste before a training: the start of a plan, its optimiser, and the norm for clipping."""
     code = plan.start.code
-    lines = [*(IMPORTS if code else IMPORTS[:1]), *_optimizer_lines(loop, plan.factor)]
+    lines = [*(IMPORTS if code else IMPORTS[:1]), *[COMPILED] * loop.compiled, *_optimizer_lines(loop, plan.factor)]
     if loop.scheduler is not None:
         own_rates = isinstance(loop.scheduler, torch.optim.lr_scheduler.OneCycleLR | torch.optim.lr_scheduler.CyclicLR)
         with_what = f"its rates times {plan.factor:.6g}" if own_rates else "this optimiser"

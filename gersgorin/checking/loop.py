@@ -98,7 +98,7 @@ class TrainingLoop:
     ):
         if not isinstance(model, nn.Module):
             raise InvalidInputError(f"the model is a {type(model).__name__}, expected a torch.nn.Module")
-        model = uncompiled(model)
+        self.compiled, model = model is not uncompiled(model), uncompiled(model)
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
             raise InvalidInputError(f"{type(model).__name__} has weights of no size yet: run it once before")
         check_weights(model)

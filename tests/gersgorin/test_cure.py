@@ -439,6 +439,15 @@ def test_the_printed_code_of_every_start_can_be_pasted(slow_rate, outputs):
         assert max(map(len, lines)) < 80
 
 
+def test_the_code_for_a_compiled_model_can_be_pasted():
+    model, (x, y) = made(Reader), recall()
+    names = {"model": torch.compile(copy.deepcopy(model))}
+    loop = TrainingLoop(names["model"], x, y, "cross-entropy", "adam", learning_rate=1e-3)
+    start = list(starts(loop))[-1]
+    exec(cure_module.code_of(loop, cure_module.Plan(start)), names)
+    torch.testing.assert_close(names["model"].state_dict(), start.applied(model).state_dict(), rtol=0, atol=0)
+
+
 def test_the_printed_code_for_an_optimizer_of_many_groups_can_be_pasted(slow_rate):
     model, (x, y) = made(lambda: Reader(num_layers=2)), recall()
     optimizer = torch.optim.Adam([{"params": [p], "lr": 1.1e-5} for p in model.parameters()])
