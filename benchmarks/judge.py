@@ -294,14 +294,11 @@ def cured(row: dict, seconds: float) -> dict:
     said = {"outcome": found.outcome, "changes": "; ".join(found.changes), "cpu": time.process_time() - began}
     if not found.changed:
         return said | {"cured": row["given"], "same": row["given"]}
-    again = found.optimizer(found.model.parameters())
-    trainings = {
-        "cured": (found.model, x, y, loss, again, axis),
-        "same": built(row),
-    }  # same: as it is, in the same order
-    curves = {name: trained(*training, 1000) for name, training in trainings.items()}
-    means = {name: a[-LAST:].mean() / b[-LAST:].mean() for name, (a, b) in curves.items()}
-    return said | {name: mean if len(curves[name][0]) == 1000 else math.inf for name, mean in means.items()}
+    again = found.model, x, y, loss, found.optimizer(found.model.parameters()), axis
+    for name, training in (("cured", again), ("same", built(row))):  # same: as it is, in the same order
+        losses, constants = trained(*training, 1000)
+        said[name] = losses[-LAST:].mean() / constants[-LAST:].mean() if len(losses) == 1000 else math.inf
+    return said
 
 
 def escaped(row: dict) -> dict:
