@@ -11,8 +11,9 @@
 3. Short trials of the given start and the three best, each at learning rates of several decades.
 4. Whole trainings, one after another: of the best starts at the given rate, if the given one does not see the first half; then of each
    start at the rate at which its short trials came lowest.
-5. Whenever a trial leaves: each part of its change alone; then the simplest change that leaves in time once more, to the end, with
-   other minibatches. It is a cure if both leave. If not, the search goes on.
+5. Whenever a trial leaves: each part of its change alone, and a tenth of its learning rate; then the simplest change that leaves in
+   time, of several the one with the lowest rate, once more, to the end, with other minibatches. It is a cure if both leave. If not,
+   the search goes on.
 
 All trials but those with other minibatches see the same ones.
 """
@@ -34,7 +35,7 @@ from torch.optim import Optimizer
 
 from gersgorin._validate import with_gradients
 from gersgorin.checking.loop import LossFunction, TrainingLoop, check_limits, random_numbers_kept, times
-from gersgorin.checking.minibatches import BATCH_SIZE
+from gersgorin.checking.minibatches import BATCH_SIZE, same_for_all_seeds
 from gersgorin.checking.reach import Reach, measure_reach
 from gersgorin.checking.starts import CHRONO, GIVEN, IMPORTS, MEANINGS, OUTPUT_BIAS, Start, filled, starts
 from gersgorin.checking.trials import WINDOW, Constant, Trial, run_trials
@@ -136,13 +137,14 @@ class Cure(Result):
     model: nn.Module
     """A copy of the model that was given, with the start that helps."""
     learning_rate: float
-    """Of the first group of parameters; with a scheduler its initial_lr."""
+    """Of the first group of parameters whose rate is not 0; with a scheduler its initial_lr."""
     clip_norm: float | None
     """As given."""
     code: str
     """Lines that make the optimiser and change `model` as `self.model` was changed; empty if nothing is changed."""
     outcome: str
-    """ "healthy", "cured", "seen once" (it left, and there was no time to see it again), "untested" or "none helped"."""
+    """ "healthy", "cured", "seen once" (it left, and there was no time, or no other order of minibatches, to see it again), "untested"
+    or "none helped"."""
     attempts: tuple[Attempt, ...]
     """The longest trial of each start and training, the best first."""
     given: Attempt
@@ -190,11 +192,11 @@ class Cure(Result):
         if self.outcome == "none helped":
             return (
                 f"None of {counted(len(tried), 'change')} helped, in trials of up to {counted(max(tried, default=0), 'step')}; as it "
-                f"is: {self.given.loss:.3g} {of}."
+                f"is: {self.given.loss:.3g} {of}{', and below 0.9 in another order of minibatches' * (self.given.before is not None)}."
             )
         if self.outcome == "untested":
             own = f"{counted(self.given.steps, 'step')} of the training as it is"
-            more = f" and {counted(len(tried), 'change')} of {len(self.attempts) - 1}" * bool(tried)
+            more = f" and trials of {counted(len(tried), 'change')}" * bool(tried)
             change = self._change[:1].lower() + self._change[1:]
             return f"The time was up after {own}{more}. Untested: {change}; to decide, {self._enough}."
         before = (
@@ -380,8 +382,8 @@ def cure(
         loading_seconds=seconds / 4,
         predict=predict,
     )
-    search = _Search(loop, steps, begun + seconds, seed, progress)
     with random_numbers_kept(loop.model), with_gradients():
+        search = _Search(loop, steps, begun + seconds, seed, progress)
         chosen, outcome = search.run()
         changed = chosen.plan.start.applied(loop.model)
     given, attempts = search.attempts[search.given], search.attempts | {chosen.plan: chosen}
@@ -415,8 +417,7 @@ class _Search:
         self.attempts = {self.given: Attempt(self.given)}
         self.reaches: dict[Start, Reach | None] = {}
         self.step_seconds = loop.step_seconds
-        self.cut = False  # whether the time ended a trial
-        self.one_order = False  # whether a DataLoader gives the same minibatches for every seed
+        self.one_order = same_for_all_seeds(loop.data)
 
     @property
     def needed_seconds(self) -> float:
@@ -429,20 +430,18 @@ class _Search:
         begun = monotonic()
         self._try([self.given], self.steps, seconds=(self.end - begun) / 3, after=math.inf)
         given = self.attempts[self.given]
-        self.cut |= not self._is_whole(given)
         if given.steps:
             self.step_seconds = (monotonic() - begun) / given.steps
         if given.leaves:
-            again = self._again(given)
-            if not self._is_whole(again):
+            if self.one_order or not self._is_whole(again := self._again(given)):
                 return given, "seen once"
             if again.leaves:
                 return given, "healthy"
-            given = self.attempts[self.given] = again
+            given = self.attempts[self.given] = replace(again, before=given)
         every = self._ranked()
         lowest = self._screened([self.given.start, *every[:BEST]])
         own = self.reaches[self.given.start]
-        plans = [Plan(start) for start in every[:BEST] if own is not None and own.blind] + lowest
+        plans = [Plan(start) for start in every[:BEST] if own is not None and own.blind] + (lowest or [Plan(every[0])])
         found = self._confirmed()
         for plan in plans:
             if found is None and not self._is_whole(self._known(plan)):
@@ -452,9 +451,8 @@ class _Search:
                 found = self._confirmed()
         if found is not None:
             return found
-        changes = [self._known(Plan(start)) for start in every]
-        untested = [a for a in changes if not self._is_whole(a)]
-        return (untested[0], "untested") if self.cut and untested else (given, "none helped")
+        untested = [a for a in map(self._known, plans) if not self._is_whole(a)]
+        return (untested[0], "untested") if untested else (given, "none helped")
 
     def _ranked(self) -> list[Start]:
         """All changes of the start, the best first: the most even gradients, then those that are blind or explode, then the bias."""
@@ -475,13 +473,12 @@ class _Search:
             leaving = self._leaving()
             best, far = leaving[0].left, 1 - leaving[0].loss
             near = [a for a in leaving if a.left <= SLOWER * best and 1 - a.loss >= AS_GOOD * far]
-            tried = min(near, key=lambda a: SIMPLICITY.get(a.plan.start.words, 3))
+            tried = min(near, key=lambda a: (SIMPLICITY.get(a.plan.start.words, 3), a.plan.factor))
             self.progress("the best once more, with other minibatches")
             again = self._again(tried)
             if not self._is_whole(again):
                 return tried, "seen once"
             if again.leaves:
-                self.one_order = _losses(again)[: tried.steps] == _losses(tried)
                 return (again, "seen once") if self.one_order else (replace(again, before=tried), "cured")
             self.attempts[tried.plan] = again
         return None
@@ -495,11 +492,12 @@ class _Search:
         return a.steps >= self.steps or a.diverged < math.inf
 
     def _try_parts(self, a: Attempt) -> None:
-        """Trials of a change that leaves without one of its parts."""
-        self.progress("each part of the change alone")
+        """Trials of a change that leaves without one of its parts, and at a tenth of its learning rate."""
+        self.progress("each part of the change alone, and a lower learning rate")
         steps = min(int(AFTER * a.left), self.steps)
-        parts = replace(a.plan, factor=1.0), replace(a.plan, start=self.given.start)
-        for known in (self._known(plan) for plan in parts if plan != self.given):
+        parts = [replace(a.plan, factor=factor) for factor in (1.0, a.plan.factor / 10)]
+        parts.append(replace(a.plan, start=self.given.start))
+        for known in (self._known(plan) for plan in parts if plan not in (self.given, a.plan)):
             if known.steps < steps and not self._is_whole(known):
                 self._try([known.plan], steps)
 
@@ -535,7 +533,6 @@ class _Search:
         after: how many times its escape a trial that has left goes on for. Trials with another seed are not kept.
         """
         done, time_left = list[Attempt](), self.end - monotonic()
-        self.cut |= time_left <= 0
         if time_left > 0:
             loop = copy.copy(self.loop)
             loop.model = plans[0].start.applied(self.loop.model)
@@ -549,7 +546,6 @@ class _Search:
                 after=after,
                 seed=self.seed if seed is None else seed,
             )
-            self.cut |= any(trial.cut for trial in trials)
             done = [Attempt(plan, trial) for plan, trial in zip(plans, trials, strict=True) if trial.steps]
         if seed is None:
             self.attempts = {plan: Attempt(plan) for plan in plans} | self.attempts
@@ -560,7 +556,3 @@ class _Search:
         """The changes that leave, the fastest first."""
         leaving = [a for a in self.attempts.values() if a.leaves and a.plan != self.given]
         return sorted(leaving, key=lambda a: (a.left, a.loss))
-
-
-def _losses(a: Attempt) -> list[float]:
-    return [] if a.trial is None else a.trial.losses

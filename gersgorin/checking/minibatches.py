@@ -120,11 +120,14 @@ class Batches:
         raise AssertionError("a stream has no end")
 
     def stream(self, seed: int) -> Generator[Pair]:
-        """Yield the batches of one epoch after another, in the order that the loader draws from a seed; it sets torch's own."""
+        """Yield the batches of one epoch after another, in the order that the loader draws from a seed; it sets those of torch, Python
+        and NumPy."""
         batches = getattr(self.loader, "batch_sampler", None)
         places = (self.loader, getattr(self.loader, "sampler", None), batches, getattr(batches, "sampler", None))
         generators = {g for place in places if isinstance(g := getattr(place, "generator", None), torch.Generator)}
         states = [(g, g.get_state()) for g in generators]
+        np.random.seed(seed % 2**32)  # noqa: NPY002 - of a user's code
+        random.seed(seed)
         for set_seed in (torch.manual_seed, *(g.manual_seed for g in generators)):
             set_seed(seed)
         try:
@@ -152,6 +155,13 @@ class Batches:
     def minibatches(self, most: int) -> list[Pair]:
         """Batches drawn at random, at most this number."""
         return [self.kept[k] for k in _drawn(len(self.kept), 1)[:most].tolist()]
+
+
+def same_for_all_seeds(data: Examples | Batches) -> bool:
+    """True if the first minibatch does not depend on the seed: there is one order, as of a DataLoader that does not shuffle."""
+    with contextlib.closing(data.stream(0)) as one, contextlib.closing(data.stream(1)) as other:
+        (x, y), (x_other, y_other) = next(one), next(other)
+    return all(map(torch.equal, (*_parts(x), y), (*_parts(x_other), y_other)))
 
 
 def _drawn(count: int, times: int) -> Tensor:

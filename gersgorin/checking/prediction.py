@@ -21,6 +21,7 @@ from rhn.utils.wording import counted, rounded_up
 FLAT = 0.5  # order of a plateau, at least, to be said
 FALLING = 0.99  # of the loss of one window before: a loss that still falls
 DOUBT = 0.1  # probability of leaving, and its complement, from which the outcome is open
+ABOVE = 1.5  # times the loss of a constant output that a training stays above, not at
 DECIDES = 1.15  # times the seconds of a whole training that its trials take, about
 HUGE = 1e7  # steps; from here on written as a power of ten
 VALUES = 15  # characters before the values of the summary
@@ -137,7 +138,7 @@ class TrainingCheck(Result, Forecast):
         whole = f"for all of its {n}" if self.steps > 1 else "in its only step"
         words = {
             "leaves": f"leaves {CONSTANT} within its {n} (probability {p})",
-            "stays": f"stays at {CONSTANT} {whole} (probability of leaving {p})",
+            "stays": f"stays {'above' if self.last_loss > ABOVE else 'at'} {CONSTANT} {whole} (probability of leaving {p})",
             "explodes": f"explodes before it leaves {CONSTANT}, within its {n} (probability of leaving {p})",
             "leaves, then explodes": f"leaves {CONSTANT}, then explodes within its {n} (probability of no explosion {p})",
             "may leave": f"may leave {CONSTANT} within its {n}, or not (probability of leaving {p})",

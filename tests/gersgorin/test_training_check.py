@@ -89,7 +89,7 @@ def test_a_rate_that_is_too_low_stays():
         model, x, y, nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=1e-7), steps=200, seconds=ENOUGH
     )
     assert found.outcome == "stays" and found.escape_steps == math.inf
-    assert "Under SGD" in found.verdict and "stays at the loss of a constant output" in found.verdict
+    assert "Under SGD" in found.verdict and "stays above the loss of a constant output" in found.verdict
 
 
 def test_a_rate_that_is_too_high_explodes_and_the_window_is_below():
