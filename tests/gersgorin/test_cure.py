@@ -1,6 +1,8 @@
 """A cure trains what was stuck, leaves alone what learns, and prints the lines that give the same network."""
 
 import copy
+import math
+import random
 import re
 from dataclasses import replace
 
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from gersgorin.checking import cure as cure_module
 from gersgorin.checking.cure import cure
@@ -365,22 +367,37 @@ def test_a_training_that_learns_in_one_order_only_is_not_healthy(monkeypatch):
     assert found.outcome == "none helped" and found.given.loss == 1.0 and "as it is: 1 of" in found.verdict
 
 
-def test_a_loader_of_one_order_gives_no_cure():
-    model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
+@pytest.mark.parametrize("rate", [1e-5, 1e-2])
+def test_a_loader_of_one_order_gives_no_cure_and_no_health(rate):
+    model, (x, y) = made(lambda: Reader(nn.GRU, num_layers=2, dropout=0.1)), recall()
     loader = DataLoader(TensorDataset(x, y), 32)
-    found = cure(model, loader, None, "cross-entropy", "adam", learning_rate=1e-5, steps=200, seconds=300)
+    found = cure(model, loader, None, "cross-entropy", "adam", learning_rate=rate, steps=200, seconds=300)
     assert found.outcome == "seen once" and "one order of minibatches: shuffle them" in found.verdict
-    assert found.needed_seconds is None and found.changed
+    assert found.needed_seconds is None and found.changed == (rate < 1e-2)
 
 
-def test_a_plan_that_had_no_time_has_no_trial():
+@pytest.mark.parametrize("permutation", [np.random.permutation, lambda n: random.sample(range(n), n)])
+def test_an_order_that_the_loader_draws_from_numpy_or_python_is_another_one(permutation):
+    class Shuffled(IterableDataset):
+        def __iter__(self):
+            return iter([(x[k], y[k]) for k in permutation(len(x))])
+
+    model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
+    loader = DataLoader(Shuffled(), 32)
+    with torch.inference_mode():
+        found = cure(model, loader, None, "cross-entropy", "adam", learning_rate=1e-2, steps=200, seconds=300)
+    assert found.outcome == "healthy"
+
+
+@pytest.mark.parametrize(("end", "tried"), [(0.0, []), (math.inf, [10.0, 1.0, 100.0])])
+def test_of_a_change_that_leaves_each_part_is_tried_and_a_tenth_of_its_rate(end, tried):
     model, (x, y) = made(lambda: Reader(nn.RNN)), recall()
     loop = TrainingLoop(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
-    search = cure_module._Search(loop, 50, end=0.0, seed=0, progress=str)
-    both = cure_module.Plan(next(start for start in starts(loop) if start.code), 10.0)
-    search.attempts[both] = leaving = cure_module.Attempt(both, Trial(10.0, [0.1] * 50, [1.0] * 50))
+    search = cure_module._Search(loop, 50, end=end, seed=0, progress=str)
+    both = cure_module.Plan(next(start for start in starts(loop) if start.code), 100.0)
+    leaving = cure_module.Attempt(both, Trial(100.0, [0.1] * 50, [1.0] * 50))
     search._try_parts(leaving)
-    assert search.cut and [a for a in search.attempts.values() if a.steps] == [leaving]
+    assert {a.plan.factor for a in search.attempts.values() if a.steps} == set(tried)
 
 
 @pytest.fixture(scope="module")

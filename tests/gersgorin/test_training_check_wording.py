@@ -115,7 +115,7 @@ def test_no_text_has_dangling_punctuation_or_bare_nan():
 def test_one_outcome_is_said_and_it_is_that_of_the_numbers():
     phrases = {
         "leaves": "GRU leaves the loss of a constant output within",
-        "stays": "GRU stays at the loss of a constant output",
+        "stays": "GRU stays ",
         "explodes": "GRU explodes before it leaves",
         "leaves, then explodes": "GRU leaves the loss of a constant output, then explodes within",
         "may leave": "GRU may leave the loss of a constant output",
