@@ -11,7 +11,7 @@
 3. Short trials of the given start and the three best, each at learning rates of several decades.
 4. Whole trainings, one after another: of the best starts at the given rate, if the given one does not see the first half; then of each
    start at the rate at which its short trials came lowest.
-5. Whenever a trial leaves: each part of its change alone, and a tenth of its learning rate; then the simplest change that leaves in
+5. Whenever a trial leaves: each part of its change alone, and a tenth of a raised learning rate; then the simplest change that leaves in
    time, of several the one with the lowest rate, once more, to the end, with other minibatches. It is a cure if both leave. If not,
    the search goes on.
 
@@ -492,10 +492,10 @@ class _Search:
         return a.steps >= self.steps or a.diverged < math.inf
 
     def _try_parts(self, a: Attempt) -> None:
-        """Trials of a change that leaves without one of its parts, and at a tenth of its learning rate."""
+        """Trials of a change that leaves without one of its parts, and nearer to the given learning rate."""
         self.progress("each part of the change alone, and a lower learning rate")
         steps = min(int(AFTER * a.left), self.steps)
-        parts = [replace(a.plan, factor=factor) for factor in (1.0, a.plan.factor / 10)]
+        parts = [replace(a.plan, factor=factor) for factor in (1.0, max(1.0, a.plan.factor / 10))]
         parts.append(replace(a.plan, start=self.given.start))
         for known in (self._known(plan) for plan in parts if plan not in (self.given, a.plan)):
             if known.steps < steps and not self._is_whole(known):
