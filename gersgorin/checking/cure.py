@@ -11,9 +11,9 @@
 3. Short trials of the given start and the three best, each at learning rates of several decades.
 4. Whole trainings, one after another: of the best starts at the given rate, if the given one does not see the first half; then of each
    start at the rate at which its short trials came lowest.
-5. Whenever a trial leaves: each part of its change alone, and a tenth of a raised learning rate; then the simplest change that leaves in
-   time, of several the one with the lowest rate, once more, to the end, with other minibatches. It is a cure if both leave. If not,
-   the search goes on.
+5. Whenever a trial leaves: each part of its change alone, and a tenth of a raised learning rate; then the simplest change that leaves
+   in time, of several the one with the lowest rate, once more, to the end, with other minibatches. It is a cure if both leave. If
+   not, the search goes on.
 
 All trials but those with other minibatches see the same ones.
 """
@@ -22,8 +22,8 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from time import monotonic
 from typing import Any
 
@@ -82,26 +82,24 @@ class Attempt:
     """A plan and its trial."""
 
     plan: Plan
-    trial: Trial | None = None
-    """With a step at least; None: not tried."""
+    trial: Trial = field(default_factory=partial(Trial, 1.0))
+    """Without a step: not tried."""
     before: "Attempt | None" = None
     """Of the same plan in another order of minibatches."""
 
     @property
     def steps(self) -> int:
         """Of the trial."""
-        return 0 if self.trial is None else self.trial.steps
+        return self.trial.steps
 
     @property
     def diverged(self) -> float:
         """Step; inf: not seen."""
-        return math.inf if self.trial is None else self.trial.diverged
+        return self.trial.diverged
 
     @cached_property
     def loss(self) -> float:
-        """Mean of the last steps, relative to the best constant output; inf if the trial diverged, NaN if there is none."""
-        if self.trial is None:
-            return math.nan
+        """Mean of the last steps, relative to the best constant output; inf if the trial diverged."""
         last = slice(-max(5, min(WINDOW, self.steps // 4)), None)
         loss = sum(self.trial.losses[last]) / (sum(self.trial.constants[last]) or math.nan)
         return loss if self.diverged == math.inf and math.isfinite(loss) else math.inf
@@ -109,8 +107,6 @@ class Attempt:
     @cached_property
     def left(self) -> float:
         """Step after which the loss was below `TRAINS` times the constant's, and never again above the constant's; inf: not seen."""
-        if self.trial is None:
-            return math.inf
         window = min(WINDOW, self.steps)
         ratios = self.trial.ratios[window - 1 :]
         steady = max(np.flatnonzero(ratios >= 1), default=-1) + 1
@@ -192,7 +188,7 @@ class Cure(Result):
         if self.outcome == "none helped":
             return (
                 f"None of {counted(len(tried), 'change')} helped, in trials of up to {counted(max(tried, default=0), 'step')}; as it "
-                f"is: {self.given.loss:.3g} {of}{', and below 0.9 in another order of minibatches' * (self.given.before is not None)}."
+                f"is: {self.given.loss:.3g} {of}."
             )
         if self.outcome == "untested":
             own = f"{counted(self.given.steps, 'step')} of the training as it is"
@@ -437,7 +433,7 @@ class _Search:
                 return given, "seen once"
             if again.leaves:
                 return given, "healthy"
-            given = self.attempts[self.given] = replace(again, before=given)
+            given = self.attempts[self.given] = again
         every = self._ranked()
         lowest = self._screened([self.given.start, *every[:BEST]])
         own = self.reaches[self.given.start]
@@ -486,7 +482,7 @@ class _Search:
     def _again(self, a: Attempt) -> Attempt:
         """The whole training of an attempt with other minibatches, as far as there is time."""
         found = self._try([a.plan], self.steps, after=math.inf, seed=self.seed + 1)
-        return found[0] if found else replace(a, trial=None)
+        return found[0] if found else Attempt(a.plan)
 
     def _is_whole(self, a: Attempt) -> bool:
         return a.steps >= self.steps or a.diverged < math.inf

@@ -159,9 +159,12 @@ class Batches:
 
 def same_for_all_seeds(data: Examples | Batches) -> bool:
     """True if the first minibatch does not depend on the seed: there is one order, as of a DataLoader that does not shuffle."""
-    with contextlib.closing(data.stream(0)) as one, contextlib.closing(data.stream(1)) as other:
-        (x, y), (x_other, y_other) = next(one), next(other)
-    return all(map(torch.equal, (*_parts(x), y), (*_parts(x_other), y_other)))
+    first = []
+    for seed in (0, 1):
+        with contextlib.closing(data.stream(seed)) as stream:
+            x, y = next(stream)
+        first.append((*_parts(x), y))
+    return all(map(torch.equal, *first))
 
 
 def _drawn(count: int, times: int) -> Tensor:
