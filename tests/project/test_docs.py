@@ -77,33 +77,6 @@ def complaint(line: str) -> str | None:
     return f"{' '.join(words)} has no {', '.join(sorted(unknown))}" if unknown else None
 
 
-def test_commands_are_read_from_their_blocks(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text('```sh title="x"\nask  # why\n```\n\n```text\nsaid\n```\n\n```sh\n# first\ndo a \\\n  b\n```\n')
-    assert docs_commands.commands(page) == ["ask", "do a    b"]
-    assert docs_commands.commands(page, to_run=True) == ["do a    b"]
-
-
-def test_the_cells_of_a_notebook_are_the_blocks_of_its_page():
-    page = "# Title\n\n```sh\ndraw x\n```\n\n```text\ndrawn\n```\n\n![A dot](pictures/tutorial-x.png)\n\nEnd.\n\n```python\n1 + 1\n```"
-    assert docs_notebook.cells(page) == [
-        ("markdown", docs_notebook.FIRST),
-        ("markdown", "# Title"),
-        ("code", "%%bash -e\ndraw x"),
-        ("code", "# A dot\nfrom IPython.display import Image\n\nImage('x.png')"),
-        ("markdown", "End."),
-        ("code", "1 + 1"),
-    ]
-
-
-def test_a_wrong_command_would_be_noticed():
-    assert complaint("rhn trian x") == "rhn has no trian"
-    assert complaint("gersgorin plot --cell rnn --dept 3") == "gersgorin plot has no --dept"
-    assert complaint("gersgorin draw --cell rnn") == "gersgorin has no draw"
-    assert complaint("gersgorin-plot --cell rnn --compare gru") == "gersgorin-plot has no --compare"
-    assert complaint("rhn train jsb-depth-6 --epochs 3 --out runs/x") is None
-
-
 @for_each("page", PAGES)
 def test_the_commands_of_a_page_exist(page):
     for line in docs_commands.commands(page):
@@ -160,17 +133,6 @@ def test_the_analysis_of_contributing_is_complete(monkeypatch, capsys, tmp_path)
     assert main([*words, "--output", "v.png", "v.npz"]) == 0
     assert "mean of log |det|" in capsys.readouterr().out
     assert load(tmp_path / "v.npz").log_det.shape == (4,)
-
-
-def test_the_half_lives_of_the_guide_are_printed_by_these_names():
-    import gersgorin
-
-    x, model = torch.randn(9, 3, generator=torch.Generator().manual_seed(0)), torch.nn.LSTM(3, 4)
-    memory = [line.get_label() for line in gersgorin.memory(model, x).plot().lines]
-    printed = [gersgorin.spectra(model, x).summary(), str(gersgorin.audit(model, x).table()), " ".join(memory)]
-    page = (ROOT / "docs/guides/half-lives.md").read_text()
-    names = re.findall(r"^\| \*\*(.* half-life)\*\*", page, re.MULTILINE)
-    assert [[name in text for text in printed] for name in names] == torch.eye(3).bool().tolist()
 
 
 def environment() -> dict:

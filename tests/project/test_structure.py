@@ -10,7 +10,6 @@ import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from setuptools import find_packages
 from tables import for_each
 
 from rhn.version import __version__
@@ -96,19 +95,6 @@ def test_a_module_imports_its_own_room_and_lower_ones(package):
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_map_lists_all_that_lies_at_the_top_of_rhn():
-    """Helpers of several rooms are in `rhn/utils`, not beside the rooms."""
-    top = {path.name for path in (ROOT / "rhn").iterdir()} - {
-        "__init__.py",
-        "__main__.py",
-        "__pycache__",
-        "py.typed",
-        "version.py",
-    }
-    section = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## The rooms\n")[2].partition("\n## ")[0]
-    assert set(re.findall(r"`rhn/([\w.]+)`", section)) == top
-
-
 ACYCLIC = [f"rhn.{name}" for name in ("cells", "cli", "data", "models", "plotting", "training", "utils")] + [
     *PACKAGES[1:]
 ]
@@ -157,23 +143,11 @@ def test_every_public_name_is_there(package):
     assert all(getattr(module, name) for name in module.__all__)
 
 
-def test_no_two_files_of_tests_share_a_name():
-    """pytest would import only one of them."""
-    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
-    assert sorted(names) == sorted(set(names))
-
-
 @for_each("command", COMMANDS)
 def test_every_command_tells_its_version(command, capsys):
     with contextlib.suppress(SystemExit):
         assert importlib.import_module(command).main(["--version"]) == 0
     assert capsys.readouterr().out.endswith(f" {__version__}\n")
-
-
-def test_only_the_four_packages_are_installed():
-    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    found = find_packages(str(ROOT), include=config["packages"]["find"]["include"])
-    assert {name.partition(".")[0] for name in found} == set(PACKAGES)
 
 
 @for_each("package", PACKAGES)
