@@ -437,7 +437,8 @@ class _Search:
         every = self._ranked()
         lowest = self._screened([self.given.start, *every[:BEST]])
         own = self.reaches[self.given.start]
-        plans = [Plan(start) for start in every[:BEST] if own is not None and own.blind] + (lowest or [Plan(every[0])])
+        plans = [Plan(start) for start in every[:BEST] if own is not None and own.blind]
+        plans += lowest or [Plan(start) for start in every[:1]]
         found = self._confirmed()
         for plan in plans:
             if found is None and not self._is_whole(self._known(plan)):
