@@ -384,6 +384,7 @@ def cure(
         changed = chosen.plan.start.applied(loop.model)
     given, attempts = search.attempts[search.given], search.attempts | {chosen.plan: chosen}
     others = (a for a in attempts.values() if a.plan != chosen.plan)
+    again = ["seen once"] * (not search.one_order)  # which more seconds decide
     code = code_of(loop, chosen.plan) if chosen.plan != given.plan else ""
     return Cure(
         title=name or type(model).__name__,
@@ -398,7 +399,7 @@ def cure(
         reach=search.reaches.get(given.plan.start),
         steps=steps,
         seconds=monotonic() - begun,
-        needed_seconds=search.needed_seconds if outcome in ("seen once", "untested") and not search.one_order else None,
+        needed_seconds=search.needed_seconds if outcome in ("untested", *again) else None,
         loop=loop,
     )
 
@@ -437,7 +438,7 @@ class _Search:
         every = self._ranked()
         lowest = self._screened([self.given.start, *every[:BEST]])
         own = self.reaches[self.given.start]
-        plans = [Plan(start) for start in every[:BEST] if own is not None and own.blind]
+        plans = [Plan(start) for start in every[:BEST] if own and own.blind]
         plans += lowest or [Plan(start) for start in every[:1]]
         found = self._confirmed()
         for plan in plans:
@@ -446,7 +447,7 @@ class _Search:
                 self.progress(f"a whole training: {plan.start.words}, learning rate {rate:.3g}")
                 self._try([plan], self.steps, after=math.inf)
                 found = self._confirmed()
-        if found is not None:
+        if found:
             return found
         untested = [a for a in map(self._known, plans) if not self._is_whole(a)]
         return (untested[0], "untested") if untested else (given, "none helped")
@@ -492,10 +493,9 @@ class _Search:
         """Trials of a change that leaves without one of its parts, and nearer to the given learning rate."""
         self.progress("each part of the change alone, and a lower learning rate")
         steps = min(int(AFTER * a.left), self.steps)
-        parts = [replace(a.plan, factor=factor) for factor in (1.0, max(1.0, a.plan.factor / 10))]
-        parts.append(replace(a.plan, start=self.given.start))
-        for known in (self._known(plan) for plan in parts if plan not in (self.given, a.plan)):
-            if known.steps < steps and not self._is_whole(known):
+        lower = (replace(a.plan, factor=factor) for factor in (1.0, max(1.0, a.plan.factor / 10)))
+        for known in map(self._known, (*lower, replace(a.plan, start=self.given.start))):
+            if known.plan not in (self.given, a.plan) and known.steps < steps and not self._is_whole(known):
                 self._try([known.plan], steps)
 
     def _screened(self, some: list[Start]) -> list[Plan]:
