@@ -48,7 +48,7 @@ def fit(training: Training, seed: int = 0) -> list[float]:
     while len(losses) < training.steps:
         for x, y in training.x if training.y is None else minibatches(training.x, training.y, training.batch_size, axis):
             training.optimizer.zero_grad()
-            loss = training.loss_fn(model(x), y)
+            loss = training.loss_fn(output_of(training, x), y)
             loss.backward()
             if clip_norm is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
@@ -57,6 +57,14 @@ def fit(training: Training, seed: int = 0) -> list[float]:
             if len(losses) == training.steps or not math.isfinite(losses[-1]):
                 return losses
     return losses
+
+
+def output_of(training: Training, x: Any) -> Tensor:
+    """The prediction of the model, as `gersgorin.check` takes it."""
+    output = training.model(*x) if isinstance(x, tuple | list) else training.model(x)
+    if (predict := training.options.get("predict")) is not None:
+        return predict(output)
+    return output[0] if isinstance(output, tuple) else output
 
 
 def minibatches(x: Tensor, y: Tensor, size: int, axis: int = 0):
@@ -74,8 +82,7 @@ def error(training: Training) -> float:
     if training.error is not None:
         return training.error(model)
     x, y = training.test
-    output = model(x)
-    output = output[0] if isinstance(output, tuple) else output
+    output = output_of(training, x)
     if y.is_floating_point():
         value = (output.reshape(y.shape) - y).square().sum() / (y - y.flatten(0, -2).mean(0)).square().sum()
     else:
