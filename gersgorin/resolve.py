@@ -235,7 +235,7 @@ def objective_of_options(options, *, device: str = "cpu") -> Objective:
             kind = type(model).__name__
             raise InvalidInputError(f"{options.checkpoint} holds a {kind} alone: expected a network with an output")
     else:
-        _, model = new_model(options, input_size=width, output_size=width)
+        _, model = new_model(options, width)
         made = words_of_new(model.cells[0], options.seed)
     objective = Objective(model.to(device), frames, loss)
     label = _label(source, title=objective.label.title, made=made or objective.label.made)
