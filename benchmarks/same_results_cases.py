@@ -119,7 +119,6 @@ def write_inputs(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "own_networks.py").write_text(OWN_NETWORKS)
     (folder / "novel.txt").write_text("the cat sees the dog\nthe dog sees the bird\n" * 20)
-    (folder / "text.txt").write_text("the cat sat on the mat and the dog saw the cat run\n" * 100)
     np.save(folder / "x.npy", noise(8, 3).numpy())
     np.save(folder / "sequences.npy", noise(4, 7, 3, seed=1).numpy())
     np.savez(folder / "named.npz", x=noise(8, 3).numpy(), unit="0.1 s", name="weather", names=["wet", "warm", "windy"])
@@ -194,7 +193,6 @@ dt-rnn: --cell dt-rnn --depth 6 TINY --epochs 10 --seconds 300
 rhn: --cell rhn --depth 2 TINY --transform-bias -1 --epochs 10 --seconds 300
 lstm: --cell lstm --hidden-size 6 --init gaussian:0.1 --learning-rate 0.1 --epochs 10 --seconds 300
 preset: jsb-depth-1 --cell gru --epochs 7 --batches 3 --seconds 300
-text: --cell rhn --depth 2 --hidden-size 6 --init uniform:0.1 --text text.txt --epochs 3 --seconds 300
 input: --cell rnn --hidden-size 5 --input sequences.npy --init gaussian:0.1 --epochs 50 --seconds 300
 module: --module own_networks:Loop --input sequences.npy --epochs 30 --seconds 300
 checkpoint: --checkpoint trained.safetensors --epochs 10 --seconds 300

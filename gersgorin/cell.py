@@ -131,13 +131,6 @@ class StepCell:
                 self._check_next(rows[-1], rows[0])
         return torch.stack(rows).reshape(len(rows), *s0.shape)
 
-    def next(self, x: Tensor, s: Tensor) -> Tensor:
-        """The states after x (..., m) and s (..., N)."""
-        if "states" in self._own:  # whose step takes batches
-            return self.step(x, s)
-        with self.transformed():
-            return vmap(self.step)(x.reshape(-1, x.shape[-1]), s.reshape(-1, s.shape[-1])).reshape(s.shape)
-
     def jacobian(self, x: Tensor, s: Tensor, **how) -> Tensor:
         """d s' / d s, (..., N, N); how: see `_derivative`."""
         return self._derivative("jacobian", 1, x, s, **how)

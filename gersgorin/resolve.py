@@ -196,12 +196,9 @@ def sources_of_options(network: NewOrTrained, data: DataOptions, count: int | No
     return read_sources(data, count, text_of=network.checkpoint, cell=network.cell)
 
 
-def run_of_options(
-    network: NetworkOptions, data: DataOptions, *, device: str, whole: bool = True, repeat: bool = False
-) -> Run:
-    """The run that a command's options name, in float64; repeat: a sequence that is shorter than --steps. Raises RhnError."""
-    source = source_of_options(network, replace(data, steps=None) if repeat else data)
-    source = source.over(data.steps) if repeat else source
+def run_of_options(network: NetworkOptions, data: DataOptions, *, device: str, whole: bool = True) -> Run:
+    """The run that a command's options name, in float64. Raises RhnError."""
+    source = source_of_options(network, data)
     return run_along(network_of_options(network, source.input_size), source, device=device, whole=whole)
 
 
@@ -238,7 +235,7 @@ def objective_of_options(options, *, device: str = "cpu") -> Objective:
             kind = type(model).__name__
             raise InvalidInputError(f"{options.checkpoint} holds a {kind} alone: expected a network with an output")
     else:
-        _, model = new_model(options, input_size=width, output_size=width)
+        _, model = new_model(options, width)
         made = words_of_new(model.cells[0], options.seed)
     objective = Objective(model.to(device), frames, loss)
     label = _label(source, title=objective.label.title, made=made or objective.label.made)

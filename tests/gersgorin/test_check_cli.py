@@ -46,7 +46,6 @@ def test_without_json_it_prints_the_verdict_and_the_numbers(capsys):
     assert "learning rate 0.1, 2,100 steps of minibatches, 300 epochs" in out
 
 
-WINDOWS = (200 * 13 * 9 // 10 - 1) // 35  # of the training part of the text
 CHORALES = {"optimizer": "Adam", "steps": 3, "steps_per_epoch": 7}
 
 
@@ -54,7 +53,6 @@ CHORALES = {"optimizer": "Adam", "steps": 3, "steps_per_epoch": 7}
     ("words", "expected"),
     [
         ("jsb-depth-1 --cell gru --epochs 7 --batches 3", {"learning_rate": 0.2, "optimizer": "SGD", "steps": 21}),
-        ("--cell rnn --text text.txt --hidden-size 8 --epochs 2 --seconds 5", {"steps": 2 * -(-WINDOWS // 20)}),
         ("--cell lstm --input many.npy --hidden-size 8 --epochs 20", {"steps": 2 * 20}),
         ("--cell lstm --input one.npy --hidden-size 8 --epochs 20", {"steps": 20}),
         ("--cell rhn --depth 2 --hidden-size 4 --optimizer adam --learning-rate 0.01 --steps 3", CHORALES),
@@ -63,12 +61,11 @@ CHORALES = {"optimizer": "Adam", "steps": 3, "steps_per_epoch": 7}
 )
 def test_the_training_is_that_of_the_options(capsys, tmp_path, monkeypatch, words, expected):
     monkeypatch.chdir(tmp_path)
-    Path("text.txt").write_text("the cat sat on the mat and the dog saw the cat run\n" * 200)
     np.save("many.npy", np.sin(np.arange(240.0)).reshape(40, 2, 3))
     np.save("one.npy", np.sin(np.arange(60.0)).reshape(20, 3))
     found = answer(capsys, *words.split())
     assert {name: found[name] for name in expected} == expected
-    assert 0 < found["constant_loss"] < (3 if "--text" in words or "--input" in words else 12)  # nats a token or frame
+    assert 0 < found["constant_loss"] < (3 if "--input" in words else 12)  # nats a frame
 
 
 OWN = """
@@ -177,4 +174,4 @@ def test_the_outcome_is_drawn(capsys, targets):
 def test_help_has_examples_and_loads_nothing_heavy():
     code = "import sys, gersgorin.cli.check as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "gersgorin-check ptb-sota --text" in done.stdout and done.stdout.endswith("False\n")
+    assert "gersgorin-check jsb-depth-6 --cell dt-rnn" in done.stdout and done.stdout.endswith("False\n")
