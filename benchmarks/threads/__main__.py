@@ -42,7 +42,9 @@ def checked(make: Callable[[], Training], seconds: float) -> dict:
     parts = (training.model, training.x, training.y, training.loss_fn, training.optimizer)
     began = time.process_time()
     try:
-        found = gersgorin.check(*parts, steps=training.steps, batch_size=training.batch_size, seconds=seconds, **own, **training.options)
+        found = gersgorin.check(
+            *parts, steps=training.steps, batch_size=training.batch_size, seconds=seconds, **own, **training.options
+        )
     except RhnError as refused:
         return {"error": error(given), "outcome": f"refused: {refused}", "causes": "", "sure": "", "cost": 0.0}
     return {
@@ -126,7 +128,10 @@ def main() -> None:
         for key, run in rows_of(options.kind, options.seconds):
             if key not in done and (not options.only or key in options.only):
                 row = {"key": key} | run()
-                print(", ".join(f"{name} {v:.3g}" if isinstance(v, float) else f"{name} {v}" for name, v in row.items()), flush=True)
+                print(
+                    ", ".join(f"{name} {v:.3g}" if isinstance(v, float) else f"{name} {v}" for name, v in row.items()),
+                    flush=True,
+                )
                 writer.writerow(row)
                 file.flush()
 

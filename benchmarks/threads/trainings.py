@@ -46,7 +46,9 @@ def fit(training: Training, seed: int = 0) -> list[float]:
     losses, model, clip_norm = [], training.model, training.options.get("clip_norm")
     axis = training.options.get("batch_axis", 0)
     while len(losses) < training.steps:
-        for x, y in training.x if training.y is None else minibatches(training.x, training.y, training.batch_size, axis):
+        for x, y in (
+            training.x if training.y is None else minibatches(training.x, training.y, training.batch_size, axis)
+        ):
             training.optimizer.zero_grad()
             loss = training.loss_fn(output_of(training, x), y)
             loss.backward()

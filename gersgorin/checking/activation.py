@@ -1,8 +1,8 @@
 """The last activation of a network, read from the graph of its outputs: softmax, sigmoid, or the states of a recurrent layer.
 
-    with states_of(model) as states:
-        output = model(x)
-    last_activation(output, states)         # Activation(kind="Sigmoid", words="a sigmoid", low=0.0, high=1.0), or None
+with states_of(model) as states:
+    output = model(x)
+last_activation(output, states)         # Activation(kind="Sigmoid", words="a sigmoid", low=0.0, high=1.0), or None
 """
 
 import math
@@ -26,8 +26,32 @@ RANGES = {  # operations of autograd: in words, least and greatest value
     "Exp": ("exp", 0.0, INF),
 }
 SHAPING = {  # operations that move, copy or average values
-    *("Alias", "AsStrided", "Cat", "Clone", "Expand", "Gather", "Index", "IndexSelect", "Mean", "Permute", "ReshapeAlias"),
-    *("Select", "Slice", "Split", "SplitWithSizes", "Squeeze", "Stack", "T", "ToCopy", "Transpose", "Unbind", "Unsqueeze"),
+    *(
+        "Alias",
+        "AsStrided",
+        "Cat",
+        "Clone",
+        "Expand",
+        "Gather",
+        "Index",
+        "IndexSelect",
+        "Mean",
+        "Permute",
+        "ReshapeAlias",
+    ),
+    *(
+        "Select",
+        "Slice",
+        "Split",
+        "SplitWithSizes",
+        "Squeeze",
+        "Stack",
+        "T",
+        "ToCopy",
+        "Transpose",
+        "Unbind",
+        "Unsqueeze",
+    ),
     *("UnsafeSplit", "UnsafeView", "View"),
 }
 States = list[tuple[Any, "Activation"]]
@@ -90,9 +114,20 @@ def last_activation(output: Tensor, states: States) -> Activation | None:
         name = operation(node)
         if name in RANGES:
             axis = getattr(node, "_saved_dim", -1) if node is output.grad_fn else -1
-            return Activation(name, *RANGES[name], axis if axis < output.dim() else -1)
+            words, low, high = RANGES[name]
+            if name == "Exp" and _sign(node.next_functions[0][0]) < 0:
+                words, high = "exp(-distance)", 1.0
+            return Activation(name, words, low, high, axis if axis < output.dim() else -1)
         node = node.next_functions[0][0] if name in SHAPING else None
     return None
+
+
+def _sign(node: Any) -> int:
+    """1 or -1 if a node gives no negative or no positive numbers; 0 if that is not known."""
+    name = operation(node) if node is not None else ""
+    if name in ("Neg", "Sum") or name in SHAPING:
+        return _sign(node.next_functions[0][0]) * (-1 if name == "Neg" else 1)
+    return int(name in ("Abs", "Relu", "LinalgVectorNorm", "Norm", "Sigmoid", "Softplus"))
 
 
 def operation(node: Any) -> str:

@@ -398,7 +398,9 @@ def cure(
     attempts = (search.attempts if search else {}) | {chosen.plan: chosen}
     given = attempts[given.plan]
     others = (a for a in attempts.values() if a.plan != chosen.plan)
-    decides = search and (outcome == "untested" or (outcome == "seen once" and not search.one_order))  # with more seconds
+    decides = search and (
+        outcome == "untested" or (outcome == "seen once" and not search.one_order)
+    )  # with more seconds
     code = code_of(loop, chosen.plan) if chosen.plan != given.plan else ""
     return Cure(
         title=name or type(model).__name__,

@@ -276,11 +276,17 @@ class TrainingLoop:
         self.first_loss, self.activation = loss.item(), last_activation(output, states)
         if not math.isfinite(self.first_loss):
             bad = int((~torch.isfinite(output)).sum())
-            where = f"{bad} of {output.numel()} outputs of the untrained network are" if bad else "the outputs are finite: the loss is"
+            where = (
+                f"{bad} of {output.numel()} outputs of the untrained network are"
+                if bad
+                else "the outputs are finite: the loss is"
+            )
             raise prevented(
                 "not finite",
                 f"The loss of the first minibatch is {self.first_loss}; {where} NaN or infinite.",
-                "Draw smaller weights, or scale the inputs." if bad else "Look for a log or root of 0, or a division by 0, in the loss.",
+                "Draw smaller weights, or scale the inputs."
+                if bad
+                else "Look for a log or root of 0, or a division by 0, in the loss.",
             )
         originals = [p for p in (*given.parameters(), *self.model.parameters()) if p.requires_grad]
         if any(g is not None for g in torch.autograd.grad(loss, originals, allow_unused=True, retain_graph=True)):

@@ -30,6 +30,11 @@ TARGETS = ("y", "target", "targets", "label", "labels")  # names in a batch that
 BATCH_SIZE = 32
 FEW, MOST_KEPT = 50, 128  # examples, of which none are kept out; most that are
 MOST_PASSES = 4  # through the examples, for minibatches with the same number of each
+UNRELATED, RELATED, FEW_NEIGHBOURS = (
+    0.1,
+    0.5,
+    8,
+)  # correlations of neighbouring examples, and of frames; least number of both
 SAMPLE = 64  # batches of a DataLoader for the best constant output
 SEVERAL, MOST_BATCHES = 32, 4_000  # of which they are drawn: those of an epoch, but not fewer or more
 
@@ -70,7 +75,9 @@ class Examples:
     def kept_out(self, parts: int) -> tuple[list[Pair], list[Pair]]:
         """(The examples kept out of the stream, as many of the stream), each in parts."""
         others = _drawn(self.count, 1)[len(self.kept) :][: len(self.kept)]
-        return tuple([self.take(some) for some in rows.chunk(parts)] if len(rows) else [] for rows in (self.kept, others))  # type: ignore[return-value]
+        return tuple(
+            [self.take(some) for some in rows.chunk(parts)] if len(rows) else [] for rows in (self.kept, others)
+        )  # type: ignore[return-value]
 
     def _axis_of(self, value: Tensor) -> int | None:
         """The axis of the examples: that of x if there are as many, else the first one; None: neither. If both, x's if frames agree."""
@@ -177,7 +184,8 @@ class Mapped:
     cut: int | None = None
 
     def __init__(self, data: "Examples | Batches | Mapped", change: Callable[[Pair], Pair]):
-        self.data, self.change, self.epoch = data, change, data.epoch
+        self.data, self.change = data, change
+        self.epoch: float = data.epoch
 
     def stream(self, seed: int) -> Generator[Pair]:
         """The changed minibatches, in the same order."""
@@ -193,7 +201,7 @@ class Mapped:
         return [self.change(pair) for pair in self.data.minibatches(most)]
 
 
-def same_for_all_seeds(data: Examples | Batches) -> bool:
+def same_for_all_seeds(data: Examples | Batches | Mapped) -> bool:
     """True if the first minibatch does not depend on the seed: there is one order, as of a DataLoader that does not shuffle."""
     first = []
     for seed in (0, 1):
@@ -303,8 +311,9 @@ def sequence_of(x: Inputs) -> Tensor:
 def find_batch_axis(outputs: Callable[[Inputs], Tensor], x: Inputs, y: Tensor, stated: set[bool]) -> int:
     """Axis of the examples, 0 or 1: the only one with as many entries as there are targets.
 
-    If both have, the one along which the output of an example does not change with its neighbours; if this leaves both or none, or
-    there are several inputs, `batch_first` of the model's parts decides. Raises InvalidInputError if it is not clear.
+    If both have, the one along which the output of an example does not change with its neighbours, unless `batch_first=True` or
+    related neighbours say that these are frames. If this leaves both or none, or there are several inputs, `batch_first` of the
+    model's parts decides. Raises InvalidInputError if it is not clear.
 
     stated: values of `batch_first` of the model's parts.
     """
@@ -313,14 +322,27 @@ def find_batch_axis(outputs: Callable[[Inputs], Tensor], x: Inputs, y: Tensor, s
     axes = [k for k, n in enumerate(first.shape[:2]) if both or (y.dim() and n == y.shape[0])]
     if len(axes) != 1:
         axes = [k for k, n in enumerate(first.shape[:2]) if first is x and n > 2 and _independent(outputs, first, k)]
+        related = [_relation(first, k) for k in (0, 1)]
+        if axes == [1] and (stated == {True} or (related[0] < UNRELATED and related[1] > RELATED)):
+            return 0  # the network takes examples for time
     if len(axes) != 1 and len(stated) == 1:  # few examples, or weights so small that no frame changes the next one
         return 1 - next(iter(stated))
+    if len(axes) == 2:  # the output does not change at all
+        return 0
     if len(axes) == 1:
         return axes[0]
     raise InvalidInputError(
         f"the axis of the examples in x of shape {tuple(first.shape)} is not clear: add batch_axis=0 for (examples, frames, numbers), "
         "or batch_axis=1 for (frames, examples, numbers)"
     )
+
+
+def _relation(x: Tensor, axis: int) -> float:
+    """Mean correlation of neighbours along an axis of numbers; 0 of symbols."""
+    if not x.is_floating_point() or x.dim() < 3 or x.shape[axis] < FEW_NEIGHBOURS:
+        return 0.0
+    z = (x - x.mean((0, 1))) / x.std((0, 1)).clamp_min(1e-12)
+    return (z.narrow(axis, 1, z.shape[axis] - 1) * z.narrow(axis, 0, z.shape[axis] - 1)).mean().item()
 
 
 def _independent(outputs: Callable[[Inputs], Tensor], x: Tensor, axis: int) -> bool:

@@ -214,7 +214,9 @@ class TrainingCheck(Result, Forecast):
         length += f", {self.steps / self.steps_per_epoch:.3g} epochs" * (self.steps_per_epoch < math.inf)
         rows = {
             "training": f"{self.optimizer}, learning rate {self.learning_rate:.4g}, {length}",
-            "plateau": None if math.isnan(self.constant_loss) else f"{self.constant_loss:.4g}, the loss of the best constant output; the training starts at {self.first_loss:.4g}",
+            "plateau": None
+            if math.isnan(self.constant_loss)
+            else f"{self.constant_loss:.4g}, the loss of the best constant output; the training starts at {self.first_loss:.4g}",
             "trials": f"\n{' ' * VALUES}".join(map(_trial, self.table())) if self.tried else None,
             "left out": "; ".join(self.left_out),
             "rates": rates_in_words(self.rates) if self.rates else None,

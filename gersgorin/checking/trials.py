@@ -122,7 +122,11 @@ def run_trials(
             last, step = time.monotonic() - began, step + 1
             for training, loss in zip(active, losses, strict=True):
                 training.look(loss, lowest)
-            ended = [t.ended and not (t is every[0] and t.below and t.trial.diverged == math.inf and wants_more(t.model, step)) for t in every]
+            ended = [
+                t.ended
+                and not (t is every[0] and t.below and t.trial.diverged == math.inf and wants_more(t.model, step))
+                for t in every
+            ]
             active = [t for t, n, e in zip(every, most, ended, strict=True) if t in active and not e and step < n]
             active *= not until_first or every[0] in active
             active *= not until_any or not any(t.ended and t.trial.diverged == math.inf for t in every)

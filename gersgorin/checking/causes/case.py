@@ -10,6 +10,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from gersgorin.checking.activation import Activation, graph, operation
 from gersgorin.checking.loop import TrainingLoop
@@ -40,11 +41,13 @@ class Case:
         return data.probe(MOST) if isinstance(data, Examples) else data.probe()
 
     def _example_axis(self) -> int:
-        """Axis of the examples in x; of a DataLoader the one with as many entries as there are targets, or the first."""
-        if isinstance(self.loop.data, Examples):
-            return self.loop.data.axis
-        fits = [a for a in (0, 1) if a < self.first.dim() and self.y.dim() and self.first.shape[a] == self.y.shape[0]]
-        return fits[0] if fits else 0
+        """Axis of the examples in x; of a DataLoader that does not collate batches itself 0, else as the model states it."""
+        data = self.loop.data
+        if isinstance(data, Examples):
+            return data.axis
+        usual = getattr(getattr(data, "loader", None), "collate_fn", default_collate) is default_collate
+        frames = self.loop.frame_axis
+        return 0 if usual or frames is None or self.y.shape[:2] != self.first.shape[:2] else 1 - frames
 
     @property
     def frames(self) -> int | None:
@@ -56,7 +59,7 @@ class Case:
     def of_frames(self) -> bool:
         """True if there is an output for each frame."""
         shape = self.output.shape
-        return self.frames is not None and shape[: 2] == self.first.shape[:2] and len(shape) >= self.first.dim()
+        return self.frames is not None and shape[:2] == self.first.shape[:2] and len(shape) >= self.first.dim()
 
     @property
     def output_axis(self) -> int | None:
@@ -68,6 +71,16 @@ class Case:
     def target_axis(self) -> int:
         """Axis of the examples in y."""
         return self.axis if self.y.shape[:2] == self.first.shape[:2] else 0
+
+    @cached_property
+    def continues(self) -> bool:
+        """True if the targets are the next frames of the input."""
+        x, y = self.first.movedim(self.axis, 0), self.y.movedim(self.target_axis, 0)
+        if not isinstance(self.x, Tensor) or not self.of_frames or x.shape[:2] != y.shape[:2]:
+            return False
+        x, y = x[:, 1:], y[:, :-1]
+        x = x.argmax(-1) if x.dim() == y.dim() + 1 and not y.is_floating_point() else x
+        return x.shape == y.shape and torch.equal(x.to(y.dtype), y)
 
     @cached_property
     def output(self) -> Tensor:
@@ -128,13 +141,23 @@ class Case:
         output."""
         others = (self.before - self.outputs_of(x)).abs() / self.before.abs().max().clamp_min(1e-30)
         others = others.movedim(self.output_axis or 0, 0)
-        return others.flatten(2).amax(-1) if self.of_frames and others.dim() > 2 else others if self.of_frames else others.flatten(1).amax(-1)
+        return (
+            others.flatten(2).amax(-1)
+            if self.of_frames and others.dim() > 2
+            else others
+            if self.of_frames
+            else others.flatten(1).amax(-1)
+        )
 
     def with_frame(self, frame: int) -> Tensor:
-        """x with one frame of each example taken from the next example."""
+        """x with other numbers, or symbols of other examples, in one frame of each example."""
         x = self.first.clone()
         at = x.select(1 - self.axis, frame)
-        at.copy_(at.roll(1, 0))
+        if x.is_floating_point():
+            noise = torch.randn(at.shape, generator=torch.Generator().manual_seed(0)).to(at)
+            at.add_(noise * self.first.std().clamp_min(1e-3))
+        else:
+            at.copy_(self.first.flatten()[torch.arange(at.numel()) % self.first.numel()].roll(1 + frame).view_as(at))
         return x
 
     @cached_property

@@ -1,8 +1,8 @@
 """All causes of a training: those of the network and its data before the first step, and those that trials show.
 
-    case = Case(loop, steps)
-    causes, lacking = before(case)                  # some passes over a minibatch
-    causes, lacking = after(case, check, ...)       # from the trials, and from some of a repaired training
+case = Case(loop, steps)
+causes, lacking = before(case)                  # some passes over a minibatch
+causes, lacking = after(case, check, ...)       # from the trials, and from some of a repaired training
 """
 
 import math
@@ -55,6 +55,7 @@ BEFORE = (  # the most harmful first
     Row(data.one_step),
     Row(data.far_targets, risk=True),
     Row(output.faint_output, risk=True),
+    Row(data.numbered_targets, risk=True),
     Row(data.raw_inputs, risk=True),
     Row(wiring.still_weights, risk=True),
     Row(data.padding, risk=True),
@@ -86,11 +87,14 @@ def after(
     well = check.outcome == "leaves" and check.escape_steps <= LATE * check.steps
     own = [*own_losses(case, check.losses, check.trials[0])] if check.losses else []
     stays = check.outcome in ("stays", "explodes")
-    causes = [replace(cause, sure=cause.sure or (row.exact and stays)) for row, cause in found if not (row.risk and well)]
+    causes = [
+        replace(cause, sure=cause.sure or (row.exact and stays)) for row, cause in found if not (row.risk and well)
+    ]
     tried: list[Trial] = []
     if stays or (check.outcome == "leaves, then explodes"):
         surely = [*repaired(case, causes, check, trials)] if not any(cause.sure for cause in causes) else []
-        if not surely and not any(cause.sure for cause in causes) and stays:
+        explained = any(not row.risk for row, _ in found) or any(cause.sure for cause in causes)
+        if not surely and not explained and stays:
             surely, tried = rate_or_length(case, check, trials)
         names = {cause.name for cause in surely}
         causes = surely + [cause for cause in causes if cause.name not in names]
@@ -110,4 +114,6 @@ def start(check: "TrainingCheck") -> Iterator[Cause]:
         yield Cause("short reach", check.reach.warning, CURE, {"seen": check.reach.seen, "frames": check.reach.frames})
     if check.order is not None and check.order >= FLAT:
         slower = f"weights of half the size learn {2**check.order:.2g} times as slowly at first"
-        yield Cause("flat start", f"The plateau is flat: {slower} (order {check.order:.1f}).", CURE, {"order": check.order})
+        yield Cause(
+            "flat start", f"The plateau is flat: {slower} (order {check.order:.1f}).", CURE, {"order": check.order}
+        )

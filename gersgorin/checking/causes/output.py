@@ -32,7 +32,9 @@ def output_range(case: Case) -> Iterator[Cause]:
         "output range",
         f"The outputs are {last.words}, between {low} and {high}{share}: the least loss in this range is {least / constant:.3g} times "
         "that of the best constant output.",
-        f"Add a linear layer after {last.words}." if last.kind[-3:] in ("RNN", "STM", "GRU", "ell") else f"Remove {last.words} from the output, or scale the targets into its range.",
+        f"Add a linear layer after {last.words}."
+        if last.kind[-3:] in ("RNN", "STM", "GRU", "ell")
+        else f"Remove {last.words} from the output, or scale the targets into its range.",
         {"low": last.low, "high": last.high, "least_loss": least, "constant_loss": constant},
         sure=least > NEVER * constant,
     )
@@ -64,7 +66,11 @@ def _twice(case: Case) -> str:
 def negative_loss(case: Case) -> Iterator[Cause]:
     """A loss of log-probabilities on outputs that are none."""
     last: Activation | None = case.loop.activation
-    if "NllLoss" in case.loss_operations and "LogSoftmax" not in case.loss_operations and (last is None or last.high > 0):
+    if (
+        "NllLoss" in case.loss_operations
+        and "LogSoftmax" not in case.loss_operations
+        and (last is None or last.high > 0)
+    ):
         words = "free numbers" if last is None else last.words
         yield Cause(
             "no log_softmax",
@@ -103,7 +109,9 @@ def faint_output(case: Case) -> Iterator[Cause]:
     """The outputs of different examples differ by little."""
     if case.output_axis is None or _equal_inputs(case) or not case.spread < FAINT:
         return
-    layers = sum(getattr(part, "num_layers", 1) for part in case.model.modules() if isinstance(part, nn.RNNBase | nn.RNNCellBase))
+    layers = sum(
+        getattr(part, "num_layers", 1) for part in case.model.modules() if isinstance(part, nn.RNNBase | nn.RNNCellBase)
+    )
     yield Cause(
         "constant output",
         f"The outputs of {case.count} examples differ by {case.spread:.1g} of their size: the input fades on its way through "

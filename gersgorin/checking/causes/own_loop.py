@@ -13,12 +13,13 @@ import torch
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.loop import random_numbers_kept
-from gersgorin.checking.trials import Trial
+from gersgorin.checking.trials import WINDOW, Trial
 from rhn.training.ensemble import flushed
 
 FIRST = 5  # losses of a start
-SEVERAL = 3.0  # standard deviations of single losses that a mean of the first ones may be away
-OTHER_START = 1.5  # times the loss of the first steps, at least, that is another start
+SEVERAL = 3.0  # standard deviations by which losses differ by more than chance
+OTHER = 1.5  # times the loss of the first steps, at least, that is another start
+FELL = 0.95  # of the constant's loss, below which the plain loop has learned something
 WORSE = 0.25  # of the way down from the constant's loss that the user's training must miss to be worse
 SHORT = 200  # steps of the loops with a mistake
 MISTAKES = {
@@ -37,31 +38,33 @@ MISTAKES = {
 
 def own_losses(case: Case, losses: Sequence[float], trial: Trial) -> Iterator[Cause]:
     """The losses of a user's run start elsewhere, or do not fall where those of the same training do."""
-    theirs, ours, constants = (np.asarray(v, float) for v in (losses, trial.losses, trial.constants))
-    if len(theirs) < FIRST or len(ours) < FIRST:
+    n = min(len(losses), trial.steps)
+    if n < FIRST:
         return
-    start, own, spread = theirs[:FIRST].mean(), ours[:FIRST].mean(), ours[:32].std()
-    n = min(len(theirs), len(ours))
-    tail = slice(max(0, n - 32), n)
-    constant = constants[tail].mean()
-    end, own_end = (np.nanmean(v[tail]) if np.isfinite(v[tail]).any() else math.inf for v in (theirs, ours))
-    gap = end - own_end
-    if gap > WORSE * max(constant - own_end, 0) and gap > SEVERAL * ours[tail].std() / math.sqrt(n - tail.start) and own_end < 0.95 * constant:
-        words, remedy = _mistake(case, theirs[:n], ours[:n])
+    theirs, ours, constants = (np.asarray(values[:n], float) for values in (losses, trial.losses, trial.constants))
+    tail = slice(max(0, n - WINDOW), n)
+    constant, own, noise = constants[tail].mean(), ours[tail].mean(), ours[tail].std() / math.sqrt(min(n, WINDOW))
+    end = theirs[tail].mean() if np.isfinite(theirs[tail]).all() else math.inf
+    start, own_start = theirs[:FIRST].mean(), ours[:FIRST].mean()
+    if own < FELL * constant and end - own > max(WORSE * (constant - own), SEVERAL * noise):
+        words, remedy = _mistake(case, theirs, ours)
         yield Cause(
             "own loop",
-            f"After {n:,} steps your loss is {end:.3g}, and that of the same training in a plain loop {own_end:.3g} (a constant output: {constant:.3g})"
-            f"{words}.",
+            f"After {n:,} steps your loss is {end:.3g}, that of the same training in a plain loop {own:.3g} (a constant output: "
+            f"{constant:.3g}){words}.",
             remedy,
-            {"yours": end, "plain": own_end, "constant": constant, "steps": n},
+            {"yours": end, "plain": own, "constant": constant, "steps": n},
             sure=True,
         )
-    elif max(start, own) > OTHER_START * max(min(start, own), 1e-30) and abs(start - own) > SEVERAL * spread / math.sqrt(FIRST):
+    elif (
+        max(start, own_start) > OTHER * min(start, own_start) and abs(start - own_start) > SEVERAL * ours[:WINDOW].std()
+    ):
         yield Cause(
             "own loop",
-            f"Your first losses have a mean of {start:.3g}, those of the same model on the same data {own:.3g}: your loop starts elsewhere.",
-            "Compare what goes in: the scale and order of the data, the weights, the reduction of the loss, train() and eval().",
-            {"yours": start, "plain": own},
+            f"Your first losses have a mean of {start:.3g}, those of the same model on the same data {own_start:.3g}: your loop starts "
+            "elsewhere.",
+            "Compare the scale and order of the data, the weights, the reduction of the loss, train() and eval().",
+            {"yours": start, "plain": own_start},
         )
 
 
@@ -81,7 +84,10 @@ def _mistake(case: Case, theirs: np.ndarray, ours: np.ndarray) -> tuple[str, str
             if (far := distance(np.nan_to_num(others, nan=1e12))) < best / 2:
                 best, found = far, name
     if found is None:
-        return "", "Compare your loop with: optimizer.zero_grad(); loss.backward(); optimizer.step(), model.train(), shuffled data."
+        return (
+            "",
+            "Compare your loop with: optimizer.zero_grad(); loss.backward(); optimizer.step(), model.train(), shuffled data.",
+        )
     return f"; yours fall as in a loop {MISTAKES[found][1]}", MISTAKES[found][2]
 
 

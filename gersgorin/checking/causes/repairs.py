@@ -45,16 +45,29 @@ class Trials:
     """Trials of changed trainings within some seconds."""
 
     def __init__(
-        self, case: Case, constant: Constant, seconds_left: Callable[[], float], seed: int, progress: Callable[[str], None]
+        self,
+        case: Case,
+        constant: Constant,
+        seconds_left: Callable[[], float],
+        seed: int,
+        progress: Callable[[str], None],
     ):
-        self.case, self.constant, self.seconds_left, self.seed, self.progress = case, constant, seconds_left, seed, progress
+        self.case, self.constant, self.seconds_left, self.seed, self.progress = (
+            case,
+            constant,
+            seconds_left,
+            seed,
+            progress,
+        )
 
     def run(self, loop: TrainingLoop, factors: Sequence[float], steps: int) -> list[Trial]:
         """Trials until the first one leaves; none without time."""
         if (seconds := self.seconds_left()) <= 0:
             return []
         constant = self.constant if loop is self.case.loop else None
-        return run_trials(loop, factors, steps=steps, seconds=seconds, constant=constant, seed=self.seed, until_any=True)
+        return run_trials(
+            loop, factors, steps=steps, seconds=seconds, constant=constant, seed=self.seed, until_any=True
+        )
 
     def leaves(self, loop: TrainingLoop) -> Trial | None:
         """The trial of a repaired training if it leaves."""
@@ -72,7 +85,9 @@ def repaired(case: Case, likely: list[Cause], found: Forecast, trials: Trials) -
         trials.progress(f"repaired: {repair.name}")
         if trial := trials.leaves(repair.changed(case.loop)):
             sentence = f"{repair.cause.sentence} Without it the training leaves after {trial.left:.0f} steps."
-            yield replace(repair.cause, sentence=sentence, sure=True, evidence=repair.cause.evidence | {"left": trial.left})
+            yield replace(
+                repair.cause, sentence=sentence, sure=True, evidence=repair.cause.evidence | {"left": trial.left}
+            )
             return
 
 
@@ -81,7 +96,16 @@ def _repairs(case: Case, likely: dict[str, Cause], diverges_at: float) -> Iterat
     last = case.loop.activation
     if (cause := likely.get("softmax twice")) and last is not None:
         logits = torch.log if last.kind == "Softmax" else torch.logit
-        yield Repair("logits", lambda loop: _with_loss(loop, lambda z, y: loop.loss_fn(logits(z.clamp(1e-7, 1 - 1e-7)), y)), cause)
+        yield Repair(
+            "logits",
+            lambda loop: _with_loss(loop, lambda z, y: loop.loss_fn(logits(z.clamp(1e-7, 1 - 1e-7)), y)),
+            cause,
+        )
+    if (cause := likely.get("output range")) and last is not None and case.y.is_floating_point():
+        low, high = max(last.low, -1.0), min(last.high, 1.0)
+        yield Repair(
+            "targets in the range", _standardised(case, targets=True, onto=((low + high) / 2, (high - low) / 4)), cause
+        )
     scales = [likely[name] for name in ("input scale", "ids as numbers") if name in likely]
     far = likely.get("target scale")
     if far:
@@ -97,14 +121,21 @@ def _repairs(case: Case, likely: dict[str, Cause], diverges_at: float) -> Iterat
         yield Repair(
             "no dropout",
             _without_dropout,
-            Cause("dropout", f"Dropout of up to {most:g} removes what has to pass exactly.", "Set dropout to 0, at least before and inside the recurrence.", {"p": most}),
+            Cause(
+                "dropout",
+                f"Dropout of up to {most:g} removes what has to pass exactly.",
+                "Set dropout to 0, at least before and inside the recurrence.",
+                {"p": most},
+            ),
         )
     if diverges_at < math.inf and case.loop.clip_norm is None:
         yield Repair("clipped gradients", _clipped, explosion(case, diverges_at))
 
 
-def _standardised(case: Case, *, inputs: bool = False, targets: bool = False) -> Callable[[TrainingLoop], TrainingLoop]:
-    """A change of the data to mean 0 and standard deviation 1, of each feature and of all targets."""
+def _standardised(
+    case: Case, *, inputs: bool = False, targets: bool = False, onto: tuple[float, float] = (0.0, 1.0)
+) -> Callable[[TrainingLoop], TrainingLoop]:
+    """A change of the data to mean 0 and standard deviation 1, of each feature and of all targets, of these onto others."""
     x, y = case.first, case.y
     axes = tuple(range(x.dim() - 1))
     centre, size = x.float().mean(axes), x.float().std(axes).clamp_min(1e-12)
@@ -115,7 +146,7 @@ def _standardised(case: Case, *, inputs: bool = False, targets: bool = False) ->
         first = sequence_of(whole)
         parts = [*(whole.values() if isinstance(whole, dict) else whole if isinstance(whole, tuple) else [whole])]
         parts[0] = ((first - centre) / size).to(first.dtype) if inputs else first
-        return with_parts(whole, parts), (y - middle) / spread if targets else y
+        return with_parts(whole, parts), onto[0] + onto[1] * (y - middle) / spread if targets else y
 
     def change(loop: TrainingLoop) -> TrainingLoop:
         changed = copy.copy(loop)
@@ -166,7 +197,13 @@ def _without_decay(loop: TrainingLoop) -> TrainingLoop:
 def _dropped(model: nn.Module) -> Iterator[tuple[nn.Module, float]]:
     """The layers with dropout and its probability."""
     for part in model.modules():
-        p = part.dropout if isinstance(part, nn.RNNBase) and part.num_layers > 1 else part.p if isinstance(part, nn.modules.dropout._DropoutNd) else 0
+        p = (
+            part.dropout
+            if isinstance(part, nn.RNNBase) and part.num_layers > 1
+            else part.p
+            if isinstance(part, nn.modules.dropout._DropoutNd)
+            else 0
+        )
         if p:
             yield part, p
 
@@ -229,7 +266,9 @@ def _falls(trial: Trial) -> bool:
     return len(ratios) > 3 and bool(ratios[-1] < 0.99 * ratios[-(len(ratios) // 3)])
 
 
-def _longer(case: Case, found: Forecast, trials: Trials, limits: tuple[float, float]) -> tuple[Cause | None, list[Trial]]:
+def _longer(
+    case: Case, found: Forecast, trials: Trials, limits: tuple[float, float]
+) -> tuple[Cause | None, list[Trial]]:
     trials.progress("more steps")
     longer = trials.run(case.loop, [1.0], LONGER * case.steps)
     if not longer or not case.steps < longer[0].left < math.inf or longer[0].diverged < math.inf:
@@ -248,13 +287,17 @@ def too_few(steps: int, left: float) -> Cause:
     )
 
 
-def _other_rates(case: Case, found: Forecast, trials: Trials, limits: tuple[float, float]) -> tuple[Cause | None, list[Trial]]:
+def _other_rates(
+    case: Case, found: Forecast, trials: Trials, limits: tuple[float, float]
+) -> tuple[Cause | None, list[Trial]]:
     rate = case.loop.learning_rate
     factors = [10.0**k for k in range(-7, 8) if k and limits[0] * 0.999 <= rate * 10.0**k <= limits[1] * 1.001]
     if not factors or case.loop.scheduler is not None:
         return None, []
     trials.progress("learning rates of all decades")
-    tried = trials.run(case.loop, factors, max(LEAST, int(SHORT * case.steps)))
+    length = max(LEAST, int(SHORT * case.steps))
+    factors = [f for f in factors if not any(math.isclose(t.factor, f) and t.steps >= length for t in found.trials)]
+    tried = trials.run(case.loop, factors, length)
     gone = [trial for trial in (*found.trials[1:], *tried) if _gone(trial) and trial.confirmed]
     if not gone:
         return None, tried

@@ -13,26 +13,26 @@ Legend: P parts of the examples.
 import copy
 import math
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
-from gersgorin.checking.causes.wiring import continues
+from gersgorin.checking.causes.data import COMMON, common_class
 from gersgorin.checking.loop import random_numbers_kept
 from gersgorin.checking.minibatches import Examples, Pair, sequence_of
 from gersgorin.checking.trials import Constant
-from rhn.errors import InvalidInputError
 
 PARTS = 16
 LATER = 1.1  # times the steps of a reading that does not decide, for the next one
 GAINS = 0.05  # of the constant's loss, on examples of the training, from which on a reading decides
 CARRIES = 0.2  # share of that gain that examples kept out have as well
 ERRORS = 2.0  # standard errors
+COPIES = 1e-3  # of the constant's loss, below which the targets are the inputs
 STRONG = 0.5  # of the constant's loss, below which repeating the last value is a forecast
 
 
@@ -49,6 +49,8 @@ class Reading:
     """Standard error of `kept`."""
     ahead: float = math.nan
     """Gain beyond that of repeating the last value, in standard errors."""
+    commonest: bool = False
+    """True if the answers are all the commonest class, which nearly all targets are."""
 
     @property
     def by_heart(self) -> bool | None:
@@ -57,7 +59,9 @@ class Reading:
             return None
         if self.kept + ERRORS * self.error < CARRIES * self.trained:
             return True
-        return False if self.kept - ERRORS * self.error > CARRIES * self.trained or self.kept > self.trained / 2 else None
+        return (
+            False if self.kept - ERRORS * self.error > CARRIES * self.trained or self.kept > self.trained / 2 else None
+        )
 
 
 class Watch:
@@ -68,38 +72,32 @@ class Watch:
         self.readings: list[Reading] = []
         kept, trained = case.loop.data.kept_out(PARTS) if isinstance(case.loop.data, Examples) else ([], [])
         self.kept, self.trained = kept, trained
+        self.share = common_class(case.y)[1]
         self.last = self._repeats(case) if kept else None
 
     def _repeats(self, case: Case) -> tuple[float, float, list[float]] | None:
         """(Mean loss of repeating the last value relative to the constant's, that of a linear map of it, losses (P,)); None if the
         targets are no forecast."""
-        if not case.y.is_floating_point() or self.loop.before is not None:
+        last = [_last_value(case, pair) for pair in (*self.kept, *self.trained)]
+        if not case.y.is_floating_point() or self.loop.before is not None or last[0].shape != self.kept[0][1].shape:
             return None
-        shape, every = case.output.shape, [self._last_frame(case, pair) for pair in (*self.kept, *self.trained)]
-        if any(frame is None for frame in every) or shape[-1] != every[0].shape[-1]:
+        (kept, targets), (known, answers) = (
+            (some, [y for _, y in pairs])
+            for some, pairs in ((last[: len(self.kept)], self.kept), (last[len(self.kept) :], self.trained))
+        )
+        constant = sum(map(self._constant, self.kept))
+        losses = [self.loop.loss_fn(frame, y).item() for frame, y in zip(kept, targets, strict=True)]
+        ratio = sum(losses) / constant
+        if not (case.continues or COPIES < ratio < STRONG):
             return None
-        with suppress(InvalidInputError), torch.no_grad():
-            constants = [self._constant(pair) for pair in self.kept]
-            losses = [self.loop.loss_fn(frame, y).item() for frame, (_, y) in zip(every, self.kept, strict=False)]
-            ratio = sum(losses) / sum(constants)
-            if not (continues(case) or ratio < STRONG):
-                return None
-            x, y = (torch.cat([part.reshape(-1, shape[-1]) for part in parts]).double() for parts in (every[len(losses) :], [y for _, y in self.trained]))
-            ones = torch.ones(len(x), 1).to(x)
-            weights = torch.linalg.lstsq(torch.cat([x, ones], 1), y).solution
-            mapped = [(frame.double() @ weights[:-1] + weights[-1]).to(frame) for frame in every[: len(losses)]]
-            linear = sum(self.loop.loss_fn(frame, y).item() for frame, (_, y) in zip(mapped, self.kept, strict=True))
-            return ratio, linear / sum(constants), losses
-        return None
-
-    def _last_frame(self, case: Case, pair: Pair) -> Tensor | None:
-        """The last value before each target, in the shape of the targets."""
-        x, y = sequence_of(pair[0]), pair[1]
-        if x.dim() < 3 or not x.is_floating_point():
-            return None
-        frame = x if x.shape[:2] == y.shape[:2] else x.select(1 - case.axis, -1)
-        frame = frame[..., : y.shape[-1]]
-        return frame.expand(y.shape) if frame.dim() == y.dim() and frame.shape[-1] in (1, y.shape[-1]) else None
+        X, Y = (torch.cat([part.flatten(0, -2) for part in parts]).double() for parts in (known, answers))
+        weights = torch.linalg.lstsq(F.pad(X, (0, 1), value=1.0), Y).solution
+        mapped = [(F.pad(frame.double(), (0, 1), value=1.0) @ weights).to(frame) for frame in kept]
+        return (
+            ratio,
+            sum(self.loop.loss_fn(*pair).item() for pair in zip(mapped, targets, strict=True)) / constant,
+            losses,
+        )
 
     def _constant(self, pair: Pair) -> float:
         (goal,) = self.loop.goals([pair])
@@ -112,7 +110,7 @@ class Watch:
         if step >= self.next:
             self.readings.append(self._read(model, step))
             self.next = math.ceil(LATER * step)
-        return self.readings[-1].by_heart is None or self._behind
+        return self.readings[-1].by_heart is None or self._behind or self.readings[-1].commonest
 
     @property
     def _behind(self) -> bool:
@@ -123,40 +121,73 @@ class Watch:
     def _read(self, model: nn.Module, step: int) -> Reading:
         model = copy.deepcopy(model)  # in training mode, as its loss is; normalisations count their calls
         with random_numbers_kept(model):
-            constants = np.array([self._constant(pair) for pair in self.kept])
-            kept, trained = (np.array([self.loop.loss(model, *pair).item() for pair in pairs]) for pairs in (self.kept, self.trained))
+            kept, trained = (
+                np.array([self.loop.loss(model, *pair).item() for pair in some]) for some in (self.kept, self.trained)
+            )
+            answers = [classes(self.loop.output(model, x), y) for x, y in self.kept if self.share >= COMMON]
+        constants = np.array([self._constant(pair) for pair in self.kept])
         gains = (constants - kept) / constants.mean()
-        own = 1 - trained.sum() / sum(self._constant(pair) for pair in self.trained)
-        ahead = math.nan
-        if self.last is not None:
-            ahead = _in_errors(np.array(self.last[2]) - kept)
-        return Reading(step, own, gains.mean(), gains.std(ddof=1) / math.sqrt(len(gains)), ahead)
+        return Reading(
+            step=step,
+            trained=1 - trained.sum() / sum(self._constant(pair) for pair in self.trained),
+            kept=gains.mean(),
+            error=gains.std(ddof=1) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan,
+            ahead=math.nan if self.last is None else _in_errors(np.array(self.last[2]) - kept),
+            commonest=bool(answers) and len(torch.cat(answers).unique()) == 1,
+        )
 
     def causes(self) -> Iterator[Cause]:
         """What the last reading shows."""
         if not self.readings:
             return
-        last, step = self.readings[-1], f"{self.readings[-1].step:,} steps"
+        last = self.readings[-1]
+        loss, own = 1 - last.kept, 1 - last.trained
+        numbers = {"kept_out": loss, "error": last.error, "trained": own, "step": last.step}
+        after = f"After {last.step:,} steps the loss"
         if last.by_heart:
+            between = f"{loss - ERRORS * last.error:.2g} to {loss + ERRORS * last.error:.2g}"
             yield Cause(
                 "learned by heart",
-                f"After {step} the loss on examples of the training is {1 - last.trained:.3g} of the best constant output's, on examples kept out of it "
-                f"{1 - last.kept:.3g} ({1 - last.kept - 2 * last.error:.2g} to {1 - last.kept + 2 * last.error:.2g}): it learns its examples, and "
-                "nothing that carries over.",
+                f"{after} is {own:.3g} of a constant output's on examples of the training, {loss:.3g} ({between}) on examples kept out of "
+                "it: it learns its examples, and nothing that carries over.",
                 "Check that each input still belongs to its target (shuffled apart, shifted, sorted); else take more data, a smaller "
                 "network, dropout or weight decay.",
-                {"trained": 1 - last.trained, "kept_out": 1 - last.kept, "error": last.error, "step": last.step},
+                numbers,
+            )
+        elif last.commonest:
+            yield Cause(
+                "class imbalance",
+                f"After {last.step:,} steps each answer on examples kept out is the commonest class, as {self.share:.0%} of the targets are.",
+                "Weight the classes in the loss by 1 / share, or draw them equally often; judge by balanced accuracy.",
+                numbers | {"share": self.share},
             )
         elif self._behind and self.last is not None:
             repeated, linear, _ = self.last
             yield Cause(
                 "repeats the last value",
-                f"After {step} the loss on examples kept out is {1 - last.kept:.3g} of the best constant output's; repeating the last value has {repeated:.3g}, a "
-                f"linear map of it {linear:.3g}. The forecast is no better than these.",
-                "Predict the change, y - x[:, -1], in place of the value: a constant then stands for repeating it. If the series is a "
-                "random walk, nothing does better.",
-                {"loss": 1 - last.kept, "repeated": repeated, "linear": linear, "step": last.step},
+                f"{after} on examples kept out is {loss:.3g} of a constant output's; repeating the last value has {repeated:.3g}, a linear "
+                f"map of it {linear:.3g}.",
+                "Predict the change, y - x[:, -1], in place of the value: a constant then stands for repeating it. Of a random walk "
+                "nothing else can be predicted.",
+                numbers | {"repeated": repeated, "linear": linear},
             )
+
+
+def _last_value(case: Case, pair: Pair) -> Tensor:
+    """The last value before each target, if the inputs are numbers that have the units of the targets."""
+    x, y = sequence_of(pair[0]), pair[1]
+    if x.dim() < 3 or not x.is_floating_point():
+        return x
+    frame = (x if x.shape[:2] == y.shape[:2] else x.select(1 - case.axis, -1))[..., : y.shape[-1] if y.dim() else 1]
+    return frame.expand_as(y) if frame.dim() == y.dim() and frame.shape[-1] in (1, y.shape[-1]) else frame
+
+
+def classes(output: Tensor, y: Tensor) -> Tensor:
+    """The classes that outputs stand for."""
+    if output.shape == y.shape:
+        return (output > (0.5 if output.min() >= 0 and output.max() <= 1 else 0)).long().flatten()
+    axis = next((a for a in range(output.dim()) if output.shape[:a] + output.shape[a + 1 :] == y.shape), -1)
+    return output.argmax(axis).flatten()
 
 
 def _in_errors(values: np.ndarray) -> float:
