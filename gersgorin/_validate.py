@@ -38,7 +38,7 @@ def real_tensor(name: str, value: Any) -> Tensor:
 
 
 def finite_tensor(name: str, value: Any) -> Tensor:
-    """The same as `real_tensor`, with at least one number. Raises InvalidInputError also for none, NotFiniteError for NaN or infinity."""
+    """The same as `real_tensor`, with at least one number. Raises InvalidInputError for none, NotFiniteError for NaN or infinity."""
     x = real_tensor(name, value)
     if x.numel() == 0 or x.dim() == 0:
         raise InvalidInputError(f"{name} has shape {tuple(x.shape)}: expected at least one step of a sequence")

@@ -178,13 +178,13 @@ def _check_training(
             return TrainingCheck(**UNTRIED, **about, causes=causes, saved_seconds=steps * loop.step_seconds)
         progress("the plateau")
         reach = measure_reach(loop, loop.model)
-        order, rates, lacking = _plateau(loop, EXPLAINING * (end - time.monotonic()))
+        order, lacking = _order(loop, EXPLAINING * (end - time.monotonic()))
         ready = time.monotonic()
         progress("the best constant output")
         try:
             constant = Constant(loop)
         except InvalidInputError as error:  # such as a loss that falls below 0
-            if not causes:
+            if all(row.risk for row, _ in found):
                 raise
             return TrainingCheck(**UNTRIED, **about, causes=causes, left_out=(*left_out, str(error)))
         watch = Watch(case, constant)
@@ -203,23 +203,24 @@ def _check_training(
             **vars(forecasted),
             **about,
             order=order,
-            rates=rates,
             reach=reach,
             step_seconds=(time.monotonic() - ready) / taken if taken else loop.step_seconds,
             setup_seconds=ready - begun,
         )
         trials = Trials(case, constant, lambda: end - time.monotonic(), seed, progress)
         every, tried = after(case, found, check, watch, trials)
-    left_out += [*["the time was up before the trials ended"] * check.cut, *[lacking] * bool(lacking)]
+    left_out += [*["the time was up before the trials ended"] * check.cut, *[lacking] * bool(lacking), *trials.lacking]
+    if not watch.kept:
+        left_out.append("what carries over to other examples: expected tensors of 50 or more examples")
     if loop.data.cut:
         left_out.append(f"batches of the DataLoader after the first {loop.data.cut:,}, for the best constant output")
     return replace(check, causes=tuple(every), trials=(*check.trials, *tried), left_out=tuple(left_out))
 
 
-def _plateau(loop: TrainingLoop, seconds: float) -> tuple[float | None, dict[str, float], str]:
-    """(Order, rates, what is lacking in words) of the plateau, on one minibatch; they explain the forecast and do not enter it."""
+def _order(loop: TrainingLoop, seconds: float) -> tuple[float | None, str]:
+    """(Order of the plateau on one minibatch, what is lacking in words); it explains the forecast and does not enter it."""
     if PASSES * loop.step_seconds > seconds:
-        return None, {}, "rates, for lack of time"
+        return None, "the order of the plateau, for lack of time"
     try:
         x, y = loop.data.probe()
         constant, loss = loop.constant_output(loop.goals([(x, y)]))
@@ -233,9 +234,9 @@ def _plateau(loop: TrainingLoop, seconds: float) -> tuple[float | None, dict[str
         )
         rates, slopes = measure_rates(probe)
         has_order = probe.output_bias is not None and bool(rates)
-        return slopes[max(rates, key=lambda name: rates[name])] if has_order else None, rates, ""
+        return slopes[max(rates, key=lambda name: rates[name])] if has_order else None, ""
     except USERS_FAULT as error:  # whatever a module raises in double precision
-        return None, {}, f"rates: {first_line(error)}"
+        return None, f"the order of the plateau: {first_line(error)}"
 
 
 def frame_targets(

@@ -425,10 +425,14 @@ def _optimizer(model: nn.Module, optimizer: Any, learning_rate: float | None, sc
         )
     own = {id(p) for p in model.parameters()}
     held = [id(p) for group in optimizer.param_groups for p in group["params"]]
-    if others := len(set(held) - own):
+    if (others := len(set(held) - own)) and own <= set(held):
+        raise InvalidInputError(
+            f"{others} of the optimiser's parameters are not the model's: expected an optimiser on model.parameters()"
+        )
+    if others:
         raise prevented(
             "untrained weights",
-            f"The optimiser holds {others} tensors that are not parameters of this model, and {len(own & set(held))} of its {len(own)}.",
+            f"The optimiser holds {others} tensors that are no parameters of this model, and {len(own & set(held))} of its {len(own)}.",
             "Make it after the model was built, moved or converted: optimizer = type(optimizer)(model.parameters(), lr=...).",
         )
     rates = _rates(optimizer, scheduled)

@@ -28,7 +28,11 @@ Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 Pair = tuple[Inputs, Tensor]  # inputs and targets
 TARGETS = ("y", "target", "targets", "label", "labels")  # names in a batch that is a dictionary
 BATCH_SIZE = 32
-FEW, MOST_KEPT = 50, 128  # examples, of which none are kept out; most that are
+FEW, SOME_KEPT, MOST_KEPT = (
+    50,
+    32,
+    128,
+)  # examples, from which on some are kept out; how many if there are enough, at most
 MOST_PASSES = 4  # through the examples, for minibatches with the same number of each
 UNRELATED, RELATED, FEW_NEIGHBOURS = (
     0.1,
@@ -68,9 +72,9 @@ class Examples:
         return self.count / self.per_step
 
     def keep_out(self) -> None:
-        """Keep a tenth of the examples out of the stream, none of few."""
+        """Keep a tenth of the examples out of the stream, up to a fifth of less than 320, none of less than 50."""
         if self.count >= FEW:
-            self.kept = _drawn(self.count, 1)[: min(self.count // 10, MOST_KEPT)]
+            self.kept = _drawn(self.count, 1)[: min(max(self.count // 10, min(self.count // 5, SOME_KEPT)), MOST_KEPT)]
 
     def kept_out(self, parts: int) -> tuple[list[Pair], list[Pair]]:
         """(The examples kept out of the stream, as many of the stream), each in parts."""

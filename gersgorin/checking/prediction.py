@@ -5,7 +5,7 @@ Legend: K trials.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -64,8 +64,6 @@ class TrainingCheck(Result, Forecast):
     """Class of the scheduler, which begins with `learning_rate` or multiplies it: "OneCycleLR"."""
     order: float | None = None
     """Of the plateau, on one minibatch; None: not measured."""
-    rates: dict[str, float] = field(default_factory=dict)
-    """||dL/dM|| / ||M|| of each matrix at the best constant output; empty: not measured."""
     left_out: tuple[str, ...] = ()
     """In words: what there was no time for, and what failed."""
     reach: Reach | None = None
@@ -219,7 +217,6 @@ class TrainingCheck(Result, Forecast):
             else f"{self.constant_loss:.4g}, the loss of the best constant output; the training starts at {self.first_loss:.4g}",
             "trials": f"\n{' ' * VALUES}".join(map(_trial, self.table())) if self.tried else None,
             "left out": "; ".join(self.left_out),
-            "rates": rates_in_words(self.rates) if self.rates else None,
         }
         yield from (f"{name:<{VALUES}}{words}" for name, words in rows.items() if words)
 
@@ -295,12 +292,3 @@ def _trial(row: dict) -> str:
     end = ", ".join(ends) or f"neither leaves nor explodes in {counted(row['steps'], 'step')}"
     end += f" of {row['steps']:,}" * (len(ends) == 1 and row["diverged"] == math.inf)
     return f"learning rate {row['learning_rate']:<10.3g} {end if row['steps'] else 'not tried'}"
-
-
-def rates_in_words(rates: dict[str, float]) -> str:
-    """
-    >>> rates_in_words({"a": 0.012, "b": math.inf})
-    'gradient / weights on the plateau: a 1.2e-02, b infinite (its weights are 0)'
-    """
-    each = [f"{n} infinite (its weights are 0)" if r == math.inf else f"{n} {r:.1e}" for n, r in rates.items()]
-    return f"gradient / weights on the plateau: {', '.join(each)}"

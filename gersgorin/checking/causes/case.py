@@ -4,6 +4,7 @@ Legend: N examples of a minibatch, T frames, K output units.
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
@@ -113,17 +114,22 @@ class Case:
         return least_constant(lambda z: self.loop.loss_fn(activation.of(z), self.y), zeros)[2]
 
     @cached_property
-    def outputs_of(self) -> Callable[[Inputs], Tensor]:
-        """The model as a function in evaluation mode and in double precision, or in its own where it does not run in double."""
+    def twin(self) -> tuple[nn.Module, bool]:
+        """(A copy in evaluation mode, in double precision if it runs so, whether it does)."""
         own = copy.deepcopy(self.loop.model).eval()
         double = copy.deepcopy(own).double()
-        run = torch.no_grad()(lambda x: self.loop.output(own, x))
-        run_double = torch.no_grad()(lambda x: self.loop.output(double, in_double(x)))
         try:
-            run_double(self.x)
+            with torch.no_grad():
+                self.loop.output(double, in_double(self.x))
         except USERS_FAULT:  # whatever a module raises in double precision
-            return run
-        return run_double
+            return own, False
+        return double, True
+
+    @torch.no_grad()
+    def outputs_of(self, x: Inputs) -> Tensor:
+        """The outputs of the twin."""
+        model, double = self.twin
+        return self.loop.output(model, in_double(x) if double else x)
 
     @cached_property
     def before(self) -> Tensor:
@@ -157,8 +163,46 @@ class Case:
             noise = torch.randn(at.shape, generator=torch.Generator().manual_seed(0)).to(at)
             at.add_(noise * self.first.std().clamp_min(1e-3))
         else:
-            at.copy_(self.first.flatten()[torch.arange(at.numel()) % self.first.numel()].roll(1 + frame).view_as(at))
+            at.copy_(at.roll(1, 0))
         return x
+
+    def reads(self, frame: int) -> Tensor:
+        """True for each output, (N,) or (N, T), that reads a frame: NaN in its place become NaN, whatever the weights are."""
+        spoil = lambda x: x.clone().index_fill(1 - self.axis, torch.tensor(frame, device=x.device), math.nan)  # noqa: E731
+        with torch.no_grad():
+            bad = self._with_inputs(spoil).isnan().movedim(self.output_axis or 0, 0)
+        return bad.flatten(2 if self.of_frames else 1).any(-1) if bad.dim() > 1 + self.of_frames else bad
+
+    def slopes(self) -> Tensor:
+        """(T,) size of the gradient of the last output at each lag, in the type of the twin."""
+        leaves: list[Tensor] = []
+
+        def keep(x: Tensor) -> Tensor:
+            leaves.append(x.detach().requires_grad_())
+            return leaves[-1].clone()
+
+        output = self._with_inputs(keep)
+        output = output.select(1 - self.axis, -1) if self.of_frames else output
+        weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
+        (slope,) = torch.autograd.grad((output * weights).sum(), leaves[:1], materialize_grads=True)
+        return slope.movedim(1 - self.axis, 0).flatten(1).norm(dim=1).flip(0)
+
+    def _with_inputs(self, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """The outputs of the twin with changed inputs; of symbols what embeddings make of them is changed."""
+        model, double = self.twin
+        if self.first.is_floating_point():
+            return self.loop.output(model, change(self.first.double() if double else self.first))
+        same = lambda made: made.shape[:2] == self.first.shape[:2]  # noqa: E731
+        hooks = [
+            part.register_forward_hook(lambda module, given, made: change(made) if same(made) else made)
+            for part in model.modules()
+            if isinstance(part, nn.Embedding)
+        ]
+        try:
+            return self.loop.output(model, self.first)
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     @cached_property
     def mixed(self) -> int:

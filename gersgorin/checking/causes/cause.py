@@ -19,7 +19,7 @@ class Cause:
     evidence: dict[str, Any] = field(default_factory=dict)
     """The numbers, by name."""
     sure: bool = False
-    """True if it alone prevents learning, shown by measurement: nothing can learn so, or the training stays and a repaired one leaves."""
+    """True if it alone prevents learning: nothing can learn so, or the training stays and a repaired one was seen to leave."""
 
     def __str__(self) -> str:
         return f"{self.sentence} {self.remedy}"

@@ -19,9 +19,11 @@ FAINT = 0.03  # spread of a pre-activation, below which the inputs are too small
 IDS = 20  # least number of different whole numbers that are read as ids
 FAR = 10.0  # times the spread of the targets that their mean is away from the outputs
 TRIED = 20  # steps of the optimiser by which its speed is measured
+SAME = 3.0  # times the spread of x, at most, of numbers that are x
 READERS = (nn.RNNBase, nn.RNNCellBase, nn.Linear)
 OTHERS = (nn.Embedding, nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.modules.conv._ConvNd)
 ARRIVES = 3.0  # times the steps of the training, from which on the constant alone is out of reach
+USUAL = {"SGD": (3e-3, 1.0), "other": (3e-4, 1e-2)}  # learning rates that are rarely the cause
 COMMON = 0.9  # share of a class that nearly always occurs
 UNSORTED = 0.5  # of the constant's loss: what constants of single minibatches have, if these are not shuffled
 ALIKE = 0.6  # of the difference between targets of any two examples: that between those of equal inputs
@@ -38,7 +40,7 @@ def one_step(case: Case) -> Iterator[Cause]:
         yield Cause(
             "one step",
             f"Each sequence has one step: x has shape {shape}, with {case.count} examples. The network has nothing to remember.",
-            "Give the steps their own axis, (examples, steps, features): x.unsqueeze(-1) of (examples, steps), or windows of the series.",
+            "Give the steps their own axis: x.unsqueeze(-1) of (examples, steps), or windows of the series.",
             {"shape": list(shape)},
         )
 
@@ -89,19 +91,22 @@ def _first_layer(case: Case) -> tuple[nn.Module | None, Tensor]:
     finally:
         for hook in hooks:
             hook.remove()
-    first = seen[0] if seen else (None, case.first)
-    return first if isinstance(first[0], READERS) and first[1].dim() > 1 else (None, case.first)
+    layer, x = seen[0] if seen else (None, case.first)
+    ratio = (x.float().std() / case.first.float().std()).item()  # 1 unless something else has read them before
+    return (layer, x) if isinstance(layer, READERS) and x.dim() > 1 and 1 / SAME < ratio < SAME else (None, x)
 
 
 def numbered_targets(case: Case) -> Iterator[Cause]:
     """Symbols as the targets of a regression."""
     y, symbols = case.y, not case.first.is_floating_point()
-    if symbols and y.is_floating_point() and torch.equal(y, y.round()) and (distinct := len(y.unique())) >= IDS:
+    if not symbols or not y.is_floating_point() or not torch.equal(y, y.round()):
+        return
+    if (distinct := len(y.unique())) >= IDS and y.min() >= 0 and y.max() <= case.first.max():
         yield Cause(
             "ids as numbers",
-            f"The inputs are symbols, and the targets whole numbers ({distinct} different ones from {y.min():g} to {y.max():g}) that the loss "
-            "takes for sizes.",
-            "If they are symbols, give the output a unit for each, and take nn.CrossEntropyLoss() with y as integers.",
+            f"The inputs are symbols, and the targets whole numbers ({distinct} different ones from {y.min():g} to {y.max():g}) that "
+            "the loss takes for sizes.",
+            "Give the output a unit for each symbol, and take nn.CrossEntropyLoss() with y as integers.",
             {"distinct": distinct, "largest": y.max().item()},
         )
 
@@ -116,15 +121,16 @@ def far_targets(case: Case) -> Iterator[Cause]:
     speed = abs(moved[-1] - moved[TRIED // 2]) / (TRIED - TRIED // 2)
     needed = abs(goal - moved[-1]) / max(speed, 1e-30)
     distance = abs(goal - start) / max(y.std().item(), 1e-30)
+    least_usual = USUAL["SGD" if isinstance(case.loop.optimizer, torch.optim.SGD) else "other"][0]
     if needed > MOSTLY * case.steps and math.isfinite(needed):
         many = f"{needed:,.0f} steps" if needed < 1e9 else "more than a billion steps"
         yield Cause(
             "target scale",
-            f"The targets have mean {goal:.4g}, {distance:.2g} standard deviations away from the outputs ({start:.2g}). This optimiser moves "
-            f"the outputs by {speed:.2g} a step: it takes {many} to the mean, of {case.steps:,}.",
+            f"The targets have mean {goal:.4g}, {distance:.2g} standard deviations away from the outputs ({start:.2g}). This "
+            f"optimiser moves the outputs by {speed:.2g} a step: it takes {many} to the mean, of {case.steps:,}.",
             "Standardise the targets, y = (y - y.mean()) / y.std(), or set the bias of the output layer to their mean.",
             {"mean": goal, "output": start, "speed": speed, "needed_steps": needed},
-            sure=needed > ARRIVES * case.steps,
+            sure=needed * case.loop.learning_rate > ARRIVES * case.steps * max(case.loop.learning_rate, least_usual),
         )
 
 
@@ -132,7 +138,7 @@ def equal_inputs(case: Case) -> Iterator[Cause]:
     """Equal inputs, or nearly equal ones, with different targets."""
     data, loop, axis = case.loop.data, case.loop, case.output_axis
     x, y = data.probe(NEIGHBOURS) if isinstance(data, Examples) else (case.x, case.y)
-    if not isinstance(x, Tensor) or axis is None or (count := x.shape[case.axis]) < FEW:
+    if not isinstance(x, Tensor) or axis is None or case.frames == 1 or (count := x.shape[case.axis]) < FEW:
         return
     rows = x.movedim(case.axis, 0).flatten(1).float()
     distances = torch.cdist(rows, rows).fill_diagonal_(math.inf)
@@ -175,11 +181,12 @@ def padding(case: Case) -> Iterator[Cause]:
     real = (x != x[:, -1:]).any(-1)
     ends = (real * torch.arange(1, T + 1, device=x.device)).amax(1).float()
     mean = T - ends.mean().item()
-    if len(x[:, -1].unique(dim=0)) == 1 and mean >= MOSTLY * T and ends.std() > 0:
+    varies = bool(ends.std() > 0) or not x[:, -1].any()  # else it may be a delay that belongs to the task
+    if len(x[:, -1].unique(dim=0)) == 1 and mean >= MOSTLY * T and varies:
         yield Cause(
             "padding",
             f"On average the last {mean:.0f} of {T} steps are padding, and the output is read after it.",
-            "Read the last real step: nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False), and the state h.",
+            "Read the last real step: nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False), and the state h.",
             {"padding": mean, "frames": T},
         )
 
@@ -215,8 +222,8 @@ def sorted_minibatches(case: Case) -> Iterator[Cause]:
     if ratio < UNSORTED and case.count >= FEW:
         yield Cause(
             "sorted data",
-            f"The minibatches come in one order, and each holds one kind of targets: constants of single ones have {ratio:.2f} of the loss "
-            "of one constant for all. The network follows the present minibatch.",
+            f"The minibatches come in one order, and each holds one kind of targets: constants of single ones have {ratio:.2f} of "
+            "the loss of one constant for all. The network follows the present minibatch.",
             "Shuffle: DataLoader(..., shuffle=True).",
             {"ratio": ratio},
         )

@@ -49,17 +49,17 @@ BEFORE = (  # the most harmful first
     Row(wiring.cut_in_time, exact=True),
     Row(wiring.looks_ahead),
     Row(wiring.hidden_weights, exact=True),
+    Row(data.one_step),
     Row(data.equal_inputs),
     Row(output.softmax_twice),
     Row(data.sorted_minibatches),
-    Row(data.one_step),
+    Row(data.numbered_targets),
     Row(data.far_targets, risk=True),
-    Row(output.faint_output, risk=True),
-    Row(data.numbered_targets, risk=True),
     Row(data.raw_inputs, risk=True),
     Row(wiring.still_weights, risk=True),
     Row(data.padding, risk=True),
     Row(data.imbalance, risk=True),
+    Row(output.faint_output, risk=True),
 )
 
 

@@ -21,23 +21,20 @@ def output_range(case: Case) -> Iterator[Cause]:
     if last is None or last.kind in ("Softmax", "LogSoftmax") or _twice(case):
         return
     least, constant = case.least_loss(last), case.constant_loss
-    if not least > OUT_OF_RANGE * constant:
-        return
-    low, high = f"{last.low:g}", f"{last.high:g}"
-    share = ""
-    if case.y.is_floating_point():
+    if least > OUT_OF_RANGE * constant:
         outside = ((case.y < last.low) | (case.y > last.high)).float().mean().item()
-        share = f", {outside:.0%} of the targets lie outside ({case.y.min():.3g} to {case.y.max():.3g})"
-    yield Cause(
-        "output range",
-        f"The outputs are {last.words}, between {low} and {high}{share}: the least loss in this range is {least / constant:.3g} times "
-        "that of the best constant output.",
-        f"Add a linear layer after {last.words}."
-        if last.kind[-3:] in ("RNN", "STM", "GRU", "ell")
-        else f"Remove {last.words} from the output, or scale the targets into its range.",
-        {"low": last.low, "high": last.high, "least_loss": least, "constant_loss": constant},
-        sure=least > NEVER * constant,
-    )
+        share = f", {outside:.0%} of the targets outside" * case.y.is_floating_point()
+        states = last.words.startswith("the states")
+        yield Cause(
+            "output range",
+            f"The outputs are {last.words}, between {last.low:g} and {last.high:g}{share}: the least loss in this range is "
+            f"{least / constant:.3g} times that of the best constant output.",
+            f"Add a linear layer after {last.words}."
+            if states
+            else f"Remove {last.words} from the output, or scale the targets into its range.",
+            {"low": last.low, "high": last.high, "least_loss": least, "constant_loss": constant},
+            sure=least > NEVER * constant,
+        )
 
 
 def softmax_twice(case: Case) -> Iterator[Cause]:
@@ -47,8 +44,8 @@ def softmax_twice(case: Case) -> Iterator[Cause]:
         least, constant = case.least_loss(last), case.constant_loss
         yield Cause(
             "softmax twice",
-            f"The outputs are {last.words}, and the loss takes {loss} of them again: it cannot fall below {least:.3g}; a constant output "
-            f"has {constant:.3g}.",
+            f"The outputs are {last.words}, and the loss takes {loss} of them again: it cannot fall below {least:.3g}; a constant "
+            f"output has {constant:.3g}.",
             f"Remove {last.words} from the end of the model: this loss takes logits.",
             {"least_loss": least, "constant_loss": constant},
             sure=least > NEVER * constant,

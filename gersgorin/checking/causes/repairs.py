@@ -15,20 +15,23 @@ from torch import Tensor, nn
 
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause, listed
+from gersgorin.checking.causes.data import USUAL
 from gersgorin.checking.forecast import Forecast
 from gersgorin.checking.loop import TrainingLoop, times
 from gersgorin.checking.minibatches import Mapped, Pair, sequence_of, with_parts
 from gersgorin.checking.trials import Constant, Trial, run_trials
+from rhn.errors import USERS_FAULT
+from rhn.utils.wording import first_line
 
 LENGTH = 0.5  # of the steps of a training, for one that is repaired
 SHORT, LEAST = 0.15, 100  # likewise for other learning rates; least steps
 LONGER = 4  # times the steps of the training, to see whether it needs more
 FEW_STEPS, FEW_EPOCHS = 200, 2.0  # of a training that may need more
 RATES = {"SGD": (1e-4, 10.0), "other": (1e-6, 1.0)}  # least and greatest learning rate that is tried
-USUAL = {"SGD": (3e-3, 1.0), "other": (3e-4, 1e-2)}  # learning rates that are rarely the cause
 CLIP = 1.0
 LATE = 0.8  # of the steps: a training that leaves later has no time to learn
 OUTWEIGHS = 1.0  # times the gradient of a weight: the pull of weight decay
+GROWN = 10.0  # times the first gradient, at least, to be said
 MOST_REPEATED = 300  # steps that are repeated to see what grows
 
 
@@ -59,6 +62,7 @@ class Trials:
             seed,
             progress,
         )
+        self.lacking: list[str] = []
 
     def run(self, loop: TrainingLoop, factors: Sequence[float], steps: int) -> list[Trial]:
         """Trials until the first one leaves; none without time."""
@@ -83,7 +87,12 @@ def repaired(case: Case, likely: list[Cause], found: Forecast, trials: Trials) -
     """The causes whose repair makes a training leave that does not, the first of them only."""
     for repair in _repairs(case, {cause.name: cause for cause in likely}, found.diverges_at):
         trials.progress(f"repaired: {repair.name}")
-        if trial := trials.leaves(repair.changed(case.loop)):
+        trial = None
+        try:
+            trial = trials.leaves(repair.changed(case.loop))
+        except USERS_FAULT as error:  # of a module or a loss for what it was never given
+            trials.lacking.append(f"{repair.name}: {first_line(error)}")
+        if trial:
             sentence = f"{repair.cause.sentence} Without it the training leaves after {trial.left:.0f} steps."
             yield replace(
                 repair.cause, sentence=sentence, sure=True, evidence=repair.cause.evidence | {"left": trial.left}
@@ -106,7 +115,8 @@ def _repairs(case: Case, likely: dict[str, Cause], diverges_at: float) -> Iterat
         yield Repair(
             "targets in the range", _standardised(case, targets=True, onto=((low + high) / 2, (high - low) / 4)), cause
         )
-    scales = [likely[name] for name in ("input scale", "ids as numbers") if name in likely]
+    numbers = case.first.is_floating_point()
+    scales = [likely[name] for name in ("input scale", "ids as numbers") if name in likely and numbers]
     far = likely.get("target scale")
     if far:
         yield Repair("standardised targets", _standardised(case, targets=True), far)
@@ -158,7 +168,7 @@ def _standardised(
 
 def _with_loss(loop: TrainingLoop, loss: Callable[[Tensor, Tensor], Tensor]) -> TrainingLoop:
     changed = copy.copy(loop)
-    changed.loss_fn = loss  # type: ignore[method-assign]
+    changed.loss_fn = loss  # type: ignore[method-assign, assignment]
     return changed
 
 
@@ -173,8 +183,12 @@ def _decay(case: Case) -> Cause | None:
             slope = case.gradients.get(names[id(p)])
             if p.dim() > 1 and slope is not None:
                 decoupled = type(loop.optimizer).__name__ == "AdamW" or group.get("decoupled_weight_decay")
-                pull = rate * decay * case.steps if decoupled else decay * p.norm() / slope.norm().clamp_min(1e-30)
-                ratios[names[id(p)]] = float(pull)
+                pull = (
+                    rate * decay * case.steps
+                    if decoupled
+                    else decay * float(p.detach().norm()) / max(float(slope.norm()), 1e-30)
+                )
+                ratios[names[id(p)]] = pull
     if not ratios or max(ratios.values()) < OUTWEIGHS:
         return None
     worst = max(ratios, key=lambda name: ratios[name])
@@ -224,18 +238,20 @@ def _clipped(loop: TrainingLoop) -> TrainingLoop:
 
 
 def explosion(case: Case, at: float) -> Cause:
-    """Where a training explodes: what grows in its steps before."""
+    """Where a training explodes: whose gradient grows in the steps before."""
     first: dict[str, float] = {}
-    norms: dict[str, float] = {}
+    last, broken = first, list[str]()
     for model, _, _ in islice(case.training(), int(min(at, MOST_REPEATED))):
         norms = {name: float(p.grad.norm()) for name, p in model.named_parameters() if p.grad is not None}
-        first = first or norms
-    broken = [name for name, norm in norms.items() if not math.isfinite(norm)]
-    growth = {name: norm / max(first.get(name, 0.0), 1e-30) for name, norm in norms.items() if math.isfinite(norm)}
-    where = f"the gradients of {listed(broken)} are not finite" if broken else ""
-    if growth and not where:
-        worst = max(growth, key=lambda name: growth[name])
-        where = f"the gradient of {worst} has grown {growth[worst]:.2g} times, to {norms[worst]:.2g}"
+        broken = [name for name, norm in norms.items() if not math.isfinite(norm)]
+        if broken:
+            break
+        first, last = first or norms, norms
+    growth = {name: norm / max(first[name], 1e-30) for name, norm in last.items()}
+    worst = max(growth, key=lambda name: growth[name], default="")
+    where = f"the gradients of {listed(broken)} are not finite" if broken else "the gradients are finite until then"
+    if worst and growth[worst] > GROWN:
+        where = f"the gradient of {worst} has grown {growth[worst]:.2g} times, to {last[worst]:.2g}"
     return Cause(
         "explosion",
         f"The loss explodes at step {at:,.0f}: {where}.",
@@ -269,6 +285,8 @@ def _falls(trial: Trial) -> bool:
 def _longer(
     case: Case, found: Forecast, trials: Trials, limits: tuple[float, float]
 ) -> tuple[Cause | None, list[Trial]]:
+    if case.loop.scheduler is not None:
+        return None, []
     trials.progress("more steps")
     longer = trials.run(case.loop, [1.0], LONGER * case.steps)
     if not longer or not case.steps < longer[0].left < math.inf or longer[0].diverged < math.inf:

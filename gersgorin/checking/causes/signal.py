@@ -30,6 +30,7 @@ from gersgorin.checking.trials import Constant
 PARTS = 16
 LATER = 1.1  # times the steps of a reading that does not decide, for the next one
 GAINS = 0.05  # of the constant's loss, on examples of the training, from which on a reading decides
+MOST_GAIN = 0.9  # on examples of the training, from which on more steps tell no more
 CARRIES = 0.2  # share of that gain that examples kept out have as well
 ERRORS = 2.0  # standard errors
 COPIES = 1e-3  # of the constant's loss, below which the targets are the inputs
@@ -57,7 +58,9 @@ class Reading:
         """True if nothing carries over, False if something does, None if that cannot be told."""
         if self.trained < GAINS or math.isnan(self.error):
             return None
-        if self.kept + ERRORS * self.error < CARRIES * self.trained:
+        if self.kept + ERRORS * self.error < CARRIES * self.trained or (
+            self.trained > MOST_GAIN / 2 and self.kept + self.error < 0
+        ):
             return True
         return (
             False if self.kept - ERRORS * self.error > CARRIES * self.trained or self.kept > self.trained / 2 else None
@@ -110,7 +113,8 @@ class Watch:
         if step >= self.next:
             self.readings.append(self._read(model, step))
             self.next = math.ceil(LATER * step)
-        return self.readings[-1].by_heart is None or self._behind or self.readings[-1].commonest
+        last = self.readings[-1]
+        return (last.by_heart is None and last.trained < MOST_GAIN) or self._behind or last.commonest
 
     @property
     def _behind(self) -> bool:
@@ -148,8 +152,8 @@ class Watch:
             between = f"{loss - ERRORS * last.error:.2g} to {loss + ERRORS * last.error:.2g}"
             yield Cause(
                 "learned by heart",
-                f"{after} is {own:.3g} of a constant output's on examples of the training, {loss:.3g} ({between}) on examples kept out of "
-                "it: it learns its examples, and nothing that carries over.",
+                f"{after} is {own:.3g} of a constant output's on examples of the training, {loss:.3g} ({between}) on examples "
+                "kept out of it: it learns its examples, and nothing that carries over.",
                 "Check that each input still belongs to its target (shuffled apart, shifted, sorted); else take more data, a smaller "
                 "network, dropout or weight decay.",
                 numbers,
@@ -157,7 +161,8 @@ class Watch:
         elif last.commonest:
             yield Cause(
                 "class imbalance",
-                f"After {last.step:,} steps each answer on examples kept out is the commonest class, as {self.share:.0%} of the targets are.",
+                f"After {last.step:,} steps each answer on examples kept out is the commonest class, as {self.share:.0%} of all "
+                "targets are.",
                 "Weight the classes in the loss by 1 / share, or draw them equally often; judge by balanced accuracy.",
                 numbers | {"share": self.share},
             )
@@ -165,8 +170,8 @@ class Watch:
             repeated, linear, _ = self.last
             yield Cause(
                 "repeats the last value",
-                f"{after} on examples kept out is {loss:.3g} of a constant output's; repeating the last value has {repeated:.3g}, a linear "
-                f"map of it {linear:.3g}.",
+                f"{after} on examples kept out is {loss:.3g} of a constant output's; repeating the last value has {repeated:.3g}, "
+                f"a linear map of it {linear:.3g}.",
                 "Predict the change, y - x[:, -1], in place of the value: a constant then stands for repeating it. Of a random walk "
                 "nothing else can be predicted.",
                 numbers | {"repeated": repeated, "linear": linear},

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from gersgorin.checking.activation import graph
 from gersgorin.checking.causes.case import SAME, Case
 from gersgorin.checking.causes.cause import Cause, listed
-from gersgorin.checking.reach import measure_reach
 
 PAIRED = 1e-6  # relative change of a loss with permuted targets, from which on it pairs them
 MOST_FRAMES = 16  # that are all tried
@@ -31,8 +30,8 @@ def unpaired_loss(case: Case) -> Iterator[Cause]:
     if others and max(changes) <= PAIRED * abs(own) and z.std() > 0:
         yield Cause(
             "unpaired loss",
-            f"The loss does not change when targets are permuted among {case.count} examples (outputs {tuple(z.shape)}, y {tuple(y.shape)}): "
-            "it does not compare an output with its own target.",
+            f"The loss does not change when targets are permuted among {case.count} examples (outputs {tuple(z.shape)}, y "
+            f"{tuple(y.shape)}): it does not compare an output with its own target.",
             f"Give y the shape {tuple(z.shape)}, as by y.reshape(output.shape), and take the mean of the loss last.",
             {"loss": own, "change": max(changes)},
             sure=True,
@@ -103,12 +102,13 @@ def cut_in_time(case: Case) -> Iterator[Cause]:
     T = case.frames
     if T is None or T < 3 or not isinstance(case.x, Tensor) or case.output_axis is None or case.mixed:
         return
+    if not case.first.is_floating_point() and not any(isinstance(part, nn.Embedding) for part in case.model.modules()):
+        return
     if case.of_frames:
-        earlier = (case.change(case.with_frame(t))[:, -1].max() for t in (T - 2, 0))
-        read = [] if any(change > SAME for change in earlier) else [T - 1]
+        read = [] if any(case.reads(t)[:, -1].any() for t in (T - 2, 0)) else [T - 1]
     else:
         several = range(T) if T <= MOST_FRAMES else sorted({*range(3), *range(0, T, T // 8), T - 2, T - 1})
-        read = [t for t in several if case.change(case.with_frame(t)).max() > SAME]
+        read = [t for t in several if case.reads(t).any()]
     if read and (len(read) == 1 or read[-1] < min(T - 1, 3)):
         steps, last = (f"step {read[-1] + 1} of {T}", "[:, -1]" if case.axis == 0 else "[-1]")
         steps, last = ("its own step", "") if case.of_frames else (steps, last)
@@ -119,13 +119,13 @@ def cut_in_time(case: Case) -> Iterator[Cause]:
             {"frames": T, "read": [t + 1 for t in read]},
         )
         return
-    reach = measure_reach(case.loop, case.loop.model)
-    if reach is not None and reach.frames > 2 and reach.norms[0] > 0 and not reach.norms[1:].any():
+    norms = case.slopes()
+    if norms[0] > 0 and not norms[1:].any():
         yield Cause(
             "detached state",
-            f"The gradient through time is exactly 0: earlier inputs change the output, and no gradient reaches them over {reach.frames} steps.",
+            f"The gradient through time is exactly 0: earlier inputs change the output, and no gradient reaches any of {T - 1}.",
             "Detach the state between minibatches only: remove .detach(), .data or torch.no_grad() from the loop over time.",
-            {"frames": reach.frames},
+            {"frames": T},
         )
 
 
