@@ -1,7 +1,6 @@
-"""Public threads with odd numbers in threads.csv rebuilt as small trainings: as its owner wrote it, and with one repair.
+"""The threads with odd numbers in threads.csv as small trainings: as its owner wrote it, and with one repair.
 
-    t05(False)      # the training of thread 5: softmax before the cross entropy
-    t05(True)       # the same without it
+    t05(False), t05(True)       # the training of thread 5 with a softmax before the cross entropy, and without it
 
 `python -m benchmarks.threads.development` trains both of each and prints the error on fresh examples relative to the
 best constant answer's: the symptom under a plain loop, and whether the repair takes it away.
@@ -14,113 +13,30 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks.threads.development_parts import (
+    Cells,
+    Own,
+    binary,
+    case,
+    cross,
+    opinions,
+    reader,
+    relative,
+    share,
+    translation,
+    windows,
+    words,
+)
 from benchmarks.threads.trainings import Net, Training, error, fit, minibatches
-
-
-class Own(nn.Module):
-    """Parts and the forward function of them that its owner wrote."""
-
-    def __init__(self, forward: Callable[[Any, Tensor], Tensor], **parts: nn.Module):
-        super().__init__()
-        self.own, self.parts = forward, nn.ModuleDict(parts)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.own(self.parts, x)
-
-
-class Cells(nn.LSTMCell):
-    """A loop over an LSTM cell with another activation, initialised as in Keras: states (N, T, units)."""
-
-    def __init__(self, inputs: int, units: int, activation: Callable[[Tensor], Tensor]):
-        super().__init__(inputs, units)
-        self.activation = activation
-        for weight in self.weight_hh.data.chunk(4):
-            nn.init.orthogonal_(weight)
-        nn.init.zeros_(self.bias_hh)
-        self.bias_ih.data = F.pad(torch.ones(units), (units, 2 * units))
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = c = x.new_zeros(len(x), self.hidden_size)
-        states = []
-        for frame in x.unbind(1):
-            i, f, g, o = (
-                F.linear(frame, self.weight_ih, self.bias_ih) + F.linear(h, self.weight_hh, self.bias_hh)
-            ).chunk(4, 1)
-            c = f.sigmoid() * c + i.sigmoid() * self.activation(g)
-            h = o.sigmoid() * self.activation(c)
-            states.append(h)
-        return torch.stack(states, 1)
-
-
-def case(model, data, loss_fn, rate=1e-3, optimizer=torch.optim.Adam, error=None, fresh=400, **rest: Any) -> Training:
-    """A training on data (x, y) but for the last examples, which are the fresh ones; error is a function of them too."""
-    (x, y), test = (part[:-fresh] for part in data), tuple(part[-fresh:] for part in data)
-    complaint = None if error is None else lambda model: error(model, *test)
-    return Training(model, x, y, loss_fn, optimizer(model.parameters(), rate), test, error=complaint, **rest)
-
-
-def cross(output: Tensor, y: Tensor) -> Tensor:
-    """Cross entropy of logits (..., K) and classes (...)."""
-    return F.cross_entropy(output.flatten(0, -2), y.flatten())
-
-
-def share(guess: Tensor, y: Tensor) -> float:
-    """Share of wrong classes, divided by that of the best constant answer."""
-    return ((guess != y).float().mean() / (y != y.flatten().mode()[0]).float().mean()).item()
-
-
-def binary(threshold: float) -> Callable[[nn.Module, Tensor, Tensor], float]:
-    """`share` of a model whose outputs above a threshold mean yes."""
-    return lambda model, x, y: share((model(x) > threshold).float(), y)
-
-
-def reader(kind: str, V: int, units: int, K: int, **options: Any) -> nn.Sequential:
-    return nn.Sequential(nn.Embedding(V, 32), Net(kind, 32, units, K, **options))
-
-
-def words(N: int, T: int, V: int) -> Tensor:
-    """Zipf-distributed ids (N, T)."""
-    return torch.multinomial(1 / torch.arange(1.0, V + 1), N * T, replacement=True).view(N, T)
-
-
-def opinions(N: int, T: int) -> tuple[Tensor, Tensor]:
-    """Texts (N, T) of 50 words and whether their sum of weights is above the median (N,)."""
-    text, weights = torch.randint(1, 50, (N, T)), torch.randn(50)
-    value = weights[text].sum(1)
-    return text, (value > value.median()).long()
-
-
-def windows(series: Tensor, T: int) -> tuple[Tensor, Tensor]:
-    """All windows (N, T, 1) of a series and the value after each (N, 1)."""
-    cut = series.unfold(0, T + 1, 1)
-    return cut[:, :T, None], cut[:, T:]
-
-
-def translation(kind: str, T: int, V: int) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
-    """An encoder and decoder with attention; source and target so far (N, 2T), target: other words in reverse order (N, T)."""
-
-    def forward(parts: Any, x: Tensor) -> Tensor:
-        source, target = parts["embedding"](x).chunk(2, 1)
-        memory, state = parts["encoder"](source)
-        h = parts["decoder"](target, state)[0]
-        return parts["out"](torch.cat([h, (h @ memory.mT).softmax(2) @ memory], 2))
-
-    encoder, decoder = (getattr(nn, kind)(32, 64, batch_first=True) for _ in range(2))
-    source, table = torch.randint(1, V, (2400, T)), F.pad(1 + torch.randperm(V - 1), (1, 0))
-    target = table[source.flip(1)]
-    model = Own(forward, embedding=nn.Embedding(V, 32), encoder=encoder, decoder=decoder, out=nn.Linear(128, V))
-    return model, (torch.cat([source, F.pad(target[:, :-1], (1, 0))], 1), target)
 
 
 def t01(repaired: bool) -> Training:
@@ -136,7 +52,7 @@ def t01(repaired: bool) -> Training:
 def t03(repaired: bool) -> Training:
     """A siamese score exp(-distance) lies in (0, 1), the labels run from 1 to 5."""
 
-    def forward(parts: Any, x: Tensor) -> Tensor:
+    def forward(parts: nn.ModuleDict, x: Tensor) -> Tensor:
         a, b = (parts["lstm"](parts["embedding"](x[:, i]))[1][0][-1] for i in (0, 1))
         return torch.exp(-(a - b).abs().sum(1, keepdim=True))
 
@@ -152,12 +68,11 @@ def t05(repaired: bool) -> Training:
     torch.manual_seed(5)
     x, kind = words(1400, 12, 40), torch.randint(16, (40,))
     y = (kind[x] + (kind[x.roll(1, 1)] > 8)) % 16
-    base = -(y.flatten().bincount() / y.numel()).log().clamp(min=-9)
+    base = torch.distributions.Categorical(y.flatten().bincount().float()).entropy().item()
     model = reader("LSTM", 40, 32, 16, every=True, bidirectional=True)
     if not repaired:
         model.append(nn.Softmax(1))
-    judge = lambda model, x, y: (cross(model(x), y) / base[y].mean()).item()  # noqa: E731
-    return case(model, (x, y), cross, 1e-3, torch.optim.RMSprop, judge)
+    return case(model, (x, y), cross, 1e-3, torch.optim.RMSprop, lambda model, x, y: cross(model(x), y).item() / base)
 
 
 def t07(repaired: bool) -> Training:
@@ -185,7 +100,7 @@ def t09(repaired: bool) -> Training:
 
 def t11(repaired: bool) -> Training:
     """LSTM cells with ReLU and a ReLU at the end under SGD with momentum 0.99: the last unit dies."""
-    torch.manual_seed(11)
+    torch.manual_seed(15)
     x = torch.randn(1000, 15, 8)
     y = F.relu(x[..., :1] + x.roll(1, 1)[..., 1:2] - 0.5)
     model = nn.Sequential(Cells(8, 32, F.relu), Cells(32, 16, F.relu), nn.Linear(16, 1), *[nn.ReLU()] * (not repaired))
@@ -287,7 +202,7 @@ def t29(repaired: bool) -> Training:
 def t31(repaired: bool) -> Training:
     """The model is built anew after the optimiser, which holds the parameters of the first one."""
 
-    def forward(parts: Any, x: Tensor) -> Tensor:
+    def forward(parts: nn.ModuleDict, x: Tensor) -> Tensor:
         h = torch.zeros(len(x), 32)
         for letter in F.one_hot(x, 26).float().unbind(1):
             both = torch.cat([letter, h], 1)
@@ -305,7 +220,7 @@ def t31(repaired: bool) -> Training:
 def t33(repaired: bool) -> Training:
     """The state is detached at every step, so no gradient reaches the step that saw the number asked for."""
 
-    def forward(parts: Any, x: Tensor) -> Tensor:
+    def forward(parts: nn.ModuleDict, x: Tensor) -> Tensor:
         state, outputs = None, []
         for frame in x.unbind(1):
             state = parts["cell"](frame, state)
@@ -322,7 +237,7 @@ def t33(repaired: bool) -> Training:
 def t35(repaired: bool) -> Training:
     """Every step of an RNN gets the start state instead of the state of the step before."""
 
-    def forward(parts: Any, x: Tensor) -> Tensor:
+    def forward(parts: nn.ModuleDict, x: Tensor) -> Tensor:
         h_prev, hiddens = torch.zeros(len(x), 64), []
         for letter in parts["embedding"](x).unbind(1):
             h = torch.tanh(parts["cell"](torch.cat([letter, h_prev], 1)))
@@ -341,7 +256,7 @@ def t35(repaired: bool) -> Training:
 def t37(repaired: bool) -> Training:
     """The features are turned to (T, N, m), then an LSTM with batch_first=True runs along the batch."""
 
-    def forward(parts: Any, x: Tensor) -> Tensor:
+    def forward(parts: nn.ModuleDict, x: Tensor) -> Tensor:
         frames = F.relu(parts["conv"](x.mT)).permute(2, 0, 1)
         return parts["out"](parts["lstm"](frames)[0]).transpose(0, 1)
 
@@ -356,7 +271,7 @@ def t37(repaired: bool) -> Training:
 def t39(repaired: bool) -> Training:
     """Sequences laid end to end are cut with view(T, N, m), so that frames of several mix."""
 
-    def forward(parts: Any, x: Tensor) -> Tensor:
+    def forward(parts: nn.ModuleDict, x: Tensor) -> Tensor:
         N, T, m = x.shape
         flat = x.reshape(N * T, m)
         if repaired:
@@ -371,21 +286,21 @@ def t39(repaired: bool) -> Training:
 
 
 def t41(repaired: bool) -> Training:
-    """A bidirectional model of the next letter has read it in training; judged by the text it writes after three letters."""
+    """A bidirectional model of the next letter has read it in training; judged by the text it writes itself."""
     torch.manual_seed(41)
-    text, table, slip = torch.randint(12, (700, 41)), torch.randperm(12), torch.rand(700, 41) < 0.05
+    text, table, slip = torch.randint(13, (700, 41)), torch.randperm(13), torch.rand(700, 41) < 0.05
     slip[300:] = False
     for t in range(2, 41):
-        text[:, t] = torch.where(slip[:, t], text[:, t], table[(text[:, t - 2] + text[:, t - 1]) % 12])
+        text[:, t] = torch.where(slip[:, t], text[:, t], table[(text[:, t - 2] + text[:, t - 1]) % 13])
 
     def write(model: nn.Module, x: Tensor, y: Tensor) -> float:
-        text = x[:, :3]
-        for _ in range(9):
+        text = x[:, :2]
+        for _ in range(15):
             text = torch.cat([text, model(text)[:, -1:].argmax(2)], 1)
-        return share(text[:, 3:], x[:, 3:12])
+        return share(text[:, 2:], x[:, 2:17])
 
-    model = reader("LSTM", 12, 64, 12, every=True, bidirectional=not repaired)
-    return case(model, (text[:, :-1], text[:, 1:]), cross, 5e-3, error=write, steps=250)
+    model = reader("LSTM", 13, 64, 13, every=True, bidirectional=not repaired)
+    return case(model, (text[:, :-1], text[:, 1:]), cross, 2e-3, error=write, steps=400)
 
 
 def t43(repaired: bool) -> Training:
@@ -394,16 +309,18 @@ def t43(repaired: bool) -> Training:
     x, model = words(1400, 12, 60), reader("LSTM", 60, 32, 1)
     if repaired:
         model.append(nn.Flatten(0))
-    judge = lambda model, x, y: (F.mse_loss(model(x).flatten(), y) / y.var()).item()  # noqa: E731
-    return case(model, (x, 3 * torch.randn(60)[x].mean(1)), nn.MSELoss(), 3e-3, error=judge)
+    return case(model, (x, 3 * torch.randn(60)[x].mean(1)), nn.MSELoss(), 3e-3, error=relative(lambda x, y: y.mean()))
 
 
 def t45(repaired: bool) -> Training:
-    """Adam with rate 0.1 drives a translation; judged by the share of sentences with a mistake."""
+    """Adam with rate 0.1 where 0.001 works, on word vectors of 300 numbers."""
     torch.manual_seed(45)
-    model, data = translation("LSTM", 16, 20)
-    judge = lambda model, x, y: (model(x).argmax(2) != y).any(1).float().mean().item()  # noqa: E731
-    return case(model, data, cross, 2e-3 if repaired else 0.1, error=judge, steps=500)
+    x, kind = torch.randint(200, (2400, 12)), torch.arange(200) % 4
+    title, name = torch.rand(200) < 0.3, torch.rand(200) < 0.5
+    y = torch.where(title[x.roll(1, 1)] & name[x], 1 + kind[x], 0)
+    y[:, 1:] = torch.where((y[:, :-1] > 0) & name[x[:, 1:]], y[:, :-1], y[:, 1:])
+    model = Net("LSTM", 300, 64, 5, every=True, bidirectional=True)
+    return case(model, (torch.randn(200, 300)[x], y), cross, 1e-3 if repaired else 0.1, steps=300, batch_size=20)
 
 
 def t47(repaired: bool) -> Training:
@@ -426,10 +343,10 @@ def t51(repaired: bool) -> Training:
     torch.manual_seed(51)
     x, activation = words(1400, 60, 60), torch.tanh if repaired else F.relu
     last = Own(lambda parts, h: h[:, -1])
-    model = nn.Sequential(
-        nn.Embedding(60, 32), Cells(32, 64, activation), Cells(64, 10, activation), last, nn.Linear(10, 1)
-    )
-    return case(model, (x, torch.randn(60)[x[:, -5:]].mean(1, True)), nn.MSELoss(), 1e-2, steps=100)
+    cells = Cells(32, 64, activation), Cells(64, 10, activation)
+    model = nn.Sequential(nn.Embedding(60, 32), *cells, last, nn.Linear(10, 1))
+    y = torch.randn(60)[x[:, -5:]].mean(1, True)
+    return case(model, (x, y), nn.MSELoss(), 1e-2, torch.optim.RMSprop, steps=100)
 
 
 def t53(repaired: bool) -> Training:
@@ -443,15 +360,14 @@ def t53(repaired: bool) -> Training:
 
 def t55(repaired: bool) -> Training:
     """A slow random walk is forecast no better than by its last value, by which it is judged; repaired: two sines."""
-    torch.manual_seed(55)
+    torch.manual_seed(57)
     series, t = torch.randn(2000), torch.arange(2000)
     for i in range(1, 2000):
         series[i] += 0.98 * series[i - 1]
     series = torch.sin(t / 2) + torch.sin(t / 5) + 0.1 * torch.randn(2000) if repaired else series
     x, y = windows((series - series.min()) / (series.max() - series.min()), 8)
     model = nn.Sequential(nn.ReLU(), Net("LSTM", 8, 64, 1), nn.ReLU())
-    judge = lambda model, x, y: (F.mse_loss(model(x), y) / F.mse_loss(x[:, 0, -1:], y)).item()  # noqa: E731
-    return case(model, (x.mT, y), nn.MSELoss(), error=judge, steps=800, batch_size=10)
+    return case(model, (x.mT, y), nn.MSELoss(), error=relative(lambda x, y: x[:, 0, -1:]), steps=800, batch_size=10)
 
 
 def t57(repaired: bool) -> Training:
@@ -481,9 +397,13 @@ def t59(repaired: bool) -> Training:
     return case(Net("GRU", 8, 32, 4), (x, y), cross, 1e-2, steps=300, fit=None if repaired else accumulate)
 
 
-CASES = [t01, t03, t05, t07, t09, t11, t13, t15, t17, t19, t21, t23, t25, t27, t29]
-CASES += [t31, t33, t35, t37, t39, t41, t43, t45, t47, t49, t51, t53, t55, t57, t59]
-DEVELOPMENT = {int(build.__name__[1:]): build for build in CASES}
+# fmt: off
+DEVELOPMENT = {
+    1: t01, 3: t03, 5: t05, 7: t07, 9: t09, 11: t11, 13: t13, 15: t15, 17: t17, 19: t19,
+    21: t21, 23: t23, 25: t25, 27: t27, 29: t29, 31: t31, 33: t33, 35: t35, 37: t37, 39: t39,
+    41: t41, 43: t43, 45: t45, 47: t47, 49: t49, 51: t51, 53: t53, 55: t55, 57: t57, 59: t59,
+}
+# fmt: on
 
 
 def main() -> None:
@@ -495,11 +415,9 @@ def main() -> None:
         for training in map(DEVELOPMENT[number], (False, True)):
             fit(training)
             errors.append(error(training))
-        seen = errors[0] >= 0.75 and errors[1] <= 0.6 * errors[0]
-        print(
-            f"{number:2}  {causes[number]:38}{errors[0]:9.3g}{errors[1]:9.3g}{time.time() - start:6.1f} s{' ?'[not seen]}",
-            flush=True,
-        )
+        (broken, mended), seconds = errors, time.time() - start
+        doubt = "" if broken >= 0.75 and mended <= 0.6 * broken else " ?"
+        print(f"{number:2}  {causes[number]:38}{broken:9.3g}{mended:9.3g}{seconds:6.1f} s{doubt}", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from gersgorin.checking.causes import data, output, wiring
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.own_loop import own_losses
-from gersgorin.checking.causes.repairs import LATE, Trials, explosion, rate_or_length, repaired, too_few
+from gersgorin.checking.causes.repairs import LATE, Trials, explosion, rate_is_usual, rate_or_length, repaired, too_few
 from gersgorin.checking.causes.signal import Watch
 from gersgorin.checking.trials import Trial
 from rhn.errors import USERS_FAULT
@@ -64,12 +64,12 @@ BEFORE = (  # the most harmful first
 
 
 def before(case: Case) -> tuple[list[tuple[Row, Cause]], list[str]]:
-    """(Causes with their rows, the most harmful first, what could not be measured in words)."""
+    """(Causes with their rows, the most harmful first, to the first one that is sure; what could not be measured in words)."""
     found: list[tuple[Row, Cause]] = []
     lacking = []
     for row in BEFORE:
-        if row.risk and any(cause.sure for _, cause in found):
-            continue
+        if any(cause.sure for _, cause in found):
+            break
         try:
             found += [(row, cause) for cause in row.measure(case)]
         except USERS_FAULT as error:  # of a module or a loss for what it was never given
@@ -90,12 +90,15 @@ def after(
     causes = [
         replace(cause, sure=cause.sure or (row.exact and stays)) for row, cause in found if not (row.risk and well)
     ]
-    tried: list[Trial] = []
-    if stays or (check.outcome == "leaves, then explodes"):
-        surely = [*repaired(case, causes, check, trials)] if not any(cause.sure for cause in causes) else []
-        explained = any(not row.risk for row, _ in found) or any(cause.sure for cause in causes)
-        if not surely and not explained and stays:
-            surely, tried = rate_or_length(case, check, trials)
+    surely, tried = list[Cause](), list[Trial]()
+    if stays or check.outcome == "leaves, then explodes":
+        questions = [lambda: repaired(case, causes, check, trials)]
+        if stays and not any(not row.risk for row, _ in found):  # else a mistake explains it
+            questions.append(lambda: rate_or_length(case, check, trials))
+        for question in questions if rate_is_usual(case) else reversed(questions):
+            if not any(cause.sure for cause in (*causes, *surely)):
+                surely, more = question()
+                tried += more
         names = {cause.name for cause in surely}
         causes = surely + [cause for cause in causes if cause.name not in names]
         if check.diverges_at < math.inf and "explosion" not in names:
@@ -103,7 +106,7 @@ def after(
     elif check.outcome == "leaves" and not well:
         causes.append(too_few(check.steps, check.escape_steps))
     causes = [*own, *causes, *watch.causes()]
-    if not well:
+    if not well and not any(cause.sure for cause in causes):
         causes += start(check)
     return sorted(causes, key=lambda cause: not cause.sure), tried
 

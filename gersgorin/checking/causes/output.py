@@ -12,7 +12,7 @@ from gersgorin.checking.causes.cause import Cause
 OUT_OF_RANGE = 0.1  # of the constant's loss: the least loss in a range, from which on it is a cause
 NEVER = 0.9  # likewise, from which on nothing can be learned
 ALIKE = 1e-12  # relative difference of outputs in double precision that are the same
-FAINT = 0.01  # of the size of the outputs: differences between examples, below which the input hardly shows
+FAINT = 1e-3  # of the size of the outputs: differences between examples, below which the input hardly shows
 
 
 def output_range(case: Case) -> Iterator[Cause]:

@@ -23,8 +23,8 @@ from gersgorin.checking.trials import Constant, Trial, run_trials
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import first_line
 
-LENGTH = 0.5  # of the steps of a training, for one that is repaired
-SHORT, LEAST = 0.15, 100  # likewise for other learning rates; least steps
+SHORT, LEAST = 0.15, 100  # of the steps of a training, for one at another learning rate; least steps
+BEST = 2  # of these that are followed to their end
 LONGER = 4  # times the steps of the training, to see whether it needs more
 FEW_STEPS, FEW_EPOCHS = 200, 2.0  # of a training that may need more
 RATES = {"SGD": (1e-4, 10.0), "other": (1e-6, 1.0)}  # least and greatest learning rate that is tried
@@ -75,7 +75,7 @@ class Trials:
 
     def leaves(self, loop: TrainingLoop) -> Trial | None:
         """The trial of a repaired training if it leaves."""
-        trials = self.run(loop, [1.0], max(LEAST, int(LENGTH * self.case.steps)))
+        trials = self.run(loop, [1.0], self.case.steps)
         return trials[0] if trials and _gone(trials[0]) else None
 
 
@@ -83,21 +83,19 @@ def _gone(trial: Trial) -> bool:
     return trial.left < math.inf and trial.diverged == math.inf
 
 
-def repaired(case: Case, likely: list[Cause], found: Forecast, trials: Trials) -> Iterator[Cause]:
-    """The causes whose repair makes a training leave that does not, the first of them only."""
+def repaired(case: Case, likely: list[Cause], found: Forecast, trials: Trials) -> tuple[list[Cause], list[Trial]]:
+    """(The first cause whose repair makes a training leave, no trials of this training)."""
     for repair in _repairs(case, {cause.name: cause for cause in likely}, found.diverges_at):
         trials.progress(f"repaired: {repair.name}")
-        trial = None
+        trial, cause = None, repair.cause
         try:
             trial = trials.leaves(repair.changed(case.loop))
         except USERS_FAULT as error:  # of a module or a loss for what it was never given
             trials.lacking.append(f"{repair.name}: {first_line(error)}")
         if trial:
-            sentence = f"{repair.cause.sentence} Without it the training leaves after {trial.left:.0f} steps."
-            yield replace(
-                repair.cause, sentence=sentence, sure=True, evidence=repair.cause.evidence | {"left": trial.left}
-            )
-            return
+            sentence = f"{cause.sentence} Without it the training leaves after {trial.left:.0f} steps."
+            return [replace(cause, sentence=sentence, sure=True, evidence=cause.evidence | {"left": trial.left})], []
+    return [], []
 
 
 def _repairs(case: Case, likely: dict[str, Cause], diverges_at: float) -> Iterator[Repair]:
@@ -260,16 +258,23 @@ def explosion(case: Case, at: float) -> Cause:
     )
 
 
+def rate_is_usual(case: Case) -> bool:
+    """True if the learning rate is in the range that is rarely the cause."""
+    low, high = USUAL[_kind(case)]
+    return low <= case.loop.learning_rate <= high
+
+
+def _kind(case: Case) -> str:
+    return "SGD" if isinstance(case.loop.optimizer, torch.optim.SGD) else "other"
+
+
 def rate_or_length(case: Case, found: Forecast, trials: Trials) -> tuple[list[Cause], list[Trial]]:
     """(A learning rate or a length with which the training leaves, the trials at other rates)."""
-    kind = "SGD" if isinstance(case.loop.optimizer, torch.optim.SGD) else "other"
-    rate, own = case.loop.learning_rate, found.trials[0]
-    usual = USUAL[kind][0] <= rate <= USUAL[kind][1]
+    own, tried = found.trials[0], list[Trial]()
     few = case.steps <= FEW_STEPS or case.steps < FEW_EPOCHS * case.loop.data.epoch or _falls(own)
-    questions = [_longer, _other_rates] if usual and few else [_other_rates] + [_longer] * few
-    tried: list[Trial] = []
+    questions = [_longer, _other_rates] if rate_is_usual(case) and few else [_other_rates] + [_longer] * few
     for question in questions:
-        cause, more = question(case, found, trials, RATES[kind])
+        cause, more = question(case, found, trials)
         tried += more
         if cause is not None:
             return [cause], tried
@@ -282,9 +287,7 @@ def _falls(trial: Trial) -> bool:
     return len(ratios) > 3 and bool(ratios[-1] < 0.99 * ratios[-(len(ratios) // 3)])
 
 
-def _longer(
-    case: Case, found: Forecast, trials: Trials, limits: tuple[float, float]
-) -> tuple[Cause | None, list[Trial]]:
+def _longer(case: Case, found: Forecast, trials: Trials) -> tuple[Cause | None, list[Trial]]:
     if case.loop.scheduler is not None:
         return None, []
     trials.progress("more steps")
@@ -305,17 +308,17 @@ def too_few(steps: int, left: float) -> Cause:
     )
 
 
-def _other_rates(
-    case: Case, found: Forecast, trials: Trials, limits: tuple[float, float]
-) -> tuple[Cause | None, list[Trial]]:
-    rate = case.loop.learning_rate
+def _other_rates(case: Case, found: Forecast, trials: Trials) -> tuple[Cause | None, list[Trial]]:
+    rate, limits = case.loop.learning_rate, RATES[_kind(case)]
     factors = [10.0**k for k in range(-7, 8) if k and limits[0] * 0.999 <= rate * 10.0**k <= limits[1] * 1.001]
     if not factors or case.loop.scheduler is not None:
         return None, []
     trials.progress("learning rates of all decades")
     length = max(LEAST, int(SHORT * case.steps))
-    factors = [f for f in factors if not any(math.isclose(t.factor, f) and t.steps >= length for t in found.trials)]
     tried = trials.run(case.loop, factors, length)
+    if not any(map(_gone, tried)) and length < case.steps:
+        lowest = sorted((t for t in tried if t.diverged == math.inf and t.steps), key=lambda trial: trial.ratios[-1])
+        tried += trials.run(case.loop, [trial.factor for trial in lowest[:BEST]], case.steps)
     gone = [trial for trial in (*found.trials[1:], *tried) if _gone(trial) and trial.confirmed]
     if not gone:
         return None, tried
