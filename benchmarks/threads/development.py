@@ -27,6 +27,7 @@ from benchmarks.threads.development_parts import (
     Own,
     binary,
     case,
+    chain,
     cross,
     opinions,
     reader,
@@ -92,15 +93,13 @@ def t09(repaired: bool) -> Training:
     bits, flips = torch.randint(2, (3000,)).float(), torch.rand(3000) < 0.05
     for t in range(2, 3000):
         bits[t] = bits[t - 2] if flips[t] else 1 - bits[t - 2]
-    model = nn.Sequential(Net("LSTM", 1, 4, 1), nn.Sigmoid() if repaired else nn.Softmax(1))
-    return case(
-        model, windows(bits, 3), nn.BCELoss(), 0.05, torch.optim.Adagrad, binary(0.5), steps=800, batch_size=256
-    )
+    net, data = nn.Sequential(Net("LSTM", 1, 4, 1), nn.Sigmoid() if repaired else nn.Softmax(1)), windows(bits, 3)
+    return case(net, data, nn.BCELoss(), 0.05, torch.optim.Adagrad, binary(0.5), steps=800, batch_size=256)
 
 
 def t11(repaired: bool) -> Training:
     """LSTM cells with ReLU and a ReLU at the end under SGD with momentum 0.99: the last unit dies."""
-    torch.manual_seed(15)
+    torch.manual_seed(15)  # three of six starts die
     x = torch.randn(1000, 15, 8)
     y = F.relu(x[..., :1] + x.roll(1, 1)[..., 1:2] - 0.5)
     model = nn.Sequential(Cells(8, 32, F.relu), Cells(32, 16, F.relu), nn.Linear(16, 1), *[nn.ReLU()] * (not repaired))
@@ -131,9 +130,7 @@ def t15(repaired: bool) -> Training:
 def t17(repaired: bool) -> Training:
     """The number of the next word is the target of a regression with one linear output."""
     torch.manual_seed(17)
-    text, table = words(3400, 11, 300), torch.randperm(300)
-    for t in range(1, 11):
-        text[:, t] = torch.where(torch.rand(3400) < 0.9, table[text[:, t - 1]], text[:, t])
+    text = chain(3400, 11, 300, back=1)
     model = reader("LSTM", 300, 64, 300 if repaired else 1, num_layers=2, dropout=0.2)
     y, loss_fn = (text[:, -1], cross) if repaired else (text[:, -1:].float(), nn.MSELoss())
     return case(model, (text[:, :-1], y), loss_fn, 1e-3, torch.optim.RMSprop, steps=800)
@@ -182,9 +179,9 @@ def t25(repaired: bool) -> Training:
 def t27(repaired: bool) -> Training:
     """Texts are padded behind with zeros to one length and the state after them is read; repaired: padded in front."""
     torch.manual_seed(27)
-    text, y = opinions(2400, 12)
-    text[torch.arange(12) >= torch.randint(5, 13, (2400, 1))] = 0
-    x = F.pad(text, (48, 0) if repaired else (0, 48))
+    text, y = opinions(2400, 12, shortest=5)
+    front = F.pad(text, (48, 0))
+    x = front if repaired else front.gather(1, (torch.arange(60) + (front == 0).sum(1, True)) % 60)
     model = reader("LSTM", 50, 32, 1).append(nn.Sigmoid())
     return case(model, (x, y.float().unsqueeze(1)), nn.BCELoss(), error=binary(0.5))
 
@@ -194,9 +191,8 @@ def t29(repaired: bool) -> Training:
     torch.manual_seed(29)
     training = case(reader("LSTM", 50, 32, 2, num_layers=2), opinions(2000, 15), cross, 2e-3, steps=300)
     order = training.y.argsort(descending=True)
-    training.x = DataLoader(TensorDataset(training.x[order], training.y[order]), 32, shuffle=repaired)
-    training.y = None
-    return training
+    loader = DataLoader(TensorDataset(training.x[order], training.y[order]), 32, shuffle=repaired)
+    return replace(training, x=loader, y=None)
 
 
 def t31(repaired: bool) -> Training:
@@ -246,9 +242,7 @@ def t35(repaired: bool) -> Training:
         return parts["out"](torch.stack(hiddens, 1))
 
     torch.manual_seed(35)
-    text, table = words(2800, 13, 12), torch.randperm(12)
-    for t in range(2, 13):
-        text[:, t] = torch.where(torch.rand(2800) < 0.9, table[text[:, t - 2]], text[:, t])
+    text = chain(2800, 13, 12, back=2)
     model = Own(forward, embedding=nn.Embedding(12, 32), cell=nn.Linear(96, 64), out=nn.Linear(64, 12))
     return case(model, (text[:, :-1], text[:, 1:]), cross, 5e-4, torch.optim.AdamW, steps=800)
 
@@ -360,7 +354,7 @@ def t53(repaired: bool) -> Training:
 
 def t55(repaired: bool) -> Training:
     """A slow random walk is forecast no better than by its last value, by which it is judged; repaired: two sines."""
-    torch.manual_seed(57)
+    torch.manual_seed(57)  # some starts die at the last ReLU instead
     series, t = torch.randn(2000), torch.arange(2000)
     for i in range(1, 2000):
         series[i] += 0.98 * series[i - 1]

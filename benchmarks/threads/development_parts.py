@@ -97,10 +97,20 @@ def words(N: int, T: int, V: int) -> Tensor:
     return torch.multinomial(1 / torch.arange(1.0, V + 1), N * T, replacement=True).view(N, T)
 
 
-def opinions(N: int, T: int) -> tuple[Tensor, Tensor]:
-    """Texts (N, T) of 50 words and whether their sum of weights is above the median (N,)."""
+def chain(N: int, T: int, V: int, back: int) -> Tensor:
+    """Texts (N, T) whose words follow, nine in ten, from the word `back` places before."""
+    text, table = words(N, T, V), torch.randperm(V)
+    for t in range(back, T):
+        text[:, t] = torch.where(torch.rand(N) < 0.9, table[text[:, t - back]], text[:, t])
+    return text
+
+
+def opinions(N: int, T: int, shortest: int | None = None) -> tuple[Tensor, Tensor]:
+    """Texts (N, T), shorter ones after zeros, and whether their sum of weights is above the median (N,)."""
     text, weights = torch.randint(1, 50, (N, T)), torch.randn(50)
-    value = weights[text].sum(1)
+    if shortest is not None:
+        text[torch.arange(T) < torch.randint(T - shortest + 1, (N, 1))] = 0
+    value = weights[text].where(text > 0, 0).sum(1)
     return text, (value > value.median()).long()
 
 

@@ -14,7 +14,16 @@ from gersgorin.checking.causes import data, output, wiring
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.own_loop import own_losses
-from gersgorin.checking.causes.repairs import LATE, Trials, explosion, rate_is_usual, rate_or_length, repaired, too_few
+from gersgorin.checking.causes.repairs import (
+    LATE,
+    Trials,
+    better_rate,
+    explosion,
+    rate_is_usual,
+    rate_or_length,
+    repaired,
+    too_few,
+)
 from gersgorin.checking.causes.signal import Watch
 from gersgorin.checking.trials import Trial
 from rhn.errors import USERS_FAULT
@@ -105,6 +114,8 @@ def after(
             causes.append(explosion(case, check.diverges_at))
     elif check.outcome == "leaves" and not well:
         causes.append(too_few(check.steps, check.escape_steps))
+    elif well and not rate_is_usual(case):
+        causes += better_rate(case, check, trials)
     causes = [*own, *causes, *watch.causes()]
     if not well and not any(cause.sure for cause in causes):
         causes += start(check)

@@ -28,6 +28,7 @@ BEST = 2  # of these that are followed to their end
 LONGER = 4  # times the steps of the training, to see whether it needs more
 FEW_STEPS, FEW_EPOCHS = 200, 2.0  # of a training that may need more
 RATES = {"SGD": (1e-4, 10.0), "other": (1e-6, 1.0)}  # least and greatest learning rate that is tried
+POOR, BETTER = 0.5, 0.7  # of the constant's loss: an end that is poor; of that end: one that is better
 CLIP = 1.0
 LATE = 0.8  # of the steps: a training that leaves later has no time to learn
 OUTWEIGHS = 1.0  # times the gradient of a weight: the pull of weight decay
@@ -64,13 +65,20 @@ class Trials:
         )
         self.lacking: list[str] = []
 
-    def run(self, loop: TrainingLoop, factors: Sequence[float], steps: int) -> list[Trial]:
-        """Trials until the first one leaves; none without time."""
+    def run(self, loop: TrainingLoop, factors: Sequence[float], steps: int, *, until_any: bool = True) -> list[Trial]:
+        """Trials until the first one leaves, or all to their ends; none without time."""
         if (seconds := self.seconds_left()) <= 0:
             return []
         constant = self.constant if loop is self.case.loop else None
         return run_trials(
-            loop, factors, steps=steps, seconds=seconds, constant=constant, seed=self.seed, until_any=True
+            loop,
+            factors,
+            steps=steps,
+            seconds=seconds,
+            constant=constant,
+            seed=self.seed,
+            until_any=until_any,
+            after=1.0 if until_any else math.inf,
         )
 
     def leaves(self, loop: TrainingLoop) -> Trial | None:
@@ -279,6 +287,29 @@ def rate_or_length(case: Case, found: Forecast, trials: Trials) -> tuple[list[Ca
         if cause is not None:
             return [cause], tried
     return [], tried
+
+
+def better_rate(case: Case, found: Forecast, trials: Trials) -> Iterator[Cause]:
+    """A training that leaves at an unusual learning rate, and ends much lower at a more usual one."""
+    rate, kind = case.loop.learning_rate, _kind(case)
+    if case.loop.scheduler is not None:
+        return
+    factor, word = (0.1, "high") if rate > USUAL[kind][1] else (10.0, "low")
+    trials.progress("a more usual learning rate")
+    ends = [
+        float(t.ratios[-1])
+        for t in trials.run(case.loop, [1.0, factor], case.steps, until_any=False)
+        if t.steps == case.steps
+    ]
+    if len(ends) == 2 and ends[0] > POOR and ends[1] < BETTER * ends[0]:
+        better = times(rate, factor)
+        yield Cause(
+            f"learning rate too {word}",
+            f"At the learning rate {rate:.4g} the training ends at {ends[0]:.2g} of a constant output's loss, at {better:.4g} at "
+            f"{ends[1]:.2g}.",
+            f"Set lr={better:g}.",
+            {"learning_rate": better, "end": ends[0], "better": ends[1]},
+        )
 
 
 def _falls(trial: Trial) -> bool:

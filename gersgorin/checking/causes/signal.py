@@ -81,26 +81,26 @@ class Watch:
     def _repeats(self, case: Case) -> tuple[float, float, list[float]] | None:
         """(Mean loss of repeating the last value relative to the constant's, that of a linear map of it, losses (P,)); None if the
         targets are no forecast."""
-        last = [_last_value(case, pair) for pair in (*self.kept, *self.trained)]
-        if not case.y.is_floating_point() or self.loop.before is not None or last[0].shape != self.kept[0][1].shape:
+        if not case.y.is_floating_point() or self.loop.before is not None:
             return None
-        (kept, targets), (known, answers) = (
-            (some, [y for _, y in pairs])
-            for some, pairs in ((last[: len(self.kept)], self.kept), (last[len(self.kept) :], self.trained))
-        )
-        constant = sum(map(self._constant, self.kept))
-        losses = [self.loop.loss_fn(frame, y).item() for frame, y in zip(kept, targets, strict=True)]
+        values = [_last_values(case, pair) for pair in (*self.kept, *self.trained)]
+        kept, known = values[: len(self.kept)], values[len(self.kept) :]
+        if not kept[0]:
+            return None
+        of = lambda frames, pairs: [self.loop.loss_fn(f, y).item() for f, (_, y) in zip(frames, pairs, strict=True)]  # noqa: E731
+        best = min(range(len(kept[0])), key=lambda k: sum(of([each[k] for each in known], self.trained)))
+        frames, others = ([each[best] for each in some] for some in (kept, known))
+        losses, constant = of(frames, self.kept), sum(map(self._constant, self.kept))
         ratio = sum(losses) / constant
         if not (case.continues or COPIES < ratio < STRONG):
             return None
-        X, Y = (torch.cat([part.flatten(0, -2) for part in parts]).double() for parts in (known, answers))
-        weights = torch.linalg.lstsq(F.pad(X, (0, 1), value=1.0), Y).solution
-        mapped = [(F.pad(frame.double(), (0, 1), value=1.0) @ weights).to(frame) for frame in kept]
-        return (
-            ratio,
-            sum(self.loop.loss_fn(*pair).item() for pair in zip(mapped, targets, strict=True)) / constant,
-            losses,
+        X, Y = (
+            torch.cat([part.flatten(0, -2) for part in parts]).double()
+            for parts in (others, [y for _, y in self.trained])
         )
+        weights = torch.linalg.lstsq(F.pad(X, (0, 1), value=1.0), Y).solution
+        mapped = [(F.pad(frame.double(), (0, 1), value=1.0) @ weights).to(frame) for frame in frames]
+        return ratio, sum(of(mapped, self.kept)) / constant, losses
 
     def _constant(self, pair: Pair) -> float:
         (goal,) = self.loop.goals([pair])
@@ -178,13 +178,15 @@ class Watch:
             )
 
 
-def _last_value(case: Case, pair: Pair) -> Tensor:
-    """The last value before each target, if the inputs are numbers that have the units of the targets."""
+def _last_values(case: Case, pair: Pair) -> list[Tensor]:
+    """What may be the last value before each target, in the shape of the targets: the frame before, or one of its features."""
     x, y = sequence_of(pair[0]), pair[1]
     if x.dim() < 3 or not x.is_floating_point():
-        return x
-    frame = (x if x.shape[:2] == y.shape[:2] else x.select(1 - case.axis, -1))[..., : y.shape[-1] if y.dim() else 1]
-    return frame.expand_as(y) if frame.dim() == y.dim() and frame.shape[-1] in (1, y.shape[-1]) else frame
+        return []
+    frame = x if x.dim() == y.dim() and x.shape[:2] == y.shape[:2] else x.select(1 - case.axis, -1)
+    if frame.dim() != y.dim() or frame.shape[:-1] != y.shape[:-1]:
+        return []
+    return [frame] if frame.shape == y.shape else [part.expand_as(y) for part in frame.split(1, -1)]
 
 
 def classes(output: Tensor, y: Tensor) -> Tensor:
