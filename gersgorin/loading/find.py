@@ -74,7 +74,7 @@ def is_step(network) -> TypeGuard[nn.Module | Step]:
 
 
 def _takes(module: nn.Module, arguments: int) -> bool:
-    """True for a module whose forward can be called with so many arguments."""
+    """True for a module whose forward takes this number of arguments."""
     try:
         inspect.signature(module.forward).bind(*range(arguments))
     except (TypeError, ValueError):
@@ -105,7 +105,7 @@ class Watched:
         s0: State | None = None,
     ):
         if not isinstance(module, nn.Module):
-            raise InvalidInputError(f"expected a torch module, got {name_of(module)}: write it as one, with forward(x, state)")
+            raise InvalidInputError(f"expected a torch module, got {name_of(module)}: write it as one")
         self._original = uncompiled(module)
         check_weights(part_of(self._original, submodule))
         self.module, self._part, self._s0 = copied(self._original).double().eval(), submodule, s0

@@ -9,9 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (32_300, 245_500),
+    "rhn gersgorin optim_study analysis": (32_100, 243_500),
     "rhn": (12_800, 87_500),
-    "gersgorin": (14_840, 122_800),
+    "gersgorin": (14_640, 120_800),
     "optim_study": (2_900, 20_800),
     "analysis": (1_800, 14_750),
     "tests": None,  # printed only
