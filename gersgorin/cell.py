@@ -92,16 +92,11 @@ class StepCell:
         if isinstance(self.module, nn.Module) and None not in sizes and (x.shape[-1], s.shape[-1]) != sizes:
             expected = f"{self.name} expects {sizes[0]} inputs and a state of {sizes[1]}"
             raise InvalidInputError(f"x ends in {x.shape[-1]} and s in {s.shape[-1]}: {expected}")
-        shapes = getattr(self.module, "shapes", tuple(s.shape))
-        said = f"{self.name} takes no step from an input {tuple(x.shape)} and a state {shapes}"
-        hint = "its state is like s0, or like the state_size of a module" if hasattr(self.module, "shapes") else ""
+        shapes = getattr(self.module, "state_shapes", "")
+        said = f"{self.name} takes no step from an input {tuple(x.shape)} and a state {shapes or tuple(s.shape)}"
+        end = "its state is like s0, or like the state_size of a module" if shapes else ""
         try:
-            with (
-                users_code(said, hint),
-                torch.inference_mode(False),
-                torch.no_grad(),
-                torch.random.fork_rng(devices=[]),
-            ):
+            with users_code(said, end), torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
                 given = x.clone(), s.clone()  # inference tensors count no versions
                 before = [v._version for v in given]
                 after = self.step(*given)
@@ -258,7 +253,7 @@ def flat_step(f: nn.Module | Step, s0: State) -> Step:
         return flat_state(after)[0]
 
     size = getattr(f, "hidden_size", None)
-    vars(step).update(state_size=len(start), hidden_size=size, initial_state=lambda: start, shapes=words)
+    vars(step).update(state_size=len(start), hidden_size=size, initial_state=lambda: start, state_shapes=words)
     step.__name__ = name_of(f)
     return step
 

@@ -108,7 +108,8 @@ def open_run(
     elif not isinstance(network, nn.Module):
         if layer is not None or submodule:
             raise InvalidInputError("layer and submodule select a part of a module, not of a function: leave them out")
-        x = x if isinstance(x, Tensor | np.ndarray) else torch.as_tensor(_source(x, data).sequence()).to(dtype)
+        if isinstance(x, Piece) or not isinstance(x, Tensor | np.ndarray):
+            x = torch.as_tensor(_source(x, data).sequence()).to(dtype)
         run = _run_of_step(network, x, s0)
         check_memory(run.cell, len(run), str(run.states.device), run.states.dtype, whole=whole)
         run = run.named(replace(run.label, sequence=_sizes(x), unit=unit or "steps"))
