@@ -1,6 +1,7 @@
 """Temporal Jacobians, spectra and trainability of recurrent networks.
 
-Analyses of a run. `network` is a cell by name, a checkpoint, or a module with its input x (T, B, m) or (T, m); see `open_run`:
+Analyses of a run. `network` is a cell by name, a checkpoint, a module with its input x (T, B, m) or (T, m), or a step f(x, s) with a
+first state s0; see `open_run`:
 
     spectra(network, x)          eigenvalues, Geršgorin discs, norms and products of every step
     lyapunov(network, x)         Lyapunov exponents

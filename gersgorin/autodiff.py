@@ -10,7 +10,6 @@ Legend: y (N,) = f(v), v (M,), W (b, N), Q (M, k).
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,16 +21,16 @@ BLOCK = 1 << 22  # numbers of derivatives computed at once
 SLOW = "There is a performance drop"  # beginning of torch's warning for an operation that it repeats row by row
 
 
-def vjps(y: Tensor, inputs: Sequence[Any], w: Tensor, zeros: Sequence[Tensor] = ()) -> list[Tensor]:
+def vjps(y: Tensor, inputs: Sequence[Tensor], w: Tensor) -> list[Tensor]:
     """w[j] dy / d each input for weights w (b, *y.shape): (b, *input.shape), zero where y does not depend on it.
 
-    inputs: tensors, or edges of the graph with zeros in their shapes. The graph is kept.
+    The graph is kept.
 
     >>> v = torch.ones(2, requires_grad=True)
     >>> vjps(3 * v, [v], torch.eye(2))[0].tolist()
     [[3.0, 0.0], [0.0, 3.0]]
     """
-    zeros = zeros or [*map(torch.zeros_like, inputs)]
+    zeros = [*map(torch.zeros_like, inputs)]
 
     def pull(row: Tensor) -> tuple[Tensor, ...]:
         found = torch.autograd.grad(y, inputs, row, retain_graph=True, allow_unused=True)

@@ -12,18 +12,21 @@ import functools
 import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import jacfwd, jacrev, vmap
+from torch.func import jacfwd, jacrev, vjp, vmap
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from gersgorin._validate import check_gradients, real_tensor, users_code
 from gersgorin.autodiff import Linearized
 from rhn.cells import Gates, from_torch
 from rhn.errors import InvalidInputError, RhnError
 
-Step = Callable[[Tensor, Tensor], Tensor]
+Step = Callable[[Tensor, Any], Any]
+State = Tensor | tuple[Tensor, ...]
 OWN_METHODS = (
     "jacobian",
     "input_jacobian",
@@ -70,8 +73,8 @@ class StepCell:
             return size
         said = "has no state_size, and no first state is given" if size is None else f"has the state_size {size!r:.40}"
         raise InvalidInputError(
-            f"{self.name} {said}: expected a whole number, the length of one state tensor; join several parts of a state, such as "
-            f"an LSTM's, by torch.cat((h, c), -1){_hint(self.module)}"
+            f"{self.name} {said}: expected a whole number, the length of one state tensor; write a step of several tensors as "
+            f"forward(x, state), or as a function f(x, s) with s0{_hint(self.module)}"
         )
 
     @property
@@ -90,9 +93,11 @@ class StepCell:
         if isinstance(self.module, nn.Module) and None not in sizes and (x.shape[-1], s.shape[-1]) != sizes:
             expected = f"{self.name} expects {sizes[0]} inputs and a state of {sizes[1]}"
             raise InvalidInputError(f"x ends in {x.shape[-1]} and s in {s.shape[-1]}: {expected}")
-        said = f"{self.name} takes no step from an input {tuple(x.shape)} and a state {tuple(s.shape)}"
+        shapes = getattr(self.module, "state_shapes", "")
+        said = f"{self.name} takes no step from an input {tuple(x.shape)} and a state {shapes or tuple(s.shape)}"
+        end = "its state is like s0, or like the state_size of a module" if shapes else ""
         try:
-            with users_code(said), torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            with users_code(said, end), torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
                 given = x.clone(), s.clone()  # inference tensors count no versions
                 before = [v._version for v in given]
                 after = self.step(*given)
@@ -125,12 +130,16 @@ class StepCell:
             self._check_next(after, s0.expand(len(x), *s0.shape))
             return torch.cat((s0.unsqueeze(0), after))
         one = len(s0) == 1  # one row needs no vmap
-        step, x, rows = (self.step, x[:, 0], [s0[0]]) if one else (vmap(self.step), x, [s0])
+        step, x, rows = (self.step, x[:, 0], [s0[0]]) if one else (self._of_rows(), x, [s0])
         with self.transformed():
             for x_t in x:
                 rows.append(step(x_t, rows[-1]))
                 self._check_next(rows[-1], rows[0])
         return torch.stack(rows).reshape(len(rows), *s0.shape)
+
+    def _of_rows(self) -> Step:
+        """The step over the rows of matrices; torch.nn's cells, which have no rule for vmap, are taken apart by a reverse mode."""
+        return vmap(lambda x, s: vjp(functools.partial(self.step, x), s)[0])
 
     def jacobian(self, x: Tensor, s: Tensor, **how) -> Tensor:
         """d s' / d s, (..., N, N); how: see `_derivative`."""
@@ -207,6 +216,48 @@ class StepCell:
         """A Q by two reverse passes, without the Jacobian."""
         with self.transformed():
             return Linearized(lambda s, x: self.step(x, s), s, x).push(Q)
+
+
+def flat_step(f: nn.Module | Step, s0: State) -> Step:
+    """A step f(x, s) as a step of one vector: the tensors of its state, of any shape, side by side.
+
+    f returns the next state or (output, next state). It takes x (1, m) if all tensors of the first state s0 are (1, ...), else x (m,).
+    """
+    parts, tree = tree_flatten(s0)
+    shapes, start = [part.shape for part in parts], flat_state(s0)[0]
+    batched = all(len(shape) > 1 and shape[0] == 1 for shape in shapes)
+    words = " and ".join(str(tuple(shape)) for shape in shapes)
+
+    def step(x: Tensor, s: Tensor) -> Tensor:
+        pieces = zip(s.split([shape.numel() for shape in shapes]), shapes, strict=True)
+        state = tree_unflatten([piece.reshape(shape) for piece, shape in pieces], tree)
+        after = state_in(f(x.unsqueeze(0) if batched else x, state), parts)
+        if after is None:
+            raise InvalidInputError(f"{name_of(f)} must return a state like its first one, {words}, or (output, state)")
+        return flat_state(after)[0]
+
+    size = getattr(f, "hidden_size", None)
+    vars(step).update(state_size=len(start), hidden_size=size, initial_state=lambda: start, state_shapes=words)
+    step.__name__ = name_of(f)
+    return step
+
+
+def flat_state(state: Any, layers: int = 1, rows: int = 1) -> Tensor:
+    """The tensors of a state side by side, (B, N): for each of the layers its parts, such as h and c of an LSTM.
+
+    state: a tensor or tensors (B, ...), of several layers (L, B, ...).
+
+    >>> flat_state((torch.tensor([[1, 2], [3, 4]]), torch.tensor([[5, 6], [7, 8]])), layers=2).tolist()
+    [[1, 2, 5, 6, 3, 4, 7, 8]]
+    """
+    parts = [part.reshape(layers, rows, -1) for part in tree_leaves(state)]
+    return torch.cat(parts, -1).movedim(0, 1).flatten(1)
+
+
+def state_in(output: Any, like: list) -> list[Tensor] | None:
+    """The tensors in what a step returns, all of it or the second of two, in the shapes of a state; None if they have others."""
+    candidates = map(tree_leaves, (output, *output[1:2]) if isinstance(output, tuple | list) else (output,))
+    return next((parts for parts in candidates if [*map(np.shape, parts)] == [*map(np.shape, like)]), None)
 
 
 def as_rows(*arguments: Tensor) -> tuple[tuple[int, ...], list[Tensor]]:

@@ -24,7 +24,7 @@ from gersgorin._validate import users_code
 from gersgorin.cell import as_cell
 from gersgorin.loading.find import Watched, cell_title, recurrent_cells
 from gersgorin.options import NewOrTrained
-from gersgorin.run import Run, run_of
+from gersgorin.run import Run
 from rhn.cells import cell_options as options_of_cell
 from rhn.cells import is_known, name_of_cell, read_options, resolve_cell
 from rhn.cells.convert import OURS
@@ -181,7 +181,7 @@ class Subject:
     build: Callable[[str, torch.dtype], nn.Module]
     """build(device, dtype) -> cell."""
     run: Callable[[nn.Module, Tensor], Run] = Run.of
-    """run(built cell, a sequence (T, m) in its dtype): the run of the cell, or of its module's own loop or scan."""
+    """run(built cell, a sequence (T, m) in its dtype): the run of the cell, or of its module's scan."""
     made: str = ""
     """Origin of its weights, in words."""
 
@@ -335,6 +335,6 @@ def watched_cell(watched: Watched, name: str) -> Subject:
         return watched.cell
 
     def run(cell: nn.Module, sequence: Tensor) -> Run:
-        return run_of(*watched.along(watched.laid_out(sequence), one=True))
+        return watched.along(watched.laid_out(sequence), one=True)
 
     return Subject(name, watched.title, watched.cell, build, run, watched.made)

@@ -12,7 +12,7 @@ from gersgorin import analyze, credit, input_jacobian, layer_jacobians, plateau,
 from gersgorin.analyses.overview import Overview
 from gersgorin.analyses.spectra import spectra
 from gersgorin.loading.data import chorales_origin
-from gersgorin.run import Run, run_of
+from gersgorin.run import Run
 from rhn.cells import LSTM, RHN, from_torch
 from rhn.data import chorale
 from rhn.errors import InvalidInputError
@@ -45,7 +45,7 @@ def test_a_cell_alone_has_spectra_gains_and_gates_as_direct_calls_give_them(cell
     found, ours = analyze(cell, x), ours.double()
     x0 = x[:, 0].double()
     s = trajectory(ours, x0)[:-1].detach()
-    spectrum = spectra(run_of(ours, x0))
+    spectrum = spectra(Run.of(ours, x0))
     assert found.spectra.eigenvalues == pytest.approx(spectrum.eigenvalues)
     assert found.spectra.half_life == pytest.approx(spectrum.half_life)
     assert found.gains.input == pytest.approx(torch.linalg.matrix_norm(input_jacobian(ours, x0, s), 2).detach().numpy())
@@ -134,7 +134,7 @@ def test_the_network_is_left_as_it_was():
 @for_each(
     ("module", "x", "options", "words"),
     [
-        (lambda x, s: s, frames(T), {}, "a bare function has no state size"),
+        (lambda x, s: s, frames(T), {}, "no first state is given"),
         (nn.Linear(m, m), frames(T), {}, "has no recurrent cell"),
         (model(), torch.ones(T, m), {}, "the same at every frame"),
         (Tagger(), frames(T, 2), {"loss": "huber"}, "huber"),
