@@ -14,16 +14,8 @@ from gersgorin.checking.causes import data, output, wiring
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.own_loop import own_losses
-from gersgorin.checking.causes.repairs import (
-    LATE,
-    Trials,
-    better_rate,
-    explosion,
-    rate_is_usual,
-    rate_or_length,
-    repaired,
-    too_few,
-)
+from gersgorin.checking.causes.rates import LATE, better_rate, explosion, rate_is_usual, rate_or_length, too_few
+from gersgorin.checking.causes.repairs import Trials, repaired
 from gersgorin.checking.causes.signal import Watch
 from gersgorin.checking.trials import Trial
 from rhn.errors import USERS_FAULT
@@ -100,8 +92,10 @@ def after(
         replace(cause, sure=cause.sure or (row.exact and stays)) for row, cause in found if not (row.risk and well)
     ]
     surely, tried = list[Cause](), list[Trial]()
+    if check.diverges_at < math.inf:
+        causes.append(explosion(case, check.diverges_at))
     if stays or check.outcome == "leaves, then explodes":
-        questions = [lambda: repaired(case, causes, check, trials)]
+        questions = [lambda: repaired(case, causes, trials)]
         if stays and not any(not row.risk for row, _ in found):  # else a mistake explains it
             questions.append(lambda: rate_or_length(case, check, trials))
         for question in questions if rate_is_usual(case) else reversed(questions):
@@ -110,8 +104,6 @@ def after(
                 tried += more
         names = {cause.name for cause in surely}
         causes = surely + [cause for cause in causes if cause.name not in names]
-        if check.diverges_at < math.inf and "explosion" not in names:
-            causes.append(explosion(case, check.diverges_at))
     elif check.outcome == "leaves" and not well:
         causes.append(too_few(check.steps, check.escape_steps))
     elif well and not rate_is_usual(case):

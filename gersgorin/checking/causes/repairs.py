@@ -1,39 +1,27 @@
 """Causes shown by a repair: a training stays, and the same training with one thing changed leaves.
 
-The changes: standardised inputs or targets, logits in place of probabilities, no weight decay, no dropout, a norm for clipping, other
-learning rates, more steps. Each is tried only if something speaks for it, and only while there is time.
+The changes: standardised inputs or targets, logits in place of probabilities, no weight decay, no dropout, a norm for clipping. Each is
+tried only if something speaks for it, and only while there is time.
 """
 
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
 from gersgorin.checking.causes.case import Case
-from gersgorin.checking.causes.cause import Cause, listed
-from gersgorin.checking.causes.data import USUAL
-from gersgorin.checking.forecast import Forecast
-from gersgorin.checking.loop import TrainingLoop, times
+from gersgorin.checking.causes.cause import Cause
+from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.minibatches import Mapped, Pair, sequence_of, with_parts
 from gersgorin.checking.trials import Constant, Trial, run_trials
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import first_line
 
-SHORT, LEAST = 0.15, 100  # of the steps of a training, for one at another learning rate; least steps
-BEST = 2  # of these that are followed to their end
-LONGER = 4  # times the steps of the training, to see whether it needs more
-FEW_STEPS, FEW_EPOCHS = 200, 2.0  # of a training that may need more
-RATES = {"SGD": (1e-4, 10.0), "other": (1e-6, 1.0)}  # least and greatest learning rate that is tried
-POOR, BETTER = 0.5, 0.7  # of the constant's loss: an end that is poor; of that end: one that is better
-CLIP = 1.0
-LATE = 0.8  # of the steps: a training that leaves later has no time to learn
+CLIP = 1.0  # norm of gradients
 OUTWEIGHS = 1.0  # times the gradient of a weight: the pull of weight decay
-GROWN = 10.0  # times the first gradient, at least, to be said
-MOST_REPEATED = 300  # steps that are repeated to see what grows
 
 
 @dataclass(frozen=True)
@@ -84,16 +72,17 @@ class Trials:
     def leaves(self, loop: TrainingLoop) -> Trial | None:
         """The trial of a repaired training if it leaves."""
         trials = self.run(loop, [1.0], self.case.steps)
-        return trials[0] if trials and _gone(trials[0]) else None
+        return trials[0] if trials and left(trials[0]) else None
 
 
-def _gone(trial: Trial) -> bool:
+def left(trial: Trial) -> bool:
+    """True if a trial left, and did not diverge."""
     return trial.left < math.inf and trial.diverged == math.inf
 
 
-def repaired(case: Case, likely: list[Cause], found: Forecast, trials: Trials) -> tuple[list[Cause], list[Trial]]:
+def repaired(case: Case, likely: list[Cause], trials: Trials) -> tuple[list[Cause], list[Trial]]:
     """(The first cause whose repair makes a training leave, no trials of this training)."""
-    for repair in _repairs(case, {cause.name: cause for cause in likely}, found.diverges_at):
+    for repair in _repairs(case, {cause.name: cause for cause in likely}):
         trials.progress(f"repaired: {repair.name}")
         trial, cause = None, repair.cause
         try:
@@ -106,7 +95,7 @@ def repaired(case: Case, likely: list[Cause], found: Forecast, trials: Trials) -
     return [], []
 
 
-def _repairs(case: Case, likely: dict[str, Cause], diverges_at: float) -> Iterator[Repair]:
+def _repairs(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
     """The changes that something speaks for."""
     last = case.loop.activation
     if (cause := likely.get("softmax twice")) and last is not None:
@@ -144,8 +133,8 @@ def _repairs(case: Case, likely: dict[str, Cause], diverges_at: float) -> Iterat
                 {"p": most},
             ),
         )
-    if diverges_at < math.inf and case.loop.clip_norm is None:
-        yield Repair("clipped gradients", _clipped, explosion(case, diverges_at))
+    if (cause := likely.get("explosion")) and case.loop.clip_norm is None:
+        yield Repair("clipped gradients", _clipped, cause)
 
 
 def _standardised(
@@ -241,128 +230,3 @@ def _clipped(loop: TrainingLoop) -> TrainingLoop:
     changed = copy.copy(loop)
     changed.clip_norm = CLIP
     return changed
-
-
-def explosion(case: Case, at: float) -> Cause:
-    """Where a training explodes: whose gradient grows in the steps before."""
-    first: dict[str, float] = {}
-    last, broken = first, list[str]()
-    for model, _, _ in islice(case.training(), int(min(at, MOST_REPEATED))):
-        norms = {name: float(p.grad.norm()) for name, p in model.named_parameters() if p.grad is not None}
-        broken = [name for name, norm in norms.items() if not math.isfinite(norm)]
-        if broken:
-            break
-        first, last = first or norms, norms
-    growth = {name: norm / max(first[name], 1e-30) for name, norm in last.items()}
-    worst = max(growth, key=lambda name: growth[name], default="")
-    where = f"the gradients of {listed(broken)} are not finite" if broken else "the gradients are finite until then"
-    if worst and growth[worst] > GROWN:
-        where = f"the gradient of {worst} has grown {growth[worst]:.2g} times, to {last[worst]:.2g}"
-    return Cause(
-        "explosion",
-        f"The loss explodes at step {at:,.0f}: {where}.",
-        f"Clip the gradients: torch.nn.utils.clip_grad_norm_(model.parameters(), {CLIP}) before optimizer.step().",
-        {"step": at, "growth": growth},
-    )
-
-
-def rate_is_usual(case: Case) -> bool:
-    """True if the learning rate is in the range that is rarely the cause."""
-    low, high = USUAL[_kind(case)]
-    return low <= case.loop.learning_rate <= high
-
-
-def _kind(case: Case) -> str:
-    return "SGD" if isinstance(case.loop.optimizer, torch.optim.SGD) else "other"
-
-
-def rate_or_length(case: Case, found: Forecast, trials: Trials) -> tuple[list[Cause], list[Trial]]:
-    """(A learning rate or a length with which the training leaves, the trials at other rates)."""
-    own, tried = found.trials[0], list[Trial]()
-    few = case.steps <= FEW_STEPS or case.steps < FEW_EPOCHS * case.loop.data.epoch or _falls(own)
-    questions = [_longer, _other_rates] if rate_is_usual(case) and few else [_other_rates] + [_longer] * few
-    for question in questions:
-        cause, more = question(case, found, trials)
-        tried += more
-        if cause is not None:
-            return [cause], tried
-    return [], tried
-
-
-def better_rate(case: Case, found: Forecast, trials: Trials) -> Iterator[Cause]:
-    """A training that leaves at an unusual learning rate, and ends much lower at a more usual one."""
-    rate, kind = case.loop.learning_rate, _kind(case)
-    if case.loop.scheduler is not None:
-        return
-    factor, word = (0.1, "high") if rate > USUAL[kind][1] else (10.0, "low")
-    trials.progress("a more usual learning rate")
-    ends = [
-        float(t.ratios[-1])
-        for t in trials.run(case.loop, [1.0, factor], case.steps, until_any=False)
-        if t.steps == case.steps
-    ]
-    if len(ends) == 2 and ends[0] > POOR and ends[1] < BETTER * ends[0]:
-        better = times(rate, factor)
-        yield Cause(
-            f"learning rate too {word}",
-            f"At the learning rate {rate:.4g} the training ends at {ends[0]:.2g} of a constant output's loss, at {better:.4g} at "
-            f"{ends[1]:.2g}.",
-            f"Set lr={better:g}.",
-            {"learning_rate": better, "end": ends[0], "better": ends[1]},
-        )
-
-
-def _falls(trial: Trial) -> bool:
-    """True if the loss fell by 1 % in the last third of a trial."""
-    ratios = trial.ratios
-    return len(ratios) > 3 and bool(ratios[-1] < 0.99 * ratios[-(len(ratios) // 3)])
-
-
-def _longer(case: Case, found: Forecast, trials: Trials) -> tuple[Cause | None, list[Trial]]:
-    if case.loop.scheduler is not None:
-        return None, []
-    trials.progress("more steps")
-    longer = trials.run(case.loop, [1.0], LONGER * case.steps)
-    if not longer or not case.steps < longer[0].left < math.inf or longer[0].diverged < math.inf:
-        return None, []
-    return too_few(case.steps, longer[0].left), []
-
-
-def too_few(steps: int, left: float) -> Cause:
-    """The cause of a training that is too short."""
-    return Cause(
-        "too few steps",
-        f"The training has {steps:,} steps, and leaves the loss of a constant output after {left:,.0f}.",
-        f"Train for {LONGER * left:,.0f} steps or more.",
-        {"steps": steps, "left": left},
-        sure=left > steps,
-    )
-
-
-def _other_rates(case: Case, found: Forecast, trials: Trials) -> tuple[Cause | None, list[Trial]]:
-    rate, limits = case.loop.learning_rate, RATES[_kind(case)]
-    factors = [10.0**k for k in range(-7, 8) if k and limits[0] * 0.999 <= rate * 10.0**k <= limits[1] * 1.001]
-    if not factors or case.loop.scheduler is not None:
-        return None, []
-    trials.progress("learning rates of all decades")
-    length = max(LEAST, int(SHORT * case.steps))
-    tried = trials.run(case.loop, factors, length)
-    if not any(map(_gone, tried)) and length < case.steps:
-        lowest = sorted((t for t in tried if t.diverged == math.inf and t.steps), key=lambda trial: trial.ratios[-1])
-        tried += trials.run(case.loop, [trial.factor for trial in lowest[:BEST]], case.steps)
-    gone = [trial for trial in (*found.trials[1:], *tried) if _gone(trial) and trial.confirmed]
-    if not gone:
-        return None, tried
-    best = min(gone, key=lambda trial: trial.ratios[-1])
-    better = times(rate, best.factor)
-    word = "low" if best.factor > 1 else "high"
-    return (
-        Cause(
-            f"learning rate too {word}",
-            f"The learning rate {rate:.4g} is too {word}: at {better:.4g} the training leaves after {best.left:,.0f} steps.",
-            f"Set lr={better:g}.",
-            {"learning_rate": better, "left": best.left},
-            sure=True,
-        ),
-        tried,
-    )
