@@ -55,7 +55,7 @@ class Trials:
 
     def run(self, loop: TrainingLoop, factors: Sequence[float], steps: int, *, until_any: bool = True) -> list[Trial]:
         """Trials until the first one leaves, or all to their ends; none without time."""
-        if (seconds := self.seconds_left()) <= 0:
+        if not factors or (seconds := self.seconds_left()) <= 0:
             return []
         constant = self.constant if loop is self.case.loop else None
         return run_trials(
