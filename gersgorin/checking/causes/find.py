@@ -106,7 +106,7 @@ def after(
         causes = surely + [cause for cause in causes if cause.name not in names]
     elif check.outcome == "leaves" and not well:
         causes.append(too_few(check.steps, check.escape_steps))
-    elif well and not rate_is_usual(case):
+    elif well:
         causes += better_rate(case, check, trials)
     causes = [*own, *causes, *watch.causes()]
     if not well and not any(cause.sure for cause in causes):

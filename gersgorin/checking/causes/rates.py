@@ -18,11 +18,12 @@ from gersgorin.checking.loop import times
 from gersgorin.checking.trials import Trial
 
 SHORT, LEAST = 0.15, 100  # of the steps of a training, for one at another learning rate; least steps
-BEST = 2  # of these that are followed to their end
+MOVES = 0.98  # of the training's own loss at the same step: one at another rate that is followed to its end
 LONGER = 4  # times the steps of the training, to see whether it needs more
 FEW_STEPS, FEW_EPOCHS = 200, 2.0  # of a training that may need more
-RATES = {"SGD": (1e-4, 10.0), "other": (1e-6, 1.0)}  # least and greatest learning rate that is tried
-POOR, BETTER = 0.5, 0.7  # of the constant's loss: an end that is poor; of that end: one that is better
+RATES = {"SGD": (1e-3, 10.0), "other": (1e-5, 0.1)}  # least and greatest learning rate that is tried
+FAR = 3.0  # times the usual learning rates: one that is compared with a more usual one although it leaves
+BETTER = 0.7  # of the loss at the same step: a rate that is better
 LATE = 0.8  # of the steps: a training that leaves later has no time to learn
 GROWN = 10.0  # times the first gradient, at least, to be said
 MOST_REPEATED = 300  # steps that are repeated to see what grows
@@ -75,26 +76,22 @@ def rate_or_length(case: Case, found: Forecast, trials: Trials) -> tuple[list[Ca
 
 
 def better_rate(case: Case, found: Forecast, trials: Trials) -> Iterator[Cause]:
-    """A training that leaves at an unusual learning rate, and ends much lower at a more usual one."""
-    rate, kind = case.loop.learning_rate, _kind(case)
-    if case.loop.scheduler is not None:
+    """A learning rate far from the usual ones, at a tenth or ten times of which the loss is much lower after the same steps."""
+    rate, (low, high), own = case.loop.learning_rate, USUAL[_kind(case)], found.trials[0]
+    if case.loop.scheduler is not None or low / FAR <= rate <= high * FAR:
         return
-    factor, word = (0.1, "high") if rate > USUAL[kind][1] else (10.0, "low")
+    factor, word = (0.1, "high") if rate > high else (10.0, "low")
     trials.progress("a more usual learning rate")
-    ends = [
-        float(t.ratios[-1])
-        for t in trials.run(case.loop, [1.0, factor], case.steps, until_any=False)
-        if t.steps == case.steps
-    ]
-    if len(ends) == 2 and ends[0] > POOR and ends[1] < BETTER * ends[0]:
-        better = times(rate, factor)
-        yield Cause(
-            f"learning rate too {word}",
-            f"At the learning rate {rate:.4g} the training ends at {ends[0]:.2g} of a constant output's loss, at {better:.4g} at "
-            f"{ends[1]:.2g}.",
-            f"Set lr={better:g}.",
-            {"learning_rate": better, "end": ends[0], "better": ends[1]},
-        )
+    for trial in trials.run(case.loop, [factor], own.steps, to_the_end=True):
+        ends = float(own.ratios[-1]), float(trial.ratios[-1])
+        if trial.steps == own.steps and ends[1] < BETTER * ends[0]:
+            yield Cause(
+                f"learning rate too {word}",
+                f"After {own.steps:,} steps at the learning rate {rate:.4g} the loss is {ends[0]:.2g} of a constant output's, at "
+                f"{times(rate, factor):.4g} {ends[1]:.2g}.",
+                f"Set lr={times(rate, factor):g}.",
+                {"learning_rate": times(rate, factor), "loss": ends[0], "better": ends[1]},
+            )
 
 
 def _falls(trial: Trial) -> bool:
@@ -132,9 +129,12 @@ def _other_rates(case: Case, found: Forecast, trials: Trials) -> tuple[Cause | N
     trials.progress("learning rates of all decades")
     length = max(LEAST, int(SHORT * case.steps))
     tried = trials.run(case.loop, factors, length)
-    if not any(map(left, tried)) and length < case.steps:
-        lowest = sorted((t for t in tried if t.diverged == math.inf and t.steps), key=lambda trial: trial.ratios[-1])
-        tried += trials.run(case.loop, [trial.factor for trial in lowest[:BEST]], case.steps)
+    if tried and not any(map(left, tried)) and length < case.steps:
+        best = min(
+            tried, key=lambda trial: trial.ratios[-1] if trial.diverged == math.inf and trial.steps else math.inf
+        )
+        if best.steps and best.ratios[-1] < MOVES * found.trials[0].ratios[best.steps - 1]:
+            tried += trials.run(case.loop, [best.factor], case.steps)
     gone = [trial for trial in (*found.trials[1:], *tried) if left(trial) and trial.confirmed]
     if not gone:
         return None, tried

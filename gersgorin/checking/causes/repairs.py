@@ -53,7 +53,7 @@ class Trials:
         )
         self.lacking: list[str] = []
 
-    def run(self, loop: TrainingLoop, factors: Sequence[float], steps: int, *, until_any: bool = True) -> list[Trial]:
+    def run(self, loop: TrainingLoop, factors: Sequence[float], steps: int, *, to_the_end: bool = False) -> list[Trial]:
         """Trials until the first one leaves, or all to their ends; none without time."""
         if not factors or (seconds := self.seconds_left()) <= 0:
             return []
@@ -65,8 +65,8 @@ class Trials:
             seconds=seconds,
             constant=constant,
             seed=self.seed,
-            until_any=until_any,
-            after=1.0 if until_any else math.inf,
+            until_any=not to_the_end,
+            after=math.inf if to_the_end else 1.0,
         )
 
     def leaves(self, loop: TrainingLoop) -> Trial | None:
