@@ -27,11 +27,6 @@ HERE = Path(__file__).parent
 REPAIRED = 0.7
 
 
-def names_of(cause: str) -> list[str]:
-    """The names of a cause of the table, each of which is right."""
-    return [name.strip() for name in cause.split("|")]
-
-
 def checked(make: Callable[[], Training], seconds: float) -> dict:
     """What check says of a training; its cost in trainings, by the processor's time."""
     given, training = make(), make()
@@ -76,33 +71,72 @@ def rows_of(kind: str, seconds: float):
         yield str(number), run
 
 
+def counted(rows: list[dict]) -> list[dict]:
+    """The threads that count, each with the names of its true causes and of those that were found."""
+    names = lambda text: [name.strip() for name in text.split("|") if name.strip()]  # noqa: E731
+    return [
+        {"key": row["key"], "outcome": row["outcome"]}
+        | {part: names(row[part]) for part in ("truth", "causes", "sure")}
+        for row in rows
+        if float(row["repaired"]) <= REPAIRED * float(row["error"])
+    ]
+
+
+def shares(rows: list[dict]) -> dict[str, tuple[int, int]]:
+    """(Right, of how many) threads with the true cause first, among three; causes called sure, among the first three."""
+    found = counted(rows)
+    first = sum(row["causes"][:1] != [] and row["causes"][0] in row["truth"] for row in found)
+    three = sum(any(name in row["truth"] for name in row["causes"][:3]) for row in found)
+    sure = [name in row["truth"] for row in found for name in row["sure"]]
+    named = [name in row["truth"] for row in found for name in row["causes"][:3]]
+    return {
+        "the true cause first": (first, len(found)),
+        "among three": (three, len(found)),
+        "right of those called sure": (sum(sure), len(sure)),
+        "right of all named": (sum(named), len(named)),
+    }
+
+
 def report(rows: list[dict]) -> str:
-    """Shares of causes that are right, first and among three; of healthy trainings what is named."""
+    """Shares of causes that are right, and what was named wrongly; of healthy trainings what is named at all."""
     if "truth" not in rows[0]:
-        sure = [row for row in rows if row["sure"]]
-        named = [row for row in rows if row["causes"]]
-        lines = [f"{len(rows)} healthy trainings: {len(sure)} with a cause called sure, {len(named)} with any"]
-        return "\n".join(lines + [f"  {row['key']}: {row['causes']}" for row in named])
-    counted = [row for row in rows if float(row["repaired"]) <= REPAIRED * float(row["error"])]
-    first = three = named = right = sure = surely = 0
-    wrong = []
-    for row in counted:
-        truth, found = names_of(row["truth"]), [name for name in row["causes"].split(" | ") if name]
-        first += bool(found) and found[0] in truth
-        three += any(name in truth for name in found[:3])
-        named, right = named + len(found[:3]), right + sum(name in truth for name in found[:3])
-        certain = [name for name in row["sure"].split(" | ") if name]
-        sure, surely = sure + len(certain), surely + sum(name in truth for name in certain)
-        if not found or found[0] not in truth:
-            wrong.append(f"  {row['key']}: {row['truth']}; named: {row['causes'] or 'nothing'} ({row['outcome']})")
-    n = max(1, len(counted))
-    return "\n".join(
-        [
-            f"{len(counted)} of {len(rows)} threads count: the true cause first {first / n:.0%}, among three {three / n:.0%}; right of those called sure "
-            f"{surely} of {sure}, of the first three {right} of {named}",
-            *wrong,
-        ]
-    )
+        sure, named = (sum(bool(row[key]) for row in rows) for key in ("sure", "causes"))
+        lines = [f"{len(rows)} healthy trainings: {sure} with a cause called sure, {named} with any"]
+        return "\n".join(lines + [f"  {row['key']}: {row['causes']}" for row in rows if row["causes"]])
+    lines = [f"{len(counted(rows))} of {len(rows)} threads count"]
+    lines += [
+        f"  {words}: {right} of {all_}, {right / max(1, all_):.0%}" for words, (right, all_) in shares(rows).items()
+    ]
+    for row in counted(rows):
+        if row["causes"][:1] == [] or row["causes"][0] not in row["truth"]:
+            named = " | ".join(row["causes"]) or "nothing"
+            lines.append(f"  thread {row['key']}: {' | '.join(row['truth'])}; named: {named} ({row['outcome']})")
+    return "\n".join(lines)
+
+
+def picture(files: list[Path], path: Path) -> None:
+    """Draw the shares of both halves of the threads, beside the best of four published tools on faulty programs of their own."""
+    import matplotlib.pyplot as plt
+
+    titles = {"development": "threads by which the causes were written", "set_aside": "threads set aside, run once"}
+    every = {
+        titles[f.stem.split("-")[-1]]: shares([*csv.DictReader(f.open())])
+        for f in files
+        if f.stem.split("-")[-1] in titles
+    }
+    figure, ax = plt.subplots(figsize=(7, 2.2), layout="constrained")
+    words = ["the true cause first", "among three", "right of all named"]
+    for k, (title, found) in enumerate(every.items()):
+        bars = [found[word][0] / found[word][1] for word in words]
+        ax.barh([i + 0.36 * k for i in range(3)], bars, 0.34, label=title, color=("#9ecae1", "#08519c")[k])
+    ax.plot([0.61, 0.61], [-0.3, 0.66], "k--", lw=0.9)
+    ax.text(0.605, 0.18, "best published tool,\nits own programs", ha="right", va="center", fontsize=8)
+    ax.set(xlim=(0, 1), yticks=[i + 0.18 for i in range(3)], yticklabels=words, xlabel="share")
+    ax.invert_yaxis()
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_title("gersgorin.check names why a recurrent network does not learn", loc="left", fontsize=10)
+    figure.legend(loc="outside lower right", ncols=2, fontsize=8)
+    figure.savefig(path, dpi=130)
 
 
 def main() -> None:
@@ -111,10 +145,13 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--only", nargs="*", help="keys of the rows to run")
+    parser.add_argument("--figure", type=Path, help="with report: draw the shares of both halves")
     options = parser.parse_args()
     if options.kind == "report":
         for path in options.files:
             print(f"{path.name}: {report([*csv.DictReader(path.open())])}")
+        if options.figure:
+            picture(options.files, options.figure)
         return
     torch.set_num_threads(1)
     (path,) = options.files

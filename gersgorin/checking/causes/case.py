@@ -19,7 +19,7 @@ from gersgorin.checking.minibatches import Examples, Inputs, Pair, in_double, se
 from gersgorin.objective import least_constant
 from rhn.errors import USERS_FAULT, InvalidInputError
 
-MOST = 64  # examples that are looked at
+MOST = 32  # examples that are looked at
 SAME = 1e-9  # relative change of outputs in double precision that is none
 
 

@@ -201,7 +201,7 @@ def common_class(y: Tensor) -> tuple[float, float]:
 
 def imbalance(case: Case) -> Iterator[Cause]:
     """One class nearly always."""
-    value, share = common_class(case.y)
+    value, share = common_class(getattr(case.loop.data, "y", case.y))
     if COMMON <= share < 1:
         yield Cause(
             "class imbalance",

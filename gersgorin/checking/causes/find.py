@@ -38,6 +38,8 @@ class Row:
     """True if healthy trainings may have it: then it is named only of a training that does not do well."""
     exact: bool = False
     """True if nothing but a mistake gives it: then it is sure if the training stays."""
+    last: bool = False
+    """True if another cause may have it as its consequence: then it is named only if no other is found."""
 
 
 BEFORE = (  # the most harmful first
@@ -60,7 +62,7 @@ BEFORE = (  # the most harmful first
     Row(wiring.still_weights, risk=True),
     Row(data.padding, risk=True),
     Row(data.imbalance, risk=True),
-    Row(output.faint_output, risk=True),
+    Row(output.faint_output, risk=True, last=True),
 )
 
 
@@ -89,7 +91,9 @@ def after(
     own = [*own_losses(case, check.losses, check.trials[0])] if check.losses else []
     stays = check.outcome in ("stays", "explodes")
     causes = [
-        replace(cause, sure=cause.sure or (row.exact and stays)) for row, cause in found if not (row.risk and well)
+        replace(cause, sure=cause.sure or (row.exact and stays))
+        for row, cause in found
+        if not (row.risk and well) and not (row.last and len(found) > 1)
     ]
     surely, tried = list[Cause](), list[Trial]()
     if check.diverges_at < math.inf:
@@ -104,13 +108,11 @@ def after(
                 tried += more
         names = {cause.name for cause in surely}
         causes = surely + [cause for cause in causes if cause.name not in names]
-    elif check.outcome == "leaves" and not well:
-        causes.append(too_few(check.steps, check.escape_steps))
     elif well:
         causes += better_rate(case, check, trials)
     causes = [*own, *causes, *watch.causes()]
-    if not well and not any(cause.sure for cause in causes):
-        causes += start(check)
+    if not well and not causes:
+        causes += [too_few(check.steps, check.escape_steps)] if check.outcome == "leaves" else start(check)
     return sorted(causes, key=lambda cause: not cause.sure), tried
 
 

@@ -75,7 +75,7 @@ class Watch:
         self.readings: list[Reading] = []
         kept, trained = case.loop.data.kept_out(PARTS) if isinstance(case.loop.data, Examples) else ([], [])
         self.kept, self.trained = kept, trained
-        self.share = common_class(case.y)[1]
+        self.share = common_class(getattr(case.loop.data, "y", case.y))[1]
         self.last = self._repeats(case) if kept else None
 
     def _repeats(self, case: Case) -> tuple[float, float, list[float]] | None:
