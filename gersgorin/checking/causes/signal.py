@@ -28,7 +28,7 @@ from gersgorin.checking.minibatches import Examples, Pair, sequence_of
 from gersgorin.checking.trials import Constant
 
 PARTS = 16
-LATER = 1.1  # times the steps of a reading that does not decide, for the next one
+LATER = 1.25  # times the steps of a reading that does not decide, for the next one
 GAINS = 0.05  # of the constant's loss, on examples of the training, from which on a reading decides
 MOST_GAIN = 0.9  # on examples of the training, from which on more steps tell no more
 CARRIES = 0.2  # share of that gain that examples kept out have as well
