@@ -20,8 +20,8 @@ from gersgorin.analyses.plateau import measure_rates
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause, PreventedError
 from gersgorin.checking.causes.find import after, before
+from gersgorin.checking.causes.kept_out import Watch
 from gersgorin.checking.causes.repairs import Trials
-from gersgorin.checking.causes.signal import Watch
 from gersgorin.checking.forecast import forecast
 from gersgorin.checking.loop import LossFunction, TrainingLoop, above_zero, check_limits, random_numbers_kept
 from gersgorin.checking.minibatches import BATCH_SIZE, Examples, in_double

@@ -390,7 +390,7 @@ def cure(
         predict=predict,
     )
     with random_numbers_kept(loop.model), with_gradients():
-        causes = tuple(cause for row, cause in before(Case(loop, steps))[0] if cause.sure or not row.risk)
+        causes = tuple(cause for row, cause in before(Case(loop, steps))[0] if not row.risk)
         search = None if any(cause.sure for cause in causes) else _Search(loop, steps, begun + seconds, seed, progress)
         given = Attempt(Plan(Start(GIVEN)))
         chosen, outcome = search.run(anything=not causes) if search else (given, "not searched")

@@ -22,6 +22,7 @@ TRIED = 20  # steps of the optimiser by which its speed is measured
 SAME = 3.0  # times the spread of x, at most, of numbers that are x
 READERS = (nn.RNNBase, nn.RNNCellBase, nn.Linear)
 OTHERS = (nn.Embedding, nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.modules.conv._ConvNd)
+FEWEST = 50  # steps of a training that may reach the constant
 ARRIVES = 3.0  # times the steps of the training, from which on the constant alone is out of reach
 USUAL = {"SGD": (3e-3, 1.0), "other": (3e-4, 1e-2)}  # learning rates that are rarely the cause
 COMMON = 0.9  # share of a class that nearly always occurs
@@ -114,14 +115,19 @@ def numbered_targets(case: Case) -> Iterator[Cause]:
 def far_targets(case: Case) -> Iterator[Cause]:
     """Targets so far from the outputs that the constant alone is out of reach at the speed of this optimiser."""
     y = case.y
-    if not y.is_floating_point() or case.loop.scheduler or case.loop.first_loss < FAR * case.constant_loss:
+    classes = common_class(y)[1] > 0
+    if classes or case.steps < FEWEST or case.loop.scheduler or case.loop.first_loss < FAR * case.constant_loss:
         return
     moved = [output.mean().item() for _, output, _ in islice(case.training(), TRIED + 1)]
     start, goal = moved[0], y.mean().item()
     speed = abs(moved[-1] - moved[TRIED // 2]) / (TRIED - TRIED // 2)
     needed = abs(goal - moved[-1]) / max(speed, 1e-30)
     distance = abs(goal - start) / max(y.std().item(), 1e-30)
-    least_usual = USUAL["SGD" if isinstance(case.loop.optimizer, torch.optim.SGD) else "other"][0]
+    rate, (low, high) = (
+        case.loop.learning_rate,
+        USUAL["SGD" if isinstance(case.loop.optimizer, torch.optim.SGD) else "other"],
+    )
+    faster = rate / high if rate < low else 1.0  # at the highest usual learning rate, if this one is too low
     if needed > MOSTLY * case.steps and math.isfinite(needed):
         many = f"{needed:,.0f} steps" if needed < 1e9 else "more than a billion steps"
         yield Cause(
@@ -130,7 +136,7 @@ def far_targets(case: Case) -> Iterator[Cause]:
             f"optimiser moves the outputs by {speed:.2g} a step: it takes {many} to the mean, of {case.steps:,}.",
             "Standardise the targets, y = (y - y.mean()) / y.std(), or set the bias of the output layer to their mean.",
             {"mean": goal, "output": start, "speed": speed, "needed_steps": needed},
-            sure=needed * case.loop.learning_rate > ARRIVES * case.steps * max(case.loop.learning_rate, least_usual),
+            sure=needed * faster > ARRIVES * case.steps,
         )
 
 
@@ -192,7 +198,7 @@ def padding(case: Case) -> Iterator[Cause]:
 
 
 def common_class(y: Tensor) -> tuple[float, float]:
-    """(The commonest class, its share of the targets); NaN and 0 for targets that are no classes."""
+    """(The commonest class, its share of the targets); NaN and 0 for targets that are no classes, or no numbers of 0 and 1."""
     if y.is_floating_point() and not bool(((y == 0) | (y == 1)).all()):
         return math.nan, 0.0
     value = y.flatten().mode()[0]

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from gersgorin.checking.causes import data, output, wiring
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
+from gersgorin.checking.causes.kept_out import Watch
 from gersgorin.checking.causes.own_loop import own_losses
 from gersgorin.checking.causes.rates import LATE, better_rate, explosion, rate_is_usual, rate_or_length, too_few
 from gersgorin.checking.causes.repairs import Trials, repaired
-from gersgorin.checking.causes.signal import Watch
 from gersgorin.checking.trials import Trial
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import first_line
