@@ -154,7 +154,7 @@ def test_a_training_with_targets_is_checked_under_its_optimizer(capsys, targets)
     assert code == 0 and out.startswith("The loss does not change when targets are permuted")
     np.save("y.npy", np.load("y.npy")[:, None])
     code, out, _ = run(capsys, *others)
-    assert code == 0 and out.startswith("Under SGD at a learning rate of 0.01, own_reader:Reader ")
+    assert code == 0 and "\nUnder SGD at a learning rate of 0.01, own_reader:Reader " in out
 
 
 def test_a_cure_writes_the_weights_that_its_lines_give(capsys, targets):

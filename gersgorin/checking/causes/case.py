@@ -184,8 +184,10 @@ class Case:
         output = self._with_inputs(keep)
         output = output.select(1 - self.axis, -1) if self.of_frames else output
         weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
-        (slope,) = torch.autograd.grad((output * weights).sum(), leaves[:1], materialize_grads=True)
-        return slope.movedim(1 - self.axis, 0).flatten(1).norm(dim=1).flip(0)
+        slopes = torch.autograd.grad(
+            (output * weights).sum(), leaves, materialize_grads=True
+        )  # several of repeated embeddings
+        return torch.stack(slopes).sum(0).movedim(1 - self.axis, 0).flatten(1).norm(dim=1).flip(0)
 
     def _with_inputs(self, change: Callable[[Tensor], Tensor]) -> Tensor:
         """The outputs of the twin with changed inputs; of symbols what embeddings make of them is changed."""

@@ -115,7 +115,7 @@ def numbered_targets(case: Case) -> Iterator[Cause]:
 def far_targets(case: Case) -> Iterator[Cause]:
     """Targets so far from the outputs that the constant alone is out of reach at the speed of this optimiser."""
     y = case.y
-    classes = common_class(y)[1] > 0
+    classes = not y.is_floating_point() or bool(((y == 0) | (y == 1)).all())
     if classes or case.steps < FEWEST or case.loop.scheduler or case.loop.first_loss < FAR * case.constant_loss:
         return
     moved = [output.mean().item() for _, output, _ in islice(case.training(), TRIED + 1)]
@@ -198,8 +198,9 @@ def padding(case: Case) -> Iterator[Cause]:
 
 
 def common_class(y: Tensor) -> tuple[float, float]:
-    """(The commonest class, its share of the targets); NaN and 0 for targets that are no classes, or no numbers of 0 and 1."""
-    if y.is_floating_point() and not bool(((y == 0) | (y == 1)).all()):
+    """(The commonest class, its share of the targets); NaN and 0 for other targets than classes, or 0 and 1 of one unit."""
+    one = y.dim() < 2 or y.shape[-1] == 1
+    if y.is_floating_point() and not (one and bool(((y == 0) | (y == 1)).all())):
         return math.nan, 0.0
     value = y.flatten().mode()[0]
     return float(value), (y == value).float().mean().item()

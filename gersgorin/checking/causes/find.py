@@ -89,7 +89,7 @@ def after(
     """
     well = check.outcome == "leaves" and check.escape_steps <= LATE * check.steps
     own = [*own_losses(case, check.losses, check.trials[0])] if check.losses else []
-    stays = check.outcome in ("stays", "explodes")
+    stays = check.outcome in ("stays", "explodes") or (check.outcome == "may leave" and check.tried >= check.steps)
     causes = [
         replace(cause, sure=cause.sure or (row.exact and stays))
         for row, cause in found

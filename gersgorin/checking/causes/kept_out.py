@@ -85,7 +85,7 @@ class Watch:
             return None
         values = [_last_values(case, pair) for pair in (*self.kept, *self.trained)]
         kept, known = values[: len(self.kept)], values[len(self.kept) :]
-        if not kept[0]:
+        if not kept[0] or self.loop.goals(self.kept[:1])[0][0] != kept[0][0].shape:
             return None
         of = lambda frames, pairs: [self.loop.loss_fn(f, y).item() for f, (_, y) in zip(frames, pairs, strict=True)]  # noqa: E731
         best = min(range(len(kept[0])), key=lambda k: sum(of([each[k] for each in known], self.trained)))
