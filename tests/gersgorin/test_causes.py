@@ -206,7 +206,8 @@ def checked(model=None, x=X, y=SUM, loss=MSE, *, optimizer=torch.optim.Adam, ste
 )
 def test_what_makes_a_stuck_training_leave_is_its_cause(name, change):
     found = checked(**change)
-    assert found.causes[0].name == name and found.causes[0].sure and found.why == found.causes[0].sentence
+    assert found.causes[0].name == name and found.why == found.causes[0].sentence
+    assert found.causes[0].sure == (name != "too few steps")  # which more steps nearly always mend
     assert "leaves after" in found.why or "leaves the loss" in found.why
 
 

@@ -24,7 +24,7 @@ READERS = (nn.RNNBase, nn.RNNCellBase, nn.Linear)
 OTHERS = (nn.Embedding, nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.modules.conv._ConvNd)
 FEWEST = 50  # steps of a training that may reach the constant
 ARRIVES = 3.0  # times the steps of the training, from which on the constant alone is out of reach
-USUAL = {"SGD": (3e-3, 1.0), "other": (3e-4, 1e-2)}  # learning rates that are rarely the cause
+USUAL = {"SGD": (3e-3, 0.5), "other": (3e-4, 1e-2)}  # learning rates that are rarely the cause
 COMMON = 0.9  # share of a class that nearly always occurs
 UNSORTED = 0.5  # of the constant's loss: what constants of single minibatches have, if these are not shuffled
 ALIKE = 0.6  # of the difference between targets of any two examples: that between those of equal inputs
@@ -99,7 +99,7 @@ def _first_layer(case: Case) -> tuple[nn.Module | None, Tensor]:
 
 def numbered_targets(case: Case) -> Iterator[Cause]:
     """Symbols as the targets of a regression."""
-    y, symbols = case.y, not case.first.is_floating_point()
+    y, symbols = getattr(case.loop.data, "y", case.y), not case.first.is_floating_point()
     if not symbols or not y.is_floating_point() or not torch.equal(y, y.round()):
         return
     if (distinct := len(y.unique())) >= IDS and y.min() >= 0 and y.max() <= case.first.max():

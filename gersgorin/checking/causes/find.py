@@ -97,17 +97,19 @@ def after(
     ]
     surely, tried = list[Cause](), list[Trial]()
     if check.diverges_at < math.inf:
-        causes.append(explosion(case, check.diverges_at))
+        causes.insert(0, replace(explosion(case, check.diverges_at), sure=True))
     if stays or check.outcome == "leaves, then explodes":
         questions = [lambda: repaired(case, causes, trials)]
         if stays and not any(not row.risk for row, _ in found):  # else a mistake explains it
             questions.append(lambda: rate_or_length(case, check, trials))
         for question in questions if rate_is_usual(case) else reversed(questions):
-            if not any(cause.sure for cause in (*causes, *surely)):
+            if not any(cause.sure for cause in (*causes, *surely) if cause.name != "explosion"):
                 surely, more = question()
                 tried += more
         names = {cause.name for cause in surely}
-        causes = surely + [cause for cause in causes if cause.name not in names]
+        causes = [cause for cause in causes if cause.name not in names]
+        first = bool(surely) and surely[0].sure and not (rate_is_usual(case) and causes and causes[0].sure)
+        causes = surely + causes if first else causes + surely
     elif well:
         causes += better_rate(case, check, trials)
     causes = [*own, *causes, *watch.causes()]

@@ -117,7 +117,6 @@ def too_few(steps: int, left: float) -> Cause:
         f"The training has {steps:,} steps, and leaves the loss of a constant output after {left:,.0f}.",
         f"Train for {LONGER * left:,.0f} steps or more.",
         {"steps": steps, "left": left},
-        sure=left > steps,
     )
 
 
