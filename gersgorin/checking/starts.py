@@ -14,6 +14,7 @@ lines that a user pastes come from it.
 | recurrent blocks (n, n)     | normal with standard deviation 1/sqrt(n), orthogonal, or the identity               |
 | other matrices              | normal with standard deviation 1/sqrt(fan_in)                                       |
 | biases                      | 0; forget gates 1, transform gates -1, or chrono (Tallec and Ollivier 2018)         |
+| recurrences of tanh         | also: half of the units sense, half remember T steps (`rhn.cells.init`)             |
 | output bias                 | puts the mean output at the best constant one                                       |
 
 Legend: n units, G blocks of n rows in a weight, T frames.
@@ -29,6 +30,7 @@ from types import EllipsisType
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gersgorin.analyses.plateau import relative_rate
@@ -36,6 +38,7 @@ from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.minibatches import sequence_of
 from gersgorin.objective import output_bias_of
 from rhn.cells import Cell
+from rhn.cells.init import can_remember, halves, memory_blocks, rotations
 from rhn.cells.layers import GateBlocks, Layer, Part
 
 IMPORTS = ("import torch", "from torch import nn")
@@ -48,12 +51,14 @@ MOST_STD = 3.0  # of a matrix that reads the data
 ROUNDS, MOST_FACTOR = 3, 3.0  # of equalising rates; largest factor
 MINIBATCHES = 4  # for gradients, mean outputs and the best constant output
 GIVEN, OUTPUT_BIAS, CHRONO = "given weights", "output bias at the best constant", "chrono gates"
+MEMORY = "sensing and remembering units"
 MEANINGS = {  # of the words of starts, in one line
     OUTPUT_BIAS: "so that the mean output has the least loss of a constant one",
     "1/sqrt(n)": "matrices drawn with standard deviation 1/sqrt(n) for n inputs, 1/|x| for data x, 1 for embeddings",
     "equal rates": "matrices scaled until gradient/weight, ||dL/dM||/||M||, agrees for all",
     "orthogonal matrices": "recurrent matrices are rotations: states neither fade nor grow; others drawn as 1/sqrt(n)",
     "identity matrices": "recurrent matrices are the identity: states are kept; others drawn as 1/sqrt(n)",
+    MEMORY: "half see only the present frame; half, nearly linear rotations, keep what these write; others drawn as 1/sqrt(n)",
     CHRONO: "biases of gates spread: memories of all lengths up to a sequence (Tallec and Ollivier 2018)",
 }
 
@@ -65,6 +70,12 @@ OPERATIONS: dict[str, tuple[str, Callable[..., Any]]] = {
     ),
     "orthogonal": ("nn.init.orthogonal_({}, generator=g)", lambda q, g: nn.init.orthogonal_(q, generator=g)),
     "eye": ("nn.init.eye_({})", lambda q, g: nn.init.eye_(q)),
+    "rotations": (
+        "a = torch.pi / {1} ** torch.linspace(0, 1, len({0}) // 2, dtype=torch.double)\n"
+        "c, s = a.cos().diag(), a.sin().diag()\n"
+        "{0}.copy_(torch.vstack([torch.hstack([c, -s]), torch.hstack([s, c])]))",
+        lambda q, g, v: q.copy_(rotations(len(q) // 2, v)),
+    ),
     "zero": ("{}.zero_()", lambda q, g: q.zero_()),
     "fill": ("{}.fill_({})", lambda q, g, v: q.fill_(v)),
     "scale": ("{}.mul_({:.4g})", lambda q, g, v: q.mul_(v)),
@@ -173,6 +184,8 @@ def starts(loop: TrainingLoop) -> Iterator[Start]:
             yield of.start(f"orthogonal matrices, {CHRONO}", of.drawn("orthogonal", "chrono"))
         else:
             yield of.start("identity matrices", of.drawn("eye", "constant"))
+    if of.frames > 1 and (changes := of.memory()):
+        yield of.start(MEMORY, changes)
 
 
 class _Starts:
@@ -246,6 +259,47 @@ class _Starts:
                     factors[k] = min(max(factors[k] * math.sqrt(rate / middle), 1 / MOST_FACTOR), MOST_FACTOR)
         return drawn + _scalings(matrices, factors)
 
+    def memory(self) -> list[Change]:
+        """Half of the units of each recurrence of tanh sense, half remember (`memory_blocks`); empty if there is no such recurrence."""
+        changes, drawn = list[Change](), self.drawn("normal", "constant")
+        for path, module in self.model.named_modules():
+            own, n = dict(module.named_parameters(recurse=False)), getattr(module, "hidden_size", 0)
+            layers, names = _layers(module, own), {f"{path}.{name}".removeprefix(".") for name in own}
+            if not layers or not names <= self.trained.keys() or not can_remember(module, layers):
+                continue
+            stack: list[tuple[Layer, ...]] = [layers]  # a deep transition
+            if not isinstance(module, Cell):  # layers on each other
+                stack = [(replace(layer, input=layer.input or layer.skip, skip=None),) for layer in layers]
+            blocks = (b for deep in stack for b in memory_blocks(deep, n, self.frames) if b[0].parameter in own)
+            changes += [Change(name, _part_of(path, part, index), value) for part, index, name, value in blocks]
+            if stack[0][0].bias and stack[0][0].bias.parameter in own:
+                changes += self._centred(drawn + changes, path, stack, halves(n)[1])
+        return drawn + changes if changes else []
+
+    @torch.no_grad()
+    def _centred(
+        self, changes: list[Change], path: str, stack: list[tuple[Layer, ...]], keep: slice
+    ) -> Iterator[Change]:
+        """Yield the biases with which the mean of what is written to remembering units is 0; keep: these units."""
+        model, read, made = Start("", tuple(changes), self.device).applied(self.model), list[Tensor](), list[Tensor]()
+        module, tensors = model.get_submodule(path), dict(model.named_parameters())
+        module.register_forward_pre_hook(lambda module, given: read.extend(u.data.flatten(0, -2) for u in given[:1]))
+        for x, _ in self.batches:
+            self.loop.output(model, x)
+        h = torch.cat(read) if read else Tensor()
+        for first, *deeper in stack * bool(read):
+            parts = [_part_of(path, part) for part in (first.input, first.recurrent, first.bias) if part]
+            A, R, b = (part.of(tensors) for part in parts)
+            u = torch.tanh(F.linear(h, A, b))  # of sensing units; 0 of the others
+            for _ in deeper:
+                u = torch.tanh(u)
+            bias = -(R @ u.mean(0))[keep]
+            values = [float(f"{v:.3g}") for v in bias.tolist()]
+            yield Change("set", replace(parts[2], index=(*parts[2].index, keep)), values)
+            made.append(u)
+            if len(made) > getattr(module, "bidirectional", False):
+                h, made = torch.cat(made, -1), []
+
     @torch.no_grad()
     def _bias(self, model: nn.Module) -> tuple[Change, ...]:
         """The change that sets the output bias of a network; none if it has none."""
@@ -314,6 +368,12 @@ def _of_part(prefix: str, module: nn.Module, weight: Tensor, part: Part, layer: 
             square = part is not layer.input and columns == n
             std = min(1 / size, MOST_STD) if part is layer.input and size else columns**-0.5
             yield _Block(name, index, "recurrent" if square else "matrix", std=std)
+
+
+def _part_of(path: str, part: Part, index: Any = ...) -> _Block:
+    """An index of a part of a module as a block."""
+    name = f"{path}.{part.parameter}".removeprefix(".")
+    return _Block(name, tuple(k for k in (part.index, index) if k is not ...), "")
 
 
 def _layers(module: nn.Module, own: dict[str, Tensor]) -> tuple[Layer, ...]:
