@@ -30,7 +30,6 @@ from types import EllipsisType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gersgorin.analyses.plateau import relative_rate
@@ -38,7 +37,7 @@ from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.minibatches import sequence_of
 from gersgorin.objective import output_bias_of
 from rhn.cells import Cell
-from rhn.cells.init import can_remember, halves, memory_blocks, rotations
+from rhn.cells.init import memory_blocks, rotations
 from rhn.cells.layers import GateBlocks, Layer, Part
 
 IMPORTS = ("import torch", "from torch import nn")
@@ -261,44 +260,19 @@ class _Starts:
 
     def memory(self) -> list[Change]:
         """Half of the units of each recurrence of tanh sense, half remember (`memory_blocks`); empty if there is no such recurrence."""
-        changes, drawn = list[Change](), self.drawn("normal", "constant")
+        changes = list[Change]()
         for path, module in self.model.named_modules():
-            own, n = dict(module.named_parameters(recurse=False)), getattr(module, "hidden_size", 0)
-            layers, names = _layers(module, own), {f"{path}.{name}".removeprefix(".") for name in own}
-            if not layers or not names <= self.trained.keys() or not can_remember(module, layers):
-                continue
-            stack: list[tuple[Layer, ...]] = [layers]  # a deep transition
+            prefix, own = f"{path}." * bool(path), dict(module.named_parameters(recurse=False))
+            stack: list[tuple[Layer, ...]] = [layers := _layers(module, own)]  # a deep transition
             if not isinstance(module, Cell):  # layers on each other
                 stack = [(replace(layer, input=layer.input or layer.skip, skip=None),) for layer in layers]
-            blocks = (b for deep in stack for b in memory_blocks(deep, n, self.frames) if b[0].parameter in own)
-            changes += [Change(name, _part_of(path, part, index), value) for part, index, name, value in blocks]
-            if stack[0][0].bias and stack[0][0].bias.parameter in own:
-                changes += self._centred(drawn + changes, path, stack, halves(n)[1])
-        return drawn + changes if changes else []
-
-    @torch.no_grad()
-    def _centred(
-        self, changes: list[Change], path: str, stack: list[tuple[Layer, ...]], keep: slice
-    ) -> Iterator[Change]:
-        """Yield the biases with which the mean of what is written to remembering units is 0; keep: these units."""
-        model, read, made = Start("", tuple(changes), self.device).applied(self.model), list[Tensor](), list[Tensor]()
-        module, tensors = model.get_submodule(path), dict(model.named_parameters())
-        module.register_forward_pre_hook(lambda module, given: read.extend(u.data.flatten(0, -2) for u in given[:1]))
-        for x, _ in self.batches:
-            self.loop.output(model, x)
-        h = torch.cat(read) if read else Tensor()
-        for first, *deeper in stack * bool(read):
-            parts = [_part_of(path, part) for part in (first.input, first.recurrent, first.bias) if part]
-            A, R, b = (part.of(tensors) for part in parts)
-            u = torch.tanh(F.linear(h, A, b))  # of sensing units; 0 of the others
-            for _ in deeper:
-                u = torch.tanh(u)
-            bias = -(R @ u.mean(0))[keep]
-            values = [float(f"{v:.3g}") for v in bias.tolist()]
-            yield Change("set", replace(parts[2], index=(*parts[2].index, keep)), values)
-            made.append(u)
-            if len(made) > getattr(module, "bidirectional", False):
-                h, made = torch.cat(made, -1), []
+            trained = layers and all(prefix + name in self.trained for name in own)
+            for part, index, *change in (
+                b for s in stack * bool(trained) for b in memory_blocks(module, s, self.frames)
+            ):
+                block = _Block(prefix + part.parameter, tuple(k for k in (part.index, index) if k is not ...), "")
+                changes.append(Change(change[0], block, change[1]))
+        return [*self.drawn("normal", "constant"), *changes] if changes else []
 
     @torch.no_grad()
     def _bias(self, model: nn.Module) -> tuple[Change, ...]:
@@ -368,12 +342,6 @@ def _of_part(prefix: str, module: nn.Module, weight: Tensor, part: Part, layer: 
             square = part is not layer.input and columns == n
             std = min(1 / size, MOST_STD) if part is layer.input and size else columns**-0.5
             yield _Block(name, index, "recurrent" if square else "matrix", std=std)
-
-
-def _part_of(path: str, part: Part, index: Any = ...) -> _Block:
-    """An index of a part of a module as a block."""
-    name = f"{path}.{part.parameter}".removeprefix(".")
-    return _Block(name, tuple(k for k in (part.index, index) if k is not ...), "")
 
 
 def _layers(module: nn.Module, own: dict[str, Tensor]) -> tuple[Layer, ...]:

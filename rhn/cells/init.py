@@ -9,7 +9,7 @@ Weights are drawn on the CPU from an explicit generator, so that all devices and
 | identity:STD   | recurrent candidate matrices I + noise, others normal | zero               | the IRNN (Le et al. 2015), figure 2 |
 | scaled[:G]     | normal with standard deviation G / sqrt(fan_in)       | zero               | LeCun et al. 1998, G = 1            |
 | orthogonal[:G] | recurrent matrices G Q, Q orthogonal; others scaled   | zero               | Saxe et al. 2014, G = 1             |
-| memory[:T]     | half of the units sense, half remember; others scaled | sensing: N(0, 1)   | `memory_blocks`, T = 100 steps      |
+| memory[:T]     | half of the units sense, half remember; others scaled | zero               | `memory_blocks`, T = 100 steps      |
 
 fan_in is the number of columns of a matrix. (An embedding's rows have a length of about G.)
 
@@ -26,7 +26,7 @@ Some cells initialise some weights in their own way under any scheme (`Cell._sta
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,46 +133,32 @@ def draw(
                 p.copy_(init.bias(p, generator) if "bias" in name else init.weight(p, generator, indices.get(name, ())))
 
 
-def can_remember(module: nn.Module, layers: Iterable[Layer]) -> bool:
-    """True for a recurrence of tanh with matrices of four units or more, and without gates."""
-    plain = all(layer.recurrent and not layer.gate and not layer.carries for layer in layers)
-    return plain and getattr(module, "nonlinearity", "") == "tanh" and getattr(module, "hidden_size", 0) > 3
-
-
-def halves(units: int) -> tuple[slice, slice]:
-    """(Sensing units, remembering units); these are an even number."""
-    return slice(units - units // 4 * 2), slice(units - units // 4 * 2, None)
-
-
-def memory_blocks(layers: Sequence[Layer], units: int, steps: float) -> Iterator[tuple[Part, Any, str, Any]]:
-    """Yield (part, index, operation, its number) for a deep transition of tanh whose units sense or remember.
+def memory_blocks(module: nn.Module, layers: Sequence[Layer], steps: float) -> list[tuple[Part, Any, str, Any]]:
+    """(Part, index, operation, its number) of a start of a deep transition of tanh, for sequences of so many steps; empty for others.
 
     Half of the units sense: random features of the present frame, no recurrence. The others remember: they read no input, and rotate
     in planes. The first half writes to them so little that tanh stays linear; later layers are the identity. So gradients neither fade
     nor grow. Parts of it are in Henaff, Szlam and LeCun 2016 (rotations solve copy and adding), linear memory networks (Bacciu, Carta
     and Sperduti 2019, 2020), SCRN (Mikolov et al. 2014), S4D and LRU (spread angles), IRNN (Le et al. 2015).
     """
-    (first, *deeper), (sense, keep), steps = layers, halves(units), max(2.0, steps)
-    std = float(f"{WRITTEN / math.sqrt(steps * sense.stop):.4g}")
-    blocks: list[tuple[Part | None, Any, str, Any]] = [
-        (first.input, keep, "zero", None),
-        (first.recurrent, sense, "zero", None),
-        (first.recurrent, (keep, sense), "normal", std),
-        (first.recurrent, (keep, keep), "rotations", steps),
-        (first.bias, sense, "normal", 1.0),
-    ]
+    n, plain = getattr(module, "hidden_size", 0), all(s.recurrent and not s.gate and not s.carries for s in layers)
+    if not plain or n < 4 or getattr(module, "nonlinearity", "") != "tanh":
+        return []
+    half, (first, *deeper), steps = n - n // 4 * 2, layers, max(2.0, steps)
+    sense, keep, std = slice(half), slice(half, None), float(f"{WRITTEN / math.sqrt(steps * half):.4g}")
+    blocks: list[tuple] = [(first.input, keep, "zero", None), (first.recurrent, sense, "zero", None)]
+    blocks += [(first.recurrent, (keep, sense), "normal", std), (first.recurrent, (keep, keep), "rotations", steps)]
     for layer in deeper:
         blocks += [(layer.recurrent, ..., "eye", None), (layer.skip, ..., "zero", None)]
-    yield from ((part, *change) for part, *change in blocks if part)
+    return [block for block in blocks if block[0]]
 
 
 def remember(cell: nn.Module, layers: Sequence[Layer], steps: float, generator: torch.Generator | None) -> None:
-    """Change a cell by `memory_blocks`. Raises InvalidInputError for one with gates, without tanh, or of fewer than four units."""
-    if not can_remember(cell, layers):
-        raise InvalidInputError(
-            f"{type(cell).__name__} cannot start as memory: expected tanh without gates, as in rnn or dt-rnn, and four units or more"
-        )
-    for part, index, operation, value in memory_blocks(layers, getattr(cell, "hidden_size", 0), steps):
+    """Change a cell by `memory_blocks`; raises InvalidInputError for one that has none."""
+    if not (blocks := memory_blocks(cell, layers, steps)):
+        expected = "expected tanh without gates, as in rnn or dt-rnn, and four units or more"
+        raise InvalidInputError(f"{type(cell).__name__} cannot start as memory: {expected}")
+    for part, index, operation, value in blocks:
         q = cell.get_parameter(part.parameter)[part.index][index].zero_()
         if operation == "normal":
             q.copy_(torch.empty(q.shape, dtype=torch.float64).normal_(0.0, value, generator=generator))
