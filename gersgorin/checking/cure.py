@@ -8,7 +8,7 @@
 1. The training as it is. If it leaves the loss of the best constant output with two orders of minibatches, it stays as it is.
 2. One backward pass of each start of `gersgorin.checking.starts` shows which steps of a sequence its gradient sees (`reach.py`). The
    best are those whose gradient is most even over the two halves of a sequence; last come those that see less than half, or explode.
-   If sensing and remembering units are the best and the given start sees less than half, one whole training comes first, with the
+   If sensing and remembering units are among them and the given start sees less than half, one whole training comes first, with the
    highest learning rate at which a few steps leave their gradient about as even.
 3. Short trials of the given start and the three best, each at learning rates of several decades.
 4. Whole trainings, one after another: of the best starts at the given rate, if the given one does not see the first half; then of each
@@ -443,9 +443,9 @@ class _Search:
                 return given, "healthy"
             given = self.attempts[self.given] = again
         every, own = self._ranked(), self.reaches[self.given.start]
-        first = self._steady(every[0]) if own and own.blind and every and every[0].words == MEMORY else []
-        found = self._whole(first)
-        best = every[: BEST + any(start.words == MEMORY for start in every[:BEST])]
+        memory = [start for start in every[:BEST] if start.words == MEMORY]
+        first = self._steady(memory[0]) if memory and own and own.blind else []
+        found, best = self._whole(first), every[: BEST + len(memory)]
         lowest = [] if found else self._screened([self.given.start, *best])
         plans = first + [Plan(start) for start in best if own and own.blind]
         plans += lowest or [Plan(start) for start in every[:1]]

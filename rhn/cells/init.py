@@ -142,7 +142,7 @@ def memory_blocks(module: nn.Module, layers: Sequence[Layer], steps: float) -> l
     and Sperduti 2019, 2020), SCRN (Mikolov et al. 2014), S4D and LRU (spread angles), IRNN (Le et al. 2015).
     """
     n, plain = getattr(module, "hidden_size", 0), all(s.recurrent and not s.gate and not s.carries for s in layers)
-    if not plain or n < 4 or getattr(module, "nonlinearity", "") != "tanh":
+    if not layers or not plain or n < 4 or getattr(module, "nonlinearity", "") != "tanh":
         return []
     half, (first, *deeper), steps = n - n // 4 * 2, layers, max(2.0, steps)
     sense, keep, std = slice(half), slice(half, None), float(f"{WRITTEN / math.sqrt(steps * half):.4g}")
@@ -151,6 +151,11 @@ def memory_blocks(module: nn.Module, layers: Sequence[Layer], steps: float) -> l
     for layer in deeper:
         blocks += [(layer.recurrent, ..., "eye", None), (layer.skip, ..., "zero", None)]
     return [block for block in blocks if block[0]]
+
+
+def for_steps(init: str | None, steps: int) -> str | None:
+    """An initialisation in which `memory` without a number remembers so many steps."""
+    return f"memory:{steps}" if init == "memory" else init
 
 
 def remember(cell: nn.Module, layers: Sequence[Layer], steps: float, generator: torch.Generator | None) -> None:
