@@ -60,7 +60,8 @@ SCREEN = 0.04  # of the steps, for trials of all starts
 COST = 9  # times the steps of a whole training that a search takes at most, about
 FEWEST = 20  # steps of a trial
 STEADY = 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01  # factors on the learning rate
-UNEVEN = 0.5  # that `WINDOW` steps may add to the unevenness of a gradient
+UNEVEN = 1.0  # that some steps may add to the unevenness of a gradient
+LOOKS = 3  # at it, `WINDOW` steps apart
 SLOWER = 3.0  # times the steps of the fastest change after which a simpler one may leave
 AS_GOOD = 0.9  # of the way down that the fastest change comes below the constant, for a simpler one
 LEAVES = f"below {TRAINS}"
@@ -472,16 +473,19 @@ class _Search:
         for plan in (Plan(start, factor) for factor in STEADY):
             model, batches = start.applied(self.loop.model), self.loop.data.stream(self.seed)
             optimizer = self.loop.copied(self.loop.model, dict(model.named_parameters()), plan.factor)
-            for x, y in islice(batches, WINDOW if monotonic() < self.end else 0):
-                optimizer.zero_grad()
-                self.loop.loss(model, x, y).backward()
-                if self.loop.clip_norm is not None:
-                    nn.utils.clip_grad_norm_(model.parameters(), self.loop.clip_norm)
-                optimizer.step()
-            reach, before = measure_reach(self.loop, model), self.reaches[start]
-            if reach and before and reach.unevenness <= before.unevenness + UNEVEN:
+            for _ in range(LOOKS):
+                for x, y in islice(batches, WINDOW if monotonic() < self.end else 0):
+                    optimizer.zero_grad()
+                    self.loop.loss(model, x, y).backward()
+                    if self.loop.clip_norm is not None:
+                        nn.utils.clip_grad_norm_(model.parameters(), self.loop.clip_norm)
+                    optimizer.step()
+                reach, before = measure_reach(self.loop, model), self.reaches[start]
+                if not reach or not before or reach.unevenness > before.unevenness + UNEVEN:
+                    self.unsteady.append(plan)
+                    break
+            else:
                 return [plan]
-            self.unsteady.append(plan)
         return []
 
     def _ranked(self) -> list[Start]:
