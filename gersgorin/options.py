@@ -18,7 +18,7 @@ class NewOrTrained:
     hidden_size: int | None = option(None, "Hidden units of a new cell (default 64).", least=1)
     init: str | None = option(
         None,
-        "gaussian:STD, uniform:A, identity, scaled, orthogonal[:GAIN] or memory[:STEPS] (default: uniform:0.04 or the cell's).",
+        "gaussian:STD, uniform:A, identity, scaled, orthogonal, memory[:STEPS] (default: uniform:0.04 or the cell's).",
     )
     transform_bias: float | None = option(None, "Initial gate bias of an RHN (default -2).")
     cell_options: dict = option({}, "An option of the cell, such as leak=0.5; repeatable.", flag="--cell-option")

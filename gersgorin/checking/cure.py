@@ -60,8 +60,7 @@ SCREEN = 0.04  # of the steps, for trials of all starts
 COST = 9  # times the steps of a whole training that a search takes at most, about
 FEWEST = 20  # steps of a trial
 STEADY = 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01  # factors on the learning rate
-UNEVEN = 1.0  # that some steps may add to the unevenness of a gradient
-LOOKS = 3  # at it, `WINDOW` steps apart
+UNEVEN, LOOKS = 1.0, 3  # that some steps may add to the unevenness of a gradient; looks at it, `WINDOW` steps apart
 SLOWER = 3.0  # times the steps of the fastest change after which a simpler one may leave
 AS_GOOD = 0.9  # of the way down that the fastest change comes below the constant, for a simpler one
 LEAVES = f"below {TRAINS}"
@@ -419,8 +418,7 @@ class _Search:
         self.given = Plan(Start(GIVEN))
         self.attempts = {self.given: Attempt(self.given)}
         self.reaches: dict[Start, Reach | None] = {}
-        self.unsteady: list[Plan] = []
-        """With learning rates at which a few steps change what the gradient sees."""
+        self.unsteady: list[Plan] = []  # with learning rates at which a few steps change what the gradient sees
         self.step_seconds = loop.step_seconds
         self.one_order = same_for_all_seeds(loop.data)
 

@@ -45,7 +45,7 @@ WRITTEN = 0.4  # norm of what T steps write into a remembering unit, about: tanh
 
 @dataclass(frozen=True)
 class Initialization:
-    """A scheme, its scale (half-width, standard deviation or gain), and the constant of the biases, if there is one."""
+    """A scheme, its scale (half-width, standard deviation, gain or steps), and the constant of the biases, if there is one."""
 
     scheme: str
     scale: float
@@ -161,12 +161,14 @@ def for_steps(init: str | None, steps: int) -> str | None:
 def remember(cell: nn.Module, layers: Sequence[Layer], steps: float, generator: torch.Generator | None) -> None:
     """Change a cell by `memory_blocks`; raises InvalidInputError for one that has none."""
     if not (blocks := memory_blocks(cell, layers, steps)):
-        expected = "expected tanh without gates, as in rnn or dt-rnn, and four units or more"
-        raise InvalidInputError(f"{type(cell).__name__} cannot start as memory: {expected}")
+        raise InvalidInputError(
+            f"{type(cell).__name__} cannot start as memory: expected a tanh cell without gates, as rnn or dt-rnn"
+        )
     for part, index, operation, value in blocks:
         q = cell.get_parameter(part.parameter)[part.index][index].zero_()
         if operation == "normal":
-            q.copy_(torch.empty(q.shape, dtype=torch.float64).normal_(0.0, value, generator=generator))
+            draw = torch.empty(q.shape, dtype=torch.float64, device="cpu")
+            q.copy_(draw.normal_(0.0, value, generator=generator))
         elif operation != "zero":
             q.copy_(torch.eye(len(q)) if operation == "eye" else rotations(len(q) // 2, value))
 

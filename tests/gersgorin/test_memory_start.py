@@ -152,7 +152,7 @@ def test_by_name_it_remembers_the_steps_of_the_data():
 
 
 def test_by_name_it_is_refused_with_gates():
-    with pytest.raises(InvalidInputError, match="expected tanh without gates"):
+    with pytest.raises(InvalidInputError, match="expected a tanh cell without gates"):
         CELLS["gru"](3, UNITS, init="memory")
 
 
