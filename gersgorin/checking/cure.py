@@ -8,8 +8,8 @@
 1. The training as it is. If it leaves the loss of the best constant output with two orders of minibatches, it stays as it is.
 2. One backward pass of each start of `gersgorin.checking.starts` shows which steps of a sequence its gradient sees (`reach.py`). The
    best are those whose gradient is most even over the two halves of a sequence; last come those that see less than half, or explode.
-   If sensing and remembering units are among them and the given start sees less than half, one whole training comes first, with the
-   highest learning rate at which a few steps leave their gradient about as even.
+   If sensing and remembering units are among them and the given start sees less than half, one whole training comes first, with half
+   the highest learning rate at which some steps leave their gradient about as even.
 3. Short trials of the given start and the three best, each at learning rates of several decades.
 4. Whole trainings, one after another: of the best starts at the given rate, if the given one does not see the first half; then of each
    start at the rate at which its short trials came lowest.
@@ -466,7 +466,7 @@ class _Search:
         return found
 
     def _steady(self, start: Start) -> list[Plan]:
-        """The plan with the highest learning rate at which some steps leave the gradient about as even, if there is one."""
+        """The plan with half the highest learning rate at which some steps leave the gradient about as even, if there is one."""
         self.progress("learning rates at which the gradient sees as much after some steps")
         for plan in (Plan(start, factor) for factor in STEADY):
             model, batches = start.applied(self.loop.model), self.loop.data.stream(self.seed)
@@ -483,7 +483,7 @@ class _Search:
                     self.unsteady.append(plan)
                     break
             else:
-                return [plan]
+                return [replace(plan, factor=plan.factor / 2)]  # the highest one is often too high for a whole training
         return []
 
     def _ranked(self) -> list[Start]:
