@@ -173,7 +173,7 @@ def _label(source: Source, **network: str) -> Label:
 def network_of_options(
     options: NewOrTrained, input_size: int | None, steps: int = 100, *, label: str = "", fresh: bool = False
 ) -> Subject:
-    """The network of a command's options, for data of so many steps; label, fresh: see `trained_cell`. Raises its errors."""
+    """The network of a command's options, for data of `steps` frames; label, fresh: see `trained_cell`. Raises its errors."""
     check_network_options(options)
     if options.module or options.checkpoint:
         return trained_cell(options, input_size, label=label, fresh=fresh)

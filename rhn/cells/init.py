@@ -134,7 +134,7 @@ def draw(
 
 
 def memory_blocks(module: nn.Module, layers: Sequence[Layer], steps: float) -> list[tuple[Part, Any, str, Any]]:
-    """(Part, index, operation, its number) of a start of a deep transition of tanh, for sequences of so many steps; empty for others.
+    """(Part, index, operation, its number) of a start of a deep transition of tanh, for sequences of `steps` frames; empty for others.
 
     Half of the units sense: random features of the present frame, no recurrence. The others remember: they read no input, and rotate
     in planes. The first half writes to them so little that tanh stays linear; later layers are the identity. So gradients neither fade
@@ -154,7 +154,7 @@ def memory_blocks(module: nn.Module, layers: Sequence[Layer], steps: float) -> l
 
 
 def for_steps(init: str | None, steps: int) -> str | None:
-    """An initialisation in which `memory` without a number remembers so many steps."""
+    """`memory` with a number of steps if it has none; other initialisations as they are."""
     return f"memory:{steps}" if init == "memory" else init
 
 
