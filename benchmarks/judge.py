@@ -2,10 +2,9 @@
 
     python -m benchmarks.judge forecasts OUT.csv --minutes 60     # 253 trainings: what check says beside what happens
     python -m benchmarks.judge cures OUT.csv --minutes 60         # 198 trainings: which work after cure
-    python -m benchmarks.judge escapes OUT.csv --minutes 60       # 720 trainings: the epoch of leaving beside that of the plateau
     python -m benchmarks.judge report OUT.csv ...                 # the tables
 
-The first three go on where they stopped; `--of K N` takes a share of the rows. judge_forecasts.csv and judge_cures.csv describe the
+The first two go on where they stopped; `--of K N` takes a share of the rows. judge_forecasts.csv and judge_cures.csv describe the
 trainings; `left`, `diverged` and `given` there say how they went without check and cure. Times are of the processor.
 
 Leaves: the mean loss of 32 steps is below 0.98 of the best constant output's on the same minibatches and stays there for 32 steps, or
@@ -28,7 +27,6 @@ import gersgorin
 from rhn.models import PolyphonicModel
 
 HERE = Path(__file__).parent
-TRIALS = HERE.parent / "docs/results/2026-11-20-plateau-trials.csv"
 EXAMPLES, BATCH, WINDOW, LAST, WORKS = 1000, 32, 32, 50, 0.9
 OPTIMIZERS = {
     "sgd": (torch.optim.SGD, {}),
@@ -301,48 +299,10 @@ def cured(row: dict, seconds: float) -> dict:
     return said
 
 
-def escaped(row: dict) -> dict:
-    """The epoch at which a network of the small study leaves the plateau, from 16 frames of 32 chorales before its training."""
-    from rhn.data import chorales
-    from rhn.training.ensemble import weights_generator
-
-    pieces = chorales().train
-    probe = [np.asarray(piece[:16]) for piece in pieces[:: len(pieces) // 32][:32]]
-    gates = {"transform_bias": float(row["transform_bias"])} if row["arch"] == "rhn" else {}
-    model = PolyphonicModel(
-        row["arch"],
-        hidden_size=int(row["hidden_size"]),
-        depth=int(row["depth"]),
-        init=f"gaussian:{row['init_std']}",
-        generator=weights_generator(0, row["arch"], int(row["depth"]), int(row["trial"])),
-        **gates,
-    )
-    began = time.process_time()
-    steps = gersgorin.plateau(model, probe).escape(float(row["learning_rate"]), 0.9)
-    return {"predicted": steps / -(-len(pieces) // 32), "cpu": time.process_time() - began}
-
-
-def report_of_escapes(rows: list[dict]) -> str:
-    """Networks that left, those predicted to leave that did not, and predicted / observed epochs (median, 10 to 90 %)."""
-    lines = [f"{'':<12}{'depth':>6}{'trials':>8}{'left':>6}{'false alarms':>14}  predicted / observed"]
-    for arch, depth in sorted({(r["arch"], int(r["depth"])) for r in rows}):
-        some = [r for r in rows if (r["arch"], int(r["depth"])) == (arch, depth)]
-        gone = [r for r in some if r["observed_epoch"]]
-        alarms = sum(not r["observed_epoch"] and float(r["predicted"]) <= int(r["epochs"]) for r in some)
-        ratios = [float(r["predicted"]) / float(r["observed_epoch"]) for r in gone] or [math.nan]
-        low, middle, high = np.quantile(ratios, (0.1, 0.5, 0.9), method="nearest")
-        lines.append(
-            f"{arch:<12}{depth:>6}{len(some):>8}{len(gone):>6}{alarms:>14}  {middle:.2f} ({low:.2f} to {high:.2f})"
-        )
-    return "\n".join(lines)
-
-
 def report(rows: list[dict]) -> str:
     """The table of one file."""
     if "cured" in rows[0]:
         return report_of_cures(rows)
-    if "predicted" in rows[0]:
-        return report_of_escapes(rows)
     from sklearn.metrics import roc_auc_score
 
     lines = [
@@ -385,7 +345,7 @@ def report_of_cures(rows: list[dict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("forecasts", "cures", "escapes", "report"))
+    parser.add_argument("what", choices=("forecasts", "cures", "report"))
     parser.add_argument("out", type=Path, nargs="+")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seconds", type=float, default=120, help="of a check, or twice of a search")
@@ -397,10 +357,9 @@ def main() -> None:
     torch.set_num_threads(1)
     (out,), end = asked.out, time.monotonic() + 60 * asked.minutes
     done = {r["number"] for r in csv.DictReader(out.open())} if out.exists() else set()
-    run = {"forecasts": forecast, "cures": cured, "escapes": lambda row, seconds: escaped(row)}[asked.what]
+    run = {"forecasts": forecast, "cures": cured}[asked.what]
     seconds = asked.seconds * (2 if asked.what == "cures" else 1)
-    given = TRIALS if asked.what == "escapes" else HERE / f"judge_{asked.what}.csv"
-    with given.open() as cases, out.open("a", newline="") as file:
+    with (HERE / f"judge_{asked.what}.csv").open() as cases, out.open("a", newline="") as file:
         for number, row in enumerate(csv.DictReader(cases)):
             mine = number % asked.of[1] == asked.of[0] and str(number) not in done
             if not mine or time.monotonic() > end:

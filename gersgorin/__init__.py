@@ -1,6 +1,7 @@
 """Temporal Jacobians, spectra and trainability of recurrent networks.
 
-Analyses of a run. `network` is a cell by name, a checkpoint, or a module with its input x (T, B, m) or (T, m); see `open_run`:
+Analyses of a run. `network` is a cell by name, a checkpoint, a module with its input x (T, B, m) or (T, m), or a step f(x, s) with a
+first state s0; see `open_run`:
 
     spectra(network, x)          eigenvalues, Geršgorin discs, norms and products of every step
     lyapunov(network, x)         Lyapunov exponents
@@ -8,7 +9,6 @@ Analyses of a run. `network` is a cell by name, a checkpoint, or a module with i
     bounds(network, x)           bounds on the products
     pseudospectra(network, x)    pseudospectra of a few steps
     products(run), gains(run), gates(run)    of the steps of an opened run
-    newton(network, x)           all states at once by Newton's method
     analyze(network, x)          all default analyses
     compare(networks, x)         medians and bands of several networks and sequences
     audit(module, x)             initialisation of every recurrent layer of a model
@@ -45,7 +45,6 @@ __all__, __getattr__, __dir__ = lazy_names(
         "analyses.lyapunov": ("lyapunov",),
         "analyses.memory": ("memory",),
         "analyses.overview": ("analyze",),
-        "analyses.newton": ("newton",),
         "analyses.plateau": ("plateau",),
         "analyses.pseudospectra": ("pseudospectra",),
         "analyses.spectra": ("spectra",),

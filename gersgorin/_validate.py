@@ -38,12 +38,12 @@ def real_tensor(name: str, value: Any) -> Tensor:
 
 
 def finite_tensor(name: str, value: Any) -> Tensor:
-    """The same as `real_tensor`, with at least one number. Raises InvalidInputError also for none, and for NaN or infinity."""
+    """The same as `real_tensor`, with at least one number. Raises InvalidInputError for none, NotFiniteError for NaN or infinity."""
     x = real_tensor(name, value)
     if x.numel() == 0 or x.dim() == 0:
         raise InvalidInputError(f"{name} has shape {tuple(x.shape)}: expected at least one step of a sequence")
     if bad := int((~torch.isfinite(x)).sum()):
-        raise InvalidInputError(f"{name} holds {bad} NaN or infinite numbers, expected finite ones")
+        raise NotFiniteError(f"{name} holds {bad} NaN or infinite numbers, expected finite ones")
     return x
 
 
@@ -79,11 +79,11 @@ def check_finite(A: Tensor, computed: Tensor) -> None:
 
 
 def check_weights(module: nn.Module) -> None:
-    """Raise InvalidInputError with their names if weights of a module are NaN or infinite."""
+    """Raise NotFiniteError with their names if weights of a module are NaN or infinite."""
     check_gradients(module)
     bad = [name for name, p in module.named_parameters() if not torch.isfinite(p).all()]
     if bad:
-        raise InvalidInputError(
+        raise NotFiniteError(
             f"{type(module).__name__}: the weights {', '.join(bad[:3])} are NaN or infinite, expected finite numbers"
         )
 

@@ -2,7 +2,6 @@
 
     vjps(y, v, W)          W dy/dv      reverse passes through the graph of y, one for each row of W
     Linearized(f, v)       A = df/dv    a graph that is kept: W A, A Q and A itself
-    jacobians(f, ...)      df/dv at many points, by torch.func
 
 A reverse pass w -> A^T w is linear in w, so a reverse pass through that pass is v -> A v: the operations need no forward mode.
 
@@ -11,29 +10,27 @@ Legend: y (N,) = f(v), v (M,), W (b, N), Q (M, k).
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import jacfwd, jacrev, vmap
+from torch.func import vmap
 
 from gersgorin._validate import with_gradients
 
 BLOCK = 1 << 22  # numbers of derivatives computed at once
 SLOW = "There is a performance drop"  # beginning of torch's warning for an operation that it repeats row by row
-METHODS: dict[str, Callable] = {"jacrev": jacrev, "jacfwd": jacfwd}
 
 
-def vjps(y: Tensor, inputs: Sequence[Any], w: Tensor, zeros: Sequence[Tensor] = ()) -> list[Tensor]:
+def vjps(y: Tensor, inputs: Sequence[Tensor], w: Tensor) -> list[Tensor]:
     """w[j] dy / d each input for weights w (b, *y.shape): (b, *input.shape), zero where y does not depend on it.
 
-    inputs: tensors, or edges of the graph with zeros in their shapes. The graph is kept.
+    The graph is kept.
 
     >>> v = torch.ones(2, requires_grad=True)
     >>> vjps(3 * v, [v], torch.eye(2))[0].tolist()
     [[3.0, 0.0], [0.0, 3.0]]
     """
-    zeros = zeros or [*map(torch.zeros_like, inputs)]
+    zeros = [*map(torch.zeros_like, inputs)]
 
     def pull(row: Tensor) -> tuple[Tensor, ...]:
         found = torch.autograd.grad(y, inputs, row, retain_graph=True, allow_unused=True)
@@ -76,8 +73,3 @@ class Linearized:
     def matrix(self) -> Tensor:
         """A, (N, M)."""
         return self.pull(torch.eye(len(self.y), dtype=self.y.dtype, device=self.y.device))
-
-
-def jacobians(f: Callable, method: str, of: int | tuple[int, ...], *points: Tensor, chunk_size: int | None = None):
-    """The Jacobians of f by its argument `of` at many points, one in each row; method: "jacrev" or "jacfwd"."""
-    return vmap(METHODS[method](f, argnums=of), chunk_size=chunk_size)(*points)

@@ -12,18 +12,21 @@ import functools
 import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import vmap
+from torch.func import jacfwd, jacrev, vjp, vmap
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from gersgorin._validate import check_gradients, real_tensor, users_code
-from gersgorin.autodiff import METHODS, Linearized, jacobians
+from gersgorin.autodiff import Linearized
 from rhn.cells import Gates, from_torch
 from rhn.errors import InvalidInputError, RhnError
 
-Step = Callable[[Tensor, Tensor], Tensor]
+Step = Callable[[Tensor, Any], Any]
+State = Tensor | tuple[Tensor, ...]
 OWN_METHODS = (
     "jacobian",
     "input_jacobian",
@@ -34,6 +37,7 @@ OWN_METHODS = (
     "states",
     "initial_state",
 )
+METHODS: dict[str, Callable] = {"jacrev": jacrev, "jacfwd": jacfwd}
 SMALL = 100  # entries of a state up to which Jacobians by autograd are cheaper than products step by step
 
 
@@ -69,8 +73,8 @@ class StepCell:
             return size
         said = "has no state_size, and no first state is given" if size is None else f"has the state_size {size!r:.40}"
         raise InvalidInputError(
-            f"{self.name} {said}: expected a whole number, the length of one state tensor; join several parts of a state, such as "
-            f"an LSTM's, by torch.cat((h, c), -1){_hint(self.module)}"
+            f"{self.name} {said}: expected a whole number, the length of one state tensor; write a step of several tensors as "
+            f"forward(x, state), or as a function f(x, s) with s0{_hint(self.module)}"
         )
 
     @property
@@ -89,9 +93,11 @@ class StepCell:
         if isinstance(self.module, nn.Module) and None not in sizes and (x.shape[-1], s.shape[-1]) != sizes:
             expected = f"{self.name} expects {sizes[0]} inputs and a state of {sizes[1]}"
             raise InvalidInputError(f"x ends in {x.shape[-1]} and s in {s.shape[-1]}: {expected}")
-        said = f"{self.name} takes no step from an input {tuple(x.shape)} and a state {tuple(s.shape)}"
+        shapes = getattr(self.module, "state_shapes", "")
+        said = f"{self.name} takes no step from an input {tuple(x.shape)} and a state {shapes or tuple(s.shape)}"
+        end = "its state is like s0, or like the state_size of a module" if shapes else ""
         try:
-            with users_code(said), torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            with users_code(said, end), torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
                 given = x.clone(), s.clone()  # inference tensors count no versions
                 before = [v._version for v in given]
                 after = self.step(*given)
@@ -124,19 +130,16 @@ class StepCell:
             self._check_next(after, s0.expand(len(x), *s0.shape))
             return torch.cat((s0.unsqueeze(0), after))
         one = len(s0) == 1  # one row needs no vmap
-        step, x, rows = (self.step, x[:, 0], [s0[0]]) if one else (vmap(self.step), x, [s0])
+        step, x, rows = (self.step, x[:, 0], [s0[0]]) if one else (self._of_rows(), x, [s0])
         with self.transformed():
             for x_t in x:
                 rows.append(step(x_t, rows[-1]))
                 self._check_next(rows[-1], rows[0])
         return torch.stack(rows).reshape(len(rows), *s0.shape)
 
-    def next(self, x: Tensor, s: Tensor) -> Tensor:
-        """The states after x (..., m) and s (..., N)."""
-        if "states" in self._own:  # whose step takes batches
-            return self.step(x, s)
-        with self.transformed():
-            return vmap(self.step)(x.reshape(-1, x.shape[-1]), s.reshape(-1, s.shape[-1])).reshape(s.shape)
+    def _of_rows(self) -> Step:
+        """The step over the rows of matrices; torch.nn's cells, which have no rule for vmap, are taken apart by a reverse mode."""
+        return vmap(lambda x, s: vjp(functools.partial(self.step, x), s)[0])
 
     def jacobian(self, x: Tensor, s: Tensor, **how) -> Tensor:
         """d s' / d s, (..., N, N); how: see `_derivative`."""
@@ -146,15 +149,15 @@ class StepCell:
         """d s' / d x, (..., N, m); how: see `_derivative`."""
         return self._derivative("input_jacobian", 0, x, s, **how)
 
-    def layer_jacobians(self, x: Tensor, s: Tensor, *, chunk_size: int | None = None, **how) -> Tensor | list[Tensor]:
+    def layer_jacobians(self, x: Tensor, s: Tensor, **how) -> Tensor | list[Tensor]:
         """The Jacobian of each layer: (L, ..., N, N), or with shortcuts a list of L matrices; see the function of this name."""
         if self.depth == 1:
-            return self.jacobian(x, s, chunk_size=chunk_size, **how).unsqueeze(0)
+            return self.jacobian(x, s, **how).unsqueeze(0)
         if not self.has_layers:
             raise InvalidInputError(
                 f"{self.name} has {self.depth} layers without a method for them: define layer_jacobians(x, s)"
             )
-        matrices = self._closed_form("layer_jacobians", x, s, chunk_size)
+        matrices = self._closed_form("layer_jacobians", x, s)
         return torch.stack(matrices) if {J.shape[-2:] for J in matrices} == {(s.shape[-1], s.shape[-1])} else matrices
 
     def maps(self, x: Tensor, s: Tensor) -> list[Callable[[Tensor], Tensor]]:
@@ -186,23 +189,14 @@ class StepCell:
         hint = "write its step with new tensors, without operations in place and branches on numbers"
         return users_code(f"{self.name} cannot be differentiated, or run on several sequences at once", hint)
 
-    def _derivative(
-        self,
-        name: str,
-        argument: int,
-        x: Tensor,
-        s: Tensor,
-        *,
-        method: str | None = None,
-        chunk_size: int | None = None,
-    ) -> Tensor:
-        """d s' / d the argument by the closed form `name`, or by autograd; chunk_size: positions at once."""
+    def _derivative(self, name: str, argument: int, x: Tensor, s: Tensor, *, method: str | None = None) -> Tensor:
+        """d s' / d the argument by the closed form `name`, or by autograd."""
         if method == "analytic" or (method is None and name in self._own):
-            (A,) = self._closed_form(name, x, s, chunk_size)
+            (A,) = self._closed_form(name, x, s)
         else:
             lead, rows = as_rows(x, s)
             with self.transformed():
-                A = jacobians(self.step, method or "jacrev", argument, *rows, chunk_size=chunk_size)
+                A = vmap(METHODS[method or "jacrev"](self.step, argnums=argument))(*rows)
             A = A.reshape(*lead, *A.shape[1:])
         shape = s.shape[-1], (x, s)[argument].shape[-1]
         if not isinstance(A, Tensor) or A.shape[-2:] != shape:
@@ -211,18 +205,59 @@ class StepCell:
             )
         return A
 
-    def _closed_form(self, name: str, x: Tensor, s: Tensor, chunk_size: int | None) -> list[Tensor]:
+    def _closed_form(self, name: str, x: Tensor, s: Tensor) -> list[Tensor]:
         """The matrices (..., rows, columns) of a method of the cell."""
         lead, rows = as_rows(x, s)
-        chunks = zip(*(v.split(chunk_size or max(1, len(v))) for v in rows), strict=True)
-        parts = [[J] if isinstance(J, Tensor) else J for J in (self._own[name](*chunk) for chunk in chunks)]
-        matrices = parts[0] if len(parts) == 1 else [torch.cat(each) for each in zip(*parts, strict=True)]
+        found = self._own[name](*rows)
+        matrices = [found] if isinstance(found, Tensor) else found
         return [J.reshape(*lead, *J.shape[1:]) if isinstance(J, Tensor) else J for J in matrices]
 
     def _pushed(self, x: Tensor, s: Tensor, Q: Tensor) -> Tensor:
         """A Q by two reverse passes, without the Jacobian."""
         with self.transformed():
             return Linearized(lambda s, x: self.step(x, s), s, x).push(Q)
+
+
+def flat_step(f: nn.Module | Step, s0: State) -> Step:
+    """A step f(x, s) as a step of one vector: the tensors of its state, of any shape, side by side.
+
+    f returns the next state or (output, next state). It takes x (1, m) if all tensors of the first state s0 are (1, ...), else x (m,).
+    """
+    parts, tree = tree_flatten(s0)
+    shapes, start = [part.shape for part in parts], flat_state(s0)[0]
+    batched = all(len(shape) > 1 and shape[0] == 1 for shape in shapes)
+    words = " and ".join(str(tuple(shape)) for shape in shapes)
+
+    def step(x: Tensor, s: Tensor) -> Tensor:
+        pieces = zip(s.split([shape.numel() for shape in shapes]), shapes, strict=True)
+        state = tree_unflatten([piece.reshape(shape) for piece, shape in pieces], tree)
+        after = state_in(f(x.unsqueeze(0) if batched else x, state), parts)
+        if after is None:
+            raise InvalidInputError(f"{name_of(f)} must return a state like its first one, {words}, or (output, state)")
+        return flat_state(after)[0]
+
+    size = getattr(f, "hidden_size", None)
+    vars(step).update(state_size=len(start), hidden_size=size, initial_state=lambda: start, state_shapes=words)
+    step.__name__ = name_of(f)
+    return step
+
+
+def flat_state(state: Any, layers: int = 1, rows: int = 1) -> Tensor:
+    """The tensors of a state side by side, (B, N): for each of the layers its parts, such as h and c of an LSTM.
+
+    state: a tensor or tensors (B, ...), of several layers (L, B, ...).
+
+    >>> flat_state((torch.tensor([[1, 2], [3, 4]]), torch.tensor([[5, 6], [7, 8]])), layers=2).tolist()
+    [[1, 2, 5, 6, 3, 4, 7, 8]]
+    """
+    parts = [part.reshape(layers, rows, -1) for part in tree_leaves(state)]
+    return torch.cat(parts, -1).movedim(0, 1).flatten(1)
+
+
+def state_in(output: Any, like: list) -> list[Tensor] | None:
+    """The tensors in what a step returns, all of it or the second of two, in the shapes of a state; None if they have others."""
+    candidates = map(tree_leaves, (output, *output[1:2]) if isinstance(output, tuple | list) else (output,))
+    return next((parts for parts in candidates if [*map(np.shape, parts)] == [*map(np.shape, like)]), None)
 
 
 def as_rows(*arguments: Tensor) -> tuple[tuple[int, ...], list[Tensor]]:
@@ -271,8 +306,8 @@ def _hint(module) -> str:
     return "; for the recurrent cell in a network and its inputs use gersgorin.extract_cell(module, x)"
 
 
-def _validated(cell: nn.Module | Step, x, s, name: str, method: str | None, chunk_size: int | None):
-    """The validated arguments of the public functions below: (cell, x, s, how)."""
+def _validated(cell: nn.Module | Step, x, s, name: str, method: str | None):
+    """The validated arguments of the public functions below: (cell, x, s)."""
     cell, x, s = as_cell(cell), real_tensor("x", x), real_tensor("s", s)
     if torch.is_grad_enabled():
         check_gradients(cell.module)
@@ -287,16 +322,12 @@ def _validated(cell: nn.Module | Step, x, s, name: str, method: str | None, chun
     known = ["analytic"] * (name in cell._own or name == "layer_jacobians") + [*METHODS] * (not layered)
     if method is not None and method not in known:
         raise InvalidInputError(f"method is {method!r:.40}: {cell.name} has {', '.join(known)} for {name}")
-    if chunk_size is not None and (type(chunk_size) is not int or chunk_size < 1):
-        raise InvalidInputError(f"chunk_size must be a whole number of at least 1, got {chunk_size!r}")
     if x.numel() and s.numel():
         cell.probe(x.reshape(-1, x.shape[-1])[0], s.reshape(-1, s.shape[-1])[0])
-    return cell, x, s, {"method": method, "chunk_size": chunk_size}
+    return cell, x, s
 
 
-def temporal_jacobian(
-    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None, chunk_size: int | None = None
-) -> Tensor:
+def temporal_jacobian(cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None) -> Tensor:
     """d s' / d s of one step, batched over any leading dimensions.
 
     Args:
@@ -306,7 +337,6 @@ def temporal_jacobian(
         method: "analytic" (closed form, the default if the cell has one), "jacrev" (the default otherwise) or "jacfwd".
             The closed forms take derivatives from pre-activations, to a few units in the last place. The other two are torch's own;
             their tanh' = 1 - h^2 has no digits left if tanh is saturated, from |z| = 9 on in float32 and 19 in float64.
-        chunk_size: leading positions per batch, to bound memory; None: all at once.
 
     Returns:
         A (..., n, n) in the dtype of s.
@@ -318,13 +348,11 @@ def temporal_jacobian(
     >>> A.tolist()
     [[0.0, 2.0], [2.0, 0.0]]
     """
-    ours, x, s, how = _validated(cell, x, s, "jacobian", method, chunk_size)
-    return ours.jacobian(x, s, **how)
+    ours, x, s = _validated(cell, x, s, "jacobian", method)
+    return ours.jacobian(x, s, method=method)
 
 
-def input_jacobian(
-    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None, chunk_size: int | None = None
-) -> Tensor:
+def input_jacobian(cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None) -> Tensor:
     """d s' / d x of one step (..., N, m), batched over any leading dimensions.
 
     Arguments and errors as for `temporal_jacobian`; x must be floating point.
@@ -332,14 +360,14 @@ def input_jacobian(
     >>> input_jacobian(lambda x, s: s + x[0] * x[1], torch.tensor([3.0, 5.0]), torch.zeros(1)).tolist()
     [[5.0, 3.0]]
     """
-    ours, x, s, how = _validated(cell, x, s, "input_jacobian", method, chunk_size)
+    ours, x, s = _validated(cell, x, s, "input_jacobian", method)
     if not x.is_floating_point():
         raise InvalidInputError(f"x is {x.dtype}: expected floating point, which has a derivative")
-    return ours.input_jacobian(x, s, **how)
+    return ours.input_jacobian(x, s, method=method)
 
 
 def layer_jacobians(
-    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None, chunk_size: int | None = None
+    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None
 ) -> Tensor | list[Tensor]:
     """The Jacobian of each layer within one step, first layer first; J_L ... J_1 is the temporal Jacobian.
 
@@ -360,8 +388,8 @@ def layer_jacobians(
     >>> layer_jacobians(step, torch.zeros(1), torch.zeros(2)).tolist()
     [[[0.0, 2.0], [2.0, 0.0]]]
     """
-    ours, x, s, how = _validated(cell, x, s, "layer_jacobians", method, chunk_size)
-    return ours.layer_jacobians(x, s, **how)
+    ours, x, s = _validated(cell, x, s, "layer_jacobians", method)
+    return ours.layer_jacobians(x, s, method=method)
 
 
 def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> Tensor:

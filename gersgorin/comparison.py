@@ -9,7 +9,7 @@ over the runs that have this step.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,9 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, Spectra
-from gersgorin.cell import name_of
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
-from gersgorin.loading.find import Watched
 from gersgorin.plotting.figure import (
     DASHED,
     Shown,
@@ -41,8 +39,8 @@ from gersgorin.plotting.figure import (
     wrapped,
 )
 from gersgorin.plotting.spectra import plot_spectrum, spectrum_limit
-from gersgorin.resolve import check_memory
-from gersgorin.run import Label, Run, run_of, silent
+from gersgorin.resolve import open_run
+from gersgorin.run import Run, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import GREY, drawable, our_style, time_label
 from rhn.utils.result import Result, rows_of
@@ -226,12 +224,9 @@ def compare(
 
     def runs() -> Iterator[tuple[int, Run]]:
         for k, network in enumerate(networks):
-            watched = Watched(network, layer, submodule)
-            known = {"name": name_of(watched.cell), "title": title or watched.title, "unit": unit}
             for sequence, label in zip(sequences, labels, strict=True):
-                cell, x = watched.along(sequence, one=True)
-                check_memory(watched.cell, 0, str(x.device), x.dtype)
-                yield k, run_of(cell, x, Label(**known, sequence=label))
+                run = open_run(network, sequence, layer=layer, submodule=submodule, unit=unit)
+                yield k, run.named(replace(run.label, title=title or run.label.title, sequence=label, made=""))
 
     total = len(networks) * len(sequences) if isinstance(networks, Sized) else 0
     along = counted(len(sequences), "sequence")

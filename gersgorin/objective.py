@@ -340,9 +340,9 @@ class BatchObjective:
         with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrences have no gradient in evaluation mode
             return called(self.model, self.inputs, self._predict)
 
-    def mean_loss(self, outputs: Tensor | None = None) -> Tensor:
-        """The mean loss of these outputs, or of the model's, a scalar."""
-        return self._loss(self.outputs() if outputs is None else outputs)
+    def mean_loss(self) -> Tensor:
+        """The mean loss of the model's outputs, a scalar."""
+        return self._loss(self.outputs())
 
     @with_gradients()
     def gradients(self) -> tuple[float, dict[str, Tensor]]:

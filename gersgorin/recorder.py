@@ -33,7 +33,7 @@ from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.loading.find import Watched
 from gersgorin.recording import MEASURES, MOMENTS, Recording
-from gersgorin.run import Run, run_of
+from gersgorin.run import Run
 from rhn.cells import Cell
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output
@@ -268,10 +268,7 @@ class Recorder:
     def _look(self) -> dict[str, np.ndarray]:
         """Measure the copy of the cell. Raises InvalidInputError for numbers that are not finite."""
         self._watched.refresh()
-        run = run_of(*self._watched.along(self._probe))
-        if run.label.loop not in self._about:
-            self._about = "; ".join(filter(None, (run.label.loop, self._about)))
-        return snapshot(run, self._positions)
+        return snapshot(self._watched.along(self._probe), self._positions)
 
     def _resume(self, found: Recording, about: str | None) -> None:
         """Keep the measurements of the steps done before. Raises DataError for those of something else."""

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import finite_tensor, real_tensor
+from gersgorin._validate import finite_tensor
 from gersgorin.autodiff import BLOCK
-from gersgorin.cell import StepCell, as_cell, name_of
+from gersgorin.cell import State, Step, StepCell, as_cell, flat_state, name_of
 from gersgorin.loading.data import SUFFIXES, Source, chorale_source, read_sources
-from gersgorin.loading.find import Watched, cell_title, ids_or_numbers, is_step, part_of
+from gersgorin.loading.find import Watched, cell_title, check_state, ids_or_numbers, is_step, part_of, stepping
 from gersgorin.loading.network import (
     KEYS,
     Subject,
@@ -31,7 +31,8 @@ from gersgorin.loading.scan import ScanRun
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.objective import Loss, Objective
 from gersgorin.options import DataOptions, NetworkOptions, NewOrTrained
-from gersgorin.run import Label, Run, run_of
+from gersgorin.run import Label, Run
+from rhn.cells.convert import StackedCell
 from rhn.cells.init import for_steps
 from rhn.checkpoints import read_metadata
 from rhn.data import Piece
@@ -47,8 +48,9 @@ VECTORS = 1000  # of the state, at least, in searches for leading eigenvalues
 
 
 def open_run(
-    network: "str | Path | nn.Module | Callable | Run" = "rhn",
+    network: "str | Path | nn.Module | Step | Run" = "rhn",
     x: "str | Path | Tensor | np.ndarray | None" = None,
+    s0: State | None = None,
     *,
     depth: int | None = None,
     hidden_size: int | None = None,
@@ -64,13 +66,16 @@ def open_run(
     device: str = "cpu",
     whole: bool = True,
 ) -> Run:
-    """The run of a network over data, from the zero state; a `Run` is returned as it is.
+    """The run of a network over data; a `Run` is returned as it is.
 
     Args:
         network: a cell by name ("rhn", "torch.nn:LSTM", "my_package.cells:MyCell"), a checkpoint (a file or the folder of a training),
-            or a torch module with a recurrent cell, which is copied.
+            a torch module with a recurrent cell, which is copied, or a step: a function f(x, s) in its own dtype, or a module with
+            forward(x, state). A step returns the next state or (output, next state), and takes each state in the shapes of s0. If
+            these are all (1, ...), x is (1, m), else (m,).
         x: a chorale by name ("bwv66.6", "test-0"), a file of numbers (.npy, .npz, .csv), for a language model a text, or an
             input of the network: (T, m), ids of tokens (T,), or a batch of one sequence. None: the chorale bwv269.
+        s0: the first state, a tensor or a tuple of tensors; None: the cell's own, which is zero for most.
         depth, hidden_size, init, transform_bias, seed: of a cell by name.
         cell_options: of a cell by name, its further options, such as {"leak": 0.5}.
         layer, submodule: select a recurrent cell of a module or checkpoint; see `gersgorin.extract_cell`.
@@ -82,12 +87,11 @@ def open_run(
     Raises:
         InvalidInputError, DataError, CheckpointError: network or data do not exist, cannot be read, or do not fit each other.
     """
+    s0 = None if s0 is None else check_state(s0)
     if isinstance(network, Run):
         if network.states.dim() != 2:
-            raise InvalidInputError(
-                f"the run has {network.states.shape[1]} sequences: expected that of one, x[:, :1]; an OwnLoop has sequence(0)"
-            )
-        return network
+            raise InvalidInputError(f"the run has {network.states.shape[1]} sequences: expected that of one, x[:, :1]")
+        return _starting(network, s0)
     if not fits(steps, int | None):
         raise InvalidInputError(f"steps is {steps!r:.40}: expected a whole number of at least 1")
     data = DataOptions(steps=steps)
@@ -102,43 +106,59 @@ def open_run(
         subject = network_of_options(options, source.input_size, source.steps)
     elif given := given_flags(options, NEW_CELL):
         raise InvalidInputError(f"{given[0]} is for a new cell by its name, not for this network: leave it out")
+    elif not isinstance(network, nn.Module):
+        if layer is not None or submodule:
+            raise InvalidInputError("layer and submodule select a part of a module, not of a function: leave them out")
+        if isinstance(x, Piece) or not isinstance(x, Tensor | np.ndarray):
+            x = torch.as_tensor(_source(x, data).sequence()).to(dtype)
+        run = _run_of_step(network, x, s0)
+        check_memory(run.cell, len(run), str(run.states.device), run.states.dtype, whole=whole)
+        run = run.named(replace(run.label, sequence=_sizes(x), unit=unit or "steps"))
+        return run if steps is None else run.until(steps)
     else:
-        watched = Watched(network, layer, submodule)
+        watched = Watched(network, layer, submodule, s0)
         subject = watched_cell(watched, name_of(watched.cell))
         if isinstance(x, Tensor | np.ndarray) and not isinstance(x, Piece):
             subject.build(device, dtype)
-            run = run_of(*watched.along(x, one=True))
+            run = watched.along(x, one=True)
             check_memory(run.cell, len(run), device, dtype, whole=whole)
             known = {"name": subject.name, "title": subject.title, "made": subject.made, "unit": unit or "steps"}
-            run = run.named(Label(**known, sequence=_sizes(x)))
+            run = _starting(run.named(Label(**known, sequence=_sizes(x))), s0)
             return run if steps is None else run.until(steps)
         source = _source(x, data)
-    return run_along(subject, replace(source, unit=unit or source.unit), whole=whole, device=device, dtype=dtype)
+    run = run_along(subject, replace(source, unit=unit or source.unit), whole=whole, device=device, dtype=dtype)
+    return _starting(run, s0)
 
 
-def run_of_network(network, x=None, s0: Tensor | None = None, **options) -> Run:
-    """The run of a cell, or of a step f(x, s), over numbers x (T, m) as they are; of anything else, that of `open_run`.
-
-    s0: the first state (N,); None: zero.
-    """
-    s0 = None if s0 is None else check_state(s0)
+def run_of_network(network, x=None, s0: State | None = None, **options) -> Run:
+    """The run of a cell, or of a step f(x, s), over numbers x (T, m) in its own dtype; of anything else, that of `open_run`."""
     options = {name: value for name, value in options.items() if value is not None}
-    if isinstance(network, Run) or not is_step(network) or not isinstance(x, Tensor | np.ndarray) or options:
-        run = open_run(network, x, **options)
-        return run if s0 is None else run.starting_at(s0.to(run.states))
+    s0 = None if s0 is None else check_state(s0)
+    if isinstance(network, nn.Module) and is_step(network) and isinstance(x, Tensor | np.ndarray) and not options:
+        return _run_of_step(network, x, s0)
+    return open_run(network, x, s0, **options)
+
+
+def _run_of_step(network: nn.Module | Step, x: Tensor | np.ndarray, s0: State | None) -> Run:
+    """The run of a cell or a step over numbers (T, m) or (T, 1, m)."""
     x = finite_tensor("x", x)
     x = x.squeeze(1) if x.dim() == 3 and x.shape[1] == 1 else x
     if x.dim() != 2:
         raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected numbers (T, m) of one sequence")
-    return Run.of(network, x, s0, label_of_cell(network))
+    cell = as_cell(stepping(network, s0))
+    return Run.of(cell, x, _flat(cell, s0), label_of_cell(network))
 
 
-def check_state(s0) -> Tensor:
-    """The state. Raises InvalidInputError unless it is a floating-point tensor (N,)."""
-    s0 = real_tensor("s0", s0)
-    if s0.dim() != 1 or not s0.is_floating_point() or not len(s0):
-        raise InvalidInputError(f"s0 is {s0.dtype} of shape {tuple(s0.shape)}: expected one state (N,), floating point")
-    return s0
+def _starting(run: Run, s0: State | None) -> Run:
+    """The run from a first state; None: as it is."""
+    start = _flat(run.cell, s0)
+    return run if start is None else run.starting_at(start.to(run.states))
+
+
+def _flat(cell: StepCell, s0: State | None) -> Tensor | None:
+    """A first state as one vector (N,), of several layers layer by layer."""
+    layers = len(cell.module.cells) if isinstance(cell.module, StackedCell) else 1
+    return None if s0 is None else flat_state(s0, layers)[0]
 
 
 def label_of_cell(cell: nn.Module | Callable) -> Label:
@@ -197,12 +217,9 @@ def sources_of_options(network: NewOrTrained, data: DataOptions, count: int | No
     return read_sources(data, count, text_of=network.checkpoint, cell=network.cell)
 
 
-def run_of_options(
-    network: NetworkOptions, data: DataOptions, *, device: str, whole: bool = True, repeat: bool = False
-) -> Run:
-    """The run that a command's options name, in float64; repeat: a sequence that is shorter than --steps. Raises RhnError."""
-    source = source_of_options(network, replace(data, steps=None) if repeat else data)
-    source = source.over(data.steps) if repeat else source
+def run_of_options(network: NetworkOptions, data: DataOptions, *, device: str, whole: bool = True) -> Run:
+    """The run that a command's options name, in float64. Raises RhnError."""
+    source = source_of_options(network, data)
     return run_along(network_of_options(network, source.input_size, source.steps), source, device=device, whole=whole)
 
 
@@ -239,7 +256,7 @@ def objective_of_options(options, *, device: str = "cpu") -> Objective:
             kind = type(model).__name__
             raise InvalidInputError(f"{options.checkpoint} holds a {kind} alone: expected a network with an output")
     else:
-        _, model = new_model(options, input_size=width, output_size=width)
+        _, model = new_model(options, width)
         made = words_of_new(model.cells[0], options.seed)
     objective = Objective(model.to(device), frames, loss)
     label = _label(source, title=objective.label.title, made=made or objective.label.made)

@@ -16,7 +16,6 @@ HOMES = {
     "analyses.steps": ("Gains", "GateActivity", "Products"),
     "analyses.lyapunov": ("LyapunovSpectrum",),
     "analyses.memory": ("Memory",),
-    "analyses.newton": ("Newton",),
     "analyses.overview": ("Overview",),
     "analyses.plateau": ("Plateau",),
     "analyses.pseudospectra": ("Pseudospectra",),

@@ -2,7 +2,6 @@
 
     Run       a cell, from its closed forms or by autograd
     ScanRun   a linear recurrence (`gersgorin.loading.scan`)
-    OwnLoop   a module that calls its cell in a loop of its own (`gersgorin.loading.loop`)
 
 Legend: T steps, B sequences, m inputs, N entries of a state, L layers of a step.
 """
@@ -47,13 +46,11 @@ class Label:
     """Origin of the weights: initialisation and seed, or a file."""
     data: str = ""
     """Origin of the sequence."""
-    loop: str = ""
-    """The steps and frames of a module's own loop."""
 
     @property
     def about(self) -> str:
-        """Loop, weights and data, for the second line of a figure's title."""
-        return "; ".join(filter(None, (self.loop, self.made, self.data)))
+        """Weights and data, for the second line of a figure's title."""
+        return "; ".join(filter(None, (self.made, self.data)))
 
     @property
     def along(self) -> str:
@@ -88,9 +85,6 @@ class Run:
     label: Label = Label()
     _blocks: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False)
     """Jacobians by their steps; `replace` makes a new one."""
-
-    own_loop = False
-    """True for a module's own loop, whose gates are not those of its cell."""
 
     @classmethod
     def of(cls, cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None, label: Label | None = None) -> "Run":
@@ -132,9 +126,9 @@ class Run:
         """Fields `title`, `about` and `unit` of a result of this run."""
         return {"title": self.label.title, "about": self.label.about, "unit": self.label.time_unit}
 
-    def named(self, label: Label | None) -> Self:
-        """The same run with other names; None: as it is."""
-        return replace(self, label=replace(label, loop=self.label.loop)) if label else self
+    def named(self, label: Label) -> Self:
+        """The same run with other names."""
+        return replace(self, label=label)
 
     def require_finite(self) -> Self:
         """The run itself. Raises InvalidInputError for NaN or infinite states."""
@@ -195,7 +189,7 @@ class Run:
         return Run.of(self.cell, x, self.states[0], self.label)
 
     def starting_at(self, s0: Tensor) -> "Run":
-        """The same run from another state (N,). Raises InvalidInputError for a run that has one first state only."""
+        """The same run from another state (N,)."""
         return Run.of(self.cell, self.inputs, s0, self.label)
 
     def until(self, steps: int) -> Self:
@@ -218,11 +212,6 @@ class Run:
 
     def _at(self, at) -> tuple[Tensor, Tensor]:
         return self.inputs[at], self.states[:-1][at]
-
-
-def run_of(cell: "nn.Module | Step | Run", x: Tensor, label: Label | None = None) -> Run:
-    """The run of a cell over x, with these names; an own loop is a run itself."""
-    return cell.named(label) if isinstance(cell, Run) else Run.of(cell, x, label=label)
 
 
 def silent(done: int, total: int) -> None:

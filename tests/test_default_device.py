@@ -30,11 +30,6 @@ TEXT = np.asarray(np.arange(60) ** 2 % 5)
 SEEN = (CELL, X)
 
 
-def of_a_plateau():
-    found = gersgorin.plateau(SMALL, FRAMES.numpy())
-    return found.escape(0.1)
-
-
 MEASURES = {
     "numerical radius": lambda: numerical_radius(A),
     "kreiss": lambda: kreiss_constant(0.2 * A),
@@ -42,9 +37,9 @@ MEASURES = {
     "outlines": lambda: [made(A).area(9) for made in INCLUSION_SETS.values()],
     "lyapunov": lambda: gersgorin.lyapunov(*SEEN, 2),
     "leading": lambda: gersgorin.spectra(*SEEN, leading=2),
-    "plateau": of_a_plateau,
+    "plateau": lambda: gersgorin.plateau(SMALL, FRAMES.numpy()),
     "credit": lambda: gersgorin.credit(SMALL, FRAMES[:-1], FRAMES[1:]),
-    "pieces": lambda: gersgorin.plateau(SMALL, [FRAMES[:, 0], FRAMES[:5, 1]]).escape(0.1),
+    "pieces": lambda: gersgorin.plateau(SMALL, [FRAMES[:, 0], FRAMES[:5, 1]]),
     "analyze": lambda: gersgorin.analyze(SMALL, FRAMES.float()),
     "recorder": lambda: gersgorin.Recorder(SMALL, FRAMES.float()),
     "gates": lambda: gate_activity(COMPOSER, PIECES),

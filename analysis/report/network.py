@@ -102,7 +102,7 @@ def network_sections(options: Options, path: Path, progress: Progress) -> list[S
     A part that cannot be measured is one sentence. Raises CheckpointError, DataError or InvalidInputError if nothing can.
     """
     read = read_network(options, path)
-    rows = [row for name, row in ANALYSES.items() if row.default or row.reported or name in options.also]
+    rows = [row for name, row in ANALYSES.items() if row.default or name in options.also]
     parts = {row.about: partial(_analysis, row, read) for row in rows}
     parts |= {"Gates by layer and step": partial(_gates, read), "Lesions": partial(_lesions, read, options, path)}
     sections = []

@@ -25,10 +25,6 @@ class Analysis:
     """Keyword arguments of the function that the subcommand has as options, and the help of each."""
     default: bool = False
     """Whether `analyze` and the report compute it without being asked."""
-    reported: bool = False
-    """Whether the report computes it without being asked, although `analyze` does not."""
-    repeats: bool = False
-    """Whether the subcommand repeats a sequence that is shorter than --steps."""
     needs: str = "run"
     """"run", "objective" for a model with a loss, or "map" for any module from inputs to outputs."""
 
@@ -97,20 +93,6 @@ _ROWS = (
         ".bounds:bounds",
         "Bounds on the norm of the gradient along the run",
         {"layers": "Also windows of the layers within a step."},
-    ),
-    Analysis(
-        "newton",
-        ".newton:newton",
-        "All states at once by Newton's method",
-        {
-            "method": '"full", "diagonal" (of the Jacobians) or "trust" (damped) '
-            "(default: full up to 64 entries of a state, else diagonal).",
-            "tolerance": "Of each step, relative to max(1, |s|) (default: 1e-10, in float32 1e-4).",
-            "max_iterations": "Corrections at most.",
-            "guard": "Compute the steps that have not converged in a loop.",
-        },
-        reported=True,
-        repeats=True,
     ),
     Analysis(
         "pseudospectra",

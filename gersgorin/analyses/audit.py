@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import copied, with_gradients
 from gersgorin.analyses.memory import Memory
+from gersgorin.loading.calls import check_loop, watched_calls
 from gersgorin.loading.find import (
     Watched,
     is_hand_written,
@@ -32,10 +33,9 @@ from gersgorin.loading.find import (
     recurrent_cells,
     state_layers,
 )
-from gersgorin.loading.loop import watched_calls
 from gersgorin.loading.sequence_map import SequenceMap, first_tensor
 from gersgorin.plotting.figure import line_style, panel, plain_numbers
-from gersgorin.run import Progress, Run, run_of, shown_steps, silent
+from gersgorin.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.result import Result, rows_of, tabulated
 
@@ -193,13 +193,13 @@ def _recurrent(module: nn.Module) -> list[nn.Module]:
 
 
 def _run(map_: SequenceMap, part: nn.Module, path: str, layer: int | None) -> Run:
-    """One layer along what it reads, in float64; its module's own loop can be followed where this runs in float64 as a whole."""
+    """One layer along what it reads, in float64."""
     if map_.outputs.dtype == torch.float64:
-        network = Watched(map_.module, layer, path).along(map_.given, one=True)
-    else:
-        x = joined_inputs(part, map_.module, watched_calls(part, map_.module, map_.given))
-        network = Watched(part, layer).along(x.double().flatten(0, -2), one=True)
-    return run_of(*network).require_finite()
+        return Watched(map_.module, layer, path).along(map_.given, one=True).require_finite()
+    calls = watched_calls(part, map_.module, map_.given)
+    x = joined_inputs(part, map_.module, calls).flatten(0, -2)
+    check_loop(part, map_.module, map_.given, calls, len(x))
+    return Watched(part, layer).along(x.double(), one=True).require_finite()
 
 
 def _measured(run: Run, g: torch.Generator) -> tuple[np.ndarray, dict[str, float]]:
@@ -248,7 +248,7 @@ def _sets_decays(weight: Tensor, part: nn.Module, layer: int | None, width: int)
     for factor in (1.0, SHRUNK):
         before = weight.detach().clone()
         weight.data.mul_(factor)
-        run = run_of(*Watched(part, layer).along(torch.zeros(2, width), one=True))
+        run = Watched(part, layer).along(torch.zeros(2, width), one=True)
         moduli = np.sort(_eigenvalue_moduli(run.jacobians(0)))
         seen.append((run.states, np.log(np.maximum(moduli, np.finfo(float).tiny))))
         weight.data.copy_(before)

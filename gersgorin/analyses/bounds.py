@@ -35,7 +35,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from gersgorin.cell import Step
+from gersgorin.cell import State, Step
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.plotting.figure import DASHED, Style, over_time, panels, plain_numbers, shade_style, title_of
 from gersgorin.resolve import run_of_network
@@ -374,7 +374,7 @@ def _half_life(exponent: float) -> float:
 def bounds(
     network: "str | Path | nn.Module | Step | Run" = "rhn",
     x: "str | Path | Tensor | np.ndarray | None" = None,
-    s0: Tensor | None = None,
+    s0: State | None = None,
     *,
     layers: bool = True,
     progress: Progress = silent,
@@ -383,8 +383,7 @@ def bounds(
     """Bounds on ||dy_t/dy_0|| along a run, from windows of 1, 2, 4, ... layers and steps, of the Jacobians as computed.
 
     Args:
-        network, x, options: as for `gersgorin.open_run`; a cell, or a step f(x, s), with inputs x (T, m) is used as it is.
-        s0: the first state (n,) of a cell; zero if None, which a bare step does not allow.
+        network, x, s0, options: as for `gersgorin.open_run`; a cell, or a step f(x, s), with inputs x (T, m) is used as it is.
         layers: also windows of the layers within a step.
         progress: called with (steps done, steps in all).
 

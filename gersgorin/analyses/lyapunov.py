@@ -38,10 +38,10 @@ from matplotlib.ticker import MaxNLocator
 from scipy.special import stdtrit
 from torch import Tensor, nn
 
-from gersgorin.cell import Step
+from gersgorin.cell import State, Step
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.plotting.figure import COLOURS, DASHED, MARKERS, Style, panels, plain_numbers, shade_style
-from gersgorin.resolve import check_state, run_of_network
+from gersgorin.resolve import run_of_network
 from gersgorin.run import Label, Progress, Run, Tangent, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import drawable
@@ -168,7 +168,7 @@ def lyapunov(
     x: "str | Path | Tensor | np.ndarray | None" = None,
     count: int | None = None,
     *,
-    s0: Tensor | None = None,
+    s0: State | None = None,
     steps: int | None = None,
     warmup: int = 0,
     seed: int = 0,
@@ -182,7 +182,7 @@ def lyapunov(
             `gersgorin.open_run`; with s0 and no x also a map f(s) -> s' without input.
         x: inputs (T, m), or data as for `open_run`.
         count: number of exponents, at most the N entries of a state; None: all. For N the sum is the mean of log |det A[t]|, exactly.
-        s0: the first state, (N,); None: zero, for a cell that has a state_size.
+        s0: the first state, a tensor or a tuple of tensors; None: zero, for a cell that has a state_size.
         steps: of a map: how many to run; of data: read only the first ones.
         warmup: steps at the start of the run that turn the frame and are not counted.
         seed: of the first directions, and of the weights of a cell by name.
@@ -190,7 +190,7 @@ def lyapunov(
         options: further ones of `open_run`.
 
     Raises:
-        InvalidInputError: an argument out of range, shapes that do not fit, a state that is not one tensor, NaN or infinite.
+        InvalidInputError: an argument out of range, shapes that do not fit, a state that is NaN or infinite.
 
     >>> A = torch.tensor([[0.5, 1.0], [0.0, 2.0]], dtype=torch.float64)
     >>> spectrum = lyapunov(lambda s: A @ s, s0=torch.zeros(2, dtype=torch.float64), steps=1000)
@@ -258,15 +258,14 @@ def growth(maps: Iterable[Tangent], Q: Tensor) -> Iterator[Tensor]:
         yield R.diagonal().abs().log()
 
 
-def _opened(network, x, s0: Tensor | None, steps: int | None, **options) -> Run:
+def _opened(network, x, s0: State | None, steps: int | None, **options) -> Run:
     """The run of a network, or of a map f(s) without input."""
     if x is not None or not callable(network) or (s0 is None and isinstance(network, nn.Module | Run)):
         return run_of_network(network, x, s0, steps=steps, **options)
     if s0 is None:
-        raise InvalidInputError("without x, expected a callable f(s) and s0 (N,), the state it begins with")
-    s0 = check_state(s0)
-    steps = _checked("steps", steps, 1, 1 << 40, "x is None")
-    return Run.of(lambda x, s: network(s), s0.new_zeros(1, 1).expand(steps, 1), s0, Label())
+        raise InvalidInputError("without x, expected a callable f(s) and s0, the state it begins with")
+    x = torch.zeros(1, 1).expand(_checked("steps", steps, 1, 1 << 40, "x is None"), 1)
+    return run_of_network(lambda x, s: network(s), x, s0).named(Label())
 
 
 def _checked(name: str, value, least: int, most: int, why: str) -> int:

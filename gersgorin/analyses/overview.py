@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.credit import SCALE
 from gersgorin.analyses.spectra import MEASURES
+from gersgorin.cell import State
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.objective import Loss
 from gersgorin.plotting.figure import Shown, first_axes, laid_out, legend_beside
@@ -103,6 +104,7 @@ class Overview(Result, kind="overview"):
 def analyze(
     network: "str | Path | nn.Module | Callable | Run" = "rhn",
     x: "str | Path | Tensor | np.ndarray | None" = None,
+    s0: State | None = None,
     *,
     targets: Tensor | np.ndarray | None = None,
     loss: str | Loss | None = None,
@@ -112,7 +114,7 @@ def analyze(
     """Compute the default analyses of a network on sequences, in float64; the network is left as it was.
 
     Args:
-        network, x, options: as for `gersgorin.open_run`: depth, hidden_size, init, transform_bias, seed of a cell by name; layer,
+        network, x, s0, options: as for `gersgorin.open_run`: depth, hidden_size, init, transform_bias, seed of a cell by name; layer,
             submodule; steps, unit; device. x is one sequence; 30 to 100 steps are enough. A `PolyphonicModel`, a `LanguageModel`, and
             any module with a `loss`, get plateau and credit too; these read all sequences of x (T, B, m), or tokens (T, B), the others
             the first.
@@ -138,7 +140,7 @@ def analyze(
     first, which = x, ""
     if trained is not None and isinstance(x, Tensor | np.ndarray) and x.ndim == axes and x.shape[1] > 1:
         first, which = x[:, :1], f" of the first of {x.shape[1]} sequences"
-    run = open_run(network, first, **options)
+    run = open_run(network, first, s0, **options)
     objective = None if trained is None else open_objective(trained, x, targets, loss, label=run.label)
     module, sequence = (run.cell.module, run.inputs) if model is None or x is None else (model, x)
     wants_map = any(ANALYSES[name].needs == "map" for name in analyses)

@@ -1,4 +1,4 @@
-"""Measure the plateau: relative gradient of each matrix, order of the saddle, time to escape.
+"""Measure the plateau: relative gradient of each matrix, order of the saddle.
 
 Such a network first learns its output bias and then stays at the loss of the best constant output, beside a saddle of the loss at zero
 weights. There
@@ -22,7 +22,7 @@ nearer to the identity, ||M - I|| < ||M|| (the mean of the diagonal is above 1/2
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,20 +30,15 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from gersgorin._validate import with_gradients
 from gersgorin.objective import BatchObjective, Loss, Objective
 from gersgorin.plotting.figure import panel, wrapped
 from gersgorin.run import Progress, silent
 from rhn.errors import InvalidInputError
-from rhn.training.state import LEFT
 from rhn.utils.figures import BLUE
 from rhn.utils.result import Result
 
 TENTH = 0.1
 NEAR = 0.05  # largest distance of a slope from the integer that is reported for it
-SINGLE = 128  # steps of SGD that are taken one by one before the flow
-ACCURACY = 0.1  # relative, of a step of the flow
-MOST_SLOPES, LONGEST = 1000, 1e60  # gradients and time of the flow, at most
 
 
 def measure_rates(objective: BatchObjective) -> tuple[dict[str, float], dict[str, float]]:
@@ -143,72 +138,6 @@ def relative_rate(slope: Tensor, weight: Tensor) -> float:
     return steep / size if size else (math.inf if steep else 0.0)
 
 
-def _split(vector: np.ndarray, weights: dict[str, Tensor]) -> list[Tensor]:
-    """One long vector as tensors of the shapes of the weights."""
-    whole = torch.as_tensor(vector, device="cpu").split([p.numel() for p in weights.values()])
-    return [part.view_as(p).to(p) for part, p in zip(whole, weights.values(), strict=True)]
-
-
-def steps_to_leave(objective: BatchObjective, learning_rate: float, momentum: float) -> float:
-    """Steps of SGD on the whole probe until the loss is below 0.98 of the constant output's; infinity: never, or it diverges.
-
-    The first steps are taken one by one. Then the weights follow the gradient flow, a time t of which is t (1 - momentum) /
-    learning_rate steps. The objective is left as it was.
-    """
-    best = objective.best_constant()[1]
-    goal, parameters = min(LEFT * best, (2 - LEFT) * best), list(objective.parameters.values())
-    velocity = [torch.zeros_like(p) for p in parameters]
-    with restored(objective.parameters):
-        for step in range(SINGLE):
-            loss, slopes = objective.gradients()
-            if not loss >= goal:
-                return step if loss < goal else math.inf
-            with torch.no_grad():
-                torch._foreach_mul_(velocity, momentum)
-                torch._foreach_add_(velocity, list(slopes.values()))
-                torch._foreach_sub_(parameters, torch._foreach_mul(velocity, learning_rate))
-        return SINGLE + _flow_time(objective, goal) * (1 - momentum) / learning_rate
-
-
-def _flow_time(objective: BatchObjective, goal: float) -> float:
-    """Time in which the gradient flow from the present weights, with the output bias at its best, brings the loss below a goal."""
-    from scipy.integrate import RK23
-
-    weights = {name: p for name, p in objective.parameters.items() if name != objective.output_bias}
-    losses = {}
-
-    def slope(t: float, values: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            for p, part in zip(weights.values(), _split(values, weights), strict=True):
-                p.copy_(part)
-        put_at_constant(objective)
-        outputs = objective.outputs()
-        z = outputs.detach().requires_grad_()
-        loss = objective.mean_loss(z)
-        (errors,) = torch.autograd.grad(loss, z)
-        if objective.output_bias is not None:  # at its best it leaves no mean error, as of keys that never sound
-            errors = errors - objective.mask.unsqueeze(-1) * errors[objective.mask].mean(0)
-        losses[t], along = loss.item(), (outputs * errors).sum()
-        slopes = torch.autograd.grad(along, list(weights.values()), allow_unused=True, materialize_grads=True)
-        return -torch.cat([slope.flatten() for slope in slopes]).cpu().numpy()
-
-    start = torch.cat([p.detach().flatten() for p in weights.values()]).cpu().numpy()
-    sizes = [float(p.detach().square().mean().sqrt()) for p in weights.values()]
-    least = min(filter(None, sizes), default=1.0)
-    size = np.repeat([size or least for size in sizes], [p.numel() for p in weights.values()])
-    flow = RK23(slope, 0.0, start, math.inf, rtol=ACCURACY, atol=ACCURACY * size)
-    before = 0.0
-    while losses[flow.t] >= goal:
-        if not flow.f.any() or flow.nfev > MOST_SLOPES or flow.t > LONGEST:
-            return math.inf
-        before = flow.t
-        with np.errstate(over="ignore", invalid="ignore"):  # of a step that is then shortened
-            flow.step()
-        if flow.status == "failed":  # the next step is shorter than the rounding of the time
-            return before
-    return np.interp(-goal, [-losses[before], -losses[flow.t]], [before, flow.t])
-
-
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Plateau(Result, kind="plateau"):
     """The plateau of one network on its sequences and loss."""
@@ -225,8 +154,6 @@ class Plateau(Result, kind="plateau"):
     """Number of sequences that the constant output is the best for."""
     output_bias: bool = True
     """Whether the network has a trained output bias, without which it does not reach the constant output."""
-    objective: Objective | None = field(default=None, repr=False, compare=False, metadata={"saved": False})
-    """The network with its sequences and loss, for the escape; not in files."""
 
     @property
     def fastest(self) -> str:
@@ -271,24 +198,6 @@ class Plateau(Result, kind="plateau"):
         ax.set(xlabel="relative rate ||dL/dW|| / ||W||")
         return ax
 
-    @with_gradients()
-    def escape(self, learning_rate: float, momentum: float = 0.9) -> float:
-        """Steps of SGD on the whole probe, from the present weights, until the loss is below 0.98 of the constant output's.
-
-        Infinity: it was not seen to be, or it diverges. After 128 steps the weights follow the gradient flow with the output bias at
-        its best, to which rates only give its unit of time. The noise of minibatches is left out. Of 38 trainings that left, 31 took
-        this time within a factor of 2, and 3 had infinity. Rounding decides beyond about 10^15 steps.
-
-        Raises InvalidInputError for a learning rate that is not above 0, or a momentum outside [0, 1).
-        """
-        if not 0 < learning_rate < math.inf or not 0 <= momentum < 1:
-            raise InvalidInputError(
-                f"learning rate {learning_rate} and momentum {momentum}: expected one above 0, and 0 or more and less than 1"
-            )
-        if self.objective is None:
-            raise InvalidInputError("a plateau from a file holds no network: compute it again with gersgorin.plateau")
-        return float(steps_to_leave(self.objective, learning_rate, momentum))
-
 
 def plateau(model: nn.Module, sequences: Any, loss: str | Loss | None = None) -> Plateau:
     """Measure the plateau that a network stands on, or would, with its output at the best constant.
@@ -297,8 +206,7 @@ def plateau(model: nn.Module, sequences: Any, loss: str | Loss | None = None) ->
         model, sequences, loss: as for `gersgorin.Objective`: a model with an output, its sequences and its loss.
 
     Returns:
-        `loss`, `rates`, `slopes`, `order`, and `escape(learning_rate, momentum)`. The model is left as it was; later changes of it
-        have no effect.
+        `loss`, `rates`, `slopes` and `order`. The model is left as it was.
 
     Raises:
         InvalidInputError: as for `gersgorin.Objective`, and for a model without a trained matrix.
@@ -319,7 +227,6 @@ def of_objective(objective: Objective, *, progress: Progress = silent) -> Platea
         loss_unit=objective.loss.unit,
         sequences=objective.mask.shape[1],
         output_bias=objective.output_bias is not None,
-        objective=objective,
         title=objective.label.heading,
         about=objective.label.about,
     )

@@ -19,7 +19,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from torch import Tensor, nn
 
 from gersgorin.analyses.spectra import ANGLES, SMALL
-from gersgorin.cell import Step
+from gersgorin.cell import State, Step
 from gersgorin.linalg.normality import numerical_radius
 from gersgorin.linalg.pseudospectra import pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
@@ -113,8 +113,8 @@ class Pseudospectra(Result, kind="pseudospectra"):
 def pseudospectra(
     network: "str | Path | nn.Module | Step | Run" = "rhn",
     x: "str | Path | Tensor | np.ndarray | None" = None,
+    s0: State | None = None,
     *,
-    s0: Tensor | None = None,
     side: int | None = None,
     progress: Progress = silent,
     **options,
@@ -122,8 +122,7 @@ def pseudospectra(
     """The pseudospectra of four steps of a run, or fewer of a shorter one, around the unit circle and the numerical ranges.
 
     Args:
-        network, x, options: a cell or step f(x, s) with a tensor (T, m), or any network and data of `gersgorin.open_run`.
-        s0: the first state (N,); None: zero.
+        network, x, s0, options: a cell or step f(x, s) in its own dtype with a tensor (T, m), or as for `gersgorin.open_run`.
         side: points along a side of the grid, an odd number (default: 101, or 51 of a large state).
         progress: called with (steps done, steps in all).
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
 from gersgorin.analyses.steps import gates, gradient_words
-from gersgorin.cell import Step
+from gersgorin.cell import State, Step
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.normality import departure_from_normality, kreiss_constant
@@ -250,6 +250,7 @@ def reading(record: Spectra) -> str:
 def spectra(
     network: "str | Path | nn.Module | Step | Run" = "rhn",
     x: "str | Path | Tensor | np.ndarray | None" = None,
+    s0: State | None = None,
     *,
     discs: Literal["row", "column", "both"] = "row",
     leading: int | None = None,
@@ -259,7 +260,7 @@ def spectra(
     """Measure every step of a run: spectra, discs, norms, products. The network is left as it was.
 
     Args:
-        network, x, options: as for `gersgorin.open_run`.
+        network, x, s0, options: as for `gersgorin.open_run`.
         discs: discs of the rows, of the columns, or where both unions overlap.
         leading: compute only the K eigenvalues of largest modulus, for large states.
         progress: called with (steps done, steps in all).
@@ -274,7 +275,7 @@ def spectra(
     """
     if discs not in DISC_WORDS:
         raise InvalidInputError(f"discs is {discs!r}, expected one of {', '.join(DISC_WORDS)}")
-    run = open_run(network, x, whole=leading is None, **options)
+    run = open_run(network, x, s0, whole=leading is None, **options)
     label = run.require_finite().label
     measured: Measured = []
     if leading is None:
@@ -344,15 +345,11 @@ def _by_operators(run: Run, k: int, measured: Measured, progress: Progress) -> n
     Of the Jacobians only the current one is kept, as a matrix if that fits, else all as operators.
 
     Raises:
-        InvalidInputError: k out of range; an own loop.
+        InvalidInputError: k out of range.
         NotConvergedError: a norm did not converge.
     """
     from gersgorin.operators import StepOperator, fits, log_norms  # SciPy's part for it loads in a fifth of a second
 
-    if run.own_loop:
-        raise InvalidInputError(
-            f"{run.label.name} is followed through its own loop, by whole Jacobians: leave `leading` out"
-        )
     unknown = np.full(1, np.nan)
 
     def operators() -> Iterator[StepOperator]:

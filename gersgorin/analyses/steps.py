@@ -73,7 +73,7 @@ class GateActivity(Result, kind="gates"):
     """Mean over the units of each layer's gate, 0 closed to 1 open."""
 
     mean: np.ndarray
-    """(T, L); L = 0 for a cell without known gates, as in a loop of your own."""
+    """(T, L); L = 0 for a cell without known gates."""
     gate_name: str = "transform gate"
     """Its name in the cell's literature: an LSTM's is the input gate."""
     unit: str = "steps"

@@ -8,21 +8,28 @@ check(model, learning_rate=0.1)                                  SGD on the next
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import with_gradients
+from gersgorin._validate import uncompiled, with_gradients
 from gersgorin.analyses.plateau import measure_rates
+from gersgorin.checking.causes.case import Case
+from gersgorin.checking.causes.cause import Cause, PreventedError
+from gersgorin.checking.causes.find import after, before
+from gersgorin.checking.causes.kept_out import Watch
+from gersgorin.checking.causes.repairs import Trials
 from gersgorin.checking.forecast import forecast
 from gersgorin.checking.loop import LossFunction, TrainingLoop, above_zero, check_limits, random_numbers_kept
-from gersgorin.checking.minibatches import BATCH_SIZE, in_double
-from gersgorin.checking.prediction import TrainingCheck
+from gersgorin.checking.minibatches import BATCH_SIZE, Examples, in_double
+from gersgorin.checking.prediction import UNTRIED, TrainingCheck
 from gersgorin.checking.reach import measure_reach
+from gersgorin.checking.trials import Constant
 from gersgorin.objective import BatchObjective, Loss, frame_loss, next_frames
-from rhn.errors import USERS_FAULT, InvalidInputError
+from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError
 from rhn.utils.wording import counted, first_line
 
 EXPLAINING = 0.2  # of the time of a check, at most, for the measures of the plateau
@@ -47,19 +54,23 @@ def check(
     batch_size: int = BATCH_SIZE,
     batch_axis: int | None = None,
     predict: Callable[[Any], Tensor] | None = None,
+    losses: Sequence[float] = (),
     name: str | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda doing: None,
 ) -> TrainingCheck:
-    """Predict whether a training leaves the loss of a constant output, when, and at which learning rates.
+    """Name the causes why a training does not learn; predict if it leaves the loss of a constant output, when, and at which rates.
 
     It leaves when the mean loss of 32 steps is below 0.98 of the best constant output's on the same minibatches and stays there for 32
     more (at once if it is below 0.93). The training itself is run, as far as there is time, and beside its first steps one at ten times
     its learning rate; a training that takes longer is forecast from both. Leaving is not training: the verdict also says how far the
     loss had come down when it was last seen.
 
-    Copies of the model take real steps of the optimiser; what was given stays as it was, random states too. Only losses of the
-    training count, so examples that are learned by heart are learned.
+    Causes (`gersgorin.checking.causes`) are measured on a minibatch, and by trials of the training with one thing changed if it stays.
+    One that alone prevents learning and needs no trial ends the check at once.
+
+    Copies of the model take real steps of the optimiser; what was given stays as it was, random states too. Of 50 or more examples in
+    tensors a tenth, at most 128, is kept out of the trials: what is learned by heart leaves, and does not carry over to them.
 
     Args:
         model: any module, called as model(x), or as model(*x) or model(**x) for several inputs.
@@ -80,6 +91,7 @@ def check(
         batch_size: of the minibatches drawn from tensors.
         batch_axis: axis of the examples in x and y, 0 with batch_first=True; None: found by changing one example.
         predict: takes the prediction, a tensor, from what the model returns; None: that, its `logits`, or the first entry of a tuple.
+        losses: of your own run, one a step: if they differ from those of the trials, the cause is in your loop.
         name: title of the network; None: derived from the model.
         seed: of the order of the minibatches.
         progress: called with a description of each part.
@@ -106,74 +118,109 @@ def check(
             "loss_fn=loss_fn, optimizer=optimizer)"
         )
     check_limits(steps, seconds, seed)
+    own = [float(loss) for loss in losses]
+    further = [above_zero("learning_rates", rate) for rate in np.atleast_1d(learning_rates).tolist()]
     begun = time.monotonic()
     progress("the training")
-    loop = TrainingLoop(
-        model,
-        x,
-        y,
-        loss_fn,
-        optimizer,
-        learning_rate=learning_rate,
-        clip_norm=clip_norm,
-        scheduler=scheduler,
-        batch_size=batch_size,
-        batch_axis=batch_axis,
-        loading_seconds=seconds / 4,
-        predict=predict,
-    )
-    further = [above_zero("learning_rates", rate) for rate in np.atleast_1d(learning_rates).tolist()]
-    return _check_training(loop, steps, begun, seconds, name or name_of(loop.model), further, seed, progress)
+    about: dict[str, Any] = {"name": name or name_of(uncompiled(model)), "steps": steps}
+    try:
+        loop = TrainingLoop(
+            model,
+            x,
+            y,
+            loss_fn,
+            optimizer,
+            learning_rate=learning_rate,
+            clip_norm=clip_norm,
+            scheduler=scheduler,
+            batch_size=batch_size,
+            batch_axis=batch_axis,
+            loading_seconds=seconds / 4,
+            predict=predict,
+        )
+    except PreventedError as error:
+        return TrainingCheck(**UNTRIED, **about, causes=(error.cause,))
+    except NotFiniteError as error:
+        remedy = "Look for the step in which they arise; drop them, or fill them in."
+        return TrainingCheck(**UNTRIED, **about, causes=(Cause("not finite", f"{error}.", remedy, sure=True),))
+    if isinstance(loop.data, Examples):
+        loop.data.keep_out()
+    about |= {
+        "optimizer": type(loop.optimizer).__name__,
+        "learning_rate": loop.learning_rate,
+        "scheduler": None if loop.scheduler is None else type(loop.scheduler).__name__,
+        "steps_per_epoch": math.ceil(loop.data.epoch) if loop.data.epoch < math.inf else math.inf,
+        "first_loss": loop.first_loss,
+        "slowed": loop.slowed,
+        "losses": tuple(own),
+    }
+    return _check_training(loop, begun, seconds, about, further, seed, progress)
 
 
 @with_gradients()
 def _check_training(
     loop: TrainingLoop,
-    steps: int,
     begun: float,
     seconds: float,
-    name: str,
+    about: dict[str, Any],
     learning_rates: Sequence[float],
     seed: int,
     progress: Callable[[str], None],
 ) -> TrainingCheck:
-    """Explain the plateau of a training and forecast it until some seconds after a moment of time."""
-    end = begun + seconds
+    """Find the causes in a training and forecast it until some seconds after a moment of time."""
+    end, steps = begun + seconds, about["steps"]
     with random_numbers_kept(loop.model):
+        progress("causes")
+        case = Case(loop, steps)
+        found, left_out = before(case)
+        causes = tuple(sorted((cause for _, cause in found), key=lambda cause: not cause.sure))
+        if causes and causes[0].sure:
+            return TrainingCheck(**UNTRIED, **about, causes=causes, saved_seconds=steps * loop.step_seconds)
         progress("the plateau")
         reach = measure_reach(loop, loop.model)
-        order, rates, lacking = _plateau(loop, EXPLAINING * (end - time.monotonic()))
+        order, lacking = _order(loop, EXPLAINING * (end - time.monotonic()))
         ready = time.monotonic()
-        time_left = max(end - ready, 0.0)
-        found = forecast(loop, steps, time_left, learning_rates=learning_rates, progress=progress, seed=seed)
-        taken = sum(trial.steps for trial in found.trials)
-        step_seconds = (time.monotonic() - ready) / taken if taken else loop.step_seconds
-    left_out = [*["the time was up before the trials ended"] * found.cut, *[lacking] * bool(lacking)]
+        progress("the best constant output")
+        try:
+            constant = Constant(loop)
+        except InvalidInputError as error:  # such as a loss that falls below 0
+            if all(row.risk for row, _ in found):
+                raise
+            return TrainingCheck(**UNTRIED, **about, causes=causes, left_out=(*left_out, str(error)))
+        watch = Watch(case, constant)
+        forecasted = forecast(
+            loop,
+            steps,
+            max(end - ready, 0.0),
+            constant=constant,
+            wants_more=watch.wants_more,
+            learning_rates=learning_rates,
+            progress=progress,
+            seed=seed,
+        )
+        taken = sum(trial.steps for trial in forecasted.trials)
+        check = TrainingCheck(
+            **vars(forecasted),
+            **about,
+            order=order,
+            reach=reach,
+            step_seconds=(time.monotonic() - ready) / taken if taken else loop.step_seconds,
+            setup_seconds=ready - begun,
+        )
+        trials = Trials(case, constant, lambda: end - time.monotonic(), seed, progress)
+        every, tried = after(case, found, check, watch, trials)
+    left_out += [*["the time was up before the trials ended"] * check.cut, *[lacking] * bool(lacking), *trials.lacking]
+    if not watch.kept:
+        left_out.append("what carries over to other examples: expected tensors of 50 or more examples")
     if loop.data.cut:
         left_out.append(f"batches of the DataLoader after the first {loop.data.cut:,}, for the best constant output")
-    return TrainingCheck(
-        **vars(found),
-        name=name,
-        optimizer=type(loop.optimizer).__name__,
-        learning_rate=loop.learning_rate,
-        steps=steps,
-        scheduler=None if loop.scheduler is None else type(loop.scheduler).__name__,
-        order=order,
-        rates=rates,
-        left_out=tuple(left_out),
-        steps_per_epoch=math.ceil(loop.data.epoch) if loop.data.epoch < math.inf else math.inf,
-        first_loss=loop.first_loss,
-        reach=reach,
-        slowed=loop.slowed,
-        step_seconds=step_seconds,
-        setup_seconds=ready - begun,
-    )
+    return replace(check, causes=tuple(every), trials=(*check.trials, *tried), left_out=tuple(left_out))
 
 
-def _plateau(loop: TrainingLoop, seconds: float) -> tuple[float | None, dict[str, float], str]:
-    """(Order, rates, what is lacking in words) of the plateau, on one minibatch; they explain the forecast and do not enter it."""
+def _order(loop: TrainingLoop, seconds: float) -> tuple[float | None, str]:
+    """(Order of the plateau on one minibatch, what is lacking in words); it explains the forecast and does not enter it."""
     if PASSES * loop.step_seconds > seconds:
-        return None, {}, "rates, for lack of time"
+        return None, "the order of the plateau, for lack of time"
     try:
         x, y = loop.data.probe()
         constant, loss = loop.constant_output(loop.goals([(x, y)]))
@@ -187,9 +234,9 @@ def _plateau(loop: TrainingLoop, seconds: float) -> tuple[float | None, dict[str
         )
         rates, slopes = measure_rates(probe)
         has_order = probe.output_bias is not None and bool(rates)
-        return slopes[max(rates, key=lambda name: rates[name])] if has_order else None, rates, ""
+        return slopes[max(rates, key=lambda name: rates[name])] if has_order else None, ""
     except USERS_FAULT as error:  # whatever a module raises in double precision
-        return None, {}, f"rates: {first_line(error)}"
+        return None, f"the order of the plateau: {first_line(error)}"
 
 
 def frame_targets(

@@ -5,15 +5,17 @@
     print(found.code)                      lines to paste: the optimiser, and the same start on your own copy
     model, optimizer = found.model, found.optimizer(found.model.parameters())
 
-1. The training as it is. If it leaves the loss of the best constant output with two orders of minibatches, it stays as it is.
-2. One backward pass of each start of `gersgorin.checking.starts` shows which steps of a sequence its gradient sees (`reach.py`). The
+1. The causes that need no trial (`causes`). If one is sure, only the user can mend it, and nothing is searched.
+2. The training as it is. If it leaves the loss of the best constant output with two orders of minibatches, it stays as it is. If not,
+   and a cause in the data, the wiring or the output was found, nothing is searched. Else short trials at other learning rates.
+3. One backward pass of each start of `gersgorin.checking.starts` shows which steps of a sequence its gradient sees (`reach.py`). The
    best are those whose gradient is most even over the two halves of a sequence; last come those that see less than half, or explode.
    If sensing and remembering units are among them and the given start sees less than half, one whole training comes first, with half
    the highest learning rate at which some steps leave their gradient about as even.
-3. Short trials of the given start and the three best, each at learning rates of several decades.
-4. Whole trainings, one after another: of the best starts at the given rate, if the given one does not see the first half; then of each
+4. Short trials of the three best, each at learning rates of several decades.
+5. Whole trainings, one after another: of the best starts at the given rate, if the given one does not see the first half; then of each
    start at the rate at which its short trials came lowest.
-5. Whenever a trial leaves: each part of its change alone, and a tenth of a raised learning rate; then the simplest change that leaves
+6. Whenever a trial leaves: each part of its change alone, and a tenth of a raised learning rate; then the simplest change that leaves
    in time, of several the one with the lowest rate, once more, to the end, with other minibatches. It is a cure if both leave. If
    not, the search goes on.
 
@@ -37,6 +39,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gersgorin._validate import with_gradients
+from gersgorin.checking.causes.case import Case
+from gersgorin.checking.causes.cause import Cause
+from gersgorin.checking.causes.find import before
 from gersgorin.checking.loop import LossFunction, TrainingLoop, check_limits, random_numbers_kept, times
 from gersgorin.checking.minibatches import BATCH_SIZE, same_for_all_seeds
 from gersgorin.checking.reach import Reach, measure_reach
@@ -144,8 +149,10 @@ class Cure(Result):
     code: str
     """Lines that make the optimiser and change `model` as `self.model` was changed; empty if nothing is changed."""
     outcome: str
-    """ "healthy", "cured", "seen once" (it left, and there was no time, or no other order of minibatches, to see it again), "untested"
-    or "none helped"."""
+    """ "healthy", "cured", "seen once" (it left, and there was no time, or no other order of minibatches, to see it again), "untested",
+    "none helped" or "not searched" (`causes` that only the user can mend)."""
+    causes: tuple[Cause, ...]
+    """In the data, the wiring or the output, found before the search."""
     attempts: tuple[Attempt, ...]
     """The longest trial of each start and training, the best first."""
     given: Attempt
@@ -179,14 +186,17 @@ class Cure(Result):
 
     @property
     def verdict(self) -> str:
-        """A few sentences: what the gradient of the given start sees, if it is little, and what helps."""
+        """A few sentences: the causes, what the gradient of the given start sees, if it is little, and what helps."""
         warning = self.reach.warning if self.reach and self.outcome != "healthy" else ""
-        return f"{warning} {self._found()}".strip()
+        return " ".join(filter(None, (*map(str, self.causes), warning, self._found())))
 
     def _found(self) -> str:
         """The finding, in a sentence or two."""
         of = f"of the loss of a constant output after {counted(self.chosen.steps, 'step')}"
         once = f"Seen once: {self._enough}." * (self.outcome == "seen once")
+        if self.outcome == "not searched":
+            own = f" As it is: {self.given.loss:.3g} {of}." * bool(self.given.steps)
+            return f"No start and no learning rate mends that, so none was searched.{own}"
         if not self.changed and self.given.leaves:
             return f"It learns as it is: {self.given.loss:.3g} {of}; nothing is changed. {once}".strip()
         tried = [a.steps for a in self.attempts if a.steps and a.plan != self.given.plan]
@@ -273,7 +283,8 @@ class Cure(Result):
     def to_json(self) -> dict:
         """All numbers for JSON; None if not finite."""
         names = ("verdict", "outcome", "changes", "learning_rate", "clip_norm", "code", "seconds", "needed_seconds")
-        return finite_json({name: getattr(self, name) for name in names} | {"attempts": self.table()})
+        content = {name: getattr(self, name) for name in names} | {"causes": [vars(cause) for cause in self.causes]}
+        return finite_json(content | {"attempts": self.table()})
 
     _saved = to_json
 
@@ -384,12 +395,17 @@ def cure(
         predict=predict,
     )
     with random_numbers_kept(loop.model), with_gradients():
-        search = _Search(loop, steps, begun + seconds, seed, progress)
-        chosen, outcome = search.run()
+        causes = tuple(cause for row, cause in before(Case(loop, steps))[0] if not row.risk)
+        search = None if any(cause.sure for cause in causes) else _Search(loop, steps, begun + seconds, seed, progress)
+        given = Attempt(Plan(Start(GIVEN)))
+        chosen, outcome = search.run(anything=not causes) if search else (given, "not searched")
         changed = chosen.plan.start.applied(loop.model)
-    given, attempts = search.attempts[search.given], search.attempts | {chosen.plan: chosen}
+    attempts = (search.attempts if search else {}) | {chosen.plan: chosen}
+    given = attempts[given.plan]
     others = (a for a in attempts.values() if a.plan != chosen.plan)
-    again = ["seen once"] * (not search.one_order)  # which more seconds decide
+    decides = search and (
+        outcome == "untested" or (outcome == "seen once" and not search.one_order)
+    )  # with more seconds
     code = code_of(loop, chosen.plan) if chosen.plan != given.plan else ""
     return Cure(
         title=name or type(model).__name__,
@@ -398,13 +414,14 @@ def cure(
         clip_norm=loop.clip_norm,
         code=f"{UNTESTED}\n{code}" if outcome == "untested" and code else code,
         outcome=outcome,
+        causes=causes,
         attempts=(chosen, *sorted(others, key=lambda a: (not a.leaves, a.loss if a.steps else math.inf))),
         given=given,
         chosen=chosen,
-        reach=search.reaches.get(given.plan.start),
+        reach=search.reaches.get(given.plan.start) if search else None,
         steps=steps,
         seconds=monotonic() - begun,
-        needed_seconds=search.needed_seconds if outcome in ("untested", *again) else None,
+        needed_seconds=search.needed_seconds if search and decides else None,
         loop=loop,
     )
 
@@ -427,8 +444,8 @@ class _Search:
         """Of a search that decides."""
         return (COST + 2) * self.steps * self.step_seconds
 
-    def run(self) -> tuple[Attempt, str]:
-        """(The choice, the outcome)."""
+    def run(self, *, anything: bool = True) -> tuple[Attempt, str]:
+        """(The choice, the outcome); anything: search if the training does not leave as it is."""
         self.progress(f"the training as it is; to decide takes up to {rounded_up(self.needed_seconds)} s here")
         begun = monotonic()
         self._try([self.given], self.steps, seconds=(self.end - begun) / 3, after=math.inf)
@@ -441,11 +458,16 @@ class _Search:
             if again.leaves:
                 return given, "healthy"
             given = self.attempts[self.given] = again
+        if not anything:
+            return given, "not searched"
+        lowest = self._screened([self.given.start])
+        if found := self._confirmed():
+            return found
         every, own = self._ranked(), self.reaches[self.given.start]
         memory = [start for start in every[:BEST] if start.words == MEMORY]
         first = self._steady(memory[0]) if memory and own and own.blind else []
         found, best = self._whole(first), every[: BEST + len(memory)]
-        lowest = [] if found else self._screened([self.given.start, *best])
+        lowest += [] if found else self._screened(best)
         plans = first + [Plan(start) for start in best if own and own.blind]
         plans += lowest or [Plan(start) for start in every[:1]]
         plans = [plan for plan in plans if plan not in self.unsteady]

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import torch
+from torch import nn
 
 from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.trials import LEFT, WINDOW, Constant, Trial, run_trials
@@ -81,17 +82,19 @@ def forecast(
     steps: int,
     seconds: float = 20.0,
     *,
+    constant: Constant | None = None,
+    wants_more: Callable[[nn.Module, int], bool] = lambda model, step: False,
     learning_rates: Sequence[float] = (),
     progress: Callable[[str], None] = lambda doing: None,
     seed: int = 0,
 ) -> Forecast:
     """Forecast a training of some steps within some seconds.
 
+    constant: the best constant output; None: computed. wants_more: see `run_trials`.
     learning_rates: further ones, at each of which the training is run afterwards, as far as there is time.
     """
     end = time.monotonic() + seconds
-    progress("the best constant output")
-    constant = Constant(loop)
+    constant = Constant(loop) if constant is None else constant
 
     def run(doing: str, factors: Sequence[float], most: int | Sequence[int], **options) -> list[Trial]:
         progress(doing)
@@ -105,7 +108,7 @@ def forecast(
     others = [FASTER] if fits else [FASTER, FASTER**0.5]
     after = math.inf if scheduled else AFTERWARDS
     lengths = [steps, *[aside] * len(others)]
-    trials = run("the training", [1.0, *others], lengths, after=after, until_first=True)
+    trials = run("the training", [1.0, *others], lengths, after=after, until_first=True, wants_more=wants_more)
     last, factor = trials[0], 1 / FASTER
     while last.diverged < math.inf and factor >= SLOWEST and sum(t.steps for t in trials) < MOST * steps:
         trials += run("smaller learning rates", [factor], min(steps, max(aside, 2 * WINDOW)))

@@ -27,11 +27,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gersgorin._validate import check_weights, uncompiled, users_code, with_gradients
+from gersgorin.checking.activation import Activation, last_activation, states_of
+from gersgorin.checking.causes.cause import prevented
 from gersgorin.checking.minibatches import (
     BATCH_SIZE,
     Batches,
     Examples,
     Inputs,
+    Mapped,
     Pair,
     find_batch_axis,
     inputs_of,
@@ -112,10 +115,11 @@ class TrainingLoop:
         self._scheduled: list[list[dict[str, Any]]] = []
         with random_numbers_kept(model), with_gradients():
             like = next(self.model.parameters())
-            self.data: Batches | Examples = (
+            self.data: Batches | Examples | Mapped = (
                 Batches(x, like, loading_seconds) if y is None else self._examples(x, y, like, batch_size, batch_axis)
             )
             self._shapes: dict[torch.Size | None, torch.Size] = {}
+            self.before: Activation | None = None  # through which constant outputs go
             self.units = unit_axes(partial(self.output, copy.deepcopy(self.model)), *self.data.minibatches(1)[0])
             self._try(model)
 
@@ -190,10 +194,20 @@ class TrainingLoop:
     def constant_output(self, goals: list[Goal]) -> tuple[Tensor, float]:
         """(The constant output of the least mean loss on some minibatches, that loss), reached without the input.
 
-        The constant has one number for each output unit, and length 1 along the axes of examples and frames. goals: see `goals`.
+        The constant has one number for each output unit, and length 1 along the axes of examples and frames. goals: see `goals`. If the
+        loss takes only what the last activation gives, such as probabilities, it is the constant before that activation.
 
         Raises InvalidInputError if that output is right already, no output is 2 % better, or the loss has no least value above 0.
         """
+        try:
+            return self._constant_output(goals)
+        except InvalidInputError:
+            if self.activation is None or self.before is not None:
+                raise
+            self.before = self.activation
+            return self._constant_output(goals)
+
+    def _constant_output(self, goals: list[Goal]) -> tuple[Tensor, float]:
         constant, zero, loss = self._least_constant(goals)
         if not loss > NOTHING * abs(zero):
             raise InvalidInputError(
@@ -222,7 +236,8 @@ class TrainingLoop:
 
     def constant_loss(self, constant: Tensor, shape: torch.Size, y: Tensor) -> Tensor:
         """Loss of a constant output on a minibatch whose outputs have this shape."""
-        return self.loss_fn(constant.expand(shape).clone(), y).reshape(())
+        output = constant.expand(shape).clone()
+        return self.loss_fn(output if self.before is None else self.before.of(output), y).reshape(())
 
     @torch.no_grad()
     def goals(self, batches: list[Pair]) -> list[Goal]:
@@ -243,17 +258,36 @@ class TrainingLoop:
         """
         x, y = self.data.minibatches(1)[0]
         model = copy.deepcopy(self.model)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", BROADCAST)
-            loss = self.loss(model, x, y)
+        with warnings.catch_warnings(record=True) as heard, states_of(model) as states:
+            warnings.simplefilter("always")
+            output = self.output(model, x)
+            loss = self.loss_fn(output, y)
+        if any(BROADCAST in str(warning.message) for warning in heard):
+            raise prevented(
+                "unpaired loss",
+                f"The loss compares each output with each target: outputs have shape {tuple(output.shape)}, y has {tuple(y.shape)}.",
+                f"Give y the shape {tuple(output.shape)}: y = y.unsqueeze(-1), or squeeze the output.",
+            )
         if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.is_floating_point():
             what = f"{loss.dtype} of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise InvalidInputError(f"loss_fn(output, y) returned {what}, expected a real scalar: take its mean")
         if not loss.requires_grad:
-            raise InvalidInputError("the loss does not depend on any parameter of the model that requires a gradient")
-        self.first_loss = loss.item()
+            raise prevented("no gradient", *_cut(model, output))
+        self.first_loss, self.activation = loss.item(), last_activation(output, states)
         if not math.isfinite(self.first_loss):
-            raise InvalidInputError(f"the loss of the first minibatch is {self.first_loss}, expected a finite number")
+            bad = int((~torch.isfinite(output)).sum())
+            where = (
+                f"{bad} of {output.numel()} outputs of the untrained network are"
+                if bad
+                else "the outputs are finite: the loss is"
+            )
+            raise prevented(
+                "not finite",
+                f"The loss of the first minibatch is {self.first_loss}; {where} NaN or infinite.",
+                "Draw smaller weights, or scale the inputs."
+                if bad
+                else "Look for a log or root of 0, or a division by 0, in the loss.",
+            )
         originals = [p for p in (*given.parameters(), *self.model.parameters()) if p.requires_grad]
         if any(g is not None for g in torch.autograd.grad(loss, originals, allow_unused=True, retain_graph=True)):
             raise InvalidInputError(
@@ -279,6 +313,21 @@ class TrainingLoop:
             elif (ratio := min(seconds[False]) / max(min(seconds[True]), 1e-9)) < SLOW:
                 break
         self.slowed = ratio if ratio >= SLOW else None
+
+
+def _cut(model: nn.Module, output: Tensor) -> tuple[str, str]:
+    """(Where the graph of a loss without a gradient ends, what to do)."""
+    if output.requires_grad:
+        return (
+            "The loss has no gradient in the outputs: no weight moves.",
+            "Compute it from the outputs by operations of torch, without argmax, round, .detach(), .item() or .numpy().",
+        )
+    if not any(p.requires_grad for p in model.parameters()):
+        return "No parameter of the model requires a gradient: no weight moves.", "Remove requires_grad_(False)."
+    return (
+        "The outputs have no gradient in any weight of the model: no weight moves.",
+        "Remove torch.no_grad(), .detach(), .data, argmax or round from its forward.",
+    )
 
 
 @contextmanager
@@ -375,11 +424,16 @@ def _optimizer(model: nn.Module, optimizer: Any, learning_rate: float | None, sc
             "trained do not have: expected none; clip gradients by clip_norm, and freeze parameters by requires_grad_(False)"
         )
     own = {id(p) for p in model.parameters()}
-    others = sum(id(p) not in own for group in optimizer.param_groups for p in group["params"])
-    if others:
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    if (others := len(set(held) - own)) and own <= set(held):
         raise InvalidInputError(
-            f"{others} of the optimiser's parameters are not the model's: expected an optimiser on model.parameters(), made after "
-            "the model was moved or converted"
+            f"{others} of the optimiser's parameters are not the model's: expected an optimiser on model.parameters()"
+        )
+    if others:
+        raise prevented(
+            "untrained weights",
+            f"The optimiser holds {others} tensors that are no parameters of this model, and {len(own & set(held))} of its {len(own)}.",
+            "Make it after the model was built, moved or converted: optimizer = type(optimizer)(model.parameters(), lr=...).",
         )
     rates = _rates(optimizer, scheduled)
     if not any(rates) or any(not 0 <= rate < math.inf for rate in rates):

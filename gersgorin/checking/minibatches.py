@@ -28,7 +28,17 @@ Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 Pair = tuple[Inputs, Tensor]  # inputs and targets
 TARGETS = ("y", "target", "targets", "label", "labels")  # names in a batch that is a dictionary
 BATCH_SIZE = 32
+FEW, SOME_KEPT, MOST_KEPT = (
+    50,
+    32,
+    128,
+)  # examples, from which on some are kept out; how many if there are enough, at most
 MOST_PASSES = 4  # through the examples, for minibatches with the same number of each
+UNRELATED, RELATED, FEW_NEIGHBOURS = (
+    0.1,
+    0.5,
+    8,
+)  # correlations of neighbouring examples, and of frames; least number of both
 SAMPLE = 64  # batches of a DataLoader for the best constant output
 SEVERAL, MOST_BATCHES = 32, 4_000  # of which they are drawn: those of an epoch, but not fewer or more
 
@@ -54,11 +64,24 @@ class Examples:
                     f"{tuple(value.shape)}: expected as many; batch_axis=0 or 1 says where the examples are"
                 )
         self.per_step = min(batch_size, self.count)
+        self.kept = torch.zeros(0, dtype=torch.int64)
 
     @property
     def epoch(self) -> float:
         """Steps of one pass through the data."""
         return self.count / self.per_step
+
+    def keep_out(self) -> None:
+        """Keep a tenth of the examples out of the stream, up to a fifth of less than 320, none of less than 50."""
+        if self.count >= FEW:
+            self.kept = _drawn(self.count, 1)[: min(max(self.count // 10, min(self.count // 5, SOME_KEPT)), MOST_KEPT)]
+
+    def kept_out(self, parts: int) -> tuple[list[Pair], list[Pair]]:
+        """(The examples kept out of the stream, as many of the stream), each in parts."""
+        others = _drawn(self.count, 1)[len(self.kept) :][: len(self.kept)]
+        return tuple(
+            [self.take(some) for some in rows.chunk(parts)] if len(rows) else [] for rows in (self.kept, others)
+        )  # type: ignore[return-value]
 
     def _axis_of(self, value: Tensor) -> int | None:
         """The axis of the examples: that of x if there are as many, else the first one; None: neither. If both, x's if frames agree."""
@@ -72,16 +95,18 @@ class Examples:
         return with_parts(self.x, map(some, _parts(self.x))), some(self.y)
 
     def stream(self, seed: int) -> Generator[Pair]:
-        """Yield minibatches: a permutation of the examples for each epoch."""
+        """Yield minibatches: a permutation of the examples for each epoch, without those kept out."""
         g = torch.Generator().manual_seed(seed)
         while True:
             order = torch.randperm(self.count, generator=g)
-            for some in order[: self.count // self.per_step * self.per_step].split(self.per_step):
+            order = order[~torch.isin(order, self.kept)]
+            size = min(self.per_step, len(order))
+            for some in order[: len(order) // size * size].split(size):
                 yield self.take(some)
 
-    def probe(self) -> Pair:
+    def probe(self, number: int = BATCH_SIZE) -> Pair:
         """Examples drawn at random, as many as a usual minibatch has."""
-        return self.take(_drawn(self.count, 1)[:BATCH_SIZE])
+        return self.take(_drawn(self.count, 1)[:number])
 
     def minibatches(self, most: int) -> list[Pair]:
         """Minibatches drawn at random, at most this number; together they hold each example as often as any other, or nearly so."""
@@ -157,7 +182,30 @@ class Batches:
         return [self.kept[k] for k in _drawn(len(self.kept), 1)[:most].tolist()]
 
 
-def same_for_all_seeds(data: Examples | Batches) -> bool:
+class Mapped:
+    """Examples or batches, each pair of which goes through a function."""
+
+    cut: int | None = None
+
+    def __init__(self, data: "Examples | Batches | Mapped", change: Callable[[Pair], Pair]):
+        self.data, self.change = data, change
+        self.epoch: float = data.epoch
+
+    def stream(self, seed: int) -> Generator[Pair]:
+        """The changed minibatches, in the same order."""
+        with contextlib.closing(self.data.stream(seed)) as stream:
+            yield from map(self.change, stream)
+
+    def probe(self) -> Pair:
+        """A changed minibatch."""
+        return self.change(self.data.probe())
+
+    def minibatches(self, most: int) -> list[Pair]:
+        """Changed minibatches."""
+        return [self.change(pair) for pair in self.data.minibatches(most)]
+
+
+def same_for_all_seeds(data: Examples | Batches | Mapped) -> bool:
     """True if the first minibatch does not depend on the seed: there is one order, as of a DataLoader that does not shuffle."""
     first = []
     for seed in (0, 1):
@@ -265,25 +313,40 @@ def sequence_of(x: Inputs) -> Tensor:
 
 @torch.no_grad()
 def find_batch_axis(outputs: Callable[[Inputs], Tensor], x: Inputs, y: Tensor, stated: set[bool]) -> int:
-    """Axis of the examples, 0 or 1: along it the output of one does not change with its neighbours.
+    """Axis of the examples, 0 or 1: the only one with as many entries as there are targets.
 
-    If this leaves both or none, or there are several inputs, `batch_first` of the model's parts decides, then the number of targets.
-    Raises InvalidInputError if it is not clear.
+    If both have, the one along which the output of an example does not change with its neighbours, unless `batch_first=True` or
+    related neighbours say that these are frames. If this leaves both or none, or there are several inputs, `batch_first` of the
+    model's parts decides. Raises InvalidInputError if it is not clear.
 
     stated: values of `batch_first` of the model's parts.
     """
     first = sequence_of(x)
-    axes = [k for k, n in enumerate(first.shape[:2]) if first is x and n > 2 and _independent(outputs, first, k)]
+    both = y.shape[:2] == first.shape[:2]
+    axes = [k for k, n in enumerate(first.shape[:2]) if both or (y.dim() and n == y.shape[0])]
+    if len(axes) != 1:
+        axes = [k for k, n in enumerate(first.shape[:2]) if first is x and n > 2 and _independent(outputs, first, k)]
+        related = [_relation(first, k) for k in (0, 1)]
+        if axes == [1] and (stated == {True} or (related[0] < UNRELATED and related[1] > RELATED)):
+            return 0  # the network takes examples for time
     if len(axes) != 1 and len(stated) == 1:  # few examples, or weights so small that no frame changes the next one
         return 1 - next(iter(stated))
-    if len(axes) != 1:
-        axes = [k for k, n in enumerate(first.shape[:2]) if y.dim() and n == y.shape[0]]
+    if len(axes) == 2:  # the output does not change at all
+        return 0
     if len(axes) == 1:
         return axes[0]
     raise InvalidInputError(
         f"the axis of the examples in x of shape {tuple(first.shape)} is not clear: add batch_axis=0 for (examples, frames, numbers), "
         "or batch_axis=1 for (frames, examples, numbers)"
     )
+
+
+def _relation(x: Tensor, axis: int) -> float:
+    """Mean correlation of neighbours along an axis of numbers; 0 of symbols."""
+    if not x.is_floating_point() or x.dim() < 3 or x.shape[axis] < FEW_NEIGHBOURS:
+        return 0.0
+    z = (x - x.mean((0, 1))) / x.std((0, 1)).clamp_min(1e-12)
+    return (z.narrow(axis, 1, z.shape[axis] - 1) * z.narrow(axis, 0, z.shape[axis] - 1)).mean().item()
 
 
 def _independent(outputs: Callable[[Inputs], Tensor], x: Tensor, axis: int) -> bool:

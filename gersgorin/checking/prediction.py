@@ -5,20 +5,21 @@ Legend: K trials.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from matplotlib.axes import Axes
 
+from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.forecast import Forecast, Interval
 from gersgorin.checking.reach import Reach
-from gersgorin.checking.trials import DIVERGED, WINDOW
+from gersgorin.checking.trials import DIVERGED, WINDOW, Trial
 from gersgorin.plotting.figure import DASHED, ink, line_style, panel
 from rhn.utils.figures import BLUE, plain_log_ticks
 from rhn.utils.io import finite_json
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted, rounded_up
 
-FLAT = 0.5  # order of a plateau, at least, to be said
 FALLING = 0.99  # of the loss of one window before: a loss that still falls
 DOUBT = 0.1  # probability of leaving, and its complement, from which the outcome is open
 ABOVE = 1.5  # times the loss of a constant output that a training stays above, not at
@@ -27,6 +28,14 @@ HUGE = 1e7  # steps; from here on written as a power of ten
 VALUES = 15  # characters before the values of the summary
 CONSTANT = "the loss of a constant output"
 SLOW = "Its steps take {:.2g} times as long as with torch.set_flush_denormal(True), which the trials use."
+UNTRIED: dict[str, Any] = {  # of a training that no trial can help
+    "escape_steps": math.inf,
+    "interval": (math.inf, math.inf),
+    "probability": 0.0,
+    "constant_loss": math.nan,
+    "trials": (Trial(1.0),),
+}
+MOST_CAUSES = 3  # that are printed
 CURE = "To look for a start and a learning rate with which it trains: gersgorin cure, in Python gersgorin.cure."
 
 
@@ -35,22 +44,26 @@ class TrainingCheck(Result, Forecast):
     """Result of `check`: `verdict` is a few sentences, `summary()` a page, `to_json()` the output of --json."""
 
     name: str
-    optimizer: str
-    """Class of the optimiser: "Adam"."""
-    learning_rate: float
-    """Of its first group of parameters."""
     steps: int
     """Length of the training."""
-    steps_per_epoch: float
+    optimizer: str = ""
+    """Class of the optimiser: "Adam"."""
+    learning_rate: float = math.nan
+    """Of its first group of parameters."""
+    steps_per_epoch: float = math.nan
     """inf for a DataLoader without an end."""
-    first_loss: float
+    first_loss: float = math.nan
     """Loss of a minibatch before training."""
+    causes: tuple[Cause, ...] = ()
+    """Why it does not learn, or learns nothing of use; the surest and most harmful first."""
+    losses: tuple[float, ...] = ()
+    """Of the user's own run."""
+    saved_seconds: float = 0.0
+    """Of the training that was not run, because a cause is sure without it."""
     scheduler: str | None = None
     """Class of the scheduler, which begins with `learning_rate` or multiplies it: "OneCycleLR"."""
     order: float | None = None
     """Of the plateau, on one minibatch; None: not measured."""
-    rates: dict[str, float] = field(default_factory=dict)
-    """||dL/dM|| / ||M|| of each matrix at the best constant output; empty: not measured."""
     left_out: tuple[str, ...] = ()
     """In words: what there was no time for, and what failed."""
     reach: Reach | None = None
@@ -92,7 +105,7 @@ class TrainingCheck(Result, Forecast):
         It may leave if the probability is neither low nor high, or if escape time and probability differ.
         """
         if not self.tried:
-            return "may leave"
+            return "stays" if any(cause.sure for cause in self.causes) else "may leave"
         leaves = self.escape_steps <= self.steps
         if self.diverges_at < math.inf:
             return "leaves, then explodes" if leaves else "explodes"
@@ -101,10 +114,12 @@ class TrainingCheck(Result, Forecast):
         return "leaves" if leaves else "stays"
 
     def sentences(self) -> tuple[str, ...]:
-        """Why it does not leave; outcome, time, learning rates; subnormals."""
-        next_step = CURE if self.outcome in ("stays", "explodes") else ""
+        """The causes; outcome, time, learning rates; subnormals."""
+        sure = any(cause.sure for cause in self.causes)
+        next_step = CURE if self.outcome in ("stays", "explodes") and not sure else ""
         slow = SLOW.format(self.slowed) if self.slowed else ""
-        return tuple(filter(None, (self.why, self._what(), self._when(), self._where(), next_step, slow)))
+        trained = (self._what(), self._when(), self._where()) if self.tried or not self.causes else (self._untried(),)
+        return tuple(filter(None, (*map(str, self.causes[:MOST_CAUSES]), *trained, next_step, slow)))
 
     @property
     def verdict(self) -> str:
@@ -112,16 +127,14 @@ class TrainingCheck(Result, Forecast):
 
     @property
     def why(self) -> str | None:
-        """Measured reasons why the training may not leave, in a few sentences; None if it leaves or nothing shows one."""
-        if self.outcome == "leaves":
-            return None
-        found = [self.reach.warning if self.reach else ""]
-        if self.order is not None and self.order >= FLAT:
-            slower = f"weights of half the size learn {2**self.order:.2g} times as slowly at first"
-            found.append(f"The plateau is flat: {slower} (order {self.order:.1f}).")
-        if self.outcome == "stays" and self.window and self.window[1] > self.learning_rate:
-            found.append(f"The learning rate is too low: a trial at {self.window[1]:.3g} left.")
-        return " ".join(filter(None, found)) or None
+        """The first cause in a sentence; None if none was found."""
+        return self.causes[0].sentence if self.causes else None
+
+    def _untried(self) -> str:
+        if self.outcome != "stays":
+            return f"No trial of {self.name} was made."
+        saved = f", which saved about {rounded_up(self.saved_seconds)} s" if self.saved_seconds >= 1 else ""
+        return f"So {self.name} learns nothing in its {counted(self.steps, 'step')}; no trial was needed{saved}."
 
     @property
     def _enough(self) -> str:
@@ -193,14 +206,17 @@ class TrainingCheck(Result, Forecast):
 
     def lines(self) -> Iterator[str]:
         """The training, its plateau and its trials."""
+        if not self.optimizer:
+            return
         length = counted(self.steps, "step") + " of minibatches"
         length += f", {self.steps / self.steps_per_epoch:.3g} epochs" * (self.steps_per_epoch < math.inf)
         rows = {
             "training": f"{self.optimizer}, learning rate {self.learning_rate:.4g}, {length}",
-            "plateau": f"{self.constant_loss:.4g}, the loss of the best constant output; the training starts at {self.first_loss:.4g}",
-            "trials": f"\n{' ' * VALUES}".join(map(_trial, self.table())),
+            "plateau": None
+            if math.isnan(self.constant_loss)
+            else f"{self.constant_loss:.4g}, the loss of the best constant output; the training starts at {self.first_loss:.4g}",
+            "trials": f"\n{' ' * VALUES}".join(map(_trial, self.table())) if self.tried else None,
             "left out": "; ".join(self.left_out),
-            "rates": rates_in_words(self.rates) if self.rates else None,
         }
         yield from (f"{name:<{VALUES}}{words}" for name, words in rows.items() if words)
 
@@ -210,13 +226,17 @@ class TrainingCheck(Result, Forecast):
         columns = {name: [getattr(trial, name) for trial in every] for name in ("steps", "left", "diverged")}
         return rows_of(learning_rate=[self.learning_rate * trial.factor for trial in every], **columns)
 
-    @panel(6.4, 4.2, lambda check: f"{check.name} under {check.optimizer}: {check.outcome}")
+    @panel(6.4, 4.2, lambda check: ": ".join([check.name, check.outcome, *[cause.name for cause in check.causes[:1]]]))
     def plot(self, ax=None) -> Axes:
         """Loss of each trial relative to a constant output's, a dot at its end; shaded: the interval in which the training leaves."""
         tried = [trial for trial in self.trials if trial.steps]
         for k, trial in enumerate(tried):
             label = f"learning rate {self.learning_rate * trial.factor:.3g}" + ", its own" * (trial.factor == 1)
             ax.plot(range(1, trial.steps + 1), trial.ratios, marker="o", markevery=[-1], label=label, **line_style(k))
+        if self.losses and tried:
+            n = min(len(self.losses), tried[0].steps)
+            own = replace(tried[0], losses=list(self.losses[:n]), constants=tried[0].constants[:n])
+            ax.plot(range(1, n + 1), own.ratios, label="your loop", **line_style(len(tried)))
         ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8, label="a constant output")
         if math.isfinite(self.escape_steps):
             low, high = (min(max(step, 1), 10 * self.steps) for step in self.interval)
@@ -232,7 +252,7 @@ class TrainingCheck(Result, Forecast):
         names = ("verdict", "why", "outcome", "last_loss", "still_falls", "diverges_at", "cut", "window")
         content |= {name: getattr(self, name) for name in names}
         reach = None if self.reach is None else {"seen": self.reach.seen, "share": self.reach.share.tolist()}
-        content |= {"trials": self.table(), "reach": reach}
+        content |= {"trials": self.table(), "reach": reach, "causes": [vars(cause) for cause in self.causes]}
         return finite_json(content)
 
     _saved = to_json
@@ -272,12 +292,3 @@ def _trial(row: dict) -> str:
     end = ", ".join(ends) or f"neither leaves nor explodes in {counted(row['steps'], 'step')}"
     end += f" of {row['steps']:,}" * (len(ends) == 1 and row["diverged"] == math.inf)
     return f"learning rate {row['learning_rate']:<10.3g} {end if row['steps'] else 'not tried'}"
-
-
-def rates_in_words(rates: dict[str, float]) -> str:
-    """
-    >>> rates_in_words({"a": 0.012, "b": math.inf})
-    'gradient / weights on the plateau: a 1.2e-02, b infinite (its weights are 0)'
-    """
-    each = [f"{n} infinite (its weights are 0)" if r == math.inf else f"{n} {r:.1e}" for n, r in rates.items()]
-    return f"gradient / weights on the plateau: {', '.join(each)}"

@@ -1,12 +1,9 @@
 """Build the training of `gersgorin check` from its options: a network, and its targets or next frames."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -15,11 +12,10 @@ from gersgorin.checking.loop import LOSSES, OPTIMIZERS
 from gersgorin.checking.minibatches import BATCH_SIZE
 from gersgorin.loading.data import read_array, read_numbers
 from gersgorin.loading.network import KEYS, new_model
-from gersgorin.objective import frame_loss, resolve_loss
 from gersgorin.resolve import module_of_options
 from rhn.cells.registry import import_named
 from rhn.checkpoints import load_model, read_metadata
-from rhn.errors import DataError, InvalidInputError
+from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.training.config import LanguageConfig
 from rhn.utils.options import flag
@@ -40,11 +36,6 @@ class Subject:
     momentum: float = MOMENTUM
     epochs: int = 300
     batch_size: int = BATCH_SIZE
-    window: int = 35
-    """Tokens of a text that are read at once."""
-    clip_norm: float | None = None
-    corpus: Any = None
-    """Of a language model."""
 
 
 def training_of(options: Any) -> dict[str, Any]:
@@ -71,7 +62,7 @@ def training_of(options: Any) -> dict[str, Any]:
         "optimizer": optimizer,
         "batch_size": batch_size,
         "steps": _steps(options, subject, math.ceil(x.shape[1] / max(1, batch_size))),
-        "clip_norm": subject.clip_norm if options.clip_norm is None else options.clip_norm,
+        "clip_norm": options.clip_norm,
         "seed": options.seed,
         "seconds": options.seconds,
     }
@@ -108,26 +99,14 @@ def _with_targets(options: Any) -> tuple[dict[str, Any], Subject]:
 def _of_next_frames(options: Any) -> tuple[dict[str, Any], Subject]:
     frames = None if options.input is None else read_numbers(options.input).frames()
     subject = _subject(options, KEYS if frames is None else frames.shape[-1])
-    if subject.corpus is not None:
-        targets = _windows(subject)
-    elif frames is not None:
-        targets = frame_targets(subject.model, frames, subject.loss)
-    else:
+    if frames is None:
         from rhn.data import chorales
 
-        targets = chorale_targets(subject.model, chorales(options.data))
-    x, y, loss_fn = targets
+        x, y, loss_fn = chorale_targets(subject.model, chorales(options.data))
+    else:
+        x, y, loss_fn = frame_targets(subject.model, frames, subject.loss)
     parts = {"model": subject.model, "x": x, "y": y, "loss_fn": loss_fn, "name": subject.name, "batch_axis": 1}
     return parts, subject
-
-
-def _windows(subject: Subject) -> tuple[torch.Tensor, torch.Tensor, Callable]:
-    """Windows (T, N) of the training text, the tokens that follow, and the mean loss of a token."""
-    ids, T = torch.from_numpy(np.asarray(subject.corpus.train).astype(np.int64)), subject.window
-    if len(ids) <= T:
-        raise DataError(f"the text has {len(ids)} tokens to train on, expected at least {T + 1}")
-    x, y = (part.unfold(0, T, T).T for part in (ids[:-1], ids[1:]))
-    return x, y, frame_loss(resolve_loss("categorical"))
 
 
 def _subject(options: Any, width: int) -> Subject:
@@ -140,11 +119,7 @@ def _subject(options: Any, width: int) -> Subject:
         return _stored(options)
     if options.preset:
         return _preset(options)
-    if options.text is None:
-        return Subject(*new_model(options, input_size=width, output_size=width), own)
-    corpus = _read_text(options.text, "words", None)
-    named = new_model(options, LanguageModel, vocabulary_size=len(corpus.vocabulary))
-    return Subject(*named, batch_size=20, corpus=corpus)
+    return Subject(*new_model(options, width), own)
 
 
 def _preset(options: Any) -> Subject:
@@ -152,32 +127,16 @@ def _preset(options: Any) -> Subject:
     from rhn.training.ensemble import build_model
 
     config = preset(options.preset, options.cell, options.cell_options)
-    if not isinstance(config, LanguageConfig):
-        if options.text:
-            raise InvalidInputError(f"--text is for language models, and {options.preset} reads chorales")
-        settings = {name: getattr(config, name) for name in ("learning_rate", "momentum", "epochs", "batch_size")}
-        return Subject(options.preset, build_model(config, None, seed=options.seed), "bernoulli", **settings)
-    if options.cell or options.cell_options:
-        given = "--cell" if options.cell else "--cell-option"
-        raise InvalidInputError(f"{given} is for the chorales' presets, {options.preset} has its own")
-    if options.text is None:
-        raise InvalidInputError(f"{options.preset} is a language model, which reads a text: add --text FILE")
-    corpus = _read_text(options.text, config.unit, config.vocabulary_size)
-    model = build_model(config, len(corpus.vocabulary), seed=options.seed)
-    return _language_model(options.preset, model, corpus, config)
+    if isinstance(config, LanguageConfig):
+        raise _no_frames(options.preset)
+    settings = {name: getattr(config, name) for name in ("learning_rate", "momentum", "epochs", "batch_size")}
+    return Subject(options.preset, build_model(config, None, seed=options.seed), "bernoulli", **settings)
 
 
 def _stored(options: Any) -> Subject:
     model, name = load_model(options.checkpoint, options.cell), options.checkpoint.name
     if isinstance(model, LanguageModel):
-        from rhn.training.trained import load_text_model
-
-        if options.text is None:
-            raise InvalidInputError(f"{options.checkpoint} holds a language model, which reads a text: add --text FILE")
-        trained = load_text_model(options.checkpoint, options.cell)
-        return _language_model(name, model, trained.corpus(options.text), trained.config)
-    if options.text is not None:
-        raise InvalidInputError(f"--text is for language models, and {options.checkpoint} holds none")
+        raise _no_frames(options.checkpoint)
     if not isinstance(model, PolyphonicModel):
         kind = type(model).__name__
         raise InvalidInputError(f"{options.checkpoint} holds only a {kind}: expected a network with an output")
@@ -187,22 +146,9 @@ def _stored(options: Any) -> Subject:
     return replace(Subject(name, model), **known)
 
 
-def _language_model(name: str, model: nn.Module, corpus: Any, config: LanguageConfig) -> Subject:
-    """A language model with the training of its configuration: a loss summed over the window, without momentum."""
-    return Subject(
-        name,
-        model,
-        learning_rate=config.learning_rate * config.window,
-        momentum=0.0,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        window=config.window,
-        clip_norm=config.gradient_norm / config.window,
-        corpus=corpus,
+def _no_frames(given: Any) -> InvalidInputError:
+    """The error for a language model, a preset or a file."""
+    return InvalidInputError(
+        f"{given} is a language model: expected a network that predicts frames; for a text call in Python "
+        "gersgorin.check(model, x, y, loss_fn, optimizer) with windows of its tokens"
     )
-
-
-def _read_text(path: Path, unit: Any, vocabulary_size: int | None):
-    from rhn.data.text import read_text
-
-    return read_text("text", path, unit=unit, vocabulary_size=vocabulary_size)

@@ -17,7 +17,7 @@ import copy
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,6 +86,8 @@ def run_trials(
     constant: "Constant | None" = None,
     after: float = 1.0,
     until_first: bool = False,
+    until_any: bool = False,
+    wants_more: Callable[[nn.Module, int], bool] = lambda model, step: False,
     seed: int = 0,
 ) -> list[Trial]:
     """Train a copy of the loop's model for each factor on the learning rate, all on the same minibatches.
@@ -97,6 +99,8 @@ def run_trials(
         constant: the best constant output; None: computed.
         after: how many times its escape a trial that has left goes on for, a window at least; inf: to its end.
         until_first: the end of the first trial ends all.
+        until_any: the first one that has left and ended ends all.
+        wants_more: takes the model of the first trial and its step when the trial has left; True lets it go on.
         seed: of the order of the minibatches and of random numbers in the model.
     """
     end = time.monotonic() + seconds
@@ -118,8 +122,14 @@ def run_trials(
             last, step = time.monotonic() - began, step + 1
             for training, loss in zip(active, losses, strict=True):
                 training.look(loss, lowest)
-            active = [t for t, n in zip(every, most, strict=True) if t in active and not t.ended and step < n]
+            ended = [
+                t.ended
+                and not (t is every[0] and t.below and t.trial.diverged == math.inf and wants_more(t.model, step))
+                for t in every
+            ]
+            active = [t for t, n, e in zip(every, most, ended, strict=True) if t in active and not e and step < n]
             active *= not until_first or every[0] in active
+            active *= not until_any or not any(t.ended and t.trial.diverged == math.inf for t in every)
     for training in active:
         training.trial.cut = training.trial.left == math.inf
     return [training.trial for training in every]

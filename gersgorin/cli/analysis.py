@@ -41,5 +41,5 @@ def _subject_of(row: Analysis, options, device: str):
     from gersgorin.resolve import map_of_options, objective_of_options, run_of_options
 
     if row.needs == "run":
-        return run_of_options(options, options, device=device, repeat=row.repeats)
+        return run_of_options(options, options, device=device)
     return {"objective": objective_of_options, "map": map_of_options}[row.needs](options, device=device)

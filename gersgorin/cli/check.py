@@ -26,10 +26,9 @@ from rhn.utils.result import fitted
 
 LONGER = 3  # times the seconds of a check, for a cure
 EXCLUSIVE = {  # an option, and those that cannot be given with it
-    "module": ("preset", "text"),
+    "module": ("preset",),
     "checkpoint": ("preset",),
     "preset": ("input", "depth", "hidden_size", "init", "transform_bias"),
-    "text": ("input", "data"),
     "input": ("data",),
     "target": ("epochs", "batches"),
 }
@@ -42,7 +41,7 @@ class CheckedNetwork(NewOrTrained):
     group = "network"
 
     preset: str | None = option(
-        None, "A preset of `rhn train`: its network and its training.", metavar="PRESET", positional=True
+        None, "A preset of `rhn train` for chorales: its network and its training.", metavar="PRESET", positional=True
     )
     module: str | None = option(
         None,
@@ -52,7 +51,7 @@ class CheckedNetwork(NewOrTrained):
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """The training: with --optimizer by that, else by SGD with momentum on the next frames or tokens."""
+    """The training: with --optimizer by that, else by SGD with momentum on the next frames."""
 
     group = "training"
 
@@ -61,7 +60,7 @@ class Training:
     )
     momentum: float | None = option(None, "Default: likewise, else 0.9; with --optimizer torch's.", least=0, below=1)
     epochs: int | None = option(None, "Default: likewise, else 300.", least=1)
-    batch_size: int | None = option(None, "Sequences in a batch (default 32; windows of a text: 20).", least=1)
+    batch_size: int | None = option(None, "Sequences in a batch (default 32).", least=1)
     batches: int | None = option(None, "Steps in an epoch (default: from the data and the batch size).", least=1)
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] | None = option(None, "The optimiser, with torch's defaults.")
     steps: int | None = option(None, "Length of the training (default: of all epochs; with --optimizer 3000).", least=1)
@@ -99,7 +98,6 @@ class CheckedData:
 
     group = "data"
 
-    text: Path | None = option(None, "A text for a language model of words.", metavar="FILE")
     input: Path | None = option(
         None, "Your data: .npy, .npz or .csv, (T,), (T, m) or (S, T, m); the next frames are predicted.", metavar="FILE"
     )
@@ -119,7 +117,6 @@ class CheckOptions(CheckedData, Answer, Training, CheckedNetwork):
     examples:
       gersgorin-check --cell dt-rnn --depth 6 --init gaussian:1e-4 --learning-rate 0.1
       gersgorin-check jsb-depth-6 --cell dt-rnn
-      gersgorin-check ptb-sota --text ptb.train.txt
       gersgorin-check --module my_package.models:make --checkpoint weights.pt --input x.csv
       gersgorin-check --checkpoint runs/mine --json
       gersgorin-check --cell rhn --depth 4 --optimizer adam --steps 1000

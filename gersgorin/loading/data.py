@@ -108,14 +108,6 @@ class Source:
         about = f"first {steps} of {self.steps} {counted}{' of ' * bool(self.about)}{self.about}"
         return replace(self, values=self.values[:, :steps], about=about)
 
-    def over(self, steps: int | None) -> "Source":
-        """The first steps, or all for None; a shorter sequence is repeated up to that number."""
-        if steps is None or steps <= self.steps:
-            return self.cut(steps)
-        times = -(-steps // self.steps)
-        about = f"{self.about}, read {times} times".removeprefix(", ")
-        return replace(self, values=np.concatenate([self.values] * times, axis=1), about=about).cut(steps)
-
 
 def read_sources(
     data: DataOptions, count: int | None = None, *, text_of: Path | None = None, cell: str | None = None

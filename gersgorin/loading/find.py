@@ -6,6 +6,7 @@ transformers with a decoding cache (see `gersgorin.loading.cache`), or anything 
 """
 
 import difflib
+import functools
 import hashlib
 import inspect
 from collections.abc import Callable
@@ -14,11 +15,12 @@ from typing import Any, TypeGuard
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin._validate import check_weights, copied, finite_tensor, uncompiled, users_code
-from gersgorin.cell import Step, name_of
+from gersgorin._validate import check_weights, copied, finite_tensor, real_tensor, uncompiled, users_code
+from gersgorin.cell import State, Step, as_cell, flat_state, flat_step, name_of
 from gersgorin.loading.cache import from_cache, has_cache
-from gersgorin.loading.loop import Call, followed, watched_calls
+from gersgorin.loading.calls import Call, check_loop, first_sequence, watched_calls
 from gersgorin.loading.scan import ScanCell, ScanRun
 from gersgorin.run import Run
 from rhn.cells import Cell, from_torch, name_of_cell
@@ -61,16 +63,20 @@ def run_by_equations(module: nn.Module) -> None:
 
 
 def is_step(network) -> TypeGuard[nn.Module | Step]:
-    """True for a cell or a function, which is called step by step; False for a module that reads whole sequences."""
+    """True for a cell or a function, which is called step by step; False for a module that reads whole sequences.
+
+    A module with forward(x, state) is a step if it needs the state, or has no recurrent layer inside.
+    """
     if not isinstance(network, nn.Module) or isinstance(network, TORCH_CELLS) or hasattr(network, "step"):
         return callable(network)
-    return _takes_a_state(network) and not recurrent_cells(network)
+    inside = recurrent_cells(network) or state_layers(network)
+    return _takes(network, 2) and not (inside and _takes(network, 1))
 
 
-def _takes_a_state(module: nn.Module) -> bool:
-    """True for a module with forward(x, h)."""
+def _takes(module: nn.Module, arguments: int) -> bool:
+    """True for a module whose forward takes this number of arguments."""
     try:
-        inspect.signature(module.forward).bind(None, None)
+        inspect.signature(module.forward).bind(*range(arguments))
     except (TypeError, ValueError):
         return False
     return True
@@ -84,24 +90,28 @@ class Watched:
         layer: one of several recurrent cells, counted from 1; each layer of torch.nn's modules counts. None: the first, with all its
             layers as one.
         submodule: the part of the module to search, by its name in `named_modules`: "encoder.rnn".
+        s0: the first state of a module or part with forward(x, state); None: as `first_state`.
 
     Raises:
         InvalidInputError: not a module; no such part, no recurrent cell or too few; a bidirectional or projected cell; weights that
             are NaN or infinite.
     """
 
-    def __init__(self, module: nn.Module | Callable, layer: int | None = None, submodule: str | None = None):
+    def __init__(
+        self,
+        module: nn.Module | Callable,
+        layer: int | None = None,
+        submodule: str | None = None,
+        s0: State | None = None,
+    ):
         if not isinstance(module, nn.Module):
-            raise InvalidInputError(
-                f"expected a torch module with a recurrent cell, got {name_of(module)}: "
-                "a bare function has no state size and no weights; write it as a rhn.cells.Cell"
-            )
+            raise InvalidInputError(f"expected a torch module, got {name_of(module)}: write it as one")
         self._original = uncompiled(module)
         check_weights(part_of(self._original, submodule))
-        self.module, self._part = copied(self._original).double().eval(), submodule
+        self.module, self._part, self._s0 = copied(self._original).double().eval(), submodule, s0
         part = part_of(self.module, submodule)
-        hand_written = [_with_step(part)] if submodule and is_hand_written(part) else []
-        cells = recurrent_cells(part) or hand_written or state_layers(part)
+        hand_written = is_hand_written(part, s0, named=bool(submodule))
+        cells = [part] if hand_written else recurrent_cells(part) or state_layers(part)
         if not cells:
             raise no_cell(part)
         places: list[tuple[nn.Module, int | None]] = [(cell, k) for cell in cells for k in range(layers_of(cell))]
@@ -114,14 +124,14 @@ class Watched:
 
     @property
     def cell(self) -> nn.Module:
-        """The cell with the copy's weights; one of torch.nn's in our form, a scan or a layer with a cache as a cell."""
+        """The cell with the copy's weights: one of torch.nn's in our form, a scan, a cache, or a forward(x, state) as a cell."""
         if is_scan(self._cell):
             return ScanCell(self._cell)
         if has_cache(self._cell):
             return from_cache(self._cell)
-        if not isinstance(self._cell, TORCH_CELLS):
-            return self._cell
-        return from_torch(self._cell, self._layer)
+        if isinstance(self._cell, TORCH_CELLS):
+            return from_torch(self._cell, self._layer)
+        return stepping(self._cell, self._s0, named=bool(self._part))
 
     @property
     def title(self) -> str:
@@ -161,57 +171,60 @@ class Watched:
         """Inputs of the cell, (T, B, m) in float64, while the module reads `probe` in the layout that the module expects.
 
         A bare cell reads (T, m), (T, B, m), or (B, T, m) if it is `batch_first`. int64 numbers are ids of tokens; they may be (T,) for
-        a module that takes (T, B). Hidden states that the module passes to its cell are ignored. Of packed sequences of unequal
-        lengths only the steps that all of them have are read. The state of torch's random
-        generator does not change.
+        a module that takes (T, B). States that the module passes to a cell with a whole sequence are ignored. Of packed sequences of
+        unequal lengths only the steps that all of them have are read. The state of torch's random generator does not change.
 
         Raises InvalidInputError for a probe that is not finite or does not fit.
         """
         return self._read(self._checked(probe))[0]
 
-    def along(self, probe: Tensor | np.ndarray, *, one: bool = False) -> tuple[nn.Module | Run, Tensor]:
-        """(The cell, its `inputs`) while the module reads a probe, or (the module's own loop or scan, its inputs).
+    @torch.no_grad()
+    def along(self, probe: Tensor | np.ndarray, *, one: bool = False) -> Run:
+        """The run of the cell over its `inputs` while the module reads a probe.
 
         one: whether the probe is one sequence; its inputs are then (T, m). Raises InvalidInputError also for several sequences
-        instead of one, and for a loop that cannot be followed.
+        instead of one, and for a loop that changes states or inputs of its cell, see `check_loop`.
         """
         probe = self._checked(probe)
-        inputs, calls = self._read(probe)
+        inputs, calls, s0 = self._read(probe)
         T, B, _ = inputs.shape
         if one and B > 1:
             raise InvalidInputError(
                 f"x is read as {B} sequences of {counted(T, 'step')}: expected one, {'x[:1]' if len(probe) == B else 'x[:, :1]'}"
             )
-        inputs = inputs[:, 0] if one else inputs
-        if is_scan(self._cell):
-            run = ScanRun.along(self._cell, inputs)
-            return run, run.inputs
-        loop = None if has_cache(self._cell) else followed(self._cell, self.module, probe, calls)
-        if loop is None:
-            return self.cell, inputs
-        if self._layer is not None and layers_of(self._cell) > 1:
-            raise InvalidInputError(
-                f"all layers of {self.title.split(',')[0]} are one state of its module's own loop: leave layer out"
-            )
-        loop = loop.sequence(0) if one else loop
-        return loop, loop.inputs
+        if calls:
+            check_loop(self._cell, self.module, probe, calls, T)
+        s0 = s0.flatten(1) if self._layer is None else s0[:, self._layer]
+        inputs, s0 = (inputs[:, 0], s0[0]) if one else (inputs, s0)
+        return ScanRun.along(self._cell, inputs) if is_scan(self._cell) else Run.of(self.cell, inputs, s0)
 
     @torch.no_grad()
-    def _read(self, probe: Tensor) -> tuple[Tensor, list[Call]]:
-        """(The cell's inputs (T, B, m), its calls) while the module reads a probe."""
+    def _read(self, probe: Tensor) -> tuple[Tensor, list[Call], Tensor]:
+        """(The cell's inputs (T, B, m), its calls, the first state of its layers (B, L, N)) while the module reads a probe."""
         calls, batch_first = [], reads_batch_first(self._cell)
         if self._cell is not self.module:
             shape = f"(B, T, m) of {tuple(probe.shape)}" if batch_first else f"(T, B, m) of {tuple(probe.shape)}"
-            with users_code(f"{type(self.module).__name__} does not run on x, read as {shape}"):
+            hint = "" if _takes(self.module, 1) else "if it is one step, give its first state as s0 or its state_size"
+            with users_code(f"{type(self.module).__name__} does not run on x, read as {shape}", hint):
                 calls = watched_calls(self._cell, self.module, probe)
                 probe = joined_inputs(self._cell, self.module, calls)
         elif probe.dim() == 3 and batch_first:
             probe = probe.transpose(0, 1)
         x = self._checked_inputs(probe)
+        s0 = self._first_state(calls, x)
         for k in range(self._layer or 0):
             below = from_torch(self._cell, k)
-            x = below.outputs_of(below.states(x, x.new_zeros(x.shape[1], below.state_size)))
-        return x, calls
+            x = below.outputs_of(below.states(x, s0[:, k]))
+        return x, calls, s0
+
+    def _first_state(self, calls: list[Call], x: Tensor) -> Tensor:
+        """The first state (B, L, N) that a loop gives the cell, else the cell's own."""
+        looped = calls and calls[0].state and (len(calls) > 1 or len(x) == 1) and not has_cache(self._cell)
+        if looped:
+            s0 = flat_state(calls[0].state, layers_of(self._cell), x.shape[1])
+        else:
+            s0 = as_cell(self._cell if isinstance(self._cell, TORCH_CELLS) else self.cell).first_state(x)
+        return s0.unflatten(1, (layers_of(self._cell), -1))
 
     def digest(self, probe: Tensor | np.ndarray) -> str:
         """Hash of a probe's shape and numbers, 16 letters. Raises InvalidInputError as `inputs`."""
@@ -256,21 +269,22 @@ def cell_title(cell: nn.Module, layer: int | None = None, name: str | None = Non
 
 def extract_cell(
     module: nn.Module, x: Tensor | np.ndarray, layer: int | None = None, submodule: str | None = None
-) -> tuple[nn.Module | Run, Tensor]:
+) -> tuple[nn.Module | Step | Run, Tensor]:
     """Return (the recurrent cell of a module, its inputs (T, B, m) while the module reads x), for functions that take a cell.
 
     Both are float64 copies; arguments and errors as for `Watched` and its `inputs`.
 
-    If a module calls its cell in a loop and changes states or inputs between the calls, the result is (an `OwnLoop`, its inputs), with
-    `states`, `jacobians()` and `sequence(row)` of that loop; of a linear recurrence it is (a `ScanRun`, its elements). Functions of a
-    run accept both in place of a cell (`lyapunov`, `bounds`); functions of a step from any state, such as `fixed_points`, refuse them.
+    Of a linear recurrence the result is (a `ScanRun`, its elements), and of a loop that starts from a state of its own, such as a
+    parameter, (a `Run` from there, its inputs). Functions of a run accept both in place of a cell (`lyapunov`, `bounds`).
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.LSTM(3, 4, num_layers=2))
     >>> cell, inputs = extract_cell(model, torch.zeros(5, 1, 2))
     >>> cell.state_size, inputs.shape
     (16, torch.Size([5, 1, 3]))
     """
-    return Watched(module, layer, submodule).along(x)
+    run = Watched(module, layer, submodule).along(x)
+    itself = isinstance(run, ScanRun) or not torch.equal(run.states[0], run.cell.first_state(run.inputs))
+    return run if itself else run.cell.module, run.inputs
 
 
 def joined_inputs(cell: nn.Module, module: nn.Module, calls: list[Call]) -> Tensor:
@@ -279,7 +293,7 @@ def joined_inputs(cell: nn.Module, module: nn.Module, calls: list[Call]) -> Tens
     Raises InvalidInputError if the cell is not called, or if its input is not a tensor.
     """
     batch_first = reads_batch_first(cell)
-    seen = [_unpacked(call.x, batch_first) for call in calls]
+    seen = [_unpacked(call.x, batch_first) for call in first_sequence(calls)]
     if not seen or not all(isinstance(each, Tensor) for each in seen):
         raise InvalidInputError(
             f"{type(module).__name__} does not call its {type(cell).__name__} with a tensor when it reads a sequence"
@@ -334,32 +348,59 @@ def ids_or_numbers(module: nn.Module, sequence: Tensor) -> Tensor:
     return sequence[:, 0].long() if embeds and one and (sequence == sequence.round()).all() else sequence
 
 
-def is_hand_written(part: nn.Module) -> bool:
-    """True if a module looks like a handwritten cell: forward(x, h) and hidden_size."""
-    known = isinstance(part, (*TORCH_CELLS, Cell)) or hasattr(type(part), "step") or is_scan(part) or has_cache(part)
-    size = getattr(part, "hidden_size", None)
-    return not known and type(size) is int and size > 0 and _takes_a_state(part)
+def is_hand_written(part: nn.Module, s0: State | None = None, *, named: bool = True) -> bool:
+    """True for a module with forward(x, state) that is one step, from a state that is given or known, see `first_state`."""
+    if isinstance(part, TORCH_CELLS) or hasattr(part, "step") or not is_step(part):
+        return False
+    return s0 is not None or first_state(part, named) is not None
 
 
 def no_cell(module: nn.Module) -> InvalidInputError:
     """The error for a module without a recurrent cell."""
     written = next((name for name, part in module.named_modules() if is_hand_written(part)), None)
-    hint = f"; {written} has forward(x, h) and hidden_size: name it by submodule={written!r}" if written else ""
+    hint = f"; {written} has forward(x, state): name it by submodule={written!r}" if written else ""
     return InvalidInputError(
         f"{type(module).__name__} has no recurrent cell: expected one of rhn.cells, torch.nn's RNN, LSTM or GRU or their cells "
-        "such as nn.LSTMCell, a module with step(x (B, m), s (B, n)) -> s and the whole number state_size = n, one with "
+        "such as nn.LSTMCell, a module with state_size = n and step(x (B, m), s (B, n)) -> s or forward(x, state), one with "
         f"scan_elements(x), or a layer of transformers with a cache{hint}"
     )
 
 
-def _with_step(cell: Any) -> nn.Module:
-    """Add `step` and `state_size` to a handwritten cell, from its forward(x, h) and hidden_size."""
+def first_state(module: nn.Module | Callable, named: bool) -> State | None:
+    """Zeros (1, n) for the state_size n of a module, a tuple for a tuple of sizes; None if it has none.
 
-    def step(x: Tensor, s: Tensor) -> Tensor:
-        return cell(x.reshape(-1, x.shape[-1]), s.reshape(-1, cell.state_size)).reshape(s.shape)
+    named: whether the user names it as the recurrent part, so that n may be its hidden_size.
+    """
+    size = getattr(module, "state_size", getattr(module, "hidden_size", None) if named else None)
+    sizes = size if isinstance(size, tuple) else (size,)
+    if not isinstance(module, nn.Module) or not all(type(n) is int and n > 0 for n in sizes):
+        return None
+    zeros = tuple(next(module.parameters(), torch.empty(0)).new_zeros(1, n) for n in sizes)
+    return zeros if isinstance(size, tuple) else zeros[0]
 
-    cell.step, cell.state_size = step, cell.hidden_size
-    return cell
+
+def check_state(s0: Any) -> State:
+    """The state. Raises InvalidInputError unless it is a floating-point tensor with entries, or a tuple of them."""
+    s0 = tree_map(functools.partial(real_tensor, "s0"), s0)
+    if not all(part.is_floating_point() and part.numel() for part in tree_leaves(s0) or [torch.empty(0)]):
+        raise InvalidInputError("s0: expected a floating-point tensor with at least one entry, or a tuple of them")
+    return s0
+
+
+def stepping(network: nn.Module | Step, s0: State | None = None, *, named: bool = False) -> Any:
+    """A cell as it is; a function f(x, s), or a module with forward(x, state), as a step of one vector, see `flat_step`.
+
+    s0, named: see `first_state`. Raises InvalidInputError if no first state is known.
+    """
+    if isinstance(network, TORCH_CELLS) or hasattr(network, "step") or not callable(network):
+        return network
+    s0 = first_state(network, named) if s0 is None else s0
+    if s0 is None:
+        raise InvalidInputError(
+            f"{name_of(network)} is a step, and no first state is given: give s0, a tensor or a tuple of tensors, or a module with "
+            "a state_size such as 5, or (5, 5) for a tuple"
+        )
+    return flat_step(network, s0)
 
 
 def _unpacked(x, batch_first: bool):

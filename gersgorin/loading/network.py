@@ -24,7 +24,7 @@ from gersgorin._validate import users_code
 from gersgorin.cell import as_cell
 from gersgorin.loading.find import Watched, cell_title, recurrent_cells
 from gersgorin.options import NewOrTrained
-from gersgorin.run import Run, run_of
+from gersgorin.run import Run
 from rhn.cells import cell_options as options_of_cell
 from rhn.cells import is_known, name_of_cell, read_options, resolve_cell
 from rhn.cells.convert import OURS
@@ -181,7 +181,7 @@ class Subject:
     build: Callable[[str, torch.dtype], nn.Module]
     """build(device, dtype) -> cell."""
     run: Callable[[nn.Module, Tensor], Run] = Run.of
-    """run(built cell, a sequence (T, m) in its dtype): the run of the cell, or of its module's own loop or scan."""
+    """run(built cell, a sequence (T, m) in its dtype): the run of the cell, or of its module's scan."""
     made: str = ""
     """Origin of its weights, in words."""
 
@@ -228,17 +228,17 @@ def new_cell(
     return Subject(name, with_options(cell_title(cell, name=name), own), cell, build, made=words_of_new(cell, seed))
 
 
-def new_model(options, model: Callable[..., nn.Module] = PolyphonicModel, **sizes: int) -> tuple[str, Any]:
-    """(Title, model with an output) around the new cell of a command's options.
+def new_model(options, width: int) -> tuple[str, Any]:
+    """(Title, model with inputs and outputs of some width) around the new cell of a command's options.
 
-    sizes: of input and output, or of the vocabulary. Raises InvalidInputError for an option that the cell does not have.
+    Raises InvalidInputError for an option that the cell does not have.
     """
     cell, units, depth = options.cell or "rhn", options.hidden_size or UNITS, options.depth or 1
     given, own = settings_of(cell, transform_bias=options.transform_bias, cell_options=options.cell_options)
     generator = torch.Generator().manual_seed(options.seed)
-    given |= {"hidden_size": units, "depth": depth, "init": options.init, "generator": generator, **sizes}
+    given |= {"hidden_size": units, "depth": depth, "init": options.init, "generator": generator}
     with users_code(f"cannot build {cell} with {units} units, depth {depth}"):
-        built = model(cell, **given)
+        built = PolyphonicModel(cell, **given, input_size=width, output_size=width)
     title = f"{cell}{f', depth {depth}' * (depth > 1)}, {counted(units, 'unit')}"
     return with_options(title, own), built
 
@@ -335,6 +335,6 @@ def watched_cell(watched: Watched, name: str) -> Subject:
         return watched.cell
 
     def run(cell: nn.Module, sequence: Tensor) -> Run:
-        return run_of(*watched.along(watched.laid_out(sequence), one=True))
+        return watched.along(watched.laid_out(sequence), one=True)
 
     return Subject(name, watched.title, watched.cell, build, run, watched.made)

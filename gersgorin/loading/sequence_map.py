@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from gersgorin._validate import check_weights, copied, finite_tensor, uncompiled, users_code, with_gradients
 from gersgorin.autodiff import BLOCK, vjps
 from gersgorin.cell import name_of
+from gersgorin.loading.calls import random_numbers_kept
 from gersgorin.loading.find import is_hand_written, layouts, part_of, run_by_equations
-from gersgorin.loading.loop import random_numbers_kept
 from gersgorin.run import Label
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 

@@ -21,15 +21,10 @@ def runs():
     return x, s, (torch.rand(7, 2, 3, generator=generator) < 0.5).double()
 
 
-def of_a_plateau():
-    found = plateau(MODEL, runs()[2])
-    return found.order, found.escape(0.1)
-
-
 MEASURES = {
     "a step by autograd": lambda: temporal_jacobian(CELL, *at_a_step(), method="jacrev").detach(),
     "leading eigenvalues": lambda: spectra(CELL, runs()[0], leading=2).log_norm_product,
-    "plateau": of_a_plateau,
+    "plateau": lambda: plateau(MODEL, runs()[2]).order,
     "credit": lambda: credit(MODEL, runs()[2][:-1], runs()[2][1:]).lost,
 }
 

@@ -77,7 +77,7 @@ def test_numbers_pieces_and_files_are_read_alike():
 @for_each(
     ("given", "said"),
     [
-        ({"network": 3}, "expected a torch module with a recurrent cell, got int"),
+        ({"network": 3}, "expected a cell or a callable f(x, s), got int"),
         ({"network": RHN(88, 4), "depth": 2}, "depth is for a new cell"),
         ({"x": [1.0]}, "x is a list"),
         ({"x": torch.ones(2, 3, 4)}, "shape (2, 3, 4)"),

@@ -69,17 +69,14 @@ def test_the_time_of_the_escape_is_that_of_the_training(good):
 
 
 def test_the_plateau_explains(good):
-    assert set(good.rates) == {"rnn.weight_ih_l0", "rnn.weight_hh_l0", "out.weight"}
     assert good.order == pytest.approx(0, abs=0.2)
-    assert "\nrates " in good.summary()
 
 
-def test_rates_are_those_of_the_plateau_of_the_same_frames():
+def test_the_order_is_that_of_the_plateau_of_the_same_frames():
     model, x, y = made(batch_first=False, last=False)
     x, y = x[:, :32], y[:, :32]
     found = gersgorin.check(model, x, y, "mse", "sgd", learning_rate=0.1, steps=40)
     plateau = gersgorin.plateau(model, (x, y), "squared")
-    assert found.rates == pytest.approx({name: 2 * rate for name, rate in plateau.rates.items()})
     assert found.order == pytest.approx(plateau.order)
 
 
@@ -158,7 +155,7 @@ def test_nothing_that_was_given_changes_to_the_bit():
     torch.testing.assert_close(after, before, rtol=0, atol=0)
 
 
-def test_a_model_that_does_not_run_in_double_precision_has_a_forecast_without_rates():
+def test_a_model_that_does_not_run_in_double_precision_has_a_forecast_without_an_order():
     class Single(Reader):
         def forward(self, x):
             return super().forward(x.float())
@@ -166,8 +163,7 @@ def test_a_model_that_does_not_run_in_double_precision_has_a_forecast_without_ra
     torch.manual_seed(0)
     model, (_, x, y) = Single(), made()
     found = gersgorin.check(model, x, y, "mse", "sgd", learning_rate=0.1, steps=40)
-    assert found.rates == {} and found.order is None
-    assert any(words.startswith("rates: ") for words in found.left_out)
+    assert found.order is None and any(words.startswith("the order of the plateau: ") for words in found.left_out)
 
 
 def test_a_check_that_ends_early_says_what_it_left_out():
@@ -196,8 +192,6 @@ def test_the_same_check_gives_the_same_answer(good):
         ({"seed": "a"}, "the seed is 'a'"),
         ({"y": torch.ones(300, 1)}, "the targets are all the same"),
         ({"loss_fn": lambda output, y: -(output - y).square().mean().exp()}, "the loss can fall below 0"),
-        ({"y": torch.rand(300)}, r"output \(32, 1\) and y \(32,\): .*give y the shape \(32, 1\)"),
-        ({"y": torch.rand(300), "loss_fn": nn.functional.l1_loss}, "Using a target size"),
         ({"loss_fn": nn.MSELoss}, r"did you mean nn.MSELoss\(\)\?"),
         ({"optimizer": torch.optim.Adam}, r"expected a name, or an instance"),
         ({"optimizer": "adamV"}, "'adamV', expected one of sgd, adam, adamw, rmsprop"),

@@ -9,13 +9,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (32_300, 245_500),
+    "rhn gersgorin optim_study analysis": (31_637, 239_480),
     "rhn": (12_800, 87_500),
-    "gersgorin": (14_840, 122_800),
+    "gersgorin": (14_177, 116_780),
     "optim_study": (2_900, 20_800),
     "analysis": (1_800, 14_750),
     "tests": None,  # printed only
-    "benchmarks examples": (3_200, 29_000),
+    "benchmarks examples": (3_157, 28_440),
 }
 
 

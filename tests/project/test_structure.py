@@ -25,7 +25,7 @@ LEVELS_TEXT = """
     rhn.cells rhn.models rhn.checkpoints rhn.plotting.provenance
     rhn.training rhn.api rhn.presets
     rhn.cli rhn.plotting rhn.__main__
-    gersgorin._validate gersgorin.autodiff gersgorin.linalg gersgorin.parallel
+    gersgorin._validate gersgorin.autodiff gersgorin.linalg
     gersgorin.cell gersgorin.loading gersgorin.objective gersgorin.operators gersgorin.options gersgorin.resolve gersgorin.run
     gersgorin.analyses gersgorin.checking gersgorin.comparison gersgorin.integrations gersgorin.plotting gersgorin.recorder \
         gersgorin.recording gersgorin.results

@@ -1,0 +1,177 @@
+"""Judge the causes that `gersgorin.check` names.
+
+    python -m benchmarks.threads development OUT.csv     # threads with odd numbers, by which the causes were written
+    python -m benchmarks.threads set_aside OUT.csv       # those with even numbers, rebuilt by somebody else and run once
+    python -m benchmarks.threads healthy OUT.csv         # 60 healthy trainings: no cause is right
+    python -m benchmarks.threads report OUT.csv ...      # the tables
+
+The first three go on where they stopped. A thread counts if a plain loop shows its symptom and the repair takes it away: the error of
+the repaired training is at most `REPAIRED` of that of the broken one.
+"""
+
+import argparse
+import csv
+import importlib
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+import gersgorin
+from benchmarks.threads.trainings import Training, error, fit
+from rhn.errors import RhnError
+
+HERE = Path(__file__).parent
+REPAIRED = 0.7
+
+
+def checked(make: Callable[[], Training], seconds: float) -> dict:
+    """What check says of a training; its cost in trainings, by the processor's time."""
+    given, training = make(), make()
+    began = time.process_time()
+    losses = fit(given)
+    took = time.process_time() - began
+    own = {"losses": losses} if training.fit is not None else {}
+    parts = (training.model, training.x, training.y, training.loss_fn, training.optimizer)
+    began = time.process_time()
+    try:
+        found = gersgorin.check(
+            *parts, steps=training.steps, batch_size=training.batch_size, seconds=seconds, **own, **training.options
+        )
+    except RhnError as refused:
+        return {"error": error(given), "outcome": f"refused: {refused}", "causes": "", "sure": "", "cost": 0.0}
+    return {
+        "error": error(given),
+        "outcome": found.outcome,
+        "causes": " | ".join(cause.name for cause in found.causes),
+        "sure": " | ".join(cause.name for cause in found.causes if cause.sure),
+        "why": found.why or "",
+        "cost": (time.process_time() - began) / max(took, 1e-9),
+    }
+
+
+def rows_of(kind: str, seconds: float):
+    """Yield (key, function that runs it) of a set."""
+    module = importlib.import_module(f"benchmarks.threads.{kind}")
+    if kind == "healthy":
+        for name, make in module.HEALTHY.items():
+            yield name, lambda make=make: checked(make, seconds)
+        return
+    table = {int(row["number"]): row for row in csv.DictReader((HERE / "threads.csv").open())}
+    for number, make in getattr(module, kind.upper()).items():
+
+        def run(number=number, make=make) -> dict:
+            mended = make(True)
+            fit(mended)
+            found = checked(partial(make, False), seconds)
+            return {"truth": table[number]["cause"], "repaired": error(mended)} | found
+
+        yield str(number), run
+
+
+def counted(rows: list[dict]) -> list[dict]:
+    """The threads that count, each with the names of its true causes and of those that were found."""
+    names = lambda text: [name.strip() for name in text.split("|") if name.strip()]  # noqa: E731
+    return [
+        {"key": row["key"], "outcome": row["outcome"]}
+        | {part: names(row[part]) for part in ("truth", "causes", "sure")}
+        for row in rows
+        if float(row["repaired"]) <= REPAIRED * float(row["error"])
+    ]
+
+
+def shares(rows: list[dict]) -> dict[str, tuple[int, int]]:
+    """(Right, of how many) threads with the true cause first, among three; causes called sure, among the first three."""
+    found = counted(rows)
+    first = sum(row["causes"][:1] != [] and row["causes"][0] in row["truth"] for row in found)
+    three = sum(any(name in row["truth"] for name in row["causes"][:3]) for row in found)
+    sure = [name in row["truth"] for row in found for name in row["sure"]]
+    named = [name in row["truth"] for row in found for name in row["causes"][:3]]
+    return {
+        "the true cause first": (first, len(found)),
+        "among three": (three, len(found)),
+        "right of those called sure": (sum(sure), len(sure)),
+        "right of all named": (sum(named), len(named)),
+    }
+
+
+def report(rows: list[dict]) -> str:
+    """Shares of causes that are right, and what was named wrongly; of healthy trainings what is named at all."""
+    if "truth" not in rows[0]:
+        sure, named = (sum(bool(row[key]) for row in rows) for key in ("sure", "causes"))
+        lines = [f"{len(rows)} healthy trainings: {sure} with a cause called sure, {named} with any"]
+        return "\n".join(lines + [f"  {row['key']}: {row['causes']}" for row in rows if row["causes"]])
+    lines = [f"{len(counted(rows))} of {len(rows)} threads count"]
+    lines += [
+        f"  {words}: {right} of {all_}, {right / max(1, all_):.0%}" for words, (right, all_) in shares(rows).items()
+    ]
+    for row in counted(rows):
+        if row["causes"][:1] == [] or row["causes"][0] not in row["truth"]:
+            named = " | ".join(row["causes"]) or "nothing"
+            lines.append(f"  thread {row['key']}: {' | '.join(row['truth'])}; named: {named} ({row['outcome']})")
+    return "\n".join(lines)
+
+
+def picture(files: list[Path], path: Path) -> None:
+    """Draw the shares of both halves of the threads, beside the best of four published tools on faulty programs of their own."""
+    import matplotlib.pyplot as plt
+
+    titles = {"development": "threads by which the causes were written", "set_aside": "threads set aside, run once"}
+    every = {
+        titles[f.stem.split("-")[-1]]: shares([*csv.DictReader(f.open())])
+        for f in files
+        if f.stem.split("-")[-1] in titles
+    }
+    figure, ax = plt.subplots(figsize=(7, 2.2), layout="constrained")
+    words = ["the true cause first", "among three", "right of all named"]
+    for k, (title, found) in enumerate(every.items()):
+        bars = [found[word][0] / found[word][1] for word in words]
+        ax.barh([i + 0.36 * k for i in range(3)], bars, 0.34, label=title, color=("#9ecae1", "#08519c")[k])
+    ax.plot([0.61, 0.61], [-0.3, 0.66], "k--", lw=0.9)
+    ax.text(0.605, 0.18, "best published tool,\nits own programs", ha="right", va="center", fontsize=8)
+    ax.set(xlim=(0, 1), yticks=[i + 0.18 for i in range(3)], yticklabels=words, xlabel="share")
+    ax.invert_yaxis()
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_title("gersgorin.check names why a recurrent network does not learn", loc="left", fontsize=10)
+    figure.legend(loc="outside lower right", ncols=2, fontsize=8)
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=["development", "set_aside", "healthy", "report"])
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--only", nargs="*", help="keys of the rows to run")
+    parser.add_argument("--figure", type=Path, help="with report: draw the shares of both halves")
+    options = parser.parse_args()
+    if options.kind == "report":
+        for path in options.files:
+            print(f"{path.name}: {report([*csv.DictReader(path.open())])}")
+        if options.figure:
+            picture(options.files, options.figure)
+        return
+    torch.set_num_threads(1)
+    (path,) = options.files
+    done = {row["key"] for row in csv.DictReader(path.open())} if path.exists() else set()
+    columns = ["key", "truth", "repaired"] * (options.kind != "healthy") or ["key"]
+    columns += ["error", "outcome", "causes", "sure", "why", "cost"]
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        if not done:
+            writer.writeheader()
+        for key, run in rows_of(options.kind, options.seconds):
+            if key not in done and (not options.only or key in options.only):
+                row = {"key": key} | run()
+                print(
+                    ", ".join(f"{name} {v:.3g}" if isinstance(v, float) else f"{name} {v}" for name, v in row.items()),
+                    flush=True,
+                )
+                writer.writerow(row)
+                file.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,382 @@
+"""Healthy trainings: the guard of a diagnosis, which must name no cause for any of them.
+
+    python -m benchmarks.threads.healthy [NAME ...]     # train each: error on fresh examples, that of the last frame, seconds
+
+HEALTHY maps names to functions that build a `Training`. Each learns with the plain loop: its error on fresh examples is below 0.6 of
+the best constant answer's. Data makers seed torch's generator and come first, so that the start of the network is fixed too.
+"""
+
+import csv
+import math
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks import judge
+from benchmarks.threads.healthy_parts import (
+    FRESH,
+    Begun,
+    Both,
+    Coder,
+    Frames,
+    Loop,
+    Packed,
+    Pooled,
+    Residual,
+    Tied,
+    averages,
+    chords,
+    hums,
+    layer,
+    made,
+    per_frame,
+    resonances,
+    reviews,
+    scheduled,
+    sentences,
+    swapped,
+    waves,
+)
+from benchmarks.threads.trainings import Net, Training, error, fit
+
+ROWS = (6, 9, 10, 15, 35, 61, 112, 124, 140, 154, 182, 248, 251)
+MSE, CE, BITS = nn.MSELoss(), nn.CrossEntropyLoss(), nn.BCEWithLogitsLoss()
+
+
+def h_relu_output():
+    """Rain: most targets are 0, the others positive, and so is the output."""
+    x, y = averages(1500)
+    return made((x, y.relu()), nn.Sequential(Net("GRU", 3, 32, 16), nn.ReLU(), nn.Linear(16, 1), nn.ReLU()), MSE)
+
+
+def h_sigmoid_bce():
+    """Probabilities from a sigmoid, with BCELoss."""
+    x, y = averages(1000)
+    return made((x, (y > 0).float()), nn.Sequential(Net("LSTM", 3, 32, 1), nn.Sigmoid()), nn.BCELoss(), rate=3e-3)
+
+
+def h_sigmoid_mse():
+    """Shares between 0 and 1 from a sigmoid."""
+    x, y = averages(1000, K=2, every=True)
+    return made((x, y.sigmoid()), nn.Sequential(Net("GRU", 3, 24, 2, every=True), nn.Sigmoid()), MSE, rate=2e-3)
+
+
+def h_tanh_output():
+    """Targets between -1 and 1 from a tanh, by Huber's loss."""
+    x, y = averages(1000, K=2)
+    return made((x, y.tanh()), nn.Sequential(Net("GRU", 3, 32, 2), nn.Tanh()), nn.HuberLoss(), rate=2e-3)
+
+
+def h_lstm_states():
+    """The states of an nn.LSTM are the outputs, between -1 and 1; Adam at 3e-2."""
+    x, y = averages(1000, K=4, every=True)
+    return made((x, 0.5 * y.tanh()), nn.LSTM(3, 4, batch_first=True), MSE, rate=3e-2)
+
+
+def h_log_softmax():
+    """LogSoftmax with NLLLoss, both directions."""
+    data, model = hums(800), Pooled("LSTM", 2, 24, 3, bidirectional=True)
+    return made(data, nn.Sequential(model, nn.LogSoftmax(-1)), nn.NLLLoss(), rate=3e-3)
+
+
+def h_classes_in_the_middle():
+    """Outputs (N, K, T) of a class at every frame."""
+    x, y = averages(800, every=True)
+    return made((x, (y[..., 0] > 0).long()), Frames("GRU", 3, 32, 2, every=True), CE, rate=2e-3)
+
+
+def h_many_labels():
+    """Five yes-or-no labels at once."""
+    x, y = averages(1500, K=5)
+    return made((x, (y > 0).float()), Net("GRU", 3, 48, 5), BITS, rate=3e-3)
+
+
+def h_smoothed_weighted():
+    """Smoothed labels and weights of classes of 8 : 1 : 1."""
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([0.5, 2.0, 2.0]), label_smoothing=0.1)
+    return made(hums(1500, (8.0, 1.0, 1.0)), Net("GRU", 2, 32, 3), loss, rate=3e-3, steps=800)
+
+
+def h_nine_to_one():
+    """Classes of 9 : 1, with no weights; the initial state is a parameter."""
+    return made(hums(1500, (9.0, 1.0)), Begun("GRU", 2, 32, 2), CE, rate=3e-3)
+
+
+def h_rare_events():
+    """Classes of 95 : 5, after attention over all states."""
+    return made(hums(2500, (95.0, 5.0)), Pooled("GRU", 2, 32, 2, attention=True), CE, rate=3e-3, steps=800)
+
+
+def h_rate_1e_4():
+    """Adam at 1e-4, small but enough, with AMSGrad."""
+    data = averages(2000, every=True)
+    return made(data, Net("GRU", 3, 64, 1, every=True), MSE, rate=1e-4, steps=1000, how={"amsgrad": True})
+
+
+def h_rate_3e_5():
+    """AdamW at 3e-5, on a wide frozen embedding as a pretrained network gives it."""
+    data, table = reviews(2000, V=20), nn.Embedding(20, 64)
+    model = nn.Sequential(table.requires_grad_(False), Pooled("LSTM", 64, 64, 2, bidirectional=True))
+    return made(data, model, CE, "AdamW", 3e-5, steps=1000)
+
+
+def h_sgd_rate_1():
+    """SGD at 1.0, gradients clipped at 1."""
+    return made(hums(1000), Net("GRU", 2, 32, 3), CE, "SGD", 1.0, options={"clip_norm": 1.0})
+
+
+def h_rmsprop():
+    """RMSprop at its usual 1e-3, minibatches of 4, targets of size 0.1."""
+    x, y = averages(1000)
+    return made((x, 0.1 * y), Net("LSTM", 3, 32, 1), nn.SmoothL1Loss(), "RMSprop", 1e-3, batch_size=4, steps=1000)
+
+
+def h_weight_decay():
+    """AdamW with a weight decay of 0.1, and dropout of 0.5 before the output."""
+    data, rnn = hums(1000), Net("LSTM", 2, 48, 48, num_layers=2, dropout=0.3)
+    model = nn.Sequential(rnn, nn.ReLU(), nn.Dropout(0.5), nn.Linear(48, 3))
+    return made(data, model, CE, "AdamW", 2e-3, how={"weight_decay": 0.1})
+
+
+def h_adagrad():
+    """Adagrad at 0.03, sums of the squared errors instead of means."""
+    return made(averages(1000), Net("GRU", 3, 32, 1), nn.MSELoss(reduction="sum"), "Adagrad", 0.03)
+
+
+def h_one_cycle():
+    """A warm-up from a very small rate to 1e-2 and down again."""
+    data, model = averages(1000), Net("LSTM", 3, 32, 1)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    options = {"scheduler": torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=600)}
+    return made(data, model, MSE, optimizer, options=options, fit=scheduled)
+
+
+def h_cosine():
+    """A cosine down to 0."""
+    data, model = hums(800, noise=0.8), Net("GRU", 2, 32, 3)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    options = {"scheduler": torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 500), "clip_norm": 1.0}
+    return made(data, model, CE, optimizer, steps=500, options=options, fit=scheduled)
+
+
+def h_small_data():
+    """80 examples that are enough, full batch."""
+    return made(hums(80, noise=0.2), Net("GRU", 2, 16, 3), CE, rate=5e-3, batch_size=80, steps=300)
+
+
+def h_200_examples():
+    """200 examples, minibatches of 16, gradients clipped at 1."""
+    return made(
+        waves(200), Net("LSTM", 1, 24, 1, every=True), MSE, rate=5e-3, batch_size=16, options={"clip_norm": 1.0}
+    )
+
+
+def h_four_lstms():
+    """Four stacked LSTM."""
+    return made(hums(800), Net("LSTM", 2, 32, 3, num_layers=4), CE, rate=3e-3, steps=500)
+
+
+def h_packed():
+    """Sequences of 12 to 24 frames, padded with zeros and packed."""
+    x, y = hums(800)
+    pieces = [(v[: int(torch.randint(12, 25, ()))], label) for v, label in zip(x, y, strict=True)]
+
+    def collate(some):
+        x, y = zip(*some, strict=True)
+        return (pad_sequence(x, batch_first=True), torch.tensor([len(v) for v in x])), torch.stack(y)
+
+    model = Packed("GRU", 2, 32, 3)
+    loader = DataLoader(pieces[:-FRESH], 32, shuffle=True, collate_fn=collate, drop_last=True)
+    return Training(model, loader, None, CE, torch.optim.Adam(model.parameters(), 3e-3), collate(pieces[-FRESH:]))
+
+
+def h_embedded():
+    """Ids, embedded; mean of all states."""
+    data = reviews(2000)
+    return made(data, nn.Sequential(nn.Embedding(50, 16), Pooled("LSTM", 16, 32, 2)), CE, rate=3e-3)
+
+
+def h_frozen_embedding():
+    """An embedding as it came, which the optimiser does not have."""
+    data, table = reviews(2000), nn.Embedding(50, 24)
+    return made(data, nn.Sequential(table.requires_grad_(False), Net("GRU", 24, 32, 2)), CE, rate=3e-3, steps=800)
+
+
+def h_one_hot():
+    """Ids, one-hot; a fifth of the ids never occurs."""
+    x, y = reviews(1500, V=20)
+    return made((F.one_hot(x, 25).float(), y), Net("GRU", 25, 32, 2), CE, "NAdam", 3e-3)
+
+
+def h_counts():
+    """Counts 0 to 9 as they are."""
+    return made(
+        averages(1000, m=2, draw=partial(torch.randint, 0, 10)), Net("GRU", 2, 32, 1), MSE, rate=3e-3, steps=800
+    )
+
+
+def h_unscaled():
+    """Features from 0 to 20 as they are, of which little harm comes."""
+    data = averages(1000, every=True, draw=lambda shape: 20 * torch.rand(shape))
+    return made(data, Net("LSTM", 3, 48, 1, every=True), MSE, rate=3e-3, steps=800)
+
+
+def h_large_targets():
+    """Targets from -14 to 40."""
+    x, y = averages(1000)
+    return made((x, 12 + 8 * y), Net("GRU", 3, 32, 1), MSE, rate=1e-2, steps=1000)
+
+
+def h_next_of_resonance():
+    """The next number of an autoregressive process, time first."""
+    data = swapped(resonances(600))
+    return made(data, layer("nn.LSTM", 1, 1, last=False), MSE, rate=5e-3, axis=1, steps=500)
+
+
+def h_next_letter():
+    """The next letter of sentences, from a DataLoader; one matrix is both the embedding and the output."""
+    training = made(sentences(1000), Tied(27, 48), per_frame, rate=5e-3, options={"clip_norm": 1.0})
+    loader = DataLoader(TensorDataset(training.x, training.y), 32, shuffle=True, drop_last=True)
+    return replace(training, x=loader, y=None)
+
+
+def h_next_chord():
+    """The next chord, of keys of which most are silent."""
+    return made(chords(800), Net("GRU", 12, 48, 12, every=True), BITS, rate=5e-3)
+
+
+def h_forecast():
+    """The next number from a window of 24, (N, 1)."""
+    x, y = waves(1500, T=24, noise=0.05)
+    return made((x, y[:, -1]), Net("LSTM", 1, 32, 1), MSE, rate=3e-3, batch_size=256, steps=400)
+
+
+def h_noisy_forecast():
+    """Half of the target is noise: the best error is 0.5."""
+    return made(averages(4000, noise=1.0), Net("GRU", 3, 24, 1), MSE, "Adam", 2e-3, batch_size=64)
+
+
+def h_residual():
+    """GRU layers with a LayerNorm and the input around each, in double precision."""
+    x, y = averages(1000)
+    return made((x.double(), y.double()), Residual(3, 32, 1).double(), MSE, rate=2e-3, steps=300)
+
+
+def h_batch_norm():
+    """BatchNorm of the last state."""
+    data, rnn = hums(1000), Net("GRU", 2, 32, 32)
+    return made(
+        data, nn.Sequential(rnn, nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.1), nn.Linear(32, 3)), CE, rate=3e-3
+    )
+
+
+def h_relu_rnn():
+    """A plain RNN with ReLU, minibatches of one example."""
+    data = averages(1000, every=True)
+    return made(data, Net("RNN", 3, 32, 1, every=True, nonlinearity="relu"), MSE, batch_size=1, steps=1000)
+
+
+def h_rnn_cell():
+    """An RNNCell in a loop; momentum of Nesterov."""
+    how = {"momentum": 0.9, "nesterov": True}
+    return made(averages(1000), Loop("RNNCell", 3, 32, 1), MSE, "SGD", 0.02, how=how)
+
+
+def h_lstm_cell():
+    """An LSTMCell in a loop, two groups of parameters."""
+    data, model = averages(1000), Loop("LSTMCell", 3, 24, 1)
+    groups = [{"params": model.cell.parameters()}, {"params": model.out.parameters(), "lr": 1e-2}]
+    return made(data, model, MSE, torch.optim.Adam(groups, 3e-3))
+
+
+def h_truncated():
+    """A GRUCell in a loop over 60 frames that is cut every 20."""
+    return made(
+        averages(500, T=60, every=True), Loop("GRUCell", 3, 24, 1, cut=20, every=True), MSE, rate=5e-3, steps=200
+    )
+
+
+def h_reservoir():
+    """A random recurrent layer that stays as it is, and a readout that learns."""
+    data, model = averages(1000, every=True), Net("RNN", 3, 64, 1, every=True)
+    for p in model.rnn.requires_grad_(False).parameters():
+        nn.init.normal_(p, std=0.11)
+    return made(data, model, MSE, rate=1e-2)
+
+
+def h_time_first():
+    """(T, N, m), of which the last frame has an output; four stacked GRU."""
+    return made(swapped(hums(800)), layer("nn.GRU", 2, 3, last=True, layers=4), CE, rate=3e-3, axis=1, steps=400)
+
+
+def h_encoder_decoder():
+    """The last 8 of 28 frames from the first 20."""
+    z = waves(1000, T=28)[0]
+    return made((z[:, :20], z[:, 20:]), Coder(1, 32, 1, 8), MSE, rate=5e-3, steps=500)
+
+
+def h_auto_encoder():
+    """A sequence again, from one state."""
+    z = waves(1000, T=16)[0]
+    return made((z, z), Coder(1, 32, 1, 16), MSE, rate=5e-3, steps=500)
+
+
+def h_two_outputs():
+    """A tuple of two outputs, the second of which the loss does not use."""
+    return made(averages(1000), Both("GRU", 3, 32, 2), MSE, rate=2e-3)
+
+
+def h_our_rhn():
+    """A recurrent highway network of depth 4."""
+    return made(swapped(averages(800)), layer("rhn", 3, 1, last=True, layers=4), MSE, rate=3e-3, axis=1)
+
+
+def h_our_dt_rnn():
+    """A deep transition RNN of depth 3, a target at every frame."""
+    return made(swapped(waves(500)), layer("dt-rnn", 1, 1, last=False, layers=3), MSE, rate=2e-3, axis=1)
+
+
+def judged(number: int) -> Training:
+    """A row of judge_forecasts.csv."""
+    with (judge.HERE / "judge_forecasts.csv").open() as file:
+        row = list(csv.DictReader(file))[number]
+    model, x, y, loss, optimizer, axis = judge.built(row)
+    fresh = getattr(judge, row["task"])(torch.Generator().manual_seed(int(row["seed"]) + 1))[:2]
+    if axis == 0:
+        fresh = [v.transpose(0, 1) if v.shape[:2] == fresh[0].shape[:2] else v for v in fresh]
+    steps = min(int(row["steps"]), 1000)
+    return Training(model, x, y, judge.LOSSES[loss], optimizer, tuple(fresh), steps, options={"batch_axis": axis})
+
+
+HEALTHY = {name[2:]: make for name, make in globals().items() if name.startswith("h_")}
+HEALTHY |= {f"row_{number}": partial(judged, number) for number in ROWS}
+
+
+def of_the_last_frame(x: Any, y: Tensor) -> float:
+    """Error of the last number as the next one, relative to the best constant's; not a number where that means nothing."""
+    last = x[:, -1] if isinstance(x, Tensor) and x.dim() == y.dim() + 1 else x
+    if not y.is_floating_point() or getattr(last, "shape", None) != y.shape:
+        return math.nan
+    return ((last - y).square().sum() / (y - y.flatten(0, -2).mean(0)).square().sum()).item()
+
+
+def main() -> None:
+    """Train each and print its error."""
+    torch.set_num_threads(1)
+    for name in sys.argv[1:] or HEALTHY:
+        training, began = HEALTHY[name](), time.process_time()
+        steps, took = len(fit(training)), time.process_time() - began
+        errors = f"{error(training):8.3f}{of_the_last_frame(*training.test):8.3f}"
+        print(f"{name:<24}{errors}{steps:6}{took:7.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""A training as its owner writes it, a plain loop that runs it, and the data and networks that several cases share.
+
+    training = Training(model, x, y, nn.MSELoss(), torch.optim.Adam(model.parameters(), 1e-3), test=(x_new, y_new))
+    losses = fit(training)              # the plain loop, of the model itself
+    error(training)                     # of the trained model on fresh examples, relative to the best constant answer's
+
+Legend: N examples, T frames, m inputs, K outputs or classes.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Training:
+    """Arguments of `gersgorin.check` and of a plain loop."""
+
+    model: nn.Module
+    x: Any
+    """Tensors (N, ...), examples along axis 0 as in a TensorDataset; or a DataLoader of (x, y)."""
+    y: Tensor | None
+    loss_fn: Callable[[Any, Tensor], Tensor]
+    optimizer: torch.optim.Optimizer
+    test: tuple[Tensor, Tensor]
+    """Fresh examples (x, y)."""
+    steps: int = 600
+    batch_size: int = 32
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of check: clip_norm, scheduler, batch_axis."""
+    fit: "Callable[[Training], list[float]] | None" = None
+    """Its owner's own loop, if the error is in it; None: `fit`."""
+    error: Callable[[nn.Module], float] | None = None
+    """What its owner complains about, lower is better; None: `error`."""
+
+
+def fit(training: Training, seed: int = 0) -> list[float]:
+    """The losses of a plain loop over shuffled minibatches; it ends early if the loss is not finite."""
+    if training.fit is not None:
+        return training.fit(training)
+    torch.manual_seed(seed)
+    losses, model, clip_norm = [], training.model, training.options.get("clip_norm")
+    axis = training.options.get("batch_axis", 0)
+    while len(losses) < training.steps:
+        for x, y in (
+            training.x if training.y is None else minibatches(training.x, training.y, training.batch_size, axis)
+        ):
+            training.optimizer.zero_grad()
+            loss = training.loss_fn(output_of(training, x), y)
+            loss.backward()
+            if clip_norm is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+            training.optimizer.step()
+            losses.append(loss.item())
+            if len(losses) == training.steps or not math.isfinite(losses[-1]):
+                return losses
+    return losses
+
+
+def output_of(training: Training, x: Any) -> Tensor:
+    """The prediction of the model, as `gersgorin.check` takes it."""
+    output = training.model(*x) if isinstance(x, tuple | list) else training.model(x)
+    if (predict := training.options.get("predict")) is not None:
+        return predict(output)
+    return output[0] if isinstance(output, tuple) else output
+
+
+def minibatches(x: Tensor, y: Tensor, size: int, axis: int = 0):
+    """Yield the minibatches of one epoch."""
+    size = min(size, x.shape[axis])
+    for rows in torch.randperm(x.shape[axis]).split(size):
+        if len(rows) == size:
+            yield x.index_select(axis, rows), y.index_select(axis if y.shape[:2] == x.shape[:2] else 0, rows)
+
+
+@torch.no_grad()
+def error(training: Training) -> float:
+    """Of fresh examples: squared error, or share of wrong classes, divided by that of the best constant answer; inf if not finite."""
+    model = training.model.eval()
+    if training.error is not None:
+        return training.error(model)
+    x, y = training.test
+    output = output_of(training, x)
+    if y.is_floating_point():
+        value = (output.reshape(y.shape) - y).square().sum() / (y - y.flatten(0, -2).mean(0)).square().sum()
+    else:
+        K = output.shape[-1] if output.dim() == y.dim() + 1 and output.shape[:-1] == y.shape else None
+        guess = output.argmax(-1 if K else 1)
+        value = (guess != y).float().mean() / (y.flatten() != y.flatten().mode()[0]).float().mean()
+    return value.item() if math.isfinite(value.item()) else math.inf
+
+
+class Net(nn.Module):
+    """A recurrent layer of torch.nn with batch_first=True and a linear output of its last frame, or of every frame."""
+
+    def __init__(self, kind: str, inputs: int, units: int, outputs: int, *, every: bool = False, **options: Any):
+        super().__init__()
+        self.rnn = getattr(nn, kind)(inputs, units, batch_first=True, **options)
+        self.out, self.every = nn.Linear(units * (1 + self.rnn.bidirectional), outputs), every
+
+    def forward(self, x: Tensor) -> Tensor:
+        states = self.rnn(x)[0]
+        return self.out(states if self.every else states[:, -1])

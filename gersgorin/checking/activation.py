@@ -1,0 +1,146 @@
+"""The last activation of a network, read from the graph of its outputs: softmax, sigmoid, or the states of a recurrent layer.
+
+with states_of(model) as states:
+    output = model(x)
+last_activation(output, states)         # Activation(kind="Sigmoid", words="a sigmoid", low=0.0, high=1.0), or None
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+INF = math.inf
+RANGES = {  # operations of autograd: in words, least and greatest value
+    "Sigmoid": ("a sigmoid", 0.0, 1.0),
+    "Softmax": ("a softmax", 0.0, 1.0),
+    "LogSoftmax": ("a log_softmax", -INF, 0.0),
+    "Tanh": ("tanh", -1.0, 1.0),
+    "Relu": ("ReLU", 0.0, INF),
+    "Softplus": ("softplus", 0.0, INF),
+    "Exp": ("exp", 0.0, INF),
+}
+SHAPING = {  # operations that move, copy or average values
+    *(
+        "Alias",
+        "AsStrided",
+        "Cat",
+        "Clone",
+        "Expand",
+        "Gather",
+        "Index",
+        "IndexSelect",
+        "Mean",
+        "Permute",
+        "ReshapeAlias",
+    ),
+    *(
+        "Select",
+        "Slice",
+        "Split",
+        "SplitWithSizes",
+        "Squeeze",
+        "Stack",
+        "T",
+        "ToCopy",
+        "Transpose",
+        "Unbind",
+        "Unsqueeze",
+    ),
+    *("UnsafeSplit", "UnsafeView", "View"),
+}
+States = list[tuple[Any, "Activation"]]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """What the outputs of a network went through last."""
+
+    kind: str
+    """ "Softmax"; of the states of a recurrent layer its class, "LSTM"."""
+    words: str
+    """ "a softmax"."""
+    low: float
+    high: float
+    axis: int = -1
+    """Of a softmax."""
+
+    def of(self, free: Tensor) -> Tensor:
+        """Outputs that this activation can give, from numbers of any size."""
+        if self.kind in ("Softmax", "LogSoftmax"):
+            return F.softmax(free, self.axis) if self.kind == "Softmax" else F.log_softmax(free, self.axis)
+        if math.isinf(self.low) or math.isinf(self.high):
+            return self.low + F.softplus(free) if self.high == INF else self.high - F.softplus(free)
+        return self.low + (self.high - self.low) * torch.sigmoid(free)
+
+
+@contextmanager
+def states_of(model: nn.Module) -> Iterator[States]:
+    """Context manager: the states that recurrent layers of torch.nn return inside, as nodes of autograd."""
+    found: States = []
+
+    def keep(layer: nn.Module, given: tuple, made: Any) -> None:
+        if getattr(layer, "proj_size", 0):
+            return
+        name = type(layer).__name__
+        low, high = (0.0, INF) if getattr(layer, "nonlinearity", "") == "relu" else (-1.0, 1.0)
+        first, last = made if isinstance(made, tuple) and not isinstance(layer, nn.LSTMCell) else (made, made)
+        for state in (first, last):
+            hidden = state[0] if isinstance(state, tuple) else state
+            if isinstance(hidden, Tensor):
+                found.append((hidden.grad_fn, Activation(name, f"the states of nn.{name}", low, high)))
+
+    layers = [part for part in model.modules() if isinstance(part, nn.RNNBase | nn.RNNCellBase)]
+    hooks = [layer.register_forward_hook(keep) for layer in layers]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def last_activation(output: Tensor, states: States) -> Activation | None:
+    """The activation that bounds an output; None if none does, or if it is not known."""
+    node = output.grad_fn
+    while node is not None:
+        for known, activation in states:
+            if known is node:
+                return activation
+        name = operation(node)
+        if name in RANGES:
+            axis = getattr(node, "_saved_dim", -1) if node is output.grad_fn else -1
+            words, low, high = RANGES[name]
+            if name == "Exp" and _sign(node.next_functions[0][0]) < 0:
+                words, high = "exp(-distance)", 1.0
+            return Activation(name, words, low, high, axis if axis < output.dim() else -1)
+        node = node.next_functions[0][0] if name in SHAPING else None
+    return None
+
+
+def _sign(node: Any) -> int:
+    """1 or -1 if a node gives no negative or no positive numbers; 0 if that is not known."""
+    name = operation(node) if node is not None else ""
+    if name in ("Neg", "Sum") or name in SHAPING:
+        return _sign(node.next_functions[0][0]) * (-1 if name == "Neg" else 1)
+    return int(name in ("Abs", "Relu", "LinalgVectorNorm", "Norm", "Sigmoid", "Softplus"))
+
+
+def operation(node: Any) -> str:
+    """Name of a node of autograd: "Softmax"."""
+    return node.name().rsplit("::", 1)[-1].rstrip("0123456789").removesuffix("Backward")
+
+
+def graph(tensor: Tensor) -> list[Any]:
+    """The nodes of autograd behind a tensor."""
+    found, waiting = dict[Any, None](), [tensor.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in found:
+            found[node] = None
+            waiting += [following for following, _ in node.next_functions]
+    return list(found)

@@ -1,0 +1,237 @@
+"""`Case`: a training as the causes look at it, on copies of its model; each measure is taken once.
+
+Legend: N examples of a minibatch, T frames, K output units.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import default_collate
+
+from gersgorin.checking.activation import Activation, graph, operation
+from gersgorin.checking.loop import TrainingLoop
+from gersgorin.checking.minibatches import Examples, Inputs, Pair, in_double, sequence_of
+from gersgorin.objective import least_constant
+from rhn.errors import USERS_FAULT, InvalidInputError
+
+MOST = 32  # examples that are looked at
+SAME = 1e-9  # relative change of outputs in double precision that is none
+
+
+class Case:
+    """A training of some steps before its first one."""
+
+    def __init__(self, loop: TrainingLoop, steps: int):
+        self.loop, self.steps = loop, steps
+        self.model = copy.deepcopy(loop.model)
+        self.x, self.y = self._several()
+        self.first = sequence_of(self.x)
+        self.axis = self._example_axis()
+        self.count = self.first.shape[self.axis]
+        with suppress(InvalidInputError):
+            loop.constant_output(loop.goals([(self.x, self.y)]))  # which finds out through what constant outputs go
+
+    def _several(self) -> Pair:
+        """A minibatch, of tensors one of `MOST` examples."""
+        data = self.loop.data
+        return data.probe(MOST) if isinstance(data, Examples) else data.probe()
+
+    def _example_axis(self) -> int:
+        """Axis of the examples in x; of a DataLoader that does not collate batches itself 0, else as the model states it."""
+        data = self.loop.data
+        if isinstance(data, Examples):
+            return data.axis
+        usual = getattr(getattr(data, "loader", None), "collate_fn", default_collate) is default_collate
+        frames = self.loop.frame_axis
+        return 0 if usual or frames is None or self.y.shape[:2] != self.first.shape[:2] else 1 - frames
+
+    @property
+    def frames(self) -> int | None:
+        """T; None if x has no frames."""
+        has = self.first.dim() == 2 + self.first.is_floating_point()
+        return self.first.shape[1 - self.axis] if has else None
+
+    @property
+    def of_frames(self) -> bool:
+        """True if there is an output for each frame."""
+        shape = self.output.shape
+        return self.frames is not None and shape[:2] == self.first.shape[:2] and len(shape) >= self.first.dim()
+
+    @property
+    def output_axis(self) -> int | None:
+        """Axis of the examples in the output; None: it has none."""
+        shape, axes = self.output.shape, (self.axis, 0) if self.of_frames else (0, self.axis)
+        return next((a for a in axes if a < len(shape) and shape[a] == self.count), None)
+
+    @property
+    def target_axis(self) -> int:
+        """Axis of the examples in y."""
+        return self.axis if self.y.shape[:2] == self.first.shape[:2] else 0
+
+    @cached_property
+    def continues(self) -> bool:
+        """True if the targets are the next frames of the input."""
+        x, y = self.first.movedim(self.axis, 0), self.y.movedim(self.target_axis, 0)
+        if not isinstance(self.x, Tensor) or not self.of_frames or x.shape[:2] != y.shape[:2]:
+            return False
+        x, y = x[:, 1:], y[:, :-1]
+        x = x.argmax(-1) if x.dim() == y.dim() + 1 and not y.is_floating_point() else x
+        return x.shape == y.shape and torch.equal(x.to(y.dtype), y)
+
+    @cached_property
+    def output(self) -> Tensor:
+        """Of the untrained model in training mode, with its graph."""
+        return self.loop.output(self.model, self.x)
+
+    @cached_property
+    def gradients(self) -> dict[str, Tensor | None]:
+        """Of the loss by parameter; None for one that the loss does not reach."""
+        parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        loss = self.loop.loss_fn(self.output, self.y)
+        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, retain_graph=True)
+        return dict(zip(parameters, found, strict=True))
+
+    @cached_property
+    def loss_operations(self) -> set[str]:
+        """Names of autograd for the operations of the loss."""
+        z = self.output.detach().requires_grad_()
+        return {operation(node) for node in graph(self.loop.loss_fn(z, self.y))}
+
+    @cached_property
+    def constant_loss(self) -> float:
+        """The least loss of a constant output on the examples."""
+        shape = self.output.shape
+        return least_constant(lambda z: self.loop.constant_loss(z, shape, self.y), self.loop.units)[2]
+
+    def least_loss(self, activation: Activation) -> float:
+        """The least loss on the examples of outputs that an activation can give, each of them free."""
+        zeros = torch.zeros_like(self.output, memory_format=torch.contiguous_format)
+        return least_constant(lambda z: self.loop.loss_fn(activation.of(z), self.y), zeros)[2]
+
+    @cached_property
+    def twin(self) -> tuple[nn.Module, bool]:
+        """(A copy in evaluation mode, in double precision if it runs so, whether it does)."""
+        own = copy.deepcopy(self.loop.model).eval()
+        double = copy.deepcopy(own).double()
+        try:
+            with torch.no_grad():
+                self.loop.output(double, in_double(self.x))
+        except USERS_FAULT:  # whatever a module raises in double precision
+            return own, False
+        return double, True
+
+    @torch.no_grad()
+    def outputs_of(self, x: Inputs) -> Tensor:
+        """The outputs of the twin."""
+        model, double = self.twin
+        return self.loop.output(model, in_double(x) if double else x)
+
+    @cached_property
+    def before(self) -> Tensor:
+        """The outputs of `outputs_of`."""
+        return self.outputs_of(self.x)
+
+    @property
+    def spread(self) -> float:
+        """Largest difference of the output of an example from their mean, relative to the largest output."""
+        outputs = self.before.movedim(self.output_axis or 0, 0)
+        return ((outputs - outputs.mean(0)).abs().max() / outputs.abs().max().clamp_min(1e-30)).item()
+
+    def change(self, x: Tensor) -> Tensor:
+        """Largest change of the outputs with another first input, (N,) or with an output for each frame (N, T), relative to the largest
+        output."""
+        others = (self.before - self.outputs_of(x)).abs() / self.before.abs().max().clamp_min(1e-30)
+        others = others.movedim(self.output_axis or 0, 0)
+        return (
+            others.flatten(2).amax(-1)
+            if self.of_frames and others.dim() > 2
+            else others
+            if self.of_frames
+            else others.flatten(1).amax(-1)
+        )
+
+    def with_frame(self, frame: int) -> Tensor:
+        """x with other numbers, or symbols of other examples, in one frame of each example."""
+        x = self.first.clone()
+        at = x.select(1 - self.axis, frame)
+        if x.is_floating_point():
+            noise = torch.randn(at.shape, generator=torch.Generator().manual_seed(0)).to(at)
+            at.add_(noise * self.first.std().clamp_min(1e-3))
+        else:
+            at.copy_(at.roll(1, 0))
+        return x
+
+    def reads(self, frame: int) -> Tensor:
+        """True for each output, (N,) or (N, T), that reads a frame: NaN in its place become NaN, whatever the weights are."""
+        spoil = lambda x: x.clone().index_fill(1 - self.axis, torch.tensor(frame, device=x.device), math.nan)  # noqa: E731
+        with torch.no_grad():
+            bad = self._with_inputs(spoil).isnan().movedim(self.output_axis or 0, 0)
+        return bad.flatten(2 if self.of_frames else 1).any(-1) if bad.dim() > 1 + self.of_frames else bad
+
+    def slopes(self) -> Tensor:
+        """(T,) size of the gradient of the last output at each lag, in the type of the twin."""
+        leaves: list[Tensor] = []
+
+        def keep(x: Tensor) -> Tensor:
+            leaves.append(x.detach().requires_grad_())
+            return leaves[-1].clone()
+
+        output = self._with_inputs(keep)
+        output = output.select(1 - self.axis, -1) if self.of_frames else output
+        weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
+        slopes = torch.autograd.grad(
+            (output * weights).sum(), leaves, materialize_grads=True
+        )  # several of repeated embeddings
+        return torch.stack(slopes).sum(0).movedim(1 - self.axis, 0).flatten(1).norm(dim=1).flip(0)
+
+    def _with_inputs(self, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """The outputs of the twin with changed inputs; of symbols what embeddings make of them is changed."""
+        model, double = self.twin
+        if self.first.is_floating_point():
+            return self.loop.output(model, change(self.first.double() if double else self.first))
+        same = lambda made: made.shape[:2] == self.first.shape[:2]  # noqa: E731
+        hooks = [
+            part.register_forward_hook(lambda module, given, made: change(made) if same(made) else made)
+            for part in model.modules()
+            if isinstance(part, nn.Embedding)
+        ]
+        try:
+            return self.loop.output(model, self.first)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    @cached_property
+    def mixed(self) -> int:
+        """Number of other examples whose outputs change with the first one."""
+        if self.output_axis is None or self.count < 2 or not isinstance(self.x, Tensor):
+            return 0
+        x = self.first.clone()
+        one = x.select(self.axis, 0)
+        one.copy_(one + 1 if one.is_floating_point() else self.first.select(self.axis, 1))
+        change = self.change(x)[1:]
+        return int(((change.amax(1) if change.dim() == 2 else change) > SAME).sum())
+
+    def training(self, *, clears: bool = True, moves: bool = True) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
+        """Train a copy as the loop does; yields (model with gradients, output, loss) before each step.
+
+        clears: set gradients to zero before each step. moves: take the steps.
+        """
+        loop, model = self.loop, copy.deepcopy(self.loop.model)
+        optimizer = loop.copied(loop.model, dict(model.named_parameters()))
+        for x, y in loop.data.stream(0):
+            if clears:
+                optimizer.zero_grad()
+            output = loop.output(model, x)
+            loss = loop.loss_fn(output, y)
+            loss.backward()
+            if loop.clip_norm is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), loop.clip_norm)
+            yield model, output.detach(), loss.detach()
+            if moves:
+                optimizer.step()

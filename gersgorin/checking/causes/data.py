@@ -1,0 +1,241 @@
+"""Causes in the data: scales, ids, one step, equal inputs, padding, one class, minibatches that are not shuffled."""
+
+import math
+from collections.abc import Iterator
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from gersgorin.checking.causes.case import Case
+from gersgorin.checking.causes.cause import Cause
+from gersgorin.checking.loop import Goal, TrainingLoop
+from gersgorin.checking.minibatches import Batches, Examples, same_for_all_seeds
+from gersgorin.objective import least_constant
+
+SATURATED = 4.0  # a pre-activation beyond which tanh and sigmoid hardly move
+MOSTLY = 0.5  # share of saturated units from which on the inputs are too large
+FAINT = 0.03  # spread of a pre-activation, below which the inputs are too small
+IDS = 20  # least number of different whole numbers that are read as ids
+FAR = 4.0  # times the loss of a constant output, from which on the first loss shows targets far away
+TRIED = 20  # steps of the optimiser by which its speed is measured
+SAME = 3.0  # times the spread of x, at most, of numbers that are x
+READERS = (nn.RNNBase, nn.RNNCellBase, nn.Linear)
+OTHERS = (nn.Embedding, nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.modules.conv._ConvNd)
+FEWEST = 50  # steps of a training that may reach the constant
+ARRIVES = 3.0  # times the steps of the training, from which on the constant alone is out of reach
+USUAL = {"SGD": (3e-3, 1.0), "other": (3e-4, 1e-2)}  # learning rates that are rarely the cause
+COMMON = 0.9  # share of a class that nearly always occurs
+UNSORTED = 0.5  # of the constant's loss: what constants of single minibatches have, if these are not shuffled
+ALIKE = 0.6  # of the difference between targets of any two examples: that between those of equal inputs
+FEW = 8  # examples
+NEIGHBOURS = 512  # examples among which equal ones are searched
+CLOSE, MANY = 0.02, 0.25  # of the median distance: nearly equal; least share of examples with such a neighbour
+MOST_BATCHES = 16
+
+
+def one_step(case: Case) -> Iterator[Cause]:
+    """Sequences of one step."""
+    if case.frames == 1 and any(isinstance(part, nn.RNNBase) for part in case.model.modules()):
+        shape = tuple(case.first.shape)
+        yield Cause(
+            "one step",
+            f"Each sequence has one step: x has shape {shape}, with {case.count} examples. The network has nothing to remember.",
+            "Give the steps their own axis: x.unsqueeze(-1) of (examples, steps), or windows of the series.",
+            {"shape": list(shape)},
+        )
+
+
+def raw_inputs(case: Case) -> Iterator[Cause]:
+    """Inputs whose scale saturates the first layer, or does not move it; whole numbers that are ids."""
+    layer, x = _first_layer(case)
+    if layer is None:
+        return
+    kind, flat = type(layer).__name__, x.flatten(0, -2).float()
+    weight = next(p.detach().float() for name, p in layer.named_parameters() if name == "weight" or "ih" in name)
+    drive = flat @ weight.T
+    saturated, moved = (drive.abs() > SATURATED).float().mean().item(), drive.std(0).mean().item()
+    least, largest, distinct = flat.min().item(), flat.max().item(), len(flat.unique())
+    numbers = {"least": least, "largest": largest, "mean": flat.mean().item(), "std": flat.std().item()}
+    numbers |= {"saturated": saturated, "moved": moved, "distinct": distinct}
+    scale = f"from {least:.4g} to {largest:.4g}, mean {numbers['mean']:.3g}, standard deviation {numbers['std']:.2g}"
+    if flat.shape[1] == 1 and least >= 0 and distinct >= IDS and torch.equal(flat, flat.round()):
+        yield Cause(
+            "ids as numbers",
+            f"The inputs are whole numbers ({distinct} different ones {scale}), and {kind} reads them as sizes.",
+            f"If they are ids, begin with nn.Embedding({largest + 1:.0f}, 32), or one-hot vectors; if sizes, standardise them.",
+            numbers,
+        )
+    elif saturated > MOSTLY or 0 < moved < FAINT:
+        words = (
+            f"{saturated:.0%} of its units are saturated"
+            if saturated > MOSTLY
+            else f"they move its units by {moved:.1g}"
+        )
+        yield Cause(
+            "input scale",
+            f"{kind} reads inputs at a raw scale ({scale}): {words}.",
+            "Standardise each feature: x = (x - x.mean((0, 1))) / x.std((0, 1)).",
+            numbers,
+        )
+
+
+def _first_layer(case: Case) -> tuple[nn.Module | None, Tensor]:
+    """(The layer that reads numbers first, its input); None if another kind of layer comes before it."""
+    seen: list[tuple[nn.Module, Tensor]] = []
+    keep = lambda layer, given: seen.append((layer, given[0].detach())) if isinstance(given[0], Tensor) else None  # noqa: E731
+    hooks = [
+        part.register_forward_pre_hook(keep) for part in case.model.modules() if isinstance(part, (*READERS, *OTHERS))
+    ]
+    try:
+        case.loop.output(case.model, case.x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    layer, x = seen[0] if seen else (None, case.first)
+    ratio = (x.float().std() / case.first.float().std()).item()  # 1 unless something else has read them before
+    return (layer, x) if isinstance(layer, READERS) and x.dim() > 1 and 1 / SAME < ratio < SAME else (None, x)
+
+
+def numbered_targets(case: Case) -> Iterator[Cause]:
+    """Symbols as the targets of a regression."""
+    y, symbols = case.y, not case.first.is_floating_point()
+    if not symbols or not y.is_floating_point() or not torch.equal(y, y.round()):
+        return
+    if (distinct := len(y.unique())) >= IDS and y.min() >= 0 and y.max() <= case.first.max():
+        yield Cause(
+            "ids as numbers",
+            f"The inputs are symbols, and the targets whole numbers ({distinct} different ones from {y.min():g} to {y.max():g}) that "
+            "the loss takes for sizes.",
+            "Give the output a unit for each symbol, and take nn.CrossEntropyLoss() with y as integers.",
+            {"distinct": distinct, "largest": y.max().item()},
+        )
+
+
+def far_targets(case: Case) -> Iterator[Cause]:
+    """Targets so far from the outputs that the constant alone is out of reach at the speed of this optimiser."""
+    y = case.y
+    classes = not y.is_floating_point() or bool(((y == 0) | (y == 1)).all())
+    if classes or case.steps < FEWEST or case.loop.scheduler or case.loop.first_loss < FAR * case.constant_loss:
+        return
+    moved = [output.mean().item() for _, output, _ in islice(case.training(), TRIED + 1)]
+    start, goal = moved[0], y.mean().item()
+    speed = abs(moved[-1] - moved[TRIED // 2]) / (TRIED - TRIED // 2)
+    needed = abs(goal - moved[-1]) / max(speed, 1e-30)
+    distance = abs(goal - start) / max(y.std().item(), 1e-30)
+    rate, (low, high) = (
+        case.loop.learning_rate,
+        USUAL["SGD" if isinstance(case.loop.optimizer, torch.optim.SGD) else "other"],
+    )
+    faster = rate / high if rate < low else 1.0  # at the highest usual learning rate, if this one is too low
+    if needed > MOSTLY * case.steps and math.isfinite(needed):
+        many = f"{needed:,.0f} steps" if needed < 1e9 else "more than a billion steps"
+        yield Cause(
+            "target scale",
+            f"The targets have mean {goal:.4g}, {distance:.2g} standard deviations away from the outputs ({start:.2g}). This "
+            f"optimiser moves the outputs by {speed:.2g} a step: it takes {many} to the mean, of {case.steps:,}.",
+            "Standardise the targets, y = (y - y.mean()) / y.std(), or set the bias of the output layer to their mean.",
+            {"mean": goal, "output": start, "speed": speed, "needed_steps": needed},
+            sure=needed * faster > ARRIVES * case.steps,
+        )
+
+
+def equal_inputs(case: Case) -> Iterator[Cause]:
+    """Equal inputs, or nearly equal ones, with different targets."""
+    data, loop, axis = case.loop.data, case.loop, case.output_axis
+    x, y = data.probe(NEIGHBOURS) if isinstance(data, Examples) else (case.x, case.y)
+    if not isinstance(x, Tensor) or axis is None or case.frames == 1 or (count := x.shape[case.axis]) < FEW:
+        return
+    rows = x.movedim(case.axis, 0).flatten(1).float()
+    distances = torch.cdist(rows, rows).fill_diagonal_(math.inf)
+    nearest, neighbours = distances.min(1)
+    close = nearest <= CLOSE * distances[distances < math.inf].median()
+    if (number := int(close.sum())) < MANY * count:
+        return
+    pairs = torch.arange(count, device=close.device)[close], neighbours[close]
+    both = torch.cat([y.index_select(case.target_axis, some) for some in pairs], case.target_axis)
+    shape = list(case.output.shape)
+    shape[axis] = number
+    twice = lambda z: torch.cat([z, z], axis)  # noqa: E731
+    equal = twice if loop.before is None else lambda z, last=loop.before: last.of(twice(z))
+    zeros = torch.zeros(shape, device=both.device)
+    least = least_constant(lambda z: loop.loss_fn(equal(z), both), zeros)[2]
+    constant = least_constant(lambda z: loop.constant_loss(z, twice(zeros).shape, both), loop.units)[2]
+    differ = 2 * least / constant  # 1 if the targets of a pair have nothing to do with each other
+    if differ > ALIKE:
+        distinct = len(rows.unique(dim=0))
+        words = f"{distinct} are different" if distinct < count else f"{number} have a neighbour that is nearly equal"
+        yield Cause(
+            "ambiguous inputs",
+            f"Of {count} inputs {words}, and the targets of equal ones differ as those of any two ({differ:.2f} of the loss).",
+            "Look for the step in which the inputs lose their differences: truncation, unknown words, rounding, too short windows.",
+            {"examples": count, "distinct": distinct, "close": number, "differ": differ},
+            sure=differ > COMMON and number > COMMON * count,
+        )
+
+
+def padding(case: Case) -> Iterator[Cause]:
+    """An output that is read after long padding."""
+    T = case.frames
+    if case.of_frames or T is None or T < FEW or not isinstance(case.x, Tensor):
+        return
+    x = (
+        case.first.movedim(case.axis, 0).flatten(2)
+        if case.first.dim() > 2
+        else case.first.movedim(case.axis, 0)[..., None]
+    )
+    real = (x != x[:, -1:]).any(-1)
+    ends = (real * torch.arange(1, T + 1, device=x.device)).amax(1).float()
+    mean = T - ends.mean().item()
+    varies = bool(ends.std() > 0) or not x[:, -1].any()  # else it may be a delay that belongs to the task
+    if len(x[:, -1].unique(dim=0)) == 1 and mean >= MOSTLY * T and varies:
+        yield Cause(
+            "padding",
+            f"On average the last {mean:.0f} of {T} steps are padding, and the output is read after it.",
+            "Read the last real step: nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False), and the state h.",
+            {"padding": mean, "frames": T},
+        )
+
+
+def common_class(y: Tensor) -> tuple[float, float]:
+    """(The commonest class, its share of the targets); NaN and 0 for other targets than classes, or 0 and 1 of one unit."""
+    one = y.dim() < 2 or y.shape[-1] == 1
+    if y.is_floating_point() and not (one and bool(((y == 0) | (y == 1)).all())):
+        return math.nan, 0.0
+    value = y.flatten().mode()[0]
+    return float(value), (y == value).float().mean().item()
+
+
+def imbalance(case: Case) -> Iterator[Cause]:
+    """One class nearly always."""
+    value, share = common_class(getattr(case.loop.data, "y", case.y))
+    if COMMON <= share < 1:
+        yield Cause(
+            "class imbalance",
+            f"{share:.0%} of the targets are class {value:g}: a constant answer is right in {share:.0%} of all cases.",
+            "Weight the classes in the loss by 1 / share, or draw them equally often; judge by balanced accuracy.",
+            {"share": share, "class": value},
+        )
+
+
+def sorted_minibatches(case: Case) -> Iterator[Cause]:
+    """Minibatches in one order, each of one class or one stretch of the data."""
+    data, loop = case.loop.data, case.loop
+    if not isinstance(data, Batches) or not same_for_all_seeds(data):
+        return
+    goals = loop.goals(data.minibatches(MOST_BATCHES))
+    whole = _least_of(loop, goals)
+    ratio = sum(_least_of(loop, [goal]) for goal in goals) / len(goals) / whole
+    if ratio < UNSORTED and case.count >= FEW:
+        yield Cause(
+            "sorted data",
+            f"The minibatches come in one order, and each holds one kind of targets: constants of single ones have {ratio:.2f} of "
+            "the loss of one constant for all. The network follows the present minibatch.",
+            "Shuffle: DataLoader(..., shuffle=True).",
+            {"ratio": ratio},
+        )
+
+
+def _least_of(loop: TrainingLoop, goals: list[Goal]) -> float:
+    """Least mean loss of a constant output."""
+    return least_constant(lambda z: torch.stack([loop.constant_loss(z, *goal) for goal in goals]).mean(), loop.units)[2]

@@ -1,0 +1,127 @@
+"""All causes of a training: those of the network and its data before the first step, and those that trials show.
+
+case = Case(loop, steps)
+causes, lacking = before(case)                  # some passes over a minibatch
+causes, lacking = after(case, check, ...)       # from the trials, and from some of a repaired training
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from gersgorin.checking.causes import data, output, wiring
+from gersgorin.checking.causes.case import Case
+from gersgorin.checking.causes.cause import Cause
+from gersgorin.checking.causes.kept_out import Watch
+from gersgorin.checking.causes.own_loop import own_losses
+from gersgorin.checking.causes.rates import LATE, better_rate, explosion, rate_is_usual, rate_or_length, too_few
+from gersgorin.checking.causes.repairs import Trials, repaired
+from gersgorin.checking.trials import Trial
+from rhn.errors import USERS_FAULT
+from rhn.utils.wording import first_line
+
+if TYPE_CHECKING:
+    from gersgorin.checking.prediction import TrainingCheck
+
+FLAT = 0.5  # order of a plateau, at least, to be said
+CURE = "gersgorin.cure looks for a start from which it learns."
+Rows = Callable[[Case], Iterable[Cause]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measure of a cause."""
+
+    measure: Rows
+    risk: bool = False
+    """True if healthy trainings may have it: then it is named only of a training that does not do well."""
+    exact: bool = False
+    """True if nothing but a mistake gives it: then it is sure if the training stays."""
+    last: bool = False
+    """True if another cause may have it as its consequence: then it is named only if no other is found."""
+
+
+BEFORE = (  # the most harmful first
+    Row(output.constant_output),
+    Row(wiring.unpaired_loss),
+    Row(output.no_gradient),
+    Row(output.output_range),
+    Row(output.negative_loss),
+    Row(wiring.mixed_examples, exact=True),
+    Row(wiring.cut_in_time, exact=True),
+    Row(wiring.looks_ahead),
+    Row(wiring.hidden_weights, exact=True),
+    Row(data.one_step),
+    Row(data.equal_inputs),
+    Row(output.softmax_twice),
+    Row(data.sorted_minibatches),
+    Row(data.numbered_targets),
+    Row(data.far_targets, risk=True),
+    Row(data.raw_inputs, risk=True),
+    Row(wiring.still_weights, risk=True),
+    Row(data.padding, risk=True),
+    Row(data.imbalance, risk=True),
+    Row(output.faint_output, risk=True, last=True),
+)
+
+
+def before(case: Case) -> tuple[list[tuple[Row, Cause]], list[str]]:
+    """(Causes with their rows, the most harmful first, to the first one that is sure; what could not be measured in words)."""
+    found: list[tuple[Row, Cause]] = []
+    lacking = []
+    for row in BEFORE:
+        if any(cause.sure for _, cause in found):
+            break
+        try:
+            found += [(row, cause) for cause in row.measure(case)]
+        except USERS_FAULT as error:  # of a module or a loss for what it was never given
+            lacking.append(f"{row.measure.__name__.replace('_', ' ')}: {first_line(error)}")
+    return found, lacking
+
+
+def after(
+    case: Case, found: list[tuple[Row, Cause]], check: "TrainingCheck", watch: Watch, trials: Trials
+) -> tuple[list[Cause], list[Trial]]:
+    """(All causes, the surest first, further trials of the training at other learning rates).
+
+    found: by `before`. check: what the trials showed.
+    """
+    well = check.outcome == "leaves" and check.escape_steps <= LATE * check.steps
+    own = [*own_losses(case, check.losses, check.trials[0])] if check.losses else []
+    stays = check.outcome in ("stays", "explodes") or (check.outcome == "may leave" and check.tried >= check.steps)
+    causes = [
+        replace(cause, sure=cause.sure or (row.exact and stays))
+        for row, cause in found
+        if not (row.risk and well) and not (row.last and len(found) > 1)
+    ]
+    surely, tried = list[Cause](), list[Trial]()
+    if check.diverges_at < math.inf:
+        causes.append(explosion(case, check.diverges_at))
+    if stays or check.outcome == "leaves, then explodes":
+        questions = [lambda: repaired(case, causes, trials)]
+        if stays and not any(not row.risk for row, _ in found):  # else a mistake explains it
+            questions.append(lambda: rate_or_length(case, check, trials))
+        for question in questions if rate_is_usual(case) else reversed(questions):
+            if not any(cause.sure for cause in (*causes, *surely)):
+                surely, more = question()
+                tried += more
+        names = {cause.name for cause in surely}
+        causes = surely + [cause for cause in causes if cause.name not in names]
+    elif well:
+        causes += better_rate(case, check, trials)
+    causes = [*own, *causes, *watch.causes()]
+    if not well and not causes:
+        causes += [too_few(check.steps, check.escape_steps)] if check.outcome == "leaves" else start(check)
+    return sorted(causes, key=lambda cause: not cause.sure), tried
+
+
+def start(check: "TrainingCheck") -> Iterator[Cause]:
+    """A start whose gradient does not see a sequence, or from which a deep network learns slowly."""
+    if check.reach is not None and check.reach.warning:
+        yield Cause("short reach", check.reach.warning, CURE, {"seen": check.reach.seen, "frames": check.reach.frames})
+    if check.order is not None and check.order >= FLAT:
+        slower = f"weights of half the size learn {2**check.order:.2g} times as slowly at first"
+        yield Cause(
+            "flat start", f"The plateau is flat: {slower} (order {check.order:.1f}).", CURE, {"order": check.order}
+        )

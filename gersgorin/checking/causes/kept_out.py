@@ -1,0 +1,202 @@
+"""What a training learns that carries over to examples kept out of it, and whether a forecast is better than repeating the last value.
+
+    watch = Watch(case, constant)
+    run_trials(..., watch=watch)           # the first trial goes on until this can be told, or to its end
+    watch.causes()
+
+A reading is the mean gain, 1 - loss / that of the best constant output, over parts of the examples, with its standard error. What is
+learned by heart gains on the examples of the training and nothing on others.
+
+Legend: P parts of the examples.
+"""
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gersgorin.checking.causes.case import Case
+from gersgorin.checking.causes.cause import Cause
+from gersgorin.checking.causes.data import COMMON, common_class
+from gersgorin.checking.loop import random_numbers_kept
+from gersgorin.checking.minibatches import Examples, Pair, sequence_of
+from gersgorin.checking.trials import Constant
+
+PARTS = 16
+LATER = 1.25  # times the steps of a reading that does not decide, for the next one
+GAINS = 0.05  # of the constant's loss, on examples of the training, from which on a reading decides
+MOST_GAIN = 0.9  # on examples of the training, from which on more steps tell no more
+CARRIES = 0.2  # share of that gain that examples kept out have as well
+ERRORS = 2.0  # standard errors
+COPIES = 1e-3  # of the constant's loss, below which the targets are the inputs
+STRONG = 0.5  # of the constant's loss, below which repeating the last value is a forecast
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Gains after some steps."""
+
+    step: int
+    trained: float
+    """On examples of the training."""
+    kept: float
+    """On examples kept out."""
+    error: float
+    """Standard error of `kept`."""
+    ahead: float = math.nan
+    """Gain beyond that of repeating the last value, in standard errors."""
+    commonest: bool = False
+    """True if the answers are all the commonest class, which nearly all targets are."""
+
+    @property
+    def by_heart(self) -> bool | None:
+        """True if nothing carries over, False if something does, None if that cannot be told."""
+        if self.trained < GAINS or math.isnan(self.error):
+            return None
+        if self.kept + ERRORS * self.error < CARRIES * self.trained or (
+            self.trained > MOST_GAIN / 2 and self.kept + self.error < 0
+        ):
+            return True
+        return (
+            False if self.kept - ERRORS * self.error > CARRIES * self.trained or self.kept > self.trained / 2 else None
+        )
+
+
+class Watch:
+    """Readings of the first trial after its loss has left."""
+
+    def __init__(self, case: Case, constant: Constant):
+        self.loop, self.constant, self.next = case.loop, constant, 0
+        self.readings: list[Reading] = []
+        kept, trained = case.loop.data.kept_out(PARTS) if isinstance(case.loop.data, Examples) else ([], [])
+        self.kept, self.trained = kept, trained
+        self.share = common_class(getattr(case.loop.data, "y", case.y))[1]
+        self.last = self._repeats(case) if kept else None
+
+    def _repeats(self, case: Case) -> tuple[float, float, list[float]] | None:
+        """(Mean loss of repeating the last value relative to the constant's, that of a linear map of it, losses (P,)); None if the
+        targets are no forecast."""
+        if not case.y.is_floating_point() or self.loop.before is not None:
+            return None
+        values = [_last_values(case, pair) for pair in (*self.kept, *self.trained)]
+        kept, known = values[: len(self.kept)], values[len(self.kept) :]
+        if not kept[0] or self.loop.goals(self.kept[:1])[0][0] != kept[0][0].shape:
+            return None
+        of = lambda frames, pairs: [self.loop.loss_fn(f, y).item() for f, (_, y) in zip(frames, pairs, strict=True)]  # noqa: E731
+        best = min(range(len(kept[0])), key=lambda k: sum(of([each[k] for each in known], self.trained)))
+        frames, others = ([each[best] for each in some] for some in (kept, known))
+        losses, constant = of(frames, self.kept), sum(map(self._constant, self.kept))
+        ratio = sum(losses) / constant
+        if not (case.continues or COPIES < ratio < STRONG):
+            return None
+        X, Y = (
+            torch.cat([part.flatten(0, -2) for part in parts]).double()
+            for parts in (others, [y for _, y in self.trained])
+        )
+        weights = torch.linalg.lstsq(F.pad(X, (0, 1), value=1.0), Y).solution
+        mapped = [(F.pad(frame.double(), (0, 1), value=1.0) @ weights).to(frame) for frame in frames]
+        return ratio, sum(of(mapped, self.kept)) / constant, losses
+
+    def _constant(self, pair: Pair) -> float:
+        (goal,) = self.loop.goals([pair])
+        return self.constant.loss_of(*goal)
+
+    def wants_more(self, model: nn.Module, step: int) -> bool:
+        """True if a trial that has left goes on: its last reading does not decide."""
+        if not self.kept:
+            return False
+        if step >= self.next:
+            self.readings.append(self._read(model, step))
+            self.next = math.ceil(LATER * step)
+        last = self.readings[-1]
+        return (last.by_heart is None and last.trained < MOST_GAIN) or self._behind or last.commonest
+
+    @property
+    def _behind(self) -> bool:
+        """True if repeating the last value is as good."""
+        return self.last is not None and self.last[0] < STRONG and not self.readings[-1].ahead > ERRORS
+
+    @torch.no_grad()
+    def _read(self, model: nn.Module, step: int) -> Reading:
+        model = copy.deepcopy(model)  # in training mode, as its loss is; normalisations count their calls
+        with random_numbers_kept(model):
+            kept, trained = (
+                np.array([self.loop.loss(model, *pair).item() for pair in some]) for some in (self.kept, self.trained)
+            )
+            answers = [classes(self.loop.output(model, x), y) for x, y in self.kept if self.share >= COMMON]
+        constants = np.array([self._constant(pair) for pair in self.kept])
+        gains = (constants - kept) / constants.mean()
+        return Reading(
+            step=step,
+            trained=1 - trained.sum() / sum(self._constant(pair) for pair in self.trained),
+            kept=gains.mean(),
+            error=gains.std(ddof=1) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan,
+            ahead=math.nan if self.last is None else _in_errors(np.array(self.last[2]) - kept),
+            commonest=bool(answers) and len(torch.cat(answers).unique()) == 1,
+        )
+
+    def causes(self) -> Iterator[Cause]:
+        """What the last reading shows."""
+        if not self.readings:
+            return
+        last = self.readings[-1]
+        loss, own = 1 - last.kept, 1 - last.trained
+        numbers = {"kept_out": loss, "error": last.error, "trained": own, "step": last.step}
+        after = f"After {last.step:,} steps the loss"
+        if last.by_heart:
+            between = f"{loss - ERRORS * last.error:.2g} to {loss + ERRORS * last.error:.2g}"
+            yield Cause(
+                "learned by heart",
+                f"{after} is {own:.3g} of a constant output's on examples of the training, {loss:.3g} ({between}) on examples "
+                "kept out of it: it learns its examples, and nothing that carries over.",
+                "Check that each input still belongs to its target (shuffled apart, shifted, sorted); else take more data, a smaller "
+                "network, dropout or weight decay.",
+                numbers,
+            )
+        elif last.commonest:
+            yield Cause(
+                "class imbalance",
+                f"After {last.step:,} steps each answer on examples kept out is the commonest class, as {self.share:.0%} of all "
+                "targets are.",
+                "Weight the classes in the loss by 1 / share, or draw them equally often; judge by balanced accuracy.",
+                numbers | {"share": self.share},
+            )
+        elif self._behind and self.last is not None:
+            repeated, linear, _ = self.last
+            yield Cause(
+                "repeats the last value",
+                f"{after} on examples kept out is {loss:.3g} of a constant output's; repeating the last value has {repeated:.3g}, "
+                f"a linear map of it {linear:.3g}.",
+                "Predict the change, y - x[:, -1], in place of the value: a constant then stands for repeating it. Of a random walk "
+                "nothing else can be predicted.",
+                numbers | {"repeated": repeated, "linear": linear},
+            )
+
+
+def _last_values(case: Case, pair: Pair) -> list[Tensor]:
+    """What may be the last value before each target, in the shape of the targets: the frame before, or one of its features."""
+    x, y = sequence_of(pair[0]), pair[1]
+    if x.dim() < 3 or not x.is_floating_point():
+        return []
+    frame = x if x.dim() == y.dim() and x.shape[:2] == y.shape[:2] else x.select(1 - case.axis, -1)
+    if frame.dim() != y.dim() or frame.shape[:-1] != y.shape[:-1]:
+        return []
+    return [frame] if frame.shape == y.shape else [part.expand_as(y) for part in frame.split(1, -1)]
+
+
+def classes(output: Tensor, y: Tensor) -> Tensor:
+    """The classes that outputs stand for."""
+    if output.shape == y.shape:
+        return (output > (0.5 if output.min() >= 0 and output.max() <= 1 else 0)).long().flatten()
+    axis = next((a for a in range(output.dim()) if output.shape[:a] + output.shape[a + 1 :] == y.shape), -1)
+    return output.argmax(axis).flatten()
+
+
+def _in_errors(values: np.ndarray) -> float:
+    """The mean in standard errors."""
+    return float(values.mean() / max(values.std(ddof=1) / math.sqrt(len(values)), 1e-30))

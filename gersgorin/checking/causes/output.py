@@ -1,0 +1,136 @@
+"""Causes in the output: a range that the targets leave, a distribution taken for logits, an output that does not move."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from gersgorin.checking.activation import Activation
+from gersgorin.checking.causes.case import Case
+from gersgorin.checking.causes.cause import Cause
+
+OUT_OF_RANGE = 0.1  # of the constant's loss: the least loss in a range, from which on it is a cause
+NEVER = 0.9  # likewise, from which on nothing can be learned
+ALIKE = 1e-12  # relative difference of outputs in double precision that are the same
+FAINT = 1e-3  # of the size of the outputs: differences between examples, below which the input hardly shows
+
+
+def output_range(case: Case) -> Iterator[Cause]:
+    """The targets lie outside of the range of the last activation."""
+    last = case.loop.activation
+    if last is None or last.kind in ("Softmax", "LogSoftmax") or _twice(case):
+        return
+    least, constant = case.least_loss(last), case.constant_loss
+    if least > OUT_OF_RANGE * constant:
+        outside = ((case.y < last.low) | (case.y > last.high)).float().mean().item()
+        share = f", {outside:.0%} of the targets outside" * case.y.is_floating_point()
+        states = last.words.startswith("the states")
+        yield Cause(
+            "output range",
+            f"The outputs are {last.words}, between {last.low:g} and {last.high:g}{share}: the least loss in this range is "
+            f"{least / constant:.3g} times that of the best constant output.",
+            f"Add a linear layer after {last.words}."
+            if states
+            else f"Remove {last.words} from the output, or scale the targets into its range.",
+            {"low": last.low, "high": last.high, "least_loss": least, "constant_loss": constant},
+            sure=least > NEVER * constant,
+        )
+
+
+def softmax_twice(case: Case) -> Iterator[Cause]:
+    """The outputs are probabilities already, and the loss takes a softmax or sigmoid of them; or takes no logarithm."""
+    last = case.loop.activation
+    if last is not None and (loss := _twice(case)):
+        least, constant = case.least_loss(last), case.constant_loss
+        yield Cause(
+            "softmax twice",
+            f"The outputs are {last.words}, and the loss takes {loss} of them again: it cannot fall below {least:.3g}; a constant "
+            f"output has {constant:.3g}.",
+            f"Remove {last.words} from the end of the model: this loss takes logits.",
+            {"least_loss": least, "constant_loss": constant},
+            sure=least > NEVER * constant,
+        )
+
+
+def _twice(case: Case) -> str:
+    """What the loss takes of outputs that are probabilities: "a softmax"; empty if the outputs are none, or the loss takes none."""
+    last, operations = case.loop.activation, case.loss_operations
+    if last is None or last.kind not in ("Softmax", "Sigmoid"):
+        return ""
+    return "a softmax" if "LogSoftmax" in operations else "a sigmoid" * ("BinaryCrossEntropyWithLogits" in operations)
+
+
+def negative_loss(case: Case) -> Iterator[Cause]:
+    """A loss of log-probabilities on outputs that are none."""
+    last: Activation | None = case.loop.activation
+    if (
+        "NllLoss" in case.loss_operations
+        and "LogSoftmax" not in case.loss_operations
+        and (last is None or last.high > 0)
+    ):
+        words = "free numbers" if last is None else last.words
+        yield Cause(
+            "no log_softmax",
+            f"The loss takes log-probabilities, and the outputs are {words}: it is {case.loop.first_loss:.3g} at the start and falls "
+            "without learning anything.",
+            "Take torch.nn.CrossEntropyLoss() on outputs without a softmax.",
+            {"first_loss": case.loop.first_loss},
+            sure=last is None,
+        )
+
+
+def constant_output(case: Case) -> Iterator[Cause]:
+    """The output does not depend on the input, and no step changes that."""
+    if case.output_axis is None or _equal_inputs(case) or not case.spread < ALIKE:
+        return
+    own = case.output.movedim(case.output_axis, 0)
+    weights = torch.randn(own.shape, generator=torch.Generator().manual_seed(0)).to(own)
+    parameters = [p for p in case.model.parameters() if p.requires_grad]
+    differences = ((own - own.mean(0)) * weights).sum()
+    slopes = torch.autograd.grad(differences, parameters, allow_unused=True, retain_graph=True)
+    if not any(slope is not None and slope.any() for slope in slopes):
+        one = case.loop.activation is not None and "oftmax" in case.loop.activation.kind and case.output.shape[-1] == 1
+        reason = ": a softmax over one unit is always 1" if one else ", and so is the gradient of their differences"
+        yield Cause(
+            "constant output",
+            f"The outputs of {case.count} examples are equal ({case.before.flatten()[0].item():.3g}){reason}: no step changes that.",
+            "Remove the softmax and take nn.BCEWithLogitsLoss(), or give each class a unit."
+            if one
+            else "Look for a dead ReLU (LeakyReLU, smaller weights), a layer of zeros, or an input that is not used.",
+            {"spread": case.spread},
+            sure=True,
+        )
+
+
+def faint_output(case: Case) -> Iterator[Cause]:
+    """The outputs of different examples differ by little."""
+    if case.output_axis is None or _equal_inputs(case) or not case.spread < FAINT:
+        return
+    layers = sum(
+        getattr(part, "num_layers", 1) for part in case.model.modules() if isinstance(part, nn.RNNBase | nn.RNNCellBase)
+    )
+    yield Cause(
+        "constant output",
+        f"The outputs of {case.count} examples differ by {case.spread:.1g} of their size: the input fades on its way through "
+        f"{'the network' if layers < 2 else f'{layers} recurrent layers'}.",
+        "Take fewer layers, more units, shortcuts around layers, or larger first weights; gersgorin.cure looks for a start.",
+        {"spread": case.spread, "layers": layers},
+    )
+
+
+def _equal_inputs(case: Case) -> bool:
+    return case.count < 2 or bool((case.first == case.first.narrow(case.axis, 0, 1)).all())
+
+
+def no_gradient(case: Case) -> Iterator[Cause]:
+    """The gradient is exactly zero in each weight."""
+    if not any(slope is not None and slope.any() for slope in case.gradients.values()) and case.spread >= ALIKE:
+        yield Cause(
+            "no gradient",
+            "The gradient of the loss is exactly 0 in each of the "
+            f"{len(case.gradients)} trained tensors: no weight moves.",
+            "Look for a dead ReLU, a saturated sigmoid or tanh, or a loss that does not depend on the outputs: scale the inputs, and "
+            "take a loss of logits.",
+            {"tensors": len(case.gradients)},
+            sure=True,
+        )

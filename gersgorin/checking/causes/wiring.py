@@ -1,0 +1,167 @@
+"""Causes in the wiring: weights that do not move, a state that is cut, examples that mix, outputs that look ahead, unpaired targets."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from gersgorin.checking.activation import graph
+from gersgorin.checking.causes.case import SAME, Case
+from gersgorin.checking.causes.cause import Cause, listed
+
+PAIRED = 1e-6  # relative change of a loss with permuted targets, from which on it pairs them
+MOST_FRAMES = 8  # that are all tried
+SEVERAL = 3  # permutations of the targets
+
+
+def unpaired_loss(case: Case) -> Iterator[Cause]:
+    """The loss does not change when targets are permuted among examples."""
+    g, last, y, axis = torch.Generator().manual_seed(0), case.loop.activation, case.y, case.target_axis
+    if not y.dim() or y.shape[axis] != case.count or case.count < 3:
+        return
+    noise = torch.randn(case.output.shape, generator=g).to(case.output)
+    z = noise if last is None else last.of(noise)
+    if last is None and y.is_floating_point():
+        z = y.mean() + y.std() * noise
+    orders = [torch.randperm(case.count, generator=g) for _ in range(SEVERAL)]
+    others = [other for order in orders if not torch.equal(other := y.index_select(axis, order.to(y.device)), y)]
+    own = case.loop.loss_fn(z, y).item()
+    changes = [abs(case.loop.loss_fn(z, other).item() - own) for other in others]
+    if others and max(changes) <= PAIRED * abs(own) and z.std() > 0:
+        yield Cause(
+            "unpaired loss",
+            f"The loss does not change when targets are permuted among {case.count} examples (outputs {tuple(z.shape)}, y "
+            f"{tuple(y.shape)}): it does not compare an output with its own target.",
+            f"Give y the shape {tuple(z.shape)}, as by y.reshape(output.shape), and take the mean of the loss last.",
+            {"loss": own, "change": max(changes)},
+            sure=True,
+        )
+
+
+def hidden_weights(case: Case) -> Iterator[Cause]:
+    """Weights that are used and are no parameters of the model."""
+    known = {id(p) for p in case.model.parameters()}
+    nodes = graph(case.loop.loss_fn(case.output, case.y))
+    leaves = [leaf for node in nodes if isinstance(leaf := getattr(node, "variable", None), Tensor)]
+    if hidden := [leaf for leaf in leaves if id(leaf) not in known]:
+        names = listed(sorted({_holder(case.model, leaf) for leaf in hidden}))
+        yield Cause(
+            "untrained weights",
+            f"{sum(leaf.numel() for leaf in hidden):,} weights are used and are no parameters of the model ({names}): no optimiser of "
+            "model.parameters() moves them.",
+            "Keep layers in nn.ModuleList or nn.ModuleDict in place of a list or dict, and tensors in nn.Parameter.",
+            {"tensors": len(hidden)},
+        )
+
+
+def _holder(model: nn.Module, tensor: Tensor) -> str:
+    """ "layers[0]": the attribute of a module that holds a tensor outside of its parameters, or a layer with it."""
+    for prefix, module in model.named_modules():
+        for name, value in vars(module).items():
+            path, parts = f"{prefix}.{name}".lstrip("."), {"": value}
+            if isinstance(value, list | tuple | dict) and not name.startswith("_"):
+                parts = {
+                    f"[{key!r}]": part for key, part in (value.items() if isinstance(value, dict) else enumerate(value))
+                }
+            for key, part in parts.items():
+                if part is tensor or (isinstance(part, nn.Module) and any(p is tensor for p in part.parameters())):
+                    return path + key
+    return f"a tensor of shape {tuple(tensor.shape)}"
+
+
+def still_weights(case: Case) -> Iterator[Cause]:
+    """Weights that no gradient reaches, that the optimiser does not have, or that are frozen."""
+    if case.frames == 1:  # without a gradient in recurrent weights
+        return
+    loop, sizes = case.loop, {name: p.numel() for name, p in case.model.named_parameters()}
+    names = {id(p): name for name, p in loop.model.named_parameters()}
+    groups = zip(loop.optimizer.param_groups, loop.rates, strict=True)
+    moved = {names[id(p)] for group, rate in groups if rate for p in group["params"]}
+    still = {name for name, slope in case.gradients.items() if slope is None or not slope.any()}
+    for which, words, remedy in (
+        (
+            still,
+            "No gradient reaches",
+            "Remove torch.no_grad(), .detach() and .data around their layer, and use its output.",
+        ),
+        (case.gradients.keys() - still - moved, "The optimiser does not have", "Make it from model.parameters()."),
+        (sizes.keys() - case.gradients.keys(), "Frozen are", "Set requires_grad_(True) for them."),
+    ):
+        share = sum(sizes[name] for name in which) / sum(sizes.values())
+        if 0 < share < 1:
+            yield Cause(
+                "untrained weights",
+                f"{words} {listed([name for name in sizes if name in which])}: {share:.0%} of all weights.",
+                remedy,
+                {"share": share, "names": sorted(which)},
+            )
+
+
+def cut_in_time(case: Case) -> Iterator[Cause]:
+    """An output that cannot depend on some steps, or a state without a gradient through time."""
+    T = case.frames
+    if T is None or T < 3 or not isinstance(case.x, Tensor) or case.output_axis is None or case.mixed:
+        return
+    if not case.first.is_floating_point() and not any(isinstance(part, nn.Embedding) for part in case.model.modules()):
+        return
+    if case.of_frames:
+        read = [] if any(case.reads(t)[:, -1].any() for t in (T - 2, 0)) else [T - 1]
+    else:
+        several = range(T) if T <= MOST_FRAMES else sorted({0, 1, T // 2, T - 2, T - 1})
+        read = [t for t in several if case.reads(t).any()]
+    if read and (len(read) == 1 or read[-1] < min(T - 1, 3)):
+        steps, last = (f"step {read[-1] + 1} of {T}", "[:, -1]" if case.axis == 0 else "[-1]")
+        steps, last = ("its own step", "") if case.of_frames else (steps, last)
+        yield Cause(
+            "unread steps",
+            f"The output depends on {steps} only: nothing can be learned from the others.",
+            "Pass the state from step to step" + (f", and read the last output: out{last}." if last else "."),
+            {"frames": T, "read": [t + 1 for t in read]},
+        )
+        return
+    norms = case.slopes()
+    if norms[0] > 0 and not norms[1:].any():
+        yield Cause(
+            "detached state",
+            f"The gradient through time is exactly 0: earlier inputs change the output, and no gradient reaches any of {T - 1}.",
+            "Detach the state between minibatches only: remove .detach(), .data or torch.no_grad() from the loop over time.",
+            {"frames": T},
+        )
+
+
+def mixed_examples(case: Case) -> Iterator[Cause]:
+    """An output that depends on other examples."""
+    if not case.mixed:
+        return
+    layers = [
+        part for part in case.model.modules() if isinstance(part, nn.RNNBase) and part.batch_first == bool(case.axis)
+    ]
+    kind = f"nn.{type(layers[0]).__name__}" if layers else ""
+    shape = tuple(case.first.shape)
+    yield Cause(
+        "mixed examples",
+        f"Changing one example changes the outputs of {case.mixed} of {case.count - 1} others"
+        + (f": {kind} takes axis {case.axis} of x {shape}, that of the examples, for time." if layers else "."),
+        f"Write {kind}(..., batch_first={not case.axis})."
+        if layers
+        else "Swap axes by transpose or permute, not by view or reshape; take a softmax over units.",
+        {"changed": case.mixed, "examples": case.count},
+    )
+
+
+def looks_ahead(case: Case) -> Iterator[Cause]:
+    """The target is the next input, and the output reads it."""
+    if not case.continues or case.frames is None or case.frames < 3 or case.output_axis is None or case.mixed:
+        return
+    t = case.frames // 2
+    if case.change(case.with_frame(t + 1))[:, t].max() > SAME:
+        both = any(getattr(part, "bidirectional", False) for part in case.model.modules())
+        yield Cause(
+            "looks ahead",
+            "The target of a step is the next input, and the output of that step depends on it"
+            + (": the bidirectional layer reads it backwards." if both else "."),
+            "Set bidirectional=False."
+            if both
+            else "Let the output at a step depend on this step and earlier ones only.",
+            {"frame": t},
+        )

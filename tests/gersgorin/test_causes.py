@@ -1,0 +1,282 @@
+"""`check` names the cause of a training that does not learn; the same training with the cause mended does not have it."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tables import for_each
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import gersgorin
+from gersgorin.checking.activation import last_activation, states_of
+from gersgorin.checking.causes.case import Case
+from gersgorin.checking.causes.find import BEFORE, before
+from gersgorin.checking.loop import TrainingLoop
+
+ENOUGH = 600.0  # seconds on any machine
+N, T = 200, 10
+X = torch.randn(N, T, 3, generator=torch.Generator().manual_seed(0))
+SUM = X[:, -3:, 0].sum(1, keepdim=True)
+SIGN = (SUM > 0).float()
+CLASS = SIGN[:, 0].long()
+WAVES = torch.sin(6 * torch.rand(N, 1, 1, generator=torch.Generator().manual_seed(1)) + torch.arange(T + 1)[:, None])
+TEXT = torch.randint(1, 40, (N, T), generator=torch.Generator().manual_seed(2))
+ALL = slice(None)
+
+
+class Net(nn.Module):
+    """A recurrent layer, a linear layer of some of its states, and an activation."""
+
+    def __init__(self, outputs=1, end=nn.Identity(), *, kind=nn.GRU, read=-1, inputs=3, units=8, **options):  # noqa: B008
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn = kind(inputs, units, **{"batch_first": True} | options)
+        self.out, self.end, self.read = nn.Linear(units * (1 + self.rnn.bidirectional), outputs), end, read
+
+    def forward(self, x):
+        return self.end(self.out(self.rnn(x)[0][:, self.read]))
+
+
+class States(nn.Module):
+    """The states of an LSTM are the outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(3, 1, batch_first=True)
+
+    def forward(self, x):
+        return self.rnn(x)[0][:, -1]
+
+
+class Steps(nn.Module):
+    """A cell in a loop over time; what of its state is passed on is an option."""
+
+    def __init__(self, passed=lambda h: h):
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell, self.out, self.passed = nn.GRUCell(3, 8), nn.Linear(8, 1), passed
+
+    def forward(self, x):
+        h = torch.zeros(len(x), 8, dtype=x.dtype)
+        for frame in x.unbind(1):
+            h = self.cell(frame, self.passed(h))
+        return self.out(h)
+
+
+class Listed(Net):
+    """A layer in a list."""
+
+    def __init__(self, keep=list):
+        super().__init__(8)
+        self.layers = keep([nn.ReLU(), nn.Linear(8, 1)])
+
+    def forward(self, x):
+        for layer in (super().forward, *self.layers):
+            x = layer(x)
+        return x
+
+
+class Frozen(Net):
+    """Without a gradient in its recurrent layer."""
+
+    def forward(self, x):
+        with torch.no_grad():
+            states = self.rnn(x)[0][:, -1]
+        return self.out(states)
+
+
+def words(outputs=1):
+    return nn.Sequential(nn.Embedding(60, 8), Net(outputs, inputs=8))
+
+
+def own_mse(output, y):
+    return (output - y).square().mean()
+
+
+def padded(T):
+    """Texts of 3 to 8 words among zeros behind."""
+    lengths = torch.randint(3, 9, (N, 1), generator=torch.Generator().manual_seed(3))
+    return F.pad(TEXT, (0, T - TEXT.shape[1])) * (torch.arange(T) < lengths)
+
+
+SOFTMAX, LOG = nn.Softmax(-1), nn.LogSoftmax(-1)
+CE, MSE, BCE, LOGITS = nn.CrossEntropyLoss(), nn.MSELoss(), nn.BCELoss(), nn.BCEWithLogitsLoss()
+RELU = nn.ReLU()
+# name, whether it is sure before the first step; model, x, y, loss that have it; the same without it
+CASES = [
+    ("output range", True, (Net(1, nn.Tanh()), X, 50 + SUM, MSE), (Net(1, nn.Tanh()), X, SUM.tanh(), MSE)),
+    ("output range", True, (Net(1, RELU), X, -1 - SUM.abs(), MSE), (Net(1, RELU), X, SUM.abs(), MSE)),
+    ("output range", False, (States(), X, SUM, MSE), (States(), X, 0.3 * SUM.tanh(), MSE)),
+    ("softmax twice", False, (Net(2, SOFTMAX), X, CLASS, CE), (Net(2, LOG), X, CLASS, CE)),
+    ("softmax twice", False, (Net(1, nn.Sigmoid()), X, SIGN, LOGITS), (Net(1, nn.Sigmoid()), X, SIGN, BCE)),
+    ("no log_softmax", False, (Net(2, SOFTMAX), X, CLASS, nn.NLLLoss()), (Net(2, LOG), X, CLASS, nn.NLLLoss())),
+    ("constant output", True, (Net(1, SOFTMAX), X, SIGN, BCE), (Net(1, nn.Sigmoid()), X, SIGN, BCE)),
+    ("constant output", False, (Net(num_layers=9, units=2), X, SUM, MSE), (Net(num_layers=2), X, SUM, MSE)),
+    ("unpaired loss", True, (Net(), X, SUM[:, 0], own_mse), (Net(), X, SUM, own_mse)),
+    ("mixed examples", False, (Net(batch_first=False), X, SUM, MSE), (Net(), X, SUM, MSE)),
+    ("mixed examples", False, (Net(2, nn.Softmax(0)), X, SIGN.expand(N, 2), MSE), (Net(2, SOFTMAX), X, SIGN.expand(N, 2), MSE)),
+    ("unread steps", False, (Net(read=0), X, SUM, MSE), (Net(), X, SUM, MSE)),
+    ("unread steps", False, (Steps(torch.zeros_like), X, SUM, MSE), (Steps(), X, SUM, MSE)),
+    ("detached state", False, (Steps(torch.detach), X, SUM, MSE), (Steps(), X, SUM, MSE)),
+    (
+        "looks ahead",
+        False,
+        (Net(inputs=1, read=ALL, bidirectional=True), WAVES[:, :-1], WAVES[:, 1:], MSE),
+        (Net(inputs=1, read=ALL), WAVES[:, :-1], WAVES[:, 1:], MSE),
+    ),
+    ("untrained weights", False, (Listed(), X, SUM, MSE), (Listed(nn.ModuleList), X, SUM, MSE)),
+    ("untrained weights", False, (Frozen(), X, SUM, MSE), (Net(), X, SUM, MSE)),
+    ("one step", False, (Net(), X[:, :1], SUM, MSE), (Net(), X[:, :3], SUM, MSE)),
+    ("ambiguous inputs", True, (Net(), X[:2].repeat(N // 2, 1, 1), SUM, MSE), (Net(), X, SUM, MSE)),
+    ("ids as numbers", False, (Net(inputs=1), TEXT[..., None].float(), SUM, MSE), (words(), TEXT, SUM, MSE)),
+    ("ids as numbers", False, (words(), TEXT, TEXT[:, -1:].float(), MSE), (words(40), TEXT, TEXT[:, -1], CE)),
+    ("target scale", True, (Net(), X, 4000 + 9 * SUM, MSE), (Net(), X, 1 + SUM, MSE)),
+    ("input scale", False, (Net(), 4000 + 300 * X, SUM, MSE), (Net(), 1 + X, SUM, MSE)),
+    ("padding", False, (words(), padded(40), SUM, MSE), (words(), padded(10), SUM, MSE)),
+    ("class imbalance", False, (Net(2), X, (SUM[:, 0] > 4).long(), CE), (Net(2), X, CLASS, CE)),
+]  # fmt: skip
+
+
+def found_in(model, x, y, loss):
+    """The causes before the first step, and what could not be measured."""
+    loop = TrainingLoop(model, x, y, loss, torch.optim.Adam(model.parameters(), 1e-3))
+    causes, lacking = before(Case(loop, 1000))
+    return [cause for _, cause in causes], lacking
+
+
+@for_each(("name", "sure", "broken", "mended"), CASES)
+def test_a_cause_is_named_where_it_is_and_nowhere_else(name, sure, broken, mended):
+    causes, lacking = found_in(*broken)
+    assert (name, sure) in [(cause.name, cause.sure) for cause in causes] and lacking == []
+    assert all(cause.sentence and cause.remedy and cause.evidence for cause in causes)
+    causes, lacking = found_in(*mended)
+    assert name not in [cause.name for cause in causes] and lacking == []
+
+
+def test_the_case_of_each_measure_is_among_these():
+    assert len({name for name, *_ in CASES}) >= len(BEFORE) - 4  # two measures for one name, and loaders
+
+
+def test_minibatches_in_one_order_of_one_class_each_are_named():
+    order = CLASS.argsort()
+    for shuffle, names in ((False, ["sorted data"]), (True, [])):
+        loader = DataLoader(TensorDataset(X[order], CLASS[order]), 20, shuffle=shuffle)
+        assert [cause.name for cause in found_in(Net(2), loader, None, CE)[0]] == names
+
+
+@for_each(
+    ("change", "name"),
+    [
+        ({"x": torch.where(X > 2, math.nan, X)}, "not finite"),
+        ({"y": SUM / 0}, "not finite"),
+        ({"model": nn.Sequential(Net(), nn.Linear(1, 1).requires_grad_(False)).requires_grad_(False)}, "no gradient"),
+        ({"loss_fn": lambda output, y: F.mse_loss(output.round().detach(), y)}, "no gradient"),
+        ({"loss_fn": lambda output, y: (output - output).sum() / 0}, "not finite"),
+        ({"y": SUM[:, 0]}, "unpaired loss"),
+        ({"optimizer": torch.optim.Adam(Net().parameters())}, "untrained weights"),
+    ],
+)
+def test_a_training_that_cannot_begin_has_a_sure_cause(change, name):
+    model = change.get("model") or Net()
+    parts = {"model": model, "x": X, "y": SUM, "loss_fn": MSE, "optimizer": torch.optim.Adam(model.parameters())}
+    found = gersgorin.check(**parts | change, steps=100)
+    assert [(cause.name, cause.sure) for cause in found.causes] == [(name, True)]
+    assert found.outcome == "stays" and not found.tried and found.causes[0].sentence in found.summary()
+    assert found.to_json()["causes"][0]["remedy"] == found.causes[0].remedy
+
+
+def checked(model=None, x=X, y=SUM, loss=MSE, *, optimizer=torch.optim.Adam, steps=200, **options):
+    model, rates = model or Net(), {name: options.pop(name) for name in ("lr", "weight_decay") if name in options}
+    return gersgorin.check(
+        model, x, y, loss, optimizer(model.parameters(), **{"lr": 1e-2} | rates), steps=steps, seconds=ENOUGH, **options
+    )
+
+
+@for_each(
+    ("name", "change"),
+    [
+        ("input scale", {"x": 4000 + 300 * X}),
+        ("weight decay", {"weight_decay": 3.0, "optimizer": torch.optim.SGD, "lr": 0.1, "steps": 400}),
+        ("learning rate too low", {"lr": 1e-6}),
+        ("learning rate too high", {"lr": 30.0}),
+        ("too few steps", {"lr": 1e-3, "steps": 30}),
+    ],
+)
+def test_what_makes_a_stuck_training_leave_is_its_cause(name, change):
+    found = checked(**change)
+    assert found.causes[0].name == name and found.causes[0].sure and found.why == found.causes[0].sentence
+    assert "leaves after" in found.why or "leaves the loss" in found.why
+
+
+def test_a_training_that_works_has_no_cause():
+    found = checked()
+    assert found.outcome == "leaves" and found.causes == () and found.why is None
+
+
+def test_an_explosion_names_the_step_and_the_norm_for_clipping():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(30, 1))
+    found = checked(model, y=SUM, optimizer=torch.optim.SGD, lr=2.0)
+    explosion = next(cause for cause in found.causes if cause.name == "explosion")
+    assert found.outcome == "explodes" and f"at step {found.diverges_at:.0f}" in explosion.sentence
+    assert "clip_grad_norm_" in explosion.remedy and "1.weight" in explosion.evidence["growth"]
+
+
+def test_targets_apart_from_their_inputs_are_learned_by_heart():
+    torch.manual_seed(0)
+    mixed = SUM[torch.randperm(N)]
+    found = checked(Net(units=48), y=mixed, steps=1500)
+    assert found.outcome == "leaves" and found.causes[0].name == "learned by heart"
+    assert found.causes[0].evidence["kept_out"] > 0.9 > found.causes[0].evidence["trained"]
+
+
+def test_a_forecast_no_better_than_the_last_value_says_so():
+    walk = torch.randn(N, T + 1, 1, generator=torch.Generator().manual_seed(3)).cumsum(1)
+    found = checked(Net(inputs=1), walk[:, :-1], walk[:, -1], steps=150)
+    (cause,) = [cause for cause in found.causes if cause.name == "repeats the last value"]
+    assert cause.evidence["repeated"] < 0.2 and cause.evidence["kept_out"] > 0.9 * cause.evidence["repeated"]
+
+
+@for_each(
+    ("clears", "moves", "says"),
+    [(False, True, "zero_grad"), (True, False, "optimizer.step()"), (True, True, None)],
+)
+def test_a_mistake_in_a_loop_is_told_by_its_losses(clears, moves, says):
+    model = Net()
+    loop = TrainingLoop(model, X, SUM, MSE, torch.optim.Adam(model.parameters(), 1e-2))
+    case, losses = Case(loop, 200), []
+    for _, (_, _, loss) in zip(range(150), case.training(clears=clears, moves=moves), strict=False):
+        losses.append(loss.item())
+    causes = checked(losses=losses).causes
+    assert [cause.name for cause in causes] == ["own loop"] * bool(says)
+    assert not says or (says in causes[0].remedy and causes[0].sure)
+
+
+def test_the_last_activation_is_read_from_the_graph():
+    for layer in (nn.RNN(3, 4), nn.LSTM(3, 4, batch_first=True), nn.GRU(3, 4, num_layers=2)):
+        with states_of(layer) as states:
+            found = last_activation(layer(X)[0].select(1, -1).squeeze(), states)
+        assert found is not None and (found.low, found.high) == (-1, 1) and type(layer).__name__ in found.words
+    linear = nn.Linear(3, 4)
+    for act, low, high in ((torch.sigmoid, 0, 1), (F.relu, 0, math.inf), (lambda z: torch.exp(-z.abs().sum(-1)), 0, 1)):
+        found = last_activation(act(linear(X)).transpose(0, 1).mean(0), [])
+        assert found is not None and (found.low, found.high) == (low, high)
+        inside = found.of(torch.linspace(-50, 50, 100))
+        assert inside.min() >= low and inside.max() <= high
+    assert last_activation(linear(X), []) is None and last_activation(F.leaky_relu(linear(X)), []) is None
+
+
+def test_cure_searches_nothing_for_what_only_the_user_can_mend():
+    for model, x, y in ((Net(1, nn.Tanh()), X, 50 + SUM), (Net(batch_first=False), X, SUM)):
+        optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+        found = gersgorin.cure(model, x, y, MSE, optimizer, steps=100, seconds=ENOUGH)
+        assert found.outcome == "not searched" and not found.changed and str(found.causes[0]) in found.verdict
+
+
+def test_losses_of_what_the_last_activation_gives_have_a_best_constant():
+    share = SIGN.mean().item()
+    entropy = -share * math.log(share) - (1 - share) * math.log(1 - share)
+    for model, y, loss in ((Net(2, LOG), CLASS, nn.NLLLoss()), (Net(1, nn.Sigmoid()), SIGN, BCE)):
+        found = checked(model, y=y, loss=loss)
+        assert found.outcome == "leaves" and found.constant_loss == pytest.approx(entropy, abs=0.02)

@@ -1,0 +1,230 @@
+"""A network is anything that steps; a module that changes states or inputs between two calls of its cell is refused."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from tables import for_each
+from torch import nn
+from torch.func import jacrev
+
+from gersgorin import Recorder, analyze, audit, compare, extract_cell, fixed_points, lyapunov, open_run, spectra
+from gersgorin.cli.main import main
+from rhn.cells import from_torch
+from rhn.errors import InvalidInputError
+
+T, M, N = 9, 3, 5
+
+
+class Pair(nn.Module):
+    """A fast and a slow state, (h, a)."""
+
+    state_size = N, N
+
+    def __init__(self, input_size=M):
+        super().__init__()
+        self.cell, self.slow = nn.GRUCell(input_size + N, N), nn.Linear(N, N)
+
+    def forward(self, x, state):
+        h, a = state
+        h = self.cell(torch.cat((x, a), 1), h)
+        return h, 0.9 * a + 0.1 * torch.tanh(self.slow(h))
+
+
+class Loop(nn.Module):
+    """Reads (T, B, m) and calls its cell once a frame."""
+
+    def __init__(self, cell=None, width=0):
+        super().__init__()
+        self.cell = cell or nn.GRUCell(M + width, N)
+        self.norm, self.out = nn.LayerNorm(N), nn.Linear(N, 2)
+
+    def forward(self, x):
+        h, seen = self.start(x), []
+        for e in x:
+            h = self.next(e, h)
+            seen.append(self.out(h[0] if isinstance(h, tuple) else h))
+        return torch.stack(seen)
+
+    def start(self, x):
+        return x.new_zeros(x.shape[1], N)
+
+    def next(self, e, h):
+        return self.cell(e, h)
+
+
+def made(kind, *arguments, **methods) -> nn.Module:
+    """A module with weights of seed 3, of a class with some other methods."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return type(kind.__name__, (kind,), methods)(*arguments).double()
+
+
+def frames(*lead) -> torch.Tensor:
+    return torch.randn(*lead, M, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def joined(f, *sizes):
+    """A step of a tuple of rows (1, n) as a step of one vector, by hand."""
+
+    def step(x, s):
+        parts = f(x[None], tuple(part[None] for part in s.split(sizes)))
+        return torch.cat([part[0] for part in parts])
+
+    return step
+
+
+def truth(step, x, s) -> np.ndarray:
+    found = []
+    for e in x:
+        found.append(jacrev(step, 1)(e, s).detach())
+        s = step(e, s).detach()
+    return torch.stack(found).numpy()
+
+
+def jacobians(*network) -> np.ndarray:
+    return open_run(*network).jacobians().detach().numpy()
+
+
+ZEROS = torch.zeros(1, N, dtype=torch.float64), torch.zeros(1, N, dtype=torch.float64)
+PAIR = made(Pair)
+WAYS = {
+    "a module": (PAIR, None),
+    "a module with an output": (made(Pair, forward=lambda self, x, s: (x.sum(), PAIR(x, s))), ZEROS),
+    "a function": (lambda x, s: PAIR(x, s), ZEROS),
+    "a function with an output": (lambda x, s: (x.sum(), PAIR(x, s)), ZEROS),
+}
+
+
+@for_each("way", WAYS)
+def test_a_tuple_state_is_its_tensors_side_by_side(way):
+    (network, start), x = WAYS[way], frames(T)
+    step, s0 = joined(PAIR, N, N), torch.zeros(2 * N, dtype=torch.float64)
+    np.testing.assert_allclose(jacobians(network, x, start), truth(step, x, s0), rtol=1e-9, atol=1e-12)
+    for measure in (
+        lambda f, s0: analyze(f, x, s0).spectra.eigenvalues,
+        lambda f, s0: analyze(f, x, s0).gains.input,
+        lambda f, s0: lyapunov(f, x, s0=s0).exponents,
+        lambda f, s0: fixed_points(f, x, starts=5, s0=s0).states,
+    ):
+        np.testing.assert_allclose(measure(network, start), measure(step, s0), rtol=1e-8, atol=1e-10)
+
+
+@for_each("rows", [(), (1,)])
+def test_a_function_gets_states_in_the_shapes_of_the_first_one(rows):
+    cell, x = made(nn.LSTMCell, M, N), frames(T)
+    h, c = (torch.rand(*rows, N, dtype=torch.float64) for _ in range(2))
+    found = jacobians(lambda x, s: cell(x, s), x, (h, c))
+    step, start = joined(cell, N, N), torch.cat((h.flatten(), c.flatten()))
+    np.testing.assert_allclose(found, truth(step, x, start), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found, jacobians(cell, x, (h, c)), rtol=1e-9, atol=1e-12)
+    assert jacobians(lambda x, s: 0.5 * s @ s.T + x[0], x, torch.eye(2).double()).shape == (T, 4, 4)
+
+
+def test_layers_of_torch_nn_take_its_own_first_state():
+    stack, x = nn.LSTM(M, N, 2).double(), frames(T)
+    h, c = torch.rand(2, 2, N, dtype=torch.float64)
+    _, (h1, c1) = stack(x, (h, c))
+    assert torch.allclose(open_run(stack, x, (h, c)).states[-1], torch.cat((h1[0], c1[0], h1[1], c1[1])))
+
+
+def test_commands_loops_and_recorders_take_a_module_with_a_tuple_state(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gersgorin.cli.output.save_figure", lambda path, draw: None)
+    pair, x = made(Pair), frames(T)
+    np.save("x.npy", x.numpy())
+    torch.save(pair.state_dict(), "w.pt")
+    run = ["--module", f"{__name__}:Pair", "--checkpoint", "w.pt", "--input", "x.npy", "--json"]
+    assert main(["plot", *run]) == 0
+    radii = [step["spectral_radius"] for step in json.loads(capsys.readouterr().out)["steps"]]
+    wanted = spectra(pair, x).spectral_radius
+    assert radii == pytest.approx(wanted) and main(["fixed-points", *run, "--starts", "3"]) == 0
+    assert Recorder(pair, x).recording.radius[0] == pytest.approx(wanted[[0, 3, 5, 8]])
+    loop = made(Loop, pair, start=lambda self, x: tuple(torch.zeros(x.shape[1], N) for _ in range(2)))
+    assert spectra(loop, x[:, None], submodule="cell").spectral_radius == pytest.approx(wanted)
+
+
+REFUSED = {
+    "no first state is given: give s0, a tensor or a tuple of tensors": lambda x: spectra(lambda x, s: s, x),
+    "if it is one step, give its first state": lambda x: spectra(made(Pair, state_size=None), x),
+    r"like its first one, \(1, 5\) and \(1, 5\), or": lambda x: spectra(lambda x, s: s[0], x, ZEROS),
+    r"Pair takes no step from .* \(1, 5\): ValueError.*like s0": lambda x: spectra(PAIR, x, ZEROS[0]),
+    "s0: expected a floating-point tensor": lambda x: spectra(lambda x, s: s, x, (ZEROS[0], ZEROS[0].long())),
+    "select a part of a module, not of a function": lambda x: spectra(lambda x, s: s, x, ZEROS, layer=1),
+    "Identity has no recurrent cell": lambda x: spectra(
+        made(nn.Identity, forward=lambda self, x, by=0: x, hidden_size=M), x
+    ),
+}
+
+
+@for_each("words", REFUSED)
+def test_what_does_not_step_is_one_sentence(words):
+    with pytest.raises(InvalidInputError, match=words) as error:
+        REFUSED[words](frames(T))
+    assert "\n" not in str(error.value)
+
+
+STATE, INPUT, COUNT = "gets another state than", "gets inputs that depend on its outputs", "not once for each"
+
+
+def reading(read):
+    return lambda self, e, h: self.cell(torch.cat((e, read(self.out(h))), 1), h)
+
+
+LOOPS = {
+    "norm": (made(Loop, next=lambda self, e, h: self.norm(self.cell(e, h))), STATE),
+    "residual": (made(Loop, next=lambda self, e, h: h + self.cell(e, h)), STATE),
+    "NumPy": (made(Loop, next=lambda self, e, h: torch.from_numpy(self.cell(e, h).detach().numpy() * 2)), STATE),
+    "zeros": (made(Loop, next=lambda self, e, h: 2 * self.cell(e, h)), STATE),
+    "feedback": (made(Loop, None, 2, next=reading(lambda y: y)), INPUT),
+    "detached": (made(Loop, None, 2, next=reading(lambda y: y.detach())), INPUT),
+    "chance": (made(Loop, next=lambda self, e, h: self.cell(e + np.random.default_rng().random(), h)), INPUT),
+    "twice": (made(Loop, next=lambda self, e, h: self.cell(e, self.cell(e, h))), COUNT),
+    "every second": (made(Loop, forward=lambda self, x: Loop.forward(self, x[::2])), COUNT),
+    "no state": (made(Loop, None, 2, next=lambda self, e, h: self.cell(torch.cat((e, self.out(h)), 1))), COUNT),
+    "hook": (made(Loop), STATE),
+}
+for weight in LOOPS["zeros"][0].parameters():
+    weight.data.zero_()
+LOOPS["hook"][0].cell.register_forward_hook(lambda cell, given, h: 1.5 * h)
+
+
+@for_each("kind", LOOPS)
+def test_a_loop_that_changes_states_or_inputs_is_refused(kind):
+    model, words = LOOPS[kind]
+    for call in (spectra, extract_cell, Recorder, *[audit] * (kind == "norm"), lambda f, x: compare(f, x[None])):
+        with pytest.raises(InvalidInputError, match=rf"{words}.*: gersgorin\.spectra\(f, x, s0\)$"):
+            call(model, frames(T, 1))
+
+
+PLAIN = {
+    "a loop": made(Loop),
+    "another cell": made(Loop, nn.LSTMCell(M, N), start=lambda self, x: None),
+    "windows": made(Loop, nn.GRU(M, N), forward=lambda self, x: self.cell(x[4:], self.cell(x[:4])[1])[0]),
+    "a choice": made(Loop, None, 2, next=reading(lambda y: torch.eye(2, dtype=y.dtype)[y.argmax(-1)])),
+}
+
+
+@for_each("kind", PLAIN)
+def test_a_plain_loop_is_the_run_of_its_cell_to_the_bit(kind):
+    model, x = PLAIN[kind], frames(T, 1)
+    cell, inputs = extract_cell(model, x)
+    assert type(cell) is type(from_torch(model.cell)) and len(inputs) == T
+    assert np.array_equal(spectra(model, x).norm, spectra(model.cell, inputs).norm)
+    assert np.array_equal(Recorder(model, x).recording.radius, Recorder(model.cell, inputs).recording.radius)
+
+
+def test_a_learned_first_state_is_that_of_the_run():
+    x, h0 = frames(T, 2), nn.Parameter(torch.rand(2, 1, N).double())
+    step = lambda self, e, h: self.cell(e[None], h)[1]  # noqa: E731
+    model = made(Loop, nn.GRU(M, N, 2), start=lambda self, x: h0.expand(-1, x.shape[1], -1), next=step)
+    run, _ = extract_cell(model, x)
+    assert torch.equal(run.states[0], h0.detach()[:, 0].flatten().expand(2, -1))
+    assert torch.allclose(run.states[-1, :, N:], model.cell(x, h0.expand(-1, 2, -1).contiguous())[1][1])
+    upper, _ = extract_cell(model, x, layer=2)
+    assert torch.allclose(upper.states, run.states[..., N:])
+    with torch.no_grad():
+        recorder, _ = Recorder(model, x), h0.zero_()
+    recorder.measure(1)
+    assert extract_cell(model, x)[0].state_size == 2 * N and np.isfinite(recorder.recording.radius).all()
