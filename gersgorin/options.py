@@ -17,7 +17,8 @@ class NewOrTrained:
     depth: int | None = option(None, "Recurrence depth of a new cell (default 1).", least=1)
     hidden_size: int | None = option(None, "Hidden units of a new cell (default 64).", least=1)
     init: str | None = option(
-        None, "gaussian:STD, uniform:A, identity, scaled or orthogonal[:GAIN] (default: uniform:0.04 or the cell's)."
+        None,
+        "gaussian:STD, uniform:A, identity, scaled, orthogonal, memory[:STEPS] (default: uniform:0.04 or the cell's).",
     )
     transform_bias: float | None = option(None, "Initial gate bias of an RHN (default -2).")
     cell_options: dict = option({}, "An option of the cell, such as leak=0.5; repeatable.", flag="--cell-option")

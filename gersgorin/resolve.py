@@ -33,6 +33,7 @@ from gersgorin.objective import Loss, Objective
 from gersgorin.options import DataOptions, NetworkOptions, NewOrTrained
 from gersgorin.run import Label, Run
 from rhn.cells.convert import StackedCell
+from rhn.cells.init import for_steps
 from rhn.checkpoints import read_metadata
 from rhn.data import Piece
 from rhn.errors import CheckpointError, InvalidInputError
@@ -102,7 +103,7 @@ def open_run(
         named = {"checkpoint": Path(network)} if _is_file(network) else {"cell": network}
         options = replace(options, **named)
         source = _source(x, data, options)
-        subject = network_of_options(options, source.input_size)
+        subject = network_of_options(options, source.input_size, source.steps)
     elif given := given_flags(options, NEW_CELL):
         raise InvalidInputError(f"{given[0]} is for a new cell by its name, not for this network: leave it out")
     elif not isinstance(network, nn.Module):
@@ -190,13 +191,13 @@ def _label(source: Source, **network: str) -> Label:
 
 
 def network_of_options(
-    options: NewOrTrained, input_size: int | None, *, label: str = "", fresh: bool = False
+    options: NewOrTrained, input_size: int | None, steps: int = 100, *, label: str = "", fresh: bool = False
 ) -> Subject:
-    """The network that a command's options name; label, fresh: of trained ones, see `trained_cell`. Raises its errors."""
+    """The network of a command's options, for data of `steps` frames; label, fresh: see `trained_cell`. Raises its errors."""
     check_network_options(options)
     if options.module or options.checkpoint:
         return trained_cell(options, input_size, label=label, fresh=fresh)
-    given = {name: vars(options)[name] for name in (*NEW_CELL, "seed")}
+    given = {name: vars(options)[name] for name in (*NEW_CELL, "seed")} | {"init": for_steps(options.init, steps)}
     return new_cell(options.cell or "rhn", **given, input_size=input_size)
 
 
@@ -219,7 +220,7 @@ def sources_of_options(network: NewOrTrained, data: DataOptions, count: int | No
 def run_of_options(network: NetworkOptions, data: DataOptions, *, device: str, whole: bool = True) -> Run:
     """The run that a command's options name, in float64. Raises RhnError."""
     source = source_of_options(network, data)
-    return run_along(network_of_options(network, source.input_size), source, device=device, whole=whole)
+    return run_along(network_of_options(network, source.input_size, source.steps), source, device=device, whole=whole)
 
 
 def open_objective(
@@ -272,7 +273,7 @@ def map_of_options(options, *, device: str = "cpu") -> SequenceMap:
         title = labelled(options.submodule or "", type(module).__name__)
         named = {"name": options.module, "title": title, "made": made}
     else:
-        subject = network_of_options(options, source.input_size)
+        subject = network_of_options(options, source.input_size, source.steps)
         named = {"name": subject.name, "title": subject.title, "made": subject.made}
         trained = options.checkpoint and trained_network(options, source.input_size)
         module = trained[0] if trained else subject.build("cpu", torch.float64)

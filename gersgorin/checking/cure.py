@@ -10,6 +10,8 @@
    and a cause in the data, the wiring or the output was found, nothing is searched. Else short trials at other learning rates.
 3. One backward pass of each start of `gersgorin.checking.starts` shows which steps of a sequence its gradient sees (`reach.py`). The
    best are those whose gradient is most even over the two halves of a sequence; last come those that see less than half, or explode.
+   If sensing and remembering units are among them and the given start sees less than half, one whole training comes first, with half
+   the highest learning rate at which some steps leave their gradient about as even.
 4. Short trials of the three best, each at learning rates of several decades.
 5. Whole trainings, one after another: of the best starts at the given rate, if the given one does not see the first half; then of each
    start at the rate at which its short trials came lowest.
@@ -26,6 +28,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import islice
 from time import monotonic
 from typing import Any
 
@@ -42,7 +45,7 @@ from gersgorin.checking.causes.find import before
 from gersgorin.checking.loop import LossFunction, TrainingLoop, check_limits, random_numbers_kept, times
 from gersgorin.checking.minibatches import BATCH_SIZE, same_for_all_seeds
 from gersgorin.checking.reach import Reach, measure_reach
-from gersgorin.checking.starts import CHRONO, GIVEN, IMPORTS, MEANINGS, OUTPUT_BIAS, Start, filled, starts
+from gersgorin.checking.starts import CHRONO, GIVEN, IMPORTS, MEANINGS, MEMORY, OUTPUT_BIAS, Start, filled, starts
 from gersgorin.checking.trials import WINDOW, Constant, Trial, run_trials
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.plotting.figure import DASHED, MARKERS, ink, line_style, panel
@@ -61,6 +64,8 @@ BEST = 3  # starts that are tried
 SCREEN = 0.04  # of the steps, for trials of all starts
 COST = 9  # times the steps of a whole training that a search takes at most, about
 FEWEST = 20  # steps of a trial
+STEADY = 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01  # factors on the learning rate
+UNEVEN, LOOKS = 1.0, 3  # that some steps may add to the unevenness of a gradient; looks at it, `WINDOW` steps apart
 SLOWER = 3.0  # times the steps of the fastest change after which a simpler one may leave
 AS_GOOD = 0.9  # of the way down that the fastest change comes below the constant, for a simpler one
 LEAVES = f"below {TRAINS}"
@@ -430,6 +435,7 @@ class _Search:
         self.given = Plan(Start(GIVEN))
         self.attempts = {self.given: Attempt(self.given)}
         self.reaches: dict[Start, Reach | None] = {}
+        self.unsteady: list[Plan] = []  # with learning rates at which a few steps change what the gradient sees
         self.step_seconds = loop.step_seconds
         self.one_order = same_for_all_seeds(loop.data)
 
@@ -457,22 +463,50 @@ class _Search:
         lowest = self._screened([self.given.start])
         if found := self._confirmed():
             return found
-        every = self._ranked()
-        lowest += self._screened(every[:BEST])
-        own = self.reaches[self.given.start]
-        plans = [Plan(start) for start in every[:BEST] if own and own.blind]
+        every, own = self._ranked(), self.reaches[self.given.start]
+        memory = [start for start in every[:BEST] if start.words == MEMORY]
+        first = self._steady(memory[0]) if memory and own and own.blind else []
+        found, best = self._whole(first), every[: BEST + len(memory)]
+        lowest += [] if found else self._screened(best)
+        plans = first + [Plan(start) for start in best if own and own.blind]
         plans += lowest or [Plan(start) for start in every[:1]]
-        found = self._confirmed()
+        plans = [plan for plan in plans if plan not in self.unsteady]
+        if found := found or self._confirmed() or self._whole(plans):
+            return found
+        untested = [a for a in map(self._known, plans) if not self._is_whole(a)]
+        return (untested[0], "untested") if untested else (given, "none helped")
+
+    def _whole(self, plans: list[Plan]) -> tuple[Attempt, str] | None:
+        """Whole trainings of plans, until one is confirmed."""
+        found = None
         for plan in plans:
             if found is None and not self._is_whole(self._known(plan)):
                 rate = self.loop.learning_rate * plan.factor
                 self.progress(f"a whole training: {plan.start.words}, learning rate {rate:.3g}")
                 self._try([plan], self.steps, after=math.inf)
                 found = self._confirmed()
-        if found:
-            return found
-        untested = [a for a in map(self._known, plans) if not self._is_whole(a)]
-        return (untested[0], "untested") if untested else (given, "none helped")
+        return found
+
+    def _steady(self, start: Start) -> list[Plan]:
+        """The plan with half the highest learning rate at which some steps leave the gradient about as even, if there is one."""
+        self.progress("learning rates at which the gradient sees as much after some steps")
+        for plan in (Plan(start, factor) for factor in STEADY):
+            model, batches = start.applied(self.loop.model), self.loop.data.stream(self.seed)
+            optimizer = self.loop.copied(self.loop.model, dict(model.named_parameters()), plan.factor)
+            for _ in range(LOOKS):
+                for x, y in islice(batches, WINDOW if monotonic() < self.end else 0):
+                    optimizer.zero_grad()
+                    self.loop.loss(model, x, y).backward()
+                    if self.loop.clip_norm is not None:
+                        nn.utils.clip_grad_norm_(model.parameters(), self.loop.clip_norm)
+                    optimizer.step()
+                reach, before = measure_reach(self.loop, model), self.reaches[start]
+                if not reach or not before or reach.unevenness > before.unevenness + UNEVEN:
+                    self.unsteady.append(plan)
+                    break
+            else:
+                return [replace(plan, factor=plan.factor / 2)]  # the highest one is often too high for a whole training
+        return []
 
     def _ranked(self) -> list[Start]:
         """All changes of the start, the best first: the most even gradients, then those that are blind or explode, then the bias."""
@@ -516,8 +550,9 @@ class _Search:
         self.progress("each part of the change alone, and a lower learning rate")
         steps = min(int(AFTER * a.left), self.steps)
         lower = (replace(a.plan, factor=factor) for factor in (1.0, max(1.0, a.plan.factor / 10)))
+        not_again = self.given, a.plan, *self.unsteady
         for known in map(self._known, (*lower, replace(a.plan, start=self.given.start))):
-            if known.plan not in (self.given, a.plan) and known.steps < steps and not self._is_whole(known):
+            if known.plan not in not_again and known.steps < steps and not self._is_whole(known):
                 self._try([known.plan], steps)
 
     def _screened(self, some: list[Start]) -> list[Plan]:

@@ -14,6 +14,7 @@ lines that a user pastes come from it.
 | recurrent blocks (n, n)     | normal with standard deviation 1/sqrt(n), orthogonal, or the identity               |
 | other matrices              | normal with standard deviation 1/sqrt(fan_in)                                       |
 | biases                      | 0; forget gates 1, transform gates -1, or chrono (Tallec and Ollivier 2018)         |
+| recurrences of tanh         | also: half of the units sense, half remember T steps (`rhn.cells.init`)             |
 | output bias                 | puts the mean output at the best constant one                                       |
 
 Legend: n units, G blocks of n rows in a weight, T frames.
@@ -36,6 +37,7 @@ from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.minibatches import sequence_of
 from gersgorin.objective import output_bias_of
 from rhn.cells import Cell
+from rhn.cells.init import memory_blocks, rotations
 from rhn.cells.layers import GateBlocks, Layer, Part
 
 IMPORTS = ("import torch", "from torch import nn")
@@ -48,12 +50,14 @@ MOST_STD = 3.0  # of a matrix that reads the data
 ROUNDS, MOST_FACTOR = 3, 3.0  # of equalising rates; largest factor
 MINIBATCHES = 4  # for gradients, mean outputs and the best constant output
 GIVEN, OUTPUT_BIAS, CHRONO = "given weights", "output bias at the best constant", "chrono gates"
+MEMORY = "sensing and remembering units"
 MEANINGS = {  # of the words of starts, in one line
     OUTPUT_BIAS: "so that the mean output has the least loss of a constant one",
     "1/sqrt(n)": "matrices drawn with standard deviation 1/sqrt(n) for n inputs, 1/|x| for data x, 1 for embeddings",
     "equal rates": "matrices scaled until gradient/weight, ||dL/dM||/||M||, agrees for all",
     "orthogonal matrices": "recurrent matrices are rotations: states neither fade nor grow; others drawn as 1/sqrt(n)",
     "identity matrices": "recurrent matrices are the identity: states are kept; others drawn as 1/sqrt(n)",
+    MEMORY: "half see only the present frame; half, nearly linear rotations, keep what these write; others drawn as 1/sqrt(n)",
     CHRONO: "biases of gates spread: memories of all lengths up to a sequence (Tallec and Ollivier 2018)",
 }
 
@@ -65,6 +69,12 @@ OPERATIONS: dict[str, tuple[str, Callable[..., Any]]] = {
     ),
     "orthogonal": ("nn.init.orthogonal_({}, generator=g)", lambda q, g: nn.init.orthogonal_(q, generator=g)),
     "eye": ("nn.init.eye_({})", lambda q, g: nn.init.eye_(q)),
+    "rotations": (
+        "a = torch.pi / {1} ** torch.linspace(0, 1, len({0}) // 2, dtype=torch.double)\n"
+        "c, s = a.cos().diag(), a.sin().diag()\n"
+        "{0}.copy_(torch.vstack([torch.hstack([c, -s]), torch.hstack([s, c])]))",
+        lambda q, g, v: q.copy_(rotations(len(q) // 2, v)),
+    ),
     "zero": ("{}.zero_()", lambda q, g: q.zero_()),
     "fill": ("{}.fill_({})", lambda q, g, v: q.fill_(v)),
     "scale": ("{}.mul_({:.4g})", lambda q, g, v: q.mul_(v)),
@@ -173,6 +183,8 @@ def starts(loop: TrainingLoop) -> Iterator[Start]:
             yield of.start(f"orthogonal matrices, {CHRONO}", of.drawn("orthogonal", "chrono"))
         else:
             yield of.start("identity matrices", of.drawn("eye", "constant"))
+    if of.frames > 1 and (changes := of.memory()):
+        yield of.start(MEMORY, changes)
 
 
 class _Starts:
@@ -245,6 +257,22 @@ class _Starts:
                 if 0 < rate < math.inf:
                     factors[k] = min(max(factors[k] * math.sqrt(rate / middle), 1 / MOST_FACTOR), MOST_FACTOR)
         return drawn + _scalings(matrices, factors)
+
+    def memory(self) -> list[Change]:
+        """Half of the units of each recurrence of tanh sense, half remember (`memory_blocks`); empty if there is no such recurrence."""
+        changes = list[Change]()
+        for path, module in self.model.named_modules():
+            prefix, own = f"{path}." * bool(path), dict(module.named_parameters(recurse=False))
+            stack: list[tuple[Layer, ...]] = [layers := _layers(module, own)]  # a deep transition
+            if not isinstance(module, Cell):  # layers on each other
+                stack = [(replace(layer, input=layer.input or layer.skip, skip=None),) for layer in layers]
+            trained = layers and all(prefix + name in self.trained for name in own)
+            for part, index, *change in (
+                b for s in stack * bool(trained) for b in memory_blocks(module, s, self.frames)
+            ):
+                block = _Block(prefix + part.parameter, tuple(k for k in (part.index, index) if k is not ...), "")
+                changes.append(Change(change[0], block, change[1]))
+        return [*self.drawn("normal", "constant"), *changes] if changes else []
 
     @torch.no_grad()
     def _bias(self, model: nn.Module) -> tuple[Change, ...]:

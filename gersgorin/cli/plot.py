@@ -47,7 +47,7 @@ def plot(options: PlotOptions) -> None:
     from gersgorin.resolve import network_of_options, run_along, source_of_options
 
     source = source_of_options(options, options)
-    subject = network_of_options(options, source.input_size)
+    subject = network_of_options(options, source.input_size, source.steps)
     leading = usual_leading(subject.state_size) if options.leading is None else options.leading
     with progress_bars() as report, own_cell(subject.name if subject.own else None):
         run = run_along(subject, source, device=device, whole=leading is None)

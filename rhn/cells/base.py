@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rhn.cells.init import BY_FAN_IN, OWN, Initialization, draw
+from rhn.cells.init import BY_FAN_IN, OWN, Initialization, draw, remember
 from rhn.cells.layers import Gates, Layer, recurrent_parts
 from rhn.errors import InvalidInputError
 from rhn.kernels.table import check_tensor
@@ -257,6 +257,8 @@ class Cell(nn.Module):
             if near and self.candidate is not None:
                 R = self.weight_hh.unflatten(-2, (-1, self.hidden_size))[..., self.candidate, :, :]
                 R.diagonal(dim1=-2, dim2=-1).add_(1)
+            if scheme == "memory":
+                remember(self, self.layers(), self.init.scale, generator)
             self._start(generator)
 
     def _start(self, generator: torch.Generator | None) -> None:

@@ -9,6 +9,7 @@ Weights are drawn on the CPU from an explicit generator, so that all devices and
 | identity:STD   | recurrent candidate matrices I + noise, others normal | zero               | the IRNN (Le et al. 2015), figure 2 |
 | scaled[:G]     | normal with standard deviation G / sqrt(fan_in)       | zero               | LeCun et al. 1998, G = 1            |
 | orthogonal[:G] | recurrent matrices G Q, Q orthogonal; others scaled   | zero               | Saxe et al. 2014, G = 1             |
+| memory[:T]     | half of the units sense, half remember; others scaled | zero               | `memory_blocks`, T = 100 steps      |
 
 fan_in is the number of columns of a matrix. (An embedding's rows have a length of about G.)
 
@@ -25,23 +26,26 @@ Some cells initialise some weights in their own way under any scheme (`Cell._sta
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from rhn.cells.layers import Layer, Part
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import LARGEST_INIT
 
-DEFAULT_SCALE = {"uniform": 0.04, "gaussian": 0.01, "identity": 1e-3, "scaled": 1.0, "orthogonal": 1.0}
+DEFAULT_SCALE = {"uniform": 0.04, "gaussian": 0.01, "identity": 1e-3, "scaled": 1.0, "orthogonal": 1.0, "memory": 100.0}
 OWN = "uniform:0.04"  # the default of our cells
-BY_FAN_IN = ("scaled", "orthogonal")
+BY_FAN_IN = ("scaled", "orthogonal", "memory")
+WRITTEN = 0.4  # norm of what T steps write into a remembering unit, about: tanh is nearly linear there
 
 
 @dataclass(frozen=True)
 class Initialization:
-    """A scheme, its scale (half-width, standard deviation or gain), and the constant of the biases, if there is one."""
+    """A scheme, its scale (half-width, standard deviation, gain or steps), and the constant of the biases, if there is one."""
 
     scheme: str
     scale: float
@@ -65,8 +69,8 @@ class Initialization:
                 raise ValueError
         except (KeyError, ValueError):
             raise InvalidInputError(
-                f"unknown initialisation {text!r}: expected gaussian:STD, uniform:A, identity[:STD], scaled[:GAIN] or "
-                "orthogonal[:GAIN], for example gaussian:0.01, and for constant biases ,bias:B"
+                f"unknown initialisation {text!r}: expected gaussian:STD, uniform:A, identity[:STD], scaled[:GAIN], "
+                "orthogonal[:GAIN] or memory[:STEPS], for example gaussian:0.01, and for constant biases ,bias:B"
             ) from None
         if max(value, abs(constant or 0)) > LARGEST_INIT:
             raise InvalidInputError(
@@ -88,7 +92,8 @@ class Initialization:
             draw.uniform_(-self.scale, self.scale, generator=generator)
         elif self.scheme in BY_FAN_IN:
             fan_in = max(1, like.shape[-1]) if like.dim() else 1
-            draw.normal_(0.0, self.scale / math.sqrt(fan_in), generator=generator)
+            gain = 1.0 if self.scheme == "memory" else self.scale
+            draw.normal_(0.0, gain / math.sqrt(fan_in), generator=generator)
         else:
             draw.normal_(0.0, self.scale, generator=generator)
         if self.scheme == "orthogonal":
@@ -126,6 +131,53 @@ def draw(
         for name, p in module.named_parameters(recurse=recurse):
             if not p.is_meta:
                 p.copy_(init.bias(p, generator) if "bias" in name else init.weight(p, generator, indices.get(name, ())))
+
+
+def memory_blocks(module: nn.Module, layers: Sequence[Layer], steps: float) -> list[tuple[Part, Any, str, Any]]:
+    """(Part, index, operation, its number) of a start of a deep transition of tanh, for sequences of `steps` frames; empty for others.
+
+    Half of the units sense: random features of the present frame, no recurrence. The others remember: they read no input, and rotate
+    in planes. The first half writes to them so little that tanh stays linear; later layers are the identity. So gradients neither fade
+    nor grow. Parts of it are in Henaff, Szlam and LeCun 2016 (rotations solve copy and adding), linear memory networks (Bacciu, Carta
+    and Sperduti 2019, 2020), SCRN (Mikolov et al. 2014), S4D and LRU (spread angles), IRNN (Le et al. 2015).
+    """
+    n, plain = getattr(module, "hidden_size", 0), all(s.recurrent and not s.gate and not s.carries for s in layers)
+    if not layers or not plain or n < 4 or getattr(module, "nonlinearity", "") != "tanh":
+        return []
+    half, (first, *deeper), steps = n - n // 4 * 2, layers, max(2.0, steps)
+    sense, keep, std = slice(half), slice(half, None), float(f"{WRITTEN / math.sqrt(steps * half):.4g}")
+    blocks: list[tuple] = [(first.input, keep, "zero", None), (first.recurrent, sense, "zero", None)]
+    blocks += [(first.recurrent, (keep, sense), "normal", std), (first.recurrent, (keep, keep), "rotations", steps)]
+    for layer in deeper:
+        blocks += [(layer.recurrent, ..., "eye", None), (layer.skip, ..., "zero", None)]
+    return [block for block in blocks if block[0]]
+
+
+def for_steps(init: str | None, steps: int) -> str | None:
+    """`memory` with a number of steps if it has none; other initialisations as they are."""
+    return f"memory:{steps}" if init == "memory" else init
+
+
+def remember(cell: nn.Module, layers: Sequence[Layer], steps: float, generator: torch.Generator | None) -> None:
+    """Change a cell by `memory_blocks`; raises InvalidInputError for one that has none."""
+    if not (blocks := memory_blocks(cell, layers, steps)):
+        raise InvalidInputError(
+            f"{type(cell).__name__} cannot start as memory: expected a tanh cell without gates, as rnn or dt-rnn"
+        )
+    for part, index, operation, value in blocks:
+        q = cell.get_parameter(part.parameter)[part.index][index].zero_()
+        if operation == "normal":
+            draw = torch.empty(q.shape, dtype=torch.float64, device="cpu")
+            q.copy_(draw.normal_(0.0, value, generator=generator))
+        elif operation != "zero":
+            q.copy_(torch.eye(len(q)) if operation == "eye" else rotations(len(q) // 2, value))
+
+
+def rotations(planes: int, steps: float) -> Tensor:
+    """(2 k, 2 k) rotations in k planes (i, i + k) by angles from pi to pi / steps, evenly spaced in their logarithm; float64."""
+    a = torch.pi / steps ** torch.linspace(0, 1, planes, dtype=torch.float64)
+    c, s = a.cos().diag(), a.sin().diag()
+    return torch.vstack([torch.hstack([c, -s]), torch.hstack([s, c])])
 
 
 def haar(normal: Tensor) -> Tensor:

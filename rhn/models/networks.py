@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from rhn.cells import CELLS, Cell, Initialization, from_torch, resolve_cell
 from rhn.cells.declared import DeclaredCell
-from rhn.cells.init import OWN, draw
+from rhn.cells.init import OWN, draw, remember
 from rhn.cells.layers import recurrent_parts
 from rhn.cells.registry import accepts, is_ours
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
@@ -285,6 +285,8 @@ def _build(name, factory, input_size, hidden_size, depth, init, generator, keywo
     if not draws and not own:
         told = init.scheme == "orthogonal" and isinstance(cell, Cell)
         draw(cell, init, generator, recurrent=recurrent_parts(cell) if told else ())
+        if init.scheme == "memory":
+            remember(cell, cell.layers() if isinstance(cell, Cell) else (), init.scale, generator)
     return cell
 
 

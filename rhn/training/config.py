@@ -124,7 +124,7 @@ class LanguageConfig(TrainingConfig):
     init: str | None = option(
         "uniform:0.04",
         "How weights and biases start: uniform:A, gaussian:STD, identity[:STD], "
-        "scaled[:GAIN] or orthogonal[:GAIN]; ,bias:B after it starts all biases at B. "
+        "scaled[:GAIN], orthogonal[:GAIN] or memory[:STEPS] (of a window); ,bias:B after it starts all biases at B. "
         "None: as the cell starts by itself (the default for torch.nn's cells).",
     )
     transform_bias: float | None = -2.0

@@ -39,6 +39,7 @@ from torch.func import functional_call, grad, vmap
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from rhn.cells import is_ours
+from rhn.cells.init import for_steps
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.training.config import ChoraleConfig, LanguageConfig
@@ -247,6 +248,7 @@ def build_model(
     model: Any = PolyphonicModel
     if isinstance(config, LanguageConfig):
         model = LanguageModel
+        options["init"] = for_steps(config.init, config.window)
         options |= {name: getattr(config, name) for name in ("layers", "embedding_size", "tied")}
         options["vocabulary_size"] = vocabulary_size
     options |= config.options
