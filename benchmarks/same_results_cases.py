@@ -280,7 +280,7 @@ def checked(model, **options) -> dict:
 def matrices() -> dict:
     """What is computed of matrices alone."""
     A = noise(3, 5, 5, seed=9) / 2
-    names = "eigenvalues eigenvalue_conditions departure_from_normality numerical_radius "
+    names = "eigenvalues eigenvalue_conditions spectral_radius departure_from_normality numerical_radius "
     names += "jacobian_product cumulative_log_norms finite_time_exponent gersgorin_discs"
     found = {name: getattr(linalg, name)(A) for name in names.split()}
     found |= {"columns": linalg.gersgorin_discs(A, "column"), "kreiss": [linalg.kreiss_constant(B) for B in A / 3]}

@@ -15,7 +15,7 @@ from examples.paper import claims, plateau
 from gersgorin.comparison import draw_comparison
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import INCLUSION_SETS
-from gersgorin.linalg.spectrum import eigenvalues
+from gersgorin.linalg.spectrum import eigenvalues, spectral_radius
 from gersgorin.plotting.figure import CIRCLE, DASHED, Shown, laid_out, legend_below, legend_beside, line_style
 from gersgorin.plotting.spectra import plot_products, plot_spectrum
 from rhn.utils.figures import BLUE, RED, save_figure, time_label, titled
@@ -52,7 +52,7 @@ def draw_radii() -> Figure:
     matrices = [claims.gaussian_matrix(n) for n in sizes]
     mean_radii = [gersgorin_discs(A).radii.mean() for A in matrices]
     ax.plot(sizes, mean_radii, "o-", color=BLUE, label="mean radius of the discs")
-    ax.plot(sizes, [eigenvalues(A)[0].abs() for A in matrices], "s--", color=RED, label="spectral radius")
+    ax.plot(sizes, [spectral_radius(A) for A in matrices], "s--", color=RED, label="spectral radius")
     ax.axhline(1, **DASHED, linewidth=1, label="1")
     ax.set(xscale="log", yscale="log", xlabel="units n", ylabel="of one matrix, n x n")
     ax.set_xticks(sizes, [str(n) for n in sizes])

@@ -22,6 +22,6 @@ __all__, __getattr__, __dir__ = lazy_names(
             "jacobian_product",
         ),
         "pseudospectra": ("pseudospectrum",),
-        "spectrum": ("eigenvalue_conditions", "eigenvalues"),
+        "spectrum": ("eigenvalue_conditions", "eigenvalues", "spectral_radius"),
     },
 )

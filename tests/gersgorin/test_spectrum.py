@@ -11,7 +11,7 @@ from rounding import assert_within
 from scipy.optimize import linear_sum_assignment
 from tables import for_each
 
-from gersgorin.linalg.spectrum import eigenvalue_conditions, eigenvalues
+from gersgorin.linalg.spectrum import eigenvalue_conditions, eigenvalues, spectral_radius
 from rhn.errors import InvalidInputError
 
 DEFECTIVE = {"jordan_of_rotations"}  # blocks of 4: rounding moves eigenvalues by eps^(1/4) = 1e-4
@@ -36,6 +36,7 @@ def test_sorted_by_modulus_then_real_then_imaginary_part_with_the_trace_as_sum(A
     keys = [(abs(v), v.real, v.imag) for v in values.numpy()]
     assert keys == sorted(keys, reverse=True)
     assert_within(abs(values.sum() - A.trace()).item(), 1e-13 * len(A) * A.abs().sum().item(), "trace")
+    assert spectral_radius(A) == values.abs().max()
 
 
 @given(st.lists(st.integers(0, 4), max_size=3), st.integers(1, 6))
