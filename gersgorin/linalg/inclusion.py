@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from gersgorin._validate import check_square
-from gersgorin.linalg.discs import off_diagonal_sums
+from gersgorin.linalg.discs import off_diagonal_sums, points_and_tolerance
 from gersgorin.linalg.outlines import binary_scale, discs_outline, polygon_area, sampled_outline, support_corners
 from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
@@ -52,19 +52,13 @@ class InclusionSet(ABC):
 
         Args:
             z: (..., k) real or complex, leading dimensions broadcast against the batch; a scalar counts as k = 1.
-            tol: absolute, a number or (...,); 0 is the strict test. Default 10 n eps `norm`, eps of the coarser type, more than
-                rounding adds to any radius: eigenvalues of permutations, stochastic matrices and closed gates lie on the boundary.
+            tol: absolute, a number or (...,); 0 is the strict test. Default 10 n eps `norm`, more than rounding adds to any radius:
+                eigenvalues of permutations, stochastic matrices and closed gates lie on the boundary.
 
         Returns:
             (..., k) bool.
         """
-        norm = self.norm
-        z = z if isinstance(z, Tensor) else torch.as_tensor(np.asarray(z))  # Python's numbers in their own precision
-        z = torch.atleast_1d(z.to(norm.device))
-        z = z if z.is_complex() or z.is_floating_point() else z.to(norm.dtype)
-        if tol is None:
-            tol = 10 * self.A.shape[-1] * max(torch.finfo(t.dtype).eps for t in (norm, z)) * norm
-        return self._contains(z, torch.as_tensor(tol, dtype=norm.dtype, device=norm.device)[..., None])
+        return self._contains(*points_and_tolerance(z, tol, self.norm, self.A.shape[-1]))
 
     @abstractmethod
     def _contains(self, z: Tensor, tol: Tensor) -> Tensor:

@@ -194,6 +194,13 @@ def test_a_batch_equals_its_matrices(key):
         assert torch.equal(shared[i, j], one.contains(z[0, 0]))
 
 
+@for_each("axis", ["row", "column"])
+def test_discs_contain_what_their_set_contains(axis):
+    A, z = torch.randn(2, 3, 5, 5, dtype=torch.float64), torch.randn(2, 3, 40, dtype=torch.complex128) * 3
+    inside = gersgorin_discs(A, axis).contains(z)
+    assert torch.equal(inside, INCLUSION_SETS[f"gersgorin-{axis}"](A).contains(z)) and inside.any() and not inside.all()
+
+
 @for_each("key", INCLUSION_SETS)
 def test_refused_with_a_sentence(key):
     calls = {
