@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import jacfwd, jacrev, vjp, vmap
+from torch.func import vjp, vmap
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from gersgorin._validate import check_gradients, real_tensor, users_code
-from gersgorin.autodiff import Linearized
+from gersgorin.autodiff import METHODS, Linearized, jacobians
 from rhn.cells import Gates, from_torch
 from rhn.errors import InvalidInputError, RhnError
 
@@ -37,7 +37,6 @@ OWN_METHODS = (
     "states",
     "initial_state",
 )
-METHODS: dict[str, Callable] = {"jacrev": jacrev, "jacfwd": jacfwd}
 SMALL = 100  # entries of a state up to which Jacobians by autograd are cheaper than products step by step
 
 
@@ -149,15 +148,15 @@ class StepCell:
         """d s' / d x, (..., N, m); how: see `_derivative`."""
         return self._derivative("input_jacobian", 0, x, s, **how)
 
-    def layer_jacobians(self, x: Tensor, s: Tensor, **how) -> Tensor | list[Tensor]:
+    def layer_jacobians(self, x: Tensor, s: Tensor, *, chunk_size: int | None = None, **how) -> Tensor | list[Tensor]:
         """The Jacobian of each layer: (L, ..., N, N), or with shortcuts a list of L matrices; see the function of this name."""
         if self.depth == 1:
-            return self.jacobian(x, s, **how).unsqueeze(0)
+            return self.jacobian(x, s, chunk_size=chunk_size, **how).unsqueeze(0)
         if not self.has_layers:
             raise InvalidInputError(
                 f"{self.name} has {self.depth} layers without a method for them: define layer_jacobians(x, s)"
             )
-        matrices = self._closed_form("layer_jacobians", x, s)
+        matrices = self._closed_form("layer_jacobians", x, s, chunk_size)
         return torch.stack(matrices) if {J.shape[-2:] for J in matrices} == {(s.shape[-1], s.shape[-1])} else matrices
 
     def maps(self, x: Tensor, s: Tensor) -> list[Callable[[Tensor], Tensor]]:
@@ -189,14 +188,23 @@ class StepCell:
         hint = "write its step with new tensors, without operations in place and branches on numbers"
         return users_code(f"{self.name} cannot be differentiated, or run on several sequences at once", hint)
 
-    def _derivative(self, name: str, argument: int, x: Tensor, s: Tensor, *, method: str | None = None) -> Tensor:
-        """d s' / d the argument by the closed form `name`, or by autograd."""
+    def _derivative(
+        self,
+        name: str,
+        argument: int,
+        x: Tensor,
+        s: Tensor,
+        *,
+        method: str | None = None,
+        chunk_size: int | None = None,
+    ) -> Tensor:
+        """d s' / d the argument by the closed form `name`, or by autograd; chunk_size: positions at once."""
         if method == "analytic" or (method is None and name in self._own):
-            (A,) = self._closed_form(name, x, s)
+            (A,) = self._closed_form(name, x, s, chunk_size)
         else:
             lead, rows = as_rows(x, s)
             with self.transformed():
-                A = vmap(METHODS[method or "jacrev"](self.step, argnums=argument))(*rows)
+                A = jacobians(self.step, method or "jacrev", argument, *rows, chunk_size=chunk_size)
             A = A.reshape(*lead, *A.shape[1:])
         shape = s.shape[-1], (x, s)[argument].shape[-1]
         if not isinstance(A, Tensor) or A.shape[-2:] != shape:
@@ -205,11 +213,12 @@ class StepCell:
             )
         return A
 
-    def _closed_form(self, name: str, x: Tensor, s: Tensor) -> list[Tensor]:
+    def _closed_form(self, name: str, x: Tensor, s: Tensor, chunk_size: int | None) -> list[Tensor]:
         """The matrices (..., rows, columns) of a method of the cell."""
         lead, rows = as_rows(x, s)
-        found = self._own[name](*rows)
-        matrices = [found] if isinstance(found, Tensor) else found
+        chunks = zip(*(v.split(chunk_size or max(1, len(v))) for v in rows), strict=True)
+        parts = [[J] if isinstance(J, Tensor) else J for J in (self._own[name](*chunk) for chunk in chunks)]
+        matrices = parts[0] if len(parts) == 1 else [torch.cat(each) for each in zip(*parts, strict=True)]
         return [J.reshape(*lead, *J.shape[1:]) if isinstance(J, Tensor) else J for J in matrices]
 
     def _pushed(self, x: Tensor, s: Tensor, Q: Tensor) -> Tensor:
@@ -306,8 +315,8 @@ def _hint(module) -> str:
     return "; for the recurrent cell in a network and its inputs use gersgorin.extract_cell(module, x)"
 
 
-def _validated(cell: nn.Module | Step, x, s, name: str, method: str | None):
-    """The validated arguments of the public functions below: (cell, x, s)."""
+def _validated(cell: nn.Module | Step, x, s, name: str, method: str | None, chunk_size: int | None):
+    """The validated arguments of the public functions below: (cell, x, s, how)."""
     cell, x, s = as_cell(cell), real_tensor("x", x), real_tensor("s", s)
     if torch.is_grad_enabled():
         check_gradients(cell.module)
@@ -322,12 +331,16 @@ def _validated(cell: nn.Module | Step, x, s, name: str, method: str | None):
     known = ["analytic"] * (name in cell._own or name == "layer_jacobians") + [*METHODS] * (not layered)
     if method is not None and method not in known:
         raise InvalidInputError(f"method is {method!r:.40}: {cell.name} has {', '.join(known)} for {name}")
+    if chunk_size is not None and (type(chunk_size) is not int or chunk_size < 1):
+        raise InvalidInputError(f"chunk_size must be a whole number of at least 1, got {chunk_size!r}")
     if x.numel() and s.numel():
         cell.probe(x.reshape(-1, x.shape[-1])[0], s.reshape(-1, s.shape[-1])[0])
-    return cell, x, s
+    return cell, x, s, {"method": method, "chunk_size": chunk_size}
 
 
-def temporal_jacobian(cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None) -> Tensor:
+def temporal_jacobian(
+    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None, chunk_size: int | None = None
+) -> Tensor:
     """d s' / d s of one step, batched over any leading dimensions.
 
     Args:
@@ -337,6 +350,7 @@ def temporal_jacobian(cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: s
         method: "analytic" (closed form, the default if the cell has one), "jacrev" (the default otherwise) or "jacfwd".
             The closed forms take derivatives from pre-activations, to a few units in the last place. The other two are torch's own;
             their tanh' = 1 - h^2 has no digits left if tanh is saturated, from |z| = 9 on in float32 and 19 in float64.
+        chunk_size: leading positions per batch, to bound memory; None: all at once.
 
     Returns:
         A (..., n, n) in the dtype of s.
@@ -348,11 +362,13 @@ def temporal_jacobian(cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: s
     >>> A.tolist()
     [[0.0, 2.0], [2.0, 0.0]]
     """
-    ours, x, s = _validated(cell, x, s, "jacobian", method)
-    return ours.jacobian(x, s, method=method)
+    ours, x, s, how = _validated(cell, x, s, "jacobian", method, chunk_size)
+    return ours.jacobian(x, s, **how)
 
 
-def input_jacobian(cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None) -> Tensor:
+def input_jacobian(
+    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None, chunk_size: int | None = None
+) -> Tensor:
     """d s' / d x of one step (..., N, m), batched over any leading dimensions.
 
     Arguments and errors as for `temporal_jacobian`; x must be floating point.
@@ -360,14 +376,14 @@ def input_jacobian(cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str 
     >>> input_jacobian(lambda x, s: s + x[0] * x[1], torch.tensor([3.0, 5.0]), torch.zeros(1)).tolist()
     [[5.0, 3.0]]
     """
-    ours, x, s = _validated(cell, x, s, "input_jacobian", method)
+    ours, x, s, how = _validated(cell, x, s, "input_jacobian", method, chunk_size)
     if not x.is_floating_point():
         raise InvalidInputError(f"x is {x.dtype}: expected floating point, which has a derivative")
-    return ours.input_jacobian(x, s, method=method)
+    return ours.input_jacobian(x, s, **how)
 
 
 def layer_jacobians(
-    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None
+    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None, chunk_size: int | None = None
 ) -> Tensor | list[Tensor]:
     """The Jacobian of each layer within one step, first layer first; J_L ... J_1 is the temporal Jacobian.
 
@@ -388,8 +404,8 @@ def layer_jacobians(
     >>> layer_jacobians(step, torch.zeros(1), torch.zeros(2)).tolist()
     [[[0.0, 2.0], [2.0, 0.0]]]
     """
-    ours, x, s = _validated(cell, x, s, "layer_jacobians", method)
-    return ours.layer_jacobians(x, s, method=method)
+    ours, x, s, how = _validated(cell, x, s, "layer_jacobians", method, chunk_size)
+    return ours.layer_jacobians(x, s, **how)
 
 
 def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> Tensor:
