@@ -59,7 +59,7 @@ States = list[tuple[Any, "Activation"]]
 
 @dataclass(frozen=True)
 class Activation:
-    """What the outputs of a network went through last."""
+    """The last operation on the outputs of a network, and its range."""
 
     kind: str
     """ "Softmax"; of the states of a recurrent layer its class, "LSTM"."""

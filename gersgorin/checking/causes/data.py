@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.loop import Goal, TrainingLoop
-from gersgorin.checking.minibatches import Batches, Examples, same_for_all_seeds
+from gersgorin.checking.minibatches import Batches, Examples, same_for_all_seeds, sequence_of
 from gersgorin.objective import least_constant
 
 SATURATED = 4.0  # a pre-activation beyond which tanh and sigmoid hardly move
@@ -99,10 +99,10 @@ def _first_layer(case: Case) -> tuple[nn.Module | None, Tensor]:
 
 def numbered_targets(case: Case) -> Iterator[Cause]:
     """Symbols as the targets of a regression."""
-    y, symbols = getattr(case.loop.data, "y", case.y), not case.first.is_floating_point()
-    if not symbols or not y.is_floating_point() or not torch.equal(y, y.round()):
+    x, y = (getattr(case.loop.data, name, getattr(case, name)) for name in ("x", "y"))
+    if sequence_of(x).is_floating_point() or not y.is_floating_point() or not torch.equal(y, y.round()):
         return
-    if (distinct := len(y.unique())) >= IDS and y.min() >= 0 and y.max() <= case.first.max():
+    if (distinct := len(y.unique())) >= IDS and y.min() >= 0 and y.max() <= sequence_of(x).max():
         yield Cause(
             "ids as numbers",
             f"The inputs are symbols, and the targets whole numbers ({distinct} different ones from {y.min():g} to {y.max():g}) that "

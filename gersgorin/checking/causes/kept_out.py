@@ -1,4 +1,4 @@
-"""What a training learns that carries over to examples kept out of it, and whether a forecast is better than repeating the last value.
+"""Causes by examples kept out: learned by heart, always the commonest class, a forecast no better than the last value.
 
     watch = Watch(case, constant)
     run_trials(..., watch=watch)           # the first trial goes on until this can be told, or to its end
@@ -107,7 +107,7 @@ class Watch:
         return self.constant.loss_of(*goal)
 
     def wants_more(self, model: nn.Module, step: int) -> bool:
-        """True if a trial that has left goes on: its last reading does not decide."""
+        """True if the last reading does not decide, so that a trial goes on."""
         if not self.kept:
             return False
         if step >= self.next:
@@ -141,7 +141,7 @@ class Watch:
         )
 
     def causes(self) -> Iterator[Cause]:
-        """What the last reading shows."""
+        """The cause that the last reading shows, if any."""
         if not self.readings:
             return
         last = self.readings[-1]
@@ -179,7 +179,7 @@ class Watch:
 
 
 def _last_values(case: Case, pair: Pair) -> list[Tensor]:
-    """What may be the last value before each target, in the shape of the targets: the frame before, or one of its features."""
+    """Candidates for the last value before each target, in the shape of the targets: the frame before, or one of its features."""
     x, y = sequence_of(pair[0]), pair[1]
     if x.dim() < 3 or not x.is_floating_point():
         return []

@@ -53,7 +53,7 @@ def softmax_twice(case: Case) -> Iterator[Cause]:
 
 
 def _twice(case: Case) -> str:
-    """What the loss takes of outputs that are probabilities: "a softmax"; empty if the outputs are none, or the loss takes none."""
+    """The activation that the loss applies to outputs that are probabilities: "a softmax"; else empty."""
     last, operations = case.loop.activation, case.loss_operations
     if last is None or last.kind not in ("Softmax", "Sigmoid"):
         return ""

@@ -30,7 +30,7 @@ MOST_REPEATED = 300  # steps that are repeated to see what grows
 
 
 def explosion(case: Case, at: float) -> Cause:
-    """Where a training explodes: whose gradient grows in the steps before."""
+    """The step at which a training explodes, and the weight whose gradient grows most before."""
     first: dict[str, float] = {}
     last, broken = first, list[str]()
     for model, _, _ in islice(case.training(), int(min(at, MOST_REPEATED))):
