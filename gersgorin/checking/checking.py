@@ -141,8 +141,9 @@ def check(
     except PreventedError as error:
         return TrainingCheck(**UNTRIED, **about, causes=(error.cause,))
     except NotFiniteError as error:
-        remedy = "Look for the step in which they arise; drop them, or fill them in."
-        return TrainingCheck(**UNTRIED, **about, causes=(Cause("not finite", f"{error}.", remedy, sure=True),))
+        weights = any(not p.isfinite().all() for p in uncompiled(model).parameters())
+        remedy = "Look for the step in which they arise, drop them, or fill them in; those that the loss or the model masks, too."
+        return TrainingCheck(**UNTRIED, **about, causes=(Cause("not finite", f"{error}.", remedy, sure=weights),))
     if isinstance(loop.data, Examples):
         loop.data.keep_out()
     about |= {

@@ -132,7 +132,8 @@ class TrainingCheck(Result, Forecast):
 
     def _untried(self) -> str:
         if self.outcome != "stays":
-            return f"No trial of {self.name} was made."
+            decide = f" To decide, {self._enough}." if math.isfinite(self.step_seconds) else ""
+            return f"No trial of {self.name} was made.{decide}"
         saved = f", which saved about {rounded_up(self.saved_seconds)} s" if self.saved_seconds >= 1 else ""
         return f"So {self.name} learns nothing in its {counted(self.steps, 'step')}; no trial was needed{saved}."
 

@@ -9,13 +9,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (33_560, 257_000),
+    "rhn gersgorin optim_study analysis": (33_610, 257_600),
     "rhn": (12_830, 88_000),
-    "gersgorin": (16_040, 133_600),
+    "gersgorin": (16_090, 134_200),
     "optim_study": (2_900, 20_800),
     "analysis": (1_800, 14_750),
     "tests": None,  # printed only
-    "benchmarks examples": (5_240, 50_750),
+    "benchmarks examples": (5_250, 50_800),
 }
 
 

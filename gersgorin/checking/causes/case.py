@@ -108,10 +108,10 @@ class Case:
         shape = self.output.shape
         return least_constant(lambda z: self.loop.constant_loss(z, shape, self.y), self.loop.units)[2]
 
-    def least_loss(self, activation: Activation) -> float:
-        """The least loss on the examples of outputs that an activation can give, each of them free."""
+    def least_loss(self, activation: Activation | None) -> float:
+        """The least loss on the examples of outputs that an activation can give, or of any, each of them free."""
         zeros = torch.zeros_like(self.output, memory_format=torch.contiguous_format)
-        return least_constant(lambda z: self.loop.loss_fn(activation.of(z), self.y), zeros)[2]
+        return least_constant(lambda z: self.loop.loss_fn(activation.of(z) if activation else z, self.y), zeros)[2]
 
     @cached_property
     def twin(self) -> tuple[nn.Module, bool]:
@@ -146,14 +146,8 @@ class Case:
         """Largest change of the outputs with another first input, (N,) or with an output for each frame (N, T), relative to the largest
         output."""
         others = (self.before - self.outputs_of(x)).abs() / self.before.abs().max().clamp_min(1e-30)
-        others = others.movedim(self.output_axis or 0, 0)
-        return (
-            others.flatten(2).amax(-1)
-            if self.of_frames and others.dim() > 2
-            else others
-            if self.of_frames
-            else others.flatten(1).amax(-1)
-        )
+        others, kept = others.movedim(self.output_axis or 0, 0), 1 + self.of_frames
+        return others.flatten(kept).amax(-1) if others.dim() > kept else others
 
     def with_frame(self, frame: int) -> Tensor:
         """x with other numbers, or symbols of other examples, in one frame of each example."""

@@ -146,8 +146,10 @@ def equal_inputs(case: Case) -> Iterator[Cause]:
     x, y = data.probe(NEIGHBOURS) if isinstance(data, Examples) else (case.x, case.y)
     if not isinstance(x, Tensor) or axis is None or case.frames == 1 or (count := x.shape[case.axis]) < FEW:
         return
-    rows = x.movedim(case.axis, 0).flatten(1).float()
-    distances = torch.cdist(rows, rows).fill_diagonal_(math.inf)
+    rows = x.movedim(case.axis, 0).flatten(1).double()
+    spread = rows.std(0)
+    scaled = ((rows - rows.mean(0)) / spread)[:, spread > 0]  # no feature hides the others
+    distances = torch.cdist(scaled, scaled, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(math.inf)
     nearest, neighbours = distances.min(1)
     close = nearest <= CLOSE * distances[distances < math.inf].median()
     if (number := int(close.sum())) < MANY * count:
@@ -170,7 +172,7 @@ def equal_inputs(case: Case) -> Iterator[Cause]:
             f"Of {count} inputs {words}, and the targets of equal ones differ as those of any two ({differ:.2f} of the loss).",
             "Look for the step in which the inputs lose their differences: truncation, unknown words, rounding, too short windows.",
             {"examples": count, "distinct": distinct, "close": number, "differ": differ},
-            sure=differ > COMMON and number > COMMON * count,
+            sure=differ > COMMON and int((nearest == 0).sum()) > COMMON * count,
         )
 
 

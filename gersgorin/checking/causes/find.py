@@ -97,13 +97,13 @@ def after(
     ]
     surely, tried = list[Cause](), list[Trial]()
     if check.diverges_at < math.inf:
-        causes.insert(0, replace(explosion(case, check.diverges_at), sure=True))
+        causes.insert(0, explosion(case, check.diverges_at))
     if stays or check.outcome == "leaves, then explodes":
         questions = [lambda: repaired(case, causes, trials)]
         if stays and not any(not row.risk for row, _ in found):  # else a mistake explains it
             questions.append(lambda: rate_or_length(case, check, trials))
         for question in questions if rate_is_usual(case) else reversed(questions):
-            if not any(cause.sure for cause in (*causes, *surely) if cause.name != "explosion"):
+            if not any(cause.sure for cause in (*causes, *surely) if cause.name not in ("explosion", "not finite")):
                 surely, more = question()
                 tried += more
         names = {cause.name for cause in surely}

@@ -11,6 +11,7 @@ from gersgorin.checking.causes.cause import Cause
 
 OUT_OF_RANGE = 0.1  # of the constant's loss: the least loss in a range, from which on it is a cause
 NEVER = 0.9  # likewise, from which on nothing can be learned
+ROUNDING = 1e-4  # of the gradient of the outputs: that of their differences, which is none
 ALIKE = 1e-12  # relative difference of outputs in double precision that are the same
 FAINT = 1e-3  # of the size of the outputs: differences between examples, below which the input hardly shows
 
@@ -18,10 +19,10 @@ FAINT = 1e-3  # of the size of the outputs: differences between examples, below 
 def output_range(case: Case) -> Iterator[Cause]:
     """The targets lie outside of the range of the last activation."""
     last = case.loop.activation
-    if last is None or last.kind in ("Softmax", "LogSoftmax") or _twice(case):
+    if last is None or last.kind in ("Softmax", "LogSoftmax") or case.loop.before is not None or _twice(case):
         return
     least, constant = case.least_loss(last), case.constant_loss
-    if least > OUT_OF_RANGE * constant:
+    if least > OUT_OF_RANGE * constant and least > case.least_loss(None) + OUT_OF_RANGE * constant:
         outside = ((case.y < last.low) | (case.y > last.high)).float().mean().item()
         share = f", {outside:.0%} of the targets outside" * case.y.is_floating_point()
         states = last.words.startswith("the states")
@@ -86,9 +87,9 @@ def constant_output(case: Case) -> Iterator[Cause]:
     own = case.output.movedim(case.output_axis, 0)
     weights = torch.randn(own.shape, generator=torch.Generator().manual_seed(0)).to(own)
     parameters = [p for p in case.model.parameters() if p.requires_grad]
-    differences = ((own - own.mean(0)) * weights).sum()
-    slopes = torch.autograd.grad(differences, parameters, allow_unused=True, retain_graph=True)
-    if not any(slope is not None and slope.any() for slope in slopes):
+    slope = lambda z: torch.autograd.grad((z * weights).sum(), parameters, retain_graph=True, materialize_grads=True)  # noqa: E731
+    differences, whole = (sum(float(g.norm()) for g in slope(z)) for z in (own - own.mean(0), own))
+    if differences <= ROUNDING * whole:
         one = case.loop.activation is not None and "oftmax" in case.loop.activation.kind and case.output.shape[-1] == 1
         reason = ": a softmax over one unit is always 1" if one else ", and so is the gradient of their differences"
         yield Cause(
@@ -96,7 +97,8 @@ def constant_output(case: Case) -> Iterator[Cause]:
             f"The outputs of {case.count} examples are equal ({case.before.flatten()[0].item():.3g}){reason}: no step changes that.",
             "Remove the softmax and take nn.BCEWithLogitsLoss(), or give each class a unit."
             if one
-            else "Look for a dead ReLU (LeakyReLU, smaller weights), a layer of zeros, or an input that is not used.",
+            else "Look for a dead ReLU, a layer or weights of zeros, rounding (round, .long()), a normalisation over one number, or an "
+            "input that is not used.",
             {"spread": case.spread},
             sure=True,
         )

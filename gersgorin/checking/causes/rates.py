@@ -41,14 +41,21 @@ def explosion(case: Case, at: float) -> Cause:
         first, last = first or norms, norms
     growth = {name: norm / max(first[name], 1e-30) for name, norm in last.items()}
     worst = max(growth, key=lambda name: growth[name], default="")
-    where = f"the gradients of {listed(broken)} are not finite" if broken else "the gradients are finite until then"
     if worst and growth[worst] > GROWN:
-        where = f"the gradient of {worst} has grown {growth[worst]:.2g} times, to {last[worst]:.2g}"
+        return Cause(
+            "explosion",
+            f"The loss explodes at step {at:,.0f}: the gradient of {worst} has grown {growth[worst]:.2g} times, to {last[worst]:.2g}.",
+            f"Clip the gradients: torch.nn.utils.clip_grad_norm_(model.parameters(), {CLIP}) before optimizer.step().",
+            {"step": at, "growth": growth},
+            sure=True,
+        )
+    where = f"the gradients of {listed(broken)} are not finite" if broken else "the gradients are finite before"
     return Cause(
-        "explosion",
-        f"The loss explodes at step {at:,.0f}: {where}.",
-        f"Clip the gradients: torch.nn.utils.clip_grad_norm_(model.parameters(), {CLIP}) before optimizer.step().",
+        "not finite" if broken else "explosion",
+        f"The loss is no number, or beyond all bounds, at step {at:,.0f}, and nothing had grown: {where}.",
+        "Look at this minibatch for rows of padding only, and in the model and the loss for a root or log of 0, or a division by 0.",
         {"step": at, "growth": growth},
+        sure=True,
     )
 
 

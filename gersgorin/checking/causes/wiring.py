@@ -119,8 +119,9 @@ def cut_in_time(case: Case) -> Iterator[Cause]:
             {"frames": T, "read": [t + 1 for t in read]},
         )
         return
-    norms = case.slopes()
-    if norms[0] > 0 and not norms[1:].any():
+    change, norms = case.change(case.with_frame(T - 2)), case.slopes()
+    changes = (change[:, -1] if case.of_frames else change).max() > SAME
+    if changes and norms[0] > 0 and not norms[1:].any():
         yield Cause(
             "detached state",
             f"The gradient through time is exactly 0: earlier inputs change the output, and no gradient reaches any of {T - 1}.",
@@ -142,7 +143,7 @@ def mixed_examples(case: Case) -> Iterator[Cause]:
         "mixed examples",
         f"Changing one example changes the outputs of {case.mixed} of {case.count - 1} others"
         + (f": {kind} takes axis {case.axis} of x {shape}, that of the examples, for time." if layers else "."),
-        f"Write {kind}(..., batch_first={not case.axis})."
+        f"Write {kind}(..., batch_first={not case.axis}); or, if x is reshaped before it, swap its axes by transpose."
         if layers
         else "Swap axes by transpose or permute, not by view or reshape; take a softmax over units.",
         {"changed": case.mixed, "examples": case.count},
