@@ -395,7 +395,10 @@ def cure(
         predict=predict,
     )
     with random_numbers_kept(loop.model), with_gradients():
-        causes = tuple(cause for row, cause in before(Case(loop, steps))[0] if not row.risk)
+        every = (cause for row, cause in before(Case(loop, steps))[0] if not row.risk)
+        causes = tuple(
+            c for c in every if c.name != "constant output" or c.evidence["one_unit"]
+        )  # else a start may mend it
         search = None if any(cause.sure for cause in causes) else _Search(loop, steps, begun + seconds, seed, progress)
         given = Attempt(Plan(Start(GIVEN)))
         chosen, outcome = search.run(anything=not causes) if search else (given, "not searched")

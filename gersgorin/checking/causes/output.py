@@ -11,7 +11,8 @@ from gersgorin.checking.causes.cause import Cause
 
 OUT_OF_RANGE = 0.1  # of the constant's loss: the least loss in a range, from which on it is a cause
 NEVER = 0.9  # likewise, from which on nothing can be learned
-ROUNDING = 1e-4  # of the gradient of the outputs: that of their differences, which is none
+PAIRS = 3  # of examples whose difference is looked at
+ROUNDING = 1e-5  # of the gradient of an output: that of a difference of two, which is none
 ALIKE = 1e-12  # relative difference of outputs in double precision that are the same
 FAINT = 1e-3  # of the size of the outputs: differences between examples, below which the input hardly shows
 
@@ -82,14 +83,16 @@ def negative_loss(case: Case) -> Iterator[Cause]:
 
 def constant_output(case: Case) -> Iterator[Cause]:
     """The output does not depend on the input, and no step changes that."""
-    if case.output_axis is None or _equal_inputs(case) or not case.spread < ALIKE:
+    if case.output_axis is None or case.count < PAIRS or _equal_inputs(case) or not case.spread < ALIKE:
         return
     own = case.output.movedim(case.output_axis, 0)
-    weights = torch.randn(own.shape, generator=torch.Generator().manual_seed(0)).to(own)
+    weights = torch.randn(own[0].shape, generator=torch.Generator().manual_seed(0)).to(own)
     parameters = [p for p in case.model.parameters() if p.requires_grad]
-    slope = lambda z: torch.autograd.grad((z * weights).sum(), parameters, retain_graph=True, materialize_grads=True)  # noqa: E731
-    differences, whole = (sum(float(g.norm()) for g in slope(z)) for z in (own - own.mean(0), own))
-    if differences <= ROUNDING * whole:
+    single, *pairs = (
+        torch.autograd.grad((z * weights).sum(), parameters, retain_graph=True, materialize_grads=True)
+        for z in (own[0], *(own[k] - own[k - 1] for k in range(PAIRS)))
+    )
+    if all(float(g.norm()) <= ROUNDING * float(s.norm()) for pair in pairs for g, s in zip(pair, single, strict=True)):
         one = case.loop.activation is not None and "oftmax" in case.loop.activation.kind and case.output.shape[-1] == 1
         reason = ": a softmax over one unit is always 1" if one else ", and so is the gradient of their differences"
         yield Cause(
@@ -97,9 +100,9 @@ def constant_output(case: Case) -> Iterator[Cause]:
             f"The outputs of {case.count} examples are equal ({case.before.flatten()[0].item():.3g}){reason}: no step changes that.",
             "Remove the softmax and take nn.BCEWithLogitsLoss(), or give each class a unit."
             if one
-            else "Look for a dead ReLU, a layer or weights of zeros, rounding (round, .long()), a normalisation over one number, or an "
-            "input that is not used.",
-            {"spread": case.spread},
+            else "Look for a dead ReLU, a layer or weights of zeros, rounding (round, .long()), inputs that saturate all units, a "
+            "normalisation over one number, or an input that is not used.",
+            {"spread": case.spread, "one_unit": one},
             sure=True,
         )
 
