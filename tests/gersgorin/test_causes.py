@@ -86,6 +86,17 @@ class Flat(Net):
         return super().forward(x).squeeze(1)
 
 
+class Zero(Net):
+    """A head that starts at zero beside a shortcut from the last frame."""
+
+    def __init__(self):
+        super().__init__()
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x):
+        return super().forward(x) + x[:, -1, :1]
+
+
 class Frozen(Net):
     """Without a gradient in its recurrent layer."""
 
@@ -97,6 +108,10 @@ class Frozen(Net):
 
 def words(outputs=1):
     return nn.Sequential(nn.Embedding(60, 8), Net(outputs, inputs=8))
+
+
+def nll_of_log(shares, y):
+    return F.nll_loss(shares.log(), y)
 
 
 def own_mse(output, y):
@@ -146,6 +161,8 @@ CASES = [
     ("ambiguous inputs", False, (Net(), NEAR, SUM, MSE), (Net(), X * torch.tensor([1, 1, 1e4]), SUM, MSE)),
     ("output range", True, (Net(1, nn.Sigmoid()), X, 50 + SUM, MSE), (Net(1, nn.Sigmoid()), X, 0.3 + 0.4 * SIGN, BCE)),
     ("mixed examples", False, (Flat(batch_first=False), X, SUM[:, 0], MSE), (Flat(), X, SUM[:, 0], MSE)),
+    ("detached state", False, (Steps(torch.detach), X, SUM, MSE), (Zero(), X, SUM, MSE)),
+    ("no log_softmax", False, (Net(2, SOFTMAX), X, CLASS, nn.NLLLoss()), (Net(2, SOFTMAX), X, CLASS, nll_of_log)),
     ("class imbalance", False, (Net(2), X, (SUM[:, 0] > 4).long(), CE), (Net(2), X, CLASS, CE)),
 ]  # fmt: skip
 

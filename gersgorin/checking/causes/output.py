@@ -65,11 +65,8 @@ def _twice(case: Case) -> str:
 def negative_loss(case: Case) -> Iterator[Cause]:
     """A loss of log-probabilities on outputs that are none."""
     last: Activation | None = case.loop.activation
-    if (
-        "NllLoss" in case.loss_operations
-        and "LogSoftmax" not in case.loss_operations
-        and (last is None or last.high > 0)
-    ):
+    takes_log = {"Log", "LogSoftmax"} & case.loss_operations
+    if "NllLoss" in case.loss_operations and not takes_log and (last is None or last.high > 0):
         words = "free numbers" if last is None else last.words
         yield Cause(
             "no log_softmax",
