@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import uncompiled, with_gradients
+from gersgorin._validate import uncompiled, users_code, with_gradients
 from gersgorin.analyses.plateau import measure_rates
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause, PreventedError
@@ -118,7 +118,8 @@ def check(
             "loss_fn=loss_fn, optimizer=optimizer)"
         )
     check_limits(steps, seconds, seed)
-    own = [float(loss) for loss in losses]
+    with users_code("losses are no numbers, one a step"):
+        own = [float(loss) for loss in losses]
     further = [above_zero("learning_rates", rate) for rate in np.atleast_1d(learning_rates).tolist()]
     begun = time.monotonic()
     progress("the training")

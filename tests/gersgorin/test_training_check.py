@@ -190,6 +190,7 @@ def test_the_same_check_gives_the_same_answer(good):
         ({"steps": 0}, "steps is 0"),
         ({"seconds": 0}, "seconds is 0"),
         ({"seed": "a"}, "the seed is 'a'"),
+        ({"losses": ["much"]}, "losses are no numbers, one a step"),
         ({"y": torch.ones(300, 1)}, "the targets are all the same"),
         ({"loss_fn": lambda output, y: -(output - y).square().mean().exp()}, "the loss can fall below 0"),
         ({"loss_fn": nn.MSELoss}, r"did you mean nn.MSELoss\(\)\?"),

@@ -1,8 +1,6 @@
 """All causes of a training: those of the network and its data before the first step, and those that trials show.
 
-case = Case(loop, steps)
-causes, lacking = before(case)                  # some passes over a minibatch
-causes, lacking = after(case, check, ...)       # from the trials, and from some of a repaired training
+`before` takes some passes over a minibatch. `after` reads the trials, and makes some of a repaired training.
 """
 
 import math

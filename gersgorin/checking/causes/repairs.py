@@ -7,7 +7,7 @@ tried only if something speaks for it, and only while there is time.
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -33,25 +33,17 @@ class Repair:
     cause: Cause
 
 
+@dataclass
 class Trials:
     """Trials of changed trainings within some seconds."""
 
-    def __init__(
-        self,
-        case: Case,
-        constant: Constant,
-        seconds_left: Callable[[], float],
-        seed: int,
-        progress: Callable[[str], None],
-    ):
-        self.case, self.constant, self.seconds_left, self.seed, self.progress = (
-            case,
-            constant,
-            seconds_left,
-            seed,
-            progress,
-        )
-        self.lacking: list[str] = []
+    case: Case
+    constant: Constant
+    seconds_left: Callable[[], float]
+    seed: int
+    progress: Callable[[str], None]
+    lacking: list[str] = field(default_factory=list)
+    """Trials that failed, in words."""
 
     def run(self, loop: TrainingLoop, factors: Sequence[float], steps: int, *, to_the_end: bool = False) -> list[Trial]:
         """Trials until the first one leaves, or all to their ends; none without time."""
