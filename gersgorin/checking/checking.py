@@ -26,7 +26,6 @@ from gersgorin.checking.forecast import forecast
 from gersgorin.checking.loop import LossFunction, TrainingLoop, above_zero, check_limits, random_numbers_kept
 from gersgorin.checking.minibatches import BATCH_SIZE, Examples, in_double
 from gersgorin.checking.prediction import UNTRIED, TrainingCheck
-from gersgorin.checking.reach import measure_reach
 from gersgorin.checking.trials import Constant
 from gersgorin.objective import BatchObjective, Loss, frame_loss, next_frames
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError
@@ -179,7 +178,6 @@ def _check_training(
         if causes and causes[0].sure:
             return TrainingCheck(**UNTRIED, **about, causes=causes, saved_seconds=steps * loop.step_seconds)
         progress("the plateau")
-        reach = measure_reach(loop, loop.model)
         order, lacking = _order(loop, EXPLAINING * (end - time.monotonic()))
         ready = time.monotonic()
         progress("the best constant output")
@@ -195,7 +193,7 @@ def _check_training(
             steps,
             max(end - ready, 0.0),
             constant=constant,
-            wants_more=watch.wants_more,
+            wants_more=watch.wants_more if watch.kept else None,
             learning_rates=learning_rates,
             progress=progress,
             seed=seed,
@@ -205,7 +203,6 @@ def _check_training(
             **vars(forecasted),
             **about,
             order=order,
-            reach=reach,
             step_seconds=(time.monotonic() - ready) / taken if taken else loop.step_seconds,
             setup_seconds=ready - begun,
         )

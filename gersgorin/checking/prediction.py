@@ -11,10 +11,11 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from gersgorin.checking.causes.cause import Cause
-from gersgorin.checking.forecast import Forecast, Interval
+from gersgorin.checking.clocks import Interval, motion, signals
+from gersgorin.checking.forecast import Forecast
 from gersgorin.checking.reach import Reach
 from gersgorin.checking.trials import DIVERGED, WINDOW, Trial
-from gersgorin.plotting.figure import DASHED, ink, line_style, panel
+from gersgorin.plotting.figure import DASHED, ink, label_axes, line_style, panels
 from rhn.utils.figures import BLUE, plain_log_ticks
 from rhn.utils.io import finite_json
 from rhn.utils.result import Result, rows_of
@@ -37,6 +38,53 @@ UNTRIED: dict[str, Any] = {  # of a training that no trial can help
 }
 MOST_CAUSES = 3  # that are printed
 CURE = "To look for a start and a learning rate with which it trains: gersgorin cure, in Python gersgorin.cure."
+
+
+def _draw_losses(check: "TrainingCheck", ax: Axes) -> None:
+    """Loss of each trial relative to a constant output's, a dot at its end; shaded: the interval in which the training leaves."""
+    tried = [trial for trial in check.trials if trial.steps]
+    for k, trial in enumerate(tried):
+        label = f"learning rate {check.learning_rate * trial.factor:.3g}" + ", its own" * (trial.factor == 1)
+        ax.plot(range(1, trial.steps + 1), trial.ratios, marker="o", markevery=[-1], label=label, **line_style(k))
+    if check.losses and tried:
+        n = min(len(check.losses), tried[0].steps)
+        own = replace(tried[0], losses=list(check.losses[:n]), constants=tried[0].constants[:n])
+        ax.plot(range(1, n + 1), own.ratios, label="your loop", **line_style(len(tried)))
+    ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8, label="a constant output")
+    if math.isfinite(check.escape_steps):
+        low, high = (min(max(step, 1), check.steps) for step in check.interval)
+        ax.axvspan(low, high, color=BLUE, alpha=0.15, lw=0, label="leaving, with its interval")
+    ax.set(xscale="log", yscale="log")
+    label_axes(ax, "step", "loss / that of a constant output")
+    ax.set_ylim(top=min(ax.get_ylim()[1], DIVERGED * max([1.0, *(trial.ratios[0] for trial in tried)])))
+    plain_log_ticks(ax.yaxis)
+
+
+def _draw_clocks(check: "TrainingCheck", ax: Axes) -> None:
+    """Share of the loss that the outputs explain, and of the gradient that comes from the first half of a sequence; 0 is left out."""
+    own = check.trials[0]
+    windows = [s for s in signals(own) if s.gain > 0] if own.slopes else []
+    centres = [(s.first + s.last) / 2 for s in windows]
+    ax.plot(centres, [s.gain for s in windows], label="explained by the outputs", **line_style(0))
+    moving = [k for k, s in enumerate(windows) if s.moves]
+    ax.plot(
+        [centres[k] for k in moving],
+        [windows[k].gain for k in moving],
+        "o",
+        ms=4,
+        color=line_style(0)["color"],
+        label="no chance",
+    )
+    reaches = [(max(1, step), reach.far) for step, reach in own.reaches if reach.far > 0]
+    ax.plot(
+        [step for step, _ in reaches],
+        [far for _, far in reaches],
+        label="gradient from the first half",
+        **line_style(1),
+    )
+    ax.set(xscale="log", yscale="log")
+    label_axes(ax, "step", "share")
+    plain_log_ticks(ax.yaxis)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -66,8 +114,6 @@ class TrainingCheck(Result, Forecast):
     """Of the plateau, on one minibatch; None: not measured."""
     left_out: tuple[str, ...] = ()
     """In words: what there was no time for, and what failed."""
-    reach: Reach | None = None
-    """Which steps of a sequence the gradient of the untrained network sees; None: not measured."""
     slowed: float | None = None
     """Times as long that a step takes with subnormal numbers, which the trials set to zero; None: less than twice, or they are zero."""
     step_seconds: float = math.nan
@@ -91,6 +137,16 @@ class TrainingCheck(Result, Forecast):
     def last_loss(self) -> float:
         """Mean of the last losses that were seen, relative to the best constant output's; NaN without a step."""
         return float(self.trials[0].ratios[-1]) if self.tried else math.nan
+
+    @property
+    def reach(self) -> Reach | None:
+        """Which steps of a sequence the gradient of the untrained network sees; None: not measured."""
+        return next((reach for step, reach in self.trials[0].reaches if step == 0), None)
+
+    @property
+    def seen(self) -> bool:
+        """True if the training was seen to leave, or to its end; else its clocks forecast it."""
+        return self.trials[0].left < math.inf or self.tried >= self.steps
 
     @property
     def still_falls(self) -> bool:
@@ -119,7 +175,8 @@ class TrainingCheck(Result, Forecast):
         next_step = CURE if self.outcome in ("stays", "explodes") and not sure else ""
         slow = SLOW.format(self.slowed) if self.slowed else ""
         trained = (self._what(), self._when(), self._where()) if self.tried or not self.causes else (self._untried(),)
-        return tuple(filter(None, (*map(str, self.causes[:MOST_CAUSES]), *trained, next_step, slow)))
+        still = motion(self.trials[0]) if self.outcome in ("leaves", "stays", "may leave") and not self.seen else ""
+        return tuple(filter(None, (*map(str, self.causes[:MOST_CAUSES]), *trained, still, next_step, slow)))
 
     @property
     def verdict(self) -> str:
@@ -227,31 +284,24 @@ class TrainingCheck(Result, Forecast):
         columns = {name: [getattr(trial, name) for trial in every] for name in ("steps", "left", "diverged")}
         return rows_of(learning_rate=[self.learning_rate * trial.factor for trial in every], **columns)
 
-    @panel(6.4, 4.2, lambda check: ": ".join([check.name, check.outcome, *[cause.name for cause in check.causes[:1]]]))
-    def plot(self, ax=None) -> Axes:
-        """Loss of each trial relative to a constant output's, a dot at its end; shaded: the interval in which the training leaves."""
-        tried = [trial for trial in self.trials if trial.steps]
-        for k, trial in enumerate(tried):
-            label = f"learning rate {self.learning_rate * trial.factor:.3g}" + ", its own" * (trial.factor == 1)
-            ax.plot(range(1, trial.steps + 1), trial.ratios, marker="o", markevery=[-1], label=label, **line_style(k))
-        if self.losses and tried:
-            n = min(len(self.losses), tried[0].steps)
-            own = replace(tried[0], losses=list(self.losses[:n]), constants=tried[0].constants[:n])
-            ax.plot(range(1, n + 1), own.ratios, label="your loop", **line_style(len(tried)))
-        ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8, label="a constant output")
-        if math.isfinite(self.escape_steps):
-            low, high = (min(max(step, 1), 10 * self.steps) for step in self.interval)
-            ax.axvspan(low, high, color=BLUE, alpha=0.15, lw=0, label="leaving, with its interval")
-        ax.set(xscale="log", yscale="log", xlabel="step", ylabel="loss / that of a constant output")
-        ax.set_ylim(top=min(ax.get_ylim()[1], DIVERGED * max([1.0, *(trial.ratios[0] for trial in tried)])))
-        plain_log_ticks(ax.yaxis)
-        return ax
+    plot = panels(
+        _draw_losses,
+        _draw_clocks,
+        size=(7.6, 5),
+        title=lambda check: ": ".join([check.name, check.outcome, *[cause.name for cause in check.causes[:1]]]),
+        below=True,
+    )
 
     def to_json(self) -> dict:
         """All numbers for JSON; None if not finite. `interval` is that of `escape_steps`."""
         content = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("title", "about")}
         names = ("verdict", "why", "outcome", "last_loss", "still_falls", "diverges_at", "cut", "window")
         content |= {name: getattr(self, name) for name in names}
+        own = self.trials[0]
+        content["clocks"] = {
+            "explained": [vars(window) for window in signals(own)],
+            "reach": [{"step": step, "share": reach.far} for step, reach in own.reaches],
+        }
         reach = None if self.reach is None else {"seen": self.reach.seen, "share": self.reach.share.tolist()}
         content |= {"trials": self.table(), "reach": reach, "causes": [vars(cause) for cause in self.causes]}
         return finite_json(content)

@@ -52,6 +52,11 @@ class Reach:
         return share_from(self.norms)
 
     @property
+    def far(self) -> float:
+        """Share of the gradient that comes from the first half of a sequence; NaN for a gradient of 0."""
+        return float(self.share[self.frames - self.frames // 2 :][:1].sum()) if self.frames > 1 else math.nan
+
+    @property
     def seen(self) -> int:
         """Number of last steps that the gradient comes from, all but a thousandth of it."""
         return int((self.share >= SEEN).sum())

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from gersgorin.checking.loop import TrainingLoop, random_numbers_kept
 from gersgorin.checking.minibatches import Examples, Inputs, sequence_of
+from gersgorin.checking.reach import Reach
 from rhn.errors import InvalidInputError
 from rhn.training.ensemble import flushed
 from rhn.training.state import LEFT
@@ -53,6 +54,14 @@ class Trial:
     """(S,) of the minibatches."""
     constants: list[float] = field(default_factory=list)
     """(S,) losses of the best constant output on the same minibatches."""
+    slopes: list[float] = field(default_factory=list)
+    """(S,) -<g, d>: d are the deviations of the outputs from their mean, g is the gradient of the loss at the constant output."""
+    powers: list[float] = field(default_factory=list)
+    """(S,) mean squares of these deviations."""
+    curvatures: list[float] = field(default_factory=list)
+    """Second derivatives of the loss at the constant output along them, for a mean square of 1; at some steps."""
+    reaches: list[tuple[int, Reach]] = field(default_factory=list)
+    """(Step, reach of the gradient) at some steps of the training itself."""
     left: float = math.inf
     """Last step of the first window in which the loss is below `LEFT` times the constant's, and stays there for `WINDOW` steps or to
     the end of the trial; inf: not seen."""
@@ -87,6 +96,8 @@ def run_trials(
     after: float = 1.0,
     until_first: bool = False,
     until_any: bool = False,
+    interval: int | None = None,
+    read: Callable[[nn.Module, Trial], bool] = lambda model, trial: False,
     wants_more: Callable[[nn.Module, int], bool] = lambda model, step: False,
     seed: int = 0,
 ) -> list[Trial]:
@@ -100,6 +111,8 @@ def run_trials(
         after: how many times its escape a trial that has left goes on for, a window at least; inf: to its end.
         until_first: the end of the first trial ends all.
         until_any: the first one that has left and ended ends all.
+        interval: steps from one reading of the clocks (`gersgorin.checking.clocks`) to the next; None: no readings.
+        read: takes the model of the first trial and the trial at each reading; True ends all.
         wants_more: takes the model of the first trial and its step when the trial has left; True lets it go on.
         seed: of the order of the minibatches and of random numbers in the model.
     """
@@ -118,10 +131,15 @@ def run_trials(
             x, y = next(stream)
             began = time.monotonic()
             losses = [training.take(x, y, scheduled) for training in active]
-            lowest = constant.loss_of(active[0].shape, y)
-            last, step = time.monotonic() - began, step + 1
+            lowest, slope = constant.slope_of(active[0].output.shape, y)
             for training, loss in zip(active, losses, strict=True):
-                training.look(loss, lowest)
+                training.look(loss, lowest, slope, constant.deviations(training.output))
+            last, step = time.monotonic() - began, step + 1
+            reads = interval is not None and step % interval == 0
+            for training in active if reads or step == 1 else ():
+                training.trial.curvatures.append(constant.curvature_of(training.output, y))
+            if reads and every[0] in active and read(every[0].model, every[0].trial):
+                active = []
             ended = [
                 t.ended
                 and not (t is every[0] and t.below and t.trial.diverged == math.inf and wants_more(t.model, step))
@@ -150,15 +168,41 @@ class Constant:
         self.output = loop.constant_output(every)[0]
         self.loss = float(np.mean([self.loss_of(*goal) for goal in goals]))
 
-    @torch.no_grad()
     def loss_of(self, shape: torch.Size, y: Tensor) -> float:
         """Of the constant output on a minibatch whose outputs have this shape. Raises InvalidInputError if it is below 0."""
-        loss = self.loop.constant_loss(self.output, shape, y).item()
+        return self._graph(shape, y)[0].item()
+
+    def slope_of(self, shape: torch.Size, y: Tensor) -> tuple[float, Tensor]:
+        """(`loss_of`, its gradient in the outputs)."""
+        loss, output = self._graph(shape, y)
+        return loss.item(), torch.autograd.grad(loss, output)[0]
+
+    def curvature_of(self, output: Tensor, y: Tensor) -> float:
+        """Second derivative of the loss at the constant output along the deviations of some outputs, for a mean square of 1."""
+        d = self.deviations(output)
+        loss, constant = self._graph(output.shape, y)
+        try:
+            (slope,) = torch.autograd.grad(loss, constant, create_graph=True)
+            (bend,) = torch.autograd.grad((slope * d).sum(), constant, materialize_grads=True)
+        except RuntimeError:  # a loss without second derivatives, or one that is linear
+            return 0.0
+        return float((bend * d).sum() / d.square().mean())
+
+    def deviations(self, output: Tensor) -> Tensor:
+        """Of outputs from their mean over examples and frames."""
+        axes = [axis for axis, units in enumerate(self.loop.units.shape) if units == 1]
+        return output.detach() - output.detach().mean(axes, keepdim=True)
+
+    def _graph(self, shape: torch.Size, y: Tensor) -> tuple[Tensor, Tensor]:
+        """(Loss with its graph, the constant output of this shape as its leaf)."""
+        output = self.output.expand(shape)
+        output = (output if self.loop.before is None else self.loop.before.of(output)).detach().clone().requires_grad_()
+        loss = self.loop.loss_fn(output, y).reshape(())
         if loss < 0:
             raise InvalidInputError(
                 f"the loss of a constant output is {loss:.3g} on a minibatch, expected a loss of at least 0"
             )
-        return loss
+        return loss, output
 
 
 class _Training:
@@ -180,7 +224,7 @@ class _Training:
             group.update(values | {"lr": rate * values["lr"]})
         self.optimizer.zero_grad()
         output = self.loop.output(self.model, x)
-        self.shape, loss = output.shape, self.loop.loss_fn(output, y)
+        self.output, loss = output.detach(), self.loop.loss_fn(output, y)
         loss.backward()
         if self.loop.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.loop.clip_norm)
@@ -194,11 +238,13 @@ class _Training:
             return True
         return self.below and trial.steps >= max(self.after * trial.left, trial.left + self.window)
 
-    def look(self, loss: float, constant: float) -> None:
-        """Read the losses of one more step, the constant's on the same minibatch too."""
+    def look(self, loss: float, constant: float, slope: Tensor, d: Tensor) -> None:
+        """Read the losses of one more step: its own, the constant's with its gradient, and the deviations d of the outputs."""
         trial = self.trial
         trial.losses.append(loss)
         trial.constants.append(constant)
+        trial.slopes.append(-float((slope * d).sum()))
+        trial.powers.append(float(d.square().mean()))
         if not math.isfinite(loss):
             trial.diverged = trial.steps
         elif trial.steps >= self.window:

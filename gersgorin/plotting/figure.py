@@ -81,6 +81,7 @@ def panels(
     title: str | Callable[[Any], str] = "",
     widths: Sequence[float] | None = None,
     columns: int = 2,
+    below: bool = False,
 ) -> Callable[..., Axes]:
     """The `plot` of a result that functions of (result, ax, **options) draw side by side in our style; into given axes draws the first.
 
@@ -89,6 +90,7 @@ def panels(
         title: the quantity, which follows the network's name; or a function of the result that gives the whole title.
         widths: of the panels, relative to each other.
         columns: of the legend below a single panel, at most.
+        below: one panel below the other, with one horizontal axis.
     """
 
     @wraps(draws[0])
@@ -99,7 +101,8 @@ def panels(
             return ax
         whole = title_of(result.title, title) if isinstance(title, str) else title(result)
         figure, shown = Shown(*size), {"axes_class": ShownAxes}
-        axes = figure.subplots(1, len(draws), squeeze=False, width_ratios=widths, subplot_kw=shown)[0]
+        shape = (len(draws), 1) if below else (1, len(draws))
+        axes = figure.subplots(*shape, squeeze=False, sharex=below, width_ratios=widths, subplot_kw=shown).flat
         for draw, place in zip(draws, axes, strict=True):
             draw(result, place, **options)
             if len(draws) > 1:

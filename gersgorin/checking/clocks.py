@@ -1,0 +1,124 @@
+"""Clocks of a training: what moves on its plateau before the loss does, and the escape that they forecast.
+
+    now = signal(trial, 400, 600)
+    now.gain, now.errors                # 0.004 of the constant's loss, 6.2 standard errors above 0
+    expected(trial, 6000)               # (escape, its interval, probability of leaving)
+
+**Signal.** With d the deviations of the outputs from their mean over a minibatch, L the loss and c the best constant output,
+
+    L(c + a d) = L(c) - a G + a^2 H / 2 + ...        G = -<dL/dz, d>, H = d' (d^2L/dz^2) d, both at z = c
+
+The gain is the largest a G - a^2 H / 2 for 0 <= a <= 1, relative to L(c): the share of the loss that the outputs explain, as they are
+or shrunk. For the squared error of outputs that are too large it is the squared correlation. Each step of a training gives one G,
+before the step, on examples that it has not just seen. The mean of some hundred shows a gain of a thousandth and less, while the losses
+of minibatches scatter by some per cent; its standard error comes from the scatter of the G.
+
+**Reach.** The share of the gradient of the last output that comes from the first half of a sequence (`reach.py`).
+
+**Forecast.** Near a saddle the gain grows exponentially, so ln gain is extrapolated as a straight line through the last two thirds of
+the steps, up to the gain at which a training leaves. If nothing moves, an escape is the less likely the less of the training is left.
+
+Legend: S steps of a trial.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import NormalDist
+
+import numpy as np
+
+from gersgorin.checking.trials import Trial
+
+Interval = tuple[float, float]
+LEAVES = 0.04  # gain at which a training leaves
+MOVES = 3.0  # standard errors of a gain that is no chance
+FEWEST = 100  # steps of a trial that forecasts anything
+LAW = 0.5  # standard deviation of the growth of ln gain from that of the law
+STILL = 0.35  # probability of leaving of a whole training in which nothing moves yet
+BROKEN = 0.05  # share of trainings in which the law does not hold
+WINDOWS = 15  # of a figure
+GROWS = 0.3  # growth of ln gain, from which on it is said
+FURTHER = 10.0  # times the reach, from which on it has moved
+
+
+@dataclass(frozen=True)
+class Signal:
+    """The share of the loss that the outputs explain in some steps of a training."""
+
+    first: int
+    last: int
+    gain: float
+    """Of the constant's loss; 0 if the outputs explain nothing."""
+    errors: float
+    """The gain in standard errors."""
+
+    @property
+    def moves(self) -> bool:
+        """True if the gain is no chance."""
+        return self.errors >= MOVES
+
+
+def signal(trial: Trial, first: int, last: int) -> Signal:
+    """The signal in the steps of a trial from `first` on to `last`, two at least."""
+    loss, slopes = sum(trial.constants[first:last]), np.asarray(trial.slopes[first:last])
+    curvatures = [h for h in trial.curvatures if math.isfinite(h)] or [0.0]
+    G, H = float(slopes.sum() / loss), float(sum(trial.powers[first:last]) * np.median(curvatures) / loss)
+    error = float(slopes.std(ddof=1)) * math.sqrt(len(slopes)) / loss
+    a = min(1.0, G / H) if H > 0 else 1.0
+    return Signal(first, last, max(0.0, a * G - a * a * H / 2), G / max(error, 1e-300))
+
+
+def signals(trial: Trial) -> list[Signal]:
+    """The signals of a trial in windows of equal lengths; none of minibatches of one output, which has no deviation."""
+    if not any(trial.powers):
+        return []
+    ends = np.linspace(0, trial.steps, min(WINDOWS, trial.steps // 2) + 1).astype(int).tolist()
+    return [signal(trial, *window) for window in pairwise(ends)]
+
+
+def thirds(trial: Trial) -> tuple[Signal, Signal]:
+    """The signals in the second and in the last third of a trial."""
+    t = trial.steps
+    return signal(trial, t // 3, 2 * t // 3), signal(trial, 2 * t // 3, t)
+
+
+def expected(trial: Trial, steps: int) -> tuple[float, Interval, float]:
+    """(Escape, its interval, probability of leaving within these steps) of a training that was not seen to leave."""
+    t = trial.steps
+    still = STILL * max(0.0, 1 - t / steps)
+    if t < FEWEST or not any(trial.powers) or not (both := thirds(trial))[1].moves:
+        return math.inf, (float(t), math.inf), still
+    early, late = both
+    before, centre = max(early.gain, late.gain / late.errors), 5 * t / 6
+    growth, far = math.log(late.gain / before), max(0.0, math.log(LEAVES / late.gain))
+    error = math.hypot(1 / late.errors, 1 / max(early.errors, 1.0), LAW)
+
+    def escape(growth: float) -> float:
+        """The step at which ln gain has grown by `far`, at this growth in a third of the trial."""
+        return max(centre + t / 3 * far / growth, t) if growth > 0 else math.inf
+
+    needed = far * (t / 3) / (steps - centre)
+    probability = NormalDist().cdf((growth - needed) / error)
+    interval = escape(growth + 1.28 * error), escape(growth - 1.28 * error)
+    return escape(growth), interval, (1 - BROKEN) * probability + BROKEN * still
+
+
+def motion(trial: Trial) -> str:
+    """What has moved in a trial whose loss stands still, in a sentence."""
+    if trial.steps < FEWEST or not any(trial.powers):
+        return ""
+    early, late = thirds(trial)
+    if late.moves:
+        words = f"the outputs explain {late.gain:.1g} of the loss in steps {late.first:,} to {late.last:,}"
+        before = f", {early.gain:.1g} in steps {early.first:,} to {early.last:,}"
+        words += before if late.gain > early.gain * math.exp(GROWS) else ", and hardly more than before"
+    else:
+        words = f"the outputs explain nothing of the loss that is no chance ({late.errors:.1f} standard errors)"
+    shares = [(step, reach.far) for step, reach in trial.reaches if reach.far > 0]
+    if len(shares) > 1:
+        (_, first), (step, last) = shares[0], shares[-1]
+        moved = max(last / first, first / last) > FURTHER
+        change = f"went from {first:.0e} to {last:.0e} in {step:,} steps" if moved else f"stays at {last:.0e}"
+        words += f"; the share of the gradient from the first half of the sequences {change}"
+    return words[0].upper() + words[1:] + "."
