@@ -31,12 +31,12 @@ import numpy as np
 from gersgorin.checking.trials import Trial
 
 Interval = tuple[float, float]
-LEAVES = 0.04  # gain at which a training leaves
+LEAVES = 0.05  # gain at which a training leaves
 MOVES = 3.0  # standard errors of a gain that is no chance
 FEWEST = 100  # steps of a trial that forecasts anything
-LAW = 0.5  # standard deviation of the growth of ln gain from that of the law
+LAW = 0.6  # standard deviation of the growth of ln gain from that of the law
 STILL = 0.35  # probability of leaving of a whole training in which nothing moves yet
-BROKEN = 0.05  # share of trainings in which the law does not hold
+BROKEN = 0.1  # share of trainings in which the law does not hold
 WINDOWS = 15  # of a figure
 GROWS = 0.3  # growth of ln gain, from which on it is said
 FURTHER = 10.0  # times the reach, from which on it has moved

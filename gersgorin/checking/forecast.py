@@ -27,7 +27,7 @@ SHARE = 0.1  # of the steps that there is time for: its length
 MOST = 1.2  # trainings, with those at smaller rates after a divergence
 SLOWEST = 1e-6  # factor of the least learning rate that is tried after a divergence
 READINGS, LEAST = 15, 20  # of the clocks, in the steps that there is time for; least steps between two
-DECIDED = 0.05  # probability of leaving, and its complement, at which clocks decide
+UNLIKELY, LIKELY = 0.05, 0.9  # probabilities of leaving at which clocks decide
 SAFE = 0.98  # probability of what was seen
 HALF = 0.7  # of a training that has just left when the time is up
 OPEN = 0.5  # of a training whose learning rate changes that was not seen to its end
@@ -96,7 +96,7 @@ def forecast(
         escape, _, probability = expected(trial, steps)
         rest = (escape - trial.steps) * loop.step_seconds
         follows = wants_more is not None and rest < end - time.monotonic()
-        return probability < DECIDED or (probability > 1 - DECIDED and not follows)
+        return probability < UNLIKELY or (probability > LIKELY and not follows)
 
     first = measure_reach(loop, loop.model)
     planned = max(1, min(steps, int((end - time.monotonic()) / loop.step_seconds)))
