@@ -15,8 +15,9 @@ of minibatches scatter by some per cent; its standard error comes from the scatt
 
 **Reach.** The share of the gradient of the last output that comes from the first half of a sequence (`reach.py`).
 
-**Forecast.** Near a saddle the gain grows exponentially, so ln gain is extrapolated as a straight line through the last two thirds of
-the steps, up to the gain at which a training leaves. If nothing moves, an escape is the less likely the less of the training is left.
+**Forecast.** Near a saddle the gain grows exponentially, so ln gain is extrapolated as a straight line from the second and last thirds
+of the steps, up to the gain at which a training leaves; ln reach likewise, which often grows while the gain does not yet. If nothing
+moves, an escape is the less likely the less of the training is left.
 
 Legend: S steps of a trial.
 """
@@ -39,6 +40,9 @@ STILL = 0.35  # probability of leaving of a whole training in which nothing move
 BROKEN = 0.1  # share of trainings in which the law does not hold
 WINDOWS = 15  # of a figure
 GROWS = 0.3  # growth of ln gain, from which on it is said
+WIDE = -0.5  # log10 of a reach that hardly grows any more; a training leaves when its reach is about 1
+WIDENS, BENDS = 0.7, 0.2  # growth of log10 reach that is no chance; relative error of its law
+READINGS = 5  # of the reach, at least
 FURTHER = 10.0  # times the reach, from which on it has moved
 
 
@@ -87,21 +91,60 @@ def expected(trial: Trial, steps: int) -> tuple[float, Interval, float]:
     """(Escape, its interval, probability of leaving within these steps) of a training that was not seen to leave."""
     t = trial.steps
     still = STILL * max(0.0, 1 - t / steps)
-    if t < FEWEST or not any(trial.powers) or not (both := thirds(trial))[1].moves:
+    if t < FEWEST or t >= steps:
         return math.inf, (float(t), math.inf), still
+    growths = [found for found in (_signal_growth(trial), _reach_growth(trial)) if found]
+    if not growths:
+        return math.inf, (float(t), math.inf), still
+    escape, interval, probability = max((growth.forecast(t, steps) for growth in growths), key=lambda found: found[2])
+    return escape, interval, (1 - BROKEN) * probability + BROKEN * still
+
+
+@dataclass(frozen=True)
+class Growth:
+    """The growth of the logarithm of a clock in a trial of t steps."""
+
+    growth: float
+    """Over `span` t."""
+    error: float
+    """Its standard deviation, that of the law included."""
+    far: float
+    """What is left to grow from the time `since` t on until the training leaves."""
+    span: float
+    since: float
+
+    def forecast(self, t: int, steps: int) -> tuple[float, Interval, float]:
+        """(Escape, its interval, probability of leaving within these steps) if it grows on as a straight line."""
+
+        def escape(growth: float) -> float:
+            return max(t * (self.since + self.span * self.far / growth), t) if growth > 0 else math.inf
+
+        needed = self.far * self.span * t / (steps - self.since * t)
+        probability = NormalDist().cdf((self.growth - needed) / self.error)
+        interval = escape(self.growth + 1.28 * self.error), escape(self.growth - 1.28 * self.error)
+        return escape(self.growth), interval, probability
+
+
+def _signal_growth(trial: Trial) -> Growth | None:
+    """Of ln gain from the second third of a trial to the last; None if nothing moves."""
+    if not any(trial.powers) or not (both := thirds(trial))[1].moves:
+        return None
     early, late = both
-    before, centre = max(early.gain, late.gain / late.errors), 5 * t / 6
-    growth, far = math.log(late.gain / before), max(0.0, math.log(LEAVES / late.gain))
+    growth = math.log(late.gain / max(early.gain, late.gain / late.errors))
     error = math.hypot(1 / late.errors, 1 / max(early.errors, 1.0), LAW)
+    return Growth(growth, error, max(0.0, math.log(LEAVES / late.gain)), 1 / 3, 5 / 6)
 
-    def escape(growth: float) -> float:
-        """The step at which ln gain has grown by `far`, at this growth in a third of the trial."""
-        return max(centre + t / 3 * far / growth, t) if growth > 0 else math.inf
 
-    needed = far * (t / 3) / (steps - centre)
-    probability = NormalDist().cdf((growth - needed) / error)
-    interval = escape(growth + 1.28 * error), escape(growth - 1.28 * error)
-    return escape(growth), interval, (1 - BROKEN) * probability + BROKEN * still
+def _reach_growth(trial: Trial) -> Growth | None:
+    """Of log10 reach over the last two thirds of a trial; None if it is wide already, or does not grow."""
+    known = [(step, math.log10(reach.far)) for step, reach in trial.reaches if 0 < reach.far < math.inf]
+    if len(known) < READINGS:
+        return None
+    before, middle, now = np.interp([trial.steps / 3, 2 * trial.steps / 3, trial.steps], *zip(*known, strict=True))
+    if now > WIDE or now - before < WIDENS:
+        return None
+    error = math.hypot(WIDENS, BENDS * (now - before), middle - (before + now) / 2)
+    return Growth(float(now - before), error, float(-now), 2 / 3, 1.0)
 
 
 def motion(trial: Trial) -> str:
