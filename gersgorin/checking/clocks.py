@@ -40,8 +40,8 @@ STILL = 0.35  # probability of leaving of a whole training in which nothing move
 BROKEN = 0.1  # share of trainings in which the law does not hold
 WINDOWS = 15  # of a figure
 GROWS = 0.3  # growth of ln gain, from which on it is said
-WIDE = -0.5  # log10 of a reach that hardly grows any more; a training leaves when its reach is about 1
-WIDENS, BENDS = 0.7, 0.2  # growth of log10 reach that is no chance; relative error of its law
+NARROW, WIDE = -10.0, -0.5  # log10 of a reach that tells nothing yet, or no more; a training leaves when its reach is about 1
+WIDENS, BENDS, SCATTER = 0.7, 0.2, 2.0  # growth of log10 reach that is no chance; relative error of the law; times the scatter
 READINGS = 5  # of the reach, at least
 FURTHER = 10.0  # times the reach, from which on it has moved
 
@@ -136,15 +136,17 @@ def _signal_growth(trial: Trial) -> Growth | None:
 
 
 def _reach_growth(trial: Trial) -> Growth | None:
-    """Of log10 reach over the last two thirds of a trial; None if it is wide already, or does not grow."""
+    """Of log10 reach over the last two thirds of a trial; None if it is wide already, too narrow, or does not grow."""
     known = [(step, math.log10(reach.far)) for step, reach in trial.reaches if 0 < reach.far < math.inf]
+    known = [(step, far) for step, far in known if 3 * step >= trial.steps]
     if len(known) < READINGS:
         return None
-    before, middle, now = np.interp([trial.steps / 3, 2 * trial.steps / 3, trial.steps], *zip(*known, strict=True))
-    if now > WIDE or now - before < WIDENS:
+    x, y = np.array(known).T
+    slope, height = np.polyfit(x - trial.steps, y, 1)
+    growth, scatter = 2 / 3 * trial.steps * slope, float(np.std(y - height - slope * (x - trial.steps)))
+    if not NARROW < height < WIDE or growth < WIDENS:
         return None
-    error = math.hypot(WIDENS, BENDS * (now - before), middle - (before + now) / 2)
-    return Growth(float(now - before), error, float(-now), 2 / 3, 1.0)
+    return Growth(float(growth), math.hypot(WIDENS, BENDS * growth, SCATTER * scatter), float(-height), 2 / 3, 1.0)
 
 
 def motion(trial: Trial) -> str:
