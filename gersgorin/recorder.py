@@ -5,7 +5,7 @@
             loss = criterion(model(x), y)
             loss.backward()
             optimizer.step()
-            recorder.step(loss)          # with the present gradients
+            recorder.step(loss)          # with the present gradients; or step(loss, output, y) with Recorder(..., loss_fn=criterion)
             optimizer.zero_grad()
     recorder.recording                   # a Recording; `gersgorin recording run.npz` draws it
 
@@ -28,6 +28,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gersgorin.checking.clocks import signal
+from gersgorin.checking.trials import Trial, curvature
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
@@ -146,6 +148,8 @@ class Recorder:
         layer: which recurrent cell, counted from 1, where the module has several; each layer of torch.nn's counts. None: the first,
             of torch.nn's with the joint state of all its layers.
         submodule: the part of the module in which to look, by its name in `named_modules`: "encoder.rnn".
+        loss_fn: loss_fn(output, y) of the training, for the share of the loss that the outputs explain (`gersgorin.checking.clocks`);
+            outputs have their units last.
         about: the origin of the training, for figures: "orthogonal:1, seed 0; sums of two numbers". None: the one in the resumed
             file, or that of a cell of ours.
 
@@ -169,6 +173,7 @@ class Recorder:
         positions: int = POSITIONS,
         layer: int | None = None,
         submodule: str | None = None,
+        loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
         about: str | None = None,
     ):
         for name, value, least in (("every", every, 1), ("positions", positions, 1), ("start", start, 0)):
@@ -181,6 +186,7 @@ class Recorder:
         self._about = self._watched.made if about is None else str(about)
         self._rows: list[dict] = []
         self._steps, self._measuring, self._next_save = start, 0.0, 0.0
+        self._loss_fn, self._since = loss_fn, Trial(1.0)
         self._begun, self._warned = time.perf_counter(), False
         if start and self._path is not None and self._path.exists():
             self._resume(Recording.load(self._path), about)
@@ -193,17 +199,36 @@ class Recorder:
     def __exit__(self, *error) -> None:
         self.close()
 
-    def step(self, loss: Tensor | float | None = None) -> None:
+    def step(self, loss: Tensor | float | None = None, output: Tensor | None = None, y: Tensor | None = None) -> None:
         """Count a step of training; at every N-th one measure, with the gradients that stand in `.grad`.
 
         Call it between `loss.backward()` and `optimizer.zero_grad()`; elsewhere it warns once, and records the gradients as missing.
+
+        output, y: of this step's minibatch, with `loss_fn`: what the outputs explain is measured over all steps between measurements.
         """
         self._steps += 1
+        if output is not None and y is not None and self._loss_fn is not None:
+            self._explain(output, y)
         if self._steps % self._every == 0:
             if not self._warned and not has_gradients(self._module):
                 self._warned = True
                 warnings.warn(NO_GRADIENTS, stacklevel=2)
             self.measure(self._steps, loss)
+
+    @torch.enable_grad()
+    def _explain(self, output: Tensor, y: Tensor) -> None:
+        """Add the first-order gain of a minibatch's outputs over their mean."""
+        mean = output.detach().flatten(0, -2).mean(0)
+        constant, d, trial = mean.expand(output.shape).clone().requires_grad_(), output.detach() - mean, self._since
+        loss = self._loss_fn(constant, y)  # type: ignore[misc]  # `step` has it
+        if not trial.curvatures:
+            trial.curvatures.append(curvature(loss, constant, d))
+            loss = self._loss_fn(constant, y)  # type: ignore[misc]
+        (slope,) = torch.autograd.grad(loss, constant)
+        trial.losses.append(math.nan)
+        trial.constants.append(loss.item())
+        trial.slopes.append(-float((slope * d).sum()))
+        trial.powers.append(float(d.square().mean()))
 
     def measure(self, step: int, loss: Tensor | float | None = None) -> None:
         """Measure now, after this number of steps, independently of `every`; weights or states that are not finite give NaN."""
@@ -212,7 +237,9 @@ class Recorder:
         begun = time.perf_counter()
         norms, rates = gradient_norms(self._module)
         value = np.array(math.nan if loss is None else loss.item() if isinstance(loss, Tensor) else loss, float)
+        gain = signal(self._since, 0, self._since.steps).gain if self._since.steps > 1 else math.nan
         row = {"step": np.array(step), "loss": value, "gradient_norm": norms, "relative_rate": rates}
+        row["explained"], self._since = np.array(gain), Trial(1.0)
         try:
             row |= self._look()
         except InvalidInputError as error:

@@ -5,7 +5,7 @@ Every `plot_*` draws into the axes it is given and returns them. Bands show the 
 Legend: M measurements, P positions of the probe sequence, N state entries, L layers of a step, K weights (a layer's apart).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -45,6 +45,7 @@ MEASURES = {  # one number a measurement: the mean over positions, layers or wei
     "gate": "transform gates",
     "gradient_norm": "gradient norm",
     "relative_rate": "relative rate",
+    "explained": "explained by the outputs",
 }
 
 
@@ -89,6 +90,8 @@ class Recording(Result, kind="recording"):
     """2-norm of the loss's gradient in each weight, (M, K)."""
     relative_rate: np.ndarray
     """Gradient norm / norm of the weight, (M, K); NaN for a weight that is zero."""
+    explained: np.ndarray
+    """Share of the loss that the outputs explain, in the steps since the last measurement, (M,)."""
     measuring_seconds: float = 0.0
     """Time of all measurements."""
     training_seconds: float = 0.0
@@ -140,6 +143,11 @@ class Recording(Result, kind="recording"):
         """Spectral radius and bulk over the training; without axes a figure of all measurements."""
         return draw_recording(self).axes[0] if ax is None else plot_measures(self, ax)
 
+    @classmethod
+    def _of_file(cls, values: Mapping) -> "Recording":
+        """Files of 0.3.0 and before have no `explained`."""
+        return super()._of_file({"explained": np.full(len(values["step"]), np.nan)} | dict(values))
+
     def validate(self) -> None:
         """Raise ValueError unless all arrays are numbers of the same measurements, at least one."""
         arrays = [vars(self)[name] for name in MOMENTS]
@@ -150,7 +158,15 @@ class Recording(Result, kind="recording"):
 MOMENTS = [f.name for f in fields(Recording) if f.type is np.ndarray and f.name != "parameters"]
 MOST_LINES = 8  # of a panel
 STEPS = "steps of training"
-COLOURS = {"loss": "black", "radius": RED, "bulk": ORANGE, "reach": BLUE, "exponent": PURPLE, "input_gain": GREEN}
+COLOURS = {
+    "loss": "black",
+    "explained": BLUE,
+    "radius": RED,
+    "bulk": ORANGE,
+    "reach": BLUE,
+    "exponent": PURPLE,
+    "input_gain": GREEN,
+}
 PANELS = {  # measures of a panel, and its title; of the first also the level between growth and decay
     ("loss",): ("Loss", None),
     ("radius", "bulk"): ("Spectral radius, and the bulk of the spectrum", 1),
@@ -161,6 +177,7 @@ PANELS = {  # measures of a panel, and its title; of the first also the level be
     ("gate",): ("Mean {gate_name} of each layer", None),
     ("gradient_norm",): ("Gradient norms", None),
     ("relative_rate",): ("Relative rates ||dL/dW|| / ||W||", None),
+    ("explained",): ("Share of the loss that the outputs explain", None),
 }
 
 
@@ -193,6 +210,8 @@ def plot_measures(recording: Recording, ax: Axes, *, names: Sequence[str] = ("ra
         if values.ndim == 2 and lines:
             ax.set_yscale("log")
     known = recording.loss[np.isfinite(recording.loss)]
+    if "explained" in names and np.nanmax(recording.explained) > 0:
+        ax.set_yscale("log")
     if "loss" in names and 0 < 3 * known.min(initial=np.inf) < known.max(initial=0):
         ax.set_yscale("log")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))

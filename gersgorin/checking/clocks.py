@@ -40,8 +40,15 @@ STILL = 0.35  # probability of leaving of a whole training in which nothing move
 BROKEN = 0.1  # share of trainings in which the law does not hold
 WINDOWS = 15  # of a figure
 GROWS = 0.3  # growth of ln gain, from which on it is said
-NARROW, WIDE = -10.0, -0.5  # log10 of a reach that tells nothing yet, or no more; a training leaves when its reach is about 1
-WIDENS, BENDS, SCATTER = 0.7, 0.2, 2.0  # growth of log10 reach that is no chance; relative error of the law; times the scatter
+NARROW, WIDE = (
+    -10.0,
+    -0.5,
+)  # log10 of a reach that tells nothing yet, or no more; a training leaves when its reach is about 1
+WIDENS, BENDS, SCATTER = (
+    0.7,
+    0.2,
+    2.0,
+)  # growth of log10 reach that is no chance; relative error of the law; times the scatter
 READINGS = 5  # of the reach, at least
 FURTHER = 10.0  # times the reach, from which on it has moved
 

@@ -178,15 +178,8 @@ class Constant:
         return loss.item(), torch.autograd.grad(loss, output)[0]
 
     def curvature_of(self, output: Tensor, y: Tensor) -> float:
-        """Second derivative of the loss at the constant output along the deviations of some outputs, for a mean square of 1."""
-        d = self.deviations(output)
-        loss, constant = self._graph(output.shape, y)
-        try:
-            (slope,) = torch.autograd.grad(loss, constant, create_graph=True)
-            (bend,) = torch.autograd.grad((slope * d).sum(), constant, materialize_grads=True)
-        except RuntimeError:  # a loss without second derivatives, or one that is linear
-            return 0.0
-        return float((bend * d).sum() / d.square().mean())
+        """`curvature` of the loss at the constant output along the deviations of some outputs."""
+        return curvature(*self._graph(output.shape, y), self.deviations(output))
 
     def deviations(self, output: Tensor) -> Tensor:
         """Of outputs from their mean over examples and frames."""
@@ -203,6 +196,16 @@ class Constant:
                 f"the loss of a constant output is {loss:.3g} on a minibatch, expected a loss of at least 0"
             )
         return loss, output
+
+
+def curvature(loss: Tensor, output: Tensor, d: Tensor) -> float:
+    """Second derivative of a loss in an output along d, for a mean square of 1; 0 of a loss without second derivatives."""
+    try:
+        (slope,) = torch.autograd.grad(loss, output, create_graph=True)
+        (bend,) = torch.autograd.grad((slope * d).sum(), output, materialize_grads=True)
+    except RuntimeError:
+        return 0.0
+    return float((bend * d).sum() / d.square().mean())
 
 
 class _Training:
