@@ -123,6 +123,7 @@ def _norm(t: Tensor) -> float:
 
 
 POSITIONS = 4
+MEMORY = 100  # steps of the running mean of the outputs
 SAVE_SHARE = 0.01  # largest share of the time for writing the file
 LONGEST_UNSAVED = 10.0  # seconds after which the file is written in any case
 NO_GRADIENTS = (
@@ -186,7 +187,7 @@ class Recorder:
         self._about = self._watched.made if about is None else str(about)
         self._rows: list[dict] = []
         self._steps, self._measuring, self._next_save = start, 0.0, 0.0
-        self._loss_fn, self._since = loss_fn, Trial(1.0)
+        self._loss_fn, self._since, self._seen, self._mean = loss_fn, Trial(1.0), 0, torch.zeros(())
         self._begun, self._warned = time.perf_counter(), False
         if start and self._path is not None and self._path.exists():
             self._resume(Recording.load(self._path), about)
@@ -217,9 +218,11 @@ class Recorder:
 
     @torch.enable_grad()
     def _explain(self, output: Tensor, y: Tensor) -> None:
-        """Add the first-order gain of a minibatch's outputs over their mean."""
-        mean = output.detach().flatten(0, -2).mean(0)
-        constant, d, trial = mean.expand(output.shape).clone().requires_grad_(), output.detach() - mean, self._since
+        """Add the first-order gain of a minibatch's outputs over the mean output of about `MEMORY` steps."""
+        mean, trial = output.detach().flatten(0, -2).mean(0), self._since
+        self._seen += 1
+        self._mean = self._mean.to(mean) + (mean - self._mean.to(mean)) / min(self._seen, MEMORY)
+        constant, d = self._mean.expand(output.shape).clone().requires_grad_(), output.detach() - mean
         loss = self._loss_fn(constant, y)  # type: ignore[misc]  # `step` has it
         if not trial.curvatures:
             trial.curvatures.append(curvature(loss, constant, d))
