@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import uncompiled, users_code, with_gradients
-from gersgorin.analyses.plateau import measure_rates
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause, PreventedError
 from gersgorin.checking.causes.find import after, before
@@ -24,16 +23,14 @@ from gersgorin.checking.causes.kept_out import Watch
 from gersgorin.checking.causes.repairs import Trials
 from gersgorin.checking.forecast import forecast
 from gersgorin.checking.loop import LossFunction, TrainingLoop, above_zero, check_limits, random_numbers_kept
-from gersgorin.checking.minibatches import BATCH_SIZE, Examples, in_double
+from gersgorin.checking.minibatches import BATCH_SIZE, Examples
 from gersgorin.checking.prediction import UNTRIED, TrainingCheck
 from gersgorin.checking.reach import measure_reach
 from gersgorin.checking.trials import Constant
-from gersgorin.objective import BatchObjective, Loss, frame_loss, next_frames
-from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError
-from rhn.utils.wording import counted, first_line
+from gersgorin.objective import Loss, frame_loss, next_frames
+from rhn.errors import InvalidInputError, NotFiniteError
+from rhn.utils.wording import counted
 
-EXPLAINING = 0.2  # of the time of a check, at most, for the measures of the plateau
-PASSES = 20  # steps of the training that take as long as these, in double precision
 EXCERPT = 25  # frames of a chorale, at most: four times as fast as whole ones
 MOMENTUM = 0.9  # of SGD, if no optimiser is given
 
@@ -178,9 +175,8 @@ def _check_training(
         causes = tuple(sorted((cause for _, cause in found), key=lambda cause: not cause.sure))
         if causes and causes[0].sure:
             return TrainingCheck(**UNTRIED, **about, causes=causes, saved_seconds=steps * loop.step_seconds)
-        progress("the plateau")
+        progress("reach")
         reach = measure_reach(loop, loop.model)
-        order, lacking = _order(loop, EXPLAINING * (end - time.monotonic()))
         ready = time.monotonic()
         progress("the best constant output")
         try:
@@ -204,41 +200,18 @@ def _check_training(
         check = TrainingCheck(
             **vars(forecasted),
             **about,
-            order=order,
             reach=reach,
             step_seconds=(time.monotonic() - ready) / taken if taken else loop.step_seconds,
             setup_seconds=ready - begun,
         )
         trials = Trials(case, constant, lambda: end - time.monotonic(), seed, progress)
         every, tried = after(case, found, check, watch, trials)
-    left_out += [*["the time was up before the trials ended"] * check.cut, *[lacking] * bool(lacking), *trials.lacking]
+    left_out += [*["the time was up before the trials ended"] * check.cut, *trials.lacking]
     if not watch.kept:
         left_out.append("what carries over to other examples: expected tensors of 50 or more examples")
     if loop.data.cut:
         left_out.append(f"batches of the DataLoader after the first {loop.data.cut:,}, for the best constant output")
     return replace(check, causes=tuple(every), trials=(*check.trials, *tried), left_out=tuple(left_out))
-
-
-def _order(loop: TrainingLoop, seconds: float) -> tuple[float | None, str]:
-    """(Order of the plateau on one minibatch, what is lacking in words); it explains the forecast and does not enter it."""
-    if PASSES * loop.step_seconds > seconds:
-        return None, "the order of the plateau, for lack of time"
-    try:
-        x, y = loop.data.probe()
-        constant, loss = loop.constant_output(loop.goals([(x, y)]))
-        y = y.double() if y.is_floating_point() else y
-        probe = BatchObjective(
-            loop.model,
-            in_double(x),
-            lambda outputs: loop.loss_fn(outputs, y),
-            (constant.double().reshape(-1, constant.shape[-1]).mean(0), loss),
-            loop.predict,
-        )
-        rates, slopes = measure_rates(probe)
-        has_order = probe.output_bias is not None and bool(rates)
-        return slopes[max(rates, key=lambda name: rates[name])] if has_order else None, ""
-    except USERS_FAULT as error:  # whatever a module raises in double precision
-        return None, f"the order of the plateau: {first_line(error)}"
 
 
 def frame_targets(
