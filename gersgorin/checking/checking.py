@@ -9,11 +9,11 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gersgorin._validate import uncompiled, users_code, with_gradients
 from gersgorin.checking.causes.case import Case
@@ -22,16 +22,15 @@ from gersgorin.checking.causes.find import after, before
 from gersgorin.checking.causes.kept_out import Watch
 from gersgorin.checking.causes.repairs import Trials
 from gersgorin.checking.forecast import forecast
-from gersgorin.checking.loop import LossFunction, TrainingLoop, above_zero, check_limits, random_numbers_kept
-from gersgorin.checking.minibatches import BATCH_SIZE, Examples
+from gersgorin.checking.loop import TrainingLoop, TrainingOptions, above_zero, check_limits, random_numbers_kept
+from gersgorin.checking.minibatches import Examples
 from gersgorin.checking.prediction import UNTRIED, TrainingCheck
 from gersgorin.checking.reach import measure_reach
 from gersgorin.checking.trials import Constant
-from gersgorin.objective import Loss, frame_loss, next_frames
+from gersgorin.training.frames import chorale_frames, next_frames
 from rhn.errors import InvalidInputError, NotFiniteError
 from rhn.utils.wording import counted
 
-EXCERPT = 25  # frames of a chorale, at most: four times as fast as whole ones
 MOMENTUM = 0.9  # of SGD, if no optimiser is given
 
 
@@ -45,16 +44,11 @@ def check(
     steps: int = 3000,
     seconds: float = 20.0,
     learning_rates: Sequence[float] = (),
-    learning_rate: float | None = None,
-    clip_norm: float | None = None,
-    scheduler: Any = None,
-    batch_size: int = BATCH_SIZE,
-    batch_axis: int | None = None,
-    predict: Callable[[Any], Tensor] | None = None,
     losses: Sequence[float] = (),
     name: str | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda doing: None,
+    **parts: Unpack[TrainingOptions],
 ) -> TrainingCheck:
     """Name the causes why a training does not learn; predict if it leaves the loss of a constant output, when, and at which rates.
 
@@ -70,24 +64,13 @@ def check(
     tensors a tenth, at most 128, is kept out of the trials: what is learned by heart leaves, and does not carry over to them.
 
     Args:
-        model: any module, called as model(x), or as model(*x) or model(**x) for several inputs.
-        x, y: inputs and targets, tensors of all examples, or a tuple or dictionary of such inputs, the sequence first; or as x a
-            DataLoader, read in its own order, and no y. Its batches are (x, y), (x, further inputs, y), ((x, further inputs), y), or
-            dictionaries with targets named y, target, targets, label or labels. Without y and optimizer x are sequences as for
-            `gersgorin.plateau`, whose next frames are predicted; None: excerpts of the chorales.
-        loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli", which read y (N,) as (N, 1) for outputs
-            (N, 1). For next frames a loss of `gersgorin.plateau`; None: the model's own.
-        optimizer: of `torch.optim`, on parameters of the model; or "sgd", "adam", "adamw", "rmsprop" with a learning_rate. None: SGD
-            with this learning rate and momentum 0.9 on the next frames.
+        model, x, y, loss_fn, optimizer, parts: of the training, with parts `learning_rate`, `clip_norm`, `scheduler`, `batch_size`,
+            `batch_axis` and `predict`; see `gersgorin.Training`. Without y and optimizer x are sequences as for `gersgorin.plateau`,
+            whose next frames are predicted; None: excerpts of the chorales. loss_fn is then a loss of `gersgorin.plateau`, None for
+            the model's own, and the optimiser SGD with `learning_rate` and momentum 0.9.
         steps: length of the training.
         seconds: most time of the check.
         learning_rates: further ones to try, of the first group of parameters; the given one and ten times it are tried in any case.
-        learning_rate: of an optimiser given by name, or of SGD.
-        clip_norm: largest gradient norm, as in `torch.nn.utils.clip_grad_norm_`; None: no clipping.
-        scheduler: a learning-rate scheduler of the optimiser that is stepped after each step; None: a constant learning rate.
-        batch_size: of the minibatches drawn from tensors.
-        batch_axis: axis of the examples in x and y, 0 with batch_first=True; None: found by changing one example.
-        predict: takes the prediction, a tensor, from what the model returns; None: that, its `logits`, or the first entry of a tuple.
         losses: of your own run, one a step: if they differ from those of the trials, the cause is in your loop.
         name: title of the network; None: derived from the model.
         seed: of the order of the minibatches.
@@ -100,14 +83,15 @@ def check(
         raise InvalidInputError(f"the model is a {type(model).__name__}, expected a torch.nn.Module")
     if y is None and (optimizer is None or (x is None and loss_fn is None)):
         if optimizer is None:
-            if learning_rate is None:
+            rate = parts.pop("learning_rate", None)
+            if rate is None:
                 raise InvalidInputError(
                     "learning_rate is missing: expected that of SGD on the next frames, or an optimizer"
                 )
-            rate = above_zero("learning_rate", learning_rate)
-            optimizer, learning_rate = torch.optim.SGD(model.parameters(), lr=rate, momentum=MOMENTUM), None
-        x, y, loss_fn = chorale_targets(model) if x is None else frame_targets(model, x, loss_fn)
-        batch_axis = 1
+            optimizer = torch.optim.SGD(model.parameters(), lr=above_zero("learning_rate", rate), momentum=MOMENTUM)
+        dtype = next(model.parameters(), torch.zeros(0)).dtype
+        x, y, loss_fn = chorale_frames(model, dtype) if x is None else next_frames(model, x, loss_fn, dtype)
+        parts["batch_axis"] = 1
     needed = {"x": x, "loss_fn": loss_fn, "optimizer": optimizer}
     if missing := [key for key, value in needed.items() if value is None]:
         raise InvalidInputError(
@@ -122,20 +106,7 @@ def check(
     progress("the training")
     about: dict[str, Any] = {"name": name or name_of(uncompiled(model)), "steps": steps}
     try:
-        loop = TrainingLoop(
-            model,
-            x,
-            y,
-            loss_fn,
-            optimizer,
-            learning_rate=learning_rate,
-            clip_norm=clip_norm,
-            scheduler=scheduler,
-            batch_size=batch_size,
-            batch_axis=batch_axis,
-            loading_seconds=seconds / 4,
-            predict=predict,
-        )
+        loop = TrainingLoop(model, x, y, loss_fn, optimizer, loading_seconds=seconds / 4, **parts)
     except PreventedError as error:
         return TrainingCheck(**UNTRIED, **about, causes=(error.cause,))
     except NotFiniteError as error:
@@ -212,26 +183,6 @@ def _check_training(
     if loop.data.cut:
         left_out.append(f"batches of the DataLoader after the first {loop.data.cut:,}, for the best constant output")
     return replace(check, causes=tuple(every), trials=(*check.trials, *tried), left_out=tuple(left_out))
-
-
-def frame_targets(
-    model: nn.Module, sequences: Any, loss: str | Loss | None = None
-) -> tuple[Tensor, Tensor, LossFunction]:
-    """(Inputs (T, N, ...), next frames, mean loss of a frame) of sequences, as for `gersgorin.plateau`, in the type of a model."""
-    x, y, resolved = next_frames(model, sequences, loss)
-    like = next(model.parameters(), torch.zeros(0))
-    x, y = (t.to(like.dtype) if t.is_floating_point() else t for t in (x, y))
-    return x, y, frame_loss(resolved)
-
-
-def chorale_targets(model: nn.Module, corpus=None) -> tuple[Tensor, Tensor, LossFunction]:
-    """`frame_targets` of an excerpt of each training chorale, from different frames on."""
-    from rhn.data import chorales
-
-    pieces = [np.asarray(piece) for piece in (corpus or chorales()).train]
-    starts = [5 * k % max(1, len(piece) - EXCERPT + 1) for k, piece in enumerate(pieces)]
-    cut = [piece[start : start + EXCERPT] for start, piece in zip(starts, pieces, strict=True)]
-    return frame_targets(model, cut, "bernoulli")
 
 
 def name_of(model: nn.Module) -> str:

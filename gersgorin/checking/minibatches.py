@@ -19,8 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin._validate import users_code
-from gersgorin.objective import numbers_of
+from gersgorin._validate import finite_tensor, users_code
 from rhn.errors import DataError, InvalidInputError
 
 Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
@@ -245,6 +244,14 @@ def _read(loader: Iterable) -> Iterator[Any]:
         if batch is _read:
             return
         yield batch
+
+
+def numbers_of(name: str, given: Any) -> Tensor:
+    """Finite real numbers of a user as a tensor without a graph. Raises InvalidInputError."""
+    if not isinstance(given, Tensor):
+        with users_code(f"{name}: no array of numbers"):
+            given = np.asarray(given)
+    return finite_tensor(name, given).detach()
 
 
 def numbers_like(name: str, given: Any, like: Tensor) -> Tensor:

@@ -33,9 +33,8 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.analyses.plateau import relative_rate
-from gersgorin.checking.loop import TrainingLoop
+from gersgorin.checking.loop import TrainingLoop, output_bias_of
 from gersgorin.checking.minibatches import sequence_of
-from gersgorin.objective import output_bias_of
 from rhn.cells import Cell
 from rhn.cells.init import memory_blocks, rotations
 from rhn.cells.layers import GateBlocks, Layer, Part

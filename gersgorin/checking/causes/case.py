@@ -16,7 +16,7 @@ from torch.utils.data import default_collate
 from gersgorin.checking.activation import Activation, graph, operation
 from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.minibatches import Examples, Inputs, Pair, in_double, sequence_of
-from gersgorin.objective import least_constant
+from gersgorin.training.losses import least_constant
 from rhn.errors import USERS_FAULT, InvalidInputError
 
 MOST = 32  # examples that are looked at

@@ -11,7 +11,7 @@ from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.loop import Goal, TrainingLoop
 from gersgorin.checking.minibatches import Batches, Examples, same_for_all_seeds, sequence_of
-from gersgorin.objective import least_constant
+from gersgorin.training.losses import least_constant
 
 SATURATED = 4.0  # a pre-activation beyond which tanh and sigmoid hardly move
 MOSTLY = 0.5  # share of saturated units from which on the inputs are too large
