@@ -31,7 +31,7 @@ from gersgorin._validate import with_gradients
 from gersgorin.autodiff import vjps
 from gersgorin.checking.loop import TrainingLoop
 from gersgorin.linalg.products import share_from, vanishes_at
-from gersgorin.loading.find import TORCH_CELLS
+from gersgorin.loading.find import TORCH_CELLS, recurrent_cells
 from gersgorin.plotting.figure import Shown, entitle, heat_map, legend_below, names_of, top_decade, wrapped
 from gersgorin.run import Progress, silent
 from gersgorin.training.losses import Loss
@@ -151,10 +151,11 @@ class Unrolled:
         for name, module in [*training.model.named_modules()]:
             if isinstance(module, TORCH_CELLS) and name:
                 training.model.set_submodule(name, _StandIn(module))
-        cells = {k: m for k, m in training.model.named_modules() if hasattr(m, "step") and hasattr(m, "state_size")}
+        names = {module: name for name, module in training.model.named_modules()}
+        cells = {names[cell]: cell for cell in recurrent_cells(training.model) if hasattr(cell, "step")}
         runs = {name: _watch(cell) for name, cell in cells.items()}
         losses = training.frame_losses()
-        running = _outermost([name for name, run in runs.items() if run.states])
+        running = [name for name, run in runs.items() if run.states]
         self.cells, self._runs = {name: cells[name] for name in running}, [runs[name] for name in running]
         self._check(training, losses)
         self.losses = losses / training.mask.sum()
@@ -225,17 +226,6 @@ def _watch(cell: Any) -> _Steps:
     if isinstance(cell, Cell):
         cell.states = types.MethodType(Cell.states, cell)
     return steps
-
-
-def _outermost(names: list[str]) -> list[str]:
-    """Without modules inside others of these: they only do a part of the outer one's step.
-
-    >>> _outermost(["cell", "cell.inner", "cells"])
-    ['cell', 'cells']
-    """
-    return [
-        name for name in names if not any(name.startswith(f"{outer}.".lstrip(".")) for outer in names if outer != name)
-    ]
 
 
 def _layer_on_weights(module: nn.Module, layer: int) -> Cell:

@@ -15,21 +15,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from gersgorin._validate import uncompiled, users_code, with_gradients
+from gersgorin._validate import random_numbers_kept, uncompiled, users_code, with_gradients
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause, PreventedError
 from gersgorin.checking.causes.find import after, before
 from gersgorin.checking.causes.kept_out import Watch
 from gersgorin.checking.causes.repairs import Trials
 from gersgorin.checking.forecast import forecast
-from gersgorin.checking.loop import TrainingLoop, TrainingOptions, above_zero, check_limits, random_numbers_kept
+from gersgorin.checking.loop import TrainingLoop, TrainingOptions, check_limits
 from gersgorin.checking.minibatches import Examples
 from gersgorin.checking.prediction import UNTRIED, TrainingCheck
 from gersgorin.checking.reach import measure_reach
 from gersgorin.checking.trials import Constant
+from gersgorin.loading.find import cell_title
 from gersgorin.training.frames import chorale_frames, next_frames
+from gersgorin.training.optimizer import above_zero
 from rhn.errors import InvalidInputError, NotFiniteError
-from rhn.utils.wording import counted
 
 MOMENTUM = 0.9  # of SGD, if no optimiser is given
 
@@ -104,7 +105,7 @@ def check(
     further = [above_zero("learning_rates", rate) for rate in np.atleast_1d(learning_rates).tolist()]
     begun = time.monotonic()
     progress("the training")
-    about: dict[str, Any] = {"name": name or name_of(uncompiled(model)), "steps": steps}
+    about: dict[str, Any] = {"name": name or _title(uncompiled(model)), "steps": steps}
     try:
         loop = TrainingLoop(model, x, y, loss_fn, optimizer, loading_seconds=seconds / 4, **parts)
     except PreventedError as error:
@@ -185,10 +186,7 @@ def _check_training(
     return replace(check, causes=tuple(every), trials=(*check.trials, *tried), left_out=tuple(left_out))
 
 
-def name_of(model: nn.Module) -> str:
+def _title(model: nn.Module) -> str:
     """ "dt-rnn, depth 6, 64 units"."""
-    cell, depth, units = (getattr(model, name, None) for name in ("cell", "depth", "hidden_size"))
-    words = [cell if isinstance(cell, str) else type(model).__name__]
-    words += [f"depth {depth}"] * ((depth or 1) > 1)
-    words += [] if units is None else [counted(units, "unit")]
-    return ", ".join(words)
+    cell = getattr(model, "cell", None)
+    return cell_title(model, name=cell if isinstance(cell, str) else None)

@@ -38,11 +38,11 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gersgorin._validate import with_gradients
+from gersgorin._validate import random_numbers_kept, with_gradients
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.find import before
-from gersgorin.checking.loop import TrainingLoop, TrainingOptions, check_limits, random_numbers_kept, times
+from gersgorin.checking.loop import TrainingLoop, TrainingOptions, check_limits
 from gersgorin.checking.minibatches import same_for_all_seeds
 from gersgorin.checking.reach import Reach, measure_reach
 from gersgorin.checking.starts import CHRONO, GIVEN, IMPORTS, MEANINGS, MEMORY, OUTPUT_BIAS, Start, filled, starts
@@ -50,6 +50,7 @@ from gersgorin.checking.trials import WINDOW, Constant, Trial, run_trials
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.plotting.figure import DASHED, MARKERS, ink, line_style, panel
 from gersgorin.training.losses import Loss
+from gersgorin.training.optimizer import times
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import plain_log_ticks
 from rhn.utils.io import finite_json

@@ -16,7 +16,6 @@ Legend: N examples, T frames, B sequences, K output units.
 import contextlib
 import copy
 import math
-import random
 import time
 import warnings
 from collections import defaultdict
@@ -25,12 +24,11 @@ from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any, TypedDict
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gersgorin._validate import check_weights, copied, uncompiled, users_code, with_gradients
+from gersgorin._validate import check_weights, copied, random_numbers_kept, uncompiled, users_code, with_gradients
 from gersgorin.checking.activation import Activation, last_activation, states_of
 from gersgorin.checking.causes.cause import prevented
 from gersgorin.checking.minibatches import (
@@ -38,7 +36,6 @@ from gersgorin.checking.minibatches import (
     Batches,
     Examples,
     Inputs,
-    Mapped,
     Pair,
     find_batch_axis,
     inputs_of,
@@ -50,6 +47,7 @@ from gersgorin.loading.find import model_label
 from gersgorin.run import Label
 from gersgorin.training.frames import next_frames
 from gersgorin.training.losses import FrameLoss, Loss, least_constant, real_frames, target_loss
+from gersgorin.training.optimizer import above_zero, optimizer_of, rates_of, scheduler_of, times
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.training.ensemble import flushed
@@ -57,12 +55,6 @@ from rhn.training.state import LEFT
 from rhn.utils.validation import check_seed
 
 Goal = tuple[torch.Size, Tensor]  # of the outputs for a minibatch, and its targets
-OPTIMIZERS = {
-    "sgd": torch.optim.SGD,
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "rmsprop": torch.optim.RMSprop,
-}
 MOST_STEPS = 10**9  # of a training
 CYCLED = ("momentum", "betas")  # of a group, which a scheduler may change beside the learning rate
 FREE_ROUNDS = 4  # of the search for an output whose loss is lower
@@ -134,15 +126,15 @@ class TrainingLoop:
         self.predict = predict or output_of
         self.clip_norm = None if clip_norm is None else above_zero("clip_norm", clip_norm)
         if optimizer is not None:
-            optimizer = _optimizer(model, optimizer, learning_rate, scheduler is not None)
-        self.rates = [] if optimizer is None else _rates(optimizer, scheduler is not None)
-        parts = model, optimizer, _scheduler(scheduler, optimizer), target_loss(loss_fn)
+            optimizer = optimizer_of(model, optimizer, learning_rate, scheduler is not None)
+        self.rates = [] if optimizer is None else rates_of(optimizer, scheduler is not None)
+        parts = model, optimizer, scheduler_of(scheduler, optimizer), target_loss(loss_fn)
         self.model, self.optimizer, self.scheduler, self._loss = _copied(*parts)
         self._ahead = copy.deepcopy(self.scheduler, {id(p): p for p in self.model.parameters()})
         self._scheduled: list[list[dict[str, Any]]] = []
         with random_numbers_kept(model), with_gradients():
             like = next(self.model.parameters())
-            self.data: Batches | Examples | Mapped = (
+            self.data: Batches | Examples = (
                 Batches(x, like, loading_seconds) if y is None else self._examples(x, y, like, batch_size, batch_axis)
             )
             self._shapes: dict[torch.Size | None, torch.Size] = {}
@@ -551,35 +543,11 @@ def _cut(model: nn.Module, output: Tensor) -> tuple[str, str]:
     )
 
 
-@contextmanager
-def random_numbers_kept(model: nn.Module) -> Iterator[None]:
-    """Restore the random states of torch, on the devices of a model too, of NumPy and of Python."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the state of a user's code
-    try:
-        with torch.random.fork_rng(devices=list({p.device for p in model.parameters() if p.is_cuda})):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-
-
 def _copied(model: nn.Module, optimizer: Optimizer | None, *others: Any) -> tuple[Any, ...]:
     """Copies of a model, of its optimiser with an empty state, on the copy's parameters, and of a scheduler and a loss on these."""
     with users_code(f"{type(model).__name__}, its optimiser or its loss cannot be copied"), torch.inference_mode(False):
         empty = {} if optimizer is None else {id(optimizer.state): defaultdict(dict)}
         return copy.deepcopy((model, optimizer, *others), empty)
-
-
-def times(rate: float, factor: float) -> float:
-    """A learning rate multiplied by a factor, to six digits, so that printed ones are those that were tried."""
-    return rate if factor == 1 else float(f"{rate * factor:.6g}")
-
-
-def above_zero(name: str, value: Any) -> float:
-    """A finite number above 0. Raises InvalidInputError."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise InvalidInputError(f"{name} is {value!r}, expected a number above 0")
-    return value
 
 
 def check_limits(steps: Any, seconds: Any, seed: Any) -> None:
@@ -588,71 +556,3 @@ def check_limits(steps: Any, seconds: Any, seed: Any) -> None:
     check_seed(seed)
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MOST_STEPS:
         raise InvalidInputError(f"steps is {steps!r}, expected a whole number of at least 1")
-
-
-def _rates(optimizer: Optimizer, scheduled: bool) -> list[float]:
-    """Learning rates of the groups; with a scheduler those that it multiplies, because a warm-up may begin at 0."""
-    return [float((scheduled and group.get("initial_lr")) or group.get("lr", 0)) for group in optimizer.param_groups]
-
-
-def _optimizer(model: nn.Module, optimizer: Any, learning_rate: float | None, scheduled: bool) -> Optimizer:
-    """The optimiser, made from its name if only this is given."""
-    if next(model.parameters(), None) is None:
-        raise InvalidInputError(f"{type(model).__name__} has no parameters: there is nothing to train")
-    if isinstance(optimizer, str):
-        if optimizer.lower() not in OPTIMIZERS:
-            raise InvalidInputError(
-                f"optimizer is {optimizer!r}, expected one of {', '.join(OPTIMIZERS)}, or an instance"
-            )
-        if learning_rate is None:
-            kind = OPTIMIZERS[optimizer.lower()].__name__
-            raise InvalidInputError(f"{kind} by its name has no learning rate: add learning_rate=1e-3, or a better one")
-        return OPTIMIZERS[optimizer.lower()](model.parameters(), lr=above_zero("learning_rate", learning_rate))
-    if not isinstance(optimizer, Optimizer):
-        raise InvalidInputError(
-            f"optimizer is {optimizer!r:.60}, expected a name, or an instance as torch.optim.Adam(model.parameters(), lr=1e-3)"
-        )
-    if learning_rate is not None:
-        raise InvalidInputError("learning_rate is for an optimiser given by its name; an instance has its own")
-    parameters = list(model.named_parameters())
-    hooked = [name for name, p in parameters if p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None)]
-    replaced = [
-        f for f in map(vars(optimizer).get, ("step", "zero_grad")) if f and not hasattr(f, "_wrapped_by_lr_sched")
-    ]
-    if hooked or replaced or optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
-        raise InvalidInputError(
-            f"{hooked[0] if hooked else type(optimizer).__name__} has a hook or a replaced method, which the copies that are "
-            "trained do not have: expected none; clip gradients by clip_norm, and freeze parameters by requires_grad_(False)"
-        )
-    own = {id(p) for p in model.parameters()}
-    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
-    if (others := len(set(held) - own)) and own <= set(held):
-        raise InvalidInputError(
-            f"{others} of the optimiser's parameters are not the model's: expected an optimiser on model.parameters()"
-        )
-    if others:
-        raise prevented(
-            "untrained weights",
-            f"The optimiser holds {others} tensors that are no parameters of this model, and {len(own & set(held))} of its {len(own)}.",
-            "Make it after the model was built, moved or converted: optimizer = type(optimizer)(model.parameters(), lr=...).",
-        )
-    rates = _rates(optimizer, scheduled)
-    if not any(rates) or any(not 0 <= rate < math.inf for rate in rates):
-        raise InvalidInputError(
-            f"the learning rates of the optimiser are {rates}, expected finite numbers, one above 0"
-        )
-    return optimizer
-
-
-def _scheduler(scheduler: Any, optimizer: Optimizer | None) -> Any:
-    if scheduler is None:
-        return None
-    if not isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler) or isinstance(
-        scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau
-    ):
-        raise InvalidInputError(
-            f"scheduler is {type(scheduler).__name__}, expected one of torch.optim.lr_scheduler that does not depend on the loss"
-        )
-    if scheduler.optimizer is not optimizer:
-        raise InvalidInputError("the scheduler belongs to another optimiser")
-    return scheduler

@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import with_gradients
-from gersgorin.checking.loop import TrainingLoop, random_numbers_kept
+from gersgorin._validate import random_numbers_kept, with_gradients
+from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.minibatches import sequence_of
 from gersgorin.linalg.products import share_from
 from rhn.training.ensemble import flushed

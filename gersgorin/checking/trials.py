@@ -27,7 +27,8 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
 
-from gersgorin.checking.loop import TrainingLoop, random_numbers_kept
+from gersgorin._validate import random_numbers_kept
+from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.minibatches import Examples, Inputs, sequence_of
 from rhn.errors import InvalidInputError
 from rhn.training.ensemble import flushed

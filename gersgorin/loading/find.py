@@ -258,13 +258,13 @@ class Watched:
 
 def cell_title(cell: nn.Module, layer: int | None = None, name: str | None = None) -> str:
     """Title of a cell, or of one of its layers counted from 0: "LSTM, layer 1 of 2, 64 units"; name: None for that of its class."""
-    depth, size = getattr(cell, "depth", 1), getattr(cell, "hidden_size", None)
+    depth, size = (n if isinstance(n := getattr(cell, name, 0), int) else 0 for name in ("depth", "hidden_size"))
     several, words = layers_of(cell), []
     if several > 1:
         words = [f"{several} layers" if layer is None else f"layer {layer + 1} of {several}"]
     words += [f"depth {depth}"] * (depth > 1)
     name = name or (name_of_cell(cell) if isinstance(cell, Cell) else name_of(cell))
-    words += [] if size is None else [counted(size, "unit")]
+    words += [counted(size, "unit")] * bool(size)
     return ", ".join([name, *words])
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.loop import TrainingLoop
-from gersgorin.checking.minibatches import Mapped, Pair, sequence_of, with_parts
+from gersgorin.checking.minibatches import Pair, sequence_of, with_parts
 from gersgorin.checking.trials import Constant, Trial, run_trials
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import first_line
@@ -147,7 +147,7 @@ def _standardised(
 
     def change(loop: TrainingLoop) -> TrainingLoop:
         changed = copy.copy(loop)
-        changed.data = Mapped(loop.data, mapped)
+        changed.data = loop.data.mapped(mapped)
         return changed
 
     return change
