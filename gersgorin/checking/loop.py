@@ -100,6 +100,10 @@ class TrainingLoop:
     """
 
     label = Label()
+    inputs: Tensor
+    """Of a training on next frames: (T, B, m) or ids (T, B)."""
+    targets: Tensor
+    """Likewise, with `PADDING` after the ends of sequences."""
 
     def __init__(
         self,
@@ -324,19 +328,19 @@ class TrainingLoop:
     @property
     def mask(self) -> Tensor:
         """(T, B) bool, False at padding."""
-        return real_frames(self.data.y)
+        return real_frames(self.targets)
 
     def outputs(self) -> Tensor:
         """The outputs of the model for all examples, (T, B, K)."""
-        return self.output(self.model, self.data.x)
+        return self.output(self.model, self.inputs)
 
     def frame_losses(self) -> Tensor:
         """The loss of every frame (T, B), 0 at padding."""
-        return self.frame_loss.of_frames(self.outputs(), self.data.y)
+        return self.frame_loss.of_frames(self.outputs(), self.targets)
 
     def mean_loss(self) -> Tensor:
         """The mean over all real frames, a scalar."""
-        return self.loss(self.model, self.data.x, self.data.y)
+        return self.loss(self.model, self.inputs, self.targets)
 
     @with_gradients()
     def gradients(self) -> tuple[float, dict[str, Tensor]]:
@@ -348,8 +352,8 @@ class TrainingLoop:
     def best_constant(self) -> tuple[Tensor, float]:
         """(The constant output (K,) of the least mean loss, that loss): what a network can reach without its state."""
         K = self.units.numel()
-        output, y = self.frame_loss.best_constant(self.data.y, K), self.data.y
-        return output, self.constant_loss(output, torch.Size((*self.mask.shape, K)), y).item()
+        output = self.frame_loss.best_constant(self.targets, K)
+        return output, self.constant_loss(output, torch.Size((*self.mask.shape, K)), self.targets).item()
 
     @cached_property
     def output_bias(self) -> str | None:
@@ -359,7 +363,9 @@ class TrainingLoop:
 
     def _check_frames(self) -> None:
         """Raise InvalidInputError where outputs and targets do not fit, the loss is not finite, or the model is no recurrence."""
-        x, y, name = self.data.x, self.data.y, self.frame_loss.name
+        data: Any = self.data
+        x, y = self.inputs, self.targets = data.x, data.y
+        name = self.frame_loss.name
         with torch.no_grad():
             outputs = self.outputs()
         if outputs.dim() != 3 or outputs.shape[:2] != x.shape[:2]:
@@ -546,7 +552,7 @@ def _cut(model: nn.Module, output: Tensor) -> tuple[str, str]:
 def _copied(model: nn.Module, optimizer: Optimizer | None, *others: Any) -> tuple[Any, ...]:
     """Copies of a model, of its optimiser with an empty state, on the copy's parameters, and of a scheduler and a loss on these."""
     with users_code(f"{type(model).__name__}, its optimiser or its loss cannot be copied"), torch.inference_mode(False):
-        empty = {} if optimizer is None else {id(optimizer.state): defaultdict(dict)}
+        empty: dict = {} if optimizer is None else {id(optimizer.state): defaultdict(dict)}
         return copy.deepcopy((model, optimizer, *others), empty)
 
 

@@ -55,7 +55,7 @@ def test_the_loss_of_a_language_model_is_its_own():
     training = TrainingLoop.of_frames(model, ids)
     torch.testing.assert_close(training.frame_losses(), model.double()(ids[:-1], targets=ids[1:]).nll)
     assert training.output_bias == "output_bias"
-    assert TrainingLoop.of_frames(model, ids[:, 0]).data.x.shape == (7, 1)
+    assert TrainingLoop.of_frames(model, ids[:, 0]).inputs.shape == (7, 1)
 
 
 def test_gradients_are_those_of_the_model_which_stays_as_it_is():
@@ -90,7 +90,7 @@ def test_no_constant_output_is_better_than_the_best(loss, targets):
     constant, least = training.best_constant()
 
     def value(z):
-        return training.loss_fn(torch.as_tensor(z).expand(9, 2, 3), training.data.y).item()
+        return training.loss_fn(torch.as_tensor(z).expand(9, 2, 3), training.targets).item()
 
     found = minimize(value, np.zeros(3), method="Powell", options={"xtol": 1e-8, "ftol": 1e-12})
     assert least == pytest.approx(value(constant.numpy())) and least == pytest.approx(found.fun, abs=1e-6)
@@ -139,7 +139,7 @@ def test_ids_are_any_integers(ids):
             return super().forward(nn.functional.one_hot(x, 4).double())
 
     training = TrainingLoop.of_frames(Words(4, 5, 4), ids, "categorical")
-    torch.testing.assert_close(training.data.x[:, 0], IDS[:-1])
+    torch.testing.assert_close(training.inputs[:, 0], IDS[:-1])
 
 
 class Symbols(nn.Module):
