@@ -52,7 +52,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "cell": ("input_jacobian", "layer_jacobians", "norm_bound", "temporal_jacobian", "trajectory"),
         "checking.checking": ("check",),
         "checking.cure": ("cure",),
-        "checking.loop": ("TrainingLoop",),
+        "training.training": ("Training",),
         "comparison": ("compare",),
         "loading.find": ("extract_cell",),
         "linalg.discs": ("gersgorin_discs",),

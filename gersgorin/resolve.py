@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from gersgorin._validate import finite_tensor
 from gersgorin.autodiff import BLOCK
 from gersgorin.cell import State, Step, StepCell, as_cell, flat_state, name_of
-from gersgorin.checking.loop import TrainingLoop
 from gersgorin.loading.data import SUFFIXES, Source, chorale_source, read_sources
 from gersgorin.loading.find import Watched, cell_title, check_state, ids_or_numbers, is_step, part_of, stepping
 from gersgorin.loading.network import (
@@ -33,6 +32,7 @@ from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.options import DataOptions, NetworkOptions, NewOrTrained
 from gersgorin.run import Label, Run
 from gersgorin.training.losses import Loss
+from gersgorin.training.training import Training
 from rhn.cells.convert import StackedCell
 from rhn.cells.init import for_steps
 from rhn.checkpoints import read_metadata
@@ -231,15 +231,15 @@ def open_training(
     loss: str | Loss | None = None,
     *,
     label: Label,
-) -> TrainingLoop:
+) -> Training:
     """A model with its loss on data, and with the unit and origin of a run over them; without targets on the next frames."""
     x = x if isinstance(x, Tensor | np.ndarray) else torch.as_tensor(_source(x, DataOptions()).sequence())
-    training = TrainingLoop.of_frames(model, (x[:-1], x[1:]) if targets is None else (x, targets), loss)
+    training = Training.of_frames(model, (x[:-1], x[1:]) if targets is None else (x, targets), loss)
     training.label = replace(label, title=training.label.title)
     return training
 
 
-def training_of_options(options, *, device: str = "cpu") -> TrainingLoop:
+def training_of_options(options, *, device: str = "cpu") -> Training:
     """The model with an output that a command's options name, and the next frames of their data as its targets. Raises RhnError."""
     check_network_options(options)
     if options.layer is not None:
@@ -259,7 +259,7 @@ def training_of_options(options, *, device: str = "cpu") -> TrainingLoop:
     else:
         _, model = new_model(options, width)
         made = words_of_new(model.cells[0], options.seed)
-    training = TrainingLoop.of_frames(model.to(device), frames, loss)
+    training = Training.of_frames(model.to(device), frames, loss)
     label = _label(source, title=training.label.title, made=made or training.label.made)
     training.label = replace(label, sequence=source.label, data=source.about)
     return training

@@ -29,12 +29,12 @@ from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
 from gersgorin.autodiff import vjps
-from gersgorin.checking.loop import TrainingLoop
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.loading.find import TORCH_CELLS, recurrent_cells
 from gersgorin.plotting.figure import Shown, entitle, heat_map, legend_below, names_of, top_decade, wrapped
 from gersgorin.run import Progress, silent
 from gersgorin.training.losses import Loss
+from gersgorin.training.training import Training
 from rhn.cells import Cell
 from rhn.cells.convert import from_torch, weights_of_torch
 from rhn.errors import InvalidInputError
@@ -147,7 +147,7 @@ class Unrolled:
         InvalidInputError: no recurrent cell, one whose `step` does not run once a frame, or one number as the loss of all frames.
     """
 
-    def __init__(self, training: TrainingLoop):
+    def __init__(self, training: Training):
         for name, module in [*training.model.named_modules()]:
             if isinstance(module, TORCH_CELLS) and name:
                 training.model.set_submodule(name, _StandIn(module))
@@ -186,7 +186,7 @@ class Unrolled:
         )
         return torch.cat([g.flatten() for g in found])
 
-    def _check(self, training: TrainingLoop, losses: Tensor) -> None:
+    def _check(self, training: Training, losses: Tensor) -> None:
         T, B = losses.shape
         if losses.stride() == (0, 0) and losses.numel() > 1:
             raise InvalidInputError(
@@ -285,13 +285,13 @@ def credit(model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = 
     Raises:
         InvalidInputError: as `gersgorin.Training.of_frames`; no cell is found; or the loss is one number for all frames.
     """
-    training = TrainingLoop.of_frames(model, (x, targets), loss)
+    training = Training.of_frames(model, (x, targets), loss)
     training.label = replace(training.label, unit=unit)
     return of_training(training)
 
 
 @with_gradients()
-def of_training(training: TrainingLoop, *, progress: Progress = silent) -> Credit:
+def of_training(training: Training, *, progress: Progress = silent) -> Credit:
     """Measure the credit over time of a model on its sequences."""
     run = Unrolled(training)
     adjoints = run.adjoints()

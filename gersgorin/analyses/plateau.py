@@ -30,10 +30,10 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from gersgorin.checking.loop import TrainingLoop
 from gersgorin.plotting.figure import panel, wrapped
 from gersgorin.run import Progress, silent
 from gersgorin.training.losses import Loss
+from gersgorin.training.training import Training
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE
 from rhn.utils.result import Result
@@ -42,7 +42,7 @@ TENTH = 0.1
 NEAR = 0.05  # largest distance of a slope from the integer that is reported for it
 
 
-def measure_rates(training: TrainingLoop) -> tuple[dict[str, float], dict[str, float]]:
+def measure_rates(training: Training) -> tuple[dict[str, float], dict[str, float]]:
     """(the rates, their slopes d log rate / d log scale) of the network of a training, by matrix; it is left as it was.
 
     A slope is NaN where a rate is 0. Frozen parameters count as those that do not move.
@@ -57,7 +57,7 @@ def measure_rates(training: TrainingLoop) -> tuple[dict[str, float], dict[str, f
     return own, {name: _slope(rate, tenth[name]) for name, rate in own.items()}
 
 
-def rates_at_constant(training: TrainingLoop) -> dict[str, float]:
+def rates_at_constant(training: Training) -> dict[str, float]:
     """||dL/dM|| / ||M|| of every matrix, with the output bias put where the mean output is the best constant one.
 
     A matrix of zeros has the rate infinity where its gradient is not zero, and 0 where it is. A network without an output bias is taken
@@ -68,7 +68,7 @@ def rates_at_constant(training: TrainingLoop) -> dict[str, float]:
     return {name: relative_rate(slopes[name], M) for name, M in matrices(training.parameters).items()}
 
 
-def put_at_constant(training: TrainingLoop) -> None:
+def put_at_constant(training: Training) -> None:
     """Move the output bias so that the mean output over the real frames is the best constant output."""
     if training.output_bias is None:
         return
@@ -212,10 +212,10 @@ def plateau(model: nn.Module, sequences: Any, loss: str | Loss | None = None) ->
     Raises:
         InvalidInputError: as for `gersgorin.Training.of_frames`, and for a model without a trained matrix.
     """
-    return of_training(TrainingLoop.of_frames(model, sequences, loss))
+    return of_training(Training.of_frames(model, sequences, loss))
 
 
-def of_training(training: TrainingLoop, *, progress: Progress = silent) -> Plateau:
+def of_training(training: Training, *, progress: Progress = silent) -> Plateau:
     """Measure the rates of learning of a model at the best constant output for its sequences."""
     if not matrices(training.parameters):
         raise InvalidInputError("the model has no trained matrix: leave one that requires gradients")

@@ -22,14 +22,14 @@ from gersgorin.checking.causes.find import after, before
 from gersgorin.checking.causes.kept_out import Watch
 from gersgorin.checking.causes.repairs import Trials
 from gersgorin.checking.forecast import forecast
-from gersgorin.checking.loop import TrainingLoop, TrainingOptions, check_limits
-from gersgorin.checking.minibatches import Examples
 from gersgorin.checking.prediction import UNTRIED, TrainingCheck
 from gersgorin.checking.reach import measure_reach
 from gersgorin.checking.trials import Constant
 from gersgorin.loading.find import cell_title
 from gersgorin.training.frames import chorale_frames, next_frames
+from gersgorin.training.minibatches import Examples
 from gersgorin.training.optimizer import above_zero
+from gersgorin.training.training import Training, TrainingOptions, check_limits
 from rhn.errors import InvalidInputError, NotFiniteError
 
 MOMENTUM = 0.9  # of SGD, if no optimiser is given
@@ -107,7 +107,7 @@ def check(
     progress("the training")
     about: dict[str, Any] = {"name": name or _title(uncompiled(model)), "steps": steps}
     try:
-        loop = TrainingLoop(model, x, y, loss_fn, optimizer, loading_seconds=seconds / 4, **parts)
+        loop = Training(model, x, y, loss_fn, optimizer, loading_seconds=seconds / 4, **parts)
     except PreventedError as error:
         return TrainingCheck(**UNTRIED, **about, causes=(error.cause,))
     except NotFiniteError as error:
@@ -130,7 +130,7 @@ def check(
 
 @with_gradients()
 def _check_training(
-    loop: TrainingLoop,
+    loop: Training,
     begun: float,
     seconds: float,
     about: dict[str, Any],

@@ -42,15 +42,15 @@ from gersgorin._validate import random_numbers_kept, with_gradients
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.find import before
-from gersgorin.checking.loop import TrainingLoop, TrainingOptions, check_limits
-from gersgorin.checking.minibatches import same_for_all_seeds
 from gersgorin.checking.reach import Reach, measure_reach
 from gersgorin.checking.starts import CHRONO, GIVEN, IMPORTS, MEANINGS, MEMORY, OUTPUT_BIAS, Start, filled, starts
 from gersgorin.checking.trials import WINDOW, Constant, Trial, run_trials
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.plotting.figure import DASHED, MARKERS, ink, line_style, panel
 from gersgorin.training.losses import Loss
+from gersgorin.training.minibatches import same_for_all_seeds
 from gersgorin.training.optimizer import times
+from gersgorin.training.training import Training, TrainingOptions, check_limits
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import plain_log_ticks
 from rhn.utils.io import finite_json
@@ -167,7 +167,7 @@ class Cure(Result):
     """That the search took."""
     needed_seconds: float | None
     """Of a search that decides; None if this one has decided, or if there is one order of minibatches."""
-    loop: TrainingLoop
+    loop: Training
 
     @property
     def changed(self) -> bool:
@@ -312,7 +312,7 @@ class Cure(Result):
         return "\n".join(lines) + f"\n\n{self.code}".rstrip()
 
 
-def code_of(loop: TrainingLoop, plan: Plan) -> str:
+def code_of(loop: Training, plan: Plan) -> str:
     """Lines to paste before a training: the start of a plan, its optimiser, and the norm for clipping."""
     code = plan.start.code
     lines = [*(IMPORTS if code else IMPORTS[:1]), *[COMPILED] * loop.compiled, *_optimizer_lines(loop, plan.factor)]
@@ -325,7 +325,7 @@ def code_of(loop: TrainingLoop, plan: Plan) -> str:
     return "\n".join([*lines, code])  # last: its lines may be many
 
 
-def _optimizer_lines(loop: TrainingLoop, factor: float) -> list[str]:
+def _optimizer_lines(loop: Training, factor: float) -> list[str]:
     """Lines that make the optimiser of a plan, or that change the user's own, if it has several groups or parts of the model."""
     optimizer, trained = loop.optimizer, sum(len(group["params"]) for group in loop.optimizer.param_groups)
     simple = len(optimizer.param_groups) == 1 and trained == len(list(loop.model.parameters()))
@@ -378,7 +378,7 @@ def cure(
     check_limits(steps, seconds, seed)
     if optimizer is None:
         raise InvalidInputError("optimizer is missing: expected cure(model, x, y, loss_fn, optimizer)")
-    loop = TrainingLoop(model, x, y, loss_fn, optimizer, loading_seconds=seconds / 4, **parts)
+    loop = Training(model, x, y, loss_fn, optimizer, loading_seconds=seconds / 4, **parts)
     with random_numbers_kept(loop.model), with_gradients():
         every = (cause for row, cause in before(Case(loop, steps))[0] if not row.risk)
         causes = tuple(
@@ -417,7 +417,7 @@ def cure(
 class _Search:
     """The trials that were made, and the choice between them."""
 
-    def __init__(self, loop: TrainingLoop, steps: int, end: float, seed: int, progress: Callable[[str], None]):
+    def __init__(self, loop: Training, steps: int, end: float, seed: int, progress: Callable[[str], None]):
         self.loop, self.steps, self.end, self.seed, self.progress = loop, steps, end, seed, progress
         self.constant = Constant(loop)
         self.given = Plan(Start(GIVEN))

@@ -26,8 +26,8 @@ from statistics import NormalDist
 import torch
 from torch import nn
 
-from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.trials import LEFT, WINDOW, Constant, Trial, run_trials
+from gersgorin.training.training import Training
 
 EXPONENT = {"sgd": (0.9, 0.1), "adaptive": (0.75, 0.25)}  # mean and standard deviation of p
 Interval = tuple[float, float]
@@ -78,7 +78,7 @@ class Forecast:
 
 
 def forecast(
-    loop: TrainingLoop,
+    loop: Training,
     steps: int,
     seconds: float = 20.0,
     *,

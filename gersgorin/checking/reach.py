@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import random_numbers_kept, with_gradients
-from gersgorin.checking.loop import TrainingLoop, changed_inputs
-from gersgorin.checking.minibatches import sequence_of
 from gersgorin.linalg.products import share_from
+from gersgorin.training.minibatches import sequence_of
+from gersgorin.training.training import Training, changed_inputs
 from rhn.training.ensemble import flushed
 
 SEEN = 1e-3  # share of the gradient, below which it does not see a step
@@ -83,7 +83,7 @@ class Reach:
 
 
 @with_gradients()
-def measure_reach(loop: TrainingLoop, model: nn.Module) -> Reach | None:
+def measure_reach(loop: Training, model: nn.Module) -> Reach | None:
     """The reach of a model in the training of a loop; None if x is no tensor with steps of numbers or symbols."""
     axis, squares, x = loop.frame_axis, np.zeros(0), loop.data.probe()[0]
     if axis is None or not isinstance(x, Tensor) or x.dim() != 2 + x.is_floating_point():
@@ -111,7 +111,7 @@ def _leaf(leaves: list[Tensor], x: Tensor) -> Tensor:
     return leaves[-1].clone()
 
 
-def _last_errors(loop: TrainingLoop, output: Tensor, y: Tensor, axis: int, frames: int) -> tuple[Tensor, int]:
+def _last_errors(loop: Training, output: Tensor, y: Tensor, axis: int, frames: int) -> tuple[Tensor, int]:
     """(dL/doutput, of the last frame with a loss alone if each frame has an output, the number of frames up to it)."""
     z = output.detach().requires_grad_()
     (errors,) = torch.autograd.grad(loop.loss_fn(z.clone(), y), z)

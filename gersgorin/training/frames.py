@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import users_code
-from gersgorin.checking.minibatches import numbers_of
 from gersgorin.training.losses import PADDING, FrameLoss, Loss, frame_loss
+from gersgorin.training.minibatches import numbers_of
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.utils.wording import counted

@@ -12,8 +12,8 @@ from torch import nn
 
 from gersgorin import credit, plateau
 from gersgorin.analyses.plateau import Plateau
-from gersgorin.checking.loop import TrainingLoop
 from gersgorin.cli.main import main
+from gersgorin.training.training import Training
 from rhn.cells import CELLS, RHN
 from rhn.checkpoints import save_checkpoint
 from rhn.errors import InvalidInputError
@@ -60,7 +60,7 @@ def test_rates_are_gradients_at_the_constant_output():
 
 def test_a_step_changes_the_loss_as_the_rates_say():
     """Central difference along the gradient, of a fresh computation of the loss: its slope is the squared norm of all gradients."""
-    training = TrainingLoop.of_frames(network("rhn", 3, init="gaussian:0.2"), frames())
+    training = Training.of_frames(network("rhn", 3, init="gaussian:0.2"), frames())
     _, slopes = training.gradients()
     values = []
     for step in (1e-6, -2e-6):

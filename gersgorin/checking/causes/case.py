@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from gersgorin.checking.activation import Activation, graph, operation
-from gersgorin.checking.loop import TrainingLoop, changed_inputs
-from gersgorin.checking.minibatches import Examples, Inputs, Pair, in_double, sequence_of
+from gersgorin.training.activation import Activation, graph, operation
 from gersgorin.training.losses import least_constant
+from gersgorin.training.minibatches import Examples, Inputs, Pair, in_double, sequence_of
+from gersgorin.training.training import Training, changed_inputs
 from rhn.errors import USERS_FAULT, InvalidInputError
 
 MOST = 32  # examples that are looked at
@@ -26,7 +26,7 @@ SAME = 1e-9  # relative change of outputs in double precision that is none
 class Case:
     """A training of some steps before its first one."""
 
-    def __init__(self, loop: TrainingLoop, steps: int):
+    def __init__(self, loop: Training, steps: int):
         self.loop, self.steps = loop, steps
         self.model = copy.deepcopy(loop.model)
         self.x, self.y = self._several()

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from gersgorin.checking.checking import MOMENTUM
-from gersgorin.checking.minibatches import BATCH_SIZE
 from gersgorin.loading.data import read_array, read_numbers
 from gersgorin.loading.network import KEYS, new_model
 from gersgorin.resolve import module_of_options
 from gersgorin.training.frames import chorale_frames, next_frames
 from gersgorin.training.losses import LOSSES
+from gersgorin.training.minibatches import BATCH_SIZE
 from gersgorin.training.optimizer import OPTIMIZERS
 from rhn.cells.registry import import_named
 from rhn.checkpoints import load_model, read_metadata

@@ -29,9 +29,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gersgorin._validate import check_weights, copied, random_numbers_kept, uncompiled, users_code, with_gradients
-from gersgorin.checking.activation import Activation, last_activation, states_of
 from gersgorin.checking.causes.cause import prevented
-from gersgorin.checking.minibatches import (
+from gersgorin.loading.find import model_label
+from gersgorin.run import Label
+from gersgorin.training.activation import Activation, last_activation, states_of
+from gersgorin.training.frames import next_frames
+from gersgorin.training.losses import FrameLoss, Loss, least_constant, real_frames, target_loss
+from gersgorin.training.minibatches import (
     BATCH_SIZE,
     Batches,
     Examples,
@@ -43,10 +47,6 @@ from gersgorin.checking.minibatches import (
     sequence_of,
     unit_axes,
 )
-from gersgorin.loading.find import model_label
-from gersgorin.run import Label
-from gersgorin.training.frames import next_frames
-from gersgorin.training.losses import FrameLoss, Loss, least_constant, real_frames, target_loss
 from gersgorin.training.optimizer import above_zero, optimizer_of, rates_of, scheduler_of, times
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
@@ -65,7 +65,7 @@ NOTHING = 1e-5  # of the loss of a zero output: a constant output with less is r
 
 
 class TrainingOptions(TypedDict, total=False):
-    """Further parts of a training, see `TrainingLoop`."""
+    """Further parts of a training, see `Training`."""
 
     learning_rate: float | None
     clip_norm: float | None
@@ -75,7 +75,7 @@ class TrainingOptions(TypedDict, total=False):
     predict: Callable[[Any], Tensor] | None
 
 
-class TrainingLoop:
+class Training:
     """Everything that a training uses; `model`, `optimizer` and `scheduler` are copies that belong together.
 
     Args:
@@ -149,7 +149,7 @@ class TrainingLoop:
 
     @classmethod
     @with_gradients()
-    def of_frames(cls, model: nn.Module, sequences: Any, loss: str | Loss | None = None) -> "TrainingLoop":
+    def of_frames(cls, model: nn.Module, sequences: Any, loss: str | Loss | None = None) -> "Training":
         """A training on next frames, or on a pair (x, targets), in float64 and evaluation mode, without an optimiser.
 
         Args:
