@@ -21,6 +21,7 @@ Analyses of a model with a loss:
     plateau(model, x)                         rates of learning at the best constant output
     credit(model, x, targets)                 share of the gradient at each lag
     Recorder(model, x)                        all of it during a training
+    Training(model, x, y, loss_fn)            model, data, loss and optimiser of these, to call by yourself
 
 Results print, draw (`plot`), tabulate (`table`) and save themselves; `load` reads their files. Single steps:
 
