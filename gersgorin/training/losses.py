@@ -34,7 +34,6 @@ from rhn.errors import InvalidInputError
 CLIP = 1e-4
 SEARCH_STEPS = 200  # for the best constant output
 ENOUGH, EXACT = 1e-6, 1e-12  # accuracy of its loss, on minibatches and on all frames
-UNBOUNDED = 1e6  # a constant output so far from zero is no best one
 PADDING = float(torch.finfo(torch.float32).min), -100  # in place of targets after the end of a sequence: numbers, ids
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of outputs and targets."""
@@ -94,31 +93,6 @@ class FrameLoss:
                 f"the loss {self.name} gives {got}: expected one number, (T, B) or (T, B, K) for outputs {tuple(outputs.shape)}"
             )
         return costs
-
-    def best_constant(self, targets: Tensor, K: int) -> Tensor:
-        """The output (K,) that, the same at every real frame, has the least mean loss; by a quasi-Newton method if there is no formula.
-
-        Raises InvalidInputError if a user's loss has no gradient in the outputs, or no least value.
-        """
-        real = real_frames(targets)
-        if self.constant is not None:
-            return self.constant(targets[real], K)
-
-        def mean_loss(z: Tensor) -> Tensor:
-            loss = self(z.expand(*real.shape, K), targets)
-            if not loss.requires_grad:
-                raise InvalidInputError(
-                    f"the loss {self.name} does not depend on the outputs by a gradient: do not detach them"
-                )
-            return loss
-
-        found, _, least = least_constant(mean_loss, torch.zeros(K, dtype=torch.float64, device=real.device), EXACT)
-        if not found.abs().max() < UNBOUNDED:
-            raise InvalidInputError(
-                f"the loss {self.name} has no best constant output: from outputs of zero it falls to {least:.3g} and is not "
-                "done, expected one with a least value"
-            )
-        return found
 
 
 @with_gradients()

@@ -34,7 +34,7 @@ from gersgorin.loading.find import model_label
 from gersgorin.run import Label
 from gersgorin.training.activation import Activation, last_activation, states_of
 from gersgorin.training.frames import next_frames
-from gersgorin.training.losses import FrameLoss, Loss, least_constant, real_frames, target_loss
+from gersgorin.training.losses import EXACT, FrameLoss, Loss, least_constant, real_frames, target_loss
 from gersgorin.training.minibatches import (
     BATCH_SIZE,
     Batches,
@@ -61,6 +61,7 @@ FREE_ROUNDS = 4  # of the search for an output whose loss is lower
 STEPS = [10.0**k for k in range(-6, 4)]  # of a round, along the gradient divided by its largest entry
 SLOW = 2.0  # times that subnormal numbers lengthen a step, at least, to be reported
 BROADCAST = "Using a target size"  # beginning of torch's warning for shapes that differ
+UNBOUNDED = 1e6  # a constant output so far from zero is no best one
 NOTHING = 1e-5  # of the loss of a zero output: a constant output with less is right already
 
 
@@ -349,11 +350,29 @@ class Training:
         slopes = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
         return loss.item(), dict(zip(parameters, slopes, strict=True))
 
+    @with_gradients()
     def best_constant(self) -> tuple[Tensor, float]:
-        """(The constant output (K,) of the least mean loss, that loss): what a network can reach without its state."""
-        K = self.units.numel()
-        output = self.frame_loss.best_constant(self.targets, K)
-        return output, self.constant_loss(output, torch.Size((*self.mask.shape, K)), self.targets).item()
+        """(The constant output (K,) of the least mean loss, that loss): what a network can reach without its state.
+
+        By a quasi-Newton method if there is no formula. Raises InvalidInputError if a user's loss has no gradient in the outputs, or no
+        least value.
+        """
+        loss, y = self.frame_loss, self.targets
+        shape = torch.Size((*self.mask.shape, self.units.numel()))
+        if loss.constant is not None:
+            output = loss.constant(y[self.mask], shape[-1])
+        else:
+            if not self.constant_loss(self.units.clone().requires_grad_(), shape, y).requires_grad:
+                raise InvalidInputError(
+                    f"the loss {loss.name} does not depend on the outputs by a gradient: do not detach them"
+                )
+            output, _, least = least_constant(lambda z: self.constant_loss(z, shape, y), self.units.flatten(), EXACT)
+            if not output.abs().max() < UNBOUNDED:
+                raise InvalidInputError(
+                    f"the loss {loss.name} has no best constant output: from outputs of zero it falls to {least:.3g} and is not "
+                    "done, expected one with a least value"
+                )
+        return output, self.constant_loss(output, shape, y).item()
 
     @cached_property
     def output_bias(self) -> str | None:
