@@ -90,8 +90,7 @@ def check(
                     "learning_rate is missing: expected that of SGD on the next frames, or an optimizer"
                 )
             optimizer = torch.optim.SGD(model.parameters(), lr=above_zero("learning_rate", rate), momentum=MOMENTUM)
-        dtype = next(model.parameters(), torch.zeros(0)).dtype
-        x, y, loss_fn = chorale_frames(model, dtype) if x is None else next_frames(model, x, loss_fn, dtype)
+        x, y, loss_fn = chorale_frames(model) if x is None else next_frames(model, x, loss_fn)
         parts["batch_axis"] = 1
     needed = {"x": x, "loss_fn": loss_fn, "optimizer": optimizer}
     if missing := [key for key, value in needed.items() if value is None]:

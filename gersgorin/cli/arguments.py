@@ -24,8 +24,6 @@ from rhn.utils.wording import first_line
 
 WITH_MOMENTUM = ("sgd", "rmsprop")
 STEPS = 3000  # with --optimizer
-
-
 SETTINGS = {"learning_rate": 0.1, "momentum": MOMENTUM, "epochs": 300, "batch_size": BATCH_SIZE}
 """Of SGD on next frames."""
 
@@ -55,10 +53,6 @@ def training_of(options: Any) -> dict[str, Any]:
     }
 
 
-def _dtype(model: nn.Module) -> torch.dtype:
-    return next(model.parameters(), torch.zeros(0)).dtype
-
-
 def _steps(options: Any, epochs: int, batches: int) -> int:
     """Length of the training: --steps, or epochs of minibatches, or with --optimizer 3,000."""
     if options.steps is not None:
@@ -83,7 +77,8 @@ def _with_targets(options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         )
     loss_fn = options.loss if options.loss in LOSSES else import_named(options.loss, "loss")
     model = module_of_options(options, x.shape[-1] if x.is_floating_point() else None)
-    x, y = (t.to(_dtype(model)) if t.is_floating_point() else t for t in (x, y))
+    like = next(model.parameters(), torch.zeros(0))
+    x, y = (t.to(like.dtype) if t.is_floating_point() else t for t in (x, y))
     parts = {"model": model, "x": x, "y": y, "loss_fn": loss_fn, "name": options.module}
     return parts | {"batch_axis": options.batch_axis}, SETTINGS
 
@@ -94,9 +89,9 @@ def _of_next_frames(options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     if frames is None:
         from rhn.data import chorales
 
-        x, y, loss_fn = chorale_frames(model, _dtype(model), chorales(options.data))
+        x, y, loss_fn = chorale_frames(model, chorales(options.data))
     else:
-        x, y, loss_fn = next_frames(model, frames, loss, _dtype(model))
+        x, y, loss_fn = next_frames(model, frames, loss)
     parts = {"model": model, "x": x, "y": y, "loss_fn": loss_fn, "name": name, "batch_axis": 1}
     return parts, SETTINGS | settings
 

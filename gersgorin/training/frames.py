@@ -26,10 +26,8 @@ OWN_LOSS = {PolyphonicModel: "bernoulli", LanguageModel: "categorical"}
 EXCERPT = 25  # frames of a chorale, at most: four times as fast as whole ones
 
 
-def next_frames(
-    model: nn.Module, sequences: Any, loss: str | Loss | None = None, dtype: torch.dtype = torch.float64
-) -> tuple[Tensor, Tensor, FrameLoss]:
-    """(Inputs (T, B, m) in a type or ids (T, B), targets likewise with `PADDING`, the loss of a frame) for a model, on the CPU.
+def next_frames(model: nn.Module, sequences: Any, loss: str | Loss | None = None) -> tuple[Tensor, Tensor, FrameLoss]:
+    """(Inputs (T, B, m) or ids (T, B), targets likewise with `PADDING`, the loss of a frame) in the type of a model, on the CPU.
 
     Args:
         sequences: see above. What a user's own module reads are ids where its numbers are integers (not of 8 bits), and its targets,
@@ -64,18 +62,19 @@ def next_frames(
             "the targets are the same at every frame: expected sequences in which something changes"
         )
     y[~mask] = PADDING[target_ids]
-    x, y = (t.to(dtype) if t.is_floating_point() else t for t in (x, y))
+    like = next(model.parameters(), torch.zeros(0))
+    x, y = (t.to(like.dtype) if t.is_floating_point() else t for t in (x, y))
     return x, y, resolved
 
 
-def chorale_frames(model: nn.Module, dtype: torch.dtype, corpus=None) -> tuple[Tensor, Tensor, FrameLoss]:
+def chorale_frames(model: nn.Module, corpus=None) -> tuple[Tensor, Tensor, FrameLoss]:
     """`next_frames` of an excerpt of each training chorale, from different frames on."""
     from rhn.data import chorales
 
     pieces = [np.asarray(piece) for piece in (corpus or chorales()).train]
     starts = [5 * k % max(1, len(piece) - EXCERPT + 1) for k, piece in enumerate(pieces)]
     cut = [piece[start : start + EXCERPT] for start, piece in zip(starts, pieces, strict=True)]
-    return next_frames(model, cut, "bernoulli", dtype)
+    return next_frames(model, cut, "bernoulli")
 
 
 def _read(given: Any, name: str, ids: bool, least: int = 1) -> tuple[Tensor, Tensor]:

@@ -169,7 +169,7 @@ class Training:
             raise InvalidInputError(f"{type(model).__name__} has no weights: expected a recurrence with an output")
         check_weights(model)
         own = copied(model).double().eval()
-        x, y, frame_loss = next_frames(model, sequences, loss)
+        x, y, frame_loss = next_frames(own, sequences, loss)
         training = cls(own, x, y, frame_loss, batch_size=x.shape[1], batch_axis=1)
         training._check_frames()
         training.label = model_label(model)

@@ -21,7 +21,7 @@ def waves(T: int = 20, B: int = 2) -> torch.Tensor:
 
 def frames() -> torch.Tensor:
     """Excerpts of 32 chorales, (T, B, 88)."""
-    return chorale_frames(model(cell="rnn", hidden_size=2), torch.float32)[0][:12, :32]
+    return chorale_frames(model(cell="rnn", hidden_size=2))[0][:12, :32]
 
 
 def own(cell: str, **options) -> PolyphonicModel:
@@ -43,7 +43,7 @@ def test_a_deep_transition_with_tiny_weights_stays_and_a_highway_network_leaves(
 def test_the_loss_of_next_frames_is_the_mean_over_real_ones():
     pieces = [np.eye(5)[[0, 1, 2]], np.eye(5)[[0, 1, 2, 3, 4]]]
     network = own("rnn")
-    x, y, loss = next_frames(network, pieces, dtype=torch.float32)
+    x, y, loss = next_frames(network, pieces)
     assert x.shape == (4, 2, 5) and x.dtype == torch.float32
     costs = [network.nll(torch.from_numpy(p).float().unsqueeze(1)).flatten() for p in pieces]
     torch.testing.assert_close(loss(network(x), y), torch.cat(costs).mean())
