@@ -28,9 +28,9 @@ from torch import nn
 import gersgorin
 from benchmarks import plateau_table as table
 from gersgorin.checking import cure as search
-from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.reach import measure_reach
 from gersgorin.checking.starts import MEMORY, starts
+from gersgorin.training.training import Training
 from rhn.cells.init import WRITTEN, rotations
 
 TASKS = "recall-100", "product-100", "order-100", "parity-60", "recall-150", "product-150", "parity-120"
@@ -105,7 +105,7 @@ def cured(training, steps: int, seconds: float) -> dict:
 def memory(training):
     """The model of a training with the start."""
     model, x, y, loss, optimizer, _ = training
-    loop = TrainingLoop(model, x, y, loss, optimizer(model.parameters()), batch_axis=0)
+    loop = Training(model, x, y, loss, optimizer(model.parameters()), batch_axis=0)
     return loop, next(start for start in starts(loop) if start.words == MEMORY).applied(model)
 
 

@@ -21,6 +21,7 @@ Analyses of a model with a loss:
     plateau(model, x)                         rates of learning at the best constant output
     credit(model, x, targets)                 share of the gradient at each lag
     Recorder(model, x)                        all of it during a training
+    Training(model, x, y, loss_fn)            model, data, loss and optimiser of these, to call by yourself
 
 Results print, draw (`plot`), tabulate (`table`) and save themselves; `load` reads their files. Single steps:
 
@@ -52,13 +53,13 @@ __all__, __getattr__, __dir__ = lazy_names(
         "cell": ("input_jacobian", "layer_jacobians", "norm_bound", "temporal_jacobian", "trajectory"),
         "checking.checking": ("check",),
         "checking.cure": ("cure",),
+        "training.training": ("Training",),
         "comparison": ("compare",),
         "loading.find": ("extract_cell",),
         "linalg.discs": ("gersgorin_discs",),
         "linalg.products": ("jacobian_product",),
         "linalg.spectrum": ("eigenvalues",),
         "loading.cache": ("from_cache",),
-        "objective": ("Objective",),
         "recorder": ("Recorder",),
         "resolve": ("open_run",),
         "results": ("load",),

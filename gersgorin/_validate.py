@@ -1,6 +1,7 @@
-"""Validate arrays, matrices and modules at public functions; enable gradients for callers that have turned them off."""
+"""Validate arrays, matrices and modules at public functions; keep the gradient mode and the random states of a caller."""
 
 import copy
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -118,6 +119,19 @@ def with_gradients() -> Iterator[None]:
     """
     with torch.inference_mode(False), torch.enable_grad():
         yield
+
+
+@contextmanager
+def random_numbers_kept(where: nn.Module | Tensor) -> Iterator[None]:
+    """Restore the random states of torch, on the devices of a module or a tensor too, of NumPy and of Python."""
+    tensors = where.parameters() if isinstance(where, nn.Module) else (where,)
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the state of a user's code
+    try:
+        with torch.random.fork_rng(devices=list({t.device for t in tensors if t.is_cuda})):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
 
 
 @contextmanager

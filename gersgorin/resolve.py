@@ -29,9 +29,10 @@ from gersgorin.loading.network import (
 )
 from gersgorin.loading.scan import ScanRun
 from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.objective import Loss, Objective
 from gersgorin.options import DataOptions, NetworkOptions, NewOrTrained
 from gersgorin.run import Label, Run
+from gersgorin.training.losses import Loss
+from gersgorin.training.training import Training
 from rhn.cells.convert import StackedCell
 from rhn.cells.init import for_steps
 from rhn.checkpoints import read_metadata
@@ -223,22 +224,22 @@ def run_of_options(network: NetworkOptions, data: DataOptions, *, device: str, w
     return run_along(network_of_options(network, source.input_size, source.steps), source, device=device, whole=whole)
 
 
-def open_objective(
+def open_training(
     model: nn.Module,
     x: "str | Path | Tensor | np.ndarray | None" = None,
     targets: "Tensor | np.ndarray | None" = None,
     loss: str | Loss | None = None,
     *,
     label: Label,
-) -> Objective:
+) -> Training:
     """A model with its loss on data, and with the unit and origin of a run over them; without targets on the next frames."""
     x = x if isinstance(x, Tensor | np.ndarray) else torch.as_tensor(_source(x, DataOptions()).sequence())
-    objective = Objective(model, (x[:-1], x[1:]) if targets is None else (x, targets), loss)
-    objective.label = replace(label, title=objective.label.title)
-    return objective
+    training = Training.of_frames(model, (x[:-1], x[1:]) if targets is None else (x, targets), loss)
+    training.label = replace(label, title=training.label.title)
+    return training
 
 
-def objective_of_options(options, *, device: str = "cpu") -> Objective:
+def training_of_options(options, *, device: str = "cpu") -> Training:
     """The model with an output that a command's options name, and the next frames of their data as its targets. Raises RhnError."""
     check_network_options(options)
     if options.layer is not None:
@@ -258,10 +259,10 @@ def objective_of_options(options, *, device: str = "cpu") -> Objective:
     else:
         _, model = new_model(options, width)
         made = words_of_new(model.cells[0], options.seed)
-    objective = Objective(model.to(device), frames, loss)
-    label = _label(source, title=objective.label.title, made=made or objective.label.made)
-    objective.label = replace(label, sequence=source.label, data=source.about)
-    return objective
+    training = Training.of_frames(model.to(device), frames, loss)
+    label = _label(source, title=training.label.title, made=made or training.label.made)
+    training.label = replace(label, sequence=source.label, data=source.about)
+    return training
 
 
 def map_of_options(options, *, device: str = "cpu") -> SequenceMap:

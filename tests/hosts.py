@@ -31,7 +31,7 @@ NUMERICAL = {
     "rhn/cells": "answers cells convert newer_cells stacked",
     "rhn/models": "dropout language_model models",
     "rhn/training": "monte_carlo official_step optimizers",
-    "gersgorin": "credit inclusion influence jacobian large objective scans spectrum",
+    "gersgorin": "credit inclusion influence jacobian large training_frames scans spectrum",
 }
 FILES = [f"tests/{folder}/test_{name}.py" for folder, names in NUMERICAL.items() for name in names.split()]
 

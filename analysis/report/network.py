@@ -21,11 +21,11 @@ from gersgorin.analyses.spectra import Spectra
 from gersgorin.loading.data import TEXT_STEPS, Source
 from gersgorin.loading.network import read_state
 from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.objective import Objective
 from gersgorin.options import NetworkOptions
 from gersgorin.plotting.spectra import draw_run
 from gersgorin.resolve import module_of_options, network_of_options, run_along, source_of_options
 from gersgorin.run import Run
+from gersgorin.training.training import Training
 from rhn.checkpoints import load_model, read_metadata, weights_file
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
@@ -143,10 +143,10 @@ def read_network(options: Options, path: Path) -> Read:
 
 def _analysis(row: Analysis, read: Read, progress) -> Result:
     """The result of a row of `ANALYSES`."""
-    if row.needs == "objective":
+    if row.needs == "training":
         if not isinstance(read.model, PolyphonicModel | LanguageModel):
             raise InvalidInputError(f"{read.run.label.title} has no loss")
-        return row(Objective(read.model, torch.as_tensor(np.asarray(read.sequence))), progress=progress)
+        return row(Training.of_frames(read.model, torch.as_tensor(np.asarray(read.sequence))), progress=progress)
     if row.needs == "map":
         return row(SequenceMap(read.model, np.asarray(read.sequence), label=read.run.label), progress=progress)
     return row(read.run, progress=progress)

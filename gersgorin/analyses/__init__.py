@@ -1,7 +1,7 @@
 """The table of analyses: each row makes a subcommand, a part of `analyze`, a section of the report, a key of the JSON.
 
 A row names a function of a `Run` and declares the help of those of its keyword arguments that are options of the subcommand; their
-types and defaults are the function's. A row that needs a loss names a function of an `Objective` instead, one about the outputs of a
+types and defaults are the function's. A row that needs a loss names a function of a `Training` instead, one about the outputs of a
 whole module a function of a `SequenceMap`.
 """
 
@@ -26,7 +26,7 @@ class Analysis:
     default: bool = False
     """Whether `analyze` and the report compute it without being asked."""
     needs: str = "run"
-    """"run", "objective" for a model with a loss, or "map" for any module from inputs to outputs."""
+    """"run", "training" for a model with a loss, or "map" for any module from inputs to outputs."""
 
     @property
     def command(self) -> str:
@@ -40,7 +40,7 @@ class Analysis:
         return getattr(importlib.import_module(module, __name__), name)
 
     def __call__(self, subject, **options):
-        """Compute the result of a run or an objective."""
+        """Compute the result of a run or a training."""
         return self.load()(subject, **options)
 
 
@@ -102,16 +102,16 @@ _ROWS = (
     ),
     Analysis(
         "plateau",
-        ".plateau:of_objective",
+        ".plateau:of_training",
         "Relative rates of learning and the order of the plateau",
-        needs="objective",
+        needs="training",
         default=True,
     ),
     Analysis(
         "credit",
-        ".credit:of_objective",
+        ".credit:of_training",
         "Share of the gradient that reaches each earlier step",
-        needs="objective",
+        needs="training",
         default=True,
     ),
     Analysis(

@@ -30,10 +30,11 @@ from torch import Tensor, nn
 from gersgorin._validate import with_gradients
 from gersgorin.autodiff import vjps
 from gersgorin.linalg.products import share_from, vanishes_at
-from gersgorin.loading.find import TORCH_CELLS
-from gersgorin.objective import Loss, Objective
+from gersgorin.loading.find import TORCH_CELLS, recurrent_cells
 from gersgorin.plotting.figure import Shown, entitle, heat_map, legend_below, names_of, top_decade, wrapped
 from gersgorin.run import Progress, silent
+from gersgorin.training.losses import Loss
+from gersgorin.training.training import Training
 from rhn.cells import Cell
 from rhn.cells.convert import from_torch, weights_of_torch
 from rhn.errors import InvalidInputError
@@ -138,7 +139,7 @@ class Credit(Result, kind="credit"):
 
 
 class Unrolled:
-    """One run of an objective's model over its probe, step by step. It changes the objective's model, which is a copy of the user's.
+    """One run of the model of a training over its sequences, step by step. It changes this model, which is a copy of the user's.
 
     cells: by name, in the model's order, the lowest of a stack first; parameters: theirs that are trained, by name.
 
@@ -146,19 +147,20 @@ class Unrolled:
         InvalidInputError: no recurrent cell, one whose `step` does not run once a frame, or one number as the loss of all frames.
     """
 
-    def __init__(self, objective: Objective):
-        for name, module in [*objective.model.named_modules()]:
+    def __init__(self, training: Training):
+        for name, module in [*training.model.named_modules()]:
             if isinstance(module, TORCH_CELLS) and name:
-                objective.model.set_submodule(name, _StandIn(module))
-        cells = {k: m for k, m in objective.model.named_modules() if hasattr(m, "step") and hasattr(m, "state_size")}
+                training.model.set_submodule(name, _StandIn(module))
+        names = {module: name for name, module in training.model.named_modules()}
+        cells = {names[cell]: cell for cell in recurrent_cells(training.model) if hasattr(cell, "step")}
         runs = {name: _watch(cell) for name, cell in cells.items()}
-        losses = objective.frame_losses()
-        running = _outermost([name for name, run in runs.items() if run.states])
+        losses = training.frame_losses()
+        running = [name for name, run in runs.items() if run.states]
         self.cells, self._runs = {name: cells[name] for name in running}, [runs[name] for name in running]
-        self._check(objective, losses)
-        self.losses = losses / objective.mask.sum()
+        self._check(training, losses)
+        self.losses = losses / training.mask.sum()
         inside = {id(p) for cell in self.cells.values() for p in cell.parameters()}
-        self.parameters = {name: p for name, p in objective.parameters.items() if id(p) in inside}
+        self.parameters = {name: p for name, p in training.parameters.items() if id(p) in inside}
         if not self.parameters:
             raise InvalidInputError(
                 "the recurrence has no trained parameter: expected some whose requires_grad is True"
@@ -184,15 +186,15 @@ class Unrolled:
         )
         return torch.cat([g.flatten() for g in found])
 
-    def _check(self, objective: Objective, losses: Tensor) -> None:
+    def _check(self, training: Training, losses: Tensor) -> None:
         T, B = losses.shape
         if losses.stride() == (0, 0) and losses.numel() > 1:
             raise InvalidInputError(
-                f"the loss {objective.loss.name} is one number for all frames: expected one for each frame, (T, B)"
+                f"the loss {training.frame_loss.name} is one number for all frames: expected one for each frame, (T, B)"
             )
         if not self.cells:
             raise InvalidInputError(
-                f"{type(objective.model).__name__} runs no cell of ours or of torch.nn, nor another with step(x, s) and state_size"
+                f"{type(training.model).__name__} runs no cell of ours or of torch.nn, nor another with step(x, s) and state_size"
             )
         for name, run in zip(self.cells, self._runs, strict=True):
             if len(run.states) != T or any(y.shape[:-1] != (B,) for y in run.states):
@@ -224,17 +226,6 @@ def _watch(cell: Any) -> _Steps:
     if isinstance(cell, Cell):
         cell.states = types.MethodType(Cell.states, cell)
     return steps
-
-
-def _outermost(names: list[str]) -> list[str]:
-    """Without modules inside others of these: they only do a part of the outer one's step.
-
-    >>> _outermost(["cell", "cell.inner", "cells"])
-    ['cell', 'cells']
-    """
-    return [
-        name for name in names if not any(name.startswith(f"{outer}.".lstrip(".")) for outer in names if outer != name)
-    ]
 
 
 def _layer_on_weights(module: nn.Module, layer: int) -> Cell:
@@ -286,26 +277,26 @@ def credit(model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = 
             layers counts as one, of one direction), or a module with `step(x, s)` and `state_size` whose forward calls it once a frame.
         x: frames (T, B, m) or (T, m), ids (T, B) or (T,), or a list of pieces; targets: likewise, what the model is to predict at
             each frame of x, for the next frame x = frames[:-1], targets = frames[1:].
-        loss: see `gersgorin.objective.Objective`; frame by frame.
+        loss: see `gersgorin.training.frames`; frame by frame.
         unit: of one frame, for the axes of time: "quarter notes", "tokens", "0.1 s".
 
     Time T single backward passes at once; memory T^2 B N numbers, N entries of the state: 0.2 GB for T = 300, N = 262.
 
     Raises:
-        InvalidInputError: as `Objective`; no cell is found; or the loss is one number for all frames.
+        InvalidInputError: as `gersgorin.Training.of_frames`; no cell is found; or the loss is one number for all frames.
     """
-    objective = Objective(model, (x, targets), loss)
-    objective.label = replace(objective.label, unit=unit)
-    return of_objective(objective)
+    training = Training.of_frames(model, (x, targets), loss)
+    training.label = replace(training.label, unit=unit)
+    return of_training(training)
 
 
 @with_gradients()
-def of_objective(objective: Objective, *, progress: Progress = silent) -> Credit:
+def of_training(training: Training, *, progress: Progress = silent) -> Credit:
     """Measure the credit over time of a model on its sequences."""
-    run = Unrolled(objective)
+    run = Unrolled(training)
     adjoints = run.adjoints()
-    present = objective.mask.sum(1)  # sequences that have this frame
-    squares = sum(each.square().sum((2, 3)) for each in adjoints) * objective.mask.sum() ** 2
+    present = training.mask.sum(1)  # sequences that have this frame
+    squares = sum(each.square().sum((2, 3)) for each in adjoints) * training.mask.sum() ** 2
     norms = (squares / present.unsqueeze(1)).sqrt()
     T = len(norms)
     whole = run.gradient([each.sum(0) for each in adjoints])
@@ -324,8 +315,8 @@ def of_objective(objective: Objective, *, progress: Progress = silent) -> Credit
         lag_norm=lag_norm,
         lag_share=lag_share,
         lost=lost,
-        loss_unit=objective.loss.unit,
-        **objective.label.of_result,
+        loss_unit=training.frame_loss.unit,
+        **training.label.of_result,
     )
 
 

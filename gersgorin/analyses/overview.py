@@ -28,11 +28,11 @@ from gersgorin.analyses.credit import SCALE
 from gersgorin.analyses.spectra import MEASURES
 from gersgorin.cell import State
 from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.objective import Loss
 from gersgorin.plotting.figure import Shown, first_axes, laid_out, legend_beside
 from gersgorin.plotting.spectra import draw_step, plot_products, plot_suggested, title_at_left
-from gersgorin.resolve import open_objective, open_run
+from gersgorin.resolve import open_run, open_training
 from gersgorin.run import Run
+from gersgorin.training.losses import Loss
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.utils.figures import our_style
@@ -119,12 +119,12 @@ def analyze(
             any module with a `loss`, get plateau and credit too; these read all sequences of x (T, B, m), or tokens (T, B), the others
             the first.
         targets: targets of a model with a loss at each frame; None: the next frame.
-        loss: see `gersgorin.Objective`.
+        loss: see `gersgorin.Training.of_frames`.
         analyses: more analyses by name, such as "lyapunov"; see `gersgorin.analyses.ANALYSES`.
 
     Raises:
         InvalidInputError: no recurrent cell, x or the weights are NaN or infinite, x does not fit, an unknown analysis, or, for a model
-            with a loss, an error of `gersgorin.Objective`.
+            with a loss, an error of `gersgorin.Training.of_frames`.
 
     >>> import torch
     >>> from rhn.cells import RHN
@@ -141,11 +141,11 @@ def analyze(
     if trained is not None and isinstance(x, Tensor | np.ndarray) and x.ndim == axes and x.shape[1] > 1:
         first, which = x[:, :1], f" of the first of {x.shape[1]} sequences"
     run = open_run(network, first, s0, **options)
-    objective = None if trained is None else open_objective(trained, x, targets, loss, label=run.label)
+    training = None if trained is None else open_training(trained, x, targets, loss, label=run.label)
     module, sequence = (run.cell.module, run.inputs) if model is None or x is None else (model, x)
     wants_map = any(ANALYSES[name].needs == "map" for name in analyses)
     map_ = SequenceMap(module, sequence, label=run.label) if wants_map else None
-    subjects = {"run": run, "objective": objective, "map": map_}
+    subjects = {"run": run, "training": training, "map": map_}
     results = {
         name: row(subjects[row.needs])
         for name, row in ANALYSES.items()

@@ -30,9 +30,10 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from gersgorin.objective import BatchObjective, Loss, Objective
 from gersgorin.plotting.figure import panel, wrapped
 from gersgorin.run import Progress, silent
+from gersgorin.training.losses import Loss
+from gersgorin.training.training import Training
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE
 from rhn.utils.result import Result
@@ -41,39 +42,39 @@ TENTH = 0.1
 NEAR = 0.05  # largest distance of a slope from the integer that is reported for it
 
 
-def measure_rates(objective: BatchObjective) -> tuple[dict[str, float], dict[str, float]]:
-    """(the rates, their slopes d log rate / d log scale) of an objective's network, by matrix; it is left as it was.
+def measure_rates(training: Training) -> tuple[dict[str, float], dict[str, float]]:
+    """(the rates, their slopes d log rate / d log scale) of the network of a training, by matrix; it is left as it was.
 
     A slope is NaN where a rate is 0. Frozen parameters count as those that do not move.
     """
-    parameters = objective.parameters
+    parameters = training.parameters
     with restored(parameters) as before:
-        own = rates_at_constant(objective)
+        own = rates_at_constant(training)
         with torch.no_grad():
             for name, centre in identities(before).items():
                 parameters[name].copy_(centre + TENTH * (before[name] - centre))
-        tenth = rates_at_constant(objective)
+        tenth = rates_at_constant(training)
     return own, {name: _slope(rate, tenth[name]) for name, rate in own.items()}
 
 
-def rates_at_constant(objective: BatchObjective) -> dict[str, float]:
+def rates_at_constant(training: Training) -> dict[str, float]:
     """||dL/dM|| / ||M|| of every matrix, with the output bias put where the mean output is the best constant one.
 
     A matrix of zeros has the rate infinity where its gradient is not zero, and 0 where it is. A network without an output bias is taken
     as it is.
     """
-    put_at_constant(objective)
-    slopes = matrices(objective.gradients()[1])
-    return {name: relative_rate(slopes[name], M) for name, M in matrices(objective.parameters).items()}
+    put_at_constant(training)
+    slopes = matrices(training.gradients()[1])
+    return {name: relative_rate(slopes[name], M) for name, M in matrices(training.parameters).items()}
 
 
-def put_at_constant(objective: BatchObjective) -> None:
+def put_at_constant(training: Training) -> None:
     """Move the output bias so that the mean output over the real frames is the best constant output."""
-    if objective.output_bias is None:
+    if training.output_bias is None:
         return
     with torch.no_grad():
-        mean = objective.outputs()[objective.mask].mean(0)
-        objective.parameters[objective.output_bias].add_(objective.best_constant()[0] - mean)
+        mean = training.outputs()[training.mask].mean(0)
+        training.parameters[training.output_bias].add_(training.best_constant()[0] - mean)
 
 
 def matrices(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -203,30 +204,30 @@ def plateau(model: nn.Module, sequences: Any, loss: str | Loss | None = None) ->
     """Measure the plateau that a network stands on, or would, with its output at the best constant.
 
     Args:
-        model, sequences, loss: as for `gersgorin.Objective`: a model with an output, its sequences and its loss.
+        model, sequences, loss: as for `gersgorin.Training.of_frames`: a model with an output, its sequences and its loss.
 
     Returns:
         `loss`, `rates`, `slopes` and `order`. The model is left as it was.
 
     Raises:
-        InvalidInputError: as for `gersgorin.Objective`, and for a model without a trained matrix.
+        InvalidInputError: as for `gersgorin.Training.of_frames`, and for a model without a trained matrix.
     """
-    return of_objective(Objective(model, sequences, loss))
+    return of_training(Training.of_frames(model, sequences, loss))
 
 
-def of_objective(objective: Objective, *, progress: Progress = silent) -> Plateau:
+def of_training(training: Training, *, progress: Progress = silent) -> Plateau:
     """Measure the rates of learning of a model at the best constant output for its sequences."""
-    if not matrices(objective.parameters):
+    if not matrices(training.parameters):
         raise InvalidInputError("the model has no trained matrix: leave one that requires gradients")
-    rates, slopes = measure_rates(objective)
+    rates, slopes = measure_rates(training)
     progress(1, 1)
     return Plateau(
-        loss=objective.best_constant()[1],
+        loss=training.best_constant()[1],
         rates=rates,
         slopes=slopes,
-        loss_unit=objective.loss.unit,
-        sequences=objective.mask.shape[1],
-        output_bias=objective.output_bias is not None,
-        title=objective.label.heading,
-        about=objective.label.about,
+        loss_unit=training.frame_loss.unit,
+        sequences=training.mask.shape[1],
+        output_bias=training.output_bias is not None,
+        title=training.label.heading,
+        about=training.label.about,
     )

@@ -9,31 +9,28 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from gersgorin._validate import uncompiled, users_code, with_gradients
-from gersgorin.analyses.plateau import measure_rates
+from gersgorin._validate import random_numbers_kept, uncompiled, users_code, with_gradients
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause, PreventedError
 from gersgorin.checking.causes.find import after, before
 from gersgorin.checking.causes.kept_out import Watch
 from gersgorin.checking.causes.repairs import Trials
 from gersgorin.checking.forecast import forecast
-from gersgorin.checking.loop import LossFunction, TrainingLoop, above_zero, check_limits, random_numbers_kept
-from gersgorin.checking.minibatches import BATCH_SIZE, Examples, in_double
 from gersgorin.checking.prediction import UNTRIED, TrainingCheck
 from gersgorin.checking.trials import Constant
-from gersgorin.objective import BatchObjective, Loss, frame_loss, next_frames
-from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError
-from rhn.utils.wording import counted, first_line
+from gersgorin.loading.find import cell_title
+from gersgorin.training.frames import chorale_frames, next_frames
+from gersgorin.training.minibatches import Examples
+from gersgorin.training.optimizer import above_zero
+from gersgorin.training.training import Training, TrainingOptions, check_limits
+from rhn.errors import InvalidInputError, NotFiniteError
 
-EXPLAINING = 0.2  # of the time of a check, at most, for the measures of the plateau
-PASSES = 20  # steps of the training that take as long as these, in double precision
-EXCERPT = 25  # frames of a chorale, at most: four times as fast as whole ones
 MOMENTUM = 0.9  # of SGD, if no optimiser is given
 
 
@@ -47,16 +44,11 @@ def check(
     steps: int = 3000,
     seconds: float = 20.0,
     learning_rates: Sequence[float] = (),
-    learning_rate: float | None = None,
-    clip_norm: float | None = None,
-    scheduler: Any = None,
-    batch_size: int = BATCH_SIZE,
-    batch_axis: int | None = None,
-    predict: Callable[[Any], Tensor] | None = None,
     losses: Sequence[float] = (),
     name: str | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda doing: None,
+    **parts: Unpack[TrainingOptions],
 ) -> TrainingCheck:
     """Name the causes why a training does not learn; predict if it leaves the loss of a constant output, when, and at which rates.
 
@@ -72,24 +64,13 @@ def check(
     tensors a tenth, at most 128, is kept out of the trials: what is learned by heart leaves, and does not carry over to them.
 
     Args:
-        model: any module, called as model(x), or as model(*x) or model(**x) for several inputs.
-        x, y: inputs and targets, tensors of all examples, or a tuple or dictionary of such inputs, the sequence first; or as x a
-            DataLoader, read in its own order, and no y. Its batches are (x, y), (x, further inputs, y), ((x, further inputs), y), or
-            dictionaries with targets named y, target, targets, label or labels. Without y and optimizer x are sequences as for
-            `gersgorin.plateau`, whose next frames are predicted; None: excerpts of the chorales.
-        loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli", which read y (N,) as (N, 1) for outputs
-            (N, 1). For next frames a loss of `gersgorin.plateau`; None: the model's own.
-        optimizer: of `torch.optim`, on parameters of the model; or "sgd", "adam", "adamw", "rmsprop" with a learning_rate. None: SGD
-            with this learning rate and momentum 0.9 on the next frames.
+        model, x, y, loss_fn, optimizer, parts: of the training, with parts `learning_rate`, `clip_norm`, `scheduler`, `batch_size`,
+            `batch_axis` and `predict`; see `gersgorin.Training`. Without y and optimizer x are sequences as for `gersgorin.plateau`,
+            whose next frames are predicted; None: excerpts of the chorales. loss_fn is then a loss of `gersgorin.plateau`, None for
+            the model's own, and the optimiser SGD with `learning_rate` and momentum 0.9.
         steps: length of the training.
         seconds: most time of the check.
         learning_rates: further ones to try, of the first group of parameters; the given one and ten times it are tried in any case.
-        learning_rate: of an optimiser given by name, or of SGD.
-        clip_norm: largest gradient norm, as in `torch.nn.utils.clip_grad_norm_`; None: no clipping.
-        scheduler: a learning-rate scheduler of the optimiser that is stepped after each step; None: a constant learning rate.
-        batch_size: of the minibatches drawn from tensors.
-        batch_axis: axis of the examples in x and y, 0 with batch_first=True; None: found by changing one example.
-        predict: takes the prediction, a tensor, from what the model returns; None: that, its `logits`, or the first entry of a tuple.
         losses: of your own run, one a step: if they differ from those of the trials, the cause is in your loop.
         name: title of the network; None: derived from the model.
         seed: of the order of the minibatches.
@@ -102,14 +83,14 @@ def check(
         raise InvalidInputError(f"the model is a {type(model).__name__}, expected a torch.nn.Module")
     if y is None and (optimizer is None or (x is None and loss_fn is None)):
         if optimizer is None:
-            if learning_rate is None:
+            rate = parts.pop("learning_rate", None)
+            if rate is None:
                 raise InvalidInputError(
                     "learning_rate is missing: expected that of SGD on the next frames, or an optimizer"
                 )
-            rate = above_zero("learning_rate", learning_rate)
-            optimizer, learning_rate = torch.optim.SGD(model.parameters(), lr=rate, momentum=MOMENTUM), None
-        x, y, loss_fn = chorale_targets(model) if x is None else frame_targets(model, x, loss_fn)
-        batch_axis = 1
+            optimizer = torch.optim.SGD(model.parameters(), lr=above_zero("learning_rate", rate), momentum=MOMENTUM)
+        x, y, loss_fn = chorale_frames(model) if x is None else next_frames(model, x, loss_fn)
+        parts["batch_axis"] = 1
     needed = {"x": x, "loss_fn": loss_fn, "optimizer": optimizer}
     if missing := [key for key, value in needed.items() if value is None]:
         raise InvalidInputError(
@@ -122,22 +103,9 @@ def check(
     further = [above_zero("learning_rates", rate) for rate in np.atleast_1d(learning_rates).tolist()]
     begun = time.monotonic()
     progress("the training")
-    about: dict[str, Any] = {"name": name or name_of(uncompiled(model)), "steps": steps}
+    about: dict[str, Any] = {"name": name or _title(uncompiled(model)), "steps": steps}
     try:
-        loop = TrainingLoop(
-            model,
-            x,
-            y,
-            loss_fn,
-            optimizer,
-            learning_rate=learning_rate,
-            clip_norm=clip_norm,
-            scheduler=scheduler,
-            batch_size=batch_size,
-            batch_axis=batch_axis,
-            loading_seconds=seconds / 4,
-            predict=predict,
-        )
+        loop = Training(model, x, y, loss_fn, optimizer, loading_seconds=seconds / 4, **parts)
     except PreventedError as error:
         return TrainingCheck(**UNTRIED, **about, causes=(error.cause,))
     except NotFiniteError as error:
@@ -160,7 +128,7 @@ def check(
 
 @with_gradients()
 def _check_training(
-    loop: TrainingLoop,
+    loop: Training,
     begun: float,
     seconds: float,
     about: dict[str, Any],
@@ -177,8 +145,6 @@ def _check_training(
         causes = tuple(sorted((cause for _, cause in found), key=lambda cause: not cause.sure))
         if causes and causes[0].sure:
             return TrainingCheck(**UNTRIED, **about, causes=causes, saved_seconds=steps * loop.step_seconds)
-        progress("the plateau")
-        order, lacking = _order(loop, EXPLAINING * (end - time.monotonic()))
         ready = time.monotonic()
         progress("the best constant output")
         try:
@@ -191,7 +157,7 @@ def _check_training(
         forecasted = forecast(
             loop,
             steps,
-            max(end - ready, 0.0),
+            max(end - time.monotonic(), 0.0),
             constant=constant,
             wants_more=watch.wants_more if watch.kept else None,
             learning_rates=learning_rates,
@@ -202,13 +168,12 @@ def _check_training(
         check = TrainingCheck(
             **vars(forecasted),
             **about,
-            order=order,
             step_seconds=(time.monotonic() - ready) / taken if taken else loop.step_seconds,
             setup_seconds=ready - begun,
         )
         trials = Trials(case, constant, lambda: end - time.monotonic(), seed, progress)
         every, tried = after(case, found, check, watch, trials)
-    left_out += [*["the time was up before the trials ended"] * check.cut, *[lacking] * bool(lacking), *trials.lacking]
+    left_out += [*["the time was up before the trials ended"] * check.cut, *trials.lacking]
     if not watch.kept:
         left_out.append("what carries over to other examples: expected tensors of 50 or more examples")
     if loop.data.cut:
@@ -216,52 +181,7 @@ def _check_training(
     return replace(check, causes=tuple(every), trials=(*check.trials, *tried), left_out=tuple(left_out))
 
 
-def _order(loop: TrainingLoop, seconds: float) -> tuple[float | None, str]:
-    """(Order of the plateau on one minibatch, what is lacking in words); it explains the forecast and does not enter it."""
-    if PASSES * loop.step_seconds > seconds:
-        return None, "the order of the plateau, for lack of time"
-    try:
-        x, y = loop.data.probe()
-        constant, loss = loop.constant_output(loop.goals([(x, y)]))
-        y = y.double() if y.is_floating_point() else y
-        probe = BatchObjective(
-            loop.model,
-            in_double(x),
-            lambda outputs: loop.loss_fn(outputs, y),
-            (constant.double().reshape(-1, constant.shape[-1]).mean(0), loss),
-            loop.predict,
-        )
-        rates, slopes = measure_rates(probe)
-        has_order = probe.output_bias is not None and bool(rates)
-        return slopes[max(rates, key=lambda name: rates[name])] if has_order else None, ""
-    except USERS_FAULT as error:  # whatever a module raises in double precision
-        return None, f"the order of the plateau: {first_line(error)}"
-
-
-def frame_targets(
-    model: nn.Module, sequences: Any, loss: str | Loss | None = None
-) -> tuple[Tensor, Tensor, LossFunction]:
-    """(Inputs (T, N, ...), next frames, mean loss of a frame) of sequences, as for `gersgorin.plateau`, in the type of a model."""
-    x, y, resolved = next_frames(model, sequences, loss)
-    like = next(model.parameters(), torch.zeros(0))
-    x, y = (t.to(like.dtype) if t.is_floating_point() else t for t in (x, y))
-    return x, y, frame_loss(resolved)
-
-
-def chorale_targets(model: nn.Module, corpus=None) -> tuple[Tensor, Tensor, LossFunction]:
-    """`frame_targets` of an excerpt of each training chorale, from different frames on."""
-    from rhn.data import chorales
-
-    pieces = [np.asarray(piece) for piece in (corpus or chorales()).train]
-    starts = [5 * k % max(1, len(piece) - EXCERPT + 1) for k, piece in enumerate(pieces)]
-    cut = [piece[start : start + EXCERPT] for start, piece in zip(starts, pieces, strict=True)]
-    return frame_targets(model, cut, "bernoulli")
-
-
-def name_of(model: nn.Module) -> str:
+def _title(model: nn.Module) -> str:
     """ "dt-rnn, depth 6, 64 units"."""
-    cell, depth, units = (getattr(model, name, None) for name in ("cell", "depth", "hidden_size"))
-    words = [cell if isinstance(cell, str) else type(model).__name__]
-    words += [f"depth {depth}"] * ((depth or 1) > 1)
-    words += [] if units is None else [counted(units, "unit")]
-    return ", ".join(words)
+    cell = getattr(model, "cell", None)
+    return cell_title(model, name=cell if isinstance(cell, str) else None)

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import islice
 from time import monotonic
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -38,17 +38,19 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gersgorin._validate import with_gradients
+from gersgorin._validate import random_numbers_kept, with_gradients
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.find import before
-from gersgorin.checking.loop import LossFunction, TrainingLoop, check_limits, random_numbers_kept, times
-from gersgorin.checking.minibatches import BATCH_SIZE, same_for_all_seeds
 from gersgorin.checking.reach import Reach, measure_reach
 from gersgorin.checking.starts import CHRONO, GIVEN, IMPORTS, MEANINGS, MEMORY, OUTPUT_BIAS, Start, filled, starts
 from gersgorin.checking.trials import WINDOW, Constant, Trial, run_trials
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.plotting.figure import DASHED, MARKERS, ink, line_style, panel
+from gersgorin.training.losses import Loss
+from gersgorin.training.minibatches import same_for_all_seeds
+from gersgorin.training.optimizer import times
+from gersgorin.training.training import Training, TrainingOptions, check_limits
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import plain_log_ticks
 from rhn.utils.io import finite_json
@@ -165,7 +167,7 @@ class Cure(Result):
     """That the search took."""
     needed_seconds: float | None
     """Of a search that decides; None if this one has decided, or if there is one order of minibatches."""
-    loop: TrainingLoop
+    loop: Training
 
     @property
     def changed(self) -> bool:
@@ -310,7 +312,7 @@ class Cure(Result):
         return "\n".join(lines) + f"\n\n{self.code}".rstrip()
 
 
-def code_of(loop: TrainingLoop, plan: Plan) -> str:
+def code_of(loop: Training, plan: Plan) -> str:
     """Lines to paste before a training: the start of a plan, its optimiser, and the norm for clipping."""
     code = plan.start.code
     lines = [*(IMPORTS if code else IMPORTS[:1]), *[COMPILED] * loop.compiled, *_optimizer_lines(loop, plan.factor)]
@@ -323,7 +325,7 @@ def code_of(loop: TrainingLoop, plan: Plan) -> str:
     return "\n".join([*lines, code])  # last: its lines may be many
 
 
-def _optimizer_lines(loop: TrainingLoop, factor: float) -> list[str]:
+def _optimizer_lines(loop: Training, factor: float) -> list[str]:
     """Lines that make the optimiser of a plan, or that change the user's own, if it has several groups or parts of the model."""
     optimizer, trained = loop.optimizer, sum(len(group["params"]) for group in loop.optimizer.param_groups)
     simple = len(optimizer.param_groups) == 1 and trained == len(list(loop.model.parameters()))
@@ -347,28 +349,22 @@ def cure(
     model: nn.Module,
     x: Any,
     y: Any = None,
-    loss_fn: str | LossFunction = "mse",
+    loss_fn: str | Loss = "mse",
     optimizer: str | Optimizer = "adam",
     *,
     steps: int = STEPS,
     seconds: float = SECONDS,
-    learning_rate: float | None = None,
-    clip_norm: float | None = None,
-    scheduler: Any = None,
-    batch_size: int = BATCH_SIZE,
-    batch_axis: int | None = None,
-    predict: Callable[[Any], Tensor] | None = None,
     name: str | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda doing: None,
+    **parts: Unpack[TrainingOptions],
 ) -> Cure:
     """Find a start and a learning rate with which the training loss comes below 0.9 of that of a constant output.
 
     Only losses of the training count: whether a network learns more than its examples by heart, held-out data show.
 
     Args:
-        model, x, y, loss_fn, optimizer, learning_rate, clip_norm, scheduler, batch_size, batch_axis, predict, name, seed, progress: as
-            for `gersgorin.check`.
+        model, x, y, loss_fn, optimizer, parts, name, seed, progress: as for `gersgorin.check`.
         steps: length of the training.
         seconds: most time of the trials, which usually take about ten trainings, or less; a few passes of each start come in addition.
 
@@ -380,20 +376,9 @@ def cure(
     """
     begun = monotonic()
     check_limits(steps, seconds, seed)
-    loop = TrainingLoop(
-        model,
-        x,
-        y,
-        loss_fn,
-        optimizer,
-        learning_rate=learning_rate,
-        clip_norm=clip_norm,
-        scheduler=scheduler,
-        batch_size=batch_size,
-        batch_axis=batch_axis,
-        loading_seconds=seconds / 4,
-        predict=predict,
-    )
+    if optimizer is None:
+        raise InvalidInputError("optimizer is missing: expected cure(model, x, y, loss_fn, optimizer)")
+    loop = Training(model, x, y, loss_fn, optimizer, loading_seconds=seconds / 4, **parts)
     with random_numbers_kept(loop.model), with_gradients():
         every = (cause for row, cause in before(Case(loop, steps))[0] if not row.risk)
         causes = tuple(
@@ -432,7 +417,7 @@ def cure(
 class _Search:
     """The trials that were made, and the choice between them."""
 
-    def __init__(self, loop: TrainingLoop, steps: int, end: float, seed: int, progress: Callable[[str], None]):
+    def __init__(self, loop: Training, steps: int, end: float, seed: int, progress: Callable[[str], None]):
         self.loop, self.steps, self.end, self.seed, self.progress = loop, steps, end, seed, progress
         self.constant = Constant(loop)
         self.given = Plan(Start(GIVEN))
@@ -498,11 +483,7 @@ class _Search:
             optimizer = self.loop.copied(self.loop.model, dict(model.named_parameters()), plan.factor)
             for _ in range(LOOKS):
                 for x, y in islice(batches, WINDOW if monotonic() < self.end else 0):
-                    optimizer.zero_grad()
-                    self.loop.loss(model, x, y).backward()
-                    if self.loop.clip_norm is not None:
-                        nn.utils.clip_grad_norm_(model.parameters(), self.loop.clip_norm)
-                    optimizer.step()
+                    self.loop.step(model, optimizer, x, y)
                 reach, before = measure_reach(self.loop, model), self.reaches[start]
                 if not reach or not before or reach.unevenness > before.unevenness + UNEVEN:
                     self.unsteady.append(plan)

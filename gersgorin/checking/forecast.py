@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from gersgorin.checking.clocks import Interval, expected
-from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.reach import measure_reach
 from gersgorin.checking.trials import LEFT, Constant, Trial, run_trials
+from gersgorin.training.training import Training
 
 FASTER = 10.0  # factor of the second trial
 SHARE = 0.1  # of the steps that there is time for: its length
@@ -62,7 +62,7 @@ class Forecast:
 
 
 def forecast(
-    loop: TrainingLoop,
+    loop: Training,
     steps: int,
     seconds: float = 20.0,
     *,

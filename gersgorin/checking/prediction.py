@@ -110,8 +110,6 @@ class TrainingCheck(Result, Forecast):
     """Of the training that was not run, because a cause is sure without it."""
     scheduler: str | None = None
     """Class of the scheduler, which begins with `learning_rate` or multiplies it: "OneCycleLR"."""
-    order: float | None = None
-    """Of the plateau, on one minibatch; None: not measured."""
     left_out: tuple[str, ...] = ()
     """In words: what there was no time for, and what failed."""
     slowed: float | None = None

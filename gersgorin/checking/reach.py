@@ -16,18 +16,17 @@ Legend: T frames.
 
 import copy
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import with_gradients
-from gersgorin.checking.loop import TrainingLoop, random_numbers_kept
-from gersgorin.checking.minibatches import sequence_of
+from gersgorin._validate import random_numbers_kept, with_gradients
 from gersgorin.linalg.products import share_from
+from gersgorin.training.minibatches import sequence_of
+from gersgorin.training.training import Training, changed_inputs
 from rhn.training.ensemble import flushed
 
 SEEN = 1e-3  # share of the gradient, below which it does not see a step
@@ -89,7 +88,7 @@ class Reach:
 
 
 @with_gradients()
-def measure_reach(loop: TrainingLoop, model: nn.Module) -> Reach | None:
+def measure_reach(loop: Training, model: nn.Module) -> Reach | None:
     """The reach of a model in the training of a loop; None if x is no tensor with steps of numbers or symbols."""
     axis, squares, x = loop.frame_axis, np.zeros(0), loop.data.probe()[0]
     if axis is None or not isinstance(x, Tensor) or x.dim() != 2 + x.is_floating_point():
@@ -98,7 +97,8 @@ def measure_reach(loop: TrainingLoop, model: nn.Module) -> Reach | None:
     with flushed(), random_numbers_kept(model):
         for batch, y in loop.data.minibatches(MINIBATCHES):
             x = sequence_of(batch)
-            with _inputs_of(called, x) as (given, inputs):
+            inputs: list[Tensor] = []
+            with changed_inputs(called, x, partial(_leaf, inputs)) as given:
                 output = loop.output(called, given)
             if not inputs or not output.requires_grad:
                 return None
@@ -110,30 +110,13 @@ def measure_reach(loop: TrainingLoop, model: nn.Module) -> Reach | None:
     return Reach(np.sqrt(squares))
 
 
-@contextmanager
-def _inputs_of(model: nn.Module, x: Tensor) -> Iterator[tuple[Tensor, list[Tensor]]]:
-    """(x, what the gradient is taken in): x itself, or what embeddings make of symbols; the model may change both in place."""
-    if x.is_floating_point():
-        x = x.detach().requires_grad_()
-        yield x.clone(), [x]
-        return
-    read: list[Tensor] = []
-
-    def keep(module: nn.Module, given: tuple, made: Tensor) -> Tensor:
-        if made.shape[: x.dim()] == x.shape:
-            read.append(made.detach().requires_grad_())
-            return read[-1].clone()
-        return made
-
-    hooks = [part.register_forward_hook(keep) for part in model.modules() if isinstance(part, nn.Embedding)]
-    try:
-        yield x, read
-    finally:
-        for hook in hooks:
-            hook.remove()
+def _leaf(leaves: list[Tensor], x: Tensor) -> Tensor:
+    """x as a new leaf of the graph, which the model may change in place."""
+    leaves.append(x.detach().requires_grad_())
+    return leaves[-1].clone()
 
 
-def _last_errors(loop: TrainingLoop, output: Tensor, y: Tensor, axis: int, frames: int) -> tuple[Tensor, int]:
+def _last_errors(loop: Training, output: Tensor, y: Tensor, axis: int, frames: int) -> tuple[Tensor, int]:
     """(dL/doutput, of the last frame with a loss alone if each frame has an output, the number of frames up to it)."""
     z = output.detach().requires_grad_()
     (errors,) = torch.autograd.grad(loop.loss_fn(z.clone(), y), z)

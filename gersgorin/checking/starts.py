@@ -33,9 +33,8 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.analyses.plateau import relative_rate
-from gersgorin.checking.loop import TrainingLoop
-from gersgorin.checking.minibatches import sequence_of
-from gersgorin.objective import output_bias_of
+from gersgorin.training.minibatches import sequence_of
+from gersgorin.training.training import Training, output_bias_of
 from rhn.cells import Cell
 from rhn.cells.init import memory_blocks, rotations
 from rhn.cells.layers import GateBlocks, Layer, Part
@@ -164,7 +163,7 @@ class _Block:
         return found
 
 
-def starts(loop: TrainingLoop) -> Iterator[Start]:
+def starts(loop: Training) -> Iterator[Start]:
     """Yield the given start, then all others that the network allows."""
     of = _Starts(loop)
     yield Start(GIVEN)
@@ -190,7 +189,7 @@ def starts(loop: TrainingLoop) -> Iterator[Start]:
 class _Starts:
     """The blocks of a network, and the changes of starts."""
 
-    def __init__(self, loop: TrainingLoop):
+    def __init__(self, loop: Training):
         self.loop, self.model = loop, loop.model
         called = copy.deepcopy(loop.model)  # a normalisation counts its calls, a parametrisation keeps what it computed
         self.batches = loop.data.minibatches(MINIBATCHES)

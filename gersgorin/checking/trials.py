@@ -27,9 +27,10 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
 
-from gersgorin.checking.loop import TrainingLoop, random_numbers_kept
-from gersgorin.checking.minibatches import Examples, Inputs, sequence_of
+from gersgorin._validate import random_numbers_kept
 from gersgorin.checking.reach import Reach
+from gersgorin.training.minibatches import Examples, Inputs, sequence_of
+from gersgorin.training.training import Training
 from rhn.errors import InvalidInputError
 from rhn.training.ensemble import flushed
 from rhn.training.state import LEFT
@@ -87,7 +88,7 @@ class Trial:
 
 
 def run_trials(
-    loop: TrainingLoop,
+    loop: Training,
     factors: Sequence[float],
     *,
     steps: int | Sequence[int],
@@ -156,7 +157,7 @@ def run_trials(
 class Constant:
     """The best constant output of a training, and its loss on any minibatch."""
 
-    def __init__(self, loop: TrainingLoop):
+    def __init__(self, loop: Training):
         self.loop = loop
         minibatches = loop.data.minibatches(CONSTANT_BATCHES)
         x, size = minibatches[0][0], loop.goals(minibatches[:1])[0][0].numel()
@@ -211,7 +212,7 @@ def curvature(loss: Tensor, output: Tensor, d: Tensor) -> float:
 class _Training:
     """A copy of a model in training, and its trial, which continues while the loss is finite."""
 
-    def __init__(self, loop: TrainingLoop, factor: float, after: float, window: int):
+    def __init__(self, loop: Training, factor: float, after: float, window: int):
         self.loop, self.after, self.window = loop, after, window
         self.trial, self.sure, self.below = Trial(factor), False, False  # sure: that it has left for more than a moment
         self.model = copy.deepcopy(loop.model)

@@ -37,9 +37,9 @@ def main_of(row: Analysis, words: list[str]) -> None:
 
 
 def _subject_of(row: Analysis, options, device: str):
-    """The run, the objective or the map of a command, as an analysis needs it."""
-    from gersgorin.resolve import map_of_options, objective_of_options, run_of_options
+    """The run, the training or the map of a command, as an analysis needs it."""
+    from gersgorin.resolve import map_of_options, run_of_options, training_of_options
 
     if row.needs == "run":
         return run_of_options(options, options, device=device)
-    return {"objective": objective_of_options, "map": map_of_options}[row.needs](options, device=device)
+    return {"training": training_of_options, "map": map_of_options}[row.needs](options, device=device)

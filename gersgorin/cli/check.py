@@ -50,7 +50,7 @@ class CheckedNetwork(NewOrTrained):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class TrainingArguments:
     """The training: with --optimizer by that, else by SGD with momentum on the next frames."""
 
     group = "training"
@@ -107,7 +107,7 @@ class CheckedData:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckOptions(CheckedData, Answer, Training, CheckedNetwork):
+class CheckOptions(CheckedData, Answer, TrainingArguments, CheckedNetwork):
     """Predict whether a network will train: when it leaves the plateau of a constant output, and at which learning rates. Copies take
     real steps of the optimiser.
 
@@ -159,7 +159,7 @@ def _check_training(options: CheckOptions) -> int:
             check_output(path, suffixes)
     from gersgorin.checking.checking import check
     from gersgorin.checking.cure import cure
-    from gersgorin.checking.subject import training_of
+    from gersgorin.cli.arguments import training_of
     from gersgorin.loading.network import save_weights
     from gersgorin.resolve import check_network_options
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from gersgorin._validate import random_numbers_kept
 from gersgorin.cell import state_in
 from rhn.errors import InvalidInputError
 from rhn.utils.wording import counted
@@ -104,11 +105,6 @@ def check_loop(cell: nn.Module, module: nn.Module, x: Tensor, calls: list[Call],
             f"the {type(cell).__name__} in the loop of {type(module).__name__} {wrong}: write the complete step as a function "
             "f(x, s), or as a module with forward(x, state), and give that with its first state: gersgorin.spectra(f, x, s0)"
         )
-
-
-def random_numbers_kept(x: Tensor):
-    """Context manager that restores torch's random state, also that of the device of x."""
-    return torch.random.fork_rng(devices=[x.device] if x.is_cuda else [])
 
 
 def _mover(sign: int) -> Callable:

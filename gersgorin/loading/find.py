@@ -9,6 +9,7 @@ import difflib
 import functools
 import hashlib
 import inspect
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeGuard
 
@@ -22,7 +23,7 @@ from gersgorin.cell import State, Step, as_cell, flat_state, flat_step, name_of
 from gersgorin.loading.cache import from_cache, has_cache
 from gersgorin.loading.calls import Call, check_loop, first_sequence, watched_calls
 from gersgorin.loading.scan import ScanCell, ScanRun
-from gersgorin.run import Run
+from gersgorin.run import Label, Run
 from rhn.cells import Cell, from_torch, name_of_cell
 from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_built
@@ -257,14 +258,23 @@ class Watched:
 
 def cell_title(cell: nn.Module, layer: int | None = None, name: str | None = None) -> str:
     """Title of a cell, or of one of its layers counted from 0: "LSTM, layer 1 of 2, 64 units"; name: None for that of its class."""
-    depth, size = getattr(cell, "depth", 1), getattr(cell, "hidden_size", None)
+    depth, size = (n if isinstance(n := getattr(cell, name, 0), int) else 0 for name in ("depth", "hidden_size"))
     several, words = layers_of(cell), []
     if several > 1:
         words = [f"{several} layers" if layer is None else f"layer {layer + 1} of {several}"]
     words += [f"depth {depth}"] * (depth > 1)
     name = name or (name_of_cell(cell) if isinstance(cell, Cell) else name_of(cell))
-    words += [] if size is None else [counted(size, "unit")]
+    words += [counted(size, "unit")] * bool(size)
     return ", ".join([name, *words])
+
+
+def model_label(model: nn.Module) -> Label:
+    """The title of a model in figures, "2 x lstm, 8 units", and the initialisation of its cells."""
+    cells = recurrent_cells(model)
+    return Label(
+        title=" + ".join(f"{n} x {name}" if n > 1 else name for name, n in Counter(map(cell_title, cells)).items()),
+        made=" + ".join(dict.fromkeys(filter(None, map(words_of_built, cells)))),
+    )
 
 
 def extract_cell(

@@ -36,7 +36,7 @@ from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_ne
 from rhn.training.trained import initial_model
 from rhn.utils.io import atomic_path
 from rhn.utils.validation import not_dense_real
-from rhn.utils.wording import counted, first_line
+from rhn.utils.wording import first_line
 
 KEYS = 88  # inputs: the keys of a chorale's frames
 UNITS = 64  # of a new cell, or if a factory requires a hidden_size
@@ -239,8 +239,7 @@ def new_model(options, width: int) -> tuple[str, Any]:
     given |= {"hidden_size": units, "depth": depth, "init": options.init, "generator": generator}
     with users_code(f"cannot build {cell} with {units} units, depth {depth}"):
         built = PolyphonicModel(cell, **given, input_size=width, output_size=width)
-    title = f"{cell}{f', depth {depth}' * (depth > 1)}, {counted(units, 'unit')}"
-    return with_options(title, own), built
+    return with_options(cell_title(built, name=cell), own), built
 
 
 def settings_of(

@@ -13,10 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import check_weights, copied, finite_tensor, uncompiled, users_code, with_gradients
+from gersgorin._validate import (
+    check_weights,
+    copied,
+    finite_tensor,
+    random_numbers_kept,
+    uncompiled,
+    users_code,
+    with_gradients,
+)
 from gersgorin.autodiff import BLOCK, vjps
 from gersgorin.cell import name_of
-from gersgorin.loading.calls import random_numbers_kept
 from gersgorin.loading.find import is_hand_written, layouts, part_of, run_by_equations
 from gersgorin.run import Label
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError

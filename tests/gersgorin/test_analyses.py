@@ -18,9 +18,9 @@ from gersgorin.analyses import ANALYSES, Analysis, register_analysis
 from gersgorin.analyses.overview import Overview
 from gersgorin.cli.main import main
 from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.objective import Objective
 from gersgorin.results import load
 from gersgorin.run import Label, Run
+from gersgorin.training.training import Training
 from rhn.cells import RHN
 from rhn.models import PolyphonicModel
 from rhn.utils.result import COLUMNS, LINES, tabulated
@@ -81,7 +81,7 @@ def subjects():
     model = PolyphonicModel("rhn", hidden_size=5, input_size=3, output_size=3, generator=generator)
     return {
         "run": Run.of(cell, x, label=Label(name="rhn", title="rhn, depth 2, 5 units", sequence="noise")),
-        "objective": Objective(model, (x > 0.5).float()),
+        "training": Training.of_frames(model, (x > 0.5).float()),
         "map": SequenceMap(cell, x, label=Label(title="rhn, depth 2, 5 units")),
     }
 

@@ -10,10 +10,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import gersgorin
-from gersgorin.checking.activation import last_activation, states_of
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.find import BEFORE, before
-from gersgorin.checking.loop import TrainingLoop
+from gersgorin.training.activation import last_activation, states_of
+from gersgorin.training.training import Training
 
 ENOUGH = 600.0  # seconds on any machine
 N, T = 200, 10
@@ -169,7 +169,7 @@ CASES = [
 
 def found_in(model, x, y, loss):
     """The causes before the first step, and what could not be measured."""
-    loop = TrainingLoop(model, x, y, loss, torch.optim.Adam(model.parameters(), 1e-3))
+    loop = Training(model, x, y, loss, torch.optim.Adam(model.parameters(), 1e-3))
     causes, lacking = before(Case(loop, 1000))
     return [cause for _, cause in causes], lacking
 
@@ -275,7 +275,7 @@ def test_a_forecast_no_better_than_the_last_value_says_so():
 )
 def test_a_mistake_in_a_loop_is_told_by_its_losses(clears, moves, says):
     model = Net()
-    loop = TrainingLoop(model, X, SUM, MSE, torch.optim.Adam(model.parameters(), 1e-2))
+    loop = Training(model, X, SUM, MSE, torch.optim.Adam(model.parameters(), 1e-2))
     case, losses = Case(loop, 200), []
     for _, (_, _, loss) in zip(range(150), case.training(clears=clears, moves=moves), strict=False):
         losses.append(loss.item())

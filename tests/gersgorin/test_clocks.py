@@ -10,9 +10,9 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 
 from gersgorin.checking.clocks import MOVES, expected, motion, signal, signals
-from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.reach import Reach
 from gersgorin.checking.trials import Constant, Trial, run_trials
+from gersgorin.training.training import Training
 
 N, K = 4000, 3
 
@@ -30,7 +30,7 @@ class Fixed(nn.Module):
 
 def read(z, y, loss):
     """(The signal of some outputs, the constant output, its loss): all examples as one minibatch, and the weight stays."""
-    loop = TrainingLoop(Fixed(), z, y, loss, "sgd", learning_rate=1e-12, batch_size=500, batch_axis=0)
+    loop = Training(Fixed(), z, y, loss, "sgd", learning_rate=1e-12, batch_size=500, batch_axis=0)
     constant = Constant(loop)
     (trial,) = run_trials(loop, [1.0], steps=N // 500, seconds=600, constant=constant)
     return signal(trial, 0, trial.steps), constant
@@ -85,7 +85,7 @@ def test_a_loss_without_second_derivatives_has_a_signal():
 
 
 def test_minibatches_of_one_output_have_none():
-    loop = TrainingLoop(
+    loop = Training(
         nn.Linear(2, 1), torch.randn(9, 2), torch.randn(9, 1), "mse", "adam", learning_rate=0.1, batch_size=1
     )
     (trial,) = run_trials(loop, [1.0], steps=200, seconds=600)
@@ -133,7 +133,7 @@ def test_the_clocks_of_a_trial_change_nothing_in_its_training():
     y = x[:, 0, :1].clone()
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(10, 1))
-    loop = TrainingLoop(model, x, y, "mse", "adam", learning_rate=0.01, batch_axis=0)
+    loop = Training(model, x, y, "mse", "adam", learning_rate=0.01, batch_axis=0)
     looks = []
 
     def look(model, trial):

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from gersgorin.checking import cure as cure_module
 from gersgorin.checking.cure import cure
-from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.starts import MEANINGS, Start, starts
 from gersgorin.checking.trials import Trial
+from gersgorin.training.training import Training
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 
@@ -176,7 +176,7 @@ class _Both(nn.Module):
 @pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
 def test_the_lines_of_every_start_give_the_network_that_is_tried(build):
     model, (x, y) = made(build), recall()
-    loop = TrainingLoop(model, x, y, "cross-entropy", "adam", learning_rate=1e-3, batch_axis=0)
+    loop = Training(model, x, y, "cross-entropy", "adam", learning_rate=1e-3, batch_axis=0)
     every = list(starts(loop))
     assert len(every) >= 4
     for start in every[1:]:
@@ -193,7 +193,7 @@ def test_gates_follow_the_layouts_of_torch():
     x, y = recall(frames=9)
     for kind, blocks, memory in ((nn.LSTM, 4, 1), (nn.GRU, 3, 1)):
         model = made(lambda kind=kind: Reader(kind))
-        loop = TrainingLoop(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
+        loop = Training(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
         by_words = {start.words: start for start in starts(loop)}
         plain = by_words["orthogonal matrices"].applied(model).rnn
         chrono = by_words["orthogonal matrices, chrono gates"].applied(model).rnn
@@ -216,21 +216,21 @@ def test_embeddings_are_drawn_again_without_their_padding(shared):
     if shared:
         model.out = nn.Linear(5, 3)
         model.out.weight, model.rnn = model.table.weight, nn.LSTM(5, 5, batch_first=True)
-    loop = TrainingLoop(model, x, y, "cross-entropy", "sgd", learning_rate=1e-3)
+    loop = Training(model, x, y, "cross-entropy", "sgd", learning_rate=1e-3)
     table = {start.words: start for start in starts(loop)}["matrices of 1/sqrt(n)"].applied(model).table.weight
     assert 0.5 < table[:2].std() / (5**-0.5 if shared else 1) < 1.5 and not table[2].any()
 
 
 def test_a_matrix_behind_an_embedding_does_not_read_data():
     model, (x, y) = made(Words), recall()
-    loop = TrainingLoop(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
+    loop = Training(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
     drawn = {start.words: start for start in starts(loop)}["matrices of 1/sqrt(n)"].applied(model)
     assert drawn.rnn.weight_ih_l0.std().item() == pytest.approx(5**-0.5, rel=0.1)
 
 
 def test_closed_transform_gates_keep_memories():
     x, y = recall()
-    loop = TrainingLoop(Polyphonic("rhn"), x, y, "cross-entropy", "adam", learning_rate=1e-3, batch_axis=0)
+    loop = Training(Polyphonic("rhn"), x, y, "cross-entropy", "adam", learning_rate=1e-3, batch_axis=0)
     model = {start.words: start for start in starts(loop)}["orthogonal matrices"].applied(loop.model)
     assert (model.model.cells[0].bias[:, UNITS:] == -1).all()
 
@@ -240,7 +240,7 @@ def test_frozen_and_unused_parameters_stay_and_shared_ones_stay_shared():
     model.rnn.weight_hh_l1 = model.rnn.weight_hh_l0
     model.rnn.weight_ih_l0.requires_grad_(False)
     optimizer = torch.optim.Adam([p for name, p in model.named_parameters() if name != "out.weight"], lr=1e-3)
-    loop = TrainingLoop(model, x, y, "cross-entropy", optimizer)
+    loop = Training(model, x, y, "cross-entropy", optimizer)
     for start in list(starts(loop))[2:]:
         changed = start.applied(loop.model)
         assert torch.equal(changed.rnn.weight_ih_l0, model.rnn.weight_ih_l0)
@@ -394,7 +394,7 @@ def test_an_order_that_the_loader_draws_from_numpy_or_python_is_another_one(perm
 @pytest.mark.parametrize(("end", "tried"), [(0.0, []), (math.inf, [10.0, 1.0, 100.0])])
 def test_of_a_change_that_leaves_each_part_is_tried_and_a_tenth_of_its_rate(end, tried):
     model, (x, y) = made(lambda: Reader(nn.RNN)), recall()
-    loop = TrainingLoop(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
+    loop = Training(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
     search = cure_module._Search(loop, 50, end=end, seed=0, progress=str)
     both = cure_module.Plan(next(start for start in starts(loop) if start.code), 100.0)
     leaving = cure_module.Attempt(both, Trial(100.0, [0.1] * 50, [1.0] * 50))
@@ -435,7 +435,7 @@ def test_the_rate_of_a_scheduler_is_called_its_initial_lr(slow_rate):
     model, (x, y) = made(Reader), recall()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, 300)
-    found = replace(slow_rate[1], loop=TrainingLoop(model, x, y, "cross-entropy", optimizer, scheduler=scheduler))
+    found = replace(slow_rate[1], loop=Training(model, x, y, "cross-entropy", optimizer, scheduler=scheduler))
     assert "initial_lr (of OneCycleLR)" in found.verdict and "initial_lr (of OneCycleLR)" in found.changes[0]
 
 
@@ -450,7 +450,7 @@ def test_the_printed_code_of_every_start_can_be_pasted(slow_rate, outputs):
     model, (x, y) = made(lambda: Reader(num_layers=2, outputs=outputs)), recall()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.8, 0.9), eps=1e-7, weight_decay=0.02)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, 300)
-    loop = TrainingLoop(model, x, y, "cross-entropy", optimizer, scheduler=scheduler)
+    loop = Training(model, x, y, "cross-entropy", optimizer, scheduler=scheduler)
     for start in starts(loop):
         code = cure_module.code_of(loop, cure_module.Plan(start, 0.1**0.5))
         lines = printed(slow_rate[1], code)
@@ -461,7 +461,7 @@ def test_the_printed_code_of_every_start_can_be_pasted(slow_rate, outputs):
 def test_the_code_for_a_compiled_model_can_be_pasted():
     model, (x, y) = made(Reader), recall()
     names = {"model": torch.compile(copy.deepcopy(model))}
-    loop = TrainingLoop(names["model"], x, y, "cross-entropy", "adam", learning_rate=1e-3)
+    loop = Training(names["model"], x, y, "cross-entropy", "adam", learning_rate=1e-3)
     start = list(starts(loop))[-1]
     exec(cure_module.code_of(loop, cure_module.Plan(start)), names)
     torch.testing.assert_close(names["model"].state_dict(), start.applied(model).state_dict(), rtol=0, atol=0)
@@ -470,7 +470,7 @@ def test_the_code_for_a_compiled_model_can_be_pasted():
 def test_the_printed_code_for_an_optimizer_of_many_groups_can_be_pasted(slow_rate):
     model, (x, y) = made(lambda: Reader(num_layers=2)), recall()
     optimizer = torch.optim.Adam([{"params": [p], "lr": 1.1e-5} for p in model.parameters()])
-    loop = TrainingLoop(model, x, y, "cross-entropy", optimizer)
+    loop = Training(model, x, y, "cross-entropy", optimizer)
     lines = printed(slow_rate[1], cure_module.code_of(loop, cure_module.Plan(Start("given weights"), 10.0)))
     exec("\n".join(lines), {"optimizer": optimizer})
     assert {group["lr"] for group in optimizer.param_groups} == {1.1e-4} and max(map(len, lines)) < 80
@@ -479,7 +479,7 @@ def test_the_printed_code_for_an_optimizer_of_many_groups_can_be_pasted(slow_rat
 def test_the_names_of_starts_are_explained(slow_rate):
     x, y = recall()
     loops = [
-        TrainingLoop(m, x, y, "cross-entropy", "adam", learning_rate=1e-3)
+        Training(m, x, y, "cross-entropy", "adam", learning_rate=1e-3)
         for m in (made(Reader), made(lambda: Reader(nn.RNN)))
     ]
     words = {start.words for loop in loops for start in starts(loop)} - {"given weights"}
@@ -503,7 +503,7 @@ def test_a_new_scheduler_starts_at_the_rate_of_the_cure():
     for parameters in (model.parameters(), groups):
         optimizer = torch.optim.SGD(parameters, lr=0.1)
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 10)
-        loop = TrainingLoop(model, x, y, "cross-entropy", optimizer, scheduler=scheduler)
+        loop = Training(model, x, y, "cross-entropy", optimizer, scheduler=scheduler)
         names = {"model": model, "optimizer": optimizer}
         code = cure_module.code_of(loop, cure_module.Plan(Start("given weights"), 10.0))
         exec(code, names)

@@ -9,8 +9,8 @@ from torch import nn
 from gersgorin.checking import forecast as module
 from gersgorin.checking import trials as trials_module
 from gersgorin.checking.forecast import forecast
-from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.trials import Trial, run_trials
+from gersgorin.training.training import Training
 
 
 class Clock:
@@ -45,7 +45,7 @@ class Product(nn.Module):
 def saddle(size=1e-3, learning_rate=0.05, count=256, **options):
     x = torch.randn(count, 1, generator=torch.Generator().manual_seed(0))
     model = Product(size)
-    return TrainingLoop(model, x, x, "mse", "sgd", learning_rate=learning_rate, batch_axis=0, **options)
+    return Training(model, x, x, "mse", "sgd", learning_rate=learning_rate, batch_axis=0, **options)
 
 
 def escape_from_saddle(loop, steps=20_000):
@@ -83,7 +83,7 @@ class Late(nn.Linear):
 def test_the_training_is_run_if_nothing_else_decides_and_the_time_allows(monkeypatch, seconds):
     Late.clock = clock = Clock(monkeypatch, 0.003)
     x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
-    loop = TrainingLoop(Late(2, 1), x, x[:, :1], "mse", "adam", learning_rate=1e-2, batch_axis=0)
+    loop = Training(Late(2, 1), x, x[:, :1], "mse", "adam", learning_rate=1e-2, batch_axis=0)
     begun = clock.now
     found = forecast(loop, steps=2000, seconds=seconds)
     assert clock.now - begun <= seconds
@@ -95,7 +95,7 @@ def test_a_late_explosion_is_found_and_one_that_ends_is_none(monkeypatch, gain):
     Late.clock = Clock(monkeypatch, 0.003)
     monkeypatch.setattr(Late, "gain", gain)
     x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
-    loop = TrainingLoop(Late(2, 1), x, x[:, :1], "mse", "adam", learning_rate=1e-2, batch_axis=0)
+    loop = Training(Late(2, 1), x, x[:, :1], "mse", "adam", learning_rate=1e-2, batch_axis=0)
     found = forecast(loop, steps=2000, seconds=60)
     if gain < 1e10:
         assert found.diverges_at == math.inf and 1300 < found.escape_steps < 2000
@@ -124,7 +124,7 @@ def test_a_rate_that_is_too_high_diverges_and_smaller_ones_leave(rate):
 def test_a_slow_model_is_cut_at_the_time_limit(monkeypatch, step):
     clock = Clock(monkeypatch, step)
     model = Slow(2, 1)
-    loop = TrainingLoop(model, torch.randn(64, 2), torch.randn(64, 1), "mse", "adam", learning_rate=1e-6, batch_axis=0)
+    loop = Training(model, torch.randn(64, 2), torch.randn(64, 1), "mse", "adam", learning_rate=1e-6, batch_axis=0)
     Slow.clock = clock
     try:
         found = forecast(loop, steps=1000, seconds=20.0)
@@ -147,7 +147,7 @@ def warmed_up(learning_rate, over, **options):
     model = loop.model
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, over)
-    return TrainingLoop(model, loop.data.x, loop.data.y, "mse", optimizer, scheduler=scheduler, batch_axis=0)
+    return Training(model, loop.data.x, loop.data.y, "mse", optimizer, scheduler=scheduler, batch_axis=0)
 
 
 @pytest.mark.parametrize("over", [lambda step: 0.99**step, lambda step: min(1.0, step / 1000)])
@@ -167,7 +167,7 @@ def test_without_time_a_training_whose_rate_changes_is_open(monkeypatch):
     model = Slow(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1000)
-    loop = TrainingLoop(model, x, x, "mse", optimizer, scheduler=scheduler)
+    loop = Training(model, x, x, "mse", optimizer, scheduler=scheduler)
     begun = clock.now
     found = forecast(loop, steps=3000, seconds=10)
     assert clock.now - begun <= 10 and found.cut
@@ -179,5 +179,5 @@ def test_a_late_explosion_of_a_training_whose_rate_grows_is_found():
     optimizer = torch.optim.SGD(loop.model.parameters(), lr=1.0)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.02 if step < 400 else 20.0)
     data = loop.data.x, loop.data.y
-    found = forecast(TrainingLoop(loop.model, *data, "mse", optimizer, scheduler=scheduler, batch_axis=0), 600, 600)
+    found = forecast(Training(loop.model, *data, "mse", optimizer, scheduler=scheduler, batch_axis=0), 600, 600)
     assert 400 <= found.diverges_at < 500 and found.probability < 0.5

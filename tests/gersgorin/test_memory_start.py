@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 import gersgorin
-from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.reach import measure_reach
 from gersgorin.checking.starts import MEMORY, starts
+from gersgorin.training.training import Training
 from rhn.cells import CELLS
 from rhn.cells.init import rotations
 from rhn.errors import InvalidInputError
@@ -58,7 +58,7 @@ def loop_of(model):
     x, y = product()
     with torch.no_grad():
         model(x)
-    return TrainingLoop(model, x, y, "mse", "adam", learning_rate=2e-3, batch_axis=0)
+    return Training(model, x, y, "mse", "adam", learning_rate=2e-3, batch_axis=0)
 
 
 def ours(name, depth=1):

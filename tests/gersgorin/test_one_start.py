@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gersgorin import spectra
-from gersgorin.checking.subject import training_of
+from gersgorin.cli.arguments import training_of
 from gersgorin.cli.check import CheckOptions
 from gersgorin.cli.plot import PlotOptions
 from rhn.cli.main import main as rhn

@@ -13,7 +13,7 @@ from torch import nn
 from gersgorin import credit, plateau
 from gersgorin.analyses.plateau import Plateau
 from gersgorin.cli.main import main
-from gersgorin.objective import Objective
+from gersgorin.training.training import Training
 from rhn.cells import CELLS, RHN
 from rhn.checkpoints import save_checkpoint
 from rhn.errors import InvalidInputError
@@ -60,14 +60,14 @@ def test_rates_are_gradients_at_the_constant_output():
 
 def test_a_step_changes_the_loss_as_the_rates_say():
     """Central difference along the gradient, of a fresh computation of the loss: its slope is the squared norm of all gradients."""
-    objective = Objective(network("rhn", 3, init="gaussian:0.2"), frames())
-    _, slopes = objective.gradients()
+    training = Training.of_frames(network("rhn", 3, init="gaussian:0.2"), frames())
+    _, slopes = training.gradients()
     values = []
     for step in (1e-6, -2e-6):
         with torch.no_grad():
-            for name, p in objective.parameters.items():
+            for name, p in training.parameters.items():
                 p += step * slopes[name]
-        values.append(objective.mean_loss().item())
+        values.append(training.mean_loss().item())
     assert (values[0] - values[1]) / 2e-6 == pytest.approx(
         sum(g.square().sum().item() for g in slopes.values()), rel=1e-6
     )

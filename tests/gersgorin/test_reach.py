@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from gersgorin.checking.loop import TrainingLoop
 from gersgorin.checking.reach import Reach, measure_reach
+from gersgorin.training.training import Training
 
 FRAMES = 12
 
@@ -33,7 +33,7 @@ def test_the_gradient_of_a_leaky_sum_falls_as_its_leak(r, last):
     torch.manual_seed(0)
     x = torch.randn(64, FRAMES, 1)
     y = x.sum(1) if last else x.cumsum(1)
-    loop = TrainingLoop(Leaky(r, last), x, y, "mse", "adam", learning_rate=1e-3, batch_axis=0)
+    loop = Training(Leaky(r, last), x, y, "mse", "adam", learning_rate=1e-3, batch_axis=0)
     found = measure_reach(loop, loop.model)
     assert found.norms / found.norms[0] == pytest.approx(r ** np.arange(FRAMES), rel=1e-4)
     assert found.blind == (r == 0.3) and not found.explodes
@@ -43,7 +43,7 @@ def test_the_gradient_of_a_leaky_sum_falls_as_its_leak(r, last):
 def test_the_last_frame_with_a_loss_counts():
     x = torch.randn(64, FRAMES, 1, generator=torch.Generator().manual_seed(0))
     early = lambda output, y: (output[:, :8] - y[:, :8]).square().mean()  # noqa: E731
-    loop = TrainingLoop(Leaky(0.9, last=False), x, x.cumsum(1), early, "adam", learning_rate=1e-3, batch_axis=0)
+    loop = Training(Leaky(0.9, last=False), x, x.cumsum(1), early, "adam", learning_rate=1e-3, batch_axis=0)
     assert measure_reach(loop, loop.model).frames == 8
 
 
@@ -56,7 +56,7 @@ def test_the_axis_of_frames_in_the_output_is_found():
     x, nets = torch.randn(64, FRAMES, 1), (Leaky(0.5, last=False), Turned(0.5, last=False))
     nets[1].load_state_dict(nets[0].state_dict())
     sgd = {"optimizer": "sgd", "learning_rate": 1e-3, "batch_axis": 0}
-    first, second = (TrainingLoop(net, x, x.reshape(net(x).shape), "mse", **sgd) for net in nets)
+    first, second = (Training(net, x, x.reshape(net(x).shape), "mse", **sgd) for net in nets)
     found = measure_reach(first, first.model)
     assert found.norms == pytest.approx(measure_reach(second, second.model).norms) and found.seen < FRAMES
 
@@ -72,7 +72,7 @@ def test_symbols_are_seen_through_their_embedding():
 
     torch.manual_seed(0)
     x = torch.randint(0, 5, (64, FRAMES))
-    loop = TrainingLoop(Words(), x, x[:, -1], "cross-entropy", "adam", learning_rate=1e-3, batch_axis=0)
+    loop = Training(Words(), x, x[:, -1], "cross-entropy", "adam", learning_rate=1e-3, batch_axis=0)
     found = measure_reach(loop, loop.model)
     assert found.frames == FRAMES and (np.diff(found.norms[:4]) < 0).all()
 
@@ -99,7 +99,7 @@ def test_a_model_may_change_its_input_in_place_and_need_not_read_it():
     x = torch.randn(64, FRAMES, 1, generator=torch.Generator().manual_seed(0))
     norms = {}
     for kind in (InPlace, Deaf):
-        loop = TrainingLoop(kind(0.9), x, x.sum(1), "mse", "adam", learning_rate=1e-3, batch_axis=0)
+        loop = Training(kind(0.9), x, x.sum(1), "mse", "adam", learning_rate=1e-3, batch_axis=0)
         norms[kind] = measure_reach(loop, loop.model).norms
     assert norms[InPlace] / norms[InPlace][0] == pytest.approx(0.9 ** np.arange(FRAMES), rel=1e-4)
     assert not norms[Deaf].any()
@@ -107,5 +107,5 @@ def test_a_model_may_change_its_input_in_place_and_need_not_read_it():
 
 def test_what_has_no_steps_has_no_reach():
     x = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
-    loop = TrainingLoop(nn.Linear(5, 1), x, x[:, :1], "mse", "adam", learning_rate=1e-3, batch_axis=0)
+    loop = Training(nn.Linear(5, 1), x, x[:, :1], "mse", "adam", learning_rate=1e-3, batch_axis=0)
     assert measure_reach(loop, loop.model) is None

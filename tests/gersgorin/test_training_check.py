@@ -68,18 +68,6 @@ def test_the_time_of_the_escape_is_that_of_the_training(good):
     assert good.escape_steps / 2 < steps < 2 * good.escape_steps
 
 
-def test_the_plateau_explains(good):
-    assert good.order == pytest.approx(0, abs=0.2)
-
-
-def test_the_order_is_that_of_the_plateau_of_the_same_frames():
-    model, x, y = made(batch_first=False, last=False)
-    x, y = x[:, :32], y[:, :32]
-    found = gersgorin.check(model, x, y, "mse", "sgd", learning_rate=0.1, steps=40)
-    plateau = gersgorin.plateau(model, (x, y), "squared")
-    assert found.order == pytest.approx(plateau.order)
-
-
 def test_a_rate_that_is_too_low_stays():
     model, x, y = made()
     found = gersgorin.check(
@@ -153,17 +141,6 @@ def test_nothing_that_was_given_changes_to_the_bit():
     assert loss.calls == 0
     after = state()
     torch.testing.assert_close(after, before, rtol=0, atol=0)
-
-
-def test_a_model_that_does_not_run_in_double_precision_has_a_forecast_without_an_order():
-    class Single(Reader):
-        def forward(self, x):
-            return super().forward(x.float())
-
-    torch.manual_seed(0)
-    model, (_, x, y) = Single(), made()
-    found = gersgorin.check(model, x, y, "mse", "sgd", learning_rate=0.1, steps=40)
-    assert found.order is None and any(words.startswith("the order of the plateau: ") for words in found.left_out)
 
 
 def test_a_check_that_ends_early_says_what_it_left_out():

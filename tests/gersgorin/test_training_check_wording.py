@@ -53,7 +53,7 @@ def made(seed: int) -> TrainingCheck:
         "probability": draw.choice([0.0, 0.004, 0.15, 0.3, 0.499, 0.7, 0.85, 0.996, 1.0]) if tried else math.nan,
         "trials": trials,
     }
-    lacking = draw.choice([("order, for lack of time",), ()])
+    lacking = draw.choice([("the trials, for lack of time",), ()])
     return TrainingCheck(
         name="GRU",
         optimizer=draw.choice(["Adam", "SGD"]),
@@ -63,7 +63,6 @@ def made(seed: int) -> TrainingCheck:
         constant_loss=0.5,
         first_loss=0.9,
         **forecast,
-        order=draw.choice([None, math.nan, 0.0, 2.4]),
         left_out=("the time was up",) * any(trial.cut for trial in trials) + lacking,
         causes=tuple(CAUSES[draw.randint(0, 1) :][: draw.choice([0, 0, 1, 4])]) if tried else (),
         step_seconds=draw.choice([math.nan, 0.25]),
@@ -191,7 +190,7 @@ def test_parts_that_were_left_out_are_said():
 
 def test_json_is_finite_and_has_the_names_that_stay():
     names = {"escape_steps", "interval", "diverges_at", "window", "probability", "verdict", "optimizer"}
-    names |= {"order", "causes"}
+    names |= {"causes"}
     for check in CHECKS:
         content = json.loads(json.dumps(check.to_json(), allow_nan=False))
         assert names <= set(content)

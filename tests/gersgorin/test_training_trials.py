@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import gersgorin
 from gersgorin.checking import trials as trials_module
-from gersgorin.checking.loop import TrainingLoop
-from gersgorin.checking.minibatches import Examples
 from gersgorin.checking.trials import _Training, run_trials
+from gersgorin.training.minibatches import Examples
+from gersgorin.training.training import Training
 from rhn.errors import DataError, InvalidInputError
 
 
@@ -63,7 +63,7 @@ OPTIMIZERS = [
 @for_each(("optimizer_of", "clip_norm"), [*zip(OPTIMIZERS, (None, 0.05, None, 0.05, None), strict=True)])
 def test_copies_step_as_the_loop_does_at_each_learning_rate(optimizer_of, clip_norm):
     model, x, y = made()
-    loop = TrainingLoop(model, x, y, "mse", optimizer_of(model.parameters()), clip_norm=clip_norm)
+    loop = Training(model, x, y, "mse", optimizer_of(model.parameters()), clip_norm=clip_norm)
     factors = [1.0, 3.0, 0.1]
     copies = [_Training(loop, factor, 1.0, 32) for factor in factors]
     found = np.array([[each.take(x[k::6], y[k::6]) for each in copies] for k in range(6)])
@@ -87,7 +87,7 @@ def test_groups_schedules_and_parameters_left_out_are_kept():
     groups = [{"params": model.rnn.weight_hh_l0, "lr": 0.0}, {"params": [model.out.weight], "lr": 0.1}]
     optimizer = torch.optim.SGD(groups, lr=1.0)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
-    loop = TrainingLoop(model, x, y, "mse", optimizer, scheduler=scheduler)
+    loop = Training(model, x, y, "mse", optimizer, scheduler=scheduler)
     rates = [[group["lr"] for group in row] for row in map(loop.scheduled, range(5))]
     assert np.allclose(rates, [[0, 1], [0, 1], [0, 0.5], [0, 0.5], [0, 0.25]]) and loop.learning_rate == 0.1
     trial = _Training(loop, 1.0, 1.0, 32)
@@ -105,14 +105,14 @@ def test_the_axis_of_the_examples_is_found(batch_first, scale, last):
     with torch.no_grad():
         for p in model.rnn.parameters():
             p.mul_(scale)
-    assert TrainingLoop(model, x, y, "mse", "sgd", learning_rate=0.1).data.axis == (0 if batch_first else 1)
+    assert Training(model, x, y, "mse", "sgd", learning_rate=0.1).data.axis == (0 if batch_first else 1)
 
 
 def test_a_rate_that_is_too_high_diverges_and_a_good_one_leaves():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(6, 1))
     x = torch.randn(64, 3, 2)
-    loop = TrainingLoop(model, x, x.sum((1, 2))[:, None], "mse", "sgd", learning_rate=0.01, batch_axis=0)
+    loop = Training(model, x, x.sum((1, 2))[:, None], "mse", "sgd", learning_rate=0.01, batch_axis=0)
     slow, good, high = run_trials(loop, [1e-5, 1.0, 1e4], steps=400, seconds=60)
     assert slow.left == np.inf and 1 < good.left < 400
     assert slow.diverged == good.diverged == np.inf and high.diverged < 20
@@ -156,20 +156,20 @@ def test_what_is_no_training_is_refused(change, message):
     if callable(parts["optimizer"]) and not isinstance(parts["optimizer"], torch.optim.Optimizer):
         parts["optimizer"] = parts["optimizer"](model)
     with pytest.raises(InvalidInputError, match=message):
-        TrainingLoop(**parts)
+        Training(**parts)
 
 
 def test_an_empty_loader_is_refused():
     model, _, _ = made()
     with pytest.raises(DataError, match="empty"):
-        TrainingLoop(model, [], None, "mse", "adam", learning_rate=0.1)
+        Training(model, [], None, "mse", "adam", learning_rate=0.1)
 
 
 def test_a_warm_up_may_begin_at_a_learning_rate_of_zero():
     model, x, y = made()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / 4))
-    loop = TrainingLoop(model, x, y, "mse", optimizer, scheduler=scheduler)
+    loop = Training(model, x, y, "mse", optimizer, scheduler=scheduler)
     assert loop.learning_rate == 0.1
     assert np.allclose([group["lr"] for (group,) in map(loop.scheduled, range(6))], [0, 0.25, 0.5, 0.75, 1, 1])
 
@@ -181,14 +181,14 @@ def test_a_scheduler_may_change_momentum_and_moments_too(monkeypatch):
         optimizer = kind(model.parameters(), lr=0.1, **options)
         one_cycle = functools.partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.2, total_steps=21)
         found = run_trials(
-            TrainingLoop(model, x, y, "mse", optimizer, scheduler=one_cycle(optimizer)),
+            Training(model, x, y, "mse", optimizer, scheduler=one_cycle(optimizer)),
             [1.0],
             steps=20,
             seconds=600,
             constant=Always(),
             seed=5,
         )
-        own, stream = one_cycle(optimizer), TrainingLoop(model, x, y, "mse", optimizer).data.stream(5)
+        own, stream = one_cycle(optimizer), Training(model, x, y, "mse", optimizer).data.stream(5)
         for loss in found[0].losses:
             a, b = next(stream)
             mine = nn.functional.mse_loss(model(a), b)
@@ -204,16 +204,16 @@ def test_a_scheduler_that_ends_before_the_training_is_refused():
     optimizer = torch.optim.Adam(model.parameters())
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=20)
     with pytest.raises(InvalidInputError, match="the scheduler fails at step 21"):
-        TrainingLoop(model, x, y, "mse", optimizer, scheduler=scheduler).scheduled(29)
+        Training(model, x, y, "mse", optimizer, scheduler=scheduler).scheduled(29)
 
 
 def test_the_axis_of_few_examples_is_that_of_the_parts_or_of_the_targets():
     model, x, y = made()
     sgd = {"optimizer": "sgd", "learning_rate": 0.1}
-    assert TrainingLoop(model, x[:1], y[:1], **sgd).data.axis == 0
-    assert TrainingLoop(nn.Sequential(nn.Flatten(), nn.Linear(10, 1)), x[:2], y[:2], **sgd).data.axis == 0
+    assert Training(model, x[:1], y[:1], **sgd).data.axis == 0
+    assert Training(nn.Sequential(nn.Flatten(), nn.Linear(10, 1)), x[:2], y[:2], **sgd).data.axis == 0
     with pytest.raises(InvalidInputError, match="is not clear"):
-        TrainingLoop(nn.Sequential(nn.Flatten(), nn.Linear(10, 1)), x[:2].reshape(2, 2, 5), y[:2], **sgd)
+        Training(nn.Sequential(nn.Flatten(), nn.Linear(10, 1)), x[:2].reshape(2, 2, 5), y[:2], **sgd)
 
 
 class Packed(nn.Module):
@@ -244,9 +244,7 @@ def test_several_inputs_are_taken_as_the_loop_takes_them(given):
     training = {"predict": lambda output: output[1], "steps": 60, "seconds": 60, "batch_size": 8, "batch_axis": 0}
     found = gersgorin.check(model, data, targets, "mse", "adam", learning_rate=0.03, **training)
     assert found.outcome == "leaves" and found.reach is None and found.first_loss > 0
-    loop = TrainingLoop(
-        model, data, targets, "mse", "adam", learning_rate=0.03, predict=training["predict"], batch_axis=0
-    )
+    loop = Training(model, data, targets, "mse", "adam", learning_rate=0.03, predict=training["predict"], batch_axis=0)
     (some, n), t = batches[0][:2], batches[0][2]
     inputs = {"x": some, "lengths": n} if isinstance(data, dict) or given == "dictionaries" else (some, n)
     assert loop.loss(model, inputs, t) == nn.functional.mse_loss(model(some, n)[1], t)
@@ -255,35 +253,35 @@ def test_several_inputs_are_taken_as_the_loop_takes_them(given):
 def test_a_model_of_ids_is_followed():
     model = nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(12, 5))
     x = torch.randint(5, (20, 4), generator=torch.Generator().manual_seed(0))
-    loop = TrainingLoop(model, x, x[:, 0], "cross-entropy", "adam", learning_rate=0.05)
+    loop = Training(model, x, x[:, 0], "cross-entropy", "adam", learning_rate=0.05)
     assert np.isfinite(run_trials(loop, [1.0], steps=300, seconds=60)[0].left)
 
 
 def test_mean_squared_error_of_targets_without_an_axis_of_outputs_is_that_of_each_example():
     model, x, y = made()
     loss = nn.functional.mse_loss(model(x), y)
-    assert TrainingLoop(model, x, y[:, 0], "mse", "sgd", learning_rate=0.1).loss(model, x, y[:, 0]) == loss
+    assert Training(model, x, y[:, 0], "mse", "sgd", learning_rate=0.1).loss(model, x, y[:, 0]) == loss
 
 
 def test_a_named_loss_does_not_mix_targets_of_another_layout():
     model, x, y = made(last=False)
     for targets in (y[:, 0], torch.rand(24, 1, 5, 2)):
         with pytest.raises(InvalidInputError, match=r"needs y of shape \(24, 5, 1\), and y has .*: give one target"):
-            TrainingLoop(model, x, targets, "mse", "sgd", learning_rate=0.1)
+            Training(model, x, targets, "mse", "sgd", learning_rate=0.1)
 
 
 def test_a_loss_that_reads_the_weights_of_the_given_model_is_refused():
     model, x, y = made()
     penalized = lambda output, y: (output - y).square().mean() + model.out.weight.square().sum()  # noqa: E731
     with pytest.raises(InvalidInputError, match="weight_decay"):
-        TrainingLoop(model, x, y, penalized, "sgd", learning_rate=0.1)
+        Training(model, x, y, penalized, "sgd", learning_rate=0.1)
     assert model.out.weight.grad is None
 
 
 def test_batches_of_two_processes_and_of_other_shapes_are_read():
     model, x, y = made()
     loader = DataLoader(TensorDataset(x[:20], y[:20]), 8, num_workers=2)
-    loop = TrainingLoop(model, loader, None, "mse", "sgd", learning_rate=0.1)
+    loop = Training(model, loader, None, "mse", "sgd", learning_rate=0.1)
     assert {len(a) for a, _ in loop.data.kept} == {8, 4} and loop.data.epoch == 3
     trials = run_trials(loop, [1.0, 2.0], steps=6, seconds=600)
     assert all(np.isfinite(trial.losses).all() and trial.steps == 6 for trial in trials)
@@ -295,7 +293,7 @@ def test_the_best_constant_output_is_that_of_all_of_sorted_data():
     )  # too large for one batch of all examples
     x, y = torch.randn(2000, 4), torch.linspace(-1, 1, 2000)[:, None]
     for data in ((x, y), (DataLoader(TensorDataset(x, y), 32), None)):
-        loop = TrainingLoop(model, *data, "mse", "sgd", learning_rate=1e-6)
+        loop = Training(model, *data, "mse", "sgd", learning_rate=1e-6)
         constant = trials_module.Constant(loop)
         assert constant.output.item() == pytest.approx(0, abs=0.06)
         assert constant.loss == pytest.approx(y.square().mean().item(), rel=0.06)
@@ -305,14 +303,14 @@ def test_each_example_comes_as_often_as_any_other():
     model = nn.Linear(1, 1)
     for count, size in ((40, 32), (7, 7), (9, 4), (64, 16)):
         x = torch.arange(count)[:, None].float()
-        drawn = TrainingLoop(model, x, x, "mse", "sgd", learning_rate=1.0, batch_size=size, batch_axis=0).data
+        drawn = Training(model, x, x, "mse", "sgd", learning_rate=1.0, batch_size=size, batch_axis=0).data
         times = torch.cat([a for a, _ in drawn.minibatches(100)]).flatten().long().bincount()
         assert len(times) == count and len(set(times.tolist())) == 1
 
 
 def drawn_labels(loader, steps=6):
     """Numbers of the examples that trials take from a loader, a row a step; two runs."""
-    loop = TrainingLoop(nn.Linear(1, 1), loader, None, "mse", "sgd", learning_rate=0.1)
+    loop = Training(nn.Linear(1, 1), loader, None, "mse", "sgd", learning_rate=0.1)
     streams = (loop.data.stream(seed) for seed in (0, 1))
     return [[next(stream)[0].flatten().tolist() for _ in range(steps)] for stream in streams]
 
@@ -341,12 +339,12 @@ def test_a_loader_that_gives_nothing_when_it_is_read_again_is_refused():
 
     model, x, y = made()
     with pytest.raises(DataError, match="in its second epoch"):
-        TrainingLoop(model, Once((x, y), (y, y)), None, "mse", "sgd", learning_rate=0.1)
+        Training(model, Once((x, y), (y, y)), None, "mse", "sgd", learning_rate=0.1)
 
 
 def test_the_constant_of_a_summed_loss_is_that_of_a_minibatch():
     model, x, y = made()
-    loop = TrainingLoop(model, x, y, nn.MSELoss(reduction="sum"), "sgd", learning_rate=0.1, batch_size=8)
+    loop = Training(model, x, y, nn.MSELoss(reduction="sum"), "sgd", learning_rate=0.1, batch_size=8)
     assert trials_module.Constant(loop).loss == pytest.approx(8 * y.var(correction=0).item(), rel=1e-3)
 
 
@@ -384,7 +382,7 @@ def test_the_constant_output_has_one_number_for_each_unit(units, layout, batch_f
     loss = nn.MSELoss() if units == 1 else nn.CrossEntropyLoss()
     if units > 1 and shape[-1] == units and len(shape) == 3:
         loss = lambda output, y: nn.functional.cross_entropy(output.flatten(0, 1), y.flatten())  # noqa: E731
-    loop = TrainingLoop(model, x, y, loss, "sgd", learning_rate=0.1)
+    loop = Training(model, x, y, loss, "sgd", learning_rate=0.1)
     constant, value = loop.constant_output(loop.goals([(x, y)]))
     shares = y.flatten().bincount() / y.numel() if units > 1 else None
     assert constant.shape == shape
@@ -411,8 +409,8 @@ def test_frames_of_packed_sequences_and_of_a_second_input_are_no_units():
     x, before, y = torch.rand(64, 10, 2), torch.rand(64, 7, 2), torch.randint(3, (64, 10))
     entropy = lambda output, y: nn.functional.cross_entropy(output.flatten(0, 1), y.flatten())  # noqa: E731
     sgd = {"optimizer": "sgd", "learning_rate": 0.1, "batch_axis": 0}
-    assert TrainingLoop(Tagger(), (x, torch.full((64,), 10)), y, entropy, **sgd).units.shape == (1, 1, 3)
-    assert TrainingLoop(Decoder(), (x, before), torch.rand(64, 7, 3), "mse", **sgd).units.shape == (1, 1, 3)
+    assert Training(Tagger(), (x, torch.full((64,), 10)), y, entropy, **sgd).units.shape == (1, 1, 3)
+    assert Training(Decoder(), (x, before), torch.rand(64, 7, 3), "mse", **sgd).units.shape == (1, 1, 3)
 
 
 def test_as_many_units_as_examples_stay_units():
@@ -428,7 +426,7 @@ def test_axes_of_outputs_that_are_not_clear_are_asked_for():
         Classes(4, lambda output: output.flatten(1)),
     ):
         with pytest.raises(InvalidInputError, match="are not clear"):
-            TrainingLoop(model, x, torch.rand_like(model(x)), nn.MSELoss(), "sgd", learning_rate=0.1)
+            Training(model, x, torch.rand_like(model(x)), nn.MSELoss(), "sgd", learning_rate=0.1)
 
 
 def test_hooks_are_refused_because_copies_lose_them():
@@ -444,7 +442,7 @@ def test_hooks_are_refused_because_copies_lose_them():
     for hook in handles:
         handle = hook()
         with pytest.raises(InvalidInputError, match="has a hook"):
-            TrainingLoop(model, x, y, "mse", optimizer)
+            Training(model, x, y, "mse", optimizer)
         if handle:
             handle.remove()
 
@@ -452,10 +450,10 @@ def test_hooks_are_refused_because_copies_lose_them():
 def test_a_loss_of_which_no_output_takes_off_two_percent_is_refused():
     model, x, y = made()
     for offset, refused in ((0.0, False), (100.0, True)):
-        loop = TrainingLoop(model, x, y, lambda o, y, c=offset: (o - y).square().mean() + c, "sgd", learning_rate=0.1)
+        loop = Training(model, x, y, lambda o, y, c=offset: (o - y).square().mean() + c, "sgd", learning_rate=0.1)
         with pytest.raises(InvalidInputError, match="no output") if refused else contextlib.nullcontext():
             loop.constant_output(loop.goals(loop.data.minibatches(4)))
-    large = TrainingLoop(
+    large = Training(
         nn.Linear(2, 88),
         torch.rand(12, 1000, 2),
         torch.rand(12, 1000, 88).round(),
@@ -474,7 +472,7 @@ def test_a_loss_that_a_constant_does_not_have_or_that_is_below_zero_is_refused()
         (nn.Sequential(model, nn.Hardsigmoid()), nn.BCELoss(), y.round(), "take a loss of logits"),
         (model, below, targets, "expected a loss of at least 0"),
     ):
-        loop = TrainingLoop(net, x, given, loss, "sgd", learning_rate=0.1, batch_size=2)
+        loop = Training(net, x, given, loss, "sgd", learning_rate=0.1, batch_size=2)
         with pytest.raises(InvalidInputError, match=message):
             trials_module.Constant(loop)
 
@@ -492,7 +490,7 @@ def test_complex_parameters_are_trained():
             return state.sum(-1, keepdim=True).real
 
     _, x, y = made()
-    loop = TrainingLoop(Rotations(), x, y, "mse", "adam", learning_rate=1e-2)
+    loop = Training(Rotations(), x, y, "mse", "adam", learning_rate=1e-2)
     assert np.isfinite(run_trials(loop, [1.0], steps=5, seconds=600)[0].losses).all()
 
 
@@ -506,7 +504,7 @@ def test_trials_flush_subnormal_numbers_and_restore_the_setting():
             return super().forward(x)
 
     x = torch.randn(64, 2)
-    loop = TrainingLoop(Watched(2, 1), x, x[:, :1], "mse", "sgd", learning_rate=0.1)
+    loop = Training(Watched(2, 1), x, x[:, :1], "mse", "sgd", learning_rate=0.1)
     Watched.seen = ()
     run_trials(loop, [1.0], steps=3, seconds=600, constant=Always())
     assert Watched.seen == (True,) * 3

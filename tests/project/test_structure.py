@@ -26,7 +26,8 @@ LEVELS_TEXT = """
     rhn.training rhn.api rhn.presets
     rhn.cli rhn.plotting rhn.__main__
     gersgorin._validate gersgorin.autodiff gersgorin.linalg
-    gersgorin.cell gersgorin.loading gersgorin.objective gersgorin.operators gersgorin.options gersgorin.resolve gersgorin.run
+    gersgorin.cell gersgorin.checking.causes.cause gersgorin.loading gersgorin.operators gersgorin.options gersgorin.resolve \
+        gersgorin.run gersgorin.training
     gersgorin.analyses gersgorin.checking gersgorin.comparison gersgorin.integrations gersgorin.plotting gersgorin.recorder \
         gersgorin.recording gersgorin.results
     gersgorin.cli gersgorin.__main__

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from gersgorin.checking.activation import Activation, graph, operation
-from gersgorin.checking.loop import TrainingLoop
-from gersgorin.checking.minibatches import Examples, Inputs, Pair, in_double, sequence_of
-from gersgorin.objective import least_constant
+from gersgorin.training.activation import Activation, graph, operation
+from gersgorin.training.losses import least_constant
+from gersgorin.training.minibatches import Examples, Inputs, Pair, in_double, sequence_of
+from gersgorin.training.training import Training, changed_inputs
 from rhn.errors import USERS_FAULT, InvalidInputError
 
 MOST = 32  # examples that are looked at
@@ -26,7 +26,7 @@ SAME = 1e-9  # relative change of outputs in double precision that is none
 class Case:
     """A training of some steps before its first one."""
 
-    def __init__(self, loop: TrainingLoop, steps: int):
+    def __init__(self, loop: Training, steps: int):
         self.loop, self.steps = loop, steps
         self.model = copy.deepcopy(loop.model)
         self.x, self.y = self._several()
@@ -186,19 +186,9 @@ class Case:
     def _with_inputs(self, change: Callable[[Tensor], Tensor]) -> Tensor:
         """The outputs of the twin with changed inputs; of symbols what embeddings make of them is changed."""
         model, double = self.twin
-        if self.first.is_floating_point():
-            return self.loop.output(model, change(self.first.double() if double else self.first))
-        same = lambda made: made.shape[:2] == self.first.shape[:2]  # noqa: E731
-        hooks = [
-            part.register_forward_hook(lambda module, given, made: change(made) if same(made) else made)
-            for part in model.modules()
-            if isinstance(part, nn.Embedding)
-        ]
-        try:
-            return self.loop.output(model, self.first)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        x = self.first.double() if double and self.first.is_floating_point() else self.first
+        with changed_inputs(model, x, change) as changed:
+            return self.loop.output(model, changed)
 
     @cached_property
     def mixed(self) -> int:

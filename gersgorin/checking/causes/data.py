@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
-from gersgorin.checking.loop import Goal, TrainingLoop
-from gersgorin.checking.minibatches import Batches, Examples, same_for_all_seeds, sequence_of
-from gersgorin.objective import least_constant
+from gersgorin.training.losses import least_constant
+from gersgorin.training.minibatches import Batches, Examples, same_for_all_seeds, sequence_of
+from gersgorin.training.training import Goal, Training
 
 SATURATED = 4.0  # a pre-activation beyond which tanh and sigmoid hardly move
 MOSTLY = 0.5  # share of saturated units from which on the inputs are too large
@@ -238,6 +238,6 @@ def sorted_minibatches(case: Case) -> Iterator[Cause]:
         )
 
 
-def _least_of(loop: TrainingLoop, goals: list[Goal]) -> float:
+def _least_of(loop: Training, goals: list[Goal]) -> float:
     """Least mean loss of a constant output."""
     return least_constant(lambda z: torch.stack([loop.constant_loss(z, *goal) for goal in goals]).mean(), loop.units)[2]

@@ -22,7 +22,6 @@ from rhn.utils.wording import first_line
 if TYPE_CHECKING:
     from gersgorin.checking.prediction import TrainingCheck
 
-FLAT = 0.5  # order of a plateau, at least, to be said
 CURE = "gersgorin.cure looks for a start from which it learns."
 Rows = Callable[[Case], Iterable[Cause]]
 
@@ -117,11 +116,6 @@ def after(
 
 
 def start(check: "TrainingCheck") -> Iterator[Cause]:
-    """A start whose gradient does not see a sequence, or from which a deep network learns slowly."""
+    """A start whose gradient does not see a sequence."""
     if check.reach is not None and check.reach.warning:
         yield Cause("short reach", check.reach.warning, CURE, {"seen": check.reach.seen, "frames": check.reach.frames})
-    if check.order is not None and check.order >= FLAT:
-        slower = f"weights of half the size learn {2**check.order:.2g} times as slowly at first"
-        yield Cause(
-            "flat start", f"The plateau is flat: {slower} (order {check.order:.1f}).", CURE, {"order": check.order}
-        )

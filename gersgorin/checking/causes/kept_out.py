@@ -20,12 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gersgorin._validate import random_numbers_kept
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.data import COMMON, common_class
-from gersgorin.checking.loop import random_numbers_kept
-from gersgorin.checking.minibatches import Examples, Pair, sequence_of
 from gersgorin.checking.trials import Constant
+from gersgorin.training.minibatches import Examples, Pair, sequence_of
 
 PARTS = 16
 LATER = 1.25  # times the steps of a reading that does not decide, for the next one

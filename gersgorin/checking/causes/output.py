@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from gersgorin.checking.activation import Activation
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
+from gersgorin.training.activation import Activation
 
 OUT_OF_RANGE = 0.1  # of the constant's loss: the least loss in a range, from which on it is a cause
 NEVER = 0.9  # likewise, from which on nothing can be learned

@@ -10,9 +10,9 @@ from itertools import islice
 import numpy as np
 import torch
 
+from gersgorin._validate import random_numbers_kept
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
-from gersgorin.checking.loop import random_numbers_kept
 from gersgorin.checking.trials import WINDOW, Trial
 from rhn.training.ensemble import flushed
 

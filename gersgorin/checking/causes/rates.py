@@ -14,8 +14,8 @@ from gersgorin.checking.causes.cause import Cause, listed
 from gersgorin.checking.causes.data import USUAL
 from gersgorin.checking.causes.repairs import CLIP, Trials, left
 from gersgorin.checking.forecast import Forecast
-from gersgorin.checking.loop import times
 from gersgorin.checking.trials import Trial
+from gersgorin.training.training import times
 
 SHORT, LEAST = 0.15, 100  # of the steps of a training, for one at another learning rate; least steps
 MOVES = 0.98  # of the training's own loss at the same step: one at another rate that is followed to its end

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
-from gersgorin.checking.loop import TrainingLoop
-from gersgorin.checking.minibatches import Mapped, Pair, sequence_of, with_parts
 from gersgorin.checking.trials import Constant, Trial, run_trials
+from gersgorin.training.minibatches import Pair, sequence_of, with_parts
+from gersgorin.training.training import Training
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import first_line
 
@@ -29,7 +29,7 @@ class Repair:
     """A change of a training, and the cause that it shows."""
 
     name: str
-    changed: Callable[[TrainingLoop], TrainingLoop]
+    changed: Callable[[Training], Training]
     cause: Cause
 
 
@@ -45,7 +45,7 @@ class Trials:
     lacking: list[str] = field(default_factory=list)
     """Trials that failed, in words."""
 
-    def run(self, loop: TrainingLoop, factors: Sequence[float], steps: int, *, to_the_end: bool = False) -> list[Trial]:
+    def run(self, loop: Training, factors: Sequence[float], steps: int, *, to_the_end: bool = False) -> list[Trial]:
         """Trials until the first one leaves, or all to their ends; none without time."""
         if not factors or (seconds := self.seconds_left()) <= 0:
             return []
@@ -61,7 +61,7 @@ class Trials:
             after=math.inf if to_the_end else 1.0,
         )
 
-    def leaves(self, loop: TrainingLoop) -> Trial | None:
+    def leaves(self, loop: Training) -> Trial | None:
         """The trial of a repaired training if it leaves."""
         trials = self.run(loop, [1.0], self.case.steps)
         return trials[0] if trials and left(trials[0]) else None
@@ -131,7 +131,7 @@ def _repairs(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
 
 def _standardised(
     case: Case, *, inputs: bool = False, targets: bool = False, onto: tuple[float, float] = (0.0, 1.0)
-) -> Callable[[TrainingLoop], TrainingLoop]:
+) -> Callable[[Training], Training]:
     """A change of the data to mean 0 and standard deviation 1, of each feature and of all targets, of these onto others."""
     x, y = case.first, case.y
     axes = tuple(range(x.dim() - 1))
@@ -145,15 +145,15 @@ def _standardised(
         parts[0] = ((first - centre) / size).to(first.dtype) if inputs else first
         return with_parts(whole, parts), onto[0] + onto[1] * (y - middle) / spread if targets else y
 
-    def change(loop: TrainingLoop) -> TrainingLoop:
+    def change(loop: Training) -> Training:
         changed = copy.copy(loop)
-        changed.data = Mapped(loop.data, mapped)
+        changed.data = loop.data.mapped(mapped)
         return changed
 
     return change
 
 
-def _with_loss(loop: TrainingLoop, loss: Callable[[Tensor, Tensor], Tensor]) -> TrainingLoop:
+def _with_loss(loop: Training, loss: Callable[[Tensor, Tensor], Tensor]) -> Training:
     changed = copy.copy(loop)
     changed.loss_fn = loss  # type: ignore[method-assign, assignment]
     return changed
@@ -187,7 +187,7 @@ def _decay(case: Case) -> Cause | None:
     )
 
 
-def _without_decay(loop: TrainingLoop) -> TrainingLoop:
+def _without_decay(loop: Training) -> Training:
     changed = copy.copy(loop)
     changed.optimizer = loop.copied(loop.model, dict(loop.model.named_parameters()))
     for group in changed.optimizer.param_groups:
@@ -209,7 +209,7 @@ def _dropped(model: nn.Module) -> Iterator[tuple[nn.Module, float]]:
             yield part, p
 
 
-def _without_dropout(loop: TrainingLoop) -> TrainingLoop:
+def _without_dropout(loop: Training) -> Training:
     changed = copy.copy(loop)
     changed.model = copy.deepcopy(loop.model)
     for part, _ in _dropped(changed.model):
@@ -218,7 +218,7 @@ def _without_dropout(loop: TrainingLoop) -> TrainingLoop:
     return changed
 
 
-def _clipped(loop: TrainingLoop) -> TrainingLoop:
+def _clipped(loop: Training) -> Training:
     changed = copy.copy(loop)
     changed.clip_norm = CLIP
     return changed

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from gersgorin.checking.activation import graph
 from gersgorin.checking.causes.case import SAME, Case
 from gersgorin.checking.causes.cause import Cause, listed
+from gersgorin.training.activation import graph
 
 PAIRED = 1e-6  # relative change of a loss with permuted targets, from which on it pairs them
 MOST_FRAMES = 8  # that are all tried

@@ -8,6 +8,7 @@ Legend: N examples, K output units.
 """
 
 import contextlib
+import copy
 import math
 import random
 import time
@@ -19,8 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin._validate import users_code
-from gersgorin.objective import numbers_of
+from gersgorin._validate import finite_tensor, users_code
 from rhn.errors import DataError, InvalidInputError
 
 Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
@@ -104,6 +104,12 @@ class Examples:
             for some in order[: len(order) // size * size].split(size):
                 yield self.take(some)
 
+    def mapped(self, change: Callable[[Pair], Pair]) -> "Examples":
+        """The same examples, changed by a function."""
+        other = copy.copy(self)
+        other.x, other.y = change((self.x, self.y))
+        return other
+
     def probe(self, number: int = BATCH_SIZE) -> Pair:
         """Examples drawn at random, as many as a usual minibatch has."""
         return self.take(_drawn(self.count, 1)[:number])
@@ -120,6 +126,7 @@ class Batches:
     """Pairs of batches from a DataLoader, in its own order; each run of trials reads it again."""
 
     def __init__(self, loader: Any, like: Tensor, seconds: float):
+        self.change: Callable[[Pair], Pair] = lambda pair: pair
         if isinstance(loader, Tensor | np.ndarray) or not isinstance(loader, Iterable):
             raise InvalidInputError("y is missing: expected targets beside x, or as x a DataLoader of pairs (x, y)")
         self.loader, self.like = _Kept(loader) if isinstance(loader, Iterator) else loader, like
@@ -162,7 +169,8 @@ class Batches:
                     number += 1
                     x, y = _inputs_and_targets(pair)
                     x = inputs_of(x, self.like)
-                    yield with_parts(x, [part.clone() for part in _parts(x)]), numbers_like("y", y, self.like).clone()
+                    x = with_parts(x, [part.clone() for part in _parts(x)])
+                    yield self.change((x, numbers_like("y", y, self.like).clone()))
                 if not number:
                     advice = (
                         " in its second epoch: give a list of its batches" if epoch else ": expected at least one batch"
@@ -173,6 +181,12 @@ class Batches:
             for g, state in states:
                 g.set_state(state)
 
+    def mapped(self, change: Callable[[Pair], Pair]) -> "Batches":
+        """The same batches, changed by a function."""
+        other = copy.copy(self)
+        other.change, other.kept = change, [change(pair) for pair in self.kept]
+        return other
+
     def probe(self) -> Pair:
         """A batch drawn at random."""
         return self.minibatches(1)[0]
@@ -182,30 +196,7 @@ class Batches:
         return [self.kept[k] for k in _drawn(len(self.kept), 1)[:most].tolist()]
 
 
-class Mapped:
-    """Examples or batches, each pair of which goes through a function."""
-
-    cut: int | None = None
-
-    def __init__(self, data: "Examples | Batches | Mapped", change: Callable[[Pair], Pair]):
-        self.data, self.change = data, change
-        self.epoch: float = data.epoch
-
-    def stream(self, seed: int) -> Generator[Pair]:
-        """The changed minibatches, in the same order."""
-        with contextlib.closing(self.data.stream(seed)) as stream:
-            yield from map(self.change, stream)
-
-    def probe(self) -> Pair:
-        """A changed minibatch."""
-        return self.change(self.data.probe())
-
-    def minibatches(self, most: int) -> list[Pair]:
-        """Changed minibatches."""
-        return [self.change(pair) for pair in self.data.minibatches(most)]
-
-
-def same_for_all_seeds(data: Examples | Batches | Mapped) -> bool:
+def same_for_all_seeds(data: Examples | Batches) -> bool:
     """True if the first minibatch does not depend on the seed: there is one order, as of a DataLoader that does not shuffle."""
     first = []
     for seed in (0, 1):
@@ -245,6 +236,14 @@ def _read(loader: Iterable) -> Iterator[Any]:
         if batch is _read:
             return
         yield batch
+
+
+def numbers_of(name: str, given: Any) -> Tensor:
+    """Finite real numbers of a user as a tensor without a graph. Raises InvalidInputError."""
+    if not isinstance(given, Tensor):
+        with users_code(f"{name}: no array of numbers"):
+            given = np.asarray(given)
+    return finite_tensor(name, given).detach()
 
 
 def numbers_like(name: str, given: Any, like: Tensor) -> Tensor:

@@ -1,40 +1,45 @@
-"""A training loop as its owner writes it: model, data, loss, optimiser, clipping and learning-rate schedule.
+"""`Training`: model, data, loss and, where there is one, optimiser, clipping and learning-rate schedule; the best constant output.
 
-    loop = TrainingLoop(model, x, y, loss_fn, torch.optim.Adam(model.parameters(), lr=1e-3))
-    loop.loss(model, *loop.data.take(torch.arange(32)))    # the loss of 32 examples
+    training = Training(model, x, y, loss_fn, torch.optim.Adam(model.parameters(), lr=1e-3))
+    training.loss(model, *training.data.take(torch.arange(32)))    # the loss of 32 examples
+
+    training = Training.of_frames(model, sequences, loss)          # next frames, in float64, without an optimiser
+    training.mean_loss()                                           # in `frame_loss.unit`, with its graph
+    training.gradients()                                           # (loss, {name: dL/dW})
+    training.best_constant()                                       # (the constant output of the least loss, that loss)
 
 Nothing that was given is changed: model, optimiser and scheduler are copied, and random states are restored.
 
-Legend: N examples, K output units.
+Legend: N examples, T frames, B sequences, K output units.
 """
 
 import contextlib
 import copy
 import math
-import random
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, TypedDict
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gersgorin._validate import check_weights, uncompiled, users_code, with_gradients
-from gersgorin.checking.activation import Activation, last_activation, states_of
+from gersgorin._validate import check_weights, copied, random_numbers_kept, uncompiled, users_code, with_gradients
 from gersgorin.checking.causes.cause import prevented
-from gersgorin.checking.minibatches import (
+from gersgorin.loading.find import model_label
+from gersgorin.run import Label
+from gersgorin.training.activation import Activation, last_activation, states_of
+from gersgorin.training.frames import next_frames
+from gersgorin.training.losses import EXACT, FrameLoss, Loss, least_constant, real_frames, target_loss
+from gersgorin.training.minibatches import (
     BATCH_SIZE,
     Batches,
     Examples,
     Inputs,
-    Mapped,
     Pair,
     find_batch_axis,
     inputs_of,
@@ -42,54 +47,72 @@ from gersgorin.checking.minibatches import (
     sequence_of,
     unit_axes,
 )
-from gersgorin.objective import called, least_constant, output_of
+from gersgorin.training.optimizer import above_zero, optimizer_of, rates_of, scheduler_of, times
 from rhn.errors import InvalidInputError
+from rhn.models import LanguageModel, PolyphonicModel
 from rhn.training.ensemble import flushed
 from rhn.training.state import LEFT
 from rhn.utils.validation import check_seed
 
-LossFunction = Callable[[Any, Tensor], Tensor]  # of outputs and targets
 Goal = tuple[torch.Size, Tensor]  # of the outputs for a minibatch, and its targets
-OPTIMIZERS = {
-    "sgd": torch.optim.SGD,
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "rmsprop": torch.optim.RMSprop,
-}
-LOSSES = {
-    "mse": lambda output, y: F.mse_loss(output, _as(y, output.shape).to(output.dtype)),
-    "cross-entropy": lambda output, y: F.cross_entropy(
-        output.flatten(0, -2), _as(y, output.shape[:-1]).flatten().long()
-    ),
-    "bernoulli": lambda output, y: F.binary_cross_entropy_with_logits(output, _as(y, output.shape).to(output.dtype)),
-}
 MOST_STEPS = 10**9  # of a training
 CYCLED = ("momentum", "betas")  # of a group, which a scheduler may change beside the learning rate
 FREE_ROUNDS = 4  # of the search for an output whose loss is lower
 STEPS = [10.0**k for k in range(-6, 4)]  # of a round, along the gradient divided by its largest entry
 SLOW = 2.0  # times that subnormal numbers lengthen a step, at least, to be reported
 BROADCAST = "Using a target size"  # beginning of torch's warning for shapes that differ
+UNBOUNDED = 1e6  # a constant output so far from zero is no best one
 NOTHING = 1e-5  # of the loss of a zero output: a constant output with less is right already
 
 
-class TrainingLoop:
+class TrainingOptions(TypedDict, total=False):
+    """Further parts of a training, see `Training`."""
+
+    learning_rate: float | None
+    clip_norm: float | None
+    scheduler: Any
+    batch_size: int
+    batch_axis: int | None
+    predict: Callable[[Any], Tensor] | None
+
+
+class Training:
     """Everything that a training uses; `model`, `optimizer` and `scheduler` are copies that belong together.
 
     Args:
-        loading_seconds: most time for reading batches of a DataLoader. All others as for `gersgorin.check`, and not None where that
-            has a value of its own.
+        model: any module, called as model(x), or as model(*x) or model(**x) for several inputs.
+        x, y: inputs and targets, tensors of all examples, or a tuple or dictionary of such inputs, the sequence first; or as x a
+            DataLoader, read in its own order, and no y. Its batches are (x, y), (x, further inputs, y), ((x, further inputs), y), or
+            dictionaries with targets named y, target, targets, label or labels.
+        loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli", which read y (N,) as (N, 1) for outputs
+            (N, 1).
+        optimizer: of `torch.optim`, on parameters of the model; or "sgd", "adam", "adamw", "rmsprop" with a learning_rate. None: no
+            step can be taken.
+        learning_rate: of an optimiser given by name.
+        batch_size: of the minibatches drawn from tensors.
+        batch_axis: axis of the examples in x and y, 0 with batch_first=True; None: found by changing one example.
+        clip_norm: largest gradient norm, as in `torch.nn.utils.clip_grad_norm_`; None: no clipping.
+        scheduler: a learning-rate scheduler of the optimiser that is stepped after each step; None: a constant learning rate.
+        loading_seconds: most time for reading batches of a DataLoader.
+        predict: takes the prediction, a tensor, from what the model returns; None: that, its `logits`, or the first entry of a tuple.
 
     Raises:
         InvalidInputError or DataError: these parts do not make a training; the message says which.
     """
+
+    label = Label()
+    inputs: Tensor
+    """Of a training on next frames: (T, B, m) or ids (T, B)."""
+    targets: Tensor
+    """Likewise, with `PADDING` after the ends of sequences."""
 
     def __init__(
         self,
         model: nn.Module,
         x: Any,
         y: Any = None,
-        loss_fn: str | LossFunction = "mse",
-        optimizer: str | Optimizer = "adam",
+        loss_fn: str | Loss = "mse",
+        optimizer: str | Optimizer | None = None,
         *,
         learning_rate: float | None = None,
         batch_size: int = BATCH_SIZE,
@@ -107,21 +130,50 @@ class TrainingLoop:
         check_weights(model)
         self.predict = predict or output_of
         self.clip_norm = None if clip_norm is None else above_zero("clip_norm", clip_norm)
-        optimizer = _optimizer(model, optimizer, learning_rate, scheduler is not None)
-        self.rates = _rates(optimizer, scheduler is not None)
-        parts = model, optimizer, _scheduler(scheduler, optimizer), _loss(loss_fn)
+        if optimizer is not None:
+            optimizer = optimizer_of(model, optimizer, learning_rate, scheduler is not None)
+        self.rates = [] if optimizer is None else rates_of(optimizer, scheduler is not None)
+        parts = model, optimizer, scheduler_of(scheduler, optimizer), target_loss(loss_fn)
         self.model, self.optimizer, self.scheduler, self._loss = _copied(*parts)
         self._ahead = copy.deepcopy(self.scheduler, {id(p): p for p in self.model.parameters()})
         self._scheduled: list[list[dict[str, Any]]] = []
         with random_numbers_kept(model), with_gradients():
             like = next(self.model.parameters())
-            self.data: Batches | Examples | Mapped = (
+            self.data: Batches | Examples = (
                 Batches(x, like, loading_seconds) if y is None else self._examples(x, y, like, batch_size, batch_axis)
             )
             self._shapes: dict[torch.Size | None, torch.Size] = {}
             self.before: Activation | None = None  # through which constant outputs go
-            self.units = unit_axes(partial(self.output, copy.deepcopy(self.model)), *self.data.minibatches(1)[0])
-            self._try(model)
+            if optimizer is not None:
+                self.units = unit_axes(partial(self.output, copy.deepcopy(self.model)), *self.data.minibatches(1)[0])
+                self._try(model)
+
+    @classmethod
+    @with_gradients()
+    def of_frames(cls, model: nn.Module, sequences: Any, loss: str | Loss | None = None) -> "Training":
+        """A training on next frames, or on a pair (x, targets), in float64 and evaluation mode, without an optimiser.
+
+        Args:
+            model: `PolyphonicModel` on frames, `LanguageModel` on ids, or any module with outputs (T, B, K), or (outputs, state), for
+                inputs (T, B, m) or ids (T, B). It must be a recurrence: its last output has to read its first input, and its first
+                output must not read its last one.
+            sequences, loss: see `gersgorin.training.frames`.
+
+        Raises:
+            InvalidInputError: the model is none or no recurrence, its weights or the sequences are not finite, shapes do not fit, the
+                targets never change, or the loss is not finite.
+        """
+        if not isinstance(model, nn.Module):
+            raise InvalidInputError(f"the model is a {type(model).__name__}: expected a torch module with an output")
+        if next(model.parameters(), None) is None:
+            raise InvalidInputError(f"{type(model).__name__} has no weights: expected a recurrence with an output")
+        check_weights(model)
+        own = copied(model).double().eval()
+        x, y, frame_loss = next_frames(own, sequences, loss)
+        training = cls(own, x, y, frame_loss, batch_size=x.shape[1], batch_axis=1)
+        training._check_frames()
+        training.label = model_label(model)
+        return training
 
     def _examples(self, x: Any, y: Any, like: Tensor, batch_size: int, axis: int | None) -> Examples:
         x, y = inputs_of(x, like), numbers_like("y", y, like)
@@ -135,6 +187,11 @@ class TrainingLoop:
         """The layouts that parts of the model state."""
         known = (getattr(part, "batch_first", None) for part in self.model.modules())
         return {stated for stated in known if isinstance(stated, bool)}
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """The trained parameters of the copy by name; their values may be changed."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     @property
     def learning_rate(self) -> float:
@@ -163,6 +220,17 @@ class TrainingLoop:
     def loss(self, model: Callable[..., Any], x: Inputs, y: Tensor) -> Tensor:
         """Loss of one minibatch, a scalar with its graph."""
         return self.loss_fn(self.output(model, x), y)
+
+    def step(self, model: nn.Module, optimizer: Optimizer, x: Inputs, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Take a step of a copy on a minibatch; returns (output, loss) before it."""
+        optimizer.zero_grad()
+        output = self.output(model, x)
+        loss = self.loss_fn(output, y)
+        loss.backward()
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), self.clip_norm)
+        optimizer.step()
+        return output, loss
 
     def copied(self, model: nn.Module, parameters: dict[str, Tensor], factor: float = 1.0) -> Optimizer:
         """A fresh optimiser on other tensors in the place of the model's parameters, its learning rates multiplied by a factor."""
@@ -251,6 +319,118 @@ class TrainingLoop:
                 found.append((self._shapes[shape], y))
         return found
 
+    # of next frames
+
+    @property
+    def frame_loss(self) -> FrameLoss:
+        """The loss of a frame."""
+        return self._loss
+
+    @property
+    def mask(self) -> Tensor:
+        """(T, B) bool, False at padding."""
+        return real_frames(self.targets)
+
+    def outputs(self) -> Tensor:
+        """The outputs of the model for all examples, (T, B, K)."""
+        return self.output(self.model, self.inputs)
+
+    def frame_losses(self) -> Tensor:
+        """The loss of every frame (T, B), 0 at padding."""
+        return self.frame_loss.of_frames(self.outputs(), self.targets)
+
+    def mean_loss(self) -> Tensor:
+        """The mean over all real frames, a scalar."""
+        return self.loss(self.model, self.inputs, self.targets)
+
+    @with_gradients()
+    def gradients(self) -> tuple[float, dict[str, Tensor]]:
+        """(Mean loss, its gradient in every trained parameter); zero in one that the loss does not depend on."""
+        parameters, loss = self.parameters, self.mean_loss()
+        slopes = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
+        return loss.item(), dict(zip(parameters, slopes, strict=True))
+
+    @with_gradients()
+    def best_constant(self) -> tuple[Tensor, float]:
+        """(The constant output (K,) of the least mean loss, that loss): what a network can reach without its state.
+
+        By a quasi-Newton method if there is no formula. Raises InvalidInputError if a user's loss has no gradient in the outputs, or no
+        least value.
+        """
+        loss, y = self.frame_loss, self.targets
+        shape = torch.Size((*self.mask.shape, self.units.numel()))
+        if loss.constant is not None:
+            output = loss.constant(y[self.mask], shape[-1])
+        else:
+            if not self.constant_loss(self.units.clone().requires_grad_(), shape, y).requires_grad:
+                raise InvalidInputError(
+                    f"the loss {loss.name} does not depend on the outputs by a gradient: do not detach them"
+                )
+            output, _, least = least_constant(lambda z: self.constant_loss(z, shape, y), self.units.flatten(), EXACT)
+            if not output.abs().max() < UNBOUNDED:
+                raise InvalidInputError(
+                    f"the loss {loss.name} has no best constant output: from outputs of zero it falls to {least:.3g} and is not "
+                    "done, expected one with a least value"
+                )
+        return output, self.constant_loss(output, shape, y).item()
+
+    @cached_property
+    def output_bias(self) -> str | None:
+        """The parameter that is added to every output, see `output_bias_of`."""
+        with with_gradients():
+            return output_bias_of(self.parameters, self.outputs())
+
+    def _check_frames(self) -> None:
+        """Raise InvalidInputError where outputs and targets do not fit, the loss is not finite, or the model is no recurrence."""
+        data: Any = self.data
+        x, y = self.inputs, self.targets = data.x, data.y
+        name = self.frame_loss.name
+        with torch.no_grad():
+            outputs = self.outputs()
+        if outputs.dim() != 3 or outputs.shape[:2] != x.shape[:2]:
+            expected = f"({x.shape[0]}, {x.shape[1]}, K), or (outputs, state)"
+            raise InvalidInputError(
+                f"the model gives {tuple(outputs.shape)} for inputs {tuple(x.shape)}: expected outputs {expected}; a check with "
+                "targets takes any"
+            )
+        self.units = outputs.new_zeros(1, 1, outputs.shape[-1])
+        if name in ("bernoulli", "squared") and y.shape[-1] != outputs.shape[-1]:
+            raise InvalidInputError(
+                f"the targets have {y.shape[-1]} numbers a frame and the outputs {outputs.shape[-1]}: expected as many"
+            )
+        if name == "bernoulli" and (((real := y[self.mask]) < 0) | (real > 1)).any():
+            raise InvalidInputError(f"the targets reach from {real.min():g} to {real.max():g}: expected 0 to 1")
+        if not math.isfinite(loss := self.loss_fn(outputs, y).item()):
+            raise InvalidInputError(
+                f"the loss is {loss} on these sequences, expected a finite number: draw smaller weights"
+            )
+        self._require_recurrence(x)
+
+    @torch.no_grad()
+    def _require_recurrence(self, inputs: Tensor) -> None:
+        """Raise InvalidInputError unless the last output depends on the first input and the first output not on the last.
+
+        What reads a NaN is NaN, whatever the weights are. Symbols become NaN where they are embedded; elsewhere they are not looked at.
+        """
+        model, x = self.model, torch.cat([inputs, inputs])[:4]
+        embeds = any(isinstance(part, nn.Embedding) for part in model.modules())
+        if isinstance(model, PolyphonicModel | LanguageModel) or not (x.is_floating_point() or embeds):
+            return
+
+        def reads(output: int, frame: int) -> bool:
+            spoil = lambda made: made.index_fill(0, torch.tensor(frame % 4, device=x.device), math.nan)  # noqa: E731
+            with changed_inputs(model, x, spoil) as changed:
+                return bool(self.output(model, changed)[output].isnan().any())
+
+        if not reads(-1, 0):
+            batch_first = True in self._stated
+            hint = ": it is batch_first, expected a model of inputs (T, B, m)" if batch_first else ""
+            raise InvalidInputError(
+                f"{type(model).__name__} is no recurrence: its last output does not change with its first input{hint}"
+            )
+        if reads(0, -1):
+            raise InvalidInputError(f"{type(model).__name__} looks ahead: its first output changes with its last input")
+
     def _try(self, given: nn.Module) -> None:
         """Take steps with a copy, with and without subnormal numbers. Raises InvalidInputError with what the parts of the loop raised.
 
@@ -304,15 +484,73 @@ class TrainingLoop:
             with flushed() if flush else contextlib.nullcontext():
                 start = time.thread_time(), time.perf_counter()
                 with users_code(f"{type(optimizer).__name__} takes no step without a closure"):
-                    optimizer.zero_grad()
-                    self.loss(model, x, y).backward()
-                    optimizer.step()
+                    self.step(model, optimizer, x, y)
                 seconds[flush].append(time.thread_time() - start[0])
             if flush:
                 self.step_seconds = time.perf_counter() - start[1]
             elif (ratio := min(seconds[False]) / max(min(seconds[True]), 1e-9)) < SLOW:
                 break
         self.slowed = ratio if ratio >= SLOW else None
+
+
+def output_of(output: Any) -> Tensor:
+    """The output of a module that returns it alone, as `logits`, or first in a tuple (output, state)."""
+    output = getattr(output, "logits", output)
+    while isinstance(output, tuple | list) and output:
+        output = output[0]
+    if not isinstance(output, Tensor):
+        raise InvalidInputError(
+            f"model(x) returned {type(output).__name__}, expected a tensor or a tuple that begins with one"
+        )
+    return output
+
+
+def called(model: Callable[..., Any], x: Any, predict: Callable[[Any], Tensor] = output_of) -> Tensor:
+    """The output of a model for an input, several in a tuple, or several by name. Raises InvalidInputError with what it raised.
+
+    predict: takes the output from what the model returns.
+    """
+    in_order, by_name = ((), x) if isinstance(x, dict) else (x if isinstance(x, tuple) else (x,), {})
+    shapes = ", ".join(str(tuple(value.shape)) for value in (*in_order, *by_name.values()))
+    training = getattr(model, "training", True)  # cuDNN's recurrences have no gradient in evaluation mode
+    with (
+        users_code(f"the model does not run on x of shape {shapes}"),
+        contextlib.nullcontext() if training else torch.backends.cudnn.flags(enabled=False),
+    ):
+        output = predict(model(*in_order, **by_name))
+    if not isinstance(output, Tensor):
+        raise InvalidInputError(f"predict returned a {type(output).__name__}, expected the prediction as a tensor")
+    return output
+
+
+def output_bias_of(parameters: Mapping[str, Tensor], outputs: Tensor) -> str | None:
+    """The parameter that is added to every output (..., K): its gradient is the sum of the outputs' own, whatever that is."""
+    likely = {name: p for name, p in parameters.items() if p.shape == outputs.shape[-1:]}
+    if not likely or outputs.dim() < 2 or not outputs.requires_grad:
+        return None
+    slope = torch.randn(
+        outputs.shape, generator=torch.Generator().manual_seed(0), dtype=outputs.dtype, device="cpu"
+    ).to(outputs)
+    found = torch.autograd.grad((outputs * slope).sum(), list(likely.values()), allow_unused=True)
+    total = slope.flatten(0, -2).sum(0)
+    tolerance = (1e-5, 1e-8) if outputs.dtype == torch.float64 else (1e-3, 1e-4)
+    agrees = (g is not None and torch.allclose(g, total, *tolerance) for g in found)
+    return next((name for name, same in zip(likely, agrees, strict=True) if same), None)
+
+
+@contextmanager
+def changed_inputs(model: nn.Module, x: Tensor, change: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+    """Context manager: changed numbers x, or x of symbols, while what embeddings make of them is changed."""
+    fits = lambda made: made.shape[: x.dim()] == x.shape  # noqa: E731
+    parts = [part for part in model.modules() if isinstance(part, nn.Embedding) and not x.is_floating_point()]
+    hooks = [
+        part.register_forward_hook(lambda part, given, made: change(made) if fits(made) else made) for part in parts
+    ]
+    try:
+        yield change(x) if x.is_floating_point() else x
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _cut(model: nn.Module, output: Tensor) -> tuple[str, str]:
@@ -330,55 +568,11 @@ def _cut(model: nn.Module, output: Tensor) -> tuple[str, str]:
     )
 
 
-@contextmanager
-def random_numbers_kept(model: nn.Module) -> Iterator[None]:
-    """Restore the random states of torch, on the devices of a model too, of NumPy and of Python."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the state of a user's code
-    try:
-        with torch.random.fork_rng(devices=list({p.device for p in model.parameters() if p.is_cuda})):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-
-
-def _copied(model: nn.Module, optimizer: Optimizer, *others: Any) -> tuple[Any, ...]:
+def _copied(model: nn.Module, optimizer: Optimizer | None, *others: Any) -> tuple[Any, ...]:
     """Copies of a model, of its optimiser with an empty state, on the copy's parameters, and of a scheduler and a loss on these."""
     with users_code(f"{type(model).__name__}, its optimiser or its loss cannot be copied"), torch.inference_mode(False):
-        return copy.deepcopy((model, optimizer, *others), {id(optimizer.state): defaultdict(dict)})
-
-
-def _as(y: Tensor, shape: torch.Size) -> Tensor:
-    """Targets of a named loss in a shape that differs only in axes of length 1. Raises InvalidInputError for another one."""
-    if [n for n in y.shape if n != 1] != [n for n in shape if n != 1]:
-        raise InvalidInputError(
-            f"in a minibatch, the loss needs y of shape {tuple(shape)}, and y has {tuple(y.shape)}: give one target for each output"
-        )
-    return y.reshape(shape)
-
-
-def _loss(loss_fn: Any) -> LossFunction:
-    if isinstance(loss_fn, type) and issubclass(loss_fn, nn.Module):
-        raise InvalidInputError(f"loss_fn is the class {loss_fn.__name__}: did you mean nn.{loss_fn.__name__}()?")
-    if callable(loss_fn):
-        return loss_fn
-    if loss_fn not in LOSSES:
-        raise InvalidInputError(
-            f"loss_fn is {loss_fn!r}, expected a function (output, y) or one of {', '.join(LOSSES)}"
-        )
-    return LOSSES[loss_fn]
-
-
-def times(rate: float, factor: float) -> float:
-    """A learning rate multiplied by a factor, to six digits, so that printed ones are those that were tried."""
-    return rate if factor == 1 else float(f"{rate * factor:.6g}")
-
-
-def above_zero(name: str, value: Any) -> float:
-    """A finite number above 0. Raises InvalidInputError."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise InvalidInputError(f"{name} is {value!r}, expected a number above 0")
-    return value
+        empty: dict = {} if optimizer is None else {id(optimizer.state): defaultdict(dict)}
+        return copy.deepcopy((model, optimizer, *others), empty)
 
 
 def check_limits(steps: Any, seconds: Any, seed: Any) -> None:
@@ -387,71 +581,3 @@ def check_limits(steps: Any, seconds: Any, seed: Any) -> None:
     check_seed(seed)
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MOST_STEPS:
         raise InvalidInputError(f"steps is {steps!r}, expected a whole number of at least 1")
-
-
-def _rates(optimizer: Optimizer, scheduled: bool) -> list[float]:
-    """Learning rates of the groups; with a scheduler those that it multiplies, because a warm-up may begin at 0."""
-    return [float((scheduled and group.get("initial_lr")) or group.get("lr", 0)) for group in optimizer.param_groups]
-
-
-def _optimizer(model: nn.Module, optimizer: Any, learning_rate: float | None, scheduled: bool) -> Optimizer:
-    """The optimiser, made from its name if only this is given."""
-    if next(model.parameters(), None) is None:
-        raise InvalidInputError(f"{type(model).__name__} has no parameters: there is nothing to train")
-    if isinstance(optimizer, str):
-        if optimizer.lower() not in OPTIMIZERS:
-            raise InvalidInputError(
-                f"optimizer is {optimizer!r}, expected one of {', '.join(OPTIMIZERS)}, or an instance"
-            )
-        if learning_rate is None:
-            kind = OPTIMIZERS[optimizer.lower()].__name__
-            raise InvalidInputError(f"{kind} by its name has no learning rate: add learning_rate=1e-3, or a better one")
-        return OPTIMIZERS[optimizer.lower()](model.parameters(), lr=above_zero("learning_rate", learning_rate))
-    if not isinstance(optimizer, Optimizer):
-        raise InvalidInputError(
-            f"optimizer is {optimizer!r:.60}, expected a name, or an instance as torch.optim.Adam(model.parameters(), lr=1e-3)"
-        )
-    if learning_rate is not None:
-        raise InvalidInputError("learning_rate is for an optimiser given by its name; an instance has its own")
-    parameters = list(model.named_parameters())
-    hooked = [name for name, p in parameters if p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None)]
-    replaced = [
-        f for f in map(vars(optimizer).get, ("step", "zero_grad")) if f and not hasattr(f, "_wrapped_by_lr_sched")
-    ]
-    if hooked or replaced or optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
-        raise InvalidInputError(
-            f"{hooked[0] if hooked else type(optimizer).__name__} has a hook or a replaced method, which the copies that are "
-            "trained do not have: expected none; clip gradients by clip_norm, and freeze parameters by requires_grad_(False)"
-        )
-    own = {id(p) for p in model.parameters()}
-    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
-    if (others := len(set(held) - own)) and own <= set(held):
-        raise InvalidInputError(
-            f"{others} of the optimiser's parameters are not the model's: expected an optimiser on model.parameters()"
-        )
-    if others:
-        raise prevented(
-            "untrained weights",
-            f"The optimiser holds {others} tensors that are no parameters of this model, and {len(own & set(held))} of its {len(own)}.",
-            "Make it after the model was built, moved or converted: optimizer = type(optimizer)(model.parameters(), lr=...).",
-        )
-    rates = _rates(optimizer, scheduled)
-    if not any(rates) or any(not 0 <= rate < math.inf for rate in rates):
-        raise InvalidInputError(
-            f"the learning rates of the optimiser are {rates}, expected finite numbers, one above 0"
-        )
-    return optimizer
-
-
-def _scheduler(scheduler: Any, optimizer: Optimizer) -> Any:
-    if scheduler is None:
-        return None
-    if not isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler) or isinstance(
-        scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau
-    ):
-        raise InvalidInputError(
-            f"scheduler is {type(scheduler).__name__}, expected one of torch.optim.lr_scheduler that does not depend on the loss"
-        )
-    if scheduler.optimizer is not optimizer:
-        raise InvalidInputError("the scheduler belongs to another optimiser")
-    return scheduler

@@ -1,0 +1,1 @@
+"""One training: model, data, loss and optimiser as one object, its minibatches and its losses."""
