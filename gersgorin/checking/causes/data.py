@@ -26,6 +26,7 @@ OTHERS = (nn.Embedding, nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.module
 FEWEST = 50  # steps of a training that may reach the constant
 ARRIVES = 3.0  # times the steps of the training, from which on the constant alone is out of reach
 USUAL = {"SGD": (3e-3, 0.5), "other": (3e-4, 1e-2)}  # learning rates that are rarely the cause
+RIGHT = 1e-4  # of the first loss: that of a constant output that is right
 COMMON = 0.9  # share of a class that nearly always occurs
 UNSORTED = 0.5  # of the constant's loss by chance: what constants of single stretches have if the data are sorted
 ALIKE = 0.6  # of the difference between targets of any two examples: that between those of equal inputs
@@ -137,7 +138,8 @@ def equal_targets(case: Case) -> Iterator[Cause]:
     """Targets that are all the same."""
     several = [y for _, y in case.loop.data.minibatches(MOST_BATCHES)]
     value = several[0].flatten()[0]
-    if case.count > 1 and all(bool((y == value).all()) for y in several):
+    same = case.count > 1 and all(bool((y == value).all()) for y in several)
+    if same and case.constant_loss < RIGHT * abs(case.loop.first_loss):
         yield Cause(
             "equal targets",
             f"All targets of {len(several)} minibatches are {value:g}: a constant output is right, and there is nothing to learn.",

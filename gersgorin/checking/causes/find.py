@@ -109,7 +109,7 @@ def after(
             others = [cause for cause in causes + explosions if cause.name not in names]
             causes = shown + others if any(cause.sure for cause in shown) else others + shown
         else:
-            causes += explosions
+            causes += [replace(cause, sure=False) for cause in explosions]
     elif well:
         causes += better_rate(case, check, trials)
     else:

@@ -22,11 +22,8 @@ from gersgorin.checking.trials import Constant, Trial, run_trials
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import first_line
 
-SHORT, LEAST, LONG = (
-    0.05,
-    64,
-    0.5,
-)  # of the steps of a training, for the first trial, its least steps, for the second trial
+SHORT, LONG = 0.05, 0.5  # of the steps of a training, for the first trial and the second one
+LEAST = 64  # steps of a first trial
 AHEAD = 0.98  # of the training's own loss at the same step: a first trial that is followed by a second one
 TINY = 0.01  # standard deviation of inputs, outputs or targets, below which these may be too small
 
@@ -84,7 +81,7 @@ class Trials:
             if best is None or best.confirmed:
                 return best, tried
             same = own.ratios[min(best.steps, own.steps) - 1]
-            if best.steps >= steps or (math.isfinite(same) and not best.ratios[-1] < AHEAD * same):
+            if best.steps >= LONG * steps or (math.isfinite(same) and not best.ratios[-1] < AHEAD * same):
                 break
             factors = [best.factor]
         return None, tried
@@ -204,16 +201,18 @@ def _repairs_of_training(case: Case, likely: dict[str, Cause]) -> Iterator[Repai
         for part, name, _ in _dropped(model):
             setattr(part, name, 0.0)
         yield Repair("no dropout", _without(cause), {"model": model, "optimizer": _optimizer(case, model)})
-    if (cause := likely.get("explosion")) and loop.clip_norm is None:
-        yield Repair("clipped gradients", _without(cause), {"clip_norm": CLIP})
+    if "explosion" in likely and loop.clip_norm is None:
+        yield Repair("clipped gradients", _without(likely["explosion"]), {"clip_norm": CLIP})
 
 
 def _without(cause: Cause) -> Callable[[Trial], Cause]:
     """The cause with the step at which a training without it leaves."""
-    words = f"{cause.sentence} Without it the training leaves after {{:.0f}} steps."
-    return lambda trial: replace(
-        cause, sentence=words.format(trial.left), evidence=cause.evidence | {"left": trial.left}
-    )
+
+    def shown(trial: Trial) -> Cause:
+        sentence = f"{cause.sentence} Without it the training leaves after {trial.left:.0f} steps."
+        return replace(cause, sentence=sentence, evidence=cause.evidence | {"left": trial.left})
+
+    return shown
 
 
 def _is_regression(case: Case) -> bool:
