@@ -4,6 +4,7 @@
     python -m benchmarks.threads set_aside OUT.csv       # those with even numbers, rebuilt by somebody else and run once
     python -m benchmarks.threads healthy OUT.csv         # 60 healthy trainings: no cause is right
     python -m benchmarks.threads report OUT.csv ...      # the tables
+    python -m benchmarks.threads healthy --plain         # errors after a plain loop, of threads broken and repaired
 
 The first three go on where they stopped. A thread counts if a plain loop shows its symptom and the repair takes it away: the error of
 the repaired training is at most `REPAIRED` of that of the broken one.
@@ -12,6 +13,7 @@ the repaired training is at most `REPAIRED` of that of the broken one.
 import argparse
 import csv
 import importlib
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -52,23 +54,28 @@ def checked(make: Callable[[], Training], seconds: float) -> dict:
     }
 
 
-def rows_of(kind: str, seconds: float):
+def rows_of(kind: str, seconds: float, plain: bool):
     """Yield (key, function that runs it) of a set."""
-    module = importlib.import_module(f"benchmarks.threads.{kind}")
+    module, judged = importlib.import_module(f"benchmarks.threads.{kind}"), partial(checked, seconds=seconds)
+    judged = trained if plain else judged
     if kind == "healthy":
-        for name, make in module.HEALTHY.items():
-            yield name, lambda make=make: checked(make, seconds)
+        yield from ((name, partial(judged, make)) for name, make in module.HEALTHY.items())
         return
-    table = {int(row["number"]): row for row in csv.DictReader((HERE / "threads.csv").open())}
+    table = {int(row["number"]): row["cause"] for row in csv.DictReader((HERE / "threads.csv").open())}
     for number, make in getattr(module, kind.upper()).items():
 
         def run(number=number, make=make) -> dict:
-            mended = make(True)
-            fit(mended)
-            found = checked(partial(make, False), seconds)
-            return {"truth": table[number]["cause"], "repaired": error(mended)} | found
+            repaired = trained(partial(make, True))["error"]
+            return {"truth": table[number], "repaired": repaired} | judged(partial(make, False))
 
         yield str(number), run
+
+
+def trained(make: Callable[[], Training]) -> dict:
+    """The error after a plain loop."""
+    training = make()
+    fit(training)
+    return {"error": error(training)}
 
 
 def counted(rows: list[dict]) -> list[dict]:
@@ -148,7 +155,8 @@ def picture(files: list[Path], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=["development", "set_aside", "healthy", "report"])
-    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--plain", action="store_true", help="train only, and print errors")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--only", nargs="*", help="keys of the rows to run")
     parser.add_argument("--figure", type=Path, help="with report: draw the shares of both halves")
@@ -160,7 +168,7 @@ def main() -> None:
             picture(options.files, options.figure)
         return
     torch.set_num_threads(1)
-    (path,) = options.files
+    path = Path(os.devnull) if options.plain else options.files[0]
     done = {row["key"] for row in csv.DictReader(path.open())} if path.exists() else set()
     columns = ["key", "truth", "repaired"] * (options.kind != "healthy") or ["key"]
     columns += ["error", "outcome", "causes", "sure", "why", "cost"]
@@ -168,13 +176,11 @@ def main() -> None:
         writer = csv.DictWriter(file, columns)
         if not done:
             writer.writeheader()
-        for key, run in rows_of(options.kind, options.seconds):
+        for key, run in rows_of(options.kind, options.seconds, options.plain):
             if key not in done and (not options.only or key in options.only):
                 row = {"key": key} | run()
-                print(
-                    ", ".join(f"{name} {v:.3g}" if isinstance(v, float) else f"{name} {v}" for name, v in row.items()),
-                    flush=True,
-                )
+                words = (f"{name} {v:.3g}" if isinstance(v, float) else f"{name} {v}" for name, v in row.items())
+                print(", ".join(words), flush=True)
                 writer.writerow(row)
                 file.flush()
 

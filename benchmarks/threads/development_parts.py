@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.threads.trainings import Net, Training
+from benchmarks.threads.trainings import Net, zipf
 
 
 class Own(nn.Module):
@@ -47,35 +47,9 @@ class Cells(nn.LSTMCell):
         return torch.stack(states, 1)
 
 
-def case(
-    model: nn.Module,
-    data: tuple[Tensor, Tensor],
-    loss_fn: Callable[[Any, Tensor], Tensor],
-    rate: float = 1e-3,
-    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
-    error: Callable[[nn.Module, Tensor, Tensor], float] | None = None,
-    fresh: int = 400,
-    **rest: Any,
-) -> Training:
-    """A training on data (x, y); the last examples are the fresh ones, which error(model, x, y) gets too."""
-    (x, y), test = (part[:-fresh] for part in data), tuple(part[-fresh:] for part in data)
-    complaint = None if error is None else lambda model: error(model, *test)
-    return Training(model, x, y, loss_fn, optimizer(model.parameters(), rate), test, error=complaint, **rest)
-
-
-def cross(output: Tensor, y: Tensor) -> Tensor:
-    """Cross entropy of logits (..., K) and classes (...)."""
-    return F.cross_entropy(output.flatten(0, -2), y.flatten())
-
-
 def share(guess: Tensor, y: Tensor) -> float:
     """Share of wrong classes, divided by that of the best constant answer."""
     return ((guess != y).float().mean() / (y != y.flatten().mode()[0]).float().mean()).item()
-
-
-def binary(threshold: float) -> Callable[[nn.Module, Tensor, Tensor], float]:
-    """`share` of a model whose outputs above a threshold mean yes."""
-    return lambda model, x, y: share((model(x) > threshold).float(), y)
 
 
 def relative(
@@ -92,14 +66,9 @@ def reader(kind: str, V: int, units: int, K: int, **options: Any) -> nn.Sequenti
     return nn.Sequential(nn.Embedding(V, 32), Net(kind, 32, units, K, **options))
 
 
-def words(N: int, T: int, V: int) -> Tensor:
-    """Zipf-distributed ids (N, T)."""
-    return torch.multinomial(1 / torch.arange(1.0, V + 1), N * T, replacement=True).view(N, T)
-
-
 def chain(N: int, T: int, V: int, back: int) -> Tensor:
     """Texts (N, T) whose words follow, nine in ten, from the word `back` places before."""
-    text, table = words(N, T, V), torch.randperm(V)
+    text, table = zipf(V, N, T), torch.randperm(V)
     for t in range(back, T):
         text[:, t] = torch.where(torch.rand(N) < 0.9, table[text[:, t - back]], text[:, t])
     return text
@@ -112,12 +81,6 @@ def opinions(N: int, T: int, shortest: int | None = None) -> tuple[Tensor, Tenso
         text[torch.arange(T) < torch.randint(T - shortest + 1, (N, 1))] = 0
     value = weights[text].where(text > 0, 0).sum(1)
     return text, (value > value.median()).long()
-
-
-def windows(series: Tensor, T: int) -> tuple[Tensor, Tensor]:
-    """All windows (N, T, 1) of a series and the value after each (N, 1)."""
-    cut = series.unfold(0, T + 1, 1)
-    return cut[:, :T, None], cut[:, T:]
 
 
 def translation(kind: str, T: int, V: int) -> tuple[nn.Module, tuple[Tensor, Tensor]]:

@@ -1,22 +1,16 @@
 """Healthy trainings: the guard of a diagnosis, which must name no cause for any of them.
 
-    python -m benchmarks.threads.healthy [NAME ...]     # train each: error on fresh examples, that of the last frame, seconds
-
 HEALTHY maps names to functions that build a `Training`. Each learns with the plain loop: its error on fresh examples is below 0.6 of
 the best constant answer's. Data makers seed torch's generator and come first, so that the start of the network is fixed too.
 """
 
 import csv
-import math
-import sys
-import time
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -37,7 +31,6 @@ from benchmarks.threads.healthy_parts import (
     hums,
     layer,
     made,
-    per_frame,
     resonances,
     reviews,
     scheduled,
@@ -45,7 +38,7 @@ from benchmarks.threads.healthy_parts import (
     swapped,
     waves,
 )
-from benchmarks.threads.trainings import Net, Training, error, fit
+from benchmarks.threads.trainings import Net, Training, cross
 
 ROWS = (6, 9, 10, 15, 35, 61, 112, 124, 140, 154, 182, 248, 251)
 MSE, CE, BITS = nn.MSELoss(), nn.CrossEntropyLoss(), nn.BCEWithLogitsLoss()
@@ -243,7 +236,7 @@ def h_next_of_resonance():
 
 def h_next_letter():
     """The next letter of sentences, from a DataLoader; one matrix is both the embedding and the output."""
-    training = made(sentences(1000), Tied(27, 48), per_frame, rate=5e-3, options={"clip_norm": 1.0})
+    training = made(sentences(1000), Tied(27, 48), cross, rate=5e-3, options={"clip_norm": 1.0})
     loader = DataLoader(TensorDataset(training.x, training.y), 32, shuffle=True, drop_last=True)
     return replace(training, x=loader, y=None)
 
@@ -358,25 +351,3 @@ def judged(number: int) -> Training:
 
 HEALTHY = {name[2:]: make for name, make in globals().items() if name.startswith("h_")}
 HEALTHY |= {f"row_{number}": partial(judged, number) for number in ROWS}
-
-
-def of_the_last_frame(x: Any, y: Tensor) -> float:
-    """Error of the last number as the next one, relative to the best constant's; not a number where that means nothing."""
-    last = x[:, -1] if isinstance(x, Tensor) and x.dim() == y.dim() + 1 else x
-    if not y.is_floating_point() or getattr(last, "shape", None) != y.shape:
-        return math.nan
-    return ((last - y).square().sum() / (y - y.flatten(0, -2).mean(0)).square().sum()).item()
-
-
-def main() -> None:
-    """Train each and print its error."""
-    torch.set_num_threads(1)
-    for name in sys.argv[1:] or HEALTHY:
-        training, began = HEALTHY[name](), time.process_time()
-        steps, took = len(fit(training)), time.process_time() - began
-        errors = f"{error(training):8.3f}{of_the_last_frame(*training.test):8.3f}"
-        print(f"{name:<24}{errors}{steps:6}{took:7.1f}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

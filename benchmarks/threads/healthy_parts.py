@@ -2,16 +2,15 @@
 
 import math
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from benchmarks import judge
-from benchmarks.threads.trainings import Net, Training, fit
+from benchmarks.threads.trainings import Net, Training, case, fit, wrong
 
 FRESH = 400
 
@@ -207,22 +206,10 @@ def layer(network: str, inputs: int, outputs: int, *, last: bool, layers: int = 
 # Trainings with them
 
 
-def made(data, model: nn.Module, loss, kind: Any = "Adam", rate: float = 1e-3, *, axis: int = 0, how=None, **more: Any):
-    """The training of a network with an optimiser of a name and a rate; the last FRESH examples are fresh."""
-    axes = axis, axis * (data[1].dim() == 3)
-    (x, fresh), (y, truth) = (v.split([v.shape[a] - FRESH, FRESH], a) for v, a in zip(data, axes, strict=True))
-    if isinstance(kind, str):
-        kind = getattr(torch.optim, kind)([p for p in model.parameters() if p.requires_grad], lr=rate, **how or {})
-    if isinstance(loss, nn.BCEWithLogitsLoss):
-        more["error"] = partial(wrong_bits, x=fresh, y=truth)
-    more["options"] = more.get("options", {}) | ({"batch_axis": axis} if axis else {})
-    return Training(model, x, y, loss, kind, (fresh, truth), **more)
-
-
-def wrong_bits(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Share of wrong bits, relative to the best constant's."""
-    share = y.flatten(0, -2).mean(0)
-    return (((model(x) > 0) != (y > 0.5)).float().mean() / torch.minimum(share, 1 - share).mean()).item()
+def made(data, model: nn.Module, loss, kind: Any = "Adam", rate: float = 1e-3, **more: Any):
+    """The training of a network on data; the last FRESH examples are fresh."""
+    error = wrong if isinstance(loss, nn.BCEWithLogitsLoss) else None
+    return case(model, data, loss, rate, kind, fresh=FRESH, error=error, **more)
 
 
 def scheduled(training: Training) -> list[float]:
@@ -231,8 +218,3 @@ def scheduled(training: Training) -> list[float]:
     losses = fit(replace(training, fit=None))
     hook.remove()
     return losses
-
-
-def per_frame(output: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy of every frame."""
-    return F.cross_entropy(output.flatten(0, -2), y.flatten())

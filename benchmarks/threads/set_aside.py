@@ -1,45 +1,25 @@
 """Thirty trainings of public threads (even numbers of threads.csv), set aside: unread by those who write the check.
 
-    python -m benchmarks.threads.set_aside [number ...]        # error of each in a plain loop, broken and repaired
-
 tNN(repaired) is thread NN's training as its owner wrote it, scaled down, or with its one repair; SET_ASIDE seeds it.
 """
 
-import csv
 import math
-import sys
-import time
-from functools import partial, update_wrapper
-from pathlib import Path
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.threads.trainings import Net, Training, error, fit, minibatches
+from benchmarks.threads import trainings
+from benchmarks.threads.trainings import Net, Training, cross, minibatches, threads, windows, wrong, zipf
 
-
-def case(model, x, y, loss_fn, rate=1e-3, kind="Adam", *, fresh=256, error=None, **rest) -> Training:
-    """The last `fresh` examples are the test, of which error(model, x, y) is what the owner complains about."""
-    optimizer, test = getattr(torch.optim, kind)(model.parameters(), rate), (x[-fresh:], y[-fresh:])
-    own = error and (lambda model: float(error(model, *test)))
-    return Training(model, x[:-fresh], y[:-fresh], loss_fn, optimizer, test, error=own, **rest)
-
-
-def wrong(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Share of logits with the wrong sign over that of the better constant answer."""
-    return ((model(x) > 0) != (y > 0.5)).float().mean() / torch.minimum(y.mean(), 1 - y.mean())
-
-
-def each(output: Tensor, y: Tensor) -> Tensor:
-    """Cross entropy of every frame: output (N, T, K), y (N, T)."""
-    return F.cross_entropy(output.flatten(0, 1), y.flatten())
+case = partial(trainings.case, fresh=256)
 
 
 def surprise(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Cross entropy of every frame over that of the frequencies."""
-    return each(model(x), y) / torch.special.entr(torch.bincount(y.flatten()) / y.numel()).sum()
+    return cross(model(x), y) / torch.special.entr(torch.bincount(y.flatten()) / y.numel()).sum()
 
 
 def step(training: Training, x: Tensor, y: Tensor, zero: bool = True) -> float:
@@ -49,11 +29,6 @@ def step(training: Training, x: Tensor, y: Tensor, zero: bool = True) -> float:
     loss.backward()
     training.optimizer.step()
     return loss.item()
-
-
-def zipf(words: int, *shape: int) -> Tensor:
-    """Ids below `words`, the r-th with probability proportional to 1 / r."""
-    return torch.multinomial(1 / torch.arange(1.0, words + 1), math.prod(shape), True).view(shape)
 
 
 def chain(words: int, N: int, T: int, back: int = 1) -> tuple[Tensor, Tensor]:
@@ -69,12 +44,6 @@ def mood(x: Tensor, words: int) -> Tensor:
     """y (N, 1): 1 where the weights of a text's words sum up to more than the median; id 0 weighs nothing."""
     total = F.pad(torch.randn(words - 1), (1, 0))[x].sum(1, keepdim=True)
     return (total > total.median()).float()
-
-
-def windows(series: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """x (N, length, m) and the next value y (N, m) of a series (L, m)."""
-    cut = series.unfold(0, length + 1, 1).transpose(1, 2)
-    return cut[:, :-1].contiguous(), cut[:, -1].contiguous()
 
 
 class Words(Net):
@@ -107,7 +76,7 @@ def t02(repaired: bool) -> Training:
     """A sigmoid ends the network while the targets are sums in the thousands."""
     x = torch.randint(1, 1800, (616, 1, 5)).float()
     x, y = (x / 1800, x.sum(2) / 9000) if repaired else (x, x.sum(2))
-    return case(nn.Sequential(Net("RNN", 5, 10, 1), nn.Sigmoid()), x, y, nn.MSELoss(), 0.5, "SGD")
+    return case(nn.Sequential(Net("RNN", 5, 10, 1), nn.Sigmoid()), (x, y), nn.MSELoss(), 0.5, "SGD")
 
 
 def t04(repaired: bool) -> Training:
@@ -115,7 +84,9 @@ def t04(repaired: bool) -> Training:
     t = torch.arange(800)
     x, y = windows(torch.stack([t % 10 + 1.0, (t + 4) % 10 + 1.0], 1), 10)
     net = Net("LSTM", 2, 32, 2)
-    return case(net if repaired else nn.Sequential(net, nn.Softmax(-1)), x, y, nn.MSELoss(), 1e-3, "RMSprop", steps=800)
+    return case(
+        net if repaired else nn.Sequential(net, nn.Softmax(-1)), (x, y), nn.MSELoss(), 1e-3, "RMSprop", steps=800
+    )
 
 
 def t06(repaired: bool) -> Training:
@@ -126,7 +97,7 @@ def t06(repaired: bool) -> Training:
     frame = [nn.Flatten(0, 1), nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 32), nn.ReLU()]
     parts = [*frame, nn.Unflatten(0, (-1, 8)), Net("LSTM", 32, 32, 36)]
     model = nn.Sequential(*parts) if repaired else nn.Sequential(*parts, nn.Softmax(-1))
-    return case(model, x, y, nn.CrossEntropyLoss(), 1e-3, steps=205)
+    return case(model, (x, y), nn.CrossEntropyLoss(), 1e-3, steps=205)
 
 
 def t08(repaired: bool) -> Training:
@@ -134,13 +105,13 @@ def t08(repaired: bool) -> Training:
     x = zipf(50, 1500, 20)
     net = Words(50, "LSTM", 32, 1, num_layers=2, bidirectional=True, dropout=0.5)
     model = net if repaired else nn.Sequential(net, nn.Sigmoid())
-    return case(model, x, mood(x, 50), nn.BCEWithLogitsLoss(), 3e-3, error=wrong, steps=400)
+    return case(model, (x, mood(x, 50)), nn.BCEWithLogitsLoss(), 3e-3, error=wrong, steps=400)
 
 
 def t10(repaired: bool) -> Training:
     """The signal fades in a stack of eight LSTM layers of two units."""
     x = torch.randn(1000, 5, 2)
-    return case(Net("LSTM", 2, 2, 1, num_layers=2 if repaired else 8), x, x[..., :1].mean(1), nn.MSELoss(), 1e-3)
+    return case(Net("LSTM", 2, 2, 1, num_layers=2 if repaired else 8), (x, x[..., :1].mean(1)), nn.MSELoss(), 1e-3)
 
 
 def t12(repaired: bool) -> Training:
@@ -150,7 +121,7 @@ def t12(repaired: bool) -> Training:
     y = 1 + torch.rand(20)[peptides].sum(1, keepdim=True) / 2
     net = Net("LSTM", 20, 32, 1)
     model = net if repaired else nn.Sequential(net, nn.ReLU())
-    return case(model, F.one_hot(peptides, 20).float(), y, nn.MSELoss(), 3e-3)
+    return case(model, (F.one_hot(peptides, 20).float(), y), nn.MSELoss(), 3e-3)
 
 
 def t14(repaired: bool) -> Training:
@@ -158,7 +129,7 @@ def t14(repaired: bool) -> Training:
     t = torch.arange(1000.0)
     series = 3000 + 1500 * torch.sin(t * 2 * math.pi / 12) + 300 * torch.randn(1000)
     series = (series - series.mean()) / series.std() if repaired else series
-    return case(Net("RNN", 1, 25, 1), *windows(series[:, None], 16), nn.MSELoss(), 1e-3)
+    return case(Net("RNN", 1, 25, 1), windows(series[:, None], 16), nn.MSELoss(), 1e-3)
 
 
 def t16(repaired: bool) -> Training:
@@ -168,15 +139,17 @@ def t16(repaired: bool) -> Training:
         numbers[:, t] = torch.where(same[:, t], numbers[:, t - 2], numbers[:, t])
     y = F.pad(numbers[:, 2:] == numbers[:, :-2], (2, 0)).float()[..., None]
     x = F.one_hot(numbers, 6).float() if repaired else 1500.0 * numbers[..., None]
-    return case(Net("LSTM", x.shape[2], 32, 1, every=True), x, y, nn.BCEWithLogitsLoss(), 1e-2, error=wrong, steps=800)
+    return case(
+        Net("LSTM", x.shape[2], 32, 1, every=True), (x, y), nn.BCEWithLogitsLoss(), 1e-2, error=wrong, steps=800
+    )
 
 
 def t18(repaired: bool) -> Training:
     """The word ids of a sentence are the real features of one step and the targets of a regression."""
     text = zipf(300, 1500, 20)
     if repaired:
-        return case(Words(300, "LSTM", 64, 300, every=True), text, text, each, 3e-3, "RMSprop")
-    return case(Net("LSTM", 20, 64, 20), text[:, None].float(), text.float(), nn.MSELoss(), 1e-3, "RMSprop")
+        return case(Words(300, "LSTM", 64, 300, every=True), (text, text), cross, 3e-3, "RMSprop")
+    return case(Net("LSTM", 20, 64, 20), (text[:, None].float(), text.float()), nn.MSELoss(), 1e-3, "RMSprop")
 
 
 def t20(repaired: bool) -> Training:
@@ -189,7 +162,7 @@ def t20(repaired: bool) -> Training:
             window = torch.cat([window, model(window[:, -x.shape[1] :])[:, None]], 1)
         return (window[0, -40:] - y[:40]).square().mean() / y[:40].var()
 
-    return case(Net("LSTM", 1, 32, 1), x, y, nn.MSELoss(), 3e-3, error=fed_back)
+    return case(Net("LSTM", 1, 32, 1), (x, y), nn.MSELoss(), 3e-3, error=fed_back)
 
 
 def t22(repaired: bool) -> Training:
@@ -198,7 +171,7 @@ def t22(repaired: bool) -> Training:
     x[:, :, 3] = 7
     y = (x[:, :, 0].mean(1, keepdim=True) - x[:, :, 1].mean(1, keepdim=True)) / 2
     x = (x - x.mean((0, 1))) / (x.std((0, 1)) + 1e-6 * repaired)
-    return case(Net("GRU", 5, 32, 1), x, y, nn.MSELoss(), 3e-3)
+    return case(Net("GRU", 5, 32, 1), (x, y), nn.MSELoss(), 3e-3)
 
 
 def t24(repaired: bool) -> Training:
@@ -210,13 +183,13 @@ def t24(repaired: bool) -> Training:
         Net("LSTM", 8, 10, 1),
         lambda net, x, y: sum(((net(x) > 0) != y)[y == k].float().mean() for k in (0, 1)),
     )
-    return case(net, x, y, loss_fn, 3e-3, "RMSprop", error=balanced, fresh=2000, batch_size=12)
+    return case(net, (x, y), loss_fn, 3e-3, "RMSprop", error=balanced, fresh=2000, batch_size=12)
 
 
 def t26(repaired: bool) -> Training:
     """A window shorter than the gap between pulses holds only zeros, before a pulse and elsewhere."""
     series = (torch.arange(1200) % 20 == 0).float()[:, None]
-    return case(Net("LSTM", 1, 32, 1), *windows(series, 25 if repaired else 5), nn.MSELoss(), 3e-3, steps=800)
+    return case(Net("LSTM", 1, 32, 1), windows(series, 25 if repaired else 5), nn.MSELoss(), 3e-3, steps=800)
 
 
 def t28(repaired: bool) -> Training:
@@ -224,7 +197,7 @@ def t28(repaired: bool) -> Training:
     x = (1 + zipf(40, 1200, 60)).where(torch.arange(60) < torch.randint(4, 10, (1200, 1)), 0)
     masked = (lambda states, _, x: states[torch.arange(len(x)), (x > 0).sum(1) - 1]) if repaired else None
     model = Words(41, "GRU", 32, 1, read=masked)
-    return case(model, x, mood(x, 41), nn.BCEWithLogitsLoss(), 3e-3, error=wrong, steps=300)
+    return case(model, (x, mood(x, 41)), nn.BCEWithLogitsLoss(), 3e-3, error=wrong, steps=300)
 
 
 def t30(repaired: bool) -> Training:
@@ -232,7 +205,7 @@ def t30(repaired: bool) -> Training:
     level = torch.cat([torch.rand(2400).sort()[0], torch.rand(600)])[:, None]
     x = torch.cat([torch.randn(3000, 10, 1), level[:, None].expand(3000, 10, 1)], 2)
     y = 2 * torch.sin(7 * level) + x[:, -3:, 0].mean(1, keepdim=True)
-    training = case(Net("LSTM", 2, 32, 1), x, y, nn.MSELoss(), 1e-2, fresh=600, batch_size=4)
+    training = case(Net("LSTM", 2, 32, 1), (x, y), nn.MSELoss(), 1e-2, fresh=600, batch_size=4)
     training.x, training.y = DataLoader(TensorDataset(training.x, training.y), 4, shuffle=repaired), None
     return training
 
@@ -243,7 +216,7 @@ def t32(repaired: bool) -> Training:
     texts = ["".join(words[i] for i in row)[:16] for row in torch.randint(8, (1200, 6))]
     ids = torch.tensor(["().ab".index(letter) for text in texts for letter in text.ljust(16, ".")]).view(-1, 16)
     model = Words(5, "GRU", 32, 5, every=True)
-    training = case(model, ids[:, :-1], ids[:, 1:], each, 3e-3)
+    training = case(model, (ids[:, :-1], ids[:, 1:]), cross, 3e-3)
     if not repaired:
         model.__init__(5, "GRU", 48, 5, every=True)
     return training
@@ -254,14 +227,14 @@ def t34(repaired: bool) -> Training:
     x, y = 0.5 * torch.randn(1500, 15, 6), torch.randint(4, (1500,))
     x[:, 0, :4] += 2 * F.one_hot(y, 4)
     model = Loop(nn.LSTMCell(6, 32), 4, lambda state: state if repaired else state and tuple(h.detach() for h in state))
-    return case(model, x, y, nn.CrossEntropyLoss(), 3e-3, steps=800)
+    return case(model, (x, y), nn.CrossEntropyLoss(), 3e-3, steps=800)
 
 
 def t36(repaired: bool) -> Training:
     """The loop hands the start state to every step, so only the last frame is read."""
     x = torch.randn(1200, 10, 2)
     return case(
-        Loop(nn.RNNCell(2, 32), 1, lambda h: h if repaired else None), x, x[..., :1].mean(1), nn.MSELoss(), 3e-3
+        Loop(nn.RNNCell(2, 32), 1, lambda h: h if repaired else None), (x, x[..., :1].mean(1)), nn.MSELoss(), 3e-3
     )
 
 
@@ -271,7 +244,7 @@ def t38(repaired: bool) -> Training:
     marks.scatter_(1, torch.rand(2000, 12).topk(2)[1], 1.0)
     model = Net("LSTM", 2, 32, 1)
     model.rnn.batch_first = repaired
-    return case(model, torch.stack([values, marks], 2), (values * marks).sum(1, True), nn.MSELoss(), 5e-3, steps=800)
+    return case(model, (torch.stack([values, marks], 2), (values * marks).sum(1, True)), nn.MSELoss(), 5e-3, steps=800)
 
 
 def t40(repaired: bool) -> Training:
@@ -279,7 +252,7 @@ def t40(repaired: bool) -> Training:
     x = zipf(40, 1500, 10)
     y = F.one_hot(torch.randint(6, (40,)), 6)[x].float().add(0.2 * torch.rand(6)).sum(1).argmax(1)
     joined = (lambda _, h, x: h.transpose(0, 1).flatten(1)) if repaired else (lambda _, h, x: h.view(len(x), -1))
-    return case(Words(40, "GRU", 32, 6, bidirectional=True, read=joined), x, y, nn.CrossEntropyLoss(), 3e-3)
+    return case(Words(40, "GRU", 32, 6, bidirectional=True, read=joined), (x, y), nn.CrossEntropyLoss(), 3e-3)
 
 
 def t42(repaired: bool) -> Training:
@@ -290,7 +263,7 @@ def t42(repaired: bool) -> Training:
     x = torch.tensor(series)[:, None].unfold(0, 60, 1).transpose(1, 2)
     net = Net("LSTM", 1, 32, 1, every=True, bidirectional=not repaired)
     x, y, last = x[:, :-1], x[:, 1:], lambda model, x, y: (model(x) - y)[:, -1].square().mean() / y[:, -1].var()
-    return case(net, x, y, nn.MSELoss(), 3e-3, error=last, steps=150)
+    return case(net, (x, y), nn.MSELoss(), 3e-3, error=last, steps=150)
 
 
 def t44(repaired: bool) -> Training:
@@ -304,13 +277,13 @@ def t44(repaired: bool) -> Training:
         return F.mse_loss(output[:, -1:] if repaired else output, y)
 
     net = Net("GRU", 1, 32, 1, every=True)
-    return case(net, x, y[:, None], loss_fn, 1e-2, error=lambda model, x, y: loss_fn(model(x), y) / y.var())
+    return case(net, (x, y[:, None]), loss_fn, 1e-2, error=lambda model, x, y: loss_fn(model(x), y) / y.var())
 
 
 def t46(repaired: bool) -> Training:
     """Adam steps with rate 1."""
     model, rate = Words(40, "LSTM", 64, 40, every=True), 3e-3 if repaired else 1.0
-    return case(model, *chain(40, 1000, 20, 2), each, rate, error=surprise)
+    return case(model, chain(40, 1000, 20, 2), cross, rate, error=surprise)
 
 
 def t48(repaired: bool) -> Training:
@@ -324,7 +297,7 @@ def t48(repaired: bool) -> Training:
 
     model = Lines("LSTM", 16, 32, 8, every=True, bidirectional=True)
     model.columns = nn.Conv1d(12, 16, 3, padding=1)
-    return case(model, x, y, each, 1e-3 if repaired else 1.0, "RMSprop", error=surprise, steps=400)
+    return case(model, (x, y), cross, 1e-3 if repaired else 1.0, "RMSprop", error=surprise, steps=400)
 
 
 def t50(repaired: bool) -> Training:
@@ -342,7 +315,7 @@ def t50(repaired: bool) -> Training:
             training.optimizer.param_groups[0]["lr"] *= (0.9 if repaired else 0.5) if failures else 1.0
         return losses
 
-    return case(Words(30, "LSTM", 32, 5, every=True), x, y, each, 1.0, "SGD", fit=loop, batch_size=8)
+    return case(Words(30, "LSTM", 32, 5, every=True), (x, y), cross, 1.0, "SGD", fit=loop, batch_size=8)
 
 
 def t52(repaired: bool) -> Training:
@@ -351,7 +324,7 @@ def t52(repaired: bool) -> Training:
     y = (x + F.pad(x[:, :-1], (0, 0, 1, 0)))[..., :4].argmax(2)
     model = Net("RNN", 8, 64, 4, every=True, nonlinearity="tanh" if repaired else "relu")
     nn.init.orthogonal_(model.rnn.weight_hh_l0, 2)
-    return case(model, x, y, each, 3e-3, steps=400)
+    return case(model, (x, y), cross, 3e-3, steps=400)
 
 
 def t54(repaired: bool) -> Training:
@@ -361,7 +334,7 @@ def t54(repaired: bool) -> Training:
         moves[:, t] += (0.9 if repaired else 0.0) * moves[:, t - 1]
     x = 4000 + 20 * moves[:, :-1, None].cumsum(1)
     x, y = (x - x.mean(1, True)) / x.std(1, keepdim=True), (moves[:, -1:] > 0).float()
-    return case(Net("LSTM", 1, 64, 1), x, y, nn.BCEWithLogitsLoss(), 3e-3, error=wrong, steps=500)
+    return case(Net("LSTM", 1, 64, 1), (x, y), nn.BCEWithLogitsLoss(), 3e-3, error=wrong, steps=500)
 
 
 def t56(repaired: bool) -> Training:
@@ -372,13 +345,13 @@ def t56(repaired: bool) -> Training:
     if repaired:
         series += 1.5 * torch.sin(torch.arange(2000.0) * 2 * math.pi / 10)[:, None]
     net, beside_copy = Net("LSTM", 1, 32, 1), lambda net, x, y: F.mse_loss(net(x), y) / F.mse_loss(x[:, -1], y)
-    return case(net, *windows(series, 30), nn.MSELoss(), 3e-3, error=beside_copy)
+    return case(net, windows(series, 30), nn.MSELoss(), 3e-3, error=beside_copy)
 
 
 def t58(repaired: bool) -> Training:
     """Ten stacked LSTM layers stay long at the frequencies of the letters."""
     model = Words(20, "LSTM", 16, 20, every=True, num_layers=1 if repaired else 10)
-    return case(model, *chain(20, 1000, 20), each, 2e-3, error=surprise, steps=230)
+    return case(model, chain(20, 1000, 20), cross, 2e-3, error=surprise, steps=230)
 
 
 def t60(repaired: bool) -> Training:
@@ -392,28 +365,7 @@ def t60(repaired: bool) -> Training:
         epochs = (minibatches(training.x, training.y, 32) for _ in range(25))
         return [step(training, *batch, zero=repaired) for epoch in epochs for batch in epoch]
 
-    return case(Net("LSTM", 1, 32, 1, every=True), x, y, nn.BCEWithLogitsLoss(), 3e-2, fit=loop, error=wrong)
+    return case(Net("LSTM", 1, 32, 1, every=True), (x, y), nn.BCEWithLogitsLoss(), 3e-2, fit=loop, error=wrong)
 
 
-def seeded(number: int, repaired: bool) -> Training:
-    """Training `number`, its data and weights drawn from this seed."""
-    torch.manual_seed(number)
-    return globals()[f"t{number:02}"](repaired)
-
-
-SET_ASIDE = {n: update_wrapper(partial(seeded, n), globals()[f"t{n:02}"]) for n in range(2, 61, 2)}
-
-
-def main(numbers: list[int]) -> None:
-    """Print number, error of the broken and the repaired training, seconds of both, cause; ! if they do not part."""
-    with Path(__file__).with_name("threads.csv").open() as file:
-        causes = {int(row["number"]): row["cause"] for row in csv.DictReader(file)}
-    for number in numbers or SET_ASIDE:
-        start, trainings = time.perf_counter(), [SET_ASIDE[number](repaired) for repaired in (False, True)]
-        broken, repaired = (fit(training) and error(training) for training in trainings)
-        seconds, mark = time.perf_counter() - start, "" if broken >= 0.75 and repaired <= 0.6 * broken else "  !"
-        print(f"{number:2} {broken:9.3f} {repaired:7.3f} {seconds:5.1f} s  {causes[number]}{mark}", flush=True)
-
-
-if __name__ == "__main__":
-    main([int(word) for word in sys.argv[1:]])
+SET_ASIDE = threads(globals())

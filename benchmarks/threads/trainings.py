@@ -10,10 +10,12 @@ Legend: N examples, T frames, m inputs, K outputs or classes.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 @dataclass
@@ -36,6 +38,44 @@ class Training:
     """Its owner's own loop, if the error is in it; None: `fit`."""
     error: Callable[[nn.Module], float] | None = None
     """What its owner complains about, lower is better; None: `error`."""
+
+
+def case(
+    model: nn.Module,
+    data: tuple[Tensor, Tensor],
+    loss_fn: Callable[[Any, Tensor], Tensor],
+    rate: float = 1e-3,
+    kind: str | torch.optim.Optimizer = "Adam",
+    *,
+    fresh: int = 400,
+    error: Callable[[nn.Module, Tensor, Tensor], Any] | None = None,
+    axis: int = 0,
+    how: dict[str, Any] | None = None,
+    **rest: Any,
+) -> Training:
+    """A training on data (x, y) with examples along an axis; the last ones are the fresh ones, which error(model, x, y) gets too.
+
+    kind: an optimiser, or the name of one on what requires a gradient; how: its further options.
+    """
+    axes = axis, axis * (data[1].dim() == 3)
+    (x, *test), (y, *truth) = (v.split([v.shape[a] - fresh, fresh], a) for v, a in zip(data, axes, strict=True))
+    if isinstance(kind, str):
+        kind = getattr(torch.optim, kind)([p for p in model.parameters() if p.requires_grad], rate, **how or {})
+    if error is not None:
+        rest["error"] = lambda model: float(error(model, *test, *truth))
+    if axis:
+        rest["options"] = rest.get("options", {}) | {"batch_axis": axis}
+    return Training(model, x, y, loss_fn, kind, (*test, *truth), **rest)
+
+
+def threads(functions: dict[str, Any]) -> dict[int, Callable[[bool], Training]]:
+    """The trainings t01, t02, ... of a module by number; data and weights of each are drawn from its number as a seed."""
+
+    def seeded(number: int, repaired: bool) -> Training:
+        torch.manual_seed(number)
+        return functions[f"t{number:02}"](repaired)
+
+    return {n: partial(seeded, n) for n in range(1, 61) if f"t{n:02}" in functions}
 
 
 def fit(training: Training, seed: int = 0) -> list[float]:
@@ -105,3 +145,25 @@ class Net(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         states = self.rnn(x)[0]
         return self.out(states if self.every else states[:, -1])
+
+
+def cross(output: Tensor, y: Tensor) -> Tensor:
+    """Cross entropy of logits (..., K) and classes (...)."""
+    return F.cross_entropy(output.flatten(0, -2), y.flatten())
+
+
+def wrong(model: nn.Module, x: Tensor, y: Tensor, threshold: float = 0.0) -> Tensor:
+    """Share of outputs (..., K) on the wrong side of a threshold, relative to the best constant's of each unit."""
+    share = y.flatten(0, -2).mean(0)
+    return ((model(x) > threshold) != (y > 0.5)).float().mean() / torch.minimum(share, 1 - share).mean()
+
+
+def zipf(words: int, *shape: int) -> Tensor:
+    """Ids below `words`, the r-th with probability proportional to 1 / r."""
+    return torch.multinomial(1 / torch.arange(1.0, words + 1), math.prod(shape), True).view(shape)
+
+
+def windows(series: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """x (N, length, m) and the next value y (N, m) of a series (L, m)."""
+    cut = series.unfold(0, length + 1, 1).transpose(1, 2)
+    return cut[:, :-1].contiguous(), cut[:, -1].contiguous()

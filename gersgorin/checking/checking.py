@@ -175,7 +175,9 @@ def _check_training(
         every, tried = after(case, found, check, watch, trials)
     left_out += [*["the time was up before the trials ended"] * check.cut, *trials.lacking]
     if not watch.kept:
-        left_out.append("what carries over to other examples: expected tensors of 50 or more examples")
+        left_out.append(
+            "what carries over to other examples: expected tensors, or a DataLoader over a dataset, of 50 or more examples"
+        )
     if loop.data.cut:
         left_out.append(f"batches of the DataLoader after the first {loop.data.cut:,}, for the best constant output")
     return replace(check, causes=tuple(every), trials=(*check.trials, *tried), left_out=tuple(left_out))

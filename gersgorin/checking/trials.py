@@ -142,9 +142,9 @@ def run_trials(
             if reads and every[0] in active and read(every[0].model, every[0].trial):
                 active = []
             ended = [
-                t.ended
+                (t.ended or step == n)
                 and not (t is every[0] and t.below and t.trial.diverged == math.inf and wants_more(t.model, step))
-                for t in every
+                for t, n in zip(every, most, strict=True)
             ]
             active = [t for t, n, e in zip(every, most, ended, strict=True) if t in active and not e and step < n]
             active *= not until_first or every[0] in active

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import gersgorin
 from gersgorin.checking.causes.case import Case
+from gersgorin.checking.causes.data import in_front
 from gersgorin.checking.causes.find import BEFORE, before
 from gersgorin.training.activation import last_activation, states_of
 from gersgorin.training.training import Training
@@ -23,6 +24,7 @@ SIGN = (SUM > 0).float()
 CLASS = SIGN[:, 0].long()
 WAVES = torch.sin(6 * torch.rand(N, 1, 1, generator=torch.Generator().manual_seed(1)) + torch.arange(T + 1)[:, None])
 TEXT = torch.randint(1, 40, (N, T), generator=torch.Generator().manual_seed(2))
+LETTERS = (X[..., 0] > 0).long() + 2 * (X[..., 1] > 0)
 NEAR = X[:20].repeat(N // 20, 1, 1) + 1e-6 * X
 ALL = slice(None)
 
@@ -79,11 +81,29 @@ class Listed(Net):
         return x
 
 
+class Scaled(nn.Module):
+    """Outputs times a number."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return self.factor * x
+
+
 class Flat(Net):
     """One number an example, without an axis of units."""
 
     def forward(self, x):
         return super().forward(x).squeeze(1)
+
+
+class Root(Net):
+    """A root, whose slope is no number for an example of zeros."""
+
+    def forward(self, x):
+        return (super().forward(x).square() * x.any(-1)[:, :1]).sqrt()
 
 
 class Zero(Net):
@@ -163,6 +183,23 @@ CASES = [
     ("mixed examples", False, (Flat(batch_first=False), X, SUM[:, 0], MSE), (Flat(), X, SUM[:, 0], MSE)),
     ("detached state", False, (Steps(torch.detach), X, SUM, MSE), (Zero(), X, SUM, MSE)),
     ("no log_softmax", False, (Net(2, SOFTMAX), X, CLASS, nn.NLLLoss()), (Net(2, SOFTMAX), X, CLASS, nll_of_log)),
+    ("padding", True, (words(), padded(150), SUM, MSE), (words(), padded(10), SUM, MSE)),
+    ("equal targets", True, (Net(), X, 0 * SUM + 3, MSE), (Net(), X, SUM, MSE)),
+    ("label range", False, (Net(), X, 2 * SIGN - 1, LOGITS), (Net(), X, SIGN, LOGITS)),
+    ("input scale", True, (Net(), 1.6e9 + 1e4 * X, SUM, MSE), (Net(), X, SUM, MSE)),
+    ("output range", True, (Net(2, SOFTMAX), X, 5 + X[:, -1, :2], MSE), (Net(2, SOFTMAX), X, SIGN.expand(N, 2), MSE)),
+    (
+        "unpaired loss",
+        False,
+        (Net(4, read=ALL), X, LETTERS, lambda z, y: F.cross_entropy(z.transpose(0, 1).flatten(0, 1), y.flatten())),
+        (Net(4, read=ALL), X, LETTERS, lambda z, y: F.cross_entropy(z.flatten(0, 1), y.flatten())),
+    ),
+    (
+        "looks ahead",
+        False,
+        (Net(1, inputs=1, read=ALL), WAVES[:, :-1], WAVES[:, :-1], MSE),
+        (Net(1, inputs=1, read=ALL), WAVES[:, :-1], WAVES[:, 1:], MSE),
+    ),
     ("class imbalance", False, (Net(2), X, (SUM[:, 0] > 4).long(), CE), (Net(2), X, CLASS, CE)),
 ]  # fmt: skip
 
@@ -184,7 +221,7 @@ def test_a_cause_is_named_where_it_is_and_nowhere_else(name, sure, broken, mende
 
 
 def test_the_case_of_each_measure_is_among_these():
-    assert len({name for name, *_ in CASES}) >= len(BEFORE) - 4  # two measures for one name, and loaders
+    assert len({name for name, *_ in CASES}) >= len(BEFORE) - 5  # two measures for one name, and loaders
 
 
 def test_minibatches_in_one_order_of_one_class_each_are_named():
@@ -219,16 +256,22 @@ def test_a_training_that_cannot_begin_has_a_sure_cause(change, name):
 
 def checked(model=None, x=X, y=SUM, loss=MSE, *, optimizer=torch.optim.Adam, steps=200, **options):
     model, rates = model or Net(), {name: options.pop(name) for name in ("lr", "weight_decay") if name in options}
-    return gersgorin.check(
-        model, x, y, loss, optimizer(model.parameters(), **{"lr": 1e-2} | rates), steps=steps, seconds=ENOUGH, **options
-    )
+    made = optimizer(model.parameters(), **{"lr": 1e-2} | rates)
+    if gamma := options.pop("gamma", None):
+        options["scheduler"] = torch.optim.lr_scheduler.ExponentialLR(made, gamma)
+    return gersgorin.check(model, x, y, loss, made, steps=steps, seconds=ENOUGH, **options)
 
 
 @for_each(
     ("name", "change"),
     [
         ("input scale", {"x": 4000 + 300 * X}),
+        ("target scale", {"y": 1e-5 * SUM, "lr": 3e-3}),
+        ("output scale", {"model": Net(1, Scaled(1e-6)), "y": SIGN, "loss": LOGITS, "lr": 1e-3}),
         ("weight decay", {"weight_decay": 3.0, "optimizer": torch.optim.SGD, "lr": 0.1, "steps": 400}),
+        ("dropout", {"model": nn.Sequential(nn.Dropout(0.98), Net())}),
+        ("learning-rate schedule", {"gamma": 0.5}),
+        ("clip_norm too small", {"clip_norm": 1e-6, "optimizer": torch.optim.SGD, "lr": 0.1, "steps": 300}),
         ("learning rate too low", {"lr": 1e-6}),
         ("learning rate too high", {"lr": 30.0}),
         ("too few steps", {"lr": 1e-3, "steps": 30}),
@@ -248,18 +291,37 @@ def test_a_training_that_works_has_no_cause():
 
 def test_an_explosion_names_the_step_and_the_norm_for_clipping():
     model = nn.Sequential(nn.Flatten(), nn.Linear(30, 1))
-    found = checked(model, y=SUM, optimizer=torch.optim.SGD, lr=2.0)
+    found = checked(model, 3 * X, optimizer=torch.optim.SGD, lr=0.2)
     explosion = next(cause for cause in found.causes if cause.name == "explosion")
     assert found.outcome == "explodes" and f"at step {found.diverges_at:.0f}" in explosion.sentence
     assert "clip_grad_norm_" in explosion.remedy and "1.weight" in explosion.evidence["growth"]
 
 
+def test_nan_without_growth_is_no_explosion():
+    found = checked(Root(), X.index_fill(0, torch.tensor(7), 0.0), SUM.abs())
+    assert found.outcome == "explodes" and found.causes[0].name == "not finite" and "nothing had grown" in found.why
+
+
+def test_padding_goes_in_front():
+    x = torch.tensor([[1, 2, 0, 0], [3, 0, 4, 0]])
+    assert in_front(x, 0).tolist() == [[0, 0, 1, 2], [0, 3, 0, 4]]
+    assert torch.equal(in_front(x.mT[..., None], 1), in_front(x, 0).mT[..., None])
+
+
 def test_targets_apart_from_their_inputs_are_learned_by_heart():
     torch.manual_seed(0)
     mixed = SUM[torch.randperm(N)]
-    found = checked(Net(units=48), y=mixed, steps=1500)
-    assert found.outcome == "leaves" and found.causes[0].name == "learned by heart"
-    assert found.causes[0].evidence["kept_out"] > 0.9 > found.causes[0].evidence["trained"]
+    loader = DataLoader(TensorDataset(X, mixed), 32, shuffle=True)
+    for x, y in ((X, mixed), (loader, None)):
+        found = checked(Net(units=48), x, y, steps=1500)
+        assert found.outcome == "leaves" and found.causes[0].name == "learned by heart"
+        assert found.causes[0].evidence["kept_out"] > 0.9 > found.causes[0].evidence["trained"]
+    assert len(loader.dataset) == N
+
+
+def test_a_run_that_ends_before_the_same_training_leaves_has_too_few_steps():
+    found = checked(lr=1e-3, losses=[SUM.square().mean().item()] * 20)
+    assert found.causes[0].name == "too few steps" and "has 20 steps" in found.why
 
 
 def test_a_forecast_no_better_than_the_last_value_says_so():

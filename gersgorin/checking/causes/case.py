@@ -20,7 +20,6 @@ from gersgorin.training.training import Training, changed_inputs
 from rhn.errors import USERS_FAULT, InvalidInputError
 
 MOST = 32  # examples that are looked at
-SAME = 1e-9  # relative change of outputs in double precision that is none
 
 
 class Case:
@@ -74,14 +73,14 @@ class Case:
         return self.axis if self.y.shape[:2] == self.first.shape[:2] else 0
 
     @cached_property
-    def continues(self) -> bool:
-        """True if the targets are the next frames of the input."""
+    def ahead(self) -> int | None:
+        """1 if the targets are the next frames of the input, 0 if they are its frames; None: neither."""
         x, y = self.first.movedim(self.axis, 0), self.y.movedim(self.target_axis, 0)
         if not isinstance(self.x, Tensor) or not self.of_frames or x.shape[:2] != y.shape[:2]:
-            return False
-        x, y = x[:, 1:], y[:, :-1]
+            return None
         x = x.argmax(-1) if x.dim() == y.dim() + 1 and not y.is_floating_point() else x
-        return x.shape == y.shape and torch.equal(x.to(y.dtype), y)
+        same = (k for k in (1, 0) if x.shape == y.shape and torch.equal(x[:, k:].to(y.dtype), y[:, : x.shape[1] - k]))
+        return next(same, None)
 
     @cached_property
     def output(self) -> Tensor:
@@ -142,24 +141,6 @@ class Case:
         outputs = self.before.movedim(self.output_axis or 0, 0)
         return ((outputs - outputs.mean(0)).abs().max() / outputs.abs().max().clamp_min(1e-30)).item()
 
-    def change(self, x: Tensor) -> Tensor:
-        """Largest change of the outputs with another first input, (N,) or with an output for each frame (N, T), relative to the largest
-        output."""
-        others = (self.before - self.outputs_of(x)).abs() / self.before.abs().max().clamp_min(1e-30)
-        others, kept = others.movedim(self.output_axis or 0, 0), 1 + self.of_frames
-        return others.flatten(kept).amax(-1) if others.dim() > kept else others
-
-    def with_frame(self, frame: int) -> Tensor:
-        """x with other numbers, or symbols of other examples, in one frame of each example."""
-        x = self.first.clone()
-        at = x.select(1 - self.axis, frame)
-        if x.is_floating_point():
-            noise = torch.randn(at.shape, generator=torch.Generator().manual_seed(0)).to(at)
-            at.add_(noise * self.first.std().clamp_min(1e-3))
-        else:
-            at.copy_(at.roll(1, 0))
-        return x
-
     def reads(self, frame: int) -> Tensor:
         """True for each output, (N,) or (N, T), that reads a frame: NaN in its place become NaN, whatever the weights are."""
         spoil = lambda x: x.clone().index_fill(1 - self.axis, torch.tensor(frame, device=x.device), math.nan)  # noqa: E731
@@ -167,9 +148,9 @@ class Case:
             bad = self._with_inputs(spoil).isnan().movedim(self.output_axis or 0, 0)
         return bad.flatten(2 if self.of_frames else 1).any(-1) if bad.dim() > 1 + self.of_frames else bad
 
-    def slopes(self) -> Tensor:
-        """(T,) size of the gradient of the last output at each lag, in the type of the twin."""
-        leaves: list[Tensor] = []
+    def reached(self) -> Tensor:
+        """(T,) True for each lag that the gradient of the last output reaches: NaN in its place pass on, whatever the weights are."""
+        leaves: list[Tensor] = []  # several of repeated embeddings
 
         def keep(x: Tensor) -> Tensor:
             leaves.append(x.detach().requires_grad_())
@@ -177,11 +158,8 @@ class Case:
 
         output = self._with_inputs(keep)
         output = output.select(1 - self.axis, -1) if self.of_frames else output
-        weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
-        slopes = torch.autograd.grad(
-            (output * weights).sum(), leaves, materialize_grads=True
-        )  # several of repeated embeddings
-        return torch.stack(slopes).sum(0).movedim(1 - self.axis, 0).flatten(1).norm(dim=1).flip(0)
+        slopes = torch.autograd.grad(output.sum() * math.nan, leaves, materialize_grads=True)
+        return torch.stack(slopes).sum(0).movedim(1 - self.axis, 0).flatten(1).isnan().any(1).flip(0)
 
     def _with_inputs(self, change: Callable[[Tensor], Tensor]) -> Tensor:
         """The outputs of the twin with changed inputs; of symbols what embeddings make of them is changed."""
@@ -198,8 +176,8 @@ class Case:
         x = self.first.clone()
         one = x.select(self.axis, 0)
         one.copy_(one + 1 if one.is_floating_point() else self.first.select(self.axis, 1))
-        change = self.change(x)[1:]
-        return int(((change.amax(1) if change.dim() == 2 else change) > SAME).sum())
+        changed = (self.before != self.outputs_of(x)).movedim(self.output_axis, 0)[1:]
+        return int(changed.reshape(self.count - 1, -1).any(1).sum())
 
     def training(self, *, clears: bool = True, moves: bool = True) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
         """Train a copy as the loop does; yields (model with gradients, output, loss) before each step.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 
 import torch
@@ -15,7 +16,7 @@ from gersgorin.training.training import Goal, Training
 
 SATURATED = 4.0  # a pre-activation beyond which tanh and sigmoid hardly move
 MOSTLY = 0.5  # share of saturated units from which on the inputs are too large
-FAINT = 0.03  # spread of a pre-activation, below which the inputs are too small
+STANDARDISE = "Standardise each feature: x = (x - x.mean((0, 1))) / x.std((0, 1))."
 IDS = 20  # least number of different whole numbers that are read as ids
 FAR = 4.0  # times the loss of a constant output, from which on the first loss shows targets far away
 TRIED = 20  # steps of the optimiser by which its speed is measured
@@ -25,13 +26,14 @@ OTHERS = (nn.Embedding, nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.module
 FEWEST = 50  # steps of a training that may reach the constant
 ARRIVES = 3.0  # times the steps of the training, from which on the constant alone is out of reach
 USUAL = {"SGD": (3e-3, 0.5), "other": (3e-4, 1e-2)}  # learning rates that are rarely the cause
+RIGHT = 1e-4  # of the first loss: that of a constant output that is right
 COMMON = 0.9  # share of a class that nearly always occurs
-UNSORTED = 0.5  # of the constant's loss: what constants of single minibatches have, if these are not shuffled
+UNSORTED = 0.5  # of the constant's loss by chance: what constants of single stretches have if the data are sorted
 ALIKE = 0.6  # of the difference between targets of any two examples: that between those of equal inputs
 FEW = 8  # examples
 NEIGHBOURS = 512  # examples among which equal ones are searched
 CLOSE, MANY = 0.02, 0.25  # of the median distance: nearly equal; least share of examples with such a neighbour
-MOST_BATCHES = 16
+MOST_BATCHES, MOST_STRETCHES = 16, 512
 
 
 def one_step(case: Case) -> Iterator[Cause]:
@@ -47,17 +49,16 @@ def one_step(case: Case) -> Iterator[Cause]:
 
 
 def raw_inputs(case: Case) -> Iterator[Cause]:
-    """Inputs whose scale saturates the first layer, or does not move it; whole numbers that are ids."""
+    """Inputs whose scale saturates the first layer; whole numbers that are ids."""
     layer, x = _first_layer(case)
     if layer is None:
         return
     kind, flat = type(layer).__name__, x.flatten(0, -2).float()
     weight = next(p.detach().float() for name, p in layer.named_parameters() if name == "weight" or "ih" in name)
-    drive = flat @ weight.T
-    saturated, moved = (drive.abs() > SATURATED).float().mean().item(), drive.std(0).mean().item()
+    saturated = ((flat @ weight.T).abs() > SATURATED).float().mean().item()
     least, largest, distinct = flat.min().item(), flat.max().item(), len(flat.unique())
     numbers = {"least": least, "largest": largest, "mean": flat.mean().item(), "std": flat.std().item()}
-    numbers |= {"saturated": saturated, "moved": moved, "distinct": distinct}
+    numbers |= {"saturated": saturated, "distinct": distinct}
     scale = f"from {least:.4g} to {largest:.4g}, mean {numbers['mean']:.3g}, standard deviation {numbers['std']:.2g}"
     if flat.shape[1] == 1 and least >= 0 and distinct >= IDS and torch.equal(flat, flat.round()):
         yield Cause(
@@ -66,16 +67,11 @@ def raw_inputs(case: Case) -> Iterator[Cause]:
             f"If they are ids, begin with nn.Embedding({largest + 1:.0f}, 32), or one-hot vectors; if sizes, standardise them.",
             numbers,
         )
-    elif saturated > MOSTLY or 0 < moved < FAINT:
-        words = (
-            f"{saturated:.0%} of its units are saturated"
-            if saturated > MOSTLY
-            else f"they move its units by {moved:.1g}"
-        )
+    elif saturated > MOSTLY:
         yield Cause(
             "input scale",
-            f"{kind} reads inputs at a raw scale ({scale}): {words}.",
-            "Standardise each feature: x = (x - x.mean((0, 1))) / x.std((0, 1)).",
+            f"{kind} reads inputs at a raw scale ({scale}): {saturated:.0%} of its units are saturated.",
+            STANDARDISE,
             numbers,
         )
 
@@ -114,29 +110,42 @@ def numbered_targets(case: Case) -> Iterator[Cause]:
 
 def far_targets(case: Case) -> Iterator[Cause]:
     """Targets so far from the outputs that the constant alone is out of reach at the speed of this optimiser."""
-    y = case.y
+    y, last, loop = case.y, case.loop.activation, case.loop
     classes = not y.is_floating_point() or bool(((y == 0) | (y == 1)).all())
-    if classes or case.steps < FEWEST or case.loop.scheduler or case.loop.first_loss < FAR * case.constant_loss:
+    if classes or (last is not None and not last.low <= y.mean() <= last.high):  # which is another cause
+        return
+    if case.steps < FEWEST or loop.scheduler or loop.first_loss < FAR * case.constant_loss:
         return
     moved = [output.mean().item() for _, output, _ in islice(case.training(), TRIED + 1)]
     start, goal = moved[0], y.mean().item()
     speed = abs(moved[-1] - moved[TRIED // 2]) / (TRIED - TRIED // 2)
     needed = abs(goal - moved[-1]) / max(speed, 1e-30)
     distance = abs(goal - start) / max(y.std().item(), 1e-30)
-    rate, (low, high) = (
-        case.loop.learning_rate,
-        USUAL["SGD" if isinstance(case.loop.optimizer, torch.optim.SGD) else "other"],
-    )
-    faster = rate / high if rate < low else 1.0  # at the highest usual learning rate, if this one is too low
-    if needed > MOSTLY * case.steps and math.isfinite(needed):
-        many = f"{needed:,.0f} steps" if needed < 1e9 else "more than a billion steps"
+    low, high = USUAL["SGD" if isinstance(loop.optimizer, torch.optim.SGD) else "other"]
+    slower = loop.learning_rate / high if loop.learning_rate < low else 1.0  # than at the highest usual learning rate
+    if needed > MOSTLY * case.steps and math.isfinite(needed) and speed > 0:
         yield Cause(
             "target scale",
             f"The targets have mean {goal:.4g}, {distance:.2g} standard deviations away from the outputs ({start:.2g}). This "
-            f"optimiser moves the outputs by {speed:.2g} a step: it takes {many} to the mean, of {case.steps:,}.",
+            f"optimiser moves the outputs by {speed:.2g} a step: it takes {needed:,.0f} steps to the mean, of {case.steps:,}.",
             "Standardise the targets, y = (y - y.mean()) / y.std(), or set the bias of the output layer to their mean.",
             {"mean": goal, "output": start, "speed": speed, "needed_steps": needed},
-            sure=needed * faster > ARRIVES * case.steps,
+            sure=needed * slower > ARRIVES * case.steps,
+        )
+
+
+def equal_targets(case: Case) -> Iterator[Cause]:
+    """Targets that are all the same."""
+    several = [y for _, y in case.loop.data.minibatches(MOST_BATCHES)]
+    value = several[0].flatten()[0]
+    same = case.count > 1 and all(bool((y == value).all()) for y in several)
+    if same and case.constant_loss < RIGHT * abs(case.loop.first_loss):
+        yield Cause(
+            "equal targets",
+            f"All targets of {len(several)} minibatches are {value:g}: a constant output is right, and there is nothing to learn.",
+            "Look for the step in which the targets lose their differences: an index that is not used, a rounding, a wrong column.",
+            {"target": float(value), "minibatches": len(several)},
+            sure=True,
         )
 
 
@@ -181,22 +190,31 @@ def padding(case: Case) -> Iterator[Cause]:
     T = case.frames
     if case.of_frames or T is None or T < FEW or not isinstance(case.x, Tensor):
         return
-    x = (
-        case.first.movedim(case.axis, 0).flatten(2)
-        if case.first.dim() > 2
-        else case.first.movedim(case.axis, 0)[..., None]
-    )
-    real = (x != x[:, -1:]).any(-1)
-    ends = (real * torch.arange(1, T + 1, device=x.device)).amax(1).float()
-    mean = T - ends.mean().item()
-    varies = bool(ends.std() > 0) or not x[:, -1].any()  # else it may be a delay that belongs to the task
-    if len(x[:, -1].unique(dim=0)) == 1 and mean >= MOSTLY * T and varies:
+    x, ends = case.first.movedim(case.axis, 0), _ends(case.first, case.axis)
+    mean = T - ends.float().mean().item()
+    varies = bool(ends.float().std() > 0) or not x[:, -1].any()  # else it may be a delay that belongs to the task
+    if len(x[:, -1].unique(dim=0)) == 1 and mean >= MOSTLY * T and varies and case.reads(T - 1).any():
         yield Cause(
             "padding",
             f"On average the last {mean:.0f} of {T} steps are padding, and the output is read after it.",
             "Read the last real step: nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False), and the state h.",
             {"padding": mean, "frames": T},
         )
+
+
+def _ends(x: Tensor, axis: int) -> Tensor:
+    """(N,) numbers of steps before those that equal the last one."""
+    x = x.movedim(axis, 0)
+    real = (x != x[:, -1:]).reshape(*x.shape[:2], -1).any(-1)
+    return (real * torch.arange(1, x.shape[1] + 1, device=x.device)).amax(1)
+
+
+def in_front(x: Tensor, axis: int) -> Tensor:
+    """Sequences with their padding before their first step."""
+    T, rows = x.shape[1 - axis], x.movedim(axis, 0)
+    steps = (torch.arange(T, device=x.device) + _ends(x, axis)[:, None]) % T
+    moved = rows.gather(1, steps.reshape(*steps.shape, *[1] * (rows.dim() - 2)).expand(rows.shape))
+    return moved.movedim(0, axis)
 
 
 def common_class(y: Tensor) -> tuple[float, float]:
@@ -225,16 +243,23 @@ def sorted_minibatches(case: Case) -> Iterator[Cause]:
     data, loop = case.loop.data, case.loop
     if not isinstance(data, Batches) or not same_for_all_seeds(data):
         return
-    goals = loop.goals(data.minibatches(MOST_BATCHES))
-    whole = _least_of(loop, goals)
-    ratio = sum(_least_of(loop, [goal]) for goal in goals) / len(goals) / whole
-    if ratio < UNSORTED and case.count >= FEW:
+    several = -(-FEW // case.count)  # minibatches that are together one stretch
+    with closing(data.stream(0)) as stream:
+        batches = list(islice(stream, int(min(data.epoch, MOST_STRETCHES * several))))
+    goals = loop.goals(batches[: len(batches) // several * several])
+    stretches = [goals[k : k + several] for k in range(0, len(goals), several)]
+    chosen = stretches[:: max(1, len(stretches) // MOST_BATCHES)]
+    every = [goal for stretch in chosen for goal in stretch]
+    whole, mixed = _least_of(loop, every), [every[k :: len(chosen)] for k in range(len(chosen))]
+    own, chance = (sum(_least_of(loop, some) for some in parts) / len(parts) / whole for parts in (chosen, mixed))
+    chance = 1.0 if several == 1 else chance
+    if len(chosen) > 2 and own < UNSORTED * chance:
         yield Cause(
             "sorted data",
-            f"The minibatches come in one order, and each holds one kind of targets: constants of single ones have {ratio:.2f} of "
-            "the loss of one constant for all. The network follows the present minibatch.",
+            f"The minibatches come in one order, and neighbours hold one kind of targets: constants of single stretches have {own:.2f} "
+            "of the loss of one constant for all. The network follows the present minibatch.",
             "Shuffle: DataLoader(..., shuffle=True).",
-            {"ratio": ratio},
+            {"ratio": own},
         )
 
 

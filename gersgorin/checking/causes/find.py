@@ -13,7 +13,7 @@ from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.kept_out import Watch
 from gersgorin.checking.causes.own_loop import own_losses
-from gersgorin.checking.causes.rates import LATE, better_rate, explosion, rate_is_usual, rate_or_length, too_few
+from gersgorin.checking.causes.rates import better_rate, exploding_start, explosion, still_falling, too_few
 from gersgorin.checking.causes.repairs import Trials, repaired
 from gersgorin.checking.trials import Trial
 from rhn.errors import USERS_FAULT
@@ -22,6 +22,7 @@ from rhn.utils.wording import first_line
 if TYPE_CHECKING:
     from gersgorin.checking.prediction import TrainingCheck
 
+LATE = 0.8  # of the steps: a training that leaves later has no time to learn
 CURE = "gersgorin.cure looks for a start from which it learns."
 Rows = Callable[[Case], Iterable[Cause]]
 
@@ -40,10 +41,12 @@ class Row:
 
 
 BEFORE = (  # the most harmful first
+    Row(data.equal_targets),
     Row(output.constant_output),
-    Row(wiring.unpaired_loss),
+    Row(wiring.unpaired_loss, exact=True),
     Row(output.no_gradient),
     Row(output.output_range),
+    Row(output.labels_beyond),
     Row(output.negative_loss),
     Row(wiring.mixed_examples, exact=True),
     Row(wiring.cut_in_time, exact=True),
@@ -55,10 +58,10 @@ BEFORE = (  # the most harmful first
     Row(data.sorted_minibatches),
     Row(data.numbered_targets),
     Row(data.far_targets, risk=True),
-    Row(data.raw_inputs, risk=True),
-    Row(wiring.still_weights, risk=True),
+    Row(data.raw_inputs),
     Row(data.padding, risk=True),
     Row(data.imbalance, risk=True),
+    Row(wiring.still_weights, risk=True, last=True),
     Row(output.faint_output, risk=True, last=True),
 )
 
@@ -92,30 +95,32 @@ def after(
         for row, cause in found
         if not (row.risk and well) and not (row.last and len(found) > 1)
     ]
-    surely, tried = list[Cause](), list[Trial]()
-    if check.diverges_at < math.inf:
-        causes.insert(0, explosion(case, check.diverges_at))
+    mistaken, tried = any(not row.risk for row, _ in found), list[Trial]()  # a mistake explains what was seen
+    explosions = [explosion(case, check.diverges_at)] if check.diverges_at < math.inf else []
+    if not explosions and not well and check.reach is not None and check.reach.explodes:
+        explosions = [exploding_start(check.reach)]
     if stays or check.outcome == "leaves, then explodes":
-        questions = [lambda: repaired(case, causes, trials)]
-        if stays and not any(not row.risk for row, _ in found):  # else a mistake explains it
-            questions.append(lambda: rate_or_length(case, check, trials))
-        for question in questions if rate_is_usual(case) else reversed(questions):
-            if not any(cause.sure for cause in (*causes, *surely) if cause.name not in ("explosion", "not finite")):
-                surely, more = question()
-                tried += more
-        names = {cause.name for cause in surely}
-        causes = [cause for cause in causes if cause.name not in names]
-        first = bool(surely) and surely[0].sure and not (rate_is_usual(case) and causes and causes[0].sure)
-        causes = surely + causes if first else causes + surely
+        likely, rates = causes + explosions, stays and not mistaken
+        if not any(cause.sure for cause in causes):
+            shown, tried = repaired(case, likely, trials, check.trials, rates=rates)
+            names = {cause.name for cause in shown}
+            explosions = [] if any(cause.sure for cause in shown) else explosions  # which has another cause
+            others = [cause for cause in causes + explosions if cause.name not in names]
+            causes = shown + others if any(cause.sure for cause in shown) else others + shown
+        else:
+            causes += [replace(cause, sure=False) for cause in explosions]
     elif well:
         causes += better_rate(case, check, trials)
-    causes = [*own, *causes, *watch.causes()]
+    else:
+        causes += explosions
+    causes = [*own, *causes, *watch.causes(well=well)]
     if not well and not causes:
-        causes += [too_few(check.steps, check.escape_steps)] if check.outcome == "leaves" else start(check)
+        late = [too_few(check.steps, check.escape_steps)] if check.outcome == "leaves" else []
+        causes += late or [*still_falling(check.trials[0])] or start(check)
     return sorted(causes, key=lambda cause: not cause.sure), tried
 
 
 def start(check: "TrainingCheck") -> Iterator[Cause]:
     """A start whose gradient does not see a sequence."""
-    if check.reach is not None and check.reach.warning:
+    if check.reach is not None and check.reach.blind and check.reach.warning:
         yield Cause("short reach", check.reach.warning, CURE, {"seen": check.reach.seen, "frames": check.reach.frames})

@@ -13,19 +13,23 @@ Legend: P parts of the examples.
 import copy
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, Subset
 
 from gersgorin._validate import random_numbers_kept
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.data import COMMON, common_class
 from gersgorin.checking.trials import Constant
-from gersgorin.training.minibatches import Examples, Pair, sequence_of
+from gersgorin.training.minibatches import FEW, MOST_KEPT, SOME_KEPT, Batches, Examples, Pair, sequence_of
 
 PARTS = 16
 LATER = 1.25  # times the steps of a reading that does not decide, for the next one
@@ -34,6 +38,7 @@ MOST_GAIN = 0.9  # on examples of the training, from which on more steps tell no
 CARRIES = 0.2  # share of that gain that examples kept out have as well
 ERRORS = 2.0  # standard errors
 COPIES = 1e-3  # of the constant's loss, below which the targets are the inputs
+KEPT = ("drop_last", "collate_fn", "num_workers", "worker_init_fn", "timeout", "generator")  # options of a DataLoader
 STRONG = 0.5  # of the constant's loss, below which repeating the last value is a forecast
 
 
@@ -66,6 +71,11 @@ class Reading:
             False if self.kept - ERRORS * self.error > CARRIES * self.trained or self.kept > self.trained / 2 else None
         )
 
+    @property
+    def likely_by_heart(self) -> bool:
+        """True if a gain on the training's own examples comes without one on others, although that may be by chance."""
+        return self.by_heart is None and self.trained > 0 and self.kept < min(0.0, self.trained - self.error)
+
 
 class Watch:
     """Readings of the first trial after its loss has left."""
@@ -73,10 +83,9 @@ class Watch:
     def __init__(self, case: Case, constant: Constant):
         self.loop, self.constant, self.next = case.loop, constant, 0
         self.readings: list[Reading] = []
-        kept, trained = case.loop.data.kept_out(PARTS) if isinstance(case.loop.data, Examples) else ([], [])
-        self.kept, self.trained = kept, trained
+        self.kept, self.trained = _kept_out(case.loop.data)
         self.share = common_class(getattr(case.loop.data, "y", case.y))[1]
-        self.last = self._repeats(case) if kept else None
+        self.last = self._repeats(case) if self.kept else None
 
     def _repeats(self, case: Case) -> tuple[float, float, list[float]] | None:
         """(Mean loss of repeating the last value relative to the constant's, that of a linear map of it, losses (P,)); None if the
@@ -92,7 +101,7 @@ class Watch:
         frames, others = ([each[best] for each in some] for some in (kept, known))
         losses, constant = of(frames, self.kept), sum(map(self._constant, self.kept))
         ratio = sum(losses) / constant
-        if not (case.continues or COPIES < ratio < STRONG):
+        if not (case.ahead == 1 or COPIES < ratio < STRONG):
             return None
         X, Y = (
             torch.cat([part.flatten(0, -2) for part in parts]).double()
@@ -140,20 +149,20 @@ class Watch:
             commonest=bool(answers) and len(torch.cat(answers).unique()) == 1,
         )
 
-    def causes(self) -> Iterator[Cause]:
-        """The cause that the last reading shows, if any."""
+    def causes(self, *, well: bool) -> Iterator[Cause]:
+        """The cause that the last reading shows, if any. well: the training leaves in time."""
         if not self.readings:
             return
         last = self.readings[-1]
         loss, own = 1 - last.kept, 1 - last.trained
         numbers = {"kept_out": loss, "error": last.error, "trained": own, "step": last.step}
         after = f"After {last.step:,} steps the loss"
-        if last.by_heart:
+        if last.by_heart or (not well and last.likely_by_heart):
             between = f"{loss - ERRORS * last.error:.2g} to {loss + ERRORS * last.error:.2g}"
             yield Cause(
                 "learned by heart",
                 f"{after} is {own:.3g} of a constant output's on examples of the training, {loss:.3g} ({between}) on examples "
-                "kept out of it: it learns its examples, and nothing that carries over.",
+                f"kept out of it: {'' if last.by_heart else 'so far '}it learns its examples, and nothing that carries over.",
                 "Check that each input still belongs to its target (shuffled apart, shifted, sorted); else take more data, a smaller "
                 "network, dropout or weight decay.",
                 numbers,
@@ -176,6 +185,30 @@ class Watch:
                 "nothing else can be predicted.",
                 numbers | {"repeated": repeated, "linear": linear},
             )
+
+
+def _kept_out(data: Examples | Batches) -> tuple[list[Pair], list[Pair]]:
+    """(Examples kept out of the training, as many of it), each in parts; a DataLoader of a dataset is replaced by one of the others."""
+    if isinstance(data, Examples):
+        return data.kept_out(PARTS) if isinstance(data, Examples) else ([], [])
+    loader: Any = data.loader
+    usual = type(loader) is DataLoader and type(loader.sampler) in (RandomSampler, SequentialSampler)
+    if not usual or loader.batch_size is None or (count := len(loader.dataset)) < FEW or len(loader.sampler) != count:
+        return [], []
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
+    number = min(max(count // 10, min(count // 5, SOME_KEPT)), MOST_KEPT)
+    size, parts = -(-number // PARTS), []
+    for rows in (order[:number], order[number : 2 * number]):
+        data.loader = DataLoader(Subset(loader.dataset, rows), size, collate_fn=loader.collate_fn)
+        with closing(data.stream(0)) as stream:
+            parts.append([*islice(stream, len(data.loader))])
+    data.loader = DataLoader(
+        Subset(loader.dataset, sorted(order[number:])),
+        loader.batch_size,
+        shuffle=isinstance(loader.sampler, RandomSampler),
+        **{name: getattr(loader, name) for name in KEPT},
+    )
+    return parts[0], parts[1]
 
 
 def _last_values(case: Case, pair: Pair) -> list[Tensor]:

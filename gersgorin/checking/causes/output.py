@@ -1,12 +1,14 @@
 """Causes in the output: a range that the targets leave, a distribution taken for logits, an output that does not move."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
+from gersgorin.checking.causes.data import padding, raw_inputs
 from gersgorin.training.activation import Activation
 
 OUT_OF_RANGE = 0.1  # of the constant's loss: the least loss in a range, from which on it is a cause
@@ -20,7 +22,7 @@ FAINT = 1e-3  # of the size of the outputs: differences between examples, below 
 def output_range(case: Case) -> Iterator[Cause]:
     """The targets lie outside of the range of the last activation."""
     last = case.loop.activation
-    if last is None or last.kind in ("Softmax", "LogSoftmax") or case.loop.before is not None or _twice(case):
+    if last is None or case.loop.before is not None or _twice(case) or last.axis not in (-1, case.output.dim() - 1):
         return
     least, constant = case.least_loss(last), case.constant_loss
     if least > OUT_OF_RANGE * constant and least > case.least_loss(None) + OUT_OF_RANGE * constant:
@@ -62,6 +64,21 @@ def _twice(case: Case) -> str:
     return "a softmax" if "LogSoftmax" in operations else "a sigmoid" * ("BinaryCrossEntropyWithLogits" in operations)
 
 
+def labels_beyond(case: Case) -> Iterator[Cause]:
+    """Labels that are no probabilities for a loss that takes them for these."""
+    if any(name.startswith("BinaryCrossEntropy") for name in case.loss_operations) and (
+        case.y.min() < 0 or case.y.max() > 1
+    ):
+        low, high = case.y.min().item(), case.y.max().item()
+        yield Cause(
+            "label range",
+            f"The targets run from {low:g} to {high:g}, and the loss takes them for probabilities: outputs without bounds make it fall "
+            "below 0.",
+            f"Map them to 0 to 1: y = (y - {low:g}) / {high - low:g}.",
+            {"least": low, "largest": high},
+        )
+
+
 def negative_loss(case: Case) -> Iterator[Cause]:
     """A loss of log-probabilities on outputs that are none."""
     last: Activation | None = case.loop.activation
@@ -89,10 +106,13 @@ def constant_output(case: Case) -> Iterator[Cause]:
         torch.autograd.grad((z * weights).sum(), parameters, retain_graph=True, materialize_grads=True)
         for z in (own[0], *(own[k] - own[k - 1] for k in range(PAIRS)))
     )
-    if all(float(g.norm()) <= ROUNDING * float(s.norm()) for pair in pairs for g, s in zip(pair, single, strict=True)):
-        one = case.loop.activation is not None and "oftmax" in case.loop.activation.kind and case.output.shape[-1] == 1
-        reason = ": a softmax over one unit is always 1" if one else ", and so is the gradient of their differences"
-        yield Cause(
+    if any(float(g.norm()) > ROUNDING * float(s.norm()) for pair in pairs for g, s in zip(pair, single, strict=True)):
+        return
+    one = case.loop.activation is not None and "oftmax" in case.loop.activation.kind and case.output.shape[-1] == 1
+    reason = ": a softmax over one unit is always 1" if one else ", and so is the gradient of their differences"
+    reasons = [] if one else [*raw_inputs(case), *padding(case)]
+    yield from [replace(cause, sure=True) for cause in reasons[:1]] or [
+        Cause(
             "constant output",
             f"The outputs of {case.count} examples are equal ({case.before.flatten()[0].item():.3g}){reason}: no step changes that.",
             "Remove the softmax and take nn.BCEWithLogitsLoss(), or give each class a unit."
@@ -102,6 +122,7 @@ def constant_output(case: Case) -> Iterator[Cause]:
             {"spread": case.spread, "one_unit": one},
             sure=True,
         )
+    ]
 
 
 def faint_output(case: Case) -> Iterator[Cause]:

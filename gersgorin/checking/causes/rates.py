@@ -1,38 +1,42 @@
-"""Causes in the training: a learning rate, a number of steps, an explosion.
-
-A training that stays is tried at learning rates of all decades, and for more steps if it is short.
-"""
+"""Causes in the training: a learning rate, a number of steps, an explosion."""
 
 import math
 from collections.abc import Iterator
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import torch
 
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause, listed
 from gersgorin.checking.causes.data import USUAL
-from gersgorin.checking.causes.repairs import CLIP, Trials, left
-from gersgorin.checking.forecast import Forecast
+from gersgorin.checking.forecast import FASTER, Forecast
+from gersgorin.checking.reach import Reach
 from gersgorin.checking.trials import Trial
 from gersgorin.training.training import times
+from rhn.errors import USERS_FAULT
 
-SHORT, LEAST = 0.15, 100  # of the steps of a training, for one at another learning rate; least steps
-MOVES = 0.98  # of the training's own loss at the same step: one at another rate that is followed to its end
-LONGER = 4  # times the steps of the training, to see whether it needs more
-FEW_STEPS, FEW_EPOCHS = 200, 2.0  # of a training that may need more
+if TYPE_CHECKING:
+    from gersgorin.checking.causes.repairs import Trials
+
+CLIP = 1.0  # norm of gradients
+FEW, LONGER = 200, 4  # steps of a training that may need more; times these, to see whether it does
 RATES = {"SGD": (1e-3, 10.0), "other": (1e-5, 0.1)}  # least and greatest learning rate that is tried
+MOST_RATES = 2  # that are tried, beside ten times the rate of the training
 FAR = 3.0  # times the usual learning rates: one that is compared with a more usual one although it leaves
 BETTER = 0.7  # of the loss at the same step: a rate that is better
-LATE = 0.8  # of the steps: a training that leaves later has no time to learn
-GROWN = 10.0  # times the first gradient, at least, to be said
+BEGINS, FALLS = (
+    0.99,
+    0.99,
+)  # of the constant's loss; of the loss a third of the training before: one that is about to leave
+GROWN = 10.0  # times the first gradient, or the output of half the sequence, at least, to be said
 MOST_REPEATED = 300  # steps that are repeated to see what grows
 
 
 def explosion(case: Case, at: float) -> Cause:
-    """The step at which a training explodes, and the weight whose gradient grows most before."""
+    """The step at which a training explodes, and what grows before: the gradient of a weight, or the outputs along the sequence."""
     first: dict[str, float] = {}
-    last, broken = first, list[str]()
+    last, broken, model = first, list[str](), case.model
     for model, _, _ in islice(case.training(), int(min(at, MOST_REPEATED))):
         norms = {name: float(p.grad.norm()) for name, p in model.named_parameters() if p.grad is not None}
         broken = [name for name, norm in norms.items() if not math.isfinite(norm)]
@@ -41,12 +45,18 @@ def explosion(case: Case, at: float) -> Cause:
         first, last = first or norms, norms
     growth = {name: norm / max(first[name], 1e-30) for name, norm in last.items()}
     worst = max(growth, key=lambda name: growth[name], default="")
-    if worst and growth[worst] > GROWN:
+    half, whole = _outputs_along(case, model)
+    if (worst and growth[worst] > GROWN) or whole > GROWN * half:
+        grown = f"the gradient of {worst} has grown {growth.get(worst, 0):.2g} times, to {last.get(worst, 0):.2g}."
+        longer = (
+            f"the outputs are {half:.2g} after half of the {case.frames} steps of a sequence, {whole:.2g} after all."
+        )
         return Cause(
             "explosion",
-            f"The loss explodes at step {at:,.0f}: the gradient of {worst} has grown {growth[worst]:.2g} times, to {last[worst]:.2g}.",
-            f"Clip the gradients: torch.nn.utils.clip_grad_norm_(model.parameters(), {CLIP}) before optimizer.step().",
-            {"step": at, "growth": growth},
+            f"The loss explodes at step {at:,.0f}: {longer if whole > GROWN * half else grown}",
+            f"Clip the gradients: torch.nn.utils.clip_grad_norm_(model.parameters(), {CLIP}) before optimizer.step(); take tanh in "
+            "place of ReLU in the recurrence, or smaller recurrent weights.",
+            {"step": at, "growth": growth, "half": half, "whole": whole},
             sure=True,
         )
     where = f"the gradients of {listed(broken)} are not finite" if broken else "the gradients are finite before"
@@ -56,6 +66,30 @@ def explosion(case: Case, at: float) -> Cause:
         "Look at this minibatch for rows of padding only, and in the model and the loss for a root or log of 0, or a division by 0.",
         {"step": at, "growth": growth},
         sure=True,
+    )
+
+
+@torch.no_grad()
+def _outputs_along(case: Case, model: torch.nn.Module) -> tuple[float, float]:
+    """Size of the outputs of a trained model for the first half of the sequences, and for all of it; 0 if these are not to be had."""
+    if (case.frames or 0) < 4 or not isinstance(case.x, torch.Tensor):
+        return 0.0, 0.0
+    try:
+        half = case.loop.output(model, case.x.narrow(1 - case.axis, 0, (case.frames or 0) // 2))
+        sizes = [float(output.abs().max()) for output in (half, case.loop.output(model, case.x))]
+    except USERS_FAULT:  # of a model that takes one number of frames
+        return 0.0, 0.0
+    return (sizes[0], sizes[1]) if math.isfinite(sizes[0]) and not math.isnan(sizes[1]) else (0.0, 0.0)
+
+
+def exploding_start(reach: Reach) -> Cause:
+    """A start whose gradient grows towards earlier steps beyond any use."""
+    grown = float(reach.norms.max() / reach.norms[0])
+    return Cause(
+        "explosion",
+        f"The gradient of this start explodes: at one of {reach.frames} steps it is {grown:.1g} times that at the last.",
+        "Draw smaller recurrent weights, take tanh in place of ReLU, and clip the gradients.",
+        {"grown": grown, "frames": reach.frames},
     )
 
 
@@ -69,28 +103,38 @@ def _kind(case: Case) -> str:
     return "SGD" if isinstance(case.loop.optimizer, torch.optim.SGD) else "other"
 
 
-def rate_or_length(case: Case, found: Forecast, trials: Trials) -> tuple[list[Cause], list[Trial]]:
-    """(A learning rate or a length with which the training leaves, the trials at other rates)."""
-    own, tried = found.trials[0], list[Trial]()
-    few = case.steps <= FEW_STEPS or case.steps < FEW_EPOCHS * case.loop.data.epoch or _falls(own)
-    questions = [_longer, _other_rates] if rate_is_usual(case) and few else [_other_rates] + [_longer] * few
-    for question in questions:
-        cause, more = question(case, found, trials)
-        tried += more
-        if cause is not None:
-            return [cause], tried
-    return [], tried
+def decades(case: Case) -> list[float]:
+    """Factors on the learning rate: the decades nearest to the usual ones, without the one that the forecast has tried."""
+    rate, (least, most), (low, high) = case.loop.learning_rate, RATES[_kind(case)], USUAL[_kind(case)]
+    if case.loop.scheduler is not None:
+        return []
+    factors = [10.0**k for k in range(-9, 10) if k and least * 0.999 <= rate * 10.0**k <= most * 1.001]
+    outside = lambda factor: abs(math.log(min(max(rate * factor, low), high) / (rate * factor)))  # noqa: E731
+    nearest = sorted(factors, key=lambda factor: (round(outside(factor), 6), abs(math.log(factor))))
+    return [factor for factor in nearest if factor != FASTER][:MOST_RATES]
 
 
-def better_rate(case: Case, found: Forecast, trials: Trials) -> Iterator[Cause]:
+def rate_cause(case: Case, trial: Trial) -> Cause:
+    """A learning rate with which the training leaves."""
+    rate, better = case.loop.learning_rate, times(case.loop.learning_rate, trial.factor)
+    word = "low" if trial.factor > 1 else "high"
+    return Cause(
+        f"learning rate too {word}",
+        f"The learning rate {rate:.4g} is too {word}: at {better:.4g} the training leaves after {trial.left:,.0f} steps.",
+        f"Set lr={better:g}.",
+        {"learning_rate": better, "left": trial.left},
+    )
+
+
+def better_rate(case: Case, found: Forecast, trials: "Trials") -> Iterator[Cause]:
     """A learning rate far from the usual ones, at a tenth or ten times of which the loss is much lower after the same steps."""
     rate, (low, high), own = case.loop.learning_rate, USUAL[_kind(case)], found.trials[0]
     if case.loop.scheduler is not None or low / FAR <= rate <= high * FAR:
         return
     factor, word = (0.1, "high") if rate > high else (10.0, "low")
     trials.progress("a more usual learning rate")
-    for trial in trials.run(case.loop, [factor], own.steps, to_the_end=True):
-        ends = float(own.ratios[-1]), float(trial.ratios[-1])
+    for trial in trials.run(case.loop, [factor], own.steps, until_any=False, after=math.inf):
+        ends = float(own.ratios[-1]), float(trial.ratios[-1]) if trial.steps else math.inf
         if trial.steps == own.steps and ends[1] < BETTER * ends[0]:
             yield Cause(
                 f"learning rate too {word}",
@@ -101,20 +145,9 @@ def better_rate(case: Case, found: Forecast, trials: Trials) -> Iterator[Cause]:
             )
 
 
-def _falls(trial: Trial) -> bool:
-    """True if the loss fell by 1 % in the last third of a trial."""
-    ratios = trial.ratios
-    return len(ratios) > 3 and bool(ratios[-1] < 0.99 * ratios[-(len(ratios) // 3)])
-
-
-def _longer(case: Case, found: Forecast, trials: Trials) -> tuple[Cause | None, list[Trial]]:
-    if case.loop.scheduler is not None:
-        return None, []
-    trials.progress("more steps")
-    longer = trials.run(case.loop, [1.0], LONGER * case.steps)
-    if not longer or not case.steps < longer[0].left < math.inf or longer[0].diverged < math.inf:
-        return None, []
-    return too_few(case.steps, longer[0].left), []
+def has_few_steps(case: Case) -> bool:
+    """True if a training is so short that its length may be the cause."""
+    return case.steps <= FEW and case.loop.scheduler is None
 
 
 def too_few(steps: int, left: float) -> Cause:
@@ -122,38 +155,18 @@ def too_few(steps: int, left: float) -> Cause:
     return Cause(
         "too few steps",
         f"The training has {steps:,} steps, and leaves the loss of a constant output after {left:,.0f}.",
-        f"Train for {LONGER * left:,.0f} steps or more.",
+        f"Train for {4 * left:,.0f} steps or more.",
         {"steps": steps, "left": left},
     )
 
 
-def _other_rates(case: Case, found: Forecast, trials: Trials) -> tuple[Cause | None, list[Trial]]:
-    rate, limits = case.loop.learning_rate, RATES[_kind(case)]
-    factors = [10.0**k for k in range(-7, 8) if k and limits[0] * 0.999 <= rate * 10.0**k <= limits[1] * 1.001]
-    if not factors or case.loop.scheduler is not None:
-        return None, []
-    trials.progress("learning rates of all decades")
-    length = max(LEAST, int(SHORT * case.steps))
-    tried = trials.run(case.loop, factors, length)
-    if tried and not any(map(left, tried)) and length < case.steps:
-        best = min(
-            tried, key=lambda trial: trial.ratios[-1] if trial.diverged == math.inf and trial.steps else math.inf
+def still_falling(trial: Trial) -> Iterator[Cause]:
+    """A training that ends when its loss begins to fall."""
+    ratios = trial.ratios
+    if len(ratios) > 3 and ratios[-1] < min(BEGINS, FALLS * ratios[-(len(ratios) // 3)]):
+        yield Cause(
+            "too few steps",
+            f"After all of its {trial.steps:,} steps the loss is {ratios[-1]:.3f} of a constant output's, and still falls.",
+            f"Train for {4 * trial.steps:,} steps or more.",
+            {"steps": trial.steps, "loss": float(ratios[-1])},
         )
-        if best.steps and best.ratios[-1] < MOVES * found.trials[0].ratios[best.steps - 1]:
-            tried += trials.run(case.loop, [best.factor], case.steps)
-    gone = [trial for trial in (*found.trials[1:], *tried) if left(trial) and trial.confirmed]
-    if not gone:
-        return None, tried
-    best = min(gone, key=lambda trial: trial.ratios[-1])
-    better = times(rate, best.factor)
-    word = "low" if best.factor > 1 else "high"
-    return (
-        Cause(
-            f"learning rate too {word}",
-            f"The learning rate {rate:.4g} is too {word}: at {better:.4g} the training leaves after {best.left:,.0f} steps.",
-            f"Set lr={better:g}.",
-            {"learning_rate": better, "left": best.left},
-            sure=True,
-        ),
-        tried,
-    )

@@ -1,27 +1,31 @@
 """Causes shown by a repair: a training stays, and the same training with one thing changed leaves.
 
-The changes: standardised inputs or targets, logits in place of probabilities, no weight decay, no dropout, a norm for clipping. Each is
-tried only if something speaks for it, and only while there is time.
+Each repair is tried only if something speaks for it, the most plausible first, while there is time: in a short trial, and in a longer
+one if the loss of the short one is below that of the training itself.
 """
 
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
+from gersgorin.checking.causes.data import STANDARDISE, in_front
+from gersgorin.checking.causes.rates import CLIP, LONGER, decades, has_few_steps, rate_cause, rate_is_usual, too_few
 from gersgorin.checking.trials import Constant, Trial, run_trials
 from gersgorin.training.minibatches import Pair, sequence_of, with_parts
-from gersgorin.training.training import Training
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import first_line
 
-CLIP = 1.0  # norm of gradients
-OUTWEIGHS = 1.0  # times the gradient of a weight: the pull of weight decay
+SHORT, LONG = 0.05, 0.5  # of the steps of a training, for the first trial and the second one
+LEAST = 64  # steps of a first trial
+AHEAD = 0.98  # of the training's own loss at the same step: a first trial that is followed by a second one
+TINY = 0.01  # standard deviation of inputs, outputs or targets, below which these may be too small
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,16 @@ class Repair:
     """A change of a training, and the cause that it shows."""
 
     name: str
-    changed: Callable[[Training], Training]
-    cause: Cause
+    cause: Callable[[Trial], Cause]
+    """Takes the trial that leaves."""
+    attributes: dict[str, Any] = field(default_factory=dict)
+    """Of the loop, which replace its own."""
+    factors: Sequence[float] = (1.0,)
+    """On the learning rate, which are all tried."""
+    mistake: bool = True
+    """True if what is repaired is a mistake by itself, so that it is sure."""
+    lengths: Sequence[int] = ()
+    """Steps of the trials; empty: a short one and a longer one."""
 
 
 @dataclass
@@ -45,94 +57,174 @@ class Trials:
     lacking: list[str] = field(default_factory=list)
     """Trials that failed, in words."""
 
-    def run(self, loop: Training, factors: Sequence[float], steps: int, *, to_the_end: bool = False) -> list[Trial]:
-        """Trials until the first one leaves, or all to their ends; none without time."""
+    def run(self, loop: Any, factors: Sequence[float], steps: int, **options: Any) -> list[Trial]:
+        """Trials until the first one leaves; none without time."""
         if not factors or (seconds := self.seconds_left()) <= 0:
             return []
+        options = {"until_any": True} | options
         constant = self.constant if loop is self.case.loop else None
-        return run_trials(
-            loop,
-            factors,
-            steps=steps,
-            seconds=seconds,
-            constant=constant,
-            seed=self.seed,
-            until_any=not to_the_end,
-            after=math.inf if to_the_end else 1.0,
-        )
+        return run_trials(loop, factors, steps=steps, seconds=seconds, constant=constant, seed=self.seed, **options)
 
-    def leaves(self, loop: Training) -> Trial | None:
-        """The trial of a repaired training if it leaves."""
-        trials = self.run(loop, [1.0], self.case.steps)
-        return trials[0] if trials and left(trials[0]) else None
+    def leaving(self, repair: Repair, known: Sequence[Trial]) -> tuple[Trial | None, list[Trial]]:
+        """(The trial of a repaired training that leaves, or None, all of them). known: the training itself, and trials made before."""
+        self.progress(f"repaired: {repair.name}")
+        own, loop, steps, tried = known[0], self.case.loop, self.case.steps, list[Trial]()
+        if repair.attributes:
+            loop = copy.copy(loop)
+            vars(loop).update(repair.attributes)
+        factors, known = repair.factors, known[1:] if len(repair.factors) > 1 else []
+        factors = [factor for factor in factors if factor not in {trial.factor for trial in known}]
+        for length in repair.lengths or (min(steps, max(LEAST, int(SHORT * steps))), int(LONG * steps)):
+            if (best := _lowest([*known, *tried])) is None or not best.confirmed:
+                tried += self.run(loop, factors, length)
+                best = _lowest([*known, *tried])
+            if best is None or best.confirmed:
+                return best, tried
+            same = own.ratios[min(best.steps, own.steps) - 1]
+            if best.steps >= LONG * steps or (math.isfinite(same) and not best.ratios[-1] < AHEAD * same):
+                break
+            factors = [best.factor]
+        return None, tried
 
 
-def left(trial: Trial) -> bool:
-    """True if a trial left, and did not diverge."""
-    return trial.left < math.inf and trial.diverged == math.inf
+def _lowest(trials: Sequence[Trial]) -> Trial | None:
+    """The trial whose loss is the lowest at its end; None without one that did not diverge."""
+    every = [trial for trial in trials if trial.steps and trial.diverged == math.inf]
+    return min(every, key=lambda trial: trial.ratios[-1], default=None)
 
 
-def repaired(case: Case, likely: list[Cause], trials: Trials) -> tuple[list[Cause], list[Trial]]:
-    """(The first cause whose repair makes a training leave, no trials of this training)."""
-    for repair in _repairs(case, {cause.name: cause for cause in likely}):
-        trials.progress(f"repaired: {repair.name}")
-        trial, cause = None, repair.cause
+def repaired(
+    case: Case, likely: list[Cause], trials: Trials, known: Sequence[Trial], *, rates: bool
+) -> tuple[list[Cause], list[Trial]]:
+    """(The first cause whose repair makes a training leave, the trials of this training at other learning rates).
+
+    likely: causes found before. known: the training itself, and trials of it. rates: try other learning rates.
+    """
+    tried: list[Trial] = []
+    for repair in _repairs(case, {cause.name: cause for cause in likely}, rates):
+        trial: Trial | None = None
         try:
-            trial = trials.leaves(repair.changed(case.loop))
+            trial, more = trials.leaving(repair, known)
+            tried += more * (not repair.attributes and not repair.lengths)
         except USERS_FAULT as error:  # of a module or a loss for what it was never given
             trials.lacking.append(f"{repair.name}: {first_line(error)}")
-        if trial:
-            sentence = f"{cause.sentence} Without it the training leaves after {trial.left:.0f} steps."
-            return [replace(cause, sentence=sentence, sure=True, evidence=cause.evidence | {"left": trial.left})], []
-    return [], []
+        if trial is not None:
+            return [replace(repair.cause(trial), sure=repair.mistake)], tried
+    return [], tried
 
 
-def _repairs(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
-    """The changes that something speaks for."""
-    last = case.loop.activation
+def _repairs(case: Case, likely: dict[str, Cause], rates: bool) -> Iterator[Repair]:
+    """The changes that something speaks for: of data and outputs, of the training, of its learning rate."""
+    yield from _repairs_of_data(case, likely)
+    usual, others = rate_is_usual(case), decades(case) if rates else []
+    at_others = Repair("other learning rates", lambda trial: rate_cause(case, trial), factors=others, mistake=not usual)
+    if others and not usual:
+        yield at_others
+    yield from _repairs_of_training(case, likely)
+    if rates and has_few_steps(case):
+        longer = LONGER * case.steps
+        yield Repair("more steps", lambda trial: too_few(case.steps, trial.left), mistake=False, lengths=[longer])
+    if others and usual and "explosion" not in likely:  # which smaller rates delay
+        yield at_others
+
+
+def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
+    loop, last = case.loop, case.loop.activation
+    numbers, regression = case.first.is_floating_point(), _is_regression(case)
     if (cause := likely.get("softmax twice")) and last is not None:
         logits = torch.log if last.kind == "Softmax" else torch.logit
-        yield Repair(
-            "logits",
-            lambda loop: _with_loss(loop, lambda z, y: loop.loss_fn(logits(z.clamp(1e-7, 1 - 1e-7)), y)),
-            cause,
-        )
-    if (cause := likely.get("output range")) and last is not None and case.y.is_floating_point():
+        loss = lambda z, y: loop.loss_fn(logits(z.clamp(1e-7, 1 - 1e-7)), y)  # noqa: E731
+        yield Repair("logits", _without(cause), {"loss_fn": loss})
+    if (cause := likely.get("output range")) and last is not None and regression:
         low, high = max(last.low, -1.0), min(last.high, 1.0)
-        yield Repair(
-            "targets in the range", _standardised(case, targets=True, onto=((low + high) / 2, (high - low) / 4)), cause
-        )
-    numbers = case.first.is_floating_point()
-    scales = [likely[name] for name in ("input scale", "ids as numbers") if name in likely and numbers]
+        inside = _standardised(case, targets=True, onto=((low + high) / 2, (high - low) / 4))
+        yield Repair("targets in the range", _without(cause), inside)
+    if (cause := likely.get("padding")) is not None:
+        front = lambda pair: (in_front(pair[0], case.axis), pair[1])  # noqa: E731
+        yield Repair("padding in front", _without(cause), {"data": loop.data.mapped(front)})
+    size, own = case.y.float().std().item(), case.output.detach().std().item()
     far = likely.get("target scale")
-    if far:
-        yield Repair("standardised targets", _standardised(case, targets=True), far)
-    for cause in scales:
-        yield Repair("standardised inputs", _standardised(case, inputs=True), cause)
-        if far:
-            yield Repair("standardised inputs and targets", _standardised(case, inputs=True, targets=True), cause)
-    if decay := _decay(case):
-        yield Repair("no weight decay", _without_decay, decay)
-    if any(_dropped(case.loop.model)):
-        most = max(p for _, p in _dropped(case.loop.model))
-        yield Repair(
-            "no dropout",
-            _without_dropout,
-            Cause(
-                "dropout",
-                f"Dropout of up to {most:g} removes what has to pass exactly.",
-                "Set dropout to 0, at least before and inside the recurrence.",
-                {"p": most},
-            ),
+    if regression and 0 < size < min(TINY, own):
+        words = f"The targets have a standard deviation of {size:.2g}, the outputs one of {own:.2g}."
+        far = Cause(
+            "target scale",
+            words,
+            "Standardise the targets, y = (y - y.mean()) / y.std().",
+            {"std": size, "output": own},
         )
-    if (cause := likely.get("explosion")) and case.loop.clip_norm is None:
-        yield Repair("clipped gradients", _clipped, cause)
+    if far:
+        yield Repair("standardised targets", _without(far), _standardised(case, targets=True))
+    inputs = [likely[name] for name in ("input scale", "ids as numbers") if name in likely]
+    if numbers and (spread := case.first.std().item()) < TINY:
+        inputs.append(
+            Cause("input scale", f"The inputs have a standard deviation of {spread:.2g}.", STANDARDISE, {"std": spread})
+        )
+    for cause in inputs * numbers:
+        yield Repair("standardised inputs", _without(cause), _standardised(case, inputs=True))
+        if far:
+            both = _standardised(case, inputs=True, targets=True)
+            yield Repair("standardised inputs and targets", _without(cause), both)
+    if not regression and 0 < own < TINY:
+        words = (
+            f"The outputs have a standard deviation of {own:.1g}, and the loss takes logits, which differ by about 1."
+        )
+        cause = Cause(
+            "output scale",
+            words,
+            "Do not divide the outputs; look for a small factor behind the last layer.",
+            {"std": own},
+        )
+        yield Repair("larger outputs", _without(cause), {"loss_fn": lambda z, y: loop.loss_fn(z / own, y)})
+
+
+def _repairs_of_training(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
+    loop = case.loop
+    if loop.scheduler is not None:
+        words = f"{type(loop.scheduler).__name__} sets learning rates at which the training stays."
+        cause = Cause("learning-rate schedule", words, "Leave it out, or let the rate fall over the whole training.")
+        yield Repair("a constant learning rate", _without(cause), {"scheduler": None})
+    if loop.clip_norm is not None:
+        norm = math.hypot(*(float(slope.norm()) for slope in case.gradients.values() if slope is not None))
+        words = f"The gradient has a norm of {norm:.2g} at first, and is clipped to {loop.clip_norm:g}."
+        cause = Cause("clip_norm too small", words, f"Set it to {CLIP}.", {"norm": norm, "clip_norm": loop.clip_norm})
+        yield Repair("no clipping", _without(cause), {"clip_norm": None})
+    if decay := max(group.get("weight_decay", 0) for group in loop.optimizer.param_groups):
+        words, remedy = f"Weight decay of {decay:g} outweighs the gradient.", "Set weight_decay to 0, or 1e-4 and less."
+        cause = Cause("weight decay", words, remedy, {"weight_decay": decay})
+        yield Repair("no weight decay", _without(cause), {"optimizer": _optimizer(case, loop.model, weight_decay=0.0)})
+    if dropped := {p for _, _, p in _dropped(loop.model)}:
+        words = f"Dropout of up to {max(dropped):g} removes what has to pass exactly."
+        cause = Cause(
+            "dropout", words, "Set dropout to 0, at least before and inside the recurrence.", {"p": max(dropped)}
+        )
+        model = copy.deepcopy(loop.model)
+        for part, name, _ in _dropped(model):
+            setattr(part, name, 0.0)
+        yield Repair("no dropout", _without(cause), {"model": model, "optimizer": _optimizer(case, model)})
+    if "explosion" in likely and loop.clip_norm is None:
+        yield Repair("clipped gradients", _without(likely["explosion"]), {"clip_norm": CLIP})
+
+
+def _without(cause: Cause) -> Callable[[Trial], Cause]:
+    """The cause with the step at which a training without it leaves."""
+
+    def shown(trial: Trial) -> Cause:
+        sentence = f"{cause.sentence} Without it the training leaves after {trial.left:.0f} steps."
+        return replace(cause, sentence=sentence, evidence=cause.evidence | {"left": trial.left})
+
+    return shown
+
+
+def _is_regression(case: Case) -> bool:
+    """True if the targets are numbers, not classes or probabilities."""
+    y = case.y
+    return y.is_floating_point() and not bool(((y == 0) | (y == 1)).all())
 
 
 def _standardised(
     case: Case, *, inputs: bool = False, targets: bool = False, onto: tuple[float, float] = (0.0, 1.0)
-) -> Callable[[Training], Training]:
-    """A change of the data to mean 0 and standard deviation 1, of each feature and of all targets, of these onto others."""
+) -> dict[str, Any]:
+    """Data of mean 0 and standard deviation 1, of each feature and of all targets, of these onto others."""
     x, y = case.first, case.y
     axes = tuple(range(x.dim() - 1))
     centre, size = x.float().mean(axes), x.float().std(axes).clamp_min(1e-12)
@@ -145,80 +237,20 @@ def _standardised(
         parts[0] = ((first - centre) / size).to(first.dtype) if inputs else first
         return with_parts(whole, parts), onto[0] + onto[1] * (y - middle) / spread if targets else y
 
-    def change(loop: Training) -> Training:
-        changed = copy.copy(loop)
-        changed.data = loop.data.mapped(mapped)
-        return changed
-
-    return change
+    return {"data": case.loop.data.mapped(mapped)}
 
 
-def _with_loss(loop: Training, loss: Callable[[Tensor, Tensor], Tensor]) -> Training:
-    changed = copy.copy(loop)
-    changed.loss_fn = loss  # type: ignore[method-assign, assignment]
-    return changed
+def _optimizer(case: Case, model: nn.Module, **settings: float) -> torch.optim.Optimizer:
+    """A fresh optimiser of a copy of the model, with other settings."""
+    optimizer = case.loop.copied(case.loop.model, dict(model.named_parameters()))
+    for group in optimizer.param_groups:
+        group.update(settings)
+    return optimizer
 
 
-def _decay(case: Case) -> Cause | None:
-    """Weight decay that outweighs the gradient, or shrinks the weights within the training."""
-    loop, ratios = case.loop, {}
-    names = {id(p): name for name, p in loop.model.named_parameters()}
-    for group, rate in zip(loop.optimizer.param_groups, loop.rates, strict=True):
-        if not (decay := group.get("weight_decay", 0)):
-            continue
-        for p in group["params"]:
-            slope = case.gradients.get(names[id(p)])
-            if p.dim() > 1 and slope is not None:
-                decoupled = type(loop.optimizer).__name__ == "AdamW" or group.get("decoupled_weight_decay")
-                pull = (
-                    rate * decay * case.steps
-                    if decoupled
-                    else decay * float(p.detach().norm()) / max(float(slope.norm()), 1e-30)
-                )
-                ratios[names[id(p)]] = pull
-    if not ratios or max(ratios.values()) < OUTWEIGHS:
-        return None
-    worst = max(ratios, key=lambda name: ratios[name])
-    return Cause(
-        "weight decay",
-        f"Weight decay pulls {worst} to 0 with {ratios[worst]:.2g} times the force of the gradient.",
-        "Set weight_decay to 0, or 1e-4 and less.",
-        {"ratios": ratios},
-    )
-
-
-def _without_decay(loop: Training) -> Training:
-    changed = copy.copy(loop)
-    changed.optimizer = loop.copied(loop.model, dict(loop.model.named_parameters()))
-    for group in changed.optimizer.param_groups:
-        group["weight_decay"] = 0.0
-    return changed
-
-
-def _dropped(model: nn.Module) -> Iterator[tuple[nn.Module, float]]:
-    """The layers with dropout and its probability."""
+def _dropped(model: nn.Module) -> Iterator[tuple[nn.Module, str, float]]:
+    """The layers with dropout, the name of its probability, and that."""
     for part in model.modules():
-        p = (
-            part.dropout
-            if isinstance(part, nn.RNNBase) and part.num_layers > 1
-            else part.p
-            if isinstance(part, nn.modules.dropout._DropoutNd)
-            else 0
-        )
-        if p:
-            yield part, p
-
-
-def _without_dropout(loop: Training) -> Training:
-    changed = copy.copy(loop)
-    changed.model = copy.deepcopy(loop.model)
-    for part, _ in _dropped(changed.model):
-        setattr(part, "dropout" if isinstance(part, nn.RNNBase) else "p", 0.0)
-    changed.optimizer = loop.copied(loop.model, dict(changed.model.named_parameters()))
-    return changed
-
-
-def _clipped(loop: Training) -> Training:
-    changed = copy.copy(loop)
-    changed.clip_norm = CLIP
-    return changed
+        name = "dropout" if isinstance(part, nn.RNNBase) and part.num_layers > 1 else "p"
+        if (name == "dropout" or isinstance(part, nn.modules.dropout._DropoutNd)) and (p := getattr(part, name)):
+            yield part, name, p

@@ -5,17 +5,18 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from gersgorin.checking.causes.case import SAME, Case
+from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause, listed
 from gersgorin.training.activation import graph
 
 PAIRED = 1e-6  # relative change of a loss with permuted targets, from which on it pairs them
-MOST_FRAMES = 8  # that are all tried
+OWN = 0.5  # share of the change of the gradient at an example's own output, if its targets change
+FIRST_FRAMES = 8  # that are all tried
 SEVERAL = 3  # permutations of the targets
 
 
 def unpaired_loss(case: Case) -> Iterator[Cause]:
-    """The loss does not change when targets are permuted among examples."""
+    """The loss does not compare outputs with targets of the same examples."""
     g, last, y, axis = torch.Generator().manual_seed(0), case.loop.activation, case.y, case.target_axis
     if not y.dim() or y.shape[axis] != case.count or case.count < 3:
         return
@@ -36,6 +37,25 @@ def unpaired_loss(case: Case) -> Iterator[Cause]:
             {"loss": own, "change": max(changes)},
             sure=True,
         )
+    elif others and case.output_axis is not None and (share := _own_share(case, z.detach(), others[0])) < OWN:
+        yield Cause(
+            "unpaired loss",
+            f"When the targets of an example change, {share:.0%} of the change of the gradient is at its own outputs "
+            f"{tuple(z.shape)}: the loss compares outputs with targets y {tuple(y.shape)} of other examples.",
+            "Bring outputs and y into one order of axes by transpose or permute, before reshape or flatten.",
+            {"share": share},
+        )
+
+
+def _own_share(case: Case, z: Tensor, others: Tensor) -> float:
+    """Share of the change of the gradient at the outputs of the examples whose targets are replaced; 1 if nothing changes."""
+    axis, differ = case.target_axis, (others != case.y).movedim(case.target_axis, 0).reshape(case.count, -1).any(1)
+    rows = differ.nonzero().flatten()[:1]
+    y = case.y.clone().index_copy_(axis, rows, others.index_select(axis, rows))
+    z = z.requires_grad_()
+    slopes = [torch.autograd.grad(case.loop.loss_fn(z, some), z)[0] for some in (case.y, y)]
+    changed = (slopes[0] - slopes[1]).abs().movedim(case.output_axis or 0, 0).reshape(case.count, -1).sum(1)
+    return (changed[rows].sum() / changed.sum()).item() if changed.any() else 1.0
 
 
 def hidden_weights(case: Case) -> Iterator[Cause]:
@@ -104,11 +124,11 @@ def cut_in_time(case: Case) -> Iterator[Cause]:
         return
     if not case.first.is_floating_point() and not any(isinstance(part, nn.Embedding) for part in case.model.modules()):
         return
+    several = [*range(min(T, FIRST_FRAMES)), T // 2, T - 2, T - 1]
     if case.of_frames:
         read = [] if any(case.reads(t)[:, -1].any() for t in (T - 2, 0)) else [T - 1]
     else:
-        several = range(T) if T <= MOST_FRAMES else sorted({0, 1, T // 2, T - 2, T - 1})
-        read = [t for t in several if case.reads(t).any()]
+        read = [t for t in sorted({*several}) if case.reads(t).any()]
     if read and (len(read) == 1 or read[-1] < min(T - 1, 3)):
         steps, last = (f"step {read[-1] + 1} of {T}", "[:, -1]" if case.axis == 0 else "[-1]")
         steps, last = ("its own step", "") if case.of_frames else (steps, last)
@@ -119,9 +139,8 @@ def cut_in_time(case: Case) -> Iterator[Cause]:
             {"frames": T, "read": [t + 1 for t in read]},
         )
         return
-    change, norms = case.change(case.with_frame(T - 2)), case.slopes()
-    changes = (change[:, -1] if case.of_frames else change).max() > SAME
-    if changes and norms[0] > 0 and not norms[1:].any():
+    reached = case.reached()
+    if (case.of_frames or T - 2 in read) and reached[0] and not reached[1:].any():
         yield Cause(
             "detached state",
             f"The gradient through time is exactly 0: earlier inputs change the output, and no gradient reaches any of {T - 1}.",
@@ -151,11 +170,13 @@ def mixed_examples(case: Case) -> Iterator[Cause]:
 
 
 def looks_ahead(case: Case) -> Iterator[Cause]:
-    """The target is the next input, and the output reads it."""
-    if not case.continues or case.frames is None or case.frames < 3 or case.output_axis is None or case.mixed:
+    """The target is the next input, or the present one, and the output reads it."""
+    T = case.frames
+    if case.ahead is None or T is None or T < 3 or case.output_axis is None or case.mixed:
         return
-    t = case.frames // 2
-    if case.change(case.with_frame(t + 1))[:, t].max() > SAME:
+    t = T // 2
+    later = case.reads(t + 1)[:, t].any()
+    if case.ahead == 1 and later:
         both = any(getattr(part, "bidirectional", False) for part in case.model.modules())
         yield Cause(
             "looks ahead",
@@ -164,5 +185,12 @@ def looks_ahead(case: Case) -> Iterator[Cause]:
             "Set bidirectional=False."
             if both
             else "Let the output at a step depend on this step and earlier ones only.",
+            {"frame": t},
+        )
+    elif case.ahead == 0 and not later and case.reads(t)[:, t].any():
+        yield Cause(
+            "looks ahead",
+            "The target of a step is the input of this step, which its output reads: the network learns to copy.",
+            "Shift the targets: x[:, :-1] and y = x[:, 1:].",
             {"frame": t},
         )
