@@ -5,18 +5,16 @@ Legend: K trials.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
-
-from matplotlib.axes import Axes
 
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.clocks import Interval, motion, signals
+from gersgorin.checking.figure import draw_clocks, draw_losses
 from gersgorin.checking.forecast import Forecast
 from gersgorin.checking.reach import Reach
-from gersgorin.checking.trials import DIVERGED, WINDOW, Trial
-from gersgorin.plotting.figure import DASHED, ink, label_axes, line_style, panels
-from rhn.utils.figures import BLUE, plain_log_ticks
+from gersgorin.checking.trials import WINDOW, Trial
+from gersgorin.plotting.figure import panels
 from rhn.utils.io import finite_json
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted, rounded_up
@@ -38,53 +36,6 @@ UNTRIED: dict[str, Any] = {  # of a training that no trial can help
 }
 MOST_CAUSES = 3  # that are printed
 CURE = "To look for a start and a learning rate with which it trains: gersgorin cure, in Python gersgorin.cure."
-
-
-def _draw_losses(check: "TrainingCheck", ax: Axes) -> None:
-    """Loss of each trial relative to a constant output's, a dot at its end; shaded: the interval in which the training leaves."""
-    tried = [trial for trial in check.trials if trial.steps]
-    for k, trial in enumerate(tried):
-        label = f"learning rate {check.learning_rate * trial.factor:.3g}" + ", its own" * (trial.factor == 1)
-        ax.plot(range(1, trial.steps + 1), trial.ratios, marker="o", markevery=[-1], label=label, **line_style(k))
-    if check.losses and tried:
-        n = min(len(check.losses), tried[0].steps)
-        own = replace(tried[0], losses=list(check.losses[:n]), constants=tried[0].constants[:n])
-        ax.plot(range(1, n + 1), own.ratios, label="your loop", **line_style(len(tried)))
-    ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8, label="a constant output")
-    if math.isfinite(check.escape_steps):
-        low, high = (min(max(step, 1), check.steps) for step in check.interval)
-        ax.axvspan(low, high, color=BLUE, alpha=0.15, lw=0, label="leaving, with its interval")
-    ax.set(xscale="log", yscale="log")
-    label_axes(ax, "step", "loss / that of a constant output")
-    ax.set_ylim(top=min(ax.get_ylim()[1], DIVERGED * max([1.0, *(trial.ratios[0] for trial in tried)])))
-    plain_log_ticks(ax.yaxis)
-
-
-def _draw_clocks(check: "TrainingCheck", ax: Axes) -> None:
-    """Share of the loss that the outputs explain, and of the gradient that comes from the first half of a sequence; 0 is left out."""
-    own = check.trials[0]
-    windows = [s for s in signals(own) if s.gain > 0] if own.slopes else []
-    centres = [(s.first + s.last) / 2 for s in windows]
-    ax.plot(centres, [s.gain for s in windows], label="explained by the outputs", **line_style(0))
-    moving = [k for k, s in enumerate(windows) if s.moves]
-    ax.plot(
-        [centres[k] for k in moving],
-        [windows[k].gain for k in moving],
-        "o",
-        ms=4,
-        color=line_style(0)["color"],
-        label="no chance",
-    )
-    reaches = [(max(1, step), reach.far) for step, reach in own.reaches if reach.far > 0]
-    ax.plot(
-        [step for step, _ in reaches],
-        [far for _, far in reaches],
-        label="gradient from the first half",
-        **line_style(1),
-    )
-    ax.set(xscale="log", yscale="log")
-    label_axes(ax, "step", "share")
-    plain_log_ticks(ax.yaxis)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -283,8 +234,8 @@ class TrainingCheck(Result, Forecast):
         return rows_of(learning_rate=[self.learning_rate * trial.factor for trial in every], **columns)
 
     plot = panels(
-        _draw_losses,
-        _draw_clocks,
+        draw_losses,
+        draw_clocks,
         size=(7.6, 5),
         title=lambda check: ": ".join([check.name, check.outcome, *[cause.name for cause in check.causes[:1]]]),
         below=True,
