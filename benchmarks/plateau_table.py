@@ -2,6 +2,7 @@
 
     python -m benchmarks.plateau_table run OUT.csv --hours 3        # goes on where it stopped; --only adding-200 takes some rows
     python -m benchmarks.plateau_table report OUT.csv [FIGURE.png]  # how many are freed, and the rows but digits as a picture
+    python -m benchmarks.plateau_table clocks FIGURE.png            # what moves before the loss of the GRU with 200 steps does
 
 Bai, Kolter and Koltun (arXiv 1803.01271) compare a convolutional network with RNN, LSTM and GRU of equal numbers of parameters. Tasks,
 parameters, clipping and kinds of optimiser are theirs as far as they say them; learning rates are those of their code's defaults.
@@ -167,22 +168,37 @@ def picture(rows: list[dict], file: Path) -> None:
     figure.savefig(file, dpi=130)
 
 
+def clocks(file: Path) -> None:
+    """Check the GRU on the adding problem of 200 steps, and draw its losses and clocks."""
+    x, y, loss, every_frame, outputs, parameters, (optimizer_of, rate) = data_of("adding-200", 0)
+    torch.manual_seed(0)
+    model = Network("GRU", x.shape[-1], outputs, parameters, every_frame)
+    optimizer = optimizer_of(model.parameters(), lr=rate)
+    options = {"steps": STEPS, "clip_norm": CLIP, "batch_axis": 0, "name": "GRU, adding problem of 200 steps"}
+    found = gersgorin.check(model, x, y, loss, optimizer, **options, seconds=300)
+    found.save(file)
+    print(found)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "report"))
+    parser.add_argument("what", choices=("run", "report", "clocks"))
     parser.add_argument("out", type=Path)
     parser.add_argument("figure", type=Path, nargs="?")
     parser.add_argument("--hours", type=float, default=3.0)
     parser.add_argument("--only", nargs="*", default=TASKS, metavar="TASK")
     asked = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    if asked.what == "clocks":
+        clocks(asked.out)
+        return
     done = [*csv.DictReader(asked.out.open())] if asked.out.exists() else []
     if asked.what == "report":
         print(report(done))
         if asked.figure:
             picture([r for r in done if not r["task"].startswith("digits")], asked.figure)
         return
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
     end, known = time.monotonic() + 3600 * asked.hours, {(r["task"], r["network"], r["seed"]) for r in done}
     for seed in range(3):
         for task in asked.only:

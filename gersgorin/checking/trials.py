@@ -183,9 +183,10 @@ class Constant:
         return curvature(*self._graph(output.shape, y), self.deviations(output))
 
     def deviations(self, output: Tensor) -> Tensor:
-        """Of outputs from their mean over examples and frames."""
+        """Of outputs from their mean over examples and frames, in single precision at least."""
         axes = [axis for axis, units in enumerate(self.loop.units.shape) if units == 1]
-        return output.detach() - output.detach().mean(axes, keepdim=True)
+        output = output.detach().to(torch.promote_types(output.dtype, torch.float32))
+        return output - output.mean(axes, keepdim=True)
 
     def _graph(self, shape: torch.Size, y: Tensor) -> tuple[Tensor, Tensor]:
         """(Loss with its graph, the constant output of this shape as its leaf)."""
