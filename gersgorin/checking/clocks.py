@@ -39,18 +39,14 @@ LAW = 0.6  # standard deviation of the growth of ln gain from that of the law
 STILL = 0.35  # probability of leaving of a whole training in which nothing moves yet
 BROKEN = 0.1  # share of trainings in which the law does not hold
 WINDOWS = 15  # of a figure
-GROWS = 0.3  # growth of ln gain, from which on it is said
-NARROW, WIDE = (
-    -10.0,
-    -0.5,
-)  # log10 of a reach that tells nothing yet, or no more; a training leaves when its reach is about 1
-WIDENS, BENDS, SCATTER = (
-    0.7,
-    0.2,
-    2.0,
-)  # growth of log10 reach that is no chance; relative error of the law; times the scatter
+GROWS = 0.3  # least growth of ln gain in a sentence
+NARROW = -10.0  # log10 of a reach that tells nothing yet
+WIDE = -0.5  # log10 of a reach that tells nothing any more; a training leaves when its reach is about 1
+WIDENS = 0.7  # growth of log10 reach that is no chance
+BENDS = 0.2  # relative error of that growth by its law
+SCATTER = 2.0  # times the scatter of the readings: error of that growth
 READINGS = 5  # of the reach, at least
-FURTHER = 10.0  # times the reach, from which on it has moved
+FURTHER = 10.0  # times a reach that has moved
 
 
 @dataclass(frozen=True)
@@ -157,7 +153,7 @@ def _reach_growth(trial: Trial) -> Growth | None:
 
 
 def motion(trial: Trial) -> str:
-    """What has moved in a trial whose loss stands still, in a sentence."""
+    """A sentence: the motion of both clocks in a trial whose loss stands still."""
     if trial.steps < FEWEST or not any(trial.powers):
         return ""
     early, late = thirds(trial)

@@ -89,7 +89,7 @@ class TrainingCheck(Result, Forecast):
 
     @property
     def reach(self) -> Reach | None:
-        """Which steps of a sequence the gradient of the untrained network sees; None: not measured."""
+        """Of the gradient of the untrained network; None: not measured."""
         return next((reach for step, reach in self.trials[0].reaches if step == 0), None)
 
     @property

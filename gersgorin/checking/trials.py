@@ -176,7 +176,7 @@ class Constant:
     def slope_of(self, shape: torch.Size, y: Tensor) -> tuple[float, Tensor]:
         """(`loss_of`, its gradient in the outputs)."""
         loss, output = self._graph(shape, y)
-        return loss.item(), torch.autograd.grad(loss, output)[0]
+        return loss.item(), torch.autograd.grad(loss, output, materialize_grads=True)[0]
 
     def curvature_of(self, output: Tensor, y: Tensor) -> float:
         """`curvature` of the loss at the constant output along the deviations of some outputs."""

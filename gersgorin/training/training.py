@@ -1,4 +1,4 @@
-"""`Training`: model, data, loss and, where there is one, optimiser, clipping and learning-rate schedule; the best constant output.
+"""`Training`: model, data, loss and, if it is trained, optimiser, clipping and learning-rate schedule; the best constant output.
 
     training = Training(model, x, y, loss_fn, torch.optim.Adam(model.parameters(), lr=1e-3))
     training.loss(model, *training.data.take(torch.arange(32)))    # the loss of 32 examples
@@ -451,7 +451,8 @@ class Training:
         if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.is_floating_point():
             what = f"{loss.dtype} of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise InvalidInputError(f"loss_fn(output, y) returned {what}, expected a real scalar: take its mean")
-        if not loss.requires_grad:
+        reads = loss.requires_grad and output.requires_grad
+        if not reads or torch.autograd.grad(loss, output, allow_unused=True, retain_graph=True)[0] is None:
             raise prevented("no gradient", *_cut(model, output))
         self.first_loss, self.activation = loss.item(), last_activation(output, states)
         if not math.isfinite(self.first_loss):

@@ -238,6 +238,7 @@ def test_minibatches_in_one_order_of_one_class_each_are_named():
         ({"y": SUM / 0}, "not finite"),
         ({"model": nn.Sequential(Net(), nn.Linear(1, 1).requires_grad_(False)).requires_grad_(False)}, "no gradient"),
         ({"loss_fn": lambda output, y: F.mse_loss(output.round().detach(), y)}, "no gradient"),
+        ({"loss_fn": lambda output, y: torch.ones((), requires_grad=True) + output.mean().item()}, "no gradient"),
         ({"loss_fn": lambda output, y: (output - output).sum() / 0}, "not finite"),
         ({"y": SUM[:, 0]}, "unpaired loss"),
         ({"optimizer": torch.optim.Adam(Net().parameters())}, "untrained weights"),

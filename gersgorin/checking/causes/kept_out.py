@@ -1,7 +1,7 @@
 """Causes by examples kept out: learned by heart, always the commonest class, a forecast no better than the last value.
 
     watch = Watch(case, constant)
-    run_trials(..., wants_more=watch.wants_more)       # the first trial goes on to a decision, or to its end
+    run_trials(..., wants_more=watch.wants_more)       # the first trial continues to a decision, or to its end
     watch.causes()
 
 A reading is the mean gain, 1 - loss / that of the best constant output, over parts of the examples, with its standard error. What is
@@ -116,7 +116,7 @@ class Watch:
         return self.constant.loss_of(*goal)
 
     def wants_more(self, model: nn.Module, step: int) -> bool:
-        """True if the last reading does not decide, so that a trial goes on."""
+        """True if the last reading does not decide: the trial continues."""
         if not self.kept:
             return False
         if step >= self.next:
