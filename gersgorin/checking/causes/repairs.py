@@ -17,6 +17,7 @@ from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.data import STANDARDISE, in_front
 from gersgorin.checking.causes.rates import CLIP, LONGER, decades, has_few_steps, rate_cause, rate_is_usual, too_few
+from gersgorin.checking.clocks import signal
 from gersgorin.checking.trials import Constant, Trial, run_trials
 from gersgorin.training.minibatches import Pair, sequence_of, with_parts
 from rhn.errors import USERS_FAULT
@@ -25,6 +26,7 @@ from rhn.utils.wording import first_line
 SHORT, LONG = 0.05, 0.5  # of the steps of a training, for the first trial and the second one
 LEAST = 64  # steps of a first trial
 AHEAD = 0.98  # of the training's own loss at the same step: a first trial that is followed by a second one
+EXPLAINS = 2.0  # times what the outputs of the training itself explain at the same step: likewise
 TINY = 0.01  # standard deviation of inputs, outputs or targets, below which these may be too small
 
 
@@ -80,11 +82,20 @@ class Trials:
                 best = _lowest([*known, *tried])
             if best is None or best.confirmed:
                 return best, tried
-            same = own.ratios[min(best.steps, own.steps) - 1]
-            if best.steps >= LONG * steps or (math.isfinite(same) and not best.ratios[-1] < AHEAD * same):
+            if best.steps >= LONG * steps or not _is_ahead(best, own):
                 break
             factors = [best.factor]
         return None, tried
+
+
+def _is_ahead(trial: Trial, own: Trial) -> bool:
+    """True if a trial has a lower loss than the training itself at the same step, or if its outputs explain more of it."""
+    steps = min(trial.steps, own.steps)
+    same = own.ratios[steps - 1]
+    if not math.isfinite(same) or trial.ratios[-1] < AHEAD * same:
+        return True
+    late, theirs = (signal(each, steps // 2, steps) for each in (trial, own))
+    return late.moves and late.gain > EXPLAINS * theirs.gain
 
 
 def _lowest(trials: Sequence[Trial]) -> Trial | None:
