@@ -11,7 +11,7 @@ from typing import Any
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.clocks import Interval, motion, signals
 from gersgorin.checking.figure import draw_clocks, draw_losses
-from gersgorin.checking.forecast import Forecast
+from gersgorin.checking.forecast import LIKELY, Forecast
 from gersgorin.checking.reach import Reach
 from gersgorin.checking.trials import WINDOW, Trial
 from gersgorin.plotting.figure import panels
@@ -20,7 +20,7 @@ from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted, rounded_up
 
 FALLING = 0.99  # of the loss of one window before: a loss that still falls
-DOUBT = 0.1  # probability of leaving, and its complement, from which the outcome is open
+UNLIKELY = 0.1  # probability of leaving up to which a training stays
 ABOVE = 1.5  # times the loss of a constant output that a training stays above, not at
 DECIDES = 1.15  # times the seconds of a whole training that its trials take, about
 HUGE = 1e7  # steps; from here on written as a power of ten
@@ -114,9 +114,9 @@ class TrainingCheck(Result, Forecast):
         leaves = self.escape_steps <= self.steps
         if self.diverges_at < math.inf:
             return "leaves, then explodes" if leaves else "explodes"
-        if DOUBT <= self.probability <= 1 - DOUBT or leaves != (self.probability >= 0.5):
-            return "may leave"
-        return "leaves" if leaves else "stays"
+        if leaves and self.probability >= LIKELY:
+            return "leaves"
+        return "stays" if not leaves and self.probability < UNLIKELY else "may leave"
 
     def sentences(self) -> tuple[str, ...]:
         """The causes; outcome, time, learning rates; subnormals."""

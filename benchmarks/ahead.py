@@ -1,0 +1,223 @@
+"""Sixty long trainings, written down before the first run, and what their clocks forecast after a tenth and a third of their cost.
+
+    python -m benchmarks.ahead run OUT.csv         # each to its end, by a plain loop
+    python -m benchmarks.ahead forecast OUT.csv    # the first third of each, by the trials of gersgorin.check
+    python -m benchmarks.ahead report RUN.csv FORECAST.csv
+
+The first two continue where they stopped. ahead.csv describes the trainings; `layers` is the depth of rhn and dt-rnn, `clip` the
+largest norm of a gradient, or empty. `left` is the step at which a training leaves, as in benchmarks/judge.py, or inf; `final` the mean
+of the last 100 losses over that of the best constant output on the same minibatches, or inf; `seconds` are of the processor. Forecasts
+are made after 0.09 and 0.3 of the steps: a tenth and a third of the cost, with the trial at ten times the learning rate beside.
+
+    recall, bits      one of four symbols, or three bits, of the first frame, asked `lag` frames later; blanks between
+    first             the number of the first frame, `lag` frames later; noise between
+    hold              whether the last pulse of eleven frames was positive, `lag` frames later; blanks between
+    adding            the sum of two marked numbers, one in each half of `lag` frames
+    product, xor      the product of two marked numbers of the first half; whether two marked bits of the first two thirds differ
+    order             two of two symbols of the first two thirds, and their order, among four other symbols
+    copy              five of four symbols, repeated after `lag` blanks
+    flip_flops        the last pulse of two channels, at each of 2 lag frames; one pulse a lag
+    digits            handwritten digits, pixel by pixel; permuted_digits: in one random order
+"""
+
+import csv
+import math
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits
+from torch import nn
+
+from benchmarks.judge import LOSSES, OPTIMIZERS, left
+from gersgorin.checking.forecast import LIKELY
+from gersgorin.checking.forecast import forecast as forecast_of
+from gersgorin.training.training import Training
+from rhn.models import PolyphonicModel
+
+TABLE, ORDER, LAST, ASKED = Path(__file__).parent / "ahead.csv", 1000, 100, 5
+PARTS = {"tenth": 0.09, "third": 0.3}  # of the steps
+STARTS = {"rhn": "scaled", "dt-rnn": "orthogonal"}
+
+
+def of_last_frames(output, y):
+    """Cross-entropy of the last frames, as many as y (N, frames) has."""
+    return F.cross_entropy(output[:, -y.shape[1] :].flatten(0, 1), y.flatten())
+
+
+def pulses(g, n: int, frames: int, channels: int, rate: float):
+    """Pulses (n, frames, channels) of either sign, and the latest at each frame."""
+    x = (torch.rand(n, frames, channels, generator=g) < rate) * torch.randn(n, frames, channels, generator=g).sign()
+    return x, x.gather(1, (torch.arange(frames)[:, None] * (x != 0)).cummax(1).values)
+
+
+def marked(task: str, g, n: int, lag: int):
+    """Tasks of two things among others, as `data_of`."""
+    end = {"adding": lag, "product": lag // 2}.get(task, 2 * lag // 3)
+    at = [torch.randint(low, low + end // 2, (n,), generator=g) for low in (0, end // 2)]
+    if task == "order":
+        x, symbols = torch.randint(2, 6, (n, lag), generator=g), torch.randint(2, (2, n), generator=g)
+        x[range(n), at[0]], x[range(n), at[1]] = symbols
+        return x, 2 * symbols[0] + symbols[1], "cross-entropy", True
+    values = torch.rand(n, lag, generator=g) if task != "xor" else torch.randn(n, lag, generator=g).sign()
+    x = torch.stack([values, sum(F.one_hot(k, lag) for k in at)], -1)
+    a, b = (values[range(n), k, None] for k in at)
+    y = {"adding": a + b, "product": a * b, "xor": (a != b).float()}[task]
+    return x, y, "bernoulli" if task == "xor" else "mse", True
+
+
+def data_of(task: str, g: torch.Generator, n: int, lag: int):
+    """Inputs (n, T, m) or symbols (n, T), targets, loss, and whether the last frame alone has an output."""
+    x = torch.zeros(n, lag + 1, 5)
+    x[:, lag, 4] = 1
+    if task == "recall":
+        y = torch.randint(4, (n,), generator=g)
+        x[range(n), 0, y] = 1
+        return x, y, "cross-entropy", True
+    if task == "bits":
+        y = torch.randint(2, (n, 3), generator=g).float()
+        x[:, 0, :3] = 2 * y - 1
+        return x, y, "bernoulli", True
+    if task == "first":
+        y = 2 * torch.rand(n, 1, generator=g) - 1
+        return torch.cat([y[:, None], 0.1 * torch.randn(n, lag, 1, generator=g)], 1), y, "mse", True
+    if task == "hold":
+        x, y = pulses(g, n, 11, 1, 0.3)
+        return F.pad(x, (0, 0, 0, lag)), (y[:, -1] > 0).float(), "bernoulli", True
+    if task == "flip_flops":
+        return *pulses(g, n, 2 * lag, 2, 1 / lag), "mse", False
+    if task == "copy":
+        x, y = torch.full((n, lag + 2 * ASKED), 4), torch.randint(4, (n, ASKED), generator=g)
+        x[:, :ASKED], x[:, -ASKED:] = y, 5
+        return x, y, of_last_frames, False
+    if task in ("digits", "permuted_digits"):
+        (images, y), pixels = load_digits(return_X_y=True), torch.randperm(lag, generator=g)
+        x = torch.tensor(images / 16).float()[:, pixels if task == "permuted_digits" else range(lag), None]
+        return x, torch.tensor(y), "cross-entropy", True
+    return marked(task, g, n, lag)
+
+
+class Network(nn.Module):
+    """A recurrent network and a linear output, with an embedding of eight if the inputs are symbols."""
+
+    def __init__(self, row: dict, x: torch.Tensor, outputs: int, last: bool):
+        super().__init__()
+        self.ours, self.last, units, layers = row["network"] in STARTS, last, int(row["units"]), int(row["layers"])
+        inputs = x.shape[-1] if x.is_floating_point() else 8
+        self.embedding = nn.Identity() if x.is_floating_point() else nn.Embedding(int(x.max()) + 1, inputs)
+        if self.ours:
+            sizes = {"hidden_size": units, "depth": layers, "input_size": inputs, "output_size": outputs}
+            self.rnn = PolyphonicModel(row["network"], **sizes, init=STARTS[row["network"]])
+        else:
+            self.rnn = getattr(nn, row["network"])(inputs, units, num_layers=layers, batch_first=True)
+            self.out = nn.Linear(units, outputs)
+
+    def forward(self, x):
+        x = self.embedding(x)
+        output = self.rnn(x.transpose(0, 1)).transpose(0, 1) if self.ours else self.out(self.rnn(x)[0])
+        return output[:, -1] if self.last else output
+
+
+def built(row: dict):
+    """(Network, x, y, name of the loss or its function, optimiser, axis of the examples, clip norm or None) of a row."""
+    g = torch.Generator().manual_seed(int(row["seed"]))
+    x, y, loss, last = data_of(row["task"], g, int(row["examples"]), int(row["lag"]))
+    torch.manual_seed(int(row["seed"]))
+    model = Network(row, x, y.shape[-1] if y.is_floating_point() else int(y.max()) + 1, last)
+    kind, options = OPTIMIZERS[row["optimizer"]]
+    optimizer = kind(model.parameters(), lr=float(row["learning_rate"]), **options)
+    return model, x, y, loss, optimizer, 0, float(row["clip"]) if row["clip"] else None
+
+
+def trained(row: dict, steps: int) -> np.ndarray:
+    """Losses of a plain loop, and those of the best constant output on the same minibatches, (2, steps)."""
+    model, x, y, name, optimizer, _, clip_norm = built(row)
+    loss, batch, g, curves = LOSSES.get(name, name), int(row["batch"]), torch.Generator().manual_seed(ORDER), []
+    constant = y.flatten(0, -2).mean(0) if y.is_floating_point() else (y.flatten().bincount() / y.numel()).log()
+    constant = torch.logit(constant, 1e-6) if name == "bernoulli" else constant
+    while True:
+        for rows in torch.randperm(len(x), generator=g).split(batch)[: len(x) // batch]:
+            output = model(x[rows])
+            value = loss(output, y[rows])
+            optimizer.zero_grad()
+            value.backward()
+            if clip_norm is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+            optimizer.step()
+            curves.append((value.item(), loss(constant.expand_as(output), y[rows]).item()))
+            if len(curves) == steps or not math.isfinite(curves[-1][0]):
+                return np.array(curves).T
+
+
+def whole(row: dict) -> dict:
+    """Step of leaving, last losses and cost of a training."""
+    began = time.process_time()
+    losses, constants = trained(row, int(row["steps"]))
+    final = losses[-LAST:].mean() / constants[-LAST:].mean() if math.isfinite(losses[-1]) else math.inf
+    return {"left": left(losses, constants), "final": final, "seconds": time.process_time() - began}
+
+
+def ahead(row: dict) -> dict:
+    """Forecasts after some parts of the steps."""
+    model, x, y, name, optimizer, axis, clip_norm = built(row)
+    loss, batch, steps, found = LOSSES.get(name, name), int(row["batch"]), int(row["steps"]), {}
+    training = Training(model, x, y, loss, optimizer, batch_size=batch, batch_axis=axis, clip_norm=clip_norm)
+    training.data.keep_out()
+    for part, share in PARTS.items():
+        said = forecast_of(training, steps, 1e9, most=int(share * steps))
+        values = said.escape_steps, *said.interval, said.probability, said.trials[0].steps
+        found |= dict(zip((f"{part}_{v}" for v in ("escape", "low", "high", "p", "steps")), values, strict=True))
+    return found
+
+
+def written(out: Path, run: Callable[[dict], dict]) -> None:
+    """Add the rows that a file does not have yet."""
+    done = {r["number"] for r in csv.DictReader(out.open())} if out.exists() else set()
+    for row in csv.DictReader(TABLE.open()):
+        if row["number"] not in done:
+            row |= {name: f"{value:.5g}" for name, value in run(row).items()}
+            with out.open("a", newline="") as file:
+                table = csv.DictWriter(file, row)
+                if not file.tell():
+                    table.writeheader()
+                table.writerow(row)
+            print(row, flush=True)
+
+
+def report(runs: Path, forecasts: Path) -> str:
+    """How many forecasts are decided, and how many of these are right."""
+    from sklearn.metrics import roc_auc_score
+
+    truth = {r["number"]: float(r["left"]) <= float(r["steps"]) for r in csv.DictReader(runs.open())}
+    rows, lines = list(csv.DictReader(forecasts.open())), [f"{sum(truth.values())} of {len(truth)} leave"]
+    for part in PARTS:
+        p = np.array([float(r[f"{part}_p"]) for r in rows])
+        y = np.array([truth[r["number"]] for r in rows])
+        leaves, stays = p >= LIKELY, p < 0.1
+        open_ = ~leaves & ~stays
+        lines.append(
+            f"a {part}: AUC {roc_auc_score(y, p):.3f}, on the right side of 0.5 {np.mean((p > 0.5) == y):.2f}; "
+            f"'leaves' {leaves.sum()}, true {y[leaves].sum()}; 'stays' {stays.sum()}, true {(~y[stays]).sum()}; "
+            f"open {open_.sum()}, of which leave {y[open_].sum()}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    if len(sys.argv) not in (3, 4):
+        sys.exit(__doc__)
+    what, *paths = sys.argv[1], *map(Path, sys.argv[2:])
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    if what == "report":
+        print(report(*paths))
+    else:
+        written(paths[0], {"run": whole, "forecast": ahead}[what])
+
+
+if __name__ == "__main__":
+    main()
