@@ -162,7 +162,7 @@ def motion(trial: Trial) -> str:
         before = f", {early.gain:.1g} in steps {early.first:,} to {early.last:,}"
         words += before if late.gain > early.gain * math.exp(GROWS) else ", and hardly more than before"
     else:
-        words = f"the outputs explain nothing of the loss that is no chance ({late.errors:.1f} standard errors)"
+        words = f"the outputs explain no more of the loss than chance does ({late.errors:.1f} standard errors)"
     shares = [(step, reach.far) for step, reach in trial.reaches if reach.far > 0]
     if len(shares) > 1:
         (_, first), (step, last) = shares[0], shares[-1]
