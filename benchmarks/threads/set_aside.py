@@ -6,6 +6,7 @@ Legend: N examples, T frames, K outputs or classes, V words.
 """
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
