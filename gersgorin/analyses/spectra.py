@@ -398,7 +398,7 @@ def spectra(
         title=label.title or label.name,
         about=label.about,
         discs=discs,
-        gate_name=run.gate_name,
+        gate_name=run.cell.gate_name,
         transform_gate=gates(run).mean,
         norm_bound=bound,
         log_norm_product=log_norms,
