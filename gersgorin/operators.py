@@ -80,7 +80,7 @@ class StepOperator(LinearOperator):
             w.diagonal(start).fill_(1)
             yield rows, self._rows(w).contiguous()
 
-    def eigenvalues(self, k: int, *, seed: int = 0, restarts: int = RESTARTS) -> Tensor:
+    def eigenvalues(self, k: int, *, restarts: int = RESTARTS) -> Tensor:
         """The k eigenvalues of largest modulus, (k,) complex, in the order of `gersgorin.eigenvalues`.
 
         If k separates two conjugates, it is the upper one. Of up to 2,048 state entries LAPACK gives all eigenvalues in less time.
@@ -96,7 +96,7 @@ class StepOperator(LinearOperator):
             raise InvalidInputError(f"k is {k!r}: {said}")
         if self.matrix is not None and (N <= BY_LAPACK or k > N - 3):
             return eigenvalues(self.matrix)[:k]
-        start = np.random.default_rng(seed).standard_normal(N).astype(self.dtype)
+        start = np.random.default_rng(0).standard_normal(N).astype(self.dtype)
         if not self.matvec(start).any():  # only a zero matrix maps a random vector to zero
             return torch.zeros(k, dtype=torch.promote_types(self.like.dtype, torch.complex32), device="cpu")
         # three times as many vectors take the fewest products if many eigenvalues have similar moduli
@@ -112,14 +112,14 @@ class StepOperator(LinearOperator):
             ) from error
         return largest_first(torch.from_numpy(values))[0][:k]
 
-    def norm(self, *, seed: int = 0, restarts: int = RESTARTS) -> float:
+    def norm(self, *, restarts: int = RESTARTS) -> float:
         """||A||_2. Raises NotConvergedError with a lower bound in `found`."""
         N, like = len(self.like), self.like
         if N <= SMALL:  # fewer products than ARPACK needs
             eye = torch.eye(N, dtype=like.dtype, device=like.device)
             A = torch.stack([self.forward(column).double() for column in eye], 1)
             return float(torch.linalg.svd(A)[1][0])
-        v = torch.randn(N, generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu")
+        v = torch.randn(N, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
         v = v / v.norm()
         size = float(self.forward(v.to(like)).double().norm())
         if not size:  # only a zero matrix maps a random vector to zero

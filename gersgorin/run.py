@@ -112,16 +112,6 @@ class Run:
         return self.cell.depth
 
     @property
-    def has_layers(self) -> bool:
-        """True if a step has several layers whose Jacobians are known."""
-        return self.depth > 1 and self.cell.has_layers
-
-    @property
-    def gate_name(self) -> str:
-        """Name of the gate in the cell's literature."""
-        return self.cell.gate_name
-
-    @property
     def labels(self) -> dict[str, Any]:
         """Fields `title`, `about` and `unit` of a result of this run."""
         return {"title": self.label.title, "about": self.label.about, "unit": self.label.time_unit}
@@ -188,9 +178,9 @@ class Run:
         x = self.inputs.repeat(times, *[1] * (self.inputs.dim() - 1))
         return Run.of(self.cell, x, self.states[0], self.label)
 
-    def starting_at(self, s0: Tensor) -> "Run":
+    def starting_at(self, s0: Tensor) -> Self:
         """The same run from another state (N,)."""
-        return Run.of(self.cell, self.inputs, s0, self.label)
+        return replace(self, states=trajectory(self.cell, self.inputs, s0))
 
     def until(self, steps: int) -> Self:
         """The first steps. Raises InvalidInputError if there are fewer."""
@@ -218,10 +208,10 @@ def silent(done: int, total: int) -> None:
     """Report no progress."""
 
 
-def shown_steps(T: int, panels: int = 4) -> list[int]:
-    """A few steps spread over the run, the first and the last among them.
+def shown_steps(T: int) -> list[int]:
+    """Four steps spread over the run, or fewer of a shorter one, the first and the last among them.
 
     >>> shown_steps(33), shown_steps(2)
     ([0, 11, 21, 32], [0, 1])
     """
-    return sorted({round(k * (T - 1) / max(1, panels - 1)) for k in range(panels)})
+    return sorted({round(k * (T - 1) / 3) for k in range(4)})

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import copied, with_gradients
 from gersgorin.analyses.memory import Memory
-from gersgorin.loading.calls import check_loop, watched_calls
+from gersgorin.loading.calls import Call, check_loop, watched_calls
 from gersgorin.loading.find import (
     Watched,
     is_hand_written,
@@ -136,14 +136,15 @@ def audit(
     module, findings = _finite(module) if isinstance(module, nn.Module) else (module, [])
     map_ = module if isinstance(module, SequenceMap) else SequenceMap(module, x, submodule=submodule)
     paths, half_lives, rows = {part: path for path, part in map_.module.named_modules()}, {}, []
-    passed = {part: _passed(map_, part) for part in _recurrent(map_.part)}
-    places = [(part, k) for part in passed for k in range(layers_of(part))]
+    calls = {part: _calls(map_, part) for part in _recurrent(map_.part)}
+    places = [(part, k) for part in calls for k in range(layers_of(part))]
     for done, (part, k) in enumerate(places):
         layer = k + 1 if layers_of(part) > 1 else None
         name = (paths[part] or type(part).__name__) + (f", layer {layer}" if layer else "")
-        run = _run(map_, part, paths[part], layer)
+        run = _run(map_, part, paths[part], layer, calls[part])
         half_lives[name], row = _measured(run, torch.Generator().manual_seed(seed))
-        given, output = passed[part]
+        last = calls[part][-1] if calls[part] else Call(None, [])  # a layer may be called by other names than its own
+        given, output = first_tensor(last.x), first_tensor(last.output)
         rows.append(row | {"input_rms": _rms(given), "output_rms": _rms(output)})
         findings += [f"{name}: {said}." for said in _out_of_line(half_lives[name], **rows[-1])]
         width = 0 if given is None else given.shape[-1]
@@ -192,11 +193,16 @@ def _recurrent(module: nn.Module) -> list[nn.Module]:
     return parts or [module]
 
 
-def _run(map_: SequenceMap, part: nn.Module, path: str, layer: int | None) -> Run:
+@torch.no_grad()
+def _calls(map_: SequenceMap, part: nn.Module) -> list[Call]:
+    """The calls of a layer while the model reads x; none if it is not called as a module."""
+    return watched_calls(part, map_.module, map_.given.clone())
+
+
+def _run(map_: SequenceMap, part: nn.Module, path: str, layer: int | None, calls: list[Call]) -> Run:
     """One layer along what it reads, in float64."""
     if map_.outputs.dtype == torch.float64:
         return Watched(map_.module, layer, path).along(map_.given, one=True).require_finite()
-    calls = watched_calls(part, map_.module, map_.given)
     x = joined_inputs(part, map_.module, calls).flatten(0, -2)
     check_loop(part, map_.module, map_.given, calls, len(x))
     return Watched(part, layer).along(x.double(), one=True).require_finite()
@@ -254,22 +260,6 @@ def _sets_decays(weight: Tensor, part: nn.Module, layer: int | None, width: int)
         weight.data.copy_(before)
     (rest, logarithms), (moved, shrunk) = seen
     return torch.equal(rest, moved) and bool((np.abs(shrunk - logarithms) > MOVED * np.abs(logarithms)).any())
-
-
-def _passed(map_: SequenceMap, part: nn.Module) -> tuple[Tensor | None, Tensor | None]:
-    """The inputs and outputs of a layer while the model reads x; None if it is not called as a module."""
-    found = [(None, None)]
-
-    def seen(part, args, kwargs, output):
-        found.append((first_tensor((*args, *kwargs.values())), first_tensor(output)))
-
-    hook = part.register_forward_hook(seen, with_kwargs=True)
-    try:
-        with torch.no_grad():
-            map_.module(map_.given.clone())
-    finally:
-        hook.remove()
-    return found[-1]
 
 
 def _rms(t: Tensor | None) -> float:

@@ -401,7 +401,7 @@ def bounds(
 
     def steps() -> Iterator[list[np.ndarray]]:
         layered = (run.layer_jacobians(now) for now in run.slices(run.depth))
-        for found in layered if layers and run.has_layers else ([A] for _, A in run.blocks()):
+        for found in layered if layers and run.depth > 1 and run.cell.has_layers else ([A] for _, A in run.blocks()):
             yield from zip(*(J.double().cpu().numpy() for J in found), strict=True)
 
     norms = _fixed_norms(steps(), len(run))

@@ -17,6 +17,8 @@ from typing import Literal
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
+from matplotlib.patches import Circle
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
@@ -25,13 +27,14 @@ from gersgorin.cell import State, Step
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.normality import departure_from_normality, kreiss_constant
-from gersgorin.linalg.outlines import support_corners
+from gersgorin.linalg.outlines import discs_outline, support_corners
 from gersgorin.linalg.products import half_life, running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
-from gersgorin.plotting.spectra import Discs, plot_spectrum
+from gersgorin.plotting.figure import Style, complete, complex_plane, own_axes
 from gersgorin.resolve import open_run
 from gersgorin.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError, NotConvergedError
+from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED, drawable, our_style
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
@@ -54,6 +57,13 @@ SMALL = 256  # entries of a state, up to which what is costly takes but a moment
 ANGLES = 32
 ROUNDING = 1e-9  # what may lie beyond the unit circle and still be on it: an orthogonal cell's eigenvalues do
 ROUNDING_SHOWN = 1e-3  # of the unit circle's radius: what rounding must be able to move before the words speak of it
+
+Discs = tuple[np.ndarray, np.ndarray]  # centres and radii, (N,) each
+RANGE_STYLE: Style = {"color": PURPLE, "linestyle": (0, (1, 1)), "linewidth": 1.4}
+DISC_STYLES: dict[str, Style] = {
+    "row": {"color": BLUE, "linestyle": "-"},
+    "column": {"color": ORANGE, "linestyle": "--"},
+}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -244,6 +254,101 @@ def reading(record: Spectra) -> str:
     return words
 
 
+@our_style()
+def plot_spectrum(
+    record: Spectra,
+    step: int | None = None,
+    *,
+    limit: float | None = None,
+    show_discs: bool = False,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the eigenvalues of one step, the outlines of its numerical range and of the unions of discs, and the unit circle.
+
+    The inclusion set is shaded: the union of the discs, or with row and column discs the intersection of the two unions.
+
+    Args:
+        record: see `gersgorin.spectra`.
+        step: counted from 0; None: the one with the largest spectral radius.
+        limit: half the width of the panel, around 0; None: large enough for all steps.
+        show_discs: draw each disc too, as a thin circle.
+        ax: axes to draw into.
+
+    Raises InvalidInputError for a step outside the run.
+    """
+    T = len(record.norm)
+    step = largest_step(record) if step is None else step
+    if not 0 <= step < T:
+        raise InvalidInputError(f"step is {step}: the record has steps 0 to {T - 1}")
+    alone, ax = ax is None, own_axes(4.6, 5.4) if ax is None else ax
+    drawn: list[Discs] = []
+    for axis, sets in record.disc_sets.items():
+        (centers, radii), style = (part[step] for part in sets), DISC_STYLES[axis]
+        if not np.isfinite(centers + radii).all():
+            continue
+        for k, polygon in enumerate(discs_outline(centers, radii, 65)):
+            label = f"union of the {axis} discs" if k == 0 else None
+            ax.plot(polygon.real, polygon.imag, linewidth=1.2, label=label, **style)
+        named = None if drawn else "disc centres"  # equal for rows and columns
+        draw_centres(centers, ax, color=style["color"], label=named)
+        if show_discs:
+            _draw_discs(centers, radii, style, f"each {axis} disc", ax)
+        drawn.append((centers, radii))
+    _shade(drawn, ax)
+    draw_points(record, step, ax, range_label="numerical range", label=record.which_eigenvalues, zorder=4)
+    complex_plane(ax, limit or spectrum_limit([record]))
+    ax.set_title(f"step {step}" if alone else f"{drawable(record.title)}, step {step}")
+    return complete(ax, record.heading, record.about) if alone else ax
+
+
+def draw_centres(centers: np.ndarray, ax: Axes, **style) -> None:
+    """Mark the centres of discs, which are real."""
+    ax.plot(centers, np.zeros_like(centers), "|", markersize=9, markeredgewidth=1.2, alpha=0.6, **style)
+
+
+def draw_points(record: Spectra, step: int, ax: Axes, *, range_label: str | None = None, **style) -> None:
+    """Draw the eigenvalues of a step and the outline of its numerical range."""
+    if not record.leading:
+        around = record.range_outline(step)
+        ax.plot(around.real, around.imag, **RANGE_STYLE, label=range_label)
+    values = record.eigenvalues[step]
+    ax.plot(values.real, values.imag, ".", color=RED, markersize=4, **style)
+
+
+def _shade(discs: list[Discs], ax: Axes) -> None:
+    """Shade the intersection of the unions of discs."""
+    if not discs:
+        return
+    ends = max((c - r).min() for c, r in discs), min((c + r).max() for c, r in discs)
+    x = np.linspace(*ends, 1001)[:, None]
+    distances = [(r, np.minimum(np.abs(x - c), r)) for c, r in discs]
+    height = np.min([(np.sqrt(r - d) * np.sqrt(r + d)).max(1) for r, d in distances], axis=0)
+    color = GREY if len(discs) > 1 else ax.lines[0].get_color()
+    ax.fill_between(x[:, 0], -height, height, color=color, alpha=0.10, linewidth=0)
+
+
+def _draw_discs(centers: np.ndarray, radii: np.ndarray, style: dict, label: str, ax: Axes) -> None:
+    """Draw thin circles, fainter if there are many."""
+    alpha = float(np.clip(4 / np.sqrt(len(centers)), 0.12, 0.7))
+    circles = [Circle((c, 0), r) for c, r in zip(centers, radii, strict=True)]
+    look = {"edgecolor": style["color"], "linestyle": style["linestyle"], "facecolor": "none", "linewidth": 0.5}
+    ax.add_collection(PatchCollection(circles, alpha=alpha, **look), autolim=False)
+    ax.plot([], [], **style, linewidth=0.5, alpha=max(alpha, 0.5), label=label)
+
+
+def spectrum_limit(records: list[Spectra]) -> float:
+    """Half the width of panels that contain all discs and numerical ranges of the results, and the unit circle."""
+    edges = [np.abs(c) + r for record in records for c, r in record.disc_sets.values()]
+    edges += [record.numerical_radius for record in records if not record.leading]
+    known = [float(edge[np.isfinite(edge)].max(initial=1)) for edge in edges]
+    return 1.08 * max(1.0, *known)
+
+
+def largest_step(record: Spectra) -> int:
+    """The step of largest spectral radius among those where it is known; 0 if it is nowhere."""
+    return int(np.argmax(np.nan_to_num(record.spectral_radius, nan=-1)))
+
+
 @with_gradients()
 @torch.no_grad()
 @one_thread()  # two threads on small matrices gain little on an idle machine and lose much on a busy one
@@ -293,7 +398,7 @@ def spectra(
         title=label.title or label.name,
         about=label.about,
         discs=discs,
-        gate_name=run.gate_name,
+        gate_name=run.cell.gate_name,
         transform_gate=gates(run).mean,
         norm_bound=bound,
         log_norm_product=log_norms,

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from gersgorin.linalg.products import half_life, running_log_norms
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.plotting.figure import panel
-from gersgorin.plotting.spectra import draw_growth, draw_layers
+from gersgorin.plotting.figure import draw_growth, draw_layers, panel
 from gersgorin.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import GREEN
@@ -110,7 +109,7 @@ def gates(run: Run, *, progress: Progress = silent) -> GateActivity:
     means = [t.mean(-1) for t in run.gates().t]
     mean = (torch.stack(means, 1) if means else run.states.new_empty(len(run), 0)).cpu().numpy()
     progress(len(run), len(run))
-    return GateActivity(mean=mean, gate_name=run.gate_name, **run.labels)
+    return GateActivity(mean=mean, gate_name=run.cell.gate_name, **run.labels)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

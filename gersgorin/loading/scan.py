@@ -108,10 +108,6 @@ class ScanRun(Run):
         """The first steps."""
         return replace(super().until(steps), x=self.x[:steps])
 
-    def starting_at(self, s0: Tensor) -> "ScanRun":
-        """The same run from another state (N,)."""
-        return ScanRun.along(self.module, self.x, s0, self.label)
-
     def any_step(self) -> StepCell:
         """Raises InvalidInputError: the elements of a step may depend on other inputs too."""
         raise InvalidInputError(

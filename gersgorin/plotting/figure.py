@@ -21,6 +21,7 @@ from rhn.errors import InvalidInputError
 from rhn.utils.figures import (
     BLUE,
     GREEN,
+    GREY,
     ORANGE,
     PURPLE,
     RED,
@@ -165,6 +166,26 @@ def over_time(ax: Axes, steps: float, unit: str, ylabel: str) -> Axes:
     label_axes(ax, time_label(unit), ylabel)
     plain_numbers(ax)
     return ax
+
+
+def draw_growth(log_norm: np.ndarray, state: str, unit: str, ax: Axes) -> Axes:
+    """Draw the norm of d state[t] / d state[0] over time on a log scale, from its natural logarithm (T,)."""
+    t, decades = np.arange(len(log_norm) + 1), np.where(np.isfinite(log_norm), log_norm, np.nan) / np.log(10)
+    ax.plot(t, np.r_[0, decades], color=ink(ax), linewidth=1.4, label=f"norm of d{state}[t]/d{state}[0]")
+    ax.axhline(0, **DASHED | {"color": ink(ax)}, linewidth=0.8)
+    if (zero := np.isneginf(log_norm)).any():
+        place, words, apart = (t[1:][zero][0], 0), "the product is zero from here", "offset points"
+        ax.annotate(words, place, xytext=(0, 4), textcoords=apart, fontsize=8, color=GREY)
+    return over_time(ax, len(log_norm), unit, rf"$\log_{{10}}\,\|\partial {state}_t/\partial {state}_0\|$")
+
+
+def draw_layers(layers: np.ndarray, unit: str, ylabel: str, ax: Axes) -> Axes:
+    """Draw one line for each layer over time, from values (T, L) of single steps."""
+    T, L = layers.shape
+    for k, values in enumerate(layers.T):
+        marker = "." if T == 1 else None
+        ax.plot(values, linewidth=1.3, marker=marker, label=f"layer {k + 1}", **shade_style(k, L))
+    return over_time(ax, T - 1 or 1, unit, ylabel)
 
 
 def complex_plane(ax: Axes, limit: float) -> Axes:

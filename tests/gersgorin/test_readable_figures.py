@@ -140,7 +140,7 @@ FIGURES = {  # what each is drawn from
     "comparison.draw_results": lambda draw, runs, training, size: draw(runs["spectra"], "sequence noise"),
     "analyses.overview.draw_overview": lambda draw, runs, training, size: draw(training[1]),
     "plotting.spectra.plot_products": lambda draw, runs, training, size: draw(runs["spectra"][0]),
-    "plotting.spectra.plot_spectrum": lambda draw, runs, training, size: draw(runs["spectra"][0]),
+    "analyses.spectra.plot_spectrum": lambda draw, runs, training, size: draw(runs["spectra"][0]),
     "plotting.spectra.plot_suggested": lambda draw, runs, training, size: draw(runs["spectra"][0]),
     "recording.draw_recording": lambda draw, runs, training, size: draw(training[0]),
     "recording.plot_measures": lambda draw, runs, training, size: draw(training[0]),
@@ -149,8 +149,8 @@ FIGURES = {  # what each is drawn from
 }
 INSIDE = {  # drawn only as part of others
     "comparison.plot_bands",
-    "plotting.spectra.draw_growth",
-    "plotting.spectra.draw_layers",
+    "plotting.figure.draw_growth",
+    "plotting.figure.draw_layers",
     "plotting.spectra.plot_crowd",
 }
 

@@ -50,17 +50,10 @@ def sources() -> list[tuple[str, Path]]:
     return [(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path) for path in files]
 
 
-def imports(module: str, path: Path, *, types: bool = True) -> set[str]:
-    """What a file imports of ours, at its head or anywhere inside, as full names: package.module.name.
-
-    types: also what only annotations need, under `if TYPE_CHECKING`.
-    """
+def imports(module: str, path: Path) -> set[str]:
+    """What a file imports of ours, at its head, inside, or for annotations only, as full names: package.module.name."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     tree = ast.parse(path.read_text())
-    if not types:
-        tree.body = [
-            part for part in tree.body if not (isinstance(part, ast.If) and "TYPE_CHECKING" in ast.unparse(part.test))
-        ]
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -107,7 +100,7 @@ def test_no_modules_of_a_package_import_each_other_in_a_circle(package):
     uses = {
         module: {
             max((m for m in modules if f"{name}.".startswith(f"{m}.")), key=len, default="")
-            for name in imports(module, path, types=False)
+            for name in imports(module, path)
         }
         for module, path in modules.items()
         if module == package or module.startswith(f"{package}.")
