@@ -59,7 +59,7 @@ figures: $(VENV)/.base ## draw the gallery and the pictures of README and docs
 	$(BIN)/gersgorin plot --cell rhn --depth 5 --output docs/figures/rhn-depth5.png
 	$(BIN)/python -m benchmarks.plateau_table report docs/results/2026-11-23-plateau-table.csv docs/figures/plateau-table.png
 	$(BIN)/python -m benchmarks.plateau_table clocks docs/figures/clocks.png
-	$(BIN)/python -m benchmarks.threads report docs/results/2026-11-24-causes-development.csv docs/results/2026-11-24-causes-set_aside.csv --figure docs/figures/threads.png
+	$(BIN)/python -m benchmarks.threads report docs/results/2026-11-24-causes-development.csv docs/results/2026-11-24-causes-first-run.csv --figure docs/figures/threads.png
 	$(BIN)/gersgorin compare init=identity:0.005 --cell rnn --init gaussian:0.02 --output docs/figures/initialisations.png
 	$(BIN)/gersgorin compare bias=40 --cell rhn --transform-bias -40 --init gaussian:0.05 --output docs/figures/gate-limits.png
 

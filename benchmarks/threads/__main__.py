@@ -125,7 +125,7 @@ def picture(files: list[Path], path: Path) -> None:
     """Draw the shares of both halves of the threads."""
     import matplotlib.pyplot as plt
 
-    titles = {"development": "threads by which the causes were written", "set_aside": "threads set aside"}
+    titles = {"development": "threads by which the causes were written", "run": "threads set aside, first run"}
     every = {
         titles[f.stem.split("-")[-1]]: shares([*csv.DictReader(f.open())])
         for f in files

@@ -2,20 +2,28 @@
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from matplotlib.axes import Axes
 
-from gersgorin.checking.clocks import signals
-from gersgorin.checking.trials import DIVERGED
+from gersgorin.checking.clocks import Interval, signals
+from gersgorin.checking.trials import DIVERGED, Trial
 from gersgorin.plotting.figure import DASHED, ink, label_axes, line_style
 from rhn.utils.figures import BLUE, plain_log_ticks
 
-if TYPE_CHECKING:
-    from gersgorin.checking.prediction import TrainingCheck
+
+class Drawn(Protocol):
+    """The fields of a check that are drawn."""
+
+    steps: int
+    learning_rate: float
+    losses: tuple[float, ...]
+    trials: tuple[Trial, ...]
+    escape_steps: float
+    interval: Interval
 
 
-def draw_losses(check: "TrainingCheck", ax: Axes) -> None:
+def draw_losses(check: Drawn, ax: Axes) -> None:
     """Loss of each trial relative to a constant output's, a dot at its end; shaded: the interval in which the training leaves."""
     tried = [trial for trial in check.trials if trial.steps]
     for k, trial in enumerate(tried):
@@ -35,7 +43,7 @@ def draw_losses(check: "TrainingCheck", ax: Axes) -> None:
     plain_log_ticks(ax.yaxis)
 
 
-def draw_clocks(check: "TrainingCheck", ax: Axes) -> None:
+def draw_clocks(check: Drawn, ax: Axes) -> None:
     """Share of the loss that the outputs explain, and of the gradient that comes from the first half of a sequence; 0 is left out."""
     own = check.trials[0]
     windows = [s for s in signals(own) if s.gain > 0] if own.slopes else []

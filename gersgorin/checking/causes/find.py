@@ -110,7 +110,7 @@ def after(
         else:
             causes += [replace(cause, sure=False) for cause in explosions]
     elif well:
-        causes += better_rate(case, check, trials)
+        causes += better_rate(case, check.trials[0], trials.to_the_end)
     else:
         causes += explosions
     causes = [*own, *causes, *watch.causes(well=well)]

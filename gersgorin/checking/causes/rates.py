@@ -1,23 +1,19 @@
 """Causes in the training: a learning rate, a number of steps, an explosion."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import torch
 
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause, listed
 from gersgorin.checking.causes.data import USUAL
-from gersgorin.checking.forecast import FASTER, Forecast
+from gersgorin.checking.forecast import FASTER
 from gersgorin.checking.reach import Reach
 from gersgorin.checking.trials import Trial
 from gersgorin.training.training import times
 from rhn.errors import USERS_FAULT
-
-if TYPE_CHECKING:
-    from gersgorin.checking.causes.repairs import Trials
 
 CLIP = 1.0  # norm of gradients
 FEW, LONGER = 200, 4  # steps of a training that may need more; times these, to see whether it does
@@ -126,14 +122,16 @@ def rate_cause(case: Case, trial: Trial) -> Cause:
     )
 
 
-def better_rate(case: Case, found: Forecast, trials: "Trials") -> Iterator[Cause]:
-    """A learning rate far from the usual ones, at a tenth or ten times of which the loss is much lower after the same steps."""
-    rate, (low, high), own = case.loop.learning_rate, USUAL[_kind(case)], found.trials[0]
+def better_rate(case: Case, own: Trial, run: Callable[[float, int], list[Trial]]) -> Iterator[Cause]:
+    """A learning rate far from the usual ones, at a tenth or ten times of which the loss is much lower after the same steps.
+
+    run: makes a trial at a factor on the learning rate, of some steps.
+    """
+    rate, (low, high) = case.loop.learning_rate, USUAL[_kind(case)]
     if case.loop.scheduler is not None or low / FAR <= rate <= high * FAR:
         return
     factor, word = (0.1, "high") if rate > high else (10.0, "low")
-    trials.progress("a more usual learning rate")
-    for trial in trials.run(case.loop, [factor], own.steps, until_any=False, after=math.inf):
+    for trial in run(factor, own.steps):
         ends = float(own.ratios[-1]), float(trial.ratios[-1]) if trial.steps else math.inf
         if trial.steps == own.steps and ends[1] < BETTER * ends[0]:
             yield Cause(

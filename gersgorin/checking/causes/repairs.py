@@ -67,6 +67,11 @@ class Trials:
         constant = self.constant if loop is self.case.loop else None
         return run_trials(loop, factors, steps=steps, seconds=seconds, constant=constant, seed=self.seed, **options)
 
+    def to_the_end(self, factor: float, steps: int) -> list[Trial]:
+        """A trial of the training at another learning rate, whether it leaves or not; none without time."""
+        self.progress("a more usual learning rate")
+        return self.run(self.case.loop, [factor], steps, until_any=False, after=math.inf)
+
     def leaving(self, repair: Repair, known: Sequence[Trial]) -> tuple[Trial | None, list[Trial]]:
         """(The trial of a repaired training that leaves, or None, all of them). known: the training itself, and trials made before."""
         self.progress(f"repaired: {repair.name}")
