@@ -149,8 +149,8 @@ class Recorder:
         layer: which recurrent cell, counted from 1, where the module has several; each layer of torch.nn's counts. None: the first,
             of torch.nn's with the joint state of all its layers.
         submodule: the part of the module in which to look, by its name in `named_modules`: "encoder.rnn".
-        loss_fn: loss_fn(output, y) of the training, for the share of the loss that the outputs explain (`gersgorin.checking.clocks`);
-            outputs have their units last.
+        loss_fn: loss_fn(output, y) of the training, for the share of the loss of their mean that the outputs explain
+            (`gersgorin.checking.clocks`); outputs have their units last.
         about: the origin of the training, for figures: "orthogonal:1, seed 0; sums of two numbers". None: the one in the resumed
             file, or that of a cell of ours.
 
@@ -219,15 +219,22 @@ class Recorder:
     @torch.enable_grad()
     def _explain(self, output: Tensor, y: Tensor) -> None:
         """Add the first-order gain of a minibatch's outputs over the mean output of about `MEMORY` steps."""
-        mean, trial = output.detach().flatten(0, -2).mean(0), self._since
+        if not isinstance(output, Tensor):
+            raise InvalidInputError(f"output is a {type(output).__name__}: expected the tensor that loss_fn takes")
+        mean, trial = output.detach().reshape(-1, output.shape[-1] if output.dim() > 1 else 1).mean(0), self._since
+        if self._mean.dim() and self._mean.shape != mean.shape:
+            raise InvalidInputError(
+                f"output has {len(mean)} units, and had {len(self._mean)} before: expected them last"
+            )
         self._seen += 1
         self._mean = self._mean.to(mean) + (mean - self._mean.to(mean)) / min(self._seen, MEMORY)
         constant, d = self._mean.expand(output.shape).clone().requires_grad_(), output.detach() - mean
-        loss = self._loss_fn(constant, y)  # type: ignore[misc]  # `step` has it
+        loss = self._loss_fn(constant.clone(), y)  # type: ignore[misc]  # `step` has it
+        if not torch.isfinite(loss):  # such as of a minibatch whose targets are all masked
+            return
+        (slope,) = torch.autograd.grad(loss, constant, retain_graph=not trial.curvatures, materialize_grads=True)
         if not trial.curvatures:
             trial.curvatures.append(curvature(loss, constant, d))
-            loss = self._loss_fn(constant, y)  # type: ignore[misc]
-        (slope,) = torch.autograd.grad(loss, constant)
         trial.losses.append(math.nan)
         trial.constants.append(loss.item())
         trial.slopes.append(-float((slope * d).sum()))

@@ -34,6 +34,7 @@ from gersgorin.checking.trials import Trial
 Interval = tuple[float, float]
 LEAVES = 0.05  # gain at which a training leaves
 MOVES = 3.0  # standard errors of a gain that is no chance
+ABOVE = 1.5  # times the loss of a constant output, from which on a training is not on the plateau yet, or not any more
 FEWEST = 100  # steps of a trial that forecasts anything
 LAW = 0.6  # standard deviation of the growth of ln gain from that of the law
 STILL = 0.35  # probability of leaving of a whole training in which nothing moves yet
@@ -56,14 +57,14 @@ class Signal:
     first: int
     last: int
     gain: float
-    """Of the constant's loss; 0 if the outputs explain nothing."""
+    """Of the constant's loss; 0 if the outputs explain nothing; NaN if it cannot be measured: a loss that is singular at a constant."""
     errors: float
     """The gain in standard errors."""
 
     @property
     def moves(self) -> bool:
         """True if the gain is no chance."""
-        return self.errors >= MOVES
+        return self.errors >= MOVES and not math.isnan(self.gain)
 
 
 def signal(trial: Trial, first: int, last: int) -> Signal:
@@ -72,8 +73,9 @@ def signal(trial: Trial, first: int, last: int) -> Signal:
     curvatures = [h for h in trial.curvatures if math.isfinite(h)] or [0.0]
     G, H = float(slopes.sum() / loss), float(sum(trial.powers[first:last]) * np.median(curvatures) / loss)
     error = float(slopes.std(ddof=1)) * math.sqrt(len(slopes)) / loss
-    a = min(1.0, G / H) if H > 0 else 1.0
-    return Signal(first, last, max(0.0, a * G - a * a * H / 2), G / max(error, 1e-300))
+    a = min(1.0, max(0.0, G / H)) if H > 0 else 1.0
+    gain = float(np.maximum(0.0, a * G - a * a * H / 2))
+    return Signal(first, last, gain if gain <= 1 else math.nan, G / max(error, 1e-300))
 
 
 def signals(trial: Trial) -> list[Signal]:
@@ -90,11 +92,16 @@ def thirds(trial: Trial) -> tuple[Signal, Signal]:
     return signal(trial, t // 3, 2 * t // 3), signal(trial, 2 * t // 3, t)
 
 
+def moves(trial: Trial) -> bool:
+    """True if the outputs explain more of the loss in the last third of a trial than chance does."""
+    return any(trial.powers) and thirds(trial)[1].moves
+
+
 def expected(trial: Trial, steps: int) -> tuple[float, Interval, float]:
     """(Escape, its interval, probability of leaving within these steps) of a training that was not seen to leave."""
     t = trial.steps
     still = STILL * max(0.0, 1 - t / steps)
-    if t < FEWEST or t >= steps:
+    if t < FEWEST or t >= steps or not trial.ratios[-1] < ABOVE:
         return math.inf, (float(t), math.inf), still
     growths = [found for found in (_signal_growth(trial), _reach_growth(trial)) if found]
     if not growths:
@@ -112,7 +119,7 @@ class Growth:
     error: float
     """Its standard deviation, that of the law included."""
     far: float
-    """What is left to grow from the time `since` t on until the training leaves."""
+    """Growth that is left from the time `since` t on until the training leaves."""
     span: float
     since: float
 
@@ -130,9 +137,9 @@ class Growth:
 
 def _signal_growth(trial: Trial) -> Growth | None:
     """Of ln gain from the second third of a trial to the last; None if nothing moves."""
-    if not any(trial.powers) or not (both := thirds(trial))[1].moves:
+    if not moves(trial):
         return None
-    early, late = both
+    early, late = thirds(trial)
     growth = math.log(late.gain / max(early.gain, late.gain / late.errors))
     error = math.hypot(1 / late.errors, 1 / max(early.errors, 1.0), LAW)
     return Growth(growth, error, max(0.0, math.log(LEAVES / late.gain)), 1 / 3, 5 / 6)
@@ -157,12 +164,15 @@ def motion(trial: Trial) -> str:
     if trial.steps < FEWEST or not any(trial.powers):
         return ""
     early, late = thirds(trial)
+    if math.isnan(late.gain):
+        return ""
     if late.moves:
         words = f"the outputs explain {late.gain:.1g} of the loss in steps {late.first:,} to {late.last:,}"
         before = f", {early.gain:.1g} in steps {early.first:,} to {early.last:,}"
         words += before if late.gain > early.gain * math.exp(GROWS) else ", and hardly more than before"
     else:
-        words = f"the outputs explain no more of the loss than chance does ({late.errors:.1f} standard errors)"
+        errors = f" ({late.errors:.1f} standard errors)" * (late.errors >= 0)
+        words = f"the outputs explain no more of the loss than chance does{errors}"
     shares = [(step, reach.far) for step, reach in trial.reaches if reach.far > 0]
     if len(shares) > 1:
         (_, first), (step, last) = shares[0], shares[-1]

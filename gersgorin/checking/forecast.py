@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from gersgorin.checking.clocks import Interval, expected
+from gersgorin.checking.clocks import Interval, expected, moves
 from gersgorin.checking.reach import measure_reach
 from gersgorin.checking.trials import LEFT, Constant, Trial, run_trials
 from gersgorin.training.training import Training
@@ -91,7 +91,7 @@ def forecast(
         return run_trials(loop, factors, steps=most, seconds=left, constant=constant, seed=seed, **options)
 
     def read(model: nn.Module, trial: Trial) -> bool:
-        """Read the reach; True if the clocks decide, and more steps would not show more."""
+        """Read the reach; True if the clocks move and decide, and more steps would not show more."""
         if (reach := measure_reach(loop, model)) is not None:
             trial.reaches.append((trial.steps, reach))
         if trial.left < math.inf or trial.diverged < math.inf or loop.scheduler is not None:
@@ -99,7 +99,7 @@ def forecast(
         escape, _, probability = expected(trial, steps)
         rest = (escape - trial.steps) * loop.step_seconds
         follows = wants_more is not None and rest < end - time.monotonic()
-        return probability < SURELY or (probability > LIKELY and not follows)
+        return (probability < SURELY and moves(trial)) or (probability > LIKELY and not follows)
 
     first = measure_reach(loop, loop.model)
     most = steps if most is None else min(most, steps)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from gersgorin.checking.causes.cause import Cause
-from gersgorin.checking.clocks import Interval, motion, signals
+from gersgorin.checking.clocks import ABOVE, Interval, motion, signals
 from gersgorin.checking.figure import draw_clocks, draw_losses
 from gersgorin.checking.forecast import LIKELY, Forecast
 from gersgorin.checking.reach import Reach
@@ -21,7 +21,6 @@ from rhn.utils.wording import counted, rounded_up
 
 FALLING = 0.99  # of the loss of one window before: a loss that still falls
 UNLIKELY = 0.1  # probability of leaving up to which a training stays
-ABOVE = 1.5  # times the loss of a constant output that a training stays above, not at
 DECIDES = 1.15  # times the seconds of a whole training that its trials take, about
 HUGE = 1e7  # steps; from here on written as a power of ten
 VALUES = 15  # characters before the values of the summary

@@ -189,10 +189,10 @@ class Constant:
         return output - output.mean(axes, keepdim=True)
 
     def _graph(self, shape: torch.Size, y: Tensor) -> tuple[Tensor, Tensor]:
-        """(Loss with its graph, the constant output of this shape as its leaf)."""
+        """(Loss with its graph, the constant output of this shape as its leaf, which the loss may not change in place)."""
         output = self.output.expand(shape)
         output = (output if self.loop.before is None else self.loop.before.of(output)).detach().clone().requires_grad_()
-        loss = self.loop.loss_fn(output, y).reshape(())
+        loss = self.loop.loss_fn(output.clone(), y).reshape(())
         if loss < 0:
             raise InvalidInputError(
                 f"the loss of a constant output is {loss:.3g} on a minibatch, expected a loss of at least 0"
@@ -229,7 +229,7 @@ class _Training:
             group.update(values | {"lr": rate * values["lr"]})
         self.optimizer.zero_grad()
         output = self.loop.output(self.model, x)
-        self.output, loss = output.detach(), self.loop.loss_fn(output, y)
+        self.output, loss = output.detach().clone(), self.loop.loss_fn(output, y)  # the loss may change its output
         loss.backward()
         if self.loop.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.loop.clip_norm)

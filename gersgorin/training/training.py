@@ -288,7 +288,7 @@ class Training:
         for _ in range(FREE_ROUNDS):
             output = output.detach().clone().requires_grad_()
             (slope,) = torch.autograd.grad(self.constant_loss(output, shape, y), output)
-            others = [output.detach() - step * slope / slope.abs().max() for step in STEPS]
+            others = [output.detach() - step * slope / slope.abs().max().clamp_min(1e-30) for step in STEPS]
             least, output = min(((self.constant_loss(o, shape, y).item(), o) for o in others), key=lambda pair: pair[0])
             if least <= LEFT * own:
                 return constant, loss

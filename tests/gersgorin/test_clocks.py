@@ -145,3 +145,26 @@ def test_the_clocks_of_a_trial_change_nothing_in_its_training():
     )
     assert looks == [20, 40] and watched.steps == 40 and not watched.cut
     assert watched.losses == plain.losses[:40]
+
+
+def test_a_loss_far_above_the_constant_s_is_not_on_its_way_out():
+    trial = growing(lambda step: 1e-4 * math.exp(step / 200), 800, noise=0.003)
+    trial.losses = [2.0] * 800
+    assert expected(trial, 8000)[0] == math.inf and expected(trial, 8000)[2] < 0.5
+
+
+def test_outputs_that_lead_away_from_the_targets_explain_nothing():
+    z, y = numbers(0.5, 10.0, torch.Generator().manual_seed(5))
+    found = read(-z, y, "mse")[0]
+    assert found.gain == 0 and found.errors < -MOVES
+
+
+def test_a_share_above_one_is_refused():
+    found = signal(growing(lambda step: 5.0, 200), 0, 200)
+    assert math.isnan(found.gain) and not found.moves and motion(growing(lambda step: 5.0, 200)) == ""
+
+
+def test_a_loss_may_change_its_output_in_place():
+    z, y = numbers(0.3, 0.1, torch.Generator().manual_seed(4))
+    plain, in_place = (read(z, y, loss)[0] for loss in (F.mse_loss, lambda output, y: output.sub_(y).square().mean()))
+    assert in_place.gain == pytest.approx(plain.gain, rel=1e-3)

@@ -1,6 +1,7 @@
 """`Recorder` measures through a training what direct calls measure, and the training does not notice."""
 
 import copy
+import math
 import warnings
 from dataclasses import asdict
 
@@ -349,3 +350,17 @@ def test_files_without_the_share_can_be_read(tmp_path):
     del arrays["explained"]
     np.savez(tmp_path / "old.npz", **arrays)
     assert np.isnan(Recording.load(tmp_path / "old.npz").explained).all() and len(recorder.recording) == 1
+
+
+def test_outputs_of_any_shape_are_read_or_refused_in_a_sentence():
+    y = torch.randn(50, generator=torch.Generator().manual_seed(0))
+    y -= y.mean()
+    losses = (nn.functional.mse_loss, lambda output, y: output.sub_(y).square().mean())  # the second one in place
+    for loss_fn in losses:
+        recorder = Recorder(Looped(), frames(T, 1), every=2, loss_fn=loss_fn)
+        for targets in (y, y * math.nan, y, y):
+            recorder.step(1.0, 0.1 * y, targets)
+        assert recorder.recording.explained[2] > 0.1  # the first two steps have one loss
+    for output in ((y, None), y.reshape(10, 5)):
+        with pytest.raises(InvalidInputError, match="expected"):
+            recorder.step(1.0, output, y)

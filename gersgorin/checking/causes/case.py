@@ -99,7 +99,7 @@ class Case:
     def loss_operations(self) -> set[str]:
         """Names of autograd for the operations of the loss."""
         z = self.output.detach().requires_grad_()
-        return {operation(node) for node in graph(self.loop.loss_fn(z, self.y))}
+        return {operation(node) for node in graph(self.loop.loss_fn(z.clone(), self.y))}
 
     @cached_property
     def constant_loss(self) -> float:

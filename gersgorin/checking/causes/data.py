@@ -120,7 +120,7 @@ def far_targets(case: Case) -> Iterator[Cause]:
     start, goal = moved[0], y.mean().item()
     speed = abs(moved[-1] - moved[TRIED // 2]) / (TRIED - TRIED // 2)
     needed = abs(goal - moved[-1]) / max(speed, 1e-30)
-    distance = abs(goal - start) / max(y.std().item(), 1e-30)
+    distance = abs(goal - start) / max(y.std(correction=0).item(), 1e-30)
     low, high = USUAL["SGD" if isinstance(loop.optimizer, torch.optim.SGD) else "other"]
     slower = loop.learning_rate / high if loop.learning_rate < low else 1.0  # than at the highest usual learning rate
     if needed > MOSTLY * case.steps and math.isfinite(needed) and speed > 0:
@@ -192,7 +192,9 @@ def padding(case: Case) -> Iterator[Cause]:
         return
     x, ends = case.first.movedim(case.axis, 0), _ends(case.first, case.axis)
     mean = T - ends.float().mean().item()
-    varies = bool(ends.float().std() > 0) or not x[:, -1].any()  # else it may be a delay that belongs to the task
+    varies = (
+        bool(ends.float().std(correction=0) > 0) or not x[:, -1].any()
+    )  # else it may be a delay that belongs to the task
     if len(x[:, -1].unique(dim=0)) == 1 and mean >= MOSTLY * T and varies and case.reads(T - 1).any():
         yield Cause(
             "padding",
