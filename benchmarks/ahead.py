@@ -189,7 +189,7 @@ def written(out: Path, run: Callable[[dict], dict]) -> None:
 
 
 def report(runs: Path, forecasts: Path) -> str:
-    """How many forecasts are decided, and how many of these are right."""
+    """Numbers of forecasts that are decided, and of those that are right."""
     from sklearn.metrics import roc_auc_score
 
     truth = {r["number"]: float(r["left"]) <= float(r["steps"]) for r in csv.DictReader(runs.open())}

@@ -175,7 +175,7 @@ def clocks(file: Path) -> None:
     model = Network("GRU", x.shape[-1], outputs, parameters, every_frame)
     optimizer = optimizer_of(model.parameters(), lr=rate)
     options = {"steps": STEPS, "clip_norm": CLIP, "batch_axis": 0, "name": "GRU, adding problem of 200 steps"}
-    found = gersgorin.check(model, x, y, loss, optimizer, **options, seconds=300)
+    found = gersgorin.check(model, x, y, loss, optimizer, **options, seconds=1800)
     found.save(file)
     print(found)
 

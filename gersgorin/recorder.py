@@ -208,8 +208,12 @@ class Recorder:
         output, y: of this step's minibatch, with `loss_fn`: what the outputs explain is measured over all steps between measurements.
         """
         self._steps += 1
-        if output is not None and y is not None and self._loss_fn is not None:
-            self._explain(output, y)
+        if output is not None:
+            if y is None or self._loss_fn is None:
+                raise InvalidInputError(
+                    "y or loss_fn is missing: expected Recorder(..., loss_fn=...) and step(loss, output, y)"
+                )
+            self._explain(output, y, self._loss_fn)
         if self._steps % self._every == 0:
             if not self._warned and not has_gradients(self._module):
                 self._warned = True
@@ -217,7 +221,7 @@ class Recorder:
             self.measure(self._steps, loss)
 
     @torch.enable_grad()
-    def _explain(self, output: Tensor, y: Tensor) -> None:
+    def _explain(self, output: Tensor, y: Tensor, loss_fn: Callable[[Tensor, Tensor], Tensor]) -> None:
         """Add the first-order gain of a minibatch's outputs over the mean output of about `MEMORY` steps."""
         if not isinstance(output, Tensor):
             raise InvalidInputError(f"output is a {type(output).__name__}: expected the tensor that loss_fn takes")
@@ -228,17 +232,14 @@ class Recorder:
             )
         self._seen += 1
         self._mean = self._mean.to(mean) + (mean - self._mean.to(mean)) / min(self._seen, MEMORY)
-        constant, d = self._mean.expand(output.shape).clone().requires_grad_(), output.detach() - mean
-        loss = self._loss_fn(constant.clone(), y)  # type: ignore[misc]  # `step` has it
+        constant, d = self._mean.expand(output.shape).requires_grad_(), output.detach() - mean
+        loss = loss_fn(constant.clone(), y)
         if not torch.isfinite(loss):  # such as of a minibatch whose targets are all masked
             return
         (slope,) = torch.autograd.grad(loss, constant, retain_graph=not trial.curvatures, materialize_grads=True)
         if not trial.curvatures:
             trial.curvatures.append(curvature(loss, constant, d))
-        trial.losses.append(math.nan)
-        trial.constants.append(loss.item())
-        trial.slopes.append(-float((slope * d).sum()))
-        trial.powers.append(float(d.square().mean()))
+        trial.add(math.nan, loss.item(), slope, d)
 
     def measure(self, step: int, loss: Tensor | float | None = None) -> None:
         """Measure now, after this number of steps, independently of `every`; weights or states that are not finite give NaN."""

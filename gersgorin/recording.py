@@ -210,7 +210,7 @@ def plot_measures(recording: Recording, ax: Axes, *, names: Sequence[str] = ("ra
         if values.ndim == 2 and lines:
             ax.set_yscale("log")
     known = recording.loss[np.isfinite(recording.loss)]
-    if "explained" in names and np.nanmax(recording.explained) > 0:
+    if "explained" in names and np.nan_to_num(recording.explained).max() > 0:
         ax.set_yscale("log")
     if "loss" in names and 0 < 3 * known.min(initial=np.inf) < known.max(initial=0):
         ax.set_yscale("log")

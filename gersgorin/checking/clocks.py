@@ -124,7 +124,7 @@ class Growth:
     since: float
 
     def forecast(self, t: int, steps: int) -> tuple[float, Interval, float]:
-        """(Escape, its interval, probability of leaving within these steps) if it grows on as a straight line."""
+        """(Escape, its interval, probability of leaving within these steps) if it continues as a straight line."""
 
         def escape(growth: float) -> float:
             return max(t * (self.since + self.span * self.far / growth), t) if growth > 0 else math.inf

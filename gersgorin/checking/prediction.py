@@ -10,7 +10,7 @@ from typing import Any
 
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.clocks import ABOVE, Interval, motion, signals
-from gersgorin.checking.figure import draw_clocks, draw_losses
+from gersgorin.checking.curves import draw_clocks, draw_losses
 from gersgorin.checking.forecast import LIKELY, Forecast
 from gersgorin.checking.reach import Reach
 from gersgorin.checking.trials import WINDOW, Trial

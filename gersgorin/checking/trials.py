@@ -71,6 +71,13 @@ class Trial:
     cut: bool = False
     """True if the time ended it before it left, diverged or made all its steps."""
 
+    def add(self, loss: float, constant: float, slope: Tensor, d: Tensor) -> None:
+        """Add a step: its loss, that of the constant output with its gradient, and the deviations of the outputs."""
+        self.losses.append(loss)
+        self.constants.append(constant)
+        self.slopes.append(-float((slope * d).sum()))
+        self.powers.append(float(d.square().mean()))
+
     @property
     def steps(self) -> int:
         return len(self.losses)
@@ -191,7 +198,7 @@ class Constant:
     def _graph(self, shape: torch.Size, y: Tensor) -> tuple[Tensor, Tensor]:
         """(Loss with its graph, the constant output of this shape as its leaf, which the loss may not change in place)."""
         output = self.output.expand(shape)
-        output = (output if self.loop.before is None else self.loop.before.of(output)).detach().clone().requires_grad_()
+        output = (output if self.loop.before is None else self.loop.before.of(output)).detach().requires_grad_()
         loss = self.loop.loss_fn(output.clone(), y).reshape(())
         if loss < 0:
             raise InvalidInputError(
@@ -227,13 +234,7 @@ class _Training:
         """
         for group, rate, values in zip(self.optimizer.param_groups, self.rates, scheduled, strict=False):
             group.update(values | {"lr": rate * values["lr"]})
-        self.optimizer.zero_grad()
-        output = self.loop.output(self.model, x)
-        self.output, loss = output.detach().clone(), self.loop.loss_fn(output, y)  # the loss may change its output
-        loss.backward()
-        if self.loop.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.loop.clip_norm)
-        self.optimizer.step()
+        self.output, loss = self.loop.step(self.model, self.optimizer, x, y)
         return loss.item()
 
     @property
@@ -246,10 +247,7 @@ class _Training:
     def look(self, loss: float, constant: float, slope: Tensor, d: Tensor) -> None:
         """Read the losses of one more step: its own, the constant's with its gradient, and the deviations d of the outputs."""
         trial = self.trial
-        trial.losses.append(loss)
-        trial.constants.append(constant)
-        trial.slopes.append(-float((slope * d).sum()))
-        trial.powers.append(float(d.square().mean()))
+        trial.add(loss, constant, slope, d)
         if not math.isfinite(loss):
             trial.diverged = trial.steps
         elif trial.steps >= self.window:

@@ -74,7 +74,7 @@ class Examples:
     def keep_out(self) -> None:
         """Keep a tenth of the examples out of the stream, up to a fifth of less than 320, none of less than 50."""
         if self.count >= FEW:
-            self.kept = _drawn(self.count, 1)[: min(max(self.count // 10, min(self.count // 5, SOME_KEPT)), MOST_KEPT)]
+            self.kept = _drawn(self.count, 1)[: number_kept(self.count)]
 
     def kept_out(self, parts: int) -> tuple[list[Pair], list[Pair]]:
         """(The examples kept out of the stream, as many of the stream), each in parts."""
@@ -194,6 +194,11 @@ class Batches:
     def minibatches(self, most: int) -> list[Pair]:
         """Batches drawn at random, at most this number."""
         return [self.kept[k] for k in _drawn(len(self.kept), 1)[:most].tolist()]
+
+
+def number_kept(count: int) -> int:
+    """Number of examples that are kept out of so many: a tenth, up to a fifth of less than 320, at most 128."""
+    return min(max(count // 10, min(count // 5, SOME_KEPT)), MOST_KEPT)
 
 
 def same_for_all_seeds(data: Examples | Batches) -> bool:

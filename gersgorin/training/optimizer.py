@@ -85,6 +85,7 @@ def optimizer_of(model: nn.Module, optimizer: Any, learning_rate: float | None, 
 
 
 def scheduler_of(scheduler: Any, optimizer: Optimizer | None) -> Any:
+    """The scheduler, None too. Raises InvalidInputError if it is none of this optimiser, or depends on the loss."""
     if scheduler is None:
         return None
     if not isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler) or isinstance(

@@ -222,10 +222,10 @@ class Training:
         return self.loss_fn(self.output(model, x), y)
 
     def step(self, model: nn.Module, optimizer: Optimizer, x: Inputs, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Take a step of a copy on a minibatch; returns (output, loss) before it."""
+        """Take a step of a copy on a minibatch; returns (output without its graph, loss) before it."""
         optimizer.zero_grad()
-        output = self.output(model, x)
-        loss = self.loss_fn(output, y)
+        given = self.output(model, x)
+        output, loss = given.detach().clone(), self.loss_fn(given, y)  # which may change the output in place
         loss.backward()
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), self.clip_norm)

@@ -361,6 +361,8 @@ def test_outputs_of_any_shape_are_read_or_refused_in_a_sentence():
         for targets in (y, y * math.nan, y, y):
             recorder.step(1.0, 0.1 * y, targets)
         assert recorder.recording.explained[2] > 0.1  # the first two steps have one loss
-    for output in ((y, None), y.reshape(10, 5)):
+    for given in ((y, None), y), (y.reshape(10, 5), y), (y,):
         with pytest.raises(InvalidInputError, match="expected"):
-            recorder.step(1.0, output, y)
+            recorder.step(1.0, *given)
+    with pytest.raises(InvalidInputError, match="loss_fn is missing"):
+        Recorder(Looped(), frames(T, 1)).step(1.0, y, y)

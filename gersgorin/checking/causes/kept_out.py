@@ -29,7 +29,7 @@ from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.data import COMMON, common_class
 from gersgorin.checking.trials import Constant
-from gersgorin.training.minibatches import FEW, MOST_KEPT, SOME_KEPT, Batches, Examples, Pair, sequence_of
+from gersgorin.training.minibatches import FEW, Batches, Examples, Pair, number_kept, sequence_of
 
 PARTS = 16
 LATER = 1.25  # times the steps of a reading that does not decide, for the next one
@@ -190,13 +190,13 @@ class Watch:
 def _kept_out(data: Examples | Batches) -> tuple[list[Pair], list[Pair]]:
     """(Examples kept out of the training, as many of it), each in parts; a DataLoader of a dataset is replaced by one of the others."""
     if isinstance(data, Examples):
-        return data.kept_out(PARTS) if isinstance(data, Examples) else ([], [])
+        return data.kept_out(PARTS)
     loader: Any = data.loader
     usual = type(loader) is DataLoader and type(loader.sampler) in (RandomSampler, SequentialSampler)
     if not usual or loader.batch_size is None or (count := len(loader.dataset)) < FEW or len(loader.sampler) != count:
         return [], []
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
-    number = min(max(count // 10, min(count // 5, SOME_KEPT)), MOST_KEPT)
+    number = number_kept(count)
     size, parts = -(-number // PARTS), []
     for rows in (order[:number], order[number : 2 * number]):
         data.loader = DataLoader(Subset(loader.dataset, rows), size, collate_fn=loader.collate_fn)

@@ -1,7 +1,7 @@
 """Causes shown by a repair: a training stays, and the same training with one thing changed leaves.
 
 Each repair is tried only if something speaks for it, the most plausible first, while there is time: in a short trial, and in a longer
-one if the loss of the short one is below that of the training itself.
+one if the short one has a lower loss than the training itself, or explains more.
 """
 
 import copy

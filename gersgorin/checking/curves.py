@@ -46,7 +46,7 @@ def draw_losses(check: Drawn, ax: Axes) -> None:
 def draw_clocks(check: Drawn, ax: Axes) -> None:
     """Share of the loss that the outputs explain, and of the gradient that comes from the first half of a sequence; 0 is left out."""
     own = check.trials[0]
-    windows = [s for s in signals(own) if s.gain > 0] if own.slopes else []
+    windows = [s for s in signals(own) if s.gain > 0]
     centres = [(s.first + s.last) / 2 for s in windows]
     ax.plot(centres, [s.gain for s in windows], label="explained by the outputs", **line_style(0))
     moving = [k for k, s in enumerate(windows) if s.moves]
