@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gersgorin.cli.output import given_words
+from gersgorin.cli.outputs import given_words
 from rhn.cli.entry import own_cell, print_json, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import SUFFIXES, figure_name, save_figure
@@ -164,7 +164,7 @@ def _opened(options: Gates | LesionCommand) -> tuple:
 def _title(model) -> str:
     """The network in titles: "rhn, depth 6, 262 units"."""
     from analysis.lesion_modes import cells_of
-    from gersgorin.loading.find import cell_title
+    from gersgorin.loading.find_cell import cell_title
     from rhn.cells import name_of_cell
 
     cells = list(cells_of(model).values())

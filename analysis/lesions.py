@@ -36,7 +36,7 @@ from analysis.lesion_modes import (
     prepared,
 )
 from analysis.sequences import Music, Text, task_of
-from gersgorin.run import Progress, silent
+from gersgorin.run.run import Progress, silent
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.chorales import Minibatch
 from rhn.training.ensemble import Ensemble, deterministic

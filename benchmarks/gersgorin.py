@@ -11,9 +11,9 @@ import torch
 
 from benchmarks.registry import benchmark
 from gersgorin import Recorder, eigenvalues, temporal_jacobian
-from gersgorin.cell import as_cell
-from gersgorin.linalg.pseudospectra import pseudospectrum
-from gersgorin.operators import StepOperator
+from gersgorin.linalg.resolvent import pseudospectrum
+from gersgorin.run.cell import as_cell
+from gersgorin.run.operators import StepOperator
 from rhn.cells import LSTM, RHN
 from rhn.models import PolyphonicModel
 

@@ -257,14 +257,15 @@ def drawn(result, draw: str = ""):
     """A result, and the figure that a function draws of it, if not its plot."""
     if not draw:
         return {"result": result, "figure": result.plot().figure.figure}
-    modules = [import_module(f"gersgorin.{home}") for home in ("plotting.spectra", "comparison", "recording")]
+    homes = "plotting.run_figure", "comparing.comparison", "recording.recording"
+    modules = [import_module(f"gersgorin.{home}") for home in homes]
     return {"result": result, "figure": next(getattr(m, draw) for m in modules if hasattr(m, draw))(result)}
 
 
 def compared() -> dict:
     """Two networks over three sequences, and their figure."""
     found = g.compare([cell_of(RNN, 3, 5), cell_of(RHN, 3, 5)], noise(3, 8, 3))
-    return {"result": found, "figure": import_module("gersgorin.comparison").draw_bands(found)}
+    return {"result": found, "figure": import_module("gersgorin.comparing.comparison").draw_bands(found)}
 
 
 def analysis(*arguments, **options) -> dict:
@@ -306,8 +307,8 @@ def steps_of(cell) -> dict:
     found = {
         name: getattr(g, name)(cell, x, s[:-1]) for name in ("temporal_jacobian", "input_jacobian", "layer_jacobians")
     }
-    operators = import_module("gersgorin.operators")
-    A = operators.StepOperator.of_step(import_module("gersgorin.cell").as_cell(cell), x[4], s[4])
+    operators = import_module("gersgorin.run.operators")
+    A = operators.StepOperator.of_step(import_module("gersgorin.run.cell").as_cell(cell), x[4], s[4])
     found |= dict(zip(("row", "column"), A.discs(), strict=True))
     return found | {"leading": A.eigenvalues(2), "states": s}
 

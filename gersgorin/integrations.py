@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 from torch import Tensor
 
-from gersgorin.recorder import Recorder
-from gersgorin.recording import Recording
+from gersgorin.recording.recorder import Recorder
+from gersgorin.recording.recording import Recording
 from rhn.errors import InvalidInputError
 
 

@@ -21,8 +21,8 @@ HOMES = {
     "analyses.pseudospectra": ("Pseudospectra",),
     "analyses.spectra": ("Spectra",),
     "checking.prediction": ("TrainingCheck",),
-    "comparison": ("Comparison",),
-    "recording": ("Recording",),
+    "comparing.comparison": ("Comparison",),
+    "recording.recording": ("Recording",),
 }
 
 __all__, __getattr__, __dir__ = lazy_names("gersgorin", HOMES)

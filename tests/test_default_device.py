@@ -8,7 +8,7 @@ import gersgorin
 from analysis import gate_activity, lesion
 from gersgorin.linalg.inclusion import INCLUSION_SETS
 from gersgorin.linalg.normality import kreiss_constant, numerical_radius
-from gersgorin.linalg.pseudospectra import pseudospectrum
+from gersgorin.linalg.resolvent import pseudospectrum
 from rhn.cells import CELLS
 from rhn.data.text import Vocabulary
 from rhn.models import LanguageModel, PolyphonicModel

@@ -4,7 +4,7 @@ import datetime
 from pathlib import Path
 
 from analysis.report.options import Options
-from gersgorin.cli.output import given_words
+from gersgorin.cli.outputs import given_words
 from rhn.cli.entry import own_cell, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import figure_name

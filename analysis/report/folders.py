@@ -11,8 +11,8 @@ from pathlib import Path
 from analysis.report.network import ABOUT, Progress, checkpoint_section, network_sections, values_table, weights_section
 from analysis.report.options import Options
 from analysis.report.page import Section, Table, section_of
-from gersgorin.options import DataOptions
-from gersgorin.recording import Recording
+from gersgorin.loading.options import DataOptions
+from gersgorin.recording.recording import Recording
 from optim_study.cli_results import Stored
 from optim_study.map_plot import plot_map
 from optim_study.protocol import StudyConfig

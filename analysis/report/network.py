@@ -18,13 +18,13 @@ from analysis.report.page import Section, Table, section_of
 from analysis.sequences import Excerpt, stretches
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.spectra import Spectra
-from gersgorin.loading.data import TEXT_STEPS, Source
 from gersgorin.loading.network import read_state
+from gersgorin.loading.open import module_of_options, network_of_options, run_along, source_of_options
+from gersgorin.loading.options import NetworkOptions
 from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.options import NetworkOptions
-from gersgorin.plotting.spectra import draw_run
-from gersgorin.resolve import module_of_options, network_of_options, run_along, source_of_options
-from gersgorin.run import Run
+from gersgorin.loading.sources import TEXT_STEPS, Source
+from gersgorin.plotting.run_figure import draw_run
+from gersgorin.run.run import Run
 from gersgorin.training.training import Training
 from rhn.checkpoints import load_model, read_metadata, weights_file
 from rhn.errors import DataError, InvalidInputError

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from gersgorin.options import DataOptions
+from gersgorin.loading.options import DataOptions
 from rhn.utils.options import Writing, option
 
 

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from gersgorin.analyses.spectra import Spectra, spectra
-from gersgorin.cell import temporal_jacobian
-from gersgorin.loading.data import chorale_source
-from gersgorin.run import Label, Run
+from gersgorin.loading.sources import chorale_source
+from gersgorin.run.cell import temporal_jacobian
+from gersgorin.run.run import Label, Run
 from rhn.cells import IRNN, RHN, RNN
 from rhn.data import chorale
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from gersgorin.analyses.credit import Credit, credit, draw_credit
-from gersgorin.loading.data import chorales_origin
+from gersgorin.loading.sources import chorales_origin
 from rhn.data import chorales
 from rhn.training.chorales import ChoraleTask
 from rhn.training.config import ChoraleConfig

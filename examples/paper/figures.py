@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from examples.paper import claims, plateau
-from gersgorin.comparison import draw_comparison
+from gersgorin.comparing.comparison import draw_comparison
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import INCLUSION_SETS
 from gersgorin.linalg.spectrum import eigenvalues, spectral_radius
 from gersgorin.plotting.figure import CIRCLE, DASHED, Shown, laid_out, legend_below, legend_beside, line_style
-from gersgorin.plotting.spectra import plot_products, plot_spectrum
+from gersgorin.plotting.run_figure import plot_products, plot_spectrum
 from rhn.utils.figures import BLUE, RED, save_figure, time_label, titled
 
 

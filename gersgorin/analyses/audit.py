@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from gersgorin._validate import copied, with_gradients
 from gersgorin.analyses.memory import Memory
 from gersgorin.loading.calls import Call, check_loop, watched_calls
-from gersgorin.loading.find import (
+from gersgorin.loading.find_cell import (
     Watched,
     is_hand_written,
     joined_inputs,
@@ -35,7 +35,7 @@ from gersgorin.loading.find import (
 )
 from gersgorin.loading.sequence_map import SequenceMap, first_tensor
 from gersgorin.plotting.figure import line_style, panel, plain_numbers
-from gersgorin.run import Progress, Run, shown_steps, silent
+from gersgorin.run.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.result import Result, rows_of, tabulated
 

@@ -35,11 +35,11 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from gersgorin.cell import State, Step
 from gersgorin.linalg.spectrum import one_thread
+from gersgorin.loading.open import run_of_network
 from gersgorin.plotting.figure import DASHED, Style, over_time, panels, plain_numbers, shade_style, title_of
-from gersgorin.resolve import run_of_network
-from gersgorin.run import Progress, Run, silent
+from gersgorin.run.cell import State, Step
+from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE
 from rhn.utils.result import Result, rows_of

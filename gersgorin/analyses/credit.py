@@ -28,11 +28,11 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
-from gersgorin.autodiff import vjps
 from gersgorin.linalg.products import share_from, vanishes_at
-from gersgorin.loading.find import TORCH_CELLS, recurrent_cells
+from gersgorin.loading.find_cell import TORCH_CELLS, recurrent_cells
 from gersgorin.plotting.figure import Shown, entitle, heat_map, legend_below, names_of, top_decade, wrapped
-from gersgorin.run import Progress, silent
+from gersgorin.run.autodiff import vjps
+from gersgorin.run.run import Progress, silent
 from gersgorin.training.losses import Loss
 from gersgorin.training.training import Training
 from rhn.cells import Cell

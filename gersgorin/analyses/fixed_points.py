@@ -28,12 +28,12 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from gersgorin._validate import real_tensor
-from gersgorin.cell import Step, StepCell, as_cell
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
-from gersgorin.loading.find import is_step, recurrent_cells
+from gersgorin.loading.find_cell import is_step, recurrent_cells
+from gersgorin.loading.open import run_of_network
 from gersgorin.plotting.figure import complex_plane, panels, plain_numbers
-from gersgorin.resolve import run_of_network
-from gersgorin.run import Progress, Run, silent
+from gersgorin.run.cell import Step, StepCell, as_cell
+from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, RED
 from rhn.utils.result import Result, rows_of, tabulated

@@ -38,11 +38,11 @@ from matplotlib.ticker import MaxNLocator
 from scipy.special import stdtrit
 from torch import Tensor, nn
 
-from gersgorin.cell import State, Step
 from gersgorin.linalg.spectrum import one_thread
+from gersgorin.loading.open import run_of_network
 from gersgorin.plotting.figure import COLOURS, DASHED, MARKERS, Style, panels, plain_numbers, shade_style
-from gersgorin.resolve import run_of_network
-from gersgorin.run import Label, Progress, Run, Tangent, silent
+from gersgorin.run.cell import State, Step
+from gersgorin.run.run import Label, Progress, Run, Tangent, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import drawable
 from rhn.utils.result import Result, rows_of, tabulated

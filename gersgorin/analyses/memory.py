@@ -24,7 +24,7 @@ from gersgorin._validate import with_gradients
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.plotting.figure import DECADES, heat_map, label_axes, panels
-from gersgorin.run import Progress, silent
+from gersgorin.run.run import Progress, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
 from rhn.utils.result import Result, rows_of

@@ -26,12 +26,12 @@ from torch import Tensor, nn
 from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.credit import SCALE
 from gersgorin.analyses.spectra import MEASURES
-from gersgorin.cell import State
+from gersgorin.loading.open import open_run, open_training
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.plotting.figure import Shown, first_axes, laid_out, legend_beside
-from gersgorin.plotting.spectra import draw_step, plot_products, plot_suggested, title_at_left
-from gersgorin.resolve import open_run, open_training
-from gersgorin.run import Run
+from gersgorin.plotting.run_figure import draw_step, plot_products, plot_suggested, title_at_left
+from gersgorin.run.cell import State
+from gersgorin.run.run import Run
 from gersgorin.training.losses import Loss
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel

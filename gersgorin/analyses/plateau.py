@@ -31,7 +31,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from gersgorin.plotting.figure import panel, wrapped
-from gersgorin.run import Progress, silent
+from gersgorin.run.run import Progress, silent
 from gersgorin.training.losses import Loss
 from gersgorin.training.training import Training
 from rhn.errors import InvalidInputError

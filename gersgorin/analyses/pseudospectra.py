@@ -19,13 +19,13 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from torch import Tensor, nn
 
 from gersgorin.analyses.spectra import ANGLES, SMALL
-from gersgorin.cell import State, Step
 from gersgorin.linalg.normality import numerical_radius
-from gersgorin.linalg.pseudospectra import pseudospectrum
+from gersgorin.linalg.resolvent import pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
+from gersgorin.loading.open import run_of_network
 from gersgorin.plotting.figure import Shown, complex_plane, laid_out, legend_below, title_of
-from gersgorin.resolve import run_of_network
-from gersgorin.run import Progress, Run, shown_steps, silent
+from gersgorin.run.cell import State, Step
+from gersgorin.run.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import RED, our_style, titled
 from rhn.utils.result import Result, rows_of, tabulated

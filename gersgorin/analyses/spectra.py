@@ -23,16 +23,16 @@ from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
 from gersgorin.analyses.steps import gates, gradient_words
-from gersgorin.cell import State, Step
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.normality import departure_from_normality, kreiss_constant
 from gersgorin.linalg.outlines import discs_outline, support_corners
 from gersgorin.linalg.products import half_life, running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
+from gersgorin.loading.open import open_run
 from gersgorin.plotting.figure import Style, complete, complex_plane, own_axes
-from gersgorin.resolve import open_run
-from gersgorin.run import Progress, Run, shown_steps, silent
+from gersgorin.run.cell import State, Step
+from gersgorin.run.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError, NotConvergedError
 from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED, drawable, our_style
 from rhn.utils.result import Result, rows_of
@@ -453,7 +453,11 @@ def _by_operators(run: Run, k: int, measured: Measured, progress: Progress) -> n
         InvalidInputError: k out of range.
         NotConvergedError: a norm did not converge.
     """
-    from gersgorin.operators import StepOperator, fits, log_norms  # SciPy's part for it loads in a fifth of a second
+    from gersgorin.run.operators import (  # SciPy's part for it loads in a fifth of a second
+        StepOperator,
+        fits,
+        log_norms,
+    )
 
     unknown = np.full(1, np.nan)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from gersgorin.linalg.products import half_life, running_log_norms
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.plotting.figure import draw_growth, draw_layers, panel
-from gersgorin.run import Progress, Run, silent
+from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import GREEN
 from rhn.utils.result import Result, rows_of

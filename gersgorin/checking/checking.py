@@ -18,13 +18,13 @@ from torch import nn
 from gersgorin._validate import random_numbers_kept, uncompiled, users_code, with_gradients
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause, PreventedError
-from gersgorin.checking.causes.find import after, before
+from gersgorin.checking.causes.diagnosis import after, before
 from gersgorin.checking.causes.kept_out import Watch
 from gersgorin.checking.causes.repairs import Trials
 from gersgorin.checking.forecast import forecast
 from gersgorin.checking.prediction import UNTRIED, TrainingCheck
 from gersgorin.checking.trials import Constant
-from gersgorin.loading.find import cell_title
+from gersgorin.loading.find_cell import cell_title
 from gersgorin.training.frames import chorale_frames, next_frames
 from gersgorin.training.minibatches import Examples
 from gersgorin.training.optimizer import above_zero

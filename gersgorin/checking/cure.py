@@ -41,7 +41,7 @@ from torch.optim import Optimizer
 from gersgorin._validate import random_numbers_kept, with_gradients
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
-from gersgorin.checking.causes.find import before
+from gersgorin.checking.causes.diagnosis import before
 from gersgorin.checking.reach import Reach, measure_reach
 from gersgorin.checking.starts import CHRONO, GIVEN, IMPORTS, MEANINGS, MEMORY, OUTPUT_BIAS, Start, filled, starts
 from gersgorin.checking.trials import WINDOW, Constant, Trial, run_trials

@@ -5,8 +5,8 @@ from dataclasses import make_dataclass
 from typing import Any
 
 from gersgorin.analyses import Analysis
-from gersgorin.cli.output import Outputs, default_figure
-from gersgorin.options import DataOptions, NetworkOptions, OutputOptions
+from gersgorin.cli.outputs import Outputs, default_figure
+from gersgorin.loading.options import DataOptions, NetworkOptions, OutputOptions
 from rhn.cli.entry import own_cell, resolve_device
 from rhn.utils.options import option, parse
 from rhn.utils.progress import progress_bars
@@ -38,7 +38,7 @@ def main_of(row: Analysis, words: list[str]) -> None:
 
 def _subject_of(row: Analysis, options, device: str):
     """The run, the training or the map of a command, as an analysis needs it."""
-    from gersgorin.resolve import map_of_options, run_of_options, training_of_options
+    from gersgorin.loading.open import map_of_options, run_of_options, training_of_options
 
     if row.needs == "run":
         return run_of_options(options, options, device=device)

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from gersgorin.options import NewOrTrained
+from gersgorin.loading.options import NewOrTrained
 from rhn.cli.entry import own_cell, print_json, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import SUFFIXES, save_figure
@@ -161,7 +161,7 @@ def _check_training(options: CheckOptions) -> int:
     from gersgorin.checking.cure import cure
     from gersgorin.cli.arguments import training_of
     from gersgorin.loading.network import save_weights
-    from gersgorin.resolve import check_network_options
+    from gersgorin.loading.open import check_network_options
 
     check_network_options(options)
     with (

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gersgorin.analyses import ANALYSES, Analysis
-from gersgorin.cli.output import Outputs, default_figure
-from gersgorin.options import DataOptions, NewOrTrained, OutputOptions
+from gersgorin.cli.outputs import Outputs, default_figure
+from gersgorin.loading.options import DataOptions, NewOrTrained, OutputOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import save_figure
@@ -50,15 +50,15 @@ class CompareOptions(OutputOptions, DataOptions, NewOrTrained):
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_command(lambda: compare(parse(CompareOptions, args, prog="gersgorin compare")))
+    return run_command(lambda: run(parse(CompareOptions, args, prog="gersgorin compare")))
 
 
-def compare(options: CompareOptions) -> None:
+def run(options: CompareOptions) -> None:
     """Resolve networks and data, compute, draw, write and print."""
     row = _analysis(options)
 
-    from gersgorin.cli.variants import BEFORE, FILES, panels, parse_variants
-    from gersgorin.resolve import sources_of_options
+    from gersgorin.comparing.variants import BEFORE, FILES, panel_networks, parse_variants
+    from gersgorin.loading.open import sources_of_options
 
     variants = parse_variants(options.variants)
     if variants.option == FILES and not options.checkpoint:
@@ -67,7 +67,7 @@ def compare(options: CompareOptions) -> None:
     _check(options)
     outputs = Outputs.of(options, default_figure("" if row.name == "spectra" else row.command, options))
     sources = sources_of_options(options, options, options.sequences)
-    networks = panels(options, variants, sources[0].input_size, options.seeds or 1)
+    networks = panel_networks(options, variants, sources[0].input_size, options.seeds or 1)
     numbers = [_numbered(path, k, options.force) for path in outputs.numbers for k in range(len(networks))]
     device, measure = resolve_device(options.device), _bands if options.many else _along
     with progress_bars() as report:
@@ -115,7 +115,7 @@ def _numbered(path: Path, k: int, force: bool) -> Path:
 def _along(options: CompareOptions, row: Analysis, networks, sources, device: str, report):
     """The result of an analysis of one network along one sequence."""
     from gersgorin.analyses.spectra import usual_leading
-    from gersgorin.resolve import run_along
+    from gersgorin.loading.open import run_along
 
     (subject,), (source,) = networks, sources
     leading = usual_leading(subject.state_size) if row.name == "spectra" else None
@@ -127,8 +127,8 @@ def _along(options: CompareOptions, row: Analysis, networks, sources, device: st
 
 def _bands(options: CompareOptions, row: Analysis, networks, sources, device: str, report):
     """Medians and bands of one network over all its seeds and all sequences."""
-    from gersgorin.comparison import compare_runs
-    from gersgorin.resolve import run_along
+    from gersgorin.comparing.comparison import compare_runs
+    from gersgorin.loading.open import run_along
 
     first, source, total = networks[0], sources[0], len(networks) * len(sources)
     advance, last = report(f"runs of {first.title}"), options.seed + len(networks) - 1
@@ -149,7 +149,7 @@ def _bands(options: CompareOptions, row: Analysis, networks, sources, device: st
 
 def _drawn(options: CompareOptions, row: Analysis, results: list, source):
     """The figure of all results."""
-    from gersgorin.comparison import draw_bands, draw_comparison, draw_results
+    from gersgorin.comparing.comparison import draw_bands, draw_comparison, draw_results
 
     if row.name != "spectra":
         return draw_results(results, f"{source.kind} {source.first_label}")

@@ -8,11 +8,11 @@ def main() -> int:
     return enter("gersgorin.cli.main")
 
 
-def plot() -> int:
+def main_of_plot() -> int:
     """`gersgorin-plot`."""
     return enter("gersgorin.cli.plot")
 
 
-def check() -> int:
+def main_of_check() -> int:
     """`gersgorin-check`."""
     return enter("gersgorin.cli.check")

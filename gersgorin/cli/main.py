@@ -15,7 +15,7 @@ COMMANDS = {  # name: (module with main(args), one line)
     "check": ("gersgorin.cli.check", "Predict whether a network will train, before the first step"),
     "cure": ("gersgorin.cli.check", "Search for a start and a learning rate with which it trains"),
     "compare": ("gersgorin.cli.compare", "Compare cells, depths, initialisations, seeds or checkpoints"),
-    "recording": ("gersgorin.cli.recording", "Draw what was recorded during a training"),
+    "recording": ("gersgorin.cli.recorded", "Draw what was recorded during a training"),
     "report": ("", "Write one HTML page about a network, a training or a study"),
 }
 EVERY_DAY = ("plot", "check", "cure", "compare", "memory", "fixed-points", "report")

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gersgorin.cli.output import Outputs, default_figure
-from gersgorin.options import DataOptions, NetworkOptions, OutputOptions
+from gersgorin.cli.outputs import Outputs, default_figure
+from gersgorin.loading.options import DataOptions, NetworkOptions, OutputOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.utils.options import option, parse
 from rhn.utils.progress import progress_bars
@@ -33,18 +33,18 @@ class PlotOptions(OutputOptions, DataOptions, NetworkOptions):
 
 def main(args: list[str] | None = None, prog: str = "gersgorin-plot") -> int:
     """Run the command; returns its exit code. prog: as it was typed."""
-    return run_command(lambda: plot(parse(PlotOptions, args, prog=prog)))
+    return run_command(lambda: run(parse(PlotOptions, args, prog=prog)))
 
 
-def plot(options: PlotOptions) -> None:
+def run(options: PlotOptions) -> None:
     """Check everything that can be checked, then measure, draw, write and print."""
     outputs = Outputs.of(options, default_figure("", options), animated=True)
     device = resolve_device(options.device)
 
     from gersgorin.analyses.spectra import spectra, usual_leading
+    from gersgorin.loading.open import network_of_options, run_along, source_of_options
     from gersgorin.plotting.animation import moving_run
-    from gersgorin.plotting.spectra import draw_run
-    from gersgorin.resolve import network_of_options, run_along, source_of_options
+    from gersgorin.plotting.run_figure import draw_run
 
     source = source_of_options(options, options)
     subject = network_of_options(options, source.input_size, source.steps)

@@ -21,7 +21,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "half_life",
             "jacobian_product",
         ),
-        "pseudospectra": ("pseudospectrum",),
+        "resolvent": ("pseudospectrum",),
         "spectrum": ("eigenvalue_conditions", "eigenvalues", "spectral_radius"),
     },
 )

@@ -24,7 +24,7 @@ from torch import Tensor
 from gersgorin._validate import check_square
 from gersgorin.linalg.inclusion import NumericalRange
 from gersgorin.linalg.outlines import support_corners
-from gersgorin.linalg.pseudospectra import smallest_singular_values
+from gersgorin.linalg.resolvent import smallest_singular_values
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 
 

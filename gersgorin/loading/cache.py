@@ -21,8 +21,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
 from gersgorin._validate import users_code
-from gersgorin.autodiff import Linearized
-from gersgorin.cell import as_rows
+from gersgorin.run.autodiff import Linearized
+from gersgorin.run.cell import as_rows
 from rhn.errors import InvalidInputError
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from gersgorin._validate import random_numbers_kept
-from gersgorin.cell import state_in
+from gersgorin.run.cell import state_in
 from rhn.errors import InvalidInputError
 from rhn.utils.wording import counted
 

@@ -21,10 +21,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from gersgorin._validate import users_code
-from gersgorin.cell import as_cell
-from gersgorin.loading.find import Watched, cell_title, recurrent_cells
-from gersgorin.options import NewOrTrained
-from gersgorin.run import Run
+from gersgorin.loading.find_cell import Watched, cell_title, recurrent_cells
+from gersgorin.loading.options import NewOrTrained
+from gersgorin.run.cell import as_cell
+from gersgorin.run.run import Run
 from rhn.cells import cell_options as options_of_cell
 from rhn.cells import is_known, name_of_cell, read_options, resolve_cell
 from rhn.cells.convert import OURS

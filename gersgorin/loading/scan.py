@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import users_code, with_gradients
-from gersgorin.autodiff import vjps
-from gersgorin.cell import StepCell, as_cell, trajectory
-from gersgorin.run import Label, Run
+from gersgorin.run.autodiff import vjps
+from gersgorin.run.cell import StepCell, as_cell, trajectory
+from gersgorin.run.run import Label, Run
 from rhn.errors import InvalidInputError
 
 

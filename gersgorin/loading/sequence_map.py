@@ -22,10 +22,10 @@ from gersgorin._validate import (
     users_code,
     with_gradients,
 )
-from gersgorin.autodiff import BLOCK, vjps
-from gersgorin.cell import name_of
-from gersgorin.loading.find import is_hand_written, layouts, part_of, run_by_equations
-from gersgorin.run import Label
+from gersgorin.loading.find_cell import is_hand_written, layouts, part_of, run_by_equations
+from gersgorin.run.autodiff import BLOCK, vjps
+from gersgorin.run.cell import name_of
+from gersgorin.run.run import Label
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 
 ROWS = 128  # products at once, at most: with more, states of many numbers leave the caches

@@ -10,7 +10,7 @@ from PIL.Image import Image, Quantize, fromarray
 
 from gersgorin.analyses.spectra import Spectra
 from gersgorin.plotting.figure import Shown, laid_out, legend_below
-from gersgorin.plotting.spectra import plot_products, plot_spectrum, plot_suggested, spectrum_limit, title_at_left
+from gersgorin.plotting.run_figure import plot_products, plot_spectrum, plot_suggested, spectrum_limit, title_at_left
 from rhn.utils.figures import our_style, titled
 from rhn.utils.io import atomic_path, check_output, made_with
 

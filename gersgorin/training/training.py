@@ -30,8 +30,8 @@ from torch.optim import Optimizer
 
 from gersgorin._validate import check_weights, copied, random_numbers_kept, uncompiled, users_code, with_gradients
 from gersgorin.checking.causes.cause import prevented
-from gersgorin.loading.find import model_label
-from gersgorin.run import Label
+from gersgorin.loading.find_cell import model_label
+from gersgorin.run.run import Label
 from gersgorin.training.activation import Activation, last_activation, states_of
 from gersgorin.training.frames import next_frames
 from gersgorin.training.losses import EXACT, FrameLoss, Loss, least_constant, real_frames, target_loss

@@ -22,7 +22,7 @@ from gersgorin.analyses.steps import Products
 from gersgorin.cli.main import main as gersgorin
 from gersgorin.cli.plot import main as plot
 from gersgorin.loading.network import build_module
-from gersgorin.resolve import open_run
+from gersgorin.loading.open import open_run
 from optim_study.presets import small
 from optim_study.results import read_csv
 from rhn.cells import RNN

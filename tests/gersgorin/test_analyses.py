@@ -19,7 +19,7 @@ from gersgorin.analyses.overview import Overview
 from gersgorin.cli.main import main
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.results import load
-from gersgorin.run import Label, Run
+from gersgorin.run.run import Label, Run
 from gersgorin.training.training import Training
 from rhn.cells import RHN
 from rhn.models import PolyphonicModel

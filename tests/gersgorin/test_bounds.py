@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import for_each
 
-from gersgorin.cell import norm_bound, temporal_jacobian
+from gersgorin.run.cell import norm_bound, temporal_jacobian
 from rhn.cells import CELLS, RHN, RNN, Cell
 from rhn.errors import InvalidInputError
 

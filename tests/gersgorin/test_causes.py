@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import gersgorin
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.data import in_front
-from gersgorin.checking.causes.find import BEFORE, before
+from gersgorin.checking.causes.diagnosis import BEFORE, before
 from gersgorin.training.activation import last_activation, states_of
 from gersgorin.training.training import Training
 

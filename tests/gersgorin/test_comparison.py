@@ -16,11 +16,11 @@ from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.spectra import Spectra, spectra
 from gersgorin.cli.compare import CompareOptions, main
 from gersgorin.cli.plot import main as plot
-from gersgorin.cli.variants import BEFORE, MOST, Variants, panels, parse_variants
-from gersgorin.comparison import KEPT, TABULATED, draw_results
+from gersgorin.comparing.comparison import KEPT, TABULATED, draw_results
+from gersgorin.comparing.variants import BEFORE, MOST, Variants, panel_networks, parse_variants
 from gersgorin.plotting.figure import line_style
 from gersgorin.results import Comparison
-from gersgorin.run import Label, Run
+from gersgorin.run.run import Label, Run
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorales
@@ -90,7 +90,7 @@ def test_kinds_and_their_synonyms():
     ],
 )
 def test_the_network_of_the_options_is_first_unless_it_is_among_the_others(options, words, titles):
-    networks = panels(CompareOptions(hidden_size=4, **options), parse_variants(words), 88)
+    networks = panel_networks(CompareOptions(hidden_size=4, **options), parse_variants(words), 88)
     assert [seeds[0].title for seeds in networks] == titles
 
 

@@ -14,7 +14,7 @@ from gersgorin.analyses.fixed_points import FixedPoints, principal_axes
 from gersgorin.analyses.pseudospectra import CIRCLE_POINTS, pseudospectra
 from gersgorin.cli.main import main
 from gersgorin.linalg import numerical_radius, pseudospectrum
-from gersgorin.resolve import open_run
+from gersgorin.loading.open import open_run
 from rhn.cells import LSTM, RNN
 from rhn.data import chorale
 from rhn.errors import InvalidInputError

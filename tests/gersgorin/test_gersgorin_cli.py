@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from gersgorin.analyses.spectra import Spectra
-from gersgorin.cell import temporal_jacobian, trajectory
 from gersgorin.cli.plot import main
-from gersgorin.loading.data import READ, first_tokens
-from gersgorin.plotting.spectra import draw_run
+from gersgorin.loading.sources import READ, first_tokens
+from gersgorin.plotting.run_figure import draw_run
+from gersgorin.run.cell import temporal_jacobian, trajectory
 from rhn.cells import RHN
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale

@@ -14,8 +14,8 @@ from rounding import assert_within
 from tables import for_each
 from torch import nn
 
-from gersgorin.cell import input_jacobian, layer_jacobians, temporal_jacobian, trajectory
-from gersgorin.run import Run
+from gersgorin.run.cell import input_jacobian, layer_jacobians, temporal_jacobian, trajectory
+from gersgorin.run.run import Run
 from rhn.cells import DTSRNN, RHN, Cell, from_torch
 from rhn.errors import InvalidInputError
 

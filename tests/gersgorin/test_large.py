@@ -16,15 +16,16 @@ from allocations import Allocations
 from cases import SHALLOW_CASES, inputs
 from tables import for_each
 
-from gersgorin import eigenvalues, gersgorin_discs, operators, temporal_jacobian
+from gersgorin import eigenvalues, gersgorin_discs, temporal_jacobian
 from gersgorin.analyses.spectra import Spectra, reading, spectra
-from gersgorin.cell import as_cell
 from gersgorin.cli.plot import main
 from gersgorin.linalg import cumulative_log_norms
-from gersgorin.operators import ROW_COPIES, StepOperator, log_norms
 from gersgorin.plotting.animation import save_animation
-from gersgorin.plotting.spectra import draw_run
-from gersgorin.run import Run
+from gersgorin.plotting.run_figure import draw_run
+from gersgorin.run import operators
+from gersgorin.run.cell import as_cell
+from gersgorin.run.operators import ROW_COPIES, StepOperator, log_norms
+from gersgorin.run.run import Run
 from rhn.cells import LSTM, RHN, RNN
 from rhn.errors import InvalidInputError, NotConvergedError
 

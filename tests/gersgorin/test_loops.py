@@ -11,7 +11,7 @@ from test_caches import model_of
 from torch import nn
 
 import gersgorin
-from gersgorin.recording import MEASURES
+from gersgorin.recording.recording import MEASURES
 from gersgorin.results import load
 from rhn.errors import InvalidInputError
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from gersgorin import Recorder, extract_cell, spectra, temporal_jacobian, trajectory
 from gersgorin.cli.plot import main
-from gersgorin.loading.find import Watched
+from gersgorin.loading.find_cell import Watched
 from gersgorin.loading.network import build_module, load_weights
 from rhn.cells import from_torch
 from rhn.errors import CheckpointError
@@ -102,7 +102,9 @@ class Shared(nn.Module):
 def own(tmp_path, monkeypatch) -> str:
     """The name of a module of the user's in the current folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gersgorin.cli.output.save_figure", lambda path, draw: None)  # pictures have tests of their own
+    monkeypatch.setattr(
+        "gersgorin.cli.outputs.save_figure", lambda path, draw: None
+    )  # pictures have tests of their own
     name = f"own_{uuid.uuid4().hex[:8]}"
     Path(f"{name}.py").write_text(CODE)
     np.save("x.npy", torch.rand(T, M, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).numpy())

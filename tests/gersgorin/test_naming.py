@@ -10,7 +10,7 @@ from tables import for_each
 from gersgorin.analyses import ANALYSES
 from gersgorin.cli.analysis import options_of
 from gersgorin.cli.compare import CompareOptions
-from gersgorin.cli.output import default_figure
+from gersgorin.cli.outputs import default_figure
 from gersgorin.cli.plot import PlotOptions
 
 VALUES = {

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from gersgorin import bounds, compare, extract_cell, fixed_points, lyapunov, spectra, temporal_jacobian, trajectory
-from gersgorin.cell import norm_bound
+from gersgorin.run.cell import norm_bound
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 

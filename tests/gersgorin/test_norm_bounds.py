@@ -16,9 +16,9 @@ from tables import for_each
 from examples.paper.claims import Linear
 from gersgorin.analyses.bounds import bounds
 from gersgorin.analyses.spectra import spectra
-from gersgorin.cell import layer_jacobians, temporal_jacobian, trajectory
 from gersgorin.cli.main import main
 from gersgorin.linalg.products import cumulative_log_norms
+from gersgorin.run.cell import layer_jacobians, temporal_jacobian, trajectory
 from rhn.cells import GRU, RHN, RNN
 from rhn.data import chorale
 from rhn.errors import InvalidInputError

@@ -17,7 +17,7 @@ from gersgorin.linalg import (
     pseudospectrum,
     spectral_radius,
 )
-from gersgorin.linalg import pseudospectra as resolvent
+from gersgorin.linalg import resolvent as resolvent
 from gersgorin.linalg.inclusion import NumericalRange
 from rhn.errors import InvalidInputError
 

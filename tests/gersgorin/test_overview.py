@@ -11,8 +11,8 @@ from torch import nn
 from gersgorin import analyze, credit, input_jacobian, layer_jacobians, plateau, trajectory
 from gersgorin.analyses.overview import Overview
 from gersgorin.analyses.spectra import spectra
-from gersgorin.loading.data import chorales_origin
-from gersgorin.run import Run
+from gersgorin.loading.sources import chorales_origin
+from gersgorin.run.run import Run
 from rhn.cells import LSTM, RHN, from_torch
 from rhn.data import chorale
 from rhn.errors import InvalidInputError

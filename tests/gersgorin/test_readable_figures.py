@@ -15,8 +15,8 @@ from gersgorin.analyses import spectra as measuring
 from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.analyses.spectra import spectra
 from gersgorin.plotting.figure import names_of, wrapped
-from gersgorin.recording import moving_recording
-from gersgorin.run import Label, Run
+from gersgorin.recording.recording import moving_recording
+from gersgorin.run.run import Label, Run
 from rhn.cells import LSTM, RHN, RNN
 from rhn.models import PolyphonicModel
 from rhn.utils.figures import drawable, our_style
@@ -135,23 +135,23 @@ FIGURES = {  # what each is drawn from
     "analyses.credit.draw_credit": lambda draw, runs, training, size: draw(
         {f"{k}, {LONG}": training[1].credit for k in range(3)}
     ),
-    "comparison.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
-    "comparison.draw_bands": lambda draw, runs, training, size: draw(runs["ensembles"]),
-    "comparison.draw_results": lambda draw, runs, training, size: draw(runs["spectra"], "sequence noise"),
+    "comparing.comparison.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
+    "comparing.comparison.draw_bands": lambda draw, runs, training, size: draw(runs["ensembles"]),
+    "comparing.comparison.draw_results": lambda draw, runs, training, size: draw(runs["spectra"], "sequence noise"),
     "analyses.overview.draw_overview": lambda draw, runs, training, size: draw(training[1]),
-    "plotting.spectra.plot_products": lambda draw, runs, training, size: draw(runs["spectra"][0]),
+    "plotting.run_figure.plot_products": lambda draw, runs, training, size: draw(runs["spectra"][0]),
     "analyses.spectra.plot_spectrum": lambda draw, runs, training, size: draw(runs["spectra"][0]),
-    "plotting.spectra.plot_suggested": lambda draw, runs, training, size: draw(runs["spectra"][0]),
-    "recording.draw_recording": lambda draw, runs, training, size: draw(training[0]),
-    "recording.plot_measures": lambda draw, runs, training, size: draw(training[0]),
-    "recording.plot_moment": lambda draw, runs, training, size: draw(training[0]),
-    "plotting.spectra.draw_run": lambda draw, runs, training, size: draw(runs["spectra"][0]),
+    "plotting.run_figure.plot_suggested": lambda draw, runs, training, size: draw(runs["spectra"][0]),
+    "recording.recording.draw_recording": lambda draw, runs, training, size: draw(training[0]),
+    "recording.recording.plot_measures": lambda draw, runs, training, size: draw(training[0]),
+    "recording.recording.plot_moment": lambda draw, runs, training, size: draw(training[0]),
+    "plotting.run_figure.draw_run": lambda draw, runs, training, size: draw(runs["spectra"][0]),
 }
 INSIDE = {  # drawn only as part of others
-    "comparison.plot_bands",
+    "comparing.comparison.plot_bands",
     "plotting.figure.draw_growth",
     "plotting.figure.draw_layers",
-    "plotting.spectra.plot_crowd",
+    "plotting.run_figure.plot_crowd",
 }
 
 

@@ -12,11 +12,11 @@ from tables import for_each
 from torch import nn
 
 from gersgorin import Recorder, gersgorin_discs, input_jacobian, layer_jacobians, temporal_jacobian, trajectory
-from gersgorin.cell import partial_jacobians
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import spectral_radius
-from gersgorin.recorder import LONGEST_UNSAVED
-from gersgorin.recording import MOMENTS, Recording
+from gersgorin.recording.recorder import LONGEST_UNSAVED
+from gersgorin.recording.recording import MOMENTS, Recording
+from gersgorin.run.cell import partial_jacobians
 from rhn.cells import CELLS, from_torch
 from rhn.errors import DataError, InvalidInputError, RhnError
 from rhn.models import LanguageModel, PolyphonicModel

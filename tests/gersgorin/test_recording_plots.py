@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from gersgorin import Recorder
-from gersgorin.cli.recording import main
-from gersgorin.recording import (
+from gersgorin.cli.recorded import main
+from gersgorin.recording.recording import (
     MOMENTS,
     Recording,
     draw_recording,

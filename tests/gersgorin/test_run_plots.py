@@ -14,8 +14,8 @@ from PIL import Image
 from examples.paper.claims import of_matrices
 from gersgorin.analyses.spectra import spectra
 from gersgorin.plotting.animation import moving_run, save_animation
-from gersgorin.plotting.spectra import draw_run, plot_products, plot_spectrum, plot_suggested, spectrum_limit
-from gersgorin.run import Label, Run, shown_steps
+from gersgorin.plotting.run_figure import draw_run, plot_products, plot_spectrum, plot_suggested, spectrum_limit
+from gersgorin.run.run import Label, Run, shown_steps
 from rhn.cells import RHN, RNN
 from rhn.errors import RhnError
 from rhn.utils.figures import our_style

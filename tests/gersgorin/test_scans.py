@@ -13,7 +13,7 @@ import gersgorin
 from gersgorin.analyses import spectra
 from gersgorin.cli.main import main
 from gersgorin.loading.scan import ScanRun
-from gersgorin.recorder import Recorder
+from gersgorin.recording.recorder import Recorder
 from rhn.errors import InvalidInputError
 
 T, M = 9, 3

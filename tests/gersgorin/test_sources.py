@@ -11,8 +11,8 @@ from tables import for_each
 from gersgorin import spectra, temporal_jacobian, trajectory
 from gersgorin.analyses.spectra import Spectra
 from gersgorin.cli.plot import main
-from gersgorin.loading.data import Source, read_numbers
-from gersgorin.plotting.spectra import draw_run
+from gersgorin.loading.sources import Source, read_numbers
+from gersgorin.plotting.run_figure import draw_run
 from rhn.cells import LSTM, RHN
 from rhn.checkpoints import save_checkpoint
 from rhn.errors import DataError
@@ -139,6 +139,6 @@ def test_what_cannot_be_read_is_one_sentence_and_nothing_is_unpickled(args, word
 
 def test_what_is_larger_than_the_memory_is_refused_unread(monkeypatch):
     spoiled()
-    monkeypatch.setattr("gersgorin.loading.data.free_memory", lambda: 100)
+    monkeypatch.setattr("gersgorin.loading.sources.free_memory", lambda: 100)
     with pytest.raises(DataError, match="more than the memory"):
         read_numbers(Path("sine.npy"))

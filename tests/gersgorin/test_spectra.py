@@ -21,8 +21,8 @@ from gersgorin import eigenvalues, temporal_jacobian, trajectory
 from gersgorin.analyses.spectra import Spectra, reading, spectra
 from gersgorin.cli.plot import main
 from gersgorin.linalg import departure_from_normality, kreiss_constant, numerical_radius
-from gersgorin.plotting.spectra import plot_suggested
-from gersgorin.run import Label, Run
+from gersgorin.plotting.run_figure import plot_suggested
+from gersgorin.run.run import Label, Run
 from rhn.cells import RHN
 from rhn.data import chorale
 from rhn.errors import DataError, InvalidInputError, RhnError

@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from tables import for_each
 from torch import nn
 
-from gersgorin.loading.find import Watched
+from gersgorin.loading.find_cell import Watched
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.training.losses import CLIP
 from gersgorin.training.training import Training

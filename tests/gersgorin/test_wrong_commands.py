@@ -12,7 +12,7 @@ from test_gersgorin_cli import language_model
 
 from gersgorin import Recorder
 from gersgorin.cli.main import main
-from gersgorin.recording import MOMENTS
+from gersgorin.recording.recording import MOMENTS
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 

@@ -11,7 +11,7 @@ from dataclasses import fields
 import pytest
 from tables import for_each, not_explained
 
-from gersgorin.recording import Recording
+from gersgorin.recording.recording import Recording
 from optim_study import plan, shares
 from optim_study.cli import COMMANDS, main
 from optim_study.cli_results import BEST, STATUS

@@ -115,7 +115,7 @@ def test_the_analysis_of_contributing_is_complete(monkeypatch, capsys, tmp_path)
     from gersgorin.analyses import ANALYSES, Analysis
     from gersgorin.cli.main import main
     from gersgorin.results import load
-    from gersgorin.run import Run
+    from gersgorin.run.run import Run
 
     text = (ROOT / "CONTRIBUTING.md").read_text()
     (code,) = re.findall(r'```python title="gersgorin/analyses/volume.py"\n(.*?)```', text, re.DOTALL)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -25,11 +26,10 @@ LEVELS_TEXT = """
     rhn.cells rhn.models rhn.checkpoints rhn.plotting.provenance
     rhn.training rhn.api rhn.presets
     rhn.cli rhn.plotting rhn.__main__
-    gersgorin._validate gersgorin.autodiff gersgorin.linalg
-    gersgorin.cell gersgorin.checking.causes.cause gersgorin.loading gersgorin.operators gersgorin.options gersgorin.resolve \
-        gersgorin.run gersgorin.training
-    gersgorin.analyses gersgorin.checking gersgorin.comparison gersgorin.integrations gersgorin.plotting gersgorin.recorder \
-        gersgorin.recording gersgorin.results
+    gersgorin._validate gersgorin.run.autodiff gersgorin.linalg
+    gersgorin.run gersgorin.loading gersgorin.training gersgorin.checking.causes.cause
+    gersgorin.analyses gersgorin.checking gersgorin.comparing gersgorin.recording gersgorin.plotting gersgorin.results \
+        gersgorin.integrations
     gersgorin.cli gersgorin.__main__
     optim_study
     analysis
@@ -106,6 +106,22 @@ def test_no_modules_of_a_package_import_each_other_in_a_circle(package):
         if module == package or module.startswith(f"{package}.")
     }
     TopologicalSorter({m: used & uses.keys() - {m} for m, used in uses.items()}).prepare()  # which raises CycleError
+
+
+INTERFACES = {"main", "run", "of_run", "of_training"}  # of commands and of rows of analyses
+
+
+def test_no_two_files_or_public_names_of_gersgorin_are_the_same():
+    own = [(module, path) for module, path in sources() if module.startswith("gersgorin.")]
+    nodes = [node for _, path in own for node in ast.parse(path.read_text()).body]
+    files = Counter(path.stem for _, path in own if path.stem != "__init__")
+    names = Counter(n.name for n in nodes if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name[0] != "_")
+    assert [name for name, times in files.items() if times > 1] == []
+    assert [name for name, times in names.items() if times > 1 and name not in INTERFACES] == []
+
+
+def test_the_root_of_gersgorin_has_at_most_six_files():
+    assert len([*(ROOT / "gersgorin").glob("*.py")]) <= 6
 
 
 COMMANDS = [

@@ -13,8 +13,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from gersgorin.autodiff import BLOCK
-from gersgorin.cell import Step, StepCell, as_cell, partial_jacobians, trajectory
+from gersgorin.run.autodiff import BLOCK
+from gersgorin.run.cell import Step, StepCell, as_cell, partial_jacobians, trajectory
 from rhn.cells import Gates
 from rhn.errors import InvalidInputError
 

@@ -18,10 +18,10 @@ import torch
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigs, svds
 from torch import Tensor
 
-from gersgorin.autodiff import Linearized
-from gersgorin.cell import StepCell
 from gersgorin.linalg.discs import Discs, gersgorin_discs
 from gersgorin.linalg.spectrum import eigenvalues, largest_first
+from gersgorin.run.autodiff import Linearized
+from gersgorin.run.cell import StepCell
 from rhn.errors import InvalidInputError, NotConvergedError, UsersCodeError
 
 Product = Callable[[Tensor], Tensor]

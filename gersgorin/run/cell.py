@@ -21,7 +21,7 @@ from torch.func import vjp, vmap
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from gersgorin._validate import check_gradients, real_tensor, users_code
-from gersgorin.autodiff import METHODS, Linearized, jacobians
+from gersgorin.run.autodiff import METHODS, Linearized, jacobians
 from rhn.cells import Gates, from_torch
 from rhn.errors import InvalidInputError, RhnError
 

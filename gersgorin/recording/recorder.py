@@ -33,9 +33,9 @@ from gersgorin.checking.trials import Trial, curvature
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
-from gersgorin.loading.find import Watched
-from gersgorin.recording import MEASURES, MOMENTS, Recording
-from gersgorin.run import Run
+from gersgorin.loading.find_cell import Watched
+from gersgorin.recording.recording import MEASURES, MOMENTS, Recording
+from gersgorin.run.run import Run
 from rhn.cells import Cell
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output

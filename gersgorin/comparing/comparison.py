@@ -24,6 +24,7 @@ from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, Spectra
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
+from gersgorin.loading.open import open_run
 from gersgorin.plotting.figure import (
     DASHED,
     Shown,
@@ -38,9 +39,8 @@ from gersgorin.plotting.figure import (
     panel,
     wrapped,
 )
-from gersgorin.plotting.spectra import plot_spectrum, spectrum_limit
-from gersgorin.resolve import open_run
-from gersgorin.run import Run, silent
+from gersgorin.plotting.run_figure import plot_spectrum, spectrum_limit
+from gersgorin.run.run import Run, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import GREY, drawable, our_style, time_label
 from rhn.utils.result import Result, rows_of

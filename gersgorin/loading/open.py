@@ -13,10 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import finite_tensor
-from gersgorin.autodiff import BLOCK
-from gersgorin.cell import State, Step, StepCell, as_cell, flat_state, name_of
-from gersgorin.loading.data import SUFFIXES, Source, chorale_source, read_sources
-from gersgorin.loading.find import Watched, cell_title, check_state, ids_or_numbers, is_step, part_of, stepping
+from gersgorin.loading.find_cell import Watched, cell_title, check_state, ids_or_numbers, is_step, part_of, stepping
 from gersgorin.loading.network import (
     KEYS,
     Subject,
@@ -27,10 +24,13 @@ from gersgorin.loading.network import (
     trained_network,
     watched_cell,
 )
+from gersgorin.loading.options import DataOptions, NetworkOptions, NewOrTrained
 from gersgorin.loading.scan import ScanRun
 from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.options import DataOptions, NetworkOptions, NewOrTrained
-from gersgorin.run import Label, Run
+from gersgorin.loading.sources import SUFFIXES, Source, chorale_source, read_sources
+from gersgorin.run.autodiff import BLOCK
+from gersgorin.run.cell import State, Step, StepCell, as_cell, flat_state, name_of
+from gersgorin.run.run import Label, Run
 from gersgorin.training.losses import Loss
 from gersgorin.training.training import Training
 from rhn.cells.convert import StackedCell

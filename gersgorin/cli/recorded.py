@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from gersgorin.cli.output import Outputs
-from gersgorin.options import ResultOptions
+from gersgorin.cli.outputs import Outputs
+from gersgorin.loading.options import ResultOptions
 from rhn.cli.entry import run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import figure_name, place
@@ -40,9 +40,9 @@ def run(options: RecordingOptions) -> None:
         raise InvalidInputError(
             f"the folder {options.path} holds no {FILE}: expected that of a training with rhn train --record N"
         )
-    outputs = Outputs.of(options, default_figure(options.path), animated=True)
+    outputs = Outputs.of(options, figure_of_recording(options.path), animated=True)
 
-    from gersgorin.recording import Recording, moving_recording
+    from gersgorin.recording.recording import Recording, moving_recording
 
     recording = Recording.load(path)
     with progress_bars() as report:
@@ -50,10 +50,10 @@ def run(options: RecordingOptions) -> None:
     outputs.show(options, [recording])
 
 
-def default_figure(path: Path) -> str:
+def figure_of_recording(path: Path) -> str:
     """The name of the figure of a recording: that of its file, or of the folder of its training.
 
-    >>> default_figure(Path("runs/depth6")), default_figure(Path("run.npz"))
+    >>> figure_of_recording(Path("runs/depth6")), figure_of_recording(Path("run.npz"))
     ('gersgorin-depth6.png', 'gersgorin-run.png')
     """
     training = path.parent if path.name == FILE and path.parent.name else path

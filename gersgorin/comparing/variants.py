@@ -15,8 +15,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from gersgorin.loading.network import Subject, labelled, new_cell
-from gersgorin.options import NewOrTrained
-from gersgorin.resolve import NEW_CELL, check_network_options, network_of_options
+from gersgorin.loading.open import NEW_CELL, check_network_options, network_of_options
+from gersgorin.loading.options import NewOrTrained
 from rhn.cells import is_known, resolve_cell
 from rhn.cells.init import Initialization
 from rhn.checkpoints import BEST, read_metadata, weights_file
@@ -91,7 +91,7 @@ def _is_file(word: str) -> bool:
     return not is_known(word) and os.path.exists(os.path.join(word, BEST))  # noqa: PTH110, PTH118 (Path raises for long names)
 
 
-def panels(
+def panel_networks(
     options: NewOrTrained, variants: Variants, input_size: int | None, seeds: int = 1
 ) -> list[tuple[Subject, ...]]:
     """The networks to compare, each with `seeds` seeds: that of the options first, unless it is a variant.

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from gersgorin._validate import check_weights, copied, finite_tensor, real_tensor, uncompiled, users_code
-from gersgorin.cell import State, Step, as_cell, flat_state, flat_step, name_of
 from gersgorin.loading.cache import from_cache, has_cache
 from gersgorin.loading.calls import Call, check_loop, first_sequence, watched_calls
 from gersgorin.loading.scan import ScanCell, ScanRun
-from gersgorin.run import Label, Run
+from gersgorin.run.cell import State, Step, as_cell, flat_state, flat_step, name_of
+from gersgorin.run.run import Label, Run
 from rhn.cells import Cell, from_torch, name_of_cell
 from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_built

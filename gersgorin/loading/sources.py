@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin.options import DataOptions
+from gersgorin.loading.options import DataOptions
 from rhn.data import Piece
 from rhn.data.jsb import music21_version
 from rhn.data.text import Vocabulary

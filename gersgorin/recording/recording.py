@@ -28,7 +28,7 @@ from gersgorin.plotting.figure import (
     plain_numbers,
     shade_style,
 )
-from gersgorin.run import shown_steps
+from gersgorin.run.run import shown_steps
 from rhn.errors import DataError
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, our_style, plain_log_ticks, titled
 from rhn.utils.result import Result, rows_of

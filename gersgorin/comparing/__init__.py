@@ -1,0 +1,1 @@
+"""Networks side by side: the words that name them, medians and bands, figures."""

@@ -1,0 +1,1 @@
+"""Measurements during a training: the recorder and its result."""
