@@ -9,7 +9,7 @@ from rhn.cli.entry import own_cell, print_json, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import SUFFIXES, figure_name, save_figure
 from rhn.utils.io import check_output
-from rhn.utils.options import Commands, Device, Trained, Writing, given_flags, option, parse
+from rhn.utils.options import Commands, Device, Drawing, Trained, Writing, given_flags, option, parse
 from rhn.utils.progress import progress_bars
 
 DESCRIPTION = """Measure trained networks: the activity of their transform gates, and the damage of lesions.
@@ -24,7 +24,7 @@ SHOWN = 4  # default number of sequences, as in the paper
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common(Trained, Writing):
+class Common(Trained, Drawing, Writing):
     """The options of both commands."""
 
     data: Path | None = option(
@@ -71,7 +71,7 @@ class Common(Trained, Writing):
         record = replace(record, title=_title(model), about=about)
         with progress_bars() as report:
             report("drawing")
-            save_figure(figure, record.figure)
+            save_figure(figure, record.figure, self.figure)
         if self.save_data:
             record.save(self.save_data)
         if self.json:

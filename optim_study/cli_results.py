@@ -15,7 +15,7 @@ from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.figures import SUFFIXES, figure_name, place, save_figure
 from rhn.utils.io import check_output
-from rhn.utils.options import Writing, given_flags, option
+from rhn.utils.options import Drawing, Writing, given_flags, option
 from rhn.utils.progress import progress_bars
 
 RECORDING = "record.npz"
@@ -107,7 +107,7 @@ class Export(Stored):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plot(Stored, Writing):
+class Plot(Stored, Drawing, Writing):
     """Draw the swarm plot, the map of settings or the learnable area of one or several runs, and count the trials that train.
 
     examples:
@@ -158,7 +158,7 @@ class Plot(Stored, Writing):
             raise InvalidInputError(f"{given[0]} names the trials as {self.runs[0]} does: leave one out")
         output = check_output(self.output or self._name(), SUFFIXES, force=self.force)
         rows, about = self._rows()
-        save_figure(output, lambda: self._draw(rows, about))
+        save_figure(output, lambda: self._draw(rows, about), self.figure)
         found = training_shares(rows, self.loss, self.below, REGIONS if self.kind == "area" else (WHOLE,))
         if self.json:
             print_json([asdict(share) | {"share": share.share} for share in found])

@@ -7,7 +7,7 @@ from analysis.report.options import Options
 from gersgorin.cli.outputs import given_words
 from rhn.cli.entry import own_cell, run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import figure_name
+from rhn.utils.figures import figure_name, our_style
 from rhn.utils.io import check_output, command, made_with
 from rhn.utils.options import given_flags, parse
 from rhn.utils.progress import progress_bars
@@ -39,7 +39,8 @@ def report(options: Options) -> None:
     made = f"Made by {command()} ({made_with()}) on {datetime.datetime.now(datetime.UTC).date()}."
     with progress_bars() as progress, own_cell(options.module or options.cell):
         sections = sections_about(options, progress)
-    write_page(output, f"Report: {options.about.resolve().name}", sections, made)
+    with our_style(options.figure):
+        write_page(output, f"Report: {options.about.resolve().name}", sections, made)
     print(f"report: {output} ({output.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -95,7 +95,7 @@ class Audit(Result, kind="audit"):
 
     lines = tabulated
 
-    @panel(7, 4, "mode half-lives at the start")
+    @panel(7, 3.2, "mode half-lives at the start")
     def plot(self, ax=None) -> Axes:
         """The distribution of mode half-lives of each layer."""
         for k, layer in enumerate(self.layers):

@@ -343,7 +343,7 @@ class NormBounds(Result, kind="bounds"):
         _draw_known(self.log_norm / decade, ax, "measured", color="black", linewidth=1.6)
         ax.axhline(0, **DASHED, linewidth=0.8)
         shown = np.concatenate([np.zeros(1), self.log_norm / decade, *self.best[chosen] / decade])
-        ax.set(ylim=_around(shown), title="bounds by windows of several lengths")  # the lower one may leave
+        ax.set(ylim=_around(shown), title="Bounds by windows of several lengths")  # the lower one may leave
         return over_time(ax, self.steps, self.unit, r"$\log_{10}\,\|\partial y_t/\partial y_0\|$")
 
     def draw_by_window(self, ax: Axes) -> None:
@@ -357,12 +357,10 @@ class NormBounds(Result, kind="bounds"):
         ax.axhline(0, **DASHED, linewidth=0.8, label="neither grows nor vanishes")
         ax.set_ylim(_around(np.r_[0, self.measured_exponent, ends.ravel()]))
         ax.set_xticks(places, self.lengths, rotation=90)
-        ax.set(xlabel="windows of", ylabel="bound on the exponent (1/step)", title="how long a window it takes")
+        ax.set(xlabel="windows of", ylabel="bound on the exponent (1/step)", title="How long a window it takes")
         plain_numbers(ax)
 
-    plot = panels(
-        draw, draw_by_window, size=(13.5, 5), title=lambda found: title_of(found.title, f"b{found.scope[1:]}")
-    )
+    plot = panels(draw, draw_by_window, size=(8, 3.4), title=lambda found: title_of(found.title, f"b{found.scope[1:]}"))
 
 
 def _half_life(exponent: float) -> float:

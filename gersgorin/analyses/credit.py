@@ -19,18 +19,32 @@ Legend: T frames, B sequences, N entries of a cell's state.
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.loading.find_cell import TORCH_CELLS, recurrent_cells
-from gersgorin.plotting.figure import Shown, entitle, heat_map, legend_below, names_of, top_decade, wrapped
+from gersgorin.plotting.figure import (
+    DECADES,
+    Block,
+    Shown,
+    colour_bar,
+    compose,
+    heat_map,
+    names_of,
+    title_of,
+    top_decade,
+    wrapped,
+)
 from gersgorin.run.autodiff import vjps
 from gersgorin.run.run import Progress, silent
 from gersgorin.training.losses import Loss
@@ -38,7 +52,7 @@ from gersgorin.training.training import Training
 from rhn.cells import Cell
 from rhn.cells.convert import from_torch, weights_of_torch
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import BLUE, GREY, ORANGE, our_style
+from rhn.utils.figures import BLUE, GREY, ORANGE, drawn
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
@@ -105,14 +119,14 @@ class Credit(Result, kind="credit"):
         """One row a lag: norm and share of its part of the gradient, and the part lost beyond it."""
         return rows_of(lag=range(len(self.lost)), norm=self.lag_norm, share=self.lag_share, lost=self.lost)
 
-    @our_style()
+    @drawn
     def plot(self, ax: Axes | None = None) -> Axes:
         """The heat map of the norms; without axes a figure with the shares of the lags below."""
         return self.draw(ax, top_decade(self.norms)) if ax else draw_credit({"": self}).axes[0]
 
     def draw(self, ax: Axes, top: float) -> Axes:
         """log10 ||dL[t2]/dy[t1]|| as a heat map, t1 to the right and t2 upwards, on a scale that ends at `top`."""
-        heat_map(ax, self.norms, top, cmap="viridis")
+        heat_map(ax, self.norms, top)
         ax.set(xlabel=rf"state $t_1${self._unit}", ylabel=rf"loss $t_2${self._unit}")
         return ax
 
@@ -328,24 +342,25 @@ def _at_lag(adjoints: torch.Tensor, lag: int) -> torch.Tensor:
     return picked
 
 
-@our_style()
+@drawn
 def draw_credit(records: Mapping[str, Credit], about: str = "") -> Shown:
     """Moments of a training, by their names, side by side: heat maps on one scale, and under them the lags.
 
     about: origin of the network, for the title; "" for the one that all records have.
     """
-    figure = Shown(max(6.5, 1.6 + 3.2 * len(records)), 7.2)
-    upper, lower = figure.subplots(2, len(records), squeeze=False, height_ratios=(1.4, 1))
     top = max(top_decade(record.norms) for record in records.values())
-    for above, below, (name, record) in zip(upper, lower, records.items(), strict=True):
+
+    def norms(name: str, record: Credit, ax: Axes) -> None:
         loss = f"loss {record.loss:.3g} {record.loss_unit}"
-        record.draw(above, top).set_title("\n".join(filter(None, (wrapped(name, 34), loss))))
+        record.draw(ax, top).set_title("\n".join(filter(None, (wrapped(name, 34), loss))))
+
+    def lags(record: Credit, ax: Axes) -> None:
         long = len(record.lost) > TRUNCATION
         lost = f"beyond {TRUNCATION} steps {record.lost_beyond(TRUNCATION):.2g} of it is lost" if long else ""
-        record.draw_lags(below).set_title(lost)
-    for ax in (*upper[1:], *lower[1:]):
-        ax.set_ylabel("")
-    figure.colorbar(upper[-1].images[0], ax=upper, label=SCALE, extend="min")
-    legend_below(figure, lower[:1])
-    named = names_of([*records.values()])
-    return entitle(figure, named._replace(about=about or named.about), TITLE)
+        record.draw_lags(ax).set_title(lost)
+
+    count, named = len(records), names_of([*records.values()])
+    maps = Block([partial(norms, *row) for row in records.items()], 3.0, count, "y")
+    below = Block([partial(lags, record) for record in records.values()], 2.2, count, "y", legend=True)
+    bar = colour_bar(ScalarMappable(Normalize(top - DECADES, top)), SCALE, extend="min")
+    return compose(title_of(named.common, TITLE), about or named.about, maps, bar, below, width=max(6, 2.7 * count))

@@ -220,7 +220,7 @@ class FixedPoints(Result, kind="fixed_points"):
         if not len(self.states):
             ax.plot([], [], " ", label=f"no point in their box, wider by {self.wider:.3g}")
         x, y = (f"principal axis ({part:.0%} of their variance)" for part in share)
-        ax.set(xlabel=f"first {x}", ylabel=f"second {y}", title="among the starts of the search")
+        ax.set(xlabel=f"first {x}", ylabel=f"second {y}", title="Among the starts of the search")
         ax.margins(0.08)
         plain_numbers(ax)
 
@@ -244,9 +244,9 @@ class FixedPoints(Result, kind="fixed_points"):
             label = None if kinds[k] in kinds[:k] else f"eigenvalues at a {kinds[k]} point"
             ax.plot(values.real, values.imag, label=label, markersize=3.5, alpha=0.7, **_dot(kind, slow))
         few = f", first {LISTED} of {len(self.states)}" if len(self.states) > LISTED else ""
-        ax.set_title(f"eigenvalues at the points{few}")
+        ax.set_title(f"Eigenvalues at the points{few}")
 
-    plot = panels(draw, draw_spectra, size=(12, 5.2), title="fixed points and the spectra there", widths=(1.3, 1))
+    plot = panels(draw, draw_spectra, size=(8, 4), title="fixed points and the spectra there")
 
 
 def search(

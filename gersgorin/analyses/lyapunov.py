@@ -134,7 +134,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         ax.errorbar(number[finite], self.exponents[finite], errors, label=label, markersize=3.5, capsize=2, **style)
         ax.axhline(0, **DASHED, linewidth=0.8)
         bars = "" if np.isnan(self.standard_errors).all() else ", bars of two standard errors"
-        ax.set(xlabel="number of the exponent", ylabel=RATE, title=f"mean growth rates{bars}")
+        ax.set(xlabel="number of the exponent", ylabel=RATE, title=f"Mean growth rates{bars}")
         ax.set_xlim(0.5, max(0.5 + len(finite), ax.get_xlim()[1] if i else 0))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         plain_numbers(ax)
@@ -147,12 +147,12 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
             ax.plot(self.curve_steps, values, linewidth=1.3, label=f"exponent {i + 1}", **shade_style(i, shown))
         ax.axhline(0, **DASHED, linewidth=0.8)
         unit = "" if self.unit == "steps" else f" ({drawable(self.unit)})"
-        ax.set(xlabel=f"steps counted{unit}", ylabel=RATE, title="the leading ones, from the first steps only")
+        ax.set(xlabel=f"steps counted{unit}", ylabel=RATE, title="The leading ones, from the first steps only")
         ax.set_xlim(0, self.steps)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         plain_numbers(ax)
 
-    plot = panels(draw, draw_convergence, size=(11, 4.8), title="Lyapunov exponents")
+    plot = panels(draw, draw_convergence, size=(8, 3.2), title="Lyapunov exponents")
 
     def derived(self) -> dict:
         """Numbers computed from the exponents."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from gersgorin._validate import with_gradients
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.plotting.figure import DECADES, heat_map, label_axes, panels
+from gersgorin.plotting.figure import DECADES, heat_map, panels
 from gersgorin.run.run import Progress, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
@@ -148,17 +148,18 @@ class Memory(Result, kind="memory"):
             ax.set_ylim(max(top / 10**DECADES, np.nanmin(shown) / 2), 2 * by_lag.max())
         ax.set_xlim(0, len(lags) - 1)
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        label_axes(ax, f"lag $t_2 - t_1$ ({self.unit})", r"$\|\partial o_{t_2} / \partial x_{t_1}\|_F$, RMS over pairs")
+        rms = r"$\|\partial o_{t_2} / \partial x_{t_1}\|_F$, RMS over pairs"
+        ax.set(xlabel=f"lag $t_2 - t_1$ ({self.unit})", ylabel=rms)
 
     def draw_pairs(self, ax: Axes) -> None:
         """The heat map of all pairs of an output and an input."""
         largest = np.nanmax(self.influence, initial=0)
-        image = heat_map(ax, self.influence, float(np.log10(largest)) if largest > 0 else 0.0, aspect="auto")
+        image = heat_map(ax, self.influence, float(np.log10(largest)) if largest > 0 else 0.0)
         ax.set(xlabel=time_label(self.unit).replace("time step", "input $t_1$"), ylabel="output $t_2$")
         label = r"$\log_{10}\,\|\partial o_{t_2} / \partial x_{t_1}\|_F$"
-        ax.figure.colorbar(image, ax=ax, label=label, extend="min")
+        ax.figure.colorbar(image, ax=ax, label=label, extend="min", aspect=40)
 
-    plot = panels(draw, draw_pairs, size=(12, 4.6), title="influence of earlier inputs", widths=(1.15, 1))
+    plot = panels(draw, draw_pairs, size=(8, 3.2), title="influence of earlier inputs")
 
 
 def _by_lag(of_pairs: np.ndarray) -> list[np.ndarray]:

@@ -21,21 +21,23 @@ from typing import Any, Self
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.credit import SCALE
 from gersgorin.analyses.spectra import MEASURES
+from gersgorin.analyses.steps import gradient_words
 from gersgorin.loading.open import open_run, open_training
 from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.plotting.figure import Shown, first_axes, laid_out, legend_beside
-from gersgorin.plotting.run_figure import draw_step, plot_products, plot_suggested, title_at_left
+from gersgorin.plotting.figure import Block, Shown, compose
+from gersgorin.plotting.run_figure import plot_products, plot_suggested, step_block
 from gersgorin.run.cell import State
 from gersgorin.run.run import Run
 from gersgorin.training.losses import Loss
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.utils.figures import our_style
+from rhn.utils.figures import drawn
 from rhn.utils.result import KIND, Result, tabulated
 from rhn.utils.wording import counted
 
@@ -160,24 +162,25 @@ def _row(values: np.ndarray) -> dict[str, float]:
     return dict(zip(COLUMNS, map(float, picked), strict=True))
 
 
-@our_style()
+@drawn
 def draw_overview(found: Overview) -> Shown:
     """The spectrum of one step, and below it a panel for each analysis."""
     record = found.spectra
     panels: dict[str, Callable[[Axes], object]] = {
         "What single steps suggest": partial(plot_suggested, record),
-        "What the products of the steps do": partial(plot_products, record, exponent_axis=False),
+        "What the products of the steps do": partial(plot_products, record),
     }
     for name, result in found.results.items():
         if name not in ("spectra", "products") and (name != "gates" or found.gates.mean.size):
             panels[ANALYSES[name].about] = result.plot
-    rows = -(-len(panels) // 2)
-    figure, bottom = draw_step(record, (13, 2.7 * rows), found.title)
-    for ax, (title, draw) in zip(first_axes(bottom, rows, 2, len(panels)), panels.items(), strict=True):
+
+    def into(title: str, draw: Callable[[Axes], object], ax: Axes) -> None:
         draw(ax)
+        ax.set_title(title)
         if ax.images:  # the heat map of credit
-            ax.set_aspect("auto")
-            bottom.colorbar(ax.images[0], ax=ax, label=SCALE, extend="min")
-        title_at_left(ax, title)
-        legend_beside(ax, fontsize=7)
-    return laid_out(figure)
+            bar = ax.inset_axes((0.52, 0.3, 0.44, 0.05))  # where losses are earlier than states
+            ax.figure.colorbar(ax.images[0], cax=bar, orientation="horizontal", label=SCALE, ticks=MaxNLocator(3))
+
+    draws = [partial(into, *row) for row in panels.items()]
+    title = f"{found.title}: {gradient_words(record.log_norm_product)}"
+    return compose(title, found.about, step_block(record), Block(draws, 2.3, 2))

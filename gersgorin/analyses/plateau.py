@@ -35,7 +35,7 @@ from gersgorin.run.run import Progress, silent
 from gersgorin.training.losses import Loss
 from gersgorin.training.training import Training
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import BLUE
+from rhn.utils.figures import SKY
 from rhn.utils.result import Result
 
 TENTH = 0.1
@@ -187,11 +187,13 @@ class Plateau(Result, kind="plateau"):
         """One row a matrix: its name, its relative rate, and the slope of log rate against log scale."""
         return [{"matrix": name, "rate": rate, "slope": self.slopes[name]} for name, rate in self.rates.items()]
 
-    @panel(6, 4, "rates of learning at the constant output")
+    @panel(6, 3.2, "rates of learning at the constant output")
     def plot(self, ax=None) -> Axes:
         """The relative rates, a bar a matrix, on a log scale."""
         rates = {name: rate for name, rate in self.rates.items() if rate > 0}
-        ax.barh([wrapped(name, 30, 2) for name in rates], list(rates.values()), color=BLUE)
+        ax.barh([wrapped(name, 30, 2) for name in rates], list(rates.values()), color=SKY)
+        ax.tick_params(axis="y", length=0, pad=-4)
+        ax.set_yticks(range(len(rates)), ax.get_yticklabels(), ha="left")  # on the bars
         if rates:
             ends = np.floor(np.log10(min(rates.values()))), np.ceil(np.log10(max(rates.values())) + 1e-9)
             ax.set(xscale="log", xlim=(10 ** ends[0], 10 ** ends[1]))

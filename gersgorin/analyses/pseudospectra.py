@@ -8,6 +8,7 @@ Legend: S steps shown, N entries of a state, a grid of (side, side) points.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,11 @@ from gersgorin.linalg.normality import numerical_radius
 from gersgorin.linalg.resolvent import pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.loading.open import run_of_network
-from gersgorin.plotting.figure import Shown, complex_plane, laid_out, legend_below, title_of
+from gersgorin.plotting.figure import Block, colour_bar, complex_plane, compose, title_of
 from gersgorin.run.cell import State, Step
 from gersgorin.run.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import RED, our_style, titled
+from rhn.utils.figures import RED, drawn
 from rhn.utils.result import Result, rows_of, tabulated
 
 SIDE = 101  # points along a side of the grid
@@ -66,21 +67,15 @@ class Pseudospectra(Result, kind="pseudospectra"):
 
     lines = tabulated
 
-    @our_style()
+    @drawn
     def plot(self, ax: Axes | None = None) -> Axes:
         """The step whose eigenvalues a change moves onto the circle most easily; without axes a figure of all steps."""
         if ax is not None:
             return self.draw(ax, int(self.to_circle.argmin()))
         count = len(self.steps)
-        figure = Shown(max(6.0, 1.6 + 2.7 * count), 4.4)
-        places = figure.subplots(1, count, sharey=True, squeeze=False)[0]
-        for k, place in enumerate(places):
-            self.draw(place, k)
-        levels = self.levels
-        figure.colorbar(ScalarMappable(_colours(levels), CURVES), ax=places, ticks=levels, label=CHANGE)
-        legend_below(figure, places[:1])
-        titled(figure, title_of(self.title, "pseudospectra of single steps"), self.about)
-        return laid_out(figure).axes[0]
+        block = Block([partial(self.draw, k=k) for k in range(count)], max(2.5, 6 / count), count, "y", legend=True)
+        bar = colour_bar(ScalarMappable(_colours(self.levels), CURVES), CHANGE, ticks=self.levels)
+        return compose(title_of(self.title, "pseudospectra of single steps"), self.about, block, bar).axes[0]
 
     def draw(self, ax: Axes, k: int) -> Axes:
         """The boundaries of the eps-pseudospectra of the k-th step for eps = 10^level, eigenvalues and the unit circle."""

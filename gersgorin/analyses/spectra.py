@@ -30,11 +30,11 @@ from gersgorin.linalg.outlines import discs_outline, support_corners
 from gersgorin.linalg.products import half_life, running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
 from gersgorin.loading.open import open_run
-from gersgorin.plotting.figure import Style, complete, complex_plane, own_axes
+from gersgorin.plotting.figure import Block, Style, complex_plane, compose
 from gersgorin.run.cell import State, Step
 from gersgorin.run.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError, NotConvergedError
-from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED, drawable, our_style
+from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED, drawable, drawn
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
@@ -254,7 +254,7 @@ def reading(record: Spectra) -> str:
     return words
 
 
-@our_style()
+@drawn
 def plot_spectrum(
     record: Spectra,
     step: int | None = None,
@@ -280,8 +280,13 @@ def plot_spectrum(
     step = largest_step(record) if step is None else step
     if not 0 <= step < T:
         raise InvalidInputError(f"step is {step}: the record has steps 0 to {T - 1}")
-    alone, ax = ax is None, own_axes(4.6, 5.4) if ax is None else ax
-    drawn: list[Discs] = []
+    if ax is None:
+        options: dict = {"limit": limit, "show_discs": show_discs}
+        block = Block(
+            [lambda ax: plot_spectrum(record, step, **options, ax=ax).set_title(f"step {step}")], 4.6, legend=True
+        )
+        return compose(record.heading, record.about, block, width=5).axes[0]
+    shown: list[Discs] = []
     for axis, sets in record.disc_sets.items():
         (centers, radii), style = (part[step] for part in sets), DISC_STYLES[axis]
         if not np.isfinite(centers + radii).all():
@@ -289,16 +294,16 @@ def plot_spectrum(
         for k, polygon in enumerate(discs_outline(centers, radii, 65)):
             label = f"union of the {axis} discs" if k == 0 else None
             ax.plot(polygon.real, polygon.imag, linewidth=1.2, label=label, **style)
-        named = None if drawn else "disc centres"  # equal for rows and columns
+        named = None if shown else "disc centres"  # equal for rows and columns
         draw_centres(centers, ax, color=style["color"], label=named)
         if show_discs:
             _draw_discs(centers, radii, style, f"each {axis} disc", ax)
-        drawn.append((centers, radii))
-    _shade(drawn, ax)
+        shown.append((centers, radii))
+    _shade(shown, ax)
     draw_points(record, step, ax, range_label="numerical range", label=record.which_eigenvalues, zorder=4)
     complex_plane(ax, limit or spectrum_limit([record]))
-    ax.set_title(f"step {step}" if alone else f"{drawable(record.title)}, step {step}")
-    return complete(ax, record.heading, record.about) if alone else ax
+    ax.set_title(f"{drawable(record.title)}, step {step}")
+    return ax
 
 
 def draw_centres(centers: np.ndarray, ax: Axes, **style) -> None:

@@ -268,7 +268,7 @@ class Cure(Result):
         ends = f"diverges at {a.diverged:.0f}" if a.diverged < math.inf else "no"
         return *start, a.steps, f"{a.loss:.3g}", f"at {a.left:.0f}" if a.leaves else ends
 
-    @panel(6.4, 4.2, lambda cure: f"{cure.title}: {cure.outcome}")
+    @panel(6.4, 3.4, lambda cure: f"{cure.title}: {cure.outcome}")
     def plot(self, ax=None) -> Axes:
         """Loss at the end of each trial over its learning rate, a line a start; the cure is ringed."""
         rate, tried = self.loop.learning_rate, [a for a in self.attempts if a.steps and a.loss < math.inf]

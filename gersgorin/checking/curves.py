@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from gersgorin.checking.clocks import Interval, signals
 from gersgorin.checking.trials import DIVERGED, Trial
-from gersgorin.plotting.figure import DASHED, ink, label_axes, line_style
+from gersgorin.plotting.figure import DASHED, ink, line_style
 from rhn.utils.figures import BLUE, plain_log_ticks
 
 
@@ -37,8 +37,7 @@ def draw_losses(check: Drawn, ax: Axes) -> None:
     if math.isfinite(check.escape_steps):
         low, high = (min(max(step, 1), check.steps) for step in check.interval)
         ax.axvspan(low, high, color=BLUE, alpha=0.15, lw=0, label="leaving, with its interval")
-    ax.set(xscale="log", yscale="log")
-    label_axes(ax, "step", "loss / that of a constant output")
+    ax.set(xscale="log", yscale="log", xlabel="step", ylabel="loss / that of a constant output")
     ax.set_ylim(top=min(ax.get_ylim()[1], DIVERGED * max([1.0, *(trial.ratios[0] for trial in tried)])))
     plain_log_ticks(ax.yaxis)
 
@@ -65,6 +64,5 @@ def draw_clocks(check: Drawn, ax: Axes) -> None:
         label="gradient from the first half",
         **line_style(1),
     )
-    ax.set(xscale="log", yscale="log")
-    label_axes(ax, "step", "share")
+    ax.set(xscale="log", yscale="log", xlabel="step", ylabel="share")
     plain_log_ticks(ax.yaxis)

@@ -235,9 +235,9 @@ class TrainingCheck(Result, Forecast):
     plot = panels(
         draw_losses,
         draw_clocks,
-        size=(7.6, 5),
+        size=(7, 2.4),
         title=lambda check: ": ".join([check.name, check.outcome, *[cause.name for cause in check.causes[:1]]]),
-        below=True,
+        columns=1,
     )
 
     def to_json(self) -> dict:

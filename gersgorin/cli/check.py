@@ -20,7 +20,7 @@ from rhn.cli.entry import own_cell, print_json, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import SUFFIXES, save_figure
 from rhn.utils.io import check_output
-from rhn.utils.options import flag, given_flags, option, parse
+from rhn.utils.options import Drawing, flag, given_flags, option, parse
 from rhn.utils.progress import progress_bars
 from rhn.utils.result import fitted
 
@@ -77,7 +77,7 @@ class TrainingArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Answer(Drawing):
     """The answer and its time."""
 
     group = "answer"
@@ -176,7 +176,7 @@ def _check_training(options: CheckOptions) -> int:
         longer = {"seconds": LONGER * options.seconds}
         cured = None if options.cure is None else cure(**training | longer, progress=say)
     if options.output is not None:
-        save_figure(options.output, found.figure)
+        save_figure(options.output, found.figure, options.figure)
     if cured is not None and options.cure:
         save_weights(cured.model, options.cure)
     if options.json:

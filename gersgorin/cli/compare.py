@@ -73,7 +73,7 @@ def run(options: CompareOptions) -> None:
     with progress_bars() as report:
         results = [measure(options, row, seeds, sources, device, report) for seeds in networks]
     drawn = results[::-1] if variants.option == BEFORE else results  # before training, then after
-    save_figure(outputs.figure, lambda: _drawn(options, row, drawn, sources[0]))
+    save_figure(outputs.figure, lambda: _drawn(options, row, drawn, sources[0]), options.figure)
     for path, result in zip(numbers, results * len(outputs.numbers), strict=True):
         result.save(path)
     outputs.show(options, results, "" if row.name == "spectra" else row.name)

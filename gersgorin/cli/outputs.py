@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import SUFFIXES, figure_name, place, save_figure
+from rhn.utils.figures import SUFFIXES, figure_name, our_style, place, save_figure
 from rhn.utils.io import check_output
 from rhn.utils.options import default_of
 
@@ -33,6 +33,8 @@ class Outputs:
     figure: Path
     numbers: tuple[Path, ...] = ()
     animation: Path | None = None
+    size: str | None = None
+    """Of the figure, see `rhn.utils.figures.our_style`."""
 
     @classmethod
     def of(cls, options, default: str, *, animated: bool = False) -> "Outputs":
@@ -49,18 +51,19 @@ class Outputs:
             )
         figure = figures[0] if figures else Path(default)
         check_output(figure, SUFFIXES, force=options.force)
-        return cls(figure, tuple(numbers), animations[0] if animations else None)
+        return cls(figure, tuple(numbers), animations[0] if animations else None, options.figure)
 
     def write(self, result, report, *, draw=None, film=None) -> None:
         """Draw the figure, save the numbers, and animate.
 
         report: of `progress_bars`. draw: the figure of a result, if not its plot; film: its `Film`.
         """
-        save_figure(self.figure, lambda: draw(result) if draw else result.figure())
+        save_figure(self.figure, lambda: draw(result) if draw else result.figure(), self.size)
         for path in self.numbers:
             result.save(path)
         if self.animation:
-            film(result).save(self.animation, progress=report("animation"))
+            with our_style(self.size):
+                film(result).save(self.animation, progress=report("animation"))
             print(f"animation: {self.animation}", file=sys.stderr)
 
     def show(self, options, results: list, name: str = "") -> None:

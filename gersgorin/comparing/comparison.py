@@ -10,13 +10,12 @@ over the runs that have this step.
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
@@ -27,22 +26,21 @@ from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
 from gersgorin.loading.open import open_run
 from gersgorin.plotting.figure import (
     DASHED,
+    Block,
     Shown,
     as_list,
-    entitle,
-    first_axes,
-    folded,
-    legend_below,
+    compose,
     line_style,
     names_of,
     over_time,
     panel,
+    title_of,
     wrapped,
 )
-from gersgorin.plotting.run_figure import plot_spectrum, spectrum_limit
+from gersgorin.plotting.run_figure import crowd, plot_crowd, plot_spectrum, spectrum_limit
 from gersgorin.run.run import Run, silent
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import GREY, drawable, our_style, time_label
+from rhn.utils.figures import GREY, drawable, drawn, time_label
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
@@ -51,14 +49,14 @@ TABULATED = (*KEPT, "finite_time_exponent")
 ABOUT = ("cell", "depth", "hidden_size", "title", "along", "unit", "discs", "about")
 BAND = (0.1, 0.9)  # quantiles: four of five runs are between
 COLUMNS = {"median": 0.5, "10 %": BAND[0], "90 %": BAND[1], "least": 0.0, "largest": 1.0}
-BANDS = "the median, and bands that four of five keep to"
+BANDS = "medians and 10 to 90 % bands"
 IN_A_ROW = 4  # panels of spectra, at most
 DECADES = 1.5  # range of values from which an axis is logarithmic
 PANELS = {  # measures over time, and the labels of their axes
-    "spectral_radius": "spectral radius of a step",
-    "reach": "reach of a step's discs from 0",
+    "spectral_radius": "Spectral radius of a step",
+    "reach": "Reach of a step's discs from 0",
     "log_norm_product": r"$\log_{10}\,\|\partial y_t/\partial y_0\|$",
-    "finite_time_exponent": "exponent (1/step)",
+    "finite_time_exponent": "Exponent (1/step)",
 }
 AXES = {"row": ("row",), "column": ("column",), "both": ("row", "column")}
 
@@ -157,7 +155,7 @@ class Comparison(Result, kind="comparison"):
         means = [self.last_exponent[groups == group].mean() for group in dict.fromkeys(groups.tolist())]
         return float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
 
-    @panel(6, 3.4, lambda self: f"{self.title or 'networks'}, {self.along}: {BANDS}")
+    @panel(6, 3.0, lambda self: f"{self.title or 'networks'}, {self.along}: {BANDS}")
     def plot(self, ax: Axes) -> Axes:
         """The norm of the products over time: median and band."""
         return plot_bands([self], "log_norm_product", ax)
@@ -309,7 +307,7 @@ def plot_bands(comparisons: Sequence[Comparison], measure: str, ax: Axes, names:
         label = drawable(names[k]) if names and names[k] else None
         ax.plot(t[shown], median[shown], linewidth=1.3, marker="." if len(t) == 1 else None, label=label, **style)
         if not shown.all() and shown.any():
-            ax.plot(t[shown][-1], median[shown][-1], "x", color=style["color"], markersize=6)
+            ax.plot(t[shown][-1], median[shown][-1], "x", color=style["color"], label="the product is zero from here")
         if len(comparison.seed) > 1:
             floor = np.where(np.isneginf(low), median, low)  # a band has a lower edge where four of five have a product
             ax.fill_between(t[shown], floor[shown], high[shown], color=style["color"], alpha=0.15, linewidth=0)
@@ -317,29 +315,34 @@ def plot_bands(comparisons: Sequence[Comparison], measure: str, ax: Axes, names:
     ax.axhline(0 if of_products else 1, **DASHED, linewidth=0.8)
     if not of_products and 0 < values.min(initial=np.inf) < values.max(initial=0) * 10**-DECADES:
         ax.set_yscale("log")
-    return over_time(ax, max(c.norm.shape[1] for c in comparisons), comparisons[0].unit, PANELS[measure])
+    ax.set_title(PANELS[measure])
+    return over_time(ax, max(c.norm.shape[1] for c in comparisons), comparisons[0].unit, "")
 
 
-@our_style()
+@drawn
 def draw_comparison(records: Spectra | Sequence[Spectra]) -> Shown:
-    """Networks side by side on one sequence: spectra of its middle step at one scale, and below them their measures over time."""
+    """Networks side by side on one sequence: spectra of its middle step at one scale, enlarged if they are small, and measures over
+    time."""
     records = as_list(records)
     T, limit = len(records[0].norm), spectrum_limit(records)
-    step, named = T // 2, names_of(records)
-    rows, columns = _grid(len(records), IN_A_ROW)
-    width = max(9.0, 1.0 + 2.6 * columns)
-    heights = (rows * (min(2.5, width / columns) + 0.6) + 0.6, 5.2)
-    figure = Shown(width, sum(heights) + 0.4)
-    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=heights).flat
-    axes = first_axes(top, rows, columns, len(records))
-    for k, (ax, record, name) in enumerate(zip(axes, records, named.names, strict=True)):
+    step, named, columns = T // 2, names_of(records), min(len(records), IN_A_ROW)
+
+    def spectrum(record: Spectra, name: str, ax: Axes) -> None:
         exponent = f"exponent {record.finite_time_exponent[-1]:.3g} a step"
-        lines = [wrapped(name, 60 // columns + 12), exponent, *[record.which_eigenvalues] * bool(record.leading)]
+        lines = [wrapped(name, 76 // columns), exponent, *[record.which_eigenvalues] * bool(record.leading)]
         plot_spectrum(record, step, limit=limit, ax=ax).set_title("\n".join(filter(None, lines)))
-        ax.set(xlabel="real part", ylabel="imaginary part" if k % columns == 0 else "")
-    legend_below(top, axes, columns=8)
-    _over_time([_one_run(record) for record in records], named.names, bottom)
-    return entitle(figure, named, f"on {records[0].along}: spectra of step {step} of 0 to {T - 1} at one scale")
+
+    draws = [partial(spectrum, *row) for row in zip(records, named.names, strict=True)]
+    blocks = [Block(draws, 2.6, columns, "xy", legend=True)]
+    if (half := max(crowd(record.eigenvalues[step])[1] for record in records)) < limit / 2:
+        words = f"{limit / half:.3g} times larger"
+        larger = [lambda ax, record=record: plot_crowd(record, step, ax, half).set_title(words) for record in records]
+        blocks.append(Block(larger, 2.6, columns))
+    scale = (
+        f"spectra of step {step} of 0 to {T - 1} at one scale{', below enlarged (grey: all steps)' * (len(blocks) > 1)}"
+    )
+    blocks += _over_time([_one_run(record) for record in records], named.names)
+    return compose(title_of(named.common, f"on {records[0].along}: {scale}"), named.about, *blocks)
 
 
 def _one_run(record: Spectra) -> Comparison:
@@ -349,61 +352,57 @@ def _one_run(record: Spectra) -> Comparison:
     return Comparison(sequence=np.array([record.chorale]), seed=np.array([0]), **tables, **about)
 
 
-@our_style()
+@drawn
 def draw_bands(comparisons: Comparison | Sequence[Comparison]) -> Shown:
     """Medians and bands over many runs, one colour for each comparison."""
     comparisons = as_list(comparisons)
     named, first = names_of(comparisons), comparisons[0]
-    figure = Shown(11, 6.8)
-    _over_time(comparisons, named.names, figure)
     each = " each" * (len(comparisons) > 1)
     runs = f"{len(first.seed)} runs{each}: {BANDS}" if len(first.seed) > 1 else "1 run"
-    return entitle(figure, named, f"on {first.along}, {first.networks}, {runs}")
+    title = title_of(named.common, f"on {first.along}, {first.networks}, {runs}")
+    return compose(title, named.about, *_over_time(comparisons, named.names))
 
 
-@our_style()
+@drawn
 def draw_results(results: Sequence[Result], along: str) -> Shown:
     """The plot of each result in its own panel, all with the same limits; along: the sequence, for the title of the figure."""
     named = names_of(results)
-    rows, columns = _grid(len(results), IN_A_ROW - 1)
-    figure = Shown(max(6.0, 4.2 * columns), 3.6 * rows + 1)
-    axes = first_axes(figure, rows, columns, len(results))
-    panels = [result.plot(ax) for result, ax in zip(results, axes, strict=True)]
-    for result, ax, name in zip(results, panels, named.names, strict=True):
-        ax.set_title(wrapped(name, 40))
+
+    def one(result: Result, name: str, ax: Axes) -> None:
+        result.plot(ax).set_title(wrapped(name, 40))
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             if label == drawable(result.title):  # the panel has a title
                 handle.set_label("")
+
+    draws = [partial(one, *row) for row in zip(results, named.names, strict=True)]
+    columns = min(len(draws), IN_A_ROW - 1)
+    figure = compose(
+        title_of(named.common, f"{results[0].kind.replace('_', ' ')} on {along}"),
+        named.about,
+        Block(draws, 3.0, columns, legend=True),
+    )
+    panels = figure.axes[: len(draws)]
     ends = np.array([(ax.get_xlim(), ax.get_ylim()) for ax in panels])
     for k, name in enumerate(("xlim", "ylim")):
         if (ends[:, k, 0] < ends[:, k, 1]).all():
             for ax in panels:
                 ax.set(**{name: (ends[:, k, 0].min(), ends[:, k, 1].max())})
-    legend_below(figure, panels)
-    return entitle(figure, named, f"on {along}")
+    return figure
 
 
-def _grid(count: int, most: int) -> tuple[int, int]:
-    """(Rows, columns) of a few rows of equal length, with at most this number of panels in each."""
-    rows = math.ceil(count / most)
-    return rows, math.ceil(count / rows)
+def _over_time(comparisons: list[Comparison], names: list[str]) -> list[Block]:
+    """All measures over time, with one legend; below them the number of runs if they end at different steps."""
 
-
-def _over_time(comparisons: list[Comparison], names: list[str], figure: Figure | SubFigure) -> None:
-    """All measures on one time axis, with one legend; below them the number of runs if they end at different steps."""
-    counted = any(len(set(comparison.steps)) > 1 for comparison in comparisons)
-    grid = figure.subplots(2 + counted, 2, sharex=True, height_ratios=(1, 1, *[0.35] * counted))
-    for ax, measure in zip(grid[:2].T.flat, PANELS, strict=True):
+    def measures(measure: str, ax: Axes) -> None:
         plot_bands(comparisons, measure, ax, names)
-    for ax in grid[2:].flat:
+        if any(len(comparison.seed) > 1 for comparison in comparisons):
+            ax.fill_between([], [], color=GREY, alpha=0.3, label="10 to 90 % of the runs")
+
+    def runs(ax: Axes) -> None:
         for counts in {tuple(comparison.runs_at) for comparison in comparisons}:
             ax.step(np.arange(len(counts)), counts, where="post", color=GREY)
-        ax.set(ylim=(0, None), ylabel="runs", xlabel=time_label(comparisons[0].unit))
+        ax.set(xlim=(0, len(counts)), ylim=(0, None), ylabel="runs", xlabel=time_label(comparisons[0].unit))
         ax.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    if any(len(comparison.seed) > 1 for comparison in comparisons):
-        handles, labels = [*handles, Patch(color=GREY, alpha=0.3)], [*labels, "four of five runs"]
-    if crossed := [line for ax in grid.flat for line in ax.lines if line.get_marker() == "x"]:
-        handles, labels = [*handles, crossed[0]], [*labels, "the product is zero from here"]
-    if handles:
-        figure.legend(handles, [folded(label, 26) for label in labels], loc="outside right center", handlelength=3)
+
+    blocks = [Block([partial(measures, name) for name in PANELS], 2.0, 2, "x", legend=True)]
+    return blocks + [Block([runs], 0.9)] * any(len(set(comparison.steps)) > 1 for comparison in comparisons)

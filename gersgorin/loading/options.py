@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rhn.cells.registry import CELLS
-from rhn.utils.options import Device, Writing, option
+from rhn.utils.options import Device, Drawing, Writing, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class DataOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResultOptions(Writing):
+class ResultOptions(Drawing, Writing):
     """The files of a result, and how it is printed."""
 
     group = "output"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL.Image import Image, Quantize, fromarray
 
 from gersgorin.analyses.spectra import Spectra
-from gersgorin.plotting.figure import Shown, laid_out, legend_below
-from gersgorin.plotting.run_figure import plot_products, plot_spectrum, plot_suggested, spectrum_limit, title_at_left
-from rhn.utils.figures import our_style, titled
+from gersgorin.analyses.steps import gradient_words
+from gersgorin.plotting.figure import Block, Shown, compose, fill_place, laid_out
+from gersgorin.plotting.run_figure import OVER_TIME, plot_spectrum, spectrum_limit
+from rhn.utils.figures import our_style
 from rhn.utils.io import atomic_path, check_output, made_with
 
 FRAMES_PER_SECOND = 6
@@ -65,21 +67,18 @@ def save_animation(record: Spectra, path: str | Path, *, progress=lambda done, t
 def moving_run(record: Spectra) -> Film:
     """A spectrum beside the curves over time."""
     limit, T = spectrum_limit([record]), len(record.norm)
-    figure = Shown(10.5, 5.7)
-    titled(figure, record.heading, record.about)
-    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 1.3)).flat
-    ax, (upper, lower) = left.subplots(), right.subplots(2, 1, sharex=True)
-    for panel, plot in ((upper, plot_suggested), (lower, plot_products)):
-        title_at_left(plot(record, panel))
-    now = [panel.axvline(0, color="black", linewidth=1) for panel in (upper, lower)]
+    step = Block([lambda ax: plot_spectrum(record, 0, limit=limit, ax=ax)], 3.6, legend=True)
+    curves = Block([partial(plot, record) for plot in OVER_TIME], 1.5, shared="x")
+    figure = compose(f"{record.heading}: {gradient_words(record.log_norm_product)}", record.about, step, curves)
+    ax, *panels = figure.axes
+    now = [panel.axvline(0, color="black", linewidth=1) for panel in panels[:2]]
 
     def draw(step: int) -> None:
         ax.clear()
         plot_spectrum(record, step, limit=limit, ax=ax).set_title(f"step {step} of 0 to {T - 1}")
+        fill_place(ax)
         for line in now:
             line.set_xdata([step + 0.5, step + 0.5])
 
     draw(0)
-    legend_below(left, [ax], columns=2)
-    legend_below(right, [upper, lower], columns=2)
-    return Film(laid_out(figure), draw, T)
+    return Film(figure, draw, T)

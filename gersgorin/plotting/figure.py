@@ -5,16 +5,24 @@ colours also differ in dashes or markers. The title of a figure has what several
 """
 
 import io
+import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial, wraps
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rcParams
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from rhn.errors import InvalidInputError
@@ -27,8 +35,10 @@ from rhn.utils.figures import (
     RED,
     SKY,
     drawable,
-    legend_columns,
+    drawn,
+    legend_above,
     our_style,
+    sized,
     time_label,
     titled,
 )
@@ -41,6 +51,9 @@ COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # 7 and 4: the first 28 lines differ from each other
 MARKERS = "osD^vPX*"
 DECADES = 8  # of a heat map's scale
+WIDTH = 8.0  # inches, of a figure of several panels
+NARROWEST = 0.65  # of its own width, a panel; narrower ones are drawn in more rows
+LONGEST = 0.25  # of a panel's width, a name at the end of a curve
 
 
 class Shown(Figure):
@@ -60,65 +73,143 @@ class ShownAxes(Axes):
     """Axes that a notebook displays as their figure."""
 
     def _repr_png_(self) -> bytes:
-        return self.figure.figure._repr_png_()  # type: ignore[attr-defined]  # `own_axes` makes it a `Shown`
+        return self.figure.figure._repr_png_()  # type: ignore[attr-defined]  # `compose` makes it a `Shown`
 
 
-def own_axes(width: float, height: float) -> Axes:
-    """Axes in a new figure of this size in inches."""
-    return Shown(width, height).add_subplot(axes_class=ShownAxes)
+@dataclass(frozen=True)
+class Block:
+    """Panels of one kind in rows that span the figure; a narrow figure has more rows."""
+
+    draws: Sequence[Callable[[Axes], object]]
+    """Draw each panel."""
+    height: float = 1.9
+    """Of a row, in inches."""
+    columns: int = 1
+    """Panels in a row, at most, in a figure of its own width."""
+    shared: str = ""
+    """Axes that all panels share, "x", "y" or "xy": only the outer ones are labelled."""
+    legend: bool = False
+    """One legend of all panels above them; else each panel names its curves at their ends, or in its own legend."""
+
+    def rows(self, width: float, inches: float) -> tuple[list[list[int]], float]:
+        """The panels of each row and its height, in a figure that is `width` wide by itself and now these inches."""
+        least = NARROWEST * width / self.columns * rcParams["font.size"] / 9
+        columns = min(math.ceil(self.columns * inches / width), int(inches / least))
+        count = -(-len(self.draws) // max(1, columns))
+        rows = [row.tolist() for row in np.array_split(range(len(self.draws)), count)]
+        wider = inches / len(rows[0]) / (width / min(self.columns, len(self.draws)))
+        return rows, self.height * float(np.clip(wider, 0.75, 1.3))
+
+    def draw(self, figure: Figure, grid: GridSpec, top: int, rows: list[list[int]]) -> list[Axes]:
+        """Draw the rows into a grid from this row on, and the legend above them; returns axes whose curves have no names yet."""
+        axes = []
+        for k, row in enumerate(rows, top + self.legend):
+            span = grid.ncols // len(row)
+            for place, panel in enumerate(row):
+                shared = {f"share{axis}": axes[0] for axis in self.shared if axes}
+                ax = figure.add_subplot(grid[k, place * span : (place + 1) * span], axes_class=ShownAxes, **shared)
+                self.draws[panel](ax)
+                axes.append(ax)
+                if "x" in self.shared and row is not rows[-1]:
+                    ax.tick_params(labelbottom=False)
+                    ax.set_xlabel("")
+                if "y" in self.shared and place:
+                    ax.tick_params(labelleft=False)
+                    ax.set_ylabel("")
+        if self.legend:
+            above = figure.add_subplot(grid[top, :])
+            above.set_axis_off()
+            legend_above(above, entries(axes), figure.get_figwidth() - 1)
+        return [] if self.legend else axes
 
 
-def first_axes(figure: Figure | SubFigure, rows: int, columns: int, count: int) -> list[Axes]:
-    """The first `count` axes of a grid, the others empty."""
-    grid = figure.subplots(rows, columns, squeeze=False).flat
-    for ax in grid[count:]:
-        ax.set_axis_off()
-    return list(grid[:count])
+def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Shown:
+    """Draw blocks of panels below each other on one grid: all have the same left and right edges.
+
+    title: what the figure shows, in a sentence; about: the origin of network and data; width: in inches, see `our_style`.
+    """
+    inches = sized(width, 1)[0]
+    parts = [block.rows(width, inches) for block in blocks]
+    heights = [
+        [0.01] * block.legend + [height] * len(rows) for block, (rows, height) in zip(blocks, parts, strict=True)
+    ]
+    tops = np.cumsum([0, *map(len, heights)])
+    figure = Shown(inches, 1)
+    titled(figure, title, about)
+    lines = 2 + figure.get_suptitle().count("\n") + figure.get_supxlabel().count("\n") + sum(b.legend for b in blocks)
+    figure.set_figheight(sized(inches, sum(chain(*heights)) + lines * rcParams["font.size"] / 50)[1])
+    cells = math.lcm(*(len(row) for rows, _ in parts for row in rows))
+    grid = figure.add_gridspec(tops[-1], cells, height_ratios=[*chain(*heights)])
+    unnamed = [
+        ax
+        for block, top, (rows, _) in zip(blocks, tops, parts, strict=False)
+        for ax in block.draw(figure, grid, int(top), rows)
+    ]
+    laid_out(figure)
+    for ax in figure.axes:
+        fold_title(ax)
+    for ax in unnamed:
+        name_curves(ax)
+    for ax in laid_out(figure).axes:
+        fill_place(ax)
+    return figure
+
+
+def fold_title(ax: Axes) -> None:
+    """Fold the title of axes into lines as long as the axes are wide, and the label of the vertical axis as they are high."""
+    box, letter = ax.get_window_extent(), 0.56 * ax.title.get_size() * ax.figure.dpi / 72
+    lines = [
+        part
+        for line in ax.get_title("left").split("\n")
+        for part in textwrap.wrap(line, max(12, int(box.width / letter)))
+    ]
+    ax.set_title("\n".join(lines), loc="left")
+    if "$" not in ax.get_ylabel():
+        ax.set_ylabel("\n".join(textwrap.wrap(ax.get_ylabel(), max(8, int(box.height / letter)))))
+
+
+def fill_place(ax: Axes) -> None:
+    """Widen the limits of axes with one scale for both directions so that they fill their place in the grid."""
+    if ax.get_aspect() != 1:
+        return
+    place, (width, height) = ax.get_position(original=True), ax.figure.figure.get_size_inches()
+    ratio, (x, y) = width * place.width / (height * place.height), (ax.get_xlim(), ax.get_ylim())
+    half = max(np.ptp(x) / max(ratio, 1), np.ptp(y) * min(ratio, 1)) / 2
+    half_x, half_y = half * max(ratio, 1), half / min(ratio, 1)
+    ax.set(xlim=np.mean(x) + np.array((-half_x, half_x)), ylim=np.mean(y) + np.array((-half_y, half_y)))
 
 
 def panels(
     *draws: Callable[..., object],
     size: tuple[float, float],
     title: str | Callable[[Any], str] = "",
-    widths: Sequence[float] | None = None,
     columns: int = 2,
-    below: bool = False,
 ) -> Callable[..., Axes]:
-    """The `plot` of a result that functions of (result, ax, **options) draw side by side in our style; into given axes draws the first.
+    """The `plot` of a result that functions of (result, ax, **options) draw in our style; into given axes draws the first.
 
     Args:
-        size: of the figure with all of them, in inches.
+        size: width of the figure, and height of a row, in inches.
         title: the quantity, which follows the network's name; or a function of the result that gives the whole title.
-        widths: of the panels, relative to each other.
-        columns: of the legend below a single panel, at most.
-        below: one panel below the other, with one horizontal axis.
+        columns: panels in a row, at most.
     """
 
     @wraps(draws[0])
-    @our_style()
+    @drawn
     def plot(result: Result, ax: Axes | None = None, **options) -> Axes:
         if ax is not None:
             draws[0](result, ax, **options)
             return ax
         whole = title_of(result.title, title) if isinstance(title, str) else title(result)
-        figure, shown = Shown(*size), {"axes_class": ShownAxes}
-        shape = (len(draws), 1) if below else (1, len(draws))
-        axes = figure.subplots(*shape, squeeze=False, sharex=below, width_ratios=widths, subplot_kw=shown).flat
-        for draw, place in zip(draws, axes, strict=True):
-            draw(result, place, **options)
-            if len(draws) > 1:
-                legend_beside(place)
-        if len(draws) == 1:
-            return complete(axes[0], whole, result.about, columns)
-        titled(figure, whole, result.about)
-        return laid_out(figure).axes[0]
+        each = [partial(draw, result, **options) for draw in draws]
+        block = Block(each, size[1], min(columns, len(draws)), "x" if columns == 1 else "")
+        return compose(whole, result.about, block, width=size[0]).axes[0]
 
     return plot
 
 
-def panel(width: float, height: float, title: str | Callable[[Any], str] = "", *, columns: int = 2) -> Callable:
+def panel(width: float, height: float, title: str | Callable[[Any], str] = "") -> Callable:
     """Decorate a plot(result, ax, **options): without axes it draws into a figure with title and legend, see `panels`."""
-    return partial(panels, size=(width, height), title=title, columns=columns)
+    return partial(panels, size=(width, height), title=title)
 
 
 def laid_out(figure: Shown) -> Shown:
@@ -127,14 +218,38 @@ def laid_out(figure: Shown) -> Shown:
     return figure
 
 
-def complete(ax: Axes, title: str, about: str = "", columns: int = 2) -> Axes:
-    """Add a title and a legend to axes that are the only ones of their figure."""
-    figure = ax.figure.figure
-    legend_below(figure, [ax], columns=columns)
-    titled(figure, title, about)
-    figure.set_layout_engine("constrained", w_pad=0.08)  # inches, for the labels of a heat map
-    laid_out(figure)  # type: ignore[arg-type]  # `own_axes` makes it a `Shown`
-    return ax
+def name_curves(ax: Axes) -> None:
+    """Name several curves at their right ends in their colours, or if that takes much room, in a legend above the axes."""
+    handles, labels = ax.get_legend_handles_labels()
+    if len(labels) < 2 or ax.get_legend():
+        return
+    box, points = ax.get_window_extent(), rcParams["legend.fontsize"] * ax.figure.dpi / 72
+    gap, names = 1.25 * points / box.height, [label.replace("\n", " ") for label in labels]
+    ends = [_right_end(handle, ax) for handle in handles]
+    if np.isnan(ends).any() or len(ends) * gap > 1 or 0.6 * max(map(len, names)) * points > LONGEST * box.width:
+        return legend_above(ax, handles)
+    order, places = np.argsort(ends, kind="stable"), np.sort(ends)
+    for _ in range(50):  # push overlapping names apart
+        short = np.clip(gap - np.diff(places), 0, None) / 2
+        places = np.clip(places + np.r_[0, short] - np.r_[short, 0], gap / 2, 1 - gap / 2)
+    style = {"xycoords": "axes fraction", "xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+    for k, place in zip(order, places, strict=True):
+        shade = handles[k].get_color() if isinstance(handles[k], Line2D) else handles[k].get_facecolor()[0][:3]
+        color = tuple(np.multiply(0.8, to_rgb(shade)))  # darker, for thin letters
+        ax.annotate(names[k], (1, place), color=color, fontsize=rcParams["legend.fontsize"], **style)
+
+
+def _right_end(handle: object, ax: Axes) -> float:
+    """The height at which a line or band reaches the right end of axes, as a part of theirs; NaN if it does not."""
+    if isinstance(handle, Line2D):
+        points = handle.get_xydata()
+    elif isinstance(handle, PolyCollection):
+        points = handle.get_paths()[0].vertices
+    else:
+        return math.nan
+    x, y = ax.transAxes.inverted().transform(handle.get_transform().transform(points)).T
+    ends = y[np.isfinite(y) & (x > 0.97)]
+    return float(ends.max() + ends.min()) / 2 if len(ends) else math.nan
 
 
 def ink(ax: Axes):
@@ -149,21 +264,11 @@ def plain_numbers(ax: Axes) -> None:
             axis.set_major_formatter("{x:.3g}")
 
 
-def label_axes(ax: Axes, x: str, y: str) -> None:
-    """Label axes; shared axes of a grid only at its left and bottom."""
-    place = ax.get_subplotspec()
-    shares_x, shares_y = (len(group.get_siblings(ax)) > 1 for group in (ax.get_shared_x_axes(), ax.get_shared_y_axes()))
-    if place is None or not shares_x or place.is_last_row():
-        ax.set_xlabel(x)
-    if place is None or not shares_y or place.is_first_col():
-        ax.set_ylabel(y)
-
-
 def over_time(ax: Axes, steps: float, unit: str, ylabel: str) -> Axes:
     """Make the horizontal axis one of time, from 0 to a number of steps, after everything is drawn."""
     ax.set_xlim(0, steps)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    label_axes(ax, time_label(unit), ylabel)
+    ax.set(xlabel=time_label(unit), ylabel=ylabel)
     plain_numbers(ax)
     return ax
 
@@ -175,7 +280,7 @@ def draw_growth(log_norm: np.ndarray, state: str, unit: str, ax: Axes) -> Axes:
     ax.axhline(0, **DASHED | {"color": ink(ax)}, linewidth=0.8)
     if (zero := np.isneginf(log_norm)).any():
         place, words, apart = (t[1:][zero][0], 0), "the product is zero from here", "offset points"
-        ax.annotate(words, place, xytext=(0, 4), textcoords=apart, fontsize=8, color=GREY)
+        ax.annotate(words, place, xytext=(0, 4), textcoords=apart, color=GREY)
     return over_time(ax, len(log_norm), unit, rf"$\log_{{10}}\,\|\partial {state}_t/\partial {state}_0\|$")
 
 
@@ -193,7 +298,7 @@ def complex_plane(ax: Axes, limit: float) -> Axes:
     # above the dots of a spectrum
     ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED | {"color": ink(ax)}, linewidth=1, label="unit circle", zorder=5)
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
-    label_axes(ax, "real part", "imaginary part")
+    ax.set(xlabel="real part", ylabel="imaginary part")
     plain_numbers(ax)
     return ax
 
@@ -204,12 +309,18 @@ def top_decade(values: np.ndarray) -> float:
     return float(np.ceil(np.log10(largest))) if largest > 0 else 0.0
 
 
-def heat_map(ax: Axes, values: np.ndarray, top: float, **look) -> AxesImage:
+def heat_map(ax: Axes, values: np.ndarray, top: float) -> AxesImage:
     """Draw log10 of the numbers of all pairs (t2 upwards, t1 to the right) on eight decades below `top`; zeros stay white."""
     logs = np.log10(values, out=np.full_like(values, np.nan), where=values > 0)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(5, integer=True))
-    return ax.imshow(logs, origin="lower", vmin=top - DECADES, vmax=top, interpolation="none", **look)
+    return ax.imshow(logs, origin="lower", aspect="auto", vmin=top - DECADES, vmax=top, interpolation="none")
+
+
+def colour_bar(colours: ScalarMappable, label: str, **options) -> Block:
+    """A row with a colour bar."""
+    options |= {"orientation": "horizontal", "label": label}
+    return Block([lambda ax: ax.figure.figure.colorbar(colours, cax=ax, **options)], 0.12)
 
 
 def line_style(k: int) -> Style:
@@ -222,31 +333,10 @@ def shade_style(k: int, count: int) -> Style:
     return {"color": colormaps["viridis"](0.9 * k / max(1, count - 1)), "linestyle": DASHES[k % len(DASHES)]}
 
 
-def entries(ax: Axes) -> tuple[list, list]:
-    """Handles and labels of a legend for axes and their twin."""
-    shared = [a for a in ax.figure.axes if a is ax or a in ax.get_shared_x_axes().get_siblings(ax)]
-    shared = [a for a in shared if a.get_subplotspec() == ax.get_subplotspec()]
-    pairs = [pair for a in shared for pair in zip(*a.get_legend_handles_labels(), strict=True)]
-    return [handle for handle, _ in pairs], [label for _, label in pairs]
-
-
-def legend_beside(ax: Axes, **options) -> None:
-    """Add a legend at the right of axes with more than one line."""
-    handles, labels = entries(ax)
-    if len(labels) > 1:
-        names, place = [folded(label, 28, 2) for label in labels], (1.01, 0.5)
-        ax.legend(handles, names, loc="center left", bbox_to_anchor=place, handlelength=3, **options)
-
-
-def legend_below(figure: Figure | SubFigure, panels: Iterable[Axes], *, columns: int = 4) -> None:
-    """Add one legend of all panels below a figure, in as many columns as fit."""
-    pairs = {label: handle for ax in panels for handle, label in zip(*entries(ax), strict=True)}
-    if pairs:
-        room = figure.bbox.width / figure.figure.dpi
-        labels = [folded(label, int(14 * room) - 20, 2) for label in pairs]
-        fitting = legend_columns([max(label.split("\n"), key=len) for label in labels], room, size=9)
-        columns = min(columns, fitting)
-        figure.legend(pairs.values(), labels, loc="outside lower center", ncols=columns, handlelength=3)
+def entries(axes: Iterable[Axes]) -> list:
+    """Handles of a legend for several axes, one for each label."""
+    pairs = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
+    return [*{label: handle for handle, label in reversed(pairs)}.values()][::-1]
 
 
 class Named(NamedTuple):
@@ -280,12 +370,6 @@ def names_of(results: Sequence[Result]) -> Named:
 def title_of(network: str, what: str) -> str:
     """The title of a figure: the network and the quantity."""
     return f"{network}, {what}" if network and what else network or what[:1].upper() + what[1:]
-
-
-def entitle(figure: Shown, named: Named, what: str) -> Shown:
-    """Finish a figure of one or several results: title and layout."""
-    titled(figure, title_of(named.common, what), named.about)
-    return laid_out(figure)
 
 
 def wrapped(name: str, width: int, lines: int = 3) -> str:

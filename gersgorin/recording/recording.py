@@ -7,6 +7,7 @@ Legend: M measurements, P positions of the probe sequence, N state entries, L la
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,20 +18,20 @@ from gersgorin.plotting.animation import Film
 from gersgorin.plotting.figure import (
     DASHED,
     DASHES,
+    Block,
     Shown,
     Style,
     complex_plane,
-    label_axes,
-    laid_out,
-    legend_below,
-    legend_beside,
+    compose,
+    fill_place,
     panel,
     plain_numbers,
     shade_style,
 )
+from gersgorin.plotting.run_figure import crowd
 from gersgorin.run.run import shown_steps
 from rhn.errors import DataError
-from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, our_style, plain_log_ticks, titled
+from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, drawn, plain_log_ticks
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
@@ -185,7 +186,7 @@ def _heading(recording: Recording) -> str:
     return f"{recording.title}, through training"
 
 
-@panel(6, 4, _heading)
+@panel(6, 3.2, _heading)
 def plot_measures(recording: Recording, ax: Axes, *, names: Sequence[str] = ("radius", "bulk")) -> Axes:
     """Draw measures of `MEASURES`: a line for each layer, a line for each of the largest weights, or else the mean and a band.
 
@@ -198,8 +199,7 @@ def plot_measures(recording: Recording, ax: Axes, *, names: Sequence[str] = ("ra
             color, label, dashes = COLOURS[name], MEASURES[name], DASHES[k % len(DASHES)]
             ax.plot(recording.step, recording.mean(name), label=label, color=color, linestyle=dashes, **dots)
             if values.ndim > 1:
-                low, high, label = values.min(1), values.max(1), f"{label}, min to max over the probe"
-                ax.fill_between(recording.step, low, high, color=color, alpha=0.2, linewidth=0, label=label)
+                ax.fill_between(recording.step, values.min(1), values.max(1), color=color, alpha=0.2, linewidth=0)
             continue
         if values.ndim > 2:
             lines = {f"layer {layer + 1}": line for layer, line in enumerate(values.mean(1).T)}
@@ -216,7 +216,9 @@ def plot_measures(recording: Recording, ax: Axes, *, names: Sequence[str] = ("ra
         ax.set_yscale("log")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     plain_numbers(ax) if ax.get_yscale() == "linear" else plain_log_ticks(ax.yaxis)
-    label_axes(ax, STEPS, "")
+    ax.set_xlabel(STEPS)
+    if len(recording) > 1:
+        ax.set_xlim(recording.step[0], recording.step[-1])
     return ax
 
 
@@ -239,10 +241,10 @@ def _of_weights(values: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
 @panel(4.6, 5.2, lambda recording: f"{recording.title}: one step in the middle of the probe")
 def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
     """Draw spectrum and row discs in the middle of the probe at one measurement, and the unit circle."""
-    radius = max(1.0, float(np.nan_to_num(np.abs(recording.eigenvalues)).max()))
     reaches = np.abs(recording.centers) + recording.radii
-    # of all moments, and discs not much larger
-    limit = 1.08 * max(radius, min(float(np.nan_to_num(reaches).max()), 2 * radius))
+    middle, spread = crowd(recording.eigenvalues)  # of all moments
+    around = np.nan_to_num(np.abs(recording.centers - middle) + recording.radii).max(1)
+    limit = max(1e-3, 1.08 * spread, 1.08 * min(float(around.max()), 3 * spread))  # discs not much larger
     values, reach = recording.eigenvalues[moment], float(reaches[moment].max())
     if np.isfinite(values).all():
         for j, polygon in enumerate(discs_outline(recording.centers[moment], recording.radii[moment], 65)):
@@ -250,12 +252,12 @@ def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
             ax.plot(polygon.real, polygon.imag, color=BLUE, linewidth=1.2, label=label)
             ax.fill(polygon.real, polygon.imag, color=BLUE, alpha=0.1, linewidth=0)
         ax.plot(values.real, values.imag, ".", color=RED, markersize=4, zorder=4, label="eigenvalues")
-    complex_plane(ax, limit)
-    ax.set_title(f"step {recording.step[moment]}" + f", discs reach {reach:.3g}" * (limit < reach < np.inf))
+    complex_plane(ax, limit).set_xlim(middle - limit, middle + limit)
+    ax.set_title(f"step {recording.step[moment]}" + f", discs reach {reach:.3g}" * (limit < around[moment] < np.inf))
     return ax
 
 
-@our_style()
+@drawn
 def draw_recording(recording: Recording) -> Shown:
     """Draw the spectrum at four moments, and below a panel for each measured quantity over the steps of training.
 
@@ -264,49 +266,37 @@ def draw_recording(recording: Recording) -> Shown:
     panels = {names: PANELS[names] for names in PANELS if np.isfinite(recording.mean(names[0])).any()}
     if not panels:
         raise DataError("the record holds no finite number: there is nothing to draw, record the training again")
-    rows = -(-len(panels) // 2)
-    heights = (4.2, 2 * rows)
-    figure = Shown(12, sum(heights))
-    titled(figure, _heading(recording), _about(recording))
-    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=heights).flat
     moments = shown_steps(len(recording))
-    places = top.subplots(1, len(moments), sharex=True, sharey=True, squeeze=False)[0]
-    for ax, moment in zip(places, moments, strict=True):
-        plot_moment(recording, ax, moment=moment)
-    legend_below(top, places)
-    top.suptitle("Eigenvalues and discs of one step, in the middle of the probe", fontsize=9)
-    grid = bottom.subplots(rows, 2, sharex=True, squeeze=False)
-    for ax, (names, (title, level)) in zip(grid.flat, panels.items(), strict=False):
-        plot_measures(recording, ax, names=names)
+
+    def measures(names: Sequence[str], ax: Axes) -> None:
+        (title, level), ax = panels[names], plot_measures(recording, ax, names=names)
         if level is not None:
             ax.axhline(level, **DASHED, linewidth=0.8)
-        ax.set_title(title.format(gate_name=recording.gate_name), loc="left")
-        legend_beside(ax, fontsize=7)
-    for ax in grid.flat[len(panels) :]:
-        ax.set_axis_off()
-    if rows > 1 and len(panels) % 2:  # an empty place, below the last panel of its column
-        grid[-2, 1].set_xlabel(STEPS)
-        grid[-2, 1].tick_params(labelbottom=True)
-    return laid_out(figure)
+        ax.set_title(title.format(gate_name=recording.gate_name))
+
+    spectra = [partial(plot_moment, recording, moment=moment) for moment in moments]
+    blocks = (
+        Block(spectra, 1.9, len(spectra), "xy", legend=True),
+        Block([partial(measures, n) for n in panels], 1.8, 2, "x"),
+    )
+    return compose(f"{_heading(recording)}: spectra of one step, and what changes", _about(recording), *blocks, width=9)
 
 
 def moving_recording(recording: Recording) -> Film:
     """The spectra of the measurements as a film, beside spectral radius and bulk."""
-    figure = Shown(10.5, 5)
-    titled(figure, _heading(recording), _about(recording))
-    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 1.25)).flat
-    ax, beside = left.subplots(), right.subplots()
-    plot_measures(recording, beside).set_ylabel("value of one step")
+    known = int(np.argmax(np.isfinite(recording.eigenvalues).all(1)))  # a measurement with everything, for the legend
+    draws = [partial(plot_moment, recording, moment=known), partial(plot_measures, recording)]
+    figure = compose(_heading(recording), _about(recording), Block(draws, 3.8, 2, legend=True), width=9)
+    ax, beside, *_ = figure.axes
+    beside.set_ylabel("value of one step")
     now = beside.axvline(recording.step[0], color=GREY, linewidth=1)
 
     def draw(moment: int) -> None:
         ax.clear()
-        plot_moment(recording, ax, moment=moment)
+        fill_place(plot_moment(recording, ax, moment=moment))
         now.set_xdata([recording.step[moment]] * 2)
 
-    draw(int(np.argmax(np.isfinite(recording.eigenvalues).all(1))))  # a measurement with everything, for the legend
-    legend_below(left, [ax], columns=3)
-    legend_below(right, [beside], columns=2)
+    draw(known)
     return Film(figure, draw, len(recording))
 
 
@@ -315,4 +305,5 @@ def _about(recording: Recording) -> str:
     exact = not (recording.step[:-1] % max(1, recording.every)).any()  # else measured where epochs end
     every = f"{'' if exact else 'about '}every {recording.every} steps"
     how = f"measured {every} of training, at {counted(recording.radius.shape[1], 'position')} of the probe"
+    how += " (bands: least to largest)"
     return "; ".join(filter(None, (recording.about, how)))

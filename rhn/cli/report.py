@@ -5,14 +5,14 @@ from pathlib import Path
 
 from rhn.utils.figures import SUFFIXES, figure_name, place, save_figure
 from rhn.utils.io import atomic_path, check_output
-from rhn.utils.options import Writing, option
+from rhn.utils.options import Drawing, Writing, option
 
 SHORT = {"hidden_size": "units", "vocabulary_size": "words", "max_tokens": "tokens"}  # headings of the printed table
 SHORT |= {"valid_perplexity": "valid", "published_valid_perplexity": "paper"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report(Writing):
+class Report(Drawing, Writing):
     """Draw training and validation over epochs, all seeds together; with --depth the paper's figure 5(a) of these trainings."""
 
     runs: tuple[Path, ...] = option(
@@ -42,7 +42,7 @@ class Report(Writing):
             check_output(self.csv, force=self.force, columns=list(table))
             with atomic_path(self.csv) as temporary:
                 table.to_csv(temporary, index=False)
-        save_figure(output, draw)
+        save_figure(output, draw, self.figure)
         print(f"figure: {output}")
 
     def _curves(self):

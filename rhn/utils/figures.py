@@ -3,24 +3,33 @@
 import base64
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
 from html import escape
+from math import inf
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 from zlib import crc32
 
+from rhn.errors import InvalidInputError
 from rhn.utils.io import atomic_path, command, made_with
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.axis import Axis
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"  # Okabe and Ito's, for the colour-blind
 PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
 SUFFIXES = (".png", ".svg", ".pdf")
-TITLE_SIZE, CHARACTERS_AN_INCH = 10, 13  # of titles, at that size
+SIZES = {
+    "column": (3.25, 7, inf),
+    "page": (6.75, 8, inf),
+    "slide": (13.3, 11, 7.5),
+}  # width, points of type, most height
 LONGEST_NAME = 100  # characters of a figure's default name
 METADATA = {  # keys of title, command and version
     ".png": ("Title", "Description", "Software"),
@@ -28,39 +37,85 @@ METADATA = {  # keys of title, command and version
     ".pdf": ("Title", "Subject", "Creator", "CreationDate"),
 }
 STYLE: dict = {
-    "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
     "axes.formatter.useoffset": False,  # "+1.2e1" at the corner of an axis is easily missed
+    "figure.titleweight": "bold",
+    "legend.columnspacing": 1.5,
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "pdf.fonttype": 42,  # embedded, and text stays text
     "savefig.dpi": 160,
     "svg.hashsalt": "rhn-toolkit",  # the same figure, the same bytes
 }
+_chosen: ContextVar[tuple[float, float, float] | None] = ContextVar("_chosen", default=None)
 
 
 @contextmanager
-def our_style() -> Iterator[None]:
-    """Let matplotlib draw in our style, whatever a user's matplotlibrc holds."""
+def our_style(figure: str | float | None = None) -> Iterator[None]:
+    """Let matplotlib draw in our style, whatever a user's matplotlibrc holds.
+
+    figure: the width of figures, see `size_of`; None: that of an outer `our_style`, or each figure's own.
+    """
     import matplotlib
 
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        yield
+    token = _chosen.set(_chosen.get() if figure is None else size_of(figure))
+    points = (_chosen.get() or (8, 9))[1]
+    small = dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), points - 1)
+    large = {"font.size": points, "axes.titlesize": points, "figure.titlesize": points + 1}
+    try:
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update(STYLE | small | large)
+            yield
+    finally:
+        _chosen.reset(token)
 
 
-def save_figure(path: Path, draw: Callable[[], "Figure"], **options) -> None:
+def drawn(draw: Callable) -> Callable:
+    """Decorate a function that draws: in our style, and with an option figure="column", see `our_style`."""
+
+    @wraps(draw)
+    def sized_draw(*args, figure: str | float | None = None, **options):
+        with our_style(figure):
+            return draw(*args, **options)
+
+    return sized_draw
+
+
+def size_of(figure: str | float) -> tuple[float, float, float]:
+    """(Width in inches, points of type, most height) of "column", "page", "slide", or inches. Raises InvalidInputError.
+
+    >>> size_of("column"), size_of("6.5")
+    ((3.25, 7, inf), (6.5, 8.0, inf))
+    """
+    if figure in SIZES:
+        return SIZES[str(figure)]
+    try:
+        inches = float(figure)
+    except ValueError:
+        inches = 0
+    if not 2 <= inches <= 40:
+        raise InvalidInputError(f"figure is {figure!r}: expected {', '.join(SIZES)}, or 2 to 40 inches")
+    return inches, min(9.0, 6 + inches / 3.25), inf
+
+
+def sized(width: float, height: float) -> tuple[float, float]:
+    """Width and height of a figure in the chosen width (`our_style`); width and height are those without a choice."""
+    inches, _, most = _chosen.get() or (width, 9, inf)
+    return inches, min(most, height * min(1.3, max(0.75, inches / width)))
+
+
+def save_figure(path: Path, draw: Callable[[], "Figure"], figure: str | float | None = None, **options) -> None:
     """Draw in our style and write, atomically, with title, command and version in the file's metadata, but no date.
 
-    options: those of `Figure.savefig`. Raises OutputError.
+    figure: see `our_style`; options: those of `Figure.savefig`. Raises OutputError.
     """
-    with our_style(), atomic_path(path) as temporary:
-        figure = draw()
-        title = " ".join(figure.get_suptitle().split()).replace(r"\$", "$")
+    with our_style(figure), atomic_path(path) as temporary:
+        drawing = draw()
+        title = " ".join(f"{drawing.get_suptitle()} ({drawing.get_supxlabel()})".split()).replace(r"\$", "$")
         values = (title, command() or "drawn by the library", made_with(), None)
-        figure.savefig(temporary, metadata=dict(zip(METADATA[path.suffix.lower()], values, strict=False)), **options)
+        drawing.savefig(temporary, metadata=dict(zip(METADATA[path.suffix.lower()], values, strict=False)), **options)
 
 
 def image(draw: Callable[[], "Figure"], label: str) -> str:
@@ -93,17 +148,19 @@ def place(path: Path) -> str | None:
     return None if home in usual or path.resolve() in usual else home.name
 
 
-def titled(figure: "Figure | SubFigure", title: str, about: str = "", **options) -> None:
-    """Set the title of a figure and, below it, how it was made, with our version; both wrapped to its width.
+def titled(figure: "Figure", title: str, about: str = "") -> None:
+    """Set the title of a figure, and small at its foot how it was made, with our version; both wrapped to its width.
 
     about: initialisation, bias, seed and data, such as "uniform:0.04, seed 0; chorale bwv269".
-    options: those of `Figure.suptitle`.
     """
-    width = figure.bbox.width / figure.figure.dpi * CHARACTERS_AN_INCH
-    texts = map(drawable, (title, "; ".join(filter(None, (about, made_with())))))
-    kept = (re.sub(r"(?<=\w) (?=-?\d)", "\xa0", text) for text in texts)  # a number beside its word
-    lines = [line for text in kept for line in wrap(text, int(width), break_on_hyphens=False)]
-    figure.suptitle("\n".join(lines).replace("\xa0", " "), **{"fontsize": TITLE_SIZE} | options)
+    from matplotlib import rcParams
+
+    points, left = rcParams["font.size"], {"x": 0.04 / figure.get_figwidth(), "ha": "left"}
+
+    inches = figure.get_figwidth() - 0.1
+    figure.suptitle(in_inches(title, inches, 1.03 * (points + 1)), **left)  # bold letters are wider
+    words, small = "; ".join(filter(None, (about, made_with()))), max(6, points - 2)
+    figure.supxlabel(in_inches(words, inches, small), fontsize=small, color=GREY, **left)
 
 
 def drawable(text: str) -> str:
@@ -157,16 +214,35 @@ def in_inches(name: str, inches: float, size: float) -> str:
     'a-long-\\nname'
     """
     shown = drawable(name).replace(r"\$", "$")  # an escaped sign must not be cut in two
+    shown = re.sub(r"(?<=\w) (?=-?\d)", "\xa0", shown)  # a number beside its word
     lines = wrap(shown, max(3, int(72 * inches / (LETTER * size)))) or [shown]
-    return "\n".join(lines).replace("$", r"\$")
+    return "\n".join(lines).replace("$", r"\$").replace("\xa0", " ")
+
+
+def legend_above(ax: "Axes", handles: Sequence | None = None, inches: float | None = None) -> None:
+    """Draw a legend between the title of axes and the axes, at their left, in as many columns as fit; inches: their width."""
+    from matplotlib import rcParams
+
+    shown = ax.get_legend_handles_labels()[0] if handles is None else handles
+    width, size = inches or ax.get_window_extent().width / ax.figure.dpi, rcParams["legend.fontsize"]
+    columns = legend_columns([handle.get_label() for handle in shown], width, size)
+    place: dict = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0.2, "borderaxespad": 0.2}
+    ax.legend(handles=shown, ncols=columns, **place)
+    ax.set_title(ax.get_title("left"), loc="left", pad=6 + 1.45 * size * -(-len(shown) // columns))
 
 
 def legend_columns(labels: Iterable, inches: float, size: float = 8) -> int:
-    """The number of columns, each as wide as the longest entry, in which a legend fits.
+    """The number of columns in which a legend fits.
 
     >>> legend_columns(["median", "best constant output (11.16)"], 6), legend_columns(["median", "diverged"], 1)
     (2, 1)
     """
     lengths = [len(label) for label in labels]
-    entry = (LETTER * max(lengths) + 5) * size / 72  # with the handle and the gap
-    return max(1, min(len(lengths), int(inches / entry)))
+    for columns in range(len(lengths), 1, -1):
+        each = -(-len(lengths) // columns)  # entries of a column
+        widths = [
+            LETTER * max(lengths[k : k + each]) + 4.5 for k in range(0, len(lengths), each)
+        ]  # with handle and gap
+        if sum(widths) * size / 72 <= inches:
+            return columns
+    return 1

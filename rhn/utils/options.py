@@ -27,6 +27,7 @@ from types import NoneType
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from rhn.errors import EarlyExit, InvalidInputError
+from rhn.utils.figures import size_of
 from rhn.utils.io import remember_command
 from rhn.utils.validation import convert, kinds_of
 from rhn.version import __version__
@@ -80,6 +81,19 @@ class Writing:
     """The option of every command that writes results."""
 
     force: bool = option(False, "Overwrite files that this toolkit did not make; its own are always overwritten.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """The options of every command that draws."""
+
+    figure: str | None = option(
+        None, "Width of the figure: column (3.25 inches), page (6.75), slide (13.3), or INCHES.", metavar="SIZE"
+    )
+
+    def __post_init__(self):
+        if self.figure is not None:
+            size_of(self.figure)
 
 
 def default_of(f: Field) -> Any:

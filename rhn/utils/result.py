@@ -88,15 +88,17 @@ class Result:
         """All numbers with those computed from them, ready for JSON; complex numbers as [real, imaginary]."""
         return _plain(self._saved()) | self.derived()
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, figure: str | float | None = None) -> Path:
         """Write to .npz (arrays, no pickle), to .json, in which NaN and infinity become null, the table to .csv, or draw to .png, .svg
         or .pdf.
+
+        figure: width of the figure, "column", "page", "slide" or inches.
 
         Atomic. Only .npz can be read again; a result of a training has none. Raises OutputError.
         """
         path = Path(path)
         if path.suffix.lower() in SUFFIXES:
-            save_figure(path, self.figure)
+            save_figure(path, self.figure, figure)
         elif path.suffix.lower() == ".csv":
             rows = self.table()
             write_csv(path, [*rows[0]], (row.values() for row in rows))
