@@ -7,18 +7,20 @@ sequences one after another.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Self
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gersgorin.plotting.figure import own_axes
+from gersgorin.plotting.figure import Block, colour_bar, compose
 from rhn.data.vocabulary import EOS
-from rhn.utils.figures import GREY, drawable, in_inches, titled
+from rhn.utils.figures import GREY, drawable, drawn
 from rhn.utils.result import Result
 from rhn.utils.wording import table
 
@@ -91,6 +93,11 @@ class GateActivity(Result, kind="gates_by_layer"):
         return self.activity.sum(0)
 
     @property
+    def highest(self) -> float:
+        """The greatest mean gate, the end of the colours."""
+        return float(np.nan_to_num(self.activity).max()) or 1
+
+    @property
     def bars(self) -> np.ndarray:
         """Every fourth quarter note of a chorale; in texts, the ends of the lines."""
         if len(self.symbols):
@@ -130,22 +137,25 @@ class GateActivity(Result, kind="gates_by_layer"):
         ]
 
     def plot(self, ax=None, k: int = 0) -> Axes:
-        """Layers x time of the k-th sequence, white a closed gate, red the greatest mean gate of all; returns the Axes.
+        """Layers x time of the k-th sequence, white a closed gate, red the greatest mean gate of all; without axes a figure of all.
 
         Thin lines stand at the bars, and the tokens of a text below; both only if they fit.
         """
-        ax, sequence, steps = ax or own_axes(9, 1.2 + 0.22 * self.layers), self.sequences[k], int(self.lengths.max())
+        if ax is None:
+            return self.figure().axes[k]
+        sequence, steps = self.sequences[k], int(self.lengths.max())
         points = 72 * (ax.figure.figure.get_figwidth() - 2)  # without labels and colour bar
         extent = (0, sequence.steps, 0.5, self.layers + 0.5)
-        highest = float(np.nan_to_num(self.activity).max()) or 1
-        ax.imshow(sequence.activity, aspect="auto", extent=extent, cmap=GATES, vmin=0, vmax=highest, origin="lower")
+        ax.imshow(
+            sequence.activity, aspect="auto", extent=extent, cmap=GATES, vmin=0, vmax=self.highest, origin="lower"
+        )
         for bar in sequence.bars if len(sequence.bars) * NEAREST_BARS * steps <= points * sequence.steps else ():
             ax.axvline(bar, color=GREY, linewidth=0.5, alpha=0.6, zorder=2)
         layer_ticks(self.labels, ax.yaxis)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_facecolor("#eeeeee")  # after the end: white is a closed gate
         ax.set(xlim=(0, steps), xlabel=TIME[self.step], ylabel="layer")
-        ax.set_title(in_inches(sequence.names[0], points / 72, 9), loc="left")
+        ax.set_title(drawable(sequence.names[0]), loc="left")
         if len(sequence.symbols) and steps * 1.1 * TICK_SIZE <= points:
             shown = [_shown(symbol) for symbol in sequence.symbols.tolist()]
             turned = 90 if max(map(len, shown)) > 2 else 0
@@ -153,21 +163,20 @@ class GateActivity(Result, kind="gates_by_layer"):
             ax.tick_params(axis="x", length=0, pad=1)
         return ax
 
+    @drawn
     def figure(self) -> Figure:
         """A panel a sequence, with a shared colour bar."""
         count, words = len(self.names), max((len(_shown(word)) for word in self.symbols.tolist()), default=0)
-        height = max(2.6, count * (0.55 + 0.16 * self.layers + 0.05 * words) + 1)  # of the colour bar's label
-        figure = Figure(figsize=(9, height), layout="constrained")
         name, title = self.gate_name[:1].upper() + self.gate_name[1:], self.title
-        titled(figure, f"{name}s{f' of {title}' if title else ''}", self.about)
-        panels = np.atleast_1d(figure.subplots(count, 1))
-        for k, ax in enumerate(panels):
+
+        def draw(k: int, ax: Axes) -> None:
             self.plot(ax, k)
             if k + 1 < count:
                 ax.set_xlabel("")
-        label = f"mean {self.gate_name}\nof a layer's units"
-        figure.colorbar(panels[0].images[0], ax=panels.tolist(), label=label, shrink=min(1.0, 2.2 / height))
-        return figure
+
+        panels = Block([partial(draw, k) for k in range(count)], 0.6 + 0.16 * self.layers + 0.05 * words)
+        bar = colour_bar(ScalarMappable(Normalize(0, self.highest), GATES), f"mean {self.gate_name} of a layer's units")
+        return compose(f"{name}s{f' of {title}' if title else ''} over time", self.about, panels, bar)
 
 
 def layer_ticks(labels: Sequence[str], axis: Axis, first: int = 1) -> None:

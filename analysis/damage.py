@@ -9,14 +9,15 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.activity import layer_ticks
-from gersgorin.plotting.figure import own_axes
-from rhn.utils.figures import BLUE, GREY, ORANGE, legend_columns, plain_log_ticks, titled
+from gersgorin.plotting.figure import Block, compose
+from rhn.utils.figures import BLUE, GREY, ORANGE, drawn, legend_above, plain_log_ticks
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted, table
 
@@ -95,11 +96,13 @@ class LesionTable(Result, kind="lesions"):
         return [{"kind": "", "mode": self.mode, "split": self.split} | row for row in rows]
 
     def plot(self, ax=None) -> Axes:
-        """Damage of each layer's lesion with its 95 % interval (figure 6), diamonds the blind controls; returns the Axes.
+        """Damage of each layer's lesion with its 95 % interval (figure 6), diamonds the blind controls; without axes a whole figure.
 
         The axis is logarithmic, or symmetric logarithmic if a damage or an end of an interval is 0 or below.
         """
-        ax, rows = ax or own_axes(5, 3.6), self.rows()
+        if ax is None:
+            return self.figure().axes[0]
+        rows = self.rows()
         place = {row["label"]: x for x, row in enumerate(rows, start=1)}
         controls = [row for row in self.rows("blind") if row["label"] in place]
         _points(rows, list(place.values()), ax, fmt="o", color=BLUE, label=f"lesioned ({self.mode})")
@@ -111,20 +114,19 @@ class LesionTable(Result, kind="lesions"):
         on = f" on {self.split}" if self.split else ""
         ax.set_ylabel(f"damage{on} (nats a {self.step})\nabove the unlesioned {self.baseline:.4g}")
         ax.set(xlim=(0.5, len(place) + 0.5), xlabel="lesioned layer")
-        _legend_above(ax, "bars: 95 % intervals" if np.isfinite(self.low).any() else "one sequence: no intervals")
+        ax.set_title(
+            "bars: 95 % intervals" if np.isfinite(self.low).any() else "one sequence: no intervals", loc="left"
+        )
+        legend_above(ax)
         return ax
 
+    @drawn
     def figure(self) -> Figure:
         """Figure 6, beside it pairs if they were measured."""
-        count = 1 + ("pair" in self.row_kind)
-        figure = Figure(figsize=(1.4 + 4.6 * count, 4.4), layout="constrained")
-        name = f" of {self.title}" if self.title else ""
-        titled(figure, f"Lesions ({self.mode}){name}", "; ".join(filter(None, (self.about, self.measured))))
-        first, *second = np.atleast_1d(figure.subplots(1, count))
-        self.plot(first)
-        for ax in second:
-            plot_pairs(self, ax)
-        return figure
+        draws = [self.plot, partial(plot_pairs, self)][: 1 + ("pair" in self.row_kind)]
+        title = f"Damage of lesions ({self.mode}){f' of {self.title}' if self.title else ''}, layer by layer"
+        about = "; ".join(filter(None, (self.about, self.measured)))
+        return compose(title, about, Block(draws, 3.6, len(draws)), width=4 + 4 * (len(draws) - 1) + 1)
 
 
 def plot_pairs(table: LesionTable, ax: Axes) -> None:
@@ -139,7 +141,7 @@ def plot_pairs(table: LesionTable, ax: Axes) -> None:
         layer_ticks([row["label"] for row in alone], axis, 0)
         axis.set_label_text("layer")
     ax.set_title("two layers; diagonal: one alone", loc="left")
-    ax.figure.colorbar(image, ax=ax, label=f"damage (nats a {table.step})")
+    ax.figure.colorbar(image, ax=ax, aspect=40, label=f"damage (nats a {table.step})")
 
 
 def _points(rows: Sequence[dict], at: list[float], ax: Axes, **style) -> None:
@@ -160,11 +162,3 @@ def _damage_axis(ax: Axes, values: Sequence[float]) -> None:
     ax.set_yscale("symlog", linthresh=10.0 ** (math.floor(math.log10(abs(finite).max())) - DECADES + 1))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.axhline(0, color=GREY, linewidth=0.8, zorder=0)
-
-
-def _legend_above(ax: Axes, title: str) -> None:
-    """Draw the legend above the axes, in as many columns as fit."""
-    handles, labels = ax.get_legend_handles_labels()
-    columns = legend_columns(labels, 0.9 * ax.get_window_extent().width / ax.figure.dpi)
-    words = {"title": title, "title_fontsize": 8, "alignment": "left"}
-    ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, **words)

@@ -5,73 +5,85 @@ Every picture is a function without arguments; its numbers come from `claims` an
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from examples.paper import claims, plateau
+from gersgorin.analyses.spectra import Spectra
 from gersgorin.comparing.comparison import draw_comparison
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import INCLUSION_SETS
 from gersgorin.linalg.spectrum import eigenvalues, spectral_radius
-from gersgorin.plotting.figure import CIRCLE, DASHED, Shown, laid_out, legend_below, legend_beside, line_style
+from gersgorin.plotting.figure import CIRCLE, DASHED, Block, colour_bar, complex_plane, compose, line_style
 from gersgorin.plotting.run_figure import plot_products, plot_spectrum
-from rhn.utils.figures import BLUE, RED, save_figure, time_label, titled
+from rhn.utils.figures import BLUE, RED, save_figure, time_label
 
 
 def draw_moving_spectra() -> Figure:
     """Draw the eigenvalues of all steps, coloured by time; below, mean and radius over time at one scale."""
-    figure = Shown(11, 7.6)
     records = claims.moving_spectra()
     T, N = records[0].eigenvalues.shape
-    grid = figure.subplots(2, len(records), sharex="row", sharey="row", height_ratios=(1.5, 1))
-    for (upper, lower), record in zip(grid.T, records, strict=True):
+
+    def plane(record: Spectra, ax: Axes) -> None:
         values, time = record.eigenvalues.ravel(), np.repeat(np.arange(T), N)
-        dots = upper.scatter(values.real, values.imag, c=time, s=3, cmap="viridis", linewidths=0, rasterized=True)
-        upper.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1)
-        upper.set(title=record.title, aspect="equal", xlabel="real part", xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
+        ax.scatter(values.real, values.imag, c=time, s=3, cmap="viridis", linewidths=0, rasterized=True)
+        complex_plane(ax, 1.1).set_title(record.title)
+
+    def over_time(record: Spectra, ax: Axes) -> None:
         bulk, radius = record.row_centers.mean(1), record.spectral_radius
-        lower.plot(radius, color=RED, label="spectral radius")
-        lower.plot(bulk, color=BLUE, linestyle="--", label="trace / n, the mean eigenvalue")
-        lower.set_title(f"the radius moves by {np.ptp(radius):.3f},\nthe mean by {np.ptp(bulk):.3f}")
-        lower.set(xlabel=time_label(record.unit), ylim=(-0.1, 1.2))
-    grid[0, 0].set_ylabel("imaginary part")
-    grid[1, 0].set_ylabel("value at one step")
-    figure.colorbar(dots, ax=grid[0], label=time_label(records[0].unit))
-    legend_below(figure, grid[1])
+        ax.plot(radius, color=RED, label="spectral radius")
+        ax.plot(bulk, color=BLUE, linestyle="--", label="trace / n, the mean eigenvalue")
+        ax.set_title(f"the radius moves by {np.ptp(radius):.3f},\nthe mean by {np.ptp(bulk):.3f}")
+        ax.set(xlabel=time_label(record.unit), xlim=(0, T - 1), ylim=(-0.1, 1.2), ylabel="value at one step")
+
+    count = len(records)
+    blocks = (
+        Block([partial(plane, record) for record in records], 2.7, count, "xy"),
+        colour_bar(ScalarMappable(Normalize(0, T - 1)), time_label(records[0].unit)),
+        Block([partial(over_time, record) for record in records], 1.9, count, "xy", legend=True),
+    )
     title = f"What moves from step to step: the spectra of all {T} steps of chorale {claims.CHORALE}"
-    return _finished(figure, title, "seed 0, input weights ten times as large")
+    return compose(title, "seed 0, input weights ten times as large", *blocks)
 
 
 def draw_radii() -> Figure:
     """Draw section 4: at a fixed standard deviation the radii grow with the matrix."""
-    figure = Shown(7.5, 4.2)
-    ax, sizes = figure.subplots(), [8, 16, 32, 64, 128, 256, 512]
+    sizes = [8, 16, 32, 64, 128, 256, 512]
     matrices = [claims.gaussian_matrix(n) for n in sizes]
-    mean_radii = [gersgorin_discs(A).radii.mean() for A in matrices]
-    ax.plot(sizes, mean_radii, "o-", color=BLUE, label="mean radius of the discs")
-    ax.plot(sizes, [spectral_radius(A) for A in matrices], "s--", color=RED, label="spectral radius")
-    ax.axhline(1, **DASHED, linewidth=1, label="1")
-    ax.set(xscale="log", yscale="log", xlabel="units n", ylabel="of one matrix, n x n")
-    ax.set_xticks(sizes, [str(n) for n in sizes])
-    ax.minorticks_off()
-    legend_beside(ax)
-    return _finished(figure, "Discs grow with the matrix, faster than its spectrum", "gaussian:0.05, seeds n")
+
+    def radii(ax: Axes) -> None:
+        mean_radii = [gersgorin_discs(A).radii.mean() for A in matrices]
+        ax.plot(sizes, mean_radii, "o-", color=BLUE, label="mean radius of the discs")
+        ax.plot(sizes, [spectral_radius(A) for A in matrices], "s--", color=RED, label="spectral radius")
+        ax.axhline(1, **DASHED, linewidth=1)
+        ax.set(xscale="log", yscale="log", xlabel="units n", ylabel="of one matrix, n x n", xlim=(sizes[0], sizes[-1]))
+        ax.set_xticks(sizes, [str(n) for n in sizes])
+        ax.minorticks_off()
+
+    title = "Discs grow with the matrix, faster than its spectrum"
+    return compose(title, "gaussian:0.05, seeds n", Block([radii], 3.4), width=6.5)
 
 
 def draw_counterexamples() -> Figure:
     """Draw single steps above, their product below."""
-    figure = Shown(9, 7.4)
-    grid = figure.subplots(2, 2, height_ratios=(1.4, 1))
-    for (upper, lower), record in zip(grid.T, claims.counterexamples(), strict=True):
-        plot_spectrum(record, 0, limit=2.4, ax=upper).set_title(record.title)
-        plot_products(record, lower, exponent_axis=False).set_title("what the product does")
-        lower.set(xlabel="time step", ylim=(-0.3, 3.3))
-    legend_below(figure, grid.T.flat, columns=5)
+
+    def product(record: Spectra, ax: Axes) -> None:
+        plot_products(record, ax).set(title="what the product does", xlabel="time step", ylim=(-0.3, 3.3))
+
+    def step(record: Spectra, ax: Axes) -> None:
+        plot_spectrum(record, 0, limit=2.4, ax=ax).set_title(record.title)
+
+    records = claims.counterexamples()
+    above = Block([partial(step, record) for record in records], 3.2, 2, "xy", legend=True)
+    below = Block([partial(product, record) for record in records], 2.2, 2, "y")
     title = "Spectra of single steps do not tell what their products do: two matrices in turn, 2 x 2"
-    return _finished(figure, title, "chosen, not drawn")
+    return compose(title, "chosen, not drawn", above, below)
 
 
 def draw_equation_14() -> Figure:
@@ -79,41 +91,35 @@ def draw_equation_14() -> Figure:
     jacobians, printed = claims.random_layers()
     spectra = eigenvalues(jacobians)
     first = int((~INCLUSION_SETS["gersgorin-row"](printed).contains(spectra)).any(-1).nonzero()[0])
-    figure = Shown(9, 5.2)
-    titles = {"equation 14 as printed": printed, "with the transposes of H', C', T'": jacobians}
-    axes = figure.subplots(1, 2, sharex=True, sharey=True)
-    for ax, (title, matrices) in zip(axes, titles.items(), strict=True):
+
+    def layer(title: str, matrices, ax: Axes) -> None:
         for k, curve in enumerate(INCLUSION_SETS["gersgorin-row"](matrices[first]).outline()):
             style = {"facecolor": f"{BLUE}26", "edgecolor": BLUE, "linewidth": 1.2}
             ax.fill(curve.real, curve.imag, label=None if k else "union of the discs", **style)
         _plot_eigenvalues(ax, spectra[first])
         ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1, label="unit circle")
         ax.set_title(title)
-        ax.label_outer()
-    legend_below(figure, axes)
+
+    titles = {"equation 14 as printed": printed, "with the transposes of H', C', T'": jacobians}
+    block = Block([partial(layer, *row) for row in titles.items()], 3.8, 2, "xy", legend=True)
     title = "Equation 14 needs the transposes: discs and eigenvalues of one highway layer of 4 units"
-    return _finished(figure, title, f"standard normal weights, seed 14, layer {first} of {len(spectra)}")
+    return compose(title, f"standard normal weights, seed 14, layer {first} of {len(spectra)}", block)
 
 
 def draw_inclusion_sets() -> Figure:
     """Draw every inclusion set of `gersgorin.linalg.inclusion` around one RHN Jacobian."""
     A = claims.rhn_jacobian()
-    figure = Shown(9, 5.6)
-    ax = figure.subplots()
-    for i, (name, inclusion) in enumerate(INCLUSION_SETS.items()):
-        region = inclusion(A)
-        for k, polygon in enumerate(region.outline()):
-            label = f"{name} (area {region.area():.2f})" if k == 0 else None
-            ax.plot(polygon.real, polygon.imag, linewidth=1.4, label=label, **line_style(i))
-    _plot_eigenvalues(ax, eigenvalues(A))
-    legend_beside(ax)
+
+    def regions(ax: Axes) -> None:
+        for i, (name, inclusion) in enumerate(INCLUSION_SETS.items()):
+            region = inclusion(A)
+            for k, polygon in enumerate(region.outline()):
+                label = f"{name} (area {region.area():.2f})" if k == 0 else None
+                ax.plot(polygon.real, polygon.imag, linewidth=1.4, label=label, **line_style(i))
+        _plot_eigenvalues(ax, eigenvalues(A))
+
     title = f"Sets that hold every eigenvalue: an RHN, depth 2, 24 units, step 0 of chorale {claims.CHORALE}"
-    return _finished(figure, title, "gaussian:0.25, transform bias 0, seed 0")
-
-
-def _finished(figure: Shown, title: str, about: str) -> Shown:
-    titled(figure, title, about)
-    return laid_out(figure)
+    return compose(title, "gaussian:0.25, transform bias 0, seed 0", Block([regions], 4.6), width=7)
 
 
 def _plot_eigenvalues(ax: Axes, values) -> None:

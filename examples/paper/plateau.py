@@ -11,16 +11,18 @@ t std sqrt(n) is larger. The border is the gate bias b = -log(std sqrt(n)).
 """
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gersgorin.analyses.plateau import TENTH, Plateau, plateau
-from gersgorin.plotting.figure import DASHES, MARKERS, Shown, laid_out, legend_beside
+from gersgorin.plotting.figure import DASHES, MARKERS, Block, compose
 from rhn.data import chorales
 from rhn.models import PolyphonicModel
-from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, RED, our_style, titled
+from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, RED, drawn
 
 UNITS, PIECES, FRAMES = 32, 16, 24
 STYLES = {1: (BLUE, DASHES[0]), 2: (GREEN, DASHES[1]), 4: (ORANGE, DASHES[2]), 6: (RED, DASHES[3])}  # by depth
@@ -51,39 +53,38 @@ def predicted_slope(depth: int, bias: float, std: float = STD, units: int = UNIT
     return (depth - 1) * 0.5 * math.log(large / small) / -math.log(TENTH)
 
 
-@our_style()
+@drawn
 def draw_rates(depths=tuple(STYLES), stds=STDS) -> Figure:
     """Draw the rate of the fastest matrix against the standard deviation of the weights, a line a depth."""
-    figure = Shown(11.2, 4.4)
-    axes = figure.subplots(1, 2, sharey=True)
-    for ax, (cell, name) in zip(axes, {"dt-rnn": "deep transition (DT-RNN)", "rhn": "RHN"}.items(), strict=True):
+
+    def rates(cell: str, name: str, ax: Axes) -> None:
         for depth in depths:
             found, (color, dashes) = [measure(cell, depth, std) for std in stds], STYLES[depth]
             label = f"depth {depth}: slope {abs(np.nanmedian([p.order for p in found])):.0f}"
-            rates = [p.rates[p.fastest] for p in found]
-            ax.plot(stds, rates, label=label, linewidth=2, color=color, linestyle=dashes)
+            ax.plot(stds, [p.rates[p.fastest] for p in found], label=label, linewidth=2, color=color, linestyle=dashes)
         ax.axvspan(*BOX, color=GREY, alpha=0.1, linewidth=0, label="the paper's search box")
         ax.set(xscale="log", yscale="log", title=name, xlabel="standard deviation of the initial weights")
-        legend_beside(ax)
-    axes[0].set_ylabel("relative rate of learning on the plateau")
-    titled(
-        figure, "The smaller the weights of deep transitions, the slower they learn; those of RHNs do not mind", PROBED
-    )
-    return laid_out(figure)
+        ax.set(xlim=(stds[0], stds[-1]), ylabel="relative rate of learning on the plateau")
+
+    draws = [partial(rates, "dt-rnn", "deep transition (DT-RNN)"), partial(rates, "rhn", "RHN")]
+    title = "The smaller the weights of deep transitions, the slower they learn; those of RHNs do not mind"
+    return compose(title, PROBED, Block(draws, 3.2, 2, "y"), width=9)
 
 
-@our_style()
+@drawn
 def draw_gates(depths=tuple(STYLES), biases=tuple(range(-8, 13))) -> Figure:
     """Draw slopes of the output matrix's rate against the bias of the gates: measured as points, predicted as lines."""
-    figure = Shown(7, 5.4)
-    ax = figure.subplots()
-    for depth, marker in zip(depths, MARKERS, strict=False):
-        measured = [measure("rhn", depth, STD, transform_bias=b).slopes["output.weight"] for b in biases]
-        predicted, (color, dashes) = [predicted_slope(depth, b) for b in biases], STYLES[depth]
-        ax.plot(biases, predicted, color=color, linestyle=dashes, label=f"depth {depth}, predicted")
-        ax.plot(biases, measured, marker, color=color, markersize=4, label=f"depth {depth}, measured")
-    ax.axvline(BORDER, color=GREY, linestyle="--", linewidth=1, label=r"$c = t\,\sigma\sqrt{n}$")
-    ax.set(xlabel="bias of the transform gates", ylabel="d log rate / d log standard deviation")
-    legend_beside(ax)
-    titled(figure, "An RHN whose gates open becomes a deep transition", f"standard deviation {STD:g}, {PROBED}")
-    return laid_out(figure)
+
+    def slopes(ax: Axes) -> None:
+        for depth, marker in zip(depths, MARKERS, strict=False):
+            measured = [measure("rhn", depth, STD, transform_bias=b).slopes["output.weight"] for b in biases]
+            predicted, (color, dashes) = [predicted_slope(depth, b) for b in biases], STYLES[depth]
+            ax.plot(biases, predicted, color=color, linestyle=dashes, label=f"depth {depth}")
+            ax.plot(biases, measured, marker, color=color, markersize=4)
+        ax.axvline(BORDER, color=GREY, linestyle="--", linewidth=1)
+        ax.annotate(r" $c = t\,\sigma\sqrt{n}$", (BORDER, ax.get_ylim()[1]), va="top", color=GREY)
+        ax.set(xlim=(biases[0], biases[-1]), xlabel="bias of the transform gates")
+        ax.set_ylabel("d log rate / d log standard deviation")
+
+    about = f"lines: predicted, points: measured; standard deviation {STD:g}, {PROBED}"
+    return compose("An RHN whose gates open becomes a deep transition", about, Block([slopes], 3.6), width=6.5)
