@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from analysis.activity import layer_ticks
 from gersgorin.plotting.figure import Block, compose
-from rhn.utils.figures import BLUE, GREY, ORANGE, drawn, legend_above, plain_log_ticks
+from rhn.utils.figures import BLUE, GREY, ORANGE, drawn, plain_log_ticks
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted, table
 
@@ -117,7 +117,6 @@ class LesionTable(Result, kind="lesions"):
         ax.set_title(
             "bars: 95 % intervals" if np.isfinite(self.low).any() else "one sequence: no intervals", loc="left"
         )
-        legend_above(ax)
         return ax
 
     @drawn

@@ -136,7 +136,7 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
     tops = np.cumsum([0, *map(len, heights)])
     figure = Shown(inches, 1)
     titled(figure, title, about)
-    lines = 2 + figure.get_suptitle().count("\n") + figure.get_supxlabel().count("\n") + sum(b.legend for b in blocks)
+    lines = 2 + figure.get_suptitle().count("\n") + figure.get_supxlabel().count("\n")
     figure.set_figheight(sized(inches, sum(chain(*heights)) + lines * rcParams["font.size"] / 50)[1])
     cells = math.lcm(*(len(row) for rows, _ in parts for row in rows))
     grid = figure.add_gridspec(tops[-1], cells, height_ratios=[*chain(*heights)])
@@ -146,10 +146,17 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
         for ax in block.draw(figure, grid, int(top), rows)
     ]
     laid_out(figure)
+    more = dict.fromkeys(range(len(grid.get_height_ratios())), 0.0)
     for ax in figure.axes:
         fold_title(ax)
-    for ax in unnamed:
-        name_curves(ax)
+        if ax in unnamed:
+            name_curves(ax)
+        legend, place = ax.get_legend(), ax.get_subplotspec()
+        high = legend.get_window_extent().height / figure.dpi if legend else 0.0
+        high += ax.get_title("left").count("\n") * rcParams["font.size"] / 60
+        if place is not None:
+            more[place.rowspan.start] = max(more[place.rowspan.start], high)
+    figure.set_figheight(sized(inches, figure.get_figheight() + sum(more.values()))[1])
     for ax in laid_out(figure).axes:
         fill_place(ax)
     return figure
@@ -224,14 +231,15 @@ def name_curves(ax: Axes) -> None:
     if len(labels) < 2 or ax.get_legend():
         return
     box, points = ax.get_window_extent(), rcParams["legend.fontsize"] * ax.figure.dpi / 72
-    gap, names = 1.25 * points / box.height, [label.replace("\n", " ") for label in labels]
+    gap, names = 1.4 * points / box.height, [label.replace("\n", " ") for label in labels]
     ends = [_right_end(handle, ax) for handle in handles]
     if np.isnan(ends).any() or len(ends) * gap > 1 or 0.6 * max(map(len, names)) * points > LONGEST * box.width:
-        return legend_above(ax, handles)
-    order, places = np.argsort(ends, kind="stable"), np.sort(ends)
-    for _ in range(50):  # push overlapping names apart
-        short = np.clip(gap - np.diff(places), 0, None) / 2
-        places = np.clip(places + np.r_[0, short] - np.r_[short, 0], gap / 2, 1 - gap / 2)
+        legend_above(ax, handles)
+        return
+    order, least = np.argsort(ends, kind="stable"), gap * (np.arange(len(ends)) + 0.5)
+    apart = np.sort(ends) - least  # in steps of a line: names that overlap are moved up as far as down
+    apart = (np.maximum.accumulate(apart) + np.minimum.accumulate(apart[::-1])[::-1]) / 2
+    places = least + np.clip(apart, 0, 1 - gap * len(ends))
     style = {"xycoords": "axes fraction", "xytext": (4, 0), "textcoords": "offset points", "va": "center"}
     for k, place in zip(order, places, strict=True):
         shade = handles[k].get_color() if isinstance(handles[k], Line2D) else handles[k].get_facecolor()[0][:3]

@@ -253,7 +253,9 @@ def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
             ax.fill(polygon.real, polygon.imag, color=BLUE, alpha=0.1, linewidth=0)
         ax.plot(values.real, values.imag, ".", color=RED, markersize=4, zorder=4, label="eigenvalues")
     complex_plane(ax, limit).set_xlim(middle - limit, middle + limit)
-    ax.set_title(f"step {recording.step[moment]}" + f", discs reach {reach:.3g}" * (limit < around[moment] < np.inf))
+    ax.set_title(
+        f"step {recording.step[moment]}" + f", discs reach {reach:.3g}" * bool(limit < around[moment] < np.inf)
+    )
     return ax
 
 

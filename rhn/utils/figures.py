@@ -225,10 +225,12 @@ def legend_above(ax: "Axes", handles: Sequence | None = None, inches: float | No
 
     shown = ax.get_legend_handles_labels()[0] if handles is None else handles
     width, size = inches or ax.get_window_extent().width / ax.figure.dpi, rcParams["legend.fontsize"]
-    columns = legend_columns([handle.get_label() for handle in shown], width, size)
+    labels = ["\n".join(wrap(handle.get_label(), int(72 * width / (LETTER * size)) - 5)) for handle in shown]
+    columns = legend_columns([label.split("\n")[0] for label in labels], width, size)
     place: dict = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0.2, "borderaxespad": 0.2}
-    ax.legend(handles=shown, ncols=columns, **place)
-    ax.set_title(ax.get_title("left"), loc="left", pad=6 + 1.45 * size * -(-len(shown) // columns))
+    legend = ax.legend(shown, labels, ncols=columns, **place)
+    if title := ax.get_title("left"):
+        ax.set_title(title, loc="left", pad=4 + 72 * legend.get_window_extent().height / ax.figure.dpi)
 
 
 def legend_columns(labels: Iterable, inches: float, size: float = 8) -> int:
