@@ -19,7 +19,7 @@ from optim_study.shares import BELOW, DEVIATIONS
 from optim_study.swarm_plot import LABELS, colors_of
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
-from rhn.utils.figures import in_inches, legend_columns, titled
+from rhn.utils.figures import in_inches, legend_above, sized, titled
 
 MARKERS = "os^Dv"
 NO_GATES = "P"  # symbol of cells without transform gates
@@ -49,12 +49,13 @@ def plot_map(rows: Sequence[Row], *, loss: Objective = "train", about: str = "")
             points = ax.scatter(*_places(own), c=[row.loss(loss) for row in own], marker=marker, **style)
     worse = losses.max() > colors.vmax
     label = LABELS[loss] + ("\nthe last colour: worse than most" if worse else "")
-    figure.colorbar(points, ax=figure.axes, extend="max" if worse else "neither", label=label)
+    figure.colorbar(points, ax=[ax for ax, _ in panels.values()], extend="max" if worse else "neither", label=label)
     handles = _handles(symbols, markerfacecolor="0.8")
     if any(row.diverged for row in rows):
         handles.append(Line2D([], [], marker="x", linestyle="", color="black", label="diverged"))
     gates = any(row.transform_bias is not None for row in rows)
-    _legend_below(figure, handles, title="initial transform bias" if gates else None, title_fontsize=8)
+    figure.axes[0].set_title("symbols: the initial transform bias" if gates else "")
+    legend_above(figure.axes[0], handles, figure.get_figwidth() - 1)
     words = study_title(rows, "the loss by learning rate and initial standard deviation")
     titled(figure, words, study_about(rows, about))
     return figure
@@ -86,7 +87,7 @@ def plot_area(rows: Sequence[Row], *, loss: Objective = "train", below: float = 
     handles: list = _handles(shapes, markerfacecolor="none")
     handles += _handles({f"full: trained (below {below:g})": ("o", ())}, markerfacecolor="0.3")
     handles.append(Patch(facecolor="0.94", edgecolor="0.6", label="the paper's box"))
-    _legend_below(figure, handles)
+    legend_above(figure.axes[0], handles, figure.get_figwidth() - 1)
     titled(figure, study_title(rows, "which settings train"), study_about(rows, about))
     return figure
 
@@ -119,16 +120,20 @@ def _panels(
     lines = list(dict.fromkeys((network.arch, network.optimizer) for network in groups))
     depths = sorted({network.depth for network in groups})
     size = max(6.0, PANEL_INCHES * len(depths) + 1.4), 2.1 * len(lines) + 0.9 + extra_height
-    figure, panels = Figure(figsize=size, layout="constrained"), {}
-    axes = figure.subplots(len(lines), len(depths), sharex=True, sharey=True, squeeze=False)
-    for ax in axes.flat:
-        ax.set(xscale="log", yscale="log", visible=False)
+    figure, panels = Figure(figsize=sized(*size), layout="constrained"), {}
+    heights = (0.01, *[1] * len(lines))  # the first for the legend
+    (above, *_), *axes = figure.subplots(
+        len(heights), len(depths), squeeze=False, height_ratios=heights, sharex=True, sharey=True
+    )
+    for ax in figure.axes:
+        ax.set(xscale="log", yscale="log", visible=ax is above)
+    above.set_axis_off()
     for network, trials in groups.items():
-        ax = axes[lines.index((network.arch, network.optimizer)), depths.index(network.depth)]
+        ax = axes[lines.index((network.arch, network.optimizer))][depths.index(network.depth)]
         ax.set_title(in_inches(network.title + more(trials), 0.85 * PANEL_INCHES, 9), fontsize=9)
         ax.set(visible=True)
         panels[network] = ax, trials
-    for column in axes.T:
+    for column in zip(*axes, strict=True):
         lowest = [ax for ax in column if ax.get_visible()][-1]
         lowest.set_xlabel("learning rate")
         lowest.tick_params(labelbottom=True)
@@ -151,9 +156,3 @@ def _places(trials: Sequence[Row]) -> tuple[list[float], list[float]]:
 def _handles(symbols: Symbols, **face: str) -> list[Line2D]:
     style: dict = {"linestyle": "", "markersize": 5, "markeredgecolor": "0.3", **face}
     return [Line2D([], [], marker=marker, label=label, **style) for label, (marker, _) in symbols.items()]
-
-
-def _legend_below(figure: Figure, handles: Sequence, **options) -> None:
-    """Draw a legend of the whole figure, in as many columns as fit."""
-    columns = legend_columns((handle.get_label() for handle in handles), figure.get_figwidth())
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, **options)

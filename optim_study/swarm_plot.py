@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -21,9 +22,10 @@ from rhn.utils.figures import (
     RED,
     SKY,
     in_inches,
-    legend_columns,
+    legend_above,
     our_style,
     plain_log_ticks,
+    sized,
     titled,
 )
 
@@ -129,16 +131,17 @@ class _Axis:
 def _figure(columns: Mapping[Network, list[Row]], axis: _Axis) -> Figure:
     """Columns in rows of at most `MOST_COLUMNS`."""
     every, colors = list(columns.items()), colors_of(columns)
-    lines = [every[k : k + MOST_COLUMNS] for k in range(0, len(every), MOST_COLUMNS)]
-    size = max(6.0, COLUMN_INCHES * len(lines[0]) + 1), ROW_INCHES * len(lines) + 0.9
-    figure = Figure(figsize=size, layout="constrained")
+    width = sized(max(6.0, COLUMN_INCHES * min(len(every), MOST_COLUMNS) + 1), 1)[0]
+    most = min(MOST_COLUMNS, max(1, int((width - 0.6) / COLUMN_INCHES * 9 / rcParams["font.size"])))
+    lines = [every[k : k + most] for k in range(0, len(every), most)]
+    figure = Figure(figsize=sized(width, ROW_INCHES * len(lines) + 0.9), layout="constrained")
     for ax, line in zip(figure.subplots(len(lines), 1, squeeze=False)[:, 0], lines, strict=True):
         axis.limit(ax)
         for k, (network, trials) in enumerate(line):
             _draw_column(ax, k, trials, axis, colors[network.arch])
         for name, (level, label) in axis.levels.items():
             ax.axhline(level, gid=name, label=label, linestyle=DASHES[name], color="0.25", linewidth=1, zorder=0.8)
-        ax.set_xticks(range(len(line)), [_name(*column) for column in line], fontsize=SMALL + 1)
+        ax.set_xticks(range(len(line)), [_name(*column) for column in line])
         ax.set(xlim=(-0.5, len(line) - 0.5), ylabel=LABELS[axis.loss])
         ax.grid(axis="y", color="0.92", linewidth=0.6)
         ax.set_axisbelow(True)
@@ -182,5 +185,4 @@ def _legend(figure: Figure, *, hollow: bool) -> None:
         style: dict = {"linestyle": "", "markerfacecolor": "white", "markersize": 4}
         handles.append(Line2D([], [], marker="o", color="black", label="diverged", **style))
     handles += [line for line in ax.lines if line.get_gid() in DASHES]
-    columns = legend_columns((handle.get_label() for handle in handles), figure.get_figwidth() - 1)
-    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns)
+    legend_above(ax, handles, figure.get_figwidth() - 1)

@@ -21,6 +21,7 @@ class Drawn(Protocol):
     trials: tuple[Trial, ...]
     escape_steps: float
     interval: Interval
+    window: Interval | None
 
 
 def draw_losses(check: Drawn, ax: Axes) -> None:
@@ -38,6 +39,8 @@ def draw_losses(check: Drawn, ax: Axes) -> None:
         low, high = (min(max(step, 1), check.steps) for step in check.interval)
         ax.axvspan(low, high, color=BLUE, alpha=0.15, lw=0, label="leaving, with its interval")
     ax.set(xscale="log", yscale="log", xlabel="step", ylabel="loss / that of a constant output")
+    window = f"; they leave at learning rates of {check.window[0]:.3g} to {check.window[1]:.3g}" if check.window else ""
+    ax.set_title(f"Losses of the trials{window}")
     ax.set_ylim(top=min(ax.get_ylim()[1], DIVERGED * max([1.0, *(trial.ratios[0] for trial in tried)])))
     plain_log_ticks(ax.yaxis)
 
@@ -47,7 +50,8 @@ def draw_clocks(check: Drawn, ax: Axes) -> None:
     own = check.trials[0]
     windows = [s for s in signals(own) if s.gain > 0]
     centres = [(s.first + s.last) / 2 for s in windows]
-    ax.plot(centres, [s.gain for s in windows], label="explained by the outputs", **line_style(0))
+    if windows:
+        ax.plot(centres, [s.gain for s in windows], label="explained by the outputs", **line_style(0))
     moving = [k for k, s in enumerate(windows) if s.moves]
     ax.plot(
         [centres[k] for k in moving],
@@ -64,5 +68,6 @@ def draw_clocks(check: Drawn, ax: Axes) -> None:
         label="gradient from the first half",
         **line_style(1),
     )
-    ax.set(xscale="log", yscale="log", xlabel="step", ylabel="share")
+    ax.set(xscale="log", yscale="log", xlabel="step", ylabel="share", title="What moves meanwhile")
+    ax.set_ylim(top=2)
     plain_log_ticks(ax.yaxis)

@@ -236,7 +236,9 @@ class TrainingCheck(Result, Forecast):
         draw_losses,
         draw_clocks,
         size=(7, 2.4),
-        title=lambda check: ": ".join([check.name, check.outcome, *[cause.name for cause in check.causes[:1]]]),
+        title=lambda check: (
+            f"{check.name}: " + "; first cause: ".join([check.outcome, *[c.name for c in check.causes[:1]]])
+        ),
         columns=1,
     )
 

@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, Spectra
+from gersgorin.analyses.steps import gradient_words
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
@@ -328,21 +329,23 @@ def draw_comparison(records: Spectra | Sequence[Spectra]) -> Shown:
     step, named, columns = T // 2, names_of(records), min(len(records), IN_A_ROW)
 
     def spectrum(record: Spectra, name: str, ax: Axes) -> None:
-        exponent = f"exponent {record.finite_time_exponent[-1]:.3g} a step"
-        lines = [wrapped(name, 76 // columns), exponent, *[record.which_eigenvalues] * bool(record.leading)]
+        lines = [
+            wrapped(name, 76 // columns),
+            gradient_words(record.log_norm_product),
+            *[record.which_eigenvalues] * bool(record.leading),
+        ]
         plot_spectrum(record, step, limit=limit, ax=ax).set_title("\n".join(filter(None, lines)))
 
     draws = [partial(spectrum, *row) for row in zip(records, named.names, strict=True)]
     blocks = [Block(draws, 2.6, columns, "xy", legend=True)]
-    if (half := max(crowd(record.eigenvalues[step])[1] for record in records)) < limit / 2:
+    if (half := max(crowd(record.eigenvalues[step])[1] for record in records)) < limit / 2 and len(records) <= IN_A_ROW:
         words = f"{limit / half:.3g} times larger"
         larger = [lambda ax, record=record: plot_crowd(record, step, ax, half).set_title(words) for record in records]
         blocks.append(Block(larger, 2.6, columns))
-    scale = (
-        f"spectra of step {step} of 0 to {T - 1} at one scale{', below enlarged (grey: all steps)' * (len(blocks) > 1)}"
-    )
+    title = f"spectra on {records[0].along} at one scale{', below enlarged' * (len(blocks) > 1)}, and all steps"
+    about = "; ".join(filter(None, (f"spectra of step {step} of 0 to {T - 1}, grey: all steps", named.about)))
     blocks += _over_time([_one_run(record) for record in records], named.names)
-    return compose(title_of(named.common, f"on {records[0].along}: {scale}"), named.about, *blocks)
+    return compose(title_of(named.common, title), about, *blocks)
 
 
 def _one_run(record: Spectra) -> Comparison:

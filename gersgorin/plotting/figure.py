@@ -109,6 +109,7 @@ class Block:
                 shared = {f"share{axis}": axes[0] for axis in self.shared if axes}
                 ax = figure.add_subplot(grid[k, place * span : (place + 1) * span], axes_class=ShownAxes, **shared)
                 self.draws[panel](ax)
+                fold_title(ax, figure.get_figwidth() / len(row) - 0.6, 0.8 * grid.get_height_ratios()[k])
                 axes.append(ax)
                 if "x" in self.shared and row is not rows[-1]:
                     ax.tick_params(labelbottom=False)
@@ -148,7 +149,6 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
     laid_out(figure)
     more = dict.fromkeys(range(len(grid.get_height_ratios())), 0.0)
     for ax in figure.axes:
-        fold_title(ax)
         if ax in unnamed:
             name_curves(ax)
         legend, place = ax.get_legend(), ax.get_subplotspec()
@@ -162,17 +162,13 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
     return figure
 
 
-def fold_title(ax: Axes) -> None:
-    """Fold the title of axes into lines as long as the axes are wide, and the label of the vertical axis as they are high."""
-    box, letter = ax.get_window_extent(), 0.56 * ax.title.get_size() * ax.figure.dpi / 72
-    lines = [
-        part
-        for line in ax.get_title("left").split("\n")
-        for part in textwrap.wrap(line, max(12, int(box.width / letter)))
-    ]
+def fold_title(ax: Axes, width: float, height: float) -> None:
+    """Fold the title of axes into lines as long as they are wide (inches), the label of the vertical axis as they are high."""
+    letter, title, label = 0.55 * rcParams["font.size"] / 72, ax.get_title("left"), ax.get_ylabel()
+    lines = [part for line in title.split("\n") for part in textwrap.wrap(line, max(12, int(width / letter)))]
     ax.set_title("\n".join(lines), loc="left")
-    if "$" not in ax.get_ylabel():
-        ax.set_ylabel("\n".join(textwrap.wrap(ax.get_ylabel(), max(8, int(box.height / letter)))))
+    if "$" not in label:
+        ax.set_ylabel("\n".join(textwrap.wrap(label, max(8, int(height / letter)))))
 
 
 def fill_place(ax: Axes) -> None:

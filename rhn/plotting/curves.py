@@ -33,6 +33,7 @@ from rhn.utils.figures import (
     in_inches,
     legend_columns,
     plain_log_ticks,
+    sized,
     titled,
 )
 from rhn.utils.io import read_json
@@ -195,7 +196,7 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
     Losses before training, at epoch 0, are drawn only if there are no others: they would take most of the axis.
     """
     height = max(4.0, 1.9 + 0.16 * sum(2 + len(c.name) // 24 for c in curves))  # of the legend, in inches
-    ax = ax or Figure(figsize=(8, height), layout="constrained").subplots()
+    ax = ax or Figure(figsize=sized(8, height), layout="constrained").subplots()
     handles = [Line2D([], [], color=GREY, linewidth=1.4, label="validation; large symbol: its best epoch")]
     handles.append(Line2D([], [], color=GREY, linewidth=1, linestyle="--", label="training, with its dropout"))
     for k, c in enumerate(curves):
@@ -232,7 +233,7 @@ def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "train
 
     table: from `read_depth` or `published`; source: of the trainings, for the title.
     """
-    ax = ax or Figure(figsize=(4.5, 3.4), layout="constrained").subplots()
+    ax = ax or Figure(figsize=sized(4.5, 3.4), layout="constrained").subplots()
     series = table.groupby(_series(table), sort=False)
     labels = list(dict.fromkeys([*PAPER, *series.groups]))
     legend: list[Line2D] = []
@@ -258,9 +259,7 @@ def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "train
 
 def draw_depth(table: pd.DataFrame) -> Figure:
     """Figure 5(a) of these trainings, beside the paper's: equal heights are equal changes relative to a panel's lowest perplexity."""
-    figure = Figure(figsize=(10, 4.4), layout="constrained")
-    about = f"Penn Treebank; at most {counted(table.epochs.max(), 'epoch')}; trained here: symbols are seeds, lines their means"
-    titled(figure, "Best validation perplexity by recurrence depth", about)
+    figure = Figure(figsize=sized(10, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     panels: Any = plot_depth(table, left), plot_depth(published(), right, "Zilly et al. (2017)")
     figure.set_figheight(4.4 + 0.2 * max(len(ax.get_legend().get_texts()) for ax in panels))
@@ -268,8 +267,9 @@ def draw_depth(table: pd.DataFrame) -> Figure:
     margin = 0.05 * (span - 1)
     for ax in panels:
         ax.set_ylim(ax.dataLim.y0 * (1 - margin), ax.dataLim.y0 * (span + margin))
-    words = f"each vertical axis spans 0 to {100 * (span - 1):.0f} % above the lowest value in its panel"
-    figure.supxlabel(words, fontsize=8)
+    about = f"Penn Treebank; at most {counted(table.epochs.max(), 'epoch')}; trained here: symbols are seeds, lines their means"
+    about += f"; each vertical axis spans 0 to {100 * (span - 1):.0f} % above the lowest value in its panel"
+    titled(figure, "Best validation perplexity by recurrence depth", about)
     return figure
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from html import escape
+from itertools import pairwise
 from math import inf
 from pathlib import Path
 from textwrap import wrap
@@ -241,10 +242,8 @@ def legend_columns(labels: Iterable, inches: float, size: float = 8) -> int:
     """
     lengths = [len(label) for label in labels]
     for columns in range(len(lengths), 1, -1):
-        each = -(-len(lengths) // columns)  # entries of a column
-        widths = [
-            LETTER * max(lengths[k : k + each]) + 4.5 for k in range(0, len(lengths), each)
-        ]  # with handle and gap
-        if sum(widths) * size / 72 <= inches:
+        ends = [-(-len(lengths) * k // columns) for k in range(columns + 1)]
+        letters = sum(max(lengths[i:j]) for i, j in pairwise(ends))
+        if (LETTER * letters + 4.5 * columns) * size / 72 <= inches:  # with handles and gaps
             return columns
     return 1
