@@ -25,6 +25,7 @@ def readable(figure: Figure, *, least: int = 5) -> None:
     for text, box in texts.items():
         assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, f"{text} is cut off"
         assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, f"{text} is cut off"
+        assert text.get_fontsize() >= 6, f"{text} is too small"
     for (one, a), (two, b) in combinations(texts.items(), 2):
         assert not overlap(a, b), f"{one} overlaps {two}"
     for legend in figure.findobj(Legend):
@@ -35,6 +36,21 @@ def readable(figure: Figure, *, least: int = 5) -> None:
         for points in [] if axes is None else _points(axes):
             inside = (points > box.min + TOUCH).all(1) & (points < box.max - TOUCH).all(1)
             assert not inside.any(), f"a legend covers points of {axes}, at pixels {points[inside][0]}"
+
+
+def filled(figure: Figure) -> None:
+    """No quarter of the figure is empty: at least a hundredth of its pixels are drawn."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn = (np.asarray(canvas.buffer_rgba())[..., :3] < 250).any(2)
+    for rows in np.array_split(drawn, 2):
+        for quarter in np.array_split(rows, 2, axis=1):
+            assert quarter.mean() > 0.01, f"a quarter of {figure.get_suptitle()!r} is empty"
+
+
+def whole_title(figure: Figure) -> str:
+    """The title of a figure, and what stands at its foot, in one line."""
+    return " ".join(f"{figure.get_suptitle()} {figure.get_supxlabel()}".split())
 
 
 def drawn_texts(figure: Figure) -> dict[Text, Bbox]:

@@ -329,11 +329,8 @@ def draw_comparison(records: Spectra | Sequence[Spectra]) -> Shown:
     step, named, columns = T // 2, names_of(records), min(len(records), IN_A_ROW)
 
     def spectrum(record: Spectra, name: str, ax: Axes) -> None:
-        lines = [
-            wrapped(name, 76 // columns),
-            gradient_words(record.log_norm_product),
-            *[record.which_eigenvalues] * bool(record.leading),
-        ]
+        which = record.which_eigenvalues if record.leading else ""
+        lines = [wrapped(name, 100 // columns), gradient_words(record.log_norm_product), which]
         plot_spectrum(record, step, limit=limit, ax=ax).set_title("\n".join(filter(None, lines)))
 
     draws = [partial(spectrum, *row) for row in zip(records, named.names, strict=True)]

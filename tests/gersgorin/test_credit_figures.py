@@ -39,7 +39,7 @@ def test_moments_share_one_scale_and_show_their_own_lags(record):
     figure = draw_credit({"first": record, "later": replace(record, norms=record.norms * 1e3)})
     maps, lags = [ax for ax in figure.axes if ax.images], [ax for ax in figure.axes if len(ax.lines) > 1]
     assert [ax.images[0].get_clim() for ax in maps] == [(5 - DECADES, 5)] * 2
-    assert maps[0].get_title() == "first\nloss 9.5 nats a frame" and len(lags) == 2
+    assert maps[0].get_title("left") == "first\nloss 9.5 nats a frame" and len(lags) == 2
     for ax in lags:
         assert [*map(list, (line.get_ydata() for line in ax.lines))] == [list(record.lag_norm), list(record.lost)]
 

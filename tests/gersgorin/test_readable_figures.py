@@ -19,11 +19,11 @@ from gersgorin.recording.recording import moving_recording
 from gersgorin.run.run import Label, Run
 from rhn.cells import LSTM, RHN, RNN
 from rhn.models import PolyphonicModel
-from rhn.utils.figures import drawable, our_style
+from rhn.utils.figures import SIZES, drawable, our_style
 from rhn.utils.io import made_with
 from rhn.utils.result import Result
 from tests.gersgorin.test_training_check_wording import made
-from tests.readable import readable
+from tests.readable import filled, readable
 
 ROOT = Path(import_module("gersgorin").__file__).parent
 LONG = "a_run_with_$a_name_of_forty_characters_ä: rhn, depth 10, 1024 units"
@@ -40,6 +40,9 @@ def public_figures() -> set[str]:
             if named and node.returns is not None and ast.unparse(node.returns) in ("Axes", "Figure", "Shown"):
                 found.add(".".join((*path.relative_to(ROOT).with_suffix("").parts, node.name)))
     return found
+
+
+WIDTHS = ["column", *(pytest.param(width, marks=pytest.mark.slow) for width in ("page", "slide"))]
 
 
 def nan(record):
@@ -159,25 +162,30 @@ def test_every_public_figure_is_in_the_list():
     assert public_figures() - INSIDE == set(FIGURES)
 
 
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_can_be_read(name, runs, training, size):
+def test_a_figure_can_be_read(name, runs, training, size, width):
     module, _, function = name.rpartition(".")
-    drawn = FIGURES[name](getattr(import_module(f"gersgorin.{module}"), function), runs, training, size)
-    for one in drawn if isinstance(drawn, list) else [drawn]:
-        figure = one.get_figure(root=True)
-        with our_style():
-            readable(figure)
-        assert made_with() in " ".join(figure.get_suptitle().split())
+    with our_style(width):
+        figure = FIGURES[name](getattr(import_module(f"gersgorin.{module}"), function), runs, training, size)
+        figure = figure.get_figure(root=True)
+        readable(figure)
+        if size == "ten":
+            filled(figure)
+    assert figure.get_figwidth() == SIZES[width][0] and made_with() in figure.get_supxlabel()
 
 
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize(
     "name", ["products", "gains", "gates", "bounds", "points", "lyapunov", "portraits", "memories"]
 )
-def test_the_plot_of_a_result_can_be_read(name, runs, training):
+def test_the_plot_of_a_result_can_be_read(name, runs, training, width):
     results = runs[name] if name in runs else [replace(training[1].results[name], title=LONG)]
-    for result in results:
-        with our_style():
-            readable(result.plot().get_figure(root=True))
+    for result in results[:2]:
+        figure = result.plot(figure=width).get_figure(root=True)
+        with our_style(width):
+            readable(figure)
+        assert figure.get_figwidth() == SIZES[width][0]
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -19,7 +19,7 @@ from gersgorin.recording.recording import (
 )
 from rhn.models import PolyphonicModel
 from rhn.utils.figures import our_style
-from tests.readable import readable
+from tests.readable import readable, whole_title
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_panels_show_the_recording(recording):
 def test_titles_say_how_the_training_came_to_be(recording, tmp_path):
     moving = moving_recording(replace(recording, about="seed 7; my data")).figure
     for figure in (draw_recording(replace(recording, about="seed 7; my data")), moving):
-        assert "\nseed 7; my data; measured every 2 steps" in figure.get_suptitle()
+        assert figure.get_supxlabel().startswith("seed 7; my data; measured every 2 steps")
     assert recording.about == "built with gaussian:0.01, transform bias -2"
     with np.load(replace(recording, about="new").save(tmp_path / "new.npz")) as arrays:
         assert arrays["about"] == "new"
@@ -114,13 +114,13 @@ def test_the_command_draws_animates_and_prints(recording, tmp_path, capsys, monk
 
 def test_how_far_discs_reach_stands_above_the_panel(recording):
     far = plot_moment(replace(recording, radii=recording.radii + 9), moment=0)
-    assert far.get_title().startswith("step 0, discs reach 9.") and not far.texts
-    assert plot_moment(recording, moment=0).get_title() == "step 0"
+    assert far.get_title("left").startswith("step 0, discs reach 9.") and not far.texts
+    assert plot_moment(recording, moment=0).get_title("left") == "step 0"
 
 
 def test_the_words_say_how_often_it_was_measured_and_what_the_commands_call_the_cell(recording):
     ends = replace(recording, step=np.array([0, 21, 42, 63, 84, 105]), every=20)
-    assert "; measured about every 20 steps of training" in draw_recording(ends).get_suptitle()
+    assert "; measured about every 20 steps of training" in whole_title(draw_recording(ends))
     last = replace(recording, step=np.array([0, 2, 4, 6, 8, 9]))
-    assert "; measured every 2 steps of training" in draw_recording(last).get_suptitle()
+    assert "; measured every 2 steps of training" in whole_title(draw_recording(last))
     assert recording.title == "rhn, depth 2, 6 units"

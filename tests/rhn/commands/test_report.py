@@ -117,7 +117,9 @@ def test_the_title_says_what_trainings_share(run):
 
     def drawn(*runs):
         figure = plots.draw_curves([c for folder in runs for c in read_curves(folder)])
-        return figure.get_suptitle(), [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        return f"{figure.get_suptitle()} {figure.get_supxlabel()}", [
+            text.get_text() for text in figure.axes[0].get_legend().get_texts()
+        ]
 
     title, legend = drawn(one, two)
     assert "rhn; depth 5; layers 1; hidden size 200" in title and "seed" not in title
