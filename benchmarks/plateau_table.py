@@ -22,6 +22,7 @@ import argparse
 import csv
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,6 +30,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import gersgorin
+from gersgorin.plotting.figure import DASHED, Block, compose
+from rhn.utils.figures import BLUE, ORANGE, save_figure
 
 STEPS, BATCH, EXAMPLES, CLIP, LAST, FREED = 6000, 32, 4000, 1.0, 100, 0.9
 ORDERS = 1001, 1002, 1003
@@ -149,23 +152,26 @@ def report(rows: list[dict]) -> str:
 
 
 def picture(rows: list[dict], file: Path) -> None:
-    """Losses as they are and after `cure` in three orders, relative to the best constant output's; a line a row."""
-    import matplotlib.pyplot as plt
+    """Losses as they are and after `cure` in three orders, relative to the best constant output's; a line a network, by task."""
+    tasks, kinds = sorted({r["task"] for r in rows}), ("GRU", "LSTM", "RNN")
 
-    figure, ax = plt.subplots(figsize=(7, 0.5 + 0.24 * len(rows)), layout="constrained")
-    rows = sorted(rows, key=lambda r: (r["task"], r["network"], r["seed"]), reverse=True)
-    for k, r in enumerate(rows):
-        cured = [float(v) for v in r["cured"].split()]
-        ax.plot([float(r["given"]), *cured], [k] * (1 + len(cured)), color="0.8", zorder=0)
-        ax.scatter(float(r["given"]), k, s=30, color="C1", marker="s", label="as it is" if k == 0 else None)
-        ax.scatter(
-            cured, [k] * len(cured), s=22, color="C0", zorder=3, label="after cure, three orders" if k == 0 else None
-        )
-    ax.axvline(1, color="0.4", linestyle="--", linewidth=0.8)
-    names = [f"{r['task'].replace('-', ', ')} steps, {r['network']}, seed {r['seed']}" for r in rows]
-    ax.set(xscale="log", yticks=range(len(rows)), yticklabels=names, xlabel="loss / that of a constant output")
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=2)
-    figure.savefig(file, dpi=130)
+    def losses(task: str, ax) -> None:
+        for k, kind in enumerate(kinds):
+            own = [r for r in rows if (r["task"], r["network"]) == (task, kind)]
+            for r in own:  # the seeds a little above each other
+                y, cured = k + 0.22 * (int(r["seed"]) - 1), [float(v) for v in r["cured"].split()]
+                ax.plot([float(r["given"]), *cured], [y] * (1 + len(cured)), color="0.8", linewidth=1, zorder=0)
+                ax.plot(float(r["given"]), y, "s", color=ORANGE, markersize=4.5)
+                ax.plot(cured, [y] * len(cured), "o", color=BLUE, markersize=4)
+        ax.plot([], [], "s", color=ORANGE, label="as it is")
+        ax.plot([], [], "o", color=BLUE, label="after cure, in three orders of the minibatches")
+        ax.axvline(1, **DASHED, linewidth=0.8, label="a constant output")
+        ax.set(xscale="log", xlim=(1e-4, 2), ylim=(len(kinds) - 0.5, -0.5), yticks=range(len(kinds)), yticklabels=kinds)
+        ax.set(title=f"{task.replace('-', ', ')} steps", xlabel="loss / that of a constant output")
+
+    title = "Networks that stay at a constant output are freed by cure, most of them"
+    block = Block([partial(losses, task) for task in tasks], 1.5, 1, "x", legend=True)
+    save_figure(file, lambda: compose(title, "three seeds each: one above the other", block, width=7))
 
 
 def clocks(file: Path) -> None:
