@@ -43,7 +43,6 @@ from gersgorin.plotting.figure import (
     names_of,
     title_of,
     top_decade,
-    wrapped,
 )
 from gersgorin.run.autodiff import vjps
 from gersgorin.run.run import Progress, silent
@@ -52,7 +51,7 @@ from gersgorin.training.training import Training
 from rhn.cells import Cell
 from rhn.cells.convert import from_torch, weights_of_torch
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import BLUE, GREY, ORANGE, drawn
+from rhn.utils.figures import BLUE, GREY, ORANGE, drawable, drawn
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
@@ -352,7 +351,7 @@ def draw_credit(records: Mapping[str, Credit], about: str = "") -> Shown:
 
     def norms(name: str, record: Credit, ax: Axes) -> None:
         loss = f"loss {record.loss:.3g} {record.loss_unit}"
-        record.draw(ax, top).set_title("\n".join(filter(None, (wrapped(name, 34), loss))))
+        record.draw(ax, top).set_title("\n".join(filter(None, (drawable(name), loss))))
 
     def lags(record: Credit, ax: Axes) -> None:
         long = len(record.lost) > TRUNCATION

@@ -30,12 +30,12 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from gersgorin.plotting.figure import panel, wrapped
+from gersgorin.plotting.figure import panel
 from gersgorin.run.run import Progress, silent
 from gersgorin.training.losses import Loss
 from gersgorin.training.training import Training
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import SKY
+from rhn.utils.figures import SKY, drawable
 from rhn.utils.result import Result
 
 TENTH = 0.1
@@ -191,7 +191,7 @@ class Plateau(Result, kind="plateau"):
     def plot(self, ax=None) -> Axes:
         """The relative rates, a bar a matrix, on a log scale."""
         rates = {name: rate for name, rate in self.rates.items() if rate > 0}
-        ax.barh([wrapped(name, 30, 2) for name in rates], list(rates.values()), color=SKY)
+        ax.barh([drawable(name) for name in rates], list(rates.values()), color=SKY)
         ax.tick_params(axis="y", length=0, pad=-4)
         ax.set_yticks(range(len(rates)), ax.get_yticklabels(), ha="left")  # on the bars
         if rates:

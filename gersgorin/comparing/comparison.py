@@ -36,7 +36,6 @@ from gersgorin.plotting.figure import (
     over_time,
     panel,
     title_of,
-    wrapped,
 )
 from gersgorin.plotting.run_figure import crowd, plot_crowd, plot_spectrum, spectrum_limit
 from gersgorin.run.run import Run, silent
@@ -330,7 +329,7 @@ def draw_comparison(records: Spectra | Sequence[Spectra]) -> Shown:
 
     def spectrum(record: Spectra, name: str, ax: Axes) -> None:
         which = record.which_eigenvalues if record.leading else ""
-        lines = [wrapped(name, 100 // columns), gradient_words(record.log_norm_product), which]
+        lines = [drawable(name), gradient_words(record.log_norm_product), which]
         plot_spectrum(record, step, limit=limit, ax=ax).set_title("\n".join(filter(None, lines)))
 
     draws = [partial(spectrum, *row) for row in zip(records, named.names, strict=True)]
@@ -369,7 +368,7 @@ def draw_results(results: Sequence[Result], along: str) -> Shown:
     named = names_of(results)
 
     def one(result: Result, name: str, ax: Axes) -> None:
-        result.plot(ax).set_title(wrapped(name, 40))
+        result.plot(ax).set_title(drawable(name))
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             if label == drawable(result.title):  # the panel has a title
                 handle.set_label("")
@@ -386,7 +385,7 @@ def draw_results(results: Sequence[Result], along: str) -> Shown:
     for k, name in enumerate(("xlim", "ylim")):
         if (ends[:, k, 0] < ends[:, k, 1]).all():
             for ax in panels:
-                ax.set(**{name: (ends[:, k, 0].min(), ends[:, k, 1].max())})
+                ax.set(**{name: (ends[:, k, 0].min(), ends[:, k, 1].max())}, autoscale_on=True)
     return figure
 
 

@@ -34,7 +34,6 @@ from rhn.utils.figures import (
     PURPLE,
     RED,
     SKY,
-    drawable,
     drawn,
     legend_above,
     our_style,
@@ -106,11 +105,13 @@ class Block:
         for k, row in enumerate(rows, top + self.legend):
             span = grid.ncols // len(row)
             for place, panel in enumerate(row):
-                shared = {f"share{axis}": axes[0] for axis in self.shared if axes}
+                shared = {f"share{self.shared}": axes[0]} if axes and len(self.shared) == 1 else {}
                 ax = figure.add_subplot(grid[k, place * span : (place + 1) * span], axes_class=ShownAxes, **shared)
                 self.draws[panel](ax)
                 fold_title(ax, figure.get_figwidth() / len(row) - 0.6, 0.8 * grid.get_height_ratios()[k])
                 axes.append(ax)
+                if ax.get_aspect() == 1:
+                    ax.set(adjustable="datalim", autoscale_on=True)  # fill the place
                 if "x" in self.shared and row is not rows[-1]:
                     ax.tick_params(labelbottom=False)
                     ax.set_xlabel("")
@@ -157,9 +158,7 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
         if place is not None:
             more[place.rowspan.start] = max(more[place.rowspan.start], high)
     figure.set_figheight(sized(inches, figure.get_figheight() + sum(more.values()))[1])
-    for ax in laid_out(figure).axes:
-        fill_place(ax)
-    return figure
+    return laid_out(figure)
 
 
 def fold_title(ax: Axes, width: float, height: float) -> None:
@@ -169,17 +168,6 @@ def fold_title(ax: Axes, width: float, height: float) -> None:
     ax.set_title("\n".join(lines), loc="left")
     if "$" not in label:
         ax.set_ylabel("\n".join(textwrap.wrap(label, max(8, int(height / letter)))))
-
-
-def fill_place(ax: Axes) -> None:
-    """Widen the limits of axes with one scale for both directions so that they fill their place in the grid."""
-    if ax.get_aspect() != 1:
-        return
-    place, (width, height) = ax.get_position(original=True), ax.figure.figure.get_size_inches()
-    ratio, (x, y) = width * place.width / (height * place.height), (ax.get_xlim(), ax.get_ylim())
-    half = max(np.ptp(x) / max(ratio, 1), np.ptp(y) * min(ratio, 1)) / 2
-    half_x, half_y = half * max(ratio, 1), half / min(ratio, 1)
-    ax.set(xlim=np.mean(x) + np.array((-half_x, half_x)), ylim=np.mean(y) + np.array((-half_y, half_y)))
 
 
 def panels(
@@ -374,16 +362,3 @@ def names_of(results: Sequence[Result]) -> Named:
 def title_of(network: str, what: str) -> str:
     """The title of a figure: the network and the quantity."""
     return f"{network}, {what}" if network and what else network or what[:1].upper() + what[1:]
-
-
-def wrapped(name: str, width: int, lines: int = 3) -> str:
-    """Fold a user's name into lines of at most `width` characters, without markup; cut what is too long."""
-    return folded(drawable(name), width, lines)
-
-
-def folded(text: str, width: int, lines: int = 3) -> str:
-    """Fold a text of ours, which may contain mathematics."""
-    found = textwrap.wrap(text, width)
-    if len(found) > lines:
-        found[lines - 1 :] = [found[lines - 1][: width - 4].rstrip() + " ..."]
-    return "\n".join(found)

@@ -14,12 +14,12 @@ from gersgorin import Recorder, analyze, bounds, compare, fixed_points, lyapunov
 from gersgorin.analyses import spectra as measuring
 from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.analyses.spectra import spectra
-from gersgorin.plotting.figure import names_of, wrapped
+from gersgorin.plotting.figure import names_of
 from gersgorin.recording.recording import moving_recording
 from gersgorin.run.run import Label, Run
 from rhn.cells import LSTM, RHN, RNN
 from rhn.models import PolyphonicModel
-from rhn.utils.figures import SIZES, drawable, our_style
+from rhn.utils.figures import SIZES, our_style
 from rhn.utils.io import made_with
 from rhn.utils.result import Result
 from tests.gersgorin.test_training_check_wording import made
@@ -214,5 +214,3 @@ def test_names_say_once_what_is_shared_and_keep_within_their_lines():
     assert names_of([one]) == ("rhn", "seed 0", [""])
     assert names_of([one, other]) == ("rhn", "", ["seed 0", "seed 1"])
     assert names_of([one, replace(one, title="rnn")]) == ("", "seed 0", ["rhn", "rnn"])
-    assert wrapped("x" * 50, 10, 2).splitlines() == ["x" * 10, "x" * 6 + " ..."]
-    assert drawable("$") in wrapped("$x", 10)
