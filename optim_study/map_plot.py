@@ -19,7 +19,7 @@ from optim_study.shares import BELOW, DEVIATIONS
 from optim_study.swarm_plot import LABELS, colors_of
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
-from rhn.utils.figures import in_inches, legend_above, sized, titled
+from rhn.utils.figures import drawn, in_inches, legend_above, sized, titled
 
 MARKERS = "os^Dv"
 NO_GATES = "P"  # symbol of cells without transform gates
@@ -29,6 +29,7 @@ Symbols = dict[str, tuple[str, Any]]
 SHAPES: Symbols = {scheme: (marker, (scheme,)) for scheme, marker in zip(SCHEMES, "o^Ds", strict=True)}
 
 
+@drawn
 def plot_map(rows: Sequence[Row], *, loss: Objective = "train", about: str = "") -> Figure:
     """Draw the losses as colours, the initial transform biases as symbols, and crosses over diverged trials.
 
@@ -61,6 +62,7 @@ def plot_map(rows: Sequence[Row], *, loss: Objective = "train", about: str = "")
     return figure
 
 
+@drawn
 def plot_area(rows: Sequence[Row], *, loss: Objective = "train", below: float = BELOW, about: str = "") -> Figure:
     """Draw the schemes as shapes, full if the trial trained (a loss below `below`), inside and outside the paper's box.
 
@@ -130,7 +132,7 @@ def _panels(
     above.set_axis_off()
     for network, trials in groups.items():
         ax = axes[lines.index((network.arch, network.optimizer))][depths.index(network.depth)]
-        ax.set_title(in_inches(network.title + more(trials), 0.85 * PANEL_INCHES, 9), fontsize=9)
+        ax.set_title(in_inches(network.title + more(trials), 0.7 * PANEL_INCHES, 9), fontsize=9)
         ax.set(visible=True)
         panels[network] = ax, trials
     for column in zip(*axes, strict=True):

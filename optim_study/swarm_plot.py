@@ -21,9 +21,9 @@ from rhn.utils.figures import (
     PURPLE,
     RED,
     SKY,
+    drawn,
     in_inches,
     legend_above,
-    our_style,
     plain_log_ticks,
     sized,
     titled,
@@ -43,6 +43,7 @@ BELOW_POINTS, ABOVE_POINTS, COUNTS = 0.09, 0.04, 0.13  # parts of the axis: for 
 SMALL = 7  # points, of numbers within the axes
 
 
+@drawn
 def plot_swarm(
     rows: Sequence[Row],
     *,
@@ -87,10 +88,9 @@ def plot_swarm(
     axis = _Axis(loss, log, ceiling, min(values), max(values) if ceiling == np.inf else ceiling, levels)
     columns = by_network(rows, by)
     words = "every trial's loss, by " + {"arch": "architecture", "depth": "recurrence depth"}[by]
-    with our_style():
-        figure = _figure(columns, axis)
-        _legend(figure, hollow=any(row.diverged and row.loss(loss) <= ceiling for row in rows))
-        titled(figure, study_title(rows, words), study_about(rows, about))
+    figure = _figure(columns, axis)
+    _legend(figure, hollow=any(row.diverged and row.loss(loss) <= ceiling for row in rows))
+    titled(figure, study_title(rows, words), study_about(rows, about))
     return figure
 
 

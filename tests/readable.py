@@ -50,7 +50,7 @@ def filled(figure: Figure) -> None:
 
 def whole_title(figure: Figure) -> str:
     """The title of a figure, and what stands at its foot, in one line."""
-    return " ".join(f"{figure.get_suptitle()} {figure.get_supxlabel()}".split())
+    return " ".join(f"{figure.get_suptitle()} {figure.get_supxlabel()}".replace("-\n", "-").split())
 
 
 def drawn_texts(figure: Figure) -> dict[Text, Bbox]:

@@ -13,7 +13,7 @@ from gersgorin.analyses.spectra import Spectra
 from gersgorin.analyses.steps import gradient_words
 from gersgorin.plotting.figure import Block, Shown, compose, laid_out
 from gersgorin.plotting.run_figure import OVER_TIME, plot_spectrum, spectrum_limit
-from rhn.utils.figures import our_style
+from rhn.utils.figures import drawn, our_style
 from rhn.utils.io import atomic_path, check_output, made_with
 
 FRAMES_PER_SECOND = 6
@@ -64,6 +64,7 @@ def save_animation(record: Spectra, path: str | Path, *, progress=lambda done, t
     return moving_run(record).save(path, progress=progress)
 
 
+@drawn
 def moving_run(record: Spectra) -> Film:
     """A spectrum beside the curves over time."""
     limit, T = spectrum_limit([record]), len(record.norm)

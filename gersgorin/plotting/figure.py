@@ -166,7 +166,7 @@ def fold_title(ax: Axes, width: float, height: float) -> None:
     letter, title, label = 0.55 * rcParams["font.size"] / 72, ax.get_title("left"), ax.get_ylabel()
     lines = [part for line in title.split("\n") for part in textwrap.wrap(line, max(12, int(width / letter)))]
     ax.set_title("\n".join(lines), loc="left")
-    if "$" not in label:
+    if not {"$", "\n"} & {*label}:
         ax.set_ylabel("\n".join(textwrap.wrap(label, max(8, int(height / letter)))))
 
 

@@ -283,6 +283,7 @@ def draw_recording(recording: Recording) -> Shown:
     return compose(f"{_heading(recording)}: spectra of one step, and what changes", _about(recording), *blocks, width=9)
 
 
+@drawn
 def moving_recording(recording: Recording) -> Film:
     """The spectra of the measurements as a film, beside spectral radius and bulk."""
     known = int(np.argmax(np.isfinite(recording.eigenvalues).all(1)))  # a measurement with everything, for the legend

@@ -30,6 +30,7 @@ from rhn.utils.figures import (
     PURPLE,
     RED,
     SKY,
+    drawn,
     in_inches,
     legend_columns,
     plain_log_ticks,
@@ -216,6 +217,7 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
     return ax
 
 
+@drawn
 def draw_curves(curves: Sequence[Curves]) -> Figure:
     """The curves of trainings; the title has the facts that they share."""
     figure: Any = plot_curves(curves).figure
@@ -257,6 +259,7 @@ def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "train
     return ax
 
 
+@drawn
 def draw_depth(table: pd.DataFrame) -> Figure:
     """Figure 5(a) of these trainings, beside the paper's: equal heights are equal changes relative to a panel's lowest perplexity."""
     figure = Figure(figsize=sized(10, 4.4), layout="constrained")
