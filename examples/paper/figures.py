@@ -1,4 +1,4 @@
-"""Draw the gallery of the paper's statements: `python -m examples.paper.figures docs/figures` (or `make figures`).
+"""Draw the gallery of the paper's statements, or some of it: `python -m examples.paper.figures docs/figures radii-grow`.
 
 Every picture is a function without arguments; its numbers come from `claims` and `plateau`.
 """
@@ -140,5 +140,6 @@ GALLERY: dict[str, Callable[[], Figure]] = {
 }
 
 if __name__ == "__main__":
-    for name, draw in GALLERY.items():
-        save_figure(Path(sys.argv[1]) / f"{name}.png", draw, dpi=110)
+    folder, *names = sys.argv[1:]
+    for name in names or GALLERY:
+        save_figure(Path(folder) / f"{name}.png", GALLERY[name])
