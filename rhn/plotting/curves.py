@@ -30,9 +30,9 @@ from rhn.utils.figures import (
     PURPLE,
     RED,
     SKY,
+    drawable,
     drawn,
-    in_inches,
-    legend_columns,
+    legend_above,
     plain_log_ticks,
     sized,
     titled,
@@ -42,7 +42,6 @@ from rhn.utils.wording import counted, first_line
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
 MARKERS = "osD^vP*"
-NAME_INCHES = 2.2  # of a name in a legend
 PAPER = ("rhn", "rhn, tied")  # the paper's series have the same colours in every figure
 NO_EPOCH = "has not ended its first epoch, so there are no losses yet: if it was stopped, `rhn resume` continues it"
 LABELS = {"perplexity": "perplexity", "bits_per_character": "bits a character", "nll": "nats a frame"}
@@ -191,13 +190,13 @@ def _read_table(path: Path) -> pd.DataFrame:
     return table.assign(text=str(path))
 
 
+@drawn
 def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
     """Training (dashed) and validation (solid) over epochs on a logarithmic axis, a symbol a training, large at its best epoch.
 
     Losses before training, at epoch 0, are drawn only if there are no others: they would take most of the axis.
     """
-    height = max(4.0, 1.9 + 0.16 * sum(2 + len(c.name) // 24 for c in curves))  # of the legend, in inches
-    ax = ax or Figure(figsize=sized(8, height), layout="constrained").subplots()
+    ax = ax or Figure(figsize=sized(8, 3.6 + 0.1 * len(curves)), layout="constrained").subplots()
     handles = [Line2D([], [], color=GREY, linewidth=1.4, label="validation; large symbol: its best epoch")]
     handles.append(Line2D([], [], color=GREY, linewidth=1, linestyle="--", label="training, with its dropout"))
     for k, c in enumerate(curves):
@@ -206,14 +205,14 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
         ax.plot(c.epochs[drawn], c.train[drawn], linestyle="--", linewidth=1, alpha=0.7, **style | {"marker": "."})
         ax.plot(c.epochs[drawn], c.valid[drawn], linewidth=1.4, **style)
         ax.plot(epoch, best, **_style(k), markersize=7)
-        label = f"{in_inches(c.name, NAME_INCHES, 8)}\n{best:.4g} at epoch {epoch}"
+        label = f"{drawable(c.name)}: {best:.4g} at epoch {epoch}"
         handles.append(Line2D([], [], linewidth=1.4, markersize=5, label=label, **_style(k)))
     ax.set(xlabel="epoch", ylabel=LABELS[curves[0].measure])
     if min(np.nanmin(np.append(c.train, c.valid)) for c in curves) > 0:
         ax.set_yscale("log")
         plain_log_ticks(ax.yaxis)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1))
+    legend_above(ax, handles)
     return ax
 
 
@@ -230,6 +229,7 @@ def _style(k: int) -> dict:
     return {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
 
 
+@drawn
 def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "trained here") -> Axes:
     """Best validation perplexity by depth: points are seeds, lines their means; cells without depth are horizontal.
 
@@ -240,7 +240,7 @@ def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "train
     labels = list(dict.fromkeys([*PAPER, *series.groups]))
     legend: list[Line2D] = []
     for label, members in series:
-        style, name = _style(labels.index(label)), in_inches(label, NAME_INCHES, 8)
+        style, name = _style(labels.index(label)), drawable(label)
         means = members.groupby(["run", "depth"], sort=False).valid_perplexity.mean()
         if "depth" in lacking(members.cell.iloc[0]):
             line: dict = {"linestyle": ":", "linewidth": 1.2, "color": style["color"]}
@@ -254,8 +254,7 @@ def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "train
     ax.set(xlabel="recurrence depth", ylabel="best validation perplexity", xlim=(0.5, deepest + 0.5))
     ax.set_xticks(range(1, deepest + 1))
     ax.set_title(f"{source}: {sizes(table)}", loc="left", wrap=True)
-    columns = legend_columns((line.get_label() for line in legend), ax.get_window_extent().width / ax.figure.dpi)
-    ax.legend(handles=legend, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns)
+    legend_above(ax, legend)
     return ax
 
 
