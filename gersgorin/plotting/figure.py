@@ -97,7 +97,7 @@ class Block:
         count = -(-len(self.draws) // max(1, columns))
         rows = [row.tolist() for row in np.array_split(range(len(self.draws)), count)]
         wider = inches / len(rows[0]) / (width / min(self.columns, len(self.draws)))
-        return rows, self.height * float(np.clip(wider, 0.75, 1.3))
+        return rows, self.height * float(np.clip(wider, 0.75, 1.1))
 
     def draw(self, figure: Figure, grid: GridSpec, top: int, rows: list[list[int]]) -> list[Axes]:
         """Draw the rows into a grid from this row on, and the legend above them; returns axes whose curves have no names yet."""
@@ -139,7 +139,7 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
     figure = Shown(inches, 1)
     titled(figure, title, about)
     lines = 2 + figure.get_suptitle().count("\n") + figure.get_supxlabel().count("\n")
-    figure.set_figheight(sized(inches, sum(chain(*heights)) + lines * rcParams["font.size"] / 50)[1])
+    figure.set_figheight(sum(chain(*heights)) + lines * rcParams["font.size"] / 50)
     cells = math.lcm(*(len(row) for rows, _ in parts for row in rows))
     grid = figure.add_gridspec(tops[-1], cells, height_ratios=[*chain(*heights)])
     unnamed = [
@@ -157,7 +157,7 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
         high += ax.get_title("left").count("\n") * rcParams["font.size"] / 60
         if place is not None:
             more[place.rowspan.start] = max(more[place.rowspan.start], high)
-    figure.set_figheight(sized(inches, figure.get_figheight() + sum(more.values()))[1])
+    figure.set_figheight(figure.get_figheight() + sum(more.values()))
     return laid_out(figure)
 
 

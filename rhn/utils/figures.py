@@ -9,7 +9,6 @@ from contextvars import ContextVar
 from functools import wraps
 from html import escape
 from itertools import pairwise
-from math import inf
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -26,11 +25,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"  # Okabe and Ito's, for the colour-blind
 PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
 SUFFIXES = (".png", ".svg", ".pdf")
-SIZES = {
-    "column": (3.25, 7, inf),
-    "page": (6.75, 8, inf),
-    "slide": (13.3, 11, 7.5),
-}  # width, points of type, most height
+SIZES = {"column": 3.25, "page": 6.75, "slide": 13.3}  # widths of figures, in inches
 LONGEST_NAME = 100  # characters of a figure's default name
 METADATA = {  # keys of title, command and version
     ".png": ("Title", "Description", "Software"),
@@ -49,28 +44,29 @@ STYLE: dict = {
     "savefig.dpi": 160,
     "svg.hashsalt": "rhn-toolkit",  # the same figure, the same bytes
 }
-_chosen: ContextVar[tuple[float, float, float] | None] = ContextVar("_chosen", default=None)
+_chosen: ContextVar[float | None] = ContextVar("_chosen", default=None)
 
 
 @contextmanager
 def our_style(figure: str | float | None = None) -> Iterator[None]:
     """Let matplotlib draw in our style, whatever a user's matplotlibrc holds.
 
-    figure: the width of figures, see `size_of`; None: that of an outer `our_style`, or each figure's own.
+    figure: the width of figures, see `inches_of`; None: that of an outer `our_style`, or each figure's own.
     """
     import matplotlib
 
-    token = _chosen.set(_chosen.get() if figure is None else size_of(figure))
-    points = (_chosen.get() or (8, 9))[1]
+    token = _chosen.set(_chosen.get() if figure is None else inches_of(figure))
+    inches = _chosen.get() or 10
+    points = 11 if inches > 12 else min(9, 6 + inches / 3.25)  # 7 in a column
     small = dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), points - 1)
     large = {"font.size": points, "axes.titlesize": points, "figure.titlesize": points + 1}
-    try:
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            matplotlib.rcParams.update(STYLE | small | large)
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE | small | large)
+        try:
             yield
-    finally:
-        _chosen.reset(token)
+        finally:
+            _chosen.reset(token)
 
 
 def drawn(draw: Callable) -> Callable:
@@ -84,27 +80,25 @@ def drawn(draw: Callable) -> Callable:
     return sized_draw
 
 
-def size_of(figure: str | float) -> tuple[float, float, float]:
-    """(Width in inches, points of type, most height) of "column", "page", "slide", or inches. Raises InvalidInputError.
+def inches_of(figure: str | float) -> float:
+    """The width of "column", "page", "slide", or inches. Raises InvalidInputError.
 
-    >>> size_of("column"), size_of("6.5")
-    ((3.25, 7, inf), (6.5, 8.0, inf))
+    >>> inches_of("column"), inches_of("6.5")
+    (3.25, 6.5)
     """
-    if figure in SIZES:
-        return SIZES[str(figure)]
     try:
-        inches = float(figure)
+        inches = SIZES.get(str(figure)) or float(figure)
     except ValueError:
         inches = 0
     if not 2 <= inches <= 40:
         raise InvalidInputError(f"figure is {figure!r}: expected {', '.join(SIZES)}, or 2 to 40 inches")
-    return inches, min(9.0, 6 + inches / 3.25), inf
+    return inches
 
 
 def sized(width: float, height: float) -> tuple[float, float]:
     """Width and height of a figure in the chosen width (`our_style`); width and height are those without a choice."""
-    inches, _, most = _chosen.get() or (width, 9, inf)
-    return inches, min(most, height * min(1.3, max(0.75, inches / width)))
+    inches = _chosen.get() or width
+    return inches, height * min(1.1, max(0.75, inches / width))
 
 
 def save_figure(path: Path, draw: Callable[[], "Figure"], figure: str | float | None = None, **options) -> None:

@@ -27,7 +27,7 @@ from types import NoneType
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from rhn.errors import EarlyExit, InvalidInputError
-from rhn.utils.figures import size_of
+from rhn.utils.figures import inches_of
 from rhn.utils.io import remember_command
 from rhn.utils.validation import convert, kinds_of
 from rhn.version import __version__
@@ -93,7 +93,7 @@ class Drawing:
 
     def __post_init__(self):
         if self.figure is not None:
-            size_of(self.figure)
+            inches_of(self.figure)
 
 
 def default_of(f: Field) -> Any:

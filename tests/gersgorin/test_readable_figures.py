@@ -172,7 +172,7 @@ def test_a_figure_can_be_read(name, runs, training, size, width):
         readable(figure)
         if size == "ten":
             filled(figure)
-    assert figure.get_figwidth() == SIZES[width][0] and made_with() in figure.get_supxlabel()
+    assert figure.get_figwidth() == SIZES[width] and made_with() in figure.get_supxlabel()
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -185,7 +185,7 @@ def test_the_plot_of_a_result_can_be_read(name, runs, training, width):
         figure = result.plot(figure=width).get_figure(root=True)
         with our_style(width):
             readable(figure)
-        assert figure.get_figwidth() == SIZES[width][0]
+        assert figure.get_figwidth() == SIZES[width]
 
 
 @pytest.mark.parametrize("seed", range(5))
