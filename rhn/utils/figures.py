@@ -3,12 +3,11 @@
 import base64
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from html import escape
-from itertools import pairwise
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -219,25 +218,13 @@ def legend_above(ax: "Axes", handles: Sequence | None = None, inches: float | No
     from matplotlib import rcParams
 
     shown = ax.get_legend_handles_labels()[0] if handles is None else handles
-    width, size = inches or ax.get_window_extent().width / ax.figure.dpi, rcParams["legend.fontsize"]
-    labels = ["\n".join(wrap(handle.get_label(), int(72 * width / (LETTER * size)) - 5)) for handle in shown]
-    columns = legend_columns([label.split("\n")[0] for label in labels], width, size)
+    width = inches or ax.get_window_extent().width / ax.figure.dpi
+    letters = int(72 * width / (LETTER * rcParams["legend.fontsize"])) - 5
+    labels = ["\n".join(wrap(handle.get_label(), letters)) for handle in shown]
     place: dict = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0.2, "borderaxespad": 0.2}
-    legend = ax.legend(shown, labels, ncols=columns, **place)
-    if title := ax.get_title("left"):
-        ax.set_title(title, loc="left", pad=4 + 72 * legend.get_window_extent().height / ax.figure.dpi)
-
-
-def legend_columns(labels: Iterable, inches: float, size: float = 8) -> int:
-    """The number of columns in which a legend fits.
-
-    >>> legend_columns(["median", "best constant output (11.16)"], 6), legend_columns(["median", "diverged"], 1)
-    (2, 1)
-    """
-    lengths = [len(label) for label in labels]
-    for columns in range(len(lengths), 1, -1):
-        ends = [-(-len(lengths) * k // columns) for k in range(columns + 1)]
-        letters = sum(max(lengths[i:j]) for i, j in pairwise(ends))
-        if (LETTER * letters + 4.5 * columns) * size / 72 <= inches:  # with handles and gaps
-            return columns
-    return 1
+    for columns in range(len(shown), 0, -1):
+        legend = ax.legend(shown, labels, ncols=columns, **place)
+        if (box := legend.get_window_extent()).width <= width * ax.figure.dpi:
+            break
+    if shown and (title := ax.get_title("left")):
+        ax.set_title(title, loc="left", pad=4 + 72 * box.height / ax.figure.dpi)
