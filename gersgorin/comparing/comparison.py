@@ -385,7 +385,7 @@ def draw_results(results: Sequence[Result], along: str) -> Shown:
     for k, name in enumerate(("xlim", "ylim")):
         if (ends[:, k, 0] < ends[:, k, 1]).all():
             for ax in panels:
-                ax.set(**{name: (ends[:, k, 0].min(), ends[:, k, 1].max())}, autoscale_on=True)
+                ax.set(**{name: (ends[:, k, 0].min(), ends[:, k, 1].max())})
     return figure
 
 

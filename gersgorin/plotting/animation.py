@@ -11,7 +11,7 @@ from PIL.Image import Image, Quantize, fromarray
 
 from gersgorin.analyses.spectra import Spectra
 from gersgorin.analyses.steps import gradient_words
-from gersgorin.plotting.figure import Block, Shown, compose, laid_out
+from gersgorin.plotting.figure import Block, Shown, compose, fill_place, laid_out
 from gersgorin.plotting.run_figure import OVER_TIME, plot_spectrum, spectrum_limit
 from rhn.utils.figures import drawn, our_style
 from rhn.utils.io import atomic_path, check_output, made_with
@@ -76,7 +76,8 @@ def moving_run(record: Spectra) -> Film:
 
     def draw(step: int) -> None:
         ax.clear()
-        plot_spectrum(record, step, limit=limit, ax=ax).set(title=f"step {step} of 0 to {T - 1}", autoscale_on=True)
+        plot_spectrum(record, step, limit=limit, ax=ax).set_title(f"step {step} of 0 to {T - 1}")
+        fill_place(ax)
         for line in now:
             line.set_xdata([step + 0.5, step + 0.5])
 

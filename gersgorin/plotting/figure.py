@@ -52,7 +52,7 @@ MARKERS = "osD^vPX*"
 DECADES = 8  # of a heat map's scale
 WIDTH = 8.0  # inches, of a figure of several panels
 NARROWEST = 0.65  # of its own width, a panel; narrower ones are drawn in more rows
-LONGEST = 0.25  # of a panel's width, a name at the end of a curve
+LONGEST = 0.3  # of a panel's width, a name at the end of a curve
 
 
 class Shown(Figure):
@@ -105,13 +105,11 @@ class Block:
         for k, row in enumerate(rows, top + self.legend):
             span = grid.ncols // len(row)
             for place, panel in enumerate(row):
-                shared = {f"share{self.shared}": axes[0]} if axes and len(self.shared) == 1 else {}
+                shared = {f"share{axis}": axes[0] for axis in self.shared if axes}
                 ax = figure.add_subplot(grid[k, place * span : (place + 1) * span], axes_class=ShownAxes, **shared)
                 self.draws[panel](ax)
                 fold_title(ax, figure.get_figwidth() / len(row) - 0.6, 0.8 * grid.get_height_ratios()[k])
                 axes.append(ax)
-                if ax.get_aspect() == 1:
-                    ax.set(adjustable="datalim", autoscale_on=True)  # fill the place
                 if "x" in self.shared and row is not rows[-1]:
                     ax.tick_params(labelbottom=False)
                     ax.set_xlabel("")
@@ -158,7 +156,20 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
         if place is not None:
             more[place.rowspan.start] = max(more[place.rowspan.start], high)
     figure.set_figheight(figure.get_figheight() + sum(more.values()))
-    return laid_out(figure)
+    for ax in laid_out(figure).axes:
+        fill_place(ax)
+    return figure
+
+
+def fill_place(ax: Axes) -> None:
+    """Widen the limits of axes with one scale for both directions so that they fill their place; "datalim" would narrow them too."""
+    if ax.get_aspect() != 1:
+        return
+    place, (width, height) = ax.get_position(original=True), ax.figure.figure.get_size_inches()
+    ratio, (x, y) = width * place.width / (height * place.height), (ax.get_xlim(), ax.get_ylim())
+    half = max(np.ptp(x) / max(ratio, 1), np.ptp(y) * min(ratio, 1)) / 2
+    sides = np.array((-half, half))
+    ax.set(xlim=np.mean(x) + sides * max(ratio, 1), ylim=np.mean(y) + sides / min(ratio, 1))
 
 
 def fold_title(ax: Axes, width: float, height: float) -> None:

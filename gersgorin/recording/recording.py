@@ -23,6 +23,7 @@ from gersgorin.plotting.figure import (
     Style,
     complex_plane,
     compose,
+    fill_place,
     panel,
     plain_numbers,
     shade_style,
@@ -295,7 +296,7 @@ def moving_recording(recording: Recording) -> Film:
 
     def draw(moment: int) -> None:
         ax.clear()
-        plot_moment(recording, ax, moment=moment).set_autoscale_on(True)
+        fill_place(plot_moment(recording, ax, moment=moment))
         now.set_xdata([recording.step[moment]] * 2)
 
     draw(known)
