@@ -5,6 +5,7 @@ that of the best constant, in the second a nat a frame below. Credit is measured
 """
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ def measure(corpus, moments: dict[int, str]) -> dict[str, Credit]:
 if __name__ == "__main__":
     records = measure(chorales(), MOMENTS)
     about = f"{ABOUT}; {PIECES} training pieces of {chorales_origin()}"
-    save_figure(sys.argv[1], lambda: draw_credit(records, about=about))
+    save_figure(Path(sys.argv[1]), lambda: draw_credit(records, about=about))
     print(f"{'lost where errors go back at most':34}" + "".join(f"{lag:>9}" for lag in LAGS) + "   steps")
     for title, record in records.items():
         print(f"{title:34}" + "".join(f"{record.lost_beyond(lag):9.2g}" for lag in LAGS))
