@@ -122,7 +122,7 @@ class LesionTable(Result, kind="lesions"):
     @drawn
     def figure(self) -> Figure:
         """Figure 6, beside it pairs if they were measured."""
-        draws = [self.plot, partial(plot_pairs, self)][: 1 + ("pair" in self.row_kind)]
+        draws: list = [self.plot, partial(plot_pairs, self)][: 1 + ("pair" in self.row_kind)]
         title = f"Damage of lesions ({self.mode}){f' of {self.title}' if self.title else ''}, layer by layer"
         about = "; ".join(filter(None, (self.about, self.measured)))
         return compose(title, about, Block(draws, 3.6, len(draws)), width=4 + 4 * (len(draws) - 1) + 1)

@@ -101,14 +101,14 @@ class Block:
 
     def draw(self, figure: Figure, grid: GridSpec, top: int, rows: list[list[int]]) -> list[Axes]:
         """Draw the rows into a grid from this row on, and the legend above them; returns axes whose curves have no names yet."""
-        axes = []
+        axes: list[Axes] = []
         for k, row in enumerate(rows, top + self.legend):
             span = grid.ncols // len(row)
             for place, panel in enumerate(row):
                 shared = {f"share{axis}": axes[0] for axis in self.shared if axes}
                 ax = figure.add_subplot(grid[k, place * span : (place + 1) * span], axes_class=ShownAxes, **shared)
                 self.draws[panel](ax)
-                fold_title(ax, figure.get_figwidth() / len(row) - 0.6, 0.8 * grid.get_height_ratios()[k])
+                fold_title(ax, figure.get_figwidth() / len(row) - 0.6, 0.8 * self.height)
                 axes.append(ax)
                 if "x" in self.shared and row is not rows[-1]:
                     ax.tick_params(labelbottom=False)
@@ -146,7 +146,7 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
         for ax in block.draw(figure, grid, int(top), rows)
     ]
     laid_out(figure)
-    more = dict.fromkeys(range(len(grid.get_height_ratios())), 0.0)
+    more = [0.0] * int(tops[-1])
     for ax in figure.axes:
         if ax in unnamed:
             name_curves(ax)
@@ -155,7 +155,7 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
         high += ax.get_title("left").count("\n") * rcParams["font.size"] / 60
         if place is not None:
             more[place.rowspan.start] = max(more[place.rowspan.start], high)
-    figure.set_figheight(figure.get_figheight() + sum(more.values()))
+    figure.set_figheight(figure.get_figheight() + sum(more))
     for ax in laid_out(figure).axes:
         fill_place(ax)
     return figure
@@ -235,7 +235,7 @@ def name_curves(ax: Axes) -> None:
     apart = np.sort(ends) - least  # in steps of a line: names that overlap are moved up as far as down
     apart = (np.maximum.accumulate(apart) + np.minimum.accumulate(apart[::-1])[::-1]) / 2
     places = least + np.clip(apart, 0, 1 - gap * len(ends))
-    style = {"xycoords": "axes fraction", "xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+    style: Style = {"xycoords": "axes fraction", "xytext": (4, 0), "textcoords": "offset points", "va": "center"}
     for k, place in zip(order, places, strict=True):
         shade = handles[k].get_color() if isinstance(handles[k], Line2D) else handles[k].get_facecolor()[0][:3]
         color = tuple(np.multiply(0.8, to_rgb(shade)))  # darker, for thin letters

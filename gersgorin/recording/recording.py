@@ -270,7 +270,7 @@ def draw_recording(recording: Recording) -> Shown:
         raise DataError("the record holds no finite number: there is nothing to draw, record the training again")
     moments = shown_steps(len(recording))
 
-    def measures(names: Sequence[str], ax: Axes) -> None:
+    def measures(names: tuple[str, ...], ax: Axes) -> None:
         (title, level), ax = panels[names], plot_measures(recording, ax, names=names)
         if level is not None:
             ax.axhline(level, **DASHED, linewidth=0.8)

@@ -220,7 +220,7 @@ def legend_above(ax: "Axes", handles: Sequence | None = None, inches: float | No
     shown = ax.get_legend_handles_labels()[0] if handles is None else handles
     width = inches or ax.get_window_extent().width / ax.figure.dpi
     letters = int(72 * width / (LETTER * rcParams["legend.fontsize"])) - 5
-    labels = ["\n".join(wrap(handle.get_label(), letters)) for handle in shown]
+    labels = ["\n".join(wrap(str(handle.get_label()), letters)) for handle in shown]
     place: dict = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0.2, "borderaxespad": 0.2}
     for columns in range(len(shown), 0, -1):
         legend = ax.legend(shown, labels, ncols=columns, **place)
