@@ -174,7 +174,7 @@ class GateActivity(Result, kind="gates_by_layer"):
             if k + 1 < count:
                 ax.set_xlabel("")
 
-        panels = Block([partial(draw, k) for k in range(count)], 0.95 + 0.16 * self.layers + 0.05 * words)
+        panels = Block([partial(draw, k) for k in range(count)], 1.1 + 0.16 * self.layers + 0.05 * words)
         bar = colour_bar(ScalarMappable(Normalize(0, self.highest), GATES), f"mean {self.gate_name} of a layer's units")
         return compose(f"{name}s{f' of {title}' if title else ''} over time", self.about, panels, bar)
 

@@ -135,7 +135,9 @@ def plot_pairs(table: LesionTable, ax: Axes) -> None:
     for (i, j), row in zip(itertools.combinations(range(len(alone)), 2), table.rows("pair"), strict=True):
         damage[i, j] = damage[j, i] = row["delta"]
     damage = np.ma.masked_invalid(damage)
-    image = ax.imshow(damage, origin="lower", cmap="viridis", vmin=min(0.0, float(damage.filled(0).min())))
+    image = ax.imshow(
+        damage, origin="lower", aspect="auto", cmap="viridis", vmin=min(0.0, float(damage.filled(0).min()))
+    )
     for axis in (ax.xaxis, ax.yaxis):
         layer_ticks([row["label"] for row in alone], axis, 0)
         axis.set_label_text("layer")

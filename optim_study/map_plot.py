@@ -123,24 +123,23 @@ def _panels(
     depths = sorted({network.depth for network in groups})
     size = max(6.0, PANEL_INCHES * len(depths) + 1.4), 2.1 * len(lines) + 0.9 + extra_height
     figure, panels = Figure(figsize=sized(*size), layout="constrained"), {}
-    heights = (0.01, *[1] * len(lines))  # the first for the legend
-    (above, *_), *axes = figure.subplots(
-        len(heights), len(depths), squeeze=False, height_ratios=heights, sharex=True, sharey=True
-    )
-    for ax in figure.axes:
-        ax.set(xscale="log", yscale="log", visible=ax is above)
-    above.set_axis_off()
+    rows = [["legend"] * len(depths), *[[f"{line} {depth}" for depth in depths] for line in lines]]
+    axes = figure.subplot_mosaic(rows, height_ratios=(0.01, *[1] * len(lines)), sharex=True, sharey=True)
+    for ax in axes.values():
+        ax.set(xscale="log", yscale="log", visible=False)
+    axes["legend"].set(visible=True)
+    axes["legend"].set_axis_off()
     for network, trials in groups.items():
-        ax = axes[lines.index((network.arch, network.optimizer))][depths.index(network.depth)]
-        ax.set_title(in_inches(network.title + more(trials), 0.7 * PANEL_INCHES, 9), fontsize=9)
+        ax = axes[f"{(network.arch, network.optimizer)} {network.depth}"]
+        ax.set_title(in_inches(network.title + more(trials), 0.85 * PANEL_INCHES, 9))
         ax.set(visible=True)
         panels[network] = ax, trials
-    for column in zip(*axes, strict=True):
-        lowest = [ax for ax in column if ax.get_visible()][-1]
+    for column in zip(*rows[1:], strict=True):
+        lowest = [axes[name] for name in column if axes[name].get_visible()][-1]
         lowest.set_xlabel("learning rate")
         lowest.tick_params(labelbottom=True)
     label = in_inches("initial standard deviation of the recurrent weights", 2.1 * len(lines), 9)
-    figure.supylabel(label, fontsize=9)
+    figure.supylabel(label, fontsize="medium")
     return figure, panels
 
 

@@ -322,8 +322,13 @@ def heat_map(ax: Axes, values: np.ndarray, top: float) -> AxesImage:
 
 def colour_bar(colours: ScalarMappable, label: str, **options) -> Block:
     """A row with a colour bar."""
-    options |= {"orientation": "horizontal", "label": label}
-    return Block([lambda ax: ax.figure.figure.colorbar(colours, cax=ax, **options)], 0.12)
+
+    def draw(ax: Axes) -> None:
+        ax.set_axis_off()
+        bar = ax.inset_axes((0, 0.8, 1, 0.2))
+        ax.figure.figure.colorbar(colours, cax=bar, orientation="horizontal", label=label, **options)
+
+    return Block([draw], 0.6)
 
 
 def line_style(k: int) -> Style:

@@ -196,7 +196,7 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
 
     Losses before training, at epoch 0, are drawn only if there are no others: they would take most of the axis.
     """
-    ax = ax or Figure(figsize=sized(8, 3.6 + 0.1 * len(curves)), layout="constrained").subplots()
+    ax = ax or Figure(figsize=sized(8, 3.8 + 0.2 * len(curves)), layout="constrained").subplots()
     handles = [Line2D([], [], color=GREY, linewidth=1.4, label="validation; large symbol: its best epoch")]
     handles.append(Line2D([], [], color=GREY, linewidth=1, linestyle="--", label="training, with its dropout"))
     for k, c in enumerate(curves):

@@ -78,7 +78,7 @@ def test_several_optimizers_have_columns_of_their_own_and_are_named(rows):
     names = [text.get_text().replace("\n", " ") for text in figure.axes[0].get_xticklabels()]
     assert names[::2] == [f"{arch} depth 1{o} n = 2" for o in (" adam", "") for arch in ("rhn", "dt-rnn")]
     assert "8 networks" in figure.get_suptitle() and figure.get_supxlabel().startswith("adam, sgd; 7 units")
-    titles = [" ".join(ax.get_title("left").split()) for ax in plot_map(both).axes if ax.images or ax.collections]
+    titles = [" ".join(ax.get_title("left").split()) for ax in plot_map(both).axes if "n = 2" in ax.get_title("left")]
     assert len(titles) == 8 and titles[0] == "rhn, depth 1, adam, n = 2"
 
 
@@ -132,7 +132,7 @@ def test_the_map_shows_every_setting_in_its_panel(rows):
 
 def test_the_area_shows_every_setting_its_scheme_and_whether_it_learned(area):  # noqa: F811
     figure = plot_area(area)
-    panels = {ax.get_title("left"): ax for ax in figure.axes}
+    panels = {ax.get_title("left"): ax for ax in figure.axes if ax.get_title("left")}
     assert list(panels) == ["rhn, depth 4: 3 of 5", "dt-rnn, depth 4: 3 of 6"]
     ax = panels["dt-rnn, depth 4: 3 of 6"]
     marks = {c.get_gid(): c for c in ax.collections}
