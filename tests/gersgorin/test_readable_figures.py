@@ -23,7 +23,7 @@ from rhn.utils.figures import SIZES, our_style
 from rhn.utils.io import made_with
 from rhn.utils.result import Result
 from tests.gersgorin.test_training_check_wording import made
-from tests.readable import filled, readable
+from tests.readable import filled, readable, whole_title
 
 ROOT = Path(import_module("gersgorin").__file__).parent
 LONG = "a_run_with_$a_name_of_forty_characters_ä: rhn, depth 10, 1024 units"
@@ -172,7 +172,7 @@ def test_a_figure_can_be_read(name, runs, training, size, width):
         readable(figure)
         if size == "ten":
             filled(figure)
-    assert figure.get_figwidth() == SIZES[width] and made_with() in figure.get_supxlabel()
+    assert figure.get_figwidth() == SIZES[width] and made_with() in whole_title(figure)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
