@@ -39,13 +39,13 @@ def readable(figure: Figure, *, least: int = 5) -> None:
 
 
 def filled(figure: Figure) -> None:
-    """No quarter of the figure is empty: at least a hundredth of its pixels are drawn."""
+    """No quarter of the figure is empty: at least one in 200 of its pixels is drawn."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     drawn = (np.asarray(canvas.buffer_rgba())[..., :3] < 250).any(2)
     for rows in np.array_split(drawn, 2):
         for quarter in np.array_split(rows, 2, axis=1):
-            assert quarter.mean() > 0.01, f"a quarter of {figure.get_suptitle()!r} is empty"
+            assert quarter.mean() > 0.005, f"a quarter of {figure.get_suptitle()!r} is empty"
 
 
 def whole_title(figure: Figure) -> str:

@@ -227,4 +227,4 @@ def legend_above(ax: "Axes", handles: Sequence | None = None, inches: float | No
         if (box := legend.get_window_extent()).width <= width * ax.figure.dpi:
             break
     if shown and (title := ax.get_title("left")):
-        ax.set_title(title, loc="left", pad=4 + 72 * box.height / ax.figure.dpi)
+        ax.set_title(title, loc="left", pad=0.7 * rcParams["font.size"] + 72 * box.height / ax.figure.dpi)
