@@ -78,7 +78,7 @@ def test_several_optimizers_have_columns_of_their_own_and_are_named(rows):
     names = [text.get_text().replace("\n", " ") for text in figure.axes[0].get_xticklabels()]
     assert names[::2] == [f"{arch} depth 1{o} n = 2" for o in (" adam", "") for arch in ("rhn", "dt-rnn")]
     assert "8 networks" in figure.get_suptitle() and figure.get_supxlabel().startswith("adam, sgd; 7 units")
-    titles = [" ".join(ax.get_title("left").split()) for ax in plot_map(both).axes if "n = 2" in ax.get_title("left")]
+    titles = [title for ax in plot_map(both).axes if "depth" in (title := " ".join(ax.get_title("left").split()))]
     assert len(titles) == 8 and titles[0] == "rhn, depth 1, adam, n = 2"
 
 
