@@ -334,6 +334,6 @@ def watched_cell(watched: Watched, name: str) -> Subject:
         return watched.cell
 
     def run(cell: nn.Module, sequence: Tensor) -> Run:
-        return watched.along(watched.laid_out(sequence), one=True)
+        return watched.along(sequence, one=True)
 
     return Subject(name, watched.title, watched.cell, build, run, watched.made)

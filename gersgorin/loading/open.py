@@ -7,12 +7,13 @@ data      a chorale's name, a file of numbers or a text, an array or a tensor
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
-from gersgorin._validate import finite_tensor
 from gersgorin.loading.find_cell import Watched, cell_title, check_state, ids_or_numbers, is_step, part_of, stepping
 from gersgorin.loading.network import (
     KEYS,
@@ -24,6 +25,7 @@ from gersgorin.loading.network import (
     trained_network,
     watched_cell,
 )
+from gersgorin.loading.one_sequence import one_sequence, without_batch
 from gersgorin.loading.options import DataOptions, NetworkOptions, NewOrTrained
 from gersgorin.loading.scan import ScanRun
 from gersgorin.loading.sequence_map import SequenceMap
@@ -110,8 +112,9 @@ def open_run(
     elif not isinstance(network, nn.Module):
         if layer is not None or submodule:
             raise InvalidInputError("layer and submodule select a part of a module, not of a function: leave them out")
-        if isinstance(x, Piece) or not isinstance(x, Tensor | np.ndarray):
+        if not is_array(x):
             x = torch.as_tensor(_source(x, data).sequence()).to(dtype)
+        x = one_sequence(x, ids=False)
         run = _run_of_step(network, x, s0)
         check_memory(run.cell, len(run), str(run.states.device), run.states.dtype, whole=whole)
         run = run.named(replace(run.label, sequence=_sizes(x), unit=unit or "steps"))
@@ -119,7 +122,8 @@ def open_run(
     else:
         watched = Watched(network, layer, submodule, s0)
         subject = watched_cell(watched, name_of(watched.cell))
-        if isinstance(x, Tensor | np.ndarray) and not isinstance(x, Piece):
+        if is_array(x):
+            x = one_sequence(x)
             subject.build(device, dtype)
             run = watched.along(x, one=True)
             check_memory(run.cell, len(run), device, dtype, whole=whole)
@@ -135,17 +139,14 @@ def run_of_network(network, x=None, s0: State | None = None, **options) -> Run:
     """The run of a cell, or of a step f(x, s), over numbers x (T, m) in its own dtype; of anything else, that of `open_run`."""
     options = {name: value for name, value in options.items() if value is not None}
     s0 = None if s0 is None else check_state(s0)
-    if isinstance(network, nn.Module) and is_step(network) and isinstance(x, Tensor | np.ndarray) and not options:
+    if isinstance(network, nn.Module) and is_step(network) and is_array(x) and not options:
         return _run_of_step(network, x, s0)
     return open_run(network, x, s0, **options)
 
 
 def _run_of_step(network: nn.Module | Step, x: Tensor | np.ndarray, s0: State | None) -> Run:
-    """The run of a cell or a step over numbers (T, m) or (T, 1, m)."""
-    x = finite_tensor("x", x)
-    x = x.squeeze(1) if x.dim() == 3 and x.shape[1] == 1 else x
-    if x.dim() != 2:
-        raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected numbers (T, m) of one sequence")
+    """The run of a cell or a step over numbers, see `one_sequence`."""
+    x = without_batch(one_sequence(x, ids=False))
     cell = as_cell(stepping(network, s0))
     return Run.of(cell, x, _flat(cell, s0), label_of_cell(network))
 
@@ -233,7 +234,7 @@ def open_training(
     label: Label,
 ) -> Training:
     """A model with its loss on data, and with the unit and origin of a run over them; without targets on the next frames."""
-    x = x if isinstance(x, Tensor | np.ndarray) else torch.as_tensor(_source(x, DataOptions()).sequence())
+    x = x if is_array(x) else torch.as_tensor(_source(x, DataOptions()).sequence())
     training = Training.of_frames(model, (x[:-1], x[1:]) if targets is None else (x, targets), loss)
     training.label = replace(label, title=training.label.title)
     return training
@@ -354,7 +355,7 @@ def _source(x, data: DataOptions, network: NewOrTrained = NewOrTrained()) -> Sou
     text = network.checkpoint is not None and is_language_model(network.checkpoint)
     if isinstance(x, Piece):
         return chorale_source(x).cut(data.steps)
-    if isinstance(x, Tensor | np.ndarray):
+    if is_array(x):
         return _numbers(x, text).cut(data.steps)
     if x is not None and not isinstance(x, str | Path):
         raise InvalidInputError(f"x is a {type(x).__name__}: expected a chorale's name, a file, or numbers (T, m)")
@@ -364,12 +365,14 @@ def _source(x, data: DataOptions, network: NewOrTrained = NewOrTrained()) -> Sou
 
 
 def _numbers(x: Tensor | np.ndarray, ids: bool) -> Source:
-    """An array of the caller: numbers (T, m) or (T,), or ids of tokens (T,)."""
-    values = finite_tensor("x", x).detach().cpu().numpy()
-    if values.dtype.kind not in ("iu" if ids else "biuf") or values.ndim not in ((1,) if ids else (1, 2)):
-        wanted = "ids of tokens (T,), integers" if ids else "real numbers (T, m) or (T,)"
-        raise InvalidInputError(f"x is {values.dtype} of shape {values.shape}: expected {wanted}")
-    return Source(name=_sizes(x), kind="sequence", values=values[None] if ids else values.reshape(1, len(values), -1))
+    """An array of the caller: numbers, or ids of tokens, of one sequence."""
+    x = one_sequence(x, ids=ids)
+    return Source(name=_sizes(x), kind="sequence", values=without_batch(x).detach().cpu().numpy()[None])
+
+
+def is_array(x) -> TypeGuard[Tensor | np.ndarray]:
+    """True for the numbers of a caller, which are no chorale and no name: a tensor, an array, a data frame, a packed sequence."""
+    return (isinstance(x, Tensor | np.ndarray | PackedSequence) and not isinstance(x, Piece)) or hasattr(x, "to_numpy")
 
 
 def _sizes(x: Tensor | np.ndarray) -> str:

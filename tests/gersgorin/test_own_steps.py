@@ -193,7 +193,7 @@ LOOPS["hook"][0].cell.register_forward_hook(lambda cell, given, h: 1.5 * h)
 @for_each("kind", LOOPS)
 def test_a_loop_that_changes_states_or_inputs_is_refused(kind):
     model, words = LOOPS[kind]
-    for call in (spectra, extract_cell, Recorder, *[audit] * (kind == "norm"), lambda f, x: compare(f, x[None])):
+    for call in (spectra, extract_cell, Recorder, *[audit] * (kind == "norm"), lambda f, x: compare([f], x)):
         with pytest.raises(InvalidInputError, match=rf"{words}.*: gersgorin\.spectra\(f, x, s0\)$"):
             call(model, frames(T, 1))
 

@@ -95,7 +95,8 @@ def runs(size, x, networks):
     found = {
         "spectra": [spectra(run) for run in along],
         "ensembles": [
-            replace(compare([cell] * 2, [x, x[: len(x) // 2 + 1]]), **about(k)) for k, cell in enumerate(networks)
+            replace(compare([cell] * 2, [x, x[: len(x) // 2 + 1]], over=("seeds", "sequences"))[0], **about(k))
+            for k, cell in enumerate(networks)
         ],
         "lyapunov": [replace(lyapunov(c, long, c.state_size), **about(k)) for k, c in enumerate(networks)],
         "points": [
