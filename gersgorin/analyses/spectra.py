@@ -465,7 +465,7 @@ def _by_operators(run: Run, k: int, measured: Measured, progress: Progress) -> n
                 values[: len(error.found)] = error.found[:k]
             arrays = (array.cpu().numpy()[None] for discs in A.discs() for array in discs)
             known = *arrays, values.cpu().numpy()[None], np.array([A.norm()])
-            measured.append((*known, unknown, np.full((1, 4), np.nan), unknown, unknown))
+            measured.append((*known, unknown, np.full((1, 4), np.nan), unknown))
             progress(t + 1, len(run))
             yield A
 
