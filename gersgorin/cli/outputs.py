@@ -1,6 +1,4 @@
-"""The files of `--output`: a figure, numbers and an animation, told apart by their suffixes and checked before the work begins.
-
-The default name of a figure is the network, the given options and the data, joined by dashes:
+"""Print results, and name their figures: networks, given options and data, each once, joined by dashes.
 
 gersgorin-rhn-depth5-bwv269.png
 gersgorin-lstm-seed3-steps20-bwv66.6-lyapunov.png
@@ -8,70 +6,42 @@ gersgorin-rhn-vs-depth-1-2-5-test.png
 """
 
 import re
-import sys
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
 
 from rhn.cli.entry import print_json
-from rhn.errors import InvalidInputError
-from rhn.utils.figures import SUFFIXES, figure_name, place, save_figure
-from rhn.utils.io import check_output
+from rhn.utils.figures import NUMBERS, figure_name, place
 from rhn.utils.options import default_of
 
-NUMBERS, ANIMATIONS = (".npz", ".json"), (".gif",)
+FILES = (*NUMBERS, ".gif")  # beside a figure, of a result with an animation
 NETWORK, DATA = ("cell", "module", "checkpoint"), ("chorale", "input", "data")
 SILENT = {"output", "json", "all", "force", "device", "analysis"}  # they change no numbers, or name the command
 USUAL = {".safetensors", ".npy", ".txt"}  # suffixes that a name leaves out
 BEST = "best.safetensors"  # weights in the folder of a training, which has the better name
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """Paths that can be written."""
+def saver(result, film: Callable, report: Callable) -> Callable[[Path], None]:
+    """Save a result by the suffix of a file, as .gif its film; report: of `progress_bars`."""
 
-    figure: Path
-    numbers: tuple[Path, ...] = ()
-    animation: Path | None = None
-
-    @classmethod
-    def of(cls, options, default: str, *, animated: bool = False) -> "Outputs":
-        """The files that the options name, and a default figure; raises InvalidInputError or OutputError."""
-        kinds = (*SUFFIXES, *NUMBERS, *(ANIMATIONS if animated else ()))
-        for path in options.output:
-            check_output(path, kinds, force=options.force)
-        figures, numbers, animations = (
-            [path for path in options.output if path.suffix.lower() in kind] for kind in (SUFFIXES, NUMBERS, ANIMATIONS)
-        )
-        if len(figures) > 1 or len(animations) > 1:
-            raise InvalidInputError(
-                f"--output names {len(figures)} figures: expected one, with numbers or an animation beside it"
-            )
-        figure = figures[0] if figures else Path(default)
-        check_output(figure, SUFFIXES, force=options.force)
-        return cls(figure, tuple(numbers), animations[0] if animations else None)
-
-    def write(self, result, report, *, draw=None, film=None) -> None:
-        """Draw the figure, save the numbers, and animate.
-
-        report: of `progress_bars`. draw: the figure of a result, if not its plot; film: its `Film`.
-        """
-        save_figure(self.figure, lambda: draw(result) if draw else result.figure())
-        for path in self.numbers:
-            result.save(path)
-        if self.animation:
-            film(result).save(self.animation, progress=report("animation"))
-            print(f"animation: {self.animation}", file=sys.stderr)
-
-    def show(self, options, results: list, name: str = "") -> None:
-        """Print the summary of a result, or titles and sentences of several, with their figure; or one JSON object, by this name."""
-        if options.json:
-            values, *others = (_values(result, name) | {"figure": str(self.figure)} for result in results)
-            print_json(values | ({"compare": others} if others else {}))
+    def save(path: Path) -> None:
+        if path.suffix.lower() == ".gif":
+            film(result).save(path, progress=report("animation"))
         else:
-            rows = options.all or len(results) == 1
-            texts = (r.summary(whole=options.all) if rows else "\n".join((r.title, *r.sentences())) for r in results)
-            print(*(f"{text}\n" for text in texts), f"figure: {self.figure}", sep="\n")
+            result.save(path)
+
+    return save
+
+
+def show(figure: Path | None, options, results: list, name: str = "") -> None:
+    """Print the summary of a result, or titles and sentences of several, with their figure; or one JSON object, by this name."""
+    if options.json:
+        values, *others = (_values(result, name) | {"figure": str(figure)} for result in results)
+        print_json(values | ({"compare": others} if others else {}))
+    else:
+        rows = options.all or len(results) == 1
+        texts = (r.summary(whole=options.all) if rows else "\n".join((r.title, *r.sentences())) for r in results)
+        print(*(f"{text}\n" for text in texts), f"figure: {figure}", sep="\n")
 
 
 def _values(result, name: str) -> dict:
@@ -80,7 +50,7 @@ def _values(result, name: str) -> dict:
     return {"title": result.title, "about": result.about, name: numbers} if name else numbers
 
 
-def default_figure(command: str, options) -> str:
+def default_figure(command: str, options) -> Path:
     """The name of the figure of a command; options at their defaults are left out.
 
     command: the last word of the name, "" for none. A name with characters that files cannot have, or with too many, ends in a
@@ -90,7 +60,7 @@ def default_figure(command: str, options) -> str:
     network = [words.pop(name) for name in NETWORK if name in words] or ["rhn"]
     data = [words.pop(name) for name in DATA if name in words]
     data = data or ["test" if "sequences" in words else options.chorale]
-    return str(figure_name("gersgorin", *network, *words.values(), *data, command))
+    return figure_name("gersgorin", *network, *words.values(), *data, command)
 
 
 def given_words(options, without: Iterable[str]) -> dict[str, str]:
