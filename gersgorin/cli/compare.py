@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gersgorin.analyses import ANALYSES, Analysis
-from gersgorin.cli.outputs import Outputs, default_figure
+from gersgorin.cli.outputs import default_figure, show
 from gersgorin.loading.options import DataOptions, NewOrTrained, OutputOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import save_figure
+from rhn.utils.figures import Outputs
 from rhn.utils.io import check_output
 from rhn.utils.options import given_flags, option, parse
 from rhn.utils.progress import progress_bars
@@ -68,15 +68,18 @@ def run(options: CompareOptions) -> None:
     outputs = Outputs.of(options, default_figure("" if row.name == "spectra" else row.command, options))
     sources = sources_of_options(options, options, options.sequences)
     networks = panel_networks(options, variants, sources[0].input_size, options.seeds or 1)
-    numbers = [_numbered(path, k, options.force) for path in outputs.numbers for k in range(len(networks))]
+    for path in outputs.others:
+        for k in range(1, len(networks)):
+            check_output(_numbered(path, k), force=options.force)
     device, measure = resolve_device(options.device), _bands if options.many else _along
     with progress_bars() as report:
         results = [measure(options, row, seeds, sources, device, report) for seeds in networks]
     drawn = results[::-1] if variants.option == BEFORE else results  # before training, then after
-    save_figure(outputs.figure, lambda: _drawn(options, row, drawn, sources[0]))
-    for path, result in zip(numbers, results * len(outputs.numbers), strict=True):
-        result.save(path)
-    outputs.show(options, results, "" if row.name == "spectra" else row.name)
+    outputs.write(
+        lambda: _drawn(options, row, drawn, sources[0]),
+        lambda path: [result.save(_numbered(path, k)) for k, result in enumerate(results)],
+    )
+    show(outputs.figure, options, results, "" if row.name == "spectra" else row.name)
 
 
 def _analysis(options: CompareOptions) -> Analysis:
@@ -107,9 +110,9 @@ def _check(options: CompareOptions) -> None:
             raise InvalidInputError(sentence)
 
 
-def _numbered(path: Path, k: int, force: bool) -> Path:
+def _numbered(path: Path, k: int) -> Path:
     """The file of the k-th network: data.npz, data-2.npz, data-3.npz, ..."""
-    return check_output(path if k == 0 else path.with_stem(f"{path.stem}-{k + 1}"), force=force)
+    return path if k == 0 else path.with_stem(f"{path.stem}-{k + 1}")
 
 
 def _along(options: CompareOptions, row: Analysis, networks, sources, device: str, report):

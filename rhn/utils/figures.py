@@ -1,17 +1,19 @@
-"""Colours, style, titles, axes, legends and metadata that all figures share."""
+"""Colours, style, titles, axes, legends and metadata that all figures share, and the files of `--output`."""
 
 import base64
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from rhn.utils.io import atomic_path, command, made_with
+from rhn.errors import InvalidInputError
+from rhn.utils.io import atomic_path, check_output, command, made_with
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"  # Okabe and Ito's, for the colour-blind
 PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
-SUFFIXES = (".png", ".svg", ".pdf")
+SUFFIXES, NUMBERS = (".png", ".svg", ".pdf"), (".npz", ".json", ".csv")
 TITLE_SIZE, CHARACTERS_AN_INCH = 10, 13  # of titles, at that size
 LONGEST_NAME = 100  # characters of a figure's default name
 METADATA = {  # keys of title, command and version
@@ -61,6 +63,32 @@ def save_figure(path: Path, draw: Callable[[], "Figure"], **options) -> None:
         title = " ".join(figure.get_suptitle().split()).replace(r"\$", "$")
         values = (title, command() or "drawn by the library", made_with(), None)
         figure.savefig(temporary, metadata=dict(zip(METADATA[path.suffix.lower()], values, strict=False)), **options)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files of --output, which can be written."""
+
+    figure: Path | None
+    others: list[Path]
+
+    @classmethod
+    def of(cls, options, default: Path | None, suffixes: tuple[str, ...] = NUMBERS) -> "Outputs":
+        """The figure that the options name, or the default, and files with other suffixes; raises InvalidInputError or OutputError."""
+        others = [path for path in options.output if path.suffix.lower() not in SUFFIXES]
+        figure, *more = [path for path in options.output if path not in others] or [default]
+        if more:
+            raise InvalidInputError(f"--output names {1 + len(more)} figures: expected one, with numbers beside it")
+        for path in filter(None, (*others, figure)):
+            check_output(path, (*SUFFIXES, *suffixes), force=options.force)
+        return cls(figure, others)
+
+    def write(self, draw: Callable[[], "Figure"], save: Callable[[Path], object]) -> None:
+        """Draw the figure, and save the other files."""
+        if self.figure:
+            save_figure(self.figure, draw)
+        for path in self.others:
+            save(path)
 
 
 def image(draw: Callable[[], "Figure"], label: str) -> str:

@@ -79,7 +79,20 @@ class Trained:
 class Writing:
     """The option of every command that writes results."""
 
-    force: bool = option(False, "Overwrite files that this toolkit did not make; its own are always overwritten.")
+    force: bool = option(False, "Overwrite also files without a mark of this toolkit; tables (.csv) have none.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Writing):
+    """The options of every command that draws."""
+
+    group = "output"
+
+    output: tuple[Path, ...] = option(
+        (),
+        "Files to write: a figure (.png, .svg, .pdf), its numbers (.csv, .json, .npz), an animation (.gif), if the command has them.",
+        metavar="FILE",
+    )
 
 
 def default_of(f: Field) -> Any:

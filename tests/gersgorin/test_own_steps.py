@@ -131,7 +131,7 @@ def test_layers_of_torch_nn_take_its_own_first_state():
 
 def test_commands_loops_and_recorders_take_a_module_with_a_tuple_state(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gersgorin.cli.outputs.save_figure", lambda path, draw: None)
+    monkeypatch.setattr("rhn.utils.figures.save_figure", lambda path, draw: None)
     pair, x = made(Pair), frames(T)
     np.save("x.npy", x.numpy())
     torch.save(pair.state_dict(), "w.pt")
