@@ -14,6 +14,7 @@ from pathlib import Path
 from rhn.cli.entry import print_json
 from rhn.utils.figures import NUMBERS, figure_name, place
 from rhn.utils.options import default_of
+from rhn.utils.result import Result
 
 FILES = (*NUMBERS, ".gif")  # beside a figure, of a result with an animation
 NETWORK, DATA = ("cell", "module", "checkpoint"), ("chorale", "input", "data")
@@ -22,7 +23,7 @@ USUAL = (".safetensors", ".npy", ".txt")  # suffixes that a name leaves out
 BEST = "best.safetensors"  # weights in the folder of a training, which has the better name
 
 
-def saver(result, film: Callable, report: Callable) -> Callable[[Path], None]:
+def saver(result: Result, film: Callable, report: Callable) -> Callable[[Path], None]:
     """Save a result by the suffix of a file, as .gif its film; report: of `progress_bars`."""
 
     def save(path: Path) -> None:
@@ -34,21 +35,14 @@ def saver(result, film: Callable, report: Callable) -> Callable[[Path], None]:
     return save
 
 
-def show(figure: Path | None, options, results: list, name: str = "") -> None:
-    """Print the summary of a result, or titles and sentences of several, with their figure; or one JSON object, by this name."""
+def show(figure: Path | None, options, result: Result, name: str = "") -> None:
+    """Print the summary of a result with its figure, or one JSON object with its numbers, by this name."""
     if options.json:
-        values, *others = (_values(result, name) | {"figure": str(figure)} for result in results)
-        print_json(values | ({"compare": others} if others else {}))
+        numbers = result.to_dict()
+        values = {"title": result.title, "about": result.about, name: numbers} if name else numbers
+        print_json(values | {"figure": str(figure)})
     else:
-        rows = options.all or len(results) == 1
-        texts = (r.summary(whole=options.all) if rows else "\n".join((r.title, *r.sentences())) for r in results)
-        print(*(f"{text}\n" for text in texts), f"figure: {figure}", sep="\n")
-
-
-def _values(result, name: str) -> dict:
-    """The numbers of a result for JSON, with its names."""
-    numbers = result.to_dict()
-    return {"title": result.title, "about": result.about, name: numbers} if name else numbers
+        print(f"{result.summary(whole=options.all)}\n", f"figure: {figure}", sep="\n")
 
 
 def default_figure(command: str, options) -> Path:

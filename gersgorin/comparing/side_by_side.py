@@ -33,6 +33,8 @@ class SideBySide(Several, kind="side by side"):
 
     along: str
     """The sequence: "chorale bwv269"."""
+    analysis: str = "spectra"
+    """Name of its row in `gersgorin.analyses.ANALYSES`."""
 
     def __getitem__(self, name: str | int) -> Result:
         """The result of a network by its name, or by its place."""
@@ -57,7 +59,11 @@ class SideBySide(Several, kind="side by side"):
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers of the first network, and as "compare" a list of those of the others."""
-        first, *others = (result.to_dict() for result in self.results.values())
+        each = self.results.values()
+        if self.analysis == "spectra":
+            first, *others = (r.to_dict() for r in each)
+        else:
+            first, *others = ({"title": r.title, "about": r.about, self.analysis: r.to_dict()} for r in each)
         return first | {"compare": others}
 
     def plot(self, ax=None):
@@ -147,7 +153,17 @@ def compare(
         results[name or title] = found
     if not results:
         raise InvalidInputError("there is nothing to run: expected at least one network and one sequence")
-    return SideBySide(results=results, title=", ".join(results), along=along)
+    return SideBySide(results=results, title=", ".join(results), along=along, analysis=row.name)
+
+
+def of_results(results: Sequence[Result], analysis: str, along: str) -> Result:
+    """Results of several networks, by their titles, side by side; one as it is."""
+    if len(results) == 1:
+        return results[0]
+    named: dict[str, Result] = {}
+    for result in results:
+        named[result.title + f" ({len(named) + 1})" * (result.title in named)] = result
+    return SideBySide(results=named, title=", ".join(named), along=along, analysis=analysis)
 
 
 def _groups(networks: Any, over: tuple[str, ...]) -> list[tuple[str, Iterable[Any]]]:
