@@ -2,6 +2,7 @@
 
 gersgorin-rhn-depth5-bwv269.png
 gersgorin-lstm-seed3-steps20-bwv66.6-lyapunov.png
+gersgorin-lstm-vs-gru-rhn-lorenz-csv.png
 gersgorin-rhn-vs-depth-1-2-5-test.png
 """
 
@@ -17,7 +18,7 @@ from rhn.utils.options import default_of
 FILES = (*NUMBERS, ".gif")  # beside a figure, of a result with an animation
 NETWORK, DATA = ("cell", "module", "checkpoint"), ("chorale", "input", "data")
 SILENT = {"output", "json", "all", "force", "device", "analysis"}  # they change no numbers, or name the command
-USUAL = {".safetensors", ".npy", ".txt"}  # suffixes that a name leaves out
+USUAL = (".safetensors", ".npy", ".txt")  # suffixes that a name leaves out
 BEST = "best.safetensors"  # weights in the folder of a training, which has the better name
 
 
@@ -57,10 +58,24 @@ def default_figure(command: str, options) -> Path:
     checksum; so does one of a file outside the current folder.
     """
     words = given_words(options, SILENT)
-    network = [words.pop(name) for name in NETWORK if name in words] or ["rhn"]
+    first = _compared(options, words)
     data = [words.pop(name) for name in DATA if name in words]
     data = data or ["test" if "sequences" in words else options.chorale]
-    return figure_name("gersgorin", *network, *words.values(), *data, command)
+    return figure_name("gersgorin", first, *words.values(), *data, command)
+
+
+def _compared(options, words: dict[str, str]) -> str:
+    """The first network of a figure, taken from the words; there the variants become the others, each once: "vs-gru-rhn"."""
+    own = "-".join(words.pop(name) for name in NETWORK if name in words) or "rhn"
+    variants = options.variants if "variants" in words else ""
+    values = [variants] if "=" in variants else [*dict.fromkeys(map(str.strip, variants.split(",")))]
+    trained = options.module or options.checkpoint
+    alone = not trained and (options.cell in values if options.cell else len(values) > 1)  # as `panel_networks` has it
+    named = [_word("", v if re.search("[:=]", v) else Path(v)) for v in values if v and Path(v) != options.checkpoint]
+    first, *others = named if alone else [own, *named]
+    if variants:
+        words["variants"] = "-".join(("vs", *others))
+    return first
 
 
 def given_words(options, without: Iterable[str]) -> dict[str, str]:
@@ -74,16 +89,17 @@ def given_words(options, without: Iterable[str]) -> dict[str, str]:
 
 
 def _word(name: str, value) -> str:
-    """An option in a name: "depth5", "vs-depth-1-2-5", "uniform-0.1"; of a file its stem and its place."""
+    """An option in a name: "depth5", "uniform-0.1"; of a file its name and its place: "lorenz-csv", "depth6-runs2"."""
     if isinstance(value, dict):
         return "-".join(f"{option}-{given}" for option, given in value.items())
     if isinstance(value, tuple):
         return "-".join([name, *map(str, value)]).strip("-")
     if isinstance(value, Path):
         path = value.parent if value.name == BEST and value.parent.name else value
-        return "-".join(filter(None, (path.stem if path.suffix in USUAL else path.name, place(path))))
+        name = path.stem if path.suffix in USUAL else re.sub(r"\.(?=[A-Za-z]+$)", "-", path.name)
+        return "-".join(filter(None, (name, place(path))))
     if isinstance(value, bool):
         return name
     if isinstance(value, int | float):
         return name + str(value).removesuffix(".0")
-    return re.sub("[:,=/]+", "-", f"vs-{value}" if name == "variants" else str(value))
+    return re.sub("[:,=/]+", "-", str(value))

@@ -12,6 +12,7 @@ from gersgorin.cli.analysis import options_of
 from gersgorin.cli.compare import CompareOptions
 from gersgorin.cli.outputs import default_figure
 from gersgorin.cli.plot import PlotOptions
+from gersgorin.comparing.variants import panel_networks, parse_variants
 
 VALUES = {
     "cell": ["lstm", "a.b:make", "a.b:Make"],
@@ -26,7 +27,20 @@ VALUES = {
     "chorale": ["bwv66.6", "test-0"],
     "steps": [2],
     "data": [Path("a.json"), Path("b.json")],
-    "variants": ["rnn,lstm", "depth=1,2", "depth=12", "bias=-1,0.1", "init"],
+    "input": [Path("a.csv"), Path("a.npy"), Path("a.npz")],
+    "variants": [
+        "rnn,gru",
+        "gru,rnn",
+        "rnn,gru:f",
+        "depth=1,2",
+        "depth=12",
+        "bias=-1,0.1",
+        "init=scaled",
+        "init=scaled,gaussian:0.1",
+        "init",
+        "a",
+        "a,b",
+    ],
     "sequences": [2],
     "seeds": [2],
 }
@@ -53,6 +67,37 @@ def test_another_option_or_value_is_another_name_that_fits_every_file_system():
 )
 def test_names_are_short_without_a_checksum(options, name):
     assert str(default_figure("", PlotOptions(**options))) == name
+
+
+@for_each(
+    ("options", "networks"),
+    [
+        ({"variants": "lstm,gru,rhn"}, "lstm-vs-gru-rhn"),
+        ({"variants": "gru, rhn,gru", "cell": "lstm"}, "lstm-vs-gru-rhn"),
+        ({"variants": "lstm,gru", "cell": "gru"}, "lstm-vs-gru"),
+        ({"variants": "irnn"}, "rhn-vs-irnn"),
+    ],
+)
+def test_a_comparison_names_each_network_once_and_in_the_order_of_its_figure(options, networks):
+    given = CompareOptions(**options, input=Path("lorenz.csv"))
+    assert default_figure("", given) == Path(f"gersgorin-{networks}-lorenz-csv.png")
+    drawn = [subject.name for (subject,) in panel_networks(given, parse_variants(given.variants), 3)]
+    assert networks.replace("-vs", "").split("-") == drawn
+
+
+@for_each(
+    ("checkpoint", "variants", "networks"),
+    [
+        ("runs/a", "runs/b", "a-vs-b"),
+        ("runs/a/best.safetensors", "runs/b/best.safetensors, c.pt", "a-vs-b-c-pt"),
+        ("runs/a", "runs/a,runs/b", "a-vs-b"),
+        ("rnn.safetensors", "rnn", "rnn-vs-rnn"),
+        ("runs/a", "init", "a-vs-init"),
+    ],
+)
+def test_files_are_named_once_and_without_their_folders(checkpoint, variants, networks):
+    given = CompareOptions(checkpoint=Path(checkpoint), variants=variants)
+    assert default_figure("", given) == Path(f"gersgorin-{networks}-bwv269.png")
 
 
 def test_a_comparison_names_its_variants_and_an_analysis_its_command():
