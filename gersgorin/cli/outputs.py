@@ -52,22 +52,24 @@ def default_figure(command: str, options) -> Path:
     checksum; so does one of a file outside the current folder.
     """
     words = given_words(options, SILENT)
-    network = _networks(options, words)
+    first = _compared(options, words)
     data = [words.pop(name) for name in DATA if name in words]
     data = data or ["test" if "sequences" in words else options.chorale]
-    return figure_name("gersgorin", network, *words.values(), *data, command)
+    return figure_name("gersgorin", first, *words.values(), *data, command)
 
 
-def _networks(options, words: dict[str, str]) -> str:
-    """The networks of a figure in its order, each once, taken from the words: "rhn", "lstm-vs-gru-rhn", "rhn-vs-depth-1-2"."""
+def _compared(options, words: dict[str, str]) -> str:
+    """The first network of a figure, taken from the words; there the variants become the others, each once: "vs-gru-rhn"."""
     own = "-".join(words.pop(name) for name in NETWORK if name in words) or "rhn"
-    variants = words.pop("variants", "") and options.variants
+    variants = options.variants if "variants" in words else ""
     values = [variants] if "=" in variants else [*dict.fromkeys(map(str.strip, variants.split(",")))]
     trained = options.module or options.checkpoint
     alone = not trained and (options.cell in values if options.cell else len(values) > 1)  # as `panel_networks` has it
     named = [_word("", v if re.search("[:=]", v) else Path(v)) for v in values if v and Path(v) != options.checkpoint]
     first, *others = named if alone else [own, *named]
-    return "-vs-".join(filter(None, (first, "-".join(others))))
+    if variants:
+        words["variants"] = "-".join(("vs", *others))
+    return first
 
 
 def given_words(options, without: Iterable[str]) -> dict[str, str]:

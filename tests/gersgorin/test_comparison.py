@@ -150,7 +150,7 @@ def test_any_analysis_of_a_run_is_compared(results, capsys, analysis):
     assert main(["depth=1,2", "--analysis", analysis, *SMALL, "--force"]) == 0
     printed = capsys.readouterr().out
     assert all("\n".join(result.sentences()) in printed for result in saved)
-    assert f"figure: gersgorin-rhn-vs-depth-1-2-hidden-size4-steps4-bwv269-{analysis}.png" in printed
+    assert f"figure: gersgorin-rhn-hidden-size4-steps4-vs-depth-1-2-bwv269-{analysis}.png" in printed
 
 
 def test_files_beside_each_other(results):

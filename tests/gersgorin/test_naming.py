@@ -36,6 +36,7 @@ VALUES = {
         "depth=12",
         "bias=-1,0.1",
         "init=scaled",
+        "init=scaled,gaussian:0.1",
         "init",
         "a",
         "a,b",

@@ -4,6 +4,7 @@
 """
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -66,17 +67,24 @@ BEFORE = (  # the most harmful first
 )
 
 
-def before(case: Case) -> tuple[list[tuple[Row, Cause]], list[str]]:
-    """(Causes with their rows, the most harmful first, to the first one that is sure; what could not be measured in words)."""
+def before(case: Case, end: float = math.inf) -> tuple[list[tuple[Row, Cause]], list[str]]:
+    """(Causes with their rows, the most harmful first, to the first one that is sure; what could not be measured in words).
+
+    end: moment of time after which no measure begins.
+    """
     found: list[tuple[Row, Cause]] = []
     lacking = []
     for row in BEFORE:
         if any(cause.sure for _, cause in found):
             break
+        name = row.measure.__name__.replace("_", " ")
+        if time.monotonic() > end:
+            lacking.append(f"{name}: the time was up")
+            continue
         try:
             found += [(row, cause) for cause in row.measure(case)]
         except USERS_FAULT as error:  # of a module or a loss for what it was never given
-            lacking.append(f"{row.measure.__name__.replace('_', ' ')}: {first_line(error)}")
+            lacking.append(f"{name}: {first_line(error)}")
     return found, lacking
 
 
