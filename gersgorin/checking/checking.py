@@ -183,7 +183,9 @@ def _check_training(
         )
     if loop.data.cut:
         left_out.append(f"batches of the DataLoader after the first {loop.data.cut:,}, for the best constant output")
-    return replace(check, causes=tuple(every), trials=(*check.trials, *tried), left_out=tuple(left_out))
+    own, *others = *check.trials, *tried
+    longest = {trial.factor: trial for trial in sorted(others, key=lambda trial: trial.steps)}
+    return replace(check, causes=tuple(every), trials=(own, *longest.values()), left_out=tuple(left_out))
 
 
 def _title(model: nn.Module) -> str:

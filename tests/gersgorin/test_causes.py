@@ -211,6 +211,14 @@ def found_in(model, x, y, loss):
     return [cause for _, cause in causes], lacking
 
 
+def test_no_measure_begins_after_the_time():
+    loop = Training(Net(2), X, CLASS, CE, torch.optim.Adam(Net(2).parameters(), 1e-3))
+    assert before(Case(loop, 9), end=-math.inf) == (
+        [],
+        [f"{row.measure.__name__.replace('_', ' ')}: the time was up" for row in BEFORE],
+    )
+
+
 @for_each(("name", "sure", "broken", "mended"), CASES)
 def test_a_cause_is_named_where_it_is_and_nowhere_else(name, sure, broken, mended):
     causes, lacking = found_in(*broken)
