@@ -161,6 +161,10 @@ class Comparison(Result, kind="comparison"):
         """The norm of the products over time: median and band."""
         return plot_bands([self], "log_norm_product", ax)
 
+    def figure(self) -> Shown:
+        """All measures: median and band."""
+        return draw_bands(self)
+
     @property
     def networks(self) -> str:
         """The number of networks: "5 seeds"."""
