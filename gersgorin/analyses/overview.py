@@ -27,8 +27,9 @@ from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.credit import SCALE
 from gersgorin.analyses.several import Several
 from gersgorin.analyses.spectra import MEASURES
-from gersgorin.loading.open import open_run, open_training
+from gersgorin.loading.open import open_run
 from gersgorin.loading.sequence_map import SequenceMap
+from gersgorin.loading.whole_model import open_training
 from gersgorin.plotting.figure import Shown, first_axes, laid_out, legend_beside
 from gersgorin.plotting.run_figure import draw_step, plot_products, plot_suggested, title_at_left
 from gersgorin.run.cell import State
