@@ -165,7 +165,7 @@ CASES = [
     ("unread steps", False, (Steps(torch.zeros_like), X, SUM, MSE), (Steps(), X, SUM, MSE)),
     ("detached state", False, (Steps(torch.detach), X, SUM, MSE), (Steps(), X, SUM, MSE)),
     ("detached state", False, (Steps(cut=5), X, SUM, MSE), (Steps(), X, SUM, MSE)),
-    ("random output", False, (Steps(start=torch.randn), X, SUM, MSE), (Steps(), X, SUM, MSE)),
+    ("unrepeatable output", False, (Steps(start=torch.randn), X, SUM, MSE), (Steps(), X, SUM, MSE)),
     (
         "looks ahead",
         False,

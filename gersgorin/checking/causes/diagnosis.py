@@ -49,10 +49,10 @@ BEFORE = (  # the most harmful first
     Row(output.output_range),
     Row(output.labels_beyond),
     Row(output.negative_loss),
-    Row(wiring.random_output),
+    Row(wiring.unrepeatable_output),
     Row(wiring.mixed_examples, exact=True),
     Row(wiring.cut_in_time, exact=True),
-    Row(wiring.cut_partly),
+    Row(wiring.cut_partly, risk=True),
     Row(wiring.looks_ahead),
     Row(wiring.hidden_weights, exact=True),
     Row(data.one_step),
@@ -98,12 +98,14 @@ def after(
     found: by `before`. check: what the trials showed.
     """
     well = check.outcome == "leaves" and check.escape_steps <= LATE * check.steps
+    kept = [*watch.causes(well=well)]
+    by_heart = any(cause.name == "learned by heart" for cause in kept)
     own = [*own_losses(case, check.losses, check.trials[0])] if check.losses else []
     stays = check.outcome in ("stays", "explodes") or (check.outcome == "may leave" and check.tried >= check.steps)
     causes = [
         replace(cause, sure=cause.sure or (row.exact and stays))
         for row, cause in found
-        if not (row.risk and well) and not (row.last and len(found) > 1)
+        if not (row.risk and well and not by_heart) and not (row.last and len(found) > 1)
     ]
     mistaken, tried = any(not row.risk for row, _ in found), list[Trial]()  # a mistake explains what was seen
     explosions = [explosion(case, check.diverges_at)] if check.diverges_at < math.inf else []
@@ -123,7 +125,7 @@ def after(
         causes += better_rate(case, check.trials[0], trials.to_the_end)
     else:
         causes += explosions
-    causes = [*own, *causes, *watch.causes(well=well)]
+    causes = [*own, *causes, *kept]
     if not well and not causes:
         late = [too_few(check.steps, check.escape_steps)] if check.outcome == "leaves" else []
         causes += late or [*still_falling(check.trials[0])] or start(check)

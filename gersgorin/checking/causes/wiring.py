@@ -164,14 +164,14 @@ def _has_time(case: Case) -> bool:
     return case.first.is_floating_point() or any(isinstance(part, nn.Embedding) for part in case.model.modules())
 
 
-def random_output(case: Case) -> Iterator[Cause]:
+def unrepeatable_output(case: Case) -> Iterator[Cause]:
     """Outputs in evaluation mode that differ from call to call."""
     if case.noise:
         yield Cause(
-            "random output",
+            "unrepeatable output",
             f"In evaluation mode two calls with the same input differ by {case.noise:.1%} of the largest output.",
-            "Something in forward draws random numbers, such as a first state by torch.randn: take zeros or a parameter, and "
-            "F.dropout(..., training=self.training).",
+            "Something in forward draws random numbers, such as a first state by torch.randn, or keeps a state from call to call: "
+            "begin each sequence with zeros or a parameter; F.dropout(..., training=self.training).",
             {"share": case.noise},
         )
 
