@@ -105,7 +105,7 @@ def after(
     causes = [
         replace(cause, sure=cause.sure or (row.exact and stays))
         for row, cause in found
-        if not (row.risk and well and not by_heart) and not (row.last and len(found) > 1)
+        if not (row.risk and well and (row.last or not by_heart)) and not (row.last and len(found) > 1)
     ]
     mistaken, tried = any(not row.risk for row, _ in found), list[Trial]()  # a mistake explains what was seen
     explosions = [explosion(case, check.diverges_at)] if check.diverges_at < math.inf else []
