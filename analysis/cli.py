@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gersgorin.cli.outputs import given_words
-from rhn.cli.entry import own_cell, print_json, resolve_device, run_command
+from gersgorin.cli.outputs import given_words, show
+from gersgorin.loading.options import ResultOptions
+from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import SUFFIXES, figure_name, save_figure
-from rhn.utils.io import check_output
-from rhn.utils.options import Commands, Device, Drawing, Trained, Writing, given_flags, option, parse
+from rhn.utils.figures import Outputs, figure_name
+from rhn.utils.options import Commands, Device, Trained, given_flags, option, parse
 from rhn.utils.progress import progress_bars
 
 DESCRIPTION = """Measure trained networks: the activity of their transform gates, and the damage of lesions.
@@ -17,14 +17,14 @@ DESCRIPTION = """Measure trained networks: the activity of their transform gates
 examples:
   rhn-analyze gates runs/depth6 --chorales 0 5 bwv269
   rhn-analyze lesion runs/depth6
-  rhn-analyze lesion runs/depth6 --mode mean --pairs --save-data lesions.csv
+  rhn-analyze lesion runs/depth6 --mode mean --pairs --output lesions.png lesions.csv
   rhn-analyze gates runs/ptb --data novel.txt --length 40"""
 
 SHOWN = 4  # default number of sequences, as in the paper
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common(Trained, Drawing, Writing):
+class Common(Trained, ResultOptions):
     """The options of both commands."""
 
     data: Path | None = option(
@@ -34,12 +34,6 @@ class Common(Trained, Drawing, Writing):
         "its training text (default: where `rhn data get` puts it).",
         metavar="FILE",
     )
-    output: Path | None = option(
-        None, "Figure to write, .png, .svg or .pdf (default: a telling name in the current folder).", metavar="FILE"
-    )
-    save_data: Path | None = option(None, "Also write the numbers, .csv or .npz.", metavar="FILE")
-    json: bool = option(False, "Print one JSON object instead of text.")
-    all: bool = option(False, "Print all rows of numbers (default: the first six).")
     device: Device = option("auto", "Where to compute.")
     chorales: tuple[str, ...] = option((), "Only these: by place in the split (0 5) or by name (bwv269, valid-3).")
     split: Literal["train", "valid", "test"] | None = option(
@@ -53,31 +47,20 @@ class Common(Trained, Drawing, Writing):
         from rhn.plotting.provenance import words_of_checkpoint
         from rhn.training.ensemble import tune_malloc
 
+        words = given_words(self, without=("output", "json", "all", "force", "device"))
+        outputs = Outputs.of(self, figure_name(self.name, words.pop("checkpoint"), *words.values()))
         model, corpus, text = _opened(self)
-        split = self.split or self.splits[text]
-        words = given_words(self, without=("output", "save_data", "json", "all", "force", "device", "split"))
-        named = figure_name(self.name, words.pop("checkpoint"), words.pop("mode", None), split, *words.values())
-        figure = self.output or named
-        check_output(figure, SUFFIXES, force=self.force)
-        if self.save_data:
-            check_output(self.save_data, (".csv", ".npz"), force=self.force, columns=self.columns)
-        device = resolve_device(self.device)
+        split, device = self.split or self.splits[text], resolve_device(self.device)
         tune_malloc()
         sequences = self.parts_of_text(corpus, split) if text else chosen(corpus, split, self.chorales, self.most)
         with progress_bars() as report, own_cell(self.cell):
             record = self.measure(model, sequences, split, device=device, progress=report(self.name))
-        source = self.data.name if self.data else ("its text" if text else "chorales")
-        about = f"{words_of_checkpoint(self.checkpoint)}; {split} split of {source}"
-        record = replace(record, title=_title(model), about=about)
-        with progress_bars() as report:
+            source = self.data.name if self.data else ("its text" if text else "chorales")
+            about = f"{words_of_checkpoint(self.checkpoint)}; {split} split of {source}"
+            record = replace(record, title=_title(model), about=about)
             report("drawing")
-            save_figure(figure, record.figure, self.figure)
-        if self.save_data:
-            record.save(self.save_data)
-        if self.json:
-            print_json(record.to_dict())
-        else:
-            print(record.summary(whole=self.all), f"figure: {figure}", sep="\n\n")
+            outputs.write(record.figure, record.save)
+        show(outputs.figure, self, record)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +70,6 @@ class Gates(Common):
     length: int = option(60, "Of a text: tokens of an excerpt (default 60).", least=1)
 
     name, splits, most = "gates", ("test", "valid"), SHOWN
-    columns = ("sequence", "layer", "step", "activity", "open", "closed")
 
     def parts_of_text(self, corpus, split: str) -> list:
         """The parts of a text to measure."""
@@ -124,7 +106,6 @@ class LesionCommand(Common):
     seed: int = option(0, "Seed of the bootstrap that draws the intervals, over chorales or parts of a text.", least=0)
 
     name, splits, most = "lesion", ("train", "valid"), None
-    columns = ("kind", "mode", "split", "label", "loss", "delta", "low", "high")
 
     def parts_of_text(self, corpus, split: str) -> list:
         from analysis.sequences import stretches

@@ -19,6 +19,7 @@ from benchmarks import (  # noqa: F401 - they enrol themselves
     study,
 )
 from benchmarks.registry import BENCHMARKS, paired
+from rhn.training.ensemble import tune_malloc
 from rhn.utils.wording import counted
 
 if importlib.util.find_spec("jax"):
@@ -47,6 +48,7 @@ def main() -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    tune_malloc()  # else a large tensor is kept memory or new pages by turns, at 1 or 3 times the cost
     print(environment(options.device))
     below = []
     for b in BENCHMARKS:

@@ -112,8 +112,8 @@ print(next(row["checkpoint"] for row in best if row["arch"] == "rhn" and row["de
 PY
     )
     cp "$best" "$results/study-rhn-depth6.safetensors"
-    "$python" -m analysis gates "$best" --output "$results/study-gates.png" --save-data "$results/study-gates.csv"
-    "$python" -m analysis lesion "$best" --output "$results/study-lesion.png" --save-data "$results/study-lesion.csv"
+    "$python" -m analysis gates "$best" --force --output "$results/study-gates.png" "$results/study-gates.csv"
+    "$python" -m analysis lesion "$best" --force --output "$results/study-lesion.png" "$results/study-lesion.csv"
 fi
 
 if [ -n "$ptb" ]; then
@@ -126,7 +126,7 @@ if [ -n "$ptb" ]; then
     for depth in "${depths[@]}"; do
         training "ptb-depth-$depth" "ptb-depth-$depth" --data "$ptb"
         evaluated "ptb-depth-$depth"
-        "$python" -m rhn report --depth "$runs"/ptb-depth-* --output "$results/ptb-depth.png" --csv "$results/ptb-depth.csv"
+        "$python" -m rhn report --depth "$runs"/ptb-depth-* --force --output "$results/ptb-depth.png" "$results/ptb-depth.csv"
     done
 
     say "d: dropout rates of ptb-modern"

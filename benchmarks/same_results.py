@@ -71,8 +71,6 @@ def run_case(name: str, words: str) -> dict:
         files = ["--output", f"figure{k}.png"]
         if command in ("check", "report"):
             files = ["--output", "page.html"] if command == "report" else []
-        elif command == "analyze":
-            files += ["--device", "cpu", "--save-data", f"data{k}.npz"]
         elif command != "recording":
             files = [*files, f"data{k}.npz", "--device", "cpu"]
         text, drawn = _run(_main(command), [*rest, *files])

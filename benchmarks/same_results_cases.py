@@ -264,7 +264,7 @@ def drawn(result, draw: str = ""):
 
 def compared() -> dict:
     """Two networks over three sequences, and their figure."""
-    found = g.compare([cell_of(RNN, 3, 5), cell_of(RHN, 3, 5)], noise(3, 8, 3))
+    found = g.compare([cell_of(RNN, 3, 5), cell_of(RHN, 3, 5)], [*noise(3, 8, 3)], over=("seeds", "sequences"))[0]
     return {"result": found, "figure": import_module("gersgorin.comparing.comparison").draw_bands(found)}
 
 
@@ -284,7 +284,7 @@ def matrices() -> dict:
     names = "eigenvalues eigenvalue_conditions spectral_radius departure_from_normality numerical_radius "
     names += "jacobian_product cumulative_log_norms finite_time_exponent gersgorin_discs"
     found = {name: getattr(linalg, name)(A) for name in names.split()}
-    found |= {"columns": linalg.gersgorin_discs(A, "column"), "kreiss": [linalg.kreiss_constant(B) for B in A / 3]}
+    found |= {"columns": linalg.gersgorin_discs(A, "column")}
     axis = torch.linspace(-2, 2, 7, dtype=torch.float64)
     found |= {
         "pseudospectrum": linalg.pseudospectrum(A[0], axis + 1j * axis[:, None]),

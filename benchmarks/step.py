@@ -11,7 +11,7 @@ from rhn.models import PolyphonicModel
 from rhn.presets import preset
 from rhn.training import monte_carlo
 from rhn.training.chorales import evaluation_batches, mean_nll, training_batches
-from rhn.training.ensemble import Ensemble, build_model, tune_malloc
+from rhn.training.ensemble import Ensemble, build_model
 from rhn.training.optimizers import SGD, gradient_norm
 
 WORDS = 10_000
@@ -40,7 +40,6 @@ def on(device: str, run):
     "clipping and SGD of ptb-sota's 23 million weights", "torch's clip_grad_norm_ and SGD (foreach)", 0.95, devices=both
 )
 def update(device: str):
-    tune_malloc()
     stack = Ensemble.of([build_model(preset("ptb-sota"), WORDS)], device)
     gradients = {name: 1e-3 * torch.randn_like(w) for name, w in stack.weights.items()}
     rate = torch.full((1,), 1e-6, device=device)
@@ -63,7 +62,6 @@ def update(device: str):
 
 @benchmark("losses of 15 RHNs of depth 6 on the chorales, grouped by predicted time", "in batches of 64", 0.9)
 def losses(device: str):
-    tune_malloc()
     corpus = chorales()
     stack = Ensemble.of([PolyphonicModel("rhn", hidden_size=34, depth=6) for _ in range(15)], device)
     where = {"device": device, "dtype": torch.float32}

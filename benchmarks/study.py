@@ -17,7 +17,6 @@ from rhn.data.corpus import Corpus
 from rhn.kernels.losses import frame_nll
 from rhn.models import PolyphonicModel
 from rhn.training.chorales import training_batches
-from rhn.training.ensemble import tune_malloc
 
 FUSED = {"cpu": {"small": 15, "paper": 4}, "cuda": {"small": 60, "paper": 60}}
 PIECES = {"small": 64, "paper": 32}
@@ -90,7 +89,6 @@ for preset in (small(), paper()):
 
         def prepared(device, other, size=size, preset=preset, depth=depth):
             """(ours, the other), for as many trials as suit the device."""
-            tune_malloc()
             data, numbers = corpus(PIECES[size]), range(FUSED[device][size])
             config = study(preset, depth, data)
             theirs = (

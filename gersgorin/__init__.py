@@ -10,7 +10,7 @@ first state s0; see `open_run`:
     pseudospectra(network, x)    pseudospectra of a few steps
     products(run), gains(run), gates(run)    of the steps of an opened run
     analyze(network, x)          all default analyses
-    compare(networks, x)         medians and bands of several networks and sequences
+    compare(networks, x)         networks side by side, or medians and bands over seeds and sequences
     audit(module, x)             initialisation of every recurrent layer of a model
     memory(module, x)            influence of earlier inputs on the outputs of any module
 
@@ -54,7 +54,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "checking.checking": ("check",),
         "checking.cure": ("cure",),
         "training.training": ("Training",),
-        "comparing.comparison": ("compare",),
+        "comparing.side_by_side": ("compare",),
         "loading.find_cell": ("extract_cell",),
         "linalg.discs": ("gersgorin_discs",),
         "linalg.products": ("jacobian_product",),

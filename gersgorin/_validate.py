@@ -18,7 +18,7 @@ DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
 def real_tensor(name: str, value: Any) -> Tensor:
-    """Return a dense real tensor or NumPy array, of any shape and precision, as a tensor.
+    """Return a dense real tensor, NumPy array or data frame, of any shape and precision, as a tensor.
 
     >>> real_tensor("x", np.ones(2)).dtype
     torch.float64
@@ -26,6 +26,7 @@ def real_tensor(name: str, value: Any) -> Tensor:
     Raises:
         InvalidInputError: complex, sparse, quantised or nested numbers, a tensor on the meta device, anything else.
     """
+    value = value.to_numpy() if hasattr(value, "to_numpy") else value
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         try:
             return torch.from_numpy(np.array(value))

@@ -22,6 +22,7 @@ HOMES = {
     "analyses.spectra": ("Spectra",),
     "checking.prediction": ("TrainingCheck",),
     "comparing.comparison": ("Comparison",),
+    "comparing.side_by_side": ("SideBySide",),
     "recording.recording": ("Recording",),
 }
 

@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from optim_study import results
 from optim_study.protocol import StudyConfig
 from optim_study.results import By, Row, best_checkpoint, best_row, columns_table, csv_text, protocol_words, read_csv
 from optim_study.shares import BELOW, REGIONS, WHOLE, share_table, training_shares
 from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
-from rhn.utils.figures import SUFFIXES, figure_name, place, save_figure
-from rhn.utils.io import check_output
-from rhn.utils.options import Drawing, Writing, given_flags, option
+from rhn.utils.figures import Outputs, figure_name, place
+from rhn.utils.options import Drawing, given_flags, option
 from rhn.utils.progress import progress_bars
 
 RECORDING = "record.npz"
@@ -107,12 +107,12 @@ class Export(Stored):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plot(Stored, Drawing, Writing):
+class Plot(Stored, Drawing):
     """Draw the swarm plot, the map of settings or the learnable area of one or several runs, and count the trials that train.
 
     examples:
       optim-study plot --out runs/small --by depth
-      optim-study plot runs/* --kind map --output map.png
+      optim-study plot runs/* --kind map --output map.png trials.csv
       optim-study plot --csv trials.csv --kind area --json
     """
 
@@ -144,11 +144,6 @@ class Plot(Stored, Drawing, Writing):
         metavar="NLL",
         above=0,
     )
-    output: Path | None = option(
-        None,
-        "Figure to write, .png, .svg or .pdf (default: a telling name in the current folder, such as swarm-small-by-depth.png).",
-        metavar="FILE",
-    )
     json: bool = option(False, "Print the counts as one JSON list.")
 
     def run(self) -> None:
@@ -156,15 +151,15 @@ class Plot(Stored, Drawing, Writing):
             raise InvalidInputError(f"{given[0]} is for the swarm plot: leave it out, or give --kind swarm")
         if self.runs and (given := given_flags(self, ("csv", "out", "storage"))):
             raise InvalidInputError(f"{given[0]} names the trials as {self.runs[0]} does: leave one out")
-        output = check_output(self.output or self._name(), SUFFIXES, force=self.force)
+        outputs = Outputs.of(self, self._name(), (".csv",))
         rows, about = self._rows()
-        save_figure(output, lambda: self._draw(rows, about), self.figure)
+        outputs.write(lambda: self._draw(rows, about), lambda path: results.write_csv(rows, path))
         found = training_shares(rows, self.loss, self.below, REGIONS if self.kind == "area" else (WHOLE,))
         if self.json:
             print_json([asdict(share) | {"share": share.share} for share in found])
         else:
             print(share_table(found, self.below), end="\n\n")
-        print(f"figure: {output}", file=sys.stderr if self.json else sys.stdout)
+        print(f"figure: {outputs.figure}", file=sys.stderr if self.json else sys.stdout)
 
     def _rows(self) -> tuple[list[Row], str]:
         """The trials, and their origin in words."""

@@ -123,8 +123,10 @@ def _panels(
     depths = sorted({network.depth for network in groups})
     size = max(6.0, PANEL_INCHES * len(depths) + 1.4), 2.1 * len(lines) + 0.9 + extra_height
     figure, panels = Figure(figsize=sized(*size), layout="constrained"), {}
-    rows = [["legend"] * len(depths), *[[f"{line} {depth}" for depth in depths] for line in lines]]
-    axes = figure.subplot_mosaic(rows, height_ratios=(0.01, *[1] * len(lines)), sharex=True, sharey=True)
+    mosaic: list = [["legend"] * len(depths), *[[f"{line} {depth}" for depth in depths] for line in lines]]
+    axes: dict[str, Axes] = figure.subplot_mosaic(
+        mosaic, height_ratios=(0.01, *[1] * len(lines)), sharex=True, sharey=True
+    )
     for ax in axes.values():
         ax.set(xscale="log", yscale="log", visible=False)
     axes["legend"].set(visible=True)
@@ -134,7 +136,7 @@ def _panels(
         ax.set_title(in_inches(network.title + more(trials), 0.85 * PANEL_INCHES, 9))
         ax.set(visible=True)
         panels[network] = ax, trials
-    for column in zip(*rows[1:], strict=True):
+    for column in zip(*mosaic[1:], strict=True):
         lowest = [axes[name] for name in column if axes[name].get_visible()][-1]
         lowest.set_xlabel("learning rate")
         lowest.tick_params(labelbottom=True)

@@ -7,7 +7,7 @@ from tables import for_each
 import gersgorin
 from analysis import gate_activity, lesion
 from gersgorin.linalg.inclusion import INCLUSION_SETS
-from gersgorin.linalg.normality import kreiss_constant, numerical_radius
+from gersgorin.linalg.normality import numerical_radius
 from gersgorin.linalg.resolvent import pseudospectrum
 from rhn.cells import CELLS
 from rhn.data.text import Vocabulary
@@ -32,7 +32,6 @@ SEEN = (CELL, X)
 
 MEASURES = {
     "numerical radius": lambda: numerical_radius(A),
-    "kreiss": lambda: kreiss_constant(0.2 * A),
     "pseudospectrum": lambda: pseudospectrum(A, A[0]),
     "outlines": lambda: [made(A).area(9) for made in INCLUSION_SETS.values()],
     "lyapunov": lambda: gersgorin.lyapunov(*SEEN, 2),

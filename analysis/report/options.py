@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gersgorin.loading.options import DataOptions
-from rhn.utils.options import Drawing, Writing, option
+from rhn.utils.options import Sized, Writing, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class ReportedNetwork:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Drawing, Writing, DataOptions, ReportedNetwork):
+class Options(Sized, Writing, DataOptions, ReportedNetwork):
     """One HTML page about a network, its training or a study: a verdict, spectra, gradients, gates, lesions, curves, swarm and map. The
     page refers to nothing outside: send it, open it anywhere, print it.
 

@@ -1,6 +1,6 @@
-"""Thirty trainings of public threads (numbers from 61 on), set aside: unseen by those who wrote the causes, and run once.
+"""Thirty trainings of public threads (numbers from 101 on), set aside: unseen by those who wrote the causes, and run once.
 
-tNN(repaired) is thread NN of threads.csv as its owner wrote it, scaled down, or with its one repair; SET_ASIDE seeds it.
+tNNN(repaired) is thread NNN of threads.csv as its owner wrote it, scaled down, or with its one repair; SET_ASIDE seeds it.
 
 Legend: N examples, T frames, K outputs or classes, V words.
 """
@@ -11,409 +11,527 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.threads.development_parts import Cells
-from benchmarks.threads.trainings import Net, Training, minibatches, threads
+from benchmarks.threads.trainings import Training, threads
 
-MSE, CE = nn.MSELoss(), nn.CrossEntropyLoss()
+MSE, CE, BCE = nn.MSELoss(), nn.CrossEntropyLoss(), nn.BCEWithLogitsLoss()
 
 
-class Kept(nn.Module):
-    """Parts as their owner keeps them, in a list for example, and the forward function of all."""
+class Parts(nn.Module):
+    """Named parts and the function that puts them together."""
 
-    def __init__(self, forward, **parts):
+    def __init__(self, how, **parts):
         super().__init__()
-        self.own = forward
+        self.how = how
         for name, part in parts.items():
             setattr(self, name, part)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.own(self, x)
+    def forward(self, *x):
+        return self.how(self, *x)
 
 
-def case(model, x, y, loss_fn, rate=3e-3, kind="Adam", *, fresh=300, error=None, how=None, **rest) -> Training:
-    """The last `fresh` examples are the test, of which error(model, x, y) is what the owner complains about."""
-    optimizer = getattr(torch.optim, kind)(model.parameters(), rate, **how or {})
-    test = (x[-fresh:], y[-fresh:])
-    own = error and (lambda model: torch.as_tensor(error(model, *test)).nan_to_num(math.inf).item())
-    return Training(model, x[:-fresh], y[:-fresh], loss_fn, optimizer, test, error=own, **rest)
+class Last(nn.Module):
+    """A recurrent network of torch.nn, batch first, and a linear layer on its last frame, or on all."""
+
+    def __init__(self, kind, m, units, K, every=False, **options):
+        super().__init__()
+        self.rnn = getattr(nn, kind)(m, units, batch_first=True, **options)
+        self.head, self.every = nn.Linear(units * (2 if self.rnn.bidirectional else 1), K), every
+
+    def forward(self, x):
+        out, _ = self.rnn(x)
+        return self.head(out if self.every else out[:, -1])
 
 
-def reader(kind: str, V: int, units: int, K: int, **options) -> nn.Sequential:
-    """A network that reads words."""
-    return nn.Sequential(nn.Embedding(V, 16), Net(kind, 16, units, K, **options))
+def make(model, x, y, loss, rate=3e-3, kind="Adam", *, fresh=300, error=None, opt=None, **rest) -> Training:
+    """The last `fresh` examples are kept out; error(model, x, y) of those is what the owner complains about."""
+    optimizer = getattr(torch.optim, kind)([p for p in model.parameters() if p.requires_grad], rate, **opt or {})
+    kept = x[-fresh:], y[-fresh:]
+    own = error and (lambda model: float(torch.as_tensor(error(model, *kept)).nan_to_num(math.inf)))
+    return Training(model, x[:-fresh], y[:-fresh], loss, optimizer, kept, error=own, **rest)
 
 
-def cross(output: Tensor, y: Tensor, **options) -> Tensor:
-    """Cross entropy of outputs (..., K)."""
-    return F.cross_entropy(output.flatten(0, -2), y.flatten(), **options)
+def sliding(series: Tensor, T: int) -> tuple[Tensor, Tensor]:
+    """Windows (N, T, m) of a series (L, m) and the value after each, shuffled."""
+    cut = series.unfold(0, T + 1, 1).transpose(1, 2)
+    cut = cut[torch.randperm(len(cut))]
+    return cut[:, :-1].contiguous(), cut[:, -1].contiguous()
 
 
-def surprise(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Cross entropy over that of the frequencies."""
-    return cross(model(x), y) / torch.special.entr(torch.bincount(y.flatten()) / y.numel()).sum()
+def ce(output: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(output.reshape(-1, output.shape[-1]), y.reshape(-1))
 
 
-def balanced(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Sum of both classes' shares of wrong answers, 1 for a constant; one output means yes above 0."""
-    output = model(x)
-    guess = (output > 0).reshape(y.shape) if output.shape[-1] == 1 else output.argmax(-1)
-    return sum((guess != y)[y == k].float().mean() for k in (0, 1))
+def missed(model, x, y, K: int) -> Tensor:
+    """Share of wrong answers, mean over the classes, relative to a constant answer."""
+    guess = model(x).argmax(-1)
+    return torch.stack([(guess != y)[y == k].float().mean() for k in range(K)]).mean() * K / (K - 1)
 
 
-def beside_copy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Squared error over that of the last frame as the forecast."""
-    return F.mse_loss(model(x), y) / F.mse_loss(x[:, -1], y)
+def rate_of(model, x, y, threshold=0.0) -> Tensor:
+    """Share of units on the wrong side relative to the better constant."""
+    share = y.reshape(-1, y.shape[-1]).mean(0)
+    return ((model(x) > threshold) != (y > 0.5)).float().mean() / torch.minimum(share, 1 - share).mean()
 
 
-def windows(series: Tensor, T: int, ahead: int = 1) -> tuple[Tensor, Tensor]:
-    """x (N, T, m) and the value y (N, m) that comes `ahead` frames after each, in random order."""
-    cut = series.unfold(0, T + ahead, 1).transpose(1, 2)[torch.randperm(len(series) - T - ahead + 1)]
-    return cut[:, :T].contiguous(), cut[:, -1].contiguous()
+def t101(repaired: bool) -> Training:
+    """Bits and a softmax over one unit."""
+    x = torch.randint(2, (1500, 32, 1)).float()
+    y = (x[:, 20:].sum(1) > x[:, :20].sum(1) * 0.6).float()
+    model = nn.Sequential(Last("LSTM", 1, 32, 1), nn.Sigmoid() if repaired else nn.Softmax(-1))
+    return make(model, x, y, nn.BCELoss(), 1e-2, error=partial(rate_of, threshold=0.5), batch_size=50, steps=800)
 
 
-def walk(L: int, momentum: float = 0.0, pull: float = 0.0) -> Tensor:
-    """A series (L, 1) whose moves follow from the moves before by `momentum`; it is pulled to 0."""
-    moves, series = torch.randn(L, 1), torch.zeros(L, 1)
-    for t in range(1, L):
-        moves[t] += momentum * moves[t - 1]
-        series[t] = (1 - pull) * series[t - 1] + moves[t]
-    return series
+def t102(repaired: bool) -> Training:
+    """Features of video frames (batch, time, feature) in an LSTM that takes time first."""
+    N, T, way = 1100, 8, torch.randint(4, (1100,))
+    step = torch.tensor([[0, 1], [1, 0], [0, -1], [-1, 0]])[way]
+    place = (torch.randint(10, (N, 1, 2)) + torch.arange(T)[:, None] * step[:, None]) % 10
+    x = 0.1 * torch.randn(N, T, 1, 10, 10)
+    x[torch.arange(N)[:, None], torch.arange(T), 0, place[..., 0], place[..., 1]] += 2.0
+
+    def how(net, x):
+        f = net.cnn(x.flatten(0, 1)).view(x.shape[0], x.shape[1], -1)
+        return net.out(F.relu(net.fc(net.lstm(f)[0][:, -1])))
+
+    cnn = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(200, 32), nn.ReLU()
+    )
+    lstm = nn.LSTM(32, 48, batch_first=repaired)
+    return make(Parts(how, cnn=cnn, lstm=lstm, fc=nn.Linear(48, 32), out=nn.Linear(32, 4)), x, way, CE, 3e-3, steps=500)
 
 
-def opinions(N: int, T: int, V: int = 40) -> tuple[Tensor, Tensor]:
-    """Texts (N, T) and whether their words' weights sum up to more than the median (N,)."""
-    x = torch.randint(1, V, (N, T))
-    return x, ((total := torch.randn(V)[x].sum(1)) > total.median()).long()
+def t103(repaired: bool) -> Training:
+    """Images (N, rows, columns) of ten things, blank at the rim, and batch_first=False."""
+    N, side = 2000, 16
+    shapes, y = (torch.rand(10, 10, 10) < 0.35).float(), torch.randint(10, (N,))
+    x = torch.zeros(N, side, side)
+    for k, (i, j) in enumerate(torch.randint(1, 4, (N, 2)).tolist()):
+        x[k, i : i + 10, j : j + 10] = shapes[y[k]] * (0.6 + 0.4 * torch.rand(1))
+
+    def how(net, x):
+        start = [torch.zeros(1, x.shape[0 if repaired else 1], 48) for _ in range(2)]
+        return net.fc(net.lstm(x, tuple(start))[0][:, -1])
+
+    model = Parts(how, lstm=nn.LSTM(side, 48, batch_first=repaired), fc=nn.Linear(48, 10))
+    return make(model, x, y, CE, 1e-2, batch_size=100, steps=300)
 
 
-def repeats(N: int, T: int, V: int, back: int) -> tuple[Tensor, Tensor]:
-    """Texts (N, T) and their next words: nine of ten follow by a table from the word `back` places before."""
-    text, table = torch.randint(V, (N, T + 1)), torch.randperm(V)
-    for t in range(back, T + 1):
-        text[:, t] = torch.where(torch.rand(N) < 0.9, table[text[:, t - back]], text[:, t])
-    return text[:, :-1], text[:, 1:]
+def t104(repaired: bool) -> Training:
+    """Two LSTM cells forecast a sine each step; the state of the last one is the forecast."""
+    z = 2 * torch.sin(torch.rand(700, 1) * 6.3 + torch.arange(41) / 3.2 * (0.8 + 0.4 * torch.rand(700, 1)))
 
-
-def t61(repaired: bool) -> Training:
-    """The dense layers of a forecast stand in a plain list."""
-    z = torch.sin((0.2 + 0.6 * torch.rand(1500, 1)) * torch.arange(64) + 6.3 * torch.rand(1500, 1))
-    dense = [nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 40)]
-
-    def forward(net, x):
-        h = net.lstm(x)[0][:, -1]
-        for layer in net.dense:
-            h = layer(h)
-        return h
-
-    model = Kept(forward, lstm=nn.LSTM(1, 24, batch_first=True), dense=nn.ModuleList(dense) if repaired else dense)
-    return case(model, z[:, :24, None], z[:, 24:], MSE, 3e-3, steps=800)
-
-
-def t62(repaired: bool) -> Training:
-    """The LSTM cells of a learned optimiser stand in a plain list."""
-    g = torch.randn(1500, 20, 1) * 10 ** (2 * torch.rand(1500, 1, 1) - 1)
-    mean = F.pad(g, (0, 0, 9, 0)).unfold(1, 4, 1)[:, :20].mean(3)
-    size = torch.stack([g[:, : t + 1].square().mean(1).sqrt() for t in range(20)], 1)
-
-    def forward(net, x):
-        states, outputs = [None, None], []
-        for frame in net.enter(x).unbind(1):
-            for i, cell in enumerate(net.cells):
-                states[i] = cell(frame, states[i])
-                frame = states[i][0]
-            outputs.append(net.leave(frame))
+    def how(net, x):
+        h, c, outputs = (x.new_zeros(len(x), 40),) * 2, (x.new_zeros(len(x), 40 if repaired else 1),) * 2, []
+        for frame in x.unbind(1):
+            h = net.one(frame, h)
+            c = net.two(h[0], c)
+            outputs.append(net.out(c[0]))
         return torch.stack(outputs, 1)
 
-    cells = (nn.ModuleList if repaired else list)(nn.LSTMCell(10, 10) for _ in range(2))
-    model = Kept(forward, enter=nn.Linear(1, 10), cells=cells, leave=nn.Linear(10, 1))
-    return case(model, g, 2 * mean / size, MSE, 1e-2, steps=400)
-
-
-def t64(repaired: bool) -> Training:
-    """The state of a session is detached after each click."""
-    x, y = repeats(1500, 15, 25, 4)
-
-    def forward(net, x):
-        h, states = None, []
-        for item in net.items(x).unbind(1):
-            h = net.cell(item, h if repaired or h is None else h.detach())
-            states.append(h)
-        return net.out(torch.stack(states, 1))
-
-    model = Kept(forward, items=nn.Embedding(25, 16), cell=nn.GRUCell(16, 48), out=nn.Linear(48, 25))
-    return case(model, x, y, cross, 5e-3, error=surprise, steps=700)
-
-
-def t65(repaired: bool) -> Training:
-    """The decoder reads its sentence in both directions; it begins with 1 and ends with zeros."""
-    a, b = torch.randint(12, (2, 1500))
-    first, second, third = torch.randint(12, (3, 12, 12))
-    words = [a, first[0, a], second[0, a], b, first[a, b], second[a, b], third[a, b]]
-    text = F.pad(F.pad(torch.stack(words, 1) + 2, (1, 0), value=1), (0, 3))
-    model = reader("GRU", 14, 48, 14, every=True, bidirectional=not repaired)
-
-    def written(model, x, y):
-        begun = torch.stack([model(x[:, :t])[:, -1] for t in range(1, 8)], 1)
-        return surprise(lambda _: begun, x, y[:, :7])
-
-    return case(model, text[:, :-1], text[:, 1:], cross, 5e-3, error=written, steps=800)
-
-
-def t66(repaired: bool) -> Training:
-    """Outputs (N, 1) of a continued sequence of numbers are compared with targets (N,)."""
-    z = torch.rand(1200, 1) + (0.2 * torch.rand(1200, 1) - 0.1) * torch.arange(11)
-
-    def off(model, x, y):
-        return (model(x)[:, 0] - y).square().mean() / y.var()
-
-    loss_fn = (lambda output, y: F.mse_loss(output, y[:, None])) if repaired else F.mse_loss
-    return case(Net("LSTM", 1, 20, 1), z[:, :10, None], z[:, 10], loss_fn, 1e-2, error=off, batch_size=10)
-
-
-def t67(repaired: bool) -> Training:
-    """Windows (N, T) are viewed as (T, N, 1), not transposed."""
-    z = [torch.randn(1500), torch.randn(1500)]
-    for _ in range(40):
-        z.append(1.5 * z[-1] - 0.9 * z[-2] + 0.3 * torch.randn(1500))
-    z = torch.stack(z[-21:], 1)
-
-    def forward(net, x):
-        frames = x.t()[..., None] if repaired else x.view(x.shape[1], -1, 1)
-        return net.linear(net.lstm(frames)[0][-1])
-
-    model = Kept(forward, lstm=nn.LSTM(1, 32), linear=nn.Linear(32, 1))
-    return case(model, z[:, :-1].contiguous(), z[:, -1:], MSE, 1e-2)
-
-
-def t68(repaired: bool) -> Training:
-    """Images (N, rows, columns) go to an LSTM that takes time first; the lowest rows are blank."""
-    y, digits = torch.randint(10, (2000,)), F.pad((torch.rand(10, 11, 14) < 0.3).float(), (0, 0, 0, 3))
-    model = Net("LSTM", 14, 32, 10, num_layers=2)
-    model.rnn.batch_first = repaired
-    return case(model, digits[y] + 0.1 * torch.randn(2000, 14, 14), y, CE, 1e-2, batch_size=100, steps=300)
-
-
-def t69(repaired: bool) -> Training:
-    """An hourly price walks at random, or swings by day besides; the forecast is of six hours later."""
-    series = walk(2000) + (5 * torch.sin(torch.arange(2000.0) * math.pi / 12)[:, None] if repaired else 0)
-    x, y = windows((series - series.mean()) / series.std(), 24, 6)
-    return case(Net("LSTM", 1, 22, 1), x, y, nn.L1Loss(), 5e-3, error=beside_copy, steps=800)
-
-
-def t70(repaired: bool) -> Training:
-    """The next close of a stock whose moves are independent, or go on."""
-    series = walk(1800, 0.9 if repaired else 0.0, 0.02)
-    data = windows((series - series.mean()) / series.std(), 10)
-    return case(Net("LSTM", 1, 32, 1, num_layers=2), *data, MSE, 5e-3, error=beside_copy, steps=1200)
-
-
-def t71(repaired: bool) -> Training:
-    """A softmax ends the model of a guitar's echo, whose two samples go from -27 to 27."""
-    x = torch.randn(2000, 16, 2) * (0.3 + 4 * torch.rand(2000, 1, 1) ** 2)
-    model = nn.Sequential(Net("LSTM", 2, 48, 2), nn.Identity() if repaired else nn.Softmax(-1))
-    return case(model, x, x[:, -1] + 0.7 * x[:, -4], MSE, 1e-2, steps=800)
-
-
-def t73(repaired: bool) -> Training:
-    """ReLU is the activation of the LSTM in a classifier of long series."""
-    y, phase = torch.randint(3, (900,)), 6.3 * torch.rand(900, 1, 3)
-    x = 2 * ((0.2 + 0.2 * y)[:, None, None] * torch.arange(120)[:, None] + phase).sin() + torch.randn(900, 120, 3)
-    cells = Cells(16, 32, torch.tanh if repaired else torch.relu)
-
-    def forward(net, x):
-        return net.out(net.cells(F.relu(net.conv(x.transpose(1, 2))).transpose(1, 2))[:, -1])
-
-    model = Kept(forward, conv=nn.Conv1d(3, 16, 5, stride=2), cells=cells, out=nn.Linear(32, 3))
-    return case(model, x, y, CE, 1e-2, steps=250)
-
-
-def t74(repaired: bool) -> Training:
-    """A softmax ends the network that calls bases from the reads above them."""
-    y, level = torch.randint(5, (1500, 20)), 0.5 * torch.rand(1500, 20, 1)
-    reads = F.one_hot(y, 5) * (1 - level) + level * torch.rand(1500, 20, 5)
-    x = torch.cat([reads.roll(1, 1), torch.randn(1500, 20, 5)], 2)
-    net = Net("GRU", 10, 32, 5, every=True, bidirectional=True)
-    model = nn.Sequential(net, nn.Identity() if repaired else nn.Softmax(2))
-    return case(model, x, y, cross, 1e-3, error=surprise, steps=250)
-
-
-def t76(repaired: bool) -> Training:
-    """A rare emotion is never predicted; weights of the classes help."""
-    x = torch.randn(4000, 12, 6)
-    y = (torch.rand(4000) < torch.where(x[:, 4:, 0].mean(1) > 0.5, 0.35, 0.004)).long()
-    loss_fn = nn.CrossEntropyLoss(torch.tensor([0.05, 0.95]) if repaired else None)
-    return case(Net("GRU", 6, 24, 2), x, y, loss_fn, 2e-3, error=balanced, fresh=2000, steps=500)
-
-
-def t77(repaired: bool) -> Training:
-    """Tags of the padding before a sentence count in the loss as a class of their own."""
-    x = torch.randint(1, 80, (1500, 70)).where(torch.arange(70) > torch.randint(62, 67, (1500, 1)), 0)
-    y = (1 + torch.randint(8, (80,)))[x].where(x > 0, 0)
-    model = reader("LSTM", 80, 32, 9, every=True, bidirectional=True)
-
-    def of_words(model, x, y):
-        return (model(x).argmax(2) != y)[y > 0].float().mean() / (y[y > 0] != y[y > 0].mode()[0]).float().mean()
-
-    return case(model, x, y, partial(cross, ignore_index=0) if repaired else cross, 2e-3, error=of_words, steps=90)
-
-
-def t78(repaired: bool) -> Training:
-    """The class of a question is read after a long run of zeros."""
-    x = torch.randint(1, 60, (1500, 60)).where(torch.arange(60) < torch.randint(4, 10, (1500, 1)), 0)
-    y = torch.randint(6, (60,))[x[:, 1]]
-
-    def forward(net, x):
-        states = net.lstm(net.words(x))[0]
-        return net.out(states[torch.arange(len(x)), (x > 0).sum(1) - 1] if repaired else states[:, -1])
-
-    model = Kept(forward, words=nn.Embedding(60, 16), lstm=nn.LSTM(16, 32, batch_first=True), out=nn.Linear(32, 6))
-    return case(model, x, y, CE, 5e-3, steps=600)
-
-
-def t79(repaired: bool) -> Training:
-    """Prices in hundreds and volumes in millions enter raw, and the next price leaves."""
-    close = 800 + 12 * walk(1200, pull=0.03)
-    series = torch.cat([close + 4 * torch.randn(1200, 3), 1e6 * (1 + torch.rand(1200, 1)), close], 1)
-    low, high = series.min(0)[0], series.max(0)[0]
-    x, y = windows((series - low) / (high - low) if repaired else series, 7)
-    return case(Net("LSTM", 5, 10, 1), x, y[:, -1:], MSE, 1e-2, steps=500)
-
-
-def t80(repaired: bool) -> Training:
-    """A series and its next value in the hundreds are fed unscaled."""
-    t = torch.arange(1500.0)
-    series = 400 + 130 * torch.sin(t / 5) + 60 * torch.sin(t / 3.1) + 5 * torch.randn(1500)
-    series = (series - series.mean()) / series.std() if repaired else series
-    return case(Net("LSTM", 1, 64, 1), *windows(series[:, None], 30), MSE, 1e-3, batch_size=64, steps=500)
-
-
-def t81(repaired: bool) -> Training:
-    """A moving average of three numbers is to be learned from one number."""
-    z = torch.randint(10, (1300, 3, 1)).float()
-    return case(Net("LSTM", 1, 8, 1), z if repaired else z[:, -1:], z.mean(1), MSE, 1e-2, steps=1000)
-
-
-def t82(repaired: bool) -> Training:
-    """All positive reviews stand before the negative ones, and the pool of shuffling is too small."""
-    training = case(reader("LSTM", 40, 32, 2), *opinions(1900, 20), CE, 1e-2)
-    rows = training.y.argsort(descending=True, stable=True)
-    training.x = DataLoader(TensorDataset(training.x[rows], training.y[rows]), 32, repaired, drop_last=True)
-    training.y, training.steps = None, 300
-    return training
-
-
-def t83(repaired: bool) -> Training:
-    """The rate is too large for a deep classifier of reviews."""
-    model = reader("LSTM", 40, 48, 2, num_layers=3)
-    return case(model, *opinions(1800, 25), CE, 3e-3 if repaired else 6e-2, how={"betas": (0.7, 0.99)}, steps=400)
-
-
-def t84(repaired: bool) -> Training:
-    """SGD steps with rate 20 on the gradient of a plain RNN, clipped at 0.25."""
-    data, rate, options = repeats(1500, 30, 30, 2), 2.0 if repaired else 20.0, {"clip_norm": 0.25}
-    model = reader("RNN", 30, 64, 30, every=True, num_layers=2, nonlinearity="relu")
-    return case(model, *data, cross, rate, "SGD", error=surprise, options=options, batch_size=20, steps=600)
-
-
-def t85(repaired: bool) -> Training:
-    """.item() takes the log-probability of each next letter off the graph."""
-    x, y = repeats(1200, 20, 20, 1)
-
-    def loss_fn(output, y):
-        loss, gain = torch.zeros((), requires_grad=True), output.log_softmax(2).gather(2, y[..., None]).mean()
-        return loss - (gain if repaired else gain.item())
-
-    return case(reader("GRU", 20, 32, 20, every=True), x, y, loss_fn, 5e-3, error=surprise, steps=400)
-
-
-def t86(repaired: bool) -> Training:
-    """Nine of ten outputs of the LSTM are dropped, instead of one."""
-    x = torch.randn(1500, 15, 4)
-    y = x[:, :, :3].cumsum(1).abs().amax(1).argmax(1)
-    drop = nn.Dropout(0.1 if repaired else 0.9)
-    model = nn.Sequential(nn.Linear(4, 24), drop, Net("LSTM", 24, 24, 24), drop, nn.Linear(24, 3))
-    return case(model, x, y, CE, 5e-3, steps=700)
-
-
-def t87(repaired: bool) -> Training:
-    """A penalty on the weights is so strong that rare events are not learned any more."""
-    x = torch.randn(1200, 30, 3)
-    y = (F.pad(x[..., :1], (0, 0, 3, 0)).unfold(1, 4, 1).mean(3) > 0.75).float()
-    model, loss_fn = Net("GRU", 3, 32, 1, every=True), nn.BCEWithLogitsLoss(pos_weight=torch.tensor(5.0))
-    return case(model, x, y, loss_fn, 5e-3, error=balanced, how={"weight_decay": 0.3 * (not repaired)}, steps=300)
-
-
-def t88(repaired: bool) -> Training:
-    """The likelihood of a time to an event takes the logarithm of 0."""
-    x = torch.randn(1500, 15, 3)
-    time_left = ((7 + 3 * x[:, :, 0].mean(1, True)).exp() * (-torch.rand(1500, 1).log()) ** 0.2).floor()
-
-    def loss_fn(output, y):
-        a, b = (output[:, :1] + 7).exp(), F.softplus(output[:, 1:] - 9)
-        early, late = ((y + 1e-9) / a) ** b, ((y + 1) / a) ** b
-        return (late - torch.log((late - early).exp() - 1 + (1e-6 if repaired else 0.0))).mean()
-
-    def off(model, x, y):
-        return (model(x)[:, :1] + 7 - (y + 1).log()).square().mean() / (y + 1).log().var()
-
-    return case(Net("GRU", 3, 24, 2), x, time_left, loss_fn, 5e-3, error=off, steps=500)
-
-
-def t89(repaired: bool) -> Training:
-    """A model of a thrown object is trained for a few epochs only."""
-    t, speed, start = torch.arange(21) * 0.1, 5 + 5 * torch.rand(1000, 1), 2 * torch.rand(1000, 1)
-    z = torch.stack([start + speed * t - 4.9 * t**2, speed - 9.8 * t], 2)
+    two, out = nn.LSTMCell(40, 40 if repaired else 1), nn.Linear(40, 1) if repaired else nn.Identity()
+    model = Parts(how, one=nn.LSTMCell(1, 40), two=two, out=out)
+    return make(model, z[:, :-1, None], z[:, 1:, None], MSE, 1e-2, fresh=200, steps=250)
+
+
+def t105(repaired: bool) -> Training:
+    """Labels of short comments, padded behind with 1, read from the last frame."""
+    N, T = 1500, 70
+    x = torch.randint(2, 60, (N, T)).where(torch.arange(T) < torch.randint(4, 16, (N, 1)), 1)
+    y = torch.stack([((x > 2 + 18 * k) & (x <= 8 + 18 * k)).any(1) for k in range(3)], 1).float()
+
+    def how(net, x):
+        states = net.encoder(net.embedding(x))[0]
+        last = states[torch.arange(len(x)), (x != 1).sum(1) - 1] if repaired else states[:, -1]
+        return net.predictor(F.relu(net.linear(last)))
+
+    encoder = nn.LSTM(24, 32, batch_first=True)
+    model = Parts(
+        how, embedding=nn.Embedding(60, 24), encoder=encoder, linear=nn.Linear(32, 32), predictor=nn.Linear(32, 3)
+    )
+    return make(model, x, y, BCE, 5e-3, error=rate_of, steps=500)
+
+
+def t106(repaired: bool) -> Training:
+    """The sine example with a rate that is far too high."""
+    z = torch.sin(torch.rand(600, 1) * 6.3 + torch.arange(41) / 4 * (0.7 + 0.6 * torch.rand(600, 1)))
+
+    def how(net, x):
+        return net.linear(net.lstm(x)[0])
+
+    model = Parts(how, lstm=nn.LSTM(1, 51, 2, batch_first=True), linear=nn.Linear(51, 1))
+    return make(model, z[:, :-1, None], z[:, 1:, None], MSE, 3e-3 if repaired else 0.8, fresh=150, steps=300)
+
+
+def t107(repaired: bool) -> Training:
+    """An LSTM with projection on long sequences, without clipping."""
+    N, T = 1500, 60
+    x = torch.randn(N, T, 8)
+    y = x[:, -8:, :5].sum(1).argmax(1)
+
+    def how(net, x):
+        return net.out(net.lstm(x)[0][:, -1])
+
+    model = Parts(how, lstm=nn.LSTM(8, 48, proj_size=24, batch_first=True), out=nn.Linear(24, 5))
+    return make(
+        model, x, y, CE, 0.3, "SGD", opt={"momentum": 0.9}, options={"clip_norm": 1.0} if repaired else {}, steps=300
+    )
+
+
+def t108(repaired: bool) -> Training:
+    """Attention within the lines of a song; short songs have lines of nothing."""
+    N, L, T = 2500, 5, 6
+    x = torch.randint(1, 30, (N, L, T)) * (torch.arange(T) < torch.randint(2, T + 1, (N, L, 1)))
+    x *= torch.arange(L)[:, None] < torch.randint(2, L + 1, (N, 1, 1))
+    y = (torch.randn(30, 4) * (torch.arange(30) > 0)[:, None])[x].sum((1, 2)).argmax(1)
+
+    def pool(states, scores, keep):
+        w = scores.squeeze(-1).masked_fill(~keep, -1e9 if repaired else -math.inf).softmax(-1)
+        return (w[..., None] * states).sum(-2)
+
+    def how(net, x):
+        h = net.words(net.embed(x).flatten(0, 1))[0].unflatten(0, x.shape[:2])
+        g = net.lines(pool(h, net.a(h), x > 0))[0]
+        return net.out(pool(g, net.b(g), (x > 0).any(2)))
+
+    words, lines = (nn.GRU(m, 16, batch_first=True, bidirectional=True) for m in (16, 32))
+    model = Parts(
+        how,
+        embed=nn.Embedding(30, 16),
+        words=words,
+        lines=lines,
+        a=nn.Linear(32, 1),
+        b=nn.Linear(32, 1),
+        out=nn.Linear(32, 4),
+    )
+    return make(model, x, y, CE, 5e-3, options={"clip_norm": 1.0}, steps=400)
+
+
+def t109(repaired: bool) -> Training:
+    """Windows of a series enter as one frame of look_back features."""
+    z = [torch.randn(1), torch.randn(1)]
+    for _ in range(900):
+        z.append(1.6 * z[-1] - 0.8 * z[-2] + 0.4 * torch.randn(1))
+    z = torch.stack(z)
+    x, y = sliding(z / z.std(), 60)
+    x = x if repaired else x.transpose(1, 2).contiguous()
+    return make(Last("LSTM", x.shape[2], 24, 1), x, y, MSE, 5e-3, fresh=640, batch_size=16, steps=900)
+
+
+def t110(repaired: bool) -> Training:
+    """A character model with half of what it computes dropped."""
+    V, T = 20, 25
+    table, text = torch.randint(V, (V, V)), torch.randint(V, (1200, T + 1))
+    for t in range(2, T + 1):
+        text[:, t] = torch.where(torch.rand(1200) < 0.9, table[text[:, t - 1], text[:, t - 2]], text[:, t])
+
+    def how(net, x):
+        return net.decoder(net.drop(net.rnn(net.drop(net.encoder(x)))[0]))
+
+    rnn, drop = nn.LSTM(16, 48, batch_first=True), nn.Dropout(0.0 if repaired else 0.5)
+    model = Parts(how, encoder=nn.Embedding(V, 16), rnn=rnn, drop=drop, decoder=nn.Linear(48, V))
+    return make(model, text[:, :-1], text[:, 1:], ce, 1e-2, fresh=200, steps=500)
+
+
+def t111(repaired: bool) -> Training:
+    """The gates over facts come from a softmax over the batch."""
+    N, L = 1400, 6
+    keys, worth = torch.stack([torch.randperm(10)[:L] for _ in range(N)]), torch.randint(8, (N, L))
+    which = torch.randint(L, (N, 1))
+    x = torch.cat([(keys * 8 + worth), 80 + keys.gather(1, which)], 1)
+    y = worth.gather(1, which)[:, 0]
+
+    def how(net, x):
+        e = net.embed(x)
+        facts, q = net.read(e[:, :-1])[0], e[:, -1:]
+        gate = net.score(torch.tanh(net.mix(torch.cat([facts * q, facts, q.expand_as(facts)], 2)))).softmax(
+            1 if repaired else 0
+        )
+        return net.out((gate * facts).sum(1))
+
+    read = nn.GRU(32, 32, batch_first=True)
+    model = Parts(
+        how, embed=nn.Embedding(90, 32), read=read, mix=nn.Linear(96, 32), score=nn.Linear(32, 1), out=nn.Linear(32, 8)
+    )
+    return make(model, x, y, CE, 5e-3, steps=900)
+
+
+def t112(repaired: bool) -> Training:
+    """The input of each step is the value that it must predict."""
+    t = torch.arange(31.0)
+    z = torch.sin(t / 2.5 * (0.7 + 0.6 * torch.rand(1000, 1)) + 6.3 * torch.rand(1000, 1)) + 0.3 * torch.sin(1.3 * t)
+    x = z[:, :-1, None] if repaired else z[:, 1:, None]
+
+    def off(model, _, y):
+        seen = z[-300:, :-1, None]
+        return (model(seen) - y).square().sum() / (y - y.mean()).square().sum()
+
+    return make(Last("RNN", 1, 32, 1, every=True), x, z[:, 1:, None], MSE, 3e-3, error=off, steps=500)
+
+
+def t113(repaired: bool) -> Training:
+    """A text detector whose LSTM layers, and what follows them, begin at zero."""
+    N, T = 900, 20
+    y = (torch.rand(N, T) < 0.3).float().cummax(1)[0] * (torch.arange(T) < torch.randint(8, T, (N, 1)))
+    x = 0.7 * torch.randn(N, 6, T) + y[:, None] * torch.randn(6, 1)
+
+    def how(net, x):
+        return net.fc(net.lstm(F.relu(net.conv(x)).transpose(1, 2))[0])
+
+    model = Parts(
+        how,
+        conv=nn.Conv1d(6, 16, 3, padding=1),
+        lstm=nn.LSTM(16, 16, batch_first=True, bidirectional=True),
+        fc=nn.Linear(32, 1),
+    )
+    if not repaired:
+        for p in (*model.lstm.parameters(), *model.fc.parameters()):
+            nn.init.zeros_(p)
+    return make(model, x, y[..., None], BCE, 0.1, "SGD", opt={"momentum": 0.9}, error=rate_of, steps=400)
+
+
+def t114(repaired: bool) -> Training:
+    """The LSTM computes with flat weights from before its parametrization; the optimiser steps others."""
+    N, T = 1200, 24
+    x = torch.cat([torch.randn(N, T, 1), torch.zeros(N, T, 1)], 2)
+    x[torch.arange(N), torch.randint(T - 4, (N,)), 1] = 1
+    y = (x[..., :1] * x[..., 1:]).sum(1) + x[:, -1, :1]
+
+    def how(net, x):
+        if repaired:
+            return net.linear(net.lstm(x)[0][:, -1])
+        weights = {n: f + p - p.detach() for (n, p), f in zip(net.lstm.named_parameters(), net.flat, strict=True)}
+        return net.linear(torch.func.functional_call(net.lstm, weights, (x,))[0][:, -1])
+
+    lstm = nn.LSTM(2, 24, batch_first=True)
+    model = Parts(how, lstm=lstm, linear=nn.Linear(24, 1))
+    model.flat = [p.detach().clone() for p in lstm.parameters()]
+    return make(model, x, y, MSE, 1e-2, steps=700)
+
+
+def t115(repaired: bool) -> Training:
+    """Softmax where the negative log likelihood takes its logarithm; names of 12 languages."""
+    N, T, V, K = 1800, 8, 26, 12
+    y, likes = torch.randint(K, (N,)), torch.randn(K, V).mul(1.3).softmax(1)
+    x = F.one_hot(torch.multinomial(likes[y], T, True), V).float()
+
+    def how(net, x):
+        hidden = x.new_zeros(len(x), 48)
+        for frame in x.unbind(1):
+            combined = torch.cat([frame, hidden], 1)
+            hidden = net.i2h(combined)
+        return net.softmax(net.i2o(combined))
+
+    softmax = nn.LogSoftmax(1) if repaired else nn.Softmax(1)
+    model = Parts(how, i2h=nn.Linear(V + 48, 48), i2o=nn.Linear(V + 48, K), softmax=softmax)
+    return make(model, x, y, nn.NLLLoss(), 0.1, "SGD", options={"clip_norm": 1.0}, steps=700)
+
+
+def t116(repaired: bool) -> Training:
+    """The start state of each call is drawn."""
+    x = 0.1 * torch.randn(1300, 1, 2) + 0.1 * torch.randn(1300, 4, 2)
+    y = x.sum(1) + 3 * x.mean(1)
+
+    def how(net, x):
+        start = [(torch.zeros if repaired else torch.randn)(1, len(x), 128) for _ in range(2)]
+        return net.out(net.lstm(x, tuple(start))[0][:, -1])
+
+    return make(Parts(how, lstm=nn.LSTM(2, 128, batch_first=True), out=nn.Linear(128, 2)), x, y, MSE, 1e-3, steps=300)
+
+
+def t117(repaired: bool) -> Training:
+    """Which entity is asked for; all attention weights are 1."""
+    N, T, V = 1300, 36, 90
+    x, entity = torch.randint(40, V, (N, T)), torch.randint(40, (N,))
+    x[torch.arange(N), torch.randint(T, (N,))] = entity
+    y = torch.randn(40, 8)[entity]
+
+    def how(net, x):
+        e = net.embed(x)
+        h = net.gru(e)[0]
+        w = net.attn(torch.cat([e, h], 2)).softmax(1 if repaired else 2)
+        return (net.out(torch.tanh(net.fc(w * h)))).sum(1) if repaired else net.out(torch.tanh(net.fc(w * h))).mean(1)
+
+    gru = nn.GRU(16, 16, batch_first=True, bidirectional=True)
+    model = Parts(
+        how, embed=nn.Embedding(V, 16), gru=gru, attn=nn.Linear(48, 1), fc=nn.Linear(32, 24), out=nn.Linear(24, 8)
+    )
+    return make(model, x, y, MSE, 5e-3, steps=400)
+
+
+def t118(repaired: bool) -> Training:
+    """The target is shifted the wrong way and lies within the window."""
+    t = torch.arange(1300.0)
+    z = torch.sin(t / 1.6)[:, None] + 0.6 * torch.sin(t / 2.7 + 1)[:, None] + 0.1 * torch.randn(1300, 1)
+    x, after = sliding(z, 12)
+    y = after if repaired else x[:, -2].clone()
+
+    def off(model, x, _):
+        return (model(x) - after[-300:]).square().sum() / (after - after.mean())[-300:].square().sum()
+
+    return make(Last("LSTM", 1, 24, 1), x, y, MSE, 1e-2, error=off, steps=500)
+
+
+def t119(repaired: bool) -> Training:
+    """Four closes and the fifth: moves that are drawn, or that go on."""
+    moves = torch.randn(1800, 1)
+    for t in range(1, 1800):
+        moves[t] += (0.85 if repaired else 0.0) * moves[t - 1]
+    z = torch.zeros(1800, 1)
+    for t in range(1, 1800):
+        z[t] = 0.98 * z[t - 1] + moves[t]
+
+    def beside(model, x, y):
+        return F.mse_loss(model(x), y) / F.mse_loss(x[:, -1], y)
+
+    return make(Last("GRU", 1, 32, 1), *sliding((z - z.mean()) / z.std(), 8), MSE, 5e-3, error=beside, steps=900)
+
+
+def t120(repaired: bool) -> Training:
+    """Adam with the rate 30 of SGD."""
+    V, T = 24, 20
+    table, text = torch.randperm(V), torch.randint(V, (1100, T + 1))
+    for t in range(2, T + 1):
+        text[:, t] = torch.where(torch.rand(1100) < 0.9, table[text[:, t - 2]], text[:, t])
+    model = nn.Sequential(nn.Embedding(V, 24), Last("LSTM", 24, 48, V, every=True))
+    return make(
+        model,
+        text[:, :-1],
+        text[:, 1:],
+        ce,
+        5e-3 if repaired else 30.0,
+        options={"clip_norm": 0.25},
+        batch_size=20,
+        steps=500,
+    )
+
+
+def t121(repaired: bool) -> Training:
+    """Four stacked LSTMs of four units and plain SGD, or one."""
+    t = torch.arange(1200.0)
+    z = torch.sin(t / 3)[:, None] + 0.5 * torch.sin(t / 7.3)[:, None] + 0.05 * torch.randn(1200, 1)
+
+    def how(net, x):
+        return net.out(torch.sigmoid(net.lstm(net.enter(x))[0][:, -1]))
+
+    lstm = nn.LSTM(10, 4, 1 if repaired else 4, batch_first=True)
+    model = Parts(how, enter=nn.Linear(1, 10), lstm=lstm, out=nn.Linear(4, 1))
+    return make(model, *sliding(z, 10), MSE, 0.1, "SGD", batch_size=16, steps=2500)
+
+
+def t122(repaired: bool) -> Training:
+    """Each batch begins with the states that the batch before left."""
+    N, T = 1280, 12
+    x = torch.randn(N, T, 2)
+    y = torch.cat([x[..., :1].cumsum(1), x.sum(2, True)], 2) / 2
+
+    def how(net, x):
+        h = None if repaired or net.h is None or net.h.shape[1] != len(x) else net.h
+        out, h = net.gru(x, h)
+        net.h = h.detach()
+        return net.out(out)
+
+    model = Parts(how, gru=nn.GRU(2, 32, batch_first=True), out=nn.Linear(32, 2))
+    model.h = None
+    return make(model, x, y, MSE, 5e-3, fresh=320, steps=600)
+
+
+def t123(repaired: bool) -> Training:
+    """A reconstruction of standardised series ends in ReLU."""
+    T = torch.arange(10.0)[:, None]
+    z = torch.sin(T * (0.3 + torch.rand(1200, 1, 1)) + 6.3 * torch.rand(1200, 1, 1)) @ torch.randn(
+        1, 5
+    ) + 0.1 * torch.randn(1200, 10, 5)
     z = (z - z.mean((0, 1))) / z.std((0, 1))
-    return case(Net("LSTM", 2, 16, 2), z[:, :-1], z[:, -1], MSE, 1e-3, steps=1000 if repaired else 44)
+
+    def how(net, x):
+        code = net.one(x)[0][:, -1:].expand(-1, 10, -1)
+        return net.end(net.out(net.two(code)[0]))
+
+    one, two = nn.LSTM(5, 24, batch_first=True), nn.LSTM(24, 32, batch_first=True)
+    model = Parts(how, one=one, two=two, out=nn.Linear(32, 5), end=nn.Identity() if repaired else nn.ReLU())
+    return make(model, z, z.clone(), MSE, 5e-3, steps=900)
 
 
-def t90(repaired: bool) -> Training:
-    """A window shorter than the time between two jumps; the forecast follows each jump."""
-    level = (torch.arange(1500) // 20 % 2).float()[:, None]
-    x, y = windows(level + 0.02 * torch.randn(1500, 1), 24 if repaired else 10)
-    return case(Net("LSTM", 1, 32, 1), x, y, MSE, 5e-3, error=beside_copy, batch_size=64, steps=1200)
+def t124(repaired: bool) -> Training:
+    """Three classes of posts, of 6, 77 and 17 of 100, much alike."""
+    N, T, V = 9000, 12, 30
+    y = torch.multinomial(torch.tensor([0.06, 0.77, 0.17]), N, True)
+    own = torch.tensor([0.4, 0.0, 0.4])[:, None] * torch.randn(3, V)
+    x = torch.multinomial((0.5 * torch.randn(V) + own).softmax(1)[y], T, True)
+    loss = nn.CrossEntropyLoss(torch.tensor([16.0, 1.3, 6.0]) / 3 if repaired else None)
+    model = nn.Sequential(nn.Embedding(V, 8), Last("LSTM", 8, 16, 3))
+    return make(model, x, y, loss, 5e-3, fresh=3000, error=partial(missed, K=3), batch_size=64, steps=500)
 
 
-def t91(repaired: bool) -> Training:
-    """The gradients are set to zero between backward and step."""
-    y = torch.randint(7, (1200, 6)).repeat_interleave(4, 1)
-    x = torch.randn(7, 12)[y] + torch.randn(1200, 24, 12)
-
-    def loop(training):
-        torch.manual_seed(0)
-        losses, optimizer = [], training.optimizer
-        for x, y in (batch for _ in range(12) for batch in minibatches(training.x, training.y, 32)):
-            optimizer.zero_grad() if repaired else None
-            loss = training.loss_fn(training.model(x), y)
-            loss.backward()
-            optimizer.zero_grad() if not repaired else None
-            optimizer.step()
-            losses.append(loss.item())
-        return losses
-
-    return case(Net("GRU", 12, 32, 7, every=True), x, y, cross, 3e-3, fit=loop)
+def t125(repaired: bool) -> Training:
+    """13 emotions from few texts, or from enough of them."""
+    N, T, V, K = 8400 if repaired else 800, 12, 300, 13
+    x = torch.randint(V, (N, T))
+    y = (torch.randn(V, K) * (torch.rand(V, 1) < 0.25))[x].sum(1).argmax(1)
+    model = nn.Sequential(nn.Embedding(V, 50), Last("LSTM", 50, 64, K, bidirectional=True))
+    return make(model, x, y, CE, 3e-3, fresh=400, steps=700)
 
 
-def t92(repaired: bool) -> Training:
-    """Numbers 0, 1, 2 of three labels are the targets of one sigmoid unit."""
-    words, worth = torch.randint(50, (1800, 15)), torch.randn(50, 3)
-    x, y = torch.randn(50, 20)[words], worth[words].sum(1).argmax(1, keepdim=True).float()
-
-    def mistaken(model, x, y):
-        guess, y = model(x).argmax(1) if repaired else model(x)[:, 0].sigmoid().round(), y[:, 0]
-        return (guess != y).float().mean() / (y != y.mode()[0]).float().mean()
-
-    loss_fn = (lambda output, y: CE(output, y[:, 0].long())) if repaired else nn.BCEWithLogitsLoss()
-    return case(Net("LSTM", 20, 32, 3 if repaired else 1), x, y, loss_fn, 3e-3, error=mistaken)
+def t126(repaired: bool) -> Training:
+    """Targets near 300 are not normalised."""
+    N, T = 1200, 20
+    level, slope = torch.randn(N, 1, 1), torch.randn(N, 1, 1)
+    x = level + slope * torch.linspace(-1, 1, T)[:, None] + 0.2 * torch.randn(N, T, 1)
+    y = 300 + 60 * (level + 1.2 * slope)[:, 0]
+    y = (y - y.mean()) / y.std() if repaired else y
+    return make(Last("LSTM", 1, 32, 1), x, y, MSE, 3e-3, batch_size=64, steps=600)
 
 
-def t93(repaired: bool) -> Training:
-    """A large LSTM learns a few windows by heart, or as many as it needs."""
-    x = torch.randn(3000 if repaired else 420, 20, 10)
-    y = ((x[..., 0] * x[..., 1]).mean(1) > 0).long()
-    return case(Net("LSTM", 10, 64, 2, bidirectional=True), x, y, CE, 3e-3, steps=600)
+def t127(repaired: bool) -> Training:
+    """Notes as numbers, and a few epochs."""
+    V, songs = 12, torch.randint(12, (6, 16))
+    z = torch.cat([songs[k] for k in torch.randint(6, (110,))])
+    cut = z.unfold(0, 11, 1)[torch.randperm(len(z) - 10)]
+    model = Last("LSTM", 1, 64, V, num_layers=2)
+    return make(model, cut[:, :-1, None] / V, cut[:, -1], CE, 3e-3, batch_size=64, steps=1500 if repaired else 100)
+
+
+def t128(repaired: bool) -> Training:
+    """Sentence vectors within 0 and 1 go into an embedding, that takes ids."""
+    N, T = 1500, 40
+    x = torch.rand(N, T)
+    y = (x[:, ::4].mean(1, True) > x[:, 2::4].mean(1, True)).float()
+
+    def how(net, x):
+        return net.out(net.drop(net.lstm(net.embed(x[..., None] if repaired else x.long()))[0][:, -1]))
+
+    embed = nn.Linear(1, 16) if repaired else nn.Embedding(100, 16)
+    model = Parts(how, embed=embed, lstm=nn.LSTM(16, 32, batch_first=True), drop=nn.Dropout(0.2), out=nn.Linear(32, 1))
+    return make(model, x, y, BCE, 1e-2, error=rate_of, steps=900)
+
+
+def t129(repaired: bool) -> Training:
+    """A few null values in the table."""
+    t = torch.arange(1200.0)
+    z = torch.stack([torch.sin(t / 6) + 0.1 * torch.randn(1200), torch.cos(t / 6) + 0.1 * torch.randn(1200)], 1)
+    z[torch.randint(1200, (4,)), 1] = 0.0 if repaired else math.nan
+    x, y = sliding(z, 20)
+    keep = torch.cat([torch.arange(len(x) - 300), torch.arange(len(x))[-300:][x[-300:].isfinite().all(2).all(1)]])
+    model = Last("LSTM", 2, 32, 1)
+    return make(model, x[keep], y[keep, :1], MSE, 5e-3, fresh=200, steps=400)
+
+
+def t130(repaired: bool) -> Training:
+    """The cue is in the first frame; gradients end after each 8 of 16 frames, or 16."""
+    N, T = 1200, 16
+    y, cut = torch.randint(4, (N,)), 16 if repaired else 8
+    x = torch.cat([F.one_hot(y, 4).float()[:, None] * (torch.arange(T) == 0)[:, None], torch.randn(N, T, 3)], 2)
+
+    def how(net, x):
+        h = None
+        for part in x.split(cut, 1):
+            out, h = net.gru(F.relu(net.enter(part)), h)
+            h = h.detach()
+        return net.policy(out[:, -1])
+
+    model = Parts(how, enter=nn.Linear(7, 32), gru=nn.GRU(32, 32, batch_first=True), policy=nn.Linear(32, 4))
+    return make(model, x, y, CE, 3e-3, steps=500)
 
 
 SET_ASIDE = threads(globals())

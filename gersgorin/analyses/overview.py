@@ -13,11 +13,11 @@ The analyses are the rows of `gersgorin.analyses.ANALYSES`: the default ones and
 Legend: T steps, L layers of a step.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,10 +26,12 @@ from torch import Tensor, nn
 
 from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.credit import SCALE
+from gersgorin.analyses.several import Several
 from gersgorin.analyses.spectra import MEASURES
 from gersgorin.analyses.steps import gradient_words
-from gersgorin.loading.open import open_run, open_training
+from gersgorin.loading.open import open_run
 from gersgorin.loading.sequence_map import SequenceMap
+from gersgorin.loading.whole_model import open_training
 from gersgorin.plotting.figure import Block, Shown, compose
 from gersgorin.plotting.run_figure import plot_products, plot_suggested, step_block
 from gersgorin.run.cell import State
@@ -38,18 +40,15 @@ from gersgorin.training.losses import Loss
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.utils.figures import drawn
-from rhn.utils.result import KIND, Result, tabulated
+from rhn.utils.result import tabulated
 from rhn.utils.wording import counted
 
 COLUMNS = ("first", "middle", "last", "mean", "least", "largest")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Overview(Result, kind="overview"):
+class Overview(Several, kind="overview"):
     """The results of several analyses, each an attribute by the name of its row; None for an analysis that was not computed."""
-
-    results: dict[str, Result]
-    """By name, in the order of `ANALYSES`."""
 
     def __getattr__(self, name: str) -> Any:
         if name not in ANALYSES:
@@ -81,26 +80,6 @@ class Overview(Result, kind="overview"):
     def to_dict(self) -> dict:
         """{name of the analysis: numbers of its result}."""
         return {name: result.to_dict() for name, result in self.results.items()}
-
-    def _saved(self) -> dict:
-        parts = {
-            f"{name}.{field}": value
-            for name, result in self.results.items()
-            for field, value in ({KIND: result.kind} | result._saved()).items()
-        }
-        return {"title": self.title, "about": self.about} | parts
-
-    @classmethod
-    def _of_file(cls, values: Mapping) -> Self:
-        parts: dict[str, dict] = {}
-        for key in values:
-            name, dot, field = key.partition(".")
-            if dot:
-                parts.setdefault(name, {})[field] = values[key]
-        for name in parts.keys() & ANALYSES.keys():
-            ANALYSES[name].load()  # registers the class of its result
-        results = {name: Result.classes[str(part[KIND])]._of_file(part) for name, part in parts.items()}
-        return cls(results=results, title=str(values["title"]), about=str(values["about"]))
 
 
 def analyze(
@@ -140,7 +119,7 @@ def analyze(
     trained = model if loss is not None or isinstance(model, PolyphonicModel | LanguageModel) else None
     axes = 2 if isinstance(model, LanguageModel) else 3  # of several sequences, of tokens or of frames
     first, which = x, ""
-    if trained is not None and isinstance(x, Tensor | np.ndarray) and x.ndim == axes and x.shape[1] > 1:
+    if trained is not None and isinstance(x, Tensor | np.ndarray) and x.ndim == axes and min(x.shape[:2]) > 1:
         first, which = x[:, :1], f" of the first of {x.shape[1]} sequences"
     run = open_run(network, first, s0, **options)
     training = None if trained is None else open_training(trained, x, targets, loss, label=run.label)

@@ -25,7 +25,7 @@ from gersgorin._validate import with_gradients
 from gersgorin.analyses.steps import gates, gradient_words
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
-from gersgorin.linalg.normality import departure_from_normality, kreiss_constant
+from gersgorin.linalg.normality import departure_from_normality
 from gersgorin.linalg.outlines import discs_outline, support_corners
 from gersgorin.linalg.products import half_life, running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
@@ -93,8 +93,6 @@ class Spectra(Result, kind="spectra"):
     """How far each step's numerical range reaches in directions that share a full turn equally, (T, angles): see `range_outline`."""
     departure_from_normality: np.ndarray
     """Henrici's, relative to the Frobenius norm, (T,): 0 where a step is normal, 1 where it is nilpotent."""
-    kreiss_constant: np.ndarray
-    """A lower bound on the growth of the powers of a step, (T,): inf for growth without end, NaN at steps without a search."""
     norm_bound: np.ndarray
     """A bound on `norm` over all inputs and all states as large as those of this run, 0-dim; NaN for a cell without one."""
     log_norm_product: np.ndarray
@@ -193,12 +191,11 @@ class Spectra(Result, kind="spectra"):
         which = f"; {self.which_eigenvalues} of {self.row_centers.shape[1]}" if self.leading else ""
         heads = "".join(f"{f'step {t}':>11}" for t in steps)
         yield f"{self.along}, {counted(T, 'step')}, {DISC_WORDS[self.discs]}{which}\n{'':<26}{heads}{'mean':>11}"
-        measures = MEASURES | {"kreiss_constant": "Kreiss constant, at least"}
-        for name, label in sorted(measures.items(), key=lambda row: row[0] not in TELLING):
+        for name, label in sorted(MEASURES.items(), key=lambda row: row[0] not in TELLING):
             values = getattr(self, name)
             if np.isnan(values).all():  # not measured: see `leading`
                 continue
-            mean = [] if name in ("finite_time_exponent", "kreiss_constant") else [np.nanmean(values)]
+            mean = [] if name == "finite_time_exponent" else [np.nanmean(values)]
             cells = ("-" if math.isnan(value) else f"{value:.4g}" for value in [*values[steps], *mean])
             yield f"{label:<26}" + "".join(f"{cell:>11}" for cell in cells)
         if not self.leading:
@@ -211,7 +208,7 @@ class Spectra(Result, kind="spectra"):
 
     def table(self) -> list[dict]:
         """One row of numbers a step."""
-        columns = {name: getattr(self, name) for name in ("log_norm_product", *MEASURES, "kreiss_constant")}
+        columns = {name: getattr(self, name) for name in ("log_norm_product", *MEASURES)}
         T = len(self.norm)
         return rows_of(step=range(T), norm_bound=np.full(T, self.norm_bound), **columns)
 
@@ -415,13 +412,13 @@ Measured = list[tuple[np.ndarray, ...]]
 """For each block of steps the arrays of `Spectra` that `MEASURED` names, steps first."""
 MEASURED = (
     *("row_centers", "row_radii", "column_centers", "column_radii", "eigenvalues", "norm"),
-    *("eigenvalue_condition", "support", "departure_from_normality", "kreiss_constant"),
+    *("eigenvalue_condition", "support", "departure_from_normality"),
 )
 
 
 def _by_matrices(run: Run, measured: Measured, progress: Progress) -> np.ndarray:
     """Measure from whole Jacobians; returns log ||dy[t+1]/dy[0]||_2."""
-    N, shown = run.state_size, shown_steps(len(run))
+    N = run.state_size
 
     def steps() -> Iterator[Tensor]:
         for now, A in run.blocks():
@@ -430,10 +427,7 @@ def _by_matrices(run: Run, measured: Measured, progress: Progress) -> np.ndarray
             values, conditions = eigenvalue_conditions(A)
             support = support_function(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2)
             departures = departure_from_normality(A, values, relative=True)
-            kreiss = A.new_full((len(A),), torch.nan, dtype=torch.float64)
-            some = [t - now.start for t in shown if N <= SMALL and now.start <= t < now.stop]  # else more than a moment
-            kreiss[some] = kreiss_constant(A[some])
-            arrays = (*rows, *columns, values, norms, conditions.amax(-1), support, departures, kreiss)
+            arrays = (*rows, *columns, values, norms, conditions.amax(-1), support, departures)
             measured.append(tuple(array.cpu().numpy() for array in arrays))
             progress(now.stop, len(run))
             yield from A
@@ -476,7 +470,7 @@ def _by_operators(run: Run, k: int, measured: Measured, progress: Progress) -> n
                 values[: len(error.found)] = error.found[:k]
             arrays = (array.cpu().numpy()[None] for discs in A.discs() for array in discs)
             known = *arrays, values.cpu().numpy()[None], np.array([A.norm()])
-            measured.append((*known, unknown, np.full((1, 4), np.nan), unknown, unknown))
+            measured.append((*known, unknown, np.full((1, 4), np.nan), unknown))
             progress(t + 1, len(run))
             yield A
 

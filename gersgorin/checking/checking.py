@@ -24,6 +24,7 @@ from gersgorin.checking.causes.repairs import Trials
 from gersgorin.checking.forecast import forecast
 from gersgorin.checking.prediction import UNTRIED, TrainingCheck
 from gersgorin.checking.trials import Constant
+from gersgorin.linalg.spectrum import one_thread
 from gersgorin.loading.find_cell import cell_title
 from gersgorin.training.frames import chorale_frames, next_frames
 from gersgorin.training.minibatches import Examples
@@ -34,6 +35,7 @@ from rhn.errors import InvalidInputError, NotFiniteError
 MOMENTUM = 0.9  # of SGD, if no optimiser is given
 
 
+@one_thread()
 def check(
     model: nn.Module,
     x: Any = None,
@@ -60,8 +62,9 @@ def check(
     Causes (`gersgorin.checking.causes`) are measured on a minibatch, and by trials of the training with one thing changed if it stays.
     One that alone prevents learning and needs no trial ends the check at once.
 
-    Copies of the model take real steps of the optimiser; what was given stays as it was, random states too. Of 50 or more examples in
-    tensors a tenth, at most 128, is kept out of the trials: what is learned by heart leaves, and does not carry over to them.
+    Copies of the model take real steps of the optimiser, on one thread of a CPU; what was given stays as it was, random states too.
+    Of 50 or more examples in tensors a tenth, at most 128, is kept out of the trials: what is learned by heart leaves, and does not
+    carry over to them.
 
     Args:
         model, x, y, loss_fn, optimizer, parts: of the training, with parts `learning_rate`, `clip_norm`, `scheduler`, `batch_size`,
@@ -141,7 +144,7 @@ def _check_training(
     with random_numbers_kept(loop.model):
         progress("causes")
         case = Case(loop, steps)
-        found, left_out = before(case)
+        found, left_out = before(case, begun + seconds / 2)
         causes = tuple(sorted((cause for _, cause in found), key=lambda cause: not cause.sure))
         if causes and causes[0].sure:
             return TrainingCheck(**UNTRIED, **about, causes=causes, saved_seconds=steps * loop.step_seconds)
@@ -180,7 +183,9 @@ def _check_training(
         )
     if loop.data.cut:
         left_out.append(f"batches of the DataLoader after the first {loop.data.cut:,}, for the best constant output")
-    return replace(check, causes=tuple(every), trials=(*check.trials, *tried), left_out=tuple(left_out))
+    own, *others = *check.trials, *tried
+    longest = {trial.factor: trial for trial in sorted(others, key=lambda trial: trial.steps)}
+    return replace(check, causes=tuple(every), trials=(own, *longest.values()), left_out=tuple(left_out))
 
 
 def _title(model: nn.Module) -> str:

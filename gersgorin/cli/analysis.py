@@ -5,9 +5,10 @@ from dataclasses import make_dataclass
 from typing import Any
 
 from gersgorin.analyses import Analysis
-from gersgorin.cli.outputs import Outputs, default_figure
+from gersgorin.cli.outputs import default_figure, show
 from gersgorin.loading.options import DataOptions, NetworkOptions, OutputOptions
 from rhn.cli.entry import own_cell, resolve_device
+from rhn.utils.figures import Outputs
 from rhn.utils.options import option, parse
 from rhn.utils.progress import progress_bars
 
@@ -32,14 +33,16 @@ def main_of(row: Analysis, words: list[str]) -> None:
         subject = _subject_of(row, options, device)
         own = {name: vars(options)[name] for name in row.options}
         result = row(subject, **own, progress=report(f"{row.command} of {subject.label.title}"))
-        outputs.write(result, report)
-    outputs.show(options, [result], row.name)
+        outputs.write(result.figure, result.save)
+    show(outputs.figure, options, result, row.name)
 
 
 def _subject_of(row: Analysis, options, device: str):
     """The run, the training or the map of a command, as an analysis needs it."""
-    from gersgorin.loading.open import map_of_options, run_of_options, training_of_options
-
     if row.needs == "run":
+        from gersgorin.loading.open import run_of_options
+
         return run_of_options(options, options, device=device)
+    from gersgorin.loading.whole_model import map_of_options, training_of_options
+
     return {"training": training_of_options, "map": map_of_options}[row.needs](options, device=device)

@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from gersgorin.loading.options import NewOrTrained
+from gersgorin.loading.options import NewOrTrained, ResultOptions
 from rhn.cli.entry import own_cell, print_json, run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import SUFFIXES, save_figure
-from rhn.utils.io import check_output
-from rhn.utils.options import Drawing, flag, given_flags, option, parse
+from rhn.utils.figures import Outputs
+from rhn.utils.io import check_output, made_with, write_json
+from rhn.utils.options import flag, given_flags, option, parse
 from rhn.utils.progress import progress_bars
 from rhn.utils.result import fitted
 
@@ -77,13 +77,12 @@ class TrainingArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer(Drawing):
+class Answer:
     """The answer and its time."""
 
     group = "answer"
 
     seconds: float = option(20.0, "Most time of the check.", above=0)
-    output: Path | None = option(None, "Figure of the losses of the trials: .png, .svg, .pdf.", metavar="FILE")
     cure: Path | None = option(
         None,
         "Search also for a start and a learning rate that work, for three times --seconds, and write the weights: .safetensors "
@@ -107,7 +106,7 @@ class CheckedData:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckOptions(CheckedData, Answer, TrainingArguments, CheckedNetwork):
+class CheckOptions(ResultOptions, CheckedData, Answer, TrainingArguments, CheckedNetwork):
     """Predict whether a network will train: when it leaves the plateau of a constant output, and at which learning rates. Copies take
     real steps of the optimiser.
 
@@ -125,7 +124,6 @@ class CheckOptions(CheckedData, Answer, TrainingArguments, CheckedNetwork):
 
     group = "output"
 
-    json: bool = option(False, "Print one JSON object.")
     all: bool = option(False, "Print all attempts of a cure (default: the first six).")
 
 
@@ -154,9 +152,9 @@ def _check_training(options: CheckOptions) -> int:
         if given_flags(options, (name,)) and (given := given_flags(options, others)):
             chosen = "a preset" if name == "preset" else flag(name)
             raise InvalidInputError(f"{', '.join(given)} cannot be given with {chosen}: leave one out")
-    for path, suffixes in ((options.output, SUFFIXES), (options.cure, (".safetensors",))):
-        if path is not None:
-            check_output(path, suffixes)
+    outputs = Outputs.of(options, None, (".json",))
+    if options.cure is not None:
+        check_output(options.cure, (".safetensors",))
     from gersgorin.checking.checking import check
     from gersgorin.checking.cure import cure
     from gersgorin.cli.arguments import training_of
@@ -175,12 +173,12 @@ def _check_training(options: CheckOptions) -> int:
         found = check(**training, progress=say)
         longer = {"seconds": LONGER * options.seconds}
         cured = None if options.cure is None else cure(**training | longer, progress=say)
-    if options.output is not None:
-        save_figure(options.output, found.figure, options.figure)
+    answer = found.to_json() | ({} if cured is None else {"cure": cured.to_json()})
+    outputs.write(found.figure, lambda path: write_json(path, {"made_with": made_with()} | answer))
     if cured is not None and options.cure:
         save_weights(cured.model, options.cure)
     if options.json:
-        print_json(found.to_json() | ({} if cured is None else {"cure": cured.to_json()}))
+        print_json(answer)
     else:
         text = _in_flags(found.summary())
         print(fitted(text) if sys.stdout.isatty() else text)

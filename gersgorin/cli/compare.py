@@ -1,15 +1,15 @@
 """`gersgorin compare`: cells, depths, initialisations, seeds or trained weights side by side, or medians over many runs."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from gersgorin.analyses import ANALYSES, Analysis
-from gersgorin.cli.outputs import Outputs, default_figure
+from gersgorin.cli.outputs import default_figure, show
 from gersgorin.loading.options import DataOptions, NewOrTrained, OutputOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import save_figure
-from rhn.utils.io import check_output
+from rhn.utils.figures import Outputs
 from rhn.utils.options import given_flags, option, parse
 from rhn.utils.progress import progress_bars
 from rhn.utils.wording import counted
@@ -57,6 +57,7 @@ def run(options: CompareOptions) -> None:
     """Resolve networks and data, compute, draw, write and print."""
     row = _analysis(options)
 
+    from gersgorin.comparing.side_by_side import of_results
     from gersgorin.comparing.variants import BEFORE, FILES, panel_networks, parse_variants
     from gersgorin.loading.open import sources_of_options
 
@@ -68,15 +69,14 @@ def run(options: CompareOptions) -> None:
     outputs = Outputs.of(options, default_figure("" if row.name == "spectra" else row.command, options))
     sources = sources_of_options(options, options, options.sequences)
     networks = panel_networks(options, variants, sources[0].input_size, options.seeds or 1)
-    numbers = [_numbered(path, k, options.force) for path in outputs.numbers for k in range(len(networks))]
     device, measure = resolve_device(options.device), _bands if options.many else _along
     with progress_bars() as report:
         results = [measure(options, row, seeds, sources, device, report) for seeds in networks]
-    drawn = results[::-1] if variants.option == BEFORE else results  # before training, then after
-    save_figure(outputs.figure, lambda: _drawn(options, row, drawn, sources[0]), options.figure)
-    for path, result in zip(numbers, results * len(outputs.numbers), strict=True):
-        result.save(path)
-    outputs.show(options, results, "" if row.name == "spectra" else row.name)
+    named = partial(of_results, analysis=row.name, along=f"{sources[0].kind} {sources[0].first_label}")
+    found = named(results)
+    drawn = named(results[::-1]) if variants.option == BEFORE else found  # before training, then after
+    outputs.write(drawn.figure, found.save)
+    show(outputs.figure, options, found)
 
 
 def _analysis(options: CompareOptions) -> Analysis:
@@ -105,11 +105,6 @@ def _check(options: CompareOptions) -> None:
     for sentence, wrong in refused.items():
         if wrong:
             raise InvalidInputError(sentence)
-
-
-def _numbered(path: Path, k: int, force: bool) -> Path:
-    """The file of the k-th network: data.npz, data-2.npz, data-3.npz, ..."""
-    return check_output(path if k == 0 else path.with_stem(f"{path.stem}-{k + 1}"), force=force)
 
 
 def _along(options: CompareOptions, row: Analysis, networks, sources, device: str, report):
@@ -145,12 +140,3 @@ def _bands(options: CompareOptions, row: Analysis, networks, sources, device: st
     about = "; ".join(filter(None, (made, source.about)))
     with own_cell(first.name if first.own else None):
         return compare_runs(runs, along=along, about=about, progress=lambda done: advance(done, total))
-
-
-def _drawn(options: CompareOptions, row: Analysis, results: list, source):
-    """The figure of all results."""
-    from gersgorin.comparing.comparison import draw_bands, draw_comparison, draw_results
-
-    if row.name != "spectra":
-        return draw_results(results, f"{source.kind} {source.first_label}")
-    return draw_bands(results) if options.many else draw_comparison(results)

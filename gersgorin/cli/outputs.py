@@ -1,99 +1,75 @@
-"""The files of `--output`: a figure, numbers and an animation, told apart by their suffixes and checked before the work begins.
-
-The default name of a figure is the network, the given options and the data, joined by dashes:
+"""Print results, and name their figures: networks, given options and data, each once, joined by dashes.
 
 gersgorin-rhn-depth5-bwv269.png
 gersgorin-lstm-seed3-steps20-bwv66.6-lyapunov.png
+gersgorin-lstm-vs-gru-rhn-lorenz-csv.png
 gersgorin-rhn-vs-depth-1-2-5-test.png
 """
 
 import re
-import sys
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
 
 from rhn.cli.entry import print_json
-from rhn.errors import InvalidInputError
-from rhn.utils.figures import SUFFIXES, figure_name, our_style, place, save_figure
-from rhn.utils.io import check_output
+from rhn.utils.figures import NUMBERS, figure_name, place
 from rhn.utils.options import default_of
+from rhn.utils.result import Result
 
-NUMBERS, ANIMATIONS = (".npz", ".json"), (".gif",)
+FILES = (*NUMBERS, ".gif")  # beside a figure, of a result with an animation
 NETWORK, DATA = ("cell", "module", "checkpoint"), ("chorale", "input", "data")
 SILENT = {"output", "json", "all", "force", "device", "analysis"}  # they change no numbers, or name the command
-USUAL = {".safetensors", ".npy", ".txt"}  # suffixes that a name leaves out
+USUAL = (".safetensors", ".npy", ".txt")  # suffixes that a name leaves out
 BEST = "best.safetensors"  # weights in the folder of a training, which has the better name
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """Paths that can be written."""
+def saver(result: Result, film: Callable, report: Callable) -> Callable[[Path], None]:
+    """Save a result by the suffix of a file, as .gif its film; report: of `progress_bars`."""
 
-    figure: Path
-    numbers: tuple[Path, ...] = ()
-    animation: Path | None = None
-    size: str | None = None
-    """Of the figure, see `rhn.utils.figures.our_style`."""
-
-    @classmethod
-    def of(cls, options, default: str, *, animated: bool = False) -> "Outputs":
-        """The files that the options name, and a default figure; raises InvalidInputError or OutputError."""
-        kinds = (*SUFFIXES, *NUMBERS, *(ANIMATIONS if animated else ()))
-        for path in options.output:
-            check_output(path, kinds, force=options.force)
-        figures, numbers, animations = (
-            [path for path in options.output if path.suffix.lower() in kind] for kind in (SUFFIXES, NUMBERS, ANIMATIONS)
-        )
-        if len(figures) > 1 or len(animations) > 1:
-            raise InvalidInputError(
-                f"--output names {len(figures)} figures: expected one, with numbers or an animation beside it"
-            )
-        figure = figures[0] if figures else Path(default)
-        check_output(figure, SUFFIXES, force=options.force)
-        return cls(figure, tuple(numbers), animations[0] if animations else None, options.figure)
-
-    def write(self, result, report, *, draw=None, film=None) -> None:
-        """Draw the figure, save the numbers, and animate.
-
-        report: of `progress_bars`. draw: the figure of a result, if not its plot; film: its `Film`.
-        """
-        save_figure(self.figure, lambda: draw(result) if draw else result.figure(), self.size)
-        for path in self.numbers:
-            result.save(path)
-        if self.animation:
-            with our_style(self.size):
-                film(result).save(self.animation, progress=report("animation"))
-            print(f"animation: {self.animation}", file=sys.stderr)
-
-    def show(self, options, results: list, name: str = "") -> None:
-        """Print the summary of a result, or titles and sentences of several, with their figure; or one JSON object, by this name."""
-        if options.json:
-            values, *others = (_values(result, name) | {"figure": str(self.figure)} for result in results)
-            print_json(values | ({"compare": others} if others else {}))
+    def save(path: Path) -> None:
+        if path.suffix.lower() == ".gif":
+            film(result).save(path, progress=report("animation"))
         else:
-            rows = options.all or len(results) == 1
-            texts = (r.summary(whole=options.all) if rows else "\n".join((r.title, *r.sentences())) for r in results)
-            print(*(f"{text}\n" for text in texts), f"figure: {self.figure}", sep="\n")
+            result.save(path)
+
+    return save
 
 
-def _values(result, name: str) -> dict:
-    """The numbers of a result for JSON, with its names."""
-    numbers = result.to_dict()
-    return {"title": result.title, "about": result.about, name: numbers} if name else numbers
+def show(figure: Path | None, options, result: Result, name: str = "") -> None:
+    """Print the summary of a result with its figure, or one JSON object with its numbers, by this name."""
+    if options.json:
+        numbers = result.to_dict()
+        values = {"title": result.title, "about": result.about, name: numbers} if name else numbers
+        print_json(values | {"figure": str(figure)})
+    else:
+        print(f"{result.summary(whole=options.all)}\n", f"figure: {figure}", sep="\n")
 
 
-def default_figure(command: str, options) -> str:
+def default_figure(command: str, options) -> Path:
     """The name of the figure of a command; options at their defaults are left out.
 
     command: the last word of the name, "" for none. A name with characters that files cannot have, or with too many, ends in a
     checksum; so does one of a file outside the current folder.
     """
     words = given_words(options, SILENT)
-    network = [words.pop(name) for name in NETWORK if name in words] or ["rhn"]
+    first = _compared(options, words)
     data = [words.pop(name) for name in DATA if name in words]
     data = data or ["test" if "sequences" in words else options.chorale]
-    return str(figure_name("gersgorin", *network, *words.values(), *data, command))
+    return figure_name("gersgorin", first, *words.values(), *data, command)
+
+
+def _compared(options, words: dict[str, str]) -> str:
+    """The first network of a figure, taken from the words; there the variants become the others, each once: "vs-gru-rhn"."""
+    own = "-".join(words.pop(name) for name in NETWORK if name in words) or "rhn"
+    variants = options.variants if "variants" in words else ""
+    values = [variants] if "=" in variants else [*dict.fromkeys(map(str.strip, variants.split(",")))]
+    trained = options.module or options.checkpoint
+    alone = not trained and (options.cell in values if options.cell else len(values) > 1)  # as `panel_networks` has it
+    named = [_word("", v if re.search("[:=]", v) else Path(v)) for v in values if v and Path(v) != options.checkpoint]
+    first, *others = named if alone else [own, *named]
+    if variants:
+        words["variants"] = "-".join(("vs", *others))
+    return first
 
 
 def given_words(options, without: Iterable[str]) -> dict[str, str]:
@@ -107,16 +83,17 @@ def given_words(options, without: Iterable[str]) -> dict[str, str]:
 
 
 def _word(name: str, value) -> str:
-    """An option in a name: "depth5", "vs-depth-1-2-5", "uniform-0.1"; of a file its stem and its place."""
+    """An option in a name: "depth5", "uniform-0.1"; of a file its name and its place: "lorenz-csv", "depth6-runs2"."""
     if isinstance(value, dict):
         return "-".join(f"{option}-{given}" for option, given in value.items())
     if isinstance(value, tuple):
         return "-".join([name, *map(str, value)]).strip("-")
     if isinstance(value, Path):
         path = value.parent if value.name == BEST and value.parent.name else value
-        return "-".join(filter(None, (path.stem if path.suffix in USUAL else path.name, place(path))))
+        name = path.stem if path.suffix in USUAL else re.sub(r"\.(?=[A-Za-z]+$)", "-", path.name)
+        return "-".join(filter(None, (name, place(path))))
     if isinstance(value, bool):
         return name
     if isinstance(value, int | float):
         return name + str(value).removesuffix(".0")
-    return re.sub("[:,=/]+", "-", f"vs-{value}" if name == "variants" else str(value))
+    return re.sub("[:,=/]+", "-", str(value))

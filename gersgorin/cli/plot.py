@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gersgorin.cli.outputs import Outputs, default_figure
+from gersgorin.cli.outputs import FILES, default_figure, saver, show
 from gersgorin.loading.options import DataOptions, NetworkOptions, OutputOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
+from rhn.utils.figures import Outputs
 from rhn.utils.options import option, parse
 from rhn.utils.progress import progress_bars
 
@@ -38,7 +39,7 @@ def main(args: list[str] | None = None, prog: str = "gersgorin-plot") -> int:
 
 def run(options: PlotOptions) -> None:
     """Check everything that can be checked, then measure, draw, write and print."""
-    outputs = Outputs.of(options, default_figure("", options), animated=True)
+    outputs = Outputs.of(options, default_figure("", options), FILES)
     device = resolve_device(options.device)
 
     from gersgorin.analyses.spectra import spectra, usual_leading
@@ -52,5 +53,5 @@ def run(options: PlotOptions) -> None:
     with progress_bars() as report, own_cell(subject.name if subject.own else None):
         run = run_along(subject, source, device=device, whole=leading is None)
         found = spectra(run, discs=options.discs, leading=leading, progress=report(f"spectra of {run.label.title}"))
-        outputs.write(found, report, draw=draw_run, film=moving_run)
-    outputs.show(options, [found])
+        outputs.write(lambda: draw_run(found), saver(found, moving_run, report))
+    show(outputs.figure, options, found)

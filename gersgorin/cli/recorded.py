@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from gersgorin.cli.outputs import Outputs
+from gersgorin.cli.outputs import FILES, saver, show
 from gersgorin.loading.options import ResultOptions
 from rhn.cli.entry import run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import figure_name, place
+from rhn.utils.figures import Outputs, figure_name, place
 from rhn.utils.options import option, parse
 from rhn.utils.progress import progress_bars
 
@@ -40,21 +40,21 @@ def run(options: RecordingOptions) -> None:
         raise InvalidInputError(
             f"the folder {options.path} holds no {FILE}: expected that of a training with rhn train --record N"
         )
-    outputs = Outputs.of(options, figure_of_recording(options.path), animated=True)
+    outputs = Outputs.of(options, figure_of_recording(options.path), FILES)
 
     from gersgorin.recording.recording import Recording, moving_recording
 
     recording = Recording.load(path)
     with progress_bars() as report:
-        outputs.write(recording, report, film=moving_recording)
-    outputs.show(options, [recording])
+        outputs.write(recording.figure, saver(recording, moving_recording, report))
+    show(outputs.figure, options, recording)
 
 
-def figure_of_recording(path: Path) -> str:
+def figure_of_recording(path: Path) -> Path:
     """The name of the figure of a recording: that of its file, or of the folder of its training.
 
-    >>> figure_of_recording(Path("runs/depth6")), figure_of_recording(Path("run.npz"))
-    ('gersgorin-depth6.png', 'gersgorin-run.png')
+    >>> print(figure_of_recording(Path("runs/depth6")), figure_of_recording(Path("run.npz")))
+    gersgorin-depth6.png gersgorin-run.png
     """
     training = path.parent if path.name == FILE and path.parent.name else path
-    return str(figure_name("gersgorin", training.name.removesuffix(".npz"), place(training)))
+    return figure_name("gersgorin", training.name.removesuffix(".npz"), place(training))

@@ -8,8 +8,8 @@ over the runs that have this step.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,14 +17,13 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor, nn
+from torch import Tensor
 
 from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, Spectra
 from gersgorin.analyses.steps import gradient_words
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
-from gersgorin.loading.open import open_run
 from gersgorin.plotting.figure import (
     DASHED,
     Block,
@@ -38,7 +37,7 @@ from gersgorin.plotting.figure import (
     title_of,
 )
 from gersgorin.plotting.run_figure import crowd, plot_crowd, plot_spectrum, spectrum_limit
-from gersgorin.run.run import Run, silent
+from gersgorin.run.run import Run
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import GREY, drawable, drawn, time_label
 from rhn.utils.result import Result, rows_of
@@ -160,6 +159,10 @@ class Comparison(Result, kind="comparison"):
         """The norm of the products over time: median and band."""
         return plot_bands([self], "log_norm_product", ax)
 
+    def figure(self) -> Shown:
+        """All measures: median and band."""
+        return draw_bands(self)
+
     @property
     def networks(self) -> str:
         """The number of networks: "5 seeds"."""
@@ -178,57 +181,6 @@ def quantile(values: np.ndarray, share: float) -> float:
     place = share * (len(values) - 1)
     lower, upper = np.sort(values)[[int(np.floor(place)), int(np.ceil(place))]]
     return float(lower if np.isinf(lower) else lower + place % 1 * (upper - lower))
-
-
-def compare(
-    networks: nn.Module | Iterable[nn.Module],
-    sequences: Tensor | np.ndarray | Sequence[Tensor | np.ndarray],
-    *,
-    title: str | None = None,
-    labels: Sequence[str] | None = None,
-    layer: int | None = None,
-    submodule: str | None = None,
-    unit: str = "steps",
-    discs: str = "row",
-    progress: Callable[[int, int], None] = silent,
-) -> Comparison:
-    """Medians and bands over the runs of every network along every sequence, in float64.
-
-    Args:
-        networks: torch modules with a recurrent cell, or one of them. They can come from a generator, one by one.
-        sequences: (S, T, m), one (T, m), or a list of them, which can differ in length; or what the modules take.
-        title: name of these runs in figures; None: that of the first network.
-        labels: names of the sequences; None: 1, 2, 3, ...
-        layer, submodule: which recurrent cell of each module; see `gersgorin.extract_cell`.
-        unit: of one step, for the axes of time: "quarter notes", "0.1 s".
-        discs: the discs that `reach` is about, "row", "column" or "both".
-        progress: called with (runs done, runs in all; 0 if their number is unknown).
-
-    Raises:
-        InvalidInputError: no network or no sequence, a module without a recurrent cell, or a sequence that does not fit it.
-
-    >>> from rhn.cells import RNN
-    >>> found = compare([RNN(3, 8), RNN(3, 8)], torch.rand(5, 20, 3))
-    >>> found.spectral_radius.shape, int(found.runs_at[0])
-    ((10, 20), 10)
-    """
-    if discs not in AXES:
-        raise InvalidInputError(f"discs is {discs!r}, expected one of {', '.join(AXES)}")
-    networks = [networks] if isinstance(networks, nn.Module) else networks
-    sequences = [sequences] if isinstance(sequences, Tensor | np.ndarray) and sequences.ndim == 2 else list(sequences)
-    labels = [str(j + 1) for j in range(len(sequences))] if labels is None else list(labels)
-    if len(labels) != len(sequences):
-        raise InvalidInputError(f"there are {len(labels)} labels for {len(sequences)} sequences: expected one each")
-
-    def runs() -> Iterator[tuple[int, Run]]:
-        for k, network in enumerate(networks):
-            for sequence, label in zip(sequences, labels, strict=True):
-                run = open_run(network, sequence, layer=layer, submodule=submodule, unit=unit)
-                yield k, run.named(replace(run.label, title=title or run.label.title, sequence=label, made=""))
-
-    total = len(networks) * len(sequences) if isinstance(networks, Sized) else 0
-    along = counted(len(sequences), "sequence")
-    return compare_runs(runs(), along=along, discs=discs, progress=lambda done: progress(done, total))
 
 
 def compare_runs(

@@ -14,7 +14,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "NumericalRange",
             "Ostrowski",
         ),
-        "normality": ("departure_from_normality", "kreiss_constant", "numerical_radius"),
+        "normality": ("departure_from_normality", "numerical_radius"),
         "products": (
             "cumulative_log_norms",
             "finite_time_exponent",

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from gersgorin._validate import check_weights, copied, finite_tensor, real_tensor, uncompiled, users_code
 from gersgorin.loading.cache import from_cache, has_cache
 from gersgorin.loading.calls import Call, check_loop, first_sequence, watched_calls
+from gersgorin.loading.one_sequence import is_one, layouts, reads_batch_first, unpacked, without_batch
 from gersgorin.loading.scan import ScanCell, ScanRun
 from gersgorin.run.cell import State, Step, as_cell, flat_state, flat_step, name_of
 from gersgorin.run.run import Label, Run
@@ -149,35 +150,17 @@ class Watched:
         """Take the weights and buffers that the original has now."""
         self.module.load_state_dict(self._original.state_dict())
 
-    def laid_out(self, sequence: Tensor) -> Tensor:
-        """A sequence (T, m) in the first of `layouts` in which the cell reads more than one step, else in the first that runs.
-
-        Whole numbers, one a step, are ids of tokens for a module with an nn.Embedding. Raises InvalidInputError if no layout runs.
-        """
-        if self._cell is self.module:
-            return sequence
-        found, errors = [], []
-        for x, _ in layouts(self.module, ids_or_numbers(self.module, sequence)):
-            try:
-                if len(self.inputs(x)) > 1:
-                    return x
-                found.append(x)
-            except InvalidInputError as error:
-                errors.append(error)
-        if not found:
-            raise errors[0]
-        return found[0]
-
     def inputs(self, probe: Tensor | np.ndarray) -> Tensor:
-        """Inputs of the cell, (T, B, m) in float64, while the module reads `probe` in the layout that the module expects.
+        """Inputs of the cell, (T, B, m) in float64, while the module reads `probe`.
 
-        A bare cell reads (T, m), (T, B, m), or (B, T, m) if it is `batch_first`. int64 numbers are ids of tokens; they may be (T,) for
-        a module that takes (T, B). States that the module passes to a cell with a whole sequence are ignored. Of packed sequences of
-        unequal lengths only the steps that all of them have are read. The state of torch's random generator does not change.
+        One sequence is read in the first of `layouts` in which the cell reads more than one step, else in the first that runs. Of
+        several a bare cell reads (T, B, m), or (B, T, m) if it is `batch_first`, and a module what it takes. int64 numbers are ids of
+        tokens. States that the module passes to a cell with a whole sequence are ignored. Of packed sequences of unequal lengths only
+        the steps that all of them have are read. The state of torch's random generator does not change.
 
         Raises InvalidInputError for a probe that is not finite or does not fit.
         """
-        return self._read(self._checked(probe))[0]
+        return self._read(self._checked(probe))[1]
 
     @torch.no_grad()
     def along(self, probe: Tensor | np.ndarray, *, one: bool = False) -> Run:
@@ -186,13 +169,10 @@ class Watched:
         one: whether the probe is one sequence; its inputs are then (T, m). Raises InvalidInputError also for several sequences
         instead of one, and for a loop that changes states or inputs of its cell, see `check_loop`.
         """
-        probe = self._checked(probe)
-        inputs, calls, s0 = self._read(probe)
+        probe, inputs, calls, s0 = self._read(self._checked(probe))
         T, B, _ = inputs.shape
         if one and B > 1:
-            raise InvalidInputError(
-                f"x is read as {B} sequences of {counted(T, 'step')}: expected one, {'x[:1]' if len(probe) == B else 'x[:, :1]'}"
-            )
+            raise InvalidInputError(f"x is read as {B} sequences of {counted(T, 'step')}: expected one")
         if calls:
             check_loop(self._cell, self.module, probe, calls, T)
         s0 = s0.flatten(1) if self._layer is None else s0[:, self._layer]
@@ -200,8 +180,27 @@ class Watched:
         return ScanRun.along(self._cell, inputs) if is_scan(self._cell) else Run.of(self.cell, inputs, s0)
 
     @torch.no_grad()
-    def _read(self, probe: Tensor) -> tuple[Tensor, list[Call], Tensor]:
-        """(The cell's inputs (T, B, m), its calls, the first state of its layers (B, L, N)) while the module reads a probe."""
+    def _read(self, probe: Tensor) -> tuple[Tensor, Tensor, list[Call], Tensor]:
+        """(The probe as it is read, the cell's inputs (T, B, m), its calls, the first state of its layers (B, L, N))."""
+        if self._cell is self.module:
+            return probe, *self._read_as(without_batch(probe) if is_one(probe) else probe)
+        if not is_one(probe):
+            return probe, *self._read_as(probe)
+        found, errors = [], []
+        for x, _ in layouts(self.module, ids_or_numbers(self.module, probe)):
+            try:
+                found.append((x, *self._read_as(x)))
+            except InvalidInputError as error:
+                errors.append(error)
+            else:
+                if len(found[-1][1]) > 1:
+                    return found[-1]
+        if not found:
+            raise errors[0]
+        return found[0]
+
+    def _read_as(self, probe: Tensor) -> tuple[Tensor, list[Call], Tensor]:
+        """The same without the probe, in one layout."""
         calls, batch_first = [], reads_batch_first(self._cell)
         if self._cell is not self.module:
             shape = f"(B, T, m) of {tuple(probe.shape)}" if batch_first else f"(T, B, m) of {tuple(probe.shape)}"
@@ -234,11 +233,10 @@ class Watched:
 
     def _checked(self, probe: Tensor | np.ndarray) -> Tensor:
         """The probe on the device of the weights, its numbers in float64."""
-        probe = finite_tensor("x", probe)
+        probe = finite_tensor("x", unpacked(probe))
         like = next(self.module.parameters(), probe)
         if probe.dtype == torch.int64 and self._cell is not self.module:
-            first = any(map(reads_batch_first, self.module.modules()))
-            return (probe.unsqueeze(0 if first else 1) if probe.dim() == 1 else probe).to(like.device)
+            return probe.to(like.device)
         return probe.to(like.device, like.dtype if like.is_floating_point() else torch.float64)
 
     def _checked_inputs(self, x: Tensor) -> Tensor:
@@ -247,11 +245,9 @@ class Watched:
         if x.dim() not in (2, 3) or x.shape[-1] != m:
             raise InvalidInputError(f"{self.title} reads {tuple(x.shape)}: expected (T, {m}) or (T, B, {m})")
         if x.dim() == 3 and len(x) == 1 < x.shape[1]:
-            bare = self._cell is self.module and not reads_batch_first(self._cell)
-            one = "x[0] of shape (T, m), or " if bare else ""
             raise InvalidInputError(
-                f"x is read as (T=1, B={x.shape[1]}, m={x.shape[2]}), one step of {x.shape[1]} sequences: for one sequence give "
-                f"{one}x.transpose(0, 1)"
+                f"x is read as (T=1, B={x.shape[1]}, m={x.shape[2]}), one step of {x.shape[1]} sequences: expected more steps, or "
+                "x.transpose(0, 1)"
             )
         return x.unsqueeze(1) if x.dim() == 2 else x
 
@@ -303,7 +299,8 @@ def joined_inputs(cell: nn.Module, module: nn.Module, calls: list[Call]) -> Tens
     Raises InvalidInputError if the cell is not called, or if its input is not a tensor.
     """
     batch_first = reads_batch_first(cell)
-    seen = [_unpacked(call.x, batch_first) for call in first_sequence(calls)]
+    read = [(call.x, unpacked(call.x)) for call in first_sequence(calls)]
+    seen = [x.transpose(0, 1) if batch_first and x is not given else x for given, x in read]
     if not seen or not all(isinstance(each, Tensor) for each in seen):
         raise InvalidInputError(
             f"{type(module).__name__} does not call its {type(cell).__name__} with a tensor when it reads a sequence"
@@ -313,26 +310,6 @@ def joined_inputs(cell: nn.Module, module: nn.Module, calls: list[Call]) -> Tens
         return torch.stack(seen)
     whole = torch.cat(seen, 1 if batch_first and seen[0].dim() == 3 else 0)
     return whole.transpose(0, 1) if batch_first and whole.dim() == 3 else whole
-
-
-def layouts(module: nn.Module, x: Tensor, *, alone_first: bool = False) -> list[tuple[Tensor, int]]:
-    """One sequence as it may be passed to a module, each time with the axis of time.
-
-    x: (T, m), ids (T,), or with a batch of one, whose axes may be exchanged. A batch is added before all else if a part of the module
-    is batch_first. alone_first: otherwise x is tried without one before, except where a loop over the wrong axis would run.
-    """
-    if x.dim() == 2 + x.is_floating_point():
-        axis = 0 if x.shape[1] == 1 else 1
-        return [(x, axis), (x.transpose(0, 1), 1 - axis)]
-    alone, batches = [(x, 0)], [(x[:, None], 0), (x[None], 1)]
-    if any(map(reads_batch_first, module.modules())):
-        return batches[::-1] + alone
-    return alone + batches if alone_first and x.shape[0] != x.shape[-1] else batches + alone
-
-
-def reads_batch_first(cell: nn.Module) -> bool:
-    """True for a cell that reads (B, T, m)."""
-    return bool(getattr(cell, "batch_first", has_cache(cell)))
 
 
 def layers_of(cell: nn.Module) -> int:
@@ -411,11 +388,3 @@ def stepping(network: nn.Module | Step, s0: State | None = None, *, named: bool 
             "a state_size such as 5, or (5, 5) for a tuple"
         )
     return flat_step(network, s0)
-
-
-def _unpacked(x, batch_first: bool):
-    """The steps that all packed sequences have, without padding; anything else as it is."""
-    if not isinstance(x, nn.utils.rnn.PackedSequence):
-        return x
-    padded, lengths = nn.utils.rnn.pad_packed_sequence(x, batch_first)
-    return padded.narrow(int(batch_first), 0, int(lengths.min()))

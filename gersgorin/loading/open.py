@@ -7,39 +7,32 @@ data      a chorale's name, a file of numbers or a text, an array or a tensor
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
-from gersgorin._validate import finite_tensor
-from gersgorin.loading.find_cell import Watched, cell_title, check_state, ids_or_numbers, is_step, part_of, stepping
+from gersgorin.loading.find_cell import Watched, cell_title, check_state, is_step, stepping
 from gersgorin.loading.network import (
-    KEYS,
     Subject,
-    labelled,
     new_cell,
-    new_model,
     trained_cell,
-    trained_network,
     watched_cell,
 )
+from gersgorin.loading.one_sequence import one_sequence, without_batch
 from gersgorin.loading.options import DataOptions, NetworkOptions, NewOrTrained
 from gersgorin.loading.scan import ScanRun
-from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.loading.sources import SUFFIXES, Source, chorale_source, read_sources
 from gersgorin.run.autodiff import BLOCK
 from gersgorin.run.cell import State, Step, StepCell, as_cell, flat_state, name_of
 from gersgorin.run.run import Label, Run
-from gersgorin.training.losses import Loss
-from gersgorin.training.training import Training
 from rhn.cells.convert import StackedCell
 from rhn.cells.init import for_steps
 from rhn.checkpoints import read_metadata
 from rhn.data import Piece
 from rhn.errors import CheckpointError, InvalidInputError
-from rhn.models import LanguageModel, PolyphonicModel
-from rhn.plotting.provenance import words_of_new
 from rhn.utils.options import check_ranges, given_flags
 from rhn.utils.validation import check_room, check_seed, fits
 
@@ -103,15 +96,16 @@ def open_run(
     if isinstance(network, str | Path):
         named = {"checkpoint": Path(network)} if _is_file(network) else {"cell": network}
         options = replace(options, **named)
-        source = _source(x, data, options)
+        source = source_of(x, data, options)
         subject = network_of_options(options, source.input_size, source.steps)
     elif given := given_flags(options, NEW_CELL):
         raise InvalidInputError(f"{given[0]} is for a new cell by its name, not for this network: leave it out")
     elif not isinstance(network, nn.Module):
         if layer is not None or submodule:
             raise InvalidInputError("layer and submodule select a part of a module, not of a function: leave them out")
-        if isinstance(x, Piece) or not isinstance(x, Tensor | np.ndarray):
-            x = torch.as_tensor(_source(x, data).sequence()).to(dtype)
+        if not is_array(x):
+            x = torch.as_tensor(source_of(x, data).sequence()).to(dtype)
+        x = one_sequence(x, ids=False)
         run = _run_of_step(network, x, s0)
         check_memory(run.cell, len(run), str(run.states.device), run.states.dtype, whole=whole)
         run = run.named(replace(run.label, sequence=_sizes(x), unit=unit or "steps"))
@@ -119,14 +113,15 @@ def open_run(
     else:
         watched = Watched(network, layer, submodule, s0)
         subject = watched_cell(watched, name_of(watched.cell))
-        if isinstance(x, Tensor | np.ndarray) and not isinstance(x, Piece):
+        if is_array(x):
+            x = one_sequence(x)
             subject.build(device, dtype)
             run = watched.along(x, one=True)
             check_memory(run.cell, len(run), device, dtype, whole=whole)
             known = {"name": subject.name, "title": subject.title, "made": subject.made, "unit": unit or "steps"}
             run = _starting(run.named(Label(**known, sequence=_sizes(x))), s0)
             return run if steps is None else run.until(steps)
-        source = _source(x, data)
+        source = source_of(x, data)
     run = run_along(subject, replace(source, unit=unit or source.unit), whole=whole, device=device, dtype=dtype)
     return _starting(run, s0)
 
@@ -135,17 +130,14 @@ def run_of_network(network, x=None, s0: State | None = None, **options) -> Run:
     """The run of a cell, or of a step f(x, s), over numbers x (T, m) in its own dtype; of anything else, that of `open_run`."""
     options = {name: value for name, value in options.items() if value is not None}
     s0 = None if s0 is None else check_state(s0)
-    if isinstance(network, nn.Module) and is_step(network) and isinstance(x, Tensor | np.ndarray) and not options:
+    if isinstance(network, nn.Module) and is_step(network) and is_array(x) and not options:
         return _run_of_step(network, x, s0)
     return open_run(network, x, s0, **options)
 
 
 def _run_of_step(network: nn.Module | Step, x: Tensor | np.ndarray, s0: State | None) -> Run:
-    """The run of a cell or a step over numbers (T, m) or (T, 1, m)."""
-    x = finite_tensor("x", x)
-    x = x.squeeze(1) if x.dim() == 3 and x.shape[1] == 1 else x
-    if x.dim() != 2:
-        raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected numbers (T, m) of one sequence")
+    """The run of a cell or a step over numbers, see `one_sequence`."""
+    x = without_batch(one_sequence(x, ids=False))
     cell = as_cell(stepping(network, s0))
     return Run.of(cell, x, _flat(cell, s0), label_of_cell(network))
 
@@ -183,10 +175,10 @@ def run_along(
     run = subject.run(subject.build(device, dtype), x)
     if isinstance(run, ScanRun):
         check_memory(run.cell, len(run), device, dtype, whole=whole)  # its size is known only now
-    return run.named(_label(source, name=subject.name, title=title or subject.title, made=subject.made))
+    return run.named(label_of_source(source, name=subject.name, title=title or subject.title, made=subject.made))
 
 
-def _label(source: Source, **network: str) -> Label:
+def label_of_source(source: Source, **network: str) -> Label:
     """The names of a network and of the first sequence of a source."""
     return Label(**network, sequence=source.first_label, reads=source.kind, unit=source.unit, data=source.first_about)
 
@@ -222,70 +214,6 @@ def run_of_options(network: NetworkOptions, data: DataOptions, *, device: str, w
     """The run that a command's options name, in float64. Raises RhnError."""
     source = source_of_options(network, data)
     return run_along(network_of_options(network, source.input_size, source.steps), source, device=device, whole=whole)
-
-
-def open_training(
-    model: nn.Module,
-    x: "str | Path | Tensor | np.ndarray | None" = None,
-    targets: "Tensor | np.ndarray | None" = None,
-    loss: str | Loss | None = None,
-    *,
-    label: Label,
-) -> Training:
-    """A model with its loss on data, and with the unit and origin of a run over them; without targets on the next frames."""
-    x = x if isinstance(x, Tensor | np.ndarray) else torch.as_tensor(_source(x, DataOptions()).sequence())
-    training = Training.of_frames(model, (x[:-1], x[1:]) if targets is None else (x, targets), loss)
-    training.label = replace(label, title=training.label.title)
-    return training
-
-
-def training_of_options(options, *, device: str = "cpu") -> Training:
-    """The model with an output that a command's options name, and the next frames of their data as its targets. Raises RhnError."""
-    check_network_options(options)
-    if options.layer is not None:
-        raise InvalidInputError(
-            "--layer names one recurrent cell, and the whole network is analysed here: leave it out"
-        )
-    source = source_of_options(options, options)
-    frames, width = source.frames(), source.input_size or KEYS
-    loss: str | None = "squared" if options.input else "bernoulli"
-    if options.module:
-        model, made = module_of_options(options, width), ""
-    elif options.checkpoint:
-        (model, made, _), loss = trained_network(options, width), None
-        if not isinstance(model, PolyphonicModel | LanguageModel):
-            kind = type(model).__name__
-            raise InvalidInputError(f"{options.checkpoint} holds a {kind} alone: expected a network with an output")
-    else:
-        _, model = new_model(options, width)
-        made = words_of_new(model.cells[0], options.seed)
-    training = Training.of_frames(model.to(device), frames, loss)
-    label = _label(source, title=training.label.title, made=made or training.label.made)
-    training.label = replace(label, sequence=source.label, data=source.about)
-    return training
-
-
-def map_of_options(options, *, device: str = "cpu") -> SequenceMap:
-    """A whole module, a trained network, or a new cell, from the inputs to the outputs of a command's options. Raises RhnError."""
-    source = source_of_options(options, options)
-    if options.module:
-        check_network_options(options)
-        module, made, _ = trained_network(options, source.input_size)
-        title = labelled(options.submodule or "", type(module).__name__)
-        named = {"name": options.module, "title": title, "made": made}
-    else:
-        subject = network_of_options(options, source.input_size, source.steps)
-        named = {"name": subject.name, "title": subject.title, "made": subject.made}
-        trained = options.checkpoint and trained_network(options, source.input_size)
-        module = trained[0] if trained else subject.build("cpu", torch.float64)
-    x = ids_or_numbers(module, torch.as_tensor(source.sequence()))
-    return SequenceMap(module.to(device), x, label=_label(source, **named), submodule=options.submodule)
-
-
-def module_of_options(options, input_size: int | None) -> nn.Module:
-    """The whole module that --module, --checkpoint and --submodule name. Raises InvalidInputError or CheckpointError."""
-    module, _, _ = trained_network(options, input_size)
-    return part_of(module, options.submodule)
 
 
 def check_network_options(options: NewOrTrained) -> None:
@@ -349,12 +277,12 @@ def _is_file(network: str | Path) -> bool:
     return isinstance(network, Path) or network.endswith(".safetensors") or "/" in network
 
 
-def _source(x, data: DataOptions, network: NewOrTrained = NewOrTrained()) -> Source:  # noqa: B008 - frozen
+def source_of(x, data: DataOptions, network: NewOrTrained = NewOrTrained()) -> Source:  # noqa: B008 - frozen
     """The data x of `open_run`, for the network of these options."""
     text = network.checkpoint is not None and is_language_model(network.checkpoint)
     if isinstance(x, Piece):
         return chorale_source(x).cut(data.steps)
-    if isinstance(x, Tensor | np.ndarray):
+    if is_array(x):
         return _numbers(x, text).cut(data.steps)
     if x is not None and not isinstance(x, str | Path):
         raise InvalidInputError(f"x is a {type(x).__name__}: expected a chorale's name, a file, or numbers (T, m)")
@@ -364,12 +292,14 @@ def _source(x, data: DataOptions, network: NewOrTrained = NewOrTrained()) -> Sou
 
 
 def _numbers(x: Tensor | np.ndarray, ids: bool) -> Source:
-    """An array of the caller: numbers (T, m) or (T,), or ids of tokens (T,)."""
-    values = finite_tensor("x", x).detach().cpu().numpy()
-    if values.dtype.kind not in ("iu" if ids else "biuf") or values.ndim not in ((1,) if ids else (1, 2)):
-        wanted = "ids of tokens (T,), integers" if ids else "real numbers (T, m) or (T,)"
-        raise InvalidInputError(f"x is {values.dtype} of shape {values.shape}: expected {wanted}")
-    return Source(name=_sizes(x), kind="sequence", values=values[None] if ids else values.reshape(1, len(values), -1))
+    """An array of the caller: numbers, or ids of tokens, of one sequence."""
+    x = one_sequence(x, ids=ids)
+    return Source(name=_sizes(x), kind="sequence", values=without_batch(x).detach().cpu().numpy()[None])
+
+
+def is_array(x) -> TypeGuard[Tensor | np.ndarray]:
+    """True for the numbers of a caller, which are no chorale and no name: a tensor, an array, a data frame, a packed sequence."""
+    return (isinstance(x, Tensor | np.ndarray | PackedSequence) and not isinstance(x, Piece)) or hasattr(x, "to_numpy")
 
 
 def _sizes(x: Tensor | np.ndarray) -> str:

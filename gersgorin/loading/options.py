@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rhn.cells.registry import CELLS
-from rhn.utils.options import Device, Drawing, Writing, option
+from rhn.utils.options import Device, Drawing, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +60,11 @@ class DataOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResultOptions(Drawing, Writing):
+class ResultOptions(Drawing):
     """The files of a result, and how it is printed."""
 
     group = "output"
 
-    output: tuple[Path, ...] = option(
-        (),
-        "Files to write: a figure (.png, .svg, .pdf), numbers (.npz, .json), an animation (.gif).",
-        metavar="FILE",
-    )
     json: bool = option(False, "Print one JSON object instead of text.")
     all: bool = option(False, "Print all rows of numbers (default: the first six).")
 

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from gersgorin._validate import (
     check_weights,
     copied,
-    finite_tensor,
     random_numbers_kept,
     uncompiled,
     users_code,
     with_gradients,
 )
-from gersgorin.loading.find_cell import is_hand_written, layouts, part_of, run_by_equations
+from gersgorin.loading.find_cell import is_hand_written, part_of, run_by_equations
+from gersgorin.loading.one_sequence import layouts, one_sequence, without_batch
 from gersgorin.run.autodiff import BLOCK, vjps
 from gersgorin.run.cell import name_of
 from gersgorin.run.run import Label
@@ -60,17 +60,19 @@ class SequenceMap:
         if not callable(module):
             raise InvalidInputError(f"expected a torch module or a function of x, got {type(module).__name__}")
         self.name, self._submodule = name_of(module), submodule
-        x, module = _checked(x), module if isinstance(module, nn.Module) else Function(module)
+        x, module = one_sequence(x), module if isinstance(module, nn.Module) else Function(module)
         if isinstance(module, nn.RNNCellBase) or is_hand_written(module):
             raise InvalidInputError(
                 f"{self.name} is one step of a recurrence: expected a module that reads a sequence, such as a loop over it"
             )
+        if len(without_batch(x)) < 2:
+            raise InvalidInputError("x has one step: expected at least two, because memory is about earlier inputs")
         sizes = f"of {' x '.join(map(str, x.shape))}"
         self.label = label or Label(name=self.name, title=self.name, sequence=sizes)
         check_weights(module)
         errors, found = [], []
         for dtype in (torch.float64, None):  # some modules only run in their own precision
-            for layout, axis in layouts(module, x, alone_first=True):
+            for layout, axis in layouts(module, x):
                 try:
                     self._read(_copy(module, dtype), layout, axis, dtype)  # a module may keep states from call to call
                 except (RhnError, *USERS_FAULT) as error:  # whatever a user's module raises
@@ -150,18 +152,6 @@ class SequenceMap:
         w = w.to(self.outputs)
         first, last = self.pulled((0, -1), w.expand(2, 1, -1))[:, 0]
         return bool(first[1:].any() or last[:-1].any())
-
-
-def _checked(x: Any) -> Tensor:
-    x = finite_tensor("x", x)
-    x = x if x.dtype == torch.int64 or x.is_floating_point() else x.double()  # frames of keys are bytes
-    batch = x.dim() - 1 - x.is_floating_point()  # dimensions beside time and numbers
-    if batch not in (0, 1) or (batch and 1 not in x.shape[:2]):
-        wanted = "(T, m), (T, 1, m) or (1, T, m)" if x.is_floating_point() else "ids (T,), (T, 1) or (1, T)"
-        raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected one sequence, {wanted}; of a batch, x[:, :1]")
-    if max(x.shape[: 1 + batch]) < 2:
-        raise InvalidInputError("x has one step: expected at least two, because memory is about earlier inputs")
-    return x
 
 
 class Function(nn.Module):

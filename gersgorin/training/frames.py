@@ -2,9 +2,10 @@
 
     x, y, loss = next_frames(model, sequences, loss)
 
-Frames are numbers, (T, B, m), (T, m) or a list of pieces (T_i, m); ids are whole numbers, (T, B), (T,) or a list of (T_i,). The targets
-of a sequence are its own next frames: T frames give T - 1 predictions. A pair (x, targets) gives both. Pieces of unequal lengths are
-filled with zeros at the end, their targets with `PADDING`, which never enters a loss; no real frame comes after it.
+Frames are numbers, (T, B, m), (T, m), (1, T, m) or a list of pieces (T_i, m); ids are whole numbers, (T, B), (T,), (1, T) or a list
+of (T_i,). The targets of a sequence are its own next frames: T frames give T - 1 predictions. A pair (x, targets) gives both. Pieces
+of unequal lengths are filled with zeros at the end, their targets with `PADDING`, which never enters a loss; no real frame comes
+after it.
 
 Legend: T predicted frames, B sequences.
 """
@@ -91,6 +92,9 @@ def _sequences(given: Any, name: str, ids: bool, least: int) -> Tensor:
     """Finite numbers: ids (T, B), int64, or frames (T, B, m), float64."""
     values, axes = numbers_of(name, given).cpu(), 2 if ids else 3
     values = values.unsqueeze(1) if values.dim() == axes - 1 else values
+    values = (
+        values.transpose(0, 1) if values.dim() == axes and len(values) == 1 else values
+    )  # one sequence, batch first
     if (
         values.dim() != axes
         or len(values) < least

@@ -143,7 +143,7 @@ class RHN(DeclaredCell):
             change = scaled_rows((h - s) * slope, M_T)
         else:
             change = scaled_rows(h * slope, M_T) + scaled_rows(s * sigmoid_derivative(z_C[0]), M_C[0])
-        return torch.addcmul(change, (torch.sigmoid(z_T) * f.derivative(z_H)).unsqueeze(-1), M_H)
+        return change.addcmul_((torch.sigmoid(z_T) * f.derivative(z_H)).unsqueeze(-1), M_H)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         f, bound, beta = ACTIVATIONS[self.activation], self.bias.new_ones(()), float(state_bound)

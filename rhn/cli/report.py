@@ -3,20 +3,20 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from rhn.utils.figures import SUFFIXES, figure_name, place, save_figure
-from rhn.utils.io import atomic_path, check_output
-from rhn.utils.options import Drawing, Writing, option
+from rhn.utils.figures import Outputs, figure_name, place
+from rhn.utils.io import atomic_path
+from rhn.utils.options import Drawing, option
 
 SHORT = {"hidden_size": "units", "vocabulary_size": "words", "max_tokens": "tokens"}  # headings of the printed table
 SHORT |= {"valid_perplexity": "valid", "published_valid_perplexity": "paper"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report(Drawing, Writing):
+class Report(Drawing):
     """Draw training and validation over epochs, all seeds together; with --depth the paper's figure 5(a) of these trainings."""
 
     runs: tuple[Path, ...] = option(
-        help="Folders of trainings, of language models or of chorales; with --depth also tables that --csv wrote.",
+        help="Folders of trainings, of language models or of chorales; with --depth also its tables (.csv).",
         metavar="DIR",
         positional=True,
     )
@@ -24,26 +24,12 @@ class Report(Drawing, Writing):
         False,
         "Draw trainings on Penn Treebank: best validation perplexity by recurrence depth, beside the paper's numbers.",
     )
-    output: Path | None = option(
-        None,
-        "Figure to write, .png, .svg or .pdf (default: in the current folder, such as curves-RUN.png).",
-        metavar="FILE",
-    )
-    csv: Path | None = option(None, "Also write the numbers.", metavar="FILE")
 
     def run(self) -> None:
         named = [word for run in self.runs for word in (_called(run), place(run))]
-        output = self.output or figure_name("depth" if self.depth else "curves", *named)
-        check_output(output, SUFFIXES, force=self.force)
-        if self.csv:
-            check_output(self.csv)
-        table, draw = self._depth() if self.depth else self._curves()
-        if self.csv:
-            check_output(self.csv, force=self.force, columns=list(table))
-            with atomic_path(self.csv) as temporary:
-                table.to_csv(temporary, index=False)
-        save_figure(output, draw, self.figure)
-        print(f"figure: {output}")
+        outputs = Outputs.of(self, figure_name("depth" if self.depth else "curves", *named), (".csv",))
+        outputs.write(*(self._depth() if self.depth else self._curves()))
+        print(f"figure: {outputs.figure}")
 
     def _curves(self):
         import pandas as pd
@@ -55,7 +41,7 @@ class Report(Drawing, Writing):
         best = pd.DataFrame([c.table().iloc[c.place] for c in curves])
         best.insert(1, "epochs", [c.epochs[-1] for c in curves])
         print(best.to_string(index=False, float_format="{:.4f}".format), LABELS[measure], sep="\n")
-        return pd.concat([c.table() for c in curves]), lambda: draw_curves(curves)
+        return lambda: draw_curves(curves), lambda path: _save(pd.concat([c.table() for c in curves]), path)
 
     def _depth(self):
         from rhn.plotting.curves import draw_depth, read_depth
@@ -63,7 +49,12 @@ class Report(Drawing, Writing):
         table = read_depth(self.runs)
         shown = table.rename(columns=SHORT).astype(object).where(table.notna().values, "")
         print(shown.to_string(index=False, float_format="{:.2f}".format))
-        return table, lambda: draw_depth(table)
+        return lambda: draw_depth(table), lambda path: _save(table, path)
+
+
+def _save(table, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)
 
 
 def _called(run: Path) -> str:

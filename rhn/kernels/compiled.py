@@ -252,7 +252,7 @@ def limit(x: Tensor, *, units: int, layers: int = 1) -> str | None:
     """Why C does not compute a call with inputs (T, B, m); None if it does.
 
     It needs float32 on a CPU and a machine with a compiler. Measured against the versions in Python, it wins with up to 64 units for
-    any batch, with up to 1000 in batches of full lanes, and in proportion in between; and unless the input is much the widest.
+    any batch, with up to 1000 in full lanes, and in proportion in between (without AVX-512: from 20 rows on); not if x is much wider.
     """
     B, m = x.shape[-2:]
     if x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() == 0:

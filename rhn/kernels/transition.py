@@ -65,16 +65,20 @@ def reference(
     activation: str = "tanh",
 ) -> Tensor:
     """States y[1..T] (T, B, n) from x (T, B, m) and s0 (B, n), with masks m (J, B, n), J = 1 or G, and m' (B, n), or none."""
-    L, g, n = R.shape
-    s, states, first_skip = s0, [], _first_skip(R, S)
+    g, n = R.shape[1:]
+    s, states = s0, []
+    skips: list = [None] * _first_skip(R, S) + [*(() if S is None else S)]
+    layers = [
+        *zip(R, b, skips, strict=True)
+    ]  # before the loop: the gradient of R[layer] is as large as R, at every step
     for x_t in x:
         y = s
-        for layer in range(L):
-            z = masked_linear(s, R[layer], b[layer], state_mask)
+        for layer, (R_l, b_l, S_l) in enumerate(layers):
+            z = masked_linear(s, R_l, b_l, state_mask)
             if layer == 0:
                 z = z + F.linear(x_t, W)
-            if S is not None and layer >= first_skip:
-                z = z + masked_linear(y, S[layer - first_skip], None, state_mask)
+            if S_l is not None:
+                z = z + masked_linear(y, S_l, None, state_mask)
             s = ACTIVATIONS[activation].function(z) if g == n else highway_layer(z, s, candidate_mask, activation)[0]
         states.append(s)
     return torch.stack(states)

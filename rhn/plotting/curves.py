@@ -107,7 +107,7 @@ def read_depth(runs: Iterable[Path]) -> pd.DataFrame:
     Columns: `DEPTH_COLUMNS`, where a missing vocabulary_size or max_tokens means the whole text. Networks may be smaller than the
     paper's, and their text shorter.
 
-    runs: folders of trainings, or tables (.csv) of `rhn report --depth --csv`.
+    runs: folders of trainings, or tables (.csv) of `rhn report --depth`.
 
     Raises DataError for a training that is not on Penn Treebank, InvalidInputError if the trainings' texts differ.
     """
@@ -181,12 +181,12 @@ def _best(run: Path) -> pd.DataFrame:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    """A table of `rhn report --depth --csv`; its path stands for the checksum of the text."""
+    """A table of `rhn report --depth`; its path stands for the checksum of the text."""
     exact = {"valid_perplexity": float}  # the reader of pandas may differ in the last digit
     try:
         table = pd.read_csv(path, dtype={"run": str, "cell": str} | WHOLE, converters=exact)[[*DEPTH_COLUMNS[:-1]]]
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} is no table of `rhn report --depth --csv` ({first_line(error)})") from error
+        raise DataError(f"{path} is no table of `rhn report --depth` ({first_line(error)})") from error
     return table.assign(text=str(path))
 
 

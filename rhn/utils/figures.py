@@ -1,4 +1,4 @@
-"""Colours, style, titles, axes, legends and metadata that all figures share."""
+"""Colours, style, titles, axes, legends and metadata that all figures share, and the files of `--output`."""
 
 import base64
 import io
@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import wraps
 from html import escape
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from rhn.errors import InvalidInputError
-from rhn.utils.io import atomic_path, command, made_with
+from rhn.utils.io import atomic_path, check_output, command, made_with
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"  # Okabe and Ito's, for the colour-blind
 PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
-SUFFIXES = (".png", ".svg", ".pdf")
+SUFFIXES, NUMBERS = (".png", ".svg", ".pdf"), (".npz", ".json", ".csv")
 SIZES = {"column": 3.25, "page": 6.75, "slide": 13.3}  # widths of figures, in inches
 LONGEST_NAME = 100  # characters of a figure's default name
 METADATA = {  # keys of title, command and version
@@ -110,6 +111,35 @@ def save_figure(path: Path, draw: Callable[[], "Figure"], figure: str | float | 
         title = " ".join(f"{drawing.get_suptitle()} ({drawing.get_supxlabel()})".split()).replace(r"\$", "$")
         values = (title, command() or "drawn by the library", made_with(), None)
         drawing.savefig(temporary, metadata=dict(zip(METADATA[path.suffix.lower()], values, strict=False)), **options)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files of --output, which can be written."""
+
+    figure: Path | None
+    others: list[Path]
+    size: str | None
+    """Of the figure, see `our_style`."""
+
+    @classmethod
+    def of(cls, options, default: Path | None, suffixes: tuple[str, ...] = NUMBERS) -> "Outputs":
+        """The figure that the options name, or the default, and files with other suffixes; raises InvalidInputError or OutputError."""
+        others = [path for path in options.output if path.suffix.lower() not in SUFFIXES]
+        figure, *more = [path for path in options.output if path not in others] or [default]
+        if more:
+            raise InvalidInputError(f"--output names {1 + len(more)} figures: expected one, with numbers beside it")
+        for path in filter(None, (*others, figure)):
+            check_output(path, (*SUFFIXES, *suffixes), force=options.force)
+        return cls(figure, others, options.figure)
+
+    def write(self, draw: Callable[[], "Figure"], save: Callable[[Path], object]) -> None:
+        """Draw the figure, and save the other files."""
+        with our_style(self.size):
+            if self.figure:
+                save_figure(self.figure, draw)
+            for path in self.others:
+                save(path)
 
 
 def image(draw: Callable[[], "Figure"], label: str) -> str:

@@ -127,21 +127,18 @@ def finite_json(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def check_output(
-    path: str | Path, suffixes: Sequence[str] = (), *, force: bool = True, columns: Sequence[str] = ()
-) -> Path:
+def check_output(path: str | Path, suffixes: Sequence[str] = (), *, force: bool = True) -> Path:
     """Check that a file can be written later, and return its path; raises OutputError for a missing or read-only folder.
 
     suffixes: the allowed ones; any without them.
     force: overwrite any file; otherwise only one of this toolkit, see `made_by_us`.
-    columns: the header of a table to be written.
     """
     path = _file(path)
     if suffixes and path.suffix.lower() not in suffixes:
         raise OutputError(f"cannot write {path}: expected a name ending in {' or '.join(suffixes)}")
-    if not force and path.exists() and not made_by_us(path, columns):
+    if not force and path.exists() and not made_by_us(path):
         raise OutputError(
-            f"{path} exists already and was not made by this toolkit: name another file, or write over it with --force"
+            f"{path} exists already, without a mark of this toolkit: name another file, or write over it with --force"
         )
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
@@ -188,17 +185,11 @@ def made_with() -> str:
     return f"rhn-toolkit {__version__}"
 
 
-def made_by_us(path: Path, columns: Sequence[str] = ()) -> bool:
-    """True if a file has our mark; False for a file that cannot be read.
-
-    columns: the header of our table, for a .csv file, which has no metadata.
-    """
+def made_by_us(path: Path) -> bool:
+    """True if a file has our mark; False for a file that cannot be read, and for tables (.csv), which have no metadata."""
     try:
         content = path.read_bytes()
     except OSError:
         return False
-    if path.suffix.lower() == ".csv":
-        first = content.split(b"\n", 1)[0].decode(errors="replace").strip()
-        return bool(columns) and next(csv.reader([first]), []) == list(columns)
     entries = (b"",) if path.suffix.lower() in _COMMENTED else _ENTRIES
     return any(entry + _NAME in content for entry in entries)

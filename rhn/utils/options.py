@@ -80,12 +80,14 @@ class Trained:
 class Writing:
     """The option of every command that writes results."""
 
-    force: bool = option(False, "Overwrite files that this toolkit did not make; its own are always overwritten.")
+    force: bool = option(False, "Overwrite also files without a mark of this toolkit; tables (.csv) have none.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing:
-    """The options of every command that draws."""
+class Sized:
+    """The size of figures."""
+
+    group = "output"
 
     figure: str | None = option(
         None, "Width of the figure: column (3.25 inches), page (6.75), slide (13.3), or INCHES.", metavar="SIZE"
@@ -94,6 +96,19 @@ class Drawing:
     def __post_init__(self):
         if self.figure is not None:
             inches_of(self.figure)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Sized, Writing):
+    """The options of every command that draws."""
+
+    group = "output"
+
+    output: tuple[Path, ...] = option(
+        (),
+        "Files to write: a figure (.png, .svg, .pdf), its numbers (.csv, .json, .npz), an animation (.gif), if the command has them.",
+        metavar="FILE",
+    )
 
 
 def default_of(f: Field) -> Any:

@@ -39,12 +39,12 @@ def result(capsys) -> dict:
 def test_gates_of_four_test_chorales_by_default(capsys):
     assert run("gates", "best.safetensors") == 0
     out = capsys.readouterr().out
-    assert all(piece.name in out for piece in chorales().test[:4]) and re.search(r"figure: gates-\S+-test.png\n$", out)
+    assert all(piece.name in out for piece in chorales().test[:4]) and re.search(r"figure: gates-\S+.png\n$", out)
     assert Path(out.split()[-1]).stat().st_size > 10_000
 
 
 def test_gates_of_chorales_by_place_and_name(capsys):
-    words = ("--chorales", "0", "5", "bwv269", "--output", "gates.svg", "--save-data", "gates.csv", "--json")
+    words = ("--chorales", "0", "5", "bwv269", "--output", "gates.svg", "gates.csv", "--json")
     assert run("gates", "best.safetensors", *words) == 0
     found = result(capsys)
     pieces = [chorale(name) for name in ("test-0", "test-5", "bwv269")]
@@ -68,7 +68,7 @@ def test_the_unlesioned_loss_is_that_of_rhn_evaluate(capsys):
 
 
 def test_lesions_of_named_chorales_with_pairs():
-    words = ("--chorales", "bwv269", "test-0", "--mode", "mean", "--pairs", "--save-data", "l.npz")
+    words = ("--chorales", "bwv269", "test-0", "--mode", "mean", "--pairs", "--output", "l.npz")
     assert run("lesion", "best.safetensors", *words) == 0
     table = lesion(network(dtype=torch.float32), [chorale("bwv269"), chorale("test-0")], "mean", pairs=True)
     assert LesionTable.load("l.npz").loss.tolist() == table.loss.tolist()
@@ -94,10 +94,10 @@ def novel(split="valid") -> np.ndarray:
 
 def test_gates_of_four_excerpts_of_the_validation_text_by_default(capsys):
     Path("long.txt").write_text(sentences(1500))
-    assert run("gates", "text.safetensors", "--data", "long.txt", "--save-data", "gates.csv") == 0
+    assert run("gates", "text.safetensors", "--data", "long.txt", "--output", "gates.csv") == 0
     out = capsys.readouterr().out
-    assert out.endswith("figure: gates-text-valid-long.png\n")
-    assert Path("gates-text-valid-long.png").stat().st_size > 10_000
+    assert out.endswith("figure: gates-text-long.png\n")
+    assert Path("gates-text-long.png").stat().st_size > 10_000
     with Path("gates.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len({row["sequence"] for row in rows}) == 4 and len(rows) == 4 * 60 * 3
@@ -105,7 +105,7 @@ def test_gates_of_four_excerpts_of_the_validation_text_by_default(capsys):
 
 
 def test_lesions_of_the_beginning_of_a_text_cut_into_sequences(capsys):
-    words = ("--length", "7", "--max-tokens", "40", "--split", "train", "--mode", "mean", "--save-data", "l.npz")
+    words = ("--length", "7", "--max-tokens", "40", "--split", "train", "--mode", "mean", "--output", "l.npz")
     assert run("lesion", "text.safetensors", "--data", "novel.txt", *words) == 0
     first = capsys.readouterr().out.split("\n")[0]
     assert first.startswith("Without layer") and "(mean) the loss on train" in first
@@ -163,6 +163,8 @@ NOVEL = ["--data", "novel.txt"]
         (["gates", "text.safetensors", *NOVEL, "--chorales", "bwv269"], "--chorales is for chorales", None),
         (["lesion", "best.safetensors", *NOVEL], "novel.txt: chorales are read from a .json or .pickle file", None),
         (["gates", "best.safetensors", "--length", "3"], "--length is for texts", None),
+        (["gates", "missing.safetensors", "--output", "nowhere/a.csv"], "the folder nowhere does not exist", None),
+        (["lesion", "missing.safetensors", "--output", "a.txt"], "expected a name ending in .png or .svg", None),
         (["gates", "bad.safetensors", *NOVEL], "a vocabulary of 11 symbols, its model has 5", other_vocabulary),
     ],
 )

@@ -56,15 +56,16 @@ class States(nn.Module):
 class Steps(nn.Module):
     """A cell in a loop over time; what of its state is passed on is an option."""
 
-    def __init__(self, passed=lambda h: h):
+    def __init__(self, passed=lambda h: h, cut=0, start=torch.zeros):
         super().__init__()
         torch.manual_seed(0)
-        self.cell, self.out, self.passed = nn.GRUCell(3, 8), nn.Linear(8, 1), passed
+        self.cell, self.out = nn.GRUCell(3, 8), nn.Linear(8, 1)
+        self.passed, self.cut, self.start = passed, cut, start
 
     def forward(self, x):
-        h = torch.zeros(len(x), 8, dtype=x.dtype)
-        for frame in x.unbind(1):
-            h = self.cell(frame, self.passed(h))
+        h = self.start(len(x), 8, dtype=x.dtype)
+        for t, frame in enumerate(x.unbind(1)):
+            h = self.cell(frame, self.passed(h) if t != self.cut else h.detach())
         return self.out(h)
 
 
@@ -163,6 +164,8 @@ CASES = [
     ("unread steps", False, (Net(read=0), X, SUM, MSE), (Net(), X, SUM, MSE)),
     ("unread steps", False, (Steps(torch.zeros_like), X, SUM, MSE), (Steps(), X, SUM, MSE)),
     ("detached state", False, (Steps(torch.detach), X, SUM, MSE), (Steps(), X, SUM, MSE)),
+    ("detached state", False, (Steps(cut=5), X, SUM, MSE), (Steps(), X, SUM, MSE)),
+    ("unrepeatable output", False, (Steps(start=torch.randn), X, SUM, MSE), (Steps(), X, SUM, MSE)),
     (
         "looks ahead",
         False,
@@ -209,6 +212,12 @@ def found_in(model, x, y, loss):
     loop = Training(model, x, y, loss, torch.optim.Adam(model.parameters(), 1e-3))
     causes, lacking = before(Case(loop, 1000))
     return [cause for _, cause in causes], lacking
+
+
+def test_no_measure_begins_after_the_time():
+    loop = Training(model := Net(2), X, CLASS, CE, torch.optim.Adam(model.parameters(), 1e-3))
+    causes, lacking = before(Case(loop, 9), end=-math.inf)
+    assert causes == [] and len(lacking) == len(BEFORE) and lacking[0] == "equal targets: the time was up"
 
 
 @for_each(("name", "sure", "broken", "mended"), CASES)

@@ -15,6 +15,7 @@ from gersgorin.cli.main import main as gersgorin
 from gersgorin.loading.network import build_module, load_weights
 from rhn.checkpoints import save_checkpoint
 from rhn.models import PolyphonicModel
+from rhn.utils.io import made_with
 
 SMALL = ["--hidden-size", "8", "--init", "gaussian:1e-4", "--learning-rate", "0.1"]
 
@@ -168,9 +169,10 @@ def test_a_cure_writes_the_weights_that_its_lines_give(capsys, targets):
     assert "Untested" in capsys.readouterr().out
 
 
-def test_the_outcome_is_drawn(capsys, targets):
-    code, _, _ = run(capsys, *targets, "--output", "outcome.png")
-    assert code == 0 and Path("outcome.png").read_bytes().startswith(b"\x89PNG")
+def test_the_outcome_is_drawn_and_written(capsys, targets):
+    found = answer(capsys, *targets, "--output", "outcome.png", "outcome.json")
+    assert Path("outcome.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads(Path("outcome.json").read_text()) == {"made_with": made_with()} | found
 
 
 def test_help_has_examples_and_loads_nothing_heavy():

@@ -9,17 +9,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from readable import readable
 from tables import for_each
 
-from gersgorin import compare
+from gersgorin import compare, open_run
 from gersgorin.analyses import ANALYSES
-from gersgorin.analyses.spectra import Spectra, spectra
+from gersgorin.analyses.spectra import spectra
 from gersgorin.cli.compare import CompareOptions, main
 from gersgorin.cli.plot import main as plot
 from gersgorin.comparing.comparison import KEPT, TABULATED, draw_results
 from gersgorin.comparing.variants import BEFORE, MOST, Variants, panel_networks, parse_variants
 from gersgorin.plotting.figure import line_style
-from gersgorin.results import Comparison
+from gersgorin.results import Comparison, load
 from gersgorin.run.run import Label, Run
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
@@ -103,9 +104,8 @@ def test_the_network_of_the_options_is_first_unless_it_is_among_the_others(optio
 )
 def test_each_variant_has_the_numbers_of_a_run_by_itself(results, cell, variants, alone):
     base, other = results("--cell", cell, variants)
-    named = {"figure": base["figure"]}
-    assert base == results("--cell", cell, command=plot)[0] | named
-    assert other == results("--cell", cell, *alone, command=plot)[0] | named
+    for found, words in ((base, ()), (other, alone)):
+        assert found | {"figure": ""} == results("--cell", cell, *words, command=plot)[0] | {"figure": ""}
     assert exponents(base) != exponents(other)
 
 
@@ -145,12 +145,11 @@ def test_a_module_is_compared_with_other_weights_with_cells_and_with_its_start(r
 def test_any_analysis_of_a_run_is_compared(results, capsys, analysis):
     one, two = results("depth=1,2", "--analysis", analysis, "--output", "a.png", "a.json", "a.npz")
     assert [found["title"] for found in (one, two)] == ["rhn, 4 units, depth 1", "rhn, depth 2, 4 units"]
-    kind = ANALYSES[analysis].load().__annotations__["return"]
-    for found, name in ((one, "a"), (two, "a-2")):
-        assert kind.load(f"{name}.npz").to_dict() == found[analysis]
+    saved = load("a.npz").results.values()
+    assert [result.to_dict() for result in saved] == [one[analysis], two[analysis]]
     assert main(["depth=1,2", "--analysis", analysis, *SMALL, "--force"]) == 0
     printed = capsys.readouterr().out
-    assert all("\n".join(kind.load(path).sentences()) in printed for path in ("a.npz", "a-2.npz"))
+    assert all("\n".join(result.sentences()) in printed for result in saved)
     assert f"figure: gersgorin-rhn-hidden-size4-steps4-vs-depth-1-2-bwv269-{analysis}.png" in printed
 
 
@@ -220,7 +219,7 @@ def test_one_network_by_two_paths_is_one_and_a_cell_s_name_stays_a_cell_s(result
     assert "there is nothing to compare with rnn: rhn, 6 units" in capsys.readouterr().err
     titled = results("rhn", "--checkpoint", "rnn", "--output", "d.npz", small=["--steps", "2"])
     assert len(titled) == 2
-    assert [Spectra.load(f"d{k}.npz").title for k in ("", "-2")] == ["rnn: rhn, 6 units", "rhn, 64 units"]
+    assert [*load("d.npz")] == ["rnn: rhn, 6 units", "rhn, 64 units"]
 
 
 def networks(count: int = 3) -> list:
@@ -236,7 +235,7 @@ def sequences(*lengths: int) -> list[torch.Tensor]:
 @pytest.mark.parametrize("discs", ["row", "column", "both"])
 def test_one_sequence_and_one_network_are_the_plain_measurement_exactly(discs):
     (cell,), (x,) = networks(1), sequences(7)
-    alone, found = spectra(Run.of(cell, x), discs=discs), compare(cell, x, discs=discs)
+    alone, found = spectra(Run.of(cell, x), discs=discs), compare(cell, [x], over="sequences", discs=discs)[0]
     assert found.runs_at.tolist() == [1] * 7
     for name in TABULATED:
         for share in (0, 0.1, 0.5, 0.9, 1):
@@ -245,7 +244,7 @@ def test_one_sequence_and_one_network_are_the_plain_measurement_exactly(discs):
 
 def test_quantiles_are_numpy_s_over_the_runs_that_have_the_step():
     cells, pieces = networks(), sequences(4, 7, 5)
-    found = compare(cells, pieces)
+    found = compare(cells, pieces, over=("seeds", "sequences"))[0]
     alone = [spectra(Run.of(cell, x)) for cell in cells for x in pieces]
     assert found.runs_at.tolist() == [9] * 4 + [6] + [3] * 2
     assert found.last_exponent.tolist() == [record.finite_time_exponent[-1] for record in alone]
@@ -260,7 +259,7 @@ def test_quantiles_are_numpy_s_over_the_runs_that_have_the_step():
 def test_a_product_that_is_zero_has_a_median_and_ends_its_line():
     dead = RNN(5, 6, nonlinearity="relu", init="gaussian:0.5", dtype=torch.float64)
     torch.nn.init.constant_(dead.bias, -100.0)
-    found = compare([*networks(2), dead, dead], sequences(5))
+    found = compare([*networks(2), dead, dead], *sequences(5), over="seeds")[0]
     low, median, high = (found.quantile("log_norm_product", share)[-1] for share in (0.1, 0.5, 0.9))
     assert low == median == -np.inf < high < np.inf
     ax = found.plot()
@@ -269,7 +268,8 @@ def test_a_product_that_is_zero_has_a_median_and_ends_its_line():
 
 
 def test_the_record_is_written_and_read(tmp_path):
-    found = compare(networks(2), sequences(3, 5), title="mine", unit="days", discs="both")
+    mine = {"mine": networks(2)}
+    found = compare(mine, sequences(3, 5), over=("seeds", "sequences"), unit="days", discs="both")["mine"]
     again = Comparison.load(found.save(tmp_path / "many.npz"))
     assert (again.title, again.unit, again.along) == ("mine", "days", "2 sequences")
     assert all(np.array_equal(getattr(again, name), getattr(found, name), equal_nan=True) for name in KEPT)
@@ -309,13 +309,56 @@ def test_sequences_of_a_file_and_a_checkpoint(results, capsys):
     assert "gersgorin-trained-sequences2-mine.png" in out
 
 
-def test_in_python_too_what_cannot_run_is_refused():
-    for networks_given, read in ((networks(1), []), ([], sequences(3))):
-        with pytest.raises(InvalidInputError, match="there is nothing to run"):
-            compare(networks_given, read)
-    with pytest.raises(InvalidInputError, match="discs is 'rows', expected one of row, column, both"):
-        compare(networks(1), sequences(3), discs="rows")
-    with pytest.raises(InvalidInputError, match="there are 1 labels for 2 sequences"):
-        compare(networks(2), sequences(3, 4), labels=["short"])
-    with pytest.raises(InvalidInputError, match="NaN"):
-        compare(networks(1), [torch.full((3, 5), torch.nan)])
+@for_each("analysis", ["spectra", "lyapunov"])
+def test_networks_are_shown_side_by_side(analysis, tmp_path):
+    cells, (x,) = networks(2), sequences(6)
+    found = compare({"a.b": cells[0], "c": cells[1]}, x, analysis=analysis)
+    alone = ANALYSES[analysis](open_run(cells[1], x)).to_dict()
+    assert [*found] == ["a.b", "c"]
+    assert repr(found["c"].to_dict() | {"title": ""}) == repr(alone | {"title": ""})  # NaN are equal
+    assert found[1] is found["c"] and {row["network"] for row in found.table()} == {"a.b", "c"}
+    again = load(found.save(tmp_path / "both.npz"))
+    assert repr(again.to_dict()) == repr(found.to_dict()) and again.along == found.along == "sequence of 6 x 5"
+    readable(found.figure())
+
+
+def test_networks_of_one_name_are_numbered_and_any_network_is_taken(tmp_path):
+    cells, (x,) = networks(2), sequences(6)
+    stepped = open_run(lambda x, s: torch.tanh(x.sum() + s), x, torch.zeros(3, dtype=torch.float64))
+    save_checkpoint(tmp_path / "trained.safetensors", cells[0])
+    found = compare([*cells, "rnn", tmp_path / "trained.safetensors", stepped], x)
+    title = "rhn, depth 2, 6 units"
+    assert [*found] == [title, f"{title} (2)", "rnn, 64 units", f"{title} (4)", stepped.label.title]
+    assert np.array_equal(found[3].norm, found[0].norm)
+
+
+def test_bands_are_over_what_is_named():
+    cells, pieces = networks(3), sequences(4, 6)
+    over_seeds = compare({"a": cells[:2], "b": cells[2:]}, pieces[0], over="seeds")
+    over_both = compare({"a": cells[:2], "b": cells[2:]}, pieces, over=("seeds", "sequences"))
+    assert [len(found.seed) for found in over_seeds.results.values()] == [2, 1]
+    assert [len(found.seed) for found in over_both.results.values()] == [4, 2]
+    assert compare(iter(cells), pieces[0], over="seeds")[0].seed.tolist() == [0, 1, 2]
+
+
+WRONG = {
+    "there is nothing to run": lambda: compare([], *sequences(3)),
+    "there is nothing to run: expected at least one network and one sequence": lambda: compare(
+        networks(1), [], over="sequences"
+    ),
+    "discs is 'rows', expected one of row, column, both": lambda: compare(networks(1), *sequences(3), discs="rows"),
+    "over is 'seed', expected 'seeds', 'sequences', both or None": lambda: compare(
+        networks(1), *sequences(3), over="seed"
+    ),
+    "x is a Tensor: expected a list of sequences": lambda: compare(networks(1), torch.rand(3, 2, 5), over="sequences"),
+    "analysis is 'plateau': expected spectra, products": lambda: compare(
+        networks(1), *sequences(3), analysis="plateau"
+    ),
+    "NaN": lambda: compare(networks(1), torch.full((3, 5), torch.nan)),
+}
+
+
+@for_each("sentence", WRONG)
+def test_in_python_too_what_cannot_run_is_refused(sentence):
+    with pytest.raises(InvalidInputError, match=sentence):
+        WRONG[sentence]()

@@ -180,7 +180,7 @@ def test_the_module_is_left_as_it_was():
 
 WRONG = {
     "one step": (nn.LSTM(M, 2), torch.zeros(1, M), "x has one step: expected at least two"),
-    "several sequences": (nn.LSTM(M, 2), torch.zeros(T, 2, M), "expected one sequence"),
+    "several sequences": (nn.LSTM(M, 2), torch.zeros(T, 2, M), "holds several sequences"),
     "a longer output": (
         lambda x: nn.functional.pad(x.transpose(1, 2), (2, 0)).transpose(1, 2),
         torch.zeros(T, 1, M),

@@ -1,11 +1,17 @@
 """Results and messages say how a module read the axes of its input."""
 
+import itertools
+
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from tables import for_each
 from torch import nn
 
 import gersgorin
 from rhn.errors import InvalidInputError
+from rhn.models import PolyphonicModel
 
 B, T, M, N = 4, 7, 3, 5
 
@@ -42,31 +48,62 @@ def x():
     return torch.randn(B, T, M, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize(
-    ("module", "layout", "instead"),
-    [
-        (Minimal(), lambda x: x[:1], r"x\[0\] of shape \(T, m\), or x.transpose"),
-        (Loop(), lambda x: x[:1].transpose(0, 1), "give x.transpose"),
-        (nn.LSTM(M, N, batch_first=True), lambda x: x[:1].transpose(0, 1), "give x.transpose"),
-    ],
-    ids=["step", "own loop", "torch.nn"],
-)
-def test_one_step_of_several_sequences_is_refused(x, module, layout, instead):
+FORMS = {
+    "(T, m)": lambda x: x,
+    "(T, 1, m)": lambda x: x[:, None],
+    "(1, T, m)": lambda x: x[None],
+    "NumPy": lambda x: x.numpy(),
+    "frame": lambda x: pd.DataFrame(x.numpy(), columns=["a", "b", "c"]),
+    "packed": lambda x: nn.utils.rnn.pack_padded_sequence(x[:, None], [T]),
+}
+NETWORKS = {
+    "step": Minimal,
+    "own loop": Loop,
+    "torch.nn": lambda: nn.LSTM(M, N),
+    "batch first": lambda: nn.LSTM(M, N, batch_first=True),
+    "inside": lambda: nn.Sequential(nn.Linear(M, M), nn.GRU(M, N, batch_first=True)),
+}
+ANALYSES = {
+    "spectra": lambda f, x: gersgorin.spectra(f, x).norm,
+    "lyapunov": lambda f, x: gersgorin.lyapunov(f, x).exponents,
+    "compare": lambda f, x: gersgorin.compare({"this": f}, x)["this"].norm,
+    "bands": lambda f, x: gersgorin.compare(f, [x], over="sequences")[0].norm,
+    "audit": lambda f, x: gersgorin.audit(f, x).growth,
+    "memory": lambda f, x: gersgorin.memory(f, x).influence,
+    "record": lambda f, x: gersgorin.Recorder(f, x).recording.radius,
+}
+
+
+@for_each(("network", "analysis"), itertools.product(NETWORKS, ANALYSES))
+def test_every_form_of_one_sequence_has_one_answer(x, network, analysis):
+    torch.manual_seed(0)
+    module, measure = NETWORKS[network](), ANALYSES[analysis]
+    if network == "step" and analysis in ("audit", "memory"):
+        return  # a step reads no whole sequence
+    answer = measure(module, x[0])
+    for form in FORMS.values():
+        np.testing.assert_allclose(measure(module, form(x[0])), answer, rtol=1e-9, atol=1e-12)
+
+
+@for_each(("network", "analysis"), itertools.product(NETWORKS, ["spectra", "lyapunov", "compare", "audit", "memory"]))
+def test_several_sequences_have_one_error(x, network, analysis):
     with pytest.raises(
-        InvalidInputError, match=rf"x is read as \(T=1, B=7, m=3\), one step of 7 sequences: .*{instead}"
+        InvalidInputError, match=r"x of shape \(4, 7, 3\) holds several sequences: expected one, .*x\[:, :1\]"
     ):
-        gersgorin.analyze(module, layout(x))
+        ANALYSES[analysis](NETWORKS[network](), x)
 
 
-def test_several_sequences_are_refused_as_they_are_read(x):
+def test_the_run_of_several_sequences_is_no_run_of_one(x):
     loop, _ = gersgorin.extract_cell(Loop(), x)
-    for measure, words in {
-        lambda: gersgorin.spectra(Loop(), x): r"x is read as 4 sequences of 7 steps: expected one, x\[:1\]",
-        lambda: gersgorin.memory(Loop(), x): r"expected one sequence.*x\[:, :1\]",
-        lambda: gersgorin.lyapunov(loop): "the run has 4 sequences: expected that of one",
-    }.items():
-        with pytest.raises(InvalidInputError, match=words):
-            measure()
+    with pytest.raises(InvalidInputError, match="the run has 4 sequences: expected that of one"):
+        gersgorin.lyapunov(loop)
+
+
+def test_frames_of_one_sequence_have_one_answer(x):
+    model, frames = PolyphonicModel("rnn", hidden_size=N, input_size=M, output_size=M), x[0].sigmoid().round()
+    answer = gersgorin.plateau(model, frames).to_dict()
+    for form in ("(T, 1, m)", "(1, T, m)", "NumPy", "frame"):
+        assert gersgorin.plateau(model, FORMS[form](frames)).to_dict() == answer
 
 
 def test_packed_sequences_are_read_without_their_padding():

@@ -102,9 +102,7 @@ class Shared(nn.Module):
 def own(tmp_path, monkeypatch) -> str:
     """The name of a module of the user's in the current folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        "gersgorin.cli.outputs.save_figure", lambda path, draw: None
-    )  # pictures have tests of their own
+    monkeypatch.setattr("rhn.utils.figures.save_figure", lambda path, draw: None)  # pictures have tests of their own
     name = f"own_{uuid.uuid4().hex[:8]}"
     Path(f"{name}.py").write_text(CODE)
     np.save("x.npy", torch.rand(T, M, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).numpy())

@@ -12,6 +12,7 @@ from gersgorin.cli.analysis import options_of
 from gersgorin.cli.compare import CompareOptions
 from gersgorin.cli.outputs import default_figure
 from gersgorin.cli.plot import PlotOptions
+from gersgorin.comparing.variants import panel_networks, parse_variants
 
 VALUES = {
     "cell": ["lstm", "a.b:make", "a.b:Make"],
@@ -26,7 +27,20 @@ VALUES = {
     "chorale": ["bwv66.6", "test-0"],
     "steps": [2],
     "data": [Path("a.json"), Path("b.json")],
-    "variants": ["rnn,lstm", "depth=1,2", "depth=12", "bias=-1,0.1", "init"],
+    "input": [Path("a.csv"), Path("a.npy"), Path("a.npz")],
+    "variants": [
+        "rnn,gru",
+        "gru,rnn",
+        "rnn,gru:f",
+        "depth=1,2",
+        "depth=12",
+        "bias=-1,0.1",
+        "init=scaled",
+        "init=scaled,gaussian:0.1",
+        "init",
+        "a",
+        "a,b",
+    ],
     "sequences": [2],
     "seeds": [2],
 }
@@ -35,7 +49,7 @@ VALUES = {
 def test_another_option_or_value_is_another_name_that_fits_every_file_system():
     each = [{name: value} for name, values in VALUES.items() for value in values]
     pairs = [one | other for one, other in itertools.combinations(each, 2) if one.keys() != other.keys()]
-    names = [default_figure("", replace(CompareOptions(), **given)) for given in ({}, *each, *pairs)]
+    names = [str(default_figure("", replace(CompareOptions(), **given))) for given in ({}, *each, *pairs)]
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"gersgorin-[\w.-]{1,110}\.png", name, re.ASCII) for name in names)
 
@@ -52,19 +66,52 @@ def test_another_option_or_value_is_another_name_that_fits_every_file_system():
     ],
 )
 def test_names_are_short_without_a_checksum(options, name):
-    assert default_figure("", PlotOptions(**options)) == name
+    assert str(default_figure("", PlotOptions(**options))) == name
+
+
+@for_each(
+    ("options", "networks"),
+    [
+        ({"variants": "lstm,gru,rhn"}, "lstm-vs-gru-rhn"),
+        ({"variants": "gru, rhn,gru", "cell": "lstm"}, "lstm-vs-gru-rhn"),
+        ({"variants": "lstm,gru", "cell": "gru"}, "lstm-vs-gru"),
+        ({"variants": "irnn"}, "rhn-vs-irnn"),
+    ],
+)
+def test_a_comparison_names_each_network_once_and_in_the_order_of_its_figure(options, networks):
+    given = CompareOptions(**options, input=Path("lorenz.csv"))
+    assert default_figure("", given) == Path(f"gersgorin-{networks}-lorenz-csv.png")
+    drawn = [subject.name for (subject,) in panel_networks(given, parse_variants(given.variants), 3)]
+    assert networks.replace("-vs", "").split("-") == drawn
+
+
+@for_each(
+    ("checkpoint", "variants", "networks"),
+    [
+        ("runs/a", "runs/b", "a-vs-b"),
+        ("runs/a/best.safetensors", "runs/b/best.safetensors, c.pt", "a-vs-b-c-pt"),
+        ("runs/a", "runs/a,runs/b", "a-vs-b"),
+        ("rnn.safetensors", "rnn", "rnn-vs-rnn"),
+        ("runs/a", "init", "a-vs-init"),
+    ],
+)
+def test_files_are_named_once_and_without_their_folders(checkpoint, variants, networks):
+    given = CompareOptions(checkpoint=Path(checkpoint), variants=variants)
+    assert default_figure("", given) == Path(f"gersgorin-{networks}-bwv269.png")
 
 
 def test_a_comparison_names_its_variants_and_an_analysis_its_command():
     compared = CompareOptions(cell="rhn", variants="depth=1,2,5")
-    assert default_figure("", compared) == "gersgorin-rhn-vs-depth-1-2-5-bwv269.png"
-    assert default_figure("gains", compared) == "gersgorin-rhn-vs-depth-1-2-5-bwv269-gains.png"
+    assert str(default_figure("", compared)) == "gersgorin-rhn-vs-depth-1-2-5-bwv269.png"
+    assert str(default_figure("gains", compared)) == "gersgorin-rhn-vs-depth-1-2-5-bwv269-gains.png"
     many = replace(compared, variants=None, sequences=20, seeds=5)
-    assert default_figure("", many) == "gersgorin-rhn-sequences20-seeds5-test.png"
-    assert default_figure("gains", options_of(ANALYSES["gains"])(depth=2)) == "gersgorin-rhn-depth2-bwv269-gains.png"
+    assert str(default_figure("", many)) == "gersgorin-rhn-sequences20-seeds5-test.png"
+    assert (
+        str(default_figure("gains", options_of(ANALYSES["gains"])(depth=2))) == "gersgorin-rhn-depth2-bwv269-gains.png"
+    )
 
 
 def test_a_checksum_stands_for_what_a_name_cannot_hold():
-    name = default_figure("", PlotOptions(submodule="a b", module="m:f"))
+    name = str(default_figure("", PlotOptions(submodule="a b", module="m:f")))
     assert re.fullmatch(r"gersgorin-m-f-a-b-bwv269-[0-9a-f]{8}\.png", name)
-    assert name != default_figure("", PlotOptions(submodule="a*b", module="m:f"))
+    assert name != str(default_figure("", PlotOptions(submodule="a*b", module="m:f")))

@@ -153,7 +153,7 @@ def test_layers_of_a_real_run_against_sixty_digits():
 
 def test_what_cannot_be_bounded_is_refused(monkeypatch):
     x = torch.zeros(3, 2, dtype=torch.float64)
-    with pytest.raises(InvalidInputError, match="of one sequence"):
+    with pytest.raises(InvalidInputError, match="holds several sequences"):
         bounds(RNN(2, 3, dtype=torch.float64), x[:, None].repeat(1, 2, 1))
     with pytest.raises(InvalidInputError, match="step 1 holds NaN"):
         bounds(lambda x, s: (s * x).abs().sqrt(), torch.tensor([[1.0], [0.0]]), torch.ones(2))

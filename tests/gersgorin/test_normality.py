@@ -12,7 +12,6 @@ from tables import for_each
 
 from gersgorin.linalg import (
     departure_from_normality,
-    kreiss_constant,
     numerical_radius,
     pseudospectrum,
     spectral_radius,
@@ -111,40 +110,8 @@ def test_henricis_departure_is_the_norm_above_schurs_diagonal(name):
     assert name not in NORMAL or float(departure_from_normality(A, relative=True)) < 1e-6
 
 
-POWERS = {
-    "jordan": jordan(8, 0.5),
-    "grcar": grcar(20) / 3,
-    "gaussian": LARGER["gaussian"] / 1.1,
-    "triangular": np.triu(rng.standard_normal((15, 15))) / 3.5,
-}
-
-
-@pytest.mark.parametrize("name", POWERS)
-def test_powers_grow_at_least_by_kreiss_constant_and_at_most_by_e_n_times_it(name):
-    """Kreiss' matrix theorem; and no point of a finer grid gives more."""
-    A = POWERS[name]
-    n, found = len(A), float(kreiss_constant(torch.from_numpy(A)))
-    power, largest = np.eye(n), 1.0
-    for _ in range(400):
-        power = A @ power
-        largest = max(largest, np.linalg.norm(power, 2))
-    assert 1 <= found <= largest * (1 + 1e-9) and largest <= math.e * n * found
-    distance, places = np.geomspace(1e-4, 5, 60)[:, None], np.linspace(-np.pi, np.pi, 91)
-    values = distance / pseudospectrum(torch.from_numpy(A), (1 + distance) * np.exp(1j * places)).numpy()
-    assert found >= values.max() * (1 - 1e-3)
-
-
-def test_kreiss_constant_of_normal_growing_and_batched_matrices():
-    normal = torch.from_numpy(np.linalg.qr(rng.standard_normal((6, 6)))[0])
-    assert float(kreiss_constant(normal)) == pytest.approx(1)
-    assert kreiss_constant(torch.stack([normal, 1.01 * normal, 0 * normal])).tolist() == pytest.approx([1, np.inf, 1])
-    assert float(kreiss_constant(torch.from_numpy(jordan(3, 1.0)))) > 1e6  # on the circle, but not normal
-    nilpotent = torch.tensor([[0.0, 40.0], [0.0, 0.0]], dtype=torch.float64)
-    assert float(kreiss_constant(nilpotent)) == pytest.approx(10.6, abs=1)
-
-
 def test_refused_with_a_sentence(monkeypatch):
-    for measure in (numerical_radius, departure_from_normality, kreiss_constant):
+    for measure in (numerical_radius, departure_from_normality):
         for message, A in {"NaN": torch.full((2, 2), math.nan), r"shape \(2, 3\)": torch.zeros(2, 3)}.items():
             with pytest.raises(InvalidInputError, match=message):
                 measure(A)
@@ -155,11 +122,3 @@ def test_refused_with_a_sentence(monkeypatch):
     monkeypatch.setattr("rhn.utils.validation.free_memory", lambda device: 2**20)
     with pytest.raises(InvalidInputError, match=r"a matrix of 2 and 1 points needs about .* use fewer points"):
         pseudospectrum(torch.eye(2), 0j)
-
-
-def test_kreiss_constant_is_infinite_only_where_rounding_cannot_make_the_powers_decay():
-    Q = torch.linalg.qr(torch.randn(8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))[0]
-    A = Q @ torch.from_numpy(jordan(8, 0.999)) @ Q.T  # its computed spectrum reaches past the circle, its own does not
-    assert float(spectral_radius(A)) > 1.001 and 1e6 < float(kreiss_constant(A)) < math.inf
-    for growing in (A + 0.3 * torch.eye(8), torch.tensor([1.0, 1 + 1e-9], dtype=torch.float64).diag()):
-        assert float(kreiss_constant(growing)) == math.inf

@@ -131,7 +131,7 @@ def test_layers_of_torch_nn_take_its_own_first_state():
 
 def test_commands_loops_and_recorders_take_a_module_with_a_tuple_state(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gersgorin.cli.outputs.save_figure", lambda path, draw: None)
+    monkeypatch.setattr("rhn.utils.figures.save_figure", lambda path, draw: None)
     pair, x = made(Pair), frames(T)
     np.save("x.npy", x.numpy())
     torch.save(pair.state_dict(), "w.pt")
@@ -193,7 +193,7 @@ LOOPS["hook"][0].cell.register_forward_hook(lambda cell, given, h: 1.5 * h)
 @for_each("kind", LOOPS)
 def test_a_loop_that_changes_states_or_inputs_is_refused(kind):
     model, words = LOOPS[kind]
-    for call in (spectra, extract_cell, Recorder, *[audit] * (kind == "norm"), lambda f, x: compare(f, x[None])):
+    for call in (spectra, extract_cell, Recorder, *[audit] * (kind == "norm"), lambda f, x: compare([f], x)):
         with pytest.raises(InvalidInputError, match=rf"{words}.*: gersgorin\.spectra\(f, x, s0\)$"):
             call(model, frames(T, 1))
 

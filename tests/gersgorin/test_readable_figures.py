@@ -11,7 +11,6 @@ import torch
 
 from examples.paper import figures as gallery
 from gersgorin import Recorder, analyze, bounds, compare, fixed_points, lyapunov, memory
-from gersgorin.analyses import spectra as measuring
 from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.analyses.spectra import spectra
 from gersgorin.plotting.figure import names_of
@@ -98,7 +97,8 @@ def runs(size, x, networks):
     found = {
         "spectra": [spectra(run) for run in along],
         "ensembles": [
-            replace(compare([cell] * 2, [x, x[: len(x) // 2 + 1]]), **about(k)) for k, cell in enumerate(networks)
+            replace(compare([cell] * 2, [x, x[: len(x) // 2 + 1]], over=("seeds", "sequences"))[0], **about(k))
+            for k, cell in enumerate(networks)
         ],
         "lyapunov": [replace(lyapunov(c, long, c.state_size), **about(k)) for k, c in enumerate(networks)],
         "points": [
@@ -204,7 +204,6 @@ def test_a_moment_of_a_training_can_be_read(training):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in gallery.GALLERY if not name.startswith("plateau")])
 def test_a_picture_of_the_gallery_can_be_read(name, monkeypatch):
-    monkeypatch.setattr(measuring, "kreiss_constant", lambda A: np.nan)  # slow, and shown in no picture of the gallery
     with our_style():
         readable(gallery.GALLERY[name]())
 

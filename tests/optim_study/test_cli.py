@@ -125,8 +125,9 @@ def test_default_names_hold_folders_and_numbers():
 def test_plot_draws_from_the_run_and_from_its_csv(finished, words, tmp_path, capsys):
     printed = []
     for source in (["--out", finished], ["--csv", finished / "trials.csv"]):
-        assert run("plot", *source, *words, "--output", "figure.png", "--force") == 0
+        assert run("plot", *source, *words, "--output", "figure.png", "trials.csv", "--force") == 0
         assert (tmp_path / "figure.png").stat().st_size > 5000
+        assert (tmp_path / "trials.csv").read_text() == (finished / "trials.csv").read_text()
         printed.append(capsys.readouterr().out)
     assert printed[0] == printed[1] and "interval" in printed[0]
 
@@ -154,6 +155,7 @@ def test_several_folders_are_plotted_as_one(finished, tiny_data, tmp_path, capsy
         (["plot", "nowhere", "--csv", "trials.csv"], "--csv names the trials as nowhere does"),
         (["plot", "--below", "-1"], "--below is -1"),
         (["plot", "--output", "figure.txt"], "ending in .png"),
+        (["plot", "--output", "nowhere/trials.csv"], "the folder nowhere does not exist"),
         (["plot", "--kind", "map", "--log"], "--log is for the swarm plot"),
     ],
 )

@@ -101,12 +101,12 @@ def test_a_figure_of_this_toolkit_is_drawn_anew_and_any_other_is_refused(tmp_pat
     with our_style():
         simple().savefig(other)
     assert check_output(ours, force=False) == ours
-    with pytest.raises(OutputError, match="was not made by this toolkit"):
+    with pytest.raises(OutputError, match="without a mark of this toolkit"):
         check_output(other, force=False)
 
 
-def test_a_table_is_ours_by_its_header(tmp_path):
-    path = tmp_path / "table.csv"
-    write_csv(path, ("layer", "loss, in nats"), [(1, 2.0)])
-    assert made.made_by_us(path, ("layer", "loss, in nats"))
-    assert not made.made_by_us(path, ("layer",)) and not made.made_by_us(path)
+def test_a_table_has_no_mark_and_is_written_over_only_by_force(tmp_path):
+    path = write_csv(tmp_path / "table.csv", ("layer", "loss, in nats"), [(1, 2.0)])
+    with pytest.raises(OutputError, match="without a mark of this toolkit"):
+        check_output(path, force=False)
+    assert check_output(path) == path

@@ -141,6 +141,12 @@ class Case:
         outputs = self.before.movedim(self.output_axis or 0, 0)
         return ((outputs - outputs.mean(0)).abs().max() / outputs.abs().max().clamp_min(1e-30)).item()
 
+    @cached_property
+    def noise(self) -> float:
+        """Largest difference of the outputs between two calls in evaluation mode, relative to the largest output; 0 as a rule."""
+        again = self.outputs_of(self.x)
+        return ((again - self.before).abs().max() / self.before.abs().max().clamp_min(1e-30)).item()
+
     def reads(self, frame: int) -> Tensor:
         """True for each output, (N,) or (N, T), that reads a frame: NaN in its place become NaN, whatever the weights are."""
         spoil = lambda x: x.clone().index_fill(1 - self.axis, torch.tensor(frame, device=x.device), math.nan)  # noqa: E731
@@ -148,6 +154,7 @@ class Case:
             bad = self._with_inputs(spoil).isnan().movedim(self.output_axis or 0, 0)
         return bad.flatten(2 if self.of_frames else 1).any(-1) if bad.dim() > 1 + self.of_frames else bad
 
+    @cached_property
     def reached(self) -> Tensor:
         """(T,) True for each lag that the gradient of the last output reaches: NaN in its place pass on, whatever the weights are."""
         leaves: list[Tensor] = []  # several of repeated embeddings
@@ -171,7 +178,7 @@ class Case:
     @cached_property
     def mixed(self) -> int:
         """Number of other examples whose outputs change with the first one."""
-        if self.output_axis is None or self.count < 2 or not isinstance(self.x, Tensor):
+        if self.output_axis is None or self.count < 2 or not isinstance(self.x, Tensor) or self.noise:
             return 0
         x = self.first.clone()
         one = x.select(self.axis, 0)

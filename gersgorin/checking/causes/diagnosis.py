@@ -4,6 +4,7 @@
 """
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -48,8 +49,10 @@ BEFORE = (  # the most harmful first
     Row(output.output_range),
     Row(output.labels_beyond),
     Row(output.negative_loss),
+    Row(wiring.unrepeatable_output),
     Row(wiring.mixed_examples, exact=True),
     Row(wiring.cut_in_time, exact=True),
+    Row(wiring.cut_partly, risk=True),
     Row(wiring.looks_ahead),
     Row(wiring.hidden_weights, exact=True),
     Row(data.one_step),
@@ -66,17 +69,24 @@ BEFORE = (  # the most harmful first
 )
 
 
-def before(case: Case) -> tuple[list[tuple[Row, Cause]], list[str]]:
-    """(Causes with their rows, the most harmful first, to the first one that is sure; what could not be measured in words)."""
+def before(case: Case, end: float = math.inf) -> tuple[list[tuple[Row, Cause]], list[str]]:
+    """(Causes with their rows, the most harmful first, to the first one that is sure; what could not be measured in words).
+
+    end: moment of time after which no measure begins.
+    """
     found: list[tuple[Row, Cause]] = []
     lacking = []
     for row in BEFORE:
         if any(cause.sure for _, cause in found):
             break
+        name = row.measure.__name__.replace("_", " ")
+        if time.monotonic() > end:
+            lacking.append(f"{name}: the time was up")
+            continue
         try:
             found += [(row, cause) for cause in row.measure(case)]
         except USERS_FAULT as error:  # of a module or a loss for what it was never given
-            lacking.append(f"{row.measure.__name__.replace('_', ' ')}: {first_line(error)}")
+            lacking.append(f"{name}: {first_line(error)}")
     return found, lacking
 
 
@@ -88,12 +98,14 @@ def after(
     found: by `before`. check: what the trials showed.
     """
     well = check.outcome == "leaves" and check.escape_steps <= LATE * check.steps
+    kept = [*watch.causes(well=well)]
+    by_heart = any(cause.name == "learned by heart" for cause in kept)
     own = [*own_losses(case, check.losses, check.trials[0])] if check.losses else []
     stays = check.outcome in ("stays", "explodes") or (check.outcome == "may leave" and check.tried >= check.steps)
     causes = [
         replace(cause, sure=cause.sure or (row.exact and stays))
         for row, cause in found
-        if not (row.risk and well) and not (row.last and len(found) > 1)
+        if not (row.risk and well and (row.last or not by_heart)) and not (row.last and len(found) > 1)
     ]
     mistaken, tried = any(not row.risk for row, _ in found), list[Trial]()  # a mistake explains what was seen
     explosions = [explosion(case, check.diverges_at)] if check.diverges_at < math.inf else []
@@ -113,7 +125,7 @@ def after(
         causes += better_rate(case, check.trials[0], trials.to_the_end)
     else:
         causes += explosions
-    causes = [*own, *causes, *watch.causes(well=well)]
+    causes = [*own, *causes, *kept]
     if not well and not causes:
         late = [too_few(check.steps, check.escape_steps)] if check.outcome == "leaves" else []
         causes += late or [*still_falling(check.trials[0])] or start(check)

@@ -13,6 +13,9 @@ PAIRED = 1e-6  # relative change of a loss with permuted targets, from which on 
 OWN = 0.5  # share of the change of the gradient at an example's own output, if its targets change
 FIRST_FRAMES = 8  # that are all tried
 SEVERAL = 3  # permutations of the targets
+DETACH = (
+    "Detach the state between minibatches only: remove .detach(), .data or torch.no_grad() from the loop over time."
+)
 
 
 def unpaired_loss(case: Case) -> Iterator[Cause]:
@@ -120,9 +123,7 @@ def still_weights(case: Case) -> Iterator[Cause]:
 def cut_in_time(case: Case) -> Iterator[Cause]:
     """An output that cannot depend on some steps, or a state without a gradient through time."""
     T = case.frames
-    if T is None or T < 3 or not isinstance(case.x, Tensor) or case.output_axis is None or case.mixed:
-        return
-    if not case.first.is_floating_point() and not any(isinstance(part, nn.Embedding) for part in case.model.modules()):
+    if T is None or not _has_time(case):
         return
     several = [*range(min(T, FIRST_FRAMES)), T // 2, T - 2, T - 1]
     if case.of_frames:
@@ -139,13 +140,39 @@ def cut_in_time(case: Case) -> Iterator[Cause]:
             {"frames": T, "read": [t + 1 for t in read]},
         )
         return
-    reached = case.reached()
-    if (case.of_frames or T - 2 in read) and reached[0] and not reached[1:].any():
+    if (case.of_frames or T - 2 in read) and case.reached[0] and not case.reached[1:].any():
+        words = f"is exactly 0: earlier inputs change the output, and no gradient reaches any of {T - 1}"
+        yield Cause("detached state", f"The gradient through time {words}.", DETACH, {"frames": T})
+
+
+def cut_partly(case: Case) -> Iterator[Cause]:
+    """A state that is cut after some steps of a sequence."""
+    if case.frames is None or not _has_time(case):
+        return
+    seen = int(case.reached.long().cumprod(0).sum())
+    if 1 < seen < case.frames and not case.reached[seen:].any() and case.reads(0).any():
+        words = f"ends exactly: the first inputs change the output, and none reaches them before the last {seen} of {case.frames} steps"
         yield Cause(
-            "detached state",
-            f"The gradient through time is exactly 0: earlier inputs change the output, and no gradient reaches any of {T - 1}.",
-            "Detach the state between minibatches only: remove .detach(), .data or torch.no_grad() from the loop over time.",
-            {"frames": T},
+            "detached state", f"The gradient through time {words}.", DETACH, {"frames": case.frames, "seen": seen}
+        )
+
+
+def _has_time(case: Case) -> bool:
+    """True if frames of numbers or of embedded ids can be followed to the outputs of their own examples."""
+    if (case.frames or 0) < 3 or not isinstance(case.x, Tensor) or case.output_axis is None or case.mixed:
+        return False
+    return case.first.is_floating_point() or any(isinstance(part, nn.Embedding) for part in case.model.modules())
+
+
+def unrepeatable_output(case: Case) -> Iterator[Cause]:
+    """Outputs in evaluation mode that differ from call to call."""
+    if case.noise:
+        yield Cause(
+            "unrepeatable output",
+            f"In evaluation mode two calls with the same input differ by {case.noise:.1%} of the largest output.",
+            "Something in forward draws random numbers, such as a first state by torch.randn, or keeps a state from call to call: "
+            "begin each sequence with zeros or a parameter; F.dropout(..., training=self.training).",
+            {"share": case.noise},
         )
 
 

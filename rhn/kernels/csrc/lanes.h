@@ -10,13 +10,13 @@
 
 #if defined(__AVX512F__)
 #define VL 16 /* numbers in a vector */
-#define UNITS 8 /* rows of a matrix whose sums stay in registers */
+enum { UNITS = 8, TALL = 4, WIDE = 4 }; /* rows of a matrix, rows and columns of a gradient: their sums stay in registers */
 #elif defined(__AVX__)
 #define VL 8
-#define UNITS 4
+enum { UNITS = 6, TALL = 5, WIDE = 2 };
 #else
 #define VL 4
-#define UNITS 4
+enum { UNITS = 4, TALL = 5, WIDE = 2 };
 #endif
 #define LANES 32
 
@@ -239,24 +239,24 @@ INLINE void outer_block(
     const int I, const int J, long steps, const float *a, long lda, long step_a, const float *c, long ldc, long step_c,
     float *gradient, long ldg)
 {
-    v sum[16];
-    for (int k = 0; k < 16; k++) sum[k] = all(0);
+    v sum[32];
+    for (int k = 0; k < 32; k++) sum[k] = all(0);
     for (long t = 0; t < steps; t++, a += step_a, c += step_c)
         for (long l = 0; l < LANES; l += VL) {
             v right[4];
 #pragma GCC unroll 4
             for (int j = 0; j < J; j++) right[j] = load(c + j * ldc + l);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int i = 0; i < I; i++) {
                 v left = load(a + i * lda + l);
 #pragma GCC unroll 4
-                for (int j = 0; j < J; j++) sum[4 * i + j] += left * right[j];
+                for (int j = 0; j < J; j++) sum[J * i + j] += left * right[j];
             }
         }
-    float totals[16];
-    for (int k = 0; k < 16; k += VL) store(totals + k, sums(sum + k));
+    float totals[32];
+    for (int k = 0; k < I * J; k += VL) store(totals + k, sums(sum + k));
     for (int i = 0; i < I; i++)
-        for (int j = 0; j < J; j++) gradient[i * ldg + j] += totals[4 * i + j];
+        for (int j = 0; j < J; j++) gradient[i * ldg + j] += totals[J * i + j];
 }
 
 /* As above for any numbers of rows. */
@@ -264,15 +264,15 @@ static void outer(
     long I, long J, long steps, const float *a, long lda, long step_a, const float *c, long ldc, long step_c,
     float *gradient, long ldg)
 {
-    for (long i = 0; i < I; i += 4)
-        for (long j = 0; j < J; j += 4) {
+    for (long i = 0; i < I; i += TALL)
+        for (long j = 0; j < J; j += WIDE) {
             const float *a_i = a + i * lda, *c_j = c + j * ldc;
             float *g = gradient + i * ldg + j;
-            switch ((I - i < 4 ? I - i : 4) * 5 + (J - j < 4 ? J - j : 4)) {
+            switch ((I - i < TALL ? I - i : TALL) * 5 + (J - j < WIDE ? J - j : WIDE)) {
 #define SIZE(p, q) \
     case p * 5 + q: outer_block(p, q, steps, a_i, lda, step_a, c_j, ldc, step_c, g, ldg); break;
 #define SIZES(p) SIZE(p, 1) SIZE(p, 2) SIZE(p, 3) SIZE(p, 4)
-                SIZES(1) SIZES(2) SIZES(3) SIZES(4)
+                SIZES(1) SIZES(2) SIZES(3) SIZES(4) SIZES(5)
 #undef SIZES
 #undef SIZE
             }

@@ -70,8 +70,8 @@ def test_a_depth_figure_is_drawn_again_from_its_table(run, tmp_path):
     runs = [run("deep", [80.0], [82.0], depth=5, **cut), run("l", [90.0], cell="lstm", **cut)]
     table, again = tmp_path / "depth.csv", tmp_path / "again.csv"
     figure = str(tmp_path / "depth.png")
-    assert cli.main(["report", "--depth", *map(str, runs), "--csv", str(table), "--output", figure]) == 0
-    assert cli.main(["report", "--depth", str(table), "--csv", str(again), "--output", figure, "--force"]) == 0
+    assert cli.main(["report", "--depth", *map(str, runs), "--output", figure, str(table)]) == 0
+    assert cli.main(["report", "--depth", str(table), "--output", figure, str(again), "--force"]) == 0
     assert again.read_text() == table.read_text()
 
 
@@ -178,7 +178,7 @@ def test_every_seed_has_its_point_and_a_cell_without_depth_a_line_across(run):
 def test_the_depths_are_printed_in_order_beside_the_paper_s_and_drawn(run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folders = [run("l", [75.0], cell="lstm", layers=2), run("deep", [80.0, 75.5], depth=5, tied=True), run("a", [95.0])]
-    assert cli.main(["report", "--depth", *map(str, folders), "--csv", "depth.csv"]) == 0
+    assert cli.main(["report", "--depth", *map(str, folders), "--output", "depth.csv"]) == 0
     rows = capsys.readouterr().out.splitlines()[1:-1]
     assert [row.split() for row in rows] == [
         ["a", "rhn", "False", "1", "1", "20", "1", "95.00", "92.40"],
@@ -191,7 +191,16 @@ def test_the_depths_are_printed_in_order_beside_the_paper_s_and_drawn(run, tmp_p
 
 def test_the_curves_of_a_run_are_drawn_and_written(run, tmp_path, capsys):
     figure, table = tmp_path / "curves.svg", tmp_path / "curves.csv"
-    assert cli.main(["report", str(run("one", [9.0, 7.0, 8.0])), "--output", str(figure), "--csv", str(table)]) == 0
+    assert cli.main(["report", str(run("one", [9.0, 7.0, 8.0])), "--output", str(figure), str(table)]) == 0
     assert "7.0000" in capsys.readouterr().out and figure.read_bytes().startswith(b"<?xml")
     with table.open() as file:
         assert [float(row["valid_perplexity"]) for row in csv.DictReader(file)] == [9.0, 7.0, 8.0]
+
+
+def test_files_are_checked_before_the_runs_are_read(tmp_path, capsys):
+    for name, reason in (
+        ("nowhere/a.csv", "nowhere does not exist"),
+        ("a.npz", "ending in .png or .svg or .pdf or .csv"),
+    ):
+        assert cli.main(["report", str(tmp_path / "missing"), "--output", str(tmp_path / name)]) == 2
+        assert reason in capsys.readouterr().err

@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 
+from gersgorin.loading.network import initial_model
 from rhn.checkpoints import load_checkpoint, read_metadata
 from rhn.errors import DivergedError
 from rhn.training.chorales import evaluate
 from rhn.training.config import ChoraleConfig
 from rhn.training.run import train
-from rhn.training.trained import initial_model
 from tests.rhn.pieces import shortest_chorales
 from tests.rhn.texts import SMALL, small_corpus
 

@@ -1,0 +1,42 @@
+"""`Several`: results of several analyses, or of several networks, as one result; the base of `Overview` and `SideBySide`."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from gersgorin.analyses import ANALYSES
+from rhn.utils.result import KIND, Result
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Several(Result):
+    """Results by name, which one file holds."""
+
+    results: dict[str, Result]
+
+    def sentences(self) -> Iterator[str]:
+        """Those of each result."""
+        for result in self.results.values():
+            yield from result.sentences()
+
+    def _saved(self) -> dict:
+        own = {name: value for name, value in super()._saved().items() if name != "results"}
+        return own | {
+            f"{name}.{field}": value
+            for name, result in self.results.items()
+            for field, value in ({KIND: result.kind} | result._saved()).items()
+        }
+
+    @classmethod
+    def _of_file(cls, values: Mapping) -> Self:
+        parts: dict[str, dict] = {}
+        for key in values:
+            name, dot, field = key.rpartition(".")  # a name may have dots, the field of a result has none
+            if dot:
+                parts.setdefault(name, {})[field] = values[key]
+        for row in ANALYSES.values():
+            row.load()  # registers the class of its result
+        results = {name: Result.classes[str(part[KIND])]._of_file(part) for name, part in parts.items()}
+        return cls(
+            results=results, **{key: str(value) for key, value in values.items() if "." not in key and key != KIND}
+        )

@@ -1,0 +1,186 @@
+"""`gersgorin.compare`: networks side by side, in one object with one table and one figure; medians and bands over many runs on request.
+
+found = compare({"rnn": rnn, "lstm": lstm}, x)
+found                                       in a notebook: sentences and the figure
+found["lstm"]                               the spectra of one network
+compare({"lstm": lstms}, x, over="seeds")   medians and bands over several draws of one network
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, replace
+from itertools import count as count_from
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from gersgorin.analyses import ANALYSES
+from gersgorin.analyses.several import Several
+from gersgorin.comparing.comparison import AXES, Comparison, compare_runs, draw_bands, draw_comparison, draw_results
+from gersgorin.loading.open import open_run
+from gersgorin.plotting.figure import Shown
+from gersgorin.run.run import Progress, Run, silent
+from rhn.errors import InvalidInputError
+from rhn.utils.result import Result
+from rhn.utils.wording import counted
+
+OVER = "seeds", "sequences"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class SideBySide(Several, kind="side by side"):
+    """The same analysis of several networks, by their names."""
+
+    along: str
+    """The sequence: "chorale bwv269"."""
+    analysis: str = "spectra"
+    """Name of its row in `gersgorin.analyses.ANALYSES`."""
+
+    def __getitem__(self, name: str | int) -> Result:
+        """The result of a network by its name, or by its place."""
+        return self.results[name] if isinstance(name, str) else [*self.results.values()][name]
+
+    def __iter__(self) -> Iterator[str]:
+        """The names."""
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def summary(self, *, whole: bool = True) -> str:
+        """The summary of each network; if they are several and not whole, their names and sentences."""
+        brief = len(self) > 1 and not whole
+        each = self.results.values()
+        return "\n\n".join("\n".join((r.title, *r.sentences())) if brief else r.summary(whole=whole) for r in each)
+
+    def table(self) -> list[dict[str, Any]]:
+        """The rows of each network, with its name."""
+        return [{"network": name} | row for name, result in self.results.items() for row in result.table()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers of the first network, and as "compare" a list of those of the others."""
+        each = self.results.values()
+        if self.analysis == "spectra":
+            first, *others = (r.to_dict() for r in each)
+        else:
+            first, *others = ({"title": r.title, "about": r.about, self.analysis: r.to_dict()} for r in each)
+        return first | {"compare": others}
+
+    def plot(self, ax=None):
+        """The whole figure, or the plot of each network into the same axes; returns axes."""
+        return self.figure().axes[0] if ax is None else [result.plot(ax) for result in self.results.values()][-1]
+
+    def figure(self) -> Shown:
+        """Spectra at one scale and measures over time, bands, or a panel for each network, with the same limits."""
+        results: Sequence[Any] = [*self.results.values()]
+        if isinstance(results[0], Comparison):
+            return draw_bands(results)
+        return draw_comparison(results) if results[0].kind == "spectra" else draw_results(results, self.along)
+
+
+def compare(
+    networks: Mapping[str, Any] | Iterable[Any] | nn.Module | str | Path | Run,
+    x: Any = None,
+    *,
+    over: str | Sequence[str] | None = None,
+    analysis: str = "spectra",
+    discs: str = "row",
+    progress: Progress = silent,
+    **options: Any,
+) -> SideBySide:
+    """Compare networks on the same data, in float64: side by side, or medians and bands over seeds, sequences or both.
+
+    Args:
+        networks: {name: network}, or a list. A network is what `gersgorin.open_run` opens, or a run that it has opened, such as that of
+            a step with its first state. With over="seeds" it is a list or a generator of draws of one network, as is `networks` itself
+            without names.
+        x: one sequence, see `gersgorin.open_run`; with over="sequences" a list of them, which can differ in length.
+        over: "seeds", "sequences", or both: results are `Comparison`s, medians and bands over all runs of a network.
+        analysis: of each network without `over`, by its name in `gersgorin.analyses.ANALYSES`.
+        discs: of spectra and bands, "row", "column" or "both".
+        progress: called with (runs done, runs in all; 0 if their number is unknown).
+        options: of `gersgorin.open_run`: layer, submodule, steps, unit, device.
+
+    Raises:
+        InvalidInputError: no network or no sequence, several where one is expected, an unknown analysis, or an error of `open_run`.
+
+    >>> import torch
+    >>> from rhn.cells import GRU, RNN
+    >>> found = compare({"rnn": RNN(3, 8), "gru": GRU(3, 8)}, torch.rand(20, 3))
+    >>> [*found], found["gru"].spectral_radius.shape
+    (['rnn', 'gru'], (20,))
+    >>> bands = compare([RNN(3, 8), RNN(3, 8)], list(torch.rand(5, 20, 3)), over=("seeds", "sequences"))
+    >>> bands[0].spectral_radius.shape
+    (10, 20)
+    """
+    over = (over,) if isinstance(over, str) else tuple(over or ())
+    if unknown := [word for word in over if word not in OVER]:
+        raise InvalidInputError(f"over is {unknown[0]!r}, expected 'seeds', 'sequences', both or None")
+    if discs not in AXES:
+        raise InvalidInputError(f"discs is {discs!r}, expected one of {', '.join(AXES)}")
+    row = ANALYSES.get(analysis.replace("-", "_"))
+    if row is None or row.needs != "run" or (over and analysis != "spectra"):
+        known = "spectra" if over else ", ".join(name for name, row in ANALYSES.items() if row.needs == "run")
+        raise InvalidInputError(f"analysis is {analysis!r}: expected {known}")
+    if "sequences" in over and not isinstance(x, list | tuple):
+        raise InvalidInputError(
+            f"x is a {type(x).__name__}: expected a list of sequences for over='sequences', such as list(x) of (B, T, m)"
+        )
+    groups, sequences = _groups(networks, over), list(x) if "sequences" in over else [x]
+    total, done, along = _total(groups, len(sequences)), count_from(1), ""
+    results: dict[str, Result] = {}
+
+    def runs(name: str, given: Iterable[Any]) -> Iterator[tuple[int, Run]]:
+        for k, network in enumerate(given):
+            for j, sequence in enumerate(sequences, 1):
+                run = open_run(network, sequence, **options)
+                again = f" ({len(results) + 1})" * (run.label.title in results)
+                label = replace(run.label, title=name or run.label.title + again)
+                yield k, run.named(replace(label, sequence=str(j), made="") if "sequences" in over else label)
+
+    for name, given in groups:
+        if over:
+            along = counted(len(sequences), "sequence")
+            found: Result = compare_runs(
+                runs(name, given), along=along, discs=discs, progress=lambda _: progress(next(done), total)
+            )
+            title = found.title
+        else:
+            ((_, run),) = runs(name, given)
+            found = row(run, **({"discs": discs} if row.name == "spectra" else {}))
+            progress(next(done), total)
+            title, along = run.label.title, run.label.along
+        results[name or title] = found
+    if not results:
+        raise InvalidInputError("there is nothing to run: expected at least one network and one sequence")
+    return SideBySide(results=results, title=", ".join(results), along=along, analysis=row.name)
+
+
+def of_results(results: Sequence[Result], analysis: str, along: str) -> Result:
+    """Results of several networks, by their titles, side by side; one as it is."""
+    if len(results) == 1:
+        return results[0]
+    named: dict[str, Result] = {}
+    for result in results:
+        named[result.title + f" ({len(named) + 1})" * (result.title in named)] = result
+    return SideBySide(results=named, title=", ".join(named), along=along, analysis=analysis)
+
+
+def _groups(networks: Any, over: tuple[str, ...]) -> list[tuple[str, Iterable[Any]]]:
+    """(A name or "", draws of one network) of each."""
+    if isinstance(networks, Mapping):
+        named = [(str(name), network) for name, network in networks.items()]
+        return [(name, _listed(network) if "seeds" in over else [network]) for name, network in named]
+    networks = _listed(networks)
+    return [("", networks)] if "seeds" in over else [("", [network]) for network in networks]
+
+
+def _listed(networks: Any) -> Iterable[Any]:
+    """Several networks as they are, one in a list."""
+    return [networks] if isinstance(networks, nn.Module | str | Path | Run) or callable(networks) else networks
+
+
+def _total(groups: list[tuple[str, Iterable[Any]]], sequences: int) -> int:
+    """The number of runs, 0 if it is unknown."""
+    sizes = [len(given) if isinstance(given, Sized) else 0 for _, given in groups]
+    return sum(sizes) * sequences if all(sizes) else 0

@@ -1,0 +1,84 @@
+"""Read x of an analysis as one sequence: which axes are frames, a batch of one, and units; layouts in which modules take it.
+
+Every analysis of a run, `compare`, `memory`, `audit` and `Recorder` read x by these functions.
+
+Legend: T frames, m units.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from gersgorin._validate import finite_tensor
+from gersgorin.loading.cache import has_cache
+from rhn.errors import InvalidInputError
+
+
+def one_sequence(x: Any, *, ids: bool | None = None) -> Tensor:
+    """One sequence as it was given: numbers (T, m), (T, 1, m) or (1, T, m), or ids of tokens (T,), (T, 1) or (1, T).
+
+    Args:
+        x: a tensor, an array, a data frame with a row a frame, or a packed sequence. Numbers (T,) are frames of one unit.
+        ids: whether x is ids; None: if it is int64, as what a module reads is.
+
+    Raises:
+        InvalidInputError: anything else; several sequences; NotFiniteError: NaN or infinity.
+    """
+    x = finite_tensor("x", unpacked(x))
+    whole = not x.is_floating_point() and x.dtype != torch.bool
+    ids = x.dtype == torch.int64 if ids is None else ids
+    if ids and not whole:
+        raise InvalidInputError(f"x is {x.dtype} of shape {tuple(x.shape)}: expected ids of tokens (T,), integers")
+    x = x.long() if ids else x if x.is_floating_point() else x.double()  # frames of keys are bytes
+    x = x[:, None] if x.dim() == 1 and not ids else x
+    if not is_one(x):
+        expected = "ids (T,), (T, 1) or (1, T)" if ids else "(T, m), (T, 1, m) or (1, T, m)"
+        raise InvalidInputError(
+            f"x of shape {tuple(x.shape)} holds several sequences: expected one, {expected}, such as x[:, :1], or x[:1] of (B, T, m)"
+        )
+    return x
+
+
+def unpacked(x: Any) -> Any:
+    """The steps that all packed sequences have, (T, B, m); anything else as it is."""
+    if not isinstance(x, PackedSequence):
+        return x
+    padded, lengths = pad_packed_sequence(x)
+    return padded[: int(lengths.min())]
+
+
+def is_one(x: Tensor) -> bool:
+    """True for numbers or ids of one sequence, without or with a batch of one before or after the axis of time."""
+    return x.dim() <= _alone(x) or 1 in x.shape[:2]
+
+
+def without_batch(x: Tensor) -> Tensor:
+    """Frames (T, m), or ids (T,), of one sequence."""
+    return x.flatten(0, 1) if x.dim() > _alone(x) else x
+
+
+def layouts(module: nn.Module, x: Tensor) -> list[tuple[Tensor, int]]:
+    """One sequence as it may be passed to a module, each time with the axis of time: first as it was given.
+
+    A batch of one is added to (T, m) before all else if a part of the module is batch_first, or if a loop over the wrong axis would
+    run. The axes of (T, 1, m) are exchanged, and the batch is removed, only if that does not run.
+    """
+    if x.dim() > _alone(x):
+        axis = 0 if x.shape[1] == 1 else 1
+        return [(x, axis), (x.transpose(0, 1), 1 - axis), (without_batch(x), 0)]
+    alone, batches = [(x, 0)], [(x[:, None], 0), (x[None], 1)]
+    if any(map(reads_batch_first, module.modules())):
+        return batches[::-1] + alone
+    return alone + batches if x.shape[0] != x.shape[-1] else batches + alone
+
+
+def reads_batch_first(cell: nn.Module) -> bool:
+    """True for a cell that reads (B, T, m)."""
+    return bool(getattr(cell, "batch_first", has_cache(cell)))
+
+
+def _alone(x: Tensor) -> int:
+    """Number of axes of one sequence without a batch."""
+    return 1 if x.dtype == torch.int64 else 2
