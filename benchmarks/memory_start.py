@@ -47,17 +47,6 @@ LEAST = 1e-20  # share of a gradient in the figure
 RATES = 2e-3, 5e-4, 2e-4, 1e-4, 2e-5
 
 
-class Words(table.Network):
-    """A plain RNN that reads 13 symbols through an embedding of eight numbers."""
-
-    def __init__(self, outputs: int, parameters: int):
-        super().__init__("RNN", 8, outputs, parameters, False)
-        self.embedding = nn.Embedding(13, 8)
-
-    def forward(self, x):
-        return super().forward(self.embedding(x))
-
-
 def training_of(task: str, parameters: int | None = None, seed: int = 0):
     """(model, x, y, loss, a function that makes the optimiser, loss of the best constant output) of a task with a plain RNN."""
     kind, _, length = task.partition("-")
@@ -65,12 +54,13 @@ def training_of(task: str, parameters: int | None = None, seed: int = 0):
         x, y, loss, every, outputs, usual, (optimizer, rate) = table.data_of(task, seed)
     else:
         x, y, loss, outputs = _own(kind, int(length), torch.Generator().manual_seed(seed))
-        inputs = x.shape[-1] if x.is_floating_point() else 8
-        every, usual, optimizer = False, 64 * (64 + inputs + 2) + outputs * 65, torch.optim.Adam
+        every, usual, optimizer = False, None, torch.optim.Adam
         rate = DEFAULT_RATE if kind in ("cue", "pulses", "vectors") else OWN_RATE
     torch.manual_seed(seed)
-    words = not x.is_floating_point()
-    model = Words(outputs, usual) if words else table.Network("RNN", x.shape[-1], outputs, parameters or usual, every)
+    inputs = x.shape[-1] if x.is_floating_point() else 8
+    usual = usual or 64 * (64 + inputs + 2) + outputs * 65
+    model = table.Network("RNN", inputs, outputs, parameters or usual, every)
+    model = model if x.is_floating_point() else nn.Sequential(nn.Embedding(13, inputs), model)
     return model, x, y, loss, lambda q, lr=rate: optimizer(q, lr=lr), table.constant_loss(x, y, loss, outputs)
 
 
@@ -149,30 +139,25 @@ def memory(training):
     return loop, next(start for start in starts(loop) if start.words == MEMORY).applied(model)
 
 
-def turning(angles) -> torch.Tensor:
-    """Rotations in planes by these angles."""
-    a = torch.as_tensor(angles)
-    return torch.block_diag(*torch.stack([a.cos(), -a.sin(), a.sin(), a.cos()], -1).reshape(-1, 2, 2))
-
-
 @torch.no_grad()
 def parts(model: nn.Module, T: int, given: nn.Module) -> dict:
-    """By name: the network as it is, with the start, with one part of the start changed, and with starts that are related."""
+    """By name: the network as it is, with the start, with one part of the start changed, and with related starts."""
     n, g, made = model.rnn.hidden_size, torch.Generator().manual_seed(1), {"as it is": given, "the start": model}
-    half, std = n - n // 4 * 2, float(model.rnn.weight_ih_l0[: n // 2].std())
-    planes = n // 4
+    planes, half, std = n // 4, n - n // 4 * 2, float(model.rnn.weight_ih_l0[: n // 2].std())
 
     def other(name: str) -> nn.RNN:
         made[name] = copy.deepcopy(model)
         return made[name].rnn
 
-    def keep(name: str, block) -> None:
-        other(name).weight_hh_l0[half:, half:] = block
-
-    def whole(name: str, recurrent, gain: float) -> None:
+    def whole(name: str, recurrent, gain: float = std * WRITTEN * T**-0.5) -> None:
         rnn = other(name)
+        rnn.weight_hh_l0[:] = recurrent
         rnn.weight_ih_l0.normal_(0, gain, generator=g)
-        rnn.weight_hh_l0.copy_(recurrent)
+
+    def turning(angles):
+        return torch.block_diag(
+            *torch.stack([angles.cos(), -angles.sin(), angles.sin(), angles.cos()], -1).view(-1, 2, 2)
+        )
 
     for share in (0.25, 0.75):
         kept = int(n * share) // 2 * 2
@@ -180,29 +165,30 @@ def parts(model: nn.Module, T: int, given: nn.Module) -> dict:
         rnn.weight_ih_l0[:sense].normal_(0, std, generator=g)
         rnn.weight_hh_l0.zero_()[sense:, :sense].normal_(0, WRITTEN / (T * sense) ** 0.5, generator=g)
         rnn.weight_ih_l0[sense:], rnn.weight_hh_l0[sense:, sense:] = 0, rotations(kept // 2, T)
-    keep("angles evenly spaced", turning(torch.linspace(torch.pi / T, torch.pi, planes)))
-    keep("angles from 10 pi / T", rotations(planes, T / 10))
-    keep("angles from pi / (10 T)", rotations(planes, 10 * T))
-    keep("angles to pi / 4", turning(torch.pi / 4 / (T / 4) ** torch.linspace(0, 1, planes)))
-    keep("identity instead of rotations", torch.eye(2 * planes))
-    keep("random orthogonal instead of rotations", haar(torch.randn(2 * planes, 2 * planes, generator=g)))
+    for name, block in {
+        "angles evenly spaced": turning(torch.linspace(torch.pi / T, torch.pi, planes)),
+        "angles from 10 pi / T": rotations(planes, T / 10),
+        "angles from pi / (10 T)": rotations(planes, 10 * T),
+        "angles to pi / 4": turning(torch.pi / 4 / (T / 4) ** torch.linspace(0, 1, planes)),
+        "identity instead of rotations": torch.eye(2 * planes),
+        "random orthogonal instead of rotations": haar(torch.randn(2 * planes, 2 * planes, generator=g)),
+    }.items():
+        other(name).weight_hh_l0[half:, half:] = block
     other("four times as much written").weight_hh_l0[half:, :half] *= 4
     other("a quarter as much written").weight_hh_l0[half:, :half] /= 4
     other("biases N(0, 1) of sensing units").bias_ih_l0[:half].normal_(0, 1, generator=g)
-    small = std * WRITTEN * T**-0.5  # inputs
     angles = torch.pi / T ** torch.linspace(0, 1, (n + 1) // 2)
-    whole("all units rotate and read (after Henaff et al.)", turning(angles)[:n, :n], small)
-    whole("random orthogonal, small inputs", haar(torch.randn(n, n, generator=g)), small)
-    whole("identity, small inputs (IRNN)", torch.eye(n), small)
+    whole("all units rotate and read (after Henaff et al.)", turning(angles)[:n, :n])
+    whole("random orthogonal, small inputs", haar(torch.randn(n, n, generator=g)))
+    whole("identity, small inputs (IRNN)", torch.eye(n))
     whole("chain of gain 1.02 (Orhan and Pitkow)", torch.diag(torch.full((n - 1,), 1.02), -1), n**-0.5)
     return made
 
 
 def together(models, x, y, loss, optimizer, constant: float, steps: int) -> list[float]:
     """Relative losses of networks that are trained as one program, on the minibatches of `trained`; optimizer: works by element."""
-    weights = [
-        torch.stack(q).detach().requires_grad_() for q in zip(*(model.parameters() for model in models), strict=True)
-    ]
+    alike = zip(*(model.parameters() for model in models), strict=True)
+    weights = [torch.stack(q).detach().requires_grad_() for q in alike]
     A, R, a, b, V, c = weights
     losses, g, own = [], torch.Generator().manual_seed(ORDERS[0]), optimizer(weights)
     while len(losses) < steps:
@@ -236,14 +222,8 @@ def rates(training, task: str, write) -> None:
             if step in (32, 64, 96, 240):
                 reach = measure_reach(loop, own)
                 found.append(f"{reach.unevenness:.2f} ({reach.seen})")
-        write(
-            {
-                "task": task,
-                "rate": rate,
-                "before": f"{before.unevenness:.2f} ({before.seen})",
-                "after": "; ".join(found),
-            }
-        )
+        seen = f"{before.unevenness:.2f} ({before.seen})"
+        write({"task": task, "rate": rate, "before": seen, "after": "; ".join(found)})
 
 
 def figure(file: Path) -> None:
@@ -262,10 +242,8 @@ def figure(file: Path) -> None:
         left.set_title("Eigenvalues of the recurrent matrix")
         right.set(ylim=(LEAST, 3), xlim=(0, loop.data.probe()[0].shape[1]), xlabel="lag in steps")
         right.set(title="Share of the gradient from this lag on", yscale="log")
-        shown = [
-            start for start in reversed([*starts(loop)]) if start.words != OUTPUT_BIAS
-        ]  # which sees what the given one does
-        for start, color in zip(shown, COLOURS[: len(shown)], strict=True):
+        shown = [start for start in starts(loop) if start.words != OUTPUT_BIAS]  # sees what the given one does
+        for start, color in zip(reversed(shown), COLOURS, strict=False):
             share = measure_reach(loop, start.applied(loop.model)).share
             right.plot(share, color=color)
             drawn.draw_without_rendering()  # for the slope in the figure
@@ -274,8 +252,7 @@ def figure(file: Path) -> None:
             look = {"rotation": math.degrees(math.atan2(y2 - y1, x2 - x1)), "rotation_mode": "anchor", "color": color}
             above = start.words.startswith(("orthogonal", "identity"))
             look |= {"va": "bottom" if above else "top", "xytext": (2, 2) if above else (-2, -2)}
-            words = f"{start.words}  "
-            right.annotate(words, (end, share[end]), ha="right", textcoords="offset points", **look)
+            right.annotate(f"{start.words}  ", (end, share[end]), ha="right", textcoords="offset points", **look)
         drawn.suptitle("Half of the units rotate without loss, so that the gradient sees all 200 steps about equally")
         return drawn
 
@@ -313,7 +290,7 @@ def main() -> None:
     for task, seed in ((task, seed) for seed in asked.seeds for task in asked.task or TASKS):
         training = training_of(task, asked.parameters, seed)
         model, x, y, loss, optimizer, constant = training
-        row = {"task": task, "seed": seed, "units": model.rnn.hidden_size, "steps": asked.steps}
+        row = {"task": task, "seed": seed, "steps": asked.steps}
         if asked.what == "search":
             write(row | cured(training, asked.steps, asked.seconds))
         elif asked.what == "rates":
