@@ -16,6 +16,7 @@ gradients clipped at norm 1. Its tasks keep their optimisers; those here take 64
     cue-T         ids through an embedding: which of four symbols follows the only mark, in the first fifth, among eight others
     pulses-T      in which of three noisy channels of five a pulse was first, of two in the first and the third fifth
     vectors-T     difference of two marked vectors of two numbers, one in each half, among normal noise: two outputs
+    TASK-relu     the same with ReLU
 """
 
 import argparse
@@ -49,9 +50,9 @@ RATES = 2e-3, 5e-4, 2e-4, 1e-4, 2e-5
 
 def training_of(task: str, parameters: int | None = None, seed: int = 0):
     """(model, x, y, loss, a function that makes the optimiser, loss of the best constant output) of a task with a plain RNN."""
-    kind, _, length = task.partition("-")
+    kind, length, *relu = task.split("-")
     if kind in ("adding", "copy"):
-        x, y, loss, every, outputs, usual, (optimizer, rate) = table.data_of(task, seed)
+        x, y, loss, every, outputs, usual, (optimizer, rate) = table.data_of(f"{kind}-{length}", seed)
     else:
         x, y, loss, outputs = _own(kind, int(length), torch.Generator().manual_seed(seed))
         every, usual, optimizer = False, None, torch.optim.Adam
@@ -60,6 +61,8 @@ def training_of(task: str, parameters: int | None = None, seed: int = 0):
     inputs = x.shape[-1] if x.is_floating_point() else 8
     usual = usual or 64 * (64 + inputs + 2) + outputs * 65
     model = table.Network("RNN", inputs, outputs, parameters or usual, every)
+    if relu:
+        model.rnn.nonlinearity, model.rnn.mode = "relu", "RNN_RELU"
     model = model if x.is_floating_point() else nn.Sequential(nn.Embedding(13, inputs), model)
     return model, x, y, loss, lambda q, lr=rate: optimizer(q, lr=lr), table.constant_loss(x, y, loss, outputs)
 
@@ -185,17 +188,18 @@ def parts(model: nn.Module, T: int, given: nn.Module) -> dict:
     return made
 
 
-def together(models, x, y, loss, optimizer, constant: float, steps: int) -> list[float]:
+def together(models: list, x, y, loss, optimizer, constant: float, steps: int) -> list[float]:
     """Relative losses of networks that are trained as one program, on the minibatches of `trained`; optimizer: works by element."""
     alike = zip(*(model.parameters() for model in models), strict=True)
     weights = [torch.stack(q).detach().requires_grad_() for q in alike]
     A, R, a, b, V, c = weights
     losses, g, own = [], torch.Generator().manual_seed(ORDERS[0]), optimizer(weights)
+    function = getattr(torch, models[0].rnn.nonlinearity)
     while len(losses) < steps:
         for rows in torch.randperm(len(x), generator=g).split(table.BATCH)[: len(x) // table.BATCH]:
             h = x.new_zeros(len(A), len(rows), len(R[0]))
             for frame in torch.einsum("btm,knm->tkbn", x[rows], A) + (a + b)[:, None]:
-                h = torch.tanh(torch.baddbmm(frame, h, R.mT))
+                h = function(torch.baddbmm(frame, h, R.mT))
             values = torch.stack([loss(output, y[rows]) for output in torch.baddbmm(c[:, None], h, V.mT)])
             own.zero_grad()
             values.sum().backward()
@@ -298,7 +302,7 @@ def main() -> None:
         elif asked.what == "parts":
             every_part = parts(memory(training)[1], x.shape[1], model)
             own = lambda q, optimizer=optimizer: optimizer(q, lr=asked.rate)  # noqa: E731
-            losses = together(every_part.values(), x, y, loss, own, constant, asked.steps)
+            losses = together([*every_part.values()], x, y, loss, own, constant, asked.steps)
             for (name, changed), value in zip(every_part.items(), losses, strict=True):
                 reach = measure_reach(memory((changed, *training[1:]))[0], changed)
                 before = {"rate": asked.rate, "sees": reach.seen, "unevenness": f"{reach.unevenness:.2g}"}
