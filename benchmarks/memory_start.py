@@ -1,22 +1,28 @@
 """Does a plain RNN learn long lags from sensing and remembering units, which `gersgorin.cure` tries?
 
     python -m benchmarks.memory_start search OUT.csv adding-200 --parameters 17300 --steps 2000 --seconds 1500
-    python -m benchmarks.memory_start tasks OUT.csv --steps 2000      # four tasks: as it is, and cured with and without the start
-    python -m benchmarks.memory_start parts OUT.csv adding-100 --parameters 4500 --steps 1500      # one part changed, without `cure`
+    python -m benchmarks.memory_start tasks OUT.csv --steps 2000      # tasks: as it is, and cured with and without the start
+    python -m benchmarks.memory_start parts OUT.csv adding-60 --parameters 4500 --steps 1200 --seeds 0 1 2      # without `cure`
     python -m benchmarks.memory_start rates OUT.csv adding-200 copy-200      # unevenness of the gradient after some steps
+    python -m benchmarks.memory_start figure FIGURE.png      # eigenvalues, and what the gradient of each start sees
 
 Losses are relative to that of the best constant output. Trainings are those of `benchmarks.plateau_table`: 32 of 4,000 examples,
-gradients clipped at norm 1. Its tasks keep their optimisers; the four tasks here take 64 units, Adam, and as it is 2e-3.
+gradients clipped at norm 1. Its tasks keep their optimisers; those here take 64 units and Adam.
 
     recall-T      which of two symbols the first frame was, then noise
     product-T     product of two marked numbers, one in each half
     order-T       two of two symbols, in the second and the sixth tenth, among four distractors: which ones, of four classes
     parity-T      whether the first two signs agree, T - 2 empty frames later
+    cue-T         ids through an embedding: which of four symbols follows the only mark, in the first fifth, among eight others
+    pulses-T      in which of three noisy channels of five a pulse was first, of two in the first and the third fifth
+    vectors-T     difference of two marked vectors of two numbers, one in each half, among normal noise: two outputs
+    TASK-relu     the same with ReLU
 """
 
 import argparse
 import copy
 import csv
+import math
 import time
 from itertools import islice
 from pathlib import Path
@@ -29,26 +35,35 @@ import gersgorin
 from benchmarks import plateau_table as table
 from gersgorin.checking import cure as search
 from gersgorin.checking.reach import measure_reach
-from gersgorin.checking.starts import MEMORY, starts
+from gersgorin.checking.starts import MEMORY, OUTPUT_BIAS, starts
+from gersgorin.plotting.figure import COLOURS, complex_plane
 from gersgorin.training.training import Training
-from rhn.cells.init import WRITTEN, rotations
+from rhn.cells.init import WRITTEN, haar, rotations
+from rhn.utils.figures import save_figure
 
-TASKS = "recall-100", "product-100", "order-100", "parity-60", "recall-150", "product-150", "parity-120"
+TASKS = "recall-100", "product-100", "order-100", "parity-60", "cue-80", "pulses-80", "vectors-60"
 ORDERS = 1001, 1002
-OWN_RATE = 2e-3
+OWN_RATE, DEFAULT_RATE = 2e-3, 1e-3  # of Adam in the first four tasks, in the last three
+LEAST = 1e-20  # share of a gradient in the figure
 RATES = 2e-3, 5e-4, 2e-4, 1e-4, 2e-5
 
 
 def training_of(task: str, parameters: int | None = None, seed: int = 0):
     """(model, x, y, loss, a function that makes the optimiser, loss of the best constant output) of a task with a plain RNN."""
-    kind, _, length = task.partition("-")
+    kind, length, *relu = task.split("-")
     if kind in ("adding", "copy"):
-        x, y, loss, every, outputs, usual, (optimizer, rate) = table.data_of(task, seed)
+        x, y, loss, every, outputs, usual, (optimizer, rate) = table.data_of(f"{kind}-{length}", seed)
     else:
         x, y, loss, outputs = _own(kind, int(length), torch.Generator().manual_seed(seed))
-        every, usual, optimizer, rate = False, 64 * (64 + x.shape[-1] + 2) + outputs * 65, torch.optim.Adam, OWN_RATE
+        every, usual, optimizer = False, None, torch.optim.Adam
+        rate = DEFAULT_RATE if kind in ("cue", "pulses", "vectors") else OWN_RATE
     torch.manual_seed(seed)
-    model = table.Network("RNN", x.shape[-1], outputs, parameters or usual, every)
+    inputs = x.shape[-1] if x.is_floating_point() else 8
+    usual = usual or 64 * (64 + inputs + 2) + outputs * 65
+    model = table.Network("RNN", inputs, outputs, parameters or usual, every)
+    if relu:
+        model.rnn.nonlinearity, model.rnn.mode = "relu", "RNN_RELU"
+    model = model if x.is_floating_point() else nn.Sequential(nn.Embedding(13, inputs), model)
     return model, x, y, loss, lambda q, lr=rate: optimizer(q, lr=lr), table.constant_loss(x, y, loss, outputs)
 
 
@@ -74,6 +89,24 @@ def _own(kind: str, T: int, g: torch.Generator, examples: int = table.EXAMPLES):
             x[rows, torch.randint(low, low + T // 10, (examples,), generator=g)] = symbol
             order += symbol * 2**k
         return F.one_hot(x, 6).float(), order, F.cross_entropy, 4
+    if kind == "cue":
+        x, symbol = torch.randint(5, 13, (examples, T), generator=g), torch.randint(0, 4, (examples,), generator=g)
+        at = torch.randint(0, T // 5, (examples,), generator=g)
+        x[rows, at], x[rows, at + 1] = 4, symbol
+        return x, symbol, F.cross_entropy, 4
+    if kind == "pulses":
+        x, channels = torch.randn(examples, T, 5, generator=g) / 2, torch.randint(0, 3, (2, examples), generator=g)
+        for low, channel in zip((0, 2 * T // 5), channels, strict=True):
+            x[rows, low + torch.randint(0, T // 5, (examples,), generator=g), channel] += 3
+        return x, channels[0], F.cross_entropy, 3
+    if kind == "vectors":
+        x, difference = torch.randn(examples, T, 3, generator=g), torch.zeros(examples, 2)
+        x[..., 2] = 0
+        for low, sign in ((0, 1), (T // 2, -1)):
+            at = low + torch.randint(0, T // 2, (examples,), generator=g)
+            x[rows, at, 2] = 1
+            difference += sign * x[rows, at, :2]
+        return x, difference, F.mse_loss, 2
     x, bits = torch.zeros(examples, T, 2), torch.randint(0, 2, (examples, 2), generator=g)
     x[:, :2, 0], x[:, 2:, 1] = 2.0 * bits - 1, 1
     return x, bits.sum(1) % 2, F.cross_entropy, 2
@@ -110,26 +143,72 @@ def memory(training):
 
 
 @torch.no_grad()
-def parts(model: nn.Module, T: int) -> dict:
-    """By name: the network with the start, and copies with one part changed."""
-    n, g, made = model.rnn.hidden_size, torch.Generator().manual_seed(1), {"the start": model}
-    half = n - n // 4 * 2
+def parts(model: nn.Module, T: int, given: nn.Module) -> dict:
+    """By name: the network as it is, with the start, with one part of the start changed, and with related starts."""
+    n, g, made = model.rnn.hidden_size, torch.Generator().manual_seed(1), {"as it is": given, "the start": model}
+    planes, half, std = n // 4, n - n // 4 * 2, float(model.rnn.weight_ih_l0[: n // 2].std())
 
     def other(name: str) -> nn.RNN:
         made[name] = copy.deepcopy(model)
         return made[name].rnn
 
-    nn.init.eye_(other("identity instead of rotations").weight_hh_l0[half:, half:])
-    nn.init.orthogonal_(other("random orthogonal instead of rotations").weight_hh_l0[half:, half:], generator=g)
-    other("fast planes only, angles from pi / 4").weight_hh_l0[half:, half:].copy_(rotations(n // 4, 4))
-    other("angles from pi / (10 T)").weight_hh_l0[half:, half:].copy_(rotations(n // 4, 10 * T))
+    def whole(name: str, recurrent, gain: float = std * WRITTEN * T**-0.5) -> None:
+        rnn = other(name)
+        rnn.weight_hh_l0[:] = recurrent
+        rnn.weight_ih_l0.normal_(0, gain, generator=g)
+
+    def turning(angles):
+        return torch.block_diag(
+            *torch.stack([angles.cos(), -angles.sin(), angles.sin(), angles.cos()], -1).view(-1, 2, 2)
+        )
+
+    for share in (0.25, 0.75):
+        kept = int(n * share) // 2 * 2
+        rnn, sense = other(f"{share} of the units remember"), n - kept
+        rnn.weight_ih_l0[:sense].normal_(0, std, generator=g)
+        rnn.weight_hh_l0.zero_()[sense:, :sense].normal_(0, WRITTEN / (T * sense) ** 0.5, generator=g)
+        rnn.weight_ih_l0[sense:], rnn.weight_hh_l0[sense:, sense:] = 0, rotations(kept // 2, T)
+    for name, block in {
+        "angles evenly spaced": turning(torch.linspace(torch.pi / T, torch.pi, planes)),
+        "angles from 10 pi / T": rotations(planes, T / 10),
+        "angles from pi / (10 T)": rotations(planes, 10 * T),
+        "angles to pi / 4": turning(torch.pi / 4 / (T / 4) ** torch.linspace(0, 1, planes)),
+        "identity instead of rotations": torch.eye(2 * planes),
+        "random orthogonal instead of rotations": haar(torch.randn(2 * planes, 2 * planes, generator=g)),
+    }.items():
+        other(name).weight_hh_l0[half:, half:] = block
     other("four times as much written").weight_hh_l0[half:, :half] *= 4
     other("a quarter as much written").weight_hh_l0[half:, :half] /= 4
     other("biases N(0, 1) of sensing units").bias_ih_l0[:half].normal_(0, 1, generator=g)
-    rnn = other("all units remember and read")
-    rnn.weight_ih_l0.normal_(0, WRITTEN * T**-0.5, generator=g)
-    rnn.weight_hh_l0.zero_()[: n // 2 * 2, : n // 2 * 2] = rotations(n // 2, T)
+    angles = torch.pi / T ** torch.linspace(0, 1, (n + 1) // 2)
+    whole("all units rotate and read (after Henaff et al.)", turning(angles)[:n, :n])
+    whole("random orthogonal, small inputs", haar(torch.randn(n, n, generator=g)))
+    whole("identity, small inputs (IRNN)", torch.eye(n))
+    whole("chain of gain 1.02 (Orhan and Pitkow)", torch.diag(torch.full((n - 1,), 1.02), -1), n**-0.5)
     return made
+
+
+def together(models: list, x, y, loss, optimizer, constant: float, steps: int) -> list[float]:
+    """Relative losses of networks that are trained as one program, on the minibatches of `trained`; optimizer: works by element."""
+    alike = zip(*(model.parameters() for model in models), strict=True)
+    weights = [torch.stack(q).detach().requires_grad_() for q in alike]
+    A, R, a, b, V, c = weights
+    losses, g, own = [], torch.Generator().manual_seed(ORDERS[0]), optimizer(weights)
+    function = getattr(torch, models[0].rnn.nonlinearity)
+    while len(losses) < steps:
+        for rows in torch.randperm(len(x), generator=g).split(table.BATCH)[: len(x) // table.BATCH]:
+            h = x.new_zeros(len(A), len(rows), len(R[0]))
+            for frame in torch.einsum("btm,knm->tkbn", x[rows], A) + (a + b)[:, None]:
+                h = function(torch.baddbmm(frame, h, R.mT))
+            values = torch.stack([loss(output, y[rows]) for output in torch.baddbmm(c[:, None], h, V.mT)])
+            own.zero_grad()
+            values.sum().backward()
+            factors = table.CLIP / (sum(q.grad.flatten(1).square().sum(1) for q in weights).sqrt() + 1e-6)
+            for q in weights:
+                q.grad *= factors.clamp(max=1).view(-1, *[1] * (q.dim() - 1))
+            own.step()
+            losses.append(values.detach())
+    return (torch.stack(losses[:steps][-table.LAST :]).mean(0) / constant).tolist()
 
 
 def rates(training, task: str, write) -> None:
@@ -147,19 +226,46 @@ def rates(training, task: str, write) -> None:
             if step in (32, 64, 96, 240):
                 reach = measure_reach(loop, own)
                 found.append(f"{reach.unevenness:.2f} ({reach.seen})")
-        write(
-            {
-                "task": task,
-                "rate": rate,
-                "before": f"{before.unevenness:.2f} ({before.seen})",
-                "after": "; ".join(found),
-            }
-        )
+        seen = f"{before.unevenness:.2f} ({before.seen})"
+        write({"task": task, "rate": rate, "before": seen, "after": "; ".join(found)})
+
+
+def figure(file: Path) -> None:
+    """Draw the eigenvalues of the start, and what the gradient of each start sees of the adding problem of 200 steps."""
+    import matplotlib.pyplot as plt
+
+    loop, model = memory(training_of("adding-200", 17_300))
+
+    def draw():
+        drawn, (left, right) = plt.subplots(1, 2, figsize=(10, 4.7), layout="constrained")
+        z = torch.linalg.eigvals(model.rnn.weight_hh_l0.detach())
+        complex_plane(left, 1.15)
+        left.scatter(z.real, z.imag, s=12, color=COLOURS[0])
+        left.annotate(f"{len(z) - len(z) // 4 * 2} sensing units: 0", (0, 0.1), ha="center")
+        left.annotate(f"{len(z) // 4 * 2} remembering units:\nrotations by pi / T to pi", (0, -0.5), ha="center")
+        left.set_title("Eigenvalues of the recurrent matrix")
+        right.set(ylim=(LEAST, 3), xlim=(0, loop.data.probe()[0].shape[1]), xlabel="lag in steps")
+        right.set(title="Share of the gradient from this lag on", yscale="log")
+        shown = [start for start in starts(loop) if start.words != OUTPUT_BIAS]  # sees what the given one does
+        for start, color in zip(reversed(shown), COLOURS, strict=False):
+            share = measure_reach(loop, start.applied(loop.model)).share
+            right.plot(share, color=color)
+            drawn.draw_without_rendering()  # for the slope in the figure
+            end = min(int((share > 100 * LEAST).sum()), len(share) - 1)
+            (x1, y1), (x2, y2) = right.transData.transform([(end // 2, share[end // 2]), (end, share[end])])
+            look = {"rotation": math.degrees(math.atan2(y2 - y1, x2 - x1)), "rotation_mode": "anchor", "color": color}
+            above = start.words.startswith(("orthogonal", "identity"))
+            look |= {"va": "bottom" if above else "top", "xytext": (2, 2) if above else (-2, -2)}
+            right.annotate(f"{start.words}  ", (end, share[end]), ha="right", textcoords="offset points", **look)
+        drawn.suptitle("Half of the units rotate without loss, so that the gradient sees all 200 steps about equally")
+        return drawn
+
+    save_figure(file, draw)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("search", "tasks", "parts", "rates"))
+    parser.add_argument("what", choices=("search", "tasks", "parts", "rates", "figure"))
     parser.add_argument("out", type=Path)
     parser.add_argument("task", nargs="*")
     parser.add_argument("--parameters", type=int)
@@ -170,6 +276,10 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+
+    if asked.what == "figure":
+        figure(asked.out)
+        return
 
     def write(row: dict) -> None:
         fresh = not asked.out.exists()
@@ -184,16 +294,19 @@ def main() -> None:
     for task, seed in ((task, seed) for seed in asked.seeds for task in asked.task or TASKS):
         training = training_of(task, asked.parameters, seed)
         model, x, y, loss, optimizer, constant = training
-        row = {"task": task, "seed": seed, "units": model.rnn.hidden_size, "steps": asked.steps}
+        row = {"task": task, "seed": seed, "steps": asked.steps}
         if asked.what == "search":
             write(row | cured(training, asked.steps, asked.seconds))
         elif asked.what == "rates":
             rates(training, task, write)
         elif asked.what == "parts":
-            for name, changed in parts(memory(training)[1], x.shape[1]).items():
-                own = lambda q, optimizer=optimizer: optimizer(q, lr=asked.rate)  # noqa: E731
-                losses = trained(changed, x, y, loss, own, constant, asked.steps, ORDERS[:1])
-                write(row | {"rate": asked.rate, "part": name, "loss": losses})
+            every_part = parts(memory(training)[1], x.shape[1], model)
+            own = lambda q, optimizer=optimizer: optimizer(q, lr=asked.rate)  # noqa: E731
+            losses = together([*every_part.values()], x, y, loss, own, constant, asked.steps)
+            for (name, changed), value in zip(every_part.items(), losses, strict=True):
+                reach = measure_reach(memory((changed, *training[1:]))[0], changed)
+                before = {"rate": asked.rate, "sees": reach.seen, "unevenness": f"{reach.unevenness:.2g}"}
+                write(row | before | {"part": name, "loss": f"{value:.3g}"})
         else:
             row["as it is"] = trained(model, x, y, loss, optimizer, constant, asked.steps)
             for name, kept in (("with", True), ("without", False)):

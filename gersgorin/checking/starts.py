@@ -14,7 +14,7 @@ lines that a user pastes come from it.
 | recurrent blocks (n, n)     | normal with standard deviation 1/sqrt(n), orthogonal, or the identity               |
 | other matrices              | normal with standard deviation 1/sqrt(fan_in)                                       |
 | biases                      | 0; forget gates 1, transform gates -1, or chrono (Tallec and Ollivier 2018)         |
-| recurrences of tanh         | also: half of the units sense, half remember T steps (`rhn.cells.init`)             |
+| recurrences of tanh or ReLU | also: half of the units sense, half remember T steps (`rhn.cells.init`)             |
 | output bias                 | puts the mean output at the best constant one                                       |
 
 Legend: n units, G blocks of n rows in a weight, T frames.
@@ -56,7 +56,7 @@ MEANINGS = {  # of the words of starts, in one line
     "equal rates": "matrices scaled until gradient/weight, ||dL/dM||/||M||, agrees for all",
     "orthogonal matrices": "recurrent matrices are rotations: states neither fade nor grow; others drawn as 1/sqrt(n)",
     "identity matrices": "recurrent matrices are the identity: states are kept; others drawn as 1/sqrt(n)",
-    MEMORY: "half see only the present frame; half, nearly linear rotations, keep what these write; others drawn as 1/sqrt(n)",
+    MEMORY: "half see only the present frame; half, rotations, keep what these write; others drawn as 1/sqrt(n)",
     CHRONO: "biases of gates spread: memories of all lengths up to a sequence (Tallec and Ollivier 2018)",
 }
 
@@ -258,7 +258,7 @@ class _Starts:
         return drawn + _scalings(matrices, factors)
 
     def memory(self) -> list[Change]:
-        """Half of the units of each recurrence of tanh sense, half remember (`memory_blocks`); empty if there is no such recurrence."""
+        """Half of the units of each recurrence of tanh or ReLU sense, half remember (`memory_blocks`); empty without one."""
         changes = list[Change]()
         for path, module in self.model.named_modules():
             prefix, own = f"{path}." * bool(path), dict(module.named_parameters(recurse=False))

@@ -134,17 +134,20 @@ def draw(
 
 
 def memory_blocks(module: nn.Module, layers: Sequence[Layer], steps: float) -> list[tuple[Part, Any, str, Any]]:
-    """(Part, index, operation, its number) of a start of a deep transition of tanh, for sequences of `steps` frames; empty for others.
+    """(Part, index, operation, its number) of a start of a deep transition of tanh or ReLU for sequences of `steps` frames, else none.
 
     Half of the units sense: random features of the present frame, no recurrence. The others remember: they read no input, and rotate
     in planes. The first half writes to them so little that tanh stays linear; later layers are the identity. So gradients neither fade
-    nor grow. Parts of it are in Henaff, Szlam and LeCun 2016 (rotations solve copy and adding), linear memory networks (Bacciu, Carta
-    and Sperduti 2019, 2020), SCRN (Mikolov et al. 2014), S4D and LRU (spread angles), IRNN (Le et al. 2015).
+    nor grow. ReLU leaves one unit of a plane, which keeps the cosine of its angle: memories of all lengths. Parts of it are in Henaff,
+    Szlam and LeCun 2016 (rotations solve copy and adding), linear memory networks (Bacciu, Carta and Sperduti 2019, 2020), SCRN
+    (Mikolov et al. 2014), S4D and LRU (spread angles), IRNN (Le et al. 2015).
     """
     n, plain = getattr(module, "hidden_size", 0), all(s.recurrent and not s.gate and not s.carries for s in layers)
-    if not layers or not plain or n < 4 or getattr(module, "nonlinearity", "") != "tanh":
+    if not layers or not plain or n < 4 or getattr(module, "nonlinearity", "") not in ("tanh", "relu"):
         return []
     half, (first, *deeper), steps = n - n // 4 * 2, layers, max(2.0, steps)
+    if module.get_parameter(first.recurrent.parameter)[first.recurrent.index].dim() < 2:  # type: ignore[union-attr]
+        return []  # IndRNN
     sense, keep, std = slice(half), slice(half, None), float(f"{WRITTEN / math.sqrt(steps * half):.4g}")
     blocks: list[tuple] = [(first.input, keep, "zero", None), (first.recurrent, sense, "zero", None)]
     blocks += [(first.recurrent, (keep, sense), "normal", std), (first.recurrent, (keep, keep), "rotations", steps)]
@@ -162,7 +165,7 @@ def remember(cell: nn.Module, layers: Sequence[Layer], steps: float, generator: 
     """Change a cell by `memory_blocks`; raises InvalidInputError for one that has none."""
     if not (blocks := memory_blocks(cell, layers, steps)):
         raise InvalidInputError(
-            f"{type(cell).__name__} cannot start as memory: expected a tanh cell without gates, as rnn or dt-rnn"
+            f"{type(cell).__name__} cannot start as memory: expected a tanh or ReLU cell without gates, as rnn or dt-rnn"
         )
     for part, index, operation, value in blocks:
         q = cell.get_parameter(part.parameter)[part.index][index].zero_()

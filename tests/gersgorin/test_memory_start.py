@@ -69,6 +69,7 @@ PLAIN = {
     "RNN of torch": lambda: Reader(lambda: nn.RNN(2, UNITS, batch_first=True)),
     "without biases": lambda: Reader(lambda: nn.RNN(2, UNITS, bias=False, batch_first=True)),
     "two layers": lambda: Reader(lambda: nn.RNN(2, UNITS, 2, batch_first=True)),
+    "ReLU": lambda: Reader(lambda: nn.RNN(2, UNITS, nonlinearity="relu", batch_first=True)),
     "two directions": lambda: Reader(lambda: nn.RNN(2, UNITS, 2, batch_first=True, bidirectional=True)),
     "RNNCell": Stepped,
     "our RNN": lambda: Reader(ours("rnn")),
@@ -79,7 +80,7 @@ OTHERS = {
     "GRU": lambda: nn.GRU(2, UNITS, batch_first=True),
     "RHN": ours("rhn", 2),
     "leaky": ours("leaky"),
-    "relu": lambda: nn.RNN(2, UNITS, nonlinearity="relu", batch_first=True),
+    "vectors": ours("indrnn"),
     "three units": lambda: nn.RNN(2, 3, batch_first=True),
 }
 
@@ -152,7 +153,7 @@ def test_by_name_it_remembers_the_steps_of_the_data():
 
 
 def test_by_name_it_is_refused_with_gates():
-    with pytest.raises(InvalidInputError, match="expected a tanh cell without gates"):
+    with pytest.raises(InvalidInputError, match="expected a tanh or ReLU cell without gates"):
         CELLS["gru"](3, UNITS, init="memory")
 
 
