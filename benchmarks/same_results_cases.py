@@ -257,7 +257,7 @@ def drawn(result, draw: str = ""):
     """A result, and the figure that a function draws of it, if not its plot."""
     if not draw:
         return {"result": result, "figure": result.plot().figure.figure}
-    homes = "plotting.run_figure", "comparing.comparison", "recording.recording"
+    homes = "plotting.run_figure", "comparing.bands", "recording.recording"
     modules = [import_module(f"gersgorin.{home}") for home in homes]
     return {"result": result, "figure": next(getattr(m, draw) for m in modules if hasattr(m, draw))(result)}
 
@@ -265,7 +265,7 @@ def drawn(result, draw: str = ""):
 def compared() -> dict:
     """Two networks over three sequences, and their figure."""
     found = g.compare([cell_of(RNN, 3, 5), cell_of(RHN, 3, 5)], [*noise(3, 8, 3)], over=("seeds", "sequences"))[0]
-    return {"result": found, "figure": import_module("gersgorin.comparing.comparison").draw_bands(found)}
+    return {"result": found, "figure": import_module("gersgorin.comparing.bands").draw_bands(found)}
 
 
 def analysis(*arguments, **options) -> dict:

@@ -21,7 +21,7 @@ HOMES = {
     "analyses.pseudospectra": ("Pseudospectra",),
     "analyses.spectra": ("Spectra",),
     "checking.prediction": ("TrainingCheck",),
-    "comparing.comparison": ("Comparison",),
+    "comparing.bands": ("Comparison",),
     "comparing.side_by_side": ("SideBySide",),
     "recording.recording": ("Recording",),
 }

@@ -141,16 +141,17 @@ def _figure(columns: Mapping[Network, list[Row]], axis: _Axis) -> Figure:
             _draw_column(ax, k, trials, axis, colors[network.arch])
         for name, (level, label) in axis.levels.items():
             ax.axhline(level, gid=name, label=label, linestyle=DASHES[name], color="0.25", linewidth=1, zorder=0.8)
-        ax.set_xticks(range(len(line)), [_name(*column) for column in line])
+        ax.set_xticks(range(len(line)), [_name(*column, axis) for column in line])
         ax.set(xlim=(-0.5, len(line) - 0.5), ylabel=LABELS[axis.loss])
         ax.grid(axis="y", color="0.92", linewidth=0.6)
         ax.set_axisbelow(True)
-    ax.set_xlabel("network (n: trials; at the lowest point: its loss)")
+    ax.set_xlabel("network (trained of all trials; at the lowest point: its loss)")
     return figure
 
 
-def _name(network: Network, trials: Sequence[Row]) -> str:
-    words = [*network.title.split(", "), f"n = {len(trials)}"]
+def _name(network: Network, trials: Sequence[Row], axis: _Axis) -> str:
+    trained = sum(row.loss(axis.loss) < axis.levels["below"][0] for row in trials)
+    words = [*network.title.split(", "), f"{trained} of {len(trials)}"]
     return "\n".join(in_inches(word, 0.8 * COLUMN_INCHES, SMALL + 1) for word in words)
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from examples.paper import claims, plateau
 from gersgorin.analyses.spectra import Spectra
-from gersgorin.comparing.comparison import draw_comparison
+from gersgorin.comparing.bands import draw_comparison
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import INCLUSION_SETS
 from gersgorin.linalg.spectrum import eigenvalues, spectral_radius

@@ -122,7 +122,7 @@ def _along(options: CompareOptions, row: Analysis, networks, sources, device: st
 
 def _bands(options: CompareOptions, row: Analysis, networks, sources, device: str, report):
     """Medians and bands of one network over all its seeds and all sequences."""
-    from gersgorin.comparing.comparison import compare_runs
+    from gersgorin.comparing.bands import compare_runs
     from gersgorin.loading.open import run_along
 
     first, source, total = networks[0], sources[0], len(networks) * len(sources)

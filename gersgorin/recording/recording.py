@@ -278,7 +278,7 @@ def draw_recording(recording: Recording) -> Shown:
 
     spectra = [partial(plot_moment, recording, moment=moment) for moment in moments]
     blocks = (
-        Block(spectra, 1.9, len(spectra), "xy", legend=True),
+        Block(spectra, 1.9, 2, "xy", legend=True),
         Block([partial(measures, n) for n in panels], 1.8, 2, "x"),
     )
     return compose(f"{_heading(recording)}: spectra of one step, and what changes", _about(recording), *blocks, width=9)

@@ -17,7 +17,7 @@ from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.spectra import spectra
 from gersgorin.cli.compare import CompareOptions, main
 from gersgorin.cli.plot import main as plot
-from gersgorin.comparing.comparison import KEPT, TABULATED, draw_results
+from gersgorin.comparing.bands import KEPT, TABULATED, draw_results
 from gersgorin.comparing.variants import BEFORE, MOST, Variants, panel_networks, parse_variants
 from gersgorin.plotting.figure import line_style
 from gersgorin.results import Comparison, load

@@ -138,9 +138,9 @@ FIGURES = {  # what each is drawn from
     "analyses.credit.draw_credit": lambda draw, runs, training, size: draw(
         {f"{k}, {LONG}": training[1].credit for k in range(3)}
     ),
-    "comparing.comparison.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
-    "comparing.comparison.draw_bands": lambda draw, runs, training, size: draw(runs["ensembles"]),
-    "comparing.comparison.draw_results": lambda draw, runs, training, size: draw(runs["spectra"], "sequence noise"),
+    "comparing.bands.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
+    "comparing.bands.draw_bands": lambda draw, runs, training, size: draw(runs["ensembles"]),
+    "comparing.bands.draw_results": lambda draw, runs, training, size: draw(runs["spectra"], "sequence noise"),
     "analyses.overview.draw_overview": lambda draw, runs, training, size: draw(training[1]),
     "plotting.run_figure.plot_products": lambda draw, runs, training, size: draw(runs["spectra"][0]),
     "analyses.spectra.plot_spectrum": lambda draw, runs, training, size: draw(runs["spectra"][0]),
@@ -151,7 +151,7 @@ FIGURES = {  # what each is drawn from
     "plotting.run_figure.draw_run": lambda draw, runs, training, size: draw(runs["spectra"][0]),
 }
 INSIDE = {  # drawn only as part of others
-    "comparing.comparison.plot_bands",
+    "comparing.bands.plot_bands",
     "plotting.figure.draw_growth",
     "plotting.figure.draw_layers",
     "plotting.run_figure.plot_crowd",

@@ -67,8 +67,11 @@ def test_columns_are_ordered_by_depth_or_by_architecture(rows):
     axes = {by: plot_swarm(rows, by=by).axes[0] for by in ("arch", "depth")}
     names = {by: [t.get_text().replace("\n", " ") for t in ax.get_xticklabels()] for by, ax in axes.items()}
     archs = ("rhn", "dt-rnn", "dts-rnn")
-    assert names["arch"] == [f"{arch} depth {depth} n = 3" for arch in archs for depth in (1, 2)]
-    assert names["depth"] == [f"{arch} depth {depth} n = 3" for depth in (1, 2) for arch in archs]
+    trained = {
+        (a, d): sum(r.best_train_nll < 9.5 for r in rows if (r.arch, r.depth) == (a, d)) for a in archs for d in (1, 2)
+    }
+    assert names["arch"] == [f"{a} depth {d} {trained[a, d]} of 3" for a in archs for d in (1, 2)]
+    assert names["depth"] == [f"{a} depth {d} {trained[a, d]} of 3" for d in (1, 2) for a in archs]
 
 
 def test_several_optimizers_have_columns_of_their_own_and_are_named(rows):
@@ -76,7 +79,9 @@ def test_several_optimizers_have_columns_of_their_own_and_are_named(rows):
     both = [replace(r, optimizer=optimizer) for optimizer in ("adam", "sgd") for r in few]
     figure = plot_swarm(both)
     names = [text.get_text().replace("\n", " ") for text in figure.axes[0].get_xticklabels()]
-    assert names[::2] == [f"{arch} depth 1{o} n = 2" for o in (" adam", "") for arch in ("rhn", "dt-rnn")]
+    assert [name[:-6].strip() for name in names[::2]] == [
+        f"{a} depth 1{o}" for o in (" adam", "") for a in ("rhn", "dt-rnn")
+    ]
     assert "8 networks" in figure.get_suptitle() and figure.get_supxlabel().startswith("adam, sgd; 7 units")
     titles = [title for ax in plot_map(both).axes if "depth" in (title := " ".join(ax.get_title("left").split()))]
     assert len(titles) == 8 and titles[0] == "rhn, depth 1, adam, n = 2"

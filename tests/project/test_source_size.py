@@ -9,13 +9,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (33_950, 262_150),
-    "rhn": (12_830, 88_000),
-    "gersgorin": (16_430, 138_750),
-    "optim_study": (2_900, 20_800),
+    "rhn gersgorin optim_study analysis": (34_270, 263_750),
+    "rhn": (12_915, 88_500),
+    "gersgorin": (16_670, 139_950),
+    "optim_study": (2_900, 20_930),
     "analysis": (1_800, 14_750),
     "tests": None,  # printed only
-    "benchmarks examples": (5_410, 52_900),
+    "benchmarks examples": (5_650, 56_600),
 }
 
 

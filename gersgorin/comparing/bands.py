@@ -1,7 +1,6 @@
-"""Compare networks along many sequences: at each step the median and the 10 to 90 % band of spectra, discs and products.
+"""Medians and bands of networks along many sequences: at each step the median and the 10 to 90 % band of spectra, discs and products.
 
-Figures show networks side by side: spectra at one scale, measures over time with their bands, and the plot of any result. Lines differ
-in colour and in dashes.
+Figures for networks side by side: spectra at one scale, measures over time with their bands, and the plot of any result.
 
 Legend: R runs, each of one network along one sequence; T steps of the longest run. Runs can differ in length: a statistic of step t is
 over the runs that have this step.
