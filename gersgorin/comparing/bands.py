@@ -275,7 +275,7 @@ def draw_comparison(records: Spectra | Sequence[Spectra]) -> Shown:
     """Networks side by side on one sequence: spectra of its middle step at one scale, enlarged if they are small, and measures over
     time."""
     records = as_list(records)
-    T, limit = len(records[0].norm), spectrum_limit(records)
+    T, limit = min(len(record.norm) for record in records), spectrum_limit(records)
     step, named, columns = T // 2, names_of(records), min(len(records), IN_A_ROW)
 
     def spectrum(record: Spectra, name: str, ax: Axes) -> None:

@@ -91,12 +91,12 @@ def compare(
     """Compare networks on the same data, in float64: side by side, or medians and bands over seeds, sequences or both.
 
     Args:
-        networks: {name: network}, or a list. A network is what `gersgorin.open_run` opens, or a run that it has opened, such as that of
-            a step with its first state. With over="seeds" it is a list or a generator of draws of one network, as is `networks` itself
-            without names.
+        networks: {name: network}, or a list. A network is what `gersgorin.open_run` opens, a pair (step f(x, s), its first state), or,
+            without x, a run. With over="seeds" it is a list or a generator of draws of one network, as is `networks` itself without
+            names.
         x: one sequence, see `gersgorin.open_run`; with over="sequences" a list of them, which can differ in length.
         over: "seeds", "sequences", or both: results are `Comparison`s, medians and bands over all runs of a network.
-        analysis: of each network without `over`, by its name in `gersgorin.analyses.ANALYSES`.
+        analysis: of each network without `over`, by its name in `gersgorin.analyses.ANALYSES`, with the defaults of its command.
         discs: of spectra and bands, "row", "column" or "both".
         progress: called with (runs done, runs in all; 0 if their number is unknown).
         options: of `gersgorin.open_run`: layer, submodule, steps, unit, device.
@@ -133,24 +133,28 @@ def compare(
     def runs(name: str, given: Iterable[Any]) -> Iterator[tuple[int, Run]]:
         for k, network in enumerate(given):
             for j, sequence in enumerate(sequences, 1):
-                run = open_run(network, sequence, **options)
-                again = f" ({len(results) + 1})" * (run.label.title in results)
-                label = replace(run.label, title=name or run.label.title + again)
+                step, s0 = network if isinstance(network, tuple) else (network, None)
+                if isinstance(step, Run) and sequence is not None:
+                    raise InvalidInputError(
+                        "a network is a run, which has read its own sequence: leave x out, or give the network"
+                    )
+                run = open_run(step, sequence, s0, **options)
+                title = name or run.label.title
+                label = replace(run.label, title=title + f" ({len(results) + 1})" * (title in results))
                 yield k, run.named(replace(label, sequence=str(j), made="") if "sequences" in over else label)
 
     for name, given in groups:
         if over:
             along = counted(len(sequences), "sequence")
-            found: Result = compare_runs(
-                runs(name, given), along=along, discs=discs, progress=lambda _: progress(next(done), total)
-            )
+            own, report = runs(name, given), lambda _: progress(next(done), total)
+            found: Any = compare_runs(own, along=along, discs=discs, progress=report)
             title = found.title
         else:
             ((_, run),) = runs(name, given)
             found = row(run, **({"discs": discs} if row.name == "spectra" else {}))
             progress(next(done), total)
             title, along = run.label.title, run.label.along
-        results[name or title] = found
+        results[title] = found
     if not results:
         raise InvalidInputError("there is nothing to run: expected at least one network and one sequence")
     return SideBySide(results=results, title=", ".join(results), along=along, analysis=row.name)

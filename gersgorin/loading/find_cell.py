@@ -5,6 +5,7 @@ Legend: T steps, B sequences, m inputs of the cell. A module is a cell of ours, 
 transformers with a decoding cache (see `gersgorin.loading.cache`), or anything that has one of them inside.
 """
 
+import copy
 import difflib
 import functools
 import hashlib
@@ -31,6 +32,7 @@ from rhn.plotting.provenance import words_of_built
 from rhn.utils.wording import counted
 
 TORCH_CELLS = (nn.RNNBase, nn.RNNCellBase)
+Read = tuple[Tensor, Tensor, list[Call], Tensor]
 
 
 def recurrent_cells(module: nn.Module) -> list[nn.Module]:
@@ -174,40 +176,72 @@ class Watched:
         if one and B > 1:
             raise InvalidInputError(f"x is read as {B} sequences of {counted(T, 'step')}: expected one")
         if calls:
-            check_loop(self._cell, self.module, probe, calls, T)
+            module, cell = copy.deepcopy((self.module, self._cell))
+            check_loop(cell, module, probe, calls, T)
         s0 = s0.flatten(1) if self._layer is None else s0[:, self._layer]
         inputs, s0 = (inputs[:, 0], s0[0]) if one else (inputs, s0)
         return ScanRun.along(self._cell, inputs) if is_scan(self._cell) else Run.of(self.cell, inputs, s0)
 
     @torch.no_grad()
-    def _read(self, probe: Tensor) -> tuple[Tensor, Tensor, list[Call], Tensor]:
-        """(The probe as it is read, the cell's inputs (T, B, m), its calls, the first state of its layers (B, L, N))."""
+    def _read(self, probe: Tensor) -> Read:
+        """(The probe as it is read, the cell's inputs (T, B, m), its calls, the first state of its layers (B, L, N)).
+
+        Two layouts of one sequence that give other inputs: in the right one steps mix, in the other they are examples.
+        """
         if self._cell is self.module:
             return probe, *self._read_as(without_batch(probe) if is_one(probe) else probe)
         if not is_one(probe):
             return probe, *self._read_as(probe)
-        found, errors = [], []
-        for x, _ in layouts(self.module, ids_or_numbers(self.module, probe)):
+        found, short, errors = list[Read](), list[Read](), list[InvalidInputError]()
+        for x, axis in layouts(self.module, ids_or_numbers(self.module, probe)):
+            if found and x.dim() == without_batch(x).dim():
+                break  # without a batch only if nothing else runs
             try:
-                found.append((x, *self._read_as(x)))
+                read = (x, *self._read_as(x, axis))
+                (found if len(read[1]) > 1 else short).append(read)
             except InvalidInputError as error:
                 errors.append(error)
-            else:
-                if len(found[-1][1]) > 1:
-                    return found[-1]
-        if not found:
+        if len(found) > 1 and not all(map(torch.equal, found[0][1::2], found[1][1::2])):
+            mixing = [read for read in found if self._mixes(*read[:2])]
+            given = [read for read in found if read[0].shape == probe.shape]
+            found = mixing if len(mixing) == 1 else given
+            if len(found) != 1:
+                raise InvalidInputError(
+                    f"the {type(self._cell).__name__} of {type(self.module).__name__} reads other inputs if x is (T, 1, m) than "
+                    "if it is (1, T, m): give x in the layout that the module takes"
+                )
+        if not found and not short:
             raise errors[0]
-        return found[0]
+        return (found or short)[0]
 
-    def _read_as(self, probe: Tensor) -> tuple[Tensor, list[Call], Tensor]:
-        """The same without the probe, in one layout."""
+    def _mixes(self, x: Tensor, inputs: Tensor) -> bool:
+        """True if another step than the one that changes in x has other inputs of the cell."""
+        axis = 0 if x.shape[1:2] == (1,) else 1
+        for step in (0, x.shape[axis] - 1):
+            changed = x.clone()
+            one = changed.select(axis, step)
+            one.copy_(one + 1 if x.is_floating_point() else x.select(axis, 1 - (step > 0)))
+            try:
+                other, _, _ = self._read_as(changed, axis)
+            except InvalidInputError:
+                continue
+            if other.shape != inputs.shape or int((other != inputs).flatten(1).any(1).sum()) > 1:
+                return True
+        return False
+
+    def _read_as(self, probe: Tensor, axis: int = 0) -> tuple[Tensor, list[Call], Tensor]:
+        """The same without the probe, in one layout; axis: that of time. A copy of the module reads it, for it may keep a state."""
         calls, batch_first = [], reads_batch_first(self._cell)
         if self._cell is not self.module:
             shape = f"(B, T, m) of {tuple(probe.shape)}" if batch_first else f"(T, B, m) of {tuple(probe.shape)}"
             hint = "" if _takes(self.module, 1) else "if it is one step, give its first state as s0 or its state_size"
+            module, cell = copy.deepcopy((self.module, self._cell))
             with users_code(f"{type(self.module).__name__} does not run on x, read as {shape}", hint):
-                calls = watched_calls(self._cell, self.module, probe)
-                probe = joined_inputs(self._cell, self.module, calls)
+                calls = watched_calls(cell, module, probe)
+                probe = joined_inputs(cell, module, calls)
+            whole = isinstance(calls[0].x, Tensor) and calls[0].x.dim() == 3
+            if axis and whole and len(probe) == 1:  # by a cell that does not say that it is batch_first
+                probe = probe.transpose(0, 1)
         elif probe.dim() == 3 and batch_first:
             probe = probe.transpose(0, 1)
         x = self._checked_inputs(probe)
@@ -235,8 +269,12 @@ class Watched:
         """The probe on the device of the weights, its numbers in float64."""
         probe = finite_tensor("x", unpacked(probe))
         like = next(self.module.parameters(), probe)
-        if probe.dtype == torch.int64 and self._cell is not self.module:
-            return probe.to(like.device)
+        if probe.dtype == torch.int64 and self._cell is not self.module and probe.dim() < 3:
+            ids = (
+                probe.dim() == 1 or 1 in probe.shape or any(isinstance(p, nn.Embedding) for p in self.module.modules())
+            )
+            if ids:
+                return probe.to(like.device)
         return probe.to(like.device, like.dtype if like.is_floating_point() else torch.float64)
 
     def _checked_inputs(self, x: Tensor) -> Tensor:
@@ -305,11 +343,17 @@ def joined_inputs(cell: nn.Module, module: nn.Module, calls: list[Call]) -> Tens
         raise InvalidInputError(
             f"{type(module).__name__} does not call its {type(cell).__name__} with a tensor when it reads a sequence"
         )
-    one_step = isinstance(cell, nn.RNNCellBase) or is_hand_written(cell)
+    one_step = isinstance(cell, nn.RNNCellBase) or is_hand_written(cell) or _steps_of_batch(calls[0])
     if one_step or (len(seen) > 1 and seen[0].dim() == 2 and not isinstance(cell, nn.RNNBase)):
         return torch.stack(seen)
     whole = torch.cat(seen, 1 if batch_first and seen[0].dim() == 3 else 0)
     return whole.transpose(0, 1) if batch_first and whole.dim() == 3 else whole
+
+
+def _steps_of_batch(call: Call) -> bool:
+    """True for a call of a cell with a step of several sequences, each with its state."""
+    rows = call.x.shape[:1] if isinstance(call.x, Tensor) and call.x.dim() == 2 else None
+    return any(isinstance(part, Tensor) and part.dim() == 2 and part.shape[:1] == rows for part in call.state)
 
 
 def layers_of(cell: nn.Module) -> int:

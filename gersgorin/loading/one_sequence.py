@@ -21,14 +21,14 @@ def one_sequence(x: Any, *, ids: bool | None = None) -> Tensor:
 
     Args:
         x: a tensor, an array, a data frame with a row a frame, or a packed sequence. Numbers (T,) are frames of one unit.
-        ids: whether x is ids; None: if it is int64, as what a module reads is.
+        ids: whether x is ids; None: if it is int64 in one of these shapes.
 
     Raises:
         InvalidInputError: anything else; several sequences; NotFiniteError: NaN or infinity.
     """
     x = finite_tensor("x", unpacked(x))
     whole = not x.is_floating_point() and x.dtype != torch.bool
-    ids = x.dtype == torch.int64 if ids is None else ids
+    ids = x.dtype == torch.int64 and (x.dim() == 1 or (x.dim() == 2 and 1 in x.shape)) if ids is None else ids
     if ids and not whole:
         raise InvalidInputError(f"x is {x.dtype} of shape {tuple(x.shape)}: expected ids of tokens (T,), integers")
     x = x.long() if ids else x if x.is_floating_point() else x.double()  # frames of keys are bytes
@@ -60,18 +60,13 @@ def without_batch(x: Tensor) -> Tensor:
 
 
 def layouts(module: nn.Module, x: Tensor) -> list[tuple[Tensor, int]]:
-    """One sequence as it may be passed to a module, each time with the axis of time: first as it was given.
+    """One sequence as it may be passed to a module, each time with the axis of time, whatever its own layout is.
 
-    A batch of one is added to (T, m) before all else if a part of the module is batch_first, or if a loop over the wrong axis would
-    run. The axes of (T, 1, m) are exchanged, and the batch is removed, only if that does not run.
+    (T, 1, m) and (1, T, m), the other way round if a part of the module is batch_first; at the end without a batch.
     """
-    if x.dim() > _alone(x):
-        axis = 0 if x.shape[1] == 1 else 1
-        return [(x, axis), (x.transpose(0, 1), 1 - axis), (without_batch(x), 0)]
-    alone, batches = [(x, 0)], [(x[:, None], 0), (x[None], 1)]
-    if any(map(reads_batch_first, module.modules())):
-        return batches[::-1] + alone
-    return alone + batches if x.shape[0] != x.shape[-1] else batches + alone
+    x = without_batch(x)
+    batches = [(x[:, None], 0), (x[None], 1)]
+    return (batches[::-1] if any(map(reads_batch_first, module.modules())) else batches) + [(x, 0)]
 
 
 def reads_batch_first(cell: nn.Module) -> bool:

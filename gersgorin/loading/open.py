@@ -138,6 +138,9 @@ def run_of_network(network, x=None, s0: State | None = None, **options) -> Run:
 def _run_of_step(network: nn.Module | Step, x: Tensor | np.ndarray, s0: State | None) -> Run:
     """The run of a cell or a step over numbers, see `one_sequence`."""
     x = without_batch(one_sequence(x, ids=False))
+    if x.dim() != 2:
+        raise InvalidInputError(f"x has frames of shape {tuple(x.shape[1:])}: expected numbers (T, m)")
+    x = x.to(next(network.parameters(), x).dtype) if isinstance(network, nn.Module) else x
     cell = as_cell(stepping(network, s0))
     return Run.of(cell, x, _flat(cell, s0), label_of_cell(network))
 

@@ -6,6 +6,7 @@ ids of tokens, the inputs are the vectors that its first `nn.Embedding` returns.
 Legend: T steps, m numbers of an input, S outputs (T, or 1 of the sequence), k numbers of an output.
 """
 
+import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -38,9 +39,8 @@ class SequenceMap:
 
     Args:
         module: a torch module, or a function of x; of several outputs (a tuple, a dictionary) the first one counts.
-        x: one sequence: (T, m), (T, 1, m) or (1, T, m), or int64 ids of tokens (T,), (T, 1) or (1, T). A batch of one is added if the
-            module does not take (T, m), or if each of its outputs depends on one input only in that layout; first of all if a part of
-            it is batch_first. The axes of (T, 1, m) and (1, T, m) are exchanged for the same reason.
+        x: one sequence, see `one_sequence`. It is passed to the module in the first of `layouts` that runs and in which an output
+            depends on another input than its own, else in the first that runs.
         submodule: the part of the module whose outputs count, by its name in `named_modules`; None: the module.
 
     Raises:
@@ -121,7 +121,17 @@ class SequenceMap:
             o = torch.stack(calls) if len(calls) > 1 else next(iter(calls), None)  # type: ignore[arg-type]  # of a cell, step by step
             axis = 1 if o is not None and o.dim() == 3 and o.shape[1] == T != o.shape[0] else 0
         batched = x.dim() == 2 + x.is_floating_point()
-        if o is None or o.dim() <= axis or o.shape[axis] != T or (batched and o.dim() > 2 and o.shape[1 - axis] != 1):
+        once = False
+        if o is not None and batched and not self._submodule and o.dim() == 2 and o.shape == x.shape[:2]:
+            shorter = _output(module, x.narrow(axis, 0, T - 1))
+            once = shorter is not None and shorter.shape == o.shape  # as many numbers as there are steps, of one output
+        if (
+            o is None
+            or once
+            or o.dim() <= axis
+            or o.shape[axis] != T
+            or (batched and o.dim() > 2 and o.shape[1 - axis] != 1)
+        ):
             if o is None or not o.dim() or o.numel() != o.shape[-1]:
                 got = "no tensor of numbers" if o is None else f"outputs of shape {tuple(o.shape)}"
                 raise InvalidInputError(
@@ -152,6 +162,16 @@ class SequenceMap:
         w = w.to(self.outputs)
         first, last = self.pulled((0, -1), w.expand(2, 1, -1))[:, 0]
         return bool(first[1:].any() or last[:-1].any())
+
+
+@torch.no_grad()
+def _output(module: nn.Module, x: Tensor) -> Tensor | None:
+    """The first tensor that a copy of a module returns; None if it does not run."""
+    try:
+        with random_numbers_kept(x):
+            return first_tensor(copy.deepcopy(module)(x.detach().clone()))
+    except USERS_FAULT:
+        return None
 
 
 class Function(nn.Module):

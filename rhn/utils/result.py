@@ -101,7 +101,8 @@ class Result:
             save_figure(path, self.figure, figure)
         elif path.suffix.lower() == ".csv":
             rows = self.table()
-            write_csv(path, [*rows[0]], (row.values() for row in rows))
+            columns = list(dict.fromkeys(name for row in rows for name in row))
+            write_csv(path, columns, ([row.get(name) for name in columns] for row in rows))
         elif path.suffix.lower() == ".json":
             write_json(path, {"made_with": made_with(), KIND: self.kind} | _plain(self._saved()) | self.derived())
         elif not self.kind:

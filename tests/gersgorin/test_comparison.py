@@ -324,11 +324,11 @@ def test_networks_are_shown_side_by_side(analysis, tmp_path):
 
 def test_networks_of_one_name_are_numbered_and_any_network_is_taken(tmp_path):
     cells, (x,) = networks(2), sequences(6)
-    stepped = open_run(lambda x, s: torch.tanh(x.sum() + s), x, torch.zeros(3, dtype=torch.float64))
+    stepped = (lambda x, s: torch.tanh(x.sum() + s), torch.zeros(3, dtype=torch.float64))
     save_checkpoint(tmp_path / "trained.safetensors", cells[0])
     found = compare([*cells, "rnn", tmp_path / "trained.safetensors", stepped], x)
     title = "rhn, depth 2, 6 units"
-    assert [*found] == [title, f"{title} (2)", "rnn, 64 units", f"{title} (4)", stepped.label.title]
+    assert [*found] == [title, f"{title} (2)", "rnn, 64 units", f"{title} (4)", ""]
     assert np.array_equal(found[3].norm, found[0].norm)
 
 
@@ -355,6 +355,7 @@ WRONG = {
         networks(1), *sequences(3), analysis="plateau"
     ),
     "NaN": lambda: compare(networks(1), torch.full((3, 5), torch.nan)),
+    "a network is a run": lambda: compare([open_run(networks(1)[0], *sequences(3))], *sequences(4)),
 }
 
 

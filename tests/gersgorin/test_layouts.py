@@ -118,3 +118,98 @@ def test_packed_sequences_are_read_without_their_padding():
 
     cell, inputs = gersgorin.extract_cell(Packs(), torch.randn(6, 2, 3))
     assert len(gersgorin.spectra(cell, inputs[:, 0]).spectral_radius) == 3
+
+
+class Scan(nn.Module):
+    """A scan that reads (B, T, m) and does not say so."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(M, N)
+
+    def scan_elements(self, x):
+        return torch.sigmoid(self.a(x)), self.a(x)
+
+    def forward(self, x):
+        return self.scan_elements(x)[1]
+
+
+class Convolved(nn.Module):
+    """A convolution over time of (B, T, m) and a recurrence."""
+
+    def __init__(self, recurrence):
+        super().__init__()
+        self.conv, self.recurrence = nn.Conv1d(M, M, 3, padding=1), recurrence
+
+    def forward(self, x):
+        return self.recurrence(self.conv(x.transpose(1, 2)).transpose(1, 2))
+
+
+class Projected(nn.Module):
+    """A loop over (B, T, m) behind a layer as wide as x is long."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide, self.cell = nn.Linear(M, T), nn.LSTMCell(T, N)
+
+    def forward(self, x):
+        x, h = self.wide(x), None
+        for t in range(x.shape[1]):
+            h = self.cell(x[:, t], h)
+        return h[0]
+
+
+class Kept(nn.Module):
+    """A loop over (B, T, m) that keeps its last state for the next call."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.h = nn.RNNCell(M, N), torch.zeros(N)
+
+    def forward(self, x):
+        h = self.h.to(x).expand(len(x), N)
+        for t in range(x.shape[1]):
+            h = self.cell(x[:, t], h)
+        self.h = h[-1].detach()
+        return h
+
+
+def inputs_of(module, x):
+    """What the cell of a module in double precision reads of (1, T, m)."""
+    if isinstance(module, Convolved):
+        return module.conv(x.transpose(1, 2)).transpose(1, 2)[0]
+    return module.wide(x)[0] if isinstance(module, Projected) else x[0]
+
+
+@for_each("make", [lambda: Convolved(Scan()), lambda: Convolved(nn.GRU(M, N, batch_first=True)), Projected, Kept])
+def test_a_module_is_read_along_time_whatever_the_form_of_x(x, make):
+    torch.manual_seed(0)
+    module, x = make().double(), x[:1].double()
+    cell, _ = gersgorin.extract_cell(module, x)
+    if isinstance(cell, nn.Module):
+        right = gersgorin.spectra(cell, inputs_of(module, x).detach()).log_norm_product
+    else:
+        right = np.log(np.cumprod(torch.sigmoid(module.recurrence.a(inputs_of(module, x))).detach().numpy(), 0).max(1))
+    for form in FORMS.values():
+        np.testing.assert_allclose(gersgorin.spectra(module, form(x[0])).log_norm_product, right, rtol=1e-9, atol=1e-12)
+
+
+def test_an_output_of_as_many_numbers_as_steps_is_one_output(x):
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.out = nn.GRU(M, N, batch_first=True), nn.Linear(N, T)
+
+        def forward(self, x):
+            return self.out(self.rnn(x)[0][:, -1])
+
+    for form in FORMS.values():
+        assert gersgorin.memory(Last(), form(x[0])).influence.shape == (1, T)
+
+
+def test_whole_numbers_are_frames_unless_they_can_be_ids(x):
+    module, ones = nn.GRU(M, N), torch.nn.functional.one_hot(torch.arange(T) % M, M)
+    answer = gersgorin.spectra(module, ones.double()).norm
+    for form in (ones, ones.int(), ones[:, None], ones[None], pd.DataFrame(ones.numpy())):
+        np.testing.assert_allclose(gersgorin.spectra(module, form).norm, answer)
+    assert gersgorin.lyapunov(nn.GRU(M, N), ones.double().numpy()).exponents.shape == (N,)  # a float32 network
