@@ -9,9 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (34_270, 263_750),
+    "rhn gersgorin optim_study analysis": (34_330, 264_600),
     "rhn": (12_915, 88_500),
-    "gersgorin": (16_670, 139_950),
+    "gersgorin": (16_735, 140_750),
     "optim_study": (2_900, 20_930),
     "analysis": (1_800, 14_750),
     "tests": None,  # printed only
