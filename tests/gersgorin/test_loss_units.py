@@ -43,8 +43,8 @@ def test_a_loss_is_told_in_its_unit(model, x, loss, unit):
         in analyze(model, x, loss=loss).summary()
     )
     record = credit(model, x[:-1], x[1:], loss=loss)
-    (title,) = {ax.get_title() for ax in draw_credit({"now": record}).axes} - {""}
-    assert title == f"now\nloss {record.loss:.3g} {unit}"
+    (title,) = {" ".join(ax.get_title("left").split()) for ax in draw_credit({"now": record}).axes} - {""}
+    assert title == f"now loss {record.loss:.3g} {unit}"
 
 
 @pytest.mark.parametrize("several", [1, 3])
