@@ -21,6 +21,7 @@ from gersgorin.loading.open import open_run
 from gersgorin.plotting.figure import Shown
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
+from rhn.utils.figures import drawn
 from rhn.utils.result import Result
 from rhn.utils.wording import counted
 
@@ -66,6 +67,7 @@ class SideBySide(Several, kind="side by side"):
             first, *others = ({"title": r.title, "about": r.about, self.analysis: r.to_dict()} for r in each)
         return first | {"compare": others}
 
+    @drawn
     def plot(self, ax=None):
         """The whole figure, or the plot of each network into the same axes; returns axes."""
         return self.figure().axes[0] if ax is None else [result.plot(ax) for result in self.results.values()][-1]
@@ -139,8 +141,7 @@ def compare(
                         "a network is a run, which has read its own sequence: leave x out, or give the network"
                     )
                 run = open_run(step, sequence, s0, **options)
-                title = name or run.label.title
-                label = replace(run.label, title=title + f" ({len(results) + 1})" * (title in results))
+                label = replace(run.label, title=_numbered(name or run.label.title, results))
                 yield k, run.named(replace(label, sequence=str(j), made="") if "sequences" in over else label)
 
     for name, given in groups:
@@ -166,8 +167,13 @@ def of_results(results: Sequence[Result], analysis: str, along: str) -> Result:
         return results[0]
     named: dict[str, Result] = {}
     for result in results:
-        named[result.title + f" ({len(named) + 1})" * (result.title in named)] = result
+        named[_numbered(result.title, named)] = result
     return SideBySide(results=named, title=", ".join(named), along=along, analysis=analysis)
+
+
+def _numbered(name: str, others: Mapping[str, Result]) -> str:
+    """A name that no other has: "rnn, 8 units (2)"."""
+    return name + f" ({len(others) + 1})" * (name in others)
 
 
 def _groups(networks: Any, over: tuple[str, ...]) -> list[tuple[str, Iterable[Any]]]:

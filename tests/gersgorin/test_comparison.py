@@ -320,6 +320,7 @@ def test_networks_are_shown_side_by_side(analysis, tmp_path):
     again = load(found.save(tmp_path / "both.npz"))
     assert repr(again.to_dict()) == repr(found.to_dict()) and again.along == found.along == "sequence of 6 x 5"
     readable(found.figure())
+    assert found.plot(figure="column").figure.get_figwidth() == 3.25
 
 
 def test_networks_of_one_name_are_numbered_and_any_network_is_taken(tmp_path):

@@ -13,9 +13,7 @@ PAIRED = 1e-6  # relative change of a loss with permuted targets, from which on 
 OWN = 0.5  # share of the change of the gradient at an example's own output, if its targets change
 FIRST_FRAMES = 8  # that are all tried
 SEVERAL = 3  # permutations of the targets
-DETACH = (
-    "Detach the state between minibatches only: remove .detach(), .data or torch.no_grad() from the loop over time."
-)
+DETACH = "Detach the state only between minibatches: remove .detach(), .data or no_grad() from the loop over time."
 
 
 def unpaired_loss(case: Case) -> Iterator[Cause]:
