@@ -89,9 +89,9 @@ class Audit(Result, kind="audit"):
 
     def table(self) -> list[dict]:
         """One row a layer: its median mode half-life and its other measures."""
-        medians = [self.quantiles(k)[1] for k in range(len(self.layers))]
+        medians = [float(self.quantiles(k)[1]) for k in range(len(self.layers))]
         measures = {name: getattr(self, name) for name in MEASURES}
-        return rows_of(**{"layer": self.layers.tolist(), "mode half-life": medians} | measures)
+        return rows_of(**{"layer": self.layers, "mode_half_life": medians} | measures)
 
     lines = tabulated
 

@@ -271,7 +271,7 @@ class NormBounds(Result, kind="bounds"):
 
     def table(self) -> list[dict]:
         """One row for each window length: bounds on exponent and half-life, and the exponent from each kind."""
-        by_kind = (self.upper[:, :, -1] / self.steps).T.tolist()
+        by_kind = self.upper[:, :, -1] / self.steps
         return rows_of(
             window=self.lengths,
             window_steps=self.window_steps,
@@ -280,7 +280,7 @@ class NormBounds(Result, kind="bounds"):
             above_measured=self.exponent - self.measured_exponent,
             lower_exponent=self.lower_exponent,
             bound=self.binding,
-            exponents=[dict(zip(self.kinds, row, strict=True)) for row in by_kind],
+            exponent=dict(zip(self.kinds, by_kind, strict=True)),
         )
 
     def to_dict(self) -> dict:

@@ -112,7 +112,7 @@ class Comparison(Result, kind="comparison"):
     def table(self) -> list[dict]:
         """One row a step: the number of runs, and for each measure median, band and extremes."""
         shares = {"median": 0.5, "p10": BAND[0], "p90": BAND[1], "min": 0.0, "max": 1.0}
-        quantiles = {name: rows_of(**{key: self.quantile(name, q) for key, q in shares.items()}) for name in TABULATED}
+        quantiles = {name: {key: self.quantile(name, q) for key, q in shares.items()} for name in TABULATED}
         return rows_of(step=range(len(self.runs_at)), runs=self.runs_at, **quantiles)
 
     def to_dict(self) -> dict[str, Any]:

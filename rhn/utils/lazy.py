@@ -14,7 +14,7 @@ GROUP = "rhn_toolkit.plugins"
 def lazy_names(
     package: str, modules: Mapping[str, Sequence[str]], submodules: Sequence[str] = ()
 ) -> tuple[list[str], Callable, Callable]:
-    """Make `__all__`, `__getattr__` and `__dir__` of a package from the names in each of its modules.
+    """Make `__all__`, `__getattr__` and `__dir__`, which shows public names only, of a package from the names in each of its modules.
 
     submodules: modules that are attributes of the package without an import of their own.
     """
@@ -27,7 +27,10 @@ def lazy_names(
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(f"{package}.{homes[name]}"), name)
 
-    return sorted(homes), load, lambda: sorted({*vars(sys.modules[package]), *homes, *submodules})
+    def public() -> list[str]:
+        return sorted({*homes, *submodules, *(name for name in vars(sys.modules[package]) if name.startswith("__"))})
+
+    return sorted(homes), load, public
 
 
 def plugin(name: str) -> Any:

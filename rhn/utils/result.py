@@ -27,6 +27,7 @@ from rhn.utils.validation import kinds_of
 from rhn.utils.wording import counted, table
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 LINES, COLUMNS = 24, 100  # of a screen
@@ -75,6 +76,12 @@ class Result:
     def table(self) -> list[dict[str, Any]]:
         """One row of numbers for each step, point or quantity."""
         raise NotImplementedError
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The table as a data frame of pandas: a column for each number."""
+        import pandas as pd
+
+        return pd.DataFrame(self.table())
 
     def plot(self, ax=None):
         """Draw into matplotlib axes, or into a new figure; returns the axes."""
@@ -197,19 +204,20 @@ def _plain(value: Any) -> Any:
     return value.to_dict() if isinstance(value, Result) else value
 
 
-def rows_of(**columns: Iterable) -> list[dict[str, Any]]:
-    """The rows of a table from its columns (R,); a column (R, L) becomes the columns name_1, ..., name_L.
+def rows_of(**columns: Iterable | Mapping[str, Iterable]) -> list[dict[str, Any]]:
+    """The rows of a table from its columns (R,); a column (R, L) becomes the columns name_1, ..., name_L, columns by key name_key.
 
-    >>> rows_of(step=range(2), gain=np.array([0.5, 2.0]))
-    [{'step': 0, 'gain': 0.5}, {'step': 1, 'gain': 2.0}]
+    >>> rows_of(step=range(2), gain=np.array([0.5, 2.0]), norm={"least": [0.1, 0.2]})
+    [{'step': 0, 'gain': 0.5, 'norm_least': 0.1}, {'step': 1, 'gain': 2.0, 'norm_least': 0.2}]
     """
-    split: dict[str, list] = {}
+    split: dict[str, Iterable] = {}
     for name, values in columns.items():
         if isinstance(values, np.ndarray) and values.ndim == 2:
-            split |= {f"{name}_{k + 1}": column.tolist() for k, column in enumerate(values.T)}
-        else:
-            split[name] = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    return [dict(zip(split, row, strict=True)) for row in zip(*split.values(), strict=True)]
+            values = {str(k): column for k, column in enumerate(values.T, 1)}
+        parts = values if isinstance(values, Mapping) else {"": values}
+        split |= {f"{name}_{key}".replace(" ", "_").rstrip("_"): part for key, part in parts.items()}
+    plain = [values.tolist() if isinstance(values, np.ndarray) else [*values] for values in split.values()]
+    return [dict(zip(split, row, strict=True)) for row in zip(*plain, strict=True)]
 
 
 def tabulated(result: Result) -> list[str]:

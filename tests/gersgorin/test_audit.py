@@ -171,7 +171,7 @@ def test_the_command_prints_the_findings(tmp_path, monkeypatch, capsys):
     np.save("x.npy", np.random.default_rng(0).normal(size=(T, M)))
     command = ["audit", "--module", "torch.nn:LSTM", "--hidden-size", "4", "--input", "x.npy"]
     assert main(command) == 0
-    assert "mode half-life" in capsys.readouterr().out
+    assert "mode_half_life" in capsys.readouterr().out
     assert main([*command, "--json", "--force"]) == 0
     assert json.loads(capsys.readouterr().out)["audit"]["layers"] == ["LSTM"]
 
