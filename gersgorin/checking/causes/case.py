@@ -186,10 +186,12 @@ class Case:
         changed = (self.before != self.outputs_of(x)).movedim(self.output_axis, 0)[1:]
         return int(changed.reshape(self.count - 1, -1).any(1).sum())
 
-    def training(self, *, clears: bool = True, moves: bool = True) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
+    def training(
+        self, loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None, *, clears: bool = True, moves: bool = True
+    ) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
         """Train a copy as the loop does; yields (model with gradients, output, loss) before each step.
 
-        clears: set gradients to zero before each step. moves: take the steps.
+        loss_fn: another one. clears: set gradients to zero before each step. moves: take the steps.
         """
         loop, model = self.loop, copy.deepcopy(self.loop.model)
         optimizer = loop.copied(loop.model, dict(model.named_parameters()))
@@ -197,7 +199,7 @@ class Case:
             if clears:
                 optimizer.zero_grad()
             output = loop.output(model, x)
-            loss = loop.loss_fn(output, y)
+            loss = (loss_fn or loop.loss_fn)(output, y)
             loss.backward()
             if loop.clip_norm is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), loop.clip_norm)

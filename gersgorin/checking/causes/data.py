@@ -1,7 +1,7 @@
 """Causes in the data: scales, ids, one step, equal inputs, padding, one class, minibatches that are not shuffled."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 
@@ -114,24 +114,36 @@ def far_targets(case: Case) -> Iterator[Cause]:
     classes = not y.is_floating_point() or bool(((y == 0) | (y == 1)).all())
     if classes or (last is not None and not last.low <= y.mean() <= last.high):  # which is another cause
         return
-    if case.steps < FEWEST or loop.scheduler or loop.first_loss < FAR * case.constant_loss:
+    if case.steps < FEWEST or loop.scheduler:
         return
-    moved = [output.mean().item() for _, output, _ in islice(case.training(), TRIED + 1)]
-    start, goal = moved[0], y.mean().item()
-    speed = abs(moved[-1] - moved[TRIED // 2]) / (TRIED - TRIED // 2)
-    needed = abs(goal - moved[-1]) / max(speed, 1e-30)
-    distance = abs(goal - start) / max(y.std(correction=0).item(), 1e-30)
     low, high = USUAL["SGD" if isinstance(loop.optimizer, torch.optim.SGD) else "other"]
     slower = loop.learning_rate / high if loop.learning_rate < low else 1.0  # than at the highest usual learning rate
-    if needed > MOSTLY * case.steps and math.isfinite(needed) and speed > 0:
+    start, goal, spread = case.output.mean().item(), y.mean().item(), max(y.std(correction=0).item(), 1e-30)
+    if far := loop.first_loss >= FAR * case.constant_loss:
+        speed, moved = _speed(output.mean().item() for _, output, _ in islice(case.training(), TRIED + 1))
+        way, words = abs(goal - moved), "to the mean"
+    elif isinstance(loop.optimizer, torch.optim.SGD):  # whose steps are as large as the gradient
+        return
+    else:  # no constant is far away: as fast as all weights together move the outputs
+        rising = case.training(lambda output, y: -output.mean())
+        speed, _ = _speed(output.mean().item() for _, output, _ in islice(rising, TRIED + 1))
+        way, words = (y - y.median()).abs().median().item(), "for the median distance of a target from their median"
+    needed = way / max(speed, 1e-30)
+    if needed * (1.0 if far else slower) > MOSTLY * case.steps and math.isfinite(needed) and speed > 0:
         yield Cause(
             "target scale",
-            f"The targets have mean {goal:.4g}, {distance:.2g} standard deviations away from the outputs ({start:.2g}). This "
-            f"optimiser moves the outputs by {speed:.2g} a step: it takes {needed:,.0f} steps to the mean, of {case.steps:,}.",
-            "Standardise the targets, y = (y - y.mean()) / y.std(), or set the bias of the output layer to their mean.",
-            {"mean": goal, "output": start, "speed": speed, "needed_steps": needed},
+            f"The targets have mean {goal:.4g} and standard deviation {spread:.3g}, the outputs mean {start:.2g}. This optimiser moves "
+            f"the outputs by {speed:.2g} a step: it takes {needed:,.0f} steps {words}, of {case.steps:,}.",
+            "Standardise the targets, y = (y - y.mean()) / y.std(), and undo it after predicting.",
+            {"mean": goal, "std": spread, "output": start, "speed": speed, "needed_steps": needed},
             sure=needed * slower > ARRIVES * case.steps,
         )
+
+
+def _speed(means: Iterable[float]) -> tuple[float, float]:
+    """(Change of the mean output by a step of the optimiser, the last mean)."""
+    *_, middle, last = [*means][:: TRIED // 2]
+    return abs(last - middle) / (TRIED - TRIED // 2), last
 
 
 def equal_targets(case: Case) -> Iterator[Cause]:
