@@ -34,7 +34,7 @@ class Common(Trained, ResultOptions):
         "its training text (default: where `rhn data get` puts it).",
         metavar="FILE",
     )
-    device: Device = option("auto", "Where to compute.")
+    device: Device = option("auto", "Device of the computation.")
     chorales: tuple[str, ...] = option((), "Only these: by place in the split (0 5) or by name (bwv269, valid-3).")
     split: Literal["train", "valid", "test"] | None = option(
         None,

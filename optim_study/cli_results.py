@@ -55,7 +55,7 @@ class Status(Stored):
             return print_json(rows)
         print(columns_table(rows, STATUS))
         if any(row["interrupted"] for row in rows):
-            print("interrupted: begun, and without a worker now; run the command of the run again to go on")
+            print("interrupted: begun, but without a worker now; repeat the command of the run to continue")
 
     def _about(self, config: StudyConfig, trials: list[Row]) -> dict:
         from optim_study.folder import StudyFolder
@@ -126,7 +126,7 @@ class Plot(Stored, Drawing):
         "panel a network, the colour the loss; area: the same, the shape the scheme, full if a "
         "trial trained, with the paper's box; it counts by box and by scheme.",
     )
-    loss: Objective = option("train", "Which loss, the least of all epochs: train or valid.")
+    loss: Objective = option("train", "Loss of a trial, the lowest of all epochs: train or valid.")
     by: By = option("arch", "Order of the columns of the swarm plot: arch (architecture) or depth.")
     log: bool = option(
         False, "Log axis for the losses of the swarm plot (default: if one is far above the best constant output)."
@@ -136,7 +136,7 @@ class Plot(Stored, Drawing):
         "End of the axis of the swarm plot, which counts the trials above (default: all are drawn).",
         metavar="NLL",
     )
-    below: float = option(BELOW, "A trial counts as trained below so many nats a frame.", above=0)
+    below: float = option(BELOW, "Loss in nats a frame below which a trial counts as trained.", above=0)
     constant: float | None = option(
         None,
         "Loss of the best constant output, a line in the swarm plot, and one 10 % below it (default: the training loss in the trials; "

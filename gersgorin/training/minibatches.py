@@ -246,7 +246,7 @@ def _read(loader: Iterable) -> Iterator[Any]:
 def numbers_of(name: str, given: Any) -> Tensor:
     """Finite real numbers of a user as a tensor without a graph. Raises InvalidInputError."""
     if not isinstance(given, Tensor):
-        with users_code(f"{name}: no array of numbers"):
+        with users_code(f"{name} is not an array of numbers"):
             given = np.asarray(given)
     return finite_tensor(name, given).detach()
 

@@ -219,5 +219,5 @@ def read_config(file: Path) -> dict:
     except ValueError as error:
         raise InvalidInputError(f"{file} is not JSON ({error})") from error
     if not isinstance(content, dict) or not isinstance(content.get("preset", ""), str):
-        raise InvalidInputError(f'{file} is no configuration, expected an object such as {{"preset": "ptb-sota"}}')
+        raise InvalidInputError(f'{file} is not a configuration, expected an object such as {{"preset": "ptb-sota"}}')
     return upgraded(content, file)

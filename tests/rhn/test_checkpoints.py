@@ -132,7 +132,7 @@ def test_a_configuration_that_does_not_fit_its_weights(good, config):
     ("header", "match"),
     [
         ({"class": "LSTM"}, "its configuration does not describe a LSTM"),
-        ({"class": "os.system"}, "holds a os.system, none of ours"),
+        ({"class": "os.system"}, "holds a os.system, which is not in this toolkit"),
         ({"class": 5}, "does not say which class"),
         ({"format": 2}, "has format 2"),
     ],
