@@ -34,7 +34,7 @@ UNTRIED: dict[str, Any] = {  # of a training that no trial can help
     "trials": (Trial(1.0),),
 }
 MOST_CAUSES = 3  # that are printed
-CURE = "To search for initial weights and a learning rate that train it: gersgorin cure, in Python gersgorin.cure."
+CURE = "To search for initial weights and a learning rate that work: gersgorin cure, in Python gersgorin.cure."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
