@@ -72,7 +72,7 @@ SLOWER = 3.0  # times the steps of the fastest change after which a simpler one 
 AS_GOOD = 0.9  # of the way down that the fastest change comes below the constant, for a simpler one
 LEAVES = f"below {TRAINS}"
 LEGEND = (
-    f"loss: mean over the last minibatches, relative to that of the best constant output; {LEAVES}: the step from which on it is that "
+    f"loss: mean over the last minibatches, relative to that of the best constant output; {LEAVES}: the step from which it is that "
     "low; held-out data are not used"
 )
 UNTESTED = "# not tested: the search had no time for a whole training with it"
@@ -308,7 +308,7 @@ class Cure(Result):
         starts = ", ".join(a.plan.start.words for a in shown)
         lines += [f"{name}: {meaning}" for name, meaning in MEANINGS.items() if name in starts]
         if any(change.operation == "set" for a in shown for change in a.plan.start.changes):
-            lines.append(f"Each start but the given weights also sets the {OUTPUT_BIAS}.")
+            lines.append(f"Every start except the given weights also sets the {OUTPUT_BIAS}.")
         return "\n".join(lines) + f"\n\n{self.code}".rstrip()
 
 

@@ -221,7 +221,7 @@ def test_weights_that_do_not_fit_or_do_more_are_refused(own):
     Path("cut.pt").write_bytes(Path("lacks.pt").read_bytes()[:200])
     Path("cut.safetensors").write_bytes(b"\xff" * 40)
     words = {f"{name}.pt": said for name, (_, said) in files.items()}
-    words |= {"cut.pt": "not a complete file", "cut.safetensors": "not a complete file", "nowhere.pt": "there is no file"}
+    words |= {"cut.pt": "not a complete", "cut.safetensors": "not a complete", "nowhere.pt": "there is no file"}
     for name, said in words.items():
         with pytest.raises(CheckpointError, match=said):
             load_weights(module, Path(name))
