@@ -32,10 +32,10 @@ class Evaluate(Trained):
     max_tokens: int | None = option(None, "Text: only the first N tokens of the split.", least=2)
     batch_size: int | None = option(
         None,
-        "Text: read so many rows at once, each from the zero state. Faster, and a little worse than in one piece (the default).",
+        "Text: cut it into N pieces that are read in parallel, each from a zero state: faster, slightly worse than one piece.",
         least=1,
     )
-    temperature: float | None = option(None, "Text: divides the logits.")
+    temperature: float | None = option(None, "Text: number by which the logits are divided.")
     mc: int | None = option(
         None,
         "Text: average the probabilities of N samples with dropout on, new masks for each window (Gal and Ghahramani 2016).",
