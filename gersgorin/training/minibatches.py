@@ -197,7 +197,7 @@ class Batches:
 
 
 def number_kept(count: int) -> int:
-    """Number of examples that are kept out of so many: a tenth, up to a fifth of less than 320, at most 128."""
+    """Number of examples that are held out of a count: a tenth, up to a fifth of less than 320, at most 128."""
     return min(max(count // 10, min(count // 5, SOME_KEPT)), MOST_KEPT)
 
 
