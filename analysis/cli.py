@@ -34,11 +34,11 @@ class Common(Trained, ResultOptions):
         "its training text (default: where `rhn data get` puts it).",
         metavar="FILE",
     )
-    device: Device = option("auto", "Where to compute.")
-    chorales: tuple[str, ...] = option((), "Only these: by place in the split (0 5) or by name (bwv269, valid-3).")
+    device: Device = option("auto", "Device of the computation.")
+    chorales: tuple[str, ...] = option((), "Only these chorales, by place (0 5) or name (bwv269, valid-3).")
     split: Literal["train", "valid", "test"] | None = option(
         None,
-        "Which chorales, or which part of a text (default: of a text valid; of the chorales test for gates, train for lesions).",
+        "Split of the chorales or the text (default: of a text valid; of the chorales test for gates, train for lesions).",
     )
 
     def run(self: Any) -> None:
@@ -67,7 +67,7 @@ class Common(Trained, ResultOptions):
 class Gates(Common):
     """Transform gates over time: layers x time, white to red, a panel a chorale or excerpt (figure 5b of the paper)."""
 
-    length: int = option(60, "Of a text: tokens of an excerpt (default 60).", least=1)
+    length: int = option(60, "For a text: tokens of an excerpt (default 60).", least=1)
 
     name, splits, most = "gates", ("test", "valid"), SHOWN
 
@@ -99,10 +99,10 @@ class LesionCommand(Common):
         "DT(S)-RNN removed). Default: bias, or carry for cells without gates.",
     )
     length: int = option(
-        200, "Of a text: tokens that each sequence predicts (default 200), read from a state of zeros.", least=1
+        200, "For a text: tokens that each sequence predicts (default 200), from a zero state.", least=1
     )
-    max_tokens: int = option(20_000, "Of a text: tokens in all, from its beginning (default 20000).", least=1)
-    pairs: bool = option(False, "Also every two layers together.")
+    max_tokens: int = option(20_000, "For a text: tokens in all, from its beginning (default 20000).", least=1)
+    pairs: bool = option(False, "Also lesion every pair of layers.")
     seed: int = option(0, "Seed of the bootstrap that draws the intervals, over chorales or parts of a text.", least=0)
 
     name, splits, most = "lesion", ("train", "valid"), None

@@ -73,9 +73,9 @@ class LesionTable(Result, kind="lesions"):
         worst, where = self.by_damage()[0], f" on {self.split}" if self.split else ""
         change = f"Without layer {worst['label']} ({self.mode}) the loss{where} changes most, by {worst['delta']:+.3g}"
         yield f"{change} from {self.baseline:.4g}: {self.measured}, nats a {self.step}."
-        over = f"Intervals are over the {self.sequences} sequences, of this one network"
-        sure = f"{over}: they do not say how another training would differ."
-        none = "There are no intervals: they are over sequences, and one says nothing about others."
+        over = f"Intervals are over the {self.sequences} sequences, for this one network"
+        sure = f"{over}: another training may differ by more."
+        none = "There are no intervals: they need more than one sequence."
         yield sure if np.isfinite(self.low).any() else none
 
     def lines(self) -> Iterator[str]:

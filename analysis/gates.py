@@ -101,7 +101,7 @@ def _transform_gates(cell: Cell, x: Tensor) -> Sequence[Tensor]:
     gates = cell.gates(x, torch.cat((s0.unsqueeze(0), cell.states(x, s0)[:-1]))).t
     if not gates:
         raise InvalidInputError(
-            f"{type(cell).__name__} has no transform gates to look at: expected a gated cell (RHN, LSTM, GRU, MGU, minGRU, sLSTM), or "
+            f"{type(cell).__name__} has no transform gates to measure: expected a gated cell (RHN, LSTM, GRU, MGU, minGRU, sLSTM), or "
             "one of your own that defines gates(x, s) (lesions work without gates: rhn-analyze lesion --mode carry)"
         )
     if {t.shape for t in gates} != {(*x.shape[:-1], cell.hidden_size)} or len(gates) != cell.depth:

@@ -108,7 +108,7 @@ class Task:
         """Validate a list of arrays or tensors, or a single one, and return a list of arrays; pieces and excerpts keep their names."""
         every = [data] if getattr(data, "ndim", None) == self.ndim else list(data)
         if not every:
-            raise InvalidInputError("there are no sequences to look at")
+            raise InvalidInputError("there are no sequences to measure")
         arrays = [a.numpy(force=True) if isinstance(a, Tensor) else np.asanyarray(a) for a in every]
         for i, array in enumerate(arrays):
             if array.ndim != self.ndim or len(array) == 0 or not self.fits(array):

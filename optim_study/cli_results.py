@@ -55,7 +55,7 @@ class Status(Stored):
             return print_json(rows)
         print(columns_table(rows, STATUS))
         if any(row["interrupted"] for row in rows):
-            print("interrupted: begun, and without a worker now; run the command of the run again to go on")
+            print("interrupted: begun, but without a worker now; repeat the command of the run to continue")
 
     def _about(self, config: StudyConfig, trials: list[Row]) -> dict:
         from optim_study.folder import StudyFolder
@@ -122,24 +122,24 @@ class Plot(Stored, Drawing):
     )
     kind: Literal["swarm", "map", "area"] = option(
         "swarm",
-        "swarm: a column a network; map: learning rate against initial standard deviation, a "
-        "panel a network, the colour the loss; area: the same, the shape the scheme, full if a "
-        "trial trained, with the paper's box; it counts by box and by scheme.",
+        "swarm: one column per network; map: learning rate against initial standard deviation, one panel per network, coloured "
+        "by loss; area: the same, but shapes show the scheme and filled symbols the trials that trained, with the paper's box; it "
+        "counts by box and by scheme.",
     )
-    loss: Objective = option("train", "Which loss, the least of all epochs: train or valid.")
+    loss: Objective = option("train", "Loss of a trial, the lowest of all epochs: train or valid.")
     by: By = option("arch", "Order of the columns of the swarm plot: arch (architecture) or depth.")
     log: bool = option(
-        False, "Log axis for the losses of the swarm plot (default: if one is far above the best constant output)."
+        False, "Log axis for the losses of the swarm plot (default: if a loss is far above the best constant output)."
     )
     up_to: float | None = option(
         None,
         "End of the axis of the swarm plot, which counts the trials above (default: all are drawn).",
         metavar="NLL",
     )
-    below: float = option(BELOW, "A trial counts as trained below so many nats a frame.", above=0)
+    below: float = option(BELOW, "Loss in nats a frame below which a trial counts as trained.", above=0)
     constant: float | None = option(
         None,
-        "Loss of the best constant output, a line in the swarm plot, and one 10 % below it (default: the training loss in the trials; "
+        "Loss of the best constant output: a line in the swarm plot, another 10 % below (default: the training loss in the trials; "
         "tables of early versions lack it, and trials have none for validation).",
         metavar="NLL",
         above=0,

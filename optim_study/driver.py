@@ -156,7 +156,7 @@ class Driver:
             return
         if isinstance(error, OutOfMemory) and len(left) > 1:
             study.fuse = len(left) // 2
-            words = "study %s: too little memory for %d trials, going on with %d"
+            words = "study %s: too little memory for %d trials, continuing with %d"
             _logger.warning(words, study.config.name, len(left), study.fuse)
         elif error is not None:
             raise error
@@ -167,7 +167,7 @@ class Driver:
         study, name = batch.study, batch.study.config.name
         saved = left != batch.numbers or study.folder.epochs(left) != batch.epochs
         deaths = 1 if saved else batch.deaths + 1
-        _logger.warning("a worker of study %s died (%s): its trials go on from their last save", name, cause)
+        _logger.warning("a worker of study %s died (%s): its trials continue from their last save", name, cause)
         if deaths < DEATHS:
             self._queue.appendleft(replace(batch, numbers=left, deaths=deaths))
         elif not batch.alone:

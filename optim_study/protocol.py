@@ -24,7 +24,7 @@ from rhn.utils.options import check_ranges, option
 from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, require
 
 READINGS = """\
-Where the paper leaves a choice, this study takes it so:
+Where the paper leaves a choice, this study takes the following:
 - the budget of 150,000 parameters a layer counts all of them, the output layer
   and the biases included;
 - the loss is a mean over the predicted frames of a batch: a sum over them would
@@ -36,7 +36,7 @@ Where the paper leaves a choice, this study takes it so:
 - a trial whose loss overflows even before training has diverged at epoch 0,
   with the loss of an output of zeros;
 - DT(S)-RNN: a shortcut to every layer from the second on (--skip last: to the
-  last layer alone);
+  last layer only);
 - the paper trains with SGD and momentum 0.9. Other optimizers have the values
   of torch.optim, and learning rates a tenth as large (1e-5 to 0.1)."""
 
@@ -94,11 +94,11 @@ class SharedSettings:
         least=1,
         most=100_000,  # settings and rows are held in memory
     )
-    epochs: int = option(1000, "At most so many epochs of training a trial.", least=1)
-    patience: int = option(100, "A trial stops after so many epochs without a better loss.", least=1)
+    epochs: int = option(1000, "Maximum number of epochs of a trial.", least=1)
+    patience: int = option(100, "A trial stops after N epochs without a lower loss.", least=1)
     budget_scale: float = option(1.0, "Factor on the paper's parameter budgets of 150,000 a layer.", above=0, most=1e6)
     objective: Objective = option(
-        "train", "The loss whose least value is the value of a trial and selects its best weights."
+        "train", "The loss whose lowest value is the value of a trial and selects its best weights."
     )
     optimizer: OptimizerName = option(
         "sgd", "sgd: the paper's, with momentum 0.9; adam, adamw, rmsprop: as in torch.optim, with its values."
@@ -238,7 +238,7 @@ def require_same_protocol(config: StudyConfig, stored: Mapping[str, Any]) -> Non
     ]
     if differences:
         raise InvalidInputError(
-            f"study {config.name} cannot go on with another protocol: {'; '.join(differences)}; "
+            f"study {config.name} cannot continue with another protocol: {'; '.join(differences)}; "
             "give the same values, or another output folder or storage"
         )
 

@@ -41,7 +41,7 @@ def ray_tasks(config: RunConfig) -> Iterator["RayTasks"]:
         yield RayTasks(places(config))
     except ray.exceptions.RayError as error:
         raise OutputError(
-            f"the Ray cluster failed ({type(error).__name__}): mend that and run the same command again, everything saved "
+            f"the Ray cluster failed ({type(error).__name__}): fix that and run the same command again, everything saved "
             "so far is kept"
         ) from error
     finally:

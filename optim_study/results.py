@@ -150,12 +150,12 @@ def read_csv(path: Path) -> list[Row]:
             reader = csv.DictReader(file)
             missing = [name for name in COLUMNS if name not in {*(reader.fieldnames or ()), *_LATER}]
             if missing:
-                raise DataError(f"{path} is no table of trials: it lacks the columns {', '.join(missing)}")
+                raise DataError(f"{path} is not a table of trials: it lacks the columns {', '.join(missing)}")
             return [_row(values, f"{path}, line {reader.line_num}") for values in reader]
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is no table of trials: {error}") from error
+        raise DataError(f"{path} is not a table of trials: {error}") from error
 
 
 def stored_row(config: StudyConfig, number: int, values: Mapping[str, Any]) -> Row:

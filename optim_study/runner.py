@@ -91,7 +91,7 @@ def _own_files(out: Path) -> tuple[Path, Path]:
     paths = out / "trials.csv", out / "swarm.png"
     for path in paths:
         if path.exists() and not any((out / name).exists() for name in (JOURNAL, LOCK)):
-            raise InvalidInputError(f"{path} was not made by a run: move it, or give another --out")
+            raise InvalidInputError(f"{path} was not written by a run: move it, or give another --out")
     return paths
 
 
@@ -136,7 +136,7 @@ def _work(
         complete, trials = sum(len(s.rows) for s in studies), sum(s.config.trials for s in studies)
         raise Interrupted(
             f"stopped with {complete} of {trials} trials complete and the running ones saved in {config.folder}; "
-            "run the same command again to go on"
+            "run the same command again to continue"
         ) from None
     return studies
 

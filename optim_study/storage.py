@@ -41,7 +41,7 @@ T = TypeVar("T")
 JOURNAL = "journal.log"
 POLL_SECONDS = 0.5
 CONNECTION = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
-AGAIN = "mend that and run the same command again, everything saved so far is kept"
+AGAIN = "fix that and run the same command again: everything saved so far is kept"
 _PROTOCOL, _TRIALS = "protocol", "trials"  # attributes of a study
 _NUMBER, _REASON = "trial", "reason"  # attributes of a trial, beside its `Row.results`
 _REPORTS = 50  # values a trial: reading 720 trials with 1000 values each takes Optuna 20 s and 1.4 GB
@@ -109,7 +109,7 @@ class Storage:
             raise DataError(f"study {config.name} in this storage was not made by optim-study: give another storage")
         if any(trial.state.name in ("WAITING", "RUNNING") and _NUMBER not in trial.user_attrs for trial in trials):
             raise DataError(
-                f"study {config.name} was begun by version 0.3 and is not finished: go on with that version "
+                f"study {config.name} was begun by version 0.3 and is not finished: continue with that version "
                 "(pip install rhn-toolkit==0.3), or give another output folder or storage"
             )
         if attributes.get(_TRIALS, 0) > config.trials:

@@ -104,7 +104,7 @@ def _train(
         if stop:
             raise Interrupted(
                 f"study {job.config.name} was stopped with its {len(live)} running trials saved in {job.folder.path}; "
-                "run the same command again to go on"
+                "run the same command again to continue"
             )
         on_epoch()
         fused.run_epoch()

@@ -142,7 +142,7 @@ def _ours(path: str | Path, name: str, cell: str | None) -> Callable[..., nn.Mod
     found = next((known for known in CELLS.values() if known.__name__ == name), None)
     if found is None:
         raise CheckpointError(
-            f"{path} holds a {name}, none of ours: add --cell package.module:{name}, or in Python "
+            f"{path} holds a {name}, which is not in this toolkit: add --cell package.module:{name}, or in Python "
             f"load_checkpoint(path, factory={name})"
         )
     return found
@@ -168,7 +168,7 @@ def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tenso
     except (SafetensorError, ValueError, RuntimeError) as error:
         if beginning.startswith(TORCH_SAVE):
             raise CheckpointError(f"{path} is a torch.save file, {WITHOUT_NETWORK}") from error
-        raise CheckpointError(f"{path} is not a whole .safetensors file (truncated or damaged): {error}") from error
+        raise CheckpointError(f"{path} is not a complete .safetensors file (truncated or damaged): {error}") from error
     if text is None:
         raise CheckpointError(
             f"{path} was not written by this toolkit: its header has no 'rhn' entry; it is a file of weights {WITHOUT_NETWORK}"

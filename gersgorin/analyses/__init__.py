@@ -75,8 +75,8 @@ _ROWS = (
         "Leading Lyapunov exponents with their errors",
         {
             "count": "Number of exponents (default: 10, or all of a smaller state).",
-            "repeat": "Readings of the sequence; of several the first is not counted.",
-            "seed": "Of the initial weights and of the first directions.",
+            "repeat": "Times that the sequence is read; of several the first is discarded.",
+            "seed": "Seed of the initial weights and of the first directions.",
         },
     ),
     Analysis(
@@ -85,14 +85,14 @@ _ROWS = (
         "Fixed points under constant input, and their spectra",
         {
             "starts": "Number of states to search from, spread over the run.",
-            "seed": "Of the initial weights, and of starts beyond the run's length.",
+            "seed": "Seed of the initial weights, and of starts beyond the run's length.",
         },
     ),
     Analysis(
         "bounds",
         ".bounds:bounds",
         "Bounds on the norm of the gradient along the run",
-        {"layers": "Also windows of the layers within a step."},
+        {"layers": "Also use windows of the layers within a step."},
     ),
     Analysis(
         "pseudospectra",
@@ -103,7 +103,7 @@ _ROWS = (
     Analysis(
         "plateau",
         ".plateau:of_training",
-        "Relative rates of learning and the order of the plateau",
+        "Rates of learning on the plateau, and how they fall with the weights",
         needs="training",
         default=True,
     ),
@@ -120,7 +120,7 @@ _ROWS = (
         "Influence of each earlier input on the outputs",
         {
             "probes": "Random vectors for each output, at least 2; 0: exact (default: exact up to 16384 outputs in all, else 16).",
-            "seed": "Of the random vectors.",
+            "seed": "Seed of the random vectors.",
         },
         needs="map",
     ),
@@ -128,7 +128,7 @@ _ROWS = (
         "audit",
         ".audit:audit",
         "Initialisation of each recurrent layer: time scales, gains, gates, dead units",
-        {"seed": "Of the directions in which the influence of the first input is measured."},
+        {"seed": "Seed of the directions in which the influence of the first input is measured."},
         needs="map",
     ),
 )

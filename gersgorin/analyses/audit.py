@@ -289,4 +289,4 @@ def _out_of_line(
     if rounded > SHARE:
         yield f"{rounded:.0%} of its decays and gates are 0 or 1 in bfloat16; expected at most {SHARE:.0%}, or float32"
     if dead:
-        yield f"{dead:.0%} of its state never changes; expected that every unit does"
+        yield f"{dead:.0%} of its state never changes; expected every unit to change"

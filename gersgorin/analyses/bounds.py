@@ -328,7 +328,7 @@ class NormBounds(Result, kind="bounds"):
         if self.lower_exponent.max() >= 0:
             return f"Bounded: {over} the gradient does not vanish; its measured exponent is {measured:.3g} a step."
         why = ": rounding leaves it open." if measured < 0 else f"; its measured exponent is {measured:.3g} a step."
-        return f"No window bounds the gradient below its start {over}{why}"
+        return f"No window proves that the gradient shrinks {over}{why}"
 
     def draw(self, ax: Axes) -> Axes:
         """Upper and lower bounds on the norm of dy[t]/dy[0] from windows of several lengths, and the measured norm."""

@@ -109,9 +109,9 @@ class Credit(Result, kind="credit"):
         """The lags that the gradient comes from, the loss by truncation, and the lag from which on there is nothing."""
         half, lost = counted(self.half, "step"), 100 * self.lost_beyond(10)
         said = f"Half of the recurrence's gradient comes from states at most {half} back"
-        said += f"; errors that go back at most 10 steps lose {lost:.3g} % of it."
+        said += f"; truncation after 10 steps loses {lost:.3g} % of it."
         if (none := vanishes_at(self._by_lag)) is not None:
-            said += f" From {counted(none, 'step')} back on it is zero, or below all normal numbers."
+            said += f" From {counted(none, 'step')} back on it is zero, or too small for normal numbers."
         yield said
 
     def table(self) -> list[dict]:
@@ -207,7 +207,7 @@ class Unrolled:
             )
         if not self.cells:
             raise InvalidInputError(
-                f"{type(training.model).__name__} runs no cell of ours or of torch.nn, nor another with step(x, s) and state_size"
+                f"{type(training.model).__name__} has no cell of rhn.cells or torch.nn, and no other with step(x, s) and state_size"
             )
         for name, run in zip(self.cells, self._runs, strict=True):
             if len(run.states) != T or any(y.shape[:-1] != (B,) for y in run.states):

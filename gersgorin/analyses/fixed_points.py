@@ -111,7 +111,7 @@ class FixedPoints(Result, kind="fixed_points"):
         """The modes of a point. Raises InvalidInputError for points from a file."""
         if self.jacobians is None:
             raise InvalidInputError(
-                "points from a file have no Jacobians: search them again with gersgorin.fixed_points"
+                "points from a file have no Jacobians: search for them again with gersgorin.fixed_points"
             )
         values, right = np.linalg.eig(self.jacobians[point])
         order = np.argsort(-np.abs(values), kind="stable")

@@ -237,7 +237,7 @@ def of_run(
         seed: of the initial weights and of the first directions.
     """
     T, N = len(run), run.state_size
-    _checked("repeat", repeat, 1, 1 << 40, "the sequence is read so often")
+    _checked("repeat", repeat, 1, 1 << 40, "it is how often the sequence is read")
     need = 8 * repeat * T * (N + run.inputs.shape[-1])
     check_room(need, f"a run of {repeat * T:,} steps", "repeat the sequence fewer times", run.states.device.type)
     count, warmup = min(DEFAULT_COUNT, N) if count is None else count, T if repeat > 1 else 0

@@ -115,9 +115,9 @@ class Memory(Result, kind="memory"):
         said = f"The influence of an input {half}; its effective length is {self.effective_length:.3g} of {T} steps; {share}."
         if self.probes:
             relative = np.divide(self.by_lag_error, self.by_lag, out=np.zeros(T), where=self.by_lag > 0).max()
-            said += f" An estimate from {self.probes} random vectors an output; a lag's relative error is at most {relative:.2g}."
+            said += f" Estimated from {self.probes} random vectors per output; the relative error of a lag is at most {relative:.2g}."
         if (none := vanishes_at(self.by_lag)) is not None:
-            said += f" From {_steps(none)} back on it is zero, or below all normal numbers."
+            said += f" From {_steps(none)} back on it is zero, or too small for normal numbers."
         yield said + f" {100 * self.ahead:.3g} % of all influence is from later inputs." * (self.ahead > 0)
 
     def table(self) -> list[dict]:

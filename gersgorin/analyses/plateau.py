@@ -181,7 +181,7 @@ class Plateau(Result, kind="plateau"):
         these = "this sequence" if self.sequences == 1 else f"these {self.sequences} sequences"
         constant = f"At the best constant output for {these} alone, {self.loss:.4g} {self.loss_unit}"
         rate = f"{self.fastest} learns fastest, at a relative rate of {self.rates[self.fastest]:.3g}"
-        yield f"{constant}, {rate}; the order of that plateau is {order}."
+        yield f"{constant}, {rate}; rates fall as a power of the weights' scale, of order {order}."
 
     def table(self) -> list[dict]:
         """One row a matrix: its name, its relative rate, and the slope of log rate against log scale."""

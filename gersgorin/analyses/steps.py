@@ -84,7 +84,7 @@ class GateActivity(Result, kind="gates"):
             layers = ", ".join(f"{value:.3g}" for value in self.mean.mean(0))
             yield f"Its {self.gate_name}s are open by {layers} on average."
         else:
-            yield "It has no gates that are known."
+            yield "It has no known gates."
 
     def table(self) -> list[dict]:
         """One row a step: step, layer_1, layer_2, ..."""

@@ -52,19 +52,19 @@ def check(
     progress: Callable[[str], None] = lambda doing: None,
     **parts: Unpack[TrainingOptions],
 ) -> TrainingCheck:
-    """Name the causes why a training does not learn; predict if it leaves the loss of a constant output, when, and at which rates.
+    """Name the causes why a training does not learn; predict if its loss falls below that of the best constant output, and when.
 
-    It leaves when the mean loss of 32 steps is below 0.98 of the best constant output's on the same minibatches and stays there for 32
-    more (at once if it is below 0.93). The training itself is run, as far as there is time, and beside its first steps one at ten times
-    its learning rate; a training that takes longer is forecast from both. Leaving is not training: the verdict also says how far the
-    loss had come down when it was last seen.
+    It "leaves" that loss when the mean of 32 steps is below 0.98 of the constant's on the same minibatches and stays there for 32 more
+    (at once below 0.93). The training itself is run as far as there is time, and beside its first steps one at ten times its learning
+    rate; a longer training is forecast from both. A training that leaves need not end well: the verdict also gives the last loss that
+    was measured.
 
     Causes (`gersgorin.checking.causes`) are measured on a minibatch, and by trials of the training with one thing changed if it stays.
-    One that alone prevents learning and needs no trial ends the check at once.
+    A cause that by itself prevents learning and needs no trial ends the check at once.
 
     Copies of the model take real steps of the optimiser, on one thread of a CPU; what was given stays as it was, random states too.
-    Of 50 or more examples in tensors a tenth, at most 128, is kept out of the trials: what is learned by heart leaves, and does not
-    carry over to them.
+    Of 50 or more examples in tensors a tenth, at most 128, is held out of the trials: a network that memorises its examples leaves,
+    but does not generalise to them.
 
     Args:
         model, x, y, loss_fn, optimizer, parts: of the training, with parts `learning_rate`, `clip_norm`, `scheduler`, `batch_size`,
@@ -101,7 +101,7 @@ def check(
             "loss_fn=loss_fn, optimizer=optimizer)"
         )
     check_limits(steps, seconds, seed)
-    with users_code("losses are no numbers, one a step"):
+    with users_code("losses: expected a number for each step"):
         own = [float(loss) for loss in losses]
     further = [above_zero("learning_rates", rate) for rate in np.atleast_1d(learning_rates).tolist()]
     begun = time.monotonic()
@@ -113,7 +113,7 @@ def check(
         return TrainingCheck(**UNTRIED, **about, causes=(error.cause,))
     except NotFiniteError as error:
         weights = any(not p.isfinite().all() for p in uncompiled(model).parameters())
-        remedy = "Look for the step in which they arise, drop them, or fill them in; those that the loss or the model masks, too."
+        remedy = "Look for the operation that makes them, drop them, or fill them in, even those that the loss or the model masks."
         return TrainingCheck(**UNTRIED, **about, causes=(Cause("not finite", f"{error}.", remedy, sure=weights),))
     if isinstance(loop.data, Examples):
         loop.data.keep_out()
@@ -176,10 +176,10 @@ def _check_training(
         )
         trials = Trials(case, constant, lambda: end - time.monotonic(), seed, progress)
         every, tried = after(case, found, check, watch, trials)
-    left_out += [*["the time was up before the trials ended"] * check.cut, *trials.lacking]
+    left_out += [*["the time ran out before the trials ended"] * check.cut, *trials.lacking]
     if not watch.kept:
         left_out.append(
-            "what carries over to other examples: expected tensors, or a DataLoader over a dataset, of 50 or more examples"
+            "the loss on held-out examples: expected tensors, or a DataLoader over a dataset, of 50 or more examples"
         )
     if loop.data.cut:
         left_out.append(f"batches of the DataLoader after the first {loop.data.cut:,}, for the best constant output")

@@ -172,7 +172,7 @@ def motion(trial: Trial) -> str:
         words += before if late.gain > early.gain * math.exp(GROWS) else ", and hardly more than before"
     else:
         errors = f" ({late.errors:.1f} standard errors)" * (late.errors >= 0)
-        words = f"the outputs explain no more of the loss than chance does{errors}"
+        words = f"the outputs explain no more of the loss than chance would{errors}"
     shares = [(step, reach.far) for step, reach in trial.reaches if reach.far > 0]
     if len(shares) > 1:
         (_, first), (step, last) = shares[0], shares[-1]

@@ -72,8 +72,8 @@ SLOWER = 3.0  # times the steps of the fastest change after which a simpler one 
 AS_GOOD = 0.9  # of the way down that the fastest change comes below the constant, for a simpler one
 LEAVES = f"below {TRAINS}"
 LEGEND = (
-    f"loss: of the training's last minibatches, relative to a constant output's; {LEAVES}: the step from which on it is; data kept out "
-    "of the training are not looked at"
+    f"loss: mean over the last minibatches, relative to that of the best constant output; {LEAVES}: the step from which it is that "
+    "low; held-out data are not used"
 )
 UNTESTED = "# not tested: the search had no time for a whole training with it"
 COMPILED = "model = model._orig_mod  # which torch.compile wraps: compile it again after these lines"
@@ -194,11 +194,11 @@ class Cure(Result):
 
     def _found(self) -> str:
         """The finding, in a sentence or two."""
-        of = f"of the loss of a constant output after {counted(self.chosen.steps, 'step')}"
-        once = f"Seen once: {self._enough}." * (self.outcome == "seen once")
+        of = f"times the loss of the best constant output after {counted(self.chosen.steps, 'step')}"
+        once = f"Seen once; to confirm, {self._enough}." * (self.outcome == "seen once")
         if self.outcome == "not searched":
             own = f" As it is: {self.given.loss:.3g} {of}." * bool(self.given.steps)
-            return f"No start and no learning rate mends that, so none was searched.{own}"
+            return f"No initial weights or learning rate can repair that, so there was no search.{own}"
         if not self.changed and self.given.leaves:
             return f"It learns as it is: {self.given.loss:.3g} {of}; nothing is changed. {once}".strip()
         tried = [a.steps for a in self.attempts if a.steps and a.plan != self.given.plan]
@@ -211,7 +211,7 @@ class Cure(Result):
             own = f"{counted(self.given.steps, 'step')} of the training as it is"
             more = f" and trials of {counted(len(tried), 'change')}" * bool(tried)
             change = self._change[:1].lower() + self._change[1:]
-            return f"The time was up after {own}{more}. Untested: {change}; to decide, {self._enough}."
+            return f"The time ran out after {own}{more}. Untested: {change}; to decide, {self._enough}."
         before = (
             f"diverged at step {self.given.diverged:.0f}"
             if self.given.diverged < math.inf
@@ -226,7 +226,7 @@ class Cure(Result):
     def _enough(self) -> str:
         """The seconds that decide, or the order that is missing."""
         if self.needed_seconds is None:
-            return "the DataLoader gives one order of minibatches: shuffle them"
+            return "shuffle: the DataLoader gives only one order of minibatches"
         return f"give seconds={rounded_up(self.needed_seconds)}"
 
     @property
@@ -308,7 +308,7 @@ class Cure(Result):
         starts = ", ".join(a.plan.start.words for a in shown)
         lines += [f"{name}: {meaning}" for name, meaning in MEANINGS.items() if name in starts]
         if any(change.operation == "set" for a in shown for change in a.plan.start.changes):
-            lines.append(f"Each start but the given weights also sets the {OUTPUT_BIAS}.")
+            lines.append(f"Every start except the given weights also sets the {OUTPUT_BIAS}.")
         return "\n".join(lines) + f"\n\n{self.code}".rstrip()
 
 
@@ -359,9 +359,9 @@ def cure(
     progress: Callable[[str], None] = lambda doing: None,
     **parts: Unpack[TrainingOptions],
 ) -> Cure:
-    """Find a start and a learning rate with which the training loss comes below 0.9 of that of a constant output.
+    """Find initial weights (a start) and a learning rate with which the training loss falls below 0.9 of the best constant output's.
 
-    Only losses of the training count: whether a network learns more than its examples by heart, held-out data show.
+    Only training losses count: held-out data show whether a network memorises its examples.
 
     Args:
         model, x, y, loss_fn, optimizer, parts, name, seed, progress: as for `gersgorin.check`.
@@ -477,7 +477,7 @@ class _Search:
 
     def _steady(self, start: Start) -> list[Plan]:
         """The plan with half the highest learning rate at which some steps leave the gradient about as even, if there is one."""
-        self.progress("learning rates at which the gradient sees as much after some steps")
+        self.progress("learning rates that keep the gradient of all lags after some steps")
         for plan in (Plan(start, factor) for factor in STEADY):
             model, batches = start.applied(self.loop.model), self.loop.data.stream(self.seed)
             optimizer = self.loop.copied(self.loop.model, dict(model.named_parameters()), plan.factor)
@@ -494,7 +494,7 @@ class _Search:
 
     def _ranked(self) -> list[Start]:
         """All changes of the start, the best first: the most even gradients, then those that are blind or explode, then the bias."""
-        self.progress("what the gradient of each start sees")
+        self.progress("the gradient of each start by lag")
         every = list(starts(self.loop))
         self.reaches = {start: measure_reach(self.loop, start.applied(self.loop.model)) for start in every}
 

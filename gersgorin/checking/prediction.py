@@ -24,7 +24,7 @@ UNLIKELY = 0.1  # probability of leaving up to which a training stays
 DECIDES = 1.15  # times the seconds of a whole training that its trials take, about
 HUGE = 1e7  # steps; from here on written as a power of ten
 VALUES = 15  # characters before the values of the summary
-CONSTANT = "the loss of a constant output"
+CONSTANT = "that of the best constant output"
 SLOW = "Its steps take {:.2g} times as long as with torch.set_flush_denormal(True), which the trials use."
 UNTRIED: dict[str, Any] = {  # of a training that no trial can help
     "escape_steps": math.inf,
@@ -34,7 +34,7 @@ UNTRIED: dict[str, Any] = {  # of a training that no trial can help
     "trials": (Trial(1.0),),
 }
 MOST_CAUSES = 3  # that are printed
-CURE = "To look for a start and a learning rate with which it trains: gersgorin cure, in Python gersgorin.cure."
+CURE = "To search for initial weights and a learning rate that work: gersgorin cure, in Python gersgorin.cure."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -149,33 +149,33 @@ class TrainingCheck(Result, Forecast):
         return f"give seconds={rounded_up(whole)}" if math.isfinite(whole) else "give more seconds"
 
     def _what(self) -> str:
-        n, p = counted(self.steps, "step"), _probability(self.probability)
+        n, p, name = counted(self.steps, "step"), _probability(self.probability), self.name + "," * ("," in self.name)
         rate = "a learning rate" if self.scheduler is None else f"an initial_lr (of {self.scheduler})"
         start = f"Under {self.optimizer} at {rate} of {self.learning_rate:.4g},"
         if not self.tried:
-            return f"{start} it is not known if {self.name} leaves {CONSTANT} within its {n}: the time was up before the first."
+            return f"{start} it is not known if the loss of {name} falls below {CONSTANT} in {n}: the time ran out before the first."
         whole = f"for all of its {n}" if self.steps > 1 else "in its only step"
         words = {
-            "leaves": f"leaves {CONSTANT} within its {n} (probability {p})",
-            "stays": f"stays {'above' if self.last_loss > ABOVE else 'at'} {CONSTANT} {whole} (probability of leaving {p})",
-            "explodes": f"explodes before it leaves {CONSTANT}, within its {n} (probability of leaving {p})",
-            "leaves, then explodes": f"leaves {CONSTANT}, then explodes within its {n} (probability of no explosion {p})",
-            "may leave": f"may leave {CONSTANT} within its {n}, or not (probability of leaving {p})",
+            "leaves": f"falls below {CONSTANT} within {n} (probability {p})",
+            "stays": f"stays {'above' if self.last_loss > ABOVE else 'at'} {CONSTANT} {whole} (probability of falling below it {p})",
+            "explodes": f"explodes within {n}, before it falls below {CONSTANT} (probability of falling below it {p})",
+            "leaves, then explodes": f"falls below {CONSTANT}, then explodes within {n} (probability of no explosion {p})",
+            "may leave": f"may or may not fall below {CONSTANT} within {n} (probability {p})",
         }
-        return f"{start} {self.name} {words[self.outcome]}."
+        return f"{start} the loss of {name} {words[self.outcome]}."
 
     def _when(self) -> str:
         if not self.tried:
             return f"To decide, {self._enough}."
         parts = [] if self.outcome == "explodes" else [self._escape()]
         if self.diverges_at < math.inf:
-            parts.append(f"its loss explodes at step {self.diverges_at:,.0f}")
+            parts.append(f"it explodes at step {self.diverges_at:,.0f}")
         words = ", and ".join(parts)
         early = ""
         if self.cut and self.outcome == "may leave":
-            early = f"; the time was up after {counted(self.tried, 'step')}: to decide, {self._enough}"
+            early = f"; the time ran out after {counted(self.tried, 'step')}: to decide, {self._enough}"
         falls = " and still falls" * self.still_falls
-        loss = f"its loss is {self.last_loss:.3g} times a constant output's{falls}"
+        loss = f"its loss is {self.last_loss:.3g} times {CONSTANT}{falls}"
         seen = f" After {counted(self.tried, 'step')} {loss}."
         return f"{words[0].upper()}{words[1:]}{early}." + seen * math.isfinite(self.last_loss)
 
@@ -184,9 +184,9 @@ class TrainingCheck(Result, Forecast):
         low, high = self.interval
         if math.isinf(self.escape_steps):
             if math.isinf(low) or self.outcome != "may leave":
-                return "no escape was seen"
-            return f"no escape was seen (at the earliest after about {_rounded(low)} steps)"
-        verb = "leaves" if self.outcome.startswith("leaves") else "would leave"
+                return "no such fall was seen"
+            return f"no such fall was seen (at the earliest after about {_rounded(low)} steps)"
+        verb = "does so" if self.outcome.startswith("leaves") else "would do so"
         end = _rounded(high) if math.isfinite(high) else f"more than {self.steps:,}"
         between = f" ({_rounded(low)} to {end})" * (low < high)
         return f"it {verb} after about {_rounded(self.escape_steps)} steps{between}"
@@ -199,15 +199,15 @@ class TrainingCheck(Result, Forecast):
         if self.window is not None:
             low, high = (f"{rate:.3g}" for rate in self.window)
             where = f"Trials at {name}s from {low} to {high}" if low != high else f"A trial with {name} {low}"
-            seen = f"{where} left"
+            seen = f"{where} fell below that"
         elif len(rates) < 2:
             seen = f"No {'other ' * len(rates)}{name} was tried"
         else:
-            seen = f"No trial at {name}s from {rates[0]:.3g} to {rates[-1]:.3g} left, in {_span(tried)}"
+            seen = f"No trial at {name}s from {rates[0]:.3g} to {rates[-1]:.3g} fell below that in {_span(tried)}"
         if exploded is not None and len(rates) > 1:
             seen += f"; at {exploded['learning_rate']:.3g} the loss explodes at step {exploded['diverged']:,.0f}"
         elif self.window is not None and rates[-1] <= self.window[1] * (1 + 1e-9):
-            seen += "; higher ones were not tried"
+            seen += "; higher rates were not tried"
         return f"{seen}."
 
     def lines(self) -> Iterator[str]:
@@ -220,7 +220,7 @@ class TrainingCheck(Result, Forecast):
             "training": f"{self.optimizer}, learning rate {self.learning_rate:.4g}, {length}",
             "plateau": None
             if math.isnan(self.constant_loss)
-            else f"{self.constant_loss:.4g}, the loss of the best constant output; the training starts at {self.first_loss:.4g}",
+            else f"{self.constant_loss:.4g}, the lowest loss of one output for all inputs; at the start {self.first_loss:.4g}",
             "trials": f"\n{' ' * VALUES}".join(map(_trial, self.table())) if self.tried else None,
             "left out": "; ".join(self.left_out),
         }
@@ -284,12 +284,12 @@ def _span(trials: list[dict]) -> str:
 
 
 def _trial(row: dict) -> str:
-    """A trial and its end: "learning rate 0.001     leaves at step 36 of 90"."""
+    """A trial and its end: "learning rate 0.001     falls below the plateau at step 36 of 90"."""
     ends = [
         f"{verb} at step {row[key]:,.0f}"
-        for key, verb in (("left", "leaves"), ("diverged", "explodes"))
+        for key, verb in (("left", "falls below the plateau"), ("diverged", "explodes"))
         if row[key] < math.inf
     ]
-    end = ", ".join(ends) or f"neither leaves nor explodes in {counted(row['steps'], 'step')}"
+    end = ", ".join(ends) or f"neither falls below the plateau nor explodes in {counted(row['steps'], 'step')}"
     end += f" of {row['steps']:,}" * (len(ends) == 1 and row["diverged"] == math.inf)
     return f"learning rate {row['learning_rate']:<10.3g} {end if row['steps'] else 'not tried'}"

@@ -80,11 +80,11 @@ class Reach:
     def warning(self) -> str:
         """A sentence if the gradient sees less than half of a sequence, or explodes; else empty."""
         if self.explodes:
-            return "The gradient of this start explodes towards earlier steps: clip its norm, or draw smaller weights."
+            return "With these initial weights the gradient explodes towards earlier steps: clip its norm, or draw smaller weights."
         if not self.blind:
             return ""
-        seen = f"sees the last {self.seen} of {self.frames} steps"
-        return f"The gradient of this start {seen}; what depends on earlier inputs cannot be learned before the weights have moved."
+        seen = f"comes only from the last {self.seen} of {self.frames} steps"
+        return f"At the initial weights the gradient {seen}: nothing that depends on earlier inputs can be learned until they change."
 
 
 @with_gradients()

@@ -51,13 +51,13 @@ MINIBATCHES = 4  # for gradients, mean outputs and the best constant output
 GIVEN, OUTPUT_BIAS, CHRONO = "given weights", "output bias at the best constant", "chrono gates"
 MEMORY = "sensing and remembering units"
 MEANINGS = {  # of the words of starts, in one line
-    OUTPUT_BIAS: "so that the mean output has the least loss of a constant one",
+    OUTPUT_BIAS: "so that the mean output is the best constant output",
     "1/sqrt(n)": "matrices drawn with standard deviation 1/sqrt(n) for n inputs, 1/|x| for data x, 1 for embeddings",
     "equal rates": "matrices scaled until gradient/weight, ||dL/dM||/||M||, agrees for all",
     "orthogonal matrices": "recurrent matrices are rotations: states neither fade nor grow; others drawn as 1/sqrt(n)",
-    "identity matrices": "recurrent matrices are the identity: states are kept; others drawn as 1/sqrt(n)",
-    MEMORY: "half see only the present frame; half, rotations, keep what these write; others drawn as 1/sqrt(n)",
-    CHRONO: "biases of gates spread: memories of all lengths up to a sequence (Tallec and Ollivier 2018)",
+    "identity matrices": "recurrent matrices are the identity: states are stored; others drawn as 1/sqrt(n)",
+    MEMORY: "half of the units read only the current input; half, rotations, store it; others drawn as 1/sqrt(n)",
+    CHRONO: "biases of gates drawn for memories of all lengths up to a sequence (Tallec and Ollivier 2018)",
 }
 
 

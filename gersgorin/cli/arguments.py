@@ -72,7 +72,7 @@ def _with_targets(options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     x, y = (torch.from_numpy(read_array(path)) for path in (options.input, options.target))
     if options.loss not in LOSSES and ":" not in options.loss:
         raise InvalidInputError(
-            f"--loss {options.loss}: {options.loss!r} names no loss, expected {', '.join(LOSSES)}, or your function of "
+            f"--loss {options.loss}: {options.loss!r} is not a loss, expected {', '.join(LOSSES)}, or your function of "
             "(output, target) as package.module:function"
         )
     loss_fn = options.loss if options.loss in LOSSES else import_named(options.loss, "loss")

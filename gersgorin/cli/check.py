@@ -56,24 +56,24 @@ class TrainingArguments:
     group = "training"
 
     learning_rate: float | None = option(
-        None, "Default: the preset's or the file's, else 0.1; with --optimizer torch's.", above=0
+        None, "Default: that of the preset or file, else 0.1; with --optimizer torch's.", above=0
     )
-    momentum: float | None = option(None, "Default: likewise, else 0.9; with --optimizer torch's.", least=0, below=1)
-    epochs: int | None = option(None, "Default: likewise, else 300.", least=1)
+    momentum: float | None = option(None, "Default: as above, else 0.9; with --optimizer torch's.", least=0, below=1)
+    epochs: int | None = option(None, "Default: as above, else 300.", least=1)
     batch_size: int | None = option(None, "Sequences in a batch (default 32).", least=1)
     batches: int | None = option(None, "Steps in an epoch (default: from the data and the batch size).", least=1)
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] | None = option(None, "The optimiser, with torch's defaults.")
     steps: int | None = option(None, "Length of the training (default: of all epochs; with --optimizer 3000).", least=1)
     clip_norm: float | None = option(None, "Largest gradient norm.", above=0)
     target: Path | None = option(
-        None, "Targets beside --input, both .npy as your loop has them: one a sequence, or one a frame.", metavar="FILE"
+        None, "Targets for --input, both .npy as in your loop: one for each sequence or frame.", metavar="FILE"
     )
     loss: str | None = option(
         None,
         "With --target: mse, cross-entropy, bernoulli, or your function of (output, target), "
-        "package.module:function. The three read targets (S,) as (S, 1) for outputs (S, 1).",
+        "package.module:function. The first three read targets (S,) as (S, 1) for outputs (S, 1).",
     )
-    batch_axis: int | None = option(None, "Axis of the sequences in --input: 0 or 1 (default: found).")
+    batch_axis: int | None = option(None, "Axis of the sequences in --input: 0 or 1 (default: detected).")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +82,11 @@ class Answer:
 
     group = "answer"
 
-    seconds: float = option(20.0, "Most time of the check.", above=0)
+    seconds: float = option(20.0, "Time limit of the check, in seconds.", above=0)
     cure: Path | None = option(
         None,
-        "Search also for a start and a learning rate that work, for three times --seconds, and write the weights: .safetensors "
-        "(gersgorin cure: cured.safetensors).",
+        "Also search, for three times --seconds, for initial weights and a learning rate that work, and write the weights to this "
+        ".safetensors file (gersgorin cure: cured.safetensors).",
         metavar="FILE",
     )
 
@@ -107,11 +107,11 @@ class CheckedData:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(ResultOptions, CheckedData, Answer, TrainingArguments, CheckedNetwork):
-    """Predict whether a network will train: when it leaves the plateau of a constant output, and at which learning rates. Copies take
-    real steps of the optimiser.
+    """Predict whether a network will train: when its loss falls below that of the best constant output, and at which learning rates.
+    Copies take real steps of the optimiser.
 
-    It leaves when the mean loss of 32 steps is below 0.98 of the best constant output's on the same minibatches and stays there. The
-    interval of that step is from one or two orders of minibatches; others may differ more.
+    The best constant output is the same for every input. The loss counts as below it when its mean over 32 steps stays below 98 % of
+    the constant's on the same minibatches. The interval of that step is from one or two orders of minibatches; others may differ more.
 
     examples:
       gersgorin-check --cell dt-rnn --depth 6 --init gaussian:1e-4 --learning-rate 0.1

@@ -96,7 +96,7 @@ def _check(options: CompareOptions) -> None:
             options.variants or many
         ),
         "medians over many runs are of the spectra: leave --analysis out": many and options.analysis != "spectra",
-        "--sequences and --chorale are two things to read: give one": options.sequences
+        "--sequences and --chorale both name something to read: give only one": options.sequences
         and given_flags(options, ("chorale",)),
         f"--seeds draws new weights, those of {trained} are trained: leave it out": seeds and trained,
         "seed=... shows each seed and --seeds their median: give one": seeds

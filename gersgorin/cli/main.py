@@ -13,7 +13,7 @@ from rhn.version import __version__
 COMMANDS = {  # name: (module with main(args), one line)
     "plot": ("gersgorin.cli.plot", "Draw spectra, Geršgorin discs and Jacobian products along a sequence"),
     "check": ("gersgorin.cli.check", "Predict whether a network will train, before the first step"),
-    "cure": ("gersgorin.cli.check", "Search for a start and a learning rate with which it trains"),
+    "cure": ("gersgorin.cli.check", "Search for initial weights and a learning rate with which it trains"),
     "compare": ("gersgorin.cli.compare", "Compare cells, depths, initialisations, seeds or checkpoints"),
     "recording": ("gersgorin.cli.recorded", "Draw what was recorded during a training"),
     "report": ("", "Write one HTML page about a network, a training or a study"),
@@ -51,11 +51,11 @@ def _help(name: str | None) -> None:
         print(f"gersgorin {__version__}")
     elif name in ("-h", "--help"):
         print("usage: gersgorin COMMAND [options]\n\nSpectra, products and trainability of recurrent networks.\n")
-        for title, chosen in ("Every day:", EVERY_DAY), ("On occasion:", [c for c in lines if c not in EVERY_DAY]):
+        for title, chosen in ("Main:", EVERY_DAY), ("Further:", [c for c in lines if c not in EVERY_DAY]):
             print(title, *(f"  {command:<15} {lines[command]}" for command in chosen), sep="\n")
         print("\n`gersgorin COMMAND --help` shows the options and examples of a command.")
     else:
-        said = "a command is missing" if name is None else f"{name!r} is no command"
+        said = "a command is missing" if name is None else f"{name!r} is not a command"
         near = [SYNONYMS[name]] if name in SYNONYMS else get_close_matches(name or "", lines, 1)
         hint = f"; did you mean {near[0]}?" if near else f", expected one of {', '.join(lines)}"
         raise InvalidInputError(f"{said}{hint} (see gersgorin --help)")

@@ -118,7 +118,7 @@ def _networks(options: NewOrTrained, variants: Variants, input_size: int | None)
         return _varied(options, option, values, input_size)
     if option == BEFORE:
         if not options.checkpoint:
-            raise InvalidInputError("init is the network of --checkpoint FILE before its training: add that")
+            raise InvalidInputError("init means the network of --checkpoint FILE before its training: add that option")
         after = network_of_options(options, input_size, label="after training")
         return [after, network_of_options(options, input_size, fresh=True)]
     return (_of_files if option == FILES else _with_cells)(options, values, input_size)

@@ -116,18 +116,18 @@ def read_state(path: Path) -> dict[str, Tensor]:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} asks for more than tensors, and nothing else is unpickled: expected what "
+            f"{path} contains more than tensors, and nothing else is unpickled: expected what "
             "torch.save(model.state_dict(), FILE) writes, or .safetensors"
         ) from error
     except Exception as error:  # whatever torch makes of a damaged file
         reason = first_line(error)
-        raise CheckpointError(f"{path} is no whole file of weights (truncated or damaged): {reason}") from error
+        raise CheckpointError(f"{path} is not a complete file of weights (truncated or damaged): {reason}") from error
     candidates = [found, *(found.get(key) for key in WRAPPED if isinstance(found, Mapping))]
     for state in candidates:
         if isinstance(state, Mapping) and state and all(isinstance(t, Tensor) for t in state.values()):
             return dict(state)
     kind = type(found).__name__
-    raise CheckpointError(f"{path} holds a {kind}: expected a state_dict, alone or under {' or '.join(WRAPPED)}")
+    raise CheckpointError(f"{path} holds a {kind}: expected a state_dict, by itself or under {' or '.join(WRAPPED)}")
 
 
 def sizes_in(state: Mapping[str, Tensor]) -> dict[str, int | bool]:

@@ -205,7 +205,7 @@ def source_of_options(network: NewOrTrained, data: DataOptions) -> Source:
 def sources_of_options(network: NewOrTrained, data: DataOptions, count: int | None = None) -> list[Source]:
     """The first sequences that a command's options name, see `read_sources`. Raises InvalidInputError or DataError."""
     if data.input and (given := given_flags(data, ("chorale", "data"))):
-        raise InvalidInputError(f"--input and {given[0]} are two things to read: give one")
+        raise InvalidInputError(f"--input and {given[0]} both name something to read: give only one")
     if not network.checkpoint or network.module or not is_language_model(network.checkpoint):
         return read_sources(data, count)
     if data.input is None:

@@ -140,7 +140,7 @@ def read_numbers(path: Path) -> Source:
     """
     reader = {".npy": _load, ".npz": _npz, ".csv": _csv}.get(path.suffix.lower())
     if reader is None:
-        raise InvalidInputError(f"{path} is no file of numbers: expected a name ending in {', '.join(SUFFIXES)}")
+        raise InvalidInputError(f"{path} is not a file of numbers: expected a name ending in {', '.join(SUFFIXES)}")
     array, about = _read(path, reader)
     if not 1 <= array.ndim <= 3:
         raise DataError(f"{path} holds {array.dtype} of shape {array.shape}: {EXPECTED}")
@@ -160,7 +160,7 @@ def read_numbers(path: Path) -> Source:
 def read_array(path: Path) -> np.ndarray:
     """The real numbers of a .npy file in their own shape and type. Raises DataError or InvalidInputError."""
     if path.suffix.lower() != ".npy":
-        raise InvalidInputError(f"{path} is no array: expected a .npy file, which numpy.save writes")
+        raise InvalidInputError(f"{path} is not an array: expected a .npy file, which numpy.save writes")
     return _read(path, _load)[0]
 
 
@@ -168,9 +168,7 @@ def _read(path: Path, reader: Callable[[Path], tuple[np.ndarray, dict]]) -> tupl
     """The real numbers that a reader finds in a file, and their description there. Raises DataError for any error of it."""
     try:
         if (size := path.stat().st_size) > free_memory():
-            raise DataError(
-                f"{path} has {in_words(size)}, more than the memory that is free: cut it into smaller files"
-            )
+            raise DataError(f"{path} has {in_words(size)}, more than the free memory: cut it into smaller files")
         array, about = reader(path)
     except DataError:
         raise

@@ -58,7 +58,7 @@ def training_of_options(options, *, device: str = "cpu") -> Training:
         (model, made, _), loss = trained_network(options, width), None
         if not isinstance(model, PolyphonicModel | LanguageModel):
             kind = type(model).__name__
-            raise InvalidInputError(f"{options.checkpoint} holds a {kind} alone: expected a network with an output")
+            raise InvalidInputError(f"{options.checkpoint} holds only a {kind}: expected a network with an output")
     else:
         _, model = new_model(options, width)
         made = words_of_new(model.cells[0], options.seed)

@@ -197,7 +197,7 @@ class Batches:
 
 
 def number_kept(count: int) -> int:
-    """Number of examples that are kept out of so many: a tenth, up to a fifth of less than 320, at most 128."""
+    """Number of examples that are held out of a count: a tenth, up to a fifth of less than 320, at most 128."""
     return min(max(count // 10, min(count // 5, SOME_KEPT)), MOST_KEPT)
 
 
@@ -246,7 +246,7 @@ def _read(loader: Iterable) -> Iterator[Any]:
 def numbers_of(name: str, given: Any) -> Tensor:
     """Finite real numbers of a user as a tensor without a graph. Raises InvalidInputError."""
     if not isinstance(given, Tensor):
-        with users_code(f"{name}: no array of numbers"):
+        with users_code(f"{name} is not an array of numbers"):
             given = np.asarray(given)
     return finite_tensor(name, given).detach()
 

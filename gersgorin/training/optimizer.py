@@ -46,7 +46,7 @@ def optimizer_of(model: nn.Module, optimizer: Any, learning_rate: float | None, 
             )
         if learning_rate is None:
             kind = OPTIMIZERS[optimizer.lower()].__name__
-            raise InvalidInputError(f"{kind} by its name has no learning rate: add learning_rate=1e-3, or a better one")
+            raise InvalidInputError(f"{kind} given by name needs a learning rate: add learning_rate=1e-3")
         return OPTIMIZERS[optimizer.lower()](model.parameters(), lr=above_zero("learning_rate", learning_rate))
     if not isinstance(optimizer, Optimizer):
         raise InvalidInputError(

@@ -214,7 +214,7 @@ class Training:
         shapes = tuple(output.shape), tuple(y.shape)
         hint = f"give y the shape {shapes[0]}" * (output.numel() == y.numel() and shapes[0] != shapes[1])
         said = f"loss_fn(output, y) fails for an output {shapes[0]} and y {shapes[1]}"
-        with users_code(said, hint or "constant outputs of any value are tried too: take a loss of logits"):
+        with users_code(said, hint or "constant outputs of any value are tried too: use a loss of logits"):
             return self._loss(output, y)
 
     def loss(self, model: Callable[..., Any], x: Inputs, y: Tensor) -> Tensor:
@@ -280,7 +280,7 @@ class Training:
         if not loss > NOTHING * abs(zero):
             raise InvalidInputError(
                 f"the loss of the best constant output is {loss:.3g} (of zeros: {zero:.3g}), expected a number well above 0: the "
-                "targets are all the same, or the loss can fall below 0, as one of log-probabilities does for outputs that are none"
+                "targets are all the same, or the loss can fall below 0, as a loss of log-probabilities does for other outputs"
             )
         shape, y = goals[0]
         output, _, own = self._least_constant(goals[:1])
@@ -293,8 +293,8 @@ class Training:
             if least <= LEFT * own:
                 return constant, loss
         raise InvalidInputError(
-            f"no output has a loss below {LEFT:g} of the best constant output's ({least:.6g} on a minibatch): subtract from it "
-            "what does not depend on the output, and give y the shape that it needs without broadcasting"
+            f"no output has a loss below {LEFT:g} of the best constant output's ({least:.6g} on a minibatch): subtract "
+            "the part that does not depend on the output, and give y a shape that needs no broadcasting"
         )
 
     def _least_constant(self, goals: list[Goal]) -> tuple[Tensor, float, float]:
@@ -363,14 +363,12 @@ class Training:
             output = loss.constant(y[self.mask], shape[-1])
         else:
             if not self.constant_loss(self.units.clone().requires_grad_(), shape, y).requires_grad:
-                raise InvalidInputError(
-                    f"the loss {loss.name} does not depend on the outputs by a gradient: do not detach them"
-                )
+                raise InvalidInputError(f"the loss {loss.name} has no gradient in the outputs: do not detach them")
             output, _, least = least_constant(lambda z: self.constant_loss(z, shape, y), self.units.flatten(), EXACT)
             if not output.abs().max() < UNBOUNDED:
                 raise InvalidInputError(
-                    f"the loss {loss.name} has no best constant output: from outputs of zero it falls to {least:.3g} and is not "
-                    "done, expected one with a least value"
+                    f"the loss {loss.name} has no best constant output: from outputs of zero it falls to {least:.3g} and "
+                    "further; expected a loss with a minimum"
                 )
         return output, self.constant_loss(output, shape, y).item()
 
@@ -426,7 +424,7 @@ class Training:
             batch_first = True in self._stated
             hint = ": it is batch_first, expected a model of inputs (T, B, m)" if batch_first else ""
             raise InvalidInputError(
-                f"{type(model).__name__} is no recurrence: its last output does not change with its first input{hint}"
+                f"{type(model).__name__} is not a recurrence: its last output does not change with its first input{hint}"
             )
         if reads(0, -1):
             raise InvalidInputError(f"{type(model).__name__} looks ahead: its first output changes with its last input")

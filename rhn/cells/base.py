@@ -285,7 +285,7 @@ def require_possible(input_size: int, hidden_size: int, depth: int = 1) -> None:
     """Raise InvalidInputError for sizes whose weights exceed any address space; torch would print its C++ stack."""
     if depth * hidden_size * max(hidden_size, input_size) > LARGEST // 64:  # 8 bytes, and at most 8 gate blocks
         raise InvalidInputError(
-            f"a network of input_size {input_size} and hidden_size {hidden_size} is beyond any memory: use smaller sizes"
+            f"a network of input_size {input_size} and hidden_size {hidden_size} does not fit any memory: use smaller sizes"
         )
 
 

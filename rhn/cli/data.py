@@ -24,7 +24,7 @@ class Get:
     )
     out: Path | None = option(
         None,
-        "The folder for it, instead of the user's data folder, in which the other commands find it.",
+        "Folder to write to, instead of the user's data folder, where the other commands look.",
         metavar="DIR",
     )
 

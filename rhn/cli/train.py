@@ -127,7 +127,7 @@ class Train(Running):
         elif self.out is None:
             raise InvalidInputError("--out DIR is missing: the folder that the training is written to")
         elif self.out.exists() and not self.out.is_dir():
-            raise InvalidInputError(f"--out {self.out} is no folder: expected one, or a name that is free")
+            raise InvalidInputError(f"--out {self.out} is not a folder: expected one, or a name that is free")
         else:
             seeds = range(config.seed, config.seed + self.seeds)
             check_seed(seeds[-1])
@@ -207,7 +207,7 @@ class Resume(Running):
         config = starting_point(None, path, self.cell)
         seeds = read_config(path).get("seeds", [config.seed])
         if not fits(seeds, list) or not all(fits(seed, int) for seed in seeds):
-            raise InvalidInputError(f"{path} does not say which seeds were trained: it is no run's config.json")
+            raise InvalidInputError(f"{path} does not say which seeds were trained: it is not the config.json of a run")
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs)
         from rhn.cli.recording import recorded_every
@@ -249,7 +249,7 @@ def train(config: Config, seeds: Sequence[int], out: Path, options: Running, rec
         return
     _print_rows(rows)
     if not all(result.finished for result in results):
-        print(f"time ran out; rhn resume {shlex.quote(str(out))} goes on")
+        print(f"time ran out; continue with: rhn resume {shlex.quote(str(out))}")
     elif all(_exploded(result, corpus) for result in results):
         rate = f"the losses have exploded at a learning rate of {config.learning_rate:g}"
         print(f"{rate}: try a lower one in another --out", file=sys.stderr)

@@ -27,29 +27,29 @@ class Evaluate(Trained):
     Every token but the first counts, and every frame but each chorale's first.
     """
 
-    split: Literal["train", "valid", "test"] = option("test", "Which part of the data.")
-    data: Path | None = option(None, "Where the data is, instead of where it was in the training.")
-    max_tokens: int | None = option(None, "Text: only the first so many tokens of the split.", least=2)
+    split: Literal["train", "valid", "test"] = option("test", "Split of the data.")
+    data: Path | None = option(None, "Path of the data, if it has moved since the training.")
+    max_tokens: int | None = option(None, "Text: only the first N tokens of the split.", least=2)
     batch_size: int | None = option(
         None,
-        "Text: read so many rows at once, each from the zero state. Faster, and a little worse than in one piece (the default).",
+        "Text: cut it into N pieces that are read in parallel, each from a zero state: faster, slightly worse than one piece.",
         least=1,
     )
-    temperature: float | None = option(None, "Text: divides the logits.")
+    temperature: float | None = option(None, "Text: number by which the logits are divided.")
     mc: int | None = option(
         None,
-        "Text: average the probabilities of so many samples with dropout on, new masks for each window (Gal and Ghahramani 2016).",
+        "Text: average the probabilities of N samples with dropout on, new masks for each window (Gal and Ghahramani 2016).",
         least=1,
         most=MOST_SAMPLES,
     )
     mc_official: int | None = option(
         None,
-        "Text: like --mc, with one set of masks a sample for the whole text, as the official code does it.",
+        "Text: like --mc, with one set of masks per sample for the whole text, as the official code does it.",
         least=1,
         most=MOST_SAMPLES,
     )
     seed: int = option(0, "Text: seed of the masks of --mc.", least=0)
-    device: Device = option("auto", "Where to compute.")
+    device: Device = option("auto", "Device of the computation.")
     json: bool = option(False, "Print one JSON object.")
 
     def run(self) -> None:
@@ -86,7 +86,7 @@ class Evaluate(Trained):
             found = self._score(trained, trained.corpus(self.data), device, report(self.split))
         if self.temperature is not None and math.isnan(found.nll):
             raise InvalidInputError(
-                f"--temperature {self.temperature} takes the logits beyond any number: expected one nearer to 1"
+                f"--temperature {self.temperature} makes the logits infinite: expected a number nearer to 1"
             )
         name = measure_name(trained.vocabulary)
         value = measure(found.nll, name)
@@ -140,8 +140,8 @@ class Sample(Trained, Writing):
 class Generate(Trained):
     """Print a text that a trained language model makes up."""
 
-    prompt: str = option("", "The text to go on from.", metavar="TEXT")
-    length: int = option(200, "How many words or characters.", least=1, most=MOST_TOKENS)
+    prompt: str = option("", "The text to continue.", metavar="TEXT")
+    length: int = option(200, "Number of words or characters.", least=1, most=MOST_TOKENS)
     temperature: float = option(1.0, "Below 1 more predictable, above 1 wilder.")
     top_k: int | None = option(None, "Choose among the N most probable ones only.", least=1)
     seed: int = option(0, "Seed of the choices.", least=0)

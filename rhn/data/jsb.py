@@ -110,7 +110,7 @@ def load_cached(path: Path) -> Corpus | None:
             frames = np.unpackbits(arrays["packed"], axis=1, count=KEYS)
             return corpus_of(np.split(frames, np.cumsum(arrays["lengths"])[:-1]))
     except DataError as error:
-        logger.warning("The kept chorales are damaged and will be rebuilt: %s", error)
+        logger.warning("The cached chorales are damaged and will be rebuilt: %s", error)
         return None
 
 
@@ -121,7 +121,7 @@ def save_cached(corpus: Corpus, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_arrays(path, {"packed": packed, "lengths": [len(piece) for piece in corpus.pieces]})
     except (OSError, OutputError) as error:
-        logger.warning("The rebuilt chorales cannot be kept (%s); they will be rebuilt each time", error)
+        logger.warning("The rebuilt chorales cannot be cached (%s); they will be rebuilt each time", error)
 
 
 class PlainUnpickler(pickle.Unpickler):

@@ -205,7 +205,7 @@ def _id_table(
     if outside.any() and vocabulary.unknown is None:
         raise DataError(
             f"{symbols[np.argmax(outside)]!r:.60} is not in the vocabulary of {len(vocabulary)} {vocabulary.unit}, which has no "
-            "`<unk>`; take it out of the text or give another one"
+            "`<unk>`; remove it from the text or give another one"
         )
     share = used[outside].sum() / used.sum()
     if place is not None and share > FOREIGN:
@@ -277,4 +277,4 @@ def _content(file: Path, name: str) -> bytes:
             return archive.read(name)
     except Exception as error:  # zipfile, zlib, bz2 and lzma raise many kinds
         reason = str(error) or type(error).__name__
-        raise DataError(f"{file} is no whole .zip file of {name} ({reason}); fetch it again") from error
+        raise DataError(f"{file} is not a complete .zip file of {name} ({reason}); fetch it again") from error

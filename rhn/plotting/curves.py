@@ -186,7 +186,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype={"run": str, "cell": str} | WHOLE, converters=exact)[[*DEPTH_COLUMNS[:-1]]]
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} is no table of `rhn report --depth` ({first_line(error)})") from error
+        raise DataError(f"{path} is not a table of `rhn report --depth` ({first_line(error)})") from error
     return table.assign(text=str(path))
 
 

@@ -61,7 +61,7 @@ class TrainingConfig:
         "Factor of half the sum of all squared parameters in the loss; adamw: share of the weights that a step at rate 1 takes away.",
         least=0,
     )
-    batch_size: int = option(help="Rows of a batch.", least=1)
+    batch_size: int = option(help="Sequences in a batch.", least=1)
     epochs: int = option(help="Maximum number of epochs.", least=1)
     patience: int | None = option(None, "Stop after N epochs without a better loss. None: never.", least=1)
     seed: int = option(0, "Seed of the initial weights and of all else that is random.", least=0)
@@ -137,7 +137,7 @@ class LanguageConfig(TrainingConfig):
         "shared",
         "Whether the gates of a cell share their masks (the TensorFlow code) or have their own (the Torch7 code).",
     )
-    batch_size: int = option(20, "Rows of the text side by side.")
+    batch_size: int = option(20, "Sequences of the text read in parallel.")
     window: int = option(35, "Steps of truncated backpropagation.", least=1)
     vary_window: bool = option(
         False, "Windows of random length around `window`, the same ones for every seed (Merity et al. 2017)."
@@ -219,5 +219,5 @@ def read_config(file: Path) -> dict:
     except ValueError as error:
         raise InvalidInputError(f"{file} is not JSON ({error})") from error
     if not isinstance(content, dict) or not isinstance(content.get("preset", ""), str):
-        raise InvalidInputError(f'{file} is no configuration, expected an object such as {{"preset": "ptb-sota"}}')
+        raise InvalidInputError(f'{file} is not a configuration, expected an object such as {{"preset": "ptb-sota"}}')
     return upgraded(content, file)

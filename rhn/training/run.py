@@ -130,7 +130,7 @@ def train(
                 break
         if interrupt.pending:
             folder = shlex.quote(str(run.folder))
-            raise Interrupted(f"stopped after epoch {trainer.epoch}, saved; rhn resume {folder} goes on")
+            raise Interrupted(f"stopped after epoch {trainer.epoch}, saved; continue with: rhn resume {folder}")
         results = [run.result(seed) for seed in seeds]
         if all(result.diverged for result in results):
             raise run.divergence(results[0])

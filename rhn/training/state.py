@@ -118,7 +118,7 @@ def read_state(path: str | Path, *, whole: bool = True) -> tuple[dict[str, np.nd
         return None
     except OSError as error:
         reason = error.strerror or error
-        raise DataError(f"{path} cannot be read ({reason}): see that it is a file that you may read") from error
+        raise DataError(f"{path} cannot be read ({reason}): check that it is a file that you may read") from error
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise _damaged(path, "or an older version wrote it" if isinstance(error, KeyError) else str(error)) from error
 

@@ -80,7 +80,7 @@ class Trained:
 class Writing:
     """The option of every command that writes results."""
 
-    force: bool = option(False, "Overwrite also files without a mark of this toolkit; tables (.csv) have none.")
+    force: bool = option(False, "Also overwrite files without the mark of this toolkit; tables (.csv) have none.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,12 +249,12 @@ def _command(commands: Commands, prog: str, words: list[str]) -> "type | Command
     if words and words[0] in commands.by_name:
         return commands.by_name[words[0]]
     parser = _Parser(prog, "COMMAND [options]", commands.about)
-    group = parser.add_argument_group("commands", f"{prog} COMMAND --help says more of each.")
+    group = parser.add_argument_group("commands", f"`{prog} COMMAND --help` describes each of them.")
     for name, kind in commands.by_name.items():
         text = kind.about if isinstance(kind, Commands) else inspect.getdoc(kind) or ""
         group.add_argument(name, nargs="?", help=text.partition("\n")[0].replace("%", "%%"))
     parser.parse_known_args(words[:1])  # --help and --version
-    reason = f"{words[0]!r} is no command" if words else "a command is missing"
+    reason = f"{words[0]!r} is not a command" if words else "a command is missing"
     parser.error(f"{reason}, expected one of {', '.join(commands.by_name)}")
 
 
@@ -329,7 +329,7 @@ def _reason(unknown: list[str], options: type) -> str:
     known = [(options, f) for f in fields(options)] + _hidden(options)
     flags = ["--help", "--version", *(about(kind, f.name).get("flag", flag(f.name)) for kind, f in known)]
     near = difflib.get_close_matches(word, flags, 1, cutoff=0.7)
-    return f"{word} is no option" + (f"; perhaps you meant {near[0]}" if near else "")
+    return f"{word} is not an option" + (f"; perhaps you meant {near[0]}" if near else "")
 
 
 def _with_default(text: str, value: Any) -> str:

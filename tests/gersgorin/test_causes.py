@@ -217,7 +217,7 @@ def found_in(model, x, y, loss):
 def test_no_measure_begins_after_the_time():
     loop = Training(model := Net(2), X, CLASS, CE, torch.optim.Adam(model.parameters(), 1e-3))
     causes, lacking = before(Case(loop, 9), end=-math.inf)
-    assert causes == [] and len(lacking) == len(BEFORE) and lacking[0] == "equal targets: the time was up"
+    assert causes == [] and len(lacking) == len(BEFORE) and lacking[0] == "equal targets: the time ran out"
 
 
 @for_each(("name", "sure", "broken", "mended"), CASES)
@@ -291,7 +291,7 @@ def test_what_makes_a_stuck_training_leave_is_its_cause(name, change):
     found = checked(**change)
     assert found.causes[0].name == name and found.why == found.causes[0].sentence
     assert found.causes[0].sure == (name != "too few steps")  # which more steps nearly always mend
-    assert "leaves after" in found.why or "leaves the loss" in found.why
+    assert "falls below" in found.why
 
 
 def test_a_training_that_works_has_no_cause():

@@ -41,7 +41,7 @@ def test_a_network_that_will_not_train_is_no_failure(capsys):
 def test_without_json_it_prints_the_verdict_and_the_numbers(capsys):
     words = ["--cell", "rhn", "--depth", "2", *SMALL, "--transform-bias", "-1"]
     code, out, _ = run(capsys, *words)
-    assert code == 0 and "Under SGD at a learning rate of 0.1, rhn, depth 2, 8 units " in out
+    assert code == 0 and "Under SGD at a learning rate of 0.1, the loss of rhn, depth 2, 8 units, " in out
     assert "learning rate 0.1, 2,100 steps of minibatches, 300 epochs" in out
 
 
@@ -154,7 +154,7 @@ def test_a_training_with_targets_is_checked_under_its_optimizer(capsys, targets)
     assert code == 0 and out.startswith("The loss does not change when targets are permuted")
     np.save("y.npy", np.load("y.npy")[:, None])
     code, out, _ = run(capsys, *others)
-    assert code == 0 and "\nUnder SGD at a learning rate of 0.01, own_reader:Reader " in out
+    assert code == 0 and "\nUnder SGD at a learning rate of 0.01, the loss of own_reader:Reader " in out
 
 
 def test_a_cure_writes_the_weights_that_its_lines_give(capsys, targets):

@@ -255,7 +255,7 @@ class Twice(Wrapped):
 @for_each(
     ("model", "loss", "message"),
     [
-        (Silent(), "bernoulli", "Silent runs no cell of ours or of torch.nn, nor another with step"),
+        (Silent(), "bernoulli", "Silent has no cell of rhn.cells or torch.nn, and no other with step"),
         (
             Own(nn.LSTM(3, 4)),
             lambda z, t: (z - t).square().mean(),

@@ -161,7 +161,7 @@ def test_the_estimate_is_within_its_errors():
     z = ((found.influence - exact.influence)[causal]) / found.error[causal]
     assert 0.6 < np.sqrt(np.mean(z**2)) < 1.6 and np.abs(z).max() < 6
     z = (found.by_lag - exact.by_lag) / found.by_lag_error
-    assert np.abs(z).max() < 5 and "An estimate from 24 random vectors" in found.summary()
+    assert np.abs(z).max() < 5 and "Estimated from 24 random vectors" in found.summary()
 
 
 def test_long_runs_are_estimated_without_being_asked(monkeypatch):

@@ -212,7 +212,7 @@ def test_weights_that_do_not_fit_or_do_more_are_refused(own):
         "lacks": ({k: t for k, t in before.items() if k != first}, f"Missing.*{first}"),
         "extra": (before | {"more": torch.zeros(1)}, "Unexpected.*more"),
         "shape": (before | {first: torch.zeros(1).expand(10**6, 10**6)}, rf"size mismatch for {first}"),
-        "bomb": ({"state_dict": Bomb()}, "asks for more than tensors, and nothing else is unpickled"),
+        "bomb": ({"state_dict": Bomb()}, "contains more than tensors, and nothing else is unpickled"),
         "list": ([1, 2], "holds a list: expected a state_dict"),
         "other": ({"epoch": 3}, "holds a dict: expected a state_dict"),
     }
@@ -221,7 +221,7 @@ def test_weights_that_do_not_fit_or_do_more_are_refused(own):
     Path("cut.pt").write_bytes(Path("lacks.pt").read_bytes()[:200])
     Path("cut.safetensors").write_bytes(b"\xff" * 40)
     words = {f"{name}.pt": said for name, (_, said) in files.items()}
-    words |= {"cut.pt": "no whole file", "cut.safetensors": "no whole file", "nowhere.pt": "there is no file"}
+    words |= {"cut.pt": "not a complete", "cut.safetensors": "not a complete", "nowhere.pt": "there is no file"}
     for name, said in words.items():
         with pytest.raises(CheckpointError, match=said):
             load_weights(module, Path(name))

@@ -80,7 +80,7 @@ def test_a_model_with_a_loss_has_its_plateau_and_credit_too():
     assert found.plateau.order == pytest.approx(plateau(net, x).order)
     assert np.array_equal(found.credit.norms, credit(net, x[:-1], x[1:]).norms)
     assert found.title.endswith("12 steps of the first of 2 sequences")
-    assert found.plateau.fastest in found.summary() and "errors that go back at most 10 steps" in found.summary()
+    assert found.plateau.fastest in found.summary() and "truncation after 10 steps" in found.summary()
     words = LanguageModel("lstm", vocabulary_size=7, hidden_size=5)
     ids = torch.randint(7, (T,), generator=torch.Generator().manual_seed(0))
     assert analyze(words, ids).plateau.loss == pytest.approx(plateau(words, ids).loss)

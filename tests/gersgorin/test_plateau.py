@@ -169,7 +169,7 @@ def test_the_command_takes_a_new_cell_a_checkpoint_and_a_module_with_their_loss(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--checkpoint", "cell.safetensors"], "cell.safetensors holds a RHN alone: expected a network with an output"),
+        (["--checkpoint", "cell.safetensors"], "cell.safetensors holds only a RHN: expected a network with an output"),
         (["--layer", "2", "--checkpoint", "cell.safetensors"], "--layer names one recurrent cell"),
         (
             ["--cell", "lstm", "--transform-bias", "-1"],

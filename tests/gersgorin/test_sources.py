@@ -126,7 +126,7 @@ def spoiled():
         ("header.csv", "no row of numbers"),
         ("word.csv", "'no'"),
         ("sine.npy --steps 13", "it has 12 steps"),
-        ("sine.npy --chorale bwv66.6", "--input and --chorale are two things to read"),
+        ("sine.npy --chorale bwv66.6", "--input and --chorale both name something to read"),
         ("sine.npy --checkpoint keys.safetensors", "expected a recurrent cell with 1 inputs"),
     ],
 )
@@ -140,5 +140,5 @@ def test_what_cannot_be_read_is_one_sentence_and_nothing_is_unpickled(args, word
 def test_what_is_larger_than_the_memory_is_refused_unread(monkeypatch):
     spoiled()
     monkeypatch.setattr("gersgorin.loading.sources.free_memory", lambda: 100)
-    with pytest.raises(DataError, match="more than the memory"):
+    with pytest.raises(DataError, match="more than the free memory"):
         read_numbers(Path("sine.npy"))

@@ -178,7 +178,7 @@ def broken(value):
         (Own(), frames(5, 2, 3), None, "defines no loss"),
         (Own(), (frames(5, 2, 3), frames(5, 2, 4)), "squared", "4 numbers a frame and the outputs 3"),
         (Own(), frames(5, 2, 3), lambda z, t: z[0], "expected one number"),
-        (Own(between=nn.Linear(3, 4)), frames(5, 2, 3), "bernoulli", "is no recurrence"),
+        (Own(between=nn.Linear(3, 4)), frames(5, 2, 3), "bernoulli", "is not a recurrence"),
         (Own(between=nn.LSTM(3, 4, batch_first=True)), frames(5, 2, 3), "bernoulli", "is batch_first"),
         (Own(between=nn.GRU(3, 2, bidirectional=True)), frames(5, 2, 3), "bernoulli", "looks ahead"),
         (Symbols(bidirectional=True), torch.arange(12).view(6, 2) % 4, "categorical", "looks ahead"),

@@ -72,7 +72,7 @@ def test_cells_have_only_the_depths_and_options_that_they_know():
 
 def test_files_of_something_else_are_left_as_they_are(tmp_path):
     (tmp_path / "trials.csv").write_text("mine")
-    with pytest.raises(InvalidInputError, match="was not made by a run"):
+    with pytest.raises(InvalidInputError, match="was not written by a run"):
         run(smoke(arch=("dt-rnn",), out=tmp_path), quiet=True)
     assert [path.name for path in tmp_path.iterdir()] == ["trials.csv"]
 
@@ -155,7 +155,7 @@ def test_a_killed_worker_is_replaced_and_ctrl_c_stops_all(tiny, undisturbed):
     process = command(configuration)
     wait_until_saved(process, configuration.out)
     os.kill(workers_of(process)[0], signal.SIGKILL)
-    wait_for(lambda: "its trials go on from their last save" in process.stderr.readline())
+    wait_for(lambda: "its trials continue from their last save" in process.stderr.readline())
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     assert "run the same command again" in finished(process, 130).splitlines()[-1]
     run(configuration, quiet=True)

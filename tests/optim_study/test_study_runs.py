@@ -209,7 +209,7 @@ class Hungry(NumpyBackend):
 
 def test_too_many_fused_trials_are_halved_until_they_fit(out, caplog):
     drive(config(), out, backend=Hungry(), fuse=8)
-    assert "for 8 trials, going on with 4" in caplog.text and "for 4 trials, going on with 2" in caplog.text
+    assert "for 8 trials, continuing with 4" in caplog.text and "for 4 trials, continuing with 2" in caplog.text
     assert_exact(config(), out)
 
 

@@ -64,7 +64,7 @@ def test_the_dashboard_serves_a_study(out):
 @for_each(
     ("changes", "message"),
     [
-        ({"data": "other", "trials": 20}, r"rhn-depth2 cannot go on .*: data other here, toy in the study;"),
+        ({"data": "other", "trials": 20}, r"rhn-depth2 cannot continue .*: data other here, toy in the study;"),
         ({"trials": 3}, "has 8 trials already, more than --trials 3: give that total or a larger one"),
     ],
 )

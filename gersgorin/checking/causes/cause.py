@@ -5,6 +5,8 @@ from typing import Any
 
 from rhn.errors import InvalidInputError
 
+BELOW = "falls below that of the best constant output"  # of a loss
+
 
 @dataclass(frozen=True)
 class Cause:

@@ -43,7 +43,7 @@ def one_step(case: Case) -> Iterator[Cause]:
         yield Cause(
             "one step",
             f"Each sequence has one step: x has shape {shape}, with {case.count} examples. The network has nothing to remember.",
-            "Give the steps their own axis: x.unsqueeze(-1) of (examples, steps), or windows of the series.",
+            "Give the steps an axis of their own: x.unsqueeze(-1) for x of shape (examples, steps), or windows of the series.",
             {"shape": list(shape)},
         )
 
@@ -102,8 +102,8 @@ def numbered_targets(case: Case) -> Iterator[Cause]:
         yield Cause(
             "ids as numbers",
             f"The inputs are symbols, and the targets whole numbers ({distinct} different ones from {y.min():g} to {y.max():g}) that "
-            "the loss takes for sizes.",
-            "Give the output a unit for each symbol, and take nn.CrossEntropyLoss() with y as integers.",
+            "the loss treats as quantities.",
+            "Give the output one unit for each symbol, and use nn.CrossEntropyLoss() with integer y.",
             {"distinct": distinct, "largest": y.max().item()},
         )
 
@@ -121,19 +121,22 @@ def far_targets(case: Case) -> Iterator[Cause]:
     start, goal, spread = case.output.mean().item(), y.mean().item(), max(y.std(correction=0).item(), 1e-30)
     if far := loop.first_loss >= FAR * case.constant_loss:
         speed, moved = _speed(output.mean().item() for _, output, _ in islice(case.training(), TRIED + 1))
-        way, words = abs(goal - moved), "to the mean"
+        way, words = abs(goal - moved), "to reach the mean"
     elif isinstance(loop.optimizer, torch.optim.SGD):  # whose steps are as large as the gradient
         return
     else:  # no constant is far away: as fast as all weights together move the outputs
         rising = case.training(lambda output, y: -output.mean())
         speed, _ = _speed(output.mean().item() for _, output, _ in islice(rising, TRIED + 1))
-        way, words = (y - y.median()).abs().median().item(), "for the median distance of a target from their median"
+        way, words = (
+            (y - y.median()).abs().median().item(),
+            "to cross the median distance of a target from their median",
+        )
     needed = way / max(speed, 1e-30)
     if needed * (1.0 if far else slower) > MOSTLY * case.steps and math.isfinite(needed) and speed > 0:
         yield Cause(
             "target scale",
             f"The targets have mean {goal:.4g} and standard deviation {spread:.3g}, the outputs mean {start:.2g}. This optimiser moves "
-            f"the outputs by {speed:.2g} a step: it takes {needed:,.0f} steps {words}, of {case.steps:,}.",
+            f"the outputs by {speed:.2g} per step: it needs {needed:,.0f} steps {words}, and has {case.steps:,}.",
             "Standardise the targets, y = (y - y.mean()) / y.std(), and undo it after predicting.",
             {"mean": goal, "std": spread, "output": start, "speed": speed, "needed_steps": needed},
             sure=needed * slower > ARRIVES * case.steps,
@@ -154,8 +157,8 @@ def equal_targets(case: Case) -> Iterator[Cause]:
     if same and case.constant_loss < RIGHT * abs(case.loop.first_loss):
         yield Cause(
             "equal targets",
-            f"All targets of {len(several)} minibatches are {value:g}: a constant output is right, and there is nothing to learn.",
-            "Look for the step in which the targets lose their differences: an index that is not used, a rounding, a wrong column.",
+            f"All targets of {len(several)} minibatches are {value:g}: a constant output is correct, and there is nothing to learn.",
+            "Look for the operation that makes them equal: an index that is not used, a rounding, a wrong column.",
             {"target": float(value), "minibatches": len(several)},
             sure=True,
         )
@@ -187,11 +190,11 @@ def equal_inputs(case: Case) -> Iterator[Cause]:
     differ = 2 * least / constant  # 1 if the targets of a pair have nothing to do with each other
     if differ > ALIKE:
         distinct = len(rows.unique(dim=0))
-        words = f"{distinct} are different" if distinct < count else f"{number} have a neighbour that is nearly equal"
+        words = f"{distinct} are different" if distinct < count else f"{number} have a nearly equal neighbour"
         yield Cause(
             "ambiguous inputs",
-            f"Of {count} inputs {words}, and the targets of equal ones differ as those of any two ({differ:.2f} of the loss).",
-            "Look for the step in which the inputs lose their differences: truncation, unknown words, rounding, too short windows.",
+            f"Of {count} inputs {words}, but the targets of equal inputs differ as much as any two targets ({differ:.2f} of the loss).",
+            "Look for the operation that makes different inputs equal: truncation, unknown words, rounding, windows too short.",
             {"examples": count, "distinct": distinct, "close": number, "differ": differ},
             sure=differ > COMMON and int((nearest == 0).sum()) > COMMON * count,
         )
@@ -210,8 +213,8 @@ def padding(case: Case) -> Iterator[Cause]:
     if len(x[:, -1].unique(dim=0)) == 1 and mean >= MOSTLY * T and varies and case.reads(T - 1).any():
         yield Cause(
             "padding",
-            f"On average the last {mean:.0f} of {T} steps are padding, and the output is read after it.",
-            "Read the last real step: nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False), and the state h.",
+            f"On average the last {mean:.0f} of {T} steps are padding, and the output is read after them.",
+            "Read the output at the last real step: nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False), and h.",
             {"padding": mean, "frames": T},
         )
 
@@ -246,8 +249,8 @@ def imbalance(case: Case) -> Iterator[Cause]:
     if COMMON <= share < 1:
         yield Cause(
             "class imbalance",
-            f"{share:.0%} of the targets are class {value:g}: a constant answer is right in {share:.0%} of all cases.",
-            "Weight the classes in the loss by 1 / share, or draw them equally often; judge by balanced accuracy.",
+            f"{share:.0%} of the targets are class {value:g}: a constant answer is correct in {share:.0%} of all cases.",
+            "Weight each class in the loss by 1 / its share, or sample the classes equally often; judge by balanced accuracy.",
             {"share": share, "class": value},
         )
 
@@ -270,8 +273,8 @@ def sorted_minibatches(case: Case) -> Iterator[Cause]:
     if len(chosen) > 2 and own < UNSORTED * chance:
         yield Cause(
             "sorted data",
-            f"The minibatches come in one order, and neighbours hold one kind of targets: constants of single stretches have {own:.2f} "
-            "of the loss of one constant for all. The network follows the present minibatch.",
+            f"The minibatches come in a fixed order, and successive ones hold similar targets: a constant output for each stretch has "
+            f"{own:.2f} times the loss of one constant for all. The network adapts to the current minibatch.",
             "Shuffle: DataLoader(..., shuffle=True).",
             {"ratio": own},
         )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gersgorin.checking.prediction import TrainingCheck
 
 LATE = 0.8  # of the steps: a training that leaves later has no time to learn
-CURE = "gersgorin.cure looks for a start from which it learns."
+CURE = "gersgorin.cure searches for initial weights from which it learns."
 Rows = Callable[[Case], Iterable[Cause]]
 
 
@@ -81,7 +81,7 @@ def before(case: Case, end: float = math.inf) -> tuple[list[tuple[Row, Cause]], 
             break
         name = row.measure.__name__.replace("_", " ")
         if time.monotonic() > end:
-            lacking.append(f"{name}: the time was up")
+            lacking.append(f"{name}: the time ran out")
             continue
         try:
             found += [(row, cause) for cause in row.measure(case)]

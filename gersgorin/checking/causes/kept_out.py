@@ -156,33 +156,33 @@ class Watch:
         last = self.readings[-1]
         loss, own = 1 - last.kept, 1 - last.trained
         numbers = {"kept_out": loss, "error": last.error, "trained": own, "step": last.step}
-        after = f"After {last.step:,} steps the loss"
+        after = f"After {last.step:,} steps the loss, relative to that of the best constant output, is"
         if last.by_heart or (not well and last.likely_by_heart):
             between = f"{loss - ERRORS * last.error:.2g} to {loss + ERRORS * last.error:.2g}"
             yield Cause(
                 "learned by heart",
-                f"{after} is {own:.3g} of a constant output's on examples of the training, {loss:.3g} ({between}) on examples "
-                f"kept out of it: {'' if last.by_heart else 'so far '}it learns its examples, and nothing that carries over.",
-                "Check that each input still belongs to its target (shuffled apart, shifted, sorted); else take more data, a smaller "
+                f"{after} {own:.3g} on training examples and {loss:.3g} ({between}) on held-out examples: "
+                f"{'' if last.by_heart else 'so far '}the network memorises its examples and does not generalise.",
+                "Check that inputs and targets still match (shuffled separately, shifted, sorted); otherwise use more data, a smaller "
                 "network, dropout or weight decay.",
                 numbers,
             )
         elif last.commonest:
             yield Cause(
                 "class imbalance",
-                f"After {last.step:,} steps each answer on examples kept out is the commonest class, as {self.share:.0%} of all "
-                "targets are.",
-                "Weight the classes in the loss by 1 / share, or draw them equally often; judge by balanced accuracy.",
+                f"After {last.step:,} steps every prediction on held-out examples is the commonest class, to which {self.share:.0%} of "
+                "all targets belong.",
+                "Weight each class in the loss by 1 / its share, or sample the classes equally often; judge by balanced accuracy.",
                 numbers | {"share": self.share},
             )
         elif self._behind and self.last is not None:
             repeated, linear, _ = self.last
             yield Cause(
                 "repeats the last value",
-                f"{after} on examples kept out is {loss:.3g} of a constant output's; repeating the last value has {repeated:.3g}, "
-                f"a linear map of it {linear:.3g}.",
-                "Predict the change, y - x[:, -1], in place of the value: a constant then stands for repeating it. Of a random walk "
-                "nothing else can be predicted.",
+                f"{after} {loss:.3g} on held-out examples; repeating the last value gives {repeated:.3g}, a linear map of it "
+                f"{linear:.3g}.",
+                "Predict the change, y - x[:, -1], instead of the value: a constant output then repeats the last value. For a random "
+                "walk nothing better can be predicted.",
                 numbers | {"repeated": repeated, "linear": linear},
             )
 

@@ -27,15 +27,15 @@ def output_range(case: Case) -> Iterator[Cause]:
     least, constant = case.least_loss(last), case.constant_loss
     if least > OUT_OF_RANGE * constant and least > case.least_loss(None) + OUT_OF_RANGE * constant:
         outside = ((case.y < last.low) | (case.y > last.high)).float().mean().item()
-        share = f", {outside:.0%} of the targets outside" * case.y.is_floating_point()
+        share = f" ({outside:.0%} of the targets are outside)" * case.y.is_floating_point()
         states = last.words.startswith("the states")
         yield Cause(
             "output range",
-            f"The outputs are {last.words}, between {last.low:g} and {last.high:g}{share}: the least loss in this range is "
+            f"The outputs are {last.words}, between {last.low:g} and {last.high:g}{share}: the lowest loss in this range is "
             f"{least / constant:.3g} times that of the best constant output.",
             f"Add a linear layer after {last.words}."
             if states
-            else f"Remove {last.words} from the output, or scale the targets into its range.",
+            else f"Remove {last.words} from the output, or scale the targets to its range.",
             {"low": last.low, "high": last.high, "least_loss": least, "constant_loss": constant},
             sure=least > NEVER * constant,
         )
@@ -48,9 +48,9 @@ def softmax_twice(case: Case) -> Iterator[Cause]:
         least, constant = case.least_loss(last), case.constant_loss
         yield Cause(
             "softmax twice",
-            f"The outputs are {last.words}, and the loss takes {loss} of them again: it cannot fall below {least:.3g}; a constant "
-            f"output has {constant:.3g}.",
-            f"Remove {last.words} from the end of the model: this loss takes logits.",
+            f"The outputs are {last.words}, and the loss applies {loss} to them again: it cannot fall below {least:.3g}; the best "
+            f"constant output has {constant:.3g}.",
+            f"Remove {last.words} from the end of the model: this loss expects logits.",
             {"least_loss": least, "constant_loss": constant},
             sure=least > NEVER * constant,
         )
@@ -72,9 +72,9 @@ def labels_beyond(case: Case) -> Iterator[Cause]:
         low, high = case.y.min().item(), case.y.max().item()
         yield Cause(
             "label range",
-            f"The targets run from {low:g} to {high:g}, and the loss takes them for probabilities: outputs without bounds make it fall "
-            "below 0.",
-            f"Map them to 0 to 1: y = (y - {low:g}) / {high - low:g}.",
+            f"The targets run from {low:g} to {high:g}, and the loss treats them as probabilities: large outputs make it fall below 0 "
+            "without limit.",
+            f"Rescale them to 0 to 1: y = (y - {low:g}) / {high - low:g}.",
             {"least": low, "largest": high},
         )
 
@@ -84,12 +84,12 @@ def negative_loss(case: Case) -> Iterator[Cause]:
     last: Activation | None = case.loop.activation
     takes_log = {"Log", "LogSoftmax"} & case.loss_operations
     if "NllLoss" in case.loss_operations and not takes_log and (last is None or last.high > 0):
-        words = "free numbers" if last is None else last.words
+        words = "unbounded numbers" if last is None else last.words
         yield Cause(
             "no log_softmax",
-            f"The loss takes log-probabilities, and the outputs are {words}: it is {case.loop.first_loss:.3g} at the start and falls "
-            "without learning anything.",
-            "Take torch.nn.CrossEntropyLoss() on outputs without a softmax.",
+            f"The loss expects log-probabilities, but the outputs are {words}: it is {case.loop.first_loss:.3g} at the start and falls "
+            "although nothing is learned.",
+            "Use torch.nn.CrossEntropyLoss() on outputs without a softmax.",
             {"first_loss": case.loop.first_loss},
             sure=last is None,
         )
@@ -109,13 +109,13 @@ def constant_output(case: Case) -> Iterator[Cause]:
     if any(float(g.norm()) > ROUNDING * float(s.norm()) for pair in pairs for g, s in zip(pair, single, strict=True)):
         return
     one = case.loop.activation is not None and "oftmax" in case.loop.activation.kind and case.output.shape[-1] == 1
-    reason = ": a softmax over one unit is always 1" if one else ", and so is the gradient of their differences"
+    reason = ": a softmax over one unit is always 1" if one else ", and so are their gradients"
     reasons = [] if one else [*raw_inputs(case), *padding(case)]
     yield from [replace(cause, sure=True) for cause in reasons[:1]] or [
         Cause(
             "constant output",
-            f"The outputs of {case.count} examples are equal ({case.before.flatten()[0].item():.3g}){reason}: no step changes that.",
-            "Remove the softmax and take nn.BCEWithLogitsLoss(), or give each class a unit."
+            f"The outputs of {case.count} examples are equal ({case.before.flatten()[0].item():.3g}){reason}. No step changes that.",
+            "Remove the softmax and use nn.BCEWithLogitsLoss(), or give each class a unit."
             if one
             else "Look for a dead ReLU, a layer or weights of zeros, rounding (round, .long()), inputs that saturate all units, a "
             "normalisation over one number, or an input that is not used.",
@@ -134,9 +134,9 @@ def faint_output(case: Case) -> Iterator[Cause]:
     )
     yield Cause(
         "constant output",
-        f"The outputs of {case.count} examples differ by {case.spread:.1g} of their size: the input fades on its way through "
+        f"The outputs of {case.count} examples differ by only {case.spread:.1g} of their size: the input fades on its way through "
         f"{'the network' if layers < 2 else f'{layers} recurrent layers'}.",
-        "Take fewer layers, more units, shortcuts around layers, or larger first weights; gersgorin.cure looks for a start.",
+        "Use fewer layers, more units, shortcuts around layers, or larger initial weights; gersgorin.cure searches for them.",
         {"spread": case.spread, "layers": layers},
     )
 
@@ -153,7 +153,7 @@ def no_gradient(case: Case) -> Iterator[Cause]:
             "The gradient of the loss is exactly 0 in each of the "
             f"{len(case.gradients)} trained tensors: no weight moves.",
             "Look for a dead ReLU, a saturated sigmoid or tanh, or a loss that does not depend on the outputs: scale the inputs, and "
-            "take a loss of logits.",
+            "use a loss of logits.",
             {"tensors": len(case.gradients)},
             sure=True,
         )

@@ -32,14 +32,14 @@ MISTAKES: dict[str, tuple[dict[str, bool], str, str]] = {
     ),
     "zero_grad": (
         {"clears": False},
-        "; yours fall as in a loop without optimizer.zero_grad(), in which gradients of all steps add up",
+        "; yours behave as in a loop without optimizer.zero_grad(), in which the gradients of all steps add up",
         "Call optimizer.zero_grad() before loss.backward() in each step.",
     ),
     "step": (
         {"moves": False},
         "; yours fall as little as if no weight moved",
-        "See that optimizer.step() is called after loss.backward(), that the optimiser has the weights of this model, and its learning "
-        "rate.",
+        "Check that optimizer.step() is called after loss.backward(), that the optimiser holds the weights of this model, and its "
+        "learning rate.",
     ),
 }
 
@@ -59,8 +59,8 @@ def own_losses(case: Case, losses: Sequence[float], trial: Trial) -> Iterator[Ca
         words, remedy = _mistake(case, theirs, ours)
         yield Cause(
             "own loop",
-            f"After {n:,} steps your loss is {end:.3g}, that of the same training in a plain loop {own:.3g} (a constant output: "
-            f"{constant:.3g}){words}.",
+            f"After {n:,} steps your loss is {end:.3g}, that of the same training in a plain loop {own:.3g} (that of the best constant "
+            f"output {constant:.3g}){words}.",
             remedy,
             {"yours": end, "plain": own, "constant": constant, "steps": n},
             sure=True,
@@ -69,7 +69,7 @@ def own_losses(case: Case, losses: Sequence[float], trial: Trial) -> Iterator[Ca
         yield Cause(
             "own loop",
             f"Your first losses have a mean of {start:.3g}, those of the same model on the same data {own_start:.3g}: your loop starts "
-            "elsewhere.",
+            "from other data or weights.",
             "Compare the scale and order of the data, the weights, the reduction of the loss, train() and eval().",
             {"yours": start, "plain": own_start},
         )

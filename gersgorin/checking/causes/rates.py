@@ -7,7 +7,7 @@ from itertools import islice
 import torch
 
 from gersgorin.checking.causes.case import Case
-from gersgorin.checking.causes.cause import Cause, listed
+from gersgorin.checking.causes.cause import BELOW, Cause, listed
 from gersgorin.checking.causes.data import USUAL
 from gersgorin.checking.forecast import FASTER
 from gersgorin.checking.reach import Reach
@@ -21,10 +21,7 @@ RATES = {"SGD": (1e-3, 10.0), "other": (1e-5, 0.1)}  # least and greatest learni
 MOST_RATES = 2  # that are tried, beside ten times the rate of the training
 FAR = 3.0  # times the usual learning rates: one that is compared with a more usual one although it leaves
 BETTER = 0.7  # of the loss at the same step: a rate that is better
-BEGINS, FALLS = (
-    0.99,
-    0.99,
-)  # of the constant's loss; of the loss a third of the training before: one that is about to leave
+BEGINS, FALLS = 0.99, 0.99  # of the constant's loss; of the loss a third of the training before: about to leave
 GROWN = 10.0  # times the first gradient, or the output of half the sequence, at least, to be said
 MOST_REPEATED = 300  # steps that are repeated to see what grows
 
@@ -43,22 +40,20 @@ def explosion(case: Case, at: float) -> Cause:
     worst = max(growth, key=lambda name: growth[name], default="")
     half, whole = _outputs_along(case, model)
     if (worst and growth[worst] > GROWN) or whole > GROWN * half:
-        grown = f"the gradient of {worst} has grown {growth.get(worst, 0):.2g} times, to {last.get(worst, 0):.2g}."
-        longer = (
-            f"the outputs are {half:.2g} after half of the {case.frames} steps of a sequence, {whole:.2g} after all."
-        )
+        grown = f"the gradient of {worst} has grown {growth.get(worst, 0):.2g}-fold, to {last.get(worst, 0):.2g}."
+        longer = f"the outputs are {half:.2g} after half of the {case.frames} steps of a sequence, {whole:.2g} after all of them."
         return Cause(
             "explosion",
             f"The loss explodes at step {at:,.0f}: {longer if whole > GROWN * half else grown}",
-            f"Clip the gradients: torch.nn.utils.clip_grad_norm_(model.parameters(), {CLIP}) before optimizer.step(); take tanh in "
-            "place of ReLU in the recurrence, or smaller recurrent weights.",
+            f"Clip the gradients: torch.nn.utils.clip_grad_norm_(model.parameters(), {CLIP}) before optimizer.step(); or use tanh "
+            "instead of ReLU in the recurrence, or smaller recurrent weights.",
             {"step": at, "growth": growth, "half": half, "whole": whole},
             sure=True,
         )
-    where = f"the gradients of {listed(broken)} are not finite" if broken else "the gradients are finite before"
+    where = f"the gradients of {listed(broken)} are not finite" if broken else "the gradients before it are finite"
     return Cause(
         "not finite" if broken else "explosion",
-        f"The loss is no number, or beyond all bounds, at step {at:,.0f}, and nothing had grown: {where}.",
+        f"The loss is NaN or far too large at step {at:,.0f}, although nothing had grown: {where}.",
         "Look at this minibatch for rows of padding only, and in the model and the loss for a root or log of 0, or a division by 0.",
         {"step": at, "growth": growth},
         sure=True,
@@ -83,8 +78,8 @@ def exploding_start(reach: Reach) -> Cause:
     grown = float(reach.norms.max() / reach.norms[0])
     return Cause(
         "explosion",
-        f"The gradient of this start explodes: at one of {reach.frames} steps it is {grown:.1g} times that at the last.",
-        "Draw smaller recurrent weights, take tanh in place of ReLU, and clip the gradients.",
+        f"At the initial weights the gradient explodes: at one of {reach.frames} steps it is {grown:.1g} times that at the last.",
+        "Draw smaller recurrent weights, use tanh instead of ReLU, and clip the gradients.",
         {"grown": grown, "frames": reach.frames},
     )
 
@@ -116,7 +111,7 @@ def rate_cause(case: Case, trial: Trial) -> Cause:
     word = "low" if trial.factor > 1 else "high"
     return Cause(
         f"learning rate too {word}",
-        f"The learning rate {rate:.4g} is too {word}: at {better:.4g} the training leaves after {trial.left:,.0f} steps.",
+        f"The learning rate {rate:.4g} is too {word}: at {better:.4g} the loss {BELOW} after {trial.left:,.0f} steps.",
         f"Set lr={better:g}.",
         {"learning_rate": better, "left": trial.left},
     )
@@ -136,8 +131,8 @@ def better_rate(case: Case, own: Trial, run: Callable[[float, int], list[Trial]]
         if trial.steps == own.steps and ends[1] < BETTER * ends[0]:
             yield Cause(
                 f"learning rate too {word}",
-                f"After {own.steps:,} steps at the learning rate {rate:.4g} the loss is {ends[0]:.2g} of a constant output's, at "
-                f"{times(rate, factor):.4g} {ends[1]:.2g}.",
+                f"After {own.steps:,} steps at the learning rate {rate:.4g} the loss is {ends[0]:.2g} times that of the best constant "
+                f"output, at {times(rate, factor):.4g} {ends[1]:.2g} times.",
                 f"Set lr={times(rate, factor):g}.",
                 {"learning_rate": times(rate, factor), "loss": ends[0], "better": ends[1]},
             )
@@ -152,7 +147,7 @@ def too_few(steps: int, left: float) -> Cause:
     """The cause of a training that is too short."""
     return Cause(
         "too few steps",
-        f"The training has {steps:,} steps, and leaves the loss of a constant output after {left:,.0f}.",
+        f"The training has {steps:,} steps, but its loss {BELOW} only after {left:,.0f}.",
         f"Train for {4 * left:,.0f} steps or more.",
         {"steps": steps, "left": left},
     )
@@ -164,7 +159,7 @@ def still_falling(trial: Trial) -> Iterator[Cause]:
     if len(ratios) > 3 and ratios[-1] < min(BEGINS, FALLS * ratios[-(len(ratios) // 3)]):
         yield Cause(
             "too few steps",
-            f"After all of its {trial.steps:,} steps the loss is {ratios[-1]:.3f} of a constant output's, and still falls.",
+            f"After all {trial.steps:,} steps the loss is {ratios[-1]:.3f} times that of the best constant output, and still falls.",
             f"Train for {4 * trial.steps:,} steps or more.",
             {"steps": trial.steps, "loss": float(ratios[-1])},
         )

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from gersgorin.checking.causes.case import Case
-from gersgorin.checking.causes.cause import Cause
+from gersgorin.checking.causes.cause import BELOW, Cause
 from gersgorin.checking.causes.data import STANDARDISE, in_front
 from gersgorin.checking.causes.rates import CLIP, LONGER, decades, has_few_steps, rate_cause, rate_is_usual, too_few
 from gersgorin.checking.clocks import signal
@@ -182,12 +182,12 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
             yield Repair("standardised inputs and targets", _without(cause), both)
     if not regression and 0 < own < TINY:
         words = (
-            f"The outputs have a standard deviation of {own:.1g}, and the loss takes logits, which differ by about 1."
+            f"The outputs have a standard deviation of {own:.1g}, but the loss expects logits, which differ by about 1."
         )
         cause = Cause(
             "output scale",
             words,
-            "Do not divide the outputs; look for a small factor behind the last layer.",
+            "Do not divide the outputs; look for a small factor after the last layer.",
             {"std": own},
         )
         yield Repair("larger outputs", _without(cause), {"loss_fn": lambda z, y: loop.loss_fn(z / own, y)})
@@ -196,7 +196,7 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
 def _repairs_of_training(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
     loop = case.loop
     if loop.scheduler is not None:
-        words = f"{type(loop.scheduler).__name__} sets learning rates at which the training stays."
+        words = f"{type(loop.scheduler).__name__} sets learning rates at which the loss does not fall."
         cause = Cause("learning-rate schedule", words, "Leave it out, or let the rate fall over the whole training.")
         yield Repair("a constant learning rate", _without(cause), {"scheduler": None})
     if loop.clip_norm is not None:
@@ -205,11 +205,11 @@ def _repairs_of_training(case: Case, likely: dict[str, Cause]) -> Iterator[Repai
         cause = Cause("clip_norm too small", words, f"Set it to {CLIP}.", {"norm": norm, "clip_norm": loop.clip_norm})
         yield Repair("no clipping", _without(cause), {"clip_norm": None})
     if decay := max(group.get("weight_decay", 0) for group in loop.optimizer.param_groups):
-        words, remedy = f"Weight decay of {decay:g} outweighs the gradient.", "Set weight_decay to 0, or 1e-4 and less."
+        words, remedy = f"Weight decay of {decay:g} outweighs the gradient.", "Set weight_decay to 1e-4 or less."
         cause = Cause("weight decay", words, remedy, {"weight_decay": decay})
         yield Repair("no weight decay", _without(cause), {"optimizer": _optimizer(case, loop.model, weight_decay=0.0)})
     if dropped := {p for _, _, p in _dropped(loop.model)}:
-        words = f"Dropout of up to {max(dropped):g} removes what has to pass exactly."
+        words = f"Dropout of up to {max(dropped):g} removes information that has to be kept exactly."
         cause = Cause(
             "dropout", words, "Set dropout to 0, at least before and inside the recurrence.", {"p": max(dropped)}
         )
@@ -225,7 +225,7 @@ def _without(cause: Cause) -> Callable[[Trial], Cause]:
     """The cause with the step at which a training without it leaves."""
 
     def shown(trial: Trial) -> Cause:
-        sentence = f"{cause.sentence} Without it the training leaves after {trial.left:.0f} steps."
+        sentence = f"{cause.sentence} With that changed the loss {BELOW} after {trial.left:.0f} steps."
         return replace(cause, sentence=sentence, evidence=cause.evidence | {"left": trial.left})
 
     return shown

@@ -33,15 +33,15 @@ def unpaired_loss(case: Case) -> Iterator[Cause]:
         yield Cause(
             "unpaired loss",
             f"The loss does not change when targets are permuted among {case.count} examples (outputs {tuple(z.shape)}, y "
-            f"{tuple(y.shape)}): it does not compare an output with its own target.",
-            f"Give y the shape {tuple(z.shape)}, as by y.reshape(output.shape), and take the mean of the loss last.",
+            f"{tuple(y.shape)}): it does not compare each output with its own target.",
+            f"Give y the shape {tuple(z.shape)}, for example by y.reshape(output.shape), and average the loss last.",
             {"loss": own, "change": max(changes)},
             sure=True,
         )
     elif others and case.output_axis is not None and (share := _own_share(case, z.detach(), others[0])) < OWN:
         yield Cause(
             "unpaired loss",
-            f"When the targets of an example change, {share:.0%} of the change of the gradient is at its own outputs "
+            f"When the targets of one example change, only {share:.0%} of the change of the gradient is at its own outputs "
             f"{tuple(z.shape)}: the loss compares outputs with targets y {tuple(y.shape)} of other examples.",
             "Bring outputs and y into one order of axes by transpose or permute, before reshape or flatten.",
             {"share": share},
@@ -68,9 +68,9 @@ def hidden_weights(case: Case) -> Iterator[Cause]:
         names = listed(sorted({_holder(case.model, leaf) for leaf in hidden}))
         yield Cause(
             "untrained weights",
-            f"{sum(leaf.numel() for leaf in hidden):,} weights are used and are no parameters of the model ({names}): no optimiser of "
-            "model.parameters() moves them.",
-            "Keep layers in nn.ModuleList or nn.ModuleDict in place of a list or dict, and tensors in nn.Parameter.",
+            f"{sum(leaf.numel() for leaf in hidden):,} weights are used but are not parameters of the model ({names}): an optimiser of "
+            "model.parameters() never changes them.",
+            "Keep layers in nn.ModuleList or nn.ModuleDict instead of a list or dict, and tensors in nn.Parameter.",
             {"tensors": len(hidden)},
         )
 
@@ -105,7 +105,7 @@ def still_weights(case: Case) -> Iterator[Cause]:
             "No gradient reaches",
             "Remove torch.no_grad(), .detach() and .data around their layer, and use its output.",
         ),
-        (case.gradients.keys() - still - moved, "The optimiser does not have", "Make it from model.parameters()."),
+        (case.gradients.keys() - still - moved, "The optimiser does not hold", "Make it from model.parameters()."),
         (sizes.keys() - case.gradients.keys(), "Frozen are", "Set requires_grad_(True) for them."),
     ):
         share = sum(sizes[name] for name in which) / sum(sizes.values())
@@ -133,13 +133,13 @@ def cut_in_time(case: Case) -> Iterator[Cause]:
         steps, last = ("its own step", "") if case.of_frames else (steps, last)
         yield Cause(
             "unread steps",
-            f"The output depends on {steps} only: nothing can be learned from the others.",
+            f"The output depends only on {steps}: nothing can be learned from the others.",
             "Pass the state from step to step" + (f", and read the last output: out{last}." if last else "."),
             {"frames": T, "read": [t + 1 for t in read]},
         )
         return
     if (case.of_frames or T - 2 in read) and case.reached[0] and not case.reached[1:].any():
-        words = f"is exactly 0: earlier inputs change the output, and no gradient reaches any of {T - 1}"
+        words = f"is exactly 0: earlier inputs change the output, but the gradient reaches none of these {T - 1}"
         yield Cause("detached state", f"The gradient through time {words}.", DETACH, {"frames": T})
 
 
@@ -149,7 +149,7 @@ def cut_partly(case: Case) -> Iterator[Cause]:
         return
     seen = int(case.reached.long().cumprod(0).sum())
     if 1 < seen < case.frames and not case.reached[seen:].any() and case.reads(0).any():
-        words = f"ends exactly: the first inputs change the output, and none reaches them before the last {seen} of {case.frames} steps"
+        words = f"stops: the first inputs change the output, but the gradient reaches only the last {seen} of {case.frames} steps"
         yield Cause(
             "detached state", f"The gradient through time {words}.", DETACH, {"frames": case.frames, "seen": seen}
         )
@@ -168,7 +168,7 @@ def unrepeatable_output(case: Case) -> Iterator[Cause]:
         yield Cause(
             "unrepeatable output",
             f"In evaluation mode two calls with the same input differ by {case.noise:.1%} of the largest output.",
-            "Something in forward draws random numbers, such as a first state by torch.randn, or keeps a state from call to call: "
+            "Something in forward draws random numbers, such as an initial state by torch.randn, or keeps a state from call to call: "
             "begin each sequence with zeros or a parameter; F.dropout(..., training=self.training).",
             {"share": case.noise},
         )
@@ -186,10 +186,10 @@ def mixed_examples(case: Case) -> Iterator[Cause]:
     yield Cause(
         "mixed examples",
         f"Changing one example changes the outputs of {case.mixed} of {case.count - 1} others"
-        + (f": {kind} takes axis {case.axis} of x {shape}, that of the examples, for time." if layers else "."),
+        + (f": {kind} treats axis {case.axis} of x {shape}, that of the examples, as time." if layers else "."),
         f"Write {kind}(..., batch_first={not case.axis}); or, if x is reshaped before it, swap its axes by transpose."
         if layers
-        else "Swap axes by transpose or permute, not by view or reshape; take a softmax over units.",
+        else "Swap axes by transpose or permute, not by view or reshape; apply softmax over units.",
         {"changed": case.mixed, "examples": case.count},
     )
 

@@ -24,7 +24,7 @@ REFUSED = [
         "--momentum is for sgd and rmsprop, and the optimizer is adam",
     ),
     ("train jsb-depth-1 --out /dev/null/run --epochs 1 --hidden-size 1 --data NOTES", "cannot write"),
-    ("train ptb-sota --out FILE --data TEXT --words", "train.txt is no folder"),
+    ("train ptb-sota --out FILE --data TEXT --words", "train.txt is not a folder"),
     ("train ptb-sota --out OUT --data TEXT", "for a text of your own add --words or --characters"),
     ("train ptb-sota --out OUT --data TEXT --words --hidden-size 8 --seeds 100000000", "100000000 networks' training"),
     # resume
@@ -114,7 +114,7 @@ def test_no_module_of_the_current_folder_is_imported(program, hostile):
 @for_each(
     ("words", "said"),
     [
-        ("train jsb-depth-1 --out run --hidden-size 1000000000", "beyond any memory"),
+        ("train jsb-depth-1 --out run --hidden-size 1000000000", "does not fit any memory"),
         ("train jsb-depth-1 --out run --depth 10000000", "at most 10000"),
         ("train jsb-depth-1 --out run --learning-rate inf", "a number above 0"),
         ("train jsb-depth-1 --out run --init-std 1e29", "expected a scale and a bias of at most 1e+06"),

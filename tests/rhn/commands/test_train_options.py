@@ -84,7 +84,7 @@ def test_a_configuration_file_stands_for_a_preset_or_on_top_of_one(task, trained
 @for_each(
     ("content", "message"),
     [
-        ("[]", "is no configuration"),
+        ("[]", "is not a configuration"),
         ('{"preset": "ptb-sota", "hidden_sise": 3}', "did you mean 'hidden_size'"),
         ('{"preset": "ptb-sota", "hidden_size": "3"}', 'hidden_size is "3", expected a whole number'),
         ('{"cell": "rhn"}', "is not a whole configuration"),

@@ -65,12 +65,12 @@ def test_ctrl_c_saves_and_says_how_to_go_on(task, until, tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"saved; rhn resume {tmp_path} goes on" in said and "Traceback" not in said
+    assert f"saved; continue with: rhn resume {tmp_path}" in said and "Traceback" not in said
 
 
 def test_time_that_runs_out_is_no_failure_and_more_epochs_can_be_asked_for(task, trained, tmp_path, capsys):
     assert task.train(tmp_path, "--epochs", 2, "--max-minutes", 0) == 0
-    assert f"rhn resume {tmp_path} goes on" in capsys.readouterr().out
+    assert f"continue with: rhn resume {tmp_path}" in capsys.readouterr().out
     assert len(metrics(tmp_path)) < 3
     assert cli.main(["resume", str(tmp_path), "--max-minutes", "0"]) == 0
     assert cli.main(["resume", str(tmp_path)]) == 0

@@ -193,7 +193,7 @@ def test_an_archive_holds_the_same_text_and_a_damaged_one_is_refused(enwik):
         with contextlib.suppress(DataError):
             assert read_text("enwik8", archive).checksum == plain.checksum
     archive.write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match="is no whole"):
+    with pytest.raises(DataError, match="is not a complete"):
         read_text("enwik8", archive)
 
 
