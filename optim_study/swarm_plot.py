@@ -24,7 +24,6 @@ from rhn.utils.figures import (
     SKY,
     drawn,
     in_inches,
-    plain_log_ticks,
     sized,
 )
 
@@ -38,7 +37,7 @@ DASHES = {"constant": "--", "learned": "-.", "below": ":"}
 SIZE = 2  # points, of a trial
 COLUMN_INCHES, ROW_INCHES = 1.3, 4.6
 MOST_COLUMNS = 12  # of a row
-BELOW_POINTS, ABOVE_POINTS, COUNTS = 0.09, 0.04, 0.13  # parts of the axis: for the best losses, and the hidden trials
+MARGIN = 0.12  # of the axis, below the points for the best losses, above them for the number of hidden trials
 SMALL = 7  # points, of numbers within the axes
 
 
@@ -83,15 +82,15 @@ def plot_swarm(
         learned = LEARNED * constant
         levels |= {"constant": (constant, f"best constant output ({constant:.2f})")}
         levels |= {"learned": (learned, f"10 % below it ({learned:.2f})")}
-    values = [*shown, *(level for level, _ in levels.values())]
-    axis = _Axis(loss, log, ceiling, min(values), max(values) if ceiling == np.inf else ceiling, levels)
+    axis = _Axis(loss, log and min(shown) > 0, ceiling, levels)
     columns, words = by_network(rows, by), {"arch": "architecture", "depth": "recurrence depth"}[by]
     width = max(6.0, COLUMN_INCHES * min(len(columns), MOST_COLUMNS) + 1)
     most = int((sized(width, 1)[0] - 0.6) / COLUMN_INCHES * 9 / rcParams["font.size"])
     most, every, colors = min(MOST_COLUMNS, max(1, most)), [*columns.items()], colors_of(columns)
-    lines = [partial(_draw_columns, every[k : k + most], axis, colors) for k in range(0, len(every), most)]
+    parts = np.array_split(range(len(every)), -(-len(every) // most))
+    lines = [partial(_draw_columns, [every[k] for k in part], axis, colors) for part in parts]
     title = study_title(rows, f"every trial's loss, by {words}")
-    return compose(title, study_about(rows, about), Block(lines, ROW_INCHES, legend=True), width=width)
+    return compose(title, study_about(rows, about), Block(lines, ROW_INCHES, 1, "y", legend=True), width=width)
 
 
 def colors_of(networks: Iterable[Network]) -> dict[str, str]:
@@ -109,28 +108,16 @@ class _Axis:
     log: bool
     ceiling: float
     """Losses above it are counted, not drawn; infinity: all are drawn."""
-    low: float
-    high: float
-    """Ends of the points and lines."""
     levels: Mapping[str, tuple[float, str]]
     """Horizontal lines and their labels, by the names of `DASHES`."""
-
-    def limit(self, ax: Axes) -> None:
-        """Limit the axis to the points, with room for the best losses below them and for the numbers of hidden trials above."""
-        to, back = (np.log, np.exp) if self.log and self.low > 0 else (np.asarray, np.asarray)
-        low, high = float(to(self.low)), float(to(self.high))
-        span = high - low or 0.1 * abs(high) or 1.0
-        above = ABOVE_POINTS if self.ceiling == np.inf else COUNTS
-        ax.set_yscale("log" if to is np.log else "linear")
-        ax.set_ylim(float(back(low - BELOW_POINTS * span)), float(back(high + above * span)))
-        if to is np.log:
-            plain_log_ticks(ax.yaxis)
-        ax.set_yticks([tick for tick in ax.get_yticks() if ax.get_ylim()[0] <= tick <= self.high])
 
 
 def _draw_columns(columns: Sequence[tuple[Network, list[Row]]], axis: _Axis, colors: dict[str, str], ax: Axes) -> None:
     """Draw networks beside each other."""
-    axis.limit(ax)
+    ax.set_yscale("log" if axis.log else "linear")
+    ax.margins(y=MARGIN)
+    if axis.ceiling < np.inf:
+        ax.update_datalim([(0, axis.ceiling)])
     for k, (network, trials) in enumerate(columns):
         _draw_column(ax, k, trials, axis, colors[network.arch])
     for name, (level, label) in axis.levels.items():
@@ -167,8 +154,7 @@ def _draw_column(ax: Axes, k: int, trials: Sequence[Row], axis: _Axis, color: st
         words = f"{min(losses):{'.2f' if min(losses) >= 0.01 else '.2g'}}"
         ax.annotate(words, (k, min(losses)), (0, -SIZE), gid="best", zorder=7, **offset)
     if (median := float(np.median(losses))) <= axis.ceiling:
-        ax.plot([k - 0.45, k + 0.4], [median] * 2, gid="median", color="black", linewidth=1, zorder=0.9)
-        ax.plot(k + 0.42, median, "<", color="black", markersize=4, zorder=6)
-        ax.plot([], [], "<-", color="black", linewidth=1.2, markersize=5, label="median")
+        style = {"color": "black", "linewidth": 1, "marker": "<", "markersize": 4, "markevery": [1], "zorder": 0.9}
+        ax.plot([k - 0.45, k + 0.42], [median] * 2, gid="median", label="median", **style)
     if hidden := len(trials) - len(shown):
         ax.annotate(f"{hidden}\nabove", (k, 1), (0, -2), ax.get_xaxis_transform(), gid="above", **offset)
