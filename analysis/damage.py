@@ -114,9 +114,8 @@ class LesionTable(Result, kind="lesions"):
         on = f" on {self.split}" if self.split else ""
         ax.set_ylabel(f"damage{on} (nats a {self.step})\nabove the unlesioned {self.baseline:.4g}")
         ax.set(xlim=(0.5, len(place) + 0.5), xlabel="lesioned layer")
-        ax.set_title(
-            "bars: 95 % intervals" if np.isfinite(self.low).any() else "one sequence: no intervals", loc="left"
-        )
+        known = np.isfinite(self.low).any()
+        ax.set_title("bars: 95 % intervals" if known else "one sequence: no intervals", loc="left")
         return ax
 
     @drawn

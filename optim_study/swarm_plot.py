@@ -79,9 +79,8 @@ def plot_swarm(
         log = bool(max(shown) > LOG_FROM * (constant or np.median(shown)))
     levels = {"below": (below, f"counts as trained (below {below:g})")}
     if constant is not None:
-        learned = LEARNED * constant
-        levels |= {"constant": (constant, f"best constant output ({constant:.2f})")}
-        levels |= {"learned": (learned, f"10 % below it ({learned:.2f})")}
+        levels["constant"] = constant, f"best constant output ({constant:.2f})"
+        levels["learned"] = LEARNED * constant, f"10 % below it ({LEARNED * constant:.2f})"
     axis = _Axis(loss, log and min(shown) > 0, ceiling, levels)
     columns, words = by_network(rows, by), {"arch": "architecture", "depth": "recurrence depth"}[by]
     width = max(6.0, COLUMN_INCHES * min(len(columns), MOST_COLUMNS) + 1)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from gersgorin._validate import with_gradients
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.plotting.figure import decades, heat_map, panels
+from gersgorin.plotting.figure import decades, heat_map, panels, title_of
 from gersgorin.run.run import Progress, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
@@ -130,6 +130,11 @@ class Memory(Result, kind="memory"):
         """Numbers computed from the influence, for .json files."""
         return {"by_lag": self.by_lag.tolist(), "half_life": self.half_life, "effective_length": self.effective_length}
 
+    def _finding(self) -> str:
+        """The title of the figure: the first clause of the sentences."""
+        words = next(self.sentences()).split(";")[0].rstrip(".")
+        return title_of(self.title, words[0].lower() + words[1:])
+
     def draw(self, ax: Axes) -> None:
         """The influence by lag on a log scale, with two standard errors, and its half-life."""
         by_lag, lags = self.by_lag, np.arange(self.influence.shape[1])
@@ -157,7 +162,7 @@ class Memory(Result, kind="memory"):
         label = r"$\|\partial o_{t_2} / \partial x_{t_1}\|_F$"
         ax.figure.colorbar(image, ax=ax, label=label, extend="min", aspect=40)
 
-    plot = panels(8, 3.2, "influence of earlier inputs")(draw, draw_pairs)
+    plot = panels(8, 3.2, _finding)(draw, draw_pairs)
 
 
 def _by_lag(of_pairs: np.ndarray) -> list[np.ndarray]:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 
 from gersgorin.checking.causes.cause import Cause
@@ -16,7 +15,7 @@ from gersgorin.checking.clocks import ABOVE, Interval, motion, signals
 from gersgorin.checking.forecast import LIKELY, Forecast
 from gersgorin.checking.reach import Reach
 from gersgorin.checking.trials import DIVERGED, WINDOW, Trial
-from gersgorin.plotting.figure import DASHED, Style, ink, line_style, panels
+from gersgorin.plotting.figure import DASHED, ink, line_style, panels
 from rhn.utils.figures import BLUE
 from rhn.utils.io import finite_json
 from rhn.utils.result import Result, rows_of
@@ -265,16 +264,14 @@ class TrainingCheck(Result, Forecast):
         """Shares that grow before the loss falls: of the loss that the outputs explain, of the gradient from early steps; no zeros."""
         explained = [((s.first + s.last) / 2, s.gain, s.moves) for s in signals(self.trials[0]) if s.gain > 0]
         early = [(max(1, step), reach.far) for step, reach in self.trials[0].reaches if reach.far > 0]
-        curves: dict[str, tuple[list, Style]] = {
-            "of the loss, explained by the outputs": ([(x, y) for x, y, _ in explained], line_style(0)),
-            "the same, more than by chance": (
-                [(x, y) for x, y, moves in explained if moves],
-                {"color": BLUE, "marker": "o", "markersize": 4, "linestyle": ""},
-            ),
+        dots = line_style(0) | {"linestyle": "", "marker": "o", "markersize": 4}
+        curves = {
+            "of the loss, explained by the outputs": (explained, line_style(0)),
+            "the same, more than by chance": ([row for row in explained if row[2]], dots),
             "of the gradient, from the first half of a sequence": (early, line_style(1)),
         }
-        for label, (points, style) in curves.items():
-            ax.plot(*np.reshape(points, (-1, 2)).T, label=label, **style)
+        for label, (rows, style) in curves.items():
+            ax.plot([row[0] for row in rows], [row[1] for row in rows], label=label, **style)
         ax.set(xscale="log", yscale="log", xlabel="step", ylabel="share", title="What grows before the loss falls")
         ax.set_ylim(top=2)
 

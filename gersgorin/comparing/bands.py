@@ -278,8 +278,7 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
     step, (common, same, names), columns = T // 2, names_of(records), min(len(records), IN_A_ROW)
 
     def spectrum(record: Spectra, name: str, ax: Axes) -> None:
-        which = record.which_eigenvalues if record.leading else ""
-        lines = [drawable(name), gradient_words(record.log_norm_product), which]
+        lines = [drawable(name), gradient_words(record.log_norm_product), record.leading and record.which_eigenvalues]
         plot_spectrum(record, step, limit=limit, ax=ax).set_title("\n".join(filter(None, lines)))
 
     draws = [partial(spectrum, *row) for row in zip(records, names, strict=True)]

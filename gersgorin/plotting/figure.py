@@ -90,7 +90,7 @@ class Block:
     """One legend of all panels above them; else each panel names its curves at their ends, or in its own legend."""
 
     def rows(self, width: float, inches: float) -> tuple[list[list[int]], list[float]]:
-        """The panels of each row, and all heights with the legend's, in a figure that is `width` wide by itself and now these inches."""
+        """The panels of each row, and all heights with the legend's, in a figure of these inches that is `width` wide by itself."""
         least = NARROWEST * width / self.columns * rcParams["font.size"] / 9
         columns = min(math.ceil(self.columns * inches / width), int(inches / least))
         count = -(-len(self.draws) // max(1, columns))
@@ -346,4 +346,4 @@ def names_of(results: Sequence[Result]) -> tuple[str, str, list[str]]:
 
 def title_of(network: str, what: str) -> str:
     """The title of a figure: the network and the quantity."""
-    return f"{network}, {what}" if network and what else network or what[:1].upper() + what[1:]
+    return f"{network}: {what}" if network and what else network or what[:1].upper() + what[1:]

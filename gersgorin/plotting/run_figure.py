@@ -84,8 +84,7 @@ def plot_suggested(record: Spectra, ax=None) -> Axes:
         curve(record.numerical_radius, "numerical radius", **RANGE_STYLE)
     curve(record.spectral_radius, "spectral radius", color=RED, linewidth=1.4)
     if record.transform_gate.size:
-        mean = record.transform_gate.mean(1)
-        curve(mean, record.gate_name, color=GREEN, linewidth=1.2, linestyle="-.")
+        curve(record.transform_gate.mean(1), record.gate_name, color=GREEN, linewidth=1.2, linestyle="-.")
     ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8)
     ax.set_title("What single steps suggest", loc="left")
     return over_time(ax, T, record.unit, "value")

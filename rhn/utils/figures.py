@@ -219,23 +219,17 @@ LETTER = 0.6  # width of a letter, in sizes of its type
 def plain_log_ticks(axis: "Axis") -> None:
     """Label a logarithmic axis: powers of ten on many decades, else plain numbers, also 2 and 5 on few, equal steps within one."""
     import numpy as np
-    from matplotlib.ticker import (
-        FuncFormatter,
-        LogFormatterMathtext,
-        LogLocator,
-        MaxNLocator,
-        NullFormatter,
-        NullLocator,
-    )
+    from matplotlib import ticker
 
     low, high = axis.get_view_interval()
     decades = np.log10(high / low)
-    labelled = LogLocator(10, subs=(1, 2, 5) if decades < 3 else (1,), numticks=12)
-    axis.set_major_locator(MaxNLocator(7) if decades < FEW else labelled)
-    axis.set_minor_locator(NullLocator() if decades < FEW else LogLocator(10, subs=range(1, 10), numticks=12))
-    plain = FuncFormatter(lambda value, _: f"{value:g}")
-    axis.set_major_formatter(plain if decades < MANY else LogFormatterMathtext())
-    axis.set_minor_formatter(NullFormatter())
+    labelled = ticker.LogLocator(10, subs=(1, 2, 5) if decades < 3 else (1,), numticks=12)
+    axis.set_major_locator(ticker.MaxNLocator(7) if decades < FEW else labelled)
+    every = ticker.LogLocator(10, subs=range(1, 10), numticks=12)
+    axis.set_minor_locator(ticker.NullLocator() if decades < FEW else every)
+    plain = ticker.FuncFormatter(lambda value, _: f"{value:g}")
+    axis.set_major_formatter(plain if decades < MANY else ticker.LogFormatterMathtext())
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def in_inches(name: str, inches: float, size: float) -> str:

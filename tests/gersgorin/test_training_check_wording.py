@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from gersgorin.checking.causes.cause import Cause
-from gersgorin.checking.prediction import TrainingCheck
+from gersgorin.checking.prediction import FINDINGS, TrainingCheck
 from gersgorin.checking.trials import Trial
 
 DANGLING = re.compile(r",[),.;]|, ?$|\( |\(\)| [,.;)]|;;|\.\.|nan\b|\binf\b|: ?[;.,]|  ")
