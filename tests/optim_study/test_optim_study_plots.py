@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 from matplotlib.legend import Legend
-from readable import readable
+from readable import WIDTHS, filled, readable
 from tables import for_each
 from test_trial_results import PLATEAU, area, network, row  # noqa: F401 - a fixture
 
@@ -194,9 +194,12 @@ EACH = [pytest.param(name, marks=pytest.mark.slow) if name == "30 columns" else 
 ABOUT = "learning rate 0.0001 to 1; standard deviation 1e-08 to 0.01; 0.05 times the paper's parameters; seed 0; chorales 0123456789ab"
 
 
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("study", EACH)
-def test_every_figure_can_be_read(study):
-    readable(plot_swarm(STUDIES[study], about=ABOUT))
-    with our_style():
-        readable(plot_map(STUDIES[study], about=ABOUT))
-        readable(plot_area(STUDIES[study], about=ABOUT))
+@pytest.mark.parametrize("plot", [plot_swarm, plot_map, plot_area])
+def test_every_figure_can_be_read(plot, study, width):
+    with our_style(width):
+        figure = plot(STUDIES[study], about=ABOUT)
+        readable(figure)
+        if study == "four schemes":
+            filled(figure)
