@@ -55,7 +55,7 @@ from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 SMALLEST = 1e-6  # part of the gradient that is drawn
-TITLE = "credit over time: which losses reach which states"
+TITLE = "credit over time, from each loss to earlier states"
 SCALE = r"$\|\partial L_{t_2} / \partial y_{t_1}\|$"
 TRUNCATION = 35  # steps back, those of the paper's language models
 

@@ -268,7 +268,7 @@ class TrainingCheck(Result, Forecast):
         curves = {
             "of the loss, explained by the outputs": (explained, line_style(0)),
             "the same, more than by chance": ([row for row in explained if row[2]], dots),
-            "of the gradient, from the first half of a sequence": (early, line_style(1)),
+            "of the gradient, from the first half of a sequence": (early, line_style(1) | {"marker": "."}),
         }
         for label, (rows, style) in curves.items():
             ax.plot([row[0] for row in rows], [row[1] for row in rows], label=label, **style)

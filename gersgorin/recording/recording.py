@@ -186,7 +186,7 @@ def _heading(recording: Recording) -> str:
     words = [f"{recording.title}, {counted(recording.step[-1], 'step')} of training"]
     for name in ("loss", "radius"):
         known = recording.mean(name)[np.isfinite(recording.mean(name))]
-        words += [f"{MEASURES[name]} {known[0]:.3g} to {known[-1]:.3g}"] * (len(known) > 1)
+        words += [f"{MEASURES[name]} {ends[0]:.3g} to {ends[-1]:.3g}" for ends in [known] if len(ends) > 1]
     return ": ".join([words[0], ", ".join(words[1:])]) if words[1:] else words[0]
 
 

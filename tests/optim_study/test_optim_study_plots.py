@@ -126,10 +126,13 @@ def test_the_constant_output_is_drawn_where_it_is_known(constants, options, ther
 def test_the_map_shows_every_setting_in_its_panel(rows):
     rows = [replace(r, transform_bias=-(r.trial % 4)) for r in rows]
     figure = plot_map(rows)
-    panels = [ax for ax in figure.axes if ", n = " in ax.get_title("left")]
+    panels = [ax for ax in figure.axes if ", n = " in ax.get_title("left").replace("\n", " ")]
     assert len(panels) == 12
     for ax, ((arch, depth, _), trials) in zip(panels, by_network(rows).items(), strict=True):
-        assert ax.get_title("left") == f"{arch}, depth {depth}, n = 60" and ax.get_xscale() == ax.get_yscale() == "log"
+        assert (
+            ax.get_title("left").replace("\n", " ") == f"{arch}, depth {depth}, n = 60"
+            and ax.get_xscale() == ax.get_yscale() == "log"
+        )
         biases = (-3, -2, -1, 0) if arch == "rhn" else (None,)
         for points, bias in zip(ax.collections, biases, strict=True):
             own = [r for r in trials if r.transform_bias == bias]
