@@ -80,7 +80,7 @@ def plot_area(rows: Sequence[Row], *, loss: Objective = "train", below: float = 
         for scheme, marker, own in _of_each(SHAPES, "init_scheme", trials):
             faces = [color if row in trained else "none" for row in own]
             edges = [color if row in trained else "0.45" for row in own]
-            style = {"marker": marker, "s": 16, "facecolors": faces, "edgecolors": edges, "linewidths": 0.7}
+            style: dict = {"marker": marker, "s": 16, "facecolors": faces, "edgecolors": edges, "linewidths": 0.7}
             ax.scatter(*_places(own), gid=scheme, **style)
             _symbol(ax, marker, scheme, "none")
         _symbol(ax, "o", f"full: trained (below {below:g})", "0.3")

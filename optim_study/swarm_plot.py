@@ -153,7 +153,7 @@ def _draw_column(ax: Axes, k: int, trials: Sequence[Row], axis: _Axis, color: st
         words = f"{min(losses):{'.2f' if min(losses) >= 0.01 else '.2g'}}"
         ax.annotate(words, (k, min(losses)), (0, -SIZE), gid="best", zorder=7, **offset)
     if (median := float(np.median(losses))) <= axis.ceiling:
-        style = {"color": "black", "linewidth": 1, "marker": "<", "markersize": 4, "markevery": [1], "zorder": 0.9}
-        ax.plot([k - 0.45, k + 0.42], [median] * 2, gid="median", label="median", **style)
+        line: dict = {"color": "black", "linewidth": 1, "marker": "<", "markersize": 4, "markevery": [1], "zorder": 0.9}
+        ax.plot([k - 0.45, k + 0.42], [median] * 2, gid="median", label="median", **line)
     if hidden := len(trials) - len(shown):
         ax.annotate(f"{hidden}\nabove", (k, 1), (0, -2), ax.get_xaxis_transform(), gid="above", **offset)

@@ -9,7 +9,7 @@ Legend: T steps, counted from 0; m inputs; N entries of a state; k eigenvalues; 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -320,7 +320,7 @@ def _shade(discs: list[Discs], ax: Axes) -> None:
     ax.fill_between(x[:, 0], -height, height, color=color, alpha=0.10, linewidth=0)
 
 
-def spectrum_limit(records: list[Spectra]) -> float:
+def spectrum_limit(records: Sequence[Spectra]) -> float:
     """Half the width of panels that contain all discs and numerical ranges of the results, and the unit circle."""
     edges = [np.abs(c) + r for record in records for c, r in record.disc_sets.values()]
     edges += [record.numerical_radius for record in records if not record.leading]

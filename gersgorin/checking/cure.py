@@ -78,7 +78,7 @@ FINDINGS = {  # outcomes in the title of a figure
     "healthy": "trains as it is",
     "cured": "the ringed trial trains, in two orders of the minibatches",
     "seen once": "the ringed trial trains, in the one order of the minibatches that was tried",
-    "untested": "a start and a learning rate without a whole training",
+    "untested": "the ringed trial is the best guess, and was not run for a whole training",
     "none helped": "no start and no learning rate that was tried trains",
     "not searched": "its causes are none that another start removes",
 }

@@ -265,7 +265,7 @@ class TrainingCheck(Result, Forecast):
         explained = [((s.first + s.last) / 2, s.gain, s.moves) for s in signals(self.trials[0]) if s.gain > 0]
         early = [(max(1, step), reach.far) for step, reach in self.trials[0].reaches if reach.far > 0]
         dots = line_style(0) | {"linestyle": "", "marker": "o", "markersize": 4}
-        curves = {
+        curves: dict[str, tuple[list, dict]] = {
             "of the loss, explained by the outputs": (explained, line_style(0)),
             "the same, more than by chance": ([row for row in explained if row[2]], dots),
             "of the gradient, from the first half of a sequence": (early, line_style(1) | {"marker": "."}),

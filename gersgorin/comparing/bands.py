@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.artist import setp
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -278,7 +277,11 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
     step, (common, same, names), columns = T // 2, names_of(records), min(len(records), IN_A_ROW)
 
     def spectrum(record: Spectra, name: str, ax: Axes) -> None:
-        lines = [drawable(name), gradient_words(record.log_norm_product), record.leading and record.which_eigenvalues]
+        lines = [
+            drawable(name),
+            gradient_words(record.log_norm_product),
+            record.which_eigenvalues * bool(record.leading),
+        ]
         plot_spectrum(record, step, limit=limit, ax=ax).set_title("\n".join(filter(None, lines)))
 
     draws = [partial(spectrum, *row) for row in zip(records, names, strict=True)]
@@ -339,11 +342,12 @@ def draw_results(results: Sequence[Result], along: str) -> Shown:
     )
     shown = figure.axes[: len(draws)]
     x, y = (np.array([getattr(ax, f"get_{axis}lim")() for ax in shown]) for axis in "xy")
-    setp(shown, xlim=(x.min(), x.max()), ylim=(y.min(), y.max()))
+    for ax in shown:
+        ax.set(xlim=(x.min(), x.max()), ylim=(y.min(), y.max()))
     return figure
 
 
-def _over_time(comparisons: list[Comparison], names: list[str]) -> list[Block]:
+def _over_time(comparisons: Sequence[Comparison], names: Sequence[str]) -> list[Block]:
     """All measures over time, with one legend; below them the number of runs if they end at different steps."""
 
     def measures(measure: str, ax: Axes) -> None:
