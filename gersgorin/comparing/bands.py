@@ -277,12 +277,9 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
     step, (common, same, names), columns = T // 2, names_of(records), min(len(records), IN_A_ROW)
 
     def spectrum(record: Spectra, name: str, ax: Axes) -> None:
-        lines = [
-            drawable(name),
-            gradient_words(record.log_norm_product),
-            record.which_eigenvalues * bool(record.leading),
-        ]
-        plot_spectrum(record, step, limit=limit, ax=ax).set_title("\n".join(filter(None, lines)))
+        more = [record.which_eigenvalues] * bool(record.leading)
+        lines = filter(None, [drawable(name), gradient_words(record.log_norm_product), *more])
+        plot_spectrum(record, step, limit=limit, ax=ax).set_title("\n".join(lines))
 
     draws = [partial(spectrum, *row) for row in zip(records, names, strict=True)]
     blocks = [Block(draws, 2.6, columns, "xy", legend=True)]
@@ -315,11 +312,11 @@ def _finding(comparisons: Sequence[Comparison], network: str, names: Sequence[st
     """The title: whose gradients last longest, or of one network alone in how many runs they grow."""
     exponents = [quantile(comparison.last_exponent, 0.5) for comparison in comparisons]
     longest, shortest = names[int(np.argmax(exponents))], names[int(np.argmin(exponents))]
-    words = f"gradients last longest in {longest}, shortest in {shortest}"
+    words = f"gradients last longest: {longest}; shortest: {shortest}"
     if longest == shortest:
         grow = (comparisons[0].last_exponent > 0).sum()
         words = f"gradients grow in {grow} of {counted(len(comparisons[0].seed), 'run')}"
-    return title_of(network, f"{words}, on {comparisons[0].along}")
+    return title_of(network, f"on {comparisons[0].along} {words}")
 
 
 @drawn
