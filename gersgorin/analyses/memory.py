@@ -159,8 +159,7 @@ class Memory(Result, kind="memory"):
         """The heat map of all pairs of an output and an input."""
         image = heat_map(ax, self.influence, decades(self.influence))
         ax.set(xlabel=time_label(self.unit, "input $t_1$"), ylabel=time_label(self.unit, "output $t_2$"))
-        label = r"$\|\partial o_{t_2} / \partial x_{t_1}\|_F$"
-        ax.figure.colorbar(image, ax=ax, label=label, extend="min", aspect=40)
+        ax.figure.colorbar(image, ax=ax, label=r"$\|\partial o_{t_2} / \partial x_{t_1}\|_F$", extend="min", aspect=40)
 
     plot = panels(8, 3.2, _finding)(draw, draw_pairs)
 
