@@ -53,15 +53,8 @@ $(VENV)/.bench: $(VENV)/.dev
 bench: $(VENV)/.bench ## ratios against what you would otherwise use; fails below 1 (FULL=1 for more)
 	$(BIN)/python -m benchmarks $(if $(FULL),--full)
 
-figures: $(VENV)/.base ## draw the gallery and the pictures of README and docs
-	$(BIN)/python -m examples.paper.figures docs/figures
-	$(BIN)/python -m examples.paper.credit docs/figures/credit.png
-	$(BIN)/gersgorin plot --cell rhn --depth 5 --output docs/figures/rhn-depth5.png
-	$(BIN)/python -m benchmarks.plateau_table report docs/results/2026-11-23-plateau-table.csv docs/figures/plateau-table.png
-	$(BIN)/python -m benchmarks.plateau_table clocks docs/figures/clocks.png
-	$(BIN)/python -m benchmarks.threads report docs/results/2026-11-24-causes-development.csv docs/results/2026-11-24-causes-first-run.csv --figure docs/figures/threads.png
-	$(BIN)/gersgorin compare init=identity:0.005 --cell rnn --init gaussian:0.02 --output docs/figures/initialisations.png
-	$(BIN)/gersgorin compare bias=40 --cell rhn --transform-bias -40 --init gaussian:0.05 --output docs/figures/gate-limits.png
+figures: $(VENV)/.base ## draw the gallery and the pictures of README and docs, by the commands of docs/gallery.md
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/commands.py docs/gallery.md . all
 
 $(VENV)/.docs: $(VENV)/.base
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'

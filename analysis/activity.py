@@ -18,7 +18,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gersgorin.plotting.figure import Block, colour_bar, compose
+from gersgorin.plotting.figure import Block, colour_bar, compose, title_of
 from rhn.data.vocabulary import EOS
 from rhn.utils.figures import GREY, drawable, drawn
 from rhn.utils.result import Result
@@ -167,7 +167,9 @@ class GateActivity(Result, kind="gates_by_layer"):
     def figure(self) -> Figure:
         """A panel a sequence, with a shared colour bar."""
         count, words = len(self.names), max((len(_shown(word)) for word in self.symbols.tolist()), default=0)
-        name, title = self.gate_name[:1].upper() + self.gate_name[1:], self.title
+        most = int(self.mean_by_layer.argmax())
+        title = f"{self.gate_name}s are open by {self.mean_by_layer.mean():.2g} on average"
+        title += f", most in layer {self.labels[most]} ({self.mean_by_layer[most]:.2g})" * (self.layers > 1)
 
         def draw(k: int, ax: Axes) -> None:
             self.plot(ax, k)
@@ -176,7 +178,7 @@ class GateActivity(Result, kind="gates_by_layer"):
 
         panels = Block([partial(draw, k) for k in range(count)], 1.1 + 0.16 * self.layers + 0.05 * words)
         bar = colour_bar(ScalarMappable(Normalize(0, self.highest), GATES), f"mean {self.gate_name} of a layer's units")
-        return compose(f"{name}s{f' of {title}' if title else ''} over time", self.about, panels, bar)
+        return compose(title_of(self.title, title), self.about, panels, bar)
 
 
 def layer_ticks(labels: Sequence[str], axis: Axis, first: int = 1) -> None:

@@ -16,8 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.activity import layer_ticks
-from gersgorin.plotting.figure import Block, compose
-from rhn.utils.figures import BLUE, GREY, ORANGE, drawn, plain_log_ticks
+from gersgorin.plotting.figure import Block, compose, title_of
+from rhn.utils.figures import BLUE, GREY, ORANGE, drawn
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted, table
 
@@ -114,18 +114,20 @@ class LesionTable(Result, kind="lesions"):
         on = f" on {self.split}" if self.split else ""
         ax.set_ylabel(f"damage{on} (nats a {self.step})\nabove the unlesioned {self.baseline:.4g}")
         ax.set(xlim=(0.5, len(place) + 0.5), xlabel="lesioned layer")
-        ax.set_title(
-            "bars: 95 % intervals" if np.isfinite(self.low).any() else "one sequence: no intervals", loc="left"
-        )
+        known = np.isfinite(self.low).any()
+        ax.set_title("bars: 95 % intervals" if known else "one sequence: no intervals", loc="left")
         return ax
 
     @drawn
     def figure(self) -> Figure:
         """Figure 6, beside it pairs if they were measured."""
         draws: list = [self.plot, partial(plot_pairs, self)][: 1 + ("pair" in self.row_kind)]
-        title = f"Damage of lesions ({self.mode}){f' of {self.title}' if self.title else ''}, layer by layer"
+        worst = self.by_damage()[0]
+        title = f"without layer {worst['label']} ({self.mode}) the loss changes most, by {worst['delta']:+.2g}"
         about = "; ".join(filter(None, (self.about, self.measured)))
-        return compose(title, about, Block(draws, 3.6, len(draws)), width=4 + 4 * (len(draws) - 1) + 1)
+        return compose(
+            title_of(self.title, title), about, Block(draws, 3.6, len(draws)), width=4 + 4 * (len(draws) - 1) + 1
+        )
 
 
 def plot_pairs(table: LesionTable, ax: Axes) -> None:
@@ -158,7 +160,6 @@ def _damage_axis(ax: Axes, values: Sequence[float]) -> None:
         return
     if finite.min() > 0:
         ax.set_yscale("log")
-        plain_log_ticks(ax.yaxis)
         return
     ax.set_yscale("symlog", linthresh=10.0 ** (math.floor(math.log10(abs(finite).max())) - DECADES + 1))
     ax.yaxis.set_major_formatter("{x:g}")

@@ -22,7 +22,6 @@ gradients clipped at norm 1. Its tasks keep their optimisers; those here take 64
 import argparse
 import copy
 import csv
-import math
 import time
 from itertools import islice
 from pathlib import Path
@@ -36,7 +35,7 @@ from benchmarks import plateau_table as table
 from gersgorin.checking import cure as search
 from gersgorin.checking.reach import measure_reach
 from gersgorin.checking.starts import MEMORY, OUTPUT_BIAS, starts
-from gersgorin.plotting.figure import COLOURS, complex_plane
+from gersgorin.plotting.figure import COLOURS, Block, complex_plane, compose, line_style
 from gersgorin.training.training import Training
 from rhn.cells.init import WRITTEN, haar, rotations
 from rhn.utils.figures import save_figure
@@ -232,35 +231,25 @@ def rates(training, task: str, write) -> None:
 
 def figure(file: Path) -> None:
     """Draw the eigenvalues of the start, and what the gradient of each start sees of the adding problem of 200 steps."""
-    import matplotlib.pyplot as plt
-
     loop, model = memory(training_of("adding-200", 17_300))
+    z = torch.linalg.eigvals(model.rnn.weight_hh_l0.detach())
 
-    def draw():
-        drawn, (left, right) = plt.subplots(1, 2, figsize=(10, 4.7), layout="constrained")
-        z = torch.linalg.eigvals(model.rnn.weight_hh_l0.detach())
-        complex_plane(left, 1.15)
-        left.scatter(z.real, z.imag, s=12, color=COLOURS[0])
-        left.annotate(f"{len(z) - len(z) // 4 * 2} sensing units: 0", (0, 0.1), ha="center")
-        left.annotate(f"{len(z) // 4 * 2} remembering units:\nrotations by pi / T to pi", (0, -0.5), ha="center")
-        left.set_title("Eigenvalues of the recurrent matrix")
-        right.set(ylim=(LEAST, 3), xlim=(0, loop.data.probe()[0].shape[1]), xlabel="lag in steps")
-        right.set(title="Share of the gradient from this lag on", yscale="log")
-        shown = [start for start in starts(loop) if start.words != OUTPUT_BIAS]  # sees what the given one does
-        for start, color in zip(reversed(shown), COLOURS, strict=False):
-            share = measure_reach(loop, start.applied(loop.model)).share
-            right.plot(share, color=color)
-            drawn.draw_without_rendering()  # for the slope in the figure
-            end = min(int((share > 100 * LEAST).sum()), len(share) - 1)
-            (x1, y1), (x2, y2) = right.transData.transform([(end // 2, share[end // 2]), (end, share[end])])
-            look = {"rotation": math.degrees(math.atan2(y2 - y1, x2 - x1)), "rotation_mode": "anchor", "color": color}
-            above = start.words.startswith(("orthogonal", "identity"))
-            look |= {"va": "bottom" if above else "top", "xytext": (2, 2) if above else (-2, -2)}
-            right.annotate(f"{start.words}  ", (end, share[end]), ha="right", textcoords="offset points", **look)
-        drawn.suptitle("Half of the units rotate without loss, so that the gradient sees all 200 steps about equally")
-        return drawn
+    def plane(ax) -> None:
+        complex_plane(ax, 1.15)
+        ax.scatter(z.real, z.imag, s=12, color=COLOURS[0])
+        ax.annotate(f"{len(z) - len(z) // 4 * 2} units without memory: 0", (0, 0.1), ha="center")
+        ax.annotate(f"{len(z) // 4 * 2} units with memory:\nrotations by pi / T to pi", (0, -0.5), ha="center")
+        ax.set_title("Eigenvalues of the recurrent matrix")
 
-    save_figure(file, draw)
+    def lags(ax) -> None:
+        for k, start in enumerate(start for start in starts(loop) if start.words != OUTPUT_BIAS):
+            share = measure_reach(loop, start.applied(loop.model)).share  # the bias changes none
+            ax.plot(share, label=start.words, **line_style(k))
+        ax.set(ylim=(LEAST, 3), xlim=(0, loop.data.probe()[0].shape[1]), xlabel="lag in steps", yscale="log")
+        ax.set_title("Share of the gradient from this lag on, by initial weights")
+
+    title = "Half of the units rotate without loss, so that the gradient comes from all 200 steps about equally"
+    save_figure(file, lambda: compose(title, "plain RNN, adding problem of 200 steps", Block([plane, lags], 4.2, 2)))
 
 
 def main() -> None:

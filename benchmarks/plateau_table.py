@@ -163,13 +163,15 @@ def picture(rows: list[dict], file: Path) -> None:
                 ax.plot([float(r["given"]), *cured], [y] * (1 + len(cured)), color="0.8", linewidth=1, zorder=0)
                 ax.plot(float(r["given"]), y, "s", color=ORANGE, markersize=4.5)
                 ax.plot(cured, [y] * len(cured), "o", color=BLUE, markersize=4)
-        ax.plot([], [], "s", color=ORANGE, label="as it is")
+        ax.plot([], [], "s", color=ORANGE, label="without cure")
         ax.plot([], [], "o", color=BLUE, label="after cure, in three orders of the minibatches")
         ax.axvline(1, **DASHED, linewidth=0.8, label="a constant output")
         ax.set(xscale="log", xlim=(1e-4, 2), ylim=(len(kinds) - 0.5, -0.5), yticks=range(len(kinds)), yticklabels=kinds)
         ax.set(title=f"{task.replace('-', ', ')} steps", xlabel="loss / that of a constant output")
 
-    title = "LSTM and GRU that stay at a constant output are freed by cure, of plain RNN one so far"
+    title = (
+        "cure makes every LSTM and GRU learn that does not learn more than a constant output, of plain RNN one so far"
+    )
     block = Block([partial(losses, task) for task in tasks], 1.5, 1, "x", legend=True)
     save_figure(file, lambda: compose(title, "three seeds each: one above the other", block, width=7))
 

@@ -1,6 +1,7 @@
 """The commands that the pages show: read from their ```sh blocks, and run one after another.
 
     python docs/commands.py docs/tutorial.md FOLDER
+    python docs/commands.py docs/gallery.md . all       # also blocks with a title
 
 runs a page's commands in a folder, as a reader who copies them would, and stops at the first that fails. Blocks marked ```sh are
 meant to be run as they stand; those marked ```sh title="..." need something of the reader's (a data set, a GPU, a file).
@@ -27,9 +28,9 @@ def commands(page: Path, *, to_run: bool = False) -> list[str]:
     return [line for line in (re.sub(r"(^|\s+)#.*", "", line).strip() for line in lines) if line]
 
 
-def run(page: Path, folder: Path) -> None:
-    """Run a page's commands in a folder; raises CalledProcessError at the first that fails."""
-    for line in commands(page, to_run=True):
+def run(page: Path, folder: Path, *, titled: bool = False) -> None:
+    """Run a page's commands in a folder, also blocks with a title on request; raises CalledProcessError at the first that fails."""
+    for line in commands(page, to_run=not titled):
         print(f"$ {line}", flush=True)
         subprocess.run(["bash", "-c", line], cwd=folder, check=True, stdin=subprocess.DEVNULL)
 
@@ -37,4 +38,4 @@ def run(page: Path, folder: Path) -> None:
 if __name__ == "__main__":
     where = Path(sys.argv[2])
     where.mkdir(parents=True, exist_ok=True)
-    run(Path(sys.argv[1]), where)
+    run(Path(sys.argv[1]), where, titled=sys.argv[3:] == ["all"])

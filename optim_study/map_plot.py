@@ -4,22 +4,24 @@
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 
+from gersgorin.plotting.figure import Block, colour_bar, compose
 from optim_study.protocol import LEARNING_RATES, SCHEMES
 from optim_study.results import Network, Row, by_network, range_words, study_about, study_title
 from optim_study.shares import BELOW, DEVIATIONS
 from optim_study.swarm_plot import LABELS, colors_of
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
-from rhn.utils.figures import drawn, in_inches, legend_above, sized, titled
+from rhn.utils.figures import drawable, drawn
 
 MARKERS = "os^Dv"
 NO_GATES = "P"  # symbol of cells without transform gates
@@ -39,27 +41,24 @@ def plot_map(rows: Sequence[Row], *, loss: Objective = "train", about: str = "")
 
     Raises InvalidInputError without trials.
     """
-    figure, panels = _panels(rows, lambda trials: f", n = {len(trials)}", extra_height=0.9)
+    panels, symbols = _networks(rows), bias_symbols(rows)
     losses = np.array([row.loss(loss) for row in rows])
-    colors, symbols = Normalize(losses.min(), 1.05 * np.median(losses)), bias_symbols(rows)
+    colors = Normalize(losses.min(), 1.05 * np.median(losses))
     style: dict = {"norm": colors, "cmap": "viridis_r", "s": 18, "edgecolor": "0.3", "linewidth": 0.3}
-    for ax, trials in panels.values():
-        crosses = _places([row for row in trials if row.diverged])
-        ax.plot(*crosses, "x", color="black", markersize=5, markeredgewidth=0.8)
-        for _, marker, own in _of_each(symbols, "transform_bias", trials):
-            points = ax.scatter(*_places(own), c=[row.loss(loss) for row in own], marker=marker, **style)
+
+    def panel(network: Network, trials: Sequence[Row], ax: Axes) -> None:
+        for label, marker, own in _of_each(symbols, "transform_bias", trials):
+            ax.scatter(*_places(own), c=[row.loss(loss) for row in own], marker=marker, **style)
+            _symbol(ax, marker, f"transform bias {label}" if label[-1].isdigit() else label, "0.8")
+        if lost := [row for row in trials if row.diverged]:
+            ax.plot(*_places(lost), "x", color="black", markersize=5, markeredgewidth=0.8, label="diverged")
+        ax.set_title(f"{drawable(network.title)}, n = {len(trials)}")
+
     worse = losses.max() > colors.vmax
-    label = LABELS[loss] + ("\nthe last colour: worse than most" if worse else "")
-    figure.colorbar(points, ax=[ax for ax, _ in panels.values()], extend="max" if worse else "neither", label=label)
-    handles = _handles(symbols, markerfacecolor="0.8")
-    if any(row.diverged for row in rows):
-        handles.append(Line2D([], [], marker="x", linestyle="", color="black", label="diverged"))
-    gates = any(row.transform_bias is not None for row in rows)
-    figure.axes[0].set_title("symbols: the initial transform bias" if gates else "")
-    legend_above(figure.axes[0], handles, figure.get_figwidth() - 1)
+    label = LABELS[loss] + ("; the last colour: worse than most" if worse else "")
+    bar = colour_bar(ScalarMappable(colors, "viridis_r"), label, extend="max" if worse else "neither")
     words = study_title(rows, "the loss by learning rate and initial standard deviation")
-    titled(figure, words, study_about(rows, about))
-    return figure
+    return compose(words, study_about(rows, about), *_grid(panels, panel), bar)
 
 
 @drawn
@@ -70,28 +69,24 @@ def plot_area(rows: Sequence[Row], *, loss: Objective = "train", below: float = 
 
     Raises InvalidInputError without trials.
     """
-
-    def trained(row: Row) -> bool:
-        return row.loss(loss) < below
-
-    figure, panels = _panels(rows, lambda own: f": {sum(map(trained, own))} of {len(own)}", extra_height=1.2)
+    panels = _networks(rows)
     colors = colors_of(panels)
-    for network, (ax, trials) in panels.items():
+
+    def panel(network: Network, trials: Sequence[Row], ax: Axes) -> None:
+        color, trained = colors[network.arch], [row for row in trials if row.loss(loss) < below]
         (left, right), (bottom, top) = LEARNING_RATES[network.optimizer], DEVIATIONS
-        style: dict = {"facecolor": "0.94", "edgecolor": "0.6", "linewidth": 0.8, "zorder": 0.5}
-        ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, gid="paper's box", **style))
+        box: dict = {"facecolor": "0.94", "edgecolor": "0.6", "linewidth": 0.8, "zorder": 0.5}
+        ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, label="the paper's box", **box))
         for scheme, marker, own in _of_each(SHAPES, "init_scheme", trials):
-            faces = [colors[network.arch] if trained(row) else "none" for row in own]
-            edges = [colors[network.arch] if trained(row) else "0.45" for row in own]
-            style = {"marker": marker, "s": 16, "facecolors": faces, "edgecolors": edges, "linewidths": 0.7}
+            faces = [color if row in trained else "none" for row in own]
+            edges = [color if row in trained else "0.45" for row in own]
+            style: dict = {"marker": marker, "s": 16, "facecolors": faces, "edgecolors": edges, "linewidths": 0.7}
             ax.scatter(*_places(own), gid=scheme, **style)
-    shapes = {scheme: SHAPES[scheme] for scheme in SHAPES if any(row.init_scheme == scheme for row in rows)}
-    handles: list = _handles(shapes, markerfacecolor="none")
-    handles += _handles({f"full: trained (below {below:g})": ("o", ())}, markerfacecolor="0.3")
-    handles.append(Patch(facecolor="0.94", edgecolor="0.6", label="the paper's box"))
-    legend_above(figure.axes[0], handles, figure.get_figwidth() - 1)
-    titled(figure, study_title(rows, "which settings train"), study_about(rows, about))
-    return figure
+            _symbol(ax, marker, scheme, "none")
+        _symbol(ax, "o", f"full: trained (below {below:g})", "0.3")
+        ax.set_title(f"{drawable(network.title)}: {len(trained)} of {len(trials)}")
+
+    return compose(study_title(rows, "which settings train"), study_about(rows, about), *_grid(panels, panel))
 
 
 def bias_symbols(rows: Sequence[Row]) -> Symbols:
@@ -108,41 +103,22 @@ def bias_symbols(rows: Sequence[Row]) -> Symbols:
     return symbols
 
 
-def _panels(
-    rows: Sequence[Row], more: Callable[[Sequence[Row]], str], *, extra_height: float
-) -> tuple[Figure, dict[Network, tuple[Axes, list[Row]]]]:
-    """A figure with a panel for each network, and the axes and trials of each: a line for each optimizer and architecture, a column for
-    each depth.
-
-    more: the end of a panel's title, from its trials.
-    """
+def _networks(rows: Sequence[Row]) -> dict[Network, list[Row]]:
+    """The trials of each network. Raises InvalidInputError without trials."""
     if not rows:
         raise InvalidInputError("there is no complete trial to draw")
-    groups = by_network(rows)
-    lines = list(dict.fromkeys((network.arch, network.optimizer) for network in groups))
-    depths = sorted({network.depth for network in groups})
-    size = max(6.0, PANEL_INCHES * len(depths) + 1.4), 2.1 * len(lines) + 0.9 + extra_height
-    figure, panels = Figure(figsize=sized(*size), layout="constrained"), {}
-    mosaic: list = [["legend"] * len(depths), *[[f"{line} {depth}" for depth in depths] for line in lines]]
-    axes: dict[str, Axes] = figure.subplot_mosaic(
-        mosaic, height_ratios=(0.01, *[1] * len(lines)), sharex=True, sharey=True
-    )
-    for ax in axes.values():
-        ax.set(xscale="log", yscale="log", visible=False)
-    axes["legend"].set(visible=True)
-    axes["legend"].set_axis_off()
-    for network, trials in groups.items():
-        ax = axes[f"{(network.arch, network.optimizer)} {network.depth}"]
-        ax.set_title(in_inches(network.title + more(trials), 0.85 * PANEL_INCHES, 9))
-        ax.set(visible=True)
-        panels[network] = ax, trials
-    for column in zip(*mosaic[1:], strict=True):
-        lowest = [axes[name] for name in column if axes[name].get_visible()][-1]
-        lowest.set_xlabel("learning rate")
-        lowest.tick_params(labelbottom=True)
-    label = in_inches("initial standard deviation of the recurrent weights", 2.1 * len(lines), 9)
-    figure.supylabel(label, fontsize="medium")
-    return figure, panels
+    return by_network(rows)
+
+
+def _grid(panels: dict[Network, list[Row]], panel: Callable[[Network, Sequence[Row], Axes], None]) -> list[Block]:
+    """A panel for each network; in a wide figure a row has the depths of one architecture."""
+
+    def draw(network: Network, trials: Sequence[Row], ax: Axes) -> None:
+        panel(network, trials, ax)
+        ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="initial standard deviation")
+
+    columns = len({network.depth for network in panels})
+    return [Block([partial(draw, *row) for row in panels.items()], 2.1, columns, "xy", legend=True)]
 
 
 def _of_each(symbols: Symbols, name: str, trials: Sequence[Row]) -> Iterator[tuple[str, str, list[Row]]]:
@@ -156,6 +132,6 @@ def _places(trials: Sequence[Row]) -> tuple[list[float], list[float]]:
     return [row.learning_rate for row in trials], [row.init_std for row in trials]
 
 
-def _handles(symbols: Symbols, **face: str) -> list[Line2D]:
-    style: dict = {"linestyle": "", "markersize": 5, "markeredgecolor": "0.3", **face}
-    return [Line2D([], [], marker=marker, label=label, **style) for label, (marker, _) in symbols.items()]
+def _symbol(ax: Axes, marker: str, label: str, face: str) -> None:
+    """Name a symbol in the legend."""
+    ax.plot([], [], marker, label=label, markersize=5, markeredgecolor="0.3", markerfacecolor=face)

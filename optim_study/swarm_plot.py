@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
+from gersgorin.plotting.figure import Block, compose
 from optim_study.results import By, Network, Row, by_network, study_about, study_title
 from optim_study.shares import BELOW
 from rhn.errors import InvalidInputError
@@ -23,10 +24,7 @@ from rhn.utils.figures import (
     SKY,
     drawn,
     in_inches,
-    legend_above,
-    plain_log_ticks,
     sized,
-    titled,
 )
 
 LEARNED = 0.9
@@ -39,7 +37,7 @@ DASHES = {"constant": "--", "learned": "-.", "below": ":"}
 SIZE = 2  # points, of a trial
 COLUMN_INCHES, ROW_INCHES = 1.3, 4.6
 MOST_COLUMNS = 12  # of a row
-BELOW_POINTS, ABOVE_POINTS, COUNTS = 0.09, 0.04, 0.13  # parts of the axis: for the best losses, and the hidden trials
+MARGIN = 0.12  # of the axis, below the points for the best losses, above them for the number of hidden trials
 SMALL = 7  # points, of numbers within the axes
 
 
@@ -81,17 +79,17 @@ def plot_swarm(
         log = bool(max(shown) > LOG_FROM * (constant or np.median(shown)))
     levels = {"below": (below, f"counts as trained (below {below:g})")}
     if constant is not None:
-        learned = LEARNED * constant
-        levels |= {"constant": (constant, f"best constant output ({constant:.2f})")}
-        levels |= {"learned": (learned, f"10 % below it ({learned:.2f})")}
-    values = [*shown, *(level for level, _ in levels.values())]
-    axis = _Axis(loss, log, ceiling, min(values), max(values) if ceiling == np.inf else ceiling, levels)
-    columns = by_network(rows, by)
-    words = "every trial's loss, by " + {"arch": "architecture", "depth": "recurrence depth"}[by]
-    figure = _figure(columns, axis)
-    _legend(figure, hollow=any(row.diverged and row.loss(loss) <= ceiling for row in rows))
-    titled(figure, study_title(rows, words), study_about(rows, about))
-    return figure
+        levels["constant"] = constant, f"best constant output ({constant:.2f})"
+        levels["learned"] = LEARNED * constant, f"10 % below it ({LEARNED * constant:.2f})"
+    axis = _Axis(loss, log and min(shown) > 0, ceiling, levels)
+    columns, words = by_network(rows, by), {"arch": "architecture", "depth": "recurrence depth"}[by]
+    width = max(6.0, COLUMN_INCHES * min(len(columns), MOST_COLUMNS) + 1)
+    most = int((sized(width, 1)[0] - 0.6) / COLUMN_INCHES * 9 / rcParams["font.size"])
+    most, every, colors = min(MOST_COLUMNS, max(1, most)), [*columns.items()], colors_of(columns)
+    parts = np.array_split(range(len(every)), -(-len(every) // most))
+    lines = [partial(_draw_columns, [every[k] for k in part], axis, colors) for part in parts]
+    title = study_title(rows, f"every trial's loss, by {words}")
+    return compose(title, study_about(rows, about), Block(lines, ROW_INCHES, 1, "y", legend=True), width=width)
 
 
 def colors_of(networks: Iterable[Network]) -> dict[str, str]:
@@ -109,44 +107,25 @@ class _Axis:
     log: bool
     ceiling: float
     """Losses above it are counted, not drawn; infinity: all are drawn."""
-    low: float
-    high: float
-    """Ends of the points and lines."""
     levels: Mapping[str, tuple[float, str]]
     """Horizontal lines and their labels, by the names of `DASHES`."""
 
-    def limit(self, ax: Axes) -> None:
-        """Limit the axis to the points, with room for the best losses below them and for the numbers of hidden trials above."""
-        to, back = (np.log, np.exp) if self.log and self.low > 0 else (np.asarray, np.asarray)
-        low, high = float(to(self.low)), float(to(self.high))
-        span = high - low or 0.1 * abs(high) or 1.0
-        above = ABOVE_POINTS if self.ceiling == np.inf else COUNTS
-        ax.set_yscale("log" if to is np.log else "linear")
-        ax.set_ylim(float(back(low - BELOW_POINTS * span)), float(back(high + above * span)))
-        if to is np.log:
-            plain_log_ticks(ax.yaxis)
-        ax.set_yticks([tick for tick in ax.get_yticks() if ax.get_ylim()[0] <= tick <= self.high])
 
-
-def _figure(columns: Mapping[Network, list[Row]], axis: _Axis) -> Figure:
-    """Columns in rows of at most `MOST_COLUMNS`."""
-    every, colors = list(columns.items()), colors_of(columns)
-    width = sized(max(6.0, COLUMN_INCHES * min(len(every), MOST_COLUMNS) + 1), 1)[0]
-    most = min(MOST_COLUMNS, max(1, int((width - 0.6) / COLUMN_INCHES * 9 / rcParams["font.size"])))
-    lines = [every[k : k + most] for k in range(0, len(every), most)]
-    figure = Figure(figsize=sized(width, ROW_INCHES * len(lines) + 0.9), layout="constrained")
-    for ax, line in zip(figure.subplots(len(lines), 1, squeeze=False)[:, 0], lines, strict=True):
-        axis.limit(ax)
-        for k, (network, trials) in enumerate(line):
-            _draw_column(ax, k, trials, axis, colors[network.arch])
-        for name, (level, label) in axis.levels.items():
-            ax.axhline(level, gid=name, label=label, linestyle=DASHES[name], color="0.25", linewidth=1, zorder=0.8)
-        ax.set_xticks(range(len(line)), [_name(*column, axis) for column in line])
-        ax.set(xlim=(-0.5, len(line) - 0.5), ylabel=LABELS[axis.loss])
-        ax.grid(axis="y", color="0.92", linewidth=0.6)
-        ax.set_axisbelow(True)
+def _draw_columns(columns: Sequence[tuple[Network, list[Row]]], axis: _Axis, colors: dict[str, str], ax: Axes) -> None:
+    """Draw networks beside each other."""
+    ax.set_yscale("log" if axis.log else "linear")
+    ax.margins(y=MARGIN)
+    if axis.ceiling < np.inf:
+        ax.update_datalim([(0, axis.ceiling)])
+    for k, (network, trials) in enumerate(columns):
+        _draw_column(ax, k, trials, axis, colors[network.arch])
+    for name, (level, label) in axis.levels.items():
+        ax.axhline(level, gid=name, label=label, linestyle=DASHES[name], color="0.25", linewidth=1, zorder=0.8)
+    ax.set_xticks(range(len(columns)), [_name(*column, axis) for column in columns])
+    ax.set(xlim=(-0.5, len(columns) - 0.5), ylabel=LABELS[axis.loss])
     ax.set_xlabel("network (trained of all trials; at the lowest point: its loss)")
-    return figure
+    ax.grid(axis="y", color="0.92", linewidth=0.6)
+    ax.set_axisbelow(True)
 
 
 def _name(network: Network, trials: Sequence[Row], axis: _Axis) -> str:
@@ -169,21 +148,12 @@ def _draw_column(ax: Axes, k: int, trials: Sequence[Row], axis: _Axis, color: st
         points = ax.collections[-1]
         points.set_facecolor(["white" if row.diverged else color for row in shown])
         points.set_edgecolor([color] * len(shown))
+        if any(row.diverged for row in shown):
+            ax.plot([], [], "o", color="black", markerfacecolor="white", markersize=4, label="diverged")
         words = f"{min(losses):{'.2f' if min(losses) >= 0.01 else '.2g'}}"
         ax.annotate(words, (k, min(losses)), (0, -SIZE), gid="best", zorder=7, **offset)
     if (median := float(np.median(losses))) <= axis.ceiling:
-        ax.plot([k - 0.45, k + 0.4], [median] * 2, gid="median", color="black", linewidth=1, zorder=0.9)
-        ax.plot(k + 0.42, median, "<", color="black", markersize=4, zorder=6)
+        line: dict = {"color": "black", "linewidth": 1, "marker": "<", "markersize": 4, "markevery": [1], "zorder": 0.9}
+        ax.plot([k - 0.45, k + 0.42], [median] * 2, gid="median", label="median", **line)
     if hidden := len(trials) - len(shown):
         ax.annotate(f"{hidden}\nabove", (k, 1), (0, -2), ax.get_xaxis_transform(), gid="above", **offset)
-
-
-def _legend(figure: Figure, *, hollow: bool) -> None:
-    ax, handles = figure.axes[0], []
-    if any(line.get_gid() == "median" for other in figure.axes for line in other.lines):
-        handles.append(Line2D([], [], color="black", linewidth=1.2, marker="<", markersize=5, label="median"))
-    if hollow:
-        style: dict = {"linestyle": "", "markerfacecolor": "white", "markersize": 4}
-        handles.append(Line2D([], [], marker="o", color="black", label="diverged", **style))
-    handles += [line for line in ax.lines if line.get_gid() in DASHES]
-    legend_above(ax, handles, figure.get_figwidth() - 1)

@@ -23,7 +23,9 @@ import torch
 
 import gersgorin
 from benchmarks.threads.trainings import Training, error, fit
+from gersgorin.plotting.figure import Block, compose
 from rhn.errors import RhnError
+from rhn.utils.figures import BLUE, SKY, save_figure
 
 HERE = Path(__file__).parent
 REPAIRED = 0.7
@@ -123,33 +125,26 @@ def report(rows: list[dict]) -> str:
 
 def picture(files: list[Path], path: Path) -> None:
     """Draw the shares of both halves of the threads."""
-    import matplotlib.pyplot as plt
-
     titles = {"development": "threads by which the causes were written", "run": "threads set aside, first run"}
-    every = {
-        titles[f.stem.split("-")[-1]]: shares([*csv.DictReader(f.open())])
-        for f in files
-        if f.stem.split("-")[-1] in titles
-    }
-    figure, ax = plt.subplots(figsize=(7, 2.2), layout="constrained")
-    words = ["the true cause first", "among three", "right of all named"]
-    for k, (title, found) in enumerate(every.items()):
-        bars = [found[word][0] / found[word][1] for word in words]
-        for i, word in enumerate(words):
-            ax.text(bars[i] + 0.01, i + 0.36 * k, "{} of {}".format(*found[word]), va="center", fontsize=8)
-        ax.barh([i + 0.36 * k for i in range(3)], bars, 0.34, label=title, color=("#9ecae1", "#08519c")[k])
-    ax.set(
-        xlim=(0, 1.1),
-        xticks=[0, 0.25, 0.5, 0.75, 1],
-        yticks=[i + 0.18 for i in range(3)],
-        yticklabels=words,
-        xlabel="share",
-    )
-    ax.invert_yaxis()
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.set_title("gersgorin.check names why a recurrent network does not learn", loc="left", fontsize=10)
-    figure.legend(loc="outside lower right", ncols=2, fontsize=8)
-    figure.savefig(path, dpi=130)
+    named = [(titles[word], f) for f in files if (word := f.stem.split("-")[-1]) in titles]
+    every = {title: shares([*csv.DictReader(f.open())]) for title, f in named}
+    words = {"the true cause first": "the true cause is first", "among three": "the true cause is among three"}
+    words |= {"right of all named": "of all causes named, right"}
+
+    def bars(ax) -> None:
+        for k, (title, found) in enumerate(every.items()):
+            found = [found[word] for word in words]
+            at = [i + 0.36 * k for i in range(len(words))]
+            ax.barh(at, [right / all_ for right, all_ in found], 0.34, label=title, color=(SKY, BLUE)[k])
+            for i, (right, all_) in zip(at, found, strict=True):
+                ax.text(right / all_ + 0.01, i, f"{right} of {all_}", va="center")
+        ax.set(xlim=(0, 1.1), xticks=[0, 0.25, 0.5, 0.75, 1], xlabel="share")
+        ax.set_yticks([i + 0.18 for i in range(len(words))], words.values())
+        ax.invert_yaxis()
+
+    right, all_ = every[titles["run"]]["the true cause first"]
+    title = f"check names first why a recurrent network does not learn in {right} of {all_} public threads that it had not seen"
+    save_figure(path, lambda: compose(title, "", Block([bars], 1.8, legend=True), width=7))
 
 
 def main() -> None:

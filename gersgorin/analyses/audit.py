@@ -34,7 +34,7 @@ from gersgorin.loading.find_cell import (
     state_layers,
 )
 from gersgorin.loading.sequence_map import SequenceMap, first_tensor
-from gersgorin.plotting.figure import line_style, panel, plain_numbers
+from gersgorin.plotting.figure import line_style, panels
 from gersgorin.run.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.result import Result, rows_of, tabulated
@@ -95,7 +95,7 @@ class Audit(Result, kind="audit"):
 
     lines = tabulated
 
-    @panel(7, 3.2, "mode half-lives at the start")
+    @panels(7, 3.2, "mode half-lives at the start")
     def plot(self, ax=None) -> Axes:
         """The distribution of mode half-lives of each layer."""
         for k, layer in enumerate(self.layers):
@@ -104,7 +104,6 @@ class Audit(Result, kind="audit"):
             style = {"marker": "." if len(values) < 40 else None} | line_style(k)
             ax.step(values, shares, where="post", label=layer, **style)
         ax.set(xscale="log", xlabel=f"mode half-life ({self.unit})", ylabel="share of modes", ylim=(0, 1.02))
-        plain_numbers(ax)
         return ax
 
 

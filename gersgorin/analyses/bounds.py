@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.loading.open import run_of_network
-from gersgorin.plotting.figure import DASHED, Style, over_time, panels, plain_numbers, shade_style, title_of
+from gersgorin.plotting.figure import DASHED, Style, over_time, panels, shade_style, title_of
 from gersgorin.run.cell import State, Step
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
@@ -358,9 +358,8 @@ class NormBounds(Result, kind="bounds"):
         ax.set_ylim(_around(np.r_[0, self.measured_exponent, ends.ravel()]))
         ax.set_xticks(places, self.lengths, rotation=90)
         ax.set(xlabel="windows of", ylabel="bound on the exponent (1/step)", title="How long a window it takes")
-        plain_numbers(ax)
 
-    plot = panels(draw, draw_by_window, size=(8, 3.4), title=lambda found: title_of(found.title, f"b{found.scope[1:]}"))
+    plot = panels(8, 3.4, lambda found: title_of(found.title, f"b{found.scope[1:]}"))(draw, draw_by_window)
 
 
 def _half_life(exponent: float) -> float:

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
@@ -34,15 +34,14 @@ from gersgorin._validate import with_gradients
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.loading.find_cell import TORCH_CELLS, recurrent_cells
 from gersgorin.plotting.figure import (
-    DECADES,
     Block,
     Shown,
     colour_bar,
     compose,
+    decades,
     heat_map,
     names_of,
     title_of,
-    top_decade,
 )
 from gersgorin.run.autodiff import vjps
 from gersgorin.run.run import Progress, silent
@@ -51,13 +50,13 @@ from gersgorin.training.training import Training
 from rhn.cells import Cell
 from rhn.cells.convert import from_torch, weights_of_torch
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import BLUE, GREY, ORANGE, drawable, drawn
+from rhn.utils.figures import BLUE, GREY, ORANGE, drawable, drawn, time_label
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 SMALLEST = 1e-6  # part of the gradient that is drawn
-TITLE = "credit over time: which losses reach which states"
-SCALE = r"$\log_{10}\,\|\partial L_{t_2} / \partial y_{t_1}\|$"
+TITLE = "credit over time, from each loss to earlier states"
+SCALE = r"$\|\partial L_{t_2} / \partial y_{t_1}\|$"
 TRUNCATION = 35  # steps back, those of the paper's language models
 
 
@@ -121,12 +120,12 @@ class Credit(Result, kind="credit"):
     @drawn
     def plot(self, ax: Axes | None = None) -> Axes:
         """The heat map of the norms; without axes a figure with the shares of the lags below."""
-        return self.draw(ax, top_decade(self.norms)) if ax else draw_credit({"": self}).axes[0]
+        return self.draw(ax, decades(self.norms)) if ax else draw_credit({"": self}).axes[0]
 
-    def draw(self, ax: Axes, top: float) -> Axes:
-        """log10 ||dL[t2]/dy[t1]|| as a heat map, t1 to the right and t2 upwards, on a scale that ends at `top`."""
-        heat_map(ax, self.norms, top)
-        ax.set(xlabel=rf"state $t_1${self._unit}", ylabel=rf"loss $t_2${self._unit}")
+    def draw(self, ax: Axes, colours: LogNorm) -> Axes:
+        """||dL[t2]/dy[t1]|| as a heat map, t1 to the right and t2 upwards."""
+        heat_map(ax, self.norms, colours)
+        ax.set(xlabel=time_label(self.unit, "state $t_1$"), ylabel=time_label(self.unit, "loss $t_2$"))
         return ax
 
     def draw_lags(self, ax: Axes) -> Axes:
@@ -136,19 +135,10 @@ class Credit(Result, kind="credit"):
         ax.plot(lags, self.lost, color=ORANGE, linestyle="--", label="lost beyond this lag")
         if len(lags) > TRUNCATION:
             ax.axvline(TRUNCATION, color=GREY, linestyle=":", linewidth=1, label=f"{TRUNCATION} steps")
-        ax.set(
-            xlabel=rf"lag $k = t_2 - t_1${self._unit}",
-            xlim=(0, max(1, len(lags) - 1)),
-            yscale="log",
-            ylim=(SMALLEST, 2),
-        )
-        ax.set_ylabel("part of the gradient's norm")
+        ax.set(yscale="log", xlim=(0, max(1, len(lags) - 1)), ylim=(SMALLEST, 2))
+        ax.set(xlabel=time_label(self.unit, "lag $k = t_2 - t_1$"), ylabel="part of the gradient's norm")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         return ax
-
-    @property
-    def _unit(self) -> str:
-        return "" if self.unit == "steps" else f" ({self.unit})"
 
 
 class Unrolled:
@@ -347,19 +337,19 @@ def draw_credit(records: Mapping[str, Credit], about: str = "") -> Shown:
 
     about: origin of the network, for the title; "" for the one that all records have.
     """
-    top = max(top_decade(record.norms) for record in records.values())
+    colours = decades(*(record.norms for record in records.values()))
 
     def norms(name: str, record: Credit, ax: Axes) -> None:
         loss = f"loss {record.loss:.3g} {record.loss_unit}"
-        record.draw(ax, top).set_title("\n".join(filter(None, (drawable(name), loss))))
+        record.draw(ax, colours).set_title("\n".join(filter(None, (drawable(name), loss))))
 
     def lags(record: Credit, ax: Axes) -> None:
         long = len(record.lost) > TRUNCATION
         lost = f"beyond {TRUNCATION} steps {record.lost_beyond(TRUNCATION):.2g} of it is lost" if long else ""
         record.draw_lags(ax).set_title(lost)
 
-    count, named = len(records), names_of([*records.values()])
+    count, (common, same, _) = len(records), names_of([*records.values()])
     maps = Block([partial(norms, *row) for row in records.items()], 3.0, count, "y")
     below = Block([partial(lags, record) for record in records.values()], 2.2, count, "y", legend=True)
-    bar = colour_bar(ScalarMappable(Normalize(top - DECADES, top)), SCALE, extend="min")
-    return compose(title_of(named.common, TITLE), about or named.about, maps, bar, below, width=max(6, 2.7 * count))
+    bar = colour_bar(ScalarMappable(colours), SCALE, extend="min")
+    return compose(title_of(common, TITLE), about or same, maps, bar, below, width=max(6, 2.7 * count))

@@ -31,7 +31,7 @@ from gersgorin._validate import real_tensor
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.loading.find_cell import is_step, recurrent_cells
 from gersgorin.loading.open import run_of_network
-from gersgorin.plotting.figure import complex_plane, panels, plain_numbers
+from gersgorin.plotting.figure import complex_plane, panels
 from gersgorin.run.cell import Step, StepCell, as_cell
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
@@ -222,7 +222,6 @@ class FixedPoints(Result, kind="fixed_points"):
         x, y = (f"principal axis ({part:.0%} of their variance)" for part in share)
         ax.set(xlabel=f"first {x}", ylabel=f"second {y}", title="Among the starts of the search")
         ax.margins(0.08)
-        plain_numbers(ax)
 
     def _draw_modes(self, ax: Axes, axes: np.ndarray, middle: np.ndarray) -> None:
         """A stroke for each growing mode of the first eight points, and for the slowest of those that decay."""
@@ -246,7 +245,7 @@ class FixedPoints(Result, kind="fixed_points"):
         few = f", first {LISTED} of {len(self.states)}" if len(self.states) > LISTED else ""
         ax.set_title(f"Eigenvalues at the points{few}")
 
-    plot = panels(draw, draw_spectra, size=(8, 4), title="fixed points and the spectra there")
+    plot = panels(8, 4, "fixed points and the spectra there")(draw, draw_spectra)
 
 
 def search(

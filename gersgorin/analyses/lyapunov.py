@@ -40,11 +40,11 @@ from torch import Tensor, nn
 
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.loading.open import run_of_network
-from gersgorin.plotting.figure import COLOURS, DASHED, MARKERS, Style, panels, plain_numbers, shade_style
+from gersgorin.plotting.figure import COLOURS, DASHED, MARKERS, Style, panels, shade_style
 from gersgorin.run.cell import State, Step
 from gersgorin.run.run import Label, Progress, Run, Tangent, silent
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import drawable
+from rhn.utils.figures import drawable, time_label
 from rhn.utils.result import Result, rows_of, tabulated
 from rhn.utils.validation import check_room, check_seed
 from rhn.utils.wording import counted
@@ -137,7 +137,6 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         ax.set(xlabel="number of the exponent", ylabel=RATE, title=f"Mean growth rates{bars}")
         ax.set_xlim(0.5, max(0.5 + len(finite), ax.get_xlim()[1] if i else 0))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        plain_numbers(ax)
 
     def draw_convergence(self, ax: Axes) -> None:
         """Running estimates of the first eight exponents against the steps counted."""
@@ -146,13 +145,12 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
             values = np.where(np.isfinite(values), values, np.nan)
             ax.plot(self.curve_steps, values, linewidth=1.3, label=f"exponent {i + 1}", **shade_style(i, shown))
         ax.axhline(0, **DASHED, linewidth=0.8)
-        unit = "" if self.unit == "steps" else f" ({drawable(self.unit)})"
-        ax.set(xlabel=f"steps counted{unit}", ylabel=RATE, title="The leading ones, from the first steps only")
+        ax.set(xlabel=time_label(self.unit, "steps counted"), ylabel=RATE)
+        ax.set_title("The leading ones, from the first steps only")
         ax.set_xlim(0, self.steps)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        plain_numbers(ax)
 
-    plot = panels(draw, draw_convergence, size=(8, 3.2), title="Lyapunov exponents")
+    plot = panels(8, 3.2, "Lyapunov exponents")(draw, draw_convergence)
 
     def derived(self) -> dict:
         """Numbers computed from the exponents."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from gersgorin._validate import with_gradients
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.plotting.figure import DECADES, heat_map, panels
+from gersgorin.plotting.figure import decades, heat_map, panels, title_of
 from gersgorin.run.run import Progress, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
@@ -130,6 +130,11 @@ class Memory(Result, kind="memory"):
         """Numbers computed from the influence, for .json files."""
         return {"by_lag": self.by_lag.tolist(), "half_life": self.half_life, "effective_length": self.effective_length}
 
+    def _finding(self) -> str:
+        """The title of the figure: the first clause of the sentences."""
+        words = next(self.sentences()).split(";")[0].rstrip(".")
+        return title_of(self.title, words[0].lower() + words[1:])
+
     def draw(self, ax: Axes) -> None:
         """The influence by lag on a log scale, with two standard errors, and its half-life."""
         by_lag, lags = self.by_lag, np.arange(self.influence.shape[1])
@@ -144,22 +149,19 @@ class Memory(Result, kind="memory"):
                 at, label = by_lag.argmax() + self.half_life, f"influence half-life {self.half_life:.3g}"
                 ax.axvline(at, label=label, color=ORANGE, linestyle="--", linewidth=1)
             ax.set_yscale("log")
-            top = 10 ** np.ceil(np.log10(by_lag.max()))
-            ax.set_ylim(max(top / 10**DECADES, np.nanmin(shown) / 2), 2 * by_lag.max())
+            ax.set_ylim(max(decades(by_lag).vmin, np.nanmin(shown) / 2), 2 * by_lag.max())
         ax.set_xlim(0, len(lags) - 1)
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         rms = r"$\|\partial o_{t_2} / \partial x_{t_1}\|_F$, RMS over pairs"
-        ax.set(xlabel=f"lag $t_2 - t_1$ ({self.unit})", ylabel=rms)
+        ax.set(xlabel=time_label(self.unit, "lag $t_2 - t_1$"), ylabel=rms)
 
     def draw_pairs(self, ax: Axes) -> None:
         """The heat map of all pairs of an output and an input."""
-        largest = np.nanmax(self.influence, initial=0)
-        image = heat_map(ax, self.influence, float(np.log10(largest)) if largest > 0 else 0.0)
-        ax.set(xlabel=time_label(self.unit).replace("time step", "input $t_1$"), ylabel="output $t_2$")
-        label = r"$\log_{10}\,\|\partial o_{t_2} / \partial x_{t_1}\|_F$"
-        ax.figure.colorbar(image, ax=ax, label=label, extend="min", aspect=40)
+        image = heat_map(ax, self.influence, decades(self.influence))
+        ax.set(xlabel=time_label(self.unit, "input $t_1$"), ylabel=time_label(self.unit, "output $t_2$"))
+        ax.figure.colorbar(image, ax=ax, label=r"$\|\partial o_{t_2} / \partial x_{t_1}\|_F$", extend="min", aspect=40)
 
-    plot = panels(draw, draw_pairs, size=(8, 3.2), title="influence of earlier inputs")
+    plot = panels(8, 3.2, _finding)(draw, draw_pairs)
 
 
 def _by_lag(of_pairs: np.ndarray) -> list[np.ndarray]:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator
 from torch import Tensor, nn
 
 from gersgorin.analyses import ANALYSES
@@ -33,7 +33,7 @@ from gersgorin.loading.open import open_run
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.loading.whole_model import open_training
 from gersgorin.plotting.figure import Block, Shown, compose
-from gersgorin.plotting.run_figure import plot_products, plot_suggested, step_block
+from gersgorin.plotting.run_figure import OVER_TIME, step_block
 from gersgorin.run.cell import State
 from gersgorin.run.run import Run
 from gersgorin.training.losses import Loss
@@ -145,21 +145,18 @@ def _row(values: np.ndarray) -> dict[str, float]:
 def draw_overview(found: Overview) -> Shown:
     """The spectrum of one step, and below it a panel for each analysis."""
     record = found.spectra
-    panels: dict[str, Callable[[Axes], object]] = {
-        "What single steps suggest": partial(plot_suggested, record),
-        "What the products of the steps do": partial(plot_products, record),
-    }
-    for name, result in found.results.items():
-        if name not in ("spectra", "products") and (name != "gates" or found.gates.mean.size):
-            panels[ANALYSES[name].about] = result.plot
+    left_out = ("spectra", "products") + ("gates",) * (not found.gates.mean.size)
+    others = {ANALYSES[name].about: r.plot for name, r in found.results.items() if name not in left_out}
 
     def into(title: str, draw: Callable[[Axes], object], ax: Axes) -> None:
         draw(ax)
         ax.set_title(title)
         if ax.images:  # the heat map of credit
             bar = ax.inset_axes((0.52, 0.3, 0.44, 0.05))  # where losses are earlier than states
-            ax.figure.colorbar(ax.images[0], cax=bar, orientation="horizontal", label=SCALE, ticks=MaxNLocator(3))
+            ax.figure.colorbar(
+                ax.images[0], cax=bar, orientation="horizontal", label=SCALE, ticks=LogLocator(numticks=3)
+            )
 
-    draws = [partial(into, *row) for row in panels.items()]
+    draws = [partial(plot, record) for plot in OVER_TIME] + [partial(into, *row) for row in others.items()]
     title = f"{found.title}: {gradient_words(record.log_norm_product)}"
     return compose(title, found.about, step_block(record), Block(draws, 2.3, 2))

@@ -30,7 +30,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from gersgorin.plotting.figure import panel
+from gersgorin.plotting.figure import panels
 from gersgorin.run.run import Progress, silent
 from gersgorin.training.losses import Loss
 from gersgorin.training.training import Training
@@ -187,7 +187,7 @@ class Plateau(Result, kind="plateau"):
         """One row a matrix: its name, its relative rate, and the slope of log rate against log scale."""
         return [{"matrix": name, "rate": rate, "slope": self.slopes[name]} for name, rate in self.rates.items()]
 
-    @panel(6, 3.2, "rates of learning at the constant output")
+    @panels(6, 3.2, "rates of learning at the constant output")
     def plot(self, ax=None) -> Axes:
         """The relative rates, a bar a matrix, on a log scale."""
         rates = {name: rate for name, rate in self.rates.items() if rate > 0}

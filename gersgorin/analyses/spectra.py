@@ -9,7 +9,7 @@ Legend: T steps, counted from 0; m inputs; N entries of a state; k eigenvalues; 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,8 +17,6 @@ from typing import Literal
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection
-from matplotlib.patches import Circle
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
@@ -257,7 +255,6 @@ def plot_spectrum(
     step: int | None = None,
     *,
     limit: float | None = None,
-    show_discs: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the eigenvalues of one step, the outlines of its numerical range and of the unions of discs, and the unit circle.
@@ -268,7 +265,6 @@ def plot_spectrum(
         record: see `gersgorin.spectra`.
         step: counted from 0; None: the one with the largest spectral radius.
         limit: half the width of the panel, around 0; None: large enough for all steps.
-        show_discs: draw each disc too, as a thin circle.
         ax: axes to draw into.
 
     Raises InvalidInputError for a step outside the run.
@@ -278,11 +274,8 @@ def plot_spectrum(
     if not 0 <= step < T:
         raise InvalidInputError(f"step is {step}: the record has steps 0 to {T - 1}")
     if ax is None:
-        options: dict = {"limit": limit, "show_discs": show_discs}
-        block = Block(
-            [lambda ax: plot_spectrum(record, step, **options, ax=ax).set_title(f"step {step}")], 4.6, legend=True
-        )
-        return compose(record.heading, record.about, block, width=5).axes[0]
+        whole = lambda ax: plot_spectrum(record, step, limit=limit, ax=ax).set_title(f"step {step}")  # noqa: E731
+        return compose(record.heading, record.about, Block([whole], 4.6, legend=True), width=5).axes[0]
     shown: list[Discs] = []
     for axis, sets in record.disc_sets.items():
         (centers, radii), style = (part[step] for part in sets), DISC_STYLES[axis]
@@ -293,8 +286,6 @@ def plot_spectrum(
             ax.plot(polygon.real, polygon.imag, linewidth=1.2, label=label, **style)
         named = None if shown else "disc centres"  # equal for rows and columns
         draw_centres(centers, ax, color=style["color"], label=named)
-        if show_discs:
-            _draw_discs(centers, radii, style, f"each {axis} disc", ax)
         shown.append((centers, radii))
     _shade(shown, ax)
     draw_points(record, step, ax, range_label="numerical range", label=record.which_eigenvalues, zorder=4)
@@ -329,16 +320,7 @@ def _shade(discs: list[Discs], ax: Axes) -> None:
     ax.fill_between(x[:, 0], -height, height, color=color, alpha=0.10, linewidth=0)
 
 
-def _draw_discs(centers: np.ndarray, radii: np.ndarray, style: dict, label: str, ax: Axes) -> None:
-    """Draw thin circles, fainter if there are many."""
-    alpha = float(np.clip(4 / np.sqrt(len(centers)), 0.12, 0.7))
-    circles = [Circle((c, 0), r) for c, r in zip(centers, radii, strict=True)]
-    look = {"edgecolor": style["color"], "linestyle": style["linestyle"], "facecolor": "none", "linewidth": 0.5}
-    ax.add_collection(PatchCollection(circles, alpha=alpha, **look), autolim=False)
-    ax.plot([], [], **style, linewidth=0.5, alpha=max(alpha, 0.5), label=label)
-
-
-def spectrum_limit(records: list[Spectra]) -> float:
+def spectrum_limit(records: Sequence[Spectra]) -> float:
     """Half the width of panels that contain all discs and numerical ranges of the results, and the unit circle."""
     edges = [np.abs(c) + r for record in records for c, r in record.disc_sets.values()]
     edges += [record.numerical_radius for record in records if not record.leading]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gersgorin.linalg.products import half_life, running_log_norms
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.plotting.figure import draw_growth, draw_layers, panel, title_of
+from gersgorin.plotting.figure import draw_growth, draw_layers, panels, title_of
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import GREEN
@@ -48,7 +48,7 @@ class Gains(Result, kind="gains"):
         """One row a step: step, input, layer_1, layer_2, ..."""
         return rows_of(step=range(len(self.input)), input=self.input, layer=self.layers)
 
-    @panel(6, 3.2, "gains of the input and of each layer")
+    @panels(6, 3.2, "gains of the input and of each layer")
     def plot(self, ax=None) -> Axes:
         """One line for the input and one for each layer over time."""
         ax.plot(self.input, color=GREEN, linestyle="--", marker="." if len(self.input) == 1 else None, label="input")
@@ -90,7 +90,7 @@ class GateActivity(Result, kind="gates"):
         """One row a step: step, layer_1, layer_2, ..."""
         return rows_of(step=range(len(self.mean)), layer=self.mean)
 
-    @panel(6, 3.2, lambda self: title_of(self.title, f"mean {self.gate_name}"))
+    @panels(6, 3.2, lambda self: title_of(self.title, f"mean {self.gate_name}"))
     def plot(self, ax=None) -> Axes:
         """One line for each layer over time. Raises InvalidInputError if there are no gates."""
         if not self.mean.size:
@@ -140,7 +140,7 @@ class Products(Result, kind="products"):
         """One row a step: step, log_norm, exponent."""
         return rows_of(step=range(len(self.log_norm)), log_norm=self.log_norm, exponent=self.exponent)
 
-    @panel(6, 3.2, "the norm of the products of the steps")
+    @panels(6, 3.2, "the norm of the products of the steps")
     def plot(self, ax=None) -> Axes:
         """The norm over time on a log scale."""
         return draw_growth(self.log_norm, "s", self.unit, ax)

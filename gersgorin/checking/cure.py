@@ -46,13 +46,12 @@ from gersgorin.checking.reach import Reach, measure_reach
 from gersgorin.checking.starts import CHRONO, GIVEN, IMPORTS, MEANINGS, MEMORY, OUTPUT_BIAS, Start, filled, starts
 from gersgorin.checking.trials import WINDOW, Constant, Trial, run_trials
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.plotting.figure import DASHED, MARKERS, ink, line_style, panel
+from gersgorin.plotting.figure import DASHED, MARKERS, ink, line_style, panels
 from gersgorin.training.losses import Loss
 from gersgorin.training.minibatches import same_for_all_seeds
 from gersgorin.training.optimizer import times
 from gersgorin.training.training import Training, TrainingOptions, check_limits
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import plain_log_ticks
 from rhn.utils.io import finite_json
 from rhn.utils.result import FIRST, Result, fitted, rows_of
 from rhn.utils.wording import counted, rounded_up, table
@@ -75,6 +74,14 @@ LEGEND = (
     f"loss: mean over the last minibatches, relative to that of the best constant output; {LEAVES}: the step from which it is that "
     "low; held-out data are not used"
 )
+FINDINGS = {  # outcomes in the title of a figure
+    "healthy": "trains as it is",
+    "cured": "the ringed trial trains, in two orders of the minibatches",
+    "seen once": "the ringed trial trains, in the one order of the minibatches that was tried",
+    "untested": "the ringed trial is the best guess, and was not run for a whole training",
+    "none helped": "no start and no learning rate that was tried trains",
+    "not searched": "its causes are none that another start removes",
+}
 UNTESTED = "# not tested: the search had no time for a whole training with it"
 COMPILED = "model = model._orig_mod  # which torch.compile wraps: compile it again after these lines"
 CLIPPING = "# torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)"
@@ -268,7 +275,7 @@ class Cure(Result):
         ends = f"diverges at {a.diverged:.0f}" if a.diverged < math.inf else "no"
         return *start, a.steps, f"{a.loss:.3g}", f"at {a.left:.0f}" if a.leaves else ends
 
-    @panel(6.4, 3.4, lambda cure: f"{cure.title}: {cure.outcome}")
+    @panels(6.4, 3.4, lambda cure: f"{cure.title}: {FINDINGS[cure.outcome]}")
     def plot(self, ax=None) -> Axes:
         """Loss at the end of each trial over its learning rate, a line a start; the cure is ringed."""
         rate, tried = self.loop.learning_rate, [a for a in self.attempts if a.steps and a.loss < math.inf]
@@ -277,9 +284,8 @@ class Cure(Result):
             ax.plot(*zip(*points, strict=True), marker=MARKERS[k % len(MARKERS)], label=words, **line_style(k))
         if self.chosen in tried:
             ax.plot(self.learning_rate, self.chosen.loss, "o", ms=14, mfc="none", color=ink(ax), label="chosen")
-        ax.axhline(TRAINS, **DASHED | {"color": ink(ax)}, linewidth=0.8, label=f"{TRAINS} of a constant output's loss")
+        ax.axhline(TRAINS, **DASHED | {"color": ink(ax)}, linewidth=0.8, label=f"trains: below {TRAINS}")
         ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="loss / that of a constant output")
-        plain_log_ticks(ax.yaxis)
         return ax
 
     def to_json(self) -> dict:

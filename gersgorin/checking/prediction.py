@@ -5,16 +5,18 @@ Legend: K trials.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
+
+from matplotlib.axes import Axes
 
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.clocks import ABOVE, Interval, motion, signals
-from gersgorin.checking.curves import draw_clocks, draw_losses
 from gersgorin.checking.forecast import LIKELY, Forecast
 from gersgorin.checking.reach import Reach
-from gersgorin.checking.trials import WINDOW, Trial
-from gersgorin.plotting.figure import panels
+from gersgorin.checking.trials import DIVERGED, WINDOW, Trial
+from gersgorin.plotting.figure import DASHED, ink, line_style, panels
+from rhn.utils.figures import BLUE
 from rhn.utils.io import finite_json
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted, rounded_up
@@ -34,6 +36,13 @@ UNTRIED: dict[str, Any] = {  # of a training that no trial can help
     "trials": (Trial(1.0),),
 }
 MOST_CAUSES = 3  # that are printed
+FINDINGS = {  # outcomes in the title of a figure
+    "leaves": "learns more than a constant output",
+    "stays": "learns no more than a constant output",
+    "explodes": "diverges before it learns more than a constant output",
+    "leaves, then explodes": "learns more than a constant output, then diverges",
+    "may leave": "may learn more than a constant output, or not",
+}
 CURE = "To search for initial weights and a learning rate that work: gersgorin cure, in Python gersgorin.cure."
 
 
@@ -232,15 +241,45 @@ class TrainingCheck(Result, Forecast):
         columns = {name: [getattr(trial, name) for trial in every] for name in ("steps", "left", "diverged")}
         return rows_of(learning_rate=[self.learning_rate * trial.factor for trial in every], **columns)
 
-    plot = panels(
-        draw_losses,
-        draw_clocks,
-        size=(7, 2.4),
-        title=lambda check: (
-            f"{check.name}: " + "; first cause: ".join([check.outcome, *[c.name for c in check.causes[:1]]])
-        ),
-        columns=1,
-    )
+    def draw(self, ax: Axes) -> None:
+        """Loss of each trial relative to a constant output's, a dot at its end; shaded: the interval of the escape."""
+        tried = [trial for trial in self.trials if trial.steps]
+        for k, trial in enumerate(tried):
+            label = f"learning rate {self.learning_rate * trial.factor:.3g}" + ", as given" * (trial.factor == 1)
+            ax.plot(range(1, trial.steps + 1), trial.ratios, marker="o", markevery=[-1], label=label, **line_style(k))
+        if self.losses and tried:
+            n = min(len(self.losses), tried[0].steps)
+            own = replace(tried[0], losses=list(self.losses[:n]), constants=tried[0].constants[:n])
+            ax.plot(range(1, n + 1), own.ratios, label="your own run", **line_style(len(tried)))
+        ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8, label="best constant output")
+        if math.isfinite(self.escape_steps):
+            low, high = (min(max(step, 1), self.steps) for step in self.interval)
+            ax.axvspan(low, high, color=BLUE, alpha=0.15, lw=0, label="interval of the escape from it")
+        ax.set(xscale="log", yscale="log", xlabel="step", ylabel="loss / that of a constant output")
+        window = f"; learning rates that train: {self.window[0]:.3g} to {self.window[1]:.3g}" if self.window else ""
+        ax.set_title(f"Loss of each trial{window}")
+        ax.set_ylim(top=min(ax.get_ylim()[1], DIVERGED * max([1.0, *(trial.ratios[0] for trial in tried)])))
+
+    def draw_clocks(self, ax: Axes) -> None:
+        """Shares that grow before the loss falls: of the loss that the outputs explain, of the gradient from early steps; no zeros."""
+        explained = [((s.first + s.last) / 2, s.gain, s.moves) for s in signals(self.trials[0]) if s.gain > 0]
+        early = [(max(1, step), reach.far) for step, reach in self.trials[0].reaches if reach.far > 0]
+        dots = line_style(0) | {"linestyle": "", "marker": "o", "markersize": 4}
+        curves: dict[str, tuple[list, dict]] = {
+            "of the loss, explained by the outputs": (explained, line_style(0)),
+            "the same, more than by chance": ([row for row in explained if row[2]], dots),
+            "of the gradient, from the first half of a sequence": (early, line_style(1) | {"marker": "."}),
+        }
+        for label, (rows, style) in curves.items():
+            ax.plot([row[0] for row in rows], [row[1] for row in rows], label=label, **style)
+        ax.set(xscale="log", yscale="log", xlabel="step", ylabel="share", title="What grows before the loss falls")
+        ax.set_ylim(top=2)
+
+    def _heading(self) -> str:
+        first = f"; first cause: {self.causes[0].name}" if self.causes else ""
+        return f"{self.name} {FINDINGS[self.outcome]}{first}"
+
+    plot = panels(7, 2.4, _heading, 1)(draw, draw_clocks)
 
     def to_json(self) -> dict:
         """All numbers for JSON; None if not finite. `interval` is that of `escape_steps`."""

@@ -27,12 +27,11 @@ from gersgorin.plotting.figure import (
     DASHED,
     Block,
     Shown,
-    as_list,
     compose,
     line_style,
     names_of,
     over_time,
-    panel,
+    panels,
     title_of,
 )
 from gersgorin.plotting.run_figure import crowd, plot_crowd, plot_spectrum, spectrum_limit
@@ -52,7 +51,7 @@ IN_A_ROW = 4  # panels of spectra, at most
 DECADES = 1.5  # range of values from which an axis is logarithmic
 PANELS = {  # measures over time, and the labels of their axes
     "spectral_radius": "Spectral radius of a step",
-    "reach": "Reach of a step's discs from 0",
+    "reach": "Farthest point of the discs from 0",
     "log_norm_product": r"$\log_{10}\,\|\partial y_t/\partial y_0\|$",
     "finite_time_exponent": "Exponent (1/step)",
 }
@@ -153,14 +152,14 @@ class Comparison(Result, kind="comparison"):
         means = [self.last_exponent[groups == group].mean() for group in dict.fromkeys(groups.tolist())]
         return float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
 
-    @panel(6, 3.0, lambda self: f"{self.title or 'networks'}, {self.along}: {BANDS}")
+    @panels(6, 3.0, lambda self: f"{self.title or 'networks'}, {self.along}: {BANDS}")
     def plot(self, ax: Axes) -> Axes:
         """The norm of the products over time: median and band."""
         return plot_bands([self], "log_norm_product", ax)
 
     def figure(self) -> Shown:
         """All measures: median and band."""
-        return draw_bands(self)
+        return draw_bands([self])
 
     @property
     def networks(self) -> str:
@@ -271,28 +270,26 @@ def plot_bands(comparisons: Sequence[Comparison], measure: str, ax: Axes, names:
 
 
 @drawn
-def draw_comparison(records: Spectra | Sequence[Spectra]) -> Shown:
+def draw_comparison(records: Sequence[Spectra]) -> Shown:
     """Networks side by side on one sequence: spectra of its middle step at one scale, enlarged if they are small, and measures over
     time."""
-    records = as_list(records)
     T, limit = min(len(record.norm) for record in records), spectrum_limit(records)
-    step, named, columns = T // 2, names_of(records), min(len(records), IN_A_ROW)
+    step, (common, same, names), columns = T // 2, names_of(records), min(len(records), IN_A_ROW)
 
     def spectrum(record: Spectra, name: str, ax: Axes) -> None:
-        which = record.which_eigenvalues if record.leading else ""
-        lines = [drawable(name), gradient_words(record.log_norm_product), which]
-        plot_spectrum(record, step, limit=limit, ax=ax).set_title("\n".join(filter(None, lines)))
+        more = [record.which_eigenvalues] * bool(record.leading)
+        lines = filter(None, [drawable(name), gradient_words(record.log_norm_product), *more])
+        plot_spectrum(record, step, limit=limit, ax=ax).set_title("\n".join(lines))
 
-    draws = [partial(spectrum, *row) for row in zip(records, named.names, strict=True)]
+    draws = [partial(spectrum, *row) for row in zip(records, names, strict=True)]
     blocks = [Block(draws, 2.6, columns, "xy", legend=True)]
     if (half := max(crowd(record.eigenvalues[step])[1] for record in records)) < limit / 2 and len(records) <= IN_A_ROW:
         words = f"{limit / half:.3g} times larger"
         larger = [lambda ax, record=record: plot_crowd(record, step, ax, half).set_title(words) for record in records]
         blocks.append(Block(larger, 2.6, columns))
-    title = f"spectra on {records[0].along} at one scale{', below enlarged' * (len(blocks) > 1)}, and all steps"
-    about = "; ".join(filter(None, (f"spectra of step {step} of 0 to {T - 1}, grey: all steps", named.about)))
-    blocks += _over_time([_one_run(record) for record in records], named.names)
-    return compose(title_of(named.common, title), about, *blocks)
+    runs = [_one_run(record) for record in records]
+    about = "; ".join(filter(None, (f"spectra of step {step} of 0 to {T - 1}, grey: all steps", same)))
+    return compose(_finding(runs, common, names), about, *blocks, *_over_time(runs, names))
 
 
 def _one_run(record: Spectra) -> Comparison:
@@ -303,20 +300,29 @@ def _one_run(record: Spectra) -> Comparison:
 
 
 @drawn
-def draw_bands(comparisons: Comparison | Sequence[Comparison]) -> Shown:
+def draw_bands(comparisons: Sequence[Comparison]) -> Shown:
     """Medians and bands over many runs, one colour for each comparison."""
-    comparisons = as_list(comparisons)
-    named, first = names_of(comparisons), comparisons[0]
-    each = " each" * (len(comparisons) > 1)
-    runs = f"{len(first.seed)} runs{each}: {BANDS}" if len(first.seed) > 1 else "1 run"
-    title = title_of(named.common, f"on {first.along}, {first.networks}, {runs}")
-    return compose(title, named.about, *_over_time(comparisons, named.names))
+    (common, same, names), first = names_of(comparisons), comparisons[0]
+    runs = f"{first.networks}, {counted(len(first.seed), 'run')}{' each' * (len(comparisons) > 1)}: {BANDS}"
+    about = "; ".join(filter(None, (runs, same)))
+    return compose(_finding(comparisons, common, names), about, *_over_time(comparisons, names))
+
+
+def _finding(comparisons: Sequence[Comparison], network: str, names: Sequence[str]) -> str:
+    """The title: whose gradients last longest, or of one network alone in how many runs they grow."""
+    exponents = [quantile(comparison.last_exponent, 0.5) for comparison in comparisons]
+    longest, shortest = names[int(np.argmax(exponents))], names[int(np.argmin(exponents))]
+    words = f"gradients last longest: {longest}; shortest: {shortest}"
+    if longest == shortest:
+        grow = (comparisons[0].last_exponent > 0).sum()
+        words = f"gradients grow in {grow} of {counted(len(comparisons[0].seed), 'run')}"
+    return title_of(network, f"on {comparisons[0].along} {words}")
 
 
 @drawn
 def draw_results(results: Sequence[Result], along: str) -> Shown:
     """The plot of each result in its own panel, all with the same limits; along: the sequence, for the title of the figure."""
-    named = names_of(results)
+    common, same, names = names_of(results)
 
     def one(result: Result, name: str, ax: Axes) -> None:
         result.plot(ax).set_title(drawable(name))
@@ -324,23 +330,21 @@ def draw_results(results: Sequence[Result], along: str) -> Shown:
             if label == drawable(result.title):  # the panel has a title
                 handle.set_label("")
 
-    draws = [partial(one, *row) for row in zip(results, named.names, strict=True)]
+    draws = [partial(one, *row) for row in zip(results, names, strict=True)]
     columns = min(len(draws), IN_A_ROW - 1)
     figure = compose(
-        title_of(named.common, f"{results[0].kind.replace('_', ' ')} on {along}"),
-        named.about,
+        title_of(common, f"{results[0].kind.replace('_', ' ')} on {along}"),
+        same,
         Block(draws, 3.0, columns, legend=True),
     )
-    panels = figure.axes[: len(draws)]
-    ends = np.array([(ax.get_xlim(), ax.get_ylim()) for ax in panels])
-    for k, name in enumerate(("xlim", "ylim")):
-        if (ends[:, k, 0] < ends[:, k, 1]).all():
-            for ax in panels:
-                ax.set(**{name: (ends[:, k, 0].min(), ends[:, k, 1].max())})
+    shown = figure.axes[: len(draws)]
+    x, y = (np.array([getattr(ax, f"get_{axis}lim")() for ax in shown]) for axis in "xy")
+    for ax in shown:
+        ax.set(xlim=(x.min(), x.max()), ylim=(y.min(), y.max()))
     return figure
 
 
-def _over_time(comparisons: list[Comparison], names: list[str]) -> list[Block]:
+def _over_time(comparisons: Sequence[Comparison], names: Sequence[str]) -> list[Block]:
     """All measures over time, with one legend; below them the number of runs if they end at different steps."""
 
     def measures(measure: str, ax: Axes) -> None:

@@ -58,7 +58,6 @@ class Film:
             progress(k + 1, len(moments))
 
 
-@our_style()
 def save_animation(record: Spectra, path: str | Path, *, progress=lambda done, total: None) -> Path:
     """Draw every step of the result, at most 240 evenly spaced ones, into a .gif; see `Film.save`."""
     return moving_run(record).save(path, progress=progress)

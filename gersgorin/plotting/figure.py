@@ -10,22 +10,20 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
-from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, rcParams
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
-from matplotlib.colors import to_rgb
+from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator, ScalarFormatter
 
-from rhn.errors import InvalidInputError
 from rhn.utils.figures import (
     BLUE,
     GREEN,
@@ -37,6 +35,7 @@ from rhn.utils.figures import (
     drawn,
     legend_above,
     our_style,
+    plain_log_ticks,
     sized,
     time_label,
     titled,
@@ -90,14 +89,15 @@ class Block:
     legend: bool = False
     """One legend of all panels above them; else each panel names its curves at their ends, or in its own legend."""
 
-    def rows(self, width: float, inches: float) -> tuple[list[list[int]], float]:
-        """The panels of each row and its height, in a figure that is `width` wide by itself and now these inches."""
+    def rows(self, width: float, inches: float) -> tuple[list[list[int]], list[float]]:
+        """The panels of each row, and all heights with the legend's, in a figure of these inches that is `width` wide by itself."""
         least = NARROWEST * width / self.columns * rcParams["font.size"] / 9
         columns = min(math.ceil(self.columns * inches / width), int(inches / least))
         count = -(-len(self.draws) // max(1, columns))
         rows = [row.tolist() for row in np.array_split(range(len(self.draws)), count)]
         wider = inches / len(rows[0]) / (width / min(self.columns, len(self.draws)))
-        return rows, self.height * float(np.clip(wider, 0.75, 1.1)) * max(1.0, rcParams["font.size"] / 9)
+        height = self.height * float(np.clip(wider, 0.75, 1.1)) * max(1.0, rcParams["font.size"] / 9)
+        return rows, [0.01] * self.legend + [height] * count
 
     def draw(self, figure: Figure, grid: GridSpec, top: int, rows: list[list[int]]) -> list[Axes]:
         """Draw the rows into a grid from this row on, and the legend above them; returns axes whose curves have no names yet."""
@@ -108,6 +108,7 @@ class Block:
                 shared = {f"share{axis}": axes[0] for axis in self.shared if axes}
                 ax = figure.add_subplot(grid[k, place * span : (place + 1) * span], axes_class=ShownAxes, **shared)
                 self.draws[panel](ax)
+                plain_ticks(ax)
                 fold_title(ax, figure.get_figwidth() / len(row) - 0.6, 0.8 * self.height)
                 axes.append(ax)
                 if "x" in self.shared and row is not rows[-1]:
@@ -130,23 +131,18 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
     """
     inches = sized(width, 1)[0]
     parts = [block.rows(width, inches) for block in blocks]
-    heights = [
-        [0.01] * block.legend + [height] * len(rows) for block, (rows, height) in zip(blocks, parts, strict=True)
-    ]
-    tops = np.cumsum([0, *map(len, heights)])
+    heights = [height for _, each in parts for height in each]
     figure = Shown(inches, 1)
     titled(figure, title, about)
     lines = 2 + figure.get_suptitle().count("\n") + figure.get_supxlabel().count("\n")
-    figure.set_figheight(sum(chain(*heights)) + lines * rcParams["font.size"] / 50)
+    figure.set_figheight(sum(heights) + lines * rcParams["font.size"] / 50)
     cells = math.lcm(*(len(row) for rows, _ in parts for row in rows))
-    grid = figure.add_gridspec(tops[-1], cells, height_ratios=[*chain(*heights)])
-    unnamed = [
-        ax
-        for block, top, (rows, _) in zip(blocks, tops, parts, strict=False)
-        for ax in block.draw(figure, grid, int(top), rows)
-    ]
+    grid, top, unnamed = figure.add_gridspec(len(heights), cells, height_ratios=heights), 0, list[Axes]()
+    for block, (rows, each) in zip(blocks, parts, strict=True):
+        unnamed += block.draw(figure, grid, top, rows)
+        top += len(each)
     laid_out(figure)
-    more = [0.0] * int(tops[-1])
+    more = [0.0] * len(heights)
     for ax in figure.axes:
         if ax in unnamed:
             name_curves(ax)
@@ -181,37 +177,30 @@ def fold_title(ax: Axes, width: float, height: float) -> None:
         ax.set_ylabel("\n".join(textwrap.wrap(label, max(8, int(height / letter)))))
 
 
-def panels(
-    *draws: Callable[..., object],
-    size: tuple[float, float],
-    title: str | Callable[[Any], str] = "",
-    columns: int = 2,
-) -> Callable[..., Axes]:
-    """The `plot` of a result that functions of (result, ax, **options) draw in our style; into given axes draws the first.
+def panels(width: float, height: float, title: str | Callable[[Any], str] = "", columns: int = 2) -> Callable:
+    """Make the `plot` of a result from functions of (result, ax, **options), in our style; into given axes draws the first.
 
     Args:
-        size: width of the figure, and height of a row, in inches.
+        width, height: of the figure, and of a row, in inches.
         title: the quantity, which follows the network's name; or a function of the result that gives the whole title.
         columns: panels in a row, at most.
     """
 
-    @wraps(draws[0])
-    @drawn
-    def plot(result: Result, ax: Axes | None = None, **options) -> Axes:
-        if ax is not None:
-            draws[0](result, ax, **options)
-            return ax
-        whole = title_of(result.title, title) if isinstance(title, str) else title(result)
-        each = [partial(draw, result, **options) for draw in draws]
-        block = Block(each, size[1], min(columns, len(draws)), "x" if columns == 1 else "")
-        return compose(whole, result.about, block, width=size[0]).axes[0]
+    def decorate(*draws: Callable[..., object]) -> Callable[..., Axes]:
+        @wraps(draws[0])
+        @drawn
+        def plot(result: Result, ax: Axes | None = None, **options) -> Axes:
+            if ax is not None:
+                draws[0](result, ax, **options)
+                return ax
+            whole = title_of(result.title, title) if isinstance(title, str) else title(result)
+            each = [partial(draw, result, **options) for draw in draws]
+            block = Block(each, height, min(columns, len(draws)), "x" if columns == 1 else "")
+            return compose(whole, result.about, block, width=width).axes[0]
 
-    return plot
+        return plot
 
-
-def panel(width: float, height: float, title: str | Callable[[Any], str] = "") -> Callable:
-    """Decorate a plot(result, ax, **options): without axes it draws into a figure with title and legend, see `panels`."""
-    return partial(panels, size=(width, height), title=title)
+    return decorate
 
 
 def laid_out(figure: Shown) -> Shown:
@@ -242,15 +231,12 @@ def name_curves(ax: Axes) -> None:
         ax.annotate(names[k], (1, place), color=color, fontsize=rcParams["legend.fontsize"], **style)
 
 
-def _right_end(handle: object, ax: Axes) -> float:
+def _right_end(handle: Any, ax: Axes) -> float:
     """The height at which a line or band reaches the right end of axes, as a part of theirs; NaN if it does not."""
-    if isinstance(handle, Line2D):
-        points = handle.get_xydata()
-    elif isinstance(handle, PolyCollection):
-        points = handle.get_paths()[0].vertices
-    else:
+    if not isinstance(handle, Line2D | PolyCollection):
         return math.nan
-    x, y = ax.transAxes.inverted().transform(handle.get_transform().transform(points)).T
+    path = handle.get_path() if isinstance(handle, Line2D) else handle.get_paths()[0]
+    x, y = ax.transAxes.inverted().transform(handle.get_transform().transform(path.vertices)).T
     ends = y[np.isfinite(y) & (x > 0.97)]
     return float(ends.max() + ends.min()) / 2 if len(ends) else math.nan
 
@@ -260,10 +246,13 @@ def ink(ax: Axes):
     return ax.spines["bottom"].get_edgecolor()
 
 
-def plain_numbers(ax: Axes) -> None:
-    """Write very large or small tick labels with their own powers of ten, because a common power would overlap the title."""
-    for axis, (low, high) in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
-        if not 1e-3 <= max(abs(low), abs(high)) < 1e5:
+def plain_ticks(ax: Axes) -> None:
+    """Label ticks with plain numbers, very large or small ones with their own powers of ten: a common one would overlap the title."""
+    for axis in (ax.xaxis, ax.yaxis):
+        format_, largest = axis.get_major_formatter(), max(np.abs(axis.get_view_interval()))
+        if isinstance(format_, LogFormatter):
+            plain_log_ticks(axis)
+        elif isinstance(format_, ScalarFormatter) and not 1e-3 <= largest < 1e5:
             axis.set_major_formatter("{x:.3g}")
 
 
@@ -272,7 +261,6 @@ def over_time(ax: Axes, steps: float, unit: str, ylabel: str) -> Axes:
     ax.set_xlim(0, steps)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel=time_label(unit), ylabel=ylabel)
-    plain_numbers(ax)
     return ax
 
 
@@ -296,28 +284,28 @@ def draw_layers(layers: np.ndarray, unit: str, ylabel: str, ax: Axes) -> Axes:
     return over_time(ax, T - 1 or 1, unit, ylabel)
 
 
-def complex_plane(ax: Axes, limit: float) -> Axes:
-    """Show the unit circle, and of the complex plane the square of half width `limit` around 0."""
+def complex_plane(ax: Axes, limit: float, middle: float = 0.0) -> Axes:
+    """Show the unit circle, and of the complex plane the square of half width `limit` around a real number."""
     # above the dots of a spectrum
     ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED | {"color": ink(ax)}, linewidth=1, label="unit circle", zorder=5)
-    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    ax.set(xlim=(middle - limit, middle + limit), ylim=(-limit, limit), aspect="equal")
     ax.set(xlabel="real part", ylabel="imaginary part")
-    plain_numbers(ax)
+    plain_ticks(ax)
     return ax
 
 
-def top_decade(values: np.ndarray) -> float:
-    """The largest log10 of some numbers, rounded up to a whole decade; 0 for zeros."""
-    largest = float(np.nanmax(values))
-    return float(np.ceil(np.log10(largest))) if largest > 0 else 0.0
+def decades(*values: np.ndarray) -> LogNorm:
+    """Colours on the eight decades below the largest of some numbers, rounded up to a power of ten."""
+    largest = max(np.nanmax(each, initial=0) for each in values)
+    top = 10.0 ** np.ceil(np.log10(largest)) if largest > 0 else 1.0
+    return LogNorm(top / 10.0**DECADES, top)
 
 
-def heat_map(ax: Axes, values: np.ndarray, top: float) -> AxesImage:
-    """Draw log10 of the numbers of all pairs (t2 upwards, t1 to the right) on eight decades below `top`; zeros stay white."""
-    logs = np.log10(values, out=np.full_like(values, np.nan), where=values > 0)
+def heat_map(ax: Axes, values: np.ndarray, norm: LogNorm) -> AxesImage:
+    """Draw the numbers of all pairs (t2 upwards, t1 to the right); zeros stay white."""
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(5, integer=True))
-    return ax.imshow(logs, origin="lower", aspect="auto", vmin=top - DECADES, vmax=top, interpolation="none")
+    return ax.imshow(values, origin="lower", aspect="auto", norm=norm, interpolation="none")
 
 
 def colour_bar(colours: ScalarMappable, label: str, **options) -> Block:
@@ -347,34 +335,15 @@ def entries(axes: Iterable[Axes]) -> list:
     return [*{label: handle for handle, label in reversed(pairs)}.values()][::-1]
 
 
-class Named(NamedTuple):
-    """Names of several runs in one figure."""
-
-    common: str
-    """Their title if they have the same one, else ""."""
-    about: str
-    """Their description if they have the same one, else ""."""
-    names: list[str]
-    """What differs; "" for a result alone."""
-
-
-def as_list(results) -> list:
-    """One result or several as a list. Raises InvalidInputError for none."""
-    found = list(results) if isinstance(results, Iterable) else [results]
-    if not found:
-        raise InvalidInputError("there is nothing to draw: expected at least one result")
-    return found
-
-
-def names_of(results: Sequence[Result]) -> Named:
-    """The names of several results: their titles, or their descriptions if they have one title."""
+def names_of(results: Sequence[Result]) -> tuple[str, str, list[str]]:
+    """Names of several results: (the title of all, or ""; the description of all, or ""; what differs, "" for a result alone)."""
     titles, abouts = [result.title for result in results], [result.about for result in results]
     about = abouts[0] if len({*abouts}) == 1 else ""
     if len({*titles}) > 1:
-        return Named("", about, titles)
-    return Named(titles[0], about, [""] * len(titles) if about else abouts)
+        return "", about, titles
+    return titles[0], about, [""] * len(titles) if about else abouts
 
 
 def title_of(network: str, what: str) -> str:
     """The title of a figure: the network and the quantity."""
-    return f"{network}, {what}" if network and what else network or what[:1].upper() + what[1:]
+    return f"{network}: {what}" if network and what else network or what[:1].upper() + what[1:]

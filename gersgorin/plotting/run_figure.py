@@ -17,17 +17,16 @@ from gersgorin.analyses.spectra import (
 )
 from gersgorin.analyses.steps import gradient_words
 from gersgorin.plotting.figure import (
-    CIRCLE,
     DASHED,
     Block,
     Shown,
     Style,
+    complex_plane,
     compose,
     draw_growth,
     ink,
     over_time,
-    panel,
-    plain_numbers,
+    panels,
 )
 from rhn.utils.figures import BLUE, GREEN, GREY, RED, drawn
 
@@ -43,11 +42,10 @@ def plot_crowd(record: Spectra, step: int, ax: Axes, half: float, beside: Axes |
     for axis, (centers, _) in record.disc_sets.items():
         draw_centres(centers[step][np.abs(centers[step] - middle) < half], ax, color=DISC_STYLES[axis]["color"])
     draw_points(record, step, ax)
-    ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED | {"color": ink(ax)}, linewidth=1, zorder=5)
-    ax.set(xlim=(middle - half, middle + half), ylim=(-half, half), aspect="equal", xlabel="real part")
+    complex_plane(ax, half, middle).set_ylabel("")
+    ax.lines[-1].set_label("_unit circle")  # the whole spectrum names it
     for ruler in (ax.xaxis, ax.yaxis):
         ruler.set_major_locator(MaxNLocator(4, min_n_ticks=2))
-    plain_numbers(ax)
     if beside:
         ax.spines[:].set(visible=True, color=GREY, linewidth=0.6)
         beside.indicate_inset_zoom(ax, edgecolor=GREY, linewidth=0.6)
@@ -63,7 +61,7 @@ def crowd(eigenvalues: np.ndarray) -> tuple[float, float]:
     return middle, 1.25 * spread
 
 
-@panel(8, 2.6, lambda record: record.heading)
+@panels(8, 2.6, lambda record: record.heading)
 def plot_suggested(record: Spectra, ax=None) -> Axes:
     """Draw properties of single steps over time: disc centres and right edges, numerical and spectral radius, mean gates."""
     T = len(record.norm)
@@ -86,14 +84,13 @@ def plot_suggested(record: Spectra, ax=None) -> Axes:
         curve(record.numerical_radius, "numerical radius", **RANGE_STYLE)
     curve(record.spectral_radius, "spectral radius", color=RED, linewidth=1.4)
     if record.transform_gate.size:
-        mean = record.transform_gate.mean(1)
-        curve(mean, record.gate_name, color=GREEN, linewidth=1.2, linestyle="-.")
+        curve(record.transform_gate.mean(1), record.gate_name, color=GREEN, linewidth=1.2, linestyle="-.")
     ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8)
     ax.set_title("What single steps suggest", loc="left")
     return over_time(ax, T, record.unit, "value")
 
 
-@panel(8, 2.6, lambda record: record.heading)
+@panels(8, 2.6, lambda record: record.heading)
 def plot_products(record: Spectra, ax=None) -> Axes:
     """Draw the products over time: ||dy[t]/dy[0]|| on a log scale."""
     ax.set_title("What the products of the steps do", loc="left")

@@ -24,21 +24,20 @@ from gersgorin.plotting.figure import (
     complex_plane,
     compose,
     fill_place,
-    panel,
-    plain_numbers,
+    panels,
     shade_style,
 )
 from gersgorin.plotting.run_figure import crowd
 from gersgorin.run.run import shown_steps
 from rhn.errors import DataError
-from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, drawn, plain_log_ticks
+from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, drawn
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 MEASURES = {  # one number a measurement: the mean over positions, layers or weights; and what a table calls it
     "loss": "loss",
     "radius": "spectral radius",
-    "bulk": "bulk (trace/n)",
+    "bulk": "mean eigenvalue",
     "reach": "reach of the discs",
     "input_gain": "input gain",
     "state_gain": "state gain a layer",
@@ -170,8 +169,8 @@ COLOURS = {
 }
 PANELS = {  # measures of a panel, and its title; of the first also the level between growth and decay
     ("loss",): ("Loss", None),
-    ("radius", "bulk"): ("Spectral radius, and the bulk of the spectrum", 1),
-    ("reach",): ("Reach of the row discs", None),
+    ("radius", "bulk"): ("Spectral radius, and mean eigenvalue", 1),
+    ("reach",): ("Farthest point of the row discs from 0", None),
     ("exponent",): ("Finite-time exponent (1/step)", 0),
     ("input_gain",): ("Input gain ||ds'/dx||", None),
     ("state_gain",): ("State gain of each layer", None),
@@ -183,10 +182,15 @@ PANELS = {  # measures of a panel, and its title; of the first also the level be
 
 
 def _heading(recording: Recording) -> str:
-    return f"{recording.title}, through training"
+    """The title: what changes from the first measurement to the last."""
+    words = [f"{recording.title}, {counted(recording.step[-1], 'step')} of training"]
+    for name in ("loss", "radius"):
+        known = recording.mean(name)[np.isfinite(recording.mean(name))]
+        words += [f"{MEASURES[name]} {ends[0]:.3g} to {ends[-1]:.3g}" for ends in [known] if len(ends) > 1]
+    return ": ".join([words[0], ", ".join(words[1:])]) if words[1:] else words[0]
 
 
-@panel(6, 3.2, _heading)
+@panels(6, 3.2, _heading)
 def plot_measures(recording: Recording, ax: Axes, *, names: Sequence[str] = ("radius", "bulk")) -> Axes:
     """Draw measures of `MEASURES`: a line for each layer, a line for each of the largest weights, or else the mean and a band.
 
@@ -200,6 +204,9 @@ def plot_measures(recording: Recording, ax: Axes, *, names: Sequence[str] = ("ra
             ax.plot(recording.step, recording.mean(name), label=label, color=color, linestyle=dashes, **dots)
             if values.ndim > 1:
                 ax.fill_between(recording.step, values.min(1), values.max(1), color=color, alpha=0.2, linewidth=0)
+            largest, least = np.fmax.reduce(recording.mean(name)), np.fmin.reduce(recording.mean(name))
+            if (name == "explained" and largest > 0) or (name == "loss" and 0 < 3 * least < largest):
+                ax.set_yscale("log")
             continue
         if values.ndim > 2:
             lines = {f"layer {layer + 1}": line for layer, line in enumerate(values.mean(1).T)}
@@ -209,13 +216,7 @@ def plot_measures(recording: Recording, ax: Axes, *, names: Sequence[str] = ("ra
             ax.plot(recording.step, line, label=drawable(label), **shade_style(place, len(lines)), **dots)
         if values.ndim == 2 and lines:
             ax.set_yscale("log")
-    known = recording.loss[np.isfinite(recording.loss)]
-    if "explained" in names and np.nan_to_num(recording.explained).max() > 0:
-        ax.set_yscale("log")
-    if "loss" in names and 0 < 3 * known.min(initial=np.inf) < known.max(initial=0):
-        ax.set_yscale("log")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    plain_numbers(ax) if ax.get_yscale() == "linear" else plain_log_ticks(ax.yaxis)
     ax.set_xlabel(STEPS)
     if len(recording) > 1:
         ax.set_xlim(recording.step[0], recording.step[-1])
@@ -238,7 +239,7 @@ def _of_weights(values: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
     return {labels[k]: values[:, k] for k in shown}
 
 
-@panel(4.6, 5.2, lambda recording: f"{recording.title}: one step in the middle of the probe")
+@panels(4.6, 5.2, lambda recording: f"{recording.title}: one step in the middle of the probe")
 def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
     """Draw spectrum and row discs in the middle of the probe at one measurement, and the unit circle."""
     reaches = np.abs(recording.centers) + recording.radii
@@ -252,7 +253,7 @@ def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
             ax.plot(polygon.real, polygon.imag, color=BLUE, linewidth=1.2, label=label)
             ax.fill(polygon.real, polygon.imag, color=BLUE, alpha=0.1, linewidth=0)
         ax.plot(values.real, values.imag, ".", color=RED, markersize=4, zorder=4, label="eigenvalues")
-    complex_plane(ax, limit).set_xlim(middle - limit, middle + limit)
+    complex_plane(ax, limit, middle)
     ax.set_title(
         f"step {recording.step[moment]}" + f", discs reach {reach:.3g}" * bool(limit < around[moment] < np.inf)
     )
@@ -281,7 +282,7 @@ def draw_recording(recording: Recording) -> Shown:
         Block(spectra, 1.9, 2, "xy", legend=True),
         Block([partial(measures, n) for n in panels], 1.8, 2, "x"),
     )
-    return compose(f"{_heading(recording)}: spectra of one step, and what changes", _about(recording), *blocks, width=9)
+    return compose(_heading(recording), _about(recording), *blocks, width=9)
 
 
 @drawn

@@ -238,23 +238,21 @@ def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "train
     ax = ax or Figure(figsize=sized(4.5, 3.4), layout="constrained").subplots()
     series = table.groupby(_series(table), sort=False)
     labels = list(dict.fromkeys([*PAPER, *series.groups]))
-    legend: list[Line2D] = []
     for label, members in series:
         style, name = _style(labels.index(label)), drawable(label)
         means = members.groupby(["run", "depth"], sort=False).valid_perplexity.mean()
         if "depth" in lacking(members.cell.iloc[0]):
             line: dict = {"linestyle": ":", "linewidth": 1.2, "color": style["color"]}
-            legend += [ax.axhline(mean, label=f"{name} ({mean:.1f})", **line) for mean in means]
+            for mean in means:
+                ax.axhline(mean, label=f"{name} ({mean:.1f})", **line)
             continue
-        line = {"color": style["color"], "linewidth": 1.2, "linestyle": "-" if len(means) > 1 else "none"}
-        ax.plot(means.index.get_level_values("depth"), means, **line)
-        ax.plot(members.depth, members.valid_perplexity, markersize=4, linestyle="none", **style)
-        legend.append(Line2D([], [], markersize=4, label=name, **line | style))
+        ax.plot(means.index.get_level_values("depth"), means, color=style["color"], linewidth=1.2)
+        ax.plot(members.depth, members.valid_perplexity, markersize=4, linestyle="none", label=name, **style)
     deepest = max(table.depth.max(), 2)
     ax.set(xlabel="recurrence depth", ylabel="best validation perplexity", xlim=(0.5, deepest + 0.5))
     ax.set_xticks(range(1, deepest + 1))
     ax.set_title(f"{source}: {sizes(table)}", loc="left", wrap=True)
-    legend_above(ax, legend)
+    legend_above(ax)
     return ax
 
 

@@ -180,7 +180,6 @@ def titled(figure: "Figure", title: str, about: str = "") -> None:
     from matplotlib import rcParams
 
     points, left = rcParams["font.size"], {"x": 0.04 / figure.get_figwidth(), "ha": "left"}
-
     inches = figure.get_figwidth() - 0.1
     figure.suptitle(in_inches(title, inches, 1.03 * (points + 1)), **left)  # bold letters are wider
     words, small = "; ".join(filter(None, (about, made_with()))), max(6, points - 2)
@@ -204,31 +203,33 @@ def drawable(text: str) -> str:
     return re.sub(r"(?<!\\)\$", r"\\$", "".join(shown))
 
 
-def time_label(unit: str) -> str:
+def time_label(unit: str, what: str = "time step") -> str:
     """The label of an axis of time, with the unit of a step.
 
     >>> time_label("tokens"), time_label("steps")
     ('time step (tokens)', 'time step')
     """
-    return "time step" if unit == "steps" else f"time step ({drawable(unit)})"
+    return what if unit == "steps" else f"{what} ({drawable(unit)})"
 
 
-FEW = 0.8  # decades; on shorter axes the numbers have equal steps
+FEW, MANY = 0.8, 6  # decades: on shorter axes the numbers have equal steps, on longer ones they are powers
 LETTER = 0.6  # width of a letter, in sizes of its type
 
 
 def plain_log_ticks(axis: "Axis") -> None:
-    """Label a logarithmic axis with plain numbers: powers of ten on many decades, also 2 and 5 on few, equal steps within one."""
+    """Label a logarithmic axis: powers of ten on many decades, else plain numbers, also 2 and 5 on few, equal steps within one."""
     import numpy as np
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+    from matplotlib import ticker
 
     low, high = axis.get_view_interval()
     decades = np.log10(high / low)
-    labelled = LogLocator(10, subs=(1, 2, 5) if decades < 3 else (1,), numticks=12)
-    axis.set_major_locator(MaxNLocator(7) if decades < FEW else labelled)
-    axis.set_minor_locator(NullLocator() if decades < FEW else LogLocator(10, subs=range(1, 10), numticks=12))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
+    labelled = ticker.LogLocator(10, subs=(1, 2, 5) if decades < 3 else (1,), numticks=12)
+    axis.set_major_locator(ticker.MaxNLocator(7) if decades < FEW else labelled)
+    every = ticker.LogLocator(10, subs=range(1, 10), numticks=12)
+    axis.set_minor_locator(ticker.NullLocator() if decades < FEW else every)
+    plain = ticker.FuncFormatter(lambda value, _: f"{value:g}")
+    axis.set_major_formatter(plain if decades < MANY else ticker.LogFormatterMathtext())
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def in_inches(name: str, inches: float, size: float) -> str:

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from networks import network, rolls
-from readable import readable
+from readable import WIDTHS, filled, readable
 
 import gersgorin
 from analysis import GateActivity, LesionTable, gate_activity, lesion
@@ -151,18 +151,23 @@ LESIONS = {
 }
 
 
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("record", GATES)
-def test_gates_can_be_read(record):
-    with our_style():
+def test_gates_can_be_read(record, width):
+    with our_style(width):
         found = GATES[record]()
         names = tuple(f"{k} {LONG}" for k, _ in enumerate(found.names))
-        readable(replace(found, names=names, title=TITLE, about=ABOUT).figure())
+        readable(figure := replace(found, names=names, title=TITLE, about=ABOUT).figure())
+        filled(figure)
         readable(found.plot().figure)
 
 
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("record", LESIONS)
-def test_lesions_can_be_read(record):
-    with our_style():
+def test_lesions_can_be_read(record, width):
+    with our_style(width):
         found = LESIONS[record]()
-        readable(replace(found, title=TITLE).figure())
+        readable(figure := replace(found, title=TITLE).figure())
+        if record == "all measured":
+            filled(figure)
         readable(found.plot().figure)

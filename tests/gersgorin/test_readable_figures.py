@@ -22,7 +22,7 @@ from rhn.utils.figures import SIZES, our_style
 from rhn.utils.io import made_with
 from rhn.utils.result import Result
 from tests.gersgorin.test_training_check_wording import made
-from tests.readable import filled, readable, whole_title
+from tests.readable import WIDTHS, filled, readable, whole_title
 
 ROOT = Path(import_module("gersgorin").__file__).parent
 LONG = "a_run_with_$a_name_of_forty_characters_ä: rhn, depth 10, 1024 units"
@@ -39,9 +39,6 @@ def public_figures() -> set[str]:
             if named and node.returns is not None and ast.unparse(node.returns) in ("Axes", "Figure", "Shown"):
                 found.add(".".join((*path.relative_to(ROOT).with_suffix("").parts, node.name)))
     return found
-
-
-WIDTHS = ["column", *(pytest.param(width, marks=pytest.mark.slow) for width in ("page", "slide"))]
 
 
 def nan(record):
@@ -188,9 +185,10 @@ def test_the_plot_of_a_result_can_be_read(name, runs, training, width):
         assert figure.get_figwidth() == SIZES[width]
 
 
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("seed", range(5))
-def test_the_plot_of_a_check_can_be_read(seed):
-    with our_style():
+def test_the_plot_of_a_check_can_be_read(seed, width):
+    with our_style(width):
         readable(replace(made(seed), name=LONG).plot().get_figure(root=True))
 
 

@@ -5,7 +5,8 @@ from itertools import product
 
 import numpy as np
 import pytest
-from readable import readable
+from matplotlib.legend import Legend
+from readable import WIDTHS, filled, readable
 from tables import for_each
 from test_trial_results import PLATEAU, area, network, row  # noqa: F401 - a fixture
 
@@ -28,6 +29,12 @@ def rows():
     return rows
 
 
+def legend_of(figure):
+    """The only legend of a figure."""
+    (legend,) = figure.findobj(Legend)
+    return legend
+
+
 def drawn(ax, columns) -> list[np.ndarray]:
     """The points of each column, in the order of the trials, in data coordinates."""
     ax.figure.draw_without_rendering()  # seaborn places the points
@@ -38,7 +45,7 @@ def drawn(ax, columns) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("log", [False, True])
 def test_every_trial_below_the_ceiling_is_a_point_at_its_loss_and_the_others_are_counted(rows, log):
-    (ax,) = plot_swarm(rows, log=log, up_to=14).axes
+    ax, _ = plot_swarm(rows, log=log, up_to=14).axes
     groups = by_network(rows)
     for k, (trials, points) in enumerate(zip(groups.values(), drawn(ax, 12), strict=True)):
         shown = [r.best_train_nll for r in trials if r.best_train_nll <= 14]
@@ -55,7 +62,7 @@ def test_every_trial_below_the_ceiling_is_a_point_at_its_loss_and_the_others_are
 @pytest.mark.parametrize("trials", [12, 180])
 def test_points_of_spread_losses_do_not_cover_each_other(trials):
     losses = np.random.default_rng(0).uniform(7, 13, trials)
-    (ax,) = plot_swarm(network("rhn", 4, losses.tolist())).axes
+    ax, _ = plot_swarm(network("rhn", 4, losses.tolist())).axes
     (points,) = drawn(ax, 1)
     pixels = ax.transData.transform(points)
     apart = np.linalg.norm(pixels[:, None] - pixels[None], axis=-1) + 1e9 * np.eye(trials)
@@ -96,7 +103,7 @@ def test_diverged_trials_are_hollow_medians_are_lines_and_colours_are_the_archit
         assert median == np.median([r.best_train_nll for r in trials])
     colors = [tuple(c.get_edgecolor()[0]) for c in ax.collections]
     assert len(set(colors[:4])) == 1 and len(set(colors)) == 3
-    legend = {text.get_text() for text in ax.get_legend().get_texts()}
+    legend = {text.get_text() for text in legend_of(ax.figure).get_texts()}
     assert {"median", "diverged", "best constant output (11.16)", "counts as trained (below 9.5)"} < legend
 
 
@@ -112,17 +119,20 @@ def test_diverged_trials_are_hollow_medians_are_lines_and_colours_are_the_archit
 )
 def test_the_constant_output_is_drawn_where_it_is_known(constants, options, there):
     rows = [r for constant in constants for r in network("rhn", 1, [8.0, 9.0], constant_nll=constant)]
-    (ax,) = plot_swarm(rows, **options).axes
+    ax, _ = plot_swarm(rows, **options).axes
     assert sum(line.get_gid() in ("constant", "learned") for line in ax.lines) == there
 
 
 def test_the_map_shows_every_setting_in_its_panel(rows):
     rows = [replace(r, transform_bias=-(r.trial % 4)) for r in rows]
     figure = plot_map(rows)
-    panels = [ax for ax in figure.axes if ", n = " in ax.get_title("left")]
+    panels = [ax for ax in figure.axes if ", n = " in ax.get_title("left").replace("\n", " ")]
     assert len(panels) == 12
     for ax, ((arch, depth, _), trials) in zip(panels, by_network(rows).items(), strict=True):
-        assert ax.get_title("left") == f"{arch}, depth {depth}, n = 60" and ax.get_xscale() == ax.get_yscale() == "log"
+        assert (
+            ax.get_title("left").replace("\n", " ") == f"{arch}, depth {depth}, n = 60"
+            and ax.get_xscale() == ax.get_yscale() == "log"
+        )
         biases = (-3, -2, -1, 0) if arch == "rhn" else (None,)
         for points, bias in zip(ax.collections, biases, strict=True):
             own = [r for r in trials if r.transform_bias == bias]
@@ -131,8 +141,8 @@ def test_the_map_shows_every_setting_in_its_panel(rows):
         assert len({points.get_paths()[0].vertices.tobytes() for points in ax.collections}) == len(biases)
         assert sum(len(line.get_xdata()) for line in ax.lines) == sum(r.diverged for r in trials)
     assert len({(ax.collections[0].norm.vmin, ax.collections[0].norm.vmax) for ax in panels}) == 1
-    legend = figure.axes[0].get_legend()
-    assert [t.get_text() for t in legend.get_texts()] == ["-3", "-2", "-1", "0", "no gates", "diverged"]
+    biases = [f"transform bias {bias}" for bias in (-3, -2, -1, 0)]
+    assert [t.get_text() for t in legend_of(figure).get_texts()] == [*biases, "no gates", "diverged"]
 
 
 def test_the_area_shows_every_setting_its_scheme_and_whether_it_learned(area):  # noqa: F811
@@ -187,9 +197,12 @@ EACH = [pytest.param(name, marks=pytest.mark.slow) if name == "30 columns" else 
 ABOUT = "learning rate 0.0001 to 1; standard deviation 1e-08 to 0.01; 0.05 times the paper's parameters; seed 0; chorales 0123456789ab"
 
 
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("study", EACH)
-def test_every_figure_can_be_read(study):
-    readable(plot_swarm(STUDIES[study], about=ABOUT))
-    with our_style():
-        readable(plot_map(STUDIES[study], about=ABOUT))
-        readable(plot_area(STUDIES[study], about=ABOUT))
+@pytest.mark.parametrize("plot", [plot_swarm, plot_map, plot_area])
+def test_every_figure_can_be_read(plot, study, width):
+    with our_style(width):
+        figure = plot(STUDIES[study], about=ABOUT)
+        readable(figure)
+        if study == "four schemes":
+            filled(figure)

@@ -61,6 +61,8 @@ def help_of(*words: str) -> str:
 def complaint(line: str) -> str | None:
     """What is wrong with a shown command line: a subcommand or an option that its help does not know; None for other programs."""
     command, *rest = shlex.split(line)
+    if command == "python" and rest[0] == "-m":
+        return None if importlib.util.find_spec(rest[1]) else f"there is no module {rest[1]}"
     if command not in MAINS:
         return None
     words = [command]
@@ -81,6 +83,12 @@ def complaint(line: str) -> str | None:
 def test_the_commands_of_a_page_exist(page):
     for line in docs_commands.commands(page):
         assert complaint(line) is None, line
+
+
+def test_a_command_of_the_gallery_draws_each_of_its_pictures():
+    page = ROOT / "docs" / "gallery.md"
+    words = {Path(word).stem for line in docs_commands.commands(page) for word in line.split()}
+    assert {Path(picture).stem for picture in re.findall(r"!\[\]\((.*)\)", page.read_text())} <= words
 
 
 def test_the_commands_of_readme_exist():

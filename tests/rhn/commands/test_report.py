@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from readable import readable
+from readable import WIDTHS, readable
 from tables import for_each
 
 from rhn.cells.registry import lacking
@@ -135,12 +135,13 @@ TRAININGS = {
 }
 
 
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize(
     ("name", "rate"), [*((name, 0.2) for name in TRAININGS), ("one epoch", None), ("many seeds", None)]
 )
-def test_curves_can_be_read(name, rate, run):
+def test_curves_can_be_read(name, rate, run, width):
     curves = read_curves(run(*TRAININGS[name], rate=rate, measure="nll", data="d387295bfe1434ed47e88f4", init_std=0.05))
-    with our_style():
+    with our_style(width):
         readable(plots.draw_curves(curves))
         readable(plots.plot_curves(curves).figure)
 
@@ -149,14 +150,15 @@ def test_curves_can_be_read(name, rate, run):
     "cells", [["rhn"], ["rhn", "lstm", "dt-rnn", "my_cells.of_a_very_long_name:TheCellOfMine", "gru", "rnn"]]
 )
 @pytest.mark.parametrize("depths", [[1], range(1, 11)])
-def test_the_depth_figure_can_be_read(cells, depths, run):
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_depth_figure_can_be_read(cells, depths, run, width):
     runs = [
         run(f"{cell}-{d}-{t}", [90.0 - d], [95.0 - 2 * d], cell=cell, depth=d, tied=t)
         for cell in cells
         for d in ([1] if "depth" in lacking(cell) else depths)
         for t in (False, True)
     ]
-    with our_style():
+    with our_style(width):
         readable(plots.draw_depth(read_depth(runs)))
 
 
