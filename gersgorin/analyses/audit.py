@@ -91,7 +91,7 @@ class Audit(Result, kind="audit"):
         """One row a layer: its median mode half-life and its other measures."""
         medians = [float(self.quantiles(k)[1]) for k in range(len(self.layers))]
         measures = {name: getattr(self, name) for name in MEASURES}
-        return rows_of(**{"layer": self.layers, "mode_half_life": medians} | measures)
+        return rows_of(layer=self.layers, mode_half_life=medians, **measures)
 
     lines = tabulated
 

@@ -143,7 +143,7 @@ class Reservoir(torch.nn.Module):
         places = np.repeat(np.arange(n), each), rng.integers(n, size=n * each)
         held = np.r_[np.linspace(1.6, 1.0, 16), np.zeros(n - 16)]
         self.matrix = scipy.sparse.csr_array((rng.normal(0, 0.4 / each**0.5, n * each), places), shape=(n, n))
-        self.matrix = (self.matrix + scipy.sparse.diags_array(held)).tocsr()
+        self.matrix = (self.matrix + scipy.sparse.diags_array(held)).tocsr().sorted_indices()
         parts = map(torch.from_numpy, (self.matrix.indptr, self.matrix.indices, self.matrix.data))
         self.R = torch.sparse_csr_tensor(*parts, (n, n), check_invariants=True)
         self.state_size, self.leak = n, leak

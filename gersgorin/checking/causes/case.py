@@ -187,7 +187,7 @@ class Case:
         return int(changed.reshape(self.count - 1, -1).any(1).sum())
 
     def training(
-        self, loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None, *, clears: bool = True, moves: bool = True
+        self, loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None, /, *, clears: bool = True, moves: bool = True
     ) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
         """Train a copy as the loop does; yields (model with gradients, output, loss) before each step.
 
