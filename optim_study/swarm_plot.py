@@ -123,7 +123,7 @@ def _draw_columns(columns: Sequence[tuple[Network, list[Row]]], axis: _Axis, col
         ax.axhline(level, gid=name, label=label, linestyle=DASHES[name], color="0.25", linewidth=1, zorder=0.8)
     ax.set_xticks(range(len(columns)), [_name(*column, axis) for column in columns])
     ax.set(xlim=(-0.5, len(columns) - 0.5), ylabel=LABELS[axis.loss])
-    ax.set_xlabel("network (trained of all trials; at the lowest point: its loss)")
+    ax.set_xlabel("trained of all trials; below: the least loss")
     ax.grid(axis="y", color="0.92", linewidth=0.6)
     ax.set_axisbelow(True)
 

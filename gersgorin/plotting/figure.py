@@ -170,7 +170,7 @@ def fill_place(ax: Axes) -> None:
 
 def fold_title(ax: Axes, width: float, height: float) -> None:
     """Fold the title of axes into lines as long as they are wide (inches), the label of the vertical axis as they are high."""
-    letter, title, label = 0.55 * rcParams["font.size"] / 72, ax.get_title("left"), ax.get_ylabel()
+    letter, title, label = 0.6 * rcParams["font.size"] / 72, ax.get_title("left"), ax.get_ylabel()
     lines = [part for line in title.split("\n") for part in textwrap.wrap(line, max(12, int(width / letter)))]
     ax.set_title("\n".join(lines), loc="left")
     if not {"$", "\n"} & {*label}:
