@@ -84,7 +84,7 @@ def plot_swarm(
     axis = _Axis(loss, log and min(shown) > 0, ceiling, levels)
     columns, words = by_network(rows, by), {"arch": "architecture", "depth": "recurrence depth"}[by]
     width = max(6.0, COLUMN_INCHES * min(len(columns), MOST_COLUMNS) + 1)
-    most = int((sized(width, 1)[0] - 0.6) / COLUMN_INCHES * 9 / rcParams["font.size"])
+    most = int((sized(width) - 0.6) / COLUMN_INCHES * 9 / rcParams["font.size"])
     most, every, colors = min(MOST_COLUMNS, max(1, most)), [*columns.items()], colors_of(columns)
     parts = np.array_split(range(len(every)), -(-len(every) // most))
     lines = [partial(_draw_columns, [every[k] for k in part], axis, colors) for part in parts]

@@ -129,7 +129,7 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
 
     title: what the figure shows, in a sentence; about: the origin of network and data; width: in inches, see `our_style`.
     """
-    inches = sized(width, 1)[0]
+    inches = sized(width)
     parts = [block.rows(width, inches) for block in blocks]
     heights = [height for _, each in parts for height in each]
     figure = Shown(inches, 1)
@@ -294,7 +294,7 @@ def complex_plane(ax: Axes, limit: float, middle: float = 0.0) -> Axes:
     return ax
 
 
-def decades(*values: np.ndarray) -> LogNorm:
+def colour_norm(*values: np.ndarray) -> LogNorm:
     """Colours on the eight decades below the largest of some numbers, rounded up to a power of ten."""
     largest = max(np.nanmax(each, initial=0) for each in values)
     top = 10.0 ** np.ceil(np.log10(largest)) if largest > 0 else 1.0
