@@ -84,7 +84,7 @@ def plot_swarm(
     axis = _Axis(loss, log and min(shown) > 0, ceiling, levels)
     columns, words = by_network(rows, by), {"arch": "architecture", "depth": "recurrence depth"}[by]
     width = max(6.0, COLUMN_INCHES * min(len(columns), MOST_COLUMNS) + 1)
-    most = int((sized(width, 1)[0] - 0.6) / COLUMN_INCHES * 9 / rcParams["font.size"])
+    most = int((sized(width) - 0.6) / COLUMN_INCHES * 9 / rcParams["font.size"])
     most, every, colors = min(MOST_COLUMNS, max(1, most)), [*columns.items()], colors_of(columns)
     parts = np.array_split(range(len(every)), -(-len(every) // most))
     lines = [partial(_draw_columns, [every[k] for k in part], axis, colors) for part in parts]
@@ -123,7 +123,7 @@ def _draw_columns(columns: Sequence[tuple[Network, list[Row]]], axis: _Axis, col
         ax.axhline(level, gid=name, label=label, linestyle=DASHES[name], color="0.25", linewidth=1, zorder=0.8)
     ax.set_xticks(range(len(columns)), [_name(*column, axis) for column in columns])
     ax.set(xlim=(-0.5, len(columns) - 0.5), ylabel=LABELS[axis.loss])
-    ax.set_xlabel("network (trained of all trials; at the lowest point: its loss)")
+    ax.set_xlabel("trained of all trials; below: the least loss")
     ax.grid(axis="y", color="0.92", linewidth=0.6)
     ax.set_axisbelow(True)
 

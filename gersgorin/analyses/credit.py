@@ -37,8 +37,8 @@ from gersgorin.plotting.figure import (
     Block,
     Shown,
     colour_bar,
+    colour_norm,
     compose,
-    decades,
     heat_map,
     names_of,
     title_of,
@@ -120,7 +120,7 @@ class Credit(Result, kind="credit"):
     @drawn
     def plot(self, ax: Axes | None = None) -> Axes:
         """The heat map of the norms; without axes a figure with the shares of the lags below."""
-        return self.draw(ax, decades(self.norms)) if ax else draw_credit({"": self}).axes[0]
+        return self.draw(ax, colour_norm(self.norms)) if ax else draw_credit({"": self}).axes[0]
 
     def draw(self, ax: Axes, colours: LogNorm) -> Axes:
         """||dL[t2]/dy[t1]|| as a heat map, t1 to the right and t2 upwards."""
@@ -337,7 +337,7 @@ def draw_credit(records: Mapping[str, Credit], about: str = "") -> Shown:
 
     about: origin of the network, for the title; "" for the one that all records have.
     """
-    colours = decades(*(record.norms for record in records.values()))
+    colours = colour_norm(*(record.norms for record in records.values()))
 
     def norms(name: str, record: Credit, ax: Axes) -> None:
         loss = f"loss {record.loss:.3g} {record.loss_unit}"

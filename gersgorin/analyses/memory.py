@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from gersgorin._validate import with_gradients
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.plotting.figure import decades, heat_map, panels, title_of
+from gersgorin.plotting.figure import colour_norm, heat_map, panels, title_of
 from gersgorin.run.run import Progress, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
@@ -149,7 +149,7 @@ class Memory(Result, kind="memory"):
                 at, label = by_lag.argmax() + self.half_life, f"influence half-life {self.half_life:.3g}"
                 ax.axvline(at, label=label, color=ORANGE, linestyle="--", linewidth=1)
             ax.set_yscale("log")
-            ax.set_ylim(max(decades(by_lag).vmin, np.nanmin(shown) / 2), 2 * by_lag.max())
+            ax.set_ylim(max(colour_norm(by_lag).vmin, np.nanmin(shown) / 2), 2 * by_lag.max())
         ax.set_xlim(0, len(lags) - 1)
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         rms = r"$\|\partial o_{t_2} / \partial x_{t_1}\|_F$, RMS over pairs"
@@ -157,7 +157,7 @@ class Memory(Result, kind="memory"):
 
     def draw_pairs(self, ax: Axes) -> None:
         """The heat map of all pairs of an output and an input."""
-        image = heat_map(ax, self.influence, decades(self.influence))
+        image = heat_map(ax, self.influence, colour_norm(self.influence))
         ax.set(xlabel=time_label(self.unit, "input $t_1$"), ylabel=time_label(self.unit, "output $t_2$"))
         ax.figure.colorbar(image, ax=ax, label=r"$\|\partial o_{t_2} / \partial x_{t_1}\|_F$", extend="min", aspect=40)
 

@@ -129,7 +129,7 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
 
     title: what the figure shows, in a sentence; about: the origin of network and data; width: in inches, see `our_style`.
     """
-    inches = sized(width, 1)[0]
+    inches = sized(width)
     parts = [block.rows(width, inches) for block in blocks]
     heights = [height for _, each in parts for height in each]
     figure = Shown(inches, 1)
@@ -170,7 +170,7 @@ def fill_place(ax: Axes) -> None:
 
 def fold_title(ax: Axes, width: float, height: float) -> None:
     """Fold the title of axes into lines as long as they are wide (inches), the label of the vertical axis as they are high."""
-    letter, title, label = 0.55 * rcParams["font.size"] / 72, ax.get_title("left"), ax.get_ylabel()
+    letter, title, label = 0.6 * rcParams["font.size"] / 72, ax.get_title("left"), ax.get_ylabel()
     lines = [part for line in title.split("\n") for part in textwrap.wrap(line, max(12, int(width / letter)))]
     ax.set_title("\n".join(lines), loc="left")
     if not {"$", "\n"} & {*label}:
@@ -294,7 +294,7 @@ def complex_plane(ax: Axes, limit: float, middle: float = 0.0) -> Axes:
     return ax
 
 
-def decades(*values: np.ndarray) -> LogNorm:
+def colour_norm(*values: np.ndarray) -> LogNorm:
     """Colours on the eight decades below the largest of some numbers, rounded up to a power of ten."""
     largest = max(np.nanmax(each, initial=0) for each in values)
     top = 10.0 ** np.ceil(np.log10(largest)) if largest > 0 else 1.0

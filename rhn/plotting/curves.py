@@ -196,7 +196,7 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
 
     Losses before training, at epoch 0, are drawn only if there are no others: they would take most of the axis.
     """
-    ax = ax or Figure(figsize=sized(8, 3.8 + 0.2 * len(curves)), layout="constrained").subplots()
+    ax = ax or Figure(figsize=(sized(8), 3.4 + 0.25 * len(curves)), layout="constrained").subplots()
     handles = [Line2D([], [], color=GREY, linewidth=1.4, label="validation; large symbol: its best epoch")]
     handles.append(Line2D([], [], color=GREY, linewidth=1, linestyle="--", label="training, with its dropout"))
     for k, c in enumerate(curves):
@@ -235,7 +235,7 @@ def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "train
 
     table: from `read_depth` or `published`; source: of the trainings, for the title.
     """
-    ax = ax or Figure(figsize=sized(4.5, 3.4), layout="constrained").subplots()
+    ax = ax or Figure(figsize=(sized(4.5), 3.4), layout="constrained").subplots()
     series = table.groupby(_series(table), sort=False)
     labels = list(dict.fromkeys([*PAPER, *series.groups]))
     for label, members in series:
@@ -246,8 +246,9 @@ def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "train
             for mean in means:
                 ax.axhline(mean, label=f"{name} ({mean:.1f})", **line)
             continue
-        ax.plot(means.index.get_level_values("depth"), means, color=style["color"], linewidth=1.2)
-        ax.plot(members.depth, members.valid_perplexity, markersize=4, linestyle="none", label=name, **style)
+        line = {"linestyle": "-" if len(means) > 1 else "none", "linewidth": 1.2, "markersize": 4, **style}
+        ax.plot(means.index.get_level_values("depth"), means, label=name, markevery=[], **line)
+        ax.plot(members.depth, members.valid_perplexity, **line | {"linestyle": "none"})
     deepest = max(table.depth.max(), 2)
     ax.set(xlabel="recurrence depth", ylabel="best validation perplexity", xlim=(0.5, deepest + 0.5))
     ax.set_xticks(range(1, deepest + 1))
@@ -259,10 +260,11 @@ def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "train
 @drawn
 def draw_depth(table: pd.DataFrame) -> Figure:
     """Figure 5(a) of these trainings, beside the paper's: equal heights are equal changes relative to a panel's lowest perplexity."""
-    figure = Figure(figsize=sized(10, 4.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=(sized(10), 4.4), layout="constrained")
+    beside = figure.get_figwidth() > 6
+    left, right = figure.subplots(2 - beside, 1 + beside, squeeze=False).flat
     panels: Any = plot_depth(table, left), plot_depth(published(), right, "Zilly et al. (2017)")
-    figure.set_figheight(4.4 + 0.2 * max(len(ax.get_legend().get_texts()) for ax in panels))
+    figure.set_figheight(4.4 * (2 - beside) + 0.2 * max(len(ax.get_legend().get_texts()) for ax in panels))
     span = max(ax.dataLim.y1 / ax.dataLim.y0 for ax in panels)
     margin = 0.05 * (span - 1)
     for ax in panels:

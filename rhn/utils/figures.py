@@ -95,10 +95,9 @@ def inches_of(figure: str | float) -> float:
     return inches
 
 
-def sized(width: float, height: float) -> tuple[float, float]:
-    """Width and height of a figure in the chosen width (`our_style`); width and height are those without a choice."""
-    inches = _chosen.get() or width
-    return inches, height * min(1.1, max(0.75, inches / width))
+def sized(width: float) -> float:
+    """The chosen width of a figure (`our_style`); width: the one without a choice."""
+    return _chosen.get() or width
 
 
 def save_figure(path: Path, draw: Callable[[], "Figure"], figure: str | float | None = None, **options) -> None:
