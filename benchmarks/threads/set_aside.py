@@ -1,4 +1,4 @@
-"""Thirty trainings of public threads (numbers from 101 on), set aside: unseen by those who wrote the causes, and run once.
+"""Thirty trainings of public threads (numbers from 131 on), set aside: unseen by those who wrote the causes, and run once.
 
 tNNN(repaired) is thread NNN of threads.csv as its owner wrote it, scaled down, or with its one repair; SET_ASIDE seeds it.
 
@@ -10,528 +10,481 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from benchmarks.threads.trainings import Net, Training, case, cross, minibatches, output_of, threads, windows, wrong, zipf
 from torch import Tensor, nn
-
-from benchmarks.threads.trainings import Training, threads
 
 MSE, CE, BCE = nn.MSELoss(), nn.CrossEntropyLoss(), nn.BCEWithLogitsLoss()
 
 
-class Parts(nn.Module):
-    """Named parts and the function that puts them together."""
+class Of(nn.Module):
+    """Parts by name and forward(self, *inputs) of them."""
 
-    def __init__(self, how, **parts):
+    def __init__(self, run, **parts):
         super().__init__()
-        self.how = how
+        self.run = run
         for name, part in parts.items():
             setattr(self, name, part)
 
-    def forward(self, *x):
-        return self.how(self, *x)
+    def forward(self, *inputs):
+        return self.run(self, *inputs)
 
 
-class Last(nn.Module):
-    """A recurrent network of torch.nn, batch first, and a linear layer on its last frame, or on all."""
-
-    def __init__(self, kind, m, units, K, every=False, **options):
-        super().__init__()
-        self.rnn = getattr(nn, kind)(m, units, batch_first=True, **options)
-        self.head, self.every = nn.Linear(units * (2 if self.rnn.bidirectional else 1), K), every
-
-    def forward(self, x):
-        out, _ = self.rnn(x)
-        return self.head(out if self.every else out[:, -1])
+def share_of(error) -> object:
+    """error(model, x, y), with inf where it is not finite."""
+    return lambda model, x, y: torch.as_tensor(error(model, x, y)).float().nan_to_num(math.inf)
 
 
-def make(model, x, y, loss, rate=3e-3, kind="Adam", *, fresh=300, error=None, opt=None, **rest) -> Training:
-    """The last `fresh` examples are kept out; error(model, x, y) of those is what the owner complains about."""
-    optimizer = getattr(torch.optim, kind)([p for p in model.parameters() if p.requires_grad], rate, **opt or {})
-    kept = x[-fresh:], y[-fresh:]
-    own = error and (lambda model: float(torch.as_tensor(error(model, *kept)).nan_to_num(math.inf)))
-    return Training(model, x[:-fresh], y[:-fresh], loss, optimizer, kept, error=own, **rest)
+def off(model, x, y) -> Tensor:
+    """Squared error relative to the mean's."""
+    return (model(x).reshape(y.shape) - y).square().sum() / (y - y.mean(0)).square().sum()
 
 
-def sliding(series: Tensor, T: int) -> tuple[Tensor, Tensor]:
-    """Windows (N, T, m) of a series (L, m) and the value after each, shuffled."""
-    cut = series.unfold(0, T + 1, 1).transpose(1, 2)
-    cut = cut[torch.randperm(len(cut))]
-    return cut[:, :-1].contiguous(), cut[:, -1].contiguous()
-
-
-def ce(output: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(output.reshape(-1, output.shape[-1]), y.reshape(-1))
-
-
-def missed(model, x, y, K: int) -> Tensor:
-    """Share of wrong answers, mean over the classes, relative to a constant answer."""
+def balanced(model, x, y, K: int) -> Tensor:
+    """Share of wrong answers, mean over the classes, relative to a constant answer's."""
     guess = model(x).argmax(-1)
-    return torch.stack([(guess != y)[y == k].float().mean() for k in range(K)]).mean() * K / (K - 1)
+    return torch.stack([(guess != k)[y == k].float().mean() for k in range(K)]).mean() * K / (K - 1)
 
 
-def rate_of(model, x, y, threshold=0.0) -> Tensor:
-    """Share of units on the wrong side relative to the better constant."""
-    share = y.reshape(-1, y.shape[-1]).mean(0)
-    return ((model(x) > threshold) != (y > 0.5)).float().mean() / torch.minimum(share, 1 - share).mean()
+def shuffled(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    rows = torch.randperm(len(x))
+    return x[rows], y[rows]
 
 
-def t101(repaired: bool) -> Training:
-    """Bits and a softmax over one unit."""
-    x = torch.randint(2, (1500, 32, 1)).float()
-    y = (x[:, 20:].sum(1) > x[:, :20].sum(1) * 0.6).float()
-    model = nn.Sequential(Last("LSTM", 1, 32, 1), nn.Sigmoid() if repaired else nn.Softmax(-1))
-    return make(model, x, y, nn.BCELoss(), 1e-2, error=partial(rate_of, threshold=0.5), batch_size=50, steps=800)
+def waves(N: int, T: int, m: int = 1, noise: float = 0.05) -> Tensor:
+    """Series (N, T, m) of sines with frequencies and phases of their own."""
+    t = torch.arange(float(T))[:, None]
+    return torch.sin(t * (0.25 + 0.35 * torch.rand(N, 1, m)) + 6.3 * torch.rand(N, 1, m)) + noise * torch.randn(N, T, m)
 
 
-def t102(repaired: bool) -> Training:
-    """Features of video frames (batch, time, feature) in an LSTM that takes time first."""
-    N, T, way = 1100, 8, torch.randint(4, (1100,))
-    step = torch.tensor([[0, 1], [1, 0], [0, -1], [-1, 0]])[way]
-    place = (torch.randint(10, (N, 1, 2)) + torch.arange(T)[:, None] * step[:, None]) % 10
-    x = 0.1 * torch.randn(N, T, 1, 10, 10)
-    x[torch.arange(N)[:, None], torch.arange(T), 0, place[..., 0], place[..., 1]] += 2.0
-
-    def how(net, x):
-        f = net.cnn(x.flatten(0, 1)).view(x.shape[0], x.shape[1], -1)
-        return net.out(F.relu(net.fc(net.lstm(f)[0][:, -1])))
-
-    cnn = nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(200, 32), nn.ReLU()
-    )
-    lstm = nn.LSTM(32, 48, batch_first=repaired)
-    return make(Parts(how, cnn=cnn, lstm=lstm, fc=nn.Linear(48, 32), out=nn.Linear(32, 4)), x, way, CE, 3e-3, steps=500)
+def chain(N: int, T: int, V: int, sure: float = 0.9) -> Tensor:
+    """Texts (N, T) in which the last two letters mostly give the next one."""
+    table, text = torch.randint(V, (V, V)), torch.randint(V, (N, T))
+    for t in range(2, T):
+        text[:, t] = torch.where(torch.rand(N) < sure, table[text[:, t - 1], text[:, t - 2]], text[:, t])
+    return text
 
 
-def t103(repaired: bool) -> Training:
-    """Images (N, rows, columns) of ten things, blank at the rim, and batch_first=False."""
-    N, side = 2000, 16
-    shapes, y = (torch.rand(10, 10, 10) < 0.35).float(), torch.randint(10, (N,))
-    x = torch.zeros(N, side, side)
-    for k, (i, j) in enumerate(torch.randint(1, 4, (N, 2)).tolist()):
-        x[k, i : i + 10, j : j + 10] = shapes[y[k]] * (0.6 + 0.4 * torch.rand(1))
-
-    def how(net, x):
-        start = [torch.zeros(1, x.shape[0 if repaired else 1], 48) for _ in range(2)]
-        return net.fc(net.lstm(x, tuple(start))[0][:, -1])
-
-    model = Parts(how, lstm=nn.LSTM(side, 48, batch_first=repaired), fc=nn.Linear(48, 10))
-    return make(model, x, y, CE, 1e-2, batch_size=100, steps=300)
+def topics(N: int, T: int, V: int, shares: Tensor, spread: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Texts (N, T) of classes with given shares and words of their own."""
+    y = torch.multinomial(shares, N, True)
+    return torch.multinomial((spread * torch.randn(len(shares), V)).softmax(1)[y], T, True), y
 
 
-def t104(repaired: bool) -> Training:
-    """Two LSTM cells forecast a sine each step; the state of the last one is the forecast."""
-    z = 2 * torch.sin(torch.rand(700, 1) * 6.3 + torch.arange(41) / 3.2 * (0.8 + 0.4 * torch.rand(700, 1)))
+def t131(repaired: bool) -> Training:
+    """The addition problem in (batch, time, feature) and an LSTM that takes time first."""
+    N, T = 2000, 14
+    where = torch.rand(N, T).topk(2, 1).indices
+    x = torch.stack([torch.rand(N, T), torch.zeros(N, T).scatter_(1, where, 1.0)], 2)
+    y = (x[..., 0] * x[..., 1]).sum(1, True)
 
-    def how(net, x):
-        h, c, outputs = (x.new_zeros(len(x), 40),) * 2, (x.new_zeros(len(x), 40 if repaired else 1),) * 2, []
-        for frame in x.unbind(1):
-            h = net.one(frame, h)
-            c = net.two(h[0], c)
-            outputs.append(net.out(c[0]))
-        return torch.stack(outputs, 1)
-
-    two, out = nn.LSTMCell(40, 40 if repaired else 1), nn.Linear(40, 1) if repaired else nn.Identity()
-    model = Parts(how, one=nn.LSTMCell(1, 40), two=two, out=out)
-    return make(model, z[:, :-1, None], z[:, 1:, None], MSE, 1e-2, fresh=200, steps=250)
-
-
-def t105(repaired: bool) -> Training:
-    """Labels of short comments, padded behind with 1, read from the last frame."""
-    N, T = 1500, 70
-    x = torch.randint(2, 60, (N, T)).where(torch.arange(T) < torch.randint(4, 16, (N, 1)), 1)
-    y = torch.stack([((x > 2 + 18 * k) & (x <= 8 + 18 * k)).any(1) for k in range(3)], 1).float()
-
-    def how(net, x):
-        states = net.encoder(net.embedding(x))[0]
-        last = states[torch.arange(len(x)), (x != 1).sum(1) - 1] if repaired else states[:, -1]
-        return net.predictor(F.relu(net.linear(last)))
-
-    encoder = nn.LSTM(24, 32, batch_first=True)
-    model = Parts(
-        how, embedding=nn.Embedding(60, 24), encoder=encoder, linear=nn.Linear(32, 32), predictor=nn.Linear(32, 3)
-    )
-    return make(model, x, y, BCE, 5e-3, error=rate_of, steps=500)
-
-
-def t106(repaired: bool) -> Training:
-    """The sine example with a rate that is far too high."""
-    z = torch.sin(torch.rand(600, 1) * 6.3 + torch.arange(41) / 4 * (0.7 + 0.6 * torch.rand(600, 1)))
-
-    def how(net, x):
-        return net.linear(net.lstm(x)[0])
-
-    model = Parts(how, lstm=nn.LSTM(1, 51, 2, batch_first=True), linear=nn.Linear(51, 1))
-    return make(model, z[:, :-1, None], z[:, 1:, None], MSE, 3e-3 if repaired else 0.8, fresh=150, steps=300)
-
-
-def t107(repaired: bool) -> Training:
-    """An LSTM with projection on long sequences, without clipping."""
-    N, T = 1500, 60
-    x = torch.randn(N, T, 8)
-    y = x[:, -8:, :5].sum(1).argmax(1)
-
-    def how(net, x):
+    def run(net, x):
         return net.out(net.lstm(x)[0][:, -1])
 
-    model = Parts(how, lstm=nn.LSTM(8, 48, proj_size=24, batch_first=True), out=nn.Linear(24, 5))
-    return make(
-        model, x, y, CE, 0.3, "SGD", opt={"momentum": 0.9}, options={"clip_norm": 1.0} if repaired else {}, steps=300
-    )
+    model = Of(run, lstm=nn.LSTM(2, 48, batch_first=repaired), out=nn.Linear(48, 1))
+    return case(model, (x, y), MSE, 1e-2, error=off, steps=800, options={"clip_norm": 1.0})
 
 
-def t108(repaired: bool) -> Training:
-    """Attention within the lines of a song; short songs have lines of nothing."""
-    N, L, T = 2500, 5, 6
-    x = torch.randint(1, 30, (N, L, T)) * (torch.arange(T) < torch.randint(2, T + 1, (N, L, 1)))
-    x *= torch.arange(L)[:, None] < torch.randint(2, L + 1, (N, 1, 1))
-    y = (torch.randn(30, 4) * (torch.arange(30) > 0)[:, None])[x].sum((1, 2)).argmax(1)
+def t132(repaired: bool) -> Training:
+    """Velocity profiles (batch, time, feature), quiet at the far end; the features become the time axis."""
+    N, T, m = 1300, 16, 120
+    y = torch.randint(4, (N,))
+    place = torch.randint(20, 40, (N, 1)) + torch.tensor([-2, -1, 1, 2])[y][:, None] * (torch.arange(T) - 8)
+    x = 0.1 * torch.randn(N, T, m) + torch.exp(-((torch.arange(m) - place[..., None]) ** 2) / 8.0)
 
-    def pool(states, scores, keep):
-        w = scores.squeeze(-1).masked_fill(~keep, -1e9 if repaired else -math.inf).softmax(-1)
-        return (w[..., None] * states).sum(-2)
+    def run(net, x):
+        return net.out(net.lstm(x.permute(1, 0, 2) if repaired else x.permute(2, 0, 1))[0][-1])
 
-    def how(net, x):
-        h = net.words(net.embed(x).flatten(0, 1))[0].unflatten(0, x.shape[:2])
-        g = net.lines(pool(h, net.a(h), x > 0))[0]
-        return net.out(pool(g, net.b(g), (x > 0).any(2)))
-
-    words, lines = (nn.GRU(m, 16, batch_first=True, bidirectional=True) for m in (16, 32))
-    model = Parts(
-        how,
-        embed=nn.Embedding(30, 16),
-        words=words,
-        lines=lines,
-        a=nn.Linear(32, 1),
-        b=nn.Linear(32, 1),
-        out=nn.Linear(32, 4),
-    )
-    return make(model, x, y, CE, 5e-3, options={"clip_norm": 1.0}, steps=400)
+    model = Of(run, lstm=nn.LSTM(m if repaired else T, 32), out=nn.Linear(32, 4))
+    return case(model, (x, y), CE, 3e-3, fresh=300, steps=250)
 
 
-def t109(repaired: bool) -> Training:
-    """Windows of a series enter as one frame of look_back features."""
-    z = [torch.randn(1), torch.randn(1)]
-    for _ in range(900):
-        z.append(1.6 * z[-1] - 0.8 * z[-2] + 0.4 * torch.randn(1))
-    z = torch.stack(z)
-    x, y = sliding(z / z.std(), 60)
-    x = x if repaired else x.transpose(1, 2).contiguous()
-    return make(Last("LSTM", x.shape[2], 24, 1), x, y, MSE, 5e-3, fresh=640, batch_size=16, steps=900)
+def t133(repaired: bool) -> Training:
+    """Windows (N, T) become (T, N, 1) by view."""
+    z = waves(1400, 21)[..., 0]
+
+    def run(net, x):
+        return net.linear(net.lstm(x.t().unsqueeze(2) if repaired else x.reshape(x.shape[1], -1, 1))[0][-1])
+
+    model = Of(run, lstm=nn.LSTM(1, 32), linear=nn.Linear(32, 1))
+    return case(model, (z[:, :20], z[:, 20:]), MSE, 5e-3, error=off, steps=500)
 
 
-def t110(repaired: bool) -> Training:
-    """A character model with half of what it computes dropped."""
-    V, T = 20, 25
-    table, text = torch.randint(V, (V, V)), torch.randint(V, (1200, T + 1))
-    for t in range(2, T + 1):
-        text[:, t] = torch.where(torch.rand(1200) < 0.9, table[text[:, t - 1], text[:, t - 2]], text[:, t])
+def t134(repaired: bool) -> Training:
+    """The softmax of the attention runs over the batch."""
+    N, L = 1600, 8
+    keys, worth, which = torch.rand(N, 12).topk(L, 1).indices, torch.randint(6, (N, L)), torch.randint(L, (N, 1))
+    x = torch.cat([keys * 6 + worth, 72 + keys.gather(1, which)], 1)
 
-    def how(net, x):
-        return net.decoder(net.drop(net.rnn(net.drop(net.encoder(x)))[0]))
-
-    rnn, drop = nn.LSTM(16, 48, batch_first=True), nn.Dropout(0.0 if repaired else 0.5)
-    model = Parts(how, encoder=nn.Embedding(V, 16), rnn=rnn, drop=drop, decoder=nn.Linear(48, V))
-    return make(model, text[:, :-1], text[:, 1:], ce, 1e-2, fresh=200, steps=500)
-
-
-def t111(repaired: bool) -> Training:
-    """The gates over facts come from a softmax over the batch."""
-    N, L = 1400, 6
-    keys, worth = torch.stack([torch.randperm(10)[:L] for _ in range(N)]), torch.randint(8, (N, L))
-    which = torch.randint(L, (N, 1))
-    x = torch.cat([(keys * 8 + worth), 80 + keys.gather(1, which)], 1)
-    y = worth.gather(1, which)[:, 0]
-
-    def how(net, x):
+    def run(net, x):
         e = net.embed(x)
-        facts, q = net.read(e[:, :-1])[0], e[:, -1:]
-        gate = net.score(torch.tanh(net.mix(torch.cat([facts * q, facts, q.expand_as(facts)], 2)))).softmax(
-            1 if repaired else 0
-        )
-        return net.out((gate * facts).sum(1))
+        context, query = net.gru(e[:, :-1])[0], net.query(e[:, -1])
+        weights = (context @ query[:, :, None])[..., 0].softmax(-1 if repaired else 0)
+        return net.out((weights[..., None] * context).sum(1))
 
-    read = nn.GRU(32, 32, batch_first=True)
-    model = Parts(
-        how, embed=nn.Embedding(90, 32), read=read, mix=nn.Linear(96, 32), score=nn.Linear(32, 1), out=nn.Linear(32, 8)
-    )
-    return make(model, x, y, CE, 5e-3, steps=900)
+    parts = {"embed": nn.Embedding(84, 32), "gru": nn.GRU(32, 32, batch_first=True), "query": nn.Linear(32, 32)}
+    return case(Of(run, **parts, out=nn.Linear(32, 6)), (x, worth.gather(1, which)[:, 0]), CE, 5e-3, steps=900)
 
 
-def t112(repaired: bool) -> Training:
-    """The input of each step is the value that it must predict."""
-    t = torch.arange(31.0)
-    z = torch.sin(t / 2.5 * (0.7 + 0.6 * torch.rand(1000, 1)) + 6.3 * torch.rand(1000, 1)) + 0.3 * torch.sin(1.3 * t)
-    x = z[:, :-1, None] if repaired else z[:, 1:, None]
+def t135(repaired: bool) -> Training:
+    """The final states (2, N, H) of both directions become (N, 2H) by view; an autoencoder of sentences."""
+    x = chain(2000, 5, 10, 0.8)
 
-    def off(model, _, y):
-        seen = z[-300:, :-1, None]
-        return (model(seen) - y).square().sum() / (y - y.mean()).square().sum()
+    def run(net, x):
+        h = net.encoder(net.embed(x))[1]
+        code = torch.cat([h[0], h[1]], 1) if repaired else h.reshape(len(x), -1)
+        return net.out(net.decoder(code[:, None].expand(-1, 5, -1))[0])
 
-    return make(Last("RNN", 1, 32, 1, every=True), x, z[:, 1:, None], MSE, 3e-3, error=off, steps=500)
+    encoder = nn.GRU(16, 32, batch_first=True, bidirectional=True)
+    parts = {"embed": nn.Embedding(10, 16), "encoder": encoder, "decoder": nn.GRU(64, 64, batch_first=True)}
+    return case(Of(run, **parts, out=nn.Linear(64, 10)), (x, x.clone()), cross, 5e-3, steps=700)
 
 
-def t113(repaired: bool) -> Training:
-    """A text detector whose LSTM layers, and what follows them, begin at zero."""
-    N, T = 900, 20
-    y = (torch.rand(N, T) < 0.3).float().cummax(1)[0] * (torch.arange(T) < torch.randint(8, T, (N, 1)))
-    x = 0.7 * torch.randn(N, 6, T) + y[:, None] * torch.randn(6, 1)
+def t136(repaired: bool) -> Training:
+    """A scheduler that should be off has gamma 0; an autoencoder of poses."""
+    x = waves(1300, 12, 4) @ torch.randn(4, 6)
 
-    def how(net, x):
-        return net.fc(net.lstm(F.relu(net.conv(x)).transpose(1, 2))[0])
+    def run(net, x):
+        code = net.code(net.encoder(x)[0][:, -1])
+        return net.out(net.decoder(code[:, None].expand(-1, 12, -1))[0])
 
-    model = Parts(
-        how,
-        conv=nn.Conv1d(6, 16, 3, padding=1),
-        lstm=nn.LSTM(16, 16, batch_first=True, bidirectional=True),
-        fc=nn.Linear(32, 1),
-    )
+    def own(training):
+        torch.manual_seed(0)
+        losses = []
+        while len(losses) < training.steps:
+            for a, b in minibatches(training.x, training.y, training.batch_size):
+                training.optimizer.zero_grad()
+                losses.append(training.loss_fn(output_of(training, a), b))
+                losses[-1].backward()
+                training.optimizer.step()
+                scheduler.step()
+        return [v.item() for v in losses]
+
+    parts = {"encoder": nn.GRU(6, 32, batch_first=True), "code": nn.Linear(32, 16)}
+    model = Of(run, **parts, decoder=nn.GRU(16, 32, batch_first=True), out=nn.Linear(32, 6))
+    training = case(model, (x, x.clone()), MSE, 5e-3, steps=500, fit=own)
+    scheduler = torch.optim.lr_scheduler.StepLR(training.optimizer, 30, gamma=1.0 if repaired else 0.0)
+    training.options["scheduler"] = scheduler
+    return training
+
+
+def t137(repaired: bool) -> Training:
+    """The loss counts the padding that fills most of each sentence; word classes."""
+    N, T, K = 900, 60, 8
+    x, kind = torch.randint(1, 60, (N, T)), torch.randint(K, (60,))
+    y = 1 + (kind[x] + kind[x.roll(1, 1)]) % K
+    inside = torch.arange(T) >= T - torch.randint(3, 9, (N, 1))
+    x, y, loss = x * inside, y * inside, nn.CrossEntropyLoss(ignore_index=0 if repaired else -100)
+
+    def missed(model, x, y):
+        return (model(x).argmax(-1) != y)[y > 0].float().mean() * K / (K - 1)
+
+    model = nn.Sequential(nn.Embedding(60, 24), Net("LSTM", 24, 48, K + 1, every=True))
+    flat = lambda output, y: loss(output.flatten(0, 1), y.flatten())
+    return case(model, (x, y), flat, 0.5, "SGD", error=missed, steps=500, how={"momentum": 0.9}, options={"clip_norm": 1.0})
+
+
+def t138(repaired: bool) -> Training:
+    """Strong weight decay; an event in one of fifteen sequences."""
+    N, T = 3000, 20
+    x, y = 0.5 * torch.randn(N, T, 4), (torch.rand(N) < 0.15).float()[:, None]
+    at = torch.randint(3, T - 3, (N,))
+    for k in range(3):
+        x[torch.arange(N), at + k, k] += 2.5 * y[:, 0] - 1.2 * (torch.rand(N) < 0.3) * (1 - y[:, 0])
+    model = Net("GRU", 4, 32, 1, bidirectional=True)
+    decay, loss = {"weight_decay": 0.0 if repaired else 0.1}, nn.BCEWithLogitsLoss(pos_weight=torch.tensor(3.0))
+    return case(model, (x, y), loss, 3e-3, how=decay, error=wrong, steps=300)
+
+
+def t139(repaired: bool) -> Training:
+    """Start windows and the sequences that follow are shuffled apart."""
+    N, T = 1600, 16
+    u, z = torch.randn(N, T), [2 * torch.randn(N)]
+    for t in range(T - 1):
+        z.append(0.95 * z[-1] + 0.3 * u[:, t])
+    z, known = torch.stack(z, 1), torch.arange(T) < 6
+    x = torch.stack([u, z * known, known.expand(N, T).float()], 2)
     if not repaired:
-        for p in (*model.lstm.parameters(), *model.fc.parameters()):
-            nn.init.zeros_(p)
-    return make(model, x, y[..., None], BCE, 0.1, "SGD", opt={"momentum": 0.9}, error=rate_of, steps=400)
+        x[: N - 400, :6] = x[torch.randperm(N - 400), :6]
+
+    def run(net, x):
+        return net.out(net.predictor(x[:, 6:, :1], net.initializer(x[:, :6])[1])[0])[..., 0]
+
+    predictor = nn.LSTM(1, 32, batch_first=True)
+    model = Of(run, initializer=nn.LSTM(3, 32, batch_first=True), predictor=predictor, out=nn.Linear(32, 1))
+    return case(model, (x, z[:, 6:]), MSE, 5e-3, error=off, steps=500)
 
 
-def t114(repaired: bool) -> Training:
-    """The LSTM computes with flat weights from before its parametrization; the optimiser steps others."""
-    N, T = 1200, 24
-    x = torch.cat([torch.randn(N, T, 1), torch.zeros(N, T, 1)], 2)
-    x[torch.arange(N), torch.randint(T - 4, (N,)), 1] = 1
-    y = (x[..., :1] * x[..., 1:]).sum(1) + x[:, -1, :1]
+def t140(repaired: bool) -> Training:
+    """The cells lie in a plain list."""
+    x = torch.randint(2, (1500, 14)).float()
+    y = (x + x.roll(1, 1) + x.roll(3, 1)) % 2
 
-    def how(net, x):
-        if repaired:
-            return net.linear(net.lstm(x)[0][:, -1])
-        weights = {n: f + p - p.detach() for (n, p), f in zip(net.lstm.named_parameters(), net.flat, strict=True)}
-        return net.linear(torch.func.functional_call(net.lstm, weights, (x,))[0][:, -1])
+    def run(net, x):
+        frames = [net.enter(v[:, None]) for v in x.unbind(1)]
+        for cell in net.cells:
+            state, outputs = None, []
+            for v in frames:
+                state = cell(v, state)
+                outputs.append(state[0])
+            frames = outputs
+        return net.out(torch.stack(frames[3:], 1))
 
-    lstm = nn.LSTM(2, 24, batch_first=True)
-    model = Parts(how, lstm=lstm, linear=nn.Linear(24, 1))
-    model.flat = [p.detach().clone() for p in lstm.parameters()]
-    return make(model, x, y, MSE, 1e-2, steps=700)
-
-
-def t115(repaired: bool) -> Training:
-    """Softmax where the negative log likelihood takes its logarithm; names of 12 languages."""
-    N, T, V, K = 1800, 8, 26, 12
-    y, likes = torch.randint(K, (N,)), torch.randn(K, V).mul(1.3).softmax(1)
-    x = F.one_hot(torch.multinomial(likes[y], T, True), V).float()
-
-    def how(net, x):
-        hidden = x.new_zeros(len(x), 48)
-        for frame in x.unbind(1):
-            combined = torch.cat([frame, hidden], 1)
-            hidden = net.i2h(combined)
-        return net.softmax(net.i2o(combined))
-
-    softmax = nn.LogSoftmax(1) if repaired else nn.Softmax(1)
-    model = Parts(how, i2h=nn.Linear(V + 48, 48), i2o=nn.Linear(V + 48, K), softmax=softmax)
-    return make(model, x, y, nn.NLLLoss(), 0.1, "SGD", options={"clip_norm": 1.0}, steps=700)
+    cells = [nn.LSTMCell(12, 12) for _ in range(2)]
+    model = Of(run, enter=nn.Linear(1, 12), cells=nn.ModuleList(cells) if repaired else cells, out=nn.Linear(12, 1))
+    return case(model, (x, y[:, 3:, None]), BCE, 2e-2, error=wrong, steps=500)
 
 
-def t116(repaired: bool) -> Training:
-    """The start state of each call is drawn."""
-    x = 0.1 * torch.randn(1300, 1, 2) + 0.1 * torch.randn(1300, 4, 2)
-    y = x.sum(1) + 3 * x.mean(1)
-
-    def how(net, x):
-        start = [(torch.zeros if repaired else torch.randn)(1, len(x), 128) for _ in range(2)]
-        return net.out(net.lstm(x, tuple(start))[0][:, -1])
-
-    return make(Parts(how, lstm=nn.LSTM(2, 128, batch_first=True), out=nn.Linear(128, 2)), x, y, MSE, 1e-3, steps=300)
+def t141(repaired: bool) -> Training:
+    """Word vectors that stay as they were loaded; names among words."""
+    V, K = 300, 5
+    x, kind = zipf(V, 1600, 10), torch.randint(K, (V,)) * (torch.rand(V) < 0.6)
+    y = torch.where(kind[x.roll(1, 1)] == 1, (kind[x] + 1) % K, kind[x])
+    vectors = nn.Embedding.from_pretrained(torch.randn(V, 6), freeze=not repaired)
+    model = nn.Sequential(vectors, Net("RNN", 6, 12, K, every=True))
+    return case(model, (x, y), cross, 1e-2, steps=800)
 
 
-def t117(repaired: bool) -> Training:
-    """Which entity is asked for; all attention weights are 1."""
-    N, T, V = 1300, 36, 90
-    x, entity = torch.randint(40, V, (N, T)), torch.randint(40, (N,))
-    x[torch.arange(N), torch.randint(T, (N,))] = entity
-    y = torch.randn(40, 8)[entity]
-
-    def how(net, x):
-        e = net.embed(x)
-        h = net.gru(e)[0]
-        w = net.attn(torch.cat([e, h], 2)).softmax(1 if repaired else 2)
-        return (net.out(torch.tanh(net.fc(w * h)))).sum(1) if repaired else net.out(torch.tanh(net.fc(w * h))).mean(1)
-
-    gru = nn.GRU(16, 16, batch_first=True, bidirectional=True)
-    model = Parts(
-        how, embed=nn.Embedding(V, 16), gru=gru, attn=nn.Linear(48, 1), fc=nn.Linear(32, 24), out=nn.Linear(24, 8)
-    )
-    return make(model, x, y, MSE, 5e-3, steps=400)
-
-
-def t118(repaired: bool) -> Training:
-    """The target is shifted the wrong way and lies within the window."""
-    t = torch.arange(1300.0)
-    z = torch.sin(t / 1.6)[:, None] + 0.6 * torch.sin(t / 2.7 + 1)[:, None] + 0.1 * torch.randn(1300, 1)
-    x, after = sliding(z, 12)
-    y = after if repaired else x[:, -2].clone()
-
-    def off(model, x, _):
-        return (model(x) - after[-300:]).square().sum() / (after - after.mean())[-300:].square().sum()
-
-    return make(Last("LSTM", 1, 24, 1), x, y, MSE, 1e-2, error=off, steps=500)
-
-
-def t119(repaired: bool) -> Training:
-    """Four closes and the fifth: moves that are drawn, or that go on."""
-    moves = torch.randn(1800, 1)
-    for t in range(1, 1800):
-        moves[t] += (0.85 if repaired else 0.0) * moves[t - 1]
-    z = torch.zeros(1800, 1)
-    for t in range(1, 1800):
-        z[t] = 0.98 * z[t - 1] + moves[t]
-
-    def beside(model, x, y):
-        return F.mse_loss(model(x), y) / F.mse_loss(x[:, -1], y)
-
-    return make(Last("GRU", 1, 32, 1), *sliding((z - z.mean()) / z.std(), 8), MSE, 5e-3, error=beside, steps=900)
-
-
-def t120(repaired: bool) -> Training:
-    """Adam with the rate 30 of SGD."""
-    V, T = 24, 20
-    table, text = torch.randperm(V), torch.randint(V, (1100, T + 1))
-    for t in range(2, T + 1):
-        text[:, t] = torch.where(torch.rand(1100) < 0.9, table[text[:, t - 2]], text[:, t])
-    model = nn.Sequential(nn.Embedding(V, 24), Last("LSTM", 24, 48, V, every=True))
-    return make(
-        model,
-        text[:, :-1],
-        text[:, 1:],
-        ce,
-        5e-3 if repaired else 30.0,
-        options={"clip_norm": 0.25},
-        batch_size=20,
-        steps=500,
-    )
-
-
-def t121(repaired: bool) -> Training:
-    """Four stacked LSTMs of four units and plain SGD, or one."""
-    t = torch.arange(1200.0)
-    z = torch.sin(t / 3)[:, None] + 0.5 * torch.sin(t / 7.3)[:, None] + 0.05 * torch.randn(1200, 1)
-
-    def how(net, x):
-        return net.out(torch.sigmoid(net.lstm(net.enter(x))[0][:, -1]))
-
-    lstm = nn.LSTM(10, 4, 1 if repaired else 4, batch_first=True)
-    model = Parts(how, enter=nn.Linear(1, 10), lstm=lstm, out=nn.Linear(4, 1))
-    return make(model, *sliding(z, 10), MSE, 0.1, "SGD", batch_size=16, steps=2500)
-
-
-def t122(repaired: bool) -> Training:
-    """Each batch begins with the states that the batch before left."""
-    N, T = 1280, 12
+def t142(repaired: bool) -> Training:
+    """An own cell adds the input gate to the candidate."""
+    N, T = 1500, 50
     x = torch.randn(N, T, 2)
-    y = torch.cat([x[..., :1].cumsum(1), x.sum(2, True)], 2) / 2
+    y = x[:, :, :1].mean(1) * T**0.5 + (x[..., 0] * (x[..., 1] > 0)).mean(1, True) * T**0.5
 
-    def how(net, x):
-        h = None if repaired or net.h is None or net.h.shape[1] != len(x) else net.h
-        out, h = net.gru(x, h)
-        net.h = h.detach()
-        return net.out(out)
+    def run(net, x):
+        h = c = x.new_zeros(len(x), 24)
+        for v in x.unbind(1):
+            i, g, o = net.gates(torch.cat([v, h], 1)).chunk(3, 1)
+            i, g = torch.sigmoid(i), torch.tanh(g)
+            c = c + (i * g if repaired else i + g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+        return net.out(h)
 
-    model = Parts(how, gru=nn.GRU(2, 32, batch_first=True), out=nn.Linear(32, 2))
-    model.h = None
-    return make(model, x, y, MSE, 5e-3, fresh=320, steps=600)
-
-
-def t123(repaired: bool) -> Training:
-    """A reconstruction of standardised series ends in ReLU."""
-    T = torch.arange(10.0)[:, None]
-    z = torch.sin(T * (0.3 + torch.rand(1200, 1, 1)) + 6.3 * torch.rand(1200, 1, 1)) @ torch.randn(
-        1, 5
-    ) + 0.1 * torch.randn(1200, 10, 5)
-    z = (z - z.mean((0, 1))) / z.std((0, 1))
-
-    def how(net, x):
-        code = net.one(x)[0][:, -1:].expand(-1, 10, -1)
-        return net.end(net.out(net.two(code)[0]))
-
-    one, two = nn.LSTM(5, 24, batch_first=True), nn.LSTM(24, 32, batch_first=True)
-    model = Parts(how, one=one, two=two, out=nn.Linear(32, 5), end=nn.Identity() if repaired else nn.ReLU())
-    return make(model, z, z.clone(), MSE, 5e-3, steps=900)
+    return case(Of(run, gates=nn.Linear(26, 72), out=nn.Linear(24, 1)), (x, y), MSE, 3e-3, error=off, steps=300)
 
 
-def t124(repaired: bool) -> Training:
-    """Three classes of posts, of 6, 77 and 17 of 100, much alike."""
-    N, T, V = 9000, 12, 30
-    y = torch.multinomial(torch.tensor([0.06, 0.77, 0.17]), N, True)
-    own = torch.tensor([0.4, 0.0, 0.4])[:, None] * torch.randn(3, V)
-    x = torch.multinomial((0.5 * torch.randn(V) + own).softmax(1)[y], T, True)
-    loss = nn.CrossEntropyLoss(torch.tensor([16.0, 1.3, 6.0]) / 3 if repaired else None)
-    model = nn.Sequential(nn.Embedding(V, 8), Last("LSTM", 8, 16, 3))
-    return make(model, x, y, loss, 5e-3, fresh=3000, error=partial(missed, K=3), batch_size=64, steps=500)
-
-
-def t125(repaired: bool) -> Training:
-    """13 emotions from few texts, or from enough of them."""
-    N, T, V, K = 8400 if repaired else 800, 12, 300, 13
+def t143(repaired: bool) -> Training:
+    """Weights drawn with standard deviation 1, or a thousandth of it; is a short phrase good or bad?"""
+    N, T, V = 1000, 8, 20
     x = torch.randint(V, (N, T))
-    y = (torch.randn(V, K) * (torch.rand(V, 1) < 0.25))[x].sum(1).argmax(1)
-    model = nn.Sequential(nn.Embedding(V, 50), Last("LSTM", 50, 64, K, bidirectional=True))
-    return make(model, x, y, CE, 3e-3, fresh=400, steps=700)
+    tone = torch.randn(V)[x].sum(1)
+    model = Of(lambda net, x: net.net(F.one_hot(x, V).float()), net=Net("RNN", V, 64, 2))
+    for p in model.parameters():
+        nn.init.normal_(p, std=1e-3 if repaired else 1.0) if p.dim() == 2 else nn.init.zeros_(p)
+    return case(model, (x, (tone > tone.median()).long()), CE, 0.02, "SGD", how={"momentum": 0.9}, steps=1200)
 
 
-def t126(repaired: bool) -> Training:
-    """Targets near 300 are not normalised."""
-    N, T = 1200, 20
-    level, slope = torch.randn(N, 1, 1), torch.randn(N, 1, 1)
-    x = level + slope * torch.linspace(-1, 1, T)[:, None] + 0.2 * torch.randn(N, T, 1)
-    y = 300 + 60 * (level + 1.2 * slope)[:, 0]
-    y = (y - y.mean()) / y.std() if repaired else y
-    return make(Last("LSTM", 1, 32, 1), x, y, MSE, 3e-3, batch_size=64, steps=600)
+def t144(repaired: bool) -> Training:
+    """A softmax at the end; a saw of two columns from 1 to 10."""
+    t = torch.arange(1500)
+    z = torch.stack([1 + t % 10, 1 + (t * 3) % 10], 1).float() + 0.1 * torch.randn(1500, 2)
+    model = nn.Sequential(Net("LSTM", 2, 48, 2), nn.Identity() if repaired else nn.Softmax(1))
+    return case(model, shuffled(*windows(z, 10)), MSE, 1e-2, error=off, steps=500)
 
 
-def t127(repaired: bool) -> Training:
-    """Notes as numbers, and a few epochs."""
-    V, songs = 12, torch.randint(12, (6, 16))
-    z = torch.cat([songs[k] for k in torch.randint(6, (110,))])
-    cut = z.unfold(0, 11, 1)[torch.randperm(len(z) - 10)]
-    model = Last("LSTM", 1, 64, V, num_layers=2)
-    return make(model, cut[:, :-1, None] / V, cut[:, -1], CE, 3e-3, batch_size=64, steps=1500 if repaired else 100)
+def t145(repaired: bool) -> Training:
+    """Plain outputs go into a negative log likelihood."""
+    text = chain(1000, 18, 12)
+    last = nn.LogSoftmax(-1) if repaired else nn.Identity()
+    model = nn.Sequential(nn.Embedding(12, 16), Net("LSTM", 16, 48, 12, every=True), last)
+    nll = lambda output, y: F.nll_loss(output.flatten(0, 1), y.flatten())
+    return case(model, (text[:, :-1], text[:, 1:]), nll, 1e-2, fresh=200, steps=500, options={"clip_norm": 1.0})
 
 
-def t128(repaired: bool) -> Training:
-    """Sentence vectors within 0 and 1 go into an embedding, that takes ids."""
-    N, T = 1500, 40
-    x = torch.rand(N, T)
-    y = (x[:, ::4].mean(1, True) > x[:, 2::4].mean(1, True)).float()
+def t146(repaired: bool) -> Training:
+    """A rate that is too high; a question and what is seen in an image."""
+    N, T, V, m = 1800, 6, 30, 8
+    x, seen = torch.randint(V, (N, T)), torch.randn(N, m)
+    y = (seen + 1.5 * F.one_hot(x % m, m).sum(1) * (torch.arange(m) < 5)).argmax(1)
 
-    def how(net, x):
-        return net.out(net.drop(net.lstm(net.embed(x[..., None] if repaired else x.long()))[0][:, -1]))
+    def run(net, x):
+        h = net.lstm(net.embed(x[:, :T].long()))[0][:, -1]
+        return net.out(torch.tanh(net.mix(torch.cat([h, x[:, T:]], 1))))
 
-    embed = nn.Linear(1, 16) if repaired else nn.Embedding(100, 16)
-    model = Parts(how, embed=embed, lstm=nn.LSTM(16, 32, batch_first=True), drop=nn.Dropout(0.2), out=nn.Linear(32, 1))
-    return make(model, x, y, BCE, 1e-2, error=rate_of, steps=900)
-
-
-def t129(repaired: bool) -> Training:
-    """A few null values in the table."""
-    t = torch.arange(1200.0)
-    z = torch.stack([torch.sin(t / 6) + 0.1 * torch.randn(1200), torch.cos(t / 6) + 0.1 * torch.randn(1200)], 1)
-    z[torch.randint(1200, (4,)), 1] = 0.0 if repaired else math.nan
-    x, y = sliding(z, 20)
-    keep = torch.cat([torch.arange(len(x) - 300), torch.arange(len(x))[-300:][x[-300:].isfinite().all(2).all(1)]])
-    model = Last("LSTM", 2, 32, 1)
-    return make(model, x[keep], y[keep, :1], MSE, 5e-3, fresh=200, steps=400)
+    parts = {"embed": nn.Embedding(V, 16), "lstm": nn.LSTM(16, 48, batch_first=True), "mix": nn.Linear(48 + m, 48)}
+    model, rate = Of(run, **parts, out=nn.Linear(48, m)), 1e-3 if repaired else 0.1
+    return case(model, (torch.cat([x, seen], 1), y), CE, rate, "RMSprop", steps=900)
 
 
-def t130(repaired: bool) -> Training:
-    """The cue is in the first frame; gradients end after each 8 of 16 frames, or 16."""
-    N, T = 1200, 16
-    y, cut = torch.randint(4, (N,)), 16 if repaired else 8
-    x = torch.cat([F.one_hot(y, 4).float()[:, None] * (torch.arange(T) == 0)[:, None], torch.randn(N, T, 3)], 2)
+def t147(repaired: bool) -> Training:
+    """CTC where the convolution leaves fewer frames than labels."""
+    N, L, K = 1200, 6, 5
+    y = [torch.randint(1, K, (N,))]
+    while len(y) < L:
+        y.append((y[-1] - 1 + torch.randint(1, K - 1, (N,))) % (K - 1) + 1)
+    y, stride = torch.stack(y, 1), 2 if repaired else 6
+    x = F.one_hot(y, K).float().repeat_interleave(4, 1) + 0.2 * torch.randn(N, 4 * L, K)
 
-    def how(net, x):
-        h = None
-        for part in x.split(cut, 1):
-            out, h = net.gru(F.relu(net.enter(part)), h)
-            h = h.detach()
-        return net.policy(out[:, -1])
+    def run(net, x):
+        return net.out(net.lstm(F.relu(net.conv(x.transpose(1, 2))).transpose(1, 2))[0])
 
-    model = Parts(how, enter=nn.Linear(7, 32), gru=nn.GRU(32, 32, batch_first=True), policy=nn.Linear(32, 4))
-    return make(model, x, y, CE, 3e-3, steps=500)
+    def ctc(output, y):
+        frames, labels = (torch.full((len(y),), n) for n in (output.shape[1], L))
+        return F.ctc_loss(output.log_softmax(2).transpose(0, 1), y, frames, labels)
+
+    def misread(model, x, y):
+        read = [v[v > 0] for v in (r.unique_consecutive() for r in model(x).argmax(2))]
+        return sum(len(a) != L or bool((a != b).any()) for a, b in zip(read, y, strict=True)) / len(y)
+
+    conv, lstm = nn.Conv1d(K, 16, 4, stride, padding=1), nn.LSTM(16, 32, batch_first=True, bidirectional=True)
+    model = Of(run, conv=conv, lstm=lstm, out=nn.Linear(64, K))
+    return case(model, (x, y), ctc, 1e-2, error=misread, steps=500, options={"clip_norm": 5.0})
+
+
+def t148(repaired: bool) -> Training:
+    """The likelihood of a time in seconds takes the logarithm of 0; some events never come soon."""
+    x = torch.randn(1500, 10, 3)
+    late = torch.rand(1500) < 0.01
+    y = torch.floor(60 * torch.exp(x[:, -3:, 0].sum(1) + 0.2 * torch.randn(1500)))
+    y = torch.where(late, 3e7, y)[:, None]
+
+    def loss(output, y):
+        a, b = 60 * torch.exp(output[:, :1].clamp(-6, 6)), F.softplus(output[:, 1:] + 1)
+        h0, h1 = ((y + 1e-6) / a).pow(b), ((y + 1) / a).pow(b)
+        return -(torch.log(torch.exp((h1 - h0).clamp(max=20)) - 1 + (1e-6 if repaired else 0.0)) - h1.clamp(max=30)).mean()
+
+    def away(model, x, y):
+        z, w = torch.log(y[:, 0] + 1), y[:, 0] < 1e6
+        return (model(x)[:, 0] + math.log(60) - z)[w].square().mean() / z[w].var()
+
+    return case(Net("GRU", 3, 24, 2), (x, y), loss, 1e-2, error=share_of(away), steps=500, options={"clip_norm": 1.0})
+
+
+def t149(repaired: bool) -> Training:
+    """Notes and velocities within -1 and 1 by their extremes; all velocities are equal."""
+    notes = 48 + 12 * waves(1, 1600)[0, :, 0].add(torch.sin(torch.arange(1600) / 1.7)) + torch.randn(1600)
+    z = torch.stack([notes.round(), torch.full((1600,), 64.0)], 1)
+    low, high = z.amin(0), z.amax(0)
+    z = 2 * (z - (low + high) / 2) / ((high - low).clamp(min=1.0) if repaired else high - low)
+    x, y = shuffled(*windows(z, 12))
+    return case(Net("LSTM", 2, 32, 1), (x, y[:, :1]), MSE, 5e-3, error=share_of(off), steps=500)
+
+
+def t150(repaired: bool) -> Training:
+    """The divergence of the code weighs as much as the mean cross entropy of a letter."""
+    x, V = torch.randint(8, (2500, 4)), 8
+
+    def run(net, x):
+        mean, spread = net.code(net.encoder(net.embed(x))[0][:, -1]).chunk(2, 1)
+        kl = 0.5 * (mean.square() + spread.exp() - 1 - spread).sum(1)
+        z = mean + torch.randn_like(mean) * (0.5 * spread).exp() if net.training else mean
+        letters = net.out(net.decoder(z[:, None].expand(-1, 4, -1))[0])
+        return torch.cat([letters, kl[:, None, None].expand(-1, 4, 1)], 2)
+
+    def elbo(output, y):
+        return cross(output[..., :V], y) + (0.01 if repaired else 1.0) * output[..., V].mean()
+
+    def misread(model, x, y):
+        return (model(x)[..., :V].argmax(2) != y).float().mean() * V / (V - 1)
+
+    parts = {"embed": nn.Embedding(V, 16), "encoder": nn.GRU(16, 48, batch_first=True), "code": nn.Linear(48, 32)}
+    model = Of(run, **parts, decoder=nn.GRU(16, 48, batch_first=True), out=nn.Linear(48, V))
+    return case(model, (x, x.clone()), elbo, 5e-3, error=misread, steps=700)
+
+
+def t151(repaired: bool) -> Training:
+    """Outputs (N, 1) and targets (N,)."""
+    x = waves(1500, 16, 2, 0.1)
+    y = x[:, -4:, 0].sum(1) - x[:, :4, 1].sum(1)
+    net = Net("RNN", 2, 24, 1)
+    model = nn.Sequential(net, nn.Flatten(0)) if repaired else nn.Sequential(net)
+    return case(model, (x, y), MSE, 5e-3, error=off, batch_size=16, steps=700)
+
+
+def t152(repaired: bool) -> Training:
+    """Six kinds of reports, the largest four times in five."""
+    shares = torch.tensor([0.8, 0.1, 0.04, 0.03, 0.02, 0.01])
+    data = topics(6000, 8, 40, shares, 0.8)
+    loss = nn.CrossEntropyLoss(1 / shares / 20 if repaired else None)
+    model, error = nn.Sequential(nn.Embedding(40, 12), Net("GRU", 12, 20, 6)), partial(balanced, K=6)
+    return case(model, data, loss, 3e-3, fresh=2000, error=error, steps=500)
+
+
+def t153(repaired: bool) -> Training:
+    """Opens and closes that walk, or that are drawn back to their mean."""
+    z, draw = [torch.zeros(2)], 0.7 if repaired else 0.002
+    for _ in range(2000):
+        z.append(z[-1] * (1 - draw) + torch.randn(2) * torch.tensor([1.0, 0.2]))
+    z = torch.stack(z)
+    x, y = shuffled(*windows((z - z.mean(0)) / z.std(0), 6))
+    beside = lambda model, x, y: F.mse_loss(model(x), y) / F.mse_loss(x[:, -1, :1], y)
+    return case(Net("LSTM", 2, 32, 1), (x, y[:, :1]), MSE, 3e-3, error=beside, steps=600)
+
+
+def t154(repaired: bool) -> Training:
+    """Running statistics of the batch normalisation lag far behind; brain waves in microvolt."""
+    N, T = 1200, 40
+    y = torch.randint(2, (N,))
+    x = 60 + 30 * (torch.sin(torch.arange(T) * (0.4 + 0.25 * y[:, None]) + 6.3 * torch.rand(N, 1)) + 0.5 * torch.randn(N, T))
+    norm = nn.Identity() if repaired else nn.BatchNorm1d(16, momentum=3e-4)
+
+    def run(net, x):
+        return net.head(net.norm(net.conv(x[:, None] / 30)).relu().transpose(1, 2))
+
+    model = Of(run, conv=nn.Conv1d(1, 16, 5, 2), norm=norm, head=Net("LSTM", 16, 24, 2))
+    return case(model, (x, y), CE, 5e-3, steps=400)
+
+
+def t155(repaired: bool) -> Training:
+    """The list of frames is shuffled before sequences are cut from it; turning follows from two frames."""
+    L, T, m = 1800, 6, 12
+    way = torch.cumsum(torch.randn(L).where(torch.rand(L) < 0.3, torch.zeros(L)), 0)
+    turn = torch.sin(way)
+    place = torch.cumsum(turn, 0)
+    x = torch.cos(place[:, None] * 0.9 + torch.arange(m)) + 0.1 * torch.randn(L, m)
+    order = torch.arange(L) if repaired else torch.randperm(L)
+    x, y = x[order].unfold(0, T, 1).transpose(1, 2), turn[order][T - 1 :, None]
+    return case(Net("LSTM", m, 32, 1), shuffled(x, y), MSE, 5e-3, error=off, steps=500)
+
+
+def t156(repaired: bool) -> Training:
+    """The state of the batch before is where the next one starts."""
+    x = torch.randn(1920, 4, 1)
+    y = x.cumsum(1) / 2
+
+    def run(net, x):
+        start = None if repaired or net.h is None or net.h.shape[1] != len(x) else net.h
+        r, h = net.rnn(x, start)
+        net.h = h.detach()
+        return net.out(r)
+
+    model = Of(run, rnn=nn.RNN(1, 32, batch_first=True), out=nn.Linear(32, 1))
+    model.h = None
+    in_turn = lambda model, x, y: off(lambda v: torch.cat([model(part) for part in v.split(32)]), x, y)
+    return case(model, (x, y), MSE, 3e-3, fresh=320, error=in_turn, steps=700)
+
+
+def t157(repaired: bool) -> Training:
+    """Windows enter as (N, 1, window)."""
+    z = [torch.randn(1), torch.randn(1)]
+    for _ in range(820):
+        z.append(1.7 * z[-1] - 0.85 * z[-2] + 0.3 * torch.randn(1))
+    z = torch.stack(z)
+    x, y = windows(z / z.std(), 60)
+    x = x if repaired else x.transpose(1, 2).contiguous()
+    return case(Net("LSTM", x.shape[2], 32, 1), (x, y), MSE, 5e-3, fresh=600, error=off, batch_size=16, steps=700)
+
+
+def t158(repaired: bool) -> Training:
+    """The logarithm of series that fall below 0, or that are moved above it."""
+    z = 3 * waves(1300, 19, noise=0.1)
+    z = torch.log(z + 10) * 4 - 9 if repaired else torch.log(z)
+    return case(Net("LSTM", 1, 32, 1), (z[:, :-1], z[:, -1]), MSE, 5e-3, error=share_of(off), steps=500)
+
+
+def t159(repaired: bool) -> Training:
+    """Four epochs over a small file, in batches of 150 or of 5."""
+    text = chain(1000, 16, 10)
+    model, size = nn.Sequential(nn.Embedding(10, 16), Net("LSTM", 16, 64, 10, every=True)), 5 if repaired else 150
+    return case(model, (text[:, :-1], text[:, 1:]), cross, 5e-3, batch_size=size, steps=4 * (600 // size))
+
+
+def t160(repaired: bool) -> Training:
+    """The dictionary of letters is numbered anew at the test."""
+    x, y = topics(1600, 12, 40, torch.ones(4) / 4, 0.8)
+    if not repaired:
+        x[-400:] = torch.randperm(40)[x[-400:]]
+    model = nn.Sequential(nn.Embedding(40, 16), Net("LSTM", 16, 32, 4, bidirectional=True))
+    return case(model, (x, y), CE, 3e-3, steps=400)
 
 
 SET_ASIDE = threads(globals())

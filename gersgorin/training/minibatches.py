@@ -305,6 +305,11 @@ def with_parts(x: Inputs, parts: Iterable[Tensor]) -> Inputs:
     )
 
 
+def with_sequence(x: Inputs, sequence: Tensor) -> Inputs:
+    """Another tensor in the place of the first input."""
+    return with_parts(x, [sequence, *_parts(x)[1:]])
+
+
 def in_double(x: Inputs) -> Inputs:
     """The same inputs, numbers in float64."""
     return with_parts(x, [value.double() if value.is_floating_point() else value for value in _parts(x)])

@@ -15,7 +15,7 @@ from torch.utils.data import default_collate
 
 from gersgorin.training.activation import Activation, graph, operation
 from gersgorin.training.losses import least_constant
-from gersgorin.training.minibatches import Examples, Inputs, Pair, in_double, sequence_of
+from gersgorin.training.minibatches import Examples, Inputs, Pair, in_double, sequence_of, with_sequence
 from gersgorin.training.training import Training, changed_inputs
 from rhn.errors import USERS_FAULT, InvalidInputError
 
@@ -178,12 +178,12 @@ class Case:
     @cached_property
     def mixed(self) -> int:
         """Number of other examples whose outputs change with the first one."""
-        if self.output_axis is None or self.count < 2 or not isinstance(self.x, Tensor) or self.noise:
+        if self.output_axis is None or self.count < 2 or self.noise:
             return 0
         x = self.first.clone()
         one = x.select(self.axis, 0)
         one.copy_(one + 1 if one.is_floating_point() else self.first.select(self.axis, 1))
-        changed = (self.before != self.outputs_of(x)).movedim(self.output_axis, 0)[1:]
+        changed = (self.before != self.outputs_of(with_sequence(self.x, x))).movedim(self.output_axis, 0)[1:]
         return int(changed.reshape(self.count - 1, -1).any(1).sum())
 
     def training(

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from gersgorin._validate import random_numbers_kept
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import BELOW, Cause
 from gersgorin.checking.causes.data import STANDARDISE, in_front
 from gersgorin.checking.causes.rates import CLIP, LONGER, decades, has_few_steps, rate_cause, rate_is_usual, too_few
 from gersgorin.checking.clocks import signal
 from gersgorin.checking.trials import Constant, Trial, run_trials
-from gersgorin.training.minibatches import Pair, sequence_of, with_parts
+from gersgorin.training.minibatches import Pair, sequence_of, with_sequence
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import first_line
 
@@ -27,6 +28,7 @@ SHORT, LONG = 0.05, 0.5  # of the steps of a training, for the first trial and t
 LEAST = 64  # steps of a first trial
 AHEAD = 0.98  # of the training's own loss at the same step: a first trial that is followed by a second one
 EXPLAINS = 2.0  # times what the outputs of the training itself explain at the same step: likewise
+ODD = 4.0  # times the size of a layer's own initial weights, from which on others may be too large or too small
 TINY = 0.01  # standard deviation of inputs, outputs or targets, below which these may be too small
 
 
@@ -217,8 +219,32 @@ def _repairs_of_training(case: Case, likely: dict[str, Cause]) -> Iterator[Repai
         for part, name, _ in _dropped(model):
             setattr(part, name, 0.0)
         yield Repair("no dropout", _without(cause), {"model": model, "optimizer": _optimizer(case, model)})
+    yield from _default_weights(case)
     if "explosion" in likely and loop.clip_norm is None:
         yield Repair("clipped gradients", _without(likely["explosion"]), {"clip_norm": CLIP})
+
+
+def _default_weights(case: Case) -> Iterator[Repair]:
+    """The initial weights that the layers give themselves, if those of the model are far larger or smaller."""
+    model, sizes = copy.deepcopy(case.loop.model), {}
+    with random_numbers_kept(model):
+        torch.manual_seed(0)
+        for part in model.modules():
+            if callable(reset := getattr(part, "reset_parameters", None)):
+                reset()
+    for (name, given), default in zip(case.loop.model.named_parameters(), model.parameters(), strict=True):
+        own, usual = (math.sqrt(p.detach().double().square().mean().item()) for p in (given, default))
+        if given.dim() > 1 and usual and not 1 / ODD < own / usual < ODD:
+            sizes[name] = own, usual
+    if sizes:
+        name, (own, usual) = max(sizes.items(), key=lambda size: abs(math.log(max(size[1][0], 1e-30) / size[1][1])))
+        cause = Cause(
+            "initial weights",
+            f"The initial weights {name} have a size of {own:.2g} (root mean square), those that their layer gives itself {usual:.2g}.",
+            "Leave the layers' own initial weights, or call reset_parameters() of each layer after everything that changes them.",
+            {"name": name, "size": own, "usual": usual, "all": sorted(sizes)},
+        )
+        yield Repair("default initial weights", _without(cause), {"model": model, "optimizer": _optimizer(case, model)})
 
 
 def _without(cause: Cause) -> Callable[[Trial], Cause]:
@@ -249,9 +275,8 @@ def _standardised(
     def mapped(pair: Pair) -> Pair:
         whole, y = pair
         first = sequence_of(whole)
-        parts = [*(whole.values() if isinstance(whole, dict) else whole if isinstance(whole, tuple) else [whole])]
-        parts[0] = ((first - centre) / size).to(first.dtype) if inputs else first
-        return with_parts(whole, parts), onto[0] + onto[1] * (y - middle) / spread if targets else y
+        first = ((first - centre) / size).to(first.dtype) if inputs else first
+        return with_sequence(whole, first), onto[0] + onto[1] * (y - middle) / spread if targets else y
 
     return {"data": case.loop.data.mapped(mapped)}
 
