@@ -1,3 +1,3 @@
 """The version of the toolkit, all four packages of it."""
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
