@@ -75,6 +75,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     """N."""
     warmup: int
     """Steps before the first counted one."""
+    still: bool = False
+    """True if the state does not move in the run."""
     unit: str = "steps"
     """Of one step."""
 
@@ -106,6 +108,11 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         within = "(too short a run for standard errors)" if math.isnan(error) else f"+- {error:.2g} (95 %)"
         over = counted(self.steps, "step") + (f" after {self.warmup} that are not counted" if self.warmup else "")
         yield f"A small change of the state {does}: the largest Lyapunov exponent is {largest:.4g} {within} a step, over {over}."
+        if self.still:
+            yield (
+                "The state does not move in this run: these are the exponents of that fixed point (logarithms of the moduli of its "
+                "eigenvalues), not of an attractor. Give another first state: s0= in Python, or --start-noise 1 of the command."
+            )
         those = "all" if self.complete else f"these {len(self.exponents)} of {self.state_size}"
         more = math.isnan(self.kaplan_yorke)
         dimension = "needs more exponents: their sum is not negative" if more else f"is {self.kaplan_yorke:.4g}"
@@ -220,20 +227,33 @@ def lyapunov(
         curve=curve[:, order],
         state_size=N,
         warmup=warmup,
+        still=run.still,
         **run.label.of_result,
     )
 
 
 def of_run(
-    run: Run, *, count: int | None = None, repeat: int = 10, seed: int = 0, progress: Progress = silent
+    run: Run,
+    *,
+    count: int | None = None,
+    repeat: int = 10,
+    start_noise: float = 0.0,
+    seed: int = 0,
+    progress: Progress = silent,
 ) -> LyapunovSpectrum:
     """The leading Lyapunov exponents of a run whose sequence is read several times.
 
     Args:
         count: number of exponents (default: 10, or all of a smaller state).
         repeat: readings of the sequence; of several the first is not counted.
-        seed: of the initial weights and of the first directions.
+        start_noise: standard deviation of random numbers that are added to the first state.
+        seed: of the initial weights, of these numbers and of the first directions.
     """
+    if start_noise:
+        noise = torch.randn(
+            run.state_size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu"
+        )
+        run = run.starting_at(run.states[0] + start_noise * noise.to(run.states))
     T, N = len(run), run.state_size
     _checked("repeat", repeat, 1, 1 << 40, "it is how often the sequence is read")
     need = 8 * repeat * T * (N + run.inputs.shape[-1])

@@ -8,8 +8,8 @@ import torch
 from cases import SHALLOW_CASES, inputs
 from tables import for_each
 
-from gersgorin import lyapunov, temporal_jacobian, trajectory
-from gersgorin.analyses.lyapunov import kaplan_yorke_dimension, random_frame, standard_errors
+from gersgorin import lyapunov, open_run, temporal_jacobian, trajectory
+from gersgorin.analyses.lyapunov import kaplan_yorke_dimension, of_run, random_frame, standard_errors
 from rhn.cells import RNN, CoRNN
 from rhn.errors import InvalidInputError
 
@@ -135,6 +135,13 @@ def test_two_standard_errors_cover_the_exponent_while_directions_still_turn_to_i
 def test_a_lost_direction_and_a_single_step():
     found = lyapunov(lambda s: s * torch.tensor([2.0, 0.0], dtype=d), None, s0=ZERO, steps=1)
     assert found.exponents[0] > -1 and found.exponents[1] == -math.inf and np.isnan(found.standard_errors).all()
+
+
+def test_the_exponents_of_a_state_that_stays_are_called_those_of_a_fixed_point():
+    run = open_run(lambda x, s: torch.tanh(2 * s), torch.zeros(30, 1, dtype=d), ZERO)
+    assert "The state does not move in this run: these are" in "".join(lyapunov(run, count=1).sentences())
+    moved = of_run(run, count=1, start_noise=1.0)
+    assert not moved.still and moved.exponents[0] < -1 and not of_run(run, repeat=1).exponents[0] < 0.6
 
 
 def test_kaplan_and_yorkes_dimension():
