@@ -388,7 +388,7 @@ def _searched(network, x, starts: Tensor | int, seed: int, options: dict) -> tup
         run = run_of_network(network, x, **options | ({"seed": seed} if isinstance(network, str) else {}))
         cell, x, label = run.any_step(), run.inputs.mean(0), run.label
         title = f"{label.title}, input held at the mean of {label.along}"
-        fields = {"title": title, "about": label.about, "trajectory": run.states.cpu().numpy()}
+        fields: dict[str, Any] = {"title": title, "about": label.about, "trajectory": run.states.cpu().numpy()}
         if isinstance(starts, int):
             fields["drawn"] = run.still
             starts = _spread(run.require_finite(), starts, seed)

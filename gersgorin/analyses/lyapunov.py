@@ -57,6 +57,7 @@ LONG = 100  # steps from which 20 blocks are long enough
 CURVES = 8  # of one run in the convergence figure
 RATE = "exponent (1/step)"
 EPS = 2.0**-52  # of float64
+TINY = 1e-300
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -100,6 +101,22 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         """The Kaplan-Yorke dimension; NaN if it needs more exponents."""
         return kaplan_yorke_dimension(self.exponents, complete=self.complete)
 
+    @property
+    def kaplan_yorke_range(self) -> tuple[float, float]:
+        """The Kaplan-Yorke dimension if exponents within two standard errors of 0 are negative, or if they are not."""
+        all_, undecided = self.exponents, np.abs(self.exponents) <= 2 * self.standard_errors
+        ends = (np.where(undecided, end, all_) for end in (np.minimum(all_, -TINY), np.maximum(all_, 0)))
+        low, high = (kaplan_yorke_dimension(end, complete=self.complete) for end in ends)
+        return low, high
+
+    @property
+    def dimension(self) -> str:
+        """The Kaplan-Yorke dimension in words: "2.06", "between 0 and 1"; "" if it needs more exponents."""
+        low, high = self.kaplan_yorke_range
+        if math.isnan(high):
+            return ""
+        return f"between {low:.4g} and {high:.4g}" if int(low) < int(high) else f"{self.kaplan_yorke:.4g}"
+
     def sentences(self) -> Iterator[str]:
         """The largest exponent with its error and the number of steps, the sum and the dimension."""
         largest, error = float(self.exponents[0]), 2 * float(self.standard_errors[0])
@@ -114,9 +131,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
                 "eigenvalues), not of an attractor. Give another first state: s0= in Python, or --start-noise 1 of the command."
             )
         those = "all" if self.complete else f"these {len(self.exponents)} of {self.state_size}"
-        more = math.isnan(self.kaplan_yorke)
-        dimension = "needs more exponents: their sum is not negative" if more else f"is {self.kaplan_yorke:.4g}"
-        yield f"The sum of {those} is {self.sum:.4g}; the Kaplan-Yorke dimension {dimension}."
+        words = f"is {self.dimension}" if self.dimension else "needs more exponents: their sum is not clearly negative"
+        yield f"The sum of {those} is {self.sum:.4g}; the Kaplan-Yorke dimension {words}."
         if lost := int((self.exponents[np.isfinite(self.exponents)] < largest + math.log(self.state_size * EPS)).sum()):
             yield f"{counted(lost, 'exponent')} may be rounding, and the sum with it: a direction shrinks to nothing in a step."
 
@@ -136,7 +152,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         number = 1 + np.arange(len(finite))
         style: Style = {"color": COLOURS[i % len(COLOURS)], "fmt": MARKERS[i % len(MARKERS)]}
         errors = np.nan_to_num(2 * self.standard_errors[finite])
-        more = f", dimension {self.kaplan_yorke:.2f}" if self.kaplan_yorke > 0 else ""
+        more = f", dimension {self.dimension}" if self.dimension not in ("", "0") else ""
         label = drawable(f"{self.title}{more}") or "one run"
         ax.errorbar(number[finite], self.exponents[finite], errors, label=label, markersize=3.5, capsize=2, **style)
         ax.axhline(0, **DASHED, linewidth=0.8)
@@ -161,7 +177,9 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     def derived(self) -> dict:
         """Numbers computed from the exponents."""
-        numbers = {name: getattr(self, name) for name in ("steps", "complete", "sum", "kaplan_yorke")}
+        numbers = {
+            name: getattr(self, name) for name in ("steps", "complete", "sum", "kaplan_yorke", "kaplan_yorke_range")
+        }
         curve = {"steps": self.curve_steps.tolist(), "exponents": self.curve.tolist()}
         return numbers | {"curve": curve}
 

@@ -1,6 +1,7 @@
 """Lyapunov spectra: known systems, exact sums, and every way to multiply against a QR loop over dense Jacobians in NumPy."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -151,6 +152,14 @@ def test_kaplan_and_yorkes_dimension():
     assert math.isnan(kaplan_yorke_dimension(np.array([1.0, 0.5]), complete=False))
     assert math.isnan(kaplan_yorke_dimension([0.2, math.nan, -1.0]))
     assert kaplan_yorke_dimension([-2.0, 1.0, -math.inf]) == 1.5
+
+
+def test_the_dimension_of_a_limit_cycle_is_between_a_points_and_its_own():
+    found = lyapunov(torch.tanh, None, s0=ZERO, steps=2)
+    found = replace(found, exponents=np.array([-7e-5, -0.03]), standard_errors=np.array([7e-4, 4e-4]))
+    assert "dimension is between 0 and 1." in found.summary() and found.to_dict()["kaplan_yorke_range"] == (0, 1)
+    surely = replace(found, exponents=np.array([0.9, -1e-4]))
+    assert surely.dimension == "2" and replace(surely, state_size=3).dimension == ""
 
 
 X = torch.zeros(5, 3, dtype=d)
