@@ -392,6 +392,7 @@ def _searched(network, x, starts: Tensor | int, seed: int, options: dict) -> tup
         if isinstance(starts, int):
             fields["drawn"] = run.still
             starts = _spread(run.require_finite(), starts, seed)
+        starts = real_tensor("starts", starts).to(run.states)
     else:  # a map f(s) is a step that ignores its input
         cell, fields = as_cell(network if x is not None else lambda x, s: network(s)), {}
     starts = real_tensor("starts", starts)

@@ -201,8 +201,8 @@ def lyapunov(
     """The Lyapunov exponents of one pass over a run: natural logarithms per step.
 
     Args:
-        network: a cell or step f(x, s) in its own dtype (an LSTM's state is its joint (h, c)), or any network of
-            `gersgorin.open_run`; with s0 and no x also a map f(s) -> s' without input.
+        network: a cell, of which a copy in float64 runs (an LSTM's state is its joint (h, c)), a step f(x, s) in its own dtype, or any
+            network of `gersgorin.open_run`; with s0 and no x also a map f(s) -> s' without input.
         x: inputs (T, m), or data as for `open_run`.
         count: number of exponents, at most the N entries of a state; None: all. For N the sum is the mean of log |det A[t]|, exactly.
         s0: the first state, a tensor or a tuple of tensors; None: zero, for a cell that has a state_size.
