@@ -148,6 +148,7 @@ def test_a_result_is_the_same_after_saving_and_loading(result, tmp_path):
 
 
 def test_a_new_analysis_is_a_subcommand_with_its_options(a_new_analysis, capsys):
+    assert "analyses" in dir(gersgorin) and gersgorin.analyses.ANALYSES is ANALYSES
     command = ["steps-taken", "--cell", "rnn", "--hidden-size", "4", "--steps", "7"]
     assert main([*command, "--times", "2"]) == 0
     assert "14 steps" in capsys.readouterr().out
