@@ -102,17 +102,11 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         return kaplan_yorke_dimension(self.exponents, complete=self.complete)
 
     @property
-    def kaplan_yorke_range(self) -> tuple[float, float]:
-        """The Kaplan-Yorke dimension if exponents within two standard errors of 0 are negative, or if they are not."""
+    def dimension(self) -> str:
+        """The Kaplan-Yorke dimension: "2.06"; "between 0 and 1" if two standard errors leave it open; "" if it needs more exponents."""
         all_, undecided = self.exponents, np.abs(self.exponents) <= 2 * self.standard_errors
         ends = (np.where(undecided, end, all_) for end in (np.minimum(all_, -TINY), np.maximum(all_, 0)))
         low, high = (kaplan_yorke_dimension(end, complete=self.complete) for end in ends)
-        return low, high
-
-    @property
-    def dimension(self) -> str:
-        """The Kaplan-Yorke dimension in words: "2.06", "between 0 and 1"; "" if it needs more exponents."""
-        low, high = self.kaplan_yorke_range
         if math.isnan(high):
             return ""
         return f"between {low:.4g} and {high:.4g}" if int(low) < int(high) else f"{self.kaplan_yorke:.4g}"
@@ -177,9 +171,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     def derived(self) -> dict:
         """Numbers computed from the exponents."""
-        numbers = {
-            name: getattr(self, name) for name in ("steps", "complete", "sum", "kaplan_yorke", "kaplan_yorke_range")
-        }
+        numbers = {name: getattr(self, name) for name in ("steps", "complete", "sum", "kaplan_yorke", "dimension")}
         curve = {"steps": self.curve_steps.tolist(), "exponents": self.curve.tolist()}
         return numbers | {"curve": curve}
 
