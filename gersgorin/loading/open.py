@@ -131,7 +131,7 @@ def run_of_network(network, x=None, s0: State | None = None, **options) -> Run:
     """The run of a cell over numbers x (T, m), of a copy in float64 as in `open_run`; of anything else, that of `open_run`."""
     options = {name: value for name, value in options.items() if value is not None}
     s0 = None if s0 is None else check_state(s0)
-    if isinstance(network, nn.Module) and is_step(network) and is_array(x) and not options:
+    if is_step(network) and isinstance(network, nn.Module) and is_array(x) and not options:
         check_weights(network)
         return _run_of_step(copied(network).double().eval(), x, s0)
     return open_run(network, x, s0, **options)
