@@ -64,5 +64,5 @@ __all__, __getattr__, __dir__ = lazy_names(
         "loading.open": ("open_run",),
         "results": ("load",),
     },
-    submodules=("linalg", "results"),
+    submodules=("analyses", "linalg", "results"),
 )

@@ -76,6 +76,7 @@ _ROWS = (
         {
             "count": "Number of exponents (default: 10, or all of a smaller state).",
             "repeat": "Times that the sequence is read; of several the first is discarded.",
+            "start_noise": "Standard deviation of random numbers that are added to the first state.",
             "seed": "Seed of the initial weights and of the first directions.",
         },
     ),

@@ -380,7 +380,7 @@ def bounds(
     """Bounds on ||dy_t/dy_0|| along a run, from windows of 1, 2, 4, ... layers and steps, of the Jacobians as computed.
 
     Args:
-        network, x, s0, options: as for `gersgorin.open_run`; a cell, or a step f(x, s), with inputs x (T, m) is used as it is.
+        network, x, s0, options: as for `gersgorin.open_run`.
         layers: also windows of the layers within a step.
         progress: called with (steps done, steps in all).
 

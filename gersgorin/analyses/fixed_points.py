@@ -104,6 +104,8 @@ class FixedPoints(Result, kind="fixed_points"):
     """The constant input (m,)."""
     trajectory: np.ndarray | None = None
     """States (T + 1, N) of the run whose cell it is."""
+    drawn: bool = False
+    """True if the starts are random, around the only state of a run."""
     jacobians: np.ndarray | None = field(default=None, metadata={"saved": False})
     """dF/ds at each point, (P, N, N); not in files."""
 
@@ -145,10 +147,10 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def time_constants(self) -> np.ndarray:
-        """-1 / log |eigenvalue|, steps in which a deviation falls to 1/e, (P, N); negative if it grows, inf on the circle."""
+        """-1 / log |eigenvalue|, steps in which a deviation falls to 1/e, (P, N); negative if it grows, inf if neutral."""
         with np.errstate(divide="ignore"):
             logs = np.log(np.abs(self.eigenvalues))
-            return np.where(logs == 0, np.inf, -1 / logs)
+            return np.where(np.abs(np.abs(self.eigenvalues) - 1) <= NEUTRAL, np.inf, -1 / logs)
 
     @property
     def kinds(self) -> list[str]:
@@ -163,7 +165,11 @@ class FixedPoints(Result, kind="fixed_points"):
     def sentences(self) -> Iterator[str]:
         """The number of points."""
         slow, starts = int(self.is_slow.sum()), counted(len(self.starts), "start")
+        if (different := len(np.unique(self.starts, axis=0))) < len(self.starts):
+            starts += f", {different} of them distinct"
         yield f"{counted(len(self.is_slow) - slow, 'fixed point')}, {slow} slow, from {starts} ({self.lost} led to none)."
+        if self.drawn:
+            yield "The state does not move in the run: the starts are random, around it."
         if not len(self.states):
             yield f"{self.nothing}."
 
@@ -336,7 +342,7 @@ def fixed_points(
             of `gersgorin.open_run`.
         x: the constant input (m,); or a sequence as for `open_run`, whose mean is the input.
         starts: states (B, N) to search from, or their number: that many states of the run (Sussillo and Barak 2013), evenly spread,
-            and beyond its length random points between two of them.
+            and beyond its length random points between two of them. If the state never moves: random states around it.
         tolerance: largest |F(s) - s|_2 of a fixed point; None: 1e-10 in float64 and 1e-5 in float32.
         margin: the search stays in the box of the starts, wider by this share of its largest side (at least of 1) all around.
         at_least_one: whether to raise an error if there is none; otherwise the result may hold no point.
@@ -382,8 +388,11 @@ def _searched(network, x, starts: Tensor | int, seed: int, options: dict) -> tup
         run = run_of_network(network, x, **options | ({"seed": seed} if isinstance(network, str) else {}))
         cell, x, label = run.any_step(), run.inputs.mean(0), run.label
         title = f"{label.title}, input held at the mean of {label.along}"
-        fields = {"title": title, "about": label.about, "trajectory": run.states.cpu().numpy()}
-        starts = _spread(run.require_finite().states, starts, seed) if isinstance(starts, int) else starts
+        fields: dict[str, Any] = {"title": title, "about": label.about, "trajectory": run.states.cpu().numpy()}
+        if isinstance(starts, int):
+            fields["drawn"] = run.still
+            starts = _spread(run.require_finite(), starts, seed)
+        starts = real_tensor("starts", starts).to(run.states)
     else:  # a map f(s) is a step that ignores its input
         cell, fields = as_cell(network if x is not None else lambda x, s: network(s)), {}
     starts = real_tensor("starts", starts)
@@ -446,16 +455,21 @@ def _is_one_step(network, x) -> bool:
     return not isinstance(x, str | Path) and np.ndim(x) < 2 and (is_step(network) or recurrent_cells(network) != [])
 
 
-def _spread(states: Tensor, count: int, seed: int) -> Tensor:
-    """Evenly spread states of a run (T + 1, N); beyond that number also random points between two of them."""
+def _spread(run: Run, count: int, seed: int) -> Tensor:
+    """Evenly spread states of a run; beyond their number also random points between two of them, or around a state that stays."""
     check_seed(seed)
+    states, generator = run.states, torch.Generator("cpu").manual_seed(seed)
     if count < 1:
         raise InvalidInputError(f"starts is {count}: expected at least 1")
     what = f"a search from {count:,} starts of {states.shape[-1]} entries"
     check_room(SEARCHED * states[0].nbytes * count, what, "give fewer starts", states.device.type)
+    if run.still:
+        noise = torch.randn(count, run.state_size, generator=generator, dtype=torch.float64, device="cpu").to(states)
+        noise[0] = 0
+        return states[0] + states[0].abs().max().clamp(min=1) * noise
     whole = min(count, len(states))
     some = states[torch.arange(whole, device=states.device) * len(states) // whole]
-    generator, more = torch.Generator("cpu").manual_seed(seed), count - whole
+    more = count - whole
     first, second = torch.randint(len(states), (2, more), generator=generator, device="cpu").to(states.device)
     share = torch.rand(more, 1, generator=generator, dtype=torch.float64, device="cpu").to(states)
     return torch.cat((some, share * states[first] + (1 - share) * states[second]))

@@ -57,6 +57,7 @@ LONG = 100  # steps from which 20 blocks are long enough
 CURVES = 8  # of one run in the convergence figure
 RATE = "exponent (1/step)"
 EPS = 2.0**-52  # of float64
+TINY = 1e-300
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -75,6 +76,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     """N."""
     warmup: int
     """Steps before the first counted one."""
+    still: bool = False
+    """True if the state does not move in the run."""
     unit: str = "steps"
     """Of one step."""
 
@@ -98,6 +101,16 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         """The Kaplan-Yorke dimension; NaN if it needs more exponents."""
         return kaplan_yorke_dimension(self.exponents, complete=self.complete)
 
+    @property
+    def dimension(self) -> str:
+        """The Kaplan-Yorke dimension: "2.06"; "between 0 and 1" if two standard errors leave it open; "" if it needs more exponents."""
+        all_, undecided = self.exponents, np.abs(self.exponents) <= 2 * self.standard_errors
+        ends = (np.where(undecided, end, all_) for end in (np.minimum(all_, -TINY), np.maximum(all_, 0)))
+        low, high = (kaplan_yorke_dimension(end, complete=self.complete) for end in ends)
+        if math.isnan(high):
+            return ""
+        return f"between {low:.4g} and {high:.4g}" if int(low) < int(high) else f"{self.kaplan_yorke:.4g}"
+
     def sentences(self) -> Iterator[str]:
         """The largest exponent with its error and the number of steps, the sum and the dimension."""
         largest, error = float(self.exponents[0]), 2 * float(self.standard_errors[0])
@@ -106,10 +119,14 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         within = "(too short a run for standard errors)" if math.isnan(error) else f"+- {error:.2g} (95 %)"
         over = counted(self.steps, "step") + (f" after {self.warmup} that are not counted" if self.warmup else "")
         yield f"A small change of the state {does}: the largest Lyapunov exponent is {largest:.4g} {within} a step, over {over}."
+        if self.still:
+            yield (
+                "The state does not move in this run: these are the exponents of that fixed point (logarithms of the moduli of its "
+                "eigenvalues), not of an attractor. Give another first state: s0= in Python, or --start-noise 1 of the command."
+            )
         those = "all" if self.complete else f"these {len(self.exponents)} of {self.state_size}"
-        more = math.isnan(self.kaplan_yorke)
-        dimension = "needs more exponents: their sum is not negative" if more else f"is {self.kaplan_yorke:.4g}"
-        yield f"The sum of {those} is {self.sum:.4g}; the Kaplan-Yorke dimension {dimension}."
+        words = f"is {self.dimension}" if self.dimension else "needs more exponents: their sum is not clearly negative"
+        yield f"The sum of {those} is {self.sum:.4g}; the Kaplan-Yorke dimension {words}."
         if lost := int((self.exponents[np.isfinite(self.exponents)] < largest + math.log(self.state_size * EPS)).sum()):
             yield f"{counted(lost, 'exponent')} may be rounding, and the sum with it: a direction shrinks to nothing in a step."
 
@@ -129,7 +146,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         number = 1 + np.arange(len(finite))
         style: Style = {"color": COLOURS[i % len(COLOURS)], "fmt": MARKERS[i % len(MARKERS)]}
         errors = np.nan_to_num(2 * self.standard_errors[finite])
-        more = f", dimension {self.kaplan_yorke:.2f}" if self.kaplan_yorke > 0 else ""
+        more = f", dimension {self.dimension}" if self.dimension not in ("", "0") else ""
         label = drawable(f"{self.title}{more}") or "one run"
         ax.errorbar(number[finite], self.exponents[finite], errors, label=label, markersize=3.5, capsize=2, **style)
         ax.axhline(0, **DASHED, linewidth=0.8)
@@ -154,7 +171,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     def derived(self) -> dict:
         """Numbers computed from the exponents."""
-        numbers = {name: getattr(self, name) for name in ("steps", "complete", "sum", "kaplan_yorke")}
+        numbers = {name: getattr(self, name) for name in ("steps", "complete", "sum", "kaplan_yorke", "dimension")}
         curve = {"steps": self.curve_steps.tolist(), "exponents": self.curve.tolist()}
         return numbers | {"curve": curve}
 
@@ -176,8 +193,8 @@ def lyapunov(
     """The Lyapunov exponents of one pass over a run: natural logarithms per step.
 
     Args:
-        network: a cell or step f(x, s) in its own dtype (an LSTM's state is its joint (h, c)), or any network of
-            `gersgorin.open_run`; with s0 and no x also a map f(s) -> s' without input.
+        network: a cell, of which a copy in float64 runs (an LSTM's state is its joint (h, c)), a step f(x, s) in its own dtype, or any
+            network of `gersgorin.open_run`; with s0 and no x also a map f(s) -> s' without input.
         x: inputs (T, m), or data as for `open_run`.
         count: number of exponents, at most the N entries of a state; None: all. For N the sum is the mean of log |det A[t]|, exactly.
         s0: the first state, a tensor or a tuple of tensors; None: zero, for a cell that has a state_size.
@@ -220,20 +237,33 @@ def lyapunov(
         curve=curve[:, order],
         state_size=N,
         warmup=warmup,
+        still=run.still,
         **run.label.of_result,
     )
 
 
 def of_run(
-    run: Run, *, count: int | None = None, repeat: int = 10, seed: int = 0, progress: Progress = silent
+    run: Run,
+    *,
+    count: int | None = None,
+    repeat: int = 10,
+    start_noise: float = 0.0,
+    seed: int = 0,
+    progress: Progress = silent,
 ) -> LyapunovSpectrum:
     """The leading Lyapunov exponents of a run whose sequence is read several times.
 
     Args:
         count: number of exponents (default: 10, or all of a smaller state).
         repeat: readings of the sequence; of several the first is not counted.
-        seed: of the initial weights and of the first directions.
+        start_noise: standard deviation of random numbers that are added to the first state.
+        seed: of the initial weights, of these numbers and of the first directions.
     """
+    if start_noise:
+        noise = torch.randn(
+            run.state_size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu"
+        )
+        run = run.starting_at(run.states[0] + start_noise * noise.to(run.states))
     T, N = len(run), run.state_size
     _checked("repeat", repeat, 1, 1 << 40, "it is how often the sequence is read")
     need = 8 * repeat * T * (N + run.inputs.shape[-1])

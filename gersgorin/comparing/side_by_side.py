@@ -12,18 +12,20 @@ from itertools import count as count_from
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.several import Several
+from gersgorin.analyses.spectra import TELLING
 from gersgorin.comparing.bands import AXES, Comparison, compare_runs, draw_bands, draw_comparison, draw_results
 from gersgorin.loading.open import open_run
 from gersgorin.plotting.figure import Shown
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import drawn
-from rhn.utils.result import Result
-from rhn.utils.wording import counted
+from rhn.utils.result import COLUMNS, LINES, Result, fitted
+from rhn.utils.wording import counted, table
 
 OVER = "seeds", "sequences"
 
@@ -49,10 +51,29 @@ class SideBySide(Several, kind="side by side"):
         return len(self.results)
 
     def summary(self, *, whole: bool = True) -> str:
-        """The summary of each network; if they are several and not whole, their names and sentences."""
+        """The summary of each network; if they are several and not whole, their names and sentences, and one table."""
         brief = len(self) > 1 and not whole
         each = self.results.values()
-        return "\n\n".join("\n".join((r.title, *r.sentences())) if brief else r.summary(whole=whole) for r in each)
+        parts = ["\n".join((r.title, *r.sentences())) if brief else r.summary(whole=whole) for r in each]
+        return "\n\n".join([*parts, *[self.numbers()] * brief])
+
+    def numbers(self) -> str:
+        """A row of numbers for each network: the means over the steps, or the first row of its table."""
+        rows: dict[str, dict[str, str]] = {}
+        for name, result in self.results.items():
+            found = result.table() or [{}]
+            names = [key for key, value in found[0].items() if isinstance(value, float)]
+            told = [key for key in names if key.removesuffix("_median") in TELLING[:-1]] or names
+            several = found if "step" in found[0] else found[:1]
+            rows[name] = {key: f"{np.nanmean([row[key] for row in several]):.4g}" for key in told}
+        columns = [*dict.fromkeys(key for row in rows.values() for key in row)]
+        cells = [[name, *(row.get(key, "") for key in columns)] for name, row in rows.items()]
+        return table(["network", *columns], cells, drop=columns[::-1], width=COLUMNS)
+
+    def __repr__(self) -> str:
+        """The sentences, as many as fit, and the numbers of each network."""
+        lines, last = fitted(self.summary(whole=len(self) < 2)).split("\n"), len(self) + 2
+        return "\n".join(lines if len(lines) <= LINES else [*lines[: max(0, LINES - last - 1)], "...", *lines[-last:]])
 
     def table(self) -> list[dict[str, Any]]:
         """The rows of each network, with its name."""

@@ -24,7 +24,7 @@ from gersgorin.loading.cache import from_cache, has_cache
 from gersgorin.loading.calls import Call, check_loop, first_sequence, watched_calls
 from gersgorin.loading.one_sequence import is_one, layouts, reads_batch_first, unpacked, without_batch
 from gersgorin.loading.scan import ScanCell, ScanRun
-from gersgorin.run.cell import State, Step, as_cell, flat_state, flat_step, name_of
+from gersgorin.run.cell import State, Step, as_cell, flat_state, flat_step, name_of, size_to_set
 from gersgorin.run.run import Label, Run
 from rhn.cells import Cell, from_torch, name_of_cell
 from rhn.errors import InvalidInputError
@@ -388,6 +388,11 @@ def is_hand_written(part: nn.Module, s0: State | None = None, *, named: bool = T
 
 def no_cell(module: nn.Module) -> InvalidInputError:
     """The error for a module without a recurrent cell."""
+    lacking = next(
+        (part for part in module.modules() if hasattr(part, "step") and not hasattr(part, "state_size")), None
+    )
+    if lacking is not None:
+        return InvalidInputError(f"{name_of(lacking)} has step, but no state_size: {size_to_set(lacking)}")
     written = next((name for name, part in module.named_modules() if is_hand_written(part)), None)
     hint = f"; {written} has forward(x, state): name it by submodule={written!r}" if written else ""
     return InvalidInputError(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from gersgorin._validate import check_weights, copied
 from gersgorin.loading.find_cell import Watched, cell_title, check_state, is_step, stepping
 from gersgorin.loading.network import (
     Subject,
@@ -127,11 +128,12 @@ def open_run(
 
 
 def run_of_network(network, x=None, s0: State | None = None, **options) -> Run:
-    """The run of a cell, or of a step f(x, s), over numbers x (T, m) in its own dtype; of anything else, that of `open_run`."""
+    """The run of a cell over numbers x (T, m), of a copy in float64 as in `open_run`; of anything else, that of `open_run`."""
     options = {name: value for name, value in options.items() if value is not None}
     s0 = None if s0 is None else check_state(s0)
-    if isinstance(network, nn.Module) and is_step(network) and is_array(x) and not options:
-        return _run_of_step(network, x, s0)
+    if is_step(network) and isinstance(network, nn.Module) and is_array(x) and not options:
+        check_weights(network)
+        return _run_of_step(copied(network).double().eval(), x, s0)
     return open_run(network, x, s0, **options)
 
 
@@ -142,7 +144,9 @@ def _run_of_step(network: nn.Module | Step, x: Tensor | np.ndarray, s0: State | 
         raise InvalidInputError(f"x has frames of shape {tuple(x.shape[1:])}: expected numbers (T, m)")
     x = x.to(next(network.parameters(), x).dtype) if isinstance(network, nn.Module) else x
     cell = as_cell(stepping(network, s0))
-    return Run.of(cell, x, _flat(cell, s0), label_of_cell(network))
+    start = _flat(cell, s0)
+    start = start.to(x) if isinstance(network, nn.Module) and start is not None else start
+    return Run.of(cell, x, start, label_of_cell(network))
 
 
 def _starting(run: Run, s0: State | None) -> Run:

@@ -24,6 +24,7 @@ from gersgorin._validate import check_gradients, real_tensor, users_code
 from gersgorin.run.autodiff import METHODS, Linearized, jacobians
 from rhn.cells import Gates, from_torch
 from rhn.errors import InvalidInputError, RhnError
+from rhn.utils.wording import counted
 
 Step = Callable[[Tensor, Any], Any]
 State = Tensor | tuple[Tensor, ...]
@@ -44,7 +45,15 @@ def name_of(cell) -> str:
     """Name of a cell, a module or a function in titles and messages."""
     if isinstance(cell, StepCell):
         return cell.name
-    return cell._get_name() if isinstance(cell, nn.Module) else getattr(cell, "__name__", type(cell).__name__)
+    name = cell._get_name() if isinstance(cell, nn.Module) else getattr(cell, "__name__", type(cell).__name__)
+    return f"{type(cell.__self__).__name__}.{name}" if inspect.ismethod(cell) else name
+
+
+def size_to_set(cell) -> str:
+    """The remedy for a step without a state_size: "set state_size = 50", the hidden_size that it has."""
+    size = getattr(cell, "hidden_size", None)
+    known = f" = {size} (its hidden_size)" if isinstance(size, int) else ""
+    return f"set state_size{known}, the number of entries of its one state tensor"
 
 
 class StepCell:
@@ -72,8 +81,8 @@ class StepCell:
             return size
         said = "has no state_size, and no first state is given" if size is None else f"has the state_size {size!r:.40}"
         raise InvalidInputError(
-            f"{self.name} {said}: expected a whole number, the length of one state tensor; write a step of several tensors as "
-            f"forward(x, state), or as a function f(x, s) with s0{_hint(self.module)}"
+            f"{self.name} {said}: {size_to_set(self.module)}; write a step of several tensors as forward(x, state), or as a function "
+            f"f(x, s) with s0{_hint(self.module)}"
         )
 
     @property
@@ -94,7 +103,7 @@ class StepCell:
             raise InvalidInputError(f"x ends in {x.shape[-1]} and s in {s.shape[-1]}: {expected}")
         shapes = getattr(self.module, "state_shapes", "")
         said = f"{self.name} takes no step from an input {tuple(x.shape)} and a state {shapes or tuple(s.shape)}"
-        end = "its state is like s0, or like the state_size of a module" if shapes else ""
+        end = f"x has {counted(x.shape[-1], 'column')}" + ", its state is like s0, or like state_size" * bool(shapes)
         try:
             with users_code(said, end), torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
                 given = x.clone(), s.clone()  # inference tensors count no versions

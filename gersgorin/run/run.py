@@ -19,6 +19,7 @@ from rhn.cells import Gates
 from rhn.errors import InvalidInputError
 
 KEPT = 1 << 25  # most numbers of Jacobians that a run stores
+ROUNDING = 1e-6  # of the largest entry of a state
 LONGEST = 4096  # steps of a block of `tangent_maps`; autograd holds several times its numbers
 
 Tangent = Callable[[Tensor], Tensor]
@@ -115,6 +116,11 @@ class Run:
     def labels(self) -> dict[str, Any]:
         """Fields `title`, `about` and `unit` of a result of this run."""
         return {"title": self.label.title, "about": self.label.about, "unit": self.label.time_unit}
+
+    @property
+    def still(self) -> bool:
+        """True if the state does not move: the run starts at a fixed point."""
+        return bool((self.states - self.states[0]).abs().max() <= ROUNDING * self.states[0].abs().max())
 
     def named(self, label: Label) -> Self:
         """The same run with other names."""

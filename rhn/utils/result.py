@@ -112,8 +112,9 @@ class Result:
             write_csv(path, columns, ([row.get(name) for name in columns] for row in rows))
         elif path.suffix.lower() == ".json":
             write_json(path, {"made_with": made_with(), KIND: self.kind} | _plain(self._saved()) | self.derived())
-        elif not self.kind:
-            raise OutputError(f"{path}: expected .json, .csv or a figure for a {type(self).__name__}")
+        elif path.suffix.lower() != ".npz" or not self.kind:
+            endings = ", ".join((".json", ".csv", *SUFFIXES))
+            raise OutputError(f"{path}: expected the ending {'.npz, ' * bool(self.kind)}{endings}")
         else:
             saved = {name: _as_array(value) for name, value in self._saved().items() if value is not None}
             write_arrays(path, {KIND: np.array(self.kind)} | saved)

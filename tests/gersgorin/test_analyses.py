@@ -22,6 +22,7 @@ from gersgorin.results import load
 from gersgorin.run.run import Label, Run
 from gersgorin.training.training import Training
 from rhn.cells import RHN
+from rhn.errors import OutputError
 from rhn.models import PolyphonicModel
 from rhn.utils.result import COLUMNS, LINES, tabulated
 
@@ -135,6 +136,8 @@ def test_a_result_is_drawn_into_given_axes_or_a_file(result, tmp_path):
 
 
 def test_a_result_is_the_same_after_saving_and_loading(result, tmp_path):
+    with pytest.raises(OutputError, match=r"result.xlsx: expected the ending .npz, .json, .csv, .png, .svg, .pdf"):
+        result.save(tmp_path / "result.xlsx")
     again = type(result).load(result.save(tmp_path / "result.npz"))
     assert type(load(tmp_path / "result.npz")) is type(result)
     assert again.title == result.title and again.about == result.about and again.summary() == result.summary()
@@ -145,6 +148,7 @@ def test_a_result_is_the_same_after_saving_and_loading(result, tmp_path):
 
 
 def test_a_new_analysis_is_a_subcommand_with_its_options(a_new_analysis, capsys):
+    assert "analyses" in dir(gersgorin) and gersgorin.analyses.ANALYSES is ANALYSES
     command = ["steps-taken", "--cell", "rnn", "--hidden-size", "4", "--steps", "7"]
     assert main([*command, "--times", "2"]) == 0
     assert "14 steps" in capsys.readouterr().out

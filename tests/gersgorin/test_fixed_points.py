@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from cases import SHALLOW_CASES, inputs, randomize
 from tables import for_each
 
 import gersgorin
-from gersgorin import fixed_points, temporal_jacobian, trajectory
+from gersgorin import fixed_points, open_run, temporal_jacobian, trajectory
 from gersgorin.analyses import fixed_points as measure
 from rhn.cells import RNN
 from rhn.errors import InvalidInputError
@@ -103,6 +104,7 @@ def test_kinds_counts_and_time_constants_of_known_eigenvalues():
     (found,) = (points := fixed_points(lambda s: A @ s, None, 0.3 * torch.ones(1, 4, dtype=d))).table()
     assert (found["kind"], found["unstable"], found["neutral"], found["spectral_radius"]) == ("saddle", 1, 1, 2)
     np.testing.assert_allclose(points.time_constants[0], [-1 / math.log(2), np.inf, 1 / math.log(2), 0], atol=1e-12)
+    assert np.isinf(replace(points, eigenvalues=np.array([[1 + 2e-8, 0.5]])).time_constants[0, 0])
     line = fixed_points(lambda s: torch.cat((s[:1], 0.5 * s[1:])), None, normal(9, 2))  # a line of them
     assert line.kinds == ["neutral"] * 9 and np.abs(line.states[:, 1]).max() < 1e-9
 
@@ -169,8 +171,19 @@ def test_a_sequence_gives_the_mean_input_and_the_starts():
     assert len(np.unique(more, axis=0)) == 60 and np.ptp(more[51:], 0).max() <= np.ptp(more[:51], 0).max()
     given = fixed_points(cell, x, found.starts)
     np.testing.assert_array_equal(given.states, found.states)
+    assert fixed_points(cell.float(), x.float(), 17).residuals[0] < 1e-10  # of a copy in float64
     with pytest.raises(InvalidInputError, match="starts is 0: expected at least 1"):
         fixed_points(cell, x, 0)
+
+
+def test_around_a_state_that_stays_the_starts_are_random():
+    run = open_run(lambda x, s: torch.tanh(2 * s), torch.zeros(30, 1, dtype=d), torch.zeros(1, dtype=d))
+    found = fixed_points(run, starts=20)
+    assert sorted(found.states.ravel().round(3)) == [-0.958, 0, 0.958] and len(np.unique(found.starts)) == 20
+    assert "the starts are random, around it" in "".join(found.sentences())
+    assert "from 9 starts, 1 of them distinct" in "".join(
+        fixed_points(lambda s: s / 2, None, S.new_zeros(9, 2)).sentences()
+    )
 
 
 @for_each("tolerance", [None, 1e-6])

@@ -1,6 +1,7 @@
 """Lyapunov spectra: known systems, exact sums, and every way to multiply against a QR loop over dense Jacobians in NumPy."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ import torch
 from cases import SHALLOW_CASES, inputs
 from tables import for_each
 
-from gersgorin import lyapunov, temporal_jacobian, trajectory
-from gersgorin.analyses.lyapunov import kaplan_yorke_dimension, random_frame, standard_errors
+from gersgorin import lyapunov, open_run, temporal_jacobian, trajectory
+from gersgorin.analyses.lyapunov import kaplan_yorke_dimension, of_run, random_frame, standard_errors
 from rhn.cells import RNN, CoRNN
 from rhn.errors import InvalidInputError
 
@@ -137,6 +138,13 @@ def test_a_lost_direction_and_a_single_step():
     assert found.exponents[0] > -1 and found.exponents[1] == -math.inf and np.isnan(found.standard_errors).all()
 
 
+def test_the_exponents_of_a_state_that_stays_are_called_those_of_a_fixed_point():
+    run = open_run(lambda x, s: torch.tanh(2 * s), torch.zeros(30, 1, dtype=d), ZERO)
+    assert "The state does not move in this run: these are" in "".join(lyapunov(run, count=1).sentences())
+    moved = of_run(run, count=1, start_noise=1.0)
+    assert not moved.still and moved.exponents[0] < -1 and not of_run(run, repeat=1).exponents[0] < 0.6
+
+
 def test_kaplan_and_yorkes_dimension():
     assert kaplan_yorke_dimension(np.array([-0.1, -2.0])) == 0
     assert kaplan_yorke_dimension(np.array([1.0, -2.0])) == 1.5
@@ -144,6 +152,14 @@ def test_kaplan_and_yorkes_dimension():
     assert math.isnan(kaplan_yorke_dimension(np.array([1.0, 0.5]), complete=False))
     assert math.isnan(kaplan_yorke_dimension([0.2, math.nan, -1.0]))
     assert kaplan_yorke_dimension([-2.0, 1.0, -math.inf]) == 1.5
+
+
+def test_the_dimension_of_a_limit_cycle_is_between_a_points_and_its_own():
+    found = lyapunov(torch.tanh, None, s0=ZERO, steps=2)
+    found = replace(found, exponents=np.array([-7e-5, -0.03]), standard_errors=np.array([7e-4, 4e-4]))
+    assert "dimension is between 0 and 1." in found.summary() and found.to_dict()["dimension"] == "between 0 and 1"
+    surely = replace(found, exponents=np.array([0.9, -1e-4]))
+    assert surely.dimension == "2" and replace(surely, state_size=3).dimension == ""
 
 
 X = torch.zeros(5, 3, dtype=d)

@@ -150,6 +150,10 @@ REFUSED = {
     "if it is one step, give its first state": lambda x: spectra(made(Pair, state_size=None), x),
     r"like its first one, \(1, 5\) and \(1, 5\), or": lambda x: spectra(lambda x, s: s[0], x, ZEROS),
     r"Pair takes no step from .* \(1, 5\): ValueError.*like s0": lambda x: spectra(PAIR, x, ZEROS[0]),
+    "Identity has step, but no state_size: set state_size = 5": lambda x: spectra(
+        made(nn.Identity, step=lambda self, x, s: s, hidden_size=5), x
+    ),
+    r"Linear.forward takes no step .*; x has 3 columns": lambda x: spectra(nn.Linear(2, 5).forward, x, ZEROS[0]),
     "s0: expected a floating-point tensor": lambda x: spectra(lambda x, s: s, x, (ZEROS[0], ZEROS[0].long())),
     "select a part of a module, not of a function": lambda x: spectra(lambda x, s: s, x, ZEROS, layer=1),
     "Identity has no recurrent cell": lambda x: spectra(
