@@ -87,6 +87,7 @@ def test_a_training_is_reported_with_its_curve_and_every_default_analysis(page, 
     assert all(
         said in html.unescape(first[1]) for said in ("on validation", "the best constant output", "Over 12 steps")
     )
+    assert "77 sequences, 4,648 predicted frames" in text  # lesions: all test chorales, as `rhn-analyze lesion`
     assert len(first[1]) < 360 and "--learning-rate" in text and "--beta1" not in text
 
 
