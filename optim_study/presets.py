@@ -89,7 +89,11 @@ class RunConfig(SharedSettings):
         >>> RunConfig(arch=("dt-rnn", "all")).architectures, RunConfig(arch=("gru,rnn",)).architectures
         (('dt-rnn', 'rhn', 'dts-rnn'), ('gru', 'rnn'))
         """
-        names = (name for given in ",".join(self.arch).split(",") for name in (PAPER_ARCHITECTURES if given == "all" else (given,)))
+        names = (
+            name
+            for given in ",".join(self.arch).split(",")
+            for name in (PAPER_ARCHITECTURES if given == "all" else (given,))
+        )
         return tuple(dict.fromkeys(names))
 
     @property

@@ -210,11 +210,15 @@ def _csv(path: Path) -> tuple[np.ndarray, dict]:
         raise DataError(f"{path} holds no row of numbers: expected a row a step and a column an input")
     for k, row in enumerate(rows, 1 + bool(names)):
         if len(row) != len(rows[0]):
-            raise DataError(f"{path}, row {k} has {counted(len(row), 'number')}: expected {len(rows[0])} as in the first")
+            raise DataError(
+                f"{path}, row {k} has {counted(len(row), 'number')}: expected {len(rows[0])} as in the first"
+            )
         for j, word in enumerate(row):
             if not _is_finite(word):
                 column = names[j] if j < len(names) else j + 1
-                raise DataError(f"{path}, row {k}, column {column} is {repr(word)[:40] if word else 'empty'}: expected a finite number")
+                raise DataError(
+                    f"{path}, row {k}, column {column} is {repr(word)[:40] if word else 'empty'}: expected a finite number"
+                )
     return np.array(rows, dtype=np.float64), {"names": tuple(names)} if names else {}
 
 

@@ -52,7 +52,7 @@ def test_a_folder_with_a_configuration_alone_has_no_state_to_continue_from(run):
     folder = run("broken", [9.0])
     (folder / "metrics.jsonl").unlink()
     for refuse in (read_curves, require_own_folder):
-        with pytest.raises(RhnError, match="no state to continue from.*train again") as said:
+        with pytest.raises(RhnError, match=r"no state to continue from.*train again") as said:
             refuse(folder)
         assert "resume" not in str(said.value)
     (folder / "state.safetensors").touch()
