@@ -172,10 +172,10 @@ class Plot(Stored, Drawing):
                 configs.append(config)
                 if not trials:
                     print(config.name, "has no complete trial and is not drawn", file=sys.stderr)
-        about, trials = protocol_words(configs), sum(config.trials for config in configs)
-        if len(rows) == trials:
+        about, whole = protocol_words(configs), sum(config.trials for config in configs)
+        if len(rows) == whole:
             return rows, about
-        print(unfinished := f"{len(rows)} of {trials:,} trials so far", file=sys.stderr)
+        print(unfinished := f"{len(rows)} of {whole:,} trials so far", file=sys.stderr)
         return rows, "; ".join(filter(None, (unfinished, about)))
 
     def _name(self) -> Path:
