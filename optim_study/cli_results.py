@@ -173,7 +173,7 @@ class Plot(Stored, Drawing):
                 if not trials:
                     print(config.name, "has no complete trial and is not drawn", file=sys.stderr)
         about, whole = protocol_words(configs), sum(config.trials for config in configs)
-        if len(rows) == whole:
+        if len(rows) >= whole:
             return rows, about
         print(unfinished := f"{len(rows)} of {whole:,} trials so far", file=sys.stderr)
         return rows, "; ".join(filter(None, (unfinished, about)))
