@@ -22,9 +22,8 @@ from gersgorin.plotting.figure import Block, colour_bar, compose, title_of
 from rhn.data.vocabulary import EOS
 from rhn.utils.figures import GREY, drawable, drawn
 from rhn.utils.result import Result
-from rhn.utils.wording import table
+from rhn.utils.wording import counted, table
 
-SHOWN_SEQUENCES = 6  # in the printed table
 BAR = 4  # quarter notes between the lines of a chorale
 
 GATES = LinearSegmentedColormap.from_list("transform gate", ["#ffffff", "#ff0000"])
@@ -56,6 +55,8 @@ class GateActivity(Result, kind="gates_by_layer"):
     """Names of the tokens of texts, (N,); for chorales (0,)."""
     gate_name: str = "transform gate"
     """The word for these gates in the literature of the cell; an LSTM's are its input gates."""
+    shown: int = 6
+    """Sequences in the figure and in the printed table, the first ones; the means are over all."""
 
     @property
     def layers(self) -> int:
@@ -111,13 +112,16 @@ class GateActivity(Result, kind="gates_by_layer"):
         return np.stack((closed, 1 - closed - opened, opened), 1)
 
     def sentences(self) -> Iterator[str]:
-        """The mean opening of the gates, and the layers that this makes."""
+        """The mean opening of the gates, the layers that this makes, and the amount of data."""
         gate, depth = float(self.mean_by_layer.mean()), float(self.mean_by_layer.sum())
         yield f"Its {self.gate_name}s are open by {gate:.3g} on average (0 closed, 1 open), an effective depth of {depth:.3g}."
+        where = self.names[0] if len(self.names) == 1 else counted(len(self.names), "sequence")
+        first = f"; the first {self.shown} are shown" * (len(self.names) > self.shown)
+        yield f"Means over {where}, {counted(self.steps, self.step)}{first}."
 
     def lines(self) -> Iterator[str]:
         """A row a layer, and the effective depth (mean over time) of each sequence."""
-        shown, whole = self.sequences[:SHOWN_SEQUENCES], self.mean_by_layer
+        shown, whole = self.sequences[: self.shown], self.mean_by_layer
         rows = [
             (label, *(f"{s.mean_by_layer[l]:.3f}" for s in shown), f"{whole[l]:.3f}", *map("{:.1%}".format, shares))
             for l, (label, shares) in enumerate(zip(self.labels, self.saturation, strict=True))
@@ -137,12 +141,12 @@ class GateActivity(Result, kind="gates_by_layer"):
         ]
 
     def plot(self, ax=None, k: int = 0) -> Axes:
-        """Layers x time of the k-th sequence, white a closed gate, red the greatest mean gate of all; without axes a figure of all.
+        """Layers x time of the k-th sequence, white a closed gate, red the greatest mean gate of all; without axes the whole figure.
 
         Thin lines stand at the bars, and the tokens of a text below; both only if they fit.
         """
         if ax is None:
-            return self.figure().axes[k]
+            return replace(self, shown=max(self.shown, k + 1)).figure().axes[k]
         sequence, steps = self.sequences[k], int(self.lengths.max())
         points = 72 * (ax.figure.figure.get_figwidth() - 2)  # without labels and colour bar
         extent = (0, sequence.steps, 0.5, self.layers + 0.5)
@@ -165,8 +169,11 @@ class GateActivity(Result, kind="gates_by_layer"):
 
     @drawn
     def figure(self) -> Figure:
-        """A panel a sequence, with a shared colour bar."""
-        count, words = len(self.names), max((len(_shown(word)) for word in self.symbols.tolist()), default=0)
+        """A panel for each shown sequence, with a shared colour bar."""
+        count, words = (
+            min(len(self.names), self.shown),
+            max((len(_shown(word)) for word in self.symbols.tolist()), default=0),
+        )
         most = int(self.mean_by_layer.argmax())
         title = f"{self.gate_name}s are open by {self.mean_by_layer.mean():.2g} on average"
         title += f", most in layer {self.labels[most]} ({self.mean_by_layer[most]:.2g})" * (self.layers > 1)
@@ -178,7 +185,8 @@ class GateActivity(Result, kind="gates_by_layer"):
 
         panels = Block([partial(draw, k) for k in range(count)], 1.1 + 0.16 * self.layers + 0.05 * words)
         bar = colour_bar(ScalarMappable(Normalize(0, self.highest), GATES), f"mean {self.gate_name} of a layer's units")
-        return compose(title_of(self.title, title), self.about, panels, bar)
+        about = self.about + f"; shown: the first {count}" * (count < len(self.names))
+        return compose(title_of(self.title, title), about, panels, bar)
 
 
 def layer_ticks(labels: Sequence[str], axis: Axis, first: int = 1) -> None:

@@ -11,6 +11,7 @@ from rhn.errors import InvalidInputError
 from rhn.utils.figures import Outputs, figure_name
 from rhn.utils.options import Commands, Device, Trained, given_flags, option, parse
 from rhn.utils.progress import progress_bars
+from rhn.utils.wording import counted
 
 DESCRIPTION = """Measure trained networks: the activity of their transform gates, and the damage of lesions.
 
@@ -20,7 +21,7 @@ examples:
   rhn-analyze lesion runs/depth6 --mode mean --pairs --output lesions.png lesions.csv
   rhn-analyze gates runs/ptb --data novel.txt --length 40"""
 
-SHOWN = 4  # default number of sequences, as in the paper
+SHOWN = 4  # chorales of the figure, and excerpts of a text, by default; as many as in the paper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +36,12 @@ class Common(Trained, ResultOptions):
         metavar="FILE",
     )
     device: Device = option("auto", "Device of the computation.")
-    chorales: tuple[str, ...] = option((), "Only these chorales, by place (0 5) or name (bwv269, valid-3).")
+    chorales: tuple[str, ...] = option(
+        (), "Only these chorales, by place (0 5) or name (bwv269, valid-3); default: all of the split."
+    )
     split: Literal["train", "valid", "test"] | None = option(
         None,
-        "Split of the chorales or the text (default: of a text valid; of the chorales test for gates, train for lesions).",
+        "Split of the chorales (default test) or of the text (default valid).",
     )
 
     def run(self: Any) -> None:
@@ -50,13 +53,16 @@ class Common(Trained, ResultOptions):
         words = given_words(self, without=("output", "json", "all", "force", "device"))
         outputs = Outputs.of(self, figure_name(self.name, words.pop("checkpoint"), *words.values()))
         model, corpus, text = _opened(self)
-        split, device = self.split or self.splits[text], resolve_device(self.device)
+        split, device = self.split or ("valid" if text else "test"), resolve_device(self.device)
         tune_malloc()
-        sequences = self.parts_of_text(corpus, split) if text else chosen(corpus, split, self.chorales, self.most)
+        sequences = self.parts_of_text(corpus, split) if text else chosen(corpus, split, self.chorales)
         with progress_bars() as report, own_cell(self.cell):
             record = self.measure(model, sequences, split, device=device, progress=report(self.name))
+            read = sum(map(len, sequences)) - self.overlap * (len(sequences) - 1)
+            part = f"{read:,} of {len(getattr(corpus, split)):,} tokens of the " * text
+            where = counted(len(self.chorales), "chosen piece") if self.chorales else f"{part}{split} split"
             source = self.data.name if self.data else ("its text" if text else "chorales")
-            about = f"{words_of_checkpoint(self.checkpoint)}; {split} split of {source}"
+            about = f"{words_of_checkpoint(self.checkpoint)}; {where} of {source}"
             record = replace(record, title=_title(model), about=about)
             report("drawing")
             outputs.write(record.figure, record.save)
@@ -69,7 +75,7 @@ class Gates(Common):
 
     length: int = option(60, "For a text: tokens of an excerpt (default 60).", least=1)
 
-    name, splits, most = "gates", ("test", "valid"), SHOWN
+    name, overlap = "gates", 0
 
     def parts_of_text(self, corpus, split: str) -> list:
         """The parts of a text to measure."""
@@ -81,7 +87,7 @@ class Gates(Common):
         """The result."""
         from analysis.gates import gate_activity
 
-        return gate_activity(model, sequences, **run)
+        return replace(gate_activity(model, sequences, **run), shown=len(self.chorales) or SHOWN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +111,7 @@ class LesionCommand(Common):
     pairs: bool = option(False, "Also lesion every pair of layers.")
     seed: int = option(0, "Seed of the bootstrap that draws the intervals, over chorales or parts of a text.", least=0)
 
-    name, splits, most = "lesion", ("train", "valid"), None
+    name, overlap = "lesion", 1  # tokens that two parts of a text share
 
     def parts_of_text(self, corpus, split: str) -> list:
         from analysis.sequences import stretches
@@ -116,7 +122,7 @@ class LesionCommand(Common):
         from analysis.lesions import lesion
 
         asked = {name: getattr(self, name) for name in ("mode", "pairs", "seed")}
-        return lesion(model, sequences, split=split, **asked, **run)
+        return lesion(model, sequences, split="the chosen chorales" if self.chorales else split, **asked, **run)
 
 
 COMMANDS = Commands(DESCRIPTION, {"gates": Gates, "lesion": LesionCommand})

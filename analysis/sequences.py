@@ -32,14 +32,14 @@ def name_of(sequence: np.ndarray, i: int) -> str:
     return getattr(sequence, "name", None) or f"sequence {i + 1}"
 
 
-def chosen(corpus: Corpus, split: str, names: Sequence[str], most: int | None = None) -> list[Piece]:
+def chosen(corpus: Corpus, split: str, names: Sequence[str]) -> list[Piece]:
     """Pieces by name ("bwv269", "valid-3", those of the split first), or by their number in the original split ("5").
 
-    Without names the first `most` of the split. Raises InvalidInputError, with the nearest names, if there is none.
+    Without names the whole split. Raises InvalidInputError, with the nearest names, if there is none.
     """
     pieces = [*getattr(corpus, split), *corpus.pieces]
     if not names:
-        return getattr(corpus, split)[:most]
+        return [*getattr(corpus, split)]
     return [lookup(pieces, f"{split}-{name}" if name.isdecimal() else name) for name in names]
 
 

@@ -172,7 +172,11 @@ class Plot(Stored, Drawing):
                 configs.append(config)
                 if not trials:
                     print(config.name, "has no complete trial and is not drawn", file=sys.stderr)
-        return rows, protocol_words(configs)
+        about, whole = protocol_words(configs), sum(config.trials for config in configs)
+        if len(rows) >= whole:
+            return rows, about
+        print(unfinished := f"{len(rows)} of {whole:,} trials so far", file=sys.stderr)
+        return rows, "; ".join(filter(None, (unfinished, about)))
 
     def _name(self) -> Path:
         """Default file name, unique for each set of options."""

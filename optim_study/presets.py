@@ -86,10 +86,14 @@ class RunConfig(SharedSettings):
     def architectures(self) -> tuple[str, ...]:
         """The architectures with `all` expanded, each once.
 
-        >>> RunConfig(arch=("dt-rnn", "all")).architectures
-        ('dt-rnn', 'rhn', 'dts-rnn')
+        >>> RunConfig(arch=("dt-rnn", "all")).architectures, RunConfig(arch=("gru,rnn",)).architectures
+        (('dt-rnn', 'rhn', 'dts-rnn'), ('gru', 'rnn'))
         """
-        names = (name for given in self.arch for name in (PAPER_ARCHITECTURES if given == "all" else (given,)))
+        names = (
+            name
+            for given in ",".join(self.arch).split(",")
+            for name in (PAPER_ARCHITECTURES if given == "all" else (given,))
+        )
         return tuple(dict.fromkeys(names))
 
     @property
@@ -99,7 +103,7 @@ class RunConfig(SharedSettings):
         >>> RunConfig(arch=("all",)).folder.as_posix()
         'runs/all'
         """
-        return self.out or Path("runs", "-".join(self.arch).replace(":", "."))
+        return self.out or Path("runs", "-".join(self.arch).replace(",", "-").replace(":", "."))
 
     def studies(self, data: str) -> list[StudyConfig]:
         """The configuration of every study, in the order of work; `data` is the checksum of the data set.

@@ -134,19 +134,19 @@ def csv_text(rows: Iterable[Row]) -> str:
     return text.getvalue()
 
 
-def write_csv(rows: Iterable[Row], path: Path) -> None:
+def write_csv(rows: Iterable[Row], path: str | Path) -> None:
     """Write `csv_text` to a file, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(csv_text(rows), encoding="utf-8")
 
 
-def read_csv(path: Path) -> list[Row]:
+def read_csv(path: str | Path) -> list[Row]:
     """Read a file of `write_csv` or `optim-study export`; ignores other columns.
 
     Raises DataError, with the line, for a file that is missing or no such table.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with Path(path).open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             missing = [name for name in COLUMNS if name not in {*(reader.fieldnames or ()), *_LATER}]
             if missing:

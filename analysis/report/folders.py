@@ -149,5 +149,7 @@ def _shares(found: Sequence[Share]) -> Section:
     text = [f"{trained} of {counted(trials, 'trial')} of {counted(len(found), 'network')} train."]
     if (least := min(s.trials for s in found)) < FEW:
         text.append(f"Only {least} trials of a network: the intervals of these shares are wide.")
-    table = Table(caption="Shares of the trials that trained", rows=[asdict(s) | {"share": s.share} for s in found])
+    rows = [asdict(s) | {"share": s.share} | dict(zip(("low", "high"), s.interval, strict=True)) for s in found]
+    flat = [{name: value for name, value in row.items() if name != "interval"} for row in rows]
+    table = Table(caption="Shares of the trials that trained, with exact 95 % intervals", rows=flat)
     return Section(title="How many settings train", verdict=text[0], text=text, tables=[table])

@@ -25,7 +25,7 @@ class ReportedNetwork:
 
     lesions: bool = option(
         False,
-        "Lesions on all chorales of training or on 20,000 tokens, which take minutes (default: on 20 chorales, small networks only).",
+        "Lesions also of a large network or of a language model (on 20,000 tokens), which take minutes.",
     )
     also: tuple[str, ...] = option((), "Further analyses, such as lyapunov or bounds.")
 

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from gersgorin.linalg.products import half_life, running_log_norms
 from gersgorin.linalg.spectrum import one_thread
+from gersgorin.loading.open import open_run
 from gersgorin.plotting.figure import draw_growth, draw_layers, panels, title_of
-from gersgorin.run.run import Progress, Run, silent
+from gersgorin.run.cell import State
+from gersgorin.run.run import Progress, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import GREEN
 from rhn.utils.result import Result, rows_of
@@ -57,9 +59,9 @@ class Gains(Result, kind="gains"):
 
 @torch.no_grad()
 @one_thread()
-def gains(run: Run, *, progress: Progress = silent) -> Gains:
-    """The gains of the input and of each layer along a run."""
-    inputs, layers = [], []
+def gains(network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options) -> Gains:
+    """The gains of the input and of each layer along a run; arguments as of `gersgorin.open_run`."""
+    run, inputs, layers = open_run(network, x, s0, **options), [], []
     for now in run.slices():
         inputs.append(torch.linalg.matrix_norm(run.input_jacobians(now), 2))
         layers.append(run.state_gains(now))
@@ -104,8 +106,9 @@ class GateActivity(Result, kind="gates"):
 
 
 @torch.no_grad()
-def gates(run: Run, *, progress: Progress = silent) -> GateActivity:
-    """The mean gate activity of each layer along a run."""
+def gates(network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options) -> GateActivity:
+    """The mean gate activity of each layer along a run; arguments as of `gersgorin.open_run`."""
+    run = open_run(network, x, s0, **options)
     means = [t.mean(-1) for t in run.gates().t]
     mean = (torch.stack(means, 1) if means else run.states.new_empty(len(run), 0)).cpu().numpy()
     progress(len(run), len(run))
@@ -167,8 +170,9 @@ def gradient_words(log_norm: np.ndarray) -> str:
 
 
 @torch.no_grad()
-def products(run: Run, *, progress: Progress = silent) -> Products:
-    """The norms of the Jacobian products along a run."""
+def products(network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options) -> Products:
+    """The norms of the Jacobian products along a run; arguments as of `gersgorin.open_run`."""
+    run = open_run(network, x, s0, **options)
 
     def steps() -> Iterator[Tensor]:
         for now, A in run.blocks():

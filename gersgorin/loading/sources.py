@@ -9,6 +9,7 @@ Legend: S sequences, T steps, m inputs of a step.
 
 import codecs
 import csv
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import split_words
 from rhn.errors import DataError, InvalidInputError
 from rhn.utils.validation import free_memory, in_words
-from rhn.utils.wording import first_line
+from rhn.utils.wording import counted, first_line
 
 SUFFIXES = (".npy", ".npz", ".csv")
 EXPECTED = "expected numbers of shape (T,), (T, m) or (S, T, m), real ones"
@@ -207,7 +208,25 @@ def _csv(path: Path) -> tuple[np.ndarray, dict]:
         names = [word.strip("# ") for word in rows.pop(0)]
     if not rows:
         raise DataError(f"{path} holds no row of numbers: expected a row a step and a column an input")
+    for k, row in enumerate(rows, 1 + bool(names)):
+        if len(row) != len(rows[0]):
+            raise DataError(
+                f"{path}, row {k} has {counted(len(row), 'number')}: expected {len(rows[0])} as in the first"
+            )
+        for j, word in enumerate(row):
+            if not _is_finite(word):
+                column = names[j] if j < len(names) else j + 1
+                raise DataError(
+                    f"{path}, row {k}, column {column} is {repr(word)[:40] if word else 'empty'}: expected a finite number"
+                )
     return np.array(rows, dtype=np.float64), {"names": tuple(names)} if names else {}
+
+
+def _is_finite(word: str) -> bool:
+    try:
+        return math.isfinite(float(word))
+    except ValueError:
+        return False
 
 
 def chorale_source(piece: Piece, data: Path | None = None) -> Source:

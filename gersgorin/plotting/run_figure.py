@@ -112,13 +112,13 @@ OVER_TIME = (plot_suggested, plot_products)
 def step_block(record: Spectra) -> Block:
     """Panels of the step with the largest spectral radius: the whole spectrum in its discs, and the eigenvalues enlarged."""
     step, limit, radius = largest_step(record), spectrum_limit([record]), np.fmax.reduce(record.spectral_radius)
-    half, reach, panels = crowd(record.eigenvalues[step])[1], record.reach.max(), []
+    half, reach, panels = crowd(record.eigenvalues[step])[1], record.reach[step], []
     half = min(max(half, limit / 1000), limit)
 
     def whole(ax: Axes) -> None:
         panels.append(plot_spectrum(record, step, limit=limit, ax=ax))
         allowed = "allow growth" if reach > 1 + ROUNDING else "allow no growth"
-        ax.set_title(f"The discs reach {reach:.3g}: they {allowed}")
+        ax.set_title(f"Step {step}: the discs reach {reach:.3g} and {allowed}")
 
     def enlarged(ax: Axes) -> None:
         plot_crowd(record, step, ax, half, panels[0] if 1.5 * half < limit else None)

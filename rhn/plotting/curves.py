@@ -43,7 +43,6 @@ from rhn.utils.wording import counted, first_line
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
 MARKERS = "osD^vP*"
 PAPER = ("rhn", "rhn, tied")  # the paper's series have the same colours in every figure
-NO_EPOCH = "has not ended its first epoch, so there are no losses yet: if it was stopped, `rhn resume` continues it"
 LABELS = {"perplexity": "perplexity", "bits_per_character": "bits a character", "nll": "nats a frame"}
 NETWORK = ["cell", "tied", "depth", "layers"]
 SHAPE = (*NETWORK, "hidden_size", "vocabulary_size", "max_tokens")
@@ -76,9 +75,10 @@ class Curves:
         return int(self.epochs[self.place]), float(self.valid[self.place])
 
     def table(self) -> pd.DataFrame:
-        """One row for each epoch."""
+        """One row for each epoch; learning_rate only if it changes."""
         losses = {f"train_{self.measure}": self.train, f"valid_{self.measure}": self.valid}
-        return pd.DataFrame({"run": self.name, "epoch": self.epochs} | losses | {"learning_rate": self.learning_rate})
+        rates = {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
+        return pd.DataFrame({"run": self.name, "epoch": self.epochs} | losses | rates)
 
 
 def read_curves(run: Path) -> list[Curves]:
@@ -88,7 +88,7 @@ def read_curves(run: Path) -> list[Curves]:
         return [_curves(alone, name, read_facts(run))]
     homes = sorted(path.parent for path in run.glob("seed-[0-9]*/metrics.jsonl"))
     if not homes:
-        raise DataError(f"{run} holds no metrics.jsonl: there is no training, or it {NO_EPOCH}")
+        raise DataError(f"{run} holds no metrics.jsonl, so there are no losses yet: {_advice(run)}")
     seeds = {home: int(home.name.removeprefix("seed-")) for home in homes}
     return [_curves(home / alone.name, f"{name}, {home.name}", read_facts(run, seed)) for home, seed in seeds.items()]
 
@@ -146,7 +146,7 @@ def _curves(file: Path, name: str, facts: tuple[str, ...]) -> Curves:
     try:
         whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")  # the last line may be half written
         if not whole:
-            raise DataError(f"{file} is empty: the training {NO_EPOCH}")
+            raise DataError(f"{file} is empty, no epoch has ended: {_advice(file.parent)}")
         lines = pd.DataFrame([json.loads(line) for line in whole.splitlines()]).astype(float)
         measure = next(m for m in LABELS if f"valid_{m}" in lines)
         train, valid = (lines[f"{split}_{measure}"].to_numpy() for split in ("train", "valid"))
@@ -159,6 +159,13 @@ def _curves(file: Path, name: str, facts: tuple[str, ...]) -> Curves:
     if not np.isfinite(valid).any():
         raise DataError(f"{file} has no finite validation loss: that training diverged in its first epoch")
     return curves
+
+
+def _advice(run: Path) -> str:
+    """What to do about a training without losses; its state is in its folder, or for several seeds in the one above."""
+    if any((folder / "state.safetensors").is_file() for folder in (run, run.parent)):
+        return "the first epoch of its training has not ended; if it was stopped, `rhn resume` continues it"
+    return "it has no state to continue from; if no training runs there, train again with another --out"
 
 
 def _best(run: Path) -> pd.DataFrame:
@@ -198,7 +205,8 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
     """
     ax = ax or Figure(figsize=(sized(8), 3.4 + 0.25 * len(curves)), layout="constrained").subplots()
     handles = [Line2D([], [], color=GREY, linewidth=1.4, label="validation; large symbol: its best epoch")]
-    handles.append(Line2D([], [], color=GREY, linewidth=1, linestyle="--", label="training, with its dropout"))
+    train = "training" if curves[0].measure == "nll" else "training, with its dropout"  # chorales have none
+    handles.append(Line2D([], [], color=GREY, linewidth=1, linestyle="--", label=train))
     for k, c in enumerate(curves):
         drawn, (epoch, best) = c.epochs >= min(1, c.epochs[-1]), c.best
         style = _style(k) | {"markersize": 3, "markevery": max(1, int(drawn.sum()) // 8)}

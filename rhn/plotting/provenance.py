@@ -4,12 +4,14 @@ Networks are described by their arguments and checkpoints, trainings by the conf
 entries are left out.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rhn.utils.io import read_json
+from rhn.utils.wording import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,8 +55,18 @@ def words_of_checkpoint(path: Path) -> str:
     header = read_metadata(file)
     entries = [header["metadata"], *(header["metadata"].get(name) for name in ("study", "train", "metrics", "outcome"))]
     found = {key: value for entry in entries for key, value in dict(entry or {}).items()}
-    words = [*_start(header["config"]), *_named(found, ("seed", "trial", "epoch"))]
+    words = [*_start(header["config"]), *_named(found, ("seed", "trial", "epoch")), *_unfinished(file.parent)]
     return ": ".join(filter(None, (named_file(file), ", ".join(words))))
+
+
+def _unfinished(folder: Path) -> list[str]:
+    """Words for a training that has done fewer epochs than its config.json says: "after 1 of 30 epochs"."""
+    try:
+        done = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["epoch"]
+        epochs = read_json(folder / "config.json")["epochs"]
+        return [f"after {done} of {counted(epochs, 'epoch')}"] if done < epochs else []
+    except (OSError, LookupError, TypeError, ValueError):
+        return []
 
 
 def named_file(path: Path) -> str:

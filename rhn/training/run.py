@@ -289,8 +289,8 @@ def require_own_folder(folder: Path) -> None:
     names = ("config.json", "metrics.jsonl", "best.safetensors")
     if found := [name for name in names if (folder / name).exists()]:
         raise InvalidInputError(
-            f"{folder} holds {' and '.join(found)} but no state.safetensors of a training: expected a new folder, "
-            "or a whole one that a training has made; give another --out"
+            f"{folder} holds {' and '.join(found)} but no state to continue from (state.safetensors): "
+            "train again in a new folder, `rhn train ... --out NEW`"
         )
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +37,13 @@ def result(capsys) -> dict:
     return json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
 
 
-def test_gates_of_four_test_chorales_by_default(capsys):
+def test_gates_are_those_of_all_test_chorales_and_four_are_drawn(capsys):
     assert run("gates", "best.safetensors") == 0
     out = capsys.readouterr().out
+    found = gate_activity(network(dtype=torch.float32), chorales().test)
+    assert f"Means over 77 sequences, {found.steps:,} frames; the first 4 are shown." in out
+    assert f"  {found.mean_by_layer[0]:.3f}  " in out
+    assert len([ax for ax in replace(found, shown=4).figure().axes if ax.images]) == 4
     assert all(piece.name in out for piece in chorales().test[:4]) and re.search(r"figure: gates-\S+.png\n$", out)
     assert Path(out.split()[-1]).stat().st_size > 10_000
 
@@ -57,8 +62,8 @@ def test_gates_of_chorales_by_place_and_name(capsys):
 def test_the_unlesioned_loss_is_that_of_rhn_evaluate(capsys):
     assert run("lesion", "best.safetensors", "--json") == 0
     found = result(capsys)
-    assert (found["mode"], found["split"]) == ("bias", "train")
-    model, pieces = network(dtype=torch.float32), chorales().train
+    assert (found["mode"], found["split"]) == ("bias", "test")
+    model, pieces = network(dtype=torch.float32), chorales().test
     assert found["baseline"] == pytest.approx(evaluate(model, pieces).nll, rel=1e-7)  # float32, summed in another order
     assert found["label"] == ["1", "2", "3", "1", "1"]
     assert found["delta"][:3] == [loss - found["baseline"] for loss in found["loss"][:3]]

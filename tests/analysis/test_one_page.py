@@ -28,6 +28,7 @@ from optim_study.results import read_csv
 from rhn.cells import RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.cli.main import main as rhn
+from rhn.plotting.provenance import words_of_checkpoint
 from rhn.utils.options import parse
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
@@ -87,7 +88,16 @@ def test_a_training_is_reported_with_its_curve_and_every_default_analysis(page, 
     assert all(
         said in html.unescape(first[1]) for said in ("on validation", "the best constant output", "Over 12 steps")
     )
+    assert "77 sequences, 4,648 predicted frames" in text  # lesions: all test chorales, as `rhn-analyze lesion`
     assert len(first[1]) < 360 and "--learning-rate" in text and "--beta1" not in text
+
+
+def test_figures_of_an_unfinished_training_say_so(run, tmp_path):
+    shutil.copytree(run, folder := tmp_path / "copy")
+    assert "epochs" not in words_of_checkpoint(folder)
+    first = (folder / "metrics.jsonl").read_text().splitlines()[0]
+    (folder / "metrics.jsonl").write_text(f"{first}\n")
+    assert words_of_checkpoint(folder).endswith("after 0 of 2 epochs")
 
 
 def test_a_bare_checkpoint_is_reported_and_what_it_lacks_is_said(tmp_path):

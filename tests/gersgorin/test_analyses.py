@@ -179,3 +179,9 @@ def test_a_new_analysis_is_listed_in_the_documentation(a_new_analysis):
 def test_a_name_is_given_once(a_new_analysis):
     with pytest.raises(ValueError, match="there is an analysis 'steps_taken' already"):
         register_analysis(a_new_analysis)
+
+
+@pytest.mark.parametrize("name", ["gates", "gains", "products"])
+def test_analyses_of_steps_accept_a_module_and_its_input(name):
+    compute, gru, x = getattr(gersgorin, name), torch.nn.GRU(3, 5), torch.rand(6, 3)
+    assert compute(gru, x, steps=4).table() == compute(gersgorin.open_run(gru, x[:4])).table()

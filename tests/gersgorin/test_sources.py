@@ -108,7 +108,8 @@ def spoiled():
     header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,), }"
     Path("lies.npy").write_bytes(b"\x93NUMPY\x01\x00" + bytes([len(header) + 1, 0]) + header + b"\n")
     Path("header.csv").write_text("a,b\n")
-    Path("word.csv").write_text("a,b\n1,2\n3,no\n")
+    for name, rows in {"word": "3,no", "gap": "3,", "nan": "nan,4", "ragged": "3"}.items():
+        Path(f"{name}.csv").write_text(f"a,b\n1,2\n{rows}\n")
     np.save("sine.npy", SINE)
     save_checkpoint("keys.safetensors", RHN(88, 4))
 
@@ -124,7 +125,10 @@ def spoiled():
         ("lies.npy", "cannot be read as numbers"),
         ("nowhere.txt", "expected a name ending in .npy, .npz, .csv"),
         ("header.csv", "no row of numbers"),
-        ("word.csv", "'no'"),
+        ("word.csv", "row 3, column b is 'no'"),
+        ("gap.csv", "row 3, column b is empty"),
+        ("nan.csv", "row 3, column a is 'nan'"),
+        ("ragged.csv", "row 3 has 1 number: expected 2"),
         ("sine.npy --steps 13", "it has 12 steps"),
         ("sine.npy --chorale bwv66.6", "--input and --chorale both name something to read"),
         ("sine.npy --checkpoint keys.safetensors", "expected a recurrent cell with 1 inputs"),

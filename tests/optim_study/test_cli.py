@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from tables import for_each, not_explained
@@ -14,7 +15,7 @@ from tables import for_each, not_explained
 from gersgorin.recording.recording import Recording
 from optim_study import plan, shares
 from optim_study.cli import COMMANDS, main
-from optim_study.cli_results import BEST, STATUS
+from optim_study.cli_results import BEST, STATUS, Plot
 from optim_study.presets import RunConfig, small
 from optim_study.results import COLUMNS
 from rhn.utils.options import parse
@@ -44,6 +45,15 @@ def run(*args) -> int:
 
 def options(*args):
     return parse(COMMANDS, [str(a) for a in args], prog="optim-study")
+
+
+def test_a_figure_of_an_unfinished_study_counts_its_trials(finished, monkeypatch, capsys):
+    rows = Plot.studies
+    monkeypatch.setattr(Plot, "studies", lambda self: [(config, trials[1:]) for config, trials in rows(self)])
+    assert run("plot", "--out", finished, "--output", "a.svg") == 0
+    words = re.search(r"\d+ of \d+ trials so far", capsys.readouterr().err)[0]
+    assert words in Path("a.svg").read_text()
+    monkeypatch.undo()
 
 
 # run

@@ -61,7 +61,7 @@ def test_what_a_cell_does_not_have_is_empty_in_a_table(tmp_path):
     assert [r.to_dict()["depth"] for r in rows] == [2, 2, None, 2]
     assert [Network(r.arch, r.depth).title for r in rows[1:3]] == ["dts-rnn-skip-last, depth 2", "lstm"]
     write_csv(rows, tmp_path / "trials.csv")
-    assert read_csv(tmp_path / "trials.csv") == rows
+    assert read_csv(str(tmp_path / "trials.csv")) == rows
 
 
 @given(rows)

@@ -10,9 +10,10 @@ from tables import for_each
 
 from rhn.cells.registry import lacking
 from rhn.cli import main as cli
-from rhn.errors import DataError, InvalidInputError
+from rhn.errors import DataError, InvalidInputError, RhnError
 from rhn.plotting import curves as plots
 from rhn.plotting.curves import read_curves, read_depth, sizes
+from rhn.training.run import require_own_folder
 from rhn.utils.figures import our_style
 
 
@@ -45,6 +46,26 @@ def test_curves_are_read_for_every_seed_with_their_best_epoch(run):
     assert (one.name, one.best, two.name, two.best) == ("twins, seed-0", (2, 7.0), "twins, seed-1", (3, 7.5))
     assert one.train.tolist() == [10.0, 8.0, 9.0]
     assert one.learning_rate.tolist() == [0.2] * 3
+
+
+def test_a_folder_with_a_configuration_alone_has_no_state_to_continue_from(run):
+    folder = run("broken", [9.0])
+    (folder / "metrics.jsonl").unlink()
+    for refuse in (read_curves, require_own_folder):
+        with pytest.raises(RhnError, match=r"no state to continue from.*train again") as said:
+            refuse(folder)
+        assert "resume" not in str(said.value)
+    (folder / "state.safetensors").touch()
+    with pytest.raises(DataError, match="`rhn resume` continues it"):
+        read_curves(folder)
+
+
+def test_chorales_have_no_dropout_and_a_constant_rate_no_column(run, tmp_path, capsys):
+    folder = run("music", [9.0, 8.0], measure="nll", rate=None)
+    assert cli.main(["report", str(folder), "--output", str(tmp_path / "a.png")]) == 0
+    assert "learning_rate" not in capsys.readouterr().out
+    legend = plots.plot_curves(read_curves(folder)).get_legend()
+    assert "training" in [text.get_text() for text in legend.get_texts()]
 
 
 LINE = '{"epoch": 1, "train_nll": 1, "valid_nll": 1}\n'
