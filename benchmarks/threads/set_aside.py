@@ -10,8 +10,20 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from benchmarks.threads.trainings import Net, Training, case, cross, minibatches, output_of, threads, windows, wrong, zipf
 from torch import Tensor, nn
+
+from benchmarks.threads.trainings import (
+    Net,
+    Training,
+    case,
+    cross,
+    minibatches,
+    output_of,
+    threads,
+    windows,
+    wrong,
+    zipf,
+)
 
 MSE, CE, BCE = nn.MSELoss(), nn.CrossEntropyLoss(), nn.BCEWithLogitsLoss()
 
@@ -179,8 +191,13 @@ def t137(repaired: bool) -> Training:
         return (model(x).argmax(-1) != y)[y > 0].float().mean() * K / (K - 1)
 
     model = nn.Sequential(nn.Embedding(60, 24), Net("LSTM", 24, 48, K + 1, every=True))
-    flat = lambda output, y: loss(output.flatten(0, 1), y.flatten())
-    return case(model, (x, y), flat, 0.5, "SGD", error=missed, steps=500, how={"momentum": 0.9}, options={"clip_norm": 1.0})
+
+    def flat(output, y):
+        return loss(output.flatten(0, 1), y.flatten())
+
+    return case(
+        model, (x, y), flat, 0.5, "SGD", error=missed, steps=500, how={"momentum": 0.9}, options={"clip_norm": 1.0}
+    )
 
 
 def t138(repaired: bool) -> Training:
@@ -286,7 +303,10 @@ def t145(repaired: bool) -> Training:
     text = chain(1000, 18, 12)
     last = nn.LogSoftmax(-1) if repaired else nn.Identity()
     model = nn.Sequential(nn.Embedding(12, 16), Net("LSTM", 16, 48, 12, every=True), last)
-    nll = lambda output, y: F.nll_loss(output.flatten(0, 1), y.flatten())
+
+    def nll(output, y):
+        return F.nll_loss(output.flatten(0, 1), y.flatten())
+
     return case(model, (text[:, :-1], text[:, 1:]), nll, 1e-2, fresh=200, steps=500, options={"clip_norm": 1.0})
 
 
@@ -340,7 +360,9 @@ def t148(repaired: bool) -> Training:
     def loss(output, y):
         a, b = 60 * torch.exp(output[:, :1].clamp(-6, 6)), F.softplus(output[:, 1:] + 1)
         h0, h1 = ((y + 1e-6) / a).pow(b), ((y + 1) / a).pow(b)
-        return -(torch.log(torch.exp((h1 - h0).clamp(max=20)) - 1 + (1e-6 if repaired else 0.0)) - h1.clamp(max=30)).mean()
+        return -(
+            torch.log(torch.exp((h1 - h0).clamp(max=20)) - 1 + (1e-6 if repaired else 0.0)) - h1.clamp(max=30)
+        ).mean()
 
     def away(model, x, y):
         z, w = torch.log(y[:, 0] + 1), y[:, 0] < 1e6
@@ -406,7 +428,10 @@ def t153(repaired: bool) -> Training:
         z.append(z[-1] * (1 - draw) + torch.randn(2) * torch.tensor([1.0, 0.2]))
     z = torch.stack(z)
     x, y = shuffled(*windows((z - z.mean(0)) / z.std(0), 6))
-    beside = lambda model, x, y: F.mse_loss(model(x), y) / F.mse_loss(x[:, -1, :1], y)
+
+    def beside(model, x, y):
+        return F.mse_loss(model(x), y) / F.mse_loss(x[:, -1, :1], y)
+
     return case(Net("LSTM", 2, 32, 1), (x, y[:, :1]), MSE, 3e-3, error=beside, steps=600)
 
 
@@ -414,7 +439,9 @@ def t154(repaired: bool) -> Training:
     """Running statistics of the batch normalisation lag far behind; brain waves in microvolt."""
     N, T = 1200, 40
     y = torch.randint(2, (N,))
-    x = 60 + 30 * (torch.sin(torch.arange(T) * (0.4 + 0.25 * y[:, None]) + 6.3 * torch.rand(N, 1)) + 0.5 * torch.randn(N, T))
+    x = 60 + 30 * (
+        torch.sin(torch.arange(T) * (0.4 + 0.25 * y[:, None]) + 6.3 * torch.rand(N, 1)) + 0.5 * torch.randn(N, T)
+    )
     norm = nn.Identity() if repaired else nn.BatchNorm1d(16, momentum=3e-4)
 
     def run(net, x):
@@ -449,7 +476,10 @@ def t156(repaired: bool) -> Training:
 
     model = Of(run, rnn=nn.RNN(1, 32, batch_first=True), out=nn.Linear(32, 1))
     model.h = None
-    in_turn = lambda model, x, y: off(lambda v: torch.cat([model(part) for part in v.split(32)]), x, y)
+
+    def in_turn(model, x, y):
+        return off(lambda v: torch.cat([model(part) for part in v.split(32)]), x, y)
+
     return case(model, (x, y), MSE, 3e-3, fresh=320, error=in_turn, steps=700)
 
 
