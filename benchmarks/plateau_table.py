@@ -170,7 +170,7 @@ def picture(rows: list[dict], file: Path) -> None:
         ax.set(title=f"{task.replace('-', ', ')} steps", xlabel="loss / that of a constant output")
 
     title = (
-        "cure makes every LSTM and GRU learn that does not learn more than a constant output, of plain RNN one so far"
+        "cure makes every LSTM and GRU learn that does not learn more than a constant output, of plain RNN two so far"
     )
     block = Block([partial(losses, task) for task in tasks], 1.5, 1, "x", legend=True)
     save_figure(file, lambda: compose(title, "three seeds each: one above the other", block, width=7))

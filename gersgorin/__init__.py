@@ -8,7 +8,7 @@ first state s0; see `open_run`:
     fixed_points(network, x)     fixed points under constant input
     bounds(network, x)           bounds on the products
     pseudospectra(network, x)    pseudospectra of a few steps
-    products(run), gains(run), gates(run)    of the steps of an opened run
+    products(network, x), gains, gates    of its steps
     analyze(network, x)          all default analyses
     compare(networks, x)         networks side by side, or medians and bands over seeds and sequences
     audit(module, x)             initialisation of every recurrent layer of a model
