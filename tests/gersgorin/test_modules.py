@@ -237,7 +237,7 @@ def test_weights_that_do_not_fit_or_do_more_are_refused(own):
         ("--module {}:Lazy", "has weights of no size yet"),
         ("--module torch.nn:LSTM --hidden-size 100000000", "cannot build torch.nn:LSTM"),
         ("--module {}:made --hidden-size 5", "takes no hidden_size"),
-        ("--module {}:Pair", "Pair has the state_size (4, 4): expected a whole number, the length of one state tensor"),
+        ("--module {}:Pair", "Pair has the state_size (4, 4): set state_size, the number of entries of its one state"),
         ("--module {}:Infinite", "Infinite: the weights weight are NaN or infinite"),
         ("--module {}:made --cell rhn", "--cell cannot be given with --module"),
         ("--checkpoint weights.pt", "for weights of your own module add --module"),

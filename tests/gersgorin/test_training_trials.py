@@ -469,7 +469,7 @@ def test_a_loss_that_a_constant_does_not_have_or_that_is_below_zero_is_refused()
     below = lambda output, y: (output - y).square().mean() - 0.8  # noqa: E731
     targets = torch.where(torch.arange(24)[:, None] < 16, 0.0, 2.0)
     for net, loss, given, message in (
-        (nn.Sequential(model, nn.Hardsigmoid()), nn.BCELoss(), y.round(), "take a loss of logits"),
+        (nn.Sequential(model, nn.Hardsigmoid()), nn.BCELoss(), y.round(), "use a loss of logits"),
         (model, below, targets, "expected a loss of at least 0"),
     ):
         loop = Training(net, x, given, loss, "sgd", learning_rate=0.1, batch_size=2)

@@ -79,7 +79,7 @@ def test_a_table_comes_back_to_the_bit(tmp_path_factory, rows):
         (csv_text([row()]).replace("8.0", "nan", 1), "line 2: best_train_nll is nan"),
         (csv_text([row(init_scheme="xavier")]), "line 2: init_scheme: .* got 'xavier'"),
         (csv_text([row(learning_rate=0.0)]), "line 2: learning_rate is 0.0"),
-        ("x" * 200_000, "no table of trials"),
+        ("x" * 200_000, "not a table of trials"),
     ],
 )
 def test_a_malformed_table_is_refused_with_its_place(tmp_path, content, message):

@@ -255,7 +255,7 @@ def test_a_state_with_a_flipped_bit_or_half_of_one_is_refused(task, begun):
 def test_a_state_that_is_gone_is_not_begun_anew_over_what_was_done(task, tmp_path):
     task.train(tmp_path, epochs=1)
     (tmp_path / "state.safetensors").unlink()
-    refused(task, tmp_path, r"holds config\.json and .* but no state\.safetensors")
+    refused(task, tmp_path, r"holds config\.json and .* but no state to continue from")
 
 
 @pytest.mark.parametrize("change", [{"hidden_size": 7}, {"learning_rate": 0.01}], ids=["shapes", "equal shapes"])
