@@ -57,7 +57,7 @@ LONG = 100  # steps from which 20 blocks are long enough
 CURVES = 8  # of one run in the convergence figure
 RATE = "exponent (1/step)"
 EPS = 2.0**-52  # of float64
-TINY = 1e-300
+TINY = 1e-300  # below 0 by this: an exponent that shrinks, as far as its error tells
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -208,25 +208,25 @@ def _csv(path: Path) -> tuple[np.ndarray, dict]:
         names = [word.strip("# ") for word in rows.pop(0)]
     if not rows:
         raise DataError(f"{path} holds no row of numbers: expected a row a step and a column an input")
-    for k, row in enumerate(rows, 1 + bool(names)):
-        if len(row) != len(rows[0]):
+    numbers = [[_number(word) for word in row] for row in rows]
+    for k, row in enumerate(numbers):
+        place = f"{path}, row {k + 1 + bool(names)}"
+        if len(row) != len(numbers[0]):
+            raise DataError(f"{place} has {counted(len(row), 'number')}: expected {len(numbers[0])} as in the first")
+        if (j := next((j for j, value in enumerate(row) if not math.isfinite(value)), None)) is not None:
+            column = names[j] if j < len(names) else j + 1
             raise DataError(
-                f"{path}, row {k} has {counted(len(row), 'number')}: expected {len(rows[0])} as in the first"
+                f"{place}, column {column} is {repr(rows[k][j])[:40] if rows[k][j] else 'empty'}: expected a finite number"
             )
-        for j, word in enumerate(row):
-            if not _is_finite(word):
-                column = names[j] if j < len(names) else j + 1
-                raise DataError(
-                    f"{path}, row {k}, column {column} is {repr(word)[:40] if word else 'empty'}: expected a finite number"
-                )
-    return np.array(rows, dtype=np.float64), {"names": tuple(names)} if names else {}
+    return np.array(numbers, dtype=np.float64), {"names": tuple(names)} if names else {}
 
 
-def _is_finite(word: str) -> bool:
+def _number(word: str) -> float:
+    """NaN for a word that is no number."""
     try:
-        return math.isfinite(float(word))
+        return float(word)
     except ValueError:
-        return False
+        return math.nan
 
 
 def chorale_source(piece: Piece, data: Path | None = None) -> Source:

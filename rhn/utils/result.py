@@ -215,8 +215,10 @@ def rows_of(**columns: Iterable | Mapping[str, Iterable]) -> list[dict[str, Any]
     for name, values in columns.items():
         if isinstance(values, np.ndarray) and values.ndim == 2:
             values = {str(k): column for k, column in enumerate(values.T, 1)}
-        parts = values if isinstance(values, Mapping) else {"": values}
-        split |= {f"{name}_{key}".replace(" ", "_").rstrip("_"): part for key, part in parts.items()}
+        if isinstance(values, Mapping):
+            split |= {f"{name}_{key}".replace(" ", "_"): part for key, part in values.items()}
+        else:
+            split[name] = values
     plain = [values.tolist() if isinstance(values, np.ndarray) else [*values] for values in split.values()]
     return [dict(zip(split, row, strict=True)) for row in zip(*plain, strict=True)]
 

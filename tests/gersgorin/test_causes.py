@@ -25,6 +25,7 @@ CLASS = SIGN[:, 0].long()
 WAVES = torch.sin(6 * torch.rand(N, 1, 1, generator=torch.Generator().manual_seed(1)) + torch.arange(T + 1)[:, None])
 TEXT = torch.randint(1, 40, (N, T), generator=torch.Generator().manual_seed(2))
 LETTERS = (X[..., 0] > 0).long() + 2 * (X[..., 1] > 0)
+BOTH = X, torch.zeros(N)
 NEAR = X[:20].repeat(N // 20, 1, 1) + 1e-6 * X
 ALL = slice(None)
 
@@ -98,6 +99,20 @@ class Flat(Net):
 
     def forward(self, x):
         return super().forward(x).squeeze(1)
+
+
+class Both(Flat):
+    """With a second input."""
+
+    def forward(self, x, more):
+        return super().forward(x) + more
+
+
+def large(model):
+    """Ten times its initial weights, and more."""
+    for p in model.parameters():
+        nn.init.normal_(p, std=5.0)
+    return model
 
 
 class Root(Net):
@@ -179,6 +194,8 @@ CASES = [
     ("ids as numbers", False, (Net(inputs=1), TEXT[..., None].float(), SUM, MSE), (words(), TEXT, SUM, MSE)),
     ("ids as numbers", False, (words(), TEXT, TEXT[:, -1:].float(), MSE), (words(40), TEXT, TEXT[:, -1], CE)),
     ("target scale", True, (Net(), X, 4000 + 9 * SUM, MSE), (Net(), X, 1 + SUM, MSE)),
+    ("target scale", True, (Net(), X, 20_000 * SUM, MSE), (Net(), X, SUM, MSE)),
+    ("mixed examples", False, (Both(batch_first=False), BOTH, SUM[:, 0], MSE), (Both(), BOTH, SUM[:, 0], MSE)),
     ("input scale", False, (Net(), 4000 + 300 * X, SUM, MSE), (Net(), 1 + X, SUM, MSE)),
     ("padding", False, (words(), padded(40), SUM, MSE), (words(), padded(10), SUM, MSE)),
     ("ambiguous inputs", False, (Net(), NEAR, SUM, MSE), (Net(), X * torch.tensor([1, 1, 1e4]), SUM, MSE)),
@@ -285,6 +302,7 @@ def checked(model=None, x=X, y=SUM, loss=MSE, *, optimizer=torch.optim.Adam, ste
         ("learning rate too low", {"lr": 1e-6}),
         ("learning rate too high", {"lr": 30.0}),
         ("too few steps", {"lr": 1e-3, "steps": 30}),
+        ("initial weights", {"model": large(Net(kind=nn.RNN)), "lr": 1e-3}),
     ],
 )
 def test_what_makes_a_stuck_training_leave_is_its_cause(name, change):

@@ -225,13 +225,13 @@ def _repairs_of_training(case: Case, likely: dict[str, Cause]) -> Iterator[Repai
 
 
 def _default_weights(case: Case) -> Iterator[Repair]:
-    """The initial weights that the layers give themselves, if those of the model are far larger or smaller."""
+    """The initial weights that layers of torch.nn give themselves, if those of the model are far larger or smaller."""
     model, sizes = copy.deepcopy(case.loop.model), {}
     with random_numbers_kept(model):
         torch.manual_seed(0)
         for part in model.modules():
-            if callable(reset := getattr(part, "reset_parameters", None)):
-                reset()
+            if type(part).__module__.startswith("torch.nn.") and hasattr(part, "reset_parameters"):
+                part.reset_parameters()
     for (name, given), default in zip(case.loop.model.named_parameters(), model.parameters(), strict=True):
         own, usual = (math.sqrt(p.detach().double().square().mean().item()) for p in (given, default))
         if given.dim() > 1 and usual and not 1 / ODD < own / usual < ODD:
