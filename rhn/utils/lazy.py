@@ -1,6 +1,5 @@
 """Load modules on first use: the modules behind the names of a package, and plugins of other packages."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -27,10 +26,7 @@ def lazy_names(
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(f"{package}.{homes[name]}"), name)
 
-    def public() -> list[str]:
-        return sorted({*homes, *submodules, *(name for name in vars(sys.modules[package]) if name.startswith("__"))})
-
-    return sorted(homes), load, public
+    return sorted(homes), load, lambda: sorted({*homes, *submodules})
 
 
 def plugin(name: str) -> Any:

@@ -113,8 +113,9 @@ class Result:
         elif path.suffix.lower() == ".json":
             write_json(path, {"made_with": made_with(), KIND: self.kind} | _plain(self._saved()) | self.derived())
         elif path.suffix.lower() != ".npz" or not self.kind:
-            endings = ", ".join((".json", ".csv", *SUFFIXES))
-            raise OutputError(f"{path}: expected the ending {'.npz, ' * bool(self.kind)}{endings}")
+            raise OutputError(
+                f"{path}: expected the ending {'.npz, ' * bool(self.kind)}.json, .csv, {', '.join(SUFFIXES)}"
+            )
         else:
             saved = {name: _as_array(value) for name, value in self._saved().items() if value is not None}
             write_arrays(path, {KIND: np.array(self.kind)} | saved)

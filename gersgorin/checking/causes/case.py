@@ -62,6 +62,16 @@ class Case:
         return self.frames is not None and shape[:2] == self.first.shape[:2] and len(shape) >= self.first.dim()
 
     @property
+    def regression(self) -> bool:
+        """True if the targets are numbers, not classes or probabilities of 0 and 1."""
+        return self.y.is_floating_point() and not bool(((self.y == 0) | (self.y == 1)).all())
+
+    @property
+    def kind(self) -> str:
+        """Of the optimiser: "SGD", whose steps are as large as the gradient, or "other"."""
+        return "SGD" if isinstance(self.loop.optimizer, torch.optim.SGD) else "other"
+
+    @property
     def output_axis(self) -> int | None:
         """Axis of the examples in the output; None: it has none."""
         shape, axes = self.output.shape, (self.axis, 0) if self.of_frames else (0, self.axis)

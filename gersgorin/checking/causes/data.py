@@ -23,9 +23,9 @@ TRIED = 20  # steps of the optimiser by which its speed is measured
 SAME = 3.0  # times the spread of x, at most, of numbers that are x
 READERS = (nn.RNNBase, nn.RNNCellBase, nn.Linear)
 OTHERS = (nn.Embedding, nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.modules.conv._ConvNd)
+USUAL = {"SGD": (3e-3, 0.5), "other": (3e-4, 1e-2)}  # learning rates that are rarely the cause
 FEWEST = 50  # steps of a training that may reach the constant
 ARRIVES = 3.0  # times the steps of the training, from which on the constant alone is out of reach
-USUAL = {"SGD": (3e-3, 0.5), "other": (3e-4, 1e-2)}  # learning rates that are rarely the cause
 RIGHT = 1e-4  # of the first loss: that of a constant output that is right
 COMMON = 0.9  # share of a class that nearly always occurs
 UNSORTED = 0.5  # of the constant's loss by chance: what constants of single stretches have if the data are sorted
@@ -111,18 +111,17 @@ def numbered_targets(case: Case) -> Iterator[Cause]:
 def far_targets(case: Case) -> Iterator[Cause]:
     """Targets so far from the outputs that the constant alone is out of reach at the speed of this optimiser."""
     y, last, loop = case.y, case.loop.activation, case.loop
-    classes = not y.is_floating_point() or bool(((y == 0) | (y == 1)).all())
-    if classes or (last is not None and not last.low <= y.mean() <= last.high):  # which is another cause
+    if not case.regression or (last is not None and not last.low <= y.mean() <= last.high):  # which is another cause
         return
     if case.steps < FEWEST or loop.scheduler:
         return
-    low, high = USUAL["SGD" if isinstance(loop.optimizer, torch.optim.SGD) else "other"]
+    low, high = USUAL[case.kind]
     slower = loop.learning_rate / high if loop.learning_rate < low else 1.0  # than at the highest usual learning rate
     start, goal, spread = case.output.mean().item(), y.mean().item(), max(y.std(correction=0).item(), 1e-30)
     if far := loop.first_loss >= FAR * case.constant_loss:
         speed, moved = _speed(output.mean().item() for _, output, _ in islice(case.training(), TRIED + 1))
         way, words = abs(goal - moved), "to reach the mean"
-    elif isinstance(loop.optimizer, torch.optim.SGD):  # whose steps are as large as the gradient
+    elif case.kind == "SGD":
         return
     else:  # no constant is far away: as fast as all weights together move the outputs
         rising = case.training(lambda output, y: -output.mean())
@@ -132,7 +131,7 @@ def far_targets(case: Case) -> Iterator[Cause]:
             "to cross the median distance of a target from their median",
         )
     needed = way / max(speed, 1e-30)
-    if needed * (1.0 if far else slower) > MOSTLY * case.steps and math.isfinite(needed) and speed > 0:
+    if needed * (1.0 if far else slower) > MOSTLY * case.steps and speed > 0:
         yield Cause(
             "target scale",
             f"The targets have mean {goal:.4g} and standard deviation {spread:.3g}, the outputs mean {start:.2g}. This optimiser moves "

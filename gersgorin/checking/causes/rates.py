@@ -86,17 +86,13 @@ def exploding_start(reach: Reach) -> Cause:
 
 def rate_is_usual(case: Case) -> bool:
     """True if the learning rate is in the range that is rarely the cause."""
-    low, high = USUAL[_kind(case)]
+    low, high = USUAL[case.kind]
     return low <= case.loop.learning_rate <= high
-
-
-def _kind(case: Case) -> str:
-    return "SGD" if isinstance(case.loop.optimizer, torch.optim.SGD) else "other"
 
 
 def decades(case: Case) -> list[float]:
     """Factors on the learning rate: the decades nearest to the usual ones, without the one that the forecast has tried."""
-    rate, (least, most), (low, high) = case.loop.learning_rate, RATES[_kind(case)], USUAL[_kind(case)]
+    rate, (least, most), (low, high) = case.loop.learning_rate, RATES[case.kind], USUAL[case.kind]
     if case.loop.scheduler is not None:
         return []
     factors = [10.0**k for k in range(-9, 10) if k and least * 0.999 <= rate * 10.0**k <= most * 1.001]
@@ -122,7 +118,7 @@ def better_rate(case: Case, own: Trial, run: Callable[[float, int], list[Trial]]
 
     run: makes a trial at a factor on the learning rate, of some steps.
     """
-    rate, (low, high) = case.loop.learning_rate, USUAL[_kind(case)]
+    rate, (low, high) = case.loop.learning_rate, USUAL[case.kind]
     if case.loop.scheduler is not None or low / FAR <= rate <= high * FAR:
         return
     factor, word = (0.1, "high") if rate > high else (10.0, "low")

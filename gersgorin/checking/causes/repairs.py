@@ -148,7 +148,7 @@ def _repairs(case: Case, likely: dict[str, Cause], rates: bool) -> Iterator[Repa
 
 def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
     loop, last = case.loop, case.loop.activation
-    numbers, regression = case.first.is_floating_point(), _is_regression(case)
+    numbers, regression = case.first.is_floating_point(), case.regression
     if (cause := likely.get("softmax twice")) and last is not None:
         logits = torch.log if last.kind == "Softmax" else torch.logit
         loss = lambda z, y: loop.loss_fn(logits(z.clamp(1e-7, 1 - 1e-7)), y)  # noqa: E731
@@ -255,12 +255,6 @@ def _without(cause: Cause) -> Callable[[Trial], Cause]:
         return replace(cause, sentence=sentence, evidence=cause.evidence | {"left": trial.left})
 
     return shown
-
-
-def _is_regression(case: Case) -> bool:
-    """True if the targets are numbers, not classes or probabilities."""
-    y = case.y
-    return y.is_floating_point() and not bool(((y == 0) | (y == 1)).all())
 
 
 def _standardised(
