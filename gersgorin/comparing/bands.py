@@ -25,6 +25,7 @@ from gersgorin.linalg.products import running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
 from gersgorin.plotting.figure import (
     DASHED,
+    LEAST,
     Block,
     Shown,
     compose,
@@ -282,11 +283,14 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
         plot_spectrum(record, step, limit=limit, ax=ax).set_title("\n".join(lines))
 
     draws = [partial(spectrum, *row) for row in zip(records, names, strict=True)]
-    blocks = [Block(draws, 2.6, columns, "xy", legend=True)]
-    if (half := max(crowd(record.eigenvalues[step])[1] for record in records)) < limit / 2 and len(records) <= IN_A_ROW:
+    blocks = [Block(draws, 2.6, columns, "xy", legend=True, least=LEAST)]
+    if (
+        0 < (half := max(crowd(record.eigenvalues[step])[1] for record in records)) < limit / 2
+        and len(records) <= IN_A_ROW
+    ):
         words = f"{limit / half:.3g} times larger"
         larger = [lambda ax, record=record: plot_crowd(record, step, ax, half).set_title(words) for record in records]
-        blocks.append(Block(larger, 2.6, columns))
+        blocks.append(Block(larger, 2.6, columns, least=LEAST))
     runs = [_one_run(record) for record in records]
     about = "; ".join(filter(None, (f"spectra of step {step} of 0 to {T - 1}, grey: all steps", same)))
     return compose(_finding(runs, common, names), about, *blocks, *_over_time(runs, names))
@@ -358,5 +362,5 @@ def _over_time(comparisons: Sequence[Comparison], names: Sequence[str]) -> list[
         ax.set(xlim=(0, len(counts)), ylim=(0, None), ylabel="runs", xlabel=time_label(comparisons[0].unit))
         ax.yaxis.set_major_locator(MaxNLocator(3, integer=True))
 
-    blocks = [Block([partial(measures, name) for name in PANELS], 2.0, 2, "x", legend=True)]
+    blocks = [Block([partial(measures, name) for name in PANELS], 2.0, 2, "x", legend=True, least=LEAST)]
     return blocks + [Block([runs], 0.9)] * any(len(set(comparison.steps)) > 1 for comparison in comparisons)

@@ -50,7 +50,7 @@ DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # 7 and 4: th
 MARKERS = "osD^vPX*"
 DECADES = 8  # of a heat map's scale
 WIDTH = 8.0  # inches, of a figure of several panels
-NARROWEST = 0.65  # of its own width, a panel; narrower ones are drawn in more rows
+LEAST = 2.0  # inches of a panel without labels and names of its own
 LONGEST = 0.3  # of a panel's width, a name at the end of a curve
 
 
@@ -88,11 +88,13 @@ class Block:
     """Axes that all panels share, "x", "y" or "xy": only the outer ones are labelled."""
     legend: bool = False
     """One legend of all panels above them; else each panel names its curves at their ends, or in its own legend."""
+    least: float = 2.5
+    """Width of a panel in inches, at letters of 9 points: what does not fit goes into the next row."""
 
     def rows(self, width: float, inches: float) -> tuple[list[list[int]], list[float]]:
         """The panels of each row, and all heights with the legend's, in a figure of these inches that is `width` wide by itself."""
-        least = NARROWEST * width / self.columns * rcParams["font.size"] / 9
-        columns = min(math.ceil(self.columns * inches / width), int(inches / least))
+        fit = int(inches / (self.least * rcParams["font.size"] / 9))
+        columns = min(max(self.columns, math.ceil(self.columns * inches / width)), fit)
         count = -(-len(self.draws) // max(1, columns))
         rows = [row.tolist() for row in np.array_split(range(len(self.draws)), count)]
         wider = inches / len(rows[0]) / (width / min(self.columns, len(self.draws)))
@@ -109,7 +111,7 @@ class Block:
                 ax = figure.add_subplot(grid[k, place * span : (place + 1) * span], axes_class=ShownAxes, **shared)
                 self.draws[panel](ax)
                 plain_ticks(ax)
-                fold_title(ax, figure.get_figwidth() / len(row) - 0.6, 0.8 * self.height)
+                fold_title(ax, figure.get_figwidth() / len(row) - 0.6)
                 axes.append(ax)
                 if "x" in self.shared and row is not rows[-1]:
                     ax.tick_params(labelbottom=False)
@@ -135,26 +137,34 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
     figure = Shown(inches, 1)
     titled(figure, title, about)
     lines = 2 + figure.get_suptitle().count("\n") + figure.get_supxlabel().count("\n")
-    figure.set_figheight(sum(heights) + lines * rcParams["font.size"] / 50)
+    height = sum(heights) + lines * rcParams["font.size"] / 50
     cells = math.lcm(*(len(row) for rows, _ in parts for row in rows))
     grid, top, unnamed = figure.add_gridspec(len(heights), cells, height_ratios=heights), 0, list[Axes]()
     for block, (rows, each) in zip(blocks, parts, strict=True):
         unnamed += block.draw(figure, grid, top, rows)
         top += len(each)
+    figure.set_figheight(height + _above(figure))
     laid_out(figure)
-    more = [0.0] * len(heights)
+    for ax in unnamed:
+        name_curves(ax)
+    figure.set_figheight(height + _above(figure))
+    for ax in laid_out(figure).axes:
+        fold_label(ax)
+    for ax in laid_out(figure).axes:
+        fill_place(ax)
+    return figure
+
+
+def _above(figure: Figure) -> float:
+    """Inches that legends and folded titles above axes take, of each row of the grid the most."""
+    rows: dict[int, float] = {}
     for ax in figure.axes:
-        if ax in unnamed:
-            name_curves(ax)
         legend, place = ax.get_legend(), ax.get_subplotspec()
         high = legend.get_window_extent().height / figure.dpi if legend else 0.0
         high += ax.get_title("left").count("\n") * rcParams["font.size"] / 60
         if place is not None:
-            more[place.rowspan.start] = max(more[place.rowspan.start], high)
-    figure.set_figheight(figure.get_figheight() + sum(more))
-    for ax in laid_out(figure).axes:
-        fill_place(ax)
-    return figure
+            rows[place.rowspan.start] = max(rows.get(place.rowspan.start, 0.0), high)
+    return sum(rows.values())
 
 
 def fill_place(ax: Axes) -> None:
@@ -168,13 +178,19 @@ def fill_place(ax: Axes) -> None:
     ax.set(xlim=np.mean(x) + sides * max(ratio, 1), ylim=np.mean(y) + sides / min(ratio, 1))
 
 
-def fold_title(ax: Axes, width: float, height: float) -> None:
-    """Fold the title of axes into lines as long as they are wide (inches), the label of the vertical axis as they are high."""
-    letter, title, label = 0.6 * rcParams["font.size"] / 72, ax.get_title("left"), ax.get_ylabel()
-    lines = [part for line in title.split("\n") for part in textwrap.wrap(line, max(12, int(width / letter)))]
-    ax.set_title("\n".join(lines), loc="left")
-    if not {"$", "\n"} & {*label}:
-        ax.set_ylabel("\n".join(textwrap.wrap(label, max(8, int(height / letter)))))
+def fold_title(ax: Axes, width: float) -> None:
+    """Fold the title of axes into lines as long as they are wide (inches); mathematics stays whole."""
+    letters = max(12, int(72 * width / (0.6 * rcParams["font.size"])))
+    lines = ax.get_title("left").split("\n")
+    folded = (line if r"$\log" in line else "\n".join(textwrap.wrap(line, letters)) for line in lines)
+    ax.set_title("\n".join(folded), loc="left")
+
+
+def fold_label(ax: Axes) -> None:
+    """Fold the label of the vertical axis into lines as long as the axes are high."""
+    if not {"$", "\n"} & {*(label := ax.get_ylabel())}:
+        letters = int(72 / ax.figure.dpi * ax.get_window_extent().height / (0.6 * rcParams["font.size"]))
+        ax.set_ylabel("\n".join(textwrap.wrap(label, max(8, letters), break_long_words=False)))
 
 
 def panels(width: float, height: float, title: str | Callable[[Any], str] = "", columns: int = 2) -> Callable:

@@ -18,6 +18,7 @@ from gersgorin.plotting.animation import Film
 from gersgorin.plotting.figure import (
     DASHED,
     DASHES,
+    LEAST,
     Block,
     Shown,
     Style,
@@ -279,8 +280,8 @@ def draw_recording(recording: Recording) -> Shown:
 
     spectra = [partial(plot_moment, recording, moment=moment) for moment in moments]
     blocks = (
-        Block(spectra, 1.9, 2, "xy", legend=True),
-        Block([partial(measures, n) for n in panels], 1.8, 2, "x"),
+        Block(spectra, 1.9, 2, "xy", legend=True, least=LEAST),
+        Block([partial(measures, n) for n in panels], 1.8, 2, "x", least=LEAST),
     )
     return compose(_heading(recording), _about(recording), *blocks, width=9)
 

@@ -57,7 +57,7 @@ def our_style(figure: str | float | None = None) -> Iterator[None]:
 
     token = _chosen.set(_chosen.get() if figure is None else inches_of(figure))
     inches = _chosen.get() or 10
-    points = 11 if inches > 12 else min(9, 6 + inches / 3.25)  # 7 in a column
+    points = 12 if inches > 12 else min(9, 6 + inches / 3.25)  # 7 in a column
     small = dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), points - 1)
     large = {"font.size": points, "axes.titlesize": points, "figure.titlesize": points + 1}
     with matplotlib.rc_context():
