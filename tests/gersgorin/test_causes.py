@@ -115,6 +115,13 @@ def large(model):
     return model
 
 
+def readout(units):
+    """Only its last layer is trained."""
+    model = Net(kind=nn.RNN, units=units)
+    model.rnn.requires_grad_(False)
+    return model
+
+
 class Root(Net):
     """A root, whose slope is no number for an example of zeros."""
 
@@ -297,7 +304,7 @@ def checked(model=None, x=X, y=SUM, loss=MSE, *, optimizer=torch.optim.Adam, ste
         ("output scale", {"model": Net(1, Scaled(1e-6)), "y": SIGN, "loss": LOGITS, "lr": 1e-3}),
         ("weight decay", {"weight_decay": 3.0, "optimizer": torch.optim.SGD, "lr": 0.1, "steps": 400}),
         ("dropout", {"model": nn.Sequential(nn.Dropout(0.98), Net())}),
-        ("learning-rate schedule", {"gamma": 0.5}),
+        ("schedule", {"gamma": 0.5}),
         ("clip_norm too small", {"clip_norm": 1e-6, "optimizer": torch.optim.SGD, "lr": 0.1, "steps": 300}),
         ("learning rate too low", {"lr": 1e-6}),
         ("learning rate too high", {"lr": 30.0}),
@@ -315,6 +322,23 @@ def test_what_makes_a_stuck_training_leave_is_its_cause(name, change):
 def test_a_training_that_works_has_no_cause():
     found = checked()
     assert found.outcome == "leaves" and found.causes == () and found.why is None
+
+
+@for_each(
+    ("name", "change"),
+    [
+        ("schedule", {"gamma": 0.8}),
+        ("untrained weights", {"model": readout(2), "steps": 300}),
+        (None, {"model": readout(32), "steps": 300}),
+        ("learning rate too low", {"model": Net(units=32), "lr": 9e-5, "steps": 600}),
+    ],
+)
+def test_what_makes_a_training_that_leaves_much_better_is_its_cause(name, change):
+    found = checked(**change)
+    assert found.outcome == "leaves" and [(cause.name, cause.sure) for cause in found.causes] == [(name, False)] * bool(
+        name
+    )
+    assert not name or ("held-out" in found.why and found.causes[0].evidence["better"] < 0.7)
 
 
 def test_an_explosion_names_the_step_and_the_norm_for_clipping():
