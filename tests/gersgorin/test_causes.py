@@ -161,12 +161,22 @@ def own_mse(output, y):
     return (output - y).square().mean()
 
 
+def tagger():
+    return nn.Sequential(nn.Embedding(60, 8), Net(3, inputs=8, read=ALL))
+
+
+def tagging(left_out=-100):
+    return lambda z, y: F.cross_entropy(z.flatten(0, 1), y.flatten(), ignore_index=left_out)
+
+
 def padded(T):
     """Texts of 3 to 8 words among zeros behind."""
     lengths = torch.randint(3, 9, (N, 1), generator=torch.Generator().manual_seed(3))
     return F.pad(TEXT, (0, T - TEXT.shape[1])) * (torch.arange(T) < lengths)
 
 
+PADDED = padded(80).flip(1)
+TAGS = (PADDED % 2 + 1) * (PADDED > 0)
 SOFTMAX, LOG = nn.Softmax(-1), nn.LogSoftmax(-1)
 CE, MSE, BCE, LOGITS = nn.CrossEntropyLoss(), nn.MSELoss(), nn.BCELoss(), nn.BCEWithLogitsLoss()
 RELU = nn.ReLU()
@@ -227,6 +237,7 @@ CASES = [
         (Net(1, inputs=1, read=ALL), WAVES[:, :-1], WAVES[:, :-1], MSE),
         (Net(1, inputs=1, read=ALL), WAVES[:, :-1], WAVES[:, 1:], MSE),
     ),
+    ("padding", False, (tagger(), PADDED, TAGS, tagging()), (tagger(), PADDED, TAGS, tagging(0))),
     ("class imbalance", False, (Net(2), X, (SUM[:, 0] > 4).long(), CE), (Net(2), X, CLASS, CE)),
 ]  # fmt: skip
 
@@ -330,6 +341,10 @@ def test_a_training_that_works_has_no_cause():
         ("schedule", {"gamma": 0.8}),
         ("untrained weights", {"model": readout(2), "steps": 300}),
         (None, {"model": readout(32), "steps": 300}),
+        (
+            "padding",
+            {"model": tagger(), "x": PADDED, "y": TAGS, "loss": tagging(), "lr": 0.5, "optimizer": torch.optim.SGD},
+        ),
         ("learning rate too low", {"model": Net(units=32), "lr": 9e-5, "steps": 600}),
     ],
 )

@@ -218,6 +218,32 @@ def padding(case: Case) -> Iterator[Cause]:
         )
 
 
+def padded_loss(case: Case) -> Iterator[Cause]:
+    """A loss that reads mostly padding: equal frames at the ends or the beginnings of sequences, with equal targets."""
+    if not case.of_frames or case.y.shape[:2] != case.first.shape[:2] or (case.frames or 0) < FEW:
+        return
+    padding = padded(case.first, case.axis)
+    lengths, targets = padding.sum(1 - case.axis), case.y[padding]
+    (slope,) = torch.autograd.grad(case.loop.loss_fn(case.output, case.y), case.output, retain_graph=True)
+    read = slope.flatten(2).any(-1)
+    share = ((read & padding).sum() / read.sum()).item()
+    if lengths.min() < lengths.max() and share > MOSTLY and bool((targets == targets[0]).all()):
+        yield Cause(
+            "padding",
+            f"{share:.0%} of the outputs that the loss compares are at padding, whose targets are all {targets.flatten()[0].item():g}.",
+            "Leave them out of the loss: nn.CrossEntropyLoss(ignore_index=...), or loss_fn(output[real], y[real]).",
+            {"share": share},
+        )
+
+
+def padded(x: Tensor, axis: int) -> Tensor:
+    """True for each frame of the padding: the commonest first or last frame, as often as it is repeated there."""
+    rows = x.movedim(axis, 0)
+    frames, numbers = rows[:, [0, -1]].flatten(0, 1).unique(dim=0, return_counts=True)
+    same = (rows == frames[numbers.argmax()]).reshape(*rows.shape[:2], -1).all(-1).long()
+    return (same.cumprod(1) + same.flip(1).cumprod(1).flip(1)).bool().movedim(0, axis)
+
+
 def _ends(x: Tensor, axis: int) -> Tensor:
     """(N,) numbers of steps before those that equal the last one."""
     x = x.movedim(axis, 0)

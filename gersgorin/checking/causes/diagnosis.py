@@ -62,6 +62,7 @@ BEFORE = (  # the most harmful first
     Row(data.far_targets, risk=True),
     Row(data.raw_inputs),
     Row(data.padding, risk=True),
+    Row(data.padded_loss, risk=True),
     Row(data.imbalance, risk=True),
     Row(wiring.still_weights, risk=True, last=True),
     Row(output.faint_output, risk=True, last=True),

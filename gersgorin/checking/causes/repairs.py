@@ -12,15 +12,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gersgorin._validate import random_numbers_kept
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import BELOW, Cause
-from gersgorin.checking.causes.data import STANDARDISE, in_front
+from gersgorin.checking.causes.data import STANDARDISE, in_front, padded
 from gersgorin.checking.causes.kept_out import STRONG, Watch
 from gersgorin.checking.causes.rates import (
     CLIP,
+    LATE,
     LONGER,
     STILL,
     decades,
@@ -32,7 +33,7 @@ from gersgorin.checking.causes.rates import (
     usual_factor,
 )
 from gersgorin.checking.clocks import signal
-from gersgorin.checking.trials import Constant, Trial, run_trials
+from gersgorin.checking.trials import LEFT, Constant, Trial, run_trials
 from gersgorin.training.minibatches import Pair, sequence_of, with_sequence
 from gersgorin.training.training import Training
 from rhn.errors import USERS_FAULT
@@ -183,7 +184,8 @@ def improved(case: Case, risks: list[Cause], trials: Trials, steps: int, watch: 
 def _held_out(case: Case, repair: Repair, trials: Trials, steps: int, watch: Watch) -> tuple[float, float, int]:
     """(Loss on held-out examples relative to the constant's, that of the repaired training, steps of both); NaN without time.
 
-    Both losses are the repaired one, in evaluation mode. If a first, much shorter trial is ahead, both trainings go on to `LONG`.
+    Both losses are the repaired one, in evaluation mode. If a first, shorter trial is ahead, or the training itself has learned
+    nothing of this loss, both go on to `LONG`.
     """
     trials.progress(f"repaired: {repair.name}")
     loop, long, (factor,) = repair.applied(case.loop), int(LONG * case.steps), repair.factors
@@ -198,7 +200,7 @@ def _held_out(case: Case, repair: Repair, trials: Trials, steps: int, watch: Wat
     if not (before := loss(copy.deepcopy(watch.model), mixed)) > STRONG:
         return before, math.nan, steps
     after = loss(trials.end(loop, factor, steps, constant), changed)
-    if 2 * steps < long and after < BEGINS * before:
+    if steps < LATE * long and (after < BEGINS * before or before > LEFT):
         before, steps = loss(trials.end(case.loop, 1.0, long, trials.constant), mixed), long
         after = loss(trials.end(loop, factor, long, constant), changed)
     return before, after, steps
@@ -301,8 +303,24 @@ def _schedule(case: Case, stays: bool = False) -> Iterator[Repair]:
 
 
 def _padding(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
-    front = lambda pair: (with_sequence(pair[0], in_front(sequence_of(pair[0]), case.axis)), pair[1])  # noqa: E731
-    if (cause := likely.get("padding")) is not None:
+    """Padding out of the loss, or in front of the sequences."""
+    if (cause := likely.get("padding")) is None:
+        return
+    if case.of_frames:
+
+        def marked(pair: Pair) -> Pair:
+            real = ~padded(sequence_of(pair[0]), case.axis)
+            real = real.reshape(*real.shape, *[1] * (pair[1].dim() - 2)).expand(pair[1].shape)
+            return pair[0], torch.stack([pair[1], real.to(pair[1])], -1)
+
+        def loss(z: Tensor, both: Tensor) -> Tensor:
+            """Of the real frames, as one long sequence."""
+            y, real = both[..., 0], both[..., 1].flatten(2).any(-1) if both.dim() > 3 else both[..., 1].bool()
+            return case.loop.loss_fn(*(part[real].unsqueeze(case.axis) for part in (z, y)))
+
+        yield Repair("padding out of the loss", _without(cause), {"loss_fn": loss}, marked)
+    else:
+        front = lambda pair: (with_sequence(pair[0], in_front(sequence_of(pair[0]), case.axis)), pair[1])  # noqa: E731
         yield Repair("padding in front", _without(cause), change=front)
 
 
