@@ -15,6 +15,7 @@ from gersgorin.checking.causes.data import in_front
 from gersgorin.checking.causes.diagnosis import BEFORE, before
 from gersgorin.training.activation import last_activation, states_of
 from gersgorin.training.training import Training
+from rhn.errors import InvalidInputError
 
 ENOUGH = 600.0  # seconds on any machine
 N, T = 200, 10
@@ -165,6 +166,11 @@ def tagger():
     return nn.Sequential(nn.Embedding(60, 8), Net(3, inputs=8, read=ALL))
 
 
+def ctc(output, y):
+    lengths = torch.full((2, len(y)), T)
+    return F.ctc_loss(output.transpose(0, 1).log_softmax(2), y, *lengths)
+
+
 def tagging(left_out=-100):
     return lambda z, y: F.cross_entropy(z.flatten(0, 1), y.flatten(), ignore_index=left_out)
 
@@ -285,6 +291,7 @@ def test_minibatches_in_one_order_of_one_class_each_are_named():
         ({"loss_fn": lambda output, y: torch.ones((), requires_grad=True) + output.mean().item()}, "no gradient"),
         ({"loss_fn": lambda output, y: (output - output).sum() / 0}, "not finite"),
         ({"y": SUM[:, 0]}, "unpaired loss"),
+        ({"model": tagger(), "x": TEXT, "y": TEXT % 2 + 1, "loss_fn": ctc}, "too few frames"),
         ({"optimizer": torch.optim.Adam(Net().parameters())}, "untrained weights"),
     ],
 )
@@ -354,6 +361,12 @@ def test_what_makes_a_training_that_leaves_much_better_is_its_cause(name, change
         name
     )
     assert not name or ("held-out" in found.why and found.causes[0].evidence["better"] < 0.7)
+
+
+def test_a_loss_that_needs_a_variance_is_refused_with_the_line_to_write():
+    with pytest.raises(InvalidInputError, match=r"also needs a variance: .* y, output\[..., 1:\]"):
+        checked(Net(2), loss=nn.GaussianNLLLoss())
+    assert checked(Net(2), loss=lambda z, y: nn.GaussianNLLLoss()(z[..., :1], y, z[..., 1:].exp()), steps=2)
 
 
 def test_an_explosion_names_the_step_and_the_norm_for_clipping():
