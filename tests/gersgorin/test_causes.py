@@ -116,6 +116,12 @@ def large(model):
     return model
 
 
+def shut(model):
+    """An update gate that lets nothing pass."""
+    nn.init.constant_(model.rnn.bias_hh_l0[8:16].detach(), 12.0)
+    return model
+
+
 def readout(units):
     """Only its last layer is trained."""
     model = Net(kind=nn.RNN, units=units)
@@ -328,6 +334,7 @@ def checked(model=None, x=X, y=SUM, loss=MSE, *, optimizer=torch.optim.Adam, ste
         ("learning rate too high", {"lr": 30.0}),
         ("too few steps", {"lr": 1e-3, "steps": 30}),
         ("initial weights", {"model": large(Net(kind=nn.RNN)), "lr": 1e-3}),
+        ("initial weights", {"model": shut(Net()), "y": SIGN, "loss": LOGITS, "lr": 3e-3}),
     ],
 )
 def test_what_makes_a_stuck_training_leave_is_its_cause(name, change):

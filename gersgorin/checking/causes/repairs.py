@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gersgorin._validate import random_numbers_kept
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import BELOW, Cause
-from gersgorin.checking.causes.data import STANDARDISE, in_front, padded
+from gersgorin.checking.causes.data import SATURATED, STANDARDISE, in_front, padded
 from gersgorin.checking.causes.kept_out import STRONG, Watch
 from gersgorin.checking.causes.rates import (
     CLIP,
@@ -359,7 +359,8 @@ def _default_weights(case: Case) -> Iterator[Repair]:
                 part.reset_parameters()
     for (name, given), default in zip(case.loop.model.named_parameters(), model.parameters(), strict=True):
         own, usual = (math.sqrt(p.detach().double().square().mean().item()) for p in (given, default))
-        if given.dim() > 1 and usual and not 1 / ODD < own / usual < ODD:
+        shut = given.dim() == 1 and given.abs().max() > SATURATED  # a gate, by its bias
+        if usual and not 1 / ODD < own / usual < ODD and (given.dim() > 1 or shut):
             sizes[name] = own, usual
     if sizes:
         name, (own, usual) = max(sizes.items(), key=lambda size: abs(math.log(max(size[1][0], 1e-30) / size[1][1])))
