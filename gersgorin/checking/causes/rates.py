@@ -131,11 +131,6 @@ def scheduled_end(case: Case) -> int:
     return end if end < LATE * case.steps else case.steps
 
 
-def has_few_steps(case: Case) -> bool:
-    """True if a training is so short that its length may be the cause."""
-    return case.steps <= FEW and case.loop.scheduler is None
-
-
 def too_few(steps: int, left: float) -> Cause:
     """The cause of a training that is too short."""
     return Cause(

@@ -21,11 +21,11 @@ from gersgorin.checking.causes.data import SATURATED, STANDARDISE, in_front, pad
 from gersgorin.checking.causes.kept_out import STRONG, Watch
 from gersgorin.checking.causes.rates import (
     CLIP,
+    FEW,
     LATE,
     LONGER,
     STILL,
     decades,
-    has_few_steps,
     rate_cause,
     rate_is_usual,
     scheduled_end,
@@ -45,7 +45,6 @@ AHEAD = 0.98  # of the training's own loss at the same step: a first trial that 
 EXPLAINS = 2.0  # times what the outputs of the training itself explain at the same step: likewise
 BEGINS, BETTER = 0.9, 0.7  # of the loss on held-out examples of a training that leaves: likewise; clearly better
 ODD = 4.0  # times the size of a layer's own initial weights, from which on others may be too large or too small
-MUCH = 0.5  # probability of dropout that may harm a training that leaves
 TINY = 0.01  # standard deviation of inputs, outputs or targets, below which these may be too small
 
 
@@ -164,7 +163,7 @@ def improved(case: Case, risks: list[Cause], trials: Trials, steps: int, watch: 
     """
     likely, factor = {cause.name: cause for cause in risks}, usual_factor(case)
     usual = Repair("a more usual learning rate", lambda trial: rate_cause(case, trial), factors=[factor])
-    others = *_schedule(case), *_padding(case, likely), *_frozen(case, likely), *_dropout(case, MUCH)
+    others = *_schedule(case), *_padding(case, likely), *_frozen(case, likely)
     for repair in [usual] if factor != 1 else others:
         try:
             before, after, taken = _held_out(case, repair, trials, steps, watch)
@@ -214,7 +213,7 @@ def _repairs(case: Case, likely: dict[str, Cause], rates: bool) -> Iterator[Repa
     if others and not usual:
         yield at_others
     yield from _repairs_of_training(case, likely)
-    if rates and has_few_steps(case):
+    if rates and case.steps <= FEW and case.loop.scheduler is None:
         longer = LONGER * case.steps
         yield Repair("more steps", lambda trial: too_few(case.steps, trial.left), mistake=False, lengths=[longer])
     if others and usual and "explosion" not in likely:  # which smaller rates delay
@@ -337,10 +336,9 @@ def _frozen(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
         yield Repair("all weights trained", _without(cause), {"model": model, "optimizer": optimizer})
 
 
-def _dropout(case: Case, least: float = 0.0) -> Iterator[Repair]:
-    """No dropout, if there is some, of a least probability."""
-    most = max((p for _, _, p in _dropped(case.loop.model)), default=0.0)
-    if most and most >= least:
+def _dropout(case: Case) -> Iterator[Repair]:
+    """No dropout, if there is some."""
+    if most := max((p for _, _, p in _dropped(case.loop.model)), default=0.0):
         words = f"Dropout of up to {most:g} removes information that has to be kept exactly."
         cause = Cause("dropout", words, "Set dropout to 0, at least before and inside the recurrence.", {"p": most})
         model = copy.deepcopy(case.loop.model)
