@@ -204,7 +204,7 @@ def padding(case: Case) -> Iterator[Cause]:
     T = case.frames
     if case.of_frames or T is None or T < FEW or not isinstance(case.x, Tensor):
         return
-    behind = padded(case.first, case.axis).movedim(case.axis, 0)
+    behind = is_padding(case.first, case.axis).movedim(case.axis, 0)
     lengths = behind.float().sum(1)
     varies = lengths.min() < lengths.max() or not case.first.select(1 - case.axis, -1).any()  # else a delay of the task
     if behind[:, -1].all() and lengths.mean() >= MOSTLY * T and varies and case.reads(T - 1).any():
@@ -220,7 +220,7 @@ def padded_loss(case: Case) -> Iterator[Cause]:
     """A loss that reads mostly padding: equal frames at the ends or the beginnings of sequences, with equal targets."""
     if not case.of_frames or case.y.shape[:2] != case.first.shape[:2] or (case.frames or 0) < FEW:
         return
-    padding = padded(case.first, case.axis)
+    padding = is_padding(case.first, case.axis)
     lengths, targets = padding.sum(1 - case.axis), case.y[padding]
     (slope,) = torch.autograd.grad(case.loop.loss_fn(case.output, case.y), case.output, retain_graph=True)
     read = slope.flatten(2).any(-1)
@@ -234,7 +234,7 @@ def padded_loss(case: Case) -> Iterator[Cause]:
         )
 
 
-def padded(x: Tensor, axis: int) -> Tensor:
+def is_padding(x: Tensor, axis: int) -> Tensor:
     """True for each frame of the padding: the commonest first or last frame, as often as it is repeated there."""
     rows = x.movedim(axis, 0)
     frames, numbers = rows[:, [0, -1]].flatten(0, 1).unique(dim=0, return_counts=True)
@@ -244,7 +244,7 @@ def padded(x: Tensor, axis: int) -> Tensor:
 
 def in_front(x: Tensor, axis: int) -> Tensor:
     """Sequences with their padding before their first step."""
-    rows, order = x.movedim(axis, 0), (~padded(x, axis)).movedim(axis, 0).long().argsort(dim=1, stable=True)
+    rows, order = x.movedim(axis, 0), (~is_padding(x, axis)).movedim(axis, 0).long().argsort(dim=1, stable=True)
     return rows[torch.arange(len(rows), device=x.device)[:, None], order].movedim(0, axis)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gersgorin._validate import random_numbers_kept
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import BELOW, Cause
-from gersgorin.checking.causes.data import SATURATED, STANDARDISE, in_front, padded
+from gersgorin.checking.causes.data import SATURATED, STANDARDISE, in_front, is_padding
 from gersgorin.checking.causes.kept_out import STRONG, Watch
 from gersgorin.checking.causes.rates import (
     CLIP,
@@ -308,7 +308,7 @@ def _padding(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
     if case.of_frames:
 
         def marked(pair: Pair) -> Pair:
-            real = ~padded(sequence_of(pair[0]), case.axis)
+            real = ~is_padding(sequence_of(pair[0]), case.axis)
             real = real.reshape(*real.shape, *[1] * (pair[1].dim() - 2)).expand(pair[1].shape)
             return pair[0], torch.stack([pair[1], real.to(pair[1])], -1)
 
