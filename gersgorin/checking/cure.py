@@ -44,7 +44,7 @@ from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.diagnosis import before
 from gersgorin.checking.reach import Reach, measure_reach
 from gersgorin.checking.starts import CHRONO, GIVEN, IMPORTS, MEANINGS, MEMORY, OUTPUT_BIAS, Start, filled, starts
-from gersgorin.checking.trials import WINDOW, Constant, Trial, run_trials
+from gersgorin.checking.trials import LEFT, WINDOW, Constant, Trial, run_trials
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.plotting.figure import DASHED, MARKERS, ink, line_style, panels
 from gersgorin.training.losses import Loss
@@ -159,7 +159,7 @@ class Cure(Result):
     """Lines that make the optimiser and change `model` as `self.model` was changed; empty if nothing is changed."""
     outcome: str
     """ "healthy", "cured", "seen once" (it left, and there was no time, or no other order of minibatches, to see it again), "untested",
-    "none helped" or "not searched" (`causes` that only the user can mend)."""
+    "none helped" (or only worse ones were tried before the time ran out) or "not searched" (`causes` that only the user can mend)."""
     causes: tuple[Cause, ...]
     """In the data, the wiring or the output, found before the search."""
     attempts: tuple[Attempt, ...]
@@ -210,9 +210,15 @@ class Cure(Result):
             return f"It learns as it is: {self.given.loss:.3g} {of}; nothing is changed. {once}".strip()
         tried = [a.steps for a in self.attempts if a.steps and a.plan != self.given.plan]
         if self.outcome == "none helped":
+            up_to, more = f"up to {counted(max(tried, default=0), 'step')}", f" To decide, {self._enough}."
+            where = (
+                f"in trials of {up_to}"
+                if self.needed_seconds is None
+                else f"in the steps that there was time for ({up_to})"
+            )
             return (
-                f"None of {counted(len(tried), 'change')} helped, in trials of up to {counted(max(tried, default=0), 'step')}; as it "
-                f"is: {self.given.loss:.3g} {of}."
+                f"None of {counted(len(tried), 'change')} helped, {where}; as it is: {self.given.loss:.3g} {of}."
+                + more * (self.needed_seconds is not None)
             )
         if self.outcome == "untested":
             own = f"{counted(self.given.steps, 'step')} of the training as it is"
@@ -397,9 +403,7 @@ def cure(
     attempts = (search.attempts if search else {}) | {chosen.plan: chosen}
     given = attempts[given.plan]
     others = (a for a in attempts.values() if a.plan != chosen.plan)
-    decides = search and (
-        outcome == "untested" or (outcome == "seen once" and not search.one_order)
-    )  # with more seconds
+    decides = search and (search.ran_out or (outcome == "seen once" and not search.one_order))  # with more seconds
     code = code_of(loop, chosen.plan) if chosen.plan != given.plan else ""
     return Cure(
         title=name or type(model).__name__,
@@ -430,7 +434,7 @@ class _Search:
         self.attempts = {self.given: Attempt(self.given)}
         self.reaches: dict[Start, Reach | None] = {}
         self.unsteady: list[Plan] = []  # with learning rates at which a few steps change what the gradient sees
-        self.step_seconds = loop.step_seconds
+        self.ran_out, self.step_seconds = False, loop.step_seconds
         self.one_order = same_for_all_seeds(loop.data)
 
     @property
@@ -468,7 +472,9 @@ class _Search:
         if found := found or self._confirmed() or self._whole(plans):
             return found
         untested = [a for a in map(self._known, plans) if not self._is_whole(a)]
-        return (untested[0], "untested") if untested else (given, "none helped")
+        self.ran_out = bool(untested)
+        likely = [a for a in untested if not a.steps or LEFT * a.loss < 1]
+        return (likely[0], "untested") if likely else (given, "none helped")
 
     def _whole(self, plans: list[Plan]) -> tuple[Attempt, str] | None:
         """Whole trainings of plans, until one is confirmed."""

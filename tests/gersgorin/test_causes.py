@@ -15,6 +15,7 @@ from gersgorin.checking.causes.data import in_front
 from gersgorin.checking.causes.diagnosis import BEFORE, before
 from gersgorin.training.activation import last_activation, states_of
 from gersgorin.training.training import Training
+from rhn.errors import InvalidInputError
 
 ENOUGH = 600.0  # seconds on any machine
 N, T = 200, 10
@@ -115,6 +116,19 @@ def large(model):
     return model
 
 
+def shut(model):
+    """An update gate that lets nothing pass."""
+    nn.init.constant_(model.rnn.bias_hh_l0[8:16].detach(), 12.0)
+    return model
+
+
+def readout(units):
+    """Only its last layer is trained."""
+    model = Net(kind=nn.RNN, units=units)
+    model.rnn.requires_grad_(False)
+    return model
+
+
 class Root(Net):
     """A root, whose slope is no number for an example of zeros."""
 
@@ -154,12 +168,27 @@ def own_mse(output, y):
     return (output - y).square().mean()
 
 
+def tagger():
+    return nn.Sequential(nn.Embedding(60, 8), Net(3, inputs=8, read=ALL))
+
+
+def ctc(output, y):
+    lengths = torch.full((2, len(y)), T)
+    return F.ctc_loss(output.transpose(0, 1).log_softmax(2), y, *lengths)
+
+
+def tagging(left_out=-100):
+    return lambda z, y: F.cross_entropy(z.flatten(0, 1), y.flatten(), ignore_index=left_out)
+
+
 def padded(T):
     """Texts of 3 to 8 words among zeros behind."""
     lengths = torch.randint(3, 9, (N, 1), generator=torch.Generator().manual_seed(3))
     return F.pad(TEXT, (0, T - TEXT.shape[1])) * (torch.arange(T) < lengths)
 
 
+PADDED = padded(80).flip(1)
+TAGS = (PADDED % 2 + 1) * (PADDED > 0)
 SOFTMAX, LOG = nn.Softmax(-1), nn.LogSoftmax(-1)
 CE, MSE, BCE, LOGITS = nn.CrossEntropyLoss(), nn.MSELoss(), nn.BCELoss(), nn.BCEWithLogitsLoss()
 RELU = nn.ReLU()
@@ -220,6 +249,7 @@ CASES = [
         (Net(1, inputs=1, read=ALL), WAVES[:, :-1], WAVES[:, :-1], MSE),
         (Net(1, inputs=1, read=ALL), WAVES[:, :-1], WAVES[:, 1:], MSE),
     ),
+    ("padding", False, (tagger(), PADDED, TAGS, tagging()), (tagger(), PADDED, TAGS, tagging(0))),
     ("class imbalance", False, (Net(2), X, (SUM[:, 0] > 4).long(), CE), (Net(2), X, CLASS, CE)),
 ]  # fmt: skip
 
@@ -267,6 +297,7 @@ def test_minibatches_in_one_order_of_one_class_each_are_named():
         ({"loss_fn": lambda output, y: torch.ones((), requires_grad=True) + output.mean().item()}, "no gradient"),
         ({"loss_fn": lambda output, y: (output - output).sum() / 0}, "not finite"),
         ({"y": SUM[:, 0]}, "unpaired loss"),
+        ({"model": tagger(), "x": TEXT, "y": TEXT % 2 + 1, "loss_fn": ctc}, "too few frames"),
         ({"optimizer": torch.optim.Adam(Net().parameters())}, "untrained weights"),
     ],
 )
@@ -297,12 +328,13 @@ def checked(model=None, x=X, y=SUM, loss=MSE, *, optimizer=torch.optim.Adam, ste
         ("output scale", {"model": Net(1, Scaled(1e-6)), "y": SIGN, "loss": LOGITS, "lr": 1e-3}),
         ("weight decay", {"weight_decay": 3.0, "optimizer": torch.optim.SGD, "lr": 0.1, "steps": 400}),
         ("dropout", {"model": nn.Sequential(nn.Dropout(0.98), Net())}),
-        ("learning-rate schedule", {"gamma": 0.5}),
+        ("schedule", {"gamma": 0.5}),
         ("clip_norm too small", {"clip_norm": 1e-6, "optimizer": torch.optim.SGD, "lr": 0.1, "steps": 300}),
         ("learning rate too low", {"lr": 1e-6}),
         ("learning rate too high", {"lr": 30.0}),
         ("too few steps", {"lr": 1e-3, "steps": 30}),
         ("initial weights", {"model": large(Net(kind=nn.RNN)), "lr": 1e-3}),
+        ("initial weights", {"model": shut(Net()), "y": SIGN, "loss": LOGITS, "lr": 3e-3}),
     ],
 )
 def test_what_makes_a_stuck_training_leave_is_its_cause(name, change):
@@ -315,6 +347,33 @@ def test_what_makes_a_stuck_training_leave_is_its_cause(name, change):
 def test_a_training_that_works_has_no_cause():
     found = checked()
     assert found.outcome == "leaves" and found.causes == () and found.why is None
+
+
+@for_each(
+    ("name", "change"),
+    [
+        ("schedule", {"gamma": 0.8}),
+        ("untrained weights", {"model": readout(2), "steps": 300}),
+        (None, {"model": readout(32), "steps": 300}),
+        (
+            "padding",
+            {"model": tagger(), "x": PADDED, "y": TAGS, "loss": tagging(), "lr": 0.5, "optimizer": torch.optim.SGD},
+        ),
+        ("learning rate too low", {"model": Net(units=32), "lr": 9e-5, "steps": 600}),
+    ],
+)
+def test_what_makes_a_training_that_leaves_much_better_is_its_cause(name, change):
+    found = checked(**change)
+    assert found.outcome == "leaves" and [(cause.name, cause.sure) for cause in found.causes] == [(name, False)] * bool(
+        name
+    )
+    assert not name or ("held-out" in found.why and found.causes[0].evidence["better"] < 0.7)
+
+
+def test_a_loss_that_needs_a_variance_is_refused_with_the_line_to_write():
+    with pytest.raises(InvalidInputError, match=r"also needs a variance: .* y, output\[..., 1:\]"):
+        checked(Net(2), loss=nn.GaussianNLLLoss())
+    assert checked(Net(2), loss=lambda z, y: nn.GaussianNLLLoss()(z[..., :1], y, z[..., 1:].exp()), steps=2)
 
 
 def test_an_explosion_names_the_step_and_the_norm_for_clipping():

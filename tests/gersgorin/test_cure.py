@@ -329,6 +329,17 @@ def test_without_time_it_gives_an_untested_start_and_asks_for_more():
     torch.testing.assert_close(pasted.state_dict(), found.model.state_dict(), rtol=0, atol=0)
 
 
+def test_a_start_whose_own_trial_is_worse_than_a_constant_is_not_recommended(monkeypatch):
+    worse = lambda factor: Trial(factor, [2.0] * 8, [1.0] * 8, cut=True)  # noqa: E731
+    monkeypatch.setattr(cure_module, "run_trials", lambda loop, factors, **options: [*map(worse, factors)])
+    model, (x, y) = made(lambda: Reader(nn.RNN)), recall()
+    found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-3, steps=200)
+    assert found.outcome == "none helped" and not found.changed and found.code == ""
+    assert re.search(
+        r"helped, in the steps that there was time for \(up to 8 steps\).* give seconds=\d+\.$", found.verdict
+    )
+
+
 def another_order(monkeypatch, change):
     """Change the trials in another order of minibatches."""
 

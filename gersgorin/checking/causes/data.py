@@ -204,33 +204,48 @@ def padding(case: Case) -> Iterator[Cause]:
     T = case.frames
     if case.of_frames or T is None or T < FEW or not isinstance(case.x, Tensor):
         return
-    x, ends = case.first.movedim(case.axis, 0), _ends(case.first, case.axis)
-    mean = T - ends.float().mean().item()
-    varies = (
-        bool(ends.float().std(correction=0) > 0) or not x[:, -1].any()
-    )  # else it may be a delay that belongs to the task
-    if len(x[:, -1].unique(dim=0)) == 1 and mean >= MOSTLY * T and varies and case.reads(T - 1).any():
+    behind = is_padding(case.first, case.axis).movedim(case.axis, 0)
+    lengths = behind.float().sum(1)
+    varies = lengths.min() < lengths.max() or not case.first.select(1 - case.axis, -1).any()  # else a delay of the task
+    if behind[:, -1].all() and lengths.mean() >= MOSTLY * T and varies and case.reads(T - 1).any():
         yield Cause(
             "padding",
-            f"On average the last {mean:.0f} of {T} steps are padding, and the output is read after them.",
+            f"On average {lengths.mean():.0f} of {T} steps are padding, and the output is read after them.",
             "Read the output at the last real step: nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False), and h.",
-            {"padding": mean, "frames": T},
+            {"padding": lengths.mean().item(), "frames": T},
         )
 
 
-def _ends(x: Tensor, axis: int) -> Tensor:
-    """(N,) numbers of steps before those that equal the last one."""
-    x = x.movedim(axis, 0)
-    real = (x != x[:, -1:]).reshape(*x.shape[:2], -1).any(-1)
-    return (real * torch.arange(1, x.shape[1] + 1, device=x.device)).amax(1)
+def padded_loss(case: Case) -> Iterator[Cause]:
+    """A loss that reads mostly padding: equal frames at the ends or the beginnings of sequences, with equal targets."""
+    if not case.of_frames or case.y.shape[:2] != case.first.shape[:2] or (case.frames or 0) < FEW:
+        return
+    padding = is_padding(case.first, case.axis)
+    lengths, targets = padding.sum(1 - case.axis), case.y[padding]
+    (slope,) = torch.autograd.grad(case.loop.loss_fn(case.output, case.y), case.output, retain_graph=True)
+    read = slope.flatten(2).any(-1)
+    share = ((read & padding).sum() / read.sum()).item()
+    if lengths.min() < lengths.max() and share > MOSTLY and bool((targets == targets[0]).all()):
+        yield Cause(
+            "padding",
+            f"{share:.0%} of the outputs that the loss compares are at padding, whose targets are all {targets.flatten()[0].item():g}.",
+            "Leave them out of the loss: nn.CrossEntropyLoss(ignore_index=...), or loss_fn(output[real], y[real]).",
+            {"share": share},
+        )
+
+
+def is_padding(x: Tensor, axis: int) -> Tensor:
+    """True for each frame of the padding: the commonest first or last frame, as often as it is repeated there."""
+    rows = x.movedim(axis, 0)
+    frames, numbers = rows[:, [0, -1]].flatten(0, 1).unique(dim=0, return_counts=True)
+    same = (rows == frames[numbers.argmax()]).reshape(*rows.shape[:2], -1).all(-1).long()
+    return (same.cumprod(1) + same.flip(1).cumprod(1).flip(1)).bool().movedim(0, axis)
 
 
 def in_front(x: Tensor, axis: int) -> Tensor:
     """Sequences with their padding before their first step."""
-    T, rows = x.shape[1 - axis], x.movedim(axis, 0)
-    steps = (torch.arange(T, device=x.device) + _ends(x, axis)[:, None]) % T
-    moved = rows.gather(1, steps.reshape(*steps.shape, *[1] * (rows.dim() - 2)).expand(rows.shape))
-    return moved.movedim(0, axis)
+    rows, order = x.movedim(axis, 0), (~is_padding(x, axis)).movedim(axis, 0).long().argsort(dim=1, stable=True)
+    return rows[torch.arange(len(rows), device=x.device)[:, None], order].movedim(0, axis)
 
 
 def common_class(y: Tensor) -> tuple[float, float]:

@@ -14,8 +14,8 @@ from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.kept_out import Watch
 from gersgorin.checking.causes.own_loop import own_losses
-from gersgorin.checking.causes.rates import better_rate, exploding_start, explosion, still_falling, too_few
-from gersgorin.checking.causes.repairs import Trials, repaired
+from gersgorin.checking.causes.rates import LATE, exploding_start, explosion, still_falling, too_few
+from gersgorin.checking.causes.repairs import Trials, improved, repaired
 from gersgorin.checking.trials import Trial
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import first_line
@@ -23,7 +23,6 @@ from rhn.utils.wording import first_line
 if TYPE_CHECKING:
     from gersgorin.checking.prediction import TrainingCheck
 
-LATE = 0.8  # of the steps: a training that leaves later has no time to learn
 CURE = "gersgorin.cure searches for initial weights from which it learns."
 Rows = Callable[[Case], Iterable[Cause]]
 
@@ -63,6 +62,7 @@ BEFORE = (  # the most harmful first
     Row(data.far_targets, risk=True),
     Row(data.raw_inputs),
     Row(data.padding, risk=True),
+    Row(data.padded_loss, risk=True),
     Row(data.imbalance, risk=True),
     Row(wiring.still_weights, risk=True, last=True),
     Row(output.faint_output, risk=True, last=True),
@@ -122,7 +122,8 @@ def after(
         else:
             causes += [replace(cause, sure=False) for cause in explosions]
     elif well:
-        causes += better_rate(case, check.trials[0], trials.to_the_end)
+        risks = [cause for row, cause in found if row.risk]
+        causes += improved(case, risks, trials, check.tried, watch) if watch.model is not None else []
     else:
         causes += explosions
     causes = [*own, *causes, *kept]

@@ -86,6 +86,7 @@ class Watch:
         self.kept, self.trained = _kept_out(case.loop.data)
         self.share = common_class(getattr(case.loop.data, "y", case.y))[1]
         self.last = self._repeats(case) if self.kept else None
+        self.model: nn.Module | None = None  # of the trial, as long as it asks for more
 
     def _repeats(self, case: Case) -> tuple[float, float, list[float]] | None:
         """(Mean loss of repeating the last value relative to the constant's, that of a linear map of it, losses (P,)); None if the
@@ -117,6 +118,7 @@ class Watch:
 
     def wants_more(self, model: nn.Module, step: int) -> bool:
         """True if the last reading does not decide: the trial continues."""
+        self.model = model
         if not self.kept:
             return False
         if step >= self.next:

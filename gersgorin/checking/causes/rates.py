@@ -1,7 +1,7 @@
 """Causes in the training: a learning rate, a number of steps, an explosion."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 
 import torch
@@ -20,9 +20,10 @@ FEW, LONGER = 200, 4  # steps of a training that may need more; times these, to 
 RATES = {"SGD": (1e-3, 10.0), "other": (1e-5, 0.1)}  # least and greatest learning rate that is tried
 MOST_RATES = 2  # that are tried, beside ten times the rate of the training
 FAR = 3.0  # times the usual learning rates: one that is compared with a more usual one although it leaves
-BETTER = 0.7  # of the loss at the same step: a rate that is better
 BEGINS, FALLS = 0.99, 0.99  # of the constant's loss; of the loss a third of the training before: about to leave
 GROWN = 10.0  # times the first gradient, or the output of half the sequence, at least, to be said
+STILL = 1e-3  # of the highest learning rate of a schedule, below which it has ended
+LATE = 0.8  # of the steps: a training that leaves later, or a schedule that ends later, has no time to learn more
 MOST_REPEATED = 300  # steps that are repeated to see what grows
 
 
@@ -102,41 +103,32 @@ def decades(case: Case) -> list[float]:
 
 
 def rate_cause(case: Case, trial: Trial) -> Cause:
-    """A learning rate with which the training leaves."""
+    """A learning rate with which the training leaves, or is better."""
     rate, better = case.loop.learning_rate, times(case.loop.learning_rate, trial.factor)
     word = "low" if trial.factor > 1 else "high"
+    leaves = f": at {better:.4g} the loss {BELOW} after {trial.left:,.0f} steps" * (trial.left < math.inf)
     return Cause(
         f"learning rate too {word}",
-        f"The learning rate {rate:.4g} is too {word}: at {better:.4g} the loss {BELOW} after {trial.left:,.0f} steps.",
+        f"The learning rate {rate:.4g} is too {word}{leaves}.",
         f"Set lr={better:g}.",
         {"learning_rate": better, "left": trial.left},
     )
 
 
-def better_rate(case: Case, own: Trial, run: Callable[[float, int], list[Trial]]) -> Iterator[Cause]:
-    """A learning rate far from the usual ones, at a tenth or ten times of which the loss is much lower after the same steps.
-
-    run: makes a trial at a factor on the learning rate, of some steps.
-    """
+def usual_factor(case: Case) -> float:
+    """A tenth or ten times the learning rate, as a factor, if this is far from the usual ones; else 1."""
     rate, (low, high) = case.loop.learning_rate, USUAL[case.kind]
     if case.loop.scheduler is not None or low / FAR <= rate <= high * FAR:
-        return
-    factor, word = (0.1, "high") if rate > high else (10.0, "low")
-    for trial in run(factor, own.steps):
-        ends = float(own.ratios[-1]), float(trial.ratios[-1]) if trial.steps else math.inf
-        if trial.steps == own.steps and ends[1] < BETTER * ends[0]:
-            yield Cause(
-                f"learning rate too {word}",
-                f"After {own.steps:,} steps at the learning rate {rate:.4g} the loss is {ends[0]:.2g} times that of the best constant "
-                f"output, at {times(rate, factor):.4g} {ends[1]:.2g} times.",
-                f"Set lr={times(rate, factor):g}.",
-                {"learning_rate": times(rate, factor), "loss": ends[0], "better": ends[1]},
-            )
+        return 1.0
+    return 0.1 if rate > high else 10.0
 
 
-def has_few_steps(case: Case) -> bool:
-    """True if a training is so short that its length may be the cause."""
-    return case.steps <= FEW and case.loop.scheduler is None
+def scheduled_end(case: Case) -> int:
+    """Step from which a scheduler keeps the learning rate below `STILL` of its highest one; the last step if it does so in time."""
+    rows = [case.loop.scheduled(step) for step in range(case.steps)]
+    rates = [max(group["lr"] * rate for group, rate in zip(row, case.loop.rates, strict=True)) for row in rows]
+    end = 1 + max(step for step, rate in enumerate(rates) if rate >= STILL * max(rates))
+    return end if end < LATE * case.steps else case.steps
 
 
 def too_few(steps: int, left: float) -> Cause:

@@ -1,4 +1,5 @@
-"""Causes shown by a repair: a training stays, and the same training with one thing changed leaves.
+"""Causes shown by a repair: a training stays, and the same training with one thing changed leaves; or it leaves, and the changed one is
+much better on held-out examples.
 
 Each repair is tried only if something speaks for it, the most plausible first, while there is time: in a short trial, and in a longer
 one if the short one has a lower loss than the training itself, or explains more.
@@ -11,16 +12,30 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gersgorin._validate import random_numbers_kept
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import BELOW, Cause
-from gersgorin.checking.causes.data import STANDARDISE, in_front
-from gersgorin.checking.causes.rates import CLIP, LONGER, decades, has_few_steps, rate_cause, rate_is_usual, too_few
+from gersgorin.checking.causes.data import SATURATED, STANDARDISE, in_front, is_padding
+from gersgorin.checking.causes.kept_out import STRONG, Watch
+from gersgorin.checking.causes.rates import (
+    CLIP,
+    FEW,
+    LATE,
+    LONGER,
+    STILL,
+    decades,
+    rate_cause,
+    rate_is_usual,
+    scheduled_end,
+    too_few,
+    usual_factor,
+)
 from gersgorin.checking.clocks import signal
-from gersgorin.checking.trials import Constant, Trial, run_trials
+from gersgorin.checking.trials import LEFT, Constant, Trial, run_trials
 from gersgorin.training.minibatches import Pair, sequence_of, with_sequence
+from gersgorin.training.training import Training
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import first_line
 
@@ -28,6 +43,7 @@ SHORT, LONG = 0.05, 0.5  # of the steps of a training, for the first trial and t
 LEAST = 64  # steps of a first trial
 AHEAD = 0.98  # of the training's own loss at the same step: a first trial that is followed by a second one
 EXPLAINS = 2.0  # times what the outputs of the training itself explain at the same step: likewise
+BEGINS, BETTER = 0.9, 0.7  # of the loss on held-out examples of a training that leaves: likewise; clearly better
 ODD = 4.0  # times the size of a layer's own initial weights, from which on others may be too large or too small
 TINY = 0.01  # standard deviation of inputs, outputs or targets, below which these may be too small
 
@@ -41,12 +57,22 @@ class Repair:
     """Takes the trial that leaves."""
     attributes: dict[str, Any] = field(default_factory=dict)
     """Of the loop, which replace its own."""
+    change: Callable[[Pair], Pair] | None = None
+    """Of inputs and targets."""
     factors: Sequence[float] = (1.0,)
     """On the learning rate, which are all tried."""
     mistake: bool = True
     """True if what is repaired is a mistake by itself, so that it is sure."""
     lengths: Sequence[int] = ()
     """Steps of the trials; empty: a short one and a longer one."""
+
+    def applied(self, loop: Training) -> Training:
+        """The repaired training."""
+        data = {"data": loop.data.mapped(self.change)} if self.change else {}
+        if new := self.attributes | data:
+            loop = copy.copy(loop)
+            vars(loop).update(new)
+        return loop
 
 
 @dataclass
@@ -61,26 +87,24 @@ class Trials:
     lacking: list[str] = field(default_factory=list)
     """Trials that failed, in words."""
 
-    def run(self, loop: Any, factors: Sequence[float], steps: int, **options: Any) -> list[Trial]:
+    def run(self, loop: Training, factors: Sequence[float], steps: int, **options: Any) -> list[Trial]:
         """Trials until the first one leaves; none without time."""
         if not factors or (seconds := self.seconds_left()) <= 0:
             return []
-        options = {"until_any": True} | options
-        constant = self.constant if loop is self.case.loop else None
-        return run_trials(loop, factors, steps=steps, seconds=seconds, constant=constant, seed=self.seed, **options)
+        options = {"until_any": True, "constant": self.constant if loop is self.case.loop else None} | options
+        return run_trials(loop, factors, steps=steps, seconds=seconds, seed=self.seed, **options)
 
-    def to_the_end(self, factor: float, steps: int) -> list[Trial]:
-        """A trial of the training at another learning rate, whether it leaves or not; none without time."""
-        self.progress("a more usual learning rate")
-        return self.run(self.case.loop, [factor], steps, until_any=False, after=math.inf)
+    def end(self, loop: Training, factor: float, steps: int, constant: Constant) -> nn.Module | None:
+        """The model after some steps at a factor on the learning rate; None without time, or if its loss is not finite."""
+        ends: list[nn.Module] = []
+        read = lambda model, trial: bool(ends.append(model))  # type: ignore[func-returns-value]  # noqa: E731
+        self.run(loop, [factor], steps, until_any=False, after=math.inf, interval=steps, read=read, constant=constant)
+        return ends[0] if ends else None
 
     def leaving(self, repair: Repair, known: Sequence[Trial]) -> tuple[Trial | None, list[Trial]]:
         """(The trial of a repaired training that leaves, or None, all of them). known: the training itself, and trials made before."""
         self.progress(f"repaired: {repair.name}")
-        own, loop, steps, tried = known[0], self.case.loop, self.case.steps, list[Trial]()
-        if repair.attributes:
-            loop = copy.copy(loop)
-            vars(loop).update(repair.attributes)
+        own, loop, steps, tried = known[0], repair.applied(self.case.loop), self.case.steps, list[Trial]()
         factors, known = repair.factors, known[1:] if len(repair.factors) > 1 else []
         factors = [factor for factor in factors if factor not in {trial.factor for trial in known}]
         for length in repair.lengths or (min(steps, max(LEAST, int(SHORT * steps))), int(LONG * steps)):
@@ -123,12 +147,62 @@ def repaired(
         trial: Trial | None = None
         try:
             trial, more = trials.leaving(repair, known)
-            tried += more * (not repair.attributes and not repair.lengths)
+            tried += more * (repair.applied(case.loop) is case.loop and not repair.lengths)
         except USERS_FAULT as error:  # of a module or a loss for what it was never given
             trials.lacking.append(f"{repair.name}: {first_line(error)}")
         if trial is not None:
             return [replace(repair.cause(trial), sure=repair.mistake)], tried
     return [], tried
+
+
+def improved(case: Case, risks: list[Cause], trials: Trials, steps: int, watch: Watch) -> Iterator[Cause]:
+    """The causes of a training that leaves whose repair makes it clearly better on held-out examples.
+
+    A training that has less than `STRONG` of the constant's loss there does well. risks: that healthy trainings may have. steps: of the
+    training, whose model `watch` holds.
+    """
+    likely, factor = {cause.name: cause for cause in risks}, usual_factor(case)
+    usual = Repair("a more usual learning rate", lambda trial: rate_cause(case, trial), factors=[factor])
+    others = *_schedule(case), *_padding(case, likely), *_frozen(case, likely)
+    for repair in [usual] if factor != 1 else others:
+        try:
+            before, after, taken = _held_out(case, repair, trials, steps, watch)
+        except USERS_FAULT as error:  # as above
+            trials.lacking.append(f"{repair.name}: {first_line(error)}")
+            continue
+        if before > STRONG and after < BETTER * before:
+            cause = repair.cause(Trial(repair.factors[0]))
+            yield replace(
+                cause,
+                sentence=f"{cause.sentence} After {taken:,} steps the loss on held-out examples is {before:.2g} times that of the best "
+                f"constant output, with that changed {after:.2g} times.",
+                evidence=cause.evidence | {"loss": before, "better": after, "steps": taken},
+            )
+
+
+def _held_out(case: Case, repair: Repair, trials: Trials, steps: int, watch: Watch) -> tuple[float, float, int]:
+    """(Loss on held-out examples relative to the constant's, that of the repaired training, steps of both); NaN without time.
+
+    Both losses are the repaired one, in evaluation mode. If a first, shorter trial is ahead, or the training itself has learned
+    nothing of this loss, both go on to `LONG`.
+    """
+    trials.progress(f"repaired: {repair.name}")
+    loop, long, (factor,) = repair.applied(case.loop), int(LONG * case.steps), repair.factors
+    constant, changed = Constant(loop), [repair.change(pair) if repair.change else pair for pair in watch.kept]
+    mixed = [(x, y) for (x, _), (_, y) in zip(watch.kept, changed, strict=True)]
+    best = sum(constant.loss_of(*goal) for goal in loop.goals(changed))
+
+    @torch.no_grad()
+    def loss(model: nn.Module | None, pairs: list[Pair]) -> float:
+        return math.nan if model is None else sum(loop.loss(model.eval(), *pair).item() for pair in pairs) / best
+
+    if not (before := loss(copy.deepcopy(watch.model), mixed)) > STRONG:
+        return before, math.nan, steps
+    after = loss(trials.end(loop, factor, steps, constant), changed)
+    if steps < LATE * long and (after < BEGINS * before or before > LEFT):
+        before, steps = loss(trials.end(case.loop, 1.0, long, trials.constant), mixed), long
+        after = loss(trials.end(loop, factor, long, constant), changed)
+    return before, after, steps
 
 
 def _repairs(case: Case, likely: dict[str, Cause], rates: bool) -> Iterator[Repair]:
@@ -139,7 +213,7 @@ def _repairs(case: Case, likely: dict[str, Cause], rates: bool) -> Iterator[Repa
     if others and not usual:
         yield at_others
     yield from _repairs_of_training(case, likely)
-    if rates and has_few_steps(case):
+    if rates and case.steps <= FEW and case.loop.scheduler is None:
         longer = LONGER * case.steps
         yield Repair("more steps", lambda trial: too_few(case.steps, trial.left), mistake=False, lengths=[longer])
     if others and usual and "explosion" not in likely:  # which smaller rates delay
@@ -156,10 +230,8 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
     if (cause := likely.get("output range")) and last is not None and regression:
         low, high = max(last.low, -1.0), min(last.high, 1.0)
         inside = _standardised(case, targets=True, onto=((low + high) / 2, (high - low) / 4))
-        yield Repair("targets in the range", _without(cause), inside)
-    if (cause := likely.get("padding")) is not None:
-        front = lambda pair: (in_front(pair[0], case.axis), pair[1])  # noqa: E731
-        yield Repair("padding in front", _without(cause), {"data": loop.data.mapped(front)})
+        yield Repair("targets in the range", _without(cause), change=inside)
+    yield from _padding(case, likely)
     size, own = case.y.float().std().item(), case.output.detach().std().item()
     far = likely.get("target scale")
     if regression and 0 < size < min(TINY, own):
@@ -171,17 +243,17 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
             {"std": size, "output": own},
         )
     if far:
-        yield Repair("standardised targets", _without(far), _standardised(case, targets=True))
+        yield Repair("standardised targets", _without(far), change=_standardised(case, targets=True))
     inputs = [likely[name] for name in ("input scale", "ids as numbers") if name in likely]
     if numbers and (spread := case.first.std().item()) < TINY:
         inputs.append(
             Cause("input scale", f"The inputs have a standard deviation of {spread:.2g}.", STANDARDISE, {"std": spread})
         )
     for cause in inputs * numbers:
-        yield Repair("standardised inputs", _without(cause), _standardised(case, inputs=True))
+        yield Repair("standardised inputs", _without(cause), change=_standardised(case, inputs=True))
         if far:
             both = _standardised(case, inputs=True, targets=True)
-            yield Repair("standardised inputs and targets", _without(cause), both)
+            yield Repair("standardised inputs and targets", _without(cause), change=both)
     if not regression and 0 < own < TINY:
         words = (
             f"The outputs have a standard deviation of {own:.1g}, but the loss expects logits, which differ by about 1."
@@ -197,10 +269,7 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
 
 def _repairs_of_training(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
     loop = case.loop
-    if loop.scheduler is not None:
-        words = f"{type(loop.scheduler).__name__} sets learning rates at which the loss does not fall."
-        cause = Cause("learning-rate schedule", words, "Leave it out, or let the rate fall over the whole training.")
-        yield Repair("a constant learning rate", _without(cause), {"scheduler": None})
+    yield from _schedule(case, stays=True)
     if loop.clip_norm is not None:
         norm = math.hypot(*(float(slope.norm()) for slope in case.gradients.values() if slope is not None))
         words = f"The gradient has a norm of {norm:.2g} at first, and is clipped to {loop.clip_norm:g}."
@@ -210,18 +279,72 @@ def _repairs_of_training(case: Case, likely: dict[str, Cause]) -> Iterator[Repai
         words, remedy = f"Weight decay of {decay:g} outweighs the gradient.", "Set weight_decay to 1e-4 or less."
         cause = Cause("weight decay", words, remedy, {"weight_decay": decay})
         yield Repair("no weight decay", _without(cause), {"optimizer": _optimizer(case, loop.model, weight_decay=0.0)})
-    if dropped := {p for _, _, p in _dropped(loop.model)}:
-        words = f"Dropout of up to {max(dropped):g} removes information that has to be kept exactly."
-        cause = Cause(
-            "dropout", words, "Set dropout to 0, at least before and inside the recurrence.", {"p": max(dropped)}
-        )
-        model = copy.deepcopy(loop.model)
-        for part, name, _ in _dropped(model):
-            setattr(part, name, 0.0)
-        yield Repair("no dropout", _without(cause), {"model": model, "optimizer": _optimizer(case, model)})
+    yield from _dropout(case)
+    yield from _frozen(case, likely)
     yield from _default_weights(case)
     if "explosion" in likely and loop.clip_norm is None:
         yield Repair("clipped gradients", _without(likely["explosion"]), {"clip_norm": CLIP})
+
+
+def _schedule(case: Case, stays: bool = False) -> Iterator[Repair]:
+    """A constant learning rate, if the scheduler ends the training too early. stays: also if it does not."""
+    if case.loop.scheduler is None or not ((end := scheduled_end(case)) < case.steps or stays):
+        return
+    name, words = type(case.loop.scheduler).__name__, "sets learning rates at which the loss does not fall"
+    if end < case.steps:
+        words = (
+            f"sets learning rates below 1/{1 / STILL:,.0f} of its highest one from step {end:,} of {case.steps:,} on"
+        )
+    cause = Cause(
+        "schedule", f"{name} {words}.", "Leave it out, or let the rate fall over the whole training.", {"end": end}
+    )
+    yield Repair("a constant learning rate", _without(cause), {"scheduler": None})
+
+
+def _padding(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
+    """Padding out of the loss, or in front of the sequences."""
+    if (cause := likely.get("padding")) is None:
+        return
+    if case.of_frames:
+
+        def marked(pair: Pair) -> Pair:
+            real = ~is_padding(sequence_of(pair[0]), case.axis)
+            real = real.reshape(*real.shape, *[1] * (pair[1].dim() - 2)).expand(pair[1].shape)
+            return pair[0], torch.stack([pair[1], real.to(pair[1])], -1)
+
+        def loss(z: Tensor, both: Tensor) -> Tensor:
+            """Of the real frames, as one long sequence."""
+            y, real = both[..., 0], both[..., 1].flatten(2).any(-1) if both.dim() > 3 else both[..., 1].bool()
+            return case.loop.loss_fn(*(part[real].unsqueeze(case.axis) for part in (z, y)))
+
+        yield Repair("padding out of the loss", _without(cause), {"loss_fn": loss}, marked)
+    else:
+        front = lambda pair: (with_sequence(pair[0], in_front(sequence_of(pair[0]), case.axis)), pair[1])  # noqa: E731
+        yield Repair("padding in front", _without(cause), change=front)
+
+
+def _frozen(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
+    """All weights trained, if some are frozen or not held by the optimiser."""
+    held = {id(p) for group in case.loop.optimizer.param_groups for p in group["params"]}
+    model = copy.deepcopy(case.loop.model).requires_grad_()
+    both = zip(case.loop.model.parameters(), model.parameters(), strict=True)
+    others = [new for own, new in both if id(own) not in held]
+    if (cause := likely.get("untrained weights")) and (others or len(case.gradients) < len([*model.parameters()])):
+        optimizer = _optimizer(case, model)
+        moving = next(group for group, rate in zip(optimizer.param_groups, case.loop.rates, strict=True) if rate)
+        moving["params"] += others
+        yield Repair("all weights trained", _without(cause), {"model": model, "optimizer": optimizer})
+
+
+def _dropout(case: Case) -> Iterator[Repair]:
+    """No dropout, if there is some."""
+    if most := max((p for _, _, p in _dropped(case.loop.model)), default=0.0):
+        words = f"Dropout of up to {most:g} removes information that has to be kept exactly."
+        cause = Cause("dropout", words, "Set dropout to 0, at least before and inside the recurrence.", {"p": most})
+        model = copy.deepcopy(case.loop.model)
+        for part, name, _ in _dropped(model):
+            setattr(part, name, 0.0)
+        yield Repair("no dropout", _without(cause), {"model": model, "optimizer": _optimizer(case, model)})
 
 
 def _default_weights(case: Case) -> Iterator[Repair]:
@@ -234,7 +357,8 @@ def _default_weights(case: Case) -> Iterator[Repair]:
                 part.reset_parameters()
     for (name, given), default in zip(case.loop.model.named_parameters(), model.parameters(), strict=True):
         own, usual = (math.sqrt(p.detach().double().square().mean().item()) for p in (given, default))
-        if given.dim() > 1 and usual and not 1 / ODD < own / usual < ODD:
+        shut = given.dim() == 1 and given.abs().max() > SATURATED  # a gate, by its bias
+        if usual and not 1 / ODD < own / usual < ODD and (given.dim() > 1 or shut):
             sizes[name] = own, usual
     if sizes:
         name, (own, usual) = max(sizes.items(), key=lambda size: abs(math.log(max(size[1][0], 1e-30) / size[1][1])))
@@ -248,9 +372,11 @@ def _default_weights(case: Case) -> Iterator[Repair]:
 
 
 def _without(cause: Cause) -> Callable[[Trial], Cause]:
-    """The cause with the step at which a training without it leaves."""
+    """The cause, with the step at which a training without it leaves, if it was seen."""
 
     def shown(trial: Trial) -> Cause:
+        if trial.left == math.inf:
+            return cause
         sentence = f"{cause.sentence} With that changed the loss {BELOW} after {trial.left:.0f} steps."
         return replace(cause, sentence=sentence, evidence=cause.evidence | {"left": trial.left})
 
@@ -259,7 +385,7 @@ def _without(cause: Cause) -> Callable[[Trial], Cause]:
 
 def _standardised(
     case: Case, *, inputs: bool = False, targets: bool = False, onto: tuple[float, float] = (0.0, 1.0)
-) -> dict[str, Any]:
+) -> Callable[[Pair], Pair]:
     """Data of mean 0 and standard deviation 1, of each feature and of all targets, of these onto others."""
     x, y = case.first, case.y
     axes = tuple(range(x.dim() - 1))
@@ -272,7 +398,7 @@ def _standardised(
         first = ((first - centre) / size).to(first.dtype) if inputs else first
         return with_sequence(whole, first), onto[0] + onto[1] * (y - middle) / spread if targets else y
 
-    return {"data": case.loop.data.mapped(mapped)}
+    return mapped
 
 
 def _optimizer(case: Case, model: nn.Module, **settings: float) -> torch.optim.Optimizer:
