@@ -58,8 +58,10 @@ class Case:
     @property
     def of_frames(self) -> bool:
         """True if there is an output for each frame."""
-        shape = self.output.shape
-        return self.frames is not None and shape[:2] == self.first.shape[:2] and len(shape) >= self.first.dim()
+        shape, x = self.output.shape, self.first
+        return (
+            self.frames is not None and shape[:2] == x.shape[:2] and (len(shape) >= x.dim() or self.ahead is not None)
+        )
 
     @property
     def regression(self) -> bool:
@@ -74,7 +76,7 @@ class Case:
     @property
     def output_axis(self) -> int | None:
         """Axis of the examples in the output; None: it has none."""
-        shape, axes = self.output.shape, (self.axis, 0) if self.of_frames else (0, self.axis)
+        shape, axes = self.output.shape, (self.axis, 0) if self.of_frames else (0, self.axis, 1)
         return next((a for a in axes if a < len(shape) and shape[a] == self.count), None)
 
     @property
@@ -86,9 +88,10 @@ class Case:
     def ahead(self) -> int | None:
         """1 if the targets are the next frames of the input, 0 if they are its frames; None: neither."""
         x, y = self.first.movedim(self.axis, 0), self.y.movedim(self.target_axis, 0)
-        if not isinstance(self.x, Tensor) or not self.of_frames or x.shape[:2] != y.shape[:2]:
+        if not isinstance(self.x, Tensor) or self.frames is None or x.shape[:2] != y.shape[:2]:
             return None
-        x = x.argmax(-1) if x.dim() == y.dim() + 1 and not y.is_floating_point() else x
+        if x.dim() == y.dim() + 1:
+            x = x.squeeze(-1) if y.is_floating_point() else x.argmax(-1)
         same = (k for k in (1, 0) if x.shape == y.shape and torch.equal(x[:, k:].to(y.dtype), y[:, : x.shape[1] - k]))
         return next(same, None)
 

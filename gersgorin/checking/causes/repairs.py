@@ -163,7 +163,7 @@ def improved(case: Case, risks: list[Cause], trials: Trials, steps: int, watch: 
     """
     likely, factor = {cause.name: cause for cause in risks}, usual_factor(case)
     usual = Repair("a more usual learning rate", lambda trial: rate_cause(case, trial), factors=[factor])
-    others = *_schedule(case), *_padding(case, likely), *_frozen(case, likely)
+    others = *_schedule(case), *_padding(case, likely), *_frozen(case, likely), *_dropout(case)
     for repair in [usual] if factor != 1 else others:
         try:
             before, after, taken = _held_out(case, repair, trials, steps, watch)
@@ -337,14 +337,26 @@ def _frozen(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
 
 
 def _dropout(case: Case) -> Iterator[Repair]:
-    """No dropout, if there is some."""
-    if most := max((p for _, _, p in _dropped(case.loop.model)), default=0.0):
-        words = f"Dropout of up to {most:g} removes information that has to be kept exactly."
-        cause = Cause("dropout", words, "Set dropout to 0, at least before and inside the recurrence.", {"p": most})
-        model = copy.deepcopy(case.loop.model)
-        for part, name, _ in _dropped(model):
-            setattr(part, name, 0.0)
-        yield Repair("no dropout", _without(cause), {"model": model, "optimizer": _optimizer(case, model)})
+    """No dropout, if there is some: outputs that differ from call to call in training mode only."""
+    with torch.no_grad():
+        drawn = not case.noise and bool((case.loop.output(case.model, case.x) != case.output).any())
+    if not drawn:
+        return
+    model = copy.deepcopy(case.loop.model)
+    for part in model.modules():  # cuDNN trains recurrent layers in training mode only
+        part.training &= isinstance(part, nn.RNNBase | nn.modules.batchnorm._BatchNorm)
+        if isinstance(part, nn.RNNBase):
+            part.dropout = 0.0
+    layers = [part for part in case.model.modules() if isinstance(part, nn.RNNBase | nn.modules.dropout._DropoutNd)]
+    most = max((float(getattr(part, "dropout", 0.0) or getattr(part, "p", 0.0)) for part in layers), default=0.0)
+    words = f"Dropout of up to {most:g}" if most else "Dropout"
+    cause = Cause(
+        "dropout",
+        f"{words} removes information that has to be kept exactly.",
+        "Set dropout to 0, at least before and inside the recurrence.",
+        {"p": most},
+    )
+    yield Repair("no dropout", _without(cause), {"model": model, "optimizer": _optimizer(case, model)})
 
 
 def _default_weights(case: Case) -> Iterator[Repair]:
@@ -407,11 +419,3 @@ def _optimizer(case: Case, model: nn.Module, **settings: float) -> torch.optim.O
     for group in optimizer.param_groups:
         group.update(settings)
     return optimizer
-
-
-def _dropped(model: nn.Module) -> Iterator[tuple[nn.Module, str, float]]:
-    """The layers with dropout, the name of its probability, and that."""
-    for part in model.modules():
-        name = "dropout" if isinstance(part, nn.RNNBase) and part.num_layers > 1 else "p"
-        if (name == "dropout" or isinstance(part, nn.modules.dropout._DropoutNd)) and (p := getattr(part, name)):
-            yield part, name, p
