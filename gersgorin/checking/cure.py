@@ -210,16 +210,10 @@ class Cure(Result):
             return f"It learns as it is: {self.given.loss:.3g} {of}; nothing is changed. {once}".strip()
         tried = [a.steps for a in self.attempts if a.steps and a.plan != self.given.plan]
         if self.outcome == "none helped":
-            up_to, more = f"up to {counted(max(tried, default=0), 'step')}", f" To decide, {self._enough}."
-            where = (
-                f"in trials of {up_to}"
-                if self.needed_seconds is None
-                else f"in the steps that there was time for ({up_to})"
-            )
-            return (
-                f"None of {counted(len(tried), 'change')} helped, {where}; as it is: {self.given.loss:.3g} {of}."
-                + more * (self.needed_seconds is not None)
-            )
+            up_to, short = f"up to {counted(max(tried, default=0), 'step')}", self.needed_seconds is not None
+            where = f"in the steps that there was time for ({up_to})" if short else f"in trials of {up_to}"
+            decide = f" To decide, {self._enough}." * short
+            return f"None of {counted(len(tried), 'change')} helped, {where}; as it is: {self.given.loss:.3g} {of}.{decide}"
         if self.outcome == "untested":
             own = f"{counted(self.given.steps, 'step')} of the training as it is"
             more = f" and trials of {counted(len(tried), 'change')}" * bool(tried)

@@ -6,6 +6,7 @@ colours also differ in dashes or markers. The title of a figure has what several
 
 import io
 import math
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -181,9 +182,8 @@ def fill_place(ax: Axes) -> None:
 def fold_title(ax: Axes, width: float) -> None:
     """Fold the title of axes into lines as long as they are wide (inches); mathematics stays whole."""
     letters = max(12, int(72 * width / (0.6 * rcParams["font.size"])))
-    lines = ax.get_title("left").split("\n")
-    folded = (line if r"$\log" in line else "\n".join(textwrap.wrap(line, letters)) for line in lines)
-    ax.set_title("\n".join(folded), loc="left")
+    fold = lambda line: line if re.search(r"(?<!\\)\$", line) else textwrap.fill(line, letters)  # noqa: E731
+    ax.set_title("\n".join(map(fold, ax.get_title("left").split("\n"))), loc="left")
 
 
 def fold_label(ax: Axes) -> None:

@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gersgorin._validate import users_code, with_gradients
+from gersgorin.training.activation import graph, operation
 from rhn.errors import InvalidInputError
 
 CLIP = 1e-4
@@ -37,6 +38,10 @@ ENOUGH, EXACT = 1e-6, 1e-12  # accuracy of its loss, on minibatches and on all f
 PADDING = float(torch.finfo(torch.float32).min), -100  # in place of targets after the end of a sequence: numbers, ids
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of outputs and targets."""
+GAUSSIAN = (  # what to do with the loss that takes three arguments
+    "it also needs a variance: let the model give the mean and its log, loss_fn=lambda output, y: "
+    "loss(output[..., :1], y, output[..., 1:].exp())"
+)
 
 
 def real_frames(targets: Tensor) -> Tensor:
@@ -189,3 +194,21 @@ def target_loss(loss_fn: Any) -> Loss:
             f"loss_fn is {loss_fn!r}, expected a function (output, y) or one of {', '.join(LOSSES)}"
         )
     return LOSSES[loss_fn]
+
+
+def short_of_frames(loss: Tensor) -> tuple[str, str] | None:
+    """(How many examples of a CTC loss have fewer frames than it needs, what to do); None: no example, or another loss."""
+    for node in graph(loss):
+        if operation(node) == "CtcLoss":
+            lengths, rows = [int(n) for n in node._saved_target_lengths], node._saved_targets
+            rows = rows if rows.dim() == 2 else rows.split(lengths)
+            labels = [row[:n] for row, n in zip(rows, lengths, strict=True)]
+            needed = [len(row) + int((row[1:] == row[:-1]).sum()) for row in labels]
+            both = [(int(n), need) for n, need in zip(node._saved_input_lengths, needed, strict=True) if n < need]
+            if both:
+                return (
+                    f"The CTC loss needs a frame for each label, and one between equal labels: {len(both)} of {len(needed)} examples "
+                    f"have fewer, the first {both[0][0]} instead of {both[0][1]}. Their loss is infinite.",
+                    "Give the network more frames (a smaller stride or pooling), or leave these examples out: zero_infinity=True.",
+                )
+    return None

@@ -32,9 +32,18 @@ from gersgorin._validate import check_weights, copied, random_numbers_kept, unco
 from gersgorin.checking.causes.cause import prevented
 from gersgorin.loading.find_cell import model_label
 from gersgorin.run.run import Label
-from gersgorin.training.activation import Activation, graph, last_activation, operation, states_of
+from gersgorin.training.activation import Activation, last_activation, states_of
 from gersgorin.training.frames import next_frames
-from gersgorin.training.losses import EXACT, FrameLoss, Loss, least_constant, real_frames, target_loss
+from gersgorin.training.losses import (
+    EXACT,
+    GAUSSIAN,
+    FrameLoss,
+    Loss,
+    least_constant,
+    real_frames,
+    short_of_frames,
+    target_loss,
+)
 from gersgorin.training.minibatches import (
     BATCH_SIZE,
     Batches,
@@ -62,10 +71,6 @@ STEPS = [10.0**k for k in range(-6, 4)]  # of a round, along the gradient divide
 SLOW = 2.0  # times that subnormal numbers lengthen a step, at least, to be reported
 BROADCAST = "Using a target size"  # beginning of torch's warning for shapes that differ
 UNBOUNDED = 1e6  # a constant output so far from zero is no best one
-GAUSSIAN = (  # a hint
-    "it also needs a variance: let the model give the mean and its log, loss_fn=lambda output, y: "
-    "loss(output[..., :1], y, output[..., 1:].exp())"
-)
 NOTHING = 1e-5  # of the loss of a zero output: a constant output with less is right already
 
 
@@ -460,7 +465,7 @@ class Training:
         self.first_loss, self.activation = loss.item(), last_activation(output, states)
         if not math.isfinite(self.first_loss):
             bad = int((~torch.isfinite(output)).sum())
-            if not bad and (short := _short_of_frames(loss)):
+            if not bad and (short := short_of_frames(loss)):
                 raise prevented("too few frames", *short)
             where = (
                 f"{bad} of {output.numel()} outputs of the untrained network are"
@@ -572,24 +577,6 @@ def _cut(model: nn.Module, output: Tensor) -> tuple[str, str]:
         "The outputs have no gradient in any weight of the model: no weight moves.",
         "Remove torch.no_grad(), .detach(), .data, argmax or round from its forward.",
     )
-
-
-def _short_of_frames(loss: Tensor) -> tuple[str, str] | None:
-    """(How many examples of a CTC loss have fewer frames than it needs, what to do); None: no example, or another loss."""
-    for node in graph(loss):
-        if operation(node) == "CtcLoss":
-            lengths, rows = [int(n) for n in node._saved_target_lengths], node._saved_targets
-            rows = rows if rows.dim() == 2 else rows.split(lengths)
-            labels = [row[:n] for row, n in zip(rows, lengths, strict=True)]
-            needed = [len(row) + int((row[1:] == row[:-1]).sum()) for row in labels]
-            both = [(int(n), need) for n, need in zip(node._saved_input_lengths, needed, strict=True) if n < need]
-            if both:
-                return (
-                    f"The CTC loss needs a frame for each label, and one between equal labels: {len(both)} of {len(needed)} examples "
-                    f"have fewer, the first {both[0][0]} instead of {both[0][1]}. Their loss is infinite.",
-                    "Give the network more frames (a smaller stride or pooling), or leave these examples out: zero_infinity=True.",
-                )
-    return None
 
 
 def _copied(model: nn.Module, optimizer: Optimizer | None, *others: Any) -> tuple[Any, ...]:

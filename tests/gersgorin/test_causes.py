@@ -96,10 +96,28 @@ class Scaled(nn.Module):
 
 
 class Flat(Net):
-    """One number an example, without an axis of units."""
+    """Without an axis of units."""
 
     def forward(self, x):
-        return super().forward(x).squeeze(1)
+        return super().forward(x)[..., 0]
+
+
+class Turned(Net):
+    """Outputs (T, N, K), as CTC takes them."""
+
+    def __init__(self, turn):
+        super().__init__(read=ALL)
+        self.turn = turn
+
+    def forward(self, x):
+        return self.turn(super().forward(x))
+
+
+class Noisy(Net):
+    """Dropout that is no layer."""
+
+    def forward(self, x):
+        return super().forward(F.dropout(x, 0.98, self.training))
 
 
 class Both(Flat):
@@ -205,6 +223,12 @@ CASES = [
     ("unpaired loss", True, (Net(), X, SUM[:, 0], own_mse), (Net(), X, SUM, own_mse)),
     ("mixed examples", False, (Net(batch_first=False), X, SUM, MSE), (Net(), X, SUM, MSE)),
     ("mixed examples", False, (Net(2, nn.Softmax(0)), X, SIGN.expand(N, 2), MSE), (Net(2, SOFTMAX), X, SIGN.expand(N, 2), MSE)),
+    (
+        "mixed examples",
+        False,
+        (Turned(lambda z: z.reshape(T, -1, 1)), X, SUM, lambda z, y: own_mse(z.mean(0), y)),
+        (Turned(lambda z: z.transpose(0, 1)), X, SUM, lambda z, y: own_mse(z.mean(0), y)),
+    ),
     ("unread steps", False, (Net(read=0), X, SUM, MSE), (Net(), X, SUM, MSE)),
     ("unread steps", False, (Steps(torch.zeros_like), X, SUM, MSE), (Steps(), X, SUM, MSE)),
     ("detached state", False, (Steps(torch.detach), X, SUM, MSE), (Steps(), X, SUM, MSE)),
@@ -215,6 +239,12 @@ CASES = [
         False,
         (Net(inputs=1, read=ALL, bidirectional=True), WAVES[:, :-1], WAVES[:, 1:], MSE),
         (Net(inputs=1, read=ALL), WAVES[:, :-1], WAVES[:, 1:], MSE),
+    ),
+    (
+        "looks ahead",
+        False,
+        (Flat(inputs=1, read=ALL, bidirectional=True), WAVES[:, :-1], WAVES[:, 1:, 0], MSE),
+        (Flat(inputs=1, read=ALL), WAVES[:, :-1], WAVES[:, 1:, 0], MSE),
     ),
     ("untrained weights", False, (Listed(), X, SUM, MSE), (Listed(nn.ModuleList), X, SUM, MSE)),
     ("untrained weights", False, (Frozen(), X, SUM, MSE), (Net(), X, SUM, MSE)),
@@ -328,6 +358,7 @@ def checked(model=None, x=X, y=SUM, loss=MSE, *, optimizer=torch.optim.Adam, ste
         ("output scale", {"model": Net(1, Scaled(1e-6)), "y": SIGN, "loss": LOGITS, "lr": 1e-3}),
         ("weight decay", {"weight_decay": 3.0, "optimizer": torch.optim.SGD, "lr": 0.1, "steps": 400}),
         ("dropout", {"model": nn.Sequential(nn.Dropout(0.98), Net())}),
+        ("dropout", {"model": Noisy()}),
         ("schedule", {"gamma": 0.5}),
         ("clip_norm too small", {"clip_norm": 1e-6, "optimizer": torch.optim.SGD, "lr": 0.1, "steps": 300}),
         ("learning rate too low", {"lr": 1e-6}),

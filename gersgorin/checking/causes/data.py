@@ -223,7 +223,7 @@ def padded_loss(case: Case) -> Iterator[Cause]:
     padding = is_padding(case.first, case.axis)
     lengths, targets = padding.sum(1 - case.axis), case.y[padding]
     (slope,) = torch.autograd.grad(case.loop.loss_fn(case.output, case.y), case.output, retain_graph=True)
-    read = slope.flatten(2).any(-1)
+    read = slope.reshape(*slope.shape[:2], -1).any(-1)
     share = ((read & padding).sum() / read.sum()).item()
     if lengths.min() < lengths.max() and share > MOSTLY and bool((targets == targets[0]).all()):
         yield Cause(
