@@ -67,10 +67,12 @@ def check(
     but does not generalise to them.
 
     Args:
-        model, x, y, loss_fn, optimizer, parts: of the training, with parts `learning_rate`, `clip_norm`, `scheduler`, `batch_size`,
-            `batch_axis` and `predict`; see `gersgorin.Training`. Without y and optimizer x are sequences as for `gersgorin.plateau`,
-            whose next frames are predicted; None: excerpts of the chorales. loss_fn is then a loss of `gersgorin.plateau`, None for
-            the model's own, and the optimiser SGD with `learning_rate` and momentum 0.9.
+        model, x, y, loss_fn, optimizer: of the training; see `gersgorin.Training`. Without y and optimizer x are sequences as for
+            `gersgorin.plateau`, whose next frames are predicted; None: excerpts of the chorales. loss_fn is then a loss of
+            `gersgorin.plateau`, None for the model's own, and the optimiser SGD with `learning_rate` and momentum 0.9.
+        parts: `batch_size=32` of minibatches of tensors; `clip_norm=1.0`, the largest gradient norm; `scheduler`, stepped after each
+            step; `batch_axis=0` or 1, that of the examples in x; `learning_rate` of an optimiser given by name;
+            `predict`, which takes the prediction from what the model returns.
         steps: length of the training.
         seconds: most time of the check.
         learning_rates: further ones to try, of the first group of parameters; the given one and ten times it are tried in any case.
@@ -175,7 +177,7 @@ def _check_training(
             setup_seconds=ready - begun,
         )
         trials = Trials(case, constant, lambda: end - time.monotonic(), seed, progress)
-        every, tried = after(case, found, check, watch, trials)
+        every, tried, explained = after(case, found, check, watch, trials)
     left_out += [*["the time ran out before the trials ended"] * check.cut, *trials.lacking]
     if not watch.kept:
         left_out.append(
@@ -185,7 +187,8 @@ def _check_training(
         left_out.append(f"batches of the DataLoader after the first {loop.data.cut:,}, for the best constant output")
     own, *others = *check.trials, *tried
     longest = {trial.factor: trial for trial in sorted(others, key=lambda trial: trial.steps)}
-    return replace(check, causes=tuple(every), trials=(own, *longest.values()), left_out=tuple(left_out))
+    made = (own, *longest.values())
+    return replace(check, causes=tuple(every), trials=made, explained=explained, left_out=tuple(left_out))
 
 
 def _title(model: nn.Module) -> str:

@@ -28,6 +28,7 @@ HUGE = 1e7  # steps; from here on written as a power of ten
 VALUES = 15  # characters before the values of the summary
 CONSTANT = "that of the best constant output"
 SLOW = "Its steps take {:.2g} times as long as with torch.set_flush_denormal(True), which the trials use."
+EXPLAINED = "A kernel regression explains {:.0%} of the targets of left-out examples: the data can be learned from."
 UNTRIED: dict[str, Any] = {  # of a training that no trial can help
     "escape_steps": math.inf,
     "interval": (math.inf, math.inf),
@@ -65,6 +66,8 @@ class TrainingCheck(Result, Forecast):
     """Why it does not learn, or learns nothing of use; the surest and most harmful first."""
     losses: tuple[float, ...] = ()
     """Of the user's own run."""
+    explained: float | None = None
+    """Share of the targets of left-out examples that a kernel regression explains; None: not measured."""
     saved_seconds: float = 0.0
     """Of the training that was not run, because a cause is sure without it."""
     scheduler: str | None = None
@@ -133,7 +136,8 @@ class TrainingCheck(Result, Forecast):
         slow = SLOW.format(self.slowed) if self.slowed else ""
         trained = (self._what(), self._when(), self._where()) if self.tried or not self.causes else (self._untried(),)
         still = motion(self.trials[0]) if self.outcome in ("leaves", "stays", "may leave") and not self.seen else ""
-        return tuple(filter(None, (*map(str, self.causes[:MOST_CAUSES]), *trained, still, next_step, slow)))
+        own, data = self._own_losses(), "" if sure or not self.explained else EXPLAINED.format(self.explained)
+        return tuple(filter(None, (*map(str, self.causes[:MOST_CAUSES]), *trained, own, still, data, next_step, slow)))
 
     @property
     def verdict(self) -> str:
@@ -143,6 +147,16 @@ class TrainingCheck(Result, Forecast):
     def why(self) -> str | None:
         """The first cause in a sentence; None if none was found."""
         return self.causes[0].sentence if self.causes else None
+
+    def _own_losses(self) -> str:
+        """The user's losses beside those of the trial, if they are not a cause."""
+        n = min(len(self.losses), self.tried)
+        if not n or any(cause.name == "own loop" for cause in self.causes):
+            return ""
+        theirs, ours = (
+            sum(values[max(0, n - WINDOW) : n]) / min(n, WINDOW) for values in (self.losses, self.trials[0].losses)
+        )
+        return f"After {counted(n, 'step')} your own loss is {theirs:.3g}, that of the trial {ours:.3g}."
 
     def _untried(self) -> str:
         if self.outcome != "stays":
@@ -184,8 +198,9 @@ class TrainingCheck(Result, Forecast):
         if self.cut and self.outcome == "may leave":
             early = f"; the time ran out after {counted(self.tried, 'step')}: to decide, {self._enough}"
         falls = " and still falls" * self.still_falls
-        loss = f"its loss is {self.last_loss:.3g} times {CONSTANT}{falls}"
-        seen = f" After {counted(self.tried, 'step')} {loss}."
+        clear = self.tried < self.steps and self.diverges_at == math.inf and not self.trials[0].cut and not early
+        enough = ", when this was clear and its trial ended," * clear
+        seen = f" After {counted(self.tried, 'step')}{enough} its loss is {self.last_loss:.3g} times {CONSTANT}{falls}."
         return f"{words[0].upper()}{words[1:]}{early}." + seen * math.isfinite(self.last_loss)
 
     def _escape(self) -> str:
@@ -196,12 +211,13 @@ class TrainingCheck(Result, Forecast):
                 return "no such fall was seen"
             return f"no such fall was seen (at the earliest after about {_rounded(low)} steps)"
         verb = "does so" if self.outcome.startswith("leaves") else "would do so"
-        end = _rounded(high) if math.isfinite(high) else f"more than {self.steps:,}"
+        end = _rounded(high) if high <= self.steps else f"more than {self.steps:,}"
         between = f" ({_rounded(low)} to {end})" * (low < high)
         return f"it {verb} after about {_rounded(self.escape_steps)} steps{between}"
 
     def _where(self) -> str:
-        tried = [row for row in self.table() if row["steps"]]
+        least = min(WINDOW, self.steps)  # steps that show whether a loss falls
+        tried = [r for r in self.table() if r["steps"] >= least or min(r["left"], r["diverged"]) < math.inf]
         rates = sorted({row["learning_rate"] for row in tried})
         exploded = next((row for row in tried if row["diverged"] < math.inf), None)
         name = "learning rate" if self.scheduler is None else "initial_lr"

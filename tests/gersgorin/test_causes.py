@@ -253,7 +253,7 @@ CASES = [
     ("ids as numbers", False, (Net(inputs=1), TEXT[..., None].float(), SUM, MSE), (words(), TEXT, SUM, MSE)),
     ("ids as numbers", False, (words(), TEXT, TEXT[:, -1:].float(), MSE), (words(40), TEXT, TEXT[:, -1], CE)),
     ("target scale", True, (Net(), X, 4000 + 9 * SUM, MSE), (Net(), X, 1 + SUM, MSE)),
-    ("target scale", True, (Net(), X, 20_000 * SUM, MSE), (Net(), X, SUM, MSE)),
+    ("target scale", True, (Net(), X, 20_000 * SUM, MSE), (shut(Net()), X, SUM, MSE)),
     ("mixed examples", False, (Both(batch_first=False), BOTH, SUM[:, 0], MSE), (Both(), BOTH, SUM[:, 0], MSE)),
     ("input scale", False, (Net(), 4000 + 300 * X, SUM, MSE), (Net(), 1 + X, SUM, MSE)),
     ("padding", False, (words(), padded(40), SUM, MSE), (words(), padded(10), SUM, MSE)),
@@ -391,6 +391,7 @@ def test_a_training_that_works_has_no_cause():
             {"model": tagger(), "x": PADDED, "y": TAGS, "loss": tagging(), "lr": 0.5, "optimizer": torch.optim.SGD},
         ),
         ("learning rate too low", {"model": Net(units=32), "lr": 9e-5, "steps": 600}),
+        ("initial weights", {"model": shut(Net()), "lr": 3e-3, "steps": 600}),
     ],
 )
 def test_what_makes_a_training_that_leaves_much_better_is_its_cause(name, change):
@@ -399,6 +400,24 @@ def test_what_makes_a_training_that_leaves_much_better_is_its_cause(name, change
         name
     )
     assert not name or ("held-out" in found.why and found.causes[0].evidence["better"] < 0.7)
+
+
+@for_each(("rows", "loaded"), [(1, False), (-2, True)])
+def test_targets_of_other_rows_are_told_from_targets_in_another_order(rows, loaded):
+    y = SUM.roll(rows, 0)
+    data = {"x": DataLoader(TensorDataset(X, y), 20, shuffle=True), "y": None} if loaded else {"y": y}
+    found = checked(**data, steps=400).causes[0]
+    assert (found.name, found.sure, found.evidence["shift"]) == ("shifted targets", True, rows)
+    assert found.evidence["explained"] > 0.9 and found.evidence["own"] == 0
+    y = y[torch.randperm(N, generator=torch.Generator().manual_seed(3))]
+    assert [cause.name for cause in checked(y=y, steps=400).causes] == ["learned by heart"]
+
+
+def test_what_a_network_does_not_see_comes_before_what_it_learns_by_heart_if_the_targets_match():
+    x = torch.randn(N, 60, 3, generator=torch.Generator().manual_seed(4))
+    found = checked(Net(units=32), x, x[:, 0, :1], steps=600)
+    assert [cause.name for cause in found.causes] == ["short reach", "learned by heart"] and found.explained > 0.8
+    assert "still match" not in found.causes[1].remedy and "the data can be learned from" in found.verdict
 
 
 def test_a_loss_that_needs_a_variance_is_refused_with_the_line_to_write():

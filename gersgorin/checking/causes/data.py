@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.checking.causes.case import Case
-from gersgorin.checking.causes.cause import Cause
+from gersgorin.checking.causes.cause import Cause, listed
 from gersgorin.training.losses import least_constant
 from gersgorin.training.minibatches import Batches, Examples, same_for_all_seeds, sequence_of
 from gersgorin.training.training import Goal, Training
@@ -25,9 +25,11 @@ READERS = (nn.RNNBase, nn.RNNCellBase, nn.Linear)
 OTHERS = (nn.Embedding, nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.modules.conv._ConvNd)
 USUAL = {"SGD": (3e-3, 0.5), "other": (3e-4, 1e-2)}  # learning rates that are rarely the cause
 FEWEST = 50  # steps of a training that may reach the constant
+NEARER = 2.0  # times the way to standardised targets, at least, which these would shorten
 ARRIVES = 3.0  # times the steps of the training, from which on the constant alone is out of reach
 RIGHT = 1e-4  # of the first loss: that of a constant output that is right
 COMMON = 0.9  # share of a class that nearly always occurs
+ODD = 10.0  # times the median size of a feature, from which on a feature is named
 UNSORTED = 0.5  # of the constant's loss by chance: what constants of single stretches have if the data are sorted
 ALIKE = 0.6  # of the difference between targets of any two examples: that between those of equal inputs
 FEW = 8  # examples
@@ -68,9 +70,13 @@ def raw_inputs(case: Case) -> Iterator[Cause]:
             numbers,
         )
     elif saturated > MOSTLY:
+        sizes = flat.square().mean(0).sqrt()
+        odd = [k for k in sizes.argsort(descending=True).tolist() if sizes[k] > ODD * sizes.median()]
+        which = listed([f"feature {k} (root mean square {sizes[k]:.3g})" for k in odd])
         yield Cause(
             "input scale",
-            f"{kind} reads inputs at a raw scale ({scale}): {saturated:.0%} of its units are saturated.",
+            f"{kind} reads inputs at a raw scale ({scale}): {saturated:.0%} of its units are saturated."
+            + f" By far the largest: {which}." * bool(odd),
             STANDARDISE,
             numbers,
         )
@@ -120,18 +126,16 @@ def far_targets(case: Case) -> Iterator[Cause]:
     start, goal, spread = case.output.mean().item(), y.mean().item(), max(y.std(correction=0).item(), 1e-30)
     if far := loop.first_loss >= FAR * case.constant_loss:
         speed, moved = _speed(output.mean().item() for _, output, _ in islice(case.training(), TRIED + 1))
-        way, words = abs(goal - moved), "to reach the mean"
+        way, standardised, words = abs(goal - moved), abs(moved), "to reach the mean"
     elif case.kind == "SGD":
         return
     else:  # no constant is far away: as fast as all weights together move the outputs
         rising = case.training(lambda output, y: -output.mean())
         speed, _ = _speed(output.mean().item() for _, output, _ in islice(rising, TRIED + 1))
-        way, words = (
-            (y - y.median()).abs().median().item(),
-            "to cross the median distance of a target from their median",
-        )
+        way = (y - y.median()).abs().median().item()
+        standardised, words = way / spread, "to cross the median distance of a target from their median"
     needed = way / max(speed, 1e-30)
-    if needed * (1.0 if far else slower) > MOSTLY * case.steps and speed > 0:
+    if needed * (1.0 if far else slower) > MOSTLY * case.steps and speed > 0 and way > NEARER * standardised:
         yield Cause(
             "target scale",
             f"The targets have mean {goal:.4g} and standard deviation {spread:.3g}, the outputs mean {start:.2g}. This optimiser moves "

@@ -14,6 +14,7 @@ from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.kept_out import Watch
 from gersgorin.checking.causes.own_loop import own_losses
+from gersgorin.checking.causes.pairing import CLEAR, explained, shifted_targets
 from gersgorin.checking.causes.rates import LATE, exploding_start, explosion, still_falling, too_few
 from gersgorin.checking.causes.repairs import Trials, improved, repaired
 from gersgorin.checking.trials import Trial
@@ -92,13 +93,13 @@ def before(case: Case, end: float = math.inf) -> tuple[list[tuple[Row, Cause]], 
 
 def after(
     case: Case, found: list[tuple[Row, Cause]], check: "TrainingCheck", watch: Watch, trials: Trials
-) -> tuple[list[Cause], list[Trial]]:
-    """(All causes, the surest first, further trials of the training at other learning rates).
+) -> tuple[list[Cause], list[Trial], float | None]:
+    """(All causes, the surest first, further trials of the training at other learning rates, what a kernel regression explains).
 
     found: by `before`. check: what the trials showed.
     """
     well = check.outcome == "leaves" and check.escape_steps <= LATE * check.steps
-    kept = [*watch.causes(well=well)]
+    shifted, kept, share = _of_other_examples(case, check, watch, trials.lacking, well=well)
     by_heart = any(cause.name == "learned by heart" for cause in kept)
     own = [*own_losses(case, check.losses, check.trials[0])] if check.losses else []
     stays = check.outcome in ("stays", "explodes") or (check.outcome == "may leave" and check.tried >= check.steps)
@@ -113,7 +114,7 @@ def after(
         explosions = [exploding_start(check.reach)]
     if stays or check.outcome == "leaves, then explodes":
         likely, rates = causes + explosions, stays and not mistaken
-        if not any(cause.sure for cause in causes):
+        if not any(cause.sure for cause in causes + shifted):
             shown, tried = repaired(case, likely, trials, check.trials, rates=rates)
             names = {cause.name for cause in shown}
             explosions = [] if any(cause.sure for cause in shown) else explosions  # which has another cause
@@ -121,16 +122,34 @@ def after(
             causes = shown + others if any(cause.sure for cause in shown) else others + shown
         else:
             causes += [replace(cause, sure=False) for cause in explosions]
-    elif well:
-        risks = [cause for row, cause in found if row.risk]
-        causes += improved(case, risks, trials, check.tried, watch) if watch.model is not None else []
     else:
         causes += explosions
-    causes = [*own, *causes, *kept]
+        risks = [cause for row, cause in found if row.risk]
+        repairable = watch.model is not None and not shifted
+        better = [*improved(case, risks, trials, check.tried, watch)] if repairable else []
+        causes, kept = causes + better, [] if better else kept  # which is a consequence
+    causes = [*own, *shifted, *causes, *kept]
     if not well and not causes:
         late = [too_few(check.steps, check.escape_steps)] if check.outcome == "leaves" else []
         causes += late or [*still_falling(check.trials[0])] or start(check)
-    return sorted(causes, key=lambda cause: not cause.sure), tried
+    return sorted(causes, key=lambda cause: not cause.sure), tried, share
+
+
+def _of_other_examples(
+    case: Case, check: "TrainingCheck", watch: Watch, lacking: list[str], *, well: bool
+) -> tuple[list[Cause], list[Cause], float | None]:
+    """(Targets in other rows, what held-out examples show, share of the targets that a kernel regression explains; None: not measured)."""
+    shares: dict[int, float] = {}
+    if watch.kept and not watch.generalises:
+        try:
+            shares = explained(case)
+        except USERS_FAULT as error:  # of a dataset or a collate function for more examples than it was given
+            lacking.append(f"pairing of inputs and targets: {first_line(error)}")
+    shifted, matched = [*shifted_targets(shares)], shares.get(0, 0.0) > CLEAR
+    kept = [*watch.causes(well=well, matched=matched)]
+    if any(cause.name == "learned by heart" for cause in kept):
+        kept = [] if shifted else [*(start(check) if matched else ()), *kept]
+    return shifted, kept, shares.get(0)
 
 
 def start(check: "TrainingCheck") -> Iterator[Cause]:

@@ -67,9 +67,7 @@ class Reading:
             self.trained > MOST_GAIN / 2 and self.kept + self.error < 0
         ):
             return True
-        return (
-            False if self.kept - ERRORS * self.error > CARRIES * self.trained or self.kept > self.trained / 2 else None
-        )
+        return False if self.kept - ERRORS * self.error > CARRIES * self.trained else None
 
     @property
     def likely_by_heart(self) -> bool:
@@ -81,7 +79,7 @@ class Watch:
     """Readings of the first trial after its loss has left."""
 
     def __init__(self, case: Case, constant: Constant):
-        self.loop, self.constant, self.next = case.loop, constant, 0
+        self.loop, self.constant, self.next, self.steps = case.loop, constant, 0, case.steps
         self.readings: list[Reading] = []
         self.kept, self.trained = _kept_out(case.loop.data)
         self.share = common_class(getattr(case.loop.data, "y", case.y))[1]
@@ -121,7 +119,7 @@ class Watch:
         self.model = model
         if not self.kept:
             return False
-        if step >= self.next:
+        if step >= min(self.next, self.steps):
             self.readings.append(self._read(model, step))
             self.next = math.ceil(LATER * step)
         last = self.readings[-1]
@@ -131,6 +129,11 @@ class Watch:
     def _behind(self) -> bool:
         """True if repeating the last value is as good."""
         return self.last is not None and self.last[0] < STRONG and not self.readings[-1].ahead > ERRORS
+
+    @property
+    def generalises(self) -> bool:
+        """True if the last reading shows that something learned holds for other examples."""
+        return bool(self.readings) and self.readings[-1].by_heart is False
 
     @torch.no_grad()
     def _read(self, model: nn.Module, step: int) -> Reading:
@@ -151,22 +154,24 @@ class Watch:
             commonest=bool(answers) and len(torch.cat(answers).unique()) == 1,
         )
 
-    def causes(self, *, well: bool) -> Iterator[Cause]:
-        """The cause that the last reading shows, if any. well: the training leaves in time."""
+    def causes(self, *, well: bool, matched: bool = False) -> Iterator[Cause]:
+        """The cause that the last reading shows, if any. well: the training leaves in time. matched: targets belong to their inputs."""
         if not self.readings:
             return
         last = self.readings[-1]
         loss, own = 1 - last.kept, 1 - last.trained
         numbers = {"kept_out": loss, "error": last.error, "trained": own, "step": last.step}
         after = f"After {last.step:,} steps the loss, relative to that of the best constant output, is"
-        if last.by_heart or (not well and last.likely_by_heart):
+        if last.by_heart or (last.likely_by_heart and not (well and last.step < self.steps)):
             between = f"{loss - ERRORS * last.error:.2g} to {loss + ERRORS * last.error:.2g}"
             yield Cause(
                 "learned by heart",
                 f"{after} {own:.3g} on training examples and {loss:.3g} ({between}) on held-out examples: "
                 f"{'' if last.by_heart else 'so far '}the network memorises its examples and does not generalise.",
-                "Check that inputs and targets still match (shuffled separately, shifted, sorted); otherwise use more data, a smaller "
-                "network, dropout or weight decay.",
+                "Use more data, a smaller network, dropout or weight decay."
+                if matched
+                else "Check that inputs and targets still match (shuffled separately, shifted, sorted); otherwise use more data, a "
+                "smaller network, dropout or weight decay.",
                 numbers,
             )
         elif last.commonest:

@@ -163,7 +163,7 @@ def improved(case: Case, risks: list[Cause], trials: Trials, steps: int, watch: 
     """
     likely, factor = {cause.name: cause for cause in risks}, usual_factor(case)
     usual = Repair("a more usual learning rate", lambda trial: rate_cause(case, trial), factors=[factor])
-    others = *_schedule(case), *_padding(case, likely), *_frozen(case, likely), *_dropout(case)
+    others = *_schedule(case), *_padding(case, likely), *_frozen(case, likely), *_dropout(case), *_default_weights(case)
     for repair in [usual] if factor != 1 else others:
         try:
             before, after, taken = _held_out(case, repair, trials, steps, watch)

@@ -1,0 +1,99 @@
+"""Causes in the pairing of inputs and targets: a kernel ridge regression of the targets of examples, and of their neighbours' targets.
+
+    found = explained(case)
+    found[0], found[1]        # what the inputs explain of their own targets, and of those of the next example
+
+What a kernel regression cannot explain a network may still learn. So only a pairing of neighbours that explains much, beside one that
+explains nothing, shows a mistake.
+
+Legend: N examples in their order, D numbers of an example.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from gersgorin.checking.causes.case import Case
+from gersgorin.checking.causes.cause import Cause
+from gersgorin.training.minibatches import Examples, sequence_of
+
+MOST, FEW = 512, 50  # examples in their order
+SHIFTS = 3  # examples by which targets are moved at most, in both directions
+MOST_CLASSES, MOST_NUMBERS = 256, 2**24  # symbols or classes; numbers of all inputs together
+RIDGES = torch.logspace(-4, 1, 6, dtype=torch.float64)  # relative to the mean of the kernel's diagonal
+CLEAR, NOTHING = 0.1, 0.02  # share of the targets' variance: explained for sure, and no more than by chance
+CHANCE = 5.0  # standard errors of a correlation of 0, above which it is none
+
+
+def explained(case: Case) -> dict[int, float]:
+    """Share of the targets' variance that inputs explain, by the shift of the targets in rows; empty for data without such numbers.
+
+    Ridge regression with a linear and a Gaussian kernel, judged by leaving one example out; 0 if the explained part is not correlated
+    with the targets more than by chance.
+    """
+    x, y = (_numbers(part) for part in _in_order(case))
+    if x is None or y is None or len(x) < FEW or len(y) != len(x) or x.numel() + y.numel() > MOST_NUMBERS:
+        return {}
+    x, y = ((part - part.mean(0)) / part.std(0).clamp_min(1e-12) for part in (x, y))
+    linear, distances = x @ x.T, torch.cdist(x, x).square()
+    kernel = linear / linear.diagonal().mean() + (-distances / distances.median()).exp()
+    values, vectors = torch.linalg.eigh(kernel)
+    ridges = RIDGES * kernel.diagonal().mean()
+    filters = values.clamp_min(0) / (values.clamp_min(0) + ridges[:, None])  # (ridges, N)
+    own = torch.einsum("nk,rk->rn", vectors.square(), filters)  # of each example on its own prediction
+
+    def share(shift: int) -> float:
+        moved = y.roll(-shift, 0)
+        fitted = torch.einsum("nk,rk,kd->rnd", vectors, filters, vectors.T @ moved)
+        left_out = (fitted - own[..., None] * moved) / (1 - own[..., None])
+        best = left_out[(moved - left_out).square().sum((1, 2)).argmin()]
+        related = torch.corrcoef(torch.stack([best.flatten(), moved.flatten()]))[0, 1].item()
+        return max(related, 0.0) ** 2 if related * len(x) ** 0.5 > CHANCE else 0.0
+
+    return {shift: share(shift) for shift in range(-SHIFTS, SHIFTS + 1)}
+
+
+def shifted_targets(found: dict[int, float]) -> Iterator[Cause]:
+    """Targets of neighbouring examples. found: by `explained`."""
+    shift = max(found, key=lambda k: found[k], default=0)
+    if shift and found[shift] > CLEAR and found[0] < NOTHING:
+        other = f"{abs(shift)} row{'s' * (abs(shift) > 1)} {'later' if shift > 0 else 'earlier'}"
+        lines = f"x, y = x[:-{shift}], y[{shift}:]" if shift > 0 else f"x, y = x[{-shift}:], y[:{shift}]"
+        yield Cause(
+            "shifted targets",
+            f"A kernel regression explains {found[shift]:.0%} of the targets {other} than their inputs, and nothing of those in the "
+            "same row.",
+            f"Pair them again: {lines}.",
+            {"shift": shift, "explained": found[shift], "own": found[0]},
+            sure=True,
+        )
+
+
+def _in_order(case: Case) -> tuple[Tensor, Tensor]:
+    """The first examples in their order, with the axis of the examples first."""
+    data: Any = case.loop.data
+    if isinstance(data, Examples):
+        x, y = data.take(torch.arange(min(data.count, MOST)))
+    else:
+        whole = data.loader.dataset.dataset  # with the examples that are held out
+        count = min(len(whole), MOST)
+        loader = DataLoader(Subset(whole, range(count)), count, collate_fn=data.loader.collate_fn)
+        every = type(data)(loader, data.like, 60.0)
+        with closing(every.stream(0)) as stream:
+            x, y = next(islice(stream, 1))
+    return sequence_of(x).movedim(case.axis, 0), y.movedim(case.target_axis, 0)
+
+
+def _numbers(values: Tensor) -> Tensor | None:
+    """(N, D) of numbers, or of symbols and classes as ones and zeros; None if there are too many of these."""
+    if not values.is_floating_point():
+        if values.min() < 0 or values.max() >= MOST_CLASSES:
+            return None
+        values = F.one_hot(values.long())
+    return values.flatten(1).double() if values.dim() > 1 else values[:, None].double()
