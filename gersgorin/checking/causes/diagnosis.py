@@ -138,7 +138,7 @@ def after(
 def _of_other_examples(
     case: Case, check: "TrainingCheck", watch: Watch, lacking: list[str], *, well: bool
 ) -> tuple[list[Cause], list[Cause], float | None]:
-    """(Targets in other rows, what held-out examples show, share of the targets that a kernel regression explains; None: not measured)."""
+    """(Targets in other rows, what held-out examples show, what a kernel regression explains; None: not measured)."""
     shares: dict[int, float] = {}
     if watch.kept and not watch.generalises:
         try:
