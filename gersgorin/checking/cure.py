@@ -42,13 +42,14 @@ from gersgorin._validate import random_numbers_kept, with_gradients
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.diagnosis import before
+from gersgorin.checking.causes.pairing import explained, shifted_targets
 from gersgorin.checking.reach import Reach, measure_reach
 from gersgorin.checking.starts import CHRONO, GIVEN, IMPORTS, MEANINGS, MEMORY, OUTPUT_BIAS, Start, filled, starts
 from gersgorin.checking.trials import LEFT, WINDOW, Constant, Trial, run_trials
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.plotting.figure import DASHED, MARKERS, ink, line_style, panels
 from gersgorin.training.losses import Loss
-from gersgorin.training.minibatches import same_for_all_seeds
+from gersgorin.training.minibatches import Examples, same_for_all_seeds
 from gersgorin.training.optimizer import times
 from gersgorin.training.training import Training, TrainingOptions, check_limits
 from rhn.errors import InvalidInputError
@@ -386,10 +387,12 @@ def cure(
         raise InvalidInputError("optimizer is missing: expected cure(model, x, y, loss_fn, optimizer)")
     loop = Training(model, x, y, loss_fn, optimizer, loading_seconds=seconds / 4, **parts)
     with random_numbers_kept(loop.model), with_gradients():
-        every = (cause for row, cause in before(Case(loop, steps))[0] if not row.risk)
-        causes = tuple(
-            c for c in every if c.name != "constant output" or c.evidence["one_unit"]
-        )  # else a start may mend it
+        case = Case(loop, steps)
+        every = [cause for row, cause in before(case)[0] if not row.risk]
+        if isinstance(loop.data, Examples):
+            every += shifted_targets(explained(case, []))
+        mendable = lambda c: c.name == "constant output" and not c.evidence["one_unit"]  # noqa: E731 - by a start
+        causes = tuple(sorted((cause for cause in every if not mendable(cause)), key=lambda cause: not cause.sure))
         search = None if any(cause.sure for cause in causes) else _Search(loop, steps, begun + seconds, seed, progress)
         given = Attempt(Plan(Start(GIVEN)))
         chosen, outcome = search.run(anything=not causes) if search else (given, "not searched")

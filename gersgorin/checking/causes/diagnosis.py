@@ -139,12 +139,7 @@ def _of_other_examples(
     case: Case, check: "TrainingCheck", watch: Watch, lacking: list[str], *, well: bool
 ) -> tuple[list[Cause], list[Cause], float | None]:
     """(Targets in other rows, what held-out examples show, what a kernel regression explains; None: not measured)."""
-    shares: dict[int, float] = {}
-    if watch.kept and not watch.generalises:
-        try:
-            shares = explained(case)
-        except USERS_FAULT as error:  # of a dataset or a collate function for more examples than it was given
-            lacking.append(f"pairing of inputs and targets: {first_line(error)}")
+    shares = explained(case, lacking) if watch.kept and not watch.generalises else {}
     shifted, matched = [*shifted_targets(shares)], shares.get(0, 0.0) > CLEAR
     kept = [*watch.causes(well=well, matched=matched)]
     if any(cause.name == "learned by heart" for cause in kept):

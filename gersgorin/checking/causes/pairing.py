@@ -1,6 +1,6 @@
 """Causes in the pairing of inputs and targets: a kernel ridge regression of the targets of examples, and of their neighbours' targets.
 
-    found = explained(case)
+    found = explained(case, lacking=[])
     found[0], found[1]        # what the inputs explain of their own targets, and of those of the next example
 
 What a kernel regression cannot explain a network may still learn. So only a pairing of neighbours that explains much, beside one that
@@ -22,6 +22,8 @@ from torch.utils.data import DataLoader, Subset
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.training.minibatches import Examples, sequence_of
+from rhn.errors import USERS_FAULT
+from rhn.utils.wording import first_line
 
 MOST, FEW = 512, 50  # examples in their order
 SHIFTS = 3  # examples by which targets are moved at most, in both directions
@@ -31,13 +33,24 @@ CLEAR, NOTHING = 0.1, 0.02  # share of the targets' variance: explained for sure
 CHANCE = 5.0  # standard errors of a correlation of 0, above which it is none
 
 
-def explained(case: Case) -> dict[int, float]:
+def explained(case: Case, lacking: list[str]) -> dict[int, float]:
     """Share of the targets' variance that inputs explain, by the shift of the targets in rows; empty for data without such numbers.
+
+    lacking: takes a sentence if the data cannot be read in their order.
+    """
+    try:
+        return _explained(*map(_numbers, _in_order(case)))
+    except USERS_FAULT as error:  # of a dataset or a collate function for more examples than it was given
+        lacking.append(f"pairing of inputs and targets: {first_line(error)}")
+        return {}
+
+
+def _explained(x: Tensor | None, y: Tensor | None) -> dict[int, float]:
+    """`explained` of inputs and targets (N, D).
 
     Ridge regression with a linear and a Gaussian kernel, judged by leaving one example out; 0 if the explained part is not correlated
     with the targets more than by chance.
     """
-    x, y = (_numbers(part) for part in _in_order(case))
     if x is None or y is None or len(x) < FEW or len(y) != len(x) or x.numel() + y.numel() > MOST_NUMBERS:
         return {}
     x, y = ((part - part.mean(0)) / part.std(0).clamp_min(1e-12) for part in (x, y))
@@ -81,7 +94,8 @@ def _in_order(case: Case) -> tuple[Tensor, Tensor]:
     if isinstance(data, Examples):
         x, y = data.take(torch.arange(min(data.count, MOST)))
     else:
-        whole = data.loader.dataset.dataset  # with the examples that are held out
+        whole: Any = data.loader.dataset
+        whole = whole.dataset if isinstance(whole, Subset) else whole  # with the examples that are held out
         count = min(len(whole), MOST)
         loader = DataLoader(Subset(whole, range(count)), count, collate_fn=data.loader.collate_fn)
         every = type(data)(loader, data.like, 60.0)
