@@ -389,7 +389,7 @@ def cure(
     with random_numbers_kept(loop.model), with_gradients():
         case = Case(loop, steps)
         every = [cause for row, cause in before(case)[0] if not row.risk]
-        if isinstance(loop.data, Examples):
+        if isinstance(loop.data, Examples) and not any(cause.sure for cause in every):
             every += shifted_targets(explained(case, []))
         mendable = lambda c: c.name == "constant output" and not c.evidence["one_unit"]  # noqa: E731 - by a start
         causes = tuple(sorted((cause for cause in every if not mendable(cause)), key=lambda cause: not cause.sure))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause, listed
+from gersgorin.checking.causes.pairing import explained, shifted_targets
 from gersgorin.training.losses import least_constant
 from gersgorin.training.minibatches import Batches, Examples, same_for_all_seeds, sequence_of
 from gersgorin.training.training import Goal, Training
@@ -191,7 +192,9 @@ def equal_inputs(case: Case) -> Iterator[Cause]:
     least = least_constant(lambda z: loop.loss_fn(equal(z), both), zeros)[2]
     constant = least_constant(lambda z: loop.constant_loss(z, twice(zeros).shape, both), loop.units)[2]
     differ = 2 * least / constant  # 1 if the targets of a pair have nothing to do with each other
-    if differ > ALIKE:
+    if differ > ALIKE and (shifted := [*shifted_targets(explained(case, []))]):  # of which it is a consequence
+        yield from shifted
+    elif differ > ALIKE:
         distinct = len(rows.unique(dim=0))
         words = f"{distinct} are different" if distinct < count else f"{number} have a nearly equal neighbour"
         yield Cause(
