@@ -55,7 +55,7 @@ def _explained(x: Tensor | None, y: Tensor | None) -> dict[int, float]:
         return {}
     x, y = ((part - part.mean(0)) / part.std(0).clamp_min(1e-12) for part in (x, y))
     linear, distances = x @ x.T, torch.cdist(x, x).square()
-    kernel = linear / linear.diagonal().mean() + (-distances / distances.median()).exp()
+    kernel = linear / linear.diagonal().mean().clamp_min(1e-30) + (-distances / distances.mean().clamp_min(1e-30)).exp()
     values, vectors = torch.linalg.eigh(kernel)
     ridges = RIDGES * kernel.diagonal().mean()
     filters = values.clamp_min(0) / (values.clamp_min(0) + ridges[:, None])  # (ridges, N)
