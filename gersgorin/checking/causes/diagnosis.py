@@ -126,7 +126,7 @@ def after(
         causes += explosions
         risks = [cause for row, cause in found if row.risk]
         repairable = watch.model is not None and not shifted
-        better = [*improved(case, risks, trials, check.tried, watch)] if repairable else []
+        better = [*improved(case, risks, trials, check.trials, watch)] if repairable else []
         causes, kept = causes + better, [] if better else kept  # which is a consequence
     causes = [*own, *shifted, *causes, *kept]
     if not well and not causes:

@@ -26,6 +26,7 @@ from gersgorin.checking.causes.rates import (
     LONGER,
     STILL,
     decades,
+    is_slow,
     rate_cause,
     rate_is_usual,
     scheduled_end,
@@ -33,6 +34,7 @@ from gersgorin.checking.causes.rates import (
     usual_factor,
 )
 from gersgorin.checking.clocks import signal
+from gersgorin.checking.forecast import FASTER
 from gersgorin.checking.trials import LEFT, Constant, Trial, run_trials
 from gersgorin.training.minibatches import Pair, sequence_of, with_sequence
 from gersgorin.training.training import Training
@@ -155,22 +157,32 @@ def repaired(
     return [], tried
 
 
-def improved(case: Case, risks: list[Cause], trials: Trials, steps: int, watch: Watch) -> Iterator[Cause]:
+def improved(case: Case, risks: list[Cause], trials: Trials, known: Sequence[Trial], watch: Watch) -> Iterator[Cause]:
     """The causes of a training that leaves whose repair makes it clearly better on held-out examples.
 
-    A training that has less than `STRONG` of the constant's loss there does well. risks: that healthy trainings may have. steps: of the
-    training, whose model `watch` holds.
+    A training that has less than `STRONG` of the constant's loss there does well. risks: that healthy trainings may have. known: the
+    training itself, whose model `watch` holds, and trials made before.
     """
-    likely, factor = {cause.name: cause for cause in risks}, usual_factor(case)
-    usual = Repair("a more usual learning rate", lambda trial: rate_cause(case, trial), factors=[factor])
-    others = *_schedule(case), *_padding(case, likely), *_frozen(case, likely), *_dropout(case), *_default_weights(case)
-    for repair in [usual] if factor != 1 else others:
+    likely, (own, *faster), factor = {cause.name: cause for cause in risks}, known, usual_factor(case)
+    rate = lambda f: Repair("another learning rate", lambda trial: rate_cause(case, trial), factors=[f])  # noqa: E731
+    others = [
+        *_schedule(case),
+        *_padding(case, likely),
+        *_frozen(case, likely),
+        *_dropout(case),
+        *_default_weights(case),
+    ]
+    slow, found = [rate(FASTER)] if is_slow(case, own, faster) else [], False
+    for repair in [rate(factor)] if factor != 1 else others + slow:
+        if found and repair in slow:  # which several causes have as their consequence
+            return
         try:
-            before, after, taken = _held_out(case, repair, trials, steps, watch)
+            before, after, taken = _held_out(case, repair, trials, own.steps, watch)
         except USERS_FAULT as error:  # as above
             trials.lacking.append(f"{repair.name}: {first_line(error)}")
             continue
         if before > STRONG and after < BETTER * before:
+            found = True
             cause = repair.cause(Trial(repair.factors[0]))
             yield replace(
                 cause,
