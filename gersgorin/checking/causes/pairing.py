@@ -38,6 +38,8 @@ def explained(case: Case, lacking: list[str]) -> dict[int, float]:
 
     lacking: takes a sentence if the data cannot be read in their order.
     """
+    if case.frames == 1:  # which is another cause
+        return {}
     try:
         return _explained(*map(_numbers, _in_order(case)))
     except USERS_FAULT as error:  # of a dataset or a collate function for more examples than it was given
@@ -82,7 +84,7 @@ def shifted_targets(found: dict[int, float]) -> Iterator[Cause]:
             "shifted targets",
             f"A kernel regression explains {found[shift]:.0%} of the targets {other} than their inputs, and nothing of those in the "
             "same row.",
-            f"Pair them again: {lines}.",
+            f"Pair them again: {lines}." + " Or, of windows of one series, take longer ones." * (shift > 0),
             {"shift": shift, "explained": found[shift], "own": found[0]},
             sure=True,
         )
