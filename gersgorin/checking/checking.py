@@ -31,6 +31,7 @@ from gersgorin.training.minibatches import Examples
 from gersgorin.training.optimizer import above_zero
 from gersgorin.training.training import Training, TrainingOptions, check_limits
 from rhn.errors import InvalidInputError, NotFiniteError
+from rhn.utils.wording import counted
 
 MOMENTUM = 0.9  # of SGD, if no optimiser is given
 
@@ -119,11 +120,14 @@ def check(
         return TrainingCheck(**UNTRIED, **about, causes=(Cause("not finite", f"{error}.", remedy, sure=weights),))
     if isinstance(loop.data, Examples):
         loop.data.keep_out()
+    epoch = math.ceil(loop.data.epoch) if loop.data.epoch < math.inf else math.inf
     about |= {
+        "about": f"{type(loop.optimizer).__name__}, learning rate {loop.learning_rate:.4g}, {counted(steps, 'step')} of minibatches"
+        + f", {steps / epoch:.3g} epochs" * (epoch < math.inf),
         "optimizer": type(loop.optimizer).__name__,
         "learning_rate": loop.learning_rate,
         "scheduler": None if loop.scheduler is None else type(loop.scheduler).__name__,
-        "steps_per_epoch": math.ceil(loop.data.epoch) if loop.data.epoch < math.inf else math.inf,
+        "steps_per_epoch": epoch,
         "first_loss": loop.first_loss,
         "slowed": loop.slowed,
         "losses": tuple(own),
@@ -188,7 +192,8 @@ def _check_training(
     own, *others = *check.trials, *tried
     longest = {trial.factor: trial for trial in sorted(others, key=lambda trial: trial.steps)}
     made = (own, *longest.values())
-    return replace(check, causes=tuple(every), trials=made, explained=explained, left_out=tuple(left_out))
+    check = replace(check, causes=tuple(every), explained=explained, held_out=tuple(watch.readings))
+    return replace(check, trials=made, left_out=tuple(left_out))
 
 
 def _title(model: nn.Module) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from gersgorin.checking.causes.cause import Cause
+from gersgorin.checking.causes.kept_out import Reading
 from gersgorin.checking.clocks import ABOVE, Interval, motion, signals
 from gersgorin.checking.forecast import LIKELY, Forecast
 from gersgorin.checking.reach import Reach
@@ -66,6 +67,8 @@ class TrainingCheck(Result, Forecast):
     """Why it does not learn, or learns nothing of use; the surest and most harmful first."""
     losses: tuple[float, ...] = ()
     """Of the user's own run."""
+    held_out: tuple[Reading, ...] = ()
+    """Gains of the training itself on held-out examples, at some steps after it has left."""
     explained: float | None = None
     """Share of the targets of left-out examples that a kernel regression explains; None: not measured."""
     saved_seconds: float = 0.0
@@ -236,16 +239,11 @@ class TrainingCheck(Result, Forecast):
         return f"{seen}."
 
     def lines(self) -> Iterator[str]:
-        """The training, its plateau and its trials."""
-        if not self.optimizer:
-            return
-        length = counted(self.steps, "step") + " of minibatches"
-        length += f", {self.steps / self.steps_per_epoch:.3g} epochs" * (self.steps_per_epoch < math.inf)
+        """The plateau of the training, and its trials."""
         rows = {
-            "training": f"{self.optimizer}, learning rate {self.learning_rate:.4g}, {length}",
             "plateau": None
             if math.isnan(self.constant_loss)
-            else f"{self.constant_loss:.4g}, the lowest loss of one output for all inputs; at the start {self.first_loss:.4g}",
+            else f"{self.constant_loss:.4g}, the lowest loss of one output for all inputs; the first loss is {self.first_loss:.4g}",
             "trials": f"\n{' ' * VALUES}".join(map(_trial, self.table())) if self.tried else None,
             "left out": "; ".join(self.left_out),
         }
@@ -272,8 +270,12 @@ class TrainingCheck(Result, Forecast):
             low, high = (min(max(step, 1), self.steps) for step in self.interval)
             ax.axvspan(low, high, color=BLUE, alpha=0.15, lw=0, label="interval of the escape from it")
         ax.set(xscale="log", yscale="log", xlabel="step", ylabel="loss / that of a constant output")
-        window = f"; learning rates that train: {self.window[0]:.3g} to {self.window[1]:.3g}" if self.window else ""
-        ax.set_title(f"Loss of each trial{window}")
+        if self.held_out:
+            dots = line_style(0) | {"linestyle": "", "marker": "s", "markersize": 4}
+            steps, losses = zip(*((reading.step, 1 - reading.kept) for reading in self.held_out), strict=True)
+            ax.plot(steps, losses, label="as given, on held-out examples", **dots)
+        rates = " to ".join(dict.fromkeys(f"{rate:.3g}" for rate in self.window or ()))
+        ax.set_title("Loss of each trial" + f"; learning rates that leave by 2 % or more: {rates}" * bool(rates))
         ax.set_ylim(top=min(ax.get_ylim()[1], DIVERGED * max([1.0, *(trial.ratios[0] for trial in tried)])))
 
     def draw_clocks(self, ax: Axes) -> None:
@@ -288,8 +290,9 @@ class TrainingCheck(Result, Forecast):
         }
         for label, (rows, style) in curves.items():
             ax.plot([row[0] for row in rows], [row[1] for row in rows], label=label, **style)
-        ax.set(xscale="log", yscale="log", xlabel="step", ylabel="share", title="What grows before the loss falls")
-        ax.set_ylim(top=2)
+        ax.set(xscale="log", xlabel="step", ylabel="share", title="What grows before the loss falls")
+        if explained or early:
+            ax.set(yscale="log", ylim=(None, 2))
 
     def _heading(self) -> str:
         first = f"; first cause: {self.causes[0].name}" if self.causes else ""
@@ -309,9 +312,13 @@ class TrainingCheck(Result, Forecast):
         }
         reach = None if self.reach is None else {"seen": self.reach.seen, "share": self.reach.share.tolist()}
         content |= {"trials": self.table(), "reach": reach, "causes": [vars(cause) for cause in self.causes]}
+        content["held_out"] = [vars(reading) for reading in self.held_out]
         return finite_json(content)
 
-    _saved = to_json
+    def _saved(self) -> dict:
+        """`to_json`, with the curves of the figure: (S,) losses relative to the constant's, for each row of `table`."""
+        every = sorted(self.trials, key=lambda trial: trial.factor)
+        return self.to_json() | {"curves": [trial.ratios.tolist() if trial.steps else [] for trial in every]}
 
 
 def _rounded(step: float) -> str:

@@ -174,7 +174,7 @@ def _check_training(options: CheckOptions) -> int:
         longer = {"seconds": LONGER * options.seconds}
         cured = None if options.cure is None else cure(**training | longer, progress=say)
     answer = found.to_json() | ({} if cured is None else {"cure": cured.to_json()})
-    outputs.write(found.figure, lambda path: write_json(path, {"made_with": made_with()} | answer))
+    outputs.write(found.figure, lambda path: write_json(path, {"made_with": made_with()} | found.to_dict() | answer))
     if cured is not None and options.cure:
         save_weights(cured.model, options.cure)
     if options.json:
