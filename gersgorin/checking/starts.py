@@ -1,4 +1,4 @@
-"""First weights to try for a network: scaled, orthogonal, identity, gate biases, equal rates.
+"""First weights to try for a network: scaled, orthogonal, identity, rotations, gate biases.
 
     for start in starts(loop):
         changed = start.applied(model)       # a copy with these weights
@@ -21,7 +21,6 @@ Legend: n units, G blocks of n rows in a weight, T frames.
 """
 
 import copy
-import math
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +31,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gersgorin.analyses.plateau import relative_rate
 from gersgorin.training.minibatches import sequence_of
 from gersgorin.training.training import Training, output_bias_of
 from rhn.cells import Cell
@@ -46,14 +44,12 @@ g = torch.Generator({device!r}).manual_seed(0)
 """
 TORCH_GATES = {"LSTM": GateBlocks(0, carry=1), "GRU": GateBlocks(1, opens=False)}
 MOST_STD = 3.0  # of a matrix that reads the data
-ROUNDS, MOST_FACTOR = 3, 3.0  # of equalising rates; largest factor
 MINIBATCHES = 4  # for gradients, mean outputs and the best constant output
 GIVEN, OUTPUT_BIAS, CHRONO = "given weights", "output bias at the best constant", "chrono gates"
 MEMORY = "sensing and remembering units"
 MEANINGS = {  # of the words of starts, in one line
     OUTPUT_BIAS: "so that the mean output is the best constant output",
     "1/sqrt(n)": "matrices drawn with standard deviation 1/sqrt(n) for n inputs, 1/|x| for data x, 1 for embeddings",
-    "equal rates": "matrices scaled until gradient/weight, ||dL/dM||/||M||, agrees for all",
     "orthogonal matrices": "recurrent matrices are rotations: states neither fade nor grow; others drawn as 1/sqrt(n)",
     "identity matrices": "recurrent matrices are the identity: states are stored; others drawn as 1/sqrt(n)",
     MEMORY: "half of the units read only the current input; half, rotations, store it; others drawn as 1/sqrt(n)",
@@ -76,7 +72,6 @@ OPERATIONS: dict[str, tuple[str, Callable[..., Any]]] = {
     ),
     "zero": ("{}.zero_()", lambda q, g: q.zero_()),
     "fill": ("{}.fill_({})", lambda q, g, v: q.fill_(v)),
-    "scale": ("{}.mul_({:.4g})", lambda q, g, v: q.mul_(v)),
     "log": ("{}.uniform_(1.0, {}, generator=g).log_()", lambda q, g, v: q.uniform_(1.0, v, generator=g).log_()),
     "-log": (
         "{}.uniform_(1.0, {}, generator=g).log_().neg_()",
@@ -175,7 +170,6 @@ def starts(loop: Training) -> Iterator[Start]:
     if has_gates:
         yield of.start(CHRONO, of.gates("chrono"))
     yield of.start("matrices of 1/sqrt(n)", of.drawn("normal", "constant"))
-    yield of.start("matrices of equal rates", of.equal_rates())
     if any(b.kind == "recurrent" and torch.finfo(b.of(of.trained).dtype).bits >= 32 for b in of.blocks):
         yield of.start("orthogonal matrices", of.drawn("orthogonal", "constant"))
         if has_gates:
@@ -233,29 +227,6 @@ class _Starts:
             return [Change("fill", b, float(b.memory)) for b in gates]
         inputs = [Change("opposite", b, b.opposite) for b in self.blocks if b.opposite]
         return [Change("log" if b.memory > 0 else "-log", b, most) for b in gates] + inputs
-
-    def equal_rates(self) -> list[Change]:
-        """Draw matrices of 1/sqrt(n) and multiply them until ||dL/dM|| / ||M|| is the same for all.
-
-        In a product of matrices these rates agree where the norms do, so that the square root of their ratio is the factor.
-        """
-        drawn, matrices = self.drawn("normal", "constant"), [b for b in self.blocks if b.kind != "bias"]
-        factors = [1.0] * len(matrices)
-        for _ in range(ROUNDS):
-            model = self.start("", drawn + _scalings(matrices, factors)).applied(self.model)
-            losses = [self.loop.loss(model, x, y) for x, y in self.batches]
-            weights = {name: q for name, q in model.named_parameters() if name in self.trained}
-            found = torch.autograd.grad(losses, list(weights.values()), allow_unused=True, materialize_grads=True)
-            slopes = {name: slope.to_dense() for name, slope in zip(weights, found, strict=True)}
-            rates = [relative_rate(b.of(slopes), b.of(weights)) for b in matrices]
-            usable = [math.log(rate) for rate in rates if 0 < rate < math.inf]
-            if not usable:
-                break
-            middle = math.exp(sum(usable) / len(usable))
-            for k, rate in enumerate(rates):
-                if 0 < rate < math.inf:
-                    factors[k] = min(max(factors[k] * math.sqrt(rate / middle), 1 / MOST_FACTOR), MOST_FACTOR)
-        return drawn + _scalings(matrices, factors)
 
     def memory(self) -> list[Change]:
         """Half of the units of each recurrence of tanh or ReLU sense, half remember (`memory_blocks`); empty without one."""
@@ -394,10 +365,6 @@ def _data_sizes(model: nn.Module, call: Callable[[], Any]) -> dict[nn.Module, fl
         for hook in hooks:
             hook.remove()
     return sizes
-
-
-def _scalings(blocks: list[_Block], factors: list[float]) -> list[Change]:
-    return [Change("scale", b, float(f"{factor:.4g}")) for b, factor in zip(blocks, factors, strict=True)]
 
 
 def filled(line: str) -> str:
