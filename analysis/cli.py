@@ -66,7 +66,7 @@ class Common(Trained, ResultOptions):
             record = replace(record, title=_title(model), about=about)
             report("drawing")
             outputs.write(record.figure, record.save)
-        show(outputs.figure, self, record)
+        show(outputs, self, record)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -159,7 +159,7 @@ class Plot(Stored, Drawing):
             print_json([asdict(share) | {"share": share.share} for share in found])
         else:
             print(share_table(found, self.below), end="\n\n")
-        print(f"figure: {outputs.figure}", file=sys.stderr if self.json else sys.stdout)
+        print(outputs, file=sys.stderr if self.json else sys.stdout)
 
     def _rows(self) -> tuple[list[Row], str]:
         """The trials, and their origin in words."""

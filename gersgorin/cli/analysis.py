@@ -34,7 +34,7 @@ def main_of(row: Analysis, words: list[str]) -> None:
         own = {name: vars(options)[name] for name in row.options}
         result = row(subject, **own, progress=report(f"{row.command} of {subject.label.title}"))
         outputs.write(result.figure, result.save)
-    show(outputs.figure, options, result, row.name)
+    show(outputs, options, result, row.name)
 
 
 def _subject_of(row: Analysis, options, device: str):

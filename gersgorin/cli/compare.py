@@ -76,7 +76,7 @@ def run(options: CompareOptions) -> None:
     found = named(results)
     drawn = named(results[::-1]) if variants.option == BEFORE else found  # before training, then after
     outputs.write(drawn.figure, found.save)
-    show(outputs.figure, options, found)
+    show(outputs, options, found)
 
 
 def _analysis(options: CompareOptions) -> Analysis:

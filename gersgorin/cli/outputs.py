@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from rhn.cli.entry import print_json
-from rhn.utils.figures import NUMBERS, figure_name, place
+from rhn.utils.figures import NUMBERS, Outputs, figure_name, place
 from rhn.utils.options import default_of
 from rhn.utils.result import Result
 
@@ -35,14 +35,14 @@ def saver(result: Result, film: Callable, report: Callable) -> Callable[[Path], 
     return save
 
 
-def show(figure: Path | None, options, result: Result, name: str = "") -> None:
-    """Print the summary of a result with its figure, or one JSON object with its numbers, by this name."""
+def show(outputs: Outputs, options, result: Result, name: str = "") -> None:
+    """Print the summary of a result with its files, or one JSON object with its numbers, by this name."""
     if options.json:
         numbers = result.to_dict()
         values = {"title": result.title, "about": result.about, name: numbers} if name else numbers
-        print_json(values | {"figure": str(figure)})
+        print_json(values | {"figure": next(map(str, outputs.figures), None)})
     else:
-        print(f"{result.summary(whole=options.all)}\n", f"figure: {figure}", sep="\n")
+        print(f"{result.summary(whole=options.all)}\n", outputs, sep="\n")
 
 
 def default_figure(command: str, options) -> Path:

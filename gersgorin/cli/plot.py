@@ -54,4 +54,4 @@ def run(options: PlotOptions) -> None:
         run = run_along(subject, source, device=device, whole=leading is None)
         found = spectra(run, discs=options.discs, leading=leading, progress=report(f"spectra of {run.label.title}"))
         outputs.write(lambda: draw_run(found), saver(found, moving_run, report))
-    show(outputs.figure, options, found)
+    show(outputs, options, found)

@@ -47,7 +47,7 @@ def run(options: RecordingOptions) -> None:
     recording = Recording.load(path)
     with progress_bars() as report:
         outputs.write(recording.figure, saver(recording, moving_recording, report))
-    show(outputs.figure, options, recording)
+    show(outputs, options, recording)
 
 
 def figure_of_recording(path: Path) -> Path:

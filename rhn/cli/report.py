@@ -29,7 +29,7 @@ class Report(Drawing):
         named = [word for run in self.runs for word in (_called(run), place(run))]
         outputs = Outputs.of(self, figure_name("depth" if self.depth else "curves", *named), (".csv",))
         outputs.write(*(self._depth() if self.depth else self._curves()))
-        print(f"figure: {outputs.figure}")
+        print(outputs)
 
     def _curves(self):
         import pandas as pd

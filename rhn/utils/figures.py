@@ -116,27 +116,29 @@ def save_figure(path: Path, draw: Callable[[], "Figure"], figure: str | float | 
 class Outputs:
     """The files of --output, which can be written."""
 
-    figure: Path | None
+    figures: list[Path]
     others: list[Path]
     size: str | None
-    """Of the figure, see `our_style`."""
+    """Of the figures, see `our_style`."""
 
     @classmethod
     def of(cls, options, default: Path | None, suffixes: tuple[str, ...] = NUMBERS) -> "Outputs":
-        """The figure that the options name, or the default, and files with other suffixes; raises InvalidInputError or OutputError."""
-        others = [path for path in options.output if path.suffix.lower() not in SUFFIXES]
-        figure, *more = [path for path in options.output if path not in others] or [default]
-        if more:
-            raise InvalidInputError(f"--output names {1 + len(more)} figures: expected one, with numbers beside it")
-        for path in filter(None, (*others, figure)):
+        """The files that the options name, or the default figure; raises InvalidInputError or OutputError."""
+        files = options.output or [path for path in (default,) if path]
+        for path in files:
             check_output(path, (*SUFFIXES, *suffixes), force=options.force)
-        return cls(figure, others, options.figure)
+        figures = [path for path in files if path.suffix.lower() in SUFFIXES]
+        return cls(figures, [path for path in files if path not in figures], options.figure)
+
+    def __str__(self) -> str:
+        """A line for each file."""
+        return "\n".join([f"figure: {path}" for path in self.figures] + [f"file: {path}" for path in self.others])
 
     def write(self, draw: Callable[[], "Figure"], save: Callable[[Path], object]) -> None:
-        """Draw the figure, and save the other files."""
+        """Draw the figures, and save the other files."""
         with our_style(self.size):
-            if self.figure:
-                save_figure(self.figure, draw)
+            for path in self.figures:
+                save_figure(path, draw)
             for path in self.others:
                 save(path)
 

@@ -99,10 +99,10 @@ def novel(split="valid") -> np.ndarray:
 
 def test_gates_of_four_excerpts_of_the_validation_text_by_default(capsys):
     Path("long.txt").write_text(sentences(1500))
-    assert run("gates", "text.safetensors", "--data", "long.txt", "--output", "gates.csv") == 0
+    assert run("gates", "text.safetensors", "--data", "long.txt", "--output", "gates.csv", "g.png", "g.pdf") == 0
     out = capsys.readouterr().out
-    assert out.endswith("figure: gates-text-long.png\n")
-    assert Path("gates-text-long.png").stat().st_size > 10_000
+    assert out.endswith("figure: g.png\nfigure: g.pdf\nfile: gates.csv\n")
+    assert Path("g.png").stat().st_size > 10_000 and Path("g.pdf").read_bytes().startswith(b"%PDF")
     with Path("gates.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len({row["sequence"] for row in rows}) == 4 and len(rows) == 4 * 60 * 3

@@ -291,8 +291,7 @@ def test_the_command_takes_the_test_split_and_seeds(results):
     said = "uniform:0.04, transform bias -2, seed 3 to seed 4; at most 40 steps of each of the first 2 of the test split of"
     assert found.about == f"{said} {origin}"
     assert found.reach[3].tolist() == [step["reach"] for step in alone["steps"]]
-    assert result["figure"] == "gersgorin-rhn-hidden-size4-seed3-steps40-sequences2-seeds2-test.png"
-    assert Path(result["figure"]).exists()
+    assert result["figure"] is None  # only the file that was named
 
 
 @pytest.mark.slow

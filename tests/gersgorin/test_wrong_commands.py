@@ -24,7 +24,6 @@ WRONG = {
     "plot --hidden-size 200000": "GiB of memory",
     "plot --steps 100000": "it has 85 frames",
     "plot --steps 0": "--steps is 0, expected 1 or more",
-    "plot --output one.png two.svg": "--output names 2 figures",
     "plot --output nowhere/one.npz": "the folder nowhere does not exist",
     "plot --output novel.txt": "expected a name ending in .png",
     "lyapunov --output moving.gif": "expected a name ending in .png or .svg or .pdf or .npz or .json or .csv",
@@ -90,7 +89,6 @@ WRONG = {
     f"{TARGETS} --target own_reader.py": "expected a .npy file",
     f"{TARGETS} --batch-axis 1": "expected as many; --batch-axis 0 or 1 says",
     f"{TARGETS} --output outcome.txt": "outcome.txt",
-    f"{TARGETS} --output one.png two.svg": "--output names 2 figures",
     f"{TARGETS} --output nowhere/one.json": "the folder nowhere does not exist",
     f"{TARGETS} --cure cured.png": "expected a name ending in .safetensors",
 }
