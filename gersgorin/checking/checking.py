@@ -158,6 +158,8 @@ def _check_training(
         progress("the best constant output")
         try:
             constant = Constant(loop)
+        except PreventedError as error:  # by some examples
+            return TrainingCheck(**UNTRIED, **about, causes=(error.cause, *causes), left_out=tuple(left_out))
         except InvalidInputError as error:  # such as a loss that falls below 0
             if all(row.risk for row, _ in found):
                 raise

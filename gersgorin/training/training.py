@@ -287,6 +287,10 @@ class Training:
 
     def _constant_output(self, goals: list[Goal]) -> tuple[Tensor, float]:
         constant, zero, loss = self._least_constant(goals)
+        if not math.isfinite(zero):  # of some examples
+            losses = (self.constant_loss(self.units.clone().requires_grad_(), *goal) for goal in goals)
+            if short := next(filter(None, map(short_of_frames, losses)), None):
+                raise prevented("too few frames", *short)
         if not loss > NOTHING * abs(zero):
             raise InvalidInputError(
                 f"the loss of the best constant output is {loss:.3g} (of zeros: {zero:.3g}), expected a number well above 0: the "

@@ -30,6 +30,7 @@ NEARER = 2.0  # times the way to standardised targets, at least, which these wou
 ARRIVES = 3.0  # times the steps of the training, from which on the constant alone is out of reach
 RIGHT = 1e-4  # of the first loss: that of a constant output that is right
 COMMON = 0.9  # share of a class that nearly always occurs
+RAW = 3.0  # root mean square of the largest feature, above which the inputs have no usual scale
 ODD = 10.0  # times the median size of a feature, from which on a feature is named
 UNSORTED = 0.5  # of the constant's loss by chance: what constants of single stretches have if the data are sorted
 ALIKE = 0.6  # of the difference between targets of any two examples: that between those of equal inputs
@@ -62,6 +63,7 @@ def raw_inputs(case: Case) -> Iterator[Cause]:
     least, largest, distinct = flat.min().item(), flat.max().item(), len(flat.unique())
     numbers = {"least": least, "largest": largest, "mean": flat.mean().item(), "std": flat.std().item()}
     numbers |= {"saturated": saturated, "distinct": distinct}
+    sizes = flat.square().mean(0).sqrt()
     scale = f"from {least:.4g} to {largest:.4g}, mean {numbers['mean']:.3g}, standard deviation {numbers['std']:.2g}"
     if flat.shape[1] == 1 and least >= 0 and distinct >= IDS and torch.equal(flat, flat.round()):
         yield Cause(
@@ -70,8 +72,7 @@ def raw_inputs(case: Case) -> Iterator[Cause]:
             f"If they are ids, begin with nn.Embedding({largest + 1:.0f}, 32), or one-hot vectors; if sizes, standardise them.",
             numbers,
         )
-    elif saturated > MOSTLY:
-        sizes = flat.square().mean(0).sqrt()
+    elif saturated > MOSTLY and sizes.max() > RAW:  # else the weights are large
         odd = [k for k in sizes.argsort(descending=True).tolist() if sizes[k] > ODD * sizes.median()]
         which = listed([f"feature {k} (root mean square {sizes[k]:.3g})" for k in odd])
         yield Cause(
