@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from gersgorin._validate import users_code
 from gersgorin.loading.find_cell import Watched, cell_title, recurrent_cells
+from gersgorin.loading.one_sequence import without_batch
 from gersgorin.loading.options import NewOrTrained
-from gersgorin.run.cell import as_cell
+from gersgorin.run.cell import Step, as_cell
 from gersgorin.run.run import Run
 from rhn.cells import cell_options as options_of_cell
 from rhn.cells import is_known, name_of_cell, read_options, resolve_cell
@@ -171,18 +172,16 @@ def _without_prefix(found: dict[str, Tensor], expected: Mapping) -> dict[str, Te
 
 @dataclass(frozen=True)
 class Subject:
-    """A cell and how to build and run it."""
+    """A cell and how to run it."""
 
     name: str
     """Its registry key, `package.module:factory`, or class name."""
     title: str
     """Of figures: "rhn, depth 5, 64 units", "fresh weights: LSTM, 2 layers, 64 units"."""
-    cell: nn.Module
-    """The cell before it is built; a new one is on the "meta" device, where it takes no memory."""
-    build: Callable[[str, torch.dtype], nn.Module]
-    """build(device, dtype) -> cell."""
-    run: Callable[[nn.Module, Tensor], Run] = Run.of
-    """run(built cell, a sequence (T, m) in its dtype): the run of the cell, or of its module's scan."""
+    cell: nn.Module | Step
+    """The cell; a new one is on the "meta" device, where it takes no memory."""
+    open: Callable[[Tensor, str, torch.dtype], Run]
+    """open(a sequence, device, dtype): the run of the cell, or of its module's scan."""
     made: str = ""
     """Origin of its weights, in words."""
 
@@ -226,7 +225,11 @@ def new_cell(
     )
     with users_code(f"cannot build {name} with {sizes[1]} units, depth {depth}", "" if is_known(name) else expected):
         cell = build("meta", torch.float64)
-    return Subject(name, with_options(cell_title(cell, name=name), own), cell, build, made=words_of_new(cell, seed))
+
+    def opened(x: Tensor, device: str, dtype: torch.dtype) -> Run:
+        return Run.of(build(device, dtype), without_batch(x).to(device, dtype))
+
+    return Subject(name, with_options(cell_title(cell, name=name), own), cell, opened, words_of_new(cell, seed))
 
 
 def new_model(options, width: int) -> tuple[str, Any]:
@@ -349,11 +352,8 @@ def labelled(label: str, title: str) -> str:
 def watched_cell(watched: Watched, name: str) -> Subject:
     """The cell of a user's module."""
 
-    def build(device: str, dtype: torch.dtype) -> nn.Module:
+    def opened(x: Tensor, device: str, dtype: torch.dtype) -> Run:
         watched.module.to(device=device, dtype=dtype)
-        return watched.cell
+        return watched.along(x, one=True)
 
-    def run(cell: nn.Module, sequence: Tensor) -> Run:
-        return watched.along(sequence, one=True)
-
-    return Subject(name, watched.title, watched.cell, build, run, watched.made)
+    return Subject(name, watched.title, watched.cell, opened, watched.made)

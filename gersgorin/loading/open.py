@@ -4,7 +4,7 @@ network   a cell's name, a checkpoint or the folder of a training, a torch modul
 data      a chorale's name, a file of numbers or a text, an array or a tensor
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeGuard
@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from gersgorin._validate import check_weights, copied
-from gersgorin.loading.find_cell import Watched, cell_title, check_state, is_step, stepping
+from gersgorin.loading.find_cell import Watched, check_state, stepping
 from gersgorin.loading.network import (
     Subject,
     new_cell,
@@ -101,52 +100,29 @@ def open_run(
         subject = network_of_options(options, source.input_size, source.steps)
     elif given := given_flags(options, NEW_CELL):
         raise InvalidInputError(f"{given[0]} is for a new cell by its name, not for this network: leave it out")
-    elif not isinstance(network, nn.Module):
-        if layer is not None or submodule:
-            raise InvalidInputError("layer and submodule select a part of a module, not of a function: leave them out")
-        if not is_array(x):
-            x = torch.as_tensor(source_of(x, data).sequence()).to(dtype)
-        x = one_sequence(x, ids=False)
-        run = _run_of_step(network, x, s0)
-        check_memory(run.cell, len(run), str(run.states.device), run.states.dtype, whole=whole)
-        run = run.named(replace(run.label, sequence=_sizes(x), unit=unit or "steps"))
-        return run if steps is None else run.until(steps)
-    else:
+    elif isinstance(network, nn.Module):
         watched = Watched(network, layer, submodule, s0)
-        subject = watched_cell(watched, name_of(watched.cell))
-        if is_array(x):
-            x = one_sequence(x)
-            subject.build(device, dtype)
-            run = watched.along(x, one=True)
-            check_memory(run.cell, len(run), device, dtype, whole=whole)
-            known = {"name": subject.name, "title": subject.title, "made": subject.made, "unit": unit or "steps"}
-            run = _starting(run.named(Label(**known, sequence=_sizes(x))), s0)
-            return run if steps is None else run.until(steps)
-        source = source_of(x, data)
-    run = run_along(subject, replace(source, unit=unit or source.unit), whole=whole, device=device, dtype=dtype)
-    return _starting(run, s0)
+        subject, source = watched_cell(watched, name_of(watched.cell)), source_of(x, data, options, ids=None)
+    elif layer is not None or submodule:
+        raise InvalidInputError("layer and submodule select a part of a module, not of a function: leave them out")
+    else:
+        subject, source, s0 = _step_from(network, s0), source_of(x, data, options), None
+    source = replace(source, unit=unit or source.unit)
+    return _starting(run_along(subject, source, whole=whole, device=device, dtype=dtype), s0)
 
 
-def run_of_network(network, x=None, s0: State | None = None, **options) -> Run:
-    """The run of a cell over numbers x (T, m), of a copy in float64 as in `open_run`; of anything else, that of `open_run`."""
-    options = {name: value for name, value in options.items() if value is not None}
-    s0 = None if s0 is None else check_state(s0)
-    if is_step(network) and isinstance(network, nn.Module) and is_array(x) and not options:
-        check_weights(network)
-        return _run_of_step(copied(network).double().eval(), x, s0)
-    return open_run(network, x, s0, **options)
-
-
-def _run_of_step(network: nn.Module | Step, x: Tensor | np.ndarray, s0: State | None) -> Run:
-    """The run of a cell or a step over numbers, see `one_sequence`."""
-    x = without_batch(one_sequence(x, ids=False))
-    if x.dim() != 2:
-        raise InvalidInputError(f"x has frames of shape {tuple(x.shape[1:])}: expected numbers (T, m)")
-    x = x.to(next(network.parameters(), x).dtype) if isinstance(network, nn.Module) else x
-    cell = as_cell(stepping(network, s0))
+def _step_from(f: Step, s0: State | None) -> Subject:
+    """A function f(x, s) from its first state; it reads an array in its own precision."""
+    cell = as_cell(stepping(f, s0))
     start = _flat(cell, s0)
-    start = start.to(x) if isinstance(network, nn.Module) and start is not None else start
-    return Run.of(cell, x, start, label_of_cell(network))
+
+    def opened(x: Tensor, device: str, dtype: torch.dtype) -> Run:
+        x = without_batch(x)
+        if x.dim() != 2:
+            raise InvalidInputError(f"x has frames of shape {tuple(x.shape[1:])}: expected numbers (T, m)")
+        return Run.of(cell, x, start)
+
+    return Subject(name_of(f), "", cell, opened)
 
 
 def _starting(run: Run, s0: State | None) -> Run:
@@ -161,11 +137,6 @@ def _flat(cell: StepCell, s0: State | None) -> Tensor | None:
     return None if s0 is None else flat_state(s0, layers)[0]
 
 
-def label_of_cell(cell: nn.Module | Callable) -> Label:
-    """The names of a cell that is given directly; a function has no title."""
-    return Label(name=name_of(cell), title=cell_title(cell) if isinstance(cell, nn.Module) else "")
-
-
 def run_along(
     subject: Subject,
     source: Source,
@@ -177,9 +148,10 @@ def run_along(
 ) -> Run:
     """The run of a resolved network over the first sequence of a source, if the memory is enough; whole: see `open_run`."""
     check_memory(subject.cell, source.steps, device, dtype, whole=whole)
-    values = source.sequence()
-    x = torch.as_tensor(values, device=device).to(dtype if values.ndim > 1 else torch.int64)
-    run = subject.run(subject.build(device, dtype), x)
+    x = source.sequence()
+    if source.given is None:
+        x = x.to(device, dtype if x.dim() > 1 else torch.int64)
+    run = subject.open(x, device, dtype)
     if isinstance(run, ScanRun):
         check_memory(run.cell, len(run), device, dtype, whole=whole)  # its size is known only now
     return run.named(label_of_source(source, name=subject.name, title=title or subject.title, made=subject.made))
@@ -249,7 +221,7 @@ def is_language_model(path: Path) -> bool:
 
 
 def check_memory(
-    cell: nn.Module | StepCell,
+    cell: nn.Module | Step | StepCell,
     steps: int,
     device: str = "cpu",
     dtype: torch.dtype = torch.float64,
@@ -284,13 +256,15 @@ def _is_file(network: str | Path) -> bool:
     return isinstance(network, Path) or network.endswith(".safetensors") or "/" in network
 
 
-def source_of(x, data: DataOptions, network: NewOrTrained = NewOrTrained()) -> Source:  # noqa: B008 - frozen
-    """The data x of `open_run`, for the network of these options."""
+def source_of(x, data: DataOptions, network: NewOrTrained, *, ids: bool | None = False) -> Source:
+    """The data x of `open_run`, for the network of these options; ids: see `one_sequence`."""
     text = network.checkpoint is not None and is_language_model(network.checkpoint)
     if isinstance(x, Piece):
         return chorale_source(x).cut(data.steps)
     if is_array(x):
-        return _numbers(x, text).cut(data.steps)
+        x = one_sequence(x, ids=text or ids)
+        values, sizes = without_batch(x).detach().cpu().numpy()[None], f"of {' x '.join(map(str, x.shape))}"
+        return Source(name=sizes, kind="sequence", values=values, given=x).cut(data.steps)
     if x is not None and not isinstance(x, str | Path):
         raise InvalidInputError(f"x is a {type(x).__name__}: expected a chorale's name, a file, or numbers (T, m)")
     of_file = text or isinstance(x, Path) or str(x).lower().endswith(SUFFIXES)
@@ -298,17 +272,6 @@ def source_of(x, data: DataOptions, network: NewOrTrained = NewOrTrained()) -> S
     return source_of_options(network, replace(data, **named))
 
 
-def _numbers(x: Tensor | np.ndarray, ids: bool) -> Source:
-    """An array of the caller: numbers, or ids of tokens, of one sequence."""
-    x = one_sequence(x, ids=ids)
-    return Source(name=_sizes(x), kind="sequence", values=without_batch(x).detach().cpu().numpy()[None])
-
-
 def is_array(x) -> TypeGuard[Tensor | np.ndarray]:
     """True for the numbers of a caller, which are no chorale and no name: a tensor, an array, a data frame, a packed sequence."""
     return (isinstance(x, Tensor | np.ndarray | PackedSequence) and not isinstance(x, Piece)) or hasattr(x, "to_numpy")
-
-
-def _sizes(x: Tensor | np.ndarray) -> str:
-    """The shape of numbers, as their name: "of 85 x 88"."""
-    return f"of {' x '.join(map(str, x.shape))}"

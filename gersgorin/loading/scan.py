@@ -12,7 +12,7 @@ The temporal Jacobian of step t is a[t] itself, as a matrix (N, N).
 Legend: T steps, m inputs, N entries of a state, r entries of a block.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -103,10 +103,6 @@ class ScanRun(Run):
         """The run over several repetitions of the sequence."""
         x = self.x.repeat(times, *[1] * (self.x.dim() - 1))
         return self if times == 1 else ScanRun.along(self.module, x, self.states[0], self.label)
-
-    def until(self, steps: int) -> "ScanRun":
-        """The first steps."""
-        return replace(super().until(steps), x=self.x[:steps])
 
     def any_step(self) -> StepCell:
         """Raises InvalidInputError: the elements of a step may depend on other inputs too."""

@@ -56,6 +56,8 @@ class Source:
     """Which of several of its name, counted from 1."""
     about: str = ""
     """Origin, for the second line of a figure's title: "train-41 of the chorales of music21 10.5.1"."""
+    given: Tensor | None = None
+    """The array of a caller, in its own layout and precision."""
 
     @property
     def label(self) -> str:
@@ -88,9 +90,9 @@ class Source:
         """m; None for ids of tokens."""
         return self.values.shape[2] if self.values.ndim == 3 else None
 
-    def sequence(self) -> np.ndarray:
-        """The first sequence, (T, m) or ids (T,)."""
-        return self.values[0]
+    def sequence(self) -> Tensor:
+        """The first sequence, (T, m) or ids (T,); an array of a caller as it was given."""
+        return torch.from_numpy(self.values[0]) if self.given is None else self.given
 
     def frames(self) -> Tensor:
         """One sequence (T, m) or ids (T,), or several with time first."""
@@ -107,7 +109,10 @@ class Source:
                 f"steps is {steps}, beyond the end of the {self.kind} {self.name}: it has {self.steps} {counted}"
             )
         about = f"first {steps} of {self.steps} {counted}{' of ' * bool(self.about)}{self.about}"
-        return replace(self, values=self.values[:, :steps], about=about)
+        given = self.given
+        if given is not None:
+            given = given[:steps] if len(given) == self.steps else given[:, :steps]
+        return replace(self, values=self.values[:, :steps], about=about, given=given)
 
 
 def read_sources(

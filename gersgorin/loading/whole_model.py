@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from gersgorin.loading.find_cell import ids_or_numbers, part_of
@@ -14,10 +14,11 @@ from gersgorin.loading.open import (
     is_array,
     label_of_source,
     network_of_options,
+    run_along,
     source_of,
     source_of_options,
 )
-from gersgorin.loading.options import DataOptions
+from gersgorin.loading.options import DataOptions, NewOrTrained
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.run.run import Label
 from gersgorin.training.losses import Loss
@@ -36,7 +37,7 @@ def open_training(
     label: Label,
 ) -> Training:
     """A model with its loss on data, and with the unit and origin of a run over them; without targets on the next frames."""
-    x = x if is_array(x) else torch.as_tensor(source_of(x, DataOptions()).sequence())
+    x = x if is_array(x) else source_of(x, DataOptions(), NewOrTrained()).sequence()
     training = Training.of_frames(model, (x[:-1], x[1:]) if targets is None else (x, targets), loss)
     training.label = replace(label, title=training.label.title)
     return training
@@ -71,18 +72,19 @@ def training_of_options(options, *, device: str = "cpu") -> Training:
 def map_of_options(options, *, device: str = "cpu") -> SequenceMap:
     """A whole module, a trained network, or a new cell, from the inputs to the outputs of a command's options. Raises RhnError."""
     source = source_of_options(options, options)
+    module: Any
     if options.module:
         check_network_options(options)
         module, made, _ = trained_network(options, source.input_size)
         title = labelled(options.submodule or "", type(module).__name__)
-        named = {"name": options.module, "title": title, "made": made}
+        label = label_of_source(source, name=options.module, title=title, made=made)
     else:
-        subject = network_of_options(options, source.input_size, source.steps)
-        named = {"name": subject.name, "title": subject.title, "made": subject.made}
-        trained = options.checkpoint and trained_network(options, source.input_size)
-        module = trained[0] if trained else subject.build("cpu", torch.float64)
-    x = ids_or_numbers(module, torch.as_tensor(source.sequence()))
-    return SequenceMap(module.to(device), x, label=label_of_source(source, **named), submodule=options.submodule)
+        run = run_along(network_of_options(options, source.input_size, source.steps), source, whole=False)
+        label, module = run.label, run.cell.module
+        if options.checkpoint:
+            module, _, _ = trained_network(options, source.input_size)
+    x = ids_or_numbers(module, source.sequence())
+    return SequenceMap(module.to(device), x, label=label, submodule=options.submodule)
 
 
 def module_of_options(options, input_size: int | None) -> nn.Module:

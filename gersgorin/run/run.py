@@ -188,14 +188,6 @@ class Run:
         """The same run from another state (N,)."""
         return replace(self, states=trajectory(self.cell, self.inputs, s0))
 
-    def until(self, steps: int) -> Self:
-        """The first steps. Raises InvalidInputError if there are fewer."""
-        if steps > len(self):
-            raise InvalidInputError(
-                f"steps is {steps}, beyond the end of the {self.label.along}: it has {len(self)} steps"
-            )
-        return replace(self, inputs=self.inputs[:steps], states=self.states[: steps + 1])
-
     def tangent_maps(self) -> Iterator[Tangent]:
         """The maps Q (N, k) -> A[t] Q of one sequence, t = 0..T-1, see `StepCell.maps`; only a block of Jacobians is held at once."""
         size = min(LONGEST, max(1, BLOCK // (2 * self.state_size**2 * self.depth)))
