@@ -115,7 +115,7 @@ def _along(options: CompareOptions, row: Analysis, networks, sources, device: st
     (subject,), (source,) = networks, sources
     leading = usual_leading(subject.state_size) if row.name == "spectra" else None
     progress = report(f"{row.command} of {subject.title}")
-    with own_cell(subject.name if subject.own else None):
+    with own_cell(subject.name):
         run = run_along(subject, source, device=device, whole=leading is None)
         return row(run, progress=progress, **{"leading": leading} if leading else {})
 
@@ -138,5 +138,5 @@ def _bands(options: CompareOptions, row: Analysis, networks, sources, device: st
         for one in sources
     )
     about = "; ".join(filter(None, (made, source.about)))
-    with own_cell(first.name if first.own else None):
+    with own_cell(first.name):
         return compare_runs(runs, along=along, about=about, progress=lambda done: advance(done, total))

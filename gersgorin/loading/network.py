@@ -186,11 +186,6 @@ class Subject:
     """Origin of its weights, in words."""
 
     @property
-    def own(self) -> bool:
-        """True if the cell is the user's code."""
-        return ":" in self.name and not is_known(self.name)
-
-    @property
     def state_size(self) -> int:
         """N. Raises InvalidInputError for a cell that does not say it."""
         return as_cell(self.cell).state_size
