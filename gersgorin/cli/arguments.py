@@ -8,8 +8,8 @@ from torch import nn
 
 from gersgorin.checking.checking import MOMENTUM
 from gersgorin.loading.network import KEYS, new_model
+from gersgorin.loading.open import module_of_options
 from gersgorin.loading.sources import read_array, read_numbers
-from gersgorin.loading.whole_model import module_of_options
 from gersgorin.training.frames import chorale_frames, next_frames
 from gersgorin.training.losses import LOSSES
 from gersgorin.training.minibatches import BATCH_SIZE

@@ -1,4 +1,4 @@
-"""Open networks and data, named by options or passed as objects, as a `Run`; for commands and for Python.
+"""Open networks and data, named by options or passed as objects: a `Run`, a `Training` or a `SequenceMap`.
 
 network   a cell's name, a checkpoint or the folder of a training, a torch module; on the command line also a module by its name
 data      a chorale's name, a file of numbers or a text, an array or a tensor
@@ -7,32 +7,41 @@ data      a chorale's name, a file of numbers or a text, an array or a tensor
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from gersgorin.loading.find_cell import Watched, check_state, stepping
+from gersgorin.loading.find_cell import Watched, check_state, ids_or_numbers, part_of, stepping
 from gersgorin.loading.network import (
+    KEYS,
     Subject,
+    labelled,
     new_cell,
+    new_model,
     trained_cell,
+    trained_network,
     watched_cell,
 )
 from gersgorin.loading.one_sequence import one_sequence, without_batch
 from gersgorin.loading.options import DataOptions, NetworkOptions, NewOrTrained
 from gersgorin.loading.scan import ScanRun
+from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.loading.sources import SUFFIXES, Source, chorale_source, read_sources
 from gersgorin.run.autodiff import BLOCK
 from gersgorin.run.cell import State, Step, StepCell, as_cell, flat_state, name_of
 from gersgorin.run.run import Label, Run
+from gersgorin.training.losses import Loss
+from gersgorin.training.training import Training
 from rhn.cells.convert import StackedCell
 from rhn.cells.init import for_steps
 from rhn.checkpoints import read_metadata
 from rhn.data import Piece
 from rhn.errors import CheckpointError, InvalidInputError
+from rhn.models import LanguageModel, PolyphonicModel
+from rhn.plotting.provenance import words_of_new
 from rhn.utils.options import check_ranges, given_flags
 from rhn.utils.validation import check_room, check_seed, fits
 
@@ -109,6 +118,21 @@ def open_run(
         subject, source, s0 = _step_from(network, s0), source_of(x, data, options), None
     source = replace(source, unit=unit or source.unit)
     return _starting(run_along(subject, source, whole=whole, device=device, dtype=dtype), s0)
+
+
+def open_training(
+    model: nn.Module,
+    x: "str | Path | Tensor | np.ndarray | None" = None,
+    targets: "Tensor | np.ndarray | None" = None,
+    loss: str | Loss | None = None,
+    *,
+    label: Label,
+) -> Training:
+    """A model with its loss on data, and with the unit and origin of a run over them; without targets on the next frames."""
+    x = x if is_array(x) else source_of(x, DataOptions(), NewOrTrained()).sequence()
+    training = Training.of_frames(model, (x[:-1], x[1:]) if targets is None else (x, targets), loss)
+    training.label = replace(label, title=training.label.title)
+    return training
 
 
 def _step_from(f: Step, s0: State | None) -> Subject:
@@ -189,10 +213,60 @@ def sources_of_options(network: NewOrTrained, data: DataOptions, count: int | No
     return read_sources(data, count, text_of=network.checkpoint, cell=network.cell)
 
 
-def run_of_options(network: NetworkOptions, data: DataOptions, *, device: str, whole: bool = True) -> Run:
+def run_of_options(options, *, device: str) -> Run:
     """The run that a command's options name, in float64. Raises RhnError."""
-    source = source_of_options(network, data)
-    return run_along(network_of_options(network, source.input_size, source.steps), source, device=device, whole=whole)
+    source = source_of_options(options, options)
+    return run_along(network_of_options(options, source.input_size, source.steps), source, device=device)
+
+
+def training_of_options(options, *, device: str) -> Training:
+    """The model with an output that a command's options name, and the next frames of their data as its targets. Raises RhnError."""
+    check_network_options(options)
+    if options.layer is not None:
+        raise InvalidInputError(
+            "--layer names one recurrent cell, and the whole network is analysed here: leave it out"
+        )
+    source = source_of_options(options, options)
+    frames, width = source.frames(), source.input_size or KEYS
+    loss: str | None = "squared" if options.input else "bernoulli"
+    if options.module:
+        model, made = module_of_options(options, width), ""
+    elif options.checkpoint:
+        (model, made, _), loss = trained_network(options, width), None
+        if not isinstance(model, PolyphonicModel | LanguageModel):
+            kind = type(model).__name__
+            raise InvalidInputError(f"{options.checkpoint} holds only a {kind}: expected a network with an output")
+    else:
+        _, model = new_model(options, width)
+        made = words_of_new(model.cells[0], options.seed)
+    training = Training.of_frames(model.to(device), frames, loss)
+    label = label_of_source(source, title=training.label.title, made=made or training.label.made)
+    training.label = replace(label, sequence=source.label, data=source.about)
+    return training
+
+
+def map_of_options(options, *, device: str) -> SequenceMap:
+    """A whole module, a trained network, or a new cell, from the inputs to the outputs of a command's options. Raises RhnError."""
+    source = source_of_options(options, options)
+    module: Any
+    if options.module:
+        check_network_options(options)
+        module, made, _ = trained_network(options, source.input_size)
+        title = labelled(options.submodule or "", type(module).__name__)
+        label = label_of_source(source, name=options.module, title=title, made=made)
+    else:
+        run = run_along(network_of_options(options, source.input_size, source.steps), source, whole=False)
+        label, module = run.label, run.cell.module
+        if options.checkpoint:
+            module, _, _ = trained_network(options, source.input_size)
+    x = ids_or_numbers(module, source.sequence())
+    return SequenceMap(module.to(device), x, label=label, submodule=options.submodule)
+
+
+def module_of_options(options, input_size: int | None) -> nn.Module:
+    """The whole module that --module, --checkpoint and --submodule name. Raises InvalidInputError or CheckpointError."""
+    module, _, _ = trained_network(options, input_size)
+    return part_of(module, options.submodule)
 
 
 def check_network_options(options: NewOrTrained) -> None:
