@@ -197,7 +197,7 @@ def _npz(path: Path) -> tuple[np.ndarray, dict]:
             raise DataError(f"{path} holds no array of numbers: {EXPECTED}, called x")
         about = {key: np.atleast_1d(arrays[key]).astype(str).tolist() for key in ABOUT if key in arrays.files}
         array = arrays["x" if "x" in data else data[0]]
-    return array, {key: tuple(words) if key == "names" else words[0] for key, words in about.items() if words}
+    return array, {key: tuple(words) if key == "names" else words[0] for key, words in about.items() if any(words)}
 
 
 def _csv(path: Path) -> tuple[np.ndarray, dict]:

@@ -26,8 +26,6 @@ Tangent = Callable[[Tensor], Tensor]
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 
-UNITS = {"chorale": "quarter notes", "text": "tokens"}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Label:
@@ -41,8 +39,8 @@ class Label:
     """Of the sequence: "bwv269"."""
     reads: str = "sequence"
     """Kind of the sequence: "chorale", "text" or "sequence"."""
-    unit: str = ""
-    """Of one step: "0.1 s"; "" for the usual one of its kind."""
+    unit: str = "steps"
+    """Of one step: "quarter notes", "tokens", "0.1 s"."""
     made: str = ""
     """Origin of the weights: initialisation and seed, or a file."""
     data: str = ""
@@ -66,12 +64,7 @@ class Label:
     @property
     def of_result(self) -> dict[str, Any]:
         """Fields `title`, with the sequence, `about` and `unit` of a result."""
-        return {"title": self.heading, "about": self.about, "unit": self.time_unit}
-
-    @property
-    def time_unit(self) -> str:
-        """Unit of one step: "quarter notes", "tokens", "steps"."""
-        return self.unit or UNITS.get(self.reads, "steps")
+        return {"title": self.heading, "about": self.about, "unit": self.unit}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,7 +108,7 @@ class Run:
     @property
     def labels(self) -> dict[str, Any]:
         """Fields `title`, `about` and `unit` of a result of this run."""
-        return {"title": self.label.title, "about": self.label.about, "unit": self.label.time_unit}
+        return {"title": self.label.title, "about": self.label.about, "unit": self.label.unit}
 
     @property
     def still(self) -> bool:
