@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.run.autodiff import BLOCK
-from gersgorin.run.cell import Step, StepCell, as_cell, partial_jacobians, trajectory
+from gersgorin.run.cell import Step, StepCell, as_cell, trajectory
 from rhn.cells import Gates
 from rhn.errors import InvalidInputError
 
@@ -155,12 +155,12 @@ class Run:
 
     def layer_jacobians(self, at=slice(None)) -> Tensor | list[Tensor]:
         """The Jacobians of the L layers of a step, the first layer first. Raises InvalidInputError if they are not known."""
-        return self.jacobians(at).unsqueeze(0) if self.depth == 1 else self.cell.layer_jacobians(*self._at(at))
+        return self.cell.layer_jacobians(*self._at(at))
 
     def state_gains(self, at=slice(None)) -> Tensor:
-        """2-norms of the layers' Jacobians, (..., L)."""
-        layers = partial_jacobians(self.layer_jacobians(at), self.state_size)
-        return torch.linalg.matrix_norm(layers, 2).movedim(0, -1)
+        """2-norms of ds_l/ds_{l-1}, (..., L); the state before the step is held fixed if a layer also reads it."""
+        N = self.state_size
+        return torch.stack([torch.linalg.matrix_norm(J[..., :N, :N], 2) for J in self.layer_jacobians(at)], -1)
 
     def gates(self, at=slice(None)) -> Gates:
         """Gates of each layer; empty for a cell without gates."""
