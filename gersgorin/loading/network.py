@@ -20,6 +20,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from gersgorin._validate import users_code
 from gersgorin.loading.find_cell import Watched, cell_title, recurrent_cells
@@ -84,7 +85,10 @@ def load_weights(module: nn.Module, path: Path) -> None:
     shapes.
     """
     path = weights_file(path)
-    found = _without_prefix(read_state(path), module.state_dict())
+    found = read_state(path)
+    for prefix in PREFIXES:
+        if not any(name.startswith(prefix) for name in module.state_dict()):
+            consume_prefix_in_state_dict_if_present(found, prefix)
     if wrong := [f"{name} is {kind}" for name, t in found.items() if (kind := not_dense_real(t))]:
         raise CheckpointError(f"{path}: {wrong[0]}, expected dense real numbers")
     try:
@@ -160,14 +164,6 @@ def _arguments(factory) -> dict[str, bool]:
         return {}
     taken = (name for name in ("input_size", "hidden_size") if name in parameters)
     return {name: parameters[name].default is inspect.Parameter.empty for name in taken}
-
-
-def _without_prefix(found: dict[str, Tensor], expected: Mapping) -> dict[str, Tensor]:
-    """Remove the prefixes of wrappers from all names, unless the names of the module have them too."""
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in found) and not any(name.startswith(prefix) for name in expected):
-            found = {name.removeprefix(prefix): t for name, t in found.items()}
-    return found
 
 
 @dataclass(frozen=True)
