@@ -172,8 +172,6 @@ class Run:
 
     def repeated(self, times: int) -> "Run":
         """The run over several repetitions of the sequence."""
-        if times == 1:
-            return self
         x = self.inputs.repeat(times, *[1] * (self.inputs.dim() - 1))
         return Run.of(self.cell, x, self.states[0], self.label)
 
