@@ -133,7 +133,7 @@ def _bands(options: CompareOptions, row: Analysis, networks, sources, device: st
         along = counted(len(sources), "part" if source.kind == "text" else source.kind)
         along += f" of {source.name}" * (source.kind != "chorale")
     runs = (
-        (options.seed + k, run_along(network, one, device=device, title=first.title))
+        (options.seed + k, run_along(replace(network, title=first.title), one, device=device))
         for k, network in enumerate(networks)
         for one in sources
     )

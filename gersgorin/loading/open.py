@@ -167,7 +167,6 @@ def run_along(
     *,
     device: str = "cpu",
     dtype: torch.dtype = torch.float64,
-    title: str | None = None,
     whole: bool = True,
 ) -> Run:
     """The run of a resolved network over the first sequence of a source, if the memory is enough; whole: see `open_run`."""
@@ -178,7 +177,7 @@ def run_along(
     run = subject.open(x, device, dtype)
     if isinstance(run, ScanRun):
         check_memory(run.cell, len(run), device, dtype, whole=whole)  # its size is known only now
-    return run.named(label_of_source(source, name=subject.name, title=title or subject.title, made=subject.made))
+    return run.named(label_of_source(source, name=subject.name, title=subject.title, made=subject.made))
 
 
 def label_of_source(source: Source, **network: str) -> Label:
@@ -228,17 +227,7 @@ def training_of_options(options, *, device: str) -> Training:
         )
     source = source_of_options(options, options)
     frames, width = source.frames(), source.input_size or KEYS
-    loss: str | None = "squared" if options.input else "bernoulli"
-    if options.module:
-        model, made = module_of_options(options, width), ""
-    elif options.checkpoint:
-        (model, made, _), loss = trained_network(options, width), None
-        if not isinstance(model, PolyphonicModel | LanguageModel):
-            kind = type(model).__name__
-            raise InvalidInputError(f"{options.checkpoint} holds only a {kind}: expected a network with an output")
-    else:
-        _, model = new_model(options, width)
-        made = words_of_new(model.cells[0], options.seed)
+    _, model, loss, made = model_of_options(options, width)
     training = Training.of_frames(model.to(device), frames, loss)
     label = label_of_source(source, title=training.label.title, made=made or training.label.made)
     training.label = replace(label, sequence=source.label, data=source.about)
@@ -261,6 +250,25 @@ def map_of_options(options, *, device: str) -> SequenceMap:
             module, _, _ = trained_network(options, source.input_size)
     x = ids_or_numbers(module, source.sequence())
     return SequenceMap(module.to(device), x, label=label, submodule=options.submodule)
+
+
+def model_of_options(options, width: int) -> tuple[str, Any, str | None, str]:
+    """(A name, the model with an output that a command's options name, its loss, the origin of its weights), for frames of some width.
+
+    The loss is None for a model that has its own. Raises InvalidInputError or CheckpointError.
+    """
+    loss = "squared" if options.input else "bernoulli"
+    if options.module:
+        name = f"{options.module}, {options.submodule}" if options.submodule else options.module
+        return name, module_of_options(options, width), loss, ""
+    if not options.checkpoint:
+        title, model = new_model(options, width)
+        return title, model, loss, words_of_new(model.cells[0], options.seed)
+    model, made, _ = trained_network(options, width)
+    if not isinstance(model, PolyphonicModel | LanguageModel):
+        kind = type(model).__name__
+        raise InvalidInputError(f"{options.checkpoint} holds only a {kind}: expected a network with an output")
+    return options.checkpoint.name, model, None, made
 
 
 def module_of_options(options, input_size: int | None) -> nn.Module:
