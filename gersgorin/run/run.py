@@ -20,7 +20,7 @@ from rhn.errors import InvalidInputError
 
 KEPT = 1 << 25  # most numbers of Jacobians that a run stores
 ROUNDING = 1e-6  # of the largest entry of a state
-LONGEST = 4096  # steps of a block of `tangent_maps`; autograd holds several times its numbers
+LONGEST = 4096  # steps of a block; autograd holds several times its numbers
 
 Tangent = Callable[[Tensor], Tensor]
 Progress = Callable[[int, int], None]
@@ -130,7 +130,7 @@ class Run:
 
     def slices(self, matrices: int = 1) -> Iterator[slice]:
         """Consecutive steps, as many at once as Jacobians fit into a block; matrices: of each step."""
-        size = max(1, BLOCK // (matrices * self.state_size**2))
+        size = min(LONGEST, max(1, BLOCK // (matrices * self.state_size**2)))
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
 
@@ -181,9 +181,8 @@ class Run:
 
     def tangent_maps(self) -> Iterator[Tangent]:
         """The maps Q (N, k) -> A[t] Q of one sequence, t = 0..T-1, see `StepCell.maps`; only a block of Jacobians is held at once."""
-        size = min(LONGEST, max(1, BLOCK // (2 * self.state_size**2 * self.depth)))
-        for start in range(0, len(self), size):
-            yield from self.cell.maps(*self._at(slice(start, start + size)))
+        for steps in self.slices(2 * self.depth):
+            yield from self.cell.maps(*self._at(steps))
 
     def any_step(self) -> StepCell:
         """The cell, whose step can start from any state. Raises InvalidInputError for a run without such a cell."""
