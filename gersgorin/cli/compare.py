@@ -59,7 +59,7 @@ def run(options: CompareOptions) -> None:
 
     from gersgorin.comparing.side_by_side import of_results
     from gersgorin.comparing.variants import BEFORE, FILES, panel_networks, parse_variants
-    from gersgorin.loading.open import sources_of_options
+    from gersgorin.loading.sources import sources_of_options
 
     variants = parse_variants(options.variants)
     if variants.option == FILES and not options.checkpoint:

@@ -43,7 +43,8 @@ def run(options: PlotOptions) -> None:
     device = resolve_device(options.device)
 
     from gersgorin.analyses.spectra import spectra, usual_leading
-    from gersgorin.loading.open import network_of_options, run_along, source_of_options
+    from gersgorin.loading.open import network_of_options, run_along
+    from gersgorin.loading.sources import source_of_options
     from gersgorin.plotting.animation import moving_run
     from gersgorin.plotting.run_figure import draw_run
 

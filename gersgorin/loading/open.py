@@ -7,12 +7,11 @@ data      a chorale's name, a file of numbers or a text, an array or a tensor
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from gersgorin.loading.find_cell import Watched, check_state, ids_or_numbers, part_of, stepping
 from gersgorin.loading.network import (
@@ -25,11 +24,11 @@ from gersgorin.loading.network import (
     trained_network,
     watched_cell,
 )
-from gersgorin.loading.one_sequence import one_sequence, without_batch
+from gersgorin.loading.one_sequence import without_batch
 from gersgorin.loading.options import DataOptions, NetworkOptions, NewOrTrained
 from gersgorin.loading.scan import ScanRun
 from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.loading.sources import SUFFIXES, Source, chorale_source, read_sources
+from gersgorin.loading.sources import Source, is_array, source_of, source_of_options
 from gersgorin.run.autodiff import BLOCK
 from gersgorin.run.cell import State, Step, StepCell, as_cell, flat_state, name_of
 from gersgorin.run.run import Label, Run
@@ -37,9 +36,7 @@ from gersgorin.training.losses import Loss
 from gersgorin.training.training import Training
 from rhn.cells.convert import StackedCell
 from rhn.cells.init import for_steps
-from rhn.checkpoints import read_metadata
-from rhn.data import Piece
-from rhn.errors import CheckpointError, InvalidInputError
+from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import words_of_new
 from rhn.utils.options import check_ranges, given_flags
@@ -196,22 +193,6 @@ def network_of_options(
     return new_cell(options.cell or "rhn", **given, input_size=input_size)
 
 
-def source_of_options(network: NewOrTrained, data: DataOptions) -> Source:
-    """The data that a command's options name. Raises InvalidInputError or DataError."""
-    return sources_of_options(network, data)[0]
-
-
-def sources_of_options(network: NewOrTrained, data: DataOptions, count: int | None = None) -> list[Source]:
-    """The first sequences that a command's options name, see `read_sources`. Raises InvalidInputError or DataError."""
-    if data.input and (given := given_flags(data, ("chorale", "data"))):
-        raise InvalidInputError(f"--input and {given[0]} both name something to read: give only one")
-    if not network.checkpoint or network.module or not is_language_model(network.checkpoint):
-        return read_sources(data, count)
-    if data.input is None:
-        raise InvalidInputError(f"{network.checkpoint} holds a language model, which reads a text: give one as input")
-    return read_sources(data, count, text_of=network.checkpoint, cell=network.cell)
-
-
 def run_of_options(options, *, device: str) -> Run:
     """The run that a command's options name, in float64. Raises RhnError."""
     source = source_of_options(options, options)
@@ -294,14 +275,6 @@ def check_network_options(options: NewOrTrained) -> None:
     check_seed(options.seed)
 
 
-def is_language_model(path: Path) -> bool:
-    """True if a checkpoint holds a language model. Raises CheckpointError."""
-    try:
-        return read_metadata(path)["class"] == "LanguageModel"
-    except CheckpointError as error:
-        raise CheckpointError(f"{error}; for weights of your own module add --module package.module:factory") from error
-
-
 def check_memory(
     cell: nn.Module | Step | StepCell,
     steps: int,
@@ -336,24 +309,3 @@ def _check_place(device: str, dtype: torch.dtype) -> None:
 def _is_file(network: str | Path) -> bool:
     """True for a checkpoint or a folder: the name of a cell has neither a folder nor that suffix."""
     return isinstance(network, Path) or network.endswith(".safetensors") or "/" in network
-
-
-def source_of(x, data: DataOptions, network: NewOrTrained, *, ids: bool | None = False) -> Source:
-    """The data x of `open_run`, for the network of these options; ids: see `one_sequence`."""
-    text = network.checkpoint is not None and is_language_model(network.checkpoint)
-    if isinstance(x, Piece):
-        return chorale_source(x).cut(data.steps)
-    if is_array(x):
-        x = one_sequence(x, ids=text or ids)
-        values, sizes = without_batch(x).detach().cpu().numpy()[None], f"of {' x '.join(map(str, x.shape))}"
-        return Source(name=sizes, kind="sequence", values=values, given=x).cut(data.steps)
-    if x is not None and not isinstance(x, str | Path):
-        raise InvalidInputError(f"x is a {type(x).__name__}: expected a chorale's name, a file, or numbers (T, m)")
-    of_file = text or isinstance(x, Path) or str(x).lower().endswith(SUFFIXES)
-    named = {} if x is None else {"input": Path(x)} if of_file else {"chorale": x}
-    return source_of_options(network, replace(data, **named))
-
-
-def is_array(x) -> TypeGuard[Tensor | np.ndarray]:
-    """True for the numbers of a caller, which are no chorale and no name: a tensor, an array, a data frame, a packed sequence."""
-    return (isinstance(x, Tensor | np.ndarray | PackedSequence) and not isinstance(x, Piece)) or hasattr(x, "to_numpy")
