@@ -119,7 +119,8 @@ def _networks(options: NewOrTrained, variants: Variants, input_size: int | None)
     if option == BEFORE:
         if not options.checkpoint:
             raise InvalidInputError("init means the network of --checkpoint FILE before its training: add that option")
-        after = network_of_options(options, input_size, label="after training")
+        after = network_of_options(options, input_size)
+        after = replace(after, title=labelled("after training", after.title))
         return [after, network_of_options(options, input_size, fresh=True)]
     return (_of_files if option == FILES else _with_cells)(options, values, input_size)
 

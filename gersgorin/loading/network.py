@@ -310,14 +310,13 @@ def initial_model(path: str | Path, seed: int = 0, cell: str | None = None) -> t
     return type(model)(**header["config"], generator=generator, dtype=dtype), own is not None
 
 
-def trained_cell(options: NewOrTrained, input_size: int | None, *, label: str = "", fresh: bool = False) -> Subject:
-    """A recurrent cell of `trained_network`, that of `options.layer` and `options.submodule`, after a label for its title.
+def trained_cell(options: NewOrTrained, input_size: int | None, *, fresh: bool = False) -> Subject:
+    """A recurrent cell of `trained_network`, that of `options.layer` and `options.submodule`.
 
     Raises InvalidInputError also if there is no such cell, or if the network of a checkpoint reads other inputs.
     """
-    model, made, of_fresh = trained_network(options, input_size, fresh=fresh)
-    label, name = of_fresh or label, options.module
-    if name:
+    model, made, label = trained_network(options, input_size, fresh=fresh)
+    if name := options.module:
         watched = Watched(model, options.layer, options.submodule)
         title = watched.title
     else:
@@ -330,8 +329,9 @@ def trained_cell(options: NewOrTrained, input_size: int | None, *, label: str = 
             )
         watched = Watched(model, options.layer or 1)
         name = options.cell or name_of_cell(watched.cell)
-        title, which = cell_title(watched.cell, name=name), f"cell {options.layer or 1} of {len(cells)}"
-        label = ", ".join(filter(None, (label, which * (len(cells) > 1))))
+        title = cell_title(watched.cell, name=name)
+        if len(cells) > 1:
+            title = f"cell {options.layer or 1} of {len(cells)}: {title}"
     return replace(watched_cell(watched, name), title=labelled(label, title), made=made)
 
 

@@ -183,12 +183,12 @@ def label_of_source(source: Source, **network: str) -> Label:
 
 
 def network_of_options(
-    options: NewOrTrained, input_size: int | None, steps: int = 100, *, label: str = "", fresh: bool = False
+    options: NewOrTrained, input_size: int | None, steps: int = 100, *, fresh: bool = False
 ) -> Subject:
-    """The network of a command's options, for data of `steps` frames; label, fresh: see `trained_cell`. Raises its errors."""
+    """The network of a command's options, for data of `steps` frames; fresh: see `trained_network`. Raises its errors."""
     check_network_options(options)
     if options.module or options.checkpoint:
-        return trained_cell(options, input_size, label=label, fresh=fresh)
+        return trained_cell(options, input_size, fresh=fresh)
     given = {name: vars(options)[name] for name in (*NEW_CELL, "seed")} | {"init": for_steps(options.init, steps)}
     return new_cell(options.cell or "rhn", **given, input_size=input_size)
 
@@ -276,12 +276,7 @@ def check_network_options(options: NewOrTrained) -> None:
 
 
 def check_memory(
-    cell: nn.Module | Step | StepCell,
-    steps: int,
-    device: str = "cpu",
-    dtype: torch.dtype = torch.float64,
-    *,
-    whole: bool = True,
+    cell: nn.Module | Step | StepCell, steps: int, device: str, dtype: torch.dtype, *, whole: bool
 ) -> None:
     """Raise InvalidInputError if weights, results and work space exceed the free memory.
 
