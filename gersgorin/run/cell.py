@@ -314,13 +314,15 @@ def _hint(module) -> str:
     return "; for the recurrent cell in a network and its inputs use gersgorin.extract_cell(module, x)"
 
 
-def _validated(cell: nn.Module | Step, x, s, name: str, method: str | None, chunk_size: int | None):
-    """The validated arguments of the public functions below: (cell, x, s, how)."""
+def _of_step(name: str, cell: nn.Module | Step, x, s, method: str | None, chunk_size: int | None) -> Any:
+    """The Jacobians of this name, for the public functions below, which take anything."""
     cell, x, s = as_cell(cell), real_tensor("x", x), real_tensor("s", s)
     if torch.is_grad_enabled():
         check_gradients(cell.module)
     if x.dim() == 0 or s.dim() == 0:
         raise InvalidInputError(f"x has shape {tuple(x.shape)} and s {tuple(s.shape)}: expected (..., m) and (..., n)")
+    if name == "input_jacobian" and not x.is_floating_point():
+        raise InvalidInputError(f"x is {x.dtype}: expected floating point, which has a derivative")
     try:
         np.broadcast_shapes(x.shape[:-1], s.shape[:-1])
     except ValueError:
@@ -334,7 +336,7 @@ def _validated(cell: nn.Module | Step, x, s, name: str, method: str | None, chun
         raise InvalidInputError(f"chunk_size must be a whole number of at least 1, got {chunk_size!r}")
     if x.numel() and s.numel():
         cell.probe(x.reshape(-1, x.shape[-1])[0], s.reshape(-1, s.shape[-1])[0])
-    return cell, x, s, {"method": method, "chunk_size": chunk_size}
+    return getattr(cell, name)(x, s, method=method, chunk_size=chunk_size)
 
 
 def temporal_jacobian(
@@ -361,8 +363,7 @@ def temporal_jacobian(
     >>> A.tolist()
     [[0.0, 2.0], [2.0, 0.0]]
     """
-    ours, x, s, how = _validated(cell, x, s, "jacobian", method, chunk_size)
-    return ours.jacobian(x, s, **how)
+    return _of_step("jacobian", cell, x, s, method, chunk_size)
 
 
 def input_jacobian(
@@ -375,10 +376,7 @@ def input_jacobian(
     >>> input_jacobian(lambda x, s: s + x[0] * x[1], torch.tensor([3.0, 5.0]), torch.zeros(1)).tolist()
     [[5.0, 3.0]]
     """
-    ours, x, s, how = _validated(cell, x, s, "input_jacobian", method, chunk_size)
-    if not x.is_floating_point():
-        raise InvalidInputError(f"x is {x.dtype}: expected floating point, which has a derivative")
-    return ours.input_jacobian(x, s, **how)
+    return _of_step("input_jacobian", cell, x, s, method, chunk_size)
 
 
 def layer_jacobians(
@@ -403,8 +401,7 @@ def layer_jacobians(
     >>> layer_jacobians(step, torch.zeros(1), torch.zeros(2)).tolist()
     [[[0.0, 2.0], [2.0, 0.0]]]
     """
-    ours, x, s, how = _validated(cell, x, s, "layer_jacobians", method, chunk_size)
-    return ours.layer_jacobians(x, s, **how)
+    return _of_step("layer_jacobians", cell, x, s, method, chunk_size)
 
 
 def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> Tensor:
