@@ -8,6 +8,7 @@ Legend: T steps; m inputs of a cell; a sequence is numbers (T, m), or ids of tok
 
 import contextlib
 import inspect
+import os
 import pickle
 import re
 import warnings
@@ -32,7 +33,7 @@ from rhn.cells import cell_options as options_of_cell
 from rhn.cells import is_known, name_of_cell, read_options, resolve_cell
 from rhn.cells.convert import OURS
 from rhn.cells.registry import import_named
-from rhn.checkpoints import load_model, read_metadata, weights_file
+from rhn.checkpoints import BEST, load_model, read_metadata, weights_file
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
@@ -43,6 +44,7 @@ from rhn.utils.wording import first_line
 
 KEYS = 88  # inputs: the keys of a chorale's frames
 UNITS = 64  # of a new cell, or if a factory requires a hidden_size
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # of files of weights
 WRAPPED = ("state_dict", "model_state_dict", "model")  # keys of the weights in files of trainings
 PREFIXES = ("module.", "_orig_mod.")  # of names wrapped by DataParallel and torch.compile
 
@@ -76,6 +78,13 @@ def build_module(
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters()):
         raise InvalidInputError(f"{name} has weights of no size yet: run it once in its factory")
     return module
+
+
+def names_weights(word: str) -> bool:
+    """True for a word that names weights; the name of a cell does not, even beside a folder of that name."""
+    if word.endswith(SUFFIXES) or os.sep in word:
+        return True
+    return not is_known(word) and os.path.exists(os.path.join(word, BEST))  # noqa: PTH110, PTH118 (Path raises for long names)
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

@@ -18,6 +18,7 @@ from gersgorin.loading.network import (
     KEYS,
     Subject,
     labelled,
+    names_weights,
     new_cell,
     new_model,
     trained_cell,
@@ -100,8 +101,8 @@ def open_run(
     check_ranges(data)
     _check_place(device, dtype)
     if isinstance(network, str | Path):
-        named = {"checkpoint": Path(network)} if _is_file(network) else {"cell": network}
-        options = replace(options, **named)
+        stored = isinstance(network, Path) or names_weights(network)
+        options = replace(options, **({"checkpoint": Path(network)} if stored else {"cell": network}))
         source = source_of(x, data, options)
         subject = network_of_options(options, source.input_size, source.steps)
     elif given := given_flags(options, NEW_CELL):
@@ -299,8 +300,3 @@ def _check_place(device: str, dtype: torch.dtype) -> None:
         torch.empty(1, device=torch.device(device)).item()
     except (RuntimeError, AssertionError, TypeError) as error:  # the several errors of torch for a missing device
         raise InvalidInputError(f"device is {device!r:.40}: expected 'cpu' or a GPU of this machine, 'cuda'") from error
-
-
-def _is_file(network: str | Path) -> bool:
-    """True for a checkpoint or a folder: the name of a cell has neither a folder nor that suffix."""
-    return isinstance(network, Path) or network.endswith(".safetensors") or "/" in network
