@@ -19,11 +19,10 @@ from analysis.sequences import Excerpt, stretches
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.spectra import Spectra
 from gersgorin.loading.network import read_state
-from gersgorin.loading.open import network_of_options, run_along, source_of_options
+from gersgorin.loading.open import module_of_options, network_of_options, run_along
 from gersgorin.loading.options import NetworkOptions
 from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.loading.sources import TEXT_STEPS, Source
-from gersgorin.loading.whole_model import module_of_options
+from gersgorin.loading.sources import TEXT_STEPS, Source, source_of_options
 from gersgorin.plotting.run_figure import draw_run
 from gersgorin.run.run import Run
 from gersgorin.training.training import Training

@@ -39,7 +39,7 @@ def of_matrices(matrices: Tensor, title: str, **options) -> Spectra:
 def on_chorale(cell: torch.nn.Module, title: str) -> Spectra:
     """The spectra of a float64 cell on the gallery's chorale."""
     source = chorale_source(chorale(CHORALE))
-    label = Label(name=title, title=title, sequence=CHORALE, reads="chorale", data=source.about)
+    label = Label(name=title, title=title, sequence=CHORALE, reads="chorale", unit=source.unit, data=source.about)
     return spectra(Run.of(cell, torch.as_tensor(source.sequence()).double(), label=label))
 
 

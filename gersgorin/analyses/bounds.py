@@ -36,7 +36,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.loading.open import run_of_network
+from gersgorin.loading.open import open_run
 from gersgorin.plotting.figure import DASHED, Style, over_time, panels, shade_style, title_of
 from gersgorin.run.cell import State, Step
 from gersgorin.run.run import Progress, Run, silent
@@ -391,7 +391,7 @@ def bounds(
     >>> half.lengths, half.half_life.round(6), half.lower_exponent.round(6)
     (('1 step', '2 steps', '4 steps'), array([1., 1., 1.]), array([-0.693147, -0.693147, -0.693147]))
     """
-    run = run_of_network(network, x, s0, **options)
+    run = open_run(network, x, s0, **options)
     dtype = run.require_finite().states.dtype
     need = 8 * run.state_size**2 * 2 * len(run)  # a level of windows while the next one is computed
     check_room(need, f"the products over {len(run):,} steps", "use fewer steps or a smaller network")

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from gersgorin._validate import real_tensor
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.loading.find_cell import is_step, recurrent_cells
-from gersgorin.loading.open import run_of_network
+from gersgorin.loading.open import open_run
 from gersgorin.plotting.figure import complex_plane, panels
 from gersgorin.run.cell import Step, StepCell, as_cell
 from gersgorin.run.run import Progress, Run, silent
@@ -385,7 +385,7 @@ def fixed_points(
 def _searched(network, x, starts: Tensor | int, seed: int, options: dict) -> tuple[StepCell, Tensor, Tensor, dict]:
     """(cell, constant input (m,), starts, further fields of the result) of the arguments of `fixed_points`."""
     if isinstance(starts, int) or not _is_one_step(network, x):
-        run = run_of_network(network, x, **options | ({"seed": seed} if isinstance(network, str) else {}))
+        run = open_run(network, x, **options | ({"seed": seed} if isinstance(network, str) else {}))
         cell, x, label = run.any_step(), run.inputs.mean(0), run.label
         title = f"{label.title}, input held at the mean of {label.along}"
         fields: dict[str, Any] = {"title": title, "about": label.about, "trajectory": run.states.cpu().numpy()}

@@ -39,7 +39,7 @@ from scipy.special import stdtrit
 from torch import Tensor, nn
 
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.loading.open import run_of_network
+from gersgorin.loading.open import open_run
 from gersgorin.plotting.figure import COLOURS, DASHED, MARKERS, Style, panels, shade_style
 from gersgorin.run.cell import State, Step
 from gersgorin.run.run import Label, Progress, Run, Tangent, silent
@@ -289,11 +289,11 @@ def growth(maps: Iterable[Tangent], Q: Tensor) -> Iterator[Tensor]:
 def _opened(network, x, s0: State | None, steps: int | None, **options) -> Run:
     """The run of a network, or of a map f(s) without input."""
     if x is not None or not callable(network) or (s0 is None and isinstance(network, nn.Module | Run)):
-        return run_of_network(network, x, s0, steps=steps, **options)
+        return open_run(network, x, s0, steps=steps, **options)
     if s0 is None:
         raise InvalidInputError("without x, expected a callable f(s) and s0, the state it begins with")
     x = torch.zeros(1, 1).expand(_checked("steps", steps, 1, 1 << 40, "x is None"), 1)
-    return run_of_network(lambda x, s: network(s), x, s0).named(Label())
+    return open_run(lambda x, s: network(s), x, s0).named(Label())
 
 
 def _checked(name: str, value, least: int, most: int, why: str) -> int:

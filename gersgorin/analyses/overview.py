@@ -29,9 +29,8 @@ from gersgorin.analyses.credit import SCALE
 from gersgorin.analyses.several import Several
 from gersgorin.analyses.spectra import MEASURES
 from gersgorin.analyses.steps import gradient_words
-from gersgorin.loading.open import open_run
+from gersgorin.loading.open import open_run, open_training
 from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.loading.whole_model import open_training
 from gersgorin.plotting.figure import Block, Shown, compose
 from gersgorin.plotting.run_figure import OVER_TIME, step_block
 from gersgorin.run.cell import State

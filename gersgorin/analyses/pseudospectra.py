@@ -23,7 +23,7 @@ from gersgorin.analyses.spectra import ANGLES, SMALL
 from gersgorin.linalg.normality import numerical_radius
 from gersgorin.linalg.resolvent import pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
-from gersgorin.loading.open import run_of_network
+from gersgorin.loading.open import open_run
 from gersgorin.plotting.figure import LEAST, Block, colour_bar, complex_plane, compose, title_of
 from gersgorin.run.cell import State, Step
 from gersgorin.run.run import Progress, Run, shown_steps, silent
@@ -132,7 +132,7 @@ def pseudospectra(
     """
     if side is not None and (type(side) is not int or side < 3 or side % 2 == 0):
         raise InvalidInputError(f"side is {side!r}: expected an odd number of at least 3")
-    run = run_of_network(network, x, s0, **options)
+    run = open_run(network, x, s0, **options)
     steps = shown_steps(len(run.require_finite()))
     A = run.jacobians(steps).detach()
     N = A.shape[-1]

@@ -378,7 +378,7 @@ def spectra(
         hidden_size=run.hidden_size,
         chorale=label.sequence,
         reads=label.reads,
-        unit=label.time_unit,
+        unit=label.unit,
         title=label.title or label.name,
         about=label.about,
         discs=discs,

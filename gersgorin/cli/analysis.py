@@ -39,10 +39,7 @@ def main_of(row: Analysis, words: list[str]) -> None:
 
 def _subject_of(row: Analysis, options, device: str):
     """The run, the training or the map of a command, as an analysis needs it."""
-    if row.needs == "run":
-        from gersgorin.loading.open import run_of_options
+    from gersgorin.loading.open import map_of_options, run_of_options, training_of_options
 
-        return run_of_options(options, options, device=device)
-    from gersgorin.loading.whole_model import map_of_options, training_of_options
-
-    return {"training": training_of_options, "map": map_of_options}[row.needs](options, device=device)
+    needed: dict[str, Any] = {"run": run_of_options, "training": training_of_options, "map": map_of_options}
+    return needed[row.needs](options, device=device)

@@ -7,17 +7,17 @@ import torch
 from torch import nn
 
 from gersgorin.checking.checking import MOMENTUM
-from gersgorin.loading.network import KEYS, new_model
+from gersgorin.loading.network import KEYS
+from gersgorin.loading.open import model_of_options, module_of_options
 from gersgorin.loading.sources import read_array, read_numbers
-from gersgorin.loading.whole_model import module_of_options
 from gersgorin.training.frames import chorale_frames, next_frames
 from gersgorin.training.losses import LOSSES
 from gersgorin.training.minibatches import BATCH_SIZE
 from gersgorin.training.optimizer import OPTIMIZERS
 from rhn.cells.registry import import_named
-from rhn.checkpoints import load_model, read_metadata
+from rhn.checkpoints import read_metadata
 from rhn.errors import InvalidInputError
-from rhn.models import LanguageModel, PolyphonicModel
+from rhn.models import LanguageModel
 from rhn.training.config import LanguageConfig
 from rhn.utils.options import flag
 from rhn.utils.wording import first_line
@@ -98,15 +98,16 @@ def _of_next_frames(options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _network(options: Any, width: int) -> tuple[str, nn.Module, str | None, dict[str, Any]]:
     """(Name, network, loss, settings of its training) of the options, for frames of some width."""
-    own = "squared" if options.input else "bernoulli"
-    if options.module:
-        name = f"{options.module}, {options.submodule}" if options.submodule else options.module
-        return name, module_of_options(options, width), own, {}
-    if options.checkpoint:
-        return options.checkpoint.name, *_stored(options)
     if options.preset:
         return options.preset, *_preset(options)
-    return *new_model(options, width), own, {}
+    name, model, loss, _ = model_of_options(options, width)
+    if loss is not None:
+        return name, model, loss, {}
+    if isinstance(model, LanguageModel):
+        raise _no_frames(options.checkpoint)
+    stored = (read_metadata(options.checkpoint).get("metadata") or {}).get("train") or {}
+    names = ("learning_rate", "momentum", "epochs")
+    return name, model, None, {key: value for key in names if isinstance(value := stored.get(key), int | float)}
 
 
 def _preset(options: Any) -> tuple[nn.Module, str, dict[str, Any]]:
@@ -117,18 +118,6 @@ def _preset(options: Any) -> tuple[nn.Module, str, dict[str, Any]]:
     if isinstance(config, LanguageConfig):
         raise _no_frames(options.preset)
     return build_model(config, None, seed=options.seed), "bernoulli", {name: getattr(config, name) for name in SETTINGS}
-
-
-def _stored(options: Any) -> tuple[nn.Module, None, dict[str, Any]]:
-    model = load_model(options.checkpoint, options.cell)
-    if isinstance(model, LanguageModel):
-        raise _no_frames(options.checkpoint)
-    if not isinstance(model, PolyphonicModel):
-        kind = type(model).__name__
-        raise InvalidInputError(f"{options.checkpoint} holds only a {kind}: expected a network with an output")
-    stored = (read_metadata(options.checkpoint).get("metadata") or {}).get("train") or {}
-    names = ("learning_rate", "momentum", "epochs")
-    return model, None, {key: value for key in names if isinstance(value := stored.get(key), int | float)}
 
 
 def _no_frames(given: Any) -> InvalidInputError:

@@ -59,7 +59,7 @@ def run(options: CompareOptions) -> None:
 
     from gersgorin.comparing.side_by_side import of_results
     from gersgorin.comparing.variants import BEFORE, FILES, panel_networks, parse_variants
-    from gersgorin.loading.open import sources_of_options
+    from gersgorin.loading.sources import sources_of_options
 
     variants = parse_variants(options.variants)
     if variants.option == FILES and not options.checkpoint:
@@ -115,7 +115,7 @@ def _along(options: CompareOptions, row: Analysis, networks, sources, device: st
     (subject,), (source,) = networks, sources
     leading = usual_leading(subject.state_size) if row.name == "spectra" else None
     progress = report(f"{row.command} of {subject.title}")
-    with own_cell(subject.name if subject.own else None):
+    with own_cell(subject.name):
         run = run_along(subject, source, device=device, whole=leading is None)
         return row(run, progress=progress, **{"leading": leading} if leading else {})
 
@@ -133,10 +133,10 @@ def _bands(options: CompareOptions, row: Analysis, networks, sources, device: st
         along = counted(len(sources), "part" if source.kind == "text" else source.kind)
         along += f" of {source.name}" * (source.kind != "chorale")
     runs = (
-        (options.seed + k, run_along(network, one, device=device, title=first.title))
+        (options.seed + k, run_along(replace(network, title=first.title), one, device=device))
         for k, network in enumerate(networks)
         for one in sources
     )
     about = "; ".join(filter(None, (made, source.about)))
-    with own_cell(first.name if first.own else None):
+    with own_cell(first.name):
         return compare_runs(runs, along=along, about=about, progress=lambda done: advance(done, total))

@@ -43,14 +43,15 @@ def run(options: PlotOptions) -> None:
     device = resolve_device(options.device)
 
     from gersgorin.analyses.spectra import spectra, usual_leading
-    from gersgorin.loading.open import network_of_options, run_along, source_of_options
+    from gersgorin.loading.open import network_of_options, run_along
+    from gersgorin.loading.sources import source_of_options
     from gersgorin.plotting.animation import moving_run
     from gersgorin.plotting.run_figure import draw_run
 
     source = source_of_options(options, options)
     subject = network_of_options(options, source.input_size, source.steps)
     leading = usual_leading(subject.state_size) if options.leading is None else options.leading
-    with progress_bars() as report, own_cell(subject.name if subject.own else None):
+    with progress_bars() as report, own_cell(subject.name):
         run = run_along(subject, source, device=device, whole=leading is None)
         found = spectra(run, discs=options.discs, leading=leading, progress=report(f"spectra of {run.label.title}"))
         outputs.write(lambda: draw_run(found), saver(found, moving_run, report))

@@ -202,7 +202,7 @@ def compare_runs(
         progress(len(measured))
     if not measured:
         raise InvalidInputError("there is nothing to run: expected at least one network and one sequence")
-    fields: dict[str, Any] = {"title": labels[0].title, "unit": labels[0].time_unit, "cell": labels[0].name}
+    fields: dict[str, Any] = {"title": labels[0].title, "unit": labels[0].unit, "cell": labels[0].name}
     fields |= {"depth": run.depth, "hidden_size": run.hidden_size}
     fields |= {"sequence": np.array([label.sequence for label in labels]), "seed": np.array(seeds)}
     fields |= {name: padded([measures[name] for measures in measured]) for name in KEPT}

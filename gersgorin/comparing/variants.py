@@ -8,23 +8,21 @@ init                                 the network of a checkpoint before its trai
 """
 
 import math
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from gersgorin.loading.network import Subject, labelled, new_cell
+from gersgorin.loading.network import Subject, labelled, names_weights, new_cell
 from gersgorin.loading.open import NEW_CELL, check_network_options, network_of_options
 from gersgorin.loading.options import NewOrTrained
-from rhn.cells import is_known, resolve_cell
+from rhn.cells import resolve_cell
 from rhn.cells.init import Initialization
 from rhn.checkpoints import BEST, read_metadata, weights_file
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import check_seed, convert
 
 MOST = 24  # variants that one figure can tell apart
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # of files of weights
 CELL, FILES, BEFORE, BIAS = "cell", "checkpoint", "before training", "transform_bias"
 OPTIONS = {  # a word before "=": the option of new cells
     "depth": "depth",
@@ -58,7 +56,7 @@ def parse_variants(text: str | None) -> Variants:
         values = [_value(option, word.strip()) for word in re.split(r",(?!\s*bias:)", listed)]
     else:
         values = [word.strip() for word in text.split(",")]
-        files = [_is_file(word) for word in values]
+        files = [names_weights(word) for word in values]
         if any(files) != all(files) or (not any(files) and "=" in text):
             raise InvalidInputError(
                 f"{text}: {EXPECTED}; variants are of one kind (a file beside new cells: CELLS --checkpoint FILE)"
@@ -82,13 +80,6 @@ def _value(name: str, word: str):
     if value is None or not math.isfinite(value):
         raise InvalidInputError(f"{name}={word}: expected finite numbers")
     return value
-
-
-def _is_file(word: str) -> bool:
-    """True for a word that names weights; the name of a cell does not, even beside a folder of that name."""
-    if word.endswith(SUFFIXES) or os.sep in word:
-        return True
-    return not is_known(word) and os.path.exists(os.path.join(word, BEST))  # noqa: PTH110, PTH118 (Path raises for long names)
 
 
 def panel_networks(
@@ -119,7 +110,8 @@ def _networks(options: NewOrTrained, variants: Variants, input_size: int | None)
     if option == BEFORE:
         if not options.checkpoint:
             raise InvalidInputError("init means the network of --checkpoint FILE before its training: add that option")
-        after = network_of_options(options, input_size, label="after training")
+        after = network_of_options(options, input_size)
+        after = replace(after, title=labelled("after training", after.title))
         return [after, network_of_options(options, input_size, fresh=True)]
     return (_of_files if option == FILES else _with_cells)(options, values, input_size)
 

@@ -152,24 +152,17 @@ class Watched:
         """Take the weights and buffers that the original has now."""
         self.module.load_state_dict(self._original.state_dict())
 
-    def inputs(self, probe: Tensor | np.ndarray) -> Tensor:
-        """Inputs of the cell, (T, B, m) in float64, while the module reads `probe`.
+    @torch.no_grad()
+    def along(self, probe: Tensor | np.ndarray, *, one: bool = False) -> Run:
+        """The run of the cell over its inputs, (T, B, m) in float64, while the module reads a probe.
 
         One sequence is read in the first of `layouts` in which the cell reads more than one step, else in the first that runs. Of
         several a bare cell reads (T, B, m), or (B, T, m) if it is `batch_first`, and a module what it takes. int64 numbers are ids of
         tokens. States that the module passes to a cell with a whole sequence are ignored. Of packed sequences of unequal lengths only
         the steps that all of them have are read. The state of torch's random generator does not change.
 
-        Raises InvalidInputError for a probe that is not finite or does not fit.
-        """
-        return self._read(self._checked(probe))[1]
-
-    @torch.no_grad()
-    def along(self, probe: Tensor | np.ndarray, *, one: bool = False) -> Run:
-        """The run of the cell over its `inputs` while the module reads a probe.
-
-        one: whether the probe is one sequence; its inputs are then (T, m). Raises InvalidInputError also for several sequences
-        instead of one, and for a loop that changes states or inputs of its cell, see `check_loop`.
+        one: whether the probe is one sequence; its inputs are then (T, m). Raises InvalidInputError for a probe that is not finite or
+        does not fit, for several sequences instead of one, and for a loop that changes states or inputs of its cell, see `check_loop`.
         """
         probe, inputs, calls, s0 = self._read(self._checked(probe))
         T, B, _ = inputs.shape
@@ -182,7 +175,6 @@ class Watched:
         inputs, s0 = (inputs[:, 0], s0[0]) if one else (inputs, s0)
         return ScanRun.along(self._cell, inputs) if is_scan(self._cell) else Run.of(self.cell, inputs, s0)
 
-    @torch.no_grad()
     def _read(self, probe: Tensor) -> Read:
         """(The probe as it is read, the cell's inputs (T, B, m), its calls, the first state of its layers (B, L, N)).
 
@@ -261,7 +253,7 @@ class Watched:
         return s0.unflatten(1, (layers_of(self._cell), -1))
 
     def digest(self, probe: Tensor | np.ndarray) -> str:
-        """Hash of a probe's shape and numbers, 16 letters. Raises InvalidInputError as `inputs`."""
+        """Hash of a probe's shape and numbers, 16 letters. Raises InvalidInputError as `along`."""
         values = self._checked(probe).cpu().numpy()
         return hashlib.sha256(f"{values.dtype}{values.shape}".encode() + values.tobytes()).hexdigest()[:16]
 
@@ -269,12 +261,9 @@ class Watched:
         """The probe on the device of the weights, its numbers in float64."""
         probe = finite_tensor("x", unpacked(probe))
         like = next(self.module.parameters(), probe)
-        if probe.dtype == torch.int64 and self._cell is not self.module and probe.dim() < 3:
-            ids = (
-                probe.dim() == 1 or 1 in probe.shape or any(isinstance(p, nn.Embedding) for p in self.module.modules())
-            )
-            if ids:
-                return probe.to(like.device)
+        ids = probe.dim() == 1 or (probe.dim() == 2 and (1 in probe.shape or embeds(self.module)))
+        if ids and probe.dtype == torch.int64 and self._cell is not self.module:
+            return probe.to(like.device)
         return probe.to(like.device, like.dtype if like.is_floating_point() else torch.float64)
 
     def _checked_inputs(self, x: Tensor) -> Tensor:
@@ -316,7 +305,7 @@ def extract_cell(
 ) -> tuple[nn.Module | Step | Run, Tensor]:
     """Return (the recurrent cell of a module, its inputs (T, B, m) while the module reads x), for functions that take a cell.
 
-    Both are float64 copies; arguments and errors as for `Watched` and its `inputs`.
+    Both are float64 copies; arguments and errors as for `Watched` and its `along`.
 
     Of a linear recurrence the result is (a `ScanRun`, its elements), and of a loop that starts from a state of its own, such as a
     parameter, (a `Run` from there, its inputs). Functions of a run accept both in place of a cell (`lyapunov`, `bounds`).
@@ -372,11 +361,15 @@ def part_of(module: nn.Module, name: str | None) -> nn.Module:
     raise InvalidInputError(f"{type(module).__name__} has no submodule {name!r}: {hint}")
 
 
+def embeds(module: nn.Module) -> bool:
+    """True for a module with an nn.Embedding."""
+    return any(isinstance(part, nn.Embedding) for part in module.modules())
+
+
 def ids_or_numbers(module: nn.Module, sequence: Tensor) -> Tensor:
     """A sequence as it is; whole numbers, one a step, as ids of tokens (T,) for a module with an nn.Embedding."""
-    embeds = any(isinstance(part, nn.Embedding) for part in module.modules())
     one = sequence.dim() == 2 and sequence.shape[-1] == 1 and sequence.is_floating_point()
-    return sequence[:, 0].long() if embeds and one and (sequence == sequence.round()).all() else sequence
+    return sequence[:, 0].long() if one and embeds(module) and (sequence == sequence.round()).all() else sequence
 
 
 def is_hand_written(part: nn.Module, s0: State | None = None, *, named: bool = True) -> bool:

@@ -8,6 +8,7 @@ Legend: T steps; m inputs of a cell; a sequence is numbers (T, m), or ids of tok
 
 import contextlib
 import inspect
+import os
 import pickle
 import re
 import warnings
@@ -20,17 +21,19 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from gersgorin._validate import users_code
 from gersgorin.loading.find_cell import Watched, cell_title, recurrent_cells
+from gersgorin.loading.one_sequence import without_batch
 from gersgorin.loading.options import NewOrTrained
-from gersgorin.run.cell import as_cell
+from gersgorin.run.cell import Step, as_cell
 from gersgorin.run.run import Run
 from rhn.cells import cell_options as options_of_cell
 from rhn.cells import is_known, name_of_cell, read_options, resolve_cell
 from rhn.cells.convert import OURS
 from rhn.cells.registry import import_named
-from rhn.checkpoints import load_model, read_metadata, weights_file
+from rhn.checkpoints import BEST, load_model, read_metadata, weights_file
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
@@ -41,6 +44,7 @@ from rhn.utils.wording import first_line
 
 KEYS = 88  # inputs: the keys of a chorale's frames
 UNITS = 64  # of a new cell, or if a factory requires a hidden_size
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # of files of weights
 WRAPPED = ("state_dict", "model_state_dict", "model")  # keys of the weights in files of trainings
 PREFIXES = ("module.", "_orig_mod.")  # of names wrapped by DataParallel and torch.compile
 
@@ -76,6 +80,13 @@ def build_module(
     return module
 
 
+def names_weights(word: str) -> bool:
+    """True for a word that names weights; the name of a cell does not, even beside a folder of that name."""
+    if word.endswith(SUFFIXES) or os.sep in word:
+        return True
+    return not is_known(word) and os.path.exists(os.path.join(word, BEST))  # noqa: PTH110, PTH118 (Path raises for long names)
+
+
 def load_weights(module: nn.Module, path: Path) -> None:
     """Load all weights of a module from a file.
 
@@ -83,7 +94,10 @@ def load_weights(module: nn.Module, path: Path) -> None:
     shapes.
     """
     path = weights_file(path)
-    found = _without_prefix(read_state(path), module.state_dict())
+    found = read_state(path)
+    for prefix in PREFIXES:
+        if not any(name.startswith(prefix) for name in module.state_dict()):
+            consume_prefix_in_state_dict_if_present(found, prefix)
     if wrong := [f"{name} is {kind}" for name, t in found.items() if (kind := not_dense_real(t))]:
         raise CheckpointError(f"{path}: {wrong[0]}, expected dense real numbers")
     try:
@@ -161,35 +175,20 @@ def _arguments(factory) -> dict[str, bool]:
     return {name: parameters[name].default is inspect.Parameter.empty for name in taken}
 
 
-def _without_prefix(found: dict[str, Tensor], expected: Mapping) -> dict[str, Tensor]:
-    """Remove the prefixes of wrappers from all names, unless the names of the module have them too."""
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in found) and not any(name.startswith(prefix) for name in expected):
-            found = {name.removeprefix(prefix): t for name, t in found.items()}
-    return found
-
-
 @dataclass(frozen=True)
 class Subject:
-    """A cell and how to build and run it."""
+    """A cell and how to run it."""
 
     name: str
     """Its registry key, `package.module:factory`, or class name."""
     title: str
     """Of figures: "rhn, depth 5, 64 units", "fresh weights: LSTM, 2 layers, 64 units"."""
-    cell: nn.Module
-    """The cell before it is built; a new one is on the "meta" device, where it takes no memory."""
-    build: Callable[[str, torch.dtype], nn.Module]
-    """build(device, dtype) -> cell."""
-    run: Callable[[nn.Module, Tensor], Run] = Run.of
-    """run(built cell, a sequence (T, m) in its dtype): the run of the cell, or of its module's scan."""
+    cell: nn.Module | Step
+    """The cell; a new one is on the "meta" device, where it takes no memory."""
+    open: Callable[[Tensor, str, torch.dtype], Run]
+    """open(a sequence, device, dtype): the run of the cell, or of its module's scan."""
     made: str = ""
     """Origin of its weights, in words."""
-
-    @property
-    def own(self) -> bool:
-        """True if the cell is the user's code."""
-        return ":" in self.name and not is_known(self.name)
 
     @property
     def state_size(self) -> int:
@@ -226,7 +225,11 @@ def new_cell(
     )
     with users_code(f"cannot build {name} with {sizes[1]} units, depth {depth}", "" if is_known(name) else expected):
         cell = build("meta", torch.float64)
-    return Subject(name, with_options(cell_title(cell, name=name), own), cell, build, made=words_of_new(cell, seed))
+
+    def opened(x: Tensor, device: str, dtype: torch.dtype) -> Run:
+        return Run.of(build(device, dtype), without_batch(x).to(device, dtype))
+
+    return Subject(name, with_options(cell_title(cell, name=name), own), cell, opened, words_of_new(cell, seed))
 
 
 def new_model(options, width: int) -> tuple[str, Any]:
@@ -316,14 +319,13 @@ def initial_model(path: str | Path, seed: int = 0, cell: str | None = None) -> t
     return type(model)(**header["config"], generator=generator, dtype=dtype), own is not None
 
 
-def trained_cell(options: NewOrTrained, input_size: int | None, *, label: str = "", fresh: bool = False) -> Subject:
-    """A recurrent cell of `trained_network`, that of `options.layer` and `options.submodule`, after a label for its title.
+def trained_cell(options: NewOrTrained, input_size: int | None, *, fresh: bool = False) -> Subject:
+    """A recurrent cell of `trained_network`, that of `options.layer` and `options.submodule`.
 
     Raises InvalidInputError also if there is no such cell, or if the network of a checkpoint reads other inputs.
     """
-    model, made, of_fresh = trained_network(options, input_size, fresh=fresh)
-    label, name = of_fresh or label, options.module
-    if name:
+    model, made, label = trained_network(options, input_size, fresh=fresh)
+    if name := options.module:
         watched = Watched(model, options.layer, options.submodule)
         title = watched.title
     else:
@@ -336,8 +338,9 @@ def trained_cell(options: NewOrTrained, input_size: int | None, *, label: str = 
             )
         watched = Watched(model, options.layer or 1)
         name = options.cell or name_of_cell(watched.cell)
-        title, which = cell_title(watched.cell, name=name), f"cell {options.layer or 1} of {len(cells)}"
-        label = ", ".join(filter(None, (label, which * (len(cells) > 1))))
+        title = cell_title(watched.cell, name=name)
+        if len(cells) > 1:
+            title = f"cell {options.layer or 1} of {len(cells)}: {title}"
     return replace(watched_cell(watched, name), title=labelled(label, title), made=made)
 
 
@@ -349,11 +352,8 @@ def labelled(label: str, title: str) -> str:
 def watched_cell(watched: Watched, name: str) -> Subject:
     """The cell of a user's module."""
 
-    def build(device: str, dtype: torch.dtype) -> nn.Module:
+    def opened(x: Tensor, device: str, dtype: torch.dtype) -> Run:
         watched.module.to(device=device, dtype=dtype)
-        return watched.cell
+        return watched.along(x, one=True)
 
-    def run(cell: nn.Module, sequence: Tensor) -> Run:
-        return watched.along(sequence, one=True)
-
-    return Subject(name, watched.title, watched.cell, build, run, watched.made)
+    return Subject(name, watched.title, watched.cell, opened, watched.made)

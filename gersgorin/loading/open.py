@@ -1,39 +1,45 @@
-"""Open networks and data, named by options or passed as objects, as a `Run`; for commands and for Python.
+"""Open networks and data, named by options or passed as objects: a `Run`, a `Training` or a `SequenceMap`.
 
 network   a cell's name, a checkpoint or the folder of a training, a torch module; on the command line also a module by its name
 data      a chorale's name, a file of numbers or a text, an array or a tensor
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
-from gersgorin._validate import check_weights, copied
-from gersgorin.loading.find_cell import Watched, cell_title, check_state, is_step, stepping
+from gersgorin.loading.find_cell import Watched, check_state, ids_or_numbers, part_of, stepping
 from gersgorin.loading.network import (
+    KEYS,
     Subject,
+    labelled,
+    names_weights,
     new_cell,
+    new_model,
     trained_cell,
+    trained_network,
     watched_cell,
 )
-from gersgorin.loading.one_sequence import one_sequence, without_batch
+from gersgorin.loading.one_sequence import without_batch
 from gersgorin.loading.options import DataOptions, NetworkOptions, NewOrTrained
 from gersgorin.loading.scan import ScanRun
-from gersgorin.loading.sources import SUFFIXES, Source, chorale_source, read_sources
+from gersgorin.loading.sequence_map import SequenceMap
+from gersgorin.loading.sources import Source, is_array, source_of, source_of_options
 from gersgorin.run.autodiff import BLOCK
 from gersgorin.run.cell import State, Step, StepCell, as_cell, flat_state, name_of
 from gersgorin.run.run import Label, Run
+from gersgorin.training.losses import Loss
+from gersgorin.training.training import Training
 from rhn.cells.convert import StackedCell
 from rhn.cells.init import for_steps
-from rhn.checkpoints import read_metadata
-from rhn.data import Piece
-from rhn.errors import CheckpointError, InvalidInputError
+from rhn.errors import InvalidInputError
+from rhn.models import LanguageModel, PolyphonicModel
+from rhn.plotting.provenance import words_of_new
 from rhn.utils.options import check_ranges, given_flags
 from rhn.utils.validation import check_room, check_seed, fits
 
@@ -95,58 +101,50 @@ def open_run(
     check_ranges(data)
     _check_place(device, dtype)
     if isinstance(network, str | Path):
-        named = {"checkpoint": Path(network)} if _is_file(network) else {"cell": network}
-        options = replace(options, **named)
+        stored = isinstance(network, Path) or names_weights(network)
+        options = replace(options, **({"checkpoint": Path(network)} if stored else {"cell": network}))
         source = source_of(x, data, options)
         subject = network_of_options(options, source.input_size, source.steps)
     elif given := given_flags(options, NEW_CELL):
         raise InvalidInputError(f"{given[0]} is for a new cell by its name, not for this network: leave it out")
-    elif not isinstance(network, nn.Module):
-        if layer is not None or submodule:
-            raise InvalidInputError("layer and submodule select a part of a module, not of a function: leave them out")
-        if not is_array(x):
-            x = torch.as_tensor(source_of(x, data).sequence()).to(dtype)
-        x = one_sequence(x, ids=False)
-        run = _run_of_step(network, x, s0)
-        check_memory(run.cell, len(run), str(run.states.device), run.states.dtype, whole=whole)
-        run = run.named(replace(run.label, sequence=_sizes(x), unit=unit or "steps"))
-        return run if steps is None else run.until(steps)
-    else:
+    elif isinstance(network, nn.Module):
         watched = Watched(network, layer, submodule, s0)
-        subject = watched_cell(watched, name_of(watched.cell))
-        if is_array(x):
-            x = one_sequence(x)
-            subject.build(device, dtype)
-            run = watched.along(x, one=True)
-            check_memory(run.cell, len(run), device, dtype, whole=whole)
-            known = {"name": subject.name, "title": subject.title, "made": subject.made, "unit": unit or "steps"}
-            run = _starting(run.named(Label(**known, sequence=_sizes(x))), s0)
-            return run if steps is None else run.until(steps)
-        source = source_of(x, data)
-    run = run_along(subject, replace(source, unit=unit or source.unit), whole=whole, device=device, dtype=dtype)
-    return _starting(run, s0)
+        subject, source = watched_cell(watched, name_of(watched.cell)), source_of(x, data, options, ids=None)
+    elif layer is not None or submodule:
+        raise InvalidInputError("layer and submodule select a part of a module, not of a function: leave them out")
+    else:
+        subject, source, s0 = _step_from(network, s0), source_of(x, data, options), None
+    source = replace(source, unit=unit or source.unit)
+    return _starting(run_along(subject, source, whole=whole, device=device, dtype=dtype), s0)
 
 
-def run_of_network(network, x=None, s0: State | None = None, **options) -> Run:
-    """The run of a cell over numbers x (T, m), of a copy in float64 as in `open_run`; of anything else, that of `open_run`."""
-    options = {name: value for name, value in options.items() if value is not None}
-    s0 = None if s0 is None else check_state(s0)
-    if is_step(network) and isinstance(network, nn.Module) and is_array(x) and not options:
-        check_weights(network)
-        return _run_of_step(copied(network).double().eval(), x, s0)
-    return open_run(network, x, s0, **options)
+def open_training(
+    model: nn.Module,
+    x: "str | Path | Tensor | np.ndarray | None" = None,
+    targets: "Tensor | np.ndarray | None" = None,
+    loss: str | Loss | None = None,
+    *,
+    label: Label,
+) -> Training:
+    """A model with its loss on data, and with the unit and origin of a run over them; without targets on the next frames."""
+    x = x if is_array(x) else source_of(x, DataOptions(), NewOrTrained()).sequence()
+    training = Training.of_frames(model, (x[:-1], x[1:]) if targets is None else (x, targets), loss)
+    training.label = replace(label, title=training.label.title)
+    return training
 
 
-def _run_of_step(network: nn.Module | Step, x: Tensor | np.ndarray, s0: State | None) -> Run:
-    """The run of a cell or a step over numbers, see `one_sequence`."""
-    x = without_batch(one_sequence(x, ids=False))
-    if x.dim() != 2:
-        raise InvalidInputError(f"x has frames of shape {tuple(x.shape[1:])}: expected numbers (T, m)")
-    x = x.to(next(network.parameters(), x).dtype) if isinstance(network, nn.Module) else x
-    cell = as_cell(stepping(network, s0))
+def _step_from(f: Step, s0: State | None) -> Subject:
+    """A function f(x, s) from its first state; it reads an array in its own precision."""
+    cell = as_cell(stepping(f, s0))
     start = _flat(cell, s0)
-    start = start.to(x) if isinstance(network, nn.Module) and start is not None else start
-    return Run.of(cell, x, start, label_of_cell(network))
+
+    def opened(x: Tensor, device: str, dtype: torch.dtype) -> Run:
+        x = without_batch(x)
+        if x.dim() != 2:
+            raise InvalidInputError(f"x has frames of shape {tuple(x.shape[1:])}: expected numbers (T, m)")
+        return Run.of(cell, x, start)
+
+    return Subject(name_of(f), "", cell, opened)
 
 
 def _starting(run: Run, s0: State | None) -> Run:
@@ -161,28 +159,23 @@ def _flat(cell: StepCell, s0: State | None) -> Tensor | None:
     return None if s0 is None else flat_state(s0, layers)[0]
 
 
-def label_of_cell(cell: nn.Module | Callable) -> Label:
-    """The names of a cell that is given directly; a function has no title."""
-    return Label(name=name_of(cell), title=cell_title(cell) if isinstance(cell, nn.Module) else "")
-
-
 def run_along(
     subject: Subject,
     source: Source,
     *,
     device: str = "cpu",
     dtype: torch.dtype = torch.float64,
-    title: str | None = None,
     whole: bool = True,
 ) -> Run:
     """The run of a resolved network over the first sequence of a source, if the memory is enough; whole: see `open_run`."""
     check_memory(subject.cell, source.steps, device, dtype, whole=whole)
-    values = source.sequence()
-    x = torch.as_tensor(values, device=device).to(dtype if values.ndim > 1 else torch.int64)
-    run = subject.run(subject.build(device, dtype), x)
+    x = source.sequence()
+    if source.given is None:
+        x = x.to(device, dtype if x.dim() > 1 else torch.int64)
+    run = subject.open(x, device, dtype)
     if isinstance(run, ScanRun):
         check_memory(run.cell, len(run), device, dtype, whole=whole)  # its size is known only now
-    return run.named(label_of_source(source, name=subject.name, title=title or subject.title, made=subject.made))
+    return run.named(label_of_source(source, name=subject.name, title=subject.title, made=subject.made))
 
 
 def label_of_source(source: Source, **network: str) -> Label:
@@ -191,36 +184,79 @@ def label_of_source(source: Source, **network: str) -> Label:
 
 
 def network_of_options(
-    options: NewOrTrained, input_size: int | None, steps: int = 100, *, label: str = "", fresh: bool = False
+    options: NewOrTrained, input_size: int | None, steps: int = 100, *, fresh: bool = False
 ) -> Subject:
-    """The network of a command's options, for data of `steps` frames; label, fresh: see `trained_cell`. Raises its errors."""
+    """The network of a command's options, for data of `steps` frames; fresh: see `trained_network`. Raises its errors."""
     check_network_options(options)
     if options.module or options.checkpoint:
-        return trained_cell(options, input_size, label=label, fresh=fresh)
+        return trained_cell(options, input_size, fresh=fresh)
     given = {name: vars(options)[name] for name in (*NEW_CELL, "seed")} | {"init": for_steps(options.init, steps)}
     return new_cell(options.cell or "rhn", **given, input_size=input_size)
 
 
-def source_of_options(network: NewOrTrained, data: DataOptions) -> Source:
-    """The data that a command's options name. Raises InvalidInputError or DataError."""
-    return sources_of_options(network, data)[0]
-
-
-def sources_of_options(network: NewOrTrained, data: DataOptions, count: int | None = None) -> list[Source]:
-    """The first sequences that a command's options name, see `read_sources`. Raises InvalidInputError or DataError."""
-    if data.input and (given := given_flags(data, ("chorale", "data"))):
-        raise InvalidInputError(f"--input and {given[0]} both name something to read: give only one")
-    if not network.checkpoint or network.module or not is_language_model(network.checkpoint):
-        return read_sources(data, count)
-    if data.input is None:
-        raise InvalidInputError(f"{network.checkpoint} holds a language model, which reads a text: give one as input")
-    return read_sources(data, count, text_of=network.checkpoint, cell=network.cell)
-
-
-def run_of_options(network: NetworkOptions, data: DataOptions, *, device: str, whole: bool = True) -> Run:
+def run_of_options(options, *, device: str) -> Run:
     """The run that a command's options name, in float64. Raises RhnError."""
-    source = source_of_options(network, data)
-    return run_along(network_of_options(network, source.input_size, source.steps), source, device=device, whole=whole)
+    source = source_of_options(options, options)
+    return run_along(network_of_options(options, source.input_size, source.steps), source, device=device)
+
+
+def training_of_options(options, *, device: str) -> Training:
+    """The model with an output that a command's options name, and the next frames of their data as its targets. Raises RhnError."""
+    check_network_options(options)
+    if options.layer is not None:
+        raise InvalidInputError(
+            "--layer names one recurrent cell, and the whole network is analysed here: leave it out"
+        )
+    source = source_of_options(options, options)
+    frames, width = source.frames(), source.input_size or KEYS
+    _, model, loss, made = model_of_options(options, width)
+    training = Training.of_frames(model.to(device), frames, loss)
+    label = label_of_source(source, title=training.label.title, made=made or training.label.made)
+    training.label = replace(label, sequence=source.label, data=source.about)
+    return training
+
+
+def map_of_options(options, *, device: str) -> SequenceMap:
+    """A whole module, a trained network, or a new cell, from the inputs to the outputs of a command's options. Raises RhnError."""
+    source = source_of_options(options, options)
+    module: Any
+    if options.module:
+        check_network_options(options)
+        module, made, _ = trained_network(options, source.input_size)
+        title = labelled(options.submodule or "", type(module).__name__)
+        label = label_of_source(source, name=options.module, title=title, made=made)
+    else:
+        run = run_along(network_of_options(options, source.input_size, source.steps), source, whole=False)
+        label, module = run.label, run.cell.module
+        if options.checkpoint:
+            module, _, _ = trained_network(options, source.input_size)
+    x = ids_or_numbers(module, source.sequence())
+    return SequenceMap(module.to(device), x, label=label, submodule=options.submodule)
+
+
+def model_of_options(options, width: int) -> tuple[str, Any, str | None, str]:
+    """(A name, the model with an output that a command's options name, its loss, the origin of its weights), for frames of some width.
+
+    The loss is None for a model that has its own. Raises InvalidInputError or CheckpointError.
+    """
+    loss = "squared" if options.input else "bernoulli"
+    if options.module:
+        name = f"{options.module}, {options.submodule}" if options.submodule else options.module
+        return name, module_of_options(options, width), loss, ""
+    if not options.checkpoint:
+        title, model = new_model(options, width)
+        return title, model, loss, words_of_new(model.cells[0], options.seed)
+    model, made, _ = trained_network(options, width)
+    if not isinstance(model, PolyphonicModel | LanguageModel):
+        kind = type(model).__name__
+        raise InvalidInputError(f"{options.checkpoint} holds only a {kind}: expected a network with an output")
+    return options.checkpoint.name, model, None, made
+
+
+def module_of_options(options, input_size: int | None) -> nn.Module:
+    """The whole module that --module, --checkpoint and --submodule name. Raises InvalidInputError or CheckpointError."""
+    module, _, _ = trained_network(options, input_size)
+    return part_of(module, options.submodule)
 
 
 def check_network_options(options: NewOrTrained) -> None:
@@ -240,21 +276,8 @@ def check_network_options(options: NewOrTrained) -> None:
     check_seed(options.seed)
 
 
-def is_language_model(path: Path) -> bool:
-    """True if a checkpoint holds a language model. Raises CheckpointError."""
-    try:
-        return read_metadata(path)["class"] == "LanguageModel"
-    except CheckpointError as error:
-        raise CheckpointError(f"{error}; for weights of your own module add --module package.module:factory") from error
-
-
 def check_memory(
-    cell: nn.Module | StepCell,
-    steps: int,
-    device: str = "cpu",
-    dtype: torch.dtype = torch.float64,
-    *,
-    whole: bool = True,
+    cell: nn.Module | Step | StepCell, steps: int, device: str, dtype: torch.dtype, *, whole: bool
 ) -> None:
     """Raise InvalidInputError if weights, results and work space exceed the free memory.
 
@@ -277,38 +300,3 @@ def _check_place(device: str, dtype: torch.dtype) -> None:
         torch.empty(1, device=torch.device(device)).item()
     except (RuntimeError, AssertionError, TypeError) as error:  # the several errors of torch for a missing device
         raise InvalidInputError(f"device is {device!r:.40}: expected 'cpu' or a GPU of this machine, 'cuda'") from error
-
-
-def _is_file(network: str | Path) -> bool:
-    """True for a checkpoint or a folder: the name of a cell has neither a folder nor that suffix."""
-    return isinstance(network, Path) or network.endswith(".safetensors") or "/" in network
-
-
-def source_of(x, data: DataOptions, network: NewOrTrained = NewOrTrained()) -> Source:  # noqa: B008 - frozen
-    """The data x of `open_run`, for the network of these options."""
-    text = network.checkpoint is not None and is_language_model(network.checkpoint)
-    if isinstance(x, Piece):
-        return chorale_source(x).cut(data.steps)
-    if is_array(x):
-        return _numbers(x, text).cut(data.steps)
-    if x is not None and not isinstance(x, str | Path):
-        raise InvalidInputError(f"x is a {type(x).__name__}: expected a chorale's name, a file, or numbers (T, m)")
-    of_file = text or isinstance(x, Path) or str(x).lower().endswith(SUFFIXES)
-    named = {} if x is None else {"input": Path(x)} if of_file else {"chorale": x}
-    return source_of_options(network, replace(data, **named))
-
-
-def _numbers(x: Tensor | np.ndarray, ids: bool) -> Source:
-    """An array of the caller: numbers, or ids of tokens, of one sequence."""
-    x = one_sequence(x, ids=ids)
-    return Source(name=_sizes(x), kind="sequence", values=without_batch(x).detach().cpu().numpy()[None])
-
-
-def is_array(x) -> TypeGuard[Tensor | np.ndarray]:
-    """True for the numbers of a caller, which are no chorale and no name: a tensor, an array, a data frame, a packed sequence."""
-    return (isinstance(x, Tensor | np.ndarray | PackedSequence) and not isinstance(x, Piece)) or hasattr(x, "to_numpy")
-
-
-def _sizes(x: Tensor | np.ndarray) -> str:
-    """The shape of numbers, as their name: "of 85 x 88"."""
-    return f"of {' x '.join(map(str, x.shape))}"

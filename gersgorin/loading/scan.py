@@ -12,7 +12,7 @@ The temporal Jacobian of step t is a[t] itself, as a matrix (N, N).
 Legend: T steps, m inputs, N entries of a state, r entries of a block.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -75,15 +75,15 @@ class ScanRun(Run):
     """(T, m) or (T, B, m)."""
 
     @classmethod
-    def along(cls, module: nn.Module, x: Tensor, s0: Tensor | None = None, label: Label | None = None) -> "ScanRun":
-        """The run from the state s0, or from zero. Raises InvalidInputError for elements that are no such pair or not finite."""
+    def along(cls, module: nn.Module, x: Tensor) -> "ScanRun":
+        """The run from zero. Raises InvalidInputError for elements that are no such pair or not finite."""
         each, blocks = zip(
             *(elements_of(module, row) for row in x.reshape(len(x), -1, x.shape[-1]).unbind(1)), strict=True
         )
         elements = torch.stack(each, 1).detach().reshape(*x.shape[:-1], -1)
         cell = as_cell(ScanCell(module, blocks[0]))
-        label = label or Label(name=cell.name, title=cell.name)
-        return cls(cell=cell, inputs=elements, states=trajectory(cell, elements, s0), label=label, module=module, x=x)
+        label = Label(name=cell.name, title=cell.name)
+        return cls(cell=cell, inputs=elements, states=trajectory(cell, elements), label=label, module=module, x=x)
 
     @with_gradients()
     def input_jacobians(self, at=slice(None)) -> Tensor:
@@ -101,12 +101,8 @@ class ScanRun(Run):
 
     def repeated(self, times: int) -> "ScanRun":
         """The run over several repetitions of the sequence."""
-        x = self.x.repeat(times, *[1] * (self.x.dim() - 1))
-        return self if times == 1 else ScanRun.along(self.module, x, self.states[0], self.label)
-
-    def until(self, steps: int) -> "ScanRun":
-        """The first steps."""
-        return replace(super().until(steps), x=self.x[:steps])
+        run = ScanRun.along(self.module, self.x.repeat(times, *[1] * (self.x.dim() - 1)))
+        return run.starting_at(self.states[0]).named(self.label)
 
     def any_step(self) -> StepCell:
         """Raises InvalidInputError: the elements of a step may depend on other inputs too."""

@@ -13,18 +13,22 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
-from gersgorin.loading.options import DataOptions
+from gersgorin.loading.one_sequence import one_sequence, without_batch
+from gersgorin.loading.options import DataOptions, NewOrTrained
+from rhn.checkpoints import read_metadata
 from rhn.data import Piece
 from rhn.data.jsb import music21_version
 from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import split_words
-from rhn.errors import DataError, InvalidInputError
+from rhn.errors import CheckpointError, DataError, InvalidInputError
+from rhn.utils.options import given_flags
 from rhn.utils.validation import free_memory, in_words
 from rhn.utils.wording import counted, first_line
 
@@ -56,6 +60,8 @@ class Source:
     """Which of several of its name, counted from 1."""
     about: str = ""
     """Origin, for the second line of a figure's title: "train-41 of the chorales of music21 10.5.1"."""
+    given: Tensor | None = None
+    """The array of a caller, in its own layout and precision."""
 
     @property
     def label(self) -> str:
@@ -88,9 +94,9 @@ class Source:
         """m; None for ids of tokens."""
         return self.values.shape[2] if self.values.ndim == 3 else None
 
-    def sequence(self) -> np.ndarray:
-        """The first sequence, (T, m) or ids (T,)."""
-        return self.values[0]
+    def sequence(self) -> Tensor:
+        """The first sequence, (T, m) or ids (T,); an array of a caller as it was given."""
+        return torch.from_numpy(self.values[0]) if self.given is None else self.given
 
     def frames(self) -> Tensor:
         """One sequence (T, m) or ids (T,), or several with time first."""
@@ -107,30 +113,70 @@ class Source:
                 f"steps is {steps}, beyond the end of the {self.kind} {self.name}: it has {self.steps} {counted}"
             )
         about = f"first {steps} of {self.steps} {counted}{' of ' * bool(self.about)}{self.about}"
-        return replace(self, values=self.values[:, :steps], about=about)
+        given = self.given
+        if given is not None:
+            given = given[:steps] if len(given) == self.steps else given[:, :steps]
+        return replace(self, values=self.values[:, :steps], about=about, given=given)
 
 
-def read_sources(
-    data: DataOptions, count: int | None = None, *, text_of: Path | None = None, cell: str | None = None
-) -> list[Source]:
+def source_of(x, data: DataOptions, network: NewOrTrained, *, ids: bool | None = False) -> Source:
+    """The data x of `open_run`, for the network of these options; ids: see `one_sequence`."""
+    text = reads_text(network)
+    if isinstance(x, Piece):
+        return chorale_source(x).cut(data.steps)
+    if is_array(x):
+        x = one_sequence(x, ids=text or ids)
+        values, sizes = without_batch(x).detach().cpu().numpy()[None], f"of {' x '.join(map(str, x.shape))}"
+        return Source(name=sizes, kind="sequence", values=values, given=x).cut(data.steps)
+    if x is not None and not isinstance(x, str | Path):
+        raise InvalidInputError(f"x is a {type(x).__name__}: expected a chorale's name, a file, or numbers (T, m)")
+    of_file = text or isinstance(x, Path) or str(x).lower().endswith(SUFFIXES)
+    named = {} if x is None else {"input": Path(x)} if of_file else {"chorale": x}
+    return source_of_options(network, replace(data, **named))
+
+
+def is_array(x) -> TypeGuard[Tensor | np.ndarray]:
+    """True for the numbers of a caller, which are no chorale and no name: a tensor, an array, a data frame, a packed sequence."""
+    return (isinstance(x, Tensor | np.ndarray | PackedSequence) and not isinstance(x, Piece)) or hasattr(x, "to_numpy")
+
+
+def source_of_options(network: NewOrTrained, data: DataOptions) -> Source:
+    """The data that a command's options name. Raises InvalidInputError or DataError."""
+    return sources_of_options(network, data)[0]
+
+
+def sources_of_options(network: NewOrTrained, data: DataOptions, count: int | None = None) -> list[Source]:
     """The sequence that options name, or the first `count`: chorales of the test split, sequences of a file, or parts of a text.
 
-    Each has at most `data.steps` steps; of several, `about` describes all. Raises DataError, or InvalidInputError if there are fewer.
+    Each has at most `data.steps` steps; of several, `about` describes all. A text is what the language model of a checkpoint reads.
 
-    text_of: the checkpoint of a language model, whose vocabulary reads `data.input` as a text; cell: the name of its own cell.
+    Raises DataError, or InvalidInputError if there are fewer, or for options that exclude each other.
     """
+    if data.input and (given := given_flags(data, ("chorale", "data"))):
+        raise InvalidInputError(f"--input and {given[0]} both name something to read: give only one")
+    text = reads_text(network)
+    if text and data.input is None:
+        raise InvalidInputError(f"{network.checkpoint} holds a language model, which reads a text: give one as input")
     if data.input is None:
         found, where = _chorales(data, count), "the test split"
     else:
-        whole = (
-            _text(data.input, data.steps, count, text_of, cell) if text_of else read_numbers(data.input).cut(data.steps)
-        )
+        whole = _text(data.input, network, data.steps, count) if text else read_numbers(data.input).cut(data.steps)
         parts = enumerate(whole.values[:count], 1)
         found = [whole] if count is None else [replace(whole, values=part[None], part=k) for k, part in parts]
         where = whole.name
     if count and len(found) < count:
         raise InvalidInputError(f"{count} sequences: {where} has {len(found)}, expected at most that number")
     return found
+
+
+def reads_text(network: NewOrTrained) -> bool:
+    """True for the checkpoint of a language model. Raises CheckpointError."""
+    if network.module or not network.checkpoint:
+        return False
+    try:
+        return read_metadata(network.checkpoint)["class"] == "LanguageModel"
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; for weights of your own module add --module package.module:factory") from error
 
 
 def read_numbers(path: Path) -> Source:
@@ -192,7 +238,7 @@ def _npz(path: Path) -> tuple[np.ndarray, dict]:
             raise DataError(f"{path} holds no array of numbers: {EXPECTED}, called x")
         about = {key: np.atleast_1d(arrays[key]).astype(str).tolist() for key in ABOUT if key in arrays.files}
         array = arrays["x" if "x" in data else data[0]]
-    return array, {key: tuple(words) if key == "names" else words[0] for key, words in about.items() if words}
+    return array, {key: tuple(words) if key == "names" else words[0] for key, words in about.items() if any(words)}
 
 
 def _csv(path: Path) -> tuple[np.ndarray, dict]:
@@ -271,12 +317,13 @@ def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
     return ids
 
 
-def _text(path: Path, steps: int | None, count: int | None, checkpoint: Path, cell: str | None) -> Source:
+def _text(path: Path, network: NewOrTrained, steps: int | None, count: int | None) -> Source:
     """The first tokens of a text, or `count` successive parts of it."""
     from rhn.training.trained import load_text_model
 
-    vocabulary, wanted = load_text_model(checkpoint, cell).vocabulary, (count or 1) * (steps or TEXT_STEPS)
-    ids = first_tokens(path, vocabulary, wanted)
+    assert network.checkpoint  # see `reads_text`
+    wanted = (count or 1) * (steps or TEXT_STEPS)
+    ids = first_tokens(path, load_text_model(network.checkpoint, network.cell).vocabulary, wanted)
     whole = Source(name=path.name, kind="text", values=ids[None], unit="tokens", about=f"first {len(ids)} tokens")
     whole = whole.cut(wanted if count or steps else None)
     return replace(whole, values=whole.values.reshape(count or 1, -1))

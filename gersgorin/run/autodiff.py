@@ -2,7 +2,6 @@
 
     vjps(y, v, W)          W dy/dv      reverse passes through the graph of y, one for each row of W
     Linearized(f, v)       A = df/dv    a graph that is kept: W A, A Q and A itself
-    jacobians(f, ...)      df/dv at many points, by torch.func
 
 A reverse pass w -> A^T w is linear in w, so a reverse pass through that pass is v -> A v: the operations need no forward mode.
 
@@ -14,13 +13,12 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.func import jacfwd, jacrev, vmap
+from torch.func import vmap
 
 from gersgorin._validate import with_gradients
 
 BLOCK = 1 << 22  # numbers of derivatives computed at once
 SLOW = "There is a performance drop"  # beginning of torch's warning for an operation that it repeats row by row
-METHODS: dict[str, Callable] = {"jacrev": jacrev, "jacfwd": jacfwd}
 
 
 def vjps(y: Tensor, inputs: Sequence[Tensor], w: Tensor) -> list[Tensor]:
@@ -75,8 +73,3 @@ class Linearized:
     def matrix(self) -> Tensor:
         """A, (N, M)."""
         return self.pull(torch.eye(len(self.y), dtype=self.y.dtype, device=self.y.device))
-
-
-def jacobians(f: Callable, method: str, of: int | tuple[int, ...], *points: Tensor, chunk_size: int | None = None):
-    """The Jacobians of f by its argument `of` at many points, one in each row; method: "jacrev" or "jacfwd"."""
-    return vmap(METHODS[method](f, argnums=of), chunk_size=chunk_size)(*points)

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import vjp, vmap
+from torch.func import jacfwd, jacrev, vjp, vmap
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from gersgorin._validate import check_gradients, real_tensor, users_code
-from gersgorin.run.autodiff import METHODS, Linearized, jacobians
+from gersgorin.run.autodiff import Linearized
 from rhn.cells import Gates, from_torch
 from rhn.errors import InvalidInputError, RhnError
 from rhn.utils.wording import counted
@@ -38,6 +38,7 @@ OWN_METHODS = (
     "states",
     "initial_state",
 )
+METHODS: dict[str, Callable] = {"jacrev": jacrev, "jacfwd": jacfwd}
 SMALL = 100  # entries of a state up to which Jacobians by autograd are cheaper than products step by step
 
 
@@ -90,11 +91,6 @@ class StepCell:
         """True if the Jacobian of each layer is known: for one layer, and with `layer_jacobians`."""
         return self.depth == 1 or "layer_jacobians" in self._own
 
-    @property
-    def has_closed_form(self) -> bool:
-        """True if the cell has its own `jacobian`."""
-        return "jacobian" in self._own
-
     def probe(self, x: Tensor, s: Tensor) -> None:
         """Take one step from an input (m,) and a state (N,). Raises InvalidInputError for anything but a new state like s."""
         sizes = self.input_size, self._state_size
@@ -137,17 +133,15 @@ class StepCell:
             after = self._own["states"](x, s0)
             self._check_next(after, s0.expand(len(x), *s0.shape))
             return torch.cat((s0.unsqueeze(0), after))
-        one = len(s0) == 1  # one row needs no vmap
-        step, x, rows = (self.step, x[:, 0], [s0[0]]) if one else (self._of_rows(), x, [s0])
+        if len(s0) == 1:  # one row needs no vmap
+            step, x, rows = self.step, x[:, 0], [s0[0]]
+        else:  # torch.nn's cells, which have no rule for vmap, are taken apart by a reverse mode
+            step, rows = vmap(lambda x, s: vjp(functools.partial(self.step, x), s)[0]), [s0]
         with self.transformed():
             for x_t in x:
                 rows.append(step(x_t, rows[-1]))
                 self._check_next(rows[-1], rows[0])
         return torch.stack(rows).reshape(len(rows), *s0.shape)
-
-    def _of_rows(self) -> Step:
-        """The step over the rows of matrices; torch.nn's cells, which have no rule for vmap, are taken apart by a reverse mode."""
-        return vmap(lambda x, s: vjp(functools.partial(self.step, x), s)[0])
 
     def jacobian(self, x: Tensor, s: Tensor, **how) -> Tensor:
         """d s' / d s, (..., N, N); how: see `_derivative`."""
@@ -172,12 +166,13 @@ class StepCell:
         """Q (N, k) -> A Q for each row of x (T, m) and s (T, N): by `push`, layer by layer, or by autograd without the matrix."""
         if "push" in self._own:
             return [functools.partial(self._own["push"], *row) for row in zip(x, s, strict=True)]
-        if s.shape[-1] > SMALL and not self.has_closed_form:
+        closed_form = "jacobian" in self._own
+        if s.shape[-1] > SMALL and not closed_form:
             return [functools.partial(self._pushed, *row) for row in zip(x, s, strict=True)]
         if "layer_jacobians" in self._own:
             layers = self.layer_jacobians(x, s)
         else:
-            layers = [self.jacobian(x, s, method=None if self.has_closed_form else "jacfwd")]
+            layers = [self.jacobian(x, s, method=None if closed_form else "jacfwd")]
         return [functools.partial(_through, matrices) for matrices in zip(*layers, strict=True)]
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
@@ -213,7 +208,7 @@ class StepCell:
         else:
             lead, rows = as_rows(x, s)
             with self.transformed():
-                A = jacobians(self.step, method or "jacrev", argument, *rows, chunk_size=chunk_size)
+                A = vmap(METHODS[method or "jacrev"](self.step, argnums=argument), chunk_size=chunk_size)(*rows)
             A = A.reshape(*lead, *A.shape[1:])
         shape = s.shape[-1], (x, s)[argument].shape[-1]
         if not isinstance(A, Tensor) or A.shape[-2:] != shape:
@@ -284,11 +279,6 @@ def as_rows(*arguments: Tensor) -> tuple[tuple[int, ...], list[Tensor]]:
     return lead, [v.expand(*lead, v.shape[-1]).reshape(-1, v.shape[-1]) for v in arguments]
 
 
-def partial_jacobians(layers: "Tensor | list[Tensor]", N: int) -> Tensor:
-    """ds_l/ds_{l-1} of each layer, (L, ..., N, N); the state before the step is held fixed if a layer also reads it."""
-    return torch.stack([J[..., :N, :N] for J in layers])
-
-
 def _through(layers: tuple[Tensor, ...], Q: Tensor) -> Tensor:
     """J_L ... J_1 Q."""
     return functools.reduce(lambda Q, J: J @ Q, layers, Q)
@@ -324,13 +314,15 @@ def _hint(module) -> str:
     return "; for the recurrent cell in a network and its inputs use gersgorin.extract_cell(module, x)"
 
 
-def _validated(cell: nn.Module | Step, x, s, name: str, method: str | None, chunk_size: int | None):
-    """The validated arguments of the public functions below: (cell, x, s, how)."""
+def _of_step(name: str, cell: nn.Module | Step, x, s, method: str | None, chunk_size: int | None) -> Any:
+    """The Jacobians of this name, for the public functions below, which take anything."""
     cell, x, s = as_cell(cell), real_tensor("x", x), real_tensor("s", s)
     if torch.is_grad_enabled():
         check_gradients(cell.module)
     if x.dim() == 0 or s.dim() == 0:
         raise InvalidInputError(f"x has shape {tuple(x.shape)} and s {tuple(s.shape)}: expected (..., m) and (..., n)")
+    if name == "input_jacobian" and not x.is_floating_point():
+        raise InvalidInputError(f"x is {x.dtype}: expected floating point, which has a derivative")
     try:
         np.broadcast_shapes(x.shape[:-1], s.shape[:-1])
     except ValueError:
@@ -344,7 +336,7 @@ def _validated(cell: nn.Module | Step, x, s, name: str, method: str | None, chun
         raise InvalidInputError(f"chunk_size must be a whole number of at least 1, got {chunk_size!r}")
     if x.numel() and s.numel():
         cell.probe(x.reshape(-1, x.shape[-1])[0], s.reshape(-1, s.shape[-1])[0])
-    return cell, x, s, {"method": method, "chunk_size": chunk_size}
+    return getattr(cell, name)(x, s, method=method, chunk_size=chunk_size)
 
 
 def temporal_jacobian(
@@ -371,8 +363,7 @@ def temporal_jacobian(
     >>> A.tolist()
     [[0.0, 2.0], [2.0, 0.0]]
     """
-    ours, x, s, how = _validated(cell, x, s, "jacobian", method, chunk_size)
-    return ours.jacobian(x, s, **how)
+    return _of_step("jacobian", cell, x, s, method, chunk_size)
 
 
 def input_jacobian(
@@ -385,10 +376,7 @@ def input_jacobian(
     >>> input_jacobian(lambda x, s: s + x[0] * x[1], torch.tensor([3.0, 5.0]), torch.zeros(1)).tolist()
     [[5.0, 3.0]]
     """
-    ours, x, s, how = _validated(cell, x, s, "input_jacobian", method, chunk_size)
-    if not x.is_floating_point():
-        raise InvalidInputError(f"x is {x.dtype}: expected floating point, which has a derivative")
-    return ours.input_jacobian(x, s, **how)
+    return _of_step("input_jacobian", cell, x, s, method, chunk_size)
 
 
 def layer_jacobians(
@@ -413,8 +401,7 @@ def layer_jacobians(
     >>> layer_jacobians(step, torch.zeros(1), torch.zeros(2)).tolist()
     [[[0.0, 2.0], [2.0, 0.0]]]
     """
-    ours, x, s, how = _validated(cell, x, s, "layer_jacobians", method, chunk_size)
-    return ours.layer_jacobians(x, s, **how)
+    return _of_step("layer_jacobians", cell, x, s, method, chunk_size)
 
 
 def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> Tensor:

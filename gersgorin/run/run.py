@@ -14,19 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.run.autodiff import BLOCK
-from gersgorin.run.cell import Step, StepCell, as_cell, partial_jacobians, trajectory
+from gersgorin.run.cell import Step, StepCell, as_cell, trajectory
 from rhn.cells import Gates
 from rhn.errors import InvalidInputError
 
 KEPT = 1 << 25  # most numbers of Jacobians that a run stores
 ROUNDING = 1e-6  # of the largest entry of a state
-LONGEST = 4096  # steps of a block of `tangent_maps`; autograd holds several times its numbers
+LONGEST = 4096  # steps of a block; autograd holds several times its numbers
 
 Tangent = Callable[[Tensor], Tensor]
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
-
-UNITS = {"chorale": "quarter notes", "text": "tokens"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +39,8 @@ class Label:
     """Of the sequence: "bwv269"."""
     reads: str = "sequence"
     """Kind of the sequence: "chorale", "text" or "sequence"."""
-    unit: str = ""
-    """Of one step: "0.1 s"; "" for the usual one of its kind."""
+    unit: str = "steps"
+    """Of one step: "quarter notes", "tokens", "0.1 s"."""
     made: str = ""
     """Origin of the weights: initialisation and seed, or a file."""
     data: str = ""
@@ -66,12 +64,7 @@ class Label:
     @property
     def of_result(self) -> dict[str, Any]:
         """Fields `title`, with the sequence, `about` and `unit` of a result."""
-        return {"title": self.heading, "about": self.about, "unit": self.time_unit}
-
-    @property
-    def time_unit(self) -> str:
-        """Unit of one step: "quarter notes", "tokens", "steps"."""
-        return self.unit or UNITS.get(self.reads, "steps")
+        return {"title": self.heading, "about": self.about, "unit": self.unit}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,7 +108,7 @@ class Run:
     @property
     def labels(self) -> dict[str, Any]:
         """Fields `title`, `about` and `unit` of a result of this run."""
-        return {"title": self.label.title, "about": self.label.about, "unit": self.label.time_unit}
+        return {"title": self.label.title, "about": self.label.about, "unit": self.label.unit}
 
     @property
     def still(self) -> bool:
@@ -137,7 +130,7 @@ class Run:
 
     def slices(self, matrices: int = 1) -> Iterator[slice]:
         """Consecutive steps, as many at once as Jacobians fit into a block; matrices: of each step."""
-        size = max(1, BLOCK // (matrices * self.state_size**2))
+        size = min(LONGEST, max(1, BLOCK // (matrices * self.state_size**2)))
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
 
@@ -162,12 +155,12 @@ class Run:
 
     def layer_jacobians(self, at=slice(None)) -> Tensor | list[Tensor]:
         """The Jacobians of the L layers of a step, the first layer first. Raises InvalidInputError if they are not known."""
-        return self.jacobians(at).unsqueeze(0) if self.depth == 1 else self.cell.layer_jacobians(*self._at(at))
+        return self.cell.layer_jacobians(*self._at(at))
 
     def state_gains(self, at=slice(None)) -> Tensor:
-        """2-norms of the layers' Jacobians, (..., L)."""
-        layers = partial_jacobians(self.layer_jacobians(at), self.state_size)
-        return torch.linalg.matrix_norm(layers, 2).movedim(0, -1)
+        """2-norms of ds_l/ds_{l-1}, (..., L); the state before the step is held fixed if a layer also reads it."""
+        N = self.state_size
+        return torch.stack([torch.linalg.matrix_norm(J[..., :N, :N], 2) for J in self.layer_jacobians(at)], -1)
 
     def gates(self, at=slice(None)) -> Gates:
         """Gates of each layer; empty for a cell without gates."""
@@ -179,8 +172,6 @@ class Run:
 
     def repeated(self, times: int) -> "Run":
         """The run over several repetitions of the sequence."""
-        if times == 1:
-            return self
         x = self.inputs.repeat(times, *[1] * (self.inputs.dim() - 1))
         return Run.of(self.cell, x, self.states[0], self.label)
 
@@ -188,19 +179,10 @@ class Run:
         """The same run from another state (N,)."""
         return replace(self, states=trajectory(self.cell, self.inputs, s0))
 
-    def until(self, steps: int) -> Self:
-        """The first steps. Raises InvalidInputError if there are fewer."""
-        if steps > len(self):
-            raise InvalidInputError(
-                f"steps is {steps}, beyond the end of the {self.label.along}: it has {len(self)} steps"
-            )
-        return replace(self, inputs=self.inputs[:steps], states=self.states[: steps + 1])
-
     def tangent_maps(self) -> Iterator[Tangent]:
         """The maps Q (N, k) -> A[t] Q of one sequence, t = 0..T-1, see `StepCell.maps`; only a block of Jacobians is held at once."""
-        size = min(LONGEST, max(1, BLOCK // (2 * self.state_size**2 * self.depth)))
-        for start in range(0, len(self), size):
-            yield from self.cell.maps(*self._at(slice(start, start + size)))
+        for steps in self.slices(2 * self.depth):
+            yield from self.cell.maps(*self._at(steps))
 
     def any_step(self) -> StepCell:
         """The cell, whose step can start from any state. Raises InvalidInputError for a run without such a cell."""

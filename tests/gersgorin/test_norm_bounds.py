@@ -18,6 +18,7 @@ from gersgorin.analyses.bounds import bounds
 from gersgorin.analyses.spectra import spectra
 from gersgorin.cli.main import main
 from gersgorin.linalg.products import cumulative_log_norms
+from gersgorin.loading.open import open_run
 from gersgorin.run.cell import layer_jacobians, temporal_jacobian, trajectory
 from rhn.cells import GRU, RHN, RNN
 from rhn.data import chorale
@@ -157,9 +158,10 @@ def test_what_cannot_be_bounded_is_refused(monkeypatch):
         bounds(RNN(2, 3, dtype=torch.float64), x[:, None].repeat(1, 2, 1))
     with pytest.raises(InvalidInputError, match="step 1 holds NaN"):
         bounds(lambda x, s: (s * x).abs().sqrt(), torch.tensor([[1.0], [0.0]]), torch.ones(2))
+    run = open_run(RNN(3, 9), torch.zeros(30, 3))
     monkeypatch.setattr("rhn.utils.validation.free_memory", lambda device: 1000)
     with pytest.raises(InvalidInputError, match="use fewer steps"):
-        bounds(RNN(3, 9), torch.zeros(30, 3))
+        bounds(run)
 
 
 @pytest.fixture(scope="module")
