@@ -35,6 +35,7 @@ PARTS = 16
 LATER = 1.25  # times the steps of a reading that does not decide, for the next one
 GAINS = 0.05  # of the constant's loss, on examples of the training, from which on a reading decides
 MOST_GAIN = 0.9  # on examples of the training, from which on more steps tell no more
+MOST = 0.75  # share of that gain, which examples kept out do not reach if the network overfits
 CARRIES = 0.2  # share of that gain that examples kept out have as well
 ERRORS = 2.0  # standard errors
 COPIES = 1e-3  # of the constant's loss, below which the targets are the inputs
@@ -68,6 +69,15 @@ class Reading:
         ):
             return True
         return False if self.kept - ERRORS * self.error > CARRIES * self.trained else None
+
+    @property
+    def overfits(self) -> bool:
+        """True if most of a large gain on the training's own examples does not hold for others, although some of it may."""
+        return (
+            self.by_heart is None
+            and self.trained > MOST_GAIN / 2
+            and self.kept + ERRORS * self.error < MOST * self.trained
+        )
 
     @property
     def likely_by_heart(self) -> bool:
@@ -162,7 +172,7 @@ class Watch:
         loss, own = 1 - last.kept, 1 - last.trained
         numbers = {"kept_out": loss, "error": last.error, "trained": own, "step": last.step}
         after = f"After {last.step:,} steps the loss, relative to that of the best constant output, is"
-        if last.by_heart or (last.likely_by_heart and not (well and last.step < self.steps)):
+        if last.by_heart or last.overfits or (last.likely_by_heart and not (well and last.step < self.steps)):
             between = f"{loss - ERRORS * last.error:.2g} to {loss + ERRORS * last.error:.2g}"
             yield Cause(
                 "learned by heart",
