@@ -48,9 +48,9 @@ class CompareOptions(OutputOptions, DataOptions, NewOrTrained):
         return self.sequences is not None or self.seeds is not None
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
-    return run_command(lambda: run(parse(CompareOptions, args, prog="gersgorin compare")))
+def main(args: list[str] | None = None, prog: str = "gersgorin compare") -> int:
+    """Run the command; returns its exit code. prog: as it was typed."""
+    return run_command(lambda: run(parse(CompareOptions, args, prog=prog)))
 
 
 def run(options: CompareOptions) -> None:
