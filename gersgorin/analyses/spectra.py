@@ -180,8 +180,27 @@ class Spectra(Result, kind="spectra"):
         return float(half_life(self.finite_time_exponent[-1]))
 
     def sentences(self) -> Iterator[str]:
-        """Growth of the products, discs, and the doubt about eigenvalues."""
-        yield reading(self)
+        """The growth of the products, the bounds of the discs, and the doubt about eigenvalues."""
+        reach, radius = float(self.reach.max()), float(np.fmax.reduce(self.spectral_radius))
+        missing = np.isnan(self.eigenvalues).sum(1)
+        which = f"the {DISC_WORDS[self.discs]}"
+        if math.isnan(radius):
+            discs = f"{which} reach {reach:.3g} from 0"
+        elif radius > 1 + ROUNDING:
+            discs = f"{which} reach {reach:.3g} from 0 and some eigenvalues leave the unit circle (spectral radius up to {radius:.3g})"
+        elif reach > 1 + ROUNDING:
+            none = "no eigenvalue that was found" if missing.any() else "no eigenvalue"
+            discs = f"{which} reach {reach:.3g} from 0 and so would allow growth, but {none} leaves the unit circle"
+        else:
+            discs = f"{which}, which reach {reach:.3g} from 0, keep every eigenvalue inside the unit circle"
+        words = f"Over {counted(len(self.norm), 'step')} {gradient_words(self.log_norm_product)}; {discs}."
+        if missing.any():
+            words += f" At {np.count_nonzero(missing)} of {len(missing)} steps up to {missing.max()} of {self.which_eigenvalues}"
+            words += " did not converge, and larger ones may be among them."
+        worst = float(self.eigenvalue_condition.max())
+        if worst * np.finfo(self.eigenvalues.dtype).eps * float(self.norm.max()) > ROUNDING_SHOWN:
+            words += f" Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}: its condition is up to {worst:.2g}."
+        yield words
 
     def lines(self) -> Iterator[str]:
         """A few steps and the mean over all of them, quantity by quantity."""
@@ -223,30 +242,6 @@ class Spectra(Result, kind="spectra"):
     def derived(self) -> dict:
         """The rows of `table`."""
         return {"steps": self.table()}
-
-
-def reading(record: Spectra) -> str:
-    """Sentences that read the numbers: the growth of the products, the bounds of the discs, and the doubt about eigenvalues."""
-    reach, radius = float(record.reach.max()), float(np.fmax.reduce(record.spectral_radius))
-    missing = np.isnan(record.eigenvalues).sum(1)
-    which = f"the {DISC_WORDS[record.discs]}"
-    if math.isnan(radius):
-        discs = f"{which} reach {reach:.3g} from 0"
-    elif radius > 1 + ROUNDING:
-        discs = f"{which} reach {reach:.3g} from 0 and some eigenvalues leave the unit circle (spectral radius up to {radius:.3g})"
-    elif reach > 1 + ROUNDING:
-        none = "no eigenvalue that was found" if missing.any() else "no eigenvalue"
-        discs = f"{which} reach {reach:.3g} from 0 and so would allow growth, but {none} leaves the unit circle"
-    else:
-        discs = f"{which}, which reach {reach:.3g} from 0, keep every eigenvalue inside the unit circle"
-    words = f"Over {counted(len(record.norm), 'step')} {gradient_words(record.log_norm_product)}; {discs}."
-    if missing.any():
-        words += f" At {np.count_nonzero(missing)} of {len(missing)} steps up to {missing.max()} of {record.which_eigenvalues}"
-        words += " did not converge, and larger ones may be among them."
-    worst = float(record.eigenvalue_condition.max())
-    if worst * np.finfo(record.eigenvalues.dtype).eps * float(record.norm.max()) > ROUNDING_SHOWN:
-        words += f" Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}: its condition is up to {worst:.2g}."
-    return words
 
 
 @drawn

@@ -291,16 +291,12 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
         words = f"{limit / half:.3g} times larger"
         larger = [lambda ax, record=record: plot_crowd(record, step, ax, half).set_title(words) for record in records]
         blocks.append(Block(larger, 2.6, columns, least=LEAST))
-    runs = [_one_run(record) for record in records]
+    runs = []
+    for record in records:
+        fields = {name: getattr(record, name) for name in ABOUT} | {name: getattr(record, name)[None] for name in KEPT}
+        runs.append(Comparison(sequence=np.array([record.chorale]), seed=np.array([0]), **fields))
     about = "; ".join(filter(None, (f"spectra of step {step} of 0 to {T - 1}, grey: all steps", same)))
     return compose(_finding(runs, common, names), about, *blocks, *_over_time(runs, names))
-
-
-def _one_run(record: Spectra) -> Comparison:
-    """The comparison of the one run of these spectra."""
-    tables = {name: getattr(record, name)[None] for name in KEPT}
-    about = {name: getattr(record, name) for name in ABOUT}
-    return Comparison(sequence=np.array([record.chorale]), seed=np.array([0]), **tables, **about)
 
 
 @drawn
