@@ -145,7 +145,7 @@ class Credit(Result, kind="credit"):
 class Unrolled:
     """One run of the model of a training over its sequences, step by step. It changes this model, which is a copy of the user's.
 
-    cells: by name, in the model's order, the lowest of a stack first; parameters: theirs that are trained, by name.
+    The cells are in the model's order, the lowest of a stack first; parameters: theirs that are trained, by name.
 
     Raises:
         InvalidInputError: no recurrent cell, one whose `step` does not run once a frame, or one number as the loss of all frames.
@@ -155,15 +155,12 @@ class Unrolled:
         for name, module in [*training.model.named_modules()]:
             if isinstance(module, TORCH_CELLS) and name:
                 training.model.set_submodule(name, _StandIn(module))
-        names = {module: name for name, module in training.model.named_modules()}
-        cells = {names[cell]: cell for cell in recurrent_cells(training.model) if hasattr(cell, "step")}
-        runs = {name: _Steps(cell) for name, cell in cells.items()}
+        runs = [_Steps(cell) for cell in recurrent_cells(training.model) if hasattr(cell, "step")]
         losses = training.frame_losses()
-        running = [name for name, run in runs.items() if run.states]
-        self.cells, self._runs = {name: cells[name] for name in running}, [runs[name] for name in running]
+        self._runs = [run for run in runs if run.states]
         self._check(training, losses)
         self.losses = losses / training.mask.sum()
-        inside = {id(p) for cell in self.cells.values() for p in cell.parameters()}
+        inside = {id(p) for run in self._runs for p in run.cell.parameters()}
         self.parameters = {name: p for name, p in training.parameters.items() if id(p) in inside}
         if not self.parameters:
             raise InvalidInputError(
@@ -196,15 +193,16 @@ class Unrolled:
             raise InvalidInputError(
                 f"the loss {training.frame_loss.name} is one number for all frames: expected one for each frame, (T, B)"
             )
-        if not self.cells:
+        if not self._runs:
             raise InvalidInputError(
                 f"{type(training.model).__name__} has no cell of rhn.cells or torch.nn, and no other with step(x, s) and state_size"
             )
-        for name, run in zip(self.cells, self._runs, strict=True):
+        names = {module: name for name, module in training.model.named_modules()}
+        for run in self._runs:
             if len(run.states) != T or any(y.shape[:-1] != (B,) for y in run.states):
                 raise InvalidInputError(
-                    f"{name or 'the model'} took {len(run.states)} steps of states {tuple(run.states[0].shape)} for {T} frames of "
-                    f"{B} sequences: expected its forward to call step(x, s) once for each frame, all sequences together"
+                    f"{names[run.cell] or 'the model'} took {len(run.states)} steps of states {tuple(run.states[0].shape)} for {T} "
+                    f"frames of {B} sequences: expected its forward to call step(x, s) once for each frame, all sequences together"
                 )
 
 
@@ -212,8 +210,9 @@ class _Steps:
     """Takes the place of a cell's `step` and stores its arguments and its results; the cell then runs step by step."""
 
     def __init__(self, cell: Any):
-        self._step, self._given, self.states = cell.step, [], []
-        cell.step = self
+        self._given: list[tuple[Tensor, Tensor]] = []
+        self.states: list[Tensor] = []
+        self.cell, self._step, cell.step = cell, cell.step, self
         if isinstance(cell, Cell):
             cell.states = types.MethodType(Cell.states, cell)
 

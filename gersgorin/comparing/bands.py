@@ -19,9 +19,8 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, Spectra
-from gersgorin.analyses.steps import gradient_words
+from gersgorin.analyses.steps import gradient_words, measured
 from gersgorin.linalg.discs import gersgorin_discs
-from gersgorin.linalg.products import running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
 from gersgorin.plotting.figure import (
     DASHED,
@@ -36,7 +35,7 @@ from gersgorin.plotting.figure import (
     title_of,
 )
 from gersgorin.plotting.run_figure import crowd, plot_crowd, plot_spectrum, spectrum_limit
-from gersgorin.run.run import Run
+from gersgorin.run.run import Run, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import GREY, drawable, drawn, time_label
 from rhn.utils.result import Result, rows_of
@@ -194,44 +193,33 @@ def compare_runs(
 
     along, about: all sequences, and the origin of the networks and sequences, in words. Raises InvalidInputError if there is no run.
     """
-    seeds, labels, measured = [], [], []
+    seeds, labels, found = [], [], []
     for seed, run in runs:
         seeds.append(seed)
         labels.append(run.label)
-        measured.append(measure_run(run, discs))
-        progress(len(measured))
-    if not measured:
+        found.append(measure_run(run, discs))
+        progress(len(found))
+    if not found:
         raise InvalidInputError("there is nothing to run: expected at least one network and one sequence")
     fields: dict[str, Any] = {"title": labels[0].title, "unit": labels[0].time_unit, "cell": labels[0].name}
     fields |= {"depth": run.depth, "hidden_size": run.hidden_size}
     fields |= {"sequence": np.array([label.sequence for label in labels]), "seed": np.array(seeds)}
-    fields |= {name: padded([measures[name] for measures in measured]) for name in KEPT}
+    fields |= {name: padded([measures[name] for measures in found]) for name in KEPT}
     return Comparison(along=along, about=about, discs=discs, **fields)
 
 
 @torch.no_grad()
 @one_thread()
 def measure_run(run: Run, discs: str) -> dict[str, np.ndarray]:
-    """The measures of `KEPT` of a run, (T,) each, with the numbers of `gersgorin.spectra`. Raises InvalidInputError as there.
+    """The measures of `KEPT` of a run, (T,) each, with the numbers of `gersgorin.spectra`. Raises InvalidInputError as there."""
 
-    Holds the Jacobians of one block at a time, because nothing else reads them.
-    """
-    run.require_finite()
-    measured = []
+    def measure(A: Tensor) -> dict[str, Tensor]:
+        reach = torch.stack([gersgorin_discs(A, axis=axis).norm for axis in AXES[discs]]).amin(0)
+        leading = eigenvalue_conditions(A)[0][:, 0]  # the solver of `spectra`, for the same last digits
+        return {"spectral_radius": leading, "norm": torch.linalg.matrix_norm(A, 2), "reach": reach}
 
-    def steps() -> Iterator[Tensor]:
-        for now in run.slices():
-            A = run.jacobians(now)
-            leading = eigenvalue_conditions(A)[0][:, 0]  # the solver of `spectra`, for the same last digits
-            circles = (gersgorin_discs(A, axis=axis) for axis in AXES[discs])
-            reach = torch.stack([(c.centers.abs() + c.radii).amax(-1) for c in circles]).amin(0)
-            measured.append((leading, torch.linalg.matrix_norm(A, 2), reach))
-            yield from A
-
-    log_norms = torch.stack(list(running_log_norms(steps())))
-    columns = *(torch.cat(parts) for parts in zip(*measured, strict=True)), log_norms
-    leading, *others = (column.cpu().numpy() for column in columns)
-    return dict(zip(KEPT, (np.abs(leading), *others), strict=True))
+    found = measured(run.require_finite(), measure, silent)
+    return found | {"spectral_radius": np.abs(found["spectral_radius"])}
 
 
 def padded(rows: list[np.ndarray]) -> np.ndarray:
