@@ -175,8 +175,6 @@ class FixedPoints(Result, kind="fixed_points"):
 
     def table(self) -> list[dict]:
         """One row a point."""
-        if not len(self.states):  # whose arrays have lost their shapes in a .json file
-            return []
         return rows_of(
             kind=self.kinds,
             slow=self.is_slow,

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -204,7 +205,8 @@ def compare_runs(
     fields: dict[str, Any] = {"title": labels[0].title, "unit": labels[0].time_unit, "cell": labels[0].name}
     fields |= {"depth": run.depth, "hidden_size": run.hidden_size}
     fields |= {"sequence": np.array([label.sequence for label in labels]), "seed": np.array(seeds)}
-    fields |= {name: padded([measures[name] for measures in found]) for name in KEPT}
+    steps = {name: zip_longest(*(measures[name] for measures in found), fillvalue=math.nan) for name in KEPT}
+    fields |= {name: np.array([*zip(*values, strict=True)]) for name, values in steps.items()}
     return Comparison(along=along, about=about, discs=discs, **fields)
 
 
@@ -220,14 +222,6 @@ def measure_run(run: Run, discs: str) -> dict[str, np.ndarray]:
 
     found = measured(run.require_finite(), measure, silent)
     return found | {"spectral_radius": np.abs(found["spectral_radius"])}
-
-
-def padded(rows: list[np.ndarray]) -> np.ndarray:
-    """(R, T) from rows of R lengths, NaN after their ends."""
-    table = np.full((len(rows), max(map(len, rows))), np.nan)
-    for k, row in enumerate(rows):
-        table[k, : len(row)] = row
-    return table
 
 
 def plot_bands(comparisons: Sequence[Comparison], measure: str, ax: Axes, names: Sequence[str] = ()) -> Axes:
