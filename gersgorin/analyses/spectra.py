@@ -37,6 +37,7 @@ from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 DISC_WORDS = {"row": "row discs", "column": "column discs", "both": "row and column discs where they overlap"}
+AXES = {"row": ("row",), "column": ("column",), "both": ("row", "column")}
 MEASURES = {  # one number a step, and what a table calls it
     "spectral_radius": "spectral radius",
     "numerical_radius": "numerical radius",
@@ -145,8 +146,7 @@ class Spectra(Result, kind="spectra"):
     @property
     def disc_sets(self) -> dict[str, Discs]:
         """Centres and radii, (T, N) each, of the discs it speaks of: {"row": ...}, {"column": ...} or both."""
-        axes = ("row", "column") if self.discs == "both" else (self.discs,)
-        return {axis: (getattr(self, f"{axis}_centers"), getattr(self, f"{axis}_radii")) for axis in axes}
+        return {axis: (getattr(self, f"{axis}_centers"), getattr(self, f"{axis}_radii")) for axis in AXES[self.discs]}
 
     @property
     def rightmost_disc(self) -> np.ndarray:

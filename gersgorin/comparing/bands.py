@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, Spectra
+from gersgorin.analyses.spectra import AXES, DISC_WORDS, MEASURES, Spectra
 from gersgorin.analyses.steps import gradient_words, measured
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
@@ -56,7 +56,6 @@ PANELS = {  # measures over time, and the labels of their axes
     "log_norm_product": r"$\log_{10}\,\|\partial y_t/\partial y_0\|$",
     "finite_time_exponent": "Exponent (1/step)",
 }
-AXES = {"row": ("row",), "column": ("column",), "both": ("row", "column")}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

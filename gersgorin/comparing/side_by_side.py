@@ -18,8 +18,8 @@ from torch import nn
 
 from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.several import Several
-from gersgorin.analyses.spectra import TELLING
-from gersgorin.comparing.bands import AXES, Comparison, compare_runs, draw_bands, draw_comparison, draw_results
+from gersgorin.analyses.spectra import AXES, TELLING
+from gersgorin.comparing.bands import Comparison, compare_runs, draw_bands, draw_comparison, draw_results
 from gersgorin.loading.open import open_run
 from gersgorin.plotting.figure import Shown
 from gersgorin.run.run import Progress, Run, silent
