@@ -48,7 +48,7 @@ import gersgorin
 
 CLOSE = 1e-10  # relative to the largest number of an array
 ROUNDING = 1e-15  # absolute: residuals of a search are rounding alone
-TIMES = {"measuring_seconds", "training_seconds", "share", "seconds"}  # differ from run to run
+TIMES = {"measuring_seconds", "training_seconds", "share", "seconds", "step_seconds", "setup_seconds"}  # differ by run
 KEPT = {"best.safetensors", "metrics.jsonl", "journal.log", "chorale.mid"}  # of whole commands
 VERSION = re.compile(r"\b\d+\.\d+\.\d+\S*")
 NUMBER = re.compile(

@@ -265,7 +265,7 @@ def drawn(result, draw: str = ""):
 def compared() -> dict:
     """Two networks over three sequences, and their figure."""
     found = g.compare([cell_of(RNN, 3, 5), cell_of(RHN, 3, 5)], [*noise(3, 8, 3)], over=("seeds", "sequences"))[0]
-    return {"result": found, "figure": import_module("gersgorin.comparing.bands").draw_bands(found)}
+    return {"result": found, "figure": import_module("gersgorin.comparing.bands").draw_bands([found])}
 
 
 def analysis(*arguments, **options) -> dict:

@@ -49,14 +49,13 @@ def finite_tensor(name: str, value: Any) -> Tensor:
     return x
 
 
-def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None, finite: bool = True) -> Tensor:
+def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None) -> Tensor:
     """Return A if it is a stack of finite square floating-point matrices.
 
     Args:
         A: (..., n, n), real or complex.
         smallest: the least n.
         steps: the least T of a sequence (T, ..., n, n); None for a stack of any shape.
-        finite: look at the entries; False for a caller that looks at what it computes from them.
 
     Raises:
         InvalidInputError: not a tensor; a dtype other than float32, float64, complex64, complex128; another shape; too
@@ -69,15 +68,9 @@ def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None, fini
     if len(shape) < 3 - stack or shape[-1] != shape[-2] or shape[-1] < smallest or shape[0] < (steps or 0):
         layout = "(..., n, n)" if stack else f"(time >= {steps}, ..., n, n)"
         raise InvalidInputError(f"A: expected square matrices {layout} with n >= {smallest}, got shape {shape}")
-    if finite:
-        check_finite(A, A)
-    return A
-
-
-def check_finite(A: Tensor, computed: Tensor) -> None:
-    """Raise NotFiniteError if an entry of A is NaN or infinite: only then, or by overflow, is the sum of `computed` not finite."""
-    if not torch.isfinite(computed.sum()) and (bad := int((~torch.isfinite(A)).sum())):
+    if not torch.isfinite(A.sum()) and (bad := int((~torch.isfinite(A)).sum())):  # else the sum overflows
         raise NotFiniteError(f"A: expected finite entries, got {bad} of {A.numel()} NaN or infinite")
+    return A
 
 
 def check_weights(module: nn.Module) -> None:

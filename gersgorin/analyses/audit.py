@@ -135,7 +135,8 @@ def audit(
     module, findings = _finite(module) if isinstance(module, nn.Module) else (module, [])
     map_ = module if isinstance(module, SequenceMap) else SequenceMap(module, x, submodule=submodule)
     paths, half_lives, rows = {part: path for path, part in map_.module.named_modules()}, {}, []
-    calls = {part: _calls(map_, part) for part in _recurrent(map_.part)}
+    with torch.no_grad():  # a layer that is not called as a module has none
+        calls = {part: watched_calls(part, map_.module, map_.given.clone()) for part in _recurrent(map_.part)}
     places = [(part, k) for part in calls for k in range(layers_of(part))]
     for done, (part, k) in enumerate(places):
         layer = k + 1 if layers_of(part) > 1 else None
@@ -190,12 +191,6 @@ def _recurrent(module: nn.Module) -> list[nn.Module]:
     if not parts and not is_hand_written(module):
         raise no_cell(module)
     return parts or [module]
-
-
-@torch.no_grad()
-def _calls(map_: SequenceMap, part: nn.Module) -> list[Call]:
-    """The calls of a layer while the model reads x; none if it is not called as a module."""
-    return watched_calls(part, map_.module, map_.given.clone())
 
 
 def _run(map_: SequenceMap, part: nn.Module, path: str, layer: int | None, calls: list[Call]) -> Run:

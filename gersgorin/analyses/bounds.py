@@ -294,11 +294,6 @@ class NormBounds(Result, kind="bounds"):
             "windows": self.table(),
         }
 
-    def sentences(self) -> Iterator[str]:
-        """The tightest bound of the gradient, and the matrices that it is about."""
-        yield self.sentence()
-        yield f"{self.scope}."
-
     def lines(self) -> Iterator[str]:
         """The measured exponent, and bounds on exponents and half-lives by window length."""
         measured = {"window": "measured", "exponent_bound": self.measured_exponent, "bound": ""}
@@ -311,24 +306,26 @@ class NormBounds(Result, kind="bounds"):
         names = ("windows of", "exponent <=", "half-life <=", "exponent >=", "by")
         yield from table(names, rows, left=("by",)).split("\n")
 
-    def sentence(self) -> str:
-        """A sentence: the shortest windows that bound the gradient below its start, or that none do."""
+    def sentences(self) -> Iterator[str]:
+        """The shortest windows that bound the gradient below its start, or that none do; and the matrices that the bounds are about."""
         over, measured, w = f"over {counted(self.steps, 'step')}", self.measured_exponent, self.sufficient
         if measured == -math.inf:
-            return (
+            yield (
                 f"The product as computed is zero {over}. A zero Jacobian may be a rounded one and counts as one rounding unit: "
                 f"the norm is at most e^{self.best[-1, -1]:.3g}."
             )
-        if w is not None:
-            return (
+        elif w is not None:
+            yield (
                 f"Bounded: {over} the gradient halves, on average, at least every {self.half_life[w]:.3g} steps, by windows of "
                 f"{self.lengths[w]} ({self.binding[w]}); measured {_half_life(measured):.3g}, by the longest windows "
                 f"{self.half_life[-1]:.3g}."
             )
-        if self.lower_exponent.max() >= 0:
-            return f"Bounded: {over} the gradient does not vanish; its measured exponent is {measured:.3g} a step."
-        why = ": rounding leaves it open." if measured < 0 else f"; its measured exponent is {measured:.3g} a step."
-        return f"No window proves that the gradient shrinks {over}{why}"
+        elif self.lower_exponent.max() >= 0:
+            yield f"Bounded: {over} the gradient does not vanish; its measured exponent is {measured:.3g} a step."
+        else:
+            why = ": rounding leaves it open." if measured < 0 else f"; its measured exponent is {measured:.3g} a step."
+            yield f"No window proves that the gradient shrinks {over}{why}"
+        yield f"{self.scope}."
 
     def draw(self, ax: Axes) -> Axes:
         """Upper and lower bounds on the norm of dy[t]/dy[0] from windows of several lengths, and the measured norm."""

@@ -29,6 +29,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from gersgorin._validate import with_gradients
 from gersgorin.linalg.products import share_from, vanishes_at
@@ -144,7 +145,7 @@ class Credit(Result, kind="credit"):
 class Unrolled:
     """One run of the model of a training over its sequences, step by step. It changes this model, which is a copy of the user's.
 
-    cells: by name, in the model's order, the lowest of a stack first; parameters: theirs that are trained, by name.
+    The cells are in the model's order, the lowest of a stack first; parameters: theirs that are trained, by name.
 
     Raises:
         InvalidInputError: no recurrent cell, one whose `step` does not run once a frame, or one number as the loss of all frames.
@@ -154,15 +155,12 @@ class Unrolled:
         for name, module in [*training.model.named_modules()]:
             if isinstance(module, TORCH_CELLS) and name:
                 training.model.set_submodule(name, _StandIn(module))
-        names = {module: name for name, module in training.model.named_modules()}
-        cells = {names[cell]: cell for cell in recurrent_cells(training.model) if hasattr(cell, "step")}
-        runs = {name: _watch(cell) for name, cell in cells.items()}
+        runs = [_Steps(cell) for cell in recurrent_cells(training.model) if hasattr(cell, "step")]
         losses = training.frame_losses()
-        running = [name for name, run in runs.items() if run.states]
-        self.cells, self._runs = {name: cells[name] for name in running}, [runs[name] for name in running]
+        self._runs = [run for run in runs if run.states]
         self._check(training, losses)
         self.losses = losses / training.mask.sum()
-        inside = {id(p) for cell in self.cells.values() for p in cell.parameters()}
+        inside = {id(p) for run in self._runs for p in run.cell.parameters()}
         self.parameters = {name: p for name, p in training.parameters.items() if id(p) in inside}
         if not self.parameters:
             raise InvalidInputError(
@@ -195,23 +193,28 @@ class Unrolled:
             raise InvalidInputError(
                 f"the loss {training.frame_loss.name} is one number for all frames: expected one for each frame, (T, B)"
             )
-        if not self.cells:
+        if not self._runs:
             raise InvalidInputError(
                 f"{type(training.model).__name__} has no cell of rhn.cells or torch.nn, and no other with step(x, s) and state_size"
             )
-        for name, run in zip(self.cells, self._runs, strict=True):
+        names = {module: name for name, module in training.model.named_modules()}
+        for run in self._runs:
             if len(run.states) != T or any(y.shape[:-1] != (B,) for y in run.states):
                 raise InvalidInputError(
-                    f"{name or 'the model'} took {len(run.states)} steps of states {tuple(run.states[0].shape)} for {T} frames of "
-                    f"{B} sequences: expected its forward to call step(x, s) once for each frame, all sequences together"
+                    f"{names[run.cell] or 'the model'} took {len(run.states)} steps of states {tuple(run.states[0].shape)} for {T} "
+                    f"frames of {B} sequences: expected its forward to call step(x, s) once for each frame, all sequences together"
                 )
 
 
 class _Steps:
-    """Stands in for a cell's `step` and remembers what it was given and what it made."""
+    """Takes the place of a cell's `step` and stores its arguments and its results; the cell then runs step by step."""
 
-    def __init__(self, step):
-        self._step, self._given, self.states = step, [], []
+    def __init__(self, cell: Any):
+        self._given: list[tuple[Tensor, Tensor]] = []
+        self.states: list[Tensor] = []
+        self.cell, self._step, cell.step = cell, cell.step, self
+        if isinstance(cell, Cell):
+            cell.states = types.MethodType(Cell.states, cell)
 
     def __call__(self, x: Tensor, s: Tensor) -> Tensor:
         self._given.append((x.detach(), s.detach()))
@@ -221,14 +224,6 @@ class _Steps:
     def all_at_once(self) -> Tensor:
         """The same states (T, B, N), but each step from a state before it that is held fixed."""
         return self._step(*map(torch.stack, zip(*self._given, strict=True)))
-
-
-def _watch(cell: Any) -> _Steps:
-    """Make a cell run step by step, and watch it."""
-    steps = cell.step = _Steps(cell.step)
-    if isinstance(cell, Cell):
-        cell.states = types.MethodType(Cell.states, cell)
-    return steps
 
 
 def _layer_on_weights(module: nn.Module, layer: int) -> Cell:
@@ -307,7 +302,8 @@ def of_training(training: Training, *, progress: Progress = silent) -> Credit:
     lag_norm, lag_share, lost = np.empty((3, T))
     for lag in reversed(range(T)):
         lost[lag] = rest.norm() / whole.norm()
-        part = run.gradient([_at_lag(each, lag) for each in adjoints])
+        # of each state that of the loss `lag` frames later, 0 where there is none
+        part = run.gradient([pad(each.diagonal(-lag).movedim(-1, 0), (0, 0, 0, 0, 0, lag)) for each in adjoints])
         lag_norm[lag], lag_share[lag] = part.norm() / whole.norm(), part @ along
         rest += part
         progress(T - lag, T)
@@ -321,14 +317,6 @@ def of_training(training: Training, *, progress: Progress = silent) -> Credit:
         loss_unit=training.frame_loss.unit,
         **training.label.of_result,
     )
-
-
-def _at_lag(adjoints: torch.Tensor, lag: int) -> torch.Tensor:
-    """From [t2, t1, b] the adjoints of states t1 (T, B, N) of the losses `lag` frames later, 0 where there are none."""
-    T, picked = len(adjoints), torch.zeros_like(adjoints[0])
-    t1 = torch.arange(T - lag, device=adjoints.device)
-    picked[: T - lag] = adjoints[t1 + lag, t1]
-    return picked
 
 
 @drawn

@@ -175,8 +175,6 @@ class FixedPoints(Result, kind="fixed_points"):
 
     def table(self) -> list[dict]:
         """One row a point."""
-        if not len(self.states):  # whose arrays have lost their shapes in a .json file
-            return []
         return rows_of(
             kind=self.kinds,
             slow=self.is_slow,
@@ -296,23 +294,6 @@ def search(
         s[taken], r[taken], speed[taken] = trial[better], after[better], _norm(after[better])
         damping[rows] *= torch.where(better, 1 / 8, 4.0)
     return s, speed, flat
-
-
-def distinct(states: Tensor, order: Tensor, apart: Tensor | float) -> tuple[Tensor, Tensor]:
-    """(rows (P,) of distinct states, index of the one (B,) that equals each state).
-
-    In the given order, a state is new if some entry differs by more than `apart` and half of its digits from all earlier ones.
-    """
-    which = torch.full((len(states),), -1, device=states.device)
-    kept: list[int] = []
-    for row in order.tolist():
-        if which[row] < 0:
-            distance = (states - states[row]).abs().amax(-1)
-            rounding = torch.finfo(states.dtype).eps ** 0.5 * states[row].abs().max()
-            near = ((distance <= apart) | (distance <= rounding)) & (which < 0)
-            which[near] = len(kept)
-            kept.append(row)
-    return torch.tensor(kept, dtype=torch.int64, device=states.device), which
 
 
 def _norm(v: Tensor) -> Tensor:
@@ -476,11 +457,20 @@ def _spread(run: Run, count: int, seed: int) -> Tensor:
 
 
 def _points(ends: Tensor, speeds: Tensor, group: Tensor, apart: Tensor) -> tuple[Tensor, Tensor]:
-    """(rows (P,) of distinct ends in a group (B,) bool, starts that led there (P,)), those of the most starts first."""
-    kept, which = distinct(ends[group], speeds[group].argsort(stable=True), apart)
-    _, earliest, counts = np.unique(which.cpu(), return_index=True, return_counts=True)
-    order = np.lexsort((earliest, -counts))
-    return group.nonzero()[kept[order], 0], torch.from_numpy(counts[order])
+    """(rows (P,) of distinct ends in a group (B,) bool, starts that led there (P,)), those of the most starts first.
+
+    From the slowest end on, one is new if some entry differs by more than `apart` and half of its digits from all earlier ones.
+    """
+    left = group.nonzero()[:, 0]
+    left, found = left[speeds[left].argsort(stable=True)], []
+    while len(left):
+        distance = (ends[left] - ends[left[0]]).abs().amax(-1)
+        rounding = torch.finfo(ends.dtype).eps ** 0.5 * ends[left[0]].abs().max()
+        near = distance <= torch.maximum(apart, rounding)
+        found.append((-int(near.sum()), int(left[near].min()), int(left[0])))
+        left = left[~near]
+    counts, _, rows = torch.tensor(sorted(found), dtype=torch.int64, device=ends.device).reshape(-1, 3).T
+    return rows, -counts
 
 
 def _dot(kind: str, slow: bool) -> dict:

@@ -11,8 +11,10 @@ long runs Hutchinson's estimate from a few products with random signs v: E ||v^T
 Legend: T steps, m numbers of an input, k numbers of an output.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -47,10 +49,10 @@ class Memory(Result, kind="memory"):
     unit: str = "steps"
     """Of one step."""
 
-    @property
+    @cached_property
     def by_lag(self) -> np.ndarray:
         """Root mean square of the influence over all pairs with t2 - t1 = 0..T-1, (T,)."""
-        return np.array([_rms(pairs) for pairs in _by_lag(self.influence)])
+        return np.array([math.hypot(*pairs) / math.sqrt(len(pairs)) for pairs in _by_lag(self.influence)])
 
     @property
     def by_lag_error(self) -> np.ndarray:
@@ -168,16 +170,6 @@ def _by_lag(of_pairs: np.ndarray) -> list[np.ndarray]:
     """The numbers of all pairs with t2 - t1 = 0..T-1, of the last S outputs (S, T)."""
     S, T = of_pairs.shape
     return [np.diag(of_pairs, T - S - k) for k in range(T)]
-
-
-def _rms(values: np.ndarray) -> float:
-    """Root mean square; scaled by a power of two, which is exact, so that squares of small numbers are none of them 0.
-
-    >>> f"{_rms(np.array([3e-200, 4e-200])):.4g}"
-    '3.536e-200'
-    """
-    exponent = np.frexp(values.max())[1]
-    return float(np.ldexp(np.sqrt(np.mean(np.square(np.ldexp(values, -exponent)))), exponent))
 
 
 def _steps(lag: float) -> str:

@@ -39,10 +39,8 @@ from gersgorin.training.losses import Loss
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.utils.figures import drawn
-from rhn.utils.result import tabulated
+from rhn.utils.result import rows_of, tabulated
 from rhn.utils.wording import counted
-
-COLUMNS = ("first", "middle", "last", "mean", "least", "largest")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -68,7 +66,9 @@ class Overview(Several, kind="overview"):
             several = values.shape[1] > 1
             rows = values.T if several or label != "state gain" else ()  # of one layer: the 2-norm
             series |= {f"{label}, layer {k + 1}" if several else label: row for k, row in enumerate(rows)}
-        return [{"quantity": label} | _row(values) for label, values in series.items()]
+        values = np.array([*series.values()])
+        ends = {"first": values[:, 0], "middle": values[:, values.shape[1] // 2], "last": values[:, -1]}
+        return rows_of(quantity=[*series], **ends, mean=values.mean(1), least=values.min(1), largest=values.max(1))
 
     lines = tabulated
 
@@ -133,11 +133,6 @@ def analyze(
     }
     title = f"{results['spectra'].title}, {counted(len(run), 'step')}{which}"
     return Overview(results=results, title=title, about=run.label.about)
-
-
-def _row(values: np.ndarray) -> dict[str, float]:
-    picked = values[0], values[len(values) // 2], values[-1], values.mean(), values.min(), values.max()
-    return dict(zip(COLUMNS, map(float, picked), strict=True))
 
 
 @drawn

@@ -21,7 +21,6 @@ nearer to the identity, ||M - I|| < ||M|| (the mean of the diagonal is above 1/2
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,34 +46,27 @@ def measure_rates(training: Training) -> tuple[dict[str, float], dict[str, float
 
     A slope is NaN where a rate is 0. Frozen parameters count as those that do not move.
     """
-    parameters = training.parameters
-    with restored(parameters) as before:
-        own = rates_at_constant(training)
-        with torch.no_grad():
-            for name, centre in identities(before).items():
-                parameters[name].copy_(centre + TENTH * (before[name] - centre))
-        tenth = rates_at_constant(training)
+    before = {name: p.detach().clone() for name, p in training.parameters.items()}
+    scaled = {name: centre + TENTH * (before[name] - centre) for name, centre in identities(before).items()}
+    own = rates_at_constant(training)
+    training.model.load_state_dict(scaled, strict=False)
+    tenth = rates_at_constant(training)
+    training.model.load_state_dict(before, strict=False)
     return own, {name: _slope(rate, tenth[name]) for name, rate in own.items()}
 
 
 def rates_at_constant(training: Training) -> dict[str, float]:
-    """||dL/dM|| / ||M|| of every matrix, with the output bias put where the mean output is the best constant one.
+    """||dL/dM|| / ||M|| of every matrix, after the output bias is moved so that the mean output is the best constant one.
 
     A matrix of zeros has the rate infinity where its gradient is not zero, and 0 where it is. A network without an output bias is taken
     as it is.
     """
-    put_at_constant(training)
+    if training.output_bias is not None:
+        with torch.no_grad():
+            mean = training.outputs()[training.mask].mean(0)
+            training.parameters[training.output_bias].add_(training.best_constant()[0] - mean)
     slopes = matrices(training.gradients()[1])
     return {name: relative_rate(slopes[name], M) for name, M in matrices(training.parameters).items()}
-
-
-def put_at_constant(training: Training) -> None:
-    """Move the output bias so that the mean output over the real frames is the best constant output."""
-    if training.output_bias is None:
-        return
-    with torch.no_grad():
-        mean = training.outputs()[training.mask].mean(0)
-        training.parameters[training.output_bias].add_(training.best_constant()[0] - mean)
 
 
 def matrices(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -91,18 +83,6 @@ def matrices(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-@contextmanager
-def restored(parameters: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """Context manager: the values of parameters at its beginning, which they have again at its end."""
-    before = {name: p.detach().clone() for name, p in parameters.items()}
-    try:
-        yield before
-    finally:
-        with torch.no_grad():
-            for name, p in parameters.items():
-                p.copy_(before[name])
-
-
 def identities(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
     """The centre of scaling of each parameter that has matrices: the identity for square blocks near to it, zero elsewhere."""
     centres = {name: torch.zeros_like(p) for name, p in parameters.items() if is_weight(name, p)}
@@ -117,15 +97,6 @@ def identities(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
 def is_weight(name: str, p: Tensor) -> bool:
     """True for a parameter of two or more dimensions whose name is not that of a bias (some cells stack a bias a layer)."""
     return p.dim() >= 2 and "bias" not in name
-
-
-def nearest_integer(order: float) -> int | None:
-    """The integer within 0.05 of a slope, if there is one.
-
-    >>> nearest_integer(2.98), nearest_integer(2.5)
-    (3, None)
-    """
-    return round(order) if math.isfinite(order) and abs(order - round(order)) <= NEAR else None
 
 
 def _slope(own: float, tenth: float) -> float:
@@ -172,7 +143,8 @@ class Plateau(Result, kind="plateau"):
     @property
     def integer_order(self) -> int | None:
         """The integer within 0.05 of the order; None where there is none."""
-        return nearest_integer(self.order)
+        order = self.order
+        return round(order) if math.isfinite(order) and abs(order - round(order)) <= NEAR else None
 
     def sentences(self) -> Iterator[str]:
         """One sentence: the loss of the constant, the fastest matrix with its rate, and the order."""

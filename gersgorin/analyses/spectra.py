@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
-from gersgorin.analyses.steps import gates, gradient_words
+from gersgorin.analyses.steps import gates, gradient_words, joined, measured
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.normality import departure_from_normality
@@ -37,6 +37,7 @@ from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 DISC_WORDS = {"row": "row discs", "column": "column discs", "both": "row and column discs where they overlap"}
+AXES = {"row": ("row",), "column": ("column",), "both": ("row", "column")}
 MEASURES = {  # one number a step, and what a table calls it
     "spectral_radius": "spectral radius",
     "numerical_radius": "numerical radius",
@@ -145,8 +146,7 @@ class Spectra(Result, kind="spectra"):
     @property
     def disc_sets(self) -> dict[str, Discs]:
         """Centres and radii, (T, N) each, of the discs it speaks of: {"row": ...}, {"column": ...} or both."""
-        axes = ("row", "column") if self.discs == "both" else (self.discs,)
-        return {axis: (getattr(self, f"{axis}_centers"), getattr(self, f"{axis}_radii")) for axis in axes}
+        return {axis: (getattr(self, f"{axis}_centers"), getattr(self, f"{axis}_radii")) for axis in AXES[self.discs]}
 
     @property
     def rightmost_disc(self) -> np.ndarray:
@@ -180,8 +180,27 @@ class Spectra(Result, kind="spectra"):
         return float(half_life(self.finite_time_exponent[-1]))
 
     def sentences(self) -> Iterator[str]:
-        """Growth of the products, discs, and the doubt about eigenvalues."""
-        yield reading(self)
+        """The growth of the products, the bounds of the discs, and the doubt about eigenvalues."""
+        reach, radius = float(self.reach.max()), float(np.fmax.reduce(self.spectral_radius))
+        missing = np.isnan(self.eigenvalues).sum(1)
+        which = f"the {DISC_WORDS[self.discs]}"
+        if math.isnan(radius):
+            discs = f"{which} reach {reach:.3g} from 0"
+        elif radius > 1 + ROUNDING:
+            discs = f"{which} reach {reach:.3g} from 0 and some eigenvalues leave the unit circle (spectral radius up to {radius:.3g})"
+        elif reach > 1 + ROUNDING:
+            none = "no eigenvalue that was found" if missing.any() else "no eigenvalue"
+            discs = f"{which} reach {reach:.3g} from 0 and so would allow growth, but {none} leaves the unit circle"
+        else:
+            discs = f"{which}, which reach {reach:.3g} from 0, keep every eigenvalue inside the unit circle"
+        words = f"Over {counted(len(self.norm), 'step')} {gradient_words(self.log_norm_product)}; {discs}."
+        if missing.any():
+            words += f" At {np.count_nonzero(missing)} of {len(missing)} steps up to {missing.max()} of {self.which_eigenvalues}"
+            words += " did not converge, and larger ones may be among them."
+        worst = float(self.eigenvalue_condition.max())
+        if worst * np.finfo(self.eigenvalues.dtype).eps * float(self.norm.max()) > ROUNDING_SHOWN:
+            words += f" Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}: its condition is up to {worst:.2g}."
+        yield words
 
     def lines(self) -> Iterator[str]:
         """A few steps and the mean over all of them, quantity by quantity."""
@@ -223,30 +242,6 @@ class Spectra(Result, kind="spectra"):
     def derived(self) -> dict:
         """The rows of `table`."""
         return {"steps": self.table()}
-
-
-def reading(record: Spectra) -> str:
-    """Sentences that read the numbers: the growth of the products, the bounds of the discs, and the doubt about eigenvalues."""
-    reach, radius = float(record.reach.max()), float(np.fmax.reduce(record.spectral_radius))
-    missing = np.isnan(record.eigenvalues).sum(1)
-    which = f"the {DISC_WORDS[record.discs]}"
-    if math.isnan(radius):
-        discs = f"{which} reach {reach:.3g} from 0"
-    elif radius > 1 + ROUNDING:
-        discs = f"{which} reach {reach:.3g} from 0 and some eigenvalues leave the unit circle (spectral radius up to {radius:.3g})"
-    elif reach > 1 + ROUNDING:
-        none = "no eigenvalue that was found" if missing.any() else "no eigenvalue"
-        discs = f"{which} reach {reach:.3g} from 0 and so would allow growth, but {none} leaves the unit circle"
-    else:
-        discs = f"{which}, which reach {reach:.3g} from 0, keep every eigenvalue inside the unit circle"
-    words = f"Over {counted(len(record.norm), 'step')} {gradient_words(record.log_norm_product)}; {discs}."
-    if missing.any():
-        words += f" At {np.count_nonzero(missing)} of {len(missing)} steps up to {missing.max()} of {record.which_eigenvalues}"
-        words += " did not converge, and larger ones may be among them."
-    worst = float(record.eigenvalue_condition.max())
-    if worst * np.finfo(record.eigenvalues.dtype).eps * float(record.norm.max()) > ROUNDING_SHOWN:
-        words += f" Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}: its condition is up to {worst:.2g}."
-    return words
 
 
 @drawn
@@ -366,12 +361,10 @@ def spectra(
         raise InvalidInputError(f"discs is {discs!r}, expected one of {', '.join(DISC_WORDS)}")
     run = open_run(network, x, s0, whole=leading is None, **options)
     label = run.require_finite().label
-    measured: Measured = []
     if leading is None:
-        log_norms, bound = _by_matrices(run, measured, progress), run.norm_bound().cpu().numpy()
+        found, bound = measured(run, _of_matrices, progress), run.norm_bound().cpu().numpy()
     else:
-        log_norms, bound = _by_operators(run, leading, measured, progress), np.array(np.nan)
-    columns = (np.concatenate(parts) for parts in zip(*measured, strict=True))
+        found, bound = _by_operators(run, leading, progress), np.array(np.nan)
     return Spectra(
         cell=label.name,
         depth=run.depth,
@@ -385,36 +378,25 @@ def spectra(
         gate_name=run.cell.gate_name,
         transform_gate=gates(run).mean,
         norm_bound=bound,
-        log_norm_product=log_norms,
-        **dict(zip(MEASURED, columns, strict=True)),
+        **found,
     )
 
 
-Measured = list[tuple[np.ndarray, ...]]
-"""For each block of steps the arrays of `Spectra` that `MEASURED` names, steps first."""
-MEASURED = (
-    *("row_centers", "row_radii", "column_centers", "column_radii", "eigenvalues", "norm"),
-    *("eigenvalue_condition", "support", "departure_from_normality"),
-)
+def _of_matrices(A: Tensor) -> dict[str, Tensor]:
+    """The measures of whole Jacobians (steps, N, N), as `Spectra` names them."""
+    discs = _of_discs(gersgorin_discs(A), gersgorin_discs(A, axis="column"))  # which refuse what is not finite
+    values, conditions = eigenvalue_conditions(A)
+    return discs | {
+        "eigenvalues": values,
+        "eigenvalue_condition": conditions.amax(-1),
+        "norm": torch.linalg.matrix_norm(A, 2),
+        "support": support_function(A.cpu(), ANGLES if A.shape[-1] <= SMALL else ANGLES // 2),
+        "departure_from_normality": departure_from_normality(A, values, relative=True),
+    }
 
 
-def _by_matrices(run: Run, measured: Measured, progress: Progress) -> np.ndarray:
-    """Measure from whole Jacobians; returns log ||dy[t+1]/dy[0]||_2."""
-    N = run.state_size
-
-    def steps() -> Iterator[Tensor]:
-        for now, A in run.blocks():
-            rows, columns = gersgorin_discs(A), gersgorin_discs(A, axis="column")  # which refuse what is not finite
-            norms = torch.linalg.matrix_norm(A, 2)
-            values, conditions = eigenvalue_conditions(A)
-            support = support_function(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2)
-            departures = departure_from_normality(A, values, relative=True)
-            arrays = (*rows, *columns, values, norms, conditions.amax(-1), support, departures)
-            measured.append(tuple(array.cpu().numpy() for array in arrays))
-            progress(now.stop, len(run))
-            yield from A
-
-    return torch.stack(list(running_log_norms(steps()))).cpu().numpy()
+def _of_discs(rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    return {"row_centers": rows[0], "row_radii": rows[1], "column_centers": columns[0], "column_radii": columns[1]}
 
 
 WHOLE, COUNT = 4096, 32  # entries of a state up to which commands compute all eigenvalues, and how many of a larger one
@@ -425,8 +407,8 @@ def usual_leading(state_size: int) -> int | None:
     return None if state_size <= WHOLE else COUNT
 
 
-def _by_operators(run: Run, k: int, measured: Measured, progress: Progress) -> np.ndarray:
-    """Measure the k leading eigenvalues, with NaN for measures of whole matrices; returns log ||dy[t+1]/dy[0]||_2.
+def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]:
+    """Measure the k leading eigenvalues, discs, norms and products, with NaN for measures of whole matrices.
 
     Of the Jacobians only the current one is kept, as a matrix if that fits, else all as operators.
 
@@ -440,7 +422,8 @@ def _by_operators(run: Run, k: int, measured: Measured, progress: Progress) -> n
         log_norms,
     )
 
-    unknown = np.full(1, np.nan)
+    parts, unknown = [], torch.tensor(torch.nan, dtype=torch.float64, device="cpu")
+    others = {"support": unknown.expand(4), "eigenvalue_condition": unknown, "departure_from_normality": unknown}
 
     def operators() -> Iterator[StepOperator]:
         for t, (x, s) in enumerate(zip(run.inputs, run.states[:-1], strict=True)):
@@ -450,13 +433,15 @@ def _by_operators(run: Run, k: int, measured: Measured, progress: Progress) -> n
             except NotConvergedError as error:
                 values = torch.full((k,), torch.nan, dtype=torch.promote_types(s.dtype, torch.complex32))
                 values[: len(error.found)] = error.found[:k]
-            arrays = (array.cpu().numpy()[None] for discs in A.discs() for array in discs)
-            known = *arrays, values.cpu().numpy()[None], np.array([A.norm()])
-            measured.append((*known, unknown, np.full((1, 4), np.nan), unknown))
+            found = others | _of_discs(*A.discs()) | {"eigenvalues": values, "norm": unknown.new_tensor(A.norm())}
+            parts.append({name: each.cpu().numpy()[None] for name, each in found.items()})
             progress(t + 1, len(run))
             yield A
 
-    if not fits(run.states[0]):
-        return np.array([*log_norms([*operators()])])
-    norm = lambda P: torch.tensor(StepOperator.of_matrix(P).norm(), dtype=torch.float64, device=P.device)  # noqa: E731
-    return np.array([float(log) for log in running_log_norms((A.matrix for A in operators()), norm)])  # type: ignore[misc]  # it fits
+    if fits(run.states[0]):
+        norm = lambda P: torch.tensor(StepOperator.of_matrix(P).norm(), dtype=torch.float64, device=P.device)  # noqa: E731
+        matrices = (A.matrix for A in operators())
+        logs = [float(log) for log in running_log_norms(matrices, norm)]  # type: ignore[arg-type]  # it fits
+    else:
+        logs = [*log_norms([*operators()])]
+    return joined(parts) | {"log_norm_product": np.array(logs)}

@@ -7,7 +7,7 @@ Legend: T steps, L layers of a step, s_l the state after layer l.
 
 import html
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from gersgorin.linalg.spectrum import one_thread
 from gersgorin.loading.open import open_run
 from gersgorin.plotting.figure import draw_growth, draw_layers, panels, title_of
 from gersgorin.run.cell import State
-from gersgorin.run.run import Progress, silent
+from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import GREEN
 from rhn.utils.result import Result, rows_of
@@ -173,11 +173,23 @@ def gradient_words(log_norm: np.ndarray) -> str:
 def products(network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options) -> Products:
     """The norms of the Jacobian products along a run; arguments as of `gersgorin.open_run`."""
     run = open_run(network, x, s0, **options)
+    return Products(log_norm=measured(run, lambda A: {}, progress)["log_norm_product"], **run.labels)
+
+
+def measured(run: Run, measure: Callable[[Tensor], dict[str, Tensor]], progress: Progress) -> dict[str, np.ndarray]:
+    """{name: (T, ...)} of what a function measures of each block of Jacobians, and of log_norm_product, log ||A[t] ... A[0]||_2."""
+    parts = []
 
     def steps() -> Iterator[Tensor]:
         for now, A in run.blocks():
-            yield from A
+            parts.append({name: values.cpu().numpy() for name, values in measure(A).items()})
             progress(now.stop, len(run))
+            yield from A
 
-    logs = torch.stack(list(running_log_norms(steps())))
-    return Products(log_norm=logs.cpu().numpy(), **run.labels)
+    log_norms = torch.stack([*running_log_norms(steps())]).cpu().numpy()
+    return joined(parts) | {"log_norm_product": log_norms}
+
+
+def joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of consecutive steps by name, joined."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

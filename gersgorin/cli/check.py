@@ -1,12 +1,5 @@
 """`gersgorin check`, `gersgorin-check`: predict before the first step whether a network will train."""
 
-if __name__ == "__main__":  # before the other imports, so that Ctrl-C during them ends in one word
-    import sys
-
-    from rhn.cli.entry import enter
-
-    sys.exit(enter("gersgorin.cli.check"))
-
 import os
 import sys
 from contextlib import redirect_stdout

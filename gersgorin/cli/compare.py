@@ -48,9 +48,9 @@ class CompareOptions(OutputOptions, DataOptions, NewOrTrained):
         return self.sequences is not None or self.seeds is not None
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
-    return run_command(lambda: run(parse(CompareOptions, args, prog="gersgorin compare")))
+def main(args: list[str] | None = None, prog: str = "gersgorin compare") -> int:
+    """Run the command; returns its exit code. prog: as it was typed."""
+    return run_command(lambda: run(parse(CompareOptions, args, prog=prog)))
 
 
 def run(options: CompareOptions) -> None:
@@ -61,9 +61,9 @@ def run(options: CompareOptions) -> None:
     from gersgorin.comparing.variants import BEFORE, FILES, panel_networks, parse_variants
     from gersgorin.loading.sources import sources_of_options
 
-    variants = parse_variants(options.variants)
-    if variants.option == FILES and not options.checkpoint:
-        first, *others = variants.values
+    option, values = variants = parse_variants(options.variants)
+    if option == FILES and not options.checkpoint:
+        first, *others = values
         options = replace(options, checkpoint=Path(first), variants=",".join(others))
     _check(options)
     outputs = Outputs.of(options, default_figure("" if row.name == "spectra" else row.command, options))
@@ -74,7 +74,7 @@ def run(options: CompareOptions) -> None:
         results = [measure(options, row, seeds, sources, device, report) for seeds in networks]
     named = partial(of_results, analysis=row.name, along=f"{sources[0].kind} {sources[0].first_label}")
     found = named(results)
-    drawn = named(results[::-1]) if variants.option == BEFORE else found  # before training, then after
+    drawn = named(results[::-1]) if option == BEFORE else found  # before training, then after
     outputs.write(drawn.figure, found.save)
     show(outputs, options, found)
 

@@ -10,7 +10,7 @@ from rhn.errors import EarlyExit, InvalidInputError
 from rhn.utils.lazy import plugin
 from rhn.version import __version__
 
-COMMANDS = {  # name: (module with main(args), one line)
+COMMANDS = {  # name: (module with main(args, prog), one line)
     "plot": ("gersgorin.cli.plot", "Draw spectra, Geršgorin discs and Jacobian products along a sequence"),
     "check": ("gersgorin.cli.check", "Predict whether a network will train, before the first step"),
     "cure": ("gersgorin.cli.check", "Search for initial weights and a learning rate with which it trains"),
@@ -19,9 +19,7 @@ COMMANDS = {  # name: (module with main(args), one line)
     "report": ("", "Write one HTML page about a network, a training or a study"),
 }
 EVERY_DAY = ("plot", "check", "cure", "compare", "memory", "fixed-points", "report")
-ALSO_ALONE = ("plot", "check", "cure")  # whose main is also that of gersgorin-plot, gersgorin-check
 SYNONYMS = {"analyze": "plot", "analyse": "plot", "train": "check", "predict": "check"}
-REPORTS = "gersgorin.report"  # entry points of packages above this one
 
 
 def main(args: list[str] | None = None) -> int:
@@ -33,8 +31,7 @@ def main(args: list[str] | None = None) -> int:
     if name == "report":
         return plugin("report")(rest)
     if name in COMMANDS:
-        typed = {"prog": f"gersgorin {name}"} if name in ALSO_ALONE else {}
-        return importlib.import_module(COMMANDS[name][0]).main(rest, **typed)
+        return importlib.import_module(COMMANDS[name][0]).main(rest, prog=f"gersgorin {name}")
     row = next((row for row in ANALYSES.values() if row.command == name), None)
     if row is not None and name != "spectra":  # which `plot` shows
         from gersgorin.cli.analysis import main_of

@@ -28,9 +28,9 @@ class RecordingOptions(ResultOptions):
     )
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
-    return run_command(lambda: run(parse(RecordingOptions, args, prog="gersgorin recording")))
+def main(args: list[str] | None = None, prog: str = "gersgorin recording") -> int:
+    """Run the command; returns its exit code. prog: as it was typed."""
+    return run_command(lambda: run(parse(RecordingOptions, args, prog=prog)))
 
 
 def run(options: RecordingOptions) -> None:

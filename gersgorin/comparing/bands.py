@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, Spectra
-from gersgorin.analyses.steps import gradient_words
+from gersgorin.analyses.spectra import AXES, DISC_WORDS, MEASURES, Spectra
+from gersgorin.analyses.steps import gradient_words, measured
 from gersgorin.linalg.discs import gersgorin_discs
-from gersgorin.linalg.products import running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
 from gersgorin.plotting.figure import (
     DASHED,
@@ -36,7 +36,7 @@ from gersgorin.plotting.figure import (
     title_of,
 )
 from gersgorin.plotting.run_figure import crowd, plot_crowd, plot_spectrum, spectrum_limit
-from gersgorin.run.run import Run
+from gersgorin.run.run import Run, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import GREY, drawable, drawn, time_label
 from rhn.utils.result import Result, rows_of
@@ -56,7 +56,6 @@ PANELS = {  # measures over time, and the labels of their axes
     "log_norm_product": r"$\log_{10}\,\|\partial y_t/\partial y_0\|$",
     "finite_time_exponent": "Exponent (1/step)",
 }
-AXES = {"row": ("row",), "column": ("column",), "both": ("row", "column")}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -194,52 +193,34 @@ def compare_runs(
 
     along, about: all sequences, and the origin of the networks and sequences, in words. Raises InvalidInputError if there is no run.
     """
-    seeds, labels, measured = [], [], []
+    seeds, labels, found = [], [], []
     for seed, run in runs:
         seeds.append(seed)
         labels.append(run.label)
-        measured.append(measure_run(run, discs))
-        progress(len(measured))
-    if not measured:
+        found.append(measure_run(run, discs))
+        progress(len(found))
+    if not found:
         raise InvalidInputError("there is nothing to run: expected at least one network and one sequence")
     fields: dict[str, Any] = {"title": labels[0].title, "unit": labels[0].unit, "cell": labels[0].name}
     fields |= {"depth": run.depth, "hidden_size": run.hidden_size}
     fields |= {"sequence": np.array([label.sequence for label in labels]), "seed": np.array(seeds)}
-    fields |= {name: padded([measures[name] for measures in measured]) for name in KEPT}
+    steps = {name: zip_longest(*(measures[name] for measures in found), fillvalue=math.nan) for name in KEPT}
+    fields |= {name: np.array([*zip(*values, strict=True)]) for name, values in steps.items()}
     return Comparison(along=along, about=about, discs=discs, **fields)
 
 
 @torch.no_grad()
 @one_thread()
 def measure_run(run: Run, discs: str) -> dict[str, np.ndarray]:
-    """The measures of `KEPT` of a run, (T,) each, with the numbers of `gersgorin.spectra`. Raises InvalidInputError as there.
+    """The measures of `KEPT` of a run, (T,) each, with the numbers of `gersgorin.spectra`. Raises InvalidInputError as there."""
 
-    Holds the Jacobians of one block at a time, because nothing else reads them.
-    """
-    run.require_finite()
-    measured = []
+    def measure(A: Tensor) -> dict[str, Tensor]:
+        reach = torch.stack([gersgorin_discs(A, axis=axis).norm for axis in AXES[discs]]).amin(0)
+        leading = eigenvalue_conditions(A)[0][:, 0]  # the solver of `spectra`, for the same last digits
+        return {"spectral_radius": leading, "norm": torch.linalg.matrix_norm(A, 2), "reach": reach}
 
-    def steps() -> Iterator[Tensor]:
-        for now in run.slices():
-            A = run.jacobians(now)
-            leading = eigenvalue_conditions(A)[0][:, 0]  # the solver of `spectra`, for the same last digits
-            circles = (gersgorin_discs(A, axis=axis) for axis in AXES[discs])
-            reach = torch.stack([(c.centers.abs() + c.radii).amax(-1) for c in circles]).amin(0)
-            measured.append((leading, torch.linalg.matrix_norm(A, 2), reach))
-            yield from A
-
-    log_norms = torch.stack(list(running_log_norms(steps())))
-    columns = *(torch.cat(parts) for parts in zip(*measured, strict=True)), log_norms
-    leading, *others = (column.cpu().numpy() for column in columns)
-    return dict(zip(KEPT, (np.abs(leading), *others), strict=True))
-
-
-def padded(rows: list[np.ndarray]) -> np.ndarray:
-    """(R, T) from rows of R lengths, NaN after their ends."""
-    table = np.full((len(rows), max(map(len, rows))), np.nan)
-    for k, row in enumerate(rows):
-        table[k, : len(row)] = row
-    return table
+    found = measured(run.require_finite(), measure, silent)
+    return found | {"spectral_radius": np.abs(found["spectral_radius"])}
 
 
 def plot_bands(comparisons: Sequence[Comparison], measure: str, ax: Axes, names: Sequence[str] = ()) -> Axes:
@@ -291,16 +272,12 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
         words = f"{limit / half:.3g} times larger"
         larger = [lambda ax, record=record: plot_crowd(record, step, ax, half).set_title(words) for record in records]
         blocks.append(Block(larger, 2.6, columns, least=LEAST))
-    runs = [_one_run(record) for record in records]
+    runs = []
+    for record in records:
+        fields = {name: getattr(record, name) for name in ABOUT} | {name: getattr(record, name)[None] for name in KEPT}
+        runs.append(Comparison(sequence=np.array([record.chorale]), seed=np.array([0]), **fields))
     about = "; ".join(filter(None, (f"spectra of step {step} of 0 to {T - 1}, grey: all steps", same)))
     return compose(_finding(runs, common, names), about, *blocks, *_over_time(runs, names))
-
-
-def _one_run(record: Spectra) -> Comparison:
-    """The comparison of the one run of these spectra."""
-    tables = {name: getattr(record, name)[None] for name in KEPT}
-    about = {name: getattr(record, name) for name in ABOUT}
-    return Comparison(sequence=np.array([record.chorale]), seed=np.array([0]), **tables, **about)
 
 
 @drawn

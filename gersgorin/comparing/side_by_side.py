@@ -6,9 +6,10 @@ found["lstm"]                               the spectra of one network
 compare({"lstm": lstms}, x, over="seeds")   medians and bands over several draws of one network
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count as count_from
+from operator import length_hint
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from torch import nn
 
 from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.several import Several
-from gersgorin.analyses.spectra import TELLING
-from gersgorin.comparing.bands import AXES, Comparison, compare_runs, draw_bands, draw_comparison, draw_results
+from gersgorin.analyses.spectra import AXES, TELLING
+from gersgorin.comparing.bands import Comparison, compare_runs, draw_bands, draw_comparison, draw_results
 from gersgorin.loading.open import open_run
 from gersgorin.plotting.figure import Shown
 from gersgorin.run.run import Progress, Run, silent
@@ -150,7 +151,8 @@ def compare(
             f"x is a {type(x).__name__}: expected a list of sequences for over='sequences', such as list(x) of (B, T, m)"
         )
     groups, sequences = _groups(networks, over), list(x) if "sequences" in over else [x]
-    total, done, along = _total(groups, len(sequences)), count_from(1), ""
+    sizes, done, along = [length_hint(given) for _, given in groups], count_from(1), ""
+    total = sum(sizes) * len(sequences) if all(sizes) else 0  # a generator has no length
     results: dict[str, Result] = {}
 
     def runs(name: str, given: Iterable[Any]) -> Iterator[tuple[int, Run]]:
@@ -209,9 +211,3 @@ def _groups(networks: Any, over: tuple[str, ...]) -> list[tuple[str, Iterable[An
 def _listed(networks: Any) -> Iterable[Any]:
     """Several networks as they are, one in a list."""
     return [networks] if isinstance(networks, nn.Module | str | Path | Run) or callable(networks) else networks
-
-
-def _total(groups: list[tuple[str, Iterable[Any]]], sequences: int) -> int:
-    """The number of runs, 0 if it is unknown."""
-    sizes = [len(given) if isinstance(given, Sized) else 0 for _, given in groups]
-    return sum(sizes) * sequences if all(sizes) else 0

@@ -10,7 +10,7 @@ init                                 the network of a checkpoint before its trai
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from gersgorin.loading.network import Subject, labelled, names_weights, new_cell
@@ -24,6 +24,8 @@ from rhn.utils.validation import check_seed, convert
 
 MOST = 24  # variants that one figure can tell apart
 CELL, FILES, BEFORE, BIAS = "cell", "checkpoint", "before training", "transform_bias"
+Variants = tuple[str | None, tuple]
+"""The field of `NewOrTrained` that varies, or `BEFORE`, or None if nothing varies; and its values, each once, in the given order."""
 OPTIONS = {  # a word before "=": the option of new cells
     "depth": "depth",
     "hidden_size": "hidden_size",
@@ -36,20 +38,10 @@ OPTIONS = {  # a word before "=": the option of new cells
 EXPECTED = "expected cells (rnn,lstm), files (a.safetensors,b.safetensors), init, or one of depth=, hidden-size=, init=, bias=, seed="
 
 
-@dataclass(frozen=True)
-class Variants:
-    """Values of one option."""
-
-    option: str | None
-    """The field of `NewOrTrained` that varies: "cell", "checkpoint", "depth", ...; or `BEFORE`; None: nothing varies."""
-    values: tuple = ()
-    """Each once, in the given order."""
-
-
 def parse_variants(text: str | None) -> Variants:
     """Read the words of a command line. Raises InvalidInputError for values that are missing, unreadable or of several kinds."""
     if text is None or text.strip() == "init":
-        return Variants(text and BEFORE)
+        return text and BEFORE, ()
     name, _, listed = text.partition("=")
     option = OPTIONS.get(name.strip().lower().replace("-", "_"))
     if option and "=" not in listed:
@@ -66,7 +58,7 @@ def parse_variants(text: str | None) -> Variants:
         raise InvalidInputError(f"{text!r}: a value is missing; {EXPECTED}")
     if len(found := tuple(dict.fromkeys(values))) > MOST:
         raise InvalidInputError(f"{len(found)} variants are too many for one figure: expected at most {MOST}")
-    return Variants(option, found)
+    return option, found
 
 
 def _value(name: str, word: str):
@@ -95,14 +87,14 @@ def panel_networks(
     check_seed(options.seed + seeds - 1)
     of_seeds = [_networks(replace(options, seed=options.seed + k), variants, input_size) for k in range(seeds)]
     found = list(zip(*of_seeds, strict=True))
-    if variants.option and len(found) < 2:
+    if variants[0] and len(found) < 2:
         raise InvalidInputError(f"there is nothing to compare with {found[0][0].title}: name another variant")
     return found
 
 
 def _networks(options: NewOrTrained, variants: Variants, input_size: int | None) -> Iterable[Subject]:
     """The network of each panel. Raises InvalidInputError for variants that the network of the options cannot have."""
-    option, values, trained = variants.option, variants.values, options.module or options.checkpoint
+    (option, values), trained = variants, options.module or options.checkpoint
     if option and option in OPTIONS.values():
         if trained:
             raise InvalidInputError(f"{option}=... is for new cells: {trained} says what its cell is")

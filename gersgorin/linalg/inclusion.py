@@ -145,18 +145,13 @@ class MinimalGersgorin(InclusionSet):
         diagonal = (self._distances(z) - tol[..., None] / n) / unit[..., None]
         off_diagonal = (self.A.abs() + tol[..., None] / n) / unit[..., None]
         off_diagonal = off_diagonal.masked_fill(torch.eye(n, dtype=torch.bool, device=self.A.device), 0)
+        parts = []
         with one_thread():
-            parts = [
-                _is_m_matrix(torch.diag_embed(part) - off_diagonal[..., None, :, :])
-                for part in diagonal.split(max(1, CHUNK // n**2), dim=-2)
-            ]
-        return ~torch.cat(parts, dim=-1)
-
-
-def _is_m_matrix(M: Tensor) -> Tensor:
-    """True for each nonsingular M-matrix M (..., n, n), nowhere positive off its diagonal: M^-1 1 is positive."""
-    x, singular = torch.linalg.solve_ex(M, torch.ones_like(M[..., 0]))
-    return (singular == 0) & (x > 0).all(-1)
+            for part in diagonal.split(max(1, CHUNK // n**2), dim=-2):
+                M = torch.diag_embed(part) - off_diagonal[..., None, :, :]
+                x, singular = torch.linalg.solve_ex(M, torch.ones_like(M[..., 0]))
+                parts.append((singular != 0) | ~(x > 0).all(-1))
+        return torch.cat(parts, dim=-1)
 
 
 class Ostrowski(InclusionSet):

@@ -14,7 +14,8 @@ from torch import Tensor
 from gersgorin._validate import check_square
 from gersgorin.linalg.inclusion import NumericalRange
 from gersgorin.linalg.outlines import support_corners
-from gersgorin.linalg.spectrum import eigenvalues, one_thread
+from gersgorin.linalg.products import spectral_norm
+from gersgorin.linalg.spectrum import eigenvalues
 
 
 def departure_from_normality(A: Tensor, values: Tensor | None = None, *, relative: bool = False) -> Tensor:
@@ -50,7 +51,6 @@ def numerical_radius(A: Tensor, angles: int = 128) -> Tensor:
     tensor(1.0003)
     """
     region = NumericalRange(A, angles)
-    with one_thread():
-        norm = torch.linalg.matrix_norm(region.A, 2)
+    norm = spectral_norm(region.A)
     farthest = np.abs(support_corners(region.support.cpu().double().numpy())).max(-1)
     return torch.minimum(torch.as_tensor(farthest, device=norm.device).to(norm), norm)

@@ -12,10 +12,13 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from gersgorin._validate import check_square
 from rhn.errors import InvalidInputError
@@ -39,7 +42,7 @@ def eigenvalues(A: Tensor, *, workers: int | None = None) -> Tensor:
     >>> eigenvalues(torch.tensor([1.0, -3.0, 3.0]).diag())
     tensor([ 3.+0.j, -3.+0.j,  1.+0.j])
     """
-    return largest_first(*_by_chunks(_eigvals, A, workers))[0].to(A.device)
+    return largest_first(*_by_chunks(partial(_converged, "eigvals"), A, workers))[0].to(A.device)
 
 
 def eigenvalue_conditions(A: Tensor, *, workers: int | None = None) -> tuple[Tensor, Tensor]:
@@ -61,7 +64,7 @@ def eigenvalue_conditions(A: Tensor, *, workers: int | None = None) -> tuple[Ten
     """
 
     def solve(stack: Tensor) -> tuple[Tensor, Tensor]:
-        values, right = _converged(torch.linalg.eig, np.linalg.eig, stack)
+        values, right = _converged("eig", stack)
         left, singular = torch.linalg.inv_ex(right)  # its rows are y* / (y* x) where the columns are x
         conditions = torch.linalg.vector_norm(left, dim=-1) * torch.linalg.vector_norm(right, dim=-2)
         conditions = conditions.nan_to_num(torch.inf, torch.inf)
@@ -98,28 +101,23 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _eigvals(stack: Tensor) -> Tensor:
-    (values,) = _converged(lambda A: (torch.linalg.eigvals(A),), lambda A: (np.linalg.eigvals(A),), stack)
-    return values
-
-
-def _converged(solve: Callable, by_numpy: Callable, stack: Tensor) -> list[Tensor]:
-    """By torch's LAPACK; where its QR iteration does not end, as on some matrices of many equal eigenvalues, by NumPy's.
+def _converged(name: str, stack: Tensor) -> Any:
+    """torch's function of this name; where its QR iteration does not end, as on some matrices of many equal eigenvalues, NumPy's.
 
     Raises InvalidInputError where that does not end either.
     """
     try:
-        return [*solve(stack)]
+        return getattr(torch.linalg, name)(stack)
     except torch.linalg.LinAlgError:
         pass
     try:
-        found = by_numpy(stack.numpy(force=True))
+        found = getattr(np.linalg, name)(stack.numpy(force=True))
     except np.linalg.LinAlgError:
         raise InvalidInputError(
             "A: the eigenvalues did not converge; scale the matrix, or add a little noise"
         ) from None
     complex_type = torch.promote_types(stack.dtype, torch.complex64)
-    return [torch.from_numpy(part).to(complex_type) for part in found]
+    return tree_map(lambda part: torch.from_numpy(part).to(complex_type), found)
 
 
 def _by_chunks(solve: Callable[[Tensor], Tensor | tuple[Tensor, ...]], A: Tensor, workers: int | None) -> list[Tensor]:

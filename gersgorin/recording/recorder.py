@@ -43,17 +43,6 @@ from rhn.utils.io import check_output
 EXPONENT_STEPS = 32  # of the probe, at most, that are multiplied
 
 
-def positions_of(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """(Steps, sequences) of at most `count` positions of x (T, B, m): spread over the steps, from sequence to sequence in turn.
-
-    >>> positions_of(torch.zeros(9, 2, 1), 3)
-    (tensor([0, 4, 8]), tensor([0, 1, 0]))
-    """
-    T, B = x.shape[:2]
-    steps = torch.linspace(0, T - 1, min(count, T), dtype=torch.float64, device="cpu").round().long()
-    return steps, torch.arange(len(steps), device="cpu") % B
-
-
 @torch.no_grad()
 @one_thread()
 def snapshot(run: Run, positions: int) -> dict[str, np.ndarray]:
@@ -66,7 +55,9 @@ def snapshot(run: Run, positions: int) -> dict[str, np.ndarray]:
             "a state is NaN or infinite along the probe: the weights are too large to run, or the cell's step computes something "
             "that is not finite"
         )
-    where = positions_of(run.inputs, positions)
+    T, B = run.inputs.shape[:2]
+    steps = torch.linspace(0, T - 1, min(positions, T), dtype=torch.float64, device="cpu").round().long()
+    where = steps, torch.arange(len(steps), device="cpu") % B  # from sequence to sequence in turn
     A = run.jacobians(where)
     values, discs, middle = eigenvalues(A, workers=1), gersgorin_discs(A), len(A) // 2
     gates = [t.mean(-1) for t in run.gates(where).t]

@@ -113,9 +113,7 @@ class Recording(Result, kind="recording"):
     def mean(self, name: str) -> np.ndarray:
         """One number a measurement of a row of `MEASURES`, (M,): the mean over whatever else it has; NaN where it has nothing."""
         values = vars(self)[name].reshape(len(self), -1)
-        known = np.isfinite(values)
-        total, count = np.where(known, values, 0).sum(1), known.sum(1)
-        return np.divide(total, count, out=np.full(len(self), np.nan), where=count > 0)
+        return np.ma.masked_invalid(values).mean(1).filled(np.nan)
 
     def table(self) -> list[dict]:
         """One row of means a measurement, in the order of `MEASURES`."""

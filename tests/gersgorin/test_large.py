@@ -17,7 +17,7 @@ from cases import SHALLOW_CASES, inputs
 from tables import for_each
 
 from gersgorin import eigenvalues, gersgorin_discs, temporal_jacobian
-from gersgorin.analyses.spectra import Spectra, reading, spectra
+from gersgorin.analyses.spectra import Spectra, spectra
 from gersgorin.cli.plot import main
 from gersgorin.linalg import cumulative_log_norms
 from gersgorin.plotting.animation import save_animation
@@ -262,8 +262,8 @@ def test_a_step_at_which_no_eigenvalue_is_found_does_not_end_the_run(dtype, monk
     assert np.isnan(record.eigenvalues).all(1).tolist() == [False, True, False]
     np.testing.assert_allclose(record.spectral_radius, [1.5, math.nan, 1.5], rtol=1e-5)
     assert np.isfinite(record.norm).all() and np.isfinite(record.log_norm_product).all()
-    assert "At 3 of 3 steps up to 20 of the 20 leading eigenvalues did not converge, and" in reading(record)
-    assert "spectral radius up to 1.5" in reading(record)
+    assert "At 3 of 3 steps up to 20 of the 20 leading eigenvalues did not converge, and" in next(record.sentences())
+    assert "spectral radius up to 1.5" in next(record.sentences())
     assert (
         len(re.findall(" {10}-(?!\\d)", record.summary())) == 2 and "nan" not in record.summary()
     )  # radius and looseness
@@ -273,5 +273,8 @@ def test_a_step_at_which_no_eigenvalue_is_found_does_not_end_the_run(dtype, monk
     save_animation(record, tmp_path / "x.gif")
     nothing = spectra(Run.of(cell, 0 * x), leading=20)
     assert np.isnan(nothing.eigenvalues).all()
-    assert "the row discs reach 1 from 0. At 3 of 3" in reading(nothing) and "spectral radius" not in nothing.summary()
+    assert (
+        "the row discs reach 1 from 0. At 3 of 3" in next(nothing.sentences())
+        and "spectral radius" not in nothing.summary()
+    )
     draw_run(nothing).canvas.draw()

@@ -82,7 +82,7 @@ def test_a_fixed_norm_finds_what_the_euclidean_one_cannot_see():
     found = bounded(np.stack([A] * 64))
     euclidean, diagonal, quadratic = found.upper[:, 0, -1] / 64
     assert euclidean > 2 and diagonal < 0.3 and quadratic < -0.5
-    assert found.sufficient == 0 and "halves, on average, at least every" in found.sentence()
+    assert found.sufficient == 0 and "halves, on average, at least every" in next(found.sentences())
 
 
 def test_what_underflows_overflows_or_vanishes():
@@ -200,11 +200,11 @@ def test_the_figure_shows_the_numbers(found):
 
 
 def test_the_sentence_says_what_holds(found):
-    assert found.sufficient is not None and "halves, on average, at least every" in found.sentence()
+    assert found.sufficient is not None and "halves, on average, at least every" in next(found.sentences())
     grown = replace(found, upper=found.upper + 999, lower=found.lower + 999, log_norm=found.log_norm + 999)
-    assert "does not vanish" in grown.sentence() and np.isinf(grown.half_life).all()
+    assert "does not vanish" in next(grown.sentences()) and np.isinf(grown.half_life).all()
     loose = replace(found, upper=found.upper + 999)
-    assert "rounding leaves it open" in loose.sentence() and loose.sufficient is None
+    assert "rounding leaves it open" in next(loose.sentences()) and loose.sufficient is None
 
 
 def test_long_windows_bound_what_no_single_step_does():

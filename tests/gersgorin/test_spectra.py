@@ -18,7 +18,7 @@ from torch import nn
 import gersgorin
 from examples.paper.claims import of_matrices
 from gersgorin import eigenvalues, temporal_jacobian, trajectory
-from gersgorin.analyses.spectra import Spectra, reading, spectra
+from gersgorin.analyses.spectra import Spectra, spectra
 from gersgorin.cli.plot import main
 from gersgorin.linalg import departure_from_normality, numerical_radius
 from gersgorin.plotting.run_figure import plot_suggested
@@ -145,7 +145,7 @@ def test_words_and_numbers_speak_of_the_same_discs():
         assert record.reach == pytest.approx(reach[discs]) and record.rightmost_disc == pytest.approx(reach[discs])
         assert record.discs_inside_unit_circle.tolist() == inside[discs]
         assert record.looseness == pytest.approx(reach[discs] / record.spectral_radius)
-        assert f"the {words} reach {max(reach[discs]):.3g} from 0" in reading(record)
+        assert f"the {words} reach {max(reach[discs]):.3g} from 0" in next(record.sentences())
         assert record.to_dict()["discs"] == discs and record.table()[1]["reach"] == pytest.approx(reach[discs][1])
 
 
@@ -154,13 +154,13 @@ def test_eigenvalues_on_the_unit_circle_up_to_rounding_have_not_left_it():
     for A, leaves in ((turn * (1 + 1e-15), False), (turn * (1 + 1e-6), True)):
         record = of_matrices(A, "turn")
         assert record.spectral_radius.max() > 1
-        assert ("leave the unit circle (" in reading(record)) == leaves
+        assert ("leave the unit circle (" in next(record.sentences())) == leaves
 
 
 def test_rounding_is_spoken_of_where_it_shows():
     large, small = (torch.from_numpy(grcar(n))[None] for n in (100, 20))
-    assert "Rounding alone" in reading(of_matrices(large, "grcar"))
-    assert "Rounding" not in reading(of_matrices(small, "small"))
+    assert "Rounding alone" in next(of_matrices(large, "grcar").sentences())
+    assert "Rounding" not in next(of_matrices(small, "small").sentences())
 
 
 def test_files_need_no_pickle_keep_complex_eigenvalues_and_are_strict_json(tmp_path):
@@ -200,7 +200,7 @@ def test_a_cell_without_a_bound_has_none():
 )
 def test_the_sentence_says_what_the_products_do(log_norms, words):
     record = replace(of_matrices(torch.ones(2, 1, 1), "ones"), log_norm_product=np.array(log_norms))
-    assert words in reading(record)
+    assert words in next(record.sentences())
 
 
 @pytest.mark.parametrize(
