@@ -223,6 +223,14 @@ class NormBounds(Result, kind="bounds"):
     unit: str = "steps"
     """Of one step, for the axis of time."""
 
+    def brief(self) -> dict[str, float]:
+        """The sharpest bounds on the exponent of the whole run, and what was measured."""
+        bounds = {"lower_exponent": self.lower_exponent.max(), "exponent_bound": self.exponent.min()}
+        return bounds | {
+            "measured_exponent": self.measured_exponent,
+            "half_life_bound": self.half_life[self.exponent.argmin()],
+        }
+
     @property
     def steps(self) -> int:
         """T."""

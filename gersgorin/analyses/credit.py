@@ -118,7 +118,6 @@ class Credit(Result, kind="credit"):
         """One row a lag: norm and share of its part of the gradient, and the part lost beyond it."""
         return rows_of(lag=range(len(self.lost)), norm=self.lag_norm, share=self.lag_share, lost=self.lost)
 
-    @drawn
     def plot(self, ax: Axes | None = None) -> Axes:
         """The heat map of the norms; without axes a figure with the shares of the lags below."""
         return self.draw(ax, colour_norm(self.norms)) if ax else draw_credit({"": self}).axes[0]

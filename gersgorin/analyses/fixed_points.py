@@ -17,6 +17,7 @@ Starts are independent of each other.
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -105,7 +106,7 @@ class FixedPoints(Result, kind="fixed_points"):
     trajectory: np.ndarray | None = None
     """States (T + 1, N) of the run whose cell it is."""
     drawn: bool = False
-    """True if the starts are random, around the only state of a run."""
+    """True if the starts are random, around the first state of a run that does not move, or has one step."""
     jacobians: np.ndarray | None = field(default=None, metadata={"saved": False})
     """dF/ds at each point, (P, N, N); not in files."""
 
@@ -169,7 +170,7 @@ class FixedPoints(Result, kind="fixed_points"):
             starts += f", {different} of them distinct"
         yield f"{counted(len(self.is_slow) - slow, 'fixed point')}, {slow} slow, from {starts} ({self.lost} led to none)."
         if self.drawn:
-            yield "The state does not move in the run: the starts are random, around it."
+            yield "The starts are random, around the first state."
         if not len(self.states):
             yield f"{self.nothing}."
 
@@ -183,8 +184,20 @@ class FixedPoints(Result, kind="fixed_points"):
             unstable=self.unstable,
             neutral=self.neutral,
             spectral_radius=np.abs(self.eigenvalues[:, 0]),
-            slowest_time_constant=self.time_constants[:, 0],
+            growth_time=np.where(self.unstable > 0, -self.time_constants[:, 0], np.inf),
+            decay_time=self._slowest,
         )
+
+    @property
+    def _slowest(self) -> np.ndarray:
+        """Time constants of the slowest modes that do not grow, (P,); NaN if all grow."""
+        kept = np.pad(self.time_constants, ((0, 0), (0, 1)), constant_values=np.nan)
+        return kept[np.arange(len(kept)), self.unstable]
+
+    def brief(self) -> dict[str, float]:
+        """How many points there are of each kind, and the largest spectral radius."""
+        counts = {kind: float(self.kinds.count(kind)) for kind in dict.fromkeys(self.kinds)}
+        return counts | {"largest spectral radius": np.abs(self.eigenvalues[:, :1]).max(initial=0.0)}
 
     lines = tabulated
 
@@ -323,7 +336,8 @@ def fixed_points(
             of `gersgorin.open_run`.
         x: the constant input (m,); or a sequence as for `open_run`, whose mean is the input.
         starts: states (B, N) to search from, or their number: that many states of the run (Sussillo and Barak 2013), evenly spread,
-            and beyond its length random points between two of them. If the state never moves: random states around it.
+            and beyond its length random points between two of them. If the state never moves, or the input is constant: random
+            states around the first one.
         tolerance: largest |F(s) - s|_2 of a fixed point; None: 1e-10 in float64 and 1e-5 in float32.
         margin: the search stays in the box of the starts, wider by this share of its largest side (at least of 1) all around.
         at_least_one: whether to raise an error if there is none; otherwise the result may hold no point.
@@ -365,13 +379,14 @@ def fixed_points(
 
 def _searched(network, x, starts: Tensor | int, seed: int, options: dict) -> tuple[StepCell, Tensor, Tensor, dict]:
     """(cell, constant input (m,), starts, further fields of the result) of the arguments of `fixed_points`."""
-    if isinstance(starts, int) or not _is_one_step(network, x):
-        run = open_run(network, x, **options | ({"seed": seed} if isinstance(network, str) else {}))
+    one = _is_one_step(network, x)
+    if isinstance(starts, int) or not one:
+        run = _run_of(network, x, one, options | ({"seed": seed} if isinstance(network, str) else {}))
         cell, x, label = run.any_step(), run.inputs.mean(0), run.label
         title = f"{label.title}, input held at the mean of {label.along}"
         fields: dict[str, Any] = {"title": title, "about": label.about, "trajectory": run.states.cpu().numpy()}
         if isinstance(starts, int):
-            fields["drawn"] = run.still
+            fields["drawn"] = run.still or len(run) == 1
             starts = _spread(run.require_finite(), starts, seed)
         starts = real_tensor("starts", starts).to(run.states)
     else:  # a map f(s) is a step that ignores its input
@@ -381,6 +396,14 @@ def _searched(network, x, starts: Tensor | int, seed: int, options: dict) -> tup
         return cell, starts.new_zeros(1), starts, fields
     x = real_tensor("x", x)
     return cell, x, starts, fields | {"input": x.cpu().numpy()}
+
+
+def _run_of(network, x, one: bool, options: dict) -> Run:
+    """A run along x, or of one step with a constant input (m,)."""
+    if one and x is not None and len(x) > 1:
+        with suppress(InvalidInputError):  # of numbers (T,) that are frames of one unit
+            return open_run(network, x[None], **options)
+    return open_run(network, x, **options)
 
 
 def _points_of(
@@ -403,7 +426,10 @@ def _points_of(
     slow = ~fixed & flat & (speeds <= SLOW * speed_at_starts.median())
     some, many = zip(*(_points(ends, speeds, group, APART * side) for group in (fixed, slow)), strict=True)
     points = torch.cat(some)
-    jacobians = torch.cat([jacobian(ends[part]) for part in points.split(size)])
+    N = starts.shape[1]
+    jacobians = torch.cat(
+        [jacobian(ends[part]) for part in points.split(size)] if len(points) else [ends.new_zeros(0, N, N)]
+    )
     arrays = {
         "states": ends[points],
         "residuals": speeds[points],
@@ -444,7 +470,7 @@ def _spread(run: Run, count: int, seed: int) -> Tensor:
         raise InvalidInputError(f"starts is {count}: expected at least 1")
     what = f"a search from {count:,} starts of {states.shape[-1]} entries"
     check_room(SEARCHED * states[0].nbytes * count, what, "give fewer starts", states.device.type)
-    if run.still:
+    if run.still or len(run) == 1:
         noise = torch.randn(count, run.state_size, generator=generator, dtype=torch.float64, device="cpu").to(states)
         noise[0] = 0
         return states[0] + states[0].abs().max().clamp(min=1) * noise

@@ -28,7 +28,7 @@ from gersgorin.plotting.figure import LEAST, Block, colour_bar, complex_plane, c
 from gersgorin.run.cell import State, Step
 from gersgorin.run.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import RED, drawn
+from rhn.utils.figures import RED
 from rhn.utils.result import Result, rows_of, tabulated
 
 SIDE = 101  # points along a side of the grid
@@ -67,7 +67,6 @@ class Pseudospectra(Result, kind="pseudospectra"):
 
     lines = tabulated
 
-    @drawn
     def plot(self, ax: Axes | None = None) -> Axes:
         """The step whose eigenvalues a change moves onto the circle most easily; without axes a figure of all steps."""
         if ax is not None:

@@ -143,6 +143,10 @@ class Products(Result, kind="products"):
         """One row a step: step, log_norm, exponent."""
         return rows_of(step=range(len(self.log_norm)), log_norm=self.log_norm, exponent=self.exponent)
 
+    def brief(self) -> dict[str, float]:
+        """Of the whole run."""
+        return {"log_norm": self.log_norm[-1], "exponent": self.exponent[-1], "half_life": self.half_life}
+
     @panels(6, 3.2, "the norm of the products of the steps")
     def plot(self, ax=None) -> Axes:
         """The norm over time on a log scale."""

@@ -24,7 +24,6 @@ from gersgorin.loading.open import open_run
 from gersgorin.plotting.figure import Shown
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import drawn
 from rhn.utils.result import COLUMNS, LINES, Result, fitted
 from rhn.utils.wording import counted, table
 
@@ -59,17 +58,20 @@ class SideBySide(Several, kind="side by side"):
         return "\n\n".join([*parts, *[self.numbers()] * brief])
 
     def numbers(self) -> str:
-        """A row of numbers for each network: the means over the steps, or the first row of its table."""
+        """A row of numbers for each network: `brief`, the means over the steps, or the first row of its table."""
         rows: dict[str, dict[str, str]] = {}
+        heading = "network"
         for name, result in self.results.items():
             found = result.table() or [{}]
             names = [key for key, value in found[0].items() if isinstance(value, float)]
             told = [key for key in names if key.removesuffix("_median") in TELLING[:-1]] or names
-            several = found if "step" in found[0] else found[:1]
-            rows[name] = {key: f"{np.nanmean([row[key] for row in several]):.4g}" for key in told}
+            brief = result.brief()
+            if not brief and "step" in found[0]:
+                heading, brief = "mean of steps", {key: np.nanmean([row[key] for row in found]) for key in told}
+            rows[name] = {key: f"{value:.4g}" for key, value in (brief or {key: found[0][key] for key in told}).items()}
         columns = [*dict.fromkeys(key for row in rows.values() for key in row)]
         cells = [[name, *(row.get(key, "") for key in columns)] for name, row in rows.items()]
-        return table(["network", *columns], cells, drop=columns[::-1], width=COLUMNS)
+        return table([heading, *columns], cells, drop=columns[::-1], width=COLUMNS)
 
     def __repr__(self) -> str:
         """The sentences, as many as fit, and the numbers of each network."""
@@ -89,7 +91,6 @@ class SideBySide(Several, kind="side by side"):
             first, *others = ({"title": r.title, "about": r.about, self.analysis: r.to_dict()} for r in each)
         return first | {"compare": others}
 
-    @drawn
     def plot(self, ax=None):
         """The whole figure, or the plot of each network into the same axes; returns axes."""
         return self.figure().axes[0] if ax is None else [result.plot(ax) for result in self.results.values()][-1]

@@ -390,8 +390,8 @@ def no_cell(module: nn.Module) -> InvalidInputError:
     hint = f"; {written} has forward(x, state): name it by submodule={written!r}" if written else ""
     return InvalidInputError(
         f"{type(module).__name__} has no recurrent cell: expected one of rhn.cells, torch.nn's RNN, LSTM or GRU or their cells "
-        "such as nn.LSTMCell, a module with state_size = n and step(x (B, m), s (B, n)) -> s or forward(x, state), one with "
-        f"scan_elements(x), or a layer of transformers with a cache{hint}"
+        "such as nn.LSTMCell, a module with state_size = n and step(x (B, m), s (B, n)) -> s, one with forward(x, state) and its first "
+        f"state s0, one with scan_elements(x), or a layer of transformers with a cache{hint}"
     )
 
 

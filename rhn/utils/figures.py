@@ -70,12 +70,20 @@ def our_style(figure: str | float | None = None) -> Iterator[None]:
 
 
 def drawn(draw: Callable) -> Callable:
-    """Decorate a function that draws: in our style, and with an option figure="column", see `our_style`."""
+    """Decorate a function that draws: in our style, and with an option figure="column", see `our_style`.
+
+    Given axes have their title where a user's own style sets one, who can replace it.
+    """
 
     @wraps(draw)
     def sized_draw(*args, figure: str | float | None = None, **options):
         with our_style(figure):
-            return draw(*args, **options)
+            shown = draw(*args, **options)
+        for ax in (*args, options.get("ax")):
+            if hasattr(ax, "set_title") and (title := ax.get_title("left")):
+                ax.set_title("", loc="left")
+                ax.set_title(title)
+        return shown
 
     return sized_draw
 

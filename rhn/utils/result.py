@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args, get_origin, get
 import numpy as np
 
 from rhn.errors import DataError, OutputError
-from rhn.utils.figures import SUFFIXES, image, save_figure
+from rhn.utils.figures import SUFFIXES, drawn, image, save_figure
 from rhn.utils.io import arrays_of, made_with, write_arrays, write_csv, write_json
 from rhn.utils.validation import kinds_of
 from rhn.utils.wording import counted, table
@@ -55,6 +55,8 @@ class Result:
         if kind:
             cls.kind = kind
             Result.classes[kind] = cls
+        if "plot" in vars(cls):
+            cls.plot = drawn(cls.plot)  # type: ignore[method-assign]
 
     def sentences(self) -> Iterable[str]:
         """The findings."""
@@ -77,6 +79,10 @@ class Result:
         """One row of numbers for each step, point or quantity."""
         raise NotImplementedError
 
+    def brief(self) -> dict[str, float]:
+        """The few numbers for a comparison with other results; empty: the means of the table over the steps, or its first row."""
+        return {}
+
     def to_frame(self) -> "pd.DataFrame":
         """The table as a data frame of pandas: a column for each number."""
         import pandas as pd
@@ -84,7 +90,7 @@ class Result:
         return pd.DataFrame(self.table())
 
     def plot(self, ax=None):
-        """Draw into matplotlib axes, or into a new figure; returns the axes."""
+        """Draw into matplotlib axes, or into a new figure; returns the axes. Also takes figure="column", see `save`."""
         raise NotImplementedError
 
     def figure(self) -> "Figure":

@@ -367,8 +367,8 @@ def test_in_python_too_what_cannot_run_is_refused(sentence):
 
 def test_many_networks_print_as_one_table_that_fits_a_screen():
     cell, x = RNN(3, 4, dtype=torch.float64), torch.randn(6, 3, dtype=torch.float64)
-    for analysis in ("spectra", "lyapunov"):
+    for analysis, heading in (("spectra", "mean of steps"), ("lyapunov", "network")):
         found = compare({f"net {k}": cell for k in range(9)}, x, analysis=analysis)
         lines = repr(found).split("\n")
         assert len(lines) <= 24 and max(map(len, lines)) <= 100 and lines[0].startswith("net 0")
-        assert lines[-10].startswith("network") and [line[:5] for line in lines[-9:]] == [f"net {k}" for k in range(9)]
+        assert lines[-10].startswith(heading) and [line[:5] for line in lines[-9:]] == [f"net {k}" for k in range(9)]

@@ -180,7 +180,7 @@ def test_around_a_state_that_stays_the_starts_are_random():
     run = open_run(lambda x, s: torch.tanh(2 * s), torch.zeros(30, 1, dtype=d), torch.zeros(1, dtype=d))
     found = fixed_points(run, starts=20)
     assert sorted(found.states.ravel().round(3)) == [-0.958, 0, 0.958] and len(np.unique(found.starts)) == 20
-    assert "the starts are random, around it" in "".join(found.sentences())
+    assert "The starts are random, around the first state" in "".join(found.sentences())
     assert "from 9 starts, 1 of them distinct" in "".join(
         fixed_points(lambda s: s / 2, None, S.new_zeros(9, 2)).sentences()
     )
@@ -213,3 +213,25 @@ X, S = torch.zeros(3, dtype=d), torch.zeros(4, 2, dtype=d)
 def test_bad_input_is_one_sentence(arguments, words):
     with pytest.raises(InvalidInputError, match=words):
         fixed_points(**{"network": RNN(3, 2, dtype=d), "x": X, "starts": S} | arguments)
+
+
+def test_a_constant_input_needs_no_starts_and_states_may_be_tuples():
+    W = torch.randn(4, 4, generator=torch.Generator().manual_seed(0), dtype=d) / 4
+
+    def step(x, state):
+        h, a = state
+        return torch.tanh(2 * h @ W + x.sum(-1, keepdim=True) - a), 0.9 * a + 0.1 * h
+
+    found = fixed_points(
+        step, torch.full((3,), 0.1, dtype=d), 20, s0=(torch.zeros(4, dtype=d), torch.zeros(4, dtype=d))
+    )
+    h, a = found.states[0].reshape(2, 4)
+    np.testing.assert_allclose(np.tanh(2 * h @ W.numpy() + 0.3 - a), h, atol=1e-9)
+    assert found.drawn and len(np.unique(found.starts, axis=0)) == 20
+
+
+def test_a_saddle_has_the_times_of_its_fastest_growth_and_its_slowest_decay():
+    A = torch.diag(torch.tensor([1.5, 1.1, 0.9, 0.2], dtype=d))
+    (row,) = fixed_points(lambda s: s @ A, starts=torch.randn(9, 4, dtype=d)).table()
+    assert row["kind"] == "saddle" and row["unstable"] == 2
+    np.testing.assert_allclose([row["growth_time"], row["decay_time"]], [1 / np.log(1.5), -1 / np.log(0.9)])
