@@ -105,7 +105,8 @@ class Block:
         """Draw the rows into a grid from this row on, and the legend above them; returns axes whose curves have no names yet."""
         axes: list[Axes] = []
         for k, row in enumerate(rows, top + self.legend):
-            span = grid.ncols // len(row)
+            one_scale = bool(axes) and axes[0].get_aspect() == 1  # then a short row is not widened
+            span = grid.ncols // len(rows[0] if one_scale else row)
             for place, panel in enumerate(row):
                 shared = {f"share{axis}": axes[0] for axis in self.shared if axes}
                 ax = figure.add_subplot(grid[k, place * span : (place + 1) * span], axes_class=ShownAxes, **shared)
