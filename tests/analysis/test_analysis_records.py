@@ -95,6 +95,11 @@ def test_figure_six_shows_damage_intervals_and_the_control(table):
     assert [pairs[0, 1], pairs[2, 0], pairs[1, 2]] == [found[label] for label in ("1+2", "1+3", "2+3")]
 
 
+def test_the_sentence_names_the_largest_change_up_or_down(table):
+    better = replace(table, delta=np.where(np.array(table.label) == "2", -99.0, table.delta))
+    assert "of layer 2 (gates shut) changes the loss on train most, by -99 " in next(better.sentences())
+
+
 @pytest.mark.parametrize(("low", "scale"), [(1e-3, "log"), (-2.0, "symlog"), (0.0, "symlog")])
 def test_damage_stands_on_a_logarithmic_axis_that_reaches_below_0_where_it_must(low, scale):
     delta = np.array([30.0, 0.5])
