@@ -76,9 +76,18 @@ def test_sequences_share_a_scale_in_panels_of_their_own(gates):
     panels = [ax for ax in gates.figure().axes if ax.get_title(loc="left")]
     for ax, sequence in zip(panels, gates.sequences, strict=True):
         assert np.array_equal(ax.images[0].get_array(), sequence.activity)
-        assert (ax.images[0].get_clim(), ax.get_xlim()) == ((0, gates.activity.max()), (0, 9))
+        assert (ax.images[0].get_clim(), ax.get_xlim()) == ((0, 1), (0, 9))
         assert ax.get_title(loc="left") == sequence.names[0]
     assert gates.plot(k=1).images[0].get_array().shape == (3, 9)
+
+
+def test_a_figure_of_gates_says_only_what_it_shows():
+    found = replace(gate_activity(network(), rolls(6, 9, 4000)), shown=2)
+    assert found.plot().get_xlim() == (0, 9), "the pieces that are shown"
+    assert [replace(found, shown=n).figure().axes[n - 1].get_xlabel().count("a line") for n in (2, 3)] == [1, 0]
+    assert "most in layer" in found.figure().get_suptitle()
+    same = replace(found, activity=np.full_like(found.activity, 0.119))
+    assert same.figure().get_suptitle() == "Transform gates are open by 0.12 on average"
 
 
 def test_figure_six_shows_damage_intervals_and_the_control(table):
