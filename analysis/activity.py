@@ -55,7 +55,7 @@ class GateActivity(Result, kind="gates_by_layer"):
     """Names of the tokens of texts, (N,); for chorales (0,)."""
     gate_name: str = "transform gate"
     """The word for these gates in the literature of the cell; an LSTM's are its input gates."""
-    shown: int = 6
+    shown: int = 4
     """Sequences in the figure and in the printed table, the first ones; the means are over all."""
 
     @property
@@ -166,7 +166,6 @@ class GateActivity(Result, kind="gates_by_layer"):
     def figure(self) -> Figure:
         """A panel for each shown sequence, with a shared colour bar."""
         count, most = min(len(self.names), self.shown), int(self.mean_by_layer.argmax())
-        words = max((len(_shown(word)) for word in self.symbols.tolist()), default=0)
         title = f"{self.gate_name}s are open by {self.mean_by_layer.mean():.2g} on average"
         least, greatest = (f"{end(self.mean_by_layer):.2g}" for end in (np.min, np.max))
         title += f", most in layer {self.labels[most]} ({greatest})" * (least != greatest)
@@ -176,7 +175,8 @@ class GateActivity(Result, kind="gates_by_layer"):
             if k + 1 < count:
                 ax.set_xlabel("")
 
-        panels = Block([partial(draw, k) for k in range(count)], 1.1 + 0.16 * self.layers + 0.05 * words)
+        words = 0.5 * (self.step == "token")  # inches of tokens below
+        panels = Block([partial(draw, k) for k in range(count)], 1.1 + 0.16 * self.layers + words)
         bar = colour_bar(ScalarMappable(Normalize(0, 1), GATES), f"mean {self.gate_name} of a layer's units")
         about = "; ".join(filter(None, (self.about, f"shown: the first {count}" * (count < len(self.names)))))
         return compose(title_of(self.title, title), about, panels, bar)

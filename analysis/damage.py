@@ -69,8 +69,8 @@ class LesionTable(Result, kind="lesions"):
         return [row for row in self.table() if row["kind"] == kind]
 
     def by_damage(self, kind: str = "layer") -> list[dict]:
-        """Rows of one kind, in falling order of damage."""
-        return sorted(self.rows(kind), key=lambda row: -row["delta"] if math.isfinite(row["delta"]) else math.inf)
+        """Rows of one kind, the largest change of the loss first, up or down."""
+        return sorted(self.rows(kind), key=lambda row: -abs(row["delta"]) if math.isfinite(row["delta"]) else 1)
 
     @property
     def measured(self) -> str:
@@ -79,19 +79,16 @@ class LesionTable(Result, kind="lesions"):
 
     @property
     def largest(self) -> str:
-        """The lesion with the largest change of the loss, up or down, in words."""
-        most = max(self.rows(), key=lambda row: abs(row["delta"]) if math.isfinite(row["delta"]) else -1)
-        on = f" on {self.split}" if self.split else ""
+        """The lesion with the largest change of the loss in words."""
+        most, on = self.by_damage()[0], f" on {self.split}" if self.split else ""
         lesion = f"the lesion of layer {most['label']} ({LESIONED[self.mode]})"
         return f"{lesion} changes the loss{on} most, by {most['delta']:+.3g}"
 
     def sentences(self) -> Iterator[str]:
         """The lesion with the largest change, and what the intervals say."""
         yield f"T{self.largest[1:]} from {self.baseline:.4g}: {self.measured}, nats a {self.step}."
-        over = f"Intervals are over the {self.sequences} sequences, for this one network"
-        sure = f"{over}: another training may differ by more."
-        none = "There are no intervals: they need more than one sequence."
-        yield sure if np.isfinite(self.low).any() else none
+        known = f"Intervals are over the {self.sequences} sequences of this network: other trainings may differ more."
+        yield known if np.isfinite(self.low).any() else "There are no intervals: they need more than one sequence."
 
     def lines(self) -> Iterator[str]:
         """Layers by damage, controls and pairs."""
@@ -138,8 +135,8 @@ class LesionTable(Result, kind="lesions"):
         """Figure 6, beside it pairs if they were measured."""
         draws: list = [self.plot, partial(plot_pairs, self)][: 1 + ("pair" in self.row_kind)]
         about = "; ".join(filter(None, (self.about, self.measured)))
-        title, panels = title_of(self.title, self.largest), Block(draws, 3.6, len(draws))
-        return compose(title, about, panels, width=1 + 4 * len(draws))
+        panels = Block(draws, 3.6, len(draws))
+        return compose(title_of(self.title, self.largest), about, panels, width=1 + 4 * len(draws))
 
 
 def plot_pairs(table: LesionTable, ax: Axes) -> None:

@@ -199,9 +199,7 @@ def lesioned(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> 
     if not (isinstance(layers, tuple) and layers and {*layers} <= {*fits}):
         raise InvalidInputError(f"layers is {layers!r}: expected a tuple of some of {fits}, counted from 1")
     if lesion.mode == "mean" and len(means) != len(places(model)):
-        raise InvalidInputError(
-            "mode 'mean' needs the means of the gates: pass analysis.gates.unit_means(model, pieces)"
-        )
+        raise InvalidInputError("mode 'mean' needs the gates' means: pass analysis.gates.unit_means(model, pieces)")
     model = copy.deepcopy(prepared(model, lesion.mode))
     model.load_state_dict(changes(model, lesion, means), strict=False)
     return model

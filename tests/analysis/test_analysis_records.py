@@ -128,7 +128,7 @@ def test_a_single_sequence_is_drawn_and_printed_without_an_interval():
 def test_the_table_is_sorted_by_damage_and_names_what_is_beyond_blindness(table):
     lines = table.summary().splitlines()
     order = [line.split()[1] for line in lines if re.match(r"layer \d  ", line)]
-    assert order == [row["label"] for row in sorted(table.rows(), key=lambda row: -row["delta"])]
+    assert order == [row["label"] for row in sorted(table.rows(), key=lambda row: -abs(row["delta"]))]
     assert any("layer 1: blind" in line for line in lines) and any("layer 1 > blind" in line for line in lines)
 
 
