@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom, fisher_exact
 from tables import for_each
 
-from optim_study.protocol import OPTIMIZERS, SCHEMES
-from optim_study.results import COLUMNS, Network, Row, csv_text, read_csv, write_csv
+from optim_study.protocol import OPTIMIZERS, SCHEMES, StudyConfig
+from optim_study.results import COLUMNS, Network, Row, csv_text, protocol_words, read_csv, study_about, write_csv
 from optim_study.shares import LARGER, PAPERS_BOX, REGIONS, WHOLE, region, share_table, training_shares
 from rhn.errors import DataError
 
@@ -101,6 +101,13 @@ def test_networks_of_several_optimizers_are_apart_and_compared_under_their_own()
         ("rhn", "adam", 9), ("dt-rnn", "adam", 9), ("rhn", "sgd", 9), ("dt-rnn", "sgd", 0)]  # fmt: skip
     assert found[1].p == 1 and found[3].p == pytest.approx(2 / comb(18, 9))
     assert "dt-rnn-depth4 adam " in " ".join(share_table(found).split())
+
+
+def test_the_foot_of_a_figure_has_the_space_of_the_search_and_the_sizes_of_the_trials():
+    configs = [StudyConfig(arch=arch, depth=1, data="toy") for arch in ("rhn", "dt-rnn")]
+    foot = study_about(network("rhn", 1, [8.0]) + network("dt-rnn", 1, [8.0], hidden_size=9), protocol_words(configs))
+    assert "; 7 and 9 units; " in foot and "; transform bias -3 to 0; " in foot and foot.count("bias") == 1
+    assert "bias" not in protocol_words(configs[1:])
 
 
 def test_shares_are_counted_below_the_threshold_and_their_intervals_are_exact():
