@@ -144,6 +144,12 @@ def area():
     ]
 
 
+def test_regions_with_the_same_trials_are_one_test():
+    rows = [r for arch, train in (("rhn", 7.0), ("dt-rnn", PLATEAU)) for r in network(arch, 4, [train] * 6)]
+    whole, box = training_shares(rows, regions=(WHOLE, PAPERS_BOX))[2:]
+    assert whole.p == whole.p_holm == box.p == box.p_holm == pytest.approx(2 / comb(12, 6))
+
+
 def test_regions_are_counted_by_hand(area):
     shares = training_shares(area, regions=REGIONS)
     found = {(s.arch, s.region): s for s in shares}
