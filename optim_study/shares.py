@@ -10,8 +10,8 @@ below; at 9.5, the default, a network has begun to follow the music. `REGIONS` o
     scaled, orthogonal, identity   by scheme
 
 Intervals are exact binomial ones (Clopper and Pearson) of 95 %: 0 of 60 means 0 to 6 %. Each architecture is compared with the RHN of
-the same depth, optimizer and region by Fisher's exact test, two-sided; Holm's method corrects for all tests of a table, of which regions
-with the same trials are one.
+the same depth, optimizer and region by Fisher's exact test, two-sided; Holm's method corrects for all tests of a table, of which
+regions with the same trials are one.
 """
 
 from collections.abc import Iterable, Sequence
