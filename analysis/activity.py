@@ -32,7 +32,7 @@ MOST_TICKS = 10  # of layers
 TICK_SIZE = 6  # points, of the tokens on a time axis
 LONGEST_WORD = 12  # characters of a token on a time axis
 VISIBLE = {"\n": "↵", " ": "␣"}
-TIME = {"frame": "time (quarter notes; a line every 4)", "token": "time (tokens; lines: <eos> or newline)"}
+TIME = {"frame": ("quarter notes", "a line every 4"), "token": ("tokens", "lines: <eos> or newline")}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -55,7 +55,7 @@ class GateActivity(Result, kind="gates_by_layer"):
     """Names of the tokens of texts, (N,); for chorales (0,)."""
     gate_name: str = "transform gate"
     """The word for these gates in the literature of the cell; an LSTM's are its input gates."""
-    shown: int = 6
+    shown: int = 4
     """Sequences in the figure and in the printed table, the first ones; the means are over all."""
 
     @property
@@ -92,11 +92,6 @@ class GateActivity(Result, kind="gates_by_layer"):
     def effective_depth(self) -> np.ndarray:
         """Sum of the layers' mean gates at each step, (N,)."""
         return self.activity.sum(0)
-
-    @property
-    def highest(self) -> float:
-        """The greatest mean gate, the end of the colours."""
-        return float(np.nan_to_num(self.activity).max()) or 1
 
     @property
     def bars(self) -> np.ndarray:
@@ -141,24 +136,24 @@ class GateActivity(Result, kind="gates_by_layer"):
         ]
 
     def plot(self, ax=None, k: int = 0) -> Axes:
-        """Layers x time of the k-th sequence, white a closed gate, red the greatest mean gate of all; without axes the whole figure.
+        """Layers x time of the k-th sequence, white a closed gate, red an open one; without axes the whole figure.
 
         Thin lines stand at the bars, and the tokens of a text below; both only if they fit.
         """
         if ax is None:
             return replace(self, shown=max(self.shown, k + 1)).figure().axes[k]
-        sequence, steps = self.sequences[k], int(self.lengths.max())
+        sequence, steps = self.sequences[k], int(self.lengths[: max(self.shown, k + 1)].max())
         points = 72 * (ax.figure.figure.get_figwidth() - 2)  # without labels and colour bar
         extent = (0, sequence.steps, 0.5, self.layers + 0.5)
-        ax.imshow(
-            sequence.activity, aspect="auto", extent=extent, cmap=GATES, vmin=0, vmax=self.highest, origin="lower"
-        )
-        for bar in sequence.bars if len(sequence.bars) * NEAREST_BARS * steps <= points * sequence.steps else ():
+        colours: dict = {"cmap": GATES, "vmin": 0, "vmax": 1, "interpolation": "none"}
+        ax.imshow(sequence.activity, aspect="auto", extent=extent, origin="lower", **colours)
+        fit = len(sequence.bars) * NEAREST_BARS * steps <= points * sequence.steps
+        for bar in sequence.bars if fit else ():
             ax.axvline(bar, color=GREY, linewidth=0.5, alpha=0.6, zorder=2)
         layer_ticks(self.labels, ax.yaxis)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_facecolor("#eeeeee")  # after the end: white is a closed gate
-        ax.set(xlim=(0, steps), xlabel=TIME[self.step], ylabel="layer")
+        ax.set(xlim=(0, steps), xlabel=f"time ({'; '.join(TIME[self.step][: 1 + fit])})", ylabel="layer")
         ax.set_title(drawable(sequence.names[0]), loc="left")
         if len(sequence.symbols) and steps * 1.1 * TICK_SIZE <= points:
             shown = [_shown(symbol) for symbol in sequence.symbols.tolist()]
@@ -170,22 +165,20 @@ class GateActivity(Result, kind="gates_by_layer"):
     @drawn
     def figure(self) -> Figure:
         """A panel for each shown sequence, with a shared colour bar."""
-        count, words = (
-            min(len(self.names), self.shown),
-            max((len(_shown(word)) for word in self.symbols.tolist()), default=0),
-        )
-        most = int(self.mean_by_layer.argmax())
+        count, most = min(len(self.names), self.shown), int(self.mean_by_layer.argmax())
         title = f"{self.gate_name}s are open by {self.mean_by_layer.mean():.2g} on average"
-        title += f", most in layer {self.labels[most]} ({self.mean_by_layer[most]:.2g})" * (self.layers > 1)
+        least, greatest = (f"{end(self.mean_by_layer):.2g}" for end in (np.min, np.max))
+        title += f", most in layer {self.labels[most]} ({greatest})" * (least != greatest)
 
         def draw(k: int, ax: Axes) -> None:
             self.plot(ax, k)
             if k + 1 < count:
                 ax.set_xlabel("")
 
-        panels = Block([partial(draw, k) for k in range(count)], 1.1 + 0.16 * self.layers + 0.05 * words)
-        bar = colour_bar(ScalarMappable(Normalize(0, self.highest), GATES), f"mean {self.gate_name} of a layer's units")
-        about = self.about + f"; shown: the first {count}" * (count < len(self.names))
+        words = 0.5 * (self.step == "token")  # inches of tokens below
+        panels = Block([partial(draw, k) for k in range(count)], 1.1 + 0.16 * self.layers + words)
+        bar = colour_bar(ScalarMappable(Normalize(0, 1), GATES), f"mean {self.gate_name} of a layer's units")
+        about = "; ".join(filter(None, (self.about, f"shown: the first {count}" * (count < len(self.names)))))
         return compose(title_of(self.title, title), about, panels, bar)
 
 

@@ -21,8 +21,6 @@ examples:
   rhn-analyze lesion runs/depth6 --mode mean --pairs --output lesions.png lesions.csv
   rhn-analyze gates runs/ptb --data novel.txt --length 40"""
 
-SHOWN = 4  # chorales of the figure, and excerpts of a text, by default; as many as in the paper
-
 
 @dataclass(frozen=True, kw_only=True)
 class Common(Trained, ResultOptions):
@@ -47,6 +45,7 @@ class Common(Trained, ResultOptions):
     def run(self: Any) -> None:
         """Check the options and the files, then measure, draw, write and print."""
         from analysis.sequences import chosen
+        from gersgorin.loading.find_cell import model_label
         from rhn.plotting.provenance import words_of_checkpoint
         from rhn.training.ensemble import tune_malloc
 
@@ -58,12 +57,11 @@ class Common(Trained, ResultOptions):
         sequences = self.parts_of_text(corpus, split) if text else chosen(corpus, split, self.chorales)
         with progress_bars() as report, own_cell(self.cell):
             record = self.measure(model, sequences, split, device=device, progress=report(self.name))
-            read = sum(map(len, sequences)) - self.overlap * (len(sequences) - 1)
-            part = f"{read:,} of {len(getattr(corpus, split)):,} tokens of the " * text
-            where = counted(len(self.chorales), "chosen piece") if self.chorales else f"{part}{split} split"
+            where = f"{split} split" + f" ({len(getattr(corpus, split)):,} tokens)" * text
+            where = counted(len(self.chorales), "chosen piece") if self.chorales else where
             source = self.data.name if self.data else ("its text" if text else "chorales")
             about = f"{words_of_checkpoint(self.checkpoint)}; {where} of {source}"
-            record = replace(record, title=_title(model), about=about)
+            record = replace(record, title=model_label(model).title, about=about)
             report("drawing")
             outputs.write(record.figure, record.save)
         show(outputs, self, record)
@@ -75,19 +73,20 @@ class Gates(Common):
 
     length: int = option(60, "For a text: tokens of an excerpt (default 60).", least=1)
 
-    name, overlap = "gates", 0
+    name = "gates"
 
     def parts_of_text(self, corpus, split: str) -> list:
         """The parts of a text to measure."""
         from analysis.sequences import excerpts
 
-        return excerpts(getattr(corpus, split), corpus.vocabulary, split=split, length=self.length, count=SHOWN)
+        return excerpts(getattr(corpus, split), corpus.vocabulary, split=split, length=self.length)
 
     def measure(self, model, sequences: list, split: str, **run):
         """The result."""
         from analysis.gates import gate_activity
 
-        return replace(gate_activity(model, sequences, **run), shown=len(self.chorales) or SHOWN)
+        found = gate_activity(model, sequences, **run)
+        return replace(found, shown=len(self.chorales) or found.shown)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +110,7 @@ class LesionCommand(Common):
     pairs: bool = option(False, "Also lesion every pair of layers.")
     seed: int = option(0, "Seed of the bootstrap that draws the intervals, over chorales or parts of a text.", least=0)
 
-    name, overlap = "lesion", 1  # tokens that two parts of a text share
+    name = "lesion"
 
     def parts_of_text(self, corpus, split: str) -> list:
         from analysis.sequences import stretches
@@ -146,13 +145,3 @@ def _opened(options: Gates | LesionCommand) -> tuple:
         trained = load_text_model(options.checkpoint, options.cell)
         return trained.model, trained.corpus(options.data), True
     return load_model(options.checkpoint, options.cell), corpus_of(options.checkpoint, options.data), False
-
-
-def _title(model) -> str:
-    """The network in titles: "rhn, depth 6, 262 units"."""
-    from analysis.lesion_modes import cells_of
-    from gersgorin.loading.find_cell import cell_title
-    from rhn.cells import name_of_cell
-
-    cells = list(cells_of(model).values())
-    return f"{len(cells)} x " * (len(cells) > 1) + cell_title(cells[0], name=name_of_cell(cells[0]))

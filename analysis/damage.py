@@ -22,6 +22,15 @@ from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted, table
 
 LINES = {"layer": "layer {}", "blind": "layer {}: blind", "beyond blind": "layer {} > blind", "pair": "layers {}"}
+LESIONED = {
+    "bias": "gates shut",
+    "carry": "layer skipped",
+    "mean": "gates held at their means",
+    "open": "gates held open",
+    "blind": "input removed",
+    "skip": "shortcut removed",
+}
+"""A lesion of each mode in words."""
 DECADES = 2  # that a symmetric logarithmic axis shows beside its linear part
 
 
@@ -60,23 +69,26 @@ class LesionTable(Result, kind="lesions"):
         return [row for row in self.table() if row["kind"] == kind]
 
     def by_damage(self, kind: str = "layer") -> list[dict]:
-        """Rows of one kind, in falling order of damage."""
-        return sorted(self.rows(kind), key=lambda row: -row["delta"] if math.isfinite(row["delta"]) else math.inf)
+        """Rows of one kind, the largest change of the loss first, up or down."""
+        return sorted(self.rows(kind), key=lambda row: -abs(row["delta"]) if math.isfinite(row["delta"]) else 1)
 
     @property
     def measured(self) -> str:
         """The amount of data."""
         return f"{counted(self.sequences, 'sequence')}, {counted(self.frames, f'predicted {self.step}')}"
 
+    @property
+    def largest(self) -> str:
+        """The lesion with the largest change of the loss in words."""
+        most, on = self.by_damage()[0], f" on {self.split}" if self.split else ""
+        lesion = f"the lesion of layer {most['label']} ({LESIONED[self.mode]})"
+        return f"{lesion} changes the loss{on} most, by {most['delta']:+.3g}"
+
     def sentences(self) -> Iterator[str]:
-        """The layer that is missed most, and what the intervals say."""
-        worst, where = self.by_damage()[0], f" on {self.split}" if self.split else ""
-        change = f"Without layer {worst['label']} ({self.mode}) the loss{where} changes most, by {worst['delta']:+.3g}"
-        yield f"{change} from {self.baseline:.4g}: {self.measured}, nats a {self.step}."
-        over = f"Intervals are over the {self.sequences} sequences, for this one network"
-        sure = f"{over}: another training may differ by more."
-        none = "There are no intervals: they need more than one sequence."
-        yield sure if np.isfinite(self.low).any() else none
+        """The lesion with the largest change, and what the intervals say."""
+        yield f"T{self.largest[1:]} from {self.baseline:.4g}: {self.measured}, nats a {self.step}."
+        known = f"Intervals are over the {self.sequences} sequences of this network: other trainings may differ more."
+        yield known if np.isfinite(self.low).any() else "There are no intervals: they need more than one sequence."
 
     def lines(self) -> Iterator[str]:
         """Layers by damage, controls and pairs."""
@@ -105,7 +117,7 @@ class LesionTable(Result, kind="lesions"):
         rows = self.rows()
         place = {row["label"]: x for x, row in enumerate(rows, start=1)}
         controls = [row for row in self.rows("blind") if row["label"] in place]
-        _points(rows, list(place.values()), ax, fmt="o", color=BLUE, label=f"lesioned ({self.mode})")
+        _points(rows, list(place.values()), ax, fmt="o", color=BLUE, label=f"lesioned: {LESIONED[self.mode]}")
         if controls:
             beside = [place[row["label"]] + 0.2 for row in controls]
             _points(controls, beside, ax, fmt="D", color=ORANGE, label="layer kept, input removed (blind)", mfc="white")
@@ -122,12 +134,9 @@ class LesionTable(Result, kind="lesions"):
     def figure(self) -> Figure:
         """Figure 6, beside it pairs if they were measured."""
         draws: list = [self.plot, partial(plot_pairs, self)][: 1 + ("pair" in self.row_kind)]
-        worst = self.by_damage()[0]
-        title = f"without layer {worst['label']} ({self.mode}) the loss changes most, by {worst['delta']:+.2g}"
         about = "; ".join(filter(None, (self.about, self.measured)))
-        return compose(
-            title_of(self.title, title), about, Block(draws, 3.6, len(draws)), width=4 + 4 * (len(draws) - 1) + 1
-        )
+        panels = Block(draws, 3.6, len(draws))
+        return compose(title_of(self.title, self.largest), about, panels, width=1 + 4 * len(draws))
 
 
 def plot_pairs(table: LesionTable, ax: Axes) -> None:

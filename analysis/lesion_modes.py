@@ -15,8 +15,8 @@ its whole recurrence: lesioning it freezes the state. `mean` sets the gate's wei
 exactly 0 or 1 becomes a bias of -1e4 or +1e4. `carry` shares no code with the lesions that only change biases, so that the two check
 one another.
 
-A `Lesion` of no layers is the unlesioned network. Since only parameters change, many lesions are one stack
-(`analysis.lesions.stacked_nll`). To add a mode, add a row to `MODES` and its new values to `changes`.
+Since only parameters change, many lesions are one stack (`analysis.lesions.stacked_nll`). To add a mode, add a row to `MODES` and its
+new values to `changes`.
 
 Legend: T steps, B sequences, n units, L layers of a cell. Layers of a network are counted from 1, through all stacked cells.
 """
@@ -104,7 +104,7 @@ class Lesion:
     """A mode, and the lesioned layers (from 1 through all stacked cells)."""
 
     mode: str
-    layers: tuple[int, ...] = ()
+    layers: tuple[int, ...]
 
 
 def _gated(layer: Layer, cell: Cell) -> bool:
@@ -194,7 +194,12 @@ def changes(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> d
 
 
 def lesioned(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> nn.Module:
-    """A copy of a network with one lesion; see `changes`."""
+    """A copy of a network with one lesion; see `changes`. Raises InvalidInputError for a mode or layers that the network lacks."""
+    fits, layers = lesioned_layers(model, check_mode(model, lesion.mode)), lesion.layers
+    if not (isinstance(layers, tuple) and layers and {*layers} <= {*fits}):
+        raise InvalidInputError(f"layers is {layers!r}: expected a tuple of some of {fits}, counted from 1")
+    if lesion.mode == "mean" and len(means) != len(places(model)):
+        raise InvalidInputError("mode 'mean' needs the gates' means: pass analysis.gates.unit_means(model, pieces)")
     model = copy.deepcopy(prepared(model, lesion.mode))
     model.load_state_dict(changes(model, lesion, means), strict=False)
     return model

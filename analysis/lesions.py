@@ -85,8 +85,7 @@ def lesion(
     if all(len(s) < 2 for s in sequences):
         raise DataError(f"there is nothing to predict: expected sequences of at least 2 {task.step}s")
     layers, controls = lesioned_layers(model, mode), lesioned_layers(model, "blind") if mode != "blind" else []
-    plan: dict[tuple, Lesion] = {("", ()): Lesion(mode)}
-    plan |= {("layer", (layer,)): Lesion(mode, (layer,)) for layer in layers}
+    plan: dict[tuple, Lesion] = {("layer", (layer,)): Lesion(mode, (layer,)) for layer in layers}
     plan |= {("pair", pair): Lesion(mode, pair) for pair in itertools.combinations(layers, 2) if pairs}
     plan |= {("blind", (layer,)): Lesion("blind", (layer,)) for layer in controls}
     means = unit_means(model, sequences, device=device) if mode == "mean" else ()
@@ -94,13 +93,13 @@ def lesion(
     like = next(network.parameters())
     means = [mean.to(like.device) for mean in means]
     batches = task.batches(sequences, like)
-    some = [lambda l=l: changes(network, l, means) for l in plan.values()]
+    some: list[Callable] = [dict, *(lambda l=l: changes(network, l, means) for l in plan.values())]  # first unlesioned
     nll = stacked_nll(network, task, some, batches, at_once=at_once, progress=progress).numpy()
     if not np.isfinite(nll[0]).all():
         raise InvalidInputError("the loss of the unlesioned network is not finite: its weights are too large to run")
     counts = torch.cat([batch.mask[1:].sum(0, dtype=torch.float64) for batch in batches]).cpu()
     frames = counts[counts > 0].numpy()  # without rows of padding
-    columns = _columns(list(plan), [p.label for p in places(model)], mode, nll, frames, seed)
+    columns = _columns([("", ()), *plan], [p.label for p in places(model)], mode, nll, frames, seed)
     facts = {"sequences": len(frames), "frames": int(frames.sum()), "baseline": float((nll.sum(1) / frames.sum())[0])}
     return LesionTable(mode=mode, split=split, step=task.step, **facts, **columns)  # type: ignore[arg-type]
 

@@ -78,7 +78,7 @@ def excerpts(
     return [Excerpt(tokens[s : s + length], name=f"{split}-{s}", vocabulary=vocabulary) for s in starts]
 
 
-def stretches(tokens: np.ndarray, *, length: int, max_tokens: int) -> list[np.ndarray]:
+def stretches(tokens: np.ndarray, *, length: int = 200, max_tokens: int = 20_000) -> list[np.ndarray]:
     """Cut the beginning of a text, `max_tokens` predicted tokens, into stretches that predict `length` tokens each.
 
     The last token of one is the first of the next, so that every token but the text's first is predicted once.

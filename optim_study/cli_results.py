@@ -144,6 +144,7 @@ class Plot(Stored, Drawing):
         metavar="NLL",
         above=0,
     )
+    output: tuple[Path, ...] = option((), "A figure (.png, .svg, .pdf), and its trials (.csv).", metavar="FILE")
     json: bool = option(False, "Print the counts as one JSON list.")
 
     def run(self) -> None:

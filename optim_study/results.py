@@ -213,13 +213,11 @@ def study_title(rows: Sequence[Row], shows: str) -> str:
 
 def study_about(rows: Sequence[Row], more: str = "") -> str:
     """The second line of a figure: optimizers, sizes, lengths and starts of the rows, and more of their origin."""
-    biases = [row.transform_bias for row in rows if row.transform_bias is not None]
-    starts = f"{', '.join(dict.fromkeys(row.init_scheme for row in rows))} starts"
     words = [
         ", ".join(dict.fromkeys(row.optimizer for row in rows)),
         f"{range_words([row.hidden_size for row in rows])} units",
         f"at most {counted(max(row.epochs for row in rows), 'epoch')}",
-        f"{starts}, transform bias {range_words(biases)}" if biases else starts,
+        f"{', '.join(dict.fromkeys(row.init_scheme for row in rows))} starts",
         more,
     ]
     return "; ".join(filter(None, words))
@@ -227,24 +225,27 @@ def study_about(rows: Sequence[Row], more: str = "") -> str:
 
 def protocol_words(configs: Sequence[StudyConfig]) -> str:
     """Ranges, budget, seed and data that all these studies share."""
+    gated = any("transform_bias" not in lacking(config.label) for config in configs)
 
     def words(config: StudyConfig) -> list[str]:
         return [
             "learning rate {:g} to {:g}".format(*config.learning_rate),
             "standard deviation {:g} to {:g}".format(*config.init_std),
+            f"transform bias {range_words(config.transform_bias)}" * gated,
             f"{config.budget_scale:g} times the paper's parameters",
             f"seed {config.seed}",
             f"chorales {config.data[:12]}",
         ]
 
-    return "; ".join(word for word in words(configs[0]) if all(word in words(c) for c in configs)) if configs else ""
+    shared = [word for word in words(configs[0]) if all(word in words(c) for c in configs)] if configs else []
+    return "; ".join(filter(None, shared))
 
 
 def range_words(values: Collection[float]) -> str:
-    """Numbers in a figure.
+    """Numbers in a figure: one or two, or the least and greatest.
 
-    >>> range_words([4, 2, 3]), range_words([-0.0])
-    ('2 to 4', '0')
+    >>> range_words([4, 2, 3]), range_words([20, 29, 20]), range_words([-0.0])
+    ('2 to 4', '20 and 29', '0')
     """
-    low, high = min(values) + 0.0, max(values) + 0.0
-    return f"{low:g}" + (f" to {high:g}" if high > low else "")
+    every = sorted({value + 0.0 for value in values})
+    return (" and " if len(every) == 2 else " to ").join(f"{value:g}" for value in dict.fromkeys([every[0], every[-1]]))

@@ -10,7 +10,8 @@ below; at 9.5, the default, a network has begun to follow the music. `REGIONS` o
     scaled, orthogonal, identity   by scheme
 
 Intervals are exact binomial ones (Clopper and Pearson) of 95 %: 0 of 60 means 0 to 6 %. Each architecture is compared with the RHN of
-the same depth, optimizer and region by Fisher's exact test, two-sided; Holm's method corrects for all tests of a table.
+the same depth, optimizer and region by Fisher's exact test, two-sided; Holm's method corrects for all tests of a table, of which
+regions with the same trials are one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -84,7 +85,8 @@ def training_shares(
         for trials in by_network(rows).values()
         for name in regions
     ]
-    return _compared([_share(trials, name, loss, below) for name, trials in parts if trials])
+    parts = [(name, trials) for name, trials in parts if trials]
+    return _compared([_share(trials, name, loss, below) for name, trials in parts], [trials for _, trials in parts])
 
 
 def region(row: Row) -> str:
@@ -120,19 +122,21 @@ def _line(s: Share) -> dict:
     return vars(s) | {"study": study, "share": f"{100 * s.share:.0f} %", "interval": interval}
 
 
-def _compared(found: list[Share]) -> list[Share]:
-    """Add the tests against the RHN of the same depth, optimizer and region."""
+def _compared(found: list[Share], parts: Sequence[list[Row]]) -> list[Share]:
+    """Add the tests against the RHN of the same depth, optimizer and region; parts: the trials of each share."""
     from scipy.stats import fisher_exact
 
-    reference = {(s.depth, s.optimizer, s.region): s for s in found if s.arch == COMPARED_WITH}
-    tested = {}
+    places = {(s.depth, s.optimizer, s.region): k for k, s in enumerate(found) if s.arch == COMPARED_WITH}
+    pairs, tests = {}, {}
     for k, share in enumerate(found):
-        other = reference.get((share.depth, share.optimizer, share.region))
-        if other and share.arch != COMPARED_WITH:
-            counts = [[s.below, s.trials - s.below] for s in (share, other)]
-            tested[k] = float(fisher_exact(counts).pvalue)
-    for k, corrected in zip(tested, holm(list(tested.values())), strict=True):
-        found[k] = replace(found[k], p=tested[k], p_holm=corrected)
+        place = places.get((share.depth, share.optimizer, share.region))
+        if place is not None and share.arch != COMPARED_WITH:
+            counts = [[s.below, s.trials - s.below] for s in (share, found[place])]
+            pairs[k] = tuple(parts[k]), tuple(parts[place])
+            tests[pairs[k]] = float(fisher_exact(counts).pvalue)
+    corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
+    for k, pair in pairs.items():
+        found[k] = replace(found[k], p=tests[pair], p_holm=corrected[pair])
     return found
 
 

@@ -34,11 +34,10 @@ COLORS = {"rhn": BLUE, "dt-rnn": RED, "dts-rnn": GREEN, "rnn": ORANGE, "lstm": P
 OTHERS = ("#000000", ORANGE, PURPLE, SKY, "#7F6A2E", GREY)
 LABELS = {"train": "best training NLL (nats a frame)", "valid": "best validation NLL (nats a frame)"}
 DASHES = {"constant": "--", "learned": "-.", "below": ":"}
-SIZE = 2  # points, of a trial
-COLUMN_INCHES, ROW_INCHES = 1.3, 4.6
+COLUMN_INCHES, LEAST_INCHES = 1.3, 0.75  # widths of a column: usual, and in a narrow figure with letters of 9 points
+ROW_INCHES, ALL_INCHES, LEAST_ROW = 4.6, 9.5, 2.4  # heights: of a row, of several together, and of each at least
 MOST_COLUMNS = 12  # of a row
-MARGIN = 0.12  # of the axis, below the points for the best losses, above them for the number of hidden trials
-SMALL = 7  # points, of numbers within the axes
+MARGIN = 0.18  # of the axis, below the points for the best losses
 
 
 @drawn
@@ -55,12 +54,13 @@ def plot_swarm(
 ) -> Figure:
     """Draw a point for each trial, hollow if it diverged, and a black line at the median of each network.
 
-    Where too many trials have one loss, points at the sides of a column cover each other.
+    Returns a whole figure, whose `axes` are the rows of columns: it cannot be drawn into other axes. Where too many trials have one
+    loss, points at the sides of a column cover each other.
 
     by: order of the columns, of each optimizer.
     constant: loss of the best constant output; None: that of the rows, if all have the same.
     below: trials with a lower loss count as trained.
-    up_to: end of the axis, which counts the trials above; None: all trials are drawn.
+    up_to: end of the axis, the trials above are counted over it; None: all trials are drawn.
     log: a log axis; None: if a loss in the figure is more than `LOG_FROM` times that of the best constant output, or the median.
     about: settings of the study and origin of the rows.
 
@@ -81,15 +81,16 @@ def plot_swarm(
     if constant is not None:
         levels["constant"] = constant, f"best constant output ({constant:.2f})"
         levels["learned"] = LEARNED * constant, f"10 % below it ({LEARNED * constant:.2f})"
-    axis = _Axis(loss, log and min(shown) > 0, ceiling, levels)
     columns, words = by_network(rows, by), {"arch": "architecture", "depth": "recurrence depth"}[by]
     width = max(6.0, COLUMN_INCHES * min(len(columns), MOST_COLUMNS) + 1)
-    most = int((sized(width) - 0.6) / COLUMN_INCHES * 9 / rcParams["font.size"])
-    most, every, colors = min(MOST_COLUMNS, max(1, most)), [*columns.items()], colors_of(columns)
+    inches, every, colors = sized(width) - 0.6, [*columns.items()], colors_of(columns)
+    most = min(MOST_COLUMNS, max(1, int(inches / LEAST_INCHES * 9 / rcParams["font.size"])))
     parts = np.array_split(range(len(every)), -(-len(every) // most))
+    axis = _Axis(loss, log and min(shown) > 0, ceiling, levels, inches / len(parts[0]), every[-1])
     lines = [partial(_draw_columns, [every[k] for k in part], axis, colors) for part in parts]
-    title = study_title(rows, f"every trial's loss, by {words}")
-    return compose(title, study_about(rows, about), Block(lines, ROW_INCHES, 1, "y", legend=True), width=width)
+    title, height = study_title(rows, f"every trial's loss, by {words}"), max(LEAST_ROW, ALL_INCHES / len(parts))
+    block = Block(lines, min(ROW_INCHES, height), 1, "y", legend=True)
+    return compose(title, study_about(rows, about), block, width=width)
 
 
 def colors_of(networks: Iterable[Network]) -> dict[str, str]:
@@ -106,32 +107,37 @@ class _Axis:
     loss: Objective
     log: bool
     ceiling: float
-    """Losses above it are counted, not drawn; infinity: all are drawn."""
+    """The end of the axis; losses above it are counted, not drawn; infinity: all are drawn."""
     levels: Mapping[str, tuple[float, str]]
     """Horizontal lines and their labels, by the names of `DASHES`."""
+    inches: float
+    """Width of a column."""
+    last: tuple[Network, list[Row]]
+    """The last column of all rows."""
 
 
 def _draw_columns(columns: Sequence[tuple[Network, list[Row]]], axis: _Axis, colors: dict[str, str], ax: Axes) -> None:
     """Draw networks beside each other."""
     ax.set_yscale("log" if axis.log else "linear")
     ax.margins(y=MARGIN)
-    if axis.ceiling < np.inf:
-        ax.update_datalim([(0, axis.ceiling)])
     for k, (network, trials) in enumerate(columns):
         _draw_column(ax, k, trials, axis, colors[network.arch])
     for name, (level, label) in axis.levels.items():
-        ax.axhline(level, gid=name, label=label, linestyle=DASHES[name], color="0.25", linewidth=1, zorder=0.8)
+        if level <= axis.ceiling:
+            ax.axhline(level, gid=name, label=label, linestyle=DASHES[name], color="0.25", linewidth=1, zorder=0.8)
     ax.set_xticks(range(len(columns)), [_name(*column, axis) for column in columns])
     ax.set(xlim=(-0.5, len(columns) - 0.5), ylabel=LABELS[axis.loss])
-    ax.set_xlabel("trained of all trials; below: the least loss")
+    if axis.ceiling < np.inf:
+        ax.set_ylim(top=axis.ceiling)
+    ax.set_xlabel("below the points: the least loss" if columns[-1] is axis.last else "")
     ax.grid(axis="y", color="0.92", linewidth=0.6)
     ax.set_axisbelow(True)
 
 
 def _name(network: Network, trials: Sequence[Row], axis: _Axis) -> str:
     trained = sum(row.loss(axis.loss) < axis.levels["below"][0] for row in trials)
-    words = [*network.title.split(", "), f"{trained} of {len(trials)}"]
-    return "\n".join(in_inches(word, 0.8 * COLUMN_INCHES, SMALL + 1) for word in words)
+    words = [*network.title.split(", "), f"{trained} of {len(trials)}", "trained"]
+    return "\n".join(in_inches(word, 0.9 * axis.inches, rcParams["xtick.labelsize"]) for word in words)
 
 
 def _draw_column(ax: Axes, k: int, trials: Sequence[Row], axis: _Axis, color: str) -> None:
@@ -139,11 +145,12 @@ def _draw_column(ax: Axes, k: int, trials: Sequence[Row], axis: _Axis, color: st
 
     losses = [row.loss(axis.loss) for row in trials]
     shown = [row for row in trials if row.loss(axis.loss) <= axis.ceiling]
-    offset: dict = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": SMALL}
+    size, letters = rcParams["font.size"] / 4.5, rcParams["xtick.labelsize"]  # points
+    offset: dict = {"textcoords": "offset points", "ha": "center", "fontsize": letters}
     if k % 2:
         ax.axvspan(k - 0.5, k + 0.5, color="0.965", linewidth=0, zorder=0)
     if shown:
-        style = {"size": SIZE, "linewidth": 0.5, "native_scale": True, "warn_thresh": 1, "legend": False}
+        style = {"size": size, "linewidth": 0.5, "native_scale": True, "warn_thresh": 1, "legend": False}
         seaborn.swarmplot(x=[k] * len(shown), y=[row.loss(axis.loss) for row in shown], color=color, ax=ax, **style)
         points = ax.collections[-1]
         points.set_facecolor(["white" if row.diverged else color for row in shown])
@@ -151,9 +158,9 @@ def _draw_column(ax: Axes, k: int, trials: Sequence[Row], axis: _Axis, color: st
         if any(row.diverged for row in shown):
             ax.plot([], [], "o", color="black", markerfacecolor="white", markersize=4, label="diverged")
         words = f"{min(losses):{'.2f' if min(losses) >= 0.01 else '.2g'}}"
-        ax.annotate(words, (k, min(losses)), (0, -SIZE), gid="best", zorder=7, **offset)
+        ax.annotate(words, (k, min(losses)), (0, -size), gid="best", zorder=7, va="top", **offset)
     if (median := float(np.median(losses))) <= axis.ceiling:
         line: dict = {"color": "black", "linewidth": 1, "marker": "<", "markersize": 4, "markevery": [1], "zorder": 0.9}
         ax.plot([k - 0.45, k + 0.42], [median] * 2, gid="median", label="median", **line)
     if hidden := len(trials) - len(shown):
-        ax.annotate(f"{hidden}\nabove", (k, 1), (0, -2), ax.get_xaxis_transform(), gid="above", **offset)
+        ax.annotate(f"{hidden}\nabove", (k, 1), (0, 2), ax.get_xaxis_transform(), gid="above", **offset)

@@ -18,13 +18,14 @@ from analysis.report.page import Section, Table, section_of
 from analysis.sequences import Excerpt, stretches
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.spectra import Spectra
+from gersgorin.loading.find_cell import model_label
 from gersgorin.loading.network import read_state
 from gersgorin.loading.open import module_of_options, network_of_options, run_along
 from gersgorin.loading.options import NetworkOptions
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.loading.sources import TEXT_STEPS, Source, source_of_options
 from gersgorin.plotting.run_figure import draw_run
-from gersgorin.run.run import Run
+from gersgorin.run.run import Label, Run
 from gersgorin.training.training import Training
 from rhn.checkpoints import load_model, read_metadata, weights_file
 from rhn.errors import DataError, InvalidInputError
@@ -38,8 +39,7 @@ from rhn.utils.result import Result
 ABOUT = "What it is and how it was made"
 LEFT_OUT = ("vocabulary",)  # thousands of words
 MOST_VALUES = 400
-QUICK = 2e7  # weights x lesioned networks: about half a minute on the chorales
-LESION_TOKENS, LESION_LENGTH = 20_000, 200
+QUICK = 1e11  # weights x lesioned networks x steps: about half a minute
 
 Progress = Callable[[str], Callable[[int, int], None]]
 
@@ -51,11 +51,15 @@ class Read:
     model: nn.Module
     text: TrainedText | None
     """Of a language model: its vocabulary and text."""
-    source: Source
     sequence: np.ndarray
     """Numbers (T, m), or an `Excerpt` of ids (T,)."""
     run: Run
     """Of its first recurrent cell."""
+
+    @property
+    def label(self) -> Label:
+        """Names of the whole network, and the origin of its weights and sequence."""
+        return replace(self.run.label, title=model_label(self.model).title)
 
 
 def checkpoint_section(path: Path) -> Section:
@@ -138,7 +142,7 @@ def read_network(options: Options, path: Path) -> Read:
     if text:
         sequence = Excerpt(sequence, name=source.name, vocabulary=text.vocabulary)
     model = model or module_of_options(asked, source.input_size)
-    return Read(model=model, text=text, source=source, sequence=sequence, run=run)
+    return Read(model=model, text=text, sequence=sequence, run=run)
 
 
 def _analysis(row: Analysis, read: Read, progress) -> Result:
@@ -146,7 +150,9 @@ def _analysis(row: Analysis, read: Read, progress) -> Result:
     if row.needs == "training":
         if not isinstance(read.model, PolyphonicModel | LanguageModel):
             raise InvalidInputError(f"{read.run.label.title} has no loss")
-        return row(Training.of_frames(read.model, torch.as_tensor(np.asarray(read.sequence))), progress=progress)
+        training = Training.of_frames(read.model, torch.as_tensor(np.asarray(read.sequence)))
+        training.label = read.label
+        return row(training, progress=progress)
     if row.needs == "map":
         return row(SequenceMap(read.model, np.asarray(read.sequence), label=read.run.label), progress=progress)
     return row(read.run, progress=progress)
@@ -154,16 +160,16 @@ def _analysis(row: Analysis, read: Read, progress) -> Result:
 
 def _gates(read: Read, progress) -> Result:
     found = gate_activity(read.model, [read.sequence], progress=progress)
-    return replace(found, names=(read.source.first_label,), title=read.run.label.title)
+    return replace(found, names=(read.label.along,), title=read.label.title, about=read.label.about)
 
 
 def _lesions(read: Read, options: Options, path: Path, progress) -> Result:
-    work = sum(p.numel() for p in read.model.parameters()) * (1 + len(places(read.model)))
-    if not options.lesions and (read.text or work > QUICK):
-        raise InvalidInputError("lesions of a network of this size take minutes, add --lesions for them")
     if read.text:
-        split, tokens = "valid", read.text.corpus(options.data).valid
-        sequences = stretches(tokens, length=LESION_LENGTH, max_tokens=LESION_TOKENS)
+        split, sequences = "valid", stretches(read.text.corpus(options.data).valid)
     else:
         split, sequences = "test", corpus_of(path, options.data).test
-    return replace(lesion(read.model, sequences, split=split, progress=progress), title=read.run.label.title)
+    weights, networks = sum(p.numel() for p in read.model.parameters()), 1 + len(places(read.model))
+    if not options.lesions and weights * networks * sum(map(len, sequences)) > QUICK:
+        raise InvalidInputError("lesions of this network take longer than about half a minute: add --lesions for them")
+    found = lesion(read.model, sequences, split=split, progress=progress)
+    return replace(found, title=read.label.title, about=read.label.made)

@@ -25,7 +25,7 @@ class ReportedNetwork:
 
     lesions: bool = option(
         False,
-        "Lesions also of a large network or of a language model (on 20,000 tokens), which take minutes.",
+        "Lesions also of a large network, which take longer than half a minute (of a text: on 20,000 tokens).",
     )
     also: tuple[str, ...] = option((), "Further analyses, such as lyapunov or bounds.")
 

@@ -20,10 +20,8 @@ class Report(Drawing):
         metavar="DIR",
         positional=True,
     )
-    depth: bool = option(
-        False,
-        "Draw trainings on Penn Treebank: best validation perplexity by recurrence depth, beside the paper's numbers.",
-    )
+    depth: bool = option(False, "Draw best validation perplexity by depth, on Penn Treebank, beside the paper's.")
+    output: tuple[Path, ...] = option((), "A figure (.png, .svg, .pdf), and its numbers (.csv).", metavar="FILE")
 
     def run(self) -> None:
         named = [word for run in self.runs for word in (_called(run), place(run))]

@@ -215,7 +215,8 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
         ax.plot(epoch, best, **_style(k), markersize=7)
         label = f"{drawable(c.name)}: {best:.4g} at epoch {epoch}"
         handles.append(Line2D([], [], linewidth=1.4, markersize=5, label=label, **_style(k)))
-    ax.set(xlabel="epoch", ylabel=LABELS[curves[0].measure])
+    left_out = " (0, before the training, is not drawn)" * any(0 in c.epochs[:-1] for c in curves)
+    ax.set(xlabel=f"epoch{left_out}", ylabel=LABELS[curves[0].measure])
     if min(np.nanmin(np.append(c.train, c.valid)) for c in curves) > 0:
         ax.set_yscale("log")
         plain_log_ticks(ax.yaxis)

@@ -194,6 +194,21 @@ def test_modes_that_a_network_does_not_have(case, mode, words):
     assert words in str(error.value)
 
 
+@for_each(
+    ("mode", "layers", "words"),
+    [
+        ("Bias", (1,), "unknown mode 'Bias', expected one of bias"),
+        ("skip", (1,), "needs shortcuts"),
+        *(("bias", layers, "expected a tuple of some of [1, 2, 3]") for layers in ((), (0,), (1, 9), 1)),
+        ("mean", (1,), "pass analysis.gates.unit_means"),
+    ],
+)
+def test_a_lesion_that_a_network_does_not_have_is_refused(mode, layers, words):
+    with pytest.raises(InvalidInputError) as error:
+        lesioned(network(), Lesion(mode, layers))
+    assert words in str(error.value)
+
+
 def test_what_cannot_be_measured_is_refused():
     model = network()
     with pytest.raises(InvalidInputError, match="predicts nothing"):

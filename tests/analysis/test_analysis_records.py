@@ -76,9 +76,18 @@ def test_sequences_share_a_scale_in_panels_of_their_own(gates):
     panels = [ax for ax in gates.figure().axes if ax.get_title(loc="left")]
     for ax, sequence in zip(panels, gates.sequences, strict=True):
         assert np.array_equal(ax.images[0].get_array(), sequence.activity)
-        assert (ax.images[0].get_clim(), ax.get_xlim()) == ((0, gates.activity.max()), (0, 9))
+        assert (ax.images[0].get_clim(), ax.get_xlim()) == ((0, 1), (0, 9))
         assert ax.get_title(loc="left") == sequence.names[0]
     assert gates.plot(k=1).images[0].get_array().shape == (3, 9)
+
+
+def test_a_figure_of_gates_says_only_what_it_shows():
+    found = replace(gate_activity(network(), rolls(6, 9, 4000)), shown=2)
+    assert found.plot().get_xlim() == (0, 9), "the pieces that are shown"
+    assert [replace(found, shown=n).figure().axes[n - 1].get_xlabel().count("a line") for n in (2, 3)] == [1, 0]
+    assert "most in layer" in found.figure().get_suptitle()
+    same = replace(found, activity=np.full_like(found.activity, 0.119))
+    assert same.figure().get_suptitle() == "Transform gates are open by 0.12 on average"
 
 
 def test_figure_six_shows_damage_intervals_and_the_control(table):
@@ -93,6 +102,11 @@ def test_figure_six_shows_damage_intervals_and_the_control(table):
     pairs = next(ax for ax in table.figure().axes if ax.images).images[0].get_array()
     found = {row["label"]: row["delta"] for row in table.table()}
     assert [pairs[0, 1], pairs[2, 0], pairs[1, 2]] == [found[label] for label in ("1+2", "1+3", "2+3")]
+
+
+def test_the_sentence_names_the_largest_change_up_or_down(table):
+    better = replace(table, delta=np.where(np.array(table.label) == "2", -99.0, table.delta))
+    assert "of layer 2 (gates shut) changes the loss on train most, by -99 " in next(better.sentences())
 
 
 @pytest.mark.parametrize(("low", "scale"), [(1e-3, "log"), (-2.0, "symlog"), (0.0, "symlog")])
@@ -114,7 +128,7 @@ def test_a_single_sequence_is_drawn_and_printed_without_an_interval():
 def test_the_table_is_sorted_by_damage_and_names_what_is_beyond_blindness(table):
     lines = table.summary().splitlines()
     order = [line.split()[1] for line in lines if re.match(r"layer \d  ", line)]
-    assert order == [row["label"] for row in sorted(table.rows(), key=lambda row: -row["delta"])]
+    assert order == [row["label"] for row in sorted(table.rows(), key=lambda row: -abs(row["delta"]))]
     assert any("layer 1: blind" in line for line in lines) and any("layer 1 > blind" in line for line in lines)
 
 

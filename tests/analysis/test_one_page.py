@@ -16,6 +16,8 @@ from analysis.cli import main as analyze_command
 from analysis.report import cli as report_cli
 from analysis.report.cli import main
 from analysis.report.folders import study_sections
+from analysis.report.network import network_sections
+from analysis.report.options import Options
 from analysis.report.page import Section, Table, page_html, write_page
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.steps import Products
@@ -90,6 +92,13 @@ def test_a_training_is_reported_with_its_curve_and_every_default_analysis(page, 
     )
     assert "77 sequences, 4,648 predicted frames" in text  # lesions: all test chorales, as `rhn-analyze lesion`
     assert len(first[1]) < 360 and "--learning-rate" in text and "--beta1" not in text
+
+
+def test_every_figure_of_a_network_names_its_checkpoint(run):
+    options = Options(about=run, steps=6)
+    sections = network_sections(options, run / "best.safetensors", lambda title: lambda done, total: None)
+    feet = [draw().get_supxlabel() for section in sections for draw in section.figures]
+    assert len(feet) == len(DEFAULT) + 2 and all(foot.startswith("tiny/best.safetensors: gaussian") for foot in feet)
 
 
 def test_figures_of_an_unfinished_training_say_so(run, tmp_path):

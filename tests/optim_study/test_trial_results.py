@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom, fisher_exact
 from tables import for_each
 
-from optim_study.protocol import OPTIMIZERS, SCHEMES
-from optim_study.results import COLUMNS, Network, Row, csv_text, read_csv, write_csv
+from optim_study.protocol import OPTIMIZERS, SCHEMES, StudyConfig
+from optim_study.results import COLUMNS, Network, Row, csv_text, protocol_words, read_csv, study_about, write_csv
 from optim_study.shares import LARGER, PAPERS_BOX, REGIONS, WHOLE, region, share_table, training_shares
 from rhn.errors import DataError
 
@@ -103,6 +103,13 @@ def test_networks_of_several_optimizers_are_apart_and_compared_under_their_own()
     assert "dt-rnn-depth4 adam " in " ".join(share_table(found).split())
 
 
+def test_the_foot_of_a_figure_has_the_space_of_the_search_and_the_sizes_of_the_trials():
+    configs = [StudyConfig(arch=arch, depth=1, data="toy") for arch in ("rhn", "dt-rnn")]
+    foot = study_about(network("rhn", 1, [8.0]) + network("dt-rnn", 1, [8.0], hidden_size=9), protocol_words(configs))
+    assert "; 7 and 9 units; " in foot and "; transform bias -3 to 0; " in foot and foot.count("bias") == 1
+    assert "bias" not in protocol_words(configs[1:])
+
+
 def test_shares_are_counted_below_the_threshold_and_their_intervals_are_exact():
     assert training_shares(network("rhn", 1, [PLATEAU] * 60))[0].interval == pytest.approx((0, 0.0596), abs=1e-4)
     (share,) = training_shares(network("rhn", 4, [7.0] * 15 + [9.5] + [PLATEAU] * 44, hidden_size=20))
@@ -135,6 +142,12 @@ def area():
         for arch, trials in settings.items()
         for n, (at, loss) in enumerate(trials)
     ]
+
+
+def test_regions_with_the_same_trials_are_one_test():
+    rows = [r for arch, train in (("rhn", 7.0), ("dt-rnn", PLATEAU)) for r in network(arch, 4, [train] * 6)]
+    whole, box = training_shares(rows, regions=(WHOLE, PAPERS_BOX))[2:]
+    assert whole.p == whole.p_holm == box.p == box.p_holm == pytest.approx(2 / comb(12, 6))
 
 
 def test_regions_are_counted_by_hand(area):

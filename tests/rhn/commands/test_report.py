@@ -127,9 +127,11 @@ def test_the_loss_before_training_is_drawn_only_if_there_is_no_other(run):
     def drawn(*losses):
         (found,) = read_curves(run(f"run-{len(losses)}", list(losses)))
         found = replace(found, epochs=found.epochs - 1)  # as trainings on the chorales count
-        return plots.plot_curves([found]).lines[1].get_ydata().tolist()
+        ax = plots.plot_curves([found])
+        return ax.lines[1].get_ydata().tolist(), ax.get_xlabel()
 
-    assert (drawn(60.0, 12.0, 8.0), drawn(61.0)) == ([12.0, 8.0], [61.0])
+    assert drawn(60.0, 12.0, 8.0) == ([12.0, 8.0], "epoch (0, before the training, is not drawn)")
+    assert drawn(61.0) == ([61.0], "epoch")
 
 
 def test_the_title_says_what_trainings_share(run):
