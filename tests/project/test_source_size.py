@@ -9,13 +9,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (34_590, 268_000),
-    "rhn": (12_945, 88_810),
-    "gersgorin": (16_995, 144_400),
-    "optim_study": (2_855, 20_160),
-    "analysis": (1_800, 14_700),
+    "rhn gersgorin optim_study analysis": (34_570, 269_000),
+    "rhn": (12_960, 88_910),
+    "gersgorin": (16_945, 144_910),
+    "optim_study": (2_870, 20_430),
+    "analysis": (1_800, 14_760),
     "tests": None,  # printed only
-    "benchmarks examples": (5_635, 56_380),
+    "benchmarks examples": (5_580, 54_960),
 }
 
 
