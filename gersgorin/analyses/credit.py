@@ -107,8 +107,8 @@ class Credit(Result, kind="credit"):
 
     def sentences(self) -> Iterator[str]:
         """The lags that the gradient comes from, the loss by truncation, and the lag from which on there is nothing."""
-        half, lost = counted(self.half, "step"), 100 * self.lost_beyond(10)
-        said = f"Half of the recurrence's gradient comes from states at most {half} back"
+        lost, half = 100 * self.lost_beyond(10), f"states at most {counted(self.half, 'step')} back"
+        said = f"Half of the recurrence's gradient comes from {half if self.half else 'the step of the loss itself'}"
         said += f"; truncation after 10 steps loses {lost:.3g} % of it."
         if (none := vanishes_at(self._by_lag)) is not None:
             said += f" From {counted(none, 'step')} back on it is zero, or too small for normal numbers."
