@@ -51,6 +51,7 @@ MARKERS = "osD^vPX*"
 DECADES = 8  # of a heat map's scale
 WIDTH = 8.0  # inches, of a figure of several panels
 LEAST = 2.0  # inches of a panel without labels and names of its own
+MOST_DESCRIBED = 3  # results, whose descriptions stand at the foot if they differ
 LONGEST = 0.3  # of a panel's width, a name at the end of a curve
 
 
@@ -355,7 +356,13 @@ def names_of(results: Sequence[Result]) -> tuple[str, str, list[str]]:
     titles, abouts = [result.title for result in results], [result.about for result in results]
     about = abouts[0] if len({*abouts}) == 1 else ""
     if len({*titles}) > 1:
-        return "", about, titles
+        parts = [each.split("; ") for each in abouts]
+        same = [part for part in parts[0] if all(part in others for others in parts)]
+        own = [
+            f"{title}: {', '.join(p for p in each if p not in same)}" for title, each in zip(titles, parts, strict=True)
+        ]
+        few = not about and all(abouts) and len(results) <= MOST_DESCRIBED
+        return "", "; ".join([*own, *same]) if few else about, titles
     return titles[0], about, [""] * len(titles) if about else abouts
 
 
