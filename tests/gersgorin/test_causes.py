@@ -140,6 +140,16 @@ def shut(model):
     return model
 
 
+def low(model):
+    """Outputs below 0."""
+    nn.init.constant_(model.out.bias.detach(), -2.0)
+    return model
+
+
+def cut(z, y):
+    return F.binary_cross_entropy(z.clamp(1e-7, 1 - 1e-7), y)
+
+
 def readout(units):
     """Only its last layer is trained."""
     model = Net(kind=nn.RNN, units=units)
@@ -280,6 +290,7 @@ CASES = [
         (Net(1, inputs=1, read=ALL), WAVES[:, :-1], WAVES[:, 1:], MSE),
     ),
     ("padding", False, (tagger(), PADDED, TAGS, tagging()), (tagger(), PADDED, TAGS, tagging(0))),
+    ("output range", True, (low(Net()), X, SIGN, cut), (Net(1, nn.Sigmoid()), X, SIGN, cut)),
     ("class imbalance", False, (Net(2), X, (SUM[:, 0] > 4).long(), CE), (Net(2), X, CLASS, CE)),
 ]  # fmt: skip
 

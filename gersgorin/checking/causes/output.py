@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
@@ -146,8 +146,25 @@ def _equal_inputs(case: Case) -> bool:
 
 
 def no_gradient(case: Case) -> Iterator[Cause]:
-    """The gradient is exactly zero in each weight."""
-    if not any(slope is not None and slope.any() for slope in case.gradients.values()) and case.spread >= ALIKE:
+    """The gradient is exactly zero in each weight, as of a loss that cuts off the outputs."""
+    if any(slope is not None and slope.any() for slope in case.gradients.values()) or case.spread < ALIKE:
+        return
+
+    def flat(z: Tensor) -> bool:
+        z = z.detach().requires_grad_()
+        return not torch.autograd.grad(case.loop.loss_fn(z.clone(), case.y), z, materialize_grads=True)[0].any()
+
+    z = case.output.detach()
+    if flat(z) and not flat(z.sigmoid()):
+        yield Cause(
+            "output range",
+            f"The gradient of the loss is exactly 0 at all outputs, from {z.min():.3g} to {z.max():.3g}, but not at numbers between 0 "
+            "and 1.",
+            "End the network with nn.Sigmoid(), or use a loss of logits, such as nn.BCEWithLogitsLoss().",
+            {"least": z.min().item(), "largest": z.max().item()},
+            sure=True,
+        )
+    else:
         yield Cause(
             "no gradient",
             "The gradient of the loss is exactly 0 in each of the "
