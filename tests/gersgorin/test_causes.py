@@ -424,6 +424,12 @@ def test_targets_of_other_rows_are_told_from_targets_in_another_order(rows, load
     assert [cause.name for cause in checked(y=y, steps=400).causes] == ["learned by heart"]
 
 
+def test_windows_that_hold_the_targets_of_earlier_rows_are_not_shifted():
+    noise = torch.randn(300, 1, generator=torch.Generator().manual_seed(5))
+    found = checked(Net(inputs=1), noise[:-1].unfold(0, 9, 1).mT, noise[9:], steps=300)
+    assert found.explained == 0 and "shifted targets" not in [cause.name for cause in found.causes]
+
+
 def test_what_a_network_does_not_see_comes_before_what_it_learns_by_heart_if_the_targets_match():
     x = torch.randn(N, 60, 3, generator=torch.Generator().manual_seed(4))
     found = checked(Net(units=32), x, x[:, 0, :1], steps=600)

@@ -9,9 +9,9 @@ explains nothing, shows a mistake.
 Legend: N examples in their order, D numbers of an example.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import closing
-from itertools import islice
 from typing import Any
 
 import torch
@@ -27,21 +27,25 @@ from rhn.utils.wording import first_line
 
 MOST, FEW = 512, 50  # examples in their order
 SHIFTS = 3  # examples by which targets are moved at most, in both directions
-MOST_CLASSES, MOST_NUMBERS = 256, 2**24  # symbols or classes; numbers of all inputs together
+MOST_CLASSES, MOST_NUMBERS = 256, 2**22  # symbols or classes; numbers of all inputs together
 RIDGES = torch.logspace(-4, 1, 6, dtype=torch.float64)  # relative to the mean of the kernel's diagonal
 CLEAR, NOTHING = 0.1, 0.02  # share of the targets' variance: explained for sure, and no more than by chance
+ALIKE = 0.3  # correlation of rows, above which they are one series
 CHANCE = 5.0  # standard errors of a correlation of 0, above which it is none
 
 
 def explained(case: Case, lacking: list[str]) -> dict[int, float]:
     """Share of the targets' variance that inputs explain, by the shift of the targets in rows; empty for data without such numbers.
 
-    lacking: takes a sentence if the data cannot be read in their order.
+    Of windows of one series, which hold the targets of earlier rows, and of other rows that go on with those before, only the share
+    without a shift. lacking: takes a sentence if the data cannot be read in their order.
     """
     if case.frames == 1:  # which is another cause
         return {}
     try:
-        return _explained(*map(_numbers, _in_order(case)))
+        x, y = _in_order(case)
+        found = _explained(_numbers(x), _numbers(y))
+        return {k: share for k, share in found.items() if k == 0 or not _overlap(x)}
     except USERS_FAULT as error:  # of a dataset or a collate function for more examples than it was given
         lacking.append(f"pairing of inputs and targets: {first_line(error)}")
         return {}
@@ -53,7 +57,7 @@ def _explained(x: Tensor | None, y: Tensor | None) -> dict[int, float]:
     Ridge regression with a linear and a Gaussian kernel, judged by leaving one example out; 0 if the explained part is not correlated
     with the targets more than by chance.
     """
-    if x is None or y is None or len(x) < FEW or len(y) != len(x) or x.numel() + y.numel() > MOST_NUMBERS:
+    if x is None or y is None or len(x) < FEW or len(y) != len(x):
         return {}
     x, y = ((part - part.mean(0)) / part.std(0).clamp_min(1e-12) for part in (x, y))
     linear, distances = x @ x.T, torch.cdist(x, x).square()
@@ -74,6 +78,14 @@ def _explained(x: Tensor | None, y: Tensor | None) -> dict[int, float]:
     return {shift: share(shift) for shift in range(-SHIFTS, SHIFTS + 1)}
 
 
+def _overlap(x: Tensor) -> bool:
+    """True if a row (T, ...) is like the one before, as it is or some steps later."""
+    x = x.flatten(2).double() if x.dim() > 2 else x[..., None].double()
+    x = (x - x.mean((0, 1))) / x.std((0, 1)).clamp_min(1e-12)
+    alike = ((x[:-1, s:] * x[1:, : x.shape[1] - s]).mean().item() for s in range(x.shape[1]))
+    return any(related > ALIKE for related in alike)
+
+
 def shifted_targets(found: dict[int, float]) -> Iterator[Cause]:
     """Targets of neighbouring examples. found: by `explained`."""
     shift = max(found, key=lambda k: found[k], default=0)
@@ -84,7 +96,7 @@ def shifted_targets(found: dict[int, float]) -> Iterator[Cause]:
             "shifted targets",
             f"A kernel regression explains {found[shift]:.0%} of the targets {other} than their inputs, and nothing of those in the "
             "same row.",
-            f"Pair them again: {lines}." + " Or, of windows of one series, take longer ones." * (shift > 0),
+            f"Pair them again: {lines}.",
             {"shift": shift, "explained": found[shift], "own": found[0]},
             sure=True,
         )
@@ -99,17 +111,18 @@ def _in_order(case: Case) -> tuple[Tensor, Tensor]:
         whole: Any = data.loader.dataset
         whole = whole.dataset if isinstance(whole, Subset) else whole  # with the examples that are held out
         count = min(len(whole), MOST)
-        loader = DataLoader(Subset(whole, range(count)), count, collate_fn=data.loader.collate_fn)
-        every = type(data)(loader, data.like, 60.0)
-        with closing(every.stream(0)) as stream:
-            x, y = next(islice(stream, 1))
+        first = copy.copy(data)
+        first.loader = DataLoader(Subset(whole, range(count)), count, collate_fn=data.loader.collate_fn)
+        with closing(first.stream(0)) as stream:
+            x, y = next(stream)
     return sequence_of(x).movedim(case.axis, 0), y.movedim(case.target_axis, 0)
 
 
 def _numbers(values: Tensor) -> Tensor | None:
-    """(N, D) of numbers, or of symbols and classes as ones and zeros; None if there are too many of these."""
-    if not values.is_floating_point():
-        if values.min() < 0 or values.max() >= MOST_CLASSES:
-            return None
-        values = F.one_hot(values.long())
+    """(N, D) of numbers, or of symbols and classes as ones and zeros; None if there are too many."""
+    if not values.is_floating_point() and not 0 <= values.min() <= values.max() < MOST_CLASSES:
+        return None
+    if values.numel() * (1 if values.is_floating_point() else int(values.max()) + 1) > MOST_NUMBERS:
+        return None
+    values = values if values.is_floating_point() else F.one_hot(values.long())
     return values.flatten(1).double() if values.dim() > 1 else values[:, None].double()
