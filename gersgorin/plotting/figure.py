@@ -33,6 +33,7 @@ from rhn.utils.figures import (
     PURPLE,
     RED,
     SKY,
+    drawn,
     legend_above,
     our_style,
     plain_log_ticks,
@@ -205,6 +206,7 @@ def panels(width: float, height: float, title: str | Callable[[Any], str] = "", 
 
     def decorate(*draws: Callable[..., object]) -> Callable[..., Axes]:
         @wraps(draws[0])
+        @drawn
         def plot(result: Result, ax: Axes | None = None, **options) -> Axes:
             if ax is not None:
                 draws[0](result, ax, **options)

@@ -75,14 +75,19 @@ def drawn(draw: Callable) -> Callable:
     Given axes have their title where a user's own style sets one, who can replace it.
     """
 
+    from matplotlib import rcParams
+
     @wraps(draw)
     def sized_draw(*args, figure: str | float | None = None, **options):
         with our_style(figure):
             shown = draw(*args, **options)
         for ax in (*args, options.get("ax")):
-            if hasattr(ax, "set_title") and (title := ax.get_title("left")):
+            if (
+                hasattr(ax, "set_title") and (place := rcParams["axes.titlelocation"]) != "left"
+            ):  # else in our own figure
+                title = ax.get_title("left")
                 ax.set_title("", loc="left")
-                ax.set_title(title)
+                ax.set_title(title, loc=place)
         return shown
 
     return sized_draw
