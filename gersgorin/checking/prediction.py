@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.kept_out import Reading
-from gersgorin.checking.clocks import ABOVE, Interval, motion, signals
+from gersgorin.checking.clocks import Interval, motion, signals
 from gersgorin.checking.forecast import LIKELY, Forecast
 from gersgorin.checking.reach import Reach
 from gersgorin.checking.trials import DIVERGED, WINDOW, Trial
@@ -23,6 +23,7 @@ from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted, rounded_up
 
 FALLING = 0.99  # of the loss of one window before: a loss that still falls
+HIGHER = 1.1  # times the constant's loss: above it, in words
 UNLIKELY = 0.1  # probability of leaving up to which a training stays
 DECIDES = 1.15  # times the seconds of a whole training that its trials take, about
 HUGE = 1e7  # steps; from here on written as a power of ten
@@ -183,7 +184,7 @@ class TrainingCheck(Result, Forecast):
         whole = f"for all of its {n}" if self.steps > 1 else "in its only step"
         words = {
             "leaves": f"falls below {CONSTANT} within {n} (probability {p})",
-            "stays": f"stays {'above' if self.last_loss > ABOVE else 'at'} {CONSTANT} {whole} (probability of falling below it {p})",
+            "stays": f"stays {'above' if self.last_loss > HIGHER else 'at'} {CONSTANT} {whole} (probability of falling below it {p})",
             "explodes": f"explodes within {n}, before it falls below {CONSTANT} (probability of falling below it {p})",
             "leaves, then explodes": f"falls below {CONSTANT}, then explodes within {n} (probability of no explosion {p})",
             "may leave": f"may or may not fall below {CONSTANT} within {n} (probability {p})",

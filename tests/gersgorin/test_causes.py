@@ -140,6 +140,12 @@ def shut(model):
     return model
 
 
+def closed(model):
+    """An input gate that lets nothing in."""
+    nn.init.constant_(model.rnn.bias_hh_l0[:8].detach(), -14.0)
+    return model
+
+
 def low(model):
     """Outputs below 0."""
     nn.init.constant_(model.out.bias.detach(), -2.0)
@@ -230,6 +236,7 @@ CASES = [
     ("no log_softmax", False, (Net(2, SOFTMAX), X, CLASS, nn.NLLLoss()), (Net(2, LOG), X, CLASS, nn.NLLLoss())),
     ("constant output", True, (Net(1, SOFTMAX), X, SIGN, BCE), (Net(1, nn.Sigmoid()), X, SIGN, BCE)),
     ("constant output", False, (Net(num_layers=9, units=2), X, SUM, MSE), (Net(num_layers=2), X, SUM, MSE)),
+    ("initial weights", False, (closed(Net(kind=nn.LSTM)), X, SUM, MSE), (Net(kind=nn.LSTM), X, SUM, MSE)),
     ("unpaired loss", True, (Net(), X, SUM[:, 0], own_mse), (Net(), X, SUM, own_mse)),
     ("mixed examples", False, (Net(batch_first=False), X, SUM, MSE), (Net(), X, SUM, MSE)),
     ("mixed examples", False, (Net(2, nn.Softmax(0)), X, SIGN.expand(N, 2), MSE), (Net(2, SOFTMAX), X, SIGN.expand(N, 2), MSE)),

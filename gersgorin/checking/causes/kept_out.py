@@ -38,6 +38,10 @@ MOST_GAIN = 0.9  # on examples of the training, from which on more steps tell no
 MOST = 0.75  # share of that gain, which examples kept out do not reach if the network overfits
 CARRIES = 0.2  # share of that gain that examples kept out have as well
 ERRORS = 2.0  # standard errors
+ENOUGH, AS_GOOD = (
+    30,
+    0.8,
+)  # examples kept out, for what is likely; of the loss of repeating the last value, which is no better
 COPIES = 1e-3  # of the constant's loss, below which the targets are the inputs
 KEPT = ("drop_last", "collate_fn", "num_workers", "worker_init_fn", "timeout", "generator")  # options of a DataLoader
 STRONG = 0.5  # of the constant's loss, below which repeating the last value is a forecast
@@ -92,6 +96,7 @@ class Watch:
         self.loop, self.constant, self.next, self.steps = case.loop, constant, 0, case.steps
         self.readings: list[Reading] = []
         self.kept, self.trained = _kept_out(case.loop.data)
+        self.enough = sum(y.shape[case.target_axis] for _, y in self.kept) >= ENOUGH
         self.share = common_class(getattr(case.loop.data, "y", case.y))[1]
         self.last = self._repeats(case) if self.kept else None
         self.model: nn.Module | None = None  # of the trial, as long as it asks for more
@@ -172,7 +177,8 @@ class Watch:
         loss, own = 1 - last.kept, 1 - last.trained
         numbers = {"kept_out": loss, "error": last.error, "trained": own, "step": last.step}
         after = f"After {last.step:,} steps the loss, relative to that of the best constant output, is"
-        if last.by_heart or last.overfits or (last.likely_by_heart and not (well and last.step < self.steps)):
+        likely = last.overfits or (last.likely_by_heart and not (well and last.step < self.steps))
+        if last.by_heart or (likely and self.enough):
             between = f"{loss - ERRORS * last.error:.2g} to {loss + ERRORS * last.error:.2g}"
             yield Cause(
                 "learned by heart",
@@ -192,7 +198,7 @@ class Watch:
                 "Weight each class in the loss by 1 / its share, or sample the classes equally often; judge by balanced accuracy.",
                 numbers | {"share": self.share},
             )
-        elif self._behind and self.last is not None:
+        elif self._behind and self.last is not None and self.enough and loss > AS_GOOD * self.last[0]:
             repeated, linear, _ = self.last
             yield Cause(
                 "repeats the last value",

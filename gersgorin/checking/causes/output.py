@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
-from gersgorin.checking.causes.data import padding, raw_inputs
+from gersgorin.checking.causes.data import SATURATED, padding, raw_inputs
 from gersgorin.training.activation import Activation
 
 OUT_OF_RANGE = 0.1  # of the constant's loss: the least loss in a range, from which on it is a cause
@@ -128,6 +128,17 @@ def constant_output(case: Case) -> Iterator[Cause]:
 def faint_output(case: Case) -> Iterator[Cause]:
     """The outputs of different examples differ by little."""
     if case.output_axis is None or _equal_inputs(case) or not case.spread < FAINT:
+        return
+    biases = {name: p.detach().abs().max().item() for name, p in case.model.named_parameters() if p.dim() == 1}
+    shut = max(biases, key=lambda name: biases[name], default="")
+    if shut and biases[shut] > SATURATED:
+        yield Cause(
+            "initial weights",
+            f"The outputs of {case.count} examples differ by only {case.spread:.1g} of their size, and {shut} has values of up to "
+            f"{biases[shut]:.3g}, which shut gates.",
+            "Leave the layers' own initial biases, or call reset_parameters() of each layer after everything that changes them.",
+            {"spread": case.spread, "name": shut, "largest": biases[shut]},
+        )
         return
     layers = sum(
         getattr(part, "num_layers", 1) for part in case.model.modules() if isinstance(part, nn.RNNBase | nn.RNNCellBase)
