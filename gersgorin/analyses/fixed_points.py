@@ -195,7 +195,7 @@ class FixedPoints(Result, kind="fixed_points"):
         return kept[np.arange(len(kept)), self.unstable]
 
     def brief(self) -> dict[str, float]:
-        """How many points there are of each kind, and the largest spectral radius."""
+        """The number of points of each kind, and the largest spectral radius."""
         counts = {kind: float(self.kinds.count(kind)) for kind in dict.fromkeys(self.kinds)}
         return counts | {"largest spectral radius": np.abs(self.eigenvalues[:, :1]).max(initial=0.0)}
 
