@@ -38,10 +38,8 @@ MOST_GAIN = 0.9  # on examples of the training, from which on more steps tell no
 MOST = 0.75  # share of that gain, which examples kept out do not reach if the network overfits
 CARRIES = 0.2  # share of that gain that examples kept out have as well
 ERRORS = 2.0  # standard errors
-ENOUGH, AS_GOOD = (
-    30,
-    0.8,
-)  # examples kept out, for what is likely; of the loss of repeating the last value, which is no better
+ENOUGH = 30  # examples kept out, without which nothing is likely
+AS_GOOD = 0.8  # of the loss of repeating the last value: a network with more is no better
 COPIES = 1e-3  # of the constant's loss, below which the targets are the inputs
 KEPT = ("drop_last", "collate_fn", "num_workers", "worker_init_fn", "timeout", "generator")  # options of a DataLoader
 STRONG = 0.5  # of the constant's loss, below which repeating the last value is a forecast
