@@ -189,8 +189,8 @@ def mixed_examples(case: Case) -> Iterator[Cause]:
         + (f": {kind} treats axis {case.axis} of x {shape}, that of the examples, as time." if layers else "."),
         f"Write {kind}(..., batch_first={not case.axis}); or, if x is reshaped before it, swap its axes by transpose."
         if layers
-        else "Swap axes by transpose or permute, not by view or reshape; apply softmax over units; undo the order of examples that were "
-        "sorted for packing.",
+        else "Swap axes by transpose or permute, not by view or reshape; apply softmax over units; undo the order of examples "
+        "that were sorted for packing.",
         {"changed": case.mixed, "examples": case.count},
     )
 
