@@ -31,6 +31,7 @@ MOST_CLASSES, MOST_NUMBERS = 256, 2**22  # symbols or classes; numbers of all in
 RIDGES = torch.logspace(-4, 1, 6, dtype=torch.float64)  # relative to the mean of the kernel's diagonal
 CLEAR, NOTHING = 0.1, 0.02  # share of the targets' variance: explained for sure, and no more than by chance
 ALIKE = 0.3  # correlation of rows, above which they are one series
+COPY = 0.95  # correlation of an input with a target, from which on it is this target
 CHANCE = 5.0  # standard errors of a correlation of 0, above which it is none
 
 
@@ -69,6 +70,8 @@ def _explained(x: Tensor | None, y: Tensor | None) -> dict[int, float]:
 
     def share(shift: int) -> float:
         moved = y.roll(-shift, 0)
+        if shift < 0 and (x.T @ moved).abs().max() > COPY * len(x):  # an input holds earlier targets
+            return 0.0
         fitted = torch.einsum("nk,rk,kd->rnd", vectors, filters, vectors.T @ moved)
         left_out = (fitted - own[..., None] * moved) / (1 - own[..., None])
         best = left_out[(moved - left_out).square().sum((1, 2)).argmin()]
@@ -79,10 +82,11 @@ def _explained(x: Tensor | None, y: Tensor | None) -> dict[int, float]:
 
 
 def _overlap(x: Tensor) -> bool:
-    """True if a row (T, ...) is like the one before, as it is or some steps later."""
+    """True if a feature of a row (T, ...) is like that of the row before, as it is or some steps later."""
     x = x.flatten(2).double() if x.dim() > 2 else x[..., None].double()
-    x = (x - x.mean((0, 1))) / x.std((0, 1)).clamp_min(1e-12)
-    alike = ((x[:-1, s:] * x[1:, : x.shape[1] - s]).mean().item() for s in range(x.shape[1]))
+    x = x - x.mean(0)  # what all rows have in common
+    x = x / x.std((0, 1)).clamp_min(1e-12)
+    alike = ((x[:-1, s:] * x[1:, : x.shape[1] - s]).mean((0, 1)).max().item() for s in range(x.shape[1]))
     return any(related > ALIKE for related in alike)
 
 
