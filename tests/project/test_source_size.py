@@ -9,9 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (34_630, 269_760),
+    "rhn gersgorin optim_study analysis": (34_630, 269_770),
     "rhn": (12_965, 88_920),
-    "gersgorin": (17_000, 145_650),
+    "gersgorin": (17_000, 145_660),
     "optim_study": (2_870, 20_430),
     "analysis": (1_800, 14_760),
     "tests": None,  # printed only
