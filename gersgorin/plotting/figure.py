@@ -251,9 +251,8 @@ def name_curves(ax: Axes) -> None:
 
 def _right_end(handle: Any, ax: Axes) -> float:
     """The height at which a line or band reaches the right end of axes, as a part of theirs; NaN if it does not."""
-    paths = handle.get_paths() if isinstance(handle, PolyCollection) else []
-    paths = [handle.get_path()] if isinstance(handle, Line2D) else paths
-    if not paths:  # as of a band of NaN
+    paths = [handle.get_path()] if isinstance(handle, Line2D) else getattr(handle, "get_paths", list)()
+    if not isinstance(handle, Line2D | PolyCollection) or not paths:  # a band of NaN has none
         return math.nan
     x, y = ax.transAxes.inverted().transform(handle.get_transform().transform(paths[0].vertices)).T
     ends = y[np.isfinite(y) & (x > 0.97)]
