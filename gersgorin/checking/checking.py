@@ -193,9 +193,14 @@ def _check_training(
         left_out.append(f"batches of the DataLoader after the first {loop.data.cut:,}, for the best constant output")
     own, *others = *check.trials, *tried
     longest = {trial.factor: trial for trial in sorted(others, key=lambda trial: trial.steps)}
-    made = (own, *longest.values())
-    check = replace(check, causes=tuple(every), explained=explained, held_out=tuple(watch.readings))
-    return replace(check, trials=made, left_out=tuple(left_out))
+    return replace(
+        check,
+        causes=tuple(every),
+        trials=(own, *longest.values()),
+        held_out=tuple(watch.readings),
+        explained=explained,
+        left_out=tuple(left_out),
+    )
 
 
 def _title(model: nn.Module) -> str:

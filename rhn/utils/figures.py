@@ -74,20 +74,17 @@ def drawn(draw: Callable) -> Callable:
 
     Given axes have their title where a user's own style sets one, who can replace it.
     """
-
     from matplotlib import rcParams
 
     @wraps(draw)
     def sized_draw(*args, figure: str | float | None = None, **options):
         with our_style(figure):
             shown = draw(*args, **options)
+        theirs = rcParams["axes.titlelocation"] != "left"  # else it is drawn in our own figure
         for ax in (*args, options.get("ax")):
-            if (
-                hasattr(ax, "set_title") and (place := rcParams["axes.titlelocation"]) != "left"
-            ):  # else in our own figure
-                title = ax.get_title("left")
+            if theirs and hasattr(ax, "set_title") and (title := ax.get_title("left")):
                 ax.set_title("", loc="left")
-                ax.set_title(title, loc=place)
+                ax.set_title(title)
         return shown
 
     return sized_draw

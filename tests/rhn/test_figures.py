@@ -110,3 +110,11 @@ def test_a_table_has_no_mark_and_is_written_over_only_by_force(tmp_path):
     with pytest.raises(OutputError, match="without a mark of this toolkit"):
         check_output(path, force=False)
     assert check_output(path) == path
+
+
+@pytest.mark.parametrize(("drawn_title", "kept"), [("ours", "ours"), ("", "theirs")])
+def test_a_title_in_given_axes_is_where_their_style_has_it_and_none_is_erased(drawn_title, kept):
+    ax = Figure().subplots()
+    ax.set_title("theirs")
+    figures.drawn(lambda ax: ax.set_title(drawn_title, loc="left"))(ax)
+    assert (ax.get_title(), ax.get_title("left")) == (kept, "")

@@ -46,7 +46,7 @@ def explained(case: Case, lacking: list[str]) -> dict[int, float]:
     try:
         x, y = _in_order(case)
         found = _explained(_numbers(x), _numbers(y))
-        return {k: share for k, share in found.items() if k == 0 or not _overlap(x)}
+        return {0: found[0]} if any(found[k] for k in found if k) and _overlap(x) else found
     except USERS_FAULT as error:  # of a dataset or a collate function for more examples than it was given
         lacking.append(f"pairing of inputs and targets: {first_line(error)}")
         return {}

@@ -165,15 +165,9 @@ def improved(case: Case, risks: list[Cause], trials: Trials, known: Sequence[Tri
     """
     likely, (own, *faster), factor = {cause.name: cause for cause in risks}, known, usual_factor(case)
     rate = lambda f: Repair("another learning rate", lambda trial: rate_cause(case, trial), factors=[f])  # noqa: E731
-    others = [
-        *_schedule(case),
-        *_padding(case, likely),
-        *_frozen(case, likely),
-        *_dropout(case),
-        *_default_weights(case),
-    ]
+    others = *_schedule(case), *_padding(case, likely), *_frozen(case, likely), *_dropout(case), *_default_weights(case)
     slow, found = [rate(FASTER)] if is_slow(case, own, faster) else [], False
-    for repair in [rate(factor)] if factor != 1 else others + slow:
+    for repair in [rate(factor)] if factor != 1 else [*others, *slow]:
         if found and repair in slow:  # which several causes have as their consequence
             return
         try:
