@@ -25,8 +25,8 @@ def readable(figure: Figure, *, least: int = 5) -> None:
     texts = drawn_texts(figure)
     assert len(texts) >= least, list(texts)
     for text, box in texts.items():
-        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, f"{text} is cut off"
-        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, f"{text} is cut off"
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, f"{text} is cut off: {box} of {figure.bbox}"
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, f"{text} is cut off: {box} of {figure.bbox}"
         assert text.get_fontsize() >= 6, f"{text} is too small"
     for (one, a), (two, b) in combinations(texts.items(), 2):
         assert not overlap(a, b), f"{one} overlaps {two}"

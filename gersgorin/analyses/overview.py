@@ -146,10 +146,9 @@ def draw_overview(found: Overview) -> Shown:
         draw(ax)
         ax.set_title(title)
         if ax.images:  # the heat map of credit
-            bar = ax.inset_axes((0.52, 0.3, 0.44, 0.05))  # where losses are earlier than states
-            ax.figure.colorbar(
-                ax.images[0], cax=bar, orientation="horizontal", label=SCALE, ticks=LogLocator(numticks=3)
-            )
+            bar = ax.inset_axes((0.52, 0.25, 0.44, 0.05))  # where losses are earlier than states
+            ax.figure.colorbar(ax.images[0], cax=bar, orientation="horizontal", ticks=LogLocator(numticks=3))
+            bar.set_title(SCALE)
 
     draws = [partial(plot, record) for plot in OVER_TIME] + [partial(into, *row) for row in others.items()]
     title = f"{found.title}: {gradient_words(record.log_norm_product)}"

@@ -292,7 +292,7 @@ def draw_bands(comparisons: Sequence[Comparison]) -> Shown:
 def _finding(comparisons: Sequence[Comparison], network: str, names: Sequence[str]) -> str:
     """The title: whose gradients last longest, or of one network alone in how many runs they grow."""
     exponents = [quantile(comparison.last_exponent, 0.5) for comparison in comparisons]
-    longest, shortest = names[int(np.argmax(exponents))], names[int(np.argmin(exponents))]
+    longest, shortest = (names[int(k)].replace(": ", ", ") for k in (np.argmax(exponents), np.argmin(exponents)))
     words = f"gradients last longest: {longest}; shortest: {shortest}"
     if longest == shortest:
         grow = (comparisons[0].last_exponent > 0).sum()

@@ -6,7 +6,6 @@ colours also differ in dashes or markers. The title of a figure has what several
 
 import io
 import math
-import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -29,11 +28,13 @@ from rhn.utils.figures import (
     BLUE,
     GREEN,
     GREY,
+    MATHEMATICS,
     ORANGE,
     PURPLE,
     RED,
     SKY,
     drawn,
+    highest,
     legend_above,
     our_style,
     plain_log_ticks,
@@ -52,6 +53,7 @@ MARKERS = "osD^vPX*"
 DECADES = 8  # of a heat map's scale
 WIDTH = 8.0  # inches, of a figure of several panels
 LEAST = 2.0  # inches of a panel without labels and names of its own
+SQUEEZED = 0.85
 MOST_DESCRIBED = 3  # results, whose descriptions stand at the foot if they differ
 LONGEST = 0.3  # of a panel's width, a name at the end of a curve
 
@@ -114,7 +116,7 @@ class Block:
                 ax = figure.add_subplot(grid[k, place * span : (place + 1) * span], axes_class=ShownAxes, **shared)
                 self.draws[panel](ax)
                 plain_ticks(ax)
-                fold_title(ax, figure.get_figwidth() / len(row) - 0.7)
+                fold_title(ax, figure.get_figwidth() * span / grid.ncols - 0.7)
                 axes.append(ax)
                 if "x" in self.shared and row is not rows[-1]:
                     ax.tick_params(labelbottom=False)
@@ -146,16 +148,23 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
     for block, (rows, each) in zip(blocks, parts, strict=True):
         unnamed += block.draw(figure, grid, top, rows)
         top += len(each)
-    figure.set_figheight(height + _above(figure))
+    set_height(figure, height)
     laid_out(figure)
     for ax in unnamed:
         name_curves(ax)
-    figure.set_figheight(height + _above(figure))
+    set_height(figure, height)
     for ax in laid_out(figure).axes:
         fold_label(ax)
+        fix_number_of_ticks(ax)
     for ax in laid_out(figure).axes:
         fill_place(ax)
     return figure
+
+
+def set_height(figure: Figure, height: float) -> None:
+    """Make a figure as high as its panels with what stands above them, or as its page or slide if the panels fit in SQUEEZED of it."""
+    whole, most = height + _above(figure), highest()
+    figure.set_figheight(min(whole, most) if whole - (1 - SQUEEZED) * height < most else whole)
 
 
 def _above(figure: Figure) -> float:
@@ -184,7 +193,7 @@ def fill_place(ax: Axes) -> None:
 def fold_title(ax: Axes, width: float) -> None:
     """Fold the title of axes into lines as long as they are wide (inches); mathematics stays whole."""
     letters = max(12, int(72 * width / (0.6 * rcParams["font.size"])))
-    fold = lambda line: line if re.search(r"(?<!\\)\$", line) else textwrap.fill(line, letters)  # noqa: E731
+    fold = lambda line: line if MATHEMATICS.search(line) else textwrap.fill(line, letters)  # noqa: E731
     ax.set_title("\n".join(map(fold, ax.get_title("left").split("\n"))), loc="left")
 
 
@@ -193,6 +202,13 @@ def fold_label(ax: Axes) -> None:
     if not {"$", "\n"} & {*(label := ax.get_ylabel())}:
         letters = int(72 / ax.figure.dpi * ax.get_window_extent().height / (0.6 * rcParams["font.size"]))
         ax.set_ylabel("\n".join(textwrap.wrap(label, max(8, letters), break_long_words=False)))
+
+
+def fix_number_of_ticks(ax: Axes) -> None:
+    """Have as many ticks as fit on the present axes: else the layout, which depends on their labels, would change them again."""
+    for axis, share in ((ax.xaxis, 0.6), (ax.yaxis, 1)):  # long numbers are wide, not high
+        if isinstance(locator := axis.get_major_locator(), MaxNLocator):
+            locator.set_params(nbins=int(np.clip(share * axis.get_tick_space(), 1, 9)), min_n_ticks=1)
 
 
 def panels(width: float, height: float, title: str | Callable[[Any], str] = "", columns: int = 2) -> Callable:

@@ -2,7 +2,6 @@
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from gersgorin.analyses.spectra import (
     DISC_STYLES,
@@ -18,6 +17,7 @@ from gersgorin.analyses.spectra import (
 from gersgorin.analyses.steps import gradient_words
 from gersgorin.plotting.figure import (
     DASHED,
+    LEAST,
     Block,
     Shown,
     Style,
@@ -44,8 +44,6 @@ def plot_crowd(record: Spectra, step: int, ax: Axes, half: float, beside: Axes |
     draw_points(record, step, ax)
     complex_plane(ax, half, middle).set_ylabel("")
     ax.lines[-1].set_label("_unit circle")  # the whole spectrum names it
-    for ruler in (ax.xaxis, ax.yaxis):
-        ruler.set_major_locator(MaxNLocator(4, min_n_ticks=2))
     if beside:
         ax.spines[:].set(visible=True, color=GREY, linewidth=0.6)
         beside.indicate_inset_zoom(ax, edgecolor=GREY, linewidth=0.6)
@@ -126,4 +124,4 @@ def step_block(record: Spectra) -> Block:
         known = "" if np.isnan(radius) else f": eigenvalues {within}, radius {radius:.3g}"
         ax.set_title(f"Step {step}, {float(f'{limit / half:.3g}'):,.6g} times larger{known}")
 
-    return Block([whole, enlarged], 3.6, 2, legend=True)
+    return Block([whole, enlarged], 3.6, 2, legend=True, least=LEAST)

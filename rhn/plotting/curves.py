@@ -32,6 +32,7 @@ from rhn.utils.figures import (
     SKY,
     drawable,
     drawn,
+    highest,
     legend_above,
     plain_log_ticks,
     sized,
@@ -273,7 +274,8 @@ def draw_depth(table: pd.DataFrame) -> Figure:
     beside = figure.get_figwidth() > 6
     left, right = figure.subplots(2 - beside, 1 + beside, squeeze=False).flat
     panels: Any = plot_depth(table, left), plot_depth(published(), right, "Zilly et al. (2017)")
-    figure.set_figheight(4.4 * (2 - beside) + 0.2 * max(len(ax.get_legend().get_texts()) for ax in panels))
+    height = 4.4 * (2 - beside) + 0.2 * max(len(ax.get_legend().get_texts()) for ax in panels)
+    figure.set_figheight(min(height, highest()))
     span = max(ax.dataLim.y1 / ax.dataLim.y0 for ax in panels)
     margin = 0.05 * (span - 1)
     for ax in panels:

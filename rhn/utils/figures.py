@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"  # Okabe a
 PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
 SUFFIXES, NUMBERS = (".png", ".svg", ".pdf"), (".npz", ".json", ".csv")
 SIZES = {"column": 3.25, "page": 6.75, "slide": 13.3}  # widths of figures, in inches
+PAGE_HEIGHT, SLIDE_HEIGHT = 9.0, 7.5
 LONGEST_NAME = 100  # characters of a figure's default name
 METADATA = {  # keys of title, command and version
     ".png": ("Title", "Description", "Software"),
@@ -108,6 +110,12 @@ def inches_of(figure: str | float) -> float:
 def sized(width: float) -> float:
     """The chosen width of a figure (`our_style`); width: the one without a choice."""
     return _chosen.get() or width
+
+
+def highest() -> float:
+    """Inches that a figure of the chosen width has from top to bottom of its page or slide; infinite without a choice."""
+    inches = _chosen.get()
+    return math.inf if inches is None else SLIDE_HEIGHT if inches > 12 else PAGE_HEIGHT
 
 
 def save_figure(path: Path, draw: Callable[[], "Figure"], figure: str | float | None = None, **options) -> None:
@@ -225,6 +233,7 @@ def time_label(unit: str, what: str = "time step") -> str:
 
 FEW, MANY = 0.8, 6  # decades: on shorter axes the numbers have equal steps, on longer ones they are powers
 LETTER = 0.6  # width of a letter, in sizes of its type
+MATHEMATICS = re.compile(r"(?<!\\)\$")
 
 
 def plain_log_ticks(axis: "Axis") -> None:
@@ -260,9 +269,11 @@ def legend_above(ax: "Axes", handles: Sequence | None = None, inches: float | No
     from matplotlib import rcParams
 
     shown = ax.get_legend_handles_labels()[0] if handles is None else handles
-    width = inches or ax.get_window_extent().width / ax.figure.dpi
+    width = inches or 0.95 * ax.get_window_extent().width / ax.figure.dpi  # tick labels may make axes narrower
     letters = int(72 * width / (LETTER * rcParams["legend.fontsize"])) - 5
-    labels = ["\n".join(wrap(str(handle.get_label()), letters)) for handle in shown]
+    names = [str(handle.get_label()) for handle in shown]
+    fold = lambda name: name if MATHEMATICS.search(name) else "\n".join(wrap(name, letters))  # noqa: E731 - stays whole
+    labels = [*map(fold, names)]
     place: dict = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0.2, "borderaxespad": 0.2}
     for columns in range(len(shown), 0, -1):
         legend = ax.legend(shown, labels, ncols=columns, **place)
