@@ -184,7 +184,7 @@ class GateActivity(Result, kind="gates_by_layer"):
 
 def layer_ticks(labels: Sequence[str], axis: Axis, first: int = 1) -> None:
     """Label an axis with layers, or with some of them if they are many."""
-    every = math.ceil(len(labels) / MOST_TICKS)
+    every = math.ceil(len(labels) / MOST_TICKS) + (len(labels) > MOST_TICKS)  # two digits are wide
     axis.set_ticks(range(first, first + len(labels), every), [label.replace("+", "+\n") for label in labels[::every]])
 
 

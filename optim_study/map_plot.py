@@ -14,7 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from gersgorin.plotting.figure import LEAST, Block, colour_bar, compose
+from gersgorin.plotting.figure import Block, colour_bar, compose
 from optim_study.protocol import LEARNING_RATES, SCHEMES
 from optim_study.results import Network, Row, by_network, range_words, study_about, study_title
 from optim_study.shares import BELOW, DEVIATIONS
@@ -118,7 +118,7 @@ def _grid(panels: dict[Network, list[Row]], panel: Callable[[Network, Sequence[R
         ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="initial standard deviation")
 
     columns = len({network.depth for network in panels})
-    return [Block([partial(draw, *row) for row in panels.items()], 2.1, columns, "xy", legend=True, least=LEAST)]
+    return [Block([partial(draw, *row) for row in panels.items()], 2.1, columns, "xy", legend=True)]
 
 
 def _of_each(symbols: Symbols, name: str, trials: Sequence[Row]) -> Iterator[tuple[str, str, list[Row]]]:

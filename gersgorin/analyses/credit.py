@@ -35,7 +35,6 @@ from gersgorin._validate import with_gradients
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.loading.find_cell import TORCH_CELLS, recurrent_cells
 from gersgorin.plotting.figure import (
-    LEAST,
     Block,
     Shown,
     colour_bar,
@@ -337,7 +336,7 @@ def draw_credit(records: Mapping[str, Credit], about: str = "") -> Shown:
         record.draw_lags(ax).set_title(lost)
 
     count, (common, same, _) = len(records), names_of([*records.values()])
-    maps = Block([partial(norms, *row) for row in records.items()], 3.0, count, "y", least=LEAST)
-    below = Block([partial(lags, record) for record in records.values()], 2.2, count, "y", legend=True, least=LEAST)
+    maps = Block([partial(norms, *row) for row in records.items()], 3.0, count, "y")
+    below = Block([partial(lags, record) for record in records.values()], 2.2, count, "y", legend=True)
     bar = colour_bar(ScalarMappable(colours), SCALE, extend="min")
     return compose(title_of(common, TITLE), about or same, maps, bar, below, width=max(6, 2.7 * count))

@@ -24,7 +24,7 @@ from gersgorin.linalg.normality import numerical_radius
 from gersgorin.linalg.resolvent import pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.loading.open import open_run
-from gersgorin.plotting.figure import LEAST, Block, colour_bar, complex_plane, compose, title_of
+from gersgorin.plotting.figure import Block, colour_bar, complex_plane, compose, title_of
 from gersgorin.run.cell import State, Step
 from gersgorin.run.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError
@@ -72,9 +72,7 @@ class Pseudospectra(Result, kind="pseudospectra"):
         if ax is not None:
             return self.draw(ax, int(self.to_circle.argmin()))
         count = len(self.steps)
-        block = Block(
-            [partial(self.draw, k=k) for k in range(count)], max(2.5, 6 / count), count, "y", legend=True, least=LEAST
-        )
+        block = Block([partial(self.draw, k=k) for k in range(count)], max(2.5, 6 / count), count, "y", legend=True)
         bar = colour_bar(ScalarMappable(_colours(self.levels), CURVES), CHANGE, ticks=self.levels)
         return compose(title_of(self.title, "pseudospectra of single steps"), self.about, block, bar).axes[0]
 

@@ -25,7 +25,6 @@ from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
 from gersgorin.plotting.figure import (
     DASHED,
-    LEAST,
     Block,
     Shown,
     compose,
@@ -264,14 +263,14 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
         plot_spectrum(record, step, limit=limit, ax=ax).set_title("\n".join(lines))
 
     draws = [partial(spectrum, *row) for row in zip(records, names, strict=True)]
-    blocks = [Block(draws, 2.6, columns, "xy", legend=True, least=LEAST)]
+    blocks = [Block(draws, 2.6, columns, "xy", legend=True)]
     if (
         0 < (half := max(crowd(record.eigenvalues[step])[1] for record in records)) < limit / 2
         and len(records) <= IN_A_ROW
     ):
         words = f"{limit / half:.3g} times larger"
         larger = [lambda ax, record=record: plot_crowd(record, step, ax, half).set_title(words) for record in records]
-        blocks.append(Block(larger, 2.6, columns, least=LEAST))
+        blocks.append(Block(larger, 2.6, columns))
     runs = []
     for record in records:
         fields = {name: getattr(record, name) for name in ABOUT} | {name: getattr(record, name)[None] for name in KEPT}
@@ -339,5 +338,5 @@ def _over_time(comparisons: Sequence[Comparison], names: Sequence[str]) -> list[
         ax.set(xlim=(0, len(counts)), ylim=(0, None), ylabel="runs", xlabel=time_label(comparisons[0].unit))
         ax.yaxis.set_major_locator(MaxNLocator(3, integer=True))
 
-    blocks = [Block([partial(measures, name) for name in PANELS], 2.0, 2, "x", legend=True, least=LEAST)]
+    blocks = [Block([partial(measures, name) for name in PANELS], 2.0, 2, "x", legend=True)]
     return blocks + [Block([runs], 0.9)] * any(len(set(comparison.steps)) > 1 for comparison in comparisons)

@@ -52,7 +52,7 @@ DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # 7 and 4: th
 MARKERS = "osD^vPX*"
 DECADES = 8  # of a heat map's scale
 WIDTH = 8.0  # inches, of a figure of several panels
-LEAST = 2.0  # inches of a panel without labels and names of its own
+LEAST = 2.0  # inches of a panel, at letters of 9 points: what does not fit goes into the next row
 SQUEEZED = 0.85
 MOST_DESCRIBED = 3  # results, whose descriptions stand at the foot if they differ
 LONGEST = 0.3  # of a panel's width, a name at the end of a curve
@@ -92,12 +92,10 @@ class Block:
     """Axes that all panels share, "x", "y" or "xy": only the outer ones are labelled."""
     legend: bool = False
     """One legend of all panels above them; else each panel names its curves at their ends, or in its own legend."""
-    least: float = 2.5
-    """Width of a panel in inches, at letters of 9 points: what does not fit goes into the next row."""
 
     def rows(self, width: float, inches: float) -> tuple[list[list[int]], list[float]]:
         """The panels of each row, and all heights with the legend's, in a figure of these inches that is `width` wide by itself."""
-        fit = int(inches / (self.least * rcParams["font.size"] / 9))
+        fit = int(inches / (LEAST * rcParams["font.size"] / 9))
         columns = min(max(self.columns, math.ceil(self.columns * inches / width)), fit)
         count = -(-len(self.draws) // max(1, columns))
         rows = [row.tolist() for row in np.array_split(range(len(self.draws)), count)]
@@ -116,7 +114,7 @@ class Block:
                 ax = figure.add_subplot(grid[k, place * span : (place + 1) * span], axes_class=ShownAxes, **shared)
                 self.draws[panel](ax)
                 plain_ticks(ax)
-                fold_title(ax, figure.get_figwidth() * span / grid.ncols - 0.7)
+                fold_title(ax, figure.get_figwidth() * span / grid.ncols - 0.8)
                 axes.append(ax)
                 if "x" in self.shared and row is not rows[-1]:
                     ax.tick_params(labelbottom=False)

@@ -17,7 +17,6 @@ from gersgorin.analyses.spectra import (
 from gersgorin.analyses.steps import gradient_words
 from gersgorin.plotting.figure import (
     DASHED,
-    LEAST,
     Block,
     Shown,
     Style,
@@ -124,4 +123,4 @@ def step_block(record: Spectra) -> Block:
         known = "" if np.isnan(radius) else f": eigenvalues {within}, radius {radius:.3g}"
         ax.set_title(f"Step {step}, {float(f'{limit / half:.3g}'):,.6g} times larger{known}")
 
-    return Block([whole, enlarged], 3.6, 2, legend=True, least=LEAST)
+    return Block([whole, enlarged], 3.6, 2, legend=True)

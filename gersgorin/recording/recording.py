@@ -18,7 +18,6 @@ from gersgorin.plotting.animation import Film
 from gersgorin.plotting.figure import (
     DASHED,
     DASHES,
-    LEAST,
     Block,
     Shown,
     Style,
@@ -278,8 +277,8 @@ def draw_recording(recording: Recording) -> Shown:
 
     spectra = [partial(plot_moment, recording, moment=moment) for moment in moments]
     blocks = (
-        Block(spectra, 1.9, 2, "xy", legend=True, least=LEAST),
-        Block([partial(measures, n) for n in panels], 1.8, 2, "x", least=LEAST),
+        Block(spectra, 1.9, 2, "xy", legend=True),
+        Block([partial(measures, n) for n in panels], 1.8, 2, "x"),
     )
     return compose(_heading(recording), _about(recording), *blocks, width=9)
 
