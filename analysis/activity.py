@@ -4,7 +4,6 @@ Legend: L layers (counted from 1 through all stacked cells), S sequences, T step
 sequences one after another.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -28,7 +27,7 @@ BAR = 4  # quarter notes between the lines of a chorale
 
 GATES = LinearSegmentedColormap.from_list("transform gate", ["#ffffff", "#ff0000"])
 NEAREST_BARS = 3  # points between bar lines; closer ones are left out
-MOST_TICKS = 10  # of layers
+MOST_TICKS = 11  # of layers; with two digits they are wide
 TICK_SIZE = 6  # points, of the tokens on a time axis
 LONGEST_WORD = 12  # characters of a token on a time axis
 VISIBLE = {"\n": "↵", " ": "␣"}
@@ -184,7 +183,7 @@ class GateActivity(Result, kind="gates_by_layer"):
 
 def layer_ticks(labels: Sequence[str], axis: Axis, first: int = 1) -> None:
     """Label an axis with layers, or with some of them if they are many."""
-    every = math.ceil(len(labels) / MOST_TICKS) + (len(labels) > MOST_TICKS)  # two digits are wide
+    every = 1 + 2 * (len(labels) // MOST_TICKS)
     axis.set_ticks(range(first, first + len(labels), every), [label.replace("+", "+\n") for label in labels[::every]])
 
 

@@ -19,10 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gersgorin.analyses.plateau import TENTH, Plateau, plateau
-from gersgorin.plotting.figure import DASHES, MARKERS, Block, compose
+from gersgorin.plotting.figure import DASHES, Block, compose
 from rhn.data import chorales
 from rhn.models import PolyphonicModel
-from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, RED, drawn
+from rhn.utils.figures import BLUE, GREEN, GREY, MARKERS, ORANGE, RED, drawn
 
 UNITS, PIECES, FRAMES = 32, 16, 24
 STYLES = {1: (BLUE, DASHES[0]), 2: (GREEN, DASHES[1]), 4: (ORANGE, DASHES[2]), 6: (RED, DASHES[3])}  # by depth

@@ -6,7 +6,6 @@ colours also differ in dashes or markers. The title of a figure has what several
 
 import io
 import math
-import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -25,15 +24,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter, MaxNLocator, ScalarFormatter
 
 from rhn.utils.figures import (
-    BLUE,
-    GREEN,
+    COLOURS,
     GREY,
-    MATHEMATICS,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
     drawn,
+    folded,
     highest,
     legend_above,
     our_style,
@@ -47,9 +41,7 @@ from rhn.utils.result import Result
 Style = dict[str, Any]  # of lines and areas
 CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 181))
 DASHED: Style = {"color": "black", "linestyle": (0, (4, 3))}
-COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # 7 and 4: the first 28 lines differ from each other
-MARKERS = "osD^vPX*"
 DECADES = 8  # of a heat map's scale
 WIDTH = 8.0  # inches, of a figure of several panels
 LEAST = 2.0  # inches of a panel, at letters of 9 points: what does not fit goes into the next row
@@ -114,7 +106,8 @@ class Block:
                 ax = figure.add_subplot(grid[k, place * span : (place + 1) * span], axes_class=ShownAxes, **shared)
                 self.draws[panel](ax)
                 plain_ticks(ax)
-                fold_title(ax, figure.get_figwidth() * span / grid.ncols - 0.8)
+                width = figure.get_figwidth() * span / grid.ncols - 0.8
+                ax.set_title(folded(ax.get_title("left"), width, rcParams["font.size"]), loc="left")
                 axes.append(ax)
                 if "x" in self.shared and row is not rows[-1]:
                     ax.tick_params(labelbottom=False)
@@ -152,7 +145,8 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
         name_curves(ax)
     set_height(figure, height)
     for ax in laid_out(figure).axes:
-        fold_label(ax)
+        high = ax.get_window_extent().height / figure.dpi
+        ax.set_ylabel(folded(ax.get_ylabel(), high, rcParams["font.size"]))
         fix_number_of_ticks(ax)
     for ax in laid_out(figure).axes:
         fill_place(ax)
@@ -186,20 +180,6 @@ def fill_place(ax: Axes) -> None:
     half = max(np.ptp(x) / max(ratio, 1), np.ptp(y) * min(ratio, 1)) / 2
     sides = np.array((-half, half))
     ax.set(xlim=np.mean(x) + sides * max(ratio, 1), ylim=np.mean(y) + sides / min(ratio, 1))
-
-
-def fold_title(ax: Axes, width: float) -> None:
-    """Fold the title of axes into lines as long as they are wide (inches); mathematics stays whole."""
-    letters = max(12, int(72 * width / (0.6 * rcParams["font.size"])))
-    fold = lambda line: line if MATHEMATICS.search(line) else textwrap.fill(line, letters)  # noqa: E731
-    ax.set_title("\n".join(map(fold, ax.get_title("left").split("\n"))), loc="left")
-
-
-def fold_label(ax: Axes) -> None:
-    """Fold the label of the vertical axis into lines as long as the axes are high."""
-    if not {"$", "\n"} & {*(label := ax.get_ylabel())}:
-        letters = int(72 / ax.figure.dpi * ax.get_window_extent().height / (0.6 * rcParams["font.size"]))
-        ax.set_ylabel("\n".join(textwrap.wrap(label, max(8, letters), break_long_words=False)))
 
 
 def fix_number_of_ticks(ax: Axes) -> None:

@@ -12,9 +12,7 @@ with "?" may be None.
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +23,7 @@ from rhn.errors import InvalidInputError
 from rhn.kernels import compiled, gated, loop, losses, transition
 from rhn.kernels.function import Code, batched_function, is_traced
 
-C, FUSED, REFERENCE = "C", "fused", "reference"
+C, FUSED = "C", "fused"
 NEVER_EMPTY = ("T", "L", "n")  # sizes
 Sizes = dict[str, int]
 
@@ -84,11 +82,7 @@ class Kernel:
 
     def _choose(self, **call) -> tuple[Callable, Callable] | None:
         """The code for a call; None if only the reference computes it."""
-        against_c = None if self.limit is None else self.limit(**call)
-        in_c = self.compiled is not None and against_c is None
-        way = C if in_c else REFERENCE if self.fused is None else FUSED
-        if (choices := _CHOICES.get()) is not None:
-            choices.append(Choice(self.name, way, against_c))
+        in_c = self.compiled is not None and (self.limit is None or self.limit(**call) is None)
         return self.compiled if in_c else self.fused
 
 
@@ -144,29 +138,6 @@ KERNELS = (TRANSITION, LSTM, GRU, LOOP, SOFTMAX, OUTPUT)
 
 
 # ---- which code computes, and why ----
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The implementation that computed a call. `reason`: why C did not, None if it did or the kernel has no code in C."""
-
-    kernel: str
-    implementation: str
-    reason: str | None
-
-
-_CHOICES: ContextVar[list[Choice] | None] = ContextVar("choices", default=None)
-
-
-@contextmanager
-def recorded_choices() -> Iterator[list[Choice]]:
-    """The choices made within the context, in order; an inner context has its own."""
-    choices: list[Choice] = []
-    token = _CHOICES.set(choices)
-    try:
-        yield choices
-    finally:
-        _CHOICES.reset(token)
 
 
 def kernel_states() -> list[dict]:

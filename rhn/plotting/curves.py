@@ -23,13 +23,9 @@ from rhn.plotting.provenance import read_facts, shared
 from rhn.presets import PTB_BY_DEPTH, PTB_WORDS
 from rhn.training.config import LanguageConfig
 from rhn.utils.figures import (
-    BLUE,
-    GREEN,
+    COLOURS,
     GREY,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
+    MARKERS,
     drawable,
     drawn,
     highest,
@@ -41,8 +37,6 @@ from rhn.utils.figures import (
 from rhn.utils.io import read_json
 from rhn.utils.wording import counted, first_line
 
-COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
-MARKERS = "osD^vP*"
 PAPER = ("rhn", "rhn, tied")  # the paper's series have the same colours in every figure
 LABELS = {"perplexity": "perplexity", "bits_per_character": "bits a character", "nll": "nats a frame"}
 NETWORK = ["cell", "tied", "depth", "layers"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import wraps
 from html import escape
 from pathlib import Path
-from textwrap import wrap
+from textwrap import fill, wrap
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"  # Okabe and Ito's, for the colour-blind
 PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
+COLOURS, MARKERS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black"), "osD^vPX*"  # of several series
 SUFFIXES, NUMBERS = (".png", ".svg", ".pdf"), (".npz", ".json", ".csv")
 SIZES = {"column": 3.25, "page": 6.75, "slide": 13.3}  # widths of figures, in inches
 PAGE_HEIGHT, SLIDE_HEIGHT = 9.0, 7.5
@@ -233,7 +234,6 @@ def time_label(unit: str, what: str = "time step") -> str:
 
 FEW, MANY = 0.8, 6  # decades: on shorter axes the numbers have equal steps, on longer ones they are powers
 LETTER = 0.6  # width of a letter, in sizes of its type
-MATHEMATICS = re.compile(r"(?<!\\)\$")
 
 
 def plain_log_ticks(axis: "Axis") -> None:
@@ -264,16 +264,20 @@ def in_inches(name: str, inches: float, size: float) -> str:
     return "\n".join(lines).replace("$", r"\$").replace("\xa0", " ")
 
 
+def folded(text: str, inches: float, size: float) -> str:
+    """Fold each line of a title or label into lines of at most this width, for type of this size; mathematics stays whole."""
+    letters = max(8, int(72 * inches / (LETTER * size)))
+    return "\n".join(line if re.search(r"(?<!\\)\$", line) else fill(line, letters) for line in text.split("\n"))
+
+
 def legend_above(ax: "Axes", handles: Sequence | None = None, inches: float | None = None) -> None:
     """Draw a legend between the title of axes and the axes, at their left, in as many columns as fit; inches: their width."""
     from matplotlib import rcParams
 
     shown = ax.get_legend_handles_labels()[0] if handles is None else handles
     width = inches or 0.95 * ax.get_window_extent().width / ax.figure.dpi  # tick labels may make axes narrower
-    letters = int(72 * width / (LETTER * rcParams["legend.fontsize"])) - 5
-    names = [str(handle.get_label()) for handle in shown]
-    fold = lambda name: name if MATHEMATICS.search(name) else "\n".join(wrap(name, letters))  # noqa: E731 - stays whole
-    labels = [*map(fold, names)]
+    size = rcParams["legend.fontsize"]
+    labels = [folded(str(handle.get_label()), width - 5 * LETTER * size / 72, size) for handle in shown]
     place: dict = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0.2, "borderaxespad": 0.2}
     for columns in range(len(shown), 0, -1):
         legend = ax.legend(shown, labels, ncols=columns, **place)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cases import KERNELS
+from choices import recorded_choices
 from tables import for_each
 from test_kernels import value_and_gradients
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -13,7 +14,7 @@ from rhn import kernels
 from rhn.cells import RHN
 from rhn.errors import InvalidInputError
 from rhn.kernels.compiled import library
-from rhn.kernels.table import Choice, Kernel, recorded_choices
+from rhn.kernels.table import Kernel
 
 CASES = {case.name: case for case in KERNELS}
 TRACED = ("highway", "gru", "loop")
@@ -62,20 +63,15 @@ def test_what_computes_a_call_also_computes_its_backward_pass(length, factor, st
     assert torch.equal(gradient, torch.full_like(x, -factor))
 
 
-def test_choices_are_recorded_with_the_reason_against_c():
+def test_c_computes_what_its_limit_allows():
     def recorded(kernel, length):
         with recorded_choices() as choices:
             kernel(torch.rand(length), least=3)
         return choices
 
-    against = "it has fewer than 3 entries"
-    assert recorded(PRODUCT, 3) == [Choice("product", "C", None)]
-    assert recorded(PRODUCT, 2) == [Choice("product", "fused", against)]
-    assert recorded(ONLY_C, 2) == [Choice("product", "reference", against)]
-    with recorded_choices() as outer:
-        recorded(PRODUCT, 4)
-    PRODUCT(torch.rand(4))
-    assert outer == [], "an inner context has its own list"
+    assert recorded(PRODUCT, 3) == ["C"]
+    assert recorded(PRODUCT, 2) == ["fused"]
+    assert recorded(ONLY_C, 2) == ["reference"]
 
 
 def test_the_reference_is_plain_and_checked_too():
