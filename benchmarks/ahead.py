@@ -34,6 +34,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from benchmarks.judge import LOSSES, OPTIMIZERS, left
+from benchmarks.rows import append
 from gersgorin.checking.forecast import LIKELY
 from gersgorin.checking.forecast import forecast as forecast_of
 from gersgorin.training.training import Training
@@ -179,13 +180,7 @@ def written(out: Path, run: Callable[[dict], dict]) -> None:
     done = {r["number"] for r in csv.DictReader(out.open())} if out.exists() else set()
     for row in csv.DictReader(TABLE.open()):
         if row["number"] not in done:
-            row |= {name: f"{value:.5g}" for name, value in run(row).items()}
-            with out.open("a", newline="") as file:
-                table = csv.DictWriter(file, row)
-                if not file.tell():
-                    table.writeheader()
-                table.writerow(row)
-            print(row, flush=True)
+            append(out, row | run(row))
 
 
 def report(runs: Path, forecasts: Path) -> str:

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import gersgorin
+from benchmarks.rows import append
 from rhn.models import PolyphonicModel
 
 HERE = Path(__file__).parent
@@ -359,19 +360,13 @@ def main() -> None:
     done = {r["number"] for r in csv.DictReader(out.open())} if out.exists() else set()
     run = {"forecasts": forecast, "cures": cured}[asked.what]
     seconds = asked.seconds * (2 if asked.what == "cures" else 1)
-    with (HERE / f"judge_{asked.what}.csv").open() as cases, out.open("a", newline="") as file:
+    with (HERE / f"judge_{asked.what}.csv").open() as cases:
         for number, row in enumerate(csv.DictReader(cases)):
             mine = number % asked.of[1] == asked.of[0] and str(number) not in done
             if not mine or time.monotonic() > end:
                 continue
             row = {"number": number} | row
-            row |= run(row, seconds)
-            table = csv.DictWriter(file, row)
-            if not file.tell():
-                table.writeheader()
-            table.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
-            file.flush()
-            print(row, flush=True)
+            append(out, row | run(row, seconds))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ gradients clipped at norm 1. Its tasks keep their optimisers; those here take 64
 
 import argparse
 import copy
-import csv
 import time
 from itertools import islice
 from pathlib import Path
@@ -32,6 +31,7 @@ from torch import nn
 
 import gersgorin
 from benchmarks import plateau_table as table
+from benchmarks.rows import append
 from gersgorin.checking import cure as search
 from gersgorin.checking.reach import measure_reach
 from gersgorin.checking.starts import MEMORY, OUTPUT_BIAS, starts
@@ -43,8 +43,9 @@ from rhn.utils.figures import COLOURS, save_figure
 TASKS = "recall-100", "product-100", "order-100", "parity-60", "cue-80", "pulses-80", "vectors-60"
 ORDERS = 1001, 1002
 OWN_RATE, DEFAULT_RATE = 2e-3, 1e-3  # of Adam in the first four tasks, in the last three
+SEEN = 40  # examples from which a linear memory is made
 LEAST = 1e-20  # share of a gradient in the figure
-RATES = 2e-3, 5e-4, 2e-4, 1e-4, 2e-5
+RATE, RATES = 5e-4, (2e-3, 5e-4, 2e-4, 1e-4, 2e-5)  # of networks trained without `cure`; of looks at the gradient
 
 
 def training_of(task: str, parameters: int | None = None, seed: int = 0):
@@ -111,10 +112,10 @@ def _own(kind: str, T: int, g: torch.Generator, examples: int = table.EXAMPLES):
     return x, bits.sum(1) % 2, F.cross_entropy, 2
 
 
-def trained(model, x, y, loss, optimizer, constant: float, steps: int, orders=ORDERS) -> str:
+def trained(model, x, y, loss, optimizer, constant: float, steps: int) -> str:
     """Relative losses of plain loops in some orders of minibatches; optimizer: a function of parameters."""
     found, table.STEPS = [], steps
-    for order in orders:
+    for order in ORDERS:
         own = copy.deepcopy(model)
         found.append(table.trained(own, x, y, loss, optimizer(own.parameters()), table.CLIP, order) / constant)
     return " ".join(f"{value:.3g}" for value in found)
@@ -142,9 +143,10 @@ def memory(training):
 
 
 @torch.no_grad()
-def parts(model: nn.Module, T: int, given: nn.Module) -> dict:
+def parts(model: nn.Module, x: torch.Tensor, given: nn.Module) -> dict:
     """By name: the network as it is, with the start, with one part of the start changed, and with related starts."""
-    n, g, made = model.rnn.hidden_size, torch.Generator().manual_seed(1), {"as it is": given, "the start": model}
+    n, g, T = model.rnn.hidden_size, torch.Generator().manual_seed(1), x.shape[1]
+    made = {"as it is": given, "the start": model}
     planes, half, std = n // 4, n - n // 4 * 2, float(model.rnn.weight_ih_l0[: n // 2].std())
 
     def other(name: str) -> nn.RNN:
@@ -179,12 +181,23 @@ def parts(model: nn.Module, T: int, given: nn.Module) -> dict:
     other("four times as much written").weight_hh_l0[half:, :half] *= 4
     other("a quarter as much written").weight_hh_l0[half:, :half] /= 4
     other("biases N(0, 1) of sensing units").bias_ih_l0[:half].normal_(0, 1, generator=g)
+    rnn = other("linear memory by an autoencoder (after Bacciu et al.)")
+    write, keep = autoencoder(F.tanh(x[:SEEN] @ rnn.weight_ih_l0[:half].T), n - half)
+    rnn.weight_hh_l0[half:] = torch.cat([write * WRITTEN / (T * half) ** 0.5 / write.std(), keep], 1)
     angles = torch.pi / T ** torch.linspace(0, 1, (n + 1) // 2)
     whole("all units rotate and read (after Henaff et al.)", turning(angles)[:n, :n])
     whole("random orthogonal, small inputs", haar(torch.randn(n, n, generator=g)))
     whole("identity, small inputs (IRNN)", torch.eye(n))
     whole("chain of gain 1.02 (Orhan and Pitkow)", torch.diag(torch.full((n - 1,), 1.02), -1), n**-0.5)
     return made
+
+
+def autoencoder(u: torch.Tensor, units: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(A, B) of y[t] = A u[t] + B y[t-1], the linear memory that keeps most of sequences u (N, T, a) (Sperduti 2013)."""
+    N, T, a = u.shape
+    so_far = [torch.cat([u[:, : t + 1].flip(1), u.new_zeros(N, T - t - 1, a)], 1).flatten(1) for t in range(T)]
+    kept = torch.linalg.eigh(sum(past.T @ past for past in so_far))[1][:, -units:]
+    return kept[:a].T, kept[a:].T @ kept[:-a]
 
 
 def together(models: list, x, y, loss, optimizer, constant: float, steps: int) -> list[float]:
@@ -210,7 +223,7 @@ def together(models: list, x, y, loss, optimizer, constant: float, steps: int) -
     return (torch.stack(losses[:steps][-table.LAST :]).mean(0) / constant).tolist()
 
 
-def rates(training, task: str, write) -> None:
+def rates(training, task: str, out: Path) -> None:
     """Write the unevenness of the gradient of the start after some steps at several learning rates."""
     loop, model = memory(training)
     before = measure_reach(loop, model)
@@ -226,7 +239,7 @@ def rates(training, task: str, write) -> None:
                 reach = measure_reach(loop, own)
                 found.append(f"{reach.unevenness:.2f} ({reach.seen})")
         seen = f"{before.unevenness:.2f} ({before.seen})"
-        write({"task": task, "rate": rate, "before": seen, "after": "; ".join(found)})
+        append(out, {"task": task, "rate": rate, "before": seen, "after": "; ".join(found)})
 
 
 def figure(file: Path) -> None:
@@ -261,7 +274,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
-    parser.add_argument("--rate", type=float, default=5e-4)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -270,32 +282,23 @@ def main() -> None:
         figure(asked.out)
         return
 
-    def write(row: dict) -> None:
-        fresh = not asked.out.exists()
-        with asked.out.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
-        print(row, flush=True)
-
     every = search.starts
     for task, seed in ((task, seed) for seed in asked.seeds for task in asked.task or TASKS):
         training = training_of(task, asked.parameters, seed)
         model, x, y, loss, optimizer, constant = training
         row = {"task": task, "seed": seed, "steps": asked.steps}
         if asked.what == "search":
-            write(row | cured(training, asked.steps, asked.seconds))
+            append(asked.out, row | cured(training, asked.steps, asked.seconds))
         elif asked.what == "rates":
-            rates(training, task, write)
+            rates(training, task, asked.out)
         elif asked.what == "parts":
-            every_part = parts(memory(training)[1], x.shape[1], model)
-            own = lambda q, optimizer=optimizer: optimizer(q, lr=asked.rate)  # noqa: E731
+            every_part = parts(memory(training)[1], x, model)
+            own = lambda q, optimizer=optimizer: optimizer(q, lr=RATE)  # noqa: E731
             losses = together([*every_part.values()], x, y, loss, own, constant, asked.steps)
             for (name, changed), value in zip(every_part.items(), losses, strict=True):
                 reach = measure_reach(memory((changed, *training[1:]))[0], changed)
-                before = {"rate": asked.rate, "sees": reach.seen, "unevenness": f"{reach.unevenness:.2g}"}
-                write(row | before | {"part": name, "loss": f"{value:.3g}"})
+                before = {"rate": RATE, "sees": reach.seen, "unevenness": f"{reach.unevenness:.2g}"}
+                append(asked.out, row | before | {"part": name, "loss": f"{value:.3g}"})
         else:
             row["as it is"] = trained(model, x, y, loss, optimizer, constant, asked.steps)
             for name, kept in (("with", True), ("without", False)):
@@ -303,7 +306,7 @@ def main() -> None:
                 found = cured(training, asked.steps, asked.seconds)
                 row |= {f"{name} {key}": value for key, value in found.items()}
             search.starts = every
-            write(row)
+            append(asked.out, row)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import gersgorin
+from benchmarks.rows import append
 from gersgorin.plotting.figure import DASHED, Block, compose
 from rhn.utils.figures import BLUE, ORANGE, save_figure
 
@@ -213,14 +214,7 @@ def main() -> None:
             for kind in ("LSTM", "GRU", "RNN"):
                 if (task, kind, str(seed)) in known or time.monotonic() > end:
                     continue
-                row = row_of(task, kind, seed, asked.trainings)
-                fresh = not asked.out.exists()
-                with asked.out.open("a", newline="") as file:
-                    writer = csv.DictWriter(file, COLUMNS)
-                    if fresh:
-                        writer.writeheader()
-                    writer.writerow(row)
-                print(row, flush=True)
+                append(asked.out, row_of(task, kind, seed, asked.trainings), COLUMNS)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 
 import gersgorin
+from benchmarks.rows import append
 from benchmarks.threads.trainings import Training, error, fit
 from gersgorin.plotting.figure import Block, compose
 from rhn.errors import RhnError
@@ -167,17 +168,9 @@ def main() -> None:
     done = {row["key"] for row in csv.DictReader(path.open())} if path.exists() else set()
     columns = ["key", "truth", "repaired"] * (options.kind != "healthy") or ["key"]
     columns += ["error", "outcome", "causes", "sure", "why", "cost"]
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        if not done:
-            writer.writeheader()
-        for key, run in rows_of(options.kind, options.seconds, options.plain):
-            if key not in done and (not options.only or key in options.only):
-                row = {"key": key} | run()
-                words = (f"{name} {v:.3g}" if isinstance(v, float) else f"{name} {v}" for name, v in row.items())
-                print(", ".join(words), flush=True)
-                writer.writerow(row)
-                file.flush()
+    for key, run in rows_of(options.kind, options.seconds, options.plain):
+        if key not in done and (not options.only or key in options.only):
+            append(path, {"key": key} | run(), columns)
 
 
 if __name__ == "__main__":
