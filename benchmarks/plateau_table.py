@@ -171,7 +171,7 @@ def picture(rows: list[dict], file: Path) -> None:
         ax.set(xscale="log", xlim=(1e-4, 2), ylim=(len(kinds) - 0.5, -0.5), yticks=range(len(kinds)), yticklabels=kinds)
         ax.set(title=f"{task.replace('-', ', ')} steps", xlabel="loss / that of a constant output")
 
-    title = "after cure every LSTM and GRU learns more than a constant output, and plain RNN of 200 steps"
+    title = "After cure every LSTM, GRU and plain RNN learns more than a constant output"
     block = Block([partial(losses, task) for task in tasks], 1.5, 1, "x", legend=True)
     save_figure(file, lambda: compose(title, "three seeds each: one above the other", block, width=7))
 
