@@ -34,7 +34,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from benchmarks.judge import LOSSES, OPTIMIZERS, left
-from benchmarks.rows import append
+from benchmarks.rows import append, known
 from gersgorin.checking.forecast import LIKELY
 from gersgorin.checking.forecast import forecast as forecast_of
 from gersgorin.training.training import Training
@@ -177,7 +177,7 @@ def ahead(row: dict) -> dict:
 
 def written(out: Path, run: Callable[[dict], dict]) -> None:
     """Add the rows that a file does not have yet."""
-    done = {r["number"] for r in csv.DictReader(out.open())} if out.exists() else set()
+    done = known(out, "number")
     for row in csv.DictReader(TABLE.open()):
         if row["number"] not in done:
             append(out, row | run(row))

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import gersgorin
-from benchmarks.rows import append
+from benchmarks.rows import append, known
 from rhn.models import PolyphonicModel
 
 HERE = Path(__file__).parent
@@ -357,7 +357,7 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     (out,), end = asked.out, time.monotonic() + 60 * asked.minutes
-    done = {r["number"] for r in csv.DictReader(out.open())} if out.exists() else set()
+    done = known(out, "number")
     run = {"forecasts": forecast, "cures": cured}[asked.what]
     seconds = asked.seconds * (2 if asked.what == "cures" else 1)
     with (HERE / f"judge_{asked.what}.csv").open() as cases:

@@ -1,13 +1,20 @@
 """Tables that grow by a row at a time."""
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Collection
 from pathlib import Path
 
-import pandas as pd
+
+def known(path: Path, key: str) -> set[str]:
+    """The keys of the rows that a table has already."""
+    return {row[key] for row in csv.DictReader(path.open())} if path.exists() else set()
 
 
-def append(path: Path, row: dict, columns: Sequence[str] | None = None) -> None:
+def append(path: Path, row: dict, columns: Collection[str] = ()) -> None:
     """Add a row to a table, in five digits, below a header if it is new, and print it; columns: of the table, if a row lacks some."""
-    table = pd.DataFrame([row], columns=columns and [*columns])
-    table.to_csv(path, mode="a", header=not path.exists(), index=False, float_format="%.5g")
+    with path.open("a", newline="") as file:
+        table = csv.DictWriter(file, columns or row)
+        if not file.tell():
+            table.writeheader()
+        table.writerow({name: f"{v:.5g}" if isinstance(v, float) else v for name, v in row.items()})
     print(row, flush=True)

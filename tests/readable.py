@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
 WIDTHS = ["column", *(pytest.param(width, marks=pytest.mark.slow) for width in ("page", "slide"))]
+SHORT = 110  # pixels of axes that may have no room for two numbers
 TOUCH = 0.5  # pixels that two boxes may share
 
 
@@ -28,6 +30,11 @@ def readable(figure: Figure, *, least: int = 5) -> None:
         assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, f"{text} is cut off: {box} of {figure.bbox}"
         assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, f"{text} is cut off: {box} of {figure.bbox}"
         assert text.get_fontsize() >= 6, f"{text} is too small"
+    for axis in (axis for ax in figure.axes if ax.axison for axis in (ax.xaxis, ax.yaxis)):
+        (low, high), room = sorted(axis.get_view_interval()), axis.axes.bbox.size["xy".index(axis.axis_name)]
+        places = [place for place in axis.get_majorticklocs() if low <= place <= high]
+        if isinstance(axis.get_major_locator(), MaxNLocator) and room > SHORT and not np.isclose(low, high):
+            assert len(places) != 1, f"one number alone, {places[0]:g}, is no scale"
     for (one, a), (two, b) in combinations(texts.items(), 2):
         assert not overlap(a, b), f"{one} overlaps {two}"
     for legend in figure.findobj(Legend):

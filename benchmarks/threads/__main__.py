@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 import gersgorin
-from benchmarks.rows import append
+from benchmarks.rows import append, known
 from benchmarks.threads.trainings import Training, error, fit
 from gersgorin.plotting.figure import Block, compose
 from rhn.errors import RhnError
@@ -165,7 +165,7 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     path = Path(os.devnull) if options.plain else options.files[0]
-    done = {row["key"] for row in csv.DictReader(path.open())} if path.exists() else set()
+    done = known(path, "key")
     columns = ["key", "truth", "repaired"] * (options.kind != "healthy") or ["key"]
     columns += ["error", "outcome", "causes", "sure", "why", "cost"]
     for key, run in rows_of(options.kind, options.seconds, options.plain):

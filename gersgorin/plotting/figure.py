@@ -45,7 +45,7 @@ DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # 7 and 4: th
 DECADES = 8  # of a heat map's scale
 WIDTH = 8.0  # inches, of a figure of several panels
 LEAST = 2.0  # inches of a panel, at letters of 9 points: what does not fit goes into the next row
-SQUEEZED = 0.85
+SQUEEZED = 0.85  # of the height of panels, at least, to fit on a page or slide
 MOST_DESCRIBED = 3  # results, whose descriptions stand at the foot if they differ
 LONGEST = 0.3  # of a panel's width, a name at the end of a curve
 
@@ -144,12 +144,12 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
     for ax in unnamed:
         name_curves(ax)
     set_height(figure, height)
-    for ax in laid_out(figure).axes:
-        high = ax.get_window_extent().height / figure.dpi
-        ax.set_ylabel(folded(ax.get_ylabel(), high, rcParams["font.size"]))
-        fix_number_of_ticks(ax)
-    for ax in laid_out(figure).axes:
-        fill_place(ax)
+    for _ in range(2):  # the layout depends on the labels, and they on the layout
+        for ax in laid_out(figure).axes:
+            high = ax.get_window_extent().height / figure.dpi
+            ax.set_ylabel(folded(ax.get_ylabel(), high, rcParams["font.size"]))
+            fix_number_of_ticks(ax)
+            fill_place(ax)
     return figure
 
 
@@ -184,9 +184,10 @@ def fill_place(ax: Axes) -> None:
 
 def fix_number_of_ticks(ax: Axes) -> None:
     """Have as many ticks as fit on the present axes: else the layout, which depends on their labels, would change them again."""
-    for axis, share in ((ax.xaxis, 0.6), (ax.yaxis, 1)):  # long numbers are wide, not high
+    for axis in (ax.xaxis, ax.yaxis):
         if isinstance(locator := axis.get_major_locator(), MaxNLocator):
-            locator.set_params(nbins=int(np.clip(share * axis.get_tick_space(), 1, 9)), min_n_ticks=1)
+            most = int(np.clip(0.6 * axis.get_tick_space(), 1, 9))  # of numbers of five letters
+            locator.set_params(nbins=most, min_n_ticks=min(most, 2))  # one number alone is no scale
 
 
 def panels(width: float, height: float, title: str | Callable[[Any], str] = "", columns: int = 2) -> Callable:

@@ -307,5 +307,5 @@ def _about(recording: Recording) -> str:
     exact = not (recording.step[:-1] % max(1, recording.every)).any()  # else measured where epochs end
     every = f"{'' if exact else 'about '}every {recording.every} steps"
     how = f"measured {every} of training, at {counted(recording.radius.shape[1], 'position')} of the probe"
-    how += " (bands: least to largest)"
+    how += " (bands: least to largest; spectra: the middle one)"
     return "; ".join(filter(None, (recording.about, how)))

@@ -266,7 +266,7 @@ def in_inches(name: str, inches: float, size: float) -> str:
 
 def folded(text: str, inches: float, size: float) -> str:
     """Fold each line of a title or label into lines of at most this width, for type of this size; mathematics stays whole."""
-    letters = max(8, int(72 * inches / (LETTER * size)))
+    letters = max(12, int(72 * inches / (LETTER * size)))
     return "\n".join(line if re.search(r"(?<!\\)\$", line) else fill(line, letters) for line in text.split("\n"))
 
 
