@@ -131,11 +131,6 @@ class Plot(Stored, Drawing):
     log: bool = option(
         False, "Log axis for the losses of the swarm plot (default: if a loss is far above the best constant output)."
     )
-    up_to: float | None = option(
-        None,
-        "End of the axis of the swarm plot, which counts the trials above (default: all are drawn).",
-        metavar="NLL",
-    )
     below: float = option(BELOW, "Loss in nats a frame below which a trial counts as trained.", above=0)
     constant: float | None = option(
         None,
@@ -148,7 +143,7 @@ class Plot(Stored, Drawing):
     json: bool = option(False, "Print the counts as one JSON list.")
 
     def run(self) -> None:
-        if self.kind != "swarm" and (given := given_flags(self, ("by", "log", "up_to", "constant"))):
+        if self.kind != "swarm" and (given := given_flags(self, ("by", "log", "constant"))):
             raise InvalidInputError(f"{given[0]} is for the swarm plot: leave it out, or give --kind swarm")
         if self.runs and (given := given_flags(self, ("csv", "out", "storage"))):
             raise InvalidInputError(f"{given[0]} names the trials as {self.runs[0]} does: leave one out")
@@ -184,7 +179,7 @@ class Plot(Stored, Drawing):
         source = self.csv or [*self.runs, self.out][0].resolve()
         source = source.resolve().parent if source.name == "trials.csv" else source
         more = f"and-{len(self.runs) - 1}-more" if len(self.runs) > 1 else None
-        values = {name: getattr(self, name) for name in ("by", "loss", "log", "up_to", "constant", "below")}
+        values = {name: getattr(self, name) for name in ("by", "loss", "log", "constant", "below")}
         words = [f"{name.replace('_', '-')}-{value}" for name, value in values.items() if value != getattr(Plot, name)]
         return figure_name(self.kind, source.stem if self.csv == source else source.name, more, place(source), *words)
 
@@ -196,7 +191,7 @@ class Plot(Stored, Drawing):
             return plot_map(rows, loss=self.loss, about=about)
         if self.kind == "area":
             return plot_area(rows, loss=self.loss, below=self.below, about=about)
-        axis: dict = {"by": self.by, "constant": self.constant, "up_to": self.up_to, "log": self.log or None}
+        axis: dict = {"by": self.by, "constant": self.constant, "log": self.log or None}
         return plot_swarm(rows, loss=self.loss, below=self.below, about=about, **axis)
 
 

@@ -22,6 +22,7 @@ from optim_study.swarm_plot import LABELS, colors_of
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.figures import drawable, drawn
+from rhn.utils.wording import counted
 
 MARKERS = "os^Dv"
 NO_GATES = "P"  # symbol of cells without transform gates
@@ -57,7 +58,7 @@ def plot_map(rows: Sequence[Row], *, loss: Objective = "train", about: str = "")
     worse = losses.max() > colors.vmax
     label = LABELS[loss] + ("; the last colour: worse than most" if worse else "")
     bar = colour_bar(ScalarMappable(colors, "viridis_r"), label, extend="max" if worse else "neither")
-    words = study_title(rows, "the loss by learning rate and initial standard deviation")
+    words = f"Random search, {counted(len(rows), 'trial')}: the loss by learning rate and initial standard deviation"
     return compose(words, study_about(rows, about), *_grid(panels, panel), bar)
 
 
@@ -86,7 +87,7 @@ def plot_area(rows: Sequence[Row], *, loss: Objective = "train", below: float = 
         _symbol(ax, "o", f"full: trained (below {below:g})", "0.3")
         ax.set_title(f"{drawable(network.title)}: {len(trained)} of {len(trials)}")
 
-    return compose(study_title(rows, "which settings train"), study_about(rows, about), *_grid(panels, panel))
+    return compose(study_title(rows, loss, below), study_about(rows, about), *_grid(panels, panel))
 
 
 def bias_symbols(rows: Sequence[Row]) -> Symbols:

@@ -205,10 +205,13 @@ def columns_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], **l
     return table([name.replace("_", " ") for name in columns], lines, **layout)
 
 
-def study_title(rows: Sequence[Row], shows: str) -> str:
-    """The title of a figure: the search, and what the figure shows."""
-    networks = len({row.network for row in rows})
-    return f"Random search, {counted(len(rows), 'trial')} of {counted(networks, 'network')}: {shows}"
+def study_title(rows: Sequence[Row], loss: Objective, below: float) -> str:
+    """The title of a figure: the trials of each architecture that trained."""
+    archs = {
+        arch: [row.loss(loss) < below for row in rows if row.arch == arch] for arch in {row.arch: 0 for row in rows}
+    }
+    words = [f"{sum(trained)} of {len(trained)} {arch}" for arch, trained in archs.items()]
+    return f"Random search: {', '.join(words)} trained (loss below {below:g})"
 
 
 def study_about(rows: Sequence[Row], more: str = "") -> str:

@@ -22,8 +22,9 @@ from rhn.utils.figures import (
     PURPLE,
     RED,
     SKY,
+    drawable,
     drawn,
-    in_inches,
+    folded,
     sized,
 )
 
@@ -48,7 +49,6 @@ def plot_swarm(
     loss: Objective = "train",
     constant: float | None = None,
     below: float = BELOW,
-    up_to: float | None = None,
     log: bool | None = None,
     about: str = "",
 ) -> Figure:
@@ -60,37 +60,31 @@ def plot_swarm(
     by: order of the columns, of each optimizer.
     constant: loss of the best constant output; None: that of the rows, if all have the same.
     below: trials with a lower loss count as trained.
-    up_to: end of the axis, the trials above are counted over it; None: all trials are drawn.
-    log: a log axis; None: if a loss in the figure is more than `LOG_FROM` times that of the best constant output, or the median.
+    log: a log axis; None: if a loss is more than `LOG_FROM` times that of the best constant output, or the median.
     about: settings of the study and origin of the rows.
 
-    Raises InvalidInputError without trials, or if the axis would end below all of them.
+    Raises InvalidInputError without trials.
     """
     if not rows:
         raise InvalidInputError("there is no complete trial to draw")
     losses = [row.loss(loss) for row in rows]
-    if up_to is not None and min(losses) > up_to:
-        raise InvalidInputError(f"every loss is above {up_to:g}: the least is {min(losses):.4g}")
     if constant is None and loss == "train" and len(constants := {row.constant_nll for row in rows}) == 1:
         (constant,) = constants
-    ceiling = up_to if up_to is not None and max(losses) > up_to else np.inf
-    shown = [value for value in losses if value <= ceiling]
     if log is None:
-        log = bool(max(shown) > LOG_FROM * (constant or np.median(shown)))
+        log = bool(max(losses) > LOG_FROM * (constant or np.median(losses)))
     levels = {"below": (below, f"counts as trained (below {below:g})")}
     if constant is not None:
         levels["constant"] = constant, f"best constant output ({constant:.2f})"
         levels["learned"] = LEARNED * constant, f"10 % below it ({LEARNED * constant:.2f})"
-    columns, words = by_network(rows, by), {"arch": "architecture", "depth": "recurrence depth"}[by]
+    columns = by_network(rows, by)
     width = max(6.0, COLUMN_INCHES * min(len(columns), MOST_COLUMNS) + 1)
     inches, every, colors = sized(width) - 0.6, [*columns.items()], colors_of(columns)
     most = min(MOST_COLUMNS, max(1, int(inches / LEAST_INCHES * 9 / rcParams["font.size"])))
     parts = np.array_split(range(len(every)), -(-len(every) // most))
-    axis = _Axis(loss, log and min(shown) > 0, ceiling, levels, inches / len(parts[0]), every[-1])
+    axis = _Axis(loss, log and min(losses) > 0, levels, inches / len(parts[0]))
     lines = [partial(_draw_columns, [every[k] for k in part], axis, colors) for part in parts]
-    title, height = study_title(rows, f"every trial's loss, by {words}"), max(LEAST_ROW, ALL_INCHES / len(parts))
-    block = Block(lines, min(ROW_INCHES, height), 1, "y", legend=True)
-    return compose(title, study_about(rows, about), block, width=width)
+    block = Block(lines, min(ROW_INCHES, max(LEAST_ROW, ALL_INCHES / len(parts))), 1, "y", legend=True)
+    return compose(study_title(rows, loss, below), study_about(rows, about), block, width=width)
 
 
 def colors_of(networks: Iterable[Network]) -> dict[str, str]:
@@ -106,14 +100,10 @@ class _Axis:
 
     loss: Objective
     log: bool
-    ceiling: float
-    """The end of the axis; losses above it are counted, not drawn; infinity: all are drawn."""
     levels: Mapping[str, tuple[float, str]]
     """Horizontal lines and their labels, by the names of `DASHES`."""
     inches: float
     """Width of a column."""
-    last: tuple[Network, list[Row]]
-    """The last column of all rows."""
 
 
 def _draw_columns(columns: Sequence[tuple[Network, list[Row]]], axis: _Axis, colors: dict[str, str], ax: Axes) -> None:
@@ -123,13 +113,10 @@ def _draw_columns(columns: Sequence[tuple[Network, list[Row]]], axis: _Axis, col
     for k, (network, trials) in enumerate(columns):
         _draw_column(ax, k, trials, axis, colors[network.arch])
     for name, (level, label) in axis.levels.items():
-        if level <= axis.ceiling:
-            ax.axhline(level, gid=name, label=label, linestyle=DASHES[name], color="0.25", linewidth=1, zorder=0.8)
+        ax.axhline(level, gid=name, label=label, linestyle=DASHES[name], color="0.25", linewidth=1, zorder=0.8)
     ax.set_xticks(range(len(columns)), [_name(*column, axis) for column in columns])
     ax.set(xlim=(-0.5, len(columns) - 0.5), ylabel=LABELS[axis.loss])
-    if axis.ceiling < np.inf:
-        ax.set_ylim(top=axis.ceiling)
-    ax.set_xlabel("below the points: the least loss" if columns[-1] is axis.last else "")
+    ax.set_xlabel("below the points: the least loss")
     ax.grid(axis="y", color="0.92", linewidth=0.6)
     ax.set_axisbelow(True)
 
@@ -137,30 +124,25 @@ def _draw_columns(columns: Sequence[tuple[Network, list[Row]]], axis: _Axis, col
 def _name(network: Network, trials: Sequence[Row], axis: _Axis) -> str:
     trained = sum(row.loss(axis.loss) < axis.levels["below"][0] for row in trials)
     words = [*network.title.split(", "), f"{trained} of {len(trials)}", "trained"]
-    return "\n".join(in_inches(word, 0.9 * axis.inches, rcParams["xtick.labelsize"]) for word in words)
+    return "\n".join(folded(drawable(word), 0.9 * axis.inches, rcParams["xtick.labelsize"]) for word in words)
 
 
 def _draw_column(ax: Axes, k: int, trials: Sequence[Row], axis: _Axis, color: str) -> None:
     import seaborn
 
     losses = [row.loss(axis.loss) for row in trials]
-    shown = [row for row in trials if row.loss(axis.loss) <= axis.ceiling]
     size, letters = rcParams["font.size"] / 4.5, rcParams["xtick.labelsize"]  # points
     offset: dict = {"textcoords": "offset points", "ha": "center", "fontsize": letters}
     if k % 2:
         ax.axvspan(k - 0.5, k + 0.5, color="0.965", linewidth=0, zorder=0)
-    if shown:
-        style = {"size": size, "linewidth": 0.5, "native_scale": True, "warn_thresh": 1, "legend": False}
-        seaborn.swarmplot(x=[k] * len(shown), y=[row.loss(axis.loss) for row in shown], color=color, ax=ax, **style)
-        points = ax.collections[-1]
-        points.set_facecolor(["white" if row.diverged else color for row in shown])
-        points.set_edgecolor([color] * len(shown))
-        if any(row.diverged for row in shown):
-            ax.plot([], [], "o", color="black", markerfacecolor="white", markersize=4, label="diverged")
-        words = f"{min(losses):{'.2f' if min(losses) >= 0.01 else '.2g'}}"
-        ax.annotate(words, (k, min(losses)), (0, -size), gid="best", zorder=7, va="top", **offset)
-    if (median := float(np.median(losses))) <= axis.ceiling:
-        line: dict = {"color": "black", "linewidth": 1, "marker": "<", "markersize": 4, "markevery": [1], "zorder": 0.9}
-        ax.plot([k - 0.45, k + 0.42], [median] * 2, gid="median", label="median", **line)
-    if hidden := len(trials) - len(shown):
-        ax.annotate(f"{hidden}\nabove", (k, 1), (0, 2), ax.get_xaxis_transform(), gid="above", **offset)
+    style = {"size": size, "linewidth": 0.5, "native_scale": True, "warn_thresh": 1, "legend": False}
+    seaborn.swarmplot(x=[k] * len(trials), y=losses, color=color, ax=ax, **style)
+    points = ax.collections[-1]
+    points.set_facecolor(["white" if row.diverged else color for row in trials])
+    points.set_edgecolor([color] * len(trials))
+    if any(row.diverged for row in trials):
+        ax.plot([], [], "o", color="black", markerfacecolor="white", markersize=4, label="diverged")
+    words = f"{min(losses):{'.2f' if min(losses) >= 0.01 else '.2g'}}"
+    ax.annotate(words, (k, min(losses)), (0, -size), gid="best", zorder=7, va="top", **offset)
+    line: dict = {"color": "black", "linewidth": 1, "marker": "<", "markersize": 4, "markevery": [1], "zorder": 0.9}
+    ax.plot([k - 0.45, k + 0.42], [np.median(losses)] * 2, gid="median", label="median", **line)

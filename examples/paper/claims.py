@@ -9,6 +9,7 @@ from gersgorin.run.cell import temporal_jacobian
 from gersgorin.run.run import Label, Run
 from rhn.cells import IRNN, RHN, RNN
 from rhn.data import chorale
+from rhn.plotting.provenance import words_of_new
 
 CHORALE = "bwv269"
 KEYS, UNITS = 88, 64
@@ -36,10 +37,12 @@ def of_matrices(matrices: Tensor, title: str, **options) -> Spectra:
     return spectra(Run.of(Linear(matrices.shape[-1]), matrices.flatten(1), label=label), **options)
 
 
-def on_chorale(cell: torch.nn.Module, title: str) -> Spectra:
-    """The spectra of a float64 cell on the gallery's chorale."""
+def on_chorale(cell: torch.nn.Module, title: str, made: str = "") -> Spectra:
+    """The spectra of a float64 cell on the gallery's chorale; made: its origin."""
     source = chorale_source(chorale(CHORALE))
-    label = Label(name=title, title=title, sequence=CHORALE, reads="chorale", unit=source.unit, data=source.about)
+    label = Label(
+        name=title, title=title, sequence=CHORALE, reads="chorale", unit=source.unit, data=source.about, made=made
+    )
     return spectra(Run.of(cell, torch.as_tensor(source.sequence()).double(), label=label))
 
 
@@ -53,7 +56,8 @@ def moving_spectra(seed: int = 0) -> list[Spectra]:
     with torch.no_grad():
         for cell in cells.values():
             cell.weight_ih *= 10
-    return [on_chorale(cell, name) for name, cell in cells.items()]
+    made = f"{UNITS} units, input weights ten times as large"
+    return [on_chorale(cell, name, f"{words_of_new(cell, seed)}, {made}") for name, cell in cells.items()]
 
 
 def gaussian_matrix(n: int, std: float = 0.05) -> Tensor:

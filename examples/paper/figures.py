@@ -49,7 +49,7 @@ def draw_moving_spectra() -> Figure:
         Block([partial(over_time, record) for record in records], 1.9, count, "xy", legend=True),
     )
     title = f"What moves from step to step: the spectra of all {T} steps of chorale {claims.CHORALE}"
-    return compose(title, "seed 0, input weights ten times as large", *blocks)
+    return compose(title, "; ".join(f"{record.title}: {record.about.partition(';')[0]}" for record in records), *blocks)
 
 
 def draw_radii() -> Figure:

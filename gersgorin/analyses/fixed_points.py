@@ -16,6 +16,7 @@ Starts are independent of each other.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,13 +28,14 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from gersgorin._validate import real_tensor
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.loading.find_cell import is_step, recurrent_cells
 from gersgorin.loading.open import open_run
-from gersgorin.plotting.figure import complex_plane, panels
-from gersgorin.run.cell import Step, StepCell, as_cell
+from gersgorin.plotting.figure import complex_plane, panels, title_of
+from gersgorin.run.cell import Step, StepCell, as_cell, flat_state, flat_step
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, RED
@@ -43,11 +45,15 @@ from rhn.utils.wording import counted
 
 STARTS = 50
 SEARCHED = 8  # arrays (B, N) that a search holds
-NEUTRAL = 1e-6  # largest distance from the unit circle of a neutral eigenvalue
+NEUTRAL = 1e-6  # of the largest distance of an eigenvalue from 1: from the unit circle to a neutral one, at most
+LEAST = 1e-8  # or this far
 FIRST_DAMPING, MOST_DAMPING = 0.1, 1e12
 FLAT = 1e-7  # |J' r| / |r| at a minimum of the speed
 BLOCK = 1 << 18  # entries of Jacobians held at once: about what a core's cache holds
-SLOW = 0.01  # of the median speed at the starts
+SLOW = 0.01  # of the median speed at the starts, a minimum of the speed
+STILL = 1e-7  # of the largest side of the starts' box, a step: on a line of slow points no end is a minimum
+SETTLED = 200  # steps that every second random start has run
+FAR = 100.0  # times as far as random starts lie: not where a network settles
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 APART = 1e-4  # distance in an entry from which two points are two, of the largest side of the starts' box
 ITERATIONS = 200
@@ -88,7 +94,7 @@ class FixedPoints(Result, kind="fixed_points"):
     residuals: np.ndarray
     """|F(s) - s|_2, (P,)."""
     is_slow: np.ndarray
-    """(P,) bool: no fixed point, but a minimum of |F(s) - s| at most a hundredth of its median over the starts."""
+    """(P,) bool: no fixed point, but |F(s) - s| is less than 1e-7 of the box, or a minimum, at most a hundredth of its median there."""
     eigenvalues: np.ndarray
     """Of dF/ds at each point, (P, N) complex, the largest modulus first."""
     found_from: np.ndarray
@@ -139,19 +145,26 @@ class FixedPoints(Result, kind="fixed_points"):
     @property
     def unstable(self) -> np.ndarray:
         """Number of eigenvalues outside the unit circle, (P,)."""
-        return (np.abs(self.eigenvalues) > 1 + NEUTRAL).sum(-1)
+        return (self._beyond > 0).sum(-1)
 
     @property
     def neutral(self) -> np.ndarray:
-        """Number of eigenvalues on it, up to 1e-6, (P,): along those directions the linear part does not decide."""
-        return (np.abs(np.abs(self.eigenvalues) - 1) <= NEUTRAL).sum(-1)
+        """Number of eigenvalues on it, up to 1e-6 of the largest distance from 1, (P,): there the linear part does not decide."""
+        return (self._beyond == 0).sum(-1)
+
+    @property
+    def _beyond(self) -> np.ndarray:
+        """|eigenvalue| - 1, (P, N), 0 for neutral ones."""
+        beyond, rounding = np.abs(self.eigenvalues) - 1, max(LEAST, 16 * np.finfo(self.eigenvalues.dtype).eps)
+        least = np.where(self.is_slow, max(FLAT, rounding), rounding)[:, None]
+        limit = np.maximum(least, NEUTRAL * np.abs(self.eigenvalues - 1).max(-1, initial=0, keepdims=True))
+        return np.where(np.abs(beyond) <= limit, 0, beyond)
 
     @property
     def time_constants(self) -> np.ndarray:
         """-1 / log |eigenvalue|, steps in which a deviation falls to 1/e, (P, N); negative if it grows, inf if neutral."""
         with np.errstate(divide="ignore"):
-            logs = np.log(np.abs(self.eigenvalues))
-            return np.where(np.abs(np.abs(self.eigenvalues) - 1) <= NEUTRAL, np.inf, -1 / logs)
+            return np.where(self._beyond == 0, np.inf, -1 / np.log(np.abs(self.eigenvalues)))
 
     @property
     def kinds(self) -> list[str]:
@@ -170,7 +183,10 @@ class FixedPoints(Result, kind="fixed_points"):
             starts += f", {different} of them distinct"
         yield f"{counted(len(self.is_slow) - slow, 'fixed point')}, {slow} slow, from {starts} ({self.lost} led to none)."
         if self.drawn:
-            yield "The starts are random, around the first state."
+            yield (
+                f"The starts are random, around the first state, every second one after {SETTLED} more steps; the search went "
+                f"{self.wider:.3g} beyond them."
+            )
         if not len(self.states):
             yield f"{self.nothing}."
 
@@ -262,7 +278,12 @@ class FixedPoints(Result, kind="fixed_points"):
         few = f", first {LISTED} of {len(self.states)}" if len(self.states) > LISTED else ""
         ax.set_title(f"Eigenvalues at the points{few}")
 
-    plot = panels(8, 4, "fixed points and the spectra there")(draw, draw_spectra)
+    def _found(self) -> str:
+        """The title: the network, and the number of points of each kind."""
+        counts = "; ".join(f"{count} {kind}" for kind, count in Counter(self.kinds).items())
+        return title_of(self.title, f"points: {counts or 'none'}")
+
+    plot = panels(8, 4, _found)(draw, draw_spectra)
 
 
 def search(
@@ -335,9 +356,9 @@ def fixed_points(
         network: a cell or step f(x, s) with x (m,) and starts (B, N), in the dtype of the starts; a map f(s) without x; or any network
             of `gersgorin.open_run`.
         x: the constant input (m,); or a sequence as for `open_run`, whose mean is the input.
-        starts: states (B, N) to search from, or their number: that many states of the run (Sussillo and Barak 2013), evenly spread,
-            and beyond its length random points between two of them. If the state never moves, or the input is constant: random
-            states around the first one.
+        starts: states (B, N), or a tuple of tensors (B, ...), to search from, or their number: that many states of the run (Sussillo
+            and Barak 2013), evenly spread, and beyond its length random points between two of them. If the state never moves, or the
+            input is constant: random states around the first one, and states to which such ones come in 200 steps.
         tolerance: largest |F(s) - s|_2 of a fixed point; None: 1e-10 in float64 and 1e-5 in float32.
         margin: the search stays in the box of the starts, wider by this share of its largest side (at least of 1) all around.
         at_least_one: whether to raise an error if there is none; otherwise the result may hold no point.
@@ -379,6 +400,9 @@ def fixed_points(
 
 def _searched(network, x, starts: Tensor | int, seed: int, options: dict) -> tuple[StepCell, Tensor, Tensor, dict]:
     """(cell, constant input (m,), starts, further fields of the result) of the arguments of `fixed_points`."""
+    if isinstance(starts, tuple):
+        first, starts = tree_map(lambda part: part[:1], starts), flat_state(starts, rows=len(starts[0]))
+        network = flat_step(network, first)
     one = _is_one_step(network, x)
     if isinstance(starts, int) or not one:
         run = _run_of(network, x, one, options | ({"seed": seed} if isinstance(network, str) else {}))
@@ -423,7 +447,7 @@ def _points_of(
         progress(min(len(parts) * size, len(starts)), len(starts))
     ends, speeds, flat = (torch.cat(each) for each in zip(*parts, strict=True))
     fixed = speeds <= tolerance
-    slow = ~fixed & flat & (speeds <= SLOW * speed_at_starts.median())
+    slow = ~fixed & ((flat & (speeds <= SLOW * speed_at_starts.median())) | (speeds <= STILL * side))
     some, many = zip(*(_points(ends, speeds, group, APART * side) for group in (fixed, slow)), strict=True)
     points = torch.cat(some)
     N = starts.shape[1]
@@ -473,7 +497,14 @@ def _spread(run: Run, count: int, seed: int) -> Tensor:
     if run.still or len(run) == 1:
         noise = torch.randn(count, run.state_size, generator=generator, dtype=torch.float64, device="cpu").to(states)
         noise[0] = 0
-        return states[0] + states[0].abs().max().clamp(min=1) * noise
+        size, cell, x = states[0].abs().max().clamp(min=1), run.any_step(), run.inputs.mean(0)
+        found = states[0] + size * noise
+        some = found[1::2]
+        for _ in range(SETTLED if len(some) else 0):  # to where it settles, which may be far away
+            some = cell.states(x.expand(1, len(some), -1), some)[1]
+        near = ((some - states[0]).abs() < FAR * size).all(-1, keepdim=True)  # False for NaN
+        found[1::2] = torch.where(near, some, found[1::2])
+        return found
     whole = min(count, len(states))
     some = states[torch.arange(whole, device=states.device) * len(states) // whole]
     more = count - whole

@@ -112,6 +112,7 @@ def analyze(
     >>> found.gains.input.shape, found.gains.layers.shape
     ((20,), (20, 2))
     """
+    analyses = tuple(name.replace("-", "_") for name in analyses)
     if unknown := [name for name in analyses if name not in ANALYSES]:
         raise InvalidInputError(f"there is no analysis {unknown[0]!r}: expected one of {', '.join(ANALYSES)}")
     model = network if isinstance(network, nn.Module) else None

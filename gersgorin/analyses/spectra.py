@@ -315,10 +315,10 @@ def _shade(discs: list[Discs], ax: Axes) -> None:
     ax.fill_between(x[:, 0], -height, height, color=color, alpha=0.10, linewidth=0)
 
 
-def spectrum_limit(records: Sequence[Spectra]) -> float:
-    """Half the width of panels that contain all discs and numerical ranges of the results, and the unit circle."""
-    edges = [np.abs(c) + r for record in records for c, r in record.disc_sets.values()]
-    edges += [record.numerical_radius for record in records if not record.leading]
+def spectrum_limit(records: Sequence[Spectra], steps: int | slice = slice(None)) -> float:
+    """Half the width of panels that contain the discs and numerical ranges of the results at these steps, and the unit circle."""
+    edges = [(np.abs(c) + r)[steps] for record in records for c, r in record.disc_sets.values()]
+    edges += [record.numerical_radius[steps] for record in records if not record.leading]
     known = [float(edge[np.isfinite(edge)].max(initial=1)) for edge in edges]
     return 1.08 * max(1.0, *known)
 

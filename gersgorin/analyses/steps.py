@@ -137,7 +137,7 @@ class Products(Result, kind="products"):
     def sentences(self) -> Iterator[str]:
         """The growth of the gradient, and the norm of the whole product."""
         T, norm = len(self.log_norm), float(self.log_norm[-1]) / math.log(10)
-        yield f"Over {counted(T, 'step')} {gradient_words(self.log_norm)}: log10 ||ds[{T}]/ds[0]|| is {norm:.4g}."
+        yield f"Over {counted(T, 'step')} {gradient_words(self.log_norm)}: ||ds[{T}]/ds[0]|| is 10^{norm:.4g}."
 
     def table(self) -> list[dict]:
         """One row a step: step, log_norm, exponent."""

@@ -209,7 +209,8 @@ class Cure(Result):
             own = f" As it is: {self.given.loss:.3g} {of}." * bool(self.given.steps)
             return f"No initial weights or learning rate can repair that, so there was no search.{own}"
         if not self.changed and self.given.leaves:
-            return f"It learns as it is: {self.given.loss:.3g} {of}; nothing is changed. {once}".strip()
+            own = f"It learns its examples as it is: {self.given.loss:.3g} {of}; nothing is changed."
+            return f"{own} Whether that holds for other examples, gersgorin.check measures. {once}".strip()
         tried = [a.steps for a in self.attempts if a.steps and a.plan != self.given.plan]
         if self.outcome == "none helped":
             up_to, short = f"up to {counted(max(tried, default=0), 'step')}", self.needed_seconds is not None

@@ -290,8 +290,9 @@ class TrainingCheck(Result, Forecast):
             "of the gradient, from the first half of a sequence": (early, line_style(1) | {"marker": "."}),
         }
         for label, (rows, style) in curves.items():
-            ax.plot([row[0] for row in rows], [row[1] for row in rows], label=label, **style)
-        ax.set(xscale="log", xlabel="step", ylabel="share", title="What grows before the loss falls")
+            if rows:
+                ax.plot([row[0] for row in rows], [row[1] for row in rows], label=label, **style)
+        ax.set(xscale="log", xlabel="step", ylabel="share", title="Signs before the loss falls, if they grow")
         if explained or early:
             ax.set(yscale="log", ylim=(None, 2))
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,11 @@ from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
 from gersgorin.plotting.figure import (
     DASHED,
+    WIDTH,
     Block,
     Shown,
     compose,
+    fitting,
     line_style,
     names_of,
     over_time,
@@ -37,7 +39,7 @@ from gersgorin.plotting.figure import (
 from gersgorin.plotting.run_figure import crowd, plot_crowd, plot_spectrum, spectrum_limit
 from gersgorin.run.run import Run, silent
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import GREY, drawable, drawn, time_label
+from rhn.utils.figures import GREY, drawable, drawn, sized, time_label
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
@@ -254,29 +256,29 @@ def plot_bands(comparisons: Sequence[Comparison], measure: str, ax: Axes, names:
 def draw_comparison(records: Sequence[Spectra]) -> Shown:
     """Networks side by side on one sequence: spectra of its middle step at one scale, enlarged if they are small, and measures over
     time."""
-    T, limit = min(len(record.norm) for record in records), spectrum_limit(records)
-    step, (common, same, names), columns = T // 2, names_of(records), min(len(records), IN_A_ROW)
+    T, (common, same, names) = min(len(record.norm) for record in records), names_of(records)
+    limit = spectrum_limit(records, step := T // 2)
+    half = max(crowd(record.eigenvalues[step])[1] for record in records)
 
-    def spectrum(record: Spectra, name: str, ax: Axes) -> None:
-        more = [record.which_eigenvalues] * bool(record.leading)
-        lines = filter(None, [drawable(name), gradient_words(record.log_norm_product), *more])
-        plot_spectrum(record, step, limit=limit, ax=ax).set_title("\n".join(lines))
+    def whole(record: Spectra, name: str, ax: Axes) -> None:
+        plot_spectrum(record, step, limit=limit, ax=ax)
+        ax.set_title("\n".join(filter(None, (drawable(name), record.which_eigenvalues * bool(record.leading)))))
 
-    draws = [partial(spectrum, *row) for row in zip(records, names, strict=True)]
-    blocks = [Block(draws, 2.6, columns, "xy", legend=True)]
-    if (
-        0 < (half := max(crowd(record.eigenvalues[step])[1] for record in records)) < limit / 2
-        and len(records) <= IN_A_ROW
-    ):
-        words = f"{limit / half:.3g} times larger"
-        larger = [lambda ax, record=record: plot_crowd(record, step, ax, half).set_title(words) for record in records]
-        blocks.append(Block(larger, 2.6, columns))
+    def enlarged(record: Spectra, name: str, ax: Axes) -> None:
+        plot_crowd(record, step, ax, half).set_title(f"{limit / half:.3g} times larger")
+
+    kinds = [whole, enlarged] if 0 < half < limit / 2 and len(records) <= IN_A_ROW else [whole]
+    rows = [[partial(kind, *row) for row in zip(records, names, strict=True)] for kind in kinds]
+    if len(kinds) > 1 and len(records) > fitting(sized(WIDTH)):  # a network beside its enlargement
+        spectra = Block([*chain(*zip(*rows, strict=True))], 1.9, 2, legend=True)
+    else:
+        spectra = Block([*chain(*rows)], 2.6, min(len(records), IN_A_ROW), legend=True)
     runs = []
     for record in records:
         fields = {name: getattr(record, name) for name in ABOUT} | {name: getattr(record, name)[None] for name in KEPT}
         runs.append(Comparison(sequence=np.array([record.chorale]), seed=np.array([0]), **fields))
     about = "; ".join(filter(None, (f"spectra of step {step} of 0 to {T - 1}, grey: all steps", same)))
-    return compose(_finding(runs, common, names), about, *blocks, *_over_time(runs, names))
+    return compose(_finding(runs, common, names), about, spectra, *_over_time(runs, names))
 
 
 @drawn
@@ -289,14 +291,22 @@ def draw_bands(comparisons: Sequence[Comparison]) -> Shown:
 
 
 def _finding(comparisons: Sequence[Comparison], network: str, names: Sequence[str]) -> str:
-    """The title: whose gradients last longest, or of one network alone in how many runs they grow."""
+    """The title: how the gradients change that last longest and shortest, or of one network alone in how many runs they grow."""
     exponents = [quantile(comparison.last_exponent, 0.5) for comparison in comparisons]
-    longest, shortest = (names[int(k)].replace(": ", ", ") for k in (np.argmax(exponents), np.argmin(exponents)))
-    words = f"gradients last longest: {longest}; shortest: {shortest}"
+    longest, shortest = int(np.argmax(exponents)), int(np.argmin(exponents))
     if longest == shortest:
         grow = (comparisons[0].last_exponent > 0).sum()
         words = f"gradients grow in {grow} of {counted(len(comparisons[0].seed), 'run')}"
+    else:
+        least = _growth(comparisons[shortest]).removeprefix("the gradient's norm ")
+        words = f"{_growth(comparisons[longest])} ({names[longest]}), {least} ({names[shortest]})"
     return title_of(network, f"on {comparisons[0].along} {words}")
+
+
+def _growth(comparison: Comparison) -> str:
+    """The growth of the gradient in words, as far as all runs go."""
+    norms = comparison.quantile("log_norm_product", 0.5)[: comparison.steps.min()]
+    return gradient_words(norms) + " in the median" * (len(comparison.seed) > 1)
 
 
 @drawn

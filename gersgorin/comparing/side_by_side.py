@@ -84,11 +84,10 @@ class SideBySide(Several, kind="side by side"):
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers of the first network, and as "compare" a list of those of the others."""
-        each = self.results.values()
-        if self.analysis == "spectra":
-            first, *others = (r.to_dict() for r in each)
-        else:
-            first, *others = ({"title": r.title, "about": r.about, self.analysis: r.to_dict()} for r in each)
+        numbers = [r.to_dict() for r in self.results.values()]
+        numbers = numbers if self.analysis == "spectra" else [{self.analysis: each} for each in numbers]
+        named = zip(self.results.values(), numbers, strict=True)
+        first, *others = ({"title": r.title, "about": r.about} | each for r, each in named)
         return first | {"compare": others}
 
     def plot(self, ax=None):

@@ -270,7 +270,8 @@ class Watched:
         """(T, B, m)."""
         m = getattr(self._cell, "input_size", x.shape[-1])
         if x.dim() not in (2, 3) or x.shape[-1] != m:
-            raise InvalidInputError(f"{self.title} reads {tuple(x.shape)}: expected (T, {m}) or (T, B, {m})")
+            loops = "; if it loops over a sequence, give one step of it, f(x, s), and s0" * (x.dim() > 3)
+            raise InvalidInputError(f"{self.title} reads {tuple(x.shape)}: expected (T, {m}) or (T, B, {m}){loops}")
         if x.dim() == 3 and len(x) == 1 < x.shape[1]:
             raise InvalidInputError(
                 f"x is read as (T=1, B={x.shape[1]}, m={x.shape[2]}), one step of {x.shape[1]} sequences: expected more steps, or "
@@ -387,7 +388,7 @@ def no_cell(module: nn.Module) -> InvalidInputError:
     if lacking is not None:
         return InvalidInputError(f"{name_of(lacking)} has step, but no state_size: {size_to_set(lacking)}")
     written = next((name for name, part in module.named_modules() if is_hand_written(part)), None)
-    hint = f"; {written} has forward(x, state): name it by submodule={written!r}" if written else ""
+    hint = f"; {written} has forward(x, state): name it by submodule={written!r} if that is one step" if written else ""
     return InvalidInputError(
         f"{type(module).__name__} has no recurrent cell: expected one of rhn.cells, torch.nn's RNN, LSTM or GRU or their cells "
         "such as nn.LSTMCell, a module with state_size = n and step(x (B, m), s (B, n)) -> s, one with forward(x, state) and its first "

@@ -346,7 +346,7 @@ def trained_cell(options: NewOrTrained, input_size: int | None, *, fresh: bool =
 
 def labelled(label: str, title: str) -> str:
     """A title after the label that tells it from others of its name, if there is one."""
-    return ": ".join(filter(None, (label, title)))
+    return title if title.split(",")[0] == label else ": ".join(filter(None, (label, title)))
 
 
 def watched_cell(watched: Watched, name: str) -> Subject:

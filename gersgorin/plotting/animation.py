@@ -58,14 +58,9 @@ class Film:
             progress(k + 1, len(moments))
 
 
-def save_animation(record: Spectra, path: str | Path, *, progress=lambda done, total: None) -> Path:
-    """Draw every step of the result, at most 240 evenly spaced ones, into a .gif; see `Film.save`."""
-    return moving_run(record).save(path, progress=progress)
-
-
 @drawn
 def moving_run(record: Spectra) -> Film:
-    """A spectrum beside the curves over time."""
+    """Every step of the result, a spectrum above the curves over time; `moving_run(found).save("run.gif")` writes it."""
     limit, T = spectrum_limit([record]), len(record.norm)
     step = Block([lambda ax: plot_spectrum(record, 0, limit=limit, ax=ax)], 3.6, legend=True)
     curves = Block([partial(plot, record) for plot in OVER_TIME], 1.5, shared="x")

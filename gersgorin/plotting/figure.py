@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatter, MaxNLocator, ScalarFormatter
+from matplotlib.ticker import LogFormatter, LogLocator, MaxNLocator, ScalarFormatter
 
 from rhn.utils.figures import (
     COLOURS,
@@ -45,7 +45,7 @@ DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # 7 and 4: th
 DECADES = 8  # of a heat map's scale
 WIDTH = 8.0  # inches, of a figure of several panels
 LEAST = 2.0  # inches of a panel, at letters of 9 points: what does not fit goes into the next row
-SQUEEZED = 0.85  # of the height of panels, at least, to fit on a page or slide
+SQUEEZED = 0.8  # of the height of panels, at least, to fit on a page; on a slide their height for letters of 9 points
 MOST_DESCRIBED = 3  # results, whose descriptions stand at the foot if they differ
 LONGEST = 0.3  # of a panel's width, a name at the end of a curve
 
@@ -87,9 +87,8 @@ class Block:
 
     def rows(self, width: float, inches: float) -> tuple[list[list[int]], list[float]]:
         """The panels of each row, and all heights with the legend's, in a figure of these inches that is `width` wide by itself."""
-        fit = int(inches / (LEAST * rcParams["font.size"] / 9))
-        columns = min(max(self.columns, math.ceil(self.columns * inches / width)), fit)
-        count = -(-len(self.draws) // max(1, columns))
+        columns = min(max(self.columns, math.ceil(self.columns * inches / width)), fitting(inches))
+        count = -(-len(self.draws) // columns)
         rows = [row.tolist() for row in np.array_split(range(len(self.draws)), count)]
         wider = inches / len(rows[0]) / (width / min(self.columns, len(self.draws)))
         height = self.height * float(np.clip(wider, 0.75, 1.1)) * max(1.0, rcParams["font.size"] / 9)
@@ -114,6 +113,7 @@ class Block:
                     ax.set_xlabel("")
                 if "y" in self.shared and place:
                     ax.tick_params(labelleft=False)
+                if place and ax.get_ylabel() == axes[-place - 1].get_ylabel():
                     ax.set_ylabel("")
         if self.legend:
             above = figure.add_subplot(grid[top, :])
@@ -146,17 +146,23 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
     set_height(figure, height)
     for _ in range(2):  # the layout depends on the labels, and they on the layout
         for ax in laid_out(figure).axes:
-            high = ax.get_window_extent().height / figure.dpi
-            ax.set_ylabel(folded(ax.get_ylabel(), high, rcParams["font.size"]))
+            for axis, pixels in ((ax.xaxis, ax.bbox.width), (ax.yaxis, ax.bbox.height)):
+                axis.set_label_text(folded(axis.get_label_text(), pixels / figure.dpi, rcParams["font.size"]))
             fix_number_of_ticks(ax)
             fill_place(ax)
     return figure
 
 
+def fitting(inches: float) -> int:
+    """Panels that fit beside each other into a figure of this width."""
+    return max(1, int(inches / (LEAST * rcParams["font.size"] / 9)))
+
+
 def set_height(figure: Figure, height: float) -> None:
     """Make a figure as high as its panels with what stands above them, or as its page or slide if the panels fit in SQUEEZED of it."""
     whole, most = height + _above(figure), highest()
-    figure.set_figheight(min(whole, most) if whole - (1 - SQUEEZED) * height < most else whole)
+    least = height * SQUEEZED / max(1.0, rcParams["font.size"] / 9)
+    figure.set_figheight(min(whole, most) if whole - height + least <= most else whole)
 
 
 def _above(figure: Figure) -> float:
@@ -184,10 +190,13 @@ def fill_place(ax: Axes) -> None:
 
 def fix_number_of_ticks(ax: Axes) -> None:
     """Have as many ticks as fit on the present axes: else the layout, which depends on their labels, would change them again."""
-    for axis in (ax.xaxis, ax.yaxis):
-        if isinstance(locator := axis.get_major_locator(), MaxNLocator):
-            most = int(np.clip(0.6 * axis.get_tick_space(), 1, 9))  # of numbers of five letters
+    for axis, share in ((ax.xaxis, 0.6), (ax.yaxis, 1)):  # long numbers are wide, not high
+        locator, room = axis.get_major_locator(), axis.get_tick_space()
+        if isinstance(locator, MaxNLocator):
+            most = round(np.clip(share * room, 1, 9))
             locator.set_params(nbins=most, min_n_ticks=min(most, 2))  # one number alone is no scale
+        elif isinstance(locator, LogLocator) and room / 2.2 < np.log10(np.divide(*axis.get_view_interval()[::-1])) < 3:
+            locator.set_params(subs=(1, 3))  # 1, 2, 5 would overlap
 
 
 def panels(width: float, height: float, title: str | Callable[[Any], str] = "", columns: int = 2) -> Callable:

@@ -41,7 +41,7 @@ def plot_crowd(record: Spectra, step: int, ax: Axes, half: float, beside: Axes |
     for axis, (centers, _) in record.disc_sets.items():
         draw_centres(centers[step][np.abs(centers[step] - middle) < half], ax, color=DISC_STYLES[axis]["color"])
     draw_points(record, step, ax)
-    complex_plane(ax, half, middle).set_ylabel("")
+    complex_plane(ax, half, middle)
     ax.lines[-1].set_label("_unit circle")  # the whole spectrum names it
     if beside:
         ax.spines[:].set(visible=True, color=GREY, linewidth=0.6)
@@ -108,9 +108,9 @@ OVER_TIME = (plot_suggested, plot_products)
 
 def step_block(record: Spectra) -> Block:
     """Panels of the step with the largest spectral radius: the whole spectrum in its discs, and the eigenvalues enlarged."""
-    step, limit, radius = largest_step(record), spectrum_limit([record]), np.fmax.reduce(record.spectral_radius)
-    half, reach, panels = crowd(record.eigenvalues[step])[1], record.reach[step], []
-    half = min(max(half, limit / 1000), limit)
+    step, radius, panels = largest_step(record), np.fmax.reduce(record.spectral_radius), list[Axes]()
+    limit, half, reach = spectrum_limit([record], step), crowd(record.eigenvalues[step])[1], record.reach[step]
+    half = min(max(half, limit / 100), limit)
 
     def whole(ax: Axes) -> None:
         panels.append(plot_spectrum(record, step, limit=limit, ax=ax))

@@ -104,7 +104,7 @@ class StepCell:
             with users_code(said, end), torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
                 given = x.clone(), s.clone()  # inference tensors count no versions
                 before = [v._version for v in given]
-                after = self.step(*given)
+                after, again = self.step(*given), self.step(x.clone(), s.clone())
         except RhnError as error:
             if not (hint := _hint(self.module)):
                 raise
@@ -112,6 +112,11 @@ class StepCell:
         if [v._version for v in given] != before:
             raise InvalidInputError(f"{self.name}: step(x, s) changes an argument in place: expected a new tensor")
         self._check_next(after, s)
+        if not torch.allclose(after, again, equal_nan=True):
+            raise InvalidInputError(
+                f"{self.name}: two steps from the same input and state differ: it draws random numbers (.eval() ends dropout), or "
+                "keeps a state of its own, which must be part of the state that it takes and returns"
+            )
 
     def _check_next(self, after, s: Tensor) -> None:
         """Raise InvalidInputError unless a step from states s returned one tensor of the same shape."""

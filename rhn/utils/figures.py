@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import wraps
 from html import escape
 from pathlib import Path
-from textwrap import fill, wrap
+from textwrap import fill
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -201,9 +201,9 @@ def titled(figure: "Figure", title: str, about: str = "") -> None:
 
     points, left = rcParams["font.size"], {"x": 0.04 / figure.get_figwidth(), "ha": "left"}
     inches = figure.get_figwidth() - 0.1
-    figure.suptitle(in_inches(title, inches, 1.03 * (points + 1)), **left)  # bold letters are wider
+    figure.suptitle(folded(drawable(title), inches, 1.03 * (points + 1)), **left)  # bold letters are wider
     words, small = "; ".join(filter(None, (about, made_with()))), max(6, points - 2)
-    figure.supxlabel(in_inches(words, inches, small), fontsize=small, color=GREY, **left)
+    figure.supxlabel(folded(drawable(words), inches, small), fontsize=small, color=GREY, **left)
 
 
 def drawable(text: str) -> str:
@@ -252,22 +252,18 @@ def plain_log_ticks(axis: "Axis") -> None:
     axis.set_minor_formatter(ticker.NullFormatter())
 
 
-def in_inches(name: str, inches: float, size: float) -> str:
-    """Escape a name for a figure and break it into lines of at most this width, for type of this size (points).
-
-    >>> in_inches("a-long-name", 0.6, 9)
-    'a-long-\\nname'
-    """
-    shown = drawable(name).replace(r"\$", "$")  # an escaped sign must not be cut in two
-    shown = re.sub(r"(?<=\w) (?=-?\d)", "\xa0", shown)  # a number beside its word
-    lines = wrap(shown, max(3, int(72 * inches / (LETTER * size)))) or [shown]
-    return "\n".join(lines).replace("$", r"\$").replace("\xa0", " ")
-
-
 def folded(text: str, inches: float, size: float) -> str:
-    """Fold each line of a title or label into lines of at most this width, for type of this size; mathematics stays whole."""
+    """Fold each line of a title or label into lines of at most this width, for type of this size (points).
+
+    Mathematics, a number beside its word and an escaped dollar stay whole.
+
+    >>> folded("the discs reach 0.777", 1.0, 9)
+    'the discs\\nreach 0.777'
+    """
     letters = max(12, int(72 * inches / (LETTER * size)))
-    return "\n".join(line if re.search(r"(?<!\\)\$", line) else fill(line, letters) for line in text.split("\n"))
+    joined = re.sub(r"(?<=\w) (?=-?\d)", "\xa0", text.replace(r"\$", "\0")).split("\n")
+    lines = [line if "$" in line else fill(line, letters) for line in joined]
+    return "\n".join(lines).replace("\0", r"\$").replace("\xa0", " ")
 
 
 def legend_above(ax: "Axes", handles: Sequence | None = None, inches: float | None = None) -> None:

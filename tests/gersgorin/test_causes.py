@@ -120,6 +120,13 @@ class Noisy(Net):
         return super().forward(F.dropout(x, 0.98, self.training))
 
 
+class Reshaped(Net):
+    """Axes that reshape exchanges, before the layer."""
+
+    def forward(self, x):
+        return self.out(self.rnn(x.reshape(x.shape[1], x.shape[0], -1))[0][-1])
+
+
 class Both(Flat):
     """With a second input."""
 
@@ -239,6 +246,8 @@ CASES = [
     ("initial weights", False, (closed(Net(kind=nn.LSTM)), X, SUM, MSE), (Net(kind=nn.LSTM), X, SUM, MSE)),
     ("unpaired loss", True, (Net(), X, SUM[:, 0], own_mse), (Net(), X, SUM, own_mse)),
     ("mixed examples", False, (Net(batch_first=False), X, SUM, MSE), (Net(), X, SUM, MSE)),
+    ("mixed examples", False, (Reshaped(batch_first=False), X, SUM, MSE), (Net(), X, SUM, MSE)),
+    ("mixed examples", False, (Reshaped(), X, SUM, MSE), (Net(), X, SUM, MSE)),  # all outputs are of the last examples
     ("mixed examples", False, (Net(2, nn.Softmax(0)), X, SIGN.expand(N, 2), MSE), (Net(2, SOFTMAX), X, SIGN.expand(N, 2), MSE)),
     (
         "mixed examples",
@@ -322,6 +331,20 @@ def test_a_cause_is_named_where_it_is_and_nowhere_else(name, sure, broken, mende
     assert all(cause.sentence and cause.remedy and cause.evidence for cause in causes)
     causes, lacking = found_in(*mended)
     assert name not in [cause.name for cause in causes] and lacking == []
+
+
+@for_each(
+    ("model", "remedy"),
+    [
+        (Net(batch_first=False), "Write nn.GRU(..., batch_first=True)."),
+        (
+            Reshaped(batch_first=False),
+            "Swap the axes by transpose or permute before nn.GRU, in place of view or reshape.",
+        ),
+    ],
+)
+def test_the_line_that_unmixes_examples_depends_on_what_the_layer_reads(model, remedy):
+    assert found_in(model, X, SUM, MSE)[0][0].remedy == remedy
 
 
 def test_the_case_of_each_measure_is_among_these():

