@@ -133,6 +133,7 @@ def _draw_column(ax: Axes, k: int, trials: Sequence[Row], axis: _Axis, color: st
     losses = [row.loss(axis.loss) for row in trials]
     size, letters = rcParams["font.size"] / 4.5, rcParams["xtick.labelsize"]  # points
     offset: dict = {"textcoords": "offset points", "ha": "center", "fontsize": letters}
+    offset["bbox"] = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5}  # a line may cross it
     if k % 2:
         ax.axvspan(k - 0.5, k + 0.5, color="0.965", linewidth=0, zorder=0)
     style = {"size": size, "linewidth": 0.5, "native_scale": True, "warn_thresh": 1, "legend": False}

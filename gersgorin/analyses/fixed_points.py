@@ -52,6 +52,7 @@ FLAT = 1e-7  # |J' r| / |r| at a minimum of the speed
 BLOCK = 1 << 18  # entries of Jacobians held at once: about what a core's cache holds
 SLOW = 0.01  # of the median speed at the starts, a minimum of the speed
 STILL = 1e-7  # of the largest side of the starts' box, a step: on a line of slow points no end is a minimum
+NARROW = 1e-3  # of the largest side of the starts' box, the least that sets the unit of an entry in the search
 SETTLED = 200  # steps that every second random start has run
 FAR = 100.0  # times as far as random starts lie: not where a network settles
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -410,7 +411,7 @@ def _searched(network, x, starts: Tensor | int, seed: int, options: dict) -> tup
         title = f"{label.title}, input held at the mean of {label.along}"
         fields: dict[str, Any] = {"title": title, "about": label.about, "trajectory": run.states.cpu().numpy()}
         if isinstance(starts, int):
-            fields["drawn"] = run.still or len(run) == 1
+            fields["drawn"] = run.still or bool((run.inputs == run.inputs[0]).all())
             starts = _spread(run.require_finite(), starts, seed)
         starts = real_tensor("starts", starts).to(run.states)
     else:  # a map f(s) is a step that ignores its input
@@ -436,16 +437,21 @@ def _points_of(
     """Search from the starts: the fields of `FixedPoints` about the points, fixed before slow ones."""
     step = lambda s: cell.states(x.expand(1, len(s), -1), s)[1]  # noqa: E731
     jacobian = lambda s: cell.jacobian(x, s)  # noqa: E731
+    sides = starts.amax(0) - starts.amin(0)
+    unit = (sides / sides.max()).clamp(min=NARROW) if sides.max() > 0 else torch.ones_like(sides)
     speed_at_starts = _norm(step(starts) - starts)
     if not torch.isfinite(speed_at_starts).all():
         raise InvalidInputError("the step gives NaN or infinity at a start: expected finite inputs, starts and weights")
-    side = (starts.amax(0) - starts.amin(0)).max()
+    side = sides.max()
     size, wider = max(1, BLOCK // starts.shape[1] ** 2), margin * side.clamp(min=1)
-    box, parts = {"low": starts.amin(0) - wider, "high": starts.amax(0) + wider}, []
+    box, parts = {"low": (starts.amin(0) - wider) / unit, "high": (starts.amax(0) + wider) / unit}, []
+    scaled, slopes = (lambda z: step(z * unit) / unit), (lambda z: jacobian(z * unit) * unit / unit[:, None])
     for part in starts.split(size):
-        parts.append(search(step, jacobian, part, **box, tolerance=tolerance))
+        parts.append(search(scaled, slopes, part / unit, **box, tolerance=tolerance))
         progress(min(len(parts) * size, len(starts)), len(starts))
-    ends, speeds, flat = (torch.cat(each) for each in zip(*parts, strict=True))
+    ends, _, flat = (torch.cat(each) for each in zip(*parts, strict=True))
+    ends = ends * unit
+    speeds = _norm(step(ends) - ends)
     fixed = speeds <= tolerance
     slow = ~fixed & ((flat & (speeds <= SLOW * speed_at_starts.median())) | (speeds <= STILL * side))
     some, many = zip(*(_points(ends, speeds, group, APART * side) for group in (fixed, slow)), strict=True)
@@ -494,7 +500,7 @@ def _spread(run: Run, count: int, seed: int) -> Tensor:
         raise InvalidInputError(f"starts is {count}: expected at least 1")
     what = f"a search from {count:,} starts of {states.shape[-1]} entries"
     check_room(SEARCHED * states[0].nbytes * count, what, "give fewer starts", states.device.type)
-    if run.still or len(run) == 1:
+    if run.still or (run.inputs == run.inputs[0]).all():
         noise = torch.randn(count, run.state_size, generator=generator, dtype=torch.float64, device="cpu").to(states)
         noise[0] = 0
         size, cell, x = states[0].abs().max().clamp(min=1), run.any_step(), run.inputs.mean(0)

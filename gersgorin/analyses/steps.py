@@ -26,6 +26,7 @@ from rhn.utils.figures import GREEN
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
+LEVEL, RETURNS = 0.1, 1.5  # of logarithms: an excursion from 0, and relative to the end, that is said
 EVEN = 10  # a tenth of the steps that makes half of the growth is an uneven growth, which has no rate
 
 
@@ -158,19 +159,29 @@ def gradient_words(log_norm: np.ndarray) -> str:
 
     >>> print(gradient_words(np.array([-0.5, -1.0, -1.5])), gradient_words(np.full(20, 2.5)), sep="; ")
     the gradient's norm halves every 1.39 steps; the gradient's norm becomes 12.2 times as large, most of that in the first step
+    >>> print(gradient_words(np.array([0.5, 2.0, 0.1])))
+    the gradient's norm becomes 1.11 times as large, after 7.39 times at step 2
     """
     T, whole = len(log_norm), float(log_norm[-1])
     if whole == -math.inf:
         return "the gradient vanishes entirely"
+    k = int(np.abs(log_norm).argmax())
+    becomes = f"the gradient's norm becomes {_factor(whole)} times as large"
+    if abs(log_norm[k]) > max(LEVEL, RETURNS * abs(whole)):
+        return f"{becomes}, after {_factor(log_norm[k])} times at step {k + 1}"
     if abs(whole) < 1e-6 * T:
         return "the gradient keeps its norm"
     half = int((log_norm / whole >= 0.5).argmax()) + 1  # steps after which half of its logarithm is reached
     count = min(half, T - half + 1)
     if EVEN * count <= T:
-        factor = f"{math.exp(whole):.3g}" if abs(whole) < 20 else f"10^{whole / math.log(10):.0f}"
         steps = f"{'first' if count == half else 'last'} {'step' if count == 1 else counted(count, 'step')}"
-        return f"the gradient's norm becomes {factor} times as large, most of that in the {steps}"
+        return f"{becomes}, most of that in the {steps}"
     return f"the gradient's norm {'halves' if whole < 0 else 'doubles'} every {math.log(2) * T / abs(whole):.3g} steps"
+
+
+def _factor(log: float) -> str:
+    """A factor from its natural logarithm."""
+    return f"{math.exp(log):.3g}" if abs(log) < 20 else f"10^{log / math.log(10):.0f}"
 
 
 @torch.no_grad()

@@ -31,6 +31,7 @@ VALUES = 15  # characters before the values of the summary
 CONSTANT = "that of the best constant output"
 SLOW = "Its steps take {:.2g} times as long as with torch.set_flush_denormal(True), which the trials use."
 EXPLAINED = "A kernel regression explains {:.0%} of the targets of left-out examples: the data can be learned from."
+UNEXPLAINED = "A kernel regression explains nothing of the targets of left-out examples: check that the inputs still tell them apart."
 UNTRIED: dict[str, Any] = {  # of a training that no trial can help
     "escape_steps": math.inf,
     "interval": (math.inf, math.inf),
@@ -140,7 +141,8 @@ class TrainingCheck(Result, Forecast):
         slow = SLOW.format(self.slowed) if self.slowed else ""
         trained = (self._what(), self._when(), self._where()) if self.tried or not self.causes else (self._untried(),)
         still = motion(self.trials[0]) if self.outcome in ("leaves", "stays", "may leave") and not self.seen else ""
-        own, data = self._own_losses(), "" if sure or not self.explained else EXPLAINED.format(self.explained)
+        own, data = self._own_losses(), EXPLAINED.format(self.explained) if self.explained else UNEXPLAINED
+        data = "" if sure or self.explained is None else data
         return tuple(filter(None, (*map(str, self.causes[:MOST_CAUSES]), *trained, own, still, data, next_step, slow)))
 
     @property

@@ -84,7 +84,8 @@ class Reach:
         if not self.blind:
             return ""
         seen = f"comes only from the last {self.seen} of {self.frames} steps"
-        return f"At the initial weights the gradient {seen}: a task that depends on earlier inputs cannot be learned until they change."
+        words = "a task that depends on earlier inputs is hardly learned before they change"
+        return f"At the initial weights the gradient {seen}: {words}."
 
 
 @with_gradients()

@@ -38,7 +38,9 @@ class CompareOptions(OutputOptions, DataOptions, NewOrTrained):
         metavar="VARIANTS",
         positional=True,
     )
-    analysis: str = option("spectra", "An analysis of gersgorin --help.")
+    analysis: str = option(
+        "spectra", "An analysis of a run, such as products, gains, gates, lyapunov, fixed-points, bounds."
+    )
     sequences: int | None = option(None, "Medians over N chorales or sequences of --input.", least=1, most=MOST_RUNS)
     seeds: int | None = option(None, "Medians over K draws of the weights, from --seed.", least=1, most=MOST_RUNS)
 

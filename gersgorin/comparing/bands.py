@@ -232,7 +232,8 @@ def plot_bands(comparisons: Sequence[Comparison], measure: str, ax: Axes, names:
     scale = np.log(10) if measure == "log_norm_product" else 1.0
     of_products = measure in ("log_norm_product", "finite_time_exponent")
     for k, comparison in enumerate(comparisons):
-        low, median, high = (comparison.quantile(measure, share) / scale for share in (BAND[0], 0.5, BAND[1]))
+        far = int((2 * comparison.runs_at >= len(comparison.seed)).sum())  # beyond, the rest of the runs says little
+        low, median, high = (comparison.quantile(measure, share)[:far] / scale for share in (BAND[0], 0.5, BAND[1]))
         t = np.arange(len(median)) + of_products  # a product is over t steps, all else is of step t
         if measure == "log_norm_product":  # of no steps: the identity
             t, low, median, high = np.r_[0, t], *(np.r_[0, values] for values in (low, median, high))
@@ -265,11 +266,14 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
         ax.set_title("\n".join(filter(None, (drawable(name), record.which_eigenvalues * bool(record.leading)))))
 
     def enlarged(record: Spectra, name: str, ax: Axes) -> None:
-        plot_crowd(record, step, ax, half).set_title(f"{limit / half:.3g} times larger")
+        plot_crowd(record, step, ax, half).set_title(
+            f"{f'{drawable(name)}, ' * (not pairs and bool(name))}{limit / half:.3g} times larger"
+        )
 
+    pairs = len(records) > fitting(sized(WIDTH))  # a network beside its enlargement
     kinds = [whole, enlarged] if 0 < half < limit / 2 and len(records) <= IN_A_ROW else [whole]
     rows = [[partial(kind, *row) for row in zip(records, names, strict=True)] for kind in kinds]
-    if len(kinds) > 1 and len(records) > fitting(sized(WIDTH)):  # a network beside its enlargement
+    if len(kinds) > 1 and pairs:
         spectra = Block([*chain(*zip(*rows, strict=True))], 1.9, 2, legend=True)
     else:
         spectra = Block([*chain(*rows)], 2.6, min(len(records), IN_A_ROW), legend=True)
@@ -277,7 +281,8 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
     for record in records:
         fields = {name: getattr(record, name) for name in ABOUT} | {name: getattr(record, name)[None] for name in KEPT}
         runs.append(Comparison(sequence=np.array([record.chorale]), seed=np.array([0]), **fields))
-    about = "; ".join(filter(None, (f"spectra of step {step} of 0 to {T - 1}, grey: all steps", same)))
+    which = f"spectra of step {step} of 0 to {T - 1}" + ", grey: all steps" * (len(kinds) > 1)
+    about = "; ".join(filter(None, (which, same)))
     return compose(_finding(runs, common, names), about, spectra, *_over_time(runs, names))
 
 
@@ -285,7 +290,7 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
 def draw_bands(comparisons: Sequence[Comparison]) -> Shown:
     """Medians and bands over many runs, one colour for each comparison."""
     (common, same, names), first = names_of(comparisons), comparisons[0]
-    runs = f"{first.networks}, {counted(len(first.seed), 'run')}{' each' * (len(comparisons) > 1)}: {BANDS}"
+    runs = f"{first.networks}, {counted(len(first.seed), 'run')}{' each' * (len(comparisons) > 1)}: {BANDS}, as far as half of them go"
     about = "; ".join(filter(None, (runs, same)))
     return compose(_finding(comparisons, common, names), about, *_over_time(comparisons, names))
 

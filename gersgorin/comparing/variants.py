@@ -143,9 +143,12 @@ def _with_cells(options: NewOrTrained, cells: tuple, input_size: int | None) -> 
     if cells and input_size is None:
         raise InvalidInputError(f"new cells cannot read the text that {trained} reads: name files of weights")
     given = {name: vars(options)[name] for name in (*NEW_CELL, "seed")}
-    if trained:
+    if trained and given["hidden_size"] is None:
         given["hidden_size"] = getattr(subject.cell, "hidden_size", None)
     for name in cells:
+        if options.checkpoint and name == subject.name:
+            yield network_of_options(options, input_size, fresh=True)
+            continue
         new = new_cell(name, compared=bool(trained) or name != base, input_size=input_size, **given)
         yield replace(new, title=labelled("untrained" if options.checkpoint else "", new.title))
 

@@ -46,7 +46,7 @@ DECADES = 8  # of a heat map's scale
 WIDTH = 8.0  # inches, of a figure of several panels
 LEAST = 2.0  # inches of a panel, at letters of 9 points: what does not fit goes into the next row
 SQUEEZED = 0.8  # of the height of panels, at least, to fit on a page; on a slide their height for letters of 9 points
-MOST_DESCRIBED = 3  # results, whose descriptions stand at the foot if they differ
+MOST_DESCRIBED = 4  # results, whose descriptions stand at the foot if they differ
 LONGEST = 0.3  # of a panel's width, a name at the end of a curve
 
 
@@ -336,7 +336,8 @@ def colour_bar(colours: ScalarMappable, label: str, **options) -> Block:
     def draw(ax: Axes) -> None:
         ax.set_axis_off()
         bar = ax.inset_axes((0, 0.8, 1, 0.2))
-        ax.figure.figure.colorbar(colours, cax=bar, orientation="horizontal", label=label, **options)
+        words = folded(label, ax.figure.figure.get_figwidth() - 0.5, rcParams["font.size"])
+        ax.figure.figure.colorbar(colours, cax=bar, orientation="horizontal", label=words, **options)
 
     return Block([draw], 0.6)
 
@@ -354,7 +355,8 @@ def shade_style(k: int, count: int) -> Style:
 def entries(axes: Iterable[Axes]) -> list:
     """Handles of a legend for several axes, one for each label."""
     pairs = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
-    return [*{label: handle for handle, label in reversed(pairs)}.values()][::-1]
+    first = {label: handle for handle, label in reversed(pairs)}
+    return [first[label] for label in dict.fromkeys(label for _, label in pairs)]
 
 
 def names_of(results: Sequence[Result]) -> tuple[str, str, list[str]]:

@@ -218,7 +218,7 @@ def test_one_network_by_two_paths_is_one_and_a_cell_s_name_stays_a_cell_s(result
     assert "there is nothing to compare with rnn: rhn, 6 units" in capsys.readouterr().err
     titled = results("rhn", "--checkpoint", "rnn", "--output", "d.npz", small=["--steps", "2"])
     assert len(titled) == 2
-    assert [*load("d.npz")] == ["rnn: rhn, 6 units", "untrained: rhn, 6 units"]
+    assert [*load("d.npz")] == ["rnn: rhn, 6 units", "fresh weights (seed 0): rhn, 6 units"]
 
 
 def networks(count: int = 3) -> list:
@@ -373,3 +373,10 @@ def test_many_networks_print_as_one_table_that_fits_a_screen():
         lines = repr(found).split("\n")
         assert len(lines) <= 24 and max(map(len, lines)) <= 100 and lines[0].startswith("net 0")
         assert lines[-10].startswith(heading) and [line[:5] for line in lines[-9:]] == [f"net {k}" for k in range(9)]
+
+
+def test_bands_end_where_less_than_half_of_the_runs_go_on():
+    x = torch.rand(30, 3, dtype=torch.float64)
+    found = compare([RNN(3, 4, dtype=torch.float64)] * 3, [x, x[:10], x[:12]], over=("seeds", "sequences"))[0]
+    ax = found.plot()
+    assert max(line.get_xdata()[-1] for line in ax.lines if len(line.get_xdata()) > 2) == 12

@@ -286,3 +286,19 @@ def test_a_step_that_gives_two_answers_is_refused(change):
 
     with pytest.raises(InvalidInputError, match="two steps from the same input and state differ"):
         gersgorin.spectra(Odd(), torch.zeros(5, 1))
+
+
+@for_each("unit", [1.0, 25.0])
+def test_units_of_some_entries_do_not_hide_points(unit):
+    def step(s):  # rates in Hz beside synapses in 0 to 1, which take a hundred times as long
+        h, u, x = s[..., :3] * unit, s[..., 3:6], s[..., 6:]
+        rate = torch.nn.functional.softplus(h)
+        h = h + 0.1 * (-h + 8 * u * x * rate - rate.sum(-1, keepdim=True) + 8)
+        u = u + (0.3 - u) / 1500 + 0.3 * (1 - u) * rate / 1000
+        return torch.cat((h / unit, u, x + (1 - x) / 300 - s[..., 3:6] * x * rate / 1000), -1)
+
+    r = torch.rand(150, 9, dtype=d, generator=torch.Generator().manual_seed(0))
+    points = fixed_points(
+        step, None, torch.cat(((25 * r[:, :3] - 10) / unit, 0.3 + 0.6 * r[:, 3:6], 0.2 + 0.8 * r[:, 6:]), -1)
+    )
+    assert Counter(points.kinds) == {"saddle": 10, "stable": 3} and points.lost == 0

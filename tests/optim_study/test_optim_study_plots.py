@@ -139,7 +139,7 @@ def test_the_map_shows_every_setting_in_its_panel(rows):
         assert sum(len(line.get_xdata()) for line in ax.lines) == sum(r.diverged for r in trials)
     assert len({(ax.collections[0].norm.vmin, ax.collections[0].norm.vmax) for ax in panels}) == 1
     biases = [f"transform bias {bias}" for bias in (-3, -2, -1, 0)]
-    assert [t.get_text() for t in legend_of(figure).get_texts()] == [*biases, "no gates", "diverged"]
+    assert [t.get_text() for t in legend_of(figure).get_texts()] == [*biases, "diverged", "no gates"]
 
 
 def test_the_area_shows_every_setting_its_scheme_and_whether_it_learned(area):  # noqa: F811
