@@ -284,7 +284,7 @@ def test_a_step_that_gives_two_answers_is_refused(change):
             self.own = self.own + s + 1
             return s + (torch.randn(2) if change == "noise" else self.own)
 
-    with pytest.raises(InvalidInputError, match="two steps from the same input and state differ"):
+    with pytest.raises(InvalidInputError, match="two different states from the same input and state"):
         gersgorin.spectra(Odd(), torch.zeros(5, 1))
 
 
