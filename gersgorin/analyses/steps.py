@@ -26,10 +26,7 @@ from rhn.utils.figures import GREEN
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
-LEVEL, RETURNS = (
-    0.1,
-    1.5,
-)  # the least extreme of the logarithm to report, and how many times the last value
+LEVEL, RETURNS = 0.1, 1.5  # least extreme of the logarithm to report, and how many times its last value
 EVEN = 10  # a tenth of the steps that makes half of the growth is an uneven growth, which has no rate
 
 

@@ -114,8 +114,8 @@ class StepCell:
         self._check_next(after, s)
         if not torch.allclose(after, again, equal_nan=True):
             raise InvalidInputError(
-                f"{self.name} returns two different states from the same input and state: it draws random numbers (.eval() ends dropout) "
-                "or keeps a state of its own, which belongs into the state that it takes and returns"
+                f"{self.name} returns two different states from the same input and state: it draws random numbers (.eval() ends "
+                "dropout), or keeps a state of its own, which belongs into the one that it takes and returns"
             )
 
     def _check_next(self, after, s: Tensor) -> None:
