@@ -332,7 +332,7 @@ def draw_credit(records: Mapping[str, Credit], about: str = "") -> Shown:
 
     def lags(record: Credit, ax: Axes) -> None:
         long = len(record.lost) > TRUNCATION
-        lost = f"from more than {TRUNCATION} steps back: {record.lost_beyond(TRUNCATION):.2g}" if long else ""
+        lost = f"share from more than {TRUNCATION} steps back: {record.lost_beyond(TRUNCATION):.2g}" if long else ""
         record.draw_lags(ax).set_title(lost)
 
     count, (common, same, _) = len(records), names_of([*records.values()])

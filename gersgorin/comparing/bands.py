@@ -298,13 +298,13 @@ def draw_bands(comparisons: Sequence[Comparison]) -> Shown:
 def _finding(comparisons: Sequence[Comparison], network: str, names: Sequence[str]) -> str:
     """The title: how the gradients change that last longest and shortest, or of one network alone in how many runs they grow."""
     exponents = [quantile(comparison.last_exponent, 0.5) for comparison in comparisons]
-    longest, shortest = int(np.argmax(exponents)), int(np.argmin(exponents))
-    if longest == shortest:
+    first, last = sorted((int(np.argmax(exponents)), int(np.argmin(exponents))))  # as their panels
+    if first == last:
         grow = (comparisons[0].last_exponent > 0).sum()
         words = f"gradients grow in {grow} of {counted(len(comparisons[0].seed), 'run')}"
     else:
-        least = _growth(comparisons[shortest]).removeprefix("the gradient's norm ")
-        words = f"{_growth(comparisons[longest])} ({names[longest]}), {least} ({names[shortest]})"
+        more = _growth(comparisons[last]).removeprefix("the gradient's norm ")
+        words = f"{_growth(comparisons[first])} ({names[first]}), {more} ({names[last]})"
     return title_of(network, f"on {comparisons[0].along} {words}")
 
 

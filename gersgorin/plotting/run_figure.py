@@ -110,7 +110,7 @@ def step_block(record: Spectra) -> Block:
     """Panels of the step with the largest spectral radius: the whole spectrum in its discs, and the eigenvalues enlarged."""
     step, radius, panels = largest_step(record), np.fmax.reduce(record.spectral_radius), list[Axes]()
     limit, half, reach = spectrum_limit([record], step), crowd(record.eigenvalues[step])[1], record.reach[step]
-    half = min(max(half, limit / 100), limit)
+    half = min(max(half, limit / (1000 if half else 10)), limit)
 
     def whole(ax: Axes) -> None:
         panels.append(plot_spectrum(record, step, limit=limit, ax=ax))

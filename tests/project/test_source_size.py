@@ -9,9 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (34_664, 270_757),
+    "rhn gersgorin optim_study analysis": (34_664, 270_764),
     "rhn": (12_940, 88_830),
-    "gersgorin": (17_080, 146_979),
+    "gersgorin": (17_080, 146_986),
     "optim_study": (2_848, 20_190),
     "analysis": (1_800, 14_760),
     "tests": None,  # printed only
