@@ -192,7 +192,7 @@ def parts(model: nn.Module, x: torch.Tensor, given: nn.Module) -> dict:
     return made
 
 
-def autoencoder(u: torch.Tensor, units: int):
+def autoencoder(u: torch.Tensor, units: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(A, B) of y[t] = A u[t] + B y[t-1], the linear memory that keeps most of sequences u (N, T, a) (Sperduti 2013)."""
     N, T, a = u.shape
     so_far = [torch.cat([u[:, : t + 1].flip(1), u.new_zeros(N, T - t - 1, a)], 1).flatten(1) for t in range(T)]

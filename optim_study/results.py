@@ -207,10 +207,9 @@ def columns_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], **l
 
 def study_title(rows: Sequence[Row], loss: Objective, below: float) -> str:
     """The title of a figure: the trials of each architecture that trained."""
-    archs = {
-        arch: [row.loss(loss) < below for row in rows if row.arch == arch] for arch in {row.arch: 0 for row in rows}
-    }
-    words = [f"{sum(trained)} of {len(trained)} {arch}" for arch, trained in archs.items()]
+    archs = dict.fromkeys(row.arch for row in rows)
+    trained = {arch: [row.loss(loss) < below for row in rows if row.arch == arch] for arch in archs}
+    words = [f"{sum(each)} of {len(each)} {arch}" for arch, each in trained.items()]
     return f"Random search: {', '.join(words)} trained (loss below {below:g})"
 
 

@@ -28,7 +28,6 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from gersgorin._validate import real_tensor
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
@@ -113,7 +112,7 @@ class FixedPoints(Result, kind="fixed_points"):
     trajectory: np.ndarray | None = None
     """States (T + 1, N) of the run whose cell it is."""
     drawn: bool = False
-    """True if the starts are random, around the first state of a run that does not move, or has one step."""
+    """True if the starts are random, around the first state of a run that does not move, or whose input is constant."""
     jacobians: np.ndarray | None = field(default=None, metadata={"saved": False})
     """dF/ds at each point, (P, N, N); not in files."""
 
@@ -402,8 +401,10 @@ def fixed_points(
 def _searched(network, x, starts: Tensor | int, seed: int, options: dict) -> tuple[StepCell, Tensor, Tensor, dict]:
     """(cell, constant input (m,), starts, further fields of the result) of the arguments of `fixed_points`."""
     if isinstance(starts, tuple):
-        first, starts = tree_map(lambda part: part[:1], starts), flat_state(starts, rows=len(starts[0]))
-        network = flat_step(network, first)
+        parts = tuple(real_tensor("starts", part) for part in starts)
+        if len({len(part) for part in parts}) != 1:
+            raise InvalidInputError("starts: expected tensors (B, ...) of the same number B of states")
+        network, starts = flat_step(network, tuple(part[:1] for part in parts)), flat_state(parts, rows=len(parts[0]))
     one = _is_one_step(network, x)
     if isinstance(starts, int) or not one:
         run = _run_of(network, x, one, options | ({"seed": seed} if isinstance(network, str) else {}))
@@ -412,7 +413,7 @@ def _searched(network, x, starts: Tensor | int, seed: int, options: dict) -> tup
         fields: dict[str, Any] = {"title": title, "about": label.about, "trajectory": run.states.cpu().numpy()}
         if isinstance(starts, int):
             fields["drawn"] = run.still or bool((run.inputs == run.inputs[0]).all())
-            starts = _spread(run.require_finite(), starts, seed)
+            starts = _spread(run.require_finite(), starts, seed, drawn=fields["drawn"])
         starts = real_tensor("starts", starts).to(run.states)
     else:  # a map f(s) is a step that ignores its input
         cell, fields = as_cell(network if x is not None else lambda x, s: network(s)), {}
@@ -492,15 +493,15 @@ def _is_one_step(network, x) -> bool:
     return not isinstance(x, str | Path) and np.ndim(x) < 2 and (is_step(network) or recurrent_cells(network) != [])
 
 
-def _spread(run: Run, count: int, seed: int) -> Tensor:
-    """Evenly spread states of a run; beyond their number also random points between two of them, or around a state that stays."""
+def _spread(run: Run, count: int, seed: int, *, drawn: bool) -> Tensor:
+    """Evenly spread states of a run; beyond their number also random points between two of them; drawn: around the first one."""
     check_seed(seed)
     states, generator = run.states, torch.Generator("cpu").manual_seed(seed)
     if count < 1:
         raise InvalidInputError(f"starts is {count}: expected at least 1")
     what = f"a search from {count:,} starts of {states.shape[-1]} entries"
     check_room(SEARCHED * states[0].nbytes * count, what, "give fewer starts", states.device.type)
-    if run.still or (run.inputs == run.inputs[0]).all():
+    if drawn:
         noise = torch.randn(count, run.state_size, generator=generator, dtype=torch.float64, device="cpu").to(states)
         noise[0] = 0
         size, cell, x = states[0].abs().max().clamp(min=1), run.any_step(), run.inputs.mean(0)

@@ -266,14 +266,14 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
         ax.set_title("\n".join(filter(None, (drawable(name), record.which_eigenvalues * bool(record.leading)))))
 
     def enlarged(record: Spectra, name: str, ax: Axes) -> None:
-        plot_crowd(record, step, ax, half).set_title(
-            f"{f'{drawable(name)}, ' * (not pairs and bool(name))}{limit / half:.3g} times larger"
-        )
+        words = "" if pairs else drawable(name), f"{limit / half:.3g} times larger"
+        plot_crowd(record, step, ax, half).set_title(", ".join(filter(None, words)))
 
-    pairs = len(records) > fitting(sized(WIDTH))  # a network beside its enlargement
-    kinds = [whole, enlarged] if 0 < half < limit / 2 and len(records) <= IN_A_ROW else [whole]
+    zoomed = 0 < half < limit / 2 and len(records) <= IN_A_ROW
+    pairs = zoomed and len(records) > fitting(sized(WIDTH))  # a network beside its enlargement
+    kinds = [whole, enlarged] if zoomed else [whole]
     rows = [[partial(kind, *row) for row in zip(records, names, strict=True)] for kind in kinds]
-    if len(kinds) > 1 and pairs:
+    if pairs:
         spectra = Block([*chain(*zip(*rows, strict=True))], 1.9, 2, legend=True)
     else:
         spectra = Block([*chain(*rows)], 2.6, min(len(records), IN_A_ROW), legend=True)
@@ -281,7 +281,7 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
     for record in records:
         fields = {name: getattr(record, name) for name in ABOUT} | {name: getattr(record, name)[None] for name in KEPT}
         runs.append(Comparison(sequence=np.array([record.chorale]), seed=np.array([0]), **fields))
-    which = f"spectra of step {step} of 0 to {T - 1}" + ", grey: all steps" * (len(kinds) > 1)
+    which = f"spectra of step {step} of 0 to {T - 1}" + ", grey: all steps" * zoomed
     about = "; ".join(filter(None, (which, same)))
     return compose(_finding(runs, common, names), about, spectra, *_over_time(runs, names))
 

@@ -500,6 +500,7 @@ def test_targets_apart_from_their_inputs_are_learned_by_heart():
         found = checked(Net(units=48), x, y, steps=1500)
         assert found.outcome == "leaves" and found.causes[0].name == "learned by heart"
         assert found.causes[0].evidence["kept_out"] > 0.9 > found.causes[0].evidence["trained"]
+        assert found.explained == 0 and "explains nothing of the targets" in found.verdict
     assert len(loader.dataset) == N
 
 

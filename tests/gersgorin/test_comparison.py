@@ -216,9 +216,9 @@ def test_one_network_by_two_paths_is_one_and_a_cell_s_name_stays_a_cell_s(result
     assert parse_variants("rnn,lstm")[0] == "cell" and parse_variants("rnn/")[0] == "checkpoint"
     assert main(["rnn/,rnn/best.safetensors", "--steps", "2"]) == 2
     assert "there is nothing to compare with rnn: rhn, 6 units" in capsys.readouterr().err
-    titled = results("rhn", "--checkpoint", "rnn", "--output", "d.npz", small=["--steps", "2"])
-    assert len(titled) == 2
-    assert [*load("d.npz")] == ["rnn: rhn, 6 units", "fresh weights (seed 0): rhn, 6 units"]
+    titled = results("rhn,lstm", "--checkpoint", "rnn", "--output", "d.npz", small=["--steps", "2"])
+    assert len(titled) == 3
+    assert [*load("d.npz")] == ["rnn: rhn, 6 units", "fresh weights (seed 0): rhn, 6 units", "untrained: lstm, 6 units"]
 
 
 def networks(count: int = 3) -> list:

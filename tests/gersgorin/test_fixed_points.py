@@ -206,6 +206,7 @@ X, S = torch.zeros(3, dtype=d), torch.zeros(4, 2, dtype=d)
         ({"x": None, "network": 3}, "'int' object is not callable"),
         ({"starts": S[0]}, r"starts: expected a tensor \(B, N\)"),
         ({"starts": S[:, :1]}, r"state of 2"),
+        ({"starts": (S, S[:2])}, "the same number B of states"),
         ({"tolerance": 0}, "tolerance is 0"),
         ({"network": lambda x, s: s / 0}, "NaN or infinity at a start"),
     ],

