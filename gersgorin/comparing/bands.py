@@ -269,7 +269,7 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
         words = "" if pairs else drawable(name), f"{limit / half:.3g} times larger"
         plot_crowd(record, step, ax, half).set_title(", ".join(filter(None, words)))
 
-    zoomed = 0 < half < limit / 2 and len(records) <= IN_A_ROW
+    zoomed = bool(0 < half < limit / 2) and len(records) <= IN_A_ROW
     pairs = zoomed and len(records) > fitting(sized(WIDTH))  # a network beside its enlargement
     kinds = [whole, enlarged] if zoomed else [whole]
     rows = [[partial(kind, *row) for row in zip(records, names, strict=True)] for kind in kinds]
