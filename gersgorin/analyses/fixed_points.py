@@ -45,7 +45,7 @@ from rhn.utils.wording import counted
 STARTS = 50
 SEARCHED = 8  # arrays (B, N) that a search holds
 NEUTRAL = 1e-6  # of the largest distance of an eigenvalue from 1: from the unit circle to a neutral one, at most
-LEAST = 1e-8  # or this far
+LEAST = 1e-7  # or this far
 FIRST_DAMPING, MOST_DAMPING = 0.1, 1e12
 FLAT = 1e-7  # |J' r| / |r| at a minimum of the speed
 BLOCK = 1 << 18  # entries of Jacobians held at once: about what a core's cache holds
@@ -155,8 +155,7 @@ class FixedPoints(Result, kind="fixed_points"):
     @property
     def _beyond(self) -> np.ndarray:
         """|eigenvalue| - 1, (P, N), 0 for neutral ones."""
-        beyond, rounding = np.abs(self.eigenvalues) - 1, max(LEAST, 16 * np.finfo(self.eigenvalues.dtype).eps)
-        least = np.where(self.is_slow, max(FLAT, rounding), rounding)[:, None]
+        beyond, least = np.abs(self.eigenvalues) - 1, max(LEAST, 16 * np.finfo(self.eigenvalues.dtype).eps)
         limit = np.maximum(least, NEUTRAL * np.abs(self.eigenvalues - 1).max(-1, initial=0, keepdims=True))
         return np.where(np.abs(beyond) <= limit, 0, beyond)
 
@@ -295,7 +294,9 @@ def search(
     high: Tensor,
     tolerance: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Follow every start to a minimum of q, or until |F(s) - s|_2 is within the tolerance and has lost half of its digits.
+    """Follow every start to a minimum of q, or until |F(s) - s|_2 is within the tolerance and a step does not halve it any more.
+
+    Where an eigenvalue is 1, each step takes off a third: a search that ended at the tolerance would find two points beside it.
 
     Args:
         step: F, (b, N) -> (b, N). jacobian: dF/ds, (b, N) -> (b, N, N). s: the starts (B, N), finite.
@@ -306,11 +307,10 @@ def search(
     """
     s, r = s.clone(), step(s) - s
     speed, damping = _norm(r), s.new_full((len(s),), FIRST_DAMPING)
-    enough = (torch.finfo(s.dtype).eps ** 0.5 * speed).clamp(max=tolerance)
     flat = torch.zeros(len(s), dtype=torch.bool, device=s.device)
     identity = torch.eye(s.shape[1], dtype=s.dtype, device=s.device)
     for _ in range(ITERATIONS):
-        rows = torch.nonzero((speed > enough) & ~flat & (damping < MOST_DAMPING)).squeeze(1)
+        rows = torch.nonzero((speed > 0) & ~flat & (damping < MOST_DAMPING)).squeeze(1)
         if len(rows) == 0:
             break
         J, residual = jacobian(s[rows]) - identity, r[rows]

@@ -57,6 +57,7 @@ LONG = 100  # steps from which 20 blocks are long enough
 CURVES = 8  # of one run in the convergence figure
 RATE = "exponent (1/step)"
 EPS = 2.0**-52  # of float64
+NONE = 1e-6  # a step: over a run of usual length this changes nothing
 TINY = 1e-300  # below 0 by this: an exponent that shrinks, as far as its error tells
 
 
@@ -116,6 +117,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         largest, error = float(self.exponents[0]), 2 * float(self.standard_errors[0])
         low, high = largest - np.nan_to_num(error), largest + np.nan_to_num(error)
         does = "shrinks" if high < 0 else "grows" if low > 0 else "may grow or shrink"
+        does = "keeps its size" if max(-low, high) < NONE else does
         within = "(too short a run for standard errors)" if math.isnan(error) else f"+- {error:.2g} (95 %)"
         over = counted(self.steps, "step") + (f" after {self.warmup} that are not counted" if self.warmup else "")
         yield f"A small change of the state {does}: the largest Lyapunov exponent is {largest:.4g} {within} a step, over {over}."

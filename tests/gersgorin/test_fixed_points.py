@@ -303,3 +303,9 @@ def test_units_of_some_entries_do_not_hide_points(unit):
         step, None, torch.cat(((25 * r[:, :3] - 10) / unit, 0.3 + 0.6 * r[:, 3:6], 0.2 + 0.8 * r[:, 6:]), -1)
     )
     assert Counter(points.kinds) == {"saddle": 10, "stable": 3} and points.lost == 0
+
+
+def test_a_critical_point_is_one_point():
+    """tanh(s) = s at 0 only, where each of Newton's steps takes off a third."""
+    found = fixed_points(torch.tanh, starts=torch.linspace(-2, 2, 50, dtype=torch.float64)[:, None])
+    assert found.kinds == ["neutral"] and abs(found.states[0, 0]) < 1e-3 and found.lost == 0

@@ -50,6 +50,7 @@ def test_a_linear_system_has_its_log_moduli_and_a_rotation_none():
     Q = torch.linalg.qr(A).Q
     still = lyapunov(lambda s: Q @ s, None, s0=start, steps=100)
     np.testing.assert_allclose(still.exponents, 0, atol=1e-13)
+    assert "keeps its size" in repr(still)
 
 
 # plain, deep, gated, of several states a unit
