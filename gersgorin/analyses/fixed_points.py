@@ -47,6 +47,7 @@ SEARCHED = 8  # arrays (B, N) that a search holds
 NEUTRAL = 1e-6  # of the largest distance of an eigenvalue from 1: from the unit circle to a neutral one, at most
 LEAST = 1e-7  # or this far
 FIRST_DAMPING, MOST_DAMPING = 0.1, 1e12
+SHARP = 0.1  # of the speed: what a step of Newton's leaves near a point of no eigenvalue 1
 FLAT = 1e-7  # |J' r| / |r| at a minimum of the speed
 BLOCK = 1 << 18  # entries of Jacobians held at once: about what a core's cache holds
 SLOW = 0.01  # of the median speed at the starts, a minimum of the speed
@@ -294,9 +295,9 @@ def search(
     high: Tensor,
     tolerance: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Follow every start to a minimum of q, or until |F(s) - s|_2 is within the tolerance and a step does not halve it any more.
+    """Follow every start to a minimum of q, or until |F(s) - s|_2 is within the tolerance and has lost half of its digits.
 
-    Where an eigenvalue is 1, each step takes off a third: a search that ended at the tolerance would find two points beside it.
+    Where an eigenvalue is 1, steps become slow, and a search that ended there would find two points beside one: it goes on to rounding.
 
     Args:
         step: F, (b, N) -> (b, N). jacobian: dF/ds, (b, N) -> (b, N, N). s: the starts (B, N), finite.
@@ -307,10 +308,12 @@ def search(
     """
     s, r = s.clone(), step(s) - s
     speed, damping = _norm(r), s.new_full((len(s),), FIRST_DAMPING)
+    half = (torch.finfo(s.dtype).eps ** 0.5 * speed).clamp(max=tolerance)
+    enough = half.clone()
     flat = torch.zeros(len(s), dtype=torch.bool, device=s.device)
     identity = torch.eye(s.shape[1], dtype=s.dtype, device=s.device)
     for _ in range(ITERATIONS):
-        rows = torch.nonzero((speed > 0) & ~flat & (damping < MOST_DAMPING)).squeeze(1)
+        rows = torch.nonzero((speed > enough) & ~flat & (damping < MOST_DAMPING)).squeeze(1)
         if len(rows) == 0:
             break
         J, residual = jacobian(s[rows]) - identity, r[rows]
@@ -325,6 +328,7 @@ def search(
         better = (_norm(after) < speed[rows]) & inside & (failed == 0)
         flat[rows] |= (speed[rows] <= tolerance) & ~(better & (_norm(after) < speed[rows] / 2))  # only rounding is left
         taken = rows[better]
+        enough[taken] = torch.where(_norm(after[better]) < SHARP * speed[taken], half[taken], 0.0)
         s[taken], r[taken], speed[taken] = trial[better], after[better], _norm(after[better])
         damping[rows] *= torch.where(better, 1 / 8, 4.0)
     return s, speed, flat
