@@ -13,6 +13,8 @@ import gersgorin
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.data import in_front
 from gersgorin.checking.causes.diagnosis import BEFORE, before
+from gersgorin.checking.causes.repairs import Trials
+from gersgorin.checking.trials import Constant
 from gersgorin.training.activation import last_activation, states_of
 from gersgorin.training.training import Training
 from rhn.errors import InvalidInputError
@@ -27,6 +29,7 @@ WAVES = torch.sin(6 * torch.rand(N, 1, 1, generator=torch.Generator().manual_see
 TEXT = torch.randint(1, 40, (N, T), generator=torch.Generator().manual_seed(2))
 LETTERS = (X[..., 0] > 0).long() + 2 * (X[..., 1] > 0)
 BOTH = X, torch.zeros(N)
+MISSING = torch.rand(N, T, 3, generator=torch.Generator().manual_seed(4)) < 0.05
 NEAR = X[:20].repeat(N // 20, 1, 1) + 1e-6 * X
 ALL = slice(None)
 
@@ -125,6 +128,13 @@ class Reshaped(Net):
 
     def forward(self, x):
         return self.out(self.rnn(x.reshape(x.shape[1], x.shape[0], -1))[0][-1])
+
+
+class Last(Net):
+    """Reads frames first."""
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0][-1])
 
 
 class Both(Flat):
@@ -307,6 +317,8 @@ CASES = [
     ),
     ("padding", False, (tagger(), PADDED, TAGS, tagging()), (tagger(), PADDED, TAGS, tagging(0))),
     ("output range", True, (low(Net()), X, SIGN, cut), (Net(1, nn.Sigmoid()), X, SIGN, cut)),
+    ("missing values", False, (Net(), X.masked_fill(MISSING, -999), SUM, MSE), (Net(), X.masked_fill(MISSING, 0), SUM, MSE)),
+    ("scaled one by one", False, (Net(), (X - X.mean(1, True)) / X.std(1, keepdim=True), SUM, MSE), (Net(), X, SUM, MSE)),
     ("class imbalance", False, (Net(2), X, (SUM[:, 0] > 4).long(), CE), (Net(2), X, CLASS, CE)),
 ]  # fmt: skip
 
@@ -322,6 +334,13 @@ def test_no_measure_begins_after_the_time():
     loop = Training(model := Net(2), X, CLASS, CE, torch.optim.Adam(model.parameters(), 1e-3))
     causes, lacking = before(Case(loop, 9), end=-math.inf)
     assert causes == [] and len(lacking) == len(BEFORE) and lacking[0] == "equal targets: the time ran out"
+
+
+def test_repairs_without_time_are_left_out_once():
+    loop = Training(model := Net(2), X, CLASS, CE, torch.optim.Adam(model.parameters(), 1e-3))
+    trials = Trials(Case(loop, 9), Constant(loop), lambda: 0.0, 0, print)
+    assert trials.run(loop, [1.0], 9) == trials.run(loop, [2.0], 9) == []
+    assert trials.lacking == ["some repairs of the training, which may show its cause: the time ran out"]
 
 
 @for_each(("name", "sure", "broken", "mended"), CASES)
@@ -425,6 +444,7 @@ def test_a_training_that_works_has_no_cause():
     ("name", "change"),
     [
         ("schedule", {"gamma": 0.8}),
+        ("missing values", {"x": X.masked_fill(MISSING, -9999) / 9999}),
         ("untrained weights", {"model": readout(2), "steps": 300}),
         (None, {"model": readout(32), "steps": 300}),
         (
@@ -452,6 +472,22 @@ def test_targets_of_other_rows_are_told_from_targets_in_another_order(rows, load
     assert found.evidence["explained"] > 0.9 and found.evidence["own"] == 0
     y = y[torch.randperm(N, generator=torch.Generator().manual_seed(3))]
     assert [cause.name for cause in checked(y=y, steps=400).causes] == ["learned by heart"]
+
+
+@for_each(
+    ("model", "x", "right", "loaded"),
+    [
+        (Net(), X.transpose(0, 1).reshape(N, T, 3), X, False),
+        (Net(), X.transpose(0, 1).reshape(N, T, 3), X, True),
+        (Last(batch_first=False), X.reshape(T, N, 3), X.transpose(0, 1), False),
+    ],
+)
+def test_a_reshape_in_place_of_a_transpose_is_named_with_the_line_that_mends_it(model, x, right, loaded):
+    loader = DataLoader(TensorDataset(x, SUM), 20, shuffle=True) if loaded else None
+    data = {"x": loader, "y": None} if loaded else {"x": x, "batch_axis": int(len(x) == T)}
+    found = checked(model, **data).causes[0]
+    assert (found.name, found.sure) == ("reshaped inputs", True)
+    assert torch.equal(x.reshape(found.evidence["shape"]).permute(found.evidence["permute"]), right)
 
 
 def test_windows_that_hold_the_targets_of_earlier_rows_are_not_shifted():

@@ -36,8 +36,11 @@ UNSORTED = 0.5  # of the constant's loss by chance: what constants of single str
 ALIKE = 0.6  # of the difference between targets of any two examples: that between those of equal inputs
 FEW = 8  # examples
 NEIGHBOURS = 512  # examples among which equal ones are searched
+CODES = 0.002, 0.5  # share of the values of a feature that may be a code for missing ones: least and most
+AWAY = 10.0  # times the quartile distance of all other values, from the nearest of which a code lies
+ALONE = 1e-3  # of their mean, the scatter of the scales of examples that were scaled one by one
 CLOSE, MANY = 0.02, 0.25  # of the median distance: nearly equal; least share of examples with such a neighbour
-MOST_BATCHES, MOST_STRETCHES = 16, 512
+MOST_BATCHES, MOST_STRETCHES, MOST_ROWS = 16, 512, 100_000
 
 
 def one_step(case: Case) -> Iterator[Cause]:
@@ -82,6 +85,71 @@ def raw_inputs(case: Case) -> Iterator[Cause]:
             STANDARDISE,
             numbers,
         )
+
+
+def missing_values(case: Case) -> Iterator[Cause]:
+    """A code for missing values, which decides the scale of a feature."""
+    found = codes(case)
+    if found is None:
+        return
+    value, far, (centre, size), share = found
+    k = int(torch.where(far, (value - centre).abs() / size, 0.0).argmax())
+    yield Cause(
+        "missing values",
+        f"{share[k]:.2g} of the values of feature {k} are exactly {value[k]:.4g}, {(value[k] - centre[k]).abs() / size[k]:,.0f} "
+        f"standard deviations from the mean {centre[k]:.4g} of all others: it looks like a code for missing values.",
+        "Fill missing values before scaling, by the last known value or by the mean of all others, and scale by the others.",
+        {
+            "feature": k,
+            "value": value[k].item(),
+            "share": share[k].item(),
+            "mean": centre[k].item(),
+            "std": size[k].item(),
+        },
+    )
+
+
+def codes(case: Case) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor] | None:
+    """(The value of each feature that may be a code for missing ones (m,), True where it is one, (mean, standard deviation) of its
+    other values, its share); None if no feature has one. It occurs often, and lies far from all others."""
+    x = sequence_of(getattr(case.loop.data, "x", case.x))
+    if not x.is_floating_point() or case.frames is None:
+        return None
+    flat = x[~is_padding(x, case.axis)][:MOST_ROWS].double()
+    for value in (flat.amin(0), flat.amax(0)):
+        same = flat == value
+        share, gap = same.double().mean(0), (flat - value).abs().masked_fill(same, math.inf).amin(0)
+        rest = flat.masked_fill(same, math.nan)
+        low, high = torch.nanquantile(rest, torch.tensor([0.25, 0.75], dtype=rest.dtype, device=rest.device), 0)
+        far = (share > CODES[0]) & (share < CODES[1]) & (high > low) & (gap > AWAY * (high - low))
+        if far.any():
+            centre = rest.nanmean(0)
+            return value, far, (centre, (rest - centre).square().nanmean(0).sqrt()), share
+    return None
+
+
+def scaled_alone(case: Case) -> Iterator[Cause]:
+    """Sequences that were scaled one by one."""
+    if case.frames is None or case.frames < FEW or not case.first.is_floating_point() or case.count < FEW:
+        return
+    rows = case.first.movedim(case.axis, 0).double()
+    rows = rows[:, :, rows.std(1).amin(0) > 0]
+    least, most = rows.amin(1), rows.amax(1)
+    ways = {
+        "mean 0 and standard deviation 1": (rows.mean(1), rows.std(1)),
+        "the same minimum and maximum": (least, most - least),
+    }
+    for words, (middle, size) in ways.items():
+        if rows.shape[2] and bool(
+            (middle.std(0) < ALONE * size.mean(0)).all() and (size.std(0) < ALONE * size.mean(0)).all()
+        ):
+            yield Cause(
+                "scaled one by one",
+                f"Each of {case.count} sequences has {words} by itself: what their levels and sizes say about the targets is gone.",
+                f"Scale all of them together. {STANDARDISE}",
+                {"sequences": case.count},
+            )
+            return
 
 
 def _first_layer(case: Case) -> tuple[nn.Module | None, Tensor]:
@@ -181,7 +249,7 @@ def equal_inputs(case: Case) -> Iterator[Cause]:
     distances = torch.cdist(scaled, scaled, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(math.inf)
     nearest, neighbours = distances.min(1)
     close = nearest <= CLOSE * distances[distances < math.inf].median()
-    if (number := int(close.sum())) < MANY * count:
+    if (number := int(close.sum())) < MANY * count or codes(case):  # beside which all other numbers are equal
         return
     pairs = torch.arange(count, device=close.device)[close], neighbours[close]
     both = torch.cat([y.index_select(case.target_axis, some) for some in pairs], case.target_axis)

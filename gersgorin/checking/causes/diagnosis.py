@@ -14,7 +14,7 @@ from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.kept_out import Watch
 from gersgorin.checking.causes.own_loop import own_losses
-from gersgorin.checking.causes.pairing import CLEAR, explained, shifted_targets
+from gersgorin.checking.causes.pairing import CLEAR, NOTHING, explained, reshaped_inputs, shifted_targets
 from gersgorin.checking.causes.rates import LATE, exploding_start, explosion, still_falling, too_few
 from gersgorin.checking.causes.repairs import Trials, improved, repaired
 from gersgorin.checking.trials import Trial
@@ -62,9 +62,11 @@ BEFORE = (  # the most harmful first
     Row(data.numbered_targets),
     Row(data.far_targets, risk=True),
     Row(data.raw_inputs),
+    Row(data.missing_values, risk=True),
     Row(data.padding, risk=True),
     Row(data.padded_loss, risk=True),
     Row(data.imbalance, risk=True),
+    Row(data.scaled_alone, risk=True, last=True),
     Row(wiring.still_weights, risk=True, last=True),
     Row(output.faint_output, risk=True, last=True),
 )
@@ -127,7 +129,9 @@ def after(
         risks = [cause for row, cause in found if row.risk]
         repairable = watch.model is not None and not shifted
         better = [*improved(case, risks, trials, check.trials, watch)] if repairable else []
-        causes, kept = causes + better, [] if better else kept  # which is a consequence
+        shown = {cause.name for cause in better}
+        causes = [cause for cause in causes if cause.name not in shown] + better
+        kept = [] if better else kept  # which is a consequence
     causes = [*own, *shifted, *causes, *kept]
     if not well and not causes:
         late = [too_few(check.steps, check.escape_steps)] if check.outcome == "leaves" else []
@@ -141,6 +145,8 @@ def _of_other_examples(
     """(Targets in other rows, what held-out examples show, what a kernel regression explains; None: not measured)."""
     shares = explained(case, lacking) if watch.kept and not watch.generalises else {}
     shifted, matched = [*shifted_targets(shares)], shares.get(0, 0.0) > CLEAR
+    if not shifted and shares.get(0, 1.0) < NOTHING:
+        shifted = [*reshaped_inputs(case, shares[0], lacking)]
     kept = [*watch.causes(well=well, matched=matched)]
     if any(cause.name == "learned by heart" for cause in kept):
         kept = [] if shifted else [*(start(check) if matched else ()), *kept]

@@ -12,6 +12,7 @@ Legend: N examples in their order, D numbers of an example.
 import copy
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import islice, permutations
 from typing import Any
 
 import torch
@@ -106,15 +107,44 @@ def shifted_targets(found: dict[int, float]) -> Iterator[Cause]:
         )
 
 
-def _in_order(case: Case) -> tuple[Tensor, Tensor]:
+def reshaped_inputs(case: Case, own: float, lacking: list[str]) -> Iterator[Cause]:
+    """Inputs that were reshaped where axes had to be moved: read in another order of axes they explain their targets.
+
+    own: what they explain as they are; lacking: as of `explained`.
+    """
+    try:
+        x, y = _in_order(case, MOST_NUMBERS * case.count // case.first.numel())
+    except USERS_FAULT as error:
+        lacking.append(f"order of the axes: {first_line(error)}")
+        return
+    rows, x = torch.linspace(0, len(x) - 1, min(len(x), MOST)).long(), x.movedim(0, case.axis)
+    for order in islice(permutations(range(x.dim())), 1, None):
+        shape = [x.shape[axis] for axis in order]
+        back = [order.index(axis) for axis in range(x.dim())]
+        moved = x.reshape(shape).permute(back).movedim(case.axis, 0)
+        share = _explained(_numbers(moved[rows]), _numbers(y[rows])).get(0, 0.0)
+        if share > CLEAR:
+            yield Cause(
+                "reshaped inputs",
+                f"A kernel regression of the inputs as they are explains nothing of the targets, of the same numbers read as "
+                f"{tuple(shape)} with their axes moved {share:.0%}: a reshape or view took the place of a transpose.",
+                f"Where x is made, use .transpose() or .permute() in place of reshape; or x = "
+                f"x.reshape{tuple(shape)}.permute{tuple(back)}.",
+                {"shape": shape, "permute": back, "explained": share, "own": own},
+                sure=True,
+            )
+            return
+
+
+def _in_order(case: Case, most: int = MOST) -> tuple[Tensor, Tensor]:
     """The first examples in their order, with the axis of the examples first."""
     data: Any = case.loop.data
     if isinstance(data, Examples):
-        x, y = data.take(torch.arange(min(data.count, MOST)))
+        x, y = data.take(torch.arange(min(data.count, most)))
     else:
         whole: Any = data.loader.dataset
         whole = whole.dataset if isinstance(whole, Subset) else whole  # with the examples that are held out
-        count = min(len(whole), MOST)
+        count = min(len(whole), most)
         first = copy.copy(data)
         first.loader = DataLoader(Subset(whole, range(count)), count, collate_fn=data.loader.collate_fn)
         with closing(first.stream(0)) as stream:

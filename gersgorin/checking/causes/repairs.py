@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gersgorin._validate import random_numbers_kept
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import BELOW, Cause
-from gersgorin.checking.causes.data import SATURATED, STANDARDISE, in_front, is_padding
+from gersgorin.checking.causes.data import SATURATED, STANDARDISE, codes, in_front, is_padding
 from gersgorin.checking.causes.kept_out import STRONG, Watch
 from gersgorin.checking.causes.rates import (
     CLIP,
@@ -47,6 +47,7 @@ AHEAD = 0.98  # of the training's own loss at the same step: a first trial that 
 EXPLAINS = 2.0  # times what the outputs of the training itself explain at the same step: likewise
 BEGINS, BETTER = 0.9, 0.7  # of the loss on held-out examples of a training that leaves: likewise; clearly better
 ODD = 4.0  # times the size of a layer's own initial weights, from which on others may be too large or too small
+CUT = "some repairs of the training, which may show its cause: the time ran out"
 TINY = 0.01  # standard deviation of inputs, outputs or targets, below which these may be too small
 
 
@@ -91,10 +92,13 @@ class Trials:
 
     def run(self, loop: Training, factors: Sequence[float], steps: int, **options: Any) -> list[Trial]:
         """Trials until the first one leaves; none without time."""
-        if not factors or (seconds := self.seconds_left()) <= 0:
-            return []
         options = {"until_any": True, "constant": self.constant if loop is self.case.loop else None} | options
-        return run_trials(loop, factors, steps=steps, seconds=seconds, seed=self.seed, **options)
+        seconds, found = self.seconds_left(), list[Trial]()
+        if factors and seconds > 0:
+            found = run_trials(loop, factors, steps=steps, seconds=seconds, seed=self.seed, **options)
+        if (factors and seconds <= 0) or any(trial.cut for trial in found):
+            self.lacking[:] = dict.fromkeys([*self.lacking, CUT])
+        return found
 
     def end(self, loop: Training, factor: float, steps: int, constant: Constant) -> nn.Module | None:
         """The model after some steps at a factor on the learning rate; None without time, or if its loss is not finite."""
@@ -165,7 +169,8 @@ def improved(case: Case, risks: list[Cause], trials: Trials, known: Sequence[Tri
     """
     likely, (own, *faster), factor = {cause.name: cause for cause in risks}, known, usual_factor(case)
     rate = lambda f: Repair("another learning rate", lambda trial: rate_cause(case, trial), factors=[f])  # noqa: E731
-    others = *_schedule(case), *_padding(case, likely), *_frozen(case, likely), *_dropout(case), *_default_weights(case)
+    others = *_missing(case, likely), *_schedule(case), *_padding(case, likely), *_frozen(case, likely)
+    others += *_dropout(case), *_default_weights(case)
     slow, found = [rate(FASTER)] if is_slow(case, own, faster) else [], False
     for repair in [rate(factor)] if factor != 1 else [*others, *slow]:
         if found and repair in slow:  # which several causes have as their consequence
@@ -237,6 +242,7 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
         low, high = max(last.low, -1.0), min(last.high, 1.0)
         inside = _standardised(case, targets=True, onto=((low + high) / 2, (high - low) / 4))
         yield Repair("targets in the range", _without(cause), change=inside)
+    yield from _missing(case, likely)
     yield from _padding(case, likely)
     size, own = case.y.float().std().item(), case.output.detach().std().item()
     far = likely.get("target scale")
@@ -305,6 +311,20 @@ def _schedule(case: Case, stays: bool = False) -> Iterator[Repair]:
         "schedule", f"{name} {words}.", "Leave it out, or let the rate fall over the whole training.", {"end": end}
     )
     yield Repair("a constant learning rate", _without(cause), {"scheduler": None})
+
+
+def _missing(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
+    """Inputs of mean 0 and standard deviation 1 of each feature, with 0 for each code of a missing value."""
+    if (cause := likely.get("missing values")) is None or (found := codes(case)) is None:
+        return
+    value, far, (centre, size), _ = found
+
+    def filled(pair: Pair) -> Pair:
+        x = sequence_of(pair[0])
+        values = ((x - centre) / size.clamp_min(1e-12)).masked_fill((x == value) & far, 0.0)
+        return with_sequence(pair[0], values.to(x.dtype)), pair[1]
+
+    yield Repair("missing values filled", _without(cause), change=filled)
 
 
 def _padding(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
