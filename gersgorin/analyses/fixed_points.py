@@ -37,7 +37,7 @@ from gersgorin.plotting.figure import complex_plane, panels, title_of
 from gersgorin.run.cell import Step, StepCell, as_cell, flat_state, flat_step
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, RED
+from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from rhn.utils.result import Result, rows_of, tabulated
 from rhn.utils.validation import check_room, check_seed
 from rhn.utils.wording import counted
@@ -53,14 +53,21 @@ BLOCK = 1 << 18  # entries of Jacobians held at once: about what a core's cache 
 SLOW = 0.01  # of the median speed at the starts, a minimum of the speed
 STILL = 1e-7  # of the largest side of the starts' box, a step: on a line of slow points no end is a minimum
 NARROW = 1e-3  # of the largest side of the starts' box, the least that sets the unit of an entry in the search
-SETTLED = 200  # steps that every second random start has run
-FAR = 100.0  # times as far as random starts lie: not where a network settles
+SETTLED, AT_ONCE = 200, 20  # steps after which a search begins from each start once more, and steps in memory
+FAR = 100.0  # times as far as the starts lie: not where a network settles
+NEAR, JUMP = 1e-6, 1e-6  # of the box, a step beside a point; of the Jacobian there, a jump that is no rounding
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 APART = 1e-4  # distance in an entry from which two points are two, of the largest side of the starts' box
 ITERATIONS = 200
 STROKE = 0.06  # half the length of a mode in the figure, of the starts' range
 LISTED = 8  # points in the figure of spectra
-KINDS = {"stable": (GREEN, "o"), "neutral": (BLUE, "s"), "saddle": (ORANGE, "D"), "unstable": (RED, "^")}
+KINDS = {
+    "stable": (GREEN, "o"),
+    "neutral": (BLUE, "s"),
+    "saddle": (ORANGE, "D"),
+    "unstable": (RED, "^"),
+    "kink": (PURPLE, "P"),
+}
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ class FixedPoints(Result, kind="fixed_points"):
     eigenvalues: np.ndarray
     """Of dF/ds at each point, (P, N) complex, the largest modulus first."""
     found_from: np.ndarray
-    """Number of starts that led to each point, (P,)."""
+    """Number of starts that led to each point, (P,); 0: only one of the states to which they come in 200 steps did."""
     starts: np.ndarray
     """(B, N)"""
     least_residual: float
@@ -114,6 +121,10 @@ class FixedPoints(Result, kind="fixed_points"):
     """States (T + 1, N) of the run whose cell it is."""
     drawn: bool = False
     """True if the starts are random, around the first state of a run that does not move, or whose input is constant."""
+    settled: int = 0
+    """Number of distinct states to which the starts come in 200 steps, from which the search began too."""
+    kinks: np.ndarray | None = None
+    """(P,) bool: the Jacobian jumps there, as that of a ReLU at 0, and its eigenvalues are those of one side."""
     jacobians: np.ndarray | None = field(default=None, metadata={"saved": False})
     """dF/ds at each point, (P, N, N); not in files."""
 
@@ -168,25 +179,33 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def kinds(self) -> list[str]:
-        """A word for each point: "stable", "saddle", "unstable" (in all directions), "neutral" (undecided), with "slow, " before."""
+        """A word for each point: "stable", "saddle", "unstable" (in all directions), "neutral" (undecided), "kink" (undecided, see
+        `kinks`), with "slow, " before."""
         return [f"{'slow, ' * slow}{kind}" for kind, slow in zip(self._stability(), self.is_slow.tolist(), strict=True)]
 
     def _stability(self) -> list[str]:
         """A key of `KINDS` for each point."""
-        tests = [self.unstable == self.eigenvalues.shape[-1], self.unstable > 0, self.neutral > 0]
-        return np.select(tests, ["unstable", "saddle", "neutral"], "stable").tolist()
+        kinks = np.zeros(len(self.states), bool) if self.kinks is None else self.kinks
+        tests = [kinks, self.unstable == self.eigenvalues.shape[-1], self.unstable > 0, self.neutral > 0]
+        return np.select(tests, ["kink", "unstable", "saddle", "neutral"], "stable").tolist()
 
     def sentences(self) -> Iterator[str]:
         """The number of points."""
         slow, starts = int(self.is_slow.sum()), counted(len(self.starts), "start")
         if (different := len(np.unique(self.starts, axis=0))) < len(self.starts):
             starts += f", {different} of them distinct"
-        yield f"{counted(len(self.is_slow) - slow, 'fixed point')}, {slow} slow, from {starts} ({self.lost} led to none)."
+        found = (
+            f"{counted(len(self.is_slow) - slow, 'fixed point')}, {slow} slow, from {starts} ({self.lost} led to none)"
+        )
+        yield (
+            found
+            + f" and the {counted(self.settled, 'state')} to which they come in {SETTLED} steps" * bool(self.settled)
+            + "."
+        )
         if self.drawn:
-            yield (
-                f"The starts are random, around the first state, every second one after {SETTLED} more steps; the search went "
-                f"{self.wider:.3g} beyond them."
-            )
+            yield f"The starts are random, around the first state; the search went {self.wider:.3g} beyond them."
+        if number := self.kinds.count("kink"):
+            yield f"At {counted(number, 'point')} the step has a kink, and the eigenvalues are those of one of its sides."
         if not len(self.states):
             yield f"{self.nothing}."
 
@@ -362,7 +381,7 @@ def fixed_points(
         x: the constant input (m,); or a sequence as for `open_run`, whose mean is the input.
         starts: states (B, N), or a tuple of tensors (B, ...), to search from, or their number: that many states of the run (Sussillo
             and Barak 2013), evenly spread, and beyond its length random points between two of them. If the state never moves, or the
-            input is constant: random states around the first one, and states to which such ones come in 200 steps.
+            input is constant: random states around the first one. The search also begins where the starts come in 200 steps.
         tolerance: largest |F(s) - s|_2 of a fixed point; None: 1e-10 in float64 and 1e-5 in float32.
         margin: the search stays in the box of the starts, wider by this share of its largest side (at least of 1) all around.
         at_least_one: whether to raise an error if there is none; otherwise the result may hold no point.
@@ -388,9 +407,11 @@ def fixed_points(
     if not (0 < tolerance < math.inf and 0 < margin < math.inf):
         raise InvalidInputError(f"tolerance is {tolerance!r}, margin {margin!r}: expected numbers above 0")
     cell.probe(inputs, starts[0])
+    settled = _settled(cell, inputs, starts)
     found = FixedPoints(
-        **_points_of(cell, inputs, starts, tolerance, margin, progress),
+        **_points_of(cell, inputs, starts, settled, tolerance, margin, progress),
         starts=starts.cpu().numpy(),
+        settled=len(settled),
         tolerance=float(tolerance),
         margin=float(margin),
         **names,
@@ -436,10 +457,21 @@ def _run_of(network, x, one: bool, options: dict) -> Run:
     return open_run(network, x, **options)
 
 
+def _settled(cell: StepCell, x: Tensor, starts: Tensor) -> Tensor:
+    """The distinct states to which starts come in 200 steps, without those far away, which a search from the starts may miss."""
+    s, middle = starts, starts.mean(0)
+    side = (starts - middle).abs().max().clamp(min=1)
+    for _ in range(SETTLED // AT_ONCE):
+        s = cell.states(x.expand(AT_ONCE, len(s), -1), s)[-1]
+    near = ((s - middle).abs() < FAR * side).all(-1)  # False for NaN
+    rows, _ = _points(s, torch.zeros_like(s[:, 0]), near, APART * side, len(s))
+    return s[rows]
+
+
 def _points_of(
-    cell: StepCell, x: Tensor, starts: Tensor, tolerance: float, margin: float, progress: Progress
+    cell: StepCell, x: Tensor, starts: Tensor, settled: Tensor, tolerance: float, margin: float, progress: Progress
 ) -> dict[str, Any]:
-    """Search from the starts: the fields of `FixedPoints` about the points, fixed before slow ones."""
+    """Search from the starts and where they settle: the fields of `FixedPoints` about the points, fixed before slow ones."""
     step = lambda s: cell.states(x.expand(1, len(s), -1), s)[1]  # noqa: E731
     jacobian = lambda s: cell.jacobian(x, s)  # noqa: E731
     sides = starts.amax(0) - starts.amin(0)
@@ -448,18 +480,22 @@ def _points_of(
     if not torch.isfinite(speed_at_starts).all():
         raise InvalidInputError("the step gives NaN or infinity at a start: expected finite inputs, starts and weights")
     side = sides.max()
-    size, wider = max(1, BLOCK // starts.shape[1] ** 2), margin * side.clamp(min=1)
-    box, parts = {"low": (starts.amin(0) - wider) / unit, "high": (starts.amax(0) + wider) / unit}, []
+    size, every = max(1, BLOCK // starts.shape[1] ** 2), torch.cat((starts, settled))
+    wider = margin * side.clamp(min=1)
+    box, parts = {"low": (every.amin(0) - wider) / unit, "high": (every.amax(0) + wider) / unit}, []
     scaled, slopes = (lambda z: step(z * unit) / unit), (lambda z: jacobian(z * unit) * unit / unit[:, None])
-    for part in starts.split(size):
+    for part in every.split(size):
         parts.append(search(scaled, slopes, part / unit, **box, tolerance=tolerance))
-        progress(min(len(parts) * size, len(starts)), len(starts))
+        progress(min(len(parts) * size, len(every)), len(every))
     ends, _, flat = (torch.cat(each) for each in zip(*parts, strict=True))
     ends = ends * unit
+    if (rows := (flat & (_norm(step(ends) - ends) > tolerance)).nonzero()[:, 0]).numel():  # minima of the scaled speed
+        low, high = (corner * unit for corner in box.values())
+        ends[rows], _, flat[rows] = search(step, jacobian, ends[rows], low=low, high=high, tolerance=tolerance)
     speeds = _norm(step(ends) - ends)
     fixed = speeds <= tolerance
     slow = ~fixed & ((flat & (speeds <= SLOW * speed_at_starts.median())) | (speeds <= STILL * side))
-    some, many = zip(*(_points(ends, speeds, group, APART * side) for group in (fixed, slow)), strict=True)
+    some, many = zip(*(_points(ends, speeds, group, APART * side, len(starts)) for group in (fixed, slow)), strict=True)
     points = torch.cat(some)
     N = starts.shape[1]
     jacobians = torch.cat(
@@ -470,12 +506,26 @@ def _points_of(
         "residuals": speeds[points],
         "found_from": torch.cat(many),
         "jacobians": jacobians,
+        "kinks": _kinks(jacobian, ends[points], jacobians, NEAR * (side if side > 0 else 1.0)),
     }
     arrays["eigenvalues"] = eigenvalues(jacobians) if len(points) else ends[points].to(torch.complex64)
     return {name: array.cpu().numpy() for name, array in arrays.items()} | {
         "is_slow": np.arange(len(points)) >= len(some[0]),
         "least_residual": float(speeds.min()),
     }
+
+
+def _kinks(jacobian: Callable[[Tensor], Tensor], points: Tensor, at: Tensor, near: Tensor | float) -> Tensor:
+    """(P,) bool: whether the Jacobian jumps at a point; where it is smooth, a hundredth of a distance changes it less."""
+    if not len(points):
+        return torch.zeros(0, dtype=torch.bool)
+    noise = torch.randn(points.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(points)
+
+    def change(distance: Tensor | float) -> Tensor:
+        both = [(jacobian(points + sign * distance * noise) - at).abs().amax((-2, -1)) for sign in (1, -1)]
+        return torch.maximum(*both)
+
+    return (change(near / 100) > change(near) / 2) & (change(near) > JUMP * at.abs().amax((-2, -1)))
 
 
 def of_run(run: Run, *, starts: int = STARTS, seed: int = 0, progress: Progress = silent) -> FixedPoints:
@@ -508,14 +558,7 @@ def _spread(run: Run, count: int, seed: int, *, drawn: bool) -> Tensor:
     if drawn:
         noise = torch.randn(count, run.state_size, generator=generator, dtype=torch.float64, device="cpu").to(states)
         noise[0] = 0
-        size, cell, x = states[0].abs().max().clamp(min=1), run.any_step(), run.inputs.mean(0)
-        found = states[0] + size * noise
-        some = found[1::2]
-        for _ in range(SETTLED if len(some) else 0):  # to where it settles, which may be far away
-            some = cell.states(x.expand(1, len(some), -1), some)[1]
-        near = ((some - states[0]).abs() < FAR * size).all(-1, keepdim=True)  # False for NaN
-        found[1::2] = torch.where(near, some, found[1::2])
-        return found
+        return states[0] + states[0].abs().max().clamp(min=1) * noise
     whole = min(count, len(states))
     some = states[torch.arange(whole, device=states.device) * len(states) // whole]
     more = count - whole
@@ -524,8 +567,8 @@ def _spread(run: Run, count: int, seed: int, *, drawn: bool) -> Tensor:
     return torch.cat((some, share * states[first] + (1 - share) * states[second]))
 
 
-def _points(ends: Tensor, speeds: Tensor, group: Tensor, apart: Tensor) -> tuple[Tensor, Tensor]:
-    """(rows (P,) of distinct ends in a group (B,) bool, starts that led there (P,)), those of the most starts first.
+def _points(ends: Tensor, speeds: Tensor, group: Tensor, apart: Tensor, starts: int) -> tuple[Tensor, Tensor]:
+    """(rows (P,) of distinct ends in a group, a bool each, how many of the first `starts` led there (P,)), those of the most first.
 
     From the slowest end on, one is new if some entry differs by more than `apart` and half of its digits from all earlier ones.
     """
@@ -535,7 +578,7 @@ def _points(ends: Tensor, speeds: Tensor, group: Tensor, apart: Tensor) -> tuple
         distance = (ends[left] - ends[left[0]]).abs().amax(-1)
         rounding = torch.finfo(ends.dtype).eps ** 0.5 * ends[left[0]].abs().max()
         near = distance <= torch.maximum(apart, rounding)
-        found.append((-int(near.sum()), int(left[near].min()), int(left[0])))
+        found.append((-int((left[near] < starts).sum()), int(left[near].min()), int(left[0])))
         left = left[~near]
     counts, _, rows = torch.tensor(sorted(found), dtype=torch.int64, device=ends.device).reshape(-1, 3).T
     return rows, -counts

@@ -78,7 +78,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     warmup: int
     """Steps before the first counted one."""
     still: bool = False
-    """True if the state does not move in the run."""
+    """True if the state does not move in the last half of the run."""
     unit: str = "steps"
     """Of one step."""
 
@@ -122,9 +122,10 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         over = counted(self.steps, "step") + (f" after {self.warmup} that are not counted" if self.warmup else "")
         yield f"A small change of the state {does}: the largest Lyapunov exponent is {largest:.4g} {within} a step, over {over}."
         if self.still:
+            other = ", which is no attractor: give another first state, s0= in Python or --start-noise 1 of the command"
             yield (
-                "The state does not move in this run: these are the exponents of that fixed point (logarithms of the moduli of its "
-                "eigenvalues), not of an attractor. Give another first state: s0= in Python, or --start-noise 1 of the command."
+                "The state comes to rest in this run: these are the exponents of that fixed point, logarithms of the moduli of its "
+                f"eigenvalues{other * bool(low > 0)}."
             )
         those = "all" if self.complete else f"these {len(self.exponents)} of {self.state_size}"
         words = f"is {self.dimension}" if self.dimension else "needs more exponents: their sum is not clearly negative"
@@ -239,7 +240,7 @@ def lyapunov(
         curve=curve[:, order],
         state_size=N,
         warmup=warmup,
-        still=run.still,
+        still=run.rests_from(T // 2),
         **run.label.of_result,
     )
 

@@ -19,7 +19,7 @@ from rhn.cells import Gates
 from rhn.errors import InvalidInputError
 
 KEPT = 1 << 25  # most numbers of Jacobians that a run stores
-ROUNDING = 1e-6  # of the largest entry of a state
+ROUNDING = 1e-6  # of the largest entry of all states
 LONGEST = 4096  # steps of a block; autograd holds several times its numbers
 
 Tangent = Callable[[Tensor], Tensor]
@@ -113,7 +113,12 @@ class Run:
     @property
     def still(self) -> bool:
         """True if the state does not move: the run starts at a fixed point."""
-        return bool((self.states - self.states[0]).abs().max() <= ROUNDING * self.states[0].abs().max())
+        return self.rests_from(0)
+
+    def rests_from(self, step: int) -> bool:
+        """True if the state does not move from a step on."""
+        moved = (self.states[step:] - self.states[step]).abs().max()
+        return bool(moved <= ROUNDING * self.states.abs().max())
 
     def named(self, label: Label) -> Self:
         """The same run with other names."""

@@ -1,6 +1,7 @@
 """Fixed points: known ones, torch's own modules as judges, SciPy's root from the same starts, minima of the speed told apart."""
 
 import math
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -143,7 +144,8 @@ def test_float32_and_small_blocks_find_the_same(monkeypatch):
     seen = []
     parts = fixed_points(cell, 0 * x[0], trajectory(cell, x), progress=lambda *now: seen.append(now))
     np.testing.assert_allclose(parts.states, whole.states, atol=1e-9)
-    assert len(whole.states) > 1 and seen[0] == (4, 51) and seen[-1] == (51, 51)
+    every = 51 + whole.settled
+    assert len(whole.states) > 1 and seen[0] == (4, every) and seen[-1] == (every, every)
     cell.float()
     single = fixed_points(cell, 0 * x[0].float(), trajectory(cell, x.float()))
     assert single.states.dtype == np.float32 and single.tolerance == 1e-5
@@ -152,7 +154,7 @@ def test_float32_and_small_blocks_find_the_same(monkeypatch):
 
 
 def test_the_search_stays_in_the_box_of_the_starts():
-    far = lambda s: 0.5 * s + 0.5 * 2.9  # noqa: E731 - stands still at 2.9
+    far = lambda s: 2 * s - 2.9  # noqa: E731 - stands still at 2.9, where no state settles
     starts = torch.tensor([[-1.0], [1.0]], dtype=d)
     assert fixed_points(far, None, starts, margin=1).states[0, 0] == pytest.approx(2.9)
     with pytest.raises(InvalidInputError, match=r"found in the box of the starts.*a larger margin \(0.9\)"):
@@ -309,3 +311,32 @@ def test_a_critical_point_is_one_point():
     """tanh(s) = s at 0 only, where each of Newton's steps takes off a third."""
     found = fixed_points(torch.tanh, starts=torch.linspace(-2, 2, 50, dtype=torch.float64)[:, None])
     assert found.kinds == ["neutral"] and abs(found.states[0, 0]) < 1e-3 and found.lost == 0
+
+
+def test_what_the_starts_come_to_is_found_in_many_dimensions():
+    """A saddle at 0, nearer to random starts than both attractors."""
+    v, starts = normal(200), 2 * normal(60, 200, seed=1)
+    found = fixed_points(lambda s: s + 0.1 * (-s + torch.tanh(s) @ (torch.outer(v, v) / 100)), None, starts)
+    assert Counter(found.kinds) == {"stable": 2, "saddle": 1} and found.lost == 0
+    assert re.search(r"from 60 starts \(0 led to none\) and the \d states to which they come", next(found.sentences()))
+
+
+@for_each("gain", [0.99, 1.01])
+def test_a_kink_has_no_kind(gain):
+    step = lambda s: s + 0.01 * (-s + torch.relu(gain * s))  # noqa: E731 - stands still at 0, at other rates on both sides
+    found = fixed_points(step, None, normal(9, 1).abs())
+    assert found.kinds == ["kink"] and "the step has a kink" in "".join(found.sentences())
+    assert fixed_points(lambda s: torch.relu(gain * s + 1) / 2, None, normal(9, 1)).kinds == ["stable"]
+
+
+def test_a_slow_point_is_a_minimum_of_the_speed():
+    n, r = 30, np.random.default_rng(0)
+    J, b = torch.tensor(2.5 * r.standard_normal((n, n)) / np.sqrt(n)), torch.tensor(r.standard_normal(n))
+    step = lambda s: s + 0.1 * (-s + torch.tanh(s) @ J.T + b)  # noqa: E731
+    found = fixed_points(step, None, 2 * torch.tensor(r.standard_normal((60, n))))
+    assert found.is_slow.any()
+    for s, A in zip(torch.tensor(found.states), found.jacobians, strict=True):
+        residual, slopes = (step(s) - s).numpy(), A - np.eye(n)
+        assert (
+            np.linalg.norm(slopes.T @ residual) <= 1e-6 * np.linalg.norm(slopes, 2) * np.linalg.norm(residual) + 1e-12
+        )

@@ -141,9 +141,19 @@ def test_a_lost_direction_and_a_single_step():
 
 def test_the_exponents_of_a_state_that_stays_are_called_those_of_a_fixed_point():
     run = open_run(lambda x, s: torch.tanh(2 * s), torch.zeros(30, 1, dtype=d), ZERO)
-    assert "The state does not move in this run: these are" in "".join(lyapunov(run, count=1).sentences())
+    assert "fixed point, logarithms of the moduli of its eigenvalues, which is no attractor" in repr(
+        lyapunov(run, count=1)
+    ).replace("\n", " ")
     moved = of_run(run, count=1, start_noise=1.0)
-    assert not moved.still and moved.exponents[0] < -1 and not of_run(run, repeat=1).exponents[0] < 0.6
+    assert (
+        moved.exponents[0] < -1
+        and "eigenvalues." in "".join(moved.sentences())
+        and not of_run(run, repeat=1).exponents[0] < 0.6
+    )
+    saddle = lyapunov(
+        lambda s: s * torch.tensor([2.0, 0.5], dtype=d), None, s0=torch.tensor([0.0, 1.0], dtype=d), steps=99
+    )
+    assert saddle.still and "no attractor" in "".join(saddle.sentences())
 
 
 def test_kaplan_and_yorkes_dimension():
