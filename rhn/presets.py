@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
+from rhn.cells.registry import accepts, hidden_size_for_budget, is_known, num_parameters, read_options, resolve_cell
 from rhn.data.datasets import TEXT_SETS, data_set
 from rhn.errors import InvalidInputError
 from rhn.training.config import ChoraleConfig as ChoraleConfig
@@ -214,7 +215,6 @@ def parameters(config: ChoraleConfig | LanguageConfig, vocabulary_size: int | No
     """
     import torch
 
-    from rhn.cells.registry import num_parameters
     from rhn.training.ensemble import build_model
 
     size = None
@@ -226,8 +226,6 @@ def parameters(config: ChoraleConfig | LanguageConfig, vocabulary_size: int | No
 
 def _chorales(depth: int, cell: str, cell_options: Mapping) -> ChoraleConfig:
     """The network of a budget; a cell without recurrence depth gets all parameters at depth 1."""
-    from rhn.cells.registry import accepts, hidden_size_for_budget, read_options, resolve_cell
-
     factory, options = resolve_cell(cell), read_options(cell, cell_options)
     layers = depth if getattr(factory, "deep", True) else 1
     return ChoraleConfig(
@@ -251,8 +249,6 @@ def starting_point(
     A chorale preset gets the hidden size that its budget buys with that cell. Another cell starts without the options of the first.
     A cell of the user's own is imported only if `cell` names it, never because a file does. Raises InvalidInputError.
     """
-    from rhn.cells.registry import is_known, read_options
-
     given = {} if file is None else read_config(file)
     name = name or given.get("preset")
     given = {entry: value for entry, value in given.items() if entry not in ("preset", *RUN_ENTRIES)}
@@ -305,8 +301,6 @@ def _check(given: dict, kind: type, file: Path | None) -> None:
 
 def _start_of(cell: str, kind: type) -> dict:
     """The fields that follow from a cell: no transform bias without transform gates, torch's own start of its cells."""
-    from rhn.cells.registry import accepts, resolve_cell
-
     factory = resolve_cell(cell)
     bias = {} if accepts(factory, "transform_bias") else {"transform_bias": None}
     return bias | ({"init": None} if kind is LanguageConfig and hasattr(factory, "own_init") else {})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rhn.cli.entry import print_json
 from rhn.data.corpus import SPLITS
-from rhn.data.datasets import CHORALES, TEXT_SETS
+from rhn.data.datasets import CHORALES, TEXT_SETS, get
 from rhn.errors import InvalidInputError
 from rhn.utils.options import option
 from rhn.utils.progress import progress_bars
@@ -29,8 +29,6 @@ class Get:
     )
 
     def run(self) -> None:
-        from rhn.data.datasets import get
-
         with progress_bars() as progress:
             place = get(self.name, self.out, progress=progress)
         print(f"{self.name}: checksums as published")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rhn.cli.entry import print_json
+from rhn.presets import PRESETS, parameters, preset
 from rhn.utils.options import option
 from rhn.utils.wording import counted, table
 from rhn.version import __version__
@@ -64,8 +65,6 @@ class Presets:
     json: bool = option(False, "Print a JSON list: name, parameters, depth, hidden_size, tied, published_test.")
 
     def run(self) -> None:
-        from rhn.presets import PRESETS
-
         rows = [facts(name) for name in PRESETS]
         if self.json:
             print_json(rows)
@@ -78,8 +77,6 @@ class Presets:
 
 def facts(name: str) -> dict[str, Any]:
     """The JSON of a preset."""
-    from rhn.presets import PRESETS, parameters, preset
-
     config = preset(name)
     return {
         "name": name,

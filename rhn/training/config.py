@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rhn.cells.registry import CELLS
+from rhn.cells.registry import CELLS, accepts, read_options, resolve_cell
 from rhn.data.datasets import TEXT_SETS
 from rhn.errors import InvalidInputError
 from rhn.utils.io import read_json
@@ -73,8 +73,6 @@ class TrainingConfig:
     @property
     def options(self) -> dict:
         """Options of the cell beside its sizes."""
-        from rhn.cells.registry import accepts, read_options, resolve_cell
-
         gated = self.transform_bias is not None or accepts(resolve_cell(self.cell), "transform_bias")
         bias = {"transform_bias": self.transform_bias} if gated else {}
         return bias | read_options(self.cell, self.cell_options)
