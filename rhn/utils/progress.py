@@ -5,7 +5,6 @@ Bars on a terminal, elsewhere a line every half minute; nothing for work that en
 
 import contextlib
 import math
-import os
 import sys
 import textwrap
 import threading
@@ -14,19 +13,7 @@ from collections.abc import Callable, Iterator
 
 FIRST_LINE = 5.0  # seconds until the first line without a terminal
 LINE_SECONDS = 30.0  # between further lines
-
-
-def lines_of(text: str) -> str:
-    """Wrap a text to at most 80 characters or the width of stderr's terminal; all lines but the first are indented."""
-    return textwrap.fill(text, terminal_columns(), subsequent_indent="  ")
-
-
-def terminal_columns(most: int = 80) -> int:
-    """The width of stderr's terminal, at most `most`; `most` without a terminal."""
-    try:
-        return min(most, os.get_terminal_size(sys.stderr.fileno()).columns) or most
-    except (AttributeError, OSError, ValueError):  # no terminal, or a stream without a file
-        return most
+COLUMNS = 80  # of these lines, as there is no terminal
 
 
 def duration(seconds: float) -> str:
@@ -103,7 +90,7 @@ def _periodic_lines() -> Iterator[Callable[[str], Advance]]:
                 title, begun, *share = current
                 with contextlib.suppress(OSError, ValueError):  # a broken stderr stops no work
                     line = line_of(title, time.monotonic() - begun, *share)
-                    print(lines_of(line), file=sys.stderr, flush=True)
+                    print(textwrap.fill(line, COLUMNS, subsequent_indent="  "), file=sys.stderr, flush=True)
             pause = LINE_SECONDS
 
     printer = threading.Thread(target=print_lines, daemon=True, name="progress")
