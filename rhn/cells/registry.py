@@ -15,7 +15,8 @@ import re
 import sys
 from collections import UserDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import partial
+from inspect import Parameter
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
@@ -203,18 +204,8 @@ def make_cell(name: str, input_size: int, hidden_size: int, depth: int = 1, **op
     return resolve_cell(name)(input_size, hidden_size, depth, **read_options(name, own), **rest)
 
 
-@dataclass(frozen=True)
-class CellOption:
-    """A keyword argument of a cell."""
-
-    name: str
-    kind: Any
-    """Its type."""
-    default: Any
-
-
-def cell_options(cell: str | Callable) -> list[CellOption]:
-    """The options of a cell: its keyword arguments that other cells do not have, with types and defaults.
+def cell_options(cell: str | Callable) -> list[Parameter]:
+    """The options of a cell: its keyword arguments that other cells do not have, each with its name, default and type (`annotation`).
 
     >>> [(option.name, option.default) for option in cell_options("leaky")]
     [('leak', 0.3), ('spectral_radius', None)]
@@ -222,14 +213,15 @@ def cell_options(cell: str | Callable) -> list[CellOption]:
     factory = resolve_cell(cell) if isinstance(cell, str) else cell
     factory = getattr(factory, "cell", factory)  # of a cell of torch.nn, our form
     kinds = getattr(factory, "kinds", {})
-    found = {name: CellOption(name, kind, getattr(factory, name)) for name, kind in kinds.items()}
+    keyword = partial(Parameter, kind=Parameter.KEYWORD_ONLY)
+    found = {name: keyword(name, default=getattr(factory, name), annotation=kind) for name, kind in kinds.items()}
     bases = reversed(factory.__mro__) if isinstance(factory, type) else ()
     for constructor in [base.__init__ for base in bases] or [factory]:  # type: ignore[misc]  # only read
         with contextlib.suppress(TypeError, ValueError, NameError):  # built-in functions, names imported for types only
             hints = get_type_hints(constructor)
             for name, parameter in inspect.signature(constructor).parameters.items():
-                if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in COMMON:
-                    found[name] = CellOption(name, hints.get(name, _kind_of(parameter.default)), parameter.default)
+                if parameter.kind is Parameter.KEYWORD_ONLY and name not in COMMON:
+                    found[name] = parameter.replace(annotation=hints.get(name, _kind_of(parameter.default)))
     return list(found.values())
 
 
@@ -248,7 +240,7 @@ def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         if name not in options:
             raise InvalidInputError(f"the cell {cell} has no option {name!r} ({listed})")
-        kind = options[name].kind
+        kind = options[name].annotation
         with contextlib.suppress(ValueError):
             value = convert(value, kind) if isinstance(value, str) else value
         if not fits(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
