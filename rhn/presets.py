@@ -13,19 +13,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 from rhn.cells.registry import accepts, hidden_size_for_budget, is_known, num_parameters, read_options, resolve_cell
+from rhn.data.corpus import Corpus
 from rhn.data.datasets import TEXT_SETS, data_set
+from rhn.data.jsb import chorales
+from rhn.data.text import TextCorpus, read_text
 from rhn.errors import InvalidInputError
 from rhn.training.config import ChoraleConfig as ChoraleConfig
 from rhn.training.config import LanguageConfig as LanguageConfig
 from rhn.training.config import read_config
 from rhn.utils.validation import expected, fits
-
-if TYPE_CHECKING:
-    from rhn.data import Corpus
-    from rhn.data.text import TextCorpus
 
 RUN_ENTRIES = ("seeds", "text", "device", "data", "path")  # of a run's config.json, beside the configuration
 PTB_WORDS = TEXT_SETS["ptb"].counts["vocabulary"]
@@ -274,14 +273,10 @@ def starting_point(
         ) from error
 
 
-def load_corpus(config: ChoraleConfig | LanguageConfig, data: Path | None = None) -> "Corpus | TextCorpus":
+def load_corpus(config: ChoraleConfig | LanguageConfig, data: Path | None = None) -> Corpus | TextCorpus:
     """The data of a configuration, in a file or folder; None: where `rhn data get` puts it, or rebuilt. Raises DataError."""
     if isinstance(config, ChoraleConfig):
-        from rhn.data.jsb import chorales
-
         return chorales(data)
-    from rhn.data.text import read_text
-
     unit = config.unit if config.corpus == "text" else "words"  # published texts have their own
     size = config.vocabulary_size
     return read_text(config.corpus, data, unit=unit, max_tokens=config.max_tokens, vocabulary_size=size)

@@ -7,6 +7,8 @@ from pathlib import Path
 from rhn.cli.entry import print_json
 from rhn.data.corpus import SPLITS
 from rhn.data.datasets import CHORALES, TEXT_SETS, get
+from rhn.data.jsb import chorales
+from rhn.data.text import read_text
 from rhn.errors import InvalidInputError
 from rhn.utils.options import option
 from rhn.utils.progress import progress_bars
@@ -69,8 +71,6 @@ class Show:
 
 
 def _text(name: str, data: Path | None, characters: bool) -> dict:
-    from rhn.data.text import read_text
-
     corpus = read_text(name, data, unit="characters" if characters else "words")
     vocabulary, published = corpus.vocabulary, TEXT_SETS[name].counts if name in TEXT_SETS else {}
     beginning = vocabulary.decode(corpus.train[: BEGINNING[vocabulary.unit]])
@@ -78,8 +78,6 @@ def _text(name: str, data: Path | None, characters: bool) -> dict:
 
 
 def _chorales(data: Path | None) -> dict:
-    from rhn.data import chorales
-
     corpus = chorales(data)
     beginning = " ".join(piece.name for piece in corpus.train[:8])
     return _described(corpus, CHORALES.name, "pieces", beginning, CHORALES.counts)

@@ -5,6 +5,8 @@ import platform
 from dataclasses import dataclass
 from typing import Any
 
+import numpy
+
 from rhn.cli.entry import print_json
 from rhn.presets import PRESETS, parameters, preset
 from rhn.utils.options import option
@@ -27,7 +29,6 @@ class Info:
     json: bool = option(False, "Print JSON: versions, devices, kernels (name, device, purpose, used, reason).")
 
     def run(self) -> None:
-        import numpy
         import torch
 
         from rhn.kernels.table import kernel_states

@@ -7,18 +7,18 @@ and gradients in the record are those of the probe, so measurements differ only 
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rhn.data import Corpus, TextCorpus
+from rhn.plotting.provenance import words_of_new
 from rhn.presets import ChoraleConfig, LanguageConfig
 from rhn.training.run import Callback, homes
+from rhn.training.trainer import Trainer
 from rhn.utils.lazy import plugin
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from rhn.data import Corpus
-    from rhn.data.text import TextCorpus
-    from rhn.training.trainer import Trainer
 
 NAME = "record.npz"
 
@@ -33,22 +33,17 @@ def recorders(
     every: int,
     config: ChoraleConfig | LanguageConfig,
     folder: Path,
-    corpus: "Corpus | TextCorpus",
+    corpus: Corpus | TextCorpus,
     seeds: Sequence[int],
 ) -> "list[ProbeRecorder]":
     """The recorders of a training as callbacks, one for each seed."""
-    import numpy as np
-    import torch
-
-    from rhn.plotting.provenance import words_of_new
-
     if text := isinstance(config, LanguageConfig):
         ids = torch.from_numpy(corpus.valid[: config.window + 1]).long().unsqueeze(1)
         probe, words = ids[:-1], f"{corpus.name}, its validation text as the probe"
     else:
         probe, words = torch.as_tensor(np.asarray(corpus.valid[0])).float(), probed(corpus)
 
-    def loss(model: Any) -> "Tensor":
+    def loss(model: Any) -> Tensor:
         return (model(probe, targets=ids[1:]).nll if text else model.nll(probe)).mean()
 
     def about(seed: int) -> Callable[[Any], str]:
@@ -58,7 +53,7 @@ def recorders(
     return [ProbeRecorder(every, seed, probe, paths[seed], loss=loss, about=about(seed), within=text) for seed in seeds]
 
 
-def probed(corpus: "Corpus") -> str:
+def probed(corpus: Corpus) -> str:
     """The data of a training and its probe, in words."""
     return f"{corpus.source}; probe {corpus.valid[0].label}"
 
@@ -79,10 +74,10 @@ class ProbeRecorder(Callback):
         self,
         every: int,
         seed: int,
-        probe: "Tensor",
+        probe: Tensor,
         path: Path,
         *,
-        loss: Callable[[Any], "Tensor"],
+        loss: Callable[[Any], Tensor],
         about: Callable[[Any], str],
         within: bool = False,
     ):
@@ -92,7 +87,7 @@ class ProbeRecorder(Callback):
         self._model: Any = None
         self._steps = 0
 
-    def step(self, trainer: "Trainer") -> None:
+    def step(self, trainer: Trainer) -> None:
         """Measure if a measurement is due; call it at the start of a training and after every step."""
         of_epoch = 0 if self._within else trainer.position[0]
         before, self._steps = self._steps, trainer.steps - of_epoch
@@ -118,10 +113,8 @@ class ProbeRecorder(Callback):
         if self._recorder:
             self._recorder.close()
 
-    def _load(self, network: "nn.Module") -> float:
+    def _load(self, network: nn.Module) -> float:
         """Load the weights of the network, and the gradients of the probe's loss, into the measured model; returns the loss."""
-        import torch
-
         self._model.load_state_dict(network.state_dict())
         self._model.zero_grad()
         with torch.enable_grad():

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rhn.cli.entry import own_cell, print_json, resolve_device
+from rhn.data.corpus import Corpus
+from rhn.data.text import TextCorpus
 from rhn.errors import InvalidInputError
 from rhn.presets import ChoraleConfig, LanguageConfig, load_corpus, parameters, preset, starting_point
 from rhn.training.config import HYPERPARAMETERS, read_config
@@ -21,8 +23,6 @@ from rhn.utils.validation import check_seed, fits
 from rhn.utils.wording import table
 
 if TYPE_CHECKING:
-    from rhn.data import Corpus
-    from rhn.data.text import TextCorpus
     from rhn.training.run import TrainingResult
     from rhn.training.trainer import Trainer
 
@@ -303,7 +303,7 @@ def _exploded(result: "TrainingResult", corpus) -> bool:
     return result.valid_nll > 2 * math.log(len(corpus.vocabulary))
 
 
-def _row(result: "TrainingResult", corpus: "Corpus | TextCorpus") -> dict:
+def _row(result: "TrainingResult", corpus: Corpus | TextCorpus) -> dict:
     """The result of a seed for JSON, in the measure of its data."""
     from rhn.training.evaluation import measure, measure_name
 
