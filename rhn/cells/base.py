@@ -121,7 +121,10 @@ class Cell(nn.Module):
                 f"{type(self).__name__} has no recurrence depth: depth must be 1, got {depth}; "
                 "for deep transitions use dt-rnn, dts-rnn or rhn"
             )
-        require_possible(self.input_size, self.hidden_size, self.depth)
+        if self.depth * self.hidden_size * max(self.hidden_size, self.input_size) > LARGEST // 64:
+            raise InvalidInputError(  # up to 8 gate blocks of 8 bytes are beyond any address space: torch would print its C++ stack
+                f"a network of input_size {input_size} and hidden_size {hidden_size} does not fit any memory: use smaller sizes"
+            )
         if kernel not in KERNELS:
             raise InvalidInputError(f"unknown kernel {kernel!r}: expected one of {', '.join(map(repr, KERNELS))}")
         self.init = Initialization.parse(init)
@@ -223,16 +226,9 @@ class Cell(nn.Module):
     def mask_input(self, x: Tensor, masks: CellMasks | None) -> tuple[Tensor, CellMasks]:
         """x (T, B, m) times an input mask that all gate blocks share, and the masks still to be applied.
 
-        Raises InvalidInputError as `check_masks`.
+        Raises InvalidInputError if a mask has another shape or type than the cell and x need, or the cell cannot take it.
         """
         masks = CellMasks() if masks is None else masks
-        self.check_masks(masks, x.shape[1], x)
-        if masks.input is None or len(masks.input) > 1:
-            return x, masks
-        return x * masks.input[0], masks._replace(input=None)
-
-    def check_masks(self, masks: CellMasks, batch: int, like: Tensor) -> None:
-        """Raise InvalidInputError if a mask has another shape or type than the cell and `like` need, or the cell cannot take it."""
         shapes = {"input": "J B m", "state": "J B n", "candidate": "B n"}
         for name in masks.given:
             if name not in ("input", *self.masks):
@@ -243,8 +239,11 @@ class Cell(nn.Module):
                 )
             mask = getattr(masks, name)
             J = self.blocks if self.separate_masks and len(mask) > 1 else 1
-            sizes = {"B": batch, "J": J, "m": self.input_size, "n": self.hidden_size}
-            check_tensor(f"the {name} mask", mask, shapes[name], sizes, like)
+            sizes = {"B": x.shape[1], "J": J, "m": self.input_size, "n": self.hidden_size}
+            check_tensor(f"the {name} mask", mask, shapes[name], sizes, x)
+        if masks.input is None or len(masks.input) > 1:
+            return x, masks
+        return x * masks.input[0], masks._replace(input=None)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw new weights by the cell's initialisation scheme, in the order of `named_parameters`."""
@@ -279,14 +278,6 @@ class Cell(nn.Module):
 
 DERIVED = {"jacobian", "driven", "input_jacobian", "layer_jacobians", "norm_bound", "states"}
 """Closed forms and kernel, which a cell derives from the equation of its step."""
-
-
-def require_possible(input_size: int, hidden_size: int, depth: int = 1) -> None:
-    """Raise InvalidInputError for sizes whose weights exceed any address space; torch would print its C++ stack."""
-    if depth * hidden_size * max(hidden_size, input_size) > LARGEST // 64:  # 8 bytes, and at most 8 gate blocks
-        raise InvalidInputError(
-            f"a network of input_size {input_size} and hidden_size {hidden_size} does not fit any memory: use smaller sizes"
-        )
 
 
 def scaled_rows(k: Tensor, M: Tensor) -> Tensor:

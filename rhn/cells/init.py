@@ -90,12 +90,10 @@ class Initialization:
         draw = torch.empty(like.shape, dtype=torch.float64, device="cpu")
         if self.scheme == "uniform":
             draw.uniform_(-self.scale, self.scale, generator=generator)
-        elif self.scheme in BY_FAN_IN:
-            fan_in = max(1, like.shape[-1]) if like.dim() else 1
+        else:
+            fan_in = max(1, like.shape[-1]) if like.dim() and self.scheme in BY_FAN_IN else 1
             gain = 1.0 if self.scheme == "memory" else self.scale
             draw.normal_(0.0, gain / math.sqrt(fan_in), generator=generator)
-        else:
-            draw.normal_(0.0, self.scale, generator=generator)
         if self.scheme == "orthogonal":
             for index in recurrent:
                 part = draw[index]
@@ -118,19 +116,17 @@ def draw(
     generator: torch.Generator | None,
     *,
     recurse: bool = True,
-    recurrent: Iterable[tuple] = (),
+    recurrent: Sequence[tuple] = (),
 ) -> None:
     """Draw every parameter, in the order of `named_parameters`: those with "bias" in their name as biases, the others as weights.
 
     recurrent: (name of a parameter, index) of the recurrent matrices, as in `rhn.cells.layers.recurrent_parts`.
     """
-    indices: dict[str, list] = {}
-    for name, index in recurrent:
-        indices.setdefault(name, []).append(index)
     with torch.no_grad():
         for name, p in module.named_parameters(recurse=recurse):
             if not p.is_meta:
-                p.copy_(init.bias(p, generator) if "bias" in name else init.weight(p, generator, indices.get(name, ())))
+                own = [index for parameter, index in recurrent if parameter == name]
+                p.copy_(init.bias(p, generator) if "bias" in name else init.weight(p, generator, own))
 
 
 def memory_blocks(module: nn.Module, layers: Sequence[Layer], steps: float) -> list[tuple[Part, Any, str, Any]]:

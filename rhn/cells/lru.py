@@ -75,13 +75,11 @@ class LRU(LoopedCell):
         odd = phase.new_zeros(len(modulus) - len(phase))
         return modulus * torch.cos(torch.cat((phase, odd))), modulus[: len(phase)] * torch.sin(phase)
 
-    def driven_weight(self) -> Tensor:
-        """diag(gamma, gamma) weight_ih (n, m)."""
-        gamma = torch.exp(self.gamma_log)
-        return scaled_rows(torch.cat((gamma, gamma[: len(self.theta)])), self.weight_ih)
-
     def input_weights(self) -> tuple[Tensor, Tensor]:
-        return self.driven_weight(), self.weight_ih.new_zeros(self.hidden_size)
+        """diag(gamma, gamma) weight_ih (n, m), and zeros (n,)."""
+        gamma = torch.exp(self.gamma_log)
+        driven = scaled_rows(torch.cat((gamma, gamma[: len(self.theta)])), self.weight_ih)
+        return driven, self.weight_ih.new_zeros(self.hidden_size)
 
     def recurrent_weights(self) -> tuple[Tensor, Tensor]:
         """The n numbers by which an entry is multiplied, and those by which its partner is: 0 for a real number."""
@@ -101,7 +99,7 @@ class LRU(LoopedCell):
         return A.expand(*np.broadcast_shapes(x.shape[:-1], s.shape[:-1]), -1, -1)
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        return self.driven_weight().expand(*np.broadcast_shapes(x.shape[:-1], s.shape[:-1]), -1, -1)
+        return self.input_weights()[0].expand(*np.broadcast_shapes(x.shape[:-1], s.shape[:-1]), -1, -1)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         return self._modulus().max()

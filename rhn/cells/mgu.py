@@ -44,15 +44,11 @@ class MGU(LoopedCell):
         z_f, _ = _pre_activations(self.input_product(x), s, self.weight_hh)
         R_f, R_g = self.weight_hh.chunk(2)
         R_g = R_g * torch.sigmoid(z_f).unsqueeze(-2)
-        return self._driven(x, s, R_f, R_g) + torch.diag_embed(torch.sigmoid(-z_f))
+        return self.driven(x, s, torch.cat((R_f.expand_as(R_g), R_g), -2)) + torch.diag_embed(torch.sigmoid(-z_f))
 
-    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        return self._driven(x, s, *self.weight_ih.chunk(2))
-
-    def _driven(self, x: Tensor, s: Tensor, M_f: Tensor, M_g: Tensor) -> Tensor:
-        """The change of s' by a change M_f, M_g (..., n, k) of the pre-activations, without the gate's effect on the candidate."""
+    def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
         z_f, z_g = _pre_activations(self.input_product(x), s, self.weight_hh)
-        _, R_g = self.weight_hh.chunk(2)
+        (_, R_g), (M_f, M_g) = self.weight_hh.chunk(2), M.chunk(2, -2)
         slope = sigmoid_derivative(z_f)
         through = M_g + R_g @ scaled_rows(s * slope, M_f)
         by_f, by_g = (torch.tanh(z_g) - s) * slope, torch.sigmoid(z_f) * tanh_derivative(z_g)

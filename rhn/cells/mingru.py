@@ -41,21 +41,17 @@ class MinGRU(LoopedCell):
         z, g = u.chunk(2, -1)
         return torch.lerp(s, g, torch.sigmoid(z))
 
-    def _driven_by(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(W_z x + b_z, g), each (..., n)."""
-        return self.input_product(x).chunk(2, -1)
-
     def gates(self, x: Tensor, s: Tensor) -> Gates:
-        u_z, g = self._driven_by(x)
+        u_z, g = self.input_product(x).chunk(2, -1)
         z = torch.sigmoid(u_z)
         return Gates((g,), (z,), (1 - z,), (self.step(x, s),))
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        u_z, _ = self._driven_by(x)
+        u_z, _ = self.input_product(x).chunk(2, -1)
         return torch.diag_embed(torch.sigmoid(-u_z)).expand(*np.broadcast_shapes(u_z.shape, s.shape), -1)
 
     def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
-        (u_z, g), (W_z, W_g) = self._driven_by(x), M.chunk(2)
+        (u_z, g), (W_z, W_g) = self.input_product(x).chunk(2, -1), M.chunk(2)
         return scaled_rows((g - s) * sigmoid_derivative(u_z), W_z) + scaled_rows(torch.sigmoid(u_z), W_g)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:

@@ -18,9 +18,8 @@ The language model (Zilly et al. 2017, section 5.2), for V symbols of a vocabula
 So logits[t] is the prediction of token w[t + 1].
 """
 
-import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -269,9 +268,12 @@ def own_init(factory: Callable, hidden_size: int) -> str:
 
 def _build(name, factory, input_size, hidden_size, depth, init, generator, keywords, *, own: bool) -> nn.Module:
     draws = _draws(factory)
+    seeded = own and not draws and generator is not None
     keywords = keywords | ({"init": init, "generator": generator} if draws else {})
     try:
-        with _seeded(generator if own and not draws else None):
+        with torch.random.fork_rng(devices=[], enabled=seeded):
+            if seeded:  # torch's own random numbers follow from the generator
+                torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
             cell = factory(input_size, hidden_size, depth, **keywords)
     except USERS_FAULT as error:
         if isinstance(error, RhnError) or (is_ours(factory) and not isinstance(error, TypeError)):
@@ -294,15 +296,6 @@ def _draws(factory: Callable) -> bool:
     """Return True if a cell draws its weights itself, by the given scheme and generator."""
     declared = isinstance(factory, type) and issubclass(factory, DeclaredCell)
     return declared or (accepts(factory, "init") and accepts(factory, "generator"))
-
-
-@contextlib.contextmanager
-def _seeded(generator: torch.Generator | None) -> Iterator[None]:
-    """Context in which torch's own random numbers follow from the generator; None changes nothing."""
-    with torch.random.fork_rng(devices=[], enabled=generator is not None):
-        if generator is not None:
-            torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
-        yield
 
 
 def with_cell(
