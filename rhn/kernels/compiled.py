@@ -22,10 +22,9 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,25 +42,18 @@ _FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-std
 _logger = logging.getLogger(__name__)
 
 
-class Function(NamedTuple):
-    """The names of the sizes of a function, and of the tensors that it reads and writes."""
-
-    sizes: str
-    inputs: str
-    outputs: str
-
-
+# The names of the sizes of each function, and of its tensors: first those that it reads, then those that it writes.
 # Sizes, beside the legend of `rhn.kernels`: J masks of the state (0, 1 or G), relu whether f is relu, shortcuts the last layers that
 # have one; of the softmax see `softmax.h`. A tensor has the models' axis first, or 1 there if they share it; it may be NULL if C asks
 # for that. y (T, n, rows) are the states, layers (rows / 32, T, L, G n, 32) the gates or outputs of all layers.
 FORM, GIVEN = "L G J relu shortcuts", "x s0 W R S state_mask candidate_mask"
 FUNCTIONS = {
-    "rhn_recurrence_forward": Function(f"T B m n {FORM}", f"{GIVEN} b", "y layers"),
-    "rhn_recurrence_backward": Function(f"T B m n {FORM}", f"{GIVEN} y layers dy", "dx ds0 dW dR db dS"),
-    "rhn_bernoulli": Function("T B n keys", "y W b frames mask", "dy dW db totals"),
-    "rhn_softmax_forward": Function("groups B n V tiles", "y U b targets mask", "nll scale e"),
-    "rhn_softmax_states": Function("groups B n V tiles", "U targets mask scale e grad", "dy"),
-    "rhn_softmax_weights": Function("groups B n V tiles", "y targets mask scale e grad", "dU db"),
+    "rhn_recurrence_forward": (f"T B m n {FORM}", f"{GIVEN} b  y layers"),
+    "rhn_recurrence_backward": (f"T B m n {FORM}", f"{GIVEN} y layers dy  dx ds0 dW dR db dS"),
+    "rhn_bernoulli": ("T B n keys", "y W b frames mask  dy dW db totals"),
+    "rhn_softmax_forward": ("groups B n V tiles", "y U b targets mask  nll scale e"),
+    "rhn_softmax_states": ("groups B n V tiles", "U targets mask scale e grad  dy"),
+    "rhn_softmax_weights": ("groups B n V tiles", "y targets mask scale e grad  dU db"),
 }
 
 
@@ -151,9 +143,8 @@ def _run(compiler: str, *arguments: str, program: bytes = b"") -> bytes:
 def _declarations() -> str:
     """The structs of the functions' arguments in C."""
     lines = ["typedef struct { float *data; long stride; } Tensor; /* stride: to the next model, 0 if they share it */"]
-    for name, (sizes, inputs, outputs) in FUNCTIONS.items():
-        tensors = ", ".join(f"{inputs} {outputs}".split())
-        lines.append(f"struct {name} {{ long {', '.join(sizes.split())}; Tensor {tensors}; }};")
+    for name, (sizes, tensors) in FUNCTIONS.items():
+        lines.append(f"struct {name} {{ long {', '.join(sizes.split())}; Tensor {', '.join(tensors.split())}; }};")
     return "\n".join(lines) + "\n"
 
 
@@ -166,8 +157,8 @@ class _Tensor(ctypes.Structure):
 
 def _struct(name: str) -> type[ctypes.Structure]:
     """The same struct in Python."""
-    sizes, inputs, outputs = (words.split() for words in FUNCTIONS[name])
-    fields = [*((size, ctypes.c_long) for size in sizes), *((tensor, _Tensor) for tensor in (*inputs, *outputs))]
+    sizes, tensors = (words.split() for words in FUNCTIONS[name])
+    fields = [*((size, ctypes.c_long) for size in sizes), *((tensor, _Tensor) for tensor in tensors)]
     return type(name, (ctypes.Structure,), {"_fields_": fields})
 
 
@@ -186,9 +177,9 @@ def call(name: str, K: int, *, items: int = 1, **arguments: Any) -> None:
         raise InvalidInputError(
             f"the compiled kernel {name} cannot be recorded: trace the forward pass too, or build the cell with kernel='reference'"
         )
-    sizes, inputs, outputs = (words.split() for words in FUNCTIONS[name])
-    tensors = [None if (t := arguments[key]) is None else _in_memory(t) for key in (*inputs, *outputs)]
-    packed = [_Tensor() if t is None else _Tensor(t.data_ptr(), 0 if len(t) == 1 else t.stride(0)) for t in tensors]
+    sizes, tensors = (words.split() for words in FUNCTIONS[name])
+    given = [None if (t := arguments[key]) is None else _in_memory(t) for key in tensors]
+    packed = [_Tensor() if t is None else _Tensor(t.data_ptr(), 0 if len(t) == 1 else t.stride(0)) for t in given]
     if _call_all(name, K * items, _STRUCTS[name](*(arguments[size] for size in sizes), *packed)):
         raise MemoryError(f"there is not enough memory for {name.removeprefix('rhn_')} of {K} models")
 
@@ -198,29 +189,19 @@ def _in_memory(t: Tensor) -> Tensor:
     return torch.zeros(t.shape, dtype=t.dtype) if t._is_zerotensor() else t.resolve_neg().contiguous()
 
 
-@functools.cache
-def _function(loaded: ctypes.CDLL, name: str) -> Callable[..., int]:
-    """A function of a library, with the types of its arguments."""
-    function = getattr(loaded, name)
-    function.argtypes = (ctypes.POINTER(_STRUCTS[name]), ctypes.c_long, ctypes.c_long)
-    return function
-
-
 def _call_all(name: str, items: int, struct: ctypes.Structure) -> int:
     """Share the items of work among threads; 0 unless memory was short."""
     loaded: Any = library()
-    function, parts = _function(loaded, name), min(torch.get_num_threads(), items)
-    bounds = [items * i // parts for i in range(parts + 1)]
-    if parts <= 1:
-        return function(struct, 0, items)
+    parts = min(torch.get_num_threads(), items)
+    bounds = [ctypes.c_long(items * i // parts) for i in range(parts + 1)]
     mode = ctypes.c_ulong(loaded.rhn_float_mode())
 
     def run(part: int) -> int:
         loaded.rhn_set_float_mode(mode)
-        return function(struct, *bounds[part : part + 2])
+        return getattr(loaded, name)(ctypes.byref(struct), *bounds[part : part + 2])
 
     others = [_pool(os.getpid()).submit(run, part) for part in range(1, parts)]
-    return max(function(struct, *bounds[:2]), *(other.result() for other in others))
+    return max([run(0), *(other.result() for other in others)])
 
 
 @functools.cache

@@ -42,18 +42,14 @@ def batched_function(code: Code, tensors: Mapping[str, Tensor | None], *, keep: 
     return result.squeeze(0)
 
 
-def stack_size(*tensors: Tensor | None) -> int:
-    """K, the number of models: the largest leading size (shared tensors have 1)."""
-    return max(t.shape[0] for t in tensors if t is not None)
-
-
 class _Forward(torch.autograd.Function):
     """The forward pass over K models; returns the residuals too, because torch.func may only save inputs and outputs."""
 
     @staticmethod
     def forward(call, *tensors):
+        K = max(len(t) for t in tensors if t is not None)  # shared tensors have 1
         with _no_autocast(tensors[0]):
-            return call.forward(**dict(zip(call.arguments, tensors, strict=True)), K=stack_size(*tensors))
+            return call.forward(**dict(zip(call.arguments, tensors, strict=True)), K=K)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -92,7 +88,7 @@ class _Backward(torch.autograd.Function):
     @staticmethod
     def forward(call, needs, separate, grad, *saved):
         inputs, residuals = saved[: len(needs)], saved[len(needs) :]
-        K = stack_size(grad, *residuals)  # jacrev takes several gradients of one forward pass
+        K = max(map(len, (grad, *residuals)))  # jacrev takes several gradients of one forward pass
         residuals = [r.expand(K, *r.shape[1:]) for r in residuals]
         with _no_autocast(grad):
             named = dict(zip(call.arguments, inputs, strict=True))
