@@ -11,7 +11,6 @@ data.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -77,7 +76,9 @@ class ChoraleTask(Task):
 
     def evaluate(self, ensemble: Ensemble) -> Tensor:
         if self._evaluate[0] is not ensemble:
-            self._evaluate = ensemble, captured(partial(_losses, ensemble, self._splits), self.device)
+            splits = self._splits  # without self, see `captured`
+            losses = lambda: torch.stack([mean_nll(ensemble, batches) for batches in splits], 1)  # noqa: E731
+            self._evaluate = ensemble, captured(losses, self.device)
         return self._evaluate[1]()
 
     def part_size(self, model: nn.Module) -> int | None:
@@ -154,11 +155,6 @@ def constant_output_nll(corpus: Corpus) -> float:
 
 def _total_nll(model, batch: Minibatch) -> Tensor:
     return model(batch.frames[:-1], batch.frames[1:], batch.mask[1:])
-
-
-def _losses(ensemble: Ensemble, splits: Sequence[Sequence[Minibatch]]) -> Tensor:
-    """The loss of every model on each split, (K, splits)."""
-    return torch.stack([mean_nll(ensemble, batches) for batches in splits], 1)
 
 
 def _longest_first(pieces: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -94,16 +94,9 @@ def monte_carlo_score(
     return Score((math.log(samples) - total.mean()).item(), steps)
 
 
-def sample_masks(
-    model: nn.Module, tokens: Tensor, dropout: Dropout, *, seed: int, sample: int, window: int = 0
-) -> Masks:
-    """The masks of one sample for a window of tokens (T, 1), on the CPU: a function of the three numbers."""
-    return draw_masks(model, tokens, dropout, seeded(seed, sample, window))
-
-
 def _draw(model: nn.Module, dropout: Dropout, seed: int, samples: range, window: int, tokens: Tensor) -> Masks:
     """The masks of these samples for a window of tokens (T, 1), side by side."""
-    drawn = [sample_masks(model, tokens.cpu(), dropout, seed=seed, sample=i, window=window) for i in samples]
+    drawn = [draw_masks(model, tokens.cpu(), dropout, seeded(seed, sample, window)) for sample in samples]
 
     def beside(axis: int, *masks) -> Tensor | None:
         return None if masks[0] is None else torch.cat(masks, axis).to(tokens.device)

@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
-from textwrap import wrap
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -239,8 +239,5 @@ def tabulated(result: Result) -> list[str]:
 
 def fitted(text: str) -> str:
     """Wrap a text to the width of a screen."""
-    return "\n".join(
-        part
-        for line in text.split("\n")
-        for part in (wrap(line, COLUMNS, break_on_hyphens=False) if len(line) > COLUMNS else [line])
-    )
+    lines = text.split("\n")
+    return "\n".join(fill(line, COLUMNS, break_on_hyphens=False) if len(line) > COLUMNS else line for line in lines)

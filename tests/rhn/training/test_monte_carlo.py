@@ -10,10 +10,11 @@ import torch
 from cases import randomize
 
 from rhn.errors import InvalidInputError
-from rhn.models.dropout import Dropout, Masks
+from rhn.models.dropout import Dropout, Masks, draw_masks
 from rhn.models.networks import LanguageModel
+from rhn.training.ensemble import seeded
 from rhn.training.evaluation import score
-from rhn.training.monte_carlo import ACCEPTED, monte_carlo_score, sample_masks
+from rhn.training.monte_carlo import ACCEPTED, monte_carlo_score
 
 V, N = 5, 24
 ALL = Dropout(embedding=0.3, input=0.4, hidden=0.3, output=0.4)
@@ -99,9 +100,7 @@ def naive_samples(model, text, dropout, samples, *, window=None, seed=0, tempera
         for t in range(len(text) - 1):
             part = t // window if window else 0
             words = text[part * window : (part + 1) * window] if window else text[:1]
-            drawn = sample_masks(
-                model, torch.from_numpy(words).view(-1, 1), dropout, seed=seed, sample=sample, window=part
-            )
+            drawn = draw_masks(model, torch.from_numpy(words).view(-1, 1), dropout, seeded(seed, sample, part))
             word = drawn.embedding
             if word is not None:
                 word = word[t % window if window else 0].view(1, 1)
