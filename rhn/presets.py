@@ -77,7 +77,6 @@ PTB_DEPTHS = {row.depth: PTB | {"depth": row.depth, "hidden_size": row.units} fo
 PTB_TIED = PTB_DEPTHS[10] | {"tied": True}
 # the weight decay that the paper names for it; the code's configuration of this name has 1e-7, which is `ptb-depth-10-tied`
 PTB_SOTA = PTB_TIED | {"weight_decay": 1e-9}
-# another cell with as many parameters as `ptb-depth-10` and the rates of the RHN, not tuned for that cell
 PTB_BASELINE = PTB | {"transform_bias": None}
 PLAIN = _dropout(0.0, 0.75, 0.0, 0.75)  # only inputs and outputs are dropped, no words and no states
 ENWIK8 = {

@@ -3,10 +3,11 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rhn.cli.entry import print_json
 from rhn.data.corpus import SPLITS
-from rhn.data.datasets import CHORALES, TEXT_SETS, get
+from rhn.data.datasets import CHORALES, TEXT_SETS, Unit, data_set, get
 from rhn.data.jsb import chorales
 from rhn.data.text import read_text
 from rhn.errors import InvalidInputError
@@ -61,7 +62,7 @@ class Show:
             raise InvalidInputError(
                 f"--words and --characters are for a text of your own, rhn data show text; {self.name} has its own unit"
             )
-        shown = _chorales(self.data) if self.name == "jsb" else _text(self.name, self.data, self.characters)
+        shown = _described(self.name, self.data, "characters" if self.characters else "words")
         if self.json:
             print_json(shown)
         else:
@@ -70,26 +71,21 @@ class Show:
             print(f"warning: not the published {self.name}: {', '.join(differing)}", file=sys.stderr)
 
 
-def _text(name: str, data: Path | None, characters: bool) -> dict:
-    corpus = read_text(name, data, unit="characters" if characters else "words")
-    vocabulary, published = corpus.vocabulary, TEXT_SETS[name].counts if name in TEXT_SETS else {}
-    beginning = vocabulary.decode(corpus.train[: BEGINNING[vocabulary.unit]])
-    return _described(corpus, name, vocabulary.unit, beginning, published, vocabulary=len(vocabulary))
-
-
-def _chorales(data: Path | None) -> dict:
-    corpus = chorales(data)
-    beginning = " ".join(piece.name for piece in corpus.train[:8])
-    return _described(corpus, CHORALES.name, "pieces", beginning, CHORALES.counts)
-
-
-def _described(corpus, name: str, unit: str, beginning: str, published: dict[str, int], **counts: int) -> dict:
-    found = {split: len(getattr(corpus, split)) for split in SPLITS} | counts
+def _described(name: str, data: Path | None, unit: Unit) -> dict:
+    """The JSON of a data set; unit: of a text of the user's own."""
+    corpus: Any = chorales(data) if name == CHORALES.name else read_text(name, data, unit=unit)
+    found = {split: len(getattr(corpus, split)) for split in SPLITS}
+    published = {} if name == "text" else data_set(name).counts
+    if name == CHORALES.name:
+        kind, beginning = "pieces", " ".join(piece.name for piece in corpus.train[:8])
+    else:
+        kind, found["vocabulary"] = corpus.vocabulary.unit, len(corpus.vocabulary)
+        beginning = corpus.vocabulary.decode(corpus.train[: BEGINNING[kind]])
     rows = [
         {"what": what, "found": n, "published": published.get(what), "same": published.get(what, n) == n}
         for what, n in found.items()
     ]
-    about = {"name": name, "source": corpus.source, "checksum": corpus.checksum, "unit": unit}
+    about = {"name": name, "source": corpus.source, "checksum": corpus.checksum, "unit": kind}
     return about | {"counts": rows, "beginning": beginning}
 
 

@@ -67,7 +67,8 @@ def reference(
     """States y[1..T] (T, B, n) from x (T, B, m) and s0 (B, n), with masks m (J, B, n), J = 1 or G, and m' (B, n), or none."""
     g, n = R.shape[1:]
     s, states = s0, []
-    skips: list = [None] * _first_skip(R, S) + [*(() if S is None else S)]
+    skips: list = [] if S is None else [*S]
+    skips = [None] * (len(R) - len(skips)) + skips
     layers = [
         *zip(R, b, skips, strict=True)
     ]  # before the loop: the gradient of R[layer] is as large as R, at every step
@@ -87,7 +88,7 @@ def reference(
 def forward(x, s0, W, R, b, S, state_mask, candidate_mask, *, activation: str, K: int, keep: bool):
     """(states (K, T, B, n), S (K, L, T + 1, B, n), and of a highway network its gates A (K, L, T, B, G n))."""
     skips, (T, B), (L, gn, n) = S, x.shape[1:3], R.shape[1:]
-    activate, first_skip = ACTIVATIONS[activation].in_place, _first_skip(R[0], None if S is None else S[0])
+    activate, first_skip = ACTIVATIONS[activation].in_place, L - (0 if S is None else S.shape[1])
     S = workspace(R, K, L, T + 1, B, n)
     S[:, 0, 0] = s0
     addends = [input_product(x, W, b[:, 0], K).unbind(1)]
@@ -121,7 +122,7 @@ def backward(grad, needs, residuals, *, x, W, R, S, state_mask, candidate_mask, 
     """Gradients of x, s0, W, R, b and S by name, each with a leading axis of K."""
     skips, (S, *A) = S, residuals
     (K, L), (T, B), (gn, n) = S.shape[:2], x.shape[1:3], R.shape[2:]
-    first_skip = _first_skip(R[0], None if skips is None else skips[0])
+    first_skip = L - (0 if skips is None else skips.shape[1])
     D, C = workspace(S, K, L, T, B, gn), None
     if A:
         C = workspace(S, K, L, T, B, n)
@@ -154,11 +155,6 @@ def backward(grad, needs, residuals, *, x, W, R, S, state_mask, candidate_mask, 
         "b": dz.sum(2),
         "S": None if skips is None else state_weight_gradient(dz[:, first_skip:], s[:, :1], state_mask),
     }
-
-
-def _first_skip(R: Tensor, S: Tensor | None) -> int:
-    """The first layer with a shortcut, counted from 0; L without shortcuts: R (L, G n, n) and S (L', n, n) of one model."""
-    return len(R) - (0 if S is None else len(S))
 
 
 def _outputs(S: Tensor) -> list[Tensor]:

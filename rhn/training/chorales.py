@@ -128,17 +128,12 @@ def evaluate(model: nn.Module, pieces: Sequence[np.ndarray], *, device: torch.de
     ensemble = Ensemble.in_evaluation(model, device)
     batches = evaluation_batches(pieces, device=device, dtype=ensemble.dtype)
     with deterministic():
-        return Score(mean_nll(ensemble, batches).item(), predicted_frames(batches))
+        return Score(mean_nll(ensemble, batches).item(), sum(batch.size for batch in batches))
 
 
 def mean_nll(ensemble: Ensemble, batches: Sequence[Minibatch]) -> Tensor:
     """Nats a predicted frame of each model, (K,) in float64."""
-    return sum(ensemble.map(_total_nll, batch) for batch in batches) / predicted_frames(batches)
-
-
-def predicted_frames(batches: Sequence[Minibatch]) -> int:
-    """Number of frames that the batches predict: all but the first of each piece."""
-    return sum(batch.size for batch in batches)
+    return sum(ensemble.map(_total_nll, batch) for batch in batches) / sum(batch.size for batch in batches)
 
 
 def constant_output_nll(corpus: Corpus) -> float:
