@@ -49,11 +49,6 @@ class DTRNN(DeclaredCell):
         """The number of last layers with a shortcut from y[t-1]."""
         return 0
 
-    @property
-    def _first_skip(self) -> int:
-        """The first layer with a shortcut, counted from 0; L without shortcuts."""
-        return self.depth - self._shortcuts
-
     def _derivatives(self, x: Tensor, y: Tensor) -> list[Tensor]:
         """The diagonals of D_1..D_L as columns (..., n, 1)."""
         s, derivatives = y, []
@@ -71,12 +66,12 @@ class DTRNN(DeclaredCell):
         z = F.linear(s, self.weight_hh[layer], self.bias[layer])
         if layer == 0:
             z = F.linear(x, self.weight_ih) + z
-        if layer >= self._first_skip:
-            z = z + F.linear(y, self.weight_skip[layer - self._first_skip])
+        if layer >= self.depth - self._shortcuts:
+            z = z + F.linear(y, self.weight_skip[layer - self.depth])
         return z
 
     def layers(self) -> tuple[Layer, ...]:
-        first_skip = self._first_skip
+        first_skip = self.depth - self._shortcuts
         return tuple(
             Layer(
                 input=None if layer else Part("weight_ih"),
@@ -103,8 +98,8 @@ class DTRNN(DeclaredCell):
         P = self.weight_hh[0]
         for layer, D in enumerate(self._derivatives(x, s)):
             inner = self.weight_hh[layer] @ P if layer else P
-            if layer >= self._first_skip:
-                inner = inner + self.weight_skip[layer - self._first_skip]
+            if layer >= self.depth - self._shortcuts:
+                inner = inner + self.weight_skip[layer - self.depth]
             P = D * inner
         return P
 
@@ -114,7 +109,7 @@ class DTRNN(DeclaredCell):
         J = [d * R for d, R in zip(D, self.weight_hh, strict=True)]
         if self._shortcuts:
             I = torch.eye(n, dtype=s.dtype, device=s.device).expand_as(J[0])
-            S = [torch.zeros_like(self.weight_hh[0])] * self._first_skip + [*self.weight_skip]
+            S = [torch.zeros_like(self.weight_hh[0])] * (L - self._shortcuts) + [*self.weight_skip]
             J[1:] = [torch.cat((J[layer], D[layer] * S[layer]), -1) for layer in range(1, L)]
             J[:-1] = [torch.cat((top, F.pad(I, (top.shape[-1] - n, 0))), -2) for top in J[:-1]]
         return J
@@ -130,8 +125,8 @@ class DTRNN(DeclaredCell):
         bound = sigma[0]
         for layer in range(1, self.depth):
             bound = sigma[layer] * bound
-            if layer >= self._first_skip:
-                bound = bound + spectral_norm(self.weight_skip[layer - self._first_skip])
+            if layer >= self.depth - self._shortcuts:
+                bound = bound + spectral_norm(self.weight_skip[layer - self.depth])
         return bound
 
 

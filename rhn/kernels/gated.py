@@ -99,7 +99,7 @@ def lstm_backward(grad, needs, residuals, *, x, W, R, state_mask, candidate_mask
     tanh_c = torch.tanh(S[:, 1:, :, n:])
     D = torch.empty_like(A)  # d c' / dz for the blocks i, f, g and d h' / dz for o
     Di, Df, Dg, Do = D.chunk(4, -1)
-    candidate_mask = _each_step(candidate_mask)
+    candidate_mask = None if candidate_mask is None else candidate_mask.unsqueeze(1)  # for all steps
     torch.mul(masked(g, candidate_mask), i * (1 - i), out=Di)
     torch.mul(S[:, :-1, :, n:], f * (1 - f), out=Df)
     torch.mul(masked(i, candidate_mask), 1 - g * g, out=Dg)
@@ -121,7 +121,7 @@ def lstm_backward(grad, needs, residuals, *, x, W, R, state_mask, candidate_mask
         "x": input_gradient(rows, W, x) if needs["x"] else None,
         "s0": torch.cat((dh, dc), -1),
         "W": weight_gradient(rows, x.flatten(1, 2)),
-        "R": weight_gradient(rows, masked(S[:, :-1, :, :n], _each_step(m)).flatten(1, 2)),
+        "R": weight_gradient(rows, masked(S[:, :-1, :, :n], state_mask).flatten(1, 2)),
         "b": rows.sum(1),
     }
 
@@ -152,7 +152,7 @@ def gru_backward(grad, needs, residuals, *, x, W, R, state_mask, candidate_mask,
     r, z, c = A.chunk(3, -1)
     D = torch.empty_like(A)  # d h' / dz for the blocks r, z, n, as the input product sees them
     Dr, Dz, Dn = D.chunk(3, -1)
-    candidate_mask = _each_step(candidate_mask)
+    candidate_mask = None if candidate_mask is None else candidate_mask.unsqueeze(1)  # for all steps
     torch.mul(masked(1 - z, candidate_mask), 1 - c * c, out=Dn)
     torch.mul(S[:, :-1] - masked(c, candidate_mask), z * (1 - z), out=Dz)
     torch.mul(Dn * V, r * (1 - r), out=Dr)
@@ -175,7 +175,7 @@ def gru_backward(grad, needs, residuals, *, x, W, R, state_mask, candidate_mask,
         "x": input_gradient(rows, W, x) if needs["x"] else None,
         "s0": dh,
         "W": weight_gradient(rows, x.flatten(1, 2)),
-        "R": weight_gradient(recurrent, masked(S[:, :-1], _each_step(m)).flatten(1, 2)),
+        "R": weight_gradient(recurrent, masked(S[:, :-1], state_mask).flatten(1, 2)),
         "b": rows.sum(1),
         "q": recurrent[..., 2 * n :].sum(1),
     }
@@ -184,8 +184,3 @@ def gru_backward(grad, needs, residuals, *, x, W, R, state_mask, candidate_mask,
 def _only(state_mask: Mask) -> Mask:
     """The one mask (K or 1, B, n) of a state mask (K or 1, 1, B, n)."""
     return None if state_mask is None else state_mask.squeeze(1)
-
-
-def _each_step(mask: Mask) -> Mask:
-    """A mask (K or 1, B, n) for states (K, T, B, n)."""
-    return None if mask is None else mask.unsqueeze(1)

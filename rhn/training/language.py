@@ -56,7 +56,12 @@ class LanguageTask(Task):
         self.columns = (f"train_{self._measure}", f"valid_{self._measure}", "learning_rate", "gradient_norm")
         self.gradient_norm, self.averaging = config.gradient_norm, config.averaging
         shortest = max(config.window, SHORTEST) if config.vary_window else config.window
-        self.rows = training_rows(corpus.train, config.batch_size, shortest)
+        if len(corpus.train) // config.batch_size <= shortest:
+            raise DataError(
+                f"{len(corpus.train)} tokens do not fill {config.batch_size} rows of {shortest + 1}: "
+                f"take a longer text, a smaller batch than {config.batch_size} or a shorter window than {shortest}"
+            )
+        self.rows = in_rows(corpus.train, config.batch_size)
         try:
             self._valid = in_rows(corpus.valid, config.batch_size)
         except DataError as error:
@@ -129,16 +134,6 @@ class Window:
                 keep = (draw >= config.reset_probability).to(model.embedding.dtype)
             drawn.append((masks, keep))
         return (tokens,), tree_map(lambda *ts: None if ts[0] is None else torch.stack(ts), *drawn)
-
-
-def training_rows(tokens: np.ndarray, batch_size: int, window: int) -> np.ndarray:
-    """The text as (B, N // B); raises DataError if not even one window fits."""
-    if len(tokens) // batch_size <= window:
-        raise DataError(
-            f"{len(tokens)} tokens do not fill {batch_size} rows of {window + 1}: "
-            f"take a longer text, a smaller batch than {batch_size} or a shorter window than {window}"
-        )
-    return in_rows(tokens, batch_size)
 
 
 def epoch_windows(columns: int, window: int, *, vary: bool = False, epoch: int = 1) -> list[tuple[int, int]]:

@@ -133,7 +133,9 @@ def train(
             raise Interrupted(f"stopped after epoch {trainer.epoch}, saved; continue with: rhn resume {folder}")
         results = [run.result(seed) for seed in seeds]
         if all(result.diverged for result in results):
-            raise run.divergence(results[0])
+            kept = sorted(str(path) for path in run.folder.rglob("best.safetensors"))
+            left = f"the last good weights are in {', '.join(kept)}" if kept else "no epoch was finished before"
+            raise DivergedError(f"{results[0].diverged}; {left}; try a lower learning rate in another --out")
         return results
 
 
@@ -251,12 +253,6 @@ class _Run:
             finished=not trainer.live(),
             diverged=trainer.diverged(seed),
         )
-
-    def divergence(self, result: TrainingResult) -> DivergedError:
-        """The reason of a result, the good checkpoints and some advice as one error."""
-        kept = sorted(str(path) for path in self.folder.rglob("best.safetensors"))
-        left = f"the last good weights are in {', '.join(kept)}" if kept else "no epoch was finished before"
-        return DivergedError(f"{result.diverged}; {left}; try a lower learning rate in another --out")
 
     def _best(self, seed: int) -> int:
         """The row of the best epoch."""
