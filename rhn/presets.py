@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
 from rhn.cells.registry import accepts, hidden_size_for_budget, is_known, num_parameters, read_options, resolve_cell
-from rhn.data.corpus import Corpus
+from rhn.data import Corpus, TextCorpus, chorales, read_text
 from rhn.data.datasets import TEXT_SETS, data_set
-from rhn.data.jsb import chorales
-from rhn.data.text import TextCorpus, read_text
 from rhn.errors import InvalidInputError
 from rhn.training.config import ChoraleConfig as ChoraleConfig
 from rhn.training.config import LanguageConfig as LanguageConfig

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rhn.cli.entry import own_cell, print_json, resolve_device
-from rhn.data.corpus import Corpus
-from rhn.data.text import TextCorpus
+from rhn.data import Corpus, TextCorpus
 from rhn.errors import InvalidInputError
 from rhn.presets import ChoraleConfig, LanguageConfig, load_corpus, parameters, preset, starting_point
 from rhn.training.config import HYPERPARAMETERS, read_config

@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (34_664, 270_795),
-    "rhn": (12_940, 88_830),
+    "rhn gersgorin optim_study analysis": (34_511, 270_218),
+    "rhn": (12_786, 88_253),
     "gersgorin": (17_081, 147_008),
     "optim_study": (2_847, 20_199),
     "analysis": (1_800, 14_760),
