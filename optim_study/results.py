@@ -230,9 +230,11 @@ def protocol_words(configs: Sequence[StudyConfig]) -> str:
     gated = any("transform_bias" not in lacking(config.label) for config in configs)
 
     def words(config: StudyConfig) -> list[str]:
+        of_one_size = " and ".join(scheme for scheme in config.init_schemes if scheme in OF_ONE_SIZE)
         return [
             "learning rate {:g} to {:g}".format(*config.learning_rate),
-            "standard deviation {:g} to {:g}".format(*config.init_std),
+            "standard deviation {:g} to {:g}".format(*config.init_std)
+            + f" (1/sqrt(units) of {of_one_size} starts)" * bool(of_one_size),
             f"transform bias {range_words(config.transform_bias)}" * gated,
             f"{config.budget_scale:g} times the paper's parameters",
             f"seed {config.seed}",

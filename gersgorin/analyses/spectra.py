@@ -187,7 +187,9 @@ class Spectra(Result, kind="spectra"):
         if math.isnan(radius):
             discs = f"{which} reach {reach:.3g} from 0"
         elif radius > 1 + ROUNDING:
-            discs = f"{which} reach {reach:.3g} from 0 and some eigenvalues leave the unit circle (spectral radius up to {radius:.3g})"
+            outside, all_ = (np.abs(self.eigenvalues) > 1 + ROUNDING).sum(), np.isfinite(self.eigenvalues).sum()
+            discs = f"{which} reach {reach:.3g} from 0 and {outside:,} of {counted(all_, 'eigenvalue')} leave the unit circle"
+            discs += f" (spectral radius up to {beside_one(radius)})"
         elif reach > 1 + ROUNDING:
             none = "no eigenvalue that was found" if missing.any() else "no eigenvalue"
             discs = f"{which} reach {reach:.3g} from 0 and so would allow growth, but {none} leaves the unit circle"
@@ -321,6 +323,16 @@ def spectrum_limit(records: Sequence[Spectra], steps: int | slice = slice(None))
     edges += [record.numerical_radius[steps] for record in records if not record.leading]
     known = [float(edge[np.isfinite(edge)].max(initial=1)) for edge in edges]
     return 1.08 * max(1.0, *known)
+
+
+def beside_one(value: float) -> str:
+    """A number in three digits, or as many as tell it from 1.
+
+    >>> beside_one(1.2345), beside_one(1.00061)
+    ('1.23', '1.0006')
+    """
+    digits = 1 - math.floor(math.log10(abs(value - 1) or 1.0))
+    return f"{value:.{max(3, digits)}g}"
 
 
 def largest_step(record: Spectra) -> int:

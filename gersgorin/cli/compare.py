@@ -26,7 +26,7 @@ class CompareOptions(OutputOptions, DataOptions, NewOrTrained):
       gersgorin compare depth=1,2,5,10 --analysis lyapunov
       gersgorin compare bias=-1,-2,-4 --cell rhn --sequences 20 --seeds 5
       gersgorin compare runs/depth2,runs/depth6
-      gersgorin compare init --checkpoint runs/depth6 --output trained.pdf
+      gersgorin compare init,lstm --checkpoint runs/depth6 --output trained.pdf
     """
 
     group = "comparison"

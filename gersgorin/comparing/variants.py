@@ -1,6 +1,6 @@
 """Variants of a network for `gersgorin compare`: parse the words that name them, and resolve each to a network.
 
-rnn,irnn,package.module:factory      cells
+rnn,irnn,package.module:factory      cells; beside a checkpoint also init, its network before its training
 depth=1,2,5,10                       an option of new cells, with all other options equal
 init=orthogonal,uniform:0.04,bias:0  a comma before "bias:" belongs to the value
 a.safetensors,runs/depth6            trained weights: files, or folders of runs
@@ -99,9 +99,9 @@ def _networks(options: NewOrTrained, variants: Variants, input_size: int | None)
         if trained:
             raise InvalidInputError(f"{option}=... is for new cells: {trained} says what its cell is")
         return _varied(options, option, values, input_size)
+    if (option == BEFORE or "init" in values) and not options.checkpoint:
+        raise InvalidInputError("init means the network of --checkpoint FILE before its training: add that option")
     if option == BEFORE:
-        if not options.checkpoint:
-            raise InvalidInputError("init means the network of --checkpoint FILE before its training: add that option")
         after = network_of_options(options, input_size)
         after = replace(after, title=labelled("after training", after.title))
         return [after, network_of_options(options, input_size, fresh=True)]
@@ -146,7 +146,7 @@ def _with_cells(options: NewOrTrained, cells: tuple, input_size: int | None) -> 
     if trained and given["hidden_size"] is None:
         given["hidden_size"] = getattr(subject.cell, "hidden_size", None)
     for name in cells:
-        if options.checkpoint and name == subject.name:
+        if options.checkpoint and name in (subject.name, "init"):
             yield network_of_options(options, input_size, fresh=True)
             continue
         new = new_cell(name, compared=bool(trained) or name != base, input_size=input_size, **given)

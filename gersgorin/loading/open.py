@@ -144,7 +144,7 @@ def _step_from(f: Step, s0: State | None) -> Subject:
             raise InvalidInputError(f"x has frames of shape {tuple(x.shape[1:])}: expected numbers (T, m)")
         return Run.of(cell, x, start)
 
-    return Subject(name_of(f), name_of(f), cell, opened)
+    return Subject(name_of(f), name_of(f).replace("<lambda>", "f(x, s)"), cell, opened)
 
 
 def _starting(run: Run, s0: State | None) -> Run:

@@ -216,9 +216,10 @@ def test_one_network_by_two_paths_is_one_and_a_cell_s_name_stays_a_cell_s(result
     assert parse_variants("rnn,lstm")[0] == "cell" and parse_variants("rnn/")[0] == "checkpoint"
     assert main(["rnn/,rnn/best.safetensors", "--steps", "2"]) == 2
     assert "there is nothing to compare with rnn: rhn, 6 units" in capsys.readouterr().err
-    titled = results("rhn,lstm", "--checkpoint", "rnn", "--output", "d.npz", small=["--steps", "2"])
-    assert len(titled) == 3
-    assert [*load("d.npz")] == ["rnn: rhn, 6 units", "fresh weights (seed 0): rhn, 6 units", "untrained: lstm, 6 units"]
+    for fresh in ("rhn", "init"):  # its network before its training
+        results(f"{fresh},lstm", "--checkpoint", "rnn", "--output", "d.npz", "--force", small=["--steps", "2"])
+        named = ["rnn: rhn, 6 units", "fresh weights (seed 0): rhn, 6 units", "untrained: lstm, 6 units"]
+        assert [*load("d.npz")] == named
 
 
 def networks(count: int = 3) -> list:
@@ -329,7 +330,7 @@ def test_networks_of_one_name_are_numbered_and_any_network_is_taken(tmp_path):
     save_checkpoint(tmp_path / "trained.safetensors", cells[0])
     found = compare([*cells, "rnn", tmp_path / "trained.safetensors", stepped], x)
     title = "rhn, depth 2, 6 units"
-    assert [*found] == [title, f"{title} (2)", "rnn, 64 units", f"{title} (4)", ""]
+    assert [*found] == [title, f"{title} (2)", "rnn, 64 units", f"{title} (4)", "f(x, s)"]
     assert np.array_equal(found[3].norm, found[0].norm)
 
 

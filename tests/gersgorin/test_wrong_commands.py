@@ -44,6 +44,7 @@ WRONG = {
     "compare width=3": "expected cells (rnn,lstm)",
     "compare rnn,a.safetensors": "variants are of one kind",
     f"compare seed={','.join(map(str, range(30)))}": "30 variants are too many for one figure: expected at most 24",
+    "compare init,lstm": "init means the network of --checkpoint FILE before its training: add that",
     "compare init": "init means the network of --checkpoint FILE before its training: add that",
     "compare bias=1 --cell rnn": "cells with gates whose bias can be set",
     "compare depth=2 --checkpoint cell.safetensors": "depth=... is for new cells: cell.safetensors says",
