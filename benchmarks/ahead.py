@@ -33,14 +33,14 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import nn
 
-from benchmarks.judge import LOSSES, OPTIMIZERS, left
+from benchmarks.judge import LOSSES, left, optimizer_of, trained
+from benchmarks.networks import Net, ours
 from benchmarks.rows import append, known
 from gersgorin.checking.forecast import LIKELY
 from gersgorin.checking.forecast import forecast as forecast_of
 from gersgorin.training.training import Training
-from rhn.models import PolyphonicModel
 
-TABLE, ORDER, LAST, ASKED = Path(__file__).parent / "ahead.csv", 1000, 100, 5
+TABLE, LAST, ASKED = Path(__file__).parent / "ahead.csv", 100, 5
 PARTS = {"tenth": 0.09, "third": 0.3}  # of the steps
 STARTS = {"rhn": "scaled", "dt-rnn": "orthogonal"}
 
@@ -102,62 +102,32 @@ def data_of(task: str, g: torch.Generator, n: int, lag: int):
     return marked(task, g, n, lag)
 
 
-class Network(nn.Module):
-    """A recurrent network and a linear output, with an embedding of eight if the inputs are symbols."""
-
-    def __init__(self, row: dict, x: torch.Tensor, outputs: int, last: bool):
-        super().__init__()
-        self.ours, self.last, units, layers = row["network"] in STARTS, last, int(row["units"]), int(row["layers"])
-        inputs = x.shape[-1] if x.is_floating_point() else 8
-        self.embedding = nn.Identity() if x.is_floating_point() else nn.Embedding(int(x.max()) + 1, inputs)
-        if self.ours:
-            sizes = {"hidden_size": units, "depth": layers, "input_size": inputs, "output_size": outputs}
-            self.rnn = PolyphonicModel(row["network"], **sizes, init=STARTS[row["network"]])
-        else:
-            self.rnn = getattr(nn, row["network"])(inputs, units, num_layers=layers, batch_first=True)
-            self.out = nn.Linear(units, outputs)
-
-    def forward(self, x):
-        x = self.embedding(x)
-        output = self.rnn(x.transpose(0, 1)).transpose(0, 1) if self.ours else self.out(self.rnn(x)[0])
-        return output[:, -1] if self.last else output
-
-
 def built(row: dict):
     """(Network, x, y, name of the loss or its function, optimiser, axis of the examples, clip norm or None) of a row."""
     g = torch.Generator().manual_seed(int(row["seed"]))
     x, y, loss, last = data_of(row["task"], g, int(row["examples"]), int(row["lag"]))
     torch.manual_seed(int(row["seed"]))
-    model = Network(row, x, y.shape[-1] if y.is_floating_point() else int(y.max()) + 1, last)
-    kind, options = OPTIMIZERS[row["optimizer"]]
-    optimizer = kind(model.parameters(), lr=float(row["learning_rate"]), **options)
-    return model, x, y, loss, optimizer, 0, float(row["clip"]) if row["clip"] else None
+    symbols, kind, layers = not x.is_floating_point(), row["network"], int(row["layers"])
+    parts = [nn.Embedding(int(x.max()) + 1, 8)] if symbols else []  # drawn first
+    sizes = 8 if symbols else x.shape[-1], int(row["units"]), y.shape[-1] if y.is_floating_point() else int(y.max()) + 1
+    if kind in STARTS:
+        parts.append(ours(kind, *sizes, every=not last, time=1, depth=layers, init=STARTS[kind]))
+    else:
+        parts.append(Net(kind, *sizes, every=not last, num_layers=layers))
+    model = nn.Sequential(*parts)
+    return model, x, y, loss, optimizer_of(row, model), 0, float(row["clip"]) if row["clip"] else None
 
 
-def trained(row: dict, steps: int) -> np.ndarray:
-    """Losses of a plain loop, and those of the best constant output on the same minibatches, (2, steps)."""
-    model, x, y, name, optimizer, _, clip_norm = built(row)
-    loss, batch, g, curves = LOSSES.get(name, name), int(row["batch"]), torch.Generator().manual_seed(ORDER), []
-    constant = y.flatten(0, -2).mean(0) if y.is_floating_point() else (y.flatten().bincount() / y.numel()).log()
-    constant = torch.logit(constant, 1e-6) if name == "bernoulli" else constant
-    while True:
-        for rows in torch.randperm(len(x), generator=g).split(batch)[: len(x) // batch]:
-            output = model(x[rows])
-            value = loss(output, y[rows])
-            optimizer.zero_grad()
-            value.backward()
-            if clip_norm is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-            optimizer.step()
-            curves.append((value.item(), loss(constant.expand_as(output), y[rows]).item()))
-            if len(curves) == steps or not math.isfinite(curves[-1][0]):
-                return np.array(curves).T
+def plain(row: dict, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Losses of a plain loop, and those of the best constant output on the same minibatches, (steps,) each."""
+    *training, clip_norm = built(row)
+    return trained(*training, steps, clip_norm, batch=int(row["batch"]))
 
 
 def whole(row: dict) -> dict:
     """Step of leaving, last losses and cost of a training."""
     began = time.process_time()
-    losses, constants = trained(row, int(row["steps"]))
+    losses, constants = plain(row, int(row["steps"]))
     final = losses[-LAST:].mean() / constants[-LAST:].mean() if math.isfinite(losses[-1]) else math.inf
     return {"left": left(losses, constants), "final": final, "seconds": time.process_time() - began}
 

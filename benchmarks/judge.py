@@ -16,6 +16,8 @@ import csv
 import math
 import statistics
 import time
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +26,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import gersgorin
+from benchmarks.networks import Net, cross, minibatches, ours, train
 from benchmarks.rows import append, known
-from rhn.models import PolyphonicModel
 
 HERE = Path(__file__).parent
 EXAMPLES, BATCH, WINDOW, LAST, WORKS = 1000, 32, 32, 50, 0.9
@@ -43,7 +45,7 @@ OPTIMIZERS = {
 SGD = ("sgd", "momentum", "nesterov")
 LOSSES = {
     "mse": F.mse_loss,
-    "cross-entropy": lambda output, y: F.cross_entropy(output.flatten(0, -2), y.flatten()),
+    "cross-entropy": cross,
     "bernoulli": F.binary_cross_entropy_with_logits,
 }
 
@@ -183,39 +185,10 @@ def digits(g):
     return x.T[..., None].contiguous(), torch.tensor(data.target)[chosen], "cross-entropy", True
 
 
-class Ours(nn.Module):
-    """One of our cells with an output of every frame, or of the last one."""
-
-    def __init__(self, row: dict, inputs: int, outputs: int, last: bool):
-        super().__init__()
-        self.model = PolyphonicModel(
-            row["network"],
-            hidden_size=int(row["units"]),
-            depth=int(row["layers"]),
-            input_size=inputs,
-            output_size=outputs,
-            init=row["start"],
-            generator=torch.Generator().manual_seed(int(row["seed"])),
-        )
-        self.last = last
-
-    def forward(self, x):
-        output = self.model(x)
-        return output[-1] if self.last else output
-
-
-class Torchs(nn.Module):
-    """Layers of `torch.nn` as torch starts them, likewise; with batch_first=True if the row says so."""
-
-    def __init__(self, row: dict, inputs: int, outputs: int, last: bool):
-        super().__init__()
-        kind, self.batch_first = getattr(nn, row["network"].removeprefix("nn.")), row["batch_first"] == "True"
-        self.rnn = kind(inputs, int(row["units"]), num_layers=int(row["layers"]), batch_first=self.batch_first)
-        self.out, self.last = nn.Linear(int(row["units"]), outputs), last
-
-    def forward(self, x):
-        states, _ = self.rnn(x)
-        return self.out(states.select(1 if self.batch_first else 0, -1) if self.last else states)
+def optimizer_of(row: dict, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser of a row."""
+    kind, options = OPTIMIZERS[row["optimizer"]]
+    return kind(model.parameters(), lr=float(row["learning_rate"]), **options)
 
 
 def built(row: dict):
@@ -223,38 +196,31 @@ def built(row: dict):
     x, y, loss, last = globals()[row["task"]](torch.Generator().manual_seed(int(row["seed"])))
     outputs = int(y.max()) + 1 if loss == "cross-entropy" else y.shape[-1]
     torch.manual_seed(int(row["seed"]))
-    model = (Torchs if row["network"].startswith("nn.") else Ours)(row, x.shape[-1], outputs, last)
-    axis = 1
-    if row.get("batch_first") == "True":
-        x, y, axis = x.transpose(0, 1), y if last else y.transpose(0, 1), 0
-    kind, options = OPTIMIZERS[row["optimizer"]]
-    optimizer = kind(model.parameters(), lr=float(row["learning_rate"]), **options)
-    return model, x, y, loss, optimizer, axis
+    sizes, layers, first = (x.shape[-1], int(row["units"]), outputs), int(row["layers"]), row["batch_first"] == "True"
+    if row["network"].startswith("nn."):
+        kind = row["network"].removeprefix("nn.")
+        model = Net(kind, *sizes, every=not last, num_layers=layers, batch_first=first)
+    else:
+        start = {"init": row["start"], "generator": torch.Generator().manual_seed(int(row["seed"]))}
+        model = ours(row["network"], *sizes, every=not last, depth=layers, **start)
+    if first:
+        x, y = x.transpose(0, 1), y if last else y.transpose(0, 1)
+    return model, x, y, loss, optimizer_of(row, model), 0 if first else 1
 
 
-def trained(model, x, y, loss, optimizer, axis, steps, clip_norm=None, seed=1000) -> tuple[np.ndarray, np.ndarray]:
-    """Losses of a plain loop, and those of the best constant output on the same minibatches, (steps,) each."""
-    constant = {
-        "mse": lambda: y.flatten(0, -2).mean(0),
-        "cross-entropy": lambda: (y.flatten().bincount() / y.numel()).log(),
-        "bernoulli": lambda: torch.logit(y.flatten(0, -2).mean(0), 1e-6),
-    }[loss]()
-    y_axis = axis if y.shape[:2] == x.shape[:2] else 0
-    g, curves = torch.Generator().manual_seed(seed), []
-    while len(curves) < steps:
-        for rows in torch.randperm(EXAMPLES, generator=g).split(BATCH)[: EXAMPLES // BATCH]:
-            target = y.index_select(y_axis, rows)
-            output = model(x.index_select(axis, rows))
-            value = LOSSES[loss](output, target)
-            optimizer.zero_grad()
-            value.backward()
-            if clip_norm is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-            optimizer.step()
-            curves.append((value.item(), LOSSES[loss](constant.expand_as(output), target).item()))
-            if not math.isfinite(curves[-1][0]):
-                return tuple(np.array(curves).T)
-    return tuple(np.array(curves[:steps]).T)
+def trained(
+    model, x, y, loss, optimizer, axis, steps, clip_norm=None, seed=1000, batch=BATCH
+) -> tuple[np.ndarray, np.ndarray]:
+    """Losses of a plain loop, and those of the best constant output on the same minibatches, (steps,) each.
+
+    loss: a name of `LOSSES`, or a function of outputs and classes.
+    """
+    constant = y.flatten(0, -2).mean(0) if y.is_floating_point() else (y.flatten().bincount() / y.numel()).log()
+    constant = torch.logit(constant, 1e-6) if loss == "bernoulli" else constant
+    loss_fn, g = LOSSES.get(loss, loss), torch.Generator().manual_seed(seed)
+    loop = train(model, partial(minibatches, x, y, batch, axis, g), loss_fn, optimizer, clip_norm=clip_norm)
+    curves = [(value, loss_fn(constant.expand_as(z), target).item()) for value, z, target in islice(loop, steps)]
+    return tuple(np.array(curves).T)
 
 
 def left(losses: np.ndarray, constants: np.ndarray) -> float:

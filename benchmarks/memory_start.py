@@ -31,6 +31,7 @@ from torch import nn
 
 import gersgorin
 from benchmarks import plateau_table as table
+from benchmarks.networks import minibatches
 from benchmarks.rows import append
 from gersgorin.checking import cure as search
 from gersgorin.checking.reach import measure_reach
@@ -60,7 +61,7 @@ def training_of(task: str, parameters: int | None = None, seed: int = 0):
     torch.manual_seed(seed)
     inputs = x.shape[-1] if x.is_floating_point() else 8
     usual = usual or 64 * (64 + inputs + 2) + outputs * 65
-    model = table.Network("RNN", inputs, outputs, parameters or usual, every)
+    model = table.network("RNN", inputs, outputs, parameters or usual, every)
     if relu:
         model.rnn.nonlinearity, model.rnn.mode = "relu", "RNN_RELU"
     model = model if x.is_floating_point() else nn.Sequential(nn.Embedding(13, inputs), model)
@@ -114,10 +115,10 @@ def _own(kind: str, T: int, g: torch.Generator, examples: int = table.EXAMPLES):
 
 def trained(model, x, y, loss, optimizer, constant: float, steps: int) -> str:
     """Relative losses of plain loops in some orders of minibatches; optimizer: a function of parameters."""
-    found, table.STEPS = [], steps
+    found = []
     for order in ORDERS:
         own = copy.deepcopy(model)
-        found.append(table.trained(own, x, y, loss, optimizer(own.parameters()), table.CLIP, order) / constant)
+        found.append(table.trained(own, x, y, loss, optimizer(own.parameters()), table.CLIP, order, steps) / constant)
     return " ".join(f"{value:.3g}" for value in found)
 
 
@@ -208,11 +209,11 @@ def together(models: list, x, y, loss, optimizer, constant: float, steps: int) -
     losses, g, own = [], torch.Generator().manual_seed(ORDERS[0]), optimizer(weights)
     function = getattr(torch, models[0].rnn.nonlinearity)
     while len(losses) < steps:
-        for rows in torch.randperm(len(x), generator=g).split(table.BATCH)[: len(x) // table.BATCH]:
-            h = x.new_zeros(len(A), len(rows), len(R[0]))
-            for frame in torch.einsum("btm,knm->tkbn", x[rows], A) + (a + b)[:, None]:
+        for some, target in minibatches(x, y, table.BATCH, generator=g):
+            h = x.new_zeros(len(A), len(some), len(R[0]))
+            for frame in torch.einsum("btm,knm->tkbn", some, A) + (a + b)[:, None]:
                 h = function(torch.baddbmm(frame, h, R.mT))
-            values = torch.stack([loss(output, y[rows]) for output in torch.baddbmm(c[:, None], h, V.mT)])
+            values = torch.stack([loss(output, target) for output in torch.baddbmm(c[:, None], h, V.mT)])
             own.zero_grad()
             values.sum().backward()
             factors = table.CLIP / (sum(q.grad.flatten(1).square().sum(1) for q in weights).sqrt() + 1e-6)

@@ -21,16 +21,18 @@ processor, on one thread. Every row is printed.
 
 import argparse
 import csv
+import math
 import statistics
 import time
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 import gersgorin
+from benchmarks.networks import Net, minibatches, train
 from benchmarks.rows import append
 from gersgorin.plotting.figure import DASHED, Block, compose
 from rhn.utils.figures import BLUE, ORANGE, save_figure
@@ -71,35 +73,18 @@ def _of_frames(output, y):
     return F.cross_entropy(output[:, -10:].flatten(0, 1), y.flatten())
 
 
-class Network(nn.Module):
+def network(kind: str, inputs: int, outputs: int, parameters: int, every_frame: bool) -> Net:
     """A layer of torch.nn as torch starts it, with so many units that it has about these parameters."""
-
-    def __init__(self, kind: str, inputs: int, outputs: int, parameters: int, every_frame: bool):
-        super().__init__()
-        blocks = {"RNN": 1, "GRU": 3, "LSTM": 4}[kind]
-        units = min(range(4, 400), key=lambda n: abs(blocks * n * (n + inputs + 2) + outputs * (n + 1) - parameters))
-        self.rnn, self.out = getattr(nn, kind)(inputs, units, batch_first=True), nn.Linear(units, outputs)
-        self.every_frame = every_frame
-
-    def forward(self, x):
-        states, _ = self.rnn(x)
-        return self.out(states if self.every_frame else states[:, -1])
+    blocks = {"RNN": 1, "GRU": 3, "LSTM": 4}[kind]
+    units = min(range(4, 400), key=lambda n: abs(blocks * n * (n + inputs + 2) + outputs * (n + 1) - parameters))
+    return Net(kind, inputs, units, outputs, every=every_frame)
 
 
-def trained(model, x, y, loss, optimizer, clip_norm, order: int) -> float:
+def trained(model, x, y, loss, optimizer, clip_norm, order: int, steps: int = STEPS) -> float:
     """Mean of the last losses of a plain loop; infinity if one is not finite."""
-    g, losses = torch.Generator().manual_seed(order), []
-    while len(losses) < STEPS:
-        for rows in torch.randperm(len(x), generator=g).split(BATCH)[: len(x) // BATCH]:
-            value = loss(model(x[rows]), y[rows])
-            optimizer.zero_grad()
-            value.backward()
-            if clip_norm is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-            optimizer.step()
-            losses.append(value.item())
-    last = statistics.fmean(losses[:STEPS][-LAST:])
-    return last if last == last else float("inf")
+    epoch = partial(minibatches, x, y, BATCH, generator=torch.Generator().manual_seed(order))
+    losses = [value for value, *_ in islice(train(model, epoch, loss, optimizer, clip_norm=clip_norm), steps)]
+    return statistics.fmean(losses[-LAST:]) if math.isfinite(losses[-1]) else math.inf
 
 
 def constant_loss(x, y, loss, outputs: int) -> float:
@@ -114,7 +99,7 @@ def row_of(task: str, kind: str, seed: int, most: float) -> dict:
     """One row of the table. most: trainings whose time a search has."""
     x, y, loss, every_frame, outputs, parameters, (optimizer_of, rate) = data_of(task, seed)
     torch.manual_seed(seed)
-    model = Network(kind, x.shape[-1], outputs, parameters, every_frame)
+    model = network(kind, x.shape[-1], outputs, parameters, every_frame)
     constant = constant_loss(x, y, loss, outputs)
     start = {name: value.clone() for name, value in model.state_dict().items()}
     began, at = time.process_time(), time.monotonic()
@@ -180,7 +165,7 @@ def clocks(file: Path) -> None:
     """Check the GRU on the adding problem of 200 steps, and draw its losses and clocks."""
     x, y, loss, every_frame, outputs, parameters, (optimizer_of, rate) = data_of("adding-200", 0)
     torch.manual_seed(0)
-    model = Network("GRU", x.shape[-1], outputs, parameters, every_frame)
+    model = network("GRU", x.shape[-1], outputs, parameters, every_frame)
     optimizer = optimizer_of(model.parameters(), lr=rate)
     options = {"steps": STEPS, "clip_norm": CLIP, "batch_axis": 0, "name": "GRU, adding problem of 200 steps"}
     found = gersgorin.check(model, x, y, loss, optimizer, **options, seconds=1800)
