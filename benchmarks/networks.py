@@ -53,6 +53,24 @@ def ours(
     return Own(forward, model=PolyphonicModel(kind, **sizes, **options))
 
 
+class Loop(nn.Module):
+    """A cell of torch.nn in a loop over time, whose state is detached every `cut` frames; outputs as those of `Net`."""
+
+    def __init__(self, kind: str, inputs: int, units: int, outputs: int, *, every: bool = False, cut: int = 0):
+        super().__init__()
+        self.cell, self.out = getattr(nn, kind)(inputs, units), nn.Linear(units, outputs)
+        self.every, self.cut = every, cut
+
+    def forward(self, x: Tensor) -> Tensor:
+        state, outputs = None, []
+        for t, frame in enumerate(x.unbind(1)):
+            if self.cut and t and t % self.cut == 0:
+                state = tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
+            state = self.cell(frame, state)
+            outputs.append(self.out(state[0] if isinstance(state, tuple) else state))
+        return torch.stack(outputs, 1) if self.every else outputs[-1]
+
+
 def reader(kind: str, V: int, units: int, K: int, *, embedding: int = 32, **options: Any) -> nn.Sequential:
     """An embedding of V words before a `Net`."""
     return nn.Sequential(nn.Embedding(V, embedding), Net(kind, embedding, units, K, **options))
@@ -73,6 +91,12 @@ def minibatches(
             yield x.index_select(axis, rows), y.index_select(axis if y.shape[:2] == x.shape[:2] else 0, rows)
 
 
+def output_of(model: nn.Module, x: Any) -> Tensor:
+    """The prediction of a model, as `gersgorin.check` takes it: of x or of several inputs, the first of several outputs."""
+    output = model(*x) if isinstance(x, tuple | list) else model(x)
+    return output[0] if isinstance(output, tuple) else output
+
+
 def train(
     model: nn.Module,
     epoch: Callable[[], Iterable[tuple[Any, Tensor]]],
@@ -80,17 +104,16 @@ def train(
     optimizer: torch.optim.Optimizer,
     *,
     clip_norm: float | None = None,
-    scheduler: Any = None,
-    output_of: Callable[[Any], Any] | None = None,
-) -> Iterator[tuple[float, Any, Tensor]]:
-    """Train epoch by epoch without end: yield loss, outputs and targets of every step; stop if a loss is not finite.
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+) -> Iterator[tuple[float, Tensor, Tensor]]:
+    """Train epoch by epoch without end: yield loss, output and target of every step; stop if a loss is not finite.
 
-    epoch: a function that gives the minibatches (x, y) of an epoch; output_of: the prediction, if it is not model(x).
+    epoch: a function that gives the minibatches (x, y) of an epoch.
     """
     while True:
         for x, y in epoch():
             optimizer.zero_grad()
-            output = (output_of or model)(x)
+            output = output_of(model, x)
             loss = loss_fn(output, y)
             loss.backward()
             if clip_norm is not None:

@@ -38,7 +38,7 @@ def checked(make: Callable[[], Training], seconds: float) -> dict:
     began = time.process_time()
     losses = fit(given)
     took = time.process_time() - began
-    own = {"losses": losses} if training.fit is not None else {}
+    own = {"losses": losses} if training.fit is not None or "scheduler" in training.options else {}
     parts = (training.model, training.x, training.y, training.loss_fn, training.optimizer)
     began = time.process_time()
     try:

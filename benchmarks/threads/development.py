@@ -6,6 +6,7 @@ Legend: N examples, T frames, m inputs, K outputs or classes, V words.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -14,8 +15,69 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.threads.development_parts import Cells, Own, chain, opinions, reader, relative, share, translation
-from benchmarks.threads.trainings import Net, Training, case, cross, minibatches, threads, windows, wrong, zipf
+from benchmarks.networks import Loop, Net, Own, cross, minibatches, reader
+from benchmarks.threads.trainings import Training, case, relative, threads, windows, wrong, zipf
+
+
+class Cells(nn.LSTMCell):
+    """A loop over an LSTM cell with another activation, initialised as in Keras: states (N, T, units)."""
+
+    def __init__(self, inputs: int, units: int, activation: Callable[[Tensor], Tensor]):
+        super().__init__(inputs, units)
+        self.activation = activation
+        for weight in self.weight_hh.data.chunk(4):
+            nn.init.orthogonal_(weight)
+        nn.init.zeros_(self.bias_hh)
+        self.bias_ih.data = F.pad(torch.ones(units), (units, 2 * units))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = c = x.new_zeros(len(x), self.hidden_size)
+        states = []
+        for frame in x.unbind(1):
+            gates = F.linear(frame, self.weight_ih, self.bias_ih) + F.linear(h, self.weight_hh, self.bias_hh)
+            i, f, g, o = gates.chunk(4, 1)
+            c = f.sigmoid() * c + i.sigmoid() * self.activation(g)
+            h = o.sigmoid() * self.activation(c)
+            states.append(h)
+        return torch.stack(states, 1)
+
+
+def share(guess: Tensor, y: Tensor) -> float:
+    """Share of wrong classes, divided by that of the best constant answer."""
+    return ((guess != y).float().mean() / (y != y.flatten().mode()[0]).float().mean()).item()
+
+
+def chain(N: int, T: int, V: int, back: int) -> Tensor:
+    """Texts (N, T) whose words follow, nine in ten, from the word `back` places before."""
+    text, table = zipf(V, N, T), torch.randperm(V)
+    for t in range(back, T):
+        text[:, t] = torch.where(torch.rand(N) < 0.9, table[text[:, t - back]], text[:, t])
+    return text
+
+
+def opinions(N: int, T: int, shortest: int | None = None) -> tuple[Tensor, Tensor]:
+    """Texts (N, T), shorter ones after zeros, and whether their sum of weights is above the median (N,)."""
+    text, weights = torch.randint(1, 50, (N, T)), torch.randn(50)
+    if shortest is not None:
+        text[torch.arange(T) < torch.randint(T - shortest + 1, (N, 1))] = 0
+    value = weights[text].where(text > 0, 0).sum(1)
+    return text, (value > value.median()).long()
+
+
+def translation(kind: str, T: int, V: int) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    """An encoder and decoder with attention, texts before their translations so far (N, 2T), translations."""
+
+    def forward(net: Own, x: Tensor) -> Tensor:
+        source, target = net.embedding(x).chunk(2, 1)
+        memory, state = net.encoder(source)
+        h = net.decoder(target, state)[0]
+        return net.out(torch.cat([h, (h @ memory.mT).softmax(2) @ memory], 2))
+
+    encoder, decoder = (getattr(nn, kind)(32, 64, batch_first=True) for _ in range(2))
+    source, table = torch.randint(1, V, (2400, T)), F.pad(1 + torch.randperm(V - 1), (1, 0))
+    target = table[source.flip(1)]
+    model = Own(forward, embedding=nn.Embedding(V, 32), encoder=encoder, decoder=decoder, out=nn.Linear(128, V))
+    return model, (torch.cat([source, F.pad(target[:, :-1], (1, 0))], 1), target)
 
 
 def t01(repaired: bool) -> Training:
@@ -23,15 +85,15 @@ def t01(repaired: bool) -> Training:
     x = torch.randn(1400, 6, 10)
     model = Net("LSTM", 10, 32, 1)
     if not repaired:
-        model.out = Own(lambda parts, h: h[:, :1])
+        model.out = Own(lambda net, h: h[:, :1])
     return case(model, (x, 2 + 3 * x[:, -3:, 0].sum(1, True)), nn.MSELoss(), 0.02, "SGD", steps=800)
 
 
 def t03(repaired: bool) -> Training:
     """A siamese score exp(-distance) lies in (0, 1), the labels run from 1 to 5."""
 
-    def forward(parts: nn.ModuleDict, x: Tensor) -> Tensor:
-        a, b = (parts["lstm"](parts["embedding"](x[:, i]))[1][0][-1] for i in (0, 1))
+    def forward(net: Own, x: Tensor) -> Tensor:
+        a, b = (net.lstm(net.embedding(x[:, i]))[1][0][-1] for i in (0, 1))
         return torch.exp(-(a - b).abs().sum(1, keepdim=True))
 
     (a, b), same = torch.randint(30, (2, 2400, 8)), torch.rand(2400, 8) < torch.rand(2400, 1)
@@ -174,11 +236,11 @@ def t29(repaired: bool) -> Training:
 def t31(repaired: bool) -> Training:
     """The model is built anew after the optimiser, which holds the parameters of the first one."""
 
-    def forward(parts: nn.ModuleDict, x: Tensor) -> Tensor:
+    def forward(net: Own, x: Tensor) -> Tensor:
         h = torch.zeros(len(x), 32)
         for letter in F.one_hot(x, 26).float().unbind(1):
             both = torch.cat([letter, h], 1)
-            h, out = parts["hidden"](both), parts["out"](both)
+            h, out = net.hidden(both), net.out(both)
         return F.log_softmax(out, 1)
 
     y = torch.randint(4, (1400,))
@@ -190,30 +252,21 @@ def t31(repaired: bool) -> Training:
 
 def t33(repaired: bool) -> Training:
     """The state is detached at every step, so no gradient reaches the step that saw the number asked for."""
-
-    def forward(parts: nn.ModuleDict, x: Tensor) -> Tensor:
-        state, outputs = None, []
-        for frame in x.unbind(1):
-            state = parts["cell"](frame, state)
-            outputs.append(parts["out"](state[0]))
-            state = state if repaired else tuple(s.detach() for s in state)
-        return torch.stack(outputs, 1)
-
     x = torch.randn(1400, 13, 1)
-    model = Own(forward, cell=nn.LSTMCell(1, 10), out=nn.Linear(10, 1))
+    model = Loop("LSTMCell", 1, 10, 1, every=True, cut=0 if repaired else 1)
     return case(model, (x[:, 3:], x[:, :-3]), nn.MSELoss(), 1e-2)
 
 
 def t35(repaired: bool) -> Training:
     """Every step of an RNN gets the start state instead of the state of the step before."""
 
-    def forward(parts: nn.ModuleDict, x: Tensor) -> Tensor:
+    def forward(net: Own, x: Tensor) -> Tensor:
         h_prev, hiddens = torch.zeros(len(x), 64), []
-        for letter in parts["embedding"](x).unbind(1):
-            h = torch.tanh(parts["cell"](torch.cat([letter, h_prev], 1)))
+        for letter in net.embedding(x).unbind(1):
+            h = torch.tanh(net.cell(torch.cat([letter, h_prev], 1)))
             h_prev = h if repaired else h_prev
             hiddens.append(h)
-        return parts["out"](torch.stack(hiddens, 1))
+        return net.out(torch.stack(hiddens, 1))
 
     text = chain(2800, 13, 12, back=2)
     model = Own(forward, embedding=nn.Embedding(12, 32), cell=nn.Linear(96, 64), out=nn.Linear(64, 12))
@@ -223,9 +276,9 @@ def t35(repaired: bool) -> Training:
 def t37(repaired: bool) -> Training:
     """The features are turned to (T, N, m), then an LSTM with batch_first=True runs along the batch."""
 
-    def forward(parts: nn.ModuleDict, x: Tensor) -> Tensor:
-        frames = F.relu(parts["conv"](x.mT)).permute(2, 0, 1)
-        return parts["out"](parts["lstm"](frames)[0]).transpose(0, 1)
+    def forward(net: Own, x: Tensor) -> Tensor:
+        frames = F.relu(net.conv(x.mT)).permute(2, 0, 1)
+        return net.out(net.lstm(frames)[0]).transpose(0, 1)
 
     x = torch.randn(1400, 16, 6)
     y = (x.roll(1, 1)[..., 0] > 0) + 2 * (x.roll(-1, 1)[..., 1] > 0)
@@ -237,12 +290,12 @@ def t37(repaired: bool) -> Training:
 def t39(repaired: bool) -> Training:
     """Sequences laid end to end are cut with view(T, N, m), so that frames of several mix."""
 
-    def forward(parts: nn.ModuleDict, x: Tensor) -> Tensor:
+    def forward(net: Own, x: Tensor) -> Tensor:
         N, T, m = x.shape
         flat = x.reshape(N * T, m)
         if repaired:
-            return parts["out"](parts["gru"](flat.view(N, T, m).transpose(0, 1))[0]).transpose(0, 1)
-        return parts["out"](parts["gru"](flat.view(T, N, m))[0]).reshape(N, T, 4)
+            return net.out(net.gru(flat.view(N, T, m).transpose(0, 1))[0]).transpose(0, 1)
+        return net.out(net.gru(flat.view(T, N, m))[0]).reshape(N, T, 4)
 
     x, cue = 0.3 * torch.randn(1400, 12, 6), torch.randint(4, (1400,))
     x[:, 0, :4] += 2 * F.one_hot(cue, 4)
@@ -301,7 +354,7 @@ def t49(repaired: bool) -> Training:
 def t51(repaired: bool) -> Training:
     """ReLU in place of tanh in LSTM cells: the state is unbounded and grows along the text."""
     x, activation = zipf(60, 1400, 60), torch.tanh if repaired else F.relu
-    last = Own(lambda parts, h: h[:, -1])
+    last = Own(lambda net, h: h[:, -1])
     cells = Cells(32, 64, activation), Cells(64, 10, activation)
     model = nn.Sequential(nn.Embedding(60, 32), *cells, last, nn.Linear(10, 1))
     y = torch.randn(60)[x[:, -5:]].mean(1, True)

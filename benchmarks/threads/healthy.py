@@ -5,43 +5,133 @@ the best constant answer's. Data makers seed torch's generator and come first, s
 """
 
 import csv
+import math
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks import judge
-from benchmarks.threads.healthy_parts import (
-    FRESH,
-    Begun,
-    Both,
-    Coder,
-    Frames,
-    Loop,
-    Packed,
-    Pooled,
-    Residual,
-    Tied,
-    averages,
-    chords,
-    hums,
-    layer,
-    made,
-    resonances,
-    reviews,
-    scheduled,
-    sentences,
-    swapped,
-    waves,
-)
-from benchmarks.threads.trainings import Net, Training, cross
+from benchmarks.networks import Loop, Net, Own, cross, ours
+from benchmarks.threads.trainings import Training, case, wrong
 
+FRESH = 400
 ROWS = (6, 9, 10, 15, 35, 61, 112, 124, 140, 154, 182, 248, 251)
 MSE, CE, BITS = nn.MSELoss(), nn.CrossEntropyLoss(), nn.BCEWithLogitsLoss()
+
+
+# Data: n examples to train with and FRESH others
+
+
+def averages(n: int, K: int = 1, T: int = 20, m: int = 3, *, every: bool = False, draw=torch.randn, noise: float = 0.0):
+    """Standardised leaky averages of the inputs, of the last frame or of every frame."""
+    torch.manual_seed(n + T)
+    x, mix = draw((n + FRESH, T, m)).float(), F.normalize(torch.randn(m, K), dim=0)
+    states = [torch.zeros(n + FRESH, K)]
+    for frame in x.unbind(1):
+        states.append(0.8 * states[-1] + frame @ mix)
+    y = torch.stack(states[1:], 1) if every else states[-1]
+    y = (y - y.flatten(0, -2).mean(0)) / y.flatten(0, -2).std(0)
+    return x, (y + noise * torch.randn_like(y)) / math.sqrt(1 + noise**2)
+
+
+def hums(n: int, shares=(1.0, 1.0, 1.0), T: int = 24, m: int = 2, noise: float = 0.5):
+    """Sines of random phase with noise; the class is the frequency."""
+    torch.manual_seed(n + T + 1)
+    labels = torch.multinomial(torch.tensor(shares), n + FRESH, True)
+    angles = (0.25 + 0.45 * labels)[:, None, None] * torch.arange(T)[:, None] + 6.3 * torch.rand(n + FRESH, 1, m)
+    return torch.sin(angles) + noise * torch.randn(n + FRESH, T, m), labels
+
+
+def waves(n: int, T: int = 30, noise: float = 0.0):
+    """A sine of random frequency and phase, and its next number at every frame."""
+    torch.manual_seed(n + T + 2)
+    rate, phase = 0.3 + 0.5 * torch.rand(n + FRESH, 1), 6.3 * torch.rand(n + FRESH, 1)
+    z = (torch.sin(rate * torch.arange(T + 1) + phase) + noise * torch.randn(n + FRESH, T + 1))[..., None]
+    return z[:, :-1], z[:, 1:]
+
+
+def resonances(n: int, T: int = 40):
+    """An autoregressive process of order 2, and its next number; the best error is 0.05, the last number's 0.3."""
+    torch.manual_seed(n + T + 3)
+    z = [torch.randn(n + FRESH, 1), torch.randn(n + FRESH, 1)]
+    for _ in range(T + 40):
+        z.append(1.6 * z[-1] - 0.9 * z[-2] + 0.235 * torch.randn(n + FRESH, 1))
+    z = torch.stack(z[-T - 1 :], 1)
+    return z[:, :-1], z[:, 1:]
+
+
+def reviews(n: int, V: int = 50, T: int = 20):
+    """Ids of words (N, T), and whether most of them are good words."""
+    torch.manual_seed(n + T + 4)
+    ids, worth = torch.randint(0, V, (n + FRESH, T)), torch.randn(V)
+    return ids, (worth[ids].sum(1) > 0).long()
+
+
+def sentences(n: int, T: int = 30):
+    """Letters of random sentences of a small grammar, and the next letters (N, T); 0 is a space."""
+    torch.manual_seed(n + T + 5)
+    nouns, verbs, pieces = ["cat", "bird", "teacher", "river", "moon"], ["sees", "follows", "likes", "hides"], []
+    for _ in range(n + FRESH):
+        a, b, c, start = (int(torch.randint(k, ())) for k in (5, 4, 5, 12))
+        text = 3 * f"the {nouns[a]} {verbs[b]} the {nouns[c]} and "
+        pieces.append([ord(letter) - 96 if letter != " " else 0 for letter in text[start : start + T + 1]])
+    ids = torch.tensor(pieces)
+    return ids[:, :-1], ids[:, 1:]
+
+
+def chords(n: int, T: int = 24):
+    """A cycle of six chords of three of twelve keys, each held for two to four frames (a piece's tempo), and the next frame."""
+    torch.manual_seed(n + T + 6)
+    keys = torch.stack([torch.zeros(12).scatter_(0, torch.randperm(12)[:3], 1.0) for _ in range(6)])
+    tempo, start = torch.randint(2, 5, (n + FRESH, 1)), torch.randint(0, 24, (n + FRESH, 1))
+    frames = keys[(start + torch.arange(T + 1)) // tempo % 6]
+    return frames[:, :-1], frames[:, 1:]
+
+
+def swapped(data):
+    """Time first."""
+    return tuple(v.transpose(0, 1).contiguous() if v.dim() == 3 else v for v in data)
+
+
+# Networks, and trainings with them
+
+
+class Pooled(Net):
+    """Output of the mean of all states, or of their mean by learned attention."""
+
+    def __init__(self, *sizes: Any, attention: bool = False, **options: Any):
+        super().__init__(*sizes, **options)
+        self.score = nn.Linear(self.out.in_features, 1) if attention else None
+
+    def forward(self, x):
+        states = self.rnn(x)[0]
+        return self.out(states.mean(1) if self.score is None else (self.score(states).softmax(1) * states).sum(1))
+
+
+def coder(frames: int) -> Own:
+    """An encoder, and a decoder that unrolls its last state over some frames."""
+
+    def run(net, x):
+        h = net.encoder(x)[1]
+        return net.out(net.decoder(h[-1][:, None].expand(-1, frames, -1), h)[0])
+
+    encoder, decoder = nn.GRU(1, 32, batch_first=True), nn.GRU(32, 32, batch_first=True)
+    return Own(run, encoder=encoder, decoder=decoder, out=nn.Linear(32, 1))
+
+
+def made(data, model: nn.Module, loss, kind: Any = "Adam", rate: float = 1e-3, **more: Any):
+    """The training of a network on data; the last FRESH examples are fresh."""
+    error = wrong if isinstance(loss, nn.BCEWithLogitsLoss) else None
+    return case(model, data, loss, rate, kind, fresh=FRESH, error=error, **more)
+
+
+# The healthy trainings
 
 
 def h_relu_output():
@@ -83,7 +173,8 @@ def h_log_softmax():
 def h_classes_in_the_middle():
     """Outputs (N, K, T) of a class at every frame."""
     x, y = averages(800, every=True)
-    return made((x, (y[..., 0] > 0).long()), Frames("GRU", 3, 32, 2, every=True), CE, rate=2e-3)
+    model = Own(lambda own, x: own.net(x).mT, net=Net("GRU", 3, 32, 2, every=True))
+    return made((x, (y[..., 0] > 0).long()), model, CE, rate=2e-3)
 
 
 def h_many_labels():
@@ -100,7 +191,12 @@ def h_smoothed_weighted():
 
 def h_nine_to_one():
     """Classes of 9 : 1, with no weights; the initial state is a parameter."""
-    return made(hums(1500, (9.0, 1.0)), Begun("GRU", 2, 32, 2), CE, rate=3e-3)
+
+    def run(own, x):
+        return own.net.out(own.net.rnn(x, own.h0.expand(-1, len(x), -1).contiguous())[0][:, -1])
+
+    data = hums(1500, (9.0, 1.0))
+    return made(data, Own(run, net=Net("GRU", 2, 32, 2), h0=nn.Parameter(torch.zeros(1, 1, 32))), CE, rate=3e-3)
 
 
 def h_rare_events():
@@ -149,7 +245,7 @@ def h_one_cycle():
     data, model = averages(1000), Net("LSTM", 3, 32, 1)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     options = {"scheduler": torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=600)}
-    return made(data, model, MSE, optimizer, options=options, fit=scheduled)
+    return made(data, model, MSE, optimizer, options=options)
 
 
 def h_cosine():
@@ -157,7 +253,7 @@ def h_cosine():
     data, model = hums(800, noise=0.8), Net("GRU", 2, 32, 3)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     options = {"scheduler": torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 500), "clip_norm": 1.0}
-    return made(data, model, CE, optimizer, steps=500, options=options, fit=scheduled)
+    return made(data, model, CE, optimizer, steps=500, options=options)
 
 
 def h_small_data():
@@ -186,7 +282,11 @@ def h_packed():
         x, y = zip(*some, strict=True)
         return (pad_sequence(x, batch_first=True), torch.tensor([len(v) for v in x])), torch.stack(y)
 
-    model = Packed("GRU", 2, 32, 3)
+    def run(own, x, lengths):
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return own.net.out(own.net.rnn(packed)[1][-1])
+
+    model = Own(run, net=Net("GRU", 2, 32, 3))
     loader = DataLoader(pieces[:-FRESH], 32, shuffle=True, collate_fn=collate, drop_last=True)
     return Training(model, loader, None, CE, torch.optim.Adam(model.parameters(), 3e-3), collate(pieces[-FRESH:]))
 
@@ -231,12 +331,16 @@ def h_large_targets():
 def h_next_of_resonance():
     """The next number of an autoregressive process, time first."""
     data = swapped(resonances(600))
-    return made(data, layer("nn.LSTM", 1, 1, last=False), MSE, rate=5e-3, axis=1, steps=500)
+    return made(data, Net("LSTM", 1, 32, 1, every=True, batch_first=False), MSE, rate=5e-3, axis=1, steps=500)
 
 
 def h_next_letter():
     """The next letter of sentences, from a DataLoader; one matrix is both the embedding and the output."""
-    training = made(sentences(1000), Tied(27, 48), cross, rate=5e-3, options={"clip_norm": 1.0})
+    data, parts = sentences(1000), {"ids": nn.Embedding(27, 48), "out": nn.Linear(48, 27)}
+    model = Own(lambda net, x: net.out(net.rnn(net.ids(x))[0]), **parts, rnn=nn.LSTM(48, 48, batch_first=True))
+    nn.init.normal_(model.ids.weight, std=0.1)
+    model.out.weight = model.ids.weight
+    training = made(data, model, cross, rate=5e-3, options={"clip_norm": 1.0})
     loader = DataLoader(TensorDataset(training.x, training.y), 32, shuffle=True, drop_last=True)
     return replace(training, x=loader, y=None)
 
@@ -260,7 +364,17 @@ def h_noisy_forecast():
 def h_residual():
     """GRU layers with a LayerNorm and the input around each, in double precision."""
     x, y = averages(1000)
-    return made((x.double(), y.double()), Residual(3, 32, 1).double(), MSE, rate=2e-3, steps=300)
+
+    def run(net, x):
+        x = net.enter(x)
+        for layer, norm in zip(net.layers, net.norms, strict=True):
+            x = x + layer(norm(x))[0]
+        return net.out(x[:, -1])
+
+    ends = {"enter": nn.Linear(3, 32), "out": nn.Linear(32, 1)}
+    layers = nn.ModuleList(nn.GRU(32, 32, batch_first=True) for _ in range(3))
+    model = Own(run, **ends, layers=layers, norms=nn.ModuleList(nn.LayerNorm(32) for _ in range(3)))
+    return made((x.double(), y.double()), model.double(), MSE, rate=2e-3, steps=300)
 
 
 def h_batch_norm():
@@ -307,34 +421,39 @@ def h_reservoir():
 
 def h_time_first():
     """(T, N, m), of which the last frame has an output; four stacked GRU."""
-    return made(swapped(hums(800)), layer("nn.GRU", 2, 3, last=True, layers=4), CE, rate=3e-3, axis=1, steps=400)
+    return made(
+        swapped(hums(800)), Net("GRU", 2, 32, 3, num_layers=4, batch_first=False), CE, rate=3e-3, axis=1, steps=400
+    )
 
 
 def h_encoder_decoder():
     """The last 8 of 28 frames from the first 20."""
     z = waves(1000, T=28)[0]
-    return made((z[:, :20], z[:, 20:]), Coder(1, 32, 1, 8), MSE, rate=5e-3, steps=500)
+    return made((z[:, :20], z[:, 20:]), coder(8), MSE, rate=5e-3, steps=500)
 
 
 def h_auto_encoder():
     """A sequence again, from one state."""
     z = waves(1000, T=16)[0]
-    return made((z, z), Coder(1, 32, 1, 16), MSE, rate=5e-3, steps=500)
+    return made((z, z), coder(16), MSE, rate=5e-3, steps=500)
 
 
 def h_two_outputs():
     """A tuple of two outputs, the second of which the loss does not use."""
-    return made(averages(1000), Both("GRU", 3, 32, 2), MSE, rate=2e-3)
+    data, net = averages(1000), Net("GRU", 3, 32, 2)
+    return made(data, Own(lambda own, x: own.net(x).chunk(2, -1), net=net), MSE, rate=2e-3)
 
 
 def h_our_rhn():
     """A recurrent highway network of depth 4."""
-    return made(swapped(averages(800)), layer("rhn", 3, 1, last=True, layers=4), MSE, rate=3e-3, axis=1)
+    start = {"init": "orthogonal", "generator": torch.Generator().manual_seed(5)}
+    return made(swapped(averages(800)), ours("rhn", 3, 32, 1, depth=4, **start), MSE, rate=3e-3, axis=1)
 
 
 def h_our_dt_rnn():
     """A deep transition RNN of depth 3, a target at every frame."""
-    return made(swapped(waves(500)), layer("dt-rnn", 1, 1, last=False, layers=3), MSE, rate=2e-3, axis=1)
+    start = {"init": "orthogonal", "generator": torch.Generator().manual_seed(5)}
+    return made(swapped(waves(500)), ours("dt-rnn", 1, 32, 1, every=True, depth=3, **start), MSE, rate=2e-3, axis=1)
 
 
 def judged(number: int) -> Training:

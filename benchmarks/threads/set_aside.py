@@ -5,40 +5,19 @@ tNNN(repaired) is thread NNN of threads.csv as its owner wrote it, scaled down, 
 Legend: N examples, T frames, K outputs or classes, V words.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.threads.trainings import (
-    Net,
-    Training,
-    case,
-    cross,
-    minibatches,
-    output_of,
-    threads,
-    windows,
-    wrong,
-    zipf,
-)
+from benchmarks.networks import Net, Own, cross, reader
+from benchmarks.threads.trainings import Training, case, relative, threads, windows, wrong, zipf
 
 MSE, CE, BCE = nn.MSELoss(), nn.CrossEntropyLoss(), nn.BCELoss()
 
 
-class Of(nn.Module):
-    """Parts by name and forward(self, *inputs) of them."""
-
-    def __init__(self, run, **parts):
-        super().__init__()
-        self.run = run
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, *inputs):
-        return self.run(self, *inputs)
-
-
-def cell(m: int, n: int, step) -> Of:
+def cell(m: int, n: int, step) -> Own:
     """States (N, T, n) of a cell written by hand: step(i, f, g, c) gives c of the next frame, gates before their functions."""
 
     def run(net, x):
@@ -50,12 +29,7 @@ def cell(m: int, n: int, step) -> Of:
             states.append(h)
         return torch.stack(states, 1)
 
-    return Of(run, gates=nn.Linear(m + n, 4 * n))
-
-
-def off(model, x, y) -> Tensor:
-    """Squared error relative to the mean's."""
-    return (model(x).reshape(y.shape) - y).square().sum() / (y - y.mean(0)).square().sum()
+    return Own(run, gates=nn.Linear(m + n, 4 * n))
 
 
 def waves(N: int, T: int, m: int = 1, noise: float = 0.05) -> Tensor:
@@ -74,7 +48,7 @@ def chain(N: int, T: int, V: int, sure: float = 0.9) -> Tensor:
 
 def letters(V: int, kind: str, units: int, **options) -> nn.Module:
     """A model of texts: logits of the next letter at every letter."""
-    return nn.Sequential(nn.Embedding(V, 16), Net(kind, 16, units, V, every=True, **options))
+    return reader(kind, V, units, V, embedding=16, every=True, **options)
 
 
 def adding(N: int, T: int) -> tuple[Tensor, Tensor]:
@@ -103,9 +77,9 @@ def misread(model, x, y) -> float:
     return sum(len(a) != len(b) or bool((a != b).any()) for a, b in zip(read, y, strict=True)) / len(y)
 
 
-def listener(kind: str, units: int = 32) -> Of:
+def listener(kind: str, units: int = 32) -> Own:
     """A bidirectional layer under CTC."""
-    return Of(lambda net, x: net.net(x).transpose(0, 1), net=Net(kind, 6, units, 6, every=True, bidirectional=True))
+    return Own(lambda net, x: net.net(x).transpose(0, 1), net=Net(kind, 6, units, 6, every=True, bidirectional=True))
 
 
 def t191(repaired: bool) -> Training:
@@ -116,7 +90,7 @@ def t191(repaired: bool) -> Training:
     memory = torch.randn(96, 30) * 10.0 ** torch.randint(-38, 39, (96, 30))
     if not repaired:
         lstm.gates.weight.data.copy_(memory)
-    model = Of(lambda net, x: net.out(net.lstm(x)[:, -1]), lstm=lstm, out=nn.Linear(24, 4))
+    model = Own(lambda net, x: net.out(net.lstm(x)[:, -1]), lstm=lstm, out=nn.Linear(24, 4))
     return case(model, (x, y), CE, 5e-3, steps=300)
 
 
@@ -131,12 +105,12 @@ def t192(repaired: bool) -> Training:
         return net.out(net.decoder(net.embed(x[:, T:]), code if repaired else torch.zeros_like(code))[0])
 
     parts = {"embed": nn.Embedding(V + 1, 24), "encoder": nn.GRU(24, 64, batch_first=True)}
-    model = Of(run, **parts, decoder=nn.GRU(24, 64, batch_first=True), out=nn.Linear(64, V))
+    model = Own(run, **parts, decoder=nn.GRU(24, 64, batch_first=True), out=nn.Linear(64, V))
     return case(model, (torch.cat([x, F.pad(y[:, :-1], (1, 0), value=V)], 1), y), cross, 5e-3, steps=700)
 
 
 def t193(repaired: bool) -> Training:
-    """Of a bidirectional layer the last frame is read, where the backward half has seen one frame."""
+    """Own a bidirectional layer the last frame is read, where the backward half has seen one frame."""
     N, T, K, m = 1400, 50, 5, 6
     y = torch.randint(K, (N,))
     x = 0.7 * torch.randn(N, T, m)
@@ -146,7 +120,7 @@ def t193(repaired: bool) -> Training:
         states = net.lstm(x)[0]
         return net.out(torch.cat([states[:, -1, :32], states[:, 0, 32:]], 1) if repaired else states[:, -1])
 
-    model = Of(run, lstm=nn.LSTM(m, 32, batch_first=True, bidirectional=True), out=nn.Linear(64, K))
+    model = Own(run, lstm=nn.LSTM(m, 32, batch_first=True, bidirectional=True), out=nn.Linear(64, K))
     return case(model, (x, y), CE, 3e-3, steps=400)
 
 
@@ -161,7 +135,7 @@ def t194(repaired: bool) -> Training:
         states, last = net.lstm(net.embed(x))[0], (x > 0).sum(1) - 1
         return net.out(states[torch.arange(len(x)), last if repaired else -1])
 
-    model = Of(run, embed=nn.Embedding(V + 1, 24), lstm=nn.LSTM(24, 32, batch_first=True), out=nn.Linear(32, K))
+    model = Own(run, embed=nn.Embedding(V + 1, 24), lstm=nn.LSTM(24, 32, batch_first=True), out=nn.Linear(32, K))
     return case(model, (x, y), CE, 5e-3, steps=400)
 
 
@@ -176,9 +150,9 @@ def t195(repaired: bool) -> Training:
         return net.out(states)
 
     def live(model, x, y):
-        return off(lambda v: torch.cat([model(part) for part in v.split(32)]), x, y)
+        return relative(lambda x, y: y.mean(0))(lambda v: torch.cat([model(part) for part in v.split(32)]), x, y)
 
-    model = Of(run, state=None, gru=nn.GRU(1, 32, batch_first=True), out=nn.Linear(32, 1))
+    model = Own(run, state=None, gru=nn.GRU(1, 32, batch_first=True), out=nn.Linear(32, 1))
     return case(model, (x, x.cumsum(1) / 3.5), MSE, 5e-3, fresh=384, error=live, steps=600)
 
 
@@ -197,10 +171,7 @@ def t197(repaired: bool) -> Training:
     y = (x[:, :6].sum(1) > 2.5).float()
     model = nn.Sequential(Net("LSTM", 1, 32, 1), nn.Sigmoid() if repaired else nn.Softmax(1))
 
-    def missed(model, x, y):
-        return wrong(model, x, y, 0.5)
-
-    return case(model, (x, y), BCE, 5e-3, error=missed, steps=600)
+    return case(model, (x, y), BCE, 5e-3, error=partial(wrong, threshold=0.5), steps=600)
 
 
 def t198(repaired: bool) -> Training:
@@ -211,10 +182,8 @@ def t198(repaired: bool) -> Training:
     def binary(output, y):
         return F.binary_cross_entropy(output.clamp(1e-7, 1 - 1e-7), y)
 
-    def missed(model, x, y):
-        return wrong(model, x, y, 0.5)
-
-    return case(model, (z[:, :-1], (z[:, -1] > 0).float()), binary, 1e-2, error=missed, steps=500)
+    data = z[:, :-1], (z[:, -1] > 0).float()
+    return case(model, data, binary, 1e-2, error=partial(wrong, threshold=0.5), steps=500)
 
 
 def t199(repaired: bool) -> Training:
@@ -223,7 +192,7 @@ def t199(repaired: bool) -> Training:
     y = x[:, :, :1].mean(1) * 10**0.5 + 1.5 * torch.randn(600, 1)
     drop = nn.Dropout(0.5 if repaired else 0.0)
     model = nn.Sequential(drop, Net("LSTM", 4, 4, 1) if repaired else Net("LSTM", 4, 64, 1, num_layers=3))
-    return case(model, (x, y), MSE, 3e-3, error=off, steps=600)
+    return case(model, (x, y), MSE, 3e-3, steps=600)
 
 
 def t200(repaired: bool) -> Training:
@@ -235,7 +204,7 @@ def t200(repaired: bool) -> Training:
 
     net = Net("LSTM", 24, 32, 6, every=True, bidirectional=True)
     return case(
-        Of(run, conv=nn.Conv1d(6, 24, 3, padding=1), net=net), spoken(1700), ctc, 5e-3, error=misread, steps=500
+        Own(run, conv=nn.Conv1d(6, 24, 3, padding=1), net=net), spoken(1700), ctc, 5e-3, error=misread, steps=500
     )
 
 
@@ -248,7 +217,7 @@ def t201(repaired: bool) -> Training:
     def missed(model, x, y):
         return (model(x).argmax(-1) != y)[y > 0].float().mean()
 
-    model = nn.Sequential(nn.Embedding(V, 24), Net("LSTM", 24, 32, K, every=True, bidirectional=True))
+    model = reader("LSTM", V, 32, K, embedding=24, every=True, bidirectional=True)
     return case(model, (x, y), cross, 2e-3, error=missed, steps=10 * (30 if repaired else 5))
 
 
@@ -263,7 +232,7 @@ def t202(repaired: bool) -> Training:
             h, c = net.cell(v, (h, c) if repaired else (h.data.clone(), c.data.clone()))
         return net.out(h)
 
-    model = Of(run, embed=nn.Embedding(30, 16), cell=nn.LSTMCell(16, 32), out=nn.Linear(32, 2))
+    model = Own(run, embed=nn.Embedding(30, 16), cell=nn.LSTMCell(16, 32), out=nn.Linear(32, 2))
     return case(model, (x, y), CE, 5e-3, steps=500)
 
 
@@ -279,7 +248,7 @@ def t203(repaired: bool) -> Training:
 
     parts = {"embed": nn.Embedding(V, 24), "ask": nn.Embedding(T, 32), "gru": nn.GRU(24, 32, batch_first=True)}
     data = (torch.cat([x, at], 1), x.gather(1, at)[:, 0])
-    return case(Of(run, **parts, out=nn.Linear(64, V)), data, CE, 5e-3, steps=700)
+    return case(Own(run, **parts, out=nn.Linear(64, V)), data, CE, 5e-3, steps=700)
 
 
 def t204(repaired: bool) -> Training:
@@ -295,8 +264,8 @@ def t204(repaired: bool) -> Training:
         return net.out((weights * states).sum(1))
 
     lstm = nn.LSTM(16, 16, batch_first=True, bidirectional=True)
-    model = Of(run, embed=nn.Embedding(V, 16), lstm=lstm, attention=nn.Linear(48, 1), out=nn.Linear(32, 8))
-    return case(model, (x, table[relation]), MSE, 3e-3, error=off, steps=300)
+    model = Own(run, embed=nn.Embedding(V, 16), lstm=lstm, attention=nn.Linear(48, 1), out=nn.Linear(32, 8))
+    return case(model, (x, table[relation]), MSE, 3e-3, steps=300)
 
 
 def t205(repaired: bool) -> Training:
@@ -305,8 +274,8 @@ def t205(repaired: bool) -> Training:
     def step(i, f, g, c):
         return c + (i.sigmoid() * g.tanh() if repaired else i.sigmoid() + g.tanh())
 
-    model = Of(lambda net, x: net.out(net.lstm(x)[:, -1]), lstm=cell(2, 24, step), out=nn.Linear(24, 1))
-    return case(model, adding(2400, 30), MSE, 5e-3, error=off, steps=600)
+    model = Own(lambda net, x: net.out(net.lstm(x)[:, -1]), lstm=cell(2, 24, step), out=nn.Linear(24, 1))
+    return case(model, adding(2400, 30), MSE, 5e-3, steps=600)
 
 
 def t206(repaired: bool) -> Training:
@@ -315,8 +284,8 @@ def t206(repaired: bool) -> Training:
     def step(i, f, g, c):
         return (f if repaired else i).sigmoid() * c + i.sigmoid() * g.tanh()
 
-    model = Of(lambda net, x: net.out(net.lstm(x)[:, -1]), lstm=cell(2, 24, step), out=nn.Linear(24, 1))
-    return case(model, adding(2400, 50), MSE, 5e-3, error=off, steps=600)
+    model = Own(lambda net, x: net.out(net.lstm(x)[:, -1]), lstm=cell(2, 24, step), out=nn.Linear(24, 1))
+    return case(model, adding(2400, 50), MSE, 5e-3, steps=600)
 
 
 def t207(repaired: bool) -> Training:
@@ -333,7 +302,7 @@ def t207(repaired: bool) -> Training:
         return torch.stack(outputs, 1)
 
     cells = [nn.LSTMCell(8, 32), nn.LSTMCell(32, 32)]
-    model = Of(run, cells=nn.ModuleList(cells) if repaired else cells, out=nn.Linear(32, 8))
+    model = Own(run, cells=nn.ModuleList(cells) if repaired else cells, out=nn.Linear(32, 8))
     return case(model, (text[:, :-1], text[:, 1:]), cross, 5e-3, steps=500)
 
 
@@ -347,7 +316,7 @@ def t208(repaired: bool) -> Training:
         states = net.lstm(x)[0] if repaired else torch.func.functional_call(net.lstm, copy, (x,))[0]
         return net.out(states[:, -1])
 
-    return case(Of(run, lstm=lstm, out=nn.Linear(16, 1)), (z[:, :-1], z[:, -1]), MSE, 5e-3, error=off, steps=600)
+    return case(Own(run, lstm=lstm, out=nn.Linear(16, 1)), (z[:, :-1], z[:, -1]), MSE, 5e-3, steps=600)
 
 
 def t209(repaired: bool) -> Training:
@@ -361,20 +330,7 @@ def t210(repaired: bool) -> Training:
     """At each epoch the rate is multiplied by 5, the threshold of clipping, instead of 0.97."""
     text = chain(1680, 12, 10)
 
-    def own(training):
-        torch.manual_seed(0)
-        losses = []
-        while len(losses) < training.steps:
-            for a, b in minibatches(training.x, training.y, training.batch_size):
-                training.optimizer.zero_grad()
-                losses.append(training.loss_fn(output_of(training, a), b))
-                losses[-1].backward()
-                nn.utils.clip_grad_norm_(training.model.parameters(), 5.0)
-                training.optimizer.step()
-                scheduler.step()
-        return [v.item() for v in losses]
-
-    training = case(letters(10, "GRU", 48), (text[:, :-1], text[:, 1:]), cross, 2e-3, steps=400, fit=own)
+    training = case(letters(10, "GRU", 48), (text[:, :-1], text[:, 1:]), cross, 2e-3, steps=400)
     scheduler = torch.optim.lr_scheduler.StepLR(training.optimizer, 40, 0.97 if repaired else 5.0)
     training.options |= {"scheduler": scheduler, "clip_norm": 5.0}
     return training
@@ -384,7 +340,14 @@ def t211(repaired: bool) -> Training:
     """Adam with a weight decay of 0.01."""
     text = chain(2000, 12, 12)
     how = {"weight_decay": 0.0 if repaired else 1e-2}
-    return case(letters(12, "LSTM", 48), (text[:, :-1], text[:, 1:]), cross, 5e-3, steps=700, how=how)
+    return case(
+        letters(12, "LSTM", 48),
+        (text[:, :-1], text[:, 1:]),
+        cross,
+        5e-3,
+        steps=700,
+        how=how,
+    )
 
 
 def t212(repaired: bool) -> Training:
@@ -398,7 +361,7 @@ def t212(repaired: bool) -> Training:
 
     shuffled = torch.arange(1600) if repaired else torch.randperm(1600)
     x, y = (torch.cat(parts) for parts in zip(cut(shuffled), cut(torch.arange(1600, 2001)), strict=True))
-    return case(Net("LSTM", 6, 32, 1), (x, y), MSE, 5e-3, fresh=392, error=off, steps=500)
+    return case(Net("LSTM", 6, 32, 1), (x, y), MSE, 5e-3, fresh=392, steps=500)
 
 
 def t213(repaired: bool) -> Training:
@@ -414,7 +377,7 @@ def t214(repaired: bool) -> Training:
     t = torch.randint(20, (1500, 1)) + torch.arange(9)
     z = torch.stack([1.0 + t % 10, 10.0 - (t + 3) % 10], 2)
     model = nn.Sequential(Net("LSTM", 2, 48, 2), nn.Identity() if repaired else nn.Softmax(1))
-    return case(model, (z[:, :-1], z[:, -1]), MSE, 5e-3, "RMSprop", error=off, steps=600)
+    return case(model, (z[:, :-1], z[:, -1]), MSE, 5e-3, "RMSprop", steps=600)
 
 
 def t215(repaired: bool) -> Training:
@@ -425,7 +388,13 @@ def t215(repaired: bool) -> Training:
         return cross(output, y) * (1 if repaired else y.shape[1])
 
     return case(
-        letters(8, "LSTM", 32), (text[:, :-1], text[:, 1:]), summed, 1.0, "SGD", steps=250, how={"momentum": 0.9}
+        letters(8, "LSTM", 32),
+        (text[:, :-1], text[:, 1:]),
+        summed,
+        1.0,
+        "SGD",
+        steps=250,
+        how={"momentum": 0.9},
     )
 
 
@@ -473,7 +442,7 @@ def t220(repaired: bool) -> Training:
 
     encoder = nn.GRU(24, 48, batch_first=True, bidirectional=True)
     parts = {"embed": nn.Embedding(9, 24), "encoder": encoder, "code": nn.Linear(96, 16), "start": nn.Linear(16, 48)}
-    model = Of(run, **parts, decoder=nn.GRU(24, 48, batch_first=True), out=nn.Linear(48, 8))
+    model = Own(run, **parts, decoder=nn.GRU(24, 48, batch_first=True), out=nn.Linear(48, 8))
     return case(model, (x, x), cross, 5e-3, steps=700)
 
 

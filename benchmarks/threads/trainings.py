@@ -1,4 +1,4 @@
-"""A training as its owner writes it, a plain loop that runs it, and the data and networks that several cases share.
+"""A training as its owner writes it, its plain loop, and the data and errors that several cases share.
 
     training = Training(model, x, y, nn.MSELoss(), torch.optim.Adam(model.parameters(), 1e-3), test=(x_new, y_new))
     losses = fit(training)              # the plain loop, of the model itself
@@ -11,11 +11,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from benchmarks.networks import minibatches, output_of, train
 
 
 @dataclass
@@ -33,7 +35,7 @@ class Training:
     steps: int = 600
     batch_size: int = 32
     options: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of check: clip_norm, scheduler, batch_axis."""
+    """Further arguments of check: clip_norm, scheduler (of every step), batch_axis."""
     fit: "Callable[[Training], list[float]] | None" = None
     """Its owner's own loop, if the error is in it; None: `fit`."""
     error: Callable[[nn.Module], float] | None = None
@@ -83,38 +85,12 @@ def fit(training: Training, seed: int = 0) -> list[float]:
     if training.fit is not None:
         return training.fit(training)
     torch.manual_seed(seed)
-    losses, model, clip_norm = [], training.model, training.options.get("clip_norm")
-    axis = training.options.get("batch_axis", 0)
-    while len(losses) < training.steps:
-        for x, y in (
-            training.x if training.y is None else minibatches(training.x, training.y, training.batch_size, axis)
-        ):
-            training.optimizer.zero_grad()
-            loss = training.loss_fn(output_of(training, x), y)
-            loss.backward()
-            if clip_norm is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-            training.optimizer.step()
-            losses.append(loss.item())
-            if len(losses) == training.steps or not math.isfinite(losses[-1]):
-                return losses
-    return losses
-
-
-def output_of(training: Training, x: Any) -> Tensor:
-    """The prediction of the model, as `gersgorin.check` takes it."""
-    output = training.model(*x) if isinstance(x, tuple | list) else training.model(x)
-    if (predict := training.options.get("predict")) is not None:
-        return predict(output)
-    return output[0] if isinstance(output, tuple) else output
-
-
-def minibatches(x: Tensor, y: Tensor, size: int, axis: int = 0):
-    """Yield the minibatches of one epoch."""
-    size = min(size, x.shape[axis])
-    for rows in torch.randperm(x.shape[axis]).split(size):
-        if len(rows) == size:
-            yield x.index_select(axis, rows), y.index_select(axis if y.shape[:2] == x.shape[:2] else 0, rows)
+    model, options, epoch = training.model, training.options, lambda: training.x  # a DataLoader
+    if training.y is not None:
+        epoch = partial(minibatches, training.x, training.y, training.batch_size, options.get("batch_axis", 0))
+    how = {name: options.get(name) for name in ("clip_norm", "scheduler")}
+    loop = train(model, epoch, training.loss_fn, training.optimizer, **how)
+    return [loss for loss, *_ in islice(loop, training.steps)]
 
 
 @torch.no_grad()
@@ -124,7 +100,7 @@ def error(training: Training) -> float:
     if training.error is not None:
         return training.error(model)
     x, y = training.test
-    output = output_of(training, x)
+    output = output_of(model, x)
     if y.is_floating_point():
         value = (output.reshape(y.shape) - y).square().sum() / (y - y.flatten(0, -2).mean(0)).square().sum()
     else:
@@ -134,28 +110,19 @@ def error(training: Training) -> float:
     return value.item() if math.isfinite(value.item()) else math.inf
 
 
-class Net(nn.Module):
-    """A recurrent layer of torch.nn with batch_first=True and a linear output of its last frame, or of every frame."""
-
-    def __init__(self, kind: str, inputs: int, units: int, outputs: int, *, every: bool = False, **options: Any):
-        super().__init__()
-        self.rnn = getattr(nn, kind)(inputs, units, batch_first=True, **options)
-        self.out, self.every = nn.Linear(units * (1 + self.rnn.bidirectional), outputs), every
-
-    def forward(self, x: Tensor) -> Tensor:
-        states = self.rnn(x)[0]
-        return self.out(states if self.every else states[:, -1])
-
-
-def cross(output: Tensor, y: Tensor) -> Tensor:
-    """Cross entropy of logits (..., K) and classes (...)."""
-    return F.cross_entropy(output.flatten(0, -2), y.flatten())
-
-
 def wrong(model: nn.Module, x: Tensor, y: Tensor, threshold: float = 0.0) -> Tensor:
     """Share of outputs (..., K) on the wrong side of a threshold, relative to the best constant's of each unit."""
     share = y.flatten(0, -2).mean(0)
     return ((model(x) > threshold) != (y > 0.5)).float().mean() / torch.minimum(share, 1 - share).mean()
+
+
+def relative(guess: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Any, Tensor, Tensor], float]:
+    """Squared error of a model's outputs, divided by that of a guess from x and y."""
+
+    def error(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> float:
+        return ((model(x).reshape(y.shape) - y).square().sum() / (guess(x, y) - y).square().sum()).item()
+
+    return error
 
 
 def zipf(words: int, *shape: int) -> Tensor:
