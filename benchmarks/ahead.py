@@ -30,12 +30,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits
-from torch import nn
 
-from benchmarks.judge import LOSSES, left, optimizer_of, trained
-from benchmarks.networks import Net, ours
+from benchmarks.judge import LOSSES, left, network_of, optimizer_of, trained
 from benchmarks.rows import append, known
+from benchmarks.tasks import digits, of_last_frames
 from gersgorin.checking.forecast import LIKELY
 from gersgorin.checking.forecast import forecast as forecast_of
 from gersgorin.training.training import Training
@@ -43,11 +41,6 @@ from gersgorin.training.training import Training
 TABLE, LAST, ASKED = Path(__file__).parent / "ahead.csv", 100, 5
 PARTS = {"tenth": 0.09, "third": 0.3}  # of the steps
 STARTS = {"rhn": "scaled", "dt-rnn": "orthogonal"}
-
-
-def of_last_frames(output, y):
-    """Cross-entropy of the last frames, as many as y (N, frames) has."""
-    return F.cross_entropy(output[:, -y.shape[1] :].flatten(0, 1), y.flatten())
 
 
 def pulses(g, n: int, frames: int, channels: int, rate: float):
@@ -96,9 +89,8 @@ def data_of(task: str, g: torch.Generator, n: int, lag: int):
         x[:, :ASKED], x[:, -ASKED:] = y, 5
         return x, y, of_last_frames, False
     if task in ("digits", "permuted_digits"):
-        (images, y), pixels = load_digits(return_X_y=True), torch.randperm(lag, generator=g)
-        x = torch.tensor(images / 16).float()[:, pixels if task == "permuted_digits" else range(lag), None]
-        return x, torch.tensor(y), "cross-entropy", True
+        (x, y), pixels = digits(), torch.randperm(lag, generator=g)
+        return (x[:, pixels] if task == "permuted_digits" else x)[:, :lag, None], y, "cross-entropy", True
     return marked(task, g, n, lag)
 
 
@@ -106,15 +98,7 @@ def built(row: dict):
     """(Network, x, y, name of the loss or its function, optimiser, axis of the examples, clip norm or None) of a row."""
     g = torch.Generator().manual_seed(int(row["seed"]))
     x, y, loss, last = data_of(row["task"], g, int(row["examples"]), int(row["lag"]))
-    torch.manual_seed(int(row["seed"]))
-    symbols, kind, layers = not x.is_floating_point(), row["network"], int(row["layers"])
-    parts = [nn.Embedding(int(x.max()) + 1, 8)] if symbols else []  # drawn first
-    sizes = 8 if symbols else x.shape[-1], int(row["units"]), y.shape[-1] if y.is_floating_point() else int(y.max()) + 1
-    if kind in STARTS:
-        parts.append(ours(kind, *sizes, every=not last, time=1, depth=layers, init=STARTS[kind]))
-    else:
-        parts.append(Net(kind, *sizes, every=not last, num_layers=layers))
-    model = nn.Sequential(*parts)
+    model = network_of(row, x, y, last, 1, init=STARTS.get(row["network"]))
     return model, x, y, loss, optimizer_of(row, model), 0, float(row["clip"]) if row["clip"] else None
 
 

@@ -26,8 +26,10 @@ import torch.nn.functional as F
 from torch import nn
 
 import gersgorin
+from benchmarks import tasks
 from benchmarks.networks import Net, cross, minibatches, ours, train
 from benchmarks.rows import append, known
+from rhn.cells import CELLS
 
 HERE = Path(__file__).parent
 EXAMPLES, BATCH, WINDOW, LAST, WORKS = 1000, 32, 32, 50, 0.9
@@ -53,31 +55,21 @@ LOSSES = {
 # Tasks: a generator -> inputs (T, B, m), targets (T, B, ...) or (B, ...), loss, whether the last frame alone has an output
 
 
-def _marked_sum(g, frames):
-    x = torch.rand(frames, EXAMPLES, 2, generator=g)
-    x[..., 1] = 0
-    half = frames // 2
-    first, second = (torch.randint(low, low + half, (EXAMPLES,), generator=g) for low in (0, half))
-    x[first, range(EXAMPLES), 1] = x[second, range(EXAMPLES), 1] = 1
-    return x, first, second
-
-
-def adding(g):
+def adding(g, frames: int = 30):
     """The sum of two marked numbers of 30."""
-    x = _marked_sum(g, 30)[0]
-    return x, x.prod(-1).sum(0)[:, None], "mse", True
+    return *tasks.adding(g, frames, EXAMPLES, axis=0), "mse", True
 
 
 def long_adding(g):
     """The adding problem over 100 frames."""
-    x = _marked_sum(g, 100)[0]
-    return x, x.prod(-1).sum(0)[:, None], "mse", True
+    return adding(g, 100)
 
 
 def multiplication(g):
     """The product of two marked numbers of 40."""
-    x, first, second = _marked_sum(g, 40)
-    return x, (x[first, range(EXAMPLES), 0] * x[second, range(EXAMPLES), 0])[:, None], "mse", True
+    x = torch.rand(40, EXAMPLES, 2, generator=g)
+    at = tasks.mark(x.transpose(0, 1), g)
+    return x, x[at, torch.arange(EXAMPLES), 0].prod(0)[:, None], "mse", True
 
 
 def recall(g):
@@ -177,12 +169,9 @@ def chorales(g):
 
 def digits(g):
     """Handwritten digits, pixel by pixel."""
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    chosen = torch.randperm(len(data.target), generator=g)[:EXAMPLES]
-    x = torch.tensor(data.images / 16).float().reshape(-1, 64)[chosen]
-    return x.T[..., None].contiguous(), torch.tensor(data.target)[chosen], "cross-entropy", True
+    x, y = tasks.digits()
+    chosen = torch.randperm(len(y), generator=g)[:EXAMPLES]
+    return x[chosen].T[..., None].contiguous(), y[chosen], "cross-entropy", True
 
 
 def optimizer_of(row: dict, model: nn.Module) -> torch.optim.Optimizer:
@@ -191,21 +180,28 @@ def optimizer_of(row: dict, model: nn.Module) -> torch.optim.Optimizer:
     return kind(model.parameters(), lr=float(row["learning_rate"]), **options)
 
 
+def network_of(row: dict, x, y, last: bool, time: int, **start) -> nn.Module:
+    """The network of a row, drawn from its seed; symbols x have an embedding of eight. time: axis of the frames."""
+    torch.manual_seed(int(row["seed"]))
+    symbols, kind, layers = not x.is_floating_point(), row["network"].removeprefix("nn."), int(row["layers"])
+    parts = [nn.Embedding(int(x.max()) + 1, 8)] if symbols else []
+    sizes = 8 if symbols else x.shape[-1], int(row["units"]), y.shape[-1] if y.is_floating_point() else int(y.max()) + 1
+    if kind in CELLS:
+        parts.append(ours(kind, *sizes, every=not last, time=time, depth=layers, **start))
+    else:
+        parts.append(Net(kind, *sizes, every=not last, num_layers=layers, batch_first=bool(time)))
+    return nn.Sequential(*parts)
+
+
 def built(row: dict):
     """(Network, x, y, name of the loss, optimiser, axis of the examples) of a row."""
     x, y, loss, last = globals()[row["task"]](torch.Generator().manual_seed(int(row["seed"])))
-    outputs = int(y.max()) + 1 if loss == "cross-entropy" else y.shape[-1]
-    torch.manual_seed(int(row["seed"]))
-    sizes, layers, first = (x.shape[-1], int(row["units"]), outputs), int(row["layers"]), row["batch_first"] == "True"
-    if row["network"].startswith("nn."):
-        kind = row["network"].removeprefix("nn.")
-        model = Net(kind, *sizes, every=not last, num_layers=layers, batch_first=first)
-    else:
-        start = {"init": row["start"], "generator": torch.Generator().manual_seed(int(row["seed"]))}
-        model = ours(row["network"], *sizes, every=not last, depth=layers, **start)
+    first = row["batch_first"] == "True"
     if first:
         x, y = x.transpose(0, 1), y if last else y.transpose(0, 1)
-    return model, x, y, loss, optimizer_of(row, model), 0 if first else 1
+    start = {"init": row["start"], "generator": torch.Generator().manual_seed(int(row["seed"]))}
+    model = network_of(row, x, y, last, int(first), **start)
+    return model, x, y, loss, optimizer_of(row, model), 1 - first
 
 
 def trained(

@@ -33,6 +33,7 @@ import gersgorin
 from benchmarks import plateau_table as table
 from benchmarks.networks import minibatches
 from benchmarks.rows import append
+from benchmarks.tasks import mark
 from gersgorin.checking import cure as search
 from gersgorin.checking.reach import measure_reach
 from gersgorin.checking.starts import MEMORY, OUTPUT_BIAS, starts
@@ -76,13 +77,9 @@ def _own(kind: str, T: int, g: torch.Generator, examples: int = table.EXAMPLES):
         x[rows, 0, symbol] = 1
         return x, symbol, F.cross_entropy, 2
     if kind == "product":
-        x, product = torch.rand(examples, T, 2, generator=g), torch.ones(examples)
-        x[..., 1] = 0
-        for low in (0, T // 2):
-            at = torch.randint(low, low + T // 2, (examples,), generator=g)
-            x[rows, at, 1] = 1
-            product = product * x[rows, at, 0]
-        return x, product[:, None], F.mse_loss, 1
+        x = torch.rand(examples, T, 2, generator=g)
+        at = mark(x, g)
+        return x, x[rows, at, 0].prod(0)[:, None], F.mse_loss, 1
     if kind == "order":
         x, order = torch.randint(2, 6, (examples, T), generator=g), torch.zeros(examples, dtype=torch.long)
         for k, low in enumerate((T // 10, T // 2)):
@@ -101,13 +98,9 @@ def _own(kind: str, T: int, g: torch.Generator, examples: int = table.EXAMPLES):
             x[rows, low + torch.randint(0, T // 5, (examples,), generator=g), channel] += 3
         return x, channels[0], F.cross_entropy, 3
     if kind == "vectors":
-        x, difference = torch.randn(examples, T, 3, generator=g), torch.zeros(examples, 2)
-        x[..., 2] = 0
-        for low, sign in ((0, 1), (T // 2, -1)):
-            at = low + torch.randint(0, T // 2, (examples,), generator=g)
-            x[rows, at, 2] = 1
-            difference += sign * x[rows, at, :2]
-        return x, difference, F.mse_loss, 2
+        x = torch.randn(examples, T, 3, generator=g)
+        first, second = mark(x, g)
+        return x, x[rows, first, :2] - x[rows, second, :2], F.mse_loss, 2
     x, bits = torch.zeros(examples, T, 2), torch.randint(0, 2, (examples, 2), generator=g)
     x[:, :2, 0], x[:, 2:, 1] = 2.0 * bits - 1, 1
     return x, bits.sum(1) % 2, F.cross_entropy, 2

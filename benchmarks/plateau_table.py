@@ -32,6 +32,7 @@ import torch
 import torch.nn.functional as F
 
 import gersgorin
+from benchmarks import tasks
 from benchmarks.networks import Net, minibatches, train
 from benchmarks.rows import append
 from gersgorin.plotting.figure import DASHED, Block, compose
@@ -49,28 +50,17 @@ def data_of(task: str, seed: int):
     g = torch.Generator().manual_seed(seed)
     kind, _, length = task.partition("-")
     if kind == "adding":
-        T, rows = int(length), torch.arange(EXAMPLES)
-        x = torch.rand(EXAMPLES, T, 2, generator=g)
-        x[..., 1] = 0
-        for low in (0, T // 2):
-            x[rows, torch.randint(low, low + T // 2, (EXAMPLES,), generator=g), 1] = 1
-        return x, x.prod(-1).sum(1, keepdim=True), F.mse_loss, False, 1, 70_000, (torch.optim.Adam, 2e-3)
+        x, y = tasks.adding(g, EXAMPLES, int(length))
+        return x, y, F.mse_loss, False, 1, 70_000, (torch.optim.Adam, 2e-3)
     if kind == "copy":
         T = int(length)
         symbols = torch.randint(1, 9, (EXAMPLES, 10), generator=g)
         ids = torch.zeros(EXAMPLES, T + 20, dtype=torch.long)
         ids[:, :10], ids[:, T + 9 :] = symbols, 9
-        return F.one_hot(ids, 10).float(), symbols, _of_frames, True, 10, 16_000, (torch.optim.RMSprop, 5e-4)
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    x = torch.tensor(found.images / 16).float().reshape(-1, 64, 1)
+        return F.one_hot(ids, 10).float(), symbols, tasks.of_last_frames, True, 10, 16_000, (torch.optim.RMSprop, 5e-4)
+    x, y = tasks.digits()
     x = x[:, torch.randperm(64, generator=torch.Generator().manual_seed(0))] if length else x
-    return x, torch.tensor(found.target), F.cross_entropy, False, 10, 16_000, (torch.optim.Adam, 2e-3)
-
-
-def _of_frames(output, y):
-    return F.cross_entropy(output[:, -10:].flatten(0, 1), y.flatten())
+    return x[..., None], y, F.cross_entropy, False, 10, 16_000, (torch.optim.Adam, 2e-3)
 
 
 def network(kind: str, inputs: int, outputs: int, parameters: int, every_frame: bool) -> Net:
