@@ -6,20 +6,17 @@ On a CPU both do the same arithmetic, and the stack only must not cost anything;
 import torch
 
 from analysis import lesion
-from benchmarks.registry import benchmark
+from benchmarks.registry import on_both
 from rhn.data import chorales
 from rhn.models import PolyphonicModel
 
 DEPTH, UNITS = 6, 262  # 900,000 parameters
 
 
-@benchmark(
-    f"lesions of an RHN n={UNITS} depth={DEPTH} over the training chorales, one stack",
-    "the same networks one by one",
-    0.9,
-    pairs=3,
-    devices=("cpu", "cuda"),
-)
+NAME = f"lesions of an RHN n={UNITS} depth={DEPTH} over the training chorales, one stack"
+
+
+@on_both(NAME, "the same networks one by one", 0.9, pairs=3)
 def _(device):
     pieces = chorales().train
     generator = torch.Generator().manual_seed(0)

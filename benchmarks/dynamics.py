@@ -31,17 +31,13 @@ def has_original() -> bool:
     return importlib.util.find_spec("FixedPointFinderTorch") is not None
 
 
-ORIGINAL = " and its own code" if has_original() else ""
+FINDER = f"fixed-point-finder: its published procedure (Adam on q){' and its own code' * has_original()}"
+HYPEROPT = "lyapunov-hyperopt: its published procedure"
 
 
 for n, floor in ((15, 3.0), (63, 1.0)):
 
-    @benchmark(
-        f"27 fixed points of a tanh RNN n={n} from {STARTS} starts",
-        f"fixed-point-finder: its published procedure (Adam on q){ORIGINAL}",
-        floor,
-        pairs=5,
-    )
+    @benchmark(f"27 fixed points of a tanh RNN n={n} from {STARTS} starts", FINDER, floor, pairs=5)
     def _(device, n=n):
         (rnn, starts), x = three_bits(n, STARTS), torch.zeros(3, dtype=torch.float64)
         others = [fixed_points_by_adam, *[original_fixed_points] * has_original()]
@@ -49,22 +45,18 @@ for n, floor in ((15, 3.0), (63, 1.0)):
 
 
 for n, T in ((64, 200), (256, 50)):
-
-    @benchmark(
+    name, other = (
         f"all Lyapunov exponents of a tanh RNN n={n} T={T}",
-        "lyapunov-hyperopt: its published procedure (closed form or autograd, QR each step)",
-        pairs=5,
+        f"{HYPEROPT} (closed form or autograd, QR each step)",
     )
+
+    @benchmark(name, other, pairs=5)
     def _(device, n=n, T=T):
         rnn, x = torch.nn.RNN(8, n, dtype=torch.float64), torch.randn(T, 8, dtype=torch.float64)
         others = exponents_by_autograd, exponents_by_diagonals
         return (lambda: lyapunov(rnn, x)), *((lambda f=f: f(rnn, x)) for f in others)
 
-    @benchmark(
-        f"10 Lyapunov exponents of a GRU n={n} T={T}",
-        "lyapunov-hyperopt: its published procedure (autograd, QR each step)",
-        pairs=3,
-    )
+    @benchmark(f"10 Lyapunov exponents of a GRU n={n} T={T}", f"{HYPEROPT} (autograd, QR each step)", pairs=3)
     def _(device, n=n, T=T):
         rnn, x = torch.nn.GRU(8, n, dtype=torch.float64), torch.randn(T, 8, dtype=torch.float64)
         return (lambda: lyapunov(rnn, x, 10)), (lambda: exponents_by_autograd(rnn, x, 10))

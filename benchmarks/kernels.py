@@ -2,7 +2,7 @@
 
 import torch
 
-from benchmarks.registry import benchmark
+from benchmarks.registry import benchmark, on_both
 from rhn.cells import GRU, LSTM, RHN, CellMasks
 
 SIZES = (  # n, depth, T, B, m, the promised ratio to the loop
@@ -28,14 +28,9 @@ def training(module, x, **options):
 
 
 for n, depth, T, B, m, floor in SIZES:
+    pairs = 3 if n > 500 else 7
 
-    @benchmark(
-        f"RHN kernel n={n} depth={depth} T={T} B={B}",
-        "the plain autograd loop",
-        floor,
-        pairs=3 if n > 500 else 7,
-        devices=("cpu", "cuda"),
-    )
+    @on_both(f"RHN kernel n={n} depth={depth} T={T} B={B}", "the plain autograd loop", floor, pairs=pairs)
     def _(device, n=n, depth=depth, T=T, B=B, m=m):
         x = torch.rand(T, B, m, device=device)
         ours, loop = RHN(m, n, depth, device=device), RHN(m, n, depth, kernel="reference", device=device)
@@ -44,11 +39,7 @@ for n, depth, T, B, m, floor in SIZES:
 
 for n, depth, T, B, m, _ in (size for size in SIZES if size[:2] in ((20, 4), (262, 6), (215, 1))):
 
-    @benchmark(
-        f"RHN kernel n={n} depth={depth} T={T} B={B}",
-        "nn.LSTM of equal recurrent parameters",
-        devices=("cpu", "cuda"),
-    )
+    @on_both(f"RHN kernel n={n} depth={depth} T={T} B={B}", "nn.LSTM of equal recurrent parameters")
     def _(device, n=n, depth=depth, T=T, B=B, m=m):
         units = round((depth * 2 * n * n / 4) ** 0.5)
         x = torch.rand(T, B, m, device=device)
@@ -64,12 +55,7 @@ for T, B, m, n in ((200, 32, 2, 64), (60, 32, 88, 128), (35, 20, 200, 200), (100
             return training(ours(m, n), x), training(theirs(m, n), x)
 
 
-@benchmark(
-    "RHN kernel with dropout masks n=200 depth=5 T=35 B=20",
-    "the plain autograd loop with the same masks",
-    1.2,
-    devices=("cpu", "cuda"),
-)
+@on_both("RHN kernel with dropout masks n=200 depth=5 T=35 B=20", "the plain autograd loop with the same masks", 1.2)
 def _(device, n=200, depth=5, T=35, B=20):
     x, generator = torch.rand(T, B, n, device=device), torch.Generator(device).manual_seed(0)
     draw = lambda *shape: torch.empty(shape, device=device).bernoulli_(0.75, generator=generator) / 0.75  # noqa: E731

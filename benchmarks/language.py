@@ -3,13 +3,14 @@
 Random tokens: no step's work depends on them. Every step is whole: forward, backward, norm, update, with the paper's dropout.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.registry import benchmark
+from benchmarks.registry import benchmark, on_both
 from rhn.data.text import TextCorpus, Vocabulary
 from rhn.models.dropout import draw_masks
 from rhn.presets import preset
@@ -42,30 +43,37 @@ def ours(config: LanguageConfig, words: int, device: str, seeds: tuple[int, ...]
     return run
 
 
-def plain(config: LanguageConfig, words: int, device: str):
-    """The same by the book: the equation as a loop, autograd, torch's cross-entropy, clipping and SGD."""
-    model = build_model(config, words).to(device)
-    for cell in model.cells:
-        cell.kernel = "reference"
+def by_hand(config: LanguageConfig, words: int, device: str, model: nn.Module, read: Callable[..., tuple]):
+    """So many steps by the book: autograd, torch's cross-entropy, clipping and SGD; read(tokens, state) gives logits and state."""
     optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    tokens = torch.randint(words, (config.window + 1, config.batch_size), device=device)
-    generator, states = torch.Generator(device).manual_seed(0), None
+    tokens, state = torch.randint(words, (config.window + 1, config.batch_size), device=device), None
 
     def run():
-        nonlocal states
+        nonlocal state
         for _ in range(WINDOWS):
-            reading = model(tokens[:-1], states, draw_masks(model, tokens[:-1], config.dropout, generator))
-            loss = (
-                F.cross_entropy(reading.logits.flatten(0, 1), tokens[1:].flatten(), reduction="sum") / tokens.shape[1]
-            )
+            logits, state = read(tokens[:-1], state)
+            loss = F.cross_entropy(logits.flatten(0, 1), tokens[1:].flatten(), reduction="sum") / tokens.shape[1]
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm)
             optimizer.step()
-            states = tuple(s.detach() for s in reading.states)
+            state = tuple(s.detach() for s in state)
         return loss.item()
 
     return run
+
+
+def plain(config: LanguageConfig, words: int, device: str):
+    """The same steps of our model with its equation as a loop."""
+    model, generator = build_model(config, words).to(device), torch.Generator(device).manual_seed(0)
+    for cell in model.cells:
+        cell.kernel = "reference"
+
+    def read(tokens, states):
+        reading = model(tokens, states, draw_masks(model, tokens, config.dropout, generator))
+        return reading.logits, reading.states
+
+    return by_hand(config, words, device, model, read)
 
 
 class PlainLSTM(nn.Module):
@@ -85,23 +93,8 @@ def lstm(config: LanguageConfig, words: int, device: str):
     """The same steps of `PlainLSTM` with as many parameters as our model, or a few less."""
     most, E = sum(p.numel() for p in build_model(config, words).parameters()), config.hidden_size
     hidden = max(h for h in range(1, 4 * E) if words * (E + h + 1) + 4 * h * (E + h + 2) <= most)
-    model, state = PlainLSTM(words, E, hidden, config.drop_output).to(device), None
-    optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    tokens = torch.randint(words, (config.window + 1, config.batch_size), device=device)
-
-    def run():
-        nonlocal state
-        for _ in range(WINDOWS):
-            logits, state = model(tokens[:-1], state)
-            loss = F.cross_entropy(logits.flatten(0, 1), tokens[1:].flatten(), reduction="sum") / tokens.shape[1]
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm)
-            optimizer.step()
-            state = tuple(s.detach() for s in state)
-        return loss.item()
-
-    return run
+    model = PlainLSTM(words, E, hidden, config.drop_output).to(device)
+    return by_hand(config, words, device, model, model)
 
 
 SMALL = replace(preset("ptb-depth-5"), hidden_size=200)
@@ -117,9 +110,7 @@ def small_lstm(device: str):
     return ours(SMALL, 10_000, device), lstm(SMALL, 10_000, device)
 
 
-@benchmark(
-    "language model step, ptb-sota", "a plain autograd loop", floor=1.2, pairs=3, full=True, devices=("cpu", "cuda")
-)
+@on_both("language model step, ptb-sota", "a plain autograd loop", floor=1.2, pairs=3, full=True)
 def sota(device: str):
     return ours(preset("ptb-sota"), 10_000, device), plain(preset("ptb-sota"), 10_000, device)
 

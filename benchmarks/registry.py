@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -36,6 +37,9 @@ def benchmark(name: str, against: str, floor: float = 1.0, **options):
         return prepare
 
     return enrol
+
+
+on_both = partial(benchmark, devices=("cpu", "cuda"))
 
 
 @dataclass(frozen=True)

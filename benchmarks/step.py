@@ -5,7 +5,7 @@ import functools
 import torch
 from torch import nn
 
-from benchmarks.registry import benchmark
+from benchmarks.registry import benchmark, on_both
 from rhn.data import chorales
 from rhn.models import PolyphonicModel
 from rhn.presets import preset
@@ -15,7 +15,6 @@ from rhn.training.ensemble import Ensemble, build_model
 from rhn.training.optimizers import SGD, gradient_norm
 
 WORDS = 10_000
-both = ("cpu", "cuda")
 
 
 def graphed(run):
@@ -36,9 +35,7 @@ def on(device: str, run):
     return graphed(run) if device == "cuda" else run
 
 
-@benchmark(
-    "clipping and SGD of ptb-sota's 23 million weights", "torch's clip_grad_norm_ and SGD (foreach)", 0.95, devices=both
-)
+@on_both("clipping and SGD of ptb-sota's 23 million weights", "torch's clip_grad_norm_ and SGD (foreach)", 0.95)
 def update(device: str):
     stack = Ensemble.of([build_model(preset("ptb-sota"), WORDS)], device)
     gradients = {name: 1e-3 * torch.randn_like(w) for name, w in stack.weights.items()}

@@ -8,7 +8,6 @@ Legend: N examples, T frames, m inputs, K outputs or classes, V words.
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.networks import Loop, Net, Own, cross, minibatches, reader
-from benchmarks.threads.trainings import Training, case, relative, threads, windows, wrong, zipf
+from benchmarks.threads.trainings import Training, case, relative, threads, windows, wrong, wrong_probabilities, zipf
 
 
 class Cells(nn.LSTMCell):
@@ -128,13 +127,11 @@ def t09(repaired: bool) -> Training:
     bits, flips = torch.randint(2, (3000,)).float(), torch.rand(3000) < 0.05
     for t in range(2, 3000):
         bits[t] = bits[t - 2] if flips[t] else 1 - bits[t - 2]
-    net, data = (
+    model, data = (
         nn.Sequential(Net("LSTM", 1, 4, 1), nn.Sigmoid() if repaired else nn.Softmax(1)),
         windows(bits[:, None], 3),
     )
-    return case(
-        net, data, nn.BCELoss(), 0.05, "Adagrad", error=partial(wrong, threshold=0.5), steps=800, batch_size=256
-    )
+    return case(model, data, nn.BCELoss(), 0.05, "Adagrad", error=wrong_probabilities, steps=800, batch_size=256)
 
 
 def t11(repaired: bool) -> Training:
@@ -153,15 +150,8 @@ def t13(repaired: bool) -> Training:
     y = x[:, -3:].sum(1) @ torch.randn(3, 1)
     model = Net("LSTM", 3, 64, 1)
     model.out = nn.Sequential(nn.Dropout(0.3), model.out)
-    return case(
-        model,
-        (x, y / y.std() if repaired else 20000 + 1500 * y),
-        nn.L1Loss(),
-        8e-4,
-        "SGD",
-        how={"momentum": 0.9},
-        steps=800,
-    )
+    y = y / y.std() if repaired else 20000 + 1500 * y
+    return case(model, (x, y), nn.L1Loss(), 8e-4, "SGD", how={"momentum": 0.9}, steps=800)
 
 
 def t15(repaired: bool) -> Training:
@@ -222,7 +212,7 @@ def t27(repaired: bool) -> Training:
     front = F.pad(text, (48, 0))
     x = front if repaired else front.gather(1, (torch.arange(60) + (front == 0).sum(1, True)) % 60)
     model = reader("LSTM", 50, 32, 1).append(nn.Sigmoid())
-    return case(model, (x, y.float().unsqueeze(1)), nn.BCELoss(), error=partial(wrong, threshold=0.5))
+    return case(model, (x, y.float().unsqueeze(1)), nn.BCELoss(), error=wrong_probabilities)
 
 
 def t29(repaired: bool) -> Training:
@@ -366,9 +356,7 @@ def t53(repaired: bool) -> Training:
     y = (torch.arange(500) % 100 >= 50).float().view(-1, 1, 1).expand(-1, 6, 1)
     x = torch.randn(500, 6, 64) + (0.5 * y if repaired else 0)
     model = nn.Sequential(Net("LSTM", 64, 64, 1, every=True), nn.Sigmoid())
-    return case(
-        model, (x, y), nn.BCELoss(), 1e-3, "RMSprop", error=partial(wrong, threshold=0.5), steps=300, batch_size=16
-    )
+    return case(model, (x, y), nn.BCELoss(), 1e-3, "RMSprop", error=wrong_probabilities, steps=300, batch_size=16)
 
 
 def t55(repaired: bool) -> Training:

@@ -263,9 +263,8 @@ def h_small_data():
 
 def h_200_examples():
     """200 examples, minibatches of 16, gradients clipped at 1."""
-    return made(
-        waves(200), Net("LSTM", 1, 24, 1, every=True), MSE, rate=5e-3, batch_size=16, options={"clip_norm": 1.0}
-    )
+    data, model = waves(200), Net("LSTM", 1, 24, 1, every=True)
+    return made(data, model, MSE, rate=5e-3, batch_size=16, options={"clip_norm": 1.0})
 
 
 def h_four_lstms():
@@ -311,9 +310,8 @@ def h_one_hot():
 
 def h_counts():
     """Counts 0 to 9 as they are."""
-    return made(
-        averages(1000, m=2, draw=partial(torch.randint, 0, 10)), Net("GRU", 2, 32, 1), MSE, rate=3e-3, steps=800
-    )
+    data = averages(1000, m=2, draw=partial(torch.randint, 0, 10))
+    return made(data, Net("GRU", 2, 32, 1), MSE, rate=3e-3, steps=800)
 
 
 def h_unscaled():
@@ -380,9 +378,8 @@ def h_residual():
 def h_batch_norm():
     """BatchNorm of the last state."""
     data, rnn = hums(1000), Net("GRU", 2, 32, 32)
-    return made(
-        data, nn.Sequential(rnn, nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.1), nn.Linear(32, 3)), CE, rate=3e-3
-    )
+    model = nn.Sequential(rnn, nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.1), nn.Linear(32, 3))
+    return made(data, model, CE, rate=3e-3)
 
 
 def h_relu_rnn():
@@ -406,9 +403,8 @@ def h_lstm_cell():
 
 def h_truncated():
     """A GRUCell in a loop over 60 frames that is cut every 20."""
-    return made(
-        averages(500, T=60, every=True), Loop("GRUCell", 3, 24, 1, cut=20, every=True), MSE, rate=5e-3, steps=200
-    )
+    data = averages(500, T=60, every=True)
+    return made(data, Loop("GRUCell", 3, 24, 1, cut=20, every=True), MSE, rate=5e-3, steps=200)
 
 
 def h_reservoir():
@@ -421,9 +417,8 @@ def h_reservoir():
 
 def h_time_first():
     """(T, N, m), of which the last frame has an output; four stacked GRU."""
-    return made(
-        swapped(hums(800)), Net("GRU", 2, 32, 3, num_layers=4, batch_first=False), CE, rate=3e-3, axis=1, steps=400
-    )
+    data, model = swapped(hums(800)), Net("GRU", 2, 32, 3, num_layers=4, batch_first=False)
+    return made(data, model, CE, rate=3e-3, axis=1, steps=400)
 
 
 def h_encoder_decoder():

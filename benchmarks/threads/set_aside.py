@@ -5,14 +5,12 @@ tNNN(repaired) is thread NNN of threads.csv as its owner wrote it, scaled down, 
 Legend: N examples, T frames, K outputs or classes, V words.
 """
 
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.networks import Net, Own, cross, reader
-from benchmarks.threads.trainings import Training, case, relative, threads, windows, wrong, zipf
+from benchmarks.threads.trainings import Training, case, relative, threads, windows, wrong_probabilities, zipf
 
 MSE, CE, BCE = nn.MSELoss(), nn.CrossEntropyLoss(), nn.BCELoss()
 
@@ -171,7 +169,7 @@ def t197(repaired: bool) -> Training:
     y = (x[:, :6].sum(1) > 2.5).float()
     model = nn.Sequential(Net("LSTM", 1, 32, 1), nn.Sigmoid() if repaired else nn.Softmax(1))
 
-    return case(model, (x, y), BCE, 5e-3, error=partial(wrong, threshold=0.5), steps=600)
+    return case(model, (x, y), BCE, 5e-3, error=wrong_probabilities, steps=600)
 
 
 def t198(repaired: bool) -> Training:
@@ -183,7 +181,7 @@ def t198(repaired: bool) -> Training:
         return F.binary_cross_entropy(output.clamp(1e-7, 1 - 1e-7), y)
 
     data = z[:, :-1], (z[:, -1] > 0).float()
-    return case(model, data, binary, 1e-2, error=partial(wrong, threshold=0.5), steps=500)
+    return case(model, data, binary, 1e-2, error=wrong_probabilities, steps=500)
 
 
 def t199(repaired: bool) -> Training:
@@ -203,9 +201,8 @@ def t200(repaired: bool) -> Training:
         return net.net(frames.transpose(1, 2)).transpose(0, 1)
 
     net = Net("LSTM", 24, 32, 6, every=True, bidirectional=True)
-    return case(
-        Own(run, conv=nn.Conv1d(6, 24, 3, padding=1), net=net), spoken(1700), ctc, 5e-3, error=misread, steps=500
-    )
+    model = Own(run, conv=nn.Conv1d(6, 24, 3, padding=1), net=net)
+    return case(model, spoken(1700), ctc, 5e-3, error=misread, steps=500)
 
 
 def t201(repaired: bool) -> Training:
@@ -339,15 +336,8 @@ def t210(repaired: bool) -> Training:
 def t211(repaired: bool) -> Training:
     """Adam with a weight decay of 0.01."""
     text = chain(2000, 12, 12)
-    how = {"weight_decay": 0.0 if repaired else 1e-2}
-    return case(
-        letters(12, "LSTM", 48),
-        (text[:, :-1], text[:, 1:]),
-        cross,
-        5e-3,
-        steps=700,
-        how=how,
-    )
+    data, how = (text[:, :-1], text[:, 1:]), {"weight_decay": 0.0 if repaired else 1e-2}
+    return case(letters(12, "LSTM", 48), data, cross, 5e-3, steps=700, how=how)
 
 
 def t212(repaired: bool) -> Training:
@@ -387,15 +377,8 @@ def t215(repaired: bool) -> Training:
     def summed(output, y):
         return cross(output, y) * (1 if repaired else y.shape[1])
 
-    return case(
-        letters(8, "LSTM", 32),
-        (text[:, :-1], text[:, 1:]),
-        summed,
-        1.0,
-        "SGD",
-        steps=250,
-        how={"momentum": 0.9},
-    )
+    data, how = (text[:, :-1], text[:, 1:]), {"momentum": 0.9}
+    return case(letters(8, "LSTM", 32), data, summed, 1.0, "SGD", steps=250, how=how)
 
 
 def t216(repaired: bool) -> Training:

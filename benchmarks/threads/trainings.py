@@ -116,6 +116,11 @@ def wrong(model: nn.Module, x: Tensor, y: Tensor, threshold: float = 0.0) -> Ten
     return ((model(x) > threshold) != (y > 0.5)).float().mean() / torch.minimum(share, 1 - share).mean()
 
 
+def wrong_probabilities(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """The same of outputs that are probabilities."""
+    return wrong(model, x, y, 0.5)
+
+
 def relative(guess: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Any, Tensor, Tensor], float]:
     """Squared error of a model's outputs, divided by that of a guess from x and y."""
 
