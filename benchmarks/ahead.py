@@ -24,7 +24,6 @@ import csv
 import math
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.judge import LOSSES, left, network_of, optimizer_of, trained
-from benchmarks.rows import append, known
+from benchmarks.rows import fill
 from benchmarks.tasks import digits, of_last_frames
 from gersgorin.checking.forecast import LIKELY
 from gersgorin.checking.forecast import forecast as forecast_of
@@ -129,14 +128,6 @@ def ahead(row: dict) -> dict:
     return found
 
 
-def written(out: Path, run: Callable[[dict], dict]) -> None:
-    """Add the rows that a file does not have yet."""
-    done = known(out, "number")
-    for row in csv.DictReader(TABLE.open()):
-        if row["number"] not in done:
-            append(out, row | run(row))
-
-
 def report(runs: Path, forecasts: Path) -> str:
     """Numbers of forecasts that are decided, and of those that are right."""
     from sklearn.metrics import roc_auc_score
@@ -165,7 +156,7 @@ def main() -> None:
     if what == "report":
         print(report(*paths))
     else:
-        written(paths[0], {"run": whole, "forecast": ahead}[what])
+        fill(paths[0], ["number"], csv.DictReader(TABLE.open()), {"run": whole, "forecast": ahead}[what])
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from torch import nn
 import gersgorin
 from benchmarks import tasks
 from benchmarks.networks import Net, cross, minibatches, ours, train
-from benchmarks.rows import append, known
+from benchmarks.rows import fill
 from rhn.cells import CELLS
 
 HERE = Path(__file__).parent
@@ -318,17 +318,11 @@ def main() -> None:
         print(report([row for path in asked.out for row in csv.DictReader(path.open())]))
         return
     torch.set_num_threads(1)
-    (out,), end = asked.out, time.monotonic() + 60 * asked.minutes
-    done = known(out, "number")
-    run = {"forecasts": forecast, "cures": cured}[asked.what]
-    seconds = asked.seconds * (2 if asked.what == "cures" else 1)
+    number, count = asked.of
     with (HERE / f"judge_{asked.what}.csv").open() as cases:
-        for number, row in enumerate(csv.DictReader(cases)):
-            mine = number % asked.of[1] == asked.of[0] and str(number) not in done
-            if not mine or time.monotonic() > end:
-                continue
-            row = {"number": number} | row
-            append(out, row | run(row, seconds))
+        rows = [{"number": k} | row for k, row in enumerate(csv.DictReader(cases)) if k % count == number]
+    run, seconds = (cured, 2 * asked.seconds) if asked.what == "cures" else (forecast, asked.seconds)
+    fill(asked.out[0], ["number"], rows, partial(run, seconds=seconds), minutes=asked.minutes)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
     python -m benchmarks.memory_start search OUT.csv adding-200 --parameters 17300 --steps 2000 --seconds 1500
     python -m benchmarks.memory_start tasks OUT.csv --steps 2000      # tasks: as it is, and cured with and without the start
     python -m benchmarks.memory_start parts OUT.csv adding-60 --parameters 4500 --steps 1200 --seeds 0 1 2      # without `cure`
-    python -m benchmarks.memory_start rates OUT.csv adding-200 copy-200      # unevenness of the gradient after some steps
     python -m benchmarks.memory_start figure FIGURE.png      # eigenvalues, and what the gradient of each start sees
 
 Losses are relative to that of the best constant output. Trainings are those of `benchmarks.plateau_table`: 32 of 4,000 examples,
@@ -22,7 +21,6 @@ gradients clipped at norm 1. Its tasks keep their optimisers; those here take 64
 import argparse
 import copy
 import time
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -47,7 +45,7 @@ ORDERS = 1001, 1002
 OWN_RATE, DEFAULT_RATE = 2e-3, 1e-3  # of Adam in the first four tasks, in the last three
 SEEN = 40  # examples from which a linear memory is made
 LEAST = 1e-20  # share of a gradient in the figure
-RATE, RATES = 5e-4, (2e-3, 5e-4, 2e-4, 1e-4, 2e-5)  # of networks trained without `cure`; of looks at the gradient
+RATE = 5e-4  # of networks trained without `cure`
 
 
 def training_of(task: str, parameters: int | None = None, seed: int = 0):
@@ -217,25 +215,6 @@ def together(models: list, x, y, loss, optimizer, constant: float, steps: int) -
     return (torch.stack(losses[:steps][-table.LAST :]).mean(0) / constant).tolist()
 
 
-def rates(training, task: str, out: Path) -> None:
-    """Write the unevenness of the gradient of the start after some steps at several learning rates."""
-    loop, model = memory(training)
-    before = measure_reach(loop, model)
-    for rate in RATES:
-        own, found = copy.deepcopy(model), []
-        optimizer = training[4](own.parameters(), lr=rate)
-        for step, (x, y) in enumerate(islice(loop.data.stream(0), 240), 1):
-            optimizer.zero_grad()
-            loop.loss(own, x, y).backward()
-            nn.utils.clip_grad_norm_(own.parameters(), table.CLIP)
-            optimizer.step()
-            if step in (32, 64, 96, 240):
-                reach = measure_reach(loop, own)
-                found.append(f"{reach.unevenness:.2f} ({reach.seen})")
-        seen = f"{before.unevenness:.2f} ({before.seen})"
-        append(out, {"task": task, "rate": rate, "before": seen, "after": "; ".join(found)})
-
-
 def figure(file: Path) -> None:
     """Draw the eigenvalues of the start, and what the gradient of each start sees of the adding problem of 200 steps."""
     loop, model = memory(training_of("adding-200", 17_300))
@@ -261,7 +240,7 @@ def figure(file: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("search", "tasks", "parts", "rates", "figure"))
+    parser.add_argument("what", choices=("search", "tasks", "parts", "figure"))
     parser.add_argument("out", type=Path)
     parser.add_argument("task", nargs="*")
     parser.add_argument("--parameters", type=int)
@@ -283,8 +262,6 @@ def main() -> None:
         row = {"task": task, "seed": seed, "steps": asked.steps}
         if asked.what == "search":
             append(asked.out, row | cured(training, asked.steps, asked.seconds))
-        elif asked.what == "rates":
-            rates(training, task, asked.out)
         elif asked.what == "parts":
             every_part = parts(memory(training)[1], x, model)
             own = lambda q, optimizer=optimizer: optimizer(q, lr=RATE)  # noqa: E731

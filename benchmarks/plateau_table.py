@@ -25,7 +25,7 @@ import math
 import statistics
 import time
 from functools import partial
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 
 import torch
@@ -34,7 +34,7 @@ import torch.nn.functional as F
 import gersgorin
 from benchmarks import tasks
 from benchmarks.networks import Net, minibatches, train
-from benchmarks.rows import append
+from benchmarks.rows import fill
 from gersgorin.plotting.figure import DASHED, Block, compose
 from rhn.utils.figures import BLUE, ORANGE, save_figure
 
@@ -85,8 +85,9 @@ def constant_loss(x, y, loss, outputs: int) -> float:
     return float(torch.distributions.Categorical(probs=shares).entropy())
 
 
-def row_of(task: str, kind: str, seed: int, most: float) -> dict:
-    """One row of the table. most: trainings whose time a search has."""
+def row_of(row: dict, most: float) -> dict:
+    """What the table says of a task, a network and a seed. most: trainings whose time a search has."""
+    task, kind, seed = row["task"], row["network"], row["seed"]
     x, y, loss, every_frame, outputs, parameters, (optimizer_of, rate) = data_of(task, seed)
     torch.manual_seed(seed)
     model = network(kind, x.shape[-1], outputs, parameters, every_frame)
@@ -101,7 +102,7 @@ def row_of(task: str, kind: str, seed: int, most: float) -> dict:
     began = time.process_time()
     said = gersgorin.check(*training, **options, seconds=max(10.0, waited / 10))
     checked = time.process_time() - began
-    row = {"task": task, "network": kind, "seed": seed, "parameters": sum(p.numel() for p in model.parameters())}
+    row = {"parameters": sum(p.numel() for p in model.parameters())}
     row |= {"constant": constant, "given": given, "check": said.outcome, "probability": said.probability}
     row |= {"check_seconds": checked, "training_seconds": whole}
     if given < FREED:
@@ -177,19 +178,15 @@ def main() -> None:
     if asked.what == "clocks":
         clocks(asked.out)
         return
-    done = [*csv.DictReader(asked.out.open())] if asked.out.exists() else []
     if asked.what == "report":
-        print(report(done))
+        found = [*csv.DictReader(asked.out.open())]
+        print(report(found))
         if asked.figure:
-            picture([r for r in done if not r["task"].startswith("digits")], asked.figure)
+            picture([r for r in found if not r["task"].startswith("digits")], asked.figure)
         return
-    end, known = time.monotonic() + 3600 * asked.hours, {(r["task"], r["network"], r["seed"]) for r in done}
-    for seed in range(3):
-        for task in asked.only:
-            for kind in ("LSTM", "GRU", "RNN"):
-                if (task, kind, str(seed)) in known or time.monotonic() > end:
-                    continue
-                append(asked.out, row_of(task, kind, seed, asked.trainings), COLUMNS)
+    every = product(range(3), asked.only, ("LSTM", "GRU", "RNN"))
+    rows = [{"task": task, "network": kind, "seed": seed} for seed, task, kind in every]
+    fill(asked.out, COLUMNS[:3], rows, partial(row_of, most=asked.trainings), COLUMNS, minutes=60 * asked.hours)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 import gersgorin
-from benchmarks.rows import append, known
+from benchmarks.rows import fill
 from benchmarks.threads.trainings import Training, error, fit
 from gersgorin.plotting.figure import Block, compose
 from rhn.errors import RhnError
@@ -57,21 +57,19 @@ def checked(make: Callable[[], Training], seconds: float) -> dict:
     }
 
 
-def rows_of(kind: str, seconds: float, plain: bool):
-    """Yield (key, function that runs it) of a set."""
+def runs_of(kind: str, seconds: float, plain: bool) -> dict[str, Callable[[], dict]]:
+    """Of every training of a set by its key: the function that runs it."""
     module, judged = importlib.import_module(f"benchmarks.threads.{kind}"), partial(checked, seconds=seconds)
     judged = trained if plain else judged
     if kind == "healthy":
-        yield from ((name, partial(judged, make)) for name, make in module.HEALTHY.items())
-        return
+        return {name: partial(judged, make) for name, make in module.HEALTHY.items()}
     table = {int(row["number"]): row["cause"] for row in csv.DictReader((HERE / "threads.csv").open())}
-    for number, make in getattr(module, kind.upper()).items():
 
-        def run(number=number, make=make) -> dict:
-            repaired = trained(partial(make, True))["error"]
-            return {"truth": table[number], "repaired": repaired} | judged(partial(make, False))
+    def run(number: int, make: Callable[[bool], Training]) -> dict:
+        repaired = trained(partial(make, True))["error"]
+        return {"truth": table[number], "repaired": repaired} | judged(partial(make, False))
 
-        yield str(number), run
+    return {str(number): partial(run, number, make) for number, make in getattr(module, kind.upper()).items()}
 
 
 def trained(make: Callable[[], Training]) -> dict:
@@ -165,12 +163,11 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     path = Path(os.devnull) if options.plain else options.files[0]
-    done = known(path, "key")
     columns = ["key", "truth", "repaired"] * (options.kind != "healthy") or ["key"]
     columns += ["error", "outcome", "causes", "sure", "why", "cost"]
-    for key, run in rows_of(options.kind, options.seconds, options.plain):
-        if key not in done and (not options.only or key in options.only):
-            append(path, {"key": key} | run(), columns)
+    runs = runs_of(options.kind, options.seconds, options.plain)
+    rows = [{"key": key} for key in runs if not options.only or key in options.only]
+    fill(path, ["key"], rows, lambda row: runs[row["key"]](), columns)
 
 
 if __name__ == "__main__":
