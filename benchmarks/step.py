@@ -17,8 +17,10 @@ from rhn.training.optimizers import SGD, gradient_norm
 WORDS = 10_000
 
 
-def graphed(run):
-    """The same calls, recorded once and replayed."""
+def on(device: str, run):
+    """On a GPU the same calls as a CUDA graph, recorded once, as the trainings have it."""
+    if device != "cuda":
+        return run
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -28,11 +30,6 @@ def graphed(run):
     with torch.cuda.graph(graph):
         run()
     return graph.replay
-
-
-def on(device: str, run):
-    """On a GPU as a CUDA graph, as the trainings have it."""
-    return graphed(run) if device == "cuda" else run
 
 
 @on_both("clipping and SGD of ptb-sota's 23 million weights", "torch's clip_grad_norm_ and SGD (foreach)", 0.95)
