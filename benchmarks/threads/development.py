@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.networks import Loop, Net, Own, cross, minibatches, reader
-from benchmarks.threads.trainings import Training, case, relative, threads, windows, wrong, wrong_probabilities, zipf
+from benchmarks.threads.trainings import Training, case, share, squared, threads, windows, wrong, wrong_half, zipf
 
 
 class Cells(nn.LSTMCell):
@@ -39,11 +39,6 @@ class Cells(nn.LSTMCell):
             h = o.sigmoid() * self.activation(c)
             states.append(h)
         return torch.stack(states, 1)
-
-
-def share(guess: Tensor, y: Tensor) -> float:
-    """Share of wrong classes, divided by that of the best constant answer."""
-    return ((guess != y).float().mean() / (y != y.flatten().mode()[0]).float().mean()).item()
 
 
 def chain(N: int, T: int, V: int, back: int) -> Tensor:
@@ -131,7 +126,7 @@ def t09(repaired: bool) -> Training:
         nn.Sequential(Net("LSTM", 1, 4, 1), nn.Sigmoid() if repaired else nn.Softmax(1)),
         windows(bits[:, None], 3),
     )
-    return case(model, data, nn.BCELoss(), 0.05, "Adagrad", error=wrong_probabilities, steps=800, batch_size=256)
+    return case(model, data, nn.BCELoss(), 0.05, "Adagrad", error=wrong_half, steps=800, batch_size=256)
 
 
 def t11(repaired: bool) -> Training:
@@ -212,7 +207,7 @@ def t27(repaired: bool) -> Training:
     front = F.pad(text, (48, 0))
     x = front if repaired else front.gather(1, (torch.arange(60) + (front == 0).sum(1, True)) % 60)
     model = reader("LSTM", 50, 32, 1).append(nn.Sigmoid())
-    return case(model, (x, y.float().unsqueeze(1)), nn.BCELoss(), error=wrong_probabilities)
+    return case(model, (x, y.float().unsqueeze(1)), nn.BCELoss(), error=wrong_half)
 
 
 def t29(repaired: bool) -> Training:
@@ -315,7 +310,7 @@ def t43(repaired: bool) -> Training:
     x, model = zipf(60, 1400, 12), reader("LSTM", 60, 32, 1)
     if repaired:
         model.append(nn.Flatten(0))
-    return case(model, (x, 3 * torch.randn(60)[x].mean(1)), nn.MSELoss(), 3e-3, error=relative(lambda x, y: y.mean()))
+    return case(model, (x, 3 * torch.randn(60)[x].mean(1)), nn.MSELoss(), 3e-3)
 
 
 def t45(repaired: bool) -> Training:
@@ -356,7 +351,7 @@ def t53(repaired: bool) -> Training:
     y = (torch.arange(500) % 100 >= 50).float().view(-1, 1, 1).expand(-1, 6, 1)
     x = torch.randn(500, 6, 64) + (0.5 * y if repaired else 0)
     model = nn.Sequential(Net("LSTM", 64, 64, 1, every=True), nn.Sigmoid())
-    return case(model, (x, y), nn.BCELoss(), 1e-3, "RMSprop", error=wrong_probabilities, steps=300, batch_size=16)
+    return case(model, (x, y), nn.BCELoss(), 1e-3, "RMSprop", error=wrong_half, steps=300, batch_size=16)
 
 
 def t55(repaired: bool) -> Training:
@@ -368,7 +363,11 @@ def t55(repaired: bool) -> Training:
     series = torch.sin(t / 2) + torch.sin(t / 5) + 0.1 * torch.randn(2000) if repaired else series
     x, y = windows(((series - series.min()) / (series.max() - series.min()))[:, None], 8)
     model = nn.Sequential(nn.ReLU(), Net("LSTM", 8, 64, 1), nn.ReLU())
-    return case(model, (x.mT, y), nn.MSELoss(), error=relative(lambda x, y: x[:, 0, -1:]), steps=800, batch_size=10)
+
+    def repeated(model: nn.Module, x: Tensor, y: Tensor) -> float:
+        return squared(model(x), y, x[:, 0, -1:])
+
+    return case(model, (x.mT, y), nn.MSELoss(), error=repeated, steps=800, batch_size=10)
 
 
 def t57(repaired: bool) -> Training:

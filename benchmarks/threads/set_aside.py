@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.networks import Net, Own, cross, reader
-from benchmarks.threads.trainings import Training, case, relative, threads, windows, wrong_probabilities, zipf
+from benchmarks.threads.trainings import Training, case, squared, threads, windows, wrong_half, zipf
 
 MSE, CE, BCE = nn.MSELoss(), nn.CrossEntropyLoss(), nn.BCELoss()
 
@@ -148,7 +148,7 @@ def t195(repaired: bool) -> Training:
         return net.out(states)
 
     def live(model, x, y):
-        return relative(lambda x, y: y.mean(0))(lambda v: torch.cat([model(part) for part in v.split(32)]), x, y)
+        return squared(torch.cat([model(part) for part in x.split(32)]), y, y.mean(0))
 
     model = Own(run, state=None, gru=nn.GRU(1, 32, batch_first=True), out=nn.Linear(32, 1))
     return case(model, (x, x.cumsum(1) / 3.5), MSE, 5e-3, fresh=384, error=live, steps=600)
@@ -169,7 +169,7 @@ def t197(repaired: bool) -> Training:
     y = (x[:, :6].sum(1) > 2.5).float()
     model = nn.Sequential(Net("LSTM", 1, 32, 1), nn.Sigmoid() if repaired else nn.Softmax(1))
 
-    return case(model, (x, y), BCE, 5e-3, error=wrong_probabilities, steps=600)
+    return case(model, (x, y), BCE, 5e-3, error=wrong_half, steps=600)
 
 
 def t198(repaired: bool) -> Training:
@@ -181,7 +181,7 @@ def t198(repaired: bool) -> Training:
         return F.binary_cross_entropy(output.clamp(1e-7, 1 - 1e-7), y)
 
     data = z[:, :-1], (z[:, -1] > 0).float()
-    return case(model, data, binary, 1e-2, error=wrong_probabilities, steps=500)
+    return case(model, data, binary, 1e-2, error=wrong_half, steps=500)
 
 
 def t199(repaired: bool) -> Training:

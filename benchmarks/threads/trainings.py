@@ -102,12 +102,21 @@ def error(training: Training) -> float:
     x, y = training.test
     output = output_of(model, x)
     if y.is_floating_point():
-        value = (output.reshape(y.shape) - y).square().sum() / (y - y.flatten(0, -2).mean(0)).square().sum()
+        value = squared(output, y, y.mean() if y.dim() == 1 else y.flatten(0, -2).mean(0))
     else:
-        K = output.shape[-1] if output.dim() == y.dim() + 1 and output.shape[:-1] == y.shape else None
-        guess = output.argmax(-1 if K else 1)
-        value = (guess != y).float().mean() / (y.flatten() != y.flatten().mode()[0]).float().mean()
-    return value.item() if math.isfinite(value.item()) else math.inf
+        last = output.dim() == y.dim() + 1 and output.shape[:-1] == y.shape
+        value = share(output.argmax(-1 if last else 1), y)
+    return value if math.isfinite(value) else math.inf
+
+
+def squared(output: Tensor, y: Tensor, guess: Tensor) -> float:
+    """Squared error of outputs, divided by that of a guess."""
+    return ((output.reshape(y.shape) - y).square().sum() / (guess - y).square().sum()).item()
+
+
+def share(guess: Tensor, y: Tensor) -> float:
+    """Share of wrong classes, divided by that of the best constant answer."""
+    return ((guess != y).float().mean() / (y != y.flatten().mode()[0]).float().mean()).item()
 
 
 def wrong(model: nn.Module, x: Tensor, y: Tensor, threshold: float = 0.0) -> Tensor:
@@ -116,18 +125,9 @@ def wrong(model: nn.Module, x: Tensor, y: Tensor, threshold: float = 0.0) -> Ten
     return ((model(x) > threshold) != (y > 0.5)).float().mean() / torch.minimum(share, 1 - share).mean()
 
 
-def wrong_probabilities(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """The same of outputs that are probabilities."""
+def wrong_half(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """The same of probabilities, with a threshold of one half."""
     return wrong(model, x, y, 0.5)
-
-
-def relative(guess: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Any, Tensor, Tensor], float]:
-    """Squared error of a model's outputs, divided by that of a guess from x and y."""
-
-    def error(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> float:
-        return ((model(x).reshape(y.shape) - y).square().sum() / (guess(x, y) - y).square().sum()).item()
-
-    return error
 
 
 def zipf(words: int, *shape: int) -> Tensor:
