@@ -85,19 +85,23 @@ def constant_loss(x, y, loss, outputs: int) -> float:
     return float(torch.distributions.Categorical(probs=shares).entropy())
 
 
-def row_of(row: dict, most: float) -> dict:
-    """What the table says of a task, a network and a seed. most: trainings whose time a search has."""
-    task, kind, seed = row["task"], row["network"], row["seed"]
-    x, y, loss, every_frame, outputs, parameters, (optimizer_of, rate) = data_of(task, seed)
+def training_of(task: str, kind: str, seed: int):
+    """(model, x, y, loss, a function of the parameters that makes the optimiser, loss of the best constant output)."""
+    x, y, loss, every_frame, outputs, parameters, (optimizer, rate) = data_of(task, seed)
     torch.manual_seed(seed)
     model = network(kind, x.shape[-1], outputs, parameters, every_frame)
-    constant = constant_loss(x, y, loss, outputs)
+    return model, x, y, loss, partial(optimizer, lr=rate), constant_loss(x, y, loss, outputs)
+
+
+def row_of(row: dict, most: float) -> dict:
+    """What the table says of a task, a network and a seed. most: trainings whose time a search has."""
+    model, x, y, loss, optimizer_of, constant = training_of(row["task"], row["network"], row["seed"])
     start = {name: value.clone() for name, value in model.state_dict().items()}
     began, at = time.process_time(), time.monotonic()
-    given = trained(model, x, y, loss, optimizer_of(model.parameters(), lr=rate), CLIP, ORDERS[0]) / constant
+    given = trained(model, x, y, loss, optimizer_of(model.parameters()), CLIP, ORDERS[0]) / constant
     whole, waited = time.process_time() - began, time.monotonic() - at
     model.load_state_dict(start)
-    training = (model, x, y, loss, optimizer_of(model.parameters(), lr=rate))
+    training = (model, x, y, loss, optimizer_of(model.parameters()))
     options = {"steps": STEPS, "clip_norm": CLIP, "batch_axis": 0}
     began = time.process_time()
     said = gersgorin.check(*training, **options, seconds=max(10.0, waited / 10))
@@ -111,13 +115,11 @@ def row_of(row: dict, most: float) -> dict:
     found = gersgorin.cure(*training, **options, seconds=most * waited)
     row |= {"outcome": found.outcome, "changes": "; ".join(found.changes), "cure_seconds": time.process_time() - began}
     if found.changed:
-        weights = found.model.state_dict()
         again = []
         for order in ORDERS:
-            model.load_state_dict(weights)
-            again.append(
-                trained(model, x, y, loss, found.optimizer(model.parameters()), found.clip_norm, order) / constant
-            )
+            model.load_state_dict(found.model.state_dict())
+            how = found.optimizer(model.parameters()), found.clip_norm, order
+            again.append(trained(model, x, y, loss, *how) / constant)
         row["cured"] = " ".join(f"{value:.3g}" for value in again)
     return row
 
@@ -154,10 +156,8 @@ def picture(rows: list[dict], file: Path) -> None:
 
 def clocks(file: Path) -> None:
     """Check the GRU on the adding problem of 200 steps, and draw its losses and clocks."""
-    x, y, loss, every_frame, outputs, parameters, (optimizer_of, rate) = data_of("adding-200", 0)
-    torch.manual_seed(0)
-    model = network("GRU", x.shape[-1], outputs, parameters, every_frame)
-    optimizer = optimizer_of(model.parameters(), lr=rate)
+    model, x, y, loss, optimizer_of, _ = training_of("adding-200", "GRU", 0)
+    optimizer = optimizer_of(model.parameters())
     options = {"steps": STEPS, "clip_norm": CLIP, "batch_axis": 0, "name": "GRU, adding problem of 200 steps"}
     found = gersgorin.check(model, x, y, loss, optimizer, **options, seconds=1800)
     found.save(file)

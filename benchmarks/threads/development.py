@@ -58,22 +58,6 @@ def opinions(N: int, T: int, shortest: int | None = None) -> tuple[Tensor, Tenso
     return text, (value > value.median()).long()
 
 
-def translation(kind: str, T: int, V: int) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
-    """An encoder and decoder with attention, texts before their translations so far (N, 2T), translations."""
-
-    def forward(net: Own, x: Tensor) -> Tensor:
-        source, target = net.embedding(x).chunk(2, 1)
-        memory, state = net.encoder(source)
-        h = net.decoder(target, state)[0]
-        return net.out(torch.cat([h, (h @ memory.mT).softmax(2) @ memory], 2))
-
-    encoder, decoder = (getattr(nn, kind)(32, 64, batch_first=True) for _ in range(2))
-    source, table = torch.randint(1, V, (2400, T)), F.pad(1 + torch.randperm(V - 1), (1, 0))
-    target = table[source.flip(1)]
-    model = Own(forward, embedding=nn.Embedding(V, 32), encoder=encoder, decoder=decoder, out=nn.Linear(128, V))
-    return model, (torch.cat([source, F.pad(target[:, :-1], (1, 0))], 1), target)
-
-
 def t01(repaired: bool) -> Training:
     """The hidden state of an LSTM itself is the prediction: it stays in (-1, 1), the targets do not."""
     x = torch.randn(1400, 6, 10)
@@ -325,9 +309,20 @@ def t45(repaired: bool) -> Training:
 
 def t47(repaired: bool) -> Training:
     """SGD with rate 1 and a loss summed over the words of a sentence, tuned for an LSTM, drives a GRU."""
-    model, data = translation("GRU", 10, 11)
+
+    def forward(net: Own, x: Tensor) -> Tensor:
+        source, target = net.embedding(x).chunk(2, 1)
+        memory, state = net.encoder(source)
+        h = net.decoder(target, state)[0]
+        return net.out(torch.cat([h, (h @ memory.mT).softmax(2) @ memory], 2))
+
+    encoder, decoder = (nn.GRU(32, 64, batch_first=True) for _ in range(2))
+    source, table = torch.randint(1, 11, (2400, 10)), F.pad(1 + torch.randperm(10), (1, 0))
+    target = table[source.flip(1)]
+    x = torch.cat([source, F.pad(target[:, :-1], (1, 0))], 1)  # what was translated so far stands behind the source
+    model = Own(forward, embedding=nn.Embedding(11, 32), encoder=encoder, decoder=decoder, out=nn.Linear(128, 11))
     rate, optimizer = (1e-3, "Adam") if repaired else (1.0, "SGD")
-    return case(model, data, lambda output, y: 10 * cross(output, y), rate, optimizer)
+    return case(model, (x, target), lambda output, y: 10 * cross(output, y), rate, optimizer)
 
 
 def t49(repaired: bool) -> Training:
