@@ -16,17 +16,15 @@ from matplotlib.patches import Rectangle
 
 from gersgorin.plotting.figure import Block, colour_bar, compose
 from optim_study.protocol import LEARNING_RATES, SCHEMES
-from optim_study.results import Network, Row, by_network, range_words, study_about, study_title
+from optim_study.results import Network, Row, range_words, study_about, study_title
 from optim_study.shares import BELOW, DEVIATIONS
-from optim_study.swarm_plot import LABELS, colors_of
-from rhn.errors import InvalidInputError
+from optim_study.swarm_plot import COLORS, LABELS, networks_of
 from rhn.training.state import Objective
 from rhn.utils.figures import drawable, drawn
 from rhn.utils.wording import counted
 
 MARKERS = "os^Dv"
 NO_GATES = "P"  # symbol of cells without transform gates
-PANEL_INCHES = 2.3
 Symbols = dict[str, tuple[str, Any]]
 """Label -> (marker, the values of a row's field that it shows)."""
 SHAPES: Symbols = {scheme: (marker, (scheme,)) for scheme, marker in zip(SCHEMES, "o^Ds", strict=True)}
@@ -42,7 +40,7 @@ def plot_map(rows: Sequence[Row], *, loss: Objective = "train", about: str = "")
 
     Raises InvalidInputError without trials.
     """
-    panels, symbols = _networks(rows), bias_symbols(rows)
+    panels, symbols = networks_of(rows), bias_symbols(rows)
     losses = np.array([row.loss(loss) for row in rows])
     colors = Normalize(losses.min(), 1.05 * np.median(losses))
     style: dict = {"norm": colors, "cmap": "viridis_r", "s": 18, "edgecolor": "0.3", "linewidth": 0.3}
@@ -70,11 +68,10 @@ def plot_area(rows: Sequence[Row], *, loss: Objective = "train", below: float = 
 
     Raises InvalidInputError without trials.
     """
-    panels = _networks(rows)
-    colors = colors_of(panels)
+    panels = networks_of(rows)
 
     def panel(network: Network, trials: Sequence[Row], ax: Axes) -> None:
-        color, trained = colors[network.arch], [row for row in trials if row.loss(loss) < below]
+        color, trained = COLORS.get(network.arch, "black"), [row for row in trials if row.loss(loss) < below]
         (left, right), (bottom, top) = LEARNING_RATES[network.optimizer], DEVIATIONS
         box: dict = {"facecolor": "0.94", "edgecolor": "0.6", "linewidth": 0.8, "zorder": 0.5}
         ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, label="the paper's box", **box))
@@ -102,13 +99,6 @@ def bias_symbols(rows: Sequence[Row]) -> Symbols:
     if any(row.transform_bias is None for row in rows):
         symbols["no gates" if symbols else "a trial, of a cell without gates"] = NO_GATES, (None,)
     return symbols
-
-
-def _networks(rows: Sequence[Row]) -> dict[Network, list[Row]]:
-    """The trials of each network. Raises InvalidInputError without trials."""
-    if not rows:
-        raise InvalidInputError("there is no complete trial to draw")
-    return by_network(rows)
 
 
 def _grid(panels: dict[Network, list[Row]], panel: Callable[[Network, Sequence[Row], Axes], None]) -> list[Block]:

@@ -1,7 +1,6 @@
 """The swarm plot (figure 4 of Zilly et al. 2017): the loss of every trial, a column for each network. No torch, no optuna."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -14,31 +13,20 @@ from optim_study.results import By, Network, Row, by_network, study_about, study
 from optim_study.shares import BELOW
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
-from rhn.utils.figures import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
-    drawable,
-    drawn,
-    folded,
-    sized,
-)
+from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, drawable, drawn, folded, sized
 
 LEARNED = 0.9
 """A network with a loss of this part of the best constant output's has begun to learn."""
 LOG_FROM = 3  # times the constant output's loss: a linear axis would leave little room to what is below
 COLORS = {"rhn": BLUE, "dt-rnn": RED, "dts-rnn": GREEN, "rnn": ORANGE, "lstm": PURPLE, "gru": SKY}
-OTHERS = ("#000000", ORANGE, PURPLE, SKY, "#7F6A2E", GREY)
+"""Of architectures; others are black."""
 LABELS = {"train": "best training NLL (nats a frame)", "valid": "best validation NLL (nats a frame)"}
 DASHES = {"constant": "--", "learned": "-.", "below": ":"}
 COLUMN_INCHES, LEAST_INCHES = 1.3, 0.75  # widths of a column: usual, and in a narrow figure with letters of 9 points
 ROW_INCHES, ALL_INCHES, LEAST_ROW = 4.6, 9.5, 2.4  # heights: of a row, of several together, and of each at least
 MOST_COLUMNS = 12  # of a row
 MARGIN = 0.18  # of the axis, below the points for the best losses
+MARGINS = 0.6  # inches beside all columns
 
 
 @drawn
@@ -65,8 +53,7 @@ def plot_swarm(
 
     Raises InvalidInputError without trials.
     """
-    if not rows:
-        raise InvalidInputError("there is no complete trial to draw")
+    columns = networks_of(rows, by)
     losses = [row.loss(loss) for row in rows]
     if constant is None and loss == "train" and len(constants := {row.constant_nll for row in rows}) == 1:
         (constant,) = constants
@@ -76,61 +63,47 @@ def plot_swarm(
     if constant is not None:
         levels["constant"] = constant, f"best constant output ({constant:.2f})"
         levels["learned"] = LEARNED * constant, f"10 % below it ({LEARNED * constant:.2f})"
-    columns = by_network(rows, by)
     width = max(6.0, COLUMN_INCHES * min(len(columns), MOST_COLUMNS) + 1)
-    inches, every, colors = sized(width) - 0.6, [*columns.items()], colors_of(columns)
-    most = min(MOST_COLUMNS, max(1, int(inches / LEAST_INCHES * 9 / rcParams["font.size"])))
-    parts = np.array_split(range(len(every)), -(-len(every) // most))
-    axis = _Axis(loss, log and min(losses) > 0, levels, inches / len(parts[0]))
-    lines = [partial(_draw_columns, [every[k] for k in part], axis, colors) for part in parts]
-    block = Block(lines, min(ROW_INCHES, max(LEAST_ROW, ALL_INCHES / len(parts))), 1, "y", legend=True)
+    most = min(MOST_COLUMNS, max(1, int((sized(width) - MARGINS) / LEAST_INCHES * 9 / rcParams["font.size"])))
+    every, parts = [*columns.items()], np.array_split(range(len(columns)), -(-len(columns) // most))
+    height = min(ROW_INCHES, max(LEAST_ROW, ALL_INCHES / len(parts)))
+
+    def row_of(part: Sequence[int], ax: Axes) -> None:
+        ax.set_yscale("log" if log and min(losses) > 0 else "linear")
+        _draw_columns([every[k] for k in part], loss, below, ax)
+        for name, (level, label) in levels.items():
+            ax.axhline(level, gid=name, label=label, linestyle=DASHES[name], color="0.25", linewidth=1, zorder=0.8)
+
+    block = Block([partial(row_of, part) for part in parts], height, 1, "y", legend=True)
     return compose(study_title(rows, loss, below), study_about(rows, about), block, width=width)
 
 
-def colors_of(networks: Iterable[Network]) -> dict[str, str]:
-    """Colours of all architectures among these networks."""
-    archs = list(dict.fromkeys(network.arch for network in networks))
-    free = iter([c for c in OTHERS if c not in {COLORS.get(arch) for arch in archs}] * len(archs))
-    return {arch: COLORS.get(arch) or next(free) for arch in archs}
+def networks_of(rows: Sequence[Row], by: By = "arch") -> dict[Network, list[Row]]:
+    """The trials of each network. Raises InvalidInputError without trials."""
+    if not rows:
+        raise InvalidInputError("there is no complete trial to draw")
+    return by_network(rows, by)
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """The axis of the losses, the same for all rows of columns."""
-
-    loss: Objective
-    log: bool
-    levels: Mapping[str, tuple[float, str]]
-    """Horizontal lines and their labels, by the names of `DASHES`."""
-    inches: float
-    """Width of a column."""
-
-
-def _draw_columns(columns: Sequence[tuple[Network, list[Row]]], axis: _Axis, colors: dict[str, str], ax: Axes) -> None:
-    """Draw networks beside each other."""
-    ax.set_yscale("log" if axis.log else "linear")
-    ax.margins(y=MARGIN)
+def _draw_columns(columns: Sequence[tuple[Network, list[Row]]], loss: Objective, below: float, ax: Axes) -> None:
+    """Draw networks beside each other, below them their names and the number of trials that trained."""
+    inches, names = (ax.figure.figure.get_figwidth() - MARGINS) / len(columns), []
     for k, (network, trials) in enumerate(columns):
-        _draw_column(ax, k, trials, axis, colors[network.arch])
-    for name, (level, label) in axis.levels.items():
-        ax.axhline(level, gid=name, label=label, linestyle=DASHES[name], color="0.25", linewidth=1, zorder=0.8)
-    ax.set_xticks(range(len(columns)), [_name(*column, axis) for column in columns])
-    ax.set(xlim=(-0.5, len(columns) - 0.5), ylabel=LABELS[axis.loss])
-    ax.set_xlabel("below the points: the least loss")
+        _draw_column(ax, k, trials, loss, COLORS.get(network.arch, "black"))
+        trained = sum(row.loss(loss) < below for row in trials)
+        words = [*network.title.split(", "), f"{trained} of {len(trials)}", "trained"]
+        names.append("\n".join(folded(drawable(word), 0.9 * inches, rcParams["xtick.labelsize"]) for word in words))
+    ax.set_xticks(range(len(columns)), names)
+    ax.set(xlim=(-0.5, len(columns) - 0.5), xlabel="below the points: the least loss", ylabel=LABELS[loss])
+    ax.margins(y=MARGIN)
     ax.grid(axis="y", color="0.92", linewidth=0.6)
     ax.set_axisbelow(True)
 
 
-def _name(network: Network, trials: Sequence[Row], axis: _Axis) -> str:
-    trained = sum(row.loss(axis.loss) < axis.levels["below"][0] for row in trials)
-    words = [*network.title.split(", "), f"{trained} of {len(trials)}", "trained"]
-    return "\n".join(folded(drawable(word), 0.9 * axis.inches, rcParams["xtick.labelsize"]) for word in words)
-
-
-def _draw_column(ax: Axes, k: int, trials: Sequence[Row], axis: _Axis, color: str) -> None:
+def _draw_column(ax: Axes, k: int, trials: Sequence[Row], loss: Objective, color: str) -> None:
     import seaborn
 
-    losses = [row.loss(axis.loss) for row in trials]
+    losses = [row.loss(loss) for row in trials]
     size, letters = rcParams["font.size"] / 4.5, rcParams["xtick.labelsize"]  # points
     offset: dict = {"textcoords": "offset points", "ha": "center", "fontsize": letters}
     offset["bbox"] = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5}  # a line may cross it
