@@ -17,8 +17,8 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gersgorin.plotting.figure import Block, colour_bar, compose, title_of
 from rhn.data.vocabulary import EOS
+from rhn.plotting.figure import Block, colour_bar, compose, title_of
 from rhn.utils.figures import GREY, drawable, drawn
 from rhn.utils.result import Result
 from rhn.utils.wording import counted, table

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.activity import layer_ticks
-from gersgorin.plotting.figure import Block, compose, title_of
+from rhn.plotting.figure import Block, compose, title_of
 from rhn.utils.figures import BLUE, GREY, ORANGE, drawn
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted, table

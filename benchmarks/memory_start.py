@@ -35,9 +35,9 @@ from benchmarks.tasks import mark
 from gersgorin.checking import cure as search
 from gersgorin.checking.reach import measure_reach
 from gersgorin.checking.starts import MEMORY, OUTPUT_BIAS, starts
-from gersgorin.plotting.figure import Block, complex_plane, compose, line_style
 from gersgorin.training.training import Training
 from rhn.cells.init import WRITTEN, haar, rotations
+from rhn.plotting.figure import Block, complex_plane, compose, line_style
 from rhn.utils.figures import COLOURS, save_figure
 
 TASKS = "recall-100", "product-100", "order-100", "parity-60", "cue-80", "pulses-80", "vectors-60"

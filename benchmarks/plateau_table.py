@@ -35,7 +35,7 @@ import gersgorin
 from benchmarks import tasks
 from benchmarks.networks import Net, minibatches, train
 from benchmarks.rows import fill
-from gersgorin.plotting.figure import DASHED, Block, compose
+from rhn.plotting.figure import DASHED, Block, compose
 from rhn.utils.figures import BLUE, ORANGE, save_figure
 
 STEPS, BATCH, EXAMPLES, CLIP, LAST, FREED = 6000, 32, 4000, 1.0, 100, 0.9

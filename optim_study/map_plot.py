@@ -14,11 +14,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from gersgorin.plotting.figure import Block, colour_bar, compose
 from optim_study.protocol import LEARNING_RATES, SCHEMES
 from optim_study.results import Network, Row, range_words, study_about, study_title
 from optim_study.shares import BELOW, DEVIATIONS
 from optim_study.swarm_plot import COLORS, LABELS, networks_of
+from rhn.plotting.figure import Block, colour_bar, compose
 from rhn.training.state import Objective
 from rhn.utils.figures import drawable, drawn
 from rhn.utils.wording import counted

@@ -8,10 +8,10 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gersgorin.plotting.figure import Block, compose
 from optim_study.results import By, Network, Row, by_network, study_about, study_title
 from optim_study.shares import BELOW
 from rhn.errors import InvalidInputError
+from rhn.plotting.figure import Block, compose
 from rhn.training.state import Objective
 from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, drawable, drawn, folded, sized
 

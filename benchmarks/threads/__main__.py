@@ -24,8 +24,8 @@ import torch
 import gersgorin
 from benchmarks.rows import fill
 from benchmarks.threads.trainings import Training, error, fit
-from gersgorin.plotting.figure import Block, compose
 from rhn.errors import RhnError
+from rhn.plotting.figure import Block, compose
 from rhn.utils.figures import BLUE, SKY, save_figure
 
 HERE = Path(__file__).parent

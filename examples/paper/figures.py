@@ -20,8 +20,8 @@ from gersgorin.comparing.bands import draw_comparison
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import INCLUSION_SETS
 from gersgorin.linalg.spectrum import eigenvalues, spectral_radius
-from gersgorin.plotting.figure import CIRCLE, DASHED, Block, colour_bar, complex_plane, compose, line_style
 from gersgorin.plotting.run_figure import plot_products, plot_spectrum
+from rhn.plotting.figure import CIRCLE, DASHED, Block, colour_bar, complex_plane, compose, line_style
 from rhn.utils.figures import BLUE, RED, save_figure, time_label
 
 

@@ -19,9 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gersgorin.analyses.plateau import TENTH, Plateau, plateau
-from gersgorin.plotting.figure import DASHES, Block, compose
 from rhn.data import chorales
 from rhn.models import PolyphonicModel
+from rhn.plotting.figure import DASHES, Block, compose
 from rhn.utils.figures import BLUE, GREEN, GREY, MARKERS, ORANGE, RED, drawn
 
 UNITS, PIECES, FRAMES = 32, 16, 24

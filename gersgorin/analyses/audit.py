@@ -34,9 +34,9 @@ from gersgorin.loading.find_cell import (
     state_layers,
 )
 from gersgorin.loading.sequence_map import SequenceMap, first_tensor
-from gersgorin.plotting.figure import line_style, panels
 from gersgorin.run.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError
+from rhn.plotting.figure import line_style, panels
 from rhn.utils.result import Result, rows_of, tabulated
 
 LONGEST = 1e6  # steps; a slower decay is no decay

@@ -37,10 +37,10 @@ from torch import Tensor, nn
 
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.loading.open import open_run
-from gersgorin.plotting.figure import DASHED, Style, over_time, panels, shade_style, title_of
 from gersgorin.run.cell import State, Step
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
+from rhn.plotting.figure import DASHED, Style, over_time, panels, shade_style, title_of
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_room

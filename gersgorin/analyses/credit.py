@@ -34,7 +34,14 @@ from torch.nn.functional import pad
 from gersgorin._validate import with_gradients
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.loading.find_cell import TORCH_CELLS, recurrent_cells
-from gersgorin.plotting.figure import (
+from gersgorin.run.autodiff import vjps
+from gersgorin.run.run import Progress, silent
+from gersgorin.training.losses import Loss
+from gersgorin.training.training import Training
+from rhn.cells import Cell
+from rhn.cells.convert import from_torch, weights_of_torch
+from rhn.errors import InvalidInputError
+from rhn.plotting.figure import (
     Block,
     Shown,
     colour_bar,
@@ -44,13 +51,6 @@ from gersgorin.plotting.figure import (
     names_of,
     title_of,
 )
-from gersgorin.run.autodiff import vjps
-from gersgorin.run.run import Progress, silent
-from gersgorin.training.losses import Loss
-from gersgorin.training.training import Training
-from rhn.cells import Cell
-from rhn.cells.convert import from_torch, weights_of_torch
-from rhn.errors import InvalidInputError
 from rhn.utils.figures import BLUE, GREY, ORANGE, drawable, drawn, time_label
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted

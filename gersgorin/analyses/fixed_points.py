@@ -33,10 +33,10 @@ from gersgorin._validate import real_tensor
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.loading.find_cell import is_step, recurrent_cells
 from gersgorin.loading.open import open_run
-from gersgorin.plotting.figure import complex_plane, panels, title_of
 from gersgorin.run.cell import Step, StepCell, as_cell, flat_state, flat_step
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
+from rhn.plotting.figure import complex_plane, panels, title_of
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from rhn.utils.result import Result, rows_of, tabulated
 from rhn.utils.validation import check_room, check_seed

@@ -40,10 +40,10 @@ from torch import Tensor, nn
 
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.loading.open import open_run
-from gersgorin.plotting.figure import DASHED, Style, panels, shade_style
 from gersgorin.run.cell import State, Step
 from gersgorin.run.run import Label, Progress, Run, Tangent, silent
 from rhn.errors import InvalidInputError
+from rhn.plotting.figure import DASHED, Style, panels, shade_style
 from rhn.utils.figures import COLOURS, MARKERS, drawable, time_label
 from rhn.utils.result import Result, rows_of, tabulated
 from rhn.utils.validation import check_room, check_seed

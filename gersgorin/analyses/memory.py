@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from gersgorin._validate import with_gradients
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.plotting.figure import colour_norm, heat_map, panels, title_of
 from gersgorin.run.run import Progress, silent
 from rhn.errors import InvalidInputError
+from rhn.plotting.figure import colour_norm, heat_map, panels, title_of
 from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_seed

@@ -31,13 +31,13 @@ from gersgorin.analyses.spectra import MEASURES
 from gersgorin.analyses.steps import gradient_words
 from gersgorin.loading.open import open_run, open_training
 from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.plotting.figure import Block, Shown, compose
 from gersgorin.plotting.run_figure import OVER_TIME, step_block
 from gersgorin.run.cell import State
 from gersgorin.run.run import Run
 from gersgorin.training.losses import Loss
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
+from rhn.plotting.figure import Block, Shown, compose
 from rhn.utils.figures import drawn
 from rhn.utils.result import rows_of, tabulated
 from rhn.utils.wording import counted

@@ -29,11 +29,11 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from gersgorin.plotting.figure import panels
 from gersgorin.run.run import Progress, silent
 from gersgorin.training.losses import Loss
 from gersgorin.training.training import Training
 from rhn.errors import InvalidInputError
+from rhn.plotting.figure import panels
 from rhn.utils.figures import SKY, drawable
 from rhn.utils.result import Result
 

@@ -24,10 +24,10 @@ from gersgorin.linalg.normality import numerical_radius
 from gersgorin.linalg.resolvent import pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.loading.open import open_run
-from gersgorin.plotting.figure import Block, colour_bar, complex_plane, compose, title_of
 from gersgorin.run.cell import State, Step
 from gersgorin.run.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError
+from rhn.plotting.figure import Block, colour_bar, complex_plane, compose, title_of
 from rhn.utils.figures import RED
 from rhn.utils.result import Result, rows_of, tabulated
 

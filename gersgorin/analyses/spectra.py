@@ -28,10 +28,10 @@ from gersgorin.linalg.outlines import discs_outline, support_corners
 from gersgorin.linalg.products import half_life, running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
 from gersgorin.loading.open import open_run
-from gersgorin.plotting.figure import Block, Style, complex_plane, compose
 from gersgorin.run.cell import State, Step
 from gersgorin.run.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError, NotConvergedError
+from rhn.plotting.figure import Block, Style, complex_plane, compose
 from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED, drawable, drawn
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted

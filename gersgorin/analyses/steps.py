@@ -18,10 +18,10 @@ from torch import Tensor
 from gersgorin.linalg.products import half_life, running_log_norms
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.loading.open import open_run
-from gersgorin.plotting.figure import draw_growth, draw_layers, panels, title_of
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
+from rhn.plotting.figure import draw_growth, draw_layers, panels, title_of
 from rhn.utils.figures import GREEN
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted

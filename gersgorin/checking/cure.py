@@ -47,12 +47,12 @@ from gersgorin.checking.reach import Reach, measure_reach
 from gersgorin.checking.starts import CHRONO, GIVEN, IMPORTS, MEANINGS, MEMORY, OUTPUT_BIAS, Start, filled, starts
 from gersgorin.checking.trials import LEFT, WINDOW, Constant, Trial, run_trials
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.plotting.figure import DASHED, ink, line_style, panels
 from gersgorin.training.losses import Loss
 from gersgorin.training.minibatches import Examples, same_for_all_seeds
 from gersgorin.training.optimizer import times
 from gersgorin.training.training import Training, TrainingOptions, check_limits
 from rhn.errors import InvalidInputError
+from rhn.plotting.figure import DASHED, ink, line_style, panels
 from rhn.utils.figures import MARKERS
 from rhn.utils.io import finite_json
 from rhn.utils.result import FIRST, Result, fitted, rows_of

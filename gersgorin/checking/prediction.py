@@ -16,7 +16,7 @@ from gersgorin.checking.clocks import Interval, motion, signals
 from gersgorin.checking.forecast import LIKELY, Forecast
 from gersgorin.checking.reach import Reach
 from gersgorin.checking.trials import DIVERGED, WINDOW, Trial
-from gersgorin.plotting.figure import DASHED, ink, line_style, panels
+from rhn.plotting.figure import DASHED, ink, line_style, panels
 from rhn.utils.figures import BLUE
 from rhn.utils.io import finite_json
 from rhn.utils.result import Result, rows_of

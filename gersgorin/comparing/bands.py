@@ -23,7 +23,10 @@ from gersgorin.analyses.spectra import AXES, DISC_WORDS, MEASURES, Spectra
 from gersgorin.analyses.steps import gradient_words, measured
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
-from gersgorin.plotting.figure import (
+from gersgorin.plotting.run_figure import crowd, plot_crowd, plot_spectrum, spectrum_limit
+from gersgorin.run.run import Run, silent
+from rhn.errors import InvalidInputError
+from rhn.plotting.figure import (
     DASHED,
     WIDTH,
     Block,
@@ -36,9 +39,6 @@ from gersgorin.plotting.figure import (
     panels,
     title_of,
 )
-from gersgorin.plotting.run_figure import crowd, plot_crowd, plot_spectrum, spectrum_limit
-from gersgorin.run.run import Run, silent
-from rhn.errors import InvalidInputError
 from rhn.utils.figures import GREY, drawable, drawn, sized, time_label
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted

@@ -21,9 +21,9 @@ from gersgorin.analyses.several import Several
 from gersgorin.analyses.spectra import AXES, TELLING
 from gersgorin.comparing.bands import Comparison, compare_runs, draw_bands, draw_comparison, draw_results
 from gersgorin.loading.open import open_run
-from gersgorin.plotting.figure import Shown
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
+from rhn.plotting.figure import Shown
 from rhn.utils.result import COLUMNS, LINES, Result, fitted
 from rhn.utils.wording import counted, table
 

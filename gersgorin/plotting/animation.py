@@ -11,8 +11,8 @@ from PIL.Image import Image, Quantize, fromarray
 
 from gersgorin.analyses.spectra import Spectra
 from gersgorin.analyses.steps import gradient_words
-from gersgorin.plotting.figure import Block, Shown, compose, fill_place, laid_out
 from gersgorin.plotting.run_figure import OVER_TIME, plot_spectrum, spectrum_limit
+from rhn.plotting.figure import Block, Shown, compose, fill_place, laid_out
 from rhn.utils.figures import drawn, our_style
 from rhn.utils.io import atomic_path, check_output, made_with
 

@@ -15,7 +15,7 @@ from gersgorin.analyses.spectra import (
     spectrum_limit,
 )
 from gersgorin.analyses.steps import gradient_words
-from gersgorin.plotting.figure import (
+from rhn.plotting.figure import (
     DASHED,
     Block,
     Shown,

@@ -15,7 +15,10 @@ from matplotlib.ticker import MaxNLocator
 
 from gersgorin.linalg.outlines import discs_outline
 from gersgorin.plotting.animation import Film
-from gersgorin.plotting.figure import (
+from gersgorin.plotting.run_figure import crowd
+from gersgorin.run.run import shown_steps
+from rhn.errors import DataError
+from rhn.plotting.figure import (
     DASHED,
     DASHES,
     Block,
@@ -27,9 +30,6 @@ from gersgorin.plotting.figure import (
     panels,
     shade_style,
 )
-from gersgorin.plotting.run_figure import crowd
-from gersgorin.run.run import shown_steps
-from rhn.errors import DataError
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, drawn
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted

@@ -7,37 +7,26 @@ axes it is given and returns them; every `draw_*` makes a whole figure.
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from rhn.cells.registry import lacking
 from rhn.errors import DataError, InvalidInputError
+from rhn.plotting.figure import Block, Shown, compose
 from rhn.plotting.provenance import read_facts, shared
 from rhn.presets import PTB_BY_DEPTH, PTB_WORDS
 from rhn.training.config import LanguageConfig
-from rhn.utils.figures import (
-    COLOURS,
-    GREY,
-    MARKERS,
-    drawable,
-    drawn,
-    highest,
-    legend_above,
-    plain_log_ticks,
-    sized,
-    titled,
-)
+from rhn.utils.figures import COLOURS, GREY, MARKERS, drawable, drawn
 from rhn.utils.io import read_json
 from rhn.utils.wording import counted, first_line
 
 PAPER = ("rhn", "rhn, tied")  # the paper's series have the same colours in every figure
+BY_DEPTH = "Best validation perplexity by recurrence depth"
 LABELS = {"perplexity": "perplexity", "bits_per_character": "bits a character", "nll": "nats a frame"}
 NETWORK = ["cell", "tied", "depth", "layers"]
 SHAPE = (*NETWORK, "hidden_size", "vocabulary_size", "max_tokens")
@@ -198,34 +187,30 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
 
     Losses before training, at epoch 0, are drawn only if there are no others: they would take most of the axis.
     """
-    ax = ax or Figure(figsize=(sized(8), 3.4 + 0.25 * len(curves)), layout="constrained").subplots()
-    handles = [Line2D([], [], color=GREY, linewidth=1.4, label="validation; large symbol: its best epoch")]
-    train = "training" if curves[0].measure == "nll" else "training, with its dropout"  # chorales have none
-    handles.append(Line2D([], [], color=GREY, linewidth=1, linestyle="--", label=train))
+    if ax is None:
+        return draw_curves(curves).axes[0]
     for k, c in enumerate(curves):
         drawn, (epoch, best) = c.epochs >= min(1, c.epochs[-1]), c.best
         style = _style(k) | {"markersize": 3, "markevery": max(1, int(drawn.sum()) // 8)}
         ax.plot(c.epochs[drawn], c.train[drawn], linestyle="--", linewidth=1, alpha=0.7, **style | {"marker": "."})
         ax.plot(c.epochs[drawn], c.valid[drawn], linewidth=1.4, **style)
-        ax.plot(epoch, best, **_style(k), markersize=7)
         label = f"{drawable(c.name)}: {best:.4g} at epoch {epoch}"
-        handles.append(Line2D([], [], linewidth=1.4, markersize=5, label=label, **_style(k)))
+        ax.plot(epoch, best, linewidth=1.4, markersize=7, label=label, **_style(k))
+    ax.plot([], [], color=GREY, linewidth=1.4, label="validation; large symbol: its best epoch")
+    train = "training" if curves[0].measure == "nll" else "training, with its dropout"  # chorales have none
+    ax.plot([], [], color=GREY, linewidth=1, linestyle="--", label=train)
     left_out = " (0, before the training, is not drawn)" * any(0 in c.epochs[:-1] for c in curves)
     ax.set(xlabel=f"epoch{left_out}", ylabel=LABELS[curves[0].measure])
     if min(np.nanmin(np.append(c.train, c.valid)) for c in curves) > 0:
         ax.set_yscale("log")
-        plain_log_ticks(ax.yaxis)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    legend_above(ax, handles)
     return ax
 
 
 @drawn
-def draw_curves(curves: Sequence[Curves]) -> Figure:
+def draw_curves(curves: Sequence[Curves]) -> Shown:
     """The curves of trainings; the title has the facts that they share."""
-    figure: Any = plot_curves(curves).figure
-    titled(figure, "Training curves", shared([c.facts for c in curves]))
-    return figure
+    return compose("Training curves", shared([c.facts for c in curves]), Block([partial(plot_curves, curves)], 3.4))
 
 
 def _style(k: int) -> dict:
@@ -239,7 +224,8 @@ def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "train
 
     table: from `read_depth` or `published`; source: of the trainings, for the title.
     """
-    ax = ax or Figure(figsize=(sized(4.5), 3.4), layout="constrained").subplots()
+    if ax is None:
+        return compose(BY_DEPTH, "", Block([partial(plot_depth, table, source=source)], 3.4), width=4.5).axes[0]
     series = table.groupby(_series(table), sort=False)
     labels = list(dict.fromkeys([*PAPER, *series.groups]))
     for label, members in series:
@@ -256,28 +242,24 @@ def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "train
     deepest = max(table.depth.max(), 2)
     ax.set(xlabel="recurrence depth", ylabel="best validation perplexity", xlim=(0.5, deepest + 0.5))
     ax.set_xticks(range(1, deepest + 1))
-    ax.set_title(f"{source}: {sizes(table)}", loc="left", wrap=True)
-    legend_above(ax)
+    ax.set_title(f"{source}: {sizes(table)}", loc="left")
     return ax
 
 
 @drawn
-def draw_depth(table: pd.DataFrame) -> Figure:
+def draw_depth(table: pd.DataFrame) -> Shown:
     """Figure 5(a) of these trainings, beside the paper's: equal heights are equal changes relative to a panel's lowest perplexity."""
-    figure = Figure(figsize=(sized(10), 4.4), layout="constrained")
-    beside = figure.get_figwidth() > 6
-    left, right = figure.subplots(2 - beside, 1 + beside, squeeze=False).flat
-    panels: Any = plot_depth(table, left), plot_depth(published(), right, "Zilly et al. (2017)")
-    height = 4.4 * (2 - beside) + 0.2 * max(len(ax.get_legend().get_texts()) for ax in panels)
-    figure.set_figheight(min(height, highest()))
-    span = max(ax.dataLim.y1 / ax.dataLim.y0 for ax in panels)
-    margin = 0.05 * (span - 1)
-    for ax in panels:
-        ax.set_ylim(ax.dataLim.y0 * (1 - margin), ax.dataLim.y0 * (span + margin))
+    tables = {"trained here": table, "Zilly et al. (2017)": published()}
+    span = max(found.valid_perplexity.max() / found.valid_perplexity.min() for found in tables.values())
+
+    def panel(source: str, found: pd.DataFrame, ax: Axes) -> None:
+        low, margin = found.valid_perplexity.min(), 0.05 * (span - 1)
+        plot_depth(found, ax, source).set_ylim(low * (1 - margin), low * (span + margin))
+
     about = f"Penn Treebank; at most {counted(table.epochs.max(), 'epoch')}; trained here: symbols are seeds, lines their means"
     about += f"; each vertical axis spans 0 to {100 * (span - 1):.0f} % above the lowest value in its panel"
-    titled(figure, "Best validation perplexity by recurrence depth", about)
-    return figure
+    block = Block([partial(panel, *row) for row in tables.items()], 4.0, 2)
+    return compose(BY_DEPTH, about, block, width=10)
 
 
 def _series(table: pd.DataFrame) -> list[str]:

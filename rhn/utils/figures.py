@@ -4,7 +4,7 @@ import base64
 import io
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -19,8 +19,6 @@ from rhn.errors import InvalidInputError
 from rhn.utils.io import atomic_path, check_output, command, made_with
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"  # Okabe and Ito's, for the colour-blind
@@ -232,24 +230,7 @@ def time_label(unit: str, what: str = "time step") -> str:
     return what if unit == "steps" else f"{what} ({drawable(unit)})"
 
 
-FEW, MANY = 0.8, 6  # decades: on shorter axes the numbers have equal steps, on longer ones they are powers
 LETTER = 0.6  # width of a letter, in sizes of its type
-
-
-def plain_log_ticks(axis: "Axis") -> None:
-    """Label a logarithmic axis: powers of ten on many decades, else plain numbers, also 2 and 5 on few, equal steps within one."""
-    import numpy as np
-    from matplotlib import ticker
-
-    low, high = axis.get_view_interval()
-    decades = np.log10(high / low)
-    labelled = ticker.LogLocator(10, subs=(1, 2, 5) if decades < 3 else (1,))  # as many as fit
-    axis.set_major_locator(ticker.MaxNLocator(7) if decades < FEW else labelled)
-    every = ticker.LogLocator(10, subs=range(1, 10), numticks=12)
-    axis.set_minor_locator(ticker.NullLocator() if decades < FEW else every)
-    plain = ticker.FuncFormatter(lambda value, _: f"{value:g}")
-    axis.set_major_formatter(plain if decades < MANY else ticker.LogFormatterMathtext())
-    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def folded(text: str, inches: float, size: float) -> str:
@@ -264,20 +245,3 @@ def folded(text: str, inches: float, size: float) -> str:
     joined = re.sub(r"(?<=\w) (?=-?\d)", "\xa0", text.replace(r"\$", "\0")).split("\n")
     lines = [line if "$" in line else fill(line, letters) for line in joined]
     return "\n".join(lines).replace("\0", r"\$").replace("\xa0", " ")
-
-
-def legend_above(ax: "Axes", handles: Sequence | None = None, inches: float | None = None) -> None:
-    """Draw a legend between the title of axes and the axes, at their left, in as many columns as fit; inches: their width."""
-    from matplotlib import rcParams
-
-    shown = ax.get_legend_handles_labels()[0] if handles is None else handles
-    width = inches or 0.95 * ax.get_window_extent().width / ax.figure.dpi  # tick labels may make axes narrower
-    size = rcParams["legend.fontsize"]
-    labels = [folded(str(handle.get_label()), width - 5 * LETTER * size / 72, size) for handle in shown]
-    place: dict = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0.2, "borderaxespad": 0.2}
-    for columns in range(len(shown), 0, -1):
-        legend = ax.legend(shown, labels, ncols=columns, **place)
-        if (box := legend.get_window_extent()).width <= width * ax.figure.dpi:
-            break
-    if shown and (title := ax.get_title("left")):
-        ax.set_title(title, loc="left", pad=0.7 * rcParams["font.size"] + 72 * box.height / ax.figure.dpi)

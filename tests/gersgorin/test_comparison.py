@@ -19,7 +19,6 @@ from gersgorin.cli.compare import CompareOptions, main
 from gersgorin.cli.plot import main as plot
 from gersgorin.comparing.bands import KEPT, TABULATED, draw_results
 from gersgorin.comparing.variants import BEFORE, MOST, panel_networks, parse_variants
-from gersgorin.plotting.figure import line_style
 from gersgorin.results import Comparison, load
 from gersgorin.run.run import Label, Run
 from rhn.cells import RHN, RNN
@@ -28,6 +27,7 @@ from rhn.data import chorales
 from rhn.data.jsb import music21_version
 from rhn.data.text import Vocabulary
 from rhn.errors import InvalidInputError
+from rhn.plotting.figure import line_style
 from rhn.training.config import LanguageConfig
 from rhn.training.ensemble import build_model
 

@@ -7,7 +7,7 @@ import pytest
 
 from examples.paper import credit as gallery
 from gersgorin.analyses.credit import Credit, draw_credit
-from gersgorin.plotting.figure import DECADES
+from rhn.plotting.figure import DECADES
 from tests.rhn.pieces import shortest_chorales
 
 

@@ -13,11 +13,11 @@ from examples.paper import figures as gallery
 from gersgorin import Recorder, analyze, bounds, compare, fixed_points, lyapunov, memory
 from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.analyses.spectra import spectra
-from gersgorin.plotting.figure import names_of
 from gersgorin.recording.recording import moving_recording
 from gersgorin.run.run import Label, Run
 from rhn.cells import LSTM, RHN, RNN
 from rhn.models import PolyphonicModel
+from rhn.plotting.figure import names_of
 from rhn.utils.figures import SIZES, our_style
 from rhn.utils.io import made_with
 from rhn.utils.result import Result
@@ -149,8 +149,6 @@ FIGURES = {  # what each is drawn from
 }
 INSIDE = {  # drawn only as part of others
     "comparing.bands.plot_bands",
-    "plotting.figure.draw_growth",
-    "plotting.figure.draw_layers",
     "plotting.run_figure.plot_crowd",
 }
 

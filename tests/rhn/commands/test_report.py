@@ -146,7 +146,7 @@ def test_the_title_says_what_trainings_share(run):
 
     title, legend = drawn(one, two)
     assert "rhn; depth 5; layers 1; hidden size 200" in title and "seed" not in title
-    assert "seed 1" in drawn(two)[0] and legend[2] == "one: 7 at epoch 2"
+    assert "seed 1" in drawn(two)[0] and legend[0] == "one: 7 at epoch 2"
 
 
 LONG = "a-run-of-sixty-characters-and-more-whose-name-goes-on-and-on-$x$"

@@ -12,8 +12,9 @@ from functools import partial, wraps
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps, rcParams
+from matplotlib import colormaps, rcParams, ticker
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LogNorm, to_rgb
@@ -21,21 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatter, LogLocator, MaxNLocator, ScalarFormatter
 
-from rhn.utils.figures import (
-    COLOURS,
-    GREY,
-    drawn,
-    folded,
-    highest,
-    legend_above,
-    our_style,
-    plain_log_ticks,
-    sized,
-    time_label,
-    titled,
-)
+from rhn.utils.figures import COLOURS, GREY, LETTER, drawn, folded, highest, our_style, sized, time_label, titled
 from rhn.utils.result import Result
 
 Style = dict[str, Any]  # of lines and areas
@@ -48,6 +36,7 @@ LEAST = 2.0  # inches of a panel, at letters of 9 points: what does not fit goes
 SQUEEZED = 0.8  # of the height of panels, at least, to fit on a page; on a slide their height for letters of 9 points
 MOST_DESCRIBED = 4  # results, whose descriptions stand at the foot if they differ
 LONGEST = 0.3  # of a panel's width, a name at the end of a curve
+FEW, MANY = 0.8, 6  # decades: on shorter axes the numbers have equal steps, on longer ones they are powers
 
 
 class Shown(Figure):
@@ -192,10 +181,13 @@ def fix_number_of_ticks(ax: Axes) -> None:
     """Have as many ticks as fit on the present axes: else the layout, which depends on their labels, would change them again."""
     for axis, share in ((ax.xaxis, 0.6), (ax.yaxis, 1)):  # long numbers are wide, not high
         locator, room = axis.get_major_locator(), axis.get_tick_space()
-        if isinstance(locator, MaxNLocator):
+        if isinstance(locator, ticker.MaxNLocator):
             most = round(np.clip(share * room, 1, 9))
             locator.set_params(nbins=most, min_n_ticks=min(most, 2))  # one number alone is no scale
-        elif isinstance(locator, LogLocator) and room / 2.2 < np.log10(np.divide(*axis.get_view_interval()[::-1])) < 3:
+        elif (
+            isinstance(locator, ticker.LogLocator)
+            and room / 2.2 < np.log10(np.divide(*axis.get_view_interval()[::-1])) < 3
+        ):
             locator.set_params(subs=(1, 3))  # 1, 2, 5 would overlap
 
 
@@ -253,6 +245,21 @@ def name_curves(ax: Axes) -> None:
         ax.annotate(names[k], (1, place), color=color, fontsize=rcParams["legend.fontsize"], **style)
 
 
+def legend_above(ax: Axes, handles: Sequence | None = None, inches: float | None = None) -> None:
+    """Draw a legend between the title of axes and the axes, at their left, in as many columns as fit; inches: their width."""
+    shown = ax.get_legend_handles_labels()[0] if handles is None else handles
+    width = inches or 0.95 * ax.get_window_extent().width / ax.figure.dpi  # tick labels may make axes narrower
+    size = rcParams["legend.fontsize"]
+    labels = [folded(str(handle.get_label()), width - 5 * LETTER * size / 72, size) for handle in shown]
+    place: dict = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0.2, "borderaxespad": 0.2}
+    for columns in range(len(shown), 0, -1):
+        legend = ax.legend(shown, labels, ncols=columns, **place)
+        if (box := legend.get_window_extent()).width <= width * ax.figure.dpi:
+            break
+    if shown and (title := ax.get_title("left")):
+        ax.set_title(title, loc="left", pad=0.7 * rcParams["font.size"] + 72 * box.height / ax.figure.dpi)
+
+
 def _right_end(handle: Any, ax: Axes) -> float:
     """The height at which a line or band reaches the right end of axes, as a part of theirs; NaN if it does not."""
     paths = [handle.get_path()] if isinstance(handle, Line2D) else getattr(handle, "get_paths", list)()
@@ -272,16 +279,29 @@ def plain_ticks(ax: Axes) -> None:
     """Label ticks with plain numbers, very large or small ones with their own powers of ten: a common one would overlap the title."""
     for axis in (ax.xaxis, ax.yaxis):
         format_, largest = axis.get_major_formatter(), max(np.abs(axis.get_view_interval()))
-        if isinstance(format_, LogFormatter):
+        if isinstance(format_, ticker.LogFormatter):
             plain_log_ticks(axis)
-        elif isinstance(format_, ScalarFormatter) and not 1e-3 <= largest < 1e5:
+        elif isinstance(format_, ticker.ScalarFormatter) and not 1e-3 <= largest < 1e5:
             axis.set_major_formatter("{x:.3g}")
+
+
+def plain_log_ticks(axis: Axis) -> None:
+    """Label a logarithmic axis: powers of ten on many decades, else plain numbers, also 2 and 5 on few, equal steps within one."""
+    low, high = axis.get_view_interval()
+    decades = np.log10(high / low)
+    labelled = ticker.LogLocator(10, subs=(1, 2, 5) if decades < 3 else (1,))  # as many as fit
+    axis.set_major_locator(ticker.MaxNLocator(7) if decades < FEW else labelled)
+    every = ticker.LogLocator(10, subs=range(1, 10), numticks=12)
+    axis.set_minor_locator(ticker.NullLocator() if decades < FEW else every)
+    plain = ticker.FuncFormatter(lambda value, _: f"{value:g}")
+    axis.set_major_formatter(plain if decades < MANY else ticker.LogFormatterMathtext())
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def over_time(ax: Axes, steps: float, unit: str, ylabel: str) -> Axes:
     """Make the horizontal axis one of time, from 0 to a number of steps, after everything is drawn."""
     ax.set_xlim(0, steps)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     ax.set(xlabel=time_label(unit), ylabel=ylabel)
     return ax
 
@@ -326,7 +346,7 @@ def colour_norm(*values: np.ndarray) -> LogNorm:
 def heat_map(ax: Axes, values: np.ndarray, norm: LogNorm) -> AxesImage:
     """Draw the numbers of all pairs (t2 upwards, t1 to the right); zeros stay white."""
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(5, integer=True))
+        axis.set_major_locator(ticker.MaxNLocator(5, integer=True))
     return ax.imshow(values, origin="lower", aspect="auto", norm=norm, interpolation="none")
 
 
