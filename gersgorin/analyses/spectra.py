@@ -273,27 +273,18 @@ def plot_spectrum(
     if ax is None:
         whole = lambda ax: plot_spectrum(record, step, limit=limit, ax=ax).set_title(f"step {step}")  # noqa: E731
         return compose(record.heading, record.about, Block([whole], 4.6, legend=True), width=5).axes[0]
-    shown: list[Discs] = []
-    for axis, sets in record.disc_sets.items():
-        (centers, radii), style = (part[step] for part in sets), DISC_STYLES[axis]
-        if not np.isfinite(centers + radii).all():
-            continue
-        for k, polygon in enumerate(discs_outline(centers, radii, 65)):
-            label = f"union of the {axis} discs" if k == 0 else None
-            ax.plot(polygon.real, polygon.imag, linewidth=1.2, label=label, **style)
-        named = None if shown else "disc centres"  # equal for rows and columns
-        draw_centres(centers, ax, color=style["color"], label=named)
-        shown.append((centers, radii))
-    _shade(shown, ax)
+    draw_discs({axis: (centers[step], radii[step]) for axis, (centers, radii) in record.disc_sets.items()}, ax)
+    draw_centres(record.row_centers[step], ax, label="disc centres")
     draw_points(record, step, ax, range_label="numerical range", label=record.which_eigenvalues, zorder=4)
     complex_plane(ax, limit or spectrum_limit([record]))
     ax.set_title(f"{drawable(record.title)}, step {step}")
     return ax
 
 
-def draw_centres(centers: np.ndarray, ax: Axes, **style) -> None:
-    """Mark the centres of discs, which are real."""
-    ax.plot(centers, np.zeros_like(centers), "|", markersize=9, markeredgewidth=1.2, alpha=0.6, **style)
+def draw_centres(centers: np.ndarray, ax: Axes, label: str | None = None) -> None:
+    """Mark the centres of discs, which are real, and those of rows and of columns the same."""
+    style: Style = {"color": BLUE, "markersize": 9, "markeredgewidth": 1.2, "alpha": 0.6}
+    ax.plot(centers, np.zeros_like(centers), "|", label=label, **style)
 
 
 def draw_points(record: Spectra, step: int, ax: Axes, *, range_label: str | None = None, **style) -> None:
@@ -305,13 +296,17 @@ def draw_points(record: Spectra, step: int, ax: Axes, *, range_label: str | None
     ax.plot(values.real, values.imag, ".", color=RED, markersize=4, **style)
 
 
-def _shade(discs: list[Discs], ax: Axes) -> None:
-    """Shade the intersection of the unions of discs."""
-    if not discs:
+def draw_discs(discs: dict[str, Discs], ax: Axes) -> None:
+    """Outline the unions of "row" and "column" discs and shade their intersection; nothing if a number is not finite."""
+    if not np.isfinite([*discs.values()]).all():
         return
-    ends = max((c - r).min() for c, r in discs), min((c + r).max() for c, r in discs)
-    x = np.linspace(*ends, 1001)[:, None]
-    distances = [(r, np.minimum(np.abs(x - c), r)) for c, r in discs]
+    for axis, (centers, radii) in discs.items():
+        for k, polygon in enumerate(discs_outline(centers, radii, 65)):
+            label = f"union of the {axis} discs" if k == 0 else None
+            ax.plot(polygon.real, polygon.imag, linewidth=1.2, label=label, **DISC_STYLES[axis])
+    each = discs.values()
+    x = np.linspace(max((c - r).min() for c, r in each), min((c + r).max() for c, r in each), 1001)[:, None]
+    distances = [(r, np.minimum(np.abs(x - c), r)) for c, r in each]
     height = np.min([(np.sqrt(r - d) * np.sqrt(r + d)).max(1) for r, d in distances], axis=0)
     color = GREY if len(discs) > 1 else ax.lines[0].get_color()
     ax.fill_between(x[:, 0], -height, height, color=color, alpha=0.10, linewidth=0)

@@ -35,11 +35,10 @@ def plot_crowd(record: Spectra, step: int, ax: Axes, half: float, beside: Axes |
 
     half: half the width of the panel, see `crowd`; beside: the panel of the whole spectrum, which marks the enlarged part.
     """
-    middle, _ = crowd(record.eigenvalues[step])
+    (middle, _), centers = crowd(record.eigenvalues[step]), record.row_centers[step]
     others = record.eigenvalues.ravel()
     ax.plot(others.real, others.imag, ".", color="0.8", markersize=2, label="eigenvalues of all steps", rasterized=True)
-    for axis, (centers, _) in record.disc_sets.items():
-        draw_centres(centers[step][np.abs(centers[step] - middle) < half], ax, color=DISC_STYLES[axis]["color"])
+    draw_centres(centers[np.abs(centers - middle) < half], ax)
     draw_points(record, step, ax)
     complex_plane(ax, half, middle)
     ax.lines[-1].set_label("_unit circle")  # the whole spectrum names it

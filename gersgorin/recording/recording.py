@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from gersgorin.linalg.outlines import discs_outline
+from gersgorin.analyses.spectra import draw_discs
 from gersgorin.plotting.animation import Film
 from gersgorin.plotting.run_figure import crowd
 from gersgorin.run.run import shown_steps
@@ -214,8 +214,9 @@ def plot_measures(recording: Recording, ax: Axes, *, names: Sequence[str] = ("ra
             ax.plot(recording.step, line, label=drawable(label), **shade_style(place, len(lines)), **dots)
         if values.ndim == 2 and lines:
             ax.set_yscale("log")
+    title, _ = PANELS.get(tuple(names), ("", None))
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    ax.set_xlabel(STEPS)
+    ax.set(xlabel=STEPS, title=title.format(gate_name=recording.gate_name))
     if len(recording) > 1:
         ax.set_xlim(recording.step[0], recording.step[-1])
     return ax
@@ -246,10 +247,7 @@ def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
     limit = max(1e-3, 1.08 * spread, 1.08 * min(float(around.max()), 3 * spread))  # discs not much larger
     values, reach = recording.eigenvalues[moment], float(reaches[moment].max())
     if np.isfinite(values).all():
-        for j, polygon in enumerate(discs_outline(recording.centers[moment], recording.radii[moment], 65)):
-            label = "union of the row discs" if j == 0 else None
-            ax.plot(polygon.real, polygon.imag, color=BLUE, linewidth=1.2, label=label)
-            ax.fill(polygon.real, polygon.imag, color=BLUE, alpha=0.1, linewidth=0)
+        draw_discs({"row": (recording.centers[moment], recording.radii[moment])}, ax)
         ax.plot(values.real, values.imag, ".", color=RED, markersize=4, zorder=4, label="eigenvalues")
     complex_plane(ax, limit, middle)
     ax.set_title(
@@ -264,22 +262,18 @@ def draw_recording(recording: Recording) -> Shown:
 
     Raises DataError if nothing finite was measured.
     """
-    panels = {names: PANELS[names] for names in PANELS if np.isfinite(recording.mean(names[0])).any()}
-    if not panels:
+    known = [names for names in PANELS if np.isfinite(recording.mean(names[0])).any()]
+    if not known:
         raise DataError("the record holds no finite number: there is nothing to draw, record the training again")
-    moments = shown_steps(len(recording))
 
     def measures(names: tuple[str, ...], ax: Axes) -> None:
-        (title, level), ax = panels[names], plot_measures(recording, ax, names=names)
-        if level is not None:
+        plot_measures(recording, ax, names=names)
+        if (level := PANELS[names][1]) is not None:
             ax.axhline(level, **DASHED, linewidth=0.8)
-        ax.set_title(title.format(gate_name=recording.gate_name))
 
-    spectra = [partial(plot_moment, recording, moment=moment) for moment in moments]
-    blocks = (
-        Block(spectra, 1.9, 2, "xy", legend=True),
-        Block([partial(measures, n) for n in panels], 1.8, 2, "x"),
-    )
+    spectra = [partial(plot_moment, recording, moment=moment) for moment in shown_steps(len(recording))]
+    below = Block([partial(measures, names) for names in known], 1.8, 2, "x")
+    blocks = Block(spectra, 1.9, 2, "xy", legend=True), below
     return compose(_heading(recording), _about(recording), *blocks, width=9)
 
 
