@@ -169,13 +169,8 @@ class GateActivity(Result, kind="gates_by_layer"):
         least, greatest = (f"{end(self.mean_by_layer):.2g}" for end in (np.min, np.max))
         title += f", most in layer {self.labels[most]} ({greatest})" * (least != greatest)
 
-        def draw(k: int, ax: Axes) -> None:
-            self.plot(ax, k)
-            if k + 1 < count:
-                ax.set_xlabel("")
-
         words = 0.5 * (self.step == "token")  # inches of tokens below
-        panels = Block([partial(draw, k) for k in range(count)], 1.1 + 0.16 * self.layers + words)
+        panels = Block([partial(self.plot, k=k) for k in range(count)], 1.1 + 0.16 * self.layers + words)
         bar = colour_bar(ScalarMappable(Normalize(0, 1), GATES), f"mean {self.gate_name} of a layer's units")
         about = "; ".join(filter(None, (self.about, f"shown: the first {count}" * (count < len(self.names)))))
         return compose(title_of(self.title, title), about, panels, bar)

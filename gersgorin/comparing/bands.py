@@ -32,7 +32,6 @@ from rhn.plotting.figure import (
     Block,
     Shown,
     compose,
-    fitting,
     line_style,
     names_of,
     over_time,
@@ -270,7 +269,7 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
         plot_crowd(record, step, ax, half).set_title(", ".join(filter(None, words)))
 
     zoomed = bool(0 < half < limit / 2) and len(records) <= IN_A_ROW
-    pairs = zoomed and len(records) > fitting(sized(WIDTH))  # a network beside its enlargement
+    pairs = zoomed and sized(WIDTH) < WIDTH  # in a narrow figure a network beside its enlargement
     kinds = [whole, enlarged] if zoomed else [whole]
     rows = [[partial(kind, *row) for row in zip(records, names, strict=True)] for kind in kinds]
     if pairs:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps, rcParams, ticker
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LogNorm, to_rgb
@@ -36,14 +35,11 @@ LEAST = 2.0  # inches of a panel, at letters of 9 points: what does not fit goes
 SQUEEZED = 0.8  # of the height of panels, at least, to fit on a page; on a slide their height for letters of 9 points
 MOST_DESCRIBED = 4  # results, whose descriptions stand at the foot if they differ
 LONGEST = 0.3  # of a panel's width, a name at the end of a curve
-FEW, MANY = 0.8, 6  # decades: on shorter axes the numbers have equal steps, on longer ones they are powers
+FEW = 3  # decades, on which a log axis has a number also at 3
 
 
 class Shown(Figure):
-    """A figure in constrained layout with a picture for notebooks."""
-
-    def __init__(self, width: float, height: float):
-        super().__init__(figsize=(width, height), layout="constrained")
+    """A figure with a picture for notebooks."""
 
     def _repr_png_(self) -> bytes:
         picture = io.BytesIO()
@@ -76,7 +72,8 @@ class Block:
 
     def rows(self, width: float, inches: float) -> tuple[list[list[int]], list[float]]:
         """The panels of each row, and all heights with the legend's, in a figure of these inches that is `width` wide by itself."""
-        columns = min(max(self.columns, math.ceil(self.columns * inches / width)), fitting(inches))
+        fitting = max(1, int(inches / (LEAST * rcParams["font.size"] / 9)))
+        columns = min(max(self.columns, math.ceil(self.columns * inches / width)), fitting)
         count = -(-len(self.draws) // columns)
         rows = [row.tolist() for row in np.array_split(range(len(self.draws)), count)]
         wider = inches / len(rows[0]) / (width / min(self.columns, len(self.draws)))
@@ -99,11 +96,13 @@ class Block:
                 axes.append(ax)
                 if "x" in self.shared and row is not rows[-1]:
                     ax.tick_params(labelbottom=False)
-                    ax.set_xlabel("")
                 if "y" in self.shared and place:
                     ax.tick_params(labelleft=False)
                 if place and ax.get_ylabel() == axes[-place - 1].get_ylabel():
                     ax.set_ylabel("")
+        if len({ax.get_xlabel() for ax in axes}) == 1:
+            for ax in axes[: -len(rows[-1])]:
+                ax.set_xlabel("")
         if self.legend:
             above = figure.add_subplot(grid[top, :])
             above.set_axis_off()
@@ -119,7 +118,7 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
     inches = sized(width)
     parts = [block.rows(width, inches) for block in blocks]
     heights = [height for _, each in parts for height in each]
-    figure = Shown(inches, 1)
+    figure = Shown(figsize=(inches, 1), layout="constrained")
     titled(figure, title, about)
     lines = 2 + figure.get_suptitle().count("\n") + figure.get_supxlabel().count("\n")
     height = sum(heights) + lines * rcParams["font.size"] / 50
@@ -140,11 +139,6 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
             fix_number_of_ticks(ax)
             fill_place(ax)
     return figure
-
-
-def fitting(inches: float) -> int:
-    """Panels that fit beside each other into a figure of this width."""
-    return max(1, int(inches / (LEAST * rcParams["font.size"] / 9)))
 
 
 def set_height(figure: Figure, height: float) -> None:
@@ -184,11 +178,6 @@ def fix_number_of_ticks(ax: Axes) -> None:
         if isinstance(locator, ticker.MaxNLocator):
             most = round(np.clip(share * room, 1, 9))
             locator.set_params(nbins=most, min_n_ticks=min(most, 2))  # one number alone is no scale
-        elif (
-            isinstance(locator, ticker.LogLocator)
-            and room / 2.2 < np.log10(np.divide(*axis.get_view_interval()[::-1])) < 3
-        ):
-            locator.set_params(subs=(1, 3))  # 1, 2, 5 would overlap
 
 
 def panels(width: float, height: float, title: str | Callable[[Any], str] = "", columns: int = 2) -> Callable:
@@ -245,18 +234,17 @@ def name_curves(ax: Axes) -> None:
         ax.annotate(names[k], (1, place), color=color, fontsize=rcParams["legend.fontsize"], **style)
 
 
-def legend_above(ax: Axes, handles: Sequence | None = None, inches: float | None = None) -> None:
+def legend_above(ax: Axes, handles: Sequence, inches: float | None = None) -> None:
     """Draw a legend between the title of axes and the axes, at their left, in as many columns as fit; inches: their width."""
-    shown = ax.get_legend_handles_labels()[0] if handles is None else handles
     width = inches or 0.95 * ax.get_window_extent().width / ax.figure.dpi  # tick labels may make axes narrower
     size = rcParams["legend.fontsize"]
-    labels = [folded(str(handle.get_label()), width - 5 * LETTER * size / 72, size) for handle in shown]
+    labels = [folded(str(handle.get_label()), width - 5 * LETTER * size / 72, size) for handle in handles]
     place: dict = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0.2, "borderaxespad": 0.2}
-    for columns in range(len(shown), 0, -1):
-        legend = ax.legend(shown, labels, ncols=columns, **place)
+    for columns in range(len(handles), 0, -1):
+        legend = ax.legend(handles, labels, ncols=columns, **place)
         if (box := legend.get_window_extent()).width <= width * ax.figure.dpi:
             break
-    if shown and (title := ax.get_title("left")):
+    if handles and (title := ax.get_title("left")):
         ax.set_title(title, loc="left", pad=0.7 * rcParams["font.size"] + 72 * box.height / ax.figure.dpi)
 
 
@@ -280,22 +268,20 @@ def plain_ticks(ax: Axes) -> None:
     for axis in (ax.xaxis, ax.yaxis):
         format_, largest = axis.get_major_formatter(), max(np.abs(axis.get_view_interval()))
         if isinstance(format_, ticker.LogFormatter):
-            plain_log_ticks(axis)
+            if np.log10(np.divide(*axis.get_view_interval()[::-1])) < FEW:
+                axis.set_major_locator(ticker.LogLocator(subs=(1, 3)))
+            axis.set_major_formatter(LogNumbers(minor_thresholds=(np.inf, np.inf)))
+            axis.set_minor_formatter(LogNumbers())
         elif isinstance(format_, ticker.ScalarFormatter) and not 1e-3 <= largest < 1e5:
             axis.set_major_formatter("{x:.3g}")
 
 
-def plain_log_ticks(axis: Axis) -> None:
-    """Label a logarithmic axis: powers of ten on many decades, else plain numbers, also 2 and 5 on few, equal steps within one."""
-    low, high = axis.get_view_interval()
-    decades = np.log10(high / low)
-    labelled = ticker.LogLocator(10, subs=(1, 2, 5) if decades < 3 else (1,))  # as many as fit
-    axis.set_major_locator(ticker.MaxNLocator(7) if decades < FEW else labelled)
-    every = ticker.LogLocator(10, subs=range(1, 10), numticks=12)
-    axis.set_minor_locator(ticker.NullLocator() if decades < FEW else every)
-    plain = ticker.FuncFormatter(lambda value, _: f"{value:g}")
-    axis.set_major_formatter(plain if decades < MANY else ticker.LogFormatterMathtext())
-    axis.set_minor_formatter(ticker.NullFormatter())
+class LogNumbers(ticker.LogFormatterSciNotation):
+    """Plain numbers from 0.0001 to 10,000 on a log axis, powers of ten beyond."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        text = super().__call__(x, pos)
+        return f"{x:g}" if text and 1e-4 <= x <= 1e4 else text
 
 
 def over_time(ax: Axes, steps: float, unit: str, ylabel: str) -> Axes:

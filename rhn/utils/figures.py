@@ -117,16 +117,16 @@ def highest() -> float:
     return math.inf if inches is None else SLIDE_HEIGHT if inches > 12 else PAGE_HEIGHT
 
 
-def save_figure(path: Path, draw: Callable[[], "Figure"], figure: str | float | None = None, **options) -> None:
+def save_figure(path: Path, draw: Callable[[], "Figure"], figure: str | float | None = None) -> None:
     """Draw in our style and write, atomically, with title, command and version in the file's metadata, but no date.
 
-    figure: see `our_style`; options: those of `Figure.savefig`. Raises OutputError.
+    figure: see `our_style`. Raises OutputError.
     """
     with our_style(figure), atomic_path(path) as temporary:
         drawing = draw()
         title = " ".join(f"{drawing.get_suptitle()} ({drawing.get_supxlabel()})".split()).replace(r"\$", "$")
         values = (title, command() or "drawn by the library", made_with(), None)
-        drawing.savefig(temporary, metadata=dict(zip(METADATA[path.suffix.lower()], values, strict=False)), **options)
+        drawing.savefig(temporary, metadata=dict(zip(METADATA[path.suffix.lower()], values, strict=False)))
 
 
 @dataclass(frozen=True)
