@@ -260,7 +260,7 @@ class FixedPoints(Result, kind="fixed_points"):
         axes, share = principal_axes(self.starts)
         middle, kinds = self.starts.mean(0), np.array(self._stability())
         if self.trajectory is not None:
-            ax.plot(*((self.trajectory - middle) @ axes.T).T, color=GREY, linewidth=0.6, alpha=0.6, label="the run")
+            ax.plot(*((self.trajectory - middle) @ axes.T).T, color="0.8", linewidth=0.6, zorder=1, label="the run")
         starts = ((self.starts - middle) @ axes.T).T
         ax.plot(*starts, ".", color=GREY, markersize=3, alpha=0.6, label="starts of the search")
         self._draw_modes(ax, axes, middle)
