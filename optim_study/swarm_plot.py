@@ -68,7 +68,7 @@ def plot_swarm(
     every, parts = [*columns.items()], np.array_split(range(len(columns)), -(-len(columns) // most))
     height = min(ROW_INCHES, max(LEAST_ROW, ALL_INCHES / len(parts)))
 
-    def row_of(part: Sequence[int], ax: Axes) -> None:
+    def row_of(part: np.ndarray, ax: Axes) -> None:
         ax.set_yscale("log" if log and min(losses) > 0 else "linear")
         _draw_columns([every[k] for k in part], loss, below, ax)
         for name, (level, label) in levels.items():

@@ -9,11 +9,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (34_511, 270_218),
-    "rhn": (12_786, 88_253),
-    "gersgorin": (17_081, 147_008),
-    "optim_study": (2_847, 20_199),
-    "analysis": (1_800, 14_760),
+    "rhn gersgorin optim_study analysis": (34_562, 270_231),
+    "rhn": (13_270, 92_526),
+    "gersgorin": (16_690, 143_003),
+    "optim_study": (2_810, 19_977),
+    "analysis": (1_792, 14_725),
     "tests": None,  # printed only
     "benchmarks examples": (5_287, 52_971),
 }
