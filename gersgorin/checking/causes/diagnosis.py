@@ -129,8 +129,8 @@ def after(
         risks = [cause for row, cause in found if row.risk]
         repairable = watch.model is not None and not shifted
         better = [*improved(case, risks, trials, check.trials, watch)] if repairable else []
-        shown = {cause.name for cause in better}
-        causes = [cause for cause in causes if cause.name not in shown] + better
+        again = {cause.name for cause in better}
+        causes = [cause for cause in causes if cause.name not in again] + better
         kept = [] if better else kept  # which is a consequence
     causes = [*own, *shifted, *causes, *kept]
     if not well and not causes:
