@@ -51,7 +51,7 @@ def plot_map(rows: Sequence[Row], *, loss: Objective = "train", about: str = "")
             _symbol(ax, marker, f"transform bias {label}" if label[-1].isdigit() else label, "0.8")
         if lost := [row for row in trials if row.diverged]:
             ax.plot(*_places(lost), "x", color="black", markersize=5, markeredgewidth=0.8, label="diverged")
-        ax.set_title(f"{drawable(network.title)}, n = {len(trials)}")
+        ax.set_title(f"{drawable(network.title)}: {counted(len(trials), 'trial')}")
 
     worse = losses.max() > colors.vmax
     label = LABELS[loss] + ("; the last colour: worse than most" if worse else "")

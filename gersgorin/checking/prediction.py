@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 
 from gersgorin.checking.causes.cause import Cause
@@ -17,7 +18,7 @@ from gersgorin.checking.forecast import LIKELY, Forecast
 from gersgorin.checking.reach import Reach
 from gersgorin.checking.trials import DIVERGED, WINDOW, Trial
 from rhn.plotting.figure import DASHED, ink, line_style, panels
-from rhn.utils.figures import BLUE
+from rhn.utils.figures import BLUE, folded
 from rhn.utils.io import finite_json
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted, rounded_up
@@ -261,6 +262,15 @@ class TrainingCheck(Result, Forecast):
     def draw(self, ax: Axes) -> None:
         """Loss of each trial relative to a constant output's, a dot at its end; shaded: the interval of the escape."""
         tried = [trial for trial in self.trials if trial.steps]
+        if not tried:
+            words = folded(
+                f"No trial was run. {self.why or self.verdict}",
+                ax.figure.figure.get_figwidth() - 0.5,
+                rcParams["font.size"],
+            )
+            ax.text(0, 1, words, transform=ax.transAxes, va="top")
+            ax.set_axis_off()
+            return
         for k, trial in enumerate(tried):
             label = f"learning rate {self.learning_rate * trial.factor:.3g}" + ", as given" * (trial.factor == 1)
             ax.plot(range(1, trial.steps + 1), trial.ratios, marker="o", markevery=[-1], label=label, **line_style(k))
@@ -302,7 +312,11 @@ class TrainingCheck(Result, Forecast):
         first = f"; first cause: {self.causes[0].name}" if self.causes else ""
         return f"{self.name} {FINDINGS[self.outcome]}{first}"
 
-    plot = panels(7, 2.4, _heading, 1)(draw, draw_clocks)
+    _plot_trials, _plot_words = panels(7, 2.4, _heading, 1)(draw, draw_clocks), panels(7, 0.9, _heading)(draw)
+
+    def plot(self, ax: Axes | None = None, **options) -> Axes:
+        """Losses and clocks of the trials; without one a sentence."""
+        return (self._plot_trials if self.tried else self._plot_words)(ax, **options)
 
     def to_json(self) -> dict:
         """All numbers for JSON; None if not finite. `interval` is that of `escape_steps`."""

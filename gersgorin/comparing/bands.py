@@ -258,7 +258,7 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
     time."""
     T, (common, same, names) = min(len(record.norm) for record in records), names_of(records)
     limit = spectrum_limit(records, step := T // 2)
-    half = max(crowd(record.eigenvalues[step])[1] for record in records)
+    half = max(crowd(record.eigenvalues)[1] for record in records)
 
     def whole(record: Spectra, name: str, ax: Axes) -> None:
         plot_spectrum(record, step, limit=limit, ax=ax)

@@ -8,6 +8,7 @@ from gersgorin.analyses.spectra import (
     RANGE_STYLE,
     ROUNDING,
     Spectra,
+    beside_one,
     draw_centres,
     draw_points,
     largest_step,
@@ -28,6 +29,7 @@ from rhn.plotting.figure import (
     panels,
 )
 from rhn.utils.figures import BLUE, GREEN, GREY, RED, drawn
+from rhn.utils.wording import counted
 
 
 def plot_crowd(record: Spectra, step: int, ax: Axes, half: float, beside: Axes | None = None) -> Axes:
@@ -35,7 +37,7 @@ def plot_crowd(record: Spectra, step: int, ax: Axes, half: float, beside: Axes |
 
     half: half the width of the panel, see `crowd`; beside: the panel of the whole spectrum, which marks the enlarged part.
     """
-    (middle, _), centers = crowd(record.eigenvalues[step]), record.row_centers[step]
+    (middle, _), centers = crowd(record.eigenvalues), record.row_centers[step]
     others = record.eigenvalues.ravel()
     ax.plot(others.real, others.imag, ".", color="0.8", markersize=2, label="eigenvalues of all steps", rasterized=True)
     draw_centres(centers[np.abs(centers - middle) < half], ax)
@@ -108,8 +110,8 @@ OVER_TIME = (plot_suggested, plot_products)
 def step_block(record: Spectra) -> Block:
     """Panels of the step with the largest spectral radius: the whole spectrum in its discs, and the eigenvalues enlarged."""
     step, radius, panels = largest_step(record), np.fmax.reduce(record.spectral_radius), list[Axes]()
-    limit, half, reach = spectrum_limit([record], step), crowd(record.eigenvalues[step])[1], record.reach[step]
-    half = min(max(half, limit / (1000 if half else 10)), limit)
+    limit, half, reach = spectrum_limit([record], step), crowd(record.eigenvalues)[1], record.reach[step]
+    half, limit = max(half, limit / (1000 if half else 10)), max(limit, half)
 
     def whole(ax: Axes) -> None:
         panels.append(plot_spectrum(record, step, limit=limit, ax=ax))
@@ -118,8 +120,9 @@ def step_block(record: Spectra) -> Block:
 
     def enlarged(ax: Axes) -> None:
         plot_crowd(record, step, ax, half, panels[0] if 1.5 * half < limit else None)
-        within = "outside" if radius > 1 + ROUNDING else "inside"
-        known = "" if np.isnan(radius) else f": eigenvalues {within}, radius {radius:.3g}"
+        outside = (np.abs(record.eigenvalues[step]) > 1 + ROUNDING).sum()
+        within = f"{counted(outside, 'eigenvalue')} outside" if outside else "eigenvalues inside"
+        known = "" if np.isnan(radius) else f": {within}, radius {beside_one(radius)}"
         ax.set_title(f"Step {step}, {float(f'{limit / half:.3g}'):,.6g} times larger{known}")
 
     return Block([whole, enlarged], 3.6, 2, legend=True)
