@@ -39,6 +39,13 @@ def _seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def own_folder(tmp_path, monkeypatch) -> Path:
+    """The current folder: an empty one of this test alone."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def original_chorales() -> Path:
     """The original JSB Chorales (Huang's quarter-note JSON): a development copy beside the checkout, never committed."""

@@ -22,8 +22,7 @@ from rhn.training.chorales import evaluate
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def _in_a_folder_of_its_own(own_folder):
     save_checkpoint("best.safetensors", network(dtype=torch.float32))
     language_checkpoint("text.safetensors", language_network(dtype=torch.float32))
     Path("novel.txt").write_text(sentences(400))

@@ -138,8 +138,7 @@ def test_texts_of_figures_and_tables_have_no_way_out_of_them(tmp_path, browser):
         (["x", "--steps", "1"], "--steps is 1"),
     ],
 )
-def test_bad_input_is_one_sentence(words, said, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_bad_input_is_one_sentence(words, said, tmp_path, own_folder, capsys):
     assert main(words) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1 and not list(tmp_path.iterdir())
@@ -270,8 +269,7 @@ class Tagger(nn.Module):
 """
 
 
-def test_a_module_of_a_user_s_own_is_reported_from_a_file_of_torch_save(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_module_of_a_user_s_own_is_reported_from_a_file_of_torch_save(own_folder, capsys):
     Path("own_tagger.py").write_text(OWN_MODULE)
     np.save("x.npy", np.random.default_rng(0).random((12, 3)))
     torch.save(build_module("own_tagger:Tagger", input_size=3).state_dict(), "w.pt")

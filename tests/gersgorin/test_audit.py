@@ -166,8 +166,7 @@ def test_a_gated_delta_net_is_measured_where_its_model_runs_in_its_own_type_only
     assert f"{kind}.A_log: infinite in 1 of its weights" in said(found) and math.isinf(found.half_lives[kind][-1])
 
 
-def test_the_command_prints_the_findings(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_the_command_prints_the_findings(own_folder, capsys):
     np.save("x.npy", np.random.default_rng(0).normal(size=(T, M)))
     command = ["audit", "--module", "torch.nn:LSTM", "--hidden-size", "4", "--input", "x.npy"]
     assert main(command) == 0

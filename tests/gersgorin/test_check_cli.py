@@ -58,8 +58,7 @@ CHORALES = {"optimizer": "Adam", "steps": 3, "steps_per_epoch": 7}
         ("jsb-depth-1 --optimizer adam --learning-rate 0.01 --steps 3", CHORALES | {"name": "jsb-depth-1"}),
     ],
 )
-def test_the_training_is_that_of_the_options(capsys, tmp_path, monkeypatch, words, expected):
-    monkeypatch.chdir(tmp_path)
+def test_the_training_is_that_of_the_options(capsys, own_folder, words, expected):
     np.save("many.npy", np.sin(np.arange(240.0)).reshape(40, 2, 3))
     np.save("one.npy", np.sin(np.arange(60.0)).reshape(20, 3))
     found = answer(capsys, *words.split())
@@ -83,8 +82,7 @@ def wrapped(input_size):
 """
 
 
-def test_a_module_of_the_user_s_with_its_weights(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_module_of_the_user_s_with_its_weights(capsys, own_folder):
     Path("own_to_check.py").write_text(OWN)
     Path("x.csv").write_text("a,b\n" + "\n".join(f"{np.sin(k)},{np.cos(k)}" for k in range(30)))
     run_on = ["--module", "own_to_check:Next", "--input", "x.csv", "--epochs", "40", "--seconds", "600"]
@@ -132,9 +130,8 @@ def absolute(output, y):
 
 
 @pytest.fixture
-def targets(tmp_path, monkeypatch):
+def targets(own_folder):
     """The words of a check of a module with targets, in a folder with its files."""
-    monkeypatch.chdir(tmp_path)
     Path("own_reader.py").write_text(READER)
     x = np.random.default_rng(0).random((90, 4, 2))
     np.save("x.npy", x)

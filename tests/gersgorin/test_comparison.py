@@ -36,9 +36,8 @@ MANY = ["--hidden-size", "4", "--steps", "40"]
 
 
 @pytest.fixture
-def results(tmp_path, monkeypatch, capsys):
+def results(own_folder, capsys):
     """Runs a command with --json in a folder of its own and returns the networks that it printed, the first one first."""
-    monkeypatch.chdir(tmp_path)
 
     def read(*args, small=SMALL, command=main) -> list[dict]:
         assert command([*map(str, args), *small, "--json", "--force"]) == 0

@@ -23,9 +23,7 @@ d = torch.float64
 SMALL = ["--hidden-size", "6", "--steps", "12"]
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def run(*args) -> int:

@@ -198,8 +198,7 @@ def test_bad_input_is_refused_with_a_sentence(name):
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
-def test_the_command_measures_a_module_and_a_cell(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_the_command_measures_a_module_and_a_cell(tmp_path, own_folder, monkeypatch, capsys):
     np.save("x.npy", np.random.default_rng(0).normal(size=(T, M)))
     (tmp_path / "attending.py").write_text(
         "from torch import nn\n\ndef both(input_size):\n    return nn.GRU(input_size, 4, bidirectional=True)\n"

@@ -218,8 +218,7 @@ def plot(*words) -> int:
     return main(["--hidden-size", "40", "--steps", "6", "--force", *words])
 
 
-def test_the_command_tells_the_leading_part_of_what_it_tells_without(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_the_command_tells_the_leading_part_of_what_it_tells_without(own_folder, capsys):
     whole, part = (
         json.loads(capsys.readouterr().out) for words in ((), ("--leading", "3")) if not plot("--json", *words)
     )
@@ -234,15 +233,13 @@ def test_the_command_tells_the_leading_part_of_what_it_tells_without(tmp_path, m
     assert record.leading == 1 and "the 1 leading eigenvalue of 40" in draw_run(record).get_suptitle()
 
 
-def test_a_large_state_has_leading_eigenvalues(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_large_state_has_leading_eigenvalues(own_folder, monkeypatch, capsys):
     monkeypatch.setattr("gersgorin.analyses.spectra.WHOLE", 79)
     assert plot("--cell", "lstm") == 0
     assert "the 32 leading eigenvalues of 80\n" in capsys.readouterr().out
 
 
-def test_the_free_memory_decides_only_whether_a_command_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_the_free_memory_decides_only_whether_a_command_runs(own_folder, monkeypatch, capsys):
     monkeypatch.setattr("rhn.utils.validation.free_memory", lambda device: 10 << 20)
     assert plot("--cell", "lstm") == 2
     assert "10 MiB are available: use fewer" in capsys.readouterr().err

@@ -99,9 +99,8 @@ class Shared(nn.Module):
 
 
 @pytest.fixture
-def own(tmp_path, monkeypatch) -> str:
+def own(own_folder, monkeypatch) -> str:
     """The name of a module of the user's in the current folder."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("rhn.utils.figures.save_figure", lambda path, draw: None)  # pictures have tests of their own
     name = f"own_{uuid.uuid4().hex[:8]}"
     Path(f"{name}.py").write_text(CODE)

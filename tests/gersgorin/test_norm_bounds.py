@@ -172,8 +172,7 @@ def found():
 
 
 @pytest.mark.parametrize(("words", "first"), [(("rhn", "--depth", "3"), "1 layer"), (("gru",), "1 step")])
-def test_the_command_bounds_the_measured_exponent(words, first, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_the_command_bounds_the_measured_exponent(words, first, tmp_path, own_folder, capsys):
     assert main(["bounds", "--cell", *words, "--json", "--hidden-size", "6", "--steps", "9"]) == 0
     result = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert [path.stat().st_size > 10_000 for path in tmp_path.glob("*bounds*.png")] == [True]

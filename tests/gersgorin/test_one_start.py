@@ -36,8 +36,7 @@ def largest(module: nn.Module) -> float:
 
 
 @pytest.fixture
-def x(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def x(own_folder):
     np.save("x.npy", np.random.default_rng(0).random((6, 3)))
 
 

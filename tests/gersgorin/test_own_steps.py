@@ -129,8 +129,7 @@ def test_layers_of_torch_nn_take_its_own_first_state():
     assert torch.allclose(open_run(stack, x, (h, c)).states[-1], torch.cat((h1[0], c1[0], h1[1], c1[1])))
 
 
-def test_commands_loops_and_recorders_take_a_module_with_a_tuple_state(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_commands_loops_and_recorders_take_a_module_with_a_tuple_state(own_folder, monkeypatch, capsys):
     monkeypatch.setattr("rhn.utils.figures.save_figure", lambda path, draw: None)
     pair, x = made(Pair), frames(T)
     np.save("x.npy", x.numpy())

@@ -89,10 +89,9 @@ def test_a_spectrum_that_is_not_finite_is_left_out(recording):
     assert len(plot_moment(lost, moment=2).lines) == 1
 
 
-def test_the_command_draws_animates_and_prints(recording, tmp_path, capsys, monkeypatch):
+def test_the_command_draws_animates_and_prints(recording, tmp_path, capsys, own_folder):
     from PIL import Image
 
-    monkeypatch.chdir(tmp_path)
     recording.save("run.npz")
     assert main(["run.npz"]) == 0
     out = capsys.readouterr().out

@@ -125,8 +125,7 @@ def test_a_recorder_measures_a_scan():
     assert recording.radius.shape == (1, 4) and np.isfinite(recording.input_gain).all()
 
 
-def test_the_commands_take_a_module_with_scan_elements(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_the_commands_take_a_module_with_scan_elements(own_folder, capsys):
     np.save("x.npy", np.random.default_rng(0).normal(size=(T, M)))
     assert main(["products", "--module", "test_scans:SelectiveSSM", "--input", "x.npy", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["products"]["log_norm"]) == T

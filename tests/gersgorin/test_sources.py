@@ -20,9 +20,7 @@ from rhn.errors import DataError
 SINE = np.sin(np.arange(12) / 3)
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def labels(figure) -> set[str]:

@@ -28,10 +28,7 @@ from rhn.data import chorale
 from rhn.errors import DataError, InvalidInputError, RhnError
 from rhn.utils.io import finite_json
 
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def numbers(found) -> list:

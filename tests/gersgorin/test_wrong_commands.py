@@ -101,9 +101,8 @@ class Bomb:
 
 
 @pytest.fixture
-def files(tmp_path, monkeypatch) -> Path:
+def files(own_folder) -> Path:
     """A folder with networks, data and records, of which some cannot be used."""
-    monkeypatch.chdir(tmp_path)
     language_model()
     save_checkpoint("cell.safetensors", RHN(88, 4))
     Path("own_reader.py").write_text(READER)
@@ -117,7 +116,8 @@ def files(tmp_path, monkeypatch) -> Path:
     recording.save("run.npz")
     lost = {name: getattr(recording, name) * np.nan for name in MOMENTS if name != "step"}
     type(recording)(**vars(recording) | lost).save("lost.npz")
-    return tmp_path
+    Path("folder.png").mkdir()
+    return own_folder
 
 
 @for_each("line", WRONG)

@@ -25,9 +25,7 @@ def test_the_words_of_printed_tables_are_explained():
     assert not not_explained((*STATUS, *BEST, *plan.COLUMNS, *shares.COLUMNS))
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 @pytest.fixture(scope="module")

@@ -163,8 +163,7 @@ def test_a_killed_worker_is_replaced_and_ctrl_c_stops_all(tiny, undisturbed):
 
 
 @pytest.mark.slow
-def test_workers_import_nothing_of_the_current_folder(tiny, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_workers_import_nothing_of_the_current_folder(tiny, tmp_path, own_folder):
     for name in ("msvcrt", "_winapi", "torch"):  # the first two are sought in vain by Python's own modules
         Path(f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     run(tiny(arch=("dt-rnn",), jobs=2), quiet=True)

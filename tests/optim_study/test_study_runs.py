@@ -126,8 +126,7 @@ def full(_out: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "reason"), [(shutil.rmtree, "No such file"), (read_only, "Permission denied"), (full, "File too large")]
 )
-def test_a_disk_that_fails_ends_a_run_and_the_same_run_goes_on_when_it_is_mended(harm, reason, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_disk_that_fails_ends_a_run_and_the_same_run_goes_on_when_it_is_mended(harm, reason, own_folder):
     out = Path("out")  # relative: only its owner may enter what is above
     try:
         with pytest.raises(OutputError, match=rf"cannot write .*{reason}"):

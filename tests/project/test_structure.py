@@ -182,8 +182,7 @@ def test_every_pin_is_one_version_and_no_text_names_a_registry():
             assert not re.search(r"index-url|pypi\.(org|python)|pythonhosted", (ROOT / name).read_text()), name
 
 
-def test_the_code_in_readme_runs_and_prints_what_is_shown(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_the_code_in_readme_runs_and_prints_what_is_shown(tmp_path, own_folder, capsys):
     (found,) = re.findall(r"```python\n(.*?)```\n\n((?:    [^\n]*\n)+)", (ROOT / "README.md").read_text(), re.DOTALL)
     code, shown = found
     timeless = code.replace("steps=1000)", "steps=1000, seconds=1000)")  # of a machine that is busy, too

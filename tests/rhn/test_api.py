@@ -9,8 +9,7 @@ import rhn
 from rhn.errors import InvalidInputError
 
 
-def test_the_example_of_the_package_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_the_example_of_the_package_runs(own_folder, capsys):
     before, names = rhn.__doc__.partition("    import rhn"), {}
     exec(textwrap.dedent("".join(before[1:]).rpartition("\n\n")[0]), names)
     assert capsys.readouterr().out.endswith(" nats a frame\n")

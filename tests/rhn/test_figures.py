@@ -33,8 +33,7 @@ def drawn(path: Path, monkeypatch) -> bytes:
     return path.read_bytes()
 
 
-def test_a_default_name_tells_folders_of_one_name_apart(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_default_name_tells_folders_of_one_name_apart(tmp_path, own_folder):
     plain, *others = [("dt", "runs/dt", "./dt", tmp_path / "runs" / "dt"), "o2/dt", "../dt", "runs/runs/dt"]
     assert {figures.place(Path(path)) for path in plain} == {None}
     assert len({figures.place(Path(path)) for path in others} | {None}) == 4
@@ -68,8 +67,7 @@ def test_no_password_and_no_broken_character_stands_in_a_file(monkeypatch):
     assert made.command() == r"optim-study plot --storage postgresql://me@host/s '\udcff'"
 
 
-def test_a_file_of_somebody_else_is_written_over_only_by_force(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_file_of_somebody_else_is_written_over_only_by_force(own_folder, capsys):
     np.save("x.npy", np.ones((4, 2)))
     Path("mine.png").write_bytes(b"dear to me")
     words = [*PLOT[1], "mine.png"]

@@ -92,8 +92,7 @@ def test_an_unknown_option_or_value_is_named_with_the_options_of_the_cell(given,
         read_options("leaky", given)
 
 
-def test_the_import_of_a_users_cell_leaves_the_search_path_as_it_was(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_the_import_of_a_users_cell_leaves_the_search_path_as_it_was(tmp_path, own_folder, monkeypatch):
     for path in (["somewhere", *sys.path], [str(tmp_path), *sys.path]):
         monkeypatch.setattr(sys, "path", list(path))
         resolve_cell("math:pow")

@@ -121,8 +121,7 @@ def test_no_module_of_the_current_folder_is_imported(program, hostile):
         ("sample run --output o.mid --bars 20000000", "expected 1 or more, at most 10000"),
     ],
 )
-def test_what_no_machine_can_hold_is_refused_at_once(words, said, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_what_no_machine_can_hold_is_refused_at_once(words, said, tmp_path, own_folder, capsys):
     assert cli.main(words.split()) == 2
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -200,8 +200,7 @@ def test_every_seed_has_its_point_and_a_cell_without_depth_a_line_across(run):
     assert drawn == {"rhn": ("o", "-"), "rhn, tied": ("s", "None"), "lstm (75.0)": ("None", ":")}
 
 
-def test_the_depths_are_printed_in_order_beside_the_paper_s_and_drawn(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_the_depths_are_printed_in_order_beside_the_paper_s_and_drawn(run, tmp_path, own_folder, capsys):
     folders = [run("l", [75.0], cell="lstm", layers=2), run("deep", [80.0, 75.5], depth=5, tied=True), run("a", [95.0])]
     assert cli.main(["report", "--depth", *map(str, folders)]) == 0
     rows = capsys.readouterr().out.splitlines()[1:-1]

@@ -108,9 +108,8 @@ def test_a_text_s_training_says_what_it_came_to_and_what_to_do_next(prose, tmp_p
     assert [found["best_epoch"], *(found[name] for name in names)] == [best["epoch"], *(best[name] for name in names)]
 
 
-def test_a_cell_of_the_user_s_own_is_imported_only_where_it_is_named(task, tmp_path, monkeypatch, refused):
+def test_a_cell_of_the_user_s_own_is_imported_only_where_it_is_named(task, tmp_path, own_folder, refused):
     (tmp_path / "mycells.py").write_text("from rhn.cells import DTRNN\n\n\nclass Mine(DTRNN):\n    pass\n")
-    monkeypatch.chdir(tmp_path)
     assert task.train("run", "--cell", "mycells:Mine") == 0
     for again in ("evaluate", "resume"):
         refused([again, "run"], "cell of the user's own: add --cell mycells:Mine to import it")
