@@ -14,17 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tables import for_each
+from test_files import names
 from torch import nn
 
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import load_checkpoint, read_metadata, save_checkpoint
 from rhn.errors import CheckpointError
 from rhn.models import LanguageModel, PolyphonicModel
-
-
-def names(folder):
-    return sorted(p.name for p in folder.iterdir())
-
 
 DTYPES = (torch.float64, torch.bfloat16, torch.float16)
 

@@ -1,5 +1,8 @@
 """A small text and training for tests of language models: sentences of a made-up language with enough structure to learn."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 
 from rhn.data.text import TextCorpus, Vocabulary
@@ -23,6 +26,13 @@ SMALL = LanguageConfig(
     drop_output=0.1,
     weight_decay=1e-6,
 )
+
+
+def metrics(folder: Path) -> list[dict]:
+    """What a training wrote of its epochs."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
 NOUNS, VERBS = ("cat", "dog", "bird", "fish"), ("sees", "hears", "likes")
 
 

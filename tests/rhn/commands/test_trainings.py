@@ -14,12 +14,9 @@ from rhn.cli import main as cli
 from rhn.cli import train
 from rhn.training.state import read_state, write_state
 from rhn.utils import progress
+from tests.rhn.texts import metrics
 
 PTB = Path(__file__).resolve().parents[4] / "shared" / "data" / "ptb"
-
-
-def metrics(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def assert_same_run(one, other):

@@ -14,6 +14,7 @@ from rhn.cli import main as cli
 from rhn.data import datasets
 from rhn.data.datasets import TEXT_SETS, DataSet, PublishedFile, data_folder, get
 from rhn.errors import DataError, InvalidInputError, OutputError
+from tests.rhn.test_files import names
 
 CONTENT = bytes(range(256)) * 700  # more than one block of the download
 LINE = "the cat sees the dog\n"
@@ -64,10 +65,6 @@ def publish(server, monkeypatch):
 
 def sha256(data):
     return hashlib.sha256(data).hexdigest()
-
-
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_data_set_is_downloaded_whole_and_can_be_read_by_every_user(publish, tmp_path):

@@ -14,6 +14,7 @@ from rhn.training.config import ChoraleConfig
 from rhn.training.run import train
 from tests.rhn.pieces import shortest_chorales
 from tests.rhn.texts import SMALL, small_corpus
+from tests.rhn.texts import metrics as lines
 
 CONFIG = ChoraleConfig(
     cell="rhn", depth=2, hidden_size=5, learning_rate=0.3, init_std=0.1, transform_bias=-1.0, epochs=6, patience=3
@@ -30,10 +31,6 @@ def run(corpus, tmp_path_factory):
     """A folder, and what was returned."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     return folder, train(CONFIG, corpus, folder)[0]
-
-
-def lines(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_it_leaves_its_configuration_losses_best_model_and_state(run, corpus):

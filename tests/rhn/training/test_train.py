@@ -1,7 +1,6 @@
 """A training in a folder ends the same whatever happened on the way, and is never mixed with another: of chorales and of texts."""
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -22,6 +21,7 @@ from rhn.training.run import SAVE_SHARE, Callback, locked, train
 from rhn.training.state import Interrupted, write_state
 from tests.rhn.pieces import shortest_chorales
 from tests.rhn.texts import SMALL, small_corpus
+from tests.rhn.texts import metrics as lines
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,6 @@ def interrupt_after(steps: int) -> Callable:
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def lines(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 # ---- it goes on ----------------------------------------------------------------------------------
