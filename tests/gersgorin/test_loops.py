@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from taggers import Tagger
 from test_caches import model_of
 from torch import nn
 
@@ -18,13 +19,8 @@ from rhn.errors import InvalidInputError
 T, M = 12, 3
 
 
-class Model(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.rnn, self.head = nn.LSTM(M, 6, batch_first=True), nn.Linear(6, M)
-
-    def forward(self, x):
-        return self.head(self.rnn(x)[0])
+def lstm():
+    return Tagger(nn.LSTM(M, 6, batch_first=True), M)
 
 
 def frames(*shape):
@@ -45,7 +41,10 @@ def trained(recorder, model, steps=4):
 
 def test_every_mean_is_logged_with_its_name_and_step():
     logged = []
-    recording = trained(gersgorin.Recorder(Model(), frames(1), every=2, log=lambda *each: logged.append(each)), Model())
+    recording = trained(
+        gersgorin.Recorder(lstm(), frames(1), every=2, log=lambda *each: logged.append(each)),
+        lstm(),
+    )
     assert {step for _, _, step in logged} == {0, 2, 4}
     for name in ("radius", "exponent", "input_gain"):
         values = [value for found, value, _ in logged if found == f"recorder/{name}"]
@@ -80,7 +79,11 @@ def test_lightning_records_what_a_plain_loop_records(accumulated, tmp_path):
     from gersgorin.integrations import LightningRecorder
 
     warnings.simplefilter("ignore")
-    model, twin, logger = Model(), Model(), CSVLogger(tmp_path)
+    model, twin, logger = (
+        lstm(),
+        lstm(),
+        CSVLogger(tmp_path),
+    )
     twin.load_state_dict(model.state_dict())
     callback = LightningRecorder(frames(1), every=2, path=tmp_path / "run.npz")
     batches = torch.utils.data.DataLoader(frames(8), batch_size=2 // accumulated)

@@ -2,20 +2,12 @@
 
 import pytest
 import torch
+from taggers import Tagger
 from torch import nn
 
 from gersgorin import analyze, credit, plateau
 from gersgorin.analyses.credit import draw_credit
 from rhn.models import LanguageModel, PolyphonicModel
-
-
-class Own(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.rnn, self.out = nn.GRU(3, 4), nn.Linear(4, 3)
-
-    def forward(self, x):
-        return self.out(self.rnn(x)[0])
 
 
 def absolute(outputs, targets):
@@ -28,9 +20,9 @@ def cases():
     chorales = PolyphonicModel("rnn", hidden_size=4, input_size=3, output_size=3, init="uniform:0.5")
     yield chorales, frames, None, "nats a frame"
     yield LanguageModel("rnn", vocabulary_size=5, hidden_size=4, tied=True), ids, None, "nats a token"
-    yield Own(), frames, "squared", "squared error a frame (halved)"
-    yield Own(), frames, absolute, "by the loss absolute"
-    yield Own(), frames, lambda z, y: absolute(z, y), "by your loss"
+    yield Tagger(nn.GRU(3, 4), 3), frames, "squared", "squared error a frame (halved)"
+    yield Tagger(nn.GRU(3, 4), 3), frames, absolute, "by the loss absolute"
+    yield Tagger(nn.GRU(3, 4), 3), frames, lambda z, y: absolute(z, y), "by your loss"
 
 
 @pytest.mark.parametrize(
