@@ -7,7 +7,7 @@ import functools
 
 import pytest
 import torch
-from cases import CELL_CASES, SHALLOW_CASES, assert_close, inputs, randomize
+from cases import CELL_CASES, SHALLOW_CASES, assert_close, inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounding import assert_within
@@ -80,24 +80,6 @@ def test_leading_dimensions_broadcast(case):
     assert temporal_jacobian(cell, x[:0, 0], s[0]).shape == (0, cell.state_size, cell.state_size)
 
 
-@pytest.mark.parametrize(("depth", "coupled"), [(1, False), (5, True), (5, False)])
-def test_open_gates_are_a_plain_deep_transition(depth, coupled):
-    """c = 0, t = 1: A = H'_L ... H'_1 with H'_l = diag(tanh'(z_l)) R_Hl."""
-    cell = RHN(3, 6, depth, coupled=coupled, dtype=torch.float64)
-    randomize(cell)
-    with torch.no_grad():
-        cell.weight_ih[6:].zero_()
-        cell.weight_hh[:, 6:].zero_()
-        cell.bias[:, 6:12] = 80.0
-        cell.bias[:, 12:] = -80.0
-    x, s = inputs(cell)
-    product, state, driven = torch.eye(6, dtype=x.dtype), s, cell.weight_ih[:6] @ x
-    for R, b in zip(cell.weight_hh[:, :6], cell.bias[:, :6], strict=True):
-        state, driven = torch.tanh(R @ state + b + driven), 0
-        product = torch.diag(1 - state**2) @ R @ product
-    assert_close(temporal_jacobian(cell, x, s), product, 1e-13, "A")
-
-
 @pytest.mark.parametrize("kind", [nn.RNNCell, nn.GRUCell, nn.LSTMCell, nn.RNN, nn.GRU, nn.LSTM])
 def test_torchs_own_cells_and_their_trajectories(kind):
     """They are those of our cells, whose steps equal torch's (`tests/rhn/cells/test_convert.py`)."""
@@ -142,28 +124,6 @@ def test_the_layers_multiply_to_the_temporal_jacobian(case):
         assert case.key == "dts-rnn" and [J.shape[-2:] for J in layers][:: case.depth - 1] == [(14, 7), (7, 14)]
     else:
         assert layers.shape == (case.depth, 4, cell.state_size, cell.state_size)
-
-
-@shallow
-def test_the_chain_rule_from_an_input_to_a_later_state(case):
-    """dy[3]/dx[1] = A[3] A[2] B[1]."""
-    cell = case.build()
-    x, _ = inputs(cell, 3)
-    s = [torch.zeros(cell.state_size, dtype=x.dtype)]
-    for x_t in x:
-        s.append(cell.step(x_t, s[-1]))
-    steps = [temporal_jacobian(cell, x[t], s[t]) for t in (1, 2)]
-    wanted = torch.func.jacrev(lambda x: cell(x)[1])(x)[:, 0]
-    assert_close(product([input_jacobian(cell, x[0], s[0]), *steps]), wanted, 1e-12, "dy[3]/dx[1]")
-
-
-@pytest.mark.parametrize("coupled", [True, False])
-def test_closed_gates_carry_the_state_through_every_layer_and_let_no_input_in(coupled):
-    cell = RHN(3, 6, 5, coupled=coupled, transform_bias=-80.0, dtype=torch.float64)
-    x, s = inputs(cell, 4)
-    I = torch.eye(6, dtype=x.dtype).expand(5, 4, 6, 6)
-    assert_close(layer_jacobians(cell, x, s).detach(), I, 1e-14, "layers")
-    assert input_jacobian(cell, x, s).abs().max() < 1e-30
 
 
 @shallow
@@ -271,16 +231,6 @@ def test_trajectories_of_functions_modules_and_batch_first_cells():
     assert_close(states[2], 0.5 * states[1] + x[1].sum(-1, keepdim=True), 1e-6, "function")
     assert trajectory(f, x[:, 0], s0[0]).shape == (6, 4)
     assert trajectory(Leaky(3, 4), x).shape == (6, 2, 4)
-
-
-@shallow
-def test_the_chain_rule_along_a_trajectory(case):
-    """dy[T]/dy[0] is the product of the steps' Jacobians."""
-    cell = case.build()
-    x, _ = inputs(cell, 5)
-    _, s0 = inputs(cell)
-    product = torch.linalg.multi_dot([*temporal_jacobian(cell, x, trajectory(cell, x, s0)[:-1]).flip(0)])
-    assert_close(product, torch.func.jacrev(lambda s: cell(x, s)[1])(s0), 1e-12, "product")
 
 
 def test_a_layer_s_gain_holds_the_state_before_the_step_fixed():
