@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from gersgorin import check
-from gersgorin.training.frames import chorale_frames, next_frames
-from rhn.errors import InvalidInputError
+from gersgorin.training.frames import next_frames
 from rhn.models import LanguageModel, PolyphonicModel
 
 
@@ -17,11 +16,6 @@ def model(**options) -> PolyphonicModel:
 
 def waves(T: int = 20, B: int = 2) -> torch.Tensor:
     return torch.sin(torch.arange(T * B * 3).reshape(T, B, 3) / 5.0)
-
-
-def frames() -> torch.Tensor:
-    """Excerpts of 32 chorales, (T, B, 88)."""
-    return chorale_frames(model(cell="rnn", hidden_size=2))[0][:12, :32]
 
 
 def own(cell: str, **options) -> PolyphonicModel:
@@ -57,20 +51,3 @@ def test_words_and_modules_are_checked_on_what_follows():
     assert found.name == "rnn, 4 units" and found.constant_loss == pytest.approx(np.log(7), rel=0.05)
     module = nn.Sequential(nn.GRU(3, 3))
     assert check(module, waves(), learning_rate=0.1, loss_fn="squared", steps=40).steps_per_epoch == 1
-
-
-def test_impossible_networks_and_sequences_are_refused_in_a_sentence():
-    pieces = frames()
-    for sequences, says in (
-        (torch.where(pieces > 0, torch.nan, pieces), "NaN"),
-        (pieces[:0], "at least one step"),
-        (torch.zeros(9, 2, 88), "same at every frame"),
-        (pieces[..., :40], "40"),
-    ):
-        with pytest.raises(InvalidInputError, match=says):
-            check(model(cell="rnn", hidden_size=2), sequences, learning_rate=0.1)
-    with pytest.raises(InvalidInputError, match="defines no loss"):
-        check(nn.Linear(88, 88), pieces, learning_rate=0.1)
-    for rate in (-0.1, torch.nan):
-        with pytest.raises(InvalidInputError, match="learning_rate is"):
-            check(model(cell="rnn", hidden_size=2), pieces, learning_rate=rate)
