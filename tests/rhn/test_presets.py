@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 
 import pytest
-import torch
 from tables import for_each
 
 from rhn.cells import hidden_size_for_budget
@@ -88,18 +87,6 @@ def test_the_papers_numbers_belong_to_presets_of_the_sizes_printed(listed):
             found = listed[f"ptb-depth-{row.depth}{tied}"]
             assert (found["hidden_size"], found["published_test"]) == (row.units, test)
     assert (listed["ptb-sota"]["published_test"], listed["jsb-depth-1"]["published_test"]) == (65.4, None)
-
-
-def test_the_torch7_gates_are_shut_by_a_constant_that_no_weight_decay_shrinks():
-    for name in ("ptb-torch7", "enwik8-torch7"):
-        config = replace(preset(name), hidden_size=6, embedding_size=6)
-        (cell,) = build_model(config, 11).cells
-        assert cell.gate_constant == -4 and cell.bias.abs().max() <= 0.04
-        with torch.no_grad():
-            for p in cell.parameters():
-                p.zero_()
-        gates = cell.gates(torch.zeros(6), torch.zeros(6))
-        assert torch.allclose(torch.stack(gates.t), torch.sigmoid(torch.tensor(-4.0)))
 
 
 def test_an_option_of_the_cell_reaches_the_cell_of_a_model():
