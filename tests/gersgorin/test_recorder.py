@@ -341,15 +341,6 @@ def test_the_share_that_outputs_explain_is_measured_between_measurements(tmp_pat
     assert Recording.load(path).explained == pytest.approx(recorder.recording.explained, nan_ok=True)
 
 
-def test_files_without_the_share_can_be_read(tmp_path):
-    with Recorder(Looped(), frames(T, 1), path=tmp_path / "run.npz") as recorder:
-        pass
-    arrays = dict(np.load(tmp_path / "run.npz"))
-    del arrays["explained"]
-    np.savez(tmp_path / "old.npz", **arrays)
-    assert np.isnan(Recording.load(tmp_path / "old.npz").explained).all() and len(recorder.recording) == 1
-
-
 def test_outputs_of_any_shape_are_read_or_refused_in_a_sentence():
     y = torch.randn(50, generator=torch.Generator().manual_seed(0))
     y -= y.mean()
