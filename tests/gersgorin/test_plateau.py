@@ -11,10 +11,9 @@ from tables import for_each
 from torch import nn
 
 from gersgorin import credit, plateau
-from gersgorin.analyses.plateau import Plateau
 from gersgorin.cli.main import main
 from gersgorin.training.training import Training
-from rhn.cells import CELLS, RHN
+from rhn.cells import CELLS
 from rhn.checkpoints import save_checkpoint
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel
@@ -91,16 +90,6 @@ class Own(nn.Module):
         return self.out(y), state
 
 
-def test_a_users_module_with_its_own_loss():
-    torch.manual_seed(0)
-
-    def loss(z, t):
-        return nn.functional.smooth_l1_loss(z, t, reduction="none").sum(-1)
-
-    measured = plateau(Own(), frames(), loss)
-    assert measured.integer_order == 0 and measured.fastest in ("out.weight", "rnn.weight_ih_l0")
-
-
 def test_without_an_output_bias_there_is_no_order():
     torch.manual_seed(0)
     assert math.isnan(plateau(nn.LSTM(5, 5), frames(), "squared").order)
@@ -131,25 +120,12 @@ def test_a_loss_without_a_gradient_or_a_least_value_is_refused(loss, said):
     )  # a kink at its least is none
 
 
-def test_a_plateau_from_a_file_has_its_rates_and_order(tmp_path):
-    found = plateau(network("dt-rnn", 3), frames())
-    again = Plateau.load(found.save(tmp_path / "plateau.npz"))
-    assert (again.rates, again.slopes, again.loss) == (found.rates, found.slopes, found.loss)
-    assert again.integer_order == 2 and again.fastest == found.fastest and again.summary() == found.summary()
-
-
-@pytest.fixture
-def in_a_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def answer(capsys, command, *words) -> dict:
     assert main([command, *words, "--json", "--force"]) == 0
     return json.loads(capsys.readouterr().out)[command]
 
 
-def test_the_command_takes_a_new_cell_a_checkpoint_and_a_module_with_their_loss(in_a_folder, capsys):
+def test_the_command_takes_a_new_cell_a_checkpoint_and_a_module_with_their_loss(own_folder, capsys):
     np.save("x.npy", frames(B=2).numpy().swapaxes(0, 1))
     piece = frames(B=2)
     new = network("rhn", 2, "uniform:0.3").float()
@@ -164,22 +140,3 @@ def test_the_command_takes_a_new_cell_a_checkpoint_and_a_module_with_their_loss(
     credits = answer(capsys, "credit", "--checkpoint", "model.safetensors", "--input", "x.npy")
     assert credits["lag_share"] == pytest.approx(credit(new, piece[:-1], piece[1:]).lag_share.tolist())
     assert answer(capsys, "plateau", "--hidden-size", "4", "--steps", "9")["loss_unit"] == "nats a frame"
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--checkpoint", "cell.safetensors"], "cell.safetensors holds only a RHN: expected a network with an output"),
-        (["--layer", "2", "--checkpoint", "cell.safetensors"], "--layer names one recurrent cell"),
-        (
-            ["--cell", "lstm", "--transform-bias", "-1"],
-            "has no option 'transform_bias'",
-        ),
-        (["--module", "torch.nn:LSTM"], "the targets have 88 numbers a frame and the outputs 64: expected as many"),
-    ],
-)
-def test_a_command_that_has_no_loss_is_refused_in_one_sentence(words, said, in_a_folder, capsys):
-    save_checkpoint("cell.safetensors", RHN(88, 4))
-    assert main(["plateau", *words]) == 2
-    err = capsys.readouterr().err
-    assert said in err and err.startswith("error: ") and err.count("\n") == 1

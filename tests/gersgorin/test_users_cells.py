@@ -3,11 +3,9 @@
 import re
 import sys
 
-import pytest
 import torch
 from tables import for_each
 
-from gersgorin.cli.main import main as gersgorin
 from gersgorin.cli.plot import main
 from rhn.cells import Cell
 
@@ -46,22 +44,15 @@ CASES = {
 
 
 @for_each("case", CASES)
-def test_what_is_wrong_is_one_sentence(case, tmp_path, monkeypatch, capsys):
+def test_what_is_wrong_is_one_sentence(case, tmp_path, own_folder, monkeypatch, capsys):
     cell, said = CASES[case]
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys.modules[__name__], "mine", cell, raising=False)
     assert main(["--cell", f"{__name__}:mine", "--hidden-size", "4", "--steps", "3"]) == 2
     assert re.search(said, capsys.readouterr().err)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["..:x", ".cells:Mine", ":x", "cells:"])
-def test_a_name_that_is_none_is_told(name, capsys):
-    assert main(["--cell", name]) == 2
-    assert "expected package.module:factory" in capsys.readouterr().err
-
-
-def test_the_users_own_frames_follow_the_sentence(tmp_path, monkeypatch, capsys):
+def test_the_users_own_frames_follow_the_sentence(tmp_path, own_folder, monkeypatch, capsys):
     (tmp_path / "failing_cells.py").write_text(
         "from tests_of_users_cells import Own\n"
         "class Raising(Own):\n"
@@ -71,15 +62,8 @@ def test_the_users_own_frames_follow_the_sentence(tmp_path, monkeypatch, capsys)
         "        return 1 / 0\n"
     )
     monkeypatch.setitem(sys.modules, "tests_of_users_cells", sys.modules[__name__])
-    monkeypatch.chdir(tmp_path)
     assert main(["--cell", "failing_cells:Raising", "--hidden-size", "4", "--steps", "3"]) == 2
     sentence, *frames = capsys.readouterr().err.splitlines()
     assert sentence.startswith("error: failing_cells:Raising: Raising takes no step ")
     file = tmp_path / "failing_cells.py"
     assert frames == [f'  File "{file}", line {n}, in {name}' for n, name in ((4, "step"), (6, "deeper"))]
-
-
-@for_each(("word", "meant"), [("analyze", "plot"), ("lyapunow", "lyapunov")])
-def test_a_word_that_is_no_command_has_a_near_one(word, meant, capsys):
-    assert gersgorin([word]) == 2
-    assert f"did you mean {meant}?" in capsys.readouterr().err

@@ -18,6 +18,12 @@ from rhn.checkpoints import save_checkpoint
 
 TARGETS = "check --module own_reader:Reader --input x.npy --target y.npy --loss mse --optimizer adam --learning-rate 0.01 --steps 40"
 WRONG = {
+    "analyze": "did you mean plot?",
+    "lyapunow": "did you mean lyapunov?",
+    "plot --cell ..:x": "expected package.module:factory",
+    "plot --cell .cells:Mine": "expected package.module:factory",
+    "plot --cell :x": "expected package.module:factory",
+    "plot --cell cells:": "expected package.module:factory",
     "plot --cell rhm": "did you mean 'rhn'",
     "plot --cell torch.nn:LSTM --depth 2": "LSTM has no recurrence depth",
     "plot --cell gru --transform-bias 1": "has no option 'transform_bias'",
@@ -26,6 +32,7 @@ WRONG = {
     "plot --steps 0": "--steps is 0, expected 1 or more",
     "plot --output nowhere/one.npz": "the folder nowhere does not exist",
     "plot --output novel.txt": "expected a name ending in .png",
+    "plot --checkpoint missing.safetensors --output folder.png": "it is a folder",
     "lyapunov --output moving.gif": "expected a name ending in .png or .svg or .pdf or .npz or .json or .csv",
     "plot --leading 0": "a whole number from 1 to 64",
     "plot --checkpoint cell.safetensors --depth 4": "--depth cannot be given with --checkpoint",
@@ -38,6 +45,9 @@ WRONG = {
     "lyapunov --hidden-size 6 --steps 12 --count 7": "count is 7: the state has 6 entries",
     "fixed-points --hidden-size 6 --steps 12 --starts 0": "starts is 0: expected at least 1",
     "fixed-points --hidden-size 6 --steps 12 --starts 1000000000000": "starts of 6 entries needs about",
+    "plateau --checkpoint cell.safetensors": "cell.safetensors holds only a RHN: expected a network with an output",
+    "plateau --checkpoint cell.safetensors --layer 2": "--layer names one recurrent cell",
+    "plateau --module torch.nn:LSTM": "the targets have 88 numbers a frame and the outputs 64: expected as many",
     "compare": "there is nothing to compare: name VARIANTS",
     "compare depth=1": "there is nothing to compare with rhn, 64 units, depth 1: name another variant",
     "compare depth=1,two": "depth=two: expected a whole number",

@@ -35,6 +35,9 @@ REFUSED = [
     ("evaluate PROSE --data OTHER", "'an' is not in the vocabulary of 9 words"),
     ("evaluate PROSE --mc 2 --batch-size 4", "--batch-size and --mc exclude one another"),
     ("evaluate PROSE --max-tokens 1", "--max-tokens is 1, expected 2 or more"),
+    # report: its files are checked before the runs are read
+    ("report missing --output nowhere/a.csv", "nowhere does not exist"),
+    ("report missing --output a.npz", "ending in .png or .svg or .pdf or .csv"),
     # sample, generate
     ("sample MUSIC --output chorale.wav", ".mid or .musicxml"),
     ("sample MUSIC", "--output FILE is missing"),
@@ -43,7 +46,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("name", ["data", "train", "resume", "evaluate", "sample", "generate"])
+@pytest.mark.parametrize("name", ["data", "train", "resume", "evaluate", "report", "sample", "generate"])
 def test_bad_input_gets_one_sentence_and_exit_code_2(name, subtests, music, prose, trained, tmp_path, refused):
     other = tmp_path / "other"
     other.mkdir()

@@ -218,12 +218,3 @@ def test_the_curves_of_a_run_are_drawn_and_written(run, tmp_path, capsys):
     assert "7.0000" in capsys.readouterr().out and figure.read_bytes().startswith(b"<?xml")
     with table.open() as file:
         assert [float(row["valid_perplexity"]) for row in csv.DictReader(file)] == [9.0, 7.0, 8.0]
-
-
-def test_files_are_checked_before_the_runs_are_read(tmp_path, capsys):
-    for name, reason in (
-        ("nowhere/a.csv", "nowhere does not exist"),
-        ("a.npz", "ending in .png or .svg or .pdf or .csv"),
-    ):
-        assert cli.main(["report", str(tmp_path / "missing"), "--output", str(tmp_path / name)]) == 2
-        assert reason in capsys.readouterr().err
