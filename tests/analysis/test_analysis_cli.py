@@ -48,10 +48,10 @@ def test_gates_are_those_of_all_test_chorales_and_four_are_drawn(capsys):
 
 
 def test_gates_of_chorales_by_place_and_name(capsys):
-    words = ("--chorales", "0", "5", "bwv269", "--output", "gates.svg", "gates.csv", "--json")
+    words = ("--chorales", "0", "5", "bwv269", "train-3", "--output", "gates.svg", "gates.csv", "--json")
     assert run("gates", "best.safetensors", *words) == 0
     found = result(capsys)
-    pieces = [chorale(name) for name in ("test-0", "test-5", "bwv269")]
+    pieces = [chorale(name) for name in ("test-0", "test-5", "bwv269", "train-3")]
     assert (found["names"], found["lengths"]) == ([p.name for p in pieces], list(map(len, pieces)))
     with Path("gates.csv").open(newline="") as file:
         first = next(csv.DictReader(file))
@@ -163,6 +163,8 @@ NOVEL = ["--data", "novel.txt"]
     [
         (["gates", "bad.safetensors"], "lesions work without gates: rhn-analyze lesion --mode carry", ungated),
         (["gates", "best.safetensors", "--chorales", "500"], "no chorale is called 'test-500'", None),
+        (["gates", "best.safetensors", "--chorales", "bwv26"], "did you mean bwv", None),
+        (["gates", "best.safetensors", "--split", "train", "--chorales", "25"], "is called 'train-25'", None),
         (["gates", "text.safetensors"], "a text of your own needs its path: give --data", None),
         (["gates", "text.safetensors", *NOVEL, "--chorales", "bwv269"], "--chorales is for chorales", None),
         (["lesion", "best.safetensors", *NOVEL], "novel.txt: chorales are read from a .json or .pickle file", None),

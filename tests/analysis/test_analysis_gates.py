@@ -7,10 +7,7 @@ from networks import GATED, SUBJECTS, language_network, name, rolls
 from tables import for_each
 
 from analysis import gate_activity
-from analysis.sequences import chosen
 from rhn.cells import RHN
-from rhn.data import chorales
-from rhn.errors import InvalidInputError
 
 
 @for_each(("bias", "wanted"), [(-20.0, 0.0), (20.0, 1.0)])
@@ -42,17 +39,3 @@ def test_gates_are_those_of_a_plain_loop_over_the_equation(kind, case):
             assert np.allclose(sequence.activity[:, t], [g.mean().item() for g in gates], atol=1e-13)
             assert np.allclose(sequence.open[:, t], [(g > 0.9).double().mean().item() for g in gates])
             assert np.allclose(sequence.closed[:, t], [(g < 0.1).double().mean().item() for g in gates])
-
-
-def test_chorales_are_chosen_by_place_and_by_name():
-    corpus = chorales()
-    found = chosen(corpus, "test", ["0", "5", "bwv269", "train-3"])
-    assert [piece.label for piece in found] == ["test-0", "test-5", "valid-4", "train-3"]
-    missing = str(next(i for i in range(229) if i not in {piece.index for piece in corpus.train}))
-    for split, called, words in (
-        ("test", "77", "no chorale is called 'test-77'"),
-        ("test", "bwv26", "did you mean bwv"),
-        ("train", missing, f"no chorale is called 'train-{missing}'"),
-    ):
-        with pytest.raises(InvalidInputError, match=words):
-            chosen(corpus, split, [called])
