@@ -104,8 +104,6 @@ def test_the_constant_output_is_the_plateau_of_the_rebuilt_chorales(corpus):
 PLAIN = {
     "sgd": lambda p, rate: torch.optim.SGD(p, rate, momentum=0.9),
     "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "rmsprop": torch.optim.RMSprop,
 }
 
 

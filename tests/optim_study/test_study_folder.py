@@ -1,7 +1,6 @@
 """The files of a study: to the bit, whole or absent, and never those of another study."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +8,7 @@ from helpers import config, reference
 from safetensors.numpy import load_file, save
 from tables import for_each
 
-from optim_study.folder import StudyFolder, TrialRecord
-from optim_study.results import stored_row
+from optim_study.folder import StudyFolder
 from rhn.errors import DataError
 from rhn.training.state import TrialState
 
@@ -39,15 +37,6 @@ def saved(folder, number, record=RECORD):
     folder.save_record(number, record)
 
 
-def test_a_state_comes_back_to_the_last_bit(folder):
-    assert folder.load_state(7) is None
-    folder.save_state(7, state())
-    loaded = folder.load_state(7)
-    np.testing.assert_array_equal(loaded.curve, state().curve)
-    np.testing.assert_array_equal(loaded.arrays["weights"], state().arrays["weights"], strict=True)
-    assert folder.epochs(range(9)) == {7: 3}
-
-
 def test_a_damaged_state_counts_as_absent_and_is_replaced(folder, caplog):
     folder.save_state(7, state())
     (path,) = (folder.path / "trials").iterdir()
@@ -62,16 +51,6 @@ def test_files_of_another_study_count_as_absent(folder, tmp_path):
     other.save_state(7, state())
     saved(other, 7)
     assert folder.load_state(7) is folder.load_record(7) is None and folder.epochs([7]) == {}
-
-
-def test_a_record_comes_back_to_the_last_bit_and_is_strict_json(folder):
-    curve = np.vstack([state().curve, [[np.inf, np.nan]]])
-    folder.save_record(7, TrialRecord(replace(RECORD.row, trial=7), curve))
-    loaded = folder.load_record(7)
-    assert loaded.row == stored_row(config(), 7, config().parameters(7) | RECORD.row.results)
-    assert folder.recorded() == {7}
-    np.testing.assert_array_equal(loaded.curve, [*curve[:-1], [np.nan, np.nan]])
-    json.loads((folder.path / "trials" / "0007.json").read_text(), parse_constant=pytest.fail)
 
 
 @for_each(

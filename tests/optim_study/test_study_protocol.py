@@ -24,12 +24,6 @@ def draw(number, **changes):
     return config(**({"depth": 4} | changes)).settings(number)
 
 
-def test_the_paper_is_the_default():
-    paper = StudyConfig(arch="rhn", depth=4, data="checksum")
-    assert (paper.trials, paper.epochs, paper.patience, paper.batch_size, paper.momentum) == (60, 1000, 100, 32, 0.9)
-    assert [config(depth=d, budget_scale=1).budget for d in (1, 2, 6)] == [150_000, 300_000, 900_000]
-
-
 def test_a_configuration_survives_json_and_its_number_of_trials_is_no_part_of_the_protocol():
     original = config(learning_rate=(1e-3, 0.1), transform_bias=(-2,), options={"skip": "all"})
     stored = json.loads(json.dumps(original.protocol()))
