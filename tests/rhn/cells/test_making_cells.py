@@ -76,12 +76,6 @@ def test_sizes_are_whole_numbers_of_at_least_one(sizes, named):
             cell(*sizes)
 
 
-def test_cells_without_recurrence_depth_say_so():
-    for key in CELLS.keys() - {"dt-rnn", "dts-rnn", "rhn"}:
-        with pytest.raises(InvalidInputError, match="has no recurrence depth: depth must be 1, got 3"):
-            CELLS[key](3, 4, 3)
-
-
 @for_each(
     ("build", "message"),
     [

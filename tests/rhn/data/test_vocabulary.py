@@ -29,14 +29,6 @@ def test_a_text_of_characters_or_bytes_survives_encoding_and_decoding(text):
     assert bytes((255 - ids).tolist()) == text.encode() and vocabulary.decode(ids) == text
 
 
-@for_each(("unit", "symbols"), [("words", ("é", "<unk>")), ("characters", (" ", "\n")), ("bytes", (0, 255))])
-def test_a_vocabulary_comes_back_from_json(unit, symbols):
-    vocabulary = Vocabulary(unit, symbols)
-    again = Vocabulary.from_json(vocabulary.to_json())
-    assert again == vocabulary and hash(again) == hash(vocabulary)
-    assert again != Vocabulary(unit, symbols[::-1])
-
-
 @for_each(
     ("unit", "symbols"),
     [

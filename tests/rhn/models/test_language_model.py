@@ -33,17 +33,6 @@ def test_logits_are_the_output_layer_on_stacked_cells_on_embedded_tokens(cell, t
     torch.testing.assert_close(net(TOKENS).logits, by_hand(net, TOKENS))
 
 
-def test_windows_with_the_state_carried_equal_one_pass():
-    net = model("lstm", layers=2)
-    whole, states, parts = net(TOKENS), None, []
-    for window in TOKENS.split(5):
-        reading = net(window, states)
-        states = reading.states
-        parts.append(reading.logits)
-    torch.testing.assert_close(torch.cat(parts), whole.logits)
-    torch.testing.assert_close(states, whole.states)
-
-
 def test_tied_weights_are_counted_and_trained_once():
     net = model(tied=True)
     assert num_parameters(model()) - num_parameters(net) == 13 * 6
@@ -76,8 +65,3 @@ def test_biases_start_at_random_or_at_a_constant_and_transform_gates_at_theirs()
 def test_what_cannot_be_built_is_refused(options, message):
     with pytest.raises(InvalidInputError, match=message):
         model(**options)
-
-
-def test_targets_of_another_shape_are_refused():
-    with pytest.raises(InvalidInputError, match="targets of the softmax kernel has shape"):
-        model()(TOKENS, None, None, TOKENS[1:])

@@ -1,12 +1,10 @@
 """Minibatches hold every piece once, the longest first, padded at the end and to a multiple of 32 rows."""
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rhn.errors import DataError
 from rhn.training.chorales import ROWS, evaluation_batches, training_batches
 
 WHERE = {"device": "cpu", "dtype": torch.float64}
@@ -26,8 +24,3 @@ def test_every_piece_is_there_once_and_whole(lengths, batch_size, training):
         seen += [column.numpy() for column in columns if len(column)]
     for piece, wanted in zip(seen, sorted(pieces, key=len, reverse=True), strict=True):
         np.testing.assert_array_equal(piece, wanted)
-
-
-def test_without_two_frames_there_is_nothing_to_predict():
-    with pytest.raises(DataError, match="nothing to predict"):
-        training_batches([np.ones((1, 5))], 4, **WHERE)
