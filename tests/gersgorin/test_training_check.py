@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import gersgorin
 from rhn.errors import InvalidInputError
+from rhn.models import PolyphonicModel
 
 ENOUGH = 600.0  # seconds on any machine
 
@@ -159,6 +160,14 @@ def test_trainings_shorter_than_a_mean_of_losses_have_their_outcome(learning_rat
         optimizer.step()
     again = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=0.9)
     assert gersgorin.check(model, x, y, nn.MSELoss(), again, steps=10, seconds=ENOUGH).outcome == outcome
+
+
+def test_without_data_the_chorales_are_read():
+    model = PolyphonicModel("gru", hidden_size=3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    found = gersgorin.check(model, optimizer=optimizer, steps=2, seconds=ENOUGH)
+    assert (found.optimizer, found.steps_per_epoch) == ("Adam", 7)
+    assert 9 < found.constant_loss < 12  # nats a frame
 
 
 def test_without_time_no_learning_rate_is_ruled_out():
