@@ -81,21 +81,6 @@ def test_jacobians_are_those_of_differences(name):
     torch.testing.assert_close(cell.push(x[0], s, Q), cell.jacobian(x[0], s) @ Q, rtol=1e-4, atol=1e-6)
 
 
-def test_the_decay_of_mamba_is_exp_of_dt_A():
-    layer = layer_of("Mamba").double()
-    cell = gersgorin.from_cache(layer)
-    x = torch.randn(2, 8, dtype=torch.float64)
-    s = gersgorin.trajectory(cell, x)[-1]
-    n = layer.intermediate_size * layer.ssm_state_size
-    A = cell.jacobian(x[0], s)[-n:, -n:]
-    conv = cell.step(x[0], s)[:-n].view(layer.intermediate_size, -1)
-    h = layer.act((conv * layer.conv1d.weight[:, 0]).sum(1) + layer.conv1d.bias)
-    rank = layer.time_step_rank
-    dt = nn.functional.softplus(layer.dt_proj(layer.x_proj(h)[:rank]))
-    expected = torch.exp(-dt[:, None] * layer.A_log.exp()).flatten()
-    torch.testing.assert_close(A, expected.diag().detach(), rtol=1e-5, atol=1e-6)
-
-
 def test_analyses_take_the_cell_and_the_whole_model():
     model = model_of("Mamba")
     x = torch.randn(6, 8)

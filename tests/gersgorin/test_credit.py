@@ -214,16 +214,6 @@ def test_pieces_of_unequal_length_count_by_their_frames():
     assert both.loss == pytest.approx((one.loss * T + two.loss * (T - 2)) / (2 * T - 2), rel=1e-12)
 
 
-def test_closed_gates_keep_every_loss_reaching_back_undiminished():
-    model = built(MODELS["rhn"])
-    with torch.no_grad():
-        model.cells[0].bias[:, 4:] = -60
-    norms = credit(model, *probe(model, T, 1)).norms
-    lower = np.tril(np.ones((T, T), bool))
-    np.testing.assert_allclose(norms[lower], np.broadcast_to(np.diag(norms)[:, None], (T, T))[lower], rtol=1e-12)
-    assert not norms[~lower].any()
-
-
 def test_without_a_gradient_there_are_no_shares():
     model = built(MODELS["rhn"])
     nn.init.zeros_(model.output.weight)

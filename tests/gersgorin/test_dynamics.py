@@ -8,8 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from matrices import REAL_MATRICES, square_matrices
-from tables import for_each
+from matrices import square_matrices
 
 from gersgorin import jacobian_product
 from gersgorin.linalg import cumulative_log_norms, finite_time_exponent, half_life
@@ -56,17 +55,6 @@ def test_short_products_are_the_plain_ones(A, steps):
     tolerance = 1e-13 * float(torch.linalg.matrix_norm(A)) ** steps
     torch.testing.assert_close(P * log_scale.exp(), expected, rtol=1e-13, atol=tolerance)
     assert (P == 0).all() or 0.5 <= P.abs().max() < 1
-
-
-@for_each("name", REAL_MATRICES)
-def test_prefix_norms_of_a_repeated_matrix(name):
-    A = REAL_MATRICES[name]
-    scale = A.abs().max().item() or 1.0
-    got = cumulative_log_norms(A.expand(6, -1, -1))
-    for t in range(6):
-        norm = np.linalg.norm(np.linalg.matrix_power(A.numpy() / scale, t + 1), 2)
-        expected = math.log(norm) + (t + 1) * math.log(scale) if norm else -math.inf
-        assert got[t].item() == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_batch_equals_its_sequences():

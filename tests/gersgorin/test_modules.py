@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tables import for_each
+from test_gersgorin_cli import expected_radii as expected
 from torch import nn
 
-from gersgorin import Recorder, extract_cell, spectra, temporal_jacobian, trajectory
+from gersgorin import Recorder, extract_cell, spectra
 from gersgorin.cli.plot import main
 from gersgorin.loading.find_cell import Watched
 from gersgorin.loading.network import build_module, load_weights
@@ -112,11 +113,6 @@ def own(own_folder, monkeypatch) -> str:
 def radii(capsys, *args) -> list[float]:
     assert main([*map(str, args), "--json"]) == 0
     return [step["spectral_radius"] for step in json.loads(capsys.readouterr().out)["steps"]]
-
-
-def expected(cell, x):
-    A = temporal_jacobian(cell, x, trajectory(cell, x)[:-1])
-    return pytest.approx(torch.linalg.eigvals(A).abs().amax(-1).tolist(), rel=1e-6)
 
 
 def test_a_part_of_a_larger_module_is_looked_at_along_what_it_reads_there(own, capsys):

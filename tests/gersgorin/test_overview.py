@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from tables import for_each
+from taggers import Tagger
 from torch import nn
 
 from gersgorin import analyze, credit, input_jacobian, layer_jacobians, plateau, trajectory
@@ -28,15 +29,6 @@ def frames(*lead):
 def model(**options) -> PolyphonicModel:
     torch.manual_seed(0)
     return PolyphonicModel("rhn", hidden_size=6, depth=3, input_size=m, output_size=m, init="gaussian:0.3", **options)
-
-
-class Tagger(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.rnn, self.out = nn.GRU(m, 5, batch_first=False), nn.Linear(5, m)
-
-    def forward(self, x):
-        return self.out(self.rnn(x)[0])
 
 
 @pytest.mark.parametrize("cell", [LSTM(m, 5), RHN(m, 6, 3), nn.GRU(m, 5)], ids=lambda cell: type(cell).__name__)
@@ -85,7 +77,7 @@ def test_a_model_with_a_loss_has_its_plateau_and_credit_too():
     ids = torch.randint(7, (T,), generator=torch.Generator().manual_seed(0))
     assert analyze(words, ids).plateau.loss == pytest.approx(plateau(words, ids).loss)
     assert repr(analyze(words, ids.numpy())) == repr(analyze(words, ids))
-    tagger, targets = Tagger(), frames(T, 2)
+    tagger, targets = Tagger(nn.GRU(m, 5), m), frames(T, 2)
     assert analyze(tagger, x[:, :1]).plateau is None
     with_loss = analyze(tagger, x, targets=targets, loss="bernoulli")
     assert with_loss.credit.loss == pytest.approx(credit(tagger, x, targets, loss="bernoulli").loss)
@@ -135,10 +127,8 @@ def test_the_network_is_left_as_it_was():
 @for_each(
     ("module", "x", "options", "words"),
     [
-        (lambda x, s: s, frames(T), {}, "no first state is given"),
-        (nn.Linear(m, m), frames(T), {}, "has no recurrent cell"),
         (model(), torch.ones(T, m), {}, "the same at every frame"),
-        (Tagger(), frames(T, 2), {"loss": "huber"}, "huber"),
+        (Tagger(nn.GRU(m, 5), m), frames(T, 2), {"loss": "huber"}, "huber"),
     ],
 )
 def test_bad_input_is_one_sentence(module, x, options, words):

@@ -159,21 +159,6 @@ def test_what_is_no_training_is_refused(change, message):
         Training(**parts)
 
 
-def test_an_empty_loader_is_refused():
-    model, _, _ = made()
-    with pytest.raises(DataError, match="empty"):
-        Training(model, [], None, "mse", "adam", learning_rate=0.1)
-
-
-def test_a_warm_up_may_begin_at_a_learning_rate_of_zero():
-    model, x, y = made()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / 4))
-    loop = Training(model, x, y, "mse", optimizer, scheduler=scheduler)
-    assert loop.learning_rate == 0.1
-    assert np.allclose([group["lr"] for (group,) in map(loop.scheduled, range(6))], [0, 0.25, 0.5, 0.75, 1, 1])
-
-
 def test_a_scheduler_may_change_momentum_and_moments_too(monkeypatch):
     monkeypatch.setattr(trials_module, "SCHEDULED", 4)  # is asked for more steps on the way
     for kind, options in ((torch.optim.SGD, {"momentum": 0.9}), (torch.optim.AdamW, {})):
@@ -248,13 +233,6 @@ def test_several_inputs_are_taken_as_the_loop_takes_them(given):
     (some, n), t = batches[0][:2], batches[0][2]
     inputs = {"x": some, "lengths": n} if isinstance(data, dict) or given == "dictionaries" else (some, n)
     assert loop.loss(model, inputs, t) == nn.functional.mse_loss(model(some, n)[1], t)
-
-
-def test_a_model_of_ids_is_followed():
-    model = nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(12, 5))
-    x = torch.randint(5, (20, 4), generator=torch.Generator().manual_seed(0))
-    loop = Training(model, x, x[:, 0], "cross-entropy", "adam", learning_rate=0.05)
-    assert np.isfinite(run_trials(loop, [1.0], steps=300, seconds=60)[0].left)
 
 
 def test_mean_squared_error_of_targets_without_an_axis_of_outputs_is_that_of_each_example():
