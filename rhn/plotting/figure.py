@@ -132,7 +132,7 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
     for ax in unnamed:
         name_curves(ax)
     set_height(figure, height)
-    for _ in range(4):  # the layout depends on the labels, and they on the layout
+    for _ in range(5):  # the layout depends on the labels, and they on the layout
         for ax in laid_out(figure).axes:
             for axis, pixels in ((ax.xaxis, ax.bbox.width), (ax.yaxis, ax.bbox.height)):
                 axis.set_label_text(folded(axis.get_label_text(), pixels / figure.dpi, rcParams["font.size"]))
