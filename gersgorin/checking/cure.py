@@ -316,7 +316,7 @@ class Cure(Result):
         lines.append(LEGEND)
         starts = ", ".join(a.plan.start.words for a in shown)
         lines += [f"{name}: {meaning}" for name, meaning in MEANINGS.items() if name in starts]
-        if any(change.operation == "set" for a in shown for change in a.plan.start.changes):
+        if any(a.plan.start.sets_bias for a in shown):
             lines.append(f"Every start except the given weights also sets the {OUTPUT_BIAS}.")
         return "\n".join(lines) + f"\n\n{self.code}".rstrip()
 

@@ -4,8 +4,8 @@
         changed = start.applied(model)       # a copy with these weights
         start.code                           # the same as lines of Python
 
-A start is a list of changes, each an operation of `OPERATIONS` on a block of weights that the optimiser trains. The weights and the
-lines that a user pastes come from it.
+A start is a list of lines, each an operation of `OPERATIONS` on a block of weights that the optimiser trains. The trials run the lines
+that a user pastes.
 
 | weights                     | in all starts that draw them again                                                  |
 |-----------------------------|-------------------------------------------------------------------------------------|
@@ -24,6 +24,7 @@ import copy
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from types import EllipsisType
 from typing import Any
@@ -34,7 +35,7 @@ from torch import Tensor, nn
 from gersgorin.training.minibatches import sequence_of
 from gersgorin.training.training import Training, output_bias_of
 from rhn.cells import Cell
-from rhn.cells.init import memory_blocks, rotations
+from rhn.cells.init import memory_blocks
 from rhn.cells.layers import GateBlocks, Layer, Part
 
 IMPORTS = ("import torch", "from torch import nn")
@@ -57,52 +58,20 @@ MEANINGS = {  # of the words of starts, in one line
 }
 
 
-OPERATIONS: dict[str, tuple[str, Callable[..., Any]]] = {
-    "normal": (
-        "nn.init.normal_({}, 0.0, {:.4g}, generator=g)",
-        lambda q, g, v: nn.init.normal_(q, 0.0, v, generator=g),
-    ),
-    "orthogonal": ("nn.init.orthogonal_({}, generator=g)", lambda q, g: nn.init.orthogonal_(q, generator=g)),
-    "eye": ("nn.init.eye_({})", lambda q, g: nn.init.eye_(q)),
-    "rotations": (
-        "a = torch.pi / {1} ** torch.linspace(0, 1, len({0}) // 2, dtype=torch.double)\n"
-        "c, s = a.cos().diag(), a.sin().diag()\n"
-        "{0}.copy_(torch.vstack([torch.hstack([c, -s]), torch.hstack([s, c])]))",
-        lambda q, g, v: q.copy_(rotations(len(q) // 2, v)),
-    ),
-    "zero": ("{}.zero_()", lambda q, g: q.zero_()),
-    "fill": ("{}.fill_({})", lambda q, g, v: q.fill_(v)),
-    "log": ("{}.uniform_(1.0, {}, generator=g).log_()", lambda q, g, v: q.uniform_(1.0, v, generator=g).log_()),
-    "-log": (
-        "{}.uniform_(1.0, {}, generator=g).log_().neg_()",
-        lambda q, g, v: q.uniform_(1.0, v, generator=g).log_().neg_(),
-    ),
-    "set": ("{}.copy_(torch.tensor({}))", lambda q, g, v: q.copy_(torch.tensor(v))),
-    "opposite": ("{}.copy_(-{})", lambda q, g, v: q.copy_(-v)),
+OPERATIONS = {  # by name: lines for a block of weights and, in some, a number, numbers or another block
+    "normal": "nn.init.normal_({}, 0.0, {:.4g}, generator=g)",
+    "orthogonal": "nn.init.orthogonal_({}, generator=g)",
+    "eye": "nn.init.eye_({})",
+    "rotations": "a = torch.pi / {1} ** torch.linspace(0, 1, len({0}) // 2, dtype=torch.double)\n"
+    "c, s = a.cos().diag(), a.sin().diag()\n"
+    "{0}.copy_(torch.vstack([torch.hstack([c, -s]), torch.hstack([s, c])]))",
+    "zero": "{}.zero_()",
+    "fill": "{}.fill_({})",
+    "log": "{}.uniform_(1.0, {}, generator=g).log_()",
+    "-log": "{}.uniform_(1.0, {}, generator=g).log_().neg_()",
+    "set": "{}.copy_(torch.tensor({}))",
+    "opposite": "{}.copy_(-{})",
 }
-"""By name: the line of Python, and the function of a block, a generator and a number, numbers or another block."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """An operation on a block of weights."""
-
-    operation: str
-    block: "_Block"
-    value: Any = None
-
-    @property
-    def code(self) -> str:
-        """The line, or lines, of Python."""
-        value = self.value.code if isinstance(self.value, _Block) else self.value
-        line = OPERATIONS[self.operation][0].format(self.block.code, value)
-        return filled(line) if self.operation == "set" else line
-
-    def apply(self, model: nn.Module, g: torch.Generator) -> None:
-        """Change the block in a model."""
-        tensors = {name: q.data for name, q in model.named_parameters()}
-        value = self.value.of(tensors) if isinstance(self.value, _Block) else self.value
-        OPERATIONS[self.operation][1](self.block.of(tensors), g, *([] if value is None else [value]))
 
 
 @dataclass(frozen=True)
@@ -111,20 +80,25 @@ class Start:
 
     words: str
     """ "orthogonal matrices, chrono gates"."""
-    changes: tuple[Change, ...] = field(default=(), compare=False)
+    changes: tuple[str, ...] = field(default=(), compare=False)
+    """Lines of Python, each an operation on a block of weights."""
     device: str = field(default="cpu", compare=False)
     """Of the generator."""
 
     @property
     def code(self) -> str:
         """Lines after `IMPORTS` that change `model` in place; empty for the weights that were given."""
-        return "".join([HEAD.format(device=self.device) * bool(self.changes), *(f"{c.code}\n" for c in self.changes)])
+        return "".join([HEAD.format(device=self.device) * bool(self.changes), *(f"{line}\n" for line in self.changes)])
+
+    @property
+    def sets_bias(self) -> bool:
+        """True if it puts the output bias at the best constant output."""
+        return any(".copy_(torch.tensor(" in line for line in self.changes)
 
     def applied(self, model: nn.Module) -> nn.Module:
-        """A copy of a model with the changes."""
-        changed, g = copy.deepcopy(model), torch.Generator(self.device).manual_seed(0)
-        for change in self.changes:
-            change.apply(changed, g)
+        """A copy of a model, changed by these lines."""
+        changed = copy.deepcopy(model)
+        exec(self.code, {"model": changed, "torch": torch, "nn": nn})
         return changed
 
 
@@ -149,6 +123,10 @@ class _Block:
     def code(self) -> str:
         """ "p['rnn.weight_hh_l0'][0:24]"."""
         return f"p[{self.name!r}]" + "".join(f"[{_text(k)}]" for k in self.index)
+
+    def changed(self, operation: str, *values: Any) -> str:
+        """The line, or lines, of Python that change it by an operation."""
+        return OPERATIONS[operation].format(self.code, *values)
 
     def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """The block in the tensors of all parameters."""
@@ -201,36 +179,36 @@ class _Starts:
         blocks = _blocks(called, lambda: loop.output(called, first))
         self.blocks = [b for b in blocks if b.name in self.trained and b.name != self.output_bias]
 
-    def start(self, words: str, changes: list[Change]) -> Start:
+    def start(self, words: str, changes: list[str]) -> Start:
         """A start by these changes and the output bias."""
         start = Start(words, tuple(changes), self.device)
         return replace(start, changes=start.changes + self._bias(start.applied(self.model)))
 
-    def drawn(self, recurrent: str, gates: str) -> list[Change]:
+    def drawn(self, recurrent: str, gates: str) -> list[str]:
         """Draw all matrices again; recurrent: "normal", "orthogonal" or "eye"."""
         changes = []
         for b in self.blocks:
             if b.kind == "bias":
-                changes += [Change("zero", b)] if b.of(self.trained).any() else []
+                changes += [b.changed("zero")] if b.of(self.trained).any() else []
             elif b.kind == "matrix" or (recurrent == "normal" and b.std):
-                changes.append(Change("normal", b, float(f"{b.std:.4g}")))
+                changes.append(b.changed("normal", b.std))
             elif not b.std:  # a vector
-                changes += [] if recurrent == "normal" else [Change("fill", b, 1.0)]
+                changes += [] if recurrent == "normal" else [b.changed("fill", 1.0)]
             else:
-                changes.append(Change(recurrent, b))
+                changes.append(b.changed(recurrent))
         return changes + self.gates(gates)
 
-    def gates(self, kind: str) -> list[Change]:
+    def gates(self, kind: str) -> list[str]:
         """Set the biases of gates; kind: "constant", or "chrono": +-log u, u uniform in [1, T - 1]."""
         gates, most = [b for b in self.blocks if b.memory], max(2.0, self.frames - 1.0)
         if kind == "constant":
-            return [Change("fill", b, float(b.memory)) for b in gates]
-        inputs = [Change("opposite", b, b.opposite) for b in self.blocks if b.opposite]
-        return [Change("log" if b.memory > 0 else "-log", b, most) for b in gates] + inputs
+            return [b.changed("fill", float(b.memory)) for b in gates]
+        inputs = [b.changed("opposite", b.opposite.code) for b in self.blocks if b.opposite]
+        return [b.changed("log" if b.memory > 0 else "-log", most) for b in gates] + inputs
 
-    def memory(self) -> list[Change]:
+    def memory(self) -> list[str]:
         """Half of the units of each recurrence of tanh or ReLU sense, half remember (`memory_blocks`); empty without one."""
-        changes = list[Change]()
+        changes = list[str]()
         for path, module in self.model.named_modules():
             prefix, own = f"{path}." * bool(path), dict(module.named_parameters(recurse=False))
             stack: list[tuple[Layer, ...]] = [layers := _layers(module, own)]  # a deep transition
@@ -241,12 +219,12 @@ class _Starts:
                 b for s in stack * bool(trained) for b in memory_blocks(module, s, self.frames)
             ):
                 block = _Block(prefix + part.parameter, tuple(k for k in (part.index, index) if k is not ...), "")
-                changes.append(Change(change[0], block, change[1]))
+                changes.append(block.changed(*change))
         return [*self.drawn("normal", "constant"), *changes] if changes else []
 
     @torch.no_grad()
-    def _bias(self, model: nn.Module) -> tuple[Change, ...]:
-        """The change that sets the output bias of a network; none if it has none."""
+    def _bias(self, model: nn.Module) -> tuple[str, ...]:
+        """The line that sets the output bias of a network; none if it has none."""
         if not self.output_bias:
             return ()
         means = [self.loop.output(model, x).flatten(0, -2).mean(0) for x, _ in self.batches]
@@ -254,7 +232,7 @@ class _Starts:
         if not torch.isfinite(bias).all():
             return ()
         values = [float(f"{v:.5g}") for v in bias.tolist()]
-        return (Change("set", _Block(self.output_bias, (), "bias"), values),)
+        return (filled(_Block(self.output_bias, (), "bias").changed("set", values)),)
 
 
 def _blocks(model: nn.Module, call: Callable[[], Any]) -> Iterator[_Block]:
@@ -358,12 +336,10 @@ def _data_sizes(model: nn.Module, call: Callable[[], Any]) -> dict[nn.Module, fl
         if isinstance(value, Tensor) and value.is_floating_point() and not value.requires_grad:
             sizes.setdefault(module, float(value.detach().square().sum(-1).mean().sqrt()))
 
-    hooks = [module.register_forward_pre_hook(look) for module in model.modules()]
-    try:
+    with ExitStack() as hooks:
+        for module in model.modules():
+            hooks.enter_context(module.register_forward_pre_hook(look))
         call()
-    finally:
-        for hook in hooks:
-            hook.remove()
     return sizes
 
 
