@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map, tree_structure, tree_unflatten
 
 from gersgorin._validate import finite_tensor, users_code
 from rhn.errors import DataError, InvalidInputError
@@ -28,17 +29,10 @@ Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 Pair = tuple[Inputs, Tensor]  # inputs and targets
 TARGETS = ("y", "target", "targets", "label", "labels")  # names in a batch that is a dictionary
 BATCH_SIZE = 32
-FEW, SOME_KEPT, MOST_KEPT = (
-    50,
-    32,
-    128,
-)  # examples, from which on some are kept out; how many if there are enough, at most
+FEW, SOME_KEPT, MOST_KEPT = 50, 32, 128  # examples, of which some are kept out; how many of enough, at most
 MOST_PASSES = 4  # through the examples, for minibatches with the same number of each
-UNRELATED, RELATED, FEW_NEIGHBOURS = (
-    0.1,
-    0.5,
-    8,
-)  # correlations of neighbouring examples, and of frames; least number of both
+UNRELATED, RELATED = 0.1, 0.5  # correlations of neighbouring examples, and of frames
+FEW_NEIGHBOURS = 8  # least number of both
 SAMPLE = 64  # batches of a DataLoader for the best constant output
 SEVERAL, MOST_BATCHES = 32, 4_000  # of which they are drawn: those of an epoch, but not fewer or more
 
@@ -57,7 +51,7 @@ class Examples:
         if first.dim() <= self.axis:
             raise InvalidInputError(f"x has {first.dim()} axes, expected examples along axis {self.axis}")
         self.count = first.shape[self.axis]
-        for name, value in (("y", y), *((f"x[{k}]", v) for k, v in enumerate(_parts(x)))):
+        for name, value in (("y", y), *((f"x[{k}]", v) for k, v in enumerate(tree_leaves(x)))):
             if self._axis_of(value) is None:
                 raise InvalidInputError(
                     f"x of shape {tuple(first.shape)} has {self.count} examples along axis {self.axis}, and {name} has shape "
@@ -92,7 +86,7 @@ class Examples:
     def take(self, units: Tensor) -> Pair:
         """Inputs and targets of some examples (B,)."""
         some = lambda value: value.index_select(self._axis_of(value), units.to(value.device))  # noqa: E731
-        return with_parts(self.x, map(some, _parts(self.x))), some(self.y)
+        return tree_map(some, (self.x, self.y))
 
     def stream(self, seed: int) -> Generator[Pair]:
         """Yield minibatches: a permutation of the examples for each epoch, without those kept out."""
@@ -168,9 +162,8 @@ class Batches:
                 for pair in _read(self.loader):
                     number += 1
                     x, y = _inputs_and_targets(pair)
-                    x = inputs_of(x, self.like)
-                    x = with_parts(x, [part.clone() for part in _parts(x)])
-                    yield self.change((x, numbers_like("y", y, self.like).clone()))
+                    pair = inputs_of(x, self.like), numbers_like("y", y, self.like)
+                    yield self.change(tree_map(Tensor.clone, pair))
                 if not number:
                     advice = (
                         " in its second epoch: give a list of its batches" if epoch else ": expected at least one batch"
@@ -206,8 +199,7 @@ def same_for_all_seeds(data: Examples | Batches) -> bool:
     first = []
     for seed in (0, 1):
         with contextlib.closing(data.stream(seed)) as stream:
-            x, y = next(stream)
-        first.append((*_parts(x), y))
+            first.append(tree_leaves(next(stream)))
     return all(map(torch.equal, *first))
 
 
@@ -287,37 +279,25 @@ def _several(given: Sequence[Any], like: Tensor) -> tuple[Tensor, ...]:
     return numbers_like("x", given[0], like), *(numbers_of(f"x[{k}]", value) for k, value in enumerate(given) if k)
 
 
-def _parts(x: Inputs) -> list[Tensor]:
-    return [*x.values()] if isinstance(x, dict) else [*x] if isinstance(x, tuple) else [x]
-
-
 def _indexed(x: Inputs, axis: int, length: int, rows: Tensor) -> Inputs:
     """Some entries along an axis, of all inputs that have this length there."""
     has = lambda value: value.shape[axis : axis + 1] == (length,)  # noqa: E731
-    return with_parts(x, (v.index_select(axis, rows.to(v.device)) if has(v) else v for v in _parts(x)))
-
-
-def with_parts(x: Inputs, parts: Iterable[Tensor]) -> Inputs:
-    """Other tensors in the places of the inputs."""
-    parts = [*parts]
-    return (
-        dict(zip(x, parts, strict=True)) if isinstance(x, dict) else tuple(parts) if isinstance(x, tuple) else parts[0]
-    )
+    return tree_map(lambda value: value.index_select(axis, rows.to(value.device)) if has(value) else value, x)
 
 
 def with_sequence(x: Inputs, sequence: Tensor) -> Inputs:
     """Another tensor in the place of the first input."""
-    return with_parts(x, [sequence, *_parts(x)[1:]])
+    return tree_unflatten([sequence, *tree_leaves(x)[1:]], tree_structure(x))
 
 
 def in_double(x: Inputs) -> Inputs:
     """The same inputs, numbers in float64."""
-    return with_parts(x, [value.double() if value.is_floating_point() else value for value in _parts(x)])
+    return tree_map(lambda value: value.double() if value.is_floating_point() else value, x)
 
 
 def sequence_of(x: Inputs) -> Tensor:
     """The first input."""
-    return _parts(x)[0]
+    return tree_leaves(x)[0]
 
 
 @torch.no_grad()
@@ -381,9 +361,9 @@ def unit_axes(outputs: Callable[[Inputs], Tensor], x: Inputs, y: Tensor) -> Tens
     frames, torch's layouts decide: the targets are classes without the axis of units, or have the units last. Raises
     InvalidInputError if neither does.
     """
-    zeros, numbers = torch.zeros_like(outputs(x)), sum(part.is_floating_point() for part in _parts(x))
+    zeros, numbers = torch.zeros_like(outputs(x)), sum(part.is_floating_point() for part in tree_leaves(x))
     shape, fixed, silent, follows = zeros.shape, [], [], [1] * zeros.dim()
-    for axis, length in dict.fromkeys((a, n) for part in _parts(x) for a, n in enumerate(part.shape)):
+    for axis, length in dict.fromkeys((a, n) for part in tree_leaves(x) for a, n in enumerate(part.shape)):
         for rows in (torch.arange(2 * length) % length, torch.arange(max(1, length // 2))):
             with contextlib.suppress(InvalidInputError):
                 changed = outputs(_indexed(x, axis, length, rows)).shape
