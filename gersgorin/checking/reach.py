@@ -17,7 +17,6 @@ Legend: T frames.
 import copy
 import math
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from gersgorin._validate import random_numbers_kept, with_gradients
 from gersgorin.linalg.products import share_from
 from gersgorin.training.minibatches import sequence_of
-from gersgorin.training.training import Training, changed_inputs
+from gersgorin.training.training import Training
 from rhn.training.ensemble import flushed
 
 SEEN = 1e-3  # share of the gradient, below which it does not see a step
@@ -98,9 +97,7 @@ def measure_reach(loop: Training, model: nn.Module) -> Reach | None:
     with flushed(), random_numbers_kept(model):
         for batch, y in loop.data.minibatches(MINIBATCHES):
             x = sequence_of(batch)
-            inputs: list[Tensor] = []
-            with changed_inputs(called, x, partial(_leaf, inputs)) as given:
-                output = loop.output(called, given)
+            output, inputs = loop.output_of_leaves(called, x)
             if not inputs or not output.requires_grad:
                 return None
             errors, last = _last_errors(loop, output, y, axis, x.shape[axis])
@@ -109,12 +106,6 @@ def measure_reach(loop: Training, model: nn.Module) -> Reach | None:
             squares, found = (np.pad(v, (0, max(len(squares), last) - len(v))) for v in (squares, found))
             squares = squares + found
     return Reach(np.sqrt(squares))
-
-
-def _leaf(leaves: list[Tensor], x: Tensor) -> Tensor:
-    """x as a new leaf of the graph, which the model may change in place."""
-    leaves.append(x.detach().requires_grad_())
-    return leaves[-1].clone()
 
 
 def _last_errors(loop: Training, output: Tensor, y: Tensor, axis: int, frames: int) -> tuple[Tensor, int]:

@@ -7,7 +7,7 @@ last_activation(output, states)         # Activation(kind="Sigmoid", words="a si
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,13 +71,11 @@ def states_of(model: nn.Module) -> Iterator[States]:
             if isinstance(hidden, Tensor):
                 found.append((hidden.grad_fn, Activation(name, f"the states of nn.{name}", low, high)))
 
-    layers = [part for part in model.modules() if isinstance(part, nn.RNNBase | nn.RNNCellBase)]
-    hooks = [layer.register_forward_hook(keep) for layer in layers]
-    try:
+    with ExitStack() as hooks:
+        for part in model.modules():
+            if isinstance(part, nn.RNNBase | nn.RNNCellBase):
+                hooks.enter_context(part.register_forward_hook(keep))
         yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def last_activation(output: Tensor, states: States) -> Activation | None:

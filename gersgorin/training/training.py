@@ -13,14 +13,13 @@ Nothing that was given is changed: model, optimiser and scheduler are copied, an
 Legend: N examples, T frames, B sequences, K output units.
 """
 
-import contextlib
 import copy
 import math
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, nullcontext
 from functools import cached_property, partial
 from typing import Any, TypedDict
 
@@ -218,6 +217,34 @@ class Training:
         """The prediction of a model. Raises InvalidInputError with what it raised."""
         return called(model, x, self.predict)
 
+    def changed_output(self, model: nn.Module, x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """The prediction for changed numbers x; of symbols what embeddings make of them is changed."""
+        if x.is_floating_point():
+            return self.output(model, change(x))
+        fits = lambda made: made.shape[: x.dim()] == x.shape  # noqa: E731
+        with ExitStack() as hooks:
+            for part in model.modules():
+                if isinstance(part, nn.Embedding):
+                    hook = lambda part, given, made: change(made) if fits(made) else made  # noqa: E731
+                    hooks.enter_context(part.register_forward_hook(hook))
+            return self.output(model, x)
+
+    @torch.no_grad()
+    def reads(self, model: nn.Module, x: Tensor, frame: int, axis: int) -> Tensor:
+        """True for each number of the prediction that reads a frame: NaN in its place pass on, whatever the weights are."""
+        where = torch.tensor(frame, device=x.device)
+        return self.changed_output(model, x, lambda made: made.index_fill(axis, where, math.nan)).isnan()
+
+    def output_of_leaves(self, model: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(The prediction, x as leaves of its graph); of symbols the leaves are what embeddings make of them."""
+        leaves: list[Tensor] = []
+
+        def leaf(x: Tensor) -> Tensor:
+            leaves.append(x.detach().requires_grad_())
+            return leaves[-1].clone()  # which the model may change in place
+
+        return self.changed_output(model, x, leaf), leaves
+
     def loss_fn(self, output: Tensor, y: Tensor) -> Tensor:
         """The loss of an output. Raises InvalidInputError with what it raised."""
         shapes = tuple(output.shape), tuple(y.shape)
@@ -286,7 +313,7 @@ class Training:
             return self._constant_output(goals)
 
     def _constant_output(self, goals: list[Goal]) -> tuple[Tensor, float]:
-        constant, zero, loss = self._least_constant(goals)
+        constant, zero, loss = self.least_constant(goals)
         if not math.isfinite(zero):  # of some examples
             losses = (self.constant_loss(self.units.clone().requires_grad_(), *goal) for goal in goals)
             if short := next(filter(None, map(short_of_frames, losses)), None):
@@ -297,7 +324,7 @@ class Training:
                 "targets are all the same, or the loss can fall below 0, as a loss of log-probabilities does for other outputs"
             )
         shape, y = goals[0]
-        output, _, own = self._least_constant(goals[:1])
+        output, _, own = self.least_constant(goals[:1])
         output = output.expand(shape)
         for _ in range(FREE_ROUNDS):
             output = output.detach().clone().requires_grad_()
@@ -311,7 +338,7 @@ class Training:
             "the part that does not depend on the output, and give y a shape that needs no broadcasting"
         )
 
-    def _least_constant(self, goals: list[Goal]) -> tuple[Tensor, float, float]:
+    def least_constant(self, goals: list[Goal]) -> tuple[Tensor, float, float]:
         """(The constant output of the least mean loss, the loss of zeros, the least loss)."""
         mean_loss = lambda output: torch.stack([self.constant_loss(output, *goal) for goal in goals]).mean()  # noqa: E731
         return least_constant(mean_loss, self.units)
@@ -422,25 +449,19 @@ class Training:
     def _require_recurrence(self, inputs: Tensor) -> None:
         """Raise InvalidInputError unless the last output depends on the first input and the first output not on the last.
 
-        What reads a NaN is NaN, whatever the weights are. Symbols become NaN where they are embedded; elsewhere they are not looked at.
+        Symbols that are not embedded are not looked at.
         """
         model, x = self.model, torch.cat([inputs, inputs])[:4]
         embeds = any(isinstance(part, nn.Embedding) for part in model.modules())
         if isinstance(model, PolyphonicModel | LanguageModel) or not (x.is_floating_point() or embeds):
             return
-
-        def reads(output: int, frame: int) -> bool:
-            spoil = lambda made: made.index_fill(0, torch.tensor(frame % 4, device=x.device), math.nan)  # noqa: E731
-            with changed_inputs(model, x, spoil) as changed:
-                return bool(self.output(model, changed)[output].isnan().any())
-
-        if not reads(-1, 0):
+        if not self.reads(model, x, 0, 0)[-1].any():
             batch_first = True in self._stated
             hint = ": it is batch_first, expected a model of inputs (T, B, m)" if batch_first else ""
             raise InvalidInputError(
                 f"{type(model).__name__} is not a recurrence: its last output does not change with its first input{hint}"
             )
-        if reads(0, -1):
+        if self.reads(model, x, 3, 0)[0].any():
             raise InvalidInputError(f"{type(model).__name__} looks ahead: its first output changes with its last input")
 
     def _try(self, given: nn.Module) -> None:
@@ -496,7 +517,7 @@ class Training:
         optimizer = self.copied(self.model, dict(model.named_parameters()))
         seconds: dict[bool, list[float]] = {False: [], True: []}
         for flush in (True, True, False, True, False):  # the first one is slow for other reasons
-            with flushed() if flush else contextlib.nullcontext():
+            with flushed() if flush else nullcontext():
                 start = time.thread_time(), time.perf_counter()
                 with users_code(f"{type(optimizer).__name__} takes no step without a closure"):
                     self.step(model, optimizer, x, y)
@@ -530,7 +551,7 @@ def called(model: Callable[..., Any], x: Any, predict: Callable[[Any], Tensor] =
     training = getattr(model, "training", True)  # cuDNN's recurrences have no gradient in evaluation mode
     with (
         users_code(f"the model does not run on x of shape {shapes}"),
-        contextlib.nullcontext() if training else torch.backends.cudnn.flags(enabled=False),
+        nullcontext() if training else torch.backends.cudnn.flags(enabled=False),
     ):
         output = predict(model(*in_order, **by_name))
     if not isinstance(output, Tensor):
@@ -551,21 +572,6 @@ def output_bias_of(parameters: Mapping[str, Tensor], outputs: Tensor) -> str | N
     tolerance = (1e-5, 1e-8) if outputs.dtype == torch.float64 else (1e-3, 1e-4)
     agrees = (g is not None and torch.allclose(g, total, *tolerance) for g in found)
     return next((name for name, same in zip(likely, agrees, strict=True) if same), None)
-
-
-@contextmanager
-def changed_inputs(model: nn.Module, x: Tensor, change: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
-    """Context manager: changed numbers x, or x of symbols, while what embeddings make of them is changed."""
-    fits = lambda made: made.shape[: x.dim()] == x.shape  # noqa: E731
-    parts = [part for part in model.modules() if isinstance(part, nn.Embedding) and not x.is_floating_point()]
-    hooks = [
-        part.register_forward_hook(lambda part, given, made: change(made) if fits(made) else made) for part in parts
-    ]
-    try:
-        yield change(x) if x.is_floating_point() else x
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _cut(model: nn.Module, output: Tensor) -> tuple[str, str]:

@@ -15,11 +15,10 @@ from torch.utils.data import default_collate
 
 from gersgorin.training.activation import Activation, graph, operation
 from gersgorin.training.losses import least_constant
-from gersgorin.training.minibatches import Examples, Inputs, Pair, in_double, sequence_of, with_sequence
-from gersgorin.training.training import Training, changed_inputs
+from gersgorin.training.minibatches import Examples, Inputs, in_double, sequence_of, with_sequence
+from gersgorin.training.training import Training
 from rhn.errors import USERS_FAULT, InvalidInputError
 
-MOST = 32  # examples that are looked at
 ROUNDING = 100.0  # units of least precision of the largest output
 
 
@@ -29,17 +28,12 @@ class Case:
     def __init__(self, loop: Training, steps: int):
         self.loop, self.steps = loop, steps
         self.model = copy.deepcopy(loop.model)
-        self.x, self.y = self._several()
+        self.x, self.y = loop.data.probe()
         self.first = sequence_of(self.x)
         self.axis = self._example_axis()
         self.count = self.first.shape[self.axis]
         with suppress(InvalidInputError):
             loop.constant_output(loop.goals([(self.x, self.y)]))  # which finds out through what constant outputs go
-
-    def _several(self) -> Pair:
-        """A minibatch, of tensors one of `MOST` examples."""
-        data = self.loop.data
-        return data.probe(MOST) if isinstance(data, Examples) else data.probe()
 
     def _example_axis(self) -> int:
         """Axis of the examples in x; of a DataLoader that does not collate batches itself 0, else as the model states it."""
@@ -118,8 +112,7 @@ class Case:
     @cached_property
     def constant_loss(self) -> float:
         """The least loss of a constant output on the examples."""
-        shape = self.output.shape
-        return least_constant(lambda z: self.loop.constant_loss(z, shape, self.y), self.loop.units)[2]
+        return self.loop.least_constant([(self.output.shape, self.y)])[2]
 
     def least_loss(self, activation: Activation | None) -> float:
         """The least loss on the examples of outputs that an activation can give, or of any, each of them free."""
@@ -127,22 +120,22 @@ class Case:
         return least_constant(lambda z: self.loop.loss_fn(activation.of(z) if activation else z, self.y), zeros)[2]
 
     @cached_property
-    def twin(self) -> tuple[nn.Module, bool]:
-        """(A copy in evaluation mode, in double precision if it runs so, whether it does)."""
+    def twin(self) -> tuple[nn.Module, Callable[[Inputs], Inputs]]:
+        """(A copy in evaluation mode, in double precision if it runs so, what makes inputs fit it)."""
         own = copy.deepcopy(self.loop.model).eval()
         double = copy.deepcopy(own).double()
         try:
             with torch.no_grad():
                 self.loop.output(double, in_double(self.x))
         except USERS_FAULT:  # whatever a module raises in double precision
-            return own, False
-        return double, True
+            return own, lambda x: x
+        return double, in_double
 
     @torch.no_grad()
     def outputs_of(self, x: Inputs) -> Tensor:
         """The outputs of the twin."""
-        model, double = self.twin
-        return self.loop.output(model, in_double(x) if double else x)
+        model, fitting = self.twin
+        return self.loop.output(model, fitting(x))
 
     @cached_property
     def before(self) -> Tensor:
@@ -162,32 +155,19 @@ class Case:
         return ((again - self.before).abs().max() / self.before.abs().max().clamp_min(1e-30)).item()
 
     def reads(self, frame: int) -> Tensor:
-        """True for each output, (N,) or (N, T), that reads a frame: NaN in its place become NaN, whatever the weights are."""
-        spoil = lambda x: x.clone().index_fill(1 - self.axis, torch.tensor(frame, device=x.device), math.nan)  # noqa: E731
-        with torch.no_grad():
-            bad = self._with_inputs(spoil).isnan().movedim(self.output_axis or 0, 0)
+        """True for each output, (N,) or (N, T), of the twin that reads a frame."""
+        model, fitting = self.twin
+        bad = self.loop.reads(model, fitting(self.first), frame, 1 - self.axis).movedim(self.output_axis or 0, 0)
         return bad.flatten(2 if self.of_frames else 1).any(-1) if bad.dim() > 1 + self.of_frames else bad
 
     @cached_property
     def reached(self) -> Tensor:
         """(T,) True for each lag that the gradient of the last output reaches: NaN in its place pass on, whatever the weights are."""
-        leaves: list[Tensor] = []  # several of repeated embeddings
-
-        def keep(x: Tensor) -> Tensor:
-            leaves.append(x.detach().requires_grad_())
-            return leaves[-1].clone()
-
-        output = self._with_inputs(keep)
+        model, fitting = self.twin
+        output, leaves = self.loop.output_of_leaves(model, fitting(self.first))  # several of repeated embeddings
         output = output.select(1 - self.axis, -1) if self.of_frames else output
         slopes = torch.autograd.grad(output.sum() * math.nan, leaves, materialize_grads=True)
         return torch.stack(slopes).sum(0).movedim(1 - self.axis, 0).flatten(1).isnan().any(1).flip(0)
-
-    def _with_inputs(self, change: Callable[[Tensor], Tensor]) -> Tensor:
-        """The outputs of the twin with changed inputs; of symbols what embeddings make of them is changed."""
-        model, double = self.twin
-        x = self.first.double() if double and self.first.is_floating_point() else self.first
-        with changed_inputs(model, x, change) as changed:
-            return self.loop.output(model, changed)
 
     @cached_property
     def mixed(self) -> int:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import islice
 
 import torch
@@ -13,7 +13,6 @@ from gersgorin.checking.causes.cause import Cause, listed
 from gersgorin.checking.causes.pairing import explained, shifted_targets
 from gersgorin.training.losses import least_constant
 from gersgorin.training.minibatches import Batches, Examples, same_for_all_seeds, sequence_of
-from gersgorin.training.training import Goal, Training
 
 SATURATED = 4.0  # a pre-activation beyond which tanh and sigmoid hardly move
 MOSTLY = 0.5  # share of saturated units from which on the inputs are too large
@@ -156,14 +155,11 @@ def _first_layer(case: Case) -> tuple[nn.Module | None, Tensor]:
     """(The layer that reads numbers first, its input); None if another kind of layer comes before it."""
     seen: list[tuple[nn.Module, Tensor]] = []
     keep = lambda layer, given: seen.append((layer, given[0].detach())) if isinstance(given[0], Tensor) else None  # noqa: E731
-    hooks = [
-        part.register_forward_pre_hook(keep) for part in case.model.modules() if isinstance(part, (*READERS, *OTHERS))
-    ]
-    try:
+    with ExitStack() as hooks:
+        for part in case.model.modules():
+            if isinstance(part, (*READERS, *OTHERS)):
+                hooks.enter_context(part.register_forward_pre_hook(keep))
         case.loop.output(case.model, case.x)
-    finally:
-        for hook in hooks:
-            hook.remove()
     layer, x = seen[0] if seen else (None, case.first)
     ratio = (x.float().std() / case.first.float().std()).item()  # 1 unless something else has read them before
     return (layer, x) if isinstance(layer, READERS) and x.dim() > 1 and 1 / SAME < ratio < SAME else (None, x)
@@ -259,7 +255,7 @@ def equal_inputs(case: Case) -> Iterator[Cause]:
     equal = twice if loop.before is None else lambda z, last=loop.before: last.of(twice(z))
     zeros = torch.zeros(shape, device=both.device)
     least = least_constant(lambda z: loop.loss_fn(equal(z), both), zeros)[2]
-    constant = least_constant(lambda z: loop.constant_loss(z, twice(zeros).shape, both), loop.units)[2]
+    constant = loop.least_constant([(twice(zeros).shape, both)])[2]
     differ = 2 * least / constant  # 1 if the targets of a pair have nothing to do with each other
     if differ > ALIKE and (shifted := [*shifted_targets(explained(case, []))]):  # of which it is a consequence
         yield from shifted
@@ -357,8 +353,10 @@ def sorted_minibatches(case: Case) -> Iterator[Cause]:
     stretches = [goals[k : k + several] for k in range(0, len(goals), several)]
     chosen = stretches[:: max(1, len(stretches) // MOST_BATCHES)]
     every = [goal for stretch in chosen for goal in stretch]
-    whole, mixed = _least_of(loop, every), [every[k :: len(chosen)] for k in range(len(chosen))]
-    own, chance = (sum(_least_of(loop, some) for some in parts) / len(parts) / whole for parts in (chosen, mixed))
+    whole, mixed = loop.least_constant(every)[2], [every[k :: len(chosen)] for k in range(len(chosen))]
+    own, chance = (
+        sum(loop.least_constant(some)[2] for some in parts) / len(parts) / whole for parts in (chosen, mixed)
+    )
     chance = 1.0 if several == 1 else chance
     if len(chosen) > 2 and own < UNSORTED * chance:
         yield Cause(
@@ -368,8 +366,3 @@ def sorted_minibatches(case: Case) -> Iterator[Cause]:
             "Shuffle: DataLoader(..., shuffle=True).",
             {"ratio": own},
         )
-
-
-def _least_of(loop: Training, goals: list[Goal]) -> float:
-    """Least mean loss of a constant output."""
-    return least_constant(lambda z: torch.stack([loop.constant_loss(z, *goal) for goal in goals]).mean(), loop.units)[2]
