@@ -22,7 +22,7 @@ from gersgorin.checking.causes.diagnosis import after, before
 from gersgorin.checking.causes.kept_out import Watch
 from gersgorin.checking.causes.repairs import Trials
 from gersgorin.checking.forecast import forecast
-from gersgorin.checking.prediction import UNTRIED, TrainingCheck
+from gersgorin.checking.prediction import TrainingCheck
 from gersgorin.checking.trials import Constant
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.loading.find_cell import cell_title
@@ -113,11 +113,11 @@ def check(
     try:
         loop = Training(model, x, y, loss_fn, optimizer, loading_seconds=seconds / 4, **parts)
     except PreventedError as error:
-        return TrainingCheck(**UNTRIED, **about, causes=(error.cause,))
+        return TrainingCheck(**about, causes=(error.cause,))
     except NotFiniteError as error:
         weights = any(not p.isfinite().all() for p in uncompiled(model).parameters())
         remedy = "Look for the operation that makes them, drop them, or fill them in, even those that the loss or the model masks."
-        return TrainingCheck(**UNTRIED, **about, causes=(Cause("not finite", f"{error}.", remedy, sure=weights),))
+        return TrainingCheck(**about, causes=(Cause("not finite", f"{error}.", remedy, sure=weights),))
     if isinstance(loop.data, Examples):
         loop.data.keep_out()
     epoch = math.ceil(loop.data.epoch) if loop.data.epoch < math.inf else math.inf
@@ -153,17 +153,17 @@ def _check_training(
         found, left_out = before(case, begun + seconds / 2)
         causes = tuple(sorted((cause for _, cause in found), key=lambda cause: not cause.sure))
         if causes and causes[0].sure:
-            return TrainingCheck(**UNTRIED, **about, causes=causes, saved_seconds=steps * loop.step_seconds)
+            return TrainingCheck(**about, causes=causes, saved_seconds=steps * loop.step_seconds)
         ready = time.monotonic()
         progress("the best constant output")
         try:
             constant = Constant(loop)
         except PreventedError as error:  # by some examples
-            return TrainingCheck(**UNTRIED, **about, causes=(error.cause, *causes), left_out=tuple(left_out))
+            return TrainingCheck(**about, causes=(error.cause, *causes), left_out=tuple(left_out))
         except InvalidInputError as error:  # such as a loss that falls below 0
             if all(row.risk for row, _ in found):
                 raise
-            return TrainingCheck(**UNTRIED, **about, causes=causes, left_out=(*left_out, str(error)))
+            return TrainingCheck(**about, causes=causes, left_out=(*left_out, str(error)))
         watch = Watch(case, constant)
         forecasted = forecast(
             loop,

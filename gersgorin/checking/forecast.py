@@ -38,17 +38,17 @@ SPREAD = math.log(2)  # half-width of ln T for other orders of the minibatches
 
 @dataclass(frozen=True)
 class Forecast:
-    """Prediction for a training of S steps, and the trials behind it."""
+    """Prediction for a training of S steps, and the trials behind it; by default of one that no trial can help."""
 
-    escape_steps: float
+    escape_steps: float = math.inf
     """From the first step; inf: does not leave within S steps."""
-    interval: Interval
+    interval: Interval = (math.inf, math.inf)
     """Of the escape: within a factor of 2 of one that was seen; else quantiles of 10 and 90 %."""
-    probability: float
+    probability: float = 0.0
     """Of leaving within S steps without diverging; NaN without a step."""
-    constant_loss: float
+    constant_loss: float = math.nan
     """Mean loss of the best constant output."""
-    trials: tuple[Trial, ...]
+    trials: tuple[Trial, ...] = (Trial(1.0),)
     """The first is the training itself."""
 
     @property

@@ -6,7 +6,6 @@ Legend: K trials.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 from matplotlib import rcParams
 from matplotlib.axes import Axes
@@ -16,7 +15,7 @@ from gersgorin.checking.causes.kept_out import Reading
 from gersgorin.checking.clocks import Interval, motion, signals
 from gersgorin.checking.forecast import LIKELY, Forecast
 from gersgorin.checking.reach import Reach
-from gersgorin.checking.trials import DIVERGED, WINDOW, Trial
+from gersgorin.checking.trials import DIVERGED, WINDOW
 from rhn.plotting.figure import DASHED, ink, line_style, panels
 from rhn.utils.figures import BLUE, folded
 from rhn.utils.io import finite_json
@@ -33,13 +32,6 @@ CONSTANT = "that of the best constant output"
 SLOW = "Its steps take {:.2g} times as long as with torch.set_flush_denormal(True), which the trials use."
 EXPLAINED = "A kernel regression explains {:.0%} of the targets of left-out examples: the data can be learned from."
 UNEXPLAINED = "A kernel regression explains nothing of the targets of left-out examples: check that the inputs still tell them apart."
-UNTRIED: dict[str, Any] = {  # of a training that no trial can help
-    "escape_steps": math.inf,
-    "interval": (math.inf, math.inf),
-    "probability": 0.0,
-    "constant_loss": math.nan,
-    "trials": (Trial(1.0),),
-}
 MOST_CAUSES = 3  # that are printed
 FINDINGS = {  # outcomes in the title of a figure
     "leaves": "learns more than a constant output",

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import random_numbers_kept
 from gersgorin.checking.reach import Reach
-from gersgorin.training.minibatches import Examples, Inputs, sequence_of
+from gersgorin.training.minibatches import Examples, Inputs, Pair, sequence_of
 from gersgorin.training.training import Training
 from rhn.errors import InvalidInputError
 from rhn.training.ensemble import flushed
@@ -179,6 +179,10 @@ class Constant:
     def loss_of(self, shape: torch.Size, y: Tensor) -> float:
         """Of the constant output on a minibatch whose outputs have this shape. Raises InvalidInputError if it is below 0."""
         return self._graph(shape, y)[0].item()
+
+    def losses(self, pairs: list[Pair]) -> list[float]:
+        """Of the constant output on each of some minibatches."""
+        return [self.loss_of(*goal) for goal in self.loop.goals(pairs)]
 
     def slope_of(self, shape: torch.Size, y: Tensor) -> tuple[float, Tensor]:
         """(`loss_of`, its gradient in the outputs)."""

@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import count as count_from
+from itertools import tee
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,7 @@ class Batches:
         self.change: Callable[[Pair], Pair] = lambda pair: pair
         if isinstance(loader, Tensor | np.ndarray) or not isinstance(loader, Iterable):
             raise InvalidInputError("y is missing: expected targets beside x, or as x a DataLoader of pairs (x, y)")
-        self.loader, self.like = _Kept(loader) if isinstance(loader, Iterator) else loader, like
+        self.loader, self.like = tee(loader, 1)[0] if isinstance(loader, Iterator) else loader, like
         self.epoch = math.inf
         with contextlib.suppress(TypeError):  # of data without a length
             self.epoch = len(loader)  # type: ignore[arg-type]
@@ -209,30 +210,12 @@ def _drawn(count: int, times: int) -> Tensor:
     return torch.cat([torch.randperm(count, generator=g) for _ in range(times)])
 
 
-class _Kept:
-    """The batches of an iterator, kept so that they can be read again."""
-
-    def __init__(self, batches: Iterator[Any]):
-        self.batches = batches
-        self.kept: list[Any] = []
-
-    def __iter__(self) -> Iterator[Any]:
-        yield from self.kept
-        for batch in self.batches:
-            self.kept.append(batch)
-            yield batch
-
-
 def _read(loader: Iterable) -> Iterator[Any]:
-    """The batches of a loader. Raises InvalidInputError with what it raised."""
+    """The batches of a loader from the first one on, an iterator's too. Raises InvalidInputError with what it raised."""
     with users_code("the DataLoader fails"):
-        batches = iter(loader)
-    while True:
-        with users_code("the DataLoader fails"):
-            batch = next(batches, _read)
-        if batch is _read:
-            return
-        yield batch
+        batches = copy.copy(loader) if isinstance(loader, Iterator) else loader
+        for batch in batches:  # noqa: UP028 - `yield from` would close a generator that goes on later
+            yield batch
 
 
 def numbers_of(name: str, given: Any) -> Tensor:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -120,7 +121,7 @@ class Case:
         return least_constant(lambda z: self.loop.loss_fn(activation.of(z) if activation else z, self.y), zeros)[2]
 
     @cached_property
-    def twin(self) -> tuple[nn.Module, Callable[[Inputs], Inputs]]:
+    def twin(self) -> tuple[nn.Module, Callable[[Any], Any]]:
         """(A copy in evaluation mode, in double precision if it runs so, what makes inputs fit it)."""
         own = copy.deepcopy(self.loop.model).eval()
         double = copy.deepcopy(own).double()

@@ -111,7 +111,7 @@ class Watch:
         of = lambda frames, pairs: [self.loop.loss_fn(f, y).item() for f, (_, y) in zip(frames, pairs, strict=True)]  # noqa: E731
         best = min(range(len(kept[0])), key=lambda k: sum(of([each[k] for each in known], self.trained)))
         frames, others = ([each[best] for each in some] for some in (kept, known))
-        losses, constant = of(frames, self.kept), sum(map(self._constant, self.kept))
+        losses, constant = of(frames, self.kept), sum(self.constant.losses(self.kept))
         ratio = sum(losses) / constant
         if not (case.ahead == 1 or COPIES < ratio < STRONG):
             return None
@@ -122,10 +122,6 @@ class Watch:
         weights = torch.linalg.lstsq(F.pad(X, (0, 1), value=1.0), Y).solution
         mapped = [(F.pad(frame.double(), (0, 1), value=1.0) @ weights).to(frame) for frame in frames]
         return ratio, sum(of(mapped, self.kept)) / constant, losses
-
-    def _constant(self, pair: Pair) -> float:
-        (goal,) = self.loop.goals([pair])
-        return self.constant.loss_of(*goal)
 
     def wants_more(self, model: nn.Module, step: int) -> bool:
         """True if the last reading does not decide: the trial continues."""
@@ -156,11 +152,11 @@ class Watch:
                 np.array([self.loop.loss(model, *pair).item() for pair in some]) for some in (self.kept, self.trained)
             )
             answers = [classes(self.loop.output(model, x), y) for x, y in self.kept if self.share >= COMMON]
-        constants = np.array([self._constant(pair) for pair in self.kept])
+        constants = np.array(self.constant.losses(self.kept))
         gains = (constants - kept) / constants.mean()
         return Reading(
             step=step,
-            trained=1 - trained.sum() / sum(self._constant(pair) for pair in self.trained),
+            trained=1 - trained.sum() / sum(self.constant.losses(self.trained)),
             kept=gains.mean(),
             error=gains.std(ddof=1) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan,
             ahead=math.nan if self.last is None else _in_errors(np.array(self.last[2]) - kept),

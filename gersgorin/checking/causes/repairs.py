@@ -56,8 +56,8 @@ class Repair:
     """A change of a training, and the cause that it shows."""
 
     name: str
-    cause: Callable[[Trial], Cause]
-    """Takes the trial that leaves."""
+    cause: Cause | Callable[[Trial], Cause]
+    """What it repairs, or a function of the trial that leaves."""
     attributes: dict[str, Any] = field(default_factory=dict)
     """Of the loop, which replace its own."""
     change: Callable[[Pair], Pair] | None = None
@@ -76,6 +76,15 @@ class Repair:
             loop = copy.copy(loop)
             vars(loop).update(new)
         return loop
+
+    def shown(self, trial: Trial) -> Cause:
+        """The cause, with the step at which the repaired training leaves, if this was seen."""
+        if not isinstance(self.cause, Cause):
+            return self.cause(trial)
+        if trial.left == math.inf:
+            return self.cause
+        sentence = f"{self.cause.sentence} With that changed the loss {BELOW} after {trial.left:.0f} steps."
+        return replace(self.cause, sentence=sentence, evidence=self.cause.evidence | {"left": trial.left})
 
 
 @dataclass
@@ -157,7 +166,7 @@ def repaired(
         except USERS_FAULT as error:  # of a module or a loss for what it was never given
             trials.lacking.append(f"{repair.name}: {first_line(error)}")
         if trial is not None:
-            return [replace(repair.cause(trial), sure=repair.mistake)], tried
+            return [replace(repair.shown(trial), sure=repair.mistake)], tried
     return [], tried
 
 
@@ -182,7 +191,7 @@ def improved(case: Case, risks: list[Cause], trials: Trials, known: Sequence[Tri
             continue
         if before > STRONG and after < BETTER * before:
             found = True
-            cause = repair.cause(Trial(repair.factors[0]))
+            cause = repair.shown(Trial(repair.factors[0]))
             yield replace(
                 cause,
                 sentence=f"{cause.sentence} After {taken:,} steps the loss on held-out examples is {before:.2g} times that of the best "
@@ -201,7 +210,7 @@ def _held_out(case: Case, repair: Repair, trials: Trials, steps: int, watch: Wat
     loop, long, (factor,) = repair.applied(case.loop), int(LONG * case.steps), repair.factors
     constant, changed = Constant(loop), [repair.change(pair) if repair.change else pair for pair in watch.kept]
     mixed = [(x, y) for (x, _), (_, y) in zip(watch.kept, changed, strict=True)]
-    best = sum(constant.loss_of(*goal) for goal in loop.goals(changed))
+    best = sum(constant.losses(changed))
 
     @torch.no_grad()
     def loss(model: nn.Module | None, pairs: list[Pair]) -> float:
@@ -237,11 +246,11 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
     if (cause := likely.get("softmax twice")) and last is not None:
         logits = torch.log if last.kind == "Softmax" else torch.logit
         loss = lambda z, y: loop.loss_fn(logits(z.clamp(1e-7, 1 - 1e-7)), y)  # noqa: E731
-        yield Repair("logits", _without(cause), {"loss_fn": loss})
+        yield Repair("logits", cause, {"loss_fn": loss})
     if (cause := likely.get("output range")) and last is not None and regression:
         low, high = max(last.low, -1.0), min(last.high, 1.0)
         inside = _standardised(case, targets=True, onto=((low + high) / 2, (high - low) / 4))
-        yield Repair("targets in the range", _without(cause), change=inside)
+        yield Repair("targets in the range", cause, change=inside)
     yield from _missing(case, likely)
     yield from _padding(case, likely)
     size, own = case.y.float().std().item(), case.output.detach().std().item()
@@ -255,17 +264,17 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
             {"std": size, "output": own},
         )
     if far:
-        yield Repair("standardised targets", _without(far), change=_standardised(case, targets=True))
+        yield Repair("standardised targets", far, change=_standardised(case, targets=True))
     inputs = [likely[name] for name in ("input scale", "ids as numbers") if name in likely]
     if numbers and (spread := case.first.std().item()) < TINY:
         inputs.append(
             Cause("input scale", f"The inputs have a standard deviation of {spread:.2g}.", STANDARDISE, {"std": spread})
         )
     for cause in inputs * numbers:
-        yield Repair("standardised inputs", _without(cause), change=_standardised(case, inputs=True))
+        yield Repair("standardised inputs", cause, change=_standardised(case, inputs=True))
         if far:
             both = _standardised(case, inputs=True, targets=True)
-            yield Repair("standardised inputs and targets", _without(cause), change=both)
+            yield Repair("standardised inputs and targets", cause, change=both)
     if not regression and 0 < own < TINY:
         words = (
             f"The outputs have a standard deviation of {own:.1g}, but the loss expects logits, which differ by about 1."
@@ -276,7 +285,7 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
             "Do not divide the outputs; look for a small factor after the last layer.",
             {"std": own},
         )
-        yield Repair("larger outputs", _without(cause), {"loss_fn": lambda z, y: loop.loss_fn(z / own, y)})
+        yield Repair("larger outputs", cause, {"loss_fn": lambda z, y: loop.loss_fn(z / own, y)})
 
 
 def _repairs_of_training(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
@@ -286,16 +295,16 @@ def _repairs_of_training(case: Case, likely: dict[str, Cause]) -> Iterator[Repai
         norm = math.hypot(*(float(slope.norm()) for slope in case.gradients.values() if slope is not None))
         words = f"The gradient has a norm of {norm:.2g} at first, and is clipped to {loop.clip_norm:g}."
         cause = Cause("clip_norm too small", words, f"Set it to {CLIP}.", {"norm": norm, "clip_norm": loop.clip_norm})
-        yield Repair("no clipping", _without(cause), {"clip_norm": None})
+        yield Repair("no clipping", cause, {"clip_norm": None})
     if decay := max(group.get("weight_decay", 0) for group in loop.optimizer.param_groups):
         words, remedy = f"Weight decay of {decay:g} outweighs the gradient.", "Set weight_decay to 1e-4 or less."
         cause = Cause("weight decay", words, remedy, {"weight_decay": decay})
-        yield Repair("no weight decay", _without(cause), {"optimizer": _optimizer(case, loop.model, weight_decay=0.0)})
+        yield Repair("no weight decay", cause, {"optimizer": _optimizer(case, loop.model, weight_decay=0.0)})
     yield from _dropout(case)
     yield from _frozen(case, likely)
     yield from _default_weights(case)
     if "explosion" in likely and loop.clip_norm is None:
-        yield Repair("clipped gradients", _without(likely["explosion"]), {"clip_norm": CLIP})
+        yield Repair("clipped gradients", likely["explosion"], {"clip_norm": CLIP})
 
 
 def _schedule(case: Case, stays: bool = False) -> Iterator[Repair]:
@@ -310,7 +319,7 @@ def _schedule(case: Case, stays: bool = False) -> Iterator[Repair]:
     cause = Cause(
         "schedule", f"{name} {words}.", "Leave it out, or let the rate fall over the whole training.", {"end": end}
     )
-    yield Repair("a constant learning rate", _without(cause), {"scheduler": None})
+    yield Repair("a constant learning rate", cause, {"scheduler": None})
 
 
 def _missing(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
@@ -324,7 +333,7 @@ def _missing(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
         values = ((x - centre) / size.clamp_min(1e-12)).masked_fill((x == value) & far, 0.0)
         return with_sequence(pair[0], values.to(x.dtype)), pair[1]
 
-    yield Repair("missing values filled", _without(cause), change=filled)
+    yield Repair("missing values filled", cause, change=filled)
 
 
 def _padding(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
@@ -343,10 +352,10 @@ def _padding(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
             y, real = both[..., 0], both[..., 1].flatten(2).any(-1) if both.dim() > 3 else both[..., 1].bool()
             return case.loop.loss_fn(*(part[real].unsqueeze(case.axis) for part in (z, y)))
 
-        yield Repair("padding out of the loss", _without(cause), {"loss_fn": loss}, marked)
+        yield Repair("padding out of the loss", cause, {"loss_fn": loss}, marked)
     else:
         front = lambda pair: (with_sequence(pair[0], in_front(sequence_of(pair[0]), case.axis)), pair[1])  # noqa: E731
-        yield Repair("padding in front", _without(cause), change=front)
+        yield Repair("padding in front", cause, change=front)
 
 
 def _frozen(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
@@ -359,7 +368,7 @@ def _frozen(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
         optimizer = _optimizer(case, model)
         moving = next(group for group, rate in zip(optimizer.param_groups, case.loop.rates, strict=True) if rate)
         moving["params"] += others
-        yield Repair("all weights trained", _without(cause), {"model": model, "optimizer": optimizer})
+        yield Repair("all weights trained", cause, {"model": model, "optimizer": optimizer})
 
 
 def _dropout(case: Case) -> Iterator[Repair]:
@@ -382,7 +391,7 @@ def _dropout(case: Case) -> Iterator[Repair]:
         "Set dropout to 0, at least before and inside the recurrence.",
         {"p": most},
     )
-    yield Repair("no dropout", _without(cause), {"model": model, "optimizer": _optimizer(case, model)})
+    yield Repair("no dropout", cause, {"model": model, "optimizer": _optimizer(case, model)})
 
 
 def _default_weights(case: Case) -> Iterator[Repair]:
@@ -406,19 +415,7 @@ def _default_weights(case: Case) -> Iterator[Repair]:
             "Leave the layers' own initial weights, or call reset_parameters() of each layer after everything that changes them.",
             {"name": name, "size": own, "usual": usual, "all": sorted(sizes)},
         )
-        yield Repair("default initial weights", _without(cause), {"model": model, "optimizer": _optimizer(case, model)})
-
-
-def _without(cause: Cause) -> Callable[[Trial], Cause]:
-    """The cause, with the step at which a training without it leaves, if it was seen."""
-
-    def shown(trial: Trial) -> Cause:
-        if trial.left == math.inf:
-            return cause
-        sentence = f"{cause.sentence} With that changed the loss {BELOW} after {trial.left:.0f} steps."
-        return replace(cause, sentence=sentence, evidence=cause.evidence | {"left": trial.left})
-
-    return shown
+        yield Repair("default initial weights", cause, {"model": model, "optimizer": _optimizer(case, model)})
 
 
 def _standardised(
