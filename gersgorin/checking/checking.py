@@ -109,7 +109,9 @@ def check(
     further = [above_zero("learning_rates", rate) for rate in np.atleast_1d(learning_rates).tolist()]
     begun = time.monotonic()
     progress("the training")
-    about: dict[str, Any] = {"name": name or _title(uncompiled(model)), "steps": steps}
+    cell = getattr(uncompiled(model), "cell", None)
+    title = cell_title(uncompiled(model), name=cell if isinstance(cell, str) else None)  # "dt-rnn, depth 6, 64 units"
+    about: dict[str, Any] = {"name": name or title, "steps": steps}
     try:
         loop = Training(model, x, y, loss_fn, optimizer, loading_seconds=seconds / 4, **parts)
     except PreventedError as error:
@@ -201,9 +203,3 @@ def _check_training(
         explained=explained,
         left_out=tuple(left_out),
     )
-
-
-def _title(model: nn.Module) -> str:
-    """ "dt-rnn, depth 6, 64 units"."""
-    cell = getattr(model, "cell", None)
-    return cell_title(model, name=cell if isinstance(cell, str) else None)

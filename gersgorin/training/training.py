@@ -214,8 +214,18 @@ class Training:
         return None if axis is None or sequence_of(self.data.probe()[0]).dim() < 2 else 1 - axis
 
     def output(self, model: Callable[..., Any], x: Inputs) -> Tensor:
-        """The prediction of a model. Raises InvalidInputError with what it raised."""
-        return called(model, x, self.predict)
+        """The prediction of a model, called as model(x), model(*x) or model(**x). Raises InvalidInputError with what it raised."""
+        in_order, by_name = ((), x) if isinstance(x, dict) else (x if isinstance(x, tuple) else (x,), {})
+        shapes = ", ".join(str(tuple(value.shape)) for value in (*in_order, *by_name.values()))
+        training = getattr(model, "training", True)  # cuDNN's recurrences have no gradient in evaluation mode
+        with (
+            users_code(f"the model does not run on x of shape {shapes}"),
+            nullcontext() if training else torch.backends.cudnn.flags(enabled=False),
+        ):
+            output = self.predict(model(*in_order, **by_name))
+        if not isinstance(output, Tensor):
+            raise InvalidInputError(f"predict returned a {type(output).__name__}, expected the prediction as a tensor")
+        return output
 
     def changed_output(self, model: nn.Module, x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
         """The prediction for changed numbers x; of symbols what embeddings make of them is changed."""
@@ -538,24 +548,6 @@ def output_of(output: Any) -> Tensor:
         raise InvalidInputError(
             f"model(x) returned {type(output).__name__}, expected a tensor or a tuple that begins with one"
         )
-    return output
-
-
-def called(model: Callable[..., Any], x: Any, predict: Callable[[Any], Tensor] = output_of) -> Tensor:
-    """The output of a model for an input, several in a tuple, or several by name. Raises InvalidInputError with what it raised.
-
-    predict: takes the output from what the model returns.
-    """
-    in_order, by_name = ((), x) if isinstance(x, dict) else (x if isinstance(x, tuple) else (x,), {})
-    shapes = ", ".join(str(tuple(value.shape)) for value in (*in_order, *by_name.values()))
-    training = getattr(model, "training", True)  # cuDNN's recurrences have no gradient in evaluation mode
-    with (
-        users_code(f"the model does not run on x of shape {shapes}"),
-        nullcontext() if training else torch.backends.cudnn.flags(enabled=False),
-    ):
-        output = predict(model(*in_order, **by_name))
-    if not isinstance(output, Tensor):
-        raise InvalidInputError(f"predict returned a {type(output).__name__}, expected the prediction as a tensor")
     return output
 
 

@@ -126,8 +126,6 @@ class Watch:
     def wants_more(self, model: nn.Module, step: int) -> bool:
         """True if the last reading does not decide: the trial continues."""
         self.model = model
-        if not self.kept:
-            return False
         if step >= min(self.next, self.steps):
             self.readings.append(self._read(model, step))
             self.next = math.ceil(LATER * step)
