@@ -92,14 +92,10 @@ def _sequences(given: Any, name: str, ids: bool, least: int) -> Tensor:
     """Finite numbers: ids (T, B), int64, or frames (T, B, m), float64."""
     values, axes = numbers_of(name, given).cpu(), 2 if ids else 3
     values = values.unsqueeze(1) if values.dim() == axes - 1 else values
-    values = (
-        values.transpose(0, 1) if values.dim() == axes and len(values) == 1 else values
-    )  # one sequence, batch first
-    if (
-        values.dim() != axes
-        or len(values) < least
-        or (ids and (values.is_floating_point() or values.dtype == torch.bool))
-    ):
+    if values.dim() == axes and len(values) == 1:  # one sequence, batch first
+        values = values.transpose(0, 1)
+    whole = not values.is_floating_point() and values.dtype != torch.bool
+    if values.dim() != axes or len(values) < least or (ids and not whole):
         layout = "whole numbers (T,) or (T, B)" if ids else "frames (T, m) or (T, B, m)"
         raise InvalidInputError(
             f"{name}: {values.dtype} of shape {tuple(values.shape)} given, expected {layout}, at least {counted(least, 'frame')}"

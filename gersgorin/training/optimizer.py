@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from gersgorin.checking.causes.cause import prevented
 from rhn.errors import InvalidInputError
@@ -88,9 +89,7 @@ def scheduler_of(scheduler: Any, optimizer: Optimizer | None) -> Any:
     """The scheduler, None too. Raises InvalidInputError if it is none of this optimiser, or depends on the loss."""
     if scheduler is None:
         return None
-    if not isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler) or isinstance(
-        scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau
-    ):
+    if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
         raise InvalidInputError(
             f"scheduler is {type(scheduler).__name__}, expected one of torch.optim.lr_scheduler that does not depend on the loss"
         )

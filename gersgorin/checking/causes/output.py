@@ -66,10 +66,10 @@ def _twice(case: Case) -> str:
 
 def labels_beyond(case: Case) -> Iterator[Cause]:
     """Labels that are no probabilities for a loss that takes them for these."""
-    if any(name.startswith("BinaryCrossEntropy") for name in case.loss_operations) and (
-        case.y.min() < 0 or case.y.max() > 1
-    ):
-        low, high = case.y.min().item(), case.y.max().item()
+    if not any(name.startswith("BinaryCrossEntropy") for name in case.loss_operations):
+        return
+    low, high = case.y.min().item(), case.y.max().item()
+    if low < 0 or high > 1:
         yield Cause(
             "label range",
             f"The targets run from {low:g} to {high:g}, and the loss treats them as probabilities: large outputs make it fall below 0 "
