@@ -6,7 +6,7 @@ Legend: N examples of a minibatch, T frames, K output units.
 import copy
 import math
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
 
@@ -19,8 +19,18 @@ from gersgorin.training.losses import least_constant
 from gersgorin.training.minibatches import Examples, Inputs, in_double, sequence_of, with_sequence
 from gersgorin.training.training import Training
 from rhn.errors import USERS_FAULT, InvalidInputError
+from rhn.utils.wording import first_line
 
 ROUNDING = 100.0  # units of least precision of the largest output
+
+
+@contextmanager
+def noted(lacking: list[str], what: str) -> Iterator[None]:
+    """Context manager: an error of a module, a loss or a dataset for what it was never given becomes a sentence."""
+    try:
+        yield
+    except USERS_FAULT as error:
+        lacking.append(f"{what}: {first_line(error)}")
 
 
 class Case:

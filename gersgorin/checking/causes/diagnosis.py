@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gersgorin.checking.causes import data, output, wiring
-from gersgorin.checking.causes.case import Case
+from gersgorin.checking.causes.case import Case, noted
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.kept_out import Watch
 from gersgorin.checking.causes.own_loop import own_losses
@@ -18,8 +18,6 @@ from gersgorin.checking.causes.pairing import CLEAR, NOTHING, explained, reshape
 from gersgorin.checking.causes.rates import LATE, exploding_start, explosion, still_falling, too_few
 from gersgorin.checking.causes.repairs import Trials, improved, repaired
 from gersgorin.checking.trials import Trial
-from rhn.errors import USERS_FAULT
-from rhn.utils.wording import first_line
 
 if TYPE_CHECKING:
     from gersgorin.checking.prediction import TrainingCheck
@@ -78,7 +76,7 @@ def before(case: Case, end: float = math.inf) -> tuple[list[tuple[Row, Cause]], 
     end: moment of time after which no measure begins.
     """
     found: list[tuple[Row, Cause]] = []
-    lacking = []
+    lacking = list[str]()
     for row in BEFORE:
         if any(cause.sure for _, cause in found):
             break
@@ -86,10 +84,8 @@ def before(case: Case, end: float = math.inf) -> tuple[list[tuple[Row, Cause]], 
         if time.monotonic() > end:
             lacking.append(f"{name}: the time ran out")
             continue
-        try:
+        with noted(lacking, name):
             found += [(row, cause) for cause in row.measure(case)]
-        except USERS_FAULT as error:  # of a module or a loss for what it was never given
-            lacking.append(f"{name}: {first_line(error)}")
     return found, lacking
 
 

@@ -20,11 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from gersgorin.checking.causes.case import Case
+from gersgorin.checking.causes.case import Case, noted
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.training.minibatches import Examples, sequence_of
-from rhn.errors import USERS_FAULT
-from rhn.utils.wording import first_line
 
 MOST, FEW = 512, 50  # examples in their order
 SHIFTS = 3  # examples by which targets are moved at most, in both directions
@@ -44,13 +42,11 @@ def explained(case: Case, lacking: list[str]) -> dict[int, float]:
     """
     if case.frames == 1:  # which is another cause
         return {}
-    try:
+    with noted(lacking, "pairing of inputs and targets"):
         x, y = _in_order(case)
         found = _explained(_numbers(x), _numbers(y))
         return {0: found[0]} if any(found[k] for k in found if k) and _overlap(x) else found
-    except USERS_FAULT as error:  # of a dataset or a collate function for more examples than it was given
-        lacking.append(f"pairing of inputs and targets: {first_line(error)}")
-        return {}
+    return {}
 
 
 def _explained(x: Tensor | None, y: Tensor | None) -> dict[int, float]:

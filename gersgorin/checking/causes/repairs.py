@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import random_numbers_kept
-from gersgorin.checking.causes.case import Case
+from gersgorin.checking.causes.case import Case, noted
 from gersgorin.checking.causes.cause import BELOW, Cause
 from gersgorin.checking.causes.data import SATURATED, STANDARDISE, codes, in_front, is_padding
 from gersgorin.checking.causes.kept_out import STRONG, Watch
@@ -38,8 +38,6 @@ from gersgorin.checking.forecast import FASTER
 from gersgorin.checking.trials import LEFT, Constant, Trial, run_trials
 from gersgorin.training.minibatches import Pair, sequence_of, with_sequence
 from gersgorin.training.training import Training
-from rhn.errors import USERS_FAULT
-from rhn.utils.wording import first_line
 
 SHORT, LONG = 0.05, 0.5  # of the steps of a training, for the first trial and the second one
 LEAST = 64  # steps of a first trial
@@ -160,11 +158,9 @@ def repaired(
     tried: list[Trial] = []
     for repair in _repairs(case, {cause.name: cause for cause in likely}, rates):
         trial: Trial | None = None
-        try:
+        with noted(trials.lacking, repair.name):
             trial, more = trials.leaving(repair, known)
             tried += more * (repair.applied(case.loop) is case.loop and not repair.lengths)
-        except USERS_FAULT as error:  # of a module or a loss for what it was never given
-            trials.lacking.append(f"{repair.name}: {first_line(error)}")
         if trial is not None:
             return [replace(repair.shown(trial), sure=repair.mistake)], tried
     return [], tried
@@ -184,11 +180,9 @@ def improved(case: Case, risks: list[Cause], trials: Trials, known: Sequence[Tri
     for repair in [rate(factor)] if factor != 1 else [*others, *slow]:
         if found and repair in slow:  # which several causes have as their consequence
             return
-        try:
+        before = after = math.nan
+        with noted(trials.lacking, repair.name):
             before, after, taken = _held_out(case, repair, trials, own.steps, watch)
-        except USERS_FAULT as error:  # as above
-            trials.lacking.append(f"{repair.name}: {first_line(error)}")
-            continue
         if before > STRONG and after < BETTER * before:
             found = True
             cause = repair.shown(Trial(repair.factors[0]))
