@@ -101,9 +101,8 @@ def expected(trial: Trial, steps: int) -> tuple[float, Interval, float]:
     """(Escape, its interval, probability of leaving within these steps) of a training that was not seen to leave."""
     t = trial.steps
     still = STILL * max(0.0, 1 - t / steps)
-    if t < FEWEST or t >= steps or not trial.ratios[-1] < ABOVE:
-        return math.inf, (float(t), math.inf), still
-    growths = [found for found in (_signal_growth(trial), _reach_growth(trial)) if found]
+    tells = FEWEST <= t < steps and trial.ratios[-1] < ABOVE
+    growths = [found for found in (_signal_growth(trial), _reach_growth(trial)) if found] if tells else []
     if not growths:
         return math.inf, (float(t), math.inf), still
     escape, interval, probability = max((growth.forecast(t, steps) for growth in growths), key=lambda found: found[2])
