@@ -22,7 +22,6 @@
 All trials but those with other minibatches see the same ones.
 """
 
-import copy
 import inspect
 import math
 from collections.abc import Callable, Iterable
@@ -583,11 +582,8 @@ class _Search:
         """
         done, time_left = list[Attempt](), self.end - monotonic()
         if time_left > 0:
-            loop = copy.copy(self.loop)
-            loop.model = plans[0].start.applied(self.loop.model)
-            loop.optimizer = self.loop.copied(self.loop.model, dict(loop.model.named_parameters()))
             trials = run_trials(
-                loop,
+                self.loop.changed(model=plans[0].start.applied(self.loop.model)),
                 [plan.factor for plan in plans],
                 steps=min(steps, self.steps),
                 seconds=min(time_left, seconds),

@@ -14,13 +14,14 @@ import random
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import count as count_from
-from itertools import tee
+from itertools import islice, tee
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map, tree_structure, tree_unflatten
+from torch.utils.data import DataLoader, Subset
 
 from gersgorin._validate import finite_tensor, users_code
 from rhn.errors import DataError, InvalidInputError
@@ -124,7 +125,8 @@ class Batches:
         self.change: Callable[[Pair], Pair] = lambda pair: pair
         if isinstance(loader, Tensor | np.ndarray) or not isinstance(loader, Iterable):
             raise InvalidInputError("y is missing: expected targets beside x, or as x a DataLoader of pairs (x, y)")
-        self.loader, self.like = tee(loader, 1)[0] if isinstance(loader, Iterator) else loader, like
+        self.loader: Any = tee(loader, 1)[0] if isinstance(loader, Iterator) else loader
+        self.like = like
         self.epoch = math.inf
         with contextlib.suppress(TypeError):  # of data without a length
             self.epoch = len(loader)  # type: ignore[arg-type]
@@ -174,6 +176,13 @@ class Batches:
         finally:
             for g, state in states:
                 g.set_state(state)
+
+    def rows(self, dataset: Any, rows: Sequence[int], size: int) -> list[Pair]:
+        """Some rows of a dataset in minibatches of a size, collated as the loader does it."""
+        other = copy.copy(self)
+        other.loader = DataLoader(Subset(dataset, rows), size, collate_fn=self.loader.collate_fn)
+        with contextlib.closing(other.stream(0)) as stream:
+            return [*islice(stream, len(other.loader))]
 
     def mapped(self, change: Callable[[Pair], Pair]) -> "Batches":
         """The same batches, changed by a function."""

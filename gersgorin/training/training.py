@@ -288,6 +288,14 @@ class Training:
             group.pop("initial_lr", None)  # which a new scheduler would take
         return fresh
 
+    def changed(self, **parts: Any) -> "Training":
+        """The same training with other parts, by the names of its attributes; another model has a fresh optimiser."""
+        other = copy.copy(self)
+        if "model" in parts:
+            other.optimizer = self.copied(self.model, dict(parts["model"].named_parameters()))
+        vars(other).update(parts)
+        return other
+
     def scheduled(self, step: int) -> list[dict[str, Any]]:
         """The settings of the scheduler in each group before a step, from 0; learning rates are relative to those of the trials.
 

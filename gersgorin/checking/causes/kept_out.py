@@ -13,9 +13,7 @@ Legend: P parts of the examples.
 import copy
 import math
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -212,18 +210,15 @@ def _kept_out(data: Examples | Batches) -> tuple[list[Pair], list[Pair]]:
         return [], []
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
     number = number_kept(count)
-    size, parts = -(-number // PARTS), []
-    for rows in (order[:number], order[number : 2 * number]):
-        data.loader = DataLoader(Subset(loader.dataset, rows), size, collate_fn=loader.collate_fn)
-        with closing(data.stream(0)) as stream:
-            parts.append([*islice(stream, len(data.loader))])
+    size = -(-number // PARTS)
+    kept, others = (data.rows(loader.dataset, rows, size) for rows in (order[:number], order[number : 2 * number]))
     data.loader = DataLoader(
         Subset(loader.dataset, sorted(order[number:])),
         loader.batch_size,
         shuffle=isinstance(loader.sampler, RandomSampler),
         **{name: getattr(loader, name) for name in KEPT},
     )
-    return parts[0], parts[1]
+    return kept, others
 
 
 def _last_values(case: Case, pair: Pair) -> list[Tensor]:

@@ -9,16 +9,14 @@ explains nothing, shows a mistake.
 Legend: N examples in their order, D numbers of an example.
 """
 
-import copy
 from collections.abc import Iterator
-from contextlib import closing
 from itertools import islice, permutations
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import Subset
 
 from gersgorin.checking.causes.case import Case, noted
 from gersgorin.checking.causes.cause import Cause
@@ -141,10 +139,7 @@ def _in_order(case: Case, most: int = MOST) -> tuple[Tensor, Tensor]:
         whole: Any = data.loader.dataset
         whole = whole.dataset if isinstance(whole, Subset) else whole  # with the examples that are held out
         count = min(len(whole), most)
-        first = copy.copy(data)
-        first.loader = DataLoader(Subset(whole, range(count)), count, collate_fn=data.loader.collate_fn)
-        with closing(first.stream(0)) as stream:
-            x, y = next(stream)
+        ((x, y),) = data.rows(whole, range(count), count)
     return sequence_of(x).movedim(case.axis, 0), y.movedim(case.target_axis, 0)
 
 

@@ -57,7 +57,7 @@ class Repair:
     cause: Cause | Callable[[Trial], Cause]
     """What it repairs, or a function of the trial that leaves."""
     attributes: dict[str, Any] = field(default_factory=dict)
-    """Of the loop, which replace its own."""
+    """Of the loop, which replace its own, see `Training.changed`."""
     change: Callable[[Pair], Pair] | None = None
     """Of inputs and targets."""
     factors: Sequence[float] = (1.0,)
@@ -70,10 +70,8 @@ class Repair:
     def applied(self, loop: Training) -> Training:
         """The repaired training."""
         data = {"data": loop.data.mapped(self.change)} if self.change else {}
-        if new := self.attributes | data:
-            loop = copy.copy(loop)
-            vars(loop).update(new)
-        return loop
+        new = self.attributes | data
+        return loop.changed(**new) if new else loop
 
     def shown(self, trial: Trial) -> Cause:
         """The cause, with the step at which the repaired training leaves, if this was seen."""
@@ -293,7 +291,10 @@ def _repairs_of_training(case: Case, likely: dict[str, Cause]) -> Iterator[Repai
     if decay := max(group.get("weight_decay", 0) for group in loop.optimizer.param_groups):
         words, remedy = f"Weight decay of {decay:g} outweighs the gradient.", "Set weight_decay to 1e-4 or less."
         cause = Cause("weight decay", words, remedy, {"weight_decay": decay})
-        yield Repair("no weight decay", cause, {"optimizer": _optimizer(case, loop.model, weight_decay=0.0)})
+        optimizer = loop.copied(loop.model, dict(loop.model.named_parameters()))
+        for group in optimizer.param_groups:
+            group["weight_decay"] = 0.0
+        yield Repair("no weight decay", cause, {"optimizer": optimizer})
     yield from _dropout(case)
     yield from _frozen(case, likely)
     yield from _default_weights(case)
@@ -359,7 +360,7 @@ def _frozen(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
     both = zip(case.loop.model.parameters(), model.parameters(), strict=True)
     others = [new for own, new in both if id(own) not in held]
     if (cause := likely.get("untrained weights")) and (others or len(case.gradients) < len([*model.parameters()])):
-        optimizer = _optimizer(case, model)
+        optimizer = case.loop.copied(case.loop.model, dict(model.named_parameters()))
         moving = next(group for group, rate in zip(optimizer.param_groups, case.loop.rates, strict=True) if rate)
         moving["params"] += others
         yield Repair("all weights trained", cause, {"model": model, "optimizer": optimizer})
@@ -385,7 +386,7 @@ def _dropout(case: Case) -> Iterator[Repair]:
         "Set dropout to 0, at least before and inside the recurrence.",
         {"p": most},
     )
-    yield Repair("no dropout", cause, {"model": model, "optimizer": _optimizer(case, model)})
+    yield Repair("no dropout", cause, {"model": model})
 
 
 def _default_weights(case: Case) -> Iterator[Repair]:
@@ -409,7 +410,7 @@ def _default_weights(case: Case) -> Iterator[Repair]:
             "Leave the layers' own initial weights, or call reset_parameters() of each layer after everything that changes them.",
             {"name": name, "size": own, "usual": usual, "all": sorted(sizes)},
         )
-        yield Repair("default initial weights", cause, {"model": model, "optimizer": _optimizer(case, model)})
+        yield Repair("default initial weights", cause, {"model": model})
 
 
 def _standardised(
@@ -428,11 +429,3 @@ def _standardised(
         return with_sequence(whole, first), onto[0] + onto[1] * (y - middle) / spread if targets else y
 
     return mapped
-
-
-def _optimizer(case: Case, model: nn.Module, **settings: float) -> torch.optim.Optimizer:
-    """A fresh optimiser of a copy of the model, with other settings."""
-    optimizer = case.loop.copied(case.loop.model, dict(model.named_parameters()))
-    for group in optimizer.param_groups:
-        group.update(settings)
-    return optimizer
