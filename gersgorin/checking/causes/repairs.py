@@ -248,10 +248,9 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
     size, own = case.y.float().std().item(), case.output.detach().std().item()
     far = likely.get("target scale")
     if regression and 0 < size < min(TINY, own):
-        words = f"The targets have a standard deviation of {size:.2g}, the outputs one of {own:.2g}."
         far = Cause(
             "target scale",
-            words,
+            f"The targets have a standard deviation of {size:.2g}, the outputs one of {own:.2g}.",
             "Standardise the targets, y = (y - y.mean()) / y.std().",
             {"std": size, "output": own},
         )
@@ -268,12 +267,9 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
             both = _standardised(case, inputs=True, targets=True)
             yield Repair("standardised inputs and targets", cause, change=both)
     if not regression and 0 < own < TINY:
-        words = (
-            f"The outputs have a standard deviation of {own:.1g}, but the loss expects logits, which differ by about 1."
-        )
         cause = Cause(
             "output scale",
-            words,
+            f"The outputs have a standard deviation of {own:.1g}, but the loss expects logits, which differ by about 1.",
             "Do not divide the outputs; look for a small factor after the last layer.",
             {"std": own},
         )
