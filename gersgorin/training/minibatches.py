@@ -74,10 +74,9 @@ class Examples:
 
     def kept_out(self, parts: int) -> tuple[list[Pair], list[Pair]]:
         """(The examples kept out of the stream, as many of the stream), each in parts."""
-        others = _drawn(self.count, 1)[len(self.kept) :][: len(self.kept)]
-        return tuple(
-            [self.take(some) for some in rows.chunk(parts)] if len(rows) else [] for rows in (self.kept, others)
-        )  # type: ignore[return-value]
+        rest = _drawn(self.count, 1)[len(self.kept) :][: len(self.kept)]
+        kept, others = ([self.take(some) for some in rows.chunk(parts) if len(some)] for rows in (self.kept, rest))
+        return kept, others
 
     def _axis_of(self, value: Tensor) -> int | None:
         """The axis of the examples: that of x if there are as many, else the first one; None: neither. If both, x's if frames agree."""
