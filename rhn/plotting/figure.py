@@ -35,7 +35,7 @@ LEAST = 2.0  # inches of a panel, at letters of 9 points: what does not fit goes
 SQUEEZED = 0.8  # of the height of panels, at least, to fit on a page; on a slide their height for letters of 9 points
 MOST_DESCRIBED = 4  # results, whose descriptions stand at the foot if they differ
 LONGEST = 0.3  # of a panel's width, a name at the end of a curve
-FEW = 3  # decades, on which a log axis has a number also at 3
+FEW = 3  # decades, on which a log axis has numbers also between powers
 
 
 class Shown(Figure):
@@ -268,10 +268,11 @@ def plain_ticks(ax: Axes) -> None:
     for axis in (ax.xaxis, ax.yaxis):
         format_, largest = axis.get_major_formatter(), max(np.abs(axis.get_view_interval()))
         if isinstance(format_, ticker.LogFormatter):
-            if np.log10(np.divide(*axis.get_view_interval()[::-1])) < FEW:
-                axis.set_major_locator(ticker.LogLocator(subs=(1, 3)))
+            decades = np.log10(np.divide(*axis.get_view_interval()[::-1]))
+            if decades < FEW:
+                axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if decades < 1 else (1, 3)))
             axis.set_major_formatter(LogNumbers(minor_thresholds=(np.inf, np.inf)))
-            axis.set_minor_formatter(LogNumbers())
+            axis.set_minor_formatter(ticker.NullFormatter())
         elif isinstance(format_, ticker.ScalarFormatter) and not 1e-3 <= largest < 1e5:
             axis.set_major_formatter("{x:.3g}")
 

@@ -142,7 +142,8 @@ def _of_other_examples(
     shares = explained(case, lacking) if watch.kept and not watch.generalises else {}
     shifted, matched = [*shifted_targets(shares)], shares.get(0, 0.0) > CLEAR
     if not shifted and shares.get(0, 1.0) < NOTHING:
-        shifted = [*reshaped_inputs(case, shares[0], lacking)]
+        with noted(lacking, "order of the axes"):
+            shifted = [*reshaped_inputs(case, shares[0])]
     kept = [*watch.causes(well=well, matched=matched)]
     if any(cause.name == "learned by heart" for cause in kept):
         kept = [] if shifted else [*(start(check) if matched else ()), *kept]

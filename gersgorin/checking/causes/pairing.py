@@ -101,16 +101,12 @@ def shifted_targets(found: dict[int, float]) -> Iterator[Cause]:
         )
 
 
-def reshaped_inputs(case: Case, own: float, lacking: list[str]) -> Iterator[Cause]:
+def reshaped_inputs(case: Case, own: float) -> Iterator[Cause]:
     """Inputs that were reshaped where axes had to be moved: read in another order of axes they explain their targets.
 
-    own: what they explain as they are; lacking: as of `explained`.
+    own: what they explain as they are.
     """
-    try:
-        x, y = _in_order(case, MOST_NUMBERS * case.count // case.first.numel())
-    except USERS_FAULT as error:
-        lacking.append(f"order of the axes: {first_line(error)}")
-        return
+    x, y = _in_order(case, MOST_NUMBERS * case.count // case.first.numel())
     rows, x = torch.linspace(0, len(x) - 1, min(len(x), MOST)).long(), x.movedim(0, case.axis)
     for order in islice(permutations(range(x.dim())), 1, None):
         shape = [x.shape[axis] for axis in order]
