@@ -41,7 +41,7 @@ from gersgorin._validate import random_numbers_kept, with_gradients
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.diagnosis import before
-from gersgorin.checking.causes.pairing import explained, shifted_targets
+from gersgorin.checking.causes.pairing import explained, mispaired
 from gersgorin.checking.reach import Reach, measure_reach
 from gersgorin.checking.starts import CHRONO, GIVEN, IMPORTS, MEANINGS, MEMORY, OUTPUT_BIAS, Start, filled, starts
 from gersgorin.checking.trials import LEFT, WINDOW, Constant, Trial, run_trials
@@ -71,6 +71,7 @@ UNEVEN, LOOKS = 1.0, 3  # that some steps may add to the unevenness of a gradien
 SLOWER = 3.0  # times the steps of the fastest change after which a simpler one may leave
 AS_GOOD = 0.9  # of the way down that the fastest change comes below the constant, for a simpler one
 LEAVES = f"below {TRAINS}"
+OTHERS = "Whether that holds for other examples, gersgorin.check measures."
 LEGEND = (
     f"loss: mean over the last minibatches, relative to that of the best constant output; {LEAVES}: the step from which it is that "
     "low; held-out data are not used"
@@ -209,7 +210,7 @@ class Cure(Result):
             return f"No initial weights or learning rate can repair that, so there was no search.{own}"
         if not self.changed and self.given.leaves:
             own = f"It learns its examples as it is: {self.given.loss:.3g} {of}; nothing is changed."
-            return f"{own} Whether that holds for other examples, gersgorin.check measures. {once}".strip()
+            return f"{own} {OTHERS} {once}".strip()
         tried = [a.steps for a in self.attempts if a.steps and a.plan != self.given.plan]
         if self.outcome == "none helped":
             up_to, short = f"up to {counted(max(tried, default=0), 'step')}", self.needed_seconds is not None
@@ -228,8 +229,9 @@ class Cure(Result):
         )
         better = f"{self._change}: {self.chosen.loss:.3g} {of}, {before} before."
         if (first := self.chosen.before) is None:
-            return f"{better} {once}"
-        return f"{better} In another order of minibatches: {first.loss:.3g} after {counted(first.steps, 'step')}."
+            return f"{better} {OTHERS} {once}".strip()
+        again = f"In another order of minibatches: {first.loss:.3g} after {counted(first.steps, 'step')}."
+        return f"{better} {again} {OTHERS}"
 
     @property
     def _enough(self) -> str:
@@ -389,15 +391,18 @@ def cure(
     loop = Training(model, x, y, loss_fn, optimizer, loading_seconds=seconds / 4, **parts)
     with random_numbers_kept(loop.model), with_gradients():
         case = Case(loop, steps)
-        every = [cause for row, cause in before(case)[0] if not row.risk]
+        found = before(case)[0]
+        every = [cause for row, cause in found if not row.risk]
         if isinstance(loop.data, Examples) and not any(cause.sure for cause in every):
-            every += shifted_targets(explained(case, []))
+            every += mispaired(case, explained(case, []), [])
         mendable = lambda c: c.name == "constant output" and not c.evidence["one_unit"]  # noqa: E731 - by a start
         causes = tuple(sorted((cause for cause in every if not mendable(cause)), key=lambda cause: not cause.sure))
         search = None if any(cause.sure for cause in causes) else _Search(loop, steps, begun + seconds, seed, progress)
         given = Attempt(Plan(Start(GIVEN)))
         chosen, outcome = search.run(anything=not causes) if search else (given, "not searched")
         changed = chosen.plan.start.applied(loop.model)
+    if outcome in ("none helped", "untested"):
+        causes += tuple(cause for row, cause in found if row.risk)
     attempts = (search.attempts if search else {}) | {chosen.plan: chosen}
     given = attempts[given.plan]
     others = (a for a in attempts.values() if a.plan != chosen.plan)

@@ -366,6 +366,19 @@ def test_the_line_that_unmixes_examples_depends_on_what_the_layer_reads(model, r
     assert found_in(model, X, SUM, MSE)[0][0].remedy == remedy
 
 
+def test_weights_of_zeros_are_named():
+    model = Net()
+    for p in model.parameters():
+        nn.init.zeros_(p)
+    (cause,) = found_in(model, X, SUM, MSE)[0]
+    assert cause.name == "constant output" and cause.evidence["zeros"] == [
+        "rnn.weight_ih_l0",
+        "rnn.weight_hh_l0",
+        "out.weight",
+    ]
+    assert "all zero: rnn.weight_ih_l0" in cause.remedy and cause.sure
+
+
 def test_the_case_of_each_measure_is_among_these():
     assert len({name for name, *_ in CASES}) >= len(BEFORE) - 5  # two measures for one name, and loaders
 
@@ -582,7 +595,8 @@ def test_the_last_activation_is_read_from_the_graph():
 
 
 def test_cure_searches_nothing_for_what_only_the_user_can_mend():
-    for model, x, y in ((Net(1, nn.Tanh()), X, 50 + SUM), (Net(batch_first=False), X, SUM)):
+    reshaped = X.transpose(0, 1).reshape(N, T, 3)
+    for model, x, y in ((Net(1, nn.Tanh()), X, 50 + SUM), (Net(batch_first=False), X, SUM), (Net(), reshaped, SUM)):
         optimizer = torch.optim.Adam(model.parameters(), 1e-3)
         found = gersgorin.cure(model, x, y, MSE, optimizer, steps=100, seconds=ENOUGH)
         assert found.outcome == "not searched" and not found.changed and str(found.causes[0]) in found.verdict

@@ -14,7 +14,7 @@ from gersgorin.checking.causes.case import Case, noted
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.kept_out import Watch
 from gersgorin.checking.causes.own_loop import own_losses
-from gersgorin.checking.causes.pairing import CLEAR, NOTHING, explained, reshaped_inputs, shifted_targets
+from gersgorin.checking.causes.pairing import CLEAR, explained, mispaired
 from gersgorin.checking.causes.rates import LATE, exploding_start, explosion, still_falling, too_few
 from gersgorin.checking.causes.repairs import Trials, improved, repaired
 from gersgorin.checking.trials import Trial
@@ -140,10 +140,7 @@ def _of_other_examples(
 ) -> tuple[list[Cause], list[Cause], float | None]:
     """(Targets in other rows, what held-out examples show, what a kernel regression explains; None: not measured)."""
     shares = explained(case, lacking) if watch.kept and not watch.generalises else {}
-    shifted, matched = [*shifted_targets(shares)], shares.get(0, 0.0) > CLEAR
-    if not shifted and shares.get(0, 1.0) < NOTHING:
-        with noted(lacking, "order of the axes"):
-            shifted = [*reshaped_inputs(case, shares[0])]
+    shifted, matched = mispaired(case, shares, lacking), shares.get(0, 0.0) > CLEAR
     kept = [*watch.causes(well=well, matched=matched)]
     if any(cause.name == "learned by heart" for cause in kept):
         kept = [] if shifted else [*(start(check) if matched else ()), *kept]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.checking.causes.case import Case
-from gersgorin.checking.causes.cause import Cause
+from gersgorin.checking.causes.cause import Cause, listed
 from gersgorin.checking.causes.data import SATURATED, padding, raw_inputs
 from gersgorin.training.activation import Activation
 
@@ -111,15 +111,18 @@ def constant_output(case: Case) -> Iterator[Cause]:
     one = case.loop.activation is not None and "oftmax" in case.loop.activation.kind and case.output.shape[-1] == 1
     reason = ": a softmax over one unit is always 1" if one else ", and so are their gradients"
     reasons = [] if one else [*raw_inputs(case), *padding(case)]
+    zeros = [name for name, p in case.model.named_parameters() if p.dim() > 1 and not p.any()]
     yield from [replace(cause, sure=True) for cause in reasons[:1]] or [
         Cause(
             "constant output",
             f"The outputs of {case.count} examples are equal ({case.before.flatten()[0].item():.3g}){reason}. No step changes that.",
             "Remove the softmax and use nn.BCEWithLogitsLoss(), or give each class a unit."
             if one
+            else f"These weights are all zero: {listed(zeros)}. Leave the layers their own initial weights."
+            if zeros
             else "Look for a dead ReLU, a layer or weights of zeros, rounding (round, .long()), inputs that saturate all units, a "
             "normalisation over one number, or an input that is not used.",
-            {"spread": case.spread, "one_unit": one},
+            {"spread": case.spread, "one_unit": one, "zeros": zeros},
             sure=True,
         )
     ]

@@ -85,6 +85,15 @@ def _overlap(x: Tensor) -> bool:
     return any(related > ALIKE for related in alike)
 
 
+def mispaired(case: Case, found: dict[int, float], lacking: list[str]) -> list[Cause]:
+    """Targets of other rows, or inputs that a reshape mixed. found: by `explained`, which has the other arguments."""
+    causes = [*shifted_targets(found)]
+    if not causes and found.get(0, 1.0) < NOTHING:
+        with noted(lacking, "order of the axes"):
+            causes += reshaped_inputs(case, found[0])
+    return causes
+
+
 def shifted_targets(found: dict[int, float]) -> Iterator[Cause]:
     """Targets of neighbouring examples. found: by `explained`."""
     shift = max(found, key=lambda k: found[k], default=0)
