@@ -56,7 +56,7 @@ from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 SMALLEST = 1e-6  # part of the gradient that is drawn
-TITLE = "half of the gradient comes from states at most {} steps back"
+TITLE = "half of the gradient comes from states at most {} back"
 SCALE = r"$\|\partial L_{t_2} / \partial y_{t_1}\|$"
 TRUNCATION = 35  # steps back, those of the paper's language models
 
@@ -339,5 +339,6 @@ def draw_credit(records: Mapping[str, Credit], about: str = "") -> Shown:
     maps = Block([partial(norms, *row) for row in records.items()], 3.0, count, "y")
     below = Block([partial(lags, record) for record in records.values()], 2.2, count, "y", legend=True)
     bar = colour_bar(ScalarMappable(colours), SCALE, extend="min")
-    title = TITLE.format(", ".join(str(record.half) for record in records.values()))
+    *most, last = (record.half for record in records.values())
+    title = TITLE.format(", ".join([*map(str, most), counted(last, "step")]))
     return compose(title_of(common, title), about or same, maps, bar, below, width=max(6, 2.7 * count))

@@ -271,8 +271,8 @@ class FixedPoints(Result, kind="fixed_points"):
                 ax.plot(*((states - middle) @ axes.T).T, label=label, markersize=7, zorder=3, **_dot(kind, slow))
         if not len(self.states):
             ax.plot([], [], " ", label=f"no point in their box, wider by {self.wider:.3g}")
-        x, y = (f"principal axis ({part:.0%} of their variance)" for part in share)
-        ax.set(xlabel=f"first {x}", ylabel=f"second {y}", title="Among the starts of the search")
+        x, y = (f"principal axis {k} ({part:.0%})" for k, part in enumerate(share, 1))
+        ax.set(xlabel=x, ylabel=y, title="Among the starts of the search")
         ax.margins(0.08)
 
     def _draw_modes(self, ax: Axes, axes: np.ndarray, middle: np.ndarray) -> None:

@@ -116,7 +116,7 @@ def test_points_lie_where_the_axes_say_and_kinds_look_different():
     assert saddle.get_xdata()[0] == pytest.approx(x, abs=2) and saddle.get_ydata()[0] == pytest.approx(y, abs=2)
     axes, shares = principal_axes(points.starts)
     np.testing.assert_allclose(searched.get_xdata(), (points.starts - points.starts.mean(0)) @ axes[0])
-    assert 0.8 < shares[0] < 0.95 and ax.get_xlabel().endswith(f"({shares[0]:.0%} of their variance)")
+    assert 0.8 < shares[0] < 0.95 and ax.get_xlabel().endswith(f"({shares[0]:.0%})")
     drawn = beside.lines[1]
     np.testing.assert_array_equal(drawn.get_xdata(), points.eigenvalues[0].real)
     slow = replace(points, is_slow=np.array([True]))

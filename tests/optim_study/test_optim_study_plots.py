@@ -88,7 +88,7 @@ def test_several_optimizers_have_columns_of_their_own_and_are_named(rows):
     assert "4 of 8 rhn, 2 of 8 dt-rnn trained" in figure.get_suptitle()
     assert figure.get_supxlabel().startswith("adam, sgd; 7 units")
     titles = [title for ax in plot_map(both).axes if "depth" in (title := " ".join(ax.get_title("left").split()))]
-    assert len(titles) == 8 and titles[0] == "rhn, depth 1, adam, n = 2"
+    assert len(titles) == 8 and titles[0] == "rhn, depth 1, adam: 2 trials"
 
 
 def test_diverged_trials_are_hollow_medians_are_lines_and_colours_are_the_architectures(rows):
@@ -123,11 +123,11 @@ def test_the_constant_output_is_drawn_where_it_is_known(constants, options, ther
 def test_the_map_shows_every_setting_in_its_panel(rows):
     rows = [replace(r, transform_bias=-(r.trial % 4)) for r in rows]
     figure = plot_map(rows)
-    panels = [ax for ax in figure.axes if ", n = " in ax.get_title("left").replace("\n", " ")]
+    panels = [ax for ax in figure.axes if " trials" in ax.get_title("left").replace("\n", " ")]
     assert len(panels) == 12
     for ax, ((arch, depth, _), trials) in zip(panels, by_network(rows).items(), strict=True):
         assert (
-            ax.get_title("left").replace("\n", " ") == f"{arch}, depth {depth}, n = 60"
+            ax.get_title("left").replace("\n", " ") == f"{arch}, depth {depth}: 60 trials"
             and ax.get_xscale() == ax.get_yscale() == "log"
         )
         biases = (-3, -2, -1, 0) if arch == "rhn" else (None,)

@@ -115,7 +115,7 @@ def codes(case: Case) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor] | 
     if not x.is_floating_point() or case.frames is None:
         return None
     flat = x[~is_padding(x, case.axis)][:MOST_ROWS].double()
-    for value in (flat.amin(0), flat.amax(0)):
+    for value in (flat.amin(0), flat.amax(0)) if len(flat) else ():
         same = flat == value
         share, gap = same.double().mean(0), (flat - value).abs().masked_fill(same, math.inf).amin(0)
         rest = flat.masked_fill(same, math.nan)
