@@ -30,6 +30,8 @@ TEXT = torch.randint(1, 40, (N, T), generator=torch.Generator().manual_seed(2))
 LETTERS = (X[..., 0] > 0).long() + 2 * (X[..., 1] > 0)
 BOTH = X, torch.zeros(N)
 MISSING = torch.rand(N, T, 3, generator=torch.Generator().manual_seed(4)) < 0.05
+LEAST = X.amin(1, keepdim=True)
+KEYS = F.one_hot(torch.rand(N, T, generator=torch.Generator().manual_seed(6)).argsort(1), T)[..., :3].float()
 NEAR = X[:20].repeat(N // 20, 1, 1) + 1e-6 * X
 ALL = slice(None)
 
@@ -319,6 +321,7 @@ CASES = [
     ("output range", True, (low(Net()), X, SIGN, cut), (Net(1, nn.Sigmoid()), X, SIGN, cut)),
     ("missing values", False, (Net(), X.masked_fill(MISSING, -999), SUM, MSE), (Net(), X.masked_fill(MISSING, 0), SUM, MSE)),
     ("scaled one by one", False, (Net(), (X - X.mean(1, True)) / X.std(1, keepdim=True), SUM, MSE), (Net(), X, SUM, MSE)),
+    ("scaled one by one", False, (Net(), (X - LEAST) / (X.amax(1, True) - LEAST), SUM, MSE), (Net(), KEYS, SUM, MSE)),
     ("class imbalance", False, (Net(2), X, (SUM[:, 0] > 4).long(), CE), (Net(2), X, CLASS, CE)),
 ]  # fmt: skip
 

@@ -37,7 +37,7 @@ FEW = 8  # examples
 NEIGHBOURS = 512  # examples among which equal ones are searched
 CODES = 0.002, 0.5  # share of the values of a feature that may be a code for missing ones: least and most
 AWAY = 10.0  # times the quartile distance of all other values, from the nearest of which a code lies
-ALONE = 1e-3  # of their mean, the scatter of the scales of examples that were scaled one by one
+ALONE = 1e-3  # scatter of the scales of sequences that were scaled one by one
 CLOSE, MANY = 0.02, 0.25  # of the median distance: nearly equal; least share of examples with such a neighbour
 MOST_BATCHES, MOST_STRETCHES, MOST_ROWS = 16, 512, 100_000
 
@@ -133,22 +133,22 @@ def scaled_alone(case: Case) -> Iterator[Cause]:
         return
     rows = case.first.movedim(case.axis, 0).double()
     rows = rows[:, :, rows.std(1).amin(0) > 0]
-    least, most = rows.amin(1), rows.amax(1)
-    ways = {
-        "mean 0 and standard deviation 1": (rows.mean(1), rows.std(1)),
-        "the same minimum and maximum": (least, most - least),
-    }
-    for words, (middle, size) in ways.items():
-        if rows.shape[2] and bool(
-            (middle.std(0) < ALONE * size.mean(0)).all() and (size.std(0) < ALONE * size.mean(0)).all()
-        ):
-            yield Cause(
-                "scaled one by one",
-                f"Each of {case.count} sequences has {words} by itself: what their levels and sizes say about the targets is gone.",
-                f"Scale all of them together. {STANDARDISE}",
-                {"sequences": case.count},
-            )
-            return
+    least, most, mean, std = rows.amin(1), rows.amax(1), rows.mean(1), rows.std(1)
+    once = ((rows == least[:, None]).sum(1) == 1) & ((rows == most[:, None]).sum(1) == 1)  # of no zeros and ones
+    if not rows.shape[2] or once.double().mean() < COMMON:
+        return
+    if mean.abs().max() < ALONE and std.max() - std.min() < ALONE and abs(std.mean() - 1) < 1 / FEW:
+        scale = "mean 0 and standard deviation 1"
+    elif max(each.max() - each.min() for each in (least, most)) < ALONE * (most - least).max():
+        scale = f"minimum {least.mean():.3g} and maximum {most.mean():.3g}"
+    else:
+        return
+    yield Cause(
+        "scaled one by one",
+        f"Each of {case.count} sequences has {scale} by itself: what their levels and sizes say about the targets is gone.",
+        f"Scale all of them together. {STANDARDISE}",
+        {"sequences": case.count},
+    )
 
 
 def _first_layer(case: Case) -> tuple[nn.Module | None, Tensor]:
