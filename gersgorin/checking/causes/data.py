@@ -132,23 +132,34 @@ def scaled_alone(case: Case) -> Iterator[Cause]:
     if case.frames is None or case.frames < FEW or not case.first.is_floating_point() or case.count < FEW:
         return
     rows = case.first.movedim(case.axis, 0).double()
-    rows = rows[:, :, rows.std(1).amin(0) > 0]
-    least, most, mean, std = rows.amin(1), rows.amax(1), rows.mean(1), rows.std(1)
-    once = ((rows == least[:, None]).sum(1) == 1) & ((rows == most[:, None]).sum(1) == 1)  # of no zeros and ones
-    if not rows.shape[2] or once.double().mean() < COMMON:
+    rows = rows[:, :, (rows.amax(1) > rows.amin(1)).all(0)]
+    if len(rows.unique()) < IDS:
         return
-    if mean.abs().max() < ALONE and std.max() - std.min() < ALONE and abs(std.mean() - 1) < 1 / FEW:
-        scale = "mean 0 and standard deviation 1"
-    elif max(each.max() - each.min() for each in (least, most)) < ALONE * (most - least).max():
-        scale = f"minimum {least.mean():.3g} and maximum {most.mean():.3g}"
-    else:
-        return
-    yield Cause(
-        "scaled one by one",
-        f"Each of {case.count} sequences has {scale} by itself: what their levels and sizes say about the targets is gone.",
-        f"Scale all of them together. {STANDARDISE}",
-        {"sequences": case.count},
-    )
+    if shared := _shared(rows) or _shared(rows.flatten(1)[:, :, None]):
+        yield Cause(
+            "scaled one by one",
+            f"Each of {case.count} sequences has {' and '.join(shared)} by itself: what levels and sizes say of the targets is gone.",
+            f"Scale all of them together. {STANDARDISE}",
+            {"sequences": case.count, "shared": shared},
+        )
+
+
+def _shared(rows: Tensor) -> list[str]:
+    """What all features of all sequences (N, T, m) share, in words; of a minimum or maximum only if one frame alone has it."""
+    size = rows.abs()
+    extremes = {
+        "minimum": (rows, rows.amin(1)),
+        "maximum": (rows, rows.amax(1)),
+        "largest magnitude": (size, size.amax(1)),
+    }
+    found = {"mean": rows.mean(1), "standard deviation": rows.std(1)}
+    for name, (values, extreme) in extremes.items():
+        if ((values == extreme[:, None]).sum(1) == 1).double().mean() > COMMON:
+            found[name] = extreme
+    near = ALONE * float(torch.diff(rows.flatten().quantile(torch.tensor([0.25, 0.75]).to(rows))))
+    shared = {name: v.mean().item() for name, v in found.items() if (v - v.mean()).abs().max() <= near}
+    shared.pop("largest magnitude" if "maximum" in shared else "", None)
+    return [f"{name} {round(value, 3) + 0.0:g}" for name, value in shared.items()]
 
 
 def _first_layer(case: Case) -> tuple[nn.Module | None, Tensor]:

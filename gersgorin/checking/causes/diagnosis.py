@@ -61,10 +61,10 @@ BEFORE = (  # the most harmful first
     Row(data.far_targets, risk=True),
     Row(data.raw_inputs),
     Row(data.missing_values, risk=True),
+    Row(data.scaled_alone, risk=True),
     Row(data.padding, risk=True),
     Row(data.padded_loss, risk=True),
     Row(data.imbalance, risk=True),
-    Row(data.scaled_alone, risk=True, last=True),
     Row(wiring.still_weights, risk=True, last=True),
     Row(output.faint_output, risk=True, last=True),
 )
