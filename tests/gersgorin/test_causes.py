@@ -146,6 +146,22 @@ class Both(Flat):
         return super().forward(x) + more
 
 
+class Own(nn.Module):
+    """A cell of its own, all of whose weights are positive."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.U, self.W = nn.Parameter(torch.rand(3, 40)), nn.Parameter(torch.rand(40, 40))
+        self.out = nn.Linear(40, 1)
+
+    def forward(self, x):
+        h = torch.zeros(len(x), 40, dtype=x.dtype)
+        for frame in x.unbind(1):
+            h = torch.tanh(frame @ self.U + h @ self.W + 1)
+        return self.out(h)
+
+
 def large(model):
     """Ten times its initial weights, and more."""
     for p in model.parameters():
@@ -442,6 +458,7 @@ def checked(model=None, x=X, y=SUM, loss=MSE, *, optimizer=torch.optim.Adam, ste
         ("too few steps", {"lr": 1e-3, "steps": 30}),
         ("initial weights", {"model": large(Net(kind=nn.RNN)), "lr": 1e-3}),
         ("initial weights", {"model": shut(Net()), "y": SIGN, "loss": LOGITS, "lr": 3e-3}),
+        ("initial weights", {"model": Own(), "lr": 1e-3, "steps": 1000}),
     ],
 )
 def test_what_makes_a_stuck_training_leave_is_its_cause(name, change):

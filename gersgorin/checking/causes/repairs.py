@@ -386,13 +386,20 @@ def _dropout(case: Case) -> Iterator[Repair]:
 
 
 def _default_weights(case: Case) -> Iterator[Repair]:
-    """The initial weights that layers of torch.nn give themselves, if those of the model are far larger or smaller."""
+    """The initial weights that layers of torch.nn give themselves, if those of the model are far larger or smaller.
+
+    Matrices of a user's own module are drawn as theirs: uniform, up to 1 / sqrt(their larger side).
+    """
     model, sizes = copy.deepcopy(case.loop.model), {}
     with random_numbers_kept(model):
         torch.manual_seed(0)
         for part in model.modules():
-            if type(part).__module__.startswith("torch.nn.") and hasattr(part, "reset_parameters"):
-                part.reset_parameters()
+            reset = getattr(part, "reset_parameters", None)
+            if reset and type(part).__module__.startswith("torch.nn."):
+                reset()
+            for p in [] if reset else part.parameters(recurse=False):
+                if p.dim() == 2 and p.any():
+                    nn.init.uniform_(p, -(max(p.shape) ** -0.5), max(p.shape) ** -0.5)
     for (name, given), default in zip(case.loop.model.named_parameters(), model.parameters(), strict=True):
         own, usual = (math.sqrt(p.detach().double().square().mean().item()) for p in (given, default))
         shut = given.dim() == 1 and given.abs().max() > SATURATED  # a gate, by its bias
@@ -402,8 +409,10 @@ def _default_weights(case: Case) -> Iterator[Repair]:
         name, (own, usual) = max(sizes.items(), key=lambda size: abs(math.log(max(size[1][0], 1e-30) / size[1][1])))
         cause = Cause(
             "initial weights",
-            f"The initial weights {name} have a size of {own:.2g} (root mean square), those that their layer gives itself {usual:.2g}.",
-            "Leave the layers' own initial weights, or call reset_parameters() of each layer after everything that changes them.",
+            f"The initial weights {name} have a size of {own:.2g} (root mean square), those that layers of torch.nn give themselves "
+            f"{usual:.2g}.",
+            "Leave the layers' own initial weights, or call reset_parameters() of each layer after everything that changes them; for "
+            "your own parameters nn.init.uniform_(p, -a, a), a = 1 / sqrt(units).",
             {"name": name, "size": own, "usual": usual, "all": sorted(sizes)},
         )
         yield Repair("default initial weights", cause, {"model": model})

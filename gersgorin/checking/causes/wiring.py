@@ -98,14 +98,21 @@ def still_weights(case: Case) -> Iterator[Cause]:
     names = {id(p): name for name, p in loop.model.named_parameters()}
     groups = zip(loop.optimizer.param_groups, loop.rates, strict=True)
     moved = {names[id(p)] for group, rate in groups if rate for p in group["params"]}
-    still = {name for name, slope in case.gradients.items() if slope is None or not slope.any()}
+    cut = {name for name, slope in case.gradients.items() if slope is None}
+    zero = {name for name, slope in case.gradients.items() if slope is not None and not slope.any()}
     for which, words, remedy in (
         (
-            still,
+            cut,
             "No gradient reaches",
             "Remove torch.no_grad(), .detach() and .data around their layer, and use its output.",
         ),
-        (case.gradients.keys() - still - moved, "The optimiser does not hold", "Make it from model.parameters()."),
+        (
+            zero,
+            "The gradient is exactly 0 in",
+            "What they compute is saturated (tanh, sigmoid), switched off (ReLU) or multiplied by 0: begin with smaller weights, and "
+            "look for a factor 0.",
+        ),
+        (case.gradients.keys() - cut - zero - moved, "The optimiser does not hold", "Make it from model.parameters()."),
         (sizes.keys() - case.gradients.keys(), "Frozen are", "Set requires_grad_(True) for them."),
     ):
         share = sum(sizes[name] for name in which) / sum(sizes.values())
