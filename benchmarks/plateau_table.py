@@ -151,7 +151,12 @@ def picture(rows: list[dict], file: Path) -> None:
 
     title = "After cure every LSTM, GRU and plain RNN learns more than a constant output"
     block = Block([partial(losses, task) for task in tasks], 1.5, 1, "x", legend=True)
-    save_figure(file, lambda: compose(title, "three seeds each: one above the other", block, width=7))
+    save_figure(
+        file,
+        lambda: compose(
+            title, "three seeds each: one above the other; without a cure: learns as it is", block, width=7
+        ),
+    )
 
 
 def clocks(file: Path) -> None:

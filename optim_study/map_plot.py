@@ -75,7 +75,7 @@ def plot_area(rows: Sequence[Row], *, loss: Objective = "train", below: float = 
         (left, right), (bottom, top) = LEARNING_RATES[network.optimizer], DEVIATIONS
         box: dict = {"facecolor": "0.94", "edgecolor": "0.6", "linewidth": 0.8, "zorder": 0.5}
         ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, label="the paper's box", **box))
-        for scheme, marker, own in _of_each(SHAPES, "init_scheme", trials):
+        for scheme, marker, own in _of_each(SHAPES, "init_scheme", sorted(trials, key=lambda row: row in trained)):
             faces = [color if row in trained else "none" for row in own]
             edges = [color if row in trained else "0.45" for row in own]
             style: dict = {"marker": marker, "s": 16, "facecolors": faces, "edgecolors": edges, "linewidths": 0.7}

@@ -62,7 +62,7 @@ def draw_radii() -> Figure:
         ax.plot(sizes, mean_radii, "o-", color=BLUE, label="mean radius of the discs")
         ax.plot(sizes, [spectral_radius(A) for A in matrices], "s--", color=RED, label="spectral radius")
         ax.axhline(1, **DASHED, linewidth=1)
-        ax.set(xscale="log", yscale="log", xlabel="units n", ylabel="of one matrix, n x n")
+        ax.set(xscale="log", yscale="log", xlabel="units n", ylabel="radius of one n x n matrix")
         ax.set_xticks(sizes, [str(n) for n in sizes])
         ax.minorticks_off()
 

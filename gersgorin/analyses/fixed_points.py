@@ -33,6 +33,7 @@ from gersgorin._validate import real_tensor
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.loading.find_cell import is_step, recurrent_cells
 from gersgorin.loading.open import open_run
+from gersgorin.plotting.run_figure import crowd
 from gersgorin.run.cell import Step, StepCell, as_cell, flat_state, flat_step
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
@@ -61,6 +62,7 @@ APART = 1e-4  # distance in an entry from which two points are two, of the large
 ITERATIONS = 200
 STROKE = 0.06  # half the length of a mode in the figure, of the starts' range
 LISTED = 8  # points in the figure of spectra
+SMALL = 0.2  # half the width of a crowd of eigenvalues that is drawn enlarged
 KINDS = {
     "stable": (GREEN, "o"),
     "neutral": (BLUE, "s"),
@@ -267,12 +269,12 @@ class FixedPoints(Result, kind="fixed_points"):
         for kind, slow in product(KINDS, (False, True)):
             states = self.states[(kinds == kind) & (self.is_slow == slow)]
             if len(states):
-                label = f"{kind}{' (slow)' * slow}: {len(states)}"
+                label = f"{'slow, ' * slow}{kind} point"
                 ax.plot(*((states - middle) @ axes.T).T, label=label, markersize=7, zorder=3, **_dot(kind, slow))
         if not len(self.states):
             ax.plot([], [], " ", label=f"no point in their box, wider by {self.wider:.3g}")
         x, y = (f"principal axis {k} ({part:.0%})" for k, part in enumerate(share, 1))
-        ax.set(xlabel=x, ylabel=y, title="Among the starts of the search")
+        ax.set(xlabel=x, ylabel=y, title="Principal axes of the starts, and their shares of the variance")
         ax.margins(0.08)
 
     def _draw_modes(self, ax: Axes, axes: np.ndarray, middle: np.ndarray) -> None:
@@ -290,17 +292,23 @@ class FixedPoints(Result, kind="fixed_points"):
     def draw_spectra(self, ax: Axes) -> None:
         """The eigenvalues at the first eight points, coloured by the kind of point, with the unit circle."""
         shown, kinds = self.eigenvalues[:LISTED], self.kinds
-        complex_plane(ax, 1.08 * max(1.0, float(np.abs(shown).max(initial=0))))
+        middle, half = crowd(shown)
+        small = 0 < half < SMALL
+        complex_plane(ax, half if small else 1.08 * max(1.0, float(np.abs(shown).max(initial=0))), middle * small)
         for k, (values, kind, slow) in enumerate(zip(shown, self._stability(), self.is_slow, strict=False)):
             label = None if kinds[k] in kinds[:k] else f"eigenvalues at a {kinds[k]} point"
             ax.plot(values.real, values.imag, label=label, markersize=3.5, alpha=0.7, **_dot(kind, slow))
         few = f", first {LISTED} of {len(self.states)}" if len(self.states) > LISTED else ""
-        ax.set_title(f"Eigenvalues at the points{few}")
+        ax.set_title(f"Eigenvalues at the points{few}" + ", enlarged" * small)
 
     def _found(self) -> str:
         """The title: the network, and the number of points of each kind."""
-        counts = "; ".join(f"{count} {kind}" for kind, count in Counter(self.kinds).items())
-        return title_of(self.title, f"points: {counts or 'none'}")
+        return title_of(self.title, self.finding)
+
+    @property
+    def finding(self) -> str:
+        """The number of points of each kind: "4 saddle points; 1 slow, neutral point"."""
+        return "; ".join(counted(n, f"{kind} point") for kind, n in Counter(self.kinds).items()) or "no points"
 
     plot = panels(8, 4, _found)(draw, draw_spectra)
 
@@ -429,7 +437,9 @@ def _searched(network, x, starts: Tensor | int, seed: int, options: dict) -> tup
         parts = tuple(real_tensor("starts", part) for part in starts)
         if len({len(part) for part in parts}) != 1:
             raise InvalidInputError("starts: expected tensors (B, ...) of the same number B of states")
-        network, starts = flat_step(network, tuple(part[:1] for part in parts)), flat_state(parts, rows=len(parts[0]))
+        step = network if x is not None else lambda x, s: network(s)
+        network, starts = flat_step(step, tuple(part[:1] for part in parts)), flat_state(parts, rows=len(parts[0]))
+        x = starts.new_zeros(1) if x is None else x
     one = _is_one_step(network, x)
     if isinstance(starts, int) or not one:
         run = _run_of(network, x, one, options | ({"seed": seed} if isinstance(network, str) else {}))

@@ -105,12 +105,18 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     @property
     def dimension(self) -> str:
         """The Kaplan-Yorke dimension: "2.06"; "between 0 and 1" if two standard errors leave it open; "" if it needs more exponents."""
-        all_, undecided = self.exponents, np.abs(self.exponents) <= 2 * self.standard_errors
-        ends = (np.where(undecided, end, all_) for end in (np.minimum(all_, -TINY), np.maximum(all_, 0)))
+        error = 2 * np.nan_to_num(self.standard_errors)
+        low, high = self.exponents - error, self.exponents + error
+        ends = np.where((low <= 0) & (high >= 0), np.minimum(low, -TINY), low), high
         low, high = (kaplan_yorke_dimension(end, complete=self.complete) for end in ends)
         if math.isnan(high):
             return ""
         return f"between {low:.4g} and {high:.4g}" if int(low) < int(high) else f"{self.kaplan_yorke:.4g}"
+
+    @property
+    def finding(self) -> str:
+        """The dimension in words; "" if it is 0 or needs more exponents."""
+        return f"dimension {self.dimension}" if self.dimension not in ("", "0") else ""
 
     def sentences(self) -> Iterator[str]:
         """The largest exponent with its error and the number of steps, the sum and the dimension."""
@@ -125,7 +131,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
             other = ", which is no attractor: give another first state, s0= in Python or --start-noise 1 of the command"
             yield (
                 "The state comes to rest in this run: these are the exponents of that fixed point, logarithms of the moduli of its "
-                f"eigenvalues{other * bool(low > 0)}."
+                f"eigenvalues{other * (does == 'grows')}."
             )
         those = "all" if self.complete else f"these {len(self.exponents)} of {self.state_size}"
         words = f"is {self.dimension}" if self.dimension else "needs more exponents: their sum is not clearly negative"
@@ -149,8 +155,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         number = 1 + np.arange(len(finite))
         style: Style = {"color": COLOURS[i % len(COLOURS)], "fmt": MARKERS[i % len(MARKERS)]}
         errors = np.nan_to_num(2 * self.standard_errors[finite])
-        more = f", dimension {self.dimension}" if self.dimension not in ("", "0") else ""
-        label = drawable(f"{self.title}{more}") or "one run"
+        label = drawable(", ".join(filter(None, (self.title, self.finding)))) or "one run"
         ax.errorbar(number[finite], self.exponents[finite], errors, label=label, markersize=3.5, capsize=2, **style)
         ax.axhline(0, **DASHED, linewidth=0.8)
         bars = "" if np.isnan(self.standard_errors).all() else ", bars of two standard errors"

@@ -177,7 +177,7 @@ def _steps(lag: float) -> str:
     >>> _steps(0.9996), _steps(2.5)
     ('1 step', '2.5 steps')
     """
-    words = f"{lag:.3g}"
+    words = f"{lag:.2g}" if 0.9 < lag < 1.1 else f"{lag:.3g}"
     return f"{words} step{'s' * (words != '1')}"
 
 

@@ -270,7 +270,7 @@ def plain_ticks(ax: Axes) -> None:
         if isinstance(format_, ticker.LogFormatter):
             decades = np.log10(np.divide(*axis.get_view_interval()[::-1]))
             if decades < FEW:
-                axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if decades < 1 else (1, 3)))
+                axis.set_major_locator(ticker.MaxNLocator(7) if decades < 1 else ticker.LogLocator(subs=(1, 3)))
             axis.set_major_formatter(LogNumbers(minor_thresholds=(np.inf, np.inf)))
             axis.set_minor_formatter(ticker.NullFormatter())
         elif isinstance(format_, ticker.ScalarFormatter) and not 1e-3 <= largest < 1e5:
