@@ -130,7 +130,7 @@ class TrainingCheck(Result, Forecast):
     def sentences(self) -> tuple[str, ...]:
         """The causes; outcome, time, learning rates; subnormals."""
         sure = any(cause.sure for cause in self.causes)
-        next_step = CURE if self.outcome in ("stays", "explodes") and not sure else ""
+        next_step = CURE if self.outcome in ("stays", "explodes") and not sure and self.explained != 0 else ""
         slow = SLOW.format(self.slowed) if self.slowed else ""
         trained = (self._what(), self._when(), self._where()) if self.tried or not self.causes else (self._untried(),)
         still = motion(self.trials[0]) if self.outcome in ("leaves", "stays", "may leave") and not self.seen else ""

@@ -288,8 +288,10 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
 @drawn
 def draw_bands(comparisons: Sequence[Comparison]) -> Shown:
     """Medians and bands over many runs, one colour for each comparison."""
-    (common, same, names), first = names_of(comparisons), comparisons[0]
-    runs = f"{first.networks}, {counted(len(first.seed), 'run')}{' each' * (len(comparisons) > 1)}: {BANDS}, as far as half of them go"
+    common, same, names = names_of(comparisons)
+    sizes = list(dict.fromkeys(f"{c.networks}, {counted(len(c.seed), 'run')}" for c in comparisons))
+    each = f"{sizes[0]}{' each' * (len(comparisons) > 1)}" if len(sizes) == 1 else "; ".join(sizes)
+    runs = f"{each}: {BANDS}, as far as half of them go"
     about = "; ".join(filter(None, (runs, same)))
     return compose(_finding(comparisons, common, names), about, *_over_time(comparisons, names))
 
@@ -309,8 +311,10 @@ def _finding(comparisons: Sequence[Comparison], network: str, names: Sequence[st
 
 def _growth(comparison: Comparison) -> str:
     """The growth of the gradient in words, as far as all runs go."""
-    norms = comparison.quantile("log_norm_product", 0.5)[: comparison.steps.min()]
-    return gradient_words(norms) + " in the median" * (len(comparison.seed) > 1)
+    several, shortest = len(set(comparison.steps)) > 1, comparison.steps.min()
+    norms = comparison.quantile("log_norm_product", 0.5)[:shortest]
+    words = gradient_words(norms) + " in the median" * (len(comparison.seed) > 1)
+    return words + f" of the first {counted(shortest, 'step')}" * several
 
 
 @drawn

@@ -145,9 +145,10 @@ def _with_cells(options: NewOrTrained, cells: tuple, input_size: int | None) -> 
     given = {name: vars(options)[name] for name in (*NEW_CELL, "seed")}
     if trained and given["hidden_size"] is None:
         given["hidden_size"] = getattr(subject.cell, "hidden_size", None)
+    fresh = [name for name in cells if options.checkpoint and name in (subject.name, "init")]  # one network
     for name in cells:
-        if options.checkpoint and name in (subject.name, "init"):
-            yield network_of_options(options, input_size, fresh=True)
+        if name in fresh:
+            yield from [network_of_options(options, input_size, fresh=True)] * (name == fresh[0])
             continue
         new = new_cell(name, compared=bool(trained) or name != base, input_size=input_size, **given)
         yield replace(new, title=labelled("untrained" if options.checkpoint else "", new.title))

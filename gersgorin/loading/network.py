@@ -297,7 +297,7 @@ def trained_network(
     if not fresh:
         return load_model(path, options.cell), words_of_checkpoint(path), ""
     model, known = initial_model(path, seed, options.cell)
-    return model, words_of_checkpoint(path), "before training" if known else f"fresh weights (seed {seed})"
+    return model, words_of_checkpoint(path, fresh=True), "before training" if known else f"fresh weights (seed {seed})"
 
 
 def initial_model(path: str | Path, seed: int = 0, cell: str | None = None) -> tuple[nn.Module, bool]:

@@ -110,9 +110,10 @@ class Recording(Result, kind="recording"):
         return self.measuring_seconds / max(self.training_seconds, 1e-9)
 
     def mean(self, name: str) -> np.ndarray:
-        """One number a measurement of a row of `MEASURES`, (M,): the mean over whatever else it has; NaN where it has nothing."""
-        values = vars(self)[name].reshape(len(self), -1)
-        return np.ma.masked_invalid(values).mean(1).filled(np.nan)
+        """One number a measurement of a row of `MEASURES`, (M,): the mean over whatever else it has, of gradient norms that of all
+        weights together; NaN where it has nothing."""
+        values = np.ma.masked_invalid(vars(self)[name].reshape(len(self), -1))
+        return (np.sqrt(np.square(values).sum(1)) if name == "gradient_norm" else values.mean(1)).filled(np.nan)
 
     def table(self) -> list[dict]:
         """One row of means a measurement, in the order of `MEASURES`."""

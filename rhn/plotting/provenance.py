@@ -44,10 +44,11 @@ def words_of_built(cell: "nn.Module") -> str:
     return f"built with {', '.join(_start(vars(cell)))}" if ours else ""
 
 
-def words_of_checkpoint(path: Path) -> str:
+def words_of_checkpoint(path: Path, *, fresh: bool = False) -> str:
     """File and folder, initialisation, seed and epoch of a checkpoint, as far as its header has them.
 
-    "rhn/best.safetensors: gaussian:0.05, transform bias -1, seed 0, epoch 40". Raises CheckpointError.
+    "rhn/best.safetensors: gaussian:0.05, transform bias -1, seed 0, epoch 40". fresh: of its network before training, without the
+    epoch. Raises CheckpointError.
     """
     from rhn.checkpoints import read_metadata, weights_file
 
@@ -55,7 +56,8 @@ def words_of_checkpoint(path: Path) -> str:
     header = read_metadata(file)
     entries = [header["metadata"], *(header["metadata"].get(name) for name in ("study", "train", "metrics", "outcome"))]
     found = {key: value for entry in entries for key, value in dict(entry or {}).items()}
-    words = [*_start(header["config"]), *_named(found, ("seed", "trial", "epoch")), *_unfinished(file.parent)]
+    words = [*_start(header["config"]), *_named(found, ("seed", "trial"))]
+    words += [] if fresh else [*_named(found, ("epoch",)), *_unfinished(file.parent)]
     return ": ".join(filter(None, (named_file(file), ", ".join(words))))
 
 

@@ -523,6 +523,14 @@ def test_a_reshape_in_place_of_a_transpose_is_named_with_the_line_that_mends_it(
     assert torch.equal(x.reshape(found.evidence["shape"]).permute(found.evidence["permute"]), right)
 
 
+def test_targets_that_follow_the_order_of_rows_show_no_reshape():
+    x = (
+        torch.randn(1000, generator=torch.Generator().manual_seed(7)).cumsum(0).reshape(100, 10, 1)
+    )  # of one series, in order
+    found = checked(Net(inputs=1), x - x[:, :1], (torch.arange(100) >= 50).float()[:, None], LOGITS, lr=3e-3)
+    assert "reshaped inputs" not in [cause.name for cause in found.causes]
+
+
 def test_windows_that_hold_the_targets_of_earlier_rows_are_not_shifted():
     noise = torch.randn(300, 1, generator=torch.Generator().manual_seed(5))
     found = checked(Net(inputs=1), noise[:-1].unfold(0, 9, 1).mT, noise[9:], steps=300)

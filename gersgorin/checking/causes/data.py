@@ -95,7 +95,7 @@ def missing_values(case: Case) -> Iterator[Cause]:
     k = int(torch.where(far, (value - centre).abs() / size, 0.0).argmax())
     yield Cause(
         "missing values",
-        f"{share[k]:.2g} of the values of feature {k} are exactly {value[k]:.4g}, {(value[k] - centre[k]).abs() / size[k]:,.0f} "
+        f"{share[k]:.1%} of the values of feature {k} are exactly {value[k]:.4g}, {(value[k] - centre[k]).abs() / size[k]:,.0f} "
         f"standard deviations from the mean {centre[k]:.4g} of all others: it looks like a code for missing values.",
         "Fill missing values before scaling, by the last known value or by the mean of all others, and scale by the others.",
         {

@@ -22,6 +22,7 @@ from gersgorin.checking.trials import Trial
 if TYPE_CHECKING:
     from gersgorin.checking.prediction import TrainingCheck
 
+OF_SCALE = ("missing values", "scaled one by one")
 CURE = "gersgorin.cure searches for initial weights from which it learns."
 Rows = Callable[[Case], Iterable[Cause]]
 
@@ -128,6 +129,8 @@ def after(
         again = {cause.name for cause in better}
         causes = [cause for cause in causes if cause.name not in again] + better
         kept = [] if better else kept  # which is a consequence
+    if (share or 0.0) > CLEAR:  # the inputs tell their targets as they are, codes and scales too
+        causes = [cause for cause in causes if cause.sure or cause.name not in OF_SCALE or "better" in cause.evidence]
     causes = [*own, *shifted, *causes, *kept]
     if not well and not causes:
         late = [too_few(check.steps, check.escape_steps)] if check.outcome == "leaves" else []
