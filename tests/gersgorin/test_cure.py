@@ -30,7 +30,8 @@ class Reader(nn.Module):
 
     def __init__(self, kind=nn.LSTM, inputs=3, outputs=2, **options):
         super().__init__()
-        self.rnn, self.out = kind(inputs, UNITS, batch_first=True, **options), nn.Linear(UNITS, outputs)
+        self.rnn = kind(inputs, UNITS, batch_first=True, **options)
+        self.out = nn.Linear(UNITS * (1 + self.rnn.bidirectional), outputs)
 
     def forward(self, x):
         return self.out(self.rnn(x)[0][:, -1])
@@ -145,7 +146,7 @@ def trained(model, optimizer, x, y, steps, clip_norm=None, seed=5):
 
 MODELS = {
     "LSTM of two layers": lambda: Reader(num_layers=2),
-    "bidirectional GRU": lambda: nn.Sequential(nn.Flatten(2), _Both()),
+    "bidirectional GRU": lambda: nn.Sequential(nn.Flatten(2), Reader(nn.GRU, bidirectional=True)),
     "own loop": OwnLoop,
     "own cell": OwnCell,
     "deep transition": lambda: Polyphonic(depth=3),
@@ -163,15 +164,6 @@ def _parametrised():
     model = Reader(nn.RNN)
     nn.utils.parametrizations.orthogonal(model.rnn, "weight_hh_l0")
     return model
-
-
-class _Both(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.rnn, self.out = nn.GRU(3, UNITS, batch_first=True, bidirectional=True), nn.Linear(2 * UNITS, 2)
-
-    def forward(self, x):
-        return self.out(self.rnn(x)[0][:, -1])
 
 
 @pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
@@ -212,20 +204,15 @@ def test_gates_follow_the_layouts_of_torch():
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_embeddings_are_drawn_again_without_their_padding(shared):
+def test_embeddings_are_drawn_again_without_their_padding_and_a_matrix_behind_one_does_not_read_data(shared):
     model, (x, y) = made(lambda: Words(sparse=not shared)), recall()
     if shared:
         model.out = nn.Linear(5, 3)
         model.out.weight, model.rnn = model.table.weight, nn.LSTM(5, 5, batch_first=True)
     loop = Training(model, x, y, "cross-entropy", "sgd", learning_rate=1e-3)
-    table = {start.words: start for start in starts(loop)}["matrices of 1/sqrt(n)"].applied(model).table.weight
-    assert 0.5 < table[:2].std() / (5**-0.5 if shared else 1) < 1.5 and not table[2].any()
-
-
-def test_a_matrix_behind_an_embedding_does_not_read_data():
-    model, (x, y) = made(Words), recall()
-    loop = Training(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
     drawn = {start.words: start for start in starts(loop)}["matrices of 1/sqrt(n)"].applied(model)
+    table = drawn.table.weight
+    assert 0.5 < table[:2].std() / (5**-0.5 if shared else 1) < 1.5 and not table[2].any()
     assert drawn.rnn.weight_ih_l0.std().item() == pytest.approx(5**-0.5, rel=0.1)
 
 
@@ -445,6 +432,8 @@ def test_the_code_makes_the_optimizer_and_gives_the_norm_of_clipping(slow_rate):
     (own,) = found.optimizer(found.model.parameters()).param_groups
     assert group["lr"] == found.learning_rate == own["lr"] and names["clip_norm"] == 1.5
     assert "clip_grad_norm_(model.parameters(), clip_norm)" in found.code
+    with pytest.raises(InvalidInputError, match="expected found"):  # copies of the model only
+        found.optimizer(nn.Linear(1, 1).parameters())
 
 
 def test_the_rate_of_a_scheduler_is_called_its_initial_lr(slow_rate):
@@ -504,13 +493,6 @@ def test_the_names_of_starts_are_explained(slow_rate):
     shown = dataclasses.replace(slow_rate[1], attempts=tuple(map(cure_module.Attempt, plans))).summary()
     lines = [line.split(": ")[0] for line in shown.splitlines() if line.split(": ")[0] in MEANINGS]
     assert lines and all(shown.count(name) > 1 for name in lines)
-
-
-def test_the_optimizer_is_for_copies_of_the_model():
-    model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
-    found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-2, steps=200, seconds=300)
-    with pytest.raises(InvalidInputError, match="expected found"):
-        found.optimizer(nn.Linear(1, 1).parameters())
 
 
 def test_a_new_scheduler_starts_at_the_rate_of_the_cure():
