@@ -285,7 +285,6 @@ CASES = [
     ),
     ("unread steps", False, (Net(read=0), X, SUM, MSE), (Net(), X, SUM, MSE)),
     ("unread steps", False, (Steps(torch.zeros_like), X, SUM, MSE), (Steps(), X, SUM, MSE)),
-    ("detached state", False, (Steps(torch.detach), X, SUM, MSE), (Steps(), X, SUM, MSE)),
     ("detached state", False, (Steps(cut=5), X, SUM, MSE), (Steps(), X, SUM, MSE)),
     ("unrepeatable output", False, (Steps(start=torch.randn), X, SUM, MSE), (Steps(), X, SUM, MSE)),
     (
@@ -312,8 +311,6 @@ CASES = [
     ("input scale", False, (Net(), 4000 + 300 * X, SUM, MSE), (Net(), 1 + X, SUM, MSE)),
     ("padding", False, (words(), padded(40), SUM, MSE), (words(), padded(10), SUM, MSE)),
     ("ambiguous inputs", False, (Net(), NEAR, SUM, MSE), (Net(), X * torch.tensor([1, 1, 1e4]), SUM, MSE)),
-    ("output range", True, (Net(1, nn.Sigmoid()), X, 50 + SUM, MSE), (Net(1, nn.Sigmoid()), X, 0.3 + 0.4 * SIGN, BCE)),
-    ("mixed examples", False, (Flat(batch_first=False), X, SUM[:, 0], MSE), (Flat(), X, SUM[:, 0], MSE)),
     ("detached state", False, (Steps(torch.detach), X, SUM, MSE), (Zero(), X, SUM, MSE)),
     ("no log_softmax", False, (Net(2, SOFTMAX), X, CLASS, nn.NLLLoss()), (Net(2, SOFTMAX), X, CLASS, nll_of_log)),
     ("padding", True, (words(), padded(150), SUM, MSE), (words(), padded(10), SUM, MSE)),
@@ -468,11 +465,6 @@ def test_what_makes_a_stuck_training_leave_is_its_cause(name, change):
     assert "falls below" in found.why
 
 
-def test_a_training_that_works_has_no_cause():
-    found = checked()
-    assert found.outcome == "leaves" and found.causes == () and found.why is None
-
-
 @for_each(
     ("name", "change"),
     [
@@ -480,6 +472,7 @@ def test_a_training_that_works_has_no_cause():
         ("missing values", {"x": X.masked_fill(MISSING, -9999) / 9999}),
         ("untrained weights", {"model": readout(2), "steps": 300}),
         (None, {"model": readout(32), "steps": 300}),
+        (None, {}),
         (
             "padding",
             {"model": tagger(), "x": PADDED, "y": TAGS, "loss": tagging(), "lr": 0.5, "optimizer": torch.optim.SGD},
@@ -497,14 +490,12 @@ def test_what_makes_a_training_that_leaves_much_better_is_its_cause(name, change
 
 
 @for_each(("rows", "loaded"), [(1, False), (-2, True)])
-def test_targets_of_other_rows_are_told_from_targets_in_another_order(rows, loaded):
+def test_targets_of_other_rows_are_told_with_their_shift(rows, loaded):
     y = SUM.roll(rows, 0)
     data = {"x": DataLoader(TensorDataset(X, y), 20, shuffle=True), "y": None} if loaded else {"y": y}
     found = checked(**data, steps=400).causes[0]
     assert (found.name, found.sure, found.evidence["shift"]) == ("shifted targets", True, rows)
     assert found.evidence["explained"] > 0.9 and found.evidence["own"] == 0
-    y = y[torch.randperm(N, generator=torch.Generator().manual_seed(3))]
-    assert [cause.name for cause in checked(y=y, steps=400).causes] == ["learned by heart"]
 
 
 @for_each(
@@ -575,7 +566,7 @@ def test_targets_apart_from_their_inputs_are_learned_by_heart():
     loader = DataLoader(TensorDataset(X, mixed), 32, shuffle=True)
     for x, y in ((X, mixed), (loader, None)):
         found = checked(Net(units=48), x, y, steps=1500)
-        assert found.outcome == "leaves" and found.causes[0].name == "learned by heart"
+        assert found.outcome == "leaves" and [cause.name for cause in found.causes] == ["learned by heart"]
         assert found.causes[0].evidence["kept_out"] > 0.9 > found.causes[0].evidence["trained"]
         assert found.explained == 0 and "explains nothing of the targets" in found.verdict
     assert len(loader.dataset) == N
