@@ -106,6 +106,9 @@ def test_kinds_counts_and_time_constants_of_known_eigenvalues():
     assert (found["kind"], found["unstable"], found["neutral"], found["spectral_radius"]) == ("saddle", 1, 1, 2)
     np.testing.assert_allclose(points.time_constants[0], [-1 / math.log(2), np.inf, 1 / math.log(2), 0], atol=1e-12)
     assert np.isinf(replace(points, eigenvalues=np.array([[1 + 2e-8, 0.5]])).time_constants[0, 0])
+    (row,) = replace(points, eigenvalues=np.array([[1.5, 1.1, 0.9, 0.2]])).table()
+    assert row["growth_time"] == pytest.approx(1 / math.log(1.5)), "of its fastest growth"
+    assert row["decay_time"] == pytest.approx(-1 / math.log(0.9)), "of its slowest decay"
     line = fixed_points(lambda s: torch.cat((s[:1], 0.5 * s[1:])), None, normal(9, 2))  # a line of them
     assert line.kinds == ["neutral"] * 9 and np.abs(line.states[:, 1]).max() < 1e-9
 
@@ -231,13 +234,6 @@ def test_a_constant_input_needs_no_starts_and_states_may_be_tuples():
     h, a = found.states[0].reshape(2, 4)
     np.testing.assert_allclose(np.tanh(2 * h @ W.numpy() + 0.3 - a), h, atol=1e-9)
     assert found.drawn and len(np.unique(found.starts, axis=0)) == 20
-
-
-def test_a_saddle_has_the_times_of_its_fastest_growth_and_its_slowest_decay():
-    A = torch.diag(torch.tensor([1.5, 1.1, 0.9, 0.2], dtype=d))
-    (row,) = fixed_points(lambda s: s @ A, starts=torch.randn(9, 4, dtype=d)).table()
-    assert row["kind"] == "saddle" and row["unstable"] == 2
-    np.testing.assert_allclose([row["growth_time"], row["decay_time"]], [1 / np.log(1.5), -1 / np.log(0.9)])
 
 
 def test_memories_far_from_the_first_state_are_found():

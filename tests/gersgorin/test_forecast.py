@@ -143,7 +143,7 @@ def test_a_huge_loss_does_not_change_later_means():
 
 def warmed_up(learning_rate, over, **options):
     """The saddle with a learning rate that changes, in proportion to `over(step)`."""
-    loop = saddle(learning_rate=learning_rate)
+    loop = saddle(learning_rate=learning_rate, **options)
     model = loop.model
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, over)
@@ -175,9 +175,6 @@ def test_without_time_a_training_whose_rate_changes_is_open(monkeypatch):
 
 
 def test_a_late_explosion_of_a_training_whose_rate_grows_is_found():
-    loop = saddle(size=0.3, learning_rate=1.0)
-    optimizer = torch.optim.SGD(loop.model.parameters(), lr=1.0)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.02 if step < 400 else 20.0)
-    data = loop.data.x, loop.data.y
-    found = forecast(Training(loop.model, *data, "mse", optimizer, scheduler=scheduler, batch_axis=0), 600, 600)
+    loop = warmed_up(1.0, lambda step: 0.02 if step < 400 else 20.0, size=0.3)
+    found = forecast(loop, steps=600, seconds=600)
     assert 400 <= found.diverges_at < 500 and found.probability < 0.5
