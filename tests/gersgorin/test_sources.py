@@ -8,6 +8,7 @@ import pytest
 import torch
 from tables import for_each
 from test_gersgorin_cli import expected_radii, radii
+from test_modules import Bomb
 
 from gersgorin import spectra
 from gersgorin.analyses.spectra import Spectra
@@ -88,11 +89,6 @@ def test_arrays_are_read_with_what_is_said_of_them():
     assert source.first_label == "lorenz (x, y, z), the first of 2"
     assert source.values[1].tolist() == several[1, :3].tolist()
     assert read_numbers(Path("first.npz")).values.ravel().tolist() == SINE.tolist()
-
-
-class Bomb:
-    def __reduce__(self):
-        return Path("exploded").touch, ()
 
 
 def spoiled():

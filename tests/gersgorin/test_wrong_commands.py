@@ -9,6 +9,7 @@ import torch
 from tables import for_each
 from test_check_cli import READER
 from test_gersgorin_cli import language_model
+from test_modules import Bomb
 
 from gersgorin import Recorder
 from gersgorin.cli.main import main
@@ -103,11 +104,6 @@ WRONG = {
     f"{TARGETS} --output nowhere/one.json": "the folder nowhere does not exist",
     f"{TARGETS} --cure cured.png": "expected a name ending in .safetensors",
 }
-
-
-class Bomb:
-    def __reduce__(self):
-        return Path("exploded").touch, ()
 
 
 @pytest.fixture
