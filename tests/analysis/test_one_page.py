@@ -32,6 +32,7 @@ from rhn.checkpoints import save_checkpoint
 from rhn.cli.main import main as rhn
 from rhn.plotting.provenance import words_of_checkpoint
 from rhn.utils.options import parse
+from tests.gersgorin.test_check_cli import READER
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)>&{{7*7}}"
@@ -255,32 +256,18 @@ def test_a_damaged_folder_is_one_sentence(study, tmp_path, capsys):
     assert name in error and error.strip().count("\n") == 0 and not (tmp_path / "page.html").exists()
 
 
-OWN_MODULE = """
-from torch import nn
-
-class Tagger(nn.Module):
-    def __init__(self, input_size, hidden_size=5):
-        super().__init__()
-        self.rnn, self.out = nn.GRU(input_size, hidden_size, batch_first=True), nn.Linear(hidden_size, 2)
-
-    def forward(self, x):
-        return self.out(self.rnn(x)[0])
-
-"""
-
-
 def test_a_module_of_a_user_s_own_is_reported_from_a_file_of_torch_save(own_folder, capsys):
-    Path("own_tagger.py").write_text(OWN_MODULE)
+    Path("own_reader.py").write_text(READER)
     np.save("x.npy", np.random.default_rng(0).random((12, 3)))
-    torch.save(build_module("own_tagger:Tagger", input_size=3).state_dict(), "w.pt")
-    words = ["w.pt", "--module", "own_tagger:Tagger", "--submodule", "rnn", "--input", "x.npy", "-o", "own.html"]
+    torch.save(build_module("own_reader:Reader", input_size=3).state_dict(), "w.pt")
+    words = ["w.pt", "--module", "own_reader:Reader", "--submodule", "rnn", "--input", "x.npy", "-o", "own.html"]
     assert main([*words, "--also", "lyapunov"]) == 0, capsys.readouterr().err
     titles, _, text = parts(Path("own.html"))
-    assert set(DEFAULT) <= set(titles) and "own_tagger:Tagger" in text
+    assert set(DEFAULT) <= set(titles) and "own_reader:Reader" in text
     lyapunov = titles.index(ANALYSES["lyapunov"].about) + 1
     section = re.search(f'<section id="section-{lyapunov}">.*?</section>', text, re.DOTALL)[0]
     assert "<img" in section and "12 steps" in text
-    assert main(["w.pt", "--module", "own_tagger:Tagger", "--cell", "rnn"]) == 2
+    assert main(["w.pt", "--module", "own_reader:Reader", "--cell", "rnn"]) == 2
     assert "does not go with --module" in capsys.readouterr().err
 
 

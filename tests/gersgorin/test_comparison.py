@@ -1,7 +1,6 @@
 """`gersgorin compare`: the grammar of its variants, the networks they name, and medians that are those of runs measured one by one."""
 
 import json
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +27,7 @@ from rhn.data.jsb import music21_version
 from rhn.data.text import Vocabulary
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import line_style
-from rhn.training.config import LanguageConfig
-from rhn.training.ensemble import build_model
+from tests.analysis.networks import language_checkpoint, language_network
 
 SMALL = ["--hidden-size", "4", "--steps", "4"]
 MANY = ["--hidden-size", "4", "--steps", "40"]
@@ -188,12 +186,10 @@ def test_lines_differ_in_colour_or_dashes():
 
 def language_models() -> None:
     """Two of one vocabulary and one of another, as `rhn train` writes them, and a text."""
-    words = ("the", "<eos>", "cat", "dog", "sees", "<unk>"), ("the", "<eos>", "cat", "<unk>")
-    config = LanguageConfig(corpus="text", cell="rhn", hidden_size=6)
-    for name, vocabulary in zip(("one", "two", "other"), (words[0], words[0], words[1]), strict=True):
-        model = build_model(replace(config, seed=len(name)), len(vocabulary))
-        about = {"train": asdict(config), "vocabulary": Vocabulary("words", vocabulary).to_json()}
-        save_checkpoint(f"{name}.safetensors", model, **about)
+    for seed, name in enumerate(("one", "two")):
+        language_checkpoint(f"{name}.safetensors", language_network(seed=seed, dtype=torch.float32))
+    few = Vocabulary("words", ("the", "<eos>", "cat", "<unk>"))
+    language_checkpoint("other.safetensors", language_network(V=len(few), dtype=torch.float32), few)
     Path("novel.txt").write_text("the cat sees the dog\n" * 20)
 
 
