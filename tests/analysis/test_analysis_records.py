@@ -148,7 +148,7 @@ GATES = {
 
 
 def lesions(*lengths, depth=3, **asked):
-    return replace(lesion(network(depth=depth, hidden_size=3), rolls(*lengths), split="train", **asked), about=ABOUT)
+    return lesion(network(depth=depth, hidden_size=3), rolls(*lengths), split="train", **asked)
 
 
 def times(table, factor):
@@ -166,22 +166,12 @@ LESIONS = {
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("record", GATES)
-def test_gates_can_be_read(record, width):
+@pytest.mark.parametrize("record", GATES | LESIONS)
+def test_a_record_can_be_read(record, width):
     with our_style(width):
-        found = GATES[record]()
-        names = tuple(f"{k} {LONG}" for k, _ in enumerate(found.names))
-        readable(figure := replace(found, names=names, title=TITLE, about=ABOUT).figure())
-        filled(figure)
-        readable(found.plot().figure)
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("record", LESIONS)
-def test_lesions_can_be_read(record, width):
-    with our_style(width):
-        found = LESIONS[record]()
-        readable(figure := replace(found, title=TITLE).figure())
-        if record == "all measured":
+        found = (GATES | LESIONS)[record]()
+        names = {"names": tuple(f"{k} {LONG}" for k, _ in enumerate(found.names))} if record in GATES else {}
+        readable(figure := replace(found, **names, title=TITLE, about=ABOUT).figure())
+        if record in GATES or record == "all measured":
             filled(figure)
         readable(found.plot().figure)
