@@ -128,16 +128,11 @@ def test_a_folder_that_cannot_be_made_and_an_unknown_set_are_named(tmp_path):
         get("imagenet", tmp_path)
 
 
-def in_three_files():
-    lines = {"train": 200, "valid": 40, "test": 40}
-    counts = {split: 6 * n for split, n in lines.items()} | {"vocabulary": 5}
-    return {f"tiny-{split}.txt": (LINE * n).encode() for split, n in lines.items()}, {"counts": counts}
-
-
 def test_a_new_text_with_a_record_is_downloaded_shown_trained_on_and_evaluated(publish, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
-    content, record = in_three_files()
-    publish("tiny", content, **record)
+    lines = {"train": 200, "valid": 40, "test": 40}
+    counts = {split: 6 * n for split, n in lines.items()} | {"vocabulary": 5}
+    publish("tiny", {f"tiny-{split}.txt": (LINE * n).encode() for split, n in lines.items()}, counts=counts)
 
     def said(*words):
         assert cli.main([str(word) for word in words]) == 0
@@ -146,7 +141,7 @@ def test_a_new_text_with_a_record_is_downloaded_shown_trained_on_and_evaluated(p
     assert f"--data {tmp_path / 'share/rhn/tiny'}" in said("data", "get", "tiny").out
     shown = said("data", "show", "tiny", "--json")
     rows = json.loads(shown.out)["counts"]
-    assert {row["what"]: row["found"] for row in rows} == record["counts"]
+    assert {row["what"]: row["found"] for row in rows} == counts
     assert all(row["same"] for row in rows) and "warning" not in shown.err
     small = {"corpus": "tiny", "hidden_size": 5, "epochs": 1, "batch_size": 4, "window": 5, "init": "uniform:0.1"}
     (tmp_path / "small.json").write_text(json.dumps(small))

@@ -28,17 +28,11 @@ def sounding(row, parts=PARTS):
     return [(21 + np.flatnonzero(frame)).tolist() for frame in frames_of(ticks, row)]
 
 
-def test_a_frame_holds_what_sounds_on_its_beat():
-    assert sounding(ROW) == [[60], [55], [55, 64]]
-
-
-def test_the_last_chord_may_be_held_for_three_frames():
-    assert sounding(replace(ROW, segments=((2, 6),))) == [[55, 64]] * 4
-
-
 @pytest.mark.parametrize(
     ("change", "frames"),
     [
+        ({}, [[60], [55], [55, 64]]),  # what sounds on the beat
+        ({"segments": ((2, 6),)}, [[55, 64]] * 4),  # the last chord may be held for three frames
         ({"segments": ((1, 3), (0, 1))}, [[55], [55, 64], [60]]),
         ({"parts": (0,)}, [[60], [], [64]]),
         ({"semitones": -3}, [[57], [52], [52, 61]]),
