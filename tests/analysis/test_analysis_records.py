@@ -148,7 +148,7 @@ GATES = {
 
 
 def lesions(*lengths, depth=3, **asked):
-    return lesion(network(depth=depth, hidden_size=3), rolls(*lengths), split="train", **asked)
+    return replace(lesion(network(depth=depth, hidden_size=3), rolls(*lengths), split="train", **asked), about=ABOUT)
 
 
 def times(table, factor):
