@@ -143,7 +143,7 @@ GATES = {
     "one layer, one step": lambda: activity_of(np.array([[0.3]])),
     "10 layers": lambda: gate_activity(network(depth=10, hidden_size=3), rolls(60, 39, 5, 80)),
     "a long run": lambda: gate_activity(network(), rolls(4000)),
-    "nothing finite": lambda: activity_of(np.full((3, 50), np.nan)),
+    "no finite gate": lambda: activity_of(np.full((3, 50), np.nan)),
 }
 
 
@@ -161,7 +161,7 @@ LESIONS = {
     "all measured": lambda: lesions(6, 9, 12, pairs=True),
     "20 layers": lambda: lesions(6, 9, depth=20, pairs=True),
     "huge": lambda: times(lesions(6, 9), 1e9),
-    "nothing finite": lambda: times(lesions(6, 9), np.nan),
+    "no finite damage": lambda: times(lesions(6, 9), np.nan),
 }
 
 
