@@ -156,8 +156,9 @@ def _shared(rows: Tensor) -> list[str]:
     for name, (values, extreme) in extremes.items():
         if ((values == extreme[:, None]).sum(1) == 1).double().mean() > COMMON:
             found[name] = extreme
-    near = ALONE * float(torch.diff(rows.flatten().quantile(torch.tensor([0.25, 0.75]).to(rows))))
-    shared = {name: v.mean().item() for name, v in found.items() if (v - v.mean()).abs().max() <= near}
+    low, high = rows.flatten(0, 1).quantile(torch.tensor([0.25, 0.75]).to(rows), 0)  # of each feature
+    equal = lambda v: bool(((v - v.mean(0)).abs().amax(0) <= ALONE * (high - low)).all())  # noqa: E731
+    shared = {name: v.mean().item() for name, v in found.items() if equal(v)}
     shared.pop("largest magnitude" if "maximum" in shared else "", None)
     return [f"{name} {round(value, 3) + 0.0:g}" for name, value in shared.items()]
 
