@@ -62,7 +62,6 @@ APART = 1e-4  # distance in an entry from which two points are two, of the large
 ITERATIONS = 200
 STROKE = 0.06  # half the length of a mode in the figure, of the starts' range
 LISTED = 8  # points in the figure of spectra
-SMALL = 0.2  # half the width of a crowd of eigenvalues that is drawn enlarged
 KINDS = {
     "stable": (GREEN, "o"),
     "neutral": (BLUE, "s"),
@@ -293,13 +292,12 @@ class FixedPoints(Result, kind="fixed_points"):
         """The eigenvalues at the first eight points, coloured by the kind of point, with the unit circle."""
         shown, kinds = self.eigenvalues[:LISTED], self.kinds
         middle, half = crowd(shown)
-        small = 0 < half < SMALL
-        complex_plane(ax, half if small else 1.08 * max(1.0, float(np.abs(shown).max(initial=0))), middle * small)
+        complex_plane(ax, max(half, 1.05 * abs(1 - middle)), middle)
         for k, (values, kind, slow) in enumerate(zip(shown, self._stability(), self.is_slow, strict=False)):
             label = None if kinds[k] in kinds[:k] else f"eigenvalues at a {kinds[k]} point"
             ax.plot(values.real, values.imag, label=label, markersize=3.5, alpha=0.7, **_dot(kind, slow))
         few = f", first {LISTED} of {len(self.states)}" if len(self.states) > LISTED else ""
-        ax.set_title(f"Eigenvalues at the points{few}" + ", enlarged" * small)
+        ax.set_title(f"Eigenvalues at the points{few}")
 
     def _found(self) -> str:
         """The title: the network, and the number of points of each kind."""

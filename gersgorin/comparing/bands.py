@@ -289,9 +289,8 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
 def draw_bands(comparisons: Sequence[Comparison]) -> Shown:
     """Medians and bands over many runs, one colour for each comparison."""
     common, same, names = names_of(comparisons)
-    sizes = list(dict.fromkeys(f"{c.networks}, {counted(len(c.seed), 'run')}" for c in comparisons))
-    each = f"{sizes[0]}{' each' * (len(comparisons) > 1)}" if len(sizes) == 1 else "; ".join(sizes)
-    runs = f"{each}: {BANDS}, as far as half of them go"
+    sizes = "; ".join(dict.fromkeys(f"{c.networks}, {counted(len(c.seed), 'run')}" for c in comparisons))
+    runs = f"{sizes} of a network: {BANDS}, as far as half of them go"
     about = "; ".join(filter(None, (runs, same)))
     return compose(_finding(comparisons, common, names), about, *_over_time(comparisons, names))
 

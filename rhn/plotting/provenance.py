@@ -47,8 +47,7 @@ def words_of_built(cell: "nn.Module") -> str:
 def words_of_checkpoint(path: Path, *, fresh: bool = False) -> str:
     """File and folder, initialisation, seed and epoch of a checkpoint, as far as its header has them.
 
-    "rhn/best.safetensors: gaussian:0.05, transform bias -1, seed 0, epoch 40". fresh: of its network before training, without the
-    epoch. Raises CheckpointError.
+    "rhn/best.safetensors: gaussian:0.05, transform bias -1, seed 0, epoch 40"; fresh: without the epoch. Raises CheckpointError.
     """
     from rhn.checkpoints import read_metadata, weights_file
 

@@ -145,7 +145,7 @@ def scaled_alone(case: Case) -> Iterator[Cause]:
 
 
 def _shared(rows: Tensor) -> list[str]:
-    """What all features of all sequences (N, T, m) share, in words; of a minimum or maximum only if one frame alone has it."""
+    """Statistics that all sequences (N, T, m) share in every feature, in words; a minimum or maximum only if a single frame has it."""
     size = rows.abs()
     extremes = {
         "minimum": (rows, rows.amin(1)),
