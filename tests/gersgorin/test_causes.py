@@ -110,8 +110,8 @@ class Flat(Net):
 class Turned(Net):
     """Outputs (T, N, K), as CTC takes them."""
 
-    def __init__(self, turn):
-        super().__init__(read=ALL)
+    def __init__(self, turn, **options):
+        super().__init__(read=ALL, **options)
         self.turn = turn
 
     def forward(self, x):
@@ -130,13 +130,6 @@ class Reshaped(Net):
 
     def forward(self, x):
         return self.out(self.rnn(x.reshape(x.shape[1], x.shape[0], -1))[0][-1])
-
-
-class Last(Net):
-    """Reads frames first."""
-
-    def forward(self, x):
-        return self.out(self.rnn(x)[0][-1])
 
 
 class Both(Flat):
@@ -503,7 +496,7 @@ def test_targets_of_other_rows_are_told_with_their_shift(rows, loaded):
     [
         (Net(), X.transpose(0, 1).reshape(N, T, 3), X, False),
         (Net(), X.transpose(0, 1).reshape(N, T, 3), X, True),
-        (Last(batch_first=False), X.reshape(T, N, 3), X.transpose(0, 1), False),
+        (Turned(lambda z: z[-1], batch_first=False), X.reshape(T, N, 3), X.transpose(0, 1), False),
     ],
 )
 def test_a_reshape_in_place_of_a_transpose_is_named_with_the_line_that_mends_it(model, x, right, loaded):
