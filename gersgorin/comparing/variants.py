@@ -14,7 +14,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from gersgorin.loading.network import Subject, labelled, names_weights, new_cell
-from gersgorin.loading.open import NEW_CELL, check_network_options, network_of_options
+from gersgorin.loading.open import check_network_options, network_of_options
 from gersgorin.loading.options import NewOrTrained
 from rhn.cells import resolve_cell
 from rhn.cells.init import Initialization
@@ -142,16 +142,15 @@ def _with_cells(options: NewOrTrained, cells: tuple, input_size: int | None) -> 
         yield replace(subject, title=labelled(short_names([named])[0] if cells and named else "", subject.title))
     if cells and input_size is None:
         raise InvalidInputError(f"new cells cannot read the text that {trained} reads: name files of weights")
-    given = {name: vars(options)[name] for name in (*NEW_CELL, "seed")}
-    if trained and given["hidden_size"] is None:
-        given["hidden_size"] = getattr(subject.cell, "hidden_size", None)
+    units = getattr(subject.cell, "hidden_size", None) if trained else None
+    new = replace(options, hidden_size=units if options.hidden_size is None else options.hidden_size)
     fresh = [name for name in cells if options.checkpoint and name in (subject.name, "init")]  # one network
     for name in cells:
         if name in fresh:
             yield from [network_of_options(options, input_size, fresh=True)] * (name == fresh[0])
             continue
-        new = new_cell(name, compared=bool(trained) or name != base, input_size=input_size, **given)
-        yield replace(new, title=labelled("untrained" if options.checkpoint else "", new.title))
+        beside = new_cell(replace(new, cell=name), input_size, compared=bool(trained) or name != base)
+        yield replace(beside, title=labelled("untrained" if options.checkpoint else "", beside.title))
 
 
 def _of_files(options: NewOrTrained, others: tuple, input_size: int | None) -> Iterator[Subject]:

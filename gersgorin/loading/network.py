@@ -196,40 +196,33 @@ class Subject:
         return as_cell(self.cell).state_size
 
 
-def new_cell(
-    name: str,
-    *,
-    depth: int | None = None,
-    hidden_size: int | None = None,
-    seed: int = 0,
-    input_size: int | None = None,
-    compared: bool = False,
-    **settings,
-) -> Subject:
-    """A new cell, of depth 1 and 64 units by default, for the keys of chorales; settings: see `settings_of`.
+def new_cell(options: NewOrTrained, input_size: int | None = None, *, compared: bool = False) -> Subject:
+    """The new cell of these options, an rhn of depth 1 and 64 units by default, for the keys of chorales.
 
     `compared` cells ignore options that do not apply to them, such as the depth of a cell without depth.
     Raises InvalidInputError for an unknown name, or for sizes and options that the cell does not have.
     """
+    name = options.cell or "rhn"
     factory = resolve_cell(name)
-    depth = 1 if depth is None or (compared and not getattr(factory, "deep", True)) else depth
-    sizes = KEYS if input_size is None else input_size, UNITS if hidden_size is None else hidden_size, depth
-    given, own = settings_of(name, compared=compared, **settings)
+    depth = 1 if options.depth is None or (compared and not getattr(factory, "deep", True)) else options.depth
+    units = UNITS if options.hidden_size is None else options.hidden_size
+    sizes = KEYS if input_size is None else input_size, units, depth
+    given, own = settings_of(name, options, compared=compared)
 
     def build(device: str, dtype: torch.dtype) -> nn.Module:
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(options.seed)
         return factory(*sizes, generator=generator, device=device, dtype=dtype, **given)
 
     expected = (
         "expected a factory of cells (input_size, hidden_size, depth, *, generator, device, dtype), not of modules"
     )
-    with users_code(f"cannot build {name} with {sizes[1]} units, depth {depth}", "" if is_known(name) else expected):
+    with users_code(f"cannot build {name} with {units} units, depth {depth}", "" if is_known(name) else expected):
         cell = build("meta", torch.float64)
 
     def opened(x: Tensor, device: str, dtype: torch.dtype) -> Run:
         return Run.of(build(device, dtype), without_batch(x).to(device, dtype))
 
-    return Subject(name, with_options(cell_title(cell, name=name), own), cell, opened, words_of_new(cell, seed))
+    return Subject(name, with_options(cell_title(cell, name=name), own), cell, opened, words_of_new(cell, options.seed))
 
 
 def new_model(options, width: int) -> tuple[str, Any]:
@@ -238,33 +231,26 @@ def new_model(options, width: int) -> tuple[str, Any]:
     Raises InvalidInputError for an option that the cell does not have.
     """
     cell, units, depth = options.cell or "rhn", options.hidden_size or UNITS, options.depth or 1
-    given, own = settings_of(cell, transform_bias=options.transform_bias, cell_options=options.cell_options)
+    given, own = settings_of(cell, options)
     generator = torch.Generator().manual_seed(options.seed)
-    given |= {"hidden_size": units, "depth": depth, "init": options.init, "generator": generator}
+    given = {"init": None, "hidden_size": units, "depth": depth, "generator": generator} | given
     with users_code(f"cannot build {cell} with {units} units, depth {depth}"):
         built = PolyphonicModel(cell, **given, input_size=width, output_size=width)
     return with_options(cell_title(built, name=cell), own), built
 
 
-def settings_of(
-    name: str,
-    *,
-    init: str | None = None,
-    transform_bias: float | None = None,
-    cell_options: Mapping | None = None,
-    compared: bool = False,
-) -> tuple[dict, dict]:
-    """(Keyword arguments of a new cell, those of cell_options among them); what is None is left to the cell.
+def settings_of(name: str, options: NewOrTrained, *, compared: bool = False) -> tuple[dict, dict]:
+    """(Keyword arguments of a new cell, those of its `cell_options` among them); what is None is left to the cell.
 
-    cell_options: options of the cell by name, as values or words. compared: leave out options that the cell does not have; otherwise
-    they raise InvalidInputError.
+    compared: leave out options that the cell does not have; otherwise they raise InvalidInputError.
     """
-    bias, own = {} if transform_bias is None else {"transform_bias": transform_bias}, cell_options or {}
+    bias = {} if options.transform_bias is None else {"transform_bias": options.transform_bias}
+    own = options.cell_options
     if compared:
         known = {option.name for option in options_of_cell(name)}
         bias, own = ({key: value for key, value in given.items() if key in known} for given in (bias, own))
     own = read_options(name, own)
-    return ({} if init is None else {"init": init}) | read_options(name, bias) | own, own
+    return ({} if options.init is None else {"init": options.init}) | read_options(name, bias) | own, own
 
 
 def with_options(title: str, options: Mapping) -> str:

@@ -190,8 +190,7 @@ def network_of_options(
     check_network_options(options)
     if options.module or options.checkpoint:
         return trained_cell(options, input_size, fresh=fresh)
-    given = {name: vars(options)[name] for name in (*NEW_CELL, "seed")} | {"init": for_steps(options.init, steps)}
-    return new_cell(options.cell or "rhn", **given, input_size=input_size)
+    return new_cell(replace(options, init=for_steps(options.init, steps)), input_size)
 
 
 def run_of_options(options, *, device: str) -> Run:
