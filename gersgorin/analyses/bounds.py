@@ -26,19 +26,17 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
 import torch
 from matplotlib.axes import Axes
-from torch import Tensor, nn
 
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.loading.open import open_run
-from gersgorin.run.cell import State, Step
-from gersgorin.run.run import Progress, Run, silent
+from gersgorin.loading.open import Data, Network, open_run
+from gersgorin.run.cell import State
+from gersgorin.run.run import Progress, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import DASHED, Style, over_time, panels, shade_style, title_of
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE
@@ -374,8 +372,8 @@ def _half_life(exponent: float) -> float:
 @torch.no_grad()
 @one_thread()
 def bounds(
-    network: "str | Path | nn.Module | Step | Run" = "rhn",
-    x: "str | Path | Tensor | np.ndarray | None" = None,
+    network: Network = "rhn",
+    x: Data = None,
     s0: State | None = None,
     *,
     layers: bool = True,

@@ -32,9 +32,9 @@ from torch import Tensor, nn
 from gersgorin._validate import real_tensor
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.loading.find_cell import is_step, recurrent_cells
-from gersgorin.loading.open import open_run
+from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.plotting.run_figure import crowd
-from gersgorin.run.cell import Step, StepCell, as_cell, flat_state, flat_step
+from gersgorin.run.cell import StepCell, as_cell, flat_state, flat_step
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import complex_plane, panels, title_of
@@ -366,8 +366,8 @@ def _norm(v: Tensor) -> Tensor:
 @torch.no_grad()
 @one_thread()
 def fixed_points(
-    network: "str | Path | nn.Module | Step | Callable[[Tensor], Tensor] | Run" = "rhn",
-    x: "str | Path | Tensor | np.ndarray | None" = None,
+    network: Network | Callable[[Tensor], Tensor] = "rhn",
+    x: Data = None,
     starts: Tensor | int = STARTS,
     *,
     tolerance: float | None = None,

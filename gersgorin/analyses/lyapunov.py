@@ -29,7 +29,6 @@ b blocks. Exponents are natural logarithms per step.
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -39,8 +38,8 @@ from scipy.special import stdtrit
 from torch import Tensor, nn
 
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.loading.open import open_run
-from gersgorin.run.cell import State, Step
+from gersgorin.loading.open import Data, Network, open_run
+from gersgorin.run.cell import State
 from gersgorin.run.run import Label, Progress, Run, Tangent, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import DASHED, Style, panels, shade_style
@@ -187,8 +186,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 @torch.no_grad()
 @one_thread()
 def lyapunov(
-    network: "str | Path | nn.Module | Step | Callable[[Tensor], Tensor] | Run" = "rhn",
-    x: "str | Path | Tensor | np.ndarray | None" = None,
+    network: Network | Callable[[Tensor], Tensor] = "rhn",
+    x: Data = None,
     count: int | None = None,
     *,
     s0: State | None = None,

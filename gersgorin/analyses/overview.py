@@ -16,7 +16,6 @@ Legend: T steps, L layers of a step.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,11 +28,10 @@ from gersgorin.analyses.credit import SCALE
 from gersgorin.analyses.several import Several
 from gersgorin.analyses.spectra import MEASURES
 from gersgorin.analyses.steps import gradient_words
-from gersgorin.loading.open import open_run, open_training
+from gersgorin.loading.open import Data, Network, open_run, open_training
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.plotting.run_figure import OVER_TIME, step_block
 from gersgorin.run.cell import State
-from gersgorin.run.run import Run
 from gersgorin.training.losses import Loss
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
@@ -82,8 +80,8 @@ class Overview(Several, kind="overview"):
 
 
 def analyze(
-    network: "str | Path | nn.Module | Callable | Run" = "rhn",
-    x: "str | Path | Tensor | np.ndarray | None" = None,
+    network: Network = "rhn",
+    x: Data = None,
     s0: State | None = None,
     *,
     targets: Tensor | np.ndarray | None = None,

@@ -9,7 +9,6 @@ Legend: S steps shown, N entries of a state, a grid of (side, side) points.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,15 +16,14 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
-from torch import Tensor, nn
 
 from gersgorin.analyses.spectra import ANGLES, SMALL
 from gersgorin.linalg.normality import numerical_radius
 from gersgorin.linalg.resolvent import pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
-from gersgorin.loading.open import open_run
-from gersgorin.run.cell import State, Step
-from gersgorin.run.run import Progress, Run, shown_steps, silent
+from gersgorin.loading.open import Data, Network, open_run
+from gersgorin.run.cell import State
+from gersgorin.run.run import Progress, shown_steps, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, colour_bar, complex_plane, compose, title_of
 from rhn.utils.figures import RED
@@ -105,8 +103,8 @@ class Pseudospectra(Result, kind="pseudospectra"):
 @torch.no_grad()
 @one_thread()
 def pseudospectra(
-    network: "str | Path | nn.Module | Step | Run" = "rhn",
-    x: "str | Path | Tensor | np.ndarray | None" = None,
+    network: Network = "rhn",
+    x: Data = None,
     s0: State | None = None,
     *,
     side: int | None = None,

@@ -11,13 +11,12 @@ Legend: T steps, counted from 0; m inputs; N entries of a state; k eigenvalues; 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from torch import Tensor, nn
+from torch import Tensor
 
 from gersgorin._validate import with_gradients
 from gersgorin.analyses.steps import gates, gradient_words, joined, measured
@@ -27,8 +26,8 @@ from gersgorin.linalg.normality import departure_from_normality
 from gersgorin.linalg.outlines import discs_outline, support_corners
 from gersgorin.linalg.products import half_life, running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
-from gersgorin.loading.open import open_run
-from gersgorin.run.cell import State, Step
+from gersgorin.loading.open import Data, Network, open_run
+from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError, NotConvergedError
 from rhn.plotting.figure import Block, Style, complex_plane, compose
@@ -339,8 +338,8 @@ def largest_step(record: Spectra) -> int:
 @torch.no_grad()
 @one_thread()  # two threads on small matrices gain little on an idle machine and lose much on a busy one
 def spectra(
-    network: "str | Path | nn.Module | Step | Run" = "rhn",
-    x: "str | Path | Tensor | np.ndarray | None" = None,
+    network: Network = "rhn",
+    x: Data = None,
     s0: State | None = None,
     *,
     discs: Literal["row", "column", "both"] = "row",

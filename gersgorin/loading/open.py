@@ -44,13 +44,15 @@ from rhn.utils.options import check_ranges, given_flags
 from rhn.utils.validation import check_room, check_seed, fits
 
 NEW_CELL = ("depth", "hidden_size", "init", "transform_bias", "cell_options")  # options of cells by name
+Network = str | Path | nn.Module | Step | Run  # see `open_run`
+Data = str | Path | Tensor | np.ndarray | None
 KEPT = 8  # numbers in a result for each entry of the state at each step
 VECTORS = 1000  # of the state, at least, in searches for leading eigenvalues
 
 
 def open_run(
-    network: "str | Path | nn.Module | Step | Run" = "rhn",
-    x: "str | Path | Tensor | np.ndarray | None" = None,
+    network: Network = "rhn",
+    x: Data = None,
     s0: State | None = None,
     *,
     depth: int | None = None,
@@ -120,8 +122,8 @@ def open_run(
 
 def open_training(
     model: nn.Module,
-    x: "str | Path | Tensor | np.ndarray | None" = None,
-    targets: "Tensor | np.ndarray | None" = None,
+    x: Data = None,
+    targets: Tensor | np.ndarray | None = None,
     loss: str | Loss | None = None,
     *,
     label: Label,

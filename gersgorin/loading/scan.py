@@ -47,11 +47,8 @@ class ScanCell(nn.Module):
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """a as a matrix, (..., N, N)."""
         a, _ = self._parts(x)
-        if self._blocks[1] == 1:
-            return a.flatten(-3).diag_embed()
-        lead = a.shape[:-3]
-        found = [torch.block_diag(*each) for each in a.reshape(-1, *a.shape[-3:])]
-        return torch.stack(found).reshape(*lead, *found[0].shape)
+        blocks = a.movedim(-3, -1).diag_embed()  # (..., r, r, N / r, N / r)
+        return blocks.movedim((-2, -1), (-4, -2)).flatten(-4, -3).flatten(-2)
 
     def push(self, x: Tensor, s: Tensor, Q: Tensor) -> Tensor:
         """a Q for Q (N, k), without the matrix."""

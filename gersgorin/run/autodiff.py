@@ -10,6 +10,7 @@ Legend: y (N,) = f(v), v (M,), W (b, N), Q (M, k).
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -30,14 +31,10 @@ def vjps(y: Tensor, inputs: Sequence[Tensor], w: Tensor) -> list[Tensor]:
     >>> vjps(3 * v, [v], torch.eye(2))[0].tolist()
     [[3.0, 0.0], [0.0, 3.0]]
     """
-    zeros = [*map(torch.zeros_like, inputs)]
-
-    def pull(row: Tensor) -> tuple[Tensor, ...]:
-        found = torch.autograd.grad(y, inputs, row, retain_graph=True, allow_unused=True)
-        return tuple(zero if g is None else g for g, zero in zip(found, zeros, strict=True))
-
+    how = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+    pull = partial(torch.autograd.grad, y, inputs, **how)
     if not inputs or not y.requires_grad:
-        return [zero.expand(len(w), *zero.shape) for zero in zeros]
+        return [torch.zeros_like(v).expand(len(w), *v.shape) for v in inputs]
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", SLOW)
