@@ -23,7 +23,7 @@ from gersgorin.loading.network import read_state
 from gersgorin.loading.open import module_of_options, network_of_options, run_along
 from gersgorin.loading.options import NetworkOptions
 from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.loading.sources import TEXT_STEPS, Source, sources_of_options
+from gersgorin.loading.sources import TEXT_STEPS, Source, source_of_options
 from gersgorin.plotting.run_figure import draw_run
 from gersgorin.run.run import Label, Run
 from gersgorin.training.training import Training
@@ -136,7 +136,7 @@ def read_network(options: Options, path: Path) -> Read:
         name = "of its training" if text.config.corpus == "text" else text.config.corpus
         source = Source(name=f"{name} (validation)", kind="text", values=ids[None], unit="tokens").cut(options.steps)
     else:
-        source = sources_of_options(asked, options)[0]
+        source = source_of_options(asked, options)
     run = run_along(network_of_options(asked, source.input_size), source, device="cpu")
     sequence = np.asarray(source.sequence())
     if text:

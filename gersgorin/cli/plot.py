@@ -44,11 +44,11 @@ def run(options: PlotOptions) -> None:
 
     from gersgorin.analyses.spectra import spectra, usual_leading
     from gersgorin.loading.open import network_of_options, run_along
-    from gersgorin.loading.sources import sources_of_options
+    from gersgorin.loading.sources import source_of_options
     from gersgorin.plotting.animation import moving_run
     from gersgorin.plotting.run_figure import draw_run
 
-    source = sources_of_options(options, options)[0]
+    source = source_of_options(options, options)
     subject = network_of_options(options, source.input_size, source.steps)
     leading = usual_leading(subject.state_size) if options.leading is None else options.leading
     with progress_bars() as report, own_cell(subject.name):

@@ -29,7 +29,7 @@ from gersgorin.loading.one_sequence import without_batch
 from gersgorin.loading.options import DataOptions, NetworkOptions, NewOrTrained
 from gersgorin.loading.scan import ScanRun
 from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.loading.sources import Source, is_array, source_of, sources_of_options
+from gersgorin.loading.sources import Source, is_array, source_of, source_of_options
 from gersgorin.run.autodiff import BLOCK
 from gersgorin.run.cell import State, Step, StepCell, as_cell, flat_state, name_of
 from gersgorin.run.run import Label, Run
@@ -197,7 +197,7 @@ def network_of_options(
 
 def run_of_options(options, *, device: str) -> Run:
     """The run that a command's options name, in float64. Raises RhnError."""
-    source = sources_of_options(options, options)[0]
+    source = source_of_options(options, options)
     return run_along(network_of_options(options, source.input_size, source.steps), source, device=device)
 
 
@@ -208,7 +208,7 @@ def training_of_options(options, *, device: str) -> Training:
         raise InvalidInputError(
             "--layer names one recurrent cell, and the whole network is analysed here: leave it out"
         )
-    source = sources_of_options(options, options)[0]
+    source = source_of_options(options, options)
     frames, width = source.frames(), source.input_size or KEYS
     _, model, loss, made = model_of_options(options, width)
     training = Training.of_frames(model.to(device), frames, loss)
@@ -219,7 +219,7 @@ def training_of_options(options, *, device: str) -> Training:
 
 def map_of_options(options, *, device: str) -> SequenceMap:
     """A whole module, a trained network, or a new cell, from the inputs to the outputs of a command's options. Raises RhnError."""
-    source = sources_of_options(options, options)[0]
+    source = source_of_options(options, options)
     module: Any
     if options.module:
         check_network_options(options)

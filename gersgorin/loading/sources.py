@@ -132,12 +132,17 @@ def source_of(x, data: DataOptions, network: NewOrTrained, *, ids: bool | None =
         raise InvalidInputError(f"x is a {type(x).__name__}: expected a chorale's name, a file, or numbers (T, m)")
     of_file = text or isinstance(x, Path) or str(x).lower().endswith(SUFFIXES)
     named = {} if x is None else {"input": Path(x)} if of_file else {"chorale": x}
-    return sources_of_options(network, replace(data, **named))[0]
+    return source_of_options(network, replace(data, **named))
 
 
 def is_array(x) -> TypeGuard[Tensor | np.ndarray]:
     """True for the numbers of a caller, which are no chorale and no name: a tensor, an array, a data frame, a packed sequence."""
     return (isinstance(x, Tensor | np.ndarray | PackedSequence) and not isinstance(x, Piece)) or hasattr(x, "to_numpy")
+
+
+def source_of_options(network: NewOrTrained, data: DataOptions) -> Source:
+    """The data that a command's options name. Raises InvalidInputError or DataError."""
+    return sources_of_options(network, data)[0]
 
 
 def sources_of_options(network: NewOrTrained, data: DataOptions, count: int | None = None) -> list[Source]:
