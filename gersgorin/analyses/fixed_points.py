@@ -366,7 +366,7 @@ def _norm(v: Tensor) -> Tensor:
 @torch.no_grad()
 @one_thread()
 def fixed_points(
-    network: Network | Callable[[Tensor], Tensor] = "rhn",
+    network: Network = "rhn",
     x: Data = None,
     starts: Tensor | int = STARTS,
     *,

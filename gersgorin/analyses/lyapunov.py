@@ -27,7 +27,7 @@ b blocks. Exponents are natural logarithms per step.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -186,7 +186,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 @torch.no_grad()
 @one_thread()
 def lyapunov(
-    network: Network | Callable[[Tensor], Tensor] = "rhn",
+    network: Network = "rhn",
     x: Data = None,
     count: int | None = None,
     *,

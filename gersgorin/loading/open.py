@@ -4,7 +4,7 @@ network   a cell's name, a checkpoint or the folder of a training, a torch modul
 data      a chorale's name, a file of numbers or a text, an array or a tensor
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ from rhn.utils.options import check_ranges, given_flags
 from rhn.utils.validation import check_room, check_seed, fits
 
 NEW_CELL = ("depth", "hidden_size", "init", "transform_bias", "cell_options")  # options of cells by name
-Network = str | Path | nn.Module | Step | Run  # see `open_run`
+Network = str | Path | nn.Module | Callable | Run  # see `open_run`
 Data = str | Path | Tensor | np.ndarray | None
 KEPT = 8  # numbers in a result for each entry of the state at each step
 VECTORS = 1000  # of the state, at least, in searches for leading eigenvalues

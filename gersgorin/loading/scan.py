@@ -47,8 +47,8 @@ class ScanCell(nn.Module):
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """a as a matrix, (..., N, N)."""
         a, _ = self._parts(x)
-        blocks = a.movedim(-3, -1).diag_embed()  # (..., r, r, N / r, N / r)
-        return blocks.movedim((-2, -1), (-4, -2)).flatten(-4, -3).flatten(-2)
+        blocks = a.movedim(-3, -1).diag_embed(dim1=-4, dim2=-2)  # (..., N / r, r, N / r, r)
+        return blocks.flatten(-4, -3).flatten(-2)
 
     def push(self, x: Tensor, s: Tensor, Q: Tensor) -> Tensor:
         """a Q for Q (N, k), without the matrix."""
