@@ -9,9 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (34_496, 271_155),
+    "rhn gersgorin optim_study analysis": (34_468, 271_145),
     "rhn": (13_118, 91_967),
-    "gersgorin": (16_774, 144_444),
+    "gersgorin": (16_746, 144_434),
     "optim_study": (2_812, 20_019),
     "analysis": (1_792, 14_725),
     "tests": None,  # printed only
