@@ -148,9 +148,9 @@ def test_the_area_shows_every_setting_its_scheme_and_whether_it_learned(area):  
     assert list(panels) == ["rhn, depth 4: 3 of 5", "dt-rnn, depth 4: 3 of 6"]
     ax = panels["dt-rnn, depth 4: 3 of 6"]
     marks = {c.get_gid(): c for c in ax.collections}
-    assert marks["gaussian"].get_offsets().tolist() == [[0.1, 1e-8], [0.1, 1e-2], [0.1, 0.011], [0.1, 1.0]]
+    assert marks["gaussian"].get_offsets().tolist() == [[0.1, 1e-8], [0.1, 1e-2], [0.1, 1.0], [0.1, 0.011]]
     assert marks["orthogonal"].get_offsets().tolist() == [[0.1, 0.2]] * 2
-    assert [color[3] for color in marks["gaussian"].get_facecolors()] == [0, 0, 1, 0], "full where it learned"
+    assert [color[3] for color in marks["gaussian"].get_facecolors()] == [0, 0, 0, 1], "full where it learned"
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     assert all(left < r.learning_rate < right and bottom < r.init_std < top for r in area)
     (box,) = ax.patches
