@@ -111,7 +111,7 @@ def test_points_lie_where_the_axes_say_and_kinds_look_different():
     ax, beside = points.plot().figure.axes
     searched, *modes, saddle = ax.lines
     assert [line.get_label() for line in modes] == ["growing mode", "slowest decaying mode"]
-    assert saddle.get_label() == "saddle: 1" and len(searched.get_xdata()) == 30
+    assert saddle.get_label() == "saddle point" and len(searched.get_xdata()) == 30
     x, y = (-starts.mean(0).numpy())[[1, 2]]
     assert saddle.get_xdata()[0] == pytest.approx(x, abs=2) and saddle.get_ydata()[0] == pytest.approx(y, abs=2)
     axes, shares = principal_axes(points.starts)
