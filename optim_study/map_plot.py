@@ -74,8 +74,8 @@ def plot_area(rows: Sequence[Row], *, loss: Objective = "train", below: float = 
         color, trained = COLORS.get(network.arch, "black"), [row for row in trials if row.loss(loss) < below]
         (left, right), (bottom, top) = LEARNING_RATES[network.optimizer], DEVIATIONS
         box: dict = {"facecolor": "0.94", "edgecolor": "0.6", "linewidth": 0.8, "zorder": 0.5}
-        name = "the paper's box" if network.optimizer == "sgd" else f"the paper's box, rates for {network.optimizer}"
-        ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, label=name, **box))
+        box["label"] = "the paper's box" + f", rates for {network.optimizer}" * (network.optimizer != "sgd")
+        ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, **box))
         for scheme, marker, own in _of_each(SHAPES, "init_scheme", sorted(trials, key=lambda row: row in trained)):
             faces = [color if row in trained else "none" for row in own]
             edges = [color if row in trained else "0.45" for row in own]

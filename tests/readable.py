@@ -43,6 +43,7 @@ def readable(figure: Figure, *, least: int = 5) -> None:
             assert text in own or not overlap(box, other), f"a legend covers {text}"
         axes = legend.axes
         for points in [] if axes is None else _points(axes):
+            points = points[((points >= axes.bbox.min) & (points <= axes.bbox.max)).all(1)]  # others are not drawn
             inside = (points > box.min + TOUCH).all(1) & (points < box.max - TOUCH).all(1)
             assert not inside.any(), f"a legend covers points of {axes}, at pixels {points[inside][0]}"
 

@@ -279,7 +279,8 @@ class FixedPoints(Result, kind="fixed_points"):
     def _draw_modes(self, ax: Axes, axes: np.ndarray, middle: np.ndarray) -> None:
         """A stroke for each growing mode of the first eight points, and for the slowest of those that decay."""
         half, shown = STROKE * np.ptp((self.starts - middle) @ axes.T, axis=0).max(), set()
-        for k in range(len(self.states[:LISTED]) if self.jacobians is not None else 0):
+        known = np.isfinite(np.array(self.jacobians, float)).all()  # which None is not
+        for k in range(len(self.states[:LISTED]) if known else 0):
             modes = self.modes(k)
             for j in range(min(self.unstable[k] + 1, len(modes.eigenvalues))):
                 kind, color = ("growing mode", RED) if j < self.unstable[k] else ("slowest decaying mode", GREEN)
