@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from benchmarks.judge import LOSSES, left, network_of, optimizer_of, trained
 from benchmarks.rows import fill
 from benchmarks.tasks import digits, of_last_frames
-from gersgorin.checking.forecast import LIKELY
+from gersgorin.checking.forecast import LIKELY, stays
 from gersgorin.checking.forecast import forecast as forecast_of
 from gersgorin.training.training import Training
 
@@ -137,11 +137,11 @@ def report(runs: Path, forecasts: Path) -> str:
     for part in PARTS:
         p = np.array([float(r[f"{part}_p"]) for r in rows])
         y = np.array([truth[r["number"]] for r in rows])
-        leaves, stays = p >= LIKELY, p < 0.1
-        open_ = ~leaves & ~stays
+        leaves, still = p >= LIKELY, np.array([stays(float(r[f"{part}_p"]), int(r["steps"])) for r in rows])
+        open_ = ~leaves & ~still
         lines.append(
             f"a {part}: AUC {roc_auc_score(y, p):.3f}, on the right side of 0.5 {np.mean((p > 0.5) == y):.2f}; "
-            f"'leaves' {leaves.sum()}, true {y[leaves].sum()}; 'stays' {stays.sum()}, true {(~y[stays]).sum()}; "
+            f"'leaves' {leaves.sum()}, true {y[leaves].sum()}; 'stays' {still.sum()}, true {(~y[still]).sum()}; "
             f"open {open_.sum()}, of which leave {y[open_].sum()}"
         )
     return "\n".join(lines)

@@ -37,7 +37,7 @@ from gersgorin.plotting.run_figure import crowd
 from gersgorin.run.cell import StepCell, as_cell, flat_state, flat_step
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import complex_plane, panels, title_of
+from rhn.plotting.figure import complex_plane, panels
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from rhn.utils.result import Result, rows_of, tabulated
 from rhn.utils.validation import check_room, check_seed
@@ -195,14 +195,12 @@ class FixedPoints(Result, kind="fixed_points"):
         slow, starts = int(self.is_slow.sum()), counted(len(self.starts), "start")
         if (different := len(np.unique(self.starts, axis=0))) < len(self.starts):
             starts += f", {different} of them distinct"
-        found = (
-            f"{counted(len(self.is_slow) - slow, 'fixed point')}, {slow} slow, from {starts} ({self.lost} led to none)"
-        )
-        yield (
-            found
-            + f" and the {counted(self.settled, 'state')} to which they come in {SETTLED} steps" * bool(self.settled)
-            + "."
-        )
+        if self.settled:
+            later = f" and the {counted(self.settled, 'state')} to which they come in {SETTLED} steps"
+        else:
+            later = ""
+        points = f"{counted(len(self.is_slow) - slow, 'fixed point')}, {slow} slow"
+        yield f"{points}, from {starts} ({self.lost} led to none){later}."
         if self.drawn:
             yield f"The starts are random, around the first state; the search went {self.wider:.3g} beyond them."
         if number := self.kinds.count("kink"):
@@ -300,16 +298,12 @@ class FixedPoints(Result, kind="fixed_points"):
         few = f", first {LISTED} of {len(self.states)}" if len(self.states) > LISTED else ""
         ax.set_title(f"Eigenvalues at the points{few}")
 
-    def _found(self) -> str:
-        """The title: the network, and the number of points of each kind."""
-        return title_of(self.title, self.finding)
-
     @property
     def finding(self) -> str:
         """The number of points of each kind: "4 saddle points; 1 slow, neutral point"."""
         return "; ".join(counted(n, f"{kind} point") for kind, n in Counter(self.kinds).items()) or "no points"
 
-    plot = panels(8, 4, _found)(draw, draw_spectra)
+    plot = panels(8, 4)(draw, draw_spectra)
 
 
 def search(
@@ -432,16 +426,16 @@ def fixed_points(
 
 def _searched(network, x, starts: Tensor | int, seed: int, options: dict) -> tuple[StepCell, Tensor, Tensor, dict]:
     """(cell, constant input (m,), starts, further fields of the result) of the arguments of `fixed_points`."""
+    is_map = x is None and not isinstance(starts, int) and (isinstance(starts, tuple) or _is_one_step(network, x))
+    step = (lambda _, s: network(s)) if is_map else network  # a step that ignores its input
     if isinstance(starts, tuple):
         parts = tuple(real_tensor("starts", part) for part in starts)
         if len({len(part) for part in parts}) != 1:
             raise InvalidInputError("starts: expected tensors (B, ...) of the same number B of states")
-        step = network if x is not None else lambda x, s: network(s)
-        network, starts = flat_step(step, tuple(part[:1] for part in parts)), flat_state(parts, rows=len(parts[0]))
-        x = starts.new_zeros(1) if x is None else x
-    one = _is_one_step(network, x)
+        step, starts = flat_step(step, tuple(part[:1] for part in parts)), flat_state(parts, rows=len(parts[0]))
+    one = is_map or _is_one_step(step, x)
     if isinstance(starts, int) or not one:
-        run = _run_of(network, x, one, options | ({"seed": seed} if isinstance(network, str) else {}))
+        run = _run_of(step, x, one, options | ({"seed": seed} if isinstance(step, str) else {}))
         cell, x, label = run.any_step(), run.inputs.mean(0), run.label
         title = f"{label.title}, input held at the mean of {label.along}"
         fields: dict[str, Any] = {"title": title, "about": label.about, "trajectory": run.states.cpu().numpy()}
@@ -449,8 +443,8 @@ def _searched(network, x, starts: Tensor | int, seed: int, options: dict) -> tup
             fields["drawn"] = run.still or bool((run.inputs == run.inputs[0]).all())
             starts = _spread(run.require_finite(), starts, seed, drawn=fields["drawn"])
         starts = real_tensor("starts", starts).to(run.states)
-    else:  # a map f(s) is a step that ignores its input
-        cell, fields = as_cell(network if x is not None else lambda x, s: network(s)), {}
+    else:
+        cell, fields = as_cell(step), {}
     starts = real_tensor("starts", starts)
     if x is None:
         return cell, starts.new_zeros(1), starts, fields
@@ -534,7 +528,8 @@ def _kinks(jacobian: Callable[[Tensor], Tensor], points: Tensor, at: Tensor, nea
         both = [(jacobian(points + sign * distance * noise) - at).abs().amax((-2, -1)) for sign in (1, -1)]
         return torch.maximum(*both)
 
-    return (change(near / 100) > change(near) / 2) & (change(near) > JUMP * at.abs().amax((-2, -1)))
+    jump = change(near)
+    return (change(near / 100) > jump / 2) & (jump > JUMP * at.abs().amax((-2, -1)))
 
 
 def of_run(run: Run, *, starts: int = STARTS, seed: int = 0, progress: Progress = silent) -> FixedPoints:

@@ -121,8 +121,10 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         """The largest exponent with its error and the number of steps, the sum and the dimension."""
         largest, error = float(self.exponents[0]), 2 * float(self.standard_errors[0])
         low, high = largest - np.nan_to_num(error), largest + np.nan_to_num(error)
-        does = "shrinks" if high < 0 else "grows" if low > 0 else "may grow or shrink"
-        does = "keeps its size" if max(-low, high) < NONE else does
+        if max(-low, high) < NONE:
+            does = "keeps its size"
+        else:
+            does = "shrinks" if high < 0 else "grows" if low > 0 else "may grow or shrink"
         within = "(too short a run for standard errors)" if math.isnan(error) else f"+- {error:.2g} (95 %)"
         over = counted(self.steps, "step") + (f" after {self.warmup} that are not counted" if self.warmup else "")
         yield f"A small change of the state {does}: the largest Lyapunov exponent is {largest:.4g} {within} a step, over {over}."

@@ -27,7 +27,7 @@ from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.run.run import Progress, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import colour_norm, heat_map, panels, title_of
+from rhn.plotting.figure import colour_norm, heat_map, panels
 from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_seed
@@ -132,10 +132,11 @@ class Memory(Result, kind="memory"):
         """Numbers computed from the influence, for .json files."""
         return {"by_lag": self.by_lag.tolist(), "half_life": self.half_life, "effective_length": self.effective_length}
 
-    def _finding(self) -> str:
-        """The title of the figure: the first clause of the sentences."""
+    @property
+    def finding(self) -> str:
+        """The first clause of the sentences."""
         words = next(self.sentences()).split(";")[0].rstrip(".")
-        return title_of(self.title, words[0].lower() + words[1:])
+        return words[0].lower() + words[1:]
 
     def draw(self, ax: Axes) -> None:
         """The influence by lag on a log scale, with two standard errors, and its half-life."""
@@ -163,7 +164,7 @@ class Memory(Result, kind="memory"):
         ax.set(xlabel=time_label(self.unit, "input $t_1$"), ylabel=time_label(self.unit, "output $t_2$"))
         ax.figure.colorbar(image, ax=ax, label=r"$\|\partial o_{t_2} / \partial x_{t_1}\|_F$", extend="min", aspect=40)
 
-    plot = panels(8, 3.2, _finding)(draw, draw_pairs)
+    plot = panels(8, 3.2)(draw, draw_pairs)
 
 
 def _by_lag(of_pairs: np.ndarray) -> list[np.ndarray]:
@@ -177,7 +178,7 @@ def _steps(lag: float) -> str:
     >>> _steps(0.9996), _steps(2.5)
     ('1 step', '2.5 steps')
     """
-    words = f"{lag:.2g}" if 0.9 < lag < 1.1 else f"{lag:.3g}"
+    words = f"{lag:.3g}"
     return f"{words} step{'s' * (words != '1')}"
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Unpack
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -46,7 +45,6 @@ def check(
     *,
     steps: int = 3000,
     seconds: float = 20.0,
-    learning_rates: Sequence[float] = (),
     losses: Sequence[float] = (),
     name: str | None = None,
     seed: int = 0,
@@ -76,7 +74,6 @@ def check(
             `predict`, which takes the prediction from what the model returns.
         steps: length of the training.
         seconds: most time of the check.
-        learning_rates: further ones to try, of the first group of parameters; the given one and ten times it are tried in any case.
         losses: of your own run, one a step: if they differ from those of the trials, the cause is in your loop.
         name: title of the network; None: derived from the model.
         seed: of the order of the minibatches.
@@ -106,7 +103,6 @@ def check(
     check_limits(steps, seconds, seed)
     with users_code("losses: expected a number for each step"):
         own = [float(loss) for loss in losses]
-    further = [above_zero("learning_rates", rate) for rate in np.atleast_1d(learning_rates).tolist()]
     begun = time.monotonic()
     progress("the training")
     cell = getattr(uncompiled(model), "cell", None)
@@ -134,7 +130,7 @@ def check(
         "slowed": loop.slowed,
         "losses": tuple(own),
     }
-    return _check_training(loop, begun, seconds, about, further, seed, progress)
+    return _check_training(loop, begun, seconds, about, seed, progress)
 
 
 @with_gradients()
@@ -143,7 +139,6 @@ def _check_training(
     begun: float,
     seconds: float,
     about: dict[str, Any],
-    learning_rates: Sequence[float],
     seed: int,
     progress: Callable[[str], None],
 ) -> TrainingCheck:
@@ -173,7 +168,6 @@ def _check_training(
             max(end - time.monotonic(), 0.0),
             constant=constant,
             wants_more=watch.wants_more if watch.kept else None,
-            learning_rates=learning_rates,
             progress=progress,
             seed=seed,
         )

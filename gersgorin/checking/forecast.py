@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from gersgorin.checking.clocks import Interval, expected, moves
+from gersgorin.checking.clocks import OPEN, Interval, expected, moves
 from gersgorin.checking.reach import measure_reach
 from gersgorin.checking.trials import LEFT, Constant, Trial, run_trials
 from gersgorin.training.training import Training
@@ -28,10 +28,10 @@ MOST = 1.2  # trainings, with those at smaller rates after a divergence
 SLOWEST = 1e-6  # factor of the least learning rate that is tried after a divergence
 READINGS, LEAST = 15, 20  # of the clocks, in the steps that there is time for; least steps between two
 LIKELY = 0.7  # probability from which on a training leaves; so did 27 of 29 (docs/results/2026-11-24-clocks.md)
+UNLIKELY, LONG = 0.1, 5000  # up to which a training stays, if it has more steps than `LONG`; else up to 1 - LIKELY
 SURELY = 0.05  # probability of leaving at which a trial ends
 SAFE = 0.98  # probability of what was seen
 HALF = 0.6  # of a training that has just left when the time is up
-OPEN = 0.5  # of a training whose learning rate changes that was not seen to its end
 AFTERWARDS = 1.5  # times its escape that a training is followed for: its loss may explode then
 SPREAD = math.log(2)  # half-width of ln T for other orders of the minibatches
 
@@ -70,7 +70,6 @@ def forecast(
     constant: Constant | None = None,
     wants_more: Callable[[nn.Module, int], bool] | None = None,
     most: int | None = None,
-    learning_rates: Sequence[float] = (),
     progress: Callable[[str], None] = lambda doing: None,
     seed: int = 0,
 ) -> Forecast:
@@ -79,7 +78,6 @@ def forecast(
     constant: the best constant output; None: computed.
     wants_more: see `run_trials`; None: a training that is going to leave is not followed until it does.
     most: steps of the training that are run; None: as many as there is time for.
-    learning_rates: further ones, at each of which the training is run afterwards, as far as there is time.
     """
     end = time.monotonic() + seconds
     constant = Constant(loop) if constant is None else constant
@@ -119,9 +117,6 @@ def forecast(
     while last.diverged < math.inf and factor >= SLOWEST and sum(t.steps for t in trials) < MOST * steps:
         trials += run("smaller learning rates", [factor], max(1, int(SHARE * steps)))
         last, factor = trials[-1], factor / FASTER
-    if len(learning_rates):
-        asked = [rate / loop.learning_rate for rate in learning_rates]
-        trials += run("the learning rates that were asked for", asked, steps, after=after)
     escape, interval, probability = _read(trials[0], steps, loop.scheduler is not None)
     return Forecast(
         escape_steps=escape if escape <= steps else math.inf,
@@ -130,6 +125,11 @@ def forecast(
         constant_loss=constant.loss,
         trials=tuple(trials),
     )
+
+
+def stays(probability: float, steps: int) -> bool:
+    """True if a probability of leaving is low. Long trainings in which nothing moves may leave late: these are left open."""
+    return probability < (UNLIKELY if steps > LONG else 1 - LIKELY)
 
 
 def _read(own: Trial, steps: int, scheduled: bool) -> tuple[float, Interval, float]:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.kept_out import Reading
 from gersgorin.checking.clocks import Interval, motion, signals
-from gersgorin.checking.forecast import LIKELY, Forecast
+from gersgorin.checking.forecast import LIKELY, UNLIKELY, Forecast, stays
 from gersgorin.checking.reach import Reach
 from gersgorin.checking.trials import DIVERGED, WINDOW
 from rhn.plotting.figure import DASHED, ink, line_style, panels
@@ -24,7 +24,6 @@ from rhn.utils.wording import counted, rounded_up
 
 FALLING = 0.99  # of the loss of one window before: a loss that still falls
 HIGHER = 1.1  # times the constant's loss: above it, in words
-UNLIKELY = 0.1  # probability of leaving up to which a training stays
 DECIDES = 1.15  # times the seconds of a whole training that its trials take, about
 HUGE = 1e7  # steps; from here on written as a power of ten
 VALUES = 15  # characters before the values of the summary
@@ -125,7 +124,12 @@ class TrainingCheck(Result, Forecast):
             return "leaves, then explodes" if leaves else "explodes"
         if leaves and self.probability >= LIKELY:
             return "leaves"
-        return "stays" if not leaves and self.probability < UNLIKELY else "may leave"
+        return "stays" if not leaves and stays(self.probability, self.steps) else "may leave"
+
+    @property
+    def probably(self) -> str:
+        """A word before "stays" if it is forecast from clocks that do not move."""
+        return "probably " * (self.outcome == "stays" and self.probability >= UNLIKELY)
 
     def sentences(self) -> tuple[str, ...]:
         """The causes; outcome, time, learning rates; subnormals."""
@@ -177,9 +181,10 @@ class TrainingCheck(Result, Forecast):
         if not self.tried:
             return f"{start} it is not known if the loss of {name} falls below {CONSTANT} in {n}: the time ran out before the first."
         whole = f"for all of its {n}" if self.steps > 1 else "in its only step"
+        at = f"{'above' if self.last_loss > HIGHER else 'at'} {CONSTANT} {whole}"
         words = {
             "leaves": f"falls below {CONSTANT} within {n} (probability {p})",
-            "stays": f"stays {'above' if self.last_loss > HIGHER else 'at'} {CONSTANT} {whole} (probability of falling below it {p})",
+            "stays": f"{self.probably}stays {at} (probability of falling below it {p})",
             "explodes": f"explodes within {n}, before it falls below {CONSTANT} (probability of falling below it {p})",
             "leaves, then explodes": f"falls below {CONSTANT}, then explodes within {n} (probability of no explosion {p})",
             "may leave": f"may or may not fall below {CONSTANT} within {n} (probability {p})",
@@ -194,7 +199,7 @@ class TrainingCheck(Result, Forecast):
             parts.append(f"it explodes at step {self.diverges_at:,.0f}")
         words = ", and ".join(parts)
         early = ""
-        if self.cut and self.outcome == "may leave":
+        if self.cut and (self.outcome == "may leave" or self.probably):
             early = f"; the time ran out after {counted(self.tried, 'step')}: to decide, {self._enough}"
         falls = " and still falls" * self.still_falls
         clear = self.tried < self.steps and self.diverges_at == math.inf and not self.trials[0].cut and not early
@@ -302,7 +307,7 @@ class TrainingCheck(Result, Forecast):
 
     def _heading(self) -> str:
         first = f"; first cause: {self.causes[0].name}" if self.causes else ""
-        return f"{self.name} {FINDINGS[self.outcome]}{first}"
+        return f"{self.name} {self.probably}{FINDINGS[self.outcome]}{first}"
 
     _plot_trials, _plot_words = panels(7, 2.4, _heading, 1)(draw, draw_clocks), panels(7, 0.9, _heading)(draw)
 

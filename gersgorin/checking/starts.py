@@ -84,16 +84,13 @@ class Start:
     """Lines of Python, each an operation on a block of weights."""
     device: str = field(default="cpu", compare=False)
     """Of the generator."""
+    sets_bias: bool = field(default=False, compare=False)
+    """True if it puts the output bias at the best constant output."""
 
     @property
     def code(self) -> str:
         """Lines after `IMPORTS` that change `model` in place; empty for the weights that were given."""
         return "".join([HEAD.format(device=self.device) * bool(self.changes), *(f"{line}\n" for line in self.changes)])
-
-    @property
-    def sets_bias(self) -> bool:
-        """True if it puts the output bias at the best constant output."""
-        return any(".copy_(torch.tensor(" in line for line in self.changes)
 
     def applied(self, model: nn.Module) -> nn.Module:
         """A copy of a model, changed by these lines."""
@@ -182,7 +179,8 @@ class _Starts:
     def start(self, words: str, changes: list[str]) -> Start:
         """A start by these changes and the output bias."""
         start = Start(words, tuple(changes), self.device)
-        return replace(start, changes=start.changes + self._bias(start.applied(self.model)))
+        bias = self._bias(start.applied(self.model))
+        return replace(start, changes=start.changes + bias, sets_bias=bool(bias))
 
     def drawn(self, recurrent: str, gates: str) -> list[str]:
         """Draw all matrices again; recurrent: "normal", "orthogonal" or "eye"."""

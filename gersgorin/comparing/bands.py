@@ -322,7 +322,7 @@ def draw_results(results: Sequence[Result], along: str) -> Shown:
     common, same, names = names_of(results)
 
     def one(result: Result, name: str, ax: Axes) -> None:
-        result.plot(ax).set_title(drawable(": ".join(filter(None, (name, getattr(result, "finding", ""))))))
+        result.plot(ax).set_title(drawable(": ".join(filter(None, (name, result.finding)))))
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             if label.startswith(drawable(result.title)):  # the panel has a title
                 handle.set_label("")

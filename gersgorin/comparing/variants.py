@@ -144,10 +144,10 @@ def _with_cells(options: NewOrTrained, cells: tuple, input_size: int | None) -> 
         raise InvalidInputError(f"new cells cannot read the text that {trained} reads: name files of weights")
     units = getattr(subject.cell, "hidden_size", None) if trained else None
     new = replace(options, hidden_size=units if options.hidden_size is None else options.hidden_size)
-    fresh = [name for name in cells if options.checkpoint and name in (subject.name, "init")]  # one network
-    for name in cells:
-        if name in fresh:
-            yield from [network_of_options(options, input_size, fresh=True)] * (name == fresh[0])
+    fresh = (subject.name, "init") if options.checkpoint else ()  # one network
+    for name in dict.fromkeys("init" if name in fresh else name for name in cells):
+        if name == "init":
+            yield network_of_options(options, input_size, fresh=True)
             continue
         beside = new_cell(replace(new, cell=name), input_size, compared=bool(trained) or name != base)
         yield replace(beside, title=labelled("untrained" if options.checkpoint else "", beside.title))

@@ -69,9 +69,7 @@ def reference(
     s, states = s0, []
     skips: list = [] if S is None else [*S]
     skips = [None] * (len(R) - len(skips)) + skips
-    layers = [
-        *zip(R, b, skips, strict=True)
-    ]  # before the loop: the gradient of R[layer] is as large as R, at every step
+    layers = [*zip(R, b, skips, strict=True)]  # once: the gradient of R[layer] is as large as R
     for x_t in x:
         y = s
         for layer, (R_l, b_l, S_l) in enumerate(layers):

@@ -185,7 +185,7 @@ def panels(width: float, height: float, title: str | Callable[[Any], str] = "", 
 
     Args:
         width, height: of the figure, and of a row, in inches.
-        title: the quantity, which follows the network's name; or a function of the result that gives the whole title.
+        title: the quantity (else the finding), which follows the network's name; or a function that gives the whole title.
         columns: panels in a row, at most.
     """
 
@@ -196,7 +196,7 @@ def panels(width: float, height: float, title: str | Callable[[Any], str] = "", 
             if ax is not None:
                 draws[0](result, ax, **options)
                 return ax
-            whole = title_of(result.title, title) if isinstance(title, str) else title(result)
+            whole = title(result) if callable(title) else title_of(result.title, title or result.finding)
             each = [partial(draw, result, **options) for draw in draws]
             block = Block(each, height, min(columns, len(draws)), "x" if columns == 1 else "")
             return compose(whole, result.about, block, width=width).axes[0]
@@ -315,8 +315,8 @@ def draw_layers(layers: np.ndarray, unit: str, ylabel: str, ax: Axes) -> Axes:
 
 def complex_plane(ax: Axes, limit: float, middle: float = 0.0) -> Axes:
     """Show the unit circle, and of the complex plane the square of half width `limit` around a real number."""
-    # above the dots of a spectrum
-    ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED | {"color": ink(ax)}, linewidth=1, label="unit circle", zorder=5)
+    style = DASHED | {"color": ink(ax), "linewidth": 1, "zorder": 5}  # above the dots of a spectrum
+    ax.plot(CIRCLE.real, CIRCLE.imag, **style, label="unit circle")
     ax.set(xlim=(middle - limit, middle + limit), ylim=(-limit, limit), aspect="equal")
     ax.set(xlabel="real part", ylabel="imaginary part")
     plain_ticks(ax)

@@ -58,6 +58,11 @@ class Result:
         if "plot" in vars(cls):
             cls.plot = drawn(cls.plot)  # type: ignore[method-assign]
 
+    @property
+    def finding(self) -> str:
+        """The finding in a few words, for the title of a panel; "" if the figure shows it."""
+        return ""
+
     def sentences(self) -> Iterable[str]:
         """The findings."""
         raise NotImplementedError

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -12,7 +13,7 @@ from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause, listed
 from gersgorin.checking.causes.pairing import explained, shifted_targets
 from gersgorin.training.losses import least_constant
-from gersgorin.training.minibatches import Batches, Examples, same_for_all_seeds, sequence_of
+from gersgorin.training.minibatches import Batches, Examples, Pair, same_for_all_seeds, sequence_of
 
 SATURATED = 4.0  # a pre-activation beyond which tanh and sigmoid hardly move
 MOSTLY = 0.5  # share of saturated units from which on the inputs are too large
@@ -34,12 +35,12 @@ ODD = 10.0  # times the median size of a feature, from which on a feature is nam
 UNSORTED = 0.5  # of the constant's loss by chance: what constants of single stretches have if the data are sorted
 ALIKE = 0.6  # of the difference between targets of any two examples: that between those of equal inputs
 FEW = 8  # examples
-NEIGHBOURS = 512  # examples among which equal ones are searched
+NEIGHBOURS = 512  # examples among which equal ones and codes are searched
 CODES = 0.002, 0.5  # share of the values of a feature that may be a code for missing ones: least and most
 AWAY = 10.0  # times the quartile distance of all other values, from the nearest of which a code lies
 ALONE = 1e-3  # scatter of the scales of sequences that were scaled one by one
 CLOSE, MANY = 0.02, 0.25  # of the median distance: nearly equal; least share of examples with such a neighbour
-MOST_BATCHES, MOST_STRETCHES, MOST_ROWS = 16, 512, 100_000
+MOST_BATCHES, MOST_STRETCHES = 16, 512
 
 
 def one_step(case: Case) -> Iterator[Cause]:
@@ -88,43 +89,58 @@ def raw_inputs(case: Case) -> Iterator[Cause]:
 
 def missing_values(case: Case) -> Iterator[Cause]:
     """A code for missing values, which decides the scale of a feature."""
-    found = codes(case)
-    if found is None:
+    if (found := codes(case)) is None:
         return
-    value, far, (centre, size), share = found
-    k = int(torch.where(far, (value - centre).abs() / size, 0.0).argmax())
+    away = (found.value - found.mean).abs() / found.std
+    k = int(away.where(found.is_code, -math.inf).argmax())
+    of_feature = {name: getattr(found, name)[k].item() for name in ("value", "share", "mean", "std")}
     yield Cause(
         "missing values",
-        f"{share[k]:.1%} of the values of feature {k} are exactly {value[k]:.4g}, {(value[k] - centre[k]).abs() / size[k]:,.0f} "
-        f"standard deviations from the mean {centre[k]:.4g} of all others: it looks like a code for missing values.",
+        f"{found.share[k]:.1%} of the values of feature {k} are exactly {found.value[k]:.4g}, {away[k]:,.0f} standard deviations from "
+        f"the mean {found.mean[k]:.4g} of all others: it looks like a code for missing values.",
         "Fill missing values before scaling, by the last known value or by the mean of all others, and scale by the others.",
-        {
-            "feature": k,
-            "value": value[k].item(),
-            "share": share[k].item(),
-            "mean": centre[k].item(),
-            "std": size[k].item(),
-        },
+        {"feature": k} | of_feature,
     )
 
 
-def codes(case: Case) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor] | None:
-    """(The value of each feature that may be a code for missing ones (m,), True where it is one, (mean, standard deviation) of its
-    other values, its share); None if no feature has one. It occurs often, and lies far from all others."""
-    x = sequence_of(getattr(case.loop.data, "x", case.x))
+@dataclass(frozen=True)
+class Codes:
+    """Of each feature (m,): a value that may be a code for missing ones, and the scale of all others."""
+
+    value: Tensor
+    is_code: Tensor
+    """True if the value occurs often, and lies far from all others."""
+    share: Tensor
+    """Of the value."""
+    mean: Tensor
+    """Of all others; without a code of all."""
+    std: Tensor
+    """Likewise; 1 if they are equal."""
+
+
+def codes(case: Case) -> Codes | None:
+    """The codes for missing values among some examples; None if no feature has one."""
+    x = sequence_of(_some(case)[0])
     if not x.is_floating_point() or case.frames is None:
         return None
-    flat = x[~is_padding(x, case.axis)][:MOST_ROWS].double()
+    flat = x[~is_padding(x, case.axis)].double()
     for value in (flat.amin(0), flat.amax(0)) if len(flat) else ():
         same = flat == value
         share, gap = same.double().mean(0), (flat - value).abs().masked_fill(same, math.inf).amin(0)
-        rest = flat.masked_fill(same, math.nan)
-        low, high = torch.nanquantile(rest, torch.tensor([0.25, 0.75], dtype=rest.dtype, device=rest.device), 0)
-        far = (share > CODES[0]) & (share < CODES[1]) & (high > low) & (gap > AWAY * (high - low))
-        if far.any():
-            centre = rest.nanmean(0)
-            return value, far, (centre, (rest - centre).square().nanmean(0).sqrt()), share
+        ordered, last = flat.masked_fill(same, math.inf).sort(0).values, ((~same).sum(0) - 1).clamp(min=0)
+        low, high = (ordered.gather(0, (last * k // 4)[None])[0] for k in (1, 3))
+        is_code = (share > CODES[0]) & (share < CODES[1]) & (high > low) & (gap > AWAY * (high - low))
+        if is_code.any():
+            others = flat.masked_fill(same & is_code, math.nan)
+            mean = others.nanmean(0)
+            std = (others - mean).square().nanmean(0).sqrt()
+            return Codes(value, is_code, share, mean, std.where(std > 0, 1.0))
     return None
+
+
+def _some(case: Case) -> Pair:
+    """Examples drawn at random, at most `NEIGHBOURS`; of a DataLoader one batch."""
+    return case.loop.data.probe(NEIGHBOURS) if isinstance(case.loop.data, Examples) else (case.x, case.y)
 
 
 def scaled_alone(case: Case) -> Iterator[Cause]:
@@ -156,7 +172,8 @@ def _shared(rows: Tensor) -> list[str]:
     for name, (values, extreme) in extremes.items():
         if ((values == extreme[:, None]).sum(1) == 1).double().mean() > COMMON:
             found[name] = extreme
-    low, high = rows.flatten(0, 1).quantile(torch.tensor([0.25, 0.75]).to(rows), 0)  # of each feature
+    ordered = rows.flatten(0, 1).sort(0).values
+    low, high = (ordered[len(ordered) * k // 4] for k in (1, 3))  # of each feature
     equal = lambda v: bool(((v - v.mean(0)).abs().amax(0) <= ALONE * (high - low)).all())  # noqa: E731
     shared = {name: v.mean().item() for name, v in found.items() if equal(v)}
     shared.pop("largest magnitude" if "maximum" in shared else "", None)
@@ -247,8 +264,7 @@ def equal_targets(case: Case) -> Iterator[Cause]:
 
 def equal_inputs(case: Case) -> Iterator[Cause]:
     """Equal inputs, or nearly equal ones, with different targets."""
-    data, loop, axis = case.loop.data, case.loop, case.output_axis
-    x, y = data.probe(NEIGHBOURS) if isinstance(data, Examples) else (case.x, case.y)
+    loop, axis, (x, y) = case.loop, case.output_axis, _some(case)
     if not isinstance(x, Tensor) or axis is None or case.frames == 1 or (count := x.shape[case.axis]) < FEW:
         return
     rows = x.movedim(case.axis, 0).flatten(1).double()

@@ -17,12 +17,12 @@ from gersgorin.checking.causes.own_loop import own_losses
 from gersgorin.checking.causes.pairing import CLEAR, explained, mispaired
 from gersgorin.checking.causes.rates import LATE, exploding_start, explosion, still_falling, too_few
 from gersgorin.checking.causes.repairs import Trials, improved, repaired
+from gersgorin.checking.forecast import UNLIKELY
 from gersgorin.checking.trials import Trial
 
 if TYPE_CHECKING:
     from gersgorin.checking.prediction import TrainingCheck
 
-OF_SCALE = ("missing values", "scaled one by one")
 CURE = "gersgorin.cure searches for initial weights from which it learns."
 Rows = Callable[[Case], Iterable[Cause]]
 
@@ -38,6 +38,8 @@ class Row:
     """True if nothing but a mistake gives it: then it is sure if the training stays."""
     last: bool = False
     """True if another cause may have it as its consequence: then it is named only if no other is found."""
+    refuted: bool = False
+    """True if inputs that tell their targets as they are refute it: then it is named only if its repair helps."""
 
 
 BEFORE = (  # the most harmful first
@@ -61,8 +63,8 @@ BEFORE = (  # the most harmful first
     Row(data.numbered_targets),
     Row(data.far_targets, risk=True),
     Row(data.raw_inputs),
-    Row(data.missing_values, risk=True),
-    Row(data.scaled_alone, risk=True),
+    Row(data.missing_values, risk=True, refuted=True),
+    Row(data.scaled_alone, risk=True, refuted=True),
     Row(data.padding, risk=True),
     Row(data.padded_loss, risk=True),
     Row(data.imbalance, risk=True),
@@ -101,13 +103,16 @@ def after(
     shifted, kept, share = _of_other_examples(case, check, watch, trials.lacking, well=well)
     by_heart = any(cause.name == "learned by heart" for cause in kept)
     own = [*own_losses(case, check.losses, check.trials[0])] if check.losses else []
-    stays = check.outcome in ("stays", "explodes") or (check.outcome == "may leave" and check.tried >= check.steps)
+    ends = check.tried >= check.steps or check.probability < UNLIKELY
+    stays = check.outcome in ("stays", "explodes", "may leave") and ends
     causes = [
         replace(cause, sure=cause.sure or (row.exact and stays))
         for row, cause in found
         if not (row.risk and well and (row.last or not by_heart)) and not (row.last and len(found) > 1)
     ]
     mistaken, tried = any(not row.risk for row, _ in found), list[Trial]()  # a mistake explains what was seen
+    refuted = {cause.name for row, cause in found if row.refuted and (share or 0.0) > CLEAR}
+    better = list[Cause]()
     explosions = [explosion(case, check.diverges_at)] if check.diverges_at < math.inf else []
     if not explosions and not well and check.reach is not None and check.reach.explodes:
         explosions = [exploding_start(check.reach)]
@@ -129,8 +134,7 @@ def after(
         again = {cause.name for cause in better}
         causes = [cause for cause in causes if cause.name not in again] + better
         kept = [] if better else kept  # which is a consequence
-    if (share or 0.0) > CLEAR:  # the inputs tell their targets as they are, codes and scales too
-        causes = [cause for cause in causes if cause.sure or cause.name not in OF_SCALE or "better" in cause.evidence]
+    causes = [cause for cause in causes if cause.sure or cause in better or cause.name not in refuted]
     causes = [*own, *shifted, *causes, *kept]
     if not well and not causes:
         late = [too_few(check.steps, check.escape_steps)] if check.outcome == "leaves" else []

@@ -317,11 +317,10 @@ def _missing(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
     """Inputs of mean 0 and standard deviation 1 of each feature, with 0 for each code of a missing value."""
     if (cause := likely.get("missing values")) is None or (found := codes(case)) is None:
         return
-    value, far, (centre, size), _ = found
 
     def filled(pair: Pair) -> Pair:
         x = sequence_of(pair[0])
-        values = ((x - centre) / size.clamp_min(1e-12)).masked_fill((x == value) & far, 0.0)
+        values = ((x - found.mean) / found.std).masked_fill((x == found.value) & found.is_code, 0.0)
         return with_sequence(pair[0], values.to(x.dtype)), pair[1]
 
     yield Repair("missing values filled", cause, change=filled)
@@ -424,7 +423,8 @@ def _standardised(
     """Data of mean 0 and standard deviation 1, of each feature and of all targets, of these onto others."""
     x, y = case.first, case.y
     axes = tuple(range(x.dim() - 1))
-    centre, size = x.float().mean(axes), x.float().std(axes).clamp_min(1e-12)
+    centre, size = x.float().mean(axes), x.float().std(axes)
+    size = size.where(size > 0, 1.0)  # which is equal in this minibatch
     middle, spread = (y.mean(), y.std().clamp_min(1e-12)) if targets else (0.0, 1.0)
 
     def mapped(pair: Pair) -> Pair:
