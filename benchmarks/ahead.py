@@ -101,16 +101,11 @@ def built(row: dict):
     return model, x, y, loss, optimizer_of(row, model), 0, float(row["clip"]) if row["clip"] else None
 
 
-def plain(row: dict, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Losses of a plain loop, and those of the best constant output on the same minibatches, (steps,) each."""
-    *training, clip_norm = built(row)
-    return trained(*training, steps, clip_norm, batch=int(row["batch"]))
-
-
 def whole(row: dict) -> dict:
-    """Step of leaving, last losses and cost of a training."""
+    """Step of leaving, last losses and cost of a training, by a plain loop."""
     began = time.process_time()
-    losses, constants = plain(row, int(row["steps"]))
+    *training, clip_norm = built(row)
+    losses, constants = trained(*training, int(row["steps"]), clip_norm, batch=int(row["batch"]))
     final = losses[-LAST:].mean() / constants[-LAST:].mean() if math.isfinite(losses[-1]) else math.inf
     return {"left": left(losses, constants), "final": final, "seconds": time.process_time() - began}
 

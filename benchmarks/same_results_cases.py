@@ -21,7 +21,7 @@ from rhn.training.config import LanguageConfig
 from rhn.training.ensemble import build_model, weights_generator
 
 COMMANDS = {
-    "plot": "gersgorin.cli.plot:main",
+    "plot": "gersgorin.cli.analysis:main",
     "compare": "gersgorin.cli.compare:main",
     "check": "gersgorin.cli.check:main",
     "report": "analysis.report.cli:main",

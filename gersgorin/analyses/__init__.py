@@ -23,6 +23,12 @@ class Analysis:
     """One line for `gersgorin --help` and the documentation."""
     options: dict[str, str] = field(default_factory=dict)
     """Keyword arguments of the function that the subcommand has as options, and the help of each."""
+    examples: tuple[str, ...] = ("--cell rhn --depth 5", "--checkpoint runs/mine --json")
+    """Options of the subcommand in its help."""
+    figure: str = ""
+    """Function of the result that draws the figure of the subcommand, named as `function`; "": that of the result."""
+    film: str = ""
+    """Function of the result that gives its film: the subcommand writes .gif files too."""
     default: bool = False
     """Whether `analyze` and the report compute it without being asked."""
     needs: str = "run"
@@ -30,18 +36,22 @@ class Analysis:
 
     @property
     def command(self) -> str:
-        return self.name.replace("_", "-")
+        """The subcommand: `plot` of the spectra."""
+        return "plot" if self.name == "spectra" else self.name.replace("_", "-")
 
     def load(self) -> Callable[..., Any]:
         """The function."""
-        if callable(self.function):
-            return self.function
-        module, _, name = self.function.partition(":")
-        return getattr(importlib.import_module(module, __name__), name)
+        return self.function if callable(self.function) else named(self.function)
 
     def __call__(self, subject, **options):
         """Compute the result of a run or a training."""
         return self.load()(subject, **options)
+
+
+def named(function: str) -> Callable[..., Any]:
+    """The function `module:function`, `.module` of this package."""
+    module, _, name = function.partition(":")
+    return getattr(importlib.import_module(module, __name__), name)
 
 
 def register_analysis(row: Analysis) -> Analysis:
@@ -58,14 +68,31 @@ def listing() -> str:
     return "\n".join(
         head
         + [
-            f"| `gersgorin {'plot' if row.name == 'spectra' else row.command}` | {row.about} | {'yes' if row.default else 'by name'} |"
+            f"| `gersgorin {row.command}` | {row.about} | {'yes' if row.default else 'by name'} |"
             for row in ANALYSES.values()
         ]
     )
 
 
 _ROWS = (
-    Analysis("spectra", ".spectra:spectra", "Eigenvalues and Geršgorin discs of every step", default=True),
+    Analysis(
+        "spectra",
+        ".spectra:spectra",
+        "Eigenvalues and Geršgorin discs of every step, and norms of their products",
+        {
+            "discs": "Discs of rows, of columns (the paper's rows), or where both unions overlap.",
+            "leading": "Only the K eigenvalues of largest modulus, for large states (default: all; 32 of more than 4,096).",
+        },
+        (
+            "--cell rhn --depth 5",
+            "--checkpoint runs/mine --chorale bwv66.6 --output trained.pdf trained.npz",
+            "--module my_package.models:make --checkpoint weights.pt --input x.npy",
+            "--cell lstm --hidden-size 830 --leading 32 --steps 20",
+        ),
+        figure="gersgorin.plotting.run_figure:draw_run",
+        film="gersgorin.plotting.animation:moving_run",
+        default=True,
+    ),
     Analysis("products", ".steps:products", "Norms and growth of the Jacobian products", default=True),
     Analysis("gains", ".steps:gains", "Gains of the input and of each layer", default=True),
     Analysis("gates", ".steps:gates", "Mean gate activity of each layer", default=True),

@@ -53,6 +53,7 @@ TELLING = ("spectral_radius", "norm", "reach", "discs_inside_unit_circle", "fini
 SMALL = 256  # entries of a state, up to which what is costly takes but a moment
 # support lines of a numerical range, of which a quarter is solved for; half as many where a state is not small
 ANGLES = 32
+WHOLE, COUNT = 4096, 32  # entries of a state up to which all eigenvalues are computed, and the number of a larger one
 ROUNDING = 1e-9  # what may lie beyond the unit circle and still be on it: an orthogonal cell's eigenvalues do
 ROUNDING_SHOWN = 1e-3  # of the unit circle's radius: what rounding must be able to move before the words speak of it
 
@@ -352,7 +353,7 @@ def spectra(
     Args:
         network, x, s0, options: as for `gersgorin.open_run`.
         discs: discs of the rows, of the columns, or where both unions overlap.
-        leading: compute only the K eigenvalues of largest modulus, for large states.
+        leading: compute only the K eigenvalues of largest modulus, for large states; None: all, or 32 of more than 4,096.
         progress: called with (steps done, steps in all).
 
     Raises:
@@ -365,8 +366,10 @@ def spectra(
     """
     if discs not in DISC_WORDS:
         raise InvalidInputError(f"discs is {discs!r}, expected one of {', '.join(DISC_WORDS)}")
-    run = open_run(network, x, s0, whole=leading is None, **options)
+    run = open_run(network, x, s0, **options)
     label = run.require_finite().label
+    if leading is None and run.state_size > WHOLE:
+        leading = COUNT
     if leading is None:
         found, bound = measured(run, _of_matrices, progress), run.norm_bound().cpu().numpy()
     else:
@@ -403,14 +406,6 @@ def _of_matrices(A: Tensor) -> dict[str, Tensor]:
 
 def _of_discs(rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
     return {"row_centers": rows[0], "row_radii": rows[1], "column_centers": columns[0], "column_radii": columns[1]}
-
-
-WHOLE, COUNT = 4096, 32  # entries of a state up to which commands compute all eigenvalues, and how many of a larger one
-
-
-def usual_leading(state_size: int) -> int | None:
-    """Number of leading eigenvalues that commands compute, None for all: by size only, so that a command repeats its bits."""
-    return None if state_size <= WHOLE else COUNT
 
 
 def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]:

@@ -1,40 +1,48 @@
-"""`gersgorin lyapunov`, `gersgorin bounds`, ...: the subcommand that every row of `ANALYSES` has."""
+"""`gersgorin plot`, `gersgorin lyapunov`, ...: the subcommand that every row of `ANALYSES` has; `gersgorin-plot` is the first."""
 
 import inspect
 from dataclasses import make_dataclass
+from functools import partial
 from typing import Any
 
-from gersgorin.analyses import Analysis
-from gersgorin.cli.outputs import default_figure, show
+from gersgorin.analyses import ANALYSES, Analysis, named
+from gersgorin.cli.outputs import FILES, default_figure, saver, show
 from gersgorin.loading.options import DataOptions, NetworkOptions, OutputOptions
-from rhn.cli.entry import own_cell, resolve_device
-from rhn.utils.figures import Outputs
+from rhn.cli.entry import own_cell, resolve_device, run_command
+from rhn.utils.figures import NUMBERS, Outputs
 from rhn.utils.options import option, parse
 from rhn.utils.progress import progress_bars
 
 
-def options_of(row: Analysis) -> type:
+def main(args: list[str] | None = None, prog: str = "gersgorin-plot") -> int:
+    """Run `gersgorin-plot`; returns its exit code."""
+    return run_command(lambda: main_of(ANALYSES["spectra"], args, prog))
+
+
+def options_of(row: Analysis, prog: str = "") -> type:
     """The dataclass of a subcommand's options: those that all share, and those of its row, with their types and defaults."""
     parameters = inspect.signature(row.load(), eval_str=True).parameters
     given = ((parameters[name], text) for name, text in row.options.items())
     own = [(p.name, p.annotation, option(p.default, text)) for p, text in given]
-    example = f"examples:\n  gersgorin {row.command} --cell rhn --depth 5\n  gersgorin {row.command} --checkpoint runs/mine --json"
+    examples = "\n  ".join(("examples:", *(f"{prog} {words}" for words in row.examples)))
     bases = (OutputOptions, DataOptions, NetworkOptions)
-    space = {"__doc__": f"{row.about}.\n\n{example}", "group": row.command}
+    space = {"__doc__": f"{row.about}.\n\n{examples}", "group": row.name.replace("_", "-")}
     return make_dataclass(f"{row.name.title()}Options", own, bases=bases, namespace=space, frozen=True, kw_only=True)
 
 
-def main_of(row: Analysis, words: list[str]) -> None:
-    """Parse the words of a subcommand, resolve network and data, compute, draw, write and print."""
-    options: Any = parse(options_of(row), words, prog=f"gersgorin {row.command}")
-    outputs = Outputs.of(options, default_figure(row.command, options))
+def main_of(row: Analysis, words: list[str] | None, prog: str) -> None:
+    """Parse the words of a subcommand, resolve network and data, compute, draw, write and print; prog: as it was typed."""
+    options: Any = parse(options_of(row, prog), words, prog=prog)
+    name = "" if row.name == "spectra" else row.command  # of the question, in the figure's name and in the JSON
+    outputs = Outputs.of(options, default_figure(name, options), FILES if row.film else NUMBERS)
     device = resolve_device(options.device)
     with progress_bars() as report, own_cell(options.module or options.cell):
         subject = _subject_of(row, options, device)
         own = {name: vars(options)[name] for name in row.options}
         result = row(subject, **own, progress=report(f"{row.command} of {subject.label.title}"))
-        outputs.write(result.figure, result.save)
-    show(outputs, options, result, row.name)
+        draw = partial(named(row.figure), result) if row.figure else result.figure
+        outputs.write(draw, saver(result, named(row.film), report) if row.film else result.save)
+    show(outputs, options, result, name and row.name)
 
 
 def _subject_of(row: Analysis, options, device: str):

@@ -83,7 +83,7 @@ def run(options: CompareOptions) -> None:
 
 def _analysis(options: CompareOptions) -> Analysis:
     """The row of --analysis. Raises InvalidInputError for a name that is none, or an analysis that needs a loss."""
-    rows = {row.command: row for row in ANALYSES.values() if row.needs == "run"}
+    rows = {row.name.replace("_", "-"): row for row in ANALYSES.values() if row.needs == "run"}
     name = options.analysis.replace("_", "-")
     if name not in rows:
         raise InvalidInputError(f"--analysis {options.analysis}: expected one of {', '.join(rows)}")
@@ -111,15 +111,11 @@ def _check(options: CompareOptions) -> None:
 
 def _along(options: CompareOptions, row: Analysis, networks, sources, device: str, report):
     """The result of an analysis of one network along one sequence."""
-    from gersgorin.analyses.spectra import usual_leading
     from gersgorin.loading.open import run_along
 
     (subject,), (source,) = networks, sources
-    leading = usual_leading(subject.state_size) if row.name == "spectra" else None
-    progress = report(f"{row.command} of {subject.title}")
     with own_cell(subject.name):
-        run = run_along(subject, source, device=device, whole=leading is None)
-        return row(run, progress=progress, **{"leading": leading} if leading else {})
+        return row(run_along(subject, source, device=device), progress=report(f"{row.name} of {subject.title}"))
 
 
 def _bands(options: CompareOptions, row: Analysis, networks, sources, device: str, report):

@@ -10,7 +10,7 @@ def main() -> int:
 
 def main_of_plot() -> int:
     """`gersgorin-plot`."""
-    return enter("gersgorin.cli.plot")
+    return enter("gersgorin.cli.analysis")
 
 
 def main_of_check() -> int:

@@ -11,7 +11,6 @@ from rhn.utils.lazy import plugin
 from rhn.version import __version__
 
 COMMANDS = {  # name: (module with main(args, prog), one line)
-    "plot": ("gersgorin.cli.plot", "Draw spectra, Geršgorin discs and Jacobian products along a sequence"),
     "check": ("gersgorin.cli.check", "Predict whether a network will train, before the first step"),
     "cure": ("gersgorin.cli.check", "Search for initial weights and a learning rate with which it trains"),
     "compare": ("gersgorin.cli.compare", "Compare cells, depths, initialisations, seeds or checkpoints"),
@@ -33,17 +32,17 @@ def main(args: list[str] | None = None) -> int:
     if name in COMMANDS:
         return importlib.import_module(COMMANDS[name][0]).main(rest, prog=f"gersgorin {name}")
     row = next((row for row in ANALYSES.values() if row.command == name), None)
-    if row is not None and name != "spectra":  # which `plot` shows
+    if row is not None:
         from gersgorin.cli.analysis import main_of
 
-        return run_command(lambda: main_of(row, rest))
+        return run_command(lambda: main_of(row, rest, f"gersgorin {name}"))
     return run_command(lambda: _help(name))
 
 
 def _help(name: str | None) -> None:
     """Print the subcommands, or raise InvalidInputError for a word that is none."""
     lines = {command: about for command, (_, about) in COMMANDS.items()}
-    lines |= {row.command: row.about for row in ANALYSES.values() if row.name != "spectra"}
+    lines |= {row.command: row.about for row in ANALYSES.values()}
     if name == "--version":
         print(f"gersgorin {__version__}")
     elif name in ("-h", "--help"):

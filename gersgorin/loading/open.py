@@ -30,7 +30,6 @@ from gersgorin.loading.options import DataOptions, NetworkOptions, NewOrTrained
 from gersgorin.loading.scan import ScanRun
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.loading.sources import Source, is_array, source_of, source_of_options
-from gersgorin.run.autodiff import BLOCK
 from gersgorin.run.cell import State, Step, StepCell, as_cell, flat_state, name_of
 from gersgorin.run.run import Label, Run
 from gersgorin.training.losses import Loss
@@ -67,7 +66,6 @@ def open_run(
     unit: str | None = None,
     dtype: torch.dtype = torch.float64,
     device: str = "cpu",
-    whole: bool = True,
 ) -> Run:
     """The run of a network over data; a `Run` is returned as it is.
 
@@ -85,7 +83,6 @@ def open_run(
         steps: read only the first steps.
         unit: of one step, for the axes of time, such as "0.1 s"; None: that of the data.
         dtype, device: of states and Jacobians.
-        whole: check that whole Jacobians fit into memory, and not only the weights.
 
     Raises:
         InvalidInputError, DataError, CheckpointError: network or data do not exist, cannot be read, or do not fit each other.
@@ -117,7 +114,7 @@ def open_run(
     else:
         subject, source, s0 = _step_from(network, s0), source_of(x, data, options), None
     source = replace(source, unit=unit or source.unit)
-    return _starting(run_along(subject, source, whole=whole, device=device, dtype=dtype), s0)
+    return _starting(run_along(subject, source, device=device, dtype=dtype), s0)
 
 
 def open_training(
@@ -161,22 +158,15 @@ def _flat(cell: StepCell, s0: State | None) -> Tensor | None:
     return None if s0 is None else flat_state(s0, layers)[0]
 
 
-def run_along(
-    subject: Subject,
-    source: Source,
-    *,
-    device: str = "cpu",
-    dtype: torch.dtype = torch.float64,
-    whole: bool = True,
-) -> Run:
-    """The run of a resolved network over the first sequence of a source, if the memory is enough; whole: see `open_run`."""
-    check_memory(subject.cell, source.steps, device, dtype, whole=whole)
+def run_along(subject: Subject, source: Source, *, device: str = "cpu", dtype: torch.dtype = torch.float64) -> Run:
+    """The run of a resolved network over the first sequence of a source, if the memory is enough."""
+    check_memory(subject.cell, source.steps, device, dtype)
     x = source.sequence()
     if source.given is None:
         x = x.to(device, dtype if x.dim() > 1 else torch.int64)
     run = subject.open(x, device, dtype)
     if isinstance(run, ScanRun):
-        check_memory(run.cell, len(run), device, dtype, whole=whole)  # its size is known only now
+        check_memory(run.cell, len(run), device, dtype)  # its size is known only now
     return run.named(label_of_source(source, name=subject.name, title=subject.title, made=subject.made))
 
 
@@ -227,7 +217,7 @@ def map_of_options(options, *, device: str) -> SequenceMap:
         title = labelled(options.submodule or "", type(module).__name__)
         label = label_of_source(source, name=options.module, title=title, made=made)
     else:
-        run = run_along(network_of_options(options, source.input_size, source.steps), source, whole=False)
+        run = run_along(network_of_options(options, source.input_size, source.steps), source)
         label, module = run.label, run.cell.module
         if options.checkpoint:
             module, _, _ = trained_network(options, source.input_size)
@@ -277,18 +267,12 @@ def check_network_options(options: NewOrTrained) -> None:
     check_seed(options.seed)
 
 
-def check_memory(
-    cell: nn.Module | Step | StepCell, steps: int, device: str, dtype: torch.dtype, *, whole: bool
-) -> None:
-    """Raise InvalidInputError if weights, results and work space exceed the free memory.
-
-    whole: the work space is blocks of Jacobians; otherwise it is vectors.
-    """
+def check_memory(cell: nn.Module | Step | StepCell, steps: int, device: str, dtype: torch.dtype) -> None:
+    """Raise InvalidInputError if weights, results and vectors exceed the free memory."""
     cell = as_cell(cell)
     weights = cell.module.parameters() if isinstance(cell.module, nn.Module) else ()
     kept = sum(p.numel() for p in weights) + KEPT * steps * cell.state_size
-    work = 12 * max(BLOCK, cell.state_size**2) if whole else VECTORS * cell.state_size
-    need = dtype.itemsize * (kept + work)
+    need = dtype.itemsize * (kept + VECTORS * cell.state_size)
     what = f"a state of {cell.state_size} over {steps} steps"
     check_room(need, what, "use fewer hidden units or fewer steps", device)
 

@@ -17,7 +17,9 @@ from gersgorin.run.autodiff import BLOCK
 from gersgorin.run.cell import Step, StepCell, as_cell, trajectory
 from rhn.cells import Gates
 from rhn.errors import InvalidInputError
+from rhn.utils.validation import check_room
 
+COPIES = 12  # of a block of Jacobians, in the work space of an analysis
 KEPT = 1 << 25  # most numbers of Jacobians that a run stores
 ROUNDING = 1e-6  # of the largest entry of all states
 LONGEST = 4096  # steps of a block; autograd holds several times its numbers
@@ -134,7 +136,13 @@ class Run:
         return self
 
     def slices(self, matrices: int = 1) -> Iterator[slice]:
-        """Consecutive steps, as many at once as Jacobians fit into a block; matrices: of each step."""
+        """Consecutive steps, as many at once as Jacobians fit into a block; matrices: of each step.
+
+        Raises InvalidInputError if the memory is short.
+        """
+        need = self.states.element_size() * COPIES * max(BLOCK, self.state_size**2)
+        what = f"Jacobians of a state of {self.state_size}"
+        check_room(need, what, "use fewer hidden units, or spectra(leading=K)", self.states.device.type)
         size = min(LONGEST, max(1, BLOCK // (matrices * self.state_size**2)))
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))

@@ -24,7 +24,8 @@ class Report(Drawing):
     output: tuple[Path, ...] = option((), "A figure (.png, .svg, .pdf), and its numbers (.csv).", metavar="FILE")
 
     def run(self) -> None:
-        named = [word for run in self.runs for word in (_called(run), place(run))]
+        names = [run.stem if run.suffix == ".csv" else run.resolve().name for run in self.runs]
+        named = [word for run in zip(names, map(place, self.runs), strict=True) for word in run]
         outputs = Outputs.of(self, figure_name("depth" if self.depth else "curves", *named), (".csv",))
         outputs.write(*(self._depth() if self.depth else self._curves()))
         print(outputs)
@@ -53,8 +54,3 @@ class Report(Drawing):
 def _save(table, path: Path) -> None:
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False)
-
-
-def _called(run: Path) -> str:
-    """The name of a run in a default name."""
-    return run.stem if run.suffix == ".csv" else run.resolve().name

@@ -21,8 +21,8 @@ from analysis.report.options import Options
 from analysis.report.page import Section, Table, page_html, write_page
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.steps import Products
+from gersgorin.cli.analysis import main as plot
 from gersgorin.cli.main import main as gersgorin
-from gersgorin.cli.plot import main as plot
 from gersgorin.loading.network import build_module
 from gersgorin.loading.open import open_run
 from optim_study.presets import small

@@ -14,8 +14,8 @@ from tables import for_each
 from gersgorin import compare, open_run
 from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.spectra import spectra
+from gersgorin.cli.analysis import main as plot
 from gersgorin.cli.compare import CompareOptions, main
-from gersgorin.cli.plot import main as plot
 from gersgorin.comparing.bands import KEPT, TABULATED, draw_results
 from gersgorin.comparing.variants import BEFORE, MOST, panel_networks, parse_variants
 from gersgorin.results import Comparison, load

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gersgorin.analyses.spectra import Spectra
-from gersgorin.cli.plot import main
+from gersgorin.cli.analysis import main
 from gersgorin.loading.sources import READ, first_tokens
 from gersgorin.plotting.run_figure import draw_run
 from gersgorin.run.cell import temporal_jacobian, trajectory

@@ -18,7 +18,7 @@ from tables import for_each
 
 from gersgorin import eigenvalues, gersgorin_discs, temporal_jacobian
 from gersgorin.analyses.spectra import Spectra, spectra
-from gersgorin.cli.plot import main
+from gersgorin.cli.analysis import main
 from gersgorin.linalg import cumulative_log_norms
 from gersgorin.plotting.animation import moving_run
 from gersgorin.plotting.run_figure import draw_run

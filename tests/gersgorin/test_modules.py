@@ -13,7 +13,7 @@ from test_gersgorin_cli import expected_radii as expected
 from torch import nn
 
 from gersgorin import Recorder, extract_cell, spectra
-from gersgorin.cli.plot import main
+from gersgorin.cli.analysis import main
 from gersgorin.loading.find_cell import Watched
 from gersgorin.loading.network import build_module, load_weights
 from rhn.cells import from_torch

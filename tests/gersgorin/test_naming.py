@@ -11,7 +11,6 @@ from gersgorin.analyses import ANALYSES
 from gersgorin.cli.analysis import options_of
 from gersgorin.cli.compare import CompareOptions
 from gersgorin.cli.outputs import default_figure
-from gersgorin.cli.plot import PlotOptions
 from gersgorin.comparing.variants import panel_networks, parse_variants
 
 VALUES = {
@@ -66,7 +65,7 @@ def test_another_option_or_value_is_another_name_that_fits_every_file_system():
     ],
 )
 def test_names_are_short_without_a_checksum(options, name):
-    assert str(default_figure("", PlotOptions(**options))) == name
+    assert str(default_figure("", options_of(ANALYSES["spectra"])(**options))) == name
 
 
 @for_each(

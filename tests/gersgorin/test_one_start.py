@@ -11,7 +11,7 @@ from torch import nn
 from gersgorin import spectra
 from gersgorin.cli.arguments import training_of
 from gersgorin.cli.check import CheckOptions
-from gersgorin.cli.plot import PlotOptions
+from gersgorin.loading.options import NetworkOptions
 from rhn.cli.main import main as rhn
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import preset
@@ -69,7 +69,7 @@ def test_a_language_model_of_torch_s_cell_starts_so_too_unless_told(capsys):
 def test_check_and_plot_draw_the_same_cell_where_nothing_is_said(x, cell):
     given, default = checked(cell=cell, init="uniform:0.04"), checked(cell=cell)
     assert all(torch.equal(p, q) for p, q in zip(given.parameters(), default.parameters(), strict=True))
-    said = [about(options, "init")["help"] for options in (CheckOptions, PlotOptions)]
+    said = [about(options, "init")["help"] for options in (CheckOptions, NetworkOptions)]
     assert said[0] == said[1] and "uniform:0.04" in said[0]
 
 

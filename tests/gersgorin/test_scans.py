@@ -106,7 +106,7 @@ def test_thousands_of_states_are_measured_by_products():
         def __init__(self):
             super().__init__(M, 700)
 
-    run = gersgorin.open_run(Large(), torch.randn(1, M), whole=False)
+    run = gersgorin.open_run(Large(), torch.randn(1, M))
     found = spectra.spectra(run, leading=3)
     assert run.state_size == 2100
     np.testing.assert_allclose(found.eigenvalues.real, run.inputs[:, :2100].topk(3).values, rtol=1e-6)

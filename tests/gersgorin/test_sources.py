@@ -12,7 +12,7 @@ from test_modules import Bomb
 
 from gersgorin import spectra
 from gersgorin.analyses.spectra import Spectra
-from gersgorin.cli.plot import main
+from gersgorin.cli.analysis import main
 from gersgorin.loading.sources import Source, read_numbers
 from gersgorin.plotting.run_figure import draw_run
 from rhn.cells import LSTM, RHN

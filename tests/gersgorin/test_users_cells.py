@@ -6,7 +6,7 @@ import sys
 import torch
 from tables import for_each
 
-from gersgorin.cli.plot import main
+from gersgorin.cli.analysis import main
 from rhn.cells import Cell
 
 

@@ -37,7 +37,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 MAINS = {
     "rhn": "rhn.cli.main",
     "gersgorin": "gersgorin.cli.main",
-    "gersgorin-plot": "gersgorin.cli.plot",
+    "gersgorin-plot": "gersgorin.cli.analysis",
     "gersgorin-check": "gersgorin.cli.check",
     "gersgorin-report": "analysis.report.cli",
     "rhn-analyze": "analysis.cli",

@@ -127,7 +127,7 @@ def test_the_root_of_gersgorin_has_at_most_six_files():
 COMMANDS = [
     "rhn.cli.main",
     "gersgorin.cli.main",
-    "gersgorin.cli.plot",
+    "gersgorin.cli.analysis",
     "gersgorin.cli.check",
     "analysis.report.cli",
     "analysis.cli",

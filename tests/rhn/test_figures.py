@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from gersgorin.cli import plot as gersgorin_plot
+from gersgorin.cli import analysis as gersgorin_plot
 from rhn.errors import OutputError
 from rhn.utils import figures
 from rhn.utils import io as made
@@ -51,7 +51,7 @@ def test_a_figure_says_its_title_its_command_and_its_version_and_has_the_same_by
     assert drawn(path, monkeypatch) == first
 
 
-@pytest.mark.parametrize("command", ["gersgorin.cli.plot", "optim_study.cli"])
+@pytest.mark.parametrize("command", ["gersgorin.cli.analysis", "optim_study.cli"])
 def test_the_command_is_the_one_that_was_typed(command):
     code = (
         f"from {command} import main; from rhn.utils.io import command; print(main(['no', 'su ch'])); print(command())"
