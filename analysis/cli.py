@@ -100,7 +100,7 @@ class LesionCommand(Common):
     mode: str | None = option(
         None,
         "bias (gates shut, the paper's), carry (layer skipped exactly), mean (gates fixed at "
-        "their means), open (gates forced open), blind (input removed), skip (shortcuts of a "
+        "their means over all predicted steps), open (gates forced open), blind (input removed), skip (shortcuts of a "
         "DT(S)-RNN removed). Default: bias, or carry for cells without gates.",
     )
     length: int = option(

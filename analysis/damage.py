@@ -79,14 +79,15 @@ class LesionTable(Result, kind="lesions"):
 
     @property
     def largest(self) -> str:
-        """The lesion with the largest change of the loss in words."""
-        most, on = self.by_damage()[0], f" on {self.split}" if self.split else ""
-        lesion = f"the lesion of layer {most['label']} ({LESIONED[self.mode]})"
-        return f"{lesion} changes the loss{on} most, by {most['delta']:+.3g}"
+        """The single layer whose lesion changes the loss most, in words."""
+        first, *others = self.by_damage()
+        lesion = f"the lesion of layer {first['label']} ({LESIONED[self.mode]}) changes the loss"
+        lesion += f" on {self.split}" * bool(self.split) + f" by {first['delta']:+.3g}"
+        return lesion + ", the most of single layers" * bool(others)
 
     def sentences(self) -> Iterator[str]:
         """The lesion with the largest change, and what the intervals say."""
-        yield f"T{self.largest[1:]} from {self.baseline:.4g}: {self.measured}, nats a {self.step}."
+        yield f"T{self.largest[1:]}. Without lesions it is {self.baseline:.4g}: {self.measured}, nats a {self.step}."
         known = f"Intervals are over the {self.sequences} sequences of this network: other trainings may differ more."
         yield known if np.isfinite(self.low).any() else "There are no intervals: they need more than one sequence."
 

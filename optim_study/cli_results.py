@@ -1,21 +1,21 @@
 """The commands of `optim-study` about an existing run: status, best, export, plot, record."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
 from optim_study import results
-from optim_study.protocol import StudyConfig
+from optim_study.protocol import SharedSettings, StudyConfig
 from optim_study.results import By, Row, best_checkpoint, best_row, columns_table, csv_text, protocol_words, read_csv
 from optim_study.shares import BELOW, REGIONS, WHOLE, share_table, training_shares
 from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.figures import Outputs, figure_name, place
-from rhn.utils.options import Drawing, given_flags, option
+from rhn.utils.options import Drawing, flag, given_flags, option
 from rhn.utils.progress import progress_bars
 
 RECORDING = "record.npz"
@@ -169,6 +169,12 @@ class Plot(Stored, Drawing):
                 if not trials:
                     print(config.name, "has no complete trial and is not drawn", file=sys.stderr)
         about, whole = protocol_words(configs), sum(config.trials for config in configs)
+        if different := _different(configs):
+            print(
+                pooled := f"one network in studies of different {' and '.join(different)}, counted as one",
+                file=sys.stderr,
+            )
+            about = f"{about}; {pooled}"
         if len(rows) >= whole:
             return rows, about
         print(unfinished := f"{len(rows)} of {whole:,} trials so far", file=sys.stderr)
@@ -193,6 +199,15 @@ class Plot(Stored, Drawing):
             return plot_area(rows, loss=self.loss, below=self.below, about=about)
         axis: dict = {"by": self.by, "constant": self.constant, "log": self.log or None}
         return plot_swarm(rows, loss=self.loss, below=self.below, about=about, **axis)
+
+
+def _different(configs: Sequence[StudyConfig]) -> list[str]:
+    """The settings that differ between studies of one network, as options; but not the number of trials."""
+    networks = [(config.label, config.depth, config.optimizer) for config in configs]
+    values = {
+        f.name: {*zip(networks, (vars(c)[f.name] for c in configs), strict=True)} for f in fields(SharedSettings)[1:]
+    }
+    return [flag(name) for name, found in values.items() if len(found) > len({*networks})]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from optim_study.worker import Job
 from rhn.errors import InvalidInputError, RhnError
 from rhn.training.state import LOCK, Interrupted, locked
 from rhn.utils.figures import save_figure
-from rhn.utils.progress import progress_bars
+from rhn.utils.progress import Advance, progress_bars
 
 POLL_SECONDS = 3.0  # interval of reading the saved states for the progress
 
@@ -145,7 +145,7 @@ def _work(
 def _displayed(studies: Sequence[Study]) -> Iterator[Callable[[], None]]:
     """Show the progress of these studies. Yields a function to call often."""
     with progress_bars() as report:
-        bars = [(study, report(study.config.name)) for study in studies if not study.is_complete]
+        bars: dict[str, tuple[Advance, int]] = {}  # by study, with the epochs that were done before this command
         looked = 0.0
 
         def watch() -> None:
@@ -153,9 +153,11 @@ def _displayed(studies: Sequence[Study]) -> Iterator[Callable[[], None]]:
             if time.monotonic() - looked < POLL_SECONDS:
                 return
             looked = time.monotonic()
-            for study, advance in bars:
+            for study in studies:
                 if study.running:
-                    advance(*epochs_done(study))
+                    (done, total), name = epochs_done(study), study.config.name
+                    advance, before = bars.get(name) or bars.setdefault(name, (report(name), done))
+                    advance(done - before, total - before)
 
         yield watch
 

@@ -168,7 +168,8 @@ def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tenso
     except (SafetensorError, ValueError, RuntimeError) as error:
         if beginning.startswith(TORCH_SAVE):
             raise CheckpointError(f"{path} is a torch.save file, {WITHOUT_NETWORK}") from error
-        raise CheckpointError(f"{path} is not a complete .safetensors file (truncated or damaged): {error}") from error
+        why = f"{path} is not a complete .safetensors file (another kind, truncated or damaged): {error}"
+        raise CheckpointError(f"{why}; expected the weights, best.safetensors, or the folder of a training") from error
     if text is None:
         raise CheckpointError(
             f"{path} was not written by this toolkit: its header has no 'rhn' entry; it is a file of weights {WITHOUT_NETWORK}"

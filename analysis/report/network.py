@@ -119,11 +119,14 @@ def network_sections(options: Options, path: Path, progress: Progress) -> list[S
 
 
 def _section(result: Result, title: str) -> Section:
-    """The section of a result; spectra are those of a few steps, and their sentence is the verdict."""
+    """The section of a result; spectra are those of a few steps, and their sentence is the verdict, with the network."""
     section = section_of(result, title)
     if not isinstance(result, Spectra):
         return section
-    return replace(section, verdict=section.text[0], figures=[lambda: draw_run(result)])
+    first = section.text[0]
+    return replace(
+        section, verdict=f"{result.title}: {first[0].lower()}{first[1:]}", figures=[lambda: draw_run(result)]
+    )
 
 
 def read_network(options: Options, path: Path) -> Read:

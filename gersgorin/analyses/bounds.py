@@ -322,9 +322,9 @@ class NormBounds(Result, kind="bounds"):
             )
         elif w is not None:
             yield (
-                f"Bounded: {over} the gradient halves, on average, at least every {self.half_life[w]:.3g} steps, by windows of "
-                f"{self.lengths[w]} ({self.binding[w]}); measured {_half_life(measured):.3g}, by the longest windows "
-                f"{self.half_life[-1]:.3g}."
+                f"Bounded: {over} the gradient halves, on average, at least every {self.half_life[w]:.4g} steps, by windows of "
+                f"{self.lengths[w]} ({self.binding[w]}); measured {_half_life(measured):.4g}, by the longest windows "
+                f"{self.half_life[-1]:.4g}."
             )
         elif self.lower_exponent.max() >= 0:
             yield f"Bounded: {over} the gradient does not vanish; its measured exponent is {measured:.3g} a step."

@@ -56,7 +56,7 @@ from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 SMALLEST = 1e-6  # part of the gradient that is drawn
-TITLE = "half of the gradient comes from states at most {} back"
+TITLE = "half of the gradient comes from {}"
 SCALE = r"$\|\partial L_{t_2} / \partial y_{t_1}\|$"
 TRUNCATION = 35  # steps back, those of the paper's language models
 
@@ -102,14 +102,14 @@ class Credit(Result, kind="credit"):
 
     @property
     def half(self) -> int:
-        """The least lag up to which the shares add up to half of the gradient."""
-        return int((np.cumsum(self.lag_share) >= 0.5).argmax())
+        """The least lag from which on the shares up to it add up to at least half of the gradient."""
+        return int(np.flatnonzero(np.cumsum(self.lag_share) < 0.5).max(initial=-1)) + 1
 
     def sentences(self) -> Iterator[str]:
         """The lags that the gradient comes from, the loss by truncation, and the lag from which on there is nothing."""
-        lost, half = 100 * self.lost_beyond(10), f"states at most {counted(self.half, 'step')} back"
-        said = f"Half of the recurrence's gradient comes from {half if self.half else 'the step of the loss itself'}"
-        said += f"; truncation after 10 steps loses {lost:.3g} % of it."
+        lost, said = self.lost_beyond(10), f"Half of the recurrence's gradient comes from {_states(self.half)}; "
+        less = f"truncation after 10 steps changes it by {100 * lost:.3g} % of its norm"
+        said += f"{less}." if lost < 1 else f"{less}: parts of different lags cancel."
         if (none := vanishes_at(self._by_lag)) is not None:
             said += f" From {counted(none, 'step')} back on it is zero, or too small for normal numbers."
         yield said
@@ -318,6 +318,13 @@ def of_training(training: Training, *, progress: Progress = silent) -> Credit:
     )
 
 
+def _states(*most: int) -> str:
+    """The states up to a lag, or up to several, in words."""
+    *others, last = most
+    up_to = ", ".join([*map(str, others), counted(last, "step")])
+    return f"states at most {up_to} back" if any(most) else "the step of the loss itself"
+
+
 @drawn
 def draw_credit(records: Mapping[str, Credit], about: str = "") -> Shown:
     """Moments of a training, by their names, side by side: heat maps on one scale, and under them the lags.
@@ -332,13 +339,12 @@ def draw_credit(records: Mapping[str, Credit], about: str = "") -> Shown:
 
     def lags(record: Credit, ax: Axes) -> None:
         long = len(record.lost) > TRUNCATION
-        lost = f"share from more than {TRUNCATION} steps back: {record.lost_beyond(TRUNCATION):.2g}" if long else ""
+        lost = f"lost by truncation after {TRUNCATION} steps: {record.lost_beyond(TRUNCATION):.2g}" if long else ""
         record.draw_lags(ax).set_title(lost)
 
     count, (common, same, _) = len(records), names_of([*records.values()])
     maps = Block([partial(norms, *row) for row in records.items()], 3.0, count, "y")
     below = Block([partial(lags, record) for record in records.values()], 2.2, count, "y", legend=True)
     bar = colour_bar(ScalarMappable(colours), SCALE, extend="min")
-    *most, last = (record.half for record in records.values())
-    title = TITLE.format(", ".join([*map(str, most), counted(last, "step")]))
+    title = TITLE.format(_states(*(record.half for record in records.values())))
     return compose(title_of(common, title), about or same, maps, bar, below, width=max(6, 2.7 * count))

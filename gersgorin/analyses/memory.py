@@ -110,8 +110,13 @@ class Memory(Result, kind="memory"):
             return
         life, beyond = self.half_life, min(10, T - 2)
         top = int(self.by_lag.argmax())
-        half = f"is largest {_steps(top)} back, and from there " * (top > 0)
-        half += f"halves within {_steps(life)}" if np.isfinite(life) else f"does not halve within {_steps(T - 1 - top)}"
+        if top == T - 1 > 0:
+            half = f"is largest at the longest lag of this sequence, {_steps(top)}"
+        else:
+            half = f"is largest {_steps(top)} back, and from there " * (top > 0)
+            half += (
+                f"halves within {_steps(life)}" if np.isfinite(life) else f"does not halve within {_steps(T - 1 - top)}"
+            )
         far = f"more than {_steps(beyond)} back"
         share = f"{100 * self.share_beyond(beyond):.3g} % of the squared influence is from {far}"
         said = f"The influence of an input {half}; its effective length is {self.effective_length:.3g} of {T} steps; {share}."

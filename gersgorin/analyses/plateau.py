@@ -149,11 +149,17 @@ class Plateau(Result, kind="plateau"):
     def sentences(self) -> Iterator[str]:
         """One sentence: the loss of the constant, the fastest matrix with its rate, and the order."""
         number = self.order if self.integer_order is None else self.integer_order
-        power = "an unknown power" if math.isnan(number) else f"the power {number:.3g}"
+        power = (
+            "as an unknown power"
+            if math.isnan(number)
+            else f"as the power {number:.3g}"
+            if number
+            else "not with a power"
+        )
         these = "this sequence" if self.sequences == 1 else f"these {self.sequences} sequences"
         constant = f"At the best constant output for {these} alone, {self.loss:.4g} {self.loss_unit}"
         rate = f"{self.fastest} learns fastest, at a relative rate of {self.rates[self.fastest]:.3g}"
-        yield f"{constant}, {rate}; rates change as {power} of the weights' scale."
+        yield f"{constant}, {rate}; rates change {power} of the weights' scale."
 
     def table(self) -> list[dict]:
         """One row a matrix: its name, its relative rate, and the slope of log rate against log scale."""

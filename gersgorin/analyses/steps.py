@@ -159,6 +159,8 @@ def gradient_words(log_norm: np.ndarray) -> str:
 
     >>> print(gradient_words(np.array([-0.5, -1.0, -1.5])), gradient_words(np.full(20, 2.5)), sep="; ")
     the gradient's norm halves every 1.39 steps; the gradient's norm becomes 12.2 times as large, most of that in the first step
+    >>> print(gradient_words(np.array([0.0, -2.0, *np.linspace(0.0, -3.0, 18)])))  # a dip is not most of it
+    the gradient's norm halves every 4.62 steps
     >>> print(gradient_words(np.array([0.5, 2.0, 0.1])))
     the gradient's norm becomes 1.11 times as large, after 7.39 times at step 2
     """
@@ -171,7 +173,8 @@ def gradient_words(log_norm: np.ndarray) -> str:
         return f"{becomes}, after {_factor(log_norm[k])} times at step {k + 1}"
     if abs(whole) < 1e-6 * T:
         return "the gradient keeps its norm"
-    half = int((log_norm / whole >= 0.5).argmax()) + 1  # steps after which half of its logarithm is reached
+    before = np.flatnonzero(log_norm / whole < 0.5)
+    half = int(before.max(initial=-1)) + 2  # steps from which on half of its logarithm is reached
     count = min(half, T - half + 1)
     if EVEN * count <= T:
         steps = f"{'first' if count == half else 'last'} {'step' if count == 1 else counted(count, 'step')}"

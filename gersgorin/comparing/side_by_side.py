@@ -69,8 +69,10 @@ class SideBySide(Several, kind="side by side"):
             if not brief and "step" in found[0]:
                 heading, brief = "mean of steps", {key: np.nanmean([row[key] for row in found]) for key in told}
             rows[name] = {key: f"{value:.4g}" for key, value in (brief or {key: found[0][key] for key in told}).items()}
-        columns = [*dict.fromkeys(key for row in rows.values() for key in row)]
-        cells = [[name, *(row.get(key, "") for key in columns)] for name, row in rows.items()]
+        columns, names = [*dict.fromkeys(key for row in rows.values() for key in row)], [*rows]
+        while len({(rest := name.rpartition(", "))[1:] for name in names}) == 1 and rest[1]:  # what all names end with
+            names = [name.rpartition(", ")[0] for name in names]
+        cells = [[name, *(row.get(key, "") for key in columns)] for name, row in zip(names, rows.values(), strict=True)]
         return table([heading, *columns], cells, drop=columns[::-1], width=COLUMNS)
 
     def __repr__(self) -> str:

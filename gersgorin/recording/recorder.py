@@ -136,6 +136,7 @@ class Recorder:
             `add_scalar` of TensorBoard's writer, or lambda name, value, step: run.log({name: value}, step=step) for Weights & Biases.
         start: steps done before, of a resumed training; measurements of these steps in the file at `path` are kept.
         loss: the loss before the first step, where it is known.
+        loss_of: "the probe" if losses and gradients are its, for figures; "": of the minibatches.
         positions: at how many places of the probe single steps are measured.
         layer: which recurrent cell, counted from 1, where the module has several; each layer of torch.nn's counts. None: the first,
             of torch.nn's with the joint state of all its layers.
@@ -162,6 +163,7 @@ class Recorder:
         log: Callable[[str, float, int], object] | None = None,
         start: int = 0,
         loss: Tensor | float | None = None,
+        loss_of: str = "",
         positions: int = POSITIONS,
         layer: int | None = None,
         submodule: str | None = None,
@@ -179,7 +181,7 @@ class Recorder:
         self._rows: list[dict] = []
         self._steps, self._measuring, self._next_save = start, 0.0, 0.0
         self._loss_fn, self._since, self._seen, self._mean = loss_fn, Trial(1.0), 0, torch.zeros(())
-        self._begun, self._warned = time.perf_counter(), False
+        self._begun, self._warned, self._loss_of = time.perf_counter(), False, loss_of
         if start and self._path is not None and self._path.exists():
             self._resume(Recording.load(self._path), about)
         if not self._rows:
@@ -287,6 +289,7 @@ class Recorder:
             every=self._every,
             probe=self._read,
             about=self._about,
+            loss_of=self._loss_of,
             gate_name=getattr(self._watched.cell, "gate_name", "transform gate"),
             parameters=np.array(list(weights_of(self._module))),
             measuring_seconds=self._measuring,

@@ -98,6 +98,8 @@ class Recording(Result, kind="recording"):
     """All other time meanwhile."""
     probe: str = ""
     """A digest of the probe's numbers; "" if it was not kept."""
+    loss_of: str = ""
+    """"the probe" if loss and gradients are its; "": of the minibatches."""
     gate_name: str = "transform gate"
     """Name of the gate of `gate` in the cell's literature."""
 
@@ -125,14 +127,18 @@ class Recording(Result, kind="recording"):
         took = f"{self.measuring_seconds:.2f} s, {100 * self.share:.2g} % of the time between measurements"
         yield f"{many} of training; measuring took {took}."
 
+    def of(self, name: str) -> str:
+        """ " of the probe" behind a measure that is its and could be of the minibatches; else ""."""
+        return f" of {self.loss_of}" if self.loss_of and name in OF_LOSS else ""
+
     def lines(self) -> Iterator[str]:
         """The first and the last measurement and two between, quantity by quantity."""
         shown = shown_steps(len(self))
-        yield f"{'':<22}" + "".join(f"{f'step {self.step[k]}':>13}" for k in shown)
+        yield f"{'':<26}" + "".join(f"{f'step {self.step[k]}':>13}" for k in shown)
         for name, label in (MEASURES | {"gate": f"{self.gate_name}s"}).items():
             values = self.mean(name)
             if np.isfinite(values).any():
-                yield f"{label:<22}" + "".join(f"{values[k]:>13.4g}" for k in shown)
+                yield f"{label + self.of(name):<26}" + "".join(f"{values[k]:>13.4g}" for k in shown)
 
     def to_dict(self) -> dict:
         """The title, the interval and cost of measuring, and one row a measurement."""
@@ -154,6 +160,7 @@ class Recording(Result, kind="recording"):
             raise ValueError("its arrays do not fit one another")
 
 
+OF_LOSS = ("loss", "gradient_norm", "relative_rate")
 MOMENTS = [f.name for f in fields(Recording) if f.type is np.ndarray and f.name != "parameters"]
 MOST_LINES = 8  # of a panel
 STEPS = "steps of training"
@@ -185,7 +192,9 @@ def _heading(recording: Recording) -> str:
     words = [f"{recording.title}, {counted(recording.step[-1], 'step')} of training"]
     for name in ("loss", "radius"):
         known = recording.mean(name)[np.isfinite(recording.mean(name))]
-        words += [f"{MEASURES[name]} {ends[0]:.3g} to {ends[-1]:.3g}" for ends in [known] if len(ends) > 1]
+        words += [
+            f"{MEASURES[name]}{recording.of(name)} {ends[0]:.3g} to {ends[-1]:.3g}" for ends in [known] if len(ends) > 1
+        ]
     return ": ".join([words[0], ", ".join(words[1:])]) if words[1:] else words[0]
 
 
@@ -217,7 +226,7 @@ def plot_measures(recording: Recording, ax: Axes, *, names: Sequence[str] = ("ra
             ax.set_yscale("log")
     title, _ = PANELS.get(tuple(names), ("", None))
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    ax.set(xlabel=STEPS, title=title.format(gate_name=recording.gate_name))
+    ax.set(xlabel=STEPS, title=title.format(gate_name=recording.gate_name) + recording.of(names[0]))
     if len(recording) > 1:
         ax.set_xlim(recording.step[0], recording.step[-1])
     return ax

@@ -32,7 +32,7 @@ from gersgorin._validate import users_code, with_gradients
 from gersgorin.training.activation import graph, operation
 from rhn.errors import InvalidInputError
 
-CLIP = 1e-4
+CLIP = 1e-7
 SEARCH_STEPS = 200  # for the best constant output
 ENOUGH, EXACT = 1e-6, 1e-12  # accuracy of its loss, on minibatches and on all frames
 PADDING = float(torch.finfo(torch.float32).min), -100  # in place of targets after the end of a sequence: numbers, ids

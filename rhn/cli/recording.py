@@ -100,7 +100,7 @@ class ProbeRecorder(Callback):
             return
         self._model = copy.deepcopy(network)
         about, loss = self._about(network), self._load(network)
-        origin = {"path": self._path, "start": trainer.steps, "loss": loss, "about": about}
+        origin = {"path": self._path, "start": trainer.steps, "loss": loss, "about": about, "loss_of": "the probe"}
         self._recorder = plugin("recorder")(self._model, self._probe, self._every, **origin)
 
     def save(self) -> None:

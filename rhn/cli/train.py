@@ -249,9 +249,9 @@ def train(config: Config, seeds: Sequence[int], out: Path, options: Running, rec
     _print_rows(rows)
     if not all(result.finished for result in results):
         print(f"time ran out; continue with: rhn resume {shlex.quote(str(out))}")
-    elif all(_exploded(result, corpus) for result in results):
-        rate = f"the losses have exploded at a learning rate of {config.learning_rate:g}"
-        print(f"{rate}: try a lower one in another --out", file=sys.stderr)
+    elif all(_in_vain(result, corpus) for result in results):
+        rate = f"at a learning rate of {config.learning_rate:g} the training has led to nothing better than the first weights"
+        print(f"{rate}: try another one, a lower one if the losses have exploded, in another --out", file=sys.stderr)
 
 
 def _threads(config: Config, options: Running) -> int:
@@ -295,7 +295,7 @@ class Progress:
         """There is nothing to save."""
 
 
-def _exploded(result: "TrainingResult", corpus) -> bool:
+def _in_vain(result: "TrainingResult", corpus) -> bool:
     """True if training has led nowhere: to no better chorales than the first weights, or to texts far below a guess of each token."""
     if result.test_nll is not None:
         return result.best_epoch == 0 < result.epochs

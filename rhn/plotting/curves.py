@@ -147,6 +147,8 @@ def _curves(file: Path, name: str, facts: tuple[str, ...]) -> Curves:
 
 def _advice(run: Path) -> str:
     """What to do about a training without losses; its state is in its folder, or for several seeds in the one above."""
+    if (run / "trials.csv").is_file():
+        return f"it is a study: optim-study plot {run}"
     if any((folder / "state.safetensors").is_file() for folder in (run, run.parent)):
         return "the first epoch of its training has not ended; if it was stopped, `rhn resume` continues it"
     return "it has no state to continue from; if no training runs there, train again with another --out"

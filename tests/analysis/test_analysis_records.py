@@ -106,7 +106,7 @@ def test_figure_six_shows_damage_intervals_and_the_control(table):
 
 def test_the_sentence_names_the_largest_change_up_or_down(table):
     better = replace(table, delta=np.where(np.array(table.label) == "2", -99.0, table.delta))
-    assert "of layer 2 (gates shut) changes the loss on train most, by -99 " in next(better.sentences())
+    assert "of layer 2 (gates shut) changes the loss on train by -99, the most" in next(better.sentences())
 
 
 @pytest.mark.parametrize(("low", "scale"), [(1e-3, "log"), (-2.0, "symlog"), (0.0, "symlog")])

@@ -19,8 +19,9 @@ def record():
     return Credit(loss=9.5, norms=norms, gradient_norm=2.0, **numbers)
 
 
-def test_half_of_the_gradient_is_the_first_crossing_of_shares_that_may_be_negative(record):
-    assert replace(record, lag_share=np.array([0.125, 0.376, -0.059, 0.558])).half == 1
+def test_half_of_the_gradient_is_reached_for_good_by_shares_that_may_be_negative(record):
+    assert replace(record, lag_share=np.array([0.125, 0.376, -0.059, 0.558])).half == 3
+    assert "parts of different lags cancel" in next(replace(record, lost=np.full(4, 2.2)).sentences())
 
 
 def test_the_heat_map_shows_the_norms_on_eight_decades_with_nothing_above_the_diagonal(record):

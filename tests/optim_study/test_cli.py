@@ -10,10 +10,11 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from helpers import config
 from tables import for_each, not_explained
 
 from gersgorin.recording.recording import Recording
-from optim_study import plan, shares
+from optim_study import cli_results, plan, shares
 from optim_study.cli import COMMANDS, main
 from optim_study.cli_results import BEST, STATUS, Plot
 from optim_study.presets import RunConfig, small
@@ -195,3 +196,8 @@ def test_the_best_trial_is_recorded_while_it_trains_once_more_to_the_same_bits(f
     assert reached == stored and len(recording) == 5 and recording.step[0] == 0
     assert re.match(r"built with gaussian:.*; trial \d+ of the study of seed \d+; .*; probe valid-", recording.about)
     assert run(*words, "--data", tiny_data, "--depth", 9) == 2 and "no complete trial" in capsys.readouterr().err
+
+
+def test_studies_of_one_network_with_other_settings_are_named():
+    one, longer, other = config(), config(epochs=999), config(arch="gru", epochs=999)
+    assert cli_results._different([one, other]) == [] and cli_results._different([one, longer, other]) == ["--epochs"]

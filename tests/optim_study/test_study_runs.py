@@ -6,8 +6,9 @@ import resource
 import shutil
 import signal
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from helpers import NUMPY, assert_exact, config, drive, reference, started, stoc
 from numpy_backend import NumpyBackend, NumpyTrials
 from optuna.trial import TrialState
 
+from optim_study import runner
 from optim_study.engines import ThisProcess
 from optim_study.folder import StudyFolder
 from optim_study.runner import epochs_done
@@ -232,3 +234,19 @@ def _threads(pid: int) -> int:
     with suppress(OSError):
         return int(re.search(r"Threads:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
     return 0
+
+
+def test_the_time_left_counts_from_what_was_done_before_this_command(monkeypatch):
+    study, seen = SimpleNamespace(running=True, config=SimpleNamespace(name="rhn-depth1")), []
+
+    @contextmanager
+    def bars():
+        yield lambda title: lambda done, total: seen.append((title, done, total))
+
+    done = iter([(40, 100), (70, 100)])
+    monkeypatch.setattr(runner, "progress_bars", bars)
+    monkeypatch.setattr(runner, "epochs_done", lambda study: next(done))
+    monkeypatch.setattr(runner, "POLL_SECONDS", 0)
+    with runner._displayed([study]) as watch:
+        watch(), watch()
+    assert seen == [("rhn-depth1", 0, 60), ("rhn-depth1", 30, 60)]

@@ -11,7 +11,7 @@ from tables import for_each
 
 from optim_study.protocol import OPTIMIZERS, SCHEMES, StudyConfig
 from optim_study.results import COLUMNS, Network, Row, csv_text, protocol_words, read_csv, study_about, write_csv
-from optim_study.shares import LARGER, PAPERS_BOX, REGIONS, WHOLE, region, share_table, training_shares
+from optim_study.shares import OUTSIDE, PAPERS_BOX, REGIONS, WHOLE, region, share_table, training_shares
 from rhn.errors import DataError
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
@@ -156,17 +156,17 @@ def test_regions_are_counted_by_hand(area):
     assert {key: (s.below, s.trials) for key, s in found.items()} == {
         ("rhn", WHOLE): (3, 5),
         ("rhn", PAPERS_BOX): (2, 3),
-        ("rhn", LARGER): (1, 1),
+        ("rhn", OUTSIDE): (1, 1),
         ("rhn", "orthogonal"): (0, 1),
         ("dt-rnn", WHOLE): (3, 6),
         ("dt-rnn", PAPERS_BOX): (0, 2),
-        ("dt-rnn", LARGER): (1, 2),
+        ("dt-rnn", OUTSIDE): (1, 2),
         ("dt-rnn", "orthogonal"): (2, 2),
     }
     p = {key: s.p for key, s in found.items() if s.p is not None}
-    assert set(p) == {("dt-rnn", name) for name in (WHOLE, PAPERS_BOX, LARGER, "orthogonal")}
+    assert set(p) == {("dt-rnn", name) for name in (WHOLE, PAPERS_BOX, OUTSIDE, "orthogonal")}
     assert p["dt-rnn", PAPERS_BOX] == pytest.approx(fisher_exact([[0, 2], [2, 1]]).pvalue)
     assert found["dt-rnn", PAPERS_BOX].p_holm == pytest.approx(min(1, 4 * min(p.values())))
     table = " ".join(share_table(shares).split())
     assert "dt-rnn-depth4, orthogonal sgd 7 2 0 8 8.05 2 100 % 16 to 100 % 0.3333 1" in table
-    assert (region(row(learning_rate=0.5)), region(row(learning_rate=0.5, optimizer="adam"))) == (PAPERS_BOX, LARGER)
+    assert (region(row(learning_rate=0.5)), region(row(learning_rate=0.5, optimizer="adam"))) == (PAPERS_BOX, OUTSIDE)

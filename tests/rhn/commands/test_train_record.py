@@ -42,7 +42,7 @@ def test_loss_and_gradients_are_the_probe_s(music, tmp_path):
     loss = model.nll(probe).mean()
     loss.backward()
     found = record(tmp_path / "run")
-    assert found.loss[-1] == pytest.approx(loss.item())
+    assert found.loss[-1] == pytest.approx(loss.item()) and "loss of the probe" in found.summary()
     place = found.parameters.tolist().index("cells.0.weight_hh[1]")
     assert found.gradient_norm[-1, place] == pytest.approx(model.cells[0].weight_hh.grad[1].norm().item())
 

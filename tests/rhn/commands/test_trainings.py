@@ -139,10 +139,10 @@ def test_a_training_that_diverges_in_its_first_epoch_says_so(prose, tmp_path, re
     refused(prose.command(tmp_path / "out", "--learning-rate", 1e30), "no epoch was finished before")
 
 
-def test_losses_that_explode_are_told_in_one_sentence_that_names_the_learning_rate(task, tmp_path, capsys):
+def test_a_training_that_leads_to_nothing_says_so_in_one_sentence_with_the_learning_rate(task, tmp_path, capsys):
     assert task.train(tmp_path, "--learning-rate", 50) == 0
     said = capsys.readouterr()
-    assert "exploded at a learning rate of 50: try a lower one" in said.err.splitlines()[-1]
+    assert "at a learning rate of 50 the training has led to nothing better" in said.err.splitlines()[-1]
     assert max(len(word) for word in said.out.split() if word[0].isdigit()) <= 10
 
 
