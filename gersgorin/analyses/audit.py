@@ -40,7 +40,7 @@ from rhn.plotting.figure import line_style, panels
 from rhn.utils.result import Result, rows_of, tabulated
 
 LONGEST = 1e6  # steps; a slower decay is no decay
-SHORT = 3.0  # steps; with only shorter half-lives nothing beyond about ten steps is learned
+SHORT, HALVINGS = 3.0, 10  # steps; half-lives after which a thousandth is left
 GROWTH = 1.05  # modulus from which on a state grows
 SATURATED = 0.01  # distance of a gate from 0 or 1
 ROUNDED = 2.0**-9  # distance from 1 at which a number is 1 in bfloat16
@@ -271,7 +271,8 @@ def _out_of_line(
     finite, longest = half_lives[half_lives < LONGEST], half_lives.max(initial=0.0)
     gain = output_rms / max(input_rms, 1e-300)
     if growth and longest < SHORT:
-        yield f"its longest mode half-life is {longest:.2g} steps: inputs are forgotten at once; expected {SHORT:.0f} or more"
+        left = f"after {HALVINGS * longest:.0f} steps a thousandth of an input is left, too little for longer lags"
+        yield f"its longest mode half-life is {longest:.2g} steps: {left}"
     if len(finite) >= 8 and finite.max() < 1.01 * finite.min():
         yield f"all its modes have the same half-life, {finite.max():.3g} steps; expected a spread of time scales"
     if growth > GROWTH:

@@ -30,7 +30,10 @@ VALUES = 15  # characters before the values of the summary
 CONSTANT = "that of the best constant output"
 SLOW = "Its steps take {:.2g} times as long as with torch.set_flush_denormal(True), which the trials use."
 EXPLAINED = "A kernel regression explains {:.0%} of the targets of left-out examples: the data can be learned from."
-UNEXPLAINED = "A kernel regression explains nothing of the targets of left-out examples: check that the inputs still tell them apart."
+UNEXPLAINED = (
+    "A kernel regression explains nothing of the targets of left-out examples: check that each input stands beside its own target "
+    "(order of files, sorting, windows across series) and still holds what decides it."
+)
 MOST_CAUSES = 3  # that are printed
 FINDINGS = {  # outcomes in the title of a figure
     "leaves": "learns more than a constant output",
@@ -134,13 +137,15 @@ class TrainingCheck(Result, Forecast):
     def sentences(self) -> tuple[str, ...]:
         """The causes; outcome, time, learning rates; subnormals."""
         sure = any(cause.sure for cause in self.causes)
-        next_step = CURE if self.outcome in ("stays", "explodes") and not sure and self.explained != 0 else ""
+        advised = sure or self.explained == 0 or any("gersgorin.cure" in c.remedy for c in self.causes[:MOST_CAUSES])
+        next_step = CURE if self.outcome in ("stays", "explodes") and not advised else ""
         slow = SLOW.format(self.slowed) if self.slowed else ""
         trained = (self._what(), self._when(), self._where()) if self.tried or not self.causes else (self._untried(),)
         still = motion(self.trials[0]) if self.outcome in ("leaves", "stays", "may leave") and not self.seen else ""
         own, data = self._own_losses(), EXPLAINED.format(self.explained) if self.explained else UNEXPLAINED
         data = "" if sure or self.explained is None else data
-        return tuple(filter(None, (*map(str, self.causes[:MOST_CAUSES]), *trained, own, still, data, next_step, slow)))
+        causes = map(str, self.causes[:MOST_CAUSES])
+        return tuple(filter(None, (*causes, *trained, own, self._kept_out(), still, data, next_step, slow)))
 
     @property
     def verdict(self) -> str:
@@ -153,13 +158,24 @@ class TrainingCheck(Result, Forecast):
 
     def _own_losses(self) -> str:
         """The user's losses beside those of the trial, if they are not a cause."""
-        n = min(len(self.losses), self.tried)
+        n, total = min(len(self.losses), self.tried), len(self.losses)
         if not n or any(cause.name == "own loop" for cause in self.causes):
             return ""
         theirs, ours = (
             sum(values[max(0, n - WINDOW) : n]) / min(n, WINDOW) for values in (self.losses, self.trials[0].losses)
         )
-        return f"After {counted(n, 'step')} your own loss is {theirs:.3g}, that of the trial {ours:.3g}."
+        later = f"; after {counted(total, 'step')} yours is {sum(self.losses[-WINDOW:]) / WINDOW:.3g}" * (
+            total >= n + WINDOW
+        )
+        return f"After {counted(n, 'step')} your own loss is {theirs:.3g}, that of the trial {ours:.3g}{later}."
+
+    def _kept_out(self) -> str:
+        """The last loss on held-out examples, unless it is a cause."""
+        last = self.held_out[-1] if self.held_out else None
+        if last is None or any("kept_out" in cause.evidence for cause in self.causes):
+            return ""
+        error = f" (standard error {last.error:.1g})" * math.isfinite(last.error)
+        return f"After {counted(last.step, 'step')} its loss on held-out examples is {1 - last.kept:.3g} times {CONSTANT}{error}."
 
     def _untried(self) -> str:
         if self.outcome != "stays":

@@ -186,7 +186,8 @@ LOSSES = {
 def target_loss(loss_fn: Any) -> Loss:
     """The loss of a name, or a function (output, y) -> a scalar. Raises InvalidInputError."""
     if isinstance(loss_fn, type) and issubclass(loss_fn, nn.Module):
-        raise InvalidInputError(f"loss_fn is the class {loss_fn.__name__}: did you mean nn.{loss_fn.__name__}()?")
+        name = f"nn.{loss_fn.__name__}" if hasattr(nn, loss_fn.__name__) else loss_fn.__name__
+        raise InvalidInputError(f"loss_fn is the class {loss_fn.__name__}: did you mean {name}()?")
     if callable(loss_fn):
         return loss_fn
     if loss_fn not in LOSSES:

@@ -259,6 +259,8 @@ class Training:
         """The loss of an output. Raises InvalidInputError with what it raised."""
         shapes = tuple(output.shape), tuple(y.shape)
         hint = f"give y the shape {shapes[0]}" * (output.numel() == y.numel() and shapes[0] != shapes[1])
+        if output.dim() > 2 and shapes[0][:-1] == shapes[1]:
+            hint = "if its targets are classes, give loss_fn='cross-entropy', which takes the classes last"
         hint = GAUSSIAN if isinstance(self._loss, nn.GaussianNLLLoss) else hint
         said = f"loss_fn(output, y) fails for an output {shapes[0]} and y {shapes[1]}"
         with users_code(said, hint or "constant outputs of any value are tried too: use a loss of logits"):

@@ -34,7 +34,7 @@ def said(found):
 
 def test_an_lstm_with_forget_bias_0_forgets_at_once():
     found = gersgorin.audit(lstm(0.0), torch.randn(T, M))
-    assert "inputs are forgotten at once" in said(found)
+    assert "a thousandth of an input is left" in said(found)
 
 
 def test_an_lstm_with_forget_bias_2_is_in_line():
@@ -138,7 +138,7 @@ def test_a_mamba2_without_its_initialisation_is_found():
             layer.mixer.dt_bias.fill_(1.0)
             layer.mixer.A_log.zero_()
     text = said(gersgorin.audit(model, torch.arange(T)[None] % 11))
-    assert text.count("inputs are forgotten at once") == 2
+    assert text.count("a thousandth of an input is left") == 2
 
 
 def test_a_gated_delta_net_is_measured_where_its_model_runs_in_its_own_type_only():
