@@ -18,7 +18,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 
 from gersgorin.analyses.spectra import ANGLES, SMALL
-from gersgorin.linalg.normality import numerical_radius
+from gersgorin.linalg.inclusion import numerical_radius
 from gersgorin.linalg.resolvent import pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.loading.open import Data, Network, open_run

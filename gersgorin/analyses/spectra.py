@@ -22,10 +22,9 @@ from gersgorin._validate import with_gradients
 from gersgorin.analyses.steps import gates, gradient_words, joined, measured
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
-from gersgorin.linalg.normality import departure_from_normality
 from gersgorin.linalg.outlines import discs_outline, support_corners
 from gersgorin.linalg.products import half_life, running_log_norms
-from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
+from gersgorin.linalg.spectrum import departure_from_normality, eigenvalue_conditions, one_thread
 from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, Run, shown_steps, silent

@@ -13,8 +13,8 @@ __all__, __getattr__, __dir__ = lazy_names(
             "MinimalGersgorin",
             "NumericalRange",
             "Ostrowski",
+            "numerical_radius",
         ),
-        "normality": ("departure_from_normality", "numerical_radius"),
         "products": (
             "cumulative_log_norms",
             "finite_time_exponent",
@@ -22,6 +22,6 @@ __all__, __getattr__, __dir__ = lazy_names(
             "jacobian_product",
         ),
         "resolvent": ("pseudospectrum",),
-        "spectrum": ("eigenvalue_conditions", "eigenvalues", "spectral_radius"),
+        "spectrum": ("departure_from_normality", "eigenvalue_conditions", "eigenvalues", "spectral_radius"),
     },
 )

@@ -1,4 +1,4 @@
-"""Eigenvalues, their conditions and the spectral radius of batches of matrices: one single-threaded LAPACK call a core.
+"""Eigenvalues of batches of matrices, their conditions and departure from normality: one single-threaded LAPACK call a core.
 
 No library has a batched non-symmetric eigensolver on a GPU, and two LAPACK threads on one small matrix gain at most a
 tenth on an idle machine and lose a factor of ten to three hundred on a busy one (measured at n = 64 to 830). So a batch
@@ -84,6 +84,28 @@ def spectral_radius(A: Tensor, *, workers: int | None = None) -> Tensor:
     """
     moduli = eigenvalues(A, workers=workers).abs()
     return moduli[..., 0] if A.shape[-1] else moduli.sum(-1)
+
+
+def departure_from_normality(A: Tensor, values: Tensor | None = None, *, relative: bool = False) -> Tensor:
+    """sqrt(||A||_F^2 - sum |lambda_i|^2) (P. Henrici, 1962), (...,).
+
+    A difference of squares: known to about sqrt(n eps) ||A||_F, 1e-7 in float64. values: the eigenvalues (..., n) if they are known.
+    relative: divided by ||A||_F, between 0 (normal) and 1 (nilpotent), 0 for A = 0.
+
+    Raises:
+        InvalidInputError: A is not square, not floating point, or holds NaN or infinity.
+
+    >>> departure_from_normality(torch.tensor([[1.0, 3.0], [0.0, 2.0]]))
+    tensor(3.0000)
+    """
+    A = check_square(A).detach()
+    values = eigenvalues(A) if values is None else values
+    unit = A.abs().amax((-2, -1))
+    unit = torch.where(unit > 0, unit, 1)
+    whole = torch.linalg.matrix_norm(A / unit[..., None, None])
+    normal = torch.linalg.vector_norm(values / unit[..., None], dim=-1)
+    found = ((whole - normal) * (whole + normal)).clamp(min=0).sqrt()
+    return found / torch.where(whole > 0, whole, 1) if relative else found * unit
 
 
 @contextmanager
