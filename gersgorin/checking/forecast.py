@@ -27,6 +27,7 @@ SHARE = 0.1  # of the steps that there is time for: its length
 MOST = 1.2  # trainings, with those at smaller rates after a divergence
 SLOWEST = 1e-6  # factor of the least learning rate that is tried after a divergence
 READINGS, LEAST = 15, 20  # of the clocks, in the steps that there is time for; least steps between two
+AGREE = 3  # readings in a row that decide: of many looks at a clock some are likely by chance
 LIKELY = 0.7  # probability from which on a training leaves; so did 27 of 29 (docs/results/2026-11-24-clocks.md)
 UNLIKELY, LONG = 0.1, 5000  # up to which a training stays, if it has more steps than `LONG`; else up to 1 - LIKELY
 SURELY = 0.05  # probability of leaving at which a trial ends
@@ -89,7 +90,7 @@ def forecast(
         return run_trials(loop, factors, steps=most, seconds=left, constant=constant, seed=seed, **options)
 
     def read(model: nn.Module, trial: Trial) -> bool:
-        """Read the reach; True if the clocks move and decide, and more steps would not show more."""
+        """Read the reach; True if the clocks have decided, and more steps would not show more."""
         if (reach := measure_reach(loop, model)) is not None:
             trial.reaches.append((trial.steps, reach))
         if trial.left < math.inf or trial.diverged < math.inf or loop.scheduler is not None:
@@ -97,8 +98,10 @@ def forecast(
         escape, _, probability = expected(trial, steps)
         rest = (escape - trial.steps) * loop.step_seconds
         follows = wants_more is not None and rest < end - time.monotonic()
-        return (probability < SURELY and moves(trial)) or (probability > LIKELY and not follows)
+        sides.append((probability > LIKELY and not follows) - (probability < SURELY and moves(trial)))
+        return abs(sum(sides[-AGREE:])) == AGREE
 
+    sides = list[int]()  # of each reading: 1 leaves, -1 stays, 0 open
     first = measure_reach(loop, loop.model)
     most = steps if most is None else min(most, steps)
     planned = max(1, min(most, int((end - time.monotonic()) / loop.step_seconds)))
