@@ -95,7 +95,7 @@ def forecast(
             trial.reaches.append((trial.steps, reach))
         if trial.left < math.inf or trial.diverged < math.inf or loop.scheduler is not None:
             return False
-        escape, _, probability = expected(trial, steps)
+        escape, _, probability = _read(trial, steps, scheduled=False)
         rest = (escape - trial.steps) * loop.step_seconds
         follows = wants_more is not None and rest < end - time.monotonic()
         sides.append((probability > LIKELY and not follows) - (probability < SURELY and moves(trial)))
@@ -144,8 +144,9 @@ def _read(own: Trial, steps: int, scheduled: bool) -> tuple[float, Interval, flo
     if own.left < math.inf:
         sure = own.confirmed or (own.steps >= steps and own.ratios[-1] < LEFT)
         return own.left, (own.left * math.exp(-SPREAD), own.left * math.exp(SPREAD)), SAFE if sure else HALF
-    if own.steps >= steps:
-        return math.inf, (math.inf, math.inf), 1 - SAFE
+    ended = own.steps >= steps
     if scheduled:  # the growth of the clocks follows the learning rate
-        return math.inf, (float(own.steps), math.inf), OPEN
-    return expected(own, steps)
+        return math.inf, (math.inf if ended else float(own.steps), math.inf), 1 - SAFE if ended else OPEN
+    escape, interval, probability = (math.inf, (math.inf, math.inf), 1 - SAFE) if ended else expected(own, steps)
+    later, _, double = expected(own, 2 * steps)  # in another order of the minibatches it may leave in half the time
+    return escape, interval, max(probability, double / 2) if later < math.inf else probability

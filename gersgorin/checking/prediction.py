@@ -141,7 +141,8 @@ class TrainingCheck(Result, Forecast):
         next_step = CURE if self.outcome in ("stays", "explodes") and not advised else ""
         slow = SLOW.format(self.slowed) if self.slowed else ""
         trained = (self._what(), self._when(), self._where()) if self.tried or not self.causes else (self._untried(),)
-        still = motion(self.trials[0]) if self.outcome in ("leaves", "stays", "may leave") and not self.seen else ""
+        moved = not self.seen or self.outcome == "may leave"
+        still = motion(self.trials[0]) if self.outcome in ("leaves", "stays", "may leave") and moved else ""
         own, data = self._own_losses(), EXPLAINED.format(self.explained) if self.explained else UNEXPLAINED
         data = "" if sure or self.explained is None else data
         causes = map(str, self.causes[:MOST_CAUSES])
@@ -228,7 +229,7 @@ class TrainingCheck(Result, Forecast):
         low, high = self.interval
         if math.isinf(self.escape_steps):
             if math.isinf(low) or self.outcome != "may leave":
-                return "no such fall was seen"
+                return "no such fall was seen" + " in this order of the minibatches" * (self.outcome == "may leave")
             return f"no such fall was seen (at the earliest after about {_rounded(low)} steps)"
         verb = "does so" if self.outcome.startswith("leaves") else "would do so"
         end = _rounded(high) if high <= self.steps else f"more than {self.steps:,}"
