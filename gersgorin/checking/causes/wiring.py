@@ -34,7 +34,7 @@ def unpaired_loss(case: Case) -> Iterator[Cause]:
             "unpaired loss",
             f"The loss does not change when targets are permuted among {case.count} examples (outputs {tuple(z.shape)}, y "
             f"{tuple(y.shape)}): it does not compare each output with its own target.",
-            f"Give y the shape {tuple(z.shape)}, for example by y.reshape(output.shape), and average the loss last.",
+            "Give y the shape of the outputs, for example by y.reshape(output.shape), and average over losses of single examples.",
             {"loss": own, "change": max(changes)},
             sure=True,
         )
