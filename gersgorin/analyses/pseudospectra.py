@@ -19,7 +19,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 
 from gersgorin.analyses.spectra import ANGLES, SMALL
 from gersgorin.linalg.normality import numerical_radius
-from gersgorin.linalg.resolvent import pseudospectrum
+from gersgorin.linalg.resolvent import distance_to_circle, pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.run.cell import State
@@ -31,7 +31,6 @@ from rhn.utils.result import Result, rows_of, tabulated
 
 SIDE = 101  # points along a side of the grid
 WHOLE = 128  # entries of a state up to which the grid has all of them, half of them beyond
-CIRCLE_POINTS = 181  # on the upper half of the unit circle
 CURVES = ListedColormap(colormaps["viridis"](np.linspace(0, 0.8, 256)))  # without its yellow, invisible on white paper
 LEVELS = 10  # curves at most
 CHANGE = r"$\log_{10}\,\epsilon$, the norm of a change"
@@ -50,7 +49,7 @@ class Pseudospectra(Result, kind="pseudospectra"):
     eigenvalues: np.ndarray
     """Complex, (S, N), the largest modulus first."""
     to_circle: np.ndarray
-    """The least eps whose pseudospectrum reaches the unit circle, (S,), over points on it: from above, but for rounding."""
+    """The least eps whose pseudospectrum reaches the unit circle, (S,)."""
 
     def sentences(self) -> Iterator[str]:
         """The step of which the least change moves an eigenvalue onto the unit circle."""
@@ -135,20 +134,19 @@ def pseudospectra(
     radius = float(numerical_radius(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2).max())
     half = 1.15 * max(1, radius) * np.linspace(0, 1, side // 2 + 1)
     axis = np.concatenate([-half[:0:-1], half])  # mirrors to the last bit: half of the points are then computed
-    circle = np.exp(1j * np.linspace(0, np.pi, CIRCLE_POINTS))
-    points, found = np.concatenate([(axis + 1j * axis[:, None]).ravel(), circle]), []
+    points, sigma, to_circle = axis + 1j * axis[:, None], [], []
     for k, one in enumerate(A):
-        found.append(pseudospectrum(one, points).cpu().numpy())
+        sigma.append(pseudospectrum(one, points).numpy())
+        to_circle.append(distance_to_circle(one))
         progress(k + 1, len(steps))
-    sigma, on_circle = np.split(np.stack(found), [side**2], axis=1)
     return Pseudospectra(
         title=run.label.heading,
         about=run.label.about,
         steps=np.array(steps),
         axis=axis,
-        sigma=sigma.reshape(len(steps), side, side),
+        sigma=np.stack(sigma),
         eigenvalues=eigenvalues(A).cpu().numpy(),
-        to_circle=on_circle.min(1),
+        to_circle=np.array(to_circle),
     )
 
 
