@@ -67,19 +67,26 @@ class Pseudospectra(Result, kind="pseudospectra"):
     def plot(self, ax: Axes | None = None) -> Axes:
         """The step whose eigenvalues a change moves onto the circle most easily; without axes a figure of all steps."""
         if ax is not None:
-            return self.draw(ax, int(self.to_circle.argmin()))
+            return self.draw(ax, int(self.to_circle.argmin()), labelled=True)
         count = len(self.steps)
         block = Block([partial(self.draw, k=k) for k in range(count)], max(2.5, 6 / count), count, "y", legend=True)
         bar = colour_bar(ScalarMappable(_colours(self.levels), CURVES), CHANGE, ticks=self.levels)
         return compose(title_of(self.title, "pseudospectra of single steps"), self.about, block, bar).axes[0]
 
-    def draw(self, ax: Axes, k: int) -> Axes:
+    @property
+    def finding(self) -> str:
+        """The step that `plot` draws, and the numbers on its curves."""
+        return f"step {self.steps[self.to_circle.argmin()]}, curves: log10 ε"
+
+    def draw(self, ax: Axes, k: int, *, labelled: bool = False) -> Axes:
         """The boundaries of the eps-pseudospectra of the k-th step for eps = 10^level, eigenvalues and the unit circle."""
         levels, values = self.levels, self.eigenvalues[k]
         with np.errstate(divide="ignore"):
             heights = np.maximum(np.log10(self.sigma[k]), levels[0] - 9)  # an eigenvalue on the grid has none
         if (heights >= levels[0]).any():
-            ax.contour(self.axis, self.axis, heights, levels=levels, cmap=CURVES, norm=_colours(levels), linewidths=1)
+            curves = ax.contour(self.axis, self.axis, heights, levels, cmap=CURVES, norm=_colours(levels), linewidths=1)
+            if labelled:
+                ax.clabel(curves, fontsize="xx-small", fmt="%g")
         ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label="eigenvalues")
         complex_plane(ax, self.axis[-1]).set_title(f"step {self.steps[k]}")
         return ax

@@ -150,6 +150,9 @@ def test_the_curves_are_where_the_numbers_say():
         if len(path.vertices):
             distances = np.abs(path.vertices[:, :1] + 1j * path.vertices[:, 1:] - values).min(1)
             assert distances == pytest.approx(10**level, abs=0.115)  # the width of the grid
+    one = found.plot(figure.Figure().subplots())
+    assert one.texts and {text.get_text() for text in one.texts} <= {f"{level:g}" for level in found.levels}
+    assert found.finding == "step 0, curves: log10 ε" and one.get_title() == "step 0"
     assert 2 < len(found.levels) < 15 and np.ptp(np.diff(found.levels)) < 1e-9
 
 
