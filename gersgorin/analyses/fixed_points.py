@@ -52,6 +52,7 @@ SHARP = 0.1  # of the speed: what a step of Newton's leaves near a point of no e
 FLAT = 1e-7  # |J' r| / |r| at a minimum of the speed
 BLOCK = 1 << 18  # entries of Jacobians held at once: about what a core's cache holds
 SLOW = 0.01  # of the median speed at the starts, a minimum of the speed
+SHORTER = 0.9  # of a step of Newton's, the next one at a point of any multiplicity up to 10
 STILL = 1e-7  # of the largest side of the starts' box, a step: on a line of slow points no end is a minimum
 NARROW = 1e-3  # of the largest side of the starts' box, the least that sets the unit of an entry in the search
 SETTLED, AT_ONCE = 200, 20  # steps after which a search begins from each start once more, and steps in memory
@@ -495,6 +496,8 @@ def _points_of(
     if (rows := (flat & (_norm(step(ends) - ends) > tolerance)).nonzero()[:, 0]).numel():  # minima of the scaled speed
         low, high = (corner * unit for corner in box.values())
         ends[rows], _, flat[rows] = search(step, jacobian, ends[rows], low=low, high=high, tolerance=tolerance)
+    for rows in (_norm(step(ends) - ends) <= STILL * side).nonzero()[:, 0].split(size):
+        ends[rows] = _finished(step, jacobian, ends[rows], SLOW * side)
     speeds = _norm(step(ends) - ends)
     fixed = speeds <= tolerance
     slow = ~fixed & ((flat & (speeds <= SLOW * speed_at_starts.median())) | (speeds <= STILL * side))
@@ -516,6 +519,21 @@ def _points_of(
         "is_slow": np.arange(len(points)) >= len(some[0]),
         "least_residual": float(speeds.min()),
     }
+
+
+def _finished(step, jacobian, s: Tensor, near: Tensor) -> Tensor:
+    """States (b, N) after Newton's steps, of which the first is shorter than `near` and each shorter than the last, if the speed falls.
+
+    Beside an eigenvalue 1 the search ends early: a step along a curve of slow states is accepted only if it raises no speed.
+    """
+    identity, trial, length = torch.eye(s.shape[1], dtype=s.dtype, device=s.device), s, near.expand(len(s))
+    for _ in range(ITERATIONS):
+        d, _ = torch.linalg.solve_ex(identity - jacobian(trial), step(trial) - trial)
+        shorter = _norm(d) < SHORTER * length
+        if not shorter.any():
+            break
+        trial, length = torch.where(shorter[:, None], trial + d, trial), torch.where(shorter, _norm(d), 0)
+    return torch.where((_norm(step(trial) - trial) < _norm(step(s) - s))[:, None], trial, s)
 
 
 def _kinks(jacobian: Callable[[Tensor], Tensor], points: Tensor, at: Tensor, near: Tensor | float) -> Tensor:

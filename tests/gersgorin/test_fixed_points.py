@@ -326,6 +326,13 @@ def test_a_critical_point_is_one_point_and_a_kink_has_no_kind(step, kind):
     assert ("the step has a kink" in "".join(found.sentences())) == (kind == "kink")
 
 
+def test_a_pitchfork_is_one_point_although_the_speed_is_tiny_along_a_curve_through_it():
+    toggle = lambda x, s: s + 0.1 * (2 / (1 + s.flip(-1) ** 2) - s)  # noqa: E731
+    found = fixed_points(toggle, torch.zeros(1, dtype=d), torch.tensor(np.random.default_rng(0).uniform(0, 2, (40, 2))))
+    assert found.kinds == ["neutral"] and found.lost == 0
+    np.testing.assert_allclose(found.states, [[1, 1]], atol=1e-4)
+
+
 def test_a_slow_point_is_a_minimum_of_the_speed():
     n, r = 30, np.random.default_rng(0)
     J, b = torch.tensor(2.5 * r.standard_normal((n, n)) / np.sqrt(n)), torch.tensor(r.standard_normal(n))
