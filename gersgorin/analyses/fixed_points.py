@@ -254,8 +254,8 @@ class FixedPoints(Result, kind="fixed_points"):
     def draw(self, ax: Axes) -> None:
         """Project points and starts onto the two directions in which the starts vary most.
 
-        Slow points are hollow. The label of an axis has its share of the starts' variance. A run is a line; strokes through the first
-        eight points are their modes.
+        Slow points are hollow. The label of an axis has its share of the starts' variance. A run is a line; strokes through, and
+        ellipses around, the first eight points are their modes.
         """
         axes, share = principal_axes(self.starts)
         middle, kinds = self.starts.mean(0), np.array(self._stability())
@@ -276,16 +276,20 @@ class FixedPoints(Result, kind="fixed_points"):
         ax.margins(0.08)
 
     def _draw_modes(self, ax: Axes, axes: np.ndarray, middle: np.ndarray) -> None:
-        """A stroke for each growing mode of the first eight points, and for the slowest of those that decay."""
+        """Draw each growing mode of the first eight points, and the slowest that decays: a stroke, of a complex pair an ellipse.
+
+        The ellipse is the real part of the eigenvector in all phases, through which a deviation turns.
+        """
         half, shown = STROKE * np.ptp((self.starts - middle) @ axes.T, axis=0).max(), set()
         known = np.isfinite(np.array(self.jacobians, float)).all()  # which None is not
         for k in range(len(self.states[:LISTED]) if known else 0):
             modes = self.modes(k)
             for j in range(min(self.unstable[k] + 1, len(modes.eigenvalues))):
                 kind, color = ("growing mode", RED) if j < self.unstable[k] else ("slowest decaying mode", GREEN)
-                ends = self.states[k] + half * np.outer((-1, 1), modes.right[:, j].real)
+                phases = np.pi * (np.linspace(0, 2, 60) if modes.eigenvalues[j].imag else np.arange(2))
+                curve = self.states[k] + half * np.outer(np.exp(1j * phases), modes.right[:, j]).real
                 label = None if kind in shown else kind
-                ax.plot(*((ends - middle) @ axes.T).T, color=color, linewidth=1.2, zorder=2.5, label=label)
+                ax.plot(*((curve - middle) @ axes.T).T, color=color, linewidth=1.2, zorder=2.5, label=label)
                 shown.add(kind)
 
     def draw_spectra(self, ax: Axes) -> None:

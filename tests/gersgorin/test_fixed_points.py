@@ -132,8 +132,12 @@ def test_modes_are_scipys_and_tell_how_a_deviation_goes_on():
 def test_the_figure_has_the_run_and_a_stroke_for_each_growing_and_the_slowest_decaying_mode(tmp_path):
     found = fixed_points("gru", torch.zeros(30, 88), init="uniform:0.5", hidden_size=6)
     assert found.trajectory.shape == (31, 6)
-    counts = Counter(line.get_color() for line in found.plot().lines if len(line.get_xdata()) == 2)
+    counts = Counter(line.get_color() for line in found.plot().lines if line.get_linestyle() == "-")
     assert counts[RED] == found.unstable[:8].sum() and counts[GREEN] == (found.unstable[:8] < 6).sum()
+    turn = torch.tensor([[0.9, -0.8], [0.2, 0.9]], dtype=d)  # by a complex pair: an ellipse of half axes 2 to 1
+    focus = fixed_points(lambda s: s @ turn.T, None, normal(30, 2))
+    (ellipse,) = {tuple(map(tuple, line.get_xydata())) for line in focus.plot().lines if line.get_linestyle() == "-"}
+    assert np.divide(*np.linalg.svd(ellipse - np.mean(ellipse, 0))[1]) == pytest.approx(2, rel=0.1)
     found.save(tmp_path / "points.npz")
     with pytest.raises(InvalidInputError, match="have no Jacobians"):
         gersgorin.load(tmp_path / "points.npz").modes()
