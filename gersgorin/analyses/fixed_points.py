@@ -52,6 +52,7 @@ SHARP = 0.1  # of the speed: what a step of Newton's leaves near a point of no e
 FLAT = 1e-7  # |J' r| / |r| at a minimum of the speed
 BLOCK = 1 << 18  # entries of Jacobians held at once: about what a core's cache holds
 SLOW = 0.01  # of the median speed at the starts, a minimum of the speed
+SHORTER = 0.9  # of a step of Newton's, the next one at a point of any multiplicity up to 10
 STILL = 1e-7  # of the largest side of the starts' box, a step: on a line of slow points no end is a minimum
 NARROW = 1e-3  # of the largest side of the starts' box, the least that sets the unit of an entry in the search
 SETTLED, AT_ONCE = 200, 20  # steps after which a search begins from each start once more, and steps in memory
@@ -253,8 +254,8 @@ class FixedPoints(Result, kind="fixed_points"):
     def draw(self, ax: Axes) -> None:
         """Project points and starts onto the two directions in which the starts vary most.
 
-        Slow points are hollow. The label of an axis has its share of the starts' variance. A run is a line; strokes through the first
-        eight points are their modes.
+        Slow points are hollow. The label of an axis has its share of the starts' variance. A run is a line; strokes through, and
+        ellipses around, the first eight points are their modes.
         """
         axes, share = principal_axes(self.starts)
         middle, kinds = self.starts.mean(0), np.array(self._stability())
@@ -275,16 +276,20 @@ class FixedPoints(Result, kind="fixed_points"):
         ax.margins(0.08)
 
     def _draw_modes(self, ax: Axes, axes: np.ndarray, middle: np.ndarray) -> None:
-        """A stroke for each growing mode of the first eight points, and for the slowest of those that decay."""
+        """Draw each growing mode of the first eight points, and the slowest that decays: a stroke, of a complex pair an ellipse.
+
+        The ellipse is the real part of the eigenvector in all phases, through which a deviation turns.
+        """
         half, shown = STROKE * np.ptp((self.starts - middle) @ axes.T, axis=0).max(), set()
         known = np.isfinite(np.array(self.jacobians, float)).all()  # which None is not
         for k in range(len(self.states[:LISTED]) if known else 0):
             modes = self.modes(k)
             for j in range(min(self.unstable[k] + 1, len(modes.eigenvalues))):
                 kind, color = ("growing mode", RED) if j < self.unstable[k] else ("slowest decaying mode", GREEN)
-                ends = self.states[k] + half * np.outer((-1, 1), modes.right[:, j].real)
+                phases = np.pi * (np.linspace(0, 2, 60) if modes.eigenvalues[j].imag else np.arange(2))
+                curve = self.states[k] + half * np.outer(np.exp(1j * phases), modes.right[:, j]).real
                 label = None if kind in shown else kind
-                ax.plot(*((ends - middle) @ axes.T).T, color=color, linewidth=1.2, zorder=2.5, label=label)
+                ax.plot(*((curve - middle) @ axes.T).T, color=color, linewidth=1.2, zorder=2.5, label=label)
                 shown.add(kind)
 
     def draw_spectra(self, ax: Axes) -> None:
@@ -495,6 +500,8 @@ def _points_of(
     if (rows := (flat & (_norm(step(ends) - ends) > tolerance)).nonzero()[:, 0]).numel():  # minima of the scaled speed
         low, high = (corner * unit for corner in box.values())
         ends[rows], _, flat[rows] = search(step, jacobian, ends[rows], low=low, high=high, tolerance=tolerance)
+    for rows in (_norm(step(ends) - ends) <= STILL * side).nonzero()[:, 0].split(size):
+        ends[rows] = _finished(step, jacobian, ends[rows], SLOW * side)
     speeds = _norm(step(ends) - ends)
     fixed = speeds <= tolerance
     slow = ~fixed & ((flat & (speeds <= SLOW * speed_at_starts.median())) | (speeds <= STILL * side))
@@ -516,6 +523,21 @@ def _points_of(
         "is_slow": np.arange(len(points)) >= len(some[0]),
         "least_residual": float(speeds.min()),
     }
+
+
+def _finished(step, jacobian, s: Tensor, near: Tensor) -> Tensor:
+    """States (b, N) after Newton's steps, of which the first is shorter than `near` and each shorter than the last, if the speed falls.
+
+    Beside an eigenvalue 1 the search ends early: a step along a curve of slow states is accepted only if it raises no speed.
+    """
+    identity, trial, length = torch.eye(s.shape[1], dtype=s.dtype, device=s.device), s, near.expand(len(s))
+    for _ in range(ITERATIONS):
+        d, _ = torch.linalg.solve_ex(identity - jacobian(trial), step(trial) - trial)
+        shorter = _norm(d) < SHORTER * length
+        if not shorter.any():
+            break
+        trial, length = torch.where(shorter[:, None], trial + d, trial), torch.where(shorter, _norm(d), 0)
+    return torch.where((_norm(step(trial) - trial) < _norm(step(s) - s))[:, None], trial, s)
 
 
 def _kinks(jacobian: Callable[[Tensor], Tensor], points: Tensor, at: Tensor, near: Tensor | float) -> Tensor:

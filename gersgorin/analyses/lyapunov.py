@@ -67,7 +67,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     exponents: np.ndarray
     """(k,), descending; -inf for a lost direction."""
     standard_errors: np.ndarray
-    """(k,); two of them are an interval of 95 %. Of this run only; NaN for fewer than 20 steps."""
+    """(k,), half of a 95 % interval: in a short run of few independent blocks with Student's factor, and so perhaps larger than the
+    spread of the growth of single steps. Of this run only; NaN for fewer than 20 steps."""
     curve_steps: np.ndarray
     """(C,) steps after which the running estimates stand; the last is T."""
     curve: np.ndarray
@@ -141,9 +142,9 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
             yield f"{counted(lost, 'exponent')} may be rounding, and the sum with it: a direction shrinks to nothing in a step."
 
     def table(self) -> list[dict]:
-        """One row an exponent: number, exponent, standard_error."""
+        """One row an exponent: number, exponent, margin_95 (two standard errors)."""
         numbers = range(1, 1 + len(self.exponents))
-        return rows_of(number=numbers, exponent=self.exponents, standard_error=self.standard_errors)
+        return rows_of(number=numbers, exponent=self.exponents, margin_95=2 * self.standard_errors)
 
     lines = tabulated
 
@@ -159,7 +160,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         label = drawable(", ".join(filter(None, (self.title, self.finding)))) or "one run"
         ax.errorbar(number[finite], self.exponents[finite], errors, label=label, markersize=3.5, capsize=2, **style)
         ax.axhline(0, **DASHED, linewidth=0.8)
-        bars = "" if np.isnan(self.standard_errors).all() else ", bars of two standard errors"
+        bars = "" if np.isnan(self.standard_errors).all() else ", with 95 % intervals"
         ax.set(xlabel="number of the exponent", ylabel=RATE, title=f"Mean growth rates{bars}")
         ax.set_xlim(0.5, max(0.5 + len(finite), ax.get_xlim()[1] if i else 0))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -172,7 +173,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
             ax.plot(self.curve_steps, values, linewidth=1.3, label=f"exponent {i + 1}", **shade_style(i, shown))
         ax.axhline(0, **DASHED, linewidth=0.8)
         ax.set(xlabel=time_label(self.unit, "steps counted"), ylabel=RATE)
-        ax.set_title("The leading ones, from the first steps only")
+        ax.set_title("Running means over the steps counted")
         ax.set_xlim(0, self.steps)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 

@@ -19,7 +19,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 
 from gersgorin.analyses.spectra import ANGLES, SMALL
 from gersgorin.linalg.inclusion import numerical_radius
-from gersgorin.linalg.resolvent import pseudospectrum
+from gersgorin.linalg.resolvent import distance_to_circle, pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.run.cell import State
@@ -31,7 +31,6 @@ from rhn.utils.result import Result, rows_of, tabulated
 
 SIDE = 101  # points along a side of the grid
 WHOLE = 128  # entries of a state up to which the grid has all of them, half of them beyond
-CIRCLE_POINTS = 181  # on the upper half of the unit circle
 CURVES = ListedColormap(colormaps["viridis"](np.linspace(0, 0.8, 256)))  # without its yellow, invisible on white paper
 LEVELS = 10  # curves at most
 CHANGE = r"$\log_{10}\,\epsilon$, the norm of a change"
@@ -50,7 +49,7 @@ class Pseudospectra(Result, kind="pseudospectra"):
     eigenvalues: np.ndarray
     """Complex, (S, N), the largest modulus first."""
     to_circle: np.ndarray
-    """The least eps whose pseudospectrum reaches the unit circle, (S,), over points on it: from above, but for rounding."""
+    """The least eps whose pseudospectrum reaches the unit circle, (S,)."""
 
     def sentences(self) -> Iterator[str]:
         """The step of which the least change moves an eigenvalue onto the unit circle."""
@@ -68,19 +67,26 @@ class Pseudospectra(Result, kind="pseudospectra"):
     def plot(self, ax: Axes | None = None) -> Axes:
         """The step whose eigenvalues a change moves onto the circle most easily; without axes a figure of all steps."""
         if ax is not None:
-            return self.draw(ax, int(self.to_circle.argmin()))
+            return self.draw(ax, int(self.to_circle.argmin()), labelled=True)
         count = len(self.steps)
         block = Block([partial(self.draw, k=k) for k in range(count)], max(2.5, 6 / count), count, "y", legend=True)
         bar = colour_bar(ScalarMappable(_colours(self.levels), CURVES), CHANGE, ticks=self.levels)
         return compose(title_of(self.title, "pseudospectra of single steps"), self.about, block, bar).axes[0]
 
-    def draw(self, ax: Axes, k: int) -> Axes:
+    @property
+    def finding(self) -> str:
+        """The step that `plot` draws, and the numbers on its curves."""
+        return f"step {self.steps[self.to_circle.argmin()]}, curves: log10 ε"
+
+    def draw(self, ax: Axes, k: int, *, labelled: bool = False) -> Axes:
         """The boundaries of the eps-pseudospectra of the k-th step for eps = 10^level, eigenvalues and the unit circle."""
         levels, values = self.levels, self.eigenvalues[k]
         with np.errstate(divide="ignore"):
             heights = np.maximum(np.log10(self.sigma[k]), levels[0] - 9)  # an eigenvalue on the grid has none
         if (heights >= levels[0]).any():
-            ax.contour(self.axis, self.axis, heights, levels=levels, cmap=CURVES, norm=_colours(levels), linewidths=1)
+            curves = ax.contour(self.axis, self.axis, heights, levels, cmap=CURVES, norm=_colours(levels), linewidths=1)
+            if labelled:
+                ax.clabel(curves, fontsize="xx-small", fmt="%g")
         ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label="eigenvalues")
         complex_plane(ax, self.axis[-1]).set_title(f"step {self.steps[k]}")
         return ax
@@ -135,20 +141,19 @@ def pseudospectra(
     radius = float(numerical_radius(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2).max())
     half = 1.15 * max(1, radius) * np.linspace(0, 1, side // 2 + 1)
     axis = np.concatenate([-half[:0:-1], half])  # mirrors to the last bit: half of the points are then computed
-    circle = np.exp(1j * np.linspace(0, np.pi, CIRCLE_POINTS))
-    points, found = np.concatenate([(axis + 1j * axis[:, None]).ravel(), circle]), []
+    points, sigma, to_circle = axis + 1j * axis[:, None], [], []
     for k, one in enumerate(A):
-        found.append(pseudospectrum(one, points).cpu().numpy())
+        sigma.append(pseudospectrum(one, points).numpy())
+        to_circle.append(distance_to_circle(one))
         progress(k + 1, len(steps))
-    sigma, on_circle = np.split(np.stack(found), [side**2], axis=1)
     return Pseudospectra(
         title=run.label.heading,
         about=run.label.about,
         steps=np.array(steps),
         axis=axis,
-        sigma=sigma.reshape(len(steps), side, side),
+        sigma=np.stack(sigma),
         eigenvalues=eigenvalues(A).cpu().numpy(),
-        to_circle=on_circle.min(1),
+        to_circle=np.array(to_circle),
     )
 
 

@@ -21,6 +21,8 @@ residual (B. Parlett, "The Symmetric Eigenvalue Problem", 1998, section 7.9).
 Shapes: T (n, n) complex upper triangular, z (p,) complex, vectors of all points (n, p), side by side.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -36,6 +38,12 @@ FAR = 2.0**60  # in norms of A; there |z| is sigma_min(z - A) to rounding
 TOLERANCE = 1e-6  # of 1 / sigma^2, by the residual; of sigma half of it
 STEPS = 64  # of Lanczos' method at the most; then a decomposition takes over
 ENTRIES = 2**20  # of all points' vectors at once: 16 MiB
+ANGLES = 360  # of the first grid on the unit circle
+WITHIN = 9  # angles in a bracket, with its ends
+PRECISION, SMALLEST = (
+    2.0**-11,
+    2.0**-50,
+)  # of the angle at the minimum, relative to its height: 1e-7 of that; or for rounding
 ROWS = 8  # of the triangle solved one by one; what is above them follows by a product of matrices
 
 
@@ -66,31 +74,70 @@ def pseudospectrum(A: Tensor, grid: Tensor | np.ndarray) -> Tensor:
     n, points = A.shape[-1], A.shape[:-2].numel() * z.numel()
     need = 16 * (4 * n * n + 4 * points + 8 * max(ENTRIES, 16 * n))
     check_room(need, f"a matrix of {n} and {points:,} points", "use fewer points or a smaller matrix")
-    stack = A.detach().cpu().to(torch.complex128 if A.is_complex() else torch.float64).reshape(-1, *A.shape[-2:])
     with one_thread():
-        values = [smallest_singular_values(one, z.flatten()) for one in stack]
+        values = [Resolvent(one).smallest_singular_values(z.flatten()) for one in A.reshape(-1, *A.shape[-2:])]
     shape = (*A.shape[:-2], *z.shape)
     return torch.stack(values).reshape(shape) if values else z.real.new_empty(shape)
 
 
-def smallest_singular_values(A: Tensor, z: Tensor) -> Tensor:
-    """sigma_min(z_k - A), (p,) float64, for one checked float64 matrix A (n, n), real or complex, and points z (p,) complex128."""
-    from scipy.linalg import schur  # loads in a fifth of a second, and few need it
+class Resolvent:
+    """The smallest singular values of z - A at points z, for one finite matrix A (n, n), real or complex, by its Schur form."""
 
-    size = float(A.abs().sum(-1).max())
-    found = z.abs()
-    near = found <= FAR * size  # for farther points A is zero to rounding
-    if not (size > 0 and near.any()):
+    def __init__(self, A: Tensor):
+        from scipy.linalg import schur  # loads in a fifth of a second, and few need it
+
+        self.real = not A.is_complex()
+        A = A.detach().cpu().to(torch.float64 if self.real else torch.complex128)
+        self.size = float(A.abs().sum(-1).max())
+        self.scale = binary_scale(self.size) if self.size > 0 else 1.0
+        self.triangle = torch.from_numpy(np.ascontiguousarray(schur((A / self.scale).numpy(), output="complex")[0]))
+
+    def smallest_singular_values(self, z: Tensor) -> Tensor:
+        """sigma_min(z_k - A), (p,) float64, for points z (p,) complex128."""
+        found = z.abs()
+        near = found <= FAR * self.size  # for farther points A is zero to rounding
+        if not (self.size > 0 and near.any()):
+            return found
+        points, where = z[near], slice(None)
+        if self.real:  # mirrored points have one value
+            folded = torch.view_as_real(torch.complex(points.real, points.imag.abs()))
+            folded, where = torch.unique(folded, dim=0, return_inverse=True)
+            points = torch.view_as_complex(folded)
+        parts = (points / self.scale).split(max(16, ENTRIES // len(self.triangle)))
+        found[near] = self.scale * torch.cat([_by_lanczos(self.triangle, part) for part in parts])[where]
         return found
-    scale, points = binary_scale(size), z[near]
-    where = slice(None)
-    if not A.is_complex():  # mirrored points have one value
-        folded = torch.view_as_real(torch.complex(points.real, points.imag.abs()))
-        folded, where = torch.unique(folded, dim=0, return_inverse=True)
-        points = torch.view_as_complex(folded)
-    triangle = torch.from_numpy(np.ascontiguousarray(schur((A / scale).numpy(), output="complex")[0]))
-    parts = (points / scale).split(max(16, ENTRIES // len(A)))
-    found[near] = scale * torch.cat([_by_lanczos(triangle, part) for part in parts])[where]
+
+    def on_circle(self, angles: Tensor) -> Tensor:
+        """sigma_min(z - A) at points of the unit circle by their angles, of any shape."""
+        points = torch.polar(torch.ones_like(angles), angles)
+        return self.smallest_singular_values(points.flatten()).reshape(angles.shape)
+
+
+@one_thread()
+def distance_to_circle(A: Tensor) -> float:
+    """The least norm of a change of a finite matrix A that puts an eigenvalue on the unit circle: the least sigma_min(z - A) there.
+
+    Local minima of a grid of angles are refined. So are the angles of eigenvalues nearer to the circle than the spacing of the grid,
+    which may miss them. sigma_min changes by no more than z does, so that most brackets cannot hold the least value and are left out.
+
+    >>> round(distance_to_circle(torch.diag(torch.tensor([0.5, -0.875]))), 9)
+    0.125
+    """
+    resolvent, spacing = Resolvent(A), 2 * math.pi / ANGLES
+    angles = spacing * torch.arange(-ANGLES // 2, ANGLES // 2, dtype=torch.float64, device="cpu")
+    heights = resolvent.on_circle(angles)
+    found, low = float(heights.min()), (heights <= heights.roll(1)) & (heights <= heights.roll(-1))
+    eigenvalues = resolvent.scale * resolvent.triangle.diagonal()
+    near = (1 - eigenvalues.abs()).abs() < spacing
+    middles = torch.cat([angles[low], eigenvalues[near].angle()])
+    middles = (middles.abs() if resolvent.real else middles).round(decimals=12).unique()
+    while len(middles) and spacing > SMALLEST:
+        angles = middles[:, None] + spacing * torch.linspace(-1, 1, WITHIN, dtype=torch.float64, device="cpu")
+        spacing *= 2 / (WITHIN - 1)
+        least, place = resolvent.on_circle(angles).min(1)
+        found = min(found, float(least.min()))
+        unsettled = (least - spacing < found) & (spacing > PRECISION * least)
+        middles = angles.gather(1, place[:, None])[unsettled, 0]
     return found
 
 

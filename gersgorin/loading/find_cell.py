@@ -77,13 +77,20 @@ def is_step(network) -> TypeGuard[nn.Module | Step]:
     return _takes(network, 2) and not (inside and _takes(network, 1))
 
 
-def _takes(module: nn.Module, arguments: int) -> bool:
-    """True for a module whose forward takes this number of arguments."""
+def _takes(module: Callable, arguments: int) -> bool:
+    """True for a function, or a module whose forward, takes this number of arguments."""
     try:
-        inspect.signature(module.forward).bind(*range(arguments))
+        inspect.signature(getattr(module, "forward", module)).bind(*range(arguments))
     except (TypeError, ValueError):
         return False
     return True
+
+
+def step_hint(module: Callable) -> str:
+    """What is expected instead of a step, for the error of a module that is called with one input; "" for any other module."""
+    if not _takes(module, 2) or _takes(module, 1):
+        return ""
+    return "this is a step f(x, state): expected a module or function from a whole sequence to its outputs"
 
 
 class Watched:

@@ -26,7 +26,10 @@ class NewOrTrained:
     checkpoint: Path | None = option(
         None, "Trained weights: a file or the folder of a run. With --module: its state_dict.", metavar="FILE"
     )
-    module: str | None = option(None, "Your module, package.module:factory: a step, or its first recurrent cell.")
+    module: str | None = option(
+        None,
+        "Your module, package.module:factory: a step (not for memory, audit, credit, plateau), or its first recurrent cell.",
+    )
     submodule: str | None = option(None, "Part of --module with the cell, such as encoder.rnn.")
 
     layer = None  # the first cell, without the option of `NetworkOptions`

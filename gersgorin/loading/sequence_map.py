@@ -22,7 +22,7 @@ from gersgorin._validate import (
     users_code,
     with_gradients,
 )
-from gersgorin.loading.find_cell import is_hand_written, part_of, run_by_equations
+from gersgorin.loading.find_cell import is_hand_written, part_of, run_by_equations, step_hint
 from gersgorin.loading.one_sequence import layouts, one_sequence, without_batch
 from gersgorin.run.autodiff import BLOCK, vjps
 from gersgorin.run.cell import name_of
@@ -58,7 +58,9 @@ class SequenceMap:
         submodule: str | None = None,
     ):
         if not callable(module):
-            raise InvalidInputError(f"expected a torch module or a function of x, got {type(module).__name__}")
+            raise InvalidInputError(
+                f"expected a torch module or a function of a whole sequence, got {type(module).__name__}"
+            )
         self.name, self._submodule = name_of(module), submodule
         x, module = one_sequence(x), module if isinstance(module, nn.Module) else Function(module)
         if isinstance(module, nn.RNNCellBase) or is_hand_written(module):
@@ -85,7 +87,7 @@ class SequenceMap:
                 break
         if not found:
             failure, given = errors[0]
-            with users_code(f"{self.name} does not run on x {tuple(given.shape)} on {given.device}"):
+            with users_code(f"{self.name} does not run on x {tuple(given.shape)} on {given.device}", step_hint(module)):
                 raise failure
         vars(self).update(found[0])
 

@@ -29,7 +29,7 @@ from torch.optim import Optimizer
 
 from gersgorin._validate import check_weights, copied, random_numbers_kept, uncompiled, users_code, with_gradients
 from gersgorin.checking.causes.cause import prevented
-from gersgorin.loading.find_cell import model_label
+from gersgorin.loading.find_cell import model_label, step_hint
 from gersgorin.run.run import Label
 from gersgorin.training.activation import Activation, last_activation, states_of
 from gersgorin.training.frames import next_frames
@@ -219,7 +219,9 @@ class Training:
         shapes = ", ".join(str(tuple(value.shape)) for value in (*in_order, *by_name.values()))
         training = getattr(model, "training", True)  # cuDNN's recurrences have no gradient in evaluation mode
         with (
-            users_code(f"the model does not run on x of shape {shapes}"),
+            users_code(
+                f"the model does not run on x of shape {shapes}", step_hint(model) if isinstance(x, Tensor) else ""
+            ),
             nullcontext() if training else torch.backends.cudnn.flags(enabled=False),
         ):
             output = self.predict(model(*in_order, **by_name))

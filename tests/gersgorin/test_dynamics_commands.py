@@ -11,9 +11,10 @@ from matplotlib import figure
 from examples.paper.claims import Linear
 from gersgorin import eigenvalues, fixed_points, lyapunov, temporal_jacobian, trajectory
 from gersgorin.analyses.fixed_points import FixedPoints, principal_axes
-from gersgorin.analyses.pseudospectra import CIRCLE_POINTS, pseudospectra
+from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.cli.main import main
 from gersgorin.linalg import numerical_radius, pseudospectrum
+from gersgorin.linalg.resolvent import distance_to_circle
 from gersgorin.loading.open import open_run
 from rhn.cells import LSTM, RNN
 from rhn.data import chorale
@@ -132,11 +133,9 @@ def test_pseudospectra_are_those_of_the_shown_steps():
     assert found.steps.tolist() == [0, 2, 4, 6] and told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     z = found.axis + 1j * found.axis[:, None]
     assert np.array_equal(found.axis, -found.axis[::-1]) and found.axis[-1] > float(numerical_radius(A[::2]).max())
-    circle = np.exp(1j * np.linspace(0, 2 * np.pi, 10001))
-    spacing = np.pi / (CIRCLE_POINTS - 1)  # the least singular value changes by no more than the point does
     for k, step in enumerate(found.steps):
         np.testing.assert_allclose(found.sigma[k], pseudospectrum(A[step], z), rtol=1e-5, atol=1e-12)
-        assert found.to_circle[k] == pytest.approx(float(pseudospectrum(A[step], circle).min()), abs=2 * spacing)
+        assert found.to_circle[k] == pytest.approx(distance_to_circle(A[step]))
         np.testing.assert_allclose(found.eigenvalues[k], eigenvalues(A[step]), rtol=1e-10)
 
 
@@ -151,6 +150,9 @@ def test_the_curves_are_where_the_numbers_say():
         if len(path.vertices):
             distances = np.abs(path.vertices[:, :1] + 1j * path.vertices[:, 1:] - values).min(1)
             assert distances == pytest.approx(10**level, abs=0.115)  # the width of the grid
+    one = found.plot(figure.Figure().subplots())
+    assert one.texts and {text.get_text() for text in one.texts} <= {f"{level:g}" for level in found.levels}
+    assert found.finding == "step 0, curves: log10 ε" and one.get_title() == "step 0"
     assert 2 < len(found.levels) < 15 and np.ptp(np.diff(found.levels)) < 1e-9
 
 

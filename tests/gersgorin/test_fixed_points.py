@@ -132,8 +132,12 @@ def test_modes_are_scipys_and_tell_how_a_deviation_goes_on():
 def test_the_figure_has_the_run_and_a_stroke_for_each_growing_and_the_slowest_decaying_mode(tmp_path):
     found = fixed_points("gru", torch.zeros(30, 88), init="uniform:0.5", hidden_size=6)
     assert found.trajectory.shape == (31, 6)
-    counts = Counter(line.get_color() for line in found.plot().lines if len(line.get_xdata()) == 2)
+    counts = Counter(line.get_color() for line in found.plot().lines if line.get_linestyle() == "-")
     assert counts[RED] == found.unstable[:8].sum() and counts[GREEN] == (found.unstable[:8] < 6).sum()
+    turn = torch.tensor([[0.9, -0.8], [0.2, 0.9]], dtype=d)  # by a complex pair: an ellipse of half axes 2 to 1
+    focus = fixed_points(lambda s: s @ turn.T, None, normal(30, 2))
+    (ellipse,) = {tuple(map(tuple, line.get_xydata())) for line in focus.plot().lines if line.get_linestyle() == "-"}
+    assert np.divide(*np.linalg.svd(ellipse - np.mean(ellipse, 0))[1]) == pytest.approx(2, rel=0.1)
     found.save(tmp_path / "points.npz")
     with pytest.raises(InvalidInputError, match="have no Jacobians"):
         gersgorin.load(tmp_path / "points.npz").modes()
@@ -324,6 +328,13 @@ def test_a_critical_point_is_one_point_and_a_kink_has_no_kind(step, kind):
     found = fixed_points(step, starts=torch.linspace(-2, 2, 50, dtype=d)[:, None])
     assert found.kinds == [kind] and found.lost == 0
     assert ("the step has a kink" in "".join(found.sentences())) == (kind == "kink")
+
+
+def test_a_pitchfork_is_one_point_although_the_speed_is_tiny_along_a_curve_through_it():
+    toggle = lambda x, s: s + 0.1 * (2 / (1 + s.flip(-1) ** 2) - s)  # noqa: E731
+    found = fixed_points(toggle, torch.zeros(1, dtype=d), torch.tensor(np.random.default_rng(0).uniform(0, 2, (40, 2))))
+    assert found.kinds == ["neutral"] and found.lost == 0
+    np.testing.assert_allclose(found.states, [[1, 1]], atol=1e-4)
 
 
 def test_a_slow_point_is_a_minimum_of_the_speed():

@@ -187,6 +187,7 @@ WRONG = {
         torch.zeros(T, 1, M),
         "expected one output for each step",
     ),
+    "a step": (lambda x, s: s + x, torch.zeros(T, M), "a step f(x, state): expected a module or function from a whole"),
     "no gradient": (lambda x: x.detach(), torch.zeros(T, M), "have no gradient in its inputs"),
 }
 

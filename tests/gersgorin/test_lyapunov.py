@@ -113,7 +113,8 @@ def test_a_run_too_short_says_nothing_of_its_errors(steps, told):
     found = lyapunov(lambda x, s: x.exp() * s, x, s0=torch.zeros(1, dtype=d))
     assert np.isfinite(found.standard_errors).all() == told == ("+-" in found.summary())
     assert told != ("too short a run for standard errors" in found.summary())
-    assert told == ("standard errors" in found.plot().get_title("left").replace("\n", " "))
+    np.testing.assert_equal(found.table()[0]["margin_95"], 2 * found.standard_errors[0])
+    assert told == ("95 % intervals" in found.plot().get_title("left").replace("\n", " "))
 
 
 def test_standard_errors_count_what_has_not_settled():

@@ -8,6 +8,7 @@ import scipy.linalg
 import torch
 from hypothesis import given
 from matrices import MATRICES, REAL_MATRICES, grcar, jordan, square_matrices
+from scipy.optimize import minimize_scalar
 from tables import for_each
 
 from gersgorin.linalg import (
@@ -72,6 +73,23 @@ def test_shapes_batches_and_types_of_a_grid():
     assert found.shape == (2, 3, 5, 6) and found.dtype == torch.float64
     assert torch.allclose(found[1, 2], pseudospectrum(A[1, 2].double(), z.numpy()))
     assert pseudospectrum(A, np.zeros((0, 3))).shape == (2, 3, 0, 3)
+
+
+@pytest.mark.parametrize("n", [2, 7, 60])
+def test_the_distance_to_the_circle_is_the_least_over_all_angles(n):
+    """The reference: a bounded search around each low point of 300 angles and those of the eigenvalues."""
+    G, turn = rng.standard_normal((n, n)) / n**0.5, np.linalg.qr(rng.standard_normal((n, n)))[0]
+    similar = np.eye(n) + 2 * np.triu(G, 1)
+    skewed = similar @ (0.999 * turn) @ np.linalg.inv(similar)
+    for A in (0.999 * turn, (1 - 1e-5) * turn, 0.9 * G, 2 * G, skewed, 0.98 * np.eye(n) + 0.05 * G, G + 1j * turn):
+        angles = np.unique(np.append(np.linspace(-np.pi, np.pi, 300), np.angle(np.linalg.eigvals(A))))
+        height = lambda t, a, A=A: scipy.linalg.svdvals(np.exp(1j * (a + t)) * np.eye(n) - A)[-1]  # noqa: E731
+        values = np.array([height(0, a) for a in angles])
+        least = values.min()
+        for before, a, after in np.lib.stride_tricks.sliding_window_view(angles, 3)[values[1:-1] < values.min() + 0.01]:
+            sides = {"bounds": (before - a, after - a), "options": {"xatol": 1e-10}}
+            least = min(least, minimize_scalar(height, args=(a,), **sides).fun)
+        assert resolvent.distance_to_circle(torch.from_numpy(A)) == pytest.approx(least, rel=1e-6)
 
 
 @for_each("name", CASES)
