@@ -40,10 +40,8 @@ STEPS = 64  # of Lanczos' method at the most; then a decomposition takes over
 ENTRIES = 2**20  # of all points' vectors at once: 16 MiB
 ANGLES = 360  # of the first grid on the unit circle
 WITHIN = 9  # angles in a bracket, with its ends
-PRECISION, SMALLEST = (
-    2.0**-11,
-    2.0**-50,
-)  # of the angle at the minimum, relative to its height: 1e-7 of that; or for rounding
+PRECISION = 2.0**-11  # of the angle at a minimum, relative to its height, which is then known to 1e-7
+SMALLEST = 2.0**-50  # difference of angles, by rounding
 ROWS = 8  # of the triangle solved one by one; what is above them follows by a product of matrices
 
 
