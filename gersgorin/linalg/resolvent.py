@@ -73,7 +73,7 @@ def pseudospectrum(A: Tensor, grid: Tensor | np.ndarray) -> Tensor:
     need = 16 * (4 * n * n + 4 * points + 8 * max(ENTRIES, 16 * n))
     check_room(need, f"a matrix of {n} and {points:,} points", "use fewer points or a smaller matrix")
     with one_thread():
-        values = [Resolvent(one).smallest_singular_values(z.flatten()) for one in A.reshape(-1, *A.shape[-2:])]
+        values = [Resolvent(one).smallest_singular_values(z) for one in A.reshape(-1, *A.shape[-2:])]
     shape = (*A.shape[:-2], *z.shape)
     return torch.stack(values).reshape(shape) if values else z.real.new_empty(shape)
 
@@ -91,7 +91,7 @@ class Resolvent:
         self.triangle = torch.from_numpy(np.ascontiguousarray(schur((A / self.scale).numpy(), output="complex")[0]))
 
     def smallest_singular_values(self, z: Tensor) -> Tensor:
-        """sigma_min(z_k - A), (p,) float64, for points z (p,) complex128."""
+        """sigma_min(z - A), float64, at points z of any shape, complex128."""
         found = z.abs()
         near = found <= FAR * self.size  # for farther points A is zero to rounding
         if not (self.size > 0 and near.any()):
@@ -104,11 +104,6 @@ class Resolvent:
         parts = (points / self.scale).split(max(16, ENTRIES // len(self.triangle)))
         found[near] = self.scale * torch.cat([_by_lanczos(self.triangle, part) for part in parts])[where]
         return found
-
-    def on_circle(self, angles: Tensor) -> Tensor:
-        """sigma_min(z - A) at points of the unit circle by their angles, of any shape."""
-        points = torch.polar(torch.ones_like(angles), angles)
-        return self.smallest_singular_values(points.flatten()).reshape(angles.shape)
 
 
 @one_thread()
@@ -123,7 +118,7 @@ def distance_to_circle(A: Tensor) -> float:
     """
     resolvent, spacing = Resolvent(A), 2 * math.pi / ANGLES
     angles = spacing * torch.arange(-ANGLES // 2, ANGLES // 2, dtype=torch.float64, device="cpu")
-    heights = resolvent.on_circle(angles)
+    heights = resolvent.smallest_singular_values(torch.exp(1j * angles))
     found, low = float(heights.min()), (heights <= heights.roll(1)) & (heights <= heights.roll(-1))
     eigenvalues = resolvent.scale * resolvent.triangle.diagonal()
     near = (1 - eigenvalues.abs()).abs() < spacing
@@ -132,7 +127,7 @@ def distance_to_circle(A: Tensor) -> float:
     while len(middles) and spacing > SMALLEST:
         angles = middles[:, None] + spacing * torch.linspace(-1, 1, WITHIN, dtype=torch.float64, device="cpu")
         spacing *= 2 / (WITHIN - 1)
-        least, place = resolvent.on_circle(angles).min(1)
+        least, place = resolvent.smallest_singular_values(torch.exp(1j * angles)).min(1)
         found = min(found, float(least.min()))
         unsettled = (least - spacing < found) & (spacing > PRECISION * least)
         middles = angles.gather(1, place[:, None])[unsettled, 0]
