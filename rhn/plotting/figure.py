@@ -35,7 +35,13 @@ LEAST = 2.0  # inches of a panel, at letters of 9 points: what does not fit goes
 SQUEEZED = 0.8  # of the height of panels, at least, to fit on a page; on a slide their height for letters of 9 points
 MOST_DESCRIBED = 4  # results, whose descriptions stand at the foot if they differ
 LONGEST = 0.3  # of a panel's width, a name at the end of a curve
-FEW = 3  # decades, on which a log axis has numbers also between powers
+LINEAR = 0.35  # decades, on which a log axis has ticks of even distance in value
+ROUND = (
+    (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8),
+    (1, 1.5, 2, 3, 5, 7),
+    (1, 2, 5),
+    (1, 3),
+)  # first digits of ticks of a log axis
 
 
 class Shown(Figure):
@@ -175,6 +181,8 @@ def fix_number_of_ticks(ax: Axes) -> None:
     """Have as many ticks as fit on the present axes: else the layout, which depends on their labels, would change them again."""
     for axis, share in ((ax.xaxis, 0.6), (ax.yaxis, 1)):  # long numbers are wide, not high
         locator, room = axis.get_major_locator(), axis.get_tick_space()
+        if isinstance(locator, LogTicks):
+            locator.set_params(numticks=max(1, round(1.4 * share * room)))
         if isinstance(locator, ticker.MaxNLocator):
             most = round(np.clip(share * room, 1, 9))
             locator.set_params(nbins=most, min_n_ticks=min(most, 2))  # one number alone is no scale
@@ -268,13 +276,26 @@ def plain_ticks(ax: Axes) -> None:
     for axis in (ax.xaxis, ax.yaxis):
         format_, largest = axis.get_major_formatter(), max(np.abs(axis.get_view_interval()))
         if isinstance(format_, ticker.LogFormatter):
-            decades = np.log10(np.divide(*axis.get_view_interval()[::-1]))
-            if decades < FEW:
-                axis.set_major_locator(ticker.MaxNLocator(7) if decades < 1 else ticker.LogLocator(subs=(1, 3)))
+            axis.set_major_locator(LogTicks(numticks=7))
             axis.set_major_formatter(LogNumbers(minor_thresholds=(np.inf, np.inf)))
-            axis.set_minor_formatter(ticker.NullFormatter())
+            axis.set_minor_locator(ticker.NullLocator())
         elif isinstance(format_, ticker.ScalarFormatter) and not 1e-3 <= largest < 1e5:
             axis.set_major_formatter("{x:.3g}")
+
+
+class LogTicks(ticker.LogLocator):
+    """At most `numticks` ticks of even spacing on a log axis, and more if they are uneven, at round numbers."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        (low, high), most = np.log10(sorted((vmin, vmax))), self.numticks or 7
+        if high - low < LINEAR:
+            return ticker.MaxNLocator(min(9, int(most)), steps=(1, 2, 5, 10)).tick_values(vmin, vmax)
+        least = (high - low) / most if high - low > 2 else min(0.47, (high - low) / most)  # never one number alone
+        for numbers in ROUND:
+            if np.diff(np.log10(numbers), append=1).min() >= least:
+                return np.outer(10.0 ** np.arange(np.floor(low), np.ceil(high) + 1), numbers).ravel().tolist()
+        step = max(1, min(np.ceil(least), np.floor((high - low) / 2)))
+        return (10.0 ** np.arange(step * np.floor(low / step), high + step, step)).tolist()
 
 
 class LogNumbers(ticker.LogFormatterSciNotation):
