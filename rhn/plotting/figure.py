@@ -32,7 +32,6 @@ DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # 7 and 4: th
 DECADES = 8  # of a heat map's scale
 WIDTH = 8.0  # inches, of a figure of several panels
 LEAST = 2.0  # inches of a panel, at letters of 9 points: what does not fit goes into the next row
-SQUEEZED = 0.8  # of the height of panels, at least, to fit on a page; on a slide their height for letters of 9 points
 MOST_DESCRIBED = 4  # results, whose descriptions stand at the foot if they differ
 LONGEST = 0.3  # of a panel's width, a name at the end of a curve
 LINEAR = 0.35  # decades, on which a log axis has ticks of even distance in value
@@ -76,22 +75,24 @@ class Block:
     legend: bool = False
     """One legend of all panels above them; else each panel names its curves at their ends, or in its own legend."""
 
-    def rows(self, width: float, inches: float) -> tuple[list[list[int]], list[float]]:
-        """The panels of each row, and all heights with the legend's, in a figure of these inches that is `width` wide by itself."""
+    def rows(self, width: float, inches: float, more: int) -> tuple[list[list[int]], list[float]]:
+        """The panels of each row, and all heights with the legend's, in a figure of these inches that is `width` wide by itself.
+
+        more: columns beyond the usual ones, if they fit.
+        """
         fitting = max(1, int(inches / (LEAST * rcParams["font.size"] / 9)))
-        columns = min(max(self.columns, math.ceil(self.columns * inches / width)), fitting)
+        columns = min(max(self.columns, math.ceil(self.columns * inches / width)) + more, fitting)
         count = -(-len(self.draws) // columns)
-        rows = [row.tolist() for row in np.array_split(range(len(self.draws)), count)]
+        length = -(-len(self.draws) // count)
+        rows = [[*range(len(self.draws))][k * length : (k + 1) * length] for k in range(count)]
         wider = inches / len(rows[0]) / (width / min(self.columns, len(self.draws)))
         height = self.height * float(np.clip(wider, 0.75, 1.1)) * max(1.0, rcParams["font.size"] / 9)
         return rows, [0.01] * self.legend + [height] * count
 
     def draw(self, figure: Figure, grid: GridSpec, top: int, rows: list[list[int]]) -> list[Axes]:
         """Draw the rows into a grid from this row on, and the legend above them; returns axes whose curves have no names yet."""
-        axes: list[Axes] = []
+        axes, span = list[Axes](), grid.ncols // len(rows[0])  # of all rows: equal lengths mean equal times
         for k, row in enumerate(rows, top + self.legend):
-            one_scale = bool(axes) and axes[0].get_aspect() == 1  # then a short row is not widened
-            span = grid.ncols // len(rows[0] if one_scale else row)
             for place, panel in enumerate(row):
                 shared = {f"share{axis}": axes[0] for axis in self.shared if axes}
                 ax = figure.add_subplot(grid[k, place * span : (place + 1) * span], axes_class=ShownAxes, **shared)
@@ -100,14 +101,14 @@ class Block:
                 width = figure.get_figwidth() * span / grid.ncols - 0.8
                 ax.set_title(folded(ax.get_title("left"), width, rcParams["font.size"]), loc="left")
                 axes.append(ax)
-                if "x" in self.shared and row is not rows[-1]:
+                if "x" in self.shared and panel + len(rows[0]) < len(self.draws):
                     ax.tick_params(labelbottom=False)
                 if "y" in self.shared and place:
                     ax.tick_params(labelleft=False)
                 if place and ax.get_ylabel() == axes[-place - 1].get_ylabel():
                     ax.set_ylabel("")
         if len({ax.get_xlabel() for ax in axes}) == 1:
-            for ax in axes[: -len(rows[-1])]:
+            for ax in axes[: -len(rows[0])]:  # those below which another stands
                 ax.set_xlabel("")
         if self.legend:
             above = figure.add_subplot(grid[top, :])
@@ -116,14 +117,20 @@ class Block:
         return [] if self.legend else axes
 
 
-def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Shown:
+def compose(title: str, about: str, *blocks: Block, width: float = WIDTH, squeezed: float = 0.8) -> Shown:
     """Draw blocks of panels below each other on one grid: all have the same left and right edges.
 
-    title: what the figure shows, in a sentence; about: the origin of network and data; width: in inches, see `our_style`.
+    Args:
+        title: what the figure shows, in a sentence.
+        about: the origin of network and data.
+        width: in inches, see `our_style`.
+        squeezed: least part of the panels' height, to fit on a page; on a slide of their height for letters of 9 points.
     """
     inches = sized(width)
-    parts = [block.rows(width, inches) for block in blocks]
-    heights = [height for _, each in parts for height in each]
+    for more in range(3):  # columns, until the rows fit
+        parts = [block.rows(width, inches, more) for block in blocks]
+        if sum(heights := [height for _, each in parts for height in each]) < highest():
+            break
     figure = Shown(figsize=(inches, 1), layout="constrained")
     titled(figure, title, about)
     lines = 2 + figure.get_suptitle().count("\n") + figure.get_supxlabel().count("\n")
@@ -133,11 +140,11 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
     for block, (rows, each) in zip(blocks, parts, strict=True):
         unnamed += block.draw(figure, grid, top, rows)
         top += len(each)
-    set_height(figure, height)
+    set_height(figure, height, squeezed)
     laid_out(figure)
     for ax in unnamed:
         name_curves(ax)
-    set_height(figure, height)
+    set_height(figure, height, squeezed)
     for _ in range(5):  # the layout depends on the labels, and they on the layout
         for ax in laid_out(figure).axes:
             for axis, pixels in ((ax.xaxis, ax.bbox.width), (ax.yaxis, ax.bbox.height)):
@@ -147,11 +154,10 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
     return figure
 
 
-def set_height(figure: Figure, height: float) -> None:
-    """Make a figure as high as its panels with what stands above them, or as its page or slide if the panels fit in SQUEEZED of it."""
-    whole, most = height + _above(figure), highest()
-    least = height * SQUEEZED / max(1.0, rcParams["font.size"] / 9)
-    figure.set_figheight(min(whole, most) if whole - height + least <= most else whole)
+def set_height(figure: Figure, height: float, squeezed: float) -> None:
+    """Make a figure as high as its panels with what stands above them; if they fit in this part of it, as its page or slide."""
+    above, least = _above(figure), squeezed * height / max(1.0, rcParams["font.size"] / 9)
+    figure.set_figheight(min(above + height, highest()) if above + least <= highest() else above + height)
 
 
 def _above(figure: Figure) -> float:
@@ -294,8 +300,9 @@ class LogTicks(ticker.LogLocator):
         for numbers in ROUND:
             if np.diff(np.log10(numbers), append=1).min() >= least:
                 return np.outer(10.0 ** np.arange(np.floor(low), np.ceil(high) + 1), numbers).ravel().tolist()
-        step = max(1, min(np.ceil(least), np.floor((high - low) / 2)))
-        return (10.0 ** np.arange(step * np.floor(low / step), high + step, step)).tolist()
+        first = np.ceil(low)
+        step = max(1, min(np.ceil(1.4 * least), np.floor(high) - first))  # exponents are high
+        return (10.0 ** np.arange(first - step, high + step, step)).tolist()
 
 
 class LogNumbers(ticker.LogFormatterSciNotation):
