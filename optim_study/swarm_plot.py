@@ -90,8 +90,8 @@ def _draw_columns(columns: Sequence[tuple[Network, list[Row]]], loss: Objective,
     for k, (network, trials) in enumerate(columns):
         _draw_column(ax, k, trials, loss, COLORS.get(network.arch, "black"))
         best, trained = min(row.loss(loss) for row in trials), sum(row.loss(loss) < below for row in trials)
-        least = f"best {best:{'.2f' if best >= 0.01 else '.2g'}}"
-        words = [*network.title.split(", "), least, f"{trained} of {len(trials)}", "trained"]
+        least = f"{best:{'.2f' if best >= 0.01 else '.2g'}}"
+        words = [*network.title.split(", "), "best", least, f"{trained} of {len(trials)}", "trained"]
         names.append("\n".join(folded(drawable(word), 0.9 * inches, rcParams["xtick.labelsize"]) for word in words))
     ax.set_xticks(range(len(columns)), names)
     ax.set(xlim=(-0.5, len(columns) - 0.5), ylabel=LABELS[loss])
@@ -105,14 +105,9 @@ def _draw_column(ax: Axes, k: int, trials: Sequence[Row], loss: Objective, color
     losses = [row.loss(loss) for row in trials]
     if k % 2:
         ax.axvspan(k - 0.5, k + 0.5, color="0.965", linewidth=0, zorder=0)
-    style = {
-        "size": rcParams["font.size"] / 4.5,
-        "linewidth": 0.5,
-        "native_scale": True,
-        "warn_thresh": 1,
-        "legend": False,
-    }
-    seaborn.swarmplot(x=[k] * len(trials), y=losses, color=color, ax=ax, **style)
+    style: dict = {"linewidth": 0.5, "native_scale": True, "warn_thresh": 1, "legend": False}
+    size = rcParams["font.size"] / 4.5  # points
+    seaborn.swarmplot(x=[k] * len(trials), y=losses, color=color, ax=ax, size=size, **style)
     points = ax.collections[-1]
     points.set_facecolor(["white" if row.diverged else color for row in trials])
     points.set_edgecolor([color] * len(trials))

@@ -276,14 +276,11 @@ def draw_recording(recording: Recording) -> Shown:
             ax.axhline(level, **DASHED, linewidth=0.8)
 
     spectra = [partial(plot_moment, recording, moment=moment) for moment in shown_steps(len(recording))]
-    weights = [names for names in known if names[0] in OF_WEIGHTS]
-    shown = [names for names in known if names not in weights]
-    left_out = [] if WIDTH / 2 < sized(WIDTH) < 12 else shown[FEW:]
-    rows = {False: [names for names in shown if names not in left_out], True: weights}
-    below = [
-        Block([partial(measures, n) for n in part], 1.6, 2, "x", legend=legend) for legend, part in rows.items() if part
-    ]
-    further = ", ".join(MEASURES[names[0]] for names in left_out)
+    weights, others = ([names for names in known if (names[0] in OF_WEIGHTS) is kind] for kind in (True, False))
+    few = len(others) if WIDTH / 2 < sized(WIDTH) < 12 else FEW
+    draws = {False: others[:few], True: weights}
+    below = [Block([partial(measures, n) for n in part], 1.6, 2, "x", one) for one, part in draws.items() if part]
+    further = ", ".join(MEASURES[names[0]] for names in others[few:])
     about = _about(recording) + f"; further panels in a figure of a page: {further}" * bool(further)
     above = Block(spectra, 2.2, 2, "xy", legend=True)
     return compose(_heading(recording), about, above, *below, width=WIDTH, squeezed=0.6)

@@ -76,10 +76,8 @@ class Block:
     """One legend of all panels above them; else each panel names its curves at their ends, or in its own legend."""
 
     def rows(self, width: float, inches: float, more: int) -> tuple[list[list[int]], list[float]]:
-        """The panels of each row, and all heights with the legend's, in a figure of these inches that is `width` wide by itself.
-
-        more: columns beyond the usual ones, if they fit.
-        """
+        """The panels of each row, and all heights with the legend's, in a figure of these inches that is `width` wide by itself, with
+        `more` columns than usual if they fit."""
         fitting = max(1, int(inches / (LEAST * rcParams["font.size"] / 9)))
         columns = min(max(self.columns, math.ceil(self.columns * inches / width)) + more, fitting)
         count = -(-len(self.draws) // columns)
@@ -120,11 +118,8 @@ class Block:
 def compose(title: str, about: str, *blocks: Block, width: float = WIDTH, squeezed: float = 0.8) -> Shown:
     """Draw blocks of panels below each other on one grid: all have the same left and right edges.
 
-    Args:
-        title: what the figure shows, in a sentence.
-        about: the origin of network and data.
-        width: in inches, see `our_style`.
-        squeezed: least part of the panels' height, to fit on a page; on a slide of their height for letters of 9 points.
+    title: what the figure shows, in a sentence; about: the origin of network and data; width: in inches, see `our_style`; squeezed:
+    least part of the panels' height, to fit on a page; on a slide of their height for letters of 9 points.
     """
     inches = sized(width)
     for more in range(3):  # columns, until the rows fit
@@ -188,7 +183,7 @@ def fix_number_of_ticks(ax: Axes) -> None:
     for axis, share in ((ax.xaxis, 0.6), (ax.yaxis, 1)):  # long numbers are wide, not high
         locator, room = axis.get_major_locator(), axis.get_tick_space()
         if isinstance(locator, LogTicks):
-            locator.set_params(numticks=max(1, round(1.4 * share * room)))
+            locator.set_params(numticks=max(2, round(share * room)))
         if isinstance(locator, ticker.MaxNLocator):
             most = round(np.clip(share * room, 1, 9))
             locator.set_params(nbins=most, min_n_ticks=min(most, 2))  # one number alone is no scale
@@ -281,10 +276,10 @@ def plain_ticks(ax: Axes) -> None:
     """Label ticks with plain numbers, very large or small ones with their own powers of ten: a common one would overlap the title."""
     for axis in (ax.xaxis, ax.yaxis):
         format_, largest = axis.get_major_formatter(), max(np.abs(axis.get_view_interval()))
-        if isinstance(format_, ticker.LogFormatter):
+        if axis.get_scale() == "log":
             axis.set_major_locator(LogTicks(numticks=7))
-            axis.set_major_formatter(LogNumbers(minor_thresholds=(np.inf, np.inf)))
             axis.set_minor_locator(ticker.NullLocator())
+            axis.set_major_formatter("{x:g}")
         elif isinstance(format_, ticker.ScalarFormatter) and not 1e-3 <= largest < 1e5:
             axis.set_major_formatter("{x:.3g}")
 
@@ -296,21 +291,11 @@ class LogTicks(ticker.LogLocator):
         (low, high), most = np.log10(sorted((vmin, vmax))), self.numticks or 7
         if high - low < LINEAR:
             return ticker.MaxNLocator(min(9, int(most)), steps=(1, 2, 5, 10)).tick_values(vmin, vmax)
-        least = (high - low) / most if high - low > 2 else min(0.47, (high - low) / most)  # never one number alone
+        least = (high - low) / (1.4 * most)
         for numbers in ROUND:
-            if np.diff(np.log10(numbers), append=1).min() >= least:
+            if np.diff(np.log10(numbers), append=1).min() >= (least if high - low > 2 else min(0.47, least)):
                 return np.outer(10.0 ** np.arange(np.floor(low), np.ceil(high) + 1), numbers).ravel().tolist()
-        first = np.ceil(low)
-        step = max(1, min(np.ceil(1.4 * least), np.floor(high) - first))  # exponents are high
-        return (10.0 ** np.arange(first - step, high + step, step)).tolist()
-
-
-class LogNumbers(ticker.LogFormatterSciNotation):
-    """Plain numbers from 0.0001 to 10,000 on a log axis, powers of ten beyond."""
-
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        text = super().__call__(x, pos)
-        return f"{x:g}" if text and 1e-4 <= x <= 1e4 else text
+        return super().tick_values(vmin, vmax)
 
 
 def over_time(ax: Axes, steps: float, unit: str, ylabel: str) -> Axes:
