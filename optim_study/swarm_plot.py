@@ -25,7 +25,6 @@ DASHES = {"constant": "--", "learned": "-.", "below": ":"}
 COLUMN_INCHES, LEAST_INCHES = 1.3, 0.75  # widths of a column: usual, and in a narrow figure with letters of 9 points
 ROW_INCHES, ALL_INCHES, LEAST_ROW = 4.6, 9.5, 2.4  # heights: of a row, of several together, and of each at least
 MOST_COLUMNS = 12  # of a row
-MARGIN = 0.18  # of the axis, below the points for the best losses
 MARGINS = 0.6  # inches beside all columns
 
 
@@ -86,16 +85,16 @@ def networks_of(rows: Sequence[Row], by: By = "arch") -> dict[Network, list[Row]
 
 
 def _draw_columns(columns: Sequence[tuple[Network, list[Row]]], loss: Objective, below: float, ax: Axes) -> None:
-    """Draw networks beside each other, below them their names and the number of trials that trained."""
+    """Draw networks beside each other, below them their names, the least loss, and the number of trials that trained."""
     inches, names = (ax.figure.figure.get_figwidth() - MARGINS) / len(columns), []
     for k, (network, trials) in enumerate(columns):
         _draw_column(ax, k, trials, loss, COLORS.get(network.arch, "black"))
-        trained = sum(row.loss(loss) < below for row in trials)
-        words = [*network.title.split(", "), f"{trained} of {len(trials)}", "trained"]
+        best, trained = min(row.loss(loss) for row in trials), sum(row.loss(loss) < below for row in trials)
+        least = f"{best:{'.2f' if best >= 0.01 else '.2g'}}"
+        words = [*network.title.split(", "), "best", least, f"{trained} of {len(trials)}", "trained"]
         names.append("\n".join(folded(drawable(word), 0.9 * inches, rcParams["xtick.labelsize"]) for word in words))
     ax.set_xticks(range(len(columns)), names)
-    ax.set(xlim=(-0.5, len(columns) - 0.5), xlabel="below the points: the least loss", ylabel=LABELS[loss])
-    ax.margins(y=MARGIN)
+    ax.set(xlim=(-0.5, len(columns) - 0.5), ylabel=LABELS[loss])
     ax.grid(axis="y", color="0.92", linewidth=0.6)
     ax.set_axisbelow(True)
 
@@ -104,19 +103,15 @@ def _draw_column(ax: Axes, k: int, trials: Sequence[Row], loss: Objective, color
     import seaborn
 
     losses = [row.loss(loss) for row in trials]
-    size, letters = rcParams["font.size"] / 4.5, rcParams["xtick.labelsize"]  # points
-    offset: dict = {"textcoords": "offset points", "ha": "center", "fontsize": letters}
-    offset["bbox"] = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5}  # a line may cross it
     if k % 2:
         ax.axvspan(k - 0.5, k + 0.5, color="0.965", linewidth=0, zorder=0)
-    style = {"size": size, "linewidth": 0.5, "native_scale": True, "warn_thresh": 1, "legend": False}
-    seaborn.swarmplot(x=[k] * len(trials), y=losses, color=color, ax=ax, **style)
+    style: dict = {"linewidth": 0.5, "native_scale": True, "warn_thresh": 1, "legend": False}
+    size = rcParams["font.size"] / 4.5  # points
+    seaborn.swarmplot(x=[k] * len(trials), y=losses, color=color, ax=ax, size=size, **style)
     points = ax.collections[-1]
     points.set_facecolor(["white" if row.diverged else color for row in trials])
     points.set_edgecolor([color] * len(trials))
     if any(row.diverged for row in trials):
         ax.plot([], [], "o", color="black", markerfacecolor="white", markersize=4, label="diverged")
-    words = f"{min(losses):{'.2f' if min(losses) >= 0.01 else '.2g'}}"
-    ax.annotate(words, (k, min(losses)), (0, -size), gid="best", zorder=7, va="top", **offset)
     line: dict = {"color": "black", "linewidth": 1, "marker": "<", "markersize": 4, "markevery": [1], "zorder": 0.9}
     ax.plot([k - 0.45, k + 0.42], [np.median(losses)] * 2, gid="median", label="median", **line)

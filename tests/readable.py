@@ -14,6 +14,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
+from rhn.plotting.figure import LogTicks
+
 WIDTHS = ["column", *(pytest.param(width, marks=pytest.mark.slow) for width in ("page", "slide"))]
 SHORT = 110  # pixels of axes that may have no room for two numbers
 TOUCH = 0.5  # pixels that two boxes may share
@@ -33,7 +35,7 @@ def readable(figure: Figure, *, least: int = 5) -> None:
     for axis in (axis for ax in figure.axes if ax.axison for axis in (ax.xaxis, ax.yaxis)):
         (low, high), room = sorted(axis.get_view_interval()), axis.axes.bbox.size["xy".index(axis.axis_name)]
         places = [place for place in axis.get_majorticklocs() if low <= place <= high]
-        if isinstance(axis.get_major_locator(), MaxNLocator) and room > SHORT and not np.isclose(low, high):
+        if isinstance(axis.get_major_locator(), MaxNLocator | LogTicks) and room > SHORT and not np.isclose(low, high):
             assert len(places) != 1, f"one number alone, {places[0]:g}, is no scale"
     for (one, a), (two, b) in combinations(texts.items(), 2):
         assert not overlap(a, b), f"{one} overlaps {two}"

@@ -282,7 +282,8 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
         runs.append(Comparison(sequence=np.array([record.chorale]), seed=np.array([0]), **fields))
     which = f"spectra of step {step} of 0 to {T - 1}" + ", grey: all steps" * zoomed
     about = "; ".join(filter(None, (which, same)))
-    return compose(_finding(runs, common, names), about, spectra, *_over_time(runs, names))
+    least = 0.6 if len(records) <= IN_A_ROW else 0.8
+    return compose(_finding(runs, common, names), about, spectra, *_over_time(runs, names), squeezed=least)
 
 
 @drawn

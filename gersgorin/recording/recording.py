@@ -30,7 +30,7 @@ from rhn.plotting.figure import (
     panels,
     shade_style,
 )
-from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, drawn
+from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, drawn, sized
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
@@ -163,6 +163,9 @@ class Recording(Result, kind="recording"):
 OF_LOSS = ("loss", "gradient_norm", "relative_rate")
 MOMENTS = [f.name for f in fields(Recording) if f.type is np.ndarray and f.name != "parameters"]
 MOST_LINES = 8  # of a panel
+WIDTH = 9.0  # inches, of a figure
+FEW = 4  # panels of measures without weights in a column and on a slide
+OF_WEIGHTS = ("gradient_norm", "relative_rate")  # measures, whose panels have one legend
 STEPS = "steps of training"
 COLOURS = {
     "loss": "black",
@@ -175,8 +178,8 @@ COLOURS = {
 }
 PANELS = {  # measures of a panel, and its title; of the first also the level between growth and decay
     ("loss",): ("Loss", None),
-    ("radius", "bulk"): ("Spectral radius, and mean eigenvalue", 1),
-    ("reach",): ("Farthest point of the row discs from 0", None),
+    ("radius", "bulk"): ("Eigenvalues", 1),
+    ("reach",): ("Reach of the row discs", None),
     ("exponent",): ("Finite-time exponent (1/step)", 0),
     ("input_gain",): ("Input gain ||ds'/dx||", None),
     ("state_gain",): ("State gain of each layer", None),
@@ -254,7 +257,7 @@ def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
     reaches = np.abs(recording.centers) + recording.radii
     middle, spread = crowd(recording.eigenvalues)  # of all moments
     around = np.nan_to_num(np.abs(recording.centers - middle) + recording.radii).max(1)
-    limit = max(1e-3, 1.08 * spread, 1.08 * min(float(around.max()), 3 * spread))  # discs not much larger
+    limit = max(1e-3, 1.08 * spread, 1.08 * min(float(around.max()), 6 * spread))  # discs not much larger
     values, reach = recording.eigenvalues[moment], float(reaches[moment].max())
     if np.isfinite(values).all():
         draw_discs({"row": (recording.centers[moment], recording.radii[moment])}, ax)
@@ -282,9 +285,14 @@ def draw_recording(recording: Recording) -> Shown:
             ax.axhline(level, **DASHED, linewidth=0.8)
 
     spectra = [partial(plot_moment, recording, moment=moment) for moment in shown_steps(len(recording))]
-    below = Block([partial(measures, names) for names in known], 1.8, 2, "x")
-    blocks = Block(spectra, 1.9, 2, "xy", legend=True), below
-    return compose(_heading(recording), _about(recording), *blocks, width=9)
+    weights, others = ([names for names in known if (names[0] in OF_WEIGHTS) is kind] for kind in (True, False))
+    few = len(others) if WIDTH / 2 < sized(WIDTH) < 12 else FEW
+    draws = {False: others[:few], True: weights}
+    below = [Block([partial(measures, n) for n in part], 1.6, 2, "x", one) for one, part in draws.items() if part]
+    further = ", ".join(MEASURES[names[0]] for names in others[few:])
+    about = _about(recording) + f"; further panels in a figure of a page: {further}" * bool(further)
+    above = Block(spectra, 2.2, 2, "xy", legend=True)
+    return compose(_heading(recording), about, above, *below, width=WIDTH, squeezed=0.6)
 
 
 @drawn
@@ -292,7 +300,7 @@ def moving_recording(recording: Recording) -> Film:
     """The spectra of the measurements as a film, beside spectral radius and bulk."""
     known = int(np.argmax(np.isfinite(recording.eigenvalues).all(1)))  # a measurement with everything, for the legend
     draws = [partial(plot_moment, recording, moment=known), partial(plot_measures, recording)]
-    figure = compose(_heading(recording), _about(recording), Block(draws, 3.8, 2, legend=True), width=9)
+    figure = compose(_heading(recording), _about(recording), Block(draws, 3.8, 2, legend=True), width=WIDTH)
     ax, beside, *_ = figure.axes
     beside.set_ylabel("value of one step")
     now = beside.axvline(recording.step[0], color=GREY, linewidth=1)

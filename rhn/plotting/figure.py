@@ -32,10 +32,15 @@ DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # 7 and 4: th
 DECADES = 8  # of a heat map's scale
 WIDTH = 8.0  # inches, of a figure of several panels
 LEAST = 2.0  # inches of a panel, at letters of 9 points: what does not fit goes into the next row
-SQUEEZED = 0.8  # of the height of panels, at least, to fit on a page; on a slide their height for letters of 9 points
 MOST_DESCRIBED = 4  # results, whose descriptions stand at the foot if they differ
 LONGEST = 0.3  # of a panel's width, a name at the end of a curve
-FEW = 3  # decades, on which a log axis has numbers also between powers
+LINEAR = 0.35  # decades, on which a log axis has ticks of even distance in value
+ROUND = (
+    (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8),
+    (1, 1.5, 2, 3, 5, 7),
+    (1, 2, 5),
+    (1, 3),
+)  # first digits of ticks of a log axis
 
 
 class Shown(Figure):
@@ -70,22 +75,22 @@ class Block:
     legend: bool = False
     """One legend of all panels above them; else each panel names its curves at their ends, or in its own legend."""
 
-    def rows(self, width: float, inches: float) -> tuple[list[list[int]], list[float]]:
-        """The panels of each row, and all heights with the legend's, in a figure of these inches that is `width` wide by itself."""
+    def rows(self, width: float, inches: float, more: int) -> tuple[list[list[int]], list[float]]:
+        """The panels of each row, and all heights with the legend's, in a figure of these inches that is `width` wide by itself, with
+        `more` columns than usual if they fit."""
         fitting = max(1, int(inches / (LEAST * rcParams["font.size"] / 9)))
-        columns = min(max(self.columns, math.ceil(self.columns * inches / width)), fitting)
+        columns = min(max(self.columns, math.ceil(self.columns * inches / width)) + more, fitting)
         count = -(-len(self.draws) // columns)
-        rows = [row.tolist() for row in np.array_split(range(len(self.draws)), count)]
+        length = -(-len(self.draws) // count)
+        rows = [[*range(len(self.draws))][k * length : (k + 1) * length] for k in range(count)]
         wider = inches / len(rows[0]) / (width / min(self.columns, len(self.draws)))
         height = self.height * float(np.clip(wider, 0.75, 1.1)) * max(1.0, rcParams["font.size"] / 9)
         return rows, [0.01] * self.legend + [height] * count
 
     def draw(self, figure: Figure, grid: GridSpec, top: int, rows: list[list[int]]) -> list[Axes]:
         """Draw the rows into a grid from this row on, and the legend above them; returns axes whose curves have no names yet."""
-        axes: list[Axes] = []
+        axes, span = list[Axes](), grid.ncols // len(rows[0])  # of all rows: equal lengths mean equal times
         for k, row in enumerate(rows, top + self.legend):
-            one_scale = bool(axes) and axes[0].get_aspect() == 1  # then a short row is not widened
-            span = grid.ncols // len(rows[0] if one_scale else row)
             for place, panel in enumerate(row):
                 shared = {f"share{axis}": axes[0] for axis in self.shared if axes}
                 ax = figure.add_subplot(grid[k, place * span : (place + 1) * span], axes_class=ShownAxes, **shared)
@@ -94,14 +99,14 @@ class Block:
                 width = figure.get_figwidth() * span / grid.ncols - 0.8
                 ax.set_title(folded(ax.get_title("left"), width, rcParams["font.size"]), loc="left")
                 axes.append(ax)
-                if "x" in self.shared and row is not rows[-1]:
+                if "x" in self.shared and panel + len(rows[0]) < len(self.draws):
                     ax.tick_params(labelbottom=False)
                 if "y" in self.shared and place:
                     ax.tick_params(labelleft=False)
                 if place and ax.get_ylabel() == axes[-place - 1].get_ylabel():
                     ax.set_ylabel("")
         if len({ax.get_xlabel() for ax in axes}) == 1:
-            for ax in axes[: -len(rows[-1])]:
+            for ax in axes[: -len(rows[0])]:  # those below which another stands
                 ax.set_xlabel("")
         if self.legend:
             above = figure.add_subplot(grid[top, :])
@@ -110,14 +115,17 @@ class Block:
         return [] if self.legend else axes
 
 
-def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Shown:
+def compose(title: str, about: str, *blocks: Block, width: float = WIDTH, squeezed: float = 0.8) -> Shown:
     """Draw blocks of panels below each other on one grid: all have the same left and right edges.
 
-    title: what the figure shows, in a sentence; about: the origin of network and data; width: in inches, see `our_style`.
+    title: what the figure shows, in a sentence; about: the origin of network and data; width: in inches, see `our_style`; squeezed:
+    least part of the panels' height, to fit on a page; on a slide of their height for letters of 9 points.
     """
     inches = sized(width)
-    parts = [block.rows(width, inches) for block in blocks]
-    heights = [height for _, each in parts for height in each]
+    for more in range(3):  # columns, until the rows fit
+        parts = [block.rows(width, inches, more) for block in blocks]
+        if sum(heights := [height for _, each in parts for height in each]) < highest():
+            break
     figure = Shown(figsize=(inches, 1), layout="constrained")
     titled(figure, title, about)
     lines = 2 + figure.get_suptitle().count("\n") + figure.get_supxlabel().count("\n")
@@ -127,11 +135,11 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
     for block, (rows, each) in zip(blocks, parts, strict=True):
         unnamed += block.draw(figure, grid, top, rows)
         top += len(each)
-    set_height(figure, height)
+    set_height(figure, height, squeezed)
     laid_out(figure)
     for ax in unnamed:
         name_curves(ax)
-    set_height(figure, height)
+    set_height(figure, height, squeezed)
     for _ in range(5):  # the layout depends on the labels, and they on the layout
         for ax in laid_out(figure).axes:
             for axis, pixels in ((ax.xaxis, ax.bbox.width), (ax.yaxis, ax.bbox.height)):
@@ -141,11 +149,10 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
     return figure
 
 
-def set_height(figure: Figure, height: float) -> None:
-    """Make a figure as high as its panels with what stands above them, or as its page or slide if the panels fit in SQUEEZED of it."""
-    whole, most = height + _above(figure), highest()
-    least = height * SQUEEZED / max(1.0, rcParams["font.size"] / 9)
-    figure.set_figheight(min(whole, most) if whole - height + least <= most else whole)
+def set_height(figure: Figure, height: float, squeezed: float) -> None:
+    """Make a figure as high as its panels with what stands above them; if they fit in this part of it, as its page or slide."""
+    above, least = _above(figure), squeezed * height / max(1.0, rcParams["font.size"] / 9)
+    figure.set_figheight(min(above + height, highest()) if above + least <= highest() else above + height)
 
 
 def _above(figure: Figure) -> float:
@@ -175,6 +182,8 @@ def fix_number_of_ticks(ax: Axes) -> None:
     """Have as many ticks as fit on the present axes: else the layout, which depends on their labels, would change them again."""
     for axis, share in ((ax.xaxis, 0.6), (ax.yaxis, 1)):  # long numbers are wide, not high
         locator, room = axis.get_major_locator(), axis.get_tick_space()
+        if isinstance(locator, LogTicks):
+            locator.set_params(numticks=max(2, round(share * room)))
         if isinstance(locator, ticker.MaxNLocator):
             most = round(np.clip(share * room, 1, 9))
             locator.set_params(nbins=most, min_n_ticks=min(most, 2))  # one number alone is no scale
@@ -267,22 +276,26 @@ def plain_ticks(ax: Axes) -> None:
     """Label ticks with plain numbers, very large or small ones with their own powers of ten: a common one would overlap the title."""
     for axis in (ax.xaxis, ax.yaxis):
         format_, largest = axis.get_major_formatter(), max(np.abs(axis.get_view_interval()))
-        if isinstance(format_, ticker.LogFormatter):
-            decades = np.log10(np.divide(*axis.get_view_interval()[::-1]))
-            if decades < FEW:
-                axis.set_major_locator(ticker.MaxNLocator(7) if decades < 1 else ticker.LogLocator(subs=(1, 3)))
-            axis.set_major_formatter(LogNumbers(minor_thresholds=(np.inf, np.inf)))
-            axis.set_minor_formatter(ticker.NullFormatter())
+        if axis.get_scale() == "log":
+            axis.set_major_locator(LogTicks(numticks=7))
+            axis.set_minor_locator(ticker.NullLocator())
+            axis.set_major_formatter("{x:g}")
         elif isinstance(format_, ticker.ScalarFormatter) and not 1e-3 <= largest < 1e5:
             axis.set_major_formatter("{x:.3g}")
 
 
-class LogNumbers(ticker.LogFormatterSciNotation):
-    """Plain numbers from 0.0001 to 10,000 on a log axis, powers of ten beyond."""
+class LogTicks(ticker.LogLocator):
+    """At most `numticks` ticks of even spacing on a log axis, and more if they are uneven, at round numbers."""
 
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        text = super().__call__(x, pos)
-        return f"{x:g}" if text and 1e-4 <= x <= 1e4 else text
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        (low, high), most = np.log10(sorted((vmin, vmax))), self.numticks or 7
+        if high - low < LINEAR:
+            return ticker.MaxNLocator(min(9, int(most)), steps=(1, 2, 5, 10)).tick_values(vmin, vmax)
+        least = (high - low) / (1.4 * most)
+        for numbers in ROUND:
+            if np.diff(np.log10(numbers), append=1).min() >= (least if high - low > 2 else min(0.47, least)):
+                return np.outer(10.0 ** np.arange(np.floor(low), np.ceil(high) + 1), numbers).ravel().tolist()
+        return super().tick_values(vmin, vmax)
 
 
 def over_time(ax: Axes, steps: float, unit: str, ylabel: str) -> Axes:

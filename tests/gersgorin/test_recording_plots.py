@@ -9,6 +9,7 @@ import torch
 
 from gersgorin import Recorder
 from gersgorin.cli.recorded import main
+from gersgorin.plotting.run_figure import crowd
 from gersgorin.recording.recording import (
     MOMENTS,
     Recording,
@@ -84,6 +85,25 @@ def test_what_was_not_measured_has_no_panel(recording):
         "Mean transform gate of each layer",
     }
     draw_recording(replace(recording, **{name: getattr(recording, name)[:1] for name in MOMENTS}))
+
+
+@pytest.mark.parametrize(("width", "most"), [("column", 9.2), ("page", 9.2), ("slide", 7.5)])
+def test_a_recording_fits_on_its_page_and_names_what_it_leaves_out(recording, width, most):
+    with our_style(width):
+        figure = draw_recording(recording)
+        readable(figure)
+    assert figure.get_figheight() <= most
+    shown = {" ".join(ax.get_title(loc="left").split()) for ax in figure.axes}
+    further = "further panels in a figure of a page: input gain, state gain a layer, transform gates" in whole_title(
+        figure
+    )
+    assert further == ("Input gain ||ds'/dx||" not in shown) == (width != "page")
+
+
+def test_discs_are_whole_unless_they_are_much_larger_than_the_spectrum(recording):
+    middle, spread = crowd(recording.eigenvalues)
+    wide = replace(recording, centers=recording.centers * 0 + middle, radii=recording.radii * 0 + 4 * spread)
+    assert plot_moment(wide).get_ylim()[1] > 4 * spread
 
 
 def test_a_spectrum_that_is_not_finite_is_left_out(recording):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from gersgorin.cli import analysis as gersgorin_plot
 from rhn.errors import OutputError
+from rhn.plotting.figure import LogTicks
 from rhn.utils import figures
 from rhn.utils import io as made
 from rhn.utils.figures import our_style
@@ -116,3 +117,15 @@ def test_a_title_in_given_axes_is_where_their_style_has_it_and_none_is_erased(dr
     ax.set_title("theirs")
     figures.drawn(lambda ax: ax.set_title(drawn_title, loc="left"))(ax)
     assert (ax.get_title(), ax.get_title("left")) == (kept, "")
+
+
+@pytest.mark.parametrize("most", [4, 9])
+@pytest.mark.parametrize("ends", [(8.3, 61.0), (8.4, 13.6), (0.97, 1.04), (0.004, 0.4), (0.02, 70.0), (1e-9, 1e3)])
+def test_a_log_axis_has_several_round_numbers_also_where_its_scale_is_wide(ends, most):
+    low, high = np.log10(ends)
+    ticks = np.log10(LogTicks(numticks=most).tick_values(*ends))
+    assert min(ticks) <= low and high <= max(ticks), "they bracket the data"
+    assert sum((ticks >= low) & (ticks <= (low + high) / 2)) >= (2 if most > 4 else 1)
+    inside = ticks[(ticks >= low) & (ticks <= high)]
+    assert 2 <= len(inside) <= 2 * most
+    assert all(float(f"{10**tick:.3g}") == pytest.approx(10**tick) for tick in inside), "of at most three digits"
