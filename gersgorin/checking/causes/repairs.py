@@ -136,6 +136,8 @@ def _is_ahead(trial: Trial, own: Trial) -> bool:
     same = own.ratios[steps - 1]
     if not math.isfinite(same) or trial.ratios[-1] < AHEAD * same:
         return True
+    if steps < 3:  # a signal has two steps at least
+        return False
     late, theirs = (signal(each, steps // 2, steps) for each in (trial, own))
     return late.moves and late.gain > EXPLAINS * theirs.gain
 
