@@ -51,6 +51,7 @@ FIRST_DAMPING, MOST_DAMPING = 0.1, 1e12
 SHARP = 0.1  # of the speed: what a step of Newton's leaves near a point of no eigenvalue 1
 FLAT = 1e-7  # |J' r| / |r| at a minimum of the speed
 BLOCK = 1 << 18  # entries of Jacobians held at once: about what a core's cache holds
+CURVE = 3  # neutral points that may be of one curve
 SLOW = 0.01  # of the median speed at the starts, a minimum of the speed
 SHORTER = 0.9  # of a step of Newton's, the next one at a point of any multiplicity up to 10
 STILL = 1e-7  # of the largest side of the starts' box, a step: on a line of slow points no end is a minimum
@@ -196,14 +197,17 @@ class FixedPoints(Result, kind="fixed_points"):
         slow, starts = int(self.is_slow.sum()), counted(len(self.starts), "start")
         if (different := len(np.unique(self.starts, axis=0))) < len(self.starts):
             starts += f", {different} of them distinct"
+        later, only = "", int((self.found_from == 0).sum())
         if self.settled:
             later = f" and the {counted(self.settled, 'state')} to which they come in {SETTLED} steps"
-        else:
-            later = ""
+            later += f" ({counted(only, 'point')} only from these)" * bool(only)
         points = f"{counted(len(self.is_slow) - slow, 'fixed point')}, {slow} slow"
         yield f"{points}, from {starts} ({self.lost} led to none){later}."
         if self.drawn:
-            yield f"The starts are random, around the first state; the search went {self.wider:.3g} beyond them."
+            beyond = f"beyond them{' and these states' * bool(self.settled)}"
+            yield f"The starts are random, around the first state; the search went {self.wider:.3g} {beyond}."
+        if (number := self._stability().count("neutral")) >= CURVE:
+            yield f"{counted(number, 'point')} are neutral: they may lie on one curve of fixed points."
         if number := self.kinds.count("kink"):
             yield f"At {counted(number, 'point')} the step has a kink, and the eigenvalues are those of one of its sides."
         if not len(self.states):
@@ -379,7 +383,7 @@ def fixed_points(
 ) -> FixedPoints:
     """The fixed points F(s) = s of one step under a constant input, as far as a search from some starts finds them, and their spectra.
 
-    Points outside the box of the starts (see `margin`) are not found, nor necessarily all within it.
+    Points outside the box of the starts and of the states after 200 steps (see `margin`) are not found, nor necessarily all within it.
 
     Args:
         network: a cell or step f(x, s) with x (m,) and starts (B, N), in the dtype of the starts; a map f(s) without x; or any network
@@ -500,8 +504,9 @@ def _points_of(
     if (rows := (flat & (_norm(step(ends) - ends) > tolerance)).nonzero()[:, 0]).numel():  # minima of the scaled speed
         low, high = (corner * unit for corner in box.values())
         ends[rows], _, flat[rows] = search(step, jacobian, ends[rows], low=low, high=high, tolerance=tolerance)
-    for rows in (_norm(step(ends) - ends) <= STILL * side).nonzero()[:, 0].split(size):
-        ends[rows] = _finished(step, jacobian, ends[rows], SLOW * side)
+    if (still := (_norm(step(ends) - ends) <= STILL * side).nonzero()[:, 0]).numel():
+        for rows in still.split(size):
+            ends[rows] = _finished(step, jacobian, ends[rows], SLOW * side)
     speeds = _norm(step(ends) - ends)
     fixed = speeds <= tolerance
     slow = ~fixed & ((flat & (speeds <= SLOW * speed_at_starts.median())) | (speeds <= STILL * side))

@@ -108,6 +108,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         error = 2 * np.nan_to_num(self.standard_errors)
         low, high = self.exponents - error, self.exponents + error
         ends = np.where((low <= 0) & (high >= 0), np.minimum(low, -TINY), low), high
+        if self.complete and -math.inf < self.sum < 0:  # which is known better: volumes shrink
+            ends[1][-1] = min(high[-1], self.sum - high[:-1].sum())
         low, high = (kaplan_yorke_dimension(end, complete=self.complete) for end in ends)
         if math.isnan(high):
             return ""

@@ -6,6 +6,7 @@ the unit circle, so can an eigenvalue, however far inside the spectrum is; that 
 Legend: S steps shown, N entries of a state, a grid of (side, side) points.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -98,6 +99,8 @@ class Pseudospectra(Result, kind="pseudospectra"):
             heights = np.log10(self.sigma)
         known = heights[np.isfinite(heights)]
         low, high = np.quantile(known, [0.01, 0.9]) if len(known) else (-1.0, 0.0)
+        if (least := self.to_circle.min()) > 0:
+            low = min(low, math.log10(least))
         step = next(s for s in (0.1, 0.25, 0.5, 1, 2, 5, 10, 100) if (high - low) / s < LEVELS)
         return step * np.arange(np.ceil(low / step) - 1, np.floor(high / step) + 2)
 

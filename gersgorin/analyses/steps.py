@@ -26,7 +26,7 @@ from rhn.utils.figures import GREEN
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
-LEVEL, RETURNS = 0.1, 1.5  # least extreme of the logarithm to report, and how many times its last value
+LEVEL, RETURNS = 0.1, 1.2  # least extreme of the logarithm to report, and how many times its last value
 EVEN = 10  # a tenth of the steps that makes half of the growth is an uneven growth, which has no rate
 
 
@@ -169,6 +169,7 @@ def gradient_words(log_norm: np.ndarray) -> str:
         return "the gradient vanishes entirely"
     k = int(np.abs(log_norm).argmax())
     becomes = f"the gradient's norm becomes {_factor(whole)} times as large"
+    becomes = becomes if _factor(whole) != "1" else "the gradient's norm ends as it began"
     if abs(log_norm[k]) > max(LEVEL, RETURNS * abs(whole)):
         return f"{becomes}, after {_factor(log_norm[k])} times at step {k + 1}"
     if abs(whole) < 1e-6 * T:
@@ -179,7 +180,8 @@ def gradient_words(log_norm: np.ndarray) -> str:
     if EVEN * count <= T:
         steps = f"{'first' if count == half else 'last'} {'step' if count == 1 else counted(count, 'step')}"
         return f"{becomes}, most of that in the {steps}"
-    return f"the gradient's norm {'halves' if whole < 0 else 'doubles'} every {math.log(2) * T / abs(whole):.3g} steps"
+    every = f"{math.log(2) * T / abs(whole):.3g} steps"
+    return f"the gradient's norm {'halves' if whole < 0 else 'doubles'} every {'step' if every == '1 steps' else every}"
 
 
 def _factor(log: float) -> str:

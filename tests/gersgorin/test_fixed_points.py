@@ -348,3 +348,12 @@ def test_a_slow_point_is_a_minimum_of_the_speed():
         assert (
             np.linalg.norm(slopes.T @ residual) <= 1e-6 * np.linalg.norm(slopes, 2) * np.linalg.norm(residual) + 1e-12
         )
+
+
+def test_a_step_that_takes_its_state_apart_may_have_no_point():
+    def drift(x, s):
+        a, b = s.unbind(-1)
+        return torch.stack([a + 1, b], -1)
+
+    with pytest.raises(InvalidInputError, match="No point was found"):
+        gersgorin.fixed_points(drift, torch.zeros(1).double(), torch.ones(3, 2).double())

@@ -163,8 +163,10 @@ def test_the_dimension_of_a_limit_cycle_is_between_a_points_and_its_own():
     found = lyapunov(torch.tanh, None, s0=ZERO, steps=2)
     found = replace(found, exponents=np.array([-7e-5, -0.03]), standard_errors=np.array([7e-4, 4e-4]))
     assert (
-        "dimension is between 0 and 1.046." in found.summary() and found.to_dict()["dimension"] == "between 0 and 1.046"
+        "dimension is between 0 and 1.042." in found.summary() and found.to_dict()["dimension"] == "between 0 and 1.042"
     )
+    shrinks = replace(found, exponents=np.array([-0.01, -0.97]), standard_errors=np.array([0.02, 0.5]))
+    assert shrinks.dimension == "between 0 and 1.03"  # not 2: volumes shrink
     surely = replace(found, exponents=np.array([0.9, -1e-4]))
     assert surely.dimension == "2" and replace(surely, state_size=3).dimension == ""
 
