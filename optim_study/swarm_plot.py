@@ -90,8 +90,8 @@ def _draw_columns(columns: Sequence[tuple[Network, list[Row]]], loss: Objective,
     for k, (network, trials) in enumerate(columns):
         _draw_column(ax, k, trials, loss, COLORS.get(network.arch, "black"))
         best, trained = min(row.loss(loss) for row in trials), sum(row.loss(loss) < below for row in trials)
-        least = f"{best:{'.2f' if best >= 0.01 else '.2g'}}"
-        words = [*network.title.split(", "), "best", least, f"{trained} of {len(trials)}", "trained"]
+        least = f"best {best:{'.2f' if best >= 0.01 else '.2g'}}"
+        words = [*network.title.split(", "), least, f"{trained} of {len(trials)}", "trained"]
         names.append("\n".join(folded(drawable(word), 0.9 * inches, rcParams["xtick.labelsize"]) for word in words))
     ax.set_xticks(range(len(columns)), names)
     ax.set(xlim=(-0.5, len(columns) - 0.5), ylabel=LABELS[loss])

@@ -79,7 +79,7 @@ class Block:
         """The panels of each row, and all heights with the legend's, in a figure of these inches that is `width` wide by itself, with
         `more` columns than usual if they fit."""
         fitting = max(1, int(inches / (LEAST * rcParams["font.size"] / 9)))
-        columns = min(max(self.columns, math.ceil(self.columns * inches / width)) + more, fitting)
+        columns = min(max(self.columns, math.ceil(self.columns * inches / width)) + more * (self.columns > 1), fitting)
         count = -(-len(self.draws) // columns)
         length = -(-len(self.draws) // count)
         rows = [[*range(len(self.draws))][k * length : (k + 1) * length] for k in range(count)]
