@@ -546,7 +546,7 @@ def _finished(step, jacobian, s: Tensor, near: Tensor) -> Tensor:
 
 
 def _kinks(jacobian: Callable[[Tensor], Tensor], points: Tensor, at: Tensor, near: Tensor | float) -> Tensor:
-    """(P,) bool: whether the Jacobian jumps at a point; where it is smooth, a hundredth of a distance changes it less."""
+    """(P,) bool: whether the Jacobian jumps at a point; if it is smooth, a hundredth of a distance changes it less."""
     if not len(points):
         return torch.zeros(0, dtype=torch.bool)
     noise = torch.randn(points.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(points)

@@ -87,7 +87,7 @@ def _takes(module: Callable, arguments: int) -> bool:
 
 
 def step_hint(module: Callable) -> str:
-    """What is expected instead of a step, for the error of a module that is called with one input; "" for any other module."""
+    """A hint for the error of a step that is called with one input; "" for any other module."""
     if not _takes(module, 2) or _takes(module, 1):
         return ""
     return "this is a step f(x, state): expected a module or function from a whole sequence to its outputs"

@@ -128,7 +128,7 @@ class Recording(Result, kind="recording"):
         yield f"{many} of training; measuring took {took}."
 
     def of(self, name: str) -> str:
-        """ " of the probe" behind a measure that is its and could be of the minibatches; else ""."""
+        """The words behind a measure of the loss: " of the probe"; "" of the minibatches' loss, and behind other measures."""
         return f" of {self.loss_of}" if self.loss_of and name in OF_LOSS else ""
 
     def lines(self) -> Iterator[str]:
