@@ -170,10 +170,7 @@ class Plot(Stored, Drawing):
                     print(config.name, "has no complete trial and is not drawn", file=sys.stderr)
         about, whole = protocol_words(configs), sum(config.trials for config in configs)
         if different := _different(configs):
-            print(
-                pooled := f"one network in studies of different {' and '.join(different)}, counted as one",
-                file=sys.stderr,
-            )
+            print(pooled := f"studies of different {' and '.join(different)} are drawn as one", file=sys.stderr)
             about = f"{about}; {pooled}"
         if len(rows) >= whole:
             return rows, about
@@ -202,12 +199,10 @@ class Plot(Stored, Drawing):
 
 
 def _different(configs: Sequence[StudyConfig]) -> list[str]:
-    """The settings that differ between studies of one network, as options; but not the number of trials."""
-    networks = [(config.label, config.depth, config.optimizer) for config in configs]
-    values = {
-        f.name: {*zip(networks, (vars(c)[f.name] for c in configs), strict=True)} for f in fields(SharedSettings)[1:]
-    }
-    return [flag(name) for name, found in values.items() if len(found) > len({*networks})]
+    """The settings that differ between studies of one optimizer, as options; but not the number of trials."""
+    names = [f.name for f in fields(SharedSettings)[1:]]
+    values = {name: {(config.optimizer, vars(config)[name]) for config in configs} for name in names}
+    return [flag(name) for name, found in values.items() if len(found) > len({c.optimizer for c in configs})]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,7 @@ def plot_map(rows: Sequence[Row], *, loss: Objective = "train", about: str = "")
         ax.set_title(f"{drawable(network.title)}: {counted(len(trials), 'trial')}")
 
     worse = losses.max() > colors.vmax
-    label = LABELS[loss] + ("; the last colour: worse than most" if worse else "")
+    label = LABELS[loss] + (f"; the last colour: above {colors.vmax:.4g}" if worse else "")
     bar = colour_bar(ScalarMappable(colors, "viridis_r"), label, extend="max" if worse else "neither")
     words = f"Random search, {counted(len(rows), 'trial')}: the loss by learning rate and initial standard deviation"
     return compose(words, study_about(rows, about), *_grid(panels, panel), bar)

@@ -38,7 +38,7 @@ from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import DASHED, Style, over_time, panels, shade_style, title_of
+from rhn.plotting.figure import DASHED, Style, over_time, panels, shade_style
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_room
@@ -362,7 +362,17 @@ class NormBounds(Result, kind="bounds"):
         ax.set_xticks(places, self.lengths, rotation=90)
         ax.set(xlabel="windows of", ylabel="bound on the exponent (1/step)", title="How long a window it takes")
 
-    plot = panels(8, 3.4, lambda found: title_of(found.title, f"b{found.scope[1:]}"))(draw, draw_by_window)
+    @property
+    def finding(self) -> str:
+        """The bound on the half-life, if one is known."""
+        w = self.sufficient
+        return (
+            "no window proves a decay"
+            if w is None
+            else f"the gradient halves at least every {self.half_life[w]:.4g} steps"
+        )
+
+    plot = panels(8, 3.4)(draw, draw_by_window)
 
 
 def _half_life(exponent: float) -> float:

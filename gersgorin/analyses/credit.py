@@ -56,7 +56,7 @@ from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 SMALLEST = 1e-6  # part of the gradient that is drawn
-TITLE = "half of the gradient comes from {}"
+TITLE = "{} of the gradient comes from {}"
 SCALE = r"$\|\partial L_{t_2} / \partial y_{t_1}\|$"
 TRUNCATION = 35  # steps back, those of the paper's language models
 
@@ -105,9 +105,16 @@ class Credit(Result, kind="credit"):
         """The least lag from which on the shares up to it add up to at least half of the gradient."""
         return int(np.flatnonzero(np.cumsum(self.lag_share) < 0.5).max(initial=-1)) + 1
 
+    @property
+    def most(self) -> str:
+        """The part of the gradient from lags up to `half`, in words."""
+        share = float(self.lag_share[: self.half + 1].sum())
+        return f"{100 * share:.3g} %" if share < 1 else "at least half"
+
     def sentences(self) -> Iterator[str]:
         """The lags that the gradient comes from, the loss by truncation, and the lag from which on there is nothing."""
-        lost, said = self.lost_beyond(10), f"Half of the recurrence's gradient comes from {_states(self.half)}; "
+        lost, most = self.lost_beyond(10), self.most[0].upper() + self.most[1:]
+        said = f"{most} of the recurrence's gradient comes from {_states(self.half)}; "
         less = f"truncation after 10 steps changes it by {100 * lost:.3g} % of its norm"
         said += f"{less}." if lost < 1 else f"{less}: parts of different lags cancel."
         if (none := vanishes_at(self._by_lag)) is not None:
@@ -346,5 +353,6 @@ def draw_credit(records: Mapping[str, Credit], about: str = "") -> Shown:
     maps = Block([partial(norms, *row) for row in records.items()], 3.0, count, "y")
     below = Block([partial(lags, record) for record in records.values()], 2.2, count, "y", legend=True)
     bar = colour_bar(ScalarMappable(colours), SCALE, extend="min")
-    title = TITLE.format(_states(*(record.half for record in records.values())))
+    every = [*records.values()]
+    title = TITLE.format(every[0].most if count == 1 else "at least half", _states(*(record.half for record in every)))
     return compose(title_of(common, title), about or same, maps, bar, below, width=max(6, 2.7 * count))

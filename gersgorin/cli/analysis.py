@@ -9,8 +9,9 @@ from gersgorin.analyses import ANALYSES, Analysis, named
 from gersgorin.cli.outputs import FILES, default_figure, saver, show
 from gersgorin.loading.options import DataOptions, NetworkOptions, OutputOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
+from rhn.errors import InvalidInputError
 from rhn.utils.figures import NUMBERS, Outputs
-from rhn.utils.options import option, parse
+from rhn.utils.options import given_flags, option, parse
 from rhn.utils.progress import progress_bars
 
 
@@ -33,6 +34,10 @@ def options_of(row: Analysis, prog: str = "") -> type:
 def main_of(row: Analysis, words: list[str] | None, prog: str) -> None:
     """Parse the words of a subcommand, resolve network and data, compute, draw, write and print; prog: as it was typed."""
     options: Any = parse(options_of(row, prog), words, prog=prog)
+    if options.checkpoint and not options.module and "seed" not in row.options and given_flags(options, ("seed",)):
+        raise InvalidInputError(
+            f"--seed is of new weights, and those of {options.checkpoint} are trained: leave it out"
+        )
     name = "" if row.name == "spectra" else row.command  # of the question, in the figure's name and in the JSON
     outputs = Outputs.of(options, default_figure(name, options), FILES if row.film else NUMBERS)
     device = resolve_device(options.device)

@@ -176,3 +176,9 @@ def test_as_a_process_results_go_to_stdout_and_errors_to_stderr():
     assert json.loads(done.stdout)["cell"] == "rhn" and "error" not in done.stderr
     failed = subprocess.run([*command, "--cell", "nope"], capture_output=True, text=True, check=False)
     assert failed.returncode == 2 and failed.stdout == "" and "Traceback" not in failed.stderr
+
+
+def test_a_seed_of_new_weights_is_refused_beside_trained_ones(own_folder, capsys):
+    save_checkpoint("c.safetensors", PolyphonicModel("rnn", hidden_size=4))
+    assert main(["--checkpoint", "c.safetensors", "--seed", "3"]) == 2
+    assert "--seed is of new weights" in capsys.readouterr().err

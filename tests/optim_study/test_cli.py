@@ -198,6 +198,6 @@ def test_the_best_trial_is_recorded_while_it_trains_once_more_to_the_same_bits(f
     assert run(*words, "--data", tiny_data, "--depth", 9) == 2 and "no complete trial" in capsys.readouterr().err
 
 
-def test_studies_of_one_network_with_other_settings_are_named():
-    one, longer, other = config(), config(epochs=999), config(arch="gru", epochs=999)
+def test_other_settings_of_studies_that_are_drawn_as_one_are_named():
+    one, longer, other = config(), config(arch="gru", epochs=999), config(optimizer="adam", learning_rate=(1e-5, 0.1))
     assert cli_results._different([one, other]) == [] and cli_results._different([one, longer, other]) == ["--epochs"]
