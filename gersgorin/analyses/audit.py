@@ -37,7 +37,7 @@ from gersgorin.loading.sequence_map import SequenceMap, first_tensor
 from gersgorin.run.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import line_style, panels
-from rhn.utils.result import Result, rows_of, tabulated
+from rhn.utils.result import Result, rows_of
 
 LONGEST = 1e6  # steps; a slower decay is no decay
 SHORT, HALVINGS = 3.0, 10  # steps; half-lives after which a thousandth is left
@@ -92,8 +92,6 @@ class Audit(Result, kind="audit"):
         medians = [float(self.quantiles(k)[1]) for k in range(len(self.layers))]
         measures = {name: getattr(self, name) for name in MEASURES}
         return rows_of(layer=self.layers, mode_half_life=medians, **measures)
-
-    lines = tabulated
 
     @panels(7, 3.2, "mode half-lives at the start")
     def plot(self, ax=None) -> Axes:

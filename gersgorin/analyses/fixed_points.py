@@ -39,7 +39,7 @@ from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import complex_plane, panels
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
-from rhn.utils.result import Result, rows_of, tabulated
+from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_room, check_seed
 from rhn.utils.wording import counted
 
@@ -237,8 +237,6 @@ class FixedPoints(Result, kind="fixed_points"):
         """The number of points of each kind, and the largest spectral radius."""
         counts = {kind: float(self.kinds.count(kind)) for kind in dict.fromkeys(self.kinds)}
         return counts | {"largest spectral radius": np.abs(self.eigenvalues[:, :1]).max(initial=0.0)}
-
-    lines = tabulated
 
     def to_dict(self) -> dict:
         """JSON-ready; of each point also its state, and its eigenvalues as [real, imaginary]."""

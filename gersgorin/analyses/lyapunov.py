@@ -44,7 +44,7 @@ from gersgorin.run.run import Label, Progress, Run, Tangent, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import DASHED, Style, panels, shade_style
 from rhn.utils.figures import COLOURS, MARKERS, drawable, time_label
-from rhn.utils.result import Result, rows_of, tabulated
+from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_room, check_seed
 from rhn.utils.wording import counted
 
@@ -147,8 +147,6 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         """One row an exponent: number, exponent, margin_95 (two standard errors)."""
         numbers = range(1, 1 + len(self.exponents))
         return rows_of(number=numbers, exponent=self.exponents, margin_95=2 * self.standard_errors)
-
-    lines = tabulated
 
     def draw(self, ax: Axes) -> None:
         """The exponents against their number, with bars of two standard errors, without lost directions.

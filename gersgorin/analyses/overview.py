@@ -37,7 +37,7 @@ from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.figure import Block, Shown, compose
 from rhn.utils.figures import drawn
-from rhn.utils.result import rows_of, tabulated
+from rhn.utils.result import rows_of
 from rhn.utils.wording import counted
 
 
@@ -67,8 +67,6 @@ class Overview(Several, kind="overview"):
         values = np.array([*series.values()])
         ends = {"first": values[:, 0], "middle": values[:, values.shape[1] // 2], "last": values[:, -1]}
         return rows_of(quantity=[*series], **ends, mean=values.mean(1), least=values.min(1), largest=values.max(1))
-
-    lines = tabulated
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The spectrum of one step; without axes a figure with that step and a panel for each analysis, its first axes."""

@@ -28,7 +28,7 @@ from gersgorin.run.run import Progress, shown_steps, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, colour_bar, complex_plane, compose, title_of
 from rhn.utils.figures import RED
-from rhn.utils.result import Result, rows_of, tabulated
+from rhn.utils.result import Result, rows_of
 
 SIDE = 101  # points along a side of the grid
 WHOLE = 128  # entries of a state up to which the grid has all of them, half of them beyond
@@ -62,8 +62,6 @@ class Pseudospectra(Result, kind="pseudospectra"):
         """One row a step: step, epsilon_to_circle, spectrum_to_circle (negative outside the circle)."""
         away = 1 - np.abs(self.eigenvalues[:, 0])
         return rows_of(step=self.steps, epsilon_to_circle=self.to_circle, spectrum_to_circle=away)
-
-    lines = tabulated
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The step whose eigenvalues a change moves onto the circle most easily; without axes a figure of all steps."""

@@ -68,8 +68,10 @@ class Result:
         raise NotImplementedError
 
     def lines(self) -> Iterable[str]:
-        """A heading and rows of numbers, the most telling first; nothing if the sentences say it all."""
-        return ()
+        """The names of the columns and the rows of the table, as text."""
+        rows = self.table()
+        cells = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
+        return table([*rows[0]], cells).split("\n") if rows else []
 
     def summary(self, *, whole: bool = True) -> str:
         """The sentences, network and data, and the numbers behind them, or the first rows of these."""
@@ -233,13 +235,6 @@ def rows_of(**columns: Iterable | Mapping[str, Iterable]) -> list[dict[str, Any]
             split[name] = values
     plain = [values.tolist() if isinstance(values, np.ndarray) else [*values] for values in split.values()]
     return [dict(zip(split, row, strict=True)) for row in zip(*plain, strict=True)]
-
-
-def tabulated(result: Result) -> list[str]:
-    """The rows of a result's table as lines of text, below the names of the columns."""
-    rows = result.table()
-    cells = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
-    return table([*rows[0]], cells).split("\n") if rows else []
 
 
 def fitted(text: str) -> str:

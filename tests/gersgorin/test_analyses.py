@@ -24,7 +24,7 @@ from gersgorin.training.training import Training
 from rhn.cells import RHN
 from rhn.errors import OutputError
 from rhn.models import PolyphonicModel
-from rhn.utils.result import COLUMNS, LINES, tabulated
+from rhn.utils.result import COLUMNS, LINES, Result
 
 ROOT = Path(__file__).parents[2]
 OWN = '''
@@ -100,7 +100,7 @@ def unexplained(result) -> set[str]:
     """Names of rows and columns that the glossary does not have; a value among them has digits."""
     head, *rows = [*result.lines()] or [""]
     columns = {*re.split(" {2,}", head.split("\n")[-1].strip())} - {""}
-    beside = {*map(str, result.table()[0].values())} if type(result).lines is tabulated else set()
+    beside = {*map(str, result.table()[0].values())} if type(result).lines is Result.lines else set()
     names = columns | {line.split("  ")[0] for line in rows} - beside - {""}
     return not_explained(name for name in names if not re.search(r"\d(?!-norm)", name))
 
