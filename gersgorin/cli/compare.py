@@ -101,9 +101,6 @@ def _check(options: CompareOptions) -> None:
         "--sequences and --chorale both name something to read: give only one": options.sequences
         and given_flags(options, ("chorale",)),
         f"--seeds draws new weights, those of {trained} are trained: leave it out": seeds and trained,
-        f"--seed is of new weights, and those of {trained} are trained: leave it out": trained
-        and options.variants == "init"
-        and given_flags(options, ("seed",)),
         "seed=... shows each seed and --seeds their median: give one": seeds
         and (options.variants or "").startswith("seed="),
     }

@@ -57,6 +57,10 @@ class SideBySide(Several, kind="side by side"):
         parts = ["\n".join((r.title, *r.sentences())) if brief else r.summary(whole=whole) for r in each]
         return "\n\n".join([*parts, *[self.numbers()] * brief])
 
+    def lines(self) -> Iterator[str]:
+        """None: those of each network stand in the summary."""
+        return iter(())
+
     def numbers(self) -> str:
         """A row of numbers for each network: `brief`, the means over the steps, or the first row of its table."""
         rows: dict[str, dict[str, str]] = {}
