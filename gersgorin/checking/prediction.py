@@ -220,7 +220,7 @@ class TrainingCheck(Result, Forecast):
             early = f"; the time ran out after {counted(self.tried, 'step')}: to decide, {self._enough}"
         falls = " and still falls" * self.still_falls
         clear = self.tried < self.steps and self.diverges_at == math.inf and not self.trials[0].cut and not early
-        enough = ", when this was clear and its trial ended," * clear
+        enough = ", when its trial ended," * clear
         seen = f" After {counted(self.tried, 'step')}{enough} its loss is {self.last_loss:.3g} times {CONSTANT}{falls}."
         return f"{words[0].upper()}{words[1:]}{early}." + seen * math.isfinite(self.last_loss)
 

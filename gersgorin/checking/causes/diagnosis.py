@@ -17,7 +17,6 @@ from gersgorin.checking.causes.own_loop import own_losses
 from gersgorin.checking.causes.pairing import CLEAR, explained, mispaired
 from gersgorin.checking.causes.rates import LATE, exploding_start, explosion, still_falling, too_few
 from gersgorin.checking.causes.repairs import Trials, improved, repaired
-from gersgorin.checking.forecast import UNLIKELY
 from gersgorin.checking.trials import Trial
 
 if TYPE_CHECKING:
@@ -103,8 +102,7 @@ def after(
     shifted, kept, share = _of_other_examples(case, check, watch, trials.lacking, well=well)
     by_heart = any(cause.name == "learned by heart" for cause in kept)
     own = [*own_losses(case, check.losses, check.trials[0])] if check.losses else []
-    ends = check.tried >= check.steps or check.probability < UNLIKELY
-    stays = check.outcome in ("stays", "explodes", "may leave") and ends
+    stays = check.outcome in ("stays", "explodes", "may leave") and not check.trials[0].cut
     causes = [
         replace(cause, sure=cause.sure or (row.exact and stays))
         for row, cause in found
