@@ -365,12 +365,9 @@ class NormBounds(Result, kind="bounds"):
     @property
     def finding(self) -> str:
         """The bound on the half-life, if one is known."""
-        w = self.sufficient
-        return (
-            "no window proves a decay"
-            if w is None
-            else f"the gradient halves at least every {self.half_life[w]:.4g} steps"
-        )
+        if (w := self.sufficient) is None:
+            return "no window proves a decay"
+        return f"the gradient halves at least every {self.half_life[w]:.4g} steps"
 
     plot = panels(8, 3.4)(draw, draw_by_window)
 

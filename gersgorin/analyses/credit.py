@@ -56,7 +56,6 @@ from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 SMALLEST = 1e-6  # part of the gradient that is drawn
-TITLE = "{} of the gradient comes from {}"
 SCALE = r"$\|\partial L_{t_2} / \partial y_{t_1}\|$"
 TRUNCATION = 35  # steps back, those of the paper's language models
 
@@ -354,5 +353,6 @@ def draw_credit(records: Mapping[str, Credit], about: str = "") -> Shown:
     below = Block([partial(lags, record) for record in records.values()], 2.2, count, "y", legend=True)
     bar = colour_bar(ScalarMappable(colours), SCALE, extend="min")
     every = [*records.values()]
-    title = TITLE.format(every[0].most if count == 1 else "at least half", _states(*(record.half for record in every)))
+    most = every[0].most if count == 1 else "at least half"
+    title = f"{most} of the gradient comes from {_states(*(record.half for record in every))}"
     return compose(title_of(common, title), about or same, maps, bar, below, width=max(6, 2.7 * count))

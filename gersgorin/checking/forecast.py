@@ -95,7 +95,7 @@ def forecast(
             trial.reaches.append((trial.steps, reach))
         if trial.left < math.inf or trial.diverged < math.inf or loop.scheduler is not None:
             return False
-        escape, _, probability = expected(trial, steps)
+        escape, _, probability = _read(trial, steps, scheduled=False)
         rest = (escape - trial.steps) * loop.step_seconds
         follows = wants_more is not None and rest < end - time.monotonic()
         sides.append((probability > LIKELY and not follows) - (probability < SURELY and moves(trial)))

@@ -9,6 +9,7 @@ compare({"lstm": lstms}, x, over="seeds")   medians and bands over several draws
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count as count_from
+from itertools import takewhile
 from operator import length_hint
 from pathlib import Path
 from typing import Any
@@ -57,10 +58,6 @@ class SideBySide(Several, kind="side by side"):
         parts = ["\n".join((r.title, *r.sentences())) if brief else r.summary(whole=whole) for r in each]
         return "\n\n".join([*parts, *[self.numbers()] * brief])
 
-    def lines(self) -> Iterator[str]:
-        """None: those of each network stand in the summary."""
-        return iter(())
-
     def numbers(self) -> str:
         """A row of numbers for each network: `brief`, the means over the steps, or the first row of its table."""
         rows: dict[str, dict[str, str]] = {}
@@ -73,9 +70,13 @@ class SideBySide(Several, kind="side by side"):
             if not brief and "step" in found[0]:
                 heading, brief = "mean of steps", {key: np.nanmean([row[key] for row in found]) for key in told}
             rows[name] = {key: f"{value:.4g}" for key, value in (brief or {key: found[0][key] for key in told}).items()}
-        columns, names = [*dict.fromkeys(key for row in rows.values() for key in row)], [*rows]
-        while len({(rest := name.rpartition(", "))[1:] for name in names}) == 1 and rest[1]:  # what all names end with
-            names = [name.rpartition(", ")[0] for name in names]
+        columns, parts = (
+            [*dict.fromkeys(key for row in rows.values() for key in row)],
+            [name.split(", ") for name in rows],
+        )
+        last = zip(*(each[:0:-1] for each in parts), strict=False)
+        same = len([*takewhile(lambda each: len({*each}) == 1, last)])  # parts with which all names end
+        names = [", ".join(each[: len(each) - same]) for each in parts]
         cells = [[name, *(row.get(key, "") for key in columns)] for name, row in zip(names, rows.values(), strict=True)]
         return table([heading, *columns], cells, drop=columns[::-1], width=COLUMNS)
 
