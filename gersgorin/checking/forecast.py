@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from gersgorin.checking.clocks import OPEN, Interval, expected, moves
+from gersgorin.checking.clocks import OPEN, Interval, expected
 from gersgorin.checking.reach import measure_reach
 from gersgorin.checking.trials import LEFT, Constant, Trial, run_trials
 from gersgorin.training.training import Training
@@ -30,7 +30,9 @@ READINGS, LEAST = 15, 20  # of the clocks, in the steps that there is time for; 
 AGREE = 3  # readings in a row that decide: of many looks at a clock some are likely by chance
 LIKELY = 0.7  # probability from which on a training leaves; so did 27 of 29 (docs/results/2026-11-24-clocks.md)
 UNLIKELY, LONG = 0.1, 5000  # up to which a training stays, if it has more steps than `LONG`; else up to 1 - LIKELY
-SURELY = 0.05  # probability of leaving at which a trial ends
+ENOUGH = (
+    0.6  # of a training, from which on a trial ends if it stays; before, only if its probability is below `UNLIKELY`
+)
 SAFE = 0.98  # probability of what was seen
 HALF = 0.6  # of a training that has just left when the time is up
 AFTERWARDS = 1.5  # times its escape that a training is followed for: its loss may explode then
@@ -98,10 +100,12 @@ def forecast(
         escape, _, probability = _read(trial, steps, scheduled=False)
         rest = (escape - trial.steps) * loop.step_seconds
         follows = wants_more is not None and rest < end - time.monotonic()
-        sides.append((probability > LIKELY and not follows) - (probability < SURELY and moves(trial)))
-        return abs(sum(sides[-AGREE:])) == AGREE
+        probabilities.append(probability)
+        last, late = probabilities[-AGREE:], trial.steps >= ENOUGH * steps
+        leaves = min(last) > LIKELY and not follows
+        return len(last) == AGREE and (leaves or stays(max(last), steps if late else math.inf))
 
-    sides = list[int]()  # of each reading: 1 leaves, -1 stays, 0 open
+    probabilities = list[float]()  # of leaving, at each reading
     first = measure_reach(loop, loop.model)
     most = steps if most is None else min(most, steps)
     planned = max(1, min(most, int((end - time.monotonic()) / loop.step_seconds)))
@@ -130,7 +134,7 @@ def forecast(
     )
 
 
-def stays(probability: float, steps: int) -> bool:
+def stays(probability: float, steps: float) -> bool:
     """True if a probability of leaving is low. Long trainings in which nothing moves may leave late: these are left open."""
     return probability < (UNLIKELY if steps > LONG else 1 - LIKELY)
 

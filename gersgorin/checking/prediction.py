@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.kept_out import Reading
-from gersgorin.checking.clocks import Interval, motion, signals
+from gersgorin.checking.clocks import motion, signals
 from gersgorin.checking.forecast import LIKELY, UNLIKELY, Forecast, stays
 from gersgorin.checking.reach import Reach
 from gersgorin.checking.trials import DIVERGED, WINDOW
@@ -82,13 +82,6 @@ class TrainingCheck(Result, Forecast):
     """Seconds of the check before its trials."""
 
     @property
-    def window(self) -> Interval | None:
-        """Least and greatest learning rate of a trial that left, below all that diverged; None: none left."""
-        bad = min((t.factor for t in self.trials if t.diverged < math.inf), default=math.inf)
-        good = [self.learning_rate * t.factor for t in self.trials if t.left < math.inf and t.factor < bad]
-        return (min(good), max(good)) if good else None
-
-    @property
     def tried(self) -> int:
         """Steps of the training that were run."""
         return self.trials[0].steps
@@ -135,12 +128,12 @@ class TrainingCheck(Result, Forecast):
         return "probably " * (self.outcome == "stays" and self.probability >= UNLIKELY)
 
     def sentences(self) -> tuple[str, ...]:
-        """The causes; outcome, time, learning rates; subnormals."""
+        """The causes; outcome and time; subnormals."""
         sure = any(cause.sure for cause in self.causes)
         advised = sure or self.explained == 0 or any("gersgorin.cure" in c.remedy for c in self.causes[:MOST_CAUSES])
         next_step = CURE if self.outcome in ("stays", "explodes") and not advised else ""
         slow = SLOW.format(self.slowed) if self.slowed else ""
-        trained = (self._what(), self._when(), self._where()) if self.tried or not self.causes else (self._untried(),)
+        trained = (self._what(), self._when()) if self.tried or not self.causes else (self._untried(),)
         moved = not self.seen or self.outcome == "may leave"
         still = motion(self.trials[0]) if self.outcome in ("leaves", "stays", "may leave") and moved else ""
         own, data = self._own_losses(), EXPLAINED.format(self.explained) if self.explained else UNEXPLAINED
@@ -236,26 +229,6 @@ class TrainingCheck(Result, Forecast):
         between = f" ({_rounded(low)} to {end})" * (low < high)
         return f"it {verb} after about {_rounded(self.escape_steps)} steps{between}"
 
-    def _where(self) -> str:
-        least = min(WINDOW, self.steps)  # steps that show whether a loss falls
-        tried = [r for r in self.table() if r["steps"] >= least or min(r["left"], r["diverged"]) < math.inf]
-        rates = sorted({row["learning_rate"] for row in tried})
-        exploded = next((row for row in tried if row["diverged"] < math.inf), None)
-        name = "learning rate" if self.scheduler is None else "initial_lr"
-        if self.window is not None:
-            low, high = (f"{rate:.3g}" for rate in self.window)
-            where = f"Trials at {name}s from {low} to {high}" if low != high else f"A trial with {name} {low}"
-            seen = f"{where} fell below that"
-        elif len(rates) < 2:
-            seen = f"No {'other ' * len(rates)}{name} was tried"
-        else:
-            seen = f"No trial at {name}s from {rates[0]:.3g} to {rates[-1]:.3g} fell below that in {_span(tried)}"
-        if exploded is not None and len(rates) > 1:
-            seen += f"; at {exploded['learning_rate']:.3g} the loss explodes at step {exploded['diverged']:,.0f}"
-        elif self.window is not None and rates[-1] <= self.window[1] * (1 + 1e-9):
-            seen += "; higher rates were not tried"
-        return f"{seen}."
-
     def lines(self) -> Iterator[str]:
         """The plateau of the training, and its trials."""
         rows = {
@@ -301,8 +274,7 @@ class TrainingCheck(Result, Forecast):
             dots = line_style(0) | {"linestyle": "", "marker": "s", "markersize": 4}
             steps, losses = zip(*((reading.step, 1 - reading.kept) for reading in self.held_out), strict=True)
             ax.plot(steps, losses, label="as given, on held-out examples", **dots)
-        rates = " to ".join(dict.fromkeys(f"{rate:.3g}" for rate in self.window or ()))
-        ax.set_title("Loss of each trial" + f"; learning rates that leave by 2 % or more: {rates}" * bool(rates))
+        ax.set_title("Loss of each trial")
         ax.set_ylim(top=min(ax.get_ylim()[1], DIVERGED * max([1.0, *(trial.ratios[0] for trial in tried)])))
 
     def draw_clocks(self, ax: Axes) -> None:
@@ -335,7 +307,7 @@ class TrainingCheck(Result, Forecast):
     def to_json(self) -> dict:
         """All numbers for JSON; None if not finite. `interval` is that of `escape_steps`."""
         content = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("title", "about")}
-        names = ("verdict", "why", "outcome", "last_loss", "still_falls", "diverges_at", "cut", "window")
+        names = ("verdict", "why", "outcome", "last_loss", "still_falls", "diverges_at", "cut")
         content |= {name: getattr(self, name) for name in names}
         own = self.trials[0]
         content["clocks"] = {
@@ -369,12 +341,6 @@ def _probability(p: float) -> str:
     if math.isnan(p):
         return "not known"
     return "over 0.99" if p > 0.99 else "below 0.01" if p < 0.01 else f"{p:.2f}"
-
-
-def _span(trials: list[dict]) -> str:
-    """The steps of some trials: "78 steps", "78 to 1,500 steps"."""
-    steps = [row["steps"] for row in trials]
-    return counted(steps[0], "step") if len(set(steps)) == 1 else f"{min(steps):,} to {max(steps):,} steps"
 
 
 def _trial(row: dict) -> str:

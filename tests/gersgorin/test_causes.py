@@ -13,6 +13,7 @@ import gersgorin
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.data import in_front
 from gersgorin.checking.causes.diagnosis import BEFORE, before
+from gersgorin.checking.causes.pairing import frames_apart
 from gersgorin.checking.causes.repairs import Trials
 from gersgorin.checking.trials import Constant
 from gersgorin.training.activation import last_activation, states_of
@@ -32,6 +33,7 @@ BOTH = X, torch.zeros(N)
 MISSING = torch.rand(N, T, 3, generator=torch.Generator().manual_seed(4)) < torch.tensor([0.05, 0.05, 0.0])
 LEAST = X.amin(1, keepdim=True)
 KEYS = F.one_hot(torch.rand(N, T, generator=torch.Generator().manual_seed(6)).argsort(1), T)[..., :3].float()
+PATHS = X.cumsum(1)
 NEAR = X[:20].repeat(N // 20, 1, 1) + 1e-6 * X
 ALL = slice(None)
 
@@ -328,6 +330,7 @@ CASES = [
     ("missing values", False, (Net(), X.masked_fill(MISSING, -999), SUM, MSE), (Net(), X.masked_fill(MISSING, 0), SUM, MSE)),
     ("scaled one by one", False, (Net(), (X - X.mean(1, True)) / X.std(1, keepdim=True), SUM, MSE), (Net(), X, SUM, MSE)),
     ("scaled one by one", False, (Net(), (X - LEAST) / (X.amax(1, True) - LEAST), SUM, MSE), (Net(), KEYS, SUM, MSE)),
+    ("reshaped inputs", False, (Net(), PATHS.mT.reshape(N, T, 3), SUM, MSE), (Net(), PATHS, SUM, MSE)),
     ("class imbalance", False, (Net(2), X, (SUM[:, 0] > 4).long(), CE), (Net(2), X, CLASS, CE)),
 ]  # fmt: skip
 
@@ -462,6 +465,8 @@ def test_what_makes_a_stuck_training_leave_is_its_cause(name, change):
     ("name", "change"),
     [
         ("schedule", {"gamma": 0.8}),
+        ("clip_norm too small", {"clip_norm": 0.02, "optimizer": torch.optim.SGD, "lr": 0.1, "steps": 600}),
+        ("weight decay", {"weight_decay": 1.0}),
         ("missing values", {"x": torch.cat([X[..., :2], X[..., 2:].sign()], -1).masked_fill(MISSING, -9999) / 9999}),
         ("untrained weights", {"model": readout(2), "steps": 300}),
         (None, {"model": readout(32), "steps": 300}),
@@ -505,6 +510,12 @@ def test_a_reshape_in_place_of_a_transpose_is_named_with_the_line_that_mends_it(
     found = checked(model, **data).causes[0]
     assert (found.name, found.sure) == ("reshaped inputs", True)
     assert torch.equal(x.reshape(found.evidence["shape"]).permute(found.evidence["permute"]), right)
+
+
+def test_frames_of_reshaped_series_are_named_and_mended():
+    found = checked(x=PATHS.mT.reshape(N, T, 3)).causes[0]
+    assert found.name == "reshaped inputs" and "x.reshape(-1, 3, 10).transpose(1, 2)" in found.remedy
+    assert torch.equal(frames_apart(PATHS.mT.reshape(N, T, 3)), PATHS)
 
 
 def test_targets_that_follow_the_order_of_rows_show_no_reshape():

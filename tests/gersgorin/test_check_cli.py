@@ -34,7 +34,7 @@ def answer(capsys, *words: str) -> dict:
 
 def test_a_network_that_will_not_train_is_no_failure(capsys):
     found = answer(capsys, "--cell", "dt-rnn", "--depth", "6", *SMALL, "--epochs", "10", "--seconds", "60")
-    assert {"probability", "interval", "escape_steps", "window", "causes", "verdict"} <= set(found)
+    assert {"probability", "interval", "escape_steps", "causes", "verdict"} <= set(found)
     assert found["probability"] < 0.05 and found["outcome"] == "stays"
 
 
@@ -143,7 +143,7 @@ def targets(own_folder):
 def test_a_training_with_targets_is_checked_under_its_optimizer(capsys, targets):
     found = answer(capsys, *targets)
     names = {"probability", "interval", "causes", "verdict"}
-    names |= {"escape_steps", "diverges_at", "window", "optimizer"}
+    names |= {"escape_steps", "diverges_at", "optimizer"}
     assert names <= set(found)
     assert (found["optimizer"], found["steps"], found["steps_per_epoch"]) == ("Adam", 40, 3)
     others = [*targets, "--loss", "own_reader:absolute", "--optimizer", "sgd", "--momentum", "0.9"]

@@ -52,7 +52,6 @@ def test_a_training_that_works_leaves(good):
     assert good.outcome == "leaves" and good.probability > 0.5
     assert 1 <= good.interval[0] <= good.escape_steps <= good.interval[1]
     assert good.escape_steps <= 500 and good.diverges_at == math.inf
-    assert good.window[0] <= 0.03 <= good.window[1]
     assert good.verdict.startswith("Under Adam at a learning rate of 0.03, the loss of Reader falls below ")
 
 
@@ -170,10 +169,10 @@ def test_without_data_the_chorales_are_read():
     assert 9 < found.constant_loss < 12  # nats a frame
 
 
-def test_without_time_no_learning_rate_is_ruled_out():
+def test_without_time_nothing_is_decided():
     model, x, y = made()
     found = gersgorin.check(model, x, y, nn.MSELoss(), torch.optim.Adam(model.parameters()), seconds=1e-6)
-    assert found.outcome == "may leave" and found.sentences()[2] == "No learning rate was tried."
+    assert found.outcome == "may leave" and not found.tried
     assert found.cut and "the time ran out before the trials ended" in found.left_out
 
 

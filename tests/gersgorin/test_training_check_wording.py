@@ -148,15 +148,6 @@ def test_without_a_step_at_its_learning_rate_nothing_is_known():
         assert [check.to_json()[name] for name in ("probability", "escape_steps")] == [None] * 2
 
 
-def test_the_third_sentence_tells_the_trials():
-    for check in CHECKS:
-        where, window = check.sentences()[2 + min(3, len(check.causes))], check.window
-        assert (window is not None) == (" fell below that" in where and "No trial" not in where), where
-        assert check.to_json()["window"] == (window if window is None else [*window])
-        for rate in re.findall(r"at (\S+) the loss explodes at step", where):
-            assert window is None or float(rate) >= float(f"{window[1]:.3g}"), where
-
-
 def test_seconds_are_asked_for_if_the_time_was_up_before_a_decision():
     for check in CHECKS:
         needed = bool(check.cut) and (check.outcome == "may leave" or bool(check.probably))
@@ -190,7 +181,7 @@ def test_parts_that_were_left_out_are_said():
 
 
 def test_json_is_finite_and_has_the_names_that_stay():
-    names = {"escape_steps", "interval", "diverges_at", "window", "probability", "verdict", "optimizer"}
+    names = {"escape_steps", "interval", "diverges_at", "probability", "verdict", "optimizer"}
     names |= {"causes"}
     for check in CHECKS:
         content = json.loads(json.dumps(check.to_json(), allow_nan=False))

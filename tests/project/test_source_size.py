@@ -9,9 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (34_681, 274_118),
+    "rhn gersgorin optim_study analysis": (34_714, 274_221),
     "rhn": (13_129, 92_227),
-    "gersgorin": (16_936, 146_926),
+    "gersgorin": (16_969, 147_029),
     "optim_study": (2_820, 20_203),
     "analysis": (1_796, 14_762),
     "tests": None,  # printed only

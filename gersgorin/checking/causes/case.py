@@ -114,6 +114,11 @@ class Case:
         found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, retain_graph=True)
         return dict(zip(parameters, found, strict=True))
 
+    @property
+    def gradient_norm(self) -> float:
+        """Norm of all gradients."""
+        return math.hypot(*(float(slope.norm()) for slope in self.gradients.values() if slope is not None))
+
     @cached_property
     def loss_operations(self) -> set[str]:
         """Names of autograd for the operations of the loss."""

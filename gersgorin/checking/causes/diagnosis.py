@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from gersgorin.checking.causes import data, output, wiring
+from gersgorin.checking.causes import data, output, pairing, wiring
 from gersgorin.checking.causes.case import Case, noted
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.kept_out import Watch
@@ -60,6 +60,7 @@ BEFORE = (  # the most harmful first
     Row(output.softmax_twice),
     Row(data.sorted_minibatches),
     Row(data.numbered_targets),
+    Row(pairing.mixed_frames),
     Row(data.far_targets, risk=True),
     Row(data.raw_inputs),
     Row(data.missing_values, risk=True, refuted=True),

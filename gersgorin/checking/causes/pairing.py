@@ -29,6 +29,7 @@ RIDGES = torch.logspace(-4, 1, 6, dtype=torch.float64)  # relative to the mean o
 CLEAR, NOTHING = 0.1, 0.02  # share of the targets' variance: explained for sure, and no more than by chance
 ALIKE = 0.3  # correlation of rows, above which they are one series
 COPY = 0.95  # correlation of an input with a target, from which on it is this target
+JUMPS = 2.0  # times the difference of other numbers side by side in memory: that where a new series begins
 CHANCE = 5.0  # standard errors of a correlation of 0, above which it is none
 
 
@@ -135,6 +136,36 @@ def reshaped_inputs(case: Case, own: float) -> Iterator[Cause]:
                 sure=True,
             )
             return
+
+
+def mixed_frames(case: Case) -> Iterator[Cause]:
+    """Whole series of single features, one after the other in memory, that are read as frames: (N, m, T) was reshaped to (N, T, m).
+
+    Then successive numbers differ most where a new series begins, each T numbers, and not where a frame begins, each m numbers.
+    """
+    if case.axis or case.frames is None or not case.first.is_floating_point():
+        return
+    count, T, m = case.first.shape
+    if min(T, m) == 1 or m == T or count * (m - 1) < FEW:
+        return
+    at = torch.arange(1, m * T)
+    jumps = case.first.flatten(1).double().diff().square().mean(0)
+    series, frames = at % T == 0, at % m == 0
+    new = min(jumps[some].mean().item() for some in (series & ~frames, series & frames) if some.any()) ** 0.5
+    other = max(jumps[some].mean().item() for some in (frames & ~series, ~frames & ~series) if some.any()) ** 0.5
+    if new > JUMPS * other:
+        yield Cause(
+            "reshaped inputs",
+            f"In memory, numbers side by side differ by {other:.2g} (root mean square), every {T} numbers by {new:.2g}: the {m} "
+            f"features lie one after the other, each with all its {T} steps. x is read as if each step with all its features did.",
+            f"Where x is made, use .transpose(1, 2) in place of reshape or view; or x = x.reshape(-1, {m}, {T}).transpose(1, 2).",
+            {"shape": [count, m, T], "new_series": new, "others": other},
+        )
+
+
+def frames_apart(x: Tensor) -> Tensor:
+    """The frames (N, T, m) of what was reshaped from (N, m, T)."""
+    return x.reshape(len(x), x.shape[2], x.shape[1]).transpose(1, 2)
 
 
 def _in_order(case: Case, most: int = MOST) -> tuple[Tensor, Tensor]:

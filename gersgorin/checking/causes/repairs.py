@@ -19,6 +19,7 @@ from gersgorin.checking.causes.case import Case, noted
 from gersgorin.checking.causes.cause import BELOW, Cause
 from gersgorin.checking.causes.data import SATURATED, STANDARDISE, codes, in_front, is_padding
 from gersgorin.checking.causes.kept_out import STRONG, Watch
+from gersgorin.checking.causes.pairing import frames_apart
 from gersgorin.checking.causes.rates import (
     CLIP,
     FEW,
@@ -46,6 +47,7 @@ EXPLAINS = 2.0  # times what the outputs of the training itself explain at the s
 BEGINS, BETTER = 0.9, 0.7  # of the loss on held-out examples of a training that leaves: likewise; clearly better
 ODD = 4.0  # times the size of a layer's own initial weights, from which on others may be too large or too small
 CUT = "some repairs of the training, which may show its cause: the time ran out"
+BINDS = 10.0  # times a clipping norm: a first gradient that it cuts down; the inverse: a share of weight decay in the gradient
 TINY = 0.01  # standard deviation of inputs, outputs or targets, below which these may be too small
 
 
@@ -175,10 +177,10 @@ def improved(case: Case, risks: list[Cause], trials: Trials, known: Sequence[Tri
     likely, (own, *faster), factor = {cause.name: cause for cause in risks}, known, usual_factor(case)
     rate = lambda f: Repair("another learning rate", lambda trial: rate_cause(case, trial), factors=[f])  # noqa: E731
     others = *_missing(case, likely), *_schedule(case), *_padding(case, likely), *_frozen(case, likely)
-    others += *_dropout(case), *_default_weights(case)
-    slow, found = [rate(FASTER)] if is_slow(case, own, faster) else [], False
-    for repair in [rate(factor)] if factor != 1 else [*others, *slow]:
-        if found and repair in slow:  # which several causes have as their consequence
+    others += *_clipping(case, BINDS), *_decay(case, 1 / BINDS), *_dropout(case), *_default_weights(case)
+    rates, found = [rate(factor)] * (factor != 1) or [rate(FASTER)] * is_slow(case, own, faster), False
+    for repair in (*others, *rates):
+        if found and repair in rates:  # which several causes have as their consequence
             return
         before = after = math.nan
         with noted(trials.lacking, repair.name):
@@ -245,6 +247,7 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
         low, high = max(last.low, -1.0), min(last.high, 1.0)
         inside = _standardised(case, targets=True, onto=((low + high) / 2, (high - low) / 4))
         yield Repair("targets in the range", cause, change=inside)
+    yield from _mixed(case, likely)
     yield from _missing(case, likely)
     yield from _padding(case, likely)
     size, own = case.y.float().std().item(), case.output.detach().std().item()
@@ -281,23 +284,39 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
 def _repairs_of_training(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
     loop = case.loop
     yield from _schedule(case, stays=True)
-    if loop.clip_norm is not None:
-        norm = math.hypot(*(float(slope.norm()) for slope in case.gradients.values() if slope is not None))
-        words = f"The gradient has a norm of {norm:.2g} at first, and is clipped to {loop.clip_norm:g}."
-        cause = Cause("clip_norm too small", words, f"Set it to {CLIP}.", {"norm": norm, "clip_norm": loop.clip_norm})
-        yield Repair("no clipping", cause, {"clip_norm": None})
-    if decay := max(group.get("weight_decay", 0) for group in loop.optimizer.param_groups):
-        words, remedy = f"Weight decay of {decay:g} outweighs the gradient.", "Set weight_decay to 1e-4 or less."
-        cause = Cause("weight decay", words, remedy, {"weight_decay": decay})
-        optimizer = loop.copied(loop.model, dict(loop.model.named_parameters()))
-        for group in optimizer.param_groups:
-            group["weight_decay"] = 0.0
-        yield Repair("no weight decay", cause, {"optimizer": optimizer})
+    yield from _clipping(case)
+    yield from _decay(case)
     yield from _dropout(case)
     yield from _frozen(case, likely)
     yield from _default_weights(case)
     if "explosion" in likely and loop.clip_norm is None:
         yield Repair("clipped gradients", likely["explosion"], {"clip_norm": CLIP})
+
+
+def _clipping(case: Case, least: float = 0.0) -> Iterator[Repair]:
+    """No clipping, if the norm of the first gradient is at least `least` times that to which it is clipped."""
+    norm, clip_norm = case.gradient_norm, case.loop.clip_norm
+    if clip_norm is None or norm < least * clip_norm:
+        return
+    words = f"The gradient has a norm of {norm:.2g} at first, and is clipped to {clip_norm:g}."
+    cause = Cause("clip_norm too small", words, f"Set it to {CLIP}.", {"norm": norm, "clip_norm": clip_norm})
+    yield Repair("no clipping", cause, {"clip_norm": None})
+
+
+def _decay(case: Case, least: float = 0.0) -> Iterator[Repair]:
+    """No weight decay, if its part of the first gradient is at least `least` of the rest."""
+    loop = case.loop
+    decay = max(group.get("weight_decay", 0) for group in loop.optimizer.param_groups)
+    size = math.hypot(*(float(p.detach().norm()) for p in case.model.parameters()))
+    if not decay or decay * size < least * case.gradient_norm:
+        return
+    words, remedy = f"Weight decay of {decay:g} outweighs the gradient.", "Set weight_decay to 1e-4 or less."
+    optimizer = loop.copied(loop.model, dict(loop.model.named_parameters()))
+    for group in optimizer.param_groups:
+        group["weight_decay"] = 0.0
+    yield Repair(
+        "no weight decay", Cause("weight decay", words, remedy, {"weight_decay": decay}), {"optimizer": optimizer}
+    )
 
 
 def _schedule(case: Case, stays: bool = False) -> Iterator[Repair]:
@@ -313,6 +332,13 @@ def _schedule(case: Case, stays: bool = False) -> Iterator[Repair]:
         "schedule", f"{name} {words}.", "Leave it out, or let the rate fall over the whole training.", {"end": end}
     )
     yield Repair("a constant learning rate", cause, {"scheduler": None})
+
+
+def _mixed(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
+    """Inputs whose axes are exchanged where they were reshaped."""
+    if cause := likely.get("reshaped inputs"):
+        moved = lambda pair: (with_sequence(pair[0], frames_apart(sequence_of(pair[0]))), pair[1])  # noqa: E731
+        yield Repair("exchanged axes", cause, change=moved)
 
 
 def _missing(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
