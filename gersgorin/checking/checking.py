@@ -1,4 +1,4 @@
-"""Predict before the first step whether a network will train, by real steps of its optimiser at several learning rates (`forecast.py`).
+"""Say before the first step why a network will not train (`causes`), or when it will (`forecast.py`), by real steps of its optimiser.
 
 check(model, x, y, loss_fn, optimizer, steps=3000)               a training as its loop has it: any model, loss and optimiser
 check(model, x, learning_rate=0.1, loss_fn="squared")            SGD on the next frames of your own sequences
@@ -54,9 +54,8 @@ def check(
     """Name the causes why a training does not learn; predict if its loss falls below that of the best constant output, and when.
 
     It "leaves" that loss when the mean of 32 steps is below 0.98 of the constant's on the same minibatches and stays there for 32 more
-    (at once below 0.93). The training itself is run as far as there is time, and beside its first steps one at ten times its learning
-    rate; a longer training is forecast from both. A training that leaves need not end well: the verdict also gives the last loss that
-    was measured.
+    (at once below 0.93). The training itself is run as far as there is time; a longer one is forecast from what moves in it. A training
+    that leaves need not end well: the verdict also gives the last loss that was measured.
 
     Causes (`gersgorin.checking.causes`) are measured on a minibatch, and by trials of the training with one thing changed if it stays.
     A cause that by itself prevents learning and needs no trial ends the check at once.
@@ -171,7 +170,7 @@ def _check_training(
             progress=progress,
             seed=seed,
         )
-        taken = sum(trial.steps for trial in forecasted.trials)
+        taken = forecasted.trials[0].steps
         check = TrainingCheck(
             **vars(forecasted),
             **about,

@@ -1,18 +1,17 @@
-"""Forecast a training from real steps of its optimiser: when it leaves the plateau, or diverges, and at which learning rates.
+"""Forecast a training from real steps of its optimiser: when it leaves the plateau, or diverges.
 
     found = forecast(loop, steps=3000)
     found.escape_steps, found.interval          # 1240.0, (620.0, 2480.0)
 
-The training itself is run until its clocks decide (`clocks.py`), until it has left for a while, or as far as there is time; beside its
-first steps one trial at ten times its learning rate. If it was seen to leave, to stay or to diverge, that is the answer; else what its
-clocks make probable.
+The training itself is run until its clocks decide (`clocks.py`), until it has left for a while, or as far as there is time. If it was
+seen to leave, to stay or to diverge, that is the answer; else what its clocks make probable.
 
 Legend: S steps of the training.
 """
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
@@ -22,10 +21,6 @@ from gersgorin.checking.reach import measure_reach
 from gersgorin.checking.trials import LEFT, Constant, Trial, run_trials
 from gersgorin.training.training import Training
 
-FASTER = 10.0  # factor of the second trial
-SHARE = 0.1  # of the steps that there is time for: its length
-MOST = 1.2  # trainings, with those at smaller rates after a divergence
-SLOWEST = 1e-6  # factor of the least learning rate that is tried after a divergence
 READINGS, LEAST = 15, 20  # of the clocks, in the steps that there is time for; least steps between two
 AGREE = 3  # readings in a row that decide: of many looks at a clock some are likely by chance
 LIKELY = 0.7  # probability from which on a training leaves; so did 27 of 29 (docs/results/2026-11-24-clocks.md)
@@ -41,7 +36,7 @@ SPREAD = math.log(2)  # half-width of ln T for other orders of the minibatches
 
 @dataclass(frozen=True)
 class Forecast:
-    """Prediction for a training of S steps, and the trials behind it; by default of one that no trial can help."""
+    """Prediction for a training of S steps, and the trial behind it; by default of one that no trial can help."""
 
     escape_steps: float = math.inf
     """From the first step; inf: does not leave within S steps."""
@@ -52,7 +47,7 @@ class Forecast:
     constant_loss: float = math.nan
     """Mean loss of the best constant output."""
     trials: tuple[Trial, ...] = (Trial(1.0),)
-    """The first is the training itself."""
+    """The first is the training itself; others change one thing."""
 
     @property
     def diverges_at(self) -> float:
@@ -86,11 +81,6 @@ def forecast(
     constant = Constant(loop) if constant is None else constant
     after = math.inf if loop.scheduler is not None else AFTERWARDS
 
-    def run(doing: str, factors: Sequence[float], most: int | Sequence[int], **options) -> list[Trial]:
-        progress(doing)
-        left = end - time.monotonic()
-        return run_trials(loop, factors, steps=most, seconds=left, constant=constant, seed=seed, **options)
-
     def read(model: nn.Module, trial: Trial) -> bool:
         """Read the reach; True if the clocks have decided, and more steps would not show more."""
         if (reach := measure_reach(loop, model)) is not None:
@@ -109,28 +99,27 @@ def forecast(
     first = measure_reach(loop, loop.model)
     most = steps if most is None else min(most, steps)
     planned = max(1, min(most, int((end - time.monotonic()) / loop.step_seconds)))
-    trials = run(
-        "the training",
-        [1.0, FASTER],
-        [most, max(1, int(SHARE * planned))],
+    progress("the training")
+    (own,) = run_trials(
+        loop,
+        [1.0],
+        steps=most,
+        seconds=end - time.monotonic(),
+        constant=constant,
         after=after,
-        until_first=True,
         interval=max(LEAST, planned // READINGS),
         read=read,
         wants_more=wants_more or (lambda model, step: False),
+        seed=seed,
     )
-    trials[0].reaches[:0] = [(0, first)] if first else []
-    last, factor = trials[0], 1 / FASTER
-    while last.diverged < math.inf and factor >= SLOWEST and sum(t.steps for t in trials) < MOST * steps:
-        trials += run("smaller learning rates", [factor], max(1, int(SHARE * steps)))
-        last, factor = trials[-1], factor / FASTER
-    escape, interval, probability = _read(trials[0], steps, loop.scheduler is not None)
+    own.reaches[:0] = [(0, first)] if first else []
+    escape, interval, probability = _read(own, steps, loop.scheduler is not None)
     return Forecast(
         escape_steps=escape if escape <= steps else math.inf,
         interval=interval,
         probability=probability,
         constant_loss=constant.loss,
-        trials=tuple(trials),
+        trials=(own,),
     )
 
 

@@ -102,7 +102,6 @@ def run_trials(
     seconds: float,
     constant: "Constant | None" = None,
     after: float = 1.0,
-    until_first: bool = False,
     until_any: bool = False,
     interval: int | None = None,
     read: Callable[[nn.Module, Trial], bool] = lambda model, trial: False,
@@ -117,7 +116,6 @@ def run_trials(
         seconds: most time of all trials together.
         constant: the best constant output; None: computed.
         after: how many times its escape a trial that has left goes on for, a window at least; inf: to its end.
-        until_first: the end of the first trial ends all.
         until_any: the first one that has left and ended ends all.
         interval: steps from one reading of the clocks (`gersgorin.checking.clocks`) to the next; None: no readings.
         read: takes the model of the first trial and the trial at each reading; True ends all.
@@ -154,7 +152,6 @@ def run_trials(
                 for t, n in zip(every, most, strict=True)
             ]
             active = [t for t, n, e in zip(every, most, ended, strict=True) if t in active and not e and step < n]
-            active *= not until_first or every[0] in active
             active *= not until_any or not any(t.ended and t.trial.diverged == math.inf for t in every)
     for training in active:
         training.trial.cut = training.trial.left == math.inf

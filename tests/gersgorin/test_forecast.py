@@ -113,11 +113,10 @@ def test_a_loss_that_comes_back_has_not_left_for_sure():
 
 
 @pytest.mark.parametrize("rate", [8.0, 8e4])
-def test_a_rate_that_is_too_high_diverges_and_smaller_ones_leave(rate):
+def test_a_rate_that_is_too_high_diverges(rate):
     found = forecast(saddle(size=0.3, learning_rate=rate), steps=400, seconds=60)
     assert found.diverges_at < 400
     assert found.probability < 0.1
-    assert 0 < max(rate * trial.factor for trial in found.trials if trial.left < math.inf) < 8.0
 
 
 @pytest.mark.parametrize("step", [0.01, 0.5, 3.0])

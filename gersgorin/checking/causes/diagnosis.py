@@ -118,7 +118,7 @@ def after(
     if stays or check.outcome == "leaves, then explodes":
         likely, rates = causes + explosions, stays and not mistaken
         if not any(cause.sure for cause in causes + shifted):
-            shown, tried = repaired(case, likely, trials, check.trials, rates=rates)
+            shown, tried = repaired(case, likely, trials, check.trials[0], rates=rates)
             names = {cause.name for cause in shown}
             explosions = [] if any(cause.sure for cause in shown) else explosions  # which has another cause
             others = [cause for cause in causes + explosions if cause.name not in names]
@@ -129,7 +129,7 @@ def after(
         causes += explosions
         risks = [cause for row, cause in found if row.risk]
         repairable = watch.model is not None and not shifted
-        better = [*improved(case, risks, trials, check.trials, watch)] if repairable else []
+        better = [*improved(case, risks, trials, check.trials[0], watch)] if repairable else []
         again = {cause.name for cause in better}
         causes = [cause for cause in causes if cause.name not in again] + better
         kept = [] if better else kept  # which is a consequence

@@ -1,7 +1,7 @@
 """Causes in the training: a learning rate, a number of steps, an explosion."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 
 import torch
@@ -9,7 +9,6 @@ import torch
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import BELOW, Cause, listed
 from gersgorin.checking.causes.data import USUAL
-from gersgorin.checking.forecast import FASTER
 from gersgorin.checking.reach import Reach
 from gersgorin.checking.trials import Trial
 from gersgorin.training.training import times
@@ -18,7 +17,7 @@ from rhn.errors import USERS_FAULT
 CLIP = 1.0  # norm of gradients
 FEW, LONGER = 200, 4  # steps of a training that may need more; times these, to see whether it does
 RATES = {"SGD": (1e-3, 10.0), "other": (1e-5, 0.1)}  # least and greatest learning rate that is tried
-MOST_RATES = 2  # that are tried, beside ten times the rate of the training
+MOST_RATES = 3  # that are tried
 FAR = 3.0  # times the usual learning rates: one that is compared with a more usual one although it leaves
 BEGINS, FALLS = 0.99, 0.99  # of the constant's loss; of the loss a third of the training before: about to leave
 GROWN = 10.0  # times the first gradient, or the output of half the sequence, at least, to be said
@@ -92,14 +91,13 @@ def rate_is_usual(case: Case) -> bool:
 
 
 def decades(case: Case) -> list[float]:
-    """Factors on the learning rate: the decades nearest to the usual ones, without the one that the forecast has tried."""
+    """Factors on the learning rate: the decades nearest to the usual ones."""
     rate, (least, most), (low, high) = case.loop.learning_rate, RATES[case.kind], USUAL[case.kind]
     if case.loop.scheduler is not None:
         return []
     factors = [10.0**k for k in range(-9, 10) if k and least * 0.999 <= rate * 10.0**k <= most * 1.001]
     outside = lambda factor: abs(math.log(min(max(rate * factor, low), high) / (rate * factor)))  # noqa: E731
-    nearest = sorted(factors, key=lambda factor: (round(outside(factor), 6), abs(math.log(factor))))
-    return [factor for factor in nearest if factor != FASTER][:MOST_RATES]
+    return sorted(factors, key=lambda factor: (round(outside(factor), 6), abs(math.log(factor))))[:MOST_RATES]
 
 
 def rate_cause(case: Case, trial: Trial) -> Cause:
@@ -115,19 +113,12 @@ def rate_cause(case: Case, trial: Trial) -> Cause:
     )
 
 
-def usual_factor(case: Case) -> float:
-    """A tenth or ten times the learning rate, as a factor, if this is far from the usual ones; else 1."""
+def other_factor(case: Case, own: Trial) -> float:
+    """A factor on a learning rate that is far from the usual ones, or with which a third of the steps was needed to leave; else 1."""
     rate, (low, high) = case.loop.learning_rate, USUAL[case.kind]
-    if case.loop.scheduler is not None or low / FAR <= rate <= high * FAR:
+    if case.loop.scheduler is not None:
         return 1.0
-    return 1 / FASTER if rate > high else FASTER
-
-
-def is_slow(case: Case, own: Trial, others: Sequence[Trial]) -> bool:
-    """True if a training takes a third of its steps to leave, and ten times its learning rate comes lower in fewer."""
-    faster = (t for t in others if t.factor == FASTER and t.diverged == math.inf and 0 < t.steps < own.steps)
-    late = case.loop.scheduler is None and own.steps > case.steps / 3
-    return late and any(t.ratios[-1] < own.ratios[-1] for t in faster)
+    return 0.1 if rate > high * FAR else 10.0 if rate < low / FAR or own.steps > case.steps / 3 else 1.0
 
 
 def scheduled_end(case: Case) -> int:

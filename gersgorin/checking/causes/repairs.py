@@ -27,15 +27,13 @@ from gersgorin.checking.causes.rates import (
     LONGER,
     STILL,
     decades,
-    is_slow,
+    other_factor,
     rate_cause,
     rate_is_usual,
     scheduled_end,
     too_few,
-    usual_factor,
 )
 from gersgorin.checking.clocks import signal
-from gersgorin.checking.forecast import FASTER
 from gersgorin.checking.trials import LEFT, Constant, Trial, run_trials
 from gersgorin.training.minibatches import Pair, sequence_of, with_sequence
 from gersgorin.training.training import Training
@@ -114,17 +112,13 @@ class Trials:
         self.run(loop, [factor], steps, until_any=False, after=math.inf, interval=steps, read=read, constant=constant)
         return ends[0] if ends else None
 
-    def leaving(self, repair: Repair, known: Sequence[Trial]) -> tuple[Trial | None, list[Trial]]:
-        """(The trial of a repaired training that leaves, or None, all of them). known: the training itself, and trials made before."""
+    def leaving(self, repair: Repair, own: Trial) -> tuple[Trial | None, list[Trial]]:
+        """(The trial of a repaired training that leaves, or None, all of them). own: of the training itself."""
         self.progress(f"repaired: {repair.name}")
-        own, loop, steps, tried = known[0], repair.applied(self.case.loop), self.case.steps, list[Trial]()
-        factors, known = repair.factors, known[1:] if len(repair.factors) > 1 else []
-        factors = [factor for factor in factors if factor not in {trial.factor for trial in known}]
+        loop, steps, factors, tried = repair.applied(self.case.loop), self.case.steps, repair.factors, list[Trial]()
         for length in repair.lengths or (min(steps, max(LEAST, int(SHORT * steps))), int(LONG * steps)):
-            if (best := _lowest([*known, *tried])) is None or not best.confirmed:
-                tried += self.run(loop, factors, length)
-                best = _lowest([*known, *tried])
-            if best is None or best.confirmed:
+            tried += self.run(loop, factors, length)
+            if (best := _lowest(tried)) is None or best.confirmed:
                 return best, tried
             if best.steps >= LONG * steps or not _is_ahead(best, own):
                 break
@@ -151,36 +145,35 @@ def _lowest(trials: Sequence[Trial]) -> Trial | None:
 
 
 def repaired(
-    case: Case, likely: list[Cause], trials: Trials, known: Sequence[Trial], *, rates: bool
+    case: Case, likely: list[Cause], trials: Trials, own: Trial, *, rates: bool
 ) -> tuple[list[Cause], list[Trial]]:
     """(The first cause whose repair makes a training leave, the trials of this training at other learning rates).
 
-    likely: causes found before. known: the training itself, and trials of it. rates: try other learning rates.
+    likely: causes found before. own: the trial of the training itself. rates: try other learning rates.
     """
     tried: list[Trial] = []
     for repair in _repairs(case, {cause.name: cause for cause in likely}, rates):
         trial: Trial | None = None
         with noted(trials.lacking, repair.name):
-            trial, more = trials.leaving(repair, known)
+            trial, more = trials.leaving(repair, own)
             tried += more * (repair.applied(case.loop) is case.loop and not repair.lengths)
         if trial is not None:
             return [replace(repair.shown(trial), sure=repair.mistake)], tried
     return [], tried
 
 
-def improved(case: Case, risks: list[Cause], trials: Trials, known: Sequence[Trial], watch: Watch) -> Iterator[Cause]:
+def improved(case: Case, risks: list[Cause], trials: Trials, own: Trial, watch: Watch) -> Iterator[Cause]:
     """The causes of a training that leaves whose repair makes it clearly better on held-out examples.
 
-    A training that has less than `STRONG` of the constant's loss there does well. risks: that healthy trainings may have. known: the
-    training itself, whose model `watch` holds, and trials made before.
+    A training that has less than `STRONG` of the constant's loss there does well. risks: that healthy trainings may have. own: the
+    training itself, whose model `watch` holds.
     """
-    likely, (own, *faster), factor = {cause.name: cause for cause in risks}, known, usual_factor(case)
-    rate = lambda f: Repair("another learning rate", lambda trial: rate_cause(case, trial), factors=[f])  # noqa: E731
+    likely, factor, found = {cause.name: cause for cause in risks}, other_factor(case, own), False
+    other_rate = Repair("another learning rate", lambda trial: rate_cause(case, trial), factors=[factor])
     others = *_missing(case, likely), *_schedule(case), *_padding(case, likely), *_frozen(case, likely)
     others += *_clipping(case, BINDS), *_decay(case, 1 / BINDS), *_dropout(case), *_default_weights(case)
-    rates, found = [rate(factor)] * (factor != 1) or [rate(FASTER)] * is_slow(case, own, faster), False
-    for repair in (*others, *rates):
-        if found and repair in rates:  # which several causes have as their consequence
+    for repair in (*others, *[other_rate] * (factor != 1)):
+        if found and repair is other_rate:  # which several causes have as their consequence
             return
         before = after = math.nan
         with noted(trials.lacking, repair.name):
