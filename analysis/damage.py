@@ -31,7 +31,7 @@ LESIONED = {
     "skip": "shortcut removed",
 }
 """A lesion of each mode in words."""
-DECADES = 2  # that a symmetric logarithmic axis shows beside its linear part
+DECADES = 1  # below that of the largest value, where the linear part of a symmetric logarithmic axis ends
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -122,13 +122,13 @@ class LesionTable(Result, kind="lesions"):
         if controls:
             beside = [place[row["label"]] + 0.2 for row in controls]
             _points(controls, beside, ax, fmt="D", color=ORANGE, label="layer kept, input removed (blind)", mfc="white")
-        _damage_axis(ax, [row[end] for row in (*rows, *controls) for end in ("delta", "low", "high")])
+        scale = _damage_axis(ax, [row[end] for row in (*rows, *controls) for end in ("delta", "low", "high")])
         layer_ticks(list(place), ax.xaxis)
         on = f" on {self.split}" if self.split else ""
         ax.set_ylabel(f"damage{on} (nats a {self.step})\nabove the unlesioned {self.baseline:.4g}")
         ax.set(xlim=(0.5, len(place) + 0.5), xlabel="lesioned layer")
-        known = np.isfinite(self.low).any()
-        ax.set_title("bars: 95 % intervals" if known else "one sequence: no intervals", loc="left")
+        bars = "bars: 95 % intervals" if np.isfinite(self.low).any() else "one sequence: no intervals"
+        ax.set_title(bars + scale, loc="left")
         return ax
 
     @drawn
@@ -163,14 +163,19 @@ def _points(rows: Sequence[dict], at: list[float], ax: Axes, **style) -> None:
     ax.errorbar(at, damage, yerr=errors, markersize=5, linewidth=1.2, capsize=3, **style)
 
 
-def _damage_axis(ax: Axes, values: Sequence[float]) -> None:
-    """Set a logarithmic axis if all values are above 0, else one that is linear below about a hundredth of the greatest value."""
+def _damage_axis(ax: Axes, values: Sequence[float]) -> str:
+    """Set a logarithmic axis if all values are above 0, else one that is linear below about a hundredth of the greatest value.
+
+    Returns words about the latter for the title.
+    """
     finite = np.array([value for value in values if math.isfinite(value)])
     if not finite.any():
-        return
+        return ""
     if finite.min() > 0:
         ax.set_yscale("log")
-        return
-    ax.set_yscale("symlog", linthresh=10.0 ** (math.floor(math.log10(abs(finite).max())) - DECADES + 1))
+        return "; axis: logarithmic"
+    linear = 10.0 ** (math.floor(math.log10(abs(finite).max())) - DECADES)
+    ax.set_yscale("symlog", linthresh=linear)
     ax.yaxis.set_major_formatter("{x:g}")
     ax.axhline(0, color=GREY, linewidth=0.8, zorder=0)
+    return f"; axis: linear up to {linear:g}, logarithmic beyond"

@@ -17,14 +17,12 @@ from analysis.report.options import Options
 from analysis.report.page import Section, Table, section_of
 from analysis.sequences import Excerpt, stretches
 from gersgorin.analyses import ANALYSES, Analysis
-from gersgorin.analyses.spectra import Spectra
 from gersgorin.loading.find_cell import model_label
 from gersgorin.loading.network import read_state
 from gersgorin.loading.open import module_of_options, network_of_options, run_along
 from gersgorin.loading.options import NetworkOptions
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.loading.sources import TEXT_STEPS, Source, source_of_options
-from gersgorin.plotting.run_figure import draw_run
 from gersgorin.run.run import Label, Run
 from gersgorin.training.training import Training
 from rhn.checkpoints import load_model, read_metadata, weights_file
@@ -103,30 +101,23 @@ def _flat(value, name: str = "") -> Iterator[dict]:
 def network_sections(options: Options, path: Path, progress: Progress) -> list[Section]:
     """Default and further analyses, gates and lesions of the network in a file along one sequence.
 
-    A part that cannot be measured is one sentence. Raises CheckpointError, DataError or InvalidInputError if nothing can.
+    The first sentence about the network is the verdict. A part that cannot be measured is one sentence. Raises CheckpointError,
+    DataError or InvalidInputError if nothing can.
     """
     read = read_network(options, path)
     rows = [row for name, row in ANALYSES.items() if row.default or name in options.also]
     parts = {row.about: partial(_analysis, row, read) for row in rows}
     parts |= {"Gates by layer and step": partial(_gates, read), "Lesions": partial(_lesions, read, options, path)}
-    sections = []
+    sections = list[Section]()
     for title, measure in parts.items():
         try:
-            sections.append(_section(measure(progress(title)), title))
+            section = section_of(result := measure(progress(title)), title)
+            first = section.text[0]
+            verdict = "" if sections else f"{result.title}: {first[0].lower()}{first[1:]}"
+            sections.append(replace(section, verdict=verdict))
         except (InvalidInputError, DataError) as error:
             sections.append(Section(title=title, text=[f"Not measured: {error}."]))
     return sections
-
-
-def _section(result: Result, title: str) -> Section:
-    """The section of a result; spectra are those of a few steps, and their sentence is the verdict, with the network."""
-    section = section_of(result, title)
-    if not isinstance(result, Spectra):
-        return section
-    first = section.text[0]
-    return replace(
-        section, verdict=f"{result.title}: {first[0].lower()}{first[1:]}", figures=[lambda: draw_run(result)]
-    )
 
 
 def read_network(options: Options, path: Path) -> Read:

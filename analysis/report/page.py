@@ -13,6 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from gersgorin.analyses import figure_of
 from rhn.utils.figures import image
 from rhn.utils.io import atomic_path, finite_json, made_with
 
@@ -50,9 +51,10 @@ class Section:
 def section_of(result: "Result", title: str = "") -> Section:
     """Sentences, figure and table of a result."""
     text, rows = [*result.sentences()], result.table()
+    tables = [Table(caption="The numbers", rows=rows)]
     if len(rows[0]) < 2:  # the numbers of steps are all that a cell without gates has
         return Section(title=title, text=text)
-    return Section(title=title, text=text, figures=[result.figure], tables=[Table(caption="The numbers", rows=rows)])
+    return Section(title=title, text=text, figures=[lambda: figure_of(result)], tables=tables)
 
 
 def write_page(path: Path, title: str, sections: Sequence[Section], made: str) -> None:

@@ -26,7 +26,7 @@ class Analysis:
     examples: tuple[str, ...] = ("--cell rhn --depth 5", "--checkpoint runs/mine --json")
     """Options of the subcommand in its help."""
     figure: str = ""
-    """Function of the result that draws the figure of the subcommand, named as `function`; "": that of the result."""
+    """Function of the result that draws its figure, named as `function`; "": that of the result."""
     film: str = ""
     """Function of the result that gives its film: the subcommand writes .gif files too."""
     default: bool = False
@@ -52,6 +52,12 @@ def named(function: str) -> Callable[..., Any]:
     """The function `module:function`, `.module` of this package."""
     module, _, name = function.partition(":")
     return getattr(importlib.import_module(module, __name__), name)
+
+
+def figure_of(result):
+    """Draw a result: by its row if that names a figure."""
+    row = ANALYSES.get(result.kind)
+    return named(row.figure)(result) if row and row.figure else result.figure()
 
 
 def register_analysis(row: Analysis) -> Analysis:

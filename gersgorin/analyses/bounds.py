@@ -38,7 +38,7 @@ from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import DASHED, Style, over_time, panels, shade_style
+from rhn.plotting.figure import DASHED, GROWTH, Style, over_time, panels, shade_style
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_room
@@ -347,7 +347,7 @@ class NormBounds(Result, kind="bounds"):
         ax.axhline(0, **DASHED, linewidth=0.8)
         shown = np.concatenate([np.zeros(1), self.log_norm / decade, *self.best[chosen] / decade])
         ax.set(ylim=_around(shown), title="Bounds by windows of several lengths")  # the lower one may leave
-        return over_time(ax, self.steps, self.unit, r"$\log_{10}\,\|\partial y_t/\partial y_0\|$")
+        return over_time(ax, self.steps, self.unit, GROWTH)
 
     def draw_by_window(self, ax: Axes) -> None:
         """Each kind of upper bound on the exponent over the whole run, against the length of the windows."""

@@ -56,7 +56,7 @@ from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 SMALLEST = 1e-6  # part of the gradient that is drawn
-SCALE = r"$\|\partial L_{t_2} / \partial y_{t_1}\|$"
+SCALE = "gradient norm"
 TRUNCATION = 35  # steps back, those of the paper's language models
 
 
@@ -137,12 +137,12 @@ class Credit(Result, kind="credit"):
     def draw_lags(self, ax: Axes) -> Axes:
         """By lag: its share of the gradient, and the part lost if errors go back no further."""
         lags = np.arange(len(self.lag_share))
-        ax.plot(lags, self.lag_norm, color=BLUE, label=r"norm of the lag's part, $\|g_k\| / \|g\|$")
+        ax.plot(lags, self.lag_norm, color=BLUE, label="norm of the lag's part")
         ax.plot(lags, self.lost, color=ORANGE, linestyle="--", label="lost beyond this lag")
         if len(lags) > TRUNCATION:
             ax.axvline(TRUNCATION, color=GREY, linestyle=":", linewidth=1, label=f"{TRUNCATION} steps")
         ax.set(yscale="log", xlim=(0, max(1, len(lags) - 1)), ylim=(SMALLEST, 2))
-        ax.set(xlabel=time_label(self.unit, "lag $k = t_2 - t_1$"), ylabel="part of the gradient's norm")
+        ax.set(xlabel=time_label(self.unit, "lag $t_2 - t_1$"), ylabel="part of the gradient's norm")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         return ax
 

@@ -62,7 +62,7 @@ NEAR, JUMP = 1e-6, 1e-6  # of the box, a step beside a point; of the Jacobian th
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 APART = 1e-4  # distance in an entry from which two points are two, of the largest side of the starts' box
 ITERATIONS = 200
-STROKE = 0.06  # half the length of a mode in the figure, of the starts' range
+STROKE = 0.08  # half the length of a mode in the figure, of the starts' range
 LISTED = 8  # points in the figure of spectra
 KINDS = {
     "stable": (GREEN, "o"),
@@ -270,9 +270,7 @@ class FixedPoints(Result, kind="fixed_points"):
             states = self.states[(kinds == kind) & (self.is_slow == slow)]
             if len(states):
                 label = f"{'slow, ' * slow}{kind} point"
-                ax.plot(*((states - middle) @ axes.T).T, label=label, markersize=7, zorder=3, **_dot(kind, slow))
-        if not len(self.states):
-            ax.plot([], [], " ", label=f"no point in their box, wider by {self.wider:.3g}")
+                ax.plot(*((states - middle) @ axes.T).T, label=label, markersize=6, zorder=2.5, **_dot(kind, slow))
         x, y = (f"principal axis {k} ({part:.0%})" for k, part in enumerate(share, 1))
         ax.set(xlabel=x, ylabel=y, title="Principal axes of the starts, and their shares of the variance")
         ax.margins(0.08)
@@ -291,7 +289,7 @@ class FixedPoints(Result, kind="fixed_points"):
                 phases = np.pi * (np.linspace(0, 2, 60) if modes.eigenvalues[j].imag else np.arange(2))
                 curve = self.states[k] + half * np.outer(np.exp(1j * phases), modes.right[:, j]).real
                 label = None if kind in shown else kind
-                ax.plot(*((curve - middle) @ axes.T).T, color=color, linewidth=1.2, zorder=2.5, label=label)
+                ax.plot(*((curve - middle) @ axes.T).T, color=color, linewidth=1.2, zorder=3, label=label)
                 shown.add(kind)
 
     def draw_spectra(self, ax: Axes) -> None:

@@ -53,6 +53,7 @@ PIECES = 240  # of the run, whose growth is kept: points of the convergence curv
 BLOCKS = 20, 10  # numbers of blocks for standard errors
 LEAST_STEPS = 20  # of a run with standard errors
 LONG = 100  # steps from which 20 blocks are long enough
+DRIFT = 5.0  # standard errors, by which an exponent that has settled changes in one of a hundred runs
 CURVES = 8  # of one run in the convergence figure
 RATE = "exponent (1/step)"
 EPS = 2.0**-52  # of float64
@@ -79,6 +80,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     """Steps before the first counted one."""
     still: bool = False
     """True if the state does not move in the last half of the run."""
+    drift: float = 0.0
+    """Change of the largest exponent from the first half of the run to the second; 0 if it is small or scatter, see `drift_of`."""
     unit: str = "steps"
     """Of one step."""
 
@@ -131,6 +134,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         within = "(too short a run for standard errors)" if math.isnan(error) else f"+- {error:.2g} (95 %)"
         over = counted(self.steps, "step") + (f" after {self.warmup} that are not counted" if self.warmup else "")
         yield f"A small change of the state {does}: the largest Lyapunov exponent is {largest:.4g} {within} a step, over {over}."
+        if self.drift:
+            yield f"It has not settled: it changes by {self.drift:+.2g} from the first half of the run to the second. Run more steps."
         if self.still:
             other = ", which is no attractor: give another first state, s0= in Python or --start-noise 1 of the command"
             yield (
@@ -248,6 +253,7 @@ def lyapunov(
         state_size=N,
         warmup=warmup,
         still=run.rests_from(T // 2),
+        drift=drift_of(np.diff(edges), sums[:, order[:1]]),
         **run.label.of_result,
     )
 
@@ -323,6 +329,18 @@ def standard_errors(lengths: np.ndarray, sums: np.ndarray) -> np.ndarray:
     first, second = _means(lengths, sums, 2)
     with np.errstate(invalid="ignore"):
         return np.max([*scatter, np.abs(second - first) / 2], axis=0)
+
+
+def drift_of(lengths: np.ndarray, growth: np.ndarray) -> float:
+    """Change of the mean growth (C, 1) of pieces between the halves of a run; 0 if it is below a hundredth of the mean, or below five
+    times what the scatter around a line explains, or if the run is short."""
+    if lengths.sum() < LONG or not np.isfinite(growth).all():
+        return 0.0
+    from scipy.signal import detrend  # loads in a fifth of a second
+
+    scatter = _of_blocks(detrend(_means(lengths, growth, BLOCKS[0]), axis=0)).item()
+    change = np.diff(_means(lengths, growth, 2), axis=0).item()
+    return change * (abs(change) > max(DRIFT * scatter, abs(growth.sum()) / lengths.sum() / 100, NONE))
 
 
 def _means(lengths: np.ndarray, sums: np.ndarray, blocks: int) -> np.ndarray:

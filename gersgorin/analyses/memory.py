@@ -32,6 +32,7 @@ from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_seed
 
+INFLUENCE = "norm of an output's derivative in an input"
 EXACT = 1 << 14  # products, T k, up to which the influence is exact by default
 PROBES = 16  # random vectors for each output otherwise
 
@@ -160,14 +161,13 @@ class Memory(Result, kind="memory"):
             ax.set_ylim(max(colour_norm(by_lag).vmin, np.nanmin(shown) / 2), 2 * by_lag.max())
         ax.set_xlim(0, len(lags) - 1)
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        rms = r"$\|\partial o_{t_2} / \partial x_{t_1}\|_F$, RMS over pairs"
-        ax.set(xlabel=time_label(self.unit, "lag $t_2 - t_1$"), ylabel=rms)
+        ax.set(xlabel=time_label(self.unit, "lag $t_2 - t_1$"), ylabel=f"{INFLUENCE}, RMS over pairs")
 
     def draw_pairs(self, ax: Axes) -> None:
         """The heat map of all pairs of an output and an input."""
         image = heat_map(ax, self.influence, colour_norm(self.influence))
         ax.set(xlabel=time_label(self.unit, "input $t_1$"), ylabel=time_label(self.unit, "output $t_2$"))
-        ax.figure.colorbar(image, ax=ax, label=r"$\|\partial o_{t_2} / \partial x_{t_1}\|_F$", extend="min", aspect=40)
+        ax.figure.colorbar(image, ax=ax, label=INFLUENCE, extend="min", aspect=40)
 
     plot = panels(8, 3.2)(draw, draw_pairs)
 

@@ -24,7 +24,6 @@ from matplotlib.ticker import LogLocator
 from torch import Tensor, nn
 
 from gersgorin.analyses import ANALYSES
-from gersgorin.analyses.credit import SCALE
 from gersgorin.analyses.several import Several
 from gersgorin.analyses.spectra import MEASURES
 from gersgorin.analyses.steps import gradient_words
@@ -144,8 +143,8 @@ def draw_overview(found: Overview) -> Shown:
         ax.set_title(title)
         if ax.images:  # the heat map of credit
             bar = ax.inset_axes((0.52, 0.25, 0.44, 0.05))  # where losses are earlier than states
-            ax.figure.colorbar(ax.images[0], cax=bar, orientation="horizontal", ticks=LogLocator(numticks=3))
-            bar.set_title(SCALE)
+            ax.figure.colorbar(ax.images[0], cax=bar, orientation="horizontal", ticks=LogLocator(numticks=2))
+            bar.set_title("norm")
 
     draws = [partial(plot, record) for plot in OVER_TIME] + [partial(into, *row) for row in others.items()]
     title = f"{found.title}: {gradient_words(record.log_norm_product)}"

@@ -176,7 +176,7 @@ class Plateau(Result, kind="plateau"):
             ends = np.floor(np.log10(min(rates.values()))), np.ceil(np.log10(max(rates.values())) + 1e-9)
             ax.set(xscale="log", xlim=(10 ** ends[0], 10 ** ends[1]))
         ax.invert_yaxis()
-        ax.set(xlabel="relative rate ||dL/dW|| / ||W||")
+        ax.set(xlabel="gradient norm / weight norm")
         return ax
 
 

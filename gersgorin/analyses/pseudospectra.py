@@ -34,7 +34,7 @@ SIDE = 101  # points along a side of the grid
 WHOLE = 128  # entries of a state up to which the grid has all of them, half of them beyond
 CURVES = ListedColormap(colormaps["viridis"](np.linspace(0, 0.8, 256)))  # without its yellow, invisible on white paper
 LEVELS = 10  # curves at most
-CHANGE = r"$\log_{10}\,\epsilon$, the norm of a change"
+CHANGE = "norm of a change (log₁₀)"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -75,13 +75,12 @@ class Pseudospectra(Result, kind="pseudospectra"):
     @property
     def finding(self) -> str:
         """The step that `plot` draws, and the numbers on its curves."""
-        return f"step {self.steps[self.to_circle.argmin()]}, curves: log10 ε"
+        return f"step {self.steps[self.to_circle.argmin()]}, curves: {CHANGE}"
 
     def draw(self, ax: Axes, k: int, *, labelled: bool = False) -> Axes:
         """The boundaries of the eps-pseudospectra of the k-th step for eps = 10^level, eigenvalues and the unit circle."""
         levels, values = self.levels, self.eigenvalues[k]
-        with np.errstate(divide="ignore"):
-            heights = np.maximum(np.log10(self.sigma[k]), levels[0] - 9)  # an eigenvalue on the grid has none
+        heights = np.log10(np.maximum(self.sigma[k], 10 ** (levels[0] - 9)))  # an eigenvalue on the grid has none
         if (heights >= levels[0]).any():
             curves = ax.contour(self.axis, self.axis, heights, levels, cmap=CURVES, norm=_colours(levels), linewidths=1)
             if labelled:
@@ -92,15 +91,13 @@ class Pseudospectra(Result, kind="pseudospectra"):
 
     @property
     def levels(self) -> np.ndarray:
-        """Logarithms of eps, ascending in equal round steps, that cover most of the grid."""
-        with np.errstate(divide="ignore"):
-            heights = np.log10(self.sigma)
-        known = heights[np.isfinite(heights)]
-        low, high = np.quantile(known, [0.01, 0.9]) if len(known) else (-1.0, 0.0)
-        if (least := self.to_circle.min()) > 0:
-            low = min(low, math.log10(least))
+        """Logarithms of eps, ascending in equal round steps over a decade or more, whose curves are closed within the grid."""
+        away, least = np.abs(self.axis), self.to_circle.min()
+        edge = np.maximum.outer(away, away) == away[-1]
+        high = np.nan_to_num(np.log10(self.sigma[:, edge].min()))
+        low = min(high - 1, math.log10(least) if least > 0 else high)
         step = next(s for s in (0.1, 0.25, 0.5, 1, 2, 5, 10, 100) if (high - low) / s < LEVELS)
-        return step * np.arange(np.ceil(low / step) - 1, np.floor(high / step) + 2)
+        return step * np.arange(np.ceil(low / step) - 1, np.floor(high / step) + 1)
 
     def to_dict(self) -> dict:
         """JSON-ready, without the grid's numbers."""

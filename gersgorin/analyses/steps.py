@@ -138,7 +138,7 @@ class Products(Result, kind="products"):
     def sentences(self) -> Iterator[str]:
         """The growth of the gradient, and the norm of the whole product."""
         T, norm = len(self.log_norm), float(self.log_norm[-1]) / math.log(10)
-        yield f"Over {counted(T, 'step')} {gradient_words(self.log_norm)}: ||ds[{T}]/ds[0]|| is 10^{norm:.4g}."
+        yield f"Over {counted(T, 'step')} {gradient_words(self.log_norm)}: from the last step to the first one it is 10^{norm:.4g}."
 
     def table(self) -> list[dict]:
         """One row a step: step, log_norm, exponent."""
@@ -151,7 +151,7 @@ class Products(Result, kind="products"):
     @panels(6, 3.2, "the norm of the products of the steps")
     def plot(self, ax=None) -> Axes:
         """The norm over time on a log scale."""
-        return draw_growth(self.log_norm, "s", self.unit, ax)
+        return draw_growth(self.log_norm, self.unit, ax)
 
 
 def gradient_words(log_norm: np.ndarray) -> str:

@@ -2,10 +2,9 @@
 
 import inspect
 from dataclasses import make_dataclass
-from functools import partial
 from typing import Any
 
-from gersgorin.analyses import ANALYSES, Analysis, named
+from gersgorin.analyses import ANALYSES, Analysis, figure_of, named
 from gersgorin.cli.outputs import FILES, default_figure, saver, show
 from gersgorin.loading.options import DataOptions, NetworkOptions, OutputOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
@@ -45,8 +44,7 @@ def main_of(row: Analysis, words: list[str] | None, prog: str) -> None:
         subject = _subject_of(row, options, device)
         own = {name: vars(options)[name] for name in row.options}
         result = row(subject, **own, progress=report(f"{row.command} of {subject.label.title}"))
-        draw = partial(named(row.figure), result) if row.figure else result.figure
-        outputs.write(draw, saver(result, named(row.film), report) if row.film else result.save)
+        outputs.write(lambda: figure_of(result), saver(result, named(row.film), report) if row.film else result.save)
     show(outputs, options, result, name and row.name)
 
 

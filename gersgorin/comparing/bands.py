@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, zip_longest
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from gersgorin.run.run import Run, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import (
     DASHED,
-    WIDTH,
+    GROWTH,
     Block,
     Shown,
     compose,
@@ -53,7 +53,7 @@ DECADES = 1.5  # range of values from which an axis is logarithmic
 PANELS = {  # measures over time, and the labels of their axes
     "spectral_radius": "Spectral radius of a step",
     "reach": "Farthest point of the discs from 0",
-    "log_norm_product": r"$\log_{10}\,\|\partial y_t/\partial y_0\|$",
+    "log_norm_product": GROWTH.capitalize(),
     "finite_time_exponent": "Exponent (1/step)",
 }
 
@@ -124,7 +124,7 @@ class Comparison(Result, kind="comparison"):
         return {"steps": self.table()}
 
     def sentences(self) -> Iterator[str]:
-        """The number of runs that grow, and what the exponent depends on."""
+        """The number of runs that grow."""
         R = len(self.seed)
         reach, radius = (int((np.nanmax(values, 1) > 1).sum()) for values in (self.reach, self.spectral_radius))
         growing, discs = (self.last_exponent > 0).sum(), DISC_WORDS[self.discs]
@@ -132,10 +132,6 @@ class Comparison(Result, kind="comparison"):
             f"Of {counted(R, 'run')} the gradient's norm grows in {growing}, the {discs} would allow growth in {reach}, an eigenvalue "
             f"leaves the unit circle in {radius}."
         )
-        spreads = [self._spread(groups) for groups in (self.seed, self.sequence)]
-        if np.isfinite(spreads).all():
-            between = "{:.2g} between seeds and {:.2g} between sequences".format(*spreads)
-            yield f"The exponent's standard deviation is {between} (of the means over the others)."
 
     def lines(self) -> Iterator[str]:
         """Each quantity's median, band and extremes over the runs."""
@@ -146,11 +142,6 @@ class Comparison(Result, kind="comparison"):
         means = {MEASURES[name]: np.nanmean(getattr(self, name), 1) for name in ("spectral_radius", "norm", "reach")}
         for label, values in (means | {"exponent at its last step": self.last_exponent}).items():
             yield f"{label:<26}" + "".join(f"{quantile(values, share):>11.4g}" for share in COLUMNS.values())
-
-    def _spread(self, groups: np.ndarray) -> float:
-        """The standard deviation between groups of the exponent's mean; NaN if there is one group."""
-        means = [self.last_exponent[groups == group].mean() for group in dict.fromkeys(groups.tolist())]
-        return float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
 
     @panels(6, 3.0, lambda self: f"{self.title or 'networks'}, {self.along}: {BANDS}")
     def plot(self, ax: Axes) -> Axes:
@@ -258,24 +249,22 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
     time."""
     T, (common, same, names) = min(len(record.norm) for record in records), names_of(records)
     limit = spectrum_limit(records, step := T // 2)
-    half = max(crowd(record.eigenvalues)[1] for record in records)
+    middles, halves = np.abs([crowd(record.eigenvalues) for record in records]).T
+    half, circle = halves.max(), 1.05 + middles.max()
+    half = circle if circle / 2 < half < circle else half  # the unit circle is whole, or large
 
     def whole(record: Spectra, name: str, ax: Axes) -> None:
         plot_spectrum(record, step, limit=limit, ax=ax)
         ax.set_title("\n".join(filter(None, (drawable(name), record.which_eigenvalues * bool(record.leading)))))
 
     def enlarged(record: Spectra, name: str, ax: Axes) -> None:
-        words = "" if pairs else drawable(name), f"{limit / half:.3g} times larger"
-        plot_crowd(record, step, ax, half).set_title(", ".join(filter(None, words)))
+        plot_crowd(record, step, ax, half)
+        ax.set_title(", ".join(filter(None, (drawable(name), f"{limit / half:.3g} times larger"))))
 
     zoomed = bool(0 < half < limit / 2) and len(records) <= IN_A_ROW
-    pairs = zoomed and sized(WIDTH) < WIDTH  # in a narrow figure a network beside its enlargement
-    kinds = [whole, enlarged] if zoomed else [whole]
-    rows = [[partial(kind, *row) for row in zip(records, names, strict=True)] for kind in kinds]
-    if pairs:
-        spectra = Block([*chain(*zip(*rows, strict=True))], 1.9, 2, legend=True)
-    else:
-        spectra = Block([*chain(*rows)], 2.6, min(len(records), IN_A_ROW), legend=True)
+    kinds, of_all = [whole, enlarged][: 1 + zoomed], list(zip(records, names, strict=True))
+    draws = [partial(kind, *each) for kind in kinds for each in of_all]
+    spectra = Block(draws, min(2.6, 1.5 + sized(9) / 8), min(len(records), IN_A_ROW), legend=True)
     runs = []
     for record in records:
         fields = {name: getattr(record, name) for name in ABOUT} | {name: getattr(record, name)[None] for name in KEPT}
@@ -297,15 +286,16 @@ def draw_bands(comparisons: Sequence[Comparison]) -> Shown:
 
 
 def _finding(comparisons: Sequence[Comparison], network: str, names: Sequence[str]) -> str:
-    """The title: how the gradients change that last longest and shortest, or of one network alone in how many runs they grow."""
-    exponents = [quantile(comparison.last_exponent, 0.5) for comparison in comparisons]
-    first, last = sorted((int(np.argmax(exponents)), int(np.argmin(exponents))))  # as their panels
-    if first == last:
+    """The title: how the gradients of up to three networks change, of more the extremes; of one alone in how many runs they grow."""
+    if len(comparisons) == 1:
         grow = (comparisons[0].last_exponent > 0).sum()
         words = f"gradients grow in {grow} of {counted(len(comparisons[0].seed), 'run')}"
     else:
-        more = _growth(comparisons[last]).removeprefix("the gradient's norm ")
-        words = f"{_growth(comparisons[first])} ({names[first]}), {more} ({names[last]})"
+        order = np.argsort([quantile(comparison.last_exponent, 0.5) for comparison in comparisons])
+        ends = [(order[0], "lowest: "), (order[-1], "highest: ")]
+        shown = ends if len(names) >= IN_A_ROW else [(k, "") for k in range(len(names))]
+        parts = [f"{_growth(comparisons[k])} ({end}{names[k]})" for k, end in shown]
+        words = ", ".join([parts[0], *(part.removeprefix("the gradient's norm ") for part in parts[1:])])
     return title_of(network, f"on {comparisons[0].along} {words}")
 
 

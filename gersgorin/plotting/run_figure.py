@@ -43,10 +43,10 @@ def plot_crowd(record: Spectra, step: int, ax: Axes, half: float, beside: Axes |
     draw_centres(centers[np.abs(centers - middle) < half], ax)
     draw_points(record, step, ax)
     complex_plane(ax, half, middle)
-    ax.lines[-1].set_label("_unit circle")  # the whole spectrum names it
     if beside:
         ax.spines[:].set(visible=True, color=GREY, linewidth=0.6)
         beside.indicate_inset_zoom(ax, edgecolor=GREY, linewidth=0.6)
+        ax.yaxis.tick_right()  # the lines of the zoom are at the left
     return ax
 
 
@@ -92,7 +92,7 @@ def plot_suggested(record: Spectra, ax=None) -> Axes:
 def plot_products(record: Spectra, ax=None) -> Axes:
     """Draw the products over time: ||dy[t]/dy[0]|| on a log scale."""
     ax.set_title("What the products of the steps do", loc="left")
-    return draw_growth(record.log_norm_product, "y", record.unit, ax)
+    return draw_growth(record.log_norm_product, record.unit, ax)
 
 
 @drawn

@@ -30,6 +30,7 @@ CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 181))
 DASHED: Style = {"color": "black", "linestyle": (0, (4, 3))}
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # 7 and 4: the first 28 lines differ from each other
 DECADES = 8  # of a heat map's scale
+GROWTH = "gradient (log₁₀)"  # norm of the derivative of state t in state 0
 WIDTH = 8.0  # inches, of a figure of several panels
 LEAST = 2.0  # inches of a panel, at letters of 9 points: what does not fit goes into the next row
 MOST_DESCRIBED = 4  # results, whose descriptions stand at the foot if they differ
@@ -306,15 +307,14 @@ def over_time(ax: Axes, steps: float, unit: str, ylabel: str) -> Axes:
     return ax
 
 
-def draw_growth(log_norm: np.ndarray, state: str, unit: str, ax: Axes) -> Axes:
-    """Draw the norm of d state[t] / d state[0] over time on a log scale, from its natural logarithm (T,)."""
+def draw_growth(log_norm: np.ndarray, unit: str, ax: Axes) -> Axes:
+    """Draw the gradient's norm from each step to step 0 on a log scale, from its natural logarithm (T,)."""
     t, decades = np.arange(len(log_norm) + 1), np.where(np.isfinite(log_norm), log_norm, np.nan) / np.log(10)
-    ax.plot(t, np.r_[0, decades], color=ink(ax), linewidth=1.4, label=f"norm of d{state}[t]/d{state}[0]")
+    ax.plot(t, np.r_[0, decades], color=ink(ax), linewidth=1.4)
     ax.axhline(0, **DASHED | {"color": ink(ax)}, linewidth=0.8)
     if (zero := np.isneginf(log_norm)).any():
-        place, words, apart = (t[1:][zero][0], 0), "the product is zero from here", "offset points"
-        ax.annotate(words, place, xytext=(0, 4), textcoords=apart, color=GREY)
-    return over_time(ax, len(log_norm), unit, rf"$\log_{{10}}\,\|\partial {state}_t/\partial {state}_0\|$")
+        ax.text(t[1:][zero][0], 0, "the product is zero from here", color=GREY, va="bottom")
+    return over_time(ax, len(log_norm), unit, GROWTH)
 
 
 def draw_layers(layers: np.ndarray, unit: str, ylabel: str, ax: Axes) -> Axes:

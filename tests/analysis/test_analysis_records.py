@@ -115,6 +115,7 @@ def test_damage_stands_on_a_logarithmic_axis_that_reaches_below_0_where_it_must(
     rows = {"loss": 8.5 + delta, "delta": delta, "low": np.full(2, low), "high": delta + 1}
     about = {"mode": "bias", "split": "", "baseline": 8.5, "sequences": 3, "frames": 9}
     ax = LesionTable(**about, row_kind=("layer", "layer"), label=("1", "2"), **rows).plot()
+    assert ("linear up to 1," in ax.get_title("left").replace("\n", " ")) == (scale == "symlog")
     assert ax.get_yscale() == scale and ax.get_ylim()[0] < low and ax.get_ylim()[1] >= 31
 
 

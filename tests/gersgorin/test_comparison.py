@@ -16,7 +16,7 @@ from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.spectra import spectra
 from gersgorin.cli.analysis import main as plot
 from gersgorin.cli.compare import CompareOptions, main
-from gersgorin.comparing.bands import KEPT, TABULATED, draw_results
+from gersgorin.comparing.bands import KEPT, TABULATED, draw_comparison, draw_results
 from gersgorin.comparing.variants import BEFORE, MOST, panel_networks, parse_variants
 from gersgorin.results import Comparison, load
 from gersgorin.run.run import Label, Run
@@ -178,6 +178,11 @@ def test_panels_of_any_result_share_their_limits():
     figure = draw_results([ANALYSES["gains"](run) for run in runs(5)], "sequence noise")
     panels = [ax for ax in figure.axes if ax.lines]
     assert len(panels) == 5 and len({ax.get_ylim() for ax in panels}) == 1
+
+
+def test_the_title_names_three_networks_and_of_five_the_extremes():
+    three, five = (draw_comparison([spectra(run) for run in runs(count)]).get_suptitle() for count in (3, 5))
+    assert three.count("number") == 3 and five.count("number") == 2 and "highest: number" in five.replace("\n", " ")
 
 
 def test_lines_differ_in_colour_or_dashes():

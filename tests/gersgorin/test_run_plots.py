@@ -74,7 +74,7 @@ def test_panels_and_bands_show_the_discs_the_record_speaks_of_and_no_others(reco
 
 def test_time_axes_show_radii_and_products(records):
     record = records["usual"]
-    suggested, drawn = plot_suggested(record), line(plot_products(record), "norm of dy[t]/dy[0]")
+    suggested, drawn = plot_suggested(record), plot_products(record).lines[0]
     for name in ("spectral radius", "numerical radius"):
         assert np.array_equal(line(suggested, name).get_ydata()[:-1], getattr(record, name.replace(" ", "_")))
     assert np.array_equal(drawn.get_xdata(), np.arange(10))
