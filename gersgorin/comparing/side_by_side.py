@@ -9,6 +9,7 @@ compare({"lstm": lstms}, x, over="seeds")   medians and bands over several draws
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count as count_from
+from itertools import takewhile
 from operator import length_hint
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,14 @@ class SideBySide(Several, kind="side by side"):
             if not brief and "step" in found[0]:
                 heading, brief = "mean of steps", {key: np.nanmean([row[key] for row in found]) for key in told}
             rows[name] = {key: f"{value:.4g}" for key, value in (brief or {key: found[0][key] for key in told}).items()}
-        columns = [*dict.fromkeys(key for row in rows.values() for key in row)]
-        cells = [[name, *(row.get(key, "") for key in columns)] for name, row in rows.items()]
+        columns, parts = (
+            [*dict.fromkeys(key for row in rows.values() for key in row)],
+            [name.split(", ") for name in rows],
+        )
+        last = zip(*(each[:0:-1] for each in parts), strict=False)
+        same = len([*takewhile(lambda each: len({*each}) == 1, last)])  # parts with which all names end
+        names = [", ".join(each[: len(each) - same]) for each in parts]
+        cells = [[name, *(row.get(key, "") for key in columns)] for name, row in zip(names, rows.values(), strict=True)]
         return table([heading, *columns], cells, drop=columns[::-1], width=COLUMNS)
 
     def __repr__(self) -> str:
